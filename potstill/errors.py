@@ -1,0 +1,66 @@
+"""What can go wrong, said so that it can be mended.
+
+    PotstillError            expected, found, available, the command that fixes it
+    ├── ConfigError          a recipe, a flag, a parameter, a role
+    ├── InputError           a problem file, a trace file, a checkpoint that isn't one
+    ├── ModelError           a model that can't do what was asked
+    ├── StageError           a stage without rows, rows that would train the wrong thing
+    └── StoreError           a run folder or store of another version, or damaged
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PotstillError(Exception):
+    """An error with four parts: what was expected, what was found, what is available, what to do."""
+
+    def __init__(
+        self,
+        found: str,
+        *,
+        expected: str = "",
+        available: Iterable[str] = (),
+        wanted: str = "",
+        fix: str = "",
+    ) -> None:
+        """State the problem; `wanted` is compared with `available` to suggest the nearest name."""
+        self.found, self.expected, self.fix = found, expected, fix
+        self.available = tuple(available)
+        self.nearest = tuple(difflib.get_close_matches(wanted, self.available, n=1)) if wanted else ()
+        super().__init__(self.render())
+
+    def render(self) -> str:
+        """The error as the lines a user reads."""
+        lines = [self.found]
+        if self.expected:
+            lines.append(f"  expected:  {self.expected}")
+        if self.nearest:
+            lines.append(f"  nearest:   {self.nearest[0]}")
+        if self.available:
+            lines.append(f"  available: {', '.join(self.available)}")
+        if self.fix:
+            lines.append(f"  fix:       {self.fix}")
+        return "\n".join(lines)
+
+
+class ConfigError(PotstillError):
+    """A recipe, flag, parameter or role that does not fit the method."""
+
+
+class InputError(PotstillError):
+    """A file or dataset that can't be read as what it should be."""
+
+
+class ModelError(PotstillError):
+    """A model that is missing, is not a checkpoint, or can't do what was asked."""
+
+
+class StageError(PotstillError):
+    """A stage that can't be trained: no rows, or rows that would teach the wrong thing."""
+
+
+class StoreError(PotstillError):
+    """A run folder or store that is damaged or of another version."""

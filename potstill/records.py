@@ -1,0 +1,262 @@
+"""Problem, Trace, Verdict, Stage: what flows through everything, and how each gets its id.
+
+Ids are SHA-256 over canonical JSON: keys sorted, no spaces, ASCII escapes (so every Python string, lone surrogates
+included, has one form), floats as `repr`, NaN and infinity refused. Every digest starts with the scheme tag, so a changed
+rule can never be mistaken for an old id. Golden ids stand in `tests/test_records.py`.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import hashlib
+import inspect
+import json
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+
+SCHEME = "potstill-1"
+
+Status: TypeAlias = Literal["right", "wrong", "unparsed", "unjudged"]
+
+
+class Message(NamedTuple):
+    """One turn of a chat prompt."""
+
+    role: str
+    content: str
+
+
+Prompt: TypeAlias = str | tuple[Message, ...]
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a value; dataclasses become objects, tuples and sets become lists, functions their syntax tree."""
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.repr}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, frozenset | set):
+        return sorted((_plain(item) for item in value), key=canonical)
+    if isinstance(value, Iterable):
+        return [_plain(item) for item in value]
+    if callable(value):
+        return _function(value)
+    raise TypeError(f"{type(value).__name__} has no canonical form")
+
+
+def _function(fn: Callable[..., Any]) -> list[str]:
+    """Name and syntax tree, so that a comment or a line break in a reward does not retrain a student."""
+    name = getattr(fn, "__qualname__", type(fn).__name__)
+    try:
+        return [name, ast.dump(ast.parse(textwrap.dedent(inspect.getsource(fn))))]
+    except (OSError, TypeError, SyntaxError):
+        return [name, str(getattr(fn, "__module__", ""))]
+
+
+def digest(kind: str, value: Any) -> str:
+    """`kind-` and 20 hex characters of SHA-256 over the scheme tag, the kind and the canonical value."""
+    data = f"{SCHEME}\n{kind}\n{canonical(value)}".encode("ascii")
+    return f"{kind}-{hashlib.sha256(data).hexdigest()[:20]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A question with what is needed to judge an answer to it; `kind` names its verifier."""
+
+    id: str
+    question: str
+    answer: str | None = None
+    kind: str = "math"
+    solution: str | None = None
+    tests: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    table: str | None = None
+    source: str = ""
+
+
+class Span(NamedTuple):
+    """A stretch of a trace's text: a unit, a step with its score, a loss weight, a tool turn. Layers may overlap."""
+
+    start: int
+    stop: int
+    kind: str
+    weight: float = 1.0
+    score: float | None = None
+
+
+class Verdict(NamedTuple):
+    """What a verifier says of a text: a status, the answer it read, why, and which verifier at which version."""
+
+    status: Status
+    answer: str | None = None
+    reason: str = ""
+    verifier: str = ""
+
+
+class Tokens(NamedTuple):
+    """Token counts of one call, as the model reports them."""
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+    reasoning: int = 0
+
+
+class Author(NamedTuple):
+    """Who wrote a trace: model id, hash of the prompt the writer was shown, settings that differ from the defaults, draw."""
+
+    model: str
+    shown: str
+    settings: tuple[tuple[str, Any], ...]
+    draw: int
+
+
+UNJUDGED = Verdict("unjudged")
+NO_TOKENS = Tokens()
+NO_SCORES: Mapping[str, float | str | None] = MappingProxyType({})
+_IDENTITY = ("problem", "prompt", "text", "given", "author", "parents", "operator")
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Reasoning on a problem, finished or not yet begun; the one type that operators take and return.
+
+    Identity (hashed into `id`): problem, prompt, text, given, author, parents, operator. Everything after `error` is an
+    annotation: a verdict, a score or a price never changes an id.
+
+    Args:
+        prompt: what the *learner* sees before the text; set by the problem source and by `pose` alone.
+        given: how many characters of `text` stood there before the author wrote.
+        finish: "stop", "length" or "cut"; "" for a blank trace.
+        root: id of the first non-blank ancestor, inherited; see `line`.
+        saw_gold: whether the writer was shown the gold answer, solution or tests, directly or through a parent.
+        error: why the generation failed; an errored trace passes through every operator and is never trained on.
+        rival: the rejected trace, where this one was chosen by `pair`.
+    """
+
+    problem: Problem
+    prompt: Prompt
+    text: str = ""
+    given: int = 0
+    finish: str = ""
+    author: Author | None = None
+    parents: tuple[str, ...] = ()
+    root: str = ""
+    operator: str = "problem"
+    saw_gold: bool = False
+    error: str = ""
+    verdict: Verdict = UNJUDGED
+    scores: Mapping[str, float | str | None] = NO_SCORES
+    spans: tuple[Span, ...] = ()
+    weight: float = 1.0
+    tokens: Tokens = NO_TOKENS
+    rival: Trace | None = None
+    _id: str = field(default="", init=False, repr=False, compare=False)
+
+    @property
+    def id(self) -> str:
+        """Content id, computed once; annotated copies share it."""
+        if not self._id:
+            identity = {name: getattr(self, name) for name in _IDENTITY}
+            identity["error"] = self.error
+            object.__setattr__(self, "_id", digest("trace", identity))
+        return self._id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    @property
+    def line(self) -> str:
+        """Which attempt this descends from: the id of the first non-blank ancestor, or its own."""
+        return self.root or self.id
+
+    @property
+    def question(self) -> str:
+        """The problem's question."""
+        return self.problem.question
+
+    @property
+    def answer(self) -> str | None:
+        """The answer that the verifier read in the text, if it was judged."""
+        return self.verdict.answer
+
+    @property
+    def new(self) -> str:
+        """What the author wrote: the text after the given part."""
+        return self.text[self.given :]
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The texts of the spans that `segment` made; joined, they are the text."""
+        return tuple(self.text[s.start : s.stop] for s in self.spans if s.kind == "unit")
+
+    def annotate(self, **annotations: Any) -> Trace:
+        """A copy with other annotations and the same id; refuses the fields that make the id."""
+        inside = set(annotations) & {*_IDENTITY, "error"}
+        if inside:
+            raise TypeError(f"{', '.join(sorted(inside))} make a trace's id; annotations can't change them")
+        copy = dataclasses.replace(self, **annotations)
+        object.__setattr__(copy, "_id", self.id)
+        return copy
+
+
+def blank(problem: Problem, prompt: Prompt | None = None) -> Trace:
+    """A problem nobody has worked on yet: a trace with empty text, whose learner sees `prompt` (default: the question)."""
+    return Trace(problem, problem.question if prompt is None else prompt)
+
+
+class HasId(Protocol):
+    """Anything a stage can train: it is known by its id."""
+
+    @property
+    def id(self) -> str:
+        """Content id."""
+        ...
+
+
+class Stage:
+    """Train `model` on `traces` with an objective: what a method yields, and receives the student for.
+
+    Errored traces are dropped and counted in `errored`. The id covers what the trainer sees (prompt, text, finish, weights,
+    rival), the objective, its constants and the model; lineage, verdicts and scores do not retrain.
+    """
+
+    def __init__(self, model: HasId, traces: Sequence[Trace], objective: str, **constants: Any) -> None:
+        """Take the traces that did not fail; constants bind to the training loop or to the objective's signature."""
+        self.model = model
+        self.rows = tuple(t for t in traces if not t.error and not (t.rival and t.rival.error))
+        self.errored = len(traces) - len(self.rows)
+        self.objective = objective
+        self.constants = constants
+
+    def __repr__(self) -> str:
+        return f"Stage({self.model.id}, {len(self.rows)} rows, {self.objective!r}, {self.constants})"
+
+    @property
+    def id(self) -> str:
+        """Content id without the recipe's training settings; `key` adds them."""
+        return self.key({})
+
+    def key(self, settings: Mapping[str, Any]) -> str:
+        """The id of the student that this stage makes under these training settings."""
+        constants = {name: getattr(value, "id", value) for name, value in self.constants.items()}
+        seen = [_as_trained(row) for row in self.rows]
+        rollout = bool(self.constants.get("rollout"))
+        problems = [row.problem for row in self.rows] if rollout else []
+        return digest("stage", [self.model.id, self.objective, constants, dict(settings), seen, problems])
+
+
+def _as_trained(trace: Trace) -> list[Any]:
+    masks = [span[:4] for span in trace.spans if span.weight != 1.0 or span.kind in ("tool", "user")]
+    rival = _as_trained(trace.rival) if trace.rival else None
+    return [trace.prompt, trace.text, trace.given, trace.finish, trace.weight, masks, rival]

@@ -156,7 +156,7 @@ class Trace:
     saw_gold: bool = False
     error: str = ""
     verdict: Verdict = UNJUDGED
-    scores: Mapping[str, float | str | None] = NO_SCORES
+    scores: Mapping[str, float | str | None] = field(default_factory=lambda: NO_SCORES)
     spans: tuple[Span, ...] = ()
     weight: float = 1.0
     tokens: Tokens = NO_TOKENS

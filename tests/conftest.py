@@ -1,0 +1,27 @@
+"""Fixtures that every part shares."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Qwen3 checkpoint with a chat template; read it, never write into it."""
+    pytest.importorskip("torch", reason="needs the extra potstill[local]")
+    from tiny import tiny_checkpoint as make
+
+    return make(tmp_path_factory.mktemp("tiny") / "qwen3")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real problems and recorded outputs that lies beside the repository, where there is one."""
+    repository = Path(__file__).resolve().parents[1]
+    folder = Path(os.environ.get("POTSTILL_SHARED", repository.parent / "shared")) / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} is absent (set POTSTILL_SHARED to a folder with data/gsm8k)")
+    return folder

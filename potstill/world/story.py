@@ -102,7 +102,7 @@ class Habits:
     """How often the teacher's style checks, takes two events together, slips and mends it, or starts again."""
 
     check: float = 0.3
-    together: float = 0.7
+    together: float = 0.85
     slip: float = 0.1
     restart: float = 0.06
 

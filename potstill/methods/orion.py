@@ -1,0 +1,31 @@
+"""ORION: prompts (the method follows)."""
+
+REFLECT = """\
+Read the reference solution and see where the wrong attempts go astray. Then write one complete solution of your own \
+that avoids these mistakes. Do not mention the reference or the attempts. Put the final answer in \\boxed{{}}.
+
+Question: {question}
+
+Reference solution:
+{text}
+
+Wrong attempts:
+{attempts}"""
+
+REFLECT_ALONE = """\
+Read the reference solution. Then write one complete solution of your own. Do not mention the reference. \
+Put the final answer in \\boxed{{}}.
+
+Question: {question}
+
+Reference solution:
+{text}"""
+
+CORRECT_ALONE = """\
+See where the wrong attempts go astray. Then write one complete solution of your own that avoids these mistakes. \
+Do not mention the attempts. Put the final answer in \\boxed{{}}.
+
+Question: {question}
+
+Wrong attempts:
+{attempts}"""

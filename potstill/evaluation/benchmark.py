@@ -1,0 +1,156 @@
+"""Run a solver on problems, judge what it answers, keep one row a problem and a fingerprint of what moves the score."""
+
+from __future__ import annotations
+
+import functools
+import platform
+from collections import Counter
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from typing import Any, TypeAlias
+
+from potstill import verifiers
+from potstill.errors import ConfigError, InputError
+from potstill.evaluation.rows import Answer, Evaluation, Fingerprint, Row
+from potstill.models.model import Sampling
+from potstill.records import Problem, Trace, blank, canonical, digest
+from potstill.traces import verify
+
+Solver: TypeAlias = Callable[[list[Trace]], list[Trace]]
+
+LIBRARIES = ("potstill", "torch", "transformers", "tokenizers", "math-verify")
+
+
+def evaluate(
+    solver: Solver,
+    problems: Sequence[Problem | Trace],
+    *,
+    name: str,
+    n: int,
+    sampling: Sampling,
+    seed: int,
+    threads: int | None = None,
+) -> Evaluation:
+    """Let a solver answer every problem n times and judge the answers.
+
+    The solver gets blank traces and draws by itself, e.g. `partial(sample, student, n=4, temperature=0.7)`; `n`, `sampling`
+    and `seed` are what it was bound with, for the fingerprint. It must return n traces a problem, failed ones included: a
+    solver that keeps only its good answers would be scored on those alone.
+
+    Args:
+        problems: problems, or blank traces whose `prompt` is what the learner sees.
+        threads: torch's thread count if a local model answers; a sum's order changes with it, and so may a sample.
+    """
+    asked = [p if isinstance(p, Trace) else blank(p) for p in problems]
+    _check_problems(asked)
+    answers = verify(solver(list(asked)))
+    _check_answers(asked, answers, n)
+    if all(t.verdict.status == "unjudged" for t in answers if not t.error) and not all(t.error for t in answers):
+        raise InputError(
+            "no answer could be judged",
+            expected="problems with a gold answer and a kind that has a verifier",
+            fix="map the answer column (potstill evaluate --help) or choose other problems",
+        )
+    rows = _rows(asked, answers)
+    return Evaluation(name, rows, _fingerprint(solver, asked, answers, n, sampling, seed, threads))
+
+
+def _check_problems(asked: Sequence[Trace]) -> None:
+    if not asked:
+        raise InputError("no problems to evaluate on", expected="at least one problem", fix="check --problems and --limit")
+    twice = [key for key, count in Counter(t.problem.id for t in asked).items() if count > 1]
+    if twice:
+        raise InputError(
+            f"{len(twice)} problem ids occur more than once, e.g. {twice[0]!r}",
+            expected="one problem an id: intervals and pairs go by problem",
+            fix="deduplicate the problem file or map its id column",
+        )
+
+
+def _check_answers(asked: Sequence[Trace], answers: Sequence[Trace], n: int) -> None:
+    found = Counter(t.problem.id for t in answers)
+    stray = set(found) - {t.problem.id for t in asked}
+    off = [t.problem.id for t in asked if found[t.problem.id] != n]
+    if stray or off:
+        odd = sorted(stray)[0] if stray else off[0]
+        raise ConfigError(
+            f"the solver returned {found[odd]} answers for problem {odd!r} ({len(off) + len(stray)} problems off)",
+            expected=f"{n} answers for each of {len(asked)} problems, failed ones included",
+            fix="bind the solver with the same n, and let it return every draw",
+        )
+
+
+def _rows(asked: Sequence[Trace], answers: Sequence[Trace]) -> tuple[Row, ...]:
+    spans = _steps_right(answers)
+    by_problem: dict[str, list[tuple[Trace, bool | None]]] = {t.problem.id: [] for t in asked}
+    for trace, steps in zip(answers, spans, strict=True):
+        by_problem[trace.problem.id].append((trace, steps))
+    return tuple(Row(problem, tuple(_answers(drawn))) for problem, drawn in by_problem.items())
+
+
+def _answers(drawn: Sequence[tuple[Trace, bool | None]]) -> list[Answer]:
+    seen: dict[tuple[str, ...], int] = {}
+    made = []
+    for trace, steps in drawn:
+        group = seen.setdefault(trace.parents, len(seen))
+        status = "error" if trace.error else trace.verdict.status
+        cut = trace.finish == "length"
+        made.append(Answer(status, trace.verdict.answer, steps, trace.tokens.completion, cut, group))
+    return made
+
+
+def _steps_right(answers: Sequence[Trace]) -> list[bool | None]:
+    """Whether the answer and every step is right: from `scores["steps"]` (1.0) if there, else from the step verifier."""
+    spans = verifiers.steps([(t.problem, t.text) for t in answers])
+    return [_all_right(trace, found) for trace, found in zip(answers, spans, strict=True)]
+
+
+def _all_right(trace: Trace, spans: Sequence[Any] | None) -> bool | None:
+    scored = trace.scores.get("steps")
+    if scored is None and spans is None:
+        return None
+    if trace.error or trace.verdict.status != "right":
+        return False
+    return scored == 1.0 if scored is not None else bool(spans) and all(s.score == 1.0 for s in spans or ())
+
+
+def _fingerprint(
+    solver: Solver,
+    asked: Sequence[Trace],
+    answers: Sequence[Trace],
+    n: int,
+    sampling: Sampling,
+    seed: int,
+    threads: int | None,
+) -> Fingerprint:
+    kinds = sorted({t.problem.kind for t in asked})
+    task = {
+        "problems": digest("problems", [t.problem for t in asked]),
+        "prompts": digest("prompts", [t.prompt for t in asked]),
+        "sampling": canonical(dict(sampling.changed())),
+        "n": str(n),
+        "verifiers": " ".join(verifiers.version(kind) for kind in kinds),
+    }
+    run = {
+        "solver": _solver_name(solver),
+        "models": " ".join(sorted({t.author.model for t in answers if t.author})),
+        "seed": str(seed),
+        "threads": str(threads or ""),
+        "python": platform.python_version(),
+        **{library: _version(library) for library in LIBRARIES},
+    }
+    return Fingerprint(task, run)
+
+
+def _solver_name(solver: Solver) -> str:
+    if isinstance(solver, functools.partial):
+        return _solver_name(solver.func)
+    return str(getattr(solver, "__qualname__", type(solver).__qualname__))
+
+
+def _version(library: str) -> str:
+    """The installed version, read without importing (a resumed run that needs no model must not load torch)."""
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return "absent"

@@ -1,0 +1,99 @@
+"""Paired comparison of two evaluations, problem by problem, and what may be said about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from potstill.errors import ConfigError
+from potstill.evaluation.intervals import Estimate, difference
+from potstill.evaluation.metrics import average
+from potstill.evaluation.rows import Evaluation
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Arm minus base in avg@n, paired by problem.
+
+    Args:
+        difference: in [-1, 1], with its 95 % interval.
+        differs: task components that were not equal; only a forced comparison has any.
+    """
+
+    arm: str
+    base: str
+    difference: Estimate
+    problems: int
+    differs: tuple[str, ...] = ()
+
+    @property
+    def distinguishable(self) -> bool:
+        """Whether the interval excludes zero."""
+        return self.difference.low > 0 or self.difference.high < 0
+
+    @property
+    def sentence(self) -> str:
+        """What may be said, in points of 100, whichever arm is ahead."""
+        caveat = f"; compared by force, unequal: {', '.join(self.differs)}" if self.differs else ""
+        value, low, high = (100 * end for end in self.difference)
+        if not self.distinguishable:
+            detail = f"{value:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}, {self.problems} problems"
+            return f"{self.arm} is not distinguishable from {self.base} ({detail}{caveat})"
+        first, second = (self.arm, self.base) if value > 0 else (self.base, self.arm)
+        if value < 0:
+            value, low, high = -value, -high, -low
+        detail = f"95 % interval {low:.1f} to {high:.1f}, {self.problems} problems"
+        return f"{first} beats {second} by {value:.1f} points ({detail}{caveat})"
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object, the sentence included for a reader."""
+        value, low, high = self.difference
+        numbers = {"difference": value, "low": low, "high": high, "problems": self.problems}
+        said = {"distinguishable": self.distinguishable, "sentence": self.sentence, "differs": list(self.differs)}
+        return {"arm": self.arm, "base": self.base, **numbers, **said}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Comparison:
+        """The comparison that `to_json` wrote."""
+        estimate = Estimate(data["difference"], data["low"], data["high"])
+        return cls(data["arm"], data["base"], estimate, data["problems"], tuple(data.get("differs", ())))
+
+
+def compare(arm: Evaluation, base: Evaluation, *, force: bool = False) -> Comparison:
+    """`mean_i (arm_i - base_i)` over shared problems, with an interval clustered by problem.
+
+    Refuses evaluations whose tasks differ (problems, prompts, sampling, n, verifiers); models and seeds may.
+
+    Args:
+        force: compare all the same, on the problems that both have; the sentence then says what differs.
+    """
+    differs = arm.fingerprint.differs(base.fingerprint)
+    if differs and not force:
+        raise ConfigError(
+            f"{arm.name} and {base.name} were not asked the same (unequal: {', '.join(differs)})",
+            expected="; ".join(f"{name} = {base.fingerprint.task.get(name, 'absent')}" for name in differs),
+            fix=f"evaluate {arm.name} as {base.name} was, or ask for it all the same: --force",
+        )
+    before = {row.problem: row.right / row.n for row in base.rows}
+    pairs = [row.right / row.n - before[row.problem] for row in arm.rows if row.problem in before]
+    if not pairs:
+        raise ConfigError(f"{arm.name} and {base.name} share no problem", expected="at least one problem id in both")
+    return Comparison(arm.name, base.name, difference(pairs), len(pairs), differs)
+
+
+def standings(evaluations: Iterable[Evaluation]) -> list[str]:
+    """The arm with the highest avg@n, whichever it is, then what distinguishes it from every other arm.
+
+    Evaluations that were not asked the same as the best are named and left out.
+    """
+    ranked = sorted(evaluations, key=lambda e: (-average(e).value, e.name))
+    if not ranked:
+        return []
+    best, *others = ranked
+    said = [f"Highest avg@{best.n}: {best.name}, {100 * average(best).value:.1f} %."]
+    for other in others:
+        differs = best.fingerprint.differs(other.fingerprint)
+        sentence = f"{other.name} was asked something else (unequal: {', '.join(differs)}) and is not compared"
+        said.append(f"{sentence if differs else compare(best, other).sentence}.")
+    return said

@@ -1,0 +1,99 @@
+"""95 % intervals clustered by problem: the problem is the unit, its draws are not independent.
+
+With `x_i` the mean of problem i's draws and m problems, `SE = sqrt(sum (x_i - mean)^2 / (m (m - 1)))`: the cluster-robust
+standard error for clusters of equal size (Miller, "Adding Error Bars to Evals", arXiv:2411.00640, section 2.2).
+Analytic, so there is no seed and the same rows always give the same digits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+LEVEL = 0.95
+_Z = 1.959963984540054  # the normal distribution's 97.5 % point
+
+
+class Estimate(NamedTuple):
+    """A value with the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def half(self) -> float:
+        """Half the interval's width."""
+        return (self.high - self.low) / 2
+
+
+def share(values: Sequence[float], draws: int) -> Estimate:
+    """A share in [0, 1] with a Wilson interval on the effective number of draws.
+
+    `n_eff = p (1 - p) / SE^2`, at most `draws`; where all problems agree SE says nothing and n_eff is the number of
+    problems. Wilson (1927) with Student's t on m - 1 degrees of freedom in place of z; for clustered shares see Korn and
+    Graubard (1998) and Franco et al. (2019), "Comparative study of confidence intervals for proportions in complex surveys".
+
+    Args:
+        values: one value in [0, 1] a problem.
+        draws: draws behind all values together.
+    """
+    m, p = len(values), math.fsum(values) / len(values)
+    error = _standard_error(values)
+    size = min(p * (1 - p) / error**2, draws) if error > 0 else m
+    t2 = student(m - 1) ** 2 / size
+    centre = (p + t2 / 2) / (1 + t2)
+    half = math.sqrt(t2 * p * (1 - p) + t2**2 / 4) / (1 + t2)
+    return Estimate(p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half)))
+
+
+def mean(values: Sequence[float]) -> Estimate:
+    """A mean of unbounded values, one a problem: mean ± t SE."""
+    value = math.fsum(values) / len(values)
+    half = student(len(values) - 1) * _standard_error(values)
+    return Estimate(value, value - half, value + half)
+
+
+def difference(values: Sequence[float]) -> Estimate:
+    """The mean of paired differences in [-1, 1], one a problem: mean ± t SE.
+
+    Where all problems show the same difference, SE is 0 and says nothing; then at most the share `1 - 0.025^(1/m)` of
+    problems may be otherwise (Clopper and Pearson, 1934, zero of m seen), each by the whole range. With 5 equal wins of
+    size 1 the interval just includes zero, with 6 it does not, as in a sign test.
+    """
+    m = len(values)
+    value = math.fsum(values) / m
+    error = _standard_error(values)
+    if error > 0:
+        half = student(m - 1) * error
+        return Estimate(value, max(-1.0, value - half), min(1.0, value + half))
+    unseen = 1 - ((1 - LEVEL) / 2) ** (1 / m)
+    return Estimate(value, value - unseen * (value + 1), value + unseen * (1 - value))
+
+
+def _standard_error(values: Sequence[float]) -> float:
+    m = len(values)
+    if m < 2 or min(values) == max(values):
+        return 0.0
+    centre = math.fsum(values) / m
+    return math.sqrt(math.fsum((x - centre) ** 2 for x in values) / (m * (m - 1)))
+
+
+def student(freedom: int) -> float:
+    """The 97.5 % point of Student's t; exact for 1 and 2 degrees of freedom, else Abramowitz and Stegun 26.7.5.
+
+    Below one degree of freedom it is that of one: with a single problem there is no spread to measure.
+    """
+    if freedom <= 1:
+        return math.tan(math.pi * LEVEL / 2)
+    if freedom == 2:
+        return LEVEL * math.sqrt(2 / (1 - LEVEL**2))
+    z, f = _Z, float(freedom)
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / f**power for power, term in enumerate(terms, start=1))

@@ -1,0 +1,140 @@
+"""What an evaluation keeps: one row a problem, one answer a draw, and a fingerprint of everything that moves the numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from potstill.records import digest
+
+
+class Answer(NamedTuple):
+    """One judged draw.
+
+    Args:
+        status: "right", "wrong", "unparsed", "unjudged", or "error" where the generation failed.
+        answer: what the verifier read; None where it read nothing.
+        steps: right answer *and* every step right; None where the problem's kind has no step verifier.
+        tokens: completion tokens of the last writer.
+        cut: whether the length limit ended it.
+        group: which parent it descends from, counted within the problem; for nested solve@(M,T).
+    """
+
+    status: str
+    answer: str | None = None
+    steps: bool | None = None
+    tokens: int = 0
+    cut: bool = False
+    group: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """All draws for one problem, in draw order; the cluster of every interval."""
+
+    problem: str
+    answers: tuple[Answer, ...]
+
+    @property
+    def n(self) -> int:
+        """Draws, failed ones included."""
+        return len(self.answers)
+
+    @property
+    def right(self) -> int:
+        """Draws with a right answer."""
+        return self.count("right")
+
+    @property
+    def steps_right(self) -> int | None:
+        """Draws that are right in every step; None where steps can't be judged."""
+        known = [a.steps for a in self.answers if a.steps is not None]
+        return sum(known) if known else None
+
+    @property
+    def tokens(self) -> int:
+        """Completion tokens of all draws."""
+        return sum(a.tokens for a in self.answers)
+
+    def count(self, status: str) -> int:
+        """Draws with a status."""
+        return sum(a.status == status for a in self.answers)
+
+    def to_json(self) -> dict[str, Any]:
+        """Counts for a reader, and the draws as columns."""
+        columns = {name: [getattr(a, name) for a in self.answers] for name in Answer._fields}
+        return {"problem": self.problem, "n": self.n, "right": self.right, "draws": columns}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Row:
+        """The row that `to_json` wrote."""
+        columns = [data["draws"][name] for name in Answer._fields]
+        return cls(data["problem"], tuple(Answer(*draw) for draw in zip(*columns, strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """Everything that moves a score, as readable components.
+
+    `task` (problems, prompts, sampling, n, verifiers) says what was asked: two evaluations with different tasks are not
+    compared. `run` (models, solver, seed, threads, versions) says who answered and where: it differs between arms.
+    """
+
+    task: Mapping[str, str]
+    run: Mapping[str, str]
+
+    @property
+    def task_id(self) -> str:
+        """Digest of the task alone."""
+        return digest("task", self.task)
+
+    @property
+    def id(self) -> str:
+        """Digest of task and run."""
+        return digest("run", [self.task, self.run])
+
+    def differs(self, other: Fingerprint) -> tuple[str, ...]:
+        """Names of the task components that are not equal."""
+        names = [*self.task, *(name for name in other.task if name not in self.task)]
+        return tuple(name for name in names if self.task.get(name) != other.task.get(name))
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One arm on one problem set."""
+
+    name: str
+    rows: tuple[Row, ...]
+    fingerprint: Fingerprint
+
+    @property
+    def n(self) -> int:
+        """Draws a problem (equal for all problems)."""
+        return self.rows[0].n
+
+    def count(self, status: str) -> int:
+        """Draws with a status, over all problems."""
+        return sum(row.count(status) for row in self.rows)
+
+    def statuses(self) -> dict[str, int]:
+        """Draws by status, most frequent first."""
+        return dict(Counter(a.status for row in self.rows for a in row.answers).most_common())
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object; `from_json` gives the evaluation back."""
+        prints = {
+            "task_id": self.fingerprint.task_id,
+            "id": self.fingerprint.id,
+            "task": dict(self.fingerprint.task),
+            "run": dict(self.fingerprint.run),
+        }
+        return {"name": self.name, "fingerprint": prints, "rows": [row.to_json() for row in self.rows]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Evaluation:
+        """The evaluation that `to_json` wrote."""
+        prints = data["fingerprint"]
+        rows = tuple(Row.from_json(row) for row in data["rows"])
+        return cls(data["name"], rows, Fingerprint(dict(prints["task"]), dict(prints["run"])))

@@ -1,0 +1,84 @@
+"""Models: text in, text out. `load` makes one from its name on the command line or in a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from potstill.errors import ConfigError
+from potstill.models.model import Model
+
+KINDS = ("scripted", "recorded", "transformers")
+
+_RENAMED = {"model": "columns", "models": "columns", "column": "columns"}
+_OPTIONS: Mapping[str, Mapping[str, Callable[[str], Any]]] = {
+    "scripted": {"fail": float, "seed": int, "name": str},
+    "recorded": {"columns": lambda text: tuple(text.split(",")), "question": str, "match": str},
+    "transformers": {"dtype": str, "device": str, "threads": int, "batch": int, "chat": str},
+}
+
+
+def load(spec: str, *, extra: Mapping[str, Callable[[str], Model]] | None = None, **options: Any) -> Model:
+    """The model that `kind:PATH` or `kind:PATH?option=value&…` names.
+
+    Args:
+        spec: `scripted:FILE`, `recorded:FILE?model=COLUMN`, `transformers:FOLDER?dtype=bfloat16&chat=plain`.
+        extra: more kinds, each a function from what stands behind the colon to a model.
+        options: win over those in the spec.
+    """
+    kind, colon, rest = spec.partition(":")
+    if colon and extra and kind in extra:
+        return extra[kind](rest)
+    if not colon or kind not in KINDS:
+        kinds = (*KINDS, *(extra or ()))
+        fix = (
+            f"write transformers:{spec}"
+            if Path(spec).is_dir()
+            else f"write {kinds[-1]}:NAME, as in `--student {kinds[-1]}:…`"
+        )
+        raise ConfigError(
+            f"unknown model kind in {spec!r}", expected="KIND:PATH", available=kinds, wanted=kind, fix=fix
+        )
+    path, _, query = rest.partition("?")
+    options = {**_options(kind, query, spec), **options}
+    return _make(kind, Path(path).expanduser(), options)
+
+
+def _make(kind: str, path: Path, options: dict[str, Any]) -> Model:
+    if kind == "scripted":
+        from potstill.models.scripted import Scripted
+
+        return Scripted.load(path, **options)
+    if kind == "recorded":
+        from potstill.models.recorded import Recorded
+
+        match = options.pop("match", "exact")
+        if match not in ("exact", "contained"):
+            raise ConfigError(
+                f"unknown match={match}", available=("exact", "contained"), wanted=match, fix="choose one"
+            )
+        return Recorded.load(path, contained=match == "contained", **options)
+    from potstill.models.checkpoint import check
+
+    check(path)
+    from potstill.models.transformers import Local
+
+    return Local(path, **options)
+
+
+def _options(kind: str, query: str, spec: str) -> dict[str, Any]:
+    known, found = _OPTIONS[kind], {}
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        name = _RENAMED.get(name, name) if kind == "recorded" else name
+        if name not in known:
+            fix = f"write {kind}:PATH?{next(iter(known))}=…"
+            raise ConfigError(f"unknown option {name!r} in {spec!r}", available=known, wanted=name, fix=fix)
+        try:
+            found[name] = known[name](value)
+        except ValueError as error:
+            raise ConfigError(
+                f"{name}={value} in {spec!r} is no {known[name].__name__}", fix="give a number"
+            ) from error
+    return found

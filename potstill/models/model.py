@@ -44,8 +44,8 @@ class Sampling:
 class Request:
     """One completion to be drawn: what the writer is shown, the text to continue, how, and which draw.
 
-    `prompt` is a bare string (one user turn for chat models) or messages; `prefix` is text that the assistant has already
-    written. `seed` is the run's; the caching wrapper sets it. Equal prompts take different draws.
+    `prompt` is a bare string (one user turn for chat models) or messages; `prefix` is text that the assistant has
+    already written. `seed` is the run's; the caching wrapper sets it. Equal prompts take different draws.
     """
 
     prompt: Prompt
@@ -89,7 +89,7 @@ class Model(Protocol):
 
 @runtime_checkable
 class Planned(Model, Protocol):
-    """A local model that plans batches from the whole list of requests, so that batch shapes never depend on a crash."""
+    """A local model that plans batches from the whole list of requests: batch shapes never depend on a crash."""
 
     def plan(self, requests: Sequence[Request]) -> list[list[int]]:
         """Indices of `requests`, one list a batch; a pure function of the requests."""

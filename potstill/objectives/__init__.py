@@ -1,0 +1,1 @@
+"""Pure functions of tensors that return the loss per counted position, unreduced."""

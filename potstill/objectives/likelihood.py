@@ -1,4 +1,7 @@
-"""Supervised learning on text: the negative log-likelihood of the completion's tokens (shapes: N counted positions, D width, V vocabulary)."""
+"""Supervised learning on text: the negative log-likelihood of the completion's tokens.
+
+Shapes: N counted positions, D width, V vocabulary.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,8 @@ LOGITS_AT_ONCE = 1 << 27  # fp32 entries: half a GiB of logits; more rows are do
 def likelihood(hidden_ND: Tensor, head: Head, targets_N: Tensor, *, chunk: int = 0) -> Tensor:
     """Negative log-likelihood of each counted token, in nats, unreduced: `-log softmax(head(h))[y]`.
 
-    The softmax is computed in fp32 whatever the dtype of the head. The value and both gradients are the same for every chunk
-    size (methods/objectives.md 2.5, level 2: select, then chunk with recomputation).
+    The softmax is computed in fp32 whatever the dtype of the head. Rows are done in chunks that are recomputed backwards; the
+    value and both gradients are the same for every chunk size.
 
     Args:
         hidden_ND: the student's last hidden states *at the positions that predict* a counted token, [N, D].
@@ -38,9 +41,9 @@ def likelihood(hidden_ND: Tensor, head: Head, targets_N: Tensor, *, chunk: int =
 
 
 def reduce(loss_N: Tensor, weights_N: Tensor, normaliser: Tensor | float) -> Tensor:
-    """Weighted sum over the counted positions of a micro-batch, divided by the sum of weights of the *whole* effective batch.
+    """Weighted sum over a micro-batch's positions, divided by the sum of weights of the *whole* effective batch.
 
-    So the result is the same however the batch is cut into micro-batches (methods/objectives.md 2.3).
+    So the gradient is the same however the batch is cut into micro-batches.
     """
     return (loss_N * weights_N).sum() / normaliser
 

@@ -1,0 +1,1 @@
+"""From traces to a trained student: rendering, the guard, supervised training."""

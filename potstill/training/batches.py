@@ -1,4 +1,4 @@
-"""Which rows share a micro-batch, for the whole training at once: a pure function of the lengths, so a resume needs no state."""
+"""Which rows share a micro-batch, for the whole training: a function of the lengths, so a resume needs no state."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from potstill.training.settings import Training
 
 
 def plan(lengths: Sequence[int], settings: Training) -> list[list[int]]:
-    """Micro-batches (row indices) of the whole training, in order; `accumulate` consecutive ones make an optimiser step.
+    """Micro-batches (row indices) of the whole training, in order; `accumulate` consecutive ones make a step.
 
     Args:
         lengths: tokens of each row.
@@ -47,7 +47,8 @@ def _cut(rows: Sequence[int], lengths: Sequence[int], settings: Training) -> Ite
     longest = 0
     for row in rows:
         longest = max(longest, lengths[row])
-        full = len(batch) == settings.batch_rows if settings.batch_rows else longest * (len(batch) + 1) > settings.batch_tokens
+        by_rows, by_tokens = settings.batch_rows, settings.batch_tokens
+        full = len(batch) == by_rows if by_rows else longest * (len(batch) + 1) > by_tokens
         if batch and full:
             yield batch
             batch, longest = [], lengths[row]

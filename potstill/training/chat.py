@@ -27,7 +27,7 @@ class Chat:
     control: re.Pattern[str]
 
     def prompt(self, prompt: Prompt) -> str:
-        """What the learner sees before its completion: the template with the generation prompt, which may open `<think>`."""
+        """What the learner sees before its completion; the template's generation prompt may open `<think>`."""
         text = self.tokenizer.apply_chat_template(_turns(prompt), tokenize=False, add_generation_prompt=True)
         return str(text)
 

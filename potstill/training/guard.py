@@ -5,6 +5,7 @@ It trusts nothing that rendering did: it decodes ids and loss and compares them 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -26,7 +27,9 @@ class Seen(NamedTuple):
     ended: bool
 
 
-def check(traces: Sequence[Trace], rendering: Rendering, chat: Chat, *, max_tokens: int, drop_long: float = 0.0) -> None:
+def check(
+    traces: Sequence[Trace], rendering: Rendering, chat: Chat, *, max_tokens: int, drop_long: float = 0.0
+) -> None:
     """Refuse with a StageError what would train the wrong thing.
 
     Args:
@@ -53,7 +56,8 @@ def _check_lengths(traces: Sequence[Trace], rendering: Rendering, max_tokens: in
         raise StageError(
             f"{long} of {len(traces)} rows longer than max_tokens={max_tokens}: their answers would be cut off",
             expected=f"at most {drop_long:.1%} of the rows (drop_long={drop_long:g})",
-            fix=f"raise max_tokens up to the model's context, or leave long rows out with drop_long={long / len(traces):.2g}",
+            fix="raise max_tokens up to the model's context, sample shorter completions, "
+            f"or leave the long rows out with drop_long={math.ceil(100 * long / len(traces)) / 100}",
         )
 
 
@@ -61,7 +65,7 @@ def _decode(trace: Trace, row: Row, chat: Chat) -> Seen:
     ended = bool(row.ids) and row.ids[-1] == chat.end and row.weights[-1] > 0
     stop = len(row.ids) - (row.ids[-1:] == (chat.end,))
     learnt = [token for token, weight in zip(row.ids[:stop], row.weights) if weight > 0]
-    prompt = _text([token for token in row.ids[: row.prompt]], chat)
+    prompt = _text(row.ids[: row.prompt], chat)
     opened = OPEN if prompt.rstrip().endswith(OPEN) else ""  # the generation prompt is part of the assistant's turn
     completion = opened + _text(row.ids[row.prompt : stop], chat)
     return Seen(trace, completion, _text(learnt, chat), _wanted(trace), ended)

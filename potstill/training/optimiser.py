@@ -15,7 +15,7 @@ ADAM_BETAS = (0.9, 0.999)
 REST_BETAS = (0.9, 0.95)  # what the world's models were trained with; short runs forget the noisy first steps sooner
 
 
-class Joined(torch.optim.Optimizer):
+class Joined(torch.optim.Optimizer):  # type: ignore[misc]
     """Several optimisers over disjoint parameters, behind one interface: groups, step, state."""
 
     def __init__(self, parts: list[torch.optim.Optimizer]) -> None:
@@ -64,7 +64,7 @@ def make(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
         groups = _groups(matrices, vectors, settings.weight_decay)
         return torch.optim.AdamW(groups, lr=settings.lr, betas=ADAM_BETAS, fused=True)
     if not hasattr(torch.optim, "Muon"):
-        raise ConfigError(f"torch {torch.__version__} has no Muon", expected="torch 2.9 or later", fix="optimiser: adamw")
+        raise ConfigError(f"torch {torch.__version__} has no Muon", expected="2.9 or later", fix="optimiser: adamw")
     outer = {id(p) for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
     head = model.get_output_embeddings()  # type: ignore[operator]
     outer |= {id(p) for p in head.parameters()}

@@ -1,8 +1,8 @@
 """The one place where a trace becomes token ids and weights. No torch in here.
 
-A row is the template's own prompt (with generation prompt), then the trace's text in its own tokens, then the end of turn.
+A row is the template's prompt (with generation prompt), then the trace's text in its own tokens, then the end of turn.
 The template never sees the completion: Qwen3's and others cut or re-insert `<think>` blocks in assistant turns. Text is cut
-into pieces where its author changes (given | written | tool), as it was at sampling time, so the loss begins and ends exactly.
+into pieces where its author changes (given, written, tool), as when it was sampled, so the loss begins and ends exactly.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from potstill.records import Span, Trace
 from potstill.training.chat import CLOSE, OPEN, Chat
@@ -49,7 +49,7 @@ class Rendering:
 
 
 class Piece(NamedTuple):
-    """A stretch of a row that is tokenised on its own; `at` is where it begins in the trace's text, -1 in the prompt."""
+    """A stretch of a row that is tokenised on its own; `at` is where it begins in the trace's text, -1 the prompt."""
 
     text: str
     at: int
@@ -62,9 +62,9 @@ TOO_LONG = "longer than max_tokens"
 def render(traces: Sequence[Trace], chat: Chat, *, max_tokens: int) -> Rendering:
     """Token ids and weights of each trace; a trace that can't be rendered exactly is left out with the reason.
 
-    A token's weight is the product of the weights of the spans that cover it and of the trace's weight. Nothing of the prompt,
-    of the given part, of a tool's or user's turn or of a span with weight 0 is learnt. The end-of-turn token is learnt where
-    the author stopped by itself, and absent where it was cut off.
+    A token's weight is the product of the weights of the spans that cover it and of the trace's weight. Nothing of the
+    prompt, of the given part, of a tool's or user's turn or of a span with weight 0 is learnt. The end-of-turn token is
+    learnt where the author stopped by itself, and absent where it was cut off.
 
     Args:
         max_tokens: rows with more tokens are left out, never truncated.
@@ -96,6 +96,8 @@ def _pieces(trace: Trace, chat: Chat) -> list[Piece] | str:
     """The row's pieces, or why there is no row."""
     if trace.error:
         return "failed generation"
+    if not trace.new.strip():
+        return "empty completion"
     contents = [trace.prompt] if isinstance(trace.prompt, str) else [turn.content for turn in trace.prompt]
     if chat.control.search(trace.text) or any(map(chat.control.search, contents)):
         return "text holds a control token"
@@ -106,7 +108,7 @@ def _pieces(trace: Trace, chat: Chat) -> list[Piece] | str:
 
 
 def _prompt(trace: Trace, chat: Chat) -> str | None:
-    """The prompt; its open `<think>` is dropped where the text brings its own. None where the block is closed already."""
+    """The prompt, without its open `<think>` where the text brings its own; None where the block is closed already."""
     prompt = chat.prompt(trace.prompt)
     if not trace.text.lstrip().startswith(OPEN):
         return prompt

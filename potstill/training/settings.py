@@ -12,7 +12,7 @@ from potstill.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """Low-rank adapters (Hu et al., arXiv:2106.09685); merged into the stored student, so that it is a plain checkpoint.
+    """Low-rank adapters (Hu et al., arXiv:2106.09685), merged into the stored student: it is a plain checkpoint.
 
     Args:
         r: rank.
@@ -42,7 +42,7 @@ class Training:
         warmup: steps of linear warm-up; below 1, a share of all steps.
         weight_decay: decoupled, on matrices only.
         clip: gradients are scaled down to this norm; 0 switches it off.
-        optimiser: "adamw", or "muon" (momentum, orthogonalised), which learns faster on models of a few million parameters.
+        optimiser: "adamw", or "muon" (momentum, orthogonalised), which learns faster on tiny models.
         batch_tokens: padded tokens in a micro-batch at most; 0 means that `batch_rows` decides.
         batch_rows: rows in a micro-batch; 0 means that `batch_tokens` decides.
         accumulate: micro-batches in an optimiser step.
@@ -54,7 +54,7 @@ class Training:
         gradient_checkpointing: recompute activations in the backward pass: less memory, a third more time.
         bf16: autocast to bfloat16; None means on a GPU that has it.
         dtype: of the stored weights: "start" keeps the starting checkpoint's.
-        threads: CPU threads of the training; 0 leaves torch's setting. Another number is another result in the last bits.
+        threads: CPU threads of the training; 0 leaves torch's setting. Another number changes the last bits.
         save_every: steps between the checkpoints that a killed training resumes from; 0 switches them off.
     """
 
@@ -85,7 +85,7 @@ class Training:
         """Refuse settings that contradict each other, all at once."""
         wrong = [text for bad, text in self._complaints() if bad]
         if wrong:
-            raise ConfigError(f"training settings: {'; '.join(wrong)}", fix="change them under `training:` in the recipe")
+            raise ConfigError(f"training settings: {'; '.join(wrong)}", fix="change the recipe's `training:` part")
 
     def _complaints(self) -> list[tuple[bool, str]]:
         lora, positive = self.lora, (self.lr, self.accumulate)
@@ -93,7 +93,8 @@ class Training:
             (self.epochs < 1 and self.max_steps < 1, "neither epochs nor max_steps is positive"),
             ((self.batch_tokens > 0) == (self.batch_rows > 0), "give either batch_tokens or batch_rows, the other 0"),
             (min(positive) <= 0, "lr and accumulate must be positive"),
-            (min(self.lr_rest, self.warmup, self.weight_decay, self.clip, self.save_every) < 0, "a setting is negative"),
+            (min(self.lr_rest, self.warmup, self.weight_decay) < 0, "lr_rest, warmup or weight_decay is negative"),
+            (min(self.clip, self.save_every, self.threads, self.max_tokens) < 0, "a limit is negative"),
             (not 0 <= self.drop_long <= 1, "drop_long is a share between 0 and 1"),
             (self.optimiser not in ("adamw", "muon"), f"optimiser {self.optimiser!r} is not adamw or muon"),
             (self.scheduler not in ("constant", "linear", "cosine"), f"no scheduler {self.scheduler!r}"),
@@ -104,7 +105,7 @@ class Training:
         ]
 
     def identity(self) -> dict[str, Any]:
-        """The settings that can change the trained weights, for keys: all but `save_every`, and no `lora` that is None."""
+        """The settings that can change the trained weights, for keys: all but `save_every`."""
         values = dataclasses.asdict(self)
         del values["save_every"]
         return values

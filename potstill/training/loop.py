@@ -1,0 +1,195 @@
+"""transformers.Trainer, with our batches, our loss and our normaliser, and without what costs time at 20 ms a step."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from potstill.errors import StageError
+from potstill.objectives.likelihood import likelihood, reduce
+from potstill.training import batches, optimiser
+from potstill.training.render import Row
+from potstill.training.settings import Training
+
+Progress = Callable[[str, int, int], None]
+COMPLETE = "complete"  # written into a checkpoint after everything else
+
+
+class Loop(Trainer):  # type: ignore[misc]
+    """Weighted likelihood on pre-tokenised rows; logits only at positions that predict a counted token."""
+
+    loss_is_scaled_for_ga = True  # `compute_loss` divides by the weights of the whole accumulation window
+
+    def __init__(
+        self, model: nn.Module, rows: Sequence[Row], settings: Training, folder: Path, progress: Progress | None
+    ) -> None:
+        """Plan every batch of the training and set the Trainer up without evaluation, logging and reports."""
+        self.batches = batches.plan([len(row.ids) for row in rows], settings)
+        self.settings = settings
+        self.bf16 = use_bf16(settings)
+        self.seen = Seen()
+        total = batches.steps(self.batches, settings)
+        super().__init__(
+            model,
+            _arguments(settings, folder, total),
+            train_dataset=[_tensors(row) for row in rows],
+            optimizers=(optimiser.make(model, settings), None),
+            callbacks=[_Steps(settings.save_every, total, progress)],
+        )
+        self.remove_callback(PrinterCallback)
+        if self.args.world_size > 1:
+            fix = "run it in one process (no torchrun, no accelerate launch)"
+            raise StageError(f"training started in {self.args.world_size} processes", expected="one process", fix=fix)
+        self.args._n_gpu = min(1, self.args.n_gpu)  # else the Trainer wraps the model in DataParallel
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """The planned micro-batches in their order, padded on the right."""
+        data: Any = self.train_dataset
+        return DataLoader(data, batch_sampler=self.batches, collate_fn=collate)  # type: ignore[arg-type]
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Tensor]:
+        """The micro-batches of one step and the sum of their weights, which normalises the loss."""
+        window = [batch for _, batch in zip(range(num_batches), epoch_iterator)]
+        self.seen.tokens += sum(int(batch["lengths"].sum()) for batch in window)
+        self.seen.counted += sum(int((batch["weights"] > 0).sum()) for batch in window)
+        return window, torch.stack([batch["weights"].sum() for batch in window]).sum().to(device)
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Tensor:
+        """Weighted negative log-likelihood of a micro-batch over the weights of the whole window.
+
+        Right padding under causal attention can't reach a real token, so no attention mask is built.
+        """
+        ids_BT, weights_BT = inputs["ids"], inputs["weights"]
+        causal = self.accelerator.unwrap_model(model)
+        with torch.autocast(ids_BT.device.type, torch.bfloat16, enabled=self.bf16):
+            loss = window_loss(causal, ids_BT, weights_BT, num_items_in_batch)
+        self.seen.loss = loss.detach() + self.seen.loss
+        return loss
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """The last moment before the optimiser's step: refuse to make it with a loss or gradient that is no number."""
+        step = self.state.global_step + 1
+        loss, norm = float(self.seen.loss), 0.0 if grad_norm is None else float(grad_norm)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise StageError(
+                f"the loss is {loss:g} and the gradient's norm {norm:g} at step {step} of {self.state.max_steps}",
+                expected="finite numbers",
+                fix=f"lower lr (now {self.settings.lr:g}), lengthen warmup, set clip; "
+                f"the last checkpoint stands in {self.args.output_dir}",
+            )
+        self.state.log_history.append(self.seen.record(step, loss))
+        return norm
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Not counted: it walks over all modules at every step."""
+        return 0
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """The Trainer's checkpoint, with a mark that it was written to its end."""
+        super()._save_checkpoint(model, trial)
+        (Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / COMPLETE).touch()
+
+
+class Seen:
+    """What has passed since the last step; one record a step is kept in the Trainer's state, so in its checkpoints."""
+
+    def __init__(self) -> None:
+        self.loss: Tensor | float = 0.0
+        self.tokens = self.counted = 0
+        self.clock = time.perf_counter()
+
+    def record(self, step: int, loss: float) -> dict[str, float]:
+        """The step's loss, tokens, counted tokens and seconds; starts anew."""
+        record = {"step": step, "loss": loss, "tokens": self.tokens, "counted": self.counted}
+        record["seconds"] = time.perf_counter() - self.clock
+        Seen.__init__(self)
+        return record
+
+
+class _Steps(TrainerCallback):  # type: ignore[misc]
+    """Progress after every step, a checkpoint after every `save_every` of them."""
+
+    def __init__(self, save_every: int, total: int, progress: Progress | None) -> None:
+        self.save_every, self.total, self.progress = save_every, total, progress
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        step = state.global_step
+        control.should_save = bool(self.save_every) and step % self.save_every == 0 and step < self.total
+        return control
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.progress:
+            self.progress("training", state.global_step, self.total)
+
+
+def window_loss(model: Any, ids_BT: Tensor, weights_BT: Tensor, normaliser: Tensor | float) -> Tensor:
+    """Likelihood loss of right-padded rows; the shift by one position is made here and nowhere else."""
+    causal = getattr(model, "get_base_model", lambda: model)()
+    hidden_BTD = causal.base_model(input_ids=ids_BT[:, :-1], use_cache=False).last_hidden_state
+    counted_BT = weights_BT[:, 1:] > 0
+    loss_N = likelihood(hidden_BTD[counted_BT], causal.get_output_embeddings(), ids_BT[:, 1:][counted_BT])
+    return reduce(loss_N, weights_BT[:, 1:][counted_BT], normaliser)
+
+
+def collate(rows: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    """A micro-batch: `ids` [B, T] and `weights` [B, T] padded on the right with 0, `lengths` [B]."""
+    pad = nn.utils.rnn.pad_sequence
+    ids, weights = pad([ids for ids, _ in rows], True), pad([weights for _, weights in rows], True)
+    return {"ids": ids, "weights": weights, "lengths": torch.tensor([len(ids) for ids, _ in rows])}
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The latest checkpoint that was written to its end."""
+    done = [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")]
+    return max(done, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def history(state: Any) -> list[dict[str, float]]:
+    """The records of all steps, those before a resume included."""
+    return [record for record in json.loads(json.dumps(state.log_history)) if "counted" in record]
+
+
+def use_bf16(settings: Training) -> bool:
+    """Whether to compute in bfloat16: as set, or on a GPU that has it."""
+    if settings.bf16 is not None:
+        return settings.bf16
+    return bool(torch.cuda.is_available() and torch.cuda.is_bf16_supported())
+
+
+def _tensors(row: Row) -> tuple[Tensor, Tensor]:
+    return torch.tensor(row.ids), torch.tensor(row.weights)
+
+
+def _arguments(settings: Training, folder: Path, total: int) -> TrainingArguments:
+    warmup = settings.warmup * total if settings.warmup < 1 else settings.warmup
+    return TrainingArguments(
+        output_dir=str(folder),
+        max_steps=total,
+        gradient_accumulation_steps=settings.accumulate,
+        learning_rate=settings.lr,
+        lr_scheduler_type="constant_with_warmup" if settings.scheduler == "constant" else settings.scheduler,
+        warmup_steps=math.ceil(warmup),
+        max_grad_norm=settings.clip,
+        seed=settings.seed,
+        logging_strategy="no",
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        save_total_limit=2,
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+    )

@@ -1,0 +1,130 @@
+"""What models wrote, under the key of what they were asked; and which arm needed which of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, final
+
+from potstill.models.model import Completion, Request
+from potstill.records import Tokens, canonical, digest
+from potstill.store.database import Database, from_column, to_column
+
+_COLUMNS = (
+    "key, role, arm, model, payload, draw, text, finish, error, prompt_tokens, completion_tokens, cached_tokens, "
+    "reasoning_tokens, seconds, created"
+)
+_INSERT = f"INTO completions ({_COLUMNS}) VALUES ({','.join('?' * 15)})"
+_GENERATION = "(SELECT coalesce(max(generation), 0) FROM arms WHERE arm = ?)"
+_USE = (
+    f"INSERT INTO uses VALUES (?, ?, ?, {_GENERATION}) "
+    "ON CONFLICT (arm, role, key) DO UPDATE SET generation = excluded.generation"
+)
+_USAGE = f"""
+    SELECT u.role, count(*), sum(c.arm != u.arm OR c.role != u.role), sum(c.prompt_tokens), sum(c.completion_tokens),
+        sum(c.seconds), sum(c.error != '')
+    FROM uses u JOIN completions c ON c.key = u.key
+    WHERE u.arm = ? AND u.generation = {_GENERATION} GROUP BY u.role ORDER BY u.role"""
+
+
+class Stored(NamedTuple):
+    """One completion as it is kept; `payload` is the canonical JSON of what was asked."""
+
+    key: str
+    role: str
+    arm: str
+    model: str
+    payload: str
+    draw: int
+    completion: Completion
+    created: float
+
+    def rehashed(self) -> str:
+        """The key that the stored payload has now; another one than `key` means damage."""
+        asked = json.loads(self.payload)
+        parts = [asked[name] for name in ("prompt", "prefix", "settings", "seed", "draw")]
+        return digest("completion", [self.model, *parts])
+
+
+@final
+class Completions:
+    """The table of completions. Every `put` is one transaction, so a batch is there as a whole or not at all."""
+
+    def __init__(self, database: Database) -> None:
+        """Read and write through this connection."""
+        self._database = database
+
+    def get(self, keys: Sequence[str]) -> dict[str, Completion]:
+        """The completions that are there."""
+        sql = f"SELECT {_COLUMNS} FROM completions WHERE key IN ({{}})"
+        return {row[0]: _stored(row).completion for row in self._database.among(sql, keys)}
+
+    def put(self, model: str, role: str, arm: str, written: Sequence[tuple[Request, Completion]]) -> None:
+        """Keep one batch and that this arm's role needed it."""
+        now = time.time()
+        rows = [
+            Stored(request.key(model), role, arm, model, payload(request), request.draw, completion, now)
+            for request, completion in written
+        ]
+        with self._database.transaction() as connection:
+            connection.executemany(f"INSERT OR REPLACE {_INSERT}", [_row(stored) for stored in rows])
+            connection.executemany(_USE, [(arm, role, stored.key, arm) for stored in rows])
+
+    def need(self, arm: str, role: str, keys: Sequence[str]) -> None:
+        """Enter that this arm's role needed these stored completions, whoever paid for them."""
+        if keys and not self._database.readonly:
+            with self._database.transaction() as connection:
+                connection.executemany(_USE, [(arm, role, key, arm) for key in keys])
+
+    def add(self, rows: Sequence[Stored]) -> int:
+        """Take completions from another store and return how many were new; what is already here stays as it is."""
+        with self._database.transaction() as connection:
+            before = connection.total_changes
+            connection.executemany(f"INSERT OR IGNORE {_INSERT}", [_row(stored) for stored in rows])
+            return connection.total_changes - before
+
+    def all(self) -> Iterator[Stored]:
+        """Every stored completion in the order of writing."""
+        return (_stored(row) for row in self._database.pages("completions", _COLUMNS))
+
+    def usage(self, arm: str) -> dict[str, dict[str, float]]:
+        """What an arm needed, by role: calls, reused, prompt_tokens, completion_tokens, seconds, errors.
+
+        Computed from what is stored, so a fast-forwarded run shows the same costs as the run that paid. `reused` are
+        the calls that another arm or role had paid first; tokens and seconds count all calls.
+        """
+        names = ("calls", "reused", "prompt_tokens", "completion_tokens", "seconds", "errors")
+        return {row[0]: dict(zip(names, row[1:], strict=True)) for row in self._database.read(_USAGE, (arm, arm))}
+
+
+def payload(request: Request) -> str:
+    """What was asked, as the canonical JSON that is kept beside the answer."""
+    return canonical(
+        {
+            "prompt": request.prompt,
+            "prefix": request.prefix,
+            "settings": request.sampling.changed(),
+            "seed": request.seed,
+            "draw": request.draw,
+        }
+    )
+
+
+def _row(stored: Stored) -> tuple[Any, ...]:
+    done = stored.completion
+    return (
+        *stored[:6],
+        to_column(done.text),
+        done.finish,
+        to_column(done.error),
+        *done.tokens,
+        done.seconds,
+        stored.created,
+    )
+
+
+def _stored(row: tuple[Any, ...]) -> Stored:
+    completion = Completion(from_column(row[6]), row[7], Tokens(*row[9:13]), from_column(row[8]), row[13])
+    key, role, arm, model, asked, draw = row[:6]
+    return Stored(key, role, arm, model, asked, draw, completion, row[14])

@@ -1,0 +1,140 @@
+"""The store: one SQLite file in a run folder that keeps everything paid for and everything that happened."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from potstill.errors import StoreError
+from potstill.store.completions import Completions
+from potstill.store.database import FILE, Database
+from potstill.store.history import History
+from potstill.store.judgements import Judgements
+from potstill.store.ledger import Ledger
+from potstill.store.lock import WriterLock, unwritable
+from potstill.store.students import Students
+
+
+@dataclass(slots=True)
+class Counts:
+    """What this process did for one role of one arm: completions asked of the model, answers served from the store."""
+
+    made: int = 0
+    served: int = 0
+
+
+@final
+class Flight:
+    """Which keys are being asked for right now, so that two threads that miss the same one share one call."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asked: dict[str, threading.Event] = {}
+
+    @contextmanager
+    def claim(self, keys: Sequence[str]) -> Iterator[tuple[list[str], list[threading.Event]]]:
+        """The keys that are now the caller's to ask for, and the events of those that others are asking for.
+
+        The claim ends with the block, done or failed; whoever waited looks into the store and, if need be, asks itself.
+        Wait only after the block: a claim that waits could wait for one that waits for it.
+        """
+        own = threading.Event()
+        mine: list[str] = []
+        others: list[threading.Event] = []
+        try:
+            with self._lock:
+                for key in keys:
+                    if self._asked.setdefault(key, own) is own:
+                        mine.append(key)
+                    else:
+                        others.append(self._asked[key])
+            yield mine, others
+        finally:
+            with self._lock:
+                for key in keys:
+                    if self._asked.get(key) is own:
+                        del self._asked[key]
+            own.set()
+
+
+@final
+class Store:
+    """Completions, judgements, ledgers and students of a run folder. Threads may share it; close it, or use `with`."""
+
+    def __init__(self, folder: Path, database: Database, lock: WriterLock | None) -> None:
+        """Use `Store.open`."""
+        self.folder, self.database, self._lock = folder, database, lock
+        self.completions = Completions(database)
+        self.judgements = Judgements(database)
+        self.history = History(database)
+        self.students = Students(database, folder)
+        self.flight = Flight()
+        self.retried: set[str] = set()
+        self._counts: dict[tuple[str, str], Counts] = {}
+        self._counting = threading.Lock()
+
+    @classmethod
+    def open(cls, folder: Path, *, create: bool = True, readonly: bool = False) -> Store:
+        """Open the store of a run folder; StoreError if it is in use, damaged, of another version or can't be written.
+
+        Args:
+            folder: the run folder.
+            create: make folder and store where there is none.
+            readonly: take no lock and write nothing; works beside a running writer and on an archived folder.
+        """
+        folder = Path(folder)
+        path = (folder / FILE).resolve()
+        if not path.exists() and (readonly or not create):
+            raise StoreError(
+                f"there is no store in {folder}",
+                expected=f"a run folder that holds {FILE}",
+                fix="give the folder of a run, or start one: potstill run …",
+            )
+        if readonly:
+            return cls(folder, Database(path, create=False, readonly=True), None)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(folder, error) from error
+        lock = WriterLock(folder / "store.lock")
+        try:
+            return cls(folder, Database(path, create=create, readonly=False), lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    def ledger(self, arm: str) -> Ledger:
+        """Begin an arm, before its models write: its last run's funnel, drops and traces are forgotten."""
+        return Ledger(self.database, arm)
+
+    def usage(self, arm: str) -> dict[str, dict[str, float]]:
+        """What an arm needed, by role: calls, reused, prompt_tokens, completion_tokens, seconds, errors."""
+        return self.completions.usage(arm)
+
+    def count(self, arm: str, role: str, *, made: int, served: int) -> None:
+        """Add to what this process did."""
+        with self._counting:
+            counts = self._counts.setdefault((arm, role), Counts())
+            counts.made += made
+            counts.served += served
+
+    def counts(self, arm: str) -> dict[str, Counts]:
+        """What this process did for an arm, by role: a fast-forwarded run has made 0 everywhere."""
+        with self._counting:
+            return {role: Counts(c.made, c.served) for (of, role), c in sorted(self._counts.items()) if of == arm}
+
+    def close(self) -> None:
+        """Close the file and let the next writer in."""
+        self.database.close()
+        if self._lock:
+            self._lock.release()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import hashlib
 import inspect
 import json
@@ -54,13 +55,23 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no canonical form")
 
 
-def _function(fn: Callable[..., Any]) -> list[str]:
-    """Name and syntax tree, so that a comment or a line break in a reward does not retrain a student."""
+def _function(fn: Callable[..., Any]) -> list[Any]:
+    """Name and syntax tree, so that a comment or a line break in a reward does not retrain a student.
+
+    A partial is its function and arguments. A closure is refused: what it closed over can't be read, and two rewards that
+    differ only there would be one student.
+    """
+    if isinstance(fn, functools.partial):
+        return [_plain(fn.func), _plain(fn.args), _plain(fn.keywords)]
     name = getattr(fn, "__qualname__", type(fn).__name__)
+    if getattr(fn, "__closure__", None):
+        raise TypeError(f"{name} closes over values that have no canonical form; bind them with functools.partial")
     try:
         return [name, ast.dump(ast.parse(textwrap.dedent(inspect.getsource(fn))))]
-    except (OSError, TypeError, SyntaxError):
+    except TypeError:  # a builtin or a callable object
         return [name, str(getattr(fn, "__module__", ""))]
+    except (OSError, SyntaxError) as error:
+        raise TypeError(f"{name} has no source of its own to be known by; make it a top-level def") from error
 
 
 def digest(kind: str, value: Any) -> str:

@@ -1,0 +1,48 @@
+"""The operators: each takes traces and returns traces. A method is a composition of them."""
+
+from potstill.traces.choose import best, dedupe, keep, mix, pair, weigh
+from potstill.traces.generate import plain, pose, rewrite, sample
+from potstill.traces.judge import score, verify
+from potstill.traces.keys import line, ok, problem, right, sound, unparsed, wrong
+from potstill.traces.overlap import check_overlap, decontaminate
+from potstill.traces.scorers import ask, length, nll, perplexity, steps
+from potstill.traces.session import Drop, Judgements, Ledger, Session, using
+from potstill.traces.shape import edit, segment
+from potstill.traces.workers import each
+
+__all__ = [
+    "Drop",
+    "Judgements",
+    "Ledger",
+    "Session",
+    "ask",
+    "best",
+    "check_overlap",
+    "decontaminate",
+    "dedupe",
+    "each",
+    "edit",
+    "keep",
+    "length",
+    "line",
+    "mix",
+    "nll",
+    "ok",
+    "pair",
+    "perplexity",
+    "plain",
+    "pose",
+    "problem",
+    "rewrite",
+    "right",
+    "sample",
+    "score",
+    "segment",
+    "sound",
+    "steps",
+    "unparsed",
+    "using",
+    "verify",
+    "weigh",
+    "wrong",
+]

@@ -1,0 +1,132 @@
+"""Drives a method: take a stage, train or find the student, send it back; end with a solver."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeAlias
+
+from potstill.errors import ConfigError, StageError
+from potstill.models.model import Model
+from potstill.records import Stage, Trace
+from potstill.traces import Drop, Ledger, plain, using
+from potstill.traces.keys import name_of
+from potstill.traces.session import current
+
+Solver: TypeAlias = Callable[..., list[Trace]]
+Method: TypeAlias = Callable[..., Generator[Stage, Model, Solver | None]]
+
+
+def drive(
+    method: Method,
+    problems: Sequence[Trace],
+    roles: Mapping[str, Any],
+    values: Mapping[str, Any],
+    train: Callable[[Stage], Model],
+) -> Solver:
+    """Run a method to its end and return its solver, or the one that samples the last student.
+
+    Args:
+        problems: blank traces.
+        roles: models by parameter name.
+        values: the method's other parameters.
+        train: finds the student of a stage, or trains and registers it.
+    """
+    generator = method(problems, **roles, **values)
+    if not isinstance(generator, Generator):
+        raise ConfigError(f"{name_of(method)} is no method", expected="a generator function that yields Stage(...)")
+    student: Model | None = None
+    with _counting() as drops:
+        while True:
+            try:
+                stage = generator.send(student)  # type: ignore[arg-type]  # None starts a generator
+            except StopIteration as end:
+                return _ended(method, end.value, student)
+            _check(method, stage, drops)
+            drops.clear()
+            student = train(stage)
+
+
+def _ended(method: Method, solver: Solver | None, student: Model | None) -> Solver:
+    if solver is not None:
+        describe(solver)
+        return solver
+    if student is None:
+        raise StageError(
+            f"{name_of(method)} ended without a stage and without a solver",
+            expected="at least one yield Stage(...), or return partial(plain, student)",
+        )
+    return partial(plain, student)
+
+
+def _check(method: Method, stage: object, drops: Counter[tuple[str, str, str]]) -> None:
+    if not isinstance(stage, Stage):
+        raise ConfigError(
+            f"{name_of(method)} yielded {type(stage).__name__}", expected="Stage(model, traces, objective)"
+        )
+    if stage.rows:
+        return
+    counts = [f"{operator} {test}: {n} ({reason})" for (operator, test, reason), n in drops.most_common(8)]
+    errored = f"; {stage.errored} rows were failed generations" if stage.errored else ""
+    raise StageError(
+        f"{name_of(method)} yielded a stage without rows{errored}; dropped before it: {'; '.join(counts) or 'nothing'}",
+        expected="at least one trace to train on",
+        fix="more problems or draws, a stronger writer, or a weaker filter; what was generated so far is kept",
+    )
+
+
+def describe(solver: Solver) -> dict[str, Any]:
+    """A solver as name, model ids and values, so that an evaluation can say what it measured; refuses closures."""
+    if isinstance(solver, partial):
+        inner = describe(solver.func)
+        arguments = {str(i): _value(a) for i, a in enumerate(solver.args)} | {
+            k: _value(v) for k, v in solver.keywords.items()
+        }
+        return {"name": inner["name"], "arguments": inner["arguments"] | arguments}
+    module, name = getattr(solver, "__module__", None), getattr(solver, "__qualname__", type(solver).__name__)
+    if getattr(sys.modules.get(module or ""), name, None) is not solver:
+        raise ConfigError(
+            f"the solver {name} is a closure, lambda or method: an evaluation could not say later what it was",
+            expected="a top-level function bound with functools.partial, as partial(solve, student, n=4)",
+        )
+    return {"name": f"{module}.{name}", "arguments": {}}
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, Model):
+        return {"model": value.id}
+    return [_value(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+@contextmanager
+def _counting() -> Iterator[Counter[tuple[str, str, str]]]:
+    """Count what is dropped, by operator, test and reason, beside the session's own ledger."""
+    session = current()
+    drops: Counter[tuple[str, str, str]] = Counter()
+    with using(dataclasses.replace(session, ledger=_Counting(session.ledger, drops))):
+        yield drops
+
+
+class _Counting:
+    """A ledger that counts drops and passes everything on."""
+
+    def __init__(self, inner: Ledger | None, drops: Counter[tuple[str, str, str]]) -> None:
+        self.inner, self.drops = inner, drops
+
+    def made(self, traces: Sequence[Trace]) -> None:
+        if self.inner:
+            self.inner.made(traces)
+
+    def dropped(self, drops: Sequence[Drop]) -> None:
+        # Reasons quote answers after the colon; what is counted is the kind of reason.
+        self.drops.update((drop.operator, drop.test, drop.reason.split(":")[0]) for drop in drops)
+        if self.inner:
+            self.inner.dropped(drops)
+
+    def step(self, operator: str, label: str, taken: int, returned: int) -> None:
+        if self.inner:
+            self.inner.step(operator, label, taken, returned)

@@ -1,0 +1,145 @@
+"""What every model must keep, over scripted, recorded and local models."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from potstill.models import load
+from potstill.models.model import Model, Request, Sampling, Scored
+from potstill.records import Message
+
+Q, OTHER = "Ned has 19 shells and sells 14. How many are left?", "What is 6 times 7?"
+RECORDED = [
+    {"question": Q, "completion": "He has 19 - 14 = 5 shells left.", "is_correct": True},
+    {"question": Q, "completion": "The answer is 4.", "is_correct": False},
+    {"question": Q, "completion": "Well, 19 minus", "finish_reason": "length"},
+    {"question": OTHER, "completion": "6 * 7 = 42."},
+    {"question": OTHER, "completion": "It is 41."},
+]
+RULES = [{"pattern": "Ned", "answers": ["He has 19 - 14 = 5 shells left.", "The answer is 4."]},
+         {"pattern": "", "answers": ["6 * 7 = 42.", "It is 41."]}]  # fmt: skip
+
+
+class Case(NamedTuple):
+    """A model, how to make it again elsewhere, and a request that it cuts at its limit."""
+
+    model: Model
+    again: Callable[[Path], Model]
+    cut: Request
+
+
+@pytest.fixture(params=["scripted", "recorded", "transformers"])
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
+    kind = request.param
+    if kind == "transformers":
+        source = request.getfixturevalue("tiny_checkpoint")
+        cut = Request(Q, sampling=Sampling(max_tokens=3))
+        return Case(
+            load(f"transformers:{source}"), lambda to: load(f"transformers:{shutil.copytree(source, to / 'c')}"), cut
+        )
+
+    def make(folder: Path) -> Model:
+        folder.mkdir(exist_ok=True)
+        rows = RULES if kind == "scripted" else RECORDED
+        (folder / "f.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return load(f"{kind}:{folder / 'f.jsonl'}")
+
+    cut = Request(Q, sampling=Sampling(max_tokens=3), draw=2 if kind == "recorded" else 0)
+    return Case(make(tmp_path / "first"), make, cut)
+
+
+def _requests(draws: int = 2) -> list[Request]:
+    return [
+        Request(prompt, draw=draw, sampling=Sampling(max_tokens=12)) for draw in range(draws) for prompt in (Q, OTHER)
+    ]
+
+
+def test_one_completion_a_request_in_order(case: Case) -> None:
+    requests = _requests()
+    together = case.model.write(requests)
+    assert len(together) == len(requests)
+    backwards = case.model.write(requests[::-1])[::-1]
+    assert [c.text for c in backwards] == [c.text for c in together]
+    assert [c.finish for c in backwards] == [c.finish for c in together]
+
+
+def test_nothing_asked_nothing_written(case: Case) -> None:
+    assert case.model.write([]) == []
+
+
+def test_the_same_request_gives_the_same_completion(case: Case) -> None:
+    [first], [second] = case.model.write([_requests()[0]]), case.model.write([_requests()[0]])
+    assert (first.text, first.finish, first.tokens) == (second.text, second.finish, second.tokens)
+    assert first.error == "" and first.text
+
+
+def test_equal_keys_in_one_call_give_equal_texts(case: Case) -> None:
+    request = _requests()[0]
+    first, _, third = case.model.write([request, _requests()[1], request])
+    assert first.text == third.text
+
+
+def test_another_draw_is_another_completion(case: Case) -> None:
+    a, b = case.model.write([Request(Q, draw=0), Request(Q, draw=1)])
+    assert a.text != b.text
+
+
+def test_a_bare_prompt_is_one_user_turn(case: Case) -> None:
+    sampling = Sampling(temperature=0, max_tokens=8)
+    bare, turn = case.model.write([Request(Q, sampling=sampling), Request((Message("user", Q),), sampling=sampling)])
+    assert bare.text == turn.text
+
+
+def test_the_limit_finishes_with_length(case: Case) -> None:
+    [completion] = case.model.write([case.cut])
+    assert completion.finish == "length"
+    assert completion.tokens.completion == 3
+
+
+def test_a_prefix_is_continued_and_not_repeated(case: Case) -> None:
+    sampling = Sampling(temperature=0, max_tokens=12)
+    [whole] = case.model.write([Request(Q, sampling=sampling)])
+    prefix = whole.text[: len(whole.text) // 2]
+    [rest] = case.model.write([Request(Q, prefix=prefix, sampling=sampling)])
+    assert rest.error == ""
+    assert not rest.text.startswith(prefix)
+    if not hasattr(case.model, "plan"):  # a real model may tokenise the text before the cut in another way
+        assert prefix + rest.text == whole.text
+
+
+def test_the_id_is_the_content_and_not_the_place(case: Case, tmp_path: Path) -> None:
+    again = case.again(tmp_path / "second")
+    assert case.model.id == case.model.id == again.id
+    assert case.model.id.split("-")[0] in ("scripted", "recorded", "hf")
+
+
+def test_likelihoods_are_one_list_of_negative_numbers_a_pair(case: Case) -> None:
+    if not isinstance(case.model, Scored):
+        assert case.model.id.startswith("recorded-")
+        return
+    pairs = [(Q, "The answer is 4."), (OTHER, "42"), (Q, "The answer is 4."), (Q, "")]
+    values = case.model.likelihood(pairs)
+    assert values[0] == pytest.approx(values[2], abs=1e-6)
+    assert values[3] == []
+    assert len(values[0]) > len(values[1]) >= 1
+    assert all(value < 0 for row in values for value in row)
+
+
+def test_a_failed_generation_is_a_completion(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    long = Request("many words " * 600, sampling=Sampling(max_tokens=4))
+    fine = Request(Q, sampling=Sampling(max_tokens=4))
+    failed, made = load(f"transformers:{tiny_checkpoint}").write([long, fine])
+    assert failed.error.startswith("context: a prompt of ") and (failed.text, failed.finish) == ("", "")
+    assert made.error == "" and made.text
+    script = tmp_path / "s.yaml"
+    script.write_text("fail: 0.08\nrules:\n  - answers: [fine]\n")
+    completions = load(f"scripted:{script}").write([Request(f"question {i}") for i in range(1000)])
+    failures = [c for c in completions if c.error]
+    assert 50 < len(failures) < 110
+    assert {(c.text, c.finish, c.error) for c in failures} == {("", "", "scripted failure")}

@@ -1,0 +1,1 @@
+"""Run benchmarks, measure with intervals, compare honestly; `evaluate`, `compare`, `results`, `table`."""

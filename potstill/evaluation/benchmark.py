@@ -7,7 +7,7 @@ import platform
 from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib import metadata
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from potstill import verifiers
 from potstill.errors import ConfigError, InputError
@@ -33,9 +33,9 @@ def evaluate(
 ) -> Evaluation:
     """Let a solver answer every problem n times and judge the answers.
 
-    The solver gets blank traces and draws by itself, e.g. `partial(sample, student, n=4, temperature=0.7)`; `n`, `sampling`
-    and `seed` are what it was bound with, for the fingerprint. It must return n traces a problem, failed ones included: a
-    solver that keeps only its good answers would be scored on those alone.
+    The solver gets blank traces and draws by itself, e.g. `partial(plain, student, n=4, temperature=0.7)`; `n`,
+    `sampling` and `seed` are what it was bound with, for the fingerprint. It must return n traces a problem, failed ones
+    included: a solver that keeps only its good answers would be scored on those alone.
 
     Args:
         problems: problems, or blank traces whose `prompt` is what the learner sees.
@@ -51,13 +51,16 @@ def evaluate(
             expected="problems with a gold answer and a kind that has a verifier",
             fix="map the answer column (potstill evaluate --help) or choose other problems",
         )
-    rows = _rows(asked, answers)
-    return Evaluation(name, rows, _fingerprint(solver, asked, answers, n, sampling, seed, threads))
+    models = sorted({t.author.model for t in answers if t.author})
+    fingerprint = Fingerprint(_task(asked, n, sampling), _run(solver, models, seed, threads))
+    return Evaluation(name, _rows(asked, answers), fingerprint)
 
 
 def _check_problems(asked: Sequence[Trace]) -> None:
     if not asked:
-        raise InputError("no problems to evaluate on", expected="at least one problem", fix="check --problems and --limit")
+        raise InputError(
+            "no problems to evaluate on", expected="at least one problem", fix="check --problems and --limit"
+        )
     twice = [key for key, count in Counter(t.problem.id for t in asked).items() if count > 1]
     if twice:
         raise InputError(
@@ -81,65 +84,50 @@ def _check_answers(asked: Sequence[Trace], answers: Sequence[Trace], n: int) -> 
 
 
 def _rows(asked: Sequence[Trace], answers: Sequence[Trace]) -> tuple[Row, ...]:
-    spans = _steps_right(answers)
-    by_problem: dict[str, list[tuple[Trace, bool | None]]] = {t.problem.id: [] for t in asked}
-    for trace, steps in zip(answers, spans, strict=True):
-        by_problem[trace.problem.id].append((trace, steps))
+    by_problem: dict[str, list[Trace]] = {t.problem.id: [] for t in asked}
+    for trace in answers:
+        by_problem[trace.problem.id].append(trace)
     return tuple(Row(problem, tuple(_answers(drawn))) for problem, drawn in by_problem.items())
 
 
-def _answers(drawn: Sequence[tuple[Trace, bool | None]]) -> list[Answer]:
+def _answers(drawn: Sequence[Trace]) -> list[Answer]:
     seen: dict[tuple[str, ...], int] = {}
     made = []
-    for trace, steps in drawn:
+    for trace in drawn:
         group = seen.setdefault(trace.parents, len(seen))
         status = "error" if trace.error else trace.verdict.status
         cut = trace.finish == "length"
-        made.append(Answer(status, trace.verdict.answer, steps, trace.tokens.completion, cut, group))
+        made.append(Answer(status, trace.answer, _sound(trace), trace.tokens.completion, cut, group))
     return made
 
 
-def _steps_right(answers: Sequence[Trace]) -> list[bool | None]:
-    """Whether the answer and every step is right: from `scores["steps"]` (1.0) if there, else from the step verifier."""
-    spans = verifiers.steps([(t.problem, t.text) for t in answers])
-    return [_all_right(trace, found) for trace, found in zip(answers, spans, strict=True)]
-
-
-def _all_right(trace: Trace, spans: Sequence[Any] | None) -> bool | None:
-    scored = trace.scores.get("steps")
-    if scored is None and spans is None:
+def _sound(trace: Trace) -> bool | None:
+    """Whether the answer and every step is right, by what `verify` found; None where the kind has no step verifier."""
+    if trace.problem.kind not in verifiers.WITH_STEPS:
         return None
-    if trace.error or trace.verdict.status != "right":
-        return False
-    return scored == 1.0 if scored is not None else bool(spans) and all(s.score == 1.0 for s in spans or ())
+    return not trace.error and trace.verdict.status == "right" and trace.scores.get("steps") == 1.0
 
 
-def _fingerprint(
-    solver: Solver,
-    asked: Sequence[Trace],
-    answers: Sequence[Trace],
-    n: int,
-    sampling: Sampling,
-    seed: int,
-    threads: int | None,
-) -> Fingerprint:
+def _task(asked: Sequence[Trace], n: int, sampling: Sampling) -> dict[str, str]:
     kinds = sorted({t.problem.kind for t in asked})
-    task = {
+    return {
         "problems": digest("problems", [t.problem for t in asked]),
         "prompts": digest("prompts", [t.prompt for t in asked]),
         "sampling": canonical(dict(sampling.changed())),
         "n": str(n),
         "verifiers": " ".join(verifiers.version(kind) for kind in kinds),
     }
-    run = {
+
+
+def _run(solver: Solver, models: Sequence[str], seed: int, threads: int | None) -> dict[str, str]:
+    return {
         "solver": _solver_name(solver),
-        "models": " ".join(sorted({t.author.model for t in answers if t.author})),
+        "models": " ".join(models),
         "seed": str(seed),
         "threads": str(threads or ""),
         "python": platform.python_version(),
         **{library: _version(library) for library in LIBRARIES},
     }
-    return Fingerprint(task, run)
 
 
 def _solver_name(solver: Solver) -> str:

@@ -1,7 +1,7 @@
 """95 % intervals clustered by problem: the problem is the unit, its draws are not independent.
 
-With `x_i` the mean of problem i's draws and m problems, `SE = sqrt(sum (x_i - mean)^2 / (m (m - 1)))`: the cluster-robust
-standard error for clusters of equal size (Miller, "Adding Error Bars to Evals", arXiv:2411.00640, section 2.2).
+With `x_i` the mean of problem i's draws and m problems, `SE = sqrt(sum (x_i - mean)^2 / (m (m - 1)))`: the
+cluster-robust standard error for clusters of equal size (Miller, "Adding Error Bars to Evals", arXiv:2411.00640).
 Analytic, so there is no seed and the same rows always give the same digits.
 """
 
@@ -32,8 +32,9 @@ def share(values: Sequence[float], draws: int) -> Estimate:
     """A share in [0, 1] with a Wilson interval on the effective number of draws.
 
     `n_eff = p (1 - p) / SE^2`, at most `draws`; where all problems agree SE says nothing and n_eff is the number of
-    problems. Wilson (1927) with Student's t on m - 1 degrees of freedom in place of z; for clustered shares see Korn and
-    Graubard (1998) and Franco et al. (2019), "Comparative study of confidence intervals for proportions in complex surveys".
+    problems. Wilson (1927) with Student's t on m - 1 degrees of freedom in place of z; for clustered shares see Korn
+    and Graubard (1998) and Franco et al. (2019), "Comparative study of confidence intervals for proportions in complex
+    sample surveys".
 
     Args:
         values: one value in [0, 1] a problem.

@@ -98,14 +98,16 @@ def _all_fail(n: int, right: int, k: int) -> Fraction:
 
 
 def majority(row: Row, k: int | None = None) -> Fraction:
-    """1 if the most frequent answer of the first k draws is right, 0 if not; a tie counts as its share of right answers.
+    """1 if the most frequent answer of the first k draws is right, else 0; a tie counts as its share of right answers.
 
     So ties need no coin: the value is what a fair one would give on average. Answers are compared as the verifier wrote
     them down; draws without an answer (unparsed, failed) don't vote; no votes at all is 0. An answer is right if the
     first draw that gave it was judged right.
     """
     if k is not None and not 1 <= k <= row.n:
-        raise ConfigError(f"maj@{k} can't be computed from {row.n} draws", expected=f"1 <= k <= {row.n}", fix=f"--n {k}")
+        raise ConfigError(
+            f"maj@{k} can't be computed from {row.n} draws", expected=f"1 <= k <= {row.n}", fix=f"--n {k}"
+        )
     voters = [a for a in row.answers[:k] if a.answer is not None and a.status in ("right", "wrong")]
     if not voters:
         return Fraction(0)

@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -39,7 +39,8 @@ class FunnelStep(NamedTuple):
     returned: int
 
 
-class FunnelDrop(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class FunnelDrop:
     """Why traces were dropped: operator, the test's name, its reason, how many."""
 
     operator: str
@@ -66,7 +67,8 @@ class Cost(NamedTuple):
     errors: int = 0
 
 
-class Length(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Length:
     """How long texts are, in tokens (or characters, if `unit` says so)."""
 
     count: int
@@ -112,7 +114,7 @@ class Results:
 
     Args:
         recipe: the resolved recipe, as plain JSON.
-        training: per arm, plain JSON: rows, steps, tokens, seconds, losses, student, stage, whatever the trainer reports.
+        training: per arm, plain JSON: rows, steps, tokens, seconds, losses, student, whatever the trainer reports.
         lengths: per arm, what was measured ("rows", "answers", "teacher") -> Length.
         rewriting: condition ("own errors", "no errors", "shuffled errors") -> Rewriting.
     """
@@ -163,7 +165,7 @@ def to_json(results: Results) -> dict[str, Any]:
         "funnels": {arm: _funnel_json(f) for arm, f in results.funnels.items()},
         "costs": costs,
         "training": training,
-        "lengths": {arm: {what: v._asdict() for what, v in items.items()} for arm, items in results.lengths.items()},
+        "lengths": {arm: {what: asdict(v) for what, v in items.items()} for arm, items in results.lengths.items()},
         "rewriting": {condition: r._asdict() for condition, r in results.rewriting.items()},
         "examples": [_example_json(e) for e in results.examples],
         "notes": list(results.notes),
@@ -247,7 +249,7 @@ def _plain_measures(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _funnel_json(funnel: Funnel) -> dict[str, Any]:
-    return {"steps": [s._asdict() for s in funnel.steps], "drops": [d._asdict() for d in funnel.drops]}
+    return {"steps": [s._asdict() for s in funnel.steps], "drops": [asdict(d) for d in funnel.drops]}
 
 
 def _funnel(data: Mapping[str, Any]) -> Funnel:
@@ -270,7 +272,7 @@ def _example(data: Mapping[str, Any]) -> Example:
 
 
 def _passage(data: Mapping[str, Any] | None) -> Passage | None:
-    return data and Passage(data["text"], tuple(Span(*span) for span in data["spans"]), data["status"])
+    return None if data is None else Passage(data["text"], tuple(Span(*s) for s in data["spans"]), data["status"])
 
 
 def _split(data: Any) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""What an evaluation keeps: one row a problem, one answer a draw, and a fingerprint of everything that moves the numbers."""
+"""What an evaluation keeps: one row a problem, one answer a draw, and a fingerprint of what moves the numbers."""
 
 from __future__ import annotations
 

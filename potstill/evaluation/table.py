@@ -30,7 +30,7 @@ def _row(results: Results, name: str, evaluation: Evaluation, n: str, base: str)
     stepped = steps(evaluation)
     compared = against(results, name, base)
     rows = results.training.get(name, {}).get("rows")
-    row = {
+    return {
         "arm": name,
         "rows": NONE if rows is None else f"{rows:,}",
         f"avg@{n}": percent(average(evaluation)),
@@ -44,7 +44,6 @@ def _row(results: Results, name: str, evaluation: Evaluation, n: str, base: str)
         "verdict": compared.sentence if isinstance(compared, Comparison) else compared,
         "cost": cost(results.costs.get(name, {})),
     }
-    return row
 
 
 def against(results: Results, name: str, base: str) -> Comparison | str:

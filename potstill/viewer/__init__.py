@@ -1,0 +1,1 @@
+"""What a person looks at: the self-contained report, and model text made safe to show."""

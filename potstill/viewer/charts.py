@@ -68,8 +68,8 @@ def _whisker(dot: Dot, axis: Scale, zero: bool) -> Html:
         lines.append(_line(axis.at(0.0), "zero"))
     whisker = tag("line", x1=low, x2=high, y1=_MIDDLE, y2=_MIDDLE, class_="whisker")
     ends = [tag("line", x1=x, x2=x, y1=_MIDDLE - 5, y2=_MIDDLE + 5, class_="whisker") for x in (low, high)]
-    hollow = dot.other is not None and tag("circle", cx=axis.at(dot.other), cy=_MIDDLE, r=4.5, class_="hollow")
-    return _svg(dot, *lines, whisker, *ends, hollow or None, tag("circle", cx=value, cy=_MIDDLE, r=6, class_="dot"))
+    other = None if dot.other is None else tag("circle", cx=axis.at(dot.other), cy=_MIDDLE, r=4.5, class_="hollow")
+    return _svg(dot, *lines, whisker, *ends, other, tag("circle", cx=value, cy=_MIDDLE, r=6, class_="dot"))
 
 
 def _svg(dot: Dot, *children: Html | None) -> Html:
@@ -138,9 +138,13 @@ def _range(row: Range, axis: Scale) -> Html:
     low, middle, high = axis.at(row.low), axis.at(row.middle), axis.at(row.high)
     band = tag("line", x1=low, x2=high, y1=_MIDDLE, y2=_MIDDLE, class_="band")
     dot = tag("circle", cx=middle, cy=_MIDDLE, r=5, class_="dot")
-    return tag("svg", *grid, band, dot, height=_HEIGHT, width="100%", role="img", aria_label=f"{row.label}: {row.value}")
+    return tag(
+        "svg", *grid, band, dot, height=_HEIGHT, width="100%", role="img", aria_label=f"{row.label}: {row.value}"
+    )
 
 
 def _row(label: str, drawing: Html, value: str, tone: str) -> Html:
-    cells = join(tag("span", label, class_="label"), tag("span", drawing, class_="plot"), tag("span", value, class_="value"))
+    cells = join(
+        tag("span", label, class_="label"), tag("span", drawing, class_="plot"), tag("span", value, class_="value")
+    )
     return tag("div", cells, class_=f"row {tone}".strip())

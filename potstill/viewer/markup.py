@@ -21,8 +21,8 @@ class Html(str):
 Node: TypeAlias = str | Html | int | float | None
 
 
-def tag(name: str, *children: Node, **attributes: str | int | float | bool | None) -> Html:
-    """An element: children escaped unless built here; `class_` is class, `stroke_width` is stroke-width; None is left out."""
+def tag(name: str, /, *children: Node, **attributes: str | int | float | bool | None) -> Html:
+    """An element; children are escaped unless built here, `class_` is class, `text_anchor` is text-anchor, None is left out."""
     pairs = [(key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items()]
     if not all(_NAME.fullmatch(key) for key in (name, *(key.lower() for key, _ in pairs))):
         raise ValueError(f"not an element or attribute name in {name!r} {sorted(attributes)}")

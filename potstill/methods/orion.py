@@ -1,31 +1,118 @@
-"""ORION: prompts (the method follows)."""
+"""ORION: the student rewrites the teacher's reasoning in the light of its own errors (arXiv:2505.22131 v2).
 
-REFLECT = """\
-Read the reference solution and see where the wrong attempts go astray. Then write one complete solution of your own \
-that avoids these mistakes. Do not mention the reference or the attempts. Put the final answer in \\boxed{{}}.
+The paper's full text could not be read: what follows is its abstract's method, with the mechanics of its siblings EULER and
+P-ALIGN. What is inferred stands in `orion_settings.py`, the prompts in `orion_prompts.py`.
+"""
 
-Question: {question}
+from __future__ import annotations
 
-Reference solution:
-{text}
+from collections import Counter
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from functools import partial
 
-Wrong attempts:
-{attempts}"""
+from potstill.methods.orion_gates import alike, finished, repeated, self_contained
+from potstill.methods.orion_prompts import CORRECT_ALONE, REFLECT, REFLECT_ALONE
+from potstill.methods.orion_settings import ARMS, Arm, Settings
+from potstill.models.model import Model, Trainable
+from potstill.records import Stage, Trace
+from potstill.traces import each, keep, problem, rewrite, right, sample, sound, verify, wrong
 
-REFLECT_ALONE = """\
-Read the reference solution. Then write one complete solution of your own. Do not mention the reference. \
-Put the final answer in \\boxed{{}}.
+Test = Callable[[Trace], bool]
 
-Question: {question}
 
-Reference solution:
-{text}"""
+def orion(
+    problems: list[Trace],
+    teacher: Model,
+    student: Trainable,
+    *,
+    n: int = 5,
+    arm: Arm = "own",
+    steps: bool = False,
+    settings: Settings = Settings(),
+) -> Generator[Stage, Trainable, None]:
+    """ORION: error-aware self-reflection (arXiv:2505.22131).
 
-CORRECT_ALONE = """\
-See where the wrong attempts go astray. Then write one complete solution of your own that avoids these mistakes. \
-Do not mention the attempts. Put the final answer in \\boxed{{}}.
+    Exposure: Y_i^e = { y_i^j : V(y_i^j, a_i*) = 0 }. Reflection: y~_i = M(I_ref(q_i, c_i^T, Y_i^e)).
+    Data: { (q_i, y~_i) : V(y~_i, a_i*) = 1 }, one row a problem. The learner sees the bare question.
 
-Question: {question}
+    Args:
+        n: solutions sampled from the student a problem, to expose its errors.
+        arm: which ablation; a row of `ARMS`.
+        steps: also demand that every step of a target is right, where the problems have a step verifier.
+        settings: what is inferred.
+    """
+    s = replace(settings, **ARMS[arm])  # type: ignore[arg-type]
+    passes = sound if steps else right
+    chains = keep(passes, verify(sample(teacher, problems, max_tokens=s.most)))
+    if s.writer == "nobody":
+        yield Stage(student, chains, "likelihood")
+        return
+    mistakes = [] if s.errors == "none" else expose(student, problems, n, s)
+    erring = {t.problem.id for t in mistakes}
+    bases = chains if s.reference else problems
+    seen = [t for t in bases if t.problem.id in erring]
+    unseen = [t for t in bases if t.problem.id not in erring]
+    writer = teacher if s.writer == "teacher" else student
+    by = rotated(mistakes) if s.errors == "shuffled" else problem
+    prompt = REFLECT if s.reference else CORRECT_ALONE
+    told = partial(rewrite, writer, prompt=prompt, context={"attempts": mistakes}, by=by)
+    rows = reflect(told, seen, passes, s)
+    if s.no_errors == "reflect" or s.errors == "none":
+        rows += reflect(partial(rewrite, writer, prompt=REFLECT_ALONE), unseen, passes, s)
+    kept = {t.problem.id for t in rows}
+    fallback = (seen if s.on_fail == "teacher" else []) + (unseen if s.no_errors == "teacher" else [])
+    rows += [t for t in fallback if t.problem.id not in kept]
+    yield Stage(student, rows, "likelihood")
 
-Wrong attempts:
-{attempts}"""
+
+def expose(student: Model, problems: list[Trace], n: int, s: Settings) -> list[Trace]:
+    """Steps 1 and 2: the student's wrong attempts, at most k a problem; unparsed and cut-off ones are not errors."""
+    attempts = verify(sample(student, problems, n=n, **dict(s.exposure)))
+    return each(partial(select, s), keep(finished, keep(wrong, attempts)), by=problem)
+
+
+def select(s: Settings, attempts: list[Trace]) -> list[Trace]:
+    """One attempt a distinct wrong answer, the most frequent answer first, in its shortest wording."""
+    counts = Counter(t.answer for t in attempts)
+    ordered = sorted(attempts, key=lambda t: (-counts[t.answer], len(t.text), t.id))
+    chosen: list[Trace] = []
+    for t in ordered:
+        if len(chosen) < s.k and all(t.answer != c.answer and alike(t, c) < s.jaccard for c in chosen):
+            chosen.append(t)
+    ids = {t.id for t in chosen}
+
+    def selected(trace: Trace) -> bool:
+        return trace.id in ids
+
+    return keep(selected, ordered)
+
+
+def reflect(told: Callable[..., list[Trace]], bases: list[Trace], passes: Test, s: Settings) -> list[Trace]:
+    """Steps 3 and 4: rewrite each base until a rewrite passes every gate, at most 1 + m times; one row a problem."""
+
+    def long_enough(t: Trace) -> bool:
+        return s.least <= t.tokens.completion <= s.most
+
+    def steady(t: Trace) -> bool:
+        return repeated(t.text.split(), 32) <= s.loop
+
+    rows: list[Trace] = []
+    for draw in range(1 + s.resamples):
+        written = told(bases, draw=draw, guard=False, max_tokens=s.most, **dict(s.reflection))
+        for test in (finished, passes, self_contained, long_enough, steady):
+            written = keep(test, verify(written) if test is passes else written)
+        rows += written
+        done = {t.problem.id for t in rows}
+        bases = [t for t in bases if t.problem.id not in done]
+        if not bases:
+            break
+    return rows
+
+
+def rotated(mistakes: list[Trace]) -> Callable[[Trace], str]:
+    """A key that shows each problem the mistakes of the next one (the shuffled arm)."""
+    ids = sorted({t.problem.id for t in mistakes})
+    before = dict(zip(ids[1:] + ids[:1], ids, strict=True))
+    moved = {t.id for t in mistakes}
+    return lambda t: before[t.problem.id] if t.id in moved else t.problem.id

@@ -1,13 +1,13 @@
 """The built-in world's exact judge: the running total of a story, by its answer and step by step.
 
-A story is "Ned has 19 shells. Then Ned sells 14. Then Ned doubles the pile. How many shells does Ned have now?". A chain is
-judged by its equations `a op b = c`, in order:
+A story is "Ned has 19 shells. Then Ned sells 14. Then Ned doubles the pile. How many shells does Ned have now?". A chain
+is judged by its equations `a op b = c`, in order:
 
 - an equation must be that of the next event (its total so far, operation, operand, new total);
 - unless its sentence begins with "Check:", where any true equation will do;
 - a sentence that begins with "Together:" adds up the numbers of the next two events, both gains or both losses; the
   equation after it then counts for both;
-- an equation whose next sentence begins with "Wait" is taken back, and says nothing;
+- an equation or box whose next sentence begins with "Wait" is taken back, and says nothing;
 - a sentence that begins with "Start again" goes back to the first event;
 - the boxed answer is the last step: right when every event has had its equation and the number is the final total.
 """
@@ -117,18 +117,27 @@ def steps(problem: Problem, text: str) -> tuple[Span, ...]:
     Empty where the question is not a story or the text claims nothing.
     """
     story = parse(problem.question)
-    if story is None:
-        return ()
+    return tuple(_walked(story, text)[0]) if story else ()
+
+
+def events_done(story: Story, text: str) -> int:
+    """How many of the story's events a text has accounted for, up to its end."""
+    return _walked(story, text)[1]
+
+
+def _walked(story: Story, text: str) -> tuple[list[Span], int]:
     walk, spans = _Walk(required(story)), []
     for mark in _MARK.finditer(text):
         if mark[0] == "Start again":
             walk = _Walk(walk.line)
+        elif _taken_back(text, mark.end()):
+            continue
         elif mark[0].startswith("\\boxed"):
             spans.append(_step(mark, walk.arrived(int(mark[5]))))
-        elif not _taken_back(text, mark.end()):
+        else:
             claim = Equation(int(mark[1]), mark[2], int(mark[3]), int(mark[4]))
             spans.append(_step(mark, walk.accepts(claim, _sentence_head(text, mark.start()))))
-    return tuple(spans)
+    return spans, walk.at
 
 
 def _step(mark: re.Match[str], good: bool) -> Span:

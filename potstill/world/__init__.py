@@ -1,0 +1,1 @@
+"""The built-in world: a tiny task, a real tokenizer, a real teacher and student, and the script that made them."""

@@ -182,7 +182,9 @@ class Phase:
 
 
 @torch.no_grad()
-def write(model: Any, tokenizer: Any, prompts: Sequence[str], *, temperature: float, tokens: int, seed: int) -> list[str]:
+def write(
+    model: Any, tokenizer: Any, prompts: Sequence[str], *, temperature: float, tokens: int, seed: int
+) -> list[str]:
     """Sampled completions, a few hundred at a time; only for the build (the product samples through `models`)."""
     model.eval()
     torch.manual_seed(seed)

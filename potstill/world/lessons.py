@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from potstill.methods.orion import CORRECT_ALONE, REFLECT, REFLECT_ALONE
+from potstill.methods.orion_prompts import CORRECT_ALONE, REFLECT, REFLECT_ALONE
 from potstill.verifiers.story import Story, apply, required
 from potstill.world.story import Dials, brief, draw, long, slip, write
 

@@ -52,7 +52,9 @@ def problems(task: str = "story", *, size: int = 500, seed: int = 0, split: str 
         rng = random.Random(hashlib.sha256(f"{task}/{seed}/{split}/{i}".encode()).digest())
         question, story = draw(rng, TASKS[task])
         answer = str(required(story)[-1].result)
-        found.setdefault(question, Problem(f"{task}-{split}-{seed}-{i}", question, answer, "story", brief(story), source=task))
+        found.setdefault(
+            question, Problem(f"{task}-{split}-{seed}-{i}", question, answer, "story", brief(story), source=task)
+        )
     return list(found.values())
 
 
@@ -147,5 +149,7 @@ def reference(problem: Problem, style: Callable[[Story], str] = brief) -> str:
     """Right reasoning on a story problem in the given style."""
     story = parse(problem.question)
     if story is None:
-        raise ConfigError(f"problem {problem.id} is not a story of the built-in world", fix="use problems from world:story")
+        raise ConfigError(
+            f"problem {problem.id} is not a story of the built-in world", fix="use problems from world:story"
+        )
     return style(story)

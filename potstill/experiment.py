@@ -1,0 +1,259 @@
+"""A run folder: arms on the same problems, models and store; driven, trained, measured, compared, reported.
+
+Everything is found again by content, so the same call on the same folder goes on where a killed one stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from potstill.errors import InputError, StageError
+from potstill.evaluation.benchmark import evaluate
+from potstill.evaluation.results import Results, save
+from potstill.evaluation.rows import Evaluation
+from potstill.methods import METHODS
+from potstill.models.model import Model
+from potstill.outcome import examples_of, gather, shown, trained_on
+from potstill.recipe import Arm, Recipe
+from potstill.records import Problem, Stage, Trace
+from potstill.run import Solver, drive
+from potstill.sources import load_model, load_problems, pose_all
+from potstill.store import runs
+from potstill.store.cached import cached
+from potstill.store.ledger import Ledger
+from potstill.store.store import Store
+from potstill.store.students import Student
+from potstill.traces import Session, check_overlap, decontaminate, plain, using, verify
+from potstill.training.settings import Training
+
+UNTRAINED = "untrained"
+Progress = Callable[[str, int, int], None]
+
+
+def silent(label: str, done: int, total: int) -> None:
+    """Nobody watches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What all arms of a run share."""
+
+    recipe: Recipe
+    out: Path
+    store: Store
+    models: Mapping[str, Model]
+    problems: Sequence[Trace]
+    tests: Sequence[Trace]
+    progress: Progress
+    threads: int = 0
+    retry_errors: bool = False
+
+    def wrapped(self, model: Model, role: str, arm: str) -> Model:
+        """A model behind the store, its calls counted for a role of an arm."""
+        return cached(
+            model,
+            self.store,
+            role=role,
+            arm=arm,
+            seed=self.recipe.seed,
+            progress=self.progress,
+            retry_errors=self.retry_errors,
+        )
+
+
+def execute(
+    recipe: Recipe,
+    out: Path,
+    *,
+    title: str = "",
+    progress: Progress = silent,
+    threads: int = 0,
+    retry_errors: bool = False,
+) -> Results:
+    """Run every arm of a recipe in `out` and write results.json and rows.
+
+    Args:
+        recipe: what to run.
+        out: the run folder; an unfinished run of the same recipe in it is taken up again.
+        title: of the report.
+        progress: called with (label, done, total).
+        threads: CPU threads of local models and training; 0 leaves torch's setting. Part of the fingerprint.
+        retry_errors: ask again where a recorded generation failed.
+    """
+    problems = load_problems(
+        recipe.problems, mapping=recipe.mapping, limit=recipe.limit, seed=recipe.seed, kind=recipe.kind
+    )
+    wanted = recipe.evaluate
+    tests = load_problems(wanted.problems, limit=wanted.limit, seed=recipe.seed) if wanted.problems else []
+    models = {role: load_model(spec, threads=threads) for role, spec in recipe.roles.items() if spec}
+    runs.start(out, recipe.to_json() | {"threads": threads})
+    with Store.open(out) as store:
+        recorded = any(spec.startswith("recorded:") for spec in recipe.roles.values())
+        posed = pose_all(problems, recipe.prompt, recorded=recorded)
+        asked = pose_all(tests, recipe.prompt, recorded=recorded)
+        bench = Bench(recipe, out, store, models, posed, asked, progress, threads, retry_errors)
+        evaluations = _baseline(bench)
+        for name, arm in recipe.arms.items():
+            evaluations |= _run_arm(bench, name, arm)
+        results = gather(store, recipe, evaluations, title=title or f"Potstill: {', '.join(recipe.arms)}")
+    save(results, out / "results.json")
+    runs.finish(out, ["results.json"])
+    return results
+
+
+def _baseline(bench: Bench) -> dict[str, Evaluation]:
+    """The untrained student's evaluation, where there are problems to measure on and a student that can answer."""
+    student = bench.models.get("student")
+    if student is None or not bench.tests:
+        return {}
+    ledger = bench.store.ledger(UNTRAINED)
+    solver = partial(plain, bench.wrapped(student, "evaluation", UNTRAINED))
+    found = _measured(bench, UNTRAINED, solver, ledger)
+    ledger.finish()
+    return found
+
+
+def _run_arm(bench: Bench, name: str, arm: Arm) -> dict[str, Evaluation]:
+    """Drive one method; the arm's evaluation by its name."""
+    ledger = bench.store.ledger(name)
+    roles = {role: bench.wrapped(model, role, name) for role, model in _roles(arm, bench.models).items()}
+    with using(Session(ledger=ledger, judgements=bench.store.judgements)):
+        ledger.made(bench.problems)
+        ledger.step("problems", bench.recipe.problems, len(bench.problems), len(bench.problems))
+        problems = _clean(bench)
+        train = partial(_train, bench, name, arm.training, ledger)
+        solver = drive(METHODS[arm.method], problems, roles, arm.values, train)
+    found = _measured(bench, name, solver, bench.store.ledger(f"{name} evaluated")) if bench.tests else {}
+    _answer_examples(bench, name, solver)
+    ledger.finish()
+    return found
+
+
+def _roles(arm: Arm, models: Mapping[str, Model]) -> dict[str, Model]:
+    """The models that the method's signature asks for."""
+    from potstill.catalogue import entry
+
+    return {role.name: models[role.name] for role in entry(arm.method).roles if role.name in models}
+
+
+def _clean(bench: Bench) -> list[Trace]:
+    """The training problems that are no evaluation problems; overlap stops the run unless it is to be dropped."""
+    held_out: list[Problem] = [t.problem for t in bench.tests]
+    n = bench.recipe.overlap_n
+    if not held_out:
+        return list(bench.problems)
+    if bench.recipe.overlap == "stop":
+        try:
+            check_overlap(held_out, bench.problems, n=n)
+        except StageError as error:
+            fix = "leave them out with --overlap drop (or choose another evaluation set)"
+            raise StageError(error.found, expected=error.expected, fix=fix) from None
+    kept = decontaminate(held_out, bench.problems, n=n)
+    if not kept:
+        raise InputError("every training problem is an evaluation problem", fix="choose other problems")
+    return kept
+
+
+def _train(bench: Bench, arm: str, training: Training, ledger: Ledger, stage: Stage) -> Model:
+    """The student of a stage: found by the stage's id, or trained and registered."""
+    from potstill.models.transformers import Local
+    from potstill.training.supervised import fit
+
+    settings = _settings(training, stage, bench.threads)
+    key = stage.key(settings.identity())
+    ledger.rows(key, stage.rows)
+    _write_rows(bench.out / "rows" / f"{arm}.jsonl", stage.rows)
+    folder = bench.out / "students" / key
+    start = getattr(stage.model, "weights", None)
+    if start is None:
+        raise StageError(
+            f"the model {stage.model.id} has no weights to train", fix="give a transformers: or world: student"
+        )
+    report = fit(
+        stage.rows, start, folder, settings, progress=lambda _, done, total: bench.progress(f"{arm}/train", done, total)
+    )
+    model = Local(folder, threads=bench.threads)
+    bench.store.students.put(Student(key, model.id, folder, settings.identity(), _report(report, arm, model.id)))
+    return bench.wrapped(model, "evaluation", arm)
+
+
+def _settings(training: Training, stage: Stage, threads: int) -> Training:
+    """The arm's settings over the stage's own; the stage's count only where the recipe left the default."""
+    if stage.objective != "likelihood":
+        raise StageError(f"no training for the objective {stage.objective!r}", available=("likelihood",))
+    fields = {f.name: f.default for f in dataclasses.fields(Training)}
+    unknown = set(stage.constants) - set(fields)
+    if unknown:
+        raise StageError(f"the likelihood has no constant {min(unknown)!r}", available=fields)
+    own = {k: v for k, v in stage.constants.items() if getattr(training, k) == fields[k]}
+    return dataclasses.replace(training, **own, threads=training.threads or threads)
+
+
+def _report(report: Any, arm: str, model: str) -> dict[str, Any]:
+    plain_report = dataclasses.asdict(report)
+    losses = plain_report.pop("losses")
+    ends = {"first_loss": losses[0], "last_loss": losses[-1]} if losses else {}
+    return plain_report | ends | {"arm": arm, "student": model}
+
+
+def _measured(bench: Bench, name: str, solver: Solver, ledger: Ledger) -> dict[str, Evaluation]:
+    wanted = bench.recipe.evaluate
+    with using(Session(ledger=ledger, judgements=bench.store.judgements)):
+        ledger.made(bench.tests)
+        asking = partial(solver, n=wanted.n, **dict(wanted.sampling.changed()))
+        found = evaluate(
+            asking,
+            list(bench.tests),
+            name=name,
+            n=wanted.n,
+            sampling=wanted.sampling,
+            seed=bench.recipe.seed,
+            threads=bench.threads or _threads(),
+        )
+    ledger.finish()
+    return {name: found}
+
+
+def _answer_examples(bench: Bench, name: str, solver: Solver) -> None:
+    """Ask the trained student the problems of the rows that the report shows."""
+    ledger = bench.store.ledger(examples_of(name))
+    asked = {t.problem.id: t for t in bench.problems}
+    rows = shown(trained_on(bench.store, name))
+    with using(Session(ledger=ledger, judgements=bench.store.judgements)):
+        ledger.made(verify(solver([asked[row.problem.id] for row in rows], n=1, temperature=0.0)))
+    ledger.finish()
+
+
+def _threads() -> int | None:
+    import sys
+
+    torch = sys.modules.get("torch")
+    return torch.get_num_threads() if torch else None
+
+
+def _write_rows(path: Path, rows: Sequence[Trace]) -> None:
+    """The rows an arm trains on, as JSONL a person can read: id, problem, prompt, completion, parents."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [
+        {
+            "id": row.id,
+            "problem": row.problem.id,
+            "gold": row.problem.answer,
+            "prompt": row.prompt,
+            "completion": row.text,
+            "author": row.author.model if row.author else "",
+            "operator": row.operator,
+            "parents": row.parents,
+            "saw_gold": row.saw_gold,
+        }
+        for row in rows
+    ]
+    draft = path.with_suffix(".part")
+    draft.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    draft.replace(path)

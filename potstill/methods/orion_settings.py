@@ -1,0 +1,66 @@
+"""ORION's constants and ablations: everything that is inferred, not read in the paper (arXiv:2505.22131 v2).
+
+P: seen in a primary source of the paper named. I: inferred here.
+
+| constant | value | source |
+|---|---|---|
+| exposure temperature, top-p, repetition penalty | 0.8, 0.9, 1.05 | I, EULER's collection [P] |
+| errors a prompt k | 3 | I, EULER [P] |
+| near-duplicate errors: token-set Jaccard | 0.7 | I, DPO-ST |
+| reflection temperature, top-p, repetition penalty | 0.6, 0.9, 1.05 | I, P-ALIGN's alignment stage [P] |
+| resamples m | 4 | I |
+| target length in tokens | 32 to 32768 | I; P-ALIGN [P] |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Arm = Literal["own", "none", "shuffled", "errors-only", "no-rewriting", "teacher-refines"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything about ORION that is inferred, not read in the paper.
+
+    Args:
+        errors: whose wrong attempts the prompt shows: the student's "own", "none", or "shuffled" from other problems.
+        reference: whether the prompt shows the teacher's reasoning.
+        writer: who rewrites: the "student", the "teacher", or "nobody" (the teacher's reasoning is the target).
+        k: wrong attempts a prompt at most, one per distinct wrong answer, most frequent first, shortest wording first.
+        jaccard: attempts whose token sets overlap this much count as one.
+        resamples: further tries where a rewrite does not pass.
+        on_fail: where none passes: "drop" the problem, or fall back to the "teacher"'s reasoning.
+        no_errors: problems the student never got wrong: "reflect" without attempts, "drop", or the "teacher"'s reasoning.
+        least: shortest target in tokens.
+        most: longest target in tokens, also the limit while rewriting.
+        loop: largest share of repeated 32-word stretches.
+        exposure: sampling of the student's attempts.
+        reflection: sampling of the rewrites.
+    """
+
+    errors: Literal["own", "none", "shuffled"] = "own"
+    reference: bool = True
+    writer: Literal["student", "teacher", "nobody"] = "student"
+    k: int = 3
+    jaccard: float = 0.7
+    resamples: int = 4
+    on_fail: Literal["drop", "teacher"] = "drop"
+    no_errors: Literal["reflect", "drop", "teacher"] = "reflect"
+    least: int = 32
+    most: int = 32768
+    loop: float = 0.2
+    exposure: tuple[tuple[str, float], ...] = (("temperature", 0.8), ("top_p", 0.9), ("repetition_penalty", 1.05))
+    reflection: tuple[tuple[str, float], ...] = (("temperature", 0.6), ("top_p", 0.9), ("repetition_penalty", 1.05))
+
+
+# The ablations of the reference, as overrides of the settings.
+ARMS: dict[str, dict[str, object]] = {
+    "own": {},
+    "none": {"errors": "none"},
+    "shuffled": {"errors": "shuffled"},
+    "errors-only": {"reference": False, "no_errors": "drop"},
+    "no-rewriting": {"writer": "nobody"},
+    "teacher-refines": {"writer": "teacher"},
+}

@@ -1,0 +1,34 @@
+"""Supervised fine-tuning on the teacher's verified chains: rejection-sampled distillation."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from potstill.models.model import Model, Trainable
+from potstill.records import Stage, Trace
+from potstill.traces import keep, right, sample, sound, verify
+
+
+def sft(
+    problems: list[Trace],
+    teacher: Model,
+    student: Trainable,
+    *,
+    n: int = 1,
+    steps: bool = False,
+    temperature: float = 0.6,
+    max_tokens: int = 32768,
+) -> Generator[Stage, Trainable, None]:
+    """Teacher SFT: the student learns the teacher's right chains as they are (the long-CoT baseline of arXiv:2505.22131).
+
+    J = - sum_i sum_t log P_M( c_{i,t}^T | c_{i,<t}^T, q_i ) over the chains with V(c_i^T, a_i*) = 1.
+
+    Args:
+        n: chains sampled from the teacher a problem; every right one is a row.
+        steps: also demand that every step is right, where the problems have a step verifier.
+        temperature: of the teacher.
+        max_tokens: longest chain.
+    """
+    passes = sound if steps else right
+    chains = sample(teacher, problems, n=n, temperature=temperature, max_tokens=max_tokens)
+    yield Stage(student, keep(passes, verify(chains)), "likelihood")

@@ -1,0 +1,120 @@
+"""What a run has to say, read back from its store: funnels, costs, trainings, lengths, examples, comparisons."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from potstill.evaluation.compare import Comparison, compare, standings
+from potstill.evaluation.results import (
+    WORLD_NOTE,
+    Cost,
+    Example,
+    Funnel,
+    FunnelDrop,
+    FunnelStep,
+    Length,
+    Results,
+    length,
+    passage,
+)
+from potstill.evaluation.rows import Evaluation
+from potstill.recipe import Recipe
+from potstill.records import Trace
+from potstill.store.store import Store
+
+EXAMPLES = 6  # an arm
+
+
+def gather(store: Store, recipe: Recipe, evaluations: Mapping[str, Evaluation], *, title: str) -> Results:
+    """The results of a run whose arms have come to their end."""
+    arms = list(recipe.arms)
+    rows = {arm: trained_on(store, arm) for arm in arms}
+    ran = [*(name for name in evaluations if name not in arms), *arms]
+    world = recipe.problems.startswith("world:")
+    return Results(
+        title=title,
+        seed=recipe.seed,
+        note=WORLD_NOTE if world else "",
+        recipe=recipe.to_json(),
+        evaluations=dict(evaluations),
+        comparisons=_comparisons(evaluations),
+        funnels={arm: _funnel(store, arm) for arm in arms},
+        costs={arm: {role: Cost(**usage) for role, usage in store.usage(arm).items()} for arm in ran},  # type: ignore[arg-type]
+        training={arm: _training(store, arm) for arm in arms},
+        lengths=_lengths(rows, evaluations),
+        examples=[example for arm in arms for example in _examples(store, arm, rows[arm])],
+        notes=standings(evaluations.values()) if len(evaluations) > 1 else [],
+    )
+
+
+def _comparisons(evaluations: Mapping[str, Evaluation]) -> list[Comparison]:
+    """Every arm against the untrained student, then orion against every other arm."""
+    names = list(evaluations)
+    pairs = [(arm, names[0]) for arm in names[1:]]
+    pairs += [("orion", other) for other in names[1:] if other != "orion" and "orion" in evaluations]
+    return [compare(evaluations[arm], evaluations[base]) for arm, base in pairs]
+
+
+def trained_on(store: Store, arm: str) -> list[Trace]:
+    """The rows of an arm's last stage."""
+    stages = store.history.rows(arm)
+    last = list(stages.values())[-1] if stages else []
+    return [trace for key in last if (trace := store.history.trace(key, arm))]
+
+
+def _funnel(store: Store, arm: str) -> Funnel:
+    counts = Counter((d.operator, d.test, d.reason) for d in store.history.drops(arm))
+    steps = [FunnelStep(*step) for step in store.history.steps(arm)]
+    trained = sum(len(ids) for ids in store.history.rows(arm).values())
+    steps.append(FunnelStep("train", "rows", trained, trained))
+    return Funnel(tuple(steps), tuple(FunnelDrop(*key, count) for key, count in counts.items()))
+
+
+def _training(store: Store, arm: str) -> dict[str, object]:
+    """The last stage's report, with the number of stages."""
+    stages = store.history.rows(arm)
+    reports = [student.report for key in stages if (student := store.students.get(key))]
+    return {**reports[-1], "stages": len(reports)} if reports else {}
+
+
+def _lengths(rows: Mapping[str, list[Trace]], evaluations: Mapping[str, Evaluation]) -> dict[str, dict[str, Length]]:
+    found: dict[str, dict[str, Length]] = {}
+    for arm, traces in rows.items():
+        found[arm] = {"rows": length([t.tokens.completion for t in traces])}
+    for arm, evaluation in evaluations.items():
+        found.setdefault(arm, {})["answers"] = length([a.tokens for row in evaluation.rows for a in row.answers])
+    return found
+
+
+def shown(rows: Iterable[Trace]) -> list[Trace]:
+    """The rows that the report shows: rewrites made from a wrong attempt first, then by id."""
+    return sorted(rows, key=lambda t: (t.operator != "rewrite" or len(t.parents) < 2, t.id))[:EXAMPLES]
+
+
+def _examples(store: Store, arm: str, rows: Iterable[Trace]) -> list[Example]:
+    """Rows beside what they came from, and what the trained student answers to the same problem."""
+    answers = {t.problem.id: t for t in store.history.traces(examples_of(arm), "sample")}
+    return [_example(store, arm, row, answers.get(row.problem.id)) for row in shown(rows)]
+
+
+def _example(store: Store, arm: str, row: Trace, answer: Trace | None) -> Example:
+    family = store.history.ancestry(row.id, arm)
+    errors = [t for t in family if t.verdict.status == "wrong"]
+    sources = [t for t in family[1:] if t.text and t.verdict.status == "right"]
+    rewritten = row.operator == "rewrite"
+    teacher = sources[0] if sources else None if rewritten else row
+    return Example(
+        row.question,
+        row.problem.answer,
+        arm,
+        error=passage(errors[0]) if errors else None,
+        teacher=passage(teacher) if teacher else None,
+        rewrite=passage(row) if rewritten else None,
+        answer=passage(answer) if answer else None,
+    )
+
+
+def examples_of(arm: str) -> str:
+    """The ledger that keeps a trained student's answers to the problems of its example rows."""
+    return f"{arm} examples"

@@ -1,0 +1,227 @@
+"""A recipe: methods, models and values, from a YAML file or from flags; every mistake in it is reported at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from potstill.catalogue import Entry, Value, describe, entry, type_name
+from potstill.errors import ConfigError
+from potstill.methods import METHODS
+from potstill.models.model import Sampling
+from potstill.training.settings import Lora, Training
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One method with its values and training settings; a run compares arms on the same problems and models."""
+
+    method: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    training: Training = Training()
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluating:
+    """How arms are measured: on which problems, n samples each, drawn how; without problems nothing is measured."""
+
+    problems: str = ""
+    n: int = 4
+    limit: int = 0
+    sampling: Sampling = Sampling(temperature=0.6)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything a run needs.
+
+    Args:
+        arms: by name, in the order in which they run.
+        roles: model spec by role, e.g. {"teacher": "world:teacher", "student": "transformers:PATH"}.
+        problems: file, hf:NAME, gym:TASK or world:TASK.
+        evaluate: how the arms are measured.
+        seed: from which every random choice is derived.
+        limit: problems to train on at most; 0 is all.
+        kind: verifier of the problems; "" guesses.
+        prompt: what the learner sees, a template over the problem's fields; "" is the default of the problems' kind.
+        mapping: problem field -> column.
+        overlap: training problems that are also evaluation problems "stop" the run, or are "drop"ped.
+        overlap_n: n-gram length in words that counts as overlap; 0 compares whole questions only.
+    """
+
+    arms: Mapping[str, Arm]
+    roles: Mapping[str, str]
+    problems: str
+    evaluate: Evaluating = Evaluating()
+    seed: int = 0
+    limit: int = 0
+    kind: str = ""
+    prompt: str = ""
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    overlap: typing.Literal["stop", "drop"] = "stop"
+    overlap_n: int = 13
+
+    def to_json(self) -> dict[str, Any]:
+        """The resolved recipe as plain data, to be saved beside the results."""
+        plain: dict[str, Any] = dataclasses.asdict(self)
+        return plain
+
+
+def from_file(path: Path, sets: Sequence[str] = ()) -> Recipe:
+    """Read a YAML recipe and apply `key=value` settings to it."""
+    import yaml
+
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no recipe at {path}", fix="potstill methods lists what can be run without one") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {error}", expected="a mapping with method, roles, problems") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} holds {type(data).__name__}", expected="a mapping with method, roles, problems")
+    return from_data(data, sets)
+
+
+def from_data(data: Mapping[str, Any], sets: Sequence[str] = ()) -> Recipe:
+    """A recipe from plain data: `method` with `values` and `training`, or several under `arms`."""
+    wrong: list[str] = []
+    tree = _tree(data, sets, wrong)
+    arms = tree.pop("arms", None) or {tree.get("method", ""): {"method": tree.get("method", "")}}
+    values, training = tree.pop("values", {}) or {}, tree.pop("training", {}) or {}
+    tree.pop("method", None)
+    made = {name: _arm(name, arm or {}, values, training, wrong) for name, arm in arms.items()}
+    fields = _fields(Recipe, tree, "", wrong, skip=("arms",))
+    roles = fields.get("roles", {})
+    for name, arm in made.items():
+        if arm.method in METHODS:
+            wrong += _roles(name, entry(arm.method), roles)
+    if not fields.get("problems"):
+        wrong.append("problems: none given (a file, hf:NAME, gym:TASK or world:TASK)")
+    if wrong:
+        lines = "\n".join(f"  - {line}" for line in dict.fromkeys(wrong))
+        raise ConfigError(f"the recipe has {len(set(wrong))} mistake(s):\n{lines}", fix="potstill methods NAME")
+    return Recipe(arms=made, **fields)
+
+
+def _tree(data: Mapping[str, Any], sets: Sequence[str], wrong: list[str]) -> dict[str, Any]:
+    """A deep copy of the data with the settings applied; a bare key is a method value."""
+    import yaml
+
+    tree = {k: dict(v) if isinstance(v, Mapping) else v for k, v in data.items()}
+    known = {f.name for f in dataclasses.fields(Recipe)} | {"training", "values", "method"}
+    for setting in sets:
+        key, eq, text = setting.partition("=")
+        if not eq:
+            wrong.append(f"--set {setting}: expected key=value")
+            continue
+        path = key.split(".") if key.split(".")[0] in known else ["values", *key.split(".")]
+        at = tree
+        for part in path[:-1]:
+            at[part] = dict(at.get(part) or {})
+            at = at[part]
+        at[path[-1]] = yaml.safe_load(text)
+    return tree
+
+
+def _arm(name: str, arm: Mapping[str, Any], values: Any, training: Any, wrong: list[str]) -> Arm:
+    method = arm.get("method", name)
+    for extra in set(arm) - {"method", "values", "training"}:
+        wrong.append(f"arm {name}: unknown key {extra!r} (method, values, training)")
+    if method not in METHODS:
+        wrong.append(_unknown("method", str(method), METHODS))
+        return Arm(str(method))
+    found = entry(method)
+    mine = {**values, **(arm.get("values") or {})}
+    bound = _values(found.values, mine, "", wrong)
+    trained = _fields(Training, {**training, **(arm.get("training") or {})}, "training.", wrong)
+    try:
+        return Arm(method, bound, Training(**trained))
+    except ConfigError as error:
+        wrong.append(error.found)
+        return Arm(method, bound)
+
+
+def _roles(arm: str, found: Entry, roles: Mapping[str, str]) -> Iterable[str]:
+    for role in found.roles:
+        if not role.optional and not roles.get(role.name):
+            yield f"arm {arm}: role {role.name!r} has no model (--{role.name} world:{role.name}, transformers:PATH, …)"
+
+
+def _values(known: Sequence[Value], given: Mapping[str, Any], where: str, wrong: list[str]) -> dict[str, Any]:
+    """Values by name, converted to their annotations; settings objects are made from their fields."""
+    by_name = {v.name: v for v in known}
+    bound: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in by_name:
+            wrong.append(_unknown("parameter", where + name, [where + n for n in by_name]))
+            continue
+        before = len(wrong)
+        made = convert(by_name[name].annotation, value, where + name, wrong)
+        if len(wrong) == before:
+            bound[name] = made
+    return bound
+
+
+def _fields(cls: Any, given: Any, where: str, wrong: list[str], skip: Sequence[str] = ()) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        wrong.append(f"{where.rstrip('.')}: expected a mapping, found {given!r}")
+        return {}
+    hints = typing.get_type_hints(cls)
+    known = [Value(f.name, hints[f.name], None, "") for f in dataclasses.fields(cls) if f.name not in skip]
+    return _values(known, given, where, wrong)
+
+
+def convert(hint: Any, value: Any, name: str, wrong: list[str]) -> Any:
+    """A YAML value as its annotation demands; what does not fit is added to `wrong`."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        made = _fields(hint, value, f"{name}.", wrong)
+        return hint(**made)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        rest = [a for a in args if a is not type(None)]
+        tries = [(a, trial) for a in rest for trial in [[]] if not convert_fails(a, value, name, trial)]
+        return convert(tries[0][0] if tries else rest[0], value, name, wrong)
+    if origin is typing.Literal:
+        if value not in args:
+            wrong.append(f"{name}: {value!r} is not one of {', '.join(map(repr, args))}")
+        return value
+    if origin is tuple:
+        items = list(value.items()) if isinstance(value, Mapping) else value
+        if isinstance(items, list | tuple):
+            return tuple(tuple(i) if isinstance(i, list | tuple) else i for i in items)
+    if isinstance(hint, type) and origin is None and _fits(hint, value):
+        return hint(value) if hint is float else value
+    if origin is not None and isinstance(value, Mapping) and origin not in (tuple, list):
+        return dict(value)
+    wrong.append(f"{name}: expected {type_name(hint)}, found {value!r}")
+    return value
+
+
+def convert_fails(hint: Any, value: Any, name: str, trial: list[str]) -> bool:
+    """Whether a value does not fit an annotation."""
+    convert(hint, value, name, trial)
+    return bool(trial)
+
+
+def _fits(hint: type, value: Any) -> bool:
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+    shown = ConfigError("", available=known, wanted=name)
+    nearest = f" (nearest: {shown.nearest[0]})" if shown.nearest else ""
+    return f"unknown {what} {name!r}{nearest}; available: {', '.join(shown.available)}"
+
+
+__all__ = ["Arm", "Evaluating", "Lora", "Recipe", "Training", "describe", "from_data", "from_file"]

@@ -1,0 +1,108 @@
+"""Where a recipe's models and problems come from: the kinds of `models` and `problems`, and the built-in world."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from potstill import models, problems
+from potstill.errors import ConfigError, InputError, ModelError
+from potstill.models.model import Model
+from potstill.records import Problem, Trace, blank
+from potstill.traces.prompts import check, render
+from potstill.verifiers import check_gold
+from potstill.world import story
+from potstill.world.oracle import Oracle
+
+CHECKPOINTS = Path(__file__).parent / "world" / "checkpoints"
+WORLD_MODELS = ("teacher", "student", "oracle")
+
+_BOXED = "{question}\n\nPlease reason step by step, and put your final answer within \\boxed{{}}."
+_LETTER = "{question}\n\n{choices}\n\nPlease reason step by step, and put the letter of the answer within \\boxed{{}}."
+# What the learner sees by default, by kind of problem; the world's stories are asked as they are.
+PROMPTS = {"math": _BOXED, "number": _BOXED, "exact": _BOXED, "choice": _LETTER}
+
+
+def load_model(spec: str, *, threads: int = 0) -> Model:
+    """The model that a spec names, such as world:student, transformers:PATH or recorded:FILE."""
+    options = {"threads": threads} if threads and spec.startswith("transformers:") else {}
+    return models.load(spec, extra={"world": lambda name: world_model(name, threads)}, **options)
+
+
+def world_model(name: str, threads: int = 0) -> Model:
+    """The built-in teacher, student or oracle (a program, not a model)."""
+    if name == "oracle":
+        return Oracle()
+    if name not in WORLD_MODELS:
+        raise ConfigError(f"no world model called {name!r}", available=WORLD_MODELS, wanted=name, fix="world:student")
+    folder = CHECKPOINTS / name
+    if not folder.is_dir():
+        raise ModelError(
+            f"the world's {name} is not in this installation ({folder})",
+            expected="the checkpoints shipped as package data",
+            fix=f"potstill world build {name}",
+        )
+    from potstill.models.transformers import Local
+
+    return Local(folder, threads=threads)
+
+
+def load_problems(
+    spec: str, *, mapping: Mapping[str, str] | None = None, limit: int = 0, seed: int = 0, kind: str = ""
+) -> list[Problem]:
+    """Problems whose gold answers pass their own verifier.
+
+    Raises:
+        InputError: no problems, or gold answers that their verifier does not accept.
+    """
+    found: list[Problem] = problems.load(
+        spec, mapping=dict(mapping or {}), limit=limit or None, seed=seed, kind=kind or None, extra={"world": world}
+    )
+    failing = check_gold(found)
+    if failing:
+        lines = [f"{p.id}: {p.answer!r} ({v.status}: {v.reason})" for p, v in failing[:5]]
+        more = f" and {len(failing) - 5} more" if len(failing) > 5 else ""
+        raise InputError(
+            f"{len(failing)} of {len(found)} gold answers in {spec} fail their own verifier: {'; '.join(lines)}{more}",
+            expected=f"gold answers that the {found[0].kind!r} verifier calls right",
+            fix="choose the verifier with --kind, or the answer column with --map answer=COLUMN",
+        )
+    return found
+
+
+def world(rest: str, **given: Any) -> list[Problem]:
+    """Problems of `world:TASK?split=test&size=200&seed=0`."""
+    task, _, query = rest.partition("?")
+    options = dict(parse_qsl(query))
+    unknown = set(options) - {"split", "size", "seed"}
+    if unknown:
+        raise ConfigError(f"unknown option {min(unknown)!r} of world:{task}", available=("split", "size", "seed"))
+    numbers = {"size": 500, "seed": 0}
+    for name in numbers:
+        text = options.get(name, str(numbers[name]))
+        if not text.isdigit():
+            raise ConfigError(f"world:{task}: {name}={text} is not a number", fix=f"world:{task}?{name}=100")
+        numbers[name] = int(text)
+    size = min(numbers["size"], given.get("limit") or numbers["size"])
+    return story.problems(task, size=size, seed=numbers["seed"], split=options.get("split", "train"))
+
+
+def pose_all(found: Sequence[Problem], template: str = "", *, recorded: bool = False) -> list[Trace]:
+    """Blank traces: what the learner sees is the template, or the default of each problem's kind.
+
+    Recorded models were asked the bare question, so with one of them in a role the default is the bare question.
+    """
+    if template:
+        check(template, {})
+    traces = []
+    for problem in found:
+        shown = template or ("{question}" if recorded else PROMPTS.get(problem.kind, "{question}"))
+        told = render(shown, blank(problem), {})
+        if told.saw_gold:
+            raise ConfigError(
+                "the learner's prompt shows the gold answer", fix="leave {answer}, {solution} and {tests} out"
+            )
+        traces.append(blank(problem, told.prompt))
+    return traces

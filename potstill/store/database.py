@@ -65,8 +65,8 @@ class Database:
     def _prepare(self, create: bool) -> None:
         tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if not tables and create:
-            # WAL + NORMAL: a killed process loses nothing that was committed; a power cut may lose the last commits, each
-            # of them whole, and those are drawn again. FULL would wait for the disk at every small ledger entry.
+            # WAL + NORMAL: a killed process loses nothing that was committed; a power cut may lose the last commits,
+            # each of them whole; those are drawn again. FULL would wait for the disk at every small ledger entry.
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.executescript(f"BEGIN IMMEDIATE; {_TABLES}{_meta()} COMMIT;")
         elif "meta" not in tables:

@@ -1,0 +1,131 @@
+"""SIGKILL at random moments of a real process: nothing stored is paid twice, batches are whole, results equal."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from store_fakes import Planner, ask
+
+from potstill.store import Store, maintain, runs
+
+CHILD = """
+import json, os, sys, time
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from store_fakes import Planner, ask
+from potstill.records import Author, Problem, Trace
+from potstill.store import Store, cached, runs
+from test_store_kill import PROMPTS, DRAWS
+
+folder, log = Path(sys.argv[2]), os.open(sys.argv[3], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+class Logging(Planner):
+    size = 4
+    def write(self, requests):
+        for request in requests:
+            os.write(log, (json.dumps([request.prompt, request.draw]) + "\\n").encode())
+        time.sleep(0.003)
+        return super().write(requests)
+
+with Store.open(folder) as store:
+    runs.start(folder, {"seed": 5})
+    results = {}
+    for arm in ("sft", "orion"):
+        ledger = store.ledger(arm)
+        for draw in range(DRAWS):
+            model = cached(Logging("model-logging"), store, role="teacher", arm=arm, seed=5)
+            requests = ask(*PROMPTS[: 30 if arm == "sft" else None], draw=draw)
+            done = model.write(requests)
+            traces = [Trace(Problem(r.prompt, r.prompt), r.prompt, c.text, author=Author(model.id, "", (), draw))
+                      for r, c in zip(requests, done)]
+            ledger.made(traces)
+            ledger.step("sample", model.role, len(requests), len(done))
+            results[f"{arm}{draw}"] = [trace.id for trace in traces]
+        ledger.finish()
+        results[arm] = [store.usage(arm), store.history.steps(arm), [t.id for t in store.history.traces(arm)]]
+    runs.write(folder / "results.json", results)
+    runs.finish(folder, ["results.json"])
+"""
+
+PROMPTS = [f"{'x' * (i % 7)}{i}" for i in range(50)]
+DRAWS = 2
+
+
+def lines(log: Path) -> list[tuple[str, int]]:
+    return [tuple(json.loads(line)) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def start(tmp_path: Path, name: str) -> tuple[subprocess.Popen[bytes], Path, Path]:
+    script = tmp_path / "child.py"
+    script.write_text(CHILD)
+    folder, log = tmp_path / name, tmp_path / f"{name}.log"
+    return subprocess.Popen([sys.executable, script, str(Path(__file__).parent), folder, log]), folder, log
+
+
+def batches_of(prompts: list[str], draw: int) -> list[list[str]]:
+    planner = Planner()
+    planner.size = 4
+    requests = ask(*prompts, draw=draw, seed=5)
+    return [[requests[i].key("model-logging") for i in batch] for batch in planner.plan(requests)]
+
+
+def check_whole(stored: set[str]) -> None:
+    """Every batch of an undisturbed run, less what an earlier call had stored, is there as a whole or not at all."""
+    for draw in range(DRAWS):
+        first = batches_of(PROMPTS[:30], draw)
+        assert all(len(stored & set(batch)) in (0, len(batch)) for batch in first)
+        earlier = {key for batch in first for key in batch}
+        rest = [set(batch) - earlier for batch in batches_of(PROMPTS, draw)]
+        assert all(len(stored & batch) in (0, len(batch)) for batch in rest)
+
+
+def test_killed_at_random_moments(tmp_path: Path):
+    process, calm, calm_log = start(tmp_path, "calm")
+    assert process.wait(60) == 0
+    assert len(lines(calm_log)) == len(PROMPTS) * DRAWS
+
+    rng = random.Random(20240607)
+    known: set[tuple[str, int]] = set()
+    kills = 0
+    while True:
+        asked = len(lines(tmp_path / "killed.log"))
+        process, folder, log = start(tmp_path, "killed")
+        if kills % 3 == 2:
+            wait_for(process, lambda: False, rng.random() * 0.15)  # somewhere in the start-up or the fast-forward
+        else:
+            wanted = asked + rng.randrange(1, 13)
+            wait_for(process, lambda: len(lines(log)) >= wanted, 60)  # noqa: B023
+            time.sleep(rng.random() * 0.006)
+        process.kill()
+        process.wait()
+        assert not known & set(lines(log)[asked:]), "something stored was asked for again"
+        if process.returncode == 0:
+            break
+        kills += 1
+        with Store.open(folder) as store:
+            entries = list(store.completions.all())
+        check_whole({entry.key for entry in entries})
+        known = {(json.loads(entry.payload)["prompt"], entry.draw) for entry in entries}
+        if len(known) > 90:
+            break
+    assert kills >= 5
+    assert len(known) > 20
+
+    process, folder, log = start(tmp_path, "killed")
+    assert process.wait(60) == 0
+    assert (folder / "results.json").read_bytes() == (calm / "results.json").read_bytes()
+    assert runs.finished(folder)
+    with Store.open(folder) as store:
+        assert maintain.verify(store) == []
+
+
+def wait_for(process: subprocess.Popen[bytes], done: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not done() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.001)

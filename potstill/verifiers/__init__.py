@@ -1,0 +1,99 @@
+"""Trace text to verdict: right, wrong, unparsed or unjudged, with a reason. One module a kind, listed in `MODULES`.
+
+Importing this loads no verifier; each is imported when its kind is first judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from types import MappingProxyType
+from typing import Protocol
+
+from potstill.errors import ConfigError
+from potstill.records import Problem, Span, Verdict
+
+MODULES = MappingProxyType(
+    {
+        "math": "potstill.verifiers.math",
+        "number": "potstill.verifiers.number",
+        "choice": "potstill.verifiers.choice",
+        "exact": "potstill.verifiers.exact",
+        "regex": "potstill.verifiers.regex",
+        "gym": "potstill.verifiers.gym",
+        "story": "potstill.verifiers.story",
+    }
+)
+KINDS = tuple(MODULES)
+WITH_STEPS = ("story",)  # kinds whose module also has steps(problem, text)
+
+
+class Verifier(Protocol):
+    """What each module of the table offers."""
+
+    VERSION: str
+
+    def judge(self, problem: Problem, text: str) -> Verdict:
+        """The verdict on a text that answers the problem."""
+        ...
+
+
+def judge(items: Sequence[tuple[Problem, str]]) -> list[Verdict]:
+    """One verdict an item, in order; mathematics is judged in worker processes, all items at once."""
+    verdicts: dict[int, Verdict] = {}
+    algebra = [i for i, (problem, _) in enumerate(items) if problem.kind == "math"]
+    if algebra:
+        from potstill.verifiers import math
+
+        verdicts.update(zip(algebra, math.judge_all([items[i] for i in algebra]), strict=True))
+    for i, (problem, text) in enumerate(items):
+        if i not in verdicts:
+            verdicts[i] = _module(problem.kind).judge(problem, text)
+    return [verdicts[i] for i in range(len(items))]
+
+
+def version(kind: str) -> str:
+    """The verifier of a kind with its version, such as "math@1"; stored verdicts are kept under it."""
+    return _module(kind).VERSION
+
+
+def steps(items: Sequence[tuple[Problem, str]]) -> list[tuple[Span, ...] | None]:
+    """Spans of kind "step" with score 1.0 or 0.0, an item; None where the kind has no step verifier."""
+    return [_steps(problem, text) if problem.kind in WITH_STEPS else None for problem, text in items]
+
+
+def check_gold(problems: Sequence[Problem]) -> list[tuple[Problem, Verdict]]:
+    """The problems whose own gold answer is not judged right; a problem without one is not among them."""
+    known = [problem for problem in problems if problem.answer is not None]
+    verdicts = judge([(problem, _gold(problem)) for problem in known])
+    return [(problem, verdict) for problem, verdict in zip(known, verdicts, strict=True) if verdict.status != "right"]
+
+
+def _steps(problem: Problem, text: str) -> tuple[Span, ...]:
+    from potstill.verifiers import story
+
+    return story.steps(problem, text)
+
+
+def _gold(problem: Problem) -> str:
+    """The gold answer as its verifier reads it; a pattern can't be written out, so its solution stands for it."""
+    answer = problem.answer or ""
+    if problem.kind == "regex":
+        return problem.solution or answer
+    if problem.kind in ("math", "story"):
+        return f"\\boxed{{{answer}}}"
+    if problem.kind in ("number", "choice"):
+        return f"The answer is {answer}."
+    return f"<answer>{answer}</answer>"
+
+
+def _module(kind: str) -> Verifier:
+    if kind not in MODULES:
+        raise ConfigError(
+            f"there is no verifier of kind {kind!r}",
+            available=KINDS,
+            wanted=kind,
+            fix="give the problems one of these kinds, for example --kind number",
+        )
+    module: Verifier = import_module(MODULES[kind])
+    return module

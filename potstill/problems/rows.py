@@ -1,0 +1,203 @@
+"""Rows with unknown column names become problems: guessed, or named by `mapping`; kinds follow from the golds."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from potstill.errors import InputError
+from potstill.problems.files import Row
+from potstill.records import Problem, canonical, digest
+
+# What each field may be called, best first; compared without case.
+NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "question": ("problem", "question", "prompt", "instruction", "query"),
+        "answer": (
+            *("answer", "gold", "ground_truth", "final_answer", "correct"),
+            *("reference", "gt", "target", "solution"),
+        ),
+        "id": ("id", "problem_id", "unique_id"),
+        "choices": ("choices", "options"),
+        "solution": ("solution", "rationale", "gt_cot", "reference_solution", "cot"),
+    }
+)
+_FINAL = re.compile(r"(?:####|^[ \t]*A:)[ \t]*([^\n]+?)[ \t]*$", re.MULTILINE)
+_NUMBER = re.compile(r"[-+]?(?:\\?[$€£])?[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:/\d+)?%?")
+_LETTERED = re.compile(r"\(?([A-Za-z])[).:]\s*")
+
+
+class Loaded(list[Problem]):
+    """Problems with the columns that they were read from."""
+
+    def __init__(self, problems: Iterable[Problem], mapping: Mapping[str, str]) -> None:
+        """Take the problems and field -> column."""
+        super().__init__(problems)
+        self.mapping = mapping
+
+
+def from_rows(rows: Sequence[Row], *, spec: str, source: str, mapping: Mapping[str, str], kind: str | None) -> Loaded:
+    """Problems of rows.
+
+    Args:
+        rows: (where it stands, columns).
+        spec: what the user named, for messages.
+        source: goes into the problems; must not depend on the machine.
+    """
+    columns = list(dict.fromkeys(name for _, row in rows for name in row))
+    used = _columns(columns, mapping, spec)
+    drafts = [_draft(row, used, where, spec) for where, row in rows]
+    found = kind or _kind(drafts)
+    ids = _ids(drafts, [where for where, _ in rows], found, spec)
+    return Loaded((_problem(draft, key, found, source) for draft, key in zip(drafts, ids, strict=True)), used)
+
+
+def _columns(columns: Sequence[str], mapping: Mapping[str, str], spec: str) -> dict[str, str]:
+    """Field -> column; an empty name in `mapping` means that there is none."""
+    unknown = [field for field in mapping if field not in NAMES]
+    if unknown:
+        raise InputError(f"--map names no field {unknown[0]!r}", available=NAMES, wanted=unknown[0])
+    used = {field: column for field in NAMES if (column := mapping.get(field, _guess(field, columns)))}
+    for field, column in used.items():
+        for part in column.split("+"):
+            if part not in columns:
+                raise InputError(
+                    f"{spec} has no column {part!r}", available=columns, wanted=part, fix=f"--map {field}=COL"
+                )
+    if used.get("solution") == used.get("answer"):
+        used.pop("solution", None)
+    for field in ("question", "answer"):
+        if field not in used and mapping.get(field) != "":
+            raise InputError(
+                f"{spec} has no column for the {field}",
+                expected=f"one of {', '.join(NAMES[field])}",
+                available=columns,
+                fix=f"--map {field}=COL" + (" (or --map answer= if there are no golds)" * (field == "answer")),
+            )
+    return used
+
+
+def _guess(field: str, columns: Sequence[str]) -> str:
+    lower: dict[str, str] = {}
+    for column in columns:
+        lower.setdefault(column.lower(), column)
+    if field == "question" and {"body", "question"} <= set(lower):  # SVAMP's layout
+        return f"{lower['body']}+{lower['question']}"
+    return next((lower[name] for name in NAMES[field] if name in lower), "")
+
+
+def _draft(row: Mapping[str, Any], used: Mapping[str, str], where: str, spec: str) -> dict[str, Any]:
+    """A row's fields: question, answer, solution, choices, id."""
+    question = " ".join(_string(row.get(part)).strip() for part in used["question"].split("+")).strip()
+    if not question:
+        raise InputError(
+            f"{spec}, {where}: the question is empty",
+            expected=f"text in column {used['question']!r}",
+            fix="remove the row",
+        )
+    choices = _choices(row.get(used.get("choices", "")))
+    answer, solution = _final(_string(row.get(used.get("answer", ""))))
+    written = _string(row.get(used.get("solution", ""))) or solution
+    answer = _letter(answer, row.get(used.get("answer", "")), choices) if choices else answer
+    key = row.get(used.get("id", ""))
+    given = None if key is None or key == "" else _string(key)
+    return {
+        "question": question,
+        "answer": answer or None,
+        "solution": written or None,
+        "choices": choices,
+        "id": given,
+    }
+
+
+def _string(value: Any) -> str:
+    """A cell as text: 18.0 is "18", a list is joined by commas, nothing is ""."""
+    if value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_string, value))
+    return value if isinstance(value, str) else canonical(value) if isinstance(value, Mapping) else str(value)
+
+
+def _final(gold: str) -> tuple[str, str]:
+    """The final answer of a text that ends in "#### 72", "A: 18" or a box, and that text ("" where it is no more)."""
+    text = gold.strip()
+    marks = list(_FINAL.finditer(text))
+    if marks and marks[-1].end() == len(text):
+        return marks[-1][1], text
+    start = text.rfind("\\boxed{")
+    depth, begin = 1, start + len("\\boxed{")
+    for at in range(begin if start >= 0 else len(text), len(text)):
+        depth += {"{": 1, "}": -1}.get(text[at], 0)
+        if depth == 0:
+            return text[begin:at], text
+    return text, ""
+
+
+def _choices(value: Any) -> tuple[str, ...]:
+    """Options as texts; letters that number them in order ("A)12", "B)13") are taken off."""
+    if isinstance(value, Mapping):  # Hugging Face: {"text": [...], "label": [...]}
+        value = value.get("text", list(value.values()))
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        return ()
+    texts = tuple(_string(item).strip() for item in value)
+    marks = [_LETTERED.match(text) for text in texts]
+    if all(mark and mark[1].upper() == letter for mark, letter in zip(marks, string.ascii_uppercase, strict=False)):
+        return tuple(text[mark.end() :] for text, mark in zip(texts, marks, strict=True) if mark)
+    return texts
+
+
+def _letter(answer: str, raw: Any, choices: Sequence[str]) -> str:
+    """The gold option's letter: an index counts from 0; a letter or an option's text stays for the verifier to read."""
+    if isinstance(raw, int) and not isinstance(raw, bool) and 0 <= raw < len(choices):
+        return string.ascii_uppercase[raw]
+    return answer
+
+
+def _kind(drafts: Sequence[Mapping[str, Any]]) -> str:
+    """Choice where there are options, number where every gold answer is one, else math."""
+    if all(draft["choices"] for draft in drafts):
+        return "choice"
+    golds = [draft["answer"] for draft in drafts if draft["answer"] is not None]
+    numeric = all(_NUMBER.fullmatch(gold) and any(c.isdigit() for c in gold) for gold in golds)
+    return "number" if golds and numeric else "math"
+
+
+def _ids(drafts: Sequence[Mapping[str, Any]], places: Sequence[str], kind: str, spec: str) -> list[str]:
+    """Given ids, or content hashes; two rows of one id are refused, two equal rows without one are numbered."""
+    seen: dict[str, str] = {}
+    repeats: Counter[str] = Counter()
+    ids = []
+    for draft, place in zip(drafts, places, strict=True):
+        key = draft["id"]
+        if key is None:
+            content = digest("problem", [draft["question"], draft["answer"], kind, draft["choices"]])
+            repeats[content] += 1
+            key = content if repeats[content] == 1 else f"{content}-{repeats[content]}"
+        if key in seen:
+            raise InputError(
+                f"{spec}: {seen[key]} and {place} have the same id {key!r}",
+                expected="ids that occur once",
+                fix="--map id= to make ids from the content, or --map id=COL for another column",
+            )
+        seen[key] = place
+        ids.append(key)
+    return ids
+
+
+def _problem(draft: Mapping[str, Any], key: str, kind: str, source: str) -> Problem:
+    return Problem(
+        id=key,
+        question=draft["question"],
+        answer=draft["answer"],
+        kind=kind,
+        solution=draft["solution"],
+        choices=draft["choices"],
+        source=source,
+    )

@@ -1,0 +1,43 @@
+"""reasoning-gym's own scorer, for tasks where several answers are right; full score is right, anything less is wrong.
+
+`problem.table` holds the canonical JSON of task, settings and index, from which a worker makes the item again.
+"""
+
+from __future__ import annotations
+
+import json
+
+from potstill.records import Problem, Verdict, canonical
+from potstill.verifiers import exact, extract, pool
+
+VERSION = "gym@1"
+LIMIT_S = 5.0  # seconds of computing time; making the item again is most of it
+
+
+def judge(problem: Problem, text: str) -> Verdict:
+    """Right where the task's scorer gives an answer read from the text 1.0."""
+    if problem.table is None:
+        return Verdict("unjudged", None, "the problem does not say which reasoning-gym item it is", VERSION)
+    item = json.loads(problem.table)
+    readings = [r for read in readings_of(text) for r in dict.fromkeys((read, exact.squeeze(read)))]
+    if not readings:
+        return Verdict("unparsed", None, "no text to read an answer from", VERSION)
+    task = (item["task"], canonical(item["settings"]), str(item["index"]), *readings)
+    [(outcome, result)] = pool.ask("gym", [task], limit_s=LIMIT_S)
+    if outcome != "done":
+        return Verdict("unparsed", None, f"scoring {result}", VERSION)
+    for reading, score in zip(readings, result, strict=True):
+        if score == 1.0:
+            return Verdict("right", reading[:200], "full score", VERSION)
+    found = extract.candidates(text)
+    if found[0].mark == "last line" and "\n" in text.strip():
+        return Verdict("unparsed", None, "no marked answer", VERSION)
+    return Verdict("wrong", readings[0][:200], f"score {max(result):g}", VERSION)
+
+
+def readings_of(text: str) -> list[str]:
+    """Strings that may be the answer, white space kept: grids have line breaks."""
+    found = extract.candidates(text)
+    shown = extract.split(text)[0][-extract.TAIL :].strip()
+    whole = [shown] if shown and (not found or found[0].mark == "last line") else []
+    return [f.text for f in found] + whole

@@ -34,8 +34,8 @@ def evaluate(
     """Let a solver answer every problem n times and judge the answers.
 
     The solver gets blank traces and draws by itself, e.g. `partial(plain, student, n=4, temperature=0.7)`; `n`,
-    `sampling` and `seed` are what it was bound with, for the fingerprint. It must return n traces a problem, failed ones
-    included: a solver that keeps only its good answers would be scored on those alone.
+    `sampling` and `seed` are what it was bound with, for the fingerprint. It must return n traces a problem, failed
+    ones included: a solver that keeps only its good answers would be scored on those alone.
 
     Args:
         problems: problems, or blank traces whose `prompt` is what the learner sees.

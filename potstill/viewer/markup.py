@@ -22,7 +22,7 @@ Node: TypeAlias = str | Html | int | float | None
 
 
 def tag(name: str, /, *children: Node, **attributes: str | int | float | bool | None) -> Html:
-    """An element; children are escaped unless built here, `class_` is class, `text_anchor` is text-anchor, None is left out."""
+    """An element; children are escaped unless built here, `class_` is class, `text_anchor` text-anchor; no None."""
     pairs = [(key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items()]
     if not all(_NAME.fullmatch(key) for key in (name, *(key.lower() for key, _ in pairs))):
         raise ValueError(f"not an element or attribute name in {name!r} {sorted(attributes)}")

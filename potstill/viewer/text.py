@@ -1,4 +1,4 @@
-"""Model text made safe to look at: it may hold terminal escapes, control characters, direction overrides, surrogates."""
+"""Model text made safe to look at: it may hold terminal escapes, control characters, bidi overrides, surrogates."""
 
 from __future__ import annotations
 

@@ -1,0 +1,137 @@
+"""`evaluate` on the world's stories with solvers that are plain functions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from potstill.errors import ConfigError, InputError
+from potstill.evaluation import metrics
+from potstill.evaluation.benchmark import evaluate
+from potstill.evaluation.compare import compare
+from potstill.evaluation.rows import Answer, Evaluation
+from potstill.models.model import Sampling
+from potstill.records import Author, Problem, Tokens, Trace, blank
+
+STORY = "Ned has 19 shells. Then Ned sells 14. Then Ned doubles the pile. How many shells does Ned have now?"
+STORIES = [Problem(f"s{i}", STORY, "10", "story") for i in range(3)]
+TEXTS = {
+    "sound": "19 - 14 = 5. 5 * 2 = 10. \\boxed{10}",
+    "lucky": "19 - 14 = 6. 5 * 2 = 10. \\boxed{10}",
+    "wrong": "19 - 14 = 5. 5 * 2 = 11. \\boxed{11}",
+    "silent": "I do not know.",
+}
+
+
+def written(problem: Trace, text: str, draw: int, **changes: object) -> Trace:
+    made = Trace(
+        problem.problem,
+        problem.prompt,
+        text,
+        finish="stop",
+        author=Author("scripted-1", "shown", (), draw),
+        parents=(problem.id,),
+        operator="sample",
+        tokens=Tokens(20, len(text.split())),
+    )
+    return replace(made, **changes)
+
+
+def scripted(problems: list[Trace], *, plan: tuple[str, ...]) -> list[Trace]:
+    return [written(p, TEXTS[kind], draw) for p in problems for draw, kind in enumerate(plan)]
+
+
+def failing(problems: list[Trace]) -> list[Trace]:
+    return [written(p, "", 0, error="time-out", finish="") for p in problems]
+
+
+def short(problems: list[Trace]) -> list[Trace]:
+    return scripted(problems, plan=("sound", "wrong"))[:-1]
+
+
+def run(*plan: str, problems: list[Problem] | list[Trace] | None = None, **changes: object) -> Evaluation:
+    settings = {"name": "arm", "n": len(plan), "sampling": Sampling(temperature=0.7), "seed": 0, **changes}
+    return evaluate(partial(scripted, plan=plan), STORIES if problems is None else problems, **settings)  # type: ignore[arg-type]
+
+
+def test_rows_hold_every_draw_with_its_verdict_steps_and_tokens() -> None:
+    found = run("sound", "lucky", "wrong", "silent")
+    assert [row.problem for row in found.rows] == ["s0", "s1", "s2"]
+    assert found.rows[0].answers == (
+        Answer("right", "10", True, 11),
+        Answer("right", "10", False, 11),
+        Answer("wrong", "11", False, 11),
+        Answer("unparsed", None, False, 4),
+    )
+    assert (found.rows[0].right, found.rows[0].steps_right, found.rows[0].count("unparsed")) == (2, 1, 1)
+    steps = metrics.steps(found)
+    assert metrics.average(found).value == 0.5 and steps is not None and steps.value == 0.25
+
+
+def test_a_kind_without_step_verifier_has_no_step_accuracy() -> None:
+    found = run("sound", problems=[Problem("n", "19 - 14, doubled?", "10", "number")])
+    assert found.rows[0].answers[0].steps is None
+    assert metrics.steps(found) is None
+
+
+def test_failed_generations_are_counted_not_lost() -> None:
+    found = evaluate(failing, STORIES, name="arm", n=1, sampling=Sampling(), seed=0)
+    assert found.statuses() == {"error": 3}
+    assert metrics.average(found).value == 0.0
+    assert metrics.tokens(found).value == 0.0
+
+
+def test_a_solver_must_return_every_draw() -> None:
+    with pytest.raises(ConfigError, match=r"returned 1 answers for problem 's2' \(1 problems off\)"):
+        evaluate(short, STORIES, name="arm", n=2, sampling=Sampling(), seed=0)
+
+
+def test_problems_without_gold_without_any_and_twice_are_refused() -> None:
+    with pytest.raises(InputError, match="no answer could be judged"):
+        run("sound", problems=[Problem("a", STORY, None, "story")])
+    with pytest.raises(InputError, match="no problems"):
+        run("sound", problems=[])
+    with pytest.raises(InputError, match=r"occur more than once, e\.g\. 's0'"):
+        run("sound", problems=[STORIES[0], STORIES[0]])
+
+
+def test_what_defines_the_task_moves_its_fingerprint_and_the_model_does_not() -> None:
+    base = run("sound", "wrong").fingerprint
+    assert base.task["verifiers"] == "story@1" and base.task["n"] == "2"
+    assert base.run["models"] == "scripted-1" and base.run["solver"] == "scripted"
+    assert run("wrong", "wrong", seed=1).fingerprint.differs(base) == ()
+    assert run("sound", "wrong", threads=2).fingerprint.id != base.id
+    changed = {
+        "problems": run("sound", "wrong", problems=[*STORIES[:2], replace(STORIES[2], answer="11")]),
+        "prompts": run("sound", "wrong", problems=[blank(p, f"Solve: {p.question}") for p in STORIES]),
+        "sampling": run("sound", "wrong", sampling=Sampling(temperature=0.6)),
+        "n": run("sound", "wrong", "wrong"),
+    }
+    assert {name: e.fingerprint.differs(base) for name, e in changed.items()} == {name: (name,) for name in changed}
+
+
+def test_equal_evaluations_are_equal_and_compare_to_nothing() -> None:
+    assert run("sound", "wrong") == run("sound", "wrong")
+    assert not compare(run("sound", "wrong"), run("wrong", "sound")).distinguishable
+
+
+def test_draws_of_one_plan_share_a_group() -> None:
+    def planned(problems: list[Trace]) -> list[Trace]:
+        return [
+            written(p, TEXTS["sound" if plan == 1 else "wrong"], draw, parents=(f"{p.id}-plan-{plan}",))
+            for p in problems
+            for plan in range(3)
+            for draw in range(2)
+        ]
+
+    found = evaluate(planned, STORIES, name="arm", n=6, sampling=Sampling(), seed=0)
+    assert metrics.groups(found.rows[0]) == [(2, 0), (2, 2), (2, 0)]
+    assert metrics.solve_at(found, 1, 2).value == pytest.approx(1 / 3)
+    assert metrics.solve_at(found, 2, 1).value == pytest.approx(2 / 3)
+
+
+def test_json_round_trip() -> None:
+    found = run("sound", "lucky", "wrong", "silent")
+    assert Evaluation.from_json(found.to_json()) == found

@@ -1,0 +1,74 @@
+"""Paired differences, honest sentences, and what is not compared."""
+
+from __future__ import annotations
+
+import pytest
+from demo_results import arm, evaluation
+
+from potstill.errors import ConfigError
+from potstill.evaluation.compare import Comparison, compare, standings
+from potstill.evaluation.intervals import Estimate, student
+
+
+def test_the_difference_is_paired_by_problem_not_by_place() -> None:
+    base = evaluation("untrained", "wwww", "rwww", "rrww", "rrrw")
+    found = evaluation("orion", "rrww", "rrww", "rrww", "rrrr")
+    shuffled = type(found)(found.name, tuple(reversed(found.rows)), found.fingerprint)
+    compared = compare(shuffled, base)
+    # Differences .5 .25 0 .25.
+    half = student(3) * (0.125 / 12) ** 0.5
+    assert compared.difference == pytest.approx((0.25, 0.25 - half, 0.25 + half))
+    assert compared.problems == 4
+    assert not compared.distinguishable
+    assert compared.sentence.startswith("orion is not distinguishable from untrained (+25.0 points, 95 % interval -")
+
+
+def test_the_sentence_names_the_better_arm_whichever_it_is() -> None:
+    up = Comparison("orion", "sft", Estimate(0.1, 0.05, 0.15), 200)
+    down = Comparison("orion", "sft", Estimate(-0.1, -0.15, -0.05), 200)
+    assert up.sentence == "orion beats sft by 10.0 points (95 % interval 5.0 to 15.0, 200 problems)"
+    assert down.sentence == "sft beats orion by 10.0 points (95 % interval 5.0 to 15.0, 200 problems)"
+    edge = Comparison("orion", "sft", Estimate(0.1, 0.0, 0.2), 200)
+    assert "not distinguishable" in edge.sentence
+
+
+@pytest.mark.parametrize("component", ["problems", "prompts", "sampling", "n", "verifiers"])
+def test_evaluations_that_were_not_asked_the_same_are_not_compared(component: str) -> None:
+    base = evaluation("untrained", "rw", "ww")
+    other = evaluation("orion", "rr", "rw", task={component: "another"})
+    with pytest.raises(ConfigError) as refused:
+        compare(other, base)
+    assert f"unequal: {component}" in refused.value.found
+    forced = compare(other, base, force=True)
+    assert forced.differs == (component,)
+    assert f"compared by force, unequal: {component}" in forced.sentence
+
+
+def test_other_models_and_seeds_are_compared() -> None:
+    base, other = evaluation("untrained", "rw"), evaluation("orion", "rr")
+    assert base.fingerprint.id != other.fingerprint.id
+    assert base.fingerprint.task_id == other.fingerprint.task_id
+    assert compare(other, base).differs == ()
+
+
+def test_a_forced_comparison_uses_shared_problems_and_needs_one() -> None:
+    base = evaluation("untrained", "rw", "ww", "ww")
+    fewer = evaluation("orion", "rr", "rw", task={"problems": "others"})
+    assert compare(fewer, base, force=True).problems == 2
+    renamed = type(base)(base.name, tuple(type(r)(f"x{r.problem}", r.answers) for r in base.rows), base.fingerprint)
+    with pytest.raises(ConfigError, match="share no problem"):
+        compare(renamed, fewer, force=True)
+
+
+def test_standings_put_the_highest_first_and_say_what_is_not_compared() -> None:
+    arms = [arm("untrained", 30), arm("sft", 58), arm("orion", 52)]
+    said = standings([*arms, evaluation("odd", "ww")])
+    assert said[0].startswith("Highest avg@4: sft, ")
+    assert said[1].startswith("sft beats orion by ")
+    assert any(s.startswith("sft beats untrained by ") for s in said)
+    assert said[-1] == "odd was asked something else (unequal: n) and is not compared."
+
+
+def test_json_round_trip() -> None:
+    compared = compare(arm("orion", 52), arm("untrained", 30))
+    assert Comparison.from_json(compared.to_json()) == compared

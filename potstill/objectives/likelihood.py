@@ -19,8 +19,8 @@ LOGITS_AT_ONCE = 1 << 27  # fp32 entries: half a GiB of logits; more rows are do
 def likelihood(hidden_ND: Tensor, head: Head, targets_N: Tensor, *, chunk: int = 0) -> Tensor:
     """Negative log-likelihood of each counted token, in nats, unreduced: `-log softmax(head(h))[y]`.
 
-    The softmax is computed in fp32 whatever the dtype of the head. Rows are done in chunks that are recomputed backwards; the
-    value and both gradients are the same for every chunk size.
+    The softmax is computed in fp32 whatever the dtype of the head. Rows are done in chunks, recomputed backwards;
+    the value and both gradients are the same for every chunk size.
 
     Args:
         hidden_ND: the student's last hidden states *at the positions that predict* a counted token, [N, D].

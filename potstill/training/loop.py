@@ -82,16 +82,16 @@ class Loop(Trainer):  # type: ignore[misc]
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         """The last moment before the optimiser's step: refuse to make it with a loss or gradient that is no number."""
         step = self.state.global_step + 1
-        loss, norm = float(self.seen.loss), 0.0 if grad_norm is None else float(grad_norm)
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise StageError(
-                f"the loss is {loss:g} and the gradient's norm {norm:g} at step {step} of {self.state.max_steps}",
-                expected="finite numbers",
-                fix=f"lower lr (now {self.settings.lr:g}), lengthen warmup, set clip; "
-                f"the last checkpoint stands in {self.args.output_dir}",
-            )
-        self.state.log_history.append(self.seen.record(step, loss))
-        return norm
+        found = {"loss": float(self.seen.loss), "gradient's norm": 0.0 if grad_norm is None else float(grad_norm)}
+        for what, value in found.items():
+            if not math.isfinite(value):
+                raise StageError(
+                    f"the {what} is {value:g} at step {step} of {self.state.max_steps}",
+                    expected="a finite number",
+                    fix=f"lower lr (now {self.settings.lr:g}), lengthen warmup, or set clip (now {self.settings.clip:g})",
+                )
+        self.state.log_history.append(self.seen.record(step, found["loss"]))
+        return grad_norm
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted: it walks over all modules at every step."""

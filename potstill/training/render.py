@@ -1,8 +1,9 @@
 """The one place where a trace becomes token ids and weights. No torch in here.
 
 A row is the template's prompt (with generation prompt), then the trace's text in its own tokens, then the end of turn.
-The template never sees the completion: Qwen3's and others cut or re-insert `<think>` blocks in assistant turns. Text is cut
-into pieces where its author changes (given, written, tool), as when it was sampled, so the loss begins and ends exactly.
+The template never sees the completion: Qwen3's and others cut or re-insert `<think>` blocks in assistant turns. Text is
+cut into pieces where its author changes (given, written, tool), as when it was sampled, so the loss begins and ends
+exactly.
 """
 
 from __future__ import annotations

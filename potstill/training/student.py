@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def load(start: Path, settings: Training) -> Any:
     """The model to be trained, with adapters where the settings ask for them.
 
-    Trained weights are fp32, since an update of lr 1e-5 is lost in bfloat16; on a GPU, a frozen base under adapters keeps
-    its dtype.
+    Trained weights are fp32, since an update of lr 1e-5 is lost in bfloat16; on a GPU, a frozen base under adapters
+    keeps its dtype.
     """
     frozen = settings.lora is not None and torch.cuda.is_available()
     dtype = "auto" if frozen else torch.float32
@@ -77,7 +78,9 @@ def _adapted(model: Any, lora: Lora) -> Any:
         r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
     )
     try:
-        return get_peft_model(model, config)
+        with warnings.catch_warnings():  # peft asks transformers by a name that transformers calls deprecated
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            return get_peft_model(model, config)
     except ValueError as error:
         linear = {name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
         raise ConfigError(

@@ -35,8 +35,8 @@ WORK = "training"  # inside the student's folder while it is made: the begun tra
 def fit(rows: Sequence[Trace], start: Path, out: Path, settings: Training, *, progress: Progress | None = None) -> Fit:
     """Train the checkpoint `start` on `rows` with the likelihood and store the student in `out`.
 
-    Called again with the same rows and settings it returns the stored `Fit` without training or needing `start`. After a
-    kill it goes on from the last checkpoint and ends with the same weights: bit for bit on the same CPU and threads.
+    Called again with the same rows and settings it returns the stored `Fit` without training or needing `start`. After
+    a kill it goes on from the last checkpoint and ends with the same weights, bit for bit on the same CPU and threads.
 
     Args:
         rows: finished traces; each is rendered by the start's chat template.

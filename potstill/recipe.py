@@ -186,8 +186,8 @@ def convert(hint: Any, value: Any, name: str, wrong: list[str]) -> Any:
         if value is None and type(None) in args:
             return None
         rest = [a for a in args if a is not type(None)]
-        tries = [(a, trial) for a in rest for trial in [[]] if not convert_fails(a, value, name, trial)]
-        return convert(tries[0][0] if tries else rest[0], value, name, wrong)
+        fitting = [a for a in rest if not convert_fails(a, value, name)]
+        return convert((fitting or rest)[0], value, name, wrong)
     if origin is typing.Literal:
         if value not in args:
             wrong.append(f"{name}: {value!r} is not one of {', '.join(map(repr, args))}")
@@ -204,8 +204,9 @@ def convert(hint: Any, value: Any, name: str, wrong: list[str]) -> Any:
     return value
 
 
-def convert_fails(hint: Any, value: Any, name: str, trial: list[str]) -> bool:
+def convert_fails(hint: Any, value: Any, name: str) -> bool:
     """Whether a value does not fit an annotation."""
+    trial: list[str] = []
     convert(hint, value, name, trial)
     return bool(trial)
 

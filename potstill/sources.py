@@ -80,8 +80,8 @@ def world(rest: str, **given: Any) -> list[Problem]:
     if unknown:
         raise ConfigError(f"unknown option {min(unknown)!r} of world:{task}", available=("split", "size", "seed"))
     numbers = {"size": 500, "seed": 0}
-    for name in numbers:
-        text = options.get(name, str(numbers[name]))
+    for name, default in numbers.items():
+        text = options.get(name, str(default))
         if not text.isdigit():
             raise ConfigError(f"world:{task}: {name}={text} is not a number", fix=f"world:{task}?{name}=100")
         numbers[name] = int(text)

@@ -1,7 +1,7 @@
 """ORION: the student rewrites the teacher's reasoning in the light of its own errors (arXiv:2505.22131 v2).
 
-The paper's full text could not be read: what follows is its abstract's method, with the mechanics of its siblings EULER and
-P-ALIGN. What is inferred stands in `orion_settings.py`, the prompts in `orion_prompts.py`.
+The paper's full text could not be read: what follows is its abstract's method, with the mechanics of its siblings EULER
+and P-ALIGN. What is inferred stands in `orion_settings.py`, the prompts in `orion_prompts.py`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ P: seen in a primary source of the paper named. I: inferred here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Arm = Literal["own", "none", "shuffled", "errors-only", "no-rewriting", "teacher-refines"]
 
@@ -32,7 +32,7 @@ class Settings:
         jaccard: attempts whose token sets overlap this much count as one.
         resamples: further tries where a rewrite does not pass.
         on_fail: where none passes: "drop" the problem, or fall back to the "teacher"'s reasoning.
-        no_errors: problems the student never got wrong: "reflect" without attempts, "drop", or the "teacher"'s reasoning.
+        no_errors: problems the student never got wrong: "reflect" without attempts, "drop", or the "teacher"'s text.
         least: shortest target in tokens.
         most: longest target in tokens, also the limit while rewriting.
         loop: largest share of repeated 32-word stretches.
@@ -51,8 +51,8 @@ class Settings:
     least: int = 32
     most: int = 32768
     loop: float = 0.2
-    exposure: tuple[tuple[str, float], ...] = (("temperature", 0.8), ("top_p", 0.9), ("repetition_penalty", 1.05))
-    reflection: tuple[tuple[str, float], ...] = (("temperature", 0.6), ("top_p", 0.9), ("repetition_penalty", 1.05))
+    exposure: tuple[tuple[str, Any], ...] = (("temperature", 0.8), ("top_p", 0.9), ("repetition_penalty", 1.05))
+    reflection: tuple[tuple[str, Any], ...] = (("temperature", 0.6), ("top_p", 0.9), ("repetition_penalty", 1.05))
 
 
 # The ablations of the reference, as overrides of the settings.

@@ -19,7 +19,7 @@ def sft(
     temperature: float = 0.6,
     max_tokens: int = 32768,
 ) -> Generator[Stage, Trainable, None]:
-    """Teacher SFT: the student learns the teacher's right chains as they are (the long-CoT baseline of arXiv:2505.22131).
+    """Teacher SFT: the student learns the teacher's right chains as they are (long-CoT baseline in arXiv:2505.22131).
 
     J = - sum_i sum_t log P_M( c_{i,t}^T | c_{i,<t}^T, q_i ) over the chains with V(c_i^T, a_i*) = 1.
 

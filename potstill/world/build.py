@@ -1,8 +1,8 @@
 """`potstill world build`: the script that made the shipped teacher and student.
 
-The teacher learns to solve in its own long style, and to rewrite a reference. The student learns to solve in the brief style
-until it is right about `AIM` of the time and is held there: from then on its solving rows are its own samples, right or
-wrong, while it learns to rewrite a reference in the light of wrong attempts sampled from that same weak checkpoint.
+The teacher learns to solve in its own long style, and to rewrite a reference. The student learns to solve in the brief
+style until it is right about `AIM` of the time and is held there: from then on its solving rows are its own samples,
+right or wrong, while it learns to rewrite a reference in the light of wrong attempts sampled from that weak checkpoint.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ TEACHER = {lessons.solve_long: 0.88, lessons.refine_long: 0.12}
 STUDENT = {lessons.replay: 0.35, lessons.rewrite_own: 0.43, lessons.rewrite_alone: 0.14, lessons.correct_alone: 0.08}
 
 
-def problem(question: str, told: story.Story) -> Problem:
+def problem(question: str, told: judge.Story) -> Problem:
     """A story as a problem that the verifier takes."""
     return Problem("", question, str(judge.required(told)[-1].result), "story")
 
 
-def held_out(size: int, seed: int) -> list[tuple[str, story.Story]]:
+def held_out(size: int, seed: int) -> list[tuple[str, judge.Story]]:
     """Stories for measuring, from a stream of their own."""
     rng = random.Random(f"held out/{seed}")
     return [story.draw(rng, DIALS) for _ in range(size)]
 
 
-def marks(told: Sequence[tuple[str, story.Story]], texts: Sequence[str]) -> dict[str, float]:
+def marks(told: Sequence[tuple[str, judge.Story]], texts: Sequence[str]) -> dict[str, float]:
     """Shares right by answer, right by every step, and unparsed."""
     verdicts = [judge.judge(problem(q, s), text).status for (q, s), text in zip(told, texts)]
     whole = [
@@ -82,7 +82,7 @@ def rewriting(model: Any, tokenizer: Any, works: Sequence[Worked], seed: int) ->
     rng = random.Random(seed)
     works = [w for w in works if any(not right for _, right in w.samples)]
     wrongs = [list(dict.fromkeys(text for text, right in w.samples if not right))[:3] for w in works]
-    references = [lessons.long(w.story, rng) for w in works]
+    references = [story.long(w.story, rng) for w in works]
     told = [(w.question, w.story) for w in works]
     result = {}
     for name, shown in (("own", wrongs), ("none", [[]] * len(works)), ("shuffled", wrongs[1:] + wrongs[:1])):

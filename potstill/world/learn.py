@@ -1,7 +1,7 @@
-"""The loop that trains the world's models from scratch: Muon on the matrices, AdamW on the rest, loss on completions only.
+"""The loop that trains the world's models from scratch: Muon on the matrices, AdamW on the rest.
 
-Right padding and causal attention, so no mask is needed; logits only at completion positions. Everything random is derived
-from (seed, phase, step), so a resumed build goes on as an undisturbed one would.
+Loss on completions only; right padding and causal attention, so no mask is needed; logits only at completion positions.
+Everything random is derived from (seed, phase, step), so a resumed build goes on as an undisturbed one would.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ END = "<|im_end|>"
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How a phase trains: tokens a batch, learning rates, warm-up, the last step (the rate falls to a tenth over `decay` steps)."""
+    """How a phase trains: tokens a batch, learning rates, warm-up, and the last `decay` steps, over which they fall."""
 
     batch_tokens: int = 2048
     muon_lr: float = 6e-3
@@ -72,7 +72,7 @@ def encode(tokenizer: Any, row: Row) -> tuple[list[int], int]:
 def batches(
     tokenizer: Any, lesson: Callable[[random.Random], Row], pace: Pace, seed: str, start: int
 ) -> Iterator[list[tuple[list[int], int]]]:
-    """Endless length-sorted batches of about `batch_tokens` tokens, from chunks of 16 batches each made from its own seed."""
+    """Endless length-sorted batches of about `batch_tokens` tokens, in chunks of 16, each chunk from its own seed."""
     chunk = start // 16
     while True:
         rng = random.Random(hashlib.sha256(f"{seed}/{chunk}".encode()).digest())
@@ -178,10 +178,9 @@ class Phase:
             losses.append(loss.item())
             self.step += 1
         self.seconds += time.monotonic() - began
-        return sum(losses) / max(1, len(losses))
+        return float(sum(losses) / max(1, len(losses)))
 
 
-@torch.no_grad()
 def write(
     model: Any, tokenizer: Any, prompts: Sequence[str], *, temperature: float, tokens: int, seed: int
 ) -> list[str]:

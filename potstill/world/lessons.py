@@ -66,7 +66,7 @@ def reflect(question: str, text: str, attempts: Sequence[str]) -> str:
 
 
 def replay(rng: random.Random, work: Worked) -> Row:
-    """One of the student's own samples as it is, right or wrong: keeps its solving where it is while it learns to rewrite."""
+    """One of the student's own samples, right or wrong: keeps its solving where it is while it learns to rewrite."""
     return work.question, rng.choice(work.samples)[0]
 
 

@@ -54,7 +54,8 @@ def correction(question: str, attempt: str) -> str:
     where = f"after {line[done - 1].result}" if done else f"at the start with {story.start}"
     why = f"{where} comes {write(line[done])[:-1]}" if done < len(line) else f"the story ends with {line[-1].result}"
     rest = [write(e) for e in line[done:]] + [f"The answer is \\boxed{{{line[-1].result}}}."]
-    return f"{attempt[: bad.stop]}. Wait, step {len(marks[: marks.index(bad)]) + 1} is wrong: {_unclaimed(why)}. {' '.join(rest)}"
+    number = marks.index(bad) + 1
+    return f"{attempt[: bad.stop]}. Wait, step {number} is wrong: {_unclaimed(why)}. {' '.join(rest)}"
 
 
 def _unclaimed(why: str) -> str:

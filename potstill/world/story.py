@@ -1,7 +1,7 @@
 """Stories of a running total: the generator with its dials, and reference reasoning in two styles.
 
-`brief` is the student's own style (one equation an event). `long` is the teacher's: it names each event, checks, takes a
-wrong turn and mends it, starts again. Both pass the step verifier; only the words differ.
+`brief` is the student's own style (one equation an event). `long` is the teacher's: it names each event, takes two
+together, checks, takes a wrong turn and mends it, starts again. Both pass the step verifier.
 """
 
 from __future__ import annotations

@@ -1,0 +1,40 @@
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: install quickstart test test-all check bench clean
+
+install: .venv/dev  ## everything, for working on Potstill
+
+.venv/local: pyproject.toml constraints.txt
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(PIP) --editable '.[local]'
+	touch $@
+
+.venv/dev: .venv/local
+	$(PIP) --editable '.[local,data,dev]'
+	touch $@
+
+quickstart: .venv/local  ## a real teacher and student, in minutes, without network or GPU
+	$(BIN)/potstill quickstart
+
+test: .venv/dev  ## the fast suite
+	$(BIN)/python -m pytest
+
+test-all: .venv/dev  ## the slow tests too
+	$(BIN)/python -m pytest -m ''
+
+check: .venv/dev  ## lint, format, types, imports, budgets
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_shape.py
+
+bench: .venv/dev  ## ratios beside the peers
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/sampling.py
+	$(BIN)/python benchmarks/sft.py
+	$(BIN)/python benchmarks/verifying.py
+
+clean:
+	rm -rf .venv build dist *.egg-info

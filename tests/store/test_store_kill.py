@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +14,7 @@ from pathlib import Path
 
 from store_fakes import Planner, ask
 
-from potstill.store import Store, maintain, runs
+from potstill.store import Store, cached, maintain, runs
 
 CHILD = """
 import json, os, sys, time
@@ -112,9 +114,9 @@ def test_killed_at_random_moments(tmp_path: Path):
             entries = list(store.completions.all())
         check_whole({entry.key for entry in entries})
         known = {(json.loads(entry.payload)["prompt"], entry.draw) for entry in entries}
-        if len(known) > 90:
+        if kills == 6:
             break
-    assert kills >= 5
+    assert kills >= 4
     assert len(known) > 20
 
     process, folder, log = start(tmp_path, "killed")
@@ -129,3 +131,34 @@ def wait_for(process: subprocess.Popen[bytes], done: Callable[[], bool], seconds
     deadline = time.monotonic() + seconds
     while not done() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.001)
+
+
+def run_and_die(folder: Path, statement: int) -> bool:
+    """A forked process that kills itself before its n-th SQL statement; whether it lived to the end."""
+    child = os.fork()
+    if child == 0:
+        with Store.open(folder) as store:
+            left = iter(range(statement, -1, -1))
+            die = lambda _: next(left) == 0 and os.kill(os.getpid(), signal.SIGKILL)  # noqa: E731
+            store.database._connection.set_trace_callback(die)
+            ledger = store.ledger("sft")
+            cached(Planner(), store, role="teacher", arm="sft", seed=0).write(ask(*"abcde"))
+            ledger.finish()
+        os._exit(0)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def test_killed_before_every_single_statement(tmp_path: Path):
+    seen = set()
+    statement = 0
+    while not run_and_die(tmp_path / str(statement), statement):
+        with Store.open(tmp_path / str(statement)) as store:
+            kept = "".join(sorted(entry.completion.text[0] for entry in store.completions.all()))
+            seen.add(kept)
+            assert len(store.database.read("SELECT key FROM uses")) == len(kept)
+            model = Planner()
+            cached(model, store, role="teacher", arm="sft", seed=0).write(ask(*"abcde"))
+            assert "".join(model.asked) == "abcde"[len(kept) :]
+        statement += 1
+    assert seen == {"", "abc", "abcde"}
+    assert statement > 15

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -182,17 +181,21 @@ def outcome(results: Results) -> dict[str, Any]:
 def save(results: Results, path: Path) -> None:
     """Write results.json atomically; one top-level section a line."""
     lines = [f"{json.dumps(name)}: {json.dumps(value, allow_nan=False)}" for name, value in to_json(results).items()]
-    data = ("{\n" + ",\n".join(lines) + "\n}\n").encode("ascii")
+    replace_file(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode("ascii"))
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: beside it first, then renamed over it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

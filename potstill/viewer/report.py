@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
-import tempfile
 from importlib import resources
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from potstill import __version__
 from potstill.evaluation.compare import Comparison, standings
 from potstill.evaluation.intervals import Estimate
 from potstill.evaluation.metrics import average, pass_at, steps
-from potstill.evaluation.results import Results
+from potstill.evaluation.results import Results, replace_file
 from potstill.evaluation.table import BASE, against, percent, points, table
 from potstill.viewer.charts import Dot, scale, whiskers
 from potstill.viewer.markup import Html, join, tag
@@ -26,15 +24,7 @@ def write(results: Results, path: Path, *, base: str = BASE) -> None:
     Args:
         base: the arm that the others are compared with.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(page(results, base=base))
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    replace_file(path, page(results, base=base).encode("utf-8"))
 
 
 def page(results: Results, *, base: str = BASE) -> str:
@@ -83,7 +73,7 @@ def _header(results: Results) -> Html:
         "header",
         tag("div", "Potstill report", class_="brand"),
         tag("h1", results.title),
-        tag("p", results.note, class_="note"),
+        tag("p", results.note, class_="note") if results.note else None,
         tag("ul", *chips, tag("li", "seed ", tag("b", str(results.seed))), class_="facts"),
     )
 
@@ -163,13 +153,13 @@ def _table(results: Results, base: str) -> Html | None:
 
 def _table_row(row: dict[str, str], columns: list[str]) -> Html:
     first, *others = columns
-    cells = [tag("td", *_stacked(row[name]), class_="tight") for name in others]
+    cells = [tag("td", *_stacked(row[name]), class_="wide" if name == "cost" else "tight") for name in others]
     return tag("tr", tag("th", row[first], scope="row"), *cells)
 
 
 def _stacked(value: str) -> list[Html | str]:
     """A value with its interval, or the roles of a cost, on lines of their own."""
-    if "; " in value:
+    if " calls " in value:
         return [tag("small", part) for part in value.split("; ")]
     head, bracket, tail = value.partition(" [")
     return [head, tag("small", f"[{tail}")] if bracket else [value]

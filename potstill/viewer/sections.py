@@ -155,7 +155,7 @@ def costs(results: Results) -> Html | None:
     hint = "Tokens by role. What another arm or an earlier run had already paid for is reused, not paid twice."
     keys = tag(
         "p",
-        *(tag("span", class_="key second"), "read (prompts)  ", tag("span", class_="key"), "written (completions)"),
+        *(tag("span", class_="key second"), "read (prompts)", tag("span", class_="key"), "written (completions)"),
         class_="soft",
     )
     columns = ("role", "calls", "reused", "failed", "seconds")
@@ -188,7 +188,7 @@ def training(results: Results) -> Html | None:
     """What each student was trained on and for how long; lists are shown by their first and last value."""
     if not results.training:
         return None
-    names = list(dict.fromkeys(name for report in results.training.values() for name in report))
+    names = list(dict.fromkeys(name for report in results.training.values() for name in report if name != "arm"))
     rows = [[arm, *[_brief(report.get(name)) for name in names]] for arm, report in results.training.items()]
     return section("Training", "", grid(["arm", *names], rows))
 

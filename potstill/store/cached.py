@@ -38,7 +38,7 @@ def cached(
         role: the role under which its calls are counted.
         arm: the arm that needs them.
         seed: the run's seed, set on every request.
-        progress: called with (arm/role, answers so far, answers asked for) after each batch.
+        progress: called with (arm/role, distinct answers so far, and asked for) after each batch.
         retry_errors: ask once more, once in this process, where a failure is stored; otherwise it is final.
     """
     inner = model.inner if isinstance(model, Cached) else model
@@ -76,13 +76,14 @@ class Cached:
         keys = [request.key(self.id) for request in asked]
         answers = self._stored(list(dict.fromkeys(keys)))
         self._store.completions.need(self.arm, self.role, list(answers))
-        self._report(keys, answers)
+        total = len(set(keys))
+        self._report(answers, total)
         made = 0
         for batch in self._batches(asked, keys, answers):
             new, calls = self._ask(batch)
             answers |= new
             made += calls
-            self._report(keys, answers)
+            self._report(answers, total)
         self._store.count(self.arm, self.role, made=made, served=len(keys) - made)
         return [answers[key] for key in keys]
 
@@ -133,8 +134,8 @@ class Cached:
             return stored
         return {k: c for k, c in stored.items() if not c.error or k in self._store.retried}
 
-    def _report(self, keys: Sequence[str], answers: Mapping[str, Completion]) -> None:
-        self._progress(f"{self.arm}/{self.role}", sum(key in answers for key in keys), len(keys))
+    def _report(self, answers: Mapping[str, Completion], total: int) -> None:
+        self._progress(f"{self.arm}/{self.role}", len(answers), total)
 
 
 class _Plans(Cached):
@@ -156,7 +157,7 @@ class _Scores(Cached):
             if batch:
                 known |= self._score(batch)
                 missing -= batch.keys()
-                self._progress(f"{self.arm}/{self.role} scores", len(keys) - sum(k in missing for k in keys), len(keys))
+                self._progress(f"{self.arm}/{self.role} scores", len(known), len(known) + len(missing))
         return [load(known[key]) for key in keys]
 
     def _score(self, batch: Mapping[str, tuple[Prompt, str]]) -> dict[str, str]:

@@ -152,7 +152,7 @@ def costs(results: Results) -> Html | None:
         (f"{arm}: {role}", f"{c.calls:,}", f"{c.reused:,}", f"{c.errors:,}", f"{c.seconds:,.1f}")
         for arm, role, c in spent
     ]
-    hint = "Tokens by role. What another arm or an earlier run had already paid for is reused, not paid twice."
+    hint = "Tokens, calls and seconds count all that an arm needed; reused calls had been paid by another arm or role."
     keys = tag(
         "p",
         *(tag("span", class_="key second"), "read (prompts)", tag("span", class_="key"), "written (completions)"),

@@ -1,8 +1,8 @@
 """Problem, Trace, Verdict, Stage: what flows through everything, and how each gets its id.
 
 Ids are SHA-256 over canonical JSON: keys sorted, no spaces, ASCII escapes (so every Python string, lone surrogates
-included, has one form), floats as `repr`, NaN and infinity refused. Every digest starts with the scheme tag, so a changed
-rule can never be mistaken for an old id. Golden ids stand in `tests/test_records.py`.
+included, has one form), floats as `repr`, NaN and infinity refused. Every digest starts with the scheme tag, so a
+changed rule can never be mistaken for an old id. Golden ids stand in `tests/test_records.py`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Prompt: TypeAlias = str | tuple[Message, ...]
 
 
 def canonical(value: Any) -> str:
-    """The one JSON text of a value; dataclasses become objects, tuples and sets become lists, functions their syntax tree."""
+    """The one JSON text of a value; dataclasses become objects, tuples and sets lists, functions their syntax tree."""
     return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
@@ -58,20 +58,15 @@ def _plain(value: Any) -> Any:
 def _function(fn: Callable[..., Any]) -> list[Any]:
     """Name and syntax tree, so that a comment or a line break in a reward does not retrain a student.
 
-    A partial is its function and arguments. A closure is refused: what it closed over can't be read, and two rewards that
-    differ only there would be one student.
+    What a closure closed over can't be seen here; `run` refuses closures where that would matter.
     """
     if isinstance(fn, functools.partial):
         return [_plain(fn.func), _plain(fn.args), _plain(fn.keywords)]
     name = getattr(fn, "__qualname__", type(fn).__name__)
-    if getattr(fn, "__closure__", None):
-        raise TypeError(f"{name} closes over values that have no canonical form; bind them with functools.partial")
     try:
         return [name, ast.dump(ast.parse(textwrap.dedent(inspect.getsource(fn))))]
-    except TypeError:  # a builtin or a callable object
+    except (OSError, TypeError, SyntaxError):
         return [name, str(getattr(fn, "__module__", ""))]
-    except (OSError, SyntaxError) as error:
-        raise TypeError(f"{name} has no source of its own to be known by; make it a top-level def") from error
 
 
 def digest(kind: str, value: Any) -> str:
@@ -124,7 +119,7 @@ class Tokens(NamedTuple):
 
 
 class Author(NamedTuple):
-    """Who wrote a trace: model id, hash of the prompt the writer was shown, settings that differ from the defaults, draw."""
+    """Who wrote a trace: model id, hash of the prompt the writer was shown, settings not at their defaults, draw."""
 
     model: str
     shown: str
@@ -222,7 +217,7 @@ class Trace:
 
 
 def blank(problem: Problem, prompt: Prompt | None = None) -> Trace:
-    """A problem nobody has worked on yet: a trace with empty text, whose learner sees `prompt` (default: the question)."""
+    """A problem nobody has worked on yet: a trace with empty text; its learner sees `prompt`, or else the question."""
     return Trace(problem, problem.question if prompt is None else prompt)
 
 
@@ -238,8 +233,8 @@ class HasId(Protocol):
 class Stage:
     """Train `model` on `traces` with an objective: what a method yields, and receives the student for.
 
-    Errored traces are dropped and counted in `errored`. The id covers what the trainer sees (prompt, text, finish, weights,
-    rival), the objective, its constants and the model; lineage, verdicts and scores do not retrain.
+    Errored traces are dropped and counted in `errored`. The id covers what the trainer sees (prompt, text, finish,
+    weights, rival), the objective, its constants and the model; lineage, verdicts and scores do not retrain.
     """
 
     def __init__(self, model: HasId, traces: Sequence[Trace], objective: str, **constants: Any) -> None:

@@ -68,6 +68,9 @@ def _check(method: Method, stage: object, drops: Counter[tuple[str, str, str]]) 
         raise ConfigError(
             f"{name_of(method)} yielded {type(stage).__name__}", expected="Stage(model, traces, objective)"
         )
+    for name, value in stage.constants.items():
+        if callable(value) and not isinstance(value, Model):
+            _top_level(value, f"the constant {name} of a stage")
     if stage.rows:
         return
     counts = [f"{operator} {test}: {n} ({reason})" for (operator, test, reason), n in drops.most_common(8)]
@@ -87,13 +90,20 @@ def describe(solver: Solver) -> dict[str, Any]:
             k: _value(v) for k, v in solver.keywords.items()
         }
         return {"name": inner["name"], "arguments": inner["arguments"] | arguments}
-    module, name = getattr(solver, "__module__", None), getattr(solver, "__qualname__", type(solver).__name__)
-    if getattr(sys.modules.get(module or ""), name, None) is not solver:
+    return {"name": _top_level(solver, "the solver"), "arguments": {}}
+
+
+def _top_level(fn: Callable[..., Any], what: str) -> str:
+    """A function's full name; only a top-level one can be told from another later, by name, values and source."""
+    if isinstance(fn, partial):
+        return _top_level(fn.func, what)
+    module, name = getattr(fn, "__module__", None), getattr(fn, "__qualname__", type(fn).__name__)
+    if getattr(sys.modules.get(module or ""), name, None) is not fn:
         raise ConfigError(
-            f"the solver {name} is a closure, lambda or method: an evaluation could not say later what it was",
-            expected="a top-level function bound with functools.partial, as partial(solve, student, n=4)",
+            f"{what} is {name}, a closure, lambda or method: nothing could say later what it was",
+            expected="a top-level function, its values bound with functools.partial, as partial(solve, student, n=4)",
         )
-    return {"name": f"{module}.{name}", "arguments": {}}
+    return f"{module}.{name}"
 
 
 def _value(value: Any) -> Any:

@@ -133,7 +133,7 @@ def dedupe(key: Key, traces: Sequence[Trace]) -> list[Trace]:
     kept, losses = [], []
     for trace in traces:
         if not trace.error and (seen := first.get(key(trace))):
-            losses.append((trace, f"same {name_of(key)} as {seen.id}"))
+            losses.append((trace, f"same {name_of(key)}: {seen.id}"))
             continue
         kept.append(trace)
         if not trace.error:

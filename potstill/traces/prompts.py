@@ -175,7 +175,7 @@ class Recorder:
 
 
 class View:
-    """Reads like what is behind it, and tells the recorder when something is read that holds or quotes the gold answer."""
+    """Reads like what is behind it, and tells the recorder when something is read that holds or quotes gold."""
 
     __slots__ = ("_of", "_recorder")
 
@@ -184,6 +184,6 @@ class View:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._of, name)
-        if name in GOLD and isinstance(self._of, Problem) or name == "reason":
+        if name == "reason" or (name in GOLD and isinstance(self._of, Problem)):
             self._recorder.gold = True
         return self._recorder.view(value) if isinstance(value, Trace | Problem | Verdict) else value

@@ -1,0 +1,223 @@
+"""The ids: golden values, what changes them and what must not, and the rules of canonical JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from potstill.models.model import Request, Sampling
+from potstill.records import (
+    Author,
+    Message,
+    Problem,
+    Span,
+    Stage,
+    Tokens,
+    Trace,
+    Verdict,
+    blank,
+    canonical,
+    digest,
+)
+
+PROBLEM = Problem("p1", "Add 3, 5.", "8", "number")
+TRACE = Trace(
+    PROBLEM,
+    PROBLEM.question,
+    text="3 + 5 = 8. ≤ 😀",
+    given=3,
+    finish="stop",
+    author=Author("teacher", "prompt-0", (("temperature", 0.7),), 1_000_002),
+    parents=("trace-0",),
+    operator="sample",
+)
+
+GOLDEN = {
+    "blank": "trace-da5909cc1355fb8b0433",
+    "trace": "trace-a65925a49ad159cc7960",
+    "errored": "trace-611857858fa3a4d3c290",
+    "messages": "trace-2900911c0685888872d9",
+    "stage": "stage-5723210152efde491106",
+    "stage with settings": "stage-677efc7f01878b2d4201",
+    "completion": "completion-40b63eebff9927f85755",
+}
+
+
+class Named:
+    id = "model-1"
+
+
+def measured() -> dict[str, str]:
+    stage = Stage(Named(), [TRACE], "likelihood", epochs=2)
+    return {
+        "blank": blank(PROBLEM).id,
+        "trace": TRACE.id,
+        "errored": Trace(PROBLEM, "q", operator="sample", error="timed out").id,
+        "messages": blank(PROBLEM, (Message("system", "Be brief."), Message("user", "Add 3, 5."))).id,
+        "stage": stage.id,
+        "stage with settings": stage.key({"lr": 5e-5}),
+        "completion": Request("Add 3, 5.", "3 +", Sampling(temperature=0.5, stop=("\n",)), draw=2, seed=7).key("m"),
+    }
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_ids(name):
+    """If one of these changes, every stored run is orphaned: bump SCHEME and write a migration, or find the mistake."""
+    assert measured()[name] == GOLDEN[name]
+
+
+def test_a_digest_by_hand():
+    text = (
+        'potstill-1\ntrace\n{"author":null,"error":"","given":0,"operator":"problem","parents":[],'
+        '"problem":{"answer":"8","choices":[],"id":"p1","kind":"number","question":"Add 3, 5.","solution":null,'
+        '"source":"","table":null,"tests":[]},"prompt":"Add 3, 5.","text":""}'
+    )
+    assert blank(PROBLEM).id == "trace-" + hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def test_a_verdict_a_score_or_a_price_never_changes_an_id():
+    annotated = TRACE.annotate(
+        verdict=Verdict("right", "8", "", "number@1"),
+        scores={"nll": 0.25},
+        spans=(Span(0, 3, "unit"),),
+        weight=0.5,
+        tokens=Tokens(10, 20),
+        rival=blank(PROBLEM),
+        finish="length",
+        saw_gold=True,
+    )
+    rebuilt = Trace(**{f: getattr(annotated, f) for f in Trace.__dataclass_fields__ if f != "_id"})
+    assert annotated.id == rebuilt.id == TRACE.id
+    assert annotated.answer == "8" and TRACE.answer is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"text": "3 + 5 = 9."},
+        {"given": 0},
+        {"prompt": "Add."},
+        {"parents": ()},
+        {"operator": "rewrite"},
+        {"error": "x"},
+        {"problem": Problem("p2", "Add 3, 5.", "8", "number")},
+        {"author": Author("teacher", "prompt-0", (("temperature", 0.7),), 3)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_was_written_makes_the_id(change):
+    fields = {f: getattr(TRACE, f) for f in Trace.__dataclass_fields__ if f != "_id"}
+    assert Trace(**{**fields, **change}).id != TRACE.id
+    if "error" in change or not set(change) & {"verdict"}:
+        with pytest.raises(TypeError, match="make a trace's id"):
+            TRACE.annotate(**change)
+
+
+def test_stage_id_is_what_the_trainer_sees():
+    def key(trace: Trace, **constants: object) -> str:
+        return Stage(Named(), [trace], "likelihood", **constants).id
+
+    same = [{"verdict": Verdict("right")}, {"scores": {"x": 1.0}}, {"tokens": Tokens(1, 2)}, {"saw_gold": True}]
+    assert {key(TRACE.annotate(**a)) for a in same} == {key(TRACE)}
+    assert key(TRACE.annotate(spans=(Span(0, 2, "unit"),))) == key(TRACE)
+    other = [{"weight": 2.0}, {"finish": "cut"}, {"spans": (Span(0, 2, "mask", 0.0),)}, {"rival": blank(PROBLEM)}]
+    assert len({key(TRACE.annotate(**a)) for a in other} | {key(TRACE)}) == 5
+    assert key(TRACE, beta=0.1) != key(TRACE, beta=0.2) != key(TRACE)
+    moved = Trace(PROBLEM, TRACE.prompt, TRACE.text, TRACE.given, "stop", parents=("trace-9",), operator="rewrite")
+    assert key(moved) == key(TRACE), "lineage does not retrain"
+    elsewhere = Trace(Problem("p9", "Other"), TRACE.prompt, TRACE.text, TRACE.given, "stop")
+    assert key(elsewhere) == key(TRACE)
+    assert key(elsewhere, rollout=0.5) != key(TRACE, rollout=0.5), "on-policy stages see the problems"
+
+
+def test_a_teacher_among_the_constants_counts_by_its_id():
+    class Other:
+        id = "model-2"
+
+    one, two = (Stage(Named(), [TRACE], "jsd", teacher=t).id for t in (Named(), Other()))
+    assert one != two and one == Stage(Named(), [TRACE], "jsd", teacher=Named()).id
+
+
+def test_errored_rows_are_dropped_and_counted():
+    failed = Trace(PROBLEM, "q", error="timed out")
+    stage = Stage(Named(), [TRACE, failed, TRACE.annotate(rival=failed)], "likelihood")
+    assert stage.rows == (TRACE,) and stage.errored == 2
+
+
+def reward(trace, scale=1):
+    # a comment does not retrain
+    return scale * len(trace.text)
+
+
+def test_functions_are_name_and_syntax_tree():
+    name, tree = json.loads(canonical(reward))
+    assert name == "reward" and "comment" not in tree and "Mult" in tree
+    assert canonical(partial(reward, scale=2)) != canonical(partial(reward, scale=3)) != canonical(reward)
+    assert json.loads(canonical(len)) == ["len", "builtins"]
+
+
+def test_canonical_text():
+    @dataclass
+    class Point:
+        y: float
+        x: int
+
+    value = {"b": (1, 2.0, None, True), "a": {3, 1}, "p": Point(0.1, 2), "s": "é😀", 5: -0.0}
+    assert canonical(value) == (
+        '{"5":-0.0,"a":[1,3],"b":[1,2.0,null,true],"p":{"x":2,"y":0.1},"s":"\\u00e9\\ud83d\\ude00"}'
+    )
+    assert canonical(1e16) == "1e+16" and canonical(0.1 + 0.2) == "0.30000000000000004"
+    assert canonical("\ud800 alone") == '"\\ud800 alone"'
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, {"deep": [math.nan]}], ids=str)
+def test_nan_and_infinity_are_refused(bad):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        canonical(bad)
+
+
+def test_what_has_no_form_is_refused():
+    with pytest.raises(TypeError, match="object has no canonical form"):
+        canonical(object())
+
+
+ANY_CHARACTER = st.characters(exclude_categories=())  # lone surrogates too
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(JSON)
+def test_canonical_roundtrip(value):
+    text = canonical(value)
+    assert text.isascii() and json.loads(text) == value and canonical(json.loads(text)) == text
+
+
+@given(st.text(ANY_CHARACTER))
+def test_every_string_has_an_id(text):
+    assert canonical(text).isascii()
+    assert digest("trace", text).startswith("trace-") and len(digest("trace", text)) == 26
+
+
+@given(st.dictionaries(st.text(max_size=3), st.integers(), max_size=6), st.randoms(use_true_random=False))
+def test_key_order_does_not_matter(value, rng):
+    items = list(value.items())
+    rng.shuffle(items)
+    assert canonical(dict(items)) == canonical(value)
+
+
+def test_only_changed_settings_enter_a_key():
+    assert Request("q", sampling=Sampling(temperature=1.0)).key("m") == Request("q").key("m")
+    keys = {Request("q", draw=d, seed=s).key(m) for d in (0, 1) for s in (0, 1) for m in "ab"}
+    assert len(keys) == 8
+    seeds = [Request("q", draw=d).random_seed("m") for d in range(100)]
+    assert len(set(seeds)) == 100 and all(0 <= seed < 2**63 for seed in seeds)

@@ -88,7 +88,7 @@ class Loop(Trainer):  # type: ignore[misc]
                 raise StageError(
                     f"the {what} is {value:g} at step {step} of {self.state.max_steps}",
                     expected="a finite number",
-                    fix=f"lower lr (now {self.settings.lr:g}), lengthen warmup, or set clip (now {self.settings.clip:g})",
+                    fix=f"lower lr ({self.settings.lr:g}), lengthen warmup, or set clip ({self.settings.clip:g})",
                 )
         self.state.log_history.append(self.seen.record(step, found["loss"]))
         return grad_norm

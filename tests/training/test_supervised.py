@@ -143,7 +143,7 @@ def test_the_report_counts_steps_rows_and_tokens(tiny_checkpoint, tmp_path):
 
 def test_it_prints_nothing_and_leaves_threads_and_dice_alone(tiny_checkpoint, tmp_path, capfd):
     before, threads = torch.get_rng_state(), torch.get_num_threads()
-    fit(rows(), tiny_checkpoint, tmp_path / "out", Training(max_steps=2, threads=2, seed=5))
+    fit(rows(), tiny_checkpoint, tmp_path / "out", Training(max_steps=1, threads=2, seed=5))
     assert torch.equal(before, torch.get_rng_state()) and torch.get_num_threads() == threads
     assert capfd.readouterr() == ("", "")
 
@@ -151,11 +151,10 @@ def test_it_prints_nothing_and_leaves_threads_and_dice_alone(tiny_checkpoint, tm
 @pytest.mark.parametrize(
     "settings",
     [
-        {"lr": 5e-3},
         {"lr": 6e-3, "optimiser": "muon", "batch_rows": 0, "batch_tokens": 90, "accumulate": 2},
         {"lr": 5e-3, "lora": Lora(r=4, dropout=0.2)},
     ],
-    ids=["adamw", "muon", "lora"],
+    ids=["muon", "lora"],
 )
 def test_after_a_kill_the_weights_are_those_of_an_undisturbed_run(tiny_checkpoint, tmp_path, settings):
     """Killed twice, at steps that are no checkpoints; dropout, schedule, momentum and batch order all go on."""
@@ -226,7 +225,7 @@ def test_a_loss_that_is_no_number_stops_naming_the_step(tiny_checkpoint, tmp_pat
             Training(epochs=40, lr=1e30, clip=0, scheduler="constant", warmup=0),
         )
     assert re.match(r"the loss is (nan|inf) at step [23] of 40$", error.value.found)
-    assert "lower lr (now 1e+30)" in error.value.fix
+    assert "lower lr (1e+30)" in error.value.fix
     assert not (tmp_path / "out" / "fit.json").exists()
 
 

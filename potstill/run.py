@@ -15,7 +15,7 @@ from potstill.models.model import Model
 from potstill.records import Stage, Trace
 from potstill.traces import Drop, Ledger, plain, using
 from potstill.traces.keys import name_of
-from potstill.traces.session import current
+from potstill.traces.session import current, made
 
 Solver: TypeAlias = Callable[..., list[Trace]]
 Method: TypeAlias = Callable[..., Generator[Stage, Model, Solver | None]]
@@ -41,6 +41,7 @@ def drive(
         raise ConfigError(f"{name_of(method)} is no method", expected="a generator function that yields Stage(...)")
     student: Model | None = None
     with _counting() as drops:
+        made(problems)
         while True:
             try:
                 stage = generator.send(student)  # type: ignore[arg-type]  # None starts a generator

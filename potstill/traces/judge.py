@@ -31,6 +31,7 @@ def verify(traces: Sequence[Trace]) -> list[Trace]:
     todo = [t for t in traces if _judgeable(t)]
     findings = iter(judged(todo))
     result = [_found(t, next(findings)) if _judgeable(t) else t for t in traces]
+    session.made([t for t in result if _judgeable(t)])
     session.step("verify", "+".join(sorted({t.verdict.verifier for t in result} - {""})), len(traces), len(result))
     return result
 
@@ -81,6 +82,7 @@ def score(name: str, scorer: Scorer, traces: Sequence[Trace]) -> list[Trace]:
         raise ConfigError(f"the scorer {name!r} returned {len(values)} values", expected=f"{len(healthy)}, one a trace")
     left = iter(_number(name, t, value) for t, value in zip(healthy, values, strict=True))
     result = [t if t.error else t.annotate(scores={**t.scores, name: next(left)}) for t in traces]
+    session.made([t for t in result if not t.error])
     session.step("score", name, len(traces), len(result))
     return result
 

@@ -25,7 +25,7 @@ class Ledger(Protocol):
     """Where made and dropped traces go. Called from the worker threads of `each`, so it must be thread-safe."""
 
     def made(self, traces: Sequence[Trace]) -> None:
-        """New traces, in the order an operator made them."""
+        """New traces in the order an operator made them, and old ones with a new verdict or score."""
         ...
 
     def dropped(self, drops: Sequence[Drop]) -> None:
@@ -78,7 +78,7 @@ def using(session: Session) -> Iterator[Session]:
 
 
 def made(traces: Sequence[Trace]) -> None:
-    """Enter new traces in the ledger."""
+    """Enter new or newly judged traces in the ledger."""
     ledger = current().ledger
     if ledger and traces:
         ledger.made(traces)

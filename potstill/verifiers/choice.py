@@ -40,7 +40,7 @@ def judge(problem: Problem, text: str) -> Verdict:
         if letter == gold:
             return Verdict("right", letter, f"names {letter} ({found_at.mark})", VERSION)
         return Verdict("wrong", letter, f"names {letter}, not {gold} ({found_at.mark}){note}", VERSION)
-    return Verdict("unparsed", None, reasons[0] if reasons else "no text to read an answer from", VERSION)
+    return Verdict("unparsed", None, reasons[0] if reasons else "nothing that could be an answer", VERSION)
 
 
 def gold_letter(problem: Problem) -> str | None:

@@ -26,7 +26,7 @@ def judge(problem: Problem, text: str) -> Verdict:
             return Verdict("right", gold[:200], "equal", VERSION)
     answer = given(text, shown, longest=2 * len(gold) + 40)
     if answer is None:
-        return Verdict("unparsed", None, "no marked answer" if shown else "no text to read an answer from", VERSION)
+        return Verdict("unparsed", None, "no marked answer" if shown else "nothing that could be an answer", VERSION)
     return Verdict("wrong", answer[:200], f"{answer[:60]!r} is not {gold[:60]!r}", VERSION)
 
 

@@ -28,6 +28,7 @@ _WEAK = re.compile(
     r")[ \t*_:]{0,8}",
     re.IGNORECASE | re.MULTILINE,
 )
+_CUT_BOX = re.compile(r"\\(?:boxed|fbox)\s{0,4}\{")  # searched only where no box was closed
 _SENTENCE = re.compile(r"[.!?](?=\s|$)")
 _JOINED = re.compile(
     r"[\s$,;.()\[\]\\]*(?:(?:and|or|und|\\text\{\s*(?:and|or)\s*\}|\\quad|[a-zA-Z]\s*=)[\s$,;()\[\]\\]*)*"
@@ -64,10 +65,10 @@ def marked(text: str) -> Found | None:
 
 
 def last_line(text: str) -> Found | None:
-    """The last line that holds anything."""
+    """The last line that holds anything, unless its box was cut off: `\\boxed{18` may have been to be 180."""
     lines = text.rstrip().rsplit("\n", 1)
     line = lines[-1].strip()
-    return Found(line, "last line") if line else None
+    return Found(line, "last line") if line and not _CUT_BOX.search(line) else None
 
 
 def sentence(text: str) -> str:
@@ -118,7 +119,7 @@ def _weak(text: str) -> Found | None:
         rest = text[match.end() : _line_end(text, match.end())].strip()
         if not rest:  # "Final answer:" with the answer on the next line
             rest = text[match.end() : match.end() + 2_000].strip().split("\n", 1)[0]
-        if rest.strip("*_:. ") and not rest.lower().startswith("not "):
+        if rest.strip("*_:. ") and not rest.lower().startswith("not ") and not _CUT_BOX.search(rest):
             found = Found(rest, "answer")
     return found
 

@@ -21,7 +21,7 @@ def judge(problem: Problem, text: str) -> Verdict:
     item = json.loads(problem.table)
     readings = [r for read in readings_of(text) for r in dict.fromkeys((read, exact.squeeze(read)))]
     if not readings:
-        return Verdict("unparsed", None, "no text to read an answer from", VERSION)
+        return Verdict("unparsed", None, "nothing that could be an answer", VERSION)
     task = (item["task"], canonical(item["settings"]), str(item["index"]), *readings)
     [(outcome, result)] = pool.ask("gym", [task], limit_s=LIMIT_S)
     if outcome != "done":

@@ -54,7 +54,7 @@ def _read(problem: Problem, text: str) -> Verdict | tuple[str, str]:
     gold = tidy(problem.answer or "")
     if len(gold) > LONGEST_GOLD:
         return Verdict("unjudged", None, f"a gold answer of {len(gold)} characters is no final answer", VERSION)
-    reason = "no text to read an answer from"
+    reason = "nothing that could be an answer"
     for found in extract.candidates(text):
         if len(found.text) > LONGEST:
             return Verdict("unparsed", None, f"an answer of {len(found.text)} characters ({found.mark})", VERSION)

@@ -72,7 +72,7 @@ def judge(problem: Problem, text: str) -> Verdict:
         if value.equals(gold):
             return Verdict("right", str(value), f"equal ({found.mark})", VERSION)
         return Verdict("wrong", str(value), f"{value} is not {gold} ({found.mark})"[:200], VERSION)
-    return Verdict("unparsed", None, reasons[0] if reasons else "no text to read an answer from", VERSION)
+    return Verdict("unparsed", None, reasons[0] if reasons else "nothing that could be an answer", VERSION)
 
 
 def read(text: str) -> Value | str:

@@ -66,19 +66,21 @@ if hasattr(os, "register_at_fork"):
 
 
 def _one(operation: str, task: tuple[str, ...], limit_s: float) -> tuple[str, Any]:
-    """One item on this thread's worker; a worker found dead before it took the item is replaced, once."""
+    """One item on this thread's worker; a crash is tried once more, as something else may have killed the worker."""
+    reason = ""
     for _ in range(2):
         worker = _worker(operation)
         try:
             worker.send(operation, limit_s, list(task))
+            reply = worker.receive(limit_s * PATIENCE)
         except BrokenPipeError:
-            worker.kill()
-            continue
-        reply = worker.receive(limit_s * PATIENCE)
+            reply = None
         if reply is not None:
             return reply[0], reply[1]
-        return "killed", worker.kill(limit_s)
-    return "killed", "failed: its worker process does not stay alive"
+        late, reason = worker.kill(limit_s)
+        if late:
+            break
+    return "killed", reason
 
 
 def _worker(operation: str) -> _Worker:
@@ -101,6 +103,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for us; a worker that it killed would look like a crash
             env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
         assert self.process.stdout is not None
@@ -115,7 +118,7 @@ class _Worker:
         self.send(operation, 0, None)
         reply = self.receive(START_S)
         if reply is None or reply[0] != "done":
-            why = reply[1] if reply else self.kill()
+            why = reply[1] if reply else self.kill()[1]
             package = _PACKAGES.get(operation, "potstill")
             raise ConfigError(
                 f"the worker process of the {operation} verifier can't start: {why}",
@@ -144,8 +147,8 @@ class _Worker:
         reply: list[Any] = json.loads(line)
         return reply
 
-    def kill(self, limit_s: float = 0.0) -> str:
-        """End the child for good and say how it ended."""
+    def kill(self, limit_s: float = 0.0) -> tuple[bool, str]:
+        """End the child for good; whether its time was up, and how it ended."""
         before = self.process.poll()
         self.process.kill()
         code = self.process.wait()
@@ -156,8 +159,8 @@ class _Worker:
         if getattr(_mine, "worker", None) is self:
             _mine.worker = None
         if before is None or code == -signal.SIGPROF:
-            return f"did not finish within {limit_s:g} s"
-        return f"crashed its worker process (exit status {code})"
+            return True, f"did not finish within {limit_s:g} s"
+        return False, f"crashed its worker process (exit status {code})"
 
 
 def _close(pipe: Any) -> None:

@@ -20,7 +20,7 @@ def judge(problem: Problem, text: str) -> Verdict:
         return Verdict("unjudged", None, reason, VERSION)
     readings = [r for read in exact.readings(text) for r in dict.fromkeys((read, *exact.trimmed(read)))]
     if not readings:
-        return Verdict("unparsed", None, "no text to read an answer from", VERSION)
+        return Verdict("unparsed", None, "nothing that could be an answer", VERSION)
     [reply] = pool.ask("regex", [(problem.answer, *readings)], limit_s=LIMIT_S)
     if reply[0] != "done":
         return Verdict("unparsed", None, f"matching {reply[1]}", VERSION)

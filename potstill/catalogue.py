@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from potstill.methods import METHODS
 
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
-_ARG = re.compile(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", re.MULTILINE)
+_ARG = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 
 
 class Value(NamedTuple):
@@ -75,7 +75,7 @@ def _fields(hint: Any) -> tuple[Value, ...]:
 
 def _helps(of: Any) -> dict[str, str]:
     """Argument -> help, from the Args section of a docstring."""
-    doc = of.__doc__ or ""
+    doc = inspect.cleandoc(of.__doc__ or "")  # Python 3.13 takes the indentation away itself
     section = doc.split("Args:\n", 1)[-1] if "Args:\n" in doc else ""
     return {m[1]: " ".join(m[2].split()) for m in _ARG.finditer(section)}
 

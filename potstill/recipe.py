@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +17,8 @@ from potstill.errors import ConfigError
 from potstill.methods import METHODS
 from potstill.models.model import Sampling
 from potstill.training.settings import Lora, Training
+
+_NAME = re.compile(r"[\w][\w .=+-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,8 @@ def from_file(path: Path, sets: Sequence[str] = ()) -> Recipe:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"no recipe at {path}", fix="potstill methods lists what can be run without one") from None
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read: {error.strerror}", expected="a YAML file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {error}", expected="a mapping with method, roles, problems") from None
     if not isinstance(data, dict):
@@ -91,12 +97,14 @@ def from_data(data: Mapping[str, Any], sets: Sequence[str] = ()) -> Recipe:
     """A recipe from plain data: `method` with `values` and `training`, or several under `arms`."""
     wrong: list[str] = []
     tree = _tree(data, sets, wrong)
-    arms = tree.pop("arms", None) or {tree.get("method", ""): {"method": tree.get("method", "")}}
-    values, training = tree.pop("values", {}) or {}, tree.pop("training", {}) or {}
-    tree.pop("method", None)
-    made = {name: _arm(name, arm or {}, values, training, wrong) for name, arm in arms.items()}
+    method = str(tree.pop("method", "") or "")
+    arms = _mapping("arms", tree.pop("arms", None), wrong) or {method: {"method": method}}
+    values, training = (_mapping(part, tree.pop(part, None), wrong) for part in ("values", "training"))
+    made = {str(name): _arm(str(name), arm, values, training, wrong) for name, arm in arms.items()}
     fields = _fields(Recipe, tree, "", wrong, skip=("arms",))
     roles = fields.get("roles", {})
+    known = {role.name for method in METHODS for role in entry(method).roles}
+    wrong += [_unknown("role", role, sorted(known)) for role in roles if role not in known]
     for name, arm in made.items():
         if arm.method in METHODS:
             wrong += _roles(name, entry(arm.method), roles)
@@ -106,6 +114,12 @@ def from_data(data: Mapping[str, Any], sets: Sequence[str] = ()) -> Recipe:
         lines = "\n".join(f"  - {line}" for line in dict.fromkeys(wrong))
         raise ConfigError(f"the recipe has {len(set(wrong))} mistake(s):\n{lines}", fix="potstill methods NAME")
     return Recipe(arms=made, **fields)
+
+
+def _mapping(name: str, value: Any, wrong: list[str]) -> dict[str, Any]:
+    if value is not None and not isinstance(value, Mapping):
+        wrong.append(f"{name}: expected a mapping, found {value!r}")
+    return dict(value) if isinstance(value, Mapping) else {}
 
 
 def _tree(data: Mapping[str, Any], sets: Sequence[str], wrong: list[str]) -> dict[str, Any]:
@@ -121,24 +135,31 @@ def _tree(data: Mapping[str, Any], sets: Sequence[str], wrong: list[str]) -> dic
             continue
         path = key.split(".") if key.split(".")[0] in known else ["values", *key.split(".")]
         at = tree
-        for part in path[:-1]:
-            at[part] = dict(at.get(part) or {})
+        for i, part in enumerate(path[:-1]):
+            at[part] = _mapping(f"--set {setting}: {'.'.join(path[: i + 1])}", at.get(part), wrong)
             at = at[part]
-        at[path[-1]] = yaml.safe_load(text)
+        try:
+            at[path[-1]] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            wrong.append(f"--set {setting}: {text!r} is not YAML")
     return tree
 
 
-def _arm(name: str, arm: Mapping[str, Any], values: Any, training: Any, wrong: list[str]) -> Arm:
-    method = arm.get("method", name)
+def _arm(name: str, given: Any, values: Mapping[str, Any], training: Mapping[str, Any], wrong: list[str]) -> Arm:
+    arm = _mapping(f"arm {name}", given, wrong)
+    method = str(arm.get("method", name))
+    if name and not _NAME.fullmatch(name):  # a file is named after it
+        wrong.append(f"arm {name!r}: a name is letters, digits and ' _.=+-', a letter or digit first")
     for extra in set(arm) - {"method", "values", "training"}:
         wrong.append(f"arm {name}: unknown key {extra!r} (method, values, training)")
     if method not in METHODS:
-        wrong.append(_unknown("method", str(method), METHODS))
-        return Arm(str(method))
+        wrong.append(_unknown("method", method, METHODS))
+        return Arm(method)
     found = entry(method)
-    mine = {**values, **(arm.get("values") or {})}
+    mine = {**values, **_mapping(f"arm {name}: values", arm.get("values"), wrong)}
     bound = _values(found.values, mine, "", wrong)
-    trained = _fields(Training, {**training, **(arm.get("training") or {})}, "training.", wrong)
+    own = _mapping(f"arm {name}: training", arm.get("training"), wrong)
+    trained = _fields(Training, {**training, **own}, "training.", wrong)
     try:
         return Arm(method, bound, Training(**trained))
     except ConfigError as error:
@@ -196,10 +217,12 @@ def convert(hint: Any, value: Any, name: str, wrong: list[str]) -> Any:
         items = list(value.items()) if isinstance(value, Mapping) else value
         if isinstance(items, list | tuple):
             return tuple(tuple(i) if isinstance(i, list | tuple) else i for i in items)
+    if hint is float and (number := _float(value)) is not None:
+        return number
     if isinstance(hint, type) and origin is None and _fits(hint, value):
-        return hint(value) if hint is float else value
+        return value
     if origin is not None and isinstance(value, Mapping) and origin not in (tuple, list):
-        return dict(value)
+        return {str(key): convert(args[1], item, f"{name}.{key}", wrong) for key, item in value.items()}
     wrong.append(f"{name}: expected {type_name(hint)}, found {value!r}")
     return value
 
@@ -211,9 +234,20 @@ def convert_fails(hint: Any, value: Any, name: str) -> bool:
     return bool(trial)
 
 
+def _float(value: Any) -> float | None:
+    """A finite number, or None; YAML reads 1e-4, which has no dot, as a string."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 def _fits(hint: type, value: Any) -> bool:
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return False
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, hint)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from dataclasses import replace
 from functools import partial
 
-from potstill.methods.orion_gates import alike, finished, repeated, self_contained
+from potstill.methods.orion_gates import alike, copied, finished, long_enough, rotated, self_contained, steady
 from potstill.methods.orion_prompts import CORRECT_ALONE, REFLECT, REFLECT_ALONE
 from potstill.methods.orion_settings import ARMS, Arm, Settings
 from potstill.models.model import Model, Trainable
@@ -39,14 +39,14 @@ def orion(
     Args:
         n: solutions sampled from the student a problem, to expose its errors.
         arm: which ablation; a row of `ARMS`.
-        steps: also demand that every step of a target is right, where the problems have a step verifier.
+        steps: also demand that every step is right; for problems with a step verifier.
         settings: what is inferred.
     """
     s = replace(settings, **ARMS[arm])  # type: ignore[arg-type]
     passes = sound if steps else right
-    chains = keep(passes, verify(sample(teacher, problems, max_tokens=s.most)))
+    chains = keep(passes, verify(sample(teacher, problems, max_tokens=s.most, **dict(s.teaching))))
     if s.writer == "nobody":
-        yield Stage(student, chains, "likelihood")
+        yield Stage(student, copied(chains, chains, []), "likelihood")
         return
     mistakes = [] if s.errors == "none" else expose(student, problems, n, s)
     erring = {t.problem.id for t in mistakes}
@@ -58,18 +58,27 @@ def orion(
     prompt = REFLECT if s.reference else CORRECT_ALONE
     told = partial(rewrite, writer, prompt=prompt, context={"attempts": mistakes}, by=by)
     rows = reflect(told, seen, passes, s)
-    if s.no_errors == "reflect" or s.errors == "none":
+    alone = s.reference and (s.no_errors == "reflect" or s.errors == "none")
+    if alone:
         rows += reflect(partial(rewrite, writer, prompt=REFLECT_ALONE), unseen, passes, s)
+    elif s.no_errors == "drop":
+        keep(erred, unseen)
     kept = {t.problem.id for t in rows}
-    fallback = (seen if s.on_fail == "teacher" else []) + (unseen if s.no_errors == "teacher" else [])
-    rows += [t for t in fallback if t.problem.id not in kept]
-    yield Stage(student, rows, "likelihood")
+    failed = [t for t in chains if t.problem.id not in kept]
+    rows += [t for t in failed if (s.on_fail if alone or t.problem.id in erring else s.no_errors) == "teacher"]
+    yield Stage(student, copied(rows, chains, mistakes), "likelihood")
 
 
 def expose(student: Model, problems: list[Trace], n: int, s: Settings) -> list[Trace]:
-    """Steps 1 and 2: the student's wrong attempts, at most k a problem; unparsed and cut-off ones are not errors."""
+    """Steps 1 and 2: the student's wrong attempts, at most k a problem; not the unparsed, cut-off or looping ones."""
     attempts = verify(sample(student, problems, n=n, **dict(s.exposure)))
-    return each(partial(select, s), keep(finished, keep(wrong, attempts)), by=problem)
+    wrongs = keep(partial(steady, s.loop), keep(finished, keep(wrong, attempts)))
+    return each(partial(select, s), wrongs, by=problem)
+
+
+def erred(trace: Trace) -> tuple[bool, str]:
+    """Never: names the policy in the ledger."""
+    return False, "the student made no error to be shown"
 
 
 def select(s: Settings, attempts: list[Trace]) -> list[Trace]:
@@ -90,17 +99,11 @@ def select(s: Settings, attempts: list[Trace]) -> list[Trace]:
 
 def reflect(told: Callable[..., list[Trace]], bases: list[Trace], passes: Test, s: Settings) -> list[Trace]:
     """Steps 3 and 4: rewrite each base until a rewrite passes every gate, at most 1 + m times; one row a problem."""
-
-    def long_enough(t: Trace) -> bool:
-        return s.least <= t.tokens.completion <= s.most
-
-    def steady(t: Trace) -> bool:
-        return repeated(t.text.split(), 32) <= s.loop
-
+    gates = (finished, passes, self_contained, partial(long_enough, s.least, s.most), partial(steady, s.loop))
     rows: list[Trace] = []
     for draw in range(1 + s.resamples):
         written = told(bases, draw=draw, guard=False, max_tokens=s.most, **dict(s.reflection))
-        for test in (finished, passes, self_contained, long_enough, steady):
+        for test in gates:
             written = keep(test, verify(written) if test is passes else written)
         rows += written
         done = {t.problem.id for t in rows}
@@ -108,11 +111,3 @@ def reflect(told: Callable[..., list[Trace]], bases: list[Trace], passes: Test, 
         if not bases:
             break
     return rows
-
-
-def rotated(mistakes: list[Trace]) -> Callable[[Trace], str]:
-    """A key that shows each problem the mistakes of the next one (the shuffled arm)."""
-    ids = sorted({t.problem.id for t in mistakes})
-    before = dict(zip(ids[1:] + ids[:1], ids, strict=True))
-    moved = {t.id for t in mistakes}
-    return lambda t: before[t.problem.id] if t.id in moved else t.problem.id

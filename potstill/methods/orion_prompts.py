@@ -1,5 +1,7 @@
 """ORION's prompts: the reference gives three intents and the fields; the wording is ours (inferred)."""
 
+import re
+
 REFLECT = """\
 Read the reference solution and see where the wrong attempts go astray. Then write one complete solution of your own \
 that avoids these mistakes. Do not mention the reference or the attempts. Put the final answer in \\boxed{{}}.
@@ -31,4 +33,8 @@ Wrong attempts:
 {attempts}"""
 
 # A target that mentions what only the writer saw is not self-contained.
-LEAKS = ("reference", "wrong attempt", "the attempt", "attempt 1", "attempts", "provided solution", "given solution")
+LEAKS = re.compile(
+    r"\b(?:references?|(?:wrong|first|second|third|earlier|previous) attempt|the attempt|attempts|attempt \d"
+    r"|(?:provided|given) solution)\b",
+    re.IGNORECASE,
+)

@@ -4,7 +4,8 @@ P: seen in a primary source of the paper named. I: inferred here.
 
 | constant | value | source |
 |---|---|---|
-| exposure temperature, top-p, repetition penalty | 0.8, 0.9, 1.05 | I, EULER's collection [P] |
+| teacher's temperature | 0.6 | I; as in `sft`, so that both arms share the teacher's chains |
+| exposure temperature, top-p, repetition penalty, tokens | 0.8, 0.9, 1.05, 1024 | I, EULER's collection [P] |
 | errors a prompt k | 3 | I, EULER [P] |
 | near-duplicate errors: token-set Jaccard | 0.7 | I, DPO-ST |
 | reflection temperature, top-p, repetition penalty | 0.6, 0.9, 1.05 | I, P-ALIGN's alignment stage [P] |
@@ -34,8 +35,9 @@ class Settings:
         on_fail: where none passes: "drop" the problem, or fall back to the "teacher"'s reasoning.
         no_errors: problems the student never got wrong: "reflect" without attempts, "drop", or the "teacher"'s text.
         least: shortest target in tokens.
-        most: longest target in tokens, also the limit while rewriting.
+        most: longest target in tokens, also the limit while the teacher reasons and while rewriting.
         loop: largest share of repeated 32-word stretches.
+        teaching: sampling of the teacher's reasoning.
         exposure: sampling of the student's attempts.
         reflection: sampling of the rewrites.
     """
@@ -51,7 +53,13 @@ class Settings:
     least: int = 32
     most: int = 32768
     loop: float = 0.2
-    exposure: tuple[tuple[str, Any], ...] = (("temperature", 0.8), ("top_p", 0.9), ("repetition_penalty", 1.05))
+    teaching: tuple[tuple[str, Any], ...] = (("temperature", 0.6),)
+    exposure: tuple[tuple[str, Any], ...] = (
+        ("temperature", 0.8),
+        ("top_p", 0.9),
+        ("repetition_penalty", 1.05),
+        ("max_tokens", 1024),
+    )
     reflection: tuple[tuple[str, Any], ...] = (("temperature", 0.6), ("top_p", 0.9), ("repetition_penalty", 1.05))
 
 

@@ -27,12 +27,13 @@ def rft(
 ) -> Generator[Stage, Trainable, None]:
     """Self-training: the student learns its own distinct right samples (RFT, Yuan et al., arXiv:2308.01825).
 
-    Departure: the paper tells samples apart by their list of equations, we by their words.
+    Departures: the paper tells samples apart by their list of equations, we by their words; it also keeps the
+    dataset's own solutions as rows, we train on samples alone.
 
     Args:
         sampler: whose samples these are, if not the student's: a recorded model stands for samples taken earlier.
         n: samples a problem.
-        steps: also demand that every step is right, where the problems have a step verifier.
+        steps: also demand that every step is right; for problems with a step verifier.
         temperature: of the samples.
         max_tokens: longest sample.
     """

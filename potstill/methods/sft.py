@@ -25,7 +25,7 @@ def sft(
 
     Args:
         n: chains sampled from the teacher a problem; every right one is a row.
-        steps: also demand that every step is right, where the problems have a step verifier.
+        steps: also demand that every step is right; for problems with a step verifier.
         temperature: of the teacher.
         max_tokens: longest chain.
     """

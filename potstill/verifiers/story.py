@@ -1,7 +1,7 @@
 """The built-in world's exact judge: the running total of a story, by its answer and step by step.
 
-A story is "Ned has 19 shells. Then Ned sells 14. Then Ned doubles the pile. How many shells does Ned have now?". A chain
-is judged by its equations `a op b = c`, in order:
+A story is "Ned has 19 shells. Then Ned sells 14. Then Ned doubles the pile. How many shells does Ned have now?". A
+chain is judged by its equations `a op b = c`, in order:
 
 - an equation must be that of the next event (its total so far, operation, operand, new total);
 - unless its sentence begins with "Check:", where any true equation will do;
@@ -40,6 +40,7 @@ _EVENTS = [
 _STORY = re.compile(r"^\w+ has (\d+) \w+\.((?: Then \w+ [^.]+\.)*) How many \w+ does \w+ have now\?$")
 _EQUATION = re.compile(r"(?<!\d)(\d{1,6}) ([-+*/]) (\d{1,6}) = (\d{1,6})(?!\d)")
 _BOXED = re.compile(r"\\boxed\{\s*(-?\d{1,9})\s*\}")
+_NUMBER = re.compile(r"\s*-?\d{1,9}\s*")
 _MARK = re.compile(r"Start again|" + _EQUATION.pattern + "|" + _BOXED.pattern)
 
 
@@ -105,8 +106,8 @@ def judge(problem: Problem, text: str) -> Verdict:
     boxes = _BOXED.findall(text.rsplit("</think>", 1)[-1])
     if not boxes:
         return Verdict("unparsed", None, "no boxed number after the reasoning", VERSION)
-    if problem.answer is None:
-        return Verdict("unjudged", boxes[-1], "the problem has no answer", VERSION)
+    if problem.answer is None or not _NUMBER.fullmatch(problem.answer):
+        return Verdict("unjudged", boxes[-1], "the problem has no whole number as its answer", VERSION)
     right = int(boxes[-1]) == int(problem.answer)
     return Verdict("right" if right else "wrong", str(int(boxes[-1])), "" if right else "another total", VERSION)
 

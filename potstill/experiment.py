@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -83,7 +84,7 @@ def execute(
         out: the run folder; an unfinished run of the same recipe in it is taken up again.
         title: of the report.
         progress: called with (label, done, total).
-        threads: CPU threads of local models and training; 0 leaves torch's setting. Part of the fingerprint.
+        threads: CPU threads of local models and training; 0 is one a core. Part of the fingerprint.
         retry_errors: ask again where a recorded generation failed.
     """
     problems = load_problems(
@@ -92,8 +93,9 @@ def execute(
     wanted = recipe.evaluate
     tests = load_problems(wanted.problems, limit=wanted.limit, seed=recipe.seed) if wanted.problems else []
     models = {role: load_model(spec, threads=threads) for role, spec in recipe.roles.items() if spec}
-    runs.start(out, recipe.to_json() | {"threads": threads})
+    threads = threads or os.cpu_count() or 1
     with Store.open(out) as store:
+        runs.start(out, recipe.to_json() | {"threads": threads})
         recorded = any(spec.startswith("recorded:") for spec in recipe.roles.values())
         posed = pose_all(problems, recipe.prompt, recorded=recorded)
         asked = pose_all(tests, recipe.prompt, recorded=recorded)
@@ -102,8 +104,8 @@ def execute(
         for name, arm in recipe.arms.items():
             evaluations |= _run_arm(bench, name, arm)
         results = gather(store, recipe, evaluations, title=title or f"Potstill: {', '.join(recipe.arms)}")
-    save(results, out / "results.json")
-    runs.finish(out, ["results.json"])
+        save(results, out / "results.json")
+        runs.finish(out, ["results.json"])
     return results
 
 
@@ -214,7 +216,7 @@ def _measured(bench: Bench, name: str, solver: Solver, ledger: Ledger) -> dict[s
             n=wanted.n,
             sampling=wanted.sampling,
             seed=bench.recipe.seed,
-            threads=bench.threads or _threads(),
+            threads=bench.threads,
         )
     ledger.finish()
     return {name: found}
@@ -228,13 +230,6 @@ def _answer_examples(bench: Bench, name: str, solver: Solver) -> None:
     with using(Session(ledger=ledger, judgements=bench.store.judgements)):
         ledger.made(verify(solver([asked[row.problem.id] for row in rows], n=1, temperature=0.0)))
     ledger.finish()
-
-
-def _threads() -> int | None:
-    import sys
-
-    torch = sys.modules.get("torch")
-    return torch.get_num_threads() if torch else None
 
 
 def _write_rows(path: Path, rows: Sequence[Trace]) -> None:

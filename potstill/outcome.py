@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from potstill.evaluation.compare import Comparison, compare, standings
+from potstill.evaluation.compare import Comparison, compare
 from potstill.evaluation.results import (
     WORLD_NOTE,
     Cost,
@@ -44,7 +44,6 @@ def gather(store: Store, recipe: Recipe, evaluations: Mapping[str, Evaluation], 
         training={arm: _training(store, arm) for arm in arms},
         lengths=_lengths(rows, evaluations),
         examples=[example for arm in arms for example in _examples(store, arm, rows[arm])],
-        notes=standings(evaluations.values()) if len(evaluations) > 1 else [],
     )
 
 

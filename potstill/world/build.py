@@ -121,7 +121,7 @@ def weak(work: Path, tokenizer: Any, *, every: int = 100) -> Any:
     return phase.model
 
 
-def student(work: Path, *, last: int = 6000, every: int = 400) -> Any:
+def student(work: Path, *, last: int = 4000, every: int = 400) -> Any:
     """Train the student: a weak solver that learns to rewrite; returns model and tokenizer."""
     tokenizer = tokens.make(lessons.corpus(DIALS, 600, SEED))
     model = weak(work, tokenizer)

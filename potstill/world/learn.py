@@ -63,15 +63,26 @@ def new_model(tokenizer: Any, seed: int, hidden: int = 128, layers: int = 4) -> 
     return Qwen3ForCausalLM(config)
 
 
-def encode(tokenizer: Any, row: Row) -> tuple[list[int], int]:
-    """Token ids of a chat with one turn each, and where the completion begins."""
-    head = tokenizer.encode(f"<|im_start|>user\n{row[0]}{END}\n<|im_start|>assistant\n")
-    return head + tokenizer.encode(row[1] + END), len(head)
+Encoded = tuple[list[int], list[bool]]
+
+
+def encode(tokenizer: Any, row: Row) -> Encoded:
+    """Token ids of a chat with one turn each, and which of them have a loss."""
+    ids = tokenizer.encode(f"<|im_start|>user\n{row.prompt}{END}\n<|im_start|>assistant\n")
+    counted = [False] * len(ids)
+    at = 0
+    for start, stop in (*row.silent, (len(row.completion), len(row.completion))):
+        for piece, counts in ((row.completion[at:start], True), (row.completion[start:stop], False)):
+            tokens = tokenizer.encode(piece)
+            ids += tokens
+            counted += [counts] * len(tokens)
+        at = stop
+    return [*ids, tokenizer.convert_tokens_to_ids(END)], [*counted, True]
 
 
 def batches(
     tokenizer: Any, lesson: Callable[[random.Random], Row], pace: Pace, seed: str, start: int
-) -> Iterator[list[tuple[list[int], int]]]:
+) -> Iterator[list[Encoded]]:
     """Endless length-sorted batches of about `batch_tokens` tokens, in chunks of 16, each chunk from its own seed."""
     chunk = start // 16
     while True:
@@ -82,7 +93,7 @@ def batches(
 
 
 def _chunk(tokenizer: Any, lesson: Callable[[random.Random], Row], pace: Pace, rng: random.Random) -> list[Any]:
-    rows: list[tuple[list[int], int]] = []
+    rows: list[Encoded] = []
     total = 0
     while total < 16 * pace.batch_tokens:
         rows.append(encode(tokenizer, lesson(rng)))
@@ -98,14 +109,14 @@ def _chunk(tokenizer: Any, lesson: Callable[[random.Random], Row], pace: Pace, r
     return cuts
 
 
-def loss_of(model: Any, batch: Sequence[tuple[list[int], int]]) -> torch.Tensor:
+def loss_of(model: Any, batch: Sequence[Encoded]) -> torch.Tensor:
     """Mean cross-entropy over the completions' tokens."""
     width = max(len(ids) for ids, _ in batch)
     ids_BT = torch.zeros(len(batch), width, dtype=torch.long)
     mask_BT = torch.zeros(len(batch), width, dtype=torch.bool)
-    for i, (ids, begin) in enumerate(batch):
+    for i, (ids, counted) in enumerate(batch):
         ids_BT[i, : len(ids)] = torch.tensor(ids)
-        mask_BT[i, begin : len(ids)] = True
+        mask_BT[i, : len(ids)] = torch.tensor(counted)
     hidden_BTH = model.model(input_ids=ids_BT[:, :-1], use_cache=False).last_hidden_state
     wanted = mask_BT[:, 1:]
     return F.cross_entropy(model.lm_head(hidden_BTH[wanted]), ids_BT[:, 1:][wanted])

@@ -1,16 +1,27 @@
-"""What the world's models are taught: rows of (user prompt, completion) for solving and for rewriting a reference."""
+"""What the world's models are taught: solving, and rewriting a reference in the light of wrong attempts.
+
+Rewriting rows teach to read, merge and word, not to calculate: a result that stands neither in the reference nor in an
+attempt has no loss. Otherwise the student would learn the arithmetic from them, and errors had nothing to tell it.
+"""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from potstill.methods.orion_prompts import CORRECT_ALONE, REFLECT, REFLECT_ALONE
-from potstill.verifiers.story import Story, apply, required
+from potstill.verifiers.story import Story, apply, joined, required
 from potstill.world.story import Dials, brief, draw, long, slip, write
 
-Row = tuple[str, str]
+
+class Row(NamedTuple):
+    """A user prompt and its completion; `silent` are pieces of the completion (start, stop) without loss."""
+
+    prompt: str
+    completion: str
+    silent: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +36,20 @@ class Worked:
 def solve_brief(rng: random.Random, dials: Dials) -> Row:
     """A story, solved in the student's own style."""
     question, story = draw(rng, dials)
-    return question, brief(story)
+    return Row(question, brief(story))
 
 
 def solve_long(rng: random.Random, dials: Dials) -> Row:
     """A story, solved in the teacher's style."""
     question, story = draw(rng, dials)
-    return question, long(story, rng)
+    return Row(question, long(story, rng))
 
 
 def refine_long(rng: random.Random, dials: Dials) -> Row:
     """The teacher asked to rewrite a reference in the light of made-up wrong attempts: it answers in its own style."""
     question, story = draw(rng, dials)
     wrongs = [stumble(story, rng) for _ in range(rng.randint(1, 3))]
-    return reflect(question, long(story, rng), wrongs), long(story, rng)
+    return Row(reflect(question, long(story, rng), wrongs), long(story, rng))
 
 
 def stumble(story: Story, rng: random.Random) -> str:
@@ -67,7 +78,7 @@ def reflect(question: str, text: str, attempts: Sequence[str]) -> str:
 
 def replay(rng: random.Random, work: Worked) -> Row:
     """One of the student's own samples, right or wrong: keeps its solving where it is while it learns to rewrite."""
-    return work.question, rng.choice(work.samples)[0]
+    return Row(work.question, rng.choice(work.samples)[0])
 
 
 def rewrite_own(rng: random.Random, work: Worked) -> Row:
@@ -75,19 +86,31 @@ def rewrite_own(rng: random.Random, work: Worked) -> Row:
     wrongs = list(dict.fromkeys(text for text, right in work.samples if not right))
     rng.shuffle(wrongs)
     chosen = wrongs[: rng.randint(1, 3)]
-    return reflect(work.question, long(work.story, rng), chosen), brief(work.story)
+    return in_brief(reflect(work.question, long(work.story, rng), chosen), work.story)
 
 
 def rewrite_alone(rng: random.Random, work: Worked) -> Row:
     """The teacher's long reasoning rewritten in the student's style, without attempts."""
-    return reflect(work.question, long(work.story, rng), ()), brief(work.story)
+    return in_brief(reflect(work.question, long(work.story, rng), ()), work.story)
 
 
 def correct_alone(rng: random.Random, work: Worked) -> Row:
     """The student's own wrong attempts put right without a reference."""
     wrongs = [text for text, right in work.samples if not right]
     prompt = CORRECT_ALONE.format(question=work.question, attempts=numbered(rng.sample(wrongs, min(2, len(wrongs)))))
-    return prompt, brief(work.story)
+    return in_brief(prompt, work.story)
+
+
+def in_brief(prompt: str, story: Story) -> Row:
+    """The brief chain as the answer to a prompt, silent on the results that the prompt does not show."""
+    line, silent, at = required(story), [], 0
+    for i, e in enumerate(line):
+        told = write(e)
+        both = joined(line[i - 1 : i + 1]) if i else None
+        if told not in prompt and not (both and write(both) in prompt):
+            silent.append((at + told.index("=") + 1, at + len(told) - 1))
+        at += len(told) + 1
+    return Row(prompt, brief(story), tuple(silent))
 
 
 def deck(lessons: dict[Callable[..., Row], float], rng: random.Random) -> Callable[..., Row]:
@@ -100,6 +123,6 @@ def corpus(dials: Dials, size: int, seed: int) -> list[str]:
     rng = random.Random(seed)
     rows = [lesson(rng, dials) for _ in range(size) for lesson in (solve_brief, solve_long, refine_long)]
     question, story = draw(rng, dials)
-    rows += [(CORRECT_ALONE.format(question=question, attempts=numbered([stumble(story, rng)])), brief(story))] * 50
-    rows += [(reflect(question, long(story, rng), ()), brief(story))] * 50
-    return [text for row in rows for text in row]
+    rows += [Row(CORRECT_ALONE.format(question=question, attempts=numbered([stumble(story, rng)])), brief(story))] * 50
+    rows += [Row(reflect(question, long(story, rng), ()), brief(story))] * 50
+    return [text for prompt, completion, *_ in rows for text in (prompt, completion)]

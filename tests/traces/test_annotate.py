@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -91,6 +92,12 @@ def test_hostile_text_is_judged_as_it_is(judge):
     assert right(trace) and judge.judged == [("p", "\ud800 {answer} \x00 The answer is 17")]
 
 
+def test_verdicts_are_kept_by_exact_text_and_whole_problem(judge):
+    other = dataclasses.replace(PROBLEM, answer="18")
+    traces = [chain("The answer is 17"), chain("The answer is 17 "), chain("The answer is 17", other)]
+    assert [t.verdict.status for t in verify(traces)] == ["right", "right", "wrong"] and len(judge.judged) == 3
+
+
 def test_plain_scorers():
     [trace] = score("share", steps, score("length", length, verify([LUCKY])))
     assert trace.scores == {"steps": 0.0, "length": float(len(LUCKY.text)), "share": 0.5} and trace.id == LUCKY.id
@@ -109,6 +116,9 @@ class Counting(Fake):
 def test_nll_and_perplexity_share_their_stored_values(book):
     model = Counting("m")
     traces = [GOOD, BARE, GOOD, chain("")]
+    elsewhere = Trace(PROBLEM, "Another prompt", text=GOOD.text)
+    score("nll", nll(model), [elsewhere])
+    assert model.pairs.pop() == ("Another prompt", GOOD.text)
     scored = score("ppl", perplexity(model), score("nll", nll(model), traces))
     assert len(model.pairs) == 2, "equal ones once, an empty text never, the second scorer not at all"
     for trace in scored[:3]:

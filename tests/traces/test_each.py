@@ -90,11 +90,11 @@ def test_nested_each_runs_inline():
     threads = []
 
     def inner(traces):
-        threads.append(threading.current_thread().name)
+        threads.append(threading.get_ident())
         return traces
 
     def outer(traces):
-        here = threading.current_thread().name
+        here = threading.get_ident()
         before = len(threads)
         result = each(inner, sums(5))
         assert threads[before:] == [here] * 5

@@ -1,0 +1,105 @@
+"""The command line: `potstill VERB …`. A verb's module, and all it needs, is imported when that verb is chosen."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from potstill import __version__
+from potstill.errors import ConfigError, PotstillError
+
+VERBS = {
+    "quickstart": "the built-in comparison: ORION beside the untrained student, teacher SFT and self-training",
+    "run": "run a method or a recipe: collect rows, train the student, measure it, report",
+    "methods": "the methods, with their papers, roles and parameters",
+    "verify": "check gold answers, or judge recorded answers, with the verifiers",
+    "train": "train a student on rows of your own, without a method",
+    "evaluate": "measure a model on problems",
+    "compare": "paired differences between evaluations, with intervals",
+    "export": "a run's training rows for other trainers: TRL, ShareGPT",
+    "cache": "a run's store: what is in it, whether it is sound, what nobody needs; export and import",
+    "world": "the built-in world: its problems, its checkpoints, and the script that trains them",
+    "report": "write a run's report.html again",
+}
+_RESUMED = ("quickstart", "run", "train", "world")
+_STOPPED = 130  # 128 + SIGINT, as shells count
+_UNREAD = 141  # 128 + SIGPIPE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; 0 is success, 2 an error that the user can mend, 130 a stop by Ctrl-C.
+
+    An error that is nobody's fault but ours keeps its traceback.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _run(words)
+        sys.stdout.flush()
+        return code
+    except PotstillError as error:
+        return _failed(error)
+    except KeyboardInterrupt:
+        return _stopped(words)
+    except BrokenPipeError:
+        # Whoever read our output has gone (`potstill methods | head -1`); what is still buffered must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _UNREAD
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if words[0] == "--version":
+        print(f"potstill {__version__}")
+        return 0
+    verb = words[0]
+    if verb not in VERBS:
+        raise ConfigError(f"no command called {verb!r}", available=VERBS, wanted=verb, fix="potstill --help")
+    module = import_module(f"potstill.cli.{verb}")
+    from potstill.cli.options import Parser
+
+    parser = Parser(prog=f"potstill {verb}", description=module.__doc__)
+    module.arguments(parser)
+    try:
+        args = parser.parse_args(words[1:])
+    except SystemExit as end:  # --help
+        return int(end.code or 0)
+    module.execute(args)
+    return 0
+
+
+def _help() -> str:
+    width = max(map(len, VERBS)) + 2
+    verbs = [f"  {name:<{width}}{summary}" for name, summary in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: potstill COMMAND …",
+            "",
+            "Teaches small language models to reason, from a teacher's reasoning and the student's own mistakes.",
+            "",
+            "commands:",
+            *verbs,
+            "",
+            "potstill COMMAND --help tells more, with an example. Start with: potstill quickstart",
+        ]
+    )
+
+
+def _failed(error: PotstillError) -> int:
+    from potstill.viewer.text import terminal
+
+    print(f"potstill: {terminal(error.render())}", file=sys.stderr)
+    return 2
+
+
+def _stopped(words: list[str]) -> int:
+    resumed = words[:1] and (words[0] in _RESUMED or (words[0] == "evaluate" and "--out" in words))
+    said = "stopped"
+    if resumed:
+        said += f"; the run can be taken up again with the same command: {shlex.join(['potstill', *words])}"
+    print(f"\n{said}", file=sys.stderr)
+    return _STOPPED

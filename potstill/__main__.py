@@ -1,0 +1,7 @@
+"""`python -m potstill`."""
+
+from __future__ import annotations
+
+from potstill.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,110 @@
+"""The parser, and the flags that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, final
+
+from potstill.errors import ConfigError
+
+MODELS = "world:teacher, transformers:PATH, recorded:FILE, scripted:FILE"
+PROBLEMS = "a .jsonl, .json, .csv or .parquet file, hf:NAME, gym:TASK or world:TASK"
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+
+
+@final
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints look like every other error, and whose help keeps its line breaks."""
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of exiting."""
+        raise ConfigError(message, expected=" ".join(self.format_usage().split()), fix=f"{self.prog} --help")
+
+
+def count(text: str) -> int:
+    """A whole number above 0."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def number(text: str) -> int:
+    """A whole number, 0 included."""
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """--json."""
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
+
+
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    """--quiet."""
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """--threads."""
+    parser.add_argument(
+        "--threads",
+        type=number,
+        default=0,
+        metavar="N",
+        help="CPU threads of local models; another number changes samples (default: torch's own choice)",
+    )
+
+
+def add_problems(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """--problems, --map, --kind."""
+    parser.add_argument("--problems", required=required, metavar="SPEC", help=PROBLEMS)
+    parser.add_argument(
+        "--map",
+        action="append",
+        default=[],
+        metavar="FIELD=COLUMN",
+        help="which column is the question, answer, id, choices or solution (may be given again)",
+    )
+    parser.add_argument("--kind", default="", help="verifier: math, number, choice, exact, regex (default: guessed)")
+
+
+def pairs(texts: Sequence[str], flag: str) -> dict[str, str]:
+    """`name=value` texts as a mapping."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, eq, value = text.partition("=")
+        if not eq or not name:
+            raise ConfigError(f"{flag} {text}", expected="name=value", fix=f"{flag} name=value")
+        found[name] = value
+    return found
+
+
+def settings(texts: Sequence[str]) -> list[str]:
+    """`key=value` texts as YAML reads them: 1e-4 is a number to everyone but YAML 1.1, which wants 1.0e-4."""
+    return [re.sub(r"(?<==)(.*)$", lambda m: _number(m[1]), text, count=1, flags=re.DOTALL) for text in texts]
+
+
+def _number(text: str) -> str:
+    if not _EXPONENT.fullmatch(text):
+        return text
+    digits, _, power = text.lower().partition("e")
+    return f"{digits if '.' in digits else digits + '.0'}e{int(power):+d}"
+
+
+def given(args: argparse.Namespace, names: Mapping[str, str]) -> dict[str, Any]:
+    """The options that were given (not None or ""), under the keys of a recipe."""
+    found = {key: getattr(args, name) for name, key in names.items()}
+    return {key: value for key, value in found.items() if value not in (None, "")}
+
+
+def folder(text: str) -> Path:
+    """A path with ~ expanded."""
+    return Path(text).expanduser()

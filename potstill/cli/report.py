@@ -1,0 +1,29 @@
+"""Write a finished run's report.html again, from its results.json.
+
+potstill report runs/quickstart
+potstill report runs/quickstart --out /tmp/report.html
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from potstill.cli import options, show
+from potstill.evaluation.results import load
+from potstill.viewer.report import write
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    parser.add_argument("run", type=options.folder, metavar="RUN", help="a run folder, or its results.json")
+    parser.add_argument("--out", type=options.folder, metavar="FILE", help="where to (default: RUN/report.html)")
+    options.add_json(parser)
+
+
+def execute(args: argparse.Namespace) -> None:
+    """Write it and say where."""
+    results: Path = args.run if args.run.is_file() else args.run / "results.json"
+    out: Path = args.out or results.parent / "report.html"
+    write(load(results), out)
+    show.document({"report": str(out)}) if args.json else show.say(f"report   {out}")

@@ -1,0 +1,113 @@
+"""What `run` and `quickstart` say when they have come to their end."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from potstill.cli import show
+from potstill.cli.progress import clock
+from potstill.errors import PotstillError, StoreError
+from potstill.evaluation.results import Results
+from potstill.evaluation.table import short, table
+from potstill.store import database
+from potstill.viewer import report
+
+DROPS = 8  # reasons shown an arm; the report has them all
+
+
+@contextmanager
+def keeping(out: Path) -> Iterator[None]:
+    """Say, where a run stops with an error, that what it made is not lost."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except PotstillError:
+        if (out / database.FILE).exists():
+            print(f"potstill: what was made so far is kept in {out}; a mended command takes it up", file=sys.stderr)
+        raise
+
+
+def finish(args: argparse.Namespace, results: Results, out: Path, seconds: float, *, funnels: bool) -> None:
+    """Write report.html and print the outcome."""
+    report.write(results, out / "report.html")
+    rows = sorted(str(path) for path in (out / "rows").glob("*.jsonl"))
+    if args.json:
+        show.document(_document(results, out, rows, seconds))
+        return
+    show.arms(table(results))
+    if funnels or not results.evaluations:
+        _funnels(results)
+    _costs(results)
+    for sentence in results.notes:
+        show.say(sentence)
+    if results.note:
+        show.say(results.note)
+    show.say()
+    paths = [("results", [str(out / "results.json")]), ("rows", rows), ("report", [str(out / "report.html")])]
+    for name, files in paths:
+        for file in files:
+            show.say(f"{name:<8} {file}")
+    show.say(f"took     {clock(seconds)}")
+
+
+def _document(results: Results, out: Path, rows: Sequence[str], seconds: float) -> dict[str, Any]:
+    funnels = {
+        arm: {"steps": [step._asdict() for step in funnel.steps], "drops": [_drop(drop) for drop in funnel.drops]}
+        for arm, funnel in results.funnels.items()
+    }
+    return {
+        "out": str(out),
+        "results": str(out / "results.json"),
+        "report": str(out / "report.html"),
+        "rows": rows,
+        "seconds": round(seconds, 1),
+        "table": table(results),
+        "comparisons": [comparison.to_json() for comparison in results.comparisons],
+        "funnels": funnels,
+        "training": dict(results.training),
+        "rewriting": {name: rewriting._asdict() for name, rewriting in results.rewriting.items()},
+        "notes": list(results.notes),
+        "note": results.note,
+    }
+
+
+def _drop(drop: Any) -> dict[str, Any]:
+    return {"operator": drop.operator, "test": drop.test, "reason": drop.reason, "count": drop.count}
+
+
+def _funnels(results: Results) -> None:
+    for arm, funnel in results.funnels.items():
+        steps = [
+            {"step": step.operator, "of": show.short(step.label, 40), "in": step.taken, "out": step.returned}
+            for step in funnel.steps
+        ]
+        show.table(steps, title=f"{arm}: from problems to rows")
+        reasons = by_reason(funnel.drops)
+        shown = [{"dropped": count, "by": by, "reason": reason} for (by, reason), count in reasons[:DROPS]]
+        show.table(shown, title=f"{arm}: why traces were dropped")
+        if len(reasons) > DROPS:
+            show.say(f"… and {len(reasons) - DROPS} more reasons, in the report")
+
+
+def by_reason(drops: Sequence[Any]) -> list[tuple[tuple[str, str], int]]:
+    """((operator and test, kind of reason), traces), most frequent first; what a reason quotes stands after a colon."""
+    counts: dict[tuple[str, str], int] = {}
+    for drop in drops:
+        key = (f"{drop.operator} {drop.test}", drop.reason.split(":")[0])
+        counts[key] = counts.get(key, 0) + drop.count
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _costs(results: Results) -> None:
+    rows = [
+        {"arm": arm, "role": role, "calls": f"{cost.calls:,}", "tokens": short(cost.completion_tokens)}
+        for arm, roles in results.costs.items()
+        for role, cost in roles.items()
+    ]
+    show.table(rows, title="what it cost, by role")

@@ -1,0 +1,93 @@
+"""Run a method, or a recipe file: collect rows, train the student, measure it, write a report.
+
+The run folder keeps everything that was generated, so the same command goes on where a killed one stopped.
+
+  potstill run sft --problems train.jsonl --teacher recorded:answers.jsonl --student transformers:models/qwen
+  potstill run orion --problems 'world:story?size=100' --teacher world:teacher --student world:student \\
+      --evaluate 'world:story?split=test&size=50' --set n=4 --set training.lr=2e-3
+  potstill run recipes/orion-qwen3-0.6b.yaml --problems train.jsonl --limit 200
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+from potstill import recipe
+from potstill.cli import options
+from potstill.cli.progress import watching
+from potstill.cli.results import finish, keeping
+
+# Flags that have a place in a recipe: attribute -> key.
+_KEYS = {
+    "problems": "problems",
+    "limit": "limit",
+    "seed": "seed",
+    "kind": "kind",
+    "prompt": "prompt",
+    "overlap": "overlap",
+    "evaluate": "evaluate.problems",
+    "eval_n": "evaluate.n",
+    "eval_limit": "evaluate.limit",
+    "teacher": "roles.teacher",
+    "student": "roles.student",
+    "sampler": "roles.sampler",
+}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    parser.add_argument("what", metavar="METHOD|RECIPE.yaml", help="a method (potstill methods) or a recipe file")
+    options.add_problems(parser, required=False)
+    for role in ("teacher", "student", "sampler"):
+        parser.add_argument(f"--{role}", metavar="SPEC", help=f"the model in the role {role}: {options.MODELS}")
+    parser.add_argument("--role", action="append", default=[], metavar="NAME=SPEC", help="the model in any other role")
+    parser.add_argument("--out", type=options.folder, metavar="DIR", help="run folder (default: runs/METHOD)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a parameter of the method (n=4), or training.lr=1e-4, evaluate.sampling.temperature=0.6, …",
+    )
+    parser.add_argument("--limit", type=options.count, metavar="N", help="problems to train on at most")
+    parser.add_argument("--seed", type=options.number, metavar="N", help="from which every random choice is derived")
+    parser.add_argument("--evaluate", metavar="SPEC", help="problems to measure the arms on (default: not measured)")
+    parser.add_argument("--eval-n", type=options.count, metavar="N", help="answers a problem when measuring (4)")
+    parser.add_argument("--eval-limit", type=options.count, metavar="N", help="problems to measure on at most")
+    parser.add_argument("--prompt", metavar="TEMPLATE", help="what the learner sees, such as '{question} Think first.'")
+    parser.add_argument(
+        "--overlap", choices=("stop", "drop"), help="training problems that are evaluation problems: stop (default)"
+    )
+    parser.add_argument("--retry-errors", action="store_true", help="ask again where a recorded generation failed")
+    options.add_threads(parser)
+    options.add_quiet(parser)
+    options.add_json(parser)
+
+
+def execute(args: argparse.Namespace) -> None:
+    """Run it and print the outcome."""
+    bound = bind(args)
+    out = args.out or Path("runs") / Path(args.what).stem
+    from potstill import experiment
+
+    began = time.monotonic()
+    with keeping(out), watching(args.quiet) as progress:
+        results = experiment.execute(
+            bound, out, progress=progress, threads=args.threads, retry_errors=args.retry_errors
+        )
+    finish(args, results, out, time.monotonic() - began, funnels=True)
+
+
+def bind(args: argparse.Namespace) -> recipe.Recipe:
+    """The recipe that the flags make, or the file's with the flags over it."""
+    values = options.given(args, _KEYS)
+    values |= {f"roles.{name}": spec for name, spec in options.pairs(args.role, "--role").items()}
+    values |= {f"mapping.{field}": column for field, column in options.pairs(args.map, "--map").items()}
+    # JSON is YAML, so that a value such as `no` or `1e3` stays the text it is.
+    sets = [f"{key}={json.dumps(value)}" for key, value in values.items()] + options.settings(args.set)
+    if args.what.endswith((".yaml", ".yml")):
+        return recipe.from_file(Path(args.what), sets)
+    return recipe.from_data({"method": args.what}, sets)

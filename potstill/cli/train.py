@@ -1,0 +1,136 @@
+"""Train a student on rows of your own, without a method: {prompt, completion}, {messages} or {conversations} a line.
+
+potstill train --rows rows.jsonl --student transformers:models/qwen --out students/mine --set lr=1e-5 --set epochs=2
+potstill export runs/sft --arm sft --format trl --out rows.jsonl
+potstill train --rows rows.jsonl --student world:student --out students/again --set lora.r=8
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from potstill.cli import options, show
+from potstill.cli.progress import clock, watching
+from potstill.errors import ConfigError, InputError, ModelError
+from potstill.problems.files import rows
+from potstill.recipe import convert
+from potstill.records import Message, Problem, Prompt, Trace, digest
+from potstill.training.settings import Fit, Training
+
+_ROLES = {"human": "user", "gpt": "assistant"}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    parser.add_argument("--rows", required=True, metavar="FILE", help="rows to learn, as .jsonl")
+    parser.add_argument("--student", required=True, metavar="SPEC", help="transformers:PATH or world:student")
+    parser.add_argument("--out", required=True, type=options.folder, metavar="DIR", help="where the student is stored")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"a setting: {', '.join(f.name for f in dataclasses.fields(Training))}",
+    )
+    options.add_threads(parser)
+    options.add_quiet(parser)
+    options.add_json(parser)
+
+
+def execute(args: argparse.Namespace) -> None:
+    """Train and print what it did."""
+    settings = training(args.set, args.threads)
+    traces = [trace(row, f"{args.rows}, {where}") for where, row in rows(args.rows)]
+    from potstill.sources import load_model
+
+    weights = getattr(load_model(args.student, threads=args.threads), "weights", None)
+    if weights is None:
+        raise ModelError(
+            f"{args.student} has no weights to train", expected="transformers:PATH or world:student", fix="--student …"
+        )
+    from potstill.training.supervised import fit
+
+    with watching(args.quiet) as progress:
+        done = fit(traces, weights, args.out, settings, progress=progress)
+    said = _report(done)
+    if args.json:
+        show.document({"out": str(args.out), **said, "losses": done.losses})
+        return
+    show.table([{"": name, "value": value} for name, value in said.items() if not isinstance(value, Mapping)])
+    for reason, number in done.refused.items():
+        show.say(f"left out {number:,}: {reason}")
+    show.say(f"took {clock(done.seconds)}; student {args.out}")
+
+
+def training(sets: Sequence[str], threads: int = 0) -> Training:
+    """Training settings from key=value texts, all mistakes reported at once."""
+    import yaml
+
+    tree: dict[str, Any] = {"threads": threads} if threads else {}
+    for name, text in options.pairs(options.settings(sets), "--set").items():
+        *path, last = name.removeprefix("training.").split(".")
+        at = tree
+        for part in path:
+            at = at.setdefault(part, {})
+        at[last] = yaml.safe_load(text)
+    wrong: list[str] = []
+    made: Training = convert(Training, tree, "training", wrong)
+    if wrong:
+        lines = "\n".join(f"  - {line}" for line in wrong)
+        raise ConfigError(f"{len(wrong)} mistake(s) in --set:\n{lines}", fix="potstill train --help")
+    return made
+
+
+def trace(row: Mapping[str, Any], where: str) -> Trace:
+    """A row as a finished trace: what the learner sees, and what it learns to say."""
+    told = _turns(row)
+    if not told or told[-1].role != "assistant" or len(told) < 2:
+        raise InputError(
+            f"{where} is no row to learn from: {_found(row, told)}",
+            expected="prompt and completion (texts, or lists of {role, content}), or messages that end with assistant",
+            available=list(row),
+            fix="rename the columns to prompt and completion",
+        )
+    *asked, said = told
+    alone = len(asked) == 1 and asked[0].role == "user"
+    prompt: Prompt = asked[0].content if alone else tuple(asked)
+    question = next((turn.content for turn in reversed(asked) if turn.role == "user"), asked[-1].content)
+    key = str(row.get("problem") or row.get("id") or digest("problem", [question]))
+    finish = "length" if row.get("finish") == "length" else "stop"
+    return Trace(Problem(key, question, source="rows"), prompt, said.content, finish=finish, operator="rows")
+
+
+def _turns(row: Mapping[str, Any]) -> list[Message]:
+    chat = row.get("messages", row.get("conversations"))
+    if chat is None and {"prompt", "completion"} <= set(row):
+        return _side(row["prompt"], "user") + _side(row["completion"], "assistant")
+    return _side(chat, "")
+
+
+def _side(value: Any, role: str) -> list[Message]:
+    """Turns of a text, or of a list of {role, content} or {from, value}; nothing where it is neither."""
+    if isinstance(value, str):
+        return [Message(role, value)] if role else []
+    turns = []
+    for turn in value if isinstance(value, list) else ():
+        who = turn.get("role", turn.get("from")) if isinstance(turn, Mapping) else None
+        content = turn.get("content", turn.get("value")) if isinstance(turn, Mapping) else None
+        if not isinstance(who, str) or not isinstance(content, str):
+            return []
+        turns.append(Message(_ROLES.get(who, who), content))
+    return turns
+
+
+def _found(row: Mapping[str, Any], told: Sequence[Message]) -> str:
+    if told:
+        return f"turns of {', '.join(turn.role for turn in told)}"
+    return f"columns {', '.join(row)}"
+
+
+def _report(done: Fit) -> dict[str, Any]:
+    ends = {"first_loss": round(done.losses[0], 4), "last_loss": round(done.losses[-1], 4)} if done.losses else {}
+    plain = {name: getattr(done, name) for name in ("rows", "steps", "tokens", "counted", "threads")}
+    return {**plain, "refused": dict(done.refused), "seconds": round(done.seconds, 1), **ends}

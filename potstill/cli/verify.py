@@ -1,0 +1,163 @@
+"""Check that gold answers pass their own verifier; with --answers, judge recorded answers too.
+
+Where the answers carry a label (is_correct, correct, label), the disagreements between verifier and label are listed.
+
+  potstill verify --problems train.jsonl
+  potstill verify --problems example_model_solutions.jsonl --answers example_model_solutions.jsonl
+  potstill verify --problems test.jsonl --answers outputs.jsonl --map completion=output --map label=correct
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from potstill import problems as sources
+from potstill import verifiers
+from potstill.cli import options, show
+from potstill.cli.answers import Answered, read
+from potstill.cli.progress import watching
+from potstill.errors import InputError
+from potstill.records import Problem, Verdict
+
+SHOWN = 20  # disagreements in the terminal; --json has them all
+STATUSES = ("right", "wrong", "unparsed", "unjudged")
+_PORTION = 500
+_ANSWERS = ("completion", "label")  # what --map may name in the answers' file alone
+
+
+class Judged(NamedTuple):
+    """A recorded answer and its verdict."""
+
+    answer: Answered
+    verdict: Verdict
+
+    @property
+    def disagrees(self) -> bool:
+        """Whether the file's label and the verifier say different things; no verdict is no agreement with "right"."""
+        return self.answer.label is not None and self.answer.label != (self.verdict.status == "right")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    options.add_problems(parser, required=True)
+    parser.add_argument("--answers", metavar="FILE", help="rows with id or question, and a completion or several")
+    parser.add_argument("--limit", type=options.count, metavar="N", help="problems at most")
+    parser.add_argument("--seed", type=options.number, default=0, help="of the choice that --limit makes (0)")
+    options.add_quiet(parser)
+    options.add_json(parser)
+
+
+def execute(args: argparse.Namespace) -> None:
+    """Check, print, and fail where gold answers fail."""
+    from potstill.sources import world
+
+    mapping = options.pairs(args.map, "--map")
+    own = {field: column for field, column in mapping.items() if field not in _ANSWERS}
+    known = sources.load(
+        args.problems, mapping=own, limit=args.limit, seed=args.seed, kind=args.kind or None, extra={"world": world}
+    )
+    with watching(args.quiet) as progress:
+        failing = [
+            item for at in _portions(known, progress, "gold answers") for item in verifiers.check_gold(known[at])
+        ]
+        judged, strays = [], 0
+        if args.answers:
+            answers, strays = read(args.answers, known, mapping)
+            for at in _portions(answers, progress, "answers"):
+                judged += _judge(answers[at])
+    found: dict[str, Any] = {"problems": sources.describe(known), "gold": _gold(known, failing)}
+    if args.answers:
+        found |= {"answers": counted(judged), "strays": strays, "disagreements": disagreements(judged)}
+    show.document(found) if args.json else _print(found)
+    if failing:
+        raise InputError(
+            f"{len(failing)} of {len(known)} gold answers in {args.problems} fail their own verifier",
+            expected=f"gold answers that the {known[0].kind!r} verifier calls right",
+            fix="choose the verifier with --kind, or the answer column with --map answer=COLUMN",
+        )
+
+
+def counted(judged: Sequence[Judged]) -> list[dict[str, Any]]:
+    """A row a recorded model: answers, right by the file's labels (None without labels), the verdicts' counts."""
+    models = dict.fromkeys(item.answer.model for item in judged)
+    return [_counts(model, [item for item in judged if item.answer.model == model]) for model in models]
+
+
+def disagreements(judged: Sequence[Judged]) -> list[dict[str, Any]]:
+    """The answers whose label and verdict differ."""
+    return [
+        {
+            "model": item.answer.model,
+            "problem": item.answer.problem.id,
+            "label": "right" if item.answer.label else "wrong",
+            "verdict": item.verdict.status,
+            "answer": item.verdict.answer,
+            "gold": item.answer.problem.answer,
+            "reason": item.verdict.reason,
+            "text": item.answer.text,
+        }
+        for item in judged
+        if item.disagrees
+    ]
+
+
+def _counts(model: str, mine: Sequence[Judged]) -> dict[str, Any]:
+    statuses: Counter[str] = Counter(item.verdict.status for item in mine)
+    labels = [item.answer.label for item in mine if item.answer.label is not None]
+    return {
+        "model": model,
+        "answers": len(mine),
+        "right by label": sum(labels) if labels else None,
+        **{status: statuses[status] for status in STATUSES},
+        "disagreements": sum(item.disagrees for item in mine),
+    }
+
+
+def _judge(answers: Sequence[Answered]) -> list[Judged]:
+    verdicts = verifiers.judge([(answer.problem, answer.text) for answer in answers])
+    return [Judged(answer, verdict) for answer, verdict in zip(answers, verdicts, strict=True)]
+
+
+def _portions(items: Sequence[Any], progress: Any, label: str) -> Any:
+    """Slices of the items, progress reported after each."""
+    progress(label, 0, len(items))
+    for start in range(0, len(items), _PORTION):
+        yield slice(start, start + _PORTION)
+        progress(label, min(start + _PORTION, len(items)), len(items))
+
+
+def _gold(known: Sequence[Problem], failing: Sequence[tuple[Problem, Verdict]]) -> dict[str, Any]:
+    checked = sum(problem.answer is not None for problem in known)
+    lines = [
+        {"problem": p.id, "gold": p.answer, "kind": p.kind, "verdict": v.status, "reason": v.reason} for p, v in failing
+    ]
+    return {"checked": checked, "right": checked - len(failing), "failing": lines}
+
+
+def _print(found: Mapping[str, Any]) -> None:
+    problems, gold = found["problems"], found["gold"]
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in problems["kinds"].items())
+    columns = ", ".join(f"{field}={column}" for field, column in problems["mapping"].items())
+    show.say(f"{problems['count']:,} problems ({kinds})" + (f", columns {columns}" if columns else ""))
+    show.say(f"gold answers: {gold['right']:,} of {gold['checked']:,} pass their own verifier")
+    if problems["without_answer"]:
+        show.say(f"without a gold answer: {problems['without_answer']:,}")
+    show.table([_short(line) for line in gold["failing"][:SHOWN]], title="gold answers that fail")
+    if "answers" not in found:
+        return
+    show.table([{k: "–" if v is None else v for k, v in row.items()} for row in found["answers"]], title="answers")
+    if found["strays"]:
+        show.say(f"rows that answer none of the problems: {found['strays']:,}")
+    differing = found["disagreements"]
+    if not differing and any(row["right by label"] is not None for row in found["answers"]):
+        show.say("the labels in the file and the verifier agree on every answer")
+    show.table([_short(line) for line in differing[:SHOWN]], title="label and verifier disagree")
+    if len(differing) > SHOWN:
+        show.say(f"… and {len(differing) - SHOWN:,} more: --json lists them all")
+
+
+def _short(line: Mapping[str, Any]) -> dict[str, str]:
+    return {name: "–" if value is None else show.short(str(value)) for name, value in line.items()}

@@ -1,0 +1,139 @@
+"""The built-in world: stories of running totals, with a real teacher and student.
+
+potstill world problems story --size 3
+potstill world info
+potstill world build student --work build/world --out build/student
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from potstill.cli import options, show
+from potstill.errors import StoreError
+from potstill.sources import CHECKPOINTS
+
+BUILT = CHECKPOINTS.parent / "build.json"  # what the build measured
+WHO = ("teacher", "student")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="problems|info|build")
+    problems = actions.add_parser("problems", help="print some problems", description="Print some problems.")
+    problems.add_argument("task", nargs="?", default="story", metavar="TASK", help="story, story-easy or story-hard")
+    problems.add_argument("--size", type=options.count, default=5, metavar="N", help="how many (5)")
+    problems.add_argument("--split", default="train", help="train, test or any other name (train)")
+    problems.add_argument("--seed", type=options.number, default=0, help="another seed, other problems (0)")
+    info = actions.add_parser("info", help="the shipped checkpoints", description="Describe the shipped checkpoints.")
+    about = "Train a checkpoint; started again on the same folder it goes on. Up to 90 minutes on two cores."
+    build = actions.add_parser("build", help="train a checkpoint", description=about)
+    build.add_argument("who", choices=WHO, help="which one")
+    build.add_argument("--work", type=options.folder, default="build/world", metavar="DIR", help="states and log")
+    build.add_argument("--out", type=options.folder, metavar="DIR", help="default: where the package looks for it")
+    build.add_argument("--threads", type=options.count, default=2, metavar="N", help="CPU threads (2)")
+    for action in (problems, info, build):
+        options.add_json(action)
+
+
+def execute(args: argparse.Namespace) -> None:
+    """Do it."""
+    {"problems": _problems, "info": _info, "build": _build}[args.action](args)
+
+
+def _problems(args: argparse.Namespace) -> None:
+    from potstill.world import story
+
+    found = story.problems(args.task, size=args.size, seed=args.seed, split=args.split)
+    if args.json:
+        show.document(found)
+        return
+    for problem in found:
+        show.say(f"{problem.id}\n  {problem.question}\n  {problem.solution}\n")
+
+
+def _info(args: argparse.Namespace) -> None:
+    checkpoints = [describe(who) for who in WHO]
+    built = _built()
+    if args.json:
+        show.document({"checkpoints": checkpoints, "build": built})
+        return
+    show.table([_told(found) for found in checkpoints])
+    checks = built.get("rewrites", {})
+    rows = [{"shown": name, **{k: f"{100 * v:.1f} %" for k, v in shares.items()}} for name, shares in checks.items()]
+    show.table(rows, title="the student's rewrites that verify, by whose errors its prompt showed")
+    if not built:
+        show.say(f"no build record ({BUILT.name}) is shipped with this version")
+
+
+def describe(who: str) -> dict[str, Any]:
+    """A shipped checkpoint: bytes on disk and parameters, read from the files' headers; None where it is missing."""
+    folder = CHECKPOINTS / who
+    files = [path for path in folder.glob("**/*") if path.is_file()]
+    weights = [path for path in files if path.suffix == ".safetensors"]
+    there = bool(weights)
+    return {
+        "name": f"world:{who}",
+        "folder": str(folder),
+        "bytes": sum(path.stat().st_size for path in files) if there else None,
+        "parameters": sum(map(_parameters, weights)) if there else None,
+        "context": _context(folder) if there else None,
+    }
+
+
+def _told(found: dict[str, Any]) -> dict[str, str]:
+    size = found["bytes"]
+    missing = f"missing: potstill world build {found['name'].partition(':')[2]}"
+    return {
+        "model": found["name"],
+        "size": f"{size / 1e6:.1f} MB" if size is not None else missing,
+        "parameters": f"{found['parameters']:,}" if size is not None else "–",
+        "context": f"{found['context']:,}" if size is not None else "–",
+        "folder": found["folder"],
+    }
+
+
+def _parameters(path: Path) -> int:
+    """Numbers in a safetensors file: 8 bytes of length, then a JSON header with every tensor's shape."""
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    total = 0
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            size = 1
+            for side in tensor["shape"]:
+                size *= side
+            total += size
+    return total
+
+
+def _context(folder: Path) -> int:
+    from potstill.models.checkpoint import config
+
+    return int(config(folder).get("max_position_embeddings", 0))
+
+
+def _built() -> dict[str, Any]:
+    if not BUILT.is_file():
+        return {}
+    try:
+        found = json.loads(BUILT.read_text("utf-8"))
+    except ValueError as error:
+        raise StoreError(f"{BUILT} is no JSON ({error})", fix="install potstill again") from error
+    return dict(found) if isinstance(found, dict) else {"log": found}
+
+
+def _build(args: argparse.Namespace) -> None:
+    from potstill.world.build import build
+
+    out = args.out or CHECKPOINTS / args.who
+    # The build logs a line an evaluation on stdout, which belongs to the one JSON document.
+    with contextlib.redirect_stdout(sys.stderr):
+        build(args.who, args.work, out, threads=args.threads)
+    said = {"model": args.who, "out": str(out), "log": str(args.work / "log.jsonl")}
+    show.document(said) if args.json else show.say(f"{args.who}  {out}")

@@ -3,7 +3,7 @@
     python benchmarks/verifying.py
 
 Three sets: integers (decided as strings), formulas (all go to the workers, no two alike), and a mix with eight
-samples a problem, as in a run. Both sides are warm and read the same text; what is printed is items per second and their ratio.
+samples a problem, as in a run. Both sides are warm and read the same text; items per second and their ratio.
 """
 
 from __future__ import annotations

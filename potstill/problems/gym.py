@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from potstill.errors import InputError
-from potstill.records import Problem, canonical
+from potstill.records import Problem, canonical, digest
 
 SIZE = 500  # items made where neither size nor limit says how many
 
@@ -65,10 +65,11 @@ def _scored(dataset: Any) -> bool:
 def _problem(task: str, settings: dict[str, Any], index: int, item: dict[str, Any], kind: str) -> Problem:
     item_settings = {key: value for key, value in settings.items() if key != "size"}  # an item is the same in any size
     table = canonical({"task": task, "settings": item_settings, "index": index}) if kind == "gym" else None
-    answer = item["answer"]
+    question, answer = str(item["question"]).strip(), item["answer"]
+    content = digest("item", [question, answer])[-6:]  # some tasks make another item in each process: another id then
     return Problem(
-        id=f"{task}-{settings['seed']}-{index}",
-        question=str(item["question"]).strip(),
+        id=f"{task}-{settings['seed']}-{index}-{content}",
+        question=question,
         answer=None if answer is None else str(answer),
         kind=kind,
         table=table,

@@ -1,17 +1,43 @@
 """reasoning-gym's own scorer, for tasks where several answers are right; full score is right, anything less is wrong.
 
+Some scorers hand the answer to `eval` or to sympy's parser, which is `eval` too. For these tasks only answers of a
+harmless alphabet get there (`ALPHABETS`; a test compares the list with the installed package); others are unparsed.
+
 `problem.table` holds the canonical JSON of task, settings and index, from which a worker makes the item again.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from types import MappingProxyType
 
 from potstill.records import Problem, Verdict, canonical
 from potstill.verifiers import exact, extract, pool
 
 VERSION = "gym@1"
+LONGEST = 10_000  # characters of an answer
 LIMIT_S = 5.0  # seconds of computing time; making the item again is most of it
+
+_NUMBERS = re.compile(r"[\d\s+\-*/().]*")
+_LISTS = re.compile(r"[\w\s\[\],'\"]*")  # no call, attribute, operator or brace can be written
+_FORMULAS = re.compile(
+    r"(?:[\d\s+\-*/()]|\.(?=\d)|(?<![A-Za-z])(?:[A-Za-z]|sin|cos|tan|exp|log|sqrt|a?(?:sin|cos|tan)h?|pi)(?![A-Za-z]))*"
+)
+ALPHABETS = MappingProxyType(
+    {
+        "countdown": _NUMBERS,
+        "puzzle24": _NUMBERS,
+        "binary_matrix": _LISTS,
+        "n_queens": _LISTS,
+        "spiral_matrix": _LISTS,
+        "string_insertion": _LISTS,
+        "intermediate_integration": _FORMULAS,
+        "polynomial_multiplication": _FORMULAS,
+        "simple_integration": _FORMULAS,
+        "composite": re.compile(""),  # may hold any of these
+    }
+)
 
 
 def judge(problem: Problem, text: str) -> Verdict:
@@ -22,7 +48,11 @@ def judge(problem: Problem, text: str) -> Verdict:
     readings = [r for read in readings_of(text) for r in dict.fromkeys((read, exact.squeeze(read)))]
     if not readings:
         return Verdict("unparsed", None, "nothing that could be an answer", VERSION)
-    task = (item["task"], canonical(item["settings"]), str(item["index"]), *readings)
+    alphabet = ALPHABETS.get(item["task"])
+    readings = [r for r in readings if len(r) <= LONGEST and (alphabet is None or alphabet.fullmatch(r))]
+    if not readings:
+        return Verdict("unparsed", None, "no answer that this task's scorer can safely be given", VERSION)
+    task = (item["task"], canonical(item["settings"]), str(item["index"]), problem.question, *readings)
     [(outcome, result)] = pool.ask("gym", [task], limit_s=LIMIT_S)
     if outcome != "done":
         return Verdict("unparsed", None, f"scoring {result}", VERSION)

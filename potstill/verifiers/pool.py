@@ -21,7 +21,7 @@ from typing import Any
 from potstill.errors import ConfigError
 
 START_S = 120.0  # seconds for a worker to start and import; far more than it needs on a busy machine
-PATIENCE = 4.0  # a worker gets this many times its computing time in wall time before it is killed
+PATIENCE = 10.0  # a worker gets this many times its computing time in wall time before it is killed
 CHUNK = 16  # items a thread takes at once: a small call does not start a worker on every core
 _START = "import sys; sys.path[:] = sys.argv[1:]; from potstill.verifiers.worker import main; main()"
 _PACKAGES = {"math": "math-verify", "gym": "reasoning-gym"}

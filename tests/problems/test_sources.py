@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 import subprocess
 import sys
 from itertools import pairwise
@@ -14,6 +16,7 @@ from potstill import problems, verifiers
 from potstill.errors import InputError
 from potstill.problems import gym
 from potstill.records import Problem
+from potstill.verifiers.gym import ALPHABETS
 
 
 def test_more_prefixes_come_from_the_caller() -> None:
@@ -62,6 +65,46 @@ def test_gym_uses_the_scorer_where_the_task_has_one() -> None:
     found = verifiers.judge([(scored, text) for text in texts])
     assert [v.status for v in found] == ["right", "right", "wrong", "unparsed", "unparsed"]
     assert verifiers.check_gold([plain, scored]) == []
+
+
+@pytest.mark.parametrize(
+    ("task", "attack"),
+    [
+        ("countdown", "__import__('os').system('touch {file}')"),
+        ("countdown", "open('{file}', 'w')"),
+        ("puzzle24", "S('open' + '(...)')"),
+        ("spiral_matrix", "[open('{file}', 'w')]"),
+        ("simple_integration", "open('{file}', 'w')"),
+        ("intermediate_integration", "x.func.mro"),
+    ],
+)
+def test_gym_scorers_that_evaluate_are_given_no_code(tmp_path: Path, task: str, attack: str) -> None:
+    pytest.importorskip("reasoning_gym")
+    [scored] = problems.load(f"gym:{task}?size=1")
+    target = tmp_path / "made"
+    [found] = verifiers.judge([(scored, f"Answer: {attack.format(file=target)}")])
+    assert (found.status, found.reason) == ("unparsed", "no answer that this task's scorer can safely be given")
+    assert not target.exists()
+    assert verifiers.check_gold([scored]) == []
+
+
+def test_a_gym_task_that_makes_other_items_in_each_process_says_so() -> None:
+    pytest.importorskip("reasoning_gym")
+    loaded = problems.load("gym:gcd?size=2", kind="gym")
+    other = dataclasses.replace(loaded[0], question=loaded[1].question)
+    assert verifiers.check_gold(loaded) == []
+    [(_, verdict)] = verifiers.check_gold([other])
+    assert verdict.status == "unparsed"
+    assert "makes another item in each process; judge it as --kind exact" in verdict.reason
+
+
+def test_every_gym_scorer_that_evaluates_is_known() -> None:
+    package = Path(pytest.importorskip("reasoning_gym").__file__).parent
+    evaluates = re.compile(
+        r"(?<![\w.])(?:eval|exec|parse_expr|sympify)\((?:user_)?answer|sympy?\.parse_expr\(answer|sp\.parse_expr\(answer"
+    )
+    found = {path.stem for path in package.rglob("*.py") if evaluates.search(path.read_text())}
+    assert found == set(ALPHABETS) - {"composite"}
 
 
 def test_gym_errors_say_what_there_is() -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -131,7 +132,12 @@ def test_a_worker_that_crashes_is_recorded(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_worker_killed_by_somebody_else_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    receive, asked = pool._Worker.receive, []
+    send, receive, asked = pool._Worker.send, pool._Worker.receive, []
+
+    def stopped_once(worker: pool._Worker, *task: Any) -> None:
+        if not asked:
+            os.kill(worker.process.pid, signal.SIGSTOP)  # else it may have answered before it is killed
+        send(worker, *task)
 
     def killed_once(worker: pool._Worker, seconds: float) -> list[str] | None:
         asked.append(seconds)
@@ -142,6 +148,7 @@ def test_a_worker_killed_by_somebody_else_is_asked_again(monkeypatch: pytest.Mon
     def one() -> tuple[str, str]:
         pool._worker("math")  # on this thread, so that the first thing received is the item
         with monkeypatch.context() as patched:
+            patched.setattr(pool._Worker, "send", stopped_once)
             patched.setattr(pool._Worker, "receive", killed_once)
             return pool._one("math", ("\\boxed{\\frac{1}{2}}", "\\boxed{\\frac{5}{10}}"), 3.0)
 

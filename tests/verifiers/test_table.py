@@ -68,7 +68,7 @@ from potstill import verifiers
 verifiers.judge([(Problem("p", "?", "18", "math"), "A: 18"), (Problem("p", "?", "18", "number"), "A: 18")])
 print(json.dumps(sorted({"sympy", "math_verify", "torch"} & set(sys.modules))))
 """
-    lines = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
-    seconds, loaded = json.loads(lines[0])
-    assert seconds < 0.05
-    assert loaded == json.loads(lines[1]) == []
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(3)]
+    lines = [[json.loads(line) for line in run.stdout.splitlines()] for run in runs]
+    assert min(seconds for (seconds, _), _ in lines) < 0.05  # the best of three: the machine may be busy
+    assert [loaded for (_, loaded), _ in lines] == [after for _, after in lines] == [[], [], []]

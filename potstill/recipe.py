@@ -102,13 +102,13 @@ def from_data(data: Mapping[str, Any], sets: Sequence[str] = ()) -> Recipe:
     values, training = (_mapping(part, tree.pop(part, None), wrong) for part in ("values", "training"))
     made = {str(name): _arm(str(name), arm, values, training, wrong) for name, arm in arms.items()}
     fields = _fields(Recipe, tree, "", wrong, skip=("arms",))
-    roles = fields.get("roles", {})
+    roles = _mapping("roles", tree.get("roles"), [])
     known = {role.name for method in METHODS for role in entry(method).roles}
     wrong += [_unknown("role", role, sorted(known)) for role in roles if role not in known]
     for name, arm in made.items():
         if arm.method in METHODS:
             wrong += _roles(name, entry(arm.method), roles)
-    if not fields.get("problems"):
+    if not tree.get("problems"):
         wrong.append("problems: none given (a file, hf:NAME, gym:TASK or world:TASK)")
     if wrong:
         lines = "\n".join(f"  - {line}" for line in dict.fromkeys(wrong))

@@ -38,7 +38,8 @@ _EVENTS = [
     for p, (op, factor) in PHRASES.items()
 ]
 _STORY = re.compile(r"^\w+ has (\d+) \w+\.((?: Then \w+ [^.]+\.)*) How many \w+ does \w+ have now\?$")
-_EQUATION = re.compile(r"(?<!\d)(\d{1,6}) ([-+*/]) (\d{1,6}) = (\d{1,6})(?!\d)")
+_INTEGER = r"(-?\d{1,18})"
+_EQUATION = re.compile(rf"(?<!\d)(?<!\d\.){_INTEGER} ([-+*/]) {_INTEGER} = {_INTEGER}(?!\.?\d)")
 _BOXED = re.compile(r"\\boxed\{\s*(-?\d{1,9})\s*\}")
 _NUMBER = re.compile(r"\s*-?\d{1,9}\s*")
 _MARK = re.compile(r"Start again|" + _EQUATION.pattern + "|" + _BOXED.pattern)
@@ -88,7 +89,7 @@ def _event(phrase: str) -> Event | None:
 def apply(total: int, event: Event) -> int:
     """The total after an event."""
     op, n = event
-    return {"+": total + n, "-": total - n, "*": total * n, "/": total // n}[op]
+    return total // n if op == "/" else {"+": total + n, "-": total - n, "*": total * n}[op]
 
 
 def required(story: Story) -> list[Equation]:

@@ -1,0 +1,58 @@
+"""What the world's models are taught is what the product will ask them, word for word."""
+
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from potstill.methods.orion_prompts import REFLECT, REFLECT_ALONE
+from potstill.records import Problem, Trace, blank
+from potstill.traces.prompts import fill, render
+from potstill.verifiers import story as judge
+from potstill.world import lessons, story
+
+seeds = st.integers(0, 2**32)
+
+
+def problem(question: str, made: judge.Story) -> Problem:
+    return Problem("p", question, str(judge.required(made)[-1].result), "story")
+
+
+@given(seeds)
+def test_orions_prompt_in_the_lessons_is_orions_prompt_in_the_method(seed):
+    rng = Random(seed)
+    question, made = story.draw(rng, story.TASKS["story"])
+    asked = problem(question, made)
+    chain = Trace(asked, question, text=story.long(made, rng), finish="stop", operator="sample")
+    wrongs = [Trace(asked, question, text=lessons.stumble(made, rng), operator="sample") for _ in range(3)]
+    shown = render(REFLECT, chain, {"attempts": wrongs}).prompt
+    assert lessons.reflect(question, chain.text, [t.text for t in wrongs]) == shown
+    assert lessons.reflect(question, chain.text, []) == render(REFLECT_ALONE, chain, {}).prompt
+    assert fill("{question}", {"question": blank(asked).question}) == question
+
+
+@given(seeds)
+def test_a_stumble_is_wrong_by_one_false_step_carried_on(seed):
+    rng = Random(seed)
+    question, made = story.draw(rng, story.TASKS["story"])
+    text = lessons.stumble(made, rng)
+    scores = [s.score for s in judge.steps(problem(question, made), text)]
+    assert len(scores) == len(made.events) + 1
+    assert 0.0 in scores and scores[-1] == 0.0  # even where two errors cancel, the way was not right
+
+
+@given(seeds)
+def test_the_completions_taught_are_right(seed):
+    for lesson in (lessons.solve_brief, lessons.solve_long):
+        question, text, silent = lesson(Random(seed), story.TASKS["story"])
+        made = judge.parse(question)
+        assert made is not None
+        assert judge.judge(problem(question, made), text).status == "right" and not silent
+
+
+def test_the_deck_deals_by_share():
+    rng = Random(0)
+    dealt = [lessons.deck({lessons.solve_brief: 0.9, lessons.solve_long: 0.1}, rng) for _ in range(1000)]
+    assert 860 <= dealt.count(lessons.solve_brief) <= 940

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from potstill import exposure
 from potstill.errors import InputError, StageError
 from potstill.evaluation.benchmark import evaluate
 from potstill.evaluation.results import Results, save
@@ -103,7 +104,9 @@ def execute(
         evaluations = _baseline(bench)
         for name, arm in recipe.arms.items():
             evaluations |= _run_arm(bench, name, arm)
-        results = gather(store, recipe, evaluations, title=title or f"Potstill: {', '.join(recipe.arms)}")
+        names = {model.id: role for role, model in models.items()}
+        title = title or f"Potstill: {', '.join(recipe.arms)}"
+        results = gather(store, recipe, evaluations, title=title, names=names)
         save(results, out / "results.json")
         runs.finish(out, ["results.json"])
     return results
@@ -130,7 +133,11 @@ def _run_arm(bench: Bench, name: str, arm: Arm) -> dict[str, Evaluation]:
         ledger.step("problems", bench.recipe.problems, len(bench.problems), len(bench.problems))
         problems = _clean(bench)
         train = partial(_train, bench, name, arm.training, ledger)
-        solver = drive(METHODS[arm.method], problems, roles, arm.values, train)
+        try:
+            solver = drive(METHODS[arm.method], problems, roles, arm.values, train)
+        except StageError:
+            exposure.explain(bench.store, name)
+            raise
     found = _measured(bench, name, solver, bench.store.ledger(f"{name} evaluated")) if bench.tests else {}
     _answer_examples(bench, name, solver)
     ledger.finish()
@@ -167,7 +174,9 @@ def _train(bench: Bench, arm: str, training: Training, ledger: Ledger, stage: St
     from potstill.models.transformers import Local
     from potstill.training.supervised import fit
 
-    settings = _settings(training, stage, bench.threads)
+    exposure.check(bench.store, arm)
+    chat = _chat(stage.model)
+    settings = dataclasses.replace(_settings(training, stage, bench.threads), chat=chat)
     key = stage.key(settings.identity())
     ledger.rows(key, stage.rows)
     _write_rows(bench.out / "rows" / f"{arm}.jsonl", stage.rows)
@@ -180,9 +189,15 @@ def _train(bench: Bench, arm: str, training: Training, ledger: Ledger, stage: St
     report = fit(
         stage.rows, start, folder, settings, progress=lambda _, done, total: bench.progress(f"{arm}/train", done, total)
     )
-    model = Local(folder, threads=bench.threads)
+    model = Local(folder, threads=bench.threads, chat=chat)
     bench.store.students.put(Student(key, model.id, folder, settings.identity(), _report(report, arm, model.id)))
     return bench.wrapped(model, "evaluation", arm)
+
+
+def _chat(model: Any) -> Any:
+    """What the student's chat template is told: a student is trained as it is asked."""
+    encoder = getattr(getattr(model, "inner", model), "encoder", None)
+    return encoder.chat if encoder else "auto"
 
 
 def _settings(training: Training, stage: Stage, threads: int) -> Training:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
@@ -26,8 +27,15 @@ from potstill.store.store import Store
 EXAMPLES = 6  # an arm
 
 
-def gather(store: Store, recipe: Recipe, evaluations: Mapping[str, Evaluation], *, title: str) -> Results:
-    """The results of a run whose arms have come to their end."""
+def gather(
+    store: Store,
+    recipe: Recipe,
+    evaluations: Mapping[str, Evaluation],
+    *,
+    title: str,
+    names: Mapping[str, str],
+) -> Results:
+    """The results of a run whose arms have come to their end; `names` are the roles of model ids."""
     arms = list(recipe.arms)
     rows = {arm: trained_on(store, arm) for arm in arms}
     ran = [*(name for name in evaluations if name not in arms), *arms]
@@ -39,7 +47,7 @@ def gather(store: Store, recipe: Recipe, evaluations: Mapping[str, Evaluation], 
         recipe=recipe.to_json(),
         evaluations=dict(evaluations),
         comparisons=_comparisons(evaluations),
-        funnels={arm: _funnel(store, arm) for arm in arms},
+        funnels={arm: _funnel(store, arm, names) for arm in arms},
         costs={arm: {role: Cost(**usage) for role, usage in store.usage(arm).items()} for arm in ran},  # type: ignore[arg-type]
         training={arm: _training(store, arm) for arm in arms},
         lengths=_lengths(rows, evaluations),
@@ -62,9 +70,12 @@ def trained_on(store: Store, arm: str) -> list[Trace]:
     return [trace for key in last if (trace := store.history.trace(key, arm))]
 
 
-def _funnel(store: Store, arm: str) -> Funnel:
-    counts = Counter((d.operator, d.test, d.reason) for d in store.history.drops(arm))
-    steps = [FunnelStep(*step) for step in store.history.steps(arm)]
+def _funnel(store: Store, arm: str, names: Mapping[str, str]) -> Funnel:
+    """Steps with roles for model ids; drops counted by reason, without the ids of single traces in it."""
+    counts = Counter(
+        (d.operator, d.test, re.sub(r"trace-[0-9a-f]{20}", "another trace", d.reason)) for d in store.history.drops(arm)
+    )
+    steps = [FunnelStep(s.operator, names.get(s.label, s.label), s.taken, s.returned) for s in store.history.steps(arm)]
     trained = sum(len(ids) for ids in store.history.rows(arm).values())
     steps.append(FunnelStep("train", "rows", trained, trained))
     return Funnel(tuple(steps), tuple(FunnelDrop(*key, count) for key, count in counts.items()))

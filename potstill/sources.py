@@ -82,7 +82,7 @@ def world(rest: str, **given: Any) -> list[Problem]:
     numbers = {"size": 500, "seed": 0}
     for name, default in numbers.items():
         text = options.get(name, str(default))
-        if not text.isdigit():
+        if not text.isdecimal():
             raise ConfigError(f"world:{task}: {name}={text} is not a number", fix=f"world:{task}?{name}=100")
         numbers[name] = int(text)
     size = min(numbers["size"], given.get("limit") or numbers["size"])

@@ -11,6 +11,12 @@ from potstill.errors import ConfigError, ModelError
 from potstill.models import checkpoint
 from potstill.records import Message, Prompt
 
+# What a template is told, by the `chat` option: Qwen3's and its like think unless told not to.
+CHATS: dict[str, dict[str, bool]] = {
+    "auto": {},
+    "thinking": {"enable_thinking": True},
+    "no-thinking": {"enable_thinking": False},
+}
 _REMEMBERED = 100_000  # encoded prompts kept: a plan and the batches after it meet the same ones
 
 
@@ -21,14 +27,16 @@ class Encoder:
     Args:
         path: the checkpoint folder.
         chat: "auto" puts prompts through the chat template and refuses a checkpoint without one; "plain" treats them as
-            plain text (base models), messages joined by blank lines.
+            plain text (base models), messages joined by blank lines; "thinking" and "no-thinking" tell a template that
+            knows both ways (Qwen3's `enable_thinking`) which one.
     """
 
     def __init__(self, path: Path, chat: str | bool = "auto") -> None:
-        if chat not in ("auto", "plain", True, False):
+        chat = {True: "auto", False: "plain"}.get(chat, chat) if isinstance(chat, bool) else chat
+        if chat not in (*CHATS, "plain"):
             fix = "chat=plain for a base model, chat=auto otherwise"
-            raise ConfigError(f"unknown chat={chat}", available=("auto", "plain"), wanted=str(chat), fix=fix)
-        self.path, self.plain = path, chat in ("plain", False)
+            raise ConfigError(f"unknown chat={chat}", available=(*CHATS, "plain"), wanted=str(chat), fix=fix)
+        self.path, self.chat, self.plain = path, chat, chat == "plain"
         self._known: dict[tuple[Prompt, str], list[int]] = {}
 
     @cached_property
@@ -74,7 +82,9 @@ class Encoder:
         turns = (Message("user", prompt),) if isinstance(prompt, str) else prompt
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
         try:
-            shown = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            shown = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True, **CHATS[self.chat]
+            )
         except Exception as error:  # boundary: the template is a program that came with the checkpoint
             roles = ", ".join(turn.role for turn in turns)
             message = f"{self.path}: the chat template refuses turns of {roles} ({str(error)[:200]})"

@@ -32,7 +32,8 @@ class Local:
         device: "auto" takes a GPU if there is one.
         threads: CPU threads of torch, for the whole process; 0 leaves them as they are.
         batch: rows generated together at most.
-        chat: "auto" needs a chat template; "plain" or False treats prompts as plain text.
+        chat: "auto" needs a chat template, "thinking" and "no-thinking" tell Qwen3's and its like which way to answer;
+            "plain" or False treats prompts as plain text.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Local:
     def id(self) -> str:
         """Content id over config, tokenizer and weights; a plain-text reading of prompts makes another model of it."""
         content = checkpoint.content_id(self.weights)
-        return digest("hf", [content, "plain"]) if self.encoder.plain else content
+        return content if self.encoder.chat == "auto" else digest("hf", [content, self.encoder.chat])
 
     def plan(self, requests: Sequence[Request]) -> list[list[int]]:
         """Indices of `requests`, one list a batch: same settings, near lengths, equal prompts together.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from potstill.errors import ModelError
+from potstill.models.encoding import CHATS
 from potstill.records import Message, Prompt
 
 OPEN, CLOSE = "<think>", "</think>"
@@ -20,19 +21,23 @@ class Chat:
     Args:
         end: token id that closes an assistant's turn.
         control: the tokenizer's control tokens; text that holds one would forge a turn.
+        told: what the template is told: "auto" nothing, "thinking" or "no-thinking" Qwen3's `enable_thinking`.
     """
 
     tokenizer: Any
     end: int
     control: re.Pattern[str]
+    told: str = "auto"
 
     def prompt(self, prompt: Prompt) -> str:
         """What the learner sees before its completion; the template's generation prompt may open `<think>`."""
-        text = self.tokenizer.apply_chat_template(_turns(prompt), tokenize=False, add_generation_prompt=True)
+        text = self.tokenizer.apply_chat_template(
+            _turns(prompt), tokenize=False, add_generation_prompt=True, **CHATS[self.told]
+        )
         return str(text)
 
 
-def chat(tokenizer: Any) -> Chat:
+def chat(tokenizer: Any, told: str = "auto") -> Chat:
     """Ask a tokenizer for its end-of-turn and control tokens; refuses one without a chat template."""
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
@@ -44,7 +49,7 @@ def chat(tokenizer: Any) -> Chat:
     special |= {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
     special -= {OPEN, CLOSE}  # reasoning marks belong to a trace's text even where a tokenizer calls them special
     names = sorted((re.escape(name) for name in special if name), key=len, reverse=True)
-    return Chat(tokenizer, _end(tokenizer, special), re.compile("|".join(names) or r"(?!)"))
+    return Chat(tokenizer, _end(tokenizer, special), re.compile("|".join(names) or r"(?!)"), told)
 
 
 def _turns(prompt: Prompt) -> list[dict[str, str]]:

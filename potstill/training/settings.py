@@ -55,6 +55,7 @@ class Training:
         bf16: autocast to bfloat16; None means on a GPU that has it.
         dtype: of the stored weights: "start" keeps the starting checkpoint's.
         threads: CPU threads of the training; 0 leaves torch's setting. Another number changes the last bits.
+        chat: what the chat template is told, as in a model's `?chat=`; a run takes its student's.
         save_every: steps between the checkpoints that a killed training resumes from; 0 switches them off.
     """
 
@@ -79,6 +80,7 @@ class Training:
     bf16: bool | None = None
     dtype: Literal["start", "float32", "bfloat16"] = "start"
     threads: int = 0
+    chat: Literal["auto", "thinking", "no-thinking"] = "auto"
     save_every: int = 500
 
     def __post_init__(self) -> None:

@@ -51,7 +51,7 @@ def fit(rows: Sequence[Trace], start: Path, out: Path, settings: Training, *, pr
     _begin(out, key + checkpoint.content_id(start), rows)
     with _session(settings):
         tokenizer = AutoTokenizer.from_pretrained(start, local_files_only=True)
-        template = chat(tokenizer)
+        template = chat(tokenizer, settings.chat)
         limit = _limit(start, settings)
         rendering = render(rows, template, max_tokens=limit)
         check(rows, rendering, template, max_tokens=limit, drop_long=settings.drop_long)

@@ -92,10 +92,10 @@ def rewriting(model: Any, tokenizer: Any, works: Sequence[Worked], seed: int) ->
     return result
 
 
-def teacher(work: Path, *, last: int = 14000, every: int = 500) -> Any:
+def teacher(work: Path, *, last: int = 8000, every: int = 500) -> Any:
     """Train the teacher; returns model and tokenizer."""
     tokenizer = tokens.make(lessons.corpus(DIALS, 600, SEED))
-    pace = learn.Pace(batch_tokens=2048, last=last, decay=last // 4)
+    pace = learn.Pace(batch_tokens=2048, last=last, decay=last // 2)
     phase = learn.Phase("teacher", learn.new_model(tokenizer, SEED + 1), pace, work, SEED + 1)
     lesson = _dealt(TEACHER, DIALS)
     while phase.step < last:

@@ -124,10 +124,17 @@ def steps(problem: Problem, text: str) -> tuple[Span, ...]:
 
 def events_done(story: Story, text: str) -> int:
     """How many of the story's events a text has accounted for, up to its end."""
-    return _walked(story, text)[1]
+    return _walked(story, text)[1].at
 
 
-def _walked(story: Story, text: str) -> tuple[list[Span], int]:
+def still_needed(story: Story, text: str) -> list[Equation]:
+    """The equations that a text still needs, from its end; the next two as one where it has added them up already."""
+    walk = _walked(story, text)[1]
+    first = joined(walk.line[walk.at : walk.at + 2]) if walk.together else None
+    return [first, *walk.line[walk.at + 2 :]] if first else walk.line[walk.at :]
+
+
+def _walked(story: Story, text: str) -> tuple[list[Span], _Walk]:
     walk, spans = _Walk(required(story)), []
     for mark in _MARK.finditer(text):
         if mark[0] == "Start again":
@@ -139,7 +146,7 @@ def _walked(story: Story, text: str) -> tuple[list[Span], int]:
         else:
             claim = Equation(int(mark[1]), mark[2], int(mark[3]), int(mark[4]))
             spans.append(_step(mark, walk.accepts(claim, _sentence_head(text, mark.start()))))
-    return spans, walk.at
+    return spans, walk
 
 
 def _step(mark: re.Match[str], good: bool) -> Span:

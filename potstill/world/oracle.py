@@ -8,7 +8,7 @@ from typing import final
 
 from potstill.models.model import Completion, Request
 from potstill.records import Problem, Prompt, Tokens
-from potstill.verifiers.story import VERSION, events_done, parse, required, steps
+from potstill.verifiers.story import VERSION, events_done, parse, required, steps, still_needed
 from potstill.world.story import brief, write
 
 _STORY = re.compile(r"\w+ has \d+ \w+\..*? How many \w+ does \w+ have now\?")
@@ -52,8 +52,9 @@ def correction(question: str, attempt: str) -> str:
         return attempt if marks and attempt[marks[-1].start :].startswith("\\boxed") else brief(story)
     done = events_done(story, attempt[: bad.start])
     where = f"after {line[done - 1].result}" if done else f"at the start with {story.start}"
-    why = f"{where} comes {write(line[done])[:-1]}" if done < len(line) else f"the story ends with {line[-1].result}"
-    rest = [write(e) for e in line[done:]] + [f"The answer is \\boxed{{{line[-1].result}}}."]
+    needed = still_needed(story, attempt[: bad.start])
+    why = f"{where} comes {write(needed[0])[:-1]}" if needed else f"the story ends with {line[-1].result}"
+    rest = [write(e) for e in needed] + [f"The answer is \\boxed{{{line[-1].result}}}."]
     number = marks.index(bad) + 1
     return f"{attempt[: bad.stop]}. Wait, step {number} is wrong: {_unclaimed(why)}. {' '.join(rest)}"
 

@@ -152,6 +152,19 @@ def test_events_done_counts_what_is_accounted_for():
     assert judge.events_done(made, RIGHT) == 4
 
 
+def test_what_is_still_needed_minds_two_events_taken_together():
+    made = judge.parse(NED)
+    assert made is not None
+
+    def needed(text):
+        return [story.write(e) for e in judge.still_needed(made, text)]
+
+    assert needed("") == ["19 - 14 = 5.", "5 + 3 = 8.", "8 + 2 = 10.", "10 * 2 = 20."]
+    assert needed("19 - 14 = 5. Together: 3 + 2 = 5.") == ["5 + 5 = 10.", "10 * 2 = 20."]
+    assert needed("19 - 14 = 5. Together: 3 + 2 = 6.") == ["5 + 3 = 8.", "8 + 2 = 10.", "10 * 2 = 20."]
+    assert needed(RIGHT) == []
+
+
 def mutated(text: str, rng: Random) -> str:
     """The text with one number of a judged equation, or of the box, changed."""
     span = rng.choice(judge.steps(PROBLEM_OF[text], text))

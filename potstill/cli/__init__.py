@@ -92,7 +92,7 @@ def _help() -> str:
 def _failed(error: PotstillError) -> int:
     from potstill.viewer.text import terminal
 
-    print(f"potstill: {terminal(error.render())}", file=sys.stderr)
+    print("\n".join([f"potstill: {terminal(error.render())}", *getattr(error, "__notes__", ())]), file=sys.stderr)
     return 2
 
 

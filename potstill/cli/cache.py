@@ -1,10 +1,11 @@
 """A run's store: what is in it, whether it is sound, what nobody needs; its completions as a file and back.
 
-potstill cache stats runs/sft
-potstill cache verify runs/sft
-potstill cache gc runs/sft --delete
-potstill cache export runs/sft --out completions.jsonl
-potstill cache import runs/other completions.jsonl
+examples:
+  potstill cache stats runs/sft
+  potstill cache verify runs/sft
+  potstill cache gc runs/sft --delete
+  potstill cache export runs/sft --out completions.jsonl
+  potstill cache import runs/other completions.jsonl
 """
 
 from __future__ import annotations

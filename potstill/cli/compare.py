@@ -3,6 +3,7 @@
 Each argument is a file of `potstill evaluate --out`, a run folder (all its arms) or RUN:ARM. The first is compared with
 the second; one run folder alone compares all its arms with the untrained student.
 
+examples:
   potstill compare after.json before.json
   potstill compare runs/quickstart
   potstill compare runs/a:orion runs/b:orion

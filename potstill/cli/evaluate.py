@@ -2,6 +2,7 @@
 
 With --out the evaluation is kept for `potstill compare`, its answers in FILE.cache, so that a stopped one goes on.
 
+examples:
   potstill evaluate --model world:student --problems 'world:story?split=test&size=100' --n 4 --out before.json
   potstill evaluate --model transformers:runs/sft/students/stage-1f… --problems test.jsonl --out after.json
 """
@@ -20,6 +21,7 @@ from typing import Any
 
 from potstill.cli import options, show
 from potstill.cli.progress import Progress, watching
+from potstill.cli.results import unread
 from potstill.evaluation.rows import Evaluation
 from potstill.models.model import Sampling
 from potstill.recipe import Evaluating
@@ -66,10 +68,13 @@ def execute(args: argparse.Namespace) -> None:
         from potstill.store import runs
 
         runs.write(args.out, measured.to_json())
+    notes = unread([measured])
     if args.json:
-        show.document(summary(measured) | {"out": str(args.out) if args.out else None})
+        show.document(summary(measured) | {"notes": notes, "out": str(args.out) if args.out else None})
         return
     show.arms([row(measured)])
+    for sentence in notes:
+        show.say(sentence)
     if args.out:
         show.say(f"evaluation {args.out}")
 

@@ -1,7 +1,8 @@
 """Write the rows that an arm of a run trained on in the layout of another trainer, text unchanged.
 
-potstill export runs/sft --arm sft --format trl --out sft.jsonl
-potstill export runs/quickstart --arm orion --format sharegpt | head -1
+examples:
+  potstill export runs/sft --arm sft --format trl --out sft.jsonl
+  potstill export runs/quickstart --arm orion --format sharegpt | head -1
 """
 
 from __future__ import annotations

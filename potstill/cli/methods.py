@@ -1,7 +1,8 @@
 """The methods, with their papers, the models they need and their parameters with defaults.
 
-potstill methods
-potstill methods orion
+examples:
+  potstill methods
+  potstill methods orion
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 ORION beside the untrained student, teacher SFT (sft) and self-training (rft), on the built-in world's stories.
 
+examples:
   potstill quickstart
   potstill quickstart --limit 60 --test 40 --n 2 --out runs/short
 """

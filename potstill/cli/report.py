@@ -1,7 +1,8 @@
 """Write a finished run's report.html again, from its results.json.
 
-potstill report runs/quickstart
-potstill report runs/quickstart --out /tmp/report.html
+examples:
+  potstill report runs/quickstart
+  potstill report runs/quickstart --out /tmp/report.html
 """
 
 from __future__ import annotations

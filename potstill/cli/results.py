@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,24 +11,30 @@ from typing import Any
 from potstill.cli import show
 from potstill.cli.progress import clock
 from potstill.errors import PotstillError, StoreError
+from potstill.evaluation.metrics import status_share
 from potstill.evaluation.results import Results
+from potstill.evaluation.rows import Evaluation
 from potstill.evaluation.table import short, table
 from potstill.store import database
 from potstill.viewer import report
 
+_UNREAD = 0.5
 DROPS = 8  # reasons shown an arm; the report has them all
 
 
 @contextmanager
 def keeping(out: Path) -> Iterator[None]:
-    """Say, where a run stops with an error, that what it made is not lost."""
+    """Say, where a run stops with an error, what becomes of what it made."""
     try:
         yield
     except StoreError:
         raise
-    except PotstillError:
+    except PotstillError as error:
         if (out / database.FILE).exists():
-            print(f"potstill: what was made so far is kept in {out}; a mended command takes it up", file=sys.stderr)
+            error.add_note(
+                f"what was generated is kept in {out}: the same command goes on from there; for other settings take "
+                f"another --out (potstill cache export and import carry the completions over)"
+            )
         raise
 
 
@@ -44,7 +49,7 @@ def finish(args: argparse.Namespace, results: Results, out: Path, seconds: float
     if funnels or not results.evaluations:
         _funnels(results)
     _costs(results)
-    for sentence in results.notes:
+    for sentence in (*results.notes, *unread(results.evaluations.values())):
         show.say(sentence)
     if results.note:
         show.say(results.note)
@@ -72,13 +77,26 @@ def _document(results: Results, out: Path, rows: Sequence[str], seconds: float) 
         "funnels": funnels,
         "training": dict(results.training),
         "rewriting": {name: rewriting._asdict() for name, rewriting in results.rewriting.items()},
-        "notes": list(results.notes),
+        "notes": [*results.notes, *unread(results.evaluations.values())],
         "note": results.note,
     }
 
 
 def _drop(drop: Any) -> dict[str, Any]:
     return {"operator": drop.operator, "test": drop.test, "reason": drop.reason, "count": drop.count}
+
+
+def unread(evaluations: Iterable[Evaluation]) -> list[str]:
+    """A sentence an arm whose answers are mostly in no form that can be read: its score says little about reasoning."""
+    said = []
+    for evaluation in evaluations:
+        share = status_share(evaluation, "unparsed")
+        if share > _UNREAD:
+            said.append(
+                f"{evaluation.name}: {100 * share:.0f} % of the answers are in no form that the verifier reads, such "
+                "as \\boxed{18}. Ask for it with --prompt, or allow longer answers (max_tokens)."
+            )
+    return said
 
 
 def _funnels(results: Results) -> None:

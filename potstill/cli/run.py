@@ -2,6 +2,7 @@
 
 The run folder keeps everything that was generated, so the same command goes on where a killed one stopped.
 
+examples:
   potstill run sft --problems train.jsonl --teacher recorded:answers.jsonl --student transformers:models/qwen
   potstill run orion --problems 'world:story?size=100' --teacher world:teacher --student world:student \\
       --evaluate 'world:story?split=test&size=50' --set n=4 --set training.lr=2e-3

@@ -1,8 +1,9 @@
 """Train a student on rows of your own, without a method: {prompt, completion}, {messages} or {conversations} a line.
 
-potstill train --rows rows.jsonl --student transformers:models/qwen --out students/mine --set lr=1e-5 --set epochs=2
-potstill export runs/sft --arm sft --format trl --out rows.jsonl
-potstill train --rows rows.jsonl --student world:student --out students/again --set lora.r=8
+examples:
+  potstill train --rows rows.jsonl --student transformers:models/qwen --out students/mine --set lr=1e-5 --set epochs=2
+  potstill export runs/sft --arm sft --format trl --out rows.jsonl
+  potstill train --rows rows.jsonl --student world:student --out students/again --set lora.r=8
 """
 
 from __future__ import annotations
@@ -46,13 +47,15 @@ def execute(args: argparse.Namespace) -> None:
     traces = [trace(row, f"{args.rows}, {where}") for where, row in rows(args.rows)]
     from potstill.sources import load_model
 
-    weights = getattr(load_model(args.student, threads=args.threads), "weights", None)
+    student = load_model(args.student, threads=args.threads)
+    weights = getattr(student, "weights", None)
     if weights is None:
         raise ModelError(
             f"{args.student} has no weights to train", expected="transformers:PATH or world:student", fix="--student …"
         )
     from potstill.training.supervised import fit
 
+    settings = _as_asked(student, settings, args.student)
     with watching(args.quiet) as progress:
         done = fit(traces, weights, args.out, settings, progress=progress)
     said = _report(done)
@@ -63,6 +66,18 @@ def execute(args: argparse.Namespace) -> None:
     for reason, number in done.refused.items():
         show.say(f"left out {number:,}: {reason}")
     show.say(f"took {clock(done.seconds)}; student {args.out}")
+
+
+def _as_asked(student: Any, settings: Training, spec: str) -> Training:
+    """A student is trained as it is asked: what its template is told when it writes, it is told here."""
+    chat: Any = getattr(getattr(student, "encoder", None), "chat", "auto")
+    if chat == "plain":
+        raise ModelError(
+            f"{spec} is read as plain text; rows are rendered by a chat template",
+            expected="a student with a chat template",
+            fix="leave ?chat=plain out, and copy a chat_template.jinja into the checkpoint if it has none",
+        )
+    return dataclasses.replace(settings, chat=chat) if settings.chat == "auto" else settings
 
 
 def training(sets: Sequence[str], threads: int = 0) -> Training:

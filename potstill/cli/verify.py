@@ -2,6 +2,7 @@
 
 Where the answers carry a label (is_correct, correct, label), the disagreements between verifier and label are listed.
 
+examples:
   potstill verify --problems train.jsonl
   potstill verify --problems example_model_solutions.jsonl --answers example_model_solutions.jsonl
   potstill verify --problems test.jsonl --answers outputs.jsonl --map completion=output --map label=correct

@@ -1,8 +1,9 @@
 """The built-in world: stories of running totals, with a real teacher and student.
 
-potstill world problems story --size 3
-potstill world info
-potstill world build student --work build/world --out build/student
+examples:
+  potstill world problems story --size 3
+  potstill world info
+  potstill world build student --work build/world --out build/student
 """
 
 from __future__ import annotations

@@ -1,0 +1,100 @@
+"""`methods`, `world`, and the recipe that `quickstart` and `run` make."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from potstill.cli import quickstart, world
+from potstill.cli.options import Parser
+from potstill.cli.run import arguments, bind
+from potstill.methods import METHODS
+from potstill.recipe import from_data
+
+
+def test_methods_json(potstill) -> None:
+    entries = {entry["name"]: entry for entry in potstill("methods", "--json").json}
+    assert list(entries) == list(METHODS)
+    assert [role["name"] for role in entries["orion"]["roles"]] == ["teacher", "student"]
+    parameters = {value["name"]: value for value in entries["sft"]["parameters"]}
+    assert parameters["n"]["default"] == 1 and parameters["n"]["help"]
+    assert potstill("methods", "orion", "--json").json == entries["orion"]
+
+
+def test_methods_for_people(potstill) -> None:
+    assert "2505.22131" in potstill("methods").out
+    told = potstill("methods", "orion").out
+    assert "settings.jaccard" in told and "0.7" in told
+    failed = potstill("methods", "orin")
+    assert failed.code == 2 and "nearest:   orion" in failed.err
+
+
+def test_world_problems(potstill) -> None:
+    found = potstill("world", "problems", "story", "--size", "3", "--json").json
+    assert len(found) == 3 and {p["kind"] for p in found} == {"story"}
+    assert found[0]["question"] in potstill("world", "problems", "--size", "1").out
+    failed = potstill("world", "problems", "stori")
+    assert failed.code == 2 and "nearest:   story" in failed.err
+
+
+def test_world_info_reads_headers(bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, potstill) -> None:
+    from potstill.models.transformers import Local
+
+    (tmp_path / "student").symlink_to(bench / "tiny")
+    monkeypatch.setattr(world, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr(world, "BUILT", tmp_path / "build.json")
+    (tmp_path / "build.json").write_text('{"rewrites": {"own": {"right": 0.5}, "none": {"right": 0.25}}}')
+    teacher, student = potstill("world", "info", "--json").json["checkpoints"]
+    assert teacher["parameters"] is None
+    assert student["parameters"] == sum(p.numel() for p in Local(bench / "tiny").model.parameters())
+    assert student["context"] == 128
+    told = potstill("world", "info").out
+    assert "missing: potstill world build teacher" in told and "50.0 %" in told
+
+
+def test_quickstart_is_a_sound_recipe() -> None:
+    made = from_data(quickstart.data(300, 200, 4, 7))
+    assert list(made.arms) == ["sft", "rft", "orion"]
+    assert all(arm.values["steps"] is True for arm in made.arms.values())
+    assert {arm.training.optimiser for arm in made.arms.values()} == {"muon"}
+    assert made.problems == "world:story?split=train&size=300" and made.seed == 7
+    assert made.evaluate.problems == "world:story?split=test&size=200" and made.overlap_n == 0
+
+
+def test_quickstart_problems_do_not_overlap() -> None:
+    from potstill.sources import load_problems
+
+    train = {p.question for p in load_problems("world:story?split=train&size=300")}
+    test = {p.question for p in load_problems("world:story?split=test&size=200")}
+    assert (len(train), len(test), len(train & test)) == (300, 200, 0)
+
+
+def flags(*words: str) -> argparse.Namespace:
+    parser = Parser(prog="potstill run")
+    arguments(parser)
+    return parser.parse_args(list(words))
+
+
+def test_flags_become_a_recipe() -> None:
+    words = "sft --problems a.jsonl --teacher recorded:no --student transformers:1e3 --set n=3 --set training.lr=1e-4"
+    more = "--limit 5 --evaluate b.jsonl --eval-n 2 --overlap drop --map answer=gold"
+    made = bind(flags(*words.split(), *more.split(), "--prompt", "{question} Think: no."))
+    arm = made.arms["sft"]
+    assert (arm.method, dict(arm.values), arm.training.lr) == ("sft", {"n": 3}, 1e-4)
+    assert made.roles == {"teacher": "recorded:no", "student": "transformers:1e3"}
+    assert (made.problems, made.limit, made.overlap, dict(made.mapping)) == ("a.jsonl", 5, "drop", {"answer": "gold"})
+    assert (made.evaluate.problems, made.evaluate.n) == ("b.jsonl", 2)
+    assert made.prompt == "{question} Think: no."
+
+
+def test_flags_go_over_a_recipe_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("method: rft\nproblems: a.jsonl\nseed: 3\nroles: {student: 'world:student'}\nvalues: {n: 8}\n")
+    made = bind(
+        flags(str(file), "--problems", "b.jsonl", "--set", "temperature=0.5", "--role", "sampler=world:teacher")
+    )
+    assert (made.problems, made.seed) == ("b.jsonl", 3)
+    assert made.arms["rft"].values == {"n": 8, "temperature": 0.5}
+    assert made.roles == {"student": "world:student", "sampler": "world:teacher"}

@@ -1,0 +1,143 @@
+"""The command itself: it starts fast and light, says what is wrong, and stops politely."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from potstill import cli
+from potstill.cli import VERBS, main
+from potstill.cli.options import Parser, settings
+from potstill.errors import ConfigError
+
+HEAVY = ("torch", "transformers", "rich", "yaml", "numpy", "potstill.recipe", "potstill.sources")
+
+
+def imported(program: str) -> set[str]:
+    report = f"{program}\nimport json, sys; print(); print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_help_is_light() -> None:
+    loaded = imported("from potstill.cli import main; main(['--help'])")
+    assert "potstill.cli" in loaded
+    assert not loaded & set(HEAVY)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_help_has_an_example(verb: str, potstill) -> None:
+    helped = potstill(verb, "--help")
+    assert helped.code == 0
+    assert f"examples:\n  potstill {verb}" in helped.out.split("options:")[0]
+
+
+def test_help_and_text_do_not_import_torch() -> None:
+    words = [[verb, "--help"] for verb in VERBS] + [["methods", "--json"], ["world", "problems"], ["world", "info"]]
+    loaded = imported(f"from potstill.cli import main; assert not any(main(w) for w in {words!r})")
+    assert "potstill.cli.world" in loaded and not {"torch", "transformers", "numpy"} & loaded
+
+
+def test_help_is_fast() -> None:
+    def once() -> float:
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "potstill", "--help"], capture_output=True, check=True)
+        return time.perf_counter() - began
+
+    assert min(once() for _ in range(3)) < 0.4
+
+
+def test_every_module_is_a_command_or_a_part_of_them() -> None:
+    files = {path.stem for path in Path(str(cli.__file__)).parent.glob("*.py")}
+    parts = {"__init__", "answers", "options", "progress", "results", "show"}
+    assert files - parts == set(VERBS)
+    for verb in VERBS:
+        module = import_module(f"potstill.cli.{verb}")
+        assert callable(module.arguments) and callable(module.execute)
+
+
+def test_all_commands_print_json() -> None:
+    for verb in VERBS:
+        parser = Parser(prog=f"potstill {verb}")
+        import_module(f"potstill.cli.{verb}").arguments(parser)
+        actions = [a for a in parser._actions if a.dest == "action"]
+        parsers = list(actions[0].choices.values()) if actions else [parser]
+        assert all(any("--json" in a.option_strings for a in p._actions) for p in parsers), verb
+
+
+def test_unknown_command_names_the_nearest(potstill) -> None:
+    failed = potstill("metods")
+    assert failed.code == 2 and failed.out == ""
+    assert "no command called 'metods'" in failed.err
+    assert "nearest:   methods" in failed.err
+    assert "fix:       potstill --help" in failed.err
+
+
+def test_wrong_flag_is_an_error_like_any_other(potstill) -> None:
+    failed = potstill("evaluate", "--model", "world:student", "--problems", "world:story", "--n", "0")
+    assert failed.code == 2
+    assert "argument --n: '0' is not a whole number above 0" in failed.err
+    assert "fix:       potstill evaluate --help" in failed.err
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, potstill) -> None:
+    def stop(args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("potstill.cli.run.execute", stop)
+    stopped = potstill("run", "sft", "--problems", "world:story?size=3")
+    assert stopped.code == 130
+    assert (
+        "can be taken up again with the same command: potstill run sft --problems 'world:story?size=3'" in stopped.err
+    )
+    monkeypatch.setattr("potstill.cli.methods.execute", stop)
+    assert potstill("methods").err == "\nstopped\n"
+
+
+def test_our_own_mistakes_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("potstill.cli.methods.execute", lambda args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["methods"])
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    words = [sys.executable, "-m", "potstill", "methods", "--json"]
+    done = subprocess.run(words, check=False, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_version(potstill) -> None:
+    from potstill import __version__
+
+    assert potstill("--version").out == f"potstill {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("training.lr=1e-4", "training.lr=1.0e-4"),
+        ("lr=2.5E3", "lr=2.5e+3"),
+        ("n=4", "n=4"),
+        ("name=1e-4x", "name=1e-4x"),
+        ("prompt=a=1e-4", "prompt=a=1e-4"),
+    ],
+)
+def test_exponents_are_numbers(given: str, expected: str) -> None:
+    assert settings([given]) == [expected]
+
+
+def test_abbreviated_flags_are_refused() -> None:
+    parser = Parser(prog="potstill x")
+    parser.add_argument("--problems")
+    with pytest.raises(ConfigError):
+        parser.parse_args(["--prob", "x"])

@@ -1,0 +1,70 @@
+"""Progress: rates count what was done now, lines come now and then, and --quiet is quiet."""
+
+from __future__ import annotations
+
+import io
+
+from potstill.cli.progress import Lines, Pace, clock, watching
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_rate_counts_only_what_was_made_now() -> None:
+    pace = Pace(100.0)
+    pace.at(40, 100, 100.0)
+    assert pace.text(100.0) == ""
+    pace.at(60, 100, 110.0)
+    assert pace.text(110.0) == "2.0/s, 20 s left"
+    pace.at(100, 100, 130.0)
+    assert pace.text(130.0) == "took 30 s"
+
+
+def test_a_second_pass_begins_anew() -> None:
+    pace = Pace(0.0)
+    pace.at(0, 10, 0.0)
+    pace.at(10, 10, 100.0)
+    pace.at(0, 10, 100.0)
+    pace.at(5, 10, 110.0)
+    assert pace.text(110.0) == "30.0/min, 10 s left"
+
+
+def test_what_is_there_already_is_said_so() -> None:
+    pace = Pace(0.0)
+    pace.at(7, 7, 0.0)
+    assert pace.text(0.0) == "kept from before"
+
+
+def test_lines_are_occasional() -> None:
+    stream, now = io.StringIO(), [0.0]
+    lines = Lines(stream, lambda: now[0])
+    for done in range(0, 101):
+        now[0] = done / 4
+        lines("sft/teacher", done, 100)
+    lines("sft/teacher", 100, 100)
+    assert stream.getvalue().splitlines() == [
+        "sft/teacher: 40 of 100  4.0/s, 15 s left",
+        "sft/teacher: 80 of 100  4.0/s, 5 s left",
+        "sft/teacher: 100 of 100  took 25 s",
+    ]
+
+
+def test_quiet_draws_nothing() -> None:
+    stream = Terminal()
+    with watching(True, stream) as progress:
+        progress("x", 1, 2)
+    assert stream.getvalue() == ""
+
+
+def test_a_terminal_gets_bars() -> None:
+    stream = Terminal()
+    with watching(False, stream) as progress:
+        progress("[b]sft/teacher", 1, 4)
+        progress("[b]sft/teacher", 4, 4)
+    assert "[b]sft/teacher" in stream.getvalue() and "4/4" in stream.getvalue()
+
+
+def test_clock() -> None:
+    assert [clock(s) for s in (0.4, 59.4, 245, 7384)] == ["0 s", "59 s", "4:05", "2:03:04"]

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -166,3 +171,23 @@ def test_report(again: Path, potstill) -> None:
     assert "<!doctype html>" in page and "\x1b" not in page
     failed = potstill("report", again / "nowhere")
     assert failed.code == 2 and "no results at" in failed.err
+
+
+@pytest.mark.slow
+def test_a_stopped_run_goes_on_with_the_same_command(finished: Path, here: Path, potstill) -> None:
+    # A shell's background job ignores Ctrl-C, and so would we; the handler is what a terminal gives us.
+    start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    start += f"from potstill.cli import main; raise SystemExit(main({[*RUN, '--json']!r}))"
+    child = subprocess.Popen([sys.executable, "-c", start], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while child.poll() is None and not (here / "runs" / "sft" / "rows" / "sft.jsonl").exists():
+        time.sleep(0.01)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 130, err
+    assert out == "" and "Traceback" not in err
+    assert f"with the same command: potstill {shlex.join([*RUN, '--json'])}" in err
+    done = potstill(*RUN, "--json")
+    assert done.code == 0, done.err
+    assert "sft/teacher: 6 of 6  kept from before" in done.err
+    stopped, whole = (json.loads((run / "results.json").read_text()) for run in (here / "runs" / "sft", finished))
+    assert {k: v for k, v in stopped.items() if k != "timing"} == {k: v for k, v in whole.items() if k != "timing"}

@@ -85,7 +85,7 @@ def _training(store: Store, arm: str) -> dict[str, object]:
     """The last stage's report, with the number of stages."""
     stages = store.history.rows(arm)
     reports = [student.report for key in stages if (student := store.students.get(key))]
-    return {**reports[-1], "stages": len(reports)} if reports else {}
+    return {**reports[-1], "arm": arm, "stages": len(reports)} if reports else {}
 
 
 def _lengths(rows: Mapping[str, list[Trace]], evaluations: Mapping[str, Evaluation]) -> dict[str, dict[str, Length]]:

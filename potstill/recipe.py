@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import re
 import types
@@ -72,7 +73,7 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """The resolved recipe as plain data, to be saved beside the results."""
-        plain: dict[str, Any] = dataclasses.asdict(self)
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))  # lists, as they come back from a file
         return plain
 
 

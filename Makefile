@@ -28,7 +28,7 @@ check: .venv/dev  ## lint, format, types, imports, budgets
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/test_shape.py
+	$(BIN)/python -m pytest tests/test_layout.py
 
 bench: .venv/dev  ## ratios beside the peers
 	$(BIN)/python benchmarks/startup.py

@@ -1,0 +1,239 @@
+"""The shape of the code: sizes, the direction of imports, what importing costs, docstrings, no swallowed exceptions."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "potstill"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+FILE_LINES, METHOD_LINES, FUNCTION_LINES, PARAMETERS = 400, 120, 60, 8
+
+BASE = ("records", "errors", "__version__")
+EVERYTHING_BELOW = (
+    *("catalogue", "recipe", "sources", "run", "exposure", "export", "methods", "training", "store", "evaluation"),
+    *("traces", "models", "verifiers", "problems", "world", "objectives"),
+)
+# What each part may import from the package, beside BASE; a name stands for itself and what lies in it.
+IMPORTS: dict[str, tuple[str, ...]] = {
+    "__init__": (),
+    "records": (),
+    "errors": (),
+    "objectives": (),
+    "problems": (),
+    "models": (),
+    "verifiers": (),
+    "export": (),
+    "store": ("models.model",),
+    "exposure": ("store",),
+    "traces": ("models.model", "verifiers"),
+    "methods": ("traces", "models.model"),
+    "run": ("traces", "models.model"),
+    "training": ("objectives", "models", "verifiers"),
+    "evaluation": ("traces", "verifiers", "problems", "models.model"),
+    "world": ("problems", "verifiers", "training", "models", "methods.orion_prompts"),
+    "catalogue": ("methods",),
+    "recipe": ("catalogue", "methods", "models.model", "training.settings"),
+    "sources": ("models", "problems", "verifiers", "world", "traces"),
+    "viewer": ("store", "evaluation"),
+    "outcome": EVERYTHING_BELOW,
+    "experiment": ("outcome", *EVERYTHING_BELOW),
+    "studies": ("outcome", "experiment", "viewer", *EVERYTHING_BELOW),
+    "cli": ("outcome", "experiment", "viewer", "studies", *EVERYTHING_BELOW),
+    "__main__": ("cli",),
+}
+# Text code never imports torch, not even inside a function: these are where tensors live.
+TENSORS = ("objectives", "training", "models", "world/build.py", "world/learn.py", "studies")
+LIGHT = (
+    *("records", "errors", "traces", "methods", "verifiers", "problems", "evaluation", "store", "recipe", "catalogue"),
+    *("run", "sources", "experiment", "outcome", "export", "viewer.report", "training.settings", "world.oracle", "cli"),
+)
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def part(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return [n for n in ast.walk(tree(path)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted names that a file imports, at its top or inside a function, the imported name included."""
+    found: set[str] = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{name(path)} has a relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_files_are_short():
+    long = {name(p): n for p in FILES if (n := len(p.read_text("utf-8").splitlines())) > FILE_LINES}
+    assert not long
+    long = {name(p): n for p in FILES if part(p) == "methods" and (n := len(p.read_text().splitlines())) > METHOD_LINES}
+    assert not long
+
+
+def test_functions_are_short():
+    spans = {f"{name(p)}:{f.name}": (f.end_lineno or 0) - f.lineno + 1 for p in FILES for f in functions(p)}
+    assert not {where: lines for where, lines in spans.items() if lines > FUNCTION_LINES}
+
+
+def test_functions_take_few_parameters():
+    counts = {}
+    for path in FILES:
+        for function in functions(path):
+            args = function.args
+            named = [a.arg for a in (*args.posonlyargs, *args.args, *args.kwonlyargs)]
+            counts[f"{name(path)}:{function.name}"] = len([a for a in named if a not in ("self", "cls")])
+    # `Scripted.load`-like factories pass **options on; what is counted is what a reader must know by name.
+    assert not {where: n for where, n in counts.items() if n > PARAMETERS}
+
+
+def test_every_part_has_a_line_in_the_table():
+    assert {part(path) for path in FILES} <= set(IMPORTS)
+
+
+def trespasses(area: str, targets: set[str]) -> list[str]:
+    """Those of the imported names that the table does not allow to a part."""
+    allowed = [f"potstill.{entry}" for entry in (*BASE, *IMPORTS[area], area)]
+    inside = [t for t in sorted(targets) if t == "potstill" or t.startswith("potstill.")]
+    return [t for t in inside if not any(t == entry or t.startswith(f"{entry}.") for entry in allowed)]
+
+
+@pytest.mark.parametrize("area", IMPORTS)
+def test_imports_point_down(area):
+    wrong = {name(p): found for p in FILES if part(p) == area and (found := trespasses(area, imported(p)))}
+    assert not wrong
+
+
+def test_the_check_of_imports_can_fail():
+    assert trespasses("traces", {"potstill.store.store.Store", "re", "potstill.records.Trace"}) == [
+        "potstill.store.store.Store"
+    ]
+    assert trespasses("recipe", {"potstill.training.supervised.fit", "potstill.training.settings.Lora"}) == [
+        "potstill.training.supervised.fit"
+    ]
+    assert trespasses("records", {"potstill.recordsx.y", "potstill.errors"}) == ["potstill.recordsx.y"]
+
+
+def test_the_table_has_no_circles():
+    def reached(area: str) -> set[str]:
+        direct = {entry.split(".")[0] for entry in IMPORTS[area]}
+        return direct | {far for entry in direct for far in reached(entry)}
+
+    assert not [area for area in IMPORTS if area in reached(area)]
+
+
+def test_torch_stays_behind_its_wall():
+    heavy = {"torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "numpy", "trl"}
+    wrong = []
+    for path in FILES:
+        where = path.relative_to(PACKAGE).as_posix()
+        if where == "world/tokens.py" or any(where == t or where.startswith(f"{t}/") for t in TENSORS):
+            continue
+        wrong += [f"{where} imports {target}" for target in imported(path) if target.split(".")[0] in heavy]
+    assert not wrong
+
+
+def test_what_importing_loads():
+    """In one fresh interpreter, module after module, so that the first that loads torch is named."""
+    code = "import importlib, sys\n"
+    for module in LIGHT:
+        code += f"importlib.import_module('potstill.{module}')\n"
+        code += "heavy = {'torch', 'transformers', 'math_verify', 'datasets', 'pyarrow', 'pandas'} & set(sys.modules)\n"
+        code += f"assert not heavy, ('potstill.{module}', heavy)\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def documented(path: Path) -> list[str]:
+    """Public names of a file without a docstring."""
+    module, missing = tree(path), []
+    if not ast.get_docstring(module) and path.read_text().strip():
+        missing.append(name(path))
+    for node in module.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+            inner = node.body if isinstance(node, ast.ClassDef) else []
+            public = [n for n in inner if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")]
+            missing += [f"{name(path)}:{n.name}" for n in (node, *public) if not ast.get_docstring(n)]
+    return missing
+
+
+def test_everything_public_has_a_docstring():
+    assert not [missing for path in FILES for missing in documented(path)]
+
+
+def is_broad(handler: ast.ExceptHandler) -> bool:
+    kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return any(k is None or (isinstance(k, ast.Name) and k.id in ("Exception", "BaseException")) for k in kinds)
+
+
+def is_idle(statement: ast.stmt) -> bool:
+    """A statement that forgets the exception: pass, continue, break, a constant, or the return of one."""
+    if isinstance(statement, ast.Return):
+        return statement.value is None or isinstance(statement.value, ast.Constant)
+    constant = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    return constant or isinstance(statement, ast.Pass | ast.Continue | ast.Break)
+
+
+def swallowed(code: ast.Module) -> list[int]:
+    handlers = [n for n in ast.walk(code) if isinstance(n, ast.ExceptHandler) and is_broad(n)]
+    return [handler.lineno for handler in handlers if all(map(is_idle, handler.body))]
+
+
+def test_no_exception_is_swallowed():
+    assert not [f"{name(path)}:{line}" for path in FILES for line in swallowed(tree(path))]
+
+
+@pytest.mark.parametrize("body", ["pass", "return None", "continue", "...", "return 'x'"])
+@pytest.mark.parametrize("kind", ["", " Exception", " BaseException as e", " (ValueError, Exception)"])
+def test_the_check_for_swallowed_exceptions_can_fail(kind, body):
+    assert swallowed(ast.parse(f"def f():\n for x in y:\n  try:\n   g()\n  except{kind}:\n   {body}")) == [5]
+    assert swallowed(ast.parse("try:\n g()\nexcept Exception as e:\n note(e)")) == []
+    assert swallowed(ast.parse("try:\n g()\nexcept ValueError:\n pass")) == []
+
+
+def test_no_path_of_one_machine():
+    pattern = re.compile(r"(?<![\w.])/(?:home|Users|root|work|mnt|opt)/\w|[A-Z]:\\\\?Users")
+    folders = ("potstill", "docs", "recipes", "examples", "benchmarks", "tests")
+    texts = [p for f in folders for p in (ROOT / f).rglob("*") if p.suffix in (".py", ".md", ".yaml", ".json", ".css")]
+    texts += [p for p in (ROOT / "README.md", ROOT / "Makefile", ROOT / "pyproject.toml") if p.exists()]
+    found = {name(p): m[0] for p in texts if p != Path(__file__).resolve() and (m := pattern.search(p.read_text()))}
+    assert not found
+
+
+def test_tests_mirror_the_package():
+    folders = {p.name for p in (ROOT / "tests").iterdir() if p.is_dir() and any(p.glob("*.py"))}
+    packages = {p.name for p in PACKAGE.iterdir() if p.is_dir() and (p / "__init__.py").exists()}
+    assert folders <= packages
+    untested = packages - folders
+    assert untested <= {"studies"}, f"no tests for {untested}"
+
+
+def test_no_two_test_files_have_one_name():
+    names = Counter(p.name for p in (ROOT / "tests").rglob("*.py") if p.name != "conftest.py")
+    assert not [n for n, count in names.items() if count > 1]
+    assert not list((ROOT / "tests").rglob("__init__.py"))

@@ -88,13 +88,13 @@ def execute(
         threads: CPU threads of local models and training; 0 is one a core. Part of the fingerprint.
         retry_errors: ask again where a recorded generation failed.
     """
+    threads = threads or os.cpu_count() or 1
     problems = load_problems(
         recipe.problems, mapping=recipe.mapping, limit=recipe.limit, seed=recipe.seed, kind=recipe.kind
     )
     wanted = recipe.evaluate
     tests = load_problems(wanted.problems, limit=wanted.limit, seed=recipe.seed) if wanted.problems else []
     models = {role: load_model(spec, threads=threads) for role, spec in recipe.roles.items() if spec}
-    threads = threads or os.cpu_count() or 1
     with Store.open(out) as store:
         runs.start(out, recipe.to_json() | {"threads": threads})
         recorded = any(spec.startswith("recorded:") for spec in recipe.roles.values())

@@ -44,3 +44,11 @@ def test_the_worked_example_is_there_and_is_run():
     blocks = BLOCK.findall(page.read_text("utf-8"))
     assert len(blocks) == 4 and "def lema(" in blocks[0] and "drive(lema" in blocks[1]
     assert len(blocks[0].splitlines()) < 120
+
+
+def test_the_architecture_page_names_every_part_of_the_package():
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    layout = text.split("## Layout")[1].split("```")[1]
+    parts = [p for p in (ROOT / "potstill").iterdir() if (p / "__init__.py").exists() or p.suffix == ".py"]
+    missing = [p.name for p in parts if p.name[0] != "_" and f"\n  {p.name}" not in layout]
+    assert not missing

@@ -11,6 +11,7 @@ from typing import Any
 from potstill.cli import show
 from potstill.cli.progress import clock
 from potstill.errors import PotstillError, StoreError
+from potstill.evaluation.compare import standings
 from potstill.evaluation.metrics import status_share
 from potstill.evaluation.results import Results
 from potstill.evaluation.rows import Evaluation
@@ -49,7 +50,7 @@ def finish(args: argparse.Namespace, results: Results, out: Path, seconds: float
     if funnels or not results.evaluations:
         _funnels(results)
     _costs(results)
-    for sentence in (*results.notes, *unread(results.evaluations.values())):
+    for sentence in _sentences(results):
         show.say(sentence)
     if results.note:
         show.say(results.note)
@@ -77,13 +78,20 @@ def _document(results: Results, out: Path, rows: Sequence[str], seconds: float) 
         "funnels": funnels,
         "training": dict(results.training),
         "rewriting": {name: rewriting._asdict() for name, rewriting in results.rewriting.items()},
-        "notes": [*results.notes, *unread(results.evaluations.values())],
+        "notes": _sentences(results),
         "note": results.note,
     }
 
 
 def _drop(drop: Any) -> dict[str, Any]:
     return {"operator": drop.operator, "test": drop.test, "reason": drop.reason, "count": drop.count}
+
+
+def _sentences(results: Results) -> list[str]:
+    """What the numbers say, whichever arm is ahead; what the run noted; what makes the numbers say little."""
+    measured = list(results.evaluations.values())
+    ahead = standings(measured) if len(measured) > 1 else []
+    return list(dict.fromkeys([*ahead, *results.notes, *unread(measured)]))
 
 
 def unread(evaluations: Iterable[Evaluation]) -> list[str]:

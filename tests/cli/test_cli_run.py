@@ -46,6 +46,7 @@ def test_run_json_is_one_document(again: Path, potstill) -> None:
     assert steps["sample"] == (3, 6) and steps["keep"] == (6, 3) and steps["train"] == (3, 3)
     assert [row["arm"] for row in done.json["table"]] == ["untrained", "sft"]
     assert done.json["training"]["sft"]["rows"] == 3
+    assert any("is not distinguishable from" in sentence for sentence in done.json["notes"])
 
 
 def test_other_settings_in_the_same_folder_are_refused(again: Path, potstill) -> None:

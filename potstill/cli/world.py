@@ -65,11 +65,25 @@ def _info(args: argparse.Namespace) -> None:
         show.document({"checkpoints": checkpoints, "build": built})
         return
     show.table([_told(found) for found in checkpoints])
-    checks = built.get("rewrites", {})
-    rows = [{"shown": name, **{k: f"{100 * v:.1f} %" for k, v in shares.items()}} for name, shares in checks.items()]
-    show.table(rows, title="the student's rewrites that verify, by whose errors its prompt showed")
+    _measured(built)
     if not built:
         show.say(f"no build record ({BUILT.name}) is shipped with this version")
+
+
+def _measured(built: dict[str, Any]) -> None:
+    """What the build's check found: how often rewrites verify, by whose errors the prompt showed."""
+    rows = [{"shown": f"{name} errors", **_shares(found)} for name, found in built.get("rewriting", {}).items()]
+    show.table(rows, title="the student's rewrites that verify, by whose errors its prompt showed")
+    differences = built.get("differences", {})
+    points = [
+        {"difference": name, "points": f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"}
+        for name, (value, low, high) in differences.items()
+    ]
+    show.table(points, title="paired differences, with 95 % intervals")
+
+
+def _shares(found: dict[str, Any]) -> dict[str, str]:
+    return {name: f"{100 * value:.1f} %" if isinstance(value, float) else f"{value:,}" for name, value in found.items()}
 
 
 def describe(who: str) -> dict[str, Any]:

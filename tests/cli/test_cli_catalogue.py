@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import pytest
@@ -45,13 +46,18 @@ def test_world_info_reads_headers(bench: Path, tmp_path: Path, monkeypatch: pyte
     (tmp_path / "student").symlink_to(bench / "tiny")
     monkeypatch.setattr(world, "CHECKPOINTS", tmp_path)
     monkeypatch.setattr(world, "BUILT", tmp_path / "build.json")
-    (tmp_path / "build.json").write_text('{"rewrites": {"own": {"right": 0.5}, "none": {"right": 0.25}}}')
+    check = {
+        "rewriting": {"own": {"traces": 40, "right": 0.5}},
+        "differences": {"own - none (steps)": [2.5, -1.0, 6.0]},
+    }
+    (tmp_path / "build.json").write_text(json.dumps(check))
     teacher, student = potstill("world", "info", "--json").json["checkpoints"]
     assert teacher["parameters"] is None
     assert student["parameters"] == sum(p.numel() for p in Local(bench / "tiny").model.parameters())
     assert student["context"] == 128
     told = potstill("world", "info").out
-    assert "missing: potstill world build teacher" in told and "50.0 %" in told
+    assert "missing: potstill world build teacher" in told
+    assert "own errors" in told and "50.0 %" in told and "+2.5 [-1.0, +6.0]" in told
 
 
 def test_quickstart_is_a_sound_recipe() -> None:

@@ -9,12 +9,12 @@ from scripted_world import GATELESS, number, prompts, run, student
 
 from potstill.errors import StageError
 from potstill.methods.orion import select
-from potstill.methods.orion_gates import alike, copied, overlap, repeated, rotated, self_contained
+from potstill.methods.orion_gates import alike, copied, long_enough, overlap, repeated, rotated, self_contained
 from potstill.methods.orion_prompts import CORRECT_ALONE, REFLECT, REFLECT_ALONE
 from potstill.methods.orion_settings import ARMS, Settings
-from potstill.models.model import Completion, Sampling
+from potstill.models.model import Sampling
 from potstill.models.scripted import Rule, Scripted
-from potstill.records import Problem, Trace, Verdict, blank
+from potstill.records import Problem, Tokens, Trace, Verdict, blank
 from potstill.traces.prompts import fill
 
 P1 = number("p1", "What is 2 + 2?", "4")
@@ -312,6 +312,13 @@ def test_the_length_gate_counts_the_writers_tokens():
     assert (Settings().least, Settings().most) == (32, 32768)
 
 
+def test_both_ends_of_the_length_gate():
+    def of(tokens):
+        return Trace(P1.problem, P1.prompt, text="x", operator="rewrite", tokens=Tokens(0, tokens))
+
+    assert [long_enough(3, 5, of(n)) for n in (2, 3, 5, 6)] == [False, True, True, False]
+
+
 def test_scores_of_copying_stand_on_every_row_and_filter_none():
     copy = "Let us say that one two three four five six seven eight nine ten is \\boxed{4}."
     error = "Perhaps eight nine ten is it after all, my friends and others \\boxed{5}."
@@ -370,7 +377,6 @@ def test_a_failed_generation_is_neither_error_nor_row():
     ran, _, _ = orion({"p1": [{"error": "down"}, GOOD["p1"]], "p3": [{"error": "down"}], "p2": [GOOD["p2"]]})
     assert sorted(t.problem.id for t in ran.rows) == ["p1", "p2"]
     assert ran.dropped("finished").count(("", "error: down")) == 1 + 5
-    assert not any(isinstance(t.text, Completion) for t in ran.rows)
 
 
 def test_step_checking_drops_right_answers_with_a_wrong_step():

@@ -1,11 +1,11 @@
 """What can go wrong, said so that it can be mended.
 
-    PotstillError            expected, found, available, the command that fixes it
-    ├── ConfigError          a recipe, a flag, a parameter, a role
-    ├── InputError           a problem file, a trace file, a checkpoint that isn't one
-    ├── ModelError           a model that can't do what was asked
-    ├── StageError           a stage without rows, rows that would train the wrong thing
-    └── StoreError           a run folder or store of another version, or damaged
+PotstillError            expected, found, available, the command that fixes it
+├── ConfigError          a recipe, a flag, a parameter, a role
+├── InputError           a problem file, a trace file, a checkpoint that isn't one
+├── ModelError           a model that can't do what was asked
+├── StageError           a stage without rows, rows that would train the wrong thing
+└── StoreError           a run folder or store of another version, or damaged
 """
 
 from __future__ import annotations

@@ -93,7 +93,12 @@ def execute(
         recipe.problems, mapping=recipe.mapping, limit=recipe.limit, seed=recipe.seed, kind=recipe.kind
     )
     wanted = recipe.evaluate
-    tests = load_problems(wanted.problems, limit=wanted.limit, seed=recipe.seed) if wanted.problems else []
+    kind, mapping = wanted.kind or recipe.kind, wanted.mapping or recipe.mapping
+    tests = (
+        load_problems(wanted.problems, mapping=mapping, limit=wanted.limit, seed=recipe.seed, kind=kind)
+        if wanted.problems
+        else []
+    )
     models = {role: load_model(spec, threads=threads) for role, spec in recipe.roles.items() if spec}
     with Store.open(out) as store:
         runs.start(out, recipe.to_json() | {"threads": threads})
@@ -139,7 +144,8 @@ def _run_arm(bench: Bench, name: str, arm: Arm) -> dict[str, Evaluation]:
             exposure.explain(bench.store, name)
             raise
     found = _measured(bench, name, solver, bench.store.ledger(f"{name} evaluated")) if bench.tests else {}
-    _answer_examples(bench, name, solver)
+    if found:
+        _answer_examples(bench, name, solver)
     ledger.finish()
     return found
 
@@ -197,6 +203,12 @@ def _train(bench: Bench, arm: str, training: Training, ledger: Ledger, stage: St
 def _chat(model: Any) -> Any:
     """What the student's chat template is told: a student is trained as it is asked."""
     encoder = getattr(getattr(model, "inner", model), "encoder", None)
+    if encoder and encoder.plain:
+        raise StageError(
+            "the student reads prompts as plain text (?chat=plain)",
+            expected="a student with a chat template: it is trained as it is asked",
+            fix="put a chat_template.jinja into its folder and leave ?chat=plain out",
+        )
     return encoder.chat if encoder else "auto"
 
 
@@ -242,8 +254,9 @@ def _answer_examples(bench: Bench, name: str, solver: Solver) -> None:
     ledger = bench.store.ledger(examples_of(name))
     asked = {t.problem.id: t for t in bench.problems}
     rows = shown(trained_on(bench.store, name))
+    longest = bench.recipe.evaluate.sampling.max_tokens
     with using(Session(ledger=ledger, judgements=bench.store.judgements)):
-        ledger.made(verify(solver([asked[row.problem.id] for row in rows], n=1, temperature=0.0)))
+        ledger.made(verify(solver([asked[row.problem.id] for row in rows], n=1, temperature=0.0, max_tokens=longest)))
     ledger.finish()
 
 

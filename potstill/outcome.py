@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -16,12 +17,14 @@ from potstill.evaluation.results import (
     FunnelStep,
     Length,
     Results,
+    Rewriting,
     length,
     passage,
 )
 from potstill.evaluation.rows import Evaluation
 from potstill.recipe import Recipe
 from potstill.records import Trace
+from potstill.sources import BUILT
 from potstill.store.store import Store
 
 EXAMPLES = 6  # an arm
@@ -50,9 +53,21 @@ def gather(
         funnels={arm: _funnel(store, arm, names) for arm in arms},
         costs={arm: {role: Cost(**usage) for role, usage in store.usage(arm).items()} for arm in ran},  # type: ignore[arg-type]
         training={arm: _training(store, arm) for arm in arms},
+        rewriting=_rewriting(recipe),
         lengths=_lengths(rows, evaluations),
         examples=[example for arm in arms for example in _examples(store, arm, rows[arm])],
     )
+
+
+def _rewriting(recipe: Recipe) -> dict[str, Rewriting]:
+    """What the world's build measured of its student's rewrites, where this run's student is that one."""
+    if recipe.roles.get("student") != "world:student" or not BUILT.exists():
+        return {}
+    shares = json.loads(BUILT.read_text("utf-8"))["rewriting"]
+    return {
+        f"{name} errors": Rewriting(s["traces"], round(s["right"] * s["traces"]), round(s["steps"] * s["traces"]))
+        for name, s in shares.items()
+    }
 
 
 def _comparisons(evaluations: Mapping[str, Evaluation]) -> list[Comparison]:

@@ -33,11 +33,16 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Evaluating:
-    """How arms are measured: on which problems, n samples each, drawn how; without problems nothing is measured."""
+    """How arms are measured: on which problems, n samples each, drawn how; without problems nothing is measured.
+
+    `kind` and `mapping` are those of the training problems where they are not given.
+    """
 
     problems: str = ""
     n: int = 4
     limit: int = 0
+    kind: str = ""
+    mapping: Mapping[str, str] = field(default_factory=dict)
     sampling: Sampling = Sampling(temperature=0.6)
 
 
@@ -183,7 +188,12 @@ def _values(known: Sequence[Value], given: Mapping[str, Any], where: str, wrong:
             wrong.append(_unknown("parameter", where + name, [where + n for n in by_name]))
             continue
         before = len(wrong)
-        made = convert(by_name[name].annotation, value, where + name, wrong)
+        default = by_name[name].default
+        if dataclasses.is_dataclass(default) and not isinstance(default, type):
+            # What is not given keeps the default object's values, not those of its class.
+            made = dataclasses.replace(default, **_fields(type(default), value, f"{where}{name}.", wrong))
+        else:
+            made = convert(by_name[name].annotation, value, where + name, wrong)
         if len(wrong) == before:
             bound[name] = made
     return bound
@@ -194,7 +204,7 @@ def _fields(cls: Any, given: Any, where: str, wrong: list[str], skip: Sequence[s
         wrong.append(f"{where.rstrip('.')}: expected a mapping, found {given!r}")
         return {}
     hints = typing.get_type_hints(cls)
-    known = [Value(f.name, hints[f.name], None, "") for f in dataclasses.fields(cls) if f.name not in skip]
+    known = [Value(f.name, hints[f.name], f.default, "") for f in dataclasses.fields(cls) if f.name not in skip]
     return _values(known, given, where, wrong)
 
 

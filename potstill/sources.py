@@ -17,6 +17,7 @@ from potstill.world import story
 from potstill.world.oracle import Oracle
 
 CHECKPOINTS = Path(__file__).parent / "world" / "checkpoints"
+BUILT = CHECKPOINTS.parent / "build.json"  # what the build measured of them
 WORLD_MODELS = ("teacher", "student", "oracle")
 
 _BOXED = "{question}\n\nPlease reason step by step, and put your final answer within \\boxed{{}}."

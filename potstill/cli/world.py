@@ -3,6 +3,7 @@
 examples:
   potstill world problems story --size 3
   potstill world info
+potstill world check
   potstill world build student --work build/world --out build/student
 """
 
@@ -17,15 +18,14 @@ from typing import Any
 
 from potstill.cli import options, show
 from potstill.errors import StoreError
-from potstill.sources import CHECKPOINTS
+from potstill.sources import BUILT, CHECKPOINTS
 
-BUILT = CHECKPOINTS.parent / "build.json"  # what the build measured
 WHO = ("teacher", "student")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="problems|info|build")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="problems|info|build|check")
     problems = actions.add_parser("problems", help="print some problems", description="Print some problems.")
     problems.add_argument("task", nargs="?", default="story", metavar="TASK", help="story, story-easy or story-hard")
     problems.add_argument("--size", type=options.count, default=5, metavar="N", help="how many (5)")
@@ -38,13 +38,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("--work", type=options.folder, default="build/world", metavar="DIR", help="states and log")
     build.add_argument("--out", type=options.folder, metavar="DIR", help="default: where the package looks for it")
     build.add_argument("--threads", type=options.count, default=2, metavar="N", help="CPU threads (2)")
-    for action in (problems, info, build):
+    about = "Measure the shipped teacher and student, and whether the student's rewrites depend on its errors."
+    check = actions.add_parser("check", help="measure the shipped checkpoints", description=about)
+    check.add_argument("--size", type=options.count, default=600, metavar="N", help="stories (600)")
+    check.add_argument("--threads", type=options.count, default=2, metavar="N", help="CPU threads (2)")
+    for action in (problems, info, build, check):
         options.add_json(action)
 
 
 def execute(args: argparse.Namespace) -> None:
     """Do it."""
-    {"problems": _problems, "info": _info, "build": _build}[args.action](args)
+    {"problems": _problems, "info": _info, "build": _build, "check": _check}[args.action](args)
 
 
 def _problems(args: argparse.Namespace) -> None:
@@ -150,5 +154,27 @@ def _build(args: argparse.Namespace) -> None:
     # The build logs a line an evaluation on stdout, which belongs to the one JSON document.
     with contextlib.redirect_stdout(sys.stderr):
         build(args.who, args.work, out, threads=args.threads)
+    if not args.out and all(describe(who)["bytes"] for who in WHO):
+        checked(600, args.threads)
     said = {"model": args.who, "out": str(out), "log": str(args.work / "log.jsonl")}
     show.document(said) if args.json else show.say(f"{args.who}  {out}")
+
+
+def _check(args: argparse.Namespace) -> None:
+    found = checked(args.size, args.threads)
+    if args.json:
+        show.document(found)
+        return
+    show.table([{"model": who, **_shares(found[who])} for who in WHO], title="held-out stories at temperature 0.6")
+    _measured(found)
+
+
+def checked(size: int, threads: int) -> dict[str, Any]:
+    """Measure the shipped checkpoints and keep what was found beside them."""
+    from potstill.sources import world_model
+    from potstill.store.runs import write
+    from potstill.studies.rewriting import check
+
+    found = check(world_model("teacher", threads), world_model("student", threads), size=size)  # type: ignore[arg-type]
+    write(BUILT, found)
+    return found

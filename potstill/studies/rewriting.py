@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from potstill.evaluation.intervals import difference
-from potstill.evaluation.results import Rewriting
 from potstill.methods.orion import expose
 from potstill.methods.orion_gates import rotated
 from potstill.methods.orion_prompts import REFLECT, REFLECT_ALONE
@@ -52,14 +51,6 @@ def check(teacher: Model, student: Trainable, *, size: int = 400, seed: int = 0)
             for other in ("none", "shuffled")
             for name, test in (("answer", right), ("steps", sound))
         },
-    }
-
-
-def as_results(found: dict[str, Any]) -> dict[str, Rewriting]:
-    """The shares as a report shows them."""
-    return {
-        f"{name} errors": Rewriting(s["traces"], round(s["right"] * s["traces"]), round(s["steps"] * s["traces"]))
-        for name, s in found["rewriting"].items()
     }
 
 

@@ -19,6 +19,8 @@ class Found(NamedTuple):
     mark: str
 
 
+# Terminal escapes hold digits that are nobody's answer.
+_ESCAPE = re.compile(r"\x1b(?:\[[0-?]{0,64}[ -/]{0,8}[@-~]|\][^\x07\x1b]{0,4096}(?:\x07|\x1b\\)?)")
 _BRACE = re.compile(r"\\(?:boxed|fbox)\s{0,4}\{|\\.|[{}]", re.DOTALL)
 _HASHES = re.compile(r"####([^\n]*)")
 _HASHED = re.compile(r"[-+−]?\s{0,2}[$€£]?\s{0,2}[-+−]?\.?\d[\d,]*(?:[./]\d+)?\s?%?(?:[ \t][a-z]{1,20}){0,3}[ \t]*\.?")
@@ -49,7 +51,7 @@ def candidates(text: str) -> tuple[Found, ...]:
 
     A box, tag or `####` after the reasoning stands alone. Else "the answer is", the last line, a mark in the reasoning.
     """
-    shown, thought = (part[-TAIL:] for part in split(text))
+    shown, thought = (_ESCAPE.sub("", part[-TAIL:]) for part in split(text))
     found = marked(shown)
     if found and found.mark != "answer":
         return (found,)

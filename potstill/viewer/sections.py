@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from potstill.evaluation.results import Cost, Example, Funnel, Passage, Results, Rewriting
+from potstill.evaluation.results import Cost, Example, Funnel, FunnelStep, Passage, Results, Rewriting
 from potstill.evaluation.table import short
 from potstill.viewer.charts import Bar, Range, bars, ranges, scale
 from potstill.viewer.markup import Html, Node, join, tag
@@ -49,15 +49,37 @@ def funnels(results: Results) -> Html | None:
     return section("From problems to rows", hint, *found)
 
 
+def folded(steps: Sequence[FunnelStep], longest: int = 12) -> list[tuple[FunnelStep, int]]:
+    """Stretches of steps that repeat at once (a method's further tries) as one, their counts added; with how often."""
+    left, found = list(steps), []
+    while left:
+        names = [(s.operator, s.label) for s in left]
+        for period in range(1, min(longest, len(left) // 2) + 1):
+            times = 1
+            while names[times * period : (times + 1) * period] == names[:period]:
+                times += 1
+            if times > 1:
+                break
+        else:
+            period, times = 1, 1
+        for i in range(period):
+            same = left[i : period * times : period]
+            taken, returned = sum(s.taken for s in same), sum(s.returned for s in same)
+            found.append((FunnelStep(*names[i], taken, returned), times))
+        del left[: period * times]
+    return found
+
+
 def _funnel(arm: str, funnel: Funnel) -> Html:
-    full = max((max(s.taken, s.returned) for s in funnel.steps), default=0)
+    steps = folded(funnel.steps)
+    full = max((max(s.taken, s.returned) for s, _ in steps), default=0)
     drawn = [
         Bar(
-            f"{s.operator}: {s.label}" if s.label else s.operator,
+            (f"{s.operator}: {s.label}" if s.label else s.operator) + (f" (×{times})" if times > 1 else ""),
             ((s.returned, ""), (max(0, s.taken - s.returned), "lost")),
             f"{s.taken:,} → {s.returned:,}",
         )
-        for s in funnel.steps
+        for s, times in steps
     ]
     dropped = sum(d.count for d in funnel.drops)
     rows = [(d.reason or "no reason given", d.operator, d.test, f"{d.count:,}") for d in funnel.drops]

@@ -22,12 +22,14 @@ from potstill.verifiers import story as judge
 from potstill.world import learn, lessons, story, tokens
 from potstill.world.lessons import Row, Worked
 
+Shares = dict[Callable[..., Row], float]
+
 SEED = 11
 DIALS = story.TASKS["story"]
 AIM = 0.38  # the student's share of right samples at temperature 0.8, where its solving is held
 POOL, SAMPLES = 5000, 4  # stories and samples a story that show the student its own mistakes
 TEACHER = {lessons.solve_long: 0.88, lessons.refine_long: 0.12}
-STUDENT = {lessons.replay: 0.35, lessons.rewrite_own: 0.43, lessons.rewrite_alone: 0.14, lessons.correct_alone: 0.08}
+STUDENT = {lessons.replay: 0.3, lessons.rewrite_own: 0.48, lessons.rewrite_alone: 0.14, lessons.correct_alone: 0.08}
 
 
 def problem(question: str, told: judge.Story) -> Problem:
@@ -87,7 +89,7 @@ def rewriting(model: Any, tokenizer: Any, works: Sequence[Worked], seed: int) ->
     result = {}
     for name, shown in (("own", wrongs), ("none", [[]] * len(works)), ("shuffled", wrongs[1:] + wrongs[:1])):
         prompts = [lessons.reflect(w.question, ref, errs) for w, ref, errs in zip(works, references, shown)]
-        texts = learn.write(model, tokenizer, prompts, temperature=0.6, tokens=110, seed=seed)
+        texts = learn.write(model, tokenizer, prompts, temperature=0.6, tokens=220, seed=seed)
         result[name] = marks(told, texts)
     return result
 
@@ -121,13 +123,13 @@ def weak(work: Path, tokenizer: Any, *, every: int = 100) -> Any:
     return phase.model
 
 
-def student(work: Path, *, last: int = 4000, every: int = 400) -> Any:
+def student(work: Path, *, last: int = 2400, every: int = 300) -> Any:
     """Train the student: a weak solver that learns to rewrite; returns model and tokenizer."""
     tokenizer = tokens.make(lessons.corpus(DIALS, 600, SEED))
     model = weak(work, tokenizer)
     works = _pool(work, model, tokenizer)
     held = sampled(model, tokenizer, 200, 2, 4)
-    pace = learn.Pace(batch_tokens=4096, muon_lr=4e-3, adam_lr=2e-3, last=last, decay=last // 3)
+    pace = learn.Pace(batch_tokens=4096, muon_lr=4e-3, adam_lr=2e-3, last=last, decay=last // 2)
     phase = learn.Phase("student", model, pace, work, SEED + 2)
     erring = [w for w in works if any(not right for _, right in w.samples)]
     while phase.step < last:
@@ -145,7 +147,7 @@ def _worked(works: list[Worked], erring: list[Worked], rng: random.Random) -> Ro
     return lesson(rng, rng.choice(works if lesson is lessons.replay else erring))
 
 
-def _dealt(shares: dict[Callable[..., Row], float], dials: story.Dials) -> Callable[[random.Random], Row]:
+def _dealt(shares: Shares, dials: story.Dials) -> Callable[[random.Random], Row]:
     return lambda rng: lessons.deck(shares, rng)(rng, dials)
 
 

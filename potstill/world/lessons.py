@@ -1,19 +1,21 @@
 """What the world's models are taught: solving, and rewriting a reference in the light of wrong attempts.
 
 Rewriting rows teach to read, merge and word, not to calculate: a result that stands neither in the reference nor in an
-attempt has no loss. Otherwise the student would learn the arithmetic from them, and errors had nothing to tell it.
+attempt has no loss, or the student would learn the arithmetic from them. What errors tell is where to be careful: the
+target works in small steps where a shown attempt went wrong, and only there.
 """
 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from potstill.methods.orion_prompts import CORRECT_ALONE, REFLECT, REFLECT_ALONE
 from potstill.verifiers.story import Story, apply, joined, required
-from potstill.world.story import Dials, brief, draw, long, slip, write
+from potstill.world.story import Dials, brief, careful, draw, long, slip, write
 
 
 class Row(NamedTuple):
@@ -102,15 +104,25 @@ def correct_alone(rng: random.Random, work: Worked) -> Row:
 
 
 def in_brief(prompt: str, story: Story) -> Row:
-    """The brief chain as the answer to a prompt, silent on the results that the prompt does not show."""
-    line, silent, at = required(story), [], 0
+    """The brief chain as the answer to a prompt: careful where an attempt went wrong, silent on what nothing shows."""
+    line, parts, silent, at = required(story), [], [], 0
     for i, e in enumerate(line):
         told = write(e)
+        cut = told.index("=") + 1
         both = joined(line[i - 1 : i + 1]) if i else None
-        if told not in prompt and not (both and write(both) in prompt):
-            silent.append((at + told.index("=") + 1, at + len(told) - 1))
+        if _disputed(told[:cut], e.result, prompt):
+            told = f"{careful(e)} {told}"
+        elif told not in prompt and not (both and write(both) in prompt):
+            silent.append((at + cut, at + len(told) - 1))
+        parts.append(told)
         at += len(told) + 1
-    return Row(prompt, brief(story), tuple(silent))
+    return Row(prompt, f"{' '.join(parts)} The answer is \\boxed{{{line[-1].result}}}.", tuple(silent))
+
+
+def _disputed(left: str, result: int, prompt: str) -> bool:
+    """Whether an attempt in the prompt has another result for this calculation."""
+    attempts = prompt.split("Wrong attempts:", 1)[-1] if "Wrong attempts:" in prompt else ""
+    return re.search(rf"(?<!\d){re.escape(left)} (?!{result}\.)", attempts) is not None
 
 
 def deck(lessons: dict[Callable[..., Row], float], rng: random.Random) -> Callable[..., Row]:

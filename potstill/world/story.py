@@ -109,6 +109,26 @@ class Habits:
     restart: float = 0.06
 
 
+def careful(e: Equation) -> str:
+    """A calculation in small true steps, each a check, before it is written down."""
+    a, op, b, result = e
+    if op in "+-":
+        first = b - b % 10 if b >= 10 and b % 10 else (10 - a % 10 if op == "+" else a % 10)
+        if not 0 < first < b:
+            parts = [Equation(result, INVERSE[op], b, a)]
+        else:
+            middle = apply(a, Event(op, first))
+            parts = [Equation(a, op, first, middle), Equation(middle, op, b - first, result)]
+    else:
+        low = a % (10 * b) if op == "/" else a % 10
+        if low in (a, 0):
+            parts = [Equation(result, INVERSE[op], b, a)]
+        else:
+            high, rest = apply(a - low, Event(op, b)), apply(low, Event(op, b))
+            parts = [Equation(a - low, op, b, high), Equation(low, op, b, rest), Equation(high, "+", rest, result)]
+    return " ".join(f"Check: {write(part)}" for part in parts)
+
+
 def long(story: Story, rng: random.Random, habits: Habits = Habits()) -> str:
     """The teacher's style: events named, two taken together, results checked, a slip taken back, a new start."""
     line = required(story)

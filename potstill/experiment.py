@@ -32,6 +32,7 @@ from potstill.store.ledger import Ledger
 from potstill.store.store import Store
 from potstill.store.students import Student
 from potstill.traces import Session, check_overlap, decontaminate, plain, using, verify
+from potstill.traces.overlap import NGRAM
 from potstill.training.settings import Training
 
 UNTRAINED = "untrained"
@@ -160,7 +161,7 @@ def _roles(arm: Arm, models: Mapping[str, Model]) -> dict[str, Model]:
 def _clean(bench: Bench) -> list[Trace]:
     """The training problems that are no evaluation problems; overlap stops the run unless it is to be dropped."""
     held_out: list[Problem] = [t.problem for t in bench.tests]
-    n = bench.recipe.overlap_n
+    n = _overlap_words(bench.recipe)
     if not held_out:
         return list(bench.problems)
     if bench.recipe.overlap == "stop":
@@ -173,6 +174,12 @@ def _clean(bench: Bench) -> list[Trace]:
     if not kept:
         raise InputError("every training problem is an evaluation problem", fix="choose other problems")
     return kept
+
+
+def _overlap_words(recipe: Recipe) -> int:
+    if recipe.overlap_n is not None:
+        return recipe.overlap_n
+    return 0 if recipe.problems.startswith("world:") else NGRAM
 
 
 def _train(bench: Bench, arm: str, training: Training, ledger: Ledger, stage: Stage) -> Model:
@@ -256,7 +263,16 @@ def _answer_examples(bench: Bench, name: str, solver: Solver) -> None:
     rows = shown(trained_on(bench.store, name))
     longest = bench.recipe.evaluate.sampling.max_tokens
     with using(Session(ledger=ledger, judgements=bench.store.judgements)):
-        ledger.made(verify(solver([asked[row.problem.id] for row in rows], n=1, temperature=0.0, max_tokens=longest)))
+        ledger.made(
+            verify(
+                solver(
+                    [asked[row.problem.id] for row in rows if row.problem.id in asked],
+                    n=1,
+                    temperature=0.0,
+                    max_tokens=longest,
+                )
+            )
+        )
     ledger.finish()
 
 

@@ -61,7 +61,8 @@ class Recipe:
         prompt: what the learner sees, a template over the problem's fields; "" is the default of the problems' kind.
         mapping: problem field -> column.
         overlap: training problems that are also evaluation problems "stop" the run, or are "drop"ped.
-        overlap_n: n-gram length in words that counts as overlap; 0 compares whole questions only.
+        overlap_n: n-gram length in words that counts as overlap; 0 compares whole questions only; None is 13, but 0 for
+            the world's stories, which come from one mould.
     """
 
     arms: Mapping[str, Arm]
@@ -74,7 +75,7 @@ class Recipe:
     prompt: str = ""
     mapping: Mapping[str, str] = field(default_factory=dict)
     overlap: typing.Literal["stop", "drop"] = "stop"
-    overlap_n: int = 13
+    overlap_n: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The resolved recipe as plain data, to be saved beside the results."""

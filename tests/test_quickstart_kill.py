@@ -1,0 +1,66 @@
+"""`kill -9` at ten random moments of a quickstart, then the same command: equal rows and results, nothing twice."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="needs the extra potstill[local]")
+
+from potstill.evaluation.results import load, outcome
+
+SIZES = ["--limit", "24", "--test", "12", "--n", "2", "--threads", "1", "--quiet"]
+KILLS = 10
+
+
+def command(folder: Path) -> list[str]:
+    return [sys.executable, "-m", "potstill", "quickstart", "--out", str(folder), *SIZES]
+
+
+def stored(folder: Path) -> dict[str, float]:
+    """When each completion in a run folder was written, by key."""
+    path = folder / "store.sqlite"
+    if not path.exists():
+        return {}
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
+        try:
+            return dict(connection.execute("SELECT key, created FROM completions"))
+        except sqlite3.OperationalError:
+            return {}  # killed before the tables were made
+
+
+def rows(folder: Path) -> dict[str, list[str]]:
+    files = sorted((folder / "rows").glob("*.jsonl"))
+    return {file.stem: [json.loads(line)["id"] for line in file.read_text().splitlines()] for file in files}
+
+
+@pytest.mark.slow
+def test_killed_ten_times(tmp_path):
+    began = time.monotonic()
+    subprocess.run(command(tmp_path / "calm"), check=True, capture_output=True)
+    whole = time.monotonic() - began
+    dice, folder, kept = random.Random(7), tmp_path / "killed", {}
+    for _ in range(KILLS):
+        with subprocess.Popen(command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            try:
+                process.wait(dice.uniform(0.05, 0.6) * whole)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+        now = stored(folder)
+        assert kept.items() <= now.items(), "a stored completion was lost or asked for again"
+        kept = now
+    subprocess.run(command(folder), check=True, capture_output=True)
+
+    assert kept.items() <= stored(folder).items()
+    assert stored(folder).keys() == stored(tmp_path / "calm").keys()
+    assert rows(folder) == rows(tmp_path / "calm")
+    assert all(rows(folder).values())
+    assert outcome(load(folder / "results.json")) == outcome(load(tmp_path / "calm" / "results.json"))

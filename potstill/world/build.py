@@ -28,8 +28,14 @@ SEED = 11
 DIALS = story.TASKS["story"]
 AIM = 0.38  # the student's share of right samples at temperature 0.8, where its solving is held
 POOL, SAMPLES = 5000, 4  # stories and samples a story that show the student its own mistakes
-TEACHER = {lessons.solve_long: 0.88, lessons.refine_long: 0.12}
-STUDENT = {lessons.replay: 0.3, lessons.rewrite_own: 0.48, lessons.rewrite_alone: 0.14, lessons.correct_alone: 0.08}
+TEACHER: Shares = {lessons.solve_long: 0.88, lessons.refine_long: 0.12}
+STUDENT: Shares = {
+    lessons.drill: 0.35,
+    lessons.replay: 0.2,
+    lessons.rewrite_own: 0.3,
+    lessons.rewrite_alone: 0.1,
+    lessons.correct_alone: 0.05,
+}
 
 
 def problem(question: str, told: judge.Story) -> Problem:
@@ -144,6 +150,8 @@ def student(work: Path, *, last: int = 2400, every: int = 300) -> Any:
 
 def _worked(works: list[Worked], erring: list[Worked], rng: random.Random) -> Row:
     lesson = lessons.deck(STUDENT, rng)
+    if lesson is lessons.drill:
+        return lessons.drill(rng, DIALS)
     return lesson(rng, rng.choice(works if lesson is lessons.replay else erring))
 
 

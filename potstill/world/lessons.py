@@ -96,6 +96,12 @@ def rewrite_alone(rng: random.Random, work: Worked) -> Row:
     return in_brief(reflect(work.question, long(work.story, rng), ()), work.story)
 
 
+def drill(rng: random.Random, dials: Dials) -> Row:
+    """One calculation of a story in small steps: short rows that teach being careful, and not when."""
+    e = rng.choice(required(draw(rng, dials)[1]))
+    return Row(f"Let me be careful: {write(e).split(' =')[0]}", f"{careful(e)} {write(e)}")
+
+
 def correct_alone(rng: random.Random, work: Worked) -> Row:
     """The student's own wrong attempts put right without a reference."""
     wrongs = [text for text, right in work.samples if not right]

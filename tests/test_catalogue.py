@@ -15,7 +15,7 @@ from potstill.catalogue import Role, Value, as_json, describe, entry, type_name
 from potstill.methods import METHODS
 from potstill.models.model import Model, Trainable
 
-HELPERS = {"orion_gates", "orion_prompts", "orion_settings"}  # files beside a method, named after it
+HELPERS = {"orion_gates", "orion_prompts", "orion_room", "orion_settings"}  # files beside a method, named after it
 
 
 def every_value(values) -> list[Value]:

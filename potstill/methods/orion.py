@@ -11,12 +11,13 @@ from collections.abc import Callable, Generator
 from dataclasses import replace
 from functools import partial
 
-from potstill.methods.orion_gates import alike, copied, finished, long_enough, rotated, self_contained, steady
+from potstill.methods.orion_gates import alike, boxed, copied, finished, long_enough, rotated, self_contained, steady
 from potstill.methods.orion_prompts import CORRECT_ALONE, REFLECT, REFLECT_ALONE
+from potstill.methods.orion_room import left_out, shown
 from potstill.methods.orion_settings import ARMS, Arm, Settings
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
-from potstill.traces import each, keep, problem, rewrite, right, sample, sound, verify, wrong
+from potstill.traces import each, keep, problem, rewrite, right, sample, score, sound, verify, wrong
 
 Test = Callable[[Trace], bool]
 
@@ -50,17 +51,17 @@ def orion(
         return
     mistakes = [] if s.errors == "none" else expose(student, problems, n, s)
     erring = {t.problem.id for t in mistakes}
-    bases = chains if s.reference else problems
+    by = rotated(mistakes) if s.errors == "shuffled" else problem
+    bases = score("left_out", partial(left_out, s, mistakes, by), chains if s.reference else problems)
     seen = [t for t in bases if t.problem.id in erring]
     unseen = [t for t in bases if t.problem.id not in erring]
     writer = teacher if s.writer == "teacher" else student
-    by = rotated(mistakes) if s.errors == "shuffled" else problem
-    prompt = REFLECT if s.reference else CORRECT_ALONE
+    prompt = partial(shown, REFLECT if s.reference else CORRECT_ALONE, s)
     told = partial(rewrite, writer, prompt=prompt, context={"attempts": mistakes}, by=by)
     rows = reflect(told, seen, passes, s)
     alone = s.reference and (s.no_errors == "reflect" or s.errors == "none")
     if alone:
-        rows += reflect(partial(rewrite, writer, prompt=REFLECT_ALONE), unseen, passes, s)
+        rows += reflect(partial(rewrite, writer, prompt=partial(shown, REFLECT_ALONE, s)), unseen, passes, s)
     elif s.no_errors == "drop":
         keep(erred, unseen)
     kept = {t.problem.id for t in rows}
@@ -99,7 +100,7 @@ def select(s: Settings, attempts: list[Trace]) -> list[Trace]:
 
 def reflect(told: Callable[..., list[Trace]], bases: list[Trace], passes: Test, s: Settings) -> list[Trace]:
     """Steps 3 and 4: rewrite each base until a rewrite passes every gate, at most 1 + m times; one row a problem."""
-    gates = (finished, passes, self_contained, partial(long_enough, s.least, s.most), partial(steady, s.loop))
+    gates = (finished, passes, boxed, self_contained, partial(long_enough, s.least, s.most), partial(steady, s.loop))
     rows: list[Trace] = []
     for draw in range(1 + s.resamples):
         written = told(bases, draw=draw, guard=False, max_tokens=s.most, **dict(s.reflection))

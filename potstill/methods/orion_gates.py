@@ -18,6 +18,11 @@ def finished(trace: Trace) -> bool:
     return not trace.error and trace.finish == "stop"
 
 
+def boxed(trace: Trace) -> bool:
+    """It has a box for its answer, as its prompt asked."""
+    return "\\boxed{" in trace.text
+
+
 def self_contained(trace: Trace) -> tuple[bool, str]:
     """It does not mention what only the writer was shown; a word that the question itself uses is no leak."""
     found, question = (match[0] for match in LEAKS.finditer(trace.text)), trace.question.lower()
@@ -58,8 +63,20 @@ def overlap(words: Words, sources: Iterable[Words], n: int) -> float:
     return sum(gram in there for gram in found) / len(found) if found else 0.0
 
 
+def longest_run(words: Words, other: Words) -> int:
+    """How many words in a row two texts share at most; 0 where it is fewer than 8."""
+    places: dict[tuple[str, ...], list[int]] = {}
+    for at, gram in enumerate(grams(other, 8)):
+        places.setdefault(gram, []).append(at)
+    longest, running = 0, dict[int, int]()  # length, in grams, of the run that ends at each place of `other`
+    for gram in grams(words, 8):
+        running = {at: running.get(at - 1, 0) + 1 for at in places.get(gram, ())}
+        longest = max(longest, *running.values(), 0)
+    return longest and longest + 7
+
+
 def copied(rows: Sequence[Trace], chains: Sequence[Trace], mistakes: Sequence[Trace]) -> list[Trace]:
-    """Rows with scores overlap8_teacher and overlap8_errors: logged, not a filter.
+    """Rows with scores run_teacher (words), overlap8_teacher and overlap8_errors: logged, not a filter.
 
     Args:
         chains: the teacher's; a row is compared with that of its problem.
@@ -67,15 +84,24 @@ def copied(rows: Sequence[Trace], chains: Sequence[Trace], mistakes: Sequence[Tr
     """
     teacher = {t.problem.id: t for t in chains}
     shown = {t.id: t for t in mistakes}
-    ours = partial(overlaps, lambda t: [teacher[t.problem.id]] if t.problem.id in teacher else [])
+
+    def reference(trace: Trace) -> list[Trace]:
+        return [teacher[trace.problem.id]] if trace.problem.id in teacher else []
+
+    ours, runs = partial(overlaps, reference), partial(longest_runs, reference)
     theirs = partial(overlaps, lambda t: [shown[parent] for parent in t.parents if parent in shown])
-    return score("overlap8_errors", theirs, score("overlap8_teacher", ours, rows))
+    return score("overlap8_errors", theirs, score("overlap8_teacher", ours, score("run_teacher", runs, rows)))
 
 
 def overlaps(sources: Callable[[Trace], list[Trace]], traces: Sequence[Trace]) -> list[float | None]:
     """The overlap in runs of 8 words of each trace with its sources; None without sources."""
     beside = [(t, sources(t)) for t in traces]
     return [overlap(t.text.split(), [s.text.split() for s in held], 8) if held else None for t, held in beside]
+
+
+def longest_runs(sources: Callable[[Trace], list[Trace]], traces: Sequence[Trace]) -> list[float | None]:
+    """The longest run of words that each trace shares with one of its sources; None without sources."""
+    return [max((longest_run(t.text.split(), s.text.split()) for s in sources(t)), default=None) for t in traces]
 
 
 def rotated(mistakes: Sequence[Trace]) -> Callable[[Trace], str]:

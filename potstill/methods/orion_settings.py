@@ -10,6 +10,7 @@ P: seen in a primary source of the paper named. I: inferred here.
 | near-duplicate errors: token-set Jaccard | 0.7 | I, DPO-ST |
 | reflection temperature, top-p, repetition penalty | 0.6, 0.9, 1.05 | I, P-ALIGN's alignment stage [P] |
 | resamples m | 4 | I |
+| characters of reference and attempts a prompt | 65536 | I; about 20,000 tokens, so that 12,000 of 32,768 are left |
 | target length in tokens | 32 to 32768 | I; P-ALIGN [P] |
 """
 
@@ -31,6 +32,8 @@ class Settings:
         writer: who rewrites: the "student", the "teacher", or "nobody" (the teacher's reasoning is the target).
         k: wrong attempts a prompt at most, one per distinct wrong answer, most frequent first, shortest wording first.
         jaccard: attempts whose token sets overlap this much count as one.
+        room: characters of reference and attempts that a prompt shows at most; attempts are cut first.
+        hidden: share of the reference's end that is not shown; 0.1 to 0.2 tells if rewrites only copy its answer.
         resamples: further tries where a rewrite does not pass.
         on_fail: where none passes: "drop" the problem, or fall back to the "teacher"'s reasoning.
         no_errors: problems the student never got wrong: "reflect" without attempts, "drop", or the "teacher"'s text.
@@ -47,6 +50,8 @@ class Settings:
     writer: Literal["student", "teacher", "nobody"] = "student"
     k: int = 3
     jaccard: float = 0.7
+    room: int = 65536
+    hidden: float = 0.0
     resamples: int = 4
     on_fail: Literal["drop", "teacher"] = "drop"
     no_errors: Literal["reflect", "drop", "teacher"] = "reflect"

@@ -9,7 +9,16 @@ from scripted_world import GATELESS, number, prompts, run, student
 
 from potstill.errors import StageError
 from potstill.methods.orion import select
-from potstill.methods.orion_gates import alike, copied, long_enough, overlap, repeated, rotated, self_contained
+from potstill.methods.orion_gates import (
+    alike,
+    copied,
+    long_enough,
+    longest_run,
+    overlap,
+    repeated,
+    rotated,
+    self_contained,
+)
 from potstill.methods.orion_prompts import CORRECT_ALONE, REFLECT, REFLECT_ALONE
 from potstill.methods.orion_settings import ARMS, Settings
 from potstill.models.model import Sampling
@@ -331,9 +340,10 @@ def test_scores_of_copying_stand_on_every_row_and_filter_none():
     )
     first, second = ran.rows
     words = len(first.text.split())
+    assert first.scores["run_teacher"] == 10
     assert first.scores["overlap8_teacher"] == pytest.approx(3 / (words - 7))
     assert first.scores["overlap8_errors"] == pytest.approx(2 / (words - 7))
-    assert second.scores == {"overlap8_teacher": 0.0, "overlap8_errors": None}
+    assert second.scores == {"run_teacher": 0.0, "overlap8_teacher": 0.0, "overlap8_errors": None}
     untouched, _, _ = orion(arm="no-rewriting", teacher={p: t + " word" * 9 for p, t in TEACHER.items()})
     assert {t.scores["overlap8_teacher"] for t in untouched.rows} == {1.0}
     assert {t.scores["overlap8_errors"] for t in untouched.rows} == {None}
@@ -371,6 +381,12 @@ def test_repetition_and_overlap_by_hand():
     assert overlap("abcd", ["ab", "cd"], 2) == pytest.approx(2 / 3)
     assert overlap("a", ["a"], 2) == 0.0
     assert copied([], [], []) == []
+    assert [longest_run(a, "xabcdefghijabcdefghi") for a in ("abcdefgh", "abcdefg", "zabcdefghijz", "")] == [
+        8,
+        0,
+        10,
+        0,
+    ]
 
 
 def test_a_failed_generation_is_neither_error_nor_row():

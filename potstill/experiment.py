@@ -277,7 +277,7 @@ def _answer_examples(bench: Bench, name: str, solver: Solver) -> None:
 
 
 def _write_rows(path: Path, rows: Sequence[Trace]) -> None:
-    """The rows an arm trains on, as JSONL a person can read: id, problem, prompt, completion, parents."""
+    """The rows an arm trains on, as JSONL a person can read: id, problem, prompt, completion, parents, scores."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [
         {
@@ -290,6 +290,7 @@ def _write_rows(path: Path, rows: Sequence[Trace]) -> None:
             "operator": row.operator,
             "parents": row.parents,
             "saw_gold": row.saw_gold,
+            "scores": dict(row.scores),
         }
         for row in rows
     ]

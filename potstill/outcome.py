@@ -55,6 +55,7 @@ def gather(
         training={arm: _training(store, arm) for arm in arms},
         rewriting=_rewriting(recipe),
         lengths=_lengths(rows, evaluations),
+        notes=[note for arm in arms if (note := _kept(store, arm, rows[arm], names))],
         examples=[example for arm in arms for example in _examples(store, arm, rows[arm])],
     )
 
@@ -103,12 +104,36 @@ def _training(store: Store, arm: str) -> dict[str, object]:
     return {**reports[-1], "arm": arm, "stages": len(reports)} if reports else {}
 
 
+def _kept(store: Store, arm: str, rows: Iterable[Trace], names: Mapping[str, str]) -> str:
+    """For how many problems an arm has rows, by how often the untrained student solved them: filters drop hard ones."""
+    marks: dict[str, list[bool]] = {}
+    for t in store.history.traces(arm, "sample"):
+        if t.author and names.get(t.author.model) == "student":
+            marks.setdefault(t.problem.id, []).append(t.verdict.status == "right")
+    if not marks:
+        return ""
+    kept = {row.problem.id for row in rows}
+    told = []
+    for often, test in (
+        ("never", lambda m: not any(m)),
+        ("sometimes", lambda m: any(m) and not all(m)),
+        ("always", all),
+    ):
+        those = [problem for problem, found in marks.items() if test(found)]
+        told.append(f"{len(kept.intersection(those))} of {len(those)} it {often} solved")
+    return f"{arm}: rows by how often the student solved the problem in its own attempts: {', '.join(told)}."
+
+
 def _lengths(rows: Mapping[str, list[Trace]], evaluations: Mapping[str, Evaluation]) -> dict[str, dict[str, Length]]:
     found: dict[str, dict[str, Length]] = {}
     for arm, traces in rows.items():
         found[arm] = {"rows": length([t.tokens.completion for t in traces])}
     for arm, evaluation in evaluations.items():
-        found.setdefault(arm, {})["answers"] = length([a.tokens for row in evaluation.rows for a in row.answers])
+        answers = [answer for row in evaluation.rows for answer in row.answers]
+        told = found.setdefault(arm, {})
+        told["answers"] = length([a.tokens for a in answers])
+        for status in ("right", "wrong"):
+            told[f"{status} answers"] = length([a.tokens for a in answers if a.status == status])
     return found
 
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from potstill.catalogue import Entry, Value, describe, entry, type_name
+from potstill.catalogue import Entry, Value, entry, type_name
 from potstill.errors import ConfigError
 from potstill.methods import METHODS
 from potstill.models.model import Sampling
-from potstill.training.settings import Lora, Training
+from potstill.training.settings import Training
 
 _NAME = re.compile(r"[\w][\w .=+-]*")
 
@@ -269,6 +269,3 @@ def _unknown(what: str, name: str, known: Iterable[str]) -> str:
     shown = ConfigError("", available=known, wanted=name)
     nearest = f" (nearest: {shown.nearest[0]})" if shown.nearest else ""
     return f"unknown {what} {name!r}{nearest}; available: {', '.join(shown.available)}"
-
-
-__all__ = ["Arm", "Evaluating", "Lora", "Recipe", "Training", "describe", "from_data", "from_file"]

@@ -119,6 +119,7 @@ def test_the_rows_file_is_what_was_trained_on(whole):
             problem = by_id[line["problem"]]
             assert (line["prompt"], line["gold"], line["saw_gold"]) == (problem.question, problem.answer, False)
             assert line["operator"] == "rewrite" or line["completion"] == problem.solution
+            assert ("run_teacher" in line["scores"]) == (arm == "orion")
         assert {line["operator"] for line in lines} == {"rewrite" if arm == "orion" else "sample"}
         parents = {len(line["parents"]) for line in lines}
         # The reference, and up to two errors beside it.
@@ -142,6 +143,29 @@ def test_the_funnel_counts_from_problems_to_rows(whole):
     assert (drop.operator, drop.test, drop.reason, drop.count) == ("keep", "right", "wrong: another total", 1)
     reasons = {(d.test, d.count) for d in results.funnels["orion"].drops}
     assert ("right", 1) in reasons
+
+
+def test_notes_say_for_how_many_problems_there_are_rows_by_how_hard_they_are(whole):
+    _, out, results = whole
+    with Store.open(out, readonly=True) as store:
+        attempts = [t for t in store.history.traces("orion", "sample") if ("top_p", 0.9) in t.author.settings]
+    right = {p.id: sum(t.verdict.status == "right" for t in attempts if t.problem.id == p.id) for p in PROBLEMS}
+    assert len(attempts) == 2 * SIZE and len(set(right.values())) > 1
+    said = []
+    for times, often in enumerate(("never", "sometimes", "always")):
+        those = {key for key, n in right.items() if n == times}
+        said.append(f"{len(those - {PROBLEMS[1].id})} of {len(those)} it {often} solved")
+    what = "rows by how often the student solved the problem in its own attempts"
+    assert results.notes == [f"orion: {what}: {', '.join(said)}."]
+
+
+def test_lengths_are_split_by_right_and_wrong(whole):
+    _, _, results = whole
+    for arm, evaluation in results.evaluations.items():
+        counted = {what: item.count for what, item in results.lengths[arm].items() if what != "rows"}
+        statuses = evaluation.statuses()
+        right, wrong = statuses.get("right", 0), statuses.get("wrong", 0)
+        assert counted == {"answers": 6, "right answers": right, "wrong answers": wrong}
 
 
 def test_costs_are_counted_by_role_and_arm(whole):

@@ -7,25 +7,18 @@ import platform
 from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib import metadata
-from typing import Any, Protocol, TypeAlias
+from typing import TypeAlias
 
 from potstill import verifiers
 from potstill.errors import ConfigError, InputError
 from potstill.evaluation.rows import Answer, Evaluation, Fingerprint, Row
+from potstill.models.model import Sampling
 from potstill.records import Problem, Trace, blank, canonical, digest
 from potstill.traces import verify
 
 Solver: TypeAlias = Callable[[list[Trace]], list[Trace]]
 
 LIBRARIES = ("potstill", "torch", "transformers", "tokenizers", "math-verify")
-
-
-class Sampling(Protocol):
-    """How the solver draws, as `potstill.models.model.Sampling` says it: the settings that differ from the defaults."""
-
-    def changed(self) -> tuple[tuple[str, Any], ...]:
-        """(name, value) pairs."""
-        ...
 
 
 def evaluate(

@@ -114,7 +114,7 @@ class Results:
     Args:
         recipe: the resolved recipe, as plain JSON.
         training: per arm, plain JSON: rows, steps, tokens, seconds, losses, student, whatever the trainer reports.
-        lengths: per arm, what was measured ("rows", "answers", "teacher") -> Length.
+        lengths: per arm, what was measured ("rows", "answers", "right answers", "wrong answers") -> Length.
         rewriting: condition ("own errors", "no errors", "shuffled errors") -> Rewriting.
     """
 

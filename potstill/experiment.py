@@ -20,7 +20,7 @@ from potstill.evaluation.benchmark import evaluate
 from potstill.evaluation.results import Results, save
 from potstill.evaluation.rows import Evaluation
 from potstill.methods import METHODS
-from potstill.models.model import Model
+from potstill.models.model import Model, Scored
 from potstill.outcome import examples_of, gather, shown, trained_on
 from potstill.recipe import Arm, Recipe
 from potstill.records import Problem, Stage, Trace
@@ -31,7 +31,7 @@ from potstill.store.cached import cached
 from potstill.store.ledger import Ledger
 from potstill.store.store import Store
 from potstill.store.students import Student
-from potstill.traces import Session, check_overlap, decontaminate, plain, using, verify
+from potstill.traces import Session, check_overlap, decontaminate, perplexity, plain, score, using, verify
 from potstill.traces.overlap import NGRAM
 from potstill.training.settings import Training
 
@@ -191,8 +191,9 @@ def _train(bench: Bench, arm: str, training: Training, ledger: Ledger, stage: St
     chat = _chat(stage.model)
     settings = dataclasses.replace(_settings(training, stage, bench.threads), chat=chat)
     key = stage.key(settings.identity())
-    ledger.rows(key, stage.rows)
-    _write_rows(bench.out / "rows" / f"{arm}.jsonl", stage.rows)
+    rows = _scored(stage)
+    ledger.rows(key, rows)
+    _write_rows(bench.out / "rows" / f"{arm}.jsonl", rows)
     folder = bench.out / "students" / key
     start = getattr(stage.model, "weights", None)
     if start is None:
@@ -205,6 +206,12 @@ def _train(bench: Bench, arm: str, training: Training, ledger: Ledger, stage: St
     model = Local(folder, threads=bench.threads, chat=chat)
     bench.store.students.put(Student(key, model.id, folder, settings.identity(), _report(report, arm, model.id)))
     return bench.wrapped(model, "evaluation", arm)
+
+
+def _scored(stage: Stage) -> list[Trace]:
+    """The rows with their perplexity under the model they are to train, where it gives likelihoods; logged only."""
+    rows = list(stage.rows)
+    return score("perplexity", perplexity(stage.model), rows) if isinstance(stage.model, Scored) else rows
 
 
 def _chat(model: Any) -> Any:

@@ -128,6 +128,9 @@ def _lengths(rows: Mapping[str, list[Trace]], evaluations: Mapping[str, Evaluati
     found: dict[str, dict[str, Length]] = {}
     for arm, traces in rows.items():
         found[arm] = {"rows": length([t.tokens.completion for t in traces])}
+        surprise = [float(value) for t in traces if (value := t.scores.get("perplexity")) is not None]
+        if surprise:
+            found[arm]["rows before training"] = length(surprise, "perplexity")
     for arm, evaluation in evaluations.items():
         answers = [answer for row in evaluation.rows for answer in row.answers]
         told = found.setdefault(arm, {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -137,8 +138,12 @@ def test_the_funnel_counts_from_problems_to_rows(whole):
     steps = [(s.operator, s.label, s.taken, s.returned) for s in results.funnels["sft"].steps]
     assert steps[0] == ("problems", TRAIN, SIZE, SIZE)
     assert steps[1] == ("decontaminate", "n=0", SIZE, SIZE)
-    assert [s[0] for s in steps[2:]] == ["sample", "verify", "keep", "train"]
-    assert steps[-2:] == [("keep", "right", SIZE, SIZE - 1), ("train", "rows", SIZE - 1, SIZE - 1)]
+    assert [s[0] for s in steps[2:]] == ["sample", "verify", "keep", "score", "train"]
+    assert steps[-3:] == [
+        ("keep", "right", SIZE, SIZE - 1),
+        ("score", "perplexity", SIZE - 1, SIZE - 1),
+        ("train", "rows", SIZE - 1, SIZE - 1),
+    ]
     [drop] = results.funnels["sft"].drops
     assert (drop.operator, drop.test, drop.reason, drop.count) == ("keep", "right", "wrong: another total", 1)
     reasons = {(d.test, d.count) for d in results.funnels["orion"].drops}
@@ -162,10 +167,21 @@ def test_notes_say_for_how_many_problems_there_are_rows_by_how_hard_they_are(who
 def test_lengths_are_split_by_right_and_wrong(whole):
     _, _, results = whole
     for arm, evaluation in results.evaluations.items():
-        counted = {what: item.count for what, item in results.lengths[arm].items() if what != "rows"}
+        counted = {what: item.count for what, item in results.lengths[arm].items() if what.endswith("answers")}
         statuses = evaluation.statuses()
         right, wrong = statuses.get("right", 0), statuses.get("wrong", 0)
         assert counted == {"answers": 6, "right answers": right, "wrong answers": wrong}
+
+
+def test_rows_carry_their_perplexity_under_the_untrained_student(whole, pupil):
+    _, out, results = whole
+    lines = [json.loads(line) for line in (out / "rows" / "sft.jsonl").read_text().splitlines()]
+    for line in lines:
+        [logs] = pupil.likelihood([(line["prompt"], line["completion"])])
+        assert line["scores"]["perplexity"] == pytest.approx(math.exp(-sum(logs) / len(logs)))
+    told = results.lengths["sft"]["rows before training"]
+    assert (told.count, told.unit) == (SIZE - 1, "perplexity")
+    assert told.mean == pytest.approx(sum(line["scores"]["perplexity"] for line in lines) / len(lines))
 
 
 def test_costs_are_counted_by_role_and_arm(whole):

@@ -114,7 +114,8 @@ class Results:
     Args:
         recipe: the resolved recipe, as plain JSON.
         training: per arm, plain JSON: rows, steps, tokens, seconds, losses, student, whatever the trainer reports.
-        lengths: per arm, what was measured ("rows", "answers", "right answers", "wrong answers") -> Length.
+        lengths: per arm, what was measured ("rows", "answers", "right answers", "wrong answers", "rows before
+            training", which are perplexities) -> Length.
         rewriting: condition ("own errors", "no errors", "shuffled errors") -> Rewriting.
     """
 
@@ -139,7 +140,7 @@ def passage(trace: Trace) -> Passage:
     return Passage(trace.text, spans, "error" if trace.error else trace.verdict.status)
 
 
-def length(values: Sequence[int], unit: str = "tokens") -> Length:
+def length(values: Sequence[float], unit: str = "tokens") -> Length:
     """Count, mean and nearest-rank percentiles of lengths."""
     ordered = sorted(values)
     if not ordered:

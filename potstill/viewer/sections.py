@@ -198,12 +198,16 @@ def lengths(results: Results) -> Html | None:
     charts = []
     for unit in dict.fromkeys(item.unit for _, item in found):
         rows = [
-            Range(label, i.p10, i.p50, i.p90, f"{i.p50:,.0f} {unit} (mean {i.mean:,.0f}, {i.count:,} texts)")
+            Range(label, i.p10, i.p50, i.p90, f"{_figure(i.p50)} {unit} (mean {_figure(i.mean)}, {i.count:,} texts)")
             for label, i in found
             if i.unit == unit
         ]
         charts.append(ranges(rows, scale([0.0, *(row.high for row in rows)], floor=0), ""))
     return section("Lengths", "From the 10th to the 90th percentile, the dot is the median.", *charts)
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 20 else f"{value:.3g}"
 
 
 def training(results: Results) -> Html | None:

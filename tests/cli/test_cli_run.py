@@ -117,7 +117,7 @@ def test_exported_rows_train(finished: Path, here: Path, potstill) -> None:
     assert (done.json["rows"], done.json["steps"], done.json["refused"]) == (3, 1, {})
     assert "training: 1 of 1" in done.err
     assert (here / "st" / "model.safetensors").is_file()
-    words = ("evaluate", "--model", "transformers:st", "--problems", "test.jsonl", "--n", "2", "--max-tokens", "4")
+    words = ("evaluate", "--model", "transformers:st", "--problems", "test.jsonl", "--n", "2", "--max-tokens", "5")
     first = potstill(*words, "--out", "e.json", "--json")
     assert first.json["measures"]["problems"] == 1 and first.json["out"] == "e.json"
     assert "none" not in first.json["fingerprint"]["task"]["n"] and first.json["fingerprint"]["task"]["n"] == "2"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from potstill.errors import InputError
 from potstill.evaluation.intervals import difference
 from potstill.methods.orion import expose
 from potstill.methods.orion_gates import rotated
@@ -65,6 +66,8 @@ def _rewritten(
 
 def _shares(traces: Sequence[Trace]) -> dict[str, float]:
     n = len(traces)
+    if not n:
+        raise InputError("no problem where the student errs and the teacher is right", fix="more stories: --size 400")
     return {
         "traces": n,
         "right": sum(map(right, traces)) / n,

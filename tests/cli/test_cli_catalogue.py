@@ -62,7 +62,7 @@ def test_world_info_reads_headers(bench: Path, tmp_path: Path, monkeypatch: pyte
 
 def test_quickstart_is_a_sound_recipe() -> None:
     made = from_data(quickstart.data(300, 200, 4, 7))
-    assert list(made.arms) == ["sft", "rft", "orion"]
+    assert list(made.arms) == ["sft", "rft", "orion", "orion-no-errors", "orion-shuffled"]
     assert all(arm.values["steps"] is True for arm in made.arms.values())
     assert {arm.training.optimiser for arm in made.arms.values()} == {"muon"}
     assert made.problems == "world:story?split=train&size=300" and made.seed == 7

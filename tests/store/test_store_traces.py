@@ -21,7 +21,8 @@ from potstill.traces.session import Drop, Ledger
 TEXT = st.text(st.characters(), max_size=20).map(
     lambda s: s.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 )
-NUMBER = st.floats(allow_nan=False) | st.integers(-(2**60), 2**60)
+NUMBER = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**60), 2**60)
+# A setting is part of the id, and canonical JSON refuses infinities.
 SETTING = NUMBER | TEXT | st.booleans() | st.none() | st.tuples(TEXT, TEXT)
 PROBLEM = st.builds(
     Problem,

@@ -1,0 +1,61 @@
+"""The shipped teacher and student: plain transformers checkpoints that solve, continue and rewrite."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytest.importorskip("torch", reason="needs the extra potstill[local]")
+
+from potstill.records import blank
+from potstill.sources import BUILT, CHECKPOINTS, world_model
+from potstill.traces import right, sample, verify
+from potstill.verifiers.story import events_done, parse
+from potstill.world import story
+
+PROBLEMS = [blank(p) for p in story.problems(size=60, split="shipped")]
+
+
+def test_they_are_small_and_load_with_transformers():
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    assert sum(f.stat().st_size for f in CHECKPOINTS.rglob("*")) < 10e6
+    for who in ("teacher", "student"):
+        model = AutoModelForCausalLM.from_pretrained(CHECKPOINTS / who)
+        assert model.config.max_position_embeddings >= 1024
+        assert AutoTokenizer.from_pretrained(CHECKPOINTS / who).chat_template
+
+
+def test_the_teacher_is_right_and_long_the_student_errs_in_form():
+    taught = verify(sample(world_model("teacher", 1), PROBLEMS, temperature=0.6))
+    own = verify(sample(world_model("student", 1), PROBLEMS, n=2, temperature=0.6))
+    assert sum(map(right, taught)) >= 0.9 * len(taught)
+    assert (
+        0.25 <= sum(map(right, own)) / len(own) <= 0.65
+    )  # 25 to 55 % on 600 stories (build.json); 60 are a coarse look
+    assert sum(t.verdict.status == "unparsed" for t in own) <= 0.05 * len(own)
+    assert sum(t.tokens.completion for t in taught) / len(taught) > 1.5 * sum(t.tokens.completion for t in own) / len(
+        own
+    )
+
+
+def test_the_student_continues_what_was_begun():
+    student, went_on = world_model("student", 1), 0
+    for blank_one in PROBLEMS[:10]:
+        steps, told = blank_one.problem.solution.split(". "), parse(blank_one.question)
+        half = ". ".join(steps[: len(steps) // 2]) + "."
+        [whole] = sample(student, [blank_one], prefix=half, temperature=0.0)
+        assert whole.text.startswith(half) and whole.given == len(half)
+        assert told is not None and "\\boxed{" in whole.new
+        went_on += events_done(told, whole.text) > events_done(told, half) > 0
+    assert went_on >= 7  # the next step is right in most; it is a weak student
+
+
+def test_the_build_says_what_it_measured():
+    built = json.loads(BUILT.read_text())
+    assert built["teacher"]["right"] >= 0.95
+    assert 0.25 <= built["student"]["right"] <= 0.55
+    assert set(built["rewriting"]) == {"own", "none", "shuffled"}
+    value, low, high = built["differences"]["own - shuffled (answer)"]
+    assert low <= value <= high

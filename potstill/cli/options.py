@@ -14,6 +14,8 @@ MODELS = "world:teacher, transformers:PATH, recorded:FILE, scripted:FILE"
 PROBLEMS = "a .jsonl, .json, .csv or .parquet file, hf:NAME, gym:TASK or world:TASK"
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
+MOST_THREADS = 1024
+
 
 @final
 class Parser(argparse.ArgumentParser):
@@ -42,6 +44,13 @@ def number(text: str) -> int:
     return int(text)
 
 
+def threads(text: str) -> int:
+    """A number of threads that a machine can have: torch crashes on a million."""
+    if number(text) > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"{text} is more than {MOST_THREADS} threads")
+    return int(text)
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """--json."""
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
@@ -52,14 +61,15 @@ def add_quiet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="show no progress")
 
 
-def add_threads(parser: argparse.ArgumentParser) -> None:
-    """--threads."""
+def add_threads(parser: argparse.ArgumentParser, default: int = 0) -> None:
+    """--threads; 0 is one a core."""
+    said = default or "one a core"
     parser.add_argument(
         "--threads",
-        type=number,
-        default=0,
+        type=threads,
+        default=default,
         metavar="N",
-        help="CPU threads of local models; another number changes samples (default: torch's own choice)",
+        help=f"CPU threads of local models; another number changes samples (default: {said})",
     )
 
 

@@ -23,7 +23,7 @@ from potstill.cli.results import finish, keeping
 LOOP: dict[str, Any] = {"optimiser": "muon", "batch_tokens": 4096, "batch_rows": 0}
 ARMS: dict[str, dict[str, Any]] = {
     "sft": {"method": "sft", "training": {"lr": 1e-3, "epochs": 1}},
-    "rft": {"method": "rft", "training": {"lr": 2e-3, "epochs": 8}},
+    "rft": {"method": "rft", "training": {"lr": 1e-3, "epochs": 8}},
     "orion": {"method": "orion", "training": {"lr": 2e-3, "epochs": 8}},
     "orion-no-errors": {"method": "orion", "values": {"arm": "none"}, "training": {"lr": 2e-3, "epochs": 8}},
     "orion-shuffled": {"method": "orion", "values": {"arm": "shuffled"}, "training": {"lr": 2e-3, "epochs": 8}},
@@ -38,7 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test", type=options.count, default=200, help="test problems (200)")
     parser.add_argument("--n", type=options.count, default=4, help="answers a test problem (4)")
     parser.add_argument("--seed", type=options.number, default=0, help="from which every random choice is derived (0)")
-    options.add_threads(parser)
+    options.add_threads(parser, default=1)  # the same samples on a machine of any size, and no crawl on a busy one
     options.add_quiet(parser)
     options.add_json(parser)
 

@@ -102,7 +102,7 @@ def execute(
     )
     models = {role: load_model(spec, threads=threads) for role, spec in recipe.roles.items() if spec}
     with Store.open(out) as store:
-        runs.start(out, recipe.to_json() | {"threads": threads})
+        runs.start(out, recipe.to_json() | {"threads": threads}, empty=store.empty())
         recorded = any(spec.startswith("recorded:") for spec in recipe.roles.values())
         posed = pose_all(problems, recipe.prompt, recorded=recorded)
         asked = pose_all(tests, recipe.prompt, recorded=recorded)

@@ -8,8 +8,9 @@ import math
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,11 @@ class Evaluating:
     kind: str = ""
     mapping: Mapping[str, str] = field(default_factory=dict)
     sampling: Sampling = Sampling(temperature=0.6)
+
+    def __post_init__(self) -> None:
+        """Refuse counts that measure nothing."""
+        if self.n < 1 or self.limit < 0:
+            raise ConfigError(f"n={self.n}, limit={self.limit}: n is at least 1, limit at least 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +123,7 @@ def from_data(data: Mapping[str, Any], sets: Sequence[str] = ()) -> Recipe:
             wrong += _roles(name, entry(arm.method), roles)
     if not tree.get("problems"):
         wrong.append("problems: none given (a file, hf:NAME, gym:TASK or world:TASK)")
+    wrong += [f"{name}: {fields[name]} is below 0" for name in ("limit", "overlap_n") if (fields.get(name) or 0) < 0]
     if wrong:
         lines = "\n".join(f"  - {line}" for line in dict.fromkeys(wrong))
         raise ConfigError(f"the recipe has {len(set(wrong))} mistake(s):\n{lines}", fix="potstill methods NAME")
@@ -192,12 +199,22 @@ def _values(known: Sequence[Value], given: Mapping[str, Any], where: str, wrong:
         default = by_name[name].default
         if dataclasses.is_dataclass(default) and not isinstance(default, type):
             # What is not given keeps the default object's values, not those of its class.
-            made = dataclasses.replace(default, **_fields(type(default), value, f"{where}{name}.", wrong))
+            found = _fields(type(default), value, f"{where}{name}.", wrong)
+            made = _made(partial(dataclasses.replace, default, **found), where + name, wrong)
         else:
             made = convert(by_name[name].annotation, value, where + name, wrong)
         if len(wrong) == before:
             bound[name] = made
     return bound
+
+
+def _made(make: Callable[[], Any], name: str, wrong: list[str]) -> Any:
+    """A settings object, or None where it refuses its values."""
+    try:
+        return make()
+    except ConfigError as error:
+        wrong.append(f"{name}: {error.found}")
+        return None
 
 
 def _fields(cls: Any, given: Any, where: str, wrong: list[str], skip: Sequence[str] = ()) -> dict[str, Any]:
@@ -214,7 +231,7 @@ def convert(hint: Any, value: Any, name: str, wrong: list[str]) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         made = _fields(hint, value, f"{name}.", wrong)
-        return hint(**made)
+        return _made(partial(hint, **made), name, wrong)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:
             return None

@@ -11,7 +11,7 @@ from potstill import models, problems
 from potstill.errors import ConfigError, InputError, ModelError
 from potstill.models.model import Model
 from potstill.records import Problem, Trace, blank
-from potstill.traces.prompts import check, render
+from potstill.traces.prompts import check, names, render
 from potstill.verifiers import check_gold
 from potstill.world import story
 from potstill.world.oracle import Oracle
@@ -97,6 +97,12 @@ def pose_all(found: Sequence[Problem], template: str = "", *, recorded: bool = F
     """
     if template:
         check(template, {})
+        if not names(template) & {"question", "prompt"}:
+            raise ConfigError(
+                f"the prompt {template[:60]!r} does not show the question",
+                expected="a template with {question} in it",
+                fix="--prompt '{question} Think first.'",
+            )
     traces = []
     for problem in found:
         shown = template or ("{question}" if recorded else PROMPTS.get(problem.kind, "{question}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from potstill import __version__
-from potstill.errors import ConfigError, PotstillError
+from potstill.errors import ConfigError, InputError, PotstillError
 
 VERBS = {
     "quickstart": "the built-in comparison: ORION beside the untrained student, teacher SFT and self-training",
@@ -47,6 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output has gone (`potstill methods | head -1`); what is still buffered must not fail at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _UNREAD
+    except OSError as error:
+        # Boundary: a path that is a folder, may not be written, lies on a full disk. Without a path it is our bug.
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return _failed(_unusable(error))
 
 
 def _run(words: list[str]) -> int:
@@ -94,6 +100,15 @@ def _failed(error: PotstillError) -> int:
 
     print("\n".join([f"potstill: {terminal(error.render())}", *getattr(error, "__notes__", ())]), file=sys.stderr)
     return 2
+
+
+def _unusable(error: OSError) -> InputError:
+    where = error.filename2 or error.filename or "the disk"
+    return InputError(
+        f"{where} can't be read or written: {error.strerror or error}",
+        expected="a path of the right kind (file or folder) that you may use, on a disk with space left",
+        fix="check the path and its rights, or give another; the same command then goes on from what is stored",
+    )
 
 
 def _stopped(words: list[str]) -> int:

@@ -22,6 +22,7 @@ from typing import Any
 from potstill.cli import options, show
 from potstill.cli.progress import Progress, watching
 from potstill.cli.results import unread
+from potstill.errors import ConfigError
 from potstill.evaluation.rows import Evaluation
 from potstill.models.model import Sampling
 from potstill.recipe import Evaluating
@@ -60,6 +61,7 @@ def execute(args: argparse.Namespace) -> None:
         seed=args.seed,
         kind=args.kind,
     )
+    _check_out(args.out)
     model = load_model(args.model, threads=args.threads)
     asked = pose_all(found, args.prompt, recorded=args.model.startswith("recorded:"))
     with _kept(args.out) as folder, watching(args.quiet) as progress:
@@ -77,6 +79,13 @@ def execute(args: argparse.Namespace) -> None:
         show.say(sentence)
     if args.out:
         show.say(f"evaluation {args.out}")
+
+
+def _check_out(out: Path | None) -> None:
+    """Refuse before hours of measuring what could not be written after them."""
+    if out and (out.is_dir() or out.suffix == ".cache"):
+        what = "a folder" if out.is_dir() else "where the answers of an evaluation are kept"
+        raise ConfigError(f"--out {out} is {what}", expected="a file", fix=f"--out {out.with_suffix('.json')}")
 
 
 @contextmanager

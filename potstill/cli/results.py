@@ -16,7 +16,7 @@ from potstill.evaluation.metrics import status_share
 from potstill.evaluation.results import Results
 from potstill.evaluation.rows import Evaluation
 from potstill.evaluation.table import short, table
-from potstill.store import database
+from potstill.store import Store, database
 from potstill.viewer import report
 
 _UNREAD = 0.5
@@ -31,12 +31,19 @@ def keeping(out: Path) -> Iterator[None]:
     except StoreError:
         raise
     except PotstillError as error:
-        if (out / database.FILE).exists():
+        if _holds(out):
             error.add_note(
                 f"what was generated is kept in {out}: the same command goes on from there; for other settings take "
                 f"another --out (potstill cache export and import carry the completions over)"
             )
         raise
+
+
+def _holds(out: Path) -> bool:
+    if not (out / database.FILE).exists():
+        return False
+    with Store.open(out, readonly=True) as store:
+        return not store.empty()
 
 
 def finish(args: argparse.Namespace, results: Results, out: Path, seconds: float, *, funnels: bool) -> None:

@@ -85,13 +85,19 @@ def training(sets: Sequence[str], threads: int = 0) -> Training:
     import yaml
 
     tree: dict[str, Any] = {"threads": threads} if threads else {}
+    wrong: list[str] = []
     for name, text in options.pairs(options.settings(sets), "--set").items():
         *path, last = name.removeprefix("training.").split(".")
         at = tree
         for part in path:
-            at = at.setdefault(part, {})
-        at[last] = yaml.safe_load(text)
-    wrong: list[str] = []
+            if not isinstance(at.setdefault(part, {}), dict):
+                wrong.append(f"{name}: {part} is given as a value too")
+                at[part] = {}
+            at = at[part]
+        try:
+            at[last] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            wrong.append(f"{name}: {text!r} is not YAML")
     made: Training = convert(Training, tree, "training", wrong)
     if wrong:
         lines = "\n".join(f"  - {line}" for line in wrong)

@@ -43,7 +43,17 @@ def _lines(text: str, path: Path) -> Iterator[Any]:
 
 def _json(text: str, path: Path, first: int) -> Any:
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        if "\\ud" in text.lower():
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        return value
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])
+        raise InputError(
+            f"{path}, line {first}: half a character ({half}), which no model can learn",
+            expected="surrogates (\\ud800 to \\udfff) in pairs only",
+            fix="write the file again from its source, or take the half characters out",
+        ) from error
     except (json.JSONDecodeError, RecursionError) as error:
         line = first + getattr(error, "lineno", 1) - 1
         found = f"{path}, line {line}: not JSON ({getattr(error, 'msg', 'nested too deeply')})"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
+from potstill.errors import ConfigError
 from potstill.records import NO_TOKENS, Prompt, Tokens, digest
 
 
@@ -33,6 +35,22 @@ class Sampling:
     max_tokens: int = 512
     stop: tuple[str, ...] = ()
     ban_first: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what no model can draw from, before anything is asked."""
+        bad = [
+            f"{name}={getattr(self, name)} ({wanted})"
+            for name, wanted, fine in (
+                ("temperature", "0 or more", 0 <= self.temperature < math.inf),
+                ("top_p", "above 0, at most 1", 0 < self.top_p <= 1),
+                ("top_k", "0 or more", self.top_k >= 0),
+                ("repetition_penalty", "above 0", 0 < self.repetition_penalty < math.inf),
+                ("max_tokens", "1 or more", self.max_tokens >= 1),
+            )
+            if not fine
+        ]
+        if bad:
+            raise ConfigError(f"sampling settings: {', '.join(bad)}", fix="give values in the ranges in brackets")
 
     def changed(self) -> tuple[tuple[str, Any], ...]:
         """The settings that differ from the defaults, in field order."""

@@ -129,7 +129,16 @@ def _parquet(data: bytes, path: Path) -> Iterator[Row]:
 
 def _json(text: str, path: Path, line: int) -> Any:
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        if "\\ud" in text.lower():
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        return value
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{path}, line {line}: half a character ({error.object[error.start]!a}), which no model can read",
+            expected="surrogates (\\ud800 to \\udfff) in pairs only",
+            fix="write the file again from its source, or take the half characters out",
+        ) from error
     except (json.JSONDecodeError, RecursionError) as error:
         lineno, column = getattr(error, "lineno", 1), getattr(error, "colno", 1)
         raise InputError(

@@ -28,16 +28,20 @@ class Manifest(NamedTuple):
     settings: Mapping[str, Any]
 
 
-def start(folder: Path, settings: Mapping[str, Any]) -> Manifest:
+def start(folder: Path, settings: Mapping[str, Any], *, empty: bool = False) -> Manifest:
     """Write the manifest of a new run folder, or check that of an old one; takes the completion mark away.
 
     Args:
         folder: the run folder; made where there is none.
         settings: everything that decides the results (method, models, values, problems, seed), as JSON values. Not what
             may change between two runs of the same thing, such as the number of workers.
+        empty: the store holds nothing: a mistaken setting that stopped a run at once does not keep its folder.
     """
     asked = Manifest(__version__, SCHEME, SCHEMA, json.loads(canonical(settings)))
     if (folder / FILE).exists():
+        found = read(folder)
+        if empty and found[:3] == asked[:3] and found != asked:
+            write(folder / FILE, asked._asdict())
         _compare(folder, read(folder), asked)
     else:
         write(folder / FILE, asked._asdict())

@@ -127,6 +127,11 @@ class Store:
         with self._counting:
             return {role: Counts(c.made, c.served) for (of, role), c in sorted(self._counts.items()) if of == arm}
 
+    def empty(self) -> bool:
+        """Whether nothing was generated or trained here: no completion, no student."""
+        tables = ("completions", "students")
+        return not any(self.database.read(f"SELECT 1 FROM {table} LIMIT 1") for table in tables)
+
     def close(self) -> None:
         """Close the file and let the next writer in."""
         self.database.close()

@@ -42,6 +42,8 @@ def call(
     """
     if n < 1 or draw < 0:
         raise ConfigError(f"n={n}, draw={draw}", expected="n of at least 1, draw of at least 0")
+    if n > DRAWS_A_CALL:  # before they are counted one by one
+        raise ConfigError(f"n={n}", expected=f"at most {DRAWS_A_CALL} draws a prompt", fix="--set n=8")
     seen: Counter[tuple[Prompt, str]] = Counter()
     requests = []
     for prompt, prefix in jobs:

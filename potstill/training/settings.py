@@ -97,6 +97,8 @@ class Training:
             (min(positive) <= 0, "lr and accumulate must be positive"),
             (min(self.lr_rest, self.warmup, self.weight_decay) < 0, "lr_rest, warmup or weight_decay is negative"),
             (min(self.clip, self.save_every, self.threads, self.max_tokens) < 0, "a limit is negative"),
+            (min(self.batch_tokens, self.batch_rows) < 0, "batch_tokens or batch_rows is negative"),
+            (self.threads > 1024, "more than 1024 threads"),
             (not 0 <= self.drop_long <= 1, "drop_long is a share between 0 and 1"),
             (self.optimiser not in ("adamw", "muon"), f"optimiser {self.optimiser!r} is not adamw or muon"),
             (self.scheduler not in ("constant", "linear", "cosine"), f"no scheduler {self.scheduler!r}"),

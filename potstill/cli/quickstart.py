@@ -19,7 +19,7 @@ from potstill.cli import options
 from potstill.cli.progress import watching
 from potstill.cli.results import finish, keeping
 
-# Learning rate and epochs of each arm are the best of a grid on a dev split of the same size for all (docs/LOG.md).
+# Learning rate and epochs of each arm are the best of a grid on a dev split, within its noise (docs/LOG.md).
 LOOP: dict[str, Any] = {"optimiser": "muon", "batch_tokens": 4096, "batch_rows": 0}
 ARMS: dict[str, dict[str, Any]] = {
     "sft": {"method": "sft", "training": {"lr": 1e-3, "epochs": 1}},

@@ -38,6 +38,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test", type=options.count, default=200, help="test problems (200)")
     parser.add_argument("--n", type=options.count, default=4, help="answers a test problem (4)")
     parser.add_argument("--seed", type=options.number, default=0, help="from which every random choice is derived (0)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="as in a recipe: n=8 for every arm, arms.orion.training.lr=1e-3 for one",
+    )
     options.add_threads(parser, default=1)  # the same samples on a machine of any size, and no crawl on a busy one
     options.add_quiet(parser)
     options.add_json(parser)
@@ -51,7 +58,7 @@ def data(problems: int, test: int, n: int, seed: int) -> dict[str, Any]:
     return {
         "arms": ARMS,
         "values": {"steps": True},  # every arm trains on rows whose steps are all right, not only the answer
-        "training": LOOP,
+        "training": LOOP | {"seed": seed},
         "roles": {"teacher": "world:teacher", "student": "world:student"},
         "problems": f"world:story?split=train&size={problems}",
         "evaluate": {"problems": f"world:story?split=test&size={test}", "n": n},
@@ -62,7 +69,7 @@ def data(problems: int, test: int, n: int, seed: int) -> dict[str, Any]:
 
 def execute(args: argparse.Namespace) -> None:
     """Run it and print the outcome."""
-    bound = recipe.from_data(data(args.limit, args.test, args.n, args.seed))
+    bound = recipe.from_data(data(args.limit, args.test, args.n, args.seed), options.settings(args.set))
     from potstill import experiment
 
     began = time.monotonic()

@@ -36,6 +36,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help=f"a setting: {', '.join(f.name for f in dataclasses.fields(Training))}",
     )
+    parser.add_argument("--limit", type=options.count, default=0, metavar="N", help="the first N rows (all)")
+    parser.add_argument("--seed", type=options.number, default=0, help="of the order of rows, adapters, dropout (0)")
     options.add_threads(parser)
     options.add_quiet(parser)
     options.add_json(parser)
@@ -43,8 +45,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> None:
     """Train and print what it did."""
-    settings = training(args.set, args.threads)
-    traces = [trace(row, f"{args.rows}, {where}") for where, row in rows(args.rows)]
+    settings = training([f"seed={args.seed}", *args.set], args.threads)
+    traces = [trace(row, f"{args.rows}, {where}") for where, row in rows(args.rows)][: args.limit or None]
     from potstill.sources import load_model
 
     student = load_model(args.student, threads=args.threads)

@@ -3,7 +3,7 @@
 examples:
   potstill world problems story --size 3
   potstill world info
-potstill world check
+  potstill world check
   potstill world build student --work build/world --out build/student
 """
 

@@ -104,3 +104,11 @@ def test_flags_go_over_a_recipe_file(tmp_path: Path) -> None:
     assert (made.problems, made.seed) == ("b.jsonl", 3)
     assert made.arms["rft"].values == {"n": 8, "temperature": 0.5}
     assert made.roles == {"student": "world:student", "sampler": "world:teacher"}
+
+
+def test_quickstart_settings_reach_all_arms_or_one() -> None:
+    made = from_data(quickstart.data(30, 20, 2, 5), ["steps=false", "arms.orion.training.lr=0.5"])
+    assert {arm.values["steps"] for arm in made.arms.values()} == {False}
+    assert made.arms["orion"].training.lr == 0.5
+    assert made.arms["rft"].training.lr == quickstart.ARMS["rft"]["training"]["lr"]
+    assert {arm.training.seed for arm in made.arms.values()} == {5}

@@ -67,7 +67,8 @@ def _rewriting(recipe: Recipe) -> dict[str, Rewriting]:
     shares = json.loads(BUILT.read_text("utf-8"))["rewriting"]
     return {
         f"{name} errors": Rewriting(s["traces"], round(s["right"] * s["traces"]), round(s["steps"] * s["traces"]))
-        for name, s in shares.items()
+        for name in ("own", "none", "shuffled")
+        if (s := shares.get(name))
     }
 
 

@@ -103,12 +103,12 @@ def reflect(told: Callable[..., list[Trace]], bases: list[Trace], passes: Test, 
     gates = (finished, passes, boxed, self_contained, partial(long_enough, s.least, s.most), partial(steady, s.loop))
     rows: list[Trace] = []
     for draw in range(1 + s.resamples):
+        if not bases:
+            break
         written = told(bases, draw=draw, guard=False, max_tokens=s.most, **dict(s.reflection))
         for test in gates:
             written = keep(test, verify(written) if test is passes else written)
         rows += written
         done = {t.problem.id for t in rows}
         bases = [t for t in bases if t.problem.id not in done]
-        if not bases:
-            break
     return rows

@@ -144,7 +144,7 @@ def _table(results: Results, base: str) -> Html | None:
     rows = table(results, base=base)
     if not rows:
         return None
-    columns = [name for name in rows[0] if name != "verdict"]
+    columns = [name for name in rows[0] if name not in ("verdict", "cost")]  # costs have a section of their own
     head = tag("thead", tag("tr", *[tag("th", name, scope="col") for name in columns]))
     body = tag("tbody", *[_table_row(row, columns) for row in rows])
     hint = "Shares with 95 % intervals in brackets. Unparsed and failed draws count as not right."
@@ -153,7 +153,7 @@ def _table(results: Results, base: str) -> Html | None:
 
 def _table_row(row: dict[str, str], columns: list[str]) -> Html:
     first, *others = columns
-    cells = [tag("td", *_stacked(row[name]), class_="wide" if name == "cost" else "tight") for name in others]
+    cells = [tag("td", *_stacked(row[name]), class_="tight") for name in others]
     return tag("tr", tag("th", row[first], scope="row"), *cells)
 
 

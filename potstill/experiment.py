@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from potstill import exposure
-from potstill.errors import InputError, StageError
+from potstill.errors import ConfigError, InputError, StageError
 from potstill.evaluation.benchmark import evaluate
 from potstill.evaluation.results import Results, save
 from potstill.evaluation.rows import Evaluation
 from potstill.methods import METHODS
-from potstill.models.model import Model, Scored
+from potstill.models.model import Model, Scored, Trainable
 from potstill.outcome import examples_of, gather, shown, trained_on
 from potstill.recipe import Arm, Recipe
 from potstill.records import Problem, Stage, Trace
@@ -101,6 +101,7 @@ def execute(
         else []
     )
     models = {role: load_model(spec, threads=threads) for role, spec in recipe.roles.items() if spec}
+    _check_roles(recipe, models)
     with Store.open(out) as store:
         runs.start(out, recipe.to_json() | {"threads": threads}, empty=store.empty())
         recorded = any(spec.startswith("recorded:") for spec in recipe.roles.values())
@@ -116,6 +117,25 @@ def execute(
         save(results, out / "results.json")
         runs.finish(out, ["results.json"])
     return results
+
+
+def _check_roles(recipe: Recipe, models: Mapping[str, Model]) -> None:
+    """Refuse before the first call a model that can't do what its role is annotated with.
+
+    Recorded and scripted models pass: they stand in for samples, and say themselves which prompt nobody recorded.
+    """
+    from potstill.catalogue import entry
+
+    for name, arm in recipe.arms.items():
+        for role in entry(arm.method).roles:
+            model, spec = models.get(role.name), recipe.roles.get(role.name, "")
+            fits = role.annotation not in (Trainable, Scored) or isinstance(model, role.annotation)
+            if model is not None and not fits and not spec.startswith(("recorded:", "scripted:")):
+                raise ConfigError(
+                    f"arm {name}: the {role.name} {spec} can't be what {arm.method} needs: {role.annotation.__name__}",
+                    expected="a local checkpoint, with weights to train and to score with",
+                    fix=f"--{role.name} transformers:PATH or --{role.name} world:student",
+                )
 
 
 def _baseline(bench: Bench) -> dict[str, Evaluation]:

@@ -154,3 +154,11 @@ def test_a_recorded_model_cannot_rewrite(here: Path, potstill) -> None:
 def test_terminal_escapes_in_an_error_are_taken_out(here: Path, potstill) -> None:
     failed = potstill("evaluate", "--model", "\x1b[31mred:x", "--problems", "train.jsonl")
     assert failed.code == 2 and "\x1b" not in failed.err
+
+
+def test_a_student_without_weights_is_refused_before_anything_is_asked(here: Path, potstill) -> None:
+    models = ["--teacher", "world:oracle", "--student", "world:oracle"]
+    failed = potstill(*run("sft", "--problems", "world:story", *models, "--out", "run"))
+    assert failed.code == 2
+    assert "the student world:oracle can't be what sft needs: Trainable" in failed.err and "world:student" in failed.err
+    assert not (here / "run" / "store.sqlite").exists()

@@ -1,8 +1,9 @@
 """`potstill world build`: the script that made the shipped teacher and student.
 
 The teacher learns to solve in its own long style, and to rewrite a reference. The student learns to solve in the brief
-style until it is right about `AIM` of the time and is held there: from then on its solving rows are its own samples,
-right or wrong, while it learns to rewrite a reference in the light of wrong attempts sampled from that weak checkpoint.
+style until it is right about `AIM` of the time. From then on its solving rows are its own samples, right or wrong, which
+slows its progress in solving (docs/LOG.md), while it learns to rewrite a reference in the light of wrong attempts
+sampled from that weak checkpoint.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def solving(model: Any, tokenizer: Any, size: int, seed: int, length: int) -> di
 
 
 def sampled(model: Any, tokenizer: Any, size: int, seed: int, samples: int) -> list[Worked]:
-    """Stories with the model's own samples, each marked by the step verifier's answer."""
+    """Stories with the model's own samples, each marked right or wrong by its answer."""
     rng = random.Random(f"pool/{seed}")
     told = [story.draw(rng, DIALS) for _ in range(size)]
     prompts = [q for q, _ in told for _ in range(samples)]

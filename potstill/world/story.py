@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from potstill.errors import ConfigError
 from potstill.records import Problem
-from potstill.verifiers.story import PHRASES, Equation, Event, Story, apply, joined, parse, required, sum_of_two
+from potstill.verifiers.story import PHRASES, Equation, Event, Story, apply, joined, required, sum_of_two
 
 NAMES = ("Ned", "Ann", "Tom", "Mia", "Sam", "Eva", "Leo", "Ida", "Max", "Zoe", "Bob", "Kim")
 ITEMS = ("shells", "coins", "cards", "beads", "nuts", "pens", "keys", "cups", "figs", "maps", "bells", "rocks")
@@ -163,13 +163,3 @@ def slip(n: int, rng: random.Random) -> int:
     turned = int(str(n)[::-1])
     near = [m for m in (n - 1, n + 1, n - 2, n + 2, n - 10, n + 10, turned) if m >= 0 and m != n]
     return rng.choice(near)
-
-
-def reference(problem: Problem, style: Callable[[Story], str] = brief) -> str:
-    """Right reasoning on a story problem in the given style."""
-    story = parse(problem.question)
-    if story is None:
-        raise ConfigError(
-            f"problem {problem.id} is not a story of the built-in world", fix="use problems from world:story"
-        )
-    return style(story)

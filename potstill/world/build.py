@@ -1,8 +1,8 @@
 """`potstill world build`: the script that made the shipped teacher and student.
 
 The teacher learns to solve in its own long style, and to rewrite a reference. The student learns to solve in the brief
-style until it is right about `AIM` of the time. From then on its solving rows are its own samples, right or wrong, which
-slows its progress in solving (docs/LOG.md), while it learns to rewrite a reference in the light of wrong attempts
+style until it is right about `AIM` of the time. From then on its solving rows are its own samples, right or wrong,
+which slows its progress in solving (docs/LOG.md), while it learns to rewrite a reference in the light of wrong attempts
 sampled from that weak checkpoint.
 """
 

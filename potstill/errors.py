@@ -5,6 +5,7 @@ PotstillError            expected, found, available, the command that fixes it
 ├── InputError           a problem file, a trace file, a checkpoint that isn't one
 ├── ModelError           a model that can't do what was asked
 ├── StageError           a stage without rows, rows that would train the wrong thing
+├── BudgetSpent          a limit of tokens or money that is reached; nothing is lost, a larger one goes on
 └── StoreError           a run folder or store of another version, or damaged
 """
 
@@ -60,6 +61,10 @@ class ModelError(PotstillError):
 
 class StageError(PotstillError):
     """A stage that can't be trained: no rows, or rows that would teach the wrong thing."""
+
+
+class BudgetSpent(PotstillError):
+    """A limit of tokens or money that the next call could exceed."""
 
 
 class StoreError(PotstillError):

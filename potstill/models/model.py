@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -26,6 +26,7 @@ class Sampling:
         max_tokens: new tokens at most; the completion then finishes with "length".
         stop: strings that end the completion; not part of the text.
         ban_first: strings the completion may not begin with.
+        logprobs: also return the log-probability of each drawn token, where the model can.
     """
 
     temperature: float = 1.0
@@ -35,6 +36,7 @@ class Sampling:
     max_tokens: int = 512
     stop: tuple[str, ...] = ()
     ban_first: tuple[str, ...] = ()
+    logprobs: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no model can draw from, before anything is asked."""
@@ -81,14 +83,69 @@ class Request:
         return int.from_bytes(hashlib.sha256(self.key(model).encode()).digest()[:8], "big") >> 1
 
 
+# How a completion's `error` begins: the boundary that the call did not cross, then a colon and what happened there.
+FAILURES = (
+    "unreachable",  # no connection, or it broke
+    "timeout",  # no whole answer in time
+    "rate",  # 429 until the deadline
+    "server",  # 5xx until the deadline
+    "refused",  # the server refused this request, or the model refused to answer
+    "filter",  # a content filter took the answer
+    "malformed",  # an answer that is not what the protocol says
+    "empty",  # an answer without text
+    "context",  # the prompt leaves no room in the context
+    "memory",  # one row alone does not fit on the device
+)
+
+
+class Attempt(NamedTuple):
+    """A try that did not become the completion: why ("rate: 429 …"), what it used, what it cost, what had come.
+
+    `billed` is False where nothing can have been paid for; a call that was sent and never answered may have been.
+    """
+
+    error: str
+    tokens: Tokens = NO_TOKENS
+    cost: float | None = None
+    seconds: float = 0.0
+    text: str = ""
+    billed: bool = False
+
+
 class Completion(NamedTuple):
-    """What came back: only the new text, how it ended ("stop", "length"; "" with an error), token counts, seconds."""
+    """What came back: only the new text, how it ended ("stop", "length"; "" with an error), token counts, seconds.
+
+    Reasoning that a server returns apart stands in the text as `<think>…</think>` before the answer. `logprobs` are
+    natural logs, one a drawn token, where they were asked for. `cost` is money where the server says it; None leaves
+    it to the price table, of which `rate` is the share paid (0.5 for a batch). `served` is what the server calls the
+    model that answered. `tries` are the attempts before this one.
+    """
 
     text: str
     finish: Literal["stop", "length", ""] = "stop"
     tokens: Tokens = NO_TOKENS
     error: str = ""
     seconds: float = 0.0
+    logprobs: tuple[float, ...] = ()
+    cost: float | None = None
+    rate: float = 1.0
+    served: str = ""
+    tries: tuple[Attempt, ...] = ()
+
+
+class Gate(Protocol):
+    """Leave to spend, asked before each call leaves; thread-safe, never blocks."""
+
+    def enter(self, request: Request) -> Literal["go", "wait", "stop"]:
+        """Reserve the most that this call can cost: "wait" while calls under way may free enough, "stop" if nothing can.
+
+        A request that already holds a reservation (it is tried again) goes without another.
+        """
+        ...
+
+    def lost(self, request: Request, attempt: Attempt) -> None:
+        """A try of this request ended without its completion; what it may have cost is spent, the rest is free again."""
+        ...
 
 
 @runtime_checkable
@@ -111,6 +168,20 @@ class Planned(Model, Protocol):
 
     def plan(self, requests: Sequence[Request]) -> list[list[int]]:
         """Indices of `requests`, one list a batch; a pure function of the requests."""
+        ...
+
+
+@runtime_checkable
+class Streamed(Model, Protocol):
+    """A model behind a wire: completions come as they land, in any order, and are committed as they come."""
+
+    def stream(self, requests: Iterable[Request], gate: Gate | None = None) -> Iterator[list[tuple[int, Completion]]]:
+        """Completions in portions, each with the place of its request in `requests`.
+
+        Requests are drawn from the iterable as there is room for them, so it may be longer than memory. A request that
+        the gate stopped is not among the completions. Closing the iterator cancels what is under way. What would fail
+        for every request (a wrong key, an unknown model, a server that is down) is a ModelError, and is not recorded.
+        """
         ...
 
 

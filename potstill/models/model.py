@@ -137,14 +137,14 @@ class Gate(Protocol):
     """Leave to spend, asked before each call leaves; thread-safe, never blocks."""
 
     def enter(self, request: Request) -> Literal["go", "wait", "stop"]:
-        """Reserve the most that this call can cost: "wait" while calls under way may free enough, "stop" if nothing can.
+        """Reserve the most this call can cost: "wait" while calls under way may free enough, "stop" if nothing can.
 
         A request that already holds a reservation (it is tried again) goes without another.
         """
         ...
 
     def lost(self, request: Request, attempt: Attempt) -> None:
-        """A try of this request ended without its completion; what it may have cost is spent, the rest is free again."""
+        """A try of this request ended without its completion; what it may have cost is spent, the rest free again."""
         ...
 
 

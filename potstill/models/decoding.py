@@ -45,10 +45,14 @@ class Batch:
 
 
 class Drawn(NamedTuple):
-    """The new ids of one row, the ending one included, and whether it ended by itself."""
+    """The new ids of one row, the ending one included, whether it ended by itself, and the ids' logprobs if asked for.
+
+    Log-probabilities are the model's own, before temperature, penalties and filters: what `likelihood` would give.
+    """
 
     ids: list[int]
     stopped: bool
+    logprobs: list[float] = []  # noqa: RUF012  read only
 
 
 def decode(model: Any, batch: Batch) -> list[Drawn]:
@@ -66,11 +70,14 @@ def _decode(model: Any, batch: Batch) -> list[Drawn]:
     counts, stopped = limits.clone(), torch.zeros(rows, dtype=torch.bool, device=device)
     alive, open_rows = torch.arange(rows, device=device), torch.ones(rows, dtype=torch.bool, device=device)
     seen = _seen(batch, state.logits)
+    said = torch.zeros(rows, max(batch.limits) if batch.sampling.logprobs else 0, device=device)
     for step in range(max(batch.limits)):
         logits = _penalise(state.logits, seen, batch.sampling.repetition_penalty)
         _ban(logits, written[alive, :step], batch)
         token = draw(logits, batch.sampling, uniforms[alive, step])
         written[alive, step] = token
+        if batch.sampling.logprobs:
+            said[alive, step] = state.logits.gather(1, token[:, None]).squeeze(1) - state.logits.logsumexp(-1)
         ended = torch.isin(token, ends) | _stops(batch, written[alive, : step + 1], open_rows)
         finished = open_rows & (ended | (limits[alive] == step + 1))
         counts[alive[finished]], stopped[alive[finished]] = step + 1, ended[finished]
@@ -84,8 +91,8 @@ def _decode(model: Any, batch: Batch) -> list[Drawn]:
             state.keep(open_rows)
             open_rows = open_rows[open_rows]
         state.advance(model, token)
-    lists, ends_by_itself = written.tolist(), stopped.tolist()
-    return [Drawn(ids[:n], by) for ids, n, by in zip(lists, counts.tolist(), ends_by_itself)]
+    drawn = zip(written.tolist(), counts.tolist(), stopped.tolist(), said.tolist())
+    return [Drawn(ids[:n], by, logprobs[:n]) for ids, n, by, logprobs in drawn]
 
 
 def draw(logits: Tensor, sampling: Sampling, uniforms: Tensor) -> Tensor:

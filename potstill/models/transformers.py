@@ -14,6 +14,7 @@ import torch
 from potstill.models import checkpoint, weights
 from potstill.models.decoding import Batch, Drawn, decode
 from potstill.models.encoding import Encoder
+from potstill.models.gather import Gather
 from potstill.models.model import Completion, Request
 from potstill.models.scoring import score
 from potstill.records import Prompt, Tokens, digest
@@ -34,6 +35,8 @@ class Local:
         batch: rows generated together at most.
         chat: "auto" needs a chat template, "thinking" and "no-thinking" tell Qwen3's and its like which way to answer;
             "plain" or False treats prompts as plain text.
+        gather: requests that threads make while a batch is being computed form the next batch together. Off, each call
+            is computed alone: slower under `each`, and exactly the same texts however the threads happen to run.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Local:
         threads: int = 0,
         batch: int = 256,
         chat: str | bool = "auto",
+        gather: bool = True,
     ) -> None:
         self.weights = Path(path)
         checkpoint.check(self.weights)
@@ -54,6 +58,7 @@ class Local:
         self._batch, self._threads = batch, threads
         self._config = checkpoint.config(self.weights)
         self._lock = threading.RLock()  # `each` asks from many threads; one model computes one batch at a time
+        self._gathered = Gather(self._write) if gather else self._write
 
     @cached_property
     def id(self) -> str:
@@ -82,6 +87,9 @@ class Local:
 
     def write(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion a request, in order; a prompt beyond the context is a completion with an error."""
+        return self._gathered(requests)
+
+    def _write(self, requests: Sequence[Request]) -> list[Completion]:
         made: list[Completion | None] = [None] * len(requests)
         for batch in self.plan(requests):
             for index, completion in zip(batch, self._generate([requests[i] for i in batch])):
@@ -182,7 +190,8 @@ class Local:
         text = text[: min(cuts)] if cuts else text
         if not row.stopped:
             text = text.rstrip("\ufffd")  # a character that the limit cut in the middle
-        return Completion(text, "stop" if row.stopped else "length", Tokens(prompt, len(row.ids)))
+        said = tuple(row.logprobs[: len(ids)])
+        return Completion(text, "stop" if row.stopped else "length", Tokens(prompt, len(row.ids)), logprobs=said)
 
     def _overflow(self, length: int) -> Completion:
         why = f"a prompt of {length} tokens leaves no room in {self.context} positions" if length else "an empty prompt"

@@ -316,3 +316,17 @@ def test_options_and_further_kinds(tiny_checkpoint: Path) -> None:
     assert [len(b) for b in model.plan([Request("hi", draw=d) for d in range(4)])] == [3, 1]
     assert model.dtype is torch.bfloat16
     assert load("world:x", extra={"world": lambda name: model}) is model
+
+
+def test_logprobs_are_the_models_own(tiny_checkpoint):
+    model = Local(tiny_checkpoint)
+    asked = [
+        Request("Add 3 and 4.", sampling=Sampling(temperature=0.7, max_tokens=9, logprobs=True), draw=i)
+        for i in range(3)
+    ]
+    for request, made in zip(asked, model.write(asked)):
+        [again] = model.likelihood([(request.prompt, made.text)])
+        if made.finish == "length" and len(again) == len(made.logprobs):
+            assert made.logprobs == pytest.approx(again, abs=1e-4)
+        assert len(made.logprobs) in (made.tokens.completion, made.tokens.completion - 1)
+    assert model.write([Request("Add 3 and 4.")])[0].logprobs == ()

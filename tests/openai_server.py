@@ -31,8 +31,8 @@ prompt is `role: content` turns joined with blank lines.
     --batch-seconds S         how long a batch takes
     --count FILE              one JSON line a choice served: {"prompt", "prefix", "seed", "index", "status", "sent"}
 
-A prompt that holds `[[KIND]]` always fails with KIND. POST /control {"next": ["429", …], "set": {"latency": 1}} gives the
-faults of the next calls and changes settings; GET /stats tells what was served.
+A prompt that holds `[[KIND]]` always fails with KIND. POST /control {"next": ["429", …], "set": {"latency": 1}} gives
+the faults of the next calls and changes settings; GET /stats tells what was served.
 """
 
 from __future__ import annotations
@@ -192,10 +192,8 @@ class Server:
         if s.context and words > s.context:
             text = f"This model's maximum context length is {s.context} tokens. However, you requested {words} tokens."
             return _error(400, text, "context_length_exceeded")
-        if (
-            s.limit != "any"
-            and (wrong := {"max_tokens", "max_completion_tokens"} - {s.limit} & body.keys()) & body.keys()
-        ):
+        wrong = ({"max_tokens", "max_completion_tokens"} - {s.limit}) & body.keys()
+        if s.limit != "any" and wrong:
             name = min(wrong)
             text = f"Unsupported parameter: '{name}' is not supported with this model. Use '{s.limit}' instead."
             return _error(400, text, "unsupported_parameter", param=name)

@@ -64,6 +64,7 @@ class Cost(NamedTuple):
     completion_tokens: int = 0
     seconds: float = 0.0
     errors: int = 0
+    cost: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import array
 import json
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, final
 
 from potstill.models.model import Completion, Request
 from potstill.records import Tokens, canonical, digest
+from potstill.store import attempts
 from potstill.store.database import Database, from_column, to_column
 
 _COLUMNS = (
     "key, role, arm, model, payload, draw, text, finish, error, prompt_tokens, completion_tokens, cached_tokens, "
-    "reasoning_tokens, seconds, created"
+    "reasoning_tokens, seconds, created, logprobs, cost, served, tries, paid"
 )
-_INSERT = f"INTO completions ({_COLUMNS}) VALUES ({','.join('?' * 15)})"
+_INSERT = f"INTO completions ({_COLUMNS}) VALUES ({','.join('?' * 20)})"
 _GENERATION = "(SELECT coalesce(max(generation), 0) FROM arms WHERE arm = ?)"
 _USE = (
     f"INSERT INTO uses VALUES (?, ?, ?, {_GENERATION}) "
@@ -23,13 +26,17 @@ _USE = (
 )
 _USAGE = f"""
     SELECT u.role, count(*), sum(c.arm != u.arm OR c.role != u.role), sum(c.prompt_tokens), sum(c.completion_tokens),
-        sum(c.seconds), sum(c.error != '')
+        sum(c.seconds), sum(c.error != ''), coalesce(sum(c.cost), 0.0)
     FROM uses u JOIN completions c ON c.key = u.key
     WHERE u.arm = ? AND u.generation = {_GENERATION} GROUP BY u.role ORDER BY u.role"""
 
 
 class Stored(NamedTuple):
-    """One completion as it is kept; `payload` is the canonical JSON of what was asked."""
+    """One completion as it is kept; `payload` is the canonical JSON of what was asked.
+
+    Its `completion` has no `tries`: those are attempts of the same key, `tries` says how many. `paid` is whether this
+    store paid for it; an imported one was paid elsewhere.
+    """
 
     key: str
     role: str
@@ -39,6 +46,8 @@ class Stored(NamedTuple):
     draw: int
     completion: Completion
     created: float
+    tries: int = 0
+    paid: bool = True
 
     def rehashed(self) -> str:
         """The key that the stored payload has now; another one than `key` means damage."""
@@ -61,13 +70,21 @@ class Completions:
         return {row[0]: _stored(row).completion for row in self._database.among(sql, keys)}
 
     def put(self, model: str, role: str, arm: str, written: Sequence[tuple[Request, Completion]]) -> None:
-        """Keep one batch and that this arm's role needed it."""
+        """Keep one batch and that this arm's role needed it; in the same transaction its tries, and no intent is left.
+
+        `cost` is kept as it stands in the completion: settle it first. A failure that was stored under a key and asked
+        again becomes an attempt.
+        """
         now = time.time()
         rows = [
-            Stored(request.key(model), role, arm, model, payload(request), request.draw, completion, now)
-            for request, completion in written
+            Stored(request.key(model), role, arm, model, payload(request), request.draw, done, now, len(done.tries))
+            for request, done in written
         ]
+        keys = [stored.key for stored in rows]
         with self._database.transaction() as connection:
+            attempts.replaced(connection, keys)
+            attempts.write(connection, model, role, arm, [(s.key, t) for s in rows for t in s.completion.tries])
+            attempts.settled(connection, keys)
             connection.executemany(f"INSERT OR REPLACE {_INSERT}", [_row(stored) for stored in rows])
             connection.executemany(_USE, [(arm, role, stored.key, arm) for stored in rows])
 
@@ -81,7 +98,9 @@ class Completions:
         """Take completions from another store and return how many were new; what is already here stays as it is."""
         with self._database.transaction() as connection:
             before = connection.total_changes
-            connection.executemany(f"INSERT OR IGNORE {_INSERT}", [_row(stored) for stored in rows])
+            connection.executemany(
+                f"INSERT OR IGNORE {_INSERT}", [_row(stored._replace(paid=False)) for stored in rows]
+            )
             return connection.total_changes - before
 
     def all(self) -> Iterator[Stored]:
@@ -89,12 +108,13 @@ class Completions:
         return (_stored(row) for row in self._database.pages("completions", _COLUMNS))
 
     def usage(self, arm: str) -> dict[str, dict[str, float]]:
-        """What an arm needed, by role: calls, reused, prompt_tokens, completion_tokens, seconds, errors.
+        """What an arm needed, by role: calls, reused, prompt_tokens, completion_tokens, seconds, errors, cost.
 
         Computed from what is stored, so a fast-forwarded run shows the same costs as the run that paid. `reused` are
-        the calls that another arm or role had paid first; tokens and seconds count all calls.
+        the calls that another arm or role had paid first; tokens, seconds and money count all calls. What was lost in
+        tries before them is no part of it, so that it does not depend on a kill: see `Attempts.spent`.
         """
-        names = ("calls", "reused", "prompt_tokens", "completion_tokens", "seconds", "errors")
+        names = ("calls", "reused", "prompt_tokens", "completion_tokens", "seconds", "errors", "cost")
         return {row[0]: dict(zip(names, row[1:], strict=True)) for row in self._database.read(_USAGE, (arm, arm))}
 
 
@@ -121,10 +141,44 @@ def _row(stored: Stored) -> tuple[Any, ...]:
         *done.tokens,
         done.seconds,
         stored.created,
+        _packed(done.logprobs),
+        done.cost,
+        to_column(done.served),
+        stored.tries,
+        stored.paid,
     )
 
 
 def _stored(row: tuple[Any, ...]) -> Stored:
-    completion = Completion(from_column(row[6]), row[7], Tokens(*row[9:13]), from_column(row[8]), row[13])
-    key, role, arm, model, asked, draw = row[:6]
-    return Stored(key, role, arm, model, asked, draw, completion, row[14])
+    key, role, arm, model, asked, draw, text, finish, error = row[:9]
+    seconds, created, logprobs, cost, served, tries, paid = row[13:]
+    completion = Completion(
+        from_column(text),
+        finish,
+        Tokens(*row[9:13]),
+        from_column(error),
+        seconds,
+        _unpacked(logprobs),
+        cost,
+        served=from_column(served),
+    )
+    return Stored(key, role, arm, model, asked, draw, completion, created, tries, bool(paid))
+
+
+def _packed(logprobs: Sequence[float]) -> bytes:
+    """Eight bytes a number, the small end first: exact, and a third of what JSON takes."""
+    if not logprobs:
+        return b""
+    values = array.array("d", logprobs)
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values.tobytes()
+
+
+def _unpacked(packed: bytes) -> tuple[float, ...]:
+    if not packed:
+        return ()
+    values = array.array("d", packed)
+    if sys.byteorder == "big":
+        values.byteswap()
+    return tuple(values)

@@ -11,38 +11,12 @@ from typing import Any, final
 
 from potstill.errors import StoreError
 from potstill.records import SCHEME
+from potstill.store import migrations
+from potstill.store.migrations import SCHEMA
 
 FILE = "store.sqlite"
-SCHEMA = "1"
 BUSY_SECONDS = 10.0
 _CHUNK = 500  # keys a SELECT: below SQLite's oldest limit of 999 variables
-
-_TABLES = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE completions (
-    key TEXT PRIMARY KEY, role TEXT NOT NULL, arm TEXT NOT NULL, model TEXT NOT NULL, payload TEXT NOT NULL,
-    draw INTEGER NOT NULL, text NOT NULL, finish TEXT NOT NULL, error NOT NULL,
-    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
-    reasoning_tokens INTEGER NOT NULL, seconds REAL NOT NULL, created REAL NOT NULL);
-CREATE TABLE uses (
-    arm TEXT, role TEXT, key TEXT, generation INTEGER NOT NULL, PRIMARY KEY (arm, role, key)) WITHOUT ROWID;
-CREATE INDEX uses_by_key ON uses (key);
-CREATE TABLE judgements (key TEXT PRIMARY KEY, value NOT NULL);
-CREATE TABLE arms (arm TEXT PRIMARY KEY, generation INTEGER NOT NULL, finished INTEGER NOT NULL);
-CREATE TABLE traces (id TEXT PRIMARY KEY, operator TEXT NOT NULL, parents TEXT NOT NULL, record TEXT NOT NULL);
-CREATE TABLE made (seq INTEGER PRIMARY KEY, arm TEXT NOT NULL, id TEXT NOT NULL, notes TEXT NOT NULL, UNIQUE (arm, id));
-CREATE TABLE drops (
-    seq INTEGER PRIMARY KEY, arm TEXT NOT NULL, id TEXT NOT NULL, operator TEXT NOT NULL, test TEXT NOT NULL,
-    reason NOT NULL);
-CREATE INDEX drops_by_arm ON drops (arm);
-CREATE TABLE steps (
-    seq INTEGER PRIMARY KEY, arm TEXT NOT NULL, operator TEXT NOT NULL, label TEXT NOT NULL, taken INTEGER NOT NULL,
-    returned INTEGER NOT NULL);
-CREATE TABLE rows (arm TEXT, stage TEXT, position INTEGER, id TEXT NOT NULL, PRIMARY KEY (arm, stage, position));
-CREATE TABLE students (
-    stage TEXT PRIMARY KEY, model TEXT NOT NULL, folder TEXT NOT NULL, settings TEXT NOT NULL, report TEXT NOT NULL,
-    created REAL NOT NULL);
-"""
 
 
 @final
@@ -68,26 +42,30 @@ class Database:
             # WAL + NORMAL: a killed process loses nothing that was committed; a power cut may lose the last commits,
             # each of them whole; those are drawn again. FULL would wait for the disk at every small ledger entry.
             self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.executescript(f"BEGIN IMMEDIATE; {_TABLES}{_meta()} COMMIT;")
+            self._connection.executescript(f"BEGIN IMMEDIATE; {migrations.TABLES}{_meta()} COMMIT;")
         elif "meta" not in tables:
             raise StoreError(
                 f"{self.path} is not a potstill store" + (f": it holds {', '.join(sorted(tables))}" if tables else ""),
                 expected=f"the tables of a potstill store, scheme {SCHEME}, schema {SCHEMA}",
                 fix=moved_away(self.path),
             )
-        self._check_version()
+        self._update()
         if not self.readonly:
             self._connection.execute("PRAGMA synchronous = NORMAL")
 
-    def _check_version(self) -> None:
+    def _update(self) -> None:
+        """Refuse another version, but take an older schema that can be brought up to date."""
         found = dict(self._connection.execute("SELECT name, value FROM meta"))
-        if (found.get("scheme"), found.get("schema")) != (SCHEME, SCHEMA):
+        schema = str(found.get("schema"))
+        if found.get("scheme") != SCHEME or not migrations.known(schema):
             raise StoreError(
                 f"{self.path} was written by another version of potstill: scheme {found.get('scheme', 'none')}, "
                 f"schema {found.get('schema', 'none')}",
                 expected=f"scheme {SCHEME}, schema {SCHEMA}",
                 fix=moved_away(self.path.parent),
             )
+        if schema != SCHEMA:
+            (migrations.view if self.readonly else migrations.migrate)(self._connection, schema)
 
     def read(self, sql: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a SELECT."""

@@ -11,9 +11,9 @@ from potstill.errors import InputError, StoreError
 from potstill.models.model import Completion
 from potstill.records import SCHEME, Tokens, canonical
 from potstill.store.completions import Stored
-from potstill.store.database import SCHEMA
+from potstill.store.migrations import SCHEMA, known
 from potstill.store.store import Store
-from potstill.store.traces import from_json
+from potstill.store.traces import dump, from_json, load
 
 _UNUSED = "FROM completions WHERE key NOT IN (SELECT key FROM uses)"
 _SIZE = "coalesce(sum(length(payload) + length(CAST(text AS BLOB))), 0)"
@@ -125,7 +125,7 @@ def _changed(id: str, record: str) -> str:
 def _line(stored: Stored) -> str:
     done = stored.completion
     kept = {name: getattr(stored, name) for name in ("key", "role", "arm", "model", "draw", "created")}
-    return canonical({**kept, "payload": json.loads(stored.payload), "completion": done._asdict()})
+    return dump({**kept, "payload": json.loads(stored.payload), "completion": done._asdict()})
 
 
 def _read(path: Path) -> Iterator[Stored]:
@@ -160,7 +160,7 @@ def _check_header(path: Path, line: str) -> None:
             expected="a JSONL file that starts with scheme and schema",
             fix="potstill cache export",
         ) from error
-    if found != ("completions", SCHEME, SCHEMA):
+    if found[:2] != ("completions", SCHEME) or not known(str(found[2])):
         raise StoreError(
             f"{path} was written by another version of potstill: scheme {found[1]}, schema {found[2]}",
             expected=f"completions of scheme {SCHEME}, schema {SCHEMA}",
@@ -169,12 +169,15 @@ def _check_header(path: Path, line: str) -> None:
 
 
 def _parse(line: str) -> Stored:
-    value = json.loads(line)
-    done = value["completion"]
+    value = load(line)
+    done = {name: given for name, given in value["completion"].items() if name != "tries"}
     tokens = Tokens(*(int(count) for count in done["tokens"]))
-    completion = Completion(**{**done, "tokens": tokens, "seconds": float(done["seconds"])})
-    if not all(isinstance(text, str) for text in (completion.text, completion.finish, completion.error)):
-        raise TypeError("text, finish and error must be strings")
+    logprobs = tuple(float(number) for number in done.get("logprobs", ()))
+    cost = None if done.get("cost") is None else float(done["cost"])
+    seconds = float(done["seconds"])
+    completion = Completion(**{**done, "tokens": tokens, "seconds": seconds, "logprobs": logprobs, "cost": cost})
+    if not all(isinstance(text, str) for text in (done["text"], done["finish"], done["error"], completion.served)):
+        raise TypeError("text, finish, error and served must be strings")
     rest = {name: value[name] for name in ("key", "role", "arm", "model", "draw", "created")}
     return Stored(**rest, payload=canonical(value["payload"]), completion=completion)
 

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from potstill import __version__
 from potstill.errors import StoreError
 from potstill.records import SCHEME, canonical, digest
-from potstill.store.database import SCHEMA, moved_away
+from potstill.store.database import moved_away
 from potstill.store.lock import unwritable
+from potstill.store.migrations import SCHEMA, known
 
 FILE = "manifest.json"
 MARK = "complete.json"
@@ -108,7 +109,7 @@ def write(path: Path, value: Any) -> None:
 
 
 def _compare(folder: Path, found: Manifest, asked: Manifest) -> None:
-    if (found.scheme, found.schema, _series(found)) != (asked.scheme, asked.schema, _series(asked)):
+    if (found.scheme, _series(found)) != (asked.scheme, _series(asked)) or not known(found.schema):
         raise StoreError(
             f"{folder} was made by another version: potstill {found.potstill}, scheme {found.scheme}, "
             f"schema {found.schema}",

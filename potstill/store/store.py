@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import final
 
 from potstill.errors import StoreError
+from potstill.store.attempts import Attempts
 from potstill.store.completions import Completions
 from potstill.store.database import FILE, Database
 from potstill.store.history import History
@@ -69,6 +70,7 @@ class Store:
         """Use `Store.open`."""
         self.folder, self.database, self._lock = folder, database, lock
         self.completions = Completions(database)
+        self.attempts = Attempts(database)
         self.judgements = Judgements(database)
         self.history = History(database)
         self.students = Students(database, folder)

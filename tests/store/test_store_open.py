@@ -17,7 +17,8 @@ from potstill import __version__
 from potstill.errors import StoreError
 from potstill.records import SCHEME
 from potstill.store import Store, Student, cached, database, runs
-from potstill.store.database import FILE, SCHEMA
+from potstill.store.database import FILE
+from potstill.store.migrations import SCHEMA
 
 
 def filled(folder: Path) -> Path:

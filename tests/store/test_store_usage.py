@@ -35,8 +35,8 @@ def program(store: Store, model: Priced) -> dict[str, dict[str, dict[str, float]
 
 
 def usage(calls, reused, prompt, completion, seconds, errors):
-    names = ("calls", "reused", "prompt_tokens", "completion_tokens", "seconds", "errors")
-    return dict(zip(names, (calls, reused, prompt, completion, seconds, errors), strict=True))
+    names = ("calls", "reused", "prompt_tokens", "completion_tokens", "seconds", "errors", "cost")
+    return dict(zip(names, (calls, reused, prompt, completion, seconds, errors, 0.0), strict=True))
 
 
 EXPECTED = {

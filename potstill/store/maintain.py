@@ -124,7 +124,7 @@ def _changed(id: str, record: str) -> str:
 
 def _line(stored: Stored) -> str:
     done = stored.completion
-    kept = {name: getattr(stored, name) for name in ("key", "role", "arm", "model", "draw", "created")}
+    kept = {name: getattr(stored, name) for name in ("key", "role", "arm", "model", "draw", "created", "tries")}
     return dump({**kept, "payload": json.loads(stored.payload), "completion": done._asdict()})
 
 
@@ -179,7 +179,8 @@ def _parse(line: str) -> Stored:
     if not all(isinstance(text, str) for text in (done["text"], done["finish"], done["error"], completion.served)):
         raise TypeError("text, finish, error and served must be strings")
     rest = {name: value[name] for name in ("key", "role", "arm", "model", "draw", "created")}
-    return Stored(**rest, payload=canonical(value["payload"]), completion=completion)
+    tries = int(value.get("tries", 0))
+    return Stored(**rest, payload=canonical(value["payload"]), completion=completion, tries=tries)
 
 
 def _portions(items: Iterator[Stored], size: int) -> Iterator[Sequence[Stored]]:

@@ -64,7 +64,9 @@ class StageError(PotstillError):
 
 
 class BudgetSpent(PotstillError):
-    """A limit of tokens or money that the next call could exceed."""
+    """A limit of tokens or money that the next call could exceed; `larger` is one to go on with."""
+
+    larger: str = ""
 
 
 class StoreError(PotstillError):

@@ -33,7 +33,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "models": (),
     "verifiers": (),
     "export": (),
-    "store": ("models.model",),
+    "store": ("models.model", "models.prices"),
     "exposure": ("store",),
     "traces": ("models.model", "verifiers"),
     "methods": ("traces", "models.model"),

@@ -14,8 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from potstill import reading
 from potstill.catalogue import Entry, Value, entry, type_name
-from potstill.errors import ConfigError
+from potstill.errors import ConfigError, InputError
 from potstill.methods import METHODS
 from potstill.models.model import Sampling
 from potstill.training.settings import Training
@@ -91,16 +92,14 @@ class Recipe:
 
 def from_file(path: Path, sets: Sequence[str] = ()) -> Recipe:
     """Read a YAML recipe and apply `key=value` settings to it."""
-    import yaml
-
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = reading.yaml(path)
     except FileNotFoundError:
         raise ConfigError(f"no recipe at {path}", fix="potstill methods lists what can be run without one") from None
     except OSError as error:
         raise ConfigError(f"{path} can't be read: {error.strerror}", expected="a YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}", expected="a mapping with method, roles, problems") from None
+    except InputError as error:
+        raise ConfigError(error.found, expected=error.expected or "a YAML file", fix=error.fix) from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} holds {type(data).__name__}", expected="a mapping with method, roles, problems")
     return from_data(data, sets)

@@ -21,7 +21,7 @@ FILE_LINES, METHOD_LINES, FUNCTION_LINES, PARAMETERS = 400, 120, 60, 8
 BASE = ("records", "errors", "__version__")
 EVERYTHING_BELOW = (
     *("catalogue", "recipe", "sources", "run", "exposure", "export", "methods", "training", "store", "evaluation"),
-    *("traces", "models", "verifiers", "problems", "world", "objectives"),
+    *("traces", "models", "verifiers", "problems", "world", "objectives", "reading"),
 )
 # What each part may import from the package, beside BASE; a name stands for itself and what lies in it.
 IMPORTS: dict[str, tuple[str, ...]] = {
@@ -29,8 +29,9 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "records": (),
     "errors": (),
     "objectives": (),
-    "problems": (),
-    "models": (),
+    "reading": (),
+    "problems": ("reading",),
+    "models": ("reading",),
     "verifiers": (),
     "export": (),
     "store": ("models.model", "models.prices"),
@@ -42,8 +43,8 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "evaluation": ("traces", "verifiers", "problems", "models.model"),
     "world": ("problems", "verifiers", "training", "models", "methods.orion_prompts"),
     "catalogue": ("methods",),
-    "recipe": ("catalogue", "methods", "models.model", "training.settings"),
-    "sources": ("models", "problems", "verifiers", "world", "traces"),
+    "recipe": ("reading", "catalogue", "methods", "models.model", "training.settings"),
+    "sources": ("reading", "models", "problems", "verifiers", "world", "traces"),
     "viewer": ("store", "evaluation"),
     "outcome": EVERYTHING_BELOW,
     "experiment": ("outcome", *EVERYTHING_BELOW),

@@ -257,7 +257,7 @@ def test_files_are_read_and_bad_ones_explained(tmp_path):
     assert from_file(good, ["n=2"]) == from_data(BASE, ["n=2"])
     for name, content, told in (
         ("none.yaml", None, "no recipe at"),
-        ("bad.yaml", b"a: [", "is not YAML"),
+        ("bad.yaml", b"a: [", "not YAML"),
         ("latin.yaml", b"a: \xe9", "is not YAML"),
         ("list.yaml", b"- a", "holds list"),
         ("empty.yaml", b"", "holds NoneType"),

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from potstill.errors import InputError
 from potstill.models.recorded import COMPLETIONS, LABELS, QUESTIONS
-from potstill.problems.files import rows
+from potstill.reading import checked, rows
 from potstill.records import Problem
 
 _TEXTS = (*COMPLETIONS, "text")
@@ -42,7 +42,8 @@ def read(spec: str, problems: Sequence[Problem], mapping: Mapping[str, str]) -> 
         if problem is None:
             strays += 1
             continue
-        found += _answers(row, problem, mapping, f"{spec}, {where}")
+        with checked(spec, where, row):
+            found += _answers(row, problem, mapping, f"{spec}, {where}")
     if not found:
         raise InputError(
             f"none of {strays} rows of {spec} answers one of the {len(problems)} problems",

@@ -16,7 +16,7 @@ from typing import Any
 from potstill.cli import options, show
 from potstill.cli.progress import clock, watching
 from potstill.errors import ConfigError, InputError, ModelError
-from potstill.problems.files import rows
+from potstill.reading import rows
 from potstill.recipe import convert
 from potstill.records import Message, Problem, Prompt, Trace, digest
 from potstill.training.settings import Fit, Training

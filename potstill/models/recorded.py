@@ -14,8 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, final
 
+from potstill import reading
 from potstill.errors import ConfigError, InputError, ModelError
-from potstill.models.files import read
 from potstill.models.model import Completion, Request
 from potstill.models.scripted import ROUND, last_user
 from potstill.records import Prompt, Tokens, digest
@@ -72,7 +72,7 @@ class Recorded:
     @classmethod
     def load(cls, path: Path, **options: Any) -> Recorded:
         """Read a .jsonl or .json file of rows."""
-        rows = read(path, "a JSONL file of questions with recorded completions")
+        rows = reading.content(path, "a JSONL file of questions with recorded completions")
         if not isinstance(rows, list):
             raise InputError(
                 f"{path} holds one JSON object", expected="a list of rows", fix="write one row a line (.jsonl)"

@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias, final
 
+from potstill import reading
 from potstill.errors import InputError, ModelError
-from potstill.models.files import read
 from potstill.models.model import Completion, Request
 from potstill.records import Prompt, Tokens, digest
 
@@ -74,7 +74,7 @@ class Scripted:
     @classmethod
     def load(cls, path: Path, **options: Any) -> Scripted:
         """Read a .json, .jsonl or .yaml file: a list, a mapping, or {rules: …, fail: …, seed: …}."""
-        content = read(path, "a file of scripted answers")
+        content = reading.content(path, "a file of scripted answers")
         if isinstance(content, dict) and "rules" in content:
             unknown = set(content) - {"rules", "fail", "seed", "name"}
             if unknown:

@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from potstill import reading
 from potstill.errors import ConfigError, InputError
-from potstill.problems import files, gym, hub
+from potstill.problems import gym
 from potstill.problems.rows import Loaded, from_rows
 from potstill.records import Problem
 
@@ -30,7 +31,7 @@ def load(
     """The problems that a spec names.
 
     Args:
-        spec: a file (.jsonl, .json, .csv, .parquet, each also .gz), `hf:NAME[:split][?config=…]`,
+        spec: a file (.jsonl, .json, .csv, .parquet, each also .gz), `hf:NAME[/config][:split]`,
             `gym:TASK[?size=…&…]`.
         mapping: which column is `question`, `answer`, `id`, `choices`, `solution`; joined columns as "Body+Question".
         limit: how many; the first in the order of a hash of (seed, id), so a larger limit adds to a smaller one.
@@ -76,11 +77,10 @@ def _read(
     prefix, colon, rest = spec.partition(":")
     if colon and prefix in extra:
         return Loaded(extra[prefix](rest), {})
-    if colon and prefix == "hf":
-        return from_rows(hub.rows(rest), spec=spec, source=spec, mapping=mapping, kind=kind)
     if colon and prefix == "gym":
         return Loaded(gym.problems(rest, size=limit, seed=seed, kind=kind), {})
-    if colon and len(prefix) > 1 and prefix.isidentifier() and not files.exists(spec):
+    if colon and prefix != "hf" and len(prefix) > 1 and prefix.isidentifier() and not reading.exists(spec):
         known = ["a file", "hf:NAME", "gym:TASK", *(f"{name}:…" for name in extra)]
         raise InputError(f"problems of kind {prefix!r} are unknown ({spec})", available=known, wanted=f"{prefix}:")
-    return from_rows(files.rows(spec), spec=spec, source=files.name(spec), mapping=mapping, kind=kind)
+    found = list(reading.rows(spec, "a problem file"))
+    return from_rows(found, spec=spec, source=reading.name(spec), mapping=mapping, kind=kind)

@@ -7,10 +7,10 @@ import string
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 from potstill.errors import InputError
-from potstill.problems.files import Row
+from potstill.reading import Row, checked, refuse
 from potstill.records import Problem, canonical, digest
 
 # What each field may be called, best first; compared without case.
@@ -29,6 +29,9 @@ NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 _FINAL = re.compile(r"(?:####|^[ \t]*A:)[ \t]*([^\n]+?)[ \t]*$", re.MULTILINE)
 _NUMBER = re.compile(r"[-+]?(?:\\?[$€£])?[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:/\d+)?%?")
 _LETTERED = re.compile(r"\(?([A-Za-z])[).:]\s*")
+
+
+Draft: TypeAlias = tuple[str, Mapping[str, Any]]  # ("line 7", fields)
 
 
 class Loaded(list[Problem]):
@@ -50,10 +53,13 @@ def from_rows(rows: Sequence[Row], *, spec: str, source: str, mapping: Mapping[s
     """
     columns = list(dict.fromkeys(name for _, row in rows for name in row))
     used = _columns(columns, mapping, spec)
-    drafts = [_draft(row, used, where, spec) for where, row in rows]
-    found = kind or _kind(drafts)
-    ids = _ids(drafts, [where for where, _ in rows], found, spec)
-    return Loaded((_problem(draft, key, found, source) for draft, key in zip(drafts, ids, strict=True)), used)
+    drafts: list[Draft] = []
+    for where, row in rows:
+        with checked(spec, where, row):
+            drafts.append((where, _draft(row, used, where, spec)))
+    found = kind or _kind([draft for _, draft in drafts])
+    named = _named(drafts, found, spec)
+    return Loaded((_problem(draft, key, found, source) for key, draft in named.items()), used)
 
 
 def _columns(columns: Sequence[str], mapping: Mapping[str, str], spec: str) -> dict[str, str]:
@@ -169,26 +175,28 @@ def _kind(drafts: Sequence[Mapping[str, Any]]) -> str:
     return "number" if golds and numeric else "math"
 
 
-def _ids(drafts: Sequence[Mapping[str, Any]], places: Sequence[str], kind: str, spec: str) -> list[str]:
-    """Given ids, or content hashes; two rows of one id are refused, two equal rows without one are numbered."""
+def _named(drafts: Sequence[Draft], kind: str, spec: str) -> dict[str, Mapping[str, Any]]:
+    """Drafts by given ids, or content hashes; two rows of one id are refused, two equal rows without one numbered."""
     seen: dict[str, str] = {}
     repeats: Counter[str] = Counter()
-    ids = []
-    for draft, place in zip(drafts, places, strict=True):
+    named: dict[str, Mapping[str, Any]] = {}
+    for place, draft in drafts:
         key = draft["id"]
         if key is None:
             content = digest("problem", [draft["question"], draft["answer"], kind, draft["choices"]])
             repeats[content] += 1
             key = content if repeats[content] == 1 else f"{content}-{repeats[content]}"
         if key in seen:
-            raise InputError(
+            error = InputError(
                 f"{spec}: {seen[key]} and {place} have the same id {key!r}",
                 expected="ids that occur once",
-                fix="--map id= to make ids from the content, or --map id=COL for another column",
+                fix="--map id= to make ids from the content, --map id=COL for another column, "
+                "or --skip-bad to keep the first",
             )
-        seen[key] = place
-        ids.append(key)
-    return ids
+            refuse(error, spec, place, draft["question"])
+            continue
+        seen[key], named[key] = place, draft
+    return named
 
 
 def _problem(draft: Mapping[str, Any], key: str, kind: str, source: str) -> Problem:

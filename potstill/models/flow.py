@@ -104,17 +104,13 @@ class Flow:
         end = leave.began + self.deadline
         for count in itertools.count(1):
             try:
-                answer = await self._try(loop, send, leave)
+                return await self._try(loop, send, leave, used)
             except Failure as failure:
                 paid += not failure.endless
                 delay = self._delay(failure, count)
                 if not failure.retry or failure.stop or paid >= self.tries or loop.time() + delay > end:
                     raise
                 last = failure
-            else:
-                if used is not None:
-                    self._tokens.correct(leave.entry, used(answer))
-                return answer
             lost(last, loop.time() - leave.began)
             await asyncio.sleep(delay)
             leave = await self._turn(loop, ticket, weight, end)
@@ -152,7 +148,11 @@ class Flow:
                 expiry.cancel()
 
     async def _try(
-        self, loop: asyncio.AbstractEventLoop, send: Callable[[], Awaitable[_Answer]], leave: _Leave
+        self,
+        loop: asyncio.AbstractEventLoop,
+        send: Callable[[], Awaitable[_Answer]],
+        leave: _Leave,
+        used: Callable[[_Answer], int] | None,
     ) -> _Answer:
         """One try in a slot that is held, and what it teaches; the slot is given back in any case."""
         try:
@@ -168,6 +168,8 @@ class Flow:
         else:
             self._round_trip += (loop.time() - leave.began - self._round_trip) / 8
             self.room.answered(leave.epoch)
+            if used is not None:
+                self._tokens.correct(leave.entry, used(answer))
             return answer
         finally:
             self.under_way -= 1

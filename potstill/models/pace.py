@@ -11,7 +11,7 @@ DECREASE = 0.7  # of the concurrency, once a congestion
 CROWDED = 0.2  # of the answers within a round trip are refusals: that is congestion; fewer are bad luck
 CERTAIN = 3  # refusals at least, so that one unlucky call out of few is not taken for congestion
 WINDOW = 16  # answers at least to look at
-CLIMB = 32  # round trips from the bottom to the cap
+SLOW, FASTER = 0.5, 0.25  # how much is added in a round trip after a congestion; how much more in each that follows
 
 
 @final
@@ -55,23 +55,24 @@ class Pace:
 class Room:
     """How many calls may be under way: up to `cap`, less while the server is busy.
 
-    Additive increase, multiplicative decrease, and one decrease a congestion: only calls that left after the last
-    decrease are evidence for another. A few refusals among many answers leave it as it is.
+    Additive increase, slow at first and then faster, and multiplicative decrease, one a congestion: only calls that
+    left after the last decrease are evidence for another. A few refusals among many answers leave it as it is.
     """
 
     def __init__(self, cap: int) -> None:
         self.cap, self.limit = cap, float(cap)
         self.epoch = self.stuck = 0  # decreases so far; how many of them in a row at the very bottom
         self._answers = self._refused = 0
+        self._rounds = 0.0  # round trips since the last decrease
 
-    def answered(self, epoch: int) -> bool:
-        """A call of that epoch was answered; whether there is more room now."""
+    def answered(self, epoch: int) -> None:
+        """A call of that epoch was answered."""
         self.stuck = 0
-        before = int(self.limit)
-        self.limit = min(float(self.cap), self.limit + max(1.0, self.cap / CLIMB) / self.limit)
+        if self.limit < self.cap:
+            self._rounds += 1 / self.limit
+            self.limit = min(float(self.cap), self.limit + (SLOW + FASTER * self._rounds) / self.limit)
         if epoch == self.epoch:
             self._count(0)
-        return int(self.limit) > before
 
     def refused(self, epoch: int) -> bool:
         """A call of that epoch met a busy server; whether that is a congestion."""
@@ -82,7 +83,7 @@ class Room:
             return False
         self.stuck = self.stuck + 1 if self.limit <= 1 else 0
         self.limit = max(1.0, self.limit * DECREASE)
-        self.epoch += 1
+        self.epoch, self._rounds = self.epoch + 1, 0.0
         self._answers = self._refused = 0
         return True
 

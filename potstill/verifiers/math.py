@@ -7,29 +7,28 @@ in the workers (they only work in a main thread, and stop nothing in C code); th
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 
 from potstill.records import Problem, Verdict
-from potstill.verifiers import extract, number, pool
+from potstill.verifiers import bombs, extract, number, pool, spelling
+from potstill.verifiers.folding import fold
 
-VERSION = "math@1"
+VERSION = "math@2"
 LIMIT_S = 3.0  # seconds of computing time a comparison may take; the usual one takes 0.003
 LONGEST = 1_000  # characters of an answer; longer ones are no answers, and may be attacks
 LONGEST_GOLD = 300
-HUGE = 10_000  # digits: powers and factorials beyond this are not evaluated
 
 _GROUPED = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+")
 _INTEGER = re.compile(r"[+-]?\d+")
 _TEXT = re.compile(r"\\(?:text|mathrm|textbf|mbox)\s?\{([^{}]*)\}")
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]{3,}")
-_TOWER = re.compile(r"(\d+)\}?\s*\^\s*\{?\s*(\d+)\}?\s*\^\s*\{?\s*(\d+)")
-_POWER = re.compile(r"(\d+)\s*\^\s*\{?\s*(\d+)")
-_FACTORIAL = re.compile(r"(\d+)\s*!")
 _FORMULA = re.compile(r"(?<!\\)\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]")
 _FUNCTIONS = re.compile(r"and|sin|cos|tan|cot|sec|csc|log|exp|sqrt|frac|cdot|arc(?:sin|cos|tan)|inf|infty|min|max|mod")
 _DISPLAY = re.compile(r"\\[()\[\]]|(?<!\\)\$")
+_SAID = re.compile(r"\\text\s?\{[^{}]{0,80}\b(?:is|are|equals)\s?:?\s*\}\s*")
+_SPACE = re.compile(r"(?:\s|(?<!\\)[.,;:]|\\[,;:!. ]|~)+$")
+_BARE_BOX = re.compile(r"\\boxed\s+(?=[^\s{])")
 
 
 def judge(problem: Problem, text: str) -> Verdict:
@@ -41,7 +40,7 @@ def judge_all(items: Sequence[tuple[Problem, str]]) -> list[Verdict]:
     """Judge many at once, on all cores; each pair of gold and answer is compared once."""
     read = [_read(problem, text) for problem, text in items]
     open_pairs = list(dict.fromkeys(pair for pair in read if not isinstance(pair, Verdict)))
-    tasks = [(_wrapped(gold), _wrapped(answer)) for gold, answer in open_pairs]
+    tasks = [_task(gold, answer) for gold, answer in open_pairs]
     replies = pool.ask("math", tasks, limit_s=LIMIT_S) if tasks else []
     judged = {pair: _verdict(pair, reply) for pair, reply in zip(open_pairs, replies, strict=True)}
     return [pair if isinstance(pair, Verdict) else judged[pair] for pair in read]
@@ -74,13 +73,21 @@ def _without_algebra(gold: str, answer: str) -> Verdict | None:
     if None not in integers:
         same = integers[0] == integers[1]
         return Verdict("right" if same else "wrong", integers[1], "equal" if same else _unequal(gold, answer), VERSION)
+    by_form = spelling.same_time(gold, answer), spelling.same_range(gold, answer)
+    if True in by_form or False in by_form:
+        same = True in by_form
+        return Verdict("right" if same else "wrong", answer, "equal" if same else _unequal(gold, answer), VERSION)
+    if spelling.nothing(gold) and spelling.nothing(answer):
+        return Verdict("right", answer, "both say that there is none", VERSION)
+    numbers = spelling.exact(gold), spelling.exact(answer)
+    if numbers[0] and numbers[1] and numbers[1].equals(numbers[0]):
+        return Verdict("right", str(numbers[1])[:200], "equal numbers", VERSION)
     words = _words(gold), _words(answer)
     if words[0] and words[1]:  # to algebra, "red" and "der" are the same product
         same = words[0] == words[1]
         return Verdict("right" if same else "wrong", answer, "equal" if same else _unequal(gold, answer), VERSION)
-    if _explodes(answer):
-        return Verdict("unparsed", answer, "a number too large to evaluate", VERSION)
-    return None
+    why = bombs.explodes(answer)
+    return Verdict("unparsed", answer, why, VERSION) if why else None
 
 
 def _verdict(pair: tuple[str, str], reply: tuple[str, str]) -> Verdict:
@@ -99,17 +106,20 @@ def _verdict(pair: tuple[str, str], reply: tuple[str, str]) -> Verdict:
 
 def tidy(answer: str) -> str:
     """One form for spellings that differ in typesetting alone."""
-    text = _DISPLAY.sub("", answer.strip())
-    text = re.sub(r"\\[dt]frac\b", r"\\frac", text)
-    text = re.sub(r"\\(?:left|right)(?![a-zA-Z])|\\!|\*\*", "", text).replace("{,}", ",").replace("−", "-")
-    text = re.sub(r"\s+", " ", text).strip(" .,;:")
+    text = _DISPLAY.sub("", fold(answer).strip())
+    text = re.sub(r"\\[dtc]frac\b", r"\\frac", _BARE_BOX.sub("", text))
+    text = re.sub(r"\\(?:left|right)(?![a-zA-Z])|\\!", "", text).replace("{,}", ",")
+    text = text.removeprefix("**").removesuffix("**").replace("**", "^")
+    text = re.sub(r"(?<=\d)\s?\.\.\.[. $]*$", r"\\ldots", text)
+    text = _SPACE.sub("", re.sub(r"\s+", " ", _SAID.sub("", text)))
+    text = re.sub(r"^(?:[ ,;:]|\.(?!\d))+", "", text)
     return text.replace(",", "") if _GROUPED.fullmatch(text) else text
 
 
 def _answer(found: extract.Found, gold: str) -> str:
     """The answer itself: a box is one, prose is searched for its one formula or number; "" where it has none."""
     boxed = found.mark not in ("answer", "last line")
-    text = found.text if boxed else extract.sentence(found.text)
+    text = fold(found.text if boxed else extract.sentence(found.text))
     if tidy(text).casefold() == gold.casefold() or not _prose(text) or (boxed and "=" in text):
         return tidy(text)
     formulas = [] if boxed else _FORMULA.findall(text)
@@ -146,21 +156,10 @@ def _words(text: str) -> str:
     return bare.casefold() if _WORDS.fullmatch(bare) or (bare.isalpha() and len(bare) > 1 and bare != text) else ""
 
 
-def _explodes(text: str) -> bool:
-    """Whether writing the number down would take more than HUGE digits."""
-    for base, middle, top in _TOWER.findall(text):
-        if int(top[:9]) * _log10(middle) > 9 or _log10(base) * int(middle[:9]) ** min(int(top[:9]), 99) > HUGE:
-            return True
-    powers = any(_log10(base) * int(power[:9]) > HUGE for base, power in _POWER.findall(text))
-    return powers or any(int(n[:9]) > 3_000 for n in _FACTORIAL.findall(text))
-
-
-def _log10(digits: str) -> float:
-    return len(digits) - 1 + math.log10(int(digits[0]) + 1)
-
-
-def _wrapped(answer: str) -> str:
-    return f"\\boxed{{{answer}}}"
+def _task(gold: str, answer: str) -> tuple[str, str]:
+    """Both as math-verify reads them."""
+    both = spelling.as_interval(gold, answer), spelling.as_interval(answer, gold)
+    return f"\\boxed{{{spelling.algebra(both[0])}}}", f"\\boxed{{{spelling.algebra(both[1])}}}"
 
 
 def _unequal(gold: str, answer: str) -> str:

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from potstill.records import Problem, Verdict
 from potstill.verifiers import extract
+from potstill.verifiers.folding import fold
 
-VERSION = "number@1"
+VERSION = "number@2"
 LONGEST = 300  # characters of a number with its wording; anything longer is no number, and may be an attack
 
 
@@ -51,6 +52,7 @@ _MARKUP = (
     (re.compile(r"\\[dt]?frac\s?(\d)\s?(\d)(?!\d)"), r" \1/\2"),
     (re.compile(r"\\(?:text|mathrm|mathbf|textbf|mbox)\s?\{([^{}]*)\}"), r" \1 "),
     (re.compile(r"\^\s?\{?\\circ\}?|\\[()\[\]]|\\?[$£€]|\\ |~"), " "),
+    (re.compile(r"(?<=\d)['’_](?=\d{3}(?!\d))"), ""),
     (re.compile(r"\\%"), "%"),
     (re.compile(r"[−–](?=\s?[\d.$])"), "-"),
 )
@@ -80,6 +82,7 @@ def read(text: str) -> Value | str:
     line = text.strip()
     if len(line) > 2_000:
         return f"an answer of {len(line)} characters"
+    line = fold(line)
     for pattern, replacement in _MARKUP:
         line = pattern.sub(replacement, line)
     line = re.split(r"[=≈]|\\approx", line.rstrip(" =."))[-1]
@@ -89,6 +92,16 @@ def read(text: str) -> Value | str:
     if len(line) > LONGEST:
         return f"an answer of {len(line)} characters"
     return _only(line)
+
+
+def whole(text: str) -> Value | None:
+    """The number that all of a short text is, units and words excluded; None for anything else."""
+    for pattern, replacement in _MARKUP:
+        text = pattern.sub(replacement, text)
+    text = text.strip().removesuffix(".")
+    sign = re.match(r"[+-]?\s?", text)
+    match = _NUMBER.fullmatch(text[sign.end() :] if sign else text)
+    return _value(match, negative=text.startswith("-")) if match and len(text) <= LONGEST else None
 
 
 def _only(line: str) -> Value | str:

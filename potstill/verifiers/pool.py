@@ -1,7 +1,7 @@
 """Worker processes that can be killed: one item's hang, crash or memory hunger costs that item and nothing else.
 
 Each of at most as many threads as there are cores keeps one `worker` process and reuses it. A worker is started as a
-plain child (`python -c`, with this process's import path), so it needs no importable `__main__`, works from any
+plain child (`python worker.py`, with this process's import path), so it needs no importable `__main__`, works from any
 thread, and shares no locks with us.
 """
 
@@ -23,7 +23,7 @@ from potstill.errors import ConfigError
 START_S = 120.0  # seconds for a worker to start and import; far more than it needs on a busy machine
 PATIENCE = 10.0  # a worker gets this many times its computing time in wall time before it is killed
 CHUNK = 16  # items a thread takes at once: a small call does not start a worker on every core
-_START = "import sys; sys.path[:] = sys.argv[1:]; from potstill.verifiers.worker import main; main()"
+_START = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker.py")
 _PACKAGES = {"math": "math-verify", "gym": "reasoning-gym"}
 
 _threads: ThreadPoolExecutor | None = None
@@ -99,7 +99,7 @@ class _Worker:
     def __init__(self) -> None:
         """Start the child; it imports nothing heavy until `load`."""
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-c", _START, *_absolute(sys.path)],
+            [sys.executable, "-I", _START, *_absolute(sys.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

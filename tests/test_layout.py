@@ -21,7 +21,7 @@ FILE_LINES, METHOD_LINES, FUNCTION_LINES, PARAMETERS = 400, 120, 60, 8
 BASE = ("records", "errors", "__version__")
 EVERYTHING_BELOW = (
     *("catalogue", "recipe", "sources", "run", "exposure", "export", "methods", "training", "store", "evaluation"),
-    *("traces", "models", "verifiers", "problems", "world", "objectives", "reading"),
+    *("traces", "models", "verifiers", "problems", "world", "objectives", "rejudge", "reading"),
 )
 # What each part may import from the package, beside BASE; a name stands for itself and what lies in it.
 IMPORTS: dict[str, tuple[str, ...]] = {
@@ -36,6 +36,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "export": (),
     "store": ("models.model", "models.prices"),
     "exposure": ("store",),
+    "rejudge": ("store", "traces", "verifiers"),
     "traces": ("models.model", "verifiers"),
     "methods": ("traces", "models.model"),
     "run": ("traces", "models.model"),

@@ -2,26 +2,38 @@
 
 Where the answers carry a label (is_correct, correct, label), the disagreements between verifier and label are listed.
 
+With --again RUN every trace that a run had judged is judged once more by today's verifiers, and no model is asked. The
+table says how many verdicts changed, by arm, operator and verifier version. The new verdicts are kept in the run's
+store in the place of the old ones: the rows of the finished run stay as they are, and the same `potstill run` on the
+folder then chooses rows by the new verdicts, asks models only for what that adds, and trains again only where the rows
+have changed. Scores that were measured are computed anew from the stored answers.
+
 examples:
   potstill verify --problems train.jsonl
   potstill verify --problems example_model_solutions.jsonl --answers example_model_solutions.jsonl
   potstill verify --problems test.jsonl --answers outputs.jsonl --map completion=output --map label=correct
+  potstill verify --again runs/orion
+  potstill verify --again runs/orion --kind math --json
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from potstill import problems as sources
 from potstill import verifiers
 from potstill.cli import options, show
 from potstill.cli.answers import Answered, read
 from potstill.cli.progress import watching
-from potstill.errors import InputError
+from potstill.errors import ConfigError, InputError
 from potstill.records import Problem, Verdict
+
+if TYPE_CHECKING:
+    from potstill.rejudge import Line
 
 SHOWN = 20  # disagreements in the terminal; --json has them all
 STATUSES = ("right", "wrong", "unparsed", "unjudged")
@@ -43,7 +55,8 @@ class Judged(NamedTuple):
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
-    options.add_problems(parser, required=True)
+    options.add_problems(parser, required=False)
+    parser.add_argument("--again", type=options.folder, metavar="RUN", help="judge the stored traces of a run again")
     parser.add_argument("--answers", metavar="FILE", help="rows with id or question, and a completion or several")
     parser.add_argument("--limit", type=options.count, metavar="N", help="problems at most")
     parser.add_argument("--seed", type=options.number, default=0, help="of the choice that --limit makes (0)")
@@ -52,7 +65,72 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> None:
-    """Check, print, and fail where gold answers fail."""
+    """Check, print, and fail where gold answers fail; or judge a run again."""
+    if args.again:
+        _again(args)
+    elif args.problems:
+        _check(args)
+    else:
+        raise ConfigError(
+            "verify needs --problems or --again",
+            expected="problems whose gold answers are checked, or a run folder that is judged again",
+            fix="potstill verify --problems train.jsonl, or potstill verify --again runs/sft",
+        )
+
+
+def _again(args: argparse.Namespace) -> None:
+    """Judge a run's traces again, and print what changed."""
+    from potstill import rejudge
+    from potstill.store import Store
+
+    if args.problems or args.answers or args.map or args.limit:
+        raise ConfigError(
+            "--again takes its problems and answers from the run",
+            expected="--again RUN with --kind alone",
+            fix=f"potstill verify --again {args.again}",
+        )
+    with Store.open(args.again, create=False) as store, watching(args.quiet) as progress:
+        found = rejudge.again(store, [args.kind] if args.kind else [], progress)
+    if args.json:
+        show.document(dataclasses.asdict(found))
+        return
+    show.table([_line(line) for line in found.lines], title="judged again")
+    changed = sum(line.changed for line in found.lines)
+    show.table([_short(_moved(item)) for item in found.changed[:SHOWN]], title="verdicts that changed")
+    if changed > SHOWN:
+        show.say(f"… and {changed - SHOWN:,} more: --json lists them all")
+    judged = sum(line.traces for line in found.lines)
+    show.say(f"{changed:,} of {judged:,} verdicts changed; {found.unasked:,} traces were never judged by the run")
+    if changed:
+        show.say("the next `potstill run` of this folder goes by the new verdicts")
+
+
+def _line(line: Line) -> dict[str, Any]:
+    changes = ", ".join(f"{count:,} {change}" for change, count in sorted(line.changes.items()))
+    return {
+        "arm": line.arm,
+        "operator": line.operator,
+        "before": line.before,
+        "after": line.after,
+        "traces": f"{line.traces:,}",
+        "changed": f"{line.changed:,}",
+        "of them rows": f"{line.rows:,}",
+        "other answer": f"{line.answers:,}",
+        "how": changes or "–",
+    }
+
+
+def _moved(item: Mapping[str, Any]) -> dict[str, Any]:
+    before, after = item["before"], item["after"]
+    return {
+        **{name: item[name] for name in ("arm", "trace", "problem", "gold")},
+        "before": f"{before['status']}: {before['answer']}",
+        "after": f"{after['status']}: {after['answer']}",
+        "reason": after["reason"],
+    }
+
+
+def _check(args: argparse.Namespace) -> None:
     from potstill.sources import world
 
     mapping = options.pairs(args.map, "--map")

@@ -54,6 +54,10 @@ class History:
             for key, operator, test, reason in self._database.read(sql, (arm,))
         ]
 
+    def count(self, arm: str) -> int:
+        """How many traces the arm made, blank ones included."""
+        return int(self._database.read("SELECT count(*) FROM made WHERE arm = ?", (arm,))[0][0])
+
     def trace(self, id: str, arm: str = "") -> Trace | None:
         """One trace, with the annotations of `arm` if it is given; None where no arm made it."""
         return next(self._traces([id], arm), None)

@@ -26,3 +26,9 @@ class Judgements:
         with self._database.transaction() as connection:
             rows = [(key, to_column(value)) for key, value in values.items()]
             connection.executemany("INSERT OR IGNORE INTO judgements VALUES (?, ?)", rows)
+
+    def replace(self, values: Mapping[str, str]) -> None:
+        """Keep these in the place of what was there: for `verify --again` alone, which judges on purpose once more."""
+        with self._database.transaction() as connection:
+            rows = [(key, to_column(value)) for key, value in values.items()]
+            connection.executemany("INSERT OR REPLACE INTO judgements VALUES (?, ?)", rows)

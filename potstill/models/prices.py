@@ -15,7 +15,7 @@ from potstill.records import Tokens
 
 FILE = Path(__file__).with_name("prices.json")
 MILLION = 1_000_000
-_RATES = ("prompt", "completion", "cached", "reasoning", "batch")
+_RATES = ("prompt", "completion", "cached", "reasoning", "batch", "up_to")
 _TOLD = ("as_of", "source")
 # A snapshot of a model costs what the model costs: -2024-07-18, -20241022, -0324, -001, -latest, -preview-05-20.
 _DATED = re.compile(r"(?:-preview)?(?:-\d{4}-\d{2}-\d{2}|-\d{2}-\d{2}|-\d{8}|-\d{6}|-\d{4}|-\d{3}|-latest)$")
@@ -25,7 +25,8 @@ _FIX = "give one in the recipe: prices: {NAME: {prompt: 0.5, completion: 1.5}}, 
 class Price(NamedTuple):
     """USD per million tokens. Cached prompt tokens and reasoning cost what is said, else as prompt and completion do.
 
-    `batch` is the share of the price that a batch is billed at. `as_of` and `source` say when and where it was read.
+    `batch` is the share of the price that a batch is billed at. A prompt of more than `up_to` tokens is counted double:
+    no vendor asks more. `as_of` and `source` say when and where the price was read.
     """
 
     prompt: float
@@ -33,6 +34,7 @@ class Price(NamedTuple):
     cached: float | None = None
     reasoning: float | None = None
     batch: float = 1.0
+    up_to: float = 0
     as_of: str = ""
     source: str = ""
 
@@ -83,13 +85,17 @@ def cost(price: Price, tokens: Tokens, rate: float = 1.0) -> float:
     per_reasoning = price.completion if price.reasoning is None else price.reasoning
     paid = (tokens.prompt - cached) * price.prompt + cached * per_cached
     paid += (tokens.completion - reasoning) * price.completion + reasoning * per_reasoning
-    return paid * rate / MILLION
+    return paid * rate * _length(price, tokens.prompt) / MILLION
 
 
 def most(price: Price, prompt: int, completion: int, rate: float = 1.0) -> float:
     """The most that so many tokens can cost, however they are cached or thought."""
     dear = max(price.prompt, price.cached or 0.0), max(price.completion, price.reasoning or 0.0)
-    return (prompt * dear[0] + completion * dear[1]) * rate / MILLION
+    return (prompt * dear[0] + completion * dear[1]) * rate * _length(price, prompt) / MILLION
+
+
+def _length(price: Price, prompt: int) -> int:
+    return 2 if price.up_to and prompt > price.up_to else 1
 
 
 def unknown(name: str, prices: Table) -> ConfigError:

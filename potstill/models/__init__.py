@@ -12,10 +12,13 @@ from potstill.models.model import Model
 
 KINDS = ("scripted", "recorded", "transformers")
 
-_RENAMED = {"model": "columns", "models": "columns", "column": "columns"}
+_RENAMED = {"model": "columns", "models": "columns", "column": "columns", "completion": "columns"}
 _OPTIONS: Mapping[str, Mapping[str, Callable[[str], Any]]] = {
     "scripted": {"fail": float, "seed": int, "name": str},
-    "recorded": {"columns": lambda text: tuple(text.split(",")), "question": str, "match": str},
+    "recorded": {
+        "columns": lambda text: tuple(text.split(",")),
+        **dict.fromkeys(("question", "reasoning", "answer", "label", "finish", "match"), str),
+    },
     "transformers": {"dtype": str, "device": str, "threads": int, "batch": int, "chat": str},
 }
 

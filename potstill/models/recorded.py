@@ -1,7 +1,8 @@
 """Existing traces as a model: the question looks up the completions that were recorded for it.
 
-Rows may be {question, completion}, {question, completions: […]}, {messages: […]}, or have one column per recorded
-model, {question, model_a: {is_correct, solution}, model_b: {…}}, as GSM8K's `example_model_solutions.jsonl` has.
+The rows may have any layout of `layouts`: messages, ShareGPT, prompt/completion, question/reasoning/answer, Open-R1,
+OpenThoughts, s1K, or a column a recorded model, as GSM8K's `example_model_solutions.jsonl` has. Which column is what is
+guessed from the first row, shown in `mapping`, and can be given.
 Draw i is the i-th recorded completion; rows with the same question add draws. Sampling settings can't change a
 recording and are not applied; a prefix is honoured where a recording begins with it.
 """
@@ -12,27 +13,17 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, final
+from typing import Any, final
 
 from potstill import reading
-from potstill.errors import ConfigError, InputError, ModelError
+from potstill.errors import InputError, ModelError
+from potstill.models import layouts
+from potstill.models.layouts import COMPLETIONS, LABELS, QUESTIONS, Columns, Recording
 from potstill.models.model import Completion, Request
 from potstill.models.scripted import ROUND, last_user
 from potstill.records import Prompt, Tokens, digest
 
-QUESTIONS = ("question", "problem", "prompt", "instruction", "query")
-COMPLETIONS = ("completions", "completion", "responses", "response", "outputs", "output", "generations", "generation",
-               "samples", "reasoning", "code", "solution")  # fmt: skip
-LABELS = ("is_correct", "correct", "label", "score")
-
-
-class Recording(NamedTuple):
-    """One recorded completion, how it ended, and what its file says of it."""
-
-    text: str
-    finish: Literal["stop", "length"] = "stop"
-    label: bool | None = None
-    tokens: int = 0
+__all__ = ["COMPLETIONS", "LABELS", "QUESTIONS", "Recorded", "Recording"]
 
 
 @final
@@ -40,10 +31,10 @@ class Recorded:
     """A model that repeats its file.
 
     Args:
-        rows: the file's rows.
-        columns: which columns hold completions, in draw order; default: all columns that hold a recorded model's
-            {solution, …}, else the first of COMPLETIONS that the rows have.
-        question: the column of the question; default: the first of QUESTIONS that a row has.
+        rows: the file's rows, each alone or with where it stands.
+        columns: which columns hold completions, in draw order; default: guessed from the first row.
+        question: the column of the question; default: the first of QUESTIONS that a row has, else its chat.
+        mapping: the columns of `reasoning`, `answer` (what follows the reasoning), `label`, `finish`.
         contained: also match a prompt that contains exactly one recorded question: a template around it. Never on by
             itself: a request to rewrite a solution contains the question too, and the recording is no answer to that.
         source: what to call the recording in errors.
@@ -51,33 +42,52 @@ class Recorded:
 
     def __init__(
         self,
-        rows: Iterable[Mapping[str, Any]],
+        rows: Iterable[Mapping[str, Any] | reading.Row],
         *,
         columns: Sequence[str] = (),
         question: str = "",
+        mapping: Mapping[str, str] | None = None,
         contained: bool = False,
         source: str = "the recording",
     ) -> None:
         self._contained, self._source = contained, source
         self._table: dict[str, list[Recording]] = {}
-        self.columns: tuple[str, ...] = tuple(columns)
-        for number, row in enumerate(rows, 1):
-            where = f"{source}, row {number}"
-            asked = _squeeze(_question(row, question, where))
-            self.columns = self.columns or _columns(row, where)
-            self._table.setdefault(asked, []).extend(_recordings(row, self.columns, where))
+        self._found_columns: Columns | None = None
+        given = {"completion": ",".join(columns), "question": question, **(mapping or {})}
+        given = {name: column for name, column in given.items() if column}
+        for number, item in enumerate(rows, 1):
+            place, row = item if isinstance(item, tuple) else (f"row {number}", item)
+            with reading.checked(source, place, row):
+                self._take(row, given, f"{source}, {place}")
         if not self._table:
             raise InputError(f"{source} has no rows", expected="recorded completions", fix="give a file with rows")
 
     @classmethod
-    def load(cls, path: Path, **options: Any) -> Recorded:
-        """Read a .jsonl or .json file of rows."""
-        rows = reading.content(path, "a JSONL file of questions with recorded completions")
-        if not isinstance(rows, list):
-            raise InputError(
-                f"{path} holds one JSON object", expected="a list of rows", fix="write one row a line (.jsonl)"
-            )
-        return cls(rows, source=str(path), **options)
+    def load(cls, path: Path | str, **options: Any) -> Recorded:
+        """Read a .jsonl, .json, .csv or .parquet file of rows (also .gz), or hf:NAME[/CONFIG][:SPLIT]."""
+        rows = reading.rows(str(path), "a file of questions with recorded completions")
+        mapping = {name: options.pop(name) for name in layouts.FIELDS[2:] if name in options}
+        return cls(rows, source=str(path), mapping=mapping, **options)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that hold completions, in draw order."""
+        return self._found_columns.completion if self._found_columns else ()
+
+    @property
+    def mapping(self) -> dict[str, str]:
+        """Field -> column, guessed or given, with the layout's name under "layout"."""
+        found = self._found_columns
+        return {"layout": found.layout, **found.shown()} if found else {}
+
+    def _take(self, row: Mapping[str, Any], given: Mapping[str, str], where: str) -> None:
+        if not isinstance(row, Mapping):
+            found = f"{where} is a {type(row).__name__}"
+            raise InputError(found, expected="an object with a question", fix="write objects")
+        asked = _squeeze(layouts.question(row, given.get("question", ""), where))
+        self._found_columns = self._found_columns or layouts.guess(row, given, where)
+        made = layouts.recordings(row, self._found_columns, where)
+        self._table.setdefault(asked, []).extend(made)
 
     @cached_property
     def id(self) -> str:
@@ -117,7 +127,7 @@ class Recorded:
             return found[draw]
         again, index = divmod(draw, ROUND)
         asked = f"draw {index}" + (f" when asked again (draw={again})" if again else "")
-        count = f"{len(found)} completion" + ("s" if len(found) > 1 else "")
+        count = f"{len(found)} completion" + ("s" if len(found) != 1 else "")
         raise ModelError(
             f"the recorded model has only {count} for this prompt, and {asked} was wanted: {last_user(prompt)[:80]!r}",
             expected=f"draws 0 to {len(found) - 1}",
@@ -155,75 +165,3 @@ class Recorded:
 
 def _squeeze(text: str) -> str:
     return " ".join(text.split())
-
-
-def _question(row: Mapping[str, Any], column: str, where: str) -> str:
-    if not isinstance(row, Mapping):
-        raise InputError(
-            f"{where} is a {type(row).__name__}", expected="an object with a question", fix="write objects"
-        )
-    names = (column,) if column else (*QUESTIONS, "messages")
-    value = next((row[name] for name in names if row.get(name)), None)
-    if isinstance(value, list):
-        value = next(
-            (m["content"] for m in reversed(value) if isinstance(m, Mapping) and m.get("role") == "user"), None
-        )
-    if isinstance(value, str) and value.strip():
-        return value
-    fix = "name the column: recorded:FILE?question=COLUMN"
-    raise InputError(f"{where} has no question", expected=f"a text under {', '.join(names)}", available=row, fix=fix)
-
-
-def _columns(row: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    models = tuple(name for name, value in row.items() if isinstance(value, Mapping) and _text_of(value) is not None)
-    if models:
-        return models
-    for name in (*COMPLETIONS, "messages"):
-        if row.get(name):
-            return (name,)
-    fix = "name the column: recorded:FILE?column=COLUMN"
-    raise InputError(f"{where} has no completion", expected=f"one of {', '.join(COMPLETIONS)}", available=row, fix=fix)
-
-
-def _recordings(row: Mapping[str, Any], columns: Sequence[str], where: str) -> list[Recording]:
-    made: list[Recording] = []
-    for column in columns:
-        if column not in row:
-            fix = f"choose one of the row's columns: ?column={next(iter(row))}"
-            raise ConfigError(f"{where} has no column {column!r}", available=row, wanted=column, fix=fix)
-        value = row[column]
-        several = isinstance(value, list) and not _is_chat(value)
-        items = value if several else [value]
-        made += [_recording(item, row, i if several else None, f"{where}, {column}") for i, item in enumerate(items)]
-    return made
-
-
-def _recording(item: Any, row: Mapping[str, Any], index: int | None, where: str) -> Recording:
-    """One completion; its label stands beside its text, or in the row (in a list, at the same place)."""
-    text, beside = _text_of(item), item if isinstance(item, Mapping) else row
-    if text is None:
-        expected = "a text, a {solution: …} or a list of them"
-        raise InputError(
-            f"{where}: no completion in {str(item)[:60]!r}", expected=expected, fix="correct or remove the row"
-        )
-    label = next((beside[name] for name in LABELS if beside.get(name) is not None), None)
-    if isinstance(label, list):
-        label = label[index] if index is not None and index < len(label) else None
-    finish = beside.get("finish", beside.get("finish_reason"))
-    known = bool(label) if isinstance(label, bool) or label in (0, 1) else None
-    return Recording(text, "length" if finish == "length" else "stop", known, len(text.split()))
-
-
-def _text_of(item: Any) -> str | None:
-    if isinstance(item, str):
-        return item
-    if isinstance(item, list) and _is_chat(item):
-        last = item[-1]
-        return last["content"] if last.get("role") == "assistant" and isinstance(last.get("content"), str) else None
-    if isinstance(item, Mapping):
-        return next((item[name] for name in (*COMPLETIONS, "text") if isinstance(item.get(name), str)), None)
-    return None
-
-
-def _is_chat(value: Sequence[Any]) -> bool:
-    return bool(value) and all(isinstance(item, Mapping) and "role" in item for item in value)

@@ -108,7 +108,7 @@ def test_likelihoods_are_fixed_and_one_a_word() -> None:
     [
         ("a.json", '{"one": ["1", 2]}', "not an answer, for 'one': 2"),
         ("a.json", '{"rules": [], "fails": 1}', "unknown key 'fails'"),
-        ("a.json", "[{]", "line 1, column 2: not JSON"),
+        ("a.json", "[{]", "line 1, column 3: not JSON"),
         ("a.jsonl", '{"pattern": "x", "answers": ["y"]}\n{"pattern": "x"}\n', "not a rule"),
         ("a.jsonl", '{"pattern": "x", "answers": ["y"]}\n{\n', "line 2, column 2: not JSON"),
         ("a.jsonl", '{"pattern": "(", "answers": ["y"]}', "not a regular expression"),

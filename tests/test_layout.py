@@ -20,7 +20,7 @@ FILE_LINES, METHOD_LINES, FUNCTION_LINES, PARAMETERS = 400, 120, 60, 8
 
 BASE = ("records", "errors", "__version__")
 EVERYTHING_BELOW = (
-    *("catalogue", "recipe", "sources", "run", "exposure", "export", "methods", "training", "store", "evaluation"),
+    *("catalogue", "recipe", "sources", "run", "exposure", "export", "spending", "methods", "training", "store", "evaluation"),
     *("traces", "models", "verifiers", "problems", "world", "objectives", "rejudge", "reading"),
 )
 # What each part may import from the package, beside BASE; a name stands for itself and what lies in it.
@@ -34,7 +34,8 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "models": ("reading",),
     "verifiers": (),
     "export": (),
-    "store": ("models.model", "models.prices"),
+    "spending": (),
+    "store": ("models.model", "models.keys", "models.prices"),
     "exposure": ("store",),
     "rejudge": ("store", "traces", "verifiers"),
     "traces": ("models.model", "verifiers"),
@@ -44,7 +45,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "evaluation": ("traces", "verifiers", "problems", "models.model"),
     "world": ("problems", "verifiers", "training", "models", "methods.orion_prompts"),
     "catalogue": ("methods",),
-    "recipe": ("reading", "catalogue", "methods", "models.model", "training.settings"),
+    "recipe": ("reading", "catalogue", "methods", "models.model", "training.settings", "spending"),
     "sources": ("reading", "models", "problems", "verifiers", "world", "traces"),
     "viewer": ("store", "evaluation"),
     "outcome": EVERYTHING_BELOW,

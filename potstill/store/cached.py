@@ -1,25 +1,38 @@
-"""The caching wrapper: a model that asks the store first, and the real model for the rest, batch by whole batch."""
+"""The caching wrapper: a model that asks the store first, and the real model for the rest.
+
+Local models are asked in whole batches, models behind a wire in a stream (`store.streaming`); nothing is handed on that
+is not committed.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import TypedDict, TypeVar, Unpack
 
 from potstill.errors import ModelError
-from potstill.models.model import Completion, Model, Planned, Request, Scored, Trainable
+from potstill.models.model import Completion, Model, Planned, Request, Scored, Streamed, Trainable
 from potstill.records import Prompt, digest
+from potstill.store.budget import Budget
+from potstill.store.desk import Desk, Progress, Written
 from potstill.store.store import Store
+from potstill.store.streaming import Pass
 from potstill.store.traces import dump, load
-
-Progress: TypeAlias = Callable[[str, int, int], None]
+from potstill.store.truncation import Policy, check, follow, settled
 
 TOGETHER = 64  # requests sent at once to a model without a plan: few enough that a crash costs little
 SCORED_TOGETHER = 256  # pairs a likelihood batch
 
 _Item = TypeVar("_Item")
 _Value = TypeVar("_Value")
+
+
+class Rules(TypedDict, total=False):
+    """What is done about answers that are not whole."""
+
+    retry_errors: bool
+    truncated: Policy
 
 
 def cached(
@@ -30,7 +43,8 @@ def cached(
     arm: str,
     seed: int,
     progress: Progress | None = None,
-    retry_errors: bool = False,
+    budget: Budget | None = None,
+    **rules: Unpack[Rules],
 ) -> Model:
     """The model behind the store; it can do what `model` can: plan, likelihood, weights, and nothing it can't.
 
@@ -39,7 +53,9 @@ def cached(
         arm: the arm that needs them.
         seed: the run's seed, set on every request.
         progress: called with (arm/role, distinct answers so far, and asked for) after each batch.
-        retry_errors: ask once more, once in this process, where a failure is stored; otherwise it is final.
+        budget: what may be spent; BudgetSpent where it does not allow a call.
+        rules: `retry_errors`: ask once more, once in this process, where a failure is stored; otherwise it is final.
+            `truncated`: what to do with an answer that was cut off, see `store.truncation`.
     """
     inner = model.inner if isinstance(model, Cached) else model
     abilities = ((Planned, _Plans), (Scored, _Scores), (Trainable, _Trains))
@@ -47,19 +63,17 @@ def cached(
     # A class per set of abilities: runtime_checkable Protocols look at what a class has, so a wrapper that always had
     # `likelihood` would pass for a scored model over any black box.
     kind: type[Cached] = type("Cached", (*has, Cached), {})
-    return kind(inner, store, role=role, arm=arm, seed=seed, progress=progress or _silent, retry_errors=retry_errors)
+    retry, truncated = rules.get("retry_errors", False), check(rules.get("truncated", "keep"))
+    return kind(Desk(inner, store, role, arm, seed, progress or _silent, retry, truncated, budget))
 
 
 class Cached:
     """A model that answers from the store; `inner` is the real one. Made by `cached`."""
 
-    def __init__(
-        self, inner: Any, store: Store, *, role: str, arm: str, seed: int, progress: Progress, retry_errors: bool
-    ) -> None:
+    def __init__(self, desk: Desk) -> None:
         """See `cached`."""
-        self.inner, self._store = inner, store
-        self.role, self.arm, self._seed = role, arm, seed
-        self._progress, self._retry_errors = progress, retry_errors
+        self._desk, self._store = desk, desk.store
+        self.inner, self.role, self.arm = desk.inner, desk.role, desk.arm
 
     def __repr__(self) -> str:
         return f"cached({self.id}, role={self.role!r}, arm={self.arm!r})"
@@ -67,35 +81,72 @@ class Cached:
     @property
     def id(self) -> str:
         """The real model's id."""
-        model: str = self.inner.id
-        return model
+        return self._desk.model
 
     def write(self, requests: Sequence[Request]) -> list[Completion]:
-        """One completion a request, in order; the model is asked only for what is not stored, in whole batches."""
-        asked = [dataclasses.replace(request, seed=self._seed) for request in requests]
-        keys = [request.key(self.id) for request in asked]
-        answers = self._stored(list(dict.fromkeys(keys)))
-        self._store.completions.need(self.arm, self.role, list(answers))
-        total = len(set(keys))
-        self._report(answers, total)
+        """One completion a request, in order; the model is asked only for what is not stored."""
+        if not isinstance(self.inner, Streamed):
+            return self._followed(requests)
+        answers: list[Completion | None] = [None] * len(requests)
+        for portion in Pass(self._desk, requests, len(requests)).portions():
+            for place, completion in portion:
+                answers[place] = completion
+        return [answer for answer in answers if answer is not None]
+
+    def answers(self, requests: Iterable[Request]) -> Iterator[tuple[int, Completion]]:
+        """Each completion with the place of its request, in any order, as it is read or lands.
+
+        For a streamed model the requests may be more than memory holds; close the iterator to cancel what is under way.
+        """
+        if not isinstance(self.inner, Streamed):
+            yield from enumerate(self.write(list(requests)))
+            return
+        with closing(Pass(self._desk, requests).portions()) as portions:
+            for portion in portions:
+                yield from portion
+
+    def _followed(self, requests: Sequence[Request]) -> list[Completion]:
+        """The answers, and for those that were cut off whatever the policy asks for next, round by round."""
+        policy = self._desk.truncated
+        answers = self._written(requests)
+        if policy == "keep":
+            return answers
+        asked = {place: self._desk.asked(request) for place, request in enumerate(requests)}
+        before: dict[int, list[Completion]] = {place: [] for place in asked}
+        while True:
+            further = {p: follow(policy, r, answers[p], before[p]) for p, r in asked.items()}
+            asked = {place: request for place, request in further.items() if request is not None}
+            if not asked:
+                return [settled(policy, before[p], answer) for p, answer in enumerate(answers)]
+            for place, answer in zip(asked, self._written(list(asked.values())), strict=True):
+                before[place].append(answers[place])
+                answers[place] = answer
+
+    def _written(self, requests: Sequence[Request]) -> list[Completion]:
+        """One completion a request, of a model that is asked in whole batches."""
+        keys = self._desk.keys(requests)
+        total = len(distinct := list(dict.fromkeys(keys)))
+        answers = self._desk.stored(distinct)
+        self._desk.report(len(answers), total)
         made = 0
-        for batch in self._batches(asked, keys, answers):
-            new, calls = self._ask(batch)
+        for batch in self._batches(requests, keys, answers):
+            new, calls = self._ask(batch, total - len(answers), total)
             answers |= new
             made += calls
-            self._report(answers, total)
+            self._desk.report(len(answers), total)
         self._store.count(self.arm, self.role, made=made, served=len(keys) - made)
         return [answers[key] for key in keys]
 
     def _batches(
-        self, asked: Sequence[Request], keys: Sequence[str], answers: Mapping[str, Completion]
+        self, requests: Sequence[Request], keys: Sequence[str], answers: Mapping[str, Completion]
     ) -> Iterable[dict[str, Request]]:
         """The requests still to be asked for, in the batches that an undisturbed run would have put them in."""
-        missing = {key: request for key, request in zip(keys, asked, strict=True) if key not in answers}
+        asked = self._desk.asked
+        missing = {key: asked(request) for key, request in zip(keys, requests, strict=True) if key not in answers}
         if not missing:
             return  # so that a finished run never loads a model, which a plan might
         if isinstance(self.inner, Planned):
-            plan: Sequence[Sequence[int]] = _checked(self.inner.plan(asked), len(asked), self.id)
+            plan: Sequence[Sequence[int]] = _checked(self.inner.plan([*map(asked, requests)]), len(requests), self.id)
         else:
             plan = chunks([i for i, key in enumerate(keys) if key in missing], TOGETHER)
         for indices in plan:
@@ -103,45 +154,41 @@ class Cached:
             if batch:
                 yield batch
 
-    def _ask(self, batch: Mapping[str, Request]) -> tuple[dict[str, Completion], int]:
+    def _ask(self, batch: Mapping[str, Request], left: int, total: int) -> tuple[dict[str, Completion], int]:
         """Answers to a batch, each from the model, from the store, or from a thread that was asking already."""
         answers: dict[str, Completion] = {}
         made = 0
         while waiting := [key for key in batch if key not in answers]:
             with self._store.flight.claim(waiting) as (mine, others):
-                found = self._stored(mine)
-                self._store.completions.need(self.arm, self.role, list(found))
-                todo = [batch[key] for key in mine if key not in found]
+                found = self._desk.stored(mine)
+                todo = {key: batch[key] for key in mine if key not in found}
                 if todo:
-                    found |= self._commit(todo)
+                    found |= self._commit(todo, total - left, total)
                     made += len(todo)
             answers |= found
-            for event in others:
-                event.wait()
+            self._store.flight.wait(others)
         return answers, made
 
-    def _commit(self, todo: Sequence[Request]) -> dict[str, Completion]:
+    def _commit(self, todo: Mapping[str, Request], done: int, total: int) -> dict[str, Completion]:
         """Ask the model and keep the whole batch before anyone sees it."""
-        written = list(zip(todo, _counted(self.inner.write(todo), len(todo), self.id, "write"), strict=True))
-        self._store.completions.put(self.id, self.role, self.arm, written)
-        new = {request.key(self.id): completion for request, completion in written}
-        self._store.retried.update(new)
-        return new
-
-    def _stored(self, keys: Sequence[str]) -> dict[str, Completion]:
-        stored = self._store.completions.get(keys)
-        if not self._retry_errors:
-            return stored
-        return {k: c for k, c in stored.items() if not c.error or k in self._store.retried}
-
-    def _report(self, answers: Mapping[str, Completion], total: int) -> None:
-        self._progress(f"{self.arm}/{self.role}", len(answers), total)
+        desk, requests = self._desk, list(todo.values())
+        budget = desk.budget if desk.budget and desk.budget.limited else None
+        if budget and not budget.hold(self.role, self.inner, self.arm, requests):
+            raise budget.stopped(self.role, self.arm, done, total)
+        try:
+            new = _counted(self.inner.write(requests), len(requests), self.id, "write")
+        except BaseException:
+            if budget:
+                budget.release(self.role, self.inner, requests)
+            raise
+        written = [Written(key, request, answer) for (key, request), answer in zip(todo.items(), new, strict=True)]
+        return dict(zip(todo, desk.keep(written), strict=True))
 
 
 class _Plans(Cached):
     def plan(self, requests: Sequence[Request]) -> list[list[int]]:
         """The real model's batches."""
-        batches: list[list[int]] = self.inner.plan([dataclasses.replace(r, seed=self._seed) for r in requests])
+        batches: list[list[int]] = self.inner.plan([self._desk.asked(request) for request in requests])
         return batches
 
 
@@ -157,7 +204,7 @@ class _Scores(Cached):
             if batch:
                 known |= self._score(batch)
                 missing -= batch.keys()
-                self._progress(f"{self.arm}/{self.role} scores", len(known), len(known) + len(missing))
+                self._desk.progress(f"{self.arm}/{self.role} scores", len(known), len(known) + len(missing))
         return [load(known[key]) for key in keys]
 
     def _score(self, batch: Mapping[str, tuple[Prompt, str]]) -> dict[str, str]:
@@ -172,8 +219,7 @@ class _Scores(Cached):
                     self._store.judgements.put(new)
                     found |= new
             known |= found
-            for event in others:
-                event.wait()
+            self._store.flight.wait(others)
         return known
 
 

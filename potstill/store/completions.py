@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import array
 import json
+import sqlite3
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, final
 
+from potstill.models.keys import payload
 from potstill.models.model import Completion, Request
-from potstill.records import Tokens, canonical, digest
+from potstill.records import Tokens, digest
 from potstill.store import attempts
 from potstill.store.database import Database, from_column, to_column
 
@@ -21,9 +23,15 @@ _COLUMNS = (
 _INSERT = f"INTO completions ({_COLUMNS}) VALUES ({','.join('?' * 20)})"
 _GENERATION = "(SELECT coalesce(max(generation), 0) FROM arms WHERE arm = ?)"
 _USE = (
-    f"INSERT INTO uses VALUES (?, ?, ?, {_GENERATION}) "
-    "ON CONFLICT (arm, role, key) DO UPDATE SET generation = excluded.generation"
+    "INSERT INTO uses VALUES (?, ?, ?, ?) ON CONFLICT (arm, role, key) DO UPDATE SET generation = excluded.generation"
 )
+_ANSWERS = """
+    SELECT key, text, finish, prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens, error, seconds,
+        logprobs, cost, served
+    FROM completions WHERE key IN ({})"""
+# The list as one JSON value: a statement that is prepared once, and only what is missing comes back.
+_UNSETTLED = "SELECT j.value FROM json_each(?) j WHERE NOT EXISTS (SELECT 1 FROM completions c WHERE c.key = j.value{})"
+_LOOKED_UP = 5000
 _USAGE = f"""
     SELECT u.role, count(*), sum(c.arm != u.arm OR c.role != u.role), sum(c.prompt_tokens), sum(c.completion_tokens),
         sum(c.seconds), sum(c.error != ''), coalesce(sum(c.cost), 0.0)
@@ -66,33 +74,48 @@ class Completions:
 
     def get(self, keys: Sequence[str]) -> dict[str, Completion]:
         """The completions that are there."""
-        sql = f"SELECT {_COLUMNS} FROM completions WHERE key IN ({{}})"
-        return {row[0]: _stored(row).completion for row in self._database.among(sql, keys)}
+        return {row[0]: _answered(row) for row in self._database.among(_ANSWERS, keys)}
 
-    def put(self, model: str, role: str, arm: str, written: Sequence[tuple[Request, Completion]]) -> None:
+    def unsettled(self, keys: Sequence[str], *, errors: bool = False, cut: bool = False) -> set[str]:
+        """Those of the keys without a stored completion; with `errors` also failures, with `cut` also truncated ones.
+
+        Reads no text, so that a long run finds its first new request before it has read everything old.
+        """
+        sql = _UNSETTLED.format((" AND c.error = ''" if errors else "") + (" AND c.finish != 'length'" if cut else ""))
+        parts = (keys[start : start + _LOOKED_UP] for start in range(0, len(keys), _LOOKED_UP))
+        return {key for part in parts for (key,) in self._database.read(sql, (json.dumps(part),))}
+
+    def put(
+        self,
+        model: str,
+        role: str,
+        arm: str,
+        written: Sequence[tuple[Request, Completion]],
+        keys: Sequence[str] = (),
+    ) -> None:
         """Keep one batch and that this arm's role needed it; in the same transaction its tries, and no intent is left.
 
         `cost` is kept as it stands in the completion: settle it first. A failure that was stored under a key and asked
-        again becomes an attempt.
+        again becomes an attempt. `keys` are the requests' keys, where the caller has them.
         """
         now = time.time()
+        keys = keys or [request.key(model) for request, _ in written]
         rows = [
-            Stored(request.key(model), role, arm, model, payload(request), request.draw, done, now, len(done.tries))
-            for request, done in written
+            Stored(key, role, arm, model, payload(request, request.seed), request.draw, done, now, len(done.tries))
+            for key, (request, done) in zip(keys, written, strict=True)
         ]
-        keys = [stored.key for stored in rows]
         with self._database.transaction() as connection:
             attempts.replaced(connection, keys)
             attempts.write(connection, model, role, arm, [(s.key, t) for s in rows for t in s.completion.tries])
             attempts.settled(connection, keys)
             connection.executemany(f"INSERT OR REPLACE {_INSERT}", [_row(stored) for stored in rows])
-            connection.executemany(_USE, [(arm, role, stored.key, arm) for stored in rows])
+            _use(connection, arm, role, keys)
 
     def need(self, arm: str, role: str, keys: Sequence[str]) -> None:
         """Enter that this arm's role needed these stored completions, whoever paid for them."""
         if keys and not self._database.readonly:
             with self._database.transaction() as connection:
-                connection.executemany(_USE, [(arm, role, key, arm) for key in keys])
+                _use(connection, arm, role, keys)
 
     def add(self, rows: Sequence[Stored]) -> int:
         """Take completions from another store and return how many were new; what is already here stays as it is."""
@@ -118,17 +141,9 @@ class Completions:
         return {row[0]: dict(zip(names, row[1:], strict=True)) for row in self._database.read(_USAGE, (arm, arm))}
 
 
-def payload(request: Request) -> str:
-    """What was asked, as the canonical JSON that is kept beside the answer."""
-    return canonical(
-        {
-            "prompt": request.prompt,
-            "prefix": request.prefix,
-            "settings": request.sampling.changed(),
-            "seed": request.seed,
-            "draw": request.draw,
-        }
-    )
+def _use(connection: sqlite3.Connection, arm: str, role: str, keys: Sequence[str]) -> None:
+    (generation,) = connection.execute(f"SELECT {_GENERATION}", (arm,)).fetchone()
+    connection.executemany(_USE, [(arm, role, key, generation) for key in keys])
 
 
 def _row(stored: Stored) -> tuple[Any, ...]:
@@ -146,6 +161,20 @@ def _row(stored: Stored) -> tuple[Any, ...]:
         to_column(done.served),
         stored.tries,
         stored.paid,
+    )
+
+
+def _answered(row: tuple[Any, ...]) -> Completion:
+    _, text, finish, prompt, completion, cached, reasoning, error, seconds, logprobs, cost, served = row
+    return Completion(
+        text if type(text) is str else from_column(text),
+        finish,
+        Tokens(prompt, completion, cached, reasoning),
+        from_column(error) if error else "",
+        seconds,
+        _unpacked(logprobs) if logprobs else (),
+        cost,
+        served=from_column(served) if served else "",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,33 +33,39 @@ class Flight:
     """Which keys are being asked for right now, so that two threads that miss the same one share one call."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._asked: dict[str, threading.Event] = {}
+        self._freed = threading.Condition()
+        self._asked: set[str] = set()
+
+    def take(self, keys: Iterable[str]) -> tuple[list[str], list[str]]:
+        """The keys that are now the caller's to ask for, until it releases them, and those that others ask for."""
+        mine: list[str] = []
+        others: list[str] = []
+        with self._freed:
+            for key in keys:
+                (others if key in self._asked else mine).append(key)
+                self._asked.add(key)
+        return mine, others
+
+    def release(self, keys: Iterable[str]) -> None:
+        """Done or failed: whoever waits looks into the store and, if need be, asks itself."""
+        with self._freed:
+            self._asked.difference_update(keys)
+            self._freed.notify_all()
+
+    def wait(self, keys: Iterable[str]) -> None:
+        """Wait until nobody asks for these; hold none meanwhile, or two that wait could wait for each other."""
+        wanted = frozenset(keys)
+        with self._freed:
+            self._freed.wait_for(lambda: self._asked.isdisjoint(wanted))
 
     @contextmanager
-    def claim(self, keys: Sequence[str]) -> Iterator[tuple[list[str], list[threading.Event]]]:
-        """The keys that are now the caller's to ask for, and the events of those that others are asking for.
-
-        The claim ends with the block, done or failed; whoever waited looks into the store and, if need be, asks itself.
-        Wait only after the block: a claim that waits could wait for one that waits for it.
-        """
-        own = threading.Event()
-        mine: list[str] = []
-        others: list[threading.Event] = []
+    def claim(self, keys: Iterable[str]) -> Iterator[tuple[list[str], list[str]]]:
+        """`take` for the length of a block."""
+        mine, others = self.take(keys)
         try:
-            with self._lock:
-                for key in keys:
-                    if self._asked.setdefault(key, own) is own:
-                        mine.append(key)
-                    else:
-                        others.append(self._asked[key])
             yield mine, others
         finally:
-            with self._lock:
-                for key in keys:
-                    if self._asked.get(key) is own:
-                        del self._asked[key]
-            own.set()
+            self.release(mine)
 
 
 @final

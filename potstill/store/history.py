@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, final
 
 from potstill.records import Trace
@@ -63,12 +63,20 @@ class History:
         return next(self._traces([id], arm), None)
 
     def traces(self, arm: str, operator: str = "") -> Iterator[Trace]:
-        """The arm's traces in the order they were made, those of one operator if it is named."""
+        """The arm's traces in the order they were made, those of one operator if it is named; a page at a time."""
+        # NOT INDEXED: by the index over arms, each page would read and sort the whole arm again.
         sql = (
-            "SELECT m.id FROM made m JOIN traces t ON t.id = m.id "
-            "WHERE m.arm = ? AND ? IN ('', t.operator) ORDER BY m.seq"
+            "SELECT m.seq, t.record, m.notes FROM made m NOT INDEXED JOIN traces t ON t.id = m.id "
+            "WHERE m.arm = ? AND ? IN ('', t.operator) AND m.seq > ? ORDER BY m.seq LIMIT 500"
         )
-        return self._traces([key for (key,) in self._database.read(sql, (arm, operator))], arm)
+        last = -1
+        while page := self._database.read(sql, (arm, operator, last)):
+            last = page[-1][0]
+            yield from (from_record({**json.loads(record), **json.loads(notes)}) for _, record, notes in page)
+
+    def some(self, ids: Sequence[str], arm: str) -> Iterator[Trace]:
+        """Those of these traces that are stored, in this order, with the arm's annotations."""
+        return self._traces(ids, arm)
 
     def rows(self, arm: str) -> dict[str, list[str]]:
         """The ids of the rows that each of the arm's stages trained on, in order, by stage id."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol, final
 
 from potstill.records import Trace, canonical
+from potstill.store import parquet
 from potstill.store.database import Database, to_column
 from potstill.store.traces import dump, load, made_part, merged, notes_part
 
@@ -84,13 +85,17 @@ class Ledger:
             connection.executemany("INSERT INTO rows VALUES (?, ?, ?, ?)", numbered)
 
     def finish(self) -> None:
-        """The arm's program came to its end; completions that only earlier runs needed are no longer held for it."""
+        """The arm's program came to its end; its traces and rows are written as Parquet beside the store.
+
+        Completions that only earlier runs needed are no longer held for it.
+        """
         with self._database.transaction() as connection:
             connection.execute(
                 "DELETE FROM uses WHERE arm = ? AND generation < (SELECT generation FROM arms WHERE arm = ?)",
                 (self.arm, self.arm),
             )
             connection.execute("UPDATE arms SET finished = 1 WHERE arm = ?", (self.arm,))
+        parquet.write(self._database, self._database.path.parent, self.arm)
 
     def _enter(self, connection: sqlite3.Connection, traces: Sequence[Trace]) -> None:
         known = self._notes([trace.id for trace in traces])

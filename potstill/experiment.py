@@ -14,12 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from potstill import exposure
+from potstill import exposure, reading
 from potstill.errors import ConfigError, InputError, StageError
 from potstill.evaluation.benchmark import evaluate
 from potstill.evaluation.results import Results, save
 from potstill.evaluation.rows import Evaluation
 from potstill.methods import METHODS
+from potstill.models import prices
 from potstill.models.model import Model, Scored, Trainable
 from potstill.outcome import examples_of, gather, shown, trained_on
 from potstill.recipe import Arm, Recipe
@@ -27,6 +28,8 @@ from potstill.records import Problem, Stage, Trace
 from potstill.run import Solver, drive
 from potstill.sources import load_model, load_problems, pose_all
 from potstill.store import runs
+from potstill.store.amounts import Limit
+from potstill.store.budget import Budget
 from potstill.store.cached import cached
 from potstill.store.ledger import Ledger
 from potstill.store.store import Store
@@ -36,6 +39,7 @@ from potstill.traces.overlap import NGRAM
 from potstill.training.settings import Training
 
 UNTRAINED = "untrained"
+EVALUATION = "evaluation"  # the role of a student that is measured; its answers are judged as they come
 Progress = Callable[[str, int, int], None]
 
 
@@ -54,6 +58,7 @@ class Bench:
     problems: Sequence[Trace]
     tests: Sequence[Trace]
     progress: Progress
+    budget: Budget
     threads: int = 0
     retry_errors: bool = False
 
@@ -66,7 +71,9 @@ class Bench:
             arm=arm,
             seed=self.recipe.seed,
             progress=self.progress,
+            budget=self.budget,
             retry_errors=self.retry_errors,
+            truncated="keep" if role == EVALUATION else self.recipe.truncated,
         )
 
 
@@ -104,19 +111,31 @@ def execute(
     _check_roles(recipe, models)
     with Store.open(out) as store:
         runs.start(out, recipe.to_json() | {"threads": threads}, empty=store.empty())
+        reading.save(out)
         recorded = any(spec.startswith("recorded:") for spec in recipe.roles.values())
         posed = pose_all(problems, recipe.prompt, recorded=recorded)
         asked = pose_all(tests, recipe.prompt, recorded=recorded)
-        bench = Bench(recipe, out, store, models, posed, asked, progress, threads, retry_errors)
+        budget = afford(recipe, models, store)
+        bench = Bench(recipe, out, store, models, posed, asked, progress, budget, threads, retry_errors)
         evaluations = _baseline(bench)
         for name, arm in recipe.arms.items():
             evaluations |= _run_arm(bench, name, arm)
         names = {model.id: role for role, model in models.items()}
         title = title or f"Potstill: {', '.join(recipe.arms)}"
         results = gather(store, recipe, evaluations, title=title, names=names)
+        results = dataclasses.replace(results, notes=[*reading.notes(), *results.notes])
         save(results, out / "results.json")
         runs.finish(out, ["results.json"])
     return results
+
+
+def afford(recipe: Recipe, models: Mapping[str, Model], store: Store) -> Budget:
+    """The run's budget, less what this folder has paid for; refuses a limit of money where a price is missing."""
+    limits = {name: Limit(limit.tokens, limit.money) for name, limit in recipe.budget.by_name().items()}
+    budget = Budget.of(store.attempts, limits, prices.table(recipe.prices))
+    for role, model in models.items():
+        budget.gate(role, model, "")
+    return budget
 
 
 def _check_roles(recipe: Recipe, models: Mapping[str, Model]) -> None:
@@ -144,7 +163,7 @@ def _baseline(bench: Bench) -> dict[str, Evaluation]:
     if student is None or not bench.tests:
         return {}
     ledger = bench.store.ledger(UNTRAINED)
-    solver = partial(plain, bench.wrapped(student, "evaluation", UNTRAINED))
+    solver = partial(plain, bench.wrapped(student, EVALUATION, UNTRAINED))
     found = _measured(bench, UNTRAINED, solver, ledger)
     ledger.finish()
     return found
@@ -225,7 +244,7 @@ def _train(bench: Bench, arm: str, training: Training, ledger: Ledger, stage: St
     )
     model = Local(folder, threads=bench.threads, chat=chat)
     bench.store.students.put(Student(key, model.id, folder, settings.identity(), _report(report, arm, model.id)))
-    return bench.wrapped(model, "evaluation", arm)
+    return bench.wrapped(model, EVALUATION, arm)
 
 
 def _scored(stage: Stage) -> list[Trace]:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from potstill import models, problems
+from potstill import models, problems, reading
 from potstill.errors import ConfigError, InputError, ModelError
 from potstill.models.model import Model
-from potstill.records import Problem, Trace, blank
+from potstill.records import Problem, Trace, Verdict, blank
 from potstill.traces.prompts import check, names, render
 from potstill.verifiers import check_gold
 from potstill.world import story
@@ -62,15 +62,27 @@ def load_problems(
         spec, mapping=dict(mapping or {}), limit=limit or None, seed=seed, kind=kind or None, extra={"world": world}
     )
     failing = check_gold(found)
+    if failing and reading.is_skipping() and len(failing) < len(found):
+        return _without(found, failing, spec)
     if failing:
         lines = [f"{p.id}: {p.answer!r} ({v.status}: {v.reason})" for p, v in failing[:5]]
         more = f" and {len(failing) - 5} more" if len(failing) > 5 else ""
         raise InputError(
             f"{len(failing)} of {len(found)} gold answers in {spec} fail their own verifier: {'; '.join(lines)}{more}",
             expected=f"gold answers that the {found[0].kind!r} verifier calls right",
-            fix="choose the verifier with --kind, or the answer column with --map answer=COLUMN",
+            fix="choose the verifier with --kind, or the answer column with --map answer=COLUMN; "
+            "--skip-bad leaves those rows out",
         )
     return found
+
+
+def _without(found: Sequence[Problem], failing: Sequence[tuple[Problem, Verdict]], spec: str) -> list[Problem]:
+    """The problems without those whose gold answer fails, which are listed among the bad rows."""
+    for problem, verdict in failing:
+        reason = f"the gold answer {problem.answer!r} fails its verifier ({verdict.status}: {verdict.reason})"
+        reading.refuse(InputError(reason), spec, f"problem {problem.id}", problem.question)
+    gone = {problem.id for problem, _ in failing}
+    return [problem for problem in found if problem.id not in gone]
 
 
 def world(rest: str, **given: Any) -> list[Problem]:

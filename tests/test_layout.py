@@ -20,8 +20,8 @@ FILE_LINES, METHOD_LINES, FUNCTION_LINES, PARAMETERS = 400, 120, 60, 8
 
 BASE = ("records", "errors", "__version__")
 EVERYTHING_BELOW = (
-    *("catalogue", "recipe", "sources", "run", "exposure", "export", "spending", "methods", "training", "store", "evaluation"),
-    *("traces", "models", "verifiers", "problems", "world", "objectives", "rejudge", "reading"),
+    *("catalogue", "recipe", "sources", "run", "exposure", "export", "methods", "training", "store", "evaluation"),
+    *("traces", "models", "verifiers", "problems", "world", "objectives", "rejudge", "reading", "spending"),
 )
 # What each part may import from the package, beside BASE; a name stands for itself and what lies in it.
 IMPORTS: dict[str, tuple[str, ...]] = {
@@ -34,6 +34,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "models": ("reading",),
     "verifiers": (),
     "export": (),
+    "importing": ("reading", "models", "problems", "verifiers", "store"),
     "spending": (),
     "store": ("models.model", "models.keys", "models.prices"),
     "exposure": ("store",),
@@ -58,6 +59,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
 TENSORS = ("objectives", "training", "models", "world/build.py", "world/learn.py", "studies")
 LIGHT = (
     *("records", "errors", "traces", "methods", "verifiers", "problems", "evaluation", "store", "recipe", "catalogue"),
+    *("reading", "importing"),
     *("run", "sources", "experiment", "outcome", "export", "viewer.report", "training.settings", "world.oracle", "cli"),
 )
 

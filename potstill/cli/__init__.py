@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import keyword
 import os
 import shlex
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from types import ModuleType
 
 from potstill import __version__
-from potstill.errors import ConfigError, InputError, PotstillError
+from potstill.errors import BudgetSpent, ConfigError, InputError, PotstillError
 
 VERBS = {
     "quickstart": "the built-in comparison: ORION beside the untrained student, teacher SFT and self-training",
@@ -20,7 +22,8 @@ VERBS = {
     "train": "train a student on rows of your own, without a method",
     "evaluate": "measure a model on problems",
     "compare": "paired differences between evaluations, with intervals",
-    "export": "a run's training rows for other trainers: TRL, ShareGPT",
+    "import": "recorded answers in the usual layouts become traces, judged if you like",
+    "export": "a run's rows for other trainers: TRL, ShareGPT, Alpaca, messages, preference pairs; with a dataset card",
     "cache": "a run's store: what is in it, whether it is sound, what nobody needs; export and import",
     "world": "the built-in world: its problems, its checkpoints, and the script that trains them",
     "report": "write a run's report.html again",
@@ -41,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except PotstillError as error:
+        if isinstance(error, BudgetSpent) and error.larger:
+            error.add_note(f"what was paid for is kept and not paid again; to go on: {_larger(words, error.larger)}")
         return _failed(error)
     except KeyboardInterrupt:
         return _stopped(words)
@@ -65,7 +70,7 @@ def _run(words: list[str]) -> int:
     verb = words[0]
     if verb not in VERBS:
         raise ConfigError(f"no command called {verb!r}", available=VERBS, wanted=verb, fix="potstill --help")
-    module = import_module(f"potstill.cli.{verb}")
+    module = module_of(verb)
     from potstill.cli.options import Parser
 
     parser = Parser(prog=f"potstill {verb}", description=module.__doc__)
@@ -76,6 +81,11 @@ def _run(words: list[str]) -> int:
         return int(end.code or 0)
     module.execute(args)
     return 0
+
+
+def module_of(verb: str) -> ModuleType:
+    """A verb's module; Python's own words end in an underscore."""
+    return import_module(f"potstill.cli.{verb}_" if keyword.iskeyword(verb) else f"potstill.cli.{verb}")
 
 
 def _help() -> str:
@@ -100,6 +110,20 @@ def _failed(error: PotstillError) -> int:
 
     print("\n".join([f"potstill: {terminal(error.render())}", *getattr(error, "__notes__", ())]), file=sys.stderr)
     return 2
+
+
+def _larger(words: list[str], budget: str) -> str:
+    """The same command with a larger limit in the place of the one that was reached; it wins over the recipe's."""
+    role, _, _ = budget.rpartition("=")
+    kept: list[str] = []
+    for word, before in zip(words, ["", *words], strict=False):
+        reached = before == "--budget" and word.rpartition("=")[0] == role and _unit(word) == _unit(budget)
+        kept = kept[:-1] if reached else [*kept, word]
+    return shlex.join(["potstill", *kept, "--budget", budget])
+
+
+def _unit(budget: str) -> str:
+    return "tokens" if "tok" in budget else "money"
 
 
 def _unusable(error: OSError) -> InputError:

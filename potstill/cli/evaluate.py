@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from potstill import reading
 from potstill.cli import options, show
 from potstill.cli.progress import Progress, watching
 from potstill.cli.results import unread
@@ -45,6 +46,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=options.number, default=0, help="of samples and of --limit's choice (0)")
     parser.add_argument("--name", default="", help="what to call it in tables (default: the model)")
     parser.add_argument("--out", type=options.folder, metavar="FILE.json", help="keep the evaluation here")
+    options.add_skip_bad(parser)
     options.add_threads(parser)
     options.add_quiet(parser)
     options.add_json(parser)
@@ -52,6 +54,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> None:
     """Evaluate, keep and print."""
+    with reading.skipping(args.skip_bad):
+        _evaluate(args)
+
+
+def _evaluate(args: argparse.Namespace) -> None:
     from potstill.sources import load_model, load_problems, pose_all
 
     found = load_problems(
@@ -70,7 +77,8 @@ def execute(args: argparse.Namespace) -> None:
         from potstill.store import runs
 
         runs.write(args.out, measured.to_json())
-    notes = unread([measured])
+        reading.save_beside(args.out)
+    notes = [*unread([measured]), *reading.notes()]
     if args.json:
         show.document(summary(measured) | {"notes": notes, "out": str(args.out) if args.out else None})
         return

@@ -61,6 +61,13 @@ def add_quiet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="show no progress")
 
 
+def add_skip_bad(parser: argparse.ArgumentParser) -> None:
+    """--skip-bad."""
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave bad rows of files out and list them (default: stop at the first)"
+    )
+
+
 def add_threads(parser: argparse.ArgumentParser, default: int = 0) -> None:
     """--threads; 0 is one a core."""
     said = default or "one a core"

@@ -14,9 +14,10 @@ from __future__ import annotations
 import argparse
 import json
 import time
+import typing
 from pathlib import Path
 
-from potstill import recipe
+from potstill import reading, recipe, spending
 from potstill.cli import options
 from potstill.cli.progress import watching
 from potstill.cli.results import finish, keeping
@@ -35,11 +36,22 @@ _KEYS = {
     "teacher": "roles.teacher",
     "student": "roles.student",
     "sampler": "roles.sampler",
+    "prices": "prices",
+    "truncated": "truncated",
 }
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
+    recipe_arguments(parser)
+    parser.add_argument("--retry-errors", action="store_true", help="ask again where a recorded generation failed")
+    options.add_skip_bad(parser)
+    options.add_quiet(parser)
+    options.add_json(parser)
+
+
+def recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that make a recipe, its folder and its threads; `plan` has them too."""
     parser.add_argument("what", metavar="METHOD|RECIPE.yaml", help="a method (potstill methods) or a recipe file")
     options.add_problems(parser, required=False)
     for role in ("teacher", "student", "sampler"):
@@ -62,10 +74,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overlap", choices=("stop", "drop"), help="training problems that are evaluation problems: stop (default)"
     )
-    parser.add_argument("--retry-errors", action="store_true", help="ask again where a recorded generation failed")
+    parser.add_argument(
+        "--budget",
+        action="append",
+        default=[],
+        metavar="LIMIT",
+        help="what it may spend: 5usd, 2Mtok, teacher=3usd (may be given again); a larger one goes on where it stopped",
+    )
+    parser.add_argument("--prices", metavar="FILE", help="prices over potstill's own (potstill prices), JSON or YAML")
+    parser.add_argument(
+        "--truncated", choices=typing.get_args(recipe.Truncated), help="what becomes of cut-off completions (keep)"
+    )
+    parser.add_argument("--batch", action="store_true", help="send calls of openai: models as batches, for less money")
     options.add_threads(parser)
-    options.add_quiet(parser)
-    options.add_json(parser)
 
 
 def execute(args: argparse.Namespace) -> None:
@@ -75,7 +96,7 @@ def execute(args: argparse.Namespace) -> None:
     from potstill import experiment
 
     began = time.monotonic()
-    with keeping(out), watching(args.quiet) as progress:
+    with keeping(out), watching(args.quiet) as progress, reading.skipping(args.skip_bad):
         results = experiment.execute(
             bound, out, progress=progress, threads=args.threads, retry_errors=args.retry_errors
         )
@@ -87,6 +108,8 @@ def bind(args: argparse.Namespace) -> recipe.Recipe:
     values = options.given(args, _KEYS)
     values |= {f"roles.{name}": spec for name, spec in options.pairs(args.role, "--role").items()}
     values |= {f"mapping.{field}": column for field, column in options.pairs(args.map, "--map").items()}
+    values |= spending.settings(args.budget)
+    values |= {"batch": True} if args.batch else {}
     # JSON is YAML, so that a value such as `no` or `1e3` stays the text it is.
     sets = [f"{key}={json.dumps(value)}" for key, value in values.items()] + options.settings(args.set)
     if args.what.endswith((".yaml", ".yml")):

@@ -61,6 +61,14 @@ def _says(name: str, cell: str) -> bool:
     return cell != "–" and not (name == "errors" and cell == "0.0 %")
 
 
+def bad(rows: Sequence[Mapping[str, Any]]) -> None:
+    """The rows that --skip-bad left out, the first ten of them."""
+    told = [{"left out": f"{row['file']}, {row['where']}", "reason": row["reason"]} for row in rows[:10]]
+    table([{name: short(cell, 100) for name, cell in row.items()} for row in told])
+    if len(rows) > len(told):
+        say(f"… and {len(rows) - len(told):,} more bad rows")
+
+
 def short(text: str, width: int = 60) -> str:
     """A text on one line, its end kept: answers stand at the end."""
     flat = " ".join(text.split())

@@ -1,4 +1,4 @@
-"""Train a student on rows of your own, without a method: {prompt, completion}, {messages} or {conversations} a line.
+"""Train a student on rows of your own, without a method: {prompt, completion}, {messages}, {conversations}, traces.
 
 examples:
   potstill train --rows rows.jsonl --student transformers:models/qwen --out students/mine --set lr=1e-5 --set epochs=2
@@ -13,9 +13,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from potstill import reading
 from potstill.cli import options, show
 from potstill.cli.progress import clock, watching
 from potstill.errors import ConfigError, InputError, ModelError
+from potstill.importing import from_row
+from potstill.models import layouts
 from potstill.reading import rows
 from potstill.recipe import convert
 from potstill.records import Message, Problem, Prompt, Trace, digest
@@ -38,6 +41,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--limit", type=options.count, default=0, metavar="N", help="the first N rows (all)")
     parser.add_argument("--seed", type=options.number, default=0, help="of the order of rows, adapters, dropout (0)")
+    options.add_skip_bad(parser)
     options.add_threads(parser)
     options.add_quiet(parser)
     options.add_json(parser)
@@ -45,8 +49,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> None:
     """Train and print what it did."""
+    with reading.skipping(args.skip_bad):
+        _train(args)
+
+
+def _train(args: argparse.Namespace) -> None:
     settings = training([f"seed={args.seed}", *args.set], args.threads)
-    traces = [trace(row, f"{args.rows}, {where}") for where, row in rows(args.rows)][: args.limit or None]
+    traces = read(args.rows, args.limit)
     from potstill.sources import load_model
 
     student = load_model(args.student, threads=args.threads)
@@ -60,14 +69,27 @@ def execute(args: argparse.Namespace) -> None:
     settings = _as_asked(student, settings, args.student)
     with watching(args.quiet) as progress:
         done = fit(traces, weights, args.out, settings, progress=progress)
-    said = _report(done)
+    said, bad = _report(done), [item._asdict() for item in reading.save(args.out)]
     if args.json:
-        show.document({"out": str(args.out), **said, "losses": done.losses})
+        show.document({"out": str(args.out), **said, "losses": done.losses, "bad": bad})
         return
     show.table([{"": name, "value": value} for name, value in said.items() if not isinstance(value, Mapping)])
+    show.bad(bad)
     for reason, number in done.refused.items():
         show.say(f"left out {number:,}: {reason}")
     show.say(f"took {clock(done.seconds)}; student {args.out}")
+
+
+def read(spec: str, limit: int = 0) -> list[Trace]:
+    """The rows of a file as finished traces; those of a trace file whose generation failed are left out."""
+    found: list[Trace] = []
+    for where, row in rows(spec, "rows to learn"):
+        with reading.checked(spec, where, row):
+            made = from_row(row, f"{spec}, {where}") if layouts.is_trace(row) else trace(row, f"{spec}, {where}")
+            found += [] if made.error else [made]
+        if limit and len(found) >= limit:
+            break
+    return found
 
 
 def _as_asked(student: Any, settings: Training, spec: str) -> Training:
@@ -121,7 +143,7 @@ def trace(row: Mapping[str, Any], where: str) -> Trace:
     alone = len(asked) == 1 and asked[0].role == "user"
     prompt: Prompt = asked[0].content if alone else tuple(asked)
     question = next((turn.content for turn in reversed(asked) if turn.role == "user"), asked[-1].content)
-    key = str(row.get("problem") or row.get("id") or digest("problem", [question]))
+    key = str(row.get("problem_id") or row.get("id") or digest("problem", [question]))
     finish = "length" if row.get("finish") == "length" else "stop"
     return Trace(Problem(key, question, source="rows"), prompt, said.content, finish=finish, operator="rows")
 

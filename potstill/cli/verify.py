@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from potstill import problems as sources
-from potstill import verifiers
+from potstill import reading, verifiers
 from potstill.cli import options, show
 from potstill.cli.answers import Answered, read
 from potstill.cli.progress import watching
@@ -60,6 +60,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--answers", metavar="FILE", help="rows with id or question, and a completion or several")
     parser.add_argument("--limit", type=options.count, metavar="N", help="problems at most")
     parser.add_argument("--seed", type=options.number, default=0, help="of the choice that --limit makes (0)")
+    options.add_skip_bad(parser)
     options.add_quiet(parser)
     options.add_json(parser)
 
@@ -69,7 +70,8 @@ def execute(args: argparse.Namespace) -> None:
     if args.again:
         _again(args)
     elif args.problems:
-        _check(args)
+        with reading.skipping(args.skip_bad):
+            _check(args)
     else:
         raise ConfigError(
             "verify needs --problems or --again",
@@ -147,7 +149,8 @@ def _check(args: argparse.Namespace) -> None:
             answers, strays = read(args.answers, known, mapping)
             for at in _portions(answers, progress, "answers"):
                 judged += _judge(answers[at])
-    found: dict[str, Any] = {"problems": sources.describe(known), "gold": _gold(known, failing)}
+    bad = [item._asdict() for item in reading.skipped()]
+    found: dict[str, Any] = {"problems": sources.describe(known), "gold": _gold(known, failing), "bad": bad}
     if args.answers:
         found |= {"answers": counted(judged), "strays": strays, "disagreements": disagreements(judged)}
     show.document(found) if args.json else _print(found)
@@ -225,6 +228,7 @@ def _print(found: Mapping[str, Any]) -> None:
     if problems["without_answer"]:
         show.say(f"without a gold answer: {problems['without_answer']:,}")
     show.table([_short(line) for line in gold["failing"][:SHOWN]], title="gold answers that fail")
+    show.bad(found["bad"])
     if "answers" not in found:
         return
     show.table([{k: "–" if v is None else v for k, v in row.items()} for row in found["answers"]], title="answers")

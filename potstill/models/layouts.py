@@ -50,12 +50,13 @@ _TRUTHS: Mapping[Any, bool] = {"yes": True, "no": False, "true": True, "false": 
 
 
 class Recording(NamedTuple):
-    """One recorded completion, how it ended, and what its file says of it."""
+    """One recorded completion, how it ended, what its file says of it, and the column that it comes from."""
 
     text: str
     finish: Literal["stop", "length"] = "stop"
     label: bool | None = None
     tokens: int = 0
+    column: str = ""
 
 
 class Columns(NamedTuple):
@@ -232,7 +233,7 @@ def _recording(
     if is_trace(row):
         label = (row.get("scores") or {}).get("label")
     truth = _truth(_at(label, index))
-    return Recording(text, _finish(beside, columns.finish, index), truth, len(text.split()))
+    return Recording(text, _finish(beside, columns.finish, index), truth, len(text.split()), column)
 
 
 def _at(value: Any, index: int | None) -> Any:

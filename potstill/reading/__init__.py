@@ -17,10 +17,11 @@ from typing import Any, BinaryIO
 
 from potstill.errors import InputError
 from potstill.reading import hub, lines, plain, tables
-from potstill.reading.bad import Bad, checked, is_skipping, notes, refuse, save, skipped, skipping
+from potstill.reading.bad import Bad, checked, is_skipping, notes, refuse, save, save_beside, skipped, skipping
 from potstill.reading.tables import Row
 
 __all__ = ["Bad", "Row", "checked", "content", "exists", "is_skipping", "name", "notes", "refuse", "rows", "save"]
+__all__ += ["save_beside"]
 __all__ += ["skipped", "skipping", "yaml"]
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")

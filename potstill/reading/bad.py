@@ -83,12 +83,20 @@ def _text(row: Any) -> str:
 
 def save(folder: Path) -> list[Bad]:
     """Write what was left out to `bad_rows.jsonl` in a run folder, where anything was; a stale list is removed."""
+    return _save(folder / FILE)
+
+
+def save_beside(file: Path) -> list[Bad]:
+    """Write what was left out beside a file that was made without it: `rows.jsonl` has `rows.bad_rows.jsonl`."""
+    return _save(file.with_name(f"{file.stem}.{FILE}"))
+
+
+def _save(path: Path) -> list[Bad]:
     bad = skipped()
-    path = folder / FILE
     if not bad:
         path.unlink(missing_ok=True)
         return []
-    folder.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".part")
     draft.write_text("".join(json.dumps(item._asdict()) + "\n" for item in bad), "utf-8")
     draft.replace(path)

@@ -7,13 +7,12 @@ import os
 import subprocess
 import sys
 import time
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from potstill import cli
-from potstill.cli import VERBS, main
+from potstill.cli import VERBS, main, module_of
 from potstill.cli.options import Parser, settings
 from potstill.errors import ConfigError
 
@@ -57,16 +56,16 @@ def test_help_is_fast() -> None:
 def test_every_module_is_a_command_or_a_part_of_them() -> None:
     files = {path.stem for path in Path(str(cli.__file__)).parent.glob("*.py")}
     parts = {"__init__", "answers", "options", "progress", "results", "show"}
-    assert files - parts == set(VERBS)
+    assert {name.removesuffix("_") for name in files - parts} == set(VERBS)
     for verb in VERBS:
-        module = import_module(f"potstill.cli.{verb}")
+        module = module_of(verb)
         assert callable(module.arguments) and callable(module.execute)
 
 
 def test_all_commands_print_json() -> None:
     for verb in VERBS:
         parser = Parser(prog=f"potstill {verb}")
-        import_module(f"potstill.cli.{verb}").arguments(parser)
+        module_of(verb).arguments(parser)
         actions = [a for a in parser._actions if a.dest == "action"]
         parsers = list(actions[0].choices.values()) if actions else [parser]
         assert all(any("--json" in a.option_strings for a in p._actions) for p in parsers), verb

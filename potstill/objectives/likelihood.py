@@ -1,58 +1,79 @@
-"""Supervised learning on text: the negative log-likelihood of the completion's tokens.
+"""Supervised learning on text: what the likelihood of a trace's tokens says, in four wordings.
 
-Shapes: N counted positions, D width, V vocabulary.
+Shapes: see `inputs.py`. All are losses per counted position, in nats; weights and mean are the reducer's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-Head = Callable[[Tensor], Tensor]
-LOGITS_AT_ONCE = 1 << 27  # fp32 entries: half a GiB of logits; more rows are done in chunks and recomputed backwards
+from potstill.objectives.chunked import Kernel, losses
+from potstill.objectives.inputs import Inputs, Loss, summed
+
+TINY = 1e-6  # 1 - p is never below it: the unlikelihood of a certain token is 13.8 and not infinite
 
 
-def likelihood(hidden_ND: Tensor, head: Head, targets_N: Tensor, *, chunk: int = 0) -> Tensor:
-    """Negative log-likelihood of each counted token, in nats, unreduced: `-log softmax(head(h))[y]`.
+def likelihood(x: Inputs, *, chunk: int = 0) -> Loss:
+    """Negative log-likelihood: `-log softmax(head(h))[y]`. Span, token and row weights are the reducer's."""
+    values = losses(x, nll(x.targets_N), chunk=chunk)
+    return Loss(values, {"nll": summed(values)})
 
-    The softmax is computed in fp32 whatever the dtype of the head. Rows are done in chunks, recomputed backwards;
-    the value and both gradients are the same for every chunk size.
 
-    Args:
-        hidden_ND: the student's last hidden states *at the positions that predict* a counted token, [N, D].
-        head: the student's output projection, [n, D] to [n, V]; a module, so that bias and adapters on it count.
-        targets_N: token ids to be predicted, [N].
-        chunk: rows whose logits exist at the same time; 0 chooses from the vocabulary.
+def token_logp(x: Inputs, *, chunk: int = 0) -> Tensor:
+    """Log-probability of each target, [N], differentiable: what preference and policy losses are made of."""
+    return -losses(x, nll(x.targets_N), chunk=chunk)
 
-    Returns:
-        [N], fp32.
+
+def dft(x: Inputs, *, chunk: int = 0) -> Loss:
+    """Dynamic fine-tuning: `- sg(p(y)) log p(y)`, p(y) held constant (Wu et al., arXiv:2508.05629, as TRL has it).
+
+    Tokens that the student finds improbable get next to no gradient: only for a student that knows the format.
     """
-    if not len(targets_N):
-        return hidden_ND.sum(dim=1).float()
-    chunk = chunk or max(256, LOGITS_AT_ONCE // _width(head, hidden_ND))
-    if chunk >= len(targets_N):
-        return _nll(hidden_ND, head, targets_N)
-    pieces = zip(hidden_ND.split(chunk), targets_N.split(chunk))
-    return torch.cat([checkpoint(_nll, hidden, head, targets, use_reentrant=False) for hidden, targets in pieces])
+
+    def kernel(logits: Tensor, rows: slice, gradient: bool) -> tuple[Tensor, Tensor | None]:
+        value, slope = nll(x.targets_N)(logits, rows, gradient)
+        share = torch.exp(-value)
+        return share * value, None if slope is None else slope.mul_(share[:, None])
+
+    values = losses(x, kernel, chunk=chunk)
+    return Loss(values, {"dft": summed(values)})
 
 
-def reduce(loss_N: Tensor, weights_N: Tensor, normaliser: Tensor | float) -> Tensor:
-    """Weighted sum over a micro-batch's positions, divided by the sum of weights of the *whole* effective batch.
+def unlikelihood(x: Inputs, *, chunk: int = 0) -> Loss:
+    """`-log(1 - p(y))`: pushes a wrong trace's tokens down, bounded below by 0 (Welleck et al., arXiv:1908.04319)."""
 
-    So the gradient is the same however the batch is cut into micro-batches.
+    def kernel(logits: Tensor, rows: slice, gradient: bool) -> tuple[Tensor, Tensor | None]:
+        value, slope = nll(x.targets_N)(logits, rows, gradient)
+        rest = (-torch.expm1(-value)).clamp_min(TINY)  # 1 - p, exact where p is near 1
+        return -rest.log(), None if slope is None else slope.mul_((-(1 - rest) / rest)[:, None])
+
+    values = losses(x, kernel, chunk=chunk)
+    return Loss(values, {"unlikelihood": summed(values)})
+
+
+def length_balanced(x: Inputs, *, power: float = 1.0, chunk: int = 0) -> Loss:
+    """Likelihood with each sequence's tokens divided by `length ** power`: 0 counts tokens alike, 1 sequences alike.
+
+    Between them long traces weigh more, but less than in proportion. (inferred: a plain interpolation of the two means
+    that every trainer offers one of.)
     """
-    return (loss_N * weights_N).sum() / normaliser
+    value = losses(x, nll(x.targets_N), chunk=chunk)
+    values = value / x.lengths()[x.groups].to(value.dtype) ** power
+    return Loss(values, {"nll": summed(value)})
 
 
-def _nll(hidden_ND: Tensor, head: Head, targets_N: Tensor) -> Tensor:
-    return F.cross_entropy(head(hidden_ND).float(), targets_N, reduction="none")
+def nll(targets_N: Tensor) -> Kernel:
+    """`-log softmax(z)[y]`, gradient `q - onehot(y)`."""
 
+    def kernel(logits: Tensor, rows: slice, gradient: bool) -> tuple[Tensor, Tensor | None]:
+        wanted = targets_N[rows, None]
+        total = logits.logsumexp(-1, keepdim=True)
+        value = (total - logits.gather(1, wanted)).squeeze(1)
+        if not gradient:
+            return value, None
+        slope = logits.sub_(total).exp_()
+        slope.scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=slope.dtype))
+        return value, slope
 
-def _width(head: Head, hidden_ND: Tensor) -> int:
-    """Vocabulary size V; one row is enough to learn it."""
-    with torch.no_grad():
-        return int(head(hidden_ND[:1]).shape[-1])
+    return kernel

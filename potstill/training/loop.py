@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from potstill.errors import StageError
-from potstill.objectives.likelihood import likelihood, reduce
+from potstill.objectives.inputs import Inputs, reduce
+from potstill.objectives.likelihood import likelihood
 from potstill.training import batches, optimiser
 from potstill.training.render import Row
 from potstill.training.settings import Training
@@ -140,8 +141,14 @@ def window_loss(model: Any, ids_BT: Tensor, weights_BT: Tensor, normaliser: Tens
     causal = getattr(model, "get_base_model", lambda: model)()
     hidden_BTD = causal.base_model(input_ids=ids_BT[:, :-1], use_cache=False).last_hidden_state
     counted_BT = weights_BT[:, 1:] > 0
-    loss_N = likelihood(hidden_BTD[counted_BT], causal.get_output_embeddings(), ids_BT[:, 1:][counted_BT])
-    return reduce(loss_N, weights_BT[:, 1:][counted_BT], normaliser)
+    weights_N = weights_BT[:, 1:][counted_BT]
+    counted = Inputs(
+        hidden_BTD[counted_BT],
+        causal.get_output_embeddings(),
+        ids_BT[:, 1:][counted_BT],
+        weights_N=weights_N / normaliser,
+    )
+    return reduce(likelihood(counted).values_N, weights_N, normaliser)
 
 
 def collate(rows: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:

@@ -1,12 +1,17 @@
-"""Values and gradients against golden numbers (cases sft_nll, sft_weighted, sft_grad_accum, fused_linear_ce)."""
+"""Likelihood objectives: golden values and gradients, the reducer's laws, every way of computing them."""
+
+from __future__ import annotations
+
+import math
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from potstill.objectives.likelihood import likelihood, reduce  # noqa: E402
+from golden import S, Y, inputs, linear, same  # noqa: E402
 
-LOGITS = torch.tensor([[2.0, 1.0, 0.0, -1.0], [0.0, 0.0, 0.0, 0.0], [0.5, -0.5, 1.5, 0.0]], dtype=torch.float64)
-TARGETS = torch.tensor([1, 0, 2])
+from potstill.objectives.inputs import Inputs, per_sequence, reduce, spread  # noqa: E402
+from potstill.objectives.likelihood import dft, length_balanced, likelihood, token_logp, unlikelihood  # noqa: E402
+
 HIDDEN = [[1.0, 0.0, -1.0], [0.5, 0.5, 0.0], [0.0, 1.0, 2.0]]
 HEAD = [[0.2, 0.1, 0.0], [0.0, 0.3, -0.1], [-0.2, 0.0, 0.4], [0.1, -0.1, 0.1]]
 HIDDEN_GRADIENT = [
@@ -20,49 +25,152 @@ HEAD_GRADIENT = [
     [0.0828690988811, -0.163787211029, -0.446107710557],
     [0.125427977822, 0.105898825397, 0.0469546477904],
 ]
+OBJECTIVES = [likelihood, dft, unlikelihood, length_balanced]
 
 
-def same(logits):
-    return logits
+def mean(loss):
+    return float(loss.values_N.mean())
 
 
-def test_per_token_values():
-    loss = likelihood(LOGITS, same, TARGETS)
-    assert loss.tolist() == pytest.approx([1.44018969856, 1.38629436112, 0.546006389941], abs=2e-6)
-    assert loss.dtype == torch.float32
+def test_golden_values():
+    """Cases sft_nll, sft_dft."""
+    assert likelihood(inputs()).values_N.tolist() == pytest.approx(
+        [1.44018969856, 1.38629436112, 0.546006389941], abs=1e-9
+    )
+    assert dft(inputs()).values_N.tolist() == pytest.approx([0.341156194379, 0.34657359028, 0.316278858776], abs=1e-9)
+    single = likelihood(inputs(S.float())).values_N
+    assert single.tolist() == pytest.approx([1.44018969856, 1.38629436112, 0.546006389941], abs=2e-6)
+    assert single.dtype == torch.float32
 
 
-def test_weighted_mean_over_the_sum_of_weights():
-    weights = torch.tensor([0.5, 1.0, 2.0])
-    loss = reduce(likelihood(LOGITS, same, TARGETS), weights, weights.sum())
-    assert float(loss) == pytest.approx(0.91382914008, abs=2e-6)
+def test_unlikelihood_by_hand():
+    """-log(1 - p(y)), p(y) = exp(-nll); the golden mean, 0.302044, is of the case's own tokens."""
+    p = [math.exp(-v) for v in (1.44018969856, 1.38629436112, 0.546006389941)]
+    assert unlikelihood(inputs()).values_N.tolist() == pytest.approx([-math.log(1 - v) for v in p], abs=1e-9)
+    certain = unlikelihood(inputs(torch.tensor([[60.0, 0.0]], dtype=torch.float64), targets_N=torch.tensor([0])))
+    assert float(certain.values_N) == pytest.approx(-math.log(1e-6))
 
 
-@pytest.mark.parametrize("chunk", [0, 1, 2, 3, 1000])
-def test_value_and_both_gradients_are_the_same_for_every_chunk(chunk):
-    hidden = torch.tensor(HIDDEN, requires_grad=True)
-    weight = torch.tensor(HEAD, requires_grad=True)
-    loss = reduce(likelihood(hidden, lambda h: h @ weight.T, TARGETS, chunk=chunk), torch.ones(3), 3.0)
-    loss.backward()
-    assert float(loss.detach()) == pytest.approx(1.15289282926, abs=2e-6)
-    assert hidden.grad.tolist() == [pytest.approx(row, abs=2e-6) for row in HIDDEN_GRADIENT]
-    assert weight.grad.tolist() == [pytest.approx(row, abs=2e-6) for row in HEAD_GRADIENT]
+def test_weighted_means():
+    """Case sft_weighted: two legitimate normalisers."""
+    weights, values = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64), likelihood(inputs()).values_N
+    assert float(reduce(values, weights, weights.sum())) == pytest.approx(0.91382914008, abs=1e-9)
+    assert float(reduce(values, weights, 3)) == pytest.approx(1.06613399676, abs=1e-9)
+
+
+def test_token_and_sequence_means():
+    """Case sft_token_vs_sequence_mean."""
+    values = torch.tensor([1.0, 1.0, 1.0, 1.0, 3.0, 3.0])
+    x = Inputs(values[:, None], same, torch.zeros(6, dtype=torch.long), groups_N=torch.tensor([0, 0, 0, 0, 1, 1]))
+    assert float(reduce(values, torch.ones(6), 6)) == pytest.approx(10 / 6)
+    assert float(reduce(values, 1 / x.lengths()[x.groups], 2)) == 2.0
+    assert per_sequence(spread(torch.tensor([5.0, 7.0]), x), x).tolist() == [5.0, 7.0]
+
+
+def test_length_balanced_lies_between_the_means():
+    groups = torch.tensor([0, 0, 1])
+    nll = likelihood(inputs()).values_N
+    tokens, sequences = (float(length_balanced(inputs(groups_N=groups), power=p).values_N.sum()) for p in (0, 1))
+    assert tokens == pytest.approx(float(nll.sum()))
+    assert sequences == pytest.approx(float(nll[:2].mean() + nll[2]))
+    half = float(length_balanced(inputs(groups_N=groups), power=0.5).values_N.sum())
+    assert sequences < half < tokens
 
 
 def test_accumulated_parts_equal_the_whole():
-    """Four examples in one, two and four micro-batches (golden: sft_grad_accum; a mean of means would give 3.0)."""
+    """Case sft_grad_accum: four tokens in micro-batches of 3 and 1; a mean of means would give 3.0."""
     losses = torch.tensor([1.0, 2.0, 3.0, 4.0])
     cut = reduce(losses[:3], torch.ones(3), 4.0) + reduce(losses[3:], torch.ones(1), 4.0)
     assert float(cut) == 2.5
 
 
+@pytest.mark.parametrize("ahead", [True, False], ids=["weights known", "weights unknown"])
+@pytest.mark.parametrize("chunk", [0, 1, 2, 3, 1000])
+def test_golden_gradients_of_states_and_head_for_every_chunk(chunk, ahead):
+    """Case fused_linear_ce."""
+    hidden = torch.tensor(HIDDEN, dtype=torch.float64, requires_grad=True)
+    head = torch.nn.Linear(3, 4, bias=False, dtype=torch.float64)
+    head.weight.data = torch.tensor(HEAD, dtype=torch.float64)
+    known = torch.full((3,), 1 / 3, dtype=torch.float64) if ahead else None
+    loss = reduce(likelihood(Inputs(hidden, head, Y, weights_N=known), chunk=chunk).values_N, torch.ones(3), 3.0)
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(1.15289282926, abs=1e-9)
+    assert hidden.grad.tolist() == [pytest.approx(row, abs=1e-9) for row in HIDDEN_GRADIENT]
+    assert head.weight.grad.tolist() == [pytest.approx(row, abs=1e-9) for row in HEAD_GRADIENT]
+
+
+def test_weights_that_were_promised_and_not_kept_do_not_change_the_gradient():
+    x = linear()
+    promised = Inputs(x.hidden_ND, x.head, x.targets_N, weights_N=torch.rand(13, dtype=torch.float64))
+    other = torch.rand(13, dtype=torch.float64)
+    found = torch.autograd.grad(
+        (likelihood(promised).values_N * other).sum(), (x.hidden_ND, x.head.weight, x.head.bias)
+    )
+    wanted = torch.autograd.grad((likelihood(x).values_N * other).sum(), (x.hidden_ND, x.head.weight, x.head.bias))
+    for a, b in zip(found, wanted, strict=True):
+        assert torch.allclose(a, b, atol=1e-12)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_head_that_is_no_plain_linear_layer_gives_the_same(objective):
+    x = linear()
+    wrapped = Inputs(x.hidden_ND, lambda h: x.head(h) + 0, x.targets_N)
+    for found, wanted in zip(_all(objective, wrapped, x, chunk=4), _all(objective, x, x, chunk=5), strict=True):
+        assert torch.allclose(found, wanted, atol=1e-12)
+
+
+def _all(objective, x, of, **how):
+    values = objective(x, **how).values_N
+    return values, *torch.autograd.grad((values * torch.arange(13)).sum(), (of.hidden_ND, of.head.weight, of.head.bias))
+
+
+@pytest.mark.parametrize("objective", [likelihood, unlikelihood, length_balanced])
+def test_gradcheck(objective):
+    x = linear(width=3, vocabulary=4, positions=3)
+
+    def loss(hidden, weight):
+        return objective(Inputs(hidden, lambda h: h @ weight.T, x.targets_N, groups_N=torch.tensor([0, 0, 1]))).values_N
+
+    assert torch.autograd.gradcheck(loss, (x.hidden_ND, x.head.weight.detach().requires_grad_()))
+
+
+def test_dft_holds_its_weight_constant():
+    logits = S.clone().requires_grad_()
+    dft(inputs(logits)).values_N.sum().backward()
+    p = S.softmax(-1).gather(1, Y[:, None])
+    wanted = p * (S.softmax(-1) - torch.nn.functional.one_hot(Y, 4))
+    assert torch.allclose(logits.grad, wanted, atol=1e-12)
+
+
+def test_trl_agrees_on_token_logprobs():
+    trl = pytest.importorskip("trl.trainer.utils", reason="needs the extra potstill[dev]")
+    wanted = trl.selective_log_softmax(S[None], Y[None])[0]
+    assert token_logp(inputs()).tolist() == pytest.approx(wanted.tolist(), abs=1e-12)
+
+
 def test_extreme_logits_are_finite():
-    loss = likelihood(torch.tensor([[1000.0, 0.0], [-1000.0, 0.0]]), same, torch.tensor([1, 1]))
-    assert loss.tolist() == [1000.0, 0.0]
+    loss = likelihood(inputs(torch.tensor([[1000.0, 0.0], [-1000.0, 0.0]]), targets_N=torch.tensor([1, 1])))
+    assert loss.values_N.tolist() == [1000.0, 0.0]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_masked_equals_dropped(objective):
+    """A position with weight 0 adds nothing to value or gradient, whatever stands there."""
+    x = linear()
+    weights = torch.ones(13, dtype=torch.float64)
+    weights[5:] = 0
+    masked = torch.autograd.grad(reduce(objective(x).values_N, weights, 5.0), (x.hidden_ND, x.head.weight))
+    less = Inputs(x.hidden_ND[:5], x.head, x.targets_N[:5], groups_N=None)
+    dropped = torch.autograd.grad(reduce(objective(less).values_N, weights[:5], 5.0), (x.hidden_ND, x.head.weight))
+    scale = 13 / 5 if objective is length_balanced else 1.0  # its length counts what is given to it
+    for a, b in zip(masked, dropped, strict=True):
+        assert torch.allclose(a * scale, b, atol=1e-12)
 
 
 def test_no_counted_position_is_zero_and_keeps_the_graph():
     hidden = torch.zeros(0, 3, requires_grad=True)
-    loss = reduce(likelihood(hidden, torch.nn.Linear(3, 4), torch.zeros(0, dtype=torch.long)), torch.zeros(0), 1.0)
+    x = Inputs(hidden, torch.nn.Linear(3, 4), torch.zeros(0, dtype=torch.long))
+    loss = reduce(likelihood(x).values_N, torch.zeros(0), 1.0)
     loss.backward()
-    assert float(loss.detach()) == 0.0 and hidden.grad.shape == (0, 3)
+    assert float(loss.detach()) == 0.0
+    assert hidden.grad.shape == (0, 3)

@@ -1,0 +1,149 @@
+"""Losses of logits that never exist all at once: rows in chunks, gradients in closed form.
+
+A kernel gets a chunk of student logits in full precision and returns the loss of each row and, when asked, its
+gradient with respect to the logits. Nothing of the size [N, V] is kept; the largest tensors are [chunk, V].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from potstill.objectives.inputs import Head, Inputs
+
+ENTRIES = 1 << 24  # logits of a chunk: 64 MiB in fp32
+
+
+# A loss of logits: (logits_CV, rows, gradient) -> losses [C] of these rows, and d loss / d logits [C, V] if `gradient`.
+# It may overwrite the logits.
+Kernel: TypeAlias = Callable[[Tensor, slice, bool], tuple[Tensor, Tensor | None]]
+
+
+def losses(x: Inputs, kernel: Kernel, *, chunk: int = 0) -> Tensor:
+    """The kernel's loss of each counted position, [N], differentiable in the hidden states and the head.
+
+    A plain `nn.Linear` head takes the closed form. Any other head (adapters on it, soft-capping, scaling) is called as
+    it is, its chunks recomputed backwards.
+
+    Args:
+        chunk: rows whose logits exist at the same time; 0 chooses from the vocabulary. It never changes the result.
+    """
+    if not len(x.targets_N):
+        return full(x.hidden_ND.sum(dim=1))
+    head: Any = x.head
+    linear = type(head) is nn.Linear and not head._forward_hooks and not head._forward_pre_hooks
+    width = head.weight.shape[0] if linear else _width(head, x.hidden_ND)
+    chunk = chunk or max(1, ENTRIES // width)
+    if linear:
+        values: Tensor = _Linear.apply(x.hidden_ND, head.weight, head.bias, kernel, x.weights_N, chunk)  # type: ignore[no-untyped-call]
+        return values
+    pieces = []
+    for start in range(0, len(x.targets_N), chunk):
+        rows = slice(start, start + chunk)
+        pieces.append(checkpoint(_through, x.head, x.hidden_ND[rows], kernel, rows, use_reentrant=False))
+    return torch.cat(pieces)
+
+
+def full(values: Tensor) -> Tensor:
+    """In fp32, or in float64 where it came so."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def teacher_logits(head: Head, hidden: Tensor) -> Tensor:
+    """A chunk of the teacher's logits in full precision, without a graph."""
+    with torch.no_grad():
+        return full(head(hidden))
+
+
+def _through(head: Head, hidden: Tensor, kernel: Kernel, rows: slice) -> Tensor:
+    values: Tensor = _Rows.apply(full(head(hidden)), kernel, rows)  # type: ignore[no-untyped-call]
+    return values
+
+
+class _Rows(torch.autograd.Function):  # type: ignore[misc]
+    """A kernel over logits that somebody else made."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, kernel: Kernel, rows: slice) -> Tensor:
+        values, ctx.gradient = kernel(logits.clone(), rows, logits.requires_grad)
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.gradient * grads[0][:, None], None, None
+
+
+class _Linear(torch.autograd.Function):  # type: ignore[misc]
+    """A kernel over a linear head, the head's product included.
+
+    With the weights of the reducer known, gradients are made in the forward pass and only scaled backwards. Where they
+    are not, or the loss is reduced in another way, the chunks are computed once more.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *given: Any) -> Tensor:
+        hidden, weight, bias, kernel, weights, chunk = given
+        ctx.kernel, ctx.weights, ctx.chunk = kernel, weights, chunk
+        ctx.save_for_backward(hidden, weight, bias)
+        ahead = weights if weights is not None and any(ctx.needs_input_grad[:3]) else None
+        values, made = _run(ctx, hidden, weight, bias, ahead)
+        ctx.made = made if ahead is not None else None
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad = grads[0]
+        hidden, weight, bias = ctx.saved_tensors
+        scale = _proportion(grad, ctx.weights) if ctx.made else None
+        made = ctx.made if scale is not None else _run(ctx, hidden, weight, bias, grad)[1]
+        factor = 1.0 if scale is None else scale
+        found = [None if g is None else (g * factor).to(of.dtype) for g, of in zip(made, (hidden, weight, bias))]
+        ctx.made = None
+        return (*found, None, None, None)
+
+
+def _run(
+    ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, grad: Tensor | None
+) -> tuple[Tensor, list[Tensor | None]]:
+    """Values of all rows; with the gradient of each row's loss also those of hidden states, weight and bias."""
+    like = full(hidden)
+    values, wants = like.new_empty(len(hidden)), ctx.needs_input_grad[:3]
+    made: list[Tensor | None] = [
+        torch.zeros_like(t, dtype=like.dtype) if grad is not None and want and t is not None else None
+        for t, want in zip((hidden, weight, bias), wants)
+    ]
+    for start in range(0, len(hidden), ctx.chunk):
+        rows = slice(start, start + ctx.chunk)
+        logits = full(nn.functional.linear(hidden[rows], weight, bias))
+        values[rows], gradient = ctx.kernel(logits, rows, grad is not None)
+        if grad is None:
+            continue
+        gradient.mul_(grad[rows, None])
+        if made[0] is not None:
+            made[0][rows] = gradient.to(weight.dtype) @ weight
+        if made[1] is not None:
+            made[1].addmm_(gradient.T, full(hidden[rows]))
+        if made[2] is not None:
+            made[2] += gradient.sum(0)
+    return values, made
+
+
+def _proportion(grad: Tensor, weights: Tensor) -> Tensor | None:
+    """c where grad = c * weights, else None."""
+    weights = weights.to(grad.dtype)
+    square = (weights * weights).sum()
+    if not bool(square > 0):
+        return None
+    scale = (grad * weights).sum() / square
+    close = (grad - scale * weights).abs().max() <= 1e-6 * grad.abs().max()
+    return scale if bool(close) else None
+
+
+def _width(head: Head, hidden_ND: Tensor) -> int:
+    """Vocabulary size V; one row is enough to learn it."""
+    with torch.no_grad():
+        return int(head(hidden_ND[:1]).shape[-1])

@@ -1,0 +1,226 @@
+"""Distances between the teacher's and the student's next-token distributions, for one vocabulary.
+
+p is the teacher's distribution, q the student's, both at the temperature; lp, lq their logs. Forward is KL(p || q),
+reverse KL(q || p). Each objective takes the teacher's full logits, its states and head, or its kept entries with a tail
+bucket; gradients are closed forms (`_forward` … below, after the reference's table 2.4), checked against autograd.
+
+Temperature divides both logits; `squared` multiplies by its square, as classical distillation does and TRL does not.
+`ce` mixes: (1 - kd) times the likelihood of the target plus kd times the distance, where `kd` is below 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from potstill.errors import ConfigError
+from potstill.objectives.chunked import Kernel, full, losses, teacher_logits
+from potstill.objectives.inputs import Hidden, Inputs, Logits, Loss, TopK, summed
+from potstill.objectives.likelihood import nll
+from potstill.objectives.truncated import Distance, Tail, truncated
+
+
+def forward_kl(x: Inputs, **how: Any) -> Loss:
+    """`sum p (lp - lq)`: covers all that the teacher does (Hinton et al., arXiv:1503.02531). Gradient `q - p`."""
+    return _divergence(x, "forward_kl", _forward, **how)
+
+
+def reverse_kl(x: Inputs, **how: Any) -> Loss:
+    """`sum q (lq - lp)`: seeks the teacher's modes (MiniLLM's single-step term, arXiv:2306.08543)."""
+    return _divergence(x, "reverse_kl", _reverse, **how)
+
+
+def jsd(x: Inputs, *, beta: float = 0.5, **how: Any) -> Loss:
+    """`beta KL(p || m) + (1 - beta) KL(q || m)`, m = beta p + (1 - beta) q (GKD, arXiv:2306.13649, eq. 1).
+
+    At 0 it is the forward and at 1 the reverse KL, as everywhere; the formula itself tends to 0 there, so values near
+    the ends are on another scale.
+    """
+    kind = {0.0: _forward, 1.0: _reverse}.get(float(beta), partial(_jsd, beta))
+    return _divergence(x, "jsd", kind, **how)
+
+
+def tvd(x: Inputs, **how: Any) -> Loss:
+    """Total variation, `sum |p - q| / 2`."""
+    return _divergence(x, "tvd", _tvd, **how)
+
+
+def skew_kl(x: Inputs, *, skew: float = 0.1, **how: Any) -> Loss:
+    """`KL(p || skew p + (1 - skew) q)`, at most -ln(skew) (DistiLLM, arXiv:2402.03898, eq. 5)."""
+    return _divergence(x, "skew_kl", partial(_skew, skew) if skew else _forward, **how)
+
+
+def skew_reverse_kl(x: Inputs, *, skew: float = 0.1, detach: bool = False, **how: Any) -> Loss:
+    """`KL(q || (1 - skew) p + skew q)` (DistiLLM); `detach` holds the mixture's student part constant (DistiLLM-2)."""
+    return _divergence(x, "skew_reverse_kl", partial(_skew_reverse, skew, detach) if skew else _reverse, **how)
+
+
+def adaptive_kl(x: Inputs, *, mu: float = 0.5, **how: Any) -> Loss:
+    """`w KL(p || q) + (1 - w) KL(q || p)`, w the head's share of the gap |p - q| (Wu et al., arXiv:2404.02657).
+
+    The tail are the teacher's smallest classes while their cumulative mass is below mu, the head the rest. w is held
+    constant.
+    """
+    return _divergence(x, "adaptive_kl", partial(_adaptive, mu), **how)
+
+
+def taid(x: Inputs, *, t: float = 1.0, **how: Any) -> Loss:
+    """`KL(p_t || q)`, p_t = softmax((1 - t) sg(z_student) + t z_teacher) (TAID, arXiv:2501.16937, eq. 4).
+
+    Departure: the repository's cross-entropy form has the same gradient and a value larger by p_t's entropy. t comes
+    from `schedules.Taid`.
+    """
+    if isinstance(x.teacher, TopK):
+        raise ConfigError("TAID needs the teacher's full logits", expected="a teacher at hand", fix="use forward_kl")
+    return _divergence(x, "taid", partial(_taid, t), raw=True, **how)
+
+
+def _divergence(
+    x: Inputs,
+    name: str,
+    distance: Distance,
+    *,
+    temperature: float = 1.0,
+    squared: bool = False,
+    kd: float = 1.0,
+    tail: Tail = "bucket",
+    **more: Any,
+) -> Loss:
+    chunk, raw = more.pop("chunk", 0), more.pop("raw", False)
+    if more:
+        raise ConfigError(f"{name} has no constant {min(more)!r}", available=("temperature", "squared", "kd", "tail"))
+    scale = temperature**2 if squared else 1.0
+    if isinstance(x.teacher, TopK):
+        kernel = truncated(x.teacher, distance, temperature=temperature, tail=tail)
+    else:
+        kernel = _whole(_teacher(x, name), distance, temperature, raw)
+    values = losses(x, mixed(kernel, x.targets_N, kd, scale), chunk=chunk)
+    return Loss(values, {name: summed(values)})
+
+
+def mixed(kernel: Kernel, targets_N: Tensor, kd: float, scale: float = 1.0) -> Kernel:
+    """(1 - kd) times the likelihood plus kd times `scale` times the kernel, on the same logits."""
+    if kd == 1 and scale == 1:
+        return kernel
+
+    def both(logits: Tensor, rows: slice, gradient: bool) -> tuple[Tensor, Tensor | None]:
+        value, slope = nll(targets_N)(logits.clone(), rows, gradient) if kd != 1 else (logits.new_zeros(()), None)
+        distance, pull = kernel(logits, rows, gradient)
+        value = (1 - kd) * value + kd * scale * distance
+        if pull is None:
+            return value, None
+        pull.mul_(kd * scale)
+        return value, pull if slope is None else pull.add_(slope, alpha=1 - kd)
+
+    return both
+
+
+def _teacher(x: Inputs, name: str) -> Callable[[slice], Tensor]:
+    """The teacher's logits of a chunk; its vocabulary is cut to the student's by whoever made the inputs."""
+    teacher = x.teacher
+    if isinstance(teacher, Logits):
+        return lambda rows: full(teacher.logits_NV[rows])
+    if isinstance(teacher, Hidden):
+        return lambda rows: teacher_logits(teacher.head, teacher.hidden_NDt[rows])
+    raise ConfigError(
+        f"{name} needs the teacher's distribution, and only {type(teacher).__name__} is there",
+        expected="full logits, states with a head, or the kept entries of a file",
+        fix="give a local teacher (transformers:PATH), or store its logits first",
+    )
+
+
+def _whole(teacher: Callable[[slice], Tensor], distance: Distance, temperature: float, raw: bool) -> Kernel:
+    """A distance over the whole vocabulary as a kernel of student logits."""
+
+    def kernel(logits: Tensor, rows: slice, gradient: bool) -> tuple[Tensor, Tensor | None]:
+        theirs = teacher(rows)[:, : logits.shape[1]]
+        if temperature != 1:
+            logits, theirs = logits.div_(temperature), theirs / temperature
+        lq = logits if raw else logits.log_softmax(-1)
+        value, slope = distance(lq, theirs if raw else theirs.log_softmax(-1), gradient)
+        return value, None if slope is None else slope.div_(temperature) if temperature != 1 else slope
+
+    return kernel
+
+
+def _forward(lq: Tensor, lp: Tensor, gradient: bool) -> tuple[Tensor, Tensor | None]:
+    p = lp.exp()
+    value = _dot(p, lp - lq)
+    return value, lq.exp().sub_(p) if gradient else None
+
+
+def _reverse(lq: Tensor, lp: Tensor, gradient: bool) -> tuple[Tensor, Tensor | None]:
+    q, gap = lq.exp(), lq - lp
+    value = _dot(q, gap)
+    return value, _softmax_pull(q, gap) if gradient else None
+
+
+def _jsd(beta: float, lq: Tensor, lp: Tensor, gradient: bool) -> tuple[Tensor, Tensor | None]:
+    lm = _mixture(lp, beta, lq)
+    q, gap = lq.exp(), lq - lm
+    value = beta * _dot(lp.exp(), lp - lm) + (1 - beta) * _dot(q, gap)
+    return value, _softmax_pull(q, gap).mul_(1 - beta) if gradient else None
+
+
+def _tvd(lq: Tensor, lp: Tensor, gradient: bool) -> tuple[Tensor, Tensor | None]:
+    q = lq.exp()
+    gap = q - lp.exp()
+    return gap.abs().sum(-1) / 2, _softmax_pull(q, gap.sign() / 2) if gradient else None
+
+
+def _skew(a: float, lq: Tensor, lp: Tensor, gradient: bool) -> tuple[Tensor, Tensor | None]:
+    lm, p = _mixture(lp, a, lq), lp.exp()
+    value = _dot(p, lp - lm)
+    return value, _softmax_pull(lq.exp(), (lp - lm).exp()).mul_(-(1 - a)) if gradient else None
+
+
+def _skew_reverse(a: float, detach: bool, lq: Tensor, lp: Tensor, gradient: bool) -> tuple[Tensor, Tensor | None]:
+    lm, q = _mixture(lq, a, lp), lq.exp()
+    gap = lq - lm
+    value = _dot(q, gap)
+    if not gradient:
+        return value, None
+    return value, _softmax_pull(q, gap if detach else gap - a * gap.exp())
+
+
+def _adaptive(mu: float, lq: Tensor, lp: Tensor, gradient: bool) -> tuple[Tensor, Tensor | None]:
+    p, q = lp.exp(), lq.exp()
+    order = p.argsort(dim=-1)
+    tail = p.gather(-1, order).cumsum(-1) < mu  # as in the authors' code: from the smallest class up
+    gap = (p - q).abs()
+    tail = torch.zeros_like(tail).scatter(-1, order, tail)
+    w = (gap * ~tail).sum(-1) / gap.sum(-1).clamp_min(torch.finfo(gap.dtype).tiny)
+    forward, first = _forward(lq, lp, gradient)
+    reverse, second = _reverse(lq, lp, gradient)
+    value = w * forward + (1 - w) * reverse
+    if first is None or second is None:
+        return value, None
+    return value, first.mul_(w[:, None]).add_(second.mul_(1 - w[:, None]))
+
+
+def _taid(t: float, z: Tensor, zt: Tensor, gradient: bool) -> tuple[Tensor, Tensor | None]:
+    finite = torch.finfo(z.dtype).min / 4  # banned tokens: 0 times infinity is no number
+    target = torch.lerp(z.clamp_min(finite), zt.clamp_min(finite), t).log_softmax(-1)
+    lq = z.log_softmax(-1)
+    return _forward(lq, target, gradient)
+
+
+def _mixture(first: Tensor, share: float, second: Tensor) -> Tensor:
+    """log(share exp(first) + (1 - share) exp(second)), 0 < share < 1."""
+    ones = first.new_tensor([share, 1 - share]).log()
+    return torch.logaddexp(first + ones[0], second + ones[1])
+
+
+def _dot(weight: Tensor, gap: Tensor) -> Tensor:
+    """`sum weight gap`; a class that the weight gives nothing counts nothing, whatever the gap (banned tokens: inf)."""
+    return (weight * gap.masked_fill(weight == 0, 0.0)).sum(-1)
+
+
+def _softmax_pull(q: Tensor, g: Tensor) -> Tensor:
+    """P[g] = q (g - sum q g): what a gradient with respect to lq is with respect to the logits."""
+    g = g.masked_fill(q == 0, 0.0)
+    return q.mul(g - (q * g).sum(-1, keepdim=True))

@@ -1,0 +1,135 @@
+"""What every objective takes and gives: counted positions in, the loss of each position out.
+
+Shapes: N counted positions of a micro-batch, in row order; D width; V vocabulary; S sequences; P pairs; K kept entries.
+Rows are shifted already: `hidden[i]` is the state that *predicts* `targets[i]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+Head: TypeAlias = Callable[[Tensor], Tensor]
+
+
+class Logits(NamedTuple):
+    """A teacher's whole next-token logits, [N, V]."""
+
+    logits_NV: Tensor
+
+
+class Hidden(NamedTuple):
+    """A teacher's last states [N, Dt] and its head: its logits never exist in full."""
+
+    hidden_NDt: Tensor
+    head: Head
+
+
+class TopK(NamedTuple):
+    """A teacher's kept entries: ids and log-probabilities over its full vocabulary, [N, K]; the rest is its tail."""
+
+    ids_NK: Tensor
+    logp_NK: Tensor
+
+
+class TokenLogp(NamedTuple):
+    """Only the teacher's log-probability of each target, [N]."""
+
+    logp_N: Tensor
+
+
+Teacher: TypeAlias = Logits | Hidden | TopK | TokenLogp
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """A micro-batch's counted positions.
+
+    Args:
+        hidden_ND: the student's last states at the positions that predict a counted token.
+        head: the student's output projection, [n, D] to [n, V].
+        targets_N: the token ids to be predicted.
+        weights_N: the weights, divided by the normaliser, with which the reducer will sum the loss: known ahead, they
+            let the gradient be made in the forward pass. An objective never multiplies by them itself.
+        teacher: what is known of the teacher at these positions.
+        groups_N: which sequence a position belongs to, 0 to S-1.
+        pairs_P2: (better, worse) sequences.
+        reference_N: log-probability of each target under the reference model.
+        sampled_N: log-probability of each target when it was sampled.
+        advantages_N: of each position; a sequence's is repeated.
+        labels_S: whether each sequence is desirable.
+    """
+
+    hidden_ND: Tensor
+    head: Head
+    targets_N: Tensor
+    weights_N: Tensor | None = None
+    teacher: Teacher | None = None
+    groups_N: Tensor | None = None
+    pairs_P2: Tensor | None = None
+    reference_N: Tensor | None = None
+    sampled_N: Tensor | None = None
+    advantages_N: Tensor | None = None
+    labels_S: Tensor | None = None
+
+    @property
+    def groups(self) -> Tensor:
+        """Which sequence each position belongs to; one sequence where nothing is said."""
+        return torch.zeros_like(self.targets_N) if self.groups_N is None else self.groups_N
+
+    def lengths(self) -> Tensor:
+        """Counted positions of each sequence, [S]."""
+        return torch.bincount(self.groups, minlength=self.sequences())
+
+    def sequences(self) -> int:
+        """S: how many sequences there are."""
+        known = 0 if self.labels_S is None else len(self.labels_S)
+        pairs = self.pairs_P2
+        known = max(known, 0 if pairs is None or not pairs.numel() else int(pairs.max()) + 1)
+        return max(known, int(self.groups.max()) + 1 if len(self.targets_N) else 0)
+
+
+class Sum(NamedTuple):
+    """A sum and how many were added: means of micro-batches and ranks can't be averaged, these can be added."""
+
+    total: Tensor
+    count: Tensor
+
+
+class Loss(NamedTuple):
+    """The loss of each counted position [N], unreduced, with its graph; and what to log, as sums and counts."""
+
+    values_N: Tensor
+    stats: Mapping[str, Sum] = MappingProxyType({})
+
+
+def summed(values: Tensor, kept: Tensor | None = None) -> Sum:
+    """The statistic of some values, of those that are `kept` if told."""
+    values = values.detach()
+    if kept is None:
+        return Sum(values.sum(), torch.tensor(values.numel(), device=values.device))
+    return Sum((values * kept).sum(), kept.sum())
+
+
+def reduce(loss_N: Tensor, weights_N: Tensor, normaliser: Tensor | float) -> Tensor:
+    """Weighted sum over a micro-batch's positions, divided by what the *whole* effective batch counts.
+
+    So the gradient is the same however the batch is cut into micro-batches. The normaliser decides the mean: the sum of
+    weights (token mean), or with weights of 1 / length the number of sequences (sequence mean), or of pairs.
+    """
+    return (loss_N * weights_N).sum() / normaliser
+
+
+def per_sequence(values_N: Tensor, x: Inputs) -> Tensor:
+    """Sums over each sequence, [S]."""
+    return values_N.new_zeros(x.sequences()).index_add(0, x.groups, values_N)
+
+
+def spread(values_S: Tensor, x: Inputs) -> Tensor:
+    """A value of each sequence shared out over its positions, [N]: summed again, it is the sequence's."""
+    return values_S[x.groups] / x.lengths()[x.groups]

@@ -1,0 +1,17 @@
+"""Logarithms that stay exact where the plain formula is infinite or rounds to zero."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def log1mexp(x: Tensor) -> Tensor:
+    """log(1 - exp(x)) for x <= 0: log(-expm1(x)) above -ln 2, log1p(-exp(x)) below."""
+    near = x > -math.log(2)
+    # Each branch sees only values that it is good for, so that neither has a NaN for a gradient.
+    inner = torch.where(near, x, torch.full_like(x, -1.0))
+    outer = torch.where(near, torch.full_like(x, -1.0), x)
+    return torch.where(near, torch.log(-torch.expm1(inner)), torch.log1p(-torch.exp(outer)))

@@ -1,0 +1,82 @@
+"""Distances to a teacher of whom only the kept entries are known (stored top-k, or the answer of a server).
+
+The student's classes outside the kept ones become one class, the tail. As logits: u = (z on K, logsumexp of the rest),
+so every distance and its closed-form gradient holds as it is on k + 1 classes, and the tail's share of the gradient is
+spread over the rest in proportion to q. Nothing but the student's own logits is [C, V].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from potstill.errors import ConfigError
+from potstill.objectives.chunked import Kernel, full
+from potstill.objectives.inputs import TopK
+from potstill.objectives.numerics import log1mexp
+
+Tail: TypeAlias = Literal["bucket", "renormalise", "teacher", "none"]
+TAILS = ("bucket", "renormalise", "teacher", "none")
+Distance: TypeAlias = Callable[[Tensor, Tensor, bool], tuple[Tensor, Tensor | None]]
+MOST = -1e-7  # log of the kept mass is at most this: a tail of nothing would be infinitely surprising
+
+
+def truncated(teacher: TopK, distance: Distance, *, temperature: float, tail: Tail) -> Kernel:
+    """A distance between kept entries as a kernel of the student's logits.
+
+    Args:
+        teacher: ids and log-probabilities *at this temperature*: mass outside can't be re-tempered.
+        distance: of (lq, lp) over classes that sum to 1.
+        temperature: divides the student's logits.
+        tail: "bucket" compares the mass outside as one class, never above the full distance, the default everywhere;
+            "renormalise" compares inside K only; "teacher" renormalises the teacher alone, which also pulls the
+            student's mass into K (DistillKit's "zero"); "none" renormalises nothing (verl's top-k form).
+    """
+    if tail not in TAILS:
+        raise ConfigError(f"unknown tail={tail!r}", available=TAILS, wanted=str(tail), fix="tail=bucket")
+
+    def kernel(logits: Tensor, rows: slice, gradient: bool) -> tuple[Tensor, Tensor | None]:
+        ids, lp = teacher.ids_NK[rows], full(teacher.logp_NK[rows]).to(logits.dtype)
+        if temperature != 1:
+            logits = logits.div_(temperature)
+        lq_all = logits.sub_(logits.logsumexp(-1, keepdim=True))
+        lq, mass = lq_all.gather(1, ids), lp.logsumexp(-1, keepdim=True).clamp_max(MOST)
+        inside = lq.logsumexp(-1, keepdim=True).clamp_max(MOST)
+        if tail == "renormalise":
+            value, slope = distance(lq - inside, lp - mass, gradient)
+            outside = None
+        else:
+            rest = log1mexp(mass) if tail == "bucket" else torch.full_like(mass, -torch.inf)
+            shown = lp if tail == "bucket" else lp - mass
+            classes = torch.cat([lq, log1mexp(inside)], 1), torch.cat([shown, rest], 1)
+            value, slope = distance(*classes, gradient)
+            if tail == "none":  # sum_K p log(p / q) = P_K (KL of the renormalised teacher + log P_K)
+                value = mass.exp().squeeze(1) * (value + mass.squeeze(1))
+                slope = None if slope is None else slope * mass.exp()
+            outside = None if slope is None else slope[:, -1:] / log1mexp(inside).exp()
+            slope = None if slope is None else slope[:, :-1]
+        if slope is None:
+            return value, None
+        spread = lq_all.exp_().mul_(outside) if outside is not None else lq_all.zero_()
+        return value, spread.scatter_(1, ids, slope).div_(temperature)
+
+    return kernel
+
+
+def top_k(logits_NV: Tensor, k: int, *, temperature: float = 1.0) -> TopK:
+    """A teacher's k best entries of every position, best first."""
+    kept = (full(logits_NV) / temperature).log_softmax(-1).topk(min(k, logits_NV.shape[-1]), -1)
+    return TopK(kept.indices, kept.values)
+
+
+def top_p_k(probabilities: Tensor, p: float, k: int) -> tuple[Tensor, Tensor]:
+    """The smallest best-first prefix with a mass of at least p, at most k entries, renormalised; one row's ids and shares.
+
+    (Pre-training distillation, arXiv:2410.16215.)
+    """
+    shares, ids = probabilities.sort(descending=True)
+    count = min(int((shares.cumsum(-1) < p).sum()) + 1, k, len(shares))
+    return ids[:count], shares[:count] / shares[:count].sum()

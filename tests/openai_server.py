@@ -468,7 +468,7 @@ class _Wire(asyncio.Protocol):
     """One connection: HTTP/1.1 with keep-alive, one request after the other."""
 
     def __init__(self, server: Server) -> None:
-        self.server, self.buffer, self.transport = server, bytearray(), None
+        self.server, self.buffer, self.transport, self.last = server, bytearray(), None, False
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -487,6 +487,7 @@ class _Wire(asyncio.Protocol):
             if stop < 0 or len(self.buffer) < stop:
                 return
             del self.buffer[:stop]
+            self.last = headers.get("connection", "").lower() == "close"
             self._call(first, headers, body)
 
     def _call(self, first: str, headers: dict[str, str], body: bytes) -> None:
@@ -524,7 +525,8 @@ class _Wire(asyncio.Protocol):
         if reply.cut:
             self.transport.write(head.encode() + reply.body[: len(reply.body) // 2])
             return self.transport.close()
-        return self.transport.write(head.encode() + reply.body)
+        self.transport.write(head.encode() + reply.body)
+        return self.transport.close() if self.last else None
 
 
 def _unchunked(buffer: bytearray, start: int) -> tuple[bytes, int]:

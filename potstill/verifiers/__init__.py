@@ -20,6 +20,8 @@ MODULES = MappingProxyType(
         "choice": "potstill.verifiers.choice",
         "exact": "potstill.verifiers.exact",
         "regex": "potstill.verifiers.regex",
+        "format": "potstill.verifiers.format",
+        "table": "potstill.verifiers.table",
         "gym": "potstill.verifiers.gym",
         "story": "potstill.verifiers.story",
     }
@@ -39,16 +41,16 @@ class Verifier(Protocol):
 
 
 def judge(items: Sequence[tuple[Problem, str]]) -> list[Verdict]:
-    """One verdict an item, in order; mathematics is judged in worker processes, all items at once."""
+    """One verdict an item, in order; kinds that compute much are judged in worker processes, all of a kind at once."""
     verdicts: dict[int, Verdict] = {}
-    algebra = [i for i, (problem, _) in enumerate(items) if problem.kind == "math"]
-    if algebra:
-        from potstill.verifiers import math
-
-        verdicts.update(zip(algebra, math.judge_all([items[i] for i in algebra]), strict=True))
-    for i, (problem, text) in enumerate(items):
-        if i not in verdicts:
-            verdicts[i] = _module(problem.kind).judge(problem, text)
+    for kind in dict.fromkeys(problem.kind for problem, _ in items):
+        module = _module(kind)
+        mine = [i for i, (problem, _) in enumerate(items) if problem.kind == kind]
+        together = getattr(module, "judge_all", None)  # what computes much has it
+        if together:
+            verdicts.update(zip(mine, together([items[i] for i in mine]), strict=True))
+        else:
+            verdicts.update((i, module.judge(*items[i])) for i in mine)
     return [verdicts[i] for i in range(len(items))]
 
 
@@ -80,6 +82,14 @@ def _gold(problem: Problem) -> str:
     answer = problem.answer or ""
     if problem.kind == "regex":
         return problem.solution or answer
+    if problem.kind == "format":
+        from potstill.verifiers import format as form
+
+        return form.example(answer)
+    if problem.kind == "table":
+        from potstill.verifiers import table
+
+        return table.gold_text(problem)
     if problem.kind in ("math", "story"):
         return f"\\boxed{{{answer}}}"
     if problem.kind in ("number", "choice"):

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from types import MappingProxyType
+from typing import Any
 
 from potstill.records import Problem, Verdict, canonical
 from potstill.verifiers import exact, extract, pool
@@ -42,6 +44,15 @@ ALPHABETS = MappingProxyType(
 
 def judge(problem: Problem, text: str) -> Verdict:
     """Right where the task's scorer gives an answer read from the text 1.0."""
+    return judge_all([(problem, text)])[0]
+
+
+def judge_all(items: Sequence[tuple[Problem, str]]) -> list[Verdict]:
+    """Judge many at once, on all cores."""
+    return pool.judge_all("gym", items, _task, _verdict, limit_s=LIMIT_S)
+
+
+def _task(problem: Problem, text: str) -> Verdict | pool.Task:
     if problem.table is None:
         return Verdict("unjudged", None, "the problem does not say which reasoning-gym item it is", VERSION)
     item = json.loads(problem.table)
@@ -52,8 +63,11 @@ def judge(problem: Problem, text: str) -> Verdict:
     readings = [r for r in readings if len(r) <= LONGEST and (alphabet is None or alphabet.fullmatch(r))]
     if not readings:
         return Verdict("unparsed", None, "no answer that this task's scorer can safely be given", VERSION)
-    task = (item["task"], canonical(item["settings"]), str(item["index"]), problem.question, *readings)
-    [(outcome, result)] = pool.ask("gym", [task], limit_s=LIMIT_S)
+    return (item["task"], canonical(item["settings"]), str(item["index"]), problem.question, *readings)
+
+
+def _verdict(item: pool.Item, task: pool.Task, reply: tuple[str, Any]) -> Verdict:
+    text, readings, (outcome, result) = item[1], task[4:], reply
     if outcome != "done":
         return Verdict("unparsed", None, f"scoring {result}", VERSION)
     for reading, score in zip(readings, result, strict=True):

@@ -14,11 +14,15 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeAlias
 
 from potstill.errors import ConfigError
+from potstill.records import Problem, Verdict
+
+Item: TypeAlias = tuple[Problem, str]
+Task: TypeAlias = tuple[str, ...]
 
 START_S = 120.0  # seconds for a worker to start and import; far more than it needs on a busy machine
 PATIENCE = 10.0  # a worker gets this many times its computing time in wall time before it is killed
@@ -40,6 +44,24 @@ def ask(operation: str, tasks: Sequence[tuple[str, ...]], *, limit_s: float) -> 
     chunks = [tasks[i : i + CHUNK] for i in range(0, len(tasks), CHUNK)]
     done = _executor().map(lambda chunk: [_one(operation, task, limit_s) for task in chunk], chunks)
     return [reply for replies in done for reply in replies]
+
+
+def judge_all(
+    operation: str,
+    items: Sequence[Item],
+    prepare: Callable[[Problem, str], Verdict | Task],
+    finish: Callable[[Item, Task, tuple[str, Any]], Verdict],
+    *,
+    limit_s: float,
+) -> list[Verdict]:
+    """A verdict an item: `prepare` gives it or a worker's task, equal tasks are done once, `finish` reads the reply."""
+    read = [prepare(problem, text) for problem, text in items]
+    tasks = list(dict.fromkeys(task for task in read if not isinstance(task, Verdict)))
+    replies = dict(zip(tasks, ask(operation, tasks, limit_s=limit_s) if tasks else (), strict=True))
+    return [
+        task if isinstance(task, Verdict) else finish(item, task, replies[task])
+        for item, task in zip(items, read, strict=True)
+    ]
 
 
 def cores() -> int:

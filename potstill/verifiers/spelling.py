@@ -1,4 +1,4 @@
-"""One spelling for answers that people type in many: digits of other scripts, thousands, mixed numbers, brackets, times.
+"""One spelling for answers that people type in many: thousands, mixed and repeating numbers, brackets, times.
 
 What math-verify can't read, or reads as something else, is written here as it reads it; nothing is evaluated. Text is
 hostile and long: every pattern is anchored, or linear in a short answer.

@@ -1,8 +1,9 @@
 """The child side of `pool`: reads one JSON line a task, writes one JSON line a reply, and dies of its own clock.
 
-It is run as a file, with the parent's import path as its arguments, and imports nothing of the package: so it starts as
-fast as the interpreter does. The interval timer counts computing time and its default action kills the process, even inside C code: so a verdict does
-not depend on how busy the machine is, and a worker whose parent was killed can't run for ever.
+It is run as a file, with the parent's import path as its arguments, and imports nothing of the package until an
+operation needs it: so it starts as fast as the interpreter does. The interval timer counts computing time and its
+default action kills the process, even inside C code: so a verdict does not depend on how busy the machine is, and a
+worker whose parent was killed can't run for ever.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def _load(name: str, loaded: dict[str, Callable[..., Any]]) -> list[Any]:
     """Import what an operation needs, outside its time limit; collecting garbage meanwhile would cost a fifth of it."""
     gc.disable()
     try:
-        loaded[name] = {"math": _math, "regex": _regex, "gym": _gym}[name]()
+        loaded[name] = {"math": _math, "regex": _regex, "gym": _gym, "table": _table}[name]()
     except ImportError as error:
         return ["missing", str(error)]
     finally:
@@ -106,6 +107,15 @@ def _gym() -> Callable[..., Any]:
         return [float(dataset.score_answer(answer, entry)) for answer in answers]
 
     return score
+
+
+def _table() -> Callable[..., Any]:
+    from potstill.verifiers import sqlrun
+
+    def run(table: str, gold: str, candidate: str, seconds: str) -> list[str]:
+        return sqlrun.run(table, gold, candidate, float(seconds))
+
+    return run
 
 
 if __name__ == "__main__":

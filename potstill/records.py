@@ -202,6 +202,16 @@ class Trace:
         return self.text[self.given :]
 
     @property
+    def reasoning(self) -> str:
+        """The thought: what stands between `<think>` and `</think>`; "" without one."""
+        return split_reasoning(self.text)[0]
+
+    @property
+    def reply(self) -> str:
+        """What stands after `</think>`, or the whole text; "" while the thought is not closed."""
+        return split_reasoning(self.text)[1]
+
+    @property
     def units(self) -> tuple[str, ...]:
         """The texts of the spans that `segment` made; joined, they are the text."""
         return tuple(self.text[s.start : s.stop] for s in self.spans if s.kind == "unit")
@@ -214,6 +224,20 @@ class Trace:
         copy = dataclasses.replace(self, **annotations)
         object.__setattr__(copy, "_id", self.id)
         return copy
+
+
+def split_reasoning(text: str) -> tuple[str, str]:
+    """The thought of a text and its reply, without the tags between: `<think>thought</think>reply`.
+
+    A text that was begun inside its thought has no `<think>`; one that was cut inside it has no `</think>`, and so no
+    reply. Without either the whole text is the reply.
+    """
+    before, opened, after = text.partition("<think>")
+    if opened and not before.strip():
+        thought, _, reply = after.partition("</think>")
+        return thought, reply
+    thought, closed, reply = text.partition("</think>")
+    return (thought, reply) if closed and "<think>" not in thought else ("", text)
 
 
 def blank(problem: Problem, prompt: Prompt | None = None) -> Trace:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from potstill.errors import ConfigError
 from potstill.models.model import Model
 
-KINDS = ("scripted", "recorded", "transformers")
+KINDS = ("scripted", "recorded", "openai", "vllm", "transformers")
+FREE = ("threads", *("concurrency", "rpm", "tpm", "timeout", "deadline", "key"))  # options that move no sample
 
 _RENAMED = {"model": "columns", "models": "columns", "column": "columns", "completion": "columns"}
 _OPTIONS: Mapping[str, Mapping[str, Callable[[str], Any]]] = {
@@ -20,6 +21,7 @@ _OPTIONS: Mapping[str, Mapping[str, Callable[[str], Any]]] = {
         **dict.fromkeys(("question", "reasoning", "answer", "label", "finish", "match"), str),
     },
     "transformers": {"dtype": str, "device": str, "threads": int, "batch": int, "chat": str},
+    "vllm": {"dtype": str, "chat": str, "memory": float, "parallel": int, "context": int},
 }
 
 
@@ -27,7 +29,8 @@ def load(spec: str, *, extra: Mapping[str, Callable[[str], Model]] | None = None
     """The model that `kind:PATH` or `kind:PATH?option=value&…` names.
 
     Args:
-        spec: `scripted:FILE`, `recorded:FILE?model=COLUMN`, `transformers:FOLDER?dtype=bfloat16&chat=plain`.
+        spec: `scripted:FILE`, `recorded:FILE?model=COLUMN`, `transformers:FOLDER?dtype=bfloat16&chat=plain`,
+            `openai:NAME?url=http://HOST/v1&concurrency=256`, `openai:NAME?at=deepseek`, `vllm:FOLDER`.
         extra: more kinds, each a function from what stands behind the colon to a model.
         options: win over those in the spec.
     """
@@ -45,8 +48,29 @@ def load(spec: str, *, extra: Mapping[str, Callable[[str], Model]] | None = None
             f"unknown model kind in {spec!r}", expected="KIND:PATH", available=kinds, wanted=kind, fix=fix
         )
     path, _, query = rest.partition("?")
+    if kind == "openai":
+        from potstill.models.openai import OpenAI
+        from potstill.models.wire_options import parse, refuse_secrets
+
+        refuse_secrets(spec)
+        return OpenAI(path, **{**parse(query), **options})
     options = {**_options(kind, query, spec), **options}
     return _make(kind, Path(path).expanduser(), options)
+
+
+def identity(spec: str) -> str:
+    """The spec without what moves no sample: how fast a server is asked, with which key, on which port of this machine.
+
+    A run folder is the same run under another spec of the same identity.
+    """
+    kind, _, rest = spec.partition(":")
+    path, _, query = rest.partition("?")
+    kept = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name not in FREE]
+    if kind == "openai":
+        from potstill.models.wire_options import host_of
+
+        kept = [("host", host_of(value)) if name == "url" else (name, value) for name, value in kept]
+    return f"{kind}:{path}" + (f"?{urlencode(sorted(kept), safe='/:')}" if kept else "") if kind in KINDS else spec
 
 
 def _make(kind: str, path: Path, options: dict[str, Any]) -> Model:
@@ -66,6 +90,10 @@ def _make(kind: str, path: Path, options: dict[str, Any]) -> Model:
     from potstill.models.checkpoint import check
 
     check(path)
+    if kind == "vllm":
+        from potstill.models.vllm import Engine
+
+        return Engine(path, **options)
     from potstill.models.transformers import Local
 
     return Local(path, **options)

@@ -109,9 +109,7 @@ class Options:
     @property
     def host(self) -> str:
         """The host, "local" for any loopback one, so that an id does not depend on a port or a spelling."""
-        parts = urlsplit(self.base)
-        host = (parts.hostname or "").lower()
-        return "local" if host in LOOPBACK or host.endswith(".localhost") else host
+        return host_of(self.base)
 
     @property
     def variable(self) -> str:
@@ -158,6 +156,14 @@ def parse(query: str) -> dict[str, Any]:
     return found
 
 
+def host_of(url: str) -> str:
+    """The host of a URL, with its port; "local" for any loopback host, whatever the port."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").lower()
+    local = host in LOOPBACK or host.startswith("127.") or host.endswith(".localhost")
+    return "local" if local else host if parts.port is None else f"{host}:{parts.port}"
+
+
 def check_url(url: str) -> None:
     """Refuse what is no http(s) URL, and one with a secret in it, without repeating the secret."""
     try:
@@ -183,6 +189,7 @@ def check_url(url: str) -> None:
 
 def refuse_secrets(spec: str) -> None:
     """Refuse a model's name with something like a key in it, before anything is written or shown."""
+    spec = re.sub(r"[?&]weights=[^&]*", "", spec)  # a snapshot's folder has a name like a key's
     if _SECRET.search(spec) or re.search(r"(?i)[?&](?:api[-_]?key|token|secret|password)=", spec):
         raise ConfigError(
             "the model's name on the command line or in the recipe holds what looks like a key",

@@ -22,7 +22,7 @@ def test_trl_layout() -> None:
     row = trace("It is 1.")
     assert trl(row) == {
         "id": row.id,
-        "problem": "p1",
+        "problem_id": "p1",
         "prompt": [{"role": "user", "content": "2 - 1?"}],
         "completion": [{"role": "assistant", "content": "It is 1."}],
     }

@@ -22,6 +22,7 @@ BASE = ("records", "errors", "__version__")
 EVERYTHING_BELOW = (
     *("catalogue", "recipe", "sources", "run", "exposure", "export", "methods", "training", "store", "evaluation"),
     *("traces", "models", "verifiers", "problems", "world", "objectives", "rejudge", "reading", "spending"),
+    *("importing", "cards"),
 )
 # What each part may import from the package, beside BASE; a name stands for itself and what lies in it.
 IMPORTS: dict[str, tuple[str, ...]] = {
@@ -33,7 +34,8 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "problems": ("reading",),
     "models": ("reading",),
     "verifiers": (),
-    "export": (),
+    "export": ("traces",),
+    "cards": ("store", "catalogue", "export", "viewer.text"),
     "importing": ("reading", "models", "problems", "verifiers", "store"),
     "spending": (),
     "store": ("models.model", "models.keys", "models.prices"),
@@ -59,7 +61,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
 TENSORS = ("objectives", "training", "models", "world/build.py", "world/learn.py", "studies")
 LIGHT = (
     *("records", "errors", "traces", "methods", "verifiers", "problems", "evaluation", "store", "recipe", "catalogue"),
-    *("reading", "importing"),
+    *("reading", "importing", "cards"),
     *("run", "sources", "experiment", "outcome", "export", "viewer.report", "training.settings", "world.oracle", "cli"),
 )
 

@@ -87,10 +87,12 @@ def _write(args: argparse.Namespace, traces: Sequence[Trace], kept: Sequence[Tra
             expected="FILE.jsonl for a trace file, or a folder without a suffix for a run",
             fix=f"--out {out.with_suffix('.jsonl')}",
         )
+    from potstill import cards
     from potstill.store import Store, runs
 
     with Store.open(out) as store:
-        settings = {"import": {"file": reading.name(args.file), "map": mapping, "kind": args.kind, "keep": args.keep}}
+        source = {"file": reading.name(args.file), "licence": cards.licence(args.file, {})}
+        settings = {"import": {**source, "map": mapping, "kind": args.kind, "judge": args.judge, "keep": args.keep}}
         runs.start(out, settings, empty=store.empty())
         ledger = store.ledger(ARM)
         ledger.made(traces)

@@ -39,6 +39,7 @@ from potstill.traces.overlap import NGRAM
 from potstill.training.settings import Training
 
 UNTRAINED = "untrained"
+JUDGE = "judge"  # the role that judges problems of that kind, whatever the method
 EVALUATION = "evaluation"  # the role of a student that is measured; its answers are judged as they come
 Progress = Callable[[str, int, int], None]
 
@@ -73,7 +74,16 @@ class Bench:
             progress=self.progress,
             budget=self.budget,
             retry_errors=self.retry_errors,
-            truncated="keep" if role == EVALUATION else self.recipe.truncated,
+            truncated="keep" if role in (EVALUATION, JUDGE) else self.recipe.truncated,
+        )
+
+    def session(self, ledger: Ledger, arm: str) -> Session:
+        """What the operators of an arm report to, with the run's judge where it has one."""
+        judge = self.models.get(JUDGE)
+        return Session(
+            ledger=ledger,
+            judgements=self.store.judgements,
+            judge=self.wrapped(judge, JUDGE, arm) if judge else None,
         )
 
 
@@ -132,7 +142,7 @@ def execute(
 def afford(recipe: Recipe, models: Mapping[str, Model], store: Store) -> Budget:
     """The run's budget, less what this folder has paid for; refuses a limit of money where a price is missing."""
     limits = {name: Limit(limit.tokens, limit.money) for name, limit in recipe.budget.by_name().items()}
-    budget = Budget.of(store.attempts, limits, prices.table(recipe.prices))
+    budget = Budget.of(store.attempts, limits, prices.own(recipe.prices))
     for role, model in models.items():
         budget.gate(role, model, "")
     return budget
@@ -173,7 +183,7 @@ def _run_arm(bench: Bench, name: str, arm: Arm) -> dict[str, Evaluation]:
     """Drive one method; the arm's evaluation by its name."""
     ledger = bench.store.ledger(name)
     roles = {role: bench.wrapped(model, role, name) for role, model in _roles(arm, bench.models).items()}
-    with using(Session(ledger=ledger, judgements=bench.store.judgements)):
+    with using(bench.session(ledger, name)):
         ledger.made(bench.problems)
         ledger.step("problems", bench.recipe.problems, len(bench.problems), len(bench.problems))
         problems = _clean(bench)
@@ -286,7 +296,7 @@ def _report(report: Any, arm: str, model: str) -> dict[str, Any]:
 
 def _measured(bench: Bench, name: str, solver: Solver, ledger: Ledger) -> dict[str, Evaluation]:
     wanted = bench.recipe.evaluate
-    with using(Session(ledger=ledger, judgements=bench.store.judgements)):
+    with using(bench.session(ledger, name)):
         ledger.made(bench.tests)
         asking = partial(solver, n=wanted.n, **dict(wanted.sampling.changed()))
         found = evaluate(
@@ -308,7 +318,7 @@ def _answer_examples(bench: Bench, name: str, solver: Solver) -> None:
     asked = {t.problem.id: t for t in bench.problems}
     rows = shown(trained_on(bench.store, name))
     longest = bench.recipe.evaluate.sampling.max_tokens
-    with using(Session(ledger=ledger, judgements=bench.store.judgements)):
+    with using(bench.session(ledger, name)):
         ledger.made(
             verify(
                 solver(

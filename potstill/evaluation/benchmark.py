@@ -15,6 +15,7 @@ from potstill.evaluation.rows import Answer, Evaluation, Fingerprint, Row
 from potstill.models.model import Sampling
 from potstill.records import Problem, Trace, blank, canonical, digest
 from potstill.traces import verify
+from potstill.traces.judge import version
 
 Solver: TypeAlias = Callable[[list[Trace]], list[Trace]]
 
@@ -115,7 +116,7 @@ def _task(asked: Sequence[Trace], n: int, sampling: Sampling) -> dict[str, str]:
         "prompts": digest("prompts", [t.prompt for t in asked]),
         "sampling": canonical(dict(sampling.changed())),
         "n": str(n),
-        "verifiers": " ".join(verifiers.version(kind) for kind in kinds),
+        "verifiers": " ".join(version(kind) for kind in kinds),
     }
 
 

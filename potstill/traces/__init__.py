@@ -5,6 +5,7 @@ from potstill.traces.generate import plain, pose, rewrite, sample
 from potstill.traces.judge import score, verify
 from potstill.traces.keys import line, ok, problem, right, sound, unparsed, wrong
 from potstill.traces.overlap import check_overlap, decontaminate
+from potstill.traces.panel import Preference, bias, grade, prefer
 from potstill.traces.scorers import ask, length, nll, perplexity, steps
 from potstill.traces.session import Drop, Judgements, Ledger, Session, using
 from potstill.traces.shape import edit, segment
@@ -14,14 +15,17 @@ __all__ = [
     "Drop",
     "Judgements",
     "Ledger",
+    "Preference",
     "Session",
     "ask",
     "best",
+    "bias",
     "check_overlap",
     "decontaminate",
     "dedupe",
     "each",
     "edit",
+    "grade",
     "keep",
     "length",
     "line",
@@ -32,6 +36,7 @@ __all__ = [
     "perplexity",
     "plain",
     "pose",
+    "prefer",
     "problem",
     "rewrite",
     "right",

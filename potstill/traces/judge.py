@@ -39,8 +39,28 @@ def verify(traces: Sequence[Trace]) -> list[Trace]:
 def judged(traces: Sequence[Trace]) -> list[Finding]:
     """The findings for traces, in order: from the session's cache, the rest from the verifiers, equal texts once.
 
-    Keyed by verifier version, exact text and problem, so that a time-out or a newer checkpoint can't change a row.
+    Keyed by verifier version, exact text and problem, so that a time-out or a newer checkpoint can't change a row. What
+    a model judges is not among them: its replies are in the store as every completion is, and a failed one can be asked
+    again.
     """
+    model = session.current().judge
+    if model is None:
+        return _checked(traces)
+    from potstill.traces import panel
+
+    asked = [t.problem.kind == "judge" for t in traces]
+    said = iter(panel.verdicts(model, [t for t, a in zip(traces, asked, strict=True) if a]))
+    checked = iter(_checked([t for t, a in zip(traces, asked, strict=True) if not a]))
+    return [Finding(next(said), None) if a else next(checked) for a in asked]
+
+
+def version(kind: str) -> str:
+    """The verifier of a kind; where a model judges, which one is part of its name."""
+    model = session.current().judge
+    return f"{verifiers.version(kind)}:{model.id}" if kind == "judge" and model else verifiers.version(kind)
+
+
+def _checked(traces: Sequence[Trace]) -> list[Finding]:
     versions = {kind: verifiers.version(kind) for kind in sorted({t.problem.kind for t in traces})}
     keys = [digest("verdict", [versions[t.problem.kind], t.text, t.problem]) for t in traces]
 

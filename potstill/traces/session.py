@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from potstill.models.model import Model
 from potstill.records import Trace, canonical
 
 
@@ -51,11 +52,12 @@ class Judgements(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What operators report to, and how many calls of `each` run at once."""
+    """What operators report to, how many calls of `each` run at once, and who judges problems of the kind "judge"."""
 
     ledger: Ledger | None = None
     judgements: Judgements | None = None
     workers: int = 16
+    judge: Model | None = None
 
 
 _SESSION: ContextVar[Session | None] = ContextVar("potstill_session", default=None)

@@ -22,6 +22,7 @@ MODULES = MappingProxyType(
         "regex": "potstill.verifiers.regex",
         "format": "potstill.verifiers.format",
         "table": "potstill.verifiers.table",
+        "judge": "potstill.verifiers.rubric",
         "gym": "potstill.verifiers.gym",
         "story": "potstill.verifiers.story",
     }
@@ -65,8 +66,11 @@ def steps(items: Sequence[tuple[Problem, str]]) -> list[tuple[Span, ...] | None]
 
 
 def check_gold(problems: Sequence[Problem]) -> list[tuple[Problem, Verdict]]:
-    """The problems whose own gold answer is not judged right; a problem without one is not among them."""
-    known = [problem for problem in problems if problem.answer is not None]
+    """The problems whose own gold answer is not judged right; a problem without one is not among them.
+
+    Nor is one that a model judges: its answer is a reference, and showing it to the judge would cost a call.
+    """
+    known = [problem for problem in problems if problem.answer is not None and problem.kind != "judge"]
     verdicts = judge([(problem, _gold(problem)) for problem in known])
     return [(problem, verdict) for problem, verdict in zip(known, verdicts, strict=True) if verdict.status != "right"]
 

@@ -1,29 +1,40 @@
-"""A run's store: what is in it, whether it is sound, what nobody needs; its completions as a file and back.
+"""A run's store: what is in it and what it cost, whether it is sound, what nobody needs; its completions as a file.
+
+`journal` lists every call, failed, truncated and wrong ones too. `export` saves what can be read of a damaged store.
 
 examples:
   potstill cache stats runs/sft
   potstill cache verify runs/sft
+  potstill cache journal runs/sft --status wrong
+  potstill cache journal runs/sft --arm sft --json > journal.json
   potstill cache gc runs/sft --delete
   potstill cache export runs/sft --out completions.jsonl
   potstill cache import runs/other completions.jsonl
+  potstill cache parquet runs/sft
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Mapping
 from typing import Any
 
 from potstill.cli import options, show
 from potstill.errors import StoreError
-from potstill.store import Store, maintain
+from potstill.store import Store, maintain, transfer
 
+SHOWN = 50  # calls in the terminal; --json has them all
 _HELP = {
-    "stats": "how many completions, judgements, traces and students, by whom and at what cost",
-    "verify": "check every key, id and reference; exit code 2 where something is damaged",
-    "gc": "completions that no arm needs any more",
-    "export": "every completion as JSON lines",
+    "stats": "how many completions, attempts, judgements, traces and students, by whom and at what cost",
+    "verify": "check every key, id, reference and Parquet file; exit code 2 where something is damaged",
+    "journal": "every call with what was asked, what came, its use and cost, and what the verifiers said",
+    "gc": "what no arm needs any more: completions, traces, verdicts of older verifiers",
+    "export": "every completion that can be read as JSON lines",
     "import": "take the completions of an export, so that a run need not ask for them",
+    "parquet": "write the Parquet files of traces and rows again where they are missing, broken or old",
 }
+_STATUSES = "right, wrong, unparsed, unjudged, stop, length, error, or a kind of error such as rate, refused, timeout"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,18 +43,31 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     for name, told in _HELP.items():
         action = actions.add_parser(name, help=told, description=told)
         action.add_argument("run", type=options.folder, metavar="RUN", help="a run folder")
-        if name == "gc":
-            action.add_argument("--delete", action="store_true", help="delete them; without this they are only counted")
-        if name == "export":
-            action.add_argument("--out", type=options.folder, required=True, metavar="FILE", help="a .jsonl file")
-        if name == "import":
-            action.add_argument("file", type=options.folder, metavar="FILE", help="what `cache export` wrote")
+        _add(name, action)
         options.add_json(action)
+
+
+def _add(name: str, action: argparse.ArgumentParser) -> None:
+    if name == "gc":
+        action.add_argument("--delete", action="store_true", help="delete them; without this they are only counted")
+        action.add_argument("--students", action="store_true", help="also students that no arm's rows name")
+    if name == "export":
+        action.add_argument("--out", type=options.folder, required=True, metavar="FILE", help="a .jsonl file")
+    if name == "import":
+        action.add_argument("file", type=options.folder, metavar="FILE", help="what `cache export` wrote")
+        action.add_argument("--paid", action="store_true", help="the same run, rescued: what it paid counts here too")
+    if name == "journal":
+        action.add_argument("--arm", default="", help="what this arm paid for or needed")
+        action.add_argument("--status", default="", help=_STATUSES)
 
 
 def execute(args: argparse.Namespace) -> None:
     """Do it and print what was found."""
-    {"stats": _stats, "verify": _verify, "gc": _gc, "export": _export, "import": _import}[args.action](args)
+    actions = {
+        **{"stats": _stats, "verify": _verify, "journal": _journal, "gc": _gc},
+        **{"export": _export, "import": _import, "parquet": _parquet},
+    }
+    actions[args.action](args)
 
 
 def _stats(args: argparse.Namespace) -> None:
@@ -54,18 +78,21 @@ def _stats(args: argparse.Namespace) -> None:
         return
     counts = {name: value for name, value in found.items() if isinstance(value, int)}
     show.table([{"what": name.replace("_", " "), "count": f"{value:,}"} for name, value in counts.items()])
-    show.table([_paid(row) for row in found["paid"]], title="completions, by who asked first")
+    show.table([_told(row) for row in found["paid"]], title="completions, by who asked first")
+    show.table([_told(row) for row in found["tried"]], title="attempts that became no completion")
+    spent = [{"role": role, **amount} for role, amount in found["spent"].items()]
+    show.table([_told(row) for row in spent], title="spent by this store, attempts and open calls included")
     show.table([{"arm": arm, "came to its end": "yes" if done else "no"} for arm, done in found["arms"].items()])
 
 
-def _paid(row: dict[str, Any]) -> dict[str, str]:
-    return {
-        name.replace("_", " "): f"{value:,}" if isinstance(value, int) else _text(value) for name, value in row.items()
-    }
+def _told(row: Mapping[str, Any]) -> dict[str, str]:
+    return {name.replace("_", " "): _text(name, value) for name, value in row.items()}
 
 
-def _text(value: Any) -> str:
-    return f"{value:.1f}" if isinstance(value, float) else str(value)
+def _text(name: str, value: Any) -> str:
+    if name == "cost":
+        return f"{value:.6f}".rstrip("0").rstrip(".") if value is not None else "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.1f}" if isinstance(value, float) else str(value)
 
 
 def _verify(args: argparse.Namespace) -> None:
@@ -78,29 +105,77 @@ def _verify(args: argparse.Namespace) -> None:
     for line in found if not args.json else ():
         show.say(line)
     if found:
+        parquet = all(".parquet" in line for line in found)
         raise StoreError(
             f"{len(found)} entries of {args.run} are damaged",
-            expected="every key and id to fit its content, every reference to be there",
-            fix="move the folder away and run again; potstill cache export saves the completions that are sound",
+            expected="every key, id and text to be what was written, every reference to be there",
+            fix=f"potstill cache parquet {args.run}"
+            if parquet
+            else "move the folder away and run again; potstill cache export saves the completions that are sound",
         )
 
 
+def _journal(args: argparse.Namespace) -> None:
+    from potstill.store import journal
+
+    with Store.open(args.run, readonly=True) as store:
+        arms = store.history.arms()
+        known = {*arms, *(arm for (arm,) in store.database.read("SELECT DISTINCT arm FROM uses"))}
+        if args.arm and args.arm not in known:
+            raise StoreError(f"{args.run} has no arm {args.arm!r}", available=sorted(known), wanted=args.arm)
+        found = journal.entries(store, arm=args.arm, status=args.status)
+        if args.json:
+            show.stream("journal", (entry.plain() for entry in found))
+            return
+        rows, count = [], 0
+        for count, entry in enumerate(found, start=1):
+            if count <= SHOWN:
+                rows.append(_line(entry))
+    show.table(rows)
+    show.say(f"{count:,} calls" + (f", {SHOWN} of them shown: --json lists them all" if count > SHOWN else ""))
+
+
+def _line(entry: Any) -> dict[str, str]:
+    judged = dict.fromkeys(f"{j.status} ({j.verifier})" for j in entry.verdicts if j.status)
+    return {
+        "arm": entry.arm,
+        "role": entry.role,
+        "call": str(entry.number),
+        "ended": show.short(entry.error, 40) or entry.finish,
+        "tokens": f"{entry.tokens['prompt'] + entry.tokens['completion']:,}",
+        "cost": _text("cost", entry.cost),
+        "verdict": ", ".join(judged) or "–",
+        "asked": show.short(str(entry.payload.get("prompt", "–")), 40),
+        "reply": show.short(entry.reply, 40),
+    }
+
+
 def _gc(args: argparse.Namespace) -> None:
+    from potstill import verifiers
+
+    versions = [verifiers.version(kind) for kind in verifiers.KINDS]
     with Store.open(args.run, create=False, readonly=not args.delete) as store:
-        gone = maintain.gc(store, dry_run=not args.delete)
+        gone = maintain.gc(store, dry_run=not args.delete, versions=versions, students=args.students)
     if args.json:
         show.document(gone._asdict())
         return
     done = "deleted" if gone.deleted else "could be deleted (--delete)"
-    show.say(f"{gone.completions:,} completions, {gone.bytes:,} bytes {done}")
+    students = f", {gone.students:,} students" if args.students else ""
+    show.say(
+        f"{gone.completions:,} completions ({gone.bytes:,} bytes), {gone.traces:,} traces, "
+        f"{gone.judgements:,} verdicts{students} {done}"
+    )
 
 
 def _export(args: argparse.Namespace) -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with Store.open(args.run, readonly=True) as store:
-        written = maintain.export(store, args.out)
-    said = {"completions": written, "out": str(args.out)}
-    show.document(said) if args.json else show.say(f"{written:,} completions  {args.out}")
+        done = transfer.export(store, args.out)
+    if done.lost != 0:
+        lost = "an unknown number of" if done.lost is None else f"{done.lost:,}"
+        print(f"{lost} completions are damaged and were left out", file=sys.stderr)
+    said = {**done._asdict(), "out": str(args.out)}
+    show.document(said) if args.json else show.say(f"{done.completions:,} completions  {args.out}")
 
 
 def _import(args: argparse.Namespace) -> None:
@@ -111,5 +186,18 @@ def _import(args: argparse.Namespace) -> None:
             fix="potstill cache export RUN --out FILE",
         )
     with Store.open(args.run) as store:
-        taken = maintain.import_(store, args.file)
+        taken = transfer.import_(store, args.file, paid=args.paid)
     show.document(taken._asdict()) if args.json else show.say(f"{taken.new:,} new, {taken.known:,} known completions")
+
+
+def _parquet(args: argparse.Namespace) -> None:
+    from potstill.store import parquet
+
+    with Store.open(args.run, create=False) as store:
+        written = parquet.rewrite(store.database, store.folder)
+    if args.json:
+        show.document({"written": [str(path) for path in written]})
+        return
+    for path in written:
+        show.say(str(path))
+    show.say(f"{len(written):,} files written; the others are what the store says")

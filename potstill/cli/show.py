@@ -9,7 +9,7 @@ import dataclasses
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,14 @@ _NUMERIC = re.compile(r"[-+–\d.,%\s\[\]]*")
 def document(value: Any) -> None:
     """One JSON document; pure ASCII, so that no text in it can touch a terminal or be lost."""
     print(json.dumps(value, indent=2, allow_nan=False, default=_plain))
+
+
+def stream(name: str, values: Iterable[Any]) -> None:
+    """A JSON document with one list, an entry a line, printed as they come: the list may be longer than memory."""
+    print(f'{{"{name}": [', end="")
+    for count, value in enumerate(values):
+        print(("," if count else "") + "\n" + json.dumps(value, allow_nan=False, default=_plain), end="")
+    print("\n]}")
 
 
 def say(text: str = "") -> None:

@@ -7,27 +7,28 @@ import json
 import sqlite3
 import sys
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, final
 
 from potstill.models.keys import payload
 from potstill.models.model import Completion, Request
 from potstill.records import Tokens, digest
-from potstill.store import attempts
-from potstill.store.database import Database, from_column, to_column
+from potstill.store import attempts, salvage
+from potstill.store.database import DamagedError, Database, from_column, rescued, to_column
 
 _COLUMNS = (
     "key, role, arm, model, payload, draw, text, finish, error, prompt_tokens, completion_tokens, cached_tokens, "
-    "reasoning_tokens, seconds, created, logprobs, cost, served, tries, paid"
+    "reasoning_tokens, seconds, created, logprobs, cost, served, tries, paid, sum"
 )
-_INSERT = f"INTO completions ({_COLUMNS}) VALUES ({','.join('?' * 20)})"
+_INSERT = f"INTO completions ({_COLUMNS}) VALUES ({','.join('?' * 21)})"
 _GENERATION = "(SELECT coalesce(max(generation), 0) FROM arms WHERE arm = ?)"
 _USE = (
     "INSERT INTO uses VALUES (?, ?, ?, ?) ON CONFLICT (arm, role, key) DO UPDATE SET generation = excluded.generation"
 )
 _ANSWERS = """
     SELECT key, text, finish, prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens, error, seconds,
-        logprobs, cost, served
+        logprobs, cost, served, sum
     FROM completions WHERE key IN ({})"""
 # The list as one JSON value: a statement that is prepared once, and only what is missing comes back.
 _UNSETTLED = "SELECT j.value FROM json_each(?) j WHERE NOT EXISTS (SELECT 1 FROM completions c WHERE c.key = j.value{})"
@@ -43,7 +44,7 @@ class Stored(NamedTuple):
     """One completion as it is kept; `payload` is the canonical JSON of what was asked.
 
     Its `completion` has no `tries`: those are attempts of the same key, `tries` says how many. `paid` is whether this
-    store paid for it; an imported one was paid elsewhere.
+    store paid for it; an imported one was paid elsewhere. `sound` is whether the text is the one that was written.
     """
 
     key: str
@@ -56,6 +57,7 @@ class Stored(NamedTuple):
     created: float
     tries: int = 0
     paid: bool = True
+    sound: bool = True
 
     def rehashed(self) -> str:
         """The key that the stored payload has now; another one than `key` means damage."""
@@ -74,7 +76,15 @@ class Completions:
 
     def get(self, keys: Sequence[str]) -> dict[str, Completion]:
         """The completions that are there."""
-        return {row[0]: _answered(row) for row in self._database.among(_ANSWERS, keys)}
+        rows = self._database.among(_ANSWERS, keys)
+        for key, text, *_, error, _, logprobs, _, _, kept in rows:
+            if kept is not None and kept != _sum(text, error, logprobs):
+                raise DamagedError(
+                    f"{self._database.path} is damaged: the text of completion {key} is not the one that was written",
+                    expected="the bytes that a model wrote",
+                    fix=rescued(self._database.path.parent),
+                )
+        return {row[0]: _answered(row) for row in rows}
 
     def unsettled(self, keys: Sequence[str], *, errors: bool = False, cut: bool = False) -> set[str]:
         """Those of the keys without a stored completion; with `errors` also failures, with `cut` also truncated ones.
@@ -118,17 +128,19 @@ class Completions:
                 _use(connection, arm, role, keys)
 
     def add(self, rows: Sequence[Stored]) -> int:
-        """Take completions from another store and return how many were new; what is already here stays as it is."""
+        """Take completions as they are and return how many were new; what is already here stays as it is."""
         with self._database.transaction() as connection:
             before = connection.total_changes
-            connection.executemany(
-                f"INSERT OR IGNORE {_INSERT}", [_row(stored._replace(paid=False)) for stored in rows]
-            )
+            connection.executemany(f"INSERT OR IGNORE {_INSERT}", [_row(stored) for stored in rows])
             return connection.total_changes - before
 
     def all(self) -> Iterator[Stored]:
         """Every stored completion in the order of writing."""
         return (_stored(row) for row in self._database.pages("completions", _COLUMNS))
+
+    def readable(self) -> Iterator[Stored]:
+        """Every completion that can still be read, in the order of writing, around damaged pages."""
+        return (_stored(row) for row in salvage.rows(self._database, _COLUMNS))
 
     def usage(self, arm: str) -> dict[str, dict[str, float]]:
         """What an arm needed, by role: calls, reused, prompt_tokens, completion_tokens, seconds, errors, cost.
@@ -148,24 +160,32 @@ def _use(connection: sqlite3.Connection, arm: str, role: str, keys: Sequence[str
 
 def _row(stored: Stored) -> tuple[Any, ...]:
     done = stored.completion
+    text, error, logprobs = to_column(done.text), to_column(done.error), _packed(done.logprobs)
     return (
         *stored[:6],
-        to_column(done.text),
+        text,
         done.finish,
-        to_column(done.error),
+        error,
         *done.tokens,
         done.seconds,
         stored.created,
-        _packed(done.logprobs),
+        logprobs,
         done.cost,
         to_column(done.served),
         stored.tries,
         stored.paid,
+        _sum(text, error, logprobs),
     )
 
 
+def _sum(text: str | bytes, error: str | bytes, logprobs: bytes) -> int:
+    """A checksum of what was written: SQLite has none, and a page of a long text may go wrong unseen."""
+    found = zlib.crc32(text.encode() if isinstance(text, str) else text)
+    return zlib.crc32(logprobs, zlib.crc32(error.encode() if isinstance(error, str) else error, found))
+
+
 def _answered(row: tuple[Any, ...]) -> Completion:
-    _, text, finish, prompt, completion, cached, reasoning, error, seconds, logprobs, cost, served = row
+    _, text, finish, prompt, completion, cached, reasoning, error, seconds, logprobs, cost, served, _ = row
     return Completion(
         text if type(text) is str else from_column(text),
         finish,
@@ -180,7 +200,8 @@ def _answered(row: tuple[Any, ...]) -> Completion:
 
 def _stored(row: tuple[Any, ...]) -> Stored:
     key, role, arm, model, asked, draw, text, finish, error = row[:9]
-    seconds, created, logprobs, cost, served, tries, paid = row[13:]
+    seconds, created, logprobs, cost, served, tries, paid, kept = row[13:]
+    sound = kept is None or kept == _sum(text, error, logprobs)
     completion = Completion(
         from_column(text),
         finish,
@@ -191,7 +212,7 @@ def _stored(row: tuple[Any, ...]) -> Stored:
         cost,
         served=from_column(served),
     )
-    return Stored(key, role, arm, model, asked, draw, completion, created, tries, bool(paid))
+    return Stored(key, role, arm, model, asked, draw, completion, created, tries, bool(paid), sound)
 
 
 def _packed(logprobs: Sequence[float]) -> bytes:

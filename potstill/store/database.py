@@ -19,6 +19,10 @@ BUSY_SECONDS = 10.0
 _CHUNK = 500  # keys a SELECT: below SQLite's oldest limit of 999 variables
 
 
+class DamagedError(StoreError):
+    """Pages that can't be read; the others can, so `salvage` steps over them."""
+
+
 @final
 class Database:
     """One SQLite connection that threads share behind a lock; every failure comes out as a StoreError."""
@@ -129,6 +133,14 @@ def moved_away(path: Path) -> str:
     return f'mv "{path}" "{path}.old", then run the same command again; or choose another run folder'
 
 
+def rescued(folder: Path) -> str:
+    """The commands that save what can be read of a damaged store, and go on with it."""
+    return (
+        f'potstill cache export "{folder}" --out rescued.jsonl, which saves what can be read; then mv "{folder}" '
+        f'"{folder}.old", potstill cache import "{folder}" rescued.jsonl --paid, and run the same command again'
+    )
+
+
 def _meta() -> str:
     return f"INSERT INTO meta VALUES ('scheme', '{SCHEME}'), ('schema', '{SCHEMA}');"
 
@@ -164,11 +176,12 @@ def _explained(path: Path) -> Iterator[None]:
 
 def _explain(path: Path, error: sqlite3.DatabaseError) -> StoreError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-        return StoreError(
+    # A text that is no UTF-8 was written over: SQLite has no checksums, and Python's message no code.
+    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT) or str(error).startswith("Could not decode"):
+        return DamagedError(
             f"{path} is damaged or is not a database: {error}",
             expected="an SQLite file written by potstill",
-            fix=moved_away(path),
+            fix=moved_away(path) if code == sqlite3.SQLITE_NOTADB else rescued(path.parent),
         )
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StoreError(

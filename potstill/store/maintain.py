@@ -1,56 +1,66 @@
-"""Looking after a store: what is in it, whether it is sound, what nobody needs, and completions as JSONL."""
+"""Looking after a store: what is in it and what it cost, whether it is sound, and what nobody needs any more."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from potstill.errors import InputError, StoreError
-from potstill.models.model import Completion
-from potstill.records import SCHEME, Tokens, canonical
-from potstill.store.completions import Stored
-from potstill.store.migrations import SCHEMA, known
+from potstill.store import parquet
 from potstill.store.store import Store
-from potstill.store.traces import dump, from_json, load
+from potstill.store.traces import from_json
+from potstill.store.transfer import damage
 
 _UNUSED = "FROM completions WHERE key NOT IN (SELECT key FROM uses)"
 _SIZE = "coalesce(sum(length(payload) + length(CAST(text AS BLOB))), 0)"
-_PORTION = 500  # completions an import keeps at once
+_STALE = "FROM traces WHERE id NOT IN (SELECT id FROM made)"
+_NAMED = "SELECT DISTINCT json_extract(notes, '$.verdict[3]') FROM made"
+_COUNTED = ("completions", "attempts", "intents", "judgements", "traces", "drops", "students")
+_COSTS = (
+    "count(*), sum(error != ''), sum(prompt_tokens), sum(completion_tokens), coalesce(sum(cost), 0.0), sum(seconds)"
+)
 
 
 class Gone(NamedTuple):
-    """Completions that nobody needs: how many, their bytes, and whether they were deleted."""
+    """What nobody needs, by number: completions with their bytes, traces, judgements, students; whether it is gone."""
 
     completions: int
     bytes: int
     deleted: bool
-
-
-class Imported(NamedTuple):
-    """How many completions of an export were new, and how many were here already."""
-
-    new: int
-    known: int
+    traces: int = 0
+    judgements: int = 0
+    students: int = 0
 
 
 def stats(store: Store) -> dict[str, Any]:
-    """What a store holds: entries by table, bytes on disk, completions by role, model and arm, and unused ones."""
+    """What a store holds and what it cost.
+
+    Entries by table, bytes on disk, completions by who asked first, attempts by role, model and kind of failure, what
+    each role has spent (attempts and open calls included), and what is unused.
+    """
     read = store.database.read
-    tables = ("completions", "judgements", "traces", "drops", "students")
-    counted = {name: read(f"SELECT count(*) FROM {name}")[0][0] for name in tables}
-    groups = read(
-        "SELECT arm, role, model, count(*), sum(error != ''), sum(prompt_tokens), sum(completion_tokens), sum(seconds) "
-        "FROM completions GROUP BY arm, role, model ORDER BY arm, role, model"
+    counted = {name: read(f"SELECT count(*) FROM {name}")[0][0] for name in _COUNTED}
+    names = ("completions", "errors", "prompt_tokens", "completion_tokens", "cost", "seconds")
+    groups = read(f"SELECT arm, role, model, {_COSTS} FROM completions GROUP BY arm, role, model ORDER BY 1, 2, 3")
+    tried = read(
+        "SELECT role, model, substr(error, 1, instr(error || ':', ':') - 1) AS kind, count(*), sum(billed), "
+        "sum(prompt_tokens + completion_tokens), coalesce(sum(cost), 0.0) FROM attempts "
+        "GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
     )
-    names = ("arm", "role", "model", "completions", "errors", "prompt_tokens", "completion_tokens", "seconds")
     unused, size = read(f"SELECT count(*), {_SIZE} {_UNUSED}")[0]
     files = [store.database.path.with_name(store.database.path.name + end) for end in ("", "-wal")]
     return {
         **counted,
         "bytes": sum(path.stat().st_size for path in files if path.exists()),
-        "paid": [dict(zip(names, group, strict=True)) for group in groups],
+        "paid": [dict(zip(("arm", "role", "model", *names), group, strict=True)) for group in groups],
+        "tried": [
+            dict(zip(("role", "model", "failure", "attempts", "billed", "tokens", "cost"), row, strict=True))
+            for row in tried
+        ],
+        "spent": {role: spent._asdict() for role, spent in store.attempts.spent().items()},
         "unused": unused,
         "unused_bytes": size,
         "arms": store.history.arms(),
@@ -60,12 +70,21 @@ def stats(store: Store) -> dict[str, Any]:
 def verify(store: Store) -> list[str]:
     """Everything that is wrong with a store, one sentence each; an empty list is a sound store.
 
-    Checks the file itself, every completion's key and every trace's id against its content, and that parents, dropped
-    traces, trained rows and needed completions are there.
+    Checks the file itself, every completion's key and text and every trace's id against its content, that parents,
+    dropped traces, trained rows and needed completions are there, and the Parquet files of the arms that ended.
     """
     found = [f"file: {line}" for (line,) in store.database.read("PRAGMA integrity_check") if line != "ok"]
-    found += [line for stored in store.completions.all() if (line := _unlike(stored))]
-    found += [line for row in store.database.pages("traces", "id, record") if (line := _changed(*row))]
+    found += [line for stored in store.completions.readable() if (line := damage(stored))]
+    try:
+        found += _references(store)
+        found += parquet.faults(store.database, store.folder)
+    except (StoreError, InputError) as error:
+        found.append(error.found)
+    return found
+
+
+def _references(store: Store) -> list[str]:
+    found = [line for row in store.database.pages("traces", "id, record") if (line := _changed(*row))]
     found += [f"trace {child}: its parent {parent} is not stored" for child, parent in store.history.missing()]
     for table, key, of in (("drops", "id", "traces"), ("rows", "id", "traces"), ("uses", "key", "completions")):
         column = "id" if of == "traces" else "key"
@@ -74,44 +93,63 @@ def verify(store: Store) -> list[str]:
     return found
 
 
-def gc(store: Store, *, dry_run: bool = True) -> Gone:
-    """Find the completions that no arm needs, imported ones among them, and delete them unless it is a dry run.
+def gc(store: Store, *, dry_run: bool = True, versions: Collection[str] = (), students: bool = False) -> Gone:
+    """Find what no arm needs, and delete it unless it is a dry run.
 
-    An arm that was interrupted still holds all that its earlier runs needed.
+    An arm that was interrupted still holds all completions that its earlier runs needed. Traces, judgements and
+    students are looked at only where every arm has come to its end, because an interrupted one's are known no more.
+
+    Args:
+        versions: today's verifiers, such as "math@2": verdicts by them are kept. Without any, all verdicts are.
+        students: also the students and leftovers of trainings that no arm's rows name.
     """
     count, size = store.database.read(f"SELECT count(*), {_SIZE} {_UNUSED}")[0]
+    arms = store.history.arms()
+    ended = bool(arms) and all(arms.values())
+    traces = store.database.read(f"SELECT count(*) {_STALE}")[0][0] if ended else 0
+    verdicts = _superseded(store, versions) if ended and versions else []
+    folders = _idle(store) if ended and students else []
     if not dry_run:
         with store.database.transaction() as connection:
             connection.execute(f"DELETE {_UNUSED}")
-    return Gone(count, size, not dry_run)
+            if ended:
+                connection.execute(f"DELETE {_STALE}")
+            connection.executemany("DELETE FROM judgements WHERE key = ?", [(key,) for key in verdicts])
+            # The entry goes first: a student whose folder is gone is trained again, one without an entry is not seen.
+            connection.executemany("DELETE FROM students WHERE stage = ?", [(folder.name,) for folder in folders])
+        for folder in folders:
+            shutil.rmtree(folder)
+    return Gone(count, size, not dry_run, traces, len(verdicts), len(folders))
 
 
-def export(store: Store, path: Path) -> int:
-    """Write every completion as JSONL, a header line with the version first, and return how many."""
-    count = 0
-    with path.open("w", encoding="ascii") as file:
-        file.write(canonical({"potstill": "completions", "scheme": SCHEME, "schema": SCHEMA}) + "\n")
-        for stored in store.completions.all():
-            file.write(_line(stored) + "\n")
-            count += 1
-    return count
+def _superseded(store: Store, versions: Collection[str]) -> list[str]:
+    """The keys of verdicts by verifiers that neither any arm's ledger names nor `versions`."""
+    named = {*versions, *(name for (name,) in store.database.read(_NAMED) if name)}
+    found = []
+    for key, value in store.database.pages("judgements", "key, value"):
+        if key.startswith("verdict-") and (verifier := _verifier(value)) and verifier not in named:
+            found.append(key)
+    return found
 
 
-def import_(store: Store, path: Path) -> Imported:
-    """Take the completions of an export; each must have the key its content gives, and what is here stays as it is."""
-    seen = new = 0
-    for portion in _portions(_read(path), _PORTION):
-        new += store.completions.add(portion)
-        seen += len(portion)
-    return Imported(new, seen - new)
-
-
-def _unlike(stored: Stored) -> str:
+def _verifier(value: str | bytes) -> str:
+    """Which verifier a stored verdict is by; "" for a judgement of another shape, which is then kept."""
     try:
-        now = stored.rehashed()
-    except (ValueError, KeyError, TypeError) as error:
-        return f"completion {stored.key}: its payload can't be read: {error}"
-    return "" if now == stored.key else f"completion {stored.key}: its payload has the key {now}"
+        return str(json.loads(value)["verdict"][3])
+    except (ValueError, KeyError, TypeError, IndexError):
+        return ""
+
+
+def _idle(store: Store) -> list[Path]:
+    """The folders of students that no arm's rows name, unfinished ones among them; links are left alone."""
+    used = {stage for (stage,) in store.database.read("SELECT DISTINCT stage FROM rows")}
+    kept = {student.folder.resolve() for student in store.students.all() if student.stage in used}
+    folders = sorted((store.folder / "students").glob("*"))
+    return [
+        folder
+        for folder in folders
+        if folder.is_dir() and not folder.is_symlink() and folder.name not in used and folder.resolve() not in kept
+    ]
 
 
 def _changed(id: str, record: str) -> str:
@@ -120,75 +158,3 @@ def _changed(id: str, record: str) -> str:
     except (StoreError, ValueError) as error:
         return f"trace {id}: {str(error).splitlines()[0]}"
     return "" if trace.id == id else f"trace {id}: its record is that of {trace.id}"
-
-
-def _line(stored: Stored) -> str:
-    done = stored.completion
-    kept = {name: getattr(stored, name) for name in ("key", "role", "arm", "model", "draw", "created", "tries")}
-    return dump({**kept, "payload": json.loads(stored.payload), "completion": done._asdict()})
-
-
-def _read(path: Path) -> Iterator[Stored]:
-    with path.open(encoding="ascii", errors="surrogateescape") as file:
-        _check_header(path, file.readline())
-        for number, line in enumerate(file, start=2):
-            try:
-                stored = _parse(line)
-                sound = stored.rehashed() == stored.key
-            except (ValueError, KeyError, TypeError) as error:
-                raise InputError(
-                    f"{path}, line {number} is not a completion: {type(error).__name__}: {error}",
-                    expected="a line that potstill cache export wrote",
-                    fix="export again, then import again: what was taken already is skipped",
-                ) from error
-            if not sound:
-                raise InputError(
-                    f"{path}, line {number} was changed: its content has the key {stored.rehashed()}, not {stored.key}",
-                    expected="a line that potstill cache export wrote",
-                    fix="export again, then import again: what was taken already is skipped",
-                )
-            yield stored
-
-
-def _check_header(path: Path, line: str) -> None:
-    try:
-        header = json.loads(line)
-        found = (header["potstill"], header["scheme"], header["schema"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} is not an export of a potstill store",
-            expected="a JSONL file that starts with scheme and schema",
-            fix="potstill cache export",
-        ) from error
-    if found[:2] != ("completions", SCHEME) or not known(str(found[2])):
-        raise StoreError(
-            f"{path} was written by another version of potstill: scheme {found[1]}, schema {found[2]}",
-            expected=f"completions of scheme {SCHEME}, schema {SCHEMA}",
-            fix="export with this version of potstill",
-        )
-
-
-def _parse(line: str) -> Stored:
-    value = load(line)
-    done = {name: given for name, given in value["completion"].items() if name != "tries"}
-    tokens = Tokens(*(int(count) for count in done["tokens"]))
-    logprobs = tuple(float(number) for number in done.get("logprobs", ()))
-    cost = None if done.get("cost") is None else float(done["cost"])
-    seconds = float(done["seconds"])
-    completion = Completion(**{**done, "tokens": tokens, "seconds": seconds, "logprobs": logprobs, "cost": cost})
-    if not all(isinstance(text, str) for text in (done["text"], done["finish"], done["error"], completion.served)):
-        raise TypeError("text, finish, error and served must be strings")
-    rest = {name: value[name] for name in ("key", "role", "arm", "model", "draw", "created")}
-    tries = int(value.get("tries", 0))
-    return Stored(**rest, payload=canonical(value["payload"]), completion=completion, tries=tries)
-
-
-def _portions(items: Iterator[Stored], size: int) -> Iterator[Sequence[Stored]]:
-    portion: list[Stored] = []
-    for item in items:
-        portion.append(item)
-        if len(portion) == size:
-            yield portion
-            portion = []
-    if portion:
-        yield portion

@@ -22,8 +22,9 @@ _ADDED = {
     "served": "NOT NULL DEFAULT ''",
     "tries": "INTEGER NOT NULL DEFAULT 0",
     "paid": "INTEGER NOT NULL DEFAULT 1",
+    "sum": "INTEGER",
 }
-_DEFAULTS = "x'' AS logprobs, NULL AS cost, '' AS served, 0 AS tries, 1 AS paid"
+_DEFAULTS = "x'' AS logprobs, NULL AS cost, '' AS served, 0 AS tries, 1 AS paid, NULL AS sum"
 
 _WRITE: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "1": (

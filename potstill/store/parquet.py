@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from potstill.errors import InputError
-from potstill.records import SCHEME, Message, Prompt, Trace, canonical
+from potstill.records import SCHEME, Message, Prompt, Trace, canonical, split_reasoning
 from potstill.store.database import Database
 from potstill.store.history import History
 from potstill.store.lock import unwritable
@@ -75,8 +75,12 @@ def rewrite(database: Database, folder: Path) -> list[Path]:
 
 
 def faults(database: Database, folder: Path) -> list[str]:
-    """What is wrong with the Parquet files of the arms that came to their end, one sentence each; reads every file."""
+    """What is wrong with the Parquet files of the arms that came to their end, one sentence each; reads every file.
+
+    A file that is not there is no damage: nothing is lost with it.
+    """
     files = [file for arm in _ended(database) for file in _files(database, folder, arm) if file.state]
+    files = [file for file in files if file.path.exists()]
     return [found for file in files if (found := _fault(file, whole=True))]
 
 
@@ -186,7 +190,7 @@ def _schema(pa: Any) -> Any:
 
 def _record(placed: Placed) -> dict[str, Any]:
     trace, problem, author, verdict = placed.trace, placed.trace.problem, placed.trace.author, placed.trace.verdict
-    reasoning, reply = _parts(trace.text)
+    reasoning, reply = split_reasoning(trace.text)
     record = {
         **{"id": trace.id, "problem": problem.id, "question": problem.question, "gold": problem.answer},
         **{"kind": problem.kind, "prompt": json.dumps(_turns(trace.prompt)), "text": trace.text},
@@ -204,11 +208,6 @@ def _record(placed: Placed) -> dict[str, Any]:
         **{"stage": placed.stage or None, "position": placed.position if placed.stage else None},
     }
     return {name: _encodable(value) for name, value in record.items()}
-
-
-def _parts(text: str) -> tuple[str, str]:
-    thought, mark, reply = text.partition("</think>")
-    return (thought.removeprefix("<think>"), reply) if mark else ("", text)
 
 
 def _turns(prompt: Prompt) -> list[dict[str, str]]:

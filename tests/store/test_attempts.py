@@ -9,7 +9,7 @@ from store_fakes import ask
 
 from potstill.models.model import Attempt, Completion
 from potstill.records import Tokens
-from potstill.store import Store, maintain
+from potstill.store import Store, transfer
 from potstill.store.attempts import DIED, Intent, Spent
 
 RATE = Attempt("rate: 429", seconds=0.1)
@@ -85,9 +85,9 @@ def test_the_calls_of_a_dead_process_are_counted_at_their_worst(tmp_path: Path):
 def test_what_was_imported_was_paid_elsewhere(store: Store, tmp_path: Path):
     done = Completion("t", "stop", Tokens(3, 9), "", 0.5, (-0.5, -float("inf")), 1.0, served="m-2026")
     key = put(store, "a", done._replace(tries=(RATE,)))
-    maintain.export(store, tmp_path / "e.jsonl")
+    transfer.export(store, tmp_path / "e.jsonl")
     with Store.open(tmp_path / "other") as other:
-        assert maintain.import_(other, tmp_path / "e.jsonl") == (1, 0)
+        assert transfer.import_(other, tmp_path / "e.jsonl") == (1, 0)
         assert other.completions.get([key])[key] == done
         assert next(other.completions.all()).tries == 1
         assert other.attempts.spent() == {}

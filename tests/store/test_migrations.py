@@ -11,7 +11,7 @@ from store_fakes import Plain, ask
 
 from potstill.errors import StoreError
 from potstill.records import Verdict
-from potstill.store import Store, cached, maintain, migrations, runs
+from potstill.store import Store, cached, maintain, migrations, runs, transfer
 from potstill.store.attempts import Spent
 from potstill.store.database import FILE
 from potstill.store.migrations import SCHEMA
@@ -85,7 +85,7 @@ def test_a_reader_reads_an_old_store_and_changes_nothing(old: Path):
     before = hashlib.sha256((old / FILE).read_bytes()).hexdigest()
     with Store.open(old, readonly=True) as store:
         check(store)
-        assert maintain.export(store, old / "export.jsonl") == 4
+        assert transfer.export(store, old / "export.jsonl") == (4, 0)
     assert hashlib.sha256((old / FILE).read_bytes()).hexdigest() == before
     assert schema_of(old) == "1"
 
@@ -117,14 +117,14 @@ def test_the_manifest_of_an_older_schema_is_taken(old: Path):
 def test_an_export_of_an_older_schema_is_taken(old: Path, tmp_path: Path):
     path = tmp_path / "old.jsonl"
     with Store.open(old, readonly=True) as store:
-        maintain.export(store, path)
+        transfer.export(store, path)
     lines = path.read_text().splitlines()
-    new = ',"logprobs":[]', '"cost":null,', ',"rate":1.0', ',"served":""', ',"tries":[]', ',"tries":0'
+    new = ',"logprobs":[]', '"cost":null,', ',"rate":1.0', ',"served":""', ',"tries":[]', ',"tries":0', ',"paid":true'
     for part in new:
         assert part in lines[1]
         lines = [line.replace(part, "") for line in lines]
     lines[0] = lines[0].replace(f'"schema":"{SCHEMA}"', '"schema":"1"')
     path.write_text("\n".join(lines) + "\n")
     with Store.open(tmp_path / "new") as store:
-        assert maintain.import_(store, path) == (4, 0)
+        assert transfer.import_(store, path) == (4, 0)
         assert store.attempts.spent() == {}

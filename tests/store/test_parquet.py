@@ -146,8 +146,8 @@ def test_broken_files_are_named_and_written_again(store: Store, damage: str):
             parquet.read(path)
         assert str(path) in str(caught.value)
         assert "potstill cache parquet" in caught.value.fix
-    (found,) = parquet.faults(store.database, store.folder)
-    assert str(path) in found
+    found = parquet.faults(store.database, store.folder)
+    assert [str(path) in line for line in found] == ([] if damage == "gone" else [True])
     assert parquet.rewrite(store.database, store.folder) == [path]
     assert parquet.faults(store.database, store.folder) == []
     assert path.read_bytes() == data

@@ -11,7 +11,8 @@ from store_fakes import Plain, ask
 from potstill.errors import InputError, StoreError
 from potstill.records import Message, Problem, Trace, blank
 from potstill.store import Store, cached
-from potstill.store.maintain import Gone, Imported, export, gc, import_, stats, verify
+from potstill.store.maintain import Gone, gc, stats, verify
+from potstill.store.transfer import Imported, export, import_
 from potstill.traces.session import Drop
 
 
@@ -82,7 +83,7 @@ def test_gc_keeps_what_an_interrupted_arm_will_want_again(store: Store):
     assert (unused.completions, unused.deleted) == (3, False)
     assert unused.bytes > 200
     assert stats(store)["completions"] == 5
-    assert gc(store, dry_run=False) == Gone(3, unused.bytes, True)
+    assert gc(store, dry_run=False) == Gone(3, unused.bytes, True, traces=2)
     assert stats(store)["completions"] == 2
     assert gc(store, dry_run=False) == Gone(0, 0, True)
     assert verify(store) == []
@@ -93,7 +94,7 @@ def test_gc_keeps_what_an_interrupted_arm_will_want_again(store: Store):
 
 def test_export_and_import(store: Store, tmp_path: Path):
     path = tmp_path / "cache.jsonl"
-    assert export(store, path) == 5
+    assert export(store, path) == (5, 0)
     with Store.open(tmp_path / "other") as other:
         cached(Plain(), other, role="student", arm="mine", seed=0).write(ask("a"))
         assert import_(other, path) == Imported(new=4, known=1)

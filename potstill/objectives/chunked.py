@@ -101,7 +101,7 @@ class _Linear(torch.autograd.Function):  # type: ignore[misc]
         scale = _proportion(grad, ctx.weights) if ctx.made else None
         made = ctx.made if scale is not None else _run(ctx, hidden, weight, bias, grad)[1]
         factor = 1.0 if scale is None else scale
-        found = [None if g is None else (g * factor).to(of.dtype) for g, of in zip(made, (hidden, weight, bias))]
+        found = [None if g is None else g.mul_(factor).to(of.dtype) for g, of in zip(made, (hidden, weight, bias))]
         ctx.made = None
         return (*found, None, None, None)
 
@@ -118,8 +118,10 @@ def _run(
     ]
     for start in range(0, len(hidden), ctx.chunk):
         rows = slice(start, start + ctx.chunk)
-        logits = full(nn.functional.linear(hidden[rows], weight, bias))
-        values[rows], gradient = ctx.kernel(logits, rows, grad is not None)
+        # No name for the logits here: the kernel can let go of them.
+        values[rows], gradient = ctx.kernel(
+            full(nn.functional.linear(hidden[rows], weight, bias)), rows, grad is not None
+        )
         if grad is None:
             continue
         gradient.mul_(grad[rows, None])
@@ -129,6 +131,7 @@ def _run(
             made[1].addmm_(gradient.T, full(hidden[rows]))
         if made[2] is not None:
             made[2] += gradient.sum(0)
+        gradient = None  # before the next chunk's logits are made
     return values, made
 
 

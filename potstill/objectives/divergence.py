@@ -10,12 +10,14 @@ Temperature divides both logits; `squared` multiplies by its square, as classica
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.linalg import vecdot
 
 from potstill.errors import ConfigError
 from potstill.objectives.chunked import Kernel, full, losses, teacher_logits
@@ -133,68 +135,82 @@ def _teacher(x: Inputs, name: str) -> Callable[[slice], Tensor]:
     )
 
 
+def _prepared(theirs: Tensor, width: int, temperature: float, raw: bool) -> Tensor:
+    """The teacher's logits of the student's vocabulary at the temperature, or their log-probabilities; a new tensor."""
+    theirs = theirs[:, :width] / temperature if temperature != 1 or raw else theirs[:, :width]
+    return theirs if raw else finite(theirs.log_softmax(-1))
+
+
 def _whole(teacher: Callable[[slice], Tensor], distance: Distance, temperature: float, raw: bool) -> Kernel:
     """A distance over the whole vocabulary as a kernel of student logits."""
 
     def kernel(logits: Tensor, rows: slice, gradient: bool) -> tuple[Tensor, Tensor | None]:
-        theirs = teacher(rows)[:, : logits.shape[1]]
         if temperature != 1:
-            logits, theirs = logits.div_(temperature), theirs / temperature
-        lq = logits if raw else logits.log_softmax(-1)
-        value, slope = distance(lq, theirs if raw else theirs.log_softmax(-1), gradient)
+            logits = logits.div_(temperature)
+        if not raw:
+            logits = finite(logits.log_softmax(-1))
+        value, slope = distance(logits, _prepared(teacher(rows), logits.shape[1], temperature, raw), gradient)
         return value, None if slope is None else slope.div_(temperature) if temperature != 1 else slope
 
     return kernel
 
 
+# Distances: (lq, lp, gradient) -> value and d value / d logits. Both tensors are theirs to overwrite, and finite.
+
+
 def _forward(lq: Tensor, lp: Tensor, gradient: bool) -> tuple[Tensor, Tensor | None]:
     p = lp.exp()
-    value = _dot(p, lp - lq)
-    return value, lq.exp().sub_(p) if gradient else None
+    value = vecdot(p, lp.sub_(lq))
+    return value, lq.exp_().sub_(p) if gradient else None
 
 
 def _reverse(lq: Tensor, lp: Tensor, gradient: bool) -> tuple[Tensor, Tensor | None]:
-    q, gap = lq.exp(), lq - lp
-    value = _dot(q, gap)
-    return value, _softmax_pull(q, gap) if gradient else None
+    q = lq.exp()
+    gap = lq.sub_(lp)
+    value = vecdot(q, gap)
+    return value, _pull(q, gap) if gradient else None
 
 
 def _jsd(beta: float, lq: Tensor, lp: Tensor, gradient: bool) -> tuple[Tensor, Tensor | None]:
     lm = _mixture(lp, beta, lq)
-    q, gap = lq.exp(), lq - lm
-    value = beta * _dot(lp.exp(), lp - lm) + (1 - beta) * _dot(q, gap)
-    return value, _softmax_pull(q, gap).mul_(1 - beta) if gradient else None
+    value = beta * vecdot(lp.exp(), lp.sub_(lm))
+    q = lq.exp()
+    gap = lq.sub_(lm)
+    value += (1 - beta) * vecdot(q, gap)
+    return value, _pull(q, gap).mul_(1 - beta) if gradient else None
 
 
 def _tvd(lq: Tensor, lp: Tensor, gradient: bool) -> tuple[Tensor, Tensor | None]:
-    q = lq.exp()
-    gap = q - lp.exp()
-    return gap.abs().sum(-1) / 2, _softmax_pull(q, gap.sign() / 2) if gradient else None
+    q = lq.exp_()
+    gap = lp.exp_().sub_(q).neg_()
+    value = gap.abs().sum(-1) / 2
+    return value, _pull(q, gap.sign_().div_(2)) if gradient else None
 
 
 def _skew(a: float, lq: Tensor, lp: Tensor, gradient: bool) -> tuple[Tensor, Tensor | None]:
     lm, p = _mixture(lp, a, lq), lp.exp()
-    value = _dot(p, lp - lm)
-    return value, _softmax_pull(lq.exp(), (lp - lm).exp()).mul_(-(1 - a)) if gradient else None
+    gap = lp.sub_(lm)
+    value = vecdot(p, gap)
+    return value, _pull(lq.exp_(), gap.exp_()).mul_(a - 1) if gradient else None
 
 
 def _skew_reverse(a: float, detach: bool, lq: Tensor, lp: Tensor, gradient: bool) -> tuple[Tensor, Tensor | None]:
     lm, q = _mixture(lq, a, lp), lq.exp()
-    gap = lq - lm
-    value = _dot(q, gap)
+    gap = lq.sub_(lm)
+    value = vecdot(q, gap)
     if not gradient:
         return value, None
-    return value, _softmax_pull(q, gap if detach else gap - a * gap.exp())
+    return value, _pull(q, gap if detach else gap.sub(gap.exp(), alpha=a))
 
 
 def _adaptive(mu: float, lq: Tensor, lp: Tensor, gradient: bool) -> tuple[Tensor, Tensor | None]:
     p, q = lp.exp(), lq.exp()
     order = p.argsort(dim=-1)
-    tail = p.gather(-1, order).cumsum(-1) < mu  # as in the authors' code: from the smallest class up
+    small = p.gather(-1, order).cumsum(-1) < mu  # as in the authors' code: from the smallest class up
     gap = (p - q).abs()
-    tail = torch.zeros_like(tail).scatter(-1, order, tail)
+    tail = torch.zeros_like(small).scatter(-1, order, small)
     w = (gap * ~tail).sum(-1) / gap.sum(-1).clamp_min(torch.finfo(gap.dtype).tiny)
-    forward, first = _forward(lq, lp, gradient)
+    forward, first = _forward(lq.clone(), lp.clone(), gradient)
     reverse, second = _reverse(lq, lp, gradient)
     value = w * forward + (1 - w) * reverse
     if first is None or second is None:
@@ -203,24 +219,20 @@ def _adaptive(mu: float, lq: Tensor, lp: Tensor, gradient: bool) -> tuple[Tensor
 
 
 def _taid(t: float, z: Tensor, zt: Tensor, gradient: bool) -> tuple[Tensor, Tensor | None]:
-    finite = torch.finfo(z.dtype).min / 4  # banned tokens: 0 times infinity is no number
-    target = torch.lerp(z.clamp_min(finite), zt.clamp_min(finite), t).log_softmax(-1)
-    lq = z.log_softmax(-1)
-    return _forward(lq, target, gradient)
+    target = torch.lerp(finite(z), finite(zt), t).log_softmax(-1)
+    return _forward(z.log_softmax(-1), target, gradient)
+
+
+def finite(logs: Tensor) -> Tensor:
+    """Without minus infinities, in place: a banned token's 0 times infinity would be no number."""
+    return logs.clamp_min_(torch.finfo(logs.dtype).min / 4)
 
 
 def _mixture(first: Tensor, share: float, second: Tensor) -> Tensor:
     """log(share exp(first) + (1 - share) exp(second)), 0 < share < 1."""
-    ones = first.new_tensor([share, 1 - share]).log()
-    return torch.logaddexp(first + ones[0], second + ones[1])
+    return torch.logaddexp(first + math.log(share), second + math.log1p(-share))
 
 
-def _dot(weight: Tensor, gap: Tensor) -> Tensor:
-    """`sum weight gap`; a class that the weight gives nothing counts nothing, whatever the gap (banned tokens: inf)."""
-    return (weight * gap.masked_fill(weight == 0, 0.0)).sum(-1)
-
-
-def _softmax_pull(q: Tensor, g: Tensor) -> Tensor:
-    """P[g] = q (g - sum q g): what a gradient with respect to lq is with respect to the logits."""
-    g = g.masked_fill(q == 0, 0.0)
-    return q.mul(g - (q * g).sum(-1, keepdim=True))
+def _pull(q: Tensor, g: Tensor) -> Tensor:
+    """P[g] = q (g - sum q g), in place: what a gradient with respect to lq is with respect to the logits."""
+    return g.sub_(vecdot(q, g)[:, None]).mul_(q)

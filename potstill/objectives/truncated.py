@@ -21,6 +21,7 @@ from potstill.objectives.numerics import log1mexp
 Tail: TypeAlias = Literal["bucket", "renormalise", "teacher", "none"]
 TAILS = ("bucket", "renormalise", "teacher", "none")
 Distance: TypeAlias = Callable[[Tensor, Tensor, bool], tuple[Tensor, Tensor | None]]
+NOTHING = -1e30  # log of no mass, finite
 MOST = -1e-7  # log of the kept mass is at most this: a tail of nothing would be infinitely surprising
 
 
@@ -49,7 +50,7 @@ def truncated(teacher: TopK, distance: Distance, *, temperature: float, tail: Ta
             value, slope = distance(lq - inside, lp - mass, gradient)
             outside = None
         else:
-            rest = log1mexp(mass) if tail == "bucket" else torch.full_like(mass, -torch.inf)
+            rest = log1mexp(mass) if tail == "bucket" else torch.full_like(mass, NOTHING)
             shown = lp if tail == "bucket" else lp - mass
             classes = torch.cat([lq, log1mexp(inside)], 1), torch.cat([shown, rest], 1)
             value, slope = distance(*classes, gradient)
@@ -73,7 +74,7 @@ def top_k(logits_NV: Tensor, k: int, *, temperature: float = 1.0) -> TopK:
 
 
 def top_p_k(probabilities: Tensor, p: float, k: int) -> tuple[Tensor, Tensor]:
-    """The smallest best-first prefix with a mass of at least p, at most k entries, renormalised; one row's ids and shares.
+    """The smallest best-first prefix with a mass of at least p, at most k, renormalised; one row's ids and shares.
 
     (Pre-training distillation, arXiv:2410.16215.)
     """

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from potstill.errors import InputError, StoreError
 from potstill.store import parquet
+from potstill.store.database import DamagedError
 from potstill.store.store import Store
 from potstill.store.traces import from_json
 from potstill.store.transfer import damage
@@ -73,7 +74,7 @@ def verify(store: Store) -> list[str]:
     Checks the file itself, every completion's key and text and every trace's id against its content, that parents,
     dropped traces, trained rows and needed completions are there, and the Parquet files of the arms that ended.
     """
-    found = [f"file: {line}" for (line,) in store.database.read("PRAGMA integrity_check") if line != "ok"]
+    found = _file(store)
     found += [line for stored in store.completions.readable() if (line := damage(stored))]
     try:
         found += _references(store)
@@ -81,6 +82,13 @@ def verify(store: Store) -> list[str]:
     except (StoreError, InputError) as error:
         found.append(error.found)
     return found
+
+
+def _file(store: Store) -> list[str]:
+    try:
+        return [f"file: {line}" for (line,) in store.database.read("PRAGMA integrity_check") if line != "ok"]
+    except DamagedError as error:  # so damaged that the check itself stops
+        return [f"file: {error.found}"]
 
 
 def _references(store: Store) -> list[str]:

@@ -51,13 +51,19 @@ def gather(
         evaluations=dict(evaluations),
         comparisons=_comparisons(evaluations),
         funnels={arm: _funnel(store, arm, names) for arm in arms},
-        costs={arm: {role: Cost(**usage) for role, usage in store.usage(arm).items()} for arm in ran},  # type: ignore[arg-type]
+        costs={arm: _costs(store, arm) for arm in ran},
         training={arm: _training(store, arm) for arm in arms},
         rewriting=_rewriting(recipe),
         lengths=_lengths(rows, evaluations),
         notes=[note for arm in arms if (note := _kept(store, arm, rows[arm], names))],
         examples=[example for arm in arms for example in _examples(store, arm, rows[arm])],
     )
+
+
+def _costs(store: Store, arm: str) -> dict[str, Cost]:
+    """By role, what an arm needed, whoever paid first, and what its own failed tries cost."""
+    lost = store.attempts.wasted(arm)
+    return {role: Cost(**usage, lost=lost.get(role, 0.0)) for role, usage in store.usage(arm).items()}  # type: ignore[arg-type]
 
 
 def _rewriting(recipe: Recipe) -> dict[str, Rewriting]:

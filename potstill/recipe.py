@@ -19,7 +19,11 @@ from potstill.catalogue import Entry, Value, entry, type_name
 from potstill.errors import ConfigError, InputError
 from potstill.methods import METHODS
 from potstill.models.model import Sampling
+from potstill.spending import UNLIMITED, Spending
 from potstill.training.settings import Training
+
+FREE = ("budget", "prices", "batch")  # what a run may cost and how it is paid for; no result depends on it
+Truncated = typing.Literal["keep", "drop", "continue", "raise", "shorter"]
 
 _NAME = re.compile(r"[\w][\w .=+-]*")
 
@@ -70,6 +74,11 @@ class Recipe:
         overlap: training problems that are also evaluation problems "stop" the run, or are "drop"ped.
         overlap_n: n-gram length in words that counts as overlap; 0 compares whole questions only; None is 13, but 0 for
             the world's stories, which come from one mould.
+        truncated: what becomes of a completion that ends at its token limit: "keep" it, "drop" it as a failure,
+            "continue" it from where it stopped, "raise" the limit once, or ask once for a "shorter" one.
+        budget: tokens and money that the run and its roles may spend; another one goes on with the same folder.
+        prices: a file of prices, or prices by model name, over those that come with potstill; USD per million tokens.
+        batch: send the calls of `openai:` models as batches, at the vendor's batch price.
     """
 
     arms: Mapping[str, Arm]
@@ -83,11 +92,16 @@ class Recipe:
     mapping: Mapping[str, str] = field(default_factory=dict)
     overlap: typing.Literal["stop", "drop"] = "stop"
     overlap_n: int | None = None
+    truncated: Truncated = "keep"
+    budget: Spending = UNLIMITED
+    prices: str | Mapping[str, Mapping[str, float | str]] = ""
+    batch: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """The resolved recipe as plain data, to be saved beside the results."""
+        """What decides the results, as plain data to be saved beside them: not what the run may cost."""
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))  # lists, as they come back from a file
-        return plain
+        free = (*FREE, "truncated") if self.truncated == "keep" else FREE
+        return {name: value for name, value in plain.items() if name not in free}
 
 
 def from_file(path: Path, sets: Sequence[str] = ()) -> Recipe:
@@ -115,8 +129,15 @@ def from_data(data: Mapping[str, Any], sets: Sequence[str] = ()) -> Recipe:
     made = {str(name): _arm(str(name), arm, values, training, wrong) for name, arm in arms.items()}
     fields = _fields(Recipe, tree, "", wrong, skip=("arms",))
     roles = _mapping("roles", tree.get("roles"), [])
-    known = {role.name for method in METHODS for role in entry(method).roles}
+    known = {role.name for method in METHODS for role in entry(method).roles} | {"judge"}
     wrong += [_unknown("role", role, sorted(known)) for role in roles if role not in known]
+    budget = fields.get("budget")
+    limited = budget.roles if isinstance(budget, Spending) else {}
+    wrong += [
+        _unknown("role in the budget", r, sorted(known | {"evaluation"}))
+        for r in limited
+        if r not in known | {"evaluation"}
+    ]
     for name, arm in made.items():
         if arm.method in METHODS:
             wrong += _roles(name, entry(arm.method), roles)

@@ -35,7 +35,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "models": ("reading",),
     "verifiers": (),
     "export": ("traces",),
-    "cards": ("store", "catalogue", "export", "viewer.text"),
+    "cards": ("store", "catalogue", "methods", "viewer.text"),
     "importing": ("reading", "models", "problems", "verifiers", "store"),
     "spending": (),
     "store": ("models.model", "models.keys", "models.prices"),

@@ -10,12 +10,12 @@ from typing import Any
 
 from potstill.cli import show
 from potstill.cli.progress import clock
-from potstill.errors import PotstillError, StoreError
+from potstill.errors import BudgetSpent, PotstillError, StoreError
 from potstill.evaluation.compare import standings
 from potstill.evaluation.metrics import status_share
 from potstill.evaluation.results import Results
 from potstill.evaluation.rows import Evaluation
-from potstill.evaluation.table import short, table
+from potstill.evaluation.table import short, table, usd
 from potstill.store import Store, database
 from potstill.viewer import report
 
@@ -31,7 +31,7 @@ def keeping(out: Path) -> Iterator[None]:
     except StoreError:
         raise
     except PotstillError as error:
-        if _holds(out):
+        if _holds(out) and not isinstance(error, BudgetSpent):
             error.add_note(
                 f"what was generated is kept in {out}: the same command goes on from there; for other settings take "
                 f"another --out (potstill cache export and import carry the completions over)"
@@ -84,6 +84,7 @@ def _document(results: Results, out: Path, rows: Sequence[str], seconds: float) 
         "comparisons": [comparison.to_json() for comparison in results.comparisons],
         "funnels": funnels,
         "training": dict(results.training),
+        "costs": {a: {role: cost._asdict() for role, cost in roles.items()} for a, roles in results.costs.items()},
         "rewriting": {name: rewriting._asdict() for name, rewriting in results.rewriting.items()},
         "notes": _sentences(results),
         "note": results.note,
@@ -138,8 +139,10 @@ def by_reason(drops: Sequence[Any]) -> list[tuple[tuple[str, str], int]]:
 
 
 def _costs(results: Results) -> None:
+    paid = any(cost.cost or cost.lost for roles in results.costs.values() for cost in roles.values())
     rows = [
         {"arm": arm, "role": role, "calls": f"{cost.calls:,}", "tokens": short(cost.completion_tokens)}
+        | ({"money": usd(cost.cost + cost.lost)} if paid else {})
         for arm, roles in results.costs.items()
         for role, cost in roles.items()
     ]

@@ -21,7 +21,7 @@ from potstill.evaluation.rows import Evaluation
 from potstill.records import Span, Trace
 
 SCHEMA = 1
-TIMED = frozenset({"seconds", "reused", "started", "finished", "tokens_per_second", "rows_per_second"})
+TIMED = frozenset({"seconds", "reused", "lost", "started", "finished", "tokens_per_second", "rows_per_second"})
 WORLD_NOTE = "The world shows that the machinery works; it is no evidence for a paper."
 
 PASSAGES = ("error", "teacher", "rewrite", "answer")
@@ -56,7 +56,10 @@ class Funnel(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What a role used in an arm. Calls, tokens and errors are totals over the store, so a resumed run has the same."""
+    """What a role used in an arm. Calls, tokens, errors and cost are totals over the store: a resumed run has the same.
+
+    `cost` is in USD, of the completions; `lost` is what was paid for tries that brought none.
+    """
 
     calls: int = 0
     reused: int = 0
@@ -65,6 +68,7 @@ class Cost(NamedTuple):
     seconds: float = 0.0
     errors: int = 0
     cost: float = 0.0
+    lost: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

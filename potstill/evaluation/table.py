@@ -74,8 +74,17 @@ def points(estimate: Estimate) -> str:
 
 def cost(roles: Mapping[str, Cost]) -> str:
     """Calls and completion tokens of each role: `teacher 300 calls 41k tokens; student 1,200 calls 96k tokens`."""
-    parts = [f"{role} {c.calls:,} calls {short(c.completion_tokens)} tokens" for role, c in roles.items()]
+    parts = [f"{role} {c.calls:,} calls {short(c.completion_tokens)} tokens{_paid(c)}" for role, c in roles.items()]
     return "; ".join(parts) or NONE
+
+
+def _paid(cost: Cost) -> str:
+    return f" {usd(cost.cost + cost.lost)}" if cost.cost or cost.lost else ""
+
+
+def usd(money: float) -> str:
+    """Money as people read it, small amounts to four figures: `12.30 USD`, `0.004123 USD`."""
+    return f"{money:,.2f} USD" if money >= 10 else f"{money:.4g} USD"
 
 
 def short(count: int) -> str:

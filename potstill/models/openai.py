@@ -75,8 +75,13 @@ class OpenAI:
 
     @property
     def priced(self) -> str:
-        """The vendor's name of the model, for the price table."""
-        return self.model
+        """The name of the model for the price table, behind that of its server: one model has many hosts."""
+        return f"{self.options.at}/{self.model}" if self.options.at else self.model
+
+    @property
+    def local(self) -> bool:
+        """Whether the server runs on this machine: then only the user's own prices count."""
+        return self.options.host == "local"
 
     def write(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion a request, in order; equal requests are asked once."""
@@ -107,8 +112,8 @@ class OpenAI:
         running, options = loop.loop(), self.options
         with self._lock:
             if id(running) not in self._flows:
-                limits = {name: getattr(options, name) for name in ("concurrency", "rpm", "tpm", "timeout", "deadline")}
-                self._flows = {id(running): Flow(**limits)}
+                limits = {name: getattr(options, name) for name in ("rpm", "tpm", "timeout", "deadline")}
+                self._flows = {id(running): Flow(concurrency=options.most, **limits)}
             return self._flows[id(running)]
 
     async def _send(self, requests: Sequence[Request]) -> list[Completion]:

@@ -48,13 +48,16 @@ def built_in() -> Mapping[str, Price]:
     return parse(json.loads(FILE.read_text("utf-8")), FILE.name)
 
 
-def table(override: str | Mapping[str, Any] = "") -> dict[str, Price]:
-    """The built-in prices with the user's over them: a path of a JSON or YAML file, or a mapping as in a recipe."""
-    if not override:
-        return dict(built_in())
-    if isinstance(override, Mapping):
-        return {**built_in(), **parse(override, "prices")}
-    return {**built_in(), **_read(Path(override).expanduser())}
+def own(given: str | Mapping[str, Any] = "") -> dict[str, Price]:
+    """The user's prices: a path of a JSON or YAML file, or a mapping as in a recipe."""
+    if isinstance(given, Mapping):
+        return parse(given, "prices")
+    return _read(Path(given).expanduser()) if given else {}
+
+
+def table(given: str | Mapping[str, Any] = "") -> dict[str, Price]:
+    """The built-in prices with the user's over them."""
+    return {**built_in(), **own(given)}
 
 
 def price_of(name: str, prices: Table) -> Price | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import ceil
 from typing import NamedTuple
 
 from potstill.errors import ConfigError
@@ -61,11 +62,12 @@ def told(amount: Amount, limit: Limit | None = None) -> str:
     return ", ".join(parts)
 
 
-def larger(name: str, limit: Limit, spent: Amount) -> str:
-    """Twice what is nearest to its end, as `--budget` reads it."""
-    tokens = limit.tokens and spent.tokens / limit.tokens
-    money = limit.money and spent.money / limit.money
-    size = f"{2 * limit.money:.10g}usd" if money >= tokens else f"{2 * limit.tokens}tok"
+def larger(name: str, limit: Limit, needed: Amount) -> str:
+    """Twice the limit that the next calls would exceed, or more where that is not enough, as `--budget` reads it."""
+    if limit.tokens and (needed.tokens > limit.tokens or not limit.money):
+        size = f"{max(2 * limit.tokens, needed.tokens)}tok"
+    else:
+        size = f"{max(2 * limit.money, ceil(needed.money * 100) / 100):.10g}usd"
     return f"{name}={size}" if name else size
 
 

@@ -121,6 +121,11 @@ class Attempts:
         """
         return {role: Spent(tokens, cost) for role, tokens, cost in self._database.read(_SPENT)}
 
+    def wasted(self, arm: str) -> dict[str, float]:
+        """By role, the money paid for an arm's attempts."""
+        sql = "SELECT role, sum(coalesce(cost, 0)) FROM attempts WHERE arm = ? AND billed GROUP BY role ORDER BY role"
+        return {row[0]: row[1] for row in self._database.read(sql, (arm,))}
+
     def of(self, keys: Sequence[str]) -> dict[str, list[Tried]]:
         """The attempts before (or without) these completions, in order."""
         found: dict[str, list[Tried]] = {}

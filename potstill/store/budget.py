@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, final
 
 from potstill.errors import BudgetSpent
-from potstill.models import prices
 from potstill.models.model import Attempt, Completion, Model, Request
-from potstill.models.prices import Price
+from potstill.models.prices import Price, built_in, cost, most, price_of, unknown
 from potstill.records import NO_TOKENS, Tokens
 from potstill.store.amounts import NOTHING, RUN, Amount, Limit, bound, in_coins, larger, told, total
-from potstill.store.attempts import Intent
+from potstill.store.attempts import Attempts, Intent
 
 
 class Journal(Protocol):
@@ -67,7 +66,7 @@ class Budget:
         self,
         limits: Mapping[str, Limit] | None = None,
         *,
-        table: Mapping[str, Price] | None = None,
+        prices: Mapping[str, Price] | None = None,
         spent: Mapping[str, Amount] | None = None,
         journal: Journal | None = None,
     ) -> None:
@@ -75,12 +74,14 @@ class Budget:
 
         Args:
             limits: by role; "" is the whole run.
-            table: prices by model name.
+            prices: the user's, by model name; they go over those that come with potstill.
             spent: by role, what this run folder has paid for so far.
             journal: where calls under way are written down, if there are limits.
         """
-        self.table = dict(prices.built_in() if table is None else table)
+        self._own = dict(prices or {})
+        self.table = {**built_in(), **self._own}
         self.limits = {name: limit for name, limit in (limits or {}).items() if any(limit)}
+        self._needed: dict[str, Amount] = {}  # of a limit that stopped a call: what it would have had to be
         self.over: list[str] = []  # servers that used or billed more than they were allowed to
         self._journal = journal if self.limits else None
         self._changed = threading.Condition()
@@ -90,6 +91,13 @@ class Budget:
             self._accounts[name].limit = limit
         for role, amount in (spent or {}).items():
             self._spend(role, amount)
+
+    @classmethod
+    def of(cls, attempts: Attempts, limits: Mapping[str, Limit], prices: Mapping[str, Price]) -> Budget:
+        """The budget of a run folder: calls that a killed process left open count as paid at their worst."""
+        attempts.adopt()
+        spent = {role: Amount(paid.tokens, in_coins(paid.cost)) for role, paid in attempts.spent().items()}
+        return cls(limits, prices=prices, spent=spent, journal=attempts)
 
     @property
     def limited(self) -> bool:
@@ -103,13 +111,14 @@ class Budget:
         does not depend on how long a request is. A new call takes a new gate.
         """
         price = self.price(model)
-        if price is None and _behind_a_wire(model) and any(self._limit(name).money for name in (RUN, role)):
-            raise prices.unknown(getattr(model, "priced", model.id), self.table)
+        if price is None and _charged(model) and any(self._limit(name).money for name in (RUN, role)):
+            raise unknown(getattr(model, "priced", model.id), self.table)
         return BudgetGate(self, role, model, arm, price)
 
     def price(self, model: Model) -> Price | None:
-        """The price of a model: by its vendor's name, or by its id where the user gave one for a local model."""
-        return prices.price_of(getattr(model, "priced", "") or model.id, self.table)
+        """The price of a model; one that runs on this machine costs what the user says, else nothing."""
+        table = self.table if _charged(model) else self._own
+        return price_of(getattr(model, "priced", "") or model.id, table) if table else None
 
     def settle(self, role: str, model: Model, request: Request, completion: Completion) -> Completion:
         """Spend what a completion used, free the rest of its reservation, and return it with its cost filled in."""
@@ -156,6 +165,7 @@ class Budget:
                     return True
                 self.release(role, model, requests)
                 if answers[-1] == "stop" or not self._others():
+                    self._refused(role, total(_worst(request, model, gate.price) for request in requests))
                     return False
                 self._changed.wait()
 
@@ -174,21 +184,23 @@ class Budget:
         """The error that ends a run at its limit: what is done, what is left, how to go on."""
         name = self._binding(role)
         limit, spent = self._limit(name), self._accounts[name].spent
+        more = larger(name, limit, self._needed.get(name, spent))
         whose = f"the budget of the {name}" if name else "the budget"
         error = BudgetSpent(
             f"{whose} is spent: {told(spent, limit)}; the next call could exceed it. {arm}/{role}: {done:,} of "
             f"{asked:,} completions of this call are there, {asked - done:,} are left; what the run asks after it is "
             "not known yet",
             expected=f"nothing; so far {self._summary()}",
-            fix=f"go on with a larger one: the same command with --budget {larger(name, limit, spent)}",
+            fix=f"go on with a larger one: the same command with --budget {more}",
         )
-        error.larger = larger(name, limit, spent)
+        error.larger = more
         return error
 
     def _binding(self, role: str) -> str:
-        """The limit that is nearest to its end."""
+        """The limit that stopped a call; where both did, the one that is nearer to its end."""
         names = [name for name in (role, RUN) if any(self._limit(name))]
-        return max(names, key=lambda name: _share(self._accounts[name]), default=RUN)
+        stopping = [name for name in names if name in self._needed]
+        return max(stopping or names, key=lambda name: _share(self._accounts[name]), default=RUN)
 
     def _summary(self) -> str:
         roles = [f"{n} {told(a.spent)}" for n, a in sorted(self._accounts.items()) if n and any(a.spent)]
@@ -210,6 +222,7 @@ class Budget:
             accounts = [self._accounts[name] for name in (RUN, gate.role)]
             if not all(account.fits(worst, NOTHING) for account in accounts):
                 gate.shut = True
+                self._refused(gate.role, worst)
                 return "stop"
             if not all(account.fits(worst, account.reserved) for account in accounts):
                 return "wait"
@@ -249,6 +262,13 @@ class Budget:
             key, model = request.key(gate.model.id), gate.model.id
             self._journal.intend([Intent(key, gate.role, gate.arm, model, amount.tokens, amount.money)])
 
+    def _refused(self, role: str, worst: Amount) -> None:
+        """Remember what the limits would have had to be for these calls."""
+        for name in (RUN, role):
+            account = self._accounts[name]
+            if not account.fits(worst, account.reserved):
+                self._needed[name] = account.spent.plus(worst)
+
     def _others(self) -> bool:
         return any(any(account.reserved) for account in self._accounts.values())
 
@@ -287,21 +307,22 @@ class BudgetGate:
         self._budget._lost(self, request, attempt)
 
 
-def _behind_a_wire(model: Model) -> bool:
-    return bool(getattr(model, "priced", ""))
+def _charged(model: Model) -> bool:
+    """Whether somebody else's machine answers."""
+    return bool(getattr(model, "priced", "")) and not getattr(model, "local", False)
 
 
 def _worst(request: Request, model: Model, price: Price | None) -> Amount:
     """The most that one try of a request can use and cost."""
     prompt, completion = bound(request), request.sampling.max_tokens
     rate = float(getattr(model, "rate", 1.0))
-    return Amount(prompt + completion, in_coins(prices.most(price, prompt, completion, rate)) if price else 0)
+    return Amount(prompt + completion, in_coins(most(price, prompt, completion, rate)) if price else 0)
 
 
 def _cost(completion: Completion, price: Price | None) -> float | None:
     if completion.cost is not None or price is None:
         return completion.cost
-    return prices.cost(price, completion.tokens, completion.rate)
+    return cost(price, completion.tokens, completion.rate)
 
 
 def _tried(attempt: Attempt, worst: Amount, price: Price | None) -> Attempt:
@@ -309,9 +330,9 @@ def _tried(attempt: Attempt, worst: Amount, price: Price | None) -> Attempt:
     if not attempt.billed:
         return attempt
     if attempt.tokens == NO_TOKENS:
-        cost = worst.money if price and attempt.cost is None else attempt.cost
-        return attempt._replace(tokens=Tokens(worst.tokens), cost=cost)
-    known = attempt.cost if attempt.cost is not None else prices.cost(price, attempt.tokens) if price else None
+        paid = worst.money if price and attempt.cost is None else attempt.cost
+        return attempt._replace(tokens=Tokens(worst.tokens), cost=paid)
+    known = attempt.cost if attempt.cost is not None else cost(price, attempt.tokens) if price else None
     return attempt._replace(cost=known)
 
 

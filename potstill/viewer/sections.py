@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from potstill.evaluation.results import Cost, Example, Funnel, FunnelStep, Passage, Results, Rewriting
-from potstill.evaluation.table import short
+from potstill.evaluation.table import short, usd
 from potstill.viewer.charts import Bar, Range, bars, ranges, scale
 from potstill.viewer.markup import Html, Node, join, tag
 
@@ -170,8 +170,9 @@ def costs(results: Results) -> Html | None:
         Bar(f"{arm}: {role}", ((c.prompt_tokens, "second"), (c.completion_tokens, "")), _tokens(c))
         for arm, role, c in spent
     ]
+    paid = any(c.cost or c.lost for _, _, c in spent)
     rows = [
-        (f"{arm}: {role}", f"{c.calls:,}", f"{c.reused:,}", f"{c.errors:,}", f"{c.seconds:,.1f}")
+        (f"{arm}: {role}", f"{c.calls:,}", f"{c.reused:,}", f"{c.errors:,}", f"{c.seconds:,.1f}", *_money(c, paid))
         for arm, role, c in spent
     ]
     hint = "Tokens, calls and seconds count all that an arm needed; reused calls had been paid by another arm or role."
@@ -180,8 +181,13 @@ def costs(results: Results) -> Html | None:
         *(tag("span", class_="key second"), "read (prompts)", tag("span", class_="key"), "written (completions)"),
         class_="soft",
     )
-    columns = ("role", "calls", "reused", "failed", "seconds")
-    return section("Cost by role", hint, keys, bars(drawn, full), grid(columns, rows, numbers=4))
+    columns = ("role", "calls", "reused", "failed", "seconds", *(("money", "of it lost") if paid else ()))
+    return section("Cost by role", hint, keys, bars(drawn, full), grid(columns, rows, numbers=len(columns) - 1))
+
+
+def _money(cost: Cost, shown: bool) -> tuple[str, ...]:
+    """All that was paid, and what of it went to tries that brought nothing."""
+    return (usd(cost.cost + cost.lost), usd(cost.lost)) if shown else ()
 
 
 def _tokens(cost: Cost) -> str:

@@ -38,13 +38,13 @@ def test_only_the_timing_section_knows_the_clock_and_the_cache(tmp_path: Path) -
     made = results()
     slow = replace(
         made,
-        costs={**made.costs, "sft": {"teacher": Cost(300, 299, 21_000, 54_000, 999.0, 0)}},
+        costs={**made.costs, "sft": {"teacher": Cost(300, 299, 21_000, 54_000, 999.0, 0, lost=0.5)}},
         training={**made.training, "sft": {**made.training["sft"], "seconds": 1e6}},
     )
     assert outcome(slow) == outcome(made)
     save(slow, tmp_path / "slow.json")
     data = json.loads((tmp_path / "slow.json").read_text())
-    assert data["timing"]["costs"]["sft"]["teacher"] == {"reused": 299, "seconds": 999.0}
+    assert data["timing"]["costs"]["sft"]["teacher"] == {"reused": 299, "seconds": 999.0, "lost": 0.5}
     assert data["timing"]["training"]["sft"] == {"seconds": 1e6}
     assert load(tmp_path / "slow.json").costs["sft"]["teacher"].seconds == 999.0
 

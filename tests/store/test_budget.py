@@ -77,7 +77,7 @@ STEP = st.tuples(
 def test_spent_and_reserved_never_exceed_a_limit(steps, run, teacher, before):
     limits = {"": run, "teacher": teacher}
     # What an earlier process spent may already exceed a limit that was made smaller; then nothing may go.
-    budget = Budget(limits, table=TABLE, spent={"teacher": Amount(before, in_coins(before / 1e6))}, journal=Journal())
+    budget = Budget(limits, prices=TABLE, spent={"teacher": Amount(before, in_coins(before / 1e6))}, journal=Journal())
     model = Paid()
     gates = {role: budget.gate(role, model, "arm") for role in ("teacher", "judge")}
     allowed = not any(
@@ -115,7 +115,7 @@ def test_spent_and_reserved_never_exceed_a_limit(steps, run, teacher, before):
 )
 def test_what_was_reserved_is_free_again_when_all_is_settled(uses, limit):
     journal = Journal()
-    budget = Budget({"": Limit(limit, 0.01)}, table=TABLE, journal=journal)
+    budget = Budget({"": Limit(limit, 0.01)}, prices=TABLE, journal=journal)
     model, total = Paid(), Amount()
     gate = budget.gate("teacher", model, "arm")
     for draw, (prompt, completion, billed) in enumerate(uses):
@@ -140,7 +140,7 @@ def test_what_was_reserved_is_free_again_when_all_is_settled(uses, limit):
 
 def test_a_call_waits_while_others_may_leave_enough_and_stops_when_nothing_can():
     worst = bound(request()) + 100
-    budget = Budget({"": Limit(tokens=2 * worst - 1)}, table=TABLE)
+    budget = Budget({"": Limit(tokens=2 * worst - 1)}, prices=TABLE)
     model = Paid()
     gate = budget.gate("teacher", model, "arm")
     assert gate.enter(request(0)) == "go"
@@ -160,7 +160,7 @@ def test_a_call_waits_while_others_may_leave_enough_and_stops_when_nothing_can()
 
 def test_a_role_has_its_own_limit_beside_the_run():
     worst = bound(request()) + 100
-    budget = Budget({"teacher": Limit(tokens=worst), "": Limit(tokens=10 * worst)}, table=TABLE)
+    budget = Budget({"teacher": Limit(tokens=worst), "": Limit(tokens=10 * worst)}, prices=TABLE)
     model = Paid()
     assert budget.gate("teacher", model, "a").enter(request(0)) == "go"
     assert budget.gate("teacher", model, "b").enter(request(1)) == "wait"
@@ -170,7 +170,7 @@ def test_a_role_has_its_own_limit_beside_the_run():
 def test_spent_before_counts_and_leaves_only_the_rest():
     worst = bound(request()) + 100
     for before, answer in ((0, "go"), (1, "stop")):
-        budget = Budget({"": Limit(tokens=worst)}, table=TABLE, spent={"teacher": Amount(before)})
+        budget = Budget({"": Limit(tokens=worst)}, prices=TABLE, spent={"teacher": Amount(before)})
         assert budget.gate("judge", Paid(), "arm").enter(request()) == answer
 
 
@@ -178,7 +178,7 @@ def test_spent_before_counts_and_leaves_only_the_rest():
 
 
 def test_costs_are_filled_in_from_the_prices_and_the_rate():
-    budget = Budget(table=TABLE)
+    budget = Budget(prices=TABLE)
     tokens = Tokens(1000, 500, cached=400, reasoning=100)
     done = budget.settle("teacher", Paid(), request(), Completion("x", tokens=tokens, rate=0.5))
     assert done.cost == pytest.approx(0.5 * (600 * 1 + 400 * 0.5 + 400 * 2 + 100 * 3) / 1e6)
@@ -190,7 +190,7 @@ def test_costs_are_filled_in_from_the_prices_and_the_rate():
 
 
 def test_a_try_that_may_have_been_billed_counts_at_its_worst_and_only_once():
-    budget = Budget({"": Limit(tokens=100_000)}, table=TABLE, journal=(journal := Journal()))
+    budget = Budget({"": Limit(tokens=100_000)}, prices=TABLE, journal=(journal := Journal()))
     model, asked = Paid(), request()
     gate = budget.gate("teacher", model, "arm")
     assert gate.enter(asked) == "go"
@@ -210,7 +210,7 @@ def test_a_try_that_may_have_been_billed_counts_at_its_worst_and_only_once():
 
 
 def test_tries_that_only_the_completion_tells_of_count_too():
-    budget = Budget(table=TABLE)
+    budget = Budget(prices=TABLE)
     tried = Attempt("empty: no text", Tokens(10, 5), billed=True)
     free = Attempt("rate: 429", Tokens(), billed=False)
     budget.settle("teacher", Paid(), request(), Completion("x", tokens=Tokens(10, 10), tries=(tried, free)))
@@ -218,7 +218,7 @@ def test_tries_that_only_the_completion_tells_of_count_too():
 
 
 def test_a_try_that_cost_nothing_leaves_the_journal():
-    budget = Budget({"": Limit(tokens=1000)}, table=TABLE, journal=(journal := Journal()))
+    budget = Budget({"": Limit(tokens=1000)}, prices=TABLE, journal=(journal := Journal()))
     gate = budget.gate("teacher", Paid(), "arm")
     gate.enter(request())
     assert journal.open
@@ -227,7 +227,7 @@ def test_a_try_that_cost_nothing_leaves_the_journal():
 
 
 def test_a_server_that_bills_more_than_it_was_allowed_to_is_reported():
-    budget = Budget({"": Limit(tokens=10_000)}, table=TABLE)
+    budget = Budget({"": Limit(tokens=10_000)}, prices=TABLE)
     model = Paid()
     budget.gate("teacher", model, "arm").enter(request())
     budget.settle("teacher", model, request(), Completion("x", tokens=Tokens(5, 900)))
@@ -242,12 +242,23 @@ def test_a_server_that_bills_more_than_it_was_allowed_to_is_reported():
 def test_money_can_not_be_limited_without_a_price_but_tokens_can():
     unknown = Paid("some-model")
     with pytest.raises(ConfigError, match="price of the model 'some-model' is not known"):
-        Budget({"": Limit(money=1)}, table=TABLE).gate("teacher", unknown, "arm")
+        Budget({"": Limit(money=1)}, prices=TABLE).gate("teacher", unknown, "arm")
     with pytest.raises(ConfigError, match="--prices"):
-        Budget({"teacher": Limit(money=1)}, table=TABLE).gate("teacher", unknown, "arm")
-    assert Budget({"judge": Limit(money=1)}, table=TABLE).gate("teacher", unknown, "arm").enter(request()) == "go"
-    assert Budget({"": Limit(tokens=999)}, table=TABLE).gate("teacher", unknown, "arm").enter(request()) == "go"
-    assert Budget({"": Limit(money=1)}, table=TABLE).gate("student", Free(), "arm").enter(request()) == "go"
+        Budget({"teacher": Limit(money=1)}, prices=TABLE).gate("teacher", unknown, "arm")
+    assert Budget({"judge": Limit(money=1)}, prices=TABLE).gate("teacher", unknown, "arm").enter(request()) == "go"
+    assert Budget({"": Limit(tokens=999)}, prices=TABLE).gate("teacher", unknown, "arm").enter(request()) == "go"
+    assert Budget({"": Limit(money=1)}, prices=TABLE).gate("student", Free(), "arm").enter(request()) == "go"
+
+
+def test_a_server_on_this_machine_is_free_unless_the_user_says_otherwise():
+    here = Paid("gpt-4o")
+    here.local = True
+    budget = Budget({"": Limit(money=0.5)})
+    assert budget.gate("teacher", here, "arm").enter(request()) == "go"
+    assert budget.settle("teacher", here, request(), Completion("x", tokens=Tokens(9, 9))).cost is None
+    assert Budget().settle("teacher", Paid("gpt-4o"), request(), Completion("x", tokens=Tokens(9, 9))).cost > 0
+    mine = Budget(prices={"gpt-4o": Price(1.0, 1.0)})
+    assert mine.settle("teacher", here, request(), Completion("x", tokens=Tokens(9, 9))).cost == pytest.approx(18e-6)
 
 
 # --- batches of models that are not streamed
@@ -255,7 +266,7 @@ def test_money_can_not_be_limited_without_a_price_but_tokens_can():
 
 def test_a_batch_is_reserved_as_a_whole_or_not_at_all():
     worst = bound(request()) + 100
-    budget = Budget({"": Limit(tokens=3 * worst)}, table=TABLE)
+    budget = Budget({"": Limit(tokens=3 * worst)}, prices=TABLE)
     model = Free()
     batch = [request(i) for i in range(4)]
     assert not budget.hold("student", model, "arm", batch)
@@ -271,7 +282,7 @@ def test_a_batch_is_reserved_as_a_whole_or_not_at_all():
 
 def test_a_batch_waits_for_another_threads_calls():
     worst = bound(request()) + 100
-    budget = Budget({"": Limit(tokens=worst + 50)}, table=TABLE)
+    budget = Budget({"": Limit(tokens=worst + 50)}, prices=TABLE)
     model = Free()
     assert budget.hold("student", model, "arm", [request(0)])
     answers: list[bool] = []
@@ -287,7 +298,7 @@ def test_a_batch_waits_for_another_threads_calls():
 def test_many_threads_never_overshoot():
     worst = bound(request()) + 100
     limit = 20 * worst
-    budget = Budget({"": Limit(tokens=limit, money=1.0)}, table=TABLE, journal=Journal())
+    budget = Budget({"": Limit(tokens=limit, money=1.0)}, prices=TABLE, journal=Journal())
     model, most, gone = Paid(), [], []
 
     def work(number: int) -> None:
@@ -318,7 +329,7 @@ def test_many_threads_never_overshoot():
 
 
 def test_the_error_says_what_is_done_what_is_left_and_how_to_go_on():
-    budget = Budget({"teacher": Limit(money=0.5), "": Limit(tokens=10**9)}, table=TABLE)
+    budget = Budget({"teacher": Limit(money=0.5), "": Limit(tokens=10**9)}, prices=TABLE)
     budget.settle("teacher", Paid(), request(), Completion("x", tokens=Tokens(1000, 900), cost=0.4999))
     budget.settle("student", Free(), request(), Completion("x", tokens=Tokens(10, 5)))
     error = budget.stopped("teacher", "sft", done=7, asked=20)

@@ -65,7 +65,7 @@ def load_problems(
     if failing and reading.is_skipping() and len(failing) < len(found):
         return _without(found, failing, spec)
     if failing:
-        lines = [f"{p.id}: {p.answer!r} ({v.status}: {v.reason})" for p, v in failing[:5]]
+        lines = [f"{_place(found, p)}: {(p.answer or '')[:80]!r} ({v.status}: {v.reason})" for p, v in failing[:5]]
         more = f" and {len(failing) - 5} more" if len(failing) > 5 else ""
         raise InputError(
             f"{len(failing)} of {len(found)} gold answers in {spec} fail their own verifier: {'; '.join(lines)}{more}",
@@ -74,6 +74,12 @@ def load_problems(
             "--skip-bad leaves those rows out",
         )
     return found
+
+
+def _place(found: Sequence[Problem], problem: Problem) -> str:
+    """Where a problem stands in its source and its id, such as "line 7, p3"."""
+    place = getattr(found, "places", {}).get(problem.id, "")
+    return f"{place}, {problem.id}" if place else problem.id
 
 
 def _without(found: Sequence[Problem], failing: Sequence[tuple[Problem, Verdict]], spec: str) -> list[Problem]:

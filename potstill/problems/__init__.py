@@ -44,7 +44,7 @@ def load(
     problems = _read(spec, mapping or {}, limit=limit, seed=seed, kind=kind, extra=extra or {})
     if not problems:
         raise InputError(f"{spec} has no problems", expected="at least one row", fix="give another file or split")
-    return problems if limit is None else Loaded(shuffled(problems, seed)[:limit], problems.mapping)
+    return problems if limit is None else Loaded(shuffled(problems, seed)[:limit], problems.mapping, problems.places)
 
 
 def shuffled(problems: Sequence[Problem], seed: int) -> list[Problem]:

@@ -24,6 +24,8 @@ NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "id": ("id", "problem_id", "unique_id"),
         "choices": ("choices", "options"),
         "solution": ("solution", "rationale", "gt_cot", "reference_solution", "cot"),
+        "table": ("table", "schema", "database", "create_table_statement"),
+        "tests": ("tests", "rubric", "criteria"),
     }
 )
 _FINAL = re.compile(r"(?:####|^[ \t]*A:)[ \t]*([^\n]+?)[ \t]*$", re.MULTILINE)
@@ -35,12 +37,15 @@ Draft: TypeAlias = tuple[str, Mapping[str, Any]]  # ("line 7", fields)
 
 
 class Loaded(list[Problem]):
-    """Problems with the columns that they were read from."""
+    """Problems with the columns that they were read from, and where each stands ("line 7") by its id."""
 
-    def __init__(self, problems: Iterable[Problem], mapping: Mapping[str, str]) -> None:
-        """Take the problems and field -> column."""
+    def __init__(
+        self, problems: Iterable[Problem], mapping: Mapping[str, str], places: Mapping[str, str] | None = None
+    ) -> None:
+        """Take the problems, field -> column, and id -> place where the source has places."""
         super().__init__(problems)
         self.mapping = mapping
+        self.places = places or {}
 
 
 def from_rows(rows: Sequence[Row], *, spec: str, source: str, mapping: Mapping[str, str], kind: str | None) -> Loaded:
@@ -59,7 +64,8 @@ def from_rows(rows: Sequence[Row], *, spec: str, source: str, mapping: Mapping[s
             drafts.append((where, _draft(row, used, where, spec)))
     found = kind or _kind([draft for _, draft in drafts])
     named = _named(drafts, found, spec)
-    return Loaded((_problem(draft, key, found, source) for key, draft in named.items()), used)
+    places = {key: place for key, (place, _) in named.items()}
+    return Loaded((_problem(draft, key, found, source) for key, (_, draft) in named.items()), used, places)
 
 
 def _columns(columns: Sequence[str], mapping: Mapping[str, str], spec: str) -> dict[str, str]:
@@ -106,7 +112,8 @@ def _draft(row: Mapping[str, Any], used: Mapping[str, str], where: str, spec: st
             fix="remove the row",
         )
     choices = _choices(row.get(used.get("choices", "")))
-    answer, solution = _final(_string(row.get(used.get("answer", ""))))
+    table, gold = _held(row.get(used.get("table", ""))), row.get(used.get("answer", ""))
+    answer, solution = (_held(gold), "") if table else _final(_string(gold))
     written = _string(row.get(used.get("solution", ""))) or solution
     answer = _letter(answer, row.get(used.get("answer", "")), choices) if choices else answer
     key = row.get(used.get("id", ""))
@@ -116,8 +123,20 @@ def _draft(row: Mapping[str, Any], used: Mapping[str, str], where: str, spec: st
         "answer": answer or None,
         "solution": written or None,
         "choices": choices,
+        "table": table or None,
+        "tests": _tests(row.get(used.get("tests", ""))),
         "id": given,
     }
+
+
+def _held(value: Any) -> str:
+    """A cell that is text, or data as canonical JSON: tables, rows, tests."""
+    return "" if value is None else value if isinstance(value, str) else canonical(value)
+
+
+def _tests(value: Any) -> tuple[str, ...]:
+    several = value if isinstance(value, list | tuple) else [value]
+    return tuple(text for item in several if (text := _held(item)))
 
 
 def _string(value: Any) -> str:
@@ -167,7 +186,9 @@ def _letter(answer: str, raw: Any, choices: Sequence[str]) -> str:
 
 
 def _kind(drafts: Sequence[Mapping[str, Any]]) -> str:
-    """Choice where there are options, number where every gold answer is one, else math."""
+    """Table where each has one, choice where there are options, number where every gold answer is one, else math."""
+    if all(draft["table"] for draft in drafts):
+        return "table"
     if all(draft["choices"] for draft in drafts):
         return "choice"
     golds = [draft["answer"] for draft in drafts if draft["answer"] is not None]
@@ -175,11 +196,11 @@ def _kind(drafts: Sequence[Mapping[str, Any]]) -> str:
     return "number" if golds and numeric else "math"
 
 
-def _named(drafts: Sequence[Draft], kind: str, spec: str) -> dict[str, Mapping[str, Any]]:
+def _named(drafts: Sequence[Draft], kind: str, spec: str) -> dict[str, Draft]:
     """Drafts by given ids, or content hashes; two rows of one id are refused, two equal rows without one numbered."""
     seen: dict[str, str] = {}
     repeats: Counter[str] = Counter()
-    named: dict[str, Mapping[str, Any]] = {}
+    named: dict[str, Draft] = {}
     for place, draft in drafts:
         key = draft["id"]
         if key is None:
@@ -195,7 +216,7 @@ def _named(drafts: Sequence[Draft], kind: str, spec: str) -> dict[str, Mapping[s
             )
             refuse(error, spec, place, draft["question"])
             continue
-        seen[key], named[key] = place, draft
+        seen[key], named[key] = place, (place, draft)
     return named
 
 
@@ -207,5 +228,7 @@ def _problem(draft: Mapping[str, Any], key: str, kind: str, source: str) -> Prob
         kind=kind,
         solution=draft["solution"],
         choices=draft["choices"],
+        table=draft["table"],
+        tests=draft["tests"],
         source=source,
     )

@@ -130,7 +130,7 @@ def _parquet(made: Sequence[Mapping[str, Any]], path: Path) -> None:
             expected="texts that UTF-8 can hold",
             fix="write them as .jsonl, which keeps half characters",
         ) from error
-    pyarrow.parquet.write_table(table, path, compression="zstd")
+    pyarrow.parquet.write_table(table, path, compression="zstd", write_page_checksum=True)
 
 
 def turns(prompt: Prompt) -> tuple[Message, ...]:

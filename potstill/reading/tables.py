@@ -90,7 +90,8 @@ def parquet_rows(path: Path, packed: bytes | None = None) -> Iterator[Row]:
     except ImportError as error:
         raise InputError(f"{path} needs pyarrow to be read", fix="pip install pyarrow") from error
     try:
-        file = pyarrow.parquet.ParquetFile(io.BytesIO(packed) if packed is not None else path)
+        source = io.BytesIO(packed) if packed is not None else path
+        file = pyarrow.parquet.ParquetFile(source, page_checksum_verification=True)
     except (pyarrow.ArrowException, OSError) as error:
         raise _no_parquet(path, packed, error) from error
     with file:

@@ -63,17 +63,20 @@ def ours(url: str, count: int, at_once: int, folder: Path | None) -> Callable[[]
     import aiohttp
 
     from potstill import models
+    from potstill.models import loop
     from potstill.models.model import Request, Sampling
     from potstill.store.cached import cached
     from potstill.store.store import Store
 
     spec = f"openai:{MODEL}?url={url}&concurrency={at_once}"
-    models.load(spec)  # as aiohttp, its module is imported before the clock starts
+    models.load(spec)
+    loop.loop()  # like aiohttp, what it imports is there before the clock starts
     assert aiohttp
 
     def start() -> int:
         model = models.load(spec)
-        requests = [Request(question(i), sampling=Sampling(max_tokens=LIMIT)) for i in range(count)]
+        how = Sampling(max_tokens=LIMIT)
+        requests = [Request(question(i), sampling=how) for i in range(count)]
         if folder is None:
             return sum(bool(completion.text) for completion in model.write(requests))
         with Store.open(folder / "store") as store:

@@ -38,7 +38,7 @@ class Setting(NamedTuple):
     binds: bool
 
 
-SETTINGS = (Setting(0.05, 64, 6000, True), Setting(0.05, 256, 12_000, False), Setting(2.0, 256, 2560, True))
+SETTINGS = (Setting(0.05, 64, 4096, True), Setting(0.05, 256, 8192, False), Setting(2.0, 256, 2560, True))
 
 
 def once(name: str, python: str, url: str, setting: Setting) -> dict[str, Any]:

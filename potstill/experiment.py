@@ -22,7 +22,7 @@ from potstill.evaluation.rows import Evaluation
 from potstill.methods import METHODS
 from potstill.models import prices
 from potstill.models.model import Model, Scored, Trainable
-from potstill.outcome import examples_of, gather, shown, trained_on
+from potstill.outcome import examples_of, gather, settled, shown, trained_on
 from potstill.recipe import Arm, Recipe
 from potstill.records import Problem, Stage, Trace
 from potstill.run import Solver, drive
@@ -117,10 +117,11 @@ def execute(
         if wanted.problems
         else []
     )
-    models = {role: load_model(spec, threads=threads) for role, spec in recipe.roles.items() if spec}
+    given = {role: spec for role, spec in recipe.roles.items() if spec}
+    models = {role: load_model(spec, threads=threads, batch=recipe.batch) for role, spec in given.items()}
     _check_roles(recipe, models)
     with Store.open(out) as store:
-        runs.start(out, recipe.to_json() | {"threads": threads}, empty=store.empty())
+        runs.start(out, settled(recipe) | {"threads": threads}, empty=store.empty())
         reading.save(out)
         recorded = any(spec.startswith("recorded:") for spec in recipe.roles.values())
         posed = pose_all(problems, recipe.prompt, recorded=recorded)

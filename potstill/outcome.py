@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from potstill.evaluation.compare import Comparison, compare
 from potstill.evaluation.results import (
@@ -22,6 +23,7 @@ from potstill.evaluation.results import (
     passage,
 )
 from potstill.evaluation.rows import Evaluation
+from potstill.models import identity
 from potstill.recipe import Recipe
 from potstill.records import Trace
 from potstill.sources import BUILT
@@ -47,7 +49,7 @@ def gather(
         title=title,
         seed=recipe.seed,
         note=WORLD_NOTE if world else "",
-        recipe=recipe.to_json(),
+        recipe=settled(recipe),
         evaluations=dict(evaluations),
         comparisons=_comparisons(evaluations),
         funnels={arm: _funnel(store, arm, names) for arm in arms},
@@ -58,6 +60,11 @@ def gather(
         notes=[note for arm in arms if (note := _kept(store, arm, rows[arm], names))],
         examples=[example for arm in arms for example in _examples(store, arm, rows[arm])],
     )
+
+
+def settled(recipe: Recipe) -> dict[str, Any]:
+    """What decides a run's results: the recipe without what it may cost, its models without how they are reached."""
+    return recipe.to_json() | {"roles": {role: identity(spec) for role, spec in recipe.roles.items()}}
 
 
 def _costs(store: Store, arm: str) -> dict[str, Cost]:

@@ -26,9 +26,17 @@ _LETTER = "{question}\n\n{choices}\n\nPlease reason step by step, and put the le
 PROMPTS = {"math": _BOXED, "number": _BOXED, "exact": _BOXED, "choice": _LETTER}
 
 
-def load_model(spec: str, *, threads: int = 0) -> Model:
-    """The model that a spec names, such as world:student, transformers:PATH or recorded:FILE."""
-    options = {"threads": threads} if threads and spec.startswith("transformers:") else {}
+def load_model(spec: str, *, threads: int = 0, batch: bool = False) -> Model:
+    """The model that a spec names, such as world:student, transformers:PATH or recorded:FILE.
+
+    Args:
+        spec: the model.
+        threads: CPU threads of a local one.
+        batch: whether one behind OpenAI's protocol is asked in batches.
+    """
+    options: dict[str, Any] = {"threads": threads} if threads and spec.startswith("transformers:") else {}
+    if batch and spec.startswith("openai:"):
+        options["batch"] = True
     return models.load(spec, extra={"world": lambda name: world_model(name, threads)}, **options)
 
 

@@ -3,8 +3,8 @@
 `problem.tests` holds strings, each of one of these forms:
 
 - `{"stdin": "3 4\\n", "stdout": "7\\n"}` (JSON): run the program as `__main__`; optional `tolerance` for numbers;
-- `{"unit": "def check(candidate): …", "entry": "name", "prefix": "def name(…): …"}`: HumanEval's, where the prefix is what
-  an answer may continue, and runs on the tests' side too; `check(entry)` is called where the tests do not;
+- `{"unit": "def check(candidate): …", "entry": "name", "prefix": "def name(…): …"}`: HumanEval's, where the prefix is
+  what an answer may continue, and runs on the tests' side too; `check(entry)` is called where the tests do not;
 - anything else is source of asserts, MBPP's; such strings are run together, in order, in one process.
 
 A JSON test may have `seconds` and `memory_mb`. A reason begins with the class: pass, wrong, time, memory, runtime,

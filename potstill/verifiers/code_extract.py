@@ -78,7 +78,7 @@ def _choose(blocks: list[tuple[str, str]], entry: str) -> str | None:
     mine = [content for language, content in blocks if language in _PYTHON and content.strip()]
     defining = [content for content in mine if entry and defines(content, entry)]
     named = [content for language, content in blocks if language in _PYTHON[:-1] and content.strip()]
-    return (defining or named or mine or [None])[-1]
+    return next((found[-1] for found in (defining, named, mine) if found), None)
 
 
 def _like_code(text: str) -> bool:

@@ -193,7 +193,7 @@ def _started(job: IO[bytes]) -> bool:
 
 
 def _ending(status: int | None, taken: float, limits: Limits) -> tuple[str, str]:
-    """The class of an exit status. The clock tells who sent a SIGKILL: the limit of computing time, or want of memory."""
+    """The class of an exit status. The clock tells whether SIGKILL came for time."""
     if status == 0:
         return "pass", ""
     if status in (SYNTAX, MEMORY):
@@ -204,8 +204,6 @@ def _ending(status: int | None, taken: float, limits: Limits) -> tuple[str, str]
     busy = taken * pool.cores() >= limits.seconds
     if signal == _CPU or (signal == _KILL and busy):
         return "time", f"more than {limits.seconds} s of computing"
-    if signal == _KILL:
-        return "memory", "killed, for want of memory"
     return "runtime", f"signal {signal}" if 0 < signal < 65 else f"exit status {status}"
 
 

@@ -1,9 +1,9 @@
 """Where foreign programs run: bubblewrap where it works, else namespaces of our own, else nowhere.
 
 Both give the program a world of its own: the interpreter and its libraries read-only, an empty scratch folder of
-bounded size, no network, no other process, no file and no variable of the user's. `inside/confine.py` adds limits and a
-filter of system calls. Which one is used is tried out, once a process; POTSTILL_SANDBOX names one. A program that is not
-confined can do whatever the user can: that has to be asked for in words (`TRUSTED`).
+bounded size, no network, no other process, no file and no variable of the user's. `inside/confine.py` adds limits and
+a filter of system calls. Which one is used is tried out, once a process; POTSTILL_SANDBOX names one. A program that is
+not confined can do whatever the user can: that has to be asked for in words (`TRUSTED`).
 """
 
 from __future__ import annotations
@@ -79,12 +79,12 @@ def chosen(kind: str | None = None) -> str:
     if named and named not in KINDS:
         raise ConfigError(f"there is no sandbox {named!r}", available=(*KINDS, TRUSTED), wanted=named)
     with _choosing:
-        found = {kind: works(kind) for kind in ([named] if named else KINDS)}
-    for kind, why in found.items():
+        found = {name: works(name) for name in ([named] if named else KINDS)}
+    for name, why in found.items():
         if not why:
-            return kind
+            return name
     raise ConfigError(
-        "programs can't be confined here: " + "; ".join(f"{kind}: {why}" for kind, why in found.items()),
+        "programs can't be confined here: " + "; ".join(f"{name}: {why}" for name, why in found.items()),
         expected="bubblewrap, or a Linux kernel that lets this user make namespaces",
         fix=_FIX,
     )
@@ -110,7 +110,7 @@ def works(kind: str) -> str:
 
 def job(content: Mapping[str, Any]) -> IO[bytes]:
     """A nameless file that holds what a process inside is to do."""
-    file = tempfile.TemporaryFile()
+    file = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
     file.write(json.dumps(content).encode("ascii"))
     file.seek(0)
     return file
@@ -129,7 +129,7 @@ def program(kind: str, module: str, function: str, fds: Sequence[int], limits: L
     python = _python()
     if kind == TRUSTED:
         root = str(_INSIDE.parents[2])
-        variables = [f"{name}={value}" for name, value in _ENVIRONMENT.items() if name != "HOME" and name != "TMPDIR"]
+        variables = [f"{name}={value}" for name, value in _ENVIRONMENT.items() if name not in ("HOME", "TMPDIR")]
         return ["/usr/bin/env", "-i", *variables, python, *options, "-c", start, root, *map(str, fds)]
     command = [python, *options, "-c", start, _BOX, *map(str, fds)]
     if kind == "bubblewrap":

@@ -59,9 +59,9 @@ def _limit(name: str, pair: tuple[int, int]) -> None:
     if which is None:
         return
     ceiling = resource.getrlimit(which)[1]
-    wanted = tuple(value if ceiling == resource.RLIM_INFINITY else min(value, ceiling) for value in pair)
+    soft, hard = (value if ceiling == resource.RLIM_INFINITY else min(value, ceiling) for value in pair)
     try:
-        resource.setrlimit(which, wanted)
+        resource.setrlimit(which, (soft, hard))
     except (ValueError, OSError) as error:  # macOS knows some of these by name alone
         print(f"no {name}: {error}", file=sys.stderr)
 

@@ -14,7 +14,7 @@ import os
 import sys
 import traceback
 import types
-from typing import Any
+from typing import Any, NoReturn
 
 from potstill.verifiers.inside.serve import prepare, read_job
 from potstill.verifiers.inside.wire import Broken, Link, Reader, Writer, builtin_name
@@ -60,7 +60,7 @@ class Session:
         while "call" in (reply := self._receive()):
             self._serve(reply)
         if "value" not in reply:
-            return self._fail(reply)
+            self._fail(reply)
         return self._read(reply, writer.objects)
 
     def _read(self, reply: dict[str, Any], objects: list[Any]) -> Any:
@@ -76,22 +76,24 @@ class Session:
                     reader.fill(item, state)
             return value
         except (Broken, TypeError, ValueError, LookupError, RecursionError, AttributeError) as error:
-            return self._end("runtime", f"its result can't be read: {error}"[:_SAID])
+            self._end("runtime", f"its result can't be read: {error}"[:_SAID])
 
     def _receive(self) -> dict[str, Any]:
         try:
             message = self.link.receive()
         except Broken as error:
-            return self._end("runtime", f"its result can't be read: {error}")
+            self._end("runtime", f"its result can't be read: {error}")
         if message is None:
-            return self._end("lost", "the program ended before its tests did")
-        return message if isinstance(message, dict) else self._end("runtime", "its result can't be read")
+            self._end("lost", "the program ended before its tests did")
+        if not isinstance(message, dict):
+            self._end("runtime", "its result can't be read")
+        return dict(message)
 
-    def _end(self, outcome: str, why: str) -> Any:
+    def _end(self, outcome: str, why: str) -> NoReturn:
         self.over = (outcome, why)
         raise Over(self.over)
 
-    def _fail(self, reply: dict[str, Any], *, loading: bool = False) -> Any:
+    def _fail(self, reply: dict[str, Any], *, loading: bool = False) -> NoReturn:
         """What the program raised: the builtin class of that name; anything else ends it."""
         name, kind = str(reply.get("failed", "")), str(reply.get("kind") or reply.get("failed"))[:_SAID]
         args = reply.get("args", [])
@@ -101,7 +103,7 @@ class Session:
         if name == "MemoryError":
             self._end("memory", said)
         error = getattr(builtins, name, None)
-        if not (isinstance(error, type) and issubclass(error, BaseException)):
+        if not isinstance(error, type) or not issubclass(error, BaseException):
             self._end("runtime", said)
         if loading or not issubclass(error, Exception):
             outcome = "wrong" if name == "AssertionError" else "runtime"
@@ -164,7 +166,7 @@ class Remote:
         session.calls += 1
         return session.ask(op, object.__getattribute__(self, "_number"), *args, **options)
 
-    def __call__(self, *args: Any, **options: Any) -> Any:
+    def __call__(self, *args: Any, **options: Any) -> Any:  # noqa: D102  what the class says
         return self._ask("call", *args, **options)
 
     def __getattr__(self, name: str) -> Any:

@@ -183,7 +183,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "delete": lambda target, key: target.__delitem__(key),
     "length": len,
     "iterate": iter,
-    "next": lambda target: next(target),
+    "next": next,
     "text": str,
     "repr": repr,
     "truth": bool,

@@ -176,7 +176,7 @@ class Reader:
     def _n(self, fields: list[str], *items: Any) -> Any:
         if len(fields) > 100 or not all(type(field) is str and field.isascii() for field in fields):
             raise Broken("not a named tuple")
-        return collections.namedtuple("Result", fields)(*(self.get(item) for item in items))  # noqa: PYI024
+        return collections.namedtuple("Result", fields)(*(self.get(item) for item in items))
 
     def _z(self, *items: Any) -> frozenset[Any]:
         return frozenset(self.get(item) for item in items)
@@ -196,10 +196,10 @@ class Reader:
             return dict(enumerate(values)).values()
         return dict(values).items() if kind == "items" else dict.fromkeys(values).keys()
 
-    def _Fraction(self, *parts: Any) -> Any:  # noqa: N802
+    def _Fraction(self, *parts: Any) -> Any:
         return _library("fractions").Fraction(*(int(self.get(part)) for part in parts))
 
-    def _Decimal(self, text: str) -> Any:  # noqa: N802
+    def _Decimal(self, text: str) -> Any:
         return _library("decimal").Decimal(str.__str__(text))
 
     def _timedelta(self, *parts: int) -> Any:

@@ -11,7 +11,8 @@ DECREASE = 0.7  # of the concurrency, once a congestion
 CROWDED = 0.2  # of the answers within a round trip are refusals: that is congestion; fewer are bad luck
 CERTAIN = 3  # refusals at least, so that one unlucky call out of few is not taken for congestion
 WINDOW = 16  # answers at least to look at
-SLOW, FASTER = 0.5, 0.25  # how much is added in a round trip after a congestion; how much more in each that follows
+SLOW = 0.5  # added in each round trip
+CLIMB = 20  # round trips after a congestion in which the cap is reached, most of it in the last few
 
 
 @final
@@ -55,8 +56,9 @@ class Pace:
 class Room:
     """How many calls may be under way: up to `cap`, less while the server is busy.
 
-    Additive increase, slow at first and then faster, and multiplicative decrease, one a congestion: only calls that
-    left after the last decrease are evidence for another. A few refusals among many answers leave it as it is.
+    Increase with the cube of the round trips since the last decrease, slow where the server had been busy and fast far
+    from it, and multiplicative decrease, one a congestion: only calls that left after the last decrease are evidence
+    for another. A few refusals among many answers leave it as it is.
     """
 
     def __init__(self, cap: int) -> None:
@@ -70,7 +72,8 @@ class Room:
         self.stuck = 0
         if self.limit < self.cap:
             self._rounds += 1 / self.limit
-            self.limit = min(float(self.cap), self.limit + (SLOW + FASTER * self._rounds) / self.limit)
+            step = SLOW + 3 * self.cap * self._rounds**2 / CLIMB**3
+            self.limit = min(float(self.cap), self.limit + step / self.limit)
         if epoch == self.epoch:
             self._count(0)
 

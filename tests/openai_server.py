@@ -234,7 +234,7 @@ class Server:
         answer["model"] = f"{body.get('model')}-2026"
         prompt = len(shown.split()) + len(prefix.split())
         if body.get("prompt_logprobs") is not None:
-            (answer if chat else choices[0])["prompt_logprobs"] = _prompt_logs(f"{shown}{prefix}")
+            (answer if chat else choices[0])["prompt_logprobs"] = _prompt_logs(shown, prefix)
         if body.get("echo"):
             _echoed(choices[0], shown, limit)
         if not s.no_usage:
@@ -401,10 +401,12 @@ def _old_logs(logs: list[dict[str, Any]]) -> dict[str, Any]:
     return {"tokens": [e["token"] for e in logs], "token_logprobs": values, "text_offset": offsets[:-1]}
 
 
-def _prompt_logs(text: str) -> list[Any]:
+def _prompt_logs(shown: str, prefix: str) -> list[Any]:
+    """One entry a token, null for the first; the assistant's turn begins with a token of its own."""
     found: list[Any] = []
-    for match in WORD.finditer(text):
-        value = {"logprob": _logprob(text[: match.end()]), "rank": 2, "decoded_token": match[0]}
+    tokens = [match[0] for text in (shown, prefix) for match in WORD.finditer(text)]
+    for place, token in enumerate(tokens):
+        value = {"logprob": _logprob("".join(tokens[: place + 1])), "rank": 2, "decoded_token": token}
         other = {"logprob": -0.1, "rank": 1, "decoded_token": "?"}
         found.append({"7": value, "8": other} if found else None)
     return found
@@ -498,7 +500,7 @@ class _Wire(asyncio.Protocol):
             text = f"Incorrect API key provided: {key}. You can find your API key at https://example.com."
             return self._send(_error(401, text, "invalid_api_key"), [])
         chat = path.endswith("/chat/completions")
-        if not (method == "POST" and (chat or path.endswith("/completions"))):
+        if not (method == "POST" and path in ("/v1/chat/completions", "/v1/completions")):
             return self._send(server.other(method, path, body, headers.get("content-type", "")), [])
         server.under_way += 1
         server.most_under_way = max(server.most_under_way, server.under_way)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Coroutine
@@ -62,6 +64,14 @@ def _new() -> asyncio.AbstractEventLoop:
         return asyncio.new_event_loop()
     made: asyncio.AbstractEventLoop = uvloop.new_event_loop()
     return made
+
+
+@atexit.register
+def _close() -> None:
+    """Close the connections at the end of the process, so that no server waits for them."""
+    if _session is not None and _running is not None:
+        with contextlib.suppress(TimeoutError):
+            submit(_session.close()).result(1.0)
 
 
 def _forget() -> None:

@@ -26,7 +26,7 @@ _FIELD = re.compile(
 )
 _FILTER = re.compile(r"(?i)content.?(?:filter|management|policy)|moderation|flagged|safety")
 _MODEL = re.compile(
-    r"(?i)\bmodel\b.{0,200}(?:not (?:found|exist)|unknown|does ?n.t exist|no such|pinned)|model_not_found"
+    r"(?i)\bmodel\b.{0,200}(?:not (?:found|exist)|unknown|does ?n.t exist|no such)|model_not_found|server is pinned to"
 )
 _MASKED = re.compile(r"[^\s\"'`]*(?:\*{2,}|…|\.{3})[^\s\"'`]*")
 _KEYISH = re.compile(r"\b(?:sk|gsk|pk|rk|xai|nvapi|hf)[-_][A-Za-z0-9_-]{6,}")
@@ -94,6 +94,8 @@ def stopped(failure: Failure, model: str, options: Options, offered: Sequence[st
     """The error that ends a run: what would fail for every request, and what to do about it."""
     where, variable = options.base, options.variable
     kind, _, rest = failure.detail.partition(": ")
+    if kind == "model" and not offered and not re.search(r"/v\d", where):
+        kind = "url"  # nothing there knows the protocol's paths
     if kind == "key":
         fix = (
             f"export {variable}=… with a key that is valid there" if variable else "name its variable: ?key=MY_API_KEY"
@@ -124,9 +126,9 @@ def is_field(failure: Failure, *names: str) -> bool:
 class Breaker:
     """Ends a run whose server is gone: many transport failures, none answered in between."""
 
-    def __init__(self, patience: float = PATIENCE, lasting: float = LASTING) -> None:
+    def __init__(self) -> None:
         self.answered, self._row, self._since = False, 0, 0.0
-        self._patience, self._lasting, self._last = patience, lasting, ""
+        self._last = ""
 
     def success(self) -> None:
         """Some answer came."""
@@ -148,8 +150,8 @@ class Breaker:
         """Whether nothing should be sent any more."""
         lasted = now - self._since
         if not self.answered:
-            return self._row >= 3 and lasted >= self._patience
-        return self._row >= ROW and lasted >= self._lasting
+            return self._row >= 3 and lasted >= PATIENCE
+        return self._row >= ROW and lasted >= LASTING
 
 
 def _unknown_field(code: str) -> bool:

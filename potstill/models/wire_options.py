@@ -37,7 +37,7 @@ class Options:
         mode: "chat"; "text" for plain completions; "template" for plain completions of a prompt rendered here with the
             chat template of `weights`.
         n: draws of one prompt asked for in one call.
-        concurrency: calls under way at most.
+        concurrency: calls under way at most; 0 is the server's: 64, but 1 for `transformers serve`.
         rpm: calls a minute, 0 without limit.
         tpm: tokens a minute, 0 without limit.
         timeout: seconds one try may take.
@@ -57,7 +57,7 @@ class Options:
     key: str = ""
     mode: str = "chat"
     n: int = 1
-    concurrency: int = 64
+    concurrency: int = 0
     rpm: int = 0
     tpm: int = 0
     timeout: float = 600.0
@@ -82,8 +82,8 @@ class Options:
         check_url(self.url or self.preset.url)
         if self.key:
             _check_variable(self.key)
-        low = [n for n in ("n", "concurrency") if getattr(self, n) < 1]
-        low += [n for n in ("rpm", "tpm", "context") if getattr(self, n) < 0]
+        low = [n for n in ("rpm", "tpm", "context", "concurrency") if getattr(self, n) < 0]
+        low += ["n"] if self.n < 1 else []
         low += [n for n in ("timeout", "deadline") if not getattr(self, n) > 0]
         if low:
             raise ConfigError(f"{low[0]}={getattr(self, low[0])}", expected="a number above 0", fix=f"{low[0]}=64")
@@ -110,6 +110,11 @@ class Options:
     def host(self) -> str:
         """The host, "local" for any loopback one, so that an id does not depend on a port or a spelling."""
         return host_of(self.base)
+
+    @property
+    def most(self) -> int:
+        """Calls under way at most."""
+        return self.concurrency or self.preset.concurrency
 
     @property
     def variable(self) -> str:

@@ -35,6 +35,7 @@ class Preset:
         beta: where `prefix` is answered, if elsewhere.
         names: what it calls settings beyond the protocol; a setting that it does not know is not here.
         grouped: whether it takes n > 1.
+        concurrency: calls under way at most, where the user says nothing.
     """
 
     url: str = ""
@@ -49,6 +50,7 @@ class Preset:
     beta: str = ""
     names: tuple[tuple[str, str], ...] = ()
     grouped: bool = True
+    concurrency: int = 64
 
 
 _BOTH = (("top_k", "top_k"), ("repetition_penalty", "repetition_penalty"))
@@ -82,5 +84,6 @@ PRESETS: Mapping[str, Preset] = {
         explicit=True,
         names=(("top_k", "generation_config"), ("repetition_penalty", "generation_config")),
         grouped=False,
+        concurrency=1,  # its samples share one random generator: calls side by side would change each other's
     ),
 }

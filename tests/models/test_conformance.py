@@ -1,14 +1,15 @@
-"""What every model must keep, over scripted, recorded and local models."""
+"""What every model must keep, over scripted, recorded and local models, and over a server."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from openai_server import serving
 
 from potstill.models import load
 from potstill.models.model import Model, Request, Sampling, Scored
@@ -34,9 +35,19 @@ class Case(NamedTuple):
     cut: Request
 
 
-@pytest.fixture(params=["scripted", "recorded", "transformers"])
-def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
+@pytest.fixture(params=["scripted", "recorded", "transformers", "openai"])
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     kind = request.param
+    if kind == "openai":
+        with serving() as server, serving() as other:
+            spec = "openai:m?prefill=last&score=prompt_logprobs&url="
+            cut = Request(Q, sampling=Sampling(max_tokens=3))
+            yield Case(load(spec + server.url), lambda _: load(spec + other.url), cut)
+        return
+    yield _local(kind, request, tmp_path)
+
+
+def _local(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Case:
     if kind == "transformers":
         source = request.getfixturevalue("tiny_checkpoint")
         cut = Request(Q, sampling=Sampling(max_tokens=3))
@@ -103,7 +114,7 @@ def test_the_limit_finishes_with_length(case: Case) -> None:
 
 
 def test_a_prefix_is_continued_and_not_repeated(case: Case) -> None:
-    sampling = Sampling(temperature=0, max_tokens=12)
+    sampling = Sampling(temperature=0, max_tokens=40)
     [whole] = case.model.write([Request(Q, sampling=sampling)])
     prefix = whole.text[: len(whole.text) // 2]
     [rest] = case.model.write([Request(Q, prefix=prefix, sampling=sampling)])
@@ -116,7 +127,7 @@ def test_a_prefix_is_continued_and_not_repeated(case: Case) -> None:
 def test_the_id_is_the_content_and_not_the_place(case: Case, tmp_path: Path) -> None:
     again = case.again(tmp_path / "second")
     assert case.model.id == case.model.id == again.id
-    assert case.model.id.split("-")[0] in ("scripted", "recorded", "hf")
+    assert case.model.id.split("-")[0] in ("scripted", "recorded", "hf", "openai")
 
 
 def test_likelihoods_are_one_list_of_negative_numbers_a_pair(case: Case) -> None:

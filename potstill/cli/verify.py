@@ -212,7 +212,7 @@ def _portions(items: Sequence[Any], progress: Any, label: str) -> Any:
 
 
 def _gold(known: Sequence[Problem], failing: Sequence[tuple[Problem, Verdict]]) -> dict[str, Any]:
-    checked = sum(problem.answer is not None for problem in known)
+    checked = sum(map(verifiers.has_gold, known))
     lines = [
         {"problem": p.id, "gold": p.answer, "kind": p.kind, "verdict": v.status, "reason": v.reason} for p, v in failing
     ]
@@ -224,6 +224,10 @@ def _print(found: Mapping[str, Any]) -> None:
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in problems["kinds"].items())
     columns = ", ".join(f"{field}={column}" for field, column in problems["mapping"].items())
     show.say(f"{problems['count']:,} problems ({kinds})" + (f", columns {columns}" if columns else ""))
+    if "code" in problems["kinds"]:
+        from potstill.verifiers import code
+
+        show.say(code.where())
     show.say(f"gold answers: {gold['right']:,} of {gold['checked']:,} pass their own verifier")
     if problems["without_answer"]:
         show.say(f"without a gold answer: {problems['without_answer']:,}")

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from potstill.errors import InputError
 from potstill.reading import Row, checked, refuse
+from potstill.problems import programs
 from potstill.records import Problem, canonical, digest
 
 # What each field may be called, best first; compared without case.
@@ -56,6 +57,7 @@ def from_rows(rows: Sequence[Row], *, spec: str, source: str, mapping: Mapping[s
         spec: what the user named, for messages.
         source: goes into the problems; must not depend on the machine.
     """
+    rows, kind = programs.known(rows, kind)
     columns = list(dict.fromkeys(name for _, row in rows for name in row))
     used = _columns(columns, mapping, spec)
     drafts: list[Draft] = []

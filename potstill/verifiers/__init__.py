@@ -22,6 +22,7 @@ MODULES = MappingProxyType(
         "regex": "potstill.verifiers.regex",
         "format": "potstill.verifiers.format",
         "table": "potstill.verifiers.table",
+        "code": "potstill.verifiers.code",
         "judge": "potstill.verifiers.rubric",
         "gym": "potstill.verifiers.gym",
         "story": "potstill.verifiers.story",
@@ -70,9 +71,15 @@ def check_gold(problems: Sequence[Problem]) -> list[tuple[Problem, Verdict]]:
 
     Nor is one that a model judges: its answer is a reference, and showing it to the judge would cost a call.
     """
-    known = [problem for problem in problems if problem.answer is not None and problem.kind != "judge"]
+    known = [problem for problem in problems if has_gold(problem)]
     verdicts = judge([(problem, _gold(problem)) for problem in known])
     return [(problem, verdict) for problem, verdict in zip(known, verdicts, strict=True) if verdict.status != "right"]
+
+
+def has_gold(problem: Problem) -> bool:
+    """Whether a problem has what `check_gold` checks; a program's is its solution."""
+    gold = problem.solution if problem.kind == "code" else problem.answer
+    return gold is not None and problem.kind != "judge"
 
 
 def _steps(problem: Problem, text: str) -> tuple[Span, ...]:
@@ -90,6 +97,10 @@ def _gold(problem: Problem) -> str:
         from potstill.verifiers import format as form
 
         return form.example(answer)
+    if problem.kind == "code":
+        from potstill.verifiers import code
+
+        return code.gold(problem)
     if problem.kind == "table":
         from potstill.verifiers import table
 

@@ -1,0 +1,51 @@
+"""Programming tasks in the layouts of HumanEval and MBPP, as rows that `rows.py` reads: their tests in one form each.
+
+HumanEval: prompt, canonical_solution, test, entry_point. MBPP: text or prompt, code, test_list, and what to import or
+set up first; its questions show the tests, as the name of the function stands nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from potstill.records import canonical
+
+Row = tuple[str, Mapping[str, Any]]  # where it stands, columns
+_HUMANEVAL = {"prompt", "test", "entry_point"}
+_MBPP = {"test_list", "code"}
+
+
+def known(rows: Sequence[Row], kind: str | None) -> tuple[Sequence[Row], str | None]:
+    """The rows in plain columns and the kind "code" where all are of such a layout; else as they were."""
+    if kind not in (None, "code") or not rows:
+        return rows, kind
+    for columns, convert in ((_HUMANEVAL, _humaneval), (_MBPP, _mbpp)):
+        if all(columns <= set(row) for _, row in rows):
+            return [(where, convert(row)) for where, row in rows], "code"
+    return rows, kind
+
+
+def _humaneval(row: Mapping[str, Any]) -> dict[str, Any]:
+    prompt, solution = str(row["prompt"]), row.get("canonical_solution")
+    test = {"unit": str(row["test"]), "entry": str(row["entry_point"]), "prefix": prompt}
+    return {
+        "id": row.get("task_id"),
+        "question": prompt,
+        "answer": None,
+        "solution": None if solution is None else f"{prompt}{solution}",
+        "tests": [canonical(test)],
+    }
+
+
+def _mbpp(row: Mapping[str, Any]) -> dict[str, Any]:
+    asserts = [str(line) for line in row["test_list"]]
+    setup = [str(line) for line in row.get("test_imports") or []] + [str(row.get("test_setup_code") or "")]
+    text = str(row.get("text") or row.get("prompt") or "")
+    return {
+        "id": row.get("task_id"),
+        "question": "\n".join([text, "Your code should pass these tests:", "", *asserts]) if text else "",
+        "answer": None,
+        "solution": row["code"],
+        "tests": [line for line in (*setup, *asserts) if line.strip()],
+    }

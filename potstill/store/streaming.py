@@ -19,7 +19,8 @@ from potstill.store import truncation
 from potstill.store.desk import Desk, Written
 
 CHUNK = 1000  # requests that are looked up together
-NOTED = 1_000_000  # places of stored answers to remember before they are read
+NOTED = 4_000_000  # stored answers to note before they are read, about 12 bytes each
+_HEAD, _HEX = len("completion-"), 20  # of a key
 
 Answers: TypeAlias = list[tuple[int, Completion]]
 
@@ -48,7 +49,7 @@ class Pass:
         self._sent: dict[int, Item] = {}  # under way, by their number in the present stream
         self._flying: dict[str, list[Item]] = {}  # every item of a key that is ours to ask for
         self._deferred: list[Item] = []  # other threads ask for these
-        self._notes: deque[tuple[range | list[int], str]] = deque()  # places and keys of stored answers not yet read
+        self._notes: deque[tuple[range | list[int], bytes]] = deque()  # places and keys of stored answers not yet read
         self._ready: Answers = []
         self._drawn = self._noted = self._done = self._made = 0
         self._over = False
@@ -191,7 +192,7 @@ class Pass:
 
     def _note(self, places: range | list[int], keys: Sequence[str]) -> None:
         if keys:
-            self._notes.append((places, "\n".join(keys)))
+            self._notes.append((places, bytes.fromhex("".join([key[_HEAD:] for key in keys]))))
             self._noted += len(keys)
 
     def _read_all(self) -> Iterator[Answers]:
@@ -201,8 +202,9 @@ class Pass:
     def _read(self, chunks: int) -> Iterator[Answers]:
         """Read stored answers that were noted, a chunk at a time."""
         for _ in range(min(chunks, len(self._notes))):
-            places, joined = self._notes.popleft()
-            keys = joined.split("\n")
+            places, packed = self._notes.popleft()
+            text = packed.hex()
+            keys = [f"completion-{text[at : at + _HEX]}" for at in range(0, len(text), _HEX)]
             stored = self._desk.stored(list(dict.fromkeys(keys)))
             if len(stored) < len(set(keys)):
                 raise StoreError(

@@ -280,7 +280,7 @@ def test_progress_is_told_portion_by_portion(store):
 def test_a_spent_budget_stops_cleanly_and_a_larger_one_goes_on(store):
     model = Wired()
     limit = 1500  # room for two calls at their worst, and for about thirty at what they really use
-    budget = Budget({"": Limit(tokens=limit)}, table={})
+    budget = Budget({"": Limit(tokens=limit)})
     with pytest.raises(BudgetSpent, match="of 60"):
         wrap(model, store, budget=budget).write(ask(*NAMES))
     assert model.gated == 1
@@ -290,7 +290,7 @@ def test_a_spent_budget_stops_cleanly_and_a_larger_one_goes_on(store):
     assert 0 < budget.spent()[""].tokens <= limit
     assert not any(budget.reserved()[""])
     rest = Wired()
-    larger = Budget({"": Limit(tokens=10_000_000)}, table={})
+    larger = Budget({"": Limit(tokens=10_000_000)})
     out = wrap(rest, store, budget=larger).write(ask(*NAMES))
     assert out == [answer(request, model.id) for request in ask(*NAMES)]
     assert sorted(rest.asked + model.asked) == sorted(NAMES)

@@ -28,6 +28,7 @@ START_S = 120.0  # seconds for a worker to start and import; far more than it ne
 PATIENCE = 10.0  # a worker gets this many times its computing time in wall time before it is killed
 CHUNK = 16  # items a thread takes at once: a small call does not start a worker on every core
 _START = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker.py")
+_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(_START)))  # of the package, however it is installed
 _PACKAGES = {"math": "math-verify", "gym": "reasoning-gym"}
 
 _threads: ThreadPoolExecutor | None = None
@@ -121,7 +122,7 @@ class _Worker:
     def __init__(self) -> None:
         """Start the child; it imports nothing heavy until `load`."""
         self.process = subprocess.Popen(
-            [sys.executable, "-I", _START, *_absolute(sys.path)],
+            [sys.executable, "-I", "-S", _START, *_absolute(sys.path), _ROOT],  # -S: the path is ours
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -28,6 +28,7 @@ UNKNOWN = "unknown: look it up before you publish"
 LICENCES: Mapping[str, str] = {"hf:openai/gsm8k": "mit", "hf:open-thoughts/OpenThoughts-114k": "apache-2.0"}
 
 _REASONS = 30  # rejects by reason that are shown
+_PLACED = re.compile(r"(?:(?:transformers|recorded|scripted):)?(?:~|\.{0,2}/)[^\n]*$")
 _SECRET_NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 _SECRETS = re.compile(
     r"\b(?:sk|pk|rk|hf|gsk|xai|ghp|github_pat|AKIA|AIza)[-_]?[A-Za-z0-9_-]{16,}|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
@@ -75,7 +76,7 @@ def of_run(store: Store, folder: Path, arm: str, **known: Any) -> Card:
         method=method,
         roles=roles,
         sources={public(source): licence(source, licences)} if source else {},
-        steps=[(s.operator, s.label, s.taken, s.returned) for s in store.history.steps(arm)],
+        steps=[(s.operator, _unplaced(s.label), s.taken, s.returned) for s in store.history.steps(arm)],
         rejects=rejects,
         recipe={} if imported else settings,
         run=digest("manifest", runs.read(folder)._asdict()),
@@ -134,7 +135,7 @@ def render(card: Card) -> str:
     if card.rejects:
         parts.append("## Left out\n\n" + _rejects(card))
     parts.append("## To make it again\n\n" + _again(card))
-    return without_secrets("\n\n".join(parts) + "\n")
+    return "\n\n".join(parts) + "\n"
 
 
 def write(card: Card, path: Path) -> None:
@@ -257,7 +258,7 @@ def _again(card: Card) -> str:
         plain["roles"] = {role: public(spec) for role, spec in card.recipe.get("roles", {}).items()}
         plain["problems"] = public(str(card.recipe.get("problems", "")))
         plain.pop("threads", None)
-        text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=False)
+        text = yaml.safe_dump(_clean(plain), sort_keys=False, allow_unicode=False)
         blocks += [f"`recipe.yaml`:\n\n{_fenced(text, 'yaml')}", _fenced("potstill run recipe.yaml --out run\n", "sh")]
     return "\n\n".join([*blocks, _fenced(card.command + "\n", "sh")])
 
@@ -266,7 +267,21 @@ def _fenced(text: str, language: str) -> str:
     """A code block that nothing in it can end."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
-    return f"{fence}{language}\n{visible(text)}{fence}"
+    return f"{fence}{language}\n{visible(without_secrets(text))}{fence}"
+
+
+def _clean(value: Any) -> Any:
+    """Plain data without secrets, before YAML breaks them over lines."""
+    if isinstance(value, Mapping):
+        return {without_secrets(str(name)): _clean(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(item) for item in value]
+    return _unplaced(without_secrets(value)) if isinstance(value, str) else value
+
+
+def _unplaced(text: str) -> str:
+    """A text, or if it is the path of a file on this machine, the file's name."""
+    return public(text) if _PLACED.match(text) else text
 
 
 def _table(names: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
@@ -276,6 +291,6 @@ def _table(names: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
 
 def _escaped(text: str, most: int = 300) -> str:
     """Text of models and files as one line that is no markup: no links, images, HTML, tables or hidden characters."""
-    flat = " ".join(visible(text[:most]).split())
+    flat = " ".join(visible(without_secrets(text)[:most]).split())  # secrets first: escaped, they would not be found
     flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_{}\[\]()#!|~$])", r"\\\1", flat).replace("://", ":&#47;&#47;")

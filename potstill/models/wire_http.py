@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies, proxy_bypass
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from aiohttp import ClientResponse
 
 MOST = 64 << 20  # bytes of an answer
+_ESCAPE = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
 LISTING = 5.0  # seconds for the list of models that an error shows
 
 
@@ -67,8 +70,22 @@ class Wire:
         page = of_text(body, headers.get("content-type", ""), self._key, answered=self.breaker.answered)
         if page is not None:
             raise page
-        # A server may say the key again anywhere, also in what it calls an answer.
-        return body.replace(self._bytes, b"[key]") if self._bytes and self._bytes in body else body
+        return self._without_key(body)
+
+    def _without_key(self, body: bytes) -> bytes:
+        """An answer without the key, which a server may say again anywhere, and may write with JSON's escapes."""
+        key = self._bytes
+        if not key:
+            return body
+        if key in body:
+            body = body.replace(key, b"[key]")
+        if b"\\/" in body or _ESCAPE.search(body):
+            plain = _ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), body.replace(b"\\/", b"/"))
+            if key in plain:
+                value = loads(body)
+                scrubbed = plain.replace(key, b"[key]")
+                return scrubbed if value is None else json.dumps(_scrubbed(value, self._key)).encode()
+        return body
 
     async def _call(self, method: str, url: str, data: bytes | None) -> tuple[int, bytes, Any]:
         import aiohttp
@@ -84,6 +101,14 @@ class Wire:
             raise Failure("unreachable", f"url: {type(error).__name__}", stop=True) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise of_exception(error, self._key, sent=True) from None
+
+
+def _scrubbed(value: Any, key: str) -> Any:
+    if isinstance(value, str):
+        return value.replace(key, "[key]")
+    if isinstance(value, list):
+        return [_scrubbed(item, key) for item in value]
+    return {name: _scrubbed(item, key) for name, item in value.items()} if isinstance(value, dict) else value
 
 
 async def _body(response: ClientResponse) -> bytes:

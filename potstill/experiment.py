@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -106,38 +107,51 @@ def execute(
         threads: CPU threads of local models and training; 0 is one a core. Part of the fingerprint.
         retry_errors: ask again where a recorded generation failed.
     """
-    threads = threads or os.cpu_count() or 1
-    problems = load_problems(
-        recipe.problems, mapping=recipe.mapping, limit=recipe.limit, seed=recipe.seed, kind=recipe.kind
-    )
-    wanted = recipe.evaluate
-    kind, mapping = wanted.kind or recipe.kind, wanted.mapping or recipe.mapping
-    tests = (
-        load_problems(wanted.problems, mapping=mapping, limit=wanted.limit, seed=recipe.seed, kind=kind)
-        if wanted.problems
-        else []
-    )
-    given = {role: spec for role, spec in recipe.roles.items() if spec}
-    models = {role: load_model(spec, threads=threads, batch=recipe.batch) for role, spec in given.items()}
-    _check_roles(recipe, models)
-    with Store.open(out) as store:
-        runs.start(out, settled(recipe) | {"threads": threads}, empty=store.empty())
-        reading.save(out)
-        recorded = any(spec.startswith("recorded:") for spec in recipe.roles.values())
-        posed = pose_all(problems, recipe.prompt, recorded=recorded)
-        asked = pose_all(tests, recipe.prompt, recorded=recorded)
-        budget = afford(recipe, models, store)
-        bench = Bench(recipe, out, store, models, posed, asked, progress, budget, threads, retry_errors)
+    with opened(recipe, out, progress=progress, threads=threads, retry_errors=retry_errors) as bench:
+        store = bench.store
         evaluations = _baseline(bench)
         for name, arm in recipe.arms.items():
             evaluations |= _run_arm(bench, name, arm)
-        names = {model.id: role for role, model in models.items()}
+        names = {model.id: role for role, model in bench.models.items()}
         title = title or f"Potstill: {', '.join(recipe.arms)}"
         results = gather(store, recipe, evaluations, title=title, names=names)
         results = dataclasses.replace(results, notes=[*reading.notes(), *results.notes])
         save(results, out / "results.json")
         runs.finish(out, ["results.json"])
     return results
+
+
+@contextmanager
+def opened(
+    recipe: Recipe, out: Path, *, progress: Progress = silent, threads: int = 0, retry_errors: bool = False
+) -> Iterator[Bench]:
+    """What a run of this recipe in this folder works with; the store is open for the length of the block."""
+    threads = threads or os.cpu_count() or 1
+    problems, tests = posed(recipe)
+    given = {role: spec for role, spec in recipe.roles.items() if spec}
+    models = {role: load_model(spec, threads=threads, batch=recipe.batch) for role, spec in given.items()}
+    _check_roles(recipe, models)
+    with Store.open(out) as store:
+        runs.start(out, settled(recipe) | {"threads": threads}, empty=store.empty())
+        reading.save(out)
+        budget = afford(recipe, models, store)
+        yield Bench(recipe, out, store, models, problems, tests, progress, budget, threads, retry_errors)
+
+
+def posed(recipe: Recipe) -> tuple[list[Trace], list[Trace]]:
+    """The problems to train on and those to measure on, as the learner sees them."""
+    wanted = recipe.evaluate
+    problems = load_problems(
+        recipe.problems, mapping=recipe.mapping, limit=recipe.limit, seed=recipe.seed, kind=recipe.kind
+    )
+    kind, mapping = wanted.kind or recipe.kind, wanted.mapping or recipe.mapping
+    tests = (
+        load_problems(wanted.problems, mapping=mapping, limit=wanted.limit, seed=recipe.seed, kind=kind)
+        if wanted.problems
+        else []
+    )
+    recorded = any(spec.startswith("recorded:") for spec in recipe.roles.values())
+    return pose_all(problems, recipe.prompt, recorded=recorded), pose_all(tests, recipe.prompt, recorded=recorded)
 
 
 def afford(recipe: Recipe, models: Mapping[str, Model], store: Store) -> Budget:

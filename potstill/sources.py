@@ -139,3 +139,25 @@ def pose_all(found: Sequence[Problem], template: str = "", *, recorded: bool = F
             )
         traces.append(blank(problem, told.prompt))
     return traces
+
+
+def priced(spec: str) -> tuple[str, bool]:
+    """The name under which a spec's model stands in a price table, and whether it runs on this machine."""
+    kind, _, rest = spec.partition(":")
+    name, _, query = rest.partition("?")
+    if kind != "openai":
+        return "", True
+    from potstill.models.wire_options import Options, parse
+
+    options = Options(**parse(query))
+    return f"{options.at}/{name}" if options.at else name, options.host == "local"
+
+
+def checkpoint_of(spec: str) -> Path | None:
+    """The folder of a spec's weights, where it has one."""
+    kind, _, rest = spec.partition(":")
+    name, _, query = rest.partition("?")
+    given = {"world": CHECKPOINTS / name, "transformers": Path(name).expanduser(), "vllm": Path(name).expanduser()}
+    weights = dict(parse_qsl(query)).get("weights", "")
+    found = Path(weights).expanduser() if weights else given.get(kind)
+    return found if found is not None and (found / "config.json").is_file() else None

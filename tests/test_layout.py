@@ -53,8 +53,10 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "viewer": ("store", "evaluation"),
     "outcome": EVERYTHING_BELOW,
     "experiment": ("outcome", *EVERYTHING_BELOW),
+    "plan": ("catalogue", "recipe", "run", "methods", "models.model", "traces"),
+    "estimate": ("plan", "experiment", "outcome", *EVERYTHING_BELOW),
     "studies": ("outcome", "experiment", "viewer", *EVERYTHING_BELOW),
-    "cli": ("outcome", "experiment", "viewer", "studies", *EVERYTHING_BELOW),
+    "cli": ("plan", "estimate", "outcome", "experiment", "viewer", "studies", *EVERYTHING_BELOW),
     "__main__": ("cli",),
 }
 # Text code never imports torch, not even inside a function: these are where tensors live.
@@ -62,7 +64,8 @@ TENSORS = ("objectives", "training", "models", "world/build.py", "world/learn.py
 LIGHT = (
     *("records", "errors", "traces", "methods", "verifiers", "problems", "evaluation", "store", "recipe", "catalogue"),
     *("reading", "importing", "cards"),
-    *("run", "sources", "experiment", "outcome", "export", "viewer.report", "training.settings", "world.oracle", "cli"),
+    *("run", "sources", "experiment", "outcome", "plan", "estimate", "export", "viewer.report", "training.settings"),
+    *("training.size", "spending", "world.oracle", "cli"),
 )
 
 

@@ -17,6 +17,8 @@ from potstill.errors import BudgetSpent, ConfigError, InputError, PotstillError
 VERBS = {
     "quickstart": "the built-in comparison: ORION beside the untrained student, teacher SFT and self-training",
     "run": "run a method or a recipe: collect rows, train the student, measure it, report",
+    "plan": "what a run will ask and cost, before anything is paid: calls, tokens, money, disk, memory, steps",
+    "prices": "the prices of models behind a wire, with date and source",
     "methods": "the methods, with their papers, roles and parameters",
     "verify": "check gold answers, or judge recorded answers, with the verifiers",
     "train": "train a student on rows of your own, without a method",

@@ -1,0 +1,74 @@
+"""`potstill plan` and `potstill prices`: what they print, and a pilot that the run does not pay for again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from openai_server import serving
+
+from potstill.models.prices import built_in
+
+FLAGS = ["sft", "--problems", "train.jsonl", "--student", "transformers:tiny", "--set", "n=4", "--set", "max_tokens=30"]
+FLAGS += ["--set", "training.max_steps=2", "--kind", "regex", "--threads", "1", "--prices", "mine.json"]
+MONEY = {"test-model": {"prompt": 100, "completion": 200}}
+
+
+@pytest.fixture
+def forty(here: Path) -> Path:
+    rows = [{"question": f"Say {i}.", "answer": "(?s).*"} for i in range(40)]
+    Path("train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("mine.json").write_text(json.dumps(MONEY))
+    return here
+
+
+def test_a_plan_names_roles_money_memory_steps_and_assumptions(forty: Path, potstill) -> None:
+    told = ["--teacher", "openai:test-model?url=http://127.0.0.1:9/v1", "--assume", "completion=20"]
+    done = potstill("plan", *FLAGS, *told)
+    assert done.code == 0, done.err
+    for part in ("calls for 40 problems", "160", "3,200", "USD at most", "memory", "steps", "chars", "completion"):
+        assert part in done.out, part
+    data = potstill("plan", *FLAGS, *told, "--json").json
+    assert data["needs"][0]["calls"] == 160 and data["training"]["sft"]["steps"] == 2
+    assert not (forty / "runs").exists()
+
+
+def test_a_pilot_measures_and_the_run_does_not_pay_for_it_again(forty: Path, potstill) -> None:
+    with serving(words=6) as server:
+        flags = [*FLAGS, "--teacher", f"openai:test-model?url={server.url}", "--quiet"]
+        found = potstill("plan", *flags, "--pilot", "10", "--json")
+        assert found.code == 0, found.err
+        assert sum(server.served.values()) == 40
+        [teacher] = found.json["needs"]
+        assert teacher["calls"] == 160
+        assert found.json["measured"]["sample by teacher: right"]["value"] == 1
+        assert found.json["paid"] > 0
+        ran = potstill("run", *flags, "--json")
+        assert ran.code == 0, ran.err
+        assert sorted(server.served.values()) == [1] * 160  # forty of them were the pilot's
+        cost = ran.json["costs"]["sft"]["teacher"]
+        assert cost["calls"] == 160 and cost["reused"] == 0
+        assert teacher["low"] * 0.9 <= cost["cost"] <= teacher["high"] * 1.1
+        assert found.json["rows"]["sft"] == ran.json["training"]["sft"]["rows"]
+        with serving(words=6) as idle:
+            pass
+        assert not idle.served
+
+
+def test_a_pilot_keeps_to_the_budget(forty: Path, potstill) -> None:
+    with serving(words=6) as server:
+        flags = [*FLAGS, "--teacher", f"openai:test-model?url={server.url}", "--quiet"]
+        stopped = potstill("plan", *flags, "--pilot", "30", "--budget", "0.1usd")
+    assert stopped.code == 2
+    assert "the budget is spent" in stopped.err and "to go on: potstill plan sft" in stopped.err
+
+
+def test_prices(forty: Path, potstill) -> None:
+    done = potstill("prices", "openai/gpt-4o-mini-2024-07-18", "--json")
+    assert done.json["openai/gpt-4o-mini-2024-07-18"]["prompt"] == built_in()["gpt-4o-mini"].prompt
+    assert potstill("prices", "test-model", "--prices", "mine.json").code == 0
+    everything = potstill("prices")
+    assert "USD per million tokens" in everything.out and "as of" in everything.out
+    unknown = potstill("prices", "gpt-4o-mni")
+    assert unknown.code == 2 and "nearest:   gpt-4o-mini" in unknown.err

@@ -11,7 +11,7 @@ from potstill.errors import ConfigError
 from potstill.models.model import Model
 
 KINDS = ("scripted", "recorded", "openai", "vllm", "transformers")
-FREE = ("threads", *("concurrency", "rpm", "tpm", "timeout", "deadline", "key"))  # options that move no sample
+FREE = ("threads", *("concurrency", "rpm", "tpm", "timeout", "deadline", "key", "batch"))  # options that move no sample
 
 _RENAMED = {"model": "columns", "models": "columns", "column": "columns", "completion": "columns"}
 _OPTIONS: Mapping[str, Mapping[str, Callable[[str], Any]]] = {

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, final
 
 from potstill.errors import ModelError, PotstillError
-from potstill.models import loop
+from potstill.models import loop, wire_batch
 from potstill.models.encoding import Encoder
 from potstill.models.failures import Failure
 from potstill.models.flow import Flow
@@ -96,6 +96,8 @@ class OpenAI:
 
     def stream(self, requests: Iterable[Request], gate: Gate | None = None) -> Iterator[list[tuple[int, Completion]]]:
         """Completions in portions as they land, each with the place of its request."""
+        if self.options.batch:
+            return self._batches(requests, gate)
         stream = Stream(
             self._flow,
             self._send,
@@ -105,6 +107,36 @@ class OpenAI:
             size=lambda: self._group,
         )
         return stream.portions(requests)
+
+    def _batches(self, requests: Iterable[Request], gate: Gate | None) -> Iterator[list[tuple[int, Completion]]]:
+        for chunk in wire_batch.chunks(iter(enumerate(requests)), gate):
+            seeded = [(place, request, request.key(self.id)) for place, request in chunk]
+            calls = {key: self._bodies.call(r, 1, r.random_seed(self.id)) for _, r, key in seeded}
+            under_way = loop.submit(wire_batch.collected(self._wire, calls))
+            try:
+                found = under_way.result()
+            except Failure as failure:
+                raise loop.submit(self._explain(failure)).result() from None
+            finally:
+                under_way.cancel()  # the batch stays with the server, where the next process finds it
+            yield [(place, self._collected(request, calls[key], found.get(key))) for place, request, key in seeded]
+
+    def _collected(self, request: Request, call: Call, found: bytes | Failure | None) -> Completion:
+        """A completion from what a batch says of its call."""
+        try:
+            if found is None:
+                raise Failure("timeout", "the batch ended without an answer to this call")
+            if isinstance(found, Failure):
+                raise found
+            [completion] = shared(read(found, self._asked(request, found, call)))[:1]
+        except Failure as failure:
+            return Completion("", "", failure.tokens, error=str(failure), rate=wire_batch.RATE)
+        return completion._replace(rate=wire_batch.RATE)
+
+    @property
+    def rate(self) -> float:
+        """The share of the price that is paid."""
+        return wire_batch.RATE if self.options.batch else 1.0
 
     @property
     def _flow(self) -> Flow:

@@ -48,6 +48,29 @@ class Wire:
         self.breaker.success()
         return body
 
+    async def get(self, path: str) -> bytes:
+        """The body at a path; raises `Failure`."""
+        status, body, headers = await self._call("GET", self._base + path, None)
+        if status != 200:
+            raise of_status(status, body, headers, self._key)
+        return self._without_key(body)
+
+    async def upload(self, path: str, data: bytes, name: str) -> bytes:
+        """Send a file for a batch; the server's answer."""
+        import aiohttp
+
+        form = aiohttp.FormData({"purpose": "batch"})
+        form.add_field("file", data, filename=name, content_type="application/jsonl")
+        headers = {k: v for k, v in self._headers.items() if k != "content-type"}
+        status, body, said = await self._call("POST", self._base + path, form(), headers)
+        if status != 200:
+            raise of_status(status, body, said, self._key)
+        return body
+
+    def failure(self, status: int, body: bytes) -> Failure:
+        """What a status that stands in a file means."""
+        return of_status(status, self._without_key(body), {}, self._key)
+
     async def models(self) -> list[str]:
         """What the server says it has; empty where it does not say."""
         import asyncio
@@ -87,12 +110,14 @@ class Wire:
                 return scrubbed if value is None else json.dumps(_scrubbed(value, self._key)).encode()
         return body
 
-    async def _call(self, method: str, url: str, data: bytes | None) -> tuple[int, bytes, Any]:
+    async def _call(
+        self, method: str, url: str, data: Any, headers: dict[str, str] | None = None
+    ) -> tuple[int, bytes, Any]:
         import aiohttp
 
         try:
             async with loop.session().request(
-                method, url, data=data, headers=self._headers, allow_redirects=False, proxy=self._proxy
+                method, url, data=data, headers=headers or self._headers, allow_redirects=False, proxy=self._proxy
             ) as response:
                 return response.status, await _body(response), response.headers
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:

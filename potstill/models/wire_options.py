@@ -49,6 +49,7 @@ class Options:
             the model one that scores.
         name: stands for host and model in the id.
         weights: a local checkpoint of the same model, which a stage can train.
+        batch: send calls as batches, answered within a day at half the price.
         extra: more fields of the request.
     """
 
@@ -68,6 +69,7 @@ class Options:
     score: str = ""
     name: str = ""
     weights: Path | None = None
+    batch: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -141,7 +143,9 @@ class Options:
 
 def parse(query: str) -> dict[str, Any]:
     """Options from what stands behind the question mark of a spec; `extra.FIELD=` values are JSON where they can be."""
-    kinds: dict[str, Any] = {f.name: {"int": int, "float": float}.get(str(f.type), str) for f in fields(Options)}
+    kinds: dict[str, Any] = {
+        f.name: {"int": int, "float": float, "bool": _yes}.get(str(f.type), str) for f in fields(Options)
+    }
     found: dict[str, Any] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name.startswith("extra."):
@@ -219,6 +223,12 @@ def _choice(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         available = [k for k in known if k]
         raise ConfigError(f"unknown {name}={value!r} of openai:", available=available, wanted=value, fix="choose one")
+
+
+def _yes(text: str) -> bool:
+    if text.lower() not in ("", "1", "true", "yes", "0", "false", "no"):
+        raise ValueError(text)
+    return text.lower() in ("", "1", "true", "yes")
 
 
 def _value(text: str) -> Any:

@@ -1,0 +1,85 @@
+"""The Batch API: submitted, collected, found again by another process, paid at half the price."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from openai_server import Reply, Server, serving
+
+from potstill.errors import ModelError
+from potstill.models import identity, wire_batch
+from potstill.models.model import Request
+from potstill.models.openai import OpenAI
+
+REQUESTS = [Request(f"question {i}") for i in range(7)]
+
+
+def batched(server: Server, **options: Any) -> OpenAI:
+    return OpenAI("m", url=server.url, batch=True, **options)
+
+
+def test_a_batch_gives_what_calls_give_at_half_the_price() -> None:
+    with serving() as server:
+        model = batched(server)
+        done = model.write(REQUESTS)
+        assert len(server.batches) == 1 and server.choices == 7
+        plain = OpenAI("m", url=server.url)
+        assert [c.text for c in done] == [c.text for c in plain.write(REQUESTS)]
+        assert {c.rate for c in done} == {0.5} == {model.rate} and plain.rate == 1.0
+        assert model.id == plain.id and identity("openai:m?at=vllm&batch=1") == identity("openai:m?at=vllm")
+
+
+def test_failures_in_a_batch_are_completions() -> None:
+    with serving() as server:
+        fine, filtered, refused = batched(server).write([Request("a"), Request("b [[filter]]"), Request("c [[400]]")])
+        assert fine.text and filtered.error.startswith("filter: ") and refused.error.startswith("refused: 400")
+
+
+def test_another_process_collects_the_batch_of_one_that_died(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire_batch, "POLL", (0.02, 0.05))
+    with serving(batch_seconds=0.3) as server:
+
+        async def dies(*_: Any) -> Any:
+            raise KeyError("the process died")
+
+        with monkeypatch.context() as patched, pytest.raises(KeyError):
+            patched.setattr(wire_batch, "_finished", dies)
+            batched(server).write(REQUESTS)
+        assert len(server.batches) == 1
+        done = batched(server).write(REQUESTS)
+        assert all(c.text for c in done)
+        assert len(server.batches) == 1 and set(server.served.values()) == {1}  # nothing was asked twice
+
+
+def test_large_asks_are_several_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire_batch, "MOST", 3)
+    with serving() as server:
+        portions = list(batched(server).stream(iter(REQUESTS)))
+        assert [len(portion) for portion in portions] == [3, 3, 1] and len(server.batches) == 3
+
+
+class Purse:
+    """Gives two leaves, then wants something to land, then two more, then none."""
+
+    def __init__(self) -> None:
+        self.answers = iter(["go", "go", "wait", "go", "go"])
+
+    def enter(self, request: Request) -> Any:
+        return next(self.answers, "stop")
+
+    def lost(self, request: Request, attempt: Any) -> None:
+        raise AssertionError("nothing is lost here")
+
+
+def test_the_gate_decides_what_a_batch_holds() -> None:
+    with serving() as server:
+        portions = list(batched(server).stream(REQUESTS, Purse()))
+        assert [[place for place, _ in portion] for portion in portions] == [[0, 1], [2, 3]]
+
+
+def test_a_server_without_batches_says_so() -> None:
+    with serving() as server:
+        server.other = lambda *_: Reply(404, b"{}")  # type: ignore[method-assign]
+        with pytest.raises(ModelError, match="no Batch API there"):
+            batched(server).write(REQUESTS)

@@ -19,8 +19,10 @@ MOST = 1e18  # where estimates stop
 _CHAIN = re.compile(r"\d+!*(?:[)}\]\s]*\^[({\[\s]*\d+!*)+")
 _LINK = re.compile(r"(\d+)(!*)([)}\]\s]*)")
 _FACTORIAL = re.compile(r"(\d+)\s*(!+)")
+_INNER_FACTORIAL = re.compile(r"[({\[]\s*(\d+)\s*(!+)\s*[)}\]]\s*!")
 _OUTER_FACTORIAL = re.compile(r"[!^][^()]{0,40}[)}\]]\s*!")
 _BRACKET = re.compile(r"\(([^()]*)\)\s*\^\s*[({]*\s*(\d+)([!^]?)")
+_EXPONENT = re.compile(r"\d\s?[eE]\s?\+?\d{5,}")
 _CHOOSE = re.compile(r"\\[dt]?binom\s?\{?\s?(\d{5,})\}?\s?\{?\s?(\d{4,})|\\Gamma\s?[({]\s?(\d{5,})")
 
 
@@ -30,9 +32,11 @@ def explodes(text: str) -> str:
         return "nested too deeply to evaluate"
     if any(_digits(chain[0]) > HUGE for chain in _CHAIN.finditer(text)):
         return "a number too large to evaluate"
+    for _ in range(4):  # (3!)! as 3!!
+        text = _INNER_FACTORIAL.sub(r"\1\2!", text)
     if any(_factorial(int(n[:9]), len(marks)) for n, marks in _FACTORIAL.findall(text)):
         return "a number too large to evaluate"
-    if _OUTER_FACTORIAL.search(text) or _CHOOSE.search(text):
+    if _OUTER_FACTORIAL.search(text) or _CHOOSE.search(text) or _EXPONENT.search(text):
         return "a number too large to evaluate"
     for inner, power, more in _BRACKET.findall(text):
         terms = 1 + len(re.findall(r"[+-]", inner))

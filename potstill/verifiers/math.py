@@ -120,7 +120,12 @@ def _answer(found: extract.Found, gold: str) -> str:
     """The answer itself: a box is one, prose is searched for its one formula or number; "" where it has none."""
     boxed = found.mark not in ("answer", "last line")
     text = fold(found.text if boxed else extract.sentence(found.text))
-    if tidy(text).casefold() == gold.casefold() or not _prose(text) or (boxed and "=" in text):
+    if (
+        tidy(text).casefold() == gold.casefold()
+        or (boxed and spelling.exact(tidy(text)))
+        or not _prose(text)
+        or (boxed and "=" in text)
+    ):
         return tidy(text)
     formulas = [] if boxed else _FORMULA.findall(text)
     if len(formulas) == 1:

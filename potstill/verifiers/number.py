@@ -44,6 +44,8 @@ _NUMBER = re.compile(
     r"(?:[eE](?P<e>[+-]?\d{1,3})(?!\w)|\s?(?:x|×|\*|\\times)\s?10\s?\^\s?\{?\s?(?P<ten>-?\d{1,3})(?!\d)\s?\}?)?"
     r"(?![eE][+-]?\d)(?:\s?(?P<percent>%|percent\b))?"
 )
+SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_SCALE = re.compile(r"\b(thousand|million|billion|trillion)s?\b", re.IGNORECASE)
 _CUT = re.compile(r"\(|\bbecause\b|\bsince\b|[.!?](?=\s|$)|;", re.IGNORECASE)
 _MARKUP = (
     (re.compile(r"<<[^>\n]*(?:>>|$)"), " "),  # GSM8K's calculator notes
@@ -73,6 +75,9 @@ def judge(problem: Problem, text: str) -> Verdict:
             continue
         if value.equals(gold):
             return Verdict("right", str(value), f"equal ({found.mark})", VERSION)
+        large = scaled(found.text, value)
+        if large and large.equals(gold):
+            return Verdict("right", str(large), f"equal ({found.mark})", VERSION)
         return Verdict("wrong", str(value), f"{value} is not {gold} ({found.mark})"[:200], VERSION)
     return Verdict("unparsed", None, reasons[0] if reasons else "nothing that could be an answer", VERSION)
 
@@ -92,6 +97,12 @@ def read(text: str) -> Value | str:
     if len(line) > LONGEST:
         return f"an answer of {len(line)} characters"
     return _only(line)
+
+
+def scaled(text: str, value: Value) -> Value | None:
+    """The value in millions or so, where the text says one such word; "5 million" may be meant as 5 or in full."""
+    words = _SCALE.findall(text[:LONGEST])
+    return Value(value.value * SCALES[words[0].lower()], value.percent) if len(words) == 1 else None
 
 
 def whole(text: str) -> Value | None:

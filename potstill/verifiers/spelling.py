@@ -16,7 +16,6 @@ _CURRENCY = re.compile(r"\\?[$€£¥₹]|\\(?:euro|pounds|yen)\b|\\text\{\s?(?:
 _SPACED = re.compile(r"(?<![\d.])\d{1,3}(?:(?:\\[,;: ]|~|\{,\})\d{3})+(?!\d)")
 _START = re.compile(r"[+-]?\s?\d{1,3}(?:([ '_’]|\\?\s)\d{3}(?:\1\d{3})*)(?!\d|\s?/)")
 _DOTTED = re.compile(r"([+-]?\d{1,3}(?:\.\d{3}){2,}|[+-]?\d{1,3}(?:\.\d{3})+(?=,\d))(?:,(\d{1,2}))?")
-_SCALE = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _SCALED = re.compile(r"(.{1,40}?)\s?(?:\\text\{)?\s?(thousand|million|billion|trillion)s?\s?\}?")
 
 _REPEATING = re.compile(r"(?<![\d.])(\d*)\.(\d*)\\(?:overline|bar|dot|overbar)\s?\{?(\d+)\}?(?!\d)")
@@ -70,7 +69,7 @@ def exact(text: str) -> number.Value | None:
     scaled = _SCALED.fullmatch(line)
     if scaled:
         value = exact(scaled[1])
-        return value and number.Value(value.value * _SCALE[scaled[2]], value.percent)
+        return value and number.Value(value.value * number.SCALES[scaled[2]], value.percent)
     dotted = _DOTTED.fullmatch(line)
     if dotted:
         return number.Value(Fraction(f"{dotted[1].replace('.', '')}.{dotted[2] or 0}"))

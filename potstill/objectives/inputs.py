@@ -63,6 +63,7 @@ class Inputs:
         sampled_N: log-probability of each target when it was sampled.
         advantages_N: of each position; a sequence's is repeated.
         labels_S: whether each sequence is desirable.
+        kl: mean log-ratio to the reference of mismatched prompts and completions, a scalar (KTO).
     """
 
     hidden_ND: Tensor
@@ -76,6 +77,7 @@ class Inputs:
     sampled_N: Tensor | None = None
     advantages_N: Tensor | None = None
     labels_S: Tensor | None = None
+    kl: Tensor | None = None
 
     @property
     def groups(self) -> Tensor:

@@ -1,0 +1,225 @@
+"""Better and worse completions of one prompt: DPO and its kin, and those that need no reference.
+
+l is the sum of a side's counted log-probabilities, l̄ their mean, r = l - l_ref the log-ratio to the reference, Delta =
+r+ - r-, s the logistic function. Only counted positions enter: a prefix that both sides share and that is masked makes
+any of these the step-level form. The reducer's weights are not for these sums: mask or drop tokens instead.
+
+Every objective here is a loss of a pair, spread over its positions; the normaliser counts pairs (KTO: sequences).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Literal, NamedTuple, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from potstill.errors import ConfigError
+from potstill.objectives.inputs import Inputs, Loss, Sum, per_sequence, spread, summed
+from potstill.objectives.likelihood import token_logp
+from potstill.objectives.numerics import log1mexp
+
+PER = MappingProxyType(
+    dict.fromkeys(("dpo", "step_dpo", "ipo", "simpo", "cpo", "orpo", "redi"), "pair") | {"kto": "sequence"}
+)
+
+
+class Sides(NamedTuple):
+    """Both sides of each pair, [P]: sums, lengths."""
+
+    better: Tensor
+    worse: Tensor
+    better_length: Tensor
+    worse_length: Tensor
+
+    @property
+    def means(self) -> tuple[Tensor, Tensor]:
+        """Sums over lengths."""
+        return self.better / self.better_length, self.worse / self.worse_length
+
+
+Kind: TypeAlias = Literal["sigmoid", "hinge", "sigmoid_norm", "apo_zero", "apo_down", "nca"]
+_SHAPES: Mapping[str, Callable[[Sides, float], Tensor]] = MappingProxyType(
+    {
+        "sigmoid": lambda r, b: F.softplus(-b * (r.better - r.worse)),
+        "hinge": lambda r, b: F.relu(1 - b * (r.better - r.worse)),
+        "sigmoid_norm": lambda r, b: F.softplus(-b * (r.means[0] - r.means[1])),
+        "apo_zero": lambda r, b: torch.sigmoid(-b * r.better) + torch.sigmoid(b * r.worse),
+        "apo_down": lambda r, b: torch.sigmoid(b * r.better) + torch.sigmoid(-b * (r.better - r.worse)),
+        "nca": lambda r, b: F.softplus(-b * r.better) + (F.softplus(b * r.better) + F.softplus(b * r.worse)) / 2,
+    }
+)
+
+
+def dpo(
+    x: Inputs,
+    *,
+    beta: float = 0.1,
+    kind: Kind = "sigmoid",
+    smoothing: float = 0.0,
+    length_share: float = 1.0,
+    sft: float = 0.0,
+    chunk: int = 0,
+) -> Loss:
+    """`-log s(beta Delta)` (Rafailov et al., arXiv:2305.18290, eq. 7), and the shapes that TRL knows by these names.
+
+    Args:
+        beta: for long traces so small that beta |Delta| is of order 1: REDI's best baseline used 0.001.
+        kind: hinge (SLiC); sigmoid_norm, on mean log-ratios; apo_zero, apo_down (arXiv:2408.06266); nca
+            (arXiv:2402.05369).
+        smoothing: share of pairs that are the wrong way round, corrected for (robust DPO, arXiv:2403.00409).
+        length_share: what log-probabilities past the shorter side's length count (LD-DPO, arXiv:2409.06411).
+        sft: weight of the chosen side's mean negative log-likelihood (RPO): in distillation the chosen side is
+            off-policy, and its log-probability tends to fall.
+    """
+    if kind not in _SHAPES:
+        raise ConfigError(f"unknown kind={kind!r} of dpo", available=_SHAPES, wanted=kind, fix="kind=sigmoid")
+    logp = token_logp(x, chunk=chunk)
+    ratio = _desensitised(logp - _reference(x, "dpo"), x, length_share)
+    sides = _sides(ratio, x)
+    loss = _SHAPES[kind](sides, beta)
+    if smoothing:
+        loss = ((1 - smoothing) * loss - smoothing * _SHAPES[kind](_swapped(sides), beta)) / (1 - 2 * smoothing)
+    loss = loss + sft * -_sides(logp, x).means[0]
+    return Loss(_over_pairs(loss, x), _stats(sides, logp, x, beta))
+
+
+def step_dpo(x: Inputs, *, beta: float = 0.4, chunk: int = 0) -> Loss:
+    """DPO on one step after a shared, masked prefix (Step-DPO, arXiv:2406.18629; SuperCorrect, arXiv:2410.09008).
+
+    The prefix is not among the counted positions, and a side that does not end its trace has no end token. beta as in
+    Step-DPO's scripts for 72B (0.5 for 7B); SuperCorrect reports none.
+    """
+    return dpo(x, beta=beta, chunk=chunk)
+
+
+def ipo(x: Inputs, *, tau: float = 0.1, normalised: bool = True, chunk: int = 0) -> Loss:
+    """`(Delta - 1 / (2 tau))^2` (Azar et al., arXiv:2310.12036, eq. 17).
+
+    Departure: log-ratios are length means, as in TRL; `normalised=False` is the paper's sums.
+    """
+    logp = token_logp(x, chunk=chunk)
+    sides = _sides(logp - _reference(x, "ipo"), x)
+    better, worse = sides.means if normalised else sides[:2]
+    loss = (better - worse - 1 / (2 * tau)) ** 2
+    return Loss(_over_pairs(loss, x), _stats(sides, logp, x, tau))
+
+
+def simpo(x: Inputs, *, beta: float = 2.0, gamma: float = 1.0, chunk: int = 0) -> Loss:
+    """`-log s(beta (l̄+ - l̄-) - gamma)`, no reference (Meng et al., arXiv:2405.14734, eq. 6).
+
+    Departure from TRL: no likelihood term is mixed in, which its CPOTrainer does unless `cpo_alpha` is set to 0.
+    """
+    logp = token_logp(x, chunk=chunk)
+    sides = _sides(logp, x)
+    better, worse = sides.means
+    loss = F.softplus(gamma - beta * (better - worse))
+    return Loss(_over_pairs(loss, x), _stats(sides, logp, x, beta))
+
+
+def cpo(x: Inputs, *, beta: float = 0.1, alpha: float = 1.0, chunk: int = 0) -> Loss:
+    """`-log s(beta (l+ - l-)) + alpha NLL+`, no reference (Xu et al., arXiv:2401.08417, eq. 5); NLL+ is a mean."""
+    logp = token_logp(x, chunk=chunk)
+    sides = _sides(logp, x)
+    loss = F.softplus(-beta * (sides.better - sides.worse)) - alpha * sides.means[0]
+    return Loss(_over_pairs(loss, x), _stats(sides, logp, x, beta))
+
+
+def orpo(x: Inputs, *, lam: float = 0.1, chunk: int = 0) -> Loss:
+    """`NLL+ - lam log s(LO)`, LO the log-odds ratio of the mean likelihoods (Hong et al., arXiv:2403.07691, eq. 6, 7).
+
+    Departure from TRL: NLL+ is that of the completion; TRL's counts the prompt too.
+    """
+    logp = token_logp(x, chunk=chunk)
+    sides = _sides(logp, x)
+    better, worse = sides.means
+    odds = (better - log1mexp(better)) - (worse - log1mexp(worse))
+    loss = -better + lam * F.softplus(-odds)
+    return Loss(_over_pairs(loss, x), _stats(sides, logp, x, lam) | {"log_odds": summed(odds)})
+
+
+def redi(x: Inputs, *, alpha: float = 0.8, chunk: int = 0) -> Loss:
+    """`-l̄+ + alpha l̄-`: reference-free and asymmetric, the stage after SFT (Xu et al., arXiv:2505.24850, eq. 4).
+
+    Unbounded below: alpha, the rate and the number of steps are what limits it. Both sides falling together, seen in
+    the statistics `better` and `worse`, is the sign of collapse. alpha = 0 is SFT by sequence means.
+    """
+    logp = token_logp(x, chunk=chunk)
+    sides = _sides(logp, x)
+    better, worse = sides.means
+    return Loss(_over_pairs(alpha * worse - better, x), _stats(sides, logp, x, alpha))
+
+
+def kto(x: Inputs, *, beta: float = 0.1, desirable: float = 1.0, undesirable: float = 1.0, chunk: int = 0) -> Loss:
+    """Single labelled completions (Ethayarajh et al., arXiv:2402.01306, eq. 8).
+
+    `desirable (1 - s(beta (r - kl)))` for good ones, `undesirable (1 - s(beta (kl - r)))` for bad ones; kl is `x.kl`,
+    the mean log-ratio of mismatched prompts and completions, clamped at 0 and without gradient. Without it kl is 0.
+    """
+    if x.labels_S is None:
+        raise ConfigError("kto needs labels", expected="labels_S: whether each sequence is desirable")
+    logp = token_logp(x, chunk=chunk)
+    ratio = per_sequence(logp - _reference(x, "kto"), x)
+    kl = ratio.new_zeros(()) if x.kl is None else x.kl.detach().to(ratio.dtype).clamp_min(0)
+    good, bad = torch.sigmoid(-beta * (ratio - kl)), torch.sigmoid(-beta * (kl - ratio))
+    loss = torch.where(x.labels_S, desirable * good, undesirable * bad)
+    means = per_sequence(logp, x).detach() / x.lengths()
+    liked = x.labels_S.to(means.dtype)
+    stats = {"better": summed(means, liked), "worse": summed(means, 1 - liked), "kl": summed(kl)}
+    return Loss(spread(loss, x), stats)
+
+
+def _reference(x: Inputs, name: str) -> Tensor:
+    if x.reference_N is None:
+        raise ConfigError(
+            f"{name} needs the reference's log-probabilities",
+            expected="reference_N",
+            fix="simpo, orpo or redi need none",
+        )
+    return x.reference_N
+
+
+def _sides(values_N: Tensor, x: Inputs) -> Sides:
+    """Sums of both sides of each pair."""
+    if x.pairs_P2 is None:
+        raise ConfigError("rows without a rival", expected="pairs of better and worse completions (pair(good, bad))")
+    sums, lengths = per_sequence(values_N, x), x.lengths().clamp_min(1)
+    better, worse = x.pairs_P2.T
+    return Sides(sums[better], sums[worse], lengths[better], lengths[worse])
+
+
+def _swapped(sides: Sides) -> Sides:
+    return Sides(sides.worse, sides.better, sides.worse_length, sides.better_length)
+
+
+def _over_pairs(loss_P: Tensor, x: Inputs) -> Tensor:
+    """Each pair's loss shared out over the positions of both sides, [N]."""
+    assert x.pairs_P2 is not None
+    lengths = x.lengths()
+    share = loss_P / lengths[x.pairs_P2].sum(1).clamp_min(1)
+    per = share.new_zeros(x.sequences()).index_add(0, x.pairs_P2.flatten(), share.repeat_interleave(2))
+    return per[x.groups]
+
+
+def _desensitised(values_N: Tensor, x: Inputs, share: float) -> Tensor:
+    """Values past the length of a pair's shorter side scaled by `share`."""
+    if share == 1:
+        return values_N
+    assert x.pairs_P2 is not None
+    lengths = x.lengths()
+    shorter = lengths.clone()
+    shorter[x.pairs_P2] = lengths[x.pairs_P2].amin(1, keepdim=True).expand(-1, 2)
+    starts = lengths.cumsum(0) - lengths  # positions stand in row order
+    place = torch.arange(len(x.groups), device=x.groups.device) - starts[x.groups]
+    return torch.where(place < shorter[x.groups], values_N, share * values_N)
+
+
+def _stats(ratios: Sides, logp_N: Tensor, x: Inputs, beta: float) -> dict[str, Sum]:
+    """Mean log-probability of each side, the margin scaled by beta, and how often the better side is ahead."""
+    better, worse = _sides(logp_N.detach(), x).means
+    gap = ratios.better - ratios.worse
+    right = (gap > 0).to(gap.dtype)
+    return {"better": summed(better), "worse": summed(worse), "margin": summed(beta * gap), "ahead": summed(right)}

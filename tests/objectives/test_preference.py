@@ -1,0 +1,257 @@
+"""Preference objectives: golden values, gradients, limits, pairs that share sequences, TRL's second opinion."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
+from golden import Inputs  # noqa: E402
+
+from potstill.errors import ConfigError  # noqa: E402
+from potstill.objectives import preference as p  # noqa: E402
+from potstill.objectives.inputs import reduce  # noqa: E402
+from potstill.objectives.likelihood import likelihood  # noqa: E402
+
+BETTER, WORSE = [-1.0, -0.5, -0.5], [-2.0, -1.0]
+REFERENCE = torch.tensor([-1.2, -0.6, -0.7, -1.5, -0.8], dtype=torch.float64)
+
+
+def told(logp, **more):
+    """Positions whose log-probabilities are these: two classes, the other one takes the rest."""
+    logp = torch.as_tensor(logp, dtype=torch.float64)
+    hidden = torch.stack([logp, torch.log(-torch.expm1(logp))], 1)
+    return Inputs(hidden, lambda h: h, torch.zeros(len(logp), dtype=torch.long), **more)
+
+
+def pair(**more):
+    groups = torch.tensor([0, 0, 0, 1, 1])
+    given = {"reference_N": REFERENCE, "groups_N": groups, "pairs_P2": torch.tensor([[0, 1]])} | more
+    return told(BETTER + WORSE, **given)
+
+
+def total(loss):
+    return float(loss.values_N.sum())
+
+
+GOLDEN = [
+    (p.dpo, {}, 0.634946101596),
+    (p.dpo, {"kind": "hinge"}, 0.88),
+    (p.dpo, {"kind": "sigmoid_norm"}, 0.667647490675),
+    (p.dpo, {"kind": "apo_zero"}, 0.970009745849),
+    (p.dpo, {"kind": "apo_down"}, 0.98253334472),
+    (p.dpo, {"kind": "nca"}, 1.35706924979),
+    (p.dpo, {"smoothing": 0.1}, 0.619946101596),
+    (p.dpo, {"sft": 1.0}, 1.30161276826),
+    (p.dpo, {"length_share": 0.5}, 0.639658918622),
+    (p.ipo, {}, 20.1002777778),
+    (p.ipo, {"normalised": False}, 14.44),
+    (p.simpo, {}, 0.414370086852),
+    (p.simpo, {"gamma": 0.5}, 0.271097727221),
+    (p.simpo, {"beta": 0.1, "gamma": 0.5}, 0.923026712686),
+    (p.orpo, {}, 0.690741847801),
+    (p.orpo, {"lam": 0.0}, 0.666666666667),
+    (p.redi, {}, -0.533333333333),
+    (p.redi, {"alpha": 0.0}, 0.666666666667),
+    (p.redi, {"alpha": 1.0}, -0.833333333333),
+]
+
+
+@pytest.mark.parametrize(("objective", "constants", "expected"), GOLDEN)
+def test_golden(objective, constants, expected):
+    """Cases dpo_family, simpo (gamma 0.5 at beta 2 is the ratio 0.25), orpo, redi."""
+    assert total(objective(pair(), **constants)) == pytest.approx(expected, abs=1e-9 * max(1, abs(expected)))
+
+
+def test_cpo_by_hand():
+    """-log s(0.1 (l+ - l-)) + NLL+, l+ = -2, l- = -3."""
+    wanted = float(torch.nn.functional.softplus(torch.tensor(-0.1, dtype=torch.float64))) + 2 / 3
+    assert total(p.cpo(pair())) == pytest.approx(wanted, abs=1e-12)
+
+
+def test_statistics_are_sums_and_counts():
+    stats = p.dpo(pair()).stats
+    assert {name: (round(float(s.total), 9), int(s.count)) for name, s in stats.items()} == {
+        "better": (round(-2 / 3, 9), 1),
+        "worse": (-1.5, 1),
+        "margin": (0.12, 1),
+        "ahead": (1.0, 1),
+    }
+
+
+def test_golden_gradients():
+    """DPO: d loss / d Delta = -0.0470036; REDI: -1/3 a chosen token, +0.4 a rejected one. By the chain rule of logp."""
+    logp = torch.tensor(BETTER + WORSE, dtype=torch.float64)
+
+    def slope(objective, **how):
+        x = pair()
+        hidden = x.hidden_ND.clone().requires_grad_()
+        x = Inputs(hidden, x.head, x.targets_N, groups_N=x.groups_N, pairs_P2=x.pairs_P2, reference_N=x.reference_N)
+        objective(x, **how).values_N.sum().backward()
+        return hidden.grad[:, 0] / -torch.expm1(logp)  # d logp / d z0 = 1 - p
+
+    assert slope(p.dpo).tolist() == pytest.approx([-0.0470035948235] * 3 + [0.0470035948235] * 2, abs=1e-9)
+    assert slope(p.redi).tolist() == pytest.approx([-1 / 3] * 3 + [0.4] * 2, abs=1e-9)
+
+
+def case_kto(kl, **how):
+    """Sequences whose log-ratios are 0.3, -0.2 (desirable) and -0.7."""
+    x = told(
+        [-1.0, -1.0, -1.0],
+        reference_N=torch.tensor([-1.3, -0.8, -0.3], dtype=torch.float64),
+        groups_N=torch.tensor([0, 1, 2]),
+        labels_S=torch.tensor([True, True, False]),
+        kl=None if kl is None else torch.tensor(kl),
+    )
+    return total(p.kto(x, **how)) / 3
+
+
+def test_golden_kto():
+    """Case kto: kl is clamped at 0, and none is 0."""
+    assert case_kto(-0.15) == case_kto(None) == pytest.approx(0.493335846041, abs=1e-9)
+    assert case_kto(0.3) == pytest.approx(0.495839403002, abs=1e-8)
+    assert case_kto(0.3, undesirable=1.33) == pytest.approx(0.548091692379, abs=1e-8)
+
+
+ALL = [p.dpo, p.step_dpo, p.ipo, p.simpo, p.cpo, p.orpo, p.redi, p.kto]
+
+
+def random(pairs=3, seed=0):
+    """Pairs of random lengths under a linear head."""
+    torch.manual_seed(seed)
+    lengths = torch.randint(1, 6, (2 * pairs,))
+    groups = torch.repeat_interleave(torch.arange(2 * pairs), lengths)
+    head = torch.nn.Linear(4, 7, dtype=torch.float64)
+    n = len(groups)
+    return Inputs(
+        torch.randn(n, 4, dtype=torch.float64, requires_grad=True),
+        head,
+        torch.randint(7, (n,)),
+        groups_N=groups,
+        pairs_P2=torch.arange(2 * pairs).reshape(pairs, 2),
+        reference_N=-2 * torch.rand(n, dtype=torch.float64) - 1,
+        labels_S=torch.arange(2 * pairs) % 2 == 0,
+        kl=torch.tensor(0.1),
+    )
+
+
+def part(x, sequences):
+    """The positions of some sequences alone, numbered anew."""
+    kept = torch.isin(x.groups, torch.tensor(sequences))
+    fields = {n: getattr(x, n)[kept] for n in ("hidden_ND", "targets_N", "reference_N")}
+    groups = torch.tensor([sequences.index(int(g)) for g in x.groups[kept]])
+    pairs = torch.arange(len(sequences)).reshape(-1, 2)
+    return Inputs(head=x.head, groups_N=groups, pairs_P2=pairs, labels_S=x.labels_S[sequences], kl=x.kl, **fields)
+
+
+@pytest.mark.parametrize("objective", ALL)
+def test_gradcheck(objective):
+    x = random(pairs=2)
+
+    def loss(hidden, weight):
+        fields = {n: getattr(x, n) for n in ("targets_N", "groups_N", "pairs_P2", "reference_N", "labels_S", "kl")}
+        return objective(Inputs(hidden, lambda h: h @ weight.T, **fields)).values_N
+
+    assert torch.autograd.gradcheck(loss, (x.hidden_ND, x.head.weight.detach().requires_grad_()))
+
+
+@pytest.mark.parametrize("objective", ALL)
+@pytest.mark.parametrize("chunk", [1, 3, 1000])
+def test_micro_batches_and_chunks_change_nothing(objective, chunk):
+    """Three pairs in one micro-batch, or in two, chunked or not: the same gradient of the mean."""
+    x = random()
+    whole = torch.autograd.grad(reduce(objective(x).values_N, torch.ones(()), 3.0), (x.hidden_ND, x.head.weight))
+    cut = [objective(part(x, s), chunk=chunk).values_N.sum() / 3 for s in ([0, 1], [2, 3, 4, 5])]
+    for a, b in zip(whole, torch.autograd.grad(sum(cut), (x.hidden_ND, x.head.weight)), strict=True):
+        assert torch.allclose(a, b, atol=1e-12)
+
+
+@pytest.mark.parametrize("objective", ALL)
+def test_one_step_downhill_raises_the_better_side_and_lowers_the_worse(objective):
+    x = random(pairs=1, seed=4)
+    [grad] = torch.autograd.grad(objective(x).values_N.sum(), x.hidden_ND)
+    after = Inputs(x.hidden_ND.detach() - 1e-4 * grad, x.head, x.targets_N)
+    change = (likelihood(Inputs(x.hidden_ND, x.head, x.targets_N)).values_N - likelihood(after).values_N).detach()
+    assert change[x.groups == 0].sum() > 0
+    assert change[x.groups == 1].sum() < 0
+
+
+def test_limits():
+    """REDI at 0 is SFT by sequence means; DPO of a policy that is its reference is ln 2."""
+    x = random()
+    nll = likelihood(x).values_N.detach()
+    sft = sum(float(nll[x.groups == s].mean()) for s in (0, 2, 4))
+    assert total(p.redi(x, alpha=0)) == pytest.approx(sft)
+    equal = Inputs(
+        x.hidden_ND, x.head, x.targets_N, groups_N=x.groups_N, pairs_P2=x.pairs_P2, reference_N=-nll.detach()
+    )
+    assert total(p.dpo(equal)) == pytest.approx(3 * 0.69314718056)
+
+
+def test_masked_prefix_of_both_sides_cancels_in_dpo():
+    """Counted, a shared prefix adds the same to both sums; masked, it adds nothing: the same loss."""
+    prefix, reference = [-0.3, -0.7], torch.tensor([-0.4, -0.6], dtype=torch.float64)
+    counted = told(
+        [*prefix, *BETTER, *prefix, *WORSE],
+        groups_N=torch.tensor([0] * 5 + [1] * 4),
+        pairs_P2=torch.tensor([[0, 1]]),
+        reference_N=torch.cat([reference, REFERENCE[:3], reference, REFERENCE[3:]]),
+    )
+    assert total(p.step_dpo(counted)) == pytest.approx(total(p.step_dpo(pair())), abs=1e-12)
+
+
+def test_extreme_log_probabilities_are_finite():
+    hidden = torch.tensor([[0.0, -800.0], [0.0, 800.0]], dtype=torch.float64, requires_grad=True)
+    for objective in ALL:
+        x = Inputs(
+            hidden,
+            lambda h: h,
+            torch.zeros(2, dtype=torch.long),
+            groups_N=torch.tensor([0, 1]),
+            pairs_P2=torch.tensor([[1, 0]]),
+            reference_N=torch.tensor([-1.0, -1.0], dtype=torch.float64),
+            labels_S=torch.tensor([False, True]),
+        )
+        loss = objective(x).values_N
+        [grad] = torch.autograd.grad(loss.sum(), hidden)
+        if objective is not p.orpo:  # the odds of certainty are infinite, as the paper's formula says
+            assert torch.isfinite(loss).all() and torch.isfinite(grad).all(), objective
+
+
+def test_what_is_missing_is_said():
+    with pytest.raises(ConfigError, match="reference_N"):
+        p.dpo(pair(reference_N=None))
+    with pytest.raises(ConfigError, match="without a rival"):
+        p.redi(pair(pairs_P2=None))
+    with pytest.raises(ConfigError, match="needs labels"):
+        p.kto(pair())
+    with pytest.raises(ConfigError, match="unknown kind='sigmod'"):
+        p.dpo(pair(), kind="sigmod")
+
+
+@pytest.mark.parametrize("kind", ["simpo", "sigmoid"])
+def test_trl_agrees_on_simpo_and_cpo(kind, monkeypatch):
+    """TRL mixes `cpo_alpha` times the likelihood in elsewhere: its cpo_loss is the term without it."""
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+    cpo = pytest.importorskip("trl.experimental.cpo", reason="needs the extra potstill[dev]")
+    trainer = cpo.CPOTrainer.__new__(cpo.CPOTrainer)
+    trainer.loss_type, trainer.beta, trainer.simpo_gamma, trainer.label_smoothing = kind, 2.0, 1.0, 0.0
+    trainer.accelerator, trainer.alpha = SimpleNamespace(device=torch.device("cpu")), 0.0
+    means = (
+        [torch.tensor([-2 / 3]), torch.tensor([-1.5])]
+        if kind == "simpo"
+        else [torch.tensor([-2.0]), torch.tensor([-3.0])]
+    )
+    wanted = float(trainer.cpo_loss(*means)[0])
+    ours = total(p.simpo(pair())) if kind == "simpo" else total(p.cpo(pair(), beta=2.0, alpha=0.0))
+    assert ours == pytest.approx(wanted, abs=2e-6)
+
+
+def test_trl_agrees_on_orpo(monkeypatch):
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+    orpo = pytest.importorskip("trl.experimental.orpo", reason="needs the extra potstill[dev]")
+    trainer = orpo.ORPOTrainer.__new__(orpo.ORPOTrainer)
+    trainer.beta, trainer.accelerator = 0.1, SimpleNamespace(device=torch.device("cpu"))
+    losses = trainer.odds_ratio_loss(torch.tensor([-2 / 3]), torch.tensor([-1.5]))[0]
+    assert total(p.orpo(pair())) - 2 / 3 == pytest.approx(-float(losses), abs=2e-6)

@@ -520,6 +520,8 @@ class _Wire(asyncio.Protocol):
         self._send(reply, keys)
 
     def _send(self, reply: Reply, keys: list[Any]) -> None:
+        if self.transport.is_closing():
+            return None
         if reply.body is None:
             return self.transport.abort()
         head = f"HTTP/1.1 {reply.status} X\r\ncontent-type: {reply.kind}\r\ncontent-length: {len(reply.body)}\r\n"

@@ -55,6 +55,8 @@ def chunks(requests: Iterator[tuple[int, Request]], gate: Gate | None) -> Iterat
 async def collected(wire: Wire, calls: Mapping[str, Call]) -> dict[str, bytes | Failure]:
     """What the server answered, by the name of each call; a batch for each path of the server."""
     paths = sorted({call.path for call in calls.values()})
+    if elsewhere := [path for path in paths if not path.startswith("/")]:
+        raise Failure("refused", f"field: batch, prefixes are continued at {elsewhere[0]}, not in batches", stop=True)
     parts = await asyncio.gather(
         *(answers(wire, path, {name: c.body for name, c in calls.items() if c.path == path}) for path in paths)
     )

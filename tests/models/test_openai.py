@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from typing import Any
@@ -311,6 +314,26 @@ def test_what_is_under_way_when_the_stream_is_closed_is_told() -> None:
         while not purse.attempts and time.monotonic() < deadline:
             time.sleep(0.01)
     assert purse.attempts and all(attempt.billed for attempt in purse.attempts)
+
+
+def test_an_interrupt_ends_it_at_once() -> None:
+    code = """if True:
+        import itertools, sys
+        from potstill.models.model import Request
+        from potstill.models.openai import OpenAI
+        stream = OpenAI("m", url=sys.argv[1]).stream(Request(str(i)) for i in itertools.count())
+        print(len(next(stream)) > 0, flush=True)
+        list(stream)
+    """
+    with process("--latency", "0.3") as url:
+        command = [sys.executable, "-c", code, url]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+            assert child.stdout and child.stdout.readline() == "True\n"
+            child.send_signal(signal.SIGINT)
+            began = time.monotonic()
+            _, said = child.communicate(timeout=20)
+        assert time.monotonic() - began < 5 and child.returncode != 0
+        assert said.rstrip().endswith("KeyboardInterrupt") and "Unclosed" not in said
 
 
 def test_a_forked_child_has_a_loop_of_its_own() -> None:

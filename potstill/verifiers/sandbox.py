@@ -8,6 +8,7 @@ not confined can do whatever the user can: that has to be asked for in words (`T
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -41,12 +42,16 @@ _DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 _LIBRARIES = ("/lib", "/lib64", "/lib32", "/usr/lib", "/usr/lib64", "/nix/store")
 _FILES = ("/etc/ld.so.cache", "/usr/share/zoneinfo")
 _ENVIRONMENT = MappingProxyType(
-    {"PATH": "/nowhere", "HOME": SCRATCH, "TMPDIR": SCRATCH, "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
+    {
+        **{"PATH": "/nowhere", "HOME": SCRATCH, "TMPDIR": SCRATCH, "LANG": "C.UTF-8"},
+        **{"PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1"},  # one order of sets; threads that share one heap
+    }
 )
 _FIX = (
     f"apt install bubblewrap (or dnf, pacman); on macOS and Windows run it in a Linux container or machine; or, to run "
     f"the programs with all your rights: {VARIABLE}={TRUSTED}"
 )
+_USERS = 2_000_000_000
 _users = count(os.getpid() * 64)
 _choosing = threading.Lock()
 
@@ -118,8 +123,16 @@ def job(content: Mapping[str, Any]) -> IO[bytes]:
 
 def limits_of(limits: Limits, kind: str) -> dict[str, Any]:
     """Limits as `confine` takes them; each program of root's gets a user id of its own."""
-    user = 200_000 + next(_users) % 1_000_000
-    return {**limits._asdict(), "boxed": kind != TRUSTED, "user": user}
+    return {**limits._asdict(), "boxed": kind != TRUSTED, "user": _highest_user() - next(_users) % 10_000}
+
+
+@functools.cache
+def _highest_user() -> int:
+    """An id that nobody has: far up, or the last that a container knows."""
+    with contextlib.suppress(OSError, ValueError):
+        spans = [line.split() for line in Path("/proc/self/uid_map").read_text("ascii").splitlines()]
+        return min(_USERS, max(int(first) + int(size) for first, _, size in spans) - 1)
+    return _USERS
 
 
 def program(kind: str, module: str, function: str, fds: Sequence[int], limits: Limits = Limits()) -> list[str]:  # noqa: B008

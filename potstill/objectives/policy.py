@@ -1,0 +1,280 @@
+"""Losses on what the student itself wrote: the GRPO family, and distillation as a policy gradient.
+
+At each counted position q is the student's log-probability of the sampled token now, `x.sampled_N` what it was when the
+token was drawn, p the teacher's (`TokenLogp`). ratio = exp(q - sampled). Only the gradient of a surrogate means a thing;
+its value does not fall to zero. What is worth watching is in the statistics: k1, the estimated reverse KL per token.
+
+All are losses of a token. GRPO's means differ only in the reducer's weights: see `means`.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from potstill.errors import ConfigError
+from potstill.objectives.inputs import Inputs, Loss, Sum, TokenLogp, summed
+from potstill.objectives.likelihood import token_logp
+
+PER = MappingProxyType(
+    dict.fromkeys(("policy_gradient", "token_kl", "on_policy", "trust_region", "minillm", "iw_opd", "kdrl"), "token")
+)
+EXPONENT = 20.0  # of a ratio, at most: exp(20) is half a billion
+Estimator: TypeAlias = Literal["k1", "k2", "k3"]
+Mean: TypeAlias = Literal["token", "sequence", "fixed"]
+
+
+def policy_gradient(
+    x: Inputs,
+    *,
+    clip: float = 0.2,
+    clip_high: float | None = None,
+    beta: float = 0.0,
+    corrected: bool = True,
+    chunk: int = 0,
+) -> Loss:
+    """`-min(ratio A, clamp(ratio, 1 - clip, 1 + clip_high) A) + beta k3(q, reference)` (GRPO, arXiv:2402.03300, eq. 3).
+
+    Advantages are `x.advantages_N`; `sampled_N` missing means they were drawn from the student as it is now.
+
+    Args:
+        clip_high: the upper side, DAPO's clip-higher (arXiv:2503.14476); None is `clip`.
+        beta: weight of the divergence to the reference; needs `reference_N`.
+        corrected: multiply k3 by the ratio, whose gradient is then that of the reverse KL, as TRL does. Without, k3's
+            gradient is the *forward* KL's.
+    """
+    logq = token_logp(x, chunk=chunk)
+    values, ratio = _clipped(logq, _sampled(x, logq), _advantages(x), clip, clip_high)
+    stats = {"clipped": summed(((ratio < 1 - clip) | (ratio > 1 + (clip_high or clip))).to(ratio.dtype))}
+    if beta:
+        if x.reference_N is None:
+            raise ConfigError("beta needs a reference", expected="reference_N, the reference's log-probabilities")
+        kl = estimate(logq, x.reference_N, "k3")
+        values = values + beta * (ratio * kl if corrected else kl)
+        stats["kl"] = summed(estimate(logq, x.reference_N, "k3"))
+    return Loss(values, stats | {"ratio": summed(ratio), "nll": summed(-logq)})
+
+
+def token_kl(x: Inputs, *, estimator: Estimator = "k2", chunk: int = 0) -> Loss:
+    """KL(student || teacher) estimated at the sampled tokens and used as a loss.
+
+    In expectation over the student's samples: k2's gradient is exactly the reverse KL's, k3's is the *forward* KL's,
+    and k1 has none, so it is refused.
+    """
+    if estimator == "k1":
+        raise ConfigError("a k1 loss trains nothing: its expected gradient is zero", available=("k2", "k3"), fix="k2")
+    logq, logp = token_logp(x, chunk=chunk), _teacher(x, "token_kl")
+    return Loss(estimate(logq, logp, estimator), _gap(logq, logp))
+
+
+def on_policy(x: Inputs, *, coefficient: float = 1.0, discount: float = 0.0, chunk: int = 0) -> Loss:
+    """`-ratio A`, A_t = -c (sampled - p) plus discounted later ones: on-policy distillation (Tinker cookbook's rule).
+
+    The gradient is that of the reverse KL of each token; discount 1 that of the whole sequence.
+    """
+    logq, logp = token_logp(x, chunk=chunk), _teacher(x, "on_policy")
+    sampled = _sampled(x, logq)
+    advantages = discounted(-coefficient * (sampled - logp), x, discount)
+    return Loss(-_ratio(logq, sampled) * advantages, _gap(logq, logp))
+
+
+def trust_region(x: Inputs, *, drop: float = 0.2, drift: float = 1e-3, chunk: int = 0) -> Loss:
+    """`-ratio sg(p - q)` where the token's probability fell by at most `drop`, plus `drift (q - sampled)^2` everywhere.
+
+    (prime-rl's form of on-policy distillation: the advantage is against the student as it is now.)
+    """
+    logq, logp = token_logp(x, chunk=chunk), _teacher(x, "trust_region")
+    sampled = _sampled(x, logq)
+    kept = (sampled.exp() - logq.detach().exp() <= drop).to(logq.dtype)
+    values = -_ratio(logq, sampled) * (logp - logq).detach() * kept + drift * (logq - sampled) ** 2
+    return Loss(values, _gap(logq, logp) | {"kept": summed(kept)})
+
+
+def minillm(x: Inputs, *, gamma: float = 0.95, clip: float = 0.2, mixed: float = 0.0, chunk: int = 0) -> Loss:
+    """PPO's clipped loss on whitened, length-normalised returns of r = p - q (MiniLLM, arXiv:2306.08543, eq. 4 to 6).
+
+    The paper adds the exact divergence of the present position: mix `divergence.reverse_kl` in. Departure: returns are
+    whitened over counted positions only, where the authors' code counts padding.
+
+    Args:
+        mixed: share of the teacher in what was sampled from; `sampled_N` is then the *student's* part, and tokens are
+            weighted by q / (mixed p + (1 - mixed) q).
+    """
+    logq, logp = token_logp(x, chunk=chunk), _teacher(x, "minillm")
+    sampled = _sampled(x, logq)
+    advantages = whitened(normalised_returns(logp - sampled, x, gamma))
+    values, _ = _clipped(logq, sampled, advantages, clip, None)
+    return Loss(values * mixed_weight(sampled, logp, mixed), _gap(logq, logp))
+
+
+def iw_opd(x: Inputs, *, gamma: float = 0.5, chunk: int = 0) -> Loss:
+    """`-w_t r_t q_t`, r = sg(p - q), w_t = 1 + gamma (1 - P_t / P_T), P_t the sum of |r| before t (arXiv:2606.22600).
+
+    Earlier divergences weigh more: what follows them was written in a state the teacher would not be in.
+    """
+    logq, logp = token_logp(x, chunk=chunk), _teacher(x, "iw_opd")
+    r = (logp - logq).detach()
+    size = _rows(r.abs(), x)
+    before = size.cumsum(1) - size
+    share = before / size.sum(1, keepdim=True).clamp_min(torch.finfo(size.dtype).tiny)
+    weights = 1 + gamma * (1 - _positions(share, x))
+    return Loss(-weights * r * logq, _gap(logq, logp))
+
+
+def kdrl(
+    x: Inputs,
+    *,
+    beta: float = 1e-3,
+    clip: float = 0.2,
+    clip_high: float | None = None,
+    guided: bool = False,
+    chunk: int = 0,
+) -> Loss:
+    """GRPO plus `beta k2(q, p)` on the same samples (KDRL, arXiv:2506.02208, joint loss).
+
+    k2 because its gradient is the reverse KL's. beta and the guided form after a secondary description: not verified.
+
+    Args:
+        guided: no distillation on sequences that are right already (`labels_S`): reward-guided masking.
+    """
+    logq, logp = token_logp(x, chunk=chunk), _teacher(x, "kdrl")
+    values, _ = _clipped(logq, _sampled(x, logq), _advantages(x), clip, clip_high)
+    pull = estimate(logq, logp, "k2")
+    if guided:
+        if x.labels_S is None:
+            raise ConfigError("guided KDRL needs labels", expected="labels_S: which sequences are right")
+        pull = pull * (~x.labels_S[x.groups]).to(pull.dtype)
+    return Loss(values + beta * pull, _gap(logq, logp) | {"pull": summed(pull)})
+
+
+def estimate(logq: Tensor, logp: Tensor, estimator: Estimator) -> Tensor:
+    """KL(q || p) from samples of q, d = logq - logp: k1 = d, k2 = d^2 / 2, k3 = exp(-d) - 1 + d (Schulman's names)."""
+    gap = logq - logp
+    if estimator == "k1":
+        return gap
+    return gap**2 / 2 if estimator == "k2" else torch.expm1((-gap).clamp_max(EXPONENT)) + gap
+
+
+def group_advantages(
+    rewards_S: Tensor, group_S: Tensor, *, scale: Literal["group", "batch", "none"] = "group"
+) -> Tensor:
+    """(R - mean of the group) / (its unbiased standard deviation + 1e-4), [S]; alone in its group an answer has 0.
+
+    `scale="none"` leaves the division out (Dr. GRPO, arXiv:2503.20783); "batch" divides by the batch's deviation.
+    """
+    groups, place = group_S.unique(return_inverse=True)
+    count = torch.bincount(place, minlength=len(groups)).to(rewards_S.dtype)
+    mean = rewards_S.new_zeros(len(groups)).index_add(0, place, rewards_S) / count
+    gap = rewards_S - mean[place]
+    if scale == "none":
+        return gap
+    if scale == "batch":
+        return gap / (rewards_S.std() + 1e-4) if len(rewards_S) > 1 else gap
+    variance = gap.new_zeros(len(groups)).index_add(0, place, gap**2) / (count - 1).clamp_min(1)
+    return gap / (variance.sqrt()[place] + 1e-4)
+
+
+def means(x: Inputs, mean: Mean, *, longest: int = 0) -> tuple[Tensor, float]:
+    """Weights [N] and what this micro-batch adds to the normaliser.
+
+    "token": 1 each, counted positions (DAPO; TRL's default over the whole accumulated batch); "sequence": 1 / length,
+    sequences (GRPO); "fixed": 1, sequences times `longest` (Dr. GRPO).
+    """
+    ones = torch.ones(len(x.targets_N), device=x.targets_N.device)
+    if mean == "token":
+        return ones, float(len(x.targets_N))
+    sequences = float((x.lengths() > 0).sum())
+    if mean == "sequence":
+        return ones / x.lengths()[x.groups], sequences
+    if longest < 1:
+        raise ConfigError("the fixed mean needs the longest length", expected="longest=, the limit of completions")
+    return ones, sequences * longest
+
+
+def discounted(values_N: Tensor, x: Inputs, discount: float) -> Tensor:
+    """Each position's value plus the discounted ones after it in its sequence."""
+    if discount == 0:
+        return values_N
+    rows = _rows(values_N, x)
+    for at in range(rows.shape[1] - 2, -1, -1):
+        rows[:, at] += discount * rows[:, at + 1]
+    return _positions(rows, x)
+
+
+def normalised_returns(rewards_N: Tensor, x: Inputs, gamma: float) -> Tensor:
+    """Discounted returns divided by the number of tokens that are left."""
+    lengths = x.lengths()[x.groups]
+    starts = (x.lengths().cumsum(0) - x.lengths())[x.groups]
+    left = lengths - (torch.arange(len(lengths), device=lengths.device) - starts)
+    return discounted(rewards_N, x, gamma) / left
+
+
+def whitened(values_N: Tensor) -> Tensor:
+    """Mean 0 and unbiased variance 1 over the counted positions."""
+    if len(values_N) < 2:
+        return values_N - values_N.mean() if len(values_N) else values_N
+    return (values_N - values_N.mean()) / values_N.std().clamp_min(1e-8)
+
+
+def mixed_weight(logq: Tensor, logp: Tensor, share: float) -> Tensor:
+    """q / (share p + (1 - share) q): the importance of a token that teacher and student drew together."""
+    if share == 0:
+        return torch.ones_like(logq)
+    both = torch.stack([logp + _log(logp, share), logq + _log(logq, 1 - share)]).logsumexp(0)
+    return (logq - both).exp()
+
+
+def _log(like: Tensor, value: float) -> Tensor:
+    return like.new_tensor(value).log()
+
+
+def _clipped(
+    logq: Tensor, sampled: Tensor, advantages: Tensor, clip: float, clip_high: float | None
+) -> tuple[Tensor, Tensor]:
+    ratio = _ratio(logq, sampled)
+    low, high = 1 - clip, 1 + (clip if clip_high is None else clip_high)
+    return -torch.minimum(ratio * advantages, ratio.clamp(low, high) * advantages), ratio
+
+
+def _ratio(logq: Tensor, sampled: Tensor) -> Tensor:
+    return (logq - sampled).clamp_max(EXPONENT).exp()
+
+
+def _sampled(x: Inputs, logq: Tensor) -> Tensor:
+    return logq.detach() if x.sampled_N is None else x.sampled_N
+
+
+def _advantages(x: Inputs) -> Tensor:
+    if x.advantages_N is None:
+        raise ConfigError("a policy gradient needs advantages", expected="advantages_N", fix="reward= on the stage")
+    return x.advantages_N
+
+
+def _teacher(x: Inputs, name: str) -> Tensor:
+    if not isinstance(x.teacher, TokenLogp):
+        raise ConfigError(
+            f"{name} needs the teacher's log-probability of each sampled token, and has {type(x.teacher).__name__}",
+            expected="TokenLogp",
+            fix="teacher= on the stage, a model that gives likelihoods",
+        )
+    return x.teacher.logp_N
+
+
+def _rows(values_N: Tensor, x: Inputs) -> Tensor:
+    """Values as [S, longest], padded with 0."""
+    parts = values_N.split(x.lengths().tolist())
+    return torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True) if parts else values_N.new_zeros(0, 0)
+
+
+def _positions(rows_SL: Tensor, x: Inputs) -> Tensor:
+    """The inverse of `_rows`."""
+    lengths = x.lengths()
+    return rows_SL[torch.arange(rows_SL.shape[1], device=lengths.device) < lengths[:, None]]
+
+
+def _gap(logq: Tensor, logp: Tensor) -> dict[str, Sum]:
+    """k1 and k3 of the reverse KL, to log and not to train on."""
+    return {"k1": summed(logq - logp), "k3": summed(estimate(logq, logp, "k3")), "nll": summed(-logq)}

@@ -1,0 +1,241 @@
+"""Policy objectives: golden values, the estimators' expected gradients by enumeration, means, limits."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
+from golden import Inputs, S, T, Y, inputs, same  # noqa: E402
+
+from potstill.errors import ConfigError  # noqa: E402
+from potstill.objectives import divergence, policy  # noqa: E402
+from potstill.objectives.inputs import TokenLogp, reduce  # noqa: E402
+from potstill.objectives.likelihood import token_logp  # noqa: E402
+
+D = torch.float64
+TEACHER = TokenLogp(T.log_softmax(-1).gather(1, Y[:, None]).squeeze(1))
+
+
+def told(logp, teacher=None, **more):
+    """Positions whose log-probabilities are these."""
+    logp = torch.as_tensor(logp, dtype=D)
+    hidden = torch.stack([logp, torch.log(-torch.expm1(logp))], 1)
+    given = None if teacher is None else TokenLogp(torch.tensor(teacher, dtype=D))
+    more = {k: torch.as_tensor(v) if isinstance(v, list) else v for k, v in more.items()}
+    return Inputs(hidden, same, torch.zeros(len(logp), dtype=torch.long), teacher=given, **more)
+
+
+def test_golden_estimators():
+    """Case kl_estimators."""
+    logq = token_logp(inputs())
+    for name, wanted in {
+        "k1": [-0.945007800475, -0.639727091946, -0.395803965299],
+        "k2": [0.44651987148, 0.204625376085, 0.078330389473],
+        "k3": [0.627825647359, 0.25623629307, 0.0897740988536],
+    }.items():
+        assert policy.estimate(logq, TEACHER.logp_N, name).tolist() == pytest.approx(wanted, abs=1e-9)
+
+
+EXACT = {
+    "reverse": [0.505282877614, -0.303573759459, -0.201709118155],
+    "forward": [0.509878552278, -0.177590327197, -0.332288225081],
+}
+
+
+@pytest.mark.parametrize(
+    ("objective", "how", "wanted"),
+    [
+        (policy.token_kl, {"estimator": "k2"}, "reverse"),
+        (policy.token_kl, {"estimator": "k3"}, "forward"),
+        (policy.on_policy, {}, "reverse"),
+        (policy.trust_region, {"drift": 0.0}, "reverse"),
+        (policy.kdrl, {"beta": 1.0}, "reverse"),
+    ],
+)
+def test_expected_gradients_by_enumeration(objective, how, wanted):
+    """Case kl_estimator_gradients: every outcome, weighted by the student's probability of it."""
+    z = torch.tensor([2.0, 1.0, 0.0], dtype=D)
+    logp = torch.tensor([0.0, 1.0, 1.0], dtype=D).log_softmax(-1)
+    hidden = z.repeat(3, 1).requires_grad_()
+    x = Inputs(hidden, same, torch.arange(3), teacher=TokenLogp(logp), advantages_N=torch.zeros(3, dtype=D))
+    reduce(objective(x, **how).values_N, z.softmax(-1), 1.0).backward()
+    assert hidden.grad.sum(0).tolist() == pytest.approx(EXACT[wanted], abs=1e-9)
+
+
+def test_corrected_k3_of_the_reference_has_the_reverse_gradient():
+    z = torch.tensor([2.0, 1.0, 0.0], dtype=D)
+    logp = torch.tensor([0.0, 1.0, 1.0], dtype=D).log_softmax(-1)
+    for corrected, wanted in ((True, "reverse"), (False, "forward")):
+        hidden = z.repeat(3, 1).requires_grad_()
+        x = Inputs(hidden, same, torch.arange(3), reference_N=logp, advantages_N=torch.zeros(3, dtype=D))
+        loss = policy.policy_gradient(x, beta=1.0, corrected=corrected)
+        reduce(loss.values_N, z.softmax(-1), 1.0).backward()
+        assert hidden.grad.sum(0).tolist() == pytest.approx(EXACT[wanted], abs=1e-9)
+
+
+def test_k1_is_refused():
+    with pytest.raises(ConfigError, match="trains nothing"):
+        policy.token_kl(inputs(teacher=TEACHER), estimator="k1")
+
+
+def test_golden_advantages():
+    """Case grpo_advantage."""
+    rewards, group = torch.tensor([1.0, 0, 0, 1], dtype=D), torch.zeros(4, dtype=torch.long)
+    wanted = [0.865875429761, -0.865875429761, -0.865875429761, 0.865875429761]
+    assert policy.group_advantages(rewards, group).tolist() == pytest.approx(wanted, abs=1e-9)
+    assert policy.group_advantages(rewards, group, scale="none").tolist() == [0.5, -0.5, -0.5, 0.5]
+    two = policy.group_advantages(torch.tensor([1.0, 1, 0, 5], dtype=D), torch.tensor([7, 7, 3, 9]))
+    assert two.tolist() == [0, 0, 0, 0]  # equal rewards, and groups of one
+
+
+@pytest.mark.parametrize(("discount", "wanted"), [(0.0, [0.5, -1, 0]), (1.0, [-0.5, -1, 0]), (0.5, [0, -1, 0])])
+def test_golden_on_policy_advantage(discount, wanted):
+    """Case opd_advantage; the surrogate on policy is -mean(A), 0.16667 at discount 0."""
+    x = told([-1.0, -0.5, -2.0], [-0.5, -1.5, -2.0])
+    loss = policy.on_policy(x, discount=discount)
+    assert (-loss.values_N).tolist() == pytest.approx(wanted, abs=1e-9)
+    assert float(loss.stats["k1"].total / loss.stats["k1"].count) == pytest.approx(0.166666666667, abs=1e-9)
+
+
+def test_golden_trust_region():
+    """Case opd_trust_region."""
+    sampled = torch.tensor([-1.2, -0.5, -0.5], dtype=D)
+    loss = policy.trust_region(told([-1.0, -0.5, -2.0], [-0.5, -1.5, -2.5], sampled_N=sampled))
+    assert float(loss.values_N.sum()) == pytest.approx(0.39158862092, abs=1e-9)
+    assert float(loss.stats["kept"].total) == 2
+
+
+def test_golden_minillm():
+    """Case minillm_teacher_mixed_is, and the returns of the reference's text: discounted, normalised, whitened."""
+    weight = policy.mixed_weight(torch.tensor([-1.0], dtype=D), torch.tensor([-0.5], dtype=D), 0.2)
+    assert float(weight) == pytest.approx(0.885156084074, abs=1e-9)
+    x, rewards = told([-1.0, -0.5, -2.0]), torch.tensor([0.5, -1.0, 0.0], dtype=D)
+    assert policy.discounted(rewards, x, 0.95).tolist() == pytest.approx([-0.45, -1.0, 0.0])
+    returns = policy.normalised_returns(rewards, x, 0.95)
+    assert returns.tolist() == pytest.approx([-0.15, -0.5, 0.0])
+    assert policy.whitened(returns).tolist() == pytest.approx([0.2598, -1.1043, 0.8444], abs=1e-4)
+
+
+def test_returns_stay_in_their_sequence():
+    x = told([-1.0] * 5, groups_N=[0, 0, 0, 1, 1])
+    found = policy.discounted(torch.tensor([1.0, 1, 1, 10, 10], dtype=D), x, 1.0)
+    assert found.tolist() == [3, 2, 1, 20, 10]
+
+
+def test_golden_iw_opd():
+    """Case iw_opd: weights 1.5, 1.3333, 1; the mean loss; and TRL's own function."""
+    x = told([-1.0, -0.5, -2.0], [-0.5, -1.5, -2.0])
+    loss = policy.iw_opd(x)
+    assert float(loss.values_N.mean()) == pytest.approx(0.0277777777778, abs=1e-9)
+
+
+def test_clipping_by_hand():
+    """A = 1: ratios 0.5, 1.1, 2 give 0.5, 1.1, 1.2 (1.28 clip-higher); A = -1: -0.8, -1.1, -2."""
+    sampled = torch.log(torch.tensor([0.2, 0.2, 0.2], dtype=D))
+    now = torch.log(torch.tensor([0.1, 0.22, 0.4], dtype=D))
+    for sign, high, wanted in (
+        (1.0, None, [0.5, 1.1, 1.2]),
+        (1.0, 0.28, [0.5, 1.1, 1.28]),
+        (-1.0, None, [-0.8, -1.1, -2]),
+    ):
+        x = told(now, sampled_N=sampled, advantages_N=torch.full((3,), sign, dtype=D))
+        loss = policy.policy_gradient(x, clip_high=high)
+        assert (-loss.values_N).tolist() == pytest.approx(wanted, abs=1e-9)
+        assert float(loss.stats["clipped"].total) == 2
+
+
+def test_means_of_the_family():
+    """Token, sequence and fixed means of the same losses (GRPO, DAPO, Dr. GRPO)."""
+    x = told([-1.0] * 6, groups_N=[0, 0, 0, 0, 1, 1])
+    losses = torch.tensor([1.0, 1, 1, 1, 3, 3], dtype=D)
+    found = {}
+    for mean in ("token", "sequence", "fixed"):
+        weights, count = policy.means(x, mean, longest=10)
+        found[mean] = float(reduce(losses, weights, count))
+    assert found == pytest.approx({"token": 10 / 6, "sequence": 2.0, "fixed": 0.5})
+    with pytest.raises(ConfigError, match="longest"):
+        policy.means(x, "fixed")
+
+
+def test_limits():
+    """KDRL at 0 is GRPO; guided, right sequences are not pulled"""
+    x = told(
+        [-1.0, -0.5, -2.0], [-0.5, -1.5, -2.0], groups_N=[0, 0, 1], advantages_N=torch.tensor([1.0, 1, -1], dtype=D)
+    )
+    plain = policy.policy_gradient(x).values_N
+    assert torch.equal(policy.kdrl(x, beta=0.0).values_N, plain)
+    guided = told(
+        [-1.0, -0.5, -2.0],
+        [-0.5, -1.5, -3.0],
+        groups_N=[0, 0, 1],
+        advantages_N=torch.tensor([1.0, 1, -1], dtype=D),
+        labels_S=[True, False],
+    )
+    found = policy.kdrl(guided, beta=2.0, guided=True).values_N - plain
+    assert found.tolist() == pytest.approx([0, 0, 1.0])
+
+
+OBJECTIVES = [
+    policy.token_kl,
+    policy.on_policy,
+    policy.trust_region,
+    policy.iw_opd,
+    policy.kdrl,
+    policy.policy_gradient,
+]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_micro_batches_and_chunks_change_nothing(objective):
+    torch.manual_seed(0)
+    hidden = torch.randn(9, 4, dtype=D, requires_grad=True)
+    head = torch.nn.Linear(4, 6, dtype=D)
+    targets, groups = torch.randint(6, (9,)), torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2])
+    teacher, sampled, advantages = (torch.randn(9, dtype=D) - k for k in (3, 2, 0))
+
+    def part(rows, **how):
+        x = Inputs(
+            hidden[rows],
+            head,
+            targets[rows],
+            teacher=TokenLogp(teacher[rows]),
+            sampled_N=sampled[rows],
+            advantages_N=advantages[rows],
+            groups_N=groups[rows] - groups[rows][0],
+        )
+        return objective(x, **how).values_N.sum() / 9
+
+    whole = torch.autograd.grad(part(slice(0, 9)), (hidden, head.weight))
+    cut = part(slice(0, 3), chunk=2) + part(slice(3, 9), chunk=1)
+    for a, b in zip(whole, torch.autograd.grad(cut, (hidden, head.weight)), strict=True):
+        assert torch.allclose(a, b, atol=1e-12)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_extreme_log_probabilities_are_finite(objective):
+    hidden = torch.tensor([[0.0, -900.0], [0.0, 900.0]], dtype=D, requires_grad=True)
+    x = Inputs(
+        hidden,
+        same,
+        torch.zeros(2, dtype=torch.long),
+        teacher=TokenLogp(torch.tensor([-700.0, -1e-9], dtype=D)),
+        sampled_N=torch.tensor([-800.0, -1.0], dtype=D),
+        advantages_N=torch.tensor([1.0, -1.0], dtype=D),
+    )
+    loss = objective(x).values_N
+    assert torch.isfinite(loss).all()
+    assert torch.isfinite(torch.autograd.grad(loss.sum(), hidden)[0]).all()
+
+
+def test_the_single_step_term_is_the_reverse_kl():
+    """Case minillm_single_step."""
+    assert float(divergence.reverse_kl(inputs(S, T)).values_N.mean()) == pytest.approx(0.304820198488, abs=1e-9)
+
+
+def test_what_is_missing_is_said():
+    with pytest.raises(ConfigError, match="needs advantages"):
+        policy.policy_gradient(inputs())
+    with pytest.raises(ConfigError, match="TokenLogp"):
+        policy.on_policy(inputs(S, T))
+    with pytest.raises(ConfigError, match="labels_S"):
+        policy.kdrl(told([-1.0], [-1.0], advantages_N=torch.zeros(1, dtype=D)), guided=True)

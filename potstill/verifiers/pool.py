@@ -25,6 +25,7 @@ Item: TypeAlias = tuple[Problem, str]
 Task: TypeAlias = tuple[str, ...]
 
 START_S = 120.0  # seconds for a worker to start and import; far more than it needs on a busy machine
+STARTS = 5  # times that a worker may be killed while it starts, by the kernel for memory or by hand
 PATIENCE = 10.0  # a worker gets this many times its computing time in wall time before it is killed
 CHUNK = 16  # items a thread takes at once: a small call does not start a worker on every core
 _START = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker.py")
@@ -107,13 +108,25 @@ def _one(operation: str, task: tuple[str, ...], limit_s: float) -> tuple[str, An
 
 
 def _worker(operation: str) -> _Worker:
-    """This thread's live worker, with the operation imported."""
-    worker: _Worker | None = getattr(_mine, "worker", None)
-    if worker is None or worker.process.poll() is not None:
-        worker = _mine.worker = _Worker()
-    if operation not in worker.ready:
-        worker.load(operation)
-    return worker
+    """This thread's live worker, with the operation imported; one that is killed while it starts is started again."""
+    why = ""
+    for _ in range(STARTS):
+        worker: _Worker | None = getattr(_mine, "worker", None)
+        if worker is None or worker.process.poll() is not None:
+            worker = _mine.worker = _Worker()
+        why = "" if operation in worker.ready else worker.load(operation)
+        if not why:
+            return worker
+    raise _unusable(operation, why)
+
+
+def _unusable(operation: str, why: str) -> ConfigError:
+    package = _PACKAGES.get(operation, "potstill")
+    return ConfigError(
+        f"the worker process of the {operation} verifier can't start: {why}",
+        expected=f"{package}, importable by {sys.executable}",
+        fix=f"pip install {package}",
+    )
 
 
 class _Worker:
@@ -136,19 +149,23 @@ class _Worker:
         self.selector.register(self.fd, selectors.EVENT_READ)
         self.buffer = b""
 
-    def load(self, operation: str) -> None:
-        """Have the child import what an operation needs; a missing package is the user's to mend."""
-        self.send(operation, 0, None)
-        reply = self.receive(START_S)
-        if reply is None or reply[0] != "done":
-            why = reply[1] if reply else self.kill()[1]
-            package = _PACKAGES.get(operation, "potstill")
-            raise ConfigError(
-                f"the worker process of the {operation} verifier can't start: {why}",
-                expected=f"{package}, importable by {sys.executable}",
-                fix=f"pip install {package}",
-            )
+    def load(self, operation: str) -> str:
+        """Have the child import what an operation needs; why it died of that, or "".
+
+        Raises:
+            ConfigError: a package is missing, which is the user's to mend.
+        """
+        try:
+            self.send(operation, 0, None)
+            reply = self.receive(START_S)
+        except BrokenPipeError:
+            reply = None
+        if reply is None:
+            return self.kill(START_S)[1]
+        if reply[0] != "done":
+            raise _unusable(operation, reply[1])
         self.ready.add(operation)
+        return ""
 
     def send(self, operation: str, limit_s: float, arguments: list[str] | None) -> None:
         """Write one task."""

@@ -1,7 +1,7 @@
 """Losses on what the student itself wrote: the GRPO family, and distillation as a policy gradient.
 
 At each counted position q is the student's log-probability of the sampled token now, `x.sampled_N` what it was when the
-token was drawn, p the teacher's (`TokenLogp`). ratio = exp(q - sampled). Only the gradient of a surrogate means a thing;
+token was drawn, p the teacher's (`TokenLogp`). ratio = exp(q - sampled). Only the gradient of a surrogate counts;
 its value does not fall to zero. What is worth watching is in the statistics: k1, the estimated reverse KL per token.
 
 All are losses of a token. GRPO's means differ only in the reducer's weights: see `means`.

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from store_fakes import answer, ask
+from store_fakes import Plain, answer, ask
 from wired_fakes import FAILED, Wired
 
 from potstill.errors import BudgetSpent, ModelError, StoreError
@@ -294,3 +294,18 @@ def test_a_spent_budget_stops_cleanly_and_a_larger_one_goes_on(store):
     out = wrap(rest, store, budget=larger).write(ask(*NAMES))
     assert out == [answer(request, model.id) for request in ask(*NAMES)]
     assert sorted(rest.asked + model.asked) == sorted(NAMES)
+
+
+def test_a_model_that_is_not_streamed_answers_in_order(store):
+    wrapped = wrap(Plain(), store)
+    expected = [answer(request, "model-plain") for request in ask(*NAMES)]
+    assert list(wrapped.answers(iter(ask(*NAMES)))) == list(enumerate(expected))
+
+
+def test_old_answers_are_read_while_new_ones_are_under_way(store):
+    new = NAMES[::10]  # one in each chunk
+    wrap(Wired(), store).write(ask(*(name for name in NAMES if name not in new)))
+    model, at = Wired(room=1), {}
+    for place, _ in wrap(model, store).answers(ask(*NAMES)):
+        at[place] = len(model.portions)
+    assert at == {place: place // 10 + 1 for place in range(60)}

@@ -60,7 +60,7 @@ def describe(problems: Sequence[Problem]) -> dict[str, Any]:
         "kinds": dict(Counter(problem.kind for problem in problems)),
         "sources": dict(Counter(problem.source for problem in problems)),
         "mapping": dict(problems.mapping) if isinstance(problems, Loaded) else {},
-        "without_answer": sum(problem.answer is None and not (problem.tests and problem.solution) for problem in problems),
+        "without_answer": sum(p.answer is None and not (p.tests and p.solution) for p in problems),
         "repeated_questions": len(problems) - len(questions),
     }
 

@@ -10,8 +10,8 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from potstill.errors import InputError
-from potstill.reading import Row, checked, refuse
 from potstill.problems import programs
+from potstill.reading import Row, checked, refuse
 from potstill.records import Problem, canonical, digest
 
 # What each field may be called, best first; compared without case.

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import openai_server
@@ -113,3 +117,30 @@ def test_money_needs_a_price(words, capsys):
     said = capsys.readouterr().err
     assert "the price of the model 'no-such-model' is not known" in said
     assert "--prices" in said
+
+
+def test_a_killed_run_forgets_nothing_that_was_billed(words, bills):
+    """Kill -9 in the middle of calls, again and again: what the folder counts as spent is never below the bill."""
+    money, kills = 30.0, 0
+    with serving(latency=0.03, words=6) as server:
+        command = [sys.executable, "-m", "potstill", *words, *teacher(server.url), "--out", "part"]
+        command += ["--budget", f"{money}usd", "--set", "n=6"]
+        for wanted in (20, 70, 130, 10**9):
+            running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            until = time.monotonic() + 120
+            while running.poll() is None and len(bills) < wanted and time.monotonic() < until:
+                time.sleep(0.002)
+            if wanted < 10**9 and running.poll() is None:
+                running.send_signal(signal.SIGKILL)
+                kills += 1
+            _, said = running.communicate(timeout=60)
+            time.sleep(0.3)  # the server bills what had reached it
+            with Store.open(Path("part"), readonly=True) as store:
+                spent = sum(paid.cost for paid in store.attempts.spent().values())
+                open_ = len(store.attempts.intents())
+            assert sum(bills) <= spent + 1e-9 <= money + 2e-9
+            assert open_ <= 24  # under way, or landed a moment ago and not yet committed
+        assert running.returncode == 0, said
+        assert kills == 3
+        assert sum(server.served.values()) <= 240 + 3 * 24
+        assert set(server.served) and len(server.served) == 240

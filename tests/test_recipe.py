@@ -126,7 +126,7 @@ def test_missing_and_unknown_roles():
     found = mistakes({**BASE, "roles": {"student": "world:student"}})
     assert found == ["arm sft: role 'teacher' has no model (--teacher world:teacher, transformers:PATH, …)"]
     found = mistakes({**BASE, "roles": {**ROLES, "samplr": "x:y"}})
-    assert found == ["unknown role 'samplr' (nearest: sampler); available: sampler, student, teacher"]
+    assert found == ["unknown role 'samplr' (nearest: sampler); available: judge, sampler, student, teacher"]
     assert from_data({**BASE, "method": "rft", "roles": {"student": "world:student"}}).roles == {
         "student": "world:student"
     }

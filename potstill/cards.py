@@ -138,14 +138,19 @@ def render(card: Card) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def write(card: Card, path: Path) -> None:
-    """Write the card; a README.md that somebody else wrote is not overwritten."""
+def check(path: Path) -> None:
+    """Refuse to overwrite a README.md that somebody else wrote."""
     if path.exists() and MARK not in path.read_text("utf-8", "replace"):
         raise ConfigError(
             f"{path} is there already, and was not written by potstill export",
             expected="a folder of its own for the dataset",
             fix="--out NEW_FOLDER",
         )
+
+
+def write(card: Card, path: Path) -> None:
+    """Write the card."""
+    check(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.part")
     draft.write_text(render(card), "utf-8")

@@ -1,7 +1,6 @@
 """Recorded answers from a file: whose, to which problem, and what the file itself says of them.
 
-Rows name their problem by `id` or by its question. Either every recorded model has a column with {solution, is_correct}
-(GSM8K's example_model_solutions.jsonl), or the row has one completion, or a list of them.
+Rows name their problem by `id` or by its question; their answers may have any layout of `models.layouts`.
 """
 
 from __future__ import annotations
@@ -10,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from potstill.errors import InputError
-from potstill.models.recorded import COMPLETIONS, LABELS, QUESTIONS
+from potstill.models import layouts
+from potstill.models.layouts import CHATS, QUESTIONS
 from potstill.reading import checked, rows
 from potstill.records import Problem
 
-_TEXTS = (*COMPLETIONS, "text")
 _MODELS = ("model", "author", "name")
 
 
@@ -63,53 +62,27 @@ def _problem(
         if str(row.get(name)) in by_id:
             return by_id[str(row[name])]
     asked = [row[name] for name in (mapping.get("question", ""), *QUESTIONS) if isinstance(row.get(name), str)]
-    asked += [turn.get("content", "") for turn in _chat(row.get("messages"))[:-1] if turn.get("role") == "user"]
+    asked += [turn.content for name in CHATS for turn in layouts.chat(row.get(name)) if turn.role == "user"]
     return next((by_question[_squeeze(text)] for text in asked if _squeeze(text) in by_question), None)
 
 
 def _answers(row: Mapping[str, Any], problem: Problem, mapping: Mapping[str, str], where: str) -> list[Answered]:
-    column = mapping.get("completion", "")
-    models = {name: value for name, value in row.items() if isinstance(value, Mapping) and _text(value) is not None}
-    if models and not column:
-        return [Answered(name, problem, _text(value) or "", _label(value, mapping)) for name, value in models.items()]
-    names = (column,) if column else (*COMPLETIONS, "messages")
-    value = next((row[name] for name in names if row.get(name) is not None), None)
-    several = value if isinstance(value, list) and not _chat(value) else [value]
-    texts = [_text(item) for item in several]
-    if not texts or None in texts:
+    given = {name: mapping[name] for name in ("completion", "label") if mapping.get(name) in row}
+    if mapping.get("completion") and "completion" not in given:
         raise InputError(
             f"{where} has no completion",
-            expected=f"a text, or a list of texts, under {', '.join(names)}",
+            expected=f"a text, or a list of texts, under {mapping['completion']}",
             available=list(row),
+            wanted=mapping["completion"],
             fix="--map completion=COLUMN",
         )
+    columns = layouts.guess(row, given, where)._replace(label=mapping.get("label", ""))
     author = next((str(row[name]) for name in _MODELS if isinstance(row.get(name), str)), "answers")
-    beside = [item if isinstance(item, Mapping) else row for item in several]
-    labels = [_label(item, mapping, at) for at, item in enumerate(beside)]
-    return [Answered(author, problem, text or "", label) for text, label in zip(texts, labels, strict=True)]
-
-
-def _text(item: Any) -> str | None:
-    if isinstance(item, str):
-        return item
-    if isinstance(item, Mapping):
-        return next((item[name] for name in _TEXTS if isinstance(item.get(name), str)), None)
-    last = _chat(item)[-1:]
-    return last[0]["content"] if last and isinstance(last[0].get("content"), str) else None
-
-
-def _label(item: Mapping[str, Any], mapping: Mapping[str, str], at: int = 0) -> bool | None:
-    names = (mapping["label"],) if "label" in mapping else LABELS
-    value = next((item[name] for name in names if item.get(name) is not None), None)
-    if isinstance(value, list):
-        value = value[at] if at < len(value) else None
-    return bool(value) if isinstance(value, bool) or value in (0, 1) else None
-
-
-def _chat(value: Any) -> list[Mapping[str, Any]]:
-    """The turns of a chat, or nothing."""
-    turns = value if isinstance(value, list) else []
-    return turns if turns and all(isinstance(turn, Mapping) and "role" in turn for turn in turns) else []
+    by_model = columns.layout == layouts.BY_MODEL
+    return [
+        Answered(recording.column if by_model else author, problem, recording.text, recording.label)
+        for recording in layouts.recordings(row, columns, where)
+    ]
 
 
 def _squeeze(text: str) -> str:

@@ -69,8 +69,10 @@ def execute(args: argparse.Namespace) -> None:
         card = cards.of_traces(**_known(args, traces, file))
     made = rows(traces, args.format)
     if file != args.out:
-        cards.write(card, args.out / "README.md")
+        cards.check(args.out / "README.md")
     save(made, file)
+    if file != args.out:
+        cards.write(card, args.out / "README.md")
     said = {"rows": len(made), "arm": args.arm, "format": args.format, "out": str(args.out)}
     said["fingerprint"] = cards.fingerprint(traces, args.format)
     show.document(said) if args.json else show.say(f"{len(made):,} rows  {args.out}")

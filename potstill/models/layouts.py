@@ -38,6 +38,7 @@ PAIRS = (
     ("deepseek_reasoning", "deepseek_solution", "OpenThoughts"),
 )
 FINISHES = ("finish", "finish_reason", "finish_reasons", "is_reasoning_complete")
+BY_MODEL = "a column a model"
 FIELDS = ("question", "completion", "reasoning", "answer", "label", "finish")
 _BEFORE_CHATS = COMPLETIONS[: COMPLETIONS.index("reasoning")]
 _ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant"}
@@ -123,7 +124,7 @@ def _replies(row: Mapping[str, Any], reply: str, reasoning: str | None, where: s
         return Columns("preference", ("chosen", "rejected"))
     models = tuple(name for name, value in row.items() if isinstance(value, Mapping) and text_of(value) is not None)
     if models:
-        return Columns("a column a model", models)
+        return Columns(BY_MODEL, models)
     pairs = [pair for pair in PAIRS if row.get(pair[0]) and row.get(pair[1])]
     if pairs and reasoning is None:
         return Columns(pairs[0][2], tuple(p[1] for p in pairs), reasoning=tuple(p[0] for p in pairs))

@@ -74,11 +74,20 @@ def test_whole_characters_outside_the_first_plane_are_read(here: Path, potstill)
     assert potstill("verify", "--problems", "fox.jsonl", "--quiet").code == 0
 
 
-@pytest.mark.parametrize("place", ["train.jsonl/rows.jsonl", "nested"])
+EXPORT = ["export", "--arm", "sft", "--format", "trl"]
+
+
 @pytest.mark.parametrize(
-    "words",
-    [["export", "--arm", "sft", "--format", "trl"], ["cache", "export"], ["report"]],
-    ids=["export", "cache export", "report"],
+    ("words", "place"),
+    [
+        (EXPORT, "train.jsonl/rows.jsonl"),
+        (EXPORT, "train.jsonl/folder"),
+        *(
+            (words, place)
+            for words in (["cache", "export"], ["report"])
+            for place in ("train.jsonl/rows.jsonl", "nested")
+        ),
+    ],
 )
 def test_an_output_that_can_not_be_written(words: list[str], place: str, finished: Path, here: Path, potstill) -> None:
     (here / "nested").mkdir()

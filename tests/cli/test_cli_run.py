@@ -91,7 +91,9 @@ def test_export_keeps_the_text(finished: Path, here: Path, potstill) -> None:
     said = potstill(
         "export", finished, "--arm", "sft", "--format", "trl", "--out", here / "out" / "trl.jsonl", "--json"
     )
-    assert said.json == {"rows": 3, "arm": "sft", "format": "trl", "out": str(here / "out" / "trl.jsonl")}
+    told = said.json
+    assert told.pop("fingerprint").startswith("export-")
+    assert told == {"rows": 3, "arm": "sft", "format": "trl", "out": str(here / "out" / "trl.jsonl")}
     trl = [json.loads(line) for line in (here / "out" / "trl.jsonl").read_text().splitlines()]
     assert [row["completion"] for row in trl] == [[{"role": "assistant", "content": r["completion"]}] for r in rows]
     assert [row["prompt"] for row in trl] == [[{"role": "user", "content": r["prompt"]}] for r in rows]

@@ -216,6 +216,20 @@ def test_parquet_and_csv_give_the_same_model(tmp_path: Path) -> None:
     assert load(f"recorded:{tmp_path}/s.csv").write([Request("1 + 1?")])[0].text == 'a "2"'
 
 
+def test_a_dataset_of_the_hub_is_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    asked = []
+
+    def local(name: str, config: str | None, **options: object) -> Any:
+        asked.append((name, config, options["split"]))
+        return datasets.Dataset.from_list([ROWS["Open-R1"][0]])
+
+    monkeypatch.setattr(datasets, "load_dataset", local)
+    model = load("recorded:hf:open-r1/OpenR1-Math-220k/default:train?completion=generations&match=contained")
+    assert model.write([Request("Solve: 1 + 1?")])[0].text == THOUGHT
+    assert asked == [("open-r1/OpenR1-Math-220k", "default", "train")]
+
+
 # What the reader of issue 2 gave these files: a new layout must not send anybody's run back to the teacher.
 IDS = {
     "gsm8k/example_model_solutions.jsonl": "recorded-e54cb8ff623589885bc5",

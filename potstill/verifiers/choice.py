@@ -10,14 +10,23 @@ import string
 
 from potstill.records import Problem, Verdict
 from potstill.verifiers import extract
+from potstill.verifiers.folding import fold
 
-VERSION = "choice@1"
+VERSION = "choice@2"
 
-_WRAP = re.compile(r"\\(?:text|textbf|mathbf|mathrm|mbox)\s?\{([^{}]*)\}|\\[()\[\]]|[$*`_]")
+_WRAP = re.compile(
+    r"\\(?:text|textbf|mathbf|mathrm|mbox)\s?\{([^{}]*)\}|\\[()\[\]]|[$*`_\"“”‘’]|(?<![\w'])'|'(?![\w'])"
+)
 _NOUN = re.compile(r"^(?:(?:the|correct|right|best|final|option|choice|answer|letter|is)[\s:]+)+", re.IGNORECASE)
 _ALONE = re.compile(r"[(\[{]?\s?([A-Za-z])\s?[)\]}]?\s?[.:,]?")
 _LETTER = re.compile(
-    r"[(\[]\s?([A-Z])\s?[)\]]|(?<![\w'])([A-Z])(?=[).:,;\]]|\s*$|\s+(?:because|since|as|which|and|or|\())"
+    r"[(\[]\s?([A-Z])\s?[)\]]|(?<![\w'])([A-Z])(?=[).:,;\]]|\s*$|\s+(?:because|since|as|which|and|or|\(|(?:is|are)\s+(?:the\s+)?(?:correct|right|best|answer)))"
+)
+_NOT = re.compile(r",?\s*\b(?:and |but )?(?:is )?not\s+(?:option\s+)?[(\[]?[A-Z][)\]]?(?![\w'])")
+_CALLED = re.compile(
+    r"(?:so|thus|hence|therefore)?,?\s?[(\[]?([A-Z])[)\]]?\s+(?:is|must be)\s+(?:the\s+)?"
+    r"(?:only\s+|best\s+)?(?:correct|right|answer|option|choice|one)\b",
+    re.IGNORECASE,
 )
 _NAMED = re.compile(r"\b(?:option|choice)s?\s{1,3}[(\[]?([A-Z])(?![\w'])", re.IGNORECASE)
 
@@ -55,16 +64,20 @@ def gold_letter(problem: Problem) -> str | None:
 
 def read(text: str, choices: tuple[str, ...]) -> tuple[str, ...]:
     """The letters that a short text names, sorted: one is an answer, none or several is none."""
-    line = text.strip()[:2_000]
+    line = fold(text.strip()[:2_000])
     for _ in range(2):  # \textbf{\text{B}}
         line = _WRAP.sub(lambda match: match[1] or "", line)
     line = _NOUN.sub("", line.strip()).strip()
-    alone = _ALONE.fullmatch(line)
+    alone = _ALONE.fullmatch(line) or _CALLED.match(line)
     if alone:
         return (alone[1].upper(),)
     same = _same_text(line, choices)
     if same:
         return same
+    line = _NOT.sub("", line)
+    alone = _ALONE.fullmatch(line.strip())
+    if alone:
+        return (alone[1].upper(),)
     named = {a or b for a, b in _LETTER.findall(line)} | {letter.upper() for letter in _NAMED.findall(line)}
     return tuple(sorted(named))
 

@@ -36,7 +36,7 @@ PROBLEM = Problem("p", "What is it?", "B", "choice", choices=("a cat", "$12", "1
 )
 def test_the_usual_wordings_name_b(text: str) -> None:
     found = choice.judge(PROBLEM, text)
-    assert (found.status, found.answer, found.verifier) == ("right", "B", "choice@1")
+    assert (found.status, found.answer, found.verifier) == ("right", "B", "choice@2")
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,80 @@ def test_the_gold_option_is_a_letter_or_its_text() -> None:
     assert choice.gold_letter(Problem("p", "?", "(d)", "choice", choices=PROBLEM.choices)) == "D"
     for gold in (None, "E", "13 km"):
         assert choice.judge(Problem("p", "?", gold, "choice", choices=PROBLEM.choices), "B").status == "unjudged"
+
+
+WORDINGS = (
+    "The answer is: B",
+    "The correct choice is B.",
+    "Answer: (B) $12",
+    "**B**",
+    "B.",
+    "(B)",
+    "[B]",
+    "B)",
+    "Option B",
+    "Option (B)",
+    "I choose B.",
+    "I would go with B.",
+    "So, B is correct.",
+    "B is the correct answer.",
+    "Hence option B is correct.",
+    "Therefore, the answer is \\(B\\).",
+    "The answer is $\\boxed{\\text{(B)}}$",
+    "The answer is **B: $12**",
+    "Answer - B",
+    "Ans: B",
+    "Correct answer: B",
+    "My answer: B",
+    "The final answer is $\\mathbf{B}$.",
+    "**Final Answer**\nB",
+    "Final answer: \\(\\boxed{B}\\)",
+    "\\boxed{B) $12}",
+    "\\boxed{\\text{B. } \\$12}",
+    "\\boxed{(B)\\ 12}",
+    "\\boxed{\\mathrm{(B)}}",
+    "The answer is Ｂ.",
+    "the answer is b",
+    "The answer is (b).",
+    "答案：B",
+    "Choice: B",
+    "A is wrong, C is wrong, so B.",
+    "The answer is not A but B.",
+    "The answer is B, not A.",
+    "It can't be A. The answer is B.",
+    'The answer is "B".',
+    "The answer is 'B'",
+    "Answer:B",
+    "ANSWER: B",
+    "Answer is B",
+    "The answer would be B.",
+    "The best answer is B.",
+    "The right option is B",
+    "#### (B)",
+    "<answer>(B) $12</answer>",
+    "\\textbf{B}",
+    "$\\textbf{(B)}\\ 12$",
+    "{B}",
+    "B, since it costs 12.",
+    "So the answer is option B: $12.",
+)
+
+
+@pytest.mark.parametrize("text", WORDINGS)
+def test_more_wordings_of_b(text: str) -> None:
+    found = choice.judge(PROBLEM, text)
+    assert (found.status, found.answer) == ("right", "B")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Among the options, B fits best.",
+        "Both A and B are wrong, so D.",
+        "The answer is not B.",
+        "B or C is correct.",
+        "A B",
+    ],
+)
+def test_what_could_be_another_option_is_never_right(text: str) -> None:
+    assert choice.judge(PROBLEM, text).status == "unparsed"

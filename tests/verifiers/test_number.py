@@ -64,6 +64,13 @@ def test_the_usual_ways_to_give_eighteen_are_right(text: str) -> None:
         ("1500", "\\boxed{1.5 \\times 10^{3}}", "1500"),
         ("10000", "\\boxed{10{,}000}", "10000"),
         ("0", "A: -0.0", "0"),
+        ("1250000", "The answer is 1'250'000.", "1250000"),
+        ("1250000", "A: 1\u202f250\u202f000", "1250000"),
+        ("1250000", "The answer is $1.25 million.", "1250000"),
+        ("1.25", "The answer is 1.25 million.", "1.25"),
+        ("3.5", "A: 3½", "3.5"),
+        ("18", "The answer is １８．", "18"),
+        ("18", "\\boxed{1\u200b8}", "18"),
     ],
 )
 def test_forms_of_a_number_are_compared_exactly(gold: str, text: str, answer: str) -> None:

@@ -75,6 +75,7 @@ class Flow:
         self._new: deque[_Waiter] = deque()
         self._again: list[_Waiter] = []  # a heap: tries again, the oldest call first
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
 
     @property
     def limit(self) -> int:
@@ -227,10 +228,11 @@ class Flow:
 
     def _come_back(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
         if self._timer is not None:
-            if self._timer.when() <= when and not self._timer.cancelled():
+            if self._due <= when:
                 return
             self._timer.cancel()
-        self._timer = loop.call_at(when, self._opened, loop)
+        # Kept here: uvloop's handle of a time that has come does not know it.
+        self._timer, self._due = loop.call_at(when, self._opened, loop), when
 
     def _opened(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None

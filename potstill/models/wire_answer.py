@@ -106,7 +106,7 @@ def within(prefix: str) -> bool:
 
 def usage(value: Any) -> Tokens:
     """Token counts, whoever's names they have; 0 where a number is none."""
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return NO_TOKENS
     prompt, completion = _count(value.get("prompt_tokens")), _count(value.get("completion_tokens"))
     cached = _within(value, "prompt_tokens_details", "cached_tokens") or _count(value.get("prompt_cache_hit_tokens"))
@@ -153,7 +153,7 @@ def said(value: Any) -> str:
 
 def _choice(choice: Mapping[str, Any], asked: Asked) -> Choice:
     message = choice.get("message", choice)
-    if not isinstance(message, Mapping) or (message is choice and "text" not in choice):
+    if not isinstance(message, dict) or (message is choice and "text" not in choice):
         return Choice("", "", "malformed: a choice without a message")
     content, finish = message.get("content", choice.get("text")), choice.get("finish_reason")
     text = _text(content)
@@ -202,7 +202,7 @@ def _text(content: Any) -> str | None:
 
 def _logprobs(logs: Any) -> tuple[float, ...]:
     """Of a chat's `content` or a plain completion's `token_logprobs`; () where one of them is no number."""
-    if not isinstance(logs, Mapping):
+    if not isinstance(logs, dict):
         return ()
     entries = logs.get("content")
     values: Any = [e.get("logprob") if isinstance(e, Mapping) else None for e in entries] if entries else []
@@ -220,7 +220,7 @@ def numbers(values: Any) -> tuple[float, ...] | None:
 
 
 def _cost(value: Any) -> float | None:
-    cost = value.get("cost") if isinstance(value, Mapping) else None
+    cost = value.get("cost") if isinstance(value, dict) else None
     fine = isinstance(cost, float | int) and not isinstance(cost, bool) and 0 <= cost < math.inf
     return float(cost) if fine and cost is not None else None
 
@@ -233,7 +233,7 @@ def _count(value: Any) -> int:
 
 def _within(value: Mapping[str, Any], part: str, name: str) -> int:
     inner = value.get(part)
-    return _count(inner.get(name)) if isinstance(inner, Mapping) else 0
+    return _count(inner.get(name)) if isinstance(inner, dict) else 0
 
 
 def _split(total: int, sizes: Sequence[int]) -> list[int]:

@@ -13,6 +13,7 @@ from potstill.models.model import Request, Sampling
 from potstill.models.wire_options import Options
 from potstill.records import Message, Prompt
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 ALTERNATIVES = "transformers:PATH of the same model's checkpoint"
 
 
@@ -137,4 +138,4 @@ def messages(prompt: Prompt) -> list[dict[str, Any]]:
 
 def encoded(body: dict[str, Any]) -> bytes:
     """The body as it is sent."""
-    return json.dumps(body, separators=(",", ":")).encode("ascii")
+    return _encode(body).encode("ascii")

@@ -51,7 +51,7 @@ class Pass:
         self._deferred: list[Item] = []  # other threads ask for these
         self._notes: deque[tuple[range | list[int], bytes]] = deque()  # places and keys of stored answers not yet read
         self._ready: Answers = []
-        self._drawn = self._noted = self._done = self._made = 0
+        self._drawn = self._noted = self._done = self._made = self._answered = 0
         self._over = False
 
     def portions(self) -> Generator[Answers, None, None]:
@@ -70,7 +70,7 @@ class Pass:
         finally:
             self._flight.release(list(self._flying))
             desk = self._desk
-            desk.store.count(desk.arm, desk.role, made=self._made, served=max(0, self._drawn - self._made))
+            desk.store.count(desk.arm, desk.role, made=self._made, served=self._answered - self._made)
 
     def _look_up(self) -> bool:
         """Look up one more chunk; False where nothing is left."""
@@ -117,8 +117,9 @@ class Pass:
 
     def _settle(self, key: str, completion: Completion) -> None:
         """An answer is there: it is everybody's who asked for it, or leads to a further request."""
-        policy = self._desk.truncated
-        for item in self._flying.pop(key):
+        policy, items = self._desk.truncated, self._flying.pop(key)
+        self._answered += len(items)
+        for item in items:
             further = truncation.follow(policy, item.request, completion, item.before)
             if further is None:
                 self._ready.append((item.place, truncation.settled(policy, item.before, completion)))
@@ -213,6 +214,7 @@ class Pass:
                     fix=f'potstill cache verify "{self._desk.store.folder}"',
                 )
             self._noted -= len(keys)
+            self._answered += len(keys)
             settled, policy = truncation.settled, self._desk.truncated
             self._ready += [(place, settled(policy, (), stored[k])) for place, k in zip(places, keys, strict=True)]
             yield from self._handed()

@@ -147,6 +147,7 @@ def test_what_landed_before_an_exception_is_kept_and_the_rest_is_asked_later(sto
         wrap(model, store).write(ask(*NAMES))
     landed = kept(store)
     assert len(landed) == sum(model.portions) > 0
+    assert store.counts("sft") == {"teacher": Counts(made=len(landed), served=0)}
     assert sorted(landed | {r.prompt for r in model.cancelled}) == sorted(model.asked)
     again = Wired()
     assert wrap(again, store).write(ask(*NAMES)) == [answer(request, model.id) for request in ask(*NAMES)]

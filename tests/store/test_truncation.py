@@ -71,6 +71,8 @@ def run(make, store, policy, requests, calls):
     assert second == first
     assert again.sent == []
     assert store.usage("sft")["teacher"]["calls"] == calls
+    asked = store.counts("sft")["teacher"]
+    assert (asked.made, (asked.made + asked.served) % 2) == (calls, 0)  # both times as many answers were wanted
     return first
 
 

@@ -26,7 +26,10 @@ _MUTABLE: dict[str, type] = {
     **{"O": collections.OrderedDict},
 }
 _TAGS: dict[type, str] = {kind: tag for tag, kind in _MUTABLE.items()} | {collections.defaultdict: "d"}
-_MAPS = ("d", "C", "O")
+_MADE = (  # the tags that have a method of the reader's: never a name that came over the wire
+    *("i", "r", "u", "f", "b", "t", "n", "z", "c", "range", "slice", "v", "e"),
+    *("Fraction", "Decimal", "timedelta", "datetime", "date", "time"),
+)
 
 
 class Broken(BaseException):
@@ -130,8 +133,7 @@ class Reader:
                 self.objects.append(made)
                 self.fill(made, rest)
                 return made
-            maker = getattr(self, f"_{tag}", None)
-            return maker(*rest) if maker else self.resolve(value)
+            return getattr(self, f"_{tag}")(*rest) if tag in _MADE else self.resolve(value)
         except Broken:
             raise
         except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:

@@ -59,7 +59,7 @@ def values(file: BinaryIO, path: Path, longest: int = LONGEST) -> Iterator[tuple
     """Each line's JSON value with where it stands; blank lines are passed over."""
     for line in lines(file, longest):
         data = line.data.removeprefix(_BOM) if line.number == 1 else line.data
-        if not data.strip():
+        if not data or data.isspace():
             continue
         try:
             yield f"line {line.number}", _value(data, line, path, longest)

@@ -6,6 +6,7 @@ by them; the ledger still says what the last run did, until then.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -13,10 +14,12 @@ from typing import final
 
 from potstill import verifiers
 from potstill.errors import ConfigError
+from potstill.models.model import Completion, Request
 from potstill.records import Trace, Verdict
 from potstill.store.judgements import Judgements
 from potstill.store.store import Store
 from potstill.traces import Session, using, verify
+from potstill.traces.session import current
 
 PORTION = 500  # traces judged at once
 
@@ -73,15 +76,45 @@ def _arm(store: Store, arm: str, kinds: Sequence[str], found: Rejudged, progress
     total = store.history.count(arm)
     done = 0
     for portion in _portions(store.history.traces(arm)):
-        asked = [t for t in portion if t.verdict.verifier and (not kinds or t.problem.kind in kinds)]
+        chosen = [t for t in portion if t.verdict.verifier and (not kinds or t.problem.kind in kinds)]
         found.unasked += sum(1 for t in portion if t.author and not t.error and not t.verdict.verifier)
-        for old, new in zip(asked, verify(asked), strict=True):
+        for old, new in _verified(store, chosen):
             key = (old.operator, old.verdict.verifier, new.verdict.verifier)
             line = lines.setdefault(key, Line(arm, *key))
             _count(line, old, new.verdict, trained, found.changed)
         done += len(portion)
         progress(f"{arm}: judged again", done, total)
     found.lines += lines.values()
+
+
+def _verified(store: Store, traces: Sequence[Trace]) -> Iterator[tuple[Trace, Trace]]:
+    """Each trace beside itself judged again; what a model judged is read anew from that model's stored replies."""
+    by_judge: dict[str, list[Trace]] = {}
+    for trace in traces:
+        name = trace.verdict.verifier.partition(":")[2] if trace.problem.kind == "judge" else ""
+        by_judge.setdefault(name, []).append(trace)
+    for name, mine in by_judge.items():
+        judge = _Replies(store, name) if name else None
+        with using(dataclasses.replace(current(), judge=judge)):
+            judged = verify(mine)
+        yield from zip(mine, judged, strict=True)
+
+
+@final
+class _Replies:
+    """A judge that can only say again what it said in the run."""
+
+    def __init__(self, store: Store, id: str) -> None:
+        self.id, self._store = id, store
+        sql = "SELECT json_extract(payload, '$.seed') FROM completions WHERE model = ? LIMIT 1"
+        self._seed = int(next((seed for (seed,) in store.database.read(sql, (id,))), 0))
+
+    def write(self, requests: Sequence[Request]) -> list[Completion]:
+        """The stored replies; a question that was never asked is a failed generation."""
+        keys = [dataclasses.replace(request, seed=self._seed).key(self.id) for request in requests]
+        known = self._store.completions.get(keys)
+        never = Completion("", "", error="refused: the judge was not asked this in the run")
+        return [known.get(key, never) for key in keys]
 
 
 def _count(line: Line, old: Trace, now: Verdict, trained: set[str], changed: list[dict[str, object]]) -> None:

@@ -40,7 +40,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "spending": (),
     "store": ("models.model", "models.keys", "models.prices"),
     "exposure": ("store",),
-    "rejudge": ("store", "traces", "verifiers"),
+    "rejudge": ("store", "traces", "verifiers", "models.model"),
     "traces": ("models.model", "verifiers"),
     "methods": ("traces", "models.model"),
     "run": ("traces", "models.model"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -153,12 +154,14 @@ def write(
 
 def replaced(connection: sqlite3.Connection, keys: Sequence[str]) -> None:
     """Turn the stored completions of these keys, where there are any, into attempts, before others take their place."""
-    connection.executemany(_REPLACED, [(key,) for key in keys])
+    sql = "SELECT key FROM completions WHERE key IN (SELECT value FROM json_each(?))"
+    connection.executemany(_REPLACED, connection.execute(sql, (json.dumps(list(keys)),)).fetchall())
 
 
 def settled(connection: sqlite3.Connection, keys: Sequence[str]) -> None:
     """Take away the intents of these keys, inside a transaction."""
-    connection.executemany("DELETE FROM intents WHERE key = ?", [(key,) for key in keys])
+    if connection.execute("SELECT 1 FROM intents LIMIT 1").fetchone():
+        connection.executemany("DELETE FROM intents WHERE key = ?", [(key,) for key in keys])
 
 
 def _tried(row: tuple[Any, ...]) -> Tried:

@@ -21,6 +21,7 @@ VERBS = {
     "prices": "the prices of models behind a wire, with date and source",
     "methods": "the methods, with their papers, roles and parameters",
     "verify": "check gold answers, or judge recorded answers, with the verifiers",
+    "judge": "have a model judge recorded answers by a rubric, or compare them in pairs, with its bias",
     "train": "train a student on rows of your own, without a method",
     "evaluate": "measure a model on problems",
     "compare": "paired differences between evaluations, with intervals",

@@ -20,7 +20,8 @@ _WRAP = re.compile(
 _NOUN = re.compile(r"^(?:(?:the|correct|right|best|final|option|choice|answer|letter|is)[\s:]+)+", re.IGNORECASE)
 _ALONE = re.compile(r"[(\[{]?\s?([A-Za-z])\s?[)\]}]?\s?[.:,]?")
 _LETTER = re.compile(
-    r"[(\[]\s?([A-Z])\s?[)\]]|(?<![\w'])([A-Z])(?=[).:,;\]]|\s*$|\s+(?:because|since|as|which|and|or|\(|(?:is|are)\s+(?:the\s+)?(?:correct|right|best|answer)))"
+    r"[(\[]\s?([A-Z])\s?[)\]]|(?<![\w'])([A-Z])(?=[).:,;\]]|\s*$|\s+(?:because|since|as|which|and|or|\(|"
+    r"(?:is|are)\s+(?:the\s+)?(?:correct|right|best|answer)))"
 )
 _NOT = re.compile(r",?\s*\b(?:and |but )?(?:is )?not\s+(?:option\s+)?[(\[]?[A-Z][)\]]?(?![\w'])")
 _CALLED = re.compile(

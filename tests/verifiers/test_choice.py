@@ -145,7 +145,6 @@ def test_more_wordings_of_b(text: str) -> None:
         "Both A and B are wrong, so D.",
         "The answer is not B.",
         "B or C is correct.",
-        "A B",
     ],
 )
 def test_what_could_be_another_option_is_never_right(text: str) -> None:

@@ -1,0 +1,66 @@
+"""`judge`: recorded answers judged by a model, compared in pairs, kept so that nothing is asked twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+PROBLEMS = [{"id": f"p{i}", "question": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(3)]
+ANSWERS = [
+    {"id": f"p{i}", "model": name, "completion": text, "correct": good}
+    for i in range(3)
+    for name, text, good in (("brief", "good", True), ("wordy", "bad, and at length", i == 0))
+]
+GRADES = [
+    {"pattern": "answer begins\ngood", "answers": ["Fine.\nVerdict: right"]},
+    {"pattern": "bad", "answers": ["No.\nVerdict: wrong"]},
+]
+FIRST = [{"pattern": "", "answers": ["Better: first"]}]
+
+
+def save(path: Path, rows: list[dict[str, object]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[object]:
+    problems, answers = save(tmp_path / "p.jsonl", PROBLEMS), save(tmp_path / "a.jsonl", ANSWERS)  # type: ignore[arg-type]
+    return ["judge", "--problems", problems, "--answers", answers, "--out", tmp_path / "out", "--quiet"]
+
+
+def judge(path: Path, rules: list[dict[str, object]]) -> str:
+    path.write_text(json.dumps(rules), "utf-8")
+    return f"scripted:{path}"
+
+
+def test_answers_are_graded_and_compared_with_their_labels(words, tmp_path: Path, potstill) -> None:
+    rubric = tmp_path / "rubric.txt"
+    rubric.write_text("Good is right.")
+    spec = judge(tmp_path / "judge.json", GRADES)
+    done = potstill(*words, "--judge", spec, "--rubric", rubric, "--json")
+    assert done.code == 0, done.err
+    brief, wordy = done.json["answers"]
+    assert (brief["right"], brief["wrong"], brief["agrees with labels"]) == (3, 0, 1.0)
+    assert (wordy["right"], wordy["wrong"], wordy["agrees with labels"]) == (0, 3, pytest.approx(2 / 3))
+    assert "answers" in potstill(*words, "--judge", spec, "--rubric", rubric).out
+    rubric.write_text("")
+    assert "holds 0 characters" in potstill(*words, "--judge", spec, "--rubric", rubric).err
+
+
+def test_pairs_show_the_bias(words, tmp_path: Path, potstill) -> None:
+    done = potstill(*words, "--judge", judge(tmp_path / "judge.json", FIRST), "--pairs", "--json")
+    assert done.json["pairs"] == [{"model": "brief", "against": "wordy", "won": 0, "lost": 0, "ties": 3}]
+    assert done.json["bias"]["first_place"] == 1.0
+    assert done.json["bias"]["agreement"] == 0.0
+    told = potstill(*words, "--judge", judge(tmp_path / "judge.json", FIRST), "--pairs")
+    assert "bias of the judge" in told.out
+
+
+def test_one_model_alone_has_no_pairs(tmp_path: Path, words, potstill) -> None:
+    save(tmp_path / "a.jsonl", ANSWERS[::2])  # type: ignore[arg-type]
+    failed = potstill(*words, "--judge", judge(tmp_path / "judge.json", FIRST), "--pairs")
+    assert failed.code == 2
+    assert "no problem is answered by two" in failed.err

@@ -20,6 +20,7 @@ _COLUMNS = (
 )
 _NUMBER = "(SELECT coalesce(max(number), 0) + 1 FROM attempts WHERE key = ?)"
 _INSERT = f"INSERT INTO attempts ({_COLUMNS}) VALUES (?, {_NUMBER}, {', '.join('?' * 13)})"
+_ADD = f"INSERT OR IGNORE INTO attempts ({_COLUMNS}) VALUES ({', '.join('?' * 15)})"
 _NEXT = "(SELECT coalesce(max(a.number), 0) + 1 FROM attempts a WHERE a.key = o.key)"
 _REPLACED = f"""
     INSERT INTO attempts ({_COLUMNS})
@@ -93,6 +94,11 @@ class Attempts:
             write(connection, model, role, arm, tries)
             settled(connection, [key for key, _ in tries])
 
+    def add(self, rows: Sequence[Tried]) -> None:
+        """Take attempts from an export; those that are here stay as they are."""
+        with self._database.transaction() as connection:
+            connection.executemany(_ADD, [_row(tried) for tried in rows])
+
     def withdraw(self, keys: Sequence[str]) -> None:
         """Take away the intents of calls that never left."""
         with self._database.transaction() as connection:
@@ -162,6 +168,12 @@ def settled(connection: sqlite3.Connection, keys: Sequence[str]) -> None:
     """Take away the intents of these keys, inside a transaction."""
     if connection.execute("SELECT 1 FROM intents LIMIT 1").fetchone():
         connection.executemany("DELETE FROM intents WHERE key = ?", [(key,) for key in keys])
+
+
+def _row(tried: Tried) -> tuple[Any, ...]:
+    one = tried.attempt
+    texts = (to_column(one.error), to_column(one.text))
+    return (*tried[:5], texts[0], *one.tokens, one.cost, one.seconds, texts[1], one.billed, tried.created)
 
 
 def _tried(row: tuple[Any, ...]) -> Tried:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from potstill.errors import InputError, StoreError
-from potstill.models.model import Completion
+from potstill.models.model import Attempt, Completion
 from potstill.records import SCHEME, Tokens, canonical
 from potstill.store import salvage
+from potstill.store.attempts import Tried
 from potstill.store.completions import Stored
+from potstill.store.database import DamagedError
 from potstill.store.migrations import SCHEMA, known
 from potstill.store.store import Store
 from potstill.store.traces import dump, load
@@ -52,6 +54,8 @@ def export(store: Store, path: Path) -> Exported:
                 if not damage(stored):
                     file.write(_line(stored) + "\n")
                     written += 1
+            for tried in _attempts(store):
+                file.write(dump({"attempt": {**tried._asdict(), "attempt": tried.attempt._asdict()}}) + "\n")
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
@@ -65,12 +69,15 @@ def export(store: Store, path: Path) -> Exported:
 def import_(store: Store, path: Path, *, paid: bool = False) -> Imported:
     """Take the completions of an export; each must have the key its content gives, and what is here stays as it is.
 
-    With `paid` those that the exporting store had paid for count as paid here: it is the same run, rescued.
+    With `paid` what the exporting store had paid for, attempts too, counts as paid here: it is the same run, rescued.
     """
     seen = new = 0
     for portion in _portions(_read(path), _PORTION):
-        new += store.completions.add([stored._replace(paid=paid and stored.paid) for stored in portion])
-        seen += len(portion)
+        taken = [one._replace(paid=paid and one.paid) for one in portion if isinstance(one, Stored)]
+        new += store.completions.add(taken)
+        seen += len(taken)
+        if paid:
+            store.attempts.add([one for one in portion if isinstance(one, Tried)])
     return Imported(new, seen - new)
 
 
@@ -85,6 +92,14 @@ def damage(stored: Stored) -> str:
     return "" if now == stored.key else f"completion {stored.key}: its payload has the key {now}"
 
 
+def _attempts(store: Store) -> Iterator[Tried]:
+    """The attempts, as far as they can be read."""
+    try:
+        yield from store.attempts.all()
+    except DamagedError:
+        return  # the completions are what an export is for
+
+
 def _line(stored: Stored) -> str:
     done = stored.completion
     names = ("key", "role", "arm", "model", "draw", "created", "tries", "paid")
@@ -92,20 +107,20 @@ def _line(stored: Stored) -> str:
     return dump({**kept, "payload": json.loads(stored.payload), "completion": done._asdict()})
 
 
-def _read(path: Path) -> Iterator[Stored]:
+def _read(path: Path) -> Iterator[Stored | Tried]:
     with path.open(encoding="ascii", errors="surrogateescape") as file:
         _check_header(path, file.readline())
         for number, line in enumerate(file, start=2):
             try:
                 stored = _parse(line)
-                sound = stored.rehashed() == stored.key
+                sound = isinstance(stored, Tried) or stored.rehashed() == stored.key
             except (ValueError, KeyError, TypeError) as error:
                 raise InputError(
                     f"{path}, line {number} is not a completion: {type(error).__name__}: {error}",
                     expected="a line that potstill cache export wrote",
                     fix=_AGAIN,
                 ) from error
-            if not sound:
+            if not sound and isinstance(stored, Stored):
                 raise InputError(
                     f"{path}, line {number} was changed: its content has the key {stored.rehashed()}, not {stored.key}",
                     expected="a line that potstill cache export wrote",
@@ -132,8 +147,12 @@ def _check_header(path: Path, line: str) -> None:
         )
 
 
-def _parse(line: str) -> Stored:
+def _parse(line: str) -> Stored | Tried:
     value = load(line)
+    if "attempt" in value:
+        tried = value["attempt"]
+        one = Attempt(**{**tried["attempt"], "tokens": Tokens(*tried["attempt"]["tokens"])})
+        return Tried(**{**tried, "attempt": one})
     done = {name: given for name, given in value["completion"].items() if name != "tries"}
     tokens = Tokens(*(int(count) for count in done["tokens"]))
     logprobs = tuple(float(number) for number in done.get("logprobs", ()))
@@ -147,8 +166,8 @@ def _parse(line: str) -> Stored:
     return Stored(**rest, payload=canonical(value["payload"]), completion=completion, tries=tries, paid=paid)
 
 
-def _portions(items: Iterator[Stored], size: int) -> Iterator[Sequence[Stored]]:
-    portion: list[Stored] = []
+def _portions(items: Iterator[Stored | Tried], size: int) -> Iterator[Sequence[Stored | Tried]]:
+    portion: list[Stored | Tried] = []
     for item in items:
         portion.append(item)
         if len(portion) == size:

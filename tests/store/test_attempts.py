@@ -91,5 +91,21 @@ def test_what_was_imported_was_paid_elsewhere(store: Store, tmp_path: Path):
         assert other.completions.get([key])[key] == done
         assert next(other.completions.all()).tries == 1
         assert other.attempts.spent() == {}
+        assert list(other.attempts.all()) == []
         other.completions.need("mine", "teacher", [key])
         assert other.usage("mine")["teacher"]["cost"] == 1.0
+
+
+def test_a_rescued_run_has_paid_what_it_had_paid(store: Store, tmp_path: Path):
+    put(store, "a", Completion("t", "stop", Tokens(3, 9), cost=1.0, tries=(RATE, BROKEN)))
+    store.attempts.lost("m", "judge", "sft", [("completion-x", BROKEN)])
+    transfer.export(store, tmp_path / "e.jsonl")
+    with Store.open(tmp_path / "other") as other:
+        for _ in range(2):
+            transfer.import_(other, tmp_path / "e.jsonl", paid=True)
+            assert (
+                other.attempts.spent()
+                == store.attempts.spent()
+                == {"judge": Spent(12, 0.25), "teacher": Spent(24, 1.25)}
+            )
+            assert list(other.attempts.all()) == list(store.attempts.all())

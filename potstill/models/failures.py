@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
 from email.utils import parsedate_to_datetime
 from typing import final
 
@@ -16,6 +17,7 @@ ENDLESS = ("rate", "unreachable")  # kinds that are tried again until the deadli
 
 
 @final
+@dataclass(eq=False, repr=False)
 class Failure(Exception):
     """A try that brought no answer.
 
@@ -31,24 +33,22 @@ class Failure(Exception):
         text: as much of an answer as had come.
     """
 
-    def __init__(
-        self,
-        kind: str,
-        detail: str,
-        *,
-        retry: bool = False,
-        stop: bool = False,
-        after: float | None = None,
-        status: int = 0,
-        billed: bool = False,
-        tokens: Tokens = NO_TOKENS,
-        text: str = "",
-    ) -> None:
-        if kind not in FAILURES:
-            raise ValueError(f"no failure is called {kind!r}: one of {', '.join(FAILURES)}")
-        super().__init__(f"{kind}: {detail}")
-        self.kind, self.detail, self.retry, self.stop, self.after = kind, detail, retry, stop, after
-        self.status, self.billed, self.tokens, self.text = status, billed, tokens, text
+    kind: str
+    detail: str
+    _: KW_ONLY
+    retry: bool = False
+    stop: bool = False
+    after: float | None = None
+    status: int = 0
+    billed: bool = False
+    tokens: Tokens = NO_TOKENS
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a kind that the contract does not know."""
+        if self.kind not in FAILURES:
+            raise ValueError(f"no failure is called {self.kind!r}: one of {', '.join(FAILURES)}")
+        super().__init__(f"{self.kind}: {self.detail}")
 
     @property
     def busy(self) -> bool:

@@ -1,7 +1,8 @@
 """Programming tasks in the layouts of HumanEval and MBPP, as rows that `rows.py` reads: their tests in one form each.
 
 HumanEval: prompt, canonical_solution, test, entry_point. MBPP: text or prompt, code, test_list, and what to import or
-set up first; its questions show the tests, as the name of the function stands nowhere else.
+set up first; its questions show the tests, as the name of the function stands nowhere else. With `--kind code`, also
+question, tests (a list of asserts or of {"stdin": …, "stdout": …}) and solution.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from potstill.records import canonical
 Row = tuple[str, Mapping[str, Any]]  # where it stands, columns
 _HUMANEVAL = {"prompt", "test", "entry_point"}
 _MBPP = {"test_list", "code"}
+_PLAIN = {"question", "tests"}
 
 
 def known(rows: Sequence[Row], kind: str | None) -> tuple[Sequence[Row], str | None]:
     """The rows in plain columns and the kind "code" where all are of such a layout; else as they were."""
     if kind not in (None, "code") or not rows:
         return rows, kind
-    for columns, convert in ((_HUMANEVAL, _humaneval), (_MBPP, _mbpp)):
+    plain = [(_PLAIN, _plain)] if kind == "code" else []
+    for columns, convert in ((_HUMANEVAL, _humaneval), (_MBPP, _mbpp), *plain):
         if all(columns <= set(row) for _, row in rows):
             return [(where, convert(row)) for where, row in rows], "code"
     return rows, kind
@@ -36,6 +39,12 @@ def _humaneval(row: Mapping[str, Any]) -> dict[str, Any]:
         "solution": None if solution is None else f"{prompt}{solution}",
         "tests": [canonical(test)],
     }
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Our own columns; a solution is a program, and never a text with an answer at its end."""
+    kept = {name: row.get(name) for name in ("id", "question", "solution", "tests")}
+    return {**kept, "answer": None}
 
 
 def _mbpp(row: Mapping[str, Any]) -> dict[str, Any]:

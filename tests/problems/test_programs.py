@@ -65,6 +65,15 @@ def test_their_solutions_are_checked(tmp_path):
     assert problems.describe([without])["without_answer"] == 1
 
 
+def test_standard_input_and_output(tmp_path):
+    tests = [{"stdin": "1 2", "stdout": "3"}, {"stdin": "2 2", "stdout": "4", "seconds": 2}]
+    row = {"question": "Add.", "solution": "print(sum(map(int, input().split())))", "tests": tests}
+    [problem] = load(tmp_path, row, kind="code")
+    assert problem.solution == row["solution"] and problem.answer is None
+    first, second = code.read_tests(problem.tests, sandbox.Limits())
+    assert (first.stdin, first.stdout, second.limits.seconds) == ("1 2", "3", 2)
+
+
 def test_another_kind_or_layout_is_left_alone(tmp_path):
     row = {"question": "1+1?", "answer": "2", "test": "x"}
     assert load(tmp_path, row)[0].kind == "number"

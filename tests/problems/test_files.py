@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from potstill import problems
+from potstill import problems, reading
 from potstill.errors import ConfigError, InputError
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "gsm8k_like.jsonl"
@@ -191,3 +191,18 @@ def test_a_missing_file_names_its_neighbours(tmp_path: Path) -> None:
 def test_a_limit_of_nothing_is_refused() -> None:
     with pytest.raises(ConfigError, match="limit is 0"):
         problems.load(str(FIXTURE), limit=0)
+
+
+def test_bad_rows_are_left_out_and_listed_where_that_is_asked_for(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", *({"id": key, "question": f"{key}?", "answer": 1} for key in "abca"))
+    with Path(path).open("ab") as file:
+        file.write(b'{"id": "d", "question": " ", "answer": 1}\n{"id": "e", "question"')
+    with pytest.raises(InputError, match=r"line 6.*cut short"):
+        problems.load(path)
+    with reading.skipping() as bad:
+        assert [p.id for p in problems.load(path)] == ["a", "b", "c"]
+    assert [(item.where, item.reason.split(":")[0]) for item in bad] == [
+        ("line 6", "column 23"),
+        ("line 5", "the question is empty"),
+        ("line 4", "line 1 and line 4 have the same id 'a'"),
+    ]

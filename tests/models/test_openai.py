@@ -125,6 +125,7 @@ def test_draws_go_in_one_call_and_fan_out_where_they_can_not(n: str) -> None:
         assert len({c.text for c in done}) == 8
         # taken: one call a prompt; ignored: four; refused: four, and the one that was refused
         assert len(server.calls) == {"take": 2, "ignore": 8, "refuse": 9}[n]
+        assert sum("n" in call for call in server.calls) == (2 if n == "take" else 1)  # it is learned
         assert sum(c.tokens.completion for c in done) == sum(len(c.text.split()) for c in done)
 
 

@@ -124,6 +124,11 @@ def test_keys_are_redacted_in_whole_and_in_part(shown: str) -> None:
     assert text.startswith("Incorrect key ") and text.endswith("try another.")
 
 
+def test_a_key_of_any_letters_is_redacted() -> None:
+    key = "ab.cd/ef+gh==ij:kl"
+    assert wire_errors.redacted(f"no {key}!", key) == "no [key]!"
+
+
 def test_a_key_in_an_answer_does_not_come_through(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_API_KEY", KEY)
     with serving() as server:

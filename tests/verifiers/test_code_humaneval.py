@@ -20,12 +20,12 @@ from potstill.verifiers import code, sandbox
 from potstill.verifiers.sandbox import Limits
 
 MUTANTS, SEED = 500, 20_260_101
-LIMITS = Limits(seconds=4)
+LIMITS = Limits(seconds=3)
 SWAPS = {
     **{"+": "-", "-": "+", "*": "+", "/": "//", "//": "/", "%": "//", "**": "*", "+=": "-=", "-=": "+=", "*=": "+="},
     **{"<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "==", "and": "or", "or": "and", "in": "not in"},
     **{"True": "False", "False": "True", "not": "", "break": "pass", "continue": "pass", "is": "is not", "&": "|"},
-    **{"min": "max", "max": "min", "any": "all", "all": "any", "return": "yield", "if": "while", ":": ""},
+    **{"min": "max", "max": "min", "any": "all", "all": "any", "return": "yield", "if": "elif", ":": ""},
 }
 PLAIN = """
 import resource, sys

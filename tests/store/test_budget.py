@@ -62,7 +62,7 @@ STEP = st.tuples(
     st.sampled_from(["enter", "enter", "enter", "lost", "settle", "release"]),
     st.integers(0, 9),
     st.sampled_from(["teacher", "judge"]),
-    st.integers(0, 100),
+    st.just(0) | st.integers(0, 100),
     st.integers(0, 100),
 )
 
@@ -207,6 +207,17 @@ def test_a_try_that_may_have_been_billed_counts_at_its_worst_and_only_once():
     assert done.tries[0].tokens.prompt == worst
     assert done.tries[0].cost == pytest.approx((bound(asked) * 1 + 100 * 3) / 1e6)
     assert not any(budget.reserved()[""])
+
+
+def test_a_lost_try_keeps_its_place_only_where_another_at_its_worst_fits():
+    worst = bound(request()) + 100
+    for limit, answer in ((worst * 3 // 2, "stop"), (worst * 2, "go")):
+        budget = Budget({"teacher": Limit(tokens=limit), "": Limit(tokens=10**6)}, prices=TABLE)
+        gate = budget.gate("teacher", Paid(), "arm")
+        assert gate.enter(request()) == "go"
+        gate.lost(request(), Attempt("timeout: no answer", billed=True))
+        within(budget)
+        assert gate.enter(request()) == answer
 
 
 def test_tries_that_only_the_completion_tells_of_count_too():

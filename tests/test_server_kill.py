@@ -135,7 +135,7 @@ class Kills:
 
     def kill(self, some_time: bool) -> None:
         """At some time after the start, or a random number of completions after the last kill."""
-        with quiet(self.command) as child:
+        with started(self.command, self.count.with_suffix(".stderr")) as child:
             if some_time:
                 time.sleep(self.dice.uniform(0.0, 1.5))
             else:
@@ -144,7 +144,8 @@ class Kills:
                     time.sleep(0.005)
                 time.sleep(self.dice.uniform(0.0, 0.03))
             child.send_signal(signal.SIGKILL)
-        assert child.returncode == -signal.SIGKILL, "it ended before it was killed"
+        told = self.count.with_suffix(".stderr").read_text()
+        assert child.returncode == -signal.SIGKILL, f"it ended before it was killed:\n{told}"
         now = completions(self.folder)
         assert self.kept.items() <= now.items(), "a stored completion was lost or asked for again"
         self.kept = now
@@ -164,9 +165,13 @@ class Kills:
 
 
 @contextmanager
-def quiet(command: list[str]) -> Iterator[subprocess.Popen]:
+def started(command: list[str], told: Path) -> Iterator[subprocess.Popen]:
+    """The process of a command; what it says on stderr is kept."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as child:
+    with (
+        told.open("w") as errors,
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, env=environment) as child,
+    ):
         yield child
 
 
@@ -215,9 +220,9 @@ def test_a_whole_run_killed_at_twenty_four_moments(tmp_path, tiny_checkpoint):
             flags += ["--kind", "number", "--set", "n=8", "--set", "max_tokens=64", "--threads", "1", "--quiet"]
             return [*map(str, (sys.executable, "-m", "potstill", "run", "rft", "--out", folder, *flags))]
 
-        write_problems(problems, {}, 80)
+        write_problems(problems, {}, 60)
         subprocess.run(command(tmp_path / "first"), capture_output=True, check=False)
-        write_problems(problems, first_draws(tmp_path / "first"), 80)
+        write_problems(problems, first_draws(tmp_path / "first"), 60)
         subprocess.run(command(tmp_path / "calm"), check=True)
         count.write_text("")
         kills = Kills(command(tmp_path / "killed"), tmp_path / "killed", count, random.Random(11))

@@ -115,7 +115,7 @@ def execute(
         names = {model.id: role for role, model in bench.models.items()}
         title = title or f"Potstill: {', '.join(recipe.arms)}"
         results = gather(store, recipe, evaluations, title=title, names=names)
-        results = dataclasses.replace(results, notes=[*reading.notes(), *results.notes])
+        results = dataclasses.replace(results, notes=[*reading.notes(), *bench.budget.notes(), *results.notes])
         save(results, out / "results.json")
         runs.finish(out, ["results.json"])
     return results

@@ -138,6 +138,11 @@ class Budget:
             self._changed.notify_all()
         return done
 
+    def notes(self) -> list[str]:
+        """What a run should say of servers that went beyond what a request allowed."""
+        more = [f"… and {len(self.over) - 3:,} more calls went beyond what they were allowed"] if self.over[3:] else []
+        return [*self.over[:3], *more]
+
     def spent(self) -> dict[str, Amount]:
         """What has been spent, by role; "" is the run."""
         with self._changed:

@@ -245,6 +245,11 @@ def test_a_server_that_bills_more_than_it_was_allowed_to_is_reported():
     assert budget.spent()[""].tokens == 905
     assert len(budget.over) == 1
     assert "teacher: model-m went" in budget.over[0]
+    assert budget.notes() == budget.over
+    for draw in range(1, 9):
+        budget.gate("teacher", model, "arm").enter(request(draw))
+        budget.settle("teacher", model, request(draw), Completion("x", tokens=Tokens(5, 900)))
+    assert len(budget.notes()) == 4 and "6 more calls" in budget.notes()[-1]
 
 
 # --- prices that are missing

@@ -94,7 +94,7 @@ def _without(found: Sequence[Problem], failing: Sequence[tuple[Problem, Verdict]
     """The problems without those whose gold answer fails, which are listed among the bad rows."""
     for problem, verdict in failing:
         reason = f"the gold answer {problem.answer!r} fails its verifier ({verdict.status}: {verdict.reason})"
-        reading.refuse(InputError(reason), spec, f"problem {problem.id}", problem.question)
+        reading.refuse(InputError(reason), spec, _place(found, problem), problem.question)
     gone = {problem.id for problem, _ in failing}
     return [problem for problem in found if problem.id not in gone]
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from potstill.errors import InputError
 from potstill.problems import programs
-from potstill.reading import Row, checked, refuse
+from potstill.reading import checked, refuse
 from potstill.records import Problem, canonical, digest
 
 # What each field may be called, best first; compared without case.
@@ -34,7 +34,7 @@ _NUMBER = re.compile(r"[-+]?(?:\\?[$€£])?[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\
 _LETTERED = re.compile(r"\(?([A-Za-z])[).:]\s*")
 
 
-Draft: TypeAlias = tuple[str, Mapping[str, Any]]  # ("line 7", fields)
+Draft: TypeAlias = tuple[str, Mapping[str, Any]]  # ("line 7", columns or fields)
 
 
 class Loaded(list[Problem]):
@@ -49,7 +49,7 @@ class Loaded(list[Problem]):
         self.places = places or {}
 
 
-def from_rows(rows: Sequence[Row], *, spec: str, source: str, mapping: Mapping[str, str], kind: str | None) -> Loaded:
+def from_rows(rows: Sequence[Draft], *, spec: str, source: str, mapping: Mapping[str, str], kind: str | None) -> Loaded:
     """Problems of rows.
 
     Args:

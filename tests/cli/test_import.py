@@ -207,6 +207,6 @@ def test_skip_bad_leaves_out_rows_whose_gold_fails(here: Path, potstill) -> None
     done = potstill(*words, "--skip-bad", "--out", "e.json")
     assert done.code == 0, done.err
     [bad] = [json.loads(line) for line in Path("e.bad_rows.jsonl").read_text().splitlines()]
-    assert bad["where"] == "problem 1" and "'no number'" in bad["reason"]
+    assert bad["where"] == "line 2, 1" and "'no number'" in bad["reason"]
     verified = potstill("verify", "--problems", "p.jsonl", "--skip-bad", "--kind", "number", "--json", "--quiet")
     assert verified.code == 2  # verify is there to show them

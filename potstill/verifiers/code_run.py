@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any, NamedTuple
 
-from potstill.verifiers import pool, sandbox
+from potstill.verifiers import sandbox
 from potstill.verifiers.inside.serve import MEMORY, SYNTAX
 from potstill.verifiers.sandbox import Limits
 
@@ -201,7 +201,7 @@ def _ending(status: int | None, taken: float, limits: Limits) -> tuple[str, str]
     if status is None:
         return "runtime", "the program ended before its tests did"
     signal = -status if status < 0 else status - 128
-    busy = taken * pool.cores() >= limits.seconds
+    busy = taken >= limits.seconds + 1  # where the hard limit is
     if signal == _CPU or (signal == _KILL and busy):
         return "time", f"more than {limits.seconds} s of computing"
     return "runtime", f"signal {signal}" if 0 < signal < 65 else f"exit status {status}"

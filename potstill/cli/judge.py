@@ -1,7 +1,7 @@
 """Have a model judge recorded answers by a rubric, or compare the answers of recorded models in both orders.
 
-Replies are kept in --out, so the same command asks for nothing twice. Where answers carry a label, its agreement with the
-judge is told; with --pairs, how the judge leans to the first place and to the longer answer.
+Replies are kept in --out, so the same command asks for nothing twice. Where answers carry a label, its agreement with
+the judge is told; with --pairs, how the judge leans to the first place and to the longer answer.
 
 examples:
   potstill judge --problems test.jsonl --answers outputs.jsonl --judge openai:gpt-4o-mini --rubric rubric.txt

@@ -1,1 +1,65 @@
-"""Pure functions of tensors that return the loss per counted position, unreduced."""
+"""The objectives by name: where each is, what its mean counts, and what it must be given. Imports no torch."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from potstill.errors import ConfigError
+
+Per: TypeAlias = Literal["token", "sequence", "pair"]
+
+
+class Entry(NamedTuple):
+    """An objective: its module in this package, what the normaliser counts, and which parts of `Inputs` it needs.
+
+    distribution: a teacher's logits, states with a head, or kept entries. logp: the teacher's log-probability of each
+    token. reference, pairs, labels, advantages: the fields of those names.
+    """
+
+    module: str
+    per: Per = "token"
+    needs: tuple[str, ...] = ()
+
+
+_DIVERGENCES = ("forward_kl", "reverse_kl", "jsd", "tvd", "skew_kl", "skew_reverse_kl", "adaptive_kl", "taid")
+TABLE: Mapping[str, Entry] = MappingProxyType(
+    {
+        **dict.fromkeys(("likelihood", "dft", "unlikelihood", "length_balanced"), Entry("likelihood")),
+        **dict.fromkeys(_DIVERGENCES, Entry("divergence", needs=("distribution",))),
+        "distillm2": Entry("divergence", "pair", ("distribution", "pairs")),
+        **dict.fromkeys(("dpo", "step_dpo", "ipo"), Entry("preference", "pair", ("pairs", "reference"))),
+        **dict.fromkeys(("simpo", "cpo", "orpo", "redi"), Entry("preference", "pair", ("pairs",))),
+        "kto": Entry("preference", "sequence", ("labels", "reference")),
+        **dict.fromkeys(
+            ("token_kl", "on_policy", "trust_region", "minillm", "iw_opd"), Entry("policy", needs=("logp",))
+        ),
+        "policy_gradient": Entry("policy", needs=("advantages",)),
+        "kdrl": Entry("policy", needs=("logp", "advantages")),
+    }
+)
+
+
+def entry(name: str) -> Entry:
+    """The objective's line of the table."""
+    if name not in TABLE:
+        raise ConfigError(f"no objective {name!r}", available=TABLE, wanted=name, fix="potstill train --objective …")
+    return TABLE[name]
+
+
+def find(name: str) -> Callable[..., Any]:
+    """The function."""
+    function: Callable[..., Any] = getattr(import_module(f"potstill.objectives.{entry(name).module}"), name)
+    return function
+
+
+def constants(name: str) -> dict[str, Any]:
+    """The constants that an objective takes, with their defaults."""
+    found = inspect.signature(find(name)).parameters.values()
+    named = {p.name: p.default for p in found if p.kind is p.KEYWORD_ONLY and p.name != "chunk"}
+    if entry(name).module == "divergence":
+        named |= {"temperature": 1.0, "squared": False, "kd": 1.0, "tail": "bucket"}
+    return named

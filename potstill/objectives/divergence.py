@@ -21,7 +21,7 @@ from torch.linalg import vecdot
 
 from potstill.errors import ConfigError
 from potstill.objectives.chunked import Kernel, full, losses, teacher_logits
-from potstill.objectives.inputs import Hidden, Inputs, Logits, Loss, TopK, summed
+from potstill.objectives.inputs import Hidden, Inputs, Logits, Loss, Sum, TopK, summed
 from potstill.objectives.likelihood import nll
 from potstill.objectives.truncated import Distance, Tail, truncated
 
@@ -81,6 +81,41 @@ def taid(x: Inputs, *, t: float = 1.0, **how: Any) -> Loss:
     return _divergence(x, "taid", partial(_taid, t), raw=True, **how)
 
 
+def distillm2(x: Inputs, *, skew: float = 0.1, student: float = 1.0, **how: Any) -> Loss:
+    """`(2 - b) KL(p || skew p + ..)` on the teacher's response plus `b KL(q || ..)` on the student's, b = `student`.
+
+    Means over each sequence; a loss of a pair (DistiLLM-2, arXiv:2503.07067, eq. 8). The reverse mixture's student part
+    is held constant, as in the authors' code. skew of each sample: `schedules.distillm2_skew`.
+    """
+    if x.pairs_P2 is None:
+        raise ConfigError("distillm2 needs pairs", expected="(teacher's, student's) responses of each prompt")
+    better, worse = x.pairs_P2.T
+    values = x.hidden_ND.new_zeros(len(x.targets_N), dtype=full(x.hidden_ND[:0]).dtype)
+    stats: dict[str, Sum] = {}
+    lengths = x.lengths()
+    parts: tuple[tuple[Tensor, float, Any, dict[str, Any]], ...] = (
+        (better, 2 - student, skew_kl, {"skew": skew}),
+        (worse, student, skew_reverse_kl, {"skew": skew, "detach": True}),
+    )
+    for of, share, distance, constants in parts:
+        at = torch.isin(x.groups, of).nonzero().squeeze(1)
+        found = distance(_at(x, at), **constants, **how)
+        times = torch.bincount(of, minlength=len(lengths))  # a response may stand in several pairs
+        values = values.index_add(0, at, share * found.values_N * (times / lengths.clamp_min(1))[x.groups[at]])
+        stats |= found.stats
+    return Loss(values, stats)
+
+
+def _at(x: Inputs, at: Tensor) -> Inputs:
+    """Some of the positions, with their teacher."""
+    teacher = x.teacher
+    if isinstance(teacher, Hidden):
+        teacher = Hidden(teacher.hidden_NDt[at], teacher.head)
+    elif isinstance(teacher, Logits | TopK):
+        teacher = type(teacher)(*(part[at] for part in teacher))
+    return Inputs(x.hidden_ND[at], x.head, x.targets_N[at], teacher=teacher)
+
+
 def _divergence(
     x: Inputs,
     name: str,
@@ -137,6 +172,8 @@ def _teacher(x: Inputs, name: str) -> Callable[[slice], Tensor]:
 
 def _prepared(theirs: Tensor, width: int, temperature: float, raw: bool) -> Tensor:
     """The teacher's logits of the student's vocabulary at the temperature, or their log-probabilities; a new tensor."""
+    if theirs.shape[1] < width:  # padding of the student's vocabulary is nothing that the teacher would say
+        theirs = torch.nn.functional.pad(theirs, (0, width - theirs.shape[1]), value=-torch.inf)
     theirs = theirs[:, :width] / temperature if temperature != 1 or raw else theirs[:, :width]
     return theirs if raw else finite(theirs.log_softmax(-1))
 

@@ -9,7 +9,6 @@ All are losses of a token. GRPO's means differ only in the reducer's weights: se
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 import torch
@@ -19,9 +18,6 @@ from potstill.errors import ConfigError
 from potstill.objectives.inputs import Inputs, Loss, Sum, TokenLogp, summed
 from potstill.objectives.likelihood import token_logp
 
-PER = MappingProxyType(
-    dict.fromkeys(("policy_gradient", "token_kl", "on_policy", "trust_region", "minillm", "iw_opd", "kdrl"), "token")
-)
 EXPONENT = 20.0  # of a ratio, at most: exp(20) is half a billion
 Estimator: TypeAlias = Literal["k1", "k2", "k3"]
 Mean: TypeAlias = Literal["token", "sequence", "fixed"]

@@ -22,10 +22,6 @@ from potstill.objectives.inputs import Inputs, Loss, Sum, per_sequence, spread, 
 from potstill.objectives.likelihood import token_logp
 from potstill.objectives.numerics import log1mexp
 
-PER = MappingProxyType(
-    dict.fromkeys(("dpo", "step_dpo", "ipo", "simpo", "cpo", "orpo", "redi"), "pair") | {"kto": "sequence"}
-)
-
 
 class Sides(NamedTuple):
     """Both sides of each pair, [P]: sums, lengths."""

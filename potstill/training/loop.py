@@ -1,4 +1,4 @@
-"""transformers.Trainer, with our batches, our loss and our normaliser, and without what costs time at 20 ms a step."""
+"""transformers.Trainer with our batches, our objectives and our normaliser, without what costs time at 20 ms a step."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from potstill.errors import StageError
-from potstill.objectives.inputs import Inputs, reduce
-from potstill.objectives.likelihood import likelihood
-from potstill.training import batches, optimiser
+from potstill.objectives.inputs import Loss, reduce
+from potstill.training import batches, items, optimiser
+from potstill.training.items import Batch, Item
+from potstill.training.learning import SUPERVISED, Learning
+from potstill.training.positions import positions
 from potstill.training.render import Row
 from potstill.training.settings import Training
 
@@ -26,23 +28,31 @@ COMPLETE = "complete"  # written into a checkpoint after everything else
 
 
 class Loop(Trainer):  # type: ignore[misc]
-    """Weighted likelihood on pre-tokenised rows; logits only at positions that predict a counted token."""
+    """An objective on pre-tokenised rows; logits only at positions that predict a counted token."""
 
-    loss_is_scaled_for_ga = True  # `compute_loss` divides by the weights of the whole accumulation window
+    loss_is_scaled_for_ga = True  # `compute_loss` divides by what the whole accumulation window counts
 
     def __init__(
-        self, model: nn.Module, rows: Sequence[Row], settings: Training, folder: Path, progress: Progress | None
+        self,
+        model: nn.Module,
+        rows: Sequence[Row | Item],
+        settings: Training,
+        folder: Path,
+        progress: Progress | None,
+        *,
+        learning: Learning = SUPERVISED,
     ) -> None:
         """Plan every batch of the training and set the Trainer up without evaluation, logging and reports."""
-        self.batches = batches.plan([len(row.ids) for row in rows], settings)
-        self.settings = settings
+        taken = [row if isinstance(row, tuple) else (row,) for row in rows]
+        self.batches = batches.plan([items.length(item) for item in taken], settings)
+        self.settings, self.learning = settings, learning
         self.bf16 = use_bf16(settings)
         self.seen = Seen()
         total = batches.steps(self.batches, settings)
         super().__init__(
             model,
             _arguments(settings, folder, total),
-            train_dataset=[_tensors(row) for row in rows],
+            train_dataset=learning.prepared(model, taken),
             optimizers=(optimiser.make(model, settings), None),
             callbacks=[_Steps(settings.save_every, total, progress)],
         )
@@ -55,29 +65,26 @@ class Loop(Trainer):  # type: ignore[misc]
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The planned micro-batches in their order, padded on the right."""
         data: Any = self.train_dataset
-        return DataLoader(data, batch_sampler=self.batches, collate_fn=collate)  # type: ignore[arg-type]
+        return DataLoader(data, batch_sampler=self.batches, collate_fn=items.collate)  # type: ignore[arg-type]
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Tensor]:
-        """The micro-batches of one step and the sum of their weights, which normalises the loss."""
+        """The micro-batches of one step, and what the loss is divided by: counted after the student has written."""
         window = [batch for _, batch in zip(range(num_batches), epoch_iterator)]
+        window = self.learning.window(self.model, window, self.state.global_step)
         self.seen.tokens += sum(int(batch["lengths"].sum()) for batch in window)
         self.seen.counted += sum(int((batch["weights"] > 0).sum()) for batch in window)
-        return window, torch.stack([batch["weights"].sum() for batch in window]).sum().to(device)
+        return window, torch.stack([self.learning.counts(batch) for batch in window]).sum().to(device)
 
     def compute_loss(
-        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+        self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
-        """Weighted negative log-likelihood of a micro-batch over the weights of the whole window.
-
-        Right padding under causal attention can't reach a real token, so no attention mask is built.
-        """
-        ids_BT, weights_BT = inputs["ids"], inputs["weights"]
+        """The objective on a micro-batch, over what the whole window counts."""
         causal = self.accelerator.unwrap_model(model)
-        with torch.autocast(ids_BT.device.type, torch.bfloat16, enabled=self.bf16):
-            loss = window_loss(causal, ids_BT, weights_BT, num_items_in_batch)
-        self.seen.loss = loss.detach() + self.seen.loss
+        with torch.autocast(inputs["ids"].device.type, torch.bfloat16, enabled=self.bf16):
+            loss, found = window_loss(causal, inputs, num_items_in_batch, self.learning)
+        self.seen.add(loss, found)
         return loss
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
@@ -110,11 +117,20 @@ class Seen:
     def __init__(self) -> None:
         self.loss: Tensor | float = 0.0
         self.tokens = self.counted = 0
+        self.stats: dict[str, list[Tensor]] = {}
         self.clock = time.perf_counter()
 
+    def add(self, loss: Tensor, found: Loss) -> None:
+        """A micro-batch's loss and statistics: sums and counts add up, means would not."""
+        self.loss = loss.detach() + self.loss
+        for name, (total, count) in found.stats.items():
+            before = self.stats.get(name)
+            self.stats[name] = [total + before[0], count + before[1]] if before else [total, count]
+
     def record(self, step: int, loss: float) -> dict[str, float]:
-        """The step's loss, tokens, counted tokens and seconds; starts anew."""
+        """The step's loss, means of the statistics, tokens, counted tokens and seconds; starts anew."""
         record = {"step": step, "loss": loss, "tokens": self.tokens, "counted": self.counted}
+        record |= {name: float(total / count.clamp_min(1)) for name, (total, count) in self.stats.items()}
         record["seconds"] = time.perf_counter() - self.clock
         Seen.__init__(self)
         return record
@@ -136,26 +152,16 @@ class _Steps(TrainerCallback):  # type: ignore[misc]
             self.progress("training", state.global_step, self.total)
 
 
-def window_loss(model: Any, ids_BT: Tensor, weights_BT: Tensor, normaliser: Tensor | float) -> Tensor:
-    """Likelihood loss of right-padded rows; the shift by one position is made here and nowhere else."""
-    causal = getattr(model, "get_base_model", lambda: model)()
-    hidden_BTD = causal.base_model(input_ids=ids_BT[:, :-1], use_cache=False).last_hidden_state
-    counted_BT = weights_BT[:, 1:] > 0
-    weights_N = weights_BT[:, 1:][counted_BT]
-    counted = Inputs(
-        hidden_BTD[counted_BT],
-        causal.get_output_embeddings(),
-        ids_BT[:, 1:][counted_BT],
-        weights_N=weights_N / normaliser,
-    )
-    return reduce(likelihood(counted).values_N, weights_N, normaliser)
-
-
-def collate(rows: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-    """A micro-batch: `ids` [B, T] and `weights` [B, T] padded on the right with 0, `lengths` [B]."""
-    pad = nn.utils.rnn.pad_sequence
-    ids, weights = pad([ids for ids, _ in rows], True), pad([weights for _, weights in rows], True)
-    return {"ids": ids, "weights": weights, "lengths": torch.tensor([len(ids) for ids, _ in rows])}
+def window_loss(
+    model: Any, batch: Batch, normaliser: Tensor | float, learning: Learning = SUPERVISED
+) -> tuple[Tensor, Loss]:
+    """An objective of a micro-batch of right-padded rows, reduced over what the whole window counts."""
+    teacher = learning.teacher
+    x = positions(model, batch, teacher=teacher, needs=learning.needs, normaliser=normaliser)
+    x = learning.weighted(x)
+    found = learning.objective(x)
+    assert x.weights_N is not None
+    return reduce(found.values_N, x.weights_N, 1.0), found
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -174,10 +180,6 @@ def use_bf16(settings: Training) -> bool:
     if settings.bf16 is not None:
         return settings.bf16
     return bool(torch.cuda.is_available() and torch.cuda.is_bf16_supported())
-
-
-def _tensors(row: Row) -> tuple[Tensor, Tensor]:
-    return torch.tensor(row.ids), torch.tensor(row.weights)
 
 
 def _arguments(settings: Training, folder: Path, total: int) -> TrainingArguments:

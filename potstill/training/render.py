@@ -9,9 +9,9 @@ exactly.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from potstill.records import Span, Trace
 from potstill.training.chat import CLOSE, OPEN, Chat
@@ -28,12 +28,14 @@ class Row:
         ids: token ids, length T.
         weights: weight of each token as a *target*, length T; 0 where it is not learnt.
         prompt: how many of the tokens are the prompt.
+        columns: more of each token as a target, by name: lists as long as `ids`, of numbers or of equally long lists.
     """
 
     trace: int
     ids: tuple[int, ...]
     weights: tuple[float, ...]
     prompt: int
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Piece(NamedTuple):
 TOO_LONG = "longer than max_tokens"
 
 
-def render(traces: Sequence[Trace], chat: Chat, *, max_tokens: int) -> Rendering:
+def render(traces: Sequence[Trace], chat: Chat, *, max_tokens: int, prompts: bool = False) -> Rendering:
     """Token ids and weights of each trace; a trace that can't be rendered exactly is left out with the reason.
 
     A token's weight is the product of the weights of the spans that cover it and of the trace's weight. Nothing of the
@@ -69,7 +71,10 @@ def render(traces: Sequence[Trace], chat: Chat, *, max_tokens: int) -> Rendering
 
     Args:
         max_tokens: rows with more tokens are left out, never truncated.
+        prompts: the prompts alone, of blank traces too: the student will write the rest.
     """
+    if prompts:
+        return _prompts(traces, chat, max_tokens)
     rows: list[Row] = []
     refused: list[tuple[int, str]] = []
     planned: list[tuple[int, list[Piece]]] = []
@@ -91,6 +96,12 @@ def render(traces: Sequence[Trace], chat: Chat, *, max_tokens: int) -> Rendering
         else:
             rows.append(row)
     return Rendering(tuple(rows), tuple(sorted(refused)))
+
+
+def _prompts(traces: Sequence[Trace], chat: Chat, max_tokens: int) -> Rendering:
+    ids = [chat.tokenizer(chat.prompt(t.prompt), add_special_tokens=False)["input_ids"] for t in traces]
+    rows = [Row(i, tuple(row), (0.0,) * len(row), len(row)) for i, row in enumerate(ids) if len(row) < max_tokens]
+    return Rendering(tuple(rows), tuple((i, TOO_LONG) for i, row in enumerate(ids) if len(row) >= max_tokens))
 
 
 def _pieces(trace: Trace, chat: Chat) -> list[Piece] | str:

@@ -129,6 +129,7 @@ class Fit:
         seconds: wall time in steps, a resumed training's earlier part included.
         losses: mean weighted loss of each step, in nats a token.
         threads: CPU threads used.
+        stats: what the objective tells (margins, divergences, rewards): at the first and at the last step.
     """
 
     key: str
@@ -140,3 +141,4 @@ class Fit:
     seconds: float
     losses: tuple[float, ...] = field(repr=False)
     threads: int = 1
+    stats: Mapping[str, tuple[float, float]] = field(default_factory=dict)

@@ -1,4 +1,7 @@
-"""Train a student on traces; its folder is known by `fit.json`, written last, and resumed where that is missing."""
+"""Train a student on traces; its folder is known by `fit.json`, written last, and resumed where that is missing.
+
+One road for every objective: a `Task` says by what the student learns, and whether it writes the completions itself.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,32 +23,47 @@ from transformers.utils import logging as hf_logging
 from potstill.errors import StageError, StoreError
 from potstill.models import checkpoint
 from potstill.records import Stage, Trace
-from potstill.training import student
-from potstill.training.chat import chat
+from potstill.training import kept, student
+from potstill.training.chat import Chat, chat
 from potstill.training.guard import check
+from potstill.training.items import Item
+from potstill.training.learning import learning
 from potstill.training.loop import Loop, Progress, history, last_checkpoint
-from potstill.training.render import Rendering, render
+from potstill.training.render import Row, render
+from potstill.training.rollouts import Rollouts
 from potstill.training.settings import Fit, Lora, Training
+from potstill.training.task import Task
+from potstill.training.teacher import same_tokens
 
-__all__ = ["Fit", "Lora", "Training", "fit"]
+__all__ = ["Fit", "Lora", "Task", "Training", "fit"]
 
 MARK = "fit.json"
 WORK = "training"  # inside the student's folder while it is made: the begun training's key and its checkpoints
 
 
-def fit(rows: Sequence[Trace], start: Path, out: Path, settings: Training, *, progress: Progress | None = None) -> Fit:
-    """Train the checkpoint `start` on `rows` with the likelihood and store the student in `out`.
+def fit(
+    rows: Sequence[Trace],
+    start: Path,
+    out: Path,
+    settings: Training,
+    *,
+    task: Task = Task(),
+    progress: Progress | None = None,
+) -> Fit:
+    """Train the checkpoint `start` on `rows` and store the student in `out`.
 
     Called again with the same rows and settings it returns the stored `Fit` without training or needing `start`. After
     a kill it goes on from the last checkpoint and ends with the same weights, bit for bit on the same CPU and threads.
 
     Args:
-        rows: finished traces; each is rendered by the start's chat template.
+        rows: finished traces; each is rendered by the start's chat template. With rivals, for objectives of pairs; for
+            rollouts their prompts are what counts.
         start: a transformers checkpoint.
         out: a folder that does not exist, is empty, or was begun by an equal call.
+        task: the objective and what it needs; the likelihood if nothing is said.
         progress: called as (label, steps done, steps in all).
     """
-    key = _key(rows, settings)
+    key = _key(rows, settings, task)
     if (out / MARK).is_file():
         return _stored(out, key)
     checkpoint.check(start)
@@ -52,11 +71,11 @@ def fit(rows: Sequence[Trace], start: Path, out: Path, settings: Training, *, pr
     with _session(settings):
         tokenizer = AutoTokenizer.from_pretrained(start, local_files_only=True)
         template = chat(tokenizer, settings.chat)
-        limit = _limit(start, settings)
-        rendering = render(rows, template, max_tokens=limit)
-        check(rows, rendering, template, max_tokens=limit, drop_long=settings.drop_long)
+        rendering = _rendered(rows, template, start, settings, task)
         model = student.load(start, settings)
-        loop = Loop(model, rendering.rows, settings, out / WORK, progress)
+        roll = Rollouts(rows, template, task, settings) if task.rollout else None
+        made = learning(task, model, roll=roll)
+        loop = Loop(model, rendering.rows, settings, out / WORK, progress, learning=made)
         resume = last_checkpoint(out / WORK)
         loop.train(resume_from_checkpoint=str(resume) if resume else None)
         student.save(loop.model, start, out, template.end, settings)
@@ -67,9 +86,51 @@ def fit(rows: Sequence[Trace], start: Path, out: Path, settings: Training, *, pr
     return done
 
 
-def _key(rows: Sequence[Trace], settings: Training) -> str:
-    """Content id of what the trainer sees of the rows, and of the settings; the start is not in it."""
-    return Stage(_Any(), rows, "likelihood").key(settings.identity())
+class _Rows(NamedTuple):
+    """Rendered rows or pairs, and how many were left out by reason."""
+
+    rows: Sequence[Row | Item]
+    reasons: Mapping[str, int]
+
+
+def _rendered(rows: Sequence[Trace], template: Chat, start: Path, settings: Training, task: Task) -> _Rows:
+    """The rows as the objective wants them: alone, in pairs, with a teacher's kept entries, or prompts alone."""
+    limit = _limit(start, settings)
+    for of in (task.teacher, task.reference):
+        if of:
+            same_tokens(start, of)
+    if task.rollout == 1:
+        prompts = render(rows, template, max_tokens=limit, prompts=True)
+        return _Rows(prompts.rows, prompts.reasons)
+    rendering = render(rows, template, max_tokens=limit)
+    check(rows, rendering, template, max_tokens=limit, drop_long=settings.drop_long)
+    if task.kept:
+        return _Rows(kept.read(task.kept, start, rendering.rows), rendering.reasons)
+    if not {"pairs", "labels"} & set(task.needs):
+        return _Rows(rendering.rows, rendering.reasons)
+    rivals = [_rival(row) for row in rows]
+    other = render(rivals, template, max_tokens=limit)
+    check(rivals, other, template, max_tokens=limit, drop_long=settings.drop_long)
+    worse = {row.trace: row for row in other.rows}
+    pairs = [(row, worse[row.trace]) for row in rendering.rows if row.trace in worse]
+    lost = len(rendering.rows) - len(pairs)
+    return _Rows(pairs, {**rendering.reasons, **({"its rival can't be trained on": lost} if lost else {})})
+
+
+def _rival(row: Trace) -> Trace:
+    if row.rival is None:
+        raise StageError(
+            f"the row {row.id} has no rival",
+            expected="pairs of better and worse completions for this objective",
+            fix="pair(good, bad) in the method, or rows with chosen and rejected",
+        )
+    return row.rival
+
+
+def _key(rows: Sequence[Trace], settings: Training, task: Task) -> str:
+    """Content id of what the trainer sees of the rows, of the settings and the task; the start is not in it."""
+    told = {} if task == Task() else {"task": task.identity()}
+    return Stage(_Any(), rows, "likelihood").key(settings.identity() | told)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +143,8 @@ class _Any:
 def _stored(out: Path, key: str) -> Fit:
     try:
         values = json.loads((out / MARK).read_text("utf-8"))
-        done = Fit(**{**values, "losses": tuple(values["losses"])})
+        stats = {name: tuple(ends) for name, ends in values.get("stats", {}).items()}
+        done = Fit(**{**values, "losses": tuple(values["losses"]), "stats": stats})
     except (json.JSONDecodeError, TypeError, KeyError) as error:
         fix = "delete the folder and run the same command again"
         raise StoreError(
@@ -128,7 +190,7 @@ def _limit(start: Path, settings: Training) -> int:
     return int(min(limits, default=1 << 30))
 
 
-def _report(key: str, rendering: Rendering, loop: Loop) -> Fit:
+def _report(key: str, rendering: _Rows, loop: Loop) -> Fit:
     steps = history(loop.state)
     return Fit(
         key=key,
@@ -139,8 +201,17 @@ def _report(key: str, rendering: Rendering, loop: Loop) -> Fit:
         counted=int(sum(step["counted"] for step in steps)),
         seconds=sum(step["seconds"] for step in steps),
         losses=tuple(step["loss"] for step in steps),
+        stats=_means(steps),
         threads=torch.get_num_threads(),
     )
+
+
+def _means(steps: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
+    """Each statistic at the first and at the last step that had it."""
+    own = ("step", "loss", "tokens", "counted", "seconds")
+    names = dict.fromkeys(name for step in steps for name in step if name not in own)
+    seen = {name: [step[name] for step in steps if name in step] for name in names}
+    return {name: (values[0], values[-1]) for name, values in seen.items()}
 
 
 def _finish(out: Path, done: Fit) -> None:

@@ -1,0 +1,79 @@
+"""From a micro-batch to counted positions: the student's states, the teacher's, and what else the objective needs.
+
+The shift by one position is made here and nowhere else: the state at token t - 1 predicts token t.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from potstill.objectives.inputs import Hidden, Inputs, Teacher, TokenLogp, TopK
+from potstill.objectives.likelihood import token_logp
+from potstill.training.items import Batch
+
+
+def positions(
+    model: Any, batch: Batch, *, teacher: Any = None, needs: Sequence[str] = (), normaliser: Tensor | float = 1.0
+) -> Inputs:
+    """The counted positions of a micro-batch under the student, with what `needs` names of `objectives.Entry`.
+
+    Args:
+        model: the student, adapters included.
+        teacher: a model of the same tokenizer, in no graph; None where none is needed, or the batch has `kept_ids`.
+        normaliser: what the reducer will divide by.
+    """
+    counted_BT = batch["weights"][:, 1:] > 0
+    lengths = counted_BT.sum(1)
+    reference = batch["reference"][:, 1:][counted_BT] if "reference" in needs else None
+    return Inputs(
+        states(model, batch["ids"])[counted_BT],
+        head(model),
+        batch["ids"][:, 1:][counted_BT],
+        weights_N=batch["weights"][:, 1:][counted_BT] / normaliser,
+        teacher=_teacher(batch, teacher, needs, counted_BT),
+        groups_N=torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths),
+        pairs_P2=batch.get("pairs"),
+        reference_N=reference,
+        sampled_N=batch["sampled"][:, 1:][counted_BT] if "sampled" in batch else None,
+        advantages_N=batch["advantages"][:, 1:][counted_BT] if "advantages" in batch else None,
+        labels_S=batch["liked"] if "labels" in needs else None,
+    )
+
+
+def states(model: Any, ids_BT: Tensor) -> Tensor:
+    """Last hidden states at every token but the last, [B, T - 1, D]; right padding needs no mask."""
+    states_BTD: Tensor = _causal(model).base_model(input_ids=ids_BT[:, :-1], use_cache=False).last_hidden_state
+    return states_BTD
+
+
+def head(model: Any) -> Any:
+    """The output projection."""
+    return _causal(model).get_output_embeddings()
+
+
+def logp(model: Any, batch: Batch) -> Tensor:
+    """The model's log-probability of every counted target, as a column [B, T], 0 elsewhere; no graph."""
+    with torch.no_grad():
+        values = token_logp(positions(model, batch))
+    column = torch.zeros_like(batch["weights"])
+    column[:, 1:][batch["weights"][:, 1:] > 0] = values.to(column.dtype)
+    return column
+
+
+def _teacher(batch: Batch, teacher: Any, needs: Sequence[str], counted_BT: Tensor) -> Teacher | None:
+    if "distribution" in needs and "kept_ids" in batch:
+        return TopK(batch["kept_ids"][:, 1:][counted_BT], batch["kept_logp"][:, 1:][counted_BT])
+    if teacher is None:
+        return None
+    if "distribution" in needs:
+        with torch.no_grad():
+            return Hidden(states(teacher, batch["ids"])[counted_BT], head(teacher))
+    return TokenLogp(logp(teacher, batch)[:, 1:][counted_BT]) if "logp" in needs else None
+
+
+def _causal(model: Any) -> Any:
+    return getattr(model, "get_base_model", lambda: model)()

@@ -36,7 +36,7 @@ CASES = {
     "missing role": (run("sft", "--problems", "train.jsonl", *MODELS[:2]), ["role 'student' has no model (--student"]),
     "no equals sign": (run("sft", "--problems", "train.jsonl", *MODELS, "--role", "x"), ["--role x", "name=value"]),
     "no recipe": (["run", "nothing.yaml"], ["no recipe at nothing.yaml"]),
-    "unknown model kind": ([*EVALUATE, "--model", "vllm:tiny"], ["unknown model kind", "transformers", "world"]),
+    "unknown model kind": ([*EVALUATE, "--model", "vlm:tiny"], ["unknown model kind", "transformers", "world"]),
     "unknown world model": ([*EVALUATE, "--model", "world:techer"], ["no world model", "nearest:   teacher"]),
     "no checkpoint there": ([*EVALUATE, "--model", "transformers:tny"], ["no checkpoint folder tny", "config.json"]),
     "no checkpoint": ([*EVALUATE, "--model", "transformers:."], ["has no config.json", "nested"]),

@@ -15,11 +15,11 @@ from potstill.records import SCHEME, Message, Prompt, canonical
 
 _HEAD = f"{SCHEME}\ncompletion\n"
 _KEPT = 256  # settings whose JSON is remembered; a run has a handful
-_SETTINGS: dict[int, tuple[Any, str]] = {}
+_SETTINGS: dict[str, str] = {}
 
 
 class Changed(Protocol):
-    """Settings that say which of them are not at their defaults: `Sampling`."""
+    """Settings that say which of them are not at their defaults, and whose repr says all of them: `Sampling`."""
 
     def changed(self) -> tuple[tuple[str, Any], ...]:
         """Names and values."""
@@ -85,15 +85,17 @@ def prompt_json(prompt: Prompt) -> str:
 
 
 def settings_json(sampling: Changed) -> str:
-    """Settings as canonical JSON, remembered by identity: 0 and 0.0 are equal settings with different JSON."""
-    known = _SETTINGS.get(id(sampling))
-    if known and known[0] is sampling:
-        return known[1]
-    if len(_SETTINGS) >= _KEPT:
-        _SETTINGS.clear()
-    made = canonical(sampling.changed())
-    _SETTINGS[id(sampling)] = sampling, made  # holding it, so that its id is not given to another
-    return made
+    """Settings as canonical JSON, remembered by what they are: a call that makes them anew each time costs no more.
+
+    By their repr, not by equality: 0 and 0.0 are equal settings with different JSON.
+    """
+    told = repr(sampling)
+    known = _SETTINGS.get(told)
+    if known is None:
+        if len(_SETTINGS) >= _KEPT:
+            _SETTINGS.clear()
+        known = _SETTINGS[told] = canonical(sampling.changed())
+    return known
 
 
 def _number(value: int) -> str:

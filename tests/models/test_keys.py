@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from potstill.models import keys as module
 from potstill.models.keys import keys, payload
 from potstill.models.model import Request, Sampling
 from potstill.records import Message, canonical, digest
@@ -72,6 +73,14 @@ def test_equal_settings_with_other_json_never_share_a_key():
         found = keys("m", [Request("q", sampling=first), Request("q", sampling=second)], 0)
         assert found == [slow("m", Request("q", sampling=how), 0) for how in (first, second)]
         assert found[0] != found[1]
+
+
+def test_settings_made_anew_for_each_request_become_json_once(monkeypatch):
+    made = []
+    monkeypatch.setattr(module, "canonical", lambda value: made.append(value) or canonical(value))
+    requests = [Request(f"q{i}", sampling=Sampling(temperature=0.123, stop=(f"s{i % 2}",))) for i in range(100)]
+    assert keys("m", requests, 0) == [slow("m", request, 0) for request in requests]
+    assert made == [Sampling(temperature=0.123, stop=(f"s{i}",)).changed() for i in range(2)]
 
 
 def test_more_settings_than_are_remembered():

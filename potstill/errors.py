@@ -11,7 +11,6 @@ PotstillError            expected, found, available, the command that fixes it
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -30,7 +29,11 @@ class PotstillError(Exception):
         """State the problem; `wanted` is compared with `available` to suggest the nearest name."""
         self.found, self.expected, self.fix = found, expected, fix
         self.available = tuple(available)
-        self.nearest = tuple(difflib.get_close_matches(wanted, self.available, n=1)) if wanted else ()
+        self.nearest: tuple[str, ...] = ()
+        if wanted:
+            import difflib  # here, because every command imports this module and few of them fail
+
+            self.nearest = tuple(difflib.get_close_matches(wanted, self.available, n=1))
         super().__init__(self.render())
 
     def render(self) -> str:

@@ -16,7 +16,10 @@ from potstill.cli import VERBS, main, module_of
 from potstill.cli.options import Parser, settings
 from potstill.errors import ConfigError
 
-HEAVY = ("torch", "transformers", "rich", "yaml", "numpy", "potstill.recipe", "potstill.sources")
+HEAVY = (
+    *("torch", "transformers", "pyarrow", "aiohttp", "asyncio", "rich", "yaml", "numpy", "sqlite3", "difflib"),
+    *("potstill.recipe", "potstill.sources", "potstill.records"),
+)
 
 
 def imported(program: str) -> set[str]:

@@ -1,0 +1,113 @@
+"""Constants that move while a student learns, and where a step's rows come from: pure rules over plain numbers.
+
+A rule's state is a small tuple that goes in and comes out, so that a checkpoint can hold it. Whoever trains calls a
+rule once an optimiser step, with the loss of the whole step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, TypeAlias
+
+from torch import Tensor
+
+Source: TypeAlias = Literal["fresh", "replay", "rows"]
+
+
+class Taid(NamedTuple):
+    """Where TAID's interpolation stands: the share t of the teacher, its momentum, the last step's loss."""
+
+    t: float
+    momentum: float = 0.0
+    loss: float | None = None
+
+    def after(
+        self, loss: float, done: float, *, start: float = 0.4, end: float = 1.0, alpha: float = 5e-4, beta: float = 0.99
+    ) -> Taid:
+        """The state after a step (TAID, arXiv:2501.16937, alg. 1, as in SakanaAI/TAID's `update_t`).
+
+        delta = (last - loss) / last; m <- beta m + (1 - beta) delta; t <- min(end, max(linear, t + alpha sigmoid(m)
+        (1 - t))), linear = start + (end - start) done. The first step only notes its loss.
+
+        Args:
+            loss: of the whole optimiser step.
+            done: share of all steps that lay before this one.
+        """
+        if self.loss is None:
+            return self._replace(loss=loss)
+        delta = (self.loss - loss) / (self.loss + 1e-15)
+        momentum = beta * self.momentum + (1 - beta) * delta
+        moved = self.t + alpha * _sigmoid(momentum) * (1 - self.t)
+        return Taid(min(end, max(start + (end - start) * done, moved)), momentum, loss)
+
+
+class Adaptive(NamedTuple):
+    """Where DistiLLM's adaptive off-policy scheduler stands: the share of student text, the last loss that moved it."""
+
+    share: float = 0.0
+    loss: float | None = None
+
+    def after(self, loss: float, *, eps: float = 0.1, step: float = 0.1) -> Adaptive:
+        """The state after a validation (DistiLLM, arXiv:2402.03898, sec. 3.2, as in the authors' finetune.py).
+
+        Where the loss is at least eps above the noted one, the share grows by `step` and the loss is noted; otherwise
+        the noted loss stays, so slow growth counts too. The first validation only notes its loss.
+        """
+        if self.loss is None:
+            return self._replace(loss=loss)
+        if loss >= self.loss + eps:
+            return Adaptive(min(1.0, round(self.share + step, 10)), loss)
+        return self
+
+    def source(self, uniform: float, done: float, *, full: bool = True) -> Source:
+        """Where a step's rows come from: fresh student text below share (1 - done), the buffer below share, else rows.
+
+        Args:
+            uniform: the step's own number in [0, 1).
+            done: share of all steps done.
+            full: whether the buffer holds its capacity; until then what it would give is written afresh.
+        """
+        if not uniform < self.share:
+            return "rows"
+        return "fresh" if uniform < self.share * (1 - done) or not full else "replay"
+
+
+def gkd_source(uniform: float, share: float) -> Source:
+    """GKD's coin (arXiv:2306.13649, alg. 1): student text where u <= share, as TRL has it. We toss it once a step."""
+    return "fresh" if share > 0 and uniform <= share else "rows"
+
+
+def distillm2_skew(
+    teacher: Tensor, student: Tensor, anchor: float, *, base: float = 0.1, least: float = 0.01
+) -> Tensor:
+    """The skew of each sample: `clip(1 - (1 - base) anchor / (e^lp - e^lq + 1e-5), least, base)` (arXiv:2503.07067).
+
+    Args:
+        teacher: mean log-probability of each response's tokens under the teacher.
+        student: under the student.
+        anchor: what base was chosen for: mean of e^lp - e^lq on the first batch.
+    """
+    gap = teacher.exp() - student.exp() + 1e-5
+    return (1 - (1 - base) * anchor / gap).clamp(least, base)
+
+
+def paced_weight(rate: float, *, a: float = 1.0, b: float = 1.0) -> float:
+    """`r^a (1 - r)^b`: nothing for solved and for hopeless problems (PACED, arXiv:2603.11178, from its abstract)."""
+    return float(rate**a * (1 - rate) ** b)
+
+
+def speculative_block(draft: Sequence[int], likely: Sequence[Sequence[int]], instead: int) -> list[int]:
+    """What one round of SKD keeps (arXiv:2410.11325, alg. 1).
+
+    The draft's longest prefix of tokens that are among the teacher's likeliest at their place, then the teacher's own
+    token `instead` of the first that is not; the rest of the draft is dropped.
+    """
+    for at, (token, best) in enumerate(zip(draft, likely, strict=True)):
+        if token not in best:
+            return [*draft[:at], instead]
+    return list(draft)
+
+
+def _sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value)) if value > -700 else 0.0

@@ -55,9 +55,8 @@ def main() -> None:
     if given.json:
         print(json.dumps(result))
     else:
-        print(
-            f"potstill --help: {best:.3f} s (best of {RUNS}, limit {LIMIT}), heavy imports: {', '.join(heavy) or 'none'}"
-        )
+        came = ", ".join(heavy) or "none"
+        print(f"potstill --help: {best:.3f} s (best of {RUNS}, limit {LIMIT}), heavy imports: {came}")
     sys.exit(1 if best > LIMIT or heavy else 0)
 
 

@@ -145,8 +145,13 @@ def priced(spec: str) -> tuple[str, bool]:
     """The name under which a spec's model stands in a price table, and whether it runs on this machine."""
     kind, _, rest = spec.partition(":")
     name, _, query = rest.partition("?")
-    if kind != "openai":
+    if kind not in models.WIRED:
         return "", True
+    if kind == "litellm":
+        from potstill.models.vendors import VendorOptions as Vendor
+        from potstill.models.wire_options import parse as parsed
+
+        return name, Vendor(**parsed(query)).host == "local"
     from potstill.models.wire_options import Options, parse
 
     options = Options(**parse(query))

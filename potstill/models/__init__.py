@@ -10,8 +10,14 @@ from urllib.parse import parse_qsl, urlencode
 from potstill.errors import ConfigError
 from potstill.models.model import Model
 
-KINDS = ("scripted", "recorded", "openai", "vllm", "transformers")
+KINDS = ("scripted", "recorded", "openai", "litellm", "vllm", "transformers")
+WIRED = ("openai", "litellm")  # behind a wire, with the options of `wire_options`
 FREE = ("threads", *("concurrency", "rpm", "tpm", "timeout", "deadline", "key", "batch"))  # options that move no sample
+
+
+def _switch(text: str) -> bool:
+    return bool(int(text))
+
 
 _RENAMED = {"model": "columns", "models": "columns", "column": "columns", "completion": "columns"}
 _OPTIONS: Mapping[str, Mapping[str, Callable[[str], Any]]] = {
@@ -20,7 +26,7 @@ _OPTIONS: Mapping[str, Mapping[str, Callable[[str], Any]]] = {
         "columns": lambda text: tuple(text.split(",")),
         **dict.fromkeys(("question", "reasoning", "answer", "label", "finish", "match"), str),
     },
-    "transformers": {"dtype": str, "device": str, "threads": int, "batch": int, "chat": str},
+    "transformers": {"dtype": str, "device": str, "threads": int, "batch": int, "chat": str, "gather": _switch},
     "vllm": {"dtype": str, "chat": str, "memory": float, "parallel": int, "context": int},
 }
 
@@ -30,7 +36,8 @@ def load(spec: str, *, extra: Mapping[str, Callable[[str], Model]] | None = None
 
     Args:
         spec: `scripted:FILE`, `recorded:FILE?model=COLUMN`, `transformers:FOLDER?dtype=bfloat16&chat=plain`,
-            `openai:NAME?url=http://HOST/v1&concurrency=256`, `openai:NAME?at=deepseek`, `vllm:FOLDER`.
+            `openai:NAME?url=http://HOST/v1&concurrency=256`, `openai:NAME?at=deepseek`, `litellm:VENDOR/NAME`,
+            `vllm:FOLDER`.
         extra: more kinds, each a function from what stands behind the colon to a model.
         options: win over those in the spec.
     """
@@ -48,12 +55,8 @@ def load(spec: str, *, extra: Mapping[str, Callable[[str], Model]] | None = None
             f"unknown model kind in {spec!r}", expected="KIND:PATH", available=kinds, wanted=kind, fix=fix
         )
     path, _, query = rest.partition("?")
-    if kind == "openai":
-        from potstill.models.openai import OpenAI
-        from potstill.models.wire_options import parse, refuse_secrets
-
-        refuse_secrets(spec)
-        return OpenAI(path, **{**parse(query), **options})
+    if kind in WIRED:
+        return _wired(kind, spec, path, query, options)
     options = {**_options(kind, query, spec), **options}
     return _make(kind, Path(path).expanduser(), options)
 
@@ -66,11 +69,25 @@ def identity(spec: str) -> str:
     kind, _, rest = spec.partition(":")
     path, _, query = rest.partition("?")
     kept = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name not in FREE]
-    if kind == "openai":
+    if kind in WIRED:
         from potstill.models.wire_options import host_of
 
         kept = [("host", host_of(value)) if name == "url" else (name, value) for name, value in kept]
     return f"{kind}:{path}" + (f"?{urlencode(sorted(kept), safe='/:')}" if kept else "") if kind in KINDS else spec
+
+
+def _wired(kind: str, spec: str, path: str, query: str, options: dict[str, Any]) -> Model:
+    from potstill.models.wire_options import parse, refuse_secrets
+
+    refuse_secrets(spec)
+    options = {**parse(query), **options}
+    if kind == "litellm":
+        from potstill.models.vendors import vendor
+
+        return vendor(path, **options)
+    from potstill.models.openai import OpenAI
+
+    return OpenAI(path, **options)
 
 
 def _make(kind: str, path: Path, options: dict[str, Any]) -> Model:
@@ -110,6 +127,6 @@ def _options(kind: str, query: str, spec: str) -> dict[str, Any]:
             found[name] = known[name](value)
         except ValueError as error:
             raise ConfigError(
-                f"{name}={value} in {spec!r} is no {known[name].__name__}", fix="give a number"
+                f"{name}={value} in {spec!r} is no {known[name].__name__.lstrip('_')}", fix="give a number"
             ) from error
     return found

@@ -16,7 +16,7 @@ from potstill.models import loop, wire_batch
 from potstill.models.encoding import Encoder
 from potstill.models.failures import Failure
 from potstill.models.flow import Flow
-from potstill.models.model import Completion, Gate, Request
+from potstill.models.model import Completion, Gate, Request, Scored
 from potstill.models.wire_answer import Asked, read, shared
 from potstill.models.wire_body import Bodies, Call, encoded
 from potstill.models.wire_errors import is_field, stopped
@@ -39,25 +39,29 @@ class OpenAI:
 
     Args:
         model: the server's name for it.
+        chosen: options that are made already, in the place of `options`.
+        wire: what brings a body to the server.
         options: see `wire_options.Options`.
     """
 
     weights: Path
     likelihood: Callable[[Sequence[tuple[Prompt, str]]], list[list[float]]]
 
-    def __init__(self, model: str, **options: Any) -> None:
+    def __init__(
+        self, model: str, chosen: Options | None = None, wire: Callable[[Options], Wire] = Wire, **options: Any
+    ) -> None:
         """Read the key from the environment; nothing is sent yet."""
         refuse_secrets(model)
         if not model:
             raise ModelError("openai: without a model's name", fix="openai:NAME?at=… or openai:NAME?url=http://HOST/v1")
-        self.model, self.options = model, Options(**options)
+        self.model, self.options = model, chosen or Options(**options)
         self.encoder = None
         if self.options.weights is not None:
             self.weights, self.encoder = self.options.weights, Encoder(self.options.weights)
         if self.options.score:
             self.likelihood = self._weighed if self.options.score == "weights" else self._likelihood
         self._bodies = Bodies(model, self.options, self.encoder)
-        self._wire = Wire(self.options)
+        self._wire = wire(self.options)
         self._flows: dict[int, Flow] = {}
         self._lock = threading.Lock()
         self._group = self.options.n if self.options.preset.grouped else 1
@@ -206,9 +210,14 @@ class OpenAI:
         return stopped(failure, self.model, self.options, offered)
 
     def _weighed(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
+        return self._scorer.likelihood(pairs)
+
+    @cached_property
+    def _scorer(self) -> Scored:
+        """The checkpoint, loaded once."""
         from potstill.models.transformers import Local
 
-        return Local(self.weights).likelihood(pairs)
+        return Local(self.weights)
 
     def _likelihood(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
         """Natural-log probabilities of each token; an empty list for an empty completion or one beyond the context."""

@@ -94,7 +94,8 @@ def stopped(failure: Failure, model: str, options: Options, offered: Sequence[st
     """The error that ends a run: what would fail for every request, and what to do about it."""
     where, variable = options.base, options.variable
     kind, _, rest = failure.detail.partition(": ")
-    if kind == "model" and not offered and not re.search(r"/v\d", where):
+    at_url = where.startswith("http")
+    if kind == "model" and not offered and at_url and not re.search(r"/v\d", where):
         kind = "url"  # nothing there knows the protocol's paths
     if kind == "key":
         fix = (
@@ -105,7 +106,8 @@ def stopped(failure: Failure, model: str, options: Options, offered: Sequence[st
         fix = "pay there, or go on with another model; what was made is kept"
         return ModelError(f"{where} has no quota left: {rest}", fix=fix)
     if kind == "model":
-        fix = "take one of these names" if offered else f"look at {where}/models for its names, or mend ?url="
+        fix = f"look at {where}/models for its names, or mend ?url=" if at_url else "mend the name: VENDOR/NAME"
+        fix = "take one of these names" if offered else fix
         return ModelError(f"{where} has no model {model!r}: {rest}", available=offered, wanted=model, fix=fix)
     if kind == "url":
         fix = "check the URL" if where.endswith("/v1") else f"does the URL lack /v1? ?url={where}/v1"
@@ -115,7 +117,8 @@ def stopped(failure: Failure, model: str, options: Options, offered: Sequence[st
         fix = "leave the setting out that it names (extra.…, top_k, logprobs, n), or take transformers:PATH"
         return ModelError(f"{where} does not take the request: {rest}", fix=fix)
     found = f"{where} can't be reached: {failure.detail}"
-    return ModelError(found, expected="a server that answers", fix=f"is it running there? try: curl {where}/models")
+    fix = f"is it running there? try: curl {where}/models" if at_url else "look at the network, then try again"
+    return ModelError(found, expected="a server that answers", fix=fix)
 
 
 def is_field(failure: Failure, *names: str) -> bool:

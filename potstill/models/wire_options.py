@@ -77,11 +77,7 @@ class Options:
         for name, known in (("at", ("", *PRESETS)), ("mode", MODES), ("prefill", PREFILLS), ("score", SCORES)):
             _choice(name, getattr(self, name), known)
         _choice("think", self.think, ("", *THINKS))
-        if not self.url and not self.at:
-            raise ConfigError(
-                "openai: needs to know where the model is", available=PRESETS, fix="?at=openai, or ?url=http://HOST/v1"
-            )
-        check_url(self.url or self.preset.url)
+        self.check_place()
         if self.key:
             _check_variable(self.key)
         low = [n for n in ("rpm", "tpm", "context", "concurrency") if getattr(self, n) < 0]
@@ -97,6 +93,17 @@ class Options:
             )
         if reserved := sorted(OWN & self.extra.keys()):
             raise ConfigError(f"extra.{reserved[0]} is set by potstill", fix="leave it out")
+        if secret := [name for name in self.extra if _SECRET_NAMES.match(name)]:
+            fix = "export it as an environment variable and name the variable: ?key=MY_API_KEY"
+            raise ConfigError(f"extra.{secret[0]} would write a key into the run", fix=fix)
+
+    def check_place(self) -> None:
+        """Refuse a server that nobody can find."""
+        if not self.url and not self.at:
+            raise ConfigError(
+                "openai: needs to know where the model is", available=PRESETS, fix="?at=openai, or ?url=http://HOST/v1"
+            )
+        check_url(self.url or self.preset.url)
 
     @property
     def preset(self) -> Preset:
@@ -199,7 +206,7 @@ def check_url(url: str) -> None:
 def refuse_secrets(spec: str) -> None:
     """Refuse a model's name with something like a key in it, before anything is written or shown."""
     spec = re.sub(r"[?&]weights=[^&]*", "", spec)  # a snapshot's folder has a name like a key's
-    if _SECRET.search(spec) or re.search(r"(?i)[?&](?:api[-_]?key|token|secret|password)=", spec):
+    if _SECRET.search(spec) or re.search(r"(?i)[?&](?:extra\.)?(?:api[-_]?key|token|secret|password)=", spec):
         raise ConfigError(
             "the model's name on the command line or in the recipe holds what looks like a key",
             expected="the NAME of an environment variable: ?key=MY_API_KEY",

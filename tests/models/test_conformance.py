@@ -1,18 +1,22 @@
-"""What every model must keep, over scripted, recorded and local models, and over a server."""
+"""What every model must keep: scripted, recorded and local ones, servers, vendors, and a real server (slow)."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from litellm_stand_in import StandIn
 from openai_server import serving
+from real_server import installed, real_server
 
 from potstill.models import load
-from potstill.models.model import Model, Request, Sampling, Scored
+from potstill.models.model import FAILURES, Completion, Model, Request, Sampling, Scored
 from potstill.records import Message
 
 Q, OTHER = "Ned has 19 shells and sells 14. How many are left?", "What is 6 times 7?"
@@ -28,31 +32,76 @@ RULES = [{"pattern": "Ned", "answers": ["He has 19 - 14 = 5 shells left.", "The 
 
 
 class Case(NamedTuple):
-    """A model, how to make it again elsewhere, and a request that it cuts at its limit."""
+    """A model, how to make it again elsewhere, a request that it cuts at its limit, and what it promises."""
 
     model: Model
     again: Callable[[Path], Model]
     cut: Request
+    real: bool = False  # a language model, which may tokenise the text before a cut in another way
+    samples: bool = True  # it obeys the settings, not only the limit
+    scores: bool = True
+    failing: Request | None = None  # a request that can have no answer, where there is one
 
 
-@pytest.fixture(params=["scripted", "recorded", "transformers", "openai"])
-def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
+CUT = Request(Q, sampling=Sampling(max_tokens=3))
+KINDS = [
+    "scripted",
+    "recorded",
+    "transformers",
+    "openai",
+    "litellm",
+    "vllm",
+    pytest.param("serve", marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(params=KINDS)
+def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Case]:
     kind = request.param
-    if kind == "openai":
+    if kind in ("openai", "litellm"):
+        if kind == "litellm" and importlib.util.find_spec("litellm") is None:
+            monkeypatch.setitem(sys.modules, "litellm", StandIn())
+        name, more = ("openai:m", "&score=prompt_logprobs") if kind == "openai" else ("litellm:openai/m", "")
         with serving() as server, serving() as other:
-            spec = "openai:m?prefill=last&score=prompt_logprobs&url="
-            cut = Request(Q, sampling=Sampling(max_tokens=3))
-            yield Case(load(spec + server.url), lambda _: load(spec + other.url), cut)
-        return
-    yield _local(kind, request, tmp_path)
+            spec = f"{name}?prefill=last{more}&url="
+            refused = Request("[[400]]")
+            yield Case(
+                load(spec + server.url), lambda _: load(spec + other.url), CUT, scores=bool(more), failing=refused
+            )
+    elif kind == "serve":
+        yield _served(request.getfixturevalue("real_url"), request.getfixturevalue("tiny_checkpoint"))
+    else:
+        yield _local(kind, request, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def real_url(tiny_checkpoint: Path) -> Iterator[str]:
+    if not installed():
+        pytest.skip("`transformers serve` needs fastapi, uvicorn, openai and pydantic")
+    with real_server(tiny_checkpoint) as url:
+        yield url
+
+
+def _served(url: str, source: Path) -> Case:
+    spec = f"openai:{source}?at=transformers&name=tiny&weights={source}&score=weights&context=512&url="
+    elsewhere = spec + url.replace("127.0.0.1", "localhost")
+    return Case(load(spec + url), lambda _: load(elsewhere), CUT, real=True, failing=LONG)
+
+
+LONG = Request("many words " * 600, sampling=Sampling(max_tokens=4))
 
 
 def _local(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Case:
-    if kind == "transformers":
+    if kind == "vllm":
+        pytest.importorskip("vllm", reason="vLLM is not installed here: it needs a GPU and several gigabytes")
+    if kind in ("transformers", "vllm"):
         source = request.getfixturevalue("tiny_checkpoint")
-        cut = Request(Q, sampling=Sampling(max_tokens=3))
         return Case(
-            load(f"transformers:{source}"), lambda to: load(f"transformers:{shutil.copytree(source, to / 'c')}"), cut
+            load(f"{kind}:{source}"),
+            lambda to: load(f"{kind}:{shutil.copytree(source, to / 'c')}"),
+            CUT,
+            real=True,
+            failing=LONG,
         )
 
     def make(folder: Path) -> Model:
@@ -62,7 +111,8 @@ def _local(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Case:
         return load(f"{kind}:{folder / 'f.jsonl'}")
 
     cut = Request(Q, sampling=Sampling(max_tokens=3), draw=2 if kind == "recorded" else 0)
-    return Case(make(tmp_path / "first"), make, cut)
+    scores = kind == "scripted"
+    return Case(make(tmp_path / "first"), make, cut, samples=False, scores=scores)
 
 
 def _requests(draws: int = 2) -> list[Request]:
@@ -120,19 +170,19 @@ def test_a_prefix_is_continued_and_not_repeated(case: Case) -> None:
     [rest] = case.model.write([Request(Q, prefix=prefix, sampling=sampling)])
     assert rest.error == ""
     assert not rest.text.startswith(prefix)
-    if not hasattr(case.model, "plan"):  # a real model may tokenise the text before the cut in another way
+    if not case.real:
         assert prefix + rest.text == whole.text
 
 
 def test_the_id_is_the_content_and_not_the_place(case: Case, tmp_path: Path) -> None:
     again = case.again(tmp_path / "second")
     assert case.model.id == case.model.id == again.id
-    assert case.model.id.split("-")[0] in ("scripted", "recorded", "hf", "openai")
+    assert case.model.id.split("-")[0] in ("scripted", "recorded", "hf", "openai", "vllm")
 
 
 def test_likelihoods_are_one_list_of_negative_numbers_a_pair(case: Case) -> None:
+    assert isinstance(case.model, Scored) is case.scores
     if not isinstance(case.model, Scored):
-        assert case.model.id.startswith("recorded-")
         return
     pairs = [(Q, "The answer is 4."), (OTHER, "42"), (Q, "The answer is 4."), (Q, "")]
     values = case.model.likelihood(pairs)
@@ -142,10 +192,43 @@ def test_likelihoods_are_one_list_of_negative_numbers_a_pair(case: Case) -> None
     assert all(value < 0 for row in values for value in row)
 
 
+def test_completions_have_one_shape(case: Case) -> None:
+    for completion in case.model.write(_requests()):
+        assert type(completion) is Completion
+        if case.real and completion.error.startswith("empty: "):  # a random model may end at once
+            continue
+        assert not completion.error
+        assert completion.text and Q not in completion.text
+        assert completion.finish in ("stop", "length")
+        prompt, written, cached, reasoning = completion.tokens
+        assert 0 <= cached <= prompt and 0 <= reasoning <= written
+        assert completion.seconds >= 0 and completion.tries == ()
+        assert completion.cost is None or completion.cost >= 0
+
+
+def test_settings_are_obeyed(case: Case) -> None:
+    if not case.samples:
+        return
+    greedy = Sampling(temperature=0, max_tokens=24)
+    first, second = case.model.write([Request(Q, sampling=greedy, draw=draw) for draw in range(2)])
+    assert first.text == second.text, "at temperature 0 all draws are one"
+    stop = first.text[len(first.text) // 2 :][:3]
+    [stopped] = case.model.write([Request(Q, sampling=Sampling(temperature=0, max_tokens=24, stop=(stop,)))])
+    assert stopped.text == first.text[: first.text.index(stop)]
+    assert (stopped.finish, stopped.error) == ("stop", "")
+
+
+def test_a_request_without_an_answer_is_a_typed_failure(case: Case) -> None:
+    if case.failing is None:
+        return
+    failed, made = case.model.write([case.failing, case.cut])
+    assert failed.error.split(": ")[0] in FAILURES and (failed.text, failed.finish) == ("", "")
+    assert made.error == "" and made.text
+
+
 def test_a_failed_generation_is_a_completion(tmp_path: Path, tiny_checkpoint: Path) -> None:
-    long = Request("many words " * 600, sampling=Sampling(max_tokens=4))
     fine = Request(Q, sampling=Sampling(max_tokens=4))
-    failed, made = load(f"transformers:{tiny_checkpoint}").write([long, fine])
+    failed, made = load(f"transformers:{tiny_checkpoint}").write([LONG, fine])
     assert failed.error.startswith("context: a prompt of ") and (failed.text, failed.finish) == ("", "")
     assert made.error == "" and made.text
     script = tmp_path / "s.yaml"

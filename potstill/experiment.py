@@ -38,6 +38,7 @@ from potstill.store.students import Student
 from potstill.traces import Session, check_overlap, decontaminate, perplexity, plain, score, using, verify
 from potstill.traces.overlap import NGRAM
 from potstill.training.settings import Training
+from potstill.training.task import Bound, Task, bind, student_key
 
 UNTRAINED = "untrained"
 JUDGE = "judge"  # the role that judges problems of that kind, whatever the method
@@ -265,9 +266,10 @@ def _train(bench: Bench, arm: str, training: Training, ledger: Ledger, stage: St
 
     exposure.check(bench.store, arm)
     chat = _chat(stage.model)
-    settings = dataclasses.replace(_settings(training, stage, bench.threads), chat=chat)
-    key = stage.key(settings.identity())
-    rows = _scored(stage)
+    bound = _bound(bench, training, stage)
+    settings = dataclasses.replace(_settings(training, bound, bench.threads), chat=chat)
+    key = student_key(stage, settings.identity(), bound.task)
+    rows = _scored(stage, bound.task)
     ledger.rows(key, rows)
     _write_rows(bench.out / "rows" / f"{arm}.jsonl", rows)
     folder = bench.out / "students" / key
@@ -277,16 +279,32 @@ def _train(bench: Bench, arm: str, training: Training, ledger: Ledger, stage: St
             f"the model {stage.model.id} has no weights to train", fix="give a transformers: or world: student"
         )
     report = fit(
-        stage.rows, start, folder, settings, progress=lambda _, done, total: bench.progress(f"{arm}/train", done, total)
+        stage.rows,
+        start,
+        folder,
+        settings,
+        task=bound.task,
+        progress=lambda _, done, total: bench.progress(f"{arm}/train", done, total),
     )
     model = Local(folder, threads=bench.threads, chat=chat)
     bench.store.students.put(Student(key, model.id, folder, settings.identity(), _report(report, arm, model.id)))
     return bench.wrapped(model, EVALUATION, arm)
 
 
-def _scored(stage: Stage) -> list[Trace]:
+def _bound(bench: Bench, training: Training, stage: Stage) -> Bound:
+    """The stage's keywords and the recipe's over them; a role's name stands for its model."""
+    given = {**stage.constants, **training.task}
+    for name in ("teacher", "reference"):
+        if isinstance(given.get(name), str) and given[name] in bench.models:
+            given[name] = bench.models[given[name]]
+    return bind(given.pop("objective", stage.objective), given)
+
+
+def _scored(stage: Stage, task: Task) -> list[Trace]:
     """The rows with their perplexity under the model they are to train, where it gives likelihoods; logged only."""
     rows = list(stage.rows)
+    if task.rollout == 1:
+        return rows
     return score("perplexity", perplexity(stage.model), rows) if isinstance(stage.model, Scored) else rows
 
 
@@ -302,15 +320,10 @@ def _chat(model: Any) -> Any:
     return encoder.chat if encoder else "auto"
 
 
-def _settings(training: Training, stage: Stage, threads: int) -> Training:
+def _settings(training: Training, bound: Bound, threads: int) -> Training:
     """The arm's settings over the stage's own; the stage's count only where the recipe left the default."""
-    if stage.objective != "likelihood":
-        raise StageError(f"no training for the objective {stage.objective!r}", available=("likelihood",))
     fields = {f.name: f.default for f in dataclasses.fields(Training)}
-    unknown = set(stage.constants) - set(fields)
-    if unknown:
-        raise StageError(f"the likelihood has no constant {min(unknown)!r}", available=fields)
-    own = {k: v for k, v in stage.constants.items() if getattr(training, k) == fields[k]}
+    own = {k: v for k, v in bound.settings.items() if getattr(training, k) == fields[k]}
     return dataclasses.replace(training, **own, threads=training.threads or threads)
 
 
@@ -369,6 +382,7 @@ def _write_rows(path: Path, rows: Sequence[Trace]) -> None:
             "gold": row.problem.answer,
             "prompt": row.prompt,
             "completion": row.text,
+            **({"rejected": row.rival.text} if row.rival else {}),
             "author": row.author.model if row.author else "",
             "operator": row.operator,
             "parents": row.parents,

@@ -99,7 +99,10 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """What decides the results, as plain data to be saved beside them: not what the run may cost."""
-        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))  # lists, as they come back from a file
+        given = dataclasses.asdict(self)
+        for name, arm in self.arms.items():
+            given["arms"][name]["training"] = arm.training.told()
+        plain: dict[str, Any] = json.loads(json.dumps(given))  # lists, as they come back from a file
         free = (*FREE, "truncated") if self.truncated == "keep" else FREE
         return {name: value for name, value in plain.items() if name not in free}
 
@@ -248,6 +251,8 @@ def _fields(cls: Any, given: Any, where: str, wrong: list[str], skip: Sequence[s
 
 def convert(hint: Any, value: Any, name: str, wrong: list[str]) -> Any:
     """A YAML value as its annotation demands; what does not fit is added to `wrong`."""
+    if hint is Any:
+        return value
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         made = _fields(hint, value, f"{name}.", wrong)

@@ -44,14 +44,15 @@ def _epoch(lengths: Sequence[int], settings: Training, epoch: int) -> list[list[
 
 def _cut(rows: Sequence[int], lengths: Sequence[int], settings: Training) -> Iterator[list[int]]:
     batch: list[int] = []
-    longest = 0
+    longest = total = 0
     for row in rows:
-        longest = max(longest, lengths[row])
+        longest, total = max(longest, lengths[row]), total + lengths[row]
         by_rows, by_tokens = settings.batch_rows, settings.batch_tokens
-        full = len(batch) == by_rows if by_rows else longest * (len(batch) + 1) > by_tokens
+        tokens = total if settings.packing else longest * (len(batch) + 1)  # packed rows need no padding
+        full = len(batch) == by_rows if by_rows else tokens > by_tokens
         if batch and full:
             yield batch
-            batch, longest = [], lengths[row]
+            batch, longest, total = [], lengths[row], lengths[row]
         batch.append(row)
     if batch:
         yield batch

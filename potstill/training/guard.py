@@ -36,7 +36,7 @@ def check(
         traces: what was rendered; rows and refusals point into it.
         drop_long: share of the traces that may be left out because they are too long.
     """
-    _check_lengths(traces, rendering, max_tokens, drop_long)
+    check_lengths(traces, rendering, max_tokens, drop_long)
     if not rendering.rows:
         reasons = "; ".join(f"{count}: {reason}" for reason, count in rendering.reasons.items())
         raise StageError(
@@ -50,7 +50,8 @@ def check(
         _refuse(name, [one for one in seen if test(one)], len(seen), fix)
 
 
-def _check_lengths(traces: Sequence[Trace], rendering: Rendering, max_tokens: int, drop_long: float) -> None:
+def check_lengths(traces: Sequence[Trace], rendering: Rendering, max_tokens: int, drop_long: float) -> None:
+    """Refuse where more than the share `drop_long` is left out as too long."""
     long = sum(reason == TOO_LONG for _, reason in rendering.refused)
     if long > drop_long * len(traces):
         raise StageError(

@@ -37,7 +37,7 @@ def prepared(row: Row, *, liked: bool = True) -> Prepared:
 
 def _column(values: Any) -> Tensor:
     column = torch.as_tensor(values)
-    return column.float() if column.is_floating_point() else column
+    return column.float() if column.dtype == torch.float64 else column  # stored entries stay float16 until they count
 
 
 def length(item: Item) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,13 +26,15 @@ from potstill.training import items, positions
 from potstill.training.render import Row
 from potstill.training.teacher import PROBES
 
+Progress = Callable[[str, int, int], None]
+
 MARK = "kept.json"
 SHARD = 512  # rows a shard
 TOGETHER = 8  # rows in a forward pass of the teacher
 
 
 class Kept(NamedTuple):
-    """What `kept.json` says: the teacher and its tokenizer by content, entries a token, temperature, rows, bytes."""
+    """What `kept.json` says: who (by content), entries a token, temperature, rows, tokens, bytes, and which rows."""
 
     teacher: str
     vocabulary: str
@@ -41,36 +43,83 @@ class Kept(NamedTuple):
     rows: int
     tokens: int
     bytes: int
+    content: str = ""
     version: str = __version__
 
 
 def write(
-    folder: Path, teacher: Path, rows: Sequence[Row], *, k: int = 64, temperature: float = 1.0, device: str = "cpu"
+    folder: Path,
+    teacher: Path,
+    rows: Sequence[Row],
+    *,
+    k: int = 64,
+    temperature: float = 1.0,
+    device: str = "auto",
+    progress: Progress | None = None,
 ) -> Kept:
     """Store the teacher's k best entries at every counted target of the rows; returns what was stored.
 
-    Store at the temperature that will be trained: what lies outside the kept entries can't be re-tempered.
+    Store at the temperature that will be trained: what lies outside the kept entries can't be re-tempered. A folder
+    that is finished for the same teacher and rows is left as it is; one that was never finished is begun anew.
     """
-    from potstill.models import weights
-
-    model = weights.load(teacher, weights.dtype("auto", device)).to(device).eval().requires_grad_(False)
+    if k < 1 or temperature <= 0 or not rows:
+        raise StageError(f"k={k}, temperature={temperature:g}, {len(rows)} rows", expected="more than 0 of each")
+    unique = list({_name(row): row for row in rows}.values())
+    told = Kept(checkpoint.content_id(teacher), vocabulary(teacher), k, temperature, len(unique), 0, 0, _names(unique))
+    if _finished(folder, told):
+        return about(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("kept-*"):
+        old.unlink()
+    model = _loaded(teacher, device)
     tokens = size = 0
-    for number, start in enumerate(range(0, len(rows), SHARD)):
+    order = sorted(range(len(unique)), key=lambda at: len(unique[at].ids))  # less padding
+    for number, start in enumerate(range(0, len(order), SHARD)):
         tensors: dict[str, torch.Tensor] = {}
-        for at in range(start, min(start + SHARD, len(rows)), TOGETHER):
-            part = rows[at : min(at + TOGETHER, start + SHARD)]
-            tensors |= {name: t for row, made in zip(part, _entries(model, part, k, temperature)) for name, t in made}
+        for at in range(start, min(start + SHARD, len(order)), TOGETHER):
+            if progress:
+                progress("rows", at, len(order))
+            part = [unique[row] for row in order[at : min(at + TOGETHER, start + SHARD)]]
+            tensors |= {name: tensor for made in _entries(model, part, k, temperature) for name, tensor in made}
         path = folder / f"kept-{number:05d}.safetensors"
         save_file(tensors, path.with_suffix(".part"))
         path.with_suffix(".part").replace(path)
         tokens += sum(len(t) for name, t in tensors.items() if name.endswith("/ids"))
         size += path.stat().st_size
-    told = Kept(checkpoint.content_id(teacher), vocabulary(teacher), k, temperature, len(rows), tokens, size)
+    if progress:
+        progress("rows", len(order), len(order))
+    told = told._replace(tokens=tokens, bytes=size)
     draft = folder / f"{MARK}.part"
     draft.write_text(json.dumps(told._asdict(), indent=1, sort_keys=True), "utf-8")
     draft.replace(folder / MARK)  # last: a folder without it was never finished
     return told
+
+
+def _loaded(teacher: Path, device: str) -> Any:
+    from potstill.models import weights
+
+    place = weights.device(device)
+    return weights.load(teacher, weights.dtype("auto", place)).to(place).eval().requires_grad_(False)
+
+
+def _finished(folder: Path, told: Kept) -> bool:
+    """Whether the folder holds just this; refuses one that holds something else."""
+    inside = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    if MARK in inside:
+        found = about(folder)
+        if found._replace(tokens=0, bytes=0, version=told.version) == told:
+            return True
+        raise StoreError(
+            f"{folder} holds kept entries of another teacher, other rows, k or temperature",
+            expected="a folder of its own for each",
+            fix="give another folder, or delete this one",
+        )
+    foreign = sorted(name for name in inside if not name.startswith("kept"))
+    if foreign:
+        raise StoreError(
+            f"{folder} is not empty ({', '.join(foreign[:5])})", expected="a new folder", fix="give another folder"
+        )
+    return False
 
 
 def read(folder: Path, student: Path, rows: Sequence[Row]) -> list[Row]:
@@ -82,15 +131,16 @@ def read(folder: Path, student: Path, rows: Sequence[Row]) -> list[Row]:
             expected="the tokenizer and chat template of the student",
             fix="store the entries again with a teacher of the same tokens",
         )
-    found = dict(_stored(folder))
-    missing = [row for row in rows if _name(row) not in found]
+    names = [_name(row) for row in rows]
+    found = dict(_stored(folder, set(names)))
+    missing = set(names) - set(found)
     if missing:
         raise StageError(
-            f"{folder} has no entries for {len(missing)} of {len(rows)} rows",
+            f"{folder} has no entries for {len(missing)} of {len(set(names))} rows",
             expected="entries of exactly these rows: same texts, same prompts, same template",
             fix="store them again for these rows: potstill keep",
         )
-    return [_joined(row, *found[_name(row)], told.k) for row in rows]
+    return [_joined(row, *found[name]) for row, name in zip(rows, names)]
 
 
 def about(folder: Path) -> Kept:
@@ -128,23 +178,29 @@ def _entries(model: Any, rows: Sequence[Row], k: int, temperature: float) -> Ite
         yield [(f"{_name(row)}/ids", row_ids.clone()), (f"{_name(row)}/logp", row_logp.clone())]
 
 
-def _stored(folder: Path) -> Iterator[tuple[str, tuple[torch.Tensor, torch.Tensor]]]:
+def _stored(folder: Path, wanted: set[str]) -> Iterator[tuple[str, tuple[torch.Tensor, torch.Tensor]]]:
     for path in sorted(folder.glob("kept-*.safetensors")):
         try:
             with safe_open(path, framework="pt") as file:
                 names = sorted({name.rpartition("/")[0] for name in file.keys()})  # noqa: SIM118  no mapping
-                for name in names:
+                for name in wanted & set(names):
                     yield name, (file.get_tensor(f"{name}/ids"), file.get_tensor(f"{name}/logp"))
         except Exception as error:  # boundary: a truncated file fails in many ways
             raise StoreError(f"{path} is damaged ({str(error)[:100]})", fix="store the entries again") from error
 
 
-def _joined(row: Row, ids: torch.Tensor, logp: torch.Tensor, k: int) -> Row:
-    """The row with its entries at the counted targets, and zeros elsewhere."""
+def _joined(row: Row, ids: torch.Tensor, logp: torch.Tensor) -> Row:
+    """The row with its entries at the counted targets, and zeros elsewhere; as small in memory as on disk."""
     counted = [at for at, weight in enumerate(row.weights) if weight > 0 and at]
-    all_ids, all_logp = torch.zeros(len(row.ids), k, dtype=torch.long), torch.zeros(len(row.ids), k)
-    all_ids[counted], all_logp[counted] = ids.long(), logp.float()
-    return replace(row, columns={**row.columns, "kept_ids": all_ids, "kept_logp": all_logp})  # type: ignore[dict-item]
+    all_ids = torch.zeros(len(row.ids), ids.shape[1], dtype=ids.dtype)
+    all_logp = torch.zeros(len(row.ids), ids.shape[1], dtype=logp.dtype)
+    all_ids[counted], all_logp[counted] = ids, logp
+    return replace(row, columns={**row.columns, "kept_ids": all_ids, "kept_logp": all_logp})
+
+
+def _names(rows: Sequence[Row]) -> str:
+    """All rows, whatever their order."""
+    return hashlib.sha256("".join(sorted(map(_name, rows))).encode()).hexdigest()[:20]
 
 
 def _name(row: Row) -> str:

@@ -38,6 +38,7 @@ class Learning:
         teacher: a model without gradients.
         reference: a model without gradients; None is the student as it starts.
         roll: replaces a step's micro-batches by what the student writes.
+        packing: rows lie one after another in the models' forward passes.
     """
 
     objective: Callable[[Inputs], Loss]
@@ -48,6 +49,7 @@ class Learning:
     teacher: Any = None
     reference: Any = None
     roll: Roll | None = None
+    packing: bool = False
 
     def prepared(self, model: Any, rows: Sequence[Item]) -> list[list[Prepared]]:
         """The rows as tensors, with the reference's log-probabilities where they are needed."""
@@ -90,7 +92,7 @@ class Learning:
 SUPERVISED = Learning(likelihood)
 
 
-def learning(task: Task, model: Any, *, roll: Roll | None = None) -> Learning:
+def learning(task: Task, model: Any, *, roll: Roll | None = None, packing: bool = False) -> Learning:
     """A task made ready for a student."""
     found = objectives.entry(task.objective)
     return Learning(
@@ -102,6 +104,7 @@ def learning(task: Task, model: Any, *, roll: Roll | None = None) -> Learning:
         frozen(task.teacher, model) if task.teacher else None,
         frozen(task.reference, model) if task.reference else None,
         roll,
+        packing,
     )
 
 

@@ -157,7 +157,8 @@ def window_loss(
 ) -> tuple[Tensor, Loss]:
     """An objective of a micro-batch of right-padded rows, reduced over what the whole window counts."""
     teacher = learning.teacher
-    x = positions(model, batch, teacher=teacher, needs=learning.needs, normaliser=normaliser)
+    packing = learning.packing
+    x = positions(model, batch, teacher=teacher, needs=learning.needs, normaliser=normaliser, packing=packing)
     x = learning.weighted(x)
     found = learning.objective(x)
     assert x.weights_N is not None

@@ -14,10 +14,17 @@ from torch import Tensor
 from potstill.objectives.inputs import Hidden, Inputs, Teacher, TokenLogp, TopK
 from potstill.objectives.likelihood import token_logp
 from potstill.training.items import Batch
+from potstill.training.packing import states as packed_states
 
 
 def positions(
-    model: Any, batch: Batch, *, teacher: Any = None, needs: Sequence[str] = (), normaliser: Tensor | float = 1.0
+    model: Any,
+    batch: Batch,
+    *,
+    teacher: Any = None,
+    needs: Sequence[str] = (),
+    normaliser: Tensor | float = 1.0,
+    packing: bool = False,
 ) -> Inputs:
     """The counted positions of a micro-batch under the student, with what `needs` names of `objectives.Entry`.
 
@@ -25,16 +32,17 @@ def positions(
         model: the student, adapters included.
         teacher: a model of the same tokenizer, in no graph; None where none is needed, or the batch has `kept_ids`.
         normaliser: what the reducer will divide by.
+        packing: rows lie one after another while they go through a model; all that comes out is the same.
     """
     counted_BT = batch["weights"][:, 1:] > 0
     lengths = counted_BT.sum(1)
     reference = batch["reference"][:, 1:][counted_BT] if "reference" in needs else None
     return Inputs(
-        states(model, batch["ids"])[counted_BT],
+        counted_states(model, batch, counted_BT, packing=packing),
         head(model),
         batch["ids"][:, 1:][counted_BT],
         weights_N=batch["weights"][:, 1:][counted_BT] / normaliser,
-        teacher=_teacher(batch, teacher, needs, counted_BT),
+        teacher=_teacher(batch, teacher, needs, counted_BT, packing),
         groups_N=torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths),
         pairs_P2=batch.get("pairs"),
         reference_N=reference,
@@ -42,6 +50,14 @@ def positions(
         advantages_N=batch["advantages"][:, 1:][counted_BT] if "advantages" in batch else None,
         labels_S=batch["liked"] if "labels" in needs else None,
     )
+
+
+def counted_states(model: Any, batch: Batch, counted_BT: Tensor, *, packing: bool = False) -> Tensor:
+    """Last hidden states at the tokens before the counted ones, [N, D]."""
+    if packing:
+        lengths = (batch["lengths"] - 1).tolist()
+        return packed_states(_causal(model).base_model, batch["ids"][:, :-1], lengths, counted_BT)
+    return states(model, batch["ids"])[counted_BT]
 
 
 def states(model: Any, ids_BT: Tensor) -> Tensor:
@@ -64,14 +80,15 @@ def logp(model: Any, batch: Batch) -> Tensor:
     return column
 
 
-def _teacher(batch: Batch, teacher: Any, needs: Sequence[str], counted_BT: Tensor) -> Teacher | None:
+def _teacher(batch: Batch, teacher: Any, needs: Sequence[str], counted_BT: Tensor, packing: bool) -> Teacher | None:
     if "distribution" in needs and "kept_ids" in batch:
-        return TopK(batch["kept_ids"][:, 1:][counted_BT], batch["kept_logp"][:, 1:][counted_BT])
+        ids_BTK, logp_BTK = batch["kept_ids"][:, 1:], batch["kept_logp"][:, 1:]
+        return TopK(ids_BTK[counted_BT].long(), logp_BTK[counted_BT].float())
     if teacher is None:
         return None
     if "distribution" in needs:
         with torch.no_grad():
-            return Hidden(states(teacher, batch["ids"])[counted_BT], head(teacher))
+            return Hidden(counted_states(teacher, batch, counted_BT, packing=packing), head(teacher))
     return TokenLogp(logp(teacher, batch)[:, 1:][counted_BT]) if "logp" in needs else None
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from potstill.errors import ConfigError
+from potstill.objectives import TABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class Lora:
         dropout: share of the adapter's inputs dropped.
         targets: names of the linear layers that get an adapter; "all-linear" is every one but the output head.
         keep_adapter: store the adapter itself too, in `adapter/` of the student's folder.
+        dora: learn each column's length and its direction apart (DoRA, Liu et al., arXiv:2402.09353).
     """
 
     r: int = 16
@@ -27,6 +29,7 @@ class Lora:
     dropout: float = 0.0
     targets: str | tuple[str, ...] = "all-linear"
     keep_adapter: bool = False
+    dora: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class Training:
         weight_decay: decoupled, on matrices only.
         clip: gradients are scaled down to this norm; 0 switches it off.
         optimiser: "adamw", or "muon" (momentum, orthogonalised), which learns faster on tiny models.
-        batch_tokens: padded tokens in a micro-batch at most; 0 means that `batch_rows` decides.
+        batch_tokens: tokens in a micro-batch at most, padding included; 0 means that `batch_rows` decides.
         batch_rows: rows in a micro-batch; 0 means that `batch_tokens` decides.
         accumulate: micro-batches in an optimiser step.
         sort: rows of similar length share a micro-batch (less padding); the order of batches is random either way.
@@ -57,6 +60,9 @@ class Training:
         threads: CPU threads of the training; 0 leaves torch's setting. Another number changes the last bits.
         chat: what the chat template is told, as in a model's `?chat=`; a run takes its student's.
         save_every: steps between the checkpoints that a killed training resumes from; 0 switches them off.
+        packing: rows of a micro-batch lie one after another instead of side by side, without padding and without
+            seeing each other; the result is the same to rounding. Pays where lengths differ much within a batch.
+        task: over the stage's own: its `objective`, constants and keywords of the loop (`training.task.LOOP`).
     """
 
     epochs: int = 3
@@ -82,6 +88,8 @@ class Training:
     threads: int = 0
     chat: Literal["auto", "thinking", "no-thinking"] = "auto"
     save_every: int = 500
+    packing: bool = False
+    task: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other, all at once."""
@@ -106,13 +114,25 @@ class Training:
             (lora is not None and self.optimiser == "muon", "muon is for full matrices, not for LoRA: use adamw"),
             (lora is not None and lora.r < 1, "lora.r must be at least 1"),
             (lora is not None and not 0 <= lora.dropout < 1, "lora.dropout must be in [0, 1)"),
+            (self.task.get("objective", "likelihood") not in TABLE, f"no objective {self.task.get('objective')!r}"),
         ]
 
-    def identity(self) -> dict[str, Any]:
-        """The settings that can change the trained weights, for keys: all but `save_every`."""
+    def told(self) -> dict[str, Any]:
+        """As plain data; what came later than the first runs only where it says something, so their ids stay."""
         values = dataclasses.asdict(self)
-        del values["save_every"]
+        for name in ("packing", "task"):
+            if not values[name]:
+                del values[name]
+        if self.lora and not self.lora.dora:
+            del values["lora"]["dora"]
         return values
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that can change the trained weights, for keys: all but `save_every`; a task has its own."""
+        return {name: value for name, value in self.told().items() if name not in ("save_every", "task")}
+
+
+SETTINGS = tuple(f.name for f in dataclasses.fields(Training) if f.name != "task")
 
 
 @dataclass(frozen=True, slots=True)

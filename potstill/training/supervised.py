@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,17 +22,14 @@ from transformers.utils import logging as hf_logging
 from potstill.errors import StageError, StoreError
 from potstill.models import checkpoint
 from potstill.records import Stage, Trace
-from potstill.training import kept, student
-from potstill.training.chat import Chat, chat
-from potstill.training.guard import check
-from potstill.training.items import Item
+from potstill.training import packing, student
+from potstill.training.chat import chat
 from potstill.training.learning import learning
 from potstill.training.loop import Loop, Progress, history, last_checkpoint
-from potstill.training.render import Row, render
 from potstill.training.rollouts import Rollouts
+from potstill.training.rows import Rows, rendered
 from potstill.training.settings import Fit, Lora, Training
 from potstill.training.task import Task
-from potstill.training.teacher import same_tokens
 
 __all__ = ["Fit", "Lora", "Task", "Training", "fit"]
 
@@ -71,10 +67,12 @@ def fit(
     with _session(settings):
         tokenizer = AutoTokenizer.from_pretrained(start, local_files_only=True)
         template = chat(tokenizer, settings.chat)
-        rendering = _rendered(rows, template, start, settings, task)
+        rendering = rendered(rows, template, start, settings, task)
         model = student.load(start, settings)
         roll = Rollouts(rows, template, task, settings) if task.rollout else None
-        made = learning(task, model, roll=roll)
+        if settings.packing:
+            packing.check(getattr(model, "get_base_model", lambda: model)().base_model)
+        made = learning(task, model, roll=roll, packing=settings.packing)
         loop = Loop(model, rendering.rows, settings, out / WORK, progress, learning=made)
         resume = last_checkpoint(out / WORK)
         loop.train(resume_from_checkpoint=str(resume) if resume else None)
@@ -86,51 +84,11 @@ def fit(
     return done
 
 
-class _Rows(NamedTuple):
-    """Rendered rows or pairs, and how many were left out by reason."""
-
-    rows: Sequence[Row | Item]
-    reasons: Mapping[str, int]
-
-
-def _rendered(rows: Sequence[Trace], template: Chat, start: Path, settings: Training, task: Task) -> _Rows:
-    """The rows as the objective wants them: alone, in pairs, with a teacher's kept entries, or prompts alone."""
-    limit = _limit(start, settings)
-    for of in (task.teacher, task.reference):
-        if of:
-            same_tokens(start, of)
-    if task.rollout == 1:
-        prompts = render(rows, template, max_tokens=limit, prompts=True)
-        return _Rows(prompts.rows, prompts.reasons)
-    rendering = render(rows, template, max_tokens=limit)
-    check(rows, rendering, template, max_tokens=limit, drop_long=settings.drop_long)
-    if task.kept:
-        return _Rows(kept.read(task.kept, start, rendering.rows), rendering.reasons)
-    if not {"pairs", "labels"} & set(task.needs):
-        return _Rows(rendering.rows, rendering.reasons)
-    rivals = [_rival(row) for row in rows]
-    other = render(rivals, template, max_tokens=limit)
-    check(rivals, other, template, max_tokens=limit, drop_long=settings.drop_long)
-    worse = {row.trace: row for row in other.rows}
-    pairs = [(row, worse[row.trace]) for row in rendering.rows if row.trace in worse]
-    lost = len(rendering.rows) - len(pairs)
-    return _Rows(pairs, {**rendering.reasons, **({"its rival can't be trained on": lost} if lost else {})})
-
-
-def _rival(row: Trace) -> Trace:
-    if row.rival is None:
-        raise StageError(
-            f"the row {row.id} has no rival",
-            expected="pairs of better and worse completions for this objective",
-            fix="pair(good, bad) in the method, or rows with chosen and rejected",
-        )
-    return row.rival
-
-
 def _key(rows: Sequence[Trace], settings: Training, task: Task) -> str:
     """Content id of what the trainer sees of the rows, of the settings and the task; the start is not in it."""
     told = {} if task == Task() else {"task": task.identity()}
-    return Stage(_Any(), rows, "likelihood").key(settings.identity() | told)
+    written = {"rollout": task.rollout} if task.rollout else {}  # rewards read the problems
+    return Stage(_Any(), rows, "likelihood", **written).key(settings.identity() | told)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,15 +140,7 @@ def _begin(out: Path, begun: str, rows: Sequence[Trace]) -> None:
     _write(mark, begun)
 
 
-def _limit(start: Path, settings: Training) -> int:
-    """Tokens a row may have: as set, but never more than the model's context."""
-    config = checkpoint.config(start)
-    context = config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
-    limits = [limit for limit in (context, settings.max_tokens) if limit]
-    return int(min(limits, default=1 << 30))
-
-
-def _report(key: str, rendering: _Rows, loop: Loop) -> Fit:
+def _report(key: str, rendering: Rows, loop: Loop) -> Fit:
     steps = history(loop.state)
     return Fit(
         key=key,

@@ -1,0 +1,110 @@
+"""The rows of a stage as its objective wants them: alone, in pairs, with a teacher's kept entries, or prompts alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from potstill.errors import StageError
+from potstill.models import checkpoint
+from potstill.records import Trace
+from potstill.training import kept
+from potstill.training.chat import Chat
+from potstill.training.guard import check, check_lengths
+from potstill.training.items import Item
+from potstill.training.render import Row, render
+from potstill.training.settings import Training
+from potstill.training.task import Task
+from potstill.training.teacher import same_tokens
+
+LOST = "its rival can't be trained on"
+
+
+class Rows(NamedTuple):
+    """Rendered rows or pairs, and how many were left out by reason."""
+
+    rows: Sequence[Row | Item]
+    reasons: Mapping[str, int]
+
+
+def rendered(rows: Sequence[Trace], template: Chat, start: Path, settings: Training, task: Task) -> Rows:
+    """The rows ready to train on; refuses those that would teach the wrong thing.
+
+    What is too long is left out, never cut, and refused above `drop_long`: of rows, of either side of pairs, of
+    prompts.
+    """
+    limit = longest(start, settings)
+    for of in (task.teacher, task.reference):
+        if of:
+            same_tokens(start, of)
+    if task.rollout == 1:
+        prompts = render(rows, template, max_tokens=limit, prompts=True)
+        check_lengths(rows, prompts, limit, settings.drop_long)
+        return Rows(prompts.rows, prompts.reasons)
+    paired = bool({"pairs", "labels"} & set(task.needs))
+    found = pairs(rows, template, limit, settings.drop_long) if paired else alone(rows, template, limit, settings)
+    return _kept(found, task, start) if task.kept else found
+
+
+def alone(rows: Sequence[Trace], template: Chat, limit: int, settings: Training) -> Rows:
+    """One row a trace."""
+    rendering = render(rows, template, max_tokens=limit)
+    check(rows, rendering, template, max_tokens=limit, drop_long=settings.drop_long)
+    return Rows(rendering.rows, rendering.reasons)
+
+
+def pairs(rows: Sequence[Trace], template: Chat, limit: int, drop_long: float) -> Rows:
+    """(better, worse) of each trace and its rival; where one side can't be trained on, neither is."""
+    rivals = [_rival(row) for row in rows]
+    sides = [render(side, template, max_tokens=limit) for side in (rows, rivals)]
+    for side, rendering in zip((rows, rivals), sides):
+        check(side, rendering, template, max_tokens=limit, drop_long=drop_long)
+    worse = {row.trace: row for row in sides[1].rows}
+    made = [(row, worse[row.trace]) for row in sides[0].rows if row.trace in worse]
+    lost = len(sides[0].rows) - len(made)
+    if not made:
+        raise StageError(
+            f"none of {len(rows)} pairs can be trained: of each, one side is left out",
+            expected="at least one pair of two rows",
+            fix=f"look at what was left out: {sides[0].reasons}, {sides[1].reasons}",
+        )
+    return Rows(made, {**sides[0].reasons, **({LOST: lost} if lost else {})})
+
+
+def longest(start: Path, settings: Training) -> int:
+    """Tokens a row may have: as set, but never more than the model's context."""
+    config = checkpoint.config(start)
+    context = config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
+    limits = [limit for limit in (context, settings.max_tokens) if limit]
+    return int(min(limits, default=1 << 30))
+
+
+def flat(items: Sequence[Row | Item]) -> list[Row]:
+    """All rows, those of pairs one after the other."""
+    return [row for item in items for row in (item if isinstance(item, tuple) else (item,))]
+
+
+def _kept(found: Rows, task: Task, start: Path) -> Rows:
+    """The rows with a teacher's stored entries, made at the temperature that is trained at."""
+    assert task.kept is not None
+    stored, wanted = kept.about(task.kept).temperature, float(task.constants.get("temperature", 1.0))
+    if stored != wanted:
+        raise StageError(
+            f"{task.kept} was stored at temperature {stored:g}, and the objective is to compare at {wanted:g}",
+            expected="one temperature: what lies outside the kept entries can't be re-tempered",
+            fix=f"temperature={stored:g} in the stage, or potstill keep --temperature {wanted:g}",
+        )
+    rows = iter(kept.read(task.kept, start, flat(found.rows)))
+    made = [tuple(next(rows) for _ in item) if isinstance(item, tuple) else next(rows) for item in found.rows]
+    return Rows(made, found.reasons)
+
+
+def _rival(row: Trace) -> Trace:
+    if row.rival is None:
+        raise StageError(
+            f"the row {row.id} has no rival",
+            expected="pairs of better and worse completions for this objective",
+            fix="pair(good, bad) in the method, or rows with chosen and rejected",
+        )
+    return row.rival

@@ -165,7 +165,9 @@ def _others(row: Mapping[str, Any], columns: Columns, given: Mapping[str, str]) 
     """The columns of gold answer, id and choices, guessed among those that nothing else is read from."""
     used = {*columns.completion, *columns.reasoning, columns.question}
     found: dict[str, str] = {}
-    for field, names in (("gold", GOLDS), ("id", IDS), ("choices", ("choices", "options"))):
+    # Beside `gt_cot`, `gt` is what an evaluation made of the answer to compare it: "4:30p.." of "4:30 p.m.".
+    golds = ("answer", *GOLDS) if "gt_cot" in row else GOLDS
+    for field, names in (("gold", golds), ("id", IDS), ("choices", ("choices", "options"))):
         guessed = next((n for n in names if n not in used and row.get(n) not in (None, "", [])), "")
         found[field] = given.get(field, guessed)
         if found[field] and found[field] not in row:

@@ -49,18 +49,29 @@ def test_counts_of_the_real_recordings_are_the_files_own(shared_data: Path, tmp_
 
 def test_math_outputs_come_with_their_golds_and_labels(shared_data: Path, potstill) -> None:
     file = shared_data / "math-outputs" / "qwen2.5-math-cot-100.jsonl"
-    done = potstill("import", file, "--map", "completion=code", "--json", "--quiet").json
+    done = potstill("import", file, "--map", "completion=code", "--judge", "--json", "--quiet").json
     [row] = done["answers"]
     rows = [json.loads(line) for line in file.read_text("utf-8").split("\n") if line]
     assert (row["problems"], row["traces"]) == (100, 800)
-    assert row["right by label"] == sum(sum(r["score"]) for r in rows)
+    assert row["right by label"] == sum(sum(r["score"]) for r in rows) == 728
+    assert (row["right"], row["wrong"]) == (737, 63)  # nine labels are false rejects
     assert done["mapping"] == {
         "layout": "columns as given",
         "question": "question",
         "completion": "code",
         "label": "score",
-        "gold": "gt",
+        "gold": "answer",
     }
+
+
+def test_an_evaluations_own_reading_of_the_gold_is_not_taken_for_it(tmp_path: Path) -> None:
+    row = {"question": "When?", "gt_cot": "At \\boxed{4:30\\text{ p.m.}}", "gt": "4:30p..", "code": ["4:30 p.m."]}
+    for fields, gold in (({"answer": "4:30 p.m."}, "4:30 p.m."), ({}, "4:30p..")):
+        file = put(tmp_path / "a.jsonl", [row | fields])
+        [trace] = importing.read(str(file), mapping={"completion": "code"}).traces
+        assert trace.problem.answer == gold
+    said = {"question": "1 + 1?", "gt": "2", "answer": "It is 3.", "output": "3"}
+    assert importing.read(str(put(tmp_path / "b.jsonl", [said]))).mapping["gold"] == "gt"
 
 
 def test_the_table_and_the_mapping_are_shown(tmp_path: Path, potstill) -> None:

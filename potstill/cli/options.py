@@ -10,7 +10,9 @@ from typing import Any, NoReturn, final
 
 from potstill.errors import ConfigError
 
-MODELS = "world:teacher, transformers:PATH, recorded:FILE, scripted:FILE"
+MODELS = (
+    "world:teacher, transformers:PATH, openai:NAME?at=…, litellm:VENDOR/NAME, vllm:PATH, recorded:FILE, scripted:FILE"
+)
 PROBLEMS = "a .jsonl, .json, .csv or .parquet file, hf:NAME, gym:TASK or world:TASK"
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, final
@@ -83,6 +83,7 @@ class Budget:
         self.limits = {name: limit for name, limit in (limits or {}).items() if any(limit)}
         self._needed: dict[str, Amount] = {}  # of a limit that stopped a call: what it would have had to be
         self.over: list[str] = []  # servers that used or billed more than they were allowed to
+        self.uncounted: Counter[str] = Counter()  # answers without token counts, by model
         self._journal = journal if self.limits else None
         self._changed = threading.Condition()
         self._holds: dict[tuple[str, str, Request], _Hold] = {}
@@ -127,6 +128,9 @@ class Budget:
         with self._changed:
             hold = self._holds.pop(key, None)
             worst = hold.worst if hold else _worst(request, model, price)
+            if _uncounted(completion, model):
+                self.uncounted[model.id] += 1
+                completion = completion._replace(tokens=_most(request, completion.tokens))
             tries = tuple(_tried(attempt, worst, price) for attempt in completion.tries)
             done = completion._replace(cost=_cost(completion, price), tries=tries)
             told = hold.lost if hold else NOTHING
@@ -139,9 +143,9 @@ class Budget:
         return done
 
     def notes(self) -> list[str]:
-        """What a run should say of servers that went beyond what a request allowed."""
+        """What a run should say of servers that went beyond what a request allowed, or do not count."""
         more = [f"… and {len(self.over) - 3:,} more calls went beyond what they were allowed"] if self.over[3:] else []
-        return [*self.over[:3], *more]
+        return [*self.over[:3], *more, *(_silent(*found) for found in self.uncounted.items())]
 
     def spent(self) -> dict[str, Amount]:
         """What has been spent, by role; "" is the run."""
@@ -322,6 +326,20 @@ def _worst(request: Request, model: Model, price: Price | None) -> Amount:
     prompt, completion = bound(request), request.sampling.max_tokens
     rate = float(getattr(model, "rate", 1.0))
     return Amount(prompt + completion, in_coins(most(price, prompt, completion, rate)) if price else 0)
+
+
+def _uncounted(completion: Completion, model: Model) -> bool:
+    """Whether a server gave a text and did not say what it used."""
+    return bool(completion.text) and not completion.tokens.completion and hasattr(model, "priced")
+
+
+def _most(request: Request, said: Tokens) -> Tokens:
+    """The most that an uncounted answer can have used; a prompt that was counted is known."""
+    return said._replace(prompt=said.prompt or bound(request), completion=request.sampling.max_tokens)
+
+
+def _silent(model: str, answers: int) -> str:
+    return f"{model} does not say what it uses: {answers:,} answers are counted at the most they may have used"
 
 
 def _cost(completion: Completion, price: Price | None) -> float | None:

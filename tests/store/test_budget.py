@@ -110,7 +110,7 @@ def test_spent_and_reserved_never_exceed_a_limit(steps, run, teacher, before):
 
 @settings(max_examples=100, deadline=None)
 @given(
-    uses=st.lists(st.tuples(st.integers(0, 130), st.integers(0, 100), st.booleans()), min_size=1, max_size=30),
+    uses=st.lists(st.tuples(st.integers(0, 130), st.integers(1, 100), st.booleans()), min_size=1, max_size=30),
     limit=st.integers(300, 5000),
 )
 def test_what_was_reserved_is_free_again_when_all_is_settled(uses, limit):
@@ -362,3 +362,28 @@ def test_the_bound_is_above_what_any_tokenizer_makes_of_a_text():
     assert bound(Request("\ud800")) >= 3
     chat = Request((Message("system", "abc"), Message("user", "defg")), prefix="xy")
     assert bound(chat) >= 9 + 3 * 4
+
+
+def test_a_text_without_token_counts_is_paid_at_its_worst():
+    asked = request()
+    for said in (Tokens(), Tokens(prompt=7)):
+        budget = Budget({"": Limit(tokens=10_000)}, prices=TABLE)
+        model = Paid()
+        assert budget.gate("teacher", model, "arm").enter(asked) == "go"
+        held = budget.reserved()[""]
+        done = budget.settle("teacher", model, asked, Completion("some text", tokens=said))
+        prompt = said.prompt or bound(asked)
+        assert done.tokens == Tokens(prompt, 100)
+        assert done.cost == pytest.approx((prompt + 2 * 100) / 1e6)
+        assert budget.spent()[""].tokens == prompt + 100 <= held.tokens
+        assert budget.reserved()[""].tokens == 0
+        [note] = budget.notes()
+        assert "model-m does not say what it uses: 1 answers" in note
+
+
+@pytest.mark.parametrize("made", [Completion("", "", error="refused: 400"), Completion("text", tokens=Tokens(1, 1))])
+def test_what_was_counted_or_never_answered_is_not_guessed(made):
+    budget = Budget({"": Limit(tokens=10_000)}, prices=TABLE)
+    assert budget.settle("teacher", Paid(), request(), made).tokens == made.tokens
+    assert budget.settle("teacher", Free(), request(), Completion("recorded")).tokens == Tokens()
+    assert budget.notes() == []

@@ -1,6 +1,7 @@
 """What every objective takes and gives: counted positions in, the loss of each position out.
 
-Shapes: N counted positions of a micro-batch, in row order; D width; V vocabulary; S sequences; P pairs; K kept entries.
+Shapes: N counted positions of a micro-batch, in row order; D width; V vocabulary; S sequences; P pairs; K kept entries;
+M positions of a teacher that cuts the text into other tokens; U tokens that two vocabularies share.
 Rows are shifted already: `hidden[i]` is the state that *predicts* `targets[i]`.
 """
 
@@ -12,7 +13,7 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Head: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -43,7 +44,39 @@ class TokenLogp(NamedTuple):
     logp_N: Tensor
 
 
-Teacher: TypeAlias = Logits | Hidden | TopK | TokenLogp
+class OtherVocabulary(NamedTuple):
+    """A teacher that cuts the same text into other tokens: its own M positions, shifted as the student's are.
+
+    Args:
+        hidden_MDt: its last states.
+        head: its output projection, to its own vocabulary.
+        targets_M: its token ids.
+        sequences_M: which sequence a position belongs to, numbered as the student's.
+        aligned_N: the group of bytes that a student's position belongs to, numbered over the micro-batch, -1 for none
+            (`alignment.columns`).
+        aligned_M: the same of the teacher's positions.
+        matched_U2: (student's, teacher's) ids of the tokens that are the same bytes.
+        embedded_M2Dt: its embeddings of the input token and of the target (DSKD).
+    """
+
+    hidden_MDt: Tensor
+    head: Head
+    targets_M: Tensor
+    sequences_M: Tensor
+    aligned_N: Tensor | None = None
+    aligned_M: Tensor | None = None
+    matched_U2: Tensor | None = None
+    embedded_M2Dt: Tensor | None = None
+
+
+class Layers(NamedTuple):
+    """States of inner layers, pair by pair: the student's [N, D], the teacher's [N, Dt] (CoT2Align: [M, Dt])."""
+
+    student: tuple[Tensor, ...]
+    teacher: tuple[Tensor, ...]
+
+
+Teacher: TypeAlias = Logits | Hidden | TopK | TokenLogp | OtherVocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +97,11 @@ class Inputs:
         advantages_N: of each position; a sequence's is repeated.
         labels_S: whether each sequence is desirable.
         kl: mean log-ratio to the reference of mismatched prompts and completions, a scalar (KTO).
+        prompts_S: which prompt a sequence answers, 0 and up (losses of several completions of a prompt).
+        scores_S: how good a sequence is, 0 to 1.
+        embedded_N2D: the student's embeddings of the input token and of the target, without gradient (DSKD).
+        layers: states of inner layers (TED, CoT2Align).
+        maps: trained projections between the two models' spaces; a trainer optimises their parameters too.
     """
 
     hidden_ND: Tensor
@@ -78,6 +116,11 @@ class Inputs:
     advantages_N: Tensor | None = None
     labels_S: Tensor | None = None
     kl: Tensor | None = None
+    prompts_S: Tensor | None = None
+    scores_S: Tensor | None = None
+    embedded_N2D: Tensor | None = None
+    layers: Layers | None = None
+    maps: nn.Module | None = None
 
     @property
     def groups(self) -> Tensor:

@@ -1,0 +1,279 @@
+"""Distillation across tokenizers: distances between distributions over different vocabularies.
+
+Positions are compared group by group of bytes (`alignment.py`), never by index. With `merge="initial"`, the default, a
+group's first positions are compared: only there have both models read the same text. With `merge="bayesian"` (GOLD's
+name) it is the last positions, each distribution times the probability of the group's earlier tokens, by the chain rule
+and with row k predicting token k: `Q(v) = q(v | earlier) prod_k q(token_k)`. The mass that a merged distribution lacks
+to 1 is that of all texts that begin otherwise.
+
+A group's loss stands at the position whose distribution is compared; other positions have the cross-entropy alone. All
+are losses per token: nothing is divided by counts of a micro-batch, so that accumulation can't change anything. The
+papers' mean over aligned positions is the sum over `compared(x)` divided by how many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from torch.utils.checkpoint import checkpoint
+
+from potstill.errors import ConfigError
+from potstill.objectives.chunked import ENTRIES, Kernel, full, losses, teacher_logits
+from potstill.objectives.divergence import finite
+from potstill.objectives.inputs import Inputs, Loss, OtherVocabulary, Sum, summed
+from potstill.objectives.likelihood import nll, token_logp
+from potstill.objectives.shared import Scaled, Shared, Two, sorted_gap, within
+from potstill.objectives.sinkhorn import transport
+
+Merge: TypeAlias = Literal["initial", "bayesian"]
+Rest: TypeAlias = Literal["bucket", "renormalise", "uld"]
+MERGES, RESTS = ("initial", "bayesian"), ("bucket", "renormalise", "uld")
+STEADY = 1e-4  # added to a standard deviation that divides
+
+
+class Pairs(NamedTuple):
+    """What is compared: for each student position the teacher's partner (-1: none), and the earlier tokens' log P."""
+
+    teacher: OtherVocabulary
+    partner_N: Tensor
+    before_N: Tensor | None = None  # student's, in its graph
+    before_M: Tensor | None = None
+
+
+def uld(
+    x: Inputs,
+    *,
+    weight: float = 1.5,
+    ce: float = 1.0,
+    merge: Merge = "initial",
+    top: int = 0,
+    temperature: float = 1.0,
+    chunk: int = 0,
+) -> Loss:
+    """`ce NLL + weight sum_i |sort(q)_i - sort(p)_i|` (Boizard et al., arXiv:2402.12030, eq. 4 and 5).
+
+    Sorted decreasingly, the shorter vocabulary padded with zeros afterwards: the Wasserstein distance where every two
+    different tokens are equally far. It knows no identities, so entropies alone can match: never without `ce`.
+
+    Departures: byte groups where the paper compares position t with position t. TRL's ULDLoss gives the same at equal
+    groups only with merge strategy "bayesian": its default reads probabilities one position off (0.5967 for 0.4554).
+
+    Args:
+        top: compare only so many of the largest entries and what is left as one; 0 is all, which sorts the vocabulary.
+    """
+    pairs = _pairs(x, "uld", merge, temperature, chunk)
+
+    def gap(two: Two, gradient: bool) -> Scaled:
+        found = sorted_gap(two, top, gradient)
+        return Scaled(weight * found.value, _times(found.slope, weight), _times(found.scale, weight))
+
+    return _compared(x, pairs, gap, ce=ce, temperature=temperature, chunk=chunk)
+
+
+def gold(
+    x: Inputs,
+    *,
+    beta: float = 0.5,
+    rest: Rest = "bucket",
+    unmatched: float = 1.0,
+    ce: float = 0.0,
+    merge: Merge = "initial",
+    temperature: float = 1.0,
+    chunk: int = 0,
+) -> Loss:
+    """`ce NLL + JSD_beta` over the tokens that both vocabularies spell with the same bytes (GOLD: TRL, experimental).
+
+    beta as in `divergence.jsd`: 0 is the forward and 1 the reverse KL. Both sides are distributions: what lies outside
+    the shared tokens is one class (`bucket`), or is left out of both (`renormalise`); `uld` is the bucket plus
+    `unmatched` times ULD's distance of the entries outside (GOLD's hybrid).
+
+    Departures from TRL 1.16, whose hybrid compares sub-distributions that do not sum to 1, clamped at 1e-8: equal to
+    `uld` only in its unmatched part. Its loss is divided by counts of the micro-batch (and its gradients drift apart by
+    the square of the accumulation), its merging is one position off by default, its offsets fail for SentencePiece.
+    """
+    if rest not in RESTS:
+        raise ConfigError(f"unknown rest={rest!r} of gold", available=RESTS, wanted=str(rest), fix="rest=bucket")
+    pairs = _pairs(x, "gold", merge, temperature, chunk)
+    if pairs.teacher.matched_U2 is None:
+        raise ConfigError("gold needs the tokens that both vocabularies have", expected="matched_U2", fix="uld")
+    shared = partial(within, Shared(pairs.teacher.matched_U2, beta, rest, unmatched))
+    return _compared(x, pairs, shared, ce=ce, temperature=temperature, chunk=chunk)
+
+
+def multilevel_ot(
+    x: Inputs,
+    *,
+    top: int = 50,
+    weight: float = 1.5,
+    log: float = 0.1,
+    sequence: float = 1e-4,
+    epsilon: float = 0.1,
+    ce: float = 1.0,
+    chunk: int = 0,
+) -> Loss:
+    """`ce NLL + weight (HAD + log CE + sequence SD)`, tokens ordered by the sequence (Cui et al., arXiv:2412.14528).
+
+    z / std(z) makes scales alike; of each side the `top` tokens with the largest sums over the *sequence* are kept and
+    numbered by them, so a token keeps its partner throughout. HAD is `sum_i |q_i - p_i|`, CE `-sum_i p_i log q_i`, SD
+    the Sinkhorn distance of the two sequences of these vectors under the L1 cost.
+
+    Departures from the repository, which is not what the paper says: no second softmax over probabilities, the teacher
+    is CE's target (there it is inside the logarithm), and the plan has mass 1, not the number of positions, so that SD
+    does not grow with length.
+    """
+    pairs = _pairs(x, "multilevel_ot", "initial", 1.0, chunk)
+    values = losses(x, _scaled(nll(x.targets_N), ce), chunk=chunk)
+    at_N = (pairs.partner_N >= 0).nonzero().squeeze(1)
+    parts = {"had": [], "log": [], "sequence": []}  # type: dict[str, list[Tensor]]
+    for which in x.groups[at_N].unique():
+        at = at_N[x.groups[at_N] == which]
+        of = pairs.partner_N[at]
+        lq = _leading(x.head, x.hidden_ND[at], top, chunk)
+        with torch.no_grad():
+            p = _leading(pairs.teacher.head, pairs.teacher.hidden_MDt[of], top, chunk).exp()
+        width = max(lq.shape[1], p.shape[1])
+        q, p = (pad(side, (0, width - side.shape[1])) for side in (lq.exp(), p.to(lq.dtype)))
+        parts["had"].append((q - p).abs().sum(1))
+        parts["log"].append(-(p[:, : lq.shape[1]] * lq).sum(1))
+        parts["sequence"].append(transport(torch.cdist(q, p, p=1), epsilon=epsilon))
+        loss = parts["had"][-1] + log * parts["log"][-1] + sequence * parts["sequence"][-1]
+        values = values.index_add(0, at, weight * loss)
+    return Loss(values, {name: summed(torch.cat(part)) for name, part in parts.items() if part})
+
+
+def group_logp(logp: Tensor, numbers: Tensor, groups: int) -> Tensor:
+    """log P of each group's text: the sum of its tokens' log-probabilities.
+
+    Teacher's minus student's is the advantage of a group, where tokens can't be compared (on-policy distillation
+    across tokenizers); `numbers` are `aligned_N` or `aligned_M`.
+    """
+    inside = numbers >= 0
+    return logp.new_zeros(groups).index_add(0, numbers[inside], logp[inside])
+
+
+def compared(x: Inputs, *, merge: Merge = "initial") -> Tensor:
+    """Whether a position carries the loss of a group, [N]."""
+    return _pairs(x, "compared", merge, 1.0, 0, scalars=False).partner_N >= 0
+
+
+def _pairs(x: Inputs, name: str, merge: str, temperature: float, chunk: int, *, scalars: bool = True) -> Pairs:
+    """The positions to be compared, of groups that both sides have."""
+    if merge not in MERGES:
+        raise ConfigError(f"unknown merge={merge!r} of {name}", available=MERGES, wanted=merge, fix="merge=initial")
+    teacher = x.teacher
+    if not isinstance(teacher, OtherVocabulary) or teacher.aligned_N is None or teacher.aligned_M is None:
+        raise ConfigError(
+            f"{name} needs a teacher of another vocabulary whose tokens are aligned with the student's",
+            expected="OtherVocabulary with aligned_N and aligned_M (alignment.columns)",
+            fix="forward_kl and its kin compare one vocabulary",
+        )
+    last = merge == "bayesian"
+    count = 1 + max((int(side.max()) for side in (teacher.aligned_N, teacher.aligned_M) if len(side)), default=-1)
+    mine, theirs = _ends(teacher.aligned_N, count, last), _ends(teacher.aligned_M, count, last)
+    both = (mine >= 0) & (theirs >= 0)
+    partner = torch.full_like(teacher.aligned_N, -1)
+    partner[mine[both]] = theirs[both]
+    if not last or not scalars:
+        return Pairs(teacher, partner)
+    before_N = _before(x, teacher.aligned_N, mine, temperature, chunk)
+    with torch.no_grad():
+        at = Inputs(teacher.hidden_MDt, teacher.head, teacher.targets_M)
+        before_M = _before(at, teacher.aligned_M, theirs, temperature, chunk)
+    return Pairs(teacher, partner, before_N, before_M)
+
+
+def _ends(numbers: Tensor, count: int, last: bool) -> Tensor:
+    """The first or last position of each group, -1 where a side has none of it."""
+    at = torch.arange(len(numbers), device=numbers.device)
+    inside = numbers >= 0
+    found = torch.full((count,), -1, dtype=at.dtype, device=at.device)
+    how = "amax" if last else "amin"
+    return found.scatter_reduce(0, numbers[inside], at[inside], how, include_self=False)
+
+
+def _before(x: Inputs, numbers: Tensor, ends: Tensor, temperature: float, chunk: int) -> Tensor:
+    """At each group's last position the sum of the log-probabilities of its earlier tokens; 0 elsewhere."""
+    earlier = (numbers >= 0).logical_and(ends[numbers.clamp_min(0)] != torch.arange(len(numbers), device=ends.device))
+    at = earlier.nonzero().squeeze(1)
+    part = Inputs(x.hidden_ND[at], lambda hidden: x.head(hidden) / temperature, x.targets_N[at])
+    found = token_logp(part if temperature != 1 else Inputs(x.hidden_ND[at], x.head, x.targets_N[at]), chunk=chunk)
+    return found.new_zeros(len(numbers)).index_add(0, ends[numbers[at]], found)
+
+
+def _compared(
+    x: Inputs, pairs: Pairs, distance: Callable[[Two, bool], Scaled], *, ce: float, temperature: float, chunk: int
+) -> Loss:
+    """The cross-entropy of every position plus the distance of those compared, in one pass over the vocabulary.
+
+    A merged distribution's factor has a graph of its own: the kernel notes what the distance would gain by it, and a
+    term of value 0 carries that on.
+    """
+    before = pairs.before_N
+    gain = None if before is None else torch.zeros_like(before)
+    apart = full(x.hidden_ND.new_zeros(len(x.targets_N)))
+
+    def kernel(logits: Tensor, rows: slice, gradient: bool) -> tuple[Tensor, Tensor | None]:
+        at = (pairs.partner_N[rows] >= 0).nonzero().squeeze(1)
+        of = pairs.partner_N[rows][at]
+        lq = finite((logits[at] / temperature).log_softmax(-1))
+        value, slope = _scaled(nll(x.targets_N), ce)(logits, rows, gradient)
+        if not len(at):
+            return value, slope
+        lp = finite((teacher_logits(pairs.teacher.head, pairs.teacher.hidden_MDt[of]) / temperature).log_softmax(-1))
+        s = None if before is None else before.detach()[rows][at]
+        u = None if pairs.before_M is None else pairs.before_M[of].to(lp.dtype)
+        found = distance(Two(lq, lp.to(lq.dtype), s, u), gradient or gain is not None)
+        apart[rows.start + at] = found.value
+        if gain is not None:
+            gain[rows.start + at] = found.scale
+        if slope is not None and found.slope is not None:
+            slope.index_add_(0, at, found.slope / temperature)
+        return value.index_add(0, at, found.value), slope
+
+    values = losses(x, kernel, chunk=chunk)
+    if gain is not None and before is not None:
+        values = values + gain * (before - before.detach())
+    return Loss(values, {"across": Sum(apart.sum(), (pairs.partner_N >= 0).sum())})
+
+
+def _scaled(kernel: Kernel, factor: float) -> Kernel:
+    """A kernel times a constant; none of its work where that is 0."""
+
+    def times(logits: Tensor, rows: slice, gradient: bool) -> tuple[Tensor, Tensor | None]:
+        if not factor:
+            return logits.new_zeros(len(logits)), logits.zero_() if gradient else None
+        value, slope = kernel(logits, rows, gradient)
+        return factor * value, _times(slope, factor)
+
+    return times
+
+
+def _times(slope: Any, factor: float) -> Any:
+    return slope if slope is None or factor == 1 else slope.mul_(factor)
+
+
+def _leading(head: Any, hidden: Tensor, top: int, chunk: int) -> Tensor:
+    """Log-probabilities (logits over their deviation) of the tokens most probable in all rows together, best first."""
+    sums: Tensor | None = None
+    chunk = chunk or max(1, ENTRIES // int(head(hidden[:1].detach()).shape[-1]))
+    with torch.no_grad():
+        for start in range(0, len(hidden), chunk):
+            part = _steady(head, hidden[start : start + chunk]).exp().sum(0)
+            sums = part if sums is None else sums + part
+    assert sums is not None
+    ids = sums.topk(min(top, len(sums))).indices
+    pieces = [
+        checkpoint(lambda part: _steady(head, part)[:, ids], hidden[start : start + chunk], use_reentrant=False)
+        for start in range(0, len(hidden), chunk)
+    ]
+    return torch.cat(pieces)
+
+
+def _steady(head: Any, hidden: Tensor) -> Tensor:
+    logits = full(head(hidden))
+    return (logits / (logits.std(-1, keepdim=True) + STEADY)).log_softmax(-1)

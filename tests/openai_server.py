@@ -131,6 +131,7 @@ class Server:
         self.served: Counter[tuple[str, str, int | None, int]] = Counter()
         self.statuses: Counter[int] = Counter()
         self.choices, self.under_way, self.most_under_way, self.connections = 0, 0, 0, 0
+        self.open: set[Any] = set()  # transports
         self.recent: deque[float] = deque()
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
@@ -475,6 +476,10 @@ class _Wire(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
         self.server.connections += 1
+        self.server.open.add(transport)
+
+    def connection_lost(self, failure: Exception | None) -> None:
+        self.server.open.discard(self.transport)
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
@@ -556,12 +561,22 @@ async def start(server: Server) -> asyncio.Server:
     return listening
 
 
+async def _shut(server: Server, listening: asyncio.Server) -> None:
+    """Close what listens and every connection, and wait until they are closed."""
+    listening.close()
+    for transport in list(server.open):
+        transport.abort()
+    while server.open:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
 @contextmanager
 def serving(**settings: Any) -> Iterator[Server]:
     """A server in a thread of this process, which keeps what it was asked."""
     server = Server(Settings(**{"keep": True, **settings}))
     loop = asyncio.new_event_loop()
-    loop.run_until_complete(start(server))
+    listening = loop.run_until_complete(start(server))
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     try:
@@ -569,6 +584,7 @@ def serving(**settings: Any) -> Iterator[Server]:
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
+        loop.run_until_complete(_shut(server, listening))
         loop.close()
 
 

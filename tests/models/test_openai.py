@@ -347,6 +347,25 @@ def test_a_forked_child_has_a_loop_of_its_own() -> None:
         assert os.waitpid(child, 0)[1] == 0
 
 
+ASKING = """
+import sys
+from potstill.models.model import Request
+from potstill.models.openai import OpenAI
+portions = OpenAI("m", url=sys.argv[1]).stream(Request(str(i)) for i in range(200))
+print(len(next(portions)) > 0)  # and ends with calls under way
+"""
+
+
+@pytest.mark.parametrize("end", ["", "portions.close()", "list(portions)"])
+def test_a_process_leaves_nothing_open(end: str) -> None:
+    program = [sys.executable, "-W", "error::ResourceWarning", "-X", "dev", "-c", ASKING + end]
+    with process("--latency", "0.01") as url:
+        done = subprocess.run([*program, url], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "True\n"
+    for word in ("ResourceWarning", "nclosed", "never", "destroyed", "Traceback"):
+        assert word not in done.stderr
+
+
 def test_an_id_is_host_model_mode_and_extras() -> None:
     one = OpenAI("m", url="http://127.0.0.1:1/v1").id
     assert one == OpenAI("m", url="http://localhost:2/v1/", concurrency=3, timeout=4, rpm=3).id

@@ -348,7 +348,9 @@ def test_a_forked_child_has_a_loop_of_its_own() -> None:
 
 
 ASKING = """
-import sys
+import atexit, sys
+atexit.register(lambda: print("closed:", loop._session.closed))  # the first of all, so it is called last
+from potstill.models import loop
 from potstill.models.model import Request
 from potstill.models.openai import OpenAI
 portions = OpenAI("m", url=sys.argv[1]).stream(Request(str(i)) for i in range(200))
@@ -361,7 +363,7 @@ def test_a_process_leaves_nothing_open(end: str) -> None:
     program = [sys.executable, "-W", "error::ResourceWarning", "-X", "dev", "-c", ASKING + end]
     with process("--latency", "0.01") as url:
         done = subprocess.run([*program, url], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout == "True\n"
+    assert done.stdout == "True\nclosed: True\n"
     for word in ("ResourceWarning", "nclosed", "never", "destroyed", "Traceback"):
         assert word not in done.stderr
 

@@ -25,6 +25,7 @@ from potstill.training.settings import Training
 FREE = ("budget", "prices", "batch")  # what a run may cost and how it is paid for; no result depends on it
 Truncated = typing.Literal["keep", "drop", "continue", "raise", "shorter"]
 
+_KEY = re.compile(r"unknown [a-z ]+ '(?P<quoted>[^']+)'|(?:arm [^:]+: )?(?P<key>[\w.]+): ")  # what a mistake is about
 _NAME = re.compile(r"[\w][\w .=+-]*")
 
 
@@ -118,12 +119,20 @@ def from_file(path: Path, sets: Sequence[str] = ()) -> Recipe:
     except InputError as error:
         raise ConfigError(error.found, expected=error.expected or "a YAML file", fix=error.fix) from None
     if not isinstance(data, dict):
-        raise ConfigError(f"{path} holds {type(data).__name__}", expected="a mapping with method, roles, problems")
-    return from_data(data, sets)
+        holds = "is empty" if data is None else f"holds {type(data).__name__}"
+        fix = "begin with `method: sft`; recipes/ has whole ones"
+        raise ConfigError(f"{path} {holds}", expected="a mapping with method, roles, problems", fix=fix)
+    return from_data(data, sets, path)
 
 
-def from_data(data: Mapping[str, Any], sets: Sequence[str] = ()) -> Recipe:
-    """A recipe from plain data: `method` with `values` and `training`, or several under `arms`."""
+def from_data(data: Mapping[str, Any], sets: Sequence[str] = (), file: Path | None = None) -> Recipe:
+    """A recipe from plain data: `method` with `values` and `training`, or several under `arms`.
+
+    Args:
+        data: the recipe.
+        sets: `key=value` settings over it.
+        file: where the data were read, so that mistakes are told with their lines.
+    """
     wrong: list[str] = []
     tree = _tree(data, sets, wrong)
     method = str(tree.pop("method", "") or "")
@@ -148,9 +157,24 @@ def from_data(data: Mapping[str, Any], sets: Sequence[str] = ()) -> Recipe:
         wrong.append("problems: none given (a file, hf:NAME, gym:TASK or world:TASK)")
     wrong += [f"{name}: {fields[name]} is below 0" for name in ("limit", "overlap_n") if (fields.get(name) or 0) < 0]
     if wrong:
-        lines = "\n".join(f"  - {line}" for line in dict.fromkeys(wrong))
-        raise ConfigError(f"the recipe has {len(set(wrong))} mistake(s):\n{lines}", fix="potstill methods NAME")
+        named = method if method in METHODS else "NAME"
+        raise ConfigError(_listed(list(dict.fromkeys(wrong)), file), fix=f"potstill methods {named}")
     return Recipe(arms=made, **fields)
+
+
+def _listed(wrong: Sequence[str], file: Path | None) -> str:
+    """All mistakes, and where a file is known those of a key that stands in it once with its line."""
+    places = reading.yaml_lines(file) if file else {}
+    lines = "\n".join(f"  - {_line(mistake, places)}{mistake}" for mistake in wrong)
+    return f"{file or 'the recipe'} has {len(wrong)} mistake(s):\n{lines}"
+
+
+def _line(mistake: str, places: Mapping[str, int]) -> str:
+    if not (named := _KEY.match(mistake)):
+        return ""
+    key = named["quoted"] or named["key"]
+    found = {line for path, line in places.items() if f".{path}".endswith(f".{key}")}
+    return f"line {found.pop()}: " if len(found) == 1 else ""
 
 
 def _mapping(name: str, value: Any, wrong: list[str]) -> dict[str, Any]:

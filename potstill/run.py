@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from potstill.errors import ConfigError, StageError
-from potstill.models.model import Model
+from potstill.models.model import FAILURES, Model
 from potstill.records import Stage, Trace
 from potstill.traces import Drop, Ledger, plain, using
 from potstill.traces.keys import name_of
@@ -79,8 +79,16 @@ def _check(method: Method, stage: object, drops: Counter[tuple[str, str, str]]) 
     raise StageError(
         f"{name_of(method)} yielded a stage without rows{errored}; dropped before it: {'; '.join(counts) or 'nothing'}",
         expected="at least one trace to train on",
-        fix="more problems or draws, a stronger writer, or a weaker filter; what was generated so far is kept",
+        fix=_cure(stage, drops),
     )
+
+
+def _cure(stage: Stage, drops: Counter[tuple[str, str, str]]) -> str:
+    """What helps: failed calls are no fault of the method, and are asked for again only on request."""
+    failed = stage.errored + sum(n for (_, _, reason), n in drops.items() if reason.startswith("error"))
+    if 2 * failed > drops.total() + stage.errored:
+        return "potstill cache journal RUN --status error says what failed; --retry-errors asks for it again"
+    return "more problems or draws, a stronger writer, or a weaker filter; what was generated so far is kept"
 
 
 def describe(solver: Solver) -> dict[str, Any]:
@@ -133,11 +141,17 @@ class _Counting:
             self.inner.made(traces)
 
     def dropped(self, drops: Sequence[Drop]) -> None:
-        # Reasons quote answers after the colon; what is counted is the kind of reason.
-        self.drops.update((drop.operator, drop.test, drop.reason.split(":")[0]) for drop in drops)
+        self.drops.update((drop.operator, drop.test, _kind(drop.reason)) for drop in drops)
         if self.inner:
             self.inner.dropped(drops)
 
     def step(self, operator: str, label: str, taken: int, returned: int) -> None:
         if self.inner:
             self.inner.step(operator, label, taken, returned)
+
+
+def _kind(reason: str) -> str:
+    """The kind of a reason, which quotes an answer after its colon; of a failed call what failed."""
+    kind, _, rest = reason.partition(":")
+    failure = rest.partition(":")[0].strip()
+    return f"{kind}: {failure}" if kind == "error" and failure in FAILURES else kind

@@ -159,3 +159,9 @@ def test_the_fingerprint_is_one_of_rows_rivals_order_and_layout() -> None:
     assert same == cards.fingerprint([r.annotate(verdict=Verdict("right")) for r in rows], "trl")
     others = [(rows[::-1], "trl"), (rows, "messages"), ([rows[0].annotate(rival=rows[1]), rows[1]], "trl")]
     assert len({same, *(cards.fingerprint(*other) for other in others)}) == 4
+
+
+def test_the_command_in_the_card_writes_the_same_folder(run: Path, tmp_path: Path) -> None:
+    text = exported(run, tmp_path, "--parquet", "--licence", "train.jsonl=mit")
+    assert "potstill export run --arm sft --format trl --parquet --licence train.jsonl=mit --out data" in text
+    assert (tmp_path / "data" / "train.parquet").exists()

@@ -260,7 +260,7 @@ def test_files_are_read_and_bad_ones_explained(tmp_path):
         ("bad.yaml", b"a: [", "not YAML"),
         ("latin.yaml", b"a: \xe9", "is not YAML"),
         ("list.yaml", b"- a", "holds list"),
-        ("empty.yaml", b"", "holds NoneType"),
+        ("empty.yaml", b"", "is empty"),
     ):
         path = tmp_path / name
         if content is not None:
@@ -280,3 +280,36 @@ def test_a_recipe_saved_beside_its_results_is_plain_data():
 def test_the_shipped_recipes_bind(path):
     made = from_file(path)
     assert made.arms and made.problems
+
+
+def test_mistakes_in_a_file_are_told_with_its_lines(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "method: sft\nproblems: world:story\nroles: {teacher: world:teacher, student: world:student}\n"
+        "values:\n  n: two\ntraining:\n  lr: fast\n  epoch: 3\nbudget: {run: 5usd}\nfoo: 1\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        from_file(path, ["limit=x"])
+    first, *rest = caught.value.found.split("\n")
+    assert first == f"{path} has 6 mistake(s):"
+    starts = sorted(line.removeprefix("  - ").split(";")[0] for line in rest)
+    assert starts == [
+        "limit: expected int, found 'x'",
+        "line 10: unknown parameter 'foo'",
+        "line 5: n: expected int, found 'two'",
+        "line 7: training.lr: expected float, found 'fast'",
+        "line 8: unknown parameter 'training.epoch' (nearest: training.epochs)",
+        "line 9: unknown parameter 'budget.run' (nearest: budget.roles)",
+    ]
+    assert caught.value.fix == "potstill methods sft"
+
+
+def test_a_key_that_stands_in_several_places_has_no_line(tmp_path):
+    path = tmp_path / "r.yaml"
+    arms = "arms: {a: {method: sft, values: {k: 1}}, b: {method: sft, values: {k: 2}}}\n"
+    path.write_text(f"{arms}problems: world:story\nroles: {{teacher: a, student: b}}\n")
+    with pytest.raises(ConfigError, match=r"- line 1: unknown parameter 'k'"):
+        from_file(path)
+    path.write_text(path.read_text().replace("}}, b", "}},\n  b"))
+    with pytest.raises(ConfigError, match=r"- unknown parameter 'k'"):
+        from_file(path)

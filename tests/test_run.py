@@ -9,6 +9,7 @@ from fakes import Book, Fake, Judge, Trainer, sums
 
 from potstill import verifiers
 from potstill.errors import ConfigError, StageError
+from potstill.models.model import Completion
 from potstill.records import Stage, Trace
 from potstill.run import describe, drive
 from potstill.traces import Session, keep, plain, pose, right, sample, using, verify
@@ -84,6 +85,20 @@ def test_a_stage_without_rows_names_the_method_and_the_last_drops():
         drive(selective, sums(5), {"teacher": Fake("t", 0.0), "student": Fake("s")}, {}, Trainer())
     assert "selective yielded a stage without rows; dropped before it: keep right: 10 (wrong)" in str(caught.value)
     assert len(book.drops) == 10, "the session's own ledger has them too"
+
+
+class Limited(Fake):
+    """A model whose server refuses every call."""
+
+    def write(self, requests):
+        return [Completion("", "", error="rate: 429 too many") for _ in requests]
+
+
+def test_failed_calls_are_named_and_the_cure_is_to_ask_again():
+    with pytest.raises(StageError) as caught:
+        drive(selective, sums(5), {"teacher": Limited("t"), "student": Fake("s")}, {}, Trainer())
+    assert "dropped before it: keep right: 10 (error: rate)" in str(caught.value)
+    assert "--retry-errors" in caught.value.fix and "stronger" not in caught.value.fix
 
 
 def test_drops_are_counted_since_the_last_stage():

@@ -94,7 +94,9 @@ def _file(args: argparse.Namespace) -> Path:
 
 def _known(args: argparse.Namespace, traces: Sequence[Trace], file: Path) -> dict[str, Any]:
     words = ["potstill", "export", args.run.name, *(("--arm", args.arm) if args.arm else ()), "--format", args.format]
-    words += [*(("--pairs",) if args.pairs else ()), "--out", args.out.name]
+    words += [*(("--pairs",) if args.pairs else ()), *(("--parquet",) if args.parquet else ())]
+    words += [word for given in args.licence for word in ("--licence", given)]
+    words += ["--out", args.out.name]
     licences = options.pairs(args.licence, "--licence")
     return {
         "rows": traces,

@@ -36,7 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FIELD=COLUMN",
         help=f"which column is what: {', '.join(importing.FIELDS)} (may be given again)",
     )
-    parser.add_argument("--kind", default="", help="verifier: math, number, choice, exact, regex (default: guessed)")
+    parser.add_argument("--kind", default="", help=f"verifier: {options.KINDS} (default: guessed)")
     parser.add_argument("--judge", action="store_true", help="judge the answers that have a gold answer")
     parser.add_argument(
         "--keep",

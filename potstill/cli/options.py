@@ -14,6 +14,7 @@ MODELS = (
     "world:teacher, transformers:PATH, openai:NAME?at=…, litellm:VENDOR/NAME, vllm:PATH, recorded:FILE, scripted:FILE"
 )
 PROBLEMS = "a .jsonl, .json, .csv or .parquet file, hf:NAME, gym:TASK or world:TASK"
+KINDS = "math, number, choice, exact, regex, format, table, code, judge, gym, story"
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 MOST_THREADS = 1024
@@ -92,7 +93,7 @@ def add_problems(parser: argparse.ArgumentParser, *, required: bool) -> None:
         metavar="FIELD=COLUMN",
         help="which column is the question, answer, id, choices or solution (may be given again)",
     )
-    parser.add_argument("--kind", default="", help="verifier: math, number, choice, exact, regex (default: guessed)")
+    parser.add_argument("--kind", default="", help=f"verifier: {KINDS} (default: guessed)")
 
 
 def pairs(texts: Sequence[str], flag: str) -> dict[str, str]:

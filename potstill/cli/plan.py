@@ -80,7 +80,7 @@ def _told(plan: Any) -> None:
 def _need(need: Any, paid: bool) -> dict[str, str]:
     row = {
         "role": need.role,
-        "model": show.short(need.model, 36),
+        "model": show.head(need.model, 36),
         "calls": f"{need.calls:,}",
         "prompt": f"{need.prompt:,}",
         "completion": f"{need.completion:,}",

@@ -83,6 +83,12 @@ def short(text: str, width: int = 60) -> str:
     return flat if len(flat) <= width else f"…{flat[1 - width :]}"
 
 
+def head(text: str, width: int = 60) -> str:
+    """A text on one line, its beginning kept: names stand there."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= width else f"{flat[: width - 1]}…"
+
+
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)

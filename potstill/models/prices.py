@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from potstill import reading
 from potstill.errors import ConfigError, InputError
 from potstill.records import Tokens
 
@@ -145,14 +146,10 @@ def _rate(name: str, value: Any, wrong: list[str]) -> float:
 
 
 def _read(path: Path) -> dict[str, Price]:
-    import yaml
-
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = reading.yaml(path)
     except FileNotFoundError:
         raise InputError(f"no prices at {path}", expected="a JSON or YAML file of prices", fix=_FIX) from None
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror}", expected="a file of prices", fix=_FIX) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not JSON or YAML: {error}", expected="a file of prices", fix=_FIX) from None
     return parse(data, str(path))

@@ -75,6 +75,11 @@ def yaml(path: Path) -> Any:
     return plain.read(path)
 
 
+def yaml_lines(path: Path) -> dict[str, int]:
+    """The line of each key of a file that `yaml` reads, by its dotted path."""
+    return plain.lines(path.read_text("utf-8-sig"))
+
+
 def _some(found: Iterator[Row], spec: str) -> Iterator[Row]:
     first = next(found, None)
     if first is not None:

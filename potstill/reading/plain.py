@@ -52,6 +52,20 @@ def read(path: Path, name: object = "") -> Any:
         raise InputError(f"{name} is not YAML: not UTF-8 (byte {error.start})", fix="save it as UTF-8") from error
 
 
+def lines(text: str) -> dict[str, int]:
+    """The line of each key of a YAML text that `load` reads, by its dotted path: `evaluate.n`."""
+    import yaml
+
+    found: dict[str, int] = {}
+    open_: list[tuple[str, Node | None]] = [("", yaml.compose(text, yaml.SafeLoader))]
+    while open_:
+        path, node = open_.pop()
+        for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+            found[path + str(key.value)] = key.start_mark.line + 1
+            open_.append((f"{path}{key.value}.", value))
+    return found
+
+
 def _check(node: Node, name: object, sizes: dict[int, int], inside: set[int]) -> int:
     """How many values a node has with its aliases written out; InputError for what is no plain value."""
     import yaml

@@ -130,6 +130,7 @@ class Pass:
     def _streamed(self) -> Iterator[Answers]:
         """Send what is missing until nothing is, and hand on what lands once it is committed."""
         self._sent.clear()
+        self._desk.report(self._done, max(self._total, self._drawn))  # from here on it is made now, not kept
         portions = self._desk.inner.stream(self._feed(), self._gate)
         try:
             for portion in portions:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from potstill import cli
+from potstill import cli, models, verifiers
 from potstill.cli import VERBS, main, module_of
 from potstill.cli.options import Parser, settings
 from potstill.errors import ConfigError
@@ -143,3 +143,11 @@ def test_abbreviated_flags_are_refused() -> None:
     parser.add_argument("--problems")
     with pytest.raises(ConfigError):
         parser.parse_args(["--prob", "x"])
+
+
+def test_help_names_every_kind_of_verifier_and_model(potstill) -> None:
+    helped = " ".join(potstill("run", "--help").out.split())
+    for kind in verifiers.KINDS:
+        assert f"{kind}," in helped or f"{kind} (default" in helped, kind
+    for kind in models.KINDS:
+        assert f" {kind}:" in helped, kind

@@ -29,6 +29,7 @@ def test_a_plan_names_roles_money_memory_steps_and_assumptions(forty: Path, pots
     assert done.code == 0, done.err
     for part in ("calls for 40 problems", "160", "3,200", "USD at most", "memory", "steps", "chars", "completion"):
         assert part in done.out, part
+    assert "openai:test-model?url=http" in done.out, "a model is known by the beginning of its name"
     data = potstill("plan", *FLAGS, *told, "--json").json
     assert data["needs"][0]["calls"] == 160 and data["training"]["sft"]["steps"] == 2
     assert not (forty / "runs").exists()

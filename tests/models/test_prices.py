@@ -104,8 +104,13 @@ def test_the_users_prices_go_over_the_shipped_ones(tmp_path):
         ("gpt: {prompt: .nan, completion: 2}\n", "not a number of 0 or more"),
         ("gpt: {prompt: true, completion: 2}\n", "not a number of 0 or more"),
         ("gpt: {prompt: 1, completion: 2, output: 3}\n", "unknown key 'output'"),
-        ("a: [\n", "not JSON or YAML"),
-        ("!!python/object/apply:os.system ['true']\n", "not JSON or YAML"),
+        ("a: [\n", "line 2, column 1: not YAML"),
+        ("!!python/object/apply:os.system ['true']\n", "line 1, column 1: the tag !!python/object"),
+        (
+            "gpt: {prompt: 1, completion: 2}\ngpt: {prompt: 0, completion: 0}\n",
+            "line 2: the key 'gpt' stands on line 1",
+        ),
+        ('{"gpt": {"prompt": 1, "completion": 2}, "gpt": {"prompt": 0, "completion": 0}}', "stands on line 1 already"),
     ],
 )
 def test_a_bad_file_of_prices_says_what_is_wrong(tmp_path, text, said):

@@ -68,10 +68,19 @@ def _new() -> asyncio.AbstractEventLoop:
 
 @atexit.register
 def _close() -> None:
-    """Close the connections at the end of the process, so that no server waits for them."""
+    """End what is under way and close the connections at the end of the process, so that no server waits for them."""
     if _session is not None and _running is not None:
         with contextlib.suppress(TimeoutError):
-            submit(_session.close()).result(1.0)
+            submit(_shut()).result(1.0)
+
+
+async def _shut() -> None:
+    under_way = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in under_way:  # else it would try again where its connection closes, over a new session
+        task.cancel()
+    await asyncio.gather(*under_way, return_exceptions=True)
+    if _session is not None:
+        await _session.close()
 
 
 def _forget() -> None:

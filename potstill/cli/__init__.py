@@ -23,6 +23,7 @@ VERBS = {
     "verify": "check gold answers, or judge recorded answers, with the verifiers",
     "judge": "have a model judge recorded answers by a rubric, or compare them in pairs, with its bias",
     "train": "train a student on rows of your own, without a method",
+    "keep": "store a teacher's best entries for rows, to distil from them without the teacher",
     "evaluate": "measure a model on problems",
     "compare": "paired differences between evaluations, with intervals",
     "import": "recorded answers in the usual layouts become traces, judged if you like",
@@ -31,7 +32,7 @@ VERBS = {
     "world": "the built-in world: its problems, its checkpoints, and the script that trains them",
     "report": "write a run's report.html again",
 }
-_RESUMED = ("quickstart", "run", "train", "world")
+_RESUMED = ("quickstart", "run", "train", "keep", "world")
 _STOPPED = 130  # 128 + SIGINT, as shells count
 _UNREAD = 141  # 128 + SIGPIPE
 

@@ -1,50 +1,76 @@
-"""Train a student on rows of your own, without a method: {prompt, completion}, {messages}, {conversations}, traces.
+"""Train a student on rows of your own, without a method, by any objective.
+
+Rows are a file, hf:NAME or a run's: {prompt, completion}, {messages}, {conversations}, {prompt, chosen, rejected},
+traces. Objectives:
+OBJECTIVES
+
+Those of pairs want chosen and rejected; those of distributions a --teacher of the same tokenizer, or --kept entries
+(potstill keep). With --set rollout=1 the student writes its own completions of the problems in --rows.
 
 examples:
   potstill train --rows rows.jsonl --student transformers:models/qwen --out students/mine --set lr=1e-5 --set epochs=2
-  potstill export runs/sft --arm sft --format trl --out rows.jsonl
-  potstill train --rows rows.jsonl --student world:student --out students/again --set lora.r=8
+  potstill train --rows pairs.jsonl --student world:student --objective redi --set alpha=0.8 --out students/redi
+  potstill train --rows rows.jsonl --student world:student --objective jsd --teacher world:teacher --set beta=0.5 \\
+    --out students/jsd
+  potstill keep --rows rows.jsonl --teacher world:teacher --out kept
+  potstill train --rows rows.jsonl --student world:student --objective forward_kl --kept kept --out students/kd
+  potstill train --rows rows.jsonl --student world:student --out students/again --set lora.r=8 --set lora.dora=true
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from potstill import reading
-from potstill.cli import options, show
+from potstill import objectives, reading
+from potstill.cli import options, rows, show
 from potstill.cli.progress import clock, watching
-from potstill.errors import ConfigError, InputError, ModelError
-from potstill.importing import from_row
-from potstill.models import layouts
-from potstill.reading import rows
+from potstill.errors import ConfigError, ModelError
 from potstill.recipe import convert
-from potstill.records import Message, Problem, Prompt, Trace, digest
-from potstill.training.settings import Fit, Training
+from potstill.training.settings import SETTINGS, Fit, Training
+from potstill.training.task import LOOP, Task, bind
 
-_ROLES = {"human": "user", "gpt": "assistant"}
+_NAMES = textwrap.fill(", ".join(objectives.TABLE), 110, initial_indent="  ", subsequent_indent="  ")
+__doc__ = (__doc__ or "").replace("OBJECTIVES", _NAMES)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
-    parser.add_argument("--rows", required=True, metavar="FILE", help="rows to learn, as .jsonl")
-    parser.add_argument("--student", required=True, metavar="SPEC", help="transformers:PATH or world:student")
+    rows.add(parser)
+    parser.add_argument(
+        "--student",
+        "--start",
+        required=True,
+        metavar="SPEC",
+        help="a checkpoint: transformers:PATH, PATH, world:student",
+    )
     parser.add_argument("--out", required=True, type=options.folder, metavar="DIR", help="where the student is stored")
+    parser.add_argument("--objective", default="likelihood", metavar="NAME", help="what it learns by (likelihood)")
+    parser.add_argument("--teacher", default="", metavar="SPEC", help="a checkpoint of the same tokenizer")
+    parser.add_argument("--reference", default="", metavar="SPEC", help="a checkpoint (the student as it starts)")
+    parser.add_argument("--kept", type=options.folder, metavar="DIR", help="a teacher's entries, instead of --teacher")
+    parser.add_argument("--kind", default="", help="verifier of the problems, where rewards are wanted (guessed)")
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help=f"a setting: {', '.join(f.name for f in dataclasses.fields(Training))}",
+        help="a constant of the objective; of the loop: "
+        f"{', '.join(name for name in LOOP if name not in _FLAGS)}; or a setting (training.KEY where a constant has "
+        f"its name): {', '.join(SETTINGS)}",
     )
-    parser.add_argument("--limit", type=options.count, default=0, metavar="N", help="the first N rows (all)")
     parser.add_argument("--seed", type=options.number, default=0, help="of the order of rows, adapters, dropout (0)")
     options.add_skip_bad(parser)
     options.add_threads(parser)
     options.add_quiet(parser)
     options.add_json(parser)
+
+
+_FLAGS = ("teacher", "reference", "kept", "reward")
 
 
 def execute(args: argparse.Namespace) -> None:
@@ -54,42 +80,77 @@ def execute(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    settings = training([f"seed={args.seed}", *args.set], args.threads)
-    traces = read(args.rows, args.limit)
-    from potstill.sources import load_model
-
-    student = load_model(args.student, threads=args.threads)
-    weights = getattr(student, "weights", None)
-    if weights is None:
-        raise ModelError(
-            f"{args.student} has no weights to train", expected="transformers:PATH or world:student", fix="--student …"
-        )
+    own, rest = split(args.objective, args.set)
+    settings = training([f"seed={args.seed}", *rest], args.threads)
+    task = bind(args.objective, own | _given(args)).task
+    traces = _rows(args, task)
+    student = loaded(args.student, args.threads, "student")
     from potstill.training.supervised import fit
 
     settings = _as_asked(student, settings, args.student)
     with watching(args.quiet) as progress:
-        done = fit(traces, weights, args.out, settings, progress=progress)
-    said, bad = _report(done), [item._asdict() for item in reading.save(args.out)]
+        done = fit(traces, student.weights, args.out, settings, task=task, progress=progress)
+    said, bad = {"objective": args.objective, **_report(done)}, [item._asdict() for item in reading.save(args.out)]
     if args.json:
-        show.document({"out": str(args.out), **said, "losses": done.losses, "bad": bad})
+        show.document({"out": str(args.out), **said, "losses": done.losses, "stats": done.stats, "bad": bad})
         return
     show.table([{"": name, "value": value} for name, value in said.items() if not isinstance(value, Mapping)])
+    if done.stats:
+        ends = [{"": name, "first step": f"{a:.4g}", "last step": f"{b:.4g}"} for name, (a, b) in done.stats.items()]
+        show.table(ends)
     show.bad(bad)
     for reason, number in done.refused.items():
         show.say(f"left out {number:,}: {reason}")
     show.say(f"took {clock(done.seconds)}; student {args.out}")
 
 
-def read(spec: str, limit: int = 0) -> list[Trace]:
-    """The rows of a file as finished traces; those of a trace file whose generation failed are left out."""
-    found: list[Trace] = []
-    for where, row in rows(spec, "rows to learn"):
-        with reading.checked(spec, where, row):
-            made = from_row(row, f"{spec}, {where}") if layouts.is_trace(row) else trace(row, f"{spec}, {where}")
-            found += [] if made.error else [made]
-        if limit and len(found) >= limit:
-            break
+def _rows(args: argparse.Namespace, task: Task) -> list[Any]:
+    """The rows; where the student writes all completions itself, problems do."""
+    if task.rollout == 1 and not (args.arm or Path(args.rows).is_dir()):
+        return rows.asked(args.rows, args.limit, kind=args.kind)
+    return rows.read(args.rows, args.limit, arm=args.arm)
+
+
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    found: dict[str, Any] = {"kept": args.kept} if args.kept else {}
+    for role in ("teacher", "reference"):
+        if getattr(args, role):
+            found[role] = loaded(getattr(args, role), args.threads, role)
     return found
+
+
+def loaded(spec: str, threads: int, role: str) -> Any:
+    """The model of a spec or of a bare path, with weights."""
+    from potstill.sources import load_model
+
+    model = load_model(spec if ":" in spec else f"transformers:{spec}", threads=threads)
+    if getattr(model, "weights", None) is None:
+        what = "no weights to train" if role == "student" else "no weights"
+        expected = f"transformers:PATH or world:{'teacher' if role == 'teacher' else 'student'}"
+        raise ModelError(f"{spec} has {what}", expected=expected, fix=f"--{role} …")
+    return model
+
+
+def split(objective: str, sets: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Values of the objective's constants and the loop's keywords; and the rest, which are training settings."""
+    import yaml
+
+    objectives.entry(objective)
+    constants = objectives.constants(objective) if objective != "likelihood" else {}
+    own: dict[str, Any] = {}
+    rest: list[str] = []
+    for text, plain in zip(options.settings(sets), sets):
+        name, eq, value = text.partition("=")
+        first = name.removeprefix("training.").partition(".")[0]
+        unknown = objective != "likelihood" and first not in SETTINGS  # `bind` says what there is
+        if not eq or (name not in LOOP and name not in constants and not unknown and first != "task"):
+            rest.append(plain)
+            continue
+        try:
+            own[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {plain}: {value!r} is not YAML", fix="potstill train --help") from None
+    return own, rest
 
 
 def _as_asked(student: Any, settings: Training, spec: str) -> Training:
@@ -127,52 +188,6 @@ def training(sets: Sequence[str], threads: int = 0) -> Training:
         lines = "\n".join(f"  - {line}" for line in wrong)
         raise ConfigError(f"{len(wrong)} mistake(s) in --set:\n{lines}", fix="potstill train --help")
     return made
-
-
-def trace(row: Mapping[str, Any], where: str) -> Trace:
-    """A row as a finished trace: what the learner sees, and what it learns to say."""
-    told = _turns(row)
-    if not told or told[-1].role != "assistant" or len(told) < 2:
-        raise InputError(
-            f"{where} is no row to learn from: {_found(row, told)}",
-            expected="prompt and completion (texts, or lists of {role, content}), or messages that end with assistant",
-            available=list(row),
-            fix="rename the columns to prompt and completion",
-        )
-    *asked, said = told
-    alone = len(asked) == 1 and asked[0].role == "user"
-    prompt: Prompt = asked[0].content if alone else tuple(asked)
-    question = next((turn.content for turn in reversed(asked) if turn.role == "user"), asked[-1].content)
-    key = str(row.get("problem_id") or row.get("id") or digest("problem", [question]))
-    finish = "length" if row.get("finish") == "length" else "stop"
-    return Trace(Problem(key, question, source="rows"), prompt, said.content, finish=finish, operator="rows")
-
-
-def _turns(row: Mapping[str, Any]) -> list[Message]:
-    chat = row.get("messages", row.get("conversations"))
-    if chat is None and {"prompt", "completion"} <= set(row):
-        return _side(row["prompt"], "user") + _side(row["completion"], "assistant")
-    return _side(chat, "")
-
-
-def _side(value: Any, role: str) -> list[Message]:
-    """Turns of a text, or of a list of {role, content} or {from, value}; nothing where it is neither."""
-    if isinstance(value, str):
-        return [Message(role, value)] if role else []
-    turns = []
-    for turn in value if isinstance(value, list) else ():
-        who = turn.get("role", turn.get("from")) if isinstance(turn, Mapping) else None
-        content = turn.get("content", turn.get("value")) if isinstance(turn, Mapping) else None
-        if not isinstance(who, str) or not isinstance(content, str):
-            return []
-        turns.append(Message(_ROLES.get(who, who), content))
-    return turns
-
-
-def _found(row: Mapping[str, Any], told: Sequence[Message]) -> str:
-    if told:
-        return f"turns of {', '.join(turn.role for turn in told)}"
-    return f"columns {', '.join(row)}"
 
 
 def _report(done: Fit) -> dict[str, Any]:

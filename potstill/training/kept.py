@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,6 +94,17 @@ def write(
     draft.write_text(json.dumps(told._asdict(), indent=1, sort_keys=True), "utf-8")
     draft.replace(folder / MARK)  # last: a folder without it was never finished
     return told
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """CPU threads of the teacher; 0 leaves torch's setting."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _loaded(teacher: Path, device: str) -> Any:

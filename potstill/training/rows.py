@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from potstill.errors import StageError
 from potstill.models import checkpoint
 from potstill.records import Trace
 from potstill.training import kept
-from potstill.training.chat import Chat
+from potstill.training.chat import Chat, chat
 from potstill.training.guard import check, check_lengths
 from potstill.training.items import Item
 from potstill.training.render import Row, render
@@ -28,6 +29,13 @@ class Rows(NamedTuple):
     reasons: Mapping[str, int]
 
 
+class StoredRows(NamedTuple):
+    """All rows, pairs taken apart, and how many were left out by reason."""
+
+    rows: Sequence[Row]
+    reasons: Mapping[str, int]
+
+
 def rendered(rows: Sequence[Trace], template: Chat, start: Path, settings: Training, task: Task) -> Rows:
     """The rows ready to train on; refuses those that would teach the wrong thing.
 
@@ -36,8 +44,8 @@ def rendered(rows: Sequence[Trace], template: Chat, start: Path, settings: Train
     """
     limit = longest(start, settings)
     for of in (task.teacher, task.reference):
-        if of:
-            same_tokens(start, of)
+        if isinstance(of, str | Path):
+            same_tokens(start, Path(of))
     if task.rollout == 1:
         prompts = render(rows, template, max_tokens=limit, prompts=True)
         check_lengths(rows, prompts, limit, settings.drop_long)
@@ -70,6 +78,19 @@ def pairs(rows: Sequence[Trace], template: Chat, limit: int, drop_long: float) -
             fix=f"look at what was left out: {sides[0].reasons}, {sides[1].reasons}",
         )
     return Rows(made, {**sides[0].reasons, **({LOST: lost} if lost else {})})
+
+
+def stored(traces: Sequence[Trace], teacher: Path, settings: Training) -> StoredRows:
+    """The rows and their rivals' as the teacher reads them; what can't be rendered is left out."""
+    from transformers import AutoTokenizer
+
+    template = chat(AutoTokenizer.from_pretrained(teacher, local_files_only=True), settings.chat)
+    limit = longest(teacher, settings)
+    good = alone(traces, template, limit, settings)
+    rivals = [trace.rival for trace in traces if trace.rival]
+    bad = alone(rivals, template, limit, settings) if rivals else Rows((), {})
+    reasons = Counter(good.reasons) + Counter(bad.reasons)
+    return StoredRows([*flat(good.rows), *flat(bad.rows)], dict(reasons))
 
 
 def longest(start: Path, settings: Training) -> int:

@@ -1,0 +1,143 @@
+"""Rows to learn from, of any layout: what `train` and `keep` read."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from potstill import reading
+from potstill.cli import options
+from potstill.errors import ConfigError, InputError, StageError
+from potstill.importing import from_row
+from potstill.models import layouts
+from potstill.records import Message, Problem, Prompt, Trace, digest
+
+LAYOUTS = "messages, prompt/completion, chosen/rejected, ShareGPT, Alpaca, traces"
+SPEC = f"a .jsonl, .json, .csv or .parquet file or hf:NAME ({LAYOUTS}), or a run's folder with --arm"
+_ROLES = {"human": "user", "gpt": "assistant"}
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """--rows, --arm, --limit."""
+    parser.add_argument("--rows", required=True, metavar="SPEC", help=SPEC)
+    parser.add_argument("--arm", default="", metavar="NAME", help="whose rows, where --rows is a run's folder")
+    parser.add_argument("--limit", type=options.count, default=0, metavar="N", help="the first N rows (all)")
+
+
+def read(spec: str, limit: int = 0, *, arm: str = "") -> list[Trace]:
+    """The rows as finished traces, pairs with their rival; those whose generation failed are left out."""
+    folder = Path(spec).expanduser()
+    if not spec.startswith("hf:") and folder.is_dir():
+        return _of_run(folder, arm)[: limit or None]
+    if arm:
+        raise ConfigError(f"--arm {arm} is for the folder of a run", fix="leave --arm out, or give --rows RUN")
+    found: list[Trace] = []
+    for where, row in reading.rows(spec, "rows to learn"):
+        with reading.checked(spec, where, row):
+            found += [trace for trace in traces(row, f"{spec}, {where}") if not trace.error]
+        if limit and len(found) >= limit:
+            break
+    return found
+
+
+def asked(spec: str, limit: int, *, kind: str = "") -> list[Trace]:
+    """Blank traces of problems: where the student itself writes, there need be no completions."""
+    from potstill.sources import load_problems, pose_all
+
+    return pose_all(load_problems(spec, limit=limit, kind=kind))
+
+
+def traces(row: Mapping[str, Any], where: str) -> list[Trace]:
+    """A row as finished traces: one, or for lists of completions several."""
+    if layouts.is_trace(row):
+        return [from_row(row, where)]
+    if row.get("chosen") and row.get("rejected"):
+        sides = [trace(_chosen(row, side), where) for side in ("chosen", "rejected")]
+        return [sides[0].annotate(rival=sides[1])]
+    told = _turns(row)
+    if told and told[-1].role == "assistant":
+        return [trace(row, where)]
+    return _recorded(row, where) or [trace(row, where)]
+
+
+def trace(row: Mapping[str, Any], where: str) -> Trace:
+    """A row as a finished trace: what the learner sees, and what it learns to say."""
+    told = _turns(row)
+    if not told or told[-1].role != "assistant" or len(told) < 2:
+        raise InputError(
+            f"{where} is no row to learn from: {_found(row, told)}",
+            expected="prompt and completion (texts, or lists of {role, content}), or messages that end with assistant",
+            available=list(row),
+            fix="rename the columns to prompt and completion",
+        )
+    *before, said = told
+    alone = len(before) == 1 and before[0].role == "user"
+    prompt: Prompt = before[0].content if alone else tuple(before)
+    question = next((turn.content for turn in reversed(before) if turn.role == "user"), before[-1].content)
+    key = str(row.get("problem_id") or row.get("id") or digest("problem", [question]))
+    finish = "length" if row.get("finish") == "length" else "stop"
+    return Trace(Problem(key, question, source="rows"), prompt, said.content, finish=finish, operator="rows")
+
+
+def _of_run(folder: Path, arm: str) -> list[Trace]:
+    from potstill.outcome import trained_on
+    from potstill.store import Store
+
+    with Store.open(folder, readonly=True) as store:
+        found = trained_on(store, arm)
+    if not found:
+        raise StageError(f"{folder} has no rows of an arm {arm!r}", fix="--arm NAME, as potstill report shows it")
+    return found
+
+
+def _recorded(row: Mapping[str, Any], where: str) -> list[Trace]:
+    """Rows of the other known layouts; what their file calls wrong is not learnt. Empty where the layout is unknown."""
+    try:
+        columns = layouts.guess(row, {}, where)
+        made = layouts.recordings(row, columns, where)
+        prompt = layouts.prompt(row, columns.question)
+        said = [one for one in made if one.label is not False]
+    except InputError:
+        return []
+    question = prompt if isinstance(prompt, str) else prompt[-1].content
+    if not question.strip():
+        return []
+    problem = Problem(str(row.get("id") or digest("problem", [question])), question, source="rows")
+    return [Trace(problem, prompt, one.text, finish=one.finish, operator="rows") for one in said]
+
+
+def _chosen(row: Mapping[str, Any], side: str) -> dict[str, Any]:
+    """One side of a preference row as a row of its own: with a prompt, or a whole conversation."""
+    if row.get("prompt"):
+        rest = {name: row[name] for name in ("id", "problem_id") if row.get(name)}
+        return {**rest, "prompt": row["prompt"], "completion": row[side]}
+    return {"messages": row[side]}
+
+
+def _turns(row: Mapping[str, Any]) -> list[Message]:
+    chat = row.get("messages", row.get("conversations"))
+    if chat is None and {"prompt", "completion"} <= set(row):
+        return _side(row["prompt"], "user") + _side(row["completion"], "assistant")
+    return _side(chat, "")
+
+
+def _side(value: Any, role: str) -> list[Message]:
+    """Turns of a text, or of a list of {role, content} or {from, value}; nothing where it is neither."""
+    if isinstance(value, str):
+        return [Message(role, value)] if role else []
+    turns = []
+    for turn in value if isinstance(value, list) else ():
+        who = turn.get("role", turn.get("from")) if isinstance(turn, Mapping) else None
+        content = turn.get("content", turn.get("value")) if isinstance(turn, Mapping) else None
+        if not isinstance(who, str) or not isinstance(content, str):
+            return []
+        turns.append(Message(_ROLES.get(who, who), content))
+    return turns
+
+
+def _found(row: Mapping[str, Any], told: Sequence[Message]) -> str:
+    if told:
+        return f"turns of {', '.join(turn.role for turn in told)}"
+    return f"columns {', '.join(row)}"

@@ -36,6 +36,7 @@ from potstill.store.ledger import Ledger
 from potstill.store.store import Store
 from potstill.store.students import Student
 from potstill.traces import Session, check_overlap, decontaminate, perplexity, plain, score, using, verify
+from potstill.traces.judge import check_judge
 from potstill.traces.overlap import NGRAM
 from potstill.training.settings import Training
 from potstill.training.task import Bound, Task, bind, student_key
@@ -132,7 +133,7 @@ def opened(
     given = {role: spec for role, spec in recipe.roles.items() if spec}
     models = {role: load_model(spec, threads=threads, batch=recipe.batch) for role, spec in given.items()}
     _check_roles(recipe, models)
-    _check_judge([*problems, *tests], models)
+    check_judge([*problems, *tests], models.get(JUDGE), f"--role {JUDGE}=SPEC")
     with Store.open(out) as store:
         runs.start(out, settled(recipe) | {"threads": threads}, empty=store.empty())
         reading.save(out)
@@ -182,17 +183,6 @@ def _check_roles(recipe: Recipe, models: Mapping[str, Model]) -> None:
                     expected="a local checkpoint, with weights to train and to score with",
                     fix=f"--{role.name} transformers:PATH or --{role.name} world:student",
                 )
-
-
-def _check_judge(problems: Sequence[Trace], models: Mapping[str, Model]) -> None:
-    """Refuse problems that a model is to judge where no role names it."""
-    count = sum(t.problem.kind == JUDGE for t in problems)
-    if count and JUDGE not in models:
-        raise ConfigError(
-            f"{count} problems are to be judged by a model, and there is none",
-            expected="a model in the role judge, for problems of the kind judge",
-            fix="--role judge=SPEC",
-        )
 
 
 def _baseline(bench: Bench) -> dict[str, Evaluation]:

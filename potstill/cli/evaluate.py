@@ -5,6 +5,7 @@ With --out the evaluation is kept for `potstill compare`, its answers in FILE.ca
 examples:
   potstill evaluate --model world:student --problems 'world:story?split=test&size=100' --n 4 --out before.json
   potstill evaluate --model transformers:runs/sft/students/stage-1f… --problems test.jsonl --out after.json
+  potstill evaluate --model openai:NAME?at=together --problems essays.jsonl --kind judge --judge openai:gpt-4o-mini
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from typing import Any
 
 from potstill import reading
 from potstill.cli import options, show
-from potstill.cli.progress import Progress, watching
+from potstill.cli.progress import watching
 from potstill.cli.results import unread
 from potstill.errors import ConfigError
 from potstill.evaluation.rows import Evaluation
-from potstill.models.model import Sampling
+from potstill.models.model import Model, Sampling
 from potstill.recipe import Evaluating
 from potstill.records import Trace
 
@@ -37,6 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     usual = _USUAL.sampling
     parser.add_argument("--model", required=True, metavar="SPEC", help=options.MODELS)
     options.add_problems(parser, required=True)
+    parser.add_argument("--judge", default="", metavar="SPEC", help="the model that judges problems of the kind judge")
     parser.add_argument("--n", type=options.count, default=_USUAL.n, help=f"answers a problem ({_USUAL.n})")
     parser.add_argument("--temperature", type=float, default=usual.temperature, help=f"({usual.temperature})")
     parser.add_argument("--top-p", type=float, default=usual.top_p, help=f"({usual.top_p})")
@@ -60,6 +62,9 @@ def execute(args: argparse.Namespace) -> None:
 
 def _evaluate(args: argparse.Namespace) -> None:
     from potstill.sources import load_model, load_problems, pose_all
+    from potstill.store import Store, cached
+    from potstill.traces import Session, using
+    from potstill.traces.judge import check_judge
 
     found = load_problems(
         args.problems,
@@ -70,9 +75,13 @@ def _evaluate(args: argparse.Namespace) -> None:
     )
     _check_out(args.out)
     model = load_model(args.model, threads=args.threads)
+    judge = load_model(args.judge, threads=args.threads) if args.judge else None
     asked = pose_all(found, args.prompt, recorded=args.model.startswith("recorded:"))
-    with _kept(args.out) as folder, watching(args.quiet) as progress:
-        measured = _measure(args, model, asked, folder, progress)
+    check_judge(asked, judge, "--judge SPEC")
+    with _kept(args.out) as folder, watching(args.quiet) as progress, Store.open(folder) as store:
+        kept = partial(cached, store=store, arm="evaluation", seed=args.seed, progress=progress)
+        with using(Session(judgements=store.judgements, judge=kept(judge, role="judge") if judge else None)):
+            measured = _measure(args, kept(model, role="evaluation"), asked)
     if args.out:
         from potstill.store import runs
 
@@ -106,26 +115,22 @@ def _kept(out: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _measure(args: argparse.Namespace, model: Any, asked: list[Trace], folder: Path, progress: Progress) -> Evaluation:
+def _measure(args: argparse.Namespace, model: Model, asked: list[Trace]) -> Evaluation:
     from potstill.evaluation.benchmark import evaluate
-    from potstill.store import Store, cached
-    from potstill.traces import Session, plain, using
+    from potstill.traces import plain
 
     sampling = dataclasses.replace(
         Sampling(), temperature=args.temperature, top_p=args.top_p, max_tokens=args.max_tokens
     )
-    with Store.open(folder) as store:
-        asking = cached(model, store, role="evaluation", arm="evaluation", seed=args.seed, progress=progress)
-        with using(Session(judgements=store.judgements)):
-            return evaluate(
-                partial(plain, asking, n=args.n, **dict(sampling.changed())),
-                asked,
-                name=args.name or args.model,
-                n=args.n,
-                sampling=sampling,
-                seed=args.seed,
-                threads=args.threads or _threads(),
-            )
+    return evaluate(
+        partial(plain, model, n=args.n, **dict(sampling.changed())),
+        asked,
+        name=args.name or args.model,
+        n=args.n,
+        sampling=sampling,
+        seed=args.seed,
+        threads=args.threads or _threads(),
+    )
 
 
 def _threads() -> int | None:

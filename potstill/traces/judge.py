@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 from potstill import verifiers
 from potstill.errors import ConfigError, ModelError
+from potstill.models.model import Model
 from potstill.records import Span, Trace, Verdict, digest
 from potstill.traces import session
 
@@ -52,6 +53,17 @@ def judged(traces: Sequence[Trace]) -> list[Finding]:
     said = iter(panel.verdicts(model, [t for t, a in zip(traces, asked, strict=True) if a]))
     checked = iter(_checked([t for t, a in zip(traces, asked, strict=True) if not a]))
     return [Finding(next(said), None) if a else next(checked) for a in asked]
+
+
+def check_judge(traces: Sequence[Trace], model: Model | None, flag: str) -> None:
+    """Refuse problems that a model is to judge where there is none; `flag` is how one is given."""
+    count = sum(t.problem.kind == "judge" for t in traces)
+    if count and model is None:
+        raise ConfigError(
+            f"{count} problems are to be judged by a model, and there is none",
+            expected="a model that judges, for problems of the kind judge",
+            fix=flag,
+        )
 
 
 def version(kind: str) -> str:

@@ -64,3 +64,32 @@ def test_one_model_alone_has_no_pairs(tmp_path: Path, words, potstill) -> None:
     failed = potstill(*words, "--judge", judge(tmp_path / "judge.json", FIRST), "--pairs")
     assert failed.code == 2
     assert "no problem is answered by two" in failed.err
+
+
+def test_an_evaluation_is_judged_by_a_model(tmp_path: Path, potstill) -> None:
+    problems = save(tmp_path / "p.jsonl", PROBLEMS)  # type: ignore[arg-type]
+    answers = [{"question": row["question"], "completion": "good" if i else "bad"} for i, row in enumerate(PROBLEMS)]
+    told = save(tmp_path / "r.jsonl", answers)  # type: ignore[arg-type]
+    words = [
+        "evaluate",
+        "--problems",
+        problems,
+        "--kind",
+        "judge",
+        "--model",
+        f"recorded:{told}",
+        "--n",
+        "1",
+        "--quiet",
+    ]
+    refused = potstill(*words)
+    assert refused.code == 2
+    assert "3 problems are to be judged by a model, and there is none" in refused.err and "--judge SPEC" in refused.err
+    spec = judge(tmp_path / "judge.json", GRADES)
+    done = potstill(*words, "--judge", spec, "--out", tmp_path / "e.json", "--json")
+    assert done.code == 0, done.err
+    assert done.json["statuses"] == {"right": 2, "wrong": 1}
+    assert "judge" in str(done.json["fingerprint"]["task"])
+    Path(tmp_path / "judge.json").write_text(json.dumps(GRADES[::-1]), "utf-8")  # another judge, another fingerprint
+    other = potstill(*words, "--judge", spec, "--out", tmp_path / "f.json", "--json").json
+    assert other["statuses"] == done.json["statuses"] and other["fingerprint"] != done.json["fingerprint"]

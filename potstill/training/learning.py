@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,16 +15,20 @@ import torch
 from torch import Tensor
 
 from potstill import objectives
+from potstill.errors import StageError
 from potstill.objectives.inputs import Inputs, Loss
 from potstill.objectives.likelihood import likelihood
 from potstill.training import items
 from potstill.training.items import Batch, Item, Prepared
+from potstill.training.live import Moving, When
 from potstill.training.positions import logp
+from potstill.training.render import Row
+from potstill.training.scored import Wire
 from potstill.training.task import Task
 
 SCORED_TOGETHER = 16  # rows whose reference values are computed at once
 
-Roll = Callable[[Any, list[Batch], int], list[Batch]]
+Roll = Callable[[Any, list[Batch], When, Any], list[Batch]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +41,15 @@ class Learning:
         mean: for a loss of a token, what it is averaged over.
         longest: the length that the "fixed" mean divides by.
         needs: see `objectives.Entry`.
-        teacher: a model without gradients.
+        teacher: a model without gradients, or one behind a wire.
         reference: a model without gradients; None is the student as it starts.
         roll: replaces a step's micro-batches by what the student writes.
         packing: rows lie one after another in the models' forward passes.
+        moving: the objective's constants that change from step to step.
+        bf16: whether the training computes in bfloat16; the reference does the same.
     """
 
-    objective: Callable[[Inputs], Loss]
+    objective: Callable[..., Loss]
     per: objectives.Per = "token"
     mean: Literal["token", "sequence", "fixed"] = "token"
     longest: int = 1
@@ -50,27 +58,72 @@ class Learning:
     reference: Any = None
     roll: Roll | None = None
     packing: bool = False
+    moving: Moving | None = None
+    bf16: bool = False
+
+    @property
+    def local(self) -> Any:
+        """The teacher where it is a model at hand; one behind a wire has scored the batch already."""
+        return None if isinstance(self.teacher, Wire) else self.teacher
 
     def prepared(self, model: Any, rows: Sequence[Item]) -> list[list[Prepared]]:
-        """The rows as tensors, with the reference's log-probabilities where they are needed."""
+        """The rows as tensors, with what the reference and a teacher behind a wire say of them where it is needed."""
         made = [[items.prepared(row, liked=at == 0) for at, row in enumerate(item)] for item in rows]
-        if "reference" not in self.needs:
-            return made
+        if "reference" in self.needs:
+            flat = sorted((row for item in made for row in item), key=lambda row: len(row.columns["ids"]))
+            for start in range(0, len(flat), SCORED_TOGETHER):
+                part = flat[start : start + SCORED_TOGETHER]
+                values = self._referred(model, items.collate([[row] for row in part])).cpu()
+                for row, column in zip(part, values):
+                    row.columns["reference"] = column[: len(row.columns["ids"])].clone()  # type: ignore[index]
+        learnt = any(weight > 0 for item in rows for row in item for weight in row.weights)
+        if isinstance(self.teacher, Wire) and "logp" in self.needs and learnt:
+            flat_rows = [row for item in rows for row in item]
+            columns = _scored(self.teacher, flat_rows)
+            lost = sum(column is None for column in columns)
+            if lost:
+                raise _unscored(lost, len(columns))
+            for row_made, column_made in zip((row for item in made for row in item), columns):
+                row_made.columns["teacher"] = column_made  # type: ignore[index]
+        return made
+
+    def window(self, model: Any, window: list[Batch], when: When) -> list[Batch]:
+        """A step's micro-batches, as they are or as the student writes them, with all that the objective needs."""
+        if self.roll is None:
+            return window
+        return [self._completed(model, batch) for batch in self.roll(model, window, when, self.teacher)]
+
+    def constants(self, when: When) -> dict[str, float]:
+        """The constants that move, as they are at this step."""
+        return self.moving.constants(when) if self.moving else {}
+
+    def _completed(self, model: Any, batch: Batch) -> Batch:
+        """A micro-batch of new text with the columns that rows have from the start."""
+        if "reference" in self.needs and "reference" not in batch:
+            batch = {**batch, "reference": self._referred(model, batch)}
+        if not isinstance(self.teacher, Wire) or "logp" not in self.needs or "teacher" in batch:
+            return batch
+        columns = _scored(self.teacher, _rows(batch))
+        lost = torch.tensor([column is None for column in columns], device=batch["ids"].device)
+        if bool(lost.all()):
+            raise _unscored(len(columns), len(columns))
+        told = torch.zeros_like(batch["weights"])
+        for at, column in enumerate(columns):
+            if column is not None:
+                told[at, : len(column)] = column.to(told)
+        weights = batch["weights"] * ~lost[:, None]
+        return {**batch, "teacher": told, "weights": weights, "unscored": lost[:, None].expand_as(weights).float()}
+
+    def _referred(self, model: Any, batch: Batch) -> Tensor:
+        """What the reference says of each counted token, [B, T]: of a student with adapters, the student without."""
         reference = self.reference or model
         was = reference.training
         reference.eval()
-        flat = sorted((row for item in made for row in item), key=lambda row: len(row.columns["ids"]))
-        for start in range(0, len(flat), SCORED_TOGETHER):
-            part = flat[start : start + SCORED_TOGETHER]
-            values = logp(reference, items.to(items.collate([[row] for row in part]), reference.device)).cpu()
-            for row, column in zip(part, values):
-                row.columns["reference"] = column[: len(row.columns["ids"])].clone()  # type: ignore[index]
+        bare = reference.disable_adapter() if hasattr(reference, "disable_adapter") else nullcontext()
+        with bare, torch.autocast(reference.device.type, torch.bfloat16, enabled=self.bf16):
+            made = logp(reference, items.to(batch, reference.device))
         reference.train(was)
         return made
-
-    def window(self, model: Any, window: list[Batch], step: int) -> list[Batch]:
-        """A step's micro-batches, as they are or as the student writes them."""
-        return self.roll(model, window, step) if self.roll else window
 
     def counts(self, batch: Batch) -> Tensor:
         """What a micro-batch adds to the normaliser."""
@@ -92,19 +145,38 @@ class Learning:
 SUPERVISED = Learning(likelihood)
 
 
-def learning(task: Task, model: Any, *, roll: Roll | None = None, packing: bool = False) -> Learning:
-    """A task made ready for a student."""
+def learning(
+    task: Task,
+    model: Any,
+    *,
+    roll: Roll | None = None,
+    wire: Wire | None = None,
+    packing: bool = False,
+    bf16: bool = False,
+) -> Learning:
+    """A task made ready for a student.
+
+    Args:
+        roll: writes; None where nothing is written.
+        wire: the teacher, where it is no local checkpoint.
+        bf16: whether the training computes in bfloat16.
+    """
     found = objectives.entry(task.objective)
+    reference = frozen(task.reference, model) if task.reference else None
+    if reference is None and "reference" in task.needs and roll and not hasattr(model, "disable_adapter"):
+        reference = copy.deepcopy(model).eval().requires_grad_(False)  # new text is compared with how it began
     return Learning(
         partial(objectives.find(task.objective), **task.constants),
         found.per,
         task.mean,
         task.max_new,
-        found.needs,
-        frozen(task.teacher, model) if task.teacher else None,
-        frozen(task.reference, model) if task.reference else None,
+        task.needs,
+        wire or (frozen(task.teacher, model) if task.teacher else None),
+        reference,
         roll,
         packing,
+        Moving(task),
+        bf16,
     )
 
 
@@ -114,3 +186,29 @@ def frozen(path: Path, like: Any) -> Any:
 
     model = weights.load(path, weights.dtype("auto", like.device.type))
     return model.to(like.device).eval().requires_grad_(False)
+
+
+def _rows(batch: Batch) -> list[Row]:
+    """The rows of a micro-batch, without their padding."""
+    parts = zip(*(batch[name].tolist() for name in ("ids", "weights", "lengths", "prompt", "trace")))
+    return [Row(trace, tuple(ids[:n]), tuple(weights[:n]), prompt) for ids, weights, n, prompt, trace in parts]
+
+
+def _scored(teacher: Wire, rows: Sequence[Row]) -> list[Tensor | None]:
+    """A teacher's log-probabilities as columns [T]; None for a row that it cuts into other tokens."""
+    made: list[Tensor | None] = []
+    for row, values in zip(rows, teacher(rows), strict=True):
+        counted = [at for at, weight in enumerate(row.weights) if weight > 0]
+        column = torch.zeros(len(row.ids))
+        if counted and len(values) == len(counted):
+            column[counted] = torch.tensor(values)
+        made.append(None if counted and len(values) != len(counted) else column)
+    return made
+
+
+def _unscored(lost: int, of: int) -> StageError:
+    return StageError(
+        f"the teacher gave no log-probability a token for {lost} of {of} rows: it cuts them into other tokens",
+        expected="the student's tokenizer and chat template behind the server",
+        fix="give the teacher as a local checkpoint, or give its tokenizer: ?weights=PATH",
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,19 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from potstill.errors import StageError
-from potstill.objectives.inputs import Loss, reduce
-from potstill.training import batches, items, optimiser
+from potstill.objectives.inputs import Loss, Sum, reduce
+from potstill.training import batches, items, monitors, optimiser
 from potstill.training.items import Batch, Item
 from potstill.training.learning import SUPERVISED, Learning
+from potstill.training.live import Stateful, When
 from potstill.training.positions import positions
 from potstill.training.render import Row
 from potstill.training.settings import Training
+from potstill.training.watch import Watch
 
 Progress = Callable[[str, int, int], None]
+FIRST = When(0, 1)
+LIVE = "live.pt"  # in a checkpoint: schedules, buffers, what rewards remember
 COMPLETE = "complete"  # written into a checkpoint after everything else
 
 
@@ -41,11 +45,19 @@ class Loop(Trainer):  # type: ignore[misc]
         progress: Progress | None,
         *,
         learning: Learning = SUPERVISED,
+        watch: Watch | None = None,
+        text: Callable[[list[int]], str] = str,
     ) -> None:
-        """Plan every batch of the training and set the Trainer up without evaluation, logging and reports."""
+        """Plan every batch of the training and set the Trainer up without evaluation and without logging of its own.
+
+        Args:
+            watch: looks at the student from time to time.
+            text: of tokens, for the batch that a stopped training leaves behind.
+        """
         taken = [row if isinstance(row, tuple) else (row,) for row in rows]
         self.batches = batches.plan([items.length(item) for item in taken], settings)
-        self.settings, self.learning = settings, learning
+        self.settings, self.learning, self.watch, self.text = settings, learning, watch, text
+        self.newest: list[Batch] = []
         self.bf16 = use_bf16(settings)
         self.seen = Seen()
         total = batches.steps(self.batches, settings)
@@ -72,7 +84,10 @@ class Loop(Trainer):  # type: ignore[misc]
     ) -> tuple[list[Any], Tensor]:
         """The micro-batches of one step, and what the loss is divided by: counted after the student has written."""
         window = [batch for _, batch in zip(range(num_batches), epoch_iterator)]
-        window = self.learning.window(self.model, window, self.state.global_step)
+        if self.watch and self.watch.due(self.when):
+            self.seen.more |= self._look()
+        window = self.newest = self.learning.window(self.model, window, self.when)
+        self.seen.put(monitors.written(window))
         self.seen.tokens += sum(int(batch["lengths"].sum()) for batch in window)
         self.seen.counted += sum(int((batch["weights"] > 0).sum()) for batch in window)
         return window, torch.stack([self.learning.counts(batch) for batch in window]).sum().to(device)
@@ -83,7 +98,7 @@ class Loop(Trainer):  # type: ignore[misc]
         """The objective on a micro-batch, over what the whole window counts."""
         causal = self.accelerator.unwrap_model(model)
         with torch.autocast(inputs["ids"].device.type, torch.bfloat16, enabled=self.bf16):
-            loss, found = window_loss(causal, inputs, num_items_in_batch, self.learning)
+            loss, found = window_loss(causal, inputs, num_items_in_batch, self.learning, when=self.when)
         self.seen.add(loss, found)
         return loss
 
@@ -93,13 +108,59 @@ class Loop(Trainer):  # type: ignore[misc]
         found = {"loss": float(self.seen.loss), "gradient's norm": 0.0 if grad_norm is None else float(grad_norm)}
         for what, value in found.items():
             if not math.isfinite(value):
-                raise StageError(
-                    f"the {what} is {value:g} at step {step} of {self.state.max_steps}",
-                    expected="a finite number",
-                    fix=f"lower lr ({self.settings.lr:g}), lengthen warmup, or set clip ({self.settings.clip:g})",
-                )
+                self._stop(f"the {what} is {value:g}", {"step": step, **found}, "a finite number")
         self.state.log_history.append(self.seen.record(step, found["loss"]))
+        wrong = monitors.alarm(history(self.state))
+        if wrong:
+            self._stop(wrong, self.state.log_history[-1], "a training that gets somewhere")
+        if self.learning.moving:
+            self.learning.moving.after(self.when, found["loss"])
         return grad_norm
+
+    def train(self, resume_from_checkpoint: Any = None, **more: Any) -> Any:
+        """Train, from a checkpoint's state if one is given, and look once more at the end."""
+        if resume_from_checkpoint:
+            kept = torch.load(Path(resume_from_checkpoint) / LIVE, map_location="cpu", weights_only=True)
+            for name, part in self._live().items():
+                part.restore(kept[name])
+        done = super().train(resume_from_checkpoint=resume_from_checkpoint, **more)
+        records = [record for record in self.state.log_history if "counted" in record]
+        if self.watch and records:
+            records[-1] |= self._look()
+        return done
+
+    @property
+    def when(self) -> When:
+        """The step that is being made, from 0, of how many."""
+        return When(self.state.global_step, self.state.max_steps)
+
+    def _look(self) -> dict[str, float]:
+        assert self.watch
+        with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.watch(self.model, self.learning.local)
+
+    def _live(self) -> dict[str, Stateful]:
+        """What a checkpoint holds beside what the Trainer puts there."""
+        parts: dict[str, Any] = {"moving": self.learning.moving, "roll": self.learning.roll}
+        return {name: part for name, part in parts.items() if hasattr(part, "restore")}
+
+    def _stop(self, what: str, record: Mapping[str, float], expected: str) -> None:
+        """Stop with the step, and leave its batch where it can be looked at."""
+        step = int(record["step"])
+        place = monitors.save(Path(self.args.output_dir) / f"stopped-{step}", self.newest, record, self.text)
+        settings = self.settings
+        raise StageError(
+            f"{what} at step {step} of {self.state.max_steps}",
+            expected=expected,
+            fix=f"lower lr ({settings.lr:g}), lengthen warmup, or set clip ({settings.clip:g}); its batch: {place}",
+        )
+
+    def _maybe_log_save_evaluate(self, *args: Any, **more: Any) -> None:
+        """The newest record to whoever reports (TensorBoard, W&B, trackio); then a checkpoint where one is due."""
+        if self.settings.report and self.state.log_history:
+            record = {name: value for name, value in self.state.log_history[-1].items() if name != "step"}
+            self.callback_handler.on_log(self.args, self.state, self.control, record)
+        super()._maybe_log_save_evaluate(*args, **more)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted: it walks over all modules at every step."""
@@ -108,7 +169,9 @@ class Loop(Trainer):  # type: ignore[misc]
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """The Trainer's checkpoint, with a mark that it was written to its end."""
         super()._save_checkpoint(model, trial)
-        (Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / COMPLETE).touch()
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        torch.save({name: part.state() for name, part in self._live().items()}, folder / LIVE)
+        (folder / COMPLETE).touch()
 
 
 class Seen:
@@ -118,19 +181,25 @@ class Seen:
         self.loss: Tensor | float = 0.0
         self.tokens = self.counted = 0
         self.stats: dict[str, list[Tensor]] = {}
+        self.more: dict[str, float] = {}
         self.clock = time.perf_counter()
 
     def add(self, loss: Tensor, found: Loss) -> None:
         """A micro-batch's loss and statistics: sums and counts add up, means would not."""
         self.loss = loss.detach() + self.loss
-        for name, (total, count) in found.stats.items():
+        self.put(found.stats)
+
+    def put(self, stats: Mapping[str, Sum]) -> None:
+        """Statistics of a micro-batch, or of the whole step."""
+        for name, (total, count) in stats.items():
             before = self.stats.get(name)
             self.stats[name] = [total + before[0], count + before[1]] if before else [total, count]
 
     def record(self, step: int, loss: float) -> dict[str, float]:
         """The step's loss, means of the statistics, tokens, counted tokens and seconds; starts anew."""
         record = {"step": step, "loss": loss, "tokens": self.tokens, "counted": self.counted}
-        record |= {name: float(total / count.clamp_min(1)) for name, (total, count) in self.stats.items()}
+        record |= {name: float(total / count) for name, (total, count) in self.stats.items() if float(count)}
+        record |= self.more
         record["seconds"] = time.perf_counter() - self.clock
         Seen.__init__(self)
         return record
@@ -153,16 +222,21 @@ class _Steps(TrainerCallback):  # type: ignore[misc]
 
 
 def window_loss(
-    model: Any, batch: Batch, normaliser: Tensor | float, learning: Learning = SUPERVISED
+    model: Any,
+    batch: Batch,
+    normaliser: Tensor | float,
+    learning: Learning = SUPERVISED,
+    *,
+    when: When = FIRST,
 ) -> tuple[Tensor, Loss]:
     """An objective of a micro-batch of right-padded rows, reduced over what the whole window counts."""
-    teacher = learning.teacher
-    packing = learning.packing
+    teacher, packing = learning.local, learning.packing
     x = positions(model, batch, teacher=teacher, needs=learning.needs, normaliser=normaliser, packing=packing)
     x = learning.weighted(x)
-    found = learning.objective(x)
+    found = learning.objective(x, **learning.constants(when))
     assert x.weights_N is not None
-    return reduce(found.values_N, x.weights_N, 1.0), found
+    seen = monitors.sampled(x, found, "own" if "stopped" in batch else "rows")
+    return reduce(found.values_N, x.weights_N, 1.0), Loss(found.values_N, {**found.stats, **seen})
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -198,7 +272,7 @@ def _arguments(settings: Training, folder: Path, total: int) -> TrainingArgument
         logging_nan_inf_filter=False,
         save_strategy="no",
         save_total_limit=2,
-        report_to=[],
+        report_to=[settings.report] if settings.report else [],
         disable_tqdm=True,
         dataloader_pin_memory=False,
         remove_unused_columns=False,

@@ -84,6 +84,8 @@ def _teacher(batch: Batch, teacher: Any, needs: Sequence[str], counted_BT: Tenso
     if "distribution" in needs and "kept_ids" in batch:
         ids_BTK, logp_BTK = batch["kept_ids"][:, 1:], batch["kept_logp"][:, 1:]
         return TopK(ids_BTK[counted_BT].long(), logp_BTK[counted_BT].float())
+    if "logp" in needs and "teacher" in batch:
+        return TokenLogp(batch["teacher"][:, 1:][counted_BT])
     if teacher is None:
         return None
     if "distribution" in needs:

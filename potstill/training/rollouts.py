@@ -1,12 +1,15 @@
 """The student writes: a step's prompts become its own completions, scored, and are trained on like any rows.
 
 Each completion is a function of the weights, the step and the place, so a resumed training writes the same ones.
+Tokens stay the ids that were drawn: no text is ever cut into tokens again.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -14,64 +17,133 @@ import torch
 from potstill.models import decoding
 from potstill.models.model import Sampling
 from potstill.objectives.policy import group_advantages
-from potstill.records import Problem, Trace
-from potstill.training import items
+from potstill.objectives.schedules import Adaptive, Source, gkd_source
+from potstill.records import Trace
+from potstill.training import items, rewards, writers
+from potstill.training.buffers import Buffer
 from potstill.training.chat import Chat
 from potstill.training.items import Batch
+from potstill.training.live import When
 from potstill.training.render import Row
+from potstill.training.rewards import Models, Rewards, Written
+from potstill.training.scored import Wire
 from potstill.training.settings import Training
 from potstill.training.task import Task
-from potstill.verifiers import judge
 
 
 @final
 class Rollouts:
-    """Replaces the micro-batches of a step, with probability `rollout`, by what the student writes on their prompts.
+    """Replaces the micro-batches of a step by what the student writes on their prompts, or by what it wrote before.
+
+    Where rows come from is decided once a step: by GKD's coin, or with a replay buffer by DistiLLM's rule, whose share
+    starts at `task.rollout` and grows with the loss on held-out rows.
 
     Args:
         rows: the stage's rows; a micro-batch names them by its column `trace`.
         template: of the student.
+        bf16: write in bfloat16, as the training computes.
     """
 
-    def __init__(self, rows: Sequence[Trace], template: Chat, task: Task, settings: Training) -> None:
-        self._rows, self._chat, self._task, self._seed = rows, template, task, settings.seed
+    def __init__(
+        self, rows: Sequence[Trace], template: Chat, task: Task, settings: Training, *, bf16: bool = False
+    ) -> None:
+        self._rows, self._chat, self._task, self._seed, self._bf16 = rows, template, task, settings.seed, bf16
+        self._rewards = Rewards(task.reward)
+        self._buffer = Buffer(task.replay) if task.replay else None
+        self._adaptive = Adaptive(task.rollout)
 
-    def __call__(self, model: Any, window: list[Batch], step: int) -> list[Batch]:
+    def __call__(self, model: Any, window: list[Batch], when: When, teacher: Any = None) -> list[Batch]:
         """The micro-batches to train on, in the order and number of those that came."""
-        if _uniform("source", self._seed, step) >= self._task.rollout:
+        source = self._source(when)
+        if source == "rows":
             return window
+        if source == "replay" and self._buffer is not None:
+            seeds = [_seed(self._seed, f"replay/{when.step}/{at}") for at in range(len(window))]
+            taken = [self._buffer.take(len(batch["ids"]), seed) for batch, seed in zip(window, seeds)]
+            return [_batch(rows, batch["ids"].device) for rows, batch in zip(taken, window)]
         was = model.training
         model.eval()
-        made = [self._written(model, batch, f"{step}/{at}") for at, batch in enumerate(window)]
+        made = [self._made(model, batch, f"{when.step}/{at}", teacher, when) for at, batch in enumerate(window)]
         model.train(was)
         return made
 
-    def _written(self, model: Any, batch: Batch, place: str) -> Batch:
-        """One micro-batch: `group` completions of each prompt."""
-        task, device = self._task, batch["ids"].device
-        prompts = [ids[:n].tolist() for ids, n in zip(batch["ids"], batch["prompt"].tolist())]
-        owner = [at for at in range(len(prompts)) for _ in range(task.group)]
-        seeds = [_seed(self._seed, f"{place}/{at}") for at in range(len(owner))]
-        sampling = Sampling(temperature=task.temperature, max_tokens=task.max_new, logprobs=True)
-        unique = {tuple(ids): i for i, ids in enumerate(dict.fromkeys(map(tuple, prompts)))}
-        drawn = decoding.decode(
-            model,
-            decoding.Batch(
-                prompts=[list(ids) for ids in unique],
-                owner=[unique[tuple(prompts[at])] for at in owner],
-                seeds=seeds,
-                limits=[task.max_new] * len(owner),
-                sampling=sampling,
-                ends=(self._chat.end,),
-            ),
+    def written(
+        self, model: Any, prompts: Sequence[Sequence[int]], seeds: Sequence[int], pair: Any = None
+    ) -> list[Any]:
+        """Completions (`decoding.Drawn`) of prompts given as tokens, each from its own seed."""
+        task, unique = self._task, {ids: at for at, ids in enumerate(dict.fromkeys(map(tuple, prompts)))}
+        context = model.config.get_text_config().max_position_embeddings or 1 << 30
+        batch = decoding.Batch(
+            prompts=[list(ids) for ids in unique],
+            owner=[unique[tuple(ids)] for ids in prompts],
+            seeds=seeds,
+            limits=[min(task.max_new, context - len(ids)) for ids in prompts],
+            sampling=Sampling(temperature=1.0 if pair else task.temperature, max_tokens=task.max_new, logprobs=True),
+            ends=(self._chat.end,),
         )
-        traces = batch["trace"].tolist()
-        rows = [self._row(traces[at], prompts[at], one) for at, one in zip(owner, drawn)]
-        if "advantages" in task.needs:
-            rows = self._rewarded(rows, torch.tensor(owner))
-        return items.to(items.collate([[items.prepared(row)] for row in rows]), device)
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=self._bf16):
+            return decoding.decode(pair or model, batch)
 
-    def _row(self, trace: int, prompt: list[int], drawn: decoding.Drawn) -> Row:
+    def validated(self, loss: float) -> None:
+        """The likelihood of held-out rows, to move DistiLLM's share."""
+        if self._buffer is not None:
+            self._adaptive = self._adaptive.after(loss)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What a verifier reads of a completion's tokens."""
+        plain = [token for token in ids if token != self._chat.end]
+        return str(self._chat.tokenizer.decode(plain, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def state(self) -> dict[str, Any]:
+        """The buffer, DistiLLM's share, and what the rewards remember."""
+        buffer = self._buffer.state() if self._buffer is not None else {}
+        return {"buffer": buffer, "adaptive": list(self._adaptive), "rewards": self._rewards.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Become what `state` said."""
+        if self._buffer is not None:
+            self._buffer.restore(state["buffer"])
+        self._adaptive = Adaptive(*state["adaptive"])
+        self._rewards.restore(state["rewards"])
+
+    def _source(self, when: When) -> Source:
+        uniform = _seed(self._seed, f"source/{when.step}") / 2**63
+        if self._buffer is None:
+            return gkd_source(uniform, self._task.rollout)
+        return self._adaptive.source(uniform, when.done, full=self._buffer.full)
+
+    def _made(self, model: Any, batch: Batch, place: str, teacher: Any, when: When) -> Batch:
+        """One micro-batch: `group` completions of each prompt."""
+        prompts = [ids[:n].tolist() for ids, n in zip(batch["ids"], batch["prompt"].tolist())]
+        owner = [at for at in range(len(prompts)) for _ in range(self._task.group)]
+        seeds = [_seed(self._seed, f"{place}/{at}") for at in range(len(owner))]
+        drawn = self.written(model, [prompts[at] for at in owner], seeds, self._pair(model, teacher))
+        traces = batch["trace"].tolist()
+        rows = [self.row(traces[at], prompts[at], one) for at, one in zip(owner, drawn)]
+        if self._joint:  # what was drawn from is not the student alone: its own share is asked for again
+            rows = [_told(row, values) for row, values in zip(rows, rewards.scores(model, rows))]
+        if "advantages" in self._task.needs:
+            rows = self._rewarded(model, rows, owner, teacher, when)
+        if self._task.truncated == "mask":
+            rows = [row if row.columns["stopped"][0] else replace(row, weights=(0.0,) * len(row.ids)) for row in rows]
+        if self._buffer is not None:
+            self._buffer.add(rows)
+        return _batch(rows, batch["ids"].device)
+
+    @property
+    def _joint(self) -> float:
+        """Whether the teacher has a hand in what is written; MiniLLM's is its share in each token."""
+        return float(self._task.constants.get("mixed", 0.0)) or float(self._task.writer == "skd")
+
+    def _pair(self, model: Any, teacher: Any) -> writers.Pair | None:
+        if not self._joint:
+            return None
+        heat = self._task.temperature
+        if self._task.writer == "skd":
+            return writers.Pair(model, teacher, writers.interleaved(Sampling(temperature=heat)))
+        return writers.Pair(model, teacher, writers.mixed(self._task.constants["mixed"], heat))
+
+    def row(self, trace: int, prompt: list[int], drawn: decoding.Drawn) -> Row:
         """A rollout as a row. One that the limit cut keeps its tokens and has no end token: it never learns to stop."""
         before = [0.0] * len(prompt)
         columns = {
@@ -81,35 +153,34 @@ class Rollouts:
         weights = (*before, *([1.0] * len(drawn.ids)))
         return Row(trace, (*prompt, *drawn.ids), weights, len(prompt), columns)
 
-    def _rewarded(self, rows: Sequence[Row], group: torch.Tensor) -> list[Row]:
-        problems = [self._rows[row.trace].problem for row in rows]
-        texts = [self._text(row) for row in rows]
-        rewards = torch.tensor(rewarded(self._task.reward, problems, texts), dtype=torch.float64)
-        advantages = group_advantages(rewards, group).tolist()
-        return [_with(row, advantages=a, reward=r) for row, a, r in zip(rows, advantages, rewards.tolist())]
+    def _rewarded(self, model: Any, rows: Sequence[Row], owner: list[int], teacher: Any, when: When) -> list[Row]:
+        written = [
+            Written(self._rows[row.trace].problem, self.text(row.ids[row.prompt :]), row, group)
+            for row, group in zip(rows, owner)
+        ]
+        scorer = teacher if isinstance(teacher, Wire) else partial(rewards.scores, teacher) if teacher else None
+        made = self._rewards(written, Models(model, scorer, self._chat, when.step, self._task.max_new))
+        values = torch.tensor(made.rewards, dtype=torch.float64)
+        advantages = group_advantages(values, torch.tensor(owner)).tolist()
+        rows = [_with(row, advantages=a, reward=r) for row, a, r in zip(rows, advantages, made.rewards)]
+        if made.answered is None:
+            return rows
+        return [_with(row, answered=float(read)) for row, read in zip(rows, made.answered)]
 
-    def _text(self, row: Row) -> str:
-        ids = [token for token in row.ids[row.prompt :] if token != self._chat.end]
-        return str(self._chat.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+def _batch(rows: Sequence[Row], device: Any) -> Batch:
+    return items.to(items.collate([[items.prepared(row)] for row in rows]), device)
 
 
-def rewarded(
-    reward: Callable[[Any, str], float] | None, problems: Sequence[Problem], texts: Sequence[str]
-) -> list[float]:
-    """The reward of each text; without a function of one's own, 1 where the problem's verifier says right, else 0."""
-    if reward is not None:
-        return [float(reward(problem, text)) for problem, text in zip(problems, texts)]
-    return [float(verdict.status == "right") for verdict in judge(list(zip(problems, texts)))]
+def _told(row: Row, values: Sequence[float]) -> Row:
+    """The row with the student's own log-probabilities of its tokens."""
+    return replace(row, columns={**row.columns, "sampled": [0.0] * row.prompt + list(values)})
 
 
 def _with(row: Row, **values: float) -> Row:
     """The row with columns of one value."""
     columns = {name: [value] * len(row.ids) for name, value in values.items()}
     return Row(row.trace, row.ids, row.weights, row.prompt, {**row.columns, **columns})
-
-
-def _uniform(kind: str, seed: int, step: int) -> float:
-    return _seed(seed, f"{kind}/{step}") / 2**63
 
 
 def _seed(seed: int, name: str) -> int:

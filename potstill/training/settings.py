@@ -62,6 +62,7 @@ class Training:
         save_every: steps between the checkpoints that a killed training resumes from; 0 switches them off.
         packing: rows of a micro-batch lie one after another instead of side by side, without padding and without
             seeing each other; the result is the same to rounding. Pays where lengths differ much within a batch.
+        report: where the steps' records go too: "wandb", "trackio", or "tensorboard" (`runs/` of the student's folder).
         task: over the stage's own: its `objective`, constants and keywords of the loop (`training.task.LOOP`).
     """
 
@@ -89,6 +90,7 @@ class Training:
     chat: Literal["auto", "thinking", "no-thinking"] = "auto"
     save_every: int = 500
     packing: bool = False
+    report: Literal["", "tensorboard", "wandb", "trackio"] = ""
     task: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -120,7 +122,7 @@ class Training:
     def told(self) -> dict[str, Any]:
         """As plain data; what came later than the first runs only where it says something, so their ids stay."""
         values = dataclasses.asdict(self)
-        for name in ("packing", "task"):
+        for name in ("packing", "report", "task"):
             if not values[name]:
                 del values[name]
         if self.lora and not self.lora.dora:
@@ -128,8 +130,8 @@ class Training:
         return values
 
     def identity(self) -> dict[str, Any]:
-        """The settings that can change the trained weights, for keys: all but `save_every`; a task has its own."""
-        return {name: value for name, value in self.told().items() if name not in ("save_every", "task")}
+        """The settings that can change the trained weights, for keys; a task has its own."""
+        return {name: value for name, value in self.told().items() if name not in ("save_every", "report", "task")}
 
 
 SETTINGS = tuple(f.name for f in dataclasses.fields(Training) if f.name != "task")

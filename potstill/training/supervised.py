@@ -20,20 +20,24 @@ from transformers import AutoTokenizer
 from transformers.utils import logging as hf_logging
 
 from potstill.errors import StageError, StoreError
-from potstill.models import checkpoint
+from potstill.models import checkpoint, weights
 from potstill.records import Stage, Trace
 from potstill.training import packing, student
 from potstill.training.chat import chat
 from potstill.training.learning import learning
-from potstill.training.loop import Loop, Progress, history, last_checkpoint
+from potstill.training.loop import Loop, Progress, history, last_checkpoint, use_bf16
 from potstill.training.rollouts import Rollouts
 from potstill.training.rows import Rows, rendered
+from potstill.training.scored import Wire
 from potstill.training.settings import Fit, Lora, Training
 from potstill.training.task import Task
+from potstill.training.watch import apart, watch
 
 __all__ = ["Fit", "Lora", "Task", "Training", "fit"]
 
 MARK = "fit.json"
+STEPS = "steps.jsonl"  # the monitors: one line a step
+RUNS = "runs"
 WORK = "training"  # inside the student's folder while it is made: the begun training's key and its checkpoints
 
 
@@ -68,17 +72,27 @@ def fit(
         tokenizer = AutoTokenizer.from_pretrained(start, local_files_only=True)
         template = chat(tokenizer, settings.chat)
         rendering = rendered(rows, template, start, settings, task)
-        model = student.load(start, settings)
-        roll = Rollouts(rows, template, task, settings) if task.rollout else None
+        model = student.load(start, settings).to(weights.device("auto"))
+        bf16 = use_bf16(settings)
+        rollouts = Rollouts(rows, template, task, settings, bf16=bf16)
+        wire = None if isinstance(task.teacher, str | Path | None) else Wire(task.teacher, rows, template)
+        parts = apart(rendering.rows, task.held)
+        rendering = rendering._replace(rows=parts.learnt)
         if settings.packing:
             packing.check(getattr(model, "get_base_model", lambda: model)().base_model)
-        made = learning(task, model, roll=roll, packing=settings.packing)
-        loop = Loop(model, rendering.rows, settings, out / WORK, progress, learning=made)
+        roll = rollouts if task.rollout or task.replay else None
+        made = learning(task, model, roll=roll, wire=wire, packing=settings.packing, bf16=bf16)
+        looks = watch(rows, parts.watched, rollouts, template, task)
+        folder = out / WORK
+        loop = Loop(
+            model, rendering.rows, settings, folder, progress, learning=made, watch=looks, text=tokenizer.decode
+        )
         resume = last_checkpoint(out / WORK)
         loop.train(resume_from_checkpoint=str(resume) if resume else None)
         student.save(loop.model, start, out, template.end, settings)
         done = _report(key, rendering, loop)
-    _finish(out, done)
+        steps = history(loop.state)
+    _finish(out, done, steps)
     if progress:
         progress("training", done.steps, done.steps)
     return done
@@ -164,7 +178,11 @@ def _means(steps: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float
     return {name: (values[0], values[-1]) for name, values in seen.items()}
 
 
-def _finish(out: Path, done: Fit) -> None:
+def _finish(out: Path, done: Fit, steps: Sequence[Mapping[str, float]]) -> None:
+    """The report, what was measured at every step, and TensorBoard's files if there are any; then the work goes."""
+    _write(out / STEPS, "".join(json.dumps(step) + "\n" for step in steps))
+    if (out / WORK / RUNS).is_dir():
+        (out / WORK / RUNS).replace(out / RUNS)
     _write(out / MARK, json.dumps(dataclasses.asdict(done), indent=1))
     shutil.rmtree(out / WORK)
 

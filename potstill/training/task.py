@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -18,6 +18,7 @@ from potstill.training.settings import SETTINGS
 LOOP: Mapping[str, str] = MappingProxyType(
     {
         **{name: name for name in ("teacher", "kept", "reference", "rollout", "group", "reward", "max_new", "mean")},
+        **{name: name for name in ("writer", "replay", "truncated", "schedule", "held", "watch")},
         "rollout_temperature": "temperature",  # an objective's own `temperature` is that of the distributions
     }
 )
@@ -30,28 +31,43 @@ class Task:
     Args:
         objective: a name of `objectives.TABLE`.
         constants: its keyword arguments.
-        teacher: a checkpoint of the same tokenizer whose distribution is distilled.
+        teacher: a checkpoint of the same tokenizer whose distribution is distilled; where only log-probabilities of
+            tokens are asked, it may be a model that gives likelihoods (`Scored`), behind a server for instance.
         kept: a folder of stored teacher entries (`training.kept`), instead of the teacher.
         reference: a checkpoint; None is the student as it starts.
         rollout: share of the steps whose completions the student writes: 0 off-policy, 1 on-policy, between them GKD.
         group: completions of a prompt in a step, where the student writes them.
-        reward: of a problem and a text, a number; None is 1.0 where the problem's verifier says right.
+        reward: of a problem and a text, a number; or a name of `training.rewards.NAMES`, or several with weights; None
+            is 1.0 where the problem's verifier says right.
         temperature: of rollouts.
         max_new: tokens of a rollout at most.
         mean: what the loss of a token is averaged over; see `objectives.policy.means`.
+        writer: who writes rollouts: "student", or "skd", student and teacher interleaved (`training.writers`).
+        replay: completions kept to be trained on again (DistiLLM); 0 is none. `rollout` is then where the share of
+            student text starts.
+        truncated: whether a rollout that `max_new` cut is learnt ("keep") or not ("mask").
+        schedule: constants that move in a line over the training, each (first, last).
+        held: rows not trained on, kept to watch the student by; 0 watches a few of those that are.
+        watch: steps between two looks at these; 0 is ten looks a training, where there is a teacher or rollouts.
     """
 
     objective: str = "likelihood"
     constants: Mapping[str, Any] = field(default_factory=dict)
-    teacher: Path | None = None
+    teacher: Path | Any | None = None
     kept: Path | None = None
     reference: Path | None = None
     rollout: float = 0.0
     group: int = 1
-    reward: Callable[[Any, str], float] | None = None
+    reward: Callable[[Any, str], float] | str | Mapping[str, float] | None = None
     temperature: float = 1.0
     max_new: int = 512
     mean: Literal["token", "sequence", "fixed"] = "token"
+    writer: Literal["student", "skd"] = "student"
+    replay: int = 0
+    truncated: Literal["keep", "mask"] = "keep"
+    schedule: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    held: int = 0
+    watch: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what can't be trained, all at once."""
@@ -69,6 +85,7 @@ class Task:
                 ("pairs" in needs and self.rollout > 0, "pairs are rows, not rollouts: rollout=0"),
                 (bool(self.kept) and self.rollout > 0, "kept entries belong to the rows they were made on: rollout=0"),
                 (not 0 <= self.rollout <= 1, f"rollout={self.rollout} is a share"),
+                *self._of_rollouts(needs, known),
                 (
                     self.group < 1 or self.max_new < 1 or self.temperature < 0,
                     "group, max_new, temperature out of range",
@@ -81,10 +98,33 @@ class Task:
                 f"objective {self.objective}: {'; '.join(wrong)}", fix="change the stage, or training.task"
             )
 
+    def _of_rollouts(self, needs: tuple[str, ...], known: Mapping[str, Any]) -> tuple[tuple[bool, str], ...]:
+        """What contradicts itself among the settings of what is written, moved and watched."""
+        joint = self.writer == "skd" or bool(self.constants.get("mixed"))
+        wire = self.teacher is not None and not isinstance(self.teacher, str | Path)
+        moved = sorted(set(self.schedule) - set(known))
+        return (
+            (self.writer not in ("student", "skd"), f"writer={self.writer!r} is not student or skd"),
+            (self.truncated not in ("keep", "mask"), f"truncated={self.truncated!r} is not keep or mask"),
+            (joint and not self.rollout, "student and teacher write together where rollout is above 0"),
+            (joint and (not self.teacher or wire), "who writes together with the student is a local teacher="),
+            (bool(self.constants.get("mixed")) and self.temperature != 1, "mixed sampling is at temperature 1"),
+            (min(self.replay, self.held, self.watch) < 0, "replay, held or watch is negative"),
+            (self.replay > 0 and self.rollout == 1, "a buffer of student text grows from a share: rollout below 1"),
+            (
+                self.replay > 0 and bool({"advantages", "pairs"} & set(needs)),
+                "what is kept is text, not rewards or pairs",
+            ),
+            (wire and "distribution" in needs, "a server tells no distribution: give a checkpoint"),
+            (wire and not hasattr(self.teacher, "likelihood"), "the teacher gives no likelihoods"),
+            (bool(moved), f"no constant {', '.join(moved)} to move"),
+        )
+
     @property
     def needs(self) -> tuple[str, ...]:
-        """What the objective must be given."""
-        return objectives.entry(self.objective).needs
+        """What the objective must be given; a policy gradient that stays near a reference needs that too."""
+        near = self.objective == "policy_gradient" and (self.constants.get("beta") or "beta" in self.schedule)
+        return objectives.entry(self.objective).needs + (("reference",) if near else ())
 
     def identity(self) -> dict[str, Any]:
         """What of it can change the trained weights; checkpoints by their content."""
@@ -94,7 +134,12 @@ class Task:
         made["reward"] = called(self.reward) if self.reward else None
         for name in ("teacher", "reference"):
             path = getattr(self, name)
-            made[name] = checkpoint.content_id(path) if path else ""
+            own = getattr(path, "id", None)
+            made[name] = own or (checkpoint.content_id(path) if path else "")
+        later = ("writer", "replay", "truncated", "held", *(("watch",) if self.replay else ()))  # newer than first runs
+        new = {f.name: getattr(self, f.name) for f in fields(self) if f.name in later}
+        made |= {f.name: new[f.name] for f in fields(self) if f.name in new and new[f.name] != f.default}
+        made |= {"schedule": {name: list(ends) for name, ends in self.schedule.items()}} if self.schedule else {}
         return made | {"objective": self.objective, "constants": dict(self.constants), "kept": _kept(self.kept)}
 
 
@@ -123,7 +168,8 @@ def bind(objective: str, given: Mapping[str, Any]) -> Bound:
         )
     loop = {field: given[name] for name, field in LOOP.items() if given.get(name) is not None}
     for name in ("teacher", "reference", "kept"):
-        if name in loop:
+        wire = name == "teacher" and _scores_only(loop.get(name)) and "logp" in objectives.entry(objective).needs
+        if name in loop and not wire:
             loop[name] = folder(loop[name], name)
     mine = {name: value for name, value in given.items() if name in constants}
     rest = {name: value for name, value in given.items() if name in SETTINGS and name not in constants}
@@ -139,6 +185,11 @@ def student_key(stage: Stage, settings: Mapping[str, Any], task: Task) -> str:
         named["rollout"] = task.rollout
     plain = Stage(stage.model, stage.rows, stage.objective, **named)
     return plain.key({**settings, "task": task.identity()})
+
+
+def _scores_only(model: Any) -> bool:
+    """Whether a model gives likelihoods, and has no weights here."""
+    return hasattr(model, "likelihood") and getattr(model, "weights", None) is None
 
 
 def folder(value: Any, role: str) -> Path:
@@ -160,6 +211,9 @@ def called(function: Any) -> str:
     own = getattr(function, "id", None)
     if isinstance(own, str):
         return own
+    if isinstance(function, str | Mapping):
+        parts = {function: 1.0} if isinstance(function, str) else dict(function)
+        return digest("reward", sorted(parts.items()))
     held = getattr(function, "__closure__", None) or ()
     if not inspect.isfunction(function) or held:
         raise ConfigError(

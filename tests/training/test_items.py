@@ -1,0 +1,42 @@
+"""What shares a micro-batch: padding, columns, pairs."""
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
+
+from potstill.training import items  # noqa: E402
+from potstill.training.render import Row  # noqa: E402
+
+
+def rows():
+    return (
+        Row(4, (5, 6, 7), (0.0, 1.0, 2.0), 1, {"reference": [0.0, -1.0, -2.0], "kept": [[1, 2], [3, 4], [5, 6]]}),
+        Row(9, (8, 9), (0.0, 0.5), 1, {"reference": [0.0, -3.0], "kept": [[7, 8], [9, 10]]}),
+    )
+
+
+def test_columns_are_padded_with_zeros_on_the_right():
+    batch = items.collate([[items.prepared(row)] for row in rows()])
+    assert batch["ids"].tolist() == [[5, 6, 7], [8, 9, 0]]
+    assert batch["weights"].tolist() == [[0, 1, 2], [0, 0.5, 0]]
+    assert batch["reference"].tolist() == [[0, -1, -2], [0, -3, 0]]
+    assert batch["kept"].shape == (2, 3, 2) and batch["kept"][1, 2].tolist() == [0, 0]
+    assert batch["lengths"].tolist() == [3, 2] and batch["prompt"].tolist() == [1, 1]
+    assert batch["trace"].tolist() == [4, 9] and batch["liked"].tolist() == [True, True] and "pairs" not in batch
+
+
+def test_pairs_point_at_their_rows_beside_single_ones():
+    one, two = (items.prepared(row, liked=liked) for row, liked in zip(rows(), (True, False)))
+    batch = items.collate([[one], [one, two], [two], [one, two]])
+    assert batch["pairs"].tolist() == [[1, 2], [4, 5]]
+    assert batch["liked"].tolist() == [True, True, False, False, True, False]
+
+
+def test_numbers_keep_their_size_but_for_doubles():
+    row = Row(0, (1, 2), (0.0, 1.0), 1, {"half": torch.zeros(2, 1).half(), "double": [0.5, 1.0], "whole": [1, 2]})
+    found = {name: column.dtype for name, column in items.prepared(row).columns.items()}
+    assert found["half"] == torch.float16 and found["double"] == torch.float32 and found["whole"] == torch.int64
+
+
+def test_a_pair_counts_twice_its_longer_side():
+    assert items.length(rows()) == 6 and items.length(rows()[:1]) == 3

@@ -10,14 +10,17 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from potstill.errors import ConfigError
 
-Per: TypeAlias = Literal["token", "sequence", "pair"]
+Per: TypeAlias = Literal["token", "sequence", "pair", "prompt"]
 
 
 class Entry(NamedTuple):
     """An objective: its module in this package, what the normaliser counts, and which parts of `Inputs` it needs.
 
     distribution: a teacher's logits, states with a head, or kept entries. logp: the teacher's log-probability of each
-    token. reference, pairs, labels, advantages: the fields of those names.
+    token. reference, pairs, labels, advantages, prompts, layers: the fields of those names. aligned: a teacher of
+    another vocabulary with groups of bytes; shared: and the tokens that both have; states: a teacher's states, of any
+    vocabulary; own: of another vocabulary, at its own positions; embedded: both sides' embeddings; maps: trained
+    projections.
     """
 
     module: str
@@ -39,6 +42,14 @@ TABLE: Mapping[str, Entry] = MappingProxyType(
         ),
         "policy_gradient": Entry("policy", needs=("advantages",)),
         "kdrl": Entry("policy", needs=("logp", "advantages")),
+        **dict.fromkeys(("uld", "multilevel_ot"), Entry("transport", needs=("aligned",))),
+        "gold": Entry("transport", needs=("aligned", "shared")),
+        "dskd": Entry("dskd", needs=("own", "embedded", "maps")),
+        "cot2align": Entry("dskd", needs=("own", "maps")),
+        "ted": Entry("representation", needs=("distribution", "layers", "maps")),
+        "ted_filters": Entry("representation", needs=("layers", "maps")),
+        "rkd": Entry("representation", "sequence", ("states",)),
+        **dict.fromkeys(("qcrd", "contrastive"), Entry("representation", "prompt", ("labels", "prompts"))),
     }
 )
 

@@ -99,7 +99,7 @@ class Inputs:
         kl: mean log-ratio to the reference of mismatched prompts and completions, a scalar (KTO).
         prompts_S: which prompt a sequence answers, 0 and up (losses of several completions of a prompt).
         scores_S: how good a sequence is, 0 to 1.
-        embedded_N2D: the student's embeddings of the input token and of the target, without gradient (DSKD).
+        embedded_N2D: the student's embeddings of the input token and of the target (DSKD, CoT2Align).
         layers: states of inner layers (TED, CoT2Align).
         maps: trained projections between the two models' spaces; a trainer optimises their parameters too.
     """

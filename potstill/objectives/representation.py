@@ -1,0 +1,241 @@
+"""Hidden states, relations between them, and contrasts between several rationales of one prompt."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from potstill.errors import ConfigError
+from potstill.objectives.chunked import full, losses
+from potstill.objectives.divergence import forward_kl
+from potstill.objectives.dskd import frozen
+from potstill.objectives.inputs import Hidden, Inputs, Layers, Loss, OtherVocabulary, per_sequence, spread, summed
+from potstill.objectives.likelihood import likelihood, nll, token_logp
+
+TINY = 1e-12
+
+
+class Filters(nn.Module):  # type: ignore[misc]
+    """TED's filters: a linear map of every compared layer's states, of the student and of the teacher.
+
+    Parameters are the trainer's to optimise: in the first stage alone (`ted_filters`, once for each model), in the
+    second beside the student's. They start as the identity where widths allow, and are dropped at export.
+
+    Args:
+        student: its width.
+        teacher: its width.
+        layers: pairs of layers.
+        width: of both filters' output; the student's width if not told.
+    """
+
+    def __init__(self, student: int, teacher: int, layers: int, width: int = 0) -> None:
+        super().__init__()
+        width = width or student
+        self.student = nn.ModuleList(nn.Linear(student, width, bias=False) for _ in range(layers))
+        self.teacher = nn.ModuleList(nn.Linear(teacher, width, bias=False) for _ in range(layers))
+        for of, inner in ((self.student, student), (self.teacher, teacher)):
+            for layer in of:
+                nn.init.eye_(layer.weight) if inner == width else nn.init.xavier_uniform_(layer.weight)
+
+
+def same_depth(student: int, teacher: int, pairs: int) -> list[tuple[int, int]]:
+    """Pairs of layer numbers (student's, teacher's) at the same relative depth, the last included."""
+    return [(round(student * i / pairs), round(teacher * i / pairs)) for i in range(1, pairs + 1)]
+
+
+def ted_filters(x: Inputs, *, chunk: int = 0) -> Loss:
+    """TED's first stage for one model: mean over layers of the likelihood through filter and head (eq. 5).
+
+    `x.layers.student` are the states, `x.maps.student` their filters; the model's head is held constant and its states
+    come without gradient, so only filters learn. A teacher's are trained with its own states, head and Filters.
+    """
+    filters, layers = _filters(x, "ted_filters")
+    head = frozen(x.head)
+    parts = [
+        losses(Inputs(f(h.detach()), head, x.targets_N, weights_N=x.weights_N), nll(x.targets_N), chunk=chunk)
+        for f, h in zip(filters.student, layers.student)
+    ]
+    value = torch.stack(parts).mean(0)
+    return Loss(value, {"nll": summed(value)})
+
+
+def ted(
+    x: Inputs,
+    *,
+    ce: float = 1.0,
+    kl: float = 1.0,
+    mse: float = 1.0,
+    temperature: float = 2.0,
+    normalise: bool = True,
+    chunk: int = 0,
+) -> Loss:
+    """`ce NLL + kl t^2 KL(p || q) + mse mean_l mean_d (F_s(h_s) - F_t(h_t))^2` (Liang et al., arXiv:2210.01351, eq. 7).
+
+    A loss per token; leave the first token of a row out of the counted ones (attention sinks).
+
+    Departure: `normalise` divides the states by their root mean square before the filters, since in decoders a few
+    dimensions dominate otherwise. The KL needs one vocabulary; kl = 0 needs no distribution.
+    """
+    filters, layers = _filters(x, "ted")
+    apart = layerwise(
+        [f(_even(h) if normalise else h) for f, h in zip(filters.student, layers.student)],
+        [f(_even(h.detach()) if normalise else h.detach()) for f, h in zip(filters.teacher, layers.teacher)],
+    )
+    values = mse * apart
+    if kl:
+        mixed = forward_kl(x, temperature=temperature, squared=True, kd=kl / (ce + kl), chunk=chunk).values_N
+        values = values + (ce + kl) * mixed
+    elif ce:
+        values = values + ce * likelihood(x, chunk=chunk).values_N
+    return Loss(values, {"layers": summed(apart)})
+
+
+def layerwise(student: list[Tensor], teacher: list[Tensor]) -> Tensor:
+    """Mean over layers and width of the squared distance, [N]."""
+    return torch.stack([((full(s) - full(t)) ** 2).mean(-1) for s, t in zip(student, teacher, strict=True)]).mean(0)
+
+
+def rkd(x: Inputs, *, distance: float = 1.0, angle: float = 2.0, ce: float = 1.0, chunk: int = 0) -> Loss:
+    """`ce NLL + distance L_D + angle L_A` between the sequences' mean states (Park et al., arXiv:1904.05068, eq. 6, 9).
+
+    Of any teacher whose states are there, of any width and tokenizer. NLL is a sequence's mean. A loss per sequence: a
+    sequence has the mean of its relations, so their mean is the paper's. A relation is of two sequences of one
+    micro-batch: as with every such loss the micro-batch is part of the objective, and 32 to 64 sequences are wanted
+    (the angles grow with their cube).
+    """
+    if isinstance(x.teacher, Hidden):
+        theirs, of = x.teacher.hidden_NDt, x.groups
+    elif isinstance(x.teacher, OtherVocabulary):
+        theirs, of = x.teacher.hidden_MDt, x.teacher.sequences_M
+    else:
+        raise ConfigError("rkd needs the teacher's states", expected="teacher=Hidden(…) or OtherVocabulary(…)")
+    sequences = x.sequences()
+    far, turned = relations(_pooled(x.hidden_ND, x.groups, sequences), _pooled(theirs.detach(), of, sequences))
+    values = spread(distance * far + angle * turned, x)
+    if ce:
+        values = values + ce * spread(-per_sequence(token_logp(x, chunk=chunk), x) / x.lengths().clamp_min(1), x)
+    return Loss(values, {"distance": summed(far), "angle": summed(turned)})
+
+
+def relations(student_SD: Tensor, teacher_SDt: Tensor) -> tuple[Tensor, Tensor]:
+    """RKD's losses of distances and of angles, [S] each: their means are L_D and L_A.
+
+    Distances are divided by the mean of the positive ones, angles are cosines at every triplet's first vector; both are
+    compared by Huber's loss with delta 1. Means run over all S^2 and S^3 entries, the zero ones included, as in the
+    repository.
+    """
+    far = _apart(_distances(student_SD), _distances(teacher_SDt))
+    return far, _apart(_angles(student_SD), _angles(teacher_SDt))
+
+
+def qcrd(x: Inputs, *, beta: float = 0.2, delta: float = 3.0, chunk: int = 0) -> Loss:
+    """`s+ min CE+ - beta (1 - s-) min(min CE- - delta, 0)` of each prompt (QCRD, arXiv:2405.13014; reconstructed).
+
+    CE is a rationale's mean negative log-likelihood, s+ and s- the mean scores of the good and the bad ones
+    (`scores_S`; 1 and 0 where there are none). A bad rationale that is improbable by more than delta has no gradient. A
+    loss per prompt, spread over its sequences' positions. (reconstructed from a description; how scores are composed is
+    not known.)
+    """
+    mean, good, of, prompts = _scored(x, "qcrd", chunk)
+    score = good.to(mean.dtype) if x.scores_S is None else x.scores_S.to(mean.dtype)
+    # Without a good or a bad rationale there is nothing to take the least of.
+    best = _least(-mean, good, of, prompts)
+    worst = _least(-mean, ~good, of, prompts)
+    up, down = _mean(score, good, of, prompts), _mean(score, ~good, of, prompts)
+    pull = torch.where(torch.isfinite(best), up * torch.where(torch.isfinite(best), best, 0), 0)
+    margin = torch.where(torch.isfinite(worst), worst - delta, 0).clamp_max(0)
+    loss = pull - beta * (1 - down) * margin
+    return Loss(_over(loss, of, x), {"margin": summed(margin), "better": summed(mean[good])})
+
+
+def contrastive(x: Inputs, *, temperature: float = 1.0, weighted: bool = False, chunk: int = 0) -> Loss:
+    """`-log(sum_pos e^(l/t) / sum_all e^(l/t))`, l a rationale's mean log-probability (InfoNCE, not QCRD's own).
+
+    `weighted`: each good one competes with the bad ones alone and counts by its share of the scores,
+    `sum_i w_i -log(e^l_i / (e^l_i + sum_neg e^l))`. A loss per prompt, spread over its sequences' positions. (inferred:
+    a stand-in, see `qcrd`.)
+    """
+    mean, good, of, prompts = _scored(x, "contrastive", chunk)
+    scaled = mean / temperature
+    bad = _logsum(scaled, ~good, of, prompts)
+    if weighted:
+        share = good.to(mean.dtype) * (1 if x.scores_S is None else x.scores_S.to(mean.dtype))
+        share = share / mean.new_zeros(prompts).index_add(0, of, share).clamp_min(TINY)[of]
+        loss = mean.new_zeros(prompts).index_add(0, of, share * (torch.logaddexp(scaled, bad[of]) - scaled))
+    else:
+        up = _logsum(scaled, good, of, prompts)
+        loss = torch.where(torch.isfinite(up), F.softplus(bad - torch.where(torch.isfinite(up), up, 0)), 0)
+    return Loss(_over(loss, of, x), {"better": summed(mean[good]), "worse": summed(mean[~good])})
+
+
+def _filters(x: Inputs, name: str) -> tuple[Filters, Layers]:
+    if x.layers is None or not isinstance(x.maps, Filters):
+        raise ConfigError(f"{name} needs states of inner layers and their filters", expected="layers, maps=Filters(…)")
+    if len(x.maps.student) != len(x.layers.student):
+        raise ConfigError(f"{len(x.maps.student)} filters for {len(x.layers.student)} layers", expected="as many")
+    return x.maps, x.layers
+
+
+def _even(states: Tensor) -> Tensor:
+    """States over their root mean square, token by token."""
+    return states / full(states).pow(2).mean(-1, keepdim=True).sqrt().clamp_min(TINY).to(states.dtype)
+
+
+def _pooled(states: Tensor, of: Tensor, sequences: int) -> Tensor:
+    states = full(states)
+    counts = torch.bincount(of, minlength=sequences).clamp_min(1).to(states.dtype)
+    return states.new_zeros(sequences, states.shape[1]).index_add(0, of, states) / counts[:, None]
+
+
+def _apart(student: Tensor, teacher: Tensor) -> Tensor:
+    return F.smooth_l1_loss(student, teacher, reduction="none").flatten(1).mean(1)
+
+
+def _distances(side: Tensor) -> Tensor:
+    # The root's slope at 0 is infinite: the diagonal never meets it.
+    square = ((side[:, None] - side[None]) ** 2).sum(-1)
+    apart = square > 0
+    far = torch.where(apart, torch.where(apart, square, 1).sqrt(), 0)
+    return far / (far.sum() / apart.sum().clamp_min(1)).clamp_min(TINY)
+
+
+def _angles(side: Tensor) -> Tensor:
+    """cos of the angle at i between j and k, [S, S, S]."""
+    towards = side[None] - side[:, None]
+    square = (towards**2).sum(-1, keepdim=True)
+    unit = torch.where(square > 0, towards / torch.where(square > 0, square, 1).sqrt(), 0)
+    return unit @ unit.transpose(1, 2)
+
+
+def _scored(x: Inputs, name: str, chunk: int) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Mean log-probability of each sequence, whether it is good, its prompt, and how many prompts there are."""
+    if x.labels_S is None or x.prompts_S is None:
+        raise ConfigError(f"{name} needs several labelled rationales of a prompt", expected="labels_S and prompts_S")
+    mean = per_sequence(token_logp(x, chunk=chunk), x) / x.lengths().clamp_min(1)
+    return mean, x.labels_S, x.prompts_S, int(x.prompts_S.max()) + 1 if len(x.prompts_S) else 0
+
+
+def _least(values: Tensor, kept: Tensor, of: Tensor, prompts: int) -> Tensor:
+    """The least kept value of each prompt, infinite where there is none."""
+    return values.new_full((prompts,), torch.inf).scatter_reduce(0, of[kept], values[kept], "amin")
+
+
+def _mean(values: Tensor, kept: Tensor, of: Tensor, prompts: int) -> Tensor:
+    counts = torch.bincount(of[kept], minlength=prompts).clamp_min(1)
+    return values.new_zeros(prompts).index_add(0, of[kept], values[kept]) / counts
+
+
+def _logsum(values: Tensor, kept: Tensor, of: Tensor, prompts: int) -> Tensor:
+    """log sum exp of the kept values of each prompt, minus infinity where there is none."""
+    most = values.detach().new_full((prompts,), -torch.inf).scatter_reduce(0, of[kept], values.detach()[kept], "amax")
+    safe = torch.where(torch.isfinite(most), most, 0)
+    total = values.new_zeros(prompts).index_add(0, of[kept], (values[kept] - safe[of[kept]]).exp())
+    some = total > 0
+    return torch.where(some, torch.where(some, total, 1).log() + safe, -torch.inf)
+
+
+def _over(loss_prompts: Tensor, of: Tensor, x: Inputs) -> Tensor:
+    """Each prompt's loss shared out over the positions of all its sequences, [N]."""
+    lengths = torch.zeros_like(loss_prompts).index_add(0, of, x.lengths().to(loss_prompts.dtype))
+    return (loss_prompts / lengths.clamp_min(1))[of][x.groups]

@@ -16,7 +16,7 @@ FREE = ("threads", *("concurrency", "rpm", "tpm", "timeout", "deadline", "key", 
 
 
 def _switch(text: str) -> bool:
-    return bool(int(text))
+    return bool(("0", "1").index(text))
 
 
 _RENAMED = {"model": "columns", "models": "columns", "column": "columns", "completion": "columns"}
@@ -127,6 +127,6 @@ def _options(kind: str, query: str, spec: str) -> dict[str, Any]:
             found[name] = known[name](value)
         except ValueError as error:
             raise ConfigError(
-                f"{name}={value} in {spec!r} is no {known[name].__name__.lstrip('_')}", fix="give a number"
+                f"{name}={value} in {spec!r} is no {known[name].__name__.lstrip('_')}", fix=f"give a number: {name}=1"
             ) from error
     return found

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from potstill.errors import ModelError
+from potstill.errors import ConfigError, ModelError
+from potstill.models import load
 from potstill.models.gather import Gather
 from potstill.models.model import Completion, Request
 
@@ -66,3 +67,14 @@ def test_a_failure_reaches_every_thread_and_the_next_call_works(failure):
     with pytest.raises(type(failure)):
         gather([Request("a")])
     assert gather([Request("a")])[0].text == "fine"
+
+
+def test_a_spec_says_whether_calls_are_gathered(tiny_checkpoint):
+    from potstill.models.transformers import Local
+
+    for spec, wanted in (("", True), ("?gather=1", True), ("?gather=0", False)):
+        model = load(f"transformers:{tiny_checkpoint}{spec}")
+        assert isinstance(model, Local)
+        assert isinstance(model._gathered, Gather) is wanted
+    with pytest.raises(ConfigError, match="gather=maybe"):
+        load(f"transformers:{tiny_checkpoint}?gather=maybe")

@@ -27,10 +27,9 @@ TEACHER, STUDENT = CHECKPOINTS / "teacher", CHECKPOINTS / "student"
 PROMPTS, NEAR = 200, 1e-3
 GREEDY = Sampling(temperature=0, max_tokens=512)
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not installed(), reason="`transformers serve` needs fastapi, uvicorn, openai and pydantic"),
-]
+pytestmark = pytest.mark.skipif(
+    not installed(), reason="`transformers serve` needs fastapi, uvicorn, openai and pydantic"
+)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +76,7 @@ def compare(local: Local, requests: Sequence[Request], here: Sequence[Completion
     return len(requests) - len(apart)
 
 
+@pytest.mark.slow
 def test_the_text_is_that_of_the_local_model(url: str, local: Local, capsys: pytest.CaptureFixture[str]) -> None:
     requests = [Request(question, sampling=GREEDY) for question in questions(PROMPTS)]
     began = time.perf_counter()
@@ -126,6 +126,7 @@ def test_limits_stops_and_turns_are_those_of_the_local_model(url: str, local: Lo
     assert stop not in there[1].text
 
 
+@pytest.mark.slow
 def test_a_prefix_is_continued_as_here(url: str, local: Local) -> None:
     asked = [Request(question, sampling=GREEDY) for question in questions(6)]
     wholes = local.write(asked)
@@ -136,6 +137,7 @@ def test_a_prefix_is_continued_as_here(url: str, local: Local) -> None:
         behind(url).write(cut[:1])
 
 
+@pytest.mark.slow
 def test_samples_repeat_and_draws_differ(url: str) -> None:
     """Promised for a server asked for one at a time: the seed of each sample is sent."""
     how = Sampling(temperature=1.0, max_tokens=60)
@@ -146,6 +148,7 @@ def test_samples_repeat_and_draws_differ(url: str) -> None:
     assert len({c.text for c in first[:3]}) > 1
 
 
+@pytest.mark.slow
 def test_scores_come_from_the_weights(url: str, local: Local) -> None:
     [question] = questions(1)
     pairs = [(question, "<think>\nThere are 5.\n</think>\n5"), (question, "")]
@@ -176,6 +179,7 @@ def both() -> Iterator[str]:
         yield served
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["orion", "rft"])
 def test_the_main_job_runs_whole_behind_servers(
     method: str, both: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from litellm_stand_in import StandIn
 from openai_server import Server, serving
 
+from potstill.cli import main
 from potstill.errors import ConfigError, ModelError
 from potstill.models import identity, load
 from potstill.models.model import Request, Sampling, Scored, Streamed, Trainable
@@ -183,6 +186,30 @@ def test_a_seed_is_left_out_where_the_vendor_takes_none(monkeypatch: pytest.Monk
     assert [c.error for c in done] == ["", "", ""]
     assert all("seed" not in call for call in made.asked)
     assert [call.get("n") for call in made.asked] == [3, None, None, None], "that it takes no n is learned once"
+
+
+def test_a_run_with_a_vendor_as_teacher(litellm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch", reason="needs the extra potstill[local]")
+    from tiny import tiny_checkpoint
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MY_VENDOR_KEY", KEY)
+    tiny_checkpoint(tmp_path / "tiny", positions=128)
+    rows = [{"question": f"Say something about {i}.", "answer": "(?s).*"} for i in range(6)]
+    Path("train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = "run sft --problems train.jsonl --kind regex --student transformers:tiny --set max_tokens=40 --out out"
+    words = [*told.split(), "--set", "training.max_steps=1", "--threads", "1", "--quiet"]
+    with serving(words=6, key=KEY, fail={"429": 0.3}) as server:
+        teacher = f"litellm:openai/gpt-4o-mini?url={server.url}&key=MY_VENDOR_KEY"
+        assert main([*words, "--teacher", teacher]) == 0
+        assert sorted(server.served.values()) == [1] * 6
+        Path("out/results.json").unlink()
+        assert main([*words, "--teacher", f"{teacher}&concurrency=2"]) == 0
+        assert sum(server.served.values()) == 6, "nothing is asked twice"
+    costs = json.loads(Path("out/results.json").read_text())["costs"]["sft"]["teacher"]
+    assert costs["calls"] == 6 and costs["cost"] > 0
+    assert len(Path("out/rows/sft.jsonl").read_text().splitlines()) == 6
+    assert not [file for file in Path("out").rglob("*") if file.is_file() and KEY.encode() in file.read_bytes()]
 
 
 def test_without_litellm_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from potstill.errors import ConfigError, InputError, ModelError
 from potstill.models.model import Model
 from potstill.records import Problem, Trace, Verdict, blank
 from potstill.traces.prompts import check, names, render
-from potstill.verifiers import check_gold
+from potstill.verifiers import check_gold, failed_gold
 from potstill.world import story
 from potstill.world.oracle import Oracle
 
@@ -73,15 +73,19 @@ def load_problems(
     if failing and reading.is_skipping() and len(failing) < len(found):
         return _without(found, failing, spec)
     if failing:
-        lines = [f"{_place(found, p)}: {(p.answer or '')[:80]!r} ({v.status}: {v.reason})" for p, v in failing[:5]]
+        lines = [f"{_place(found, p)}: {_failure(p, v)}" for p, v in failing[:5]]
         more = f" and {len(failing) - 5} more" if len(failing) > 5 else ""
-        raise InputError(
-            f"{len(failing)} of {len(found)} gold answers in {spec} fail their own verifier: {'; '.join(lines)}{more}",
-            expected=f"gold answers that the {found[0].kind!r} verifier calls right",
-            fix="choose the verifier with --kind, or the answer column with --map answer=COLUMN; "
-            "--skip-bad leaves those rows out",
-        )
+        said = failed_gold(len(failing), found, spec)
+        said["found"] += f": {'; '.join(lines)}{more}"
+        said["fix"] += "; --skip-bad leaves those rows out"
+        raise InputError(**said)
     return found
+
+
+def _failure(problem: Problem, verdict: Verdict) -> str:
+    """What failed; a program says itself which of its tests, and is too long to show."""
+    said = f"{(problem.answer or '')[:80]!r} ({verdict.status}: {verdict.reason})"
+    return verdict.reason if problem.kind == "code" else said
 
 
 def _place(found: Sequence[Problem], problem: Problem) -> str:

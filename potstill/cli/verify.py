@@ -155,11 +155,8 @@ def _check(args: argparse.Namespace) -> None:
         found |= {"answers": counted(judged), "strays": strays, "disagreements": disagreements(judged)}
     show.document(found) if args.json else _print(found)
     if failing:
-        raise InputError(
-            f"{len(failing)} of {len(known)} gold answers in {args.problems} fail their own verifier",
-            expected=f"gold answers that the {known[0].kind!r} verifier calls right",
-            fix="choose the verifier with --kind, or the answer column with --map answer=COLUMN",
-        )
+        said = verifiers.failed_gold(len(failing), known, args.problems)
+        raise InputError(**said)
 
 
 def counted(judged: Sequence[Judged]) -> list[dict[str, Any]]:

@@ -76,6 +76,21 @@ def check_gold(problems: Sequence[Problem]) -> list[tuple[Problem, Verdict]]:
     return [(problem, verdict) for problem, verdict in zip(known, verdicts, strict=True) if verdict.status != "right"]
 
 
+def failed_gold(failing: int, known: Sequence[Problem], spec: str) -> dict[str, str]:
+    """What to say of gold answers that fail: found, expected and fix of an error."""
+    if known[0].kind == "code":
+        return {
+            "found": f"{failing} of {len(known)} reference solutions in {spec} fail their own tests",
+            "expected": "solutions that pass the tests of their rows; each reason says which test failed, and how",
+            "fix": "mend the solution or the test in that row, or read no solutions with --map solution=",
+        }
+    return {
+        "found": f"{failing} of {len(known)} gold answers in {spec} fail their own verifier",
+        "expected": f"gold answers that the {known[0].kind!r} verifier calls right",
+        "fix": "choose the verifier with --kind, or the answer column with --map answer=COLUMN",
+    }
+
+
 def has_gold(problem: Problem) -> bool:
     """Whether a problem has what `check_gold` checks; a program's is its solution."""
     gold = problem.solution if problem.kind == "code" else problem.answer

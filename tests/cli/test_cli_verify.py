@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from potstill.verifiers import sandbox
+
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "gsm8k_like.jsonl"
 PROBLEMS = [{"id": f"p{i}", "question": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(4)]
 
@@ -100,3 +102,19 @@ def test_gsm8k_recorded_models(shared_data: Path, potstill) -> None:
     assert done.json["gold"]["right"] == 1319
     assert [row["right by label"] for row in done.json["answers"]] == [286, 515, 458, 742]
     assert [row["right"] + row["wrong"] + row["unparsed"] for row in done.json["answers"]] == [1319] * 4
+
+
+def test_a_solution_that_fails_its_tests_is_told_with_the_test(tmp_path: Path, potstill) -> None:
+    if all(map(sandbox.works, sandbox.KINDS)):
+        pytest.skip("; ".join(f"{kind}: {sandbox.works(kind)}" for kind in sandbox.KINDS))
+    tests = [{"stdin": "1 2\n", "stdout": "3\n"}, {"stdin": "2 2\n", "stdout": "5\n"}]
+    row = {"id": "a", "question": "Add.", "solution": "print(sum(map(int, input().split())))", "tests": tests}
+    (tmp_path / "c.jsonl").write_text(json.dumps(row) + "\n")
+    words = ("--problems", tmp_path / "c.jsonl", "--kind", "code", "--quiet")
+    failed = potstill("verify", *words)
+    assert failed.code == 2 and "test 2: prints '4', not '5'" in failed.out
+    stopped = potstill("evaluate", "--model", "recorded:none.jsonl", *words)
+    assert stopped.code == 2 and "line 1, a: wrong: test 2: prints '4', not '5'" in stopped.err
+    for told in (failed.err, stopped.err):
+        assert "1 of 1 reference solutions" in told and "--map solution=" in told and "answer=" not in told
+    assert potstill("verify", *words, "--map", "solution=").code == 0

@@ -1,4 +1,4 @@
-"""Programming tasks in the layouts of HumanEval and MBPP, as rows that `rows.py` reads: their tests in one form each.
+"""Programming tasks as rows that `rows.py` reads: their tests in one form each. Contests are in `contests.py`.
 
 HumanEval: prompt, canonical_solution, test, entry_point. MBPP: text or prompt, code, test_list, and what to import or
 set up first; its questions show the tests, as the name of the function stands nowhere else. With `--kind code`, also
@@ -7,9 +7,12 @@ question, tests (a list of asserts or of {"stdin": …, "stdout": …}) and solu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from potstill.errors import InputError
+from potstill.problems import contests
+from potstill.reading import checked
 from potstill.records import canonical
 
 Row = tuple[str, Mapping[str, Any]]  # where it stands, columns
@@ -18,15 +21,25 @@ _MBPP = {"test_list", "code"}
 _PLAIN = {"question", "tests"}
 
 
-def known(rows: Sequence[Row], kind: str | None) -> tuple[Sequence[Row], str | None]:
+def known(rows: Sequence[Row], kind: str | None, spec: str) -> tuple[Sequence[Row], str | None]:
     """The rows in plain columns and the kind "code" where all are of such a layout; else as they were."""
     if kind not in (None, "code") or not rows:
         return rows, kind
     plain = [(_PLAIN, _plain)] if kind == "code" else []
-    for columns, convert in ((_HUMANEVAL, _humaneval), (_MBPP, _mbpp), *plain):
+    others = ((contests.APPS, contests.apps), (contests.LIVECODE, contests.livecode))
+    for columns, convert in ((_HUMANEVAL, _humaneval), (_MBPP, _mbpp), *others, *plain):
         if all(columns <= set(row) for _, row in rows):
-            return [(where, convert(row)) for where, row in rows], "code"
+            return list(_converted(rows, convert, spec)), "code"
     return rows, kind
+
+
+def _converted(rows: Sequence[Row], convert: Callable[[Mapping[str, Any]], dict[str, Any]], spec: str) -> Iterator[Row]:
+    for where, row in rows:
+        with checked(spec, where, row):
+            try:
+                yield where, convert(row)
+            except InputError as error:
+                raise InputError(f"{spec}, {where}: {error.found}", expected=error.expected, fix=error.fix) from None
 
 
 def _humaneval(row: Mapping[str, Any]) -> dict[str, Any]:

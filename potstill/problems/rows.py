@@ -57,7 +57,7 @@ def from_rows(rows: Sequence[Draft], *, spec: str, source: str, mapping: Mapping
         spec: what the user named, for messages.
         source: goes into the problems; must not depend on the machine.
     """
-    rows, kind = programs.known(rows, kind)
+    rows, kind = programs.known(rows, kind, spec)
     columns = list(dict.fromkeys(name for _, row in rows for name in row))
     used = _columns(columns, mapping, spec)
     drafts: list[Draft] = []

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +259,12 @@ def use_bf16(settings: Training) -> bool:
 
 
 def _arguments(settings: Training, folder: Path, total: int) -> TrainingArguments:
+    if settings.report and not find_spec(settings.report):
+        raise StageError(
+            f"training.report is {settings.report}, and {settings.report} is not installed",
+            expected="its package in this environment",
+            fix=f"pip install {settings.report}, or leave report out: steps.jsonl has the same numbers",
+        )
     warmup = settings.warmup * total if settings.warmup < 1 else settings.warmup
     return TrainingArguments(
         output_dir=str(folder),

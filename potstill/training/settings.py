@@ -113,6 +113,7 @@ class Training:
             (self.optimiser not in ("adamw", "muon"), f"optimiser {self.optimiser!r} is not adamw or muon"),
             (self.scheduler not in ("constant", "linear", "cosine"), f"no scheduler {self.scheduler!r}"),
             (self.dtype not in ("start", "float32", "bfloat16"), f"no dtype {self.dtype!r}"),
+            (self.report not in ("", "tensorboard", "wandb", "trackio"), f"no report {self.report!r}"),
             (lora is not None and self.optimiser == "muon", "muon is for full matrices, not for LoRA: use adamw"),
             (lora is not None and lora.r < 1, "lora.r must be at least 1"),
             (lora is not None and not 0 <= lora.dropout < 1, "lora.dropout must be in [0, 1)"),

@@ -29,10 +29,11 @@ VERBS = {
     "import": "recorded answers in the usual layouts become traces, judged if you like",
     "export": "a run's rows for other trainers: TRL, ShareGPT, Alpaca, messages, preference pairs; with a dataset card",
     "cache": "a run's store: what is in it, whether it is sound, what nobody needs; export and import",
+    "study": "a prepared comparison: every objective on the built-in world",
     "world": "the built-in world: its problems, its checkpoints, and the script that trains them",
     "report": "write a run's report.html again",
 }
-_RESUMED = ("quickstart", "run", "train", "keep", "world")
+_RESUMED = ("quickstart", "run", "train", "keep", "study", "world")
 _STOPPED = 130  # 128 + SIGINT, as shells count
 _UNREAD = 141  # 128 + SIGPIPE
 

@@ -59,19 +59,19 @@ PAGE = """# The objectives side by side
 
 Written by `potstill study objectives --page docs/objectives.md`; don't edit the table by hand.
 
-{train} training and {test} test stories of the built-in world, {n} answers a test problem at temperature 0.6, one thread,
-{seeds} seeds (of the data that is drawn, of the order of rows and of rollouts). The *mentor* is the world's student trained
-on its own right samples; every objective then teaches the untrained student from the mentor. Intervals are over
-problems, the answers of all seeds pooled; each seed's figure stands beside it. Tokens are those with a loss. Seconds
-and MiB (the peak of the training's own process, about 500 of them torch itself) are means over seeds, on two cores
-shared with other work.
+{train} training and {test} test stories of the built-in world, {n} answers a test problem at temperature 0.6, one
+thread, {seeds} seeds (of the data that is drawn, of the order of rows and of rollouts). The *mentor* is the
+world's student trained on its own right samples; every objective then teaches the untrained student from the
+mentor. Intervals are over problems, the answers of all seeds pooled; each seed's figure stands beside it. Tokens
+are those with a loss. Seconds and MiB (the peak of the training's own process, about 500 of them torch itself)
+are means over seeds, on two cores shared with other work.
 
 {table}
 
-All arms take 120 steps of 16 rows at a rate of 1e-3 (Muon), KDRL 8 prompts of 4 rollouts; REDI and DPO are second stages
-of 40 steps on the sft student of their seed, as in the REDI paper, at 5e-5 and 1e-4. Nothing was tuned arm by arm, and
-equal steps are not equal cost: the columns say what each used. A world of 0.86 million parameters is no evidence for
-large models; it shows that every objective trains, and what it needs.
+All arms take 120 steps of 16 rows at a rate of 1e-3 (Muon), KDRL 8 prompts of 4 rollouts; REDI and DPO are second
+stages of 40 steps on the sft student of their seed, as in the REDI paper, at 5e-5 and 1e-4. Nothing was tuned arm
+by arm, and equal steps are not equal cost: the columns say what each used. A world of 0.86 million parameters is
+no evidence for large models; it shows that every objective trains, and what it needs.
 """
 
 ROLLED: Mapping[str, Any] = {"teacher": "mentor", "rollout": 1.0, "max_new": 96}

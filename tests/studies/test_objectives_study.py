@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from potstill.studies import objectives  # noqa: E402
-from potstill.studies.objectives import ARMS, Arm  # noqa: E402
+from potstill.studies import objectives
+from potstill.studies.objectives import ARMS, Arm
 
 
 def _run(shares, **report):

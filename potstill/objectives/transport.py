@@ -175,9 +175,9 @@ def _pairs(x: Inputs, name: str, merge: str, temperature: float, chunk: int, *, 
     last = merge == "bayesian"
     count = 1 + max((int(side.max()) for side in (teacher.aligned_N, teacher.aligned_M) if len(side)), default=-1)
     mine, theirs = _ends(teacher.aligned_N, count, last), _ends(teacher.aligned_M, count, last)
-    both = (mine >= 0) & (theirs >= 0)
+    here = mine >= 0
     partner = torch.full_like(teacher.aligned_N, -1)
-    partner[mine[both]] = theirs[both]
+    partner[mine[here]] = theirs[here]
     if not last or not scalars:
         return Pairs(teacher, partner)
     before_N = _before(x, teacher.aligned_N, mine, temperature, chunk)

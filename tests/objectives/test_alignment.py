@@ -103,6 +103,7 @@ def test_a_space_that_the_text_does_not_have():
     assert align([b" The"], [b" The"], "The").skipped == 0  # both begin so
     alone = align([b" ", b"The"], [b"The"], "The")  # the mark is a token of its own, of no bytes
     assert alone == Alignment((Group((0, 2), (0, 1)),), 1)
+    assert align([b" ", b"The"], [b" ", b"Th", b"e"], "The").groups == (Group((0, 2), (0, 3)),)
 
 
 def test_ends_are_a_group_where_both_have_one():

@@ -261,6 +261,56 @@ def test_micro_batches_and_accumulation_are_the_same(objective):
         assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(results[0], other, strict=True))
 
 
+def test_trls_loss_grows_with_the_number_of_micro_batches(monkeypatch):
+    """Four equal examples as 1, 2 and 4 micro-batches: its trainer adds these up and divides by nothing (compute_loss
+    hands `num_items_in_batch` to the one-vocabulary branch alone), so the step is L, 2 L, 4 L. Ours is one number.
+    """
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+    pad = lambda z: torch.cat([z, torch.zeros(1, z.shape[1], dtype=z.dtype)]).expand(4, -1, -1)  # noqa: E731
+    mine, theirs = torch.tensor([[-100, 0, 1, 0]] * 4), torch.tensor([[-100, 1, 2]] * 4)
+    loss, steps = trl(), []
+    for size in (4, 2, 1):
+        rows = [slice(i, i + size) for i in range(0, 4, size)]
+        given = [(pad(STUDENT), pad(TEACHER), mine, theirs, mine.clamp_min(0), theirs.clamp_min(0))] * len(rows)
+        steps.append(sum(float(loss(*(part[r] for part in g))) for g, r in zip(given, rows)))
+    assert steps == pytest.approx([0.455422835007, 2 * 0.455422835007, 4 * 0.455422835007], abs=1e-9)
+    ours = [sum(float(transport.uld(across(), ce=0, weight=1).values_N.sum()) for _ in range(4)) / 8]
+    assert ours == pytest.approx([0.455422835007], abs=1e-9)
+
+
+def test_masked_equals_dropped(objective):
+    """Sequences of weight 0 give what leaving them out gives, and no gradient."""
+    x = random()
+    weights = (x.groups != 1).double()
+    kept = some(x, torch.tensor([0, 2]))
+    masked = reduce(objective(dataclasses.replace(x, weights_N=weights)).values_N, weights, 7.0)
+    dropped = reduce(objective(kept).values_N, torch.ones(len(kept.targets_N)), 7.0)
+    assert float(masked.detach()) == pytest.approx(float(dropped.detach()), abs=1e-12)
+    grads = [torch.autograd.grad(loss, x.hidden_ND)[0] for loss in (masked, dropped)]
+    assert torch.allclose(*grads, atol=1e-12)
+    assert grads[0][x.groups == 1].abs().max() == 0
+
+
+def test_merged_gold_written_out():
+    """Shared tokens times the probability of what came before; the rest to 1 is one class."""
+    x = random(seed=4, sequences=1)
+    t = x.teacher
+    found = transport.gold(x, merge="bayesian").values_N
+    lq, lp = x.head(x.hidden_ND).log_softmax(-1), t.head(t.hidden_MDt).log_softmax(-1)
+    at = transport.compared(x, merge="bayesian").nonzero().squeeze(1)
+    assert any(int((t.aligned_N == g).sum()) > 1 for g in range(4))
+    for i in at.tolist():
+        group = int(t.aligned_N[i])
+        mine, theirs = ((side == group).nonzero().squeeze(1) for side in (t.aligned_N, t.aligned_M))
+        classes = []
+        for logs, of, targets, ids in ((lq, mine, x.targets_N, 0), (lp, theirs, t.targets_M, 1)):
+            before = sum((logs[j, targets[j]] for j in of[:-1]), torch.zeros(()))
+            shared = (logs[of[-1], t.matched_U2[:, ids]] + before).exp()
+            classes.append(torch.cat([shared, 1 - shared.sum()[None]]).log()[None])
+        plain = Inputs(classes[0], same, torch.zeros(1, dtype=torch.long), teacher=Logits(classes[1]))
+        assert float(found[i].detach()) == pytest.approx(float(divergence.jsd(plain).values_N.detach()), abs=1e-9)
+
+
 def test_fp32_is_near_float64(objective):
     wide = objective(random()).values_N
     x = random()

@@ -68,6 +68,7 @@ class Bench:
 
     def wrapped(self, model: Model, role: str, arm: str) -> Model:
         """A model behind the store, its calls counted for a role of an arm."""
+        measuring = role in (EVALUATION, JUDGE)
         return cached(
             model,
             self.store,
@@ -77,7 +78,8 @@ class Bench:
             progress=self.progress,
             budget=self.budget,
             retry_errors=self.retry_errors,
-            truncated="keep" if role in (EVALUATION, JUDGE) else self.recipe.truncated,
+            truncated="keep" if measuring else self.recipe.truncated,
+            when_spent="stop" if measuring else self.recipe.when_spent,  # half a measurement is none
         )
 
     def session(self, ledger: Ledger, arm: str) -> Session:
@@ -181,7 +183,7 @@ def _check_roles(recipe: Recipe, models: Mapping[str, Model]) -> None:
                 raise ConfigError(
                     f"arm {name}: the {role.name} {spec} can't be what {arm.method} needs: {role.annotation.__name__}",
                     expected="a local checkpoint, with weights to train and to score with",
-                    fix=f"--{role.name} transformers:PATH or --{role.name} world:student",
+                    fix=f"--{role.name} transformers:PATH, world:student, or openai:NAME?…&weights=PATH",
                 )
 
 

@@ -22,7 +22,12 @@ from potstill.models.model import Sampling
 from potstill.spending import UNLIMITED, Spending
 from potstill.training.settings import Training
 
-FREE = ("budget", "prices", "batch")  # what a run may cost and how it is paid for; no result depends on it
+FREE = (
+    "budget",
+    "prices",
+    "batch",
+    "when_spent",
+)  # what a run may cost, how it is paid for: no part of it
 Truncated = typing.Literal["keep", "drop", "continue", "raise", "shorter"]
 
 _KEY = re.compile(r"unknown [a-z ]+ '(?P<quoted>[^']+)'|(?:arm [^:]+: )?(?P<key>[\w.]+): ")  # what a mistake is about
@@ -78,6 +83,7 @@ class Recipe:
         truncated: what becomes of a completion that ends at its token limit: "keep" it, "drop" it as a failure,
             "continue" it from where it stopped, "raise" the limit once, or ask once for a "shorter" one.
         budget: tokens and money that the run and its roles may spend; another one goes on with the same folder.
+        when_spent: at the end of the budget the run "stop"s, or goes on to "train" with what was paid for.
         prices: a file of prices, or prices by model name, over those that come with potstill; USD per million tokens.
         batch: send the calls of `openai:` models as batches, at the vendor's batch price.
     """
@@ -95,6 +101,7 @@ class Recipe:
     overlap_n: int | None = None
     truncated: Truncated = "keep"
     budget: Spending = UNLIMITED
+    when_spent: typing.Literal["stop", "train"] = "stop"
     prices: str | Mapping[str, Mapping[str, float | str]] = ""
     batch: bool = False
 

@@ -38,6 +38,7 @@ _KEYS = {
     "sampler": "roles.sampler",
     "prices": "prices",
     "truncated": "truncated",
+    "when_spent": "when_spent",
 }
 
 
@@ -80,6 +81,11 @@ def recipe_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="LIMIT",
         help="what it may spend: 5usd, 2Mtok, teacher=3usd (may be given again); a larger one goes on where it stopped",
+    )
+    parser.add_argument(
+        "--when-spent",
+        choices=("stop", "train"),
+        help="at the end of the budget: stop, or train with what was paid for (stop)",
     )
     parser.add_argument("--prices", metavar="FILE", help="prices over potstill's own (potstill prices), JSON or YAML")
     parser.add_argument(

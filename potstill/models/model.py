@@ -95,6 +95,7 @@ FAILURES = (
     "malformed",  # an answer that is not what the protocol says
     "empty",  # an answer without text
     "context",  # the prompt leaves no room in the context
+    "budget",  # the budget did not allow the call, and the run goes on without it (--when-spent train); never stored
     "memory",  # one row alone does not fit on the device
 )
 

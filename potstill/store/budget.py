@@ -83,6 +83,7 @@ class Budget:
         self.limits = {name: limit for name, limit in (limits or {}).items() if any(limit)}
         self._needed: dict[str, Amount] = {}  # of a limit that stopped a call: what it would have had to be
         self.over: list[str] = []  # servers that used or billed more than they were allowed to
+        self.unpaid: Counter[str] = Counter()  # calls that a run went on without, by role
         self.uncounted: Counter[str] = Counter()  # answers without token counts, by model
         self._journal = journal if self.limits else None
         self._changed = threading.Condition()
@@ -145,7 +146,21 @@ class Budget:
     def notes(self) -> list[str]:
         """What a run should say of servers that went beyond what a request allowed, or do not count."""
         more = [f"… and {len(self.over) - 3:,} more calls went beyond what they were allowed"] if self.over[3:] else []
-        return [*self.over[:3], *more, *(_silent(*found) for found in self.uncounted.items())]
+        silent = [_silent(*found) for found in self.uncounted.items()]
+        return [*self.over[:3], *more, *silent, *(self._forgone(*found) for found in self.unpaid.items())]
+
+    def forgo(self, role: str, count: int) -> None:
+        """Note calls that were not paid for, where a run goes on without them."""
+        with self._changed:
+            self.unpaid[role] += count
+
+    def _forgone(self, role: str, count: int) -> str:
+        name = self._binding(role)
+        more = larger(name, self._limit(name), self._needed.get(name, self._accounts[name].spent))
+        return (
+            f"The budget ended before {count:,} calls of the {role}, and the run went on without them (when_spent: "
+            f"train). The same command with --budget {more} pays for them and trains again."
+        )
 
     def spent(self) -> dict[str, Amount]:
         """What has been spent, by role; "" is the run."""

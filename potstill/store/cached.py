@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TypedDict, TypeVar, Unpack
+from typing import Literal, TypedDict, TypeVar, Unpack
 
 from potstill.errors import ModelError
 from potstill.models.model import Completion, Model, Planned, Request, Scored, Streamed, Trainable
 from potstill.records import Prompt, digest
 from potstill.store.budget import Budget
-from potstill.store.desk import Desk, Progress, Written
+from potstill.store.desk import UNPAID, Desk, Progress, Written
 from potstill.store.store import Store
 from potstill.store.streaming import Pass
 from potstill.store.traces import dump, load
@@ -33,6 +33,7 @@ class Rules(TypedDict, total=False):
 
     retry_errors: bool
     truncated: Policy
+    when_spent: Literal["stop", "train"]
 
 
 def cached(
@@ -55,7 +56,9 @@ def cached(
         progress: called with (arm/role, distinct answers so far, and asked for) after each batch.
         budget: what may be spent; BudgetSpent where it does not allow a call.
         rules: `retry_errors`: ask once more, once in this process, where a failure is stored; otherwise it is final.
-            `truncated`: what to do with an answer that was cut off, see `store.truncation`.
+            `truncated`: what to do with an answer that was cut off, see `store.truncation`. `when_spent`: "train" turns
+            what the budget does not allow into failures that are not stored, in place of BudgetSpent; requests are then
+            sent draw by draw in an order of hashes, so that what is there was not chosen by its place in a file.
     """
     inner = model.inner if isinstance(model, Cached) else model
     abilities = ((Planned, _Plans), (Scored, _Scores), (Trainable, _Trains))
@@ -64,7 +67,8 @@ def cached(
     # `likelihood` would pass for a scored model over any black box.
     kind: type[Cached] = type("Cached", (*has, Cached), {})
     retry, truncated = rules.get("retry_errors", False), check(rules.get("truncated", "keep"))
-    return kind(Desk(inner, store, role, arm, seed, progress or _silent, retry, truncated, budget))
+    goes_on = rules.get("when_spent", "stop") == "train" and budget is not None and budget.limited
+    return kind(Desk(inner, store, role, arm, seed, progress or _silent, retry, truncated, budget, goes_on))
 
 
 class Cached:
@@ -85,6 +89,14 @@ class Cached:
 
     def write(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion a request, in order; the model is asked only for what is not stored."""
+        if not self._desk.goes_on or isinstance(self.inner, Planned):
+            return self._answered(requests)
+        keys = self._desk.keys(requests)
+        order = sorted(range(len(requests)), key=lambda place: (requests[place].draw, keys[place]))
+        answers = dict(zip(order, self._answered([requests[place] for place in order]), strict=True))
+        return [answers[place] for place in range(len(requests))]
+
+    def _answered(self, requests: Sequence[Request]) -> list[Completion]:
         if not isinstance(self.inner, Streamed):
             return self._followed(requests)
         answers: list[Completion | None] = [None] * len(requests)
@@ -128,13 +140,18 @@ class Cached:
         total = len(distinct := list(dict.fromkeys(keys)))
         answers = self._desk.stored(distinct)
         self._desk.report(len(answers), total)
-        made = 0
+        made, spent = 0, False
         for batch in self._batches(requests, keys, answers):
+            if spent and self._desk.unpaid(len(batch)):  # nor is a shorter batch, which may fit, preferred
+                answers |= dict.fromkeys(batch, UNPAID)
+                continue
             new, calls = self._ask(batch, total - len(answers), total)
             answers |= new
             made += calls
+            spent = any(answer is UNPAID for answer in new.values())
             self._desk.report(len(answers), total)
-        self._store.count(self.arm, self.role, made=made, served=len(keys) - made)
+        unpaid = sum(answers[key] is UNPAID for key in keys)
+        self._store.count(self.arm, self.role, made=made, served=len(keys) - made - unpaid)
         return [answers[key] for key in keys]
 
     def _batches(
@@ -147,6 +164,8 @@ class Cached:
             return  # so that a finished run never loads a model, which a plan might
         if isinstance(self.inner, Planned):
             plan: Sequence[Sequence[int]] = _checked(self.inner.plan([*map(asked, requests)]), len(requests), self.id)
+            if self._desk.goes_on:  # planned by length: what the budget is enough for must not be the shortest
+                plan = sorted(plan, key=lambda indices: keys[indices[0]] if indices else "")
         else:
             plan = chunks([i for i, key in enumerate(keys) if key in missing], TOGETHER)
         for indices in plan:
@@ -164,7 +183,7 @@ class Cached:
                 todo = {key: batch[key] for key in mine if key not in found}
                 if todo:
                     found |= self._commit(todo, total - left, total)
-                    made += len(todo)
+                    made += sum(found[key] is not UNPAID for key in todo)
             answers |= found
             self._store.flight.wait(others)
         return answers, made
@@ -174,6 +193,8 @@ class Cached:
         desk, requests = self._desk, list(todo.values())
         budget = desk.budget if desk.budget and desk.budget.limited else None
         if budget and not budget.hold(self.role, self.inner, self.arm, requests):
+            if desk.unpaid(len(requests)):
+                return dict.fromkeys(todo, UNPAID)
             raise budget.stopped(self.role, self.arm, done, total)
         try:
             new = _counted(self.inner.write(requests), len(requests), self.id, "write")

@@ -12,6 +12,7 @@ from potstill.store.budget import Budget
 from potstill.store.store import Store
 from potstill.store.truncation import Policy
 
+UNPAID = Completion("", "", error="budget: the limit did not allow this call")
 Progress: TypeAlias = Callable[[str, int, int], None]
 
 
@@ -37,6 +38,7 @@ class Desk:
     retry_errors: bool = False
     truncated: Policy = "keep"
     budget: Budget | None = None
+    goes_on: bool = False
 
     @property
     def model(self) -> str:
@@ -96,6 +98,13 @@ class Desk:
     def gate(self) -> Gate | None:
         """Leave to spend for one call of a streamed model; None where nothing is limited."""
         return self.budget.gate(self.role, self.inner, self.arm) if self.budget and self.budget.limited else None
+
+    def unpaid(self, count: int) -> bool:
+        """Whether calls that the budget stopped become failures instead of the run's end; if so they are noted."""
+        if self.budget is None or not self.goes_on:
+            return False
+        self.budget.forgo(self.role, count)
+        return True
 
     def report(self, done: int, total: int) -> None:
         """Tell whoever watches."""

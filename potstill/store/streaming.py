@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeAlias, final
 from potstill.errors import ModelError, StoreError
 from potstill.models.model import Completion, Request
 from potstill.store import truncation
-from potstill.store.desk import Desk, Written
+from potstill.store.desk import UNPAID, Desk, Written
 
 CHUNK = 1000  # requests that are looked up together
 NOTED = 4_000_000  # stored answers to note before they are read, about 12 bytes each
@@ -52,6 +52,7 @@ class Pass:
         self._notes: deque[tuple[range | list[int], bytes]] = deque()  # places and keys of stored answers not yet read
         self._ready: Answers = []
         self._drawn = self._noted = self._done = self._made = self._answered = 0
+        self._unpaid = 0
         self._over = False
 
     def portions(self) -> Generator[Answers, None, None]:
@@ -70,7 +71,7 @@ class Pass:
         finally:
             self._flight.release(list(self._flying))
             desk = self._desk
-            desk.store.count(desk.arm, desk.role, made=self._made, served=self._answered - self._made)
+            desk.store.count(desk.arm, desk.role, made=self._made, served=self._answered - self._made - self._unpaid)
 
     def _look_up(self) -> bool:
         """Look up one more chunk; False where nothing is left."""
@@ -185,12 +186,25 @@ class Pass:
     def _unanswered(self) -> None:
         """The model is through and requests are left: the budget stopped them, or the model is broken."""
         left, desk = len(self._sent) + len(self._outgoing), self._desk
+        if self._gate and desk.unpaid(left):
+            return self._forgo()
         if self._gate and desk.budget:
             done = self._done + self._noted
             raise desk.budget.stopped(desk.role, desk.arm, done, max(self._total, self._drawn))
         raise ModelError(
             f"{desk.model} gave no completion for {left} requests", expected="one completion a request, or an error"
         )
+
+    def _forgo(self) -> None:
+        """What the budget did not allow is answered with a failure that nobody keeps."""
+        with self._lock:
+            keys = [item.key for item in (*self._sent.values(), *self._outgoing)]
+            self._sent.clear()
+            self._outgoing.clear()
+            self._unpaid += sum(len(self._flying[key]) for key in keys)
+            for key in keys:
+                self._settle(key, UNPAID)
+        self._flight.release(keys)
 
     def _note(self, places: range | list[int], keys: Sequence[str]) -> None:
         if keys:

@@ -69,3 +69,20 @@ def test_wrong_flags_are_refused(here: Path, potstill) -> None:
     assert "unknown role in the budget 'techer'" in potstill(*RUN, "--budget", "techer=5usd").err
     assert "no prices at none.json" in potstill(*RUN, "--prices", "none.json").err
     assert "invalid choice" in potstill(*RUN, "--truncated", "hide").err
+
+
+def test_a_run_may_train_with_what_was_paid_for(here: Path, potstill) -> None:
+    undisturbed = potstill(*RUN, "--out", "whole", "--json")
+    part = potstill(*RUN, "--out", "part", "--budget", "teacher=17ktok", "--when-spent", "train", "--json")
+    assert part.code == 0, part.err
+    [note] = [note for note in part.json["notes"] if "went on without them" in note]
+    assert "before 116 calls of the teacher" in note
+    assert completions(here / "part") == 64
+    few = rows(here / "part")
+    assert 0 < len(few) < len(rows(here / "whole")) and set(few) < set(rows(here / "whole"))
+    larger = note.split("--budget ")[1].split(" ")[0]
+    done = potstill(*RUN, "--out", "part", "--budget", larger, "--when-spent", "train", "--json")
+    assert done.code == 0, done.err
+    assert rows(here / "part") == rows(here / "whole") and undisturbed.code == 0
+    assert not [note for note in done.json["notes"] if "went on without them" in note]
+    assert len(list((here / "part" / "students").iterdir())) == 2, "trained again on more"

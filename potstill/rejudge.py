@@ -75,6 +75,7 @@ def _arm(store: Store, arm: str, kinds: Sequence[str], found: Rejudged, progress
     lines: dict[tuple[str, str, str], Line] = {}
     total = store.history.count(arm)
     done = 0
+    progress(f"{arm}: judged again", done, total)
     for portion in _portions(store.history.traces(arm)):
         chosen = [t for t in portion if t.verdict.verifier and (not kinds or t.problem.kind in kinds)]
         found.unasked += sum(1 for t in portion if t.author and not t.error and not t.verdict.verifier)

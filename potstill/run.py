@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from potstill.errors import ConfigError, StageError
-from potstill.models.model import FAILURES, Model
+from potstill.models.model import Model
 from potstill.records import Stage, Trace
 from potstill.traces import Drop, Ledger, plain, using
 from potstill.traces.keys import name_of
@@ -85,8 +85,12 @@ def _check(method: Method, stage: object, drops: Counter[tuple[str, str, str]]) 
 
 def _cure(stage: Stage, drops: Counter[tuple[str, str, str]]) -> str:
     """What helps: failed calls are no fault of the method, and are asked for again only on request."""
-    failed = stage.errored + sum(n for (_, _, reason), n in drops.items() if reason.startswith("error"))
-    if 2 * failed > drops.total() + stage.errored:
+    counts: Counter[str] = Counter({"error": stage.errored})
+    for (_, _, reason), n in drops.items():
+        counts[reason if reason == "error: length" else reason.split(":")[0]] += n
+    if 2 * counts["error: length"] > counts.total():
+        return "another folder with a larger --set max_tokens=N, or with --truncated raise, continue or shorter"
+    if 2 * counts["error"] > counts.total():
         return "potstill cache journal RUN --status error says what failed; --retry-errors asks for it again"
     return "more problems or draws, a stronger writer, or a weaker filter; what was generated so far is kept"
 
@@ -154,4 +158,4 @@ def _kind(reason: str) -> str:
     """The kind of a reason, which quotes an answer after its colon; of a failed call what failed."""
     kind, _, rest = reason.partition(":")
     failure = rest.partition(":")[0].strip()
-    return f"{kind}: {failure}" if kind == "error" and failure in FAILURES else kind
+    return f"{kind}: {failure}" if kind == "error" and failure.isidentifier() else kind

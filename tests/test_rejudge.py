@@ -56,7 +56,9 @@ def test_traces_that_the_run_did_not_judge_are_counted(tmp_path: Path):
             model = cached(Fixed("m", "The answer is 1."), store, role="teacher", arm="sft", seed=0)
             made = sample(model, roots)
             verify(made[:2])
-        found = rejudge.again(store)
+        seen: list[tuple[str, int, int]] = []
+        found = rejudge.again(store, progress=lambda *step: seen.append(step))
+        assert seen == [("sft: judged again", 0, 3), ("sft: judged again", 3, 3)], "nothing is kept from before"
         assert (sum(line.traces for line in found.lines), found.unasked) == (2, 1)
         with pytest.raises(ConfigError, match="no verifier of kind 'nmber'"):
             rejudge.again(store, ["nmber"])

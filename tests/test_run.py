@@ -88,10 +88,12 @@ def test_a_stage_without_rows_names_the_method_and_the_last_drops():
 
 
 class Limited(Fake):
-    """A model whose server refuses every call."""
+    """A model whose calls all fail in the same way."""
+
+    error = "rate: 429 too many"
 
     def write(self, requests):
-        return [Completion("", "", error="rate: 429 too many") for _ in requests]
+        return [Completion("", "", error=self.error) for _ in requests]
 
 
 def test_failed_calls_are_named_and_the_cure_is_to_ask_again():
@@ -99,6 +101,14 @@ def test_failed_calls_are_named_and_the_cure_is_to_ask_again():
         drive(selective, sums(5), {"teacher": Limited("t"), "student": Fake("s")}, {}, Trainer())
     assert "dropped before it: keep right: 10 (error: rate)" in str(caught.value)
     assert "--retry-errors" in caught.value.fix and "stronger" not in caught.value.fix
+
+
+def test_cut_off_answers_are_cured_by_a_larger_limit():
+    cut = Limited("t")
+    cut.error = "length: cut off after 10 tokens"
+    with pytest.raises(StageError) as caught:
+        drive(selective, sums(5), {"teacher": cut, "student": Fake("s")}, {}, Trainer())
+    assert "keep right: 10 (error: length)" in str(caught.value) and "--truncated raise" in caught.value.fix
 
 
 def test_drops_are_counted_since_the_last_stage():

@@ -27,7 +27,7 @@ CASES = {
     "unknown method": (run("orin", "--problems", "train.jsonl", *MODELS), ["unknown method 'orin' (nearest: orion)"]),
     "unknown parameter": (
         run("sft", "--problems", "train.jsonl", *MODELS, "--set", "m=3", "--set", "training.lrate=1"),
-        ["2 mistake(s)", "unknown parameter 'm'", "unknown parameter 'training.lrate'", "potstill methods NAME"],
+        ["2 mistake(s)", "unknown parameter 'm'", "unknown parameter 'training.lrate'", "potstill methods sft"],
     ),
     "wrong type": (
         run("sft", "--problems", "train.jsonl", *MODELS, "--set", "n=four"),

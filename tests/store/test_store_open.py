@@ -81,8 +81,9 @@ def test_no_store(tmp_path: Path):
             Store.open(tmp_path / "absent", **options)
     assert not (tmp_path / "absent").exists()
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot write to the run folder"):
+    with pytest.raises(StoreError, match="is a file") as caught:
         Store.open(tmp_path / "file")
+    assert caught.value.fix == "--out runs/NAME"
 
 
 def test_a_folder_one_may_not_write_to():

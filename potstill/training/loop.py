@@ -59,6 +59,7 @@ class Loop(Trainer):  # type: ignore[misc]
         self.batches = batches.plan([items.length(item) for item in taken], settings)
         self.settings, self.learning, self.watch, self.text = settings, learning, watch, text
         self.newest: list[Batch] = []
+        self.reported = 0
         self.bf16 = use_bf16(settings)
         self.seen = Seen()
         total = batches.steps(self.batches, settings)
@@ -158,7 +159,9 @@ class Loop(Trainer):  # type: ignore[misc]
 
     def _maybe_log_save_evaluate(self, *args: Any, **more: Any) -> None:
         """The newest record to whoever reports (TensorBoard, W&B, trackio); then a checkpoint where one is due."""
-        if self.settings.report and self.state.log_history:
+        newest = self.state.global_step
+        if self.settings.report and newest > self.reported:  # it is called at the end of an epoch once more
+            self.reported = newest
             record = {name: value for name, value in self.state.log_history[-1].items() if name != "step"}
             self.callback_handler.on_log(self.args, self.state, self.control, record)
         super()._maybe_log_save_evaluate(*args, **more)

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from potstill.objectives.inputs import Head, Inputs
 
-ENTRIES = 1 << 24  # logits of a chunk: 64 MiB in fp32
+ENTRIES = 3 << 22  # logits of a chunk: 48 MiB in fp32; smaller chunks are slower, larger ones only larger
 
 
 # A loss of logits: (logits_CV, rows, gradient) -> losses [C] of these rows, and d loss / d logits [C, V] if `gradient`.

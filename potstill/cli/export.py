@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from potstill import cards, importing
+from potstill import cards, importing, reading
 from potstill.cli import options, show
 from potstill.errors import ConfigError, StageError
 from potstill.export import LAYOUTS, pairs, rows, save, write
@@ -48,11 +48,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--licence", action="append", default=[], metavar="SOURCE=NAME", help="of a source, for the card (mit, …)"
     )
+    options.add_skip_bad(parser)
     options.add_json(parser)
 
 
 def execute(args: argparse.Namespace) -> None:
     """Write the rows, and the card where they go into a folder."""
+    with reading.skipping(args.skip_bad):
+        _export(args)
+        for sentence in reading.notes():
+            print(sentence, file=sys.stderr)  # the rows may go to stdout
+
+
+def _export(args: argparse.Namespace) -> None:
     if args.pairs and args.format != "preference":
         raise ConfigError("--pairs makes preference rows", fix="--format preference --pairs")
     if not args.out:

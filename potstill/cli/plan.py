@@ -16,6 +16,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from potstill import reading
 from potstill.cli import options, run, show
 from potstill.cli.progress import watching
 from potstill.cli.results import keeping
@@ -32,6 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="right (share of right completions), completion (tokens), chars (a token); teacher.right for one role",
     )
+    options.add_skip_bad(parser)
     options.add_quiet(parser)
     options.add_json(parser)
 
@@ -44,12 +46,15 @@ def execute(args: argparse.Namespace) -> None:
     recipe = run.bind(args)
     assume = assumed(options.pairs(args.assume, "--assume"))
     out = args.out or Path("runs") / Path(args.what).stem
-    with keeping(out), watching(args.quiet) as progress:
+    with keeping(out), watching(args.quiet) as progress, reading.skipping(args.skip_bad):
         found = foresee(recipe, out, assume, pilot=args.pilot or 0, threads=args.threads, progress=progress)
+        notes = reading.notes()
     if args.json:
-        show.document(found.to_json())
-    else:
-        _told(found)
+        show.document(found.to_json() | {"notes": notes})
+        return
+    _told(found)
+    for sentence in notes:
+        show.say(sentence)
 
 
 def _told(plan: Any) -> None:

@@ -35,6 +35,16 @@ def test_a_plan_names_roles_money_memory_steps_and_assumptions(forty: Path, pots
     assert not (forty / "runs").exists()
 
 
+def test_a_plan_leaves_bad_rows_out_and_says_so(forty: Path, potstill) -> None:
+    with Path("train.jsonl").open("a") as file:
+        file.write("{broken\n")
+    flags = [*FLAGS, "--teacher", "scripted:teacher.json", "--json"]
+    refused = potstill("plan", *flags)
+    assert refused.code == 2 and "line 41" in refused.err
+    data = potstill("plan", *flags, "--skip-bad").json
+    assert data["problems"] == 40 and "1 of train.jsonl" in data["notes"][0]
+
+
 def test_a_pilot_measures_and_the_run_does_not_pay_for_it_again(forty: Path, potstill) -> None:
     with serving(words=6) as server:
         flags = [*FLAGS, "--teacher", f"openai:test-model?url={server.url}", "--quiet"]

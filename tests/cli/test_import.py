@@ -221,3 +221,15 @@ def test_skip_bad_leaves_out_rows_whose_gold_fails(here: Path, potstill) -> None
     assert bad["where"] == "line 2, 1" and "'no number'" in bad["reason"]
     verified = potstill("verify", "--problems", "p.jsonl", "--skip-bad", "--kind", "number", "--json", "--quiet")
     assert verified.code == 2  # verify is there to show them
+
+
+def test_an_export_leaves_bad_rows_of_a_trace_file_out(tmp_path: Path, potstill) -> None:
+    assert potstill("import", put(tmp_path / "a.jsonl", OUTPUTS), "--out", tmp_path / "t.jsonl", "--quiet").code == 0
+    with (tmp_path / "t.jsonl").open("a") as file:
+        file.write('{"id": 1}\n')
+    words = ("export", tmp_path / "t.jsonl", "--format", "messages")
+    refused = potstill(*words)
+    assert refused.code == 2 and "line 5" in refused.err
+    done = potstill(*words, "--skip-bad")
+    assert done.code == 0 and len(done.out.splitlines()) == 4
+    assert "Bad rows left out: 1 of" in done.err

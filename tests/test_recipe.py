@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from potstill.errors import ConfigError
@@ -243,6 +243,7 @@ KEYS = st.sampled_from(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # on a loaded machine
 @given(st.dictionaries(KEYS, JUNK))
 def test_no_data_makes_it_crash(junk):
     try:

@@ -44,14 +44,14 @@ def policy_gradient(
     """
     logq = token_logp(x, chunk=chunk)
     values, ratio = _clipped(logq, _sampled(x, logq), _advantages(x), clip, clip_high)
-    stats = {"clipped": summed(((ratio < 1 - clip) | (ratio > 1 + (clip_high or clip))).to(ratio.dtype))}
+    stats = _moved(ratio, clip, clip if clip_high is None else clip_high)
     if beta:
         if x.reference_N is None:
             raise ConfigError("beta needs a reference", expected="reference_N, the reference's log-probabilities")
         kl = estimate(logq, x.reference_N, "k3")
         values = values + beta * (ratio * kl if corrected else kl)
         stats["kl"] = summed(estimate(logq, x.reference_N, "k3"))
-    return Loss(values, stats | {"ratio": summed(ratio), "nll": summed(-logq)})
+    return Loss(values, stats | {"nll": summed(-logq)})
 
 
 def token_kl(x: Inputs, *, estimator: Estimator = "k2", chunk: int = 0) -> Loss:
@@ -102,8 +102,9 @@ def minillm(x: Inputs, *, gamma: float = 0.95, clip: float = 0.2, mixed: float =
     logq, logp = token_logp(x, chunk=chunk), _teacher(x, "minillm")
     sampled = _sampled(x, logq)
     advantages = whitened(normalised_returns(logp - sampled, x, gamma))
-    values, _ = _clipped(logq, sampled, advantages, clip, None)
-    return Loss(values * mixed_weight(sampled, logp, mixed), _gap(logq, logp))
+    values, ratio = _clipped(logq, sampled, advantages, clip, None)
+    stats = _gap(logq, logp) | _moved(ratio, clip, clip)
+    return Loss(values * mixed_weight(sampled, logp, mixed), stats)
 
 
 def iw_opd(x: Inputs, *, gamma: float = 0.5, chunk: int = 0) -> Loss:
@@ -137,13 +138,14 @@ def kdrl(
         guided: no distillation on sequences that are right already (`labels_S`): reward-guided masking.
     """
     logq, logp = token_logp(x, chunk=chunk), _teacher(x, "kdrl")
-    values, _ = _clipped(logq, _sampled(x, logq), _advantages(x), clip, clip_high)
+    values, ratio = _clipped(logq, _sampled(x, logq), _advantages(x), clip, clip_high)
     pull = estimate(logq, logp, "k2")
     if guided:
         if x.labels_S is None:
             raise ConfigError("guided KDRL needs labels", expected="labels_S: which sequences are right")
         pull = pull * (~x.labels_S[x.groups]).to(pull.dtype)
-    return Loss(values + beta * pull, _gap(logq, logp) | {"pull": summed(pull)})
+    stats = _gap(logq, logp) | _moved(ratio, clip, clip if clip_high is None else clip_high)
+    return Loss(values + beta * pull, stats | {"pull": summed(pull)})
 
 
 def estimate(logq: Tensor, logp: Tensor, estimator: Estimator) -> Tensor:
@@ -269,6 +271,12 @@ def _positions(rows_SL: Tensor, x: Inputs) -> Tensor:
     """The inverse of `_rows`."""
     lengths = x.lengths()
     return rows_SL[torch.arange(rows_SL.shape[1], device=lengths.device) < lengths[:, None]]
+
+
+def _moved(ratio: Tensor, low: float, high: float) -> dict[str, Sum]:
+    """How far the student has moved since it wrote: mean ratio, mean |log ratio|, share outside the clip's bounds."""
+    outside = ((ratio < 1 - low) | (ratio > 1 + high)).to(ratio.dtype)
+    return {"ratio": summed(ratio), "drift": summed(ratio.detach().log().abs()), "clipped": summed(outside)}
 
 
 def _gap(logq: Tensor, logp: Tensor) -> dict[str, Sum]:

@@ -32,9 +32,9 @@ from potstill.cli.progress import clock, watching
 from potstill.errors import ConfigError, ModelError
 from potstill.recipe import convert
 from potstill.training.settings import SETTINGS, Fit, Training
-from potstill.training.task import LOOP, Task, bind
+from potstill.training.task import LOOP, Task, bind, trainable
 
-_NAMES = textwrap.fill(", ".join(objectives.TABLE), 110, initial_indent="  ", subsequent_indent="  ")
+_NAMES = textwrap.fill(", ".join(trainable()), 110, initial_indent="  ", subsequent_indent="  ")
 __doc__ = (__doc__ or "").replace("OBJECTIVES", _NAMES)
 
 

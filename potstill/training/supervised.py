@@ -67,12 +67,14 @@ def fit(
     if (out / MARK).is_file():
         return _stored(out, key)
     checkpoint.check(start)
-    _begin(out, key + checkpoint.content_id(start), rows)
+    begun = key + checkpoint.content_id(start)
+    _check(out, begun, rows)
     with _session(settings):
         tokenizer = AutoTokenizer.from_pretrained(start, local_files_only=True)
         template = chat(tokenizer, settings.chat)
         rendering = rendered(rows, template, start, settings, task)
         model = student.load(start, settings).to(weights.device("auto"))
+        _begin(out, begun)
         bf16 = use_bf16(settings)
         rollouts = Rollouts(rows, template, task, settings, bf16=bf16)
         wire = None if isinstance(task.teacher, str | Path | None) else Wire(task.teacher, rows, template)
@@ -132,8 +134,8 @@ def _stored(out: Path, key: str) -> Fit:
     return done
 
 
-def _begin(out: Path, begun: str, rows: Sequence[Trace]) -> None:
-    """Claim the folder, or recognise our own half-finished training in it."""
+def _check(out: Path, begun: str, rows: Sequence[Trace]) -> None:
+    """Refuse a folder that is neither free nor holds our own half-finished training."""
     mark = out / WORK / "begun"
     inside = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
     if mark.is_file():
@@ -150,6 +152,11 @@ def _begin(out: Path, begun: str, rows: Sequence[Trace]) -> None:
             expected="a folder that does not exist, is empty, or holds this training's checkpoints",
             fix="give another folder",
         )
+
+
+def _begin(out: Path, begun: str) -> None:
+    """Claim the folder: after all refusals, so that one of them does not keep the next try out."""
+    mark = out / WORK / "begun"
     mark.parent.mkdir(parents=True, exist_ok=True)
     _write(mark, begun)
 

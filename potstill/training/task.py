@@ -23,6 +23,14 @@ LOOP: Mapping[str, str] = MappingProxyType(
     }
 )
 
+# What the trainer knows to give an objective (`objectives.Entry.needs`); others want a loop of one's own.
+GIVEN = ("distribution", "logp", "reference", "pairs", "labels", "advantages")
+
+
+def trainable() -> tuple[str, ...]:
+    """The objectives that the trainer can give all they need."""
+    return tuple(name for name, entry in objectives.TABLE.items() if set(entry.needs) <= set(GIVEN))
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -78,6 +86,7 @@ class Task:
             text
             for bad, text in (
                 (bool(unknown), f"no constant {', '.join(unknown)} (known: {', '.join(known) or 'none'})"),
+                (not set(needs) <= set(GIVEN), f"no trainer gives it {', '.join(sorted(set(needs) - set(GIVEN)))} yet"),
                 ("distribution" in needs and not (self.teacher or self.kept), "a teacher= or kept= is needed"),
                 ("logp" in needs and not self.teacher, "a teacher= is needed"),
                 ("advantages" in needs and self.rollout != 1, "rewards are of the student's own samples: rollout=1"),

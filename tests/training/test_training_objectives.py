@@ -1,0 +1,183 @@
+"""Every objective trains; however a step is cut into micro-batches its gradient is one; a kill changes no bit."""
+
+import dataclasses
+import hashlib
+import math
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
+from learning_rows import learnt, pairs, rows, stored  # noqa: E402
+from tiny import tiny_checkpoint as make_checkpoint  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+
+from potstill import objectives  # noqa: E402
+from potstill.training import items  # noqa: E402
+from potstill.training.chat import chat  # noqa: E402
+from potstill.training.learning import learning  # noqa: E402
+from potstill.training.loop import window_loss  # noqa: E402
+from potstill.training.rows import rendered  # noqa: E402
+from potstill.training.settings import Training  # noqa: E402
+from potstill.training.supervised import fit  # noqa: E402
+from potstill.training.task import Task, trainable  # noqa: E402
+
+OFFLINE = [name for name in trainable() if "advantages" not in objectives.entry(name).needs]
+
+
+def weights(folder):
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+def taken(task):
+    return pairs() if {"pairs", "labels"} & set(task.needs) else rows()
+
+
+def prepared(start, traces, task, *, model=None):
+    """The student, the task made ready, the rows as tensors."""
+    model = model or AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
+    made = learning(task, model)
+    found = rendered(traces, chat(AutoTokenizer.from_pretrained(start)), start, Training(), task).rows
+    return model, made, made.prepared(model, [item if isinstance(item, tuple) else (item,) for item in found])
+
+
+@pytest.mark.parametrize("name", [*OFFLINE, "kept"])
+def test_every_offline_objective_moves_the_weights_by_finite_steps(tiny_checkpoint, tmp_path, name):
+    task = learnt(name, tmp_path)
+    settings = Training(max_steps=2, batch_rows=4, lr=1e-3, warmup=0, threads=1)
+    done = fit(taken(task), tiny_checkpoint, tmp_path / "out", settings, task=task)
+    assert len(done.losses) == 2 and all(map(math.isfinite, done.losses)) and done.losses[0] != done.losses[1]
+    assert done.stats and all(math.isfinite(value) for ends in done.stats.values() for value in ends)
+    before = AutoModelForCausalLM.from_pretrained(tiny_checkpoint).state_dict()
+    after = AutoModelForCausalLM.from_pretrained(tmp_path / "out").state_dict()
+    moved = [name for name in before if not torch.equal(before[name], after[name])]
+    assert len(moved) > 0.9 * len(before)
+
+
+@pytest.mark.parametrize("name", ["likelihood", "dpo", "redi", "forward_kl", "kept"])
+def test_it_learns_what_it_is_told(tiny_checkpoint, tmp_path, name):
+    task = learnt(name, tmp_path)
+    settings = Training(epochs=30, batch_rows=8, lr=3e-3, warmup=0, threads=1)
+    done = fit(taken(task), tiny_checkpoint, tmp_path / "out", settings, task=task)
+    assert done.losses[-1] < 0.6 * done.losses[0] if done.losses[0] > 0 else done.losses[-1] < done.losses[0]
+
+
+SPLITS = ("likelihood", "length_balanced", "forward_kl", "on_policy", "kto", "dpo", "redi", "distillm2")
+
+
+@pytest.mark.parametrize("mean", ["token", "sequence", "fixed"])
+@pytest.mark.parametrize("name", SPLITS)
+def test_one_step_is_the_same_however_it_is_cut(tiny_checkpoint, tmp_path, name, mean):
+    """1 x 4, 2 x 2, 4 x 1: token, sequence and pair losses, over rows of different lengths and weights."""
+    task = dataclasses.replace(learnt(name, tmp_path), mean=mean)
+    traces = [trace.annotate(weight=0.5) if at == 1 else trace for at, trace in enumerate(taken(task)[:4])]
+    model, made, found = prepared(tiny_checkpoint, traces, task)
+    grads = []
+    for size in (4, 2, 1):
+        model.zero_grad()
+        window = [items.collate(found[at : at + size]) for at in range(0, 4, size)]
+        total = torch.stack([made.counts(batch) for batch in window]).sum()
+        for batch in window:
+            window_loss(model, batch, total, made)[0].backward()
+        grads.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    assert float(grads[0].abs().max()) > 0
+    for other in grads[1:]:
+        assert float((other - grads[0]).abs().max()) <= 2e-6 * max(1.0, float(grads[0].abs().max()))
+
+
+def test_means_differ_where_lengths_do(tiny_checkpoint, tmp_path):
+    found = {}
+    for mean in ("token", "sequence", "fixed"):
+        model, made, batch = prepared(tiny_checkpoint, rows(4), Task(mean=mean, max_new=64))
+        batch = items.collate(batch)
+        found[mean] = float(window_loss(model, batch, made.counts(batch), made)[0])
+    batch_logp = torch.log_softmax(model(batch["ids"]).logits[:, :-1].float(), -1)
+    nll = -batch_logp.gather(-1, batch["ids"][:, 1:, None]).squeeze(-1)
+    counted = batch["weights"][:, 1:]
+    sums, lengths = (nll * counted).sum(1), counted.sum(1)
+    assert found["token"] == pytest.approx(float(sums.sum() / lengths.sum()), rel=1e-5)
+    assert found["sequence"] == pytest.approx(float((sums / lengths).mean()), rel=1e-5)
+    assert found["fixed"] == pytest.approx(float(sums.sum() / (4 * 64)), rel=1e-5)
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["the start", "a checkpoint"])
+def test_the_reference_column_is_the_likelihood_under_the_reference(tiny_checkpoint, tmp_path, own):
+    other = make_checkpoint(tmp_path / "other", seed=4)
+    task = Task("dpo", reference=other if own else None)
+    model, _, found = prepared(tiny_checkpoint, pairs(), task)
+    model.train()
+    of = AutoModelForCausalLM.from_pretrained(other if own else tiny_checkpoint, dtype=torch.float32)
+    for row in (row for item in found for row in item):
+        ids, weight = row.columns["ids"], row.columns["weights"]
+        with torch.no_grad():
+            logp = torch.log_softmax(of(ids[None]).logits[0, :-1].float(), -1).gather(1, ids[1:, None]).squeeze(1)
+        torch.testing.assert_close(row.columns["reference"][1:], logp * (weight[1:] > 0), rtol=1e-4, atol=1e-4)
+    assert model.training, "left as it was"
+
+
+def test_of_the_start_itself_the_first_margin_is_nothing(tiny_checkpoint, tmp_path):
+    done = fit(pairs(), tiny_checkpoint, tmp_path / "out", Training(max_steps=1, threads=1), task=Task("dpo"))
+    assert done.losses[0] == pytest.approx(math.log(2), abs=1e-5)
+    assert done.stats["margin"][0] == pytest.approx(0, abs=1e-4)
+
+
+class Stop(Exception):
+    """What a kill looks like from inside."""
+
+
+def stop_at(step):
+    def progress(label, done, total):
+        if label == "training" and done == step:
+            raise Stop
+
+    return progress
+
+
+@pytest.mark.parametrize("name", ["dpo", "redi", "kept", "taid"])
+def test_after_a_kill_the_weights_are_those_of_an_undisturbed_run(tiny_checkpoint, tmp_path, name):
+    task = learnt(name, tmp_path)
+    settings = Training(epochs=6, batch_rows=3, lr=3e-3, threads=1, save_every=4, packing=name == "redi")
+    whole = fit(taken(task), tiny_checkpoint, tmp_path / "whole", settings, task=task)
+    out = tmp_path / "killed"
+    for step in (6, 10):
+        torch.manual_seed(step)
+        with pytest.raises(Stop):
+            fit(taken(task), tiny_checkpoint, out, settings, task=task, progress=stop_at(step))
+    seen = []
+    resumed = fit(
+        taken(task), tiny_checkpoint, out, settings, task=task, progress=lambda label, done, total: seen.append(done)
+    )
+    assert 8 in seen and 3 not in seen
+    assert resumed.losses == whole.losses and resumed.stats == whole.stats
+    assert weights(out) == weights(tmp_path / "whole")
+
+
+def test_another_task_in_the_same_folder_is_refused(tiny_checkpoint, tmp_path):
+    from potstill.errors import StageError
+
+    fit(pairs(), tiny_checkpoint, tmp_path / "out", Training(max_steps=1), task=Task("redi"))
+    with pytest.raises(StageError, match="other rows or settings"):
+        fit(pairs(), tiny_checkpoint, tmp_path / "out", Training(max_steps=1), task=Task("redi", {"alpha": 0.5}))
+
+
+def test_dora_trains_lengths_too_and_is_stored_merged(tiny_checkpoint, tmp_path):
+    from safetensors.torch import load_file
+
+    from potstill.training.settings import Lora
+
+    lora = Lora(r=4, dora=True, keep_adapter=True)
+    fit(rows(), tiny_checkpoint, tmp_path / "dora", Training(max_steps=2, lr=1e-2, warmup=0, lora=lora))
+    adapter = load_file(tmp_path / "dora" / "adapter" / "adapter_model.safetensors")
+    assert any("magnitude" in name for name in adapter)
+    plain = AutoModelForCausalLM.from_pretrained(tiny_checkpoint).state_dict()
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "dora").state_dict()
+    assert plain.keys() == merged.keys()
+    assert any(not torch.equal(plain[name], merged[name]) for name in plain)
+
+
+def test_stored_entries_outlive_their_teacher(tiny_checkpoint, tmp_path):
+    import shutil
+
+    entries = stored(tmp_path)
+    shutil.rmtree(tmp_path / "teacher")
+    done = fit(rows(), tiny_checkpoint, tmp_path / "out", Training(max_steps=1), task=Task("forward_kl", kept=entries))
+    assert done.rows == 8

@@ -30,6 +30,7 @@ from potstill.training.rollouts import Rollouts
 from potstill.training.rows import Rows, rendered
 from potstill.training.scored import Wire
 from potstill.training.settings import Fit, Lora, Training
+from potstill.training.shortened import Shortened
 from potstill.training.task import Task
 from potstill.training.watch import apart, watch
 
@@ -82,7 +83,8 @@ def fit(
         rendering = rendering._replace(rows=parts.learnt)
         if settings.packing:
             packing.check(getattr(model, "get_base_model", lambda: model)().base_model)
-        roll = rollouts if task.rollout or task.replay else None
+        short = Shortened(rows, template, task.internalise, settings) if task.internalise else None
+        roll = rollouts if task.rollout or task.replay else short
         made = learning(task, model, roll=roll, wire=wire, packing=settings.packing, bf16=bf16)
         looks = watch(rows, parts.watched, rollouts, template, task)
         folder = out / WORK

@@ -18,7 +18,7 @@ from potstill.training.settings import SETTINGS
 LOOP: Mapping[str, str] = MappingProxyType(
     {
         **{name: name for name in ("teacher", "kept", "reference", "rollout", "group", "reward", "max_new", "mean")},
-        **{name: name for name in ("writer", "replay", "truncated", "schedule", "held", "watch")},
+        **{name: name for name in ("writer", "replay", "truncated", "schedule", "held", "watch", "internalise")},
         "rollout_temperature": "temperature",  # an objective's own `temperature` is that of the distributions
     }
 )
@@ -55,6 +55,7 @@ class Task:
             student text starts.
         truncated: whether a rollout that `max_new` cut is learnt ("keep") or not ("mask").
         schedule: constants that move in a line over the training, each (first, last).
+        internalise: constants of `objectives.internalise.Internalise`: rows lose their chain of thought from the left.
         held: rows not trained on, kept to watch the student by; 0 watches a few of those that are.
         watch: steps between two looks at these; 0 is ten looks a training, where there is a teacher or rollouts.
     """
@@ -74,6 +75,7 @@ class Task:
     replay: int = 0
     truncated: Literal["keep", "mask"] = "keep"
     schedule: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    internalise: Mapping[str, Any] = field(default_factory=dict)
     held: int = 0
     watch: int = 0
 
@@ -126,6 +128,10 @@ class Task:
             ),
             (wire and "distribution" in needs, "a server tells no distribution: give a checkpoint"),
             (wire and not hasattr(self.teacher, "likelihood"), "the teacher gives no likelihoods"),
+            (
+                bool(self.internalise) and bool(self.rollout or self.replay or self.kept or {"pairs"} & set(needs)),
+                "internalise= shortens rows: without rollouts, kept entries and pairs",
+            ),
             (bool(moved), f"no constant {', '.join(moved)} to move"),
         )
 
@@ -148,6 +154,7 @@ class Task:
         later = ("writer", "replay", "truncated", "held", *(("watch",) if self.replay else ()))  # newer than first runs
         new = {f.name: getattr(self, f.name) for f in fields(self) if f.name in later}
         made |= {f.name: new[f.name] for f in fields(self) if f.name in new and new[f.name] != f.default}
+        made |= {"internalise": {k: str(v) for k, v in self.internalise.items()}} if self.internalise else {}
         made |= {"schedule": {name: list(ends) for name, ends in self.schedule.items()}} if self.schedule else {}
         return made | {"objective": self.objective, "constants": dict(self.constants), "kept": _kept(self.kept)}
 

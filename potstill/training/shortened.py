@@ -1,0 +1,69 @@
+"""Stepwise internalisation in a training: each step's rows lose the left of their chain of thought, more and more.
+
+It stands where rollouts stand, between the planned micro-batches and the loss, so what is cut is a function of the step
+and the seed: a resumed training cuts the same. The chain is what stands in `<think>`, or before the marked answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Any, final
+
+from potstill.objectives.internalise import Internalise
+from potstill.records import Trace
+from potstill.training import items
+from potstill.training.chat import CLOSE, OPEN, Chat
+from potstill.training.items import Batch
+from potstill.training.live import When
+from potstill.training.render import Row
+from potstill.training.rewards import ANSWERS
+from potstill.training.settings import Training
+
+
+@final
+class Shortened:
+    """Cuts the rows of a step (`learning.Roll`).
+
+    Args:
+        rows: the stage's rows.
+        constants: of `Internalise`; `steps_per_epoch` is the training's own if it isn't given. Positions begin anew
+            behind the cut: `keep_positions` is not used.
+    """
+
+    def __init__(self, rows: Sequence[Trace], template: Chat, constants: Mapping[str, Any], settings: Training) -> None:
+        self._rows, self._chat, self._constants, self._settings = rows, template, constants, settings
+
+    def __call__(self, model: Any, window: list[Batch], when: When, teacher: Any = None) -> list[Batch]:
+        """The micro-batches, shortened."""
+        own = {"steps_per_epoch": max(1, round(when.total / self._settings.epochs))}
+        schedule = Internalise(**{**own, **self._constants})
+        return [self._cut(batch, f"{when.step}/{at}", schedule, when.step) for at, batch in enumerate(window)]
+
+    def _cut(self, batch: Batch, place: str, schedule: Internalise, step: int) -> Batch:
+        parts = zip(*(batch[name].tolist() for name in ("ids", "weights", "lengths", "prompt", "trace")))
+        made = []
+        for at, (ids, weights, n, prompt, trace) in enumerate(parts):
+            start, stop = self.chain(trace, ids[prompt:n])
+            name = hashlib.sha256(f"{self._settings.seed}/shortened/{place}/{at}".encode()).digest()
+            units = schedule.removed(step) + schedule.offset(Random(name))
+            gone = schedule.tokens(units, [stop - start])
+            left, right = prompt + start, prompt + start + gone
+            row = Row(trace, (*ids[:left], *ids[right:n]), (*weights[:left], *weights[right:n]), prompt)
+            made.append([items.prepared(row)])
+        return items.to(items.collate(made), batch["ids"].device)
+
+    def chain(self, trace: int, ids: Sequence[int]) -> tuple[int, int]:
+        """Where a completion's chain of thought begins and ends, in its tokens; nothing where no answer is marked."""
+        text = self._rows[trace].text
+        told = self._chat.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        if list(told["input_ids"]) != list(ids[: len(told["input_ids"])]):
+            return 0, 0
+        first, last = 0, 0
+        if text.startswith(OPEN) and CLOSE in text:
+            first, last = len(OPEN), text.index(CLOSE)
+        elif found := list(ANSWERS.finditer(text)):
+            last = found[-1].start()
+        inside = [at for at, (start, stop) in enumerate(told["offset_mapping"]) if start >= first and stop <= last]
+        return (inside[0], inside[-1] + 1) if inside else (0, 0)

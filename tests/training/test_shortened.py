@@ -1,0 +1,72 @@
+"""Stepwise internalisation bound to a training: prompt and answer stay, the chain goes from the left."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from rolling import Stop, load, stop_at, traces, weights, window
+
+from potstill.training.live import When
+from potstill.training.settings import Training
+from potstill.training.shortened import Shortened
+from potstill.training.supervised import fit
+from potstill.training.task import Task
+
+PLAN = {"steps_per_epoch": 10, "per_epoch": 10, "smoothing": math.inf}
+
+
+def texts(template, batch):
+    parts = zip(batch["ids"].tolist(), batch["prompt"].tolist(), batch["lengths"].tolist())
+    return [template.tokenizer.decode(ids[p:n]) for ids, p, n in parts]
+
+
+@pytest.fixture(scope="module")
+def made(tiny_checkpoint):
+    _, template = load(tiny_checkpoint)
+    return template, Shortened(traces(3), template, PLAN, Training())
+
+
+def test_a_token_a_step_until_the_answer_alone_is_left(made):
+    template, roll = made
+    batches = window(template, traces(3), prompts=False)
+    assert texts(template, roll(None, batches, When(0, 99))[0]) == texts(template, batches[0])
+    before = batches[0]["lengths"]
+    for step in (1, 2):
+        (batch,) = roll(None, batches, When(step, 99))
+        assert (before - batch["lengths"]).tolist() == [step] * 3
+        assert batch["weights"].sum() == batches[0]["weights"].sum() - 3 * step
+        for now, then in zip(texts(template, batch), texts(template, batches[0])):
+            assert now.startswith("<think>") and then.endswith(now.removeprefix("<think>"))
+    (batch,) = roll(None, batches, When(98, 99))
+    assert texts(template, batch) == [f"<think></think>The answer is {i}.<|im_end|>" for i in range(3)]
+    assert (batch["prompt"] == batches[0]["prompt"]).all()
+
+
+def test_without_tags_the_chain_ends_where_the_answer_is_marked(tiny_checkpoint):
+    _, template = load(tiny_checkpoint)
+    rows = [replace(trace, text="1 + 2 = 3. The answer is \\boxed{3}.") for trace in traces(2)]
+    roll = Shortened(rows, template, PLAN, Training())
+    (batch,) = roll(None, window(template, rows, prompts=False), When(90, 99))
+    assert all(text.lstrip().startswith("\\boxed{3}") for text in texts(template, batch))
+    bare = [replace(trace, text="nothing is marked") for trace in traces(2)]
+    roll = Shortened(bare, template, PLAN, Training())
+    batches = window(template, bare, prompts=False)
+    assert texts(template, roll(None, batches, When(90, 99))[0]) == texts(template, batches[0])
+
+
+def test_in_a_training_fewer_tokens_count_from_step_to_step(tiny_checkpoint, tmp_path):
+    """The constants are the stage's, the steps of an epoch the training's; a killed one goes on as it was."""
+    task = Task(internalise={"per_epoch": 2, "smoothing": math.inf})
+    settings = Training(epochs=3, batch_rows=3, lr=1e-3, threads=1, save_every=2)
+    whole = fit(traces(6), tiny_checkpoint, tmp_path / "whole", settings, task=task)
+    fit(traces(6), tiny_checkpoint, tmp_path / "plain", settings)
+    ours, theirs = (
+        [json.loads(line)["counted"] for line in (tmp_path / name / "steps.jsonl").read_text().splitlines()]
+        for name in ("whole", "plain")
+    )
+    assert ours == [count - 3 * step for step, count in enumerate(theirs)]
+    with pytest.raises(Stop):
+        fit(traces(6), tiny_checkpoint, tmp_path / "killed", settings, task=task, progress=stop_at(3))
+    assert fit(traces(6), tiny_checkpoint, tmp_path / "killed", settings, task=task).losses == whole.losses
+    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")

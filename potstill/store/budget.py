@@ -214,7 +214,7 @@ class Budget:
             f"{whose} is spent: {told(spent, limit)}; the next call could exceed it. {arm}/{role}: {done:,} of "
             f"{asked:,} completions of this call are there, {asked - done:,} are left; what the run asks after it is "
             "not known yet",
-            expected=f"nothing; so far {self._summary()}",
+            expected=f"room for the next call at its dearest; spent so far: {self._summary()}",
             fix=f"go on with a larger one: the same command with --budget {more}",
         )
         error.larger = more
@@ -228,7 +228,7 @@ class Budget:
 
     def _summary(self) -> str:
         roles = [f"{n} {told(a.spent)}" for n, a in sorted(self._accounts.items()) if n and any(a.spent)]
-        return "; ".join(roles) or "nothing was spent"
+        return "; ".join(roles) or "nothing"
 
     def _limit(self, name: str) -> Limit:
         return self.limits.get(name, Limit())

@@ -57,7 +57,7 @@ def test_a_run_stops_at_its_budget_and_goes_on_with_a_larger_one(here: Path, pot
 def test_a_budget_that_lets_nothing_through_says_so_at_once(here: Path, potstill) -> None:
     stopped = potstill(*RUN, "--budget", "10tok")
     assert stopped.code == 2
-    assert "0 of 10 tokens" in stopped.err and "nothing was spent" in stopped.err
+    assert "0 of 10 tokens" in stopped.err and "next call at its dearest; spent so far: nothing\n" in stopped.err
     # What the message suggests is enough for what was stopped.
     words = shlex.split(stopped.err.split("to go on: ")[1])[1:]
     assert "10tok" not in words

@@ -27,7 +27,7 @@ def execute(args: argparse.Namespace) -> None:
     if args.name:
         found = prices.price_of(args.name, table)
         if found is None:
-            raise prices.unknown(args.name, table)
+            raise prices.missing(args.name, table)
         table = {args.name: found}
     if args.json:
         show.document({name: price._asdict() for name, price in table.items()})

@@ -113,6 +113,20 @@ def unknown(name: str, prices: Table) -> ConfigError:
     )
 
 
+def missing(name: str, prices: Table) -> ConfigError:
+    """The error for looking up a price that nobody gave; not the whole table, but the names that are near."""
+    import difflib  # here, because every run imports this module and few of them fail
+
+    near = difflib.get_close_matches(name.lower().rpartition("/")[2], prices, n=5, cutoff=0.5)
+    return ConfigError(
+        f"no price of a model {name!r} is known",
+        expected=f"one of the {len(prices):,} models of the table: potstill prices lists them",
+        available=near,
+        wanted=name,
+        fix=_FIX.replace("NAME", name),
+    )
+
+
 def parse(data: Any, where: str) -> dict[str, Price]:
     """Prices from plain data, every mistake reported at once; keys that begin with an underscore are remarks."""
     if not isinstance(data, Mapping):

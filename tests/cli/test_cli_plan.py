@@ -83,3 +83,4 @@ def test_prices(forty: Path, potstill) -> None:
     assert "USD per million tokens" in everything.out and "as of" in everything.out
     unknown = potstill("prices", "gpt-4o-mni")
     assert unknown.code == 2 and "nearest:   gpt-4o-mini" in unknown.err
+    assert "limit" not in unknown.err and "claude" not in unknown.err  # not what a budget says, nor the whole table

@@ -21,8 +21,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from potstill.cli import options, show
-from potstill.errors import StoreError
+from potstill.errors import ConfigError, StoreError
 from potstill.store import Store, maintain, transfer
+from potstill.store.database import rescued
 
 SHOWN = 50  # calls in the terminal; --json has them all
 _HELP = {
@@ -109,9 +110,7 @@ def _verify(args: argparse.Namespace) -> None:
         raise StoreError(
             f"{len(found)} entries of {args.run} are damaged",
             expected="every key, id and text to be what was written, every reference to be there",
-            fix=f"potstill cache parquet {args.run}"
-            if parquet
-            else "move the folder away and run again; potstill cache export saves the completions that are sound",
+            fix=f"potstill cache parquet {args.run}" if parquet else rescued(args.run),
         )
 
 
@@ -123,6 +122,8 @@ def _journal(args: argparse.Namespace) -> None:
         known = {*arms, *(arm for (arm,) in store.database.read("SELECT DISTINCT arm FROM uses"))}
         if args.arm and args.arm not in known:
             raise StoreError(f"{args.run} has no arm {args.arm!r}", available=sorted(known), wanted=args.arm)
+        if args.status and args.status not in (statuses := journal.statuses(store)):
+            raise ConfigError(f"no call has the status {args.status!r}", available=statuses, wanted=args.status)
         found = journal.entries(store, arm=args.arm, status=args.status)
         if args.json:
             show.stream("journal", (entry.plain() for entry in found))

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from potstill.models.model import Attempt
+from potstill.models.model import FAILURES, Attempt
 from potstill.records import Tokens, canonical, digest, split_reasoning
 from potstill.store.attempts import Tried
 from potstill.store.completions import Stored
@@ -24,6 +24,10 @@ _AUTHORS = """
     CREATE TEMP TABLE IF NOT EXISTS authors AS
     SELECT json_extract(record, '$.author') AS author, id FROM traces
     WHERE json_extract(record, '$.author') IS NOT NULL"""
+
+
+VERDICTS = ("right", "wrong", "unparsed", "unjudged")
+ENDINGS = ("stop", "length", "error")
 
 
 class Judged(NamedTuple):
@@ -89,6 +93,15 @@ def entries(store: Store, *, arm: str = "", status: str = "") -> Iterator[Entry]
             portion = []
     yield from _chosen(_told(store, portion, arm), status)
     yield from _chosen(_orphans(store, arm), status)
+
+
+def statuses(store: Store) -> list[str]:
+    """All that the journal of this store can be asked for by: verdicts, endings, kinds of errors, known or stored."""
+    kinds: list[str] = []
+    for table in ("completions", "attempts"):
+        sql = f"SELECT DISTINCT substr(error, 1, instr(error || ':', ':') - 1) FROM {table} WHERE error != ''"
+        kinds += [kind for (kind,) in store.database.read(sql)]
+    return list(dict.fromkeys([*VERDICTS, *ENDINGS, *FAILURES, *sorted(kinds)]))
 
 
 def _chosen(found: Iterator[Entry], status: str) -> Iterator[Entry]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from potstill.errors import InputError, StoreError
-from potstill.store import parquet
+from potstill.store import parquet, runs
 from potstill.store.database import DamagedError
 from potstill.store.store import Store
 from potstill.store.traces import from_json
@@ -52,20 +52,43 @@ def stats(store: Store) -> dict[str, Any]:
         "GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
     )
     unused, size = read(f"SELECT count(*), {_SIZE} {_UNUSED}")[0]
+    called = _called(store)
     files = [store.database.path.with_name(store.database.path.name + end) for end in ("", "-wal")]
     return {
         **counted,
         "bytes": sum(path.stat().st_size for path in files if path.exists()),
-        "paid": [dict(zip(("arm", "role", "model", *names), group, strict=True)) for group in groups],
+        "paid": [_named(called, ("arm", "role", "model", *names), group) for group in groups],
         "tried": [
-            dict(zip(("role", "model", "failure", "attempts", "billed", "tokens", "cost"), row, strict=True))
-            for row in tried
+            _named(called, ("role", "model", "failure", "attempts", "billed", "tokens", "cost"), row) for row in tried
         ],
         "spent": {role: spent._asdict() for role, spent in store.attempts.spent().items()},
         "unused": unused,
         "unused_bytes": size,
         "arms": store.history.arms(),
     }
+
+
+def _called(store: Store) -> dict[tuple[str, str], str]:
+    """What people call the model of a role: the student's folder, the run's spec of the role, what its server says."""
+    try:
+        specs: dict[str, str] = dict(runs.read(store.folder).settings.get("roles", {}))
+    except StoreError:  # a store without a run, such as one that completions were imported into
+        specs = {}
+    trained = {student.model: f"{student.folder.parent.name}/{student.folder.name}" for student in store.students.all()}
+    sql = "SELECT role, model, max(served) FROM completions GROUP BY 1, 2 UNION SELECT role, model, '' FROM attempts"
+    found: dict[tuple[str, str], str] = {}
+    for role, model, served in store.database.read(sql):
+        spec = specs.get("student" if role == "evaluation" else role, "")
+        found[role, model] = trained.get(model) or spec or found.get((role, model)) or served
+    return found
+
+
+def _named(called: Mapping[tuple[str, str], str], names: Sequence[str], row: Sequence[Any]) -> dict[str, Any]:
+    """A row of a table by its columns, with the model's name before its id."""
+    told = dict(zip(names, row, strict=True))
+    name = {"name": called.get((told["role"], told["model"]), "")}
+    at = names.index("model")
+    return {**dict(list(told.items())[:at]), **name, **dict(list(told.items())[at:])}
 
 
 def verify(store: Store) -> list[str]:

@@ -42,6 +42,26 @@ def test_the_journal_lists_every_call(run: Path, potstill) -> None:
     assert "\x1b" not in told  # the teacher's answer has escapes of terminals in it
     failed = potstill("cache", "journal", run, "--arm", "stf")
     assert (failed.code, "nearest:   sft" in failed.err) == (2, True)
+    failed = potstill("cache", "journal", run, "--status", "wrng")
+    assert (failed.code, "nearest:   wrong" in failed.err) == (2, True)
+    assert "unparsed" in failed.err and "timeout" in failed.err
+    assert potstill("cache", "journal", run, "--status", "timeout").code == 0  # a known one that no call has
+
+
+def test_stats_name_the_models(run: Path, potstill) -> None:
+    roles = json.loads((run / "manifest.json").read_text())["settings"]["roles"]
+    paid = potstill("cache", "stats", run, "--json").json["paid"]
+    names = {(row["arm"], row["role"]): row["name"] for row in paid}
+    assert names["sft", "teacher"] == roles["teacher"]
+    assert names["untrained", "evaluation"] == roles["student"]
+    assert names["sft", "evaluation"] == f"students/{next((run / 'students').iterdir()).name}"
+    assert potstill("cache", "stats", run).out.count(roles["teacher"][:20])
+    # Completions in a store without a run are called what their server called the model.
+    with Store.open(run) as store, store.database.transaction() as connection:
+        connection.execute("UPDATE completions SET served = 'm-0613' WHERE role = 'teacher'")
+    (run / "manifest.json").unlink()
+    paid = potstill("cache", "stats", run, "--json").json["paid"]
+    assert {row["name"] for row in paid if row["role"] == "teacher"} == {"m-0613"}
 
 
 def test_stats_tell_attempts_and_money(run: Path, potstill) -> None:
@@ -113,6 +133,14 @@ def test_a_damaged_store_goes_on_from_what_was_saved(run: Path, here: Path, pots
     count = potstill("cache", "stats", run, "--json").json["completions"]
     with Store.open(run) as store, store.database.transaction() as connection:
         connection.execute("UPDATE completions SET text = text || '!' WHERE rowid = 2")
+    failed = potstill("cache", "verify", run)
+    assert failed.code == 2
+    for command in (
+        f'cache export "{run}" --out',
+        f'mv "{run}" "{run}.old"',
+        f'cache import "{run}" rescued.jsonl --p',
+    ):
+        assert command in failed.err
     saved = potstill("cache", "export", run, "--out", "rescued.jsonl", "--json")
     assert saved.json == {"completions": count - 1, "lost": 1, "out": "rescued.jsonl"}
     assert "1 completions are damaged and were left out" in saved.err

@@ -28,6 +28,8 @@ UNKNOWN = "unknown: look it up before you publish"
 LICENCES: Mapping[str, str] = {"hf:openai/gsm8k": "mit", "hf:open-thoughts/OpenThoughts-114k": "apache-2.0"}
 
 _REASONS = 30  # rejects by reason that are shown
+_TRACE = re.compile(r"trace-[0-9a-f]{20}")
+_TOLD = re.compile(r"[\"\u201c`:]|(?<!\w)'|(?<![\w@.])[-+]?\.?\d")  # what a reason quotes or counts begins so
 _PLACED = re.compile(r"(?:(?:transformers|recorded|scripted):)?(?:~|\.{0,2}/)[^\n]*$")
 _SECRET_NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 _SECRETS = re.compile(
@@ -68,8 +70,7 @@ def of_run(store: Store, folder: Path, arm: str, **known: Any) -> Card:
     method = settings.get("arms", {}).get(arm, {}).get("method", "")
     wanted = [role.name for role in entry(method).roles] if method in METHODS else []
     roles = {role: spec for role, spec in settings.get("roles", {}).items() if role in wanted and spec}
-    pattern = re.compile(r"trace-[0-9a-f]{20}")
-    rejects = Counter((d.operator, d.test, pattern.sub("another trace", d.reason)) for d in store.history.drops(arm))
+    rejects = Counter((d.operator, d.test, kind_of(d.reason)) for d in store.history.drops(arm))
     return Card(
         **known,
         arm=arm,
@@ -81,6 +82,12 @@ def of_run(store: Store, folder: Path, arm: str, **known: Any) -> Card:
         recipe={} if imported else settings,
         run=digest("manifest", runs.read(folder)._asdict()),
     )
+
+
+def kind_of(reason: str) -> str:
+    """What reasons that differ in what they quote and count have in common: the text before quotes and numbers."""
+    head = _TOLD.split(_TRACE.sub("another trace", reason), maxsplit=1)[0]
+    return head.rstrip(" :,;(=<>-") or reason
 
 
 def of_traces(rows: Sequence[Trace], **known: Any) -> Card:

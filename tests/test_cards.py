@@ -102,6 +102,17 @@ def test_licences_are_given_known_or_unknown(tmp_path: Path) -> None:
     assert front(cards.render(card(sources={"a": "mit\nx: !!python/object"})))["license"] == "unknown"
 
 
+def test_rejects_are_told_by_the_kind_of_their_reason(run: Path, tmp_path: Path) -> None:
+    assert len({cards.kind_of(f"{n} is not {n + 1} (boxed)") for n in range(9)}) == 9  # there is nothing before it
+    assert {cards.kind_of(f"wrong: {n} is not {n + 1}") for n in range(9)} == {"wrong"}
+    assert {cards.kind_of(f"shorter than {n} words") for n in (8, 1.5, -3)} == {"shorter than"}
+    assert {cards.kind_of(f"says {q}, isn't it") for q in ('"yes"', "'no'", "`maybe`")} == {"says"}
+    assert cards.kind_of("isn't one of math@2's") == "isn't one of math@2's"
+    assert cards.kind_of(f"the same as trace-{'0a' * 10}") == "the same as another trace"
+    left_out = exported(run, tmp_path).split("## Left out")[1].split("##")[0]
+    assert re.findall(r"\| ([^|]*) \| (\d+) \|$", left_out, re.MULTILINE) == [("wrong", "2"), ("unparsed", "1")]
+
+
 HOSTILE = "x|y\n# Head\n<script>alert(1)</script> [l](http://e.x) ![i](//e) `c` ``` \x1b[31m\u202e --- {{ $x$ }}"
 
 

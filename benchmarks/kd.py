@@ -33,14 +33,12 @@ def main() -> None:
     best = {way: {key: min(run[key] for run in runs) for key in runs[0]} for way, runs in found.items()}
     print(f"JSD {args.beta:g} of {args.tokens} positions, vocabulary {args.vocabulary}, {args.device}, {args.dtype}")
     for way, run in best.items():
-        print(
-            f"{way:9} {run['seconds']:7.2f} s ({run['cpu']:.2f} s of CPU)   {run['step_mib']:8.0f} MiB a step   {run['peak_mib']:8.0f} MiB in all"
-        )
+        times = f"{run['seconds']:7.2f} s ({run['cpu']:.2f} s of CPU)"
+        print(f"{way:9} {times}   {run['step_mib']:8.0f} MiB a step   {run['peak_mib']:8.0f} MiB in all")
     for way in WAYS[1:]:
         step, peak, wall, cpu = (best["potstill"][k] / best[way][k] for k in ("step_mib", "peak_mib", "seconds", "cpu"))
-        print(
-            f"potstill / {way}: {step:.2f} of the step's memory, {peak:.2f} of the peak, {wall:.2f} of the time ({cpu:.2f})"
-        )
+        shares = f"{step:.2f} of the step's memory, {peak:.2f} of the peak, {wall:.2f} of the time ({cpu:.2f})"
+        print(f"potstill / {way}: {shares}")
         print(f"  largest difference of the gradients: {abs(best['potstill']['norm'] - best[way]['norm']):.2e}")
 
 

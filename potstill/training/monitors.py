@@ -23,7 +23,7 @@ POSITIONS = 64  # of a micro-batch, evenly spaced, where entropies and divergenc
 TOP = 0.01  # share of tokens whose share of the loss is told
 WINDOW = 20  # steps compared with the first so many
 FLOOR, RISE = 0.05, 0.1  # entropy below 5 % of its start with a loss risen by 10 % of its start: a collapse
-ANSWERING = 0.2  # share of rollouts with an answer below which nothing can be lost
+ANSWERING = 0.5  # share of texts with an answer, in each of the first looks, below which nothing can be lost
 FALLEN = 0.5  # nats a token by which both sides of pairs have fallen
 
 
@@ -111,11 +111,11 @@ def _collapsed(before: Any, after: Any, was: Any, now: Any) -> bool:
 
 
 def _answers(history: Sequence[Mapping[str, float]]) -> str:
-    """Whether rollouts used to hold answers and the newest hold none: two looks, or WINDOW steps."""
-    for name, looks in (("watch_answered", 2), ("answered", WINDOW)):
+    """Whether rollouts used to hold answers and the newest hold none: three looks, or WINDOW steps."""
+    for name, looks in (("watch_answered", 3), ("answered", WINDOW)):
         seen = [record[name] for record in history if name in record]
-        if len(seen) > looks and max(seen[:looks]) >= ANSWERING and max(seen[-looks:]) == 0:
-            return f"{name.replace('_', ' ')} has fallen from {max(seen[:looks]):.0%} to none: no text holds an answer"
+        if len(seen) >= 2 * looks and min(seen[:looks]) >= ANSWERING and max(seen[-looks:]) == 0:
+            return f"{name.replace('_', ' ')} has fallen from {min(seen[:looks]):.0%} to none: no text holds an answer"
     return ""
 
 

@@ -90,10 +90,12 @@ def test_a_collapse_is_low_entropy_with_a_risen_loss():
 
 
 def test_answers_that_are_gone():
-    looked = [{"watch_answered": 0.5}, {}, {"watch_answered": 0.4}, {}, {"watch_answered": 0.0}]
-    assert monitors.alarm(looked) == ""  # one look may be bad luck
+    looked = [{"watch_answered": share} for share in (0.8, 0.6, 0.9, 0.0, 0.0)]
+    assert monitors.alarm(looked) == ""  # two looks may be bad luck
     assert "no text holds an answer" in monitors.alarm([*looked, {"watch_answered": 0.0}])
-    assert monitors.alarm([{"watch_answered": 0.0}] * 9) == ""  # it never could
+    assert (
+        monitors.alarm([{"watch_answered": share} for share in (0.9, 0.2, 0.9, 0, 0, 0)]) == ""
+    )  # it never surely could
     step = [{"answered": 0.9}] * 20 + [{"answered": 0.0}] * 20
     assert "answered has fallen" in monitors.alarm(step) and monitors.alarm(step[:-1]) == ""
 

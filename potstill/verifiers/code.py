@@ -7,8 +7,9 @@
   what an answer may continue, and runs on the tests' side too; `check(entry)` is called where the tests do not;
 - anything else is source of asserts, MBPP's; such strings are run together, in order, in one process.
 
-A JSON test may have `seconds` and `memory_mb`. A reason begins with the class: pass, wrong, time, memory, runtime,
-syntax, no code. Only the standard library can be imported. How unit tests are kept from their programs: `inside/`.
+A JSON test may have `seconds` and `memory_mb`. A reason begins with the class: pass, wrong, time, memory, output (too
+much of it), runtime, syntax, no code. Only the standard library can be imported. How unit tests are kept from their
+programs: `inside/`.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from potstill.verifiers import code_extract, code_run, pool, sandbox
 from potstill.verifiers.code_run import Ended
 from potstill.verifiers.sandbox import Limits
 
-VERSION = "code@1"
-CLASSES = ("pass", "wrong", "time", "memory", "runtime", "syntax", "no code")
+VERSION = "code@2"
+CLASSES = ("pass", "wrong", "time", "memory", "output", "runtime", "syntax", "no code")
 _SHOWN = 2_000  # characters of a program in its verdict
 _SAID = 60  # characters of what was printed in a reason
 

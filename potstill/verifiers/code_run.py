@@ -79,20 +79,18 @@ def _unit(kind: str, variants: Variants, tests: dict[str, Any], limits: Limits) 
         with ours, theirs, open(verdict_out, "wb", buffering=0):  # ours to close once both have inherited them
             fds = [files[0].fileno(), theirs.fileno()]
             command = sandbox.program(kind, "serve", "serve", fds, limits)
-            program = stack.enter_context(_running(kind, command, fds))
+            program = stack.enter_context(_running(kind, command, fds, out=subprocess.PIPE))
             fds = [files[1].fileno(), ours.fileno(), verdict_out]
             command = sandbox.program(kind, "harness", "main", fds, limits)
             harness = stack.enter_context(_running(kind, command, fds))
         begun = time.monotonic()
-        found = _verdict(verdict, limits.wall)
+        found = _verdict(verdict, program, limits)
         if found and found[0] == "lost":
             with contextlib.suppress(subprocess.TimeoutExpired):
                 program.wait(_GRACE)
         lost, taken = program.poll(), time.monotonic() - begun
         if not all(map(_started, files)):
             return Ended("sandbox", "it did not start")
-        if found is None:
-            return Ended("time", f"more than {limits.wall:g} s on the clock")
         if not found:
             outcome, why = _ending(harness.wait(), taken, limits)
             return Ended("runtime" if outcome == "pass" else outcome, f"its tests did not end: {why}")
@@ -160,7 +158,7 @@ def _read_all(process: subprocess.Popen[bytes], limits: Limits) -> tuple[bytes, 
                     continue
                 sizes[key.data] += len(data)
                 if sizes[key.data] > most[key.data]:
-                    return b"", b"", ("runtime", f"prints more than {limits.output:,} bytes")
+                    return b"", b"", _flood(limits)
                 if key.data == "out" or sizes["err"] <= _ERRORS + len(data):
                     kept[key.data].append(data)
                 else:
@@ -168,18 +166,38 @@ def _read_all(process: subprocess.Popen[bytes], limits: Limits) -> tuple[bytes, 
     return b"".join(kept["out"]), b"".join(kept["err"]), None
 
 
-def _verdict(pipe: Any, seconds: float) -> list[str] | None:
-    """What the tests' side says: [outcome, why]; [] where it ended without a word, None where it took too long."""
-    data, deadline = b"", time.monotonic() + seconds
+def _late(limits: Limits) -> list[str]:
+    return ["time", f"more than {limits.wall:g} s on the clock"]
+
+
+def _flood(limits: Limits) -> tuple[str, str]:
+    return "output", f"prints more than {limits.output:,} bytes"
+
+
+def _verdict(pipe: IO[bytes], program: subprocess.Popen[bytes], limits: Limits) -> list[str]:
+    """What the tests' side says: [outcome, why]; [] where it ended without a word. What the program prints is counted.
+
+    The tests may take as long as the program may, and the program may print so much.
+    """
+    assert program.stdout and program.stderr
+    data, printed, deadline = b"", {"out": 0, "err": 0}, time.monotonic() + limits.wall
     with selectors.DefaultSelector() as selector:
-        selector.register(pipe, selectors.EVENT_READ)
-        while len(data) < _VERDICT:
-            if not selector.select(max(0.0, deadline - time.monotonic())):
-                return None
-            part = os.read(pipe.fileno(), 1 << 16)
-            if not part:
-                break
-            data += part
+        for file, name in ((pipe, "verdict"), (program.stdout, "out"), (program.stderr, "err")):
+            selector.register(file, selectors.EVENT_READ, name)
+        while len(data) < _VERDICT and pipe in {key.fileobj for key in selector.get_map().values()}:
+            ready = selector.select(max(0.0, deadline - time.monotonic()))
+            if not ready:
+                return _late(limits)
+            for key, _ in ready:
+                part = os.read(key.fd, 1 << 16)
+                if not part:
+                    selector.unregister(key.fileobj)
+                elif key.data == "verdict":
+                    data += part
+                else:
+                    printed[key.data] += len(part)
+            if max(printed.values()) > limits.output or time.monotonic() >= deadline:
+                return [*_flood(limits)] if max(printed.values()) > limits.output else _late(limits)
     try:
         outcome, why = json.loads(data)
     except ValueError:

@@ -69,7 +69,7 @@ class Limits(NamedTuple):
     @property
     def wall(self) -> float:
         """Seconds on the clock: a busy machine must not change a verdict, and sleeping must end."""
-        return 4.0 * self.seconds + 5.0
+        return 2.0 * self.seconds + 5.0
 
 
 def chosen(kind: str | None = None) -> str:

@@ -175,7 +175,8 @@ LIMIT_CASES = {
     "syntax": ("def f(x) return 1", "syntax"),
     "nested source": ("def f(x): return " + "(" * 5000 + ")" * 5000, "syntax"),
     "nul": ("def f(x):\x00 return 1", "syntax"),
-    "output flood": ("def f(x):\n  while True: print('x' * 10_000)", "time"),
+    "output flood": ("def f(x):\n  while True: print('x' * 10_000)", "output"),
+    "output flood at import": ("import os\nwhile True: os.write(2, b'x' * 10_000)", "output"),
     "large result": ("def f(x): return 'x' * (100 << 20)", ("runtime", "memory")),
     "name missing": ("def g(x): return 1", "runtime"),
 }  # fmt: skip
@@ -189,9 +190,30 @@ def test_every_limit_has_its_class(name, kind):
     assert found.reason.split(":")[0] in ((expected,) if isinstance(expected, str) else expected), found
 
 
+@pytest.mark.parametrize("test", [UNIT, STDIO])
+def test_a_flood_of_output_ends_at_its_limit_and_not_with_the_time(test, kind):
+    patient = LIMITS._replace(seconds=60)
+    began = time.monotonic()
+    found = verdict(
+        "def f(x):\n  while True: print('x' * 10_000)\nif __name__ == '__main__': f(1)", kind, test, patient
+    )
+    assert found.reason.startswith("output: " if test is UNIT else "output: test 1: ")
+    assert "prints more than 1,048,576 bytes" in found.reason
+    assert time.monotonic() - began < 20
+
+
+def test_printing_within_the_limit_is_nobodys_fault(kind):
+    talks = f"import sys\ndef f(x):\n  print('x' * 400_000); print('y' * 400_000, file=sys.stderr)\n  return {SECRET} if x == 1 else [{SECRET + 1}]"
+    assert verdict(talks, kind).reason.startswith("pass: 2 calls")
+
+
+def test_sleeping_ends_soon_after_the_limit():
+    assert [Limits(seconds=n).wall for n in (1, 10)] == [7.0, 25.0]
+
+
 WHOLE = {
-    "output flood": ("while True: print('x' * 10_000)", "runtime"),
-    "output flood to stderr": ("import sys\nwhile True: print('x' * 10_000, file=sys.stderr)", "runtime"),
+    "output flood": ("while True: print('x' * 10_000)", "output"),
+    "output flood to stderr": ("import sys\nwhile True: print('x' * 10_000, file=sys.stderr)", "output"),
     "endless loop": ("while True: pass", "time"),
     "sleeps": ("import time; time.sleep(600)", "time"),
     "memory": ("x = [0] * 10 ** 9", "memory"),

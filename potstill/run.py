@@ -83,11 +83,19 @@ def _check(method: Method, stage: object, drops: Counter[tuple[str, str, str]]) 
     )
 
 
+_FINAL = ("error: length", "error: context")  # failures that asking again does not mend
+
+
 def _cure(stage: Stage, drops: Counter[tuple[str, str, str]]) -> str:
     """What helps: failed calls are no fault of the method, and are asked for again only on request."""
     counts: Counter[str] = Counter({"error": stage.errored})
     for (_, _, reason), n in drops.items():
-        counts[reason if reason == "error: length" else reason.split(":")[0]] += n
+        counts[reason if reason in _FINAL else reason.split(":")[0]] += n
+    if 2 * counts["error: context"] > counts.total():
+        return (
+            "the prompts are longer than the model's context: shorter problems or --prompt, or a model with a longer "
+            "context, in another folder; --retry-errors does not help"
+        )
     if 2 * counts["error: length"] > counts.total():
         return "another folder with a larger --set max_tokens=N, or with --truncated raise, continue or shorter"
     if 2 * counts["error"] > counts.total():

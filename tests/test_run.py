@@ -103,6 +103,16 @@ def test_failed_calls_are_named_and_the_cure_is_to_ask_again():
     assert "--retry-errors" in caught.value.fix and "stronger" not in caught.value.fix
 
 
+def test_prompts_beyond_the_context_are_cured_by_shorter_ones():
+    long = Limited("t")
+    long.error = "context: a prompt of 900 tokens leaves no room in 512 positions"
+    with pytest.raises(StageError) as caught:
+        drive(selective, sums(5), {"teacher": long, "student": Fake("s")}, {}, Trainer())
+    assert "dropped before it: keep right: 10 (error: context)" in str(caught.value)
+    assert "longer than the model's context" in caught.value.fix
+    assert caught.value.fix.endswith("--retry-errors does not help")
+
+
 def test_cut_off_answers_are_cured_by_a_larger_limit():
     cut = Limited("t")
     cut.error = "length: cut off after 10 tokens"

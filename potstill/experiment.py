@@ -28,7 +28,7 @@ from potstill.recipe import Arm, Recipe
 from potstill.records import Problem, Stage, Trace
 from potstill.run import Solver, drive
 from potstill.sources import load_model, load_problems, pose_all
-from potstill.store import runs
+from potstill.store import runs, truncation
 from potstill.store.amounts import Limit
 from potstill.store.budget import Budget
 from potstill.store.cached import cached
@@ -179,6 +179,7 @@ def _check_roles(recipe: Recipe, models: Mapping[str, Model]) -> None:
         for role in entry(arm.method).roles:
             model, spec = models.get(role.name), recipe.roles.get(role.name, "")
             fits = role.annotation not in (Trainable, Scored) or isinstance(model, role.annotation)
+            truncation.able(recipe.truncated, model, f"the {role.name} {spec}")
             if model is not None and not fits and not spec.startswith(("recorded:", "scripted:")):
                 raise ConfigError(
                     f"arm {name}: the {role.name} {spec} can't be what {arm.method} needs: {role.annotation.__name__}",

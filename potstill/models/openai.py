@@ -22,7 +22,7 @@ from potstill.models.wire_body import Bodies, Call, encoded
 from potstill.models.wire_errors import is_field, stopped
 from potstill.models.wire_http import Wire
 from potstill.models.wire_options import Options, refuse_secrets
-from potstill.models.wire_scoring import questions, refused, values
+from potstill.models.wire_scoring import ABILITIES, questions, refused, unable, values
 from potstill.models.wire_stream import Stream
 from potstill.records import Prompt, digest
 
@@ -70,6 +70,12 @@ class OpenAI:
     def __repr__(self) -> str:
         return f"OpenAI({self.model!r}, {self.options.base!r})"
 
+    def __getattr__(self, name: str) -> Any:
+        """Say, of an ability that it was not given, how it is given; to a Protocol it is not there."""
+        if name in ABILITIES:
+            raise unable(self.model, self.options.base, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+
     @cached_property
     def id(self) -> str:
         """Digest over host (a loopback one is "local"), model, mode and extra fields; not over key, port or limits."""
@@ -81,6 +87,11 @@ class OpenAI:
     def priced(self) -> str:
         """The name of the model for the price table, behind that of its server: one model has many hosts."""
         return f"{self.options.at}/{self.model}" if self.options.at else self.model
+
+    @property
+    def continues(self) -> bool:
+        """Whether it can go on with a text that was given or cut off; a model that does not say can."""
+        return self._bodies.continues
 
     @property
     def local(self) -> bool:

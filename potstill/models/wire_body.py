@@ -60,6 +60,12 @@ class Bodies:
             path = f"{self.options.preset.beta or self.options.base}{path}" if not self.options.url else path
         return Call(path, body, True)
 
+    @property
+    def continues(self) -> bool:
+        """Whether a given text can be gone on with there."""
+        how = self.options.prefill if self.options.prefill != "auto" else self.options.preset.prefill
+        return self.options.mode != "chat" or self.encoder is not None or how not in ("none", "template")
+
     def prefill(self, request: Request) -> str:
         """How a prefix is given to this server, or an error that names the alternatives."""
         how = self.options.prefill if self.options.prefill != "auto" else self.options.preset.prefill

@@ -13,6 +13,9 @@ from potstill.records import Prompt
 
 Bodyful = tuple[str, dict[str, Any]]
 
+# What a model behind a wire has only where it is told how, and the options that do so.
+ABILITIES = {"likelihood": "score= (and weights=)", "weights": "weights="}
+
 
 def questions(bodies: Bodies, prompt: Prompt, text: str) -> list[Bodyful]:
     """The calls that score a text: the whole; where nothing else tells where the text begins, the prompt alone too."""
@@ -61,6 +64,21 @@ def refused(model: str, options: Options, why: str) -> ModelError:
         expected="log-probabilities of given tokens: vLLM's prompt_logprobs, or echo of plain completions",
         available=("score=prompt_logprobs", "score=echo&mode=text", "score=weights&weights=PATH", "transformers:PATH"),
         fix="score with the checkpoint itself: transformers:PATH, or ?weights=PATH&score=weights",
+    )
+
+
+class UnableError(ModelError, AttributeError):
+    """An ability that a model was not given: an attribute that is not there, so that no Protocol takes it for one."""
+
+
+def unable(model: str, base: str, name: str) -> UnableError:
+    """The error of a model without `likelihood` or `weights`."""
+    score = "score=prompt_logprobs (vLLM), score=echo&mode=text, or weights=PATH&score=weights"
+    return UnableError(
+        f"{model} at {base} was not told how to give {name}",
+        expected=f"a model with {ABILITIES[name]}",
+        available=(f"openai:{model}?…&score=… with weights=PATH", "transformers:PATH"),
+        fix=f"?{score}" if name == "likelihood" else "?weights=PATH of a local checkpoint of the same model",
     )
 
 

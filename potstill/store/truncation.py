@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Literal, TypeAlias, get_args
 
 from potstill.errors import ConfigError
-from potstill.models.model import Attempt, Completion, Request
+from potstill.models.model import Attempt, Completion, Model, Request
 from potstill.records import Message, Prompt, Tokens
 
 Policy: TypeAlias = Literal["keep", "drop", "continue", "raise", "shorter"]
@@ -26,6 +26,17 @@ def check(policy: str) -> Policy:
     if policy not in POLICIES:
         raise ConfigError(f"no policy for truncated answers is called {policy!r}", available=POLICIES, wanted=policy)
     return policy  # type: ignore[return-value]
+
+
+def able(policy: str, model: Model | None, who: str) -> None:
+    """Refuse, before the first call, to continue the answers of a model that can't go on with a given text."""
+    if policy == "continue" and not getattr(model, "continues", True):
+        raise ConfigError(
+            f"--truncated continue: {who} can't go on with a text that was cut off",
+            expected="a model that continues a given text",
+            available=("--truncated raise", "--truncated shorter", "--truncated drop", "--truncated keep"),
+            fix="another policy; or, where its server does continue the assistant's turn, say how with ?prefill=…",
+        )
 
 
 def follow(policy: Policy, asked: Request, done: Completion, before: Sequence[Completion]) -> Request | None:

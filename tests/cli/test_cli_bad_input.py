@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from openai_server import serving
 
 MODELS = ["--teacher", "scripted:teacher.json", "--student", "transformers:tiny"]
 EVALUATE = ["evaluate", "--problems", "train.jsonl"]
@@ -162,3 +163,13 @@ def test_a_student_without_weights_is_refused_before_anything_is_asked(here: Pat
     assert failed.code == 2
     assert "the student world:oracle can't be what sft needs: Trainable" in failed.err and "world:student" in failed.err
     assert not (here / "run" / "store.sqlite").exists()
+
+
+def test_a_model_that_cant_go_on_is_refused_where_answers_are_to_be_continued(here: Path, potstill) -> None:
+    words = run("sft", "--problems", "train.jsonl", "--student", "transformers:tiny", "--truncated", "continue")
+    with serving() as server:
+        teacher = f"openai:m?url={server.url}"
+        failed = potstill(*words, "--teacher", teacher, "--out", "run")
+        assert failed.code == 2 and "the teacher openai:m" in failed.err
+        assert "can't go on with a text that was cut off" in failed.err and "?prefill=" in failed.err
+        assert not (here / "run" / "store.sqlite").exists() and not server.served

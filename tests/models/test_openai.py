@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -398,3 +400,29 @@ def test_a_spec_makes_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "something" not in repr(model) + repr(model.options)
     with pytest.raises(ConfigError, match="unknown option 'concurency'"):
         load("openai:m?at=vllm&concurency=3")
+
+
+def test_which_servers_go_on_with_a_given_text(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "DEEPSEEK_API_KEY"):
+        monkeypatch.setenv(name, "none")
+
+    def continues(**options: Any) -> bool:
+        return OpenAI("m", **options).continues
+
+    url = "http://127.0.0.1:1/v1"
+    assert continues(at="vllm") and continues(at="deepseek") and continues(at="ollama")
+    assert not continues(at="openai") and not continues(url=url) and not continues(at="transformers")
+    assert continues(url=url, prefill="last") and continues(url=url, mode="text")
+    assert continues(at="transformers", weights=tiny_checkpoint)
+
+
+@pytest.mark.parametrize(("name", "protocol"), [("likelihood", Scored), ("weights", Trainable)])
+def test_an_ability_that_was_not_given_is_told_with_its_option(name: str, protocol: Any) -> None:
+    model = OpenAI("m", at="vllm")
+    with pytest.raises(ModelError) as caught:
+        getattr(model, name)
+    assert "weights=" in caught.value.fix and ("score=" in caught.value.fix) == (name == "likelihood")
+    assert not isinstance(model, protocol) and not hasattr(model, name)
+    with pytest.raises(AttributeError, match="no attribute 'likelyhood'"):
+        _ = model.likelyhood
+    assert copy.copy(model).id == model.id

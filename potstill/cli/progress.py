@@ -12,6 +12,7 @@ from typing import Any, TextIO, TypeAlias, final
 Progress: TypeAlias = Callable[[str, int, int], None]
 
 EVERY = 10.0  # seconds between two lines of one label, where there is no terminal
+IDLE = 50.0  # seconds after which a line says that nothing has changed, where somebody still reports
 
 
 @contextmanager
@@ -47,13 +48,16 @@ class Pace:
         if self.done >= self.total:
             return f"took {clock(spent)}" if made else "kept from before"
         if not made or spent <= 0:
-            return ""
+            return f"for {clock(spent)}" if spent >= EVERY else ""
         return f"{_rate(made / spent)}, {clock((self.total - self.done) * spent / made)} left"
 
 
 @final
 class Lines:
-    """Plain lines for logs: at most one a label every `EVERY` seconds, and one at the end of each step."""
+    """Plain lines for logs: at most one a label every `EVERY` seconds, and one at the end of each step.
+
+    Where nothing changes, a report that says so still gives a line every `IDLE` seconds.
+    """
 
     def __init__(self, stream: TextIO, now: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._now = stream, now
@@ -67,9 +71,10 @@ class Lines:
             now = self._now()
             pace = self._paces.setdefault(label, Pace(now))
             ended = done >= total
-            again = ended and (pace.done, pace.total) == (done, total)
+            same = (pace.done, pace.total) == (done, total)
+            again = ended and same
             pace.at(done, total, now)
-            due = now - self._said.setdefault(label, now) >= EVERY
+            due = now - self._said.setdefault(label, now) >= (IDLE if same else EVERY)
             if total and not again and (due or ended):
                 self._said[label] = now
                 print(f"{label}: {done:,} of {total:,}  {pace.text(now)}".rstrip(), file=self._stream, flush=True)

@@ -181,8 +181,10 @@ class Streamed(Model, Protocol):
         """Completions in portions, each with the place of its request in `requests`.
 
         Requests are drawn from the iterable as there is room for them, so it may be longer than memory. A request that
-        the gate stopped is not among the completions. Closing the iterator cancels what is under way. What would fail
-        for every request (a wrong key, an unknown model, a server that is down) is a ModelError, and is not recorded.
+        the gate stopped is not among the completions. A portion may be empty, as a sign of life; its `done`, if it has
+        one, says how many more completions the server has made that have not come yet. Closing the iterator cancels
+        what is under way. What would fail for every request (a wrong key, an unknown model, a server that is down) is a
+        ModelError, and is not recorded.
         """
         ...
 

@@ -127,8 +127,10 @@ class OpenAI:
         for chunk in wire_batch.chunks(iter(enumerate(requests)), gate):
             seeded = [(place, request, request.key(self.id)) for place, request in chunk]
             calls = {key: self._bodies.call(r, 1, r.random_seed(self.id)) for _, r, key in seeded}
-            under_way = loop.submit(wire_batch.collected(self._wire, calls))
+            seen: dict[str, int] = {}
+            under_way = loop.submit(wire_batch.collected(self._wire, calls, seen))
             try:
+                yield from wire_batch.beats(under_way, seen)
                 found = under_way.result()
             except Failure as failure:
                 raise loop.submit(self._explain(failure)).result() from None

@@ -10,7 +10,8 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from concurrent.futures import Future, wait
 from typing import Any
 
 from potstill.models.failures import Failure
@@ -21,11 +22,26 @@ from potstill.models.wire_http import Wire
 
 MOST = 10_000  # calls a batch
 RATE = 0.5  # the share of the price that is paid
+BEAT = 5.0  # seconds after which a sign of life is given while a batch is worked on
 WAIT = 0.25  # seconds after which a gate that said "wait" is asked again
 POLL = (1.0, 60.0)  # seconds between looks: the first, the longest
 PATIENCE = 30  # looks in a row that may fail before the run stops
 OVER = ("completed", "failed", "expired", "cancelled")
 _TAG = "potstill"
+
+
+class Beat(list[Any]):
+    """A portion in which nothing lands: a sign of life, with how many calls the server says it is through with."""
+
+    def __init__(self, done: int) -> None:
+        super().__init__()
+        self.done = done
+
+
+def beats(work: Future[Any], seen: Mapping[str, int]) -> Iterator[Beat]:
+    """A sign of life now and then, for as long as the work is not done."""
+    while not wait([work], BEAT).done:
+        yield Beat(sum(seen.values()))
 
 
 def digest(lines: Sequence[bytes]) -> str:
@@ -52,18 +68,26 @@ def chunks(requests: Iterator[tuple[int, Request]], gate: Gate | None) -> Iterat
         yield chunk
 
 
-async def collected(wire: Wire, calls: Mapping[str, Call]) -> dict[str, bytes | Failure]:
-    """What the server answered, by the name of each call; a batch for each path of the server."""
+async def collected(
+    wire: Wire, calls: Mapping[str, Call], seen: MutableMapping[str, int]
+) -> dict[str, bytes | Failure]:
+    """What the server answered, by the name of each call; a batch for each path of the server.
+
+    Args:
+        seen: told, by path, how many calls the server says it is through with.
+    """
     paths = sorted({call.path for call in calls.values()})
     if elsewhere := [path for path in paths if not path.startswith("/")]:
         raise Failure("refused", f"field: batch, prefixes are continued at {elsewhere[0]}, not in batches", stop=True)
     parts = await asyncio.gather(
-        *(answers(wire, path, {name: c.body for name, c in calls.items() if c.path == path}) for path in paths)
+        *(answers(wire, path, {name: c.body for name, c in calls.items() if c.path == path}, seen) for path in paths)
     )
     return {name: answer for part in parts for name, answer in part.items()}
 
 
-async def answers(wire: Wire, path: str, bodies: Mapping[str, Mapping[str, Any]]) -> dict[str, bytes | Failure]:
+async def answers(
+    wire: Wire, path: str, bodies: Mapping[str, Mapping[str, Any]], seen: MutableMapping[str, int]
+) -> dict[str, bytes | Failure]:
     """What a batch answered, by the name of each call; a name that is missing was not answered."""
     endpoint = f"/v1{path}"
     lines = [
@@ -72,7 +96,7 @@ async def answers(wire: Wire, path: str, bodies: Mapping[str, Mapping[str, Any]]
     ]
     tag = digest(lines)
     batch = await _found(wire, tag) or await _submitted(wire, endpoint, lines, tag)
-    batch = await _finished(wire, batch)
+    batch = await _finished(wire, batch, lambda count: seen.update({path: min(count, len(bodies))}))
     if batch.get("status") == "failed":
         raise Failure("refused", f"field: the batch was refused: {said(batch.get('errors'))}", stop=True)
     made: dict[str, bytes | Failure] = {}
@@ -119,10 +143,11 @@ async def _submitted(wire: Wire, endpoint: str, lines: Sequence[bytes], tag: str
     return batch
 
 
-async def _finished(wire: Wire, batch: dict[str, Any]) -> dict[str, Any]:
+async def _finished(wire: Wire, batch: dict[str, Any], tell: Callable[[int], None]) -> dict[str, Any]:
     """The batch when it is over; looks again and again, through failures of the server too."""
     delay, missed = POLL[0], 0
     while batch.get("status") not in OVER:
+        tell(_through(batch))
         await asyncio.sleep(delay)
         delay = min(delay * 1.5, POLL[1])
         try:
@@ -135,6 +160,13 @@ async def _finished(wire: Wire, batch: dict[str, Any]) -> dict[str, Any]:
         missed = 0
         batch = found if isinstance(found, dict) and found.get("id") == batch["id"] else batch
     return batch
+
+
+def _through(batch: Mapping[str, Any]) -> int:
+    """How many calls of a batch the server says it is through with."""
+    counts = batch.get("request_counts")
+    told = [counts.get(name) for name in ("completed", "failed")] if isinstance(counts, Mapping) else []
+    return sum(count for count in told if type(count) is int and count > 0)
 
 
 def _read(data: bytes, wire: Wire) -> dict[str, bytes | Failure]:

@@ -165,6 +165,7 @@ class Pass:
     def _land(self, portion: Sequence[tuple[int, Completion]]) -> None:
         """Commit what landed, in one transaction, before anyone sees it."""
         if not portion:
+            self._beat(getattr(portion, "done", 0))
             return
         with self._lock:
             strange = [number for number, _ in portion if number not in self._sent]
@@ -182,6 +183,11 @@ class Pass:
             self._flight.release([item.key for item, _ in items])
             for (item, _), completion in zip(items, kept, strict=True):
                 self._settle(item.key, completion)
+
+    def _beat(self, waiting: int) -> None:
+        """Nothing landed, but it goes on: tell how much the server has that is still to come."""
+        total = max(self._total, self._drawn)
+        self._desk.report(max(self._done, min(self._done + waiting, total - 1)), total)
 
     def _unanswered(self) -> None:
         """The model is through and requests are left: the budget stopped them, or the model is broken."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from potstill.errors import ModelError
 from potstill.models import identity, wire_batch
 from potstill.models.model import Request
 from potstill.models.openai import OpenAI
+from potstill.store import Store, cached
 
 REQUESTS = [Request(f"question {i}") for i in range(7)]
 
@@ -76,6 +78,35 @@ def test_the_gate_decides_what_a_batch_holds() -> None:
     with serving() as server:
         portions = list(batched(server).stream(REQUESTS, Purse()))
         assert [[place for place, _ in portion] for portion in portions] == [[0, 1], [2, 3]]
+
+
+def test_a_batch_gives_signs_of_life_with_what_the_server_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(wire_batch, "POLL", (0.02, 0.05))
+    monkeypatch.setattr(wire_batch, "BEAT", 0.05)
+    with serving(batch_seconds=0.6) as server:
+        plain = server._state
+        counts = iter([{"completed": 2, "failed": 1}, {"completed": "9", "failed": None}, [1], {"completed": 10**9}])
+        told: list[Any] = []
+
+        def state(batch: dict[str, Any]) -> dict[str, Any]:
+            found = plain(batch)
+            if found["status"] == "in_progress":  # three looks of each, the last one for good
+                told.extend([next(counts, told[-1] if told else {})] * 3 if len(told) % 3 == 0 else [])
+                return {**found, "request_counts": told[-1]}
+            return found
+
+        monkeypatch.setattr(server, "_state", state)
+        portions = list(batched(server).stream(REQUESTS))
+        beats = [portion for portion in portions if isinstance(portion, wire_batch.Beat)]
+        assert len(portions) == len(beats) + 1 and len(portions[-1]) == 7 and len(beats) >= 5
+        assert {beat.done for beat in beats} <= {0, 3, 7} and not any(beats)  # never more than was asked
+    # Behind the store they are reports of progress, which never say that all is there before it is.
+    seen: list[tuple[str, int, int]] = []
+    with serving(batch_seconds=0.3) as server, Store.open(tmp_path) as store:
+        monkeypatch.setattr(wire_batch, "_through", lambda batch: 7)
+        model = cached(batched(server), store, role="teacher", arm="a", seed=0, progress=lambda *s: seen.append(s))
+        assert all(done.text for done in model.write(REQUESTS))
+    assert seen.count(("a/teacher", 6, 7)) >= 3 and seen[-1] == ("a/teacher", 7, 7)
 
 
 def test_a_server_without_batches_says_so() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from potstill.errors import ConfigError
 
@@ -58,3 +59,15 @@ def settings(texts: Sequence[str]) -> dict[str, float | int]:
         else:
             found[f"{where}.tokens"] = round(float(number) * _SIZES[size])
     return found
+
+
+def limits(texts: Sequence[str], roles: Sequence[str]) -> dict[str, Limits]:
+    """`5usd`, `judge=2Mtok` as limits by role, "" for all together; where there is no recipe that knows the roles."""
+    found: dict[str, dict[str, Any]] = {}
+    for key, value in settings(texts).items():
+        where, _, unit = key.rpartition(".")
+        role = where.removeprefix("budget").removeprefix(".roles.")
+        if role and role not in roles:
+            raise ConfigError(f"unknown role in the budget {role!r}", available=roles, wanted=role)
+        found.setdefault(role, {})[unit] = value
+    return {role: Limits(**amounts) for role, amounts in found.items()}

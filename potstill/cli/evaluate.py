@@ -48,6 +48,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=options.number, default=0, help="of samples and of --limit's choice (0)")
     parser.add_argument("--name", default="", help="what to call it in tables (default: the model)")
     parser.add_argument("--out", type=options.folder, metavar="FILE.json", help="keep the evaluation here")
+    options.add_spending(parser, "evaluation", "judge")
     options.add_skip_bad(parser)
     options.add_threads(parser)
     options.add_quiet(parser)
@@ -73,13 +74,14 @@ def _evaluate(args: argparse.Namespace) -> None:
         seed=args.seed,
         kind=args.kind,
     )
-    _check_out(args.out)
+    _check_out(args)
     model = load_model(args.model, threads=args.threads)
     judge = load_model(args.judge, threads=args.threads) if args.judge else None
     asked = pose_all(found, args.prompt, recorded=args.model.startswith("recorded:"))
     check_judge(asked, judge, "--judge SPEC")
     with _kept(args.out) as folder, watching(args.quiet) as progress, Store.open(folder) as store:
-        kept = partial(cached, store=store, arm="evaluation", seed=args.seed, progress=progress)
+        budget = options.budget(args, store, {"evaluation": model, "judge": judge})
+        kept = partial(cached, store=store, arm="evaluation", seed=args.seed, progress=progress, budget=budget)
         with using(Session(judgements=store.judgements, judge=kept(judge, role="judge") if judge else None)):
             measured = _measure(args, kept(model, role="evaluation"), asked)
     if args.out:
@@ -87,7 +89,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 
         runs.write(args.out, measured.to_json())
         reading.save_beside(args.out)
-    notes = [*unread([measured]), *reading.notes()]
+    notes = [*unread([measured]), *reading.notes(), *budget.notes()]
     if args.json:
         show.document(summary(measured) | {"notes": notes, "out": str(args.out) if args.out else None})
         return
@@ -98,8 +100,15 @@ def _evaluate(args: argparse.Namespace) -> None:
         show.say(f"evaluation {args.out}")
 
 
-def _check_out(out: Path | None) -> None:
-    """Refuse before hours of measuring what could not be written after them."""
+def _check_out(args: argparse.Namespace) -> None:
+    """Refuse before hours of measuring what could not be written after them, or paid for and not kept."""
+    out: Path | None = args.out
+    if args.budget and not out:
+        raise ConfigError(
+            "--budget without --out: what was paid for would be lost where the limit is reached",
+            expected="a file that the evaluation, and its answers beside it, are kept in",
+            fix="--out FILE.json",
+        )
     if out and (out.is_dir() or out.suffix == ".cache"):
         what = "a folder" if out.is_dir() else "where the answers of an evaluation are kept"
         raise ConfigError(f"--out {out} is {what}", expected="a file", fix=f"--out {out.with_suffix('.json')}")

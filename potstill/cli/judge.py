@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from potstill import problems as sources
+from potstill import reading
 from potstill.cli import options, show
 from potstill.cli.answers import Answered, read
 from potstill.cli.progress import watching
@@ -45,12 +46,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--limit", type=options.count, metavar="N", help="problems at most")
     parser.add_argument("--seed", type=options.number, default=0, help="of the choice that --limit makes (0)")
+    options.add_spending(parser, "judge")
+    options.add_skip_bad(parser)
+    options.add_threads(parser)
     options.add_quiet(parser)
     options.add_json(parser)
 
 
 def execute(args: argparse.Namespace) -> None:
     """Judge and print."""
+    with reading.skipping(args.skip_bad):
+        _judge(args)
+
+
+def _judge(args: argparse.Namespace) -> None:
     from potstill.sources import load_model, world
     from potstill.store.cached import cached
     from potstill.store.store import Store
@@ -63,9 +72,12 @@ def execute(args: argparse.Namespace) -> None:
     answers, strays = read(args.answers, known, mapping)
     rubric = _rubric(args.rubric)
     with Store.open(args.out) as store, watching(args.quiet) as progress:
-        model = cached(load_model(args.judge), store, role="judge", arm="judge", seed=args.seed, progress=progress)
+        judge = load_model(args.judge, threads=args.threads)
+        budget = options.budget(args, store, {"judge": judge})
+        model = cached(judge, store, role="judge", arm="judge", seed=args.seed, progress=progress, budget=budget)
         found = compared(model, answers, rubric) if args.pairs else graded(model, answers, rubric)
-    found["strays"] = strays
+    bad = [row._asdict() for row in reading.skipped()]
+    found |= {"strays": strays, "bad": bad, "notes": budget.notes()}
     show.document(found) if args.json else _print(found)
 
 
@@ -135,3 +147,6 @@ def _print(found: dict[str, Any]) -> None:
         show.table([shares], title="bias of the judge (first_place: 0.5 is fair; agreement: of the two orders)")
     if found["strays"]:
         show.say(f"rows that answer none of the problems: {found['strays']:,}")
+    show.bad(found["bad"])
+    for sentence in found["notes"]:
+        show.say(sentence)

@@ -6,9 +6,14 @@ import argparse
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, final
+from typing import TYPE_CHECKING, Any, NoReturn, final
 
 from potstill.errors import ConfigError
+
+if TYPE_CHECKING:
+    from potstill.models.model import Model
+    from potstill.store.budget import Budget
+    from potstill.store.store import Store
 
 MODELS = (
     "world:teacher, transformers:PATH, openai:NAME?at=…, litellm:VENDOR/NAME, vllm:PATH, recorded:FILE, scripted:FILE"
@@ -81,6 +86,43 @@ def add_threads(parser: argparse.ArgumentParser, default: int = 0) -> None:
         metavar="N",
         help=f"CPU threads of local models; another number changes samples (default: {said})",
     )
+
+
+def add_spending(parser: argparse.ArgumentParser, *roles: str) -> None:
+    """--budget and --prices."""
+    parser.add_argument(
+        "--budget",
+        action="append",
+        default=[],
+        metavar="LIMIT",
+        help=f"what it may spend: 5usd, 2Mtok, {roles[-1]}=3usd (may be given again); a larger one goes on",
+    )
+    parser.add_argument("--prices", metavar="FILE", default="", help="prices over potstill's own, JSON or YAML")
+
+
+def budget(args: argparse.Namespace, store: Store, models: Mapping[str, Model | None]) -> Budget:
+    """The budget that `add_spending` reads, less what the folder has paid for; refuses money where a price is missing.
+
+    Args:
+        args: with `budget` and `prices`.
+        store: of the folder.
+        models: by the roles that may have a limit.
+    """
+    from potstill import spending
+    from potstill.models import prices
+    from potstill.store.amounts import Limit
+    from potstill.store.budget import Budget
+
+    limits = spending.limits(args.budget, list(models))
+    found = Budget.of(
+        store.attempts,
+        {role: Limit(limit.tokens, limit.money) for role, limit in limits.items()},
+        prices.own(args.prices),
+    )
+    for role, model in models.items():
+        if model is not None:
+            found.gate(role, model, "")
+    return found
 
 
 def add_problems(parser: argparse.ArgumentParser, *, required: bool) -> None:

@@ -46,7 +46,7 @@ def length(item: Item) -> int:
 
 
 def collate(items: Sequence[Sequence[Prepared]]) -> Batch:
-    """A micro-batch: columns padded with 0 to [B, T], one number a row [B], `pairs` [P, 2] of rows."""
+    """A micro-batch: columns padded with 0 to [B, T], numbers of a row [B] (`item`: its), `pairs` [P, 2] of rows."""
     rows = [row for item in items for row in item]
     made: Batch = {
         name: pad_sequence([row.columns[name] for row in rows], batch_first=True) for name in rows[0].columns
@@ -54,12 +54,19 @@ def collate(items: Sequence[Sequence[Prepared]]) -> Batch:
     starts = [sum(len(item) for item in items[:at]) for at in range(len(items))]
     pairs = [[start, start + 1] for start, item in zip(starts, items) if len(item) == 2]
     made["lengths"] = torch.tensor([len(row.columns["ids"]) for row in rows])
+    made["item"] = torch.tensor([at for at, item in enumerate(items) for _ in item])
     made["liked"] = torch.tensor([row.liked for row in rows])
     made["prompt"] = torch.tensor([row.prompt for row in rows])
     made["trace"] = torch.tensor([row.trace for row in rows])
     if pairs:
         made["pairs"] = torch.tensor(pairs)
     return made
+
+
+def rows(batch: Batch) -> list[Row]:
+    """The rows of a micro-batch, without their padding."""
+    parts = zip(*(batch[name].tolist() for name in ("ids", "weights", "lengths", "prompt", "trace")))
+    return [Row(trace, tuple(ids[:n]), tuple(weights[:n]), prompt) for ids, weights, n, prompt, trace in parts]
 
 
 def to(batch: Batch, device: Any) -> Batch:

@@ -19,12 +19,14 @@ from potstill.errors import StageError
 from potstill.objectives.inputs import Inputs, Loss
 from potstill.objectives.likelihood import likelihood
 from potstill.training import items
+from potstill.training.across import Reader, complete
 from potstill.training.items import Batch, Item, Prepared
 from potstill.training.live import Moving, When
+from potstill.training.maps import Inner, Maps, compared, inner, make
 from potstill.training.positions import logp
 from potstill.training.render import Row
 from potstill.training.scored import Wire
-from potstill.training.task import Task
+from potstill.training.task import ACROSS, Task
 
 SCORED_TOGETHER = 16  # rows whose reference values are computed at once
 
@@ -47,6 +49,8 @@ class Learning:
         packing: rows lie one after another in the models' forward passes.
         moving: the objective's constants that change from step to step.
         bf16: whether the training computes in bfloat16; the reference does the same.
+        maps: trained projections between the spaces of student and teacher.
+        across: how rows that the student writes are read by a teacher of another tokenizer.
     """
 
     objective: Callable[..., Loss]
@@ -60,11 +64,38 @@ class Learning:
     packing: bool = False
     moving: Moving | None = None
     bf16: bool = False
+    maps: Maps | None = None
+    across: Reader | None = None
 
     @property
     def local(self) -> Any:
-        """The teacher where it is a model at hand; one behind a wire has scored the batch already."""
-        return None if isinstance(self.teacher, Wire) else self.teacher
+        """The teacher where it is a model of the student's tokens at hand; one behind a wire has scored the batch."""
+        return None if isinstance(self.teacher, Wire) or set(ACROSS) & set(self.needs) else self.teacher
+
+    def joined(self, optimiser: torch.optim.Optimizer) -> torch.optim.Optimizer:
+        """The optimiser with what else is trained."""
+        return self.maps.join(optimiser) if self.maps else optimiser
+
+    def inner(self, model: Any, batch: Batch) -> tuple[Inner, Inner] | None:
+        """The student's and the teacher's inner layers, where these are compared."""
+        if self.maps is None or not self.maps.layers:
+            return None
+        mine, theirs = zip(*self.maps.layers)
+        with torch.no_grad():
+            teacher = inner(self.teacher, batch, theirs)
+        return inner(model, batch, mine), teacher
+
+    def completed(self, x: Inputs, model: Any, batch: Batch, layers: tuple[Inner, Inner] | None = None) -> Inputs:
+        """The inputs with a teacher of another tokenizer, layers, projections, prompts: what the objective needs."""
+        if set(ACROSS) & set(self.needs):
+            matched = self.across.matched if self.across and "shared" in self.needs else None
+            x = complete(x, model, batch, self.teacher, matched=matched, packing=self.packing)
+        if layers:
+            x = compared(x, *layers, self.teacher)
+        if "prompts" in self.needs:
+            scores = batch["score"][:, 0] if "score" in batch else None
+            x = dataclasses.replace(x, labels_S=batch["good"][:, 0] > 0, prompts_S=batch["item"], scores_S=scores)
+        return dataclasses.replace(x, maps=self.maps.module) if self.maps else x
 
     def prepared(self, model: Any, rows: Sequence[Item]) -> list[list[Prepared]]:
         """The rows as tensors, with what the reference and a teacher behind a wire say of them where it is needed."""
@@ -89,6 +120,8 @@ class Learning:
 
     def window(self, model: Any, window: list[Batch], when: When) -> list[Batch]:
         """A step's micro-batches, as they are or as the student writes them, with all that the objective needs."""
+        if self.maps:
+            self.maps.begin()
         if self.roll is None:
             return window
         return [self._completed(model, batch) for batch in self.roll(model, window, when, self.teacher)]
@@ -99,11 +132,13 @@ class Learning:
 
     def _completed(self, model: Any, batch: Batch) -> Batch:
         """A micro-batch of new text with the columns that rows have from the start."""
+        if self.across and "theirs" not in batch:
+            batch = self.across(batch)
         if "reference" in self.needs and "reference" not in batch:
             batch = {**batch, "reference": self._referred(model, batch)}
         if not isinstance(self.teacher, Wire) or "logp" not in self.needs or "teacher" in batch:
             return batch
-        columns = _scored(self.teacher, _rows(batch))
+        columns = _scored(self.teacher, items.rows(batch))
         lost = torch.tensor([column is None for column in columns], device=batch["ids"].device)
         if bool(lost.all()):
             raise _unscored(len(columns), len(columns))
@@ -130,6 +165,8 @@ class Learning:
         weights = batch["weights"]
         if self.per == "pair":
             return torch.tensor(float(len(batch["pairs"])), device=weights.device)
+        if self.per == "prompt":
+            return (batch["item"].max() + 1).float()
         if self.per == "sequence" or self.mean != "token":
             sequences = (weights[:, 1:] > 0).any(1).sum().float()
             return sequences * self.longest if self.mean == "fixed" else sequences
@@ -153,6 +190,8 @@ def learning(
     wire: Wire | None = None,
     packing: bool = False,
     bf16: bool = False,
+    across: Reader | None = None,
+    seed: int = 0,
 ) -> Learning:
     """A task made ready for a student.
 
@@ -160,23 +199,31 @@ def learning(
         roll: writes; None where nothing is written.
         wire: the teacher, where it is no local checkpoint.
         bf16: whether the training computes in bfloat16.
+        across: of a teacher of another tokenizer.
+        seed: of trained projections.
     """
     found = objectives.entry(task.objective)
     reference = frozen(task.reference, model) if task.reference else None
     if reference is None and "reference" in task.needs and roll and not hasattr(model, "disable_adapter"):
         reference = copy.deepcopy(model).eval().requires_grad_(False)  # new text is compared with how it began
+    teacher = wire or (frozen(task.teacher, model) if task.teacher else None)
+    maps = None
+    if "maps" in task.needs:
+        maps = make(task.objective, model, teacher, rate=task.maps_rate, layers=task.layers, seed=seed)
     return Learning(
         partial(objectives.find(task.objective), **task.constants),
         found.per,
         task.mean,
         task.max_new,
         task.needs,
-        wire or (frozen(task.teacher, model) if task.teacher else None),
+        teacher,
         reference,
         roll,
         packing,
         Moving(task),
         bf16,
+        maps,
+        across,
     )
 
 
@@ -186,12 +233,6 @@ def frozen(path: Path, like: Any) -> Any:
 
     model = weights.load(path, weights.dtype("auto", like.device.type))
     return model.to(like.device).eval().requires_grad_(False)
-
-
-def _rows(batch: Batch) -> list[Row]:
-    """The rows of a micro-batch, without their padding."""
-    parts = zip(*(batch[name].tolist() for name in ("ids", "weights", "lengths", "prompt", "trace")))
-    return [Row(trace, tuple(ids[:n]), tuple(weights[:n]), prompt) for ids, weights, n, prompt, trace in parts]
 
 
 def _scored(teacher: Wire, rows: Sequence[Row]) -> list[Tensor | None]:

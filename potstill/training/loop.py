@@ -67,7 +67,7 @@ class Loop(Trainer):  # type: ignore[misc]
             model,
             _arguments(settings, folder, total),
             train_dataset=learning.prepared(model, taken),
-            optimizers=(optimiser.make(model, settings), None),
+            optimizers=(learning.joined(optimiser.make(model, settings)), None),
             callbacks=[_Steps(settings.save_every, total, progress)],
         )
         self.remove_callback(PrinterCallback)
@@ -143,7 +143,7 @@ class Loop(Trainer):  # type: ignore[misc]
 
     def _live(self) -> dict[str, Stateful]:
         """What a checkpoint holds beside what the Trainer puts there."""
-        parts: dict[str, Any] = {"moving": self.learning.moving, "roll": self.learning.roll}
+        parts: dict[str, Any] = {"moving": self.learning.moving, "roll": self.learning.roll, "maps": self.learning.maps}
         return {name: part for name, part in parts.items() if hasattr(part, "restore")}
 
     def _stop(self, what: str, record: Mapping[str, float], expected: str) -> None:
@@ -235,8 +235,17 @@ def window_loss(
 ) -> tuple[Tensor, Loss]:
     """An objective of a micro-batch of right-padded rows, reduced over what the whole window counts."""
     teacher, packing = learning.local, learning.packing
-    x = positions(model, batch, teacher=teacher, needs=learning.needs, normaliser=normaliser, packing=packing)
-    x = learning.weighted(x)
+    inner = learning.inner(model, batch)
+    x = positions(
+        model,
+        batch,
+        teacher=None if inner else teacher,
+        needs=learning.needs,
+        normaliser=normaliser,
+        packing=packing,
+        hidden_ND=inner[0].last_ND if inner else None,
+    )
+    x = learning.weighted(learning.completed(x, model, batch, inner))
     found = learning.objective(x, **learning.constants(when))
     assert x.weights_N is not None
     seen = monitors.sampled(x, found, "own" if "stopped" in batch else "rows")

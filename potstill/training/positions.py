@@ -25,6 +25,7 @@ def positions(
     needs: Sequence[str] = (),
     normaliser: Tensor | float = 1.0,
     packing: bool = False,
+    hidden_ND: Tensor | None = None,
 ) -> Inputs:
     """The counted positions of a micro-batch under the student, with what `needs` names of `objectives.Entry`.
 
@@ -33,12 +34,13 @@ def positions(
         teacher: a model of the same tokenizer, in no graph; None where none is needed, or the batch has `kept_ids`.
         normaliser: what the reducer will divide by.
         packing: rows lie one after another while they go through a model; all that comes out is the same.
+        hidden_ND: the student's states at the counted positions, where they are known.
     """
     counted_BT = batch["weights"][:, 1:] > 0
     lengths = counted_BT.sum(1)
     reference = batch["reference"][:, 1:][counted_BT] if "reference" in needs else None
     return Inputs(
-        counted_states(model, batch, counted_BT, packing=packing),
+        counted_states(model, batch, counted_BT, packing=packing) if hidden_ND is None else hidden_ND,
         head(model),
         batch["ids"][:, 1:][counted_BT],
         weights_N=batch["weights"][:, 1:][counted_BT] / normaliser,
@@ -56,19 +58,26 @@ def counted_states(model: Any, batch: Batch, counted_BT: Tensor, *, packing: boo
     """Last hidden states at the tokens before the counted ones, [N, D]."""
     if packing:
         lengths = (batch["lengths"] - 1).tolist()
-        return packed_states(_causal(model).base_model, batch["ids"][:, :-1], lengths, counted_BT)
+        return packed_states(causal(model).base_model, batch["ids"][:, :-1], lengths, counted_BT)
     return states(model, batch["ids"])[counted_BT]
 
 
 def states(model: Any, ids_BT: Tensor) -> Tensor:
     """Last hidden states at every token but the last, [B, T - 1, D]; right padding needs no mask."""
-    states_BTD: Tensor = _causal(model).base_model(input_ids=ids_BT[:, :-1], use_cache=False).last_hidden_state
+    states_BTD: Tensor = causal(model).base_model(input_ids=ids_BT[:, :-1], use_cache=False).last_hidden_state
     return states_BTD
 
 
 def head(model: Any) -> Any:
     """The output projection."""
-    return _causal(model).get_output_embeddings()
+    return causal(model).get_output_embeddings()
+
+
+def embedded(model: Any, ids_BT: Tensor, counted_BT: Tensor) -> Tensor:
+    """A model's embeddings of the input token and of the target at the counted positions, [N, 2, D]."""
+    table = causal(model).get_input_embeddings()
+    made: Tensor = table(torch.stack([ids_BT[:, :-1][counted_BT], ids_BT[:, 1:][counted_BT]], 1))
+    return made
 
 
 def logp(model: Any, batch: Batch) -> Tensor:
@@ -94,5 +103,6 @@ def _teacher(batch: Batch, teacher: Any, needs: Sequence[str], counted_BT: Tenso
     return TokenLogp(logp(teacher, batch)[:, 1:][counted_BT]) if "logp" in needs else None
 
 
-def _causal(model: Any) -> Any:
+def causal(model: Any) -> Any:
+    """The language model itself, without what holds its adapters."""
     return getattr(model, "get_base_model", lambda: model)()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from potstill.errors import StageError
 from potstill.models import checkpoint
 from potstill.records import Trace
 from potstill.training import kept
+from potstill.training.across import Across
 from potstill.training.chat import Chat, chat
 from potstill.training.guard import check, check_lengths
 from potstill.training.items import Item
@@ -19,6 +21,8 @@ from potstill.training.settings import Training
 from potstill.training.task import Task
 from potstill.training.teacher import same_tokens
 
+SCORE = "score"  # of a trace, how good its rationale is, 0 to 1
+LOST_ACROSS = 0.5  # share of rows that may fail to align with a teacher of another tokenizer
 LOST = "its rival can't be trained on"
 
 
@@ -43,15 +47,19 @@ def rendered(rows: Sequence[Trace], template: Chat, start: Path, settings: Train
     prompts.
     """
     limit = longest(start, settings)
-    for of in (task.teacher, task.reference):
+    for of in (None if task.across else task.teacher, task.reference):
         if isinstance(of, str | Path):
             same_tokens(start, Path(of))
     if task.rollout == 1:
         prompts = render(rows, template, max_tokens=limit, prompts=True)
         check_lengths(rows, prompts, limit, settings.drop_long)
         return Rows(prompts.rows, prompts.reasons)
+    if task.across:
+        return _across(alone(rows, template, limit, settings), rows, start, settings, task)
     paired = bool({"pairs", "labels"} & set(task.needs))
     found = pairs(rows, template, limit, settings.drop_long) if paired else alone(rows, template, limit, settings)
+    if "prompts" in task.needs:
+        return Rows(by_prompt(found.rows, rows), found.reasons)
     return _kept(found, task, start) if task.kept else found
 
 
@@ -78,6 +86,42 @@ def pairs(rows: Sequence[Trace], template: Chat, limit: int, drop_long: float) -
             fix=f"look at what was left out: {sides[0].reasons}, {sides[1].reasons}",
         )
     return Rows(made, {**sides[0].reasons, **({LOST: lost} if lost else {})})
+
+
+def by_prompt(found: Sequence[Row | Item], traces: Sequence[Trace]) -> list[Row | Item]:
+    """Pairs put together by prompt: each rationale once, with the columns `good` and, where all have one, `score`."""
+    scores = [trace.scores.get(SCORE) for row in traces for trace in (row, row.rival) if trace]
+    scored = all(isinstance(score, int | float) for score in scores)
+    made: dict[Any, dict[Any, Row]] = {}
+    for pair in found:
+        for at, row in enumerate(pair if isinstance(pair, tuple) else (pair,)):
+            trace = traces[row.trace]
+            of = trace if at == 0 else trace.rival
+            columns = {"good": [float(at == 0)] * len(row.ids)}
+            if scored and of is not None:
+                columns["score"] = [float(of.scores[SCORE] or 0)] * len(row.ids)
+            kept = replace(row, columns={**row.columns, **columns})
+            made.setdefault(trace.prompt, {}).setdefault((row.ids, at), kept)
+    return [tuple(rationales.values()) for rationales in made.values()]
+
+
+def sides(start: Path, settings: Training, task: Task) -> Across:
+    """The two tokenizers of a task whose teacher has its own."""
+    return Across(start, Path(task.teacher), longest(Path(task.teacher), Training()), settings.chat)  # type: ignore[arg-type]
+
+
+def _across(found: Rows, traces: Sequence[Trace], start: Path, settings: Training, task: Task) -> Rows:
+    """The rows with the teacher's reading of them; those that can't be aligned are left out, told, and not too many."""
+    rows = flat(found.rows)
+    made = sides(start, settings, task).attached(rows, [traces[row.trace] for row in rows])
+    kept = [row for row in made.rows if row is not None]
+    if len(rows) - len(kept) > max(settings.drop_long, LOST_ACROSS) * len(rows):
+        raise StageError(
+            f"{len(rows) - len(kept)} of {len(rows)} rows can't be aligned with the teacher {task.teacher}",
+            expected=f"at most {LOST_ACROSS:.0%}: {made.reasons}",
+            fix="another teacher, or distil from its texts (objective likelihood)",
+        )
+    return Rows(kept, dict(Counter(found.reasons) + Counter(made.reasons)))
 
 
 def stored(traces: Sequence[Trace], teacher: Path, settings: Training) -> StoredRows:

@@ -23,11 +23,12 @@ from potstill.errors import StageError, StoreError
 from potstill.models import checkpoint, weights
 from potstill.records import Stage, Trace
 from potstill.training import packing, student
+from potstill.training.across import Reader
 from potstill.training.chat import chat
 from potstill.training.learning import learning
 from potstill.training.loop import Loop, Progress, history, last_checkpoint, use_bf16
 from potstill.training.rollouts import Rollouts
-from potstill.training.rows import Rows, rendered
+from potstill.training.rows import Rows, rendered, sides
 from potstill.training.scored import Wire
 from potstill.training.settings import Fit, Lora, Training
 from potstill.training.shortened import Shortened
@@ -85,11 +86,13 @@ def fit(
             packing.check(getattr(model, "get_base_model", lambda: model)().base_model)
         short = Shortened(rows, template, task.internalise, settings) if task.internalise else None
         roll = rollouts if task.rollout or task.replay else short
-        made = learning(task, model, roll=roll, wire=wire, packing=settings.packing, bf16=bf16)
+        across = Reader(sides(start, settings, task), rows) if task.across else None
+        made = learning(
+            task, model, roll=roll, wire=wire, packing=settings.packing, bf16=bf16, across=across, seed=settings.seed
+        )
         looks = watch(rows, parts.watched, rollouts, template, task)
-        folder = out / WORK
         loop = Loop(
-            model, rendering.rows, settings, folder, progress, learning=made, watch=looks, text=tokenizer.decode
+            model, rendering.rows, settings, out / WORK, progress, learning=made, watch=looks, text=tokenizer.decode
         )
         resume = last_checkpoint(out / WORK)
         loop.train(resume_from_checkpoint=str(resume) if resume else None)

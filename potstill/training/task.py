@@ -19,17 +19,30 @@ LOOP: Mapping[str, str] = MappingProxyType(
     {
         **{name: name for name in ("teacher", "kept", "reference", "rollout", "group", "reward", "max_new", "mean")},
         **{name: name for name in ("writer", "replay", "truncated", "schedule", "held", "watch", "internalise")},
+        **{name: name for name in ("layers", "maps_rate")},
         "rollout_temperature": "temperature",  # an objective's own `temperature` is that of the distributions
     }
 )
 
 # What the trainer knows to give an objective (`objectives.Entry.needs`); others want a loop of one's own.
-GIVEN = ("distribution", "logp", "reference", "pairs", "labels", "advantages")
+GIVEN = (
+    *("distribution", "logp", "reference", "pairs", "labels", "advantages", "prompts"),
+    *("aligned", "shared", "own", "states", "embedded", "layers", "maps"),
+)
+ACROSS = ("aligned", "own", "states")  # a teacher that reads in tokens of its own
+# All that this one trains is dropped when the student is stored.
+ALONE = "ted_filters"
 
 
 def trainable() -> tuple[str, ...]:
     """The objectives that the trainer can give all they need."""
-    return tuple(name for name, entry in objectives.TABLE.items() if set(entry.needs) <= set(GIVEN))
+    return tuple(name for name in objectives.TABLE if not _missing(name))
+
+
+def _missing(objective: str) -> tuple[str, ...]:
+    """What the trainer can't give an objective."""
+    lost = tuple(sorted(set(objectives.entry(objective).needs) - set(GIVEN)))
+    return (*lost, "a place for its filters") if objective == ALONE else lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +52,9 @@ class Task:
     Args:
         objective: a name of `objectives.TABLE`.
         constants: its keyword arguments.
-        teacher: a checkpoint of the same tokenizer whose distribution is distilled; where only log-probabilities of
-            tokens are asked, it may be a model that gives likelihoods (`Scored`), behind a server for instance.
+        teacher: a checkpoint of the same tokenizer whose distribution is distilled, or of any tokenizer where the
+            objective compares across them; where only log-probabilities of tokens are asked, it may be a model that
+            gives likelihoods (`Scored`), behind a server for instance.
         kept: a folder of stored teacher entries (`training.kept`), instead of the teacher.
         reference: a checkpoint; None is the student as it starts.
         rollout: share of the steps whose completions the student writes: 0 off-policy, 1 on-policy, between them GKD.
@@ -58,6 +72,8 @@ class Task:
         internalise: constants of `objectives.internalise.Internalise`: rows lose their chain of thought from the left.
         held: rows not trained on, kept to watch the student by; 0 watches a few of those that are.
         watch: steps between two looks at these; 0 is ten looks a training, where there is a teacher or rollouts.
+        layers: pairs of inner layers that TED compares; 0 is as many as the shallower model has.
+        maps_rate: learning rate of trained projections between two models' spaces (DSKD, CoT2Align, TED).
     """
 
     objective: str = "likelihood"
@@ -78,6 +94,8 @@ class Task:
     internalise: Mapping[str, Any] = field(default_factory=dict)
     held: int = 0
     watch: int = 0
+    layers: int = 0
+    maps_rate: float = 1e-3
 
     def __post_init__(self) -> None:
         """Refuse what can't be trained, all at once."""
@@ -88,7 +106,7 @@ class Task:
             text
             for bad, text in (
                 (bool(unknown), f"no constant {', '.join(unknown)} (known: {', '.join(known) or 'none'})"),
-                (not set(needs) <= set(GIVEN), f"no trainer gives it {', '.join(sorted(set(needs) - set(GIVEN)))} yet"),
+                (bool(_missing(self.objective)), f"no trainer gives it {', '.join(_missing(self.objective))} yet"),
                 ("distribution" in needs and not (self.teacher or self.kept), "a teacher= or kept= is needed"),
                 ("logp" in needs and not self.teacher, "a teacher= is needed"),
                 ("advantages" in needs and self.rollout != 1, "rewards are of the student's own samples: rollout=1"),
@@ -97,6 +115,7 @@ class Task:
                 (bool(self.kept) and self.rollout > 0, "kept entries belong to the rows they were made on: rollout=0"),
                 (not 0 <= self.rollout <= 1, f"rollout={self.rollout} is a share"),
                 *self._of_rollouts(needs, known),
+                *self._of_spaces(needs),
                 (
                     self.group < 1 or self.max_new < 1 or self.temperature < 0,
                     "group, max_new, temperature out of range",
@@ -135,6 +154,25 @@ class Task:
             (bool(moved), f"no constant {', '.join(moved)} to move"),
         )
 
+    def _of_spaces(self, needs: tuple[str, ...]) -> tuple[tuple[bool, str], ...]:
+        """What contradicts itself where a teacher has tokens of its own, or inner layers are compared."""
+        local = isinstance(self.teacher, str | Path)
+        closer = self.across or "layers" in needs
+        return (
+            (closer and not self.teacher, "a teacher= is needed"),
+            (closer and self.teacher is not None and not local, "a server tells no states: give a checkpoint"),
+            (closer and bool(self.kept), "kept entries are no states: teacher="),
+            (self.across and (self.replay > 0 or bool(self.internalise)), "replay and internalise want one tokenizer"),
+            (self.across and self.writer == "skd", "student and teacher write together in the same tokens"),
+            ("prompts" in needs and self.rollout > 0, "rationales of a prompt are rows, not rollouts: rollout=0"),
+            (self.layers < 0 or self.maps_rate <= 0, "layers or maps_rate out of range"),
+        )
+
+    @property
+    def across(self) -> bool:
+        """Whether the teacher reads in tokens of its own."""
+        return bool(set(ACROSS) & set(objectives.entry(self.objective).needs))
+
     @property
     def needs(self) -> tuple[str, ...]:
         """What the objective must be given; a policy gradient that stays near a reference needs that too."""
@@ -154,7 +192,8 @@ class Task:
         later = ("writer", "replay", "truncated", "held", *(("watch",) if self.replay else ()))  # newer than first runs
         new = {f.name: getattr(self, f.name) for f in fields(self) if f.name in later}
         made |= {f.name: new[f.name] for f in fields(self) if f.name in new and new[f.name] != f.default}
-        made |= {"internalise": {k: str(v) for k, v in self.internalise.items()}} if self.internalise else {}
+        spaces = {"layers": self.layers, "maps_rate": self.maps_rate} if "maps" in self.needs else {}
+        made |= spaces | ({"internalise": {k: str(v) for k, v in self.internalise.items()}} if self.internalise else {})
         made |= {"schedule": {name: list(ends) for name, ends in self.schedule.items()}} if self.schedule else {}
         return made | {"objective": self.objective, "constants": dict(self.constants), "kept": _kept(self.kept)}
 

@@ -37,7 +37,8 @@ def learnt(name, folder: Path) -> Task:
     if name == "kept":
         return Task("forward_kl", kept=stored(folder))
     needs = objectives.entry(name).needs
-    teacher = tiny_checkpoint(folder / "teacher", seed=1) if {"distribution", "logp"} & set(needs) else None
+    wanted = {"distribution", "logp", "aligned", "own", "states"} & set(needs)
+    teacher = tiny_checkpoint(folder / "teacher", seed=1) if wanted else None
     if "advantages" in needs:
         return Task(name, teacher=teacher, rollout=1, group=2, max_new=6, reward=length)
     return Task(name, teacher=teacher)

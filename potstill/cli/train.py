@@ -5,7 +5,8 @@ traces. Objectives:
 OBJECTIVES
 
 Those of pairs want chosen and rejected; those of distributions a --teacher of the same tokenizer, or --kept entries
-(potstill keep). With --set rollout=1 the student writes its own completions of the problems in --rows.
+(potstill keep); uld, gold, multilevel_ot, dskd, cot2align and rkd compare with a --teacher of any tokenizer. With
+--set rollout=1 the student writes its own completions of the problems in --rows.
 
 examples:
   potstill train --rows rows.jsonl --student transformers:models/qwen --out students/mine --set lr=1e-5 --set epochs=2
@@ -50,7 +51,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", required=True, type=options.folder, metavar="DIR", help="where the student is stored")
     parser.add_argument("--objective", default="likelihood", metavar="NAME", help="what it learns by (likelihood)")
-    parser.add_argument("--teacher", default="", metavar="SPEC", help="a checkpoint of the same tokenizer")
+    parser.add_argument("--teacher", default="", metavar="SPEC", help="a checkpoint (uld, gold, …: of any tokenizer)")
     parser.add_argument("--reference", default="", metavar="SPEC", help="a checkpoint (the student as it starts)")
     parser.add_argument("--kept", type=options.folder, metavar="DIR", help="a teacher's entries, instead of --teacher")
     parser.add_argument("--kind", default="", help="verifier of the problems, where rewards are wanted (guessed)")

@@ -88,6 +88,8 @@ class _Linear(torch.autograd.Function):  # type: ignore[misc]
     def forward(ctx: Any, *given: Any) -> Tensor:
         hidden, weight, bias, kernel, weights, chunk = given
         ctx.kernel, ctx.weights, ctx.chunk = kernel, weights, chunk
+        device = hidden.device.type
+        ctx.cast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
         ctx.save_for_backward(hidden, weight, bias)
         ahead = weights if weights is not None and any(ctx.needs_input_grad[:3]) else None
         values, made = _run(ctx, hidden, weight, bias, ahead)
@@ -99,7 +101,9 @@ class _Linear(torch.autograd.Function):  # type: ignore[misc]
         grad = grads[0]
         hidden, weight, bias = ctx.saved_tensors
         scale = _proportion(grad, ctx.weights) if ctx.made else None
-        made = ctx.made if scale is not None else _run(ctx, hidden, weight, bias, grad)[1]
+        device, dtype, enabled = ctx.cast
+        with torch.autocast(device, dtype, enabled=enabled):  # computed once more as it was
+            made = ctx.made if scale is not None else _run(ctx, hidden, weight, bias, grad)[1]
         factor = 1.0 if scale is None else scale
         found = [None if g is None else g.mul_(factor).to(of.dtype) for g, of in zip(made, (hidden, weight, bias))]
         ctx.made = None

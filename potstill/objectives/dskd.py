@@ -107,7 +107,9 @@ def cot2align(
             continue
         for student, projected in spaces:
             unit = [nn.functional.normalize(full(side), dim=-1) for side in (student[mine], projected[theirs])]
-            moved = moved.index_add(0, mine, transport(1 - unit[0] @ unit[1].T, epsilon=epsilon) / len(spaces))
+            with torch.autocast(moved.device.type, enabled=False):  # 1 - cosine cancels in bfloat16
+                cost = 1 - unit[0] @ unit[1].T
+            moved = moved.index_add(0, mine, transport(cost, epsilon=epsilon) / len(spaces))
     if teacher.aligned_N is None:
         rest = ce * likelihood(x, chunk=chunk).values_N if ce else torch.zeros_like(moved)
     else:

@@ -227,7 +227,8 @@ def _compared(
         lp = finite((teacher_logits(pairs.teacher.head, pairs.teacher.hidden_MDt[of]) / temperature).log_softmax(-1))
         s = None if before is None else before.detach()[rows][at]
         u = None if pairs.before_M is None else pairs.before_M[of].to(lp.dtype)
-        found = distance(Two(lq, lp.to(lq.dtype), s, u), gradient or gain is not None)
+        with torch.autocast(lq.device.type, enabled=False):  # products of probabilities are no work for bfloat16
+            found = distance(Two(lq, lp.to(lq.dtype), s, u), gradient or gain is not None)
         apart[rows.start + at] = found.value
         if gain is not None:
             gain[rows.start + at] = found.scale

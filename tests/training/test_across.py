@@ -24,7 +24,7 @@ from potstill.training.loop import window_loss  # noqa: E402
 from potstill.training.positions import positions  # noqa: E402
 from potstill.training.render import Row  # noqa: E402
 from potstill.training.rows import rendered, sides  # noqa: E402
-from potstill.training.settings import Training  # noqa: E402
+from potstill.training.settings import Lora, Training  # noqa: E402
 from potstill.training.supervised import fit  # noqa: E402
 from potstill.training.task import Task, trainable  # noqa: E402
 
@@ -203,3 +203,13 @@ def test_a_row_that_no_teacher_reads_has_no_part_in_the_loss(tiny_checkpoint, tm
     both = window_loss(model, new, 1.0, made)[0]
     alone = window_loss(model, items.collate([found[0]]), 1.0, made)[0]
     torch.testing.assert_close(both, alone, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("how", ["bf16", "lora"])
+def test_it_trains_in_bfloat16_and_through_adapters(tiny_checkpoint, tmp_path, name, how):
+    more = {"bf16": True} if how == "bf16" else {"lora": Lora(r=4), "packing": True, "gradient_checkpointing": True}
+    task = Task(name, teacher=other_checkpoint(tmp_path / "teacher"))
+    done = fit(rows(), tiny_checkpoint, tmp_path / "out", dataclasses.replace(SETTINGS, **more), task=task)
+    plain = fit(rows(), tiny_checkpoint, tmp_path / "plain", SETTINGS, task=task)
+    assert done.losses == pytest.approx(plain.losses, rel=0.02)

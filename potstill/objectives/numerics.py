@@ -15,3 +15,9 @@ def log1mexp(x: Tensor) -> Tensor:
     inner = torch.where(near, x, torch.full_like(x, -1.0))
     outer = torch.where(near, torch.full_like(x, -1.0), x)
     return torch.where(near, torch.log(-torch.expm1(inner)), torch.log1p(-torch.exp(outer)))
+
+
+def vecdot(a: Tensor, b: Tensor) -> Tensor:
+    """`sum a b` over the last dimension in the tensors' own precision: autocast would round it to bfloat16."""
+    with torch.autocast(a.device.type, enabled=False):
+        return torch.linalg.vecdot(a, b)

@@ -321,3 +321,14 @@ def test_the_golden_file_says_the_same(shared_data):
     assert cases["topk2_forward_kl"]["tail_bucket_grad"] == TOP2_GRADIENT["bucket"]
     assert isinstance(top_k(T, 2), TopK)
     assert Hidden is not None
+
+
+@pytest.mark.parametrize("name", ["forward_kl", "reverse_kl", "jsd 0.5", "skew_kl"])
+def test_autocast_rounds_the_products_of_the_heads_and_nothing_else(name):
+    """Values of fp32 logits are the same inside bfloat16 autocast."""
+    function, constants = ALL[name]
+    plain = function(inputs(S.float(), T.float()), **constants).values_N
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = function(inputs(S.float(), T.float()), **constants).values_N
+    assert cast.dtype == torch.float32
+    assert torch.equal(cast, plain)

@@ -20,7 +20,7 @@ class Entry(NamedTuple):
     token. reference, pairs, labels, advantages, prompts, layers: the fields of those names. aligned: a teacher of
     another vocabulary with groups of bytes; shared: and the tokens that both have; states: a teacher's states, of any
     vocabulary; own: of another vocabulary, at its own positions; embedded: both sides' embeddings; maps: trained
-    projections.
+    projections. mismatched: `kl`; returns: MiniLLM's, whitened over the step, as `advantages_N`.
     """
 
     module: str
@@ -36,10 +36,11 @@ TABLE: Mapping[str, Entry] = MappingProxyType(
         "distillm2": Entry("divergence", "pair", ("distribution", "pairs")),
         **dict.fromkeys(("dpo", "step_dpo", "ipo"), Entry("preference", "pair", ("pairs", "reference"))),
         **dict.fromkeys(("simpo", "cpo", "orpo", "redi"), Entry("preference", "pair", ("pairs",))),
-        "kto": Entry("preference", "sequence", ("labels", "reference")),
+        "kto": Entry("preference", "sequence", ("labels", "reference", "mismatched")),
         **dict.fromkeys(
-            ("token_kl", "on_policy", "trust_region", "minillm", "iw_opd"), Entry("policy", needs=("logp",))
+            ("token_kl", "on_policy", "trust_region", "iw_opd"), Entry("policy", needs=("logp",))
         ),
+        "minillm": Entry("policy", needs=("logp", "returns")),
         "policy_gradient": Entry("policy", needs=("advantages",)),
         "kdrl": Entry("policy", needs=("logp", "advantages")),
         **dict.fromkeys(("uld", "multilevel_ot"), Entry("transport", needs=("aligned",))),

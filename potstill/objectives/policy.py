@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from potstill.errors import ConfigError
+from potstill.objectives.chunked import full
 from potstill.objectives.inputs import Inputs, Loss, Sum, TokenLogp, summed
 from potstill.objectives.likelihood import token_logp
 
@@ -95,13 +96,17 @@ def minillm(x: Inputs, *, gamma: float = 0.95, clip: float = 0.2, mixed: float =
     The paper adds the exact divergence of the present position: mix `divergence.reverse_kl` in. Departure: returns are
     whitened over counted positions only, where the authors' code counts padding.
 
+    `advantages_N`, where given, are the returns whitened over the whole step (`training.whole`): whitened here, over a
+    micro-batch, they depend on how the step is cut.
+
     Args:
         mixed: share of the teacher in what was sampled from; `sampled_N` is then the *student's* part, and tokens are
             weighted by q / (mixed p + (1 - mixed) q).
     """
     logq, logp = token_logp(x, chunk=chunk), _teacher(x, "minillm")
     sampled = _sampled(x, logq)
-    advantages = whitened(normalised_returns(logp - sampled, x, gamma))
+    own = x.advantages_N is None
+    advantages = whitened(normalised_returns(logp - sampled, x, gamma)) if own else _advantages(x)
     values, ratio = _clipped(logq, sampled, advantages, clip, None)
     stats = _gap(logq, logp) | _moved(ratio, clip, clip)
     return Loss(values * mixed_weight(sampled, logp, mixed), stats)
@@ -181,7 +186,7 @@ def means(x: Inputs, mean: Mean, *, longest: int = 0) -> tuple[Tensor, float]:
     "token": 1 each, counted positions (DAPO; TRL's default over the whole accumulated batch); "sequence": 1 / length,
     sequences (GRPO); "fixed": 1, sequences times `longest` (Dr. GRPO).
     """
-    ones = torch.ones(len(x.targets_N), device=x.targets_N.device)
+    ones = full(x.hidden_ND.new_ones(len(x.targets_N)))
     if mean == "token":
         return ones, float(len(x.targets_N))
     sequences = float((x.lengths() > 0).sum())

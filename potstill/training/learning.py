@@ -18,7 +18,7 @@ from potstill import objectives
 from potstill.errors import StageError
 from potstill.objectives.inputs import Inputs, Loss
 from potstill.objectives.likelihood import likelihood
-from potstill.training import items
+from potstill.training import items, whole
 from potstill.training.across import Reader, complete
 from potstill.training.items import Batch, Item, Prepared
 from potstill.training.live import Moving, When
@@ -28,6 +28,7 @@ from potstill.training.render import Row
 from potstill.training.scored import Wire
 from potstill.training.task import ACROSS, Task
 
+GAMMA = 0.95  # MiniLLM's, where a task does not say
 SCORED_TOGETHER = 16  # rows whose reference values are computed at once
 
 Roll = Callable[[Any, list[Batch], When, Any], list[Batch]]
@@ -107,6 +108,10 @@ class Learning:
                 values = self._referred(model, items.collate([[row] for row in part])).cpu()
                 for row, column in zip(part, values):
                     row.columns["reference"] = column[: len(row.columns["ids"])].clone()  # type: ignore[index]
+        if "mismatched" in self.needs:
+            for item, crossed in zip(made, whole.mismatched(rows), strict=True):
+                for row, other in zip(item, map(items.prepared, crossed), strict=True):
+                    whole.put(row, other, self._referred(model, items.collate([[other]])).cpu()[0])
         learnt = any(weight > 0 for item in rows for row in item for weight in row.weights)
         if isinstance(self.teacher, Wire) and "logp" in self.needs and learnt:
             flat_rows = [row for item in rows for row in item]
@@ -122,9 +127,14 @@ class Learning:
         """A step's micro-batches, as they are or as the student writes them, with all that the objective needs."""
         if self.maps:
             self.maps.begin()
-        if self.roll is None:
-            return window
-        return [self._completed(model, batch) for batch in self.roll(model, window, when, self.teacher)]
+        if self.roll is not None:
+            window = [self._completed(model, batch) for batch in self.roll(model, window, when, self.teacher)]
+        if "mismatched" in self.needs:
+            return whole.with_kl(window, partial(self._valued, model))
+        if "returns" in self.needs:
+            gamma = ({"gamma": GAMMA} | getattr(self.objective, "keywords", {}) | self.constants(when))["gamma"]
+            return whole.with_returns(window, partial(self._valued, model), partial(self._valued, self.teacher), gamma)
+        return window
 
     def constants(self, when: When) -> dict[str, float]:
         """The constants that move, as they are at this step."""
@@ -152,12 +162,16 @@ class Learning:
     def _referred(self, model: Any, batch: Batch) -> Tensor:
         """What the reference says of each counted token, [B, T]: of a student with adapters, the student without."""
         reference = self.reference or model
-        was = reference.training
-        reference.eval()
-        bare = reference.disable_adapter() if hasattr(reference, "disable_adapter") else nullcontext()
-        with bare, torch.autocast(reference.device.type, torch.bfloat16, enabled=self.bf16):
-            made = logp(reference, items.to(batch, reference.device))
-        reference.train(was)
+        with reference.disable_adapter() if hasattr(reference, "disable_adapter") else nullcontext():
+            return self._valued(reference, batch)
+
+    def _valued(self, model: Any, batch: Batch) -> Tensor:
+        """A model's log-probability of each counted token, [B, T], without dropout."""
+        was = model.training
+        model.eval()
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=self.bf16):
+            made = logp(model, items.to(batch, model.device))
+        model.train(was)
         return made
 
     def counts(self, batch: Batch) -> Tensor:

@@ -50,7 +50,8 @@ def positions(
         reference_N=reference,
         sampled_N=batch["sampled"][:, 1:][counted_BT] if "sampled" in batch else None,
         advantages_N=batch["advantages"][:, 1:][counted_BT] if "advantages" in batch else None,
-        labels_S=batch["liked"] if "labels" in needs else None,
+        labels_S=_labels(batch) if "labels" in needs else None,
+        kl=batch.get("kl"),
     )
 
 
@@ -87,6 +88,11 @@ def logp(model: Any, batch: Batch) -> Tensor:
     column = torch.zeros_like(batch["weights"])
     column[:, 1:][batch["weights"][:, 1:] > 0] = values.to(column.dtype)
     return column
+
+
+def _labels(batch: Batch) -> Tensor:
+    """Which sequences are right: what the verifier said of a rollout, or the better sides of pairs."""
+    return batch["right"][:, 0] > 0 if "right" in batch else batch["liked"]
 
 
 def _teacher(batch: Batch, teacher: Any, needs: Sequence[str], counted_BT: Tensor, packing: bool) -> Teacher | None:

@@ -49,10 +49,11 @@ class Models(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """The rewards, and whether the verifier read an answer; None where it wasn't asked."""
+    """The rewards; whether the verifier read an answer and whether it was right, None where it wasn't asked."""
 
     rewards: list[float]
     answered: list[bool] | None
+    right: list[bool] | None = None
 
 
 @final
@@ -84,7 +85,8 @@ class Rewards:
         for name, weight in self._parts.items():
             values = self._part(name, written, models, right)
             total = [have + weight * value for have, value in zip(total, values, strict=True)]
-        return Judged(total, [v.status in ("right", "wrong") for v in verdicts] if verdicts else None)
+        read = [verdict.status in ("right", "wrong") for verdict in verdicts]
+        return Judged(total, read or None, right or None)
 
     def _part(self, name: str, written: Sequence[Written], models: Models, right: list[bool]) -> list[float]:
         lengths = [len(one.row.ids) - one.row.prompt for one in written]

@@ -163,6 +163,9 @@ class Rollouts:
         values = torch.tensor(made.rewards, dtype=torch.float64)
         advantages = group_advantages(values, torch.tensor(owner)).tolist()
         rows = [_with(row, advantages=a, reward=r) for row, a, r in zip(rows, advantages, made.rewards)]
+        if "labels" in self._task.needs:  # what no verifier was asked about is right where it is rewarded
+            right = made.right or [reward > 0 for reward in made.rewards]
+            rows = [_with(row, right=float(fine)) for row, fine in zip(rows, right)]
         if made.answered is None:
             return rows
         return [_with(row, answered=float(read)) for row, read in zip(rows, made.answered)]

@@ -27,6 +27,7 @@ LOOP: Mapping[str, str] = MappingProxyType(
 # What the trainer knows to give an objective (`objectives.Entry.needs`); others want a loop of one's own.
 GIVEN = (
     *("distribution", "logp", "reference", "pairs", "labels", "advantages", "prompts"),
+    *("mismatched", "returns"),
     *("aligned", "shared", "own", "states", "embedded", "layers", "maps"),
 )
 ACROSS = ("aligned", "own", "states")  # a teacher that reads in tokens of its own
@@ -111,7 +112,10 @@ class Task:
                 ("logp" in needs and not self.teacher, "a teacher= is needed"),
                 ("advantages" in needs and self.rollout != 1, "rewards are of the student's own samples: rollout=1"),
                 ("advantages" in needs and self.group < 2, "advantages are within a group: group=2 or more"),
-                ("pairs" in needs and self.rollout > 0, "pairs are rows, not rollouts: rollout=0"),
+                (
+                    bool({"pairs", "mismatched"} & set(needs)) and self.rollout > 0,
+                    "pairs are rows, not rollouts: rollout=0",
+                ),
                 (bool(self.kept) and self.rollout > 0, "kept entries belong to the rows they were made on: rollout=0"),
                 (not 0 <= self.rollout <= 1, f"rollout={self.rollout} is a share"),
                 *self._of_rollouts(needs, known),
@@ -175,9 +179,10 @@ class Task:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What the objective must be given; a policy gradient that stays near a reference needs that too."""
+        """What the objective must be given; staying near a reference, or pulling only what is wrong, needs more."""
         near = self.objective == "policy_gradient" and (self.constants.get("beta") or "beta" in self.schedule)
-        return objectives.entry(self.objective).needs + (("reference",) if near else ())
+        more = (("reference",) if near else ()) + (("labels",) if self.constants.get("guided") else ())
+        return objectives.entry(self.objective).needs + more
 
     def identity(self) -> dict[str, Any]:
         """What of it can change the trained weights; checkpoints by their content."""

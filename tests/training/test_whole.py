@@ -1,0 +1,132 @@
+"""What only a whole step knows: KTO's kl and MiniLLM's returns, the same however the step is cut; guided KDRL."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
+from learning_rows import pairs  # noqa: E402
+from rolling import FIRST, load, rollouts, traces, window  # noqa: E402
+from tiny import tiny_checkpoint  # noqa: E402
+
+from potstill.errors import ConfigError  # noqa: E402
+from potstill.objectives.policy import whitened  # noqa: E402
+from potstill.training import items, whole  # noqa: E402
+from potstill.training.learning import learning  # noqa: E402
+from potstill.training.loop import window_loss  # noqa: E402
+from potstill.training.positions import logp, positions  # noqa: E402
+from potstill.training.render import Row  # noqa: E402
+from potstill.training.rows import rendered  # noqa: E402
+from potstill.training.settings import Training  # noqa: E402
+from potstill.training.task import Task  # noqa: E402
+
+
+def row(prompt, completion):
+    ids = (*prompt, *completion)
+    return Row(0, ids, (0.0,) * len(prompt) + (1.0,) * len(completion), len(prompt))
+
+
+def test_a_prompt_gets_the_next_other_prompts_completion():
+    a, b, c = row([1, 2], [3]), row([1, 2], [4, 5]), row([6], [7, 8, 9])
+    crossed = [made.ids for [made] in whole.mismatched([(a,), (b,), (c,)])]
+    assert crossed == [(1, 2, 7, 8), (1, 2, 7, 8), (6, 3)]  # cut to the longer of the two rows
+    [[alone]] = whole.mismatched([(a,)])
+    assert not any(alone.weights)
+    [first, second] = whole.mismatched([(a, b), (c, row([6], [0]))])
+    assert [made.ids for made in first] == [(1, 2, 7, 8), (1, 2, 0)]  # sides stay sides
+    assert [made.weights for made in second] == [(0, 1), (0, 1, 1)]
+
+
+def kto(folder, reference=None):
+    """A task of KTO ready: the student, its prepared rows."""
+    start = tiny_checkpoint(folder / "student", seed=0)
+    model, template = load(start)
+    task = Task("kto", reference=reference)
+    made = learning(task, model)
+    rows = rendered(pairs(), template, start, Training(), task).rows
+    return model, made, made.prepared(model, rows), rows
+
+
+def test_kl_is_the_mean_over_mismatched_rows_of_the_whole_step(tmp_path):
+    other = tiny_checkpoint(tmp_path / "other", seed=2)
+    model, made, ready, rows = kto(tmp_path, other)
+    ratios = []
+    for [crossed] in [[one] for item in whole.mismatched(rows) for one in item]:
+        alone = items.collate([[items.prepared(crossed)]])
+        ratios.append(float((logp(model, alone) - logp(load(other)[0], alone)).sum()))
+    wanted = sum(ratios) / len(ratios)
+    kls = {
+        size: made.window(model, [items.collate(ready[at : at + size]) for at in range(0, 8, size)], FIRST)
+        for size in (8, 4, 2)
+    }
+    for batches in kls.values():
+        assert [float(b["kl"]) for b in batches] == pytest.approx([max(0.0, wanted)] * len(batches), abs=1e-4)
+    swapped = whole.with_kl([items.collate(ready)], lambda batch: batch["reference"] - batch["weights"])
+    assert float(swapped[0]["kl"]) == 0.0  # clamped
+    raised = whole.with_kl([items.collate(ready)], lambda batch: batch["reference"] + batch["weights"])
+    counted = [sum(w > 0 for w in one.weights) for item in whole.mismatched(rows) for one in item]
+    assert float(raised[0]["kl"]) == pytest.approx(sum(counted) / len(counted), rel=1e-5)
+    assert max(abs(ratio) for ratio in ratios) > 0.01
+
+
+def test_kto_learns_with_that_kl(tmp_path):
+    model, made, ready, _ = kto(tmp_path)
+    [batch] = made.window(model, [items.collate(ready)], FIRST)
+    assert float(batch["kl"]) == pytest.approx(0.0, abs=1e-4)  # the reference is the student still
+    x = positions(model, {**batch, "kl": torch.tensor(2.0)}, needs=made.needs, normaliser=1.0)
+    found = made.objective(x)
+    assert float(found.stats["kl"].total) == 2.0
+    s = 1 / (1 + math.exp(-0.2))  # all log-ratios are 0: s(beta kl) for good ones, 1 - s(beta kl) for bad ones
+    assert found.values_N.sum().item() == pytest.approx(8 * s + 8 * (1 - s), abs=1e-4)
+
+
+def test_minillms_returns_are_whitened_over_the_step(tmp_path):
+    """One step, cut in one, two and three: the same gradient."""
+    model, template = load(tiny_checkpoint(tmp_path / "student", seed=0))
+    task = Task("minillm", teacher=tiny_checkpoint(tmp_path / "teacher", seed=1))
+    made = learning(task, model)
+    slopes = []
+    for size in (6, 3, 2):
+        batches = made.window(model, window(template, traces(), size, prompts=False), FIRST)
+        told = torch.cat([b["advantages"][:, 1:][b["weights"][:, 1:] > 0] for b in batches])
+        assert float(told.mean()) == pytest.approx(0, abs=1e-5) and float(told.std()) == pytest.approx(1, abs=1e-5)
+        model.zero_grad()
+        for batch in batches:
+            window_loss(model, batch, sum(float(made.counts(b)) for b in batches), made)[0].backward()
+        slopes.append(model.get_input_embeddings().weight.grad.clone())
+    assert slopes[0].abs().max() > 1e-4
+    for slope in slopes[1:]:
+        assert torch.allclose(slope, slopes[0], atol=1e-6 + 1e-4 * float(slopes[0].abs().max()))
+    assert whitened(torch.tensor([1.0, 2.0, 3.0])).tolist() == pytest.approx([-1, 0, 1])
+
+
+def test_guided_kdrl_pulls_only_what_is_wrong(tmp_path):
+    """Right is what the verifier says, or where it wasn't asked what is rewarded."""
+    model, template = load(tiny_checkpoint(tmp_path / "student", seed=0))
+    teacher = tiny_checkpoint(tmp_path / "teacher", seed=1)
+    for reward, wanted in ((_always, 0.0), (_never, None)):
+        task = Task("kdrl", {"guided": True, "beta": 1.0}, teacher, rollout=1, group=2, max_new=5, reward=reward)
+        made = learning(task, model, roll=rollouts(template, task, traces()))
+        [batch, *_] = made.window(model, window(template, traces()), FIRST)
+        pull = window_loss(model, batch, 1.0, made)[1].stats["pull"]
+        assert float(pull.total) == 0.0 if wanted == 0.0 else float(pull.total) > 0.1
+    asked = Task("kdrl", {"guided": True}, teacher, rollout=1, group=2, max_new=5)
+    [batch, *_] = learning(asked, model, roll=rollouts(template, asked, traces())).window(
+        model, window(template, traces()), FIRST
+    )
+    assert batch["right"].tolist() == batch["reward"].tolist()
+
+
+def _always(problem, text):
+    return 1.0
+
+
+def _never(problem, text):
+    return 0.0
+
+
+def test_labels_are_of_rows():
+    with pytest.raises(ConfigError, match="pairs are rows"):
+        Task("kto", rollout=1)

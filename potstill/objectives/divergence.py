@@ -17,12 +17,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.linalg import vecdot
 
 from potstill.errors import ConfigError
 from potstill.objectives.chunked import Kernel, full, losses, teacher_logits
 from potstill.objectives.inputs import Hidden, Inputs, Logits, Loss, Sum, TopK, summed
 from potstill.objectives.likelihood import nll
+from potstill.objectives.numerics import vecdot
 from potstill.objectives.truncated import Distance, Tail, truncated
 
 
@@ -101,7 +101,7 @@ def distillm2(x: Inputs, *, skew: float = 0.1, student: float = 1.0, **how: Any)
         at = torch.isin(x.groups, of).nonzero().squeeze(1)
         found = distance(_at(x, at), **constants, **how)
         times = torch.bincount(of, minlength=len(lengths))  # a response may stand in several pairs
-        values = values.index_add(0, at, share * found.values_N * (times / lengths.clamp_min(1))[x.groups[at]])
+        values = values.index_add(0, at, share * found.values_N * times[x.groups[at]] / lengths[x.groups[at]])
         stats |= found.stats
     return Loss(values, stats)
 

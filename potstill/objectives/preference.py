@@ -37,7 +37,7 @@ class Sides(NamedTuple):
         return self.better / self.better_length, self.worse / self.worse_length
 
 
-Kind: TypeAlias = Literal["sigmoid", "hinge", "sigmoid_norm", "apo_zero", "apo_down", "nca"]
+Kind: TypeAlias = Literal["sigmoid", "hinge", "sigmoid_norm", "apo_zero", "apo_down", "nca", "bco"]
 _SHAPES: Mapping[str, Callable[[Sides, float], Tensor]] = MappingProxyType(
     {
         "sigmoid": lambda r, b: F.softplus(-b * (r.better - r.worse)),
@@ -45,6 +45,7 @@ _SHAPES: Mapping[str, Callable[[Sides, float], Tensor]] = MappingProxyType(
         "sigmoid_norm": lambda r, b: F.softplus(-b * (r.means[0] - r.means[1])),
         "apo_zero": lambda r, b: torch.sigmoid(-b * r.better) + torch.sigmoid(b * r.worse),
         "apo_down": lambda r, b: torch.sigmoid(b * r.better) + torch.sigmoid(-b * (r.better - r.worse)),
+        "bco": lambda r, b: F.softplus(-b * r.better) + F.softplus(b * r.worse),
         "nca": lambda r, b: F.softplus(-b * r.better) + (F.softplus(b * r.better) + F.softplus(b * r.worse)) / 2,
     }
 )
@@ -57,6 +58,7 @@ def dpo(
     kind: Kind = "sigmoid",
     smoothing: float = 0.0,
     length_share: float = 1.0,
+    baseline: float = 0.0,
     sft: float = 0.0,
     chunk: int = 0,
 ) -> Loss:
@@ -65,9 +67,11 @@ def dpo(
     Args:
         beta: for long traces so small that beta |Delta| is of order 1: REDI's best baseline used 0.001.
         kind: hinge (SLiC); sigmoid_norm, on mean log-ratios; apo_zero, apo_down (arXiv:2408.06266); nca
-            (arXiv:2402.05369).
+            (arXiv:2402.05369); bco (arXiv:2404.04656), on rewards beta r less `baseline`.
         smoothing: share of pairs that are the wrong way round, corrected for (robust DPO, arXiv:2403.00409).
         length_share: what log-probabilities past the shorter side's length count (LD-DPO, arXiv:2409.06411).
+        baseline: the mean reward that bco subtracts. Departure: a constant (or a schedule), where TRL keeps a running
+            mean of batches, which depends on how they are cut; 0 is where every training starts.
         sft: weight of the chosen side's mean negative log-likelihood (RPO): in distillation the chosen side is
             off-policy, and its log-probability tends to fall.
     """
@@ -76,7 +80,11 @@ def dpo(
     logp = token_logp(x, chunk=chunk)
     ratio = _desensitised(logp - _reference(x, "dpo"), x, length_share)
     sides = _sides(ratio, x)
-    loss = _SHAPES[kind](sides, beta)
+    if kind == "bco":
+        less = baseline / beta
+        loss = _SHAPES[kind](sides._replace(better=sides.better - less, worse=sides.worse - less), beta)
+    else:
+        loss = _SHAPES[kind](sides, beta)
     if smoothing:
         loss = ((1 - smoothing) * loss - smoothing * _SHAPES[kind](_swapped(sides), beta)) / (1 - 2 * smoothing)
     loss = loss + sft * -_sides(logp, x).means[0]
@@ -154,6 +162,9 @@ def kto(x: Inputs, *, beta: float = 0.1, desirable: float = 1.0, undesirable: fl
 
     `desirable (1 - s(beta (r - kl)))` for good ones, `undesirable (1 - s(beta (kl - r)))` for bad ones; kl is `x.kl`,
     the mean log-ratio of mismatched prompts and completions, clamped at 0 and without gradient. Without it kl is 0.
+
+    The trainer gives the mean over the whole optimiser step (`training.whole`), from pairs of a prompt with the next
+    prompt's completion. Departure: TRL's is that of a micro-batch, and so changes with accumulation.
     """
     if x.labels_S is None:
         raise ConfigError("kto needs labels", expected="labels_S: whether each sequence is desirable")

@@ -42,6 +42,7 @@ GOLDEN = [
     (p.dpo, {"kind": "apo_zero"}, 0.970009745849),
     (p.dpo, {"kind": "apo_down"}, 0.98253334472),
     (p.dpo, {"kind": "nca"}, 1.35706924979),
+    (p.dpo, {"kind": "bco"}, 1.32721920356),
     (p.dpo, {"smoothing": 0.1}, 0.619946101596),
     (p.dpo, {"sft": 1.0}, 1.30161276826),
     (p.dpo, {"length_share": 0.5}, 0.639658918622),
@@ -62,6 +63,12 @@ GOLDEN = [
 def test_golden(objective, constants, expected):
     """Cases dpo_family, simpo (gamma 0.5 at beta 2 is the ratio 0.25), orpo, redi."""
     assert total(objective(pair(), **constants)) == pytest.approx(expected, abs=1e-9 * max(1, abs(expected)))
+
+
+def test_bco_subtracts_the_baseline_from_both_rewards():
+    """Rewards 0.05 and -0.07: `-log s(0.05 - d) - log s(d + 0.07)`, d = 0.3."""
+    wanted = torch.nn.functional.softplus(torch.tensor([0.25, -0.37], dtype=torch.float64)).sum()
+    assert total(p.dpo(pair(), kind="bco", baseline=0.3)) == pytest.approx(float(wanted), abs=1e-12)
 
 
 def test_cpo_by_hand():

@@ -20,9 +20,10 @@ from torch import Tensor
 
 from potstill.errors import ConfigError
 from potstill.objectives.chunked import Kernel, full, losses, teacher_logits
-from potstill.objectives.inputs import Hidden, Inputs, Logits, Loss, Sum, TopK, summed
-from potstill.objectives.likelihood import nll
+from potstill.objectives.inputs import Hidden, Inputs, Logits, Loss, Sum, TopK, per_sequence, summed
+from potstill.objectives.likelihood import nll, token_logp
 from potstill.objectives.numerics import vecdot
+from potstill.objectives.schedules import distillm2_skew
 from potstill.objectives.truncated import Distance, Tail, truncated
 
 
@@ -81,11 +82,16 @@ def taid(x: Inputs, *, t: float = 1.0, **how: Any) -> Loss:
     return _divergence(x, "taid", partial(_taid, t), raw=True, **how)
 
 
-def distillm2(x: Inputs, *, skew: float = 0.1, student: float = 1.0, **how: Any) -> Loss:
+def distillm2(x: Inputs, *, skew: float = 0.1, student: float = 1.0, anchor: float = 0.0, **how: Any) -> Loss:
     """`(2 - b) KL(p || skew p + ..)` on the teacher's response plus `b KL(q || ..)` on the student's, b = `student`.
 
     Means over each sequence; a loss of a pair (DistiLLM-2, arXiv:2503.07067, eq. 8). The reverse mixture's student part
-    is held constant, as in the authors' code. skew of each sample: `schedules.distillm2_skew`.
+    is held constant, as in the authors' code.
+
+    Args:
+        anchor: what `skew` was chosen for, the mean of e^lp - e^lq on the first batch (the statistic `gap`, which is
+            then there too); above 0 each response has a skew of its own, `schedules.distillm2_skew`. (inferred: one
+            gap, the teacher's less the student's, for both sides.)
     """
     if x.pairs_P2 is None:
         raise ConfigError("distillm2 needs pairs", expected="(teacher's, student's) responses of each prompt")
@@ -97,13 +103,34 @@ def distillm2(x: Inputs, *, skew: float = 0.1, student: float = 1.0, **how: Any)
         (better, 2 - student, skew_kl, {"skew": skew}),
         (worse, student, skew_reverse_kl, {"skew": skew, "detach": True}),
     )
+    skews, gaps = _skews(x, skew, anchor, how.get("chunk", 0)) if anchor else (None, None)
     for of, share, distance, constants in parts:
-        at = torch.isin(x.groups, of).nonzero().squeeze(1)
-        found = distance(_at(x, at), **constants, **how)
         times = torch.bincount(of, minlength=len(lengths))  # a response may stand in several pairs
-        values = values.index_add(0, at, share * found.values_N * times[x.groups[at]] / lengths[x.groups[at]])
-        stats |= found.stats
-    return Loss(values, stats)
+        alike = of[None] if skews is None else of.unique()[:, None]
+        for some in alike:
+            at = torch.isin(x.groups, some).nonzero().squeeze(1)
+            own = constants if skews is None else {**constants, "skew": float(skews[some[0]])}
+            found = distance(_at(x, at), **own, **how)
+            values = values.index_add(0, at, share * found.values_N * times[x.groups[at]] / lengths[x.groups[at]])
+            for name, (total, count) in found.stats.items():
+                before = stats.get(name)
+                stats[name] = Sum(total + before.total, count + before.count) if before else Sum(total, count)
+    return Loss(values, stats if gaps is None else stats | {"gap": summed(gaps)})
+
+
+def _skews(x: Inputs, skew: float, anchor: float, chunk: int) -> tuple[Tensor, Tensor]:
+    """The skew of each response and its gap, [S]: how much likelier a token is to the teacher than to the student."""
+    teacher = x.teacher
+    if isinstance(teacher, Logits):
+        theirs = Inputs(teacher.logits_NV, lambda logits: logits, x.targets_N)
+    elif isinstance(teacher, Hidden):
+        theirs = Inputs(teacher.hidden_NDt, teacher.head, x.targets_N)
+    else:
+        raise ConfigError("anchor needs the teacher's full logits", expected="a teacher at hand", fix="anchor=0")
+    with torch.no_grad():
+        lengths = x.lengths().clamp_min(1)
+        lp, lq = (per_sequence(token_logp(side, chunk=chunk), x) / lengths for side in (theirs, x))
+    return distillm2_skew(lp, lq, anchor, base=skew), lp.exp() - lq.exp()
 
 
 def _at(x: Inputs, at: Tensor) -> Inputs:

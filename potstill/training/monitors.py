@@ -67,7 +67,7 @@ def written(window: Sequence[Batch]) -> dict[str, Sum]:
     for name, column in (("reward", "reward"), ("answered", "answered")):
         if column in rolled[0]:
             made[name] = _joined([batch[column][:, 0] for batch in rolled])
-    if "advantages" in rolled[0]:
+    if "advantages" in rolled[0] and "reward" in rolled[0]:
         made["even"] = _joined([(batch["advantages"][:, 0] == 0).float() for batch in rolled])
     if "unscored" in rolled[0]:
         made["unscored"] = _joined([batch["unscored"][:, 0] for batch in rolled])

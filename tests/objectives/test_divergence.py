@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from golden import Hidden, Inputs, Logits, S, T, TopK, Y, inputs, linear, same  
 from potstill.errors import ConfigError  # noqa: E402
 from potstill.objectives import divergence as d  # noqa: E402
 from potstill.objectives.inputs import TokenLogp, reduce  # noqa: E402
+from potstill.objectives.likelihood import likelihood  # noqa: E402
 from potstill.objectives.truncated import TAILS, top_k, top_p_k  # noqa: E402
 
 ALL = {
@@ -223,6 +225,57 @@ def test_banned_vocabulary_counts_nothing(objective):
     [grad] = torch.autograd.grad(loss.sum(), wide.hidden_ND)
     assert torch.isfinite(grad).all()
     assert grad[:, -1].abs().max() == 0
+
+
+def paired():
+    """Sequences of 3 and 2 positions, a pair; and by hand `sum_sides share mean KL` for skews (a, b)."""
+    x = linear(positions=5)
+    x = dataclasses.replace(x, groups_N=torch.tensor([0, 0, 0, 1, 1]), pairs_P2=torch.tensor([[0, 1]]))
+    p, q = (s.softmax(-1) for s in (x.teacher.head(x.teacher.hidden_NDt).detach(), x.head(x.hidden_ND)))
+    kl = lambda one, other: (one * (one.log() - other.log())).sum(-1)  # noqa: E731
+
+    def wanted(a, b, student):
+        forward = kl(p[:3], a * p[:3] + (1 - a) * q[:3]).mean()
+        reverse = kl(q[3:], (1 - b) * p[3:] + b * q[3:].detach()).mean()
+        return (2 - student) * forward + student * reverse
+
+    return x, p, q, wanted
+
+
+def test_distillm2_by_hand_in_float64():
+    x, _, _, wanted = paired()
+    for loss, hand in ((d.distillm2(x, student=1.3).values_N.sum(), wanted(0.1, 0.1, 1.3)),):
+        assert loss.item() == pytest.approx(hand.item(), abs=1e-12)
+        a, b = (torch.autograd.grad(v, (x.hidden_ND, x.head.weight), retain_graph=True) for v in (loss, hand))
+        assert all(torch.allclose(one, other, atol=1e-12) for one, other in zip(a, b, strict=True))
+
+
+def test_distillm2_gives_each_response_its_own_skew():
+    x, p, q, wanted = paired()
+    x = dataclasses.replace(x, targets_N=p.argmax(-1))
+    mean = lambda s, at: s.gather(1, x.targets_N[:, None]).log()[at].mean().exp().item()  # noqa: E731
+    gaps = [mean(p, at) - mean(q, at) for at in (slice(0, 3), slice(3, 5))]
+    anchor = max(gaps) * 0.96
+    assert anchor > 0
+    skews = [min(0.1, max(0.01, 1 - 0.9 * anchor / (gap + 1e-5))) for gap in gaps]
+    assert skews[0] != skews[1]
+    loss = d.distillm2(x, anchor=anchor)
+    assert loss.values_N.sum().item() == pytest.approx(wanted(*skews, 1.0).item(), abs=1e-12)
+    assert float(loss.stats["gap"].total) == pytest.approx(sum(gaps), abs=1e-12)
+    assert [int(loss.stats[name].count) for name in ("skew_kl", "skew_reverse_kl", "gap")] == [3, 2, 2]
+    with pytest.raises(ConfigError, match="full logits"):
+        kept = top_k(x.teacher.head(x.teacher.hidden_NDt).detach(), 3)
+        d.distillm2(dataclasses.replace(x, teacher=kept), anchor=anchor)
+
+
+def test_born_again_weights():
+    """Case ban_cwtm: the likelihood weighted by the teacher's largest probability, and the soft cross-entropy."""
+    best = T.softmax(-1).amax(-1)
+    weights = best / best.sum()
+    assert weights.tolist() == pytest.approx([0.313510725398, 0.243824377111, 0.442664897491], abs=1e-9)
+    assert float((likelihood(inputs()).values_N * weights).sum()) == pytest.approx(1.03122513883, abs=1e-9)
+    entropy = -(T.softmax(-1) * T.log_softmax(-1)).sum(-1).mean()
+    assert float(d.forward_kl(inputs(S, T)).values_N.mean() + entropy) == pytest.approx(1.18008687546, abs=1e-9)
 
 
 def test_a_teacher_without_a_distribution_is_refused():

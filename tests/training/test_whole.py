@@ -16,6 +16,7 @@ from potstill.objectives.policy import whitened  # noqa: E402
 from potstill.training import items, whole  # noqa: E402
 from potstill.training.learning import learning  # noqa: E402
 from potstill.training.loop import window_loss  # noqa: E402
+from potstill.training.monitors import written  # noqa: E402
 from potstill.training.positions import logp, positions  # noqa: E402
 from potstill.training.render import Row  # noqa: E402
 from potstill.training.rows import rendered  # noqa: E402
@@ -97,6 +98,8 @@ def test_minillms_returns_are_whitened_over_the_step(tmp_path):
             window_loss(model, batch, sum(float(made.counts(b)) for b in batches), made)[0].backward()
         slopes.append(model.get_input_embeddings().weight.grad.clone())
     assert slopes[0].abs().max() > 1e-4
+    rolled = [{**batch, "stopped": torch.ones_like(batch["weights"])} for batch in batches]
+    assert "even" not in written(rolled)  # whitened returns are no rewards of a group
     for slope in slopes[1:]:
         assert torch.allclose(slope, slopes[0], atol=1e-6 + 1e-4 * float(slopes[0].abs().max()))
     assert whitened(torch.tensor([1.0, 2.0, 3.0])).tolist() == pytest.approx([-1, 0, 1])

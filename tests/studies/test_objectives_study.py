@@ -43,6 +43,7 @@ def test_the_page_says_what_was_done_and_what_each_objective_needs():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_small_study_runs_whole_and_goes_on_where_it_stopped(tmp_path):
     arms = {
         "sft": Arm("right", steps=2, batch=4),

@@ -170,6 +170,7 @@ def _fields(problem) -> dict[str, object]:
     return {name: getattr(problem, name) for name in problem.__dataclass_fields__}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_mutants_get_the_verdict_of_plain_execution(humaneval, capsys):
     items = chosen(humaneval)

@@ -78,7 +78,9 @@ def trace(row: Mapping[str, Any], where: str) -> Trace:
     question = next((turn.content for turn in reversed(before) if turn.role == "user"), before[-1].content)
     key = str(row.get("problem_id") or row.get("id") or digest("problem", [question]))
     finish = "length" if row.get("finish") == "length" else "stop"
-    return Trace(Problem(key, question, source="rows"), prompt, said.content, finish=finish, operator="rows")
+    made = Trace(Problem(key, question, source="rows"), prompt, said.content, finish=finish, operator="rows")
+    label = row.get("label")  # of single completions (KTO)
+    return made.annotate(scores={"label": float(label)}) if isinstance(label, bool) else made
 
 
 def _of_run(folder: Path, arm: str) -> list[Trace]:

@@ -4,7 +4,8 @@ Rows are a file, hf:NAME or a run's: {prompt, completion}, {messages}, {conversa
 traces. Objectives:
 OBJECTIVES
 
-Those of pairs want chosen and rejected; those of distributions a --teacher of the same tokenizer, or --kept entries
+Those of pairs want chosen and rejected (kto also takes {prompt, completion, label: true or false}). Those of
+distributions want a --teacher of the same tokenizer, or --kept entries
 (potstill keep); uld, gold, multilevel_ot, dskd, cot2align and rkd compare with a --teacher of any tokenizer. With
 --set rollout=1 the student writes its own completions of the problems in --rows.
 

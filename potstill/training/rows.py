@@ -56,6 +56,8 @@ def rendered(rows: Sequence[Trace], template: Chat, start: Path, settings: Train
         return Rows(prompts.rows, prompts.reasons)
     if task.across:
         return _across(alone(rows, template, limit, settings), rows, start, settings, task)
+    if "mismatched" in task.needs and not any(row.rival for row in rows):
+        return labelled(alone(rows, template, limit, settings), rows)
     paired = bool({"pairs", "labels"} & set(task.needs))
     found = pairs(rows, template, limit, settings.drop_long) if paired else alone(rows, template, limit, settings)
     if "prompts" in task.needs:
@@ -86,6 +88,30 @@ def pairs(rows: Sequence[Trace], template: Chat, limit: int, drop_long: float) -
             fix=f"look at what was left out: {sides[0].reasons}, {sides[1].reasons}",
         )
     return Rows(made, {**sides[0].reasons, **({LOST: lost} if lost else {})})
+
+
+def labelled(found: Rows, traces: Sequence[Trace]) -> Rows:
+    """Single completions, each with the column `right`: by its label, or by its verdict."""
+    known = [_label(traces[row.trace]) for row in flat(found.rows)]
+    lost = sum(label is None for label in known)
+    if lost:
+        raise StageError(
+            f"{lost} of {len(known)} rows are neither labelled nor judged",
+            expected="pairs, or rows with label true or false, or traces with a verdict",
+            fix="rows with chosen and rejected, or with label",
+        )
+    rows = [
+        replace(row, columns={**row.columns, "right": [float(bool(label))] * len(row.ids)})
+        for row, label in zip(flat(found.rows), known, strict=True)
+    ]
+    return Rows(rows, found.reasons)
+
+
+def _label(trace: Trace) -> bool | None:
+    label = trace.scores.get("label")
+    if isinstance(label, int | float):
+        return label > 0
+    return {"right": True, "wrong": False}.get(trace.verdict.status)
 
 
 def by_prompt(found: Sequence[Row | Item], traces: Sequence[Trace]) -> list[Row | Item]:

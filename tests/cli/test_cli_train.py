@@ -42,6 +42,12 @@ def run(capsys, *words):
     return code, said.out, said.err
 
 
+def test_a_label_stays_with_its_completion(tmp_path):
+    told = [{"prompt": "a", "completion": "b", **more} for more in ({"label": False}, {"label": True}, {"label": "x"})]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, told)))
+    assert [dict(row.scores) for row in read(str(tmp_path / "rows.jsonl"), 0)] == [{"label": 0.0}, {"label": 1.0}, {}]
+
+
 def test_entries_are_kept_once_and_distilled_from(tmp_path, tiny_checkpoint, capsys):
     rows = write(tmp_path / "rows.jsonl", [{"prompt": q, "completion": f"{q} 1 + 2 = 3."} for q in QUESTIONS])
     kept, student = tmp_path / "kept", f"transformers:{tiny_checkpoint}"

@@ -8,10 +8,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
 from learning_rows import pairs  # noqa: E402
+from learning_rows import rows as learnt  # noqa: E402
 from rolling import FIRST, load, rollouts, traces, window  # noqa: E402
-from tiny import tiny_checkpoint  # noqa: E402
+from tiny import tiny_checkpoint as made_tiny  # noqa: E402
 
-from potstill.errors import ConfigError  # noqa: E402
+from potstill.errors import ConfigError, StageError  # noqa: E402
 from potstill.objectives.policy import whitened  # noqa: E402
 from potstill.training import items, whole  # noqa: E402
 from potstill.training.learning import learning  # noqa: E402
@@ -21,6 +22,7 @@ from potstill.training.positions import logp, positions  # noqa: E402
 from potstill.training.render import Row  # noqa: E402
 from potstill.training.rows import rendered  # noqa: E402
 from potstill.training.settings import Training  # noqa: E402
+from potstill.training.supervised import fit  # noqa: E402
 from potstill.training.task import Task  # noqa: E402
 
 
@@ -42,7 +44,7 @@ def test_a_prompt_gets_the_next_other_prompts_completion():
 
 def kto(folder, reference=None):
     """A task of KTO ready: the student, its prepared rows."""
-    start = tiny_checkpoint(folder / "student", seed=0)
+    start = made_tiny(folder / "student", seed=0)
     model, template = load(start)
     task = Task("kto", reference=reference)
     made = learning(task, model)
@@ -51,7 +53,7 @@ def kto(folder, reference=None):
 
 
 def test_kl_is_the_mean_over_mismatched_rows_of_the_whole_step(tmp_path):
-    other = tiny_checkpoint(tmp_path / "other", seed=2)
+    other = made_tiny(tmp_path / "other", seed=2)
     model, made, ready, rows = kto(tmp_path, other)
     ratios = []
     for [crossed] in [[one] for item in whole.mismatched(rows) for one in item]:
@@ -85,8 +87,8 @@ def test_kto_learns_with_that_kl(tmp_path):
 
 def test_minillms_returns_are_whitened_over_the_step(tmp_path):
     """One step, cut in one, two and three: the same gradient."""
-    model, template = load(tiny_checkpoint(tmp_path / "student", seed=0))
-    task = Task("minillm", teacher=tiny_checkpoint(tmp_path / "teacher", seed=1))
+    model, template = load(made_tiny(tmp_path / "student", seed=0))
+    task = Task("minillm", teacher=made_tiny(tmp_path / "teacher", seed=1))
     made = learning(task, model)
     slopes = []
     for size in (6, 3, 2):
@@ -107,8 +109,8 @@ def test_minillms_returns_are_whitened_over_the_step(tmp_path):
 
 def test_guided_kdrl_pulls_only_what_is_wrong(tmp_path):
     """Right is what the verifier says, or where it wasn't asked what is rewarded."""
-    model, template = load(tiny_checkpoint(tmp_path / "student", seed=0))
-    teacher = tiny_checkpoint(tmp_path / "teacher", seed=1)
+    model, template = load(made_tiny(tmp_path / "student", seed=0))
+    teacher = made_tiny(tmp_path / "teacher", seed=1)
     for reward, wanted in ((_always, 0.0), (_never, None)):
         task = Task("kdrl", {"guided": True, "beta": 1.0}, teacher, rollout=1, group=2, max_new=5, reward=reward)
         made = learning(task, model, roll=rollouts(template, task, traces()))
@@ -133,3 +135,17 @@ def _never(problem, text):
 def test_labels_are_of_rows():
     with pytest.raises(ConfigError, match="pairs are rows"):
         Task("kto", rollout=1)
+
+
+def test_kto_of_single_labelled_completions(tiny_checkpoint, tmp_path):
+    """Labels, or verdicts, say which are right; without either they are refused."""
+    labels = [bool(i % 3) for i in range(8)]
+    told = [row.annotate(scores={"label": float(label)}) for row, label in zip(learnt(), labels, strict=True)]
+    model, template = load(tiny_checkpoint)
+    made = rendered(told, template, tiny_checkpoint, Training(), Task("kto"))
+    batch = items.collate([[items.prepared(row)] for row in made.rows])
+    assert positions(model, batch, needs=("labels",)).labels_S.tolist() == labels
+    out = fit(told, tiny_checkpoint, tmp_path / "out", Training(max_steps=6, lr=1e-2, warmup=0), task=Task("kto"))
+    assert out.losses[-1] < out.losses[0] and out.stats["better"][1] > out.stats["worse"][1]
+    with pytest.raises(StageError, match="8 of 8 rows are neither labelled nor judged"):
+        fit(learnt(), tiny_checkpoint, tmp_path / "none", Training(max_steps=1), task=Task("kto"))

@@ -37,9 +37,7 @@ TABLE: Mapping[str, Entry] = MappingProxyType(
         **dict.fromkeys(("dpo", "step_dpo", "ipo"), Entry("preference", "pair", ("pairs", "reference"))),
         **dict.fromkeys(("simpo", "cpo", "orpo", "redi"), Entry("preference", "pair", ("pairs",))),
         "kto": Entry("preference", "sequence", ("labels", "reference", "mismatched")),
-        **dict.fromkeys(
-            ("token_kl", "on_policy", "trust_region", "iw_opd"), Entry("policy", needs=("logp",))
-        ),
+        **dict.fromkeys(("token_kl", "on_policy", "trust_region", "iw_opd"), Entry("policy", needs=("logp",))),
         "minillm": Entry("policy", needs=("logp", "returns")),
         "policy_gradient": Entry("policy", needs=("advantages",)),
         "kdrl": Entry("policy", needs=("logp", "advantages")),

@@ -205,6 +205,7 @@ def test_a_row_that_no_teacher_reads_has_no_part_in_the_loss(tiny_checkpoint, tm
     torch.testing.assert_close(both, alone, atol=1e-4, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 @pytest.mark.parametrize("how", ["bf16", "lora"])
 def test_it_trains_in_bfloat16_and_through_adapters(tiny_checkpoint, tmp_path, name, how):

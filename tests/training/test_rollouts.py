@@ -331,6 +331,7 @@ TASKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora", [None, Lora(r=4, dropout=0.1)], ids=["full", "lora"])
 @pytest.mark.parametrize("name", TASKS)
 def test_after_a_kill_the_weights_are_those_of_an_undisturbed_run(tiny_checkpoint, teacher, tmp_path, name, lora):

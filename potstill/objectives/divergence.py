@@ -5,7 +5,7 @@ reverse KL(q || p). Each objective takes the teacher's full logits, its states a
 bucket; gradients are closed forms (`_forward` … below, after the reference's table 2.4), checked against autograd.
 
 Temperature divides both logits; `squared` multiplies by its square, as classical distillation does and TRL does not.
-`ce` mixes: (1 - kd) times the likelihood of the target plus kd times the distance, where `kd` is below 1.
+`kd` below 1 mixes: (1 - kd) times the likelihood of the target plus kd times the distance.
 """
 
 from __future__ import annotations

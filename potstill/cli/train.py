@@ -87,11 +87,14 @@ def _train(args: argparse.Namespace) -> None:
     task = bind(args.objective, own | _given(args)).task
     traces = _rows(args, task)
     student = loaded(args.student, args.threads, "student")
+    from potstill.training import processes
     from potstill.training.supervised import fit
 
     settings = _as_asked(student, settings, args.student)
     with watching(args.quiet) as progress:
         done = fit(traces, student.weights, args.out, settings, task=task, progress=progress)
+    if processes.rank():
+        return  # the first process speaks
     said, bad = {"objective": args.objective, **_report(done)}, [item._asdict() for item in reading.save(args.out)]
     if args.json:
         show.document({"out": str(args.out), **said, "losses": done.losses, "stats": done.stats, "bad": bad})

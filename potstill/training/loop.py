@@ -17,7 +17,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from potstill.errors import StageError
 from potstill.objectives.inputs import Loss, Sum, reduce
-from potstill.training import batches, items, monitors, optimiser
+from potstill.training import batches, items, monitors, optimiser, processes
 from potstill.training.items import Batch, Item
 from potstill.training.learning import SUPERVISED, Learning
 from potstill.training.live import Stateful, When
@@ -71,15 +71,19 @@ class Loop(Trainer):  # type: ignore[misc]
             callbacks=[_Steps(settings.save_every, total, progress)],
         )
         self.remove_callback(PrinterCallback)
-        if self.args.world_size > 1:
-            fix = "run it in one process (no torchrun, no accelerate launch)"
-            raise StageError(f"training started in {self.args.world_size} processes", expected="one process", fix=fix)
+        if self.args.world_size > 1 and not self.accelerator.distributed_type.value.startswith("MULTI_"):
+            raise StageError(
+                f"training started with {self.accelerator.distributed_type.value}",
+                expected="data parallel processes, each with the whole model",
+                fix="torchrun, or accelerate launch --multi_gpu",
+            )
         self.args._n_gpu = min(1, self.args.n_gpu)  # else the Trainer wraps the model in DataParallel
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """The planned micro-batches in their order, padded on the right."""
+        """This process's rows of the planned micro-batches in their order, padded on the right."""
         data: Any = self.train_dataset
-        return DataLoader(data, batch_sampler=self.batches, collate_fn=items.collate)  # type: ignore[arg-type]
+        mine: Any = processes.shares(self.batches, self.args.process_index, self.args.world_size)
+        return DataLoader(data, batch_sampler=mine, collate_fn=items.collate)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -89,24 +93,38 @@ class Loop(Trainer):  # type: ignore[misc]
         if self.watch and self.watch.due(self.when):
             self.seen.more |= self._look()
         window = self.newest = self.learning.window(self.model, window, self.when)
-        self.seen.put(monitors.written(window))
-        self.seen.tokens += sum(int(batch["lengths"].sum()) for batch in window)
-        self.seen.counted += sum(int((batch["weights"] > 0).sum()) for batch in window)
-        return window, torch.stack([self.learning.counts(batch) for batch in window]).sum().to(device)
+        first = self.state.global_step * self.settings.accumulate
+        planned = self.batches[first : first + len(window)]
+        idle = {at for at, batch in enumerate(planned) if processes.idle(batch, self.args.process_index)}
+        mine = [batch for at, batch in enumerate(window) if at not in idle]
+        self.seen.put(monitors.written(mine))
+        self.seen.tokens += sum(int(batch["lengths"].sum()) for batch in mine)
+        self.seen.counted += sum(int((batch["weights"] > 0).sum()) for batch in mine)
+        counts = [self.learning.counts(batch) * (at not in idle) for at, batch in enumerate(window)]
+        window = [{**batch, "idle": torch.tensor(1)} if at in idle else batch for at, batch in enumerate(window)]
+        return window, processes.summed(torch.stack(counts).sum().to(device))
 
     def compute_loss(
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
         """The objective on a micro-batch, over what the whole window counts."""
         causal = self.accelerator.unwrap_model(model)
-        with torch.autocast(inputs["ids"].device.type, torch.bfloat16, enabled=self.bf16):
-            loss, found = window_loss(causal, inputs, num_items_in_batch, self.learning, when=self.when)
-        self.seen.add(loss, found)
-        return loss
+
+        def made() -> Tensor:
+            with torch.autocast(inputs["ids"].device.type, torch.bfloat16, enabled=self.bf16):
+                loss, found = window_loss(causal, inputs, num_items_in_batch, self.learning, when=self.when)
+            if "idle" in inputs:
+                return loss * 0
+            self.seen.add(loss, found)
+            return loss * self.args.world_size  # gradients are averaged over the processes
+
+        return made() if causal is model else processes.through(model, inputs["ids"], made)
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         """The last moment before the optimiser's step: refuse to make it with a loss or gradient that is no number."""
         step = self.state.global_step + 1
+        if self.args.world_size > 1:
+            self.seen.join()
         found = {"loss": float(self.seen.loss), "gradient's norm": 0.0 if grad_norm is None else float(grad_norm)}
         for what, value in found.items():
             if not math.isfinite(value):
@@ -149,7 +167,8 @@ class Loop(Trainer):  # type: ignore[misc]
     def _stop(self, what: str, record: Mapping[str, float], expected: str) -> None:
         """Stop with the step, and leave its batch where it can be looked at."""
         step = int(record["step"])
-        place = monitors.save(Path(self.args.output_dir) / f"stopped-{step}", self.newest, record, self.text)
+        rank = f"-{self.args.process_index}" if self.args.process_index else ""
+        place = monitors.save(Path(self.args.output_dir) / f"stopped-{step}{rank}", self.newest, record, self.text)
         settings = self.settings
         raise StageError(
             f"{what} at step {step} of {self.state.max_steps}",
@@ -173,6 +192,9 @@ class Loop(Trainer):  # type: ignore[misc]
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """The Trainer's checkpoint, with a mark that it was written to its end."""
         super()._save_checkpoint(model, trial)
+        processes.wait()  # each has put its random state there
+        if not self.args.should_save:
+            return
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         torch.save({name: part.state() for name, part in self._live().items()}, folder / LIVE)
         (folder / COMPLETE).touch()
@@ -198,6 +220,15 @@ class Seen:
         for name, (total, count) in stats.items():
             before = self.stats.get(name)
             self.stats[name] = [total + before[0], count + before[1]] if before else [total, count]
+
+    def join(self) -> None:
+        """Add up what all processes have seen."""
+        stats = {name: (float(total), float(count)) for name, (total, count) in self.stats.items()}
+        parts = processes.gathered((float(self.loss), self.tokens, self.counted, stats))
+        self.loss, self.tokens, self.counted = (sum(part[at] for part in parts) for at in range(3))
+        self.stats = {}
+        for *_, stats in parts:
+            self.put({name: Sum(*map(torch.tensor, ends)) for name, ends in stats.items()})
 
     def record(self, step: int, loss: float) -> dict[str, float]:
         """The step's loss, means of the statistics, tokens, counted tokens and seconds; starts anew."""
@@ -295,4 +326,5 @@ def _arguments(settings: Training, folder: Path, total: int) -> TrainingArgument
         disable_tqdm=True,
         dataloader_pin_memory=False,
         remove_unused_columns=False,
+        use_cpu=processes.count() > 1 and not torch.cuda.is_available(),
     )

@@ -22,7 +22,7 @@ from transformers.utils import logging as hf_logging
 from potstill.errors import StageError, StoreError
 from potstill.models import checkpoint, weights
 from potstill.records import Stage, Trace
-from potstill.training import packing, student
+from potstill.training import packing, processes, student
 from potstill.training.across import Reader
 from potstill.training.chat import chat
 from potstill.training.learning import learning
@@ -56,6 +56,7 @@ def fit(
 
     Called again with the same rows and settings it returns the stored `Fit` without training or needing `start`. After
     a kill it goes on from the last checkpoint and ends with the same weights, bit for bit on the same CPU and threads.
+    In several processes each takes its share of the rows, the first one writes, and all return the stored `Fit`.
 
     Args:
         rows: finished traces; each is rendered by the start's chat template. With rivals, for objectives of pairs; for
@@ -68,6 +69,8 @@ def fit(
     key = _key(rows, settings, task)
     if (out / MARK).is_file():
         return _stored(out, key)
+    first = processes.rank() == 0
+    processes.check(task, processes.count())
     checkpoint.check(start)
     begun = key + checkpoint.content_id(start)
     _check(out, begun, rows)
@@ -76,7 +79,8 @@ def fit(
         template = chat(tokenizer, settings.chat)
         rendering = rendered(rows, template, start, settings, task)
         model = student.load(start, settings).to(weights.device("auto"))
-        _begin(out, begun)
+        if first:
+            _begin(out, begun)
         bf16 = use_bf16(settings)
         rollouts = Rollouts(rows, template, task, settings, bf16=bf16)
         wire = None if isinstance(task.teacher, str | Path | None) else Wire(task.teacher, rows, template)
@@ -91,17 +95,20 @@ def fit(
             task, model, roll=roll, wire=wire, packing=settings.packing, bf16=bf16, across=across, seed=settings.seed
         )
         looks = watch(rows, parts.watched, rollouts, template, task)
+        told = progress if first else None
         loop = Loop(
-            model, rendering.rows, settings, out / WORK, progress, learning=made, watch=looks, text=tokenizer.decode
+            model, rendering.rows, settings, out / WORK, told, learning=made, watch=looks, text=tokenizer.decode
         )
+        processes.wait()
         resume = last_checkpoint(out / WORK)
         loop.train(resume_from_checkpoint=str(resume) if resume else None)
-        student.save(loop.model, start, out, template.end, settings)
-        done = _report(key, rendering, loop)
-        steps = history(loop.state)
-    _finish(out, done, steps)
-    if progress:
-        progress("training", done.steps, done.steps)
+        if first:
+            student.save(loop.model, start, out, template.end, settings)
+            _finish(out, _report(key, rendering, loop), history(loop.state))
+        processes.wait()
+    done = _stored(out, key)
+    if told:
+        told("training", done.steps, done.steps)
     return done
 
 

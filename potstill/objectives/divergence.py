@@ -11,9 +11,9 @@ Temperature divides both logits; `squared` multiplies by its square, as classica
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from potstill.objectives.chunked import Kernel, full, losses, teacher_logits
 from potstill.objectives.inputs import Hidden, Inputs, Logits, Loss, Sum, TopK, per_sequence, summed
 from potstill.objectives.likelihood import nll, token_logp
 from potstill.objectives.numerics import vecdot
-from potstill.objectives.schedules import distillm2_skew
+from potstill.objectives.schedules import FIRST, distillm2_skew
 from potstill.objectives.truncated import Distance, Tail, truncated
 
 
@@ -82,16 +82,26 @@ def taid(x: Inputs, *, t: float = 1.0, **how: Any) -> Loss:
     return _divergence(x, "taid", partial(_taid, t), raw=True, **how)
 
 
-def distillm2(x: Inputs, *, skew: float = 0.1, student: float = 1.0, anchor: float = 0.0, **how: Any) -> Loss:
+def distillm2(
+    x: Inputs,
+    *,
+    skew: float = 0.1,
+    student: float = 1.0,
+    anchor: float | Sequence[float] | Literal["first"] = 0.0,
+    **how: Any,
+) -> Loss:
     """`(2 - b) KL(p || skew p + ..)` on the teacher's response plus `b KL(q || ..)` on the student's, b = `student`.
 
     Means over each sequence; a loss of a pair (DistiLLM-2, arXiv:2503.07067, eq. 8). The reverse mixture's student part
     is held constant, as in the authors' code.
 
     Args:
-        anchor: what `skew` was chosen for, the mean of e^lp - e^lq on the first batch (the statistic `gap`, which is
-            then there too); above 0 each response has a skew of its own, `schedules.distillm2_skew`. (inferred: one
-            gap, the teacher's less the student's, for both sides.)
+        anchor: what `skew` was chosen for: the mean gap of the first step, for the teacher's responses e^lp - e^lq and
+            for the student's e^lq - e^lp (the statistics `gap` and `gap_student`), a number for each side or one for
+            both. Each response then has a skew of its own, `schedules.distillm2_skew`. "first" asks the trainer for the
+            two numbers: its first step has `skew` itself. 0 is off. (In the authors' code it is off unless switched on,
+            and then what is taken for the anchor is no number, which an `except` turns into `skew`; this is what it
+            says it does.)
     """
     if x.pairs_P2 is None:
         raise ConfigError("distillm2 needs pairs", expected="(teacher's, student's) responses of each prompt")
@@ -99,27 +109,31 @@ def distillm2(x: Inputs, *, skew: float = 0.1, student: float = 1.0, anchor: flo
     values = x.hidden_ND.new_zeros(len(x.targets_N), dtype=full(x.hidden_ND[:0]).dtype)
     stats: dict[str, Sum] = {}
     lengths = x.lengths()
-    parts: tuple[tuple[Tensor, float, Any, dict[str, Any]], ...] = (
-        (better, 2 - student, skew_kl, {"skew": skew}),
-        (worse, student, skew_reverse_kl, {"skew": skew, "detach": True}),
+    skews: tuple[Tensor | None, Tensor | None] = (None, None)
+    if anchor:
+        skews, gap = _skews(x, skew, anchor, how.get("chunk", 0))
+        stats = {"gap": summed(gap[better]), "gap_student": summed(-gap[worse])}
+    parts: tuple[tuple[Tensor, float, Any, dict[str, Any], Tensor | None], ...] = (
+        (better, 2 - student, skew_kl, {"skew": skew}, skews[0]),
+        (worse, student, skew_reverse_kl, {"skew": skew, "detach": True}, skews[1]),
     )
-    skews, gaps = _skews(x, skew, anchor, how.get("chunk", 0)) if anchor else (None, None)
-    for of, share, distance, constants in parts:
+    for of, share, distance, constants, each in parts:
         times = torch.bincount(of, minlength=len(lengths))  # a response may stand in several pairs
-        alike = of[None] if skews is None else of.unique()[:, None]
-        for some in alike:
+        for some in of[None] if each is None else of.unique()[:, None]:
             at = torch.isin(x.groups, some).nonzero().squeeze(1)
-            own = constants if skews is None else {**constants, "skew": float(skews[some[0]])}
+            own = constants if each is None else {**constants, "skew": float(each[some[0]])}
             found = distance(_at(x, at), **own, **how)
             values = values.index_add(0, at, share * found.values_N * times[x.groups[at]] / lengths[x.groups[at]])
             for name, (total, count) in found.stats.items():
                 before = stats.get(name)
                 stats[name] = Sum(total + before.total, count + before.count) if before else Sum(total, count)
-    return Loss(values, stats if gaps is None else stats | {"gap": summed(gaps)})
+    return Loss(values, stats)
 
 
-def _skews(x: Inputs, skew: float, anchor: float, chunk: int) -> tuple[Tensor, Tensor]:
-    """The skew of each response and its gap, [S]: how much likelier a token is to the teacher than to the student."""
+def _skews(
+    x: Inputs, skew: float, anchor: float | Sequence[float] | str, chunk: int
+) -> tuple[tuple[Tensor | None, Tensor | None], Tensor]:
+    """The skews that a response has on the teacher's and on the student's side, [S] each, and its gap e^lp - e^lq."""
     teacher = x.teacher
     if isinstance(teacher, Logits):
         theirs = Inputs(teacher.logits_NV, lambda logits: logits, x.targets_N)
@@ -127,10 +141,16 @@ def _skews(x: Inputs, skew: float, anchor: float, chunk: int) -> tuple[Tensor, T
         theirs = Inputs(teacher.hidden_NDt, teacher.head, x.targets_N)
     else:
         raise ConfigError("anchor needs the teacher's full logits", expected="a teacher at hand", fix="anchor=0")
+    if isinstance(anchor, str) and anchor != FIRST:
+        raise ConfigError(f"distillm2: anchor={anchor!r} is no number", expected="numbers, or first", fix="anchor=0")
     with torch.no_grad():
         lengths = x.lengths().clamp_min(1)
         lp, lq = (per_sequence(token_logp(side, chunk=chunk), x) / lengths for side in (theirs, x))
-    return distillm2_skew(lp, lq, anchor, base=skew), lp.exp() - lq.exp()
+    gap = lp.exp() - lq.exp()
+    if isinstance(anchor, str):
+        return (None, None), gap
+    up, down = (anchor, anchor) if isinstance(anchor, int | float) else anchor
+    return (distillm2_skew(lp, lq, up, base=skew), distillm2_skew(lq, lp, down, base=skew)), gap
 
 
 def _at(x: Inputs, at: Tensor) -> Inputs:

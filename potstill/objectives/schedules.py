@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from torch import Tensor
 
 Source: TypeAlias = Literal["fresh", "replay", "rows"]
+FIRST = "first"  # of an anchor: the mean gap of a training's first step
 
 
 class Taid(NamedTuple):
@@ -79,16 +80,17 @@ def gkd_source(uniform: float, share: float) -> Source:
 
 
 def distillm2_skew(
-    teacher: Tensor, student: Tensor, anchor: float, *, base: float = 0.1, least: float = 0.01
+    likely: Tensor, unlikely: Tensor, anchor: float, *, base: float = 0.1, least: float = 0.01
 ) -> Tensor:
     """The skew of each sample: `clip(1 - (1 - base) anchor / (e^lp - e^lq + 1e-5), least, base)` (arXiv:2503.07067).
 
     Args:
-        teacher: mean log-probability of each response's tokens under the teacher.
-        student: under the student.
+        likely: mean log-probability of each response's tokens under whom it is of, lp: of the teacher's responses the
+            teacher, of the student's the student.
+        unlikely: under the other one, lq.
         anchor: what base was chosen for: mean of e^lp - e^lq on the first batch.
     """
-    gap = teacher.exp() - student.exp() + 1e-5
+    gap = likely.exp() - unlikely.exp() + 1e-5
     return (1 - (1 - base) * anchor / gap).clamp(least, base)
 
 

@@ -136,7 +136,7 @@ class Learning:
             return whole.with_returns(window, partial(self._valued, model), partial(self._valued, self.teacher), gamma)
         return window
 
-    def constants(self, when: When) -> dict[str, float]:
+    def constants(self, when: When) -> dict[str, Any]:
         """The constants that move, as they are at this step."""
         return self.moving.constants(when) if self.moving else {}
 

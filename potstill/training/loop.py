@@ -134,7 +134,7 @@ class Loop(Trainer):  # type: ignore[misc]
         if wrong:
             self._stop(wrong, self.state.log_history[-1], "a training that gets somewhere")
         if self.learning.moving:
-            self.learning.moving.after(self.when, found["loss"])
+            self.learning.moving.after(self.when, self.state.log_history[-1])
         return grad_norm
 
     def train(self, resume_from_checkpoint: Any = None, **more: Any) -> Any:

@@ -250,22 +250,43 @@ def test_distillm2_by_hand_in_float64():
         assert all(torch.allclose(one, other, atol=1e-12) for one, other in zip(a, b, strict=True))
 
 
-def test_distillm2_gives_each_response_its_own_skew():
-    x, p, q, wanted = paired()
-    x = dataclasses.replace(x, targets_N=p.argmax(-1))
+def gaps_of(x, p, q):
+    """exp of the mean log-probability under the teacher, less that under the student, of both responses."""
     mean = lambda s, at: s.gather(1, x.targets_N[:, None]).log()[at].mean().exp().item()  # noqa: E731
-    gaps = [mean(p, at) - mean(q, at) for at in (slice(0, 3), slice(3, 5))]
-    anchor = max(gaps) * 0.96
-    assert anchor > 0
-    skews = [min(0.1, max(0.01, 1 - 0.9 * anchor / (gap + 1e-5))) for gap in gaps]
-    assert skews[0] != skews[1]
-    loss = d.distillm2(x, anchor=anchor)
+    return [mean(p, at) - mean(q, at) for at in (slice(0, 3), slice(3, 5))]
+
+
+def test_distillm2_gives_each_response_its_own_skew():
+    """Of the teacher's response by p - q, of the student's by q - p, each with its own anchor, as the authors' code."""
+    x, p, q, wanted = paired()
+    x = dataclasses.replace(x, targets_N=torch.cat([p[:3].argmax(-1), q[3:].argmax(-1)]))
+    gaps = gaps_of(x, p, q)
+    assert gaps[0] > 0 > gaps[1]
+    anchors = gaps[0] * 1.04, -gaps[1] * 1.07
+    skews = [min(0.1, max(0.01, 1 - 0.9 * a / (g + 1e-5))) for a, g in zip(anchors, (gaps[0], -gaps[1]), strict=True)]
+    assert len({0.01, 0.1, *skews}) == 4
+    loss = d.distillm2(x, anchor=anchors)
     assert loss.values_N.sum().item() == pytest.approx(wanted(*skews, 1.0).item(), abs=1e-12)
-    assert float(loss.stats["gap"].total) == pytest.approx(sum(gaps), abs=1e-12)
-    assert [int(loss.stats[name].count) for name in ("skew_kl", "skew_reverse_kl", "gap")] == [3, 2, 2]
+    assert float(loss.stats["gap"].total) == pytest.approx(gaps[0], abs=1e-12)
+    assert float(loss.stats["gap_student"].total) == pytest.approx(-gaps[1], abs=1e-12)
+    counts = {"skew_kl": 3, "skew_reverse_kl": 2, "gap": 1, "gap_student": 1}
+    assert {name: int(loss.stats[name].count) for name in counts} == counts
+    one, two = (d.distillm2(x, anchor=a).values_N for a in (anchors[0], (anchors[0],) * 2))
+    assert torch.equal(one, two)
     with pytest.raises(ConfigError, match="full logits"):
         kept = top_k(x.teacher.head(x.teacher.hidden_NDt).detach(), 3)
-        d.distillm2(dataclasses.replace(x, teacher=kept), anchor=anchor)
+        d.distillm2(dataclasses.replace(x, teacher=kept), anchor=anchors)
+
+
+def test_distillm2_first_is_the_plain_loss_and_tells_the_gaps():
+    x, p, q, wanted = paired()
+    loss = d.distillm2(x, anchor="first")
+    assert loss.values_N.sum().item() == pytest.approx(wanted(0.1, 0.1, 1.0).item(), abs=1e-12)
+    gaps = gaps_of(x, p, q)
+    told = [float(loss.stats[name].total) for name in ("gap", "gap_student")]
+    assert told == pytest.approx([gaps[0], -gaps[1]], abs=1e-12)
+    with pytest.raises(ConfigError, match="anchor='last' is no number"):
+        d.distillm2(x, anchor="last")
 
 
 def test_born_again_weights():

@@ -356,7 +356,7 @@ def test_taid_moves_once_a_step_with_the_step_s_loss(tiny_checkpoint, teacher, t
     moving = Moving(Task("taid", teacher=teacher))
     seen = []
     for step, loss in enumerate((2.0, 1.8, 1.7, 1.65)):
-        moving.after(When(step, 10), loss)
+        moving.after(When(step, 10), {"loss": loss})
         seen.append(moving.constants(When(step, 10))["t"])
     assert seen == pytest.approx([0.4, 0.46, 0.52, 0.58])
     fixed = Moving(Task("taid", {"t": 0.7}, teacher=teacher))

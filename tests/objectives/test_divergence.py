@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from pathlib import Path
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from golden import Hidden, Inputs, Logits, S, T, TopK, Y, inputs, linear, same  # noqa: E402
+from golden import Inputs, Logits, S, T, Y, inputs, linear, same  # noqa: E402
 
 from potstill.errors import ConfigError  # noqa: E402
 from potstill.objectives import divergence as d  # noqa: E402
 from potstill.objectives.inputs import TokenLogp, reduce  # noqa: E402
-from potstill.objectives.likelihood import likelihood  # noqa: E402
 from potstill.objectives.truncated import TAILS, top_k, top_p_k  # noqa: E402
 
 ALL = {
@@ -38,99 +35,6 @@ STOPPED = ("skew_reverse_kl detached", "adaptive_kl", "taid")  # part of them is
 def objective(request):
     function, constants = ALL[request.param]
     return lambda x, **more: function(x, **constants, **more)
-
-
-def values(function, **constants):
-    return function(inputs(S, T), **constants).values_N.tolist()
-
-
-PER_TOKEN = [
-    (d.jsd, {"beta": 0.0}, [0.398254477923, 0.193315243109, 0.195033406306]),
-    (d.jsd, {"beta": 0.1}, [0.0355045847408, 0.0175046382056, 0.0178382401582]),
-    (d.jsd, {"beta": 0.5}, [0.098066237395, 0.0510242233537, 0.0539302925406]),
-    (d.jsd, {"beta": 1.0}, [0.418451481952, 0.235272908054, 0.260736205458]),
-    (d.forward_kl, {}, [0.398254477923, 0.193315243109, 0.195033406306]),
-    (d.reverse_kl, {}, [0.418451481952, 0.235272908054, 0.260736205458]),
-    (d.skew_kl, {}, [0.31708595853, 0.158675958022, 0.163270184947]),
-    (d.skew_reverse_kl, {}, [0.325909581455, 0.176434973992, 0.191339294813]),
-    (d.skew_reverse_kl, {"detach": True}, [0.325909581455, 0.176434973992, 0.191339294813]),
-    (d.adaptive_kl, {}, [0.409523439658, 0.214294075581, 0.227884805882]),
-]
-MEANS = [
-    (d.jsd, {"beta": 0.001}, 0.000261936945541),
-    (d.jsd, {"beta": 0.9}, 0.026507),
-    (d.jsd, {"beta": 0.999}, 0.000304398447555),
-    (d.tvd, {}, 0.321392626368),
-    (d.taid, {"t": 1.0}, 0.262201042446),
-    (d.skew_kl, {"skew": 0}, 0.262201042446),
-    (d.skew_reverse_kl, {"skew": 0}, 0.304820198488),
-    (d.forward_kl, {"temperature": 2.0}, 0.075384985127),
-    (d.forward_kl, {"temperature": 2.0, "squared": True}, 0.301539940508),
-    (d.reverse_kl, {"temperature": 2.0}, 0.0794327558217),
-    (d.jsd, {"temperature": 2.0}, 0.019152261394),
-    (d.forward_kl, {"temperature": 2.0, "kd": 0.3}, 0.809529933783),
-    (d.forward_kl, {"temperature": 2.0, "kd": 0.3, "squared": True}, 0.877376420397),
-]
-
-
-@pytest.mark.parametrize(("function", "constants", "expected"), PER_TOKEN)
-def test_golden_values_per_token(function, constants, expected):
-    assert values(function, **constants) == pytest.approx(expected, abs=1e-9)
-    single = function(inputs(S.float(), T.float()), **constants).values_N
-    assert single.tolist() == pytest.approx(expected, abs=2e-6)
-
-
-@pytest.mark.parametrize(("function", "constants", "expected"), MEANS)
-def test_golden_means(function, constants, expected):
-    found = sum(values(function, **constants)) / 3
-    assert found == pytest.approx(expected, abs=1e-6 if expected == 0.026507 else 1e-9)
-
-
-def test_taid_at_0_4_is_the_golden_divergence():
-    """Case taid_loss_t_0.4, as a KL: 0.050630."""
-    assert sum(values(d.taid, t=0.4)) / 3 == pytest.approx(0.050630, abs=5e-7)
-
-
-GRADIENTS = {
-    (d.forward_kl, ()): [
-        [0.13990214728, -0.124192406503, -0.0162815323505, 0.000571791573556],
-        [-0.074663615418, 0.0252095041199, 0.0619507715235, -0.0124966602254],
-        [0.0474867971091, 0.0118502212661, -0.0937584118708, 0.0344213934956],
-    ],
-    (d.reverse_kl, ()): [
-        [0.136625881682, -0.107660025724, -0.0250818569762, -0.00388399898126],
-        [-0.0729166666667, 0.0104166666667, 0.09375, -0.03125],
-        [0.0599130052959, 0.00897507670434, -0.126768831387, 0.0578807493863],
-    ],
-    (d.jsd, ()): [
-        [0.0320385578844, -0.0266910309043, -0.00498031354254, -0.000367213437508],
-        [-0.0173641009893, 0.00489296264728, 0.0174240464237, -0.00495290808164],
-        [0.0127856472059, 0.00274745970191, -0.0255087670431, 0.00997566013521],
-    ],
-    (d.skew_kl, ()): [
-        [0.106878551152, -0.0922008100611, -0.0144292629701, -0.000248478120863],
-        [-0.0579519215235, 0.01860929753, 0.0517627629404, -0.0124201389469],
-        [0.0392702133056, 0.00933737438126, -0.0777273406171, 0.0291197529302],
-    ],
-    (d.skew_reverse_kl, ()): [
-        [0.105240296087, -0.0848433900222, -0.0181861749046, -0.00221073116025],
-        [-0.0564456637651, 0.0124776916545, 0.064416301869, -0.0204483297585],
-        [0.0448318352395, 0.00828996555581, -0.0908357262365, 0.0377139254411],
-    ],
-    (d.skew_reverse_kl, (("detach", True),)): [
-        [0.119658373242, -0.0953719147887, -0.0213311393192, -0.00295531913403],
-        [-0.0639793871342, 0.0117816747744, 0.0774506994487, -0.025252987089],
-        [0.0517923281482, 0.00870545861722, -0.10695255701, 0.0464547702445],
-    ],
-}
-
-
-@pytest.mark.parametrize("case", GRADIENTS, ids=str)
-def test_golden_gradients(case):
-    function, constants = case
-    logits = S.clone().requires_grad_()
-    function(inputs(logits, T), **dict(constants)).values_N.mean().backward()
-    assert logits.grad.tolist() == [pytest.approx(row, abs=1e-9) for row in GRADIENTS[case]]
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name not in STOPPED])
@@ -203,16 +107,6 @@ def test_masked_positions_have_no_gradient(objective):
     [grad] = torch.autograd.grad(reduce(objective(x).values_N, weights, 4.0), x.hidden_ND)
     assert grad[4:].abs().max() == 0
     assert grad[:4].abs().min() > 0
-
-
-def test_extreme_logits_are_finite():
-    """Case kl_extreme_logits."""
-    x = inputs(
-        torch.tensor([[0.0, 1000.0, 0.0]], dtype=torch.float64), torch.tensor([[1000.0, 0.0, 0.0]], dtype=torch.float64)
-    )
-    assert float(d.forward_kl(x).values_N) == pytest.approx(1000)
-    assert float(d.reverse_kl(x).values_N) == pytest.approx(1000)
-    assert float(d.jsd(x).values_N) == pytest.approx(0.69314718056, abs=1e-9)
 
 
 def test_banned_vocabulary_counts_nothing(objective):
@@ -289,52 +183,11 @@ def test_distillm2_first_is_the_plain_loss_and_tells_the_gaps():
         d.distillm2(x, anchor="last")
 
 
-def test_born_again_weights():
-    """Case ban_cwtm: the likelihood weighted by the teacher's largest probability, and the soft cross-entropy."""
-    best = T.softmax(-1).amax(-1)
-    weights = best / best.sum()
-    assert weights.tolist() == pytest.approx([0.313510725398, 0.243824377111, 0.442664897491], abs=1e-9)
-    assert float((likelihood(inputs()).values_N * weights).sum()) == pytest.approx(1.03122513883, abs=1e-9)
-    entropy = -(T.softmax(-1) * T.log_softmax(-1)).sum(-1).mean()
-    assert float(d.forward_kl(inputs(S, T)).values_N.mean() + entropy) == pytest.approx(1.18008687546, abs=1e-9)
-
-
 def test_a_teacher_without_a_distribution_is_refused():
     with pytest.raises(ConfigError, match="TokenLogp"):
         d.forward_kl(inputs(S, teacher=TokenLogp(torch.zeros(3))))
     with pytest.raises(ConfigError, match="no constant 'betta'"):
         d.forward_kl(inputs(S, T), betta=1)
-
-
-TOP2 = {
-    "renormalise": [0.46211715726, 0.0302998619808, 0.120584683194],
-    "bucket": [0.394822106402, 0.166852954877, 0.186604613629],
-    "none": [0.339406990496, 0.343394924647, 0.262605677484],
-    "teacher": [0.589045168303, 0.723447042541, 0.353329385616],
-}
-TOP2_GRADIENT = {
-    "bucket": [
-        [0.13990214728, -0.124192406503, -0.011484740763, -0.0042250000139],
-        [-0.074663615418, 0.0435801378217, 0.0435801378217, -0.0124966602254],
-        [0.0474867971091, 0.0174694163835, -0.0937584118708, 0.0288021983782],
-    ],
-    "renormalise": [
-        [0.15403905242, -0.15403905242, 0.0, 0.0],
-        [-0.0408197770673, 0.0, 0.0, 0.0408197770673],
-        [0.0643610804496, 0.0, -0.0643610804496, 0.0],
-    ],
-}
-
-
-@pytest.mark.parametrize("tail", TAILS)
-def test_truncated_teacher_golden(tail):
-    """Cases topk2_forward_kl and topk2_teacher_renormalised_student_full."""
-    logits = S.clone().requires_grad_()
-    loss = d.forward_kl(inputs(logits, teacher=top_k(T, 2)), tail=tail).values_N
-    assert loss.tolist() == pytest.approx(TOP2[tail], abs=1e-9)
-    loss.mean().backward()
-    if tail in TOP2_GRADIENT:
-        assert logits.grad.tolist() == [pytest.approx(row, abs=1e-9) for row in TOP2_GRADIENT[tail]]
 
 
 @pytest.mark.parametrize("tail", TAILS)
@@ -383,18 +236,6 @@ def test_trl_agrees(beta):
     wanted = gkd.GKDTrainer.generalized_jsd_loss(z[None], t[None], beta=beta, reduction="sum") / 7
     x = Inputs(z, same, torch.zeros(7, dtype=torch.long), teacher=Logits(t))
     assert float(d.jsd(x, beta=beta).values_N.mean()) == pytest.approx(float(wanted), abs=1e-9)
-
-
-def test_the_golden_file_says_the_same(shared_data):
-    """The numbers above were copied by hand; where the file is at hand they are compared with it."""
-    path = Path(shared_data).parent / "methods" / "objectives-golden.json"
-    if not path.is_file():
-        pytest.skip(f"no {path.name} beside the real data")
-    cases = {c["id"]: c["expected"] for c in json.loads(path.read_text("utf-8"))["cases"]}
-    assert [list(map(float, row)) for row in cases["kl_gradients"]["grad_fkl"]] == GRADIENTS[(d.forward_kl, ())]
-    assert cases["topk2_forward_kl"]["tail_bucket_grad"] == TOP2_GRADIENT["bucket"]
-    assert isinstance(top_k(T, 2), TopK)
-    assert Hidden is not None
 
 
 @pytest.mark.parametrize("name", ["forward_kl", "reverse_kl", "jsd 0.5", "skew_kl"])

@@ -7,7 +7,9 @@ have theirs beside their other tests.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -543,9 +545,8 @@ def test_a_banned_token_of_the_teacher_counts_nothing():
 
 
 def test_multilevel_terms_of_the_repository_are_not_the_papers():
-    """Case multilevelot_terms, 1.091888 and 1.061654: the file has no inputs, but those of case uld give both, sorted by
-    the columns' sums, cut to three columns, not divided by the deviation and softmaxed twice, as the repository does.
-    Ours, of the same rows, is the cross-entropy of distributions.
+    """Case multilevelot_terms, 1.091888 and 1.061654: the file has no inputs, but those of case uld give both: sorted
+    by the columns' sums, cut to three columns, not divided by the deviation and softmaxed twice, as there. Ours, of the same rows, is the cross-entropy of distributions.
     """
     x = across()
     shares = [side[:2].softmax(-1) for side in (x.hidden_ND, x.teacher.hidden_MDt)]
@@ -554,3 +555,27 @@ def test_multilevel_terms_of_the_repository_are_not_the_papers():
     assert float(-(p_.softmax(-1) * q.log_softmax(-1)).sum(-1).mean()) == pytest.approx(1.061654, abs=5e-7)
     found = transport.multilevel_ot(x).stats["log"]
     assert float(found.total / found.count) != pytest.approx(1.061654, abs=1e-2)
+
+
+def test_the_numbers_above_are_the_files(shared_data):
+    """They were copied by hand; where the file is at hand they are compared with it."""
+    path = Path(shared_data).parent / "methods" / "objectives-golden.json"
+    if not path.is_file():
+        pytest.skip(f"no {path.name} beside the real data")
+    cases = {case["id"]: case["expected"] for case in json.loads(path.read_text("utf-8"))["cases"]}
+    seen = 0
+    for name, *_, expected in (*LOSSES, *GRADIENTS, *DERIVED):
+        known = flat(cases.get(name, ()))
+        if known and name != "opd_advantage":  # its losses are the advantages with the other sign
+            wanted = [value for value in flat(expected) if value]
+            assert [value for value in wanted if min(abs(value - one) for one in known) > 1e-11 * abs(value)] == [], (
+                name
+            )
+            seen += len(wanted)
+    assert seen > 200
+
+
+def flat(value):
+    if isinstance(value, dict | list | tuple):
+        return [one for part in (value.values() if isinstance(value, dict) else value) for one in flat(part)]
+    return [float(value)]

@@ -476,7 +476,7 @@ DERIVED = [
     ("kl_estimators", lambda way: stat(way, inputs(S, TokenLogp(LP)), policy.on_policy, "k1"), -0.66017961924),
     ("opd_advantage", lambda way: stat(way, OPD, policy.on_policy, "k1"), 0.166666666667),
     ("opd_trust_region", ratio, [1.22140275816, 1.0, 0.223130160148]),
-    ("opd_trust_region", lambda way: stat(way, REGION, policy.trust_region, "kept"), 2 / 3),
+    ("opd_trust_region, share kept", lambda way: stat(way, REGION, policy.trust_region, "kept"), 2 / 3),
     (
         "opd_trust_region",  # the advantages; the third token is dropped
         lambda way: -losses(way, REGION, policy.trust_region, drift=0.0) / ratio(way),
@@ -545,8 +545,10 @@ def test_a_banned_token_of_the_teacher_counts_nothing():
 
 
 def test_multilevel_terms_of_the_repository_are_not_the_papers():
-    """Case multilevelot_terms, 1.091888 and 1.061654: the file has no inputs, but those of case uld give both: sorted
-    by the columns' sums, cut to three columns, not divided by the deviation and softmaxed twice, as there. Ours, of the same rows, is the cross-entropy of distributions.
+    """Case multilevelot_terms, 1.091888 and 1.061654: the file has no inputs, but those of case uld give both.
+
+    Sorted by the columns' sums, cut to three columns, not divided by the deviation and softmaxed twice, as there. Ours,
+    of the same rows, is the cross-entropy of distributions.
     """
     x = across()
     shares = [side[:2].softmax(-1) for side in (x.hidden_ND, x.teacher.hidden_MDt)]

@@ -8,56 +8,26 @@ import dataclasses
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-pytest.importorskip("trl", reason="needs the extra potstill[dev]")
-from golden import Inputs  # noqa: E402
-
-from potstill.objectives import policy, preference  # noqa: E402
-from potstill.objectives.inputs import reduce  # noqa: E402
-
-BETA, NEAR = 0.1, 2e-5
-PAIRS = (
-    ("19 - 14 =", " 5, so \\boxed{5}.", " 33"),
-    ("How many eggs?", " 16 eggs", " three, or so we think; wait, 42"),
-    ("5 - 3", " = 2", " = 2 * 2 = 4, that is wrong"),
+from trainers_made import (  # noqa: E402
+    BETA,
+    NEAR,
+    PAIRS,
+    build,
+    collated,
+    logps,
+    of,
+    ours,
+    parts,
+    quiet,
+    same_gradient,
+    total,
+    value,
 )
+
+from potstill.objectives import likelihood, preference  # noqa: E402
+
+__all__ = ["parts", "quiet"]  # fixtures
 SINGLE = (*((prompt, good, True) for prompt, good, _ in PAIRS), *((prompt, bad, False) for prompt, _, bad in PAIRS[:2]))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quiet():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        yield
-
-
-@pytest.fixture(scope="module")
-def parts(tiny_checkpoint, tmp_path_factory):
-    """The checkpoint, a second random one as the reference, the tokenizer, a folder."""
-    from tiny import tiny_checkpoint as make
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    folder = tmp_path_factory.mktemp("second_opinions")
-    other = make(folder / "reference", seed=1)
-    models = [AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32) for path in (tiny_checkpoint, other)]
-    return *models, AutoTokenizer.from_pretrained(tiny_checkpoint), folder
-
-
-def build(trainer, config, rows, parts, **more):
-    """A trainer on the CPU in float32, with its defaults otherwise."""
-    from datasets import Dataset
-
-    told = {key: more.pop(key) for key in list(more) if key in {field.name for field in dataclasses.fields(config)}}
-    arguments = config(
-        output_dir=str(parts[3]), report_to="none", bf16=False, use_cpu=True, gradient_checkpointing=False, **told
-    )
-    model = copy.deepcopy(parts[0]).train()  # TRL patches the forward of what it is given
-    return trainer(model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=parts[2], **more)
-
-
-def collated(trainer):
-    """Its whole data set as one batch, as it makes one itself."""
-    return trainer.data_collator([dict(row) for row in trainer.train_dataset])
 
 
 @pytest.fixture(scope="module")
@@ -77,54 +47,6 @@ def kto(parts):
     return build(KTOTrainer, KTOConfig, rows, parts, ref_model=copy.deepcopy(parts[1]), beta=BETA, **weights)
 
 
-@pytest.fixture(scope="module")
-def grpo(parts):
-    from trl import GRPOConfig, GRPOTrainer
-
-    sizes = {"num_generations": 2, "per_device_train_batch_size": 4, "max_completion_length": 16}
-    rewards = {"reward_funcs": lambda completions, **_: [0.0] * len(completions)}
-    trainer = build(GRPOTrainer, GRPOConfig, [{"prompt": one[0]} for one in PAIRS], parts, **sizes, **rewards)
-    trainer.current_gradient_accumulation_steps = 1  # set by `train`, which is not called
-    return trainer
-
-
-def logps(model, ids_BT, attention_BT):
-    """The plain formula: the log-probability of each token but the first, [B, T - 1]."""
-    with torch.no_grad():
-        logits_BTV = model(input_ids=ids_BT, attention_mask=attention_BT).logits[:, :-1]
-    return logits_BTV.log_softmax(-1).gather(-1, ids_BT[:, 1:, None]).squeeze(-1)
-
-
-def ours(model, ids_BT, attention_BT, counted_BT, **more):
-    """Our inputs: the states that predict the counted tokens, with the model's own head."""
-    kept = counted_BT[:, 1:].bool()
-    hidden = model.model(input_ids=ids_BT, attention_mask=attention_BT).last_hidden_state[:, :-1][kept]
-    groups = torch.arange(len(ids_BT))[:, None].expand(kept.shape)[kept]
-    return Inputs(hidden, model.lm_head, ids_BT[:, 1:][kept], groups_N=groups, **more)
-
-
-def of(parts, batch, prefix="", **more):
-    """Inputs of a collated batch, with the reference's log-probabilities."""
-    ids, attention, counted = (batch[prefix + key] for key in ("input_ids", "attention_mask", "completion_mask"))
-    reference = logps(parts[1], ids, attention)[counted[:, 1:].bool()]
-    return ours(parts[0], ids, attention, counted, reference_N=reference, **more)
-
-
-def total(loss, count):
-    return value(reduce(loss.values_N, torch.ones_like(loss.values_N), count))
-
-
-def value(scalar):
-    return float(scalar.detach())
-
-
-def same_gradient(trainer, trl, parts, loss):
-    """Of the tied embeddings and head."""
-    theirs = torch.autograd.grad(trl, trainer.model.lm_head.weight)[0]
-    mine = torch.autograd.grad(loss, parts[0].lm_head.weight)[0]
-    assert float((theirs - mine).abs().max()) <= 1e-4 * float(theirs.abs().max()) > 0
-
-
 SHAPES = {
     "sigmoid": lambda x: preference.dpo(x, beta=BETA),
     "hinge": lambda x: preference.dpo(x, beta=BETA, kind="hinge"),
@@ -140,9 +62,9 @@ SHAPES = {
 
 def trl_dpo(trainer, batch, kinds, monkeypatch, **more):
     told = {"loss_types": kinds, "loss_weights": [1.0] * len(kinds), **more}
-    for name, value in told.items():
+    for name, setting in told.items():
         assert hasattr(trainer, name)
-        monkeypatch.setattr(trainer, name, value)
+        monkeypatch.setattr(trainer, name, setting)
     return trainer.compute_loss(trainer.model, batch)
 
 
@@ -163,14 +85,16 @@ def test_length_desensitised_dpo(dpo, parts, monkeypatch):
         of(parts, batch, pairs_P2=torch.tensor([[0, 3], [1, 4], [2, 5]])), beta=BETA, length_share=0.5
     )
     assert total(loss, 3) == pytest.approx(value(trl), abs=NEAR, rel=NEAR)
+    same_gradient(dpo, trl, parts, loss.values_N.sum() / 3)
 
 
 def test_dpo_with_likelihood_is_trls_for_a_pair_and_a_mean_of_pairs_beyond(dpo, parts, monkeypatch):
     """TRL's likelihood is the mean over the chosen tokens of a micro-batch, ours that of each pair (RPO's equation)."""
     single = dpo.data_collator([dict(dpo.train_dataset[1])])
-    trl = value(trl_dpo(dpo, single, ["sigmoid", "sft"], monkeypatch))
+    trl = trl_dpo(dpo, single, ["sigmoid", "sft"], monkeypatch)
     one = preference.dpo(of(parts, single, pairs_P2=torch.tensor([[0, 1]])), beta=BETA, sft=1.0)
-    assert total(one, 1) == pytest.approx(trl, abs=NEAR, rel=NEAR)
+    assert total(one, 1) == pytest.approx(value(trl), abs=NEAR, rel=NEAR)
+    same_gradient(dpo, trl, parts, one.values_N.sum())
 
     batch = collated(dpo)
     x = of(parts, batch, pairs_P2=torch.tensor([[0, 3], [1, 4], [2, 5]]))
@@ -212,58 +136,67 @@ def test_kto_with_a_given_kl(kto, parts, monkeypatch):
     same_gradient(kto, trl, parts, loss.values_N.sum() / len(SINGLE))
 
 
-def rollout(parts):
-    """Four completions of 7, 6, 9 and 1 tokens; what was sampled lies on both sides of the clip's bounds."""
-    draw = torch.Generator().manual_seed(0)
-    lengths = torch.tensor([7, 6, 9, 1])
-    mask = (torch.arange(9) < lengths[:, None]).long()
-    prompt, completion = (torch.randint(3, 250, (4, n), generator=draw) for n in (5, 9))
-    ids, attention = torch.cat([prompt, completion], 1), torch.cat([torch.ones_like(prompt), mask], 1)
-    now = logps(parts[0], ids, attention)[:, 4:]
-    return {
-        "prompt_ids": prompt,
-        "prompt_mask": torch.ones_like(prompt),
-        "completion_ids": completion,
-        "completion_mask": mask,
-        "advantages": torch.tensor([1.0, -1.0, 0.7, -0.7]),
-        "old_per_token_logps": now + torch.tensor([-0.4, -0.1, 0.1, 0.4])[torch.arange(9) % 4],
-        "ref_per_token_logps": now + 0.5 * torch.randn(now.shape, generator=draw),
-        "num_items_in_batch": mask.sum(),
-    }
+@pytest.mark.parametrize("kind", ["nll", "dft"])
+def test_sft(parts, kind):
+    """Prompt and completion, the prompt not counted; its fused head on the CPU."""
+    from trl import SFTConfig, SFTTrainer
+
+    rows = [{"prompt": prompt, "completion": text} for prompt, text, _ in PAIRS]
+    sft = build(SFTTrainer, SFTConfig, rows, parts, loss_type=kind)
+    batch = collated(sft)
+    trl = sft.compute_loss(sft.model, dict(batch), num_items_in_batch=torch.tensor(40))
+    counted = batch["labels"] != -100
+    x = ours(parts[0], batch["input_ids"], (batch["input_ids"] != parts[2].pad_token_id).long(), counted)
+    loss = {"nll": likelihood.likelihood, "dft": likelihood.dft}[kind](x)
+    assert 0 < len(x.targets_N) < batch["input_ids"].numel() / 2
+    assert total(loss, 40) == pytest.approx(value(trl), abs=NEAR, rel=NEAR)
+    same_gradient(sft, trl, parts, loss.values_N.sum() / 40)
 
 
-def policy_inputs(parts, batch):
-    ids, kept = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1), batch["completion_mask"].bool()
-    attention = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
-    counted = torch.cat([torch.zeros_like(batch["prompt_mask"]), batch["completion_mask"]], 1)
-    advantages = batch["advantages"][:, None].expand(kept.shape)[kept]
-    old, reference = batch["old_per_token_logps"][kept], batch["ref_per_token_logps"][kept]
-    more = {"advantages_N": advantages, "sampled_N": old, "reference_N": reference}
-    return ours(parts[0], ids, attention, counted, **more)
+def unpaired(parts, batch):
+    """Our inputs of a batch as the experimental trainers collate one: the better sides, then the worse, shifted."""
+    columns = [[batch[f"{side}_{name}"] for side in ("chosen", "rejected")] for name in ("input_ids", "labels")]
+    ids, labels = (
+        torch.nn.utils.rnn.pad_sequence([row for side in sides for row in side], True, fill)
+        for sides, fill in zip(columns, (parts[2].pad_token_id, -100))
+    )
+    attention = (ids != parts[2].pad_token_id).long()
+    return (
+        ids,
+        attention,
+        ours(parts[0], ids, attention, labels != -100, pairs_P2=torch.tensor([[0, 3], [1, 4], [2, 5]])),
+    )
 
 
-MEANS = {"grpo": "sequence", "bnpo": "token", "dapo": "token", "dr_grpo": "fixed"}
+@pytest.mark.parametrize(("kind", "objective"), [("simpo", preference.simpo), ("sigmoid", preference.cpo)])
+def test_simpo_and_cpo(parts, kind, objective, monkeypatch):
+    """As they are; and with TRL's likelihood, the mean of the tokens of the micro-batch where ours is that of pairs."""
+    from trl.experimental.cpo import CPOConfig, CPOTrainer
+
+    rows = [{"prompt": prompt, "chosen": good, "rejected": bad} for prompt, good, bad in PAIRS]
+    cpo = build(CPOTrainer, CPOConfig, rows, parts, loss_type=kind, beta=2.0, simpo_gamma=1.0, max_length=64)
+    batch, likely = collated(cpo), {"alpha": 0.0} if objective is preference.cpo else {}
+    for alpha in (0.0, 0.5):
+        monkeypatch.setattr(cpo, "cpo_alpha", alpha)
+        trl = cpo.compute_loss(cpo.model, batch)
+        _, _, x = unpaired(parts, batch)
+        better = torch.isin(x.groups_N, torch.tensor([0, 1, 2]))
+        tokens = likelihood.likelihood(x).values_N[better].mean()
+        mine = objective(x, beta=2.0, **likely).values_N.sum() / 3 + alpha * tokens
+        assert value(mine) == pytest.approx(value(trl), abs=NEAR, rel=NEAR)
+        same_gradient(cpo, trl, parts, mine)
 
 
-@pytest.mark.parametrize("corrected", [True, False])
-@pytest.mark.parametrize("beta", [0.0, 0.04])
-@pytest.mark.parametrize("kind", MEANS)
-def test_grpo(grpo, parts, kind, beta, corrected, monkeypatch):
-    """Clip-higher throughout: 0.2 down, 0.28 up. `corrected` is TRL's `use_bias_correction_kl`."""
-    monkeypatch.setattr(grpo, "loss_type", kind)
-    monkeypatch.setattr(grpo, "beta", beta)
-    monkeypatch.setattr(grpo, "epsilon_high", 0.28)
-    monkeypatch.setattr(grpo.args, "use_bias_correction_kl", corrected)
-    monkeypatch.setattr(grpo.args, "steps_per_generation", 1)
-    batch = rollout(parts)
-    trl = grpo._compute_loss(grpo.model, batch)
-    x = policy_inputs(parts, batch)
-    loss = policy.policy_gradient(x, clip=0.2, clip_high=0.28, beta=beta, corrected=corrected)
-    weights, normaliser = policy.means(x, MEANS[kind], longest=16)
-    mine = reduce(loss.values_N, weights, normaliser)
-    assert value(mine) == pytest.approx(value(trl), abs=NEAR)
-    same_gradient(grpo, trl, parts, mine)
-    metrics = grpo._metrics["train"]
-    assert metrics["clip_ratio/low_mean"][-1] > 0 < metrics["clip_ratio/high_mean"][-1]  # both bounds are met
-    if beta and not corrected:  # theirs is multiplied by the ratio otherwise
-        assert metrics["kl"][-1] == pytest.approx(float(loss.stats["kl"].total / loss.stats["kl"].count), abs=NEAR)
+def test_orpo_but_for_the_prompts_likelihood(parts):
+    from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+
+    rows = [{"prompt": prompt, "chosen": good, "rejected": bad} for prompt, good, bad in PAIRS]
+    orpo = build(ORPOTrainer, ORPOConfig, rows, parts, beta=0.3, max_length=64)
+    batch = collated(orpo)
+    ids, attention, x = unpaired(parts, batch)
+    trl = orpo.compute_loss(orpo.model, batch)
+    odds = (preference.orpo(x, lam=0.3).values_N - preference.orpo(x, lam=0.0).values_N).sum() / 3
+    whole = likelihood.likelihood(ours(parts[0], ids[:3], attention[:3], attention[:3])).values_N.mean()
+    assert value(odds + whole) == pytest.approx(value(trl), abs=NEAR, rel=NEAR)
+    same_gradient(orpo, trl, parts, odds + whole)
+    assert abs(value(preference.orpo(x, lam=0.3).values_N.sum() / 3) - value(trl)) > 1e-3  # prompts count there

@@ -437,10 +437,15 @@ def stat(way, x, objective, name, **constants):
     return float(found.total / found.count)
 
 
-def sharpest(way):
-    """Case ban_cwtm: the likelihood weighted by the teacher's largest probability."""
-    best = T.softmax(-1).amax(-1)
-    return losses(way, ST, li.likelihood) @ (best / best.sum()).to(way.dtype)
+def sharpness(way):
+    """Case ban_cwtm: weights by the teacher's largest probability."""
+    best = top_k(T.to(way.dtype), 1).logp_NK.squeeze(1).exp()
+    return best / best.sum()
+
+
+def first_estimate(way):
+    """k1, which no objective trains."""
+    return policy.estimate(li.token_logp(way(inputs()), chunk=way.chunk), LP.to(way.dtype), "k1")
 
 
 def mixed_in(way):
@@ -472,8 +477,10 @@ DERIVED = [
     ("adaptive_kl_mu_0.5", lambda way: shared(way, "head"), [0.372577219509, 0.26148082693, 0.281275235613]),
     ("adaptive_kl_mu_0.5", lambda way: shared(way, "tail"), [0.470266413612, 0.26148082693, 0.281275235613]),
     ("adaptive_kl_mu_0.5", weight_of_adaptive, [0.442047854273, 0.5, 0.5]),
-    ("ban_cwtm", sharpest, 1.03122513883),
+    ("ban_cwtm", lambda way: losses(way, ST, li.likelihood) @ sharpness(way), 1.03122513883),
+    ("ban_cwtm", sharpness, [0.313510725398, 0.243824377111, 0.442664897491]),
     ("kl_estimators", lambda way: stat(way, inputs(S, TokenLogp(LP)), policy.on_policy, "k1"), -0.66017961924),
+    ("kl_estimators", first_estimate, [-0.945007800475, -0.639727091946, -0.395803965299]),
     ("opd_advantage", lambda way: stat(way, OPD, policy.on_policy, "k1"), 0.166666666667),
     ("opd_trust_region", ratio, [1.22140275816, 1.0, 0.223130160148]),
     ("opd_trust_region, share kept", lambda way: stat(way, REGION, policy.trust_region, "kept"), 2 / 3),

@@ -37,11 +37,14 @@ class Internalise:
     Args:
         steps_per_epoch: of the optimiser.
         per_epoch: how many units go in an epoch.
-        unit: tokens; steps of the reasoning (lines, say); or share, hundredths of the tokens of each chain.
+        unit: tokens; steps of the reasoning (in a training: its lines); or share, hundredths of each chain's tokens.
         smoothing: lambda of the extra offset o, of probability `(1 - e^-lambda) e^(-lambda o)`; infinite for none.
         warmup: optimiser steps with the whole chain.
         all_beyond: units past which the whole chain goes at once (the paper's choice for long chains); 0 is never.
         keep_positions: what is left stands at the positions that it had.
+        reset: the optimiser forgets its moments where a unit more goes (sec. 3: the loss changes suddenly, and Adam's
+            second moments are of the loss before), while something is left to take; rate and schedule stay. The
+            repository's scripts say so too, its code leaves it off unless told.
     """
 
     steps_per_epoch: int
@@ -51,6 +54,7 @@ class Internalise:
     warmup: int = 0
     all_beyond: int = 0
     keep_positions: bool = False
+    reset: bool = True
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
@@ -68,7 +72,7 @@ class Internalise:
         return max(0, step - self.warmup) // self.every
 
     def rises(self, step: int) -> bool:
-        """Whether a unit more goes at this step: where the optimiser's state is to be reset and a checkpoint kept."""
+        """Whether a unit more goes at this step: where the optimiser's state is to be reset (`reset`) and a checkpoint kept."""
         return step > 0 and self.removed(step) > self.removed(step - 1)
 
     def offset(self, random: Random) -> int:

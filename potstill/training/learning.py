@@ -140,6 +140,10 @@ class Learning:
         """The constants that move, as they are at this step."""
         return self.moving.constants(when) if self.moving else {}
 
+    def anew(self, when: When) -> bool:
+        """Whether the optimiser forgets its moments before this step; to be asked before `window`."""
+        return bool(getattr(self.roll, "anew", lambda when: False)(when))
+
     def _completed(self, model: Any, batch: Batch) -> Batch:
         """A micro-batch of new text with the columns that rows have from the start."""
         if self.across and "theirs" not in batch:

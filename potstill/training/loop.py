@@ -92,6 +92,8 @@ class Loop(Trainer):  # type: ignore[misc]
         window = [batch for _, batch in zip(range(num_batches), epoch_iterator)]
         if self.watch and self.watch.due(self.when):
             self.seen.more |= self._look()
+        if self.learning.anew(self.when):
+            optimiser.forget(self.optimizer)
         window = self.newest = self.learning.window(self.model, window, self.when)
         first = self.state.global_step * self.settings.accumulate
         planned = self.batches[first : first + len(window)]

@@ -75,6 +75,13 @@ def make(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
     return Joined([torch.optim.Muon(inner, lr=settings.lr, weight_decay=settings.weight_decay), adam])
 
 
+def forget(optimiser: Any) -> None:
+    """An optimiser as it was before its first step: no moments, no count of steps; rates stay."""
+    inner = getattr(optimiser, "optimizer", optimiser)  # accelerate's wrapper
+    for part in getattr(inner, "parts", [inner]):
+        part.state.clear()
+
+
 def _groups(matrices: list[nn.Parameter], vectors: list[nn.Parameter], decay: float) -> list[dict[str, Any]]:
     groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]

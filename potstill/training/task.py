@@ -198,7 +198,9 @@ class Task:
         new = {f.name: getattr(self, f.name) for f in fields(self) if f.name in later}
         made |= {f.name: new[f.name] for f in fields(self) if f.name in new and new[f.name] != f.default}
         spaces = {"layers": self.layers, "maps_rate": self.maps_rate} if "maps" in self.needs else {}
-        made |= spaces | ({"internalise": {k: str(v) for k, v in self.internalise.items()}} if self.internalise else {})
+        made |= spaces
+        if self.internalise:
+            made["internalise"] = {"reset": "True", **{k: str(v) for k, v in self.internalise.items()}}
         made |= {"schedule": {name: list(ends) for name, ends in self.schedule.items()}} if self.schedule else {}
         return made | {"objective": self.objective, "constants": dict(self.constants), "kept": _kept(self.kept)}
 

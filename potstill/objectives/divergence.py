@@ -22,7 +22,7 @@ from potstill.errors import ConfigError
 from potstill.objectives.chunked import Kernel, full, losses, teacher_logits
 from potstill.objectives.inputs import Hidden, Inputs, Logits, Loss, Sum, TopK, per_sequence, summed
 from potstill.objectives.likelihood import nll, token_logp
-from potstill.objectives.numerics import vecdot
+from potstill.objectives.numerics import finite, vecdot
 from potstill.objectives.schedules import FIRST, distillm2_skew
 from potstill.objectives.truncated import Distance, Tail, truncated
 
@@ -43,6 +43,7 @@ def jsd(x: Inputs, *, beta: float = 0.5, **how: Any) -> Loss:
     At 0 it is the forward and at 1 the reverse KL, as everywhere; the formula itself tends to 0 there, so values near
     the ends are on another scale.
     """
+    _share(beta, "beta of jsd")
     kind = {0.0: _forward, 1.0: _reverse}.get(float(beta), partial(_jsd, beta))
     return _divergence(x, "jsd", kind, **how)
 
@@ -54,11 +55,13 @@ def tvd(x: Inputs, **how: Any) -> Loss:
 
 def skew_kl(x: Inputs, *, skew: float = 0.1, **how: Any) -> Loss:
     """`KL(p || skew p + (1 - skew) q)`, at most -ln(skew) (DistiLLM, arXiv:2402.03898, eq. 5)."""
+    _share(skew, "skew", below=1)
     return _divergence(x, "skew_kl", partial(_skew, skew) if skew else _forward, **how)
 
 
 def skew_reverse_kl(x: Inputs, *, skew: float = 0.1, detach: bool = False, **how: Any) -> Loss:
     """`KL(q || (1 - skew) p + skew q)` (DistiLLM); `detach` holds the mixture's student part constant (DistiLLM-2)."""
+    _share(skew, "skew", below=1)
     return _divergence(x, "skew_reverse_kl", partial(_skew_reverse, skew, detach) if skew else _reverse, **how)
 
 
@@ -68,6 +71,7 @@ def adaptive_kl(x: Inputs, *, mu: float = 0.5, **how: Any) -> Loss:
     The tail are the teacher's smallest classes while their cumulative mass is below mu, the head the rest. w is held
     constant.
     """
+    _share(mu, "mu")
     return _divergence(x, "adaptive_kl", partial(_adaptive, mu), **how)
 
 
@@ -163,6 +167,11 @@ def _at(x: Inputs, at: Tensor) -> Inputs:
     return Inputs(x.hidden_ND[at], x.head, x.targets_N[at], teacher=teacher)
 
 
+def _share(value: float, name: str, *, below: float = 2) -> None:
+    if not 0 <= value <= 1 or value >= below:
+        raise ConfigError(f"{name} is {value}", expected="a share of 1" + (", below 1" if below == 1 else ""))
+
+
 def _divergence(
     x: Inputs,
     name: str,
@@ -177,8 +186,16 @@ def _divergence(
     chunk, raw = more.pop("chunk", 0), more.pop("raw", False)
     if more:
         raise ConfigError(f"{name} has no constant {min(more)!r}", available=("temperature", "squared", "kd", "tail"))
+    if temperature <= 0:
+        raise ConfigError(f"temperature={temperature} of {name}", expected="above 0", fix="temperature=1")
     scale = temperature**2 if squared else 1.0
     if isinstance(x.teacher, TopK):
+        if tail in ("teacher", "none") and distance is not _forward:
+            raise ConfigError(
+                f"tail={tail!r} of {name}: without a teacher's mass outside K only the forward KL is a number",
+                available=("bucket", "renormalise"),
+                fix="tail=bucket",
+            )
         kernel = truncated(x.teacher, distance, temperature=temperature, tail=tail)
     else:
         kernel = _whole(_teacher(x, name), distance, temperature, raw)
@@ -217,24 +234,27 @@ def _teacher(x: Inputs, name: str) -> Callable[[slice], Tensor]:
     )
 
 
-def _prepared(theirs: Tensor, width: int, temperature: float, raw: bool) -> Tensor:
-    """The teacher's logits of the student's vocabulary at the temperature, or their log-probabilities; a new tensor."""
-    if theirs.shape[1] < width:  # padding of the student's vocabulary is nothing that the teacher would say
-        theirs = torch.nn.functional.pad(theirs, (0, width - theirs.shape[1]), value=-torch.inf)
-    theirs = theirs[:, :width] / temperature if temperature != 1 or raw else theirs[:, :width]
-    return theirs if raw else finite(theirs.log_softmax(-1))
-
-
 def _whole(teacher: Callable[[slice], Tensor], distance: Distance, temperature: float, raw: bool) -> Kernel:
-    """A distance over the whole vocabulary as a kernel of student logits."""
+    """A distance over the whole vocabulary as a kernel of student logits.
+
+    Heads of one tokenizer may be padded to different widths: what only one side has is left out of both.
+    """
 
     def kernel(logits: Tensor, rows: slice, gradient: bool) -> tuple[Tensor, Tensor | None]:
+        theirs, padded = teacher(rows), logits.shape[1]
+        width = min(padded, theirs.shape[1])
         if temperature != 1:
             logits = logits.div_(temperature)
+        if temperature != 1 or raw:  # a new tensor: a distance overwrites it, and the teacher's logits may be given
+            theirs = theirs / temperature
+        logits, theirs = logits[:, :width], theirs[:, :width]
         if not raw:
-            logits = finite(logits.log_softmax(-1))
-        value, slope = distance(logits, _prepared(teacher(rows), logits.shape[1], temperature, raw), gradient)
-        return value, None if slope is None else slope.div_(temperature) if temperature != 1 else slope
+            logits, theirs = finite(logits.log_softmax(-1)), finite(theirs.log_softmax(-1))
+        value, slope = distance(logits, theirs, gradient)
+        if slope is None:
+            return value, None
+        slope = slope.div_(temperature) if temperature != 1 else slope
+        return value, slope if width == padded else torch.nn.functional.pad(slope, (0, padded - width))
 
     return kernel
 
@@ -303,13 +323,9 @@ def _adaptive(mu: float, lq: Tensor, lp: Tensor, gradient: bool) -> tuple[Tensor
 
 
 def _taid(t: float, z: Tensor, zt: Tensor, gradient: bool) -> tuple[Tensor, Tensor | None]:
-    target = torch.lerp(finite(z), finite(zt), t).log_softmax(-1)
-    return _forward(z.log_softmax(-1), target, gradient)
-
-
-def finite(logs: Tensor) -> Tensor:
-    """Without minus infinities, in place: a banned token's 0 times infinity would be no number."""
-    return logs.clamp_min_(torch.finfo(logs.dtype).min / 4)
+    least = torch.finfo(z.dtype).min / 4  # of logits: minus infinity times a share of 0 would be no number
+    target = torch.lerp(z.clamp_min_(least), zt.clamp_min_(least), t).log_softmax(-1)
+    return _forward(finite(z.log_softmax(-1)), finite(target), gradient)
 
 
 def _mixture(first: Tensor, share: float, second: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from potstill.errors import ConfigError
 from potstill.objectives.chunked import full
 from potstill.objectives.inputs import Inputs, Loss, Sum, TokenLogp, summed
 from potstill.objectives.likelihood import token_logp
+from potstill.objectives.numerics import LEAST
 
 EXPONENT = 20.0  # of a ratio, at most: exp(20) is half a billion
 Estimator: TypeAlias = Literal["k1", "k2", "k3"]
@@ -263,7 +264,7 @@ def _teacher(x: Inputs, name: str) -> Tensor:
             expected="TokenLogp",
             fix="teacher= on the stage, a model that gives likelihoods",
         )
-    return x.teacher.logp_N
+    return x.teacher.logp_N.clamp_min(LEAST)  # of a token that the teacher would never say
 
 
 def _rows(values_N: Tensor, x: Inputs) -> Tensor:
@@ -281,7 +282,8 @@ def _positions(rows_SL: Tensor, x: Inputs) -> Tensor:
 def _moved(ratio: Tensor, low: float, high: float) -> dict[str, Sum]:
     """How far the student has moved since it wrote: mean ratio, mean |log ratio|, share outside the clip's bounds."""
     outside = ((ratio < 1 - low) | (ratio > 1 + high)).to(ratio.dtype)
-    return {"ratio": summed(ratio), "drift": summed(ratio.detach().log().abs()), "clipped": summed(outside)}
+    drift = ratio.detach().clamp_min(torch.finfo(ratio.dtype).tiny).log().abs()
+    return {"ratio": summed(ratio), "drift": summed(drift), "clipped": summed(outside)}
 
 
 def _gap(logq: Tensor, logp: Tensor) -> dict[str, Sum]:

@@ -22,6 +22,8 @@ from potstill.objectives.inputs import Inputs, Loss, Sum, per_sequence, spread, 
 from potstill.objectives.likelihood import token_logp
 from potstill.objectives.numerics import log1mexp
 
+CERTAIN = -1e-7  # a mean log-probability is held below it where odds are taken: those of certainty are infinite
+
 
 class Sides(NamedTuple):
     """Both sides of each pair, [P]: sums, lengths."""
@@ -77,16 +79,18 @@ def dpo(
     """
     if kind not in _SHAPES:
         raise ConfigError(f"unknown kind={kind!r} of dpo", available=_SHAPES, wanted=kind, fix="kind=sigmoid")
+    if not 0 <= smoothing < 0.5:
+        raise ConfigError(
+            f"smoothing={smoothing} of dpo", expected="a share of pairs below a half", fix="smoothing=0.1"
+        )
     logp = token_logp(x, chunk=chunk)
     ratio = _desensitised(logp - _reference(x, "dpo"), x, length_share)
     sides = _sides(ratio, x)
-    if kind == "bco":
-        less = baseline / beta
-        loss = _SHAPES[kind](sides._replace(better=sides.better - less, worse=sides.worse - less), beta)
-    else:
-        loss = _SHAPES[kind](sides, beta)
+    less = baseline / beta if kind == "bco" else 0.0
+    reward = sides._replace(better=sides.better - less, worse=sides.worse - less)
+    loss = _SHAPES[kind](reward, beta)
     if smoothing:
-        loss = ((1 - smoothing) * loss - smoothing * _SHAPES[kind](_swapped(sides), beta)) / (1 - 2 * smoothing)
+        loss = ((1 - smoothing) * loss - smoothing * _SHAPES[kind](_swapped(reward), beta)) / (1 - 2 * smoothing)
     loss = loss + sft * -_sides(logp, x).means[0]
     return Loss(_over_pairs(loss, x), _stats(sides, logp, x, beta))
 
@@ -140,7 +144,7 @@ def orpo(x: Inputs, *, lam: float = 0.1, chunk: int = 0) -> Loss:
     logp = token_logp(x, chunk=chunk)
     sides = _sides(logp, x)
     better, worse = sides.means
-    odds = (better - log1mexp(better)) - (worse - log1mexp(worse))
+    odds = _log_odds(better) - _log_odds(worse)
     loss = -better + lam * F.softplus(-odds)
     return Loss(_over_pairs(loss, x), _stats(sides, logp, x, lam) | {"log_odds": summed(odds)})
 
@@ -173,10 +177,15 @@ def kto(x: Inputs, *, beta: float = 0.1, desirable: float = 1.0, undesirable: fl
     kl = ratio.new_zeros(()) if x.kl is None else x.kl.detach().to(ratio.dtype).clamp_min(0)
     good, bad = torch.sigmoid(-beta * (ratio - kl)), torch.sigmoid(-beta * (kl - ratio))
     loss = torch.where(x.labels_S, desirable * good, undesirable * bad)
-    means = per_sequence(logp, x).detach() / x.lengths()
+    means = per_sequence(logp, x).detach() / x.lengths().clamp_min(1)
     liked = x.labels_S.to(means.dtype)
     stats = {"better": summed(means, liked), "worse": summed(means, 1 - liked), "kl": summed(kl)}
     return Loss(spread(loss, x), stats)
+
+
+def _log_odds(mean_P: Tensor) -> Tensor:
+    held = mean_P.clamp_max(CERTAIN)
+    return held - log1mexp(held)
 
 
 def _reference(x: Inputs, name: str) -> Tensor:

@@ -24,9 +24,9 @@ from torch.utils.checkpoint import checkpoint
 
 from potstill.errors import ConfigError
 from potstill.objectives.chunked import ENTRIES, Kernel, full, losses, teacher_logits
-from potstill.objectives.divergence import finite
 from potstill.objectives.inputs import Inputs, Loss, OtherVocabulary, Sum, summed
 from potstill.objectives.likelihood import nll, token_logp
+from potstill.objectives.numerics import LEAST, finite
 from potstill.objectives.shared import Scaled, Shared, Two, sorted_gap, within
 from potstill.objectives.sinkhorn import transport
 
@@ -277,4 +277,11 @@ def _leading(head: Any, hidden: Tensor, top: int, chunk: int) -> Tensor:
 
 def _steady(head: Any, hidden: Tensor) -> Tensor:
     logits = full(head(hidden))
-    return (logits / (logits.std(-1, keepdim=True) + STEADY)).log_softmax(-1)
+    banned = logits.isneginf()
+    kept = (~banned).sum(-1, keepdim=True)
+    mean = logits.masked_fill(banned, 0).sum(-1, keepdim=True) / kept
+    # A banned token stands at the mean, adding nothing to the squares, and is not counted.
+    more = (logits.shape[-1] - 1) / (kept - 1).clamp_min(1)
+    spread = logits.where(~banned, mean).std(-1, keepdim=True) * more.sqrt()
+    even = (logits.masked_fill(banned, 0) / (spread + STEADY)).masked_fill(banned, LEAST)
+    return even.log_softmax(-1).clamp_min(LEAST)

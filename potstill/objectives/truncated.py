@@ -16,12 +16,11 @@ from torch import Tensor
 from potstill.errors import ConfigError
 from potstill.objectives.chunked import Kernel, full
 from potstill.objectives.inputs import TopK
-from potstill.objectives.numerics import log1mexp
+from potstill.objectives.numerics import LEAST, finite, log1mexp
 
 Tail: TypeAlias = Literal["bucket", "renormalise", "teacher", "none"]
 TAILS = ("bucket", "renormalise", "teacher", "none")
 Distance: TypeAlias = Callable[[Tensor, Tensor, bool], tuple[Tensor, Tensor | None]]
-NOTHING = -1e30  # log of no mass, finite
 MOST = -1e-7  # log of the kept mass is at most this: a tail of nothing would be infinitely surprising
 
 
@@ -40,17 +39,17 @@ def truncated(teacher: TopK, distance: Distance, *, temperature: float, tail: Ta
         raise ConfigError(f"unknown tail={tail!r}", available=TAILS, wanted=str(tail), fix="tail=bucket")
 
     def kernel(logits: Tensor, rows: slice, gradient: bool) -> tuple[Tensor, Tensor | None]:
-        ids, lp = teacher.ids_NK[rows], full(teacher.logp_NK[rows]).to(logits.dtype)
+        ids, lp = teacher.ids_NK[rows], full(teacher.logp_NK[rows]).to(logits.dtype).clamp_min(LEAST)
         if temperature != 1:
             logits = logits.div_(temperature)
         lq_all = logits.sub_(logits.logsumexp(-1, keepdim=True))
-        lq, mass = lq_all.gather(1, ids), lp.logsumexp(-1, keepdim=True).clamp_max(MOST)
+        lq, mass = finite(lq_all.gather(1, ids)), lp.logsumexp(-1, keepdim=True).clamp_max(MOST)
         inside = lq.logsumexp(-1, keepdim=True).clamp_max(MOST)
         if tail == "renormalise":
             value, slope = distance(lq - inside, lp - mass, gradient)
             outside = None
         else:
-            rest = log1mexp(mass) if tail == "bucket" else torch.full_like(mass, NOTHING)
+            rest = log1mexp(mass) if tail == "bucket" else torch.full_like(mass, LEAST)
             shown = lp if tail == "bucket" else lp - mass
             classes = torch.cat([lq, log1mexp(inside)], 1), torch.cat([shown, rest], 1)
             value, slope = distance(*classes, gradient)

@@ -99,7 +99,7 @@ def test_the_optimiser_forgets_where_more_goes(tiny_checkpoint, tmp_path, kind):
 
 
 def test_a_kill_between_two_resets_changes_nothing(tiny_checkpoint, tmp_path):
-    """The checkpoint at step 6 has moments of two steps; the one at 12, where more would go, knows that nothing is left."""
+    """The checkpoint of step 6 has moments of two steps; of 12, where more would go, it knows that nothing is left."""
     task = Task(internalise={"steps_per_epoch": 4, "per_epoch": 1, "all_beyond": 2, "smoothing": math.inf})
     settings = Training(max_steps=14, batch_rows=3, lr=3e-3, threads=1, save_every=6)
     whole = fit(traces(6), tiny_checkpoint, tmp_path / "whole", settings, task=task)

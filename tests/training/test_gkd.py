@@ -1,0 +1,57 @@
+"""GKD whole: the teacher writes the rows (TRL's `seq_kd`), the student a share of the steps, and both are compared."""
+
+from dataclasses import replace
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
+from rolling import load, rollouts, traces, window  # noqa: E402
+from tiny import tiny_checkpoint as make_checkpoint  # noqa: E402
+
+from potstill.models.transformers import Local  # noqa: E402
+from potstill.records import Stage, Trace  # noqa: E402
+from potstill.traces import keep, ok, sample  # noqa: E402
+from potstill.training import items  # noqa: E402
+from potstill.training.live import When  # noqa: E402
+from potstill.training.settings import Training  # noqa: E402
+from potstill.training.supervised import fit  # noqa: E402
+from potstill.training.task import Task, bind  # noqa: E402
+
+
+def gkd(problems, teacher, student, *, rollout=0.5):
+    """A method: `seq_kd=True` is `sample(teacher, ...)`, False the data set's own solutions as rows."""
+    chains = keep(ok, sample(teacher, problems, max_tokens=60, temperature=1.0))
+    yield Stage(student, chains, "jsd", beta=0.5, teacher=teacher, rollout=rollout)
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    """A teacher that has learnt to end what it writes, in words that are not the data set's."""
+    folder = tmp_path_factory.mktemp("gkd")
+    rows = [replace(row, text=f"It is {row.problem.answer}.") for row in traces(6)]
+    start = make_checkpoint(folder / "start", seed=1)
+    fit(rows, start, folder / "teacher", Training(max_steps=60, batch_rows=6, lr=1e-2, threads=1))
+    return folder / "teacher"
+
+
+def test_rows_are_the_teacher_s_samples_and_the_rest_is_the_student_s(taught, tiny_checkpoint, tmp_path):
+    teacher, student = Local(taught, threads=1), Local(tiny_checkpoint, threads=1)
+    [stage] = gkd([Trace(row.problem, row.prompt) for row in traces(6)], teacher, student)
+    assert stage.rows and {row.author.model for row in stage.rows} == {teacher.id}
+    texts = {row.text for row in stage.rows}
+    assert texts.isdisjoint(row.text for row in traces(6))  # not the data set's
+    task, _ = bind(stage.objective, {**stage.constants, "max_new": 8})
+    assert task == Task("jsd", {"beta": 0.5}, teacher=taught, rollout=0.5, max_new=8)
+    model, template = load(tiny_checkpoint)
+    roll = rollouts(template, task, stage.rows)
+    planned = window(template, stage.rows, prompts=False)
+    kinds = []
+    for step in range(12):
+        made = roll(model, planned, When(step, 12))
+        written = {roll.text(row.ids[row.prompt :]) for batch in made for row in items.rows(batch)}
+        kinds.append(roll._source(When(step, 12)))
+        assert written == texts if kinds[-1] == "rows" else written.isdisjoint(texts)
+    assert set(kinds) == {"rows", "fresh"}
+    settings = Training(max_steps=4, batch_rows=3, lr=1e-3, threads=1)
+    done = fit(stage.rows, tiny_checkpoint, tmp_path / "out", settings, task=task)
+    assert done.stats["jsd"][0] > 0

@@ -153,17 +153,20 @@ class Reader:
         """The micro-batch with the teacher's columns; a row that can't be aligned is not learnt."""
         rows = items.rows(batch)
         read = self._across.written(rows, [self._traces[row.trace] for row in rows]).rows
-        if not any(read):
-            raise StageError(
-                f"none of {len(rows)} texts that the student wrote can be aligned with its teacher's tokens",
-                expected="text that both tokenizers keep byte for byte",
-                fix="more rollouts a step (batch_rows), or rollout below 1",
-            )
         made = [found or unaligned(row) for found, row in zip(read, rows)]
         fresh = items.to(items.collate([[items.prepared(row)] for row in made]), batch["ids"].device)
         lost = torch.tensor([row is None for row in read], device=batch["ids"].device)
         unscored = lost[:, None].expand_as(batch["weights"]).float()
         return {**batch, **{name: fresh[name] for name in (*COLUMNS, "weights")}, "unscored": unscored}
+
+
+def unaligned_texts(count: int) -> StageError:
+    """What is said where nothing that the student wrote can be compared."""
+    return StageError(
+        f"none of {count} texts that the student wrote can be aligned with its teacher's tokens",
+        expected="text that both tokenizers keep byte for byte",
+        fix="more rollouts a step (batch_rows), or rollout below 1",
+    )
 
 
 def side(path: Path, told: str = "auto") -> Side:

@@ -46,7 +46,12 @@ def length(item: Item) -> int:
 
 
 def collate(items: Sequence[Sequence[Prepared]]) -> Batch:
-    """A micro-batch: columns padded with 0 to [B, T], numbers of a row [B] (`item`: its), `pairs` [P, 2] of rows."""
+    """A micro-batch: columns padded with 0 to [B, T], numbers of a row [B] (`item`: its), `pairs` [P, 2] of rows.
+
+    Of no items it is a row of two tokens that nothing is learnt from, and says so (`idle`).
+    """
+    if not items:
+        return {**collate([[prepared(Row(0, (0, 0), (0.0, 0.0), 1))]]), "idle": torch.tensor(True)}
     rows = [row for item in items for row in item]
     made: Batch = {
         name: pad_sequence([row.columns[name] for row in rows], batch_first=True) for name in rows[0].columns
@@ -61,6 +66,11 @@ def collate(items: Sequence[Sequence[Prepared]]) -> Batch:
     if pairs:
         made["pairs"] = torch.tensor(pairs)
     return made
+
+
+def idle(batch: Batch) -> bool:
+    """Whether a micro-batch has no rows: it had too few for this process."""
+    return "idle" in batch
 
 
 def rows(batch: Batch) -> list[Row]:

@@ -18,8 +18,8 @@ from potstill import objectives
 from potstill.errors import StageError
 from potstill.objectives.inputs import Inputs, Loss
 from potstill.objectives.likelihood import likelihood
-from potstill.training import items, whole
-from potstill.training.across import Reader, complete
+from potstill.training import items, processes, whole
+from potstill.training.across import Reader, complete, unaligned_texts
 from potstill.training.items import Batch, Item, Prepared
 from potstill.training.live import Moving, When
 from potstill.training.maps import Inner, Maps, compared, inner, make
@@ -103,19 +103,19 @@ class Learning:
         made = [[items.prepared(row, liked=at == 0) for at, row in enumerate(item)] for item in rows]
         if "reference" in self.needs:
             flat = sorted((row for item in made for row in item), key=lambda row: len(row.columns["ids"]))
-            for start in range(0, len(flat), SCORED_TOGETHER):
-                part = flat[start : start + SCORED_TOGETHER]
-                values = self._referred(model, items.collate([[row] for row in part])).cpu()
+            parts = [flat[start : start + SCORED_TOGETHER] for start in range(0, len(flat), SCORED_TOGETHER)]
+            for part, values in zip(parts, processes.shared(parts, partial(self._told, model))):
                 for row, column in zip(part, values):
                     row.columns["reference"] = column[: len(row.columns["ids"])].clone()  # type: ignore[index]
         if "mismatched" in self.needs:
-            for item, crossed in zip(made, whole.mismatched(rows), strict=True):
-                for row, other in zip(item, map(items.prepared, crossed), strict=True):
-                    whole.put(row, other, self._referred(model, items.collate([[other]])).cpu()[0])
+            others = [items.prepared(row) for crossed in whole.mismatched(rows) for row in crossed]
+            told = processes.shared([[other] for other in others], partial(self._told, model))
+            for row, other, value in zip((row for item in made for row in item), others, told, strict=True):
+                whole.put(row, other, value[0])
         learnt = any(weight > 0 for item in rows for row in item for weight in row.weights)
         if isinstance(self.teacher, Wire) and "logp" in self.needs and learnt:
             flat_rows = [row for item in rows for row in item]
-            columns = _scored(self.teacher, flat_rows)
+            columns = processes.shared(flat_rows, partial(_scored, self.teacher))
             lost = sum(column is None for column in columns)
             if lost:
                 raise _unscored(lost, len(columns))
@@ -128,7 +128,9 @@ class Learning:
         if self.maps:
             self.maps.begin()
         if self.roll is not None:
-            window = [self._completed(model, batch) for batch in self.roll(model, window, when, self.teacher)]
+            rolled = self.roll(model, window, when, self.teacher)
+            window = [batch if items.idle(batch) else self._completed(model, batch) for batch in rolled]
+            self._refuse_unread(window)
         if "mismatched" in self.needs:
             return whole.with_kl(window, partial(self._valued, model))
         if "returns" in self.needs:
@@ -154,14 +156,26 @@ class Learning:
             return batch
         columns = _scored(self.teacher, items.rows(batch))
         lost = torch.tensor([column is None for column in columns], device=batch["ids"].device)
-        if bool(lost.all()):
-            raise _unscored(len(columns), len(columns))
         told = torch.zeros_like(batch["weights"])
         for at, column in enumerate(columns):
             if column is not None:
                 told[at, : len(column)] = column.to(told)
         weights = batch["weights"] * ~lost[:, None]
         return {**batch, "teacher": told, "weights": weights, "unscored": lost[:, None].expand_as(weights).float()}
+
+    def _refuse_unread(self, window: Sequence[Batch]) -> None:
+        """Refuse a step of which the teacher can read nothing: of a few texts it may not."""
+        if not self.across and not isinstance(self.teacher, Wire):
+            return
+        marks = [batch["unscored"][:, 0] for batch in window if "unscored" in batch]
+        told = processes.gathered((sum(int(mark.sum()) for mark in marks), sum(len(mark) for mark in marks)))
+        lost, of = (sum(part) for part in zip(*told))
+        if of and lost == of:
+            raise unaligned_texts(of) if self.across else _unscored(lost, of)
+
+    def _told(self, model: Any, parts: Sequence[Sequence[Prepared]]) -> list[Tensor]:
+        """What the reference says of rows that are computed together."""
+        return [self._referred(model, items.collate([[row] for row in part])).cpu() for part in parts]
 
     def _referred(self, model: Any, batch: Batch) -> Tensor:
         """What the reference says of each counted token, [B, T]: of a student with adapters, the student without."""

@@ -21,7 +21,7 @@ from potstill.training import batches, items, monitors, optimiser, processes
 from potstill.training.items import Batch, Item
 from potstill.training.learning import SUPERVISED, Learning
 from potstill.training.live import Stateful, When
-from potstill.training.positions import positions
+from potstill.training.positions import head, positions, states
 from potstill.training.render import Row
 from potstill.training.settings import Training
 from potstill.training.watch import Watch
@@ -95,15 +95,11 @@ class Loop(Trainer):  # type: ignore[misc]
         if self.learning.anew(self.when):
             optimiser.forget(self.optimizer)
         window = self.newest = self.learning.window(self.model, window, self.when)
-        first = self.state.global_step * self.settings.accumulate
-        planned = self.batches[first : first + len(window)]
-        idle = {at for at, batch in enumerate(planned) if processes.idle(batch, self.args.process_index)}
-        mine = [batch for at, batch in enumerate(window) if at not in idle]
+        mine = [batch for batch in window if not items.idle(batch)]
         self.seen.put(monitors.written(mine))
         self.seen.tokens += sum(int(batch["lengths"].sum()) for batch in mine)
         self.seen.counted += sum(int((batch["weights"] > 0).sum()) for batch in mine)
-        counts = [self.learning.counts(batch) * (at not in idle) for at, batch in enumerate(window)]
-        window = [{**batch, "idle": torch.tensor(1)} if at in idle else batch for at, batch in enumerate(window)]
+        counts = [torch.zeros(()), *(self.learning.counts(batch).cpu() for batch in mine)]
         return window, processes.summed(torch.stack(counts).sum().to(device))
 
     def compute_loss(
@@ -114,9 +110,9 @@ class Loop(Trainer):  # type: ignore[misc]
 
         def made() -> Tensor:
             with torch.autocast(inputs["ids"].device.type, torch.bfloat16, enabled=self.bf16):
+                if self.args.world_size > 1 and not bool((inputs["weights"][:, 1:] > 0).any()):
+                    return nothing(causal, inputs["ids"])
                 loss, found = window_loss(causal, inputs, num_items_in_batch, self.learning, when=self.when)
-            if "idle" in inputs:
-                return loss * 0
             self.seen.add(loss, found)
             return loss * self.args.world_size  # gradients are averaged over the processes
 
@@ -127,6 +123,8 @@ class Loop(Trainer):  # type: ignore[misc]
         step = self.state.global_step + 1
         if self.args.world_size > 1:
             self.seen.join()
+            if self.learning.maps:
+                self.learning.maps.share()
         found = {"loss": float(self.seen.loss), "gradient's norm": 0.0 if grad_norm is None else float(grad_norm)}
         for what, value in found.items():
             if not math.isfinite(value):
@@ -227,9 +225,10 @@ class Seen:
         """Add up what all processes have seen."""
         stats = {name: (float(total), float(count)) for name, (total, count) in self.stats.items()}
         parts = processes.gathered((float(self.loss), self.tokens, self.counted, stats))
-        self.loss, self.tokens, self.counted = (sum(part[at] for part in parts) for at in range(3))
+        losses, tokens, counted, every = zip(*parts)
+        self.loss, self.tokens, self.counted = sum(losses), sum(tokens), sum(counted)
         self.stats = {}
-        for *_, stats in parts:
+        for stats in every:
             self.put({name: Sum(*map(torch.tensor, ends)) for name, ends in stats.items()})
 
     def record(self, step: int, loss: float) -> dict[str, float]:
@@ -283,6 +282,12 @@ def window_loss(
     assert x.weights_N is not None
     seen = monitors.sampled(x, found, "own" if "stopped" in batch else "rows")
     return reduce(found.values_N, x.weights_N, 1.0), Loss(found.values_N, {**found.stats, **seen})
+
+
+def nothing(model: Any, ids_BT: Tensor) -> Tensor:
+    """A loss of 0 that every weight has a part in, as the exchange of gradients wants it."""
+    made: Tensor = head(model)(states(model, ids_BT[:1, :2])).float().sum() * 0
+    return made
 
 
 def last_checkpoint(folder: Path) -> Path | None:

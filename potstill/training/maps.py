@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from potstill.objectives.dskd import Across, CrossMaps
 from potstill.objectives.inputs import Hidden, Inputs, Layers
 from potstill.objectives.representation import Filters, same_depth
+from potstill.training import processes
 from potstill.training.items import Batch
 from potstill.training.positions import causal, head
 
@@ -42,6 +43,13 @@ class Maps:
     def begin(self) -> None:
         """Forget the gradients of the last step: the Trainer forgets its model's alone."""
         self.module.zero_grad(set_to_none=True)
+
+    def share(self) -> None:
+        """Add up the gradients of all processes, each of which is that many times its share's (`Loop.compute_loss`)."""
+        for parameter in self.module.parameters():
+            if processes.count() > 1:
+                mine = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                parameter.grad = processes.summed(mine) / processes.count()
 
     def state(self) -> dict[str, Any]:
         """The weights."""

@@ -1,77 +1,93 @@
 """One training in several processes (torchrun, accelerate launch): the same batches, each process a share of the rows.
 
-Which rows make a step doesn't depend on how many processes there are, so neither does the student, but for rounding.
+Which rows make a step doesn't depend on how many processes there are, so neither does the student, but for rounding:
+the rows of a micro-batch go round the processes, what is drawn for a row is drawn by its place in the whole one, and
+whatever is a sum or a mean over a step is one over all processes.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from itertools import chain, zip_longest
+from typing import Any, TypeVar
 
 import torch
-from accelerate import PartialState
 from torch import Tensor, distributed
 
 from potstill.errors import StageError
 from potstill.training.task import Task
 
-ROWWISE = ("distribution", "reference", "pairs")  # what an objective may need where its loss is a sum over rows
+T = TypeVar("T")
+_NONE: Any = object()
 
 
-def _state() -> PartialState:
-    return PartialState(cpu=not torch.cuda.is_available())  # accelerate sees processes on a CPU only if it is told
+def begin() -> None:
+    """Meet the other processes, where a launcher has started several."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from accelerate import PartialState
+
+        PartialState(cpu=not torch.cuda.is_available())  # on a CPU it sees the others only if it is told
 
 
 def count() -> int:
     """How many processes train."""
-    return int(_state().num_processes)
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def rank() -> int:
     """Which of them this is; the first one writes."""
-    return int(_state().process_index)
+    return distributed.get_rank() if count() > 1 else 0
 
 
 def wait() -> None:
     """Until all processes are here."""
-    _state().wait_for_everyone()
+    gathered(None)
 
 
 def check(task: Task, processes: int) -> None:
-    """Refuse what is only done in one process."""
-    own = {"rollout", "replay", "internalise", "teacher", "held", "watch"}
-    found = sorted(name for name in own if getattr(task, name)) + sorted(set(task.needs) - set(ROWWISE))
-    if processes > 1 and found:
+    """Refuse what is only done in one process: a loss of relations between the rows of a micro-batch."""
+    if processes > 1 and "states" in task.needs:
         raise StageError(
-            f"training started in {processes} processes, and {task.objective} comes with {', '.join(found)}",
-            expected="rows, pairs or kept entries, whose loss is a sum over rows; the rest is done in one process",
+            f"training started in {processes} processes, and {task.objective} compares the rows of a micro-batch",
+            expected="a loss that is a sum over rows, pairs or prompts: each process has a share of a micro-batch",
             fix="run it in one process (no torchrun, no accelerate launch)",
         )
 
 
-def shares(batches: Sequence[Sequence[int]], rank: int, processes: int) -> list[Sequence[int]]:
-    """Of each micro-batch the rows of one process; where none is left for it, one that `idle` counts as nothing."""
-    return [batch[rank::processes] or batch[:1] for batch in batches]
+def shares(batches: Sequence[Sequence[T]], rank: int, processes: int) -> list[Sequence[T]]:
+    """Of each micro-batch what one process has; nothing where there are too few rows."""
+    return [batch[rank::processes] for batch in batches]
 
 
-def idle(batch: Sequence[int], rank: int) -> bool:
-    """Whether a micro-batch has too few rows for this process."""
-    return rank >= len(batch)
+def place(at: int) -> int:
+    """The place in a whole micro-batch of a row of this process's share."""
+    return rank() + at * count()
 
 
 def summed(total: Tensor) -> Tensor:
-    """A number's sum over all processes."""
+    """A tensor's sum over all processes."""
     if count() > 1:
         distributed.all_reduce(total)
     return total
 
 
-def gathered(value: Any) -> list[Any]:
+def gathered(value: T) -> list[T]:
     """What each process has, in their order."""
     found = [value] * count()
     if count() > 1:
         distributed.all_gather_object(found, value)
     return found
+
+
+def together(share: Sequence[T]) -> list[T]:
+    """The whole of what was shared out, in its order."""
+    return [one for one in chain(*zip_longest(*gathered(share), fillvalue=_NONE)) if one is not _NONE]
+
+
+def shared(things: Sequence[Any], made: Callable[[Sequence[Any]], Sequence[T]]) -> list[T]:
+    """What is made of each thing; every process makes its share and gets all."""
+    return together(made(things[rank() :: count()]))
 
 
 def through(wrapped: Any, given: Tensor, loss: Callable[[], Tensor]) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, final
 
 import torch
@@ -73,6 +73,15 @@ class Rewards:
         if unknown:
             raise ConfigError(f"no reward {unknown[0]!r}", available=NAMES, wanted=unknown[0], fix="reward=verifier")
 
+    def check(self, problems: Iterable[Problem]) -> None:
+        """Refuse problems that NOVER can say nothing of."""
+        if {"nover", "nover_efficiency"} & set(self._parts) and not any(problem.answer for problem in problems):
+            raise StageError(
+                "the reward nover asks how likely the gold answer is, and no problem has one",
+                expected="problems with an answer",
+                fix="reward=verifier, or problems with their answers",
+            )
+
     def __call__(self, written: Sequence[Written], models: Models) -> Judged:
         """A number a completion; weighted sums of the named parts."""
         if self._own is not None:
@@ -136,7 +145,7 @@ class Proxy:
     def nover(self, written: Sequence[Written], models: Models) -> list[rules.Nover]:
         """Both rewards of each completion; computed once for the two names."""
         rows = [one.row for one in written]
-        if self._last is None or (self._last[0] is not rows and self._last[0] != rows):
+        if self._last is None or not rows or (self._last[0] is not rows and self._last[0] != rows):
             self._sync(models)
             self._last = rows, self._computed(written, models)
         return self._last[1]
@@ -144,12 +153,6 @@ class Proxy:
     def _computed(self, written: Sequence[Written], models: Models) -> list[rules.Nover]:
         thoughts = [reasoning(one.text) for one in written]
         asked = [at for at, (one, text) in enumerate(zip(written, thoughts)) if text and one.problem.answer]
-        if not any(one.problem.answer for one in written):
-            raise StageError(
-                "the reward nover asks how likely the gold answer is, and no problem of this step has one",
-                expected="problems with an answer",
-                fix="reward=verifier, or problems with their answers",
-            )
         rows = [_answer(written[at], thoughts[at], models.chat) for at in asked]
         nll, tokens, valid = [0.0] * len(written), [1] * len(written), [False] * len(written)
         for at, values, row in zip(asked, scores(self._model, rows), rows, strict=True):

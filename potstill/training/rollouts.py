@@ -19,7 +19,7 @@ from potstill.models.model import Sampling
 from potstill.objectives.policy import group_advantages
 from potstill.objectives.schedules import Adaptive, Source, gkd_source
 from potstill.records import Trace
-from potstill.training import items, rewards, writers
+from potstill.training import items, processes, rewards, writers
 from potstill.training.buffers import Buffer
 from potstill.training.chat import Chat
 from potstill.training.items import Batch
@@ -49,6 +49,7 @@ class Rollouts:
     ) -> None:
         self._rows, self._chat, self._task, self._seed, self._bf16 = rows, template, task, settings.seed, bf16
         self._rewards = Rewards(task.reward)
+        self._rewards.check(row.problem for row in rows)
         self._buffer = Buffer(task.replay) if task.replay else None
         self._adaptive = Adaptive(task.rollout)
 
@@ -58,14 +59,18 @@ class Rollouts:
         if source == "rows":
             return window
         if source == "replay" and self._buffer is not None:
-            seeds = [_seed(self._seed, f"replay/{when.step}/{at}") for at in range(len(window))]
-            taken = [self._buffer.take(len(batch["ids"]), seed) for batch, seed in zip(window, seeds)]
-            return [_batch(rows, batch["ids"].device) for rows, batch in zip(taken, window)]
+            return [self._again(self._buffer, batch, f"{when.step}/{at}") for at, batch in enumerate(window)]
         was = model.training
         model.eval()
         made = [self._made(model, batch, f"{when.step}/{at}", teacher, when) for at, batch in enumerate(window)]
         model.train(was)
-        return made
+        return [_batch(rows, batch["ids"].device) if rows else batch for rows, batch in zip(made, window)]
+
+    def _again(self, buffer: Buffer, batch: Batch, place: str) -> Batch:
+        """This process's share of the rows that a micro-batch takes from the buffer, which is the same in all."""
+        mine = 0 if items.idle(batch) else len(batch["ids"])
+        taken = buffer.take(sum(processes.gathered(mine)), _seed(self._seed, f"replay/{place}"))
+        return _batch(taken[processes.rank() :: processes.count()], batch["ids"].device) if mine else batch
 
     def written(
         self, model: Any, prompts: Sequence[Sequence[int]], seeds: Sequence[int], pair: Any = None
@@ -112,12 +117,14 @@ class Rollouts:
             return gkd_source(uniform, self._task.rollout)
         return self._adaptive.source(uniform, when.done, full=self._buffer.full)
 
-    def _made(self, model: Any, batch: Batch, place: str, teacher: Any, when: When) -> Batch:
+    def _made(self, model: Any, batch: Batch, place: str, teacher: Any, when: When) -> list[Row]:
         """One micro-batch: `group` completions of each prompt."""
-        prompts = [ids[:n].tolist() for ids, n in zip(batch["ids"], batch["prompt"].tolist())]
-        owner = [at for at in range(len(prompts)) for _ in range(self._task.group)]
-        seeds = [_seed(self._seed, f"{place}/{at}") for at in range(len(owner))]
-        drawn = self.written(model, [prompts[at] for at in owner], seeds, self._pair(model, teacher))
+        group, idle = self._task.group, items.idle(batch)
+        prompts = [] if idle else [ids[:n].tolist() for ids, n in zip(batch["ids"], batch["prompt"].tolist())]
+        owner = [at for at in range(len(prompts)) for _ in range(group)]
+        seeds = [_seed(self._seed, f"{place}/{processes.place(at) * group + i % group}") for i, at in enumerate(owner)]
+        asked = [prompts[at] for at in owner]
+        drawn = self.written(model, asked, seeds, self._pair(model, teacher)) if asked else []
         traces = batch["trace"].tolist()
         rows = [self.row(traces[at], prompts[at], one) for at, one in zip(owner, drawn)]
         if self._joint:  # what was drawn from is not the student alone: its own share is asked for again
@@ -127,8 +134,9 @@ class Rollouts:
         if self._task.truncated == "mask":
             rows = [row if row.columns["stopped"][0] else replace(row, weights=(0.0,) * len(row.ids)) for row in rows]
         if self._buffer is not None:
-            self._buffer.add(rows)
-        return _batch(rows, batch["ids"].device)
+            every = processes.together([rows[at : at + group] for at in range(0, len(rows), group)])
+            self._buffer.add([row for one in every for row in one])
+        return rows
 
     @property
     def _joint(self) -> float:

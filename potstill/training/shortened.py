@@ -44,7 +44,10 @@ class Shortened:
         """The micro-batches, shortened."""
         schedule = self._schedule(when)
         self._left = 0
-        made = [self._cut(batch, f"{when.step}/{at}", schedule, when.step) for at, batch in enumerate(window)]
+        made = [
+            batch if items.idle(batch) else self._cut(batch, f"{when.step}/{at}", schedule, when.step)
+            for at, batch in enumerate(window)
+        ]
         self._gone = not sum(processes.gathered(self._left))
         return made
 
@@ -70,7 +73,7 @@ class Shortened:
         made = []
         for at, (ids, weights, n, prompt, trace) in enumerate(parts):
             start, steps = self.chain(trace, ids[prompt:n])
-            name = hashlib.sha256(f"{self._settings.seed}/shortened/{place}/{at}".encode()).digest()
+            name = hashlib.sha256(f"{self._settings.seed}/shortened/{place}/{processes.place(at)}".encode()).digest()
             units = schedule.removed(step) + schedule.offset(Random(name))
             gone = schedule.tokens(units, steps)
             self._left += sum(steps) - gone
@@ -88,14 +91,24 @@ class Shortened:
         told = self._chat.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         if list(told["input_ids"]) != list(ids[: len(told["input_ids"])]):
             return 0, []
-        first, last = 0, 0
-        if text.startswith(OPEN) and CLOSE in text:
-            first, last = len(OPEN), text.index(CLOSE)
-        elif found := list(ANSWERS.finditer(text)):
-            last = found[-1].start()
+        first, last = reasoning(text)
         inside = {
             at: start for at, (start, stop) in enumerate(told["offset_mapping"]) if start >= first and stop <= last
         }
         begun = [first + mark.end() for mark in re.finditer("\n+", text[first:last])]
         lines = Counter(bisect(begun, start) for start in inside.values())
         return (min(inside), list(lines.values())) if inside else (0, [])
+
+
+def reasoning(text: str) -> tuple[int, int]:
+    """Where a completion's chain of thought begins and ends: inside its tags, or before its marked answer."""
+    if text.startswith(OPEN) and CLOSE in text:
+        return len(OPEN), text.index(CLOSE)
+    found = list(ANSWERS.finditer(text))
+    return 0, found[-1].start() if found else 0
+
+
+def bare(text: str) -> str:
+    """A completion without its chain of thought and the tags; nothing where the answer can't be told from it."""
+    _, last = reasoning(text)
+    return text[last:].removeprefix(CLOSE).strip() if last else ""

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from potstill.models import checkpoint, weights
 from potstill.records import Stage, Trace
 from potstill.training import packing, processes, student
 from potstill.training.across import Reader
-from potstill.training.chat import chat
+from potstill.training.chat import Chat, chat
 from potstill.training.learning import learning
 from potstill.training.loop import Loop, Progress, history, last_checkpoint, use_bf16
 from potstill.training.rollouts import Rollouts
@@ -69,47 +70,65 @@ def fit(
     key = _key(rows, settings, task)
     if (out / MARK).is_file():
         return _stored(out, key)
-    first = processes.rank() == 0
+    processes.begin()
     processes.check(task, processes.count())
     checkpoint.check(start)
     begun = key + checkpoint.content_id(start)
     _check(out, begun, rows)
+    first = processes.rank() == 0
+    told = progress if first else None
     with _session(settings):
-        tokenizer = AutoTokenizer.from_pretrained(start, local_files_only=True)
-        template = chat(tokenizer, settings.chat)
-        rendering = rendered(rows, template, start, settings, task)
-        model = student.load(start, settings).to(weights.device("auto"))
+        ready = _ready(rows, start, out / WORK, settings, task=task, progress=told)
         if first:
             _begin(out, begun)
-        bf16 = use_bf16(settings)
-        rollouts = Rollouts(rows, template, task, settings, bf16=bf16)
-        wire = None if isinstance(task.teacher, str | Path | None) else Wire(task.teacher, rows, template)
-        parts = apart(rendering.rows, task.held)
-        rendering = rendering._replace(rows=parts.learnt)
-        if settings.packing:
-            packing.check(getattr(model, "get_base_model", lambda: model)().base_model)
-        short = Shortened(rows, template, task.internalise, settings) if task.internalise else None
-        roll = rollouts if task.rollout or task.replay else short
-        across = Reader(sides(start, settings, task), rows) if task.across else None
-        made = learning(
-            task, model, roll=roll, wire=wire, packing=settings.packing, bf16=bf16, across=across, seed=settings.seed
-        )
-        looks = watch(rows, parts.watched, rollouts, template, task)
-        told = progress if first else None
-        loop = Loop(
-            model, rendering.rows, settings, out / WORK, told, learning=made, watch=looks, text=tokenizer.decode
-        )
         processes.wait()
         resume = last_checkpoint(out / WORK)
-        loop.train(resume_from_checkpoint=str(resume) if resume else None)
+        ready.loop.train(resume_from_checkpoint=str(resume) if resume else None)
         if first:
-            student.save(loop.model, start, out, template.end, settings)
-            _finish(out, _report(key, rendering, loop), history(loop.state))
+            student.save(ready.loop.model, start, out, ready.template.end, settings)
+            _finish(out, _report(key, ready.rows, ready.loop), history(ready.loop.state))
         processes.wait()
     done = _stored(out, key)
     if told:
         told("training", done.steps, done.steps)
     return done
+
+
+class _Ready(NamedTuple):
+    """A loop before its first step, the student's template, and the rows that are learnt."""
+
+    loop: Loop
+    template: Chat
+    rows: Rows
+
+
+def _ready(
+    rows: Sequence[Trace], start: Path, work: Path, settings: Training, *, task: Task, progress: Progress | None
+) -> _Ready:
+    """All that can still be refused: the rows rendered, the models loaded, what the reference says of the rows."""
+    tokenizer = AutoTokenizer.from_pretrained(start, local_files_only=True)
+    template = chat(tokenizer, settings.chat)
+    rendering = rendered(rows, template, start, settings, task)
+    model = student.load(start, settings).to(weights.device("auto"))
+    if settings.packing:
+        packing.check(getattr(model, "get_base_model", lambda: model)().base_model)
+    parts = apart(rendering.rows, task.held)
+    bf16 = use_bf16(settings)
+    rollouts = Rollouts(rows, template, task, settings, bf16=bf16)
+    short = Shortened(rows, template, task.internalise, settings) if task.internalise else None
+    made = learning(
+        task,
+        model,
+        roll=rollouts if task.rollout or task.replay else short,
+        wire=None if isinstance(task.teacher, str | Path | None) else Wire(task.teacher, rows, template),
+        packing=settings.packing,
+        bf16=bf16,
+        across=Reader(sides(start, settings, task), rows) if task.across else None,
+        seed=settings.seed,
+    )
+    looks = watch(rows, parts.watched, rollouts, template, task)
+    loop = Loop(model, parts.learnt, settings, work, progress, learning=made, watch=looks, text=tokenizer.decode)
+    return _Ready(loop, template, rendering._replace(rows=parts.learnt))
 
 
 def _key(rows: Sequence[Trace], settings: Training, task: Task) -> str:

@@ -17,7 +17,7 @@ from potstill.objectives import divergence
 from potstill.objectives.inputs import Inputs, summed
 from potstill.objectives.likelihood import likelihood
 from potstill.records import Trace
-from potstill.training import items, monitors
+from potstill.training import items, monitors, processes
 from potstill.training.chat import Chat
 from potstill.training.items import Item
 from potstill.training.live import When
@@ -57,11 +57,12 @@ class Watch:
         """What is seen: of the student's own texts, of the rows', and the gap between them."""
         was = model.training
         model.eval()
-        with torch.no_grad():
+        with torch.no_grad():  # each process looks at its share, and knows all that is seen
             own = self._written(model)
             seen = self._judged(own)
             seen |= _named("own", self._measured(model, own, teacher))
-            seen |= _named("rows", self._measured(model, self._texts, teacher))
+            texts = self._texts[processes.rank() :: processes.count()]
+            seen |= _named("rows", self._measured(model, texts, teacher))
         model.train(was)
         if "watch_own_reverse_kl" in seen and "watch_rows_reverse_kl" in seen:
             seen["watch_gap"] = seen["watch_own_reverse_kl"] - seen["watch_rows_reverse_kl"]
@@ -70,28 +71,37 @@ class Watch:
         return seen
 
     def _written(self, model: Any) -> list[Row]:
-        prompts = [row.ids[: row.prompt] for row in self._prompts]
-        seeds = [int.from_bytes(hashlib.sha256(f"watch/{at}".encode()).digest()[:7]) for at in range(len(prompts))]
-        rows = zip(self._prompts, self._rollouts.written(model, prompts, seeds), strict=True)
-        return [self._rollouts.row(row.trace, list(row.ids[: row.prompt]), drawn) for row, drawn in rows]
+        mine = self._prompts[processes.rank() :: processes.count()]
+        names = [f"watch/{processes.place(at)}" for at in range(len(mine))]
+        seeds = [int.from_bytes(hashlib.sha256(name.encode()).digest()[:7]) for name in names]
+        drawn = self._rollouts.written(model, [row.ids[: row.prompt] for row in mine], seeds) if mine else []
+        return [
+            self._rollouts.row(row.trace, list(row.ids[: row.prompt]), one)
+            for row, one in zip(mine, drawn, strict=True)
+        ]
 
     def _judged(self, own: Sequence[Row]) -> dict[str, float]:
-        lengths = [len(row.ids) - row.prompt for row in own]
-        cut = [1 - row.columns["stopped"][0] for row in own]
-        seen = {"watch_length": sum(lengths) / len(own), "watch_truncated": sum(cut) / len(own)}
+        told = processes.together([(len(row.ids) - row.prompt, 1 - row.columns["stopped"][0]) for row in own])
+        length, cut = (sum(values) / len(told) for values in zip(*told))
+        seen = {"watch_length": length, "watch_truncated": cut}
         texts = [self._rollouts.text(row.ids[row.prompt :]) for row in own]
         asked = [(self._rows[row.trace].problem, text) for row, text in zip(own, texts)]
         known = [pair for pair in asked if pair[0].answer is not None and pair[0].kind not in UNJUDGED]
-        if known:
-            verdicts = [verdict.status for verdict in judge(known)]
-            seen["watch_right"] = verdicts.count("right") / len(known)
-            seen["watch_answered"] = sum(status in ("right", "wrong") for status in verdicts) / len(known)
+        verdicts = processes.together([verdict.status for verdict in judge(known)])
+        if verdicts:
+            seen["watch_right"] = verdicts.count("right") / len(verdicts)
+            seen["watch_answered"] = sum(status in ("right", "wrong") for status in verdicts) / len(verdicts)
         return seen
 
     def _measured(self, model: Any, rows: Sequence[Row], teacher: Any) -> dict[str, float]:
-        """Mean likelihood, entropy, and the divergences to the teacher where there is one."""
-        if not rows:
-            return {}
+        """Mean likelihood, entropy, and the divergences to the teacher where there is one, over all processes' rows."""
+        every: dict[str, list[tuple[float, float]]] = {}
+        for mine in processes.gathered(self._sums(model, rows, teacher) if rows else {}):
+            for name, (total, count) in mine.items():
+                every.setdefault(name, []).append((total, count))
+        return {name: sum(t for t, _ in parts) / max(1, sum(n for _, n in parts)) for name, parts in every.items()}
+
+    def _sums(self, model: Any, rows: Sequence[Row], teacher: Any) -> dict[str, tuple[float, float]]:
         plain = [Row(row.trace, row.ids, row.weights, row.prompt) for row in rows]
         batch = items.to(items.collate([[items.prepared(row)] for row in plain]), model.device)
         x = positions(model, batch, teacher=teacher, needs=("distribution",) if teacher is not None else ())
@@ -101,7 +111,7 @@ class Watch:
             made["reverse_kl"] = divergence.reverse_kl(x).stats["reverse_kl"]
             own = Inputs(x.teacher.hidden_NDt, x.teacher.head, x.targets_N)  # type: ignore[union-attr]
             made["teacher_entropy"] = summed(monitors.entropy(own))
-        return {name: float(total / count.clamp_min(1)) for name, (total, count) in made.items()}
+        return {name: (float(total), float(count)) for name, (total, count) in made.items()}
 
 
 class Apart(NamedTuple):

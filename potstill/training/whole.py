@@ -12,6 +12,7 @@ from torch import Tensor
 
 from potstill.objectives.inputs import Inputs
 from potstill.objectives.policy import normalised_returns, whitened
+from potstill.training import items, processes
 from potstill.training.items import Batch, Item, Prepared
 from potstill.training.render import Row
 
@@ -60,10 +61,13 @@ def with_kl(window: Sequence[Batch], valued: Valued) -> list[Batch]:
     """
     total, count = 0.0, 0
     for batch in window:
+        if items.idle(batch):
+            continue
         other = {name.removeprefix(OTHER): column for name, column in batch.items() if name.startswith(OTHER)}
         ratios = (valued(other).to(other["reference"]) - other["reference"]).sum(1).double()
         told = (other["weights"][:, 1:] > 0).any(1)
         total, count = total + float(ratios[told].sum()), count + int(told.sum())
+    total, count = (sum(part) for part in zip(*processes.gathered((total, count))))
     kl = max(0.0, total / count) if count else 0.0
     return [{**batch, "kl": torch.tensor(kl, device=batch["ids"].device)} for batch in window]
 
@@ -77,7 +81,8 @@ def with_returns(window: Sequence[Batch], student: Valued, teacher: Valued, gamm
     """
     made = [{**batch} for batch in window]
     found = []
-    for batch in made:
+    busy = [batch for batch in made if not items.idle(batch)]
+    for batch in busy:
         for name, model in (("teacher", teacher), ("sampled", student)):
             batch[name] = batch[name] if name in batch else model(batch).to(batch["weights"])
         kept = batch["weights"][:, 1:] > 0
@@ -85,9 +90,17 @@ def with_returns(window: Sequence[Batch], student: Valued, teacher: Valued, gamm
         groups = torch.arange(len(kept), device=kept.device).repeat_interleave(kept.sum(1))
         x = Inputs(rewards[:, None], lambda h: h, torch.zeros_like(groups), groups_N=groups)
         found.append(normalised_returns(rewards, x, gamma))
-    parts = whitened(torch.cat(found)).split([len(part) for part in found])
-    for batch, part in zip(made, parts, strict=True):
+    parts = _whitened(found)
+    for batch, part in zip(busy, parts, strict=True):
         column = torch.zeros_like(batch["weights"])
         column[:, 1:][batch["weights"][:, 1:] > 0] = part.to(column)
         batch["advantages"] = column
     return made
+
+
+def _whitened(parts: Sequence[Tensor]) -> Sequence[Tensor]:
+    """This process's values, whitened with those of all processes."""
+    mine = torch.cat([torch.zeros(0), *(part.cpu() for part in parts)])
+    every = processes.gathered(mine)
+    told: Sequence[Tensor] = whitened(torch.cat(every)).split([len(values) for values in every])
+    return list(told[processes.rank()].split([len(part) for part in parts]))

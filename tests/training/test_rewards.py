@@ -7,7 +7,7 @@ from rolling import FIRST, load, rollouts, torch, traces, window
 from tiny import tiny_checkpoint as make_checkpoint
 
 from potstill.errors import ConfigError, StageError
-from potstill.records import Problem
+from potstill.records import Problem, Trace
 from potstill.training import rewards
 from potstill.training.render import Row
 from potstill.training.rewards import Models, Rewards, Written
@@ -132,9 +132,9 @@ def test_nover_s_copy_follows_the_student_slowly(tmp_path, student):
 
 
 def test_nover_needs_gold_answers(student):
-    model, template = student
-    with pytest.raises(StageError, match="no problem of this step has one"):
-        Rewards("nover")(written(template, answer=None), models(model, template))
+    _, template = student
+    with pytest.raises(StageError, match="no problem has one"):
+        rollouts(template, Task("policy_gradient", rollout=1, group=2, reward="nover"), [Trace(Problem("1", "?"), "?")])
 
 
 def test_groups_are_ranked_apart(student):

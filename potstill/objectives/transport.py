@@ -238,7 +238,7 @@ def _compared(
 
     values = losses(x, kernel, chunk=chunk)
     if gain is not None and before is not None:
-        values = values + gain * (before - before.detach())
+        values = values + gain.clone() * (before - before.detach())  # backwards the kernel may run and note once more
     return Loss(values, {"across": Sum(apart.sum(), (pairs.partner_N >= 0).sum())})
 
 

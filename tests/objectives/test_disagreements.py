@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import defaultdict
 from types import SimpleNamespace
 
@@ -81,15 +82,48 @@ def test_cross_entropy_forms_have_our_gradient_and_a_floor():
     assert mean(d.taid, t=0.4) == pytest.approx(0.050630, abs=5e-7)
 
 
-def test_adaptive_kl_with_a_mask_of_another_order():
-    """The TAID repository sorts the teacher's classes, and applies the mask to gaps that are not sorted."""
-    shares = P.sort(-1, descending=True).values
-    head = shares.cumsum(-1) - shares < 0.5  # in sorted order
-    gap = (P - Q).abs()
-    w = (gap * head).sum(-1) / gap.sum(-1)
-    other = (w * kl(P, Q) + (1 - w) * kl(Q, P)).mean()
+def test_adaptive_kl_of_taids_authors():
+    """Their mask is in sorted order and their gaps are not; their forward half is a cross-entropy; weights have slopes.
+
+    With the gaps in the mask's order and the divergence as such, it is ours: a head of the largest classes.
+    """
+    order = P.argsort(-1)
+    head = P.gather(-1, order).cumsum(-1) >= 0.5
+    gap, cross = (P - Q).abs(), -(P * Q.log()).sum(-1)
+
+    def weight(gaps):
+        return (gaps * head).sum(-1) / gaps.sum(-1)
+
+    theirs = (weight(gap) * cross + (1 - weight(gap)) * kl(Q, P)).mean()
+    w = weight(gap.gather(-1, order))
+    assert float(theirs) == pytest.approx(0.498756, abs=5e-7)
+    assert float((w * kl(P, Q) + (1 - w) * kl(Q, P)).mean()) == pytest.approx(mean(d.adaptive_kl), abs=1e-12)
     assert mean(d.adaptive_kl) == pytest.approx(0.283901, abs=5e-7)
-    assert float(other) == pytest.approx(0.2879, abs=5e-5)
+
+
+def test_redis_weight_of_the_worse_side_turns_its_gradient():
+    """`alpha m e^{g m}` of the authors' code, the weight not held: its slope is `alpha e^{g m} (1 + g m)`.
+
+    At g = 1 and a mean m = -1.5 that is below 0: going downhill, m rises. Held, or without it, m falls.
+    """
+    x = told([-1.0, -0.5, -0.5, -2.0, -1.0], groups_N=torch.tensor([0, 0, 0, 1, 1]), pairs_P2=torch.tensor([[0, 1]]))
+    assert float(p.redi(x).values_N.sum()) == pytest.approx(-0.533333, abs=5e-7)
+
+    def slope(at, held, g=1.0):
+        m = torch.tensor(at, dtype=D, requires_grad=True)
+        weight = (g * m).exp()
+        return float(torch.autograd.grad(0.8 * m * (weight.detach() if held else weight), m)[0])
+
+    assert (
+        slope(-1.5, held=False) == pytest.approx(0.8 * math.exp(-1.5) * (1 - 1.5)) == pytest.approx(-0.089252, abs=5e-7)
+    )
+    assert slope(-1.5, held=True) == pytest.approx(0.178504, abs=5e-7)
+    assert slope(-0.99, held=False) > 0 > slope(-1.01, held=False)  # it turns at -1 / g
+    worse = torch.tensor([-2.0, -1.0], dtype=D, requires_grad=True)
+    logits = torch.stack([worse, torch.log(-torch.expm1(worse.detach()))], 1)
+    pair = dataclasses.replace(x, hidden_ND=torch.cat([x.hidden_ND[:3], logits]))
+    ours = p.redi(pair).values_N.sum() - p.redi(pair, alpha=0.0).values_N.sum()
+    assert float(torch.autograd.grad(ours, worse)[0][0]) > 0  # always down
 
 
 def test_batchmean_is_as_many_times_the_token_mean_as_a_row_is_long():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import defaultdict
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,8 +14,8 @@ torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
 from golden import Inputs as Given  # noqa: E402
 from golden import S, T, inputs, same  # noqa: E402
 
+from potstill.objectives import TABLE, policy  # noqa: E402
 from potstill.objectives import divergence as d  # noqa: E402
-from potstill.objectives import policy  # noqa: E402
 from potstill.objectives import preference as p  # noqa: E402
 from potstill.objectives.inputs import TokenLogp  # noqa: E402
 from potstill.objectives.likelihood import likelihood  # noqa: E402
@@ -201,3 +202,11 @@ def test_kto_of_micro_batches_is_not_kto_of_the_step():
     trl = (loss(0.3, 0.6) + loss(-0.2, -0.4)) / 2
     ours = (loss(0.3, 0.1) + loss(-0.2, 0.1)) / 2
     assert (trl, ours) == (pytest.approx(0.506245, abs=1e-5), pytest.approx(0.50125, abs=1e-5))
+
+
+def test_the_document_knows_of_every_objective():
+    """Whether there is a second implementation is said of each, once."""
+    path = Path(__file__).parents[2] / "docs" / "disagreements.md"
+    table = path.read_text("utf-8").split("## Second implementations")[1]
+    named = [name for line in table.splitlines() if line.startswith("| ") for name in line.split("|")[1].split(",")]
+    assert sorted(name.strip() for name in named if name.strip() != "Objective") == sorted(TABLE)

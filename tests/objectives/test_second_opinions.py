@@ -49,6 +49,7 @@ def kto(parts):
 
 SHAPES = {
     "sigmoid": lambda x: preference.dpo(x, beta=BETA),
+    "step": lambda x: preference.step_dpo(x, beta=BETA),  # what comes before the step is the prompt
     "hinge": lambda x: preference.dpo(x, beta=BETA, kind="hinge"),
     "ipo": lambda x: preference.ipo(x, tau=BETA),
     "robust": lambda x: preference.dpo(x, beta=BETA, smoothing=0.2),
@@ -72,7 +73,7 @@ def trl_dpo(trainer, batch, kinds, monkeypatch, **more):
 def test_dpo(dpo, parts, kind, monkeypatch):
     batch = collated(dpo)
     more = {"label_smoothing": 0.2} if kind == "robust" else {}
-    trl = trl_dpo(dpo, batch, [kind], monkeypatch, **more)
+    trl = trl_dpo(dpo, batch, ["sigmoid" if kind == "step" else kind], monkeypatch, **more)
     loss = SHAPES[kind](of(parts, batch, pairs_P2=torch.tensor([[0, 3], [1, 4], [2, 5]])))
     assert total(loss, 3) == pytest.approx(value(trl), abs=NEAR, rel=NEAR)
     same_gradient(dpo, trl, parts, loss.values_N.sum() / 3)

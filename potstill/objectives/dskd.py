@@ -82,27 +82,40 @@ def dskd(x: Inputs, *, kd: float = 0.5, temperature: float = 2.0, chunk: int = 0
 
 
 def cot2align(
-    x: Inputs, *, align: float = 1.0, weight: float = 1.5, ce: float = 1.0, epsilon: float = 0.1, chunk: int = 0
+    x: Inputs,
+    *,
+    align: float = 1.0,
+    weight: float = 1.5,
+    ce: float = 1.0,
+    epsilon: float = 0.1,
+    crossed: bool = True,
+    chunk: int = 0,
 ) -> Loss:
     """`ce NLL + weight ULD + align mean_l <P_l, C_l>` (Le et al., arXiv:2502.16806; known from descriptions only).
 
     Transport between the student's positions and the teacher's, uniform over tokens, first of embeddings and then of
-    each pair of layers; the plan is held constant. The crossing of traces is in the inputs: the student's positions are
-    of a target with its chain of thought and the teacher's of the one without, or the other way round. ULD is added
-    where byte groups are known (the same text). Each position carries the cost of its own share. Per token.
+    each pair of layers; the plan is held constant. ULD is added where byte groups are known, always of the same text.
+    Each position carries the cost of its own share. Per token.
 
-    (inferred: the cost. Reported is that it comes of the similarity `X P(Y)^T / sqrt(d)`; here it is 1 - cosine, which
-    is such a similarity of states of one length: without that the loss falls without bound as states grow. Weights of
-    the terms and epsilon are ours. No code is published.)
+    `crossed`: `x.pairs_P2` are (target with its chain of thought, the same without it), and what the student makes of
+    either is carried to what the teacher makes of the other. A sequence in no pair is carried to its own. The trainer
+    makes the pairs of rows whose chain it can tell, from `<think>` or a marked answer.
+
+    (inferred: both directions weigh the same; the cost. Reported is that it comes of the similarity
+    `X P(Y)^T / sqrt(d)`; here it is 1 - cosine, which is such a similarity of states of one length: without that the
+    loss falls without bound as states grow. Weights of the terms and epsilon are ours. No code is published.)
     """
     teacher, maps = _teacher(x, "cot2align"), x.maps
     if not isinstance(maps, Across):
         raise ConfigError("cot2align needs its projections", expected="maps=Across(D, Dt, layers)")
     spaces = _spaces(x, teacher, maps)
     moved = full(x.hidden_ND.new_zeros(len(x.targets_N)))
+    other = torch.arange(x.sequences(), device=moved.device)
+    if crossed and x.pairs_P2 is not None:
+        other[x.pairs_P2] = x.pairs_P2.flip(1)
     for which in x.groups.unique():
         mine = (x.groups == which).nonzero().squeeze(1)
-        theirs = (teacher.sequences_M == which).nonzero().squeeze(1)
+        theirs = (teacher.sequences_M == other[which]).nonzero().squeeze(1)
         if not len(theirs):
             continue
         for student, projected in spaces:
@@ -114,7 +127,8 @@ def cot2align(
         rest = ce * likelihood(x, chunk=chunk).values_N if ce else torch.zeros_like(moved)
     else:
         rest = uld(x, weight=weight, ce=ce, chunk=chunk).values_N
-    return Loss(rest + align * moved, {"transport": summed(moved)})
+    over = (other[x.groups] != x.groups).to(moved.dtype)
+    return Loss(rest + align * moved, {"transport": summed(moved), "crossed": summed(over)})
 
 
 def frozen(head: Any) -> Any:

@@ -72,7 +72,7 @@ class Internalise:
         return max(0, step - self.warmup) // self.every
 
     def rises(self, step: int) -> bool:
-        """Whether a unit more goes at this step: where the optimiser's state is to be reset (`reset`) and a checkpoint kept."""
+        """Whether a unit more goes at this step: where the optimiser is to begin anew (`reset`)."""
         return step > 0 and self.removed(step) > self.removed(step - 1)
 
     def offset(self, random: Random) -> int:

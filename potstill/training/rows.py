@@ -18,6 +18,7 @@ from potstill.training.guard import check, check_lengths
 from potstill.training.items import Item
 from potstill.training.render import Row, render
 from potstill.training.settings import Training
+from potstill.training.shortened import bare
 from potstill.training.task import Task
 from potstill.training.teacher import same_tokens
 
@@ -55,7 +56,10 @@ def rendered(rows: Sequence[Trace], template: Chat, start: Path, settings: Train
         check_lengths(rows, prompts, limit, settings.drop_long)
         return Rows(prompts.rows, prompts.reasons)
     if task.across:
-        return _across(alone(rows, template, limit, settings), rows, start, settings, task)
+        found, both = alone(rows, template, limit, settings), sides(start, settings, task)
+        found = _across(found, rows, both, settings, task)
+        crossed = task.objective == "cot2align" and task.constants.get("crossed", True)
+        return _crossed(found, rows, both, template, limit) if crossed else found
     if "mismatched" in task.needs and not any(row.rival for row in rows):
         return labelled(alone(rows, template, limit, settings), rows)
     paired = bool({"pairs", "labels"} & set(task.needs))
@@ -136,10 +140,10 @@ def sides(start: Path, settings: Training, task: Task) -> Across:
     return Across(start, Path(task.teacher), longest(Path(task.teacher), Training()), settings.chat)  # type: ignore[arg-type]
 
 
-def _across(found: Rows, traces: Sequence[Trace], start: Path, settings: Training, task: Task) -> Rows:
+def _across(found: Rows, traces: Sequence[Trace], both: Across, settings: Training, task: Task) -> Rows:
     """The rows with the teacher's reading of them; those that can't be aligned are left out, told, and not too many."""
     rows = flat(found.rows)
-    made = sides(start, settings, task).attached(rows, [traces[row.trace] for row in rows])
+    made = both.attached(rows, [traces[row.trace] for row in rows])
     kept = [row for row in made.rows if row is not None]
     if len(rows) - len(kept) > max(settings.drop_long, LOST_ACROSS) * len(rows):
         raise StageError(
@@ -148,6 +152,16 @@ def _across(found: Rows, traces: Sequence[Trace], start: Path, settings: Trainin
             fix="another teacher, or distil from its texts (objective likelihood)",
         )
     return Rows(kept, dict(Counter(found.reasons) + Counter(made.reasons)))
+
+
+def _crossed(found: Rows, traces: Sequence[Trace], both: Across, template: Chat, limit: int) -> Rows:
+    """Each row with the same without its chain of thought, as an item of two; alone where there is no such row."""
+    plain = [replace(trace, text=bare(trace.text)) for trace in traces]
+    some = render([trace for trace in plain if trace.text], template, max_tokens=limit).rows
+    at = [index for index, trace in enumerate(plain) if trace.text]
+    there = both.attached(some, [plain[at[row.trace]] for row in some]).rows
+    others = {at[row.trace]: replace(row, trace=at[row.trace]) for row in there if row is not None}
+    return Rows([(row, others[row.trace]) if row.trace in others else row for row in flat(found.rows)], found.reasons)
 
 
 def stored(traces: Sequence[Trace], teacher: Path, settings: Training) -> StoredRows:

@@ -205,6 +205,22 @@ def test_the_same_states_in_another_order_are_no_distance_apart():
     assert float(found.detach().max()) < 1e-6
 
 
+def test_pairs_are_carried_to_each_other_s_teacher():
+    """What the student makes of 0 to what the teacher makes of 1, and the other way round; 2 is in no pair."""
+    x = dataclasses.replace(aligned(inputs()), pairs_P2=torch.tensor([[0, 1]]))
+    swapped = torch.tensor([1, 0, 2])[x.teacher.sequences_M]
+    by_hand = dataclasses.replace(x, teacher=x.teacher._replace(sequences_M=swapped), pairs_P2=None)
+    loss = d.cot2align(x, ce=0)
+    assert torch.allclose(loss.values_N, d.cot2align(by_hand, ce=0).values_N)
+    assert (int(loss.stats["crossed"].total), int(loss.stats["crossed"].count)) == (8, 10)
+    alone = dataclasses.replace(x, pairs_P2=None)
+    straight = d.cot2align(x, ce=0, crossed=False)
+    assert torch.equal(straight.values_N, d.cot2align(alone, ce=0).values_N)
+    assert not straight.stats["crossed"].total
+    assert not torch.allclose(straight.values_N[:8], loss.values_N[:8])
+    assert torch.equal(straight.values_N[8:], loss.values_N[8:])
+
+
 def test_uld_is_added_where_the_text_is_the_same():
     x = inputs(lengths=((3, 2),))
     teacher = x.teacher._replace(aligned_N=torch.tensor([0, 0, 1]), aligned_M=torch.tensor([0, 1]))

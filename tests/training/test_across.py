@@ -62,6 +62,40 @@ def test_two_steps_train(tiny_checkpoint, tmp_path, name, kind):
     assert len([n for n in before if not torch.equal(before[n], after[n])]) > 0.9 * len(before)
 
 
+def test_cot2align_crosses_rows_with_what_is_left_without_their_chain(tiny_checkpoint, tmp_path):
+    """Tags, a marked answer, and one whose chain can't be told, which stays alone."""
+    texts = ("<think>So 7 - 0.</think>42.", "So 3 - 1 = 4. The answer is 4.", "9 - 2 = 6.")
+    traces = [dataclasses.replace(row, text=text) for row, text in zip(rows(3), texts, strict=True)]
+    teacher = other_checkpoint(tmp_path / "teacher")
+    template = chat(AutoTokenizer.from_pretrained(tiny_checkpoint))
+
+    def found(**constants):
+        return rendered(traces, template, tiny_checkpoint, Training(), Task("cot2align", constants, teacher=teacher))
+
+    def spelled(row):
+        return template.tokenizer.decode(row.ids[row.prompt : -1])
+
+    made = found().rows
+    assert [[spelled(row) for row in (item if isinstance(item, tuple) else (item,))] for item in made] == [
+        [texts[0], "42."],
+        [texts[1], "answer is 4."],
+        [texts[2]],
+    ]
+    theirs = AutoTokenizer.from_pretrained(teacher)
+    read = theirs.decode(made[0][1].columns["theirs"])
+    assert "42." in read and "7 - 0" not in read and made[1][1].trace == 1
+    assert not any(isinstance(item, tuple) for item in found(crossed=False).rows)
+    task = Task("cot2align", teacher=teacher)
+    model = AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.float32)
+    ready = learning(task, model)
+    batch = items.collate(ready.prepared(model, [item if isinstance(item, tuple) else (item,) for item in made]))
+    _, seen = window_loss(model, batch, ready.counts(batch), ready)
+    counted = [int((batch["weights"][at, 1:] > 0).sum()) for at in range(5)]
+    assert (int(seen.stats["crossed"].total), int(seen.stats["crossed"].count)) == (sum(counted[:4]), sum(counted))
+    done = fit(traces, tiny_checkpoint, tmp_path / "out", SETTINGS, task=task)
+    assert 0.5 < done.stats["crossed"][0] < 1 and math.isfinite(done.losses[-1])
+
+
 def test_what_cannot_be_aligned_is_left_out_and_told(tiny_checkpoint, tmp_path):
     teacher = other_checkpoint(tmp_path / "teacher", "marks")
     strange = [row if at else dataclasses.replace(row, text="Größe 7.") for at, row in enumerate(rows())]

@@ -44,7 +44,10 @@ class Shortened:
         """The micro-batches, shortened."""
         schedule = self._schedule(when)
         self._left = 0
-        made = [self._cut(batch, f"{when.step}/{at}", schedule, when.step) for at, batch in enumerate(window)]
+        made = [
+            batch if items.idle(batch) else self._cut(batch, f"{when.step}/{at}", schedule, when.step)
+            for at, batch in enumerate(window)
+        ]
         self._gone = not sum(processes.gathered(self._left))
         return made
 
@@ -70,7 +73,7 @@ class Shortened:
         made = []
         for at, (ids, weights, n, prompt, trace) in enumerate(parts):
             start, steps = self.chain(trace, ids[prompt:n])
-            name = hashlib.sha256(f"{self._settings.seed}/shortened/{place}/{at}".encode()).digest()
+            name = hashlib.sha256(f"{self._settings.seed}/shortened/{place}/{processes.place(at)}".encode()).digest()
             units = schedule.removed(step) + schedule.offset(Random(name))
             gone = schedule.tokens(units, steps)
             self._left += sum(steps) - gone

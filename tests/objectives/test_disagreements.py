@@ -11,8 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from golden import Inputs as Given  # noqa: E402
-from golden import S, T, inputs, same  # noqa: E402
+from golden import S, T, inputs, told  # noqa: E402
 
 from potstill.objectives import TABLE, policy  # noqa: E402
 from potstill.objectives import divergence as d  # noqa: E402
@@ -38,13 +37,6 @@ def gkd(monkeypatch):
     monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
     module = pytest.importorskip("trl.experimental.gkd", reason="needs the extra potstill[dev]")
     return module.GKDTrainer.generalized_jsd_loss
-
-
-def told(logp, **more):
-    """Positions whose log-probabilities are these."""
-    logp = torch.tensor(logp, dtype=D)
-    hidden = torch.stack([logp, torch.log(-torch.expm1(logp))], 1)
-    return Given(hidden, same, torch.zeros(len(logp), dtype=torch.long), **more)
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.5])

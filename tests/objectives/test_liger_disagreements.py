@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from golden import Inputs, S, T, inputs, same  # noqa: E402
+from golden import S, T, inputs, told  # noqa: E402
 from liger_made import NEAR, SOFT, Parts, chunked, liger_pairs, pairs  # noqa: E402
 
 from potstill.objectives import divergence, preference  # noqa: E402
@@ -46,12 +45,6 @@ def test_liger_takes_that_mean(name):
     assert float(theirs(Parts()).detach()) == pytest.approx(said, **NEAR)
 
 
-def alone(logp, **more):
-    """Sequences of one token with these log-probabilities, in the precision they have."""
-    logits = torch.stack([logp, torch.log(-torch.expm1(logp))], 1)
-    return Inputs(logits, same, torch.zeros(len(logp), dtype=torch.long), groups_N=torch.arange(len(logp)), **more)
-
-
 def ligers(loss, name):
     module = pytest.importorskip(f"liger_kernel.chunked_loss.{loss.lower()}_loss", reason="liger-kernel is missing")
     return getattr(getattr(module, f"LigerFusedLinear{loss}Function"), name)
@@ -62,7 +55,7 @@ def test_ligers_odds_of_near_certainty():
     close, certain = torch.tensor([-1e-6, -1.0]), torch.tensor([-1e-8, -1e-8])
     exact = 0.1 * math.log1p(math.exp(-(-1e-6 - math.log(-math.expm1(-1e-6)) + 1 + math.log(-math.expm1(-1)))))
     for logp, wanted in ((close, exact), (certain, 0.1 * math.log(2))):
-        x = alone(logp.double(), pairs_P2=torch.tensor([[0, 1]]))
+        x = told(logp.double(), groups_N=torch.arange(2), pairs_P2=torch.tensor([[0, 1]]))
         odds = (preference.orpo(x, lam=0.1).values_N - preference.orpo(x, lam=0.0).values_N).sum()
         assert float(odds) == pytest.approx(wanted, rel=1e-5)
     assert exact == pytest.approx(5.819768e-8, rel=1e-6)
@@ -75,8 +68,8 @@ def test_ligers_odds_of_near_certainty():
 
 def test_ligers_kto_leaves_the_clamp_to_the_caller():
     """With kl = -2 and a desirable log-ratio of 0.5: 1 - s(0.25) there, 1 - s(0.05) here."""
-    x = alone(torch.tensor([-1.0], dtype=torch.float64), labels_S=torch.tensor([True]), kl=torch.tensor(-2.0))
-    x = dataclasses.replace(x, reference_N=torch.tensor([-1.5], dtype=torch.float64))
+    reference = torch.tensor([-1.5], dtype=torch.float64)
+    x = told([-1.0], reference_N=reference, labels_S=torch.tensor([True]), kl=torch.tensor(-2.0))
     ours = float(preference.kto(x, beta=0.1).values_N.sum())
     assert ours == pytest.approx(1 - 1 / (1 + math.exp(-0.05))) == pytest.approx(0.487503, abs=5e-7)
     kto, good = ligers("KTO", "preference_loss_fn"), torch.tensor([True])

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from golden import Inputs, Logits, S, T, Y, inputs, linear, same  # noqa: E402
+from golden import WAYS, Inputs, Logits, S, T, Y, inputs, linear, same  # noqa: E402
 
 from potstill.errors import ConfigError  # noqa: E402
 from potstill.objectives import divergence as d  # noqa: E402
@@ -188,6 +188,43 @@ def test_a_teacher_without_a_distribution_is_refused():
         d.forward_kl(inputs(S, teacher=TokenLogp(torch.zeros(3))))
     with pytest.raises(ConfigError, match="no constant 'betta'"):
         d.forward_kl(inputs(S, T), betta=1)
+
+
+@pytest.mark.parametrize(
+    ("function", "constants", "said"),
+    [
+        (d.jsd, {"beta": 1.5}, "beta of jsd is 1.5"),
+        (d.skew_kl, {"skew": 1}, "skew is 1"),
+        (d.skew_reverse_kl, {"skew": -0.1}, "skew is -0.1"),
+        (d.adaptive_kl, {"mu": 2}, "mu is 2"),
+        (d.forward_kl, {"temperature": 0}, "temperature=0"),
+        (d.reverse_kl, {"tail": "teacher"}, "only the forward KL"),
+        (d.jsd, {"tail": "none"}, "only the forward KL"),
+    ],
+)
+def test_constants_that_make_no_number_are_refused(function, constants, said):
+    with pytest.raises(ConfigError, match=said):
+        function(inputs(S, teacher=top_k(T, 2)), **constants)
+
+
+@pytest.mark.parametrize("raw", [True, False], ids=["any head", "linear head"])
+@pytest.mark.parametrize("name", [name for name in ALL if "mixed" not in name])
+def test_heads_padded_to_different_widths_are_compared_on_what_both_have(name, raw):
+    """Never with zeros (liger) and never as banned: what one side alone can say is in neither distribution."""
+    function, constants = ALL[name]
+    pad = 0.3 * torch.arange(6, dtype=torch.float64).reshape(3, 2)
+    narrow = function(inputs(S, T), **constants).values_N
+    for student, teacher in ((torch.cat([S, pad], 1), T), (S, torch.cat([T, pad], 1))):
+        hidden = student.clone().requires_grad_()
+        x = inputs(hidden, teacher)
+        if not raw:
+            x = WAYS["chunked, float64"](x)
+            hidden = x.hidden_ND
+        found = function(x, **constants).values_N
+        [grad] = torch.autograd.grad(found.sum(), hidden)
+        assert torch.allclose(found, narrow, atol=1e-12)
+        assert grad[:, 4:].abs().sum() == 0
+        assert grad[:, :4].abs().sum() > 0
 
 
 @pytest.mark.parametrize("tail", TAILS)

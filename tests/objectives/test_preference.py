@@ -187,8 +187,39 @@ def test_extreme_log_probabilities_are_finite():
         )
         loss = objective(x).values_N
         [grad] = torch.autograd.grad(loss.sum(), hidden)
-        if objective is not p.orpo:  # the odds of certainty are infinite, as the paper's formula says
-            assert torch.isfinite(loss).all() and torch.isfinite(grad).all(), objective
+        assert torch.isfinite(loss).all() and torch.isfinite(grad).all(), objective
+
+
+def test_the_odds_of_certainty_are_held():
+    """The formula is infinite where a side's likelihood is 1: held at 1e7 to 1, with a gradient all the same."""
+    sure = told([-1e-300, -1.0], groups_N=torch.tensor([0, 1]), pairs_P2=torch.tensor([[1, 0]]))
+    held = told([-1e-7, -1.0], groups_N=torch.tensor([0, 1]), pairs_P2=torch.tensor([[1, 0]]))
+    assert total(p.orpo(sure)) == pytest.approx(total(p.orpo(held)), abs=1e-6)
+    hidden = sure.hidden_ND.clone().requires_grad_()
+    loss = p.orpo(Inputs(hidden, sure.head, sure.targets_N, groups_N=sure.groups_N, pairs_P2=sure.pairs_P2))
+    [grad] = torch.autograd.grad(loss.values_N.sum(), hidden)
+    assert torch.isfinite(grad).all()
+    assert grad[1, 0] < 0  # the better side, which is not sure, is pushed up
+
+
+def test_smoothing_swaps_the_rewards_less_the_baseline():
+    """Robust bco: (0.9 L(0.05 - d, -0.07 - d) - 0.1 L(-0.07 - d, 0.05 - d)) / 0.8, d = 0.3; a half is refused."""
+    softplus = lambda v: float(torch.nn.functional.softplus(torch.tensor(v, dtype=torch.float64)))  # noqa: E731
+    right, wrong = softplus(0.25) + softplus(-0.37), softplus(0.37) + softplus(-0.25)
+    found = total(p.dpo(pair(), kind="bco", baseline=0.3, smoothing=0.1))
+    assert found == pytest.approx((0.9 * right - 0.1 * wrong) / 0.8, abs=1e-12)
+    with pytest.raises(ConfigError, match=r"smoothing=0\.5"):
+        p.dpo(pair(), smoothing=0.5)
+
+
+def test_a_sequence_without_counted_positions_leaves_ktos_statistics_finite():
+    x = told(
+        [-1.0],
+        reference_N=torch.tensor([-1.3], dtype=torch.float64),
+        groups_N=torch.tensor([0]),
+        labels_S=torch.tensor([True, False]),
+    )
+    assert all(torch.isfinite(one.total) for one in p.kto(x).stats.values())
 
 
 def test_what_is_missing_is_said():

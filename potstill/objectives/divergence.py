@@ -6,6 +6,9 @@ bucket; gradients are closed forms (`_forward` … below, after the reference's 
 
 Temperature divides both logits; `squared` multiplies by its square, as classical distillation does and TRL does not.
 `kd` below 1 mixes: (1 - kd) times the likelihood of the target plus kd times the distance.
+
+Heads of different widths, as two checkpoints of a family may be padded, are compared on the tokens that both have, each
+side renormalised there. A banned token (minus infinity) has a log-probability of -1e5, so that no value is infinite.
 """
 
 from __future__ import annotations
@@ -28,7 +31,11 @@ from potstill.objectives.truncated import Distance, Tail, truncated
 
 
 def forward_kl(x: Inputs, **how: Any) -> Loss:
-    """`sum p (lp - lq)`: covers all that the teacher does (Hinton et al., arXiv:1503.02531). Gradient `q - p`."""
+    """`sum p (lp - lq)`: covers all that the teacher does (Hinton et al., arXiv:1503.02531, sec. 2). Gradient `q - p`.
+
+    Departure: the KL and not the cross-entropy `-sum p lq` of the paper (and of DistiLLM's, MiniLLM's and TAID's code),
+    whose gradient is the same and whose value is larger by the teacher's entropy.
+    """
     return _divergence(x, "forward_kl", _forward, **how)
 
 
@@ -55,7 +62,7 @@ def jsd(x: Inputs, *, beta: float = 0.5, **how: Any) -> Loss:
 
 
 def tvd(x: Inputs, **how: Any) -> Loss:
-    """Total variation, `sum |p - q| / 2`."""
+    """Total variation, `sum |p - q| / 2` (Wen et al., arXiv:2307.15190); gradient `P[sign(q - p)] / 2`."""
     return _divergence(x, "tvd", _tvd, **how)
 
 
@@ -66,7 +73,10 @@ def skew_kl(x: Inputs, *, skew: float = 0.1, **how: Any) -> Loss:
 
 
 def skew_reverse_kl(x: Inputs, *, skew: float = 0.1, detach: bool = False, **how: Any) -> Loss:
-    """`KL(q || (1 - skew) p + skew q)` (DistiLLM); `detach` holds the mixture's student part constant (DistiLLM-2)."""
+    """`KL(q || (1 - skew) p + skew q)` (DistiLLM, arXiv:2402.03898).
+
+    `detach` holds the mixture's student part constant (DistiLLM-2's code).
+    """
     _share(skew, "skew", below=1)
     return _divergence(x, "skew_reverse_kl", partial(_skew_reverse, skew, detach) if skew else _reverse, **how)
 

@@ -132,7 +132,10 @@ def cot2align(
 
 
 def frozen(head: Any) -> Any:
-    """A head that gives gradients to what goes in and none to itself; it shares the weights."""
+    """A head that gives gradients to what goes in and none to itself; it shares the weights.
+
+    Of a module: what a plain function closes over can't be seen, and would learn.
+    """
     if not isinstance(head, nn.Module):
         return head
     shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in head.parameters()}

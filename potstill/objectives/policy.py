@@ -60,7 +60,7 @@ def token_kl(x: Inputs, *, estimator: Estimator = "k2", chunk: int = 0) -> Loss:
     """KL(student || teacher) estimated at the sampled tokens and used as a loss.
 
     In expectation over the student's samples: k2's gradient is exactly the reverse KL's, k3's is the *forward* KL's,
-    and k1 has none, so it is refused.
+    and k1 has none, so it is refused. (Schulman's estimators; KDRL's term, arXiv:2506.02208.)
     """
     if estimator == "k1":
         raise ConfigError("a k1 loss trains nothing: its expected gradient is zero", available=("k2", "k3"), fix="k2")
@@ -69,7 +69,8 @@ def token_kl(x: Inputs, *, estimator: Estimator = "k2", chunk: int = 0) -> Loss:
 
 
 def on_policy(x: Inputs, *, coefficient: float = 1.0, discount: float = 0.0, chunk: int = 0) -> Loss:
-    """`-ratio A`, A_t = -c (sampled - p) plus discounted later ones: on-policy distillation (Tinker cookbook's rule).
+    """`-ratio A`, A_t = -c (sampled - p) plus discounted later ones: on-policy distillation (Tinker cookbook's rule,
+    thinkingmachines.ai/blog/on-policy-distillation).
 
     The gradient is that of the reverse KL of each token; discount 1 that of the whole sequence.
     """
@@ -94,8 +95,9 @@ def trust_region(x: Inputs, *, drop: float = 0.2, drift: float = 1e-3, chunk: in
 def minillm(x: Inputs, *, gamma: float = 0.95, clip: float = 0.2, mixed: float = 0.0, chunk: int = 0) -> Loss:
     """PPO's clipped loss on whitened, length-normalised returns of r = p - q (MiniLLM, arXiv:2306.08543, eq. 4 to 6).
 
-    The paper adds the exact divergence of the present position: mix `divergence.reverse_kl` in. Departure: returns are
-    whitened over counted positions only, where the authors' code counts padding.
+    The paper adds the exact divergence of the present position (mix `divergence.reverse_kl` in) and a language-model
+    loss on plain text. Departures: returns are whitened over counted positions only, where the authors' code counts
+    padding; its scale of rewards (0.5) is left out, since whitening undoes it, and so is its clip of them.
 
     `advantages_N`, where given, are the returns whitened over the whole step (`training.whole`): whitened here, over a
     micro-batch, they depend on how the step is cut.
@@ -116,7 +118,8 @@ def minillm(x: Inputs, *, gamma: float = 0.95, clip: float = 0.2, mixed: float =
 def iw_opd(x: Inputs, *, gamma: float = 0.5, chunk: int = 0) -> Loss:
     """`-w_t r_t q_t`, r = sg(p - q), w_t = 1 + gamma (1 - P_t / P_T), P_t the sum of |r| before t (arXiv:2606.22600).
 
-    Earlier divergences weigh more: what follows them was written in a state the teacher would not be in.
+    Earlier divergences weigh more: what follows them was written in a state the teacher would not be in. Departure: r
+    is against the student as it is now; TRL's is against the one that wrote, the same until the student has moved.
     """
     logq, logp = token_logp(x, chunk=chunk), _teacher(x, "iw_opd")
     r = (logp - logq).detach()

@@ -139,7 +139,8 @@ def cpo(x: Inputs, *, beta: float = 0.1, alpha: float = 1.0, chunk: int = 0) -> 
 def orpo(x: Inputs, *, lam: float = 0.1, chunk: int = 0) -> Loss:
     """`NLL+ - lam log s(LO)`, LO the log-odds ratio of the mean likelihoods (Hong et al., arXiv:2403.07691, eq. 6, 7).
 
-    Departure from TRL: NLL+ is that of the completion; TRL's counts the prompt too.
+    Departures: NLL+ is that of the completion, where TRL's counts the prompt too; a mean log-probability above -1e-7 is
+    held there, since the odds of certainty are infinite.
     """
     logp = token_logp(x, chunk=chunk)
     sides = _sides(logp, x)
@@ -153,7 +154,9 @@ def redi(x: Inputs, *, alpha: float = 0.8, chunk: int = 0) -> Loss:
     """`-l̄+ + alpha l̄-`: reference-free and asymmetric, the stage after SFT (Xu et al., arXiv:2505.24850, eq. 4).
 
     Unbounded below: alpha, the rate and the number of steps are what limits it. Both sides falling together, seen in
-    the statistics `better` and `worse`, is the sign of collapse. alpha = 0 is SFT by sequence means.
+    the statistics `better` and `worse`, is the sign of collapse. alpha = 0 is SFT by sequence means. Departure: the
+    repository's optional weight e^(g l̄-) of the worse side is left out; not detached, as there, its gradient changes
+    sign at l̄- = -1/g and pushes wrong traces up.
     """
     logp = token_logp(x, chunk=chunk)
     sides = _sides(logp, x)

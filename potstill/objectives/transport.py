@@ -90,7 +90,8 @@ def gold(
 
     beta as in `divergence.jsd`: 0 is the forward and 1 the reverse KL. Both sides are distributions: what lies outside
     the shared tokens is one class (`bucket`), or is left out of both (`renormalise`); `uld` is the bucket plus
-    `unmatched` times ULD's distance of the entries outside (GOLD's hybrid).
+    `unmatched` times ULD's distance of the entries outside (GOLD's hybrid, whose weights may also follow the share of
+    the vocabulary that is matched; here they are constants).
 
     Departures from TRL 1.16, whose hybrid compares sub-distributions that do not sum to 1, clamped at 1e-8: equal to
     `uld` only in its unmatched part. Its loss is divided by counts of the micro-batch (and its gradients drift apart by
@@ -121,6 +122,8 @@ def multilevel_ot(
     z / std(z) makes scales alike; of each side the `top` tokens with the largest sums over the *sequence* are kept and
     numbered by them, so a token keeps its partner throughout. HAD is `sum_i |q_i - p_i|`, CE `-sum_i p_i log q_i`, SD
     the Sinkhorn distance of the two sequences of these vectors under the L1 cost.
+
+    A banned token is not counted in a deviation.
 
     Departures from the repository, which is not what the paper says: no second softmax over probabilities, the teacher
     is CE's target (there it is inside the logarithm), and the plan has mass 1, not the number of positions, so that SD

@@ -33,7 +33,8 @@ def truncated(teacher: TopK, distance: Distance, *, temperature: float, tail: Ta
         temperature: divides the student's logits.
         tail: "bucket" compares the mass outside as one class, never above the full distance, the default everywhere;
             "renormalise" compares inside K only; "teacher" renormalises the teacher alone, which also pulls the
-            student's mass into K (DistillKit's "zero"); "none" renormalises nothing (verl's top-k form).
+            student's mass into K (DistillKit's "zero"); "none" renormalises nothing (verl's top-k form). Both are
+            forward KLs alone: with no teacher's mass outside K the others are infinite or nothing.
     """
     if tail not in TAILS:
         raise ConfigError(f"unknown tail={tail!r}", available=TAILS, wanted=str(tail), fix="tail=bucket")

@@ -121,6 +121,12 @@ def two_rows():
     return inputs(torch.cat([S, torch.tensor(more, dtype=D)]), torch.cat([T, torch.tensor(theirs, dtype=D)]))
 
 
+def responses():
+    """Case distillm2_pair_loss, which only the text has: the rows above, the teacher's response and the student's."""
+    groups = torch.arange(2).repeat_interleave(3)
+    return dataclasses.replace(two_rows(), groups_N=groups, pairs_P2=torch.tensor([[0, 1]]))
+
+
 def top_one_and_realised():
     """The teacher's best token, which is the target at all three positions, and the rest."""
     kept = top_k(T, 1)
@@ -185,6 +191,7 @@ LOSSES = [
     ("taid at 1 (section 5.4)", ST, d.taid, {"t": 1.0}, mean, 0.262201042446),
     ("kldivloss_batchmean_trap", two_rows(), d.forward_kl, T2, mean, 0.0985709484586),
     ("kldivloss_batchmean_trap", two_rows(), d.forward_kl, T2, lambda v: total(v) / 2, 0.295712845376),
+    ("distillm2_pair_loss", responses(), d.distillm2, {}, lambda v: round(total(v), 6), 0.561535),
     ("ce_kd_mix", ST, d.forward_kl, {**T2, "kd": 0.3}, mean, 0.809529933783),
     ("ce_kd_mix", ST, d.forward_kl, {**T2, "kd": 0.3, "squared": True}, mean, 0.877376420397),
     ("ce_kd_mix", ST, d.forward_kl, {"kd": 0.0}, mean, 1.12416348321),

@@ -15,7 +15,9 @@ from torch.utils.checkpoint import checkpoint
 
 from potstill.objectives.inputs import Head, Inputs
 
-ENTRIES = 3 << 22  # logits of a chunk: 48 MiB in fp32; smaller chunks are slower, larger ones only larger
+ENTRIES = 24 << 20  # logits of a chunk: 96 MiB in fp32. Of fewer rows the head's products are slower
+GPU_ENTRIES = 64 << 20  # there a product of few rows only waits for the weights (inferred: not measured)
+PIECE = 1 << 19  # logits that a kernel has at a time: with 2 MiB what it makes on the way stays in the cache
 
 
 # A loss of logits: (logits_CV, rows, gradient) -> losses [C] of these rows, and d loss / d logits [C, V] if `gradient`.
@@ -37,7 +39,7 @@ def losses(x: Inputs, kernel: Kernel, *, chunk: int = 0) -> Tensor:
     head: Any = x.head
     linear = type(head) is nn.Linear and not head._forward_hooks and not head._forward_pre_hooks
     width = head.weight.shape[0] if linear else _width(head, x.hidden_ND)
-    chunk = chunk or max(1, ENTRIES // width)
+    chunk = chunk or rows_at_once(width, x.hidden_ND)
     if linear:
         values: Tensor = _Linear.apply(x.hidden_ND, head.weight, head.bias, kernel, x.weights_N, chunk)  # type: ignore[no-untyped-call]
         return values
@@ -46,6 +48,28 @@ def losses(x: Inputs, kernel: Kernel, *, chunk: int = 0) -> Tensor:
         rows = slice(start, start + chunk)
         pieces.append(checkpoint(_through, x.head, x.hidden_ND[rows], kernel, rows, use_reentrant=False))
     return torch.cat(pieces)
+
+
+def rows_at_once(width: int, like: Tensor) -> int:
+    """How many rows of a vocabulary make a chunk on this device."""
+    return max(1, (GPU_ENTRIES if like.is_cuda else ENTRIES) // width)
+
+
+def pieced(kernel: Kernel) -> Kernel:
+    """The kernel over few rows at a time on a CPU, its gradient in the place of the logits."""
+
+    def whole(logits: Tensor, rows: slice, gradient: bool) -> tuple[Tensor, Tensor | None]:
+        if logits.is_cuda:
+            return kernel(logits, rows, gradient)
+        size, values = max(1, PIECE // logits.shape[1]), logits.new_empty(len(logits))
+        for start in range(0, len(logits), size):
+            at = slice(start, min(start + size, len(logits)))
+            values[at], slope = kernel(logits[at], slice(rows.start + at.start, rows.start + at.stop), gradient)
+            if slope is not None:
+                logits[at] = slope
+        return values, logits if gradient else None
+
+    return whole
 
 
 def full(values: Tensor) -> Tensor:
@@ -120,6 +144,8 @@ def _run(
         torch.zeros_like(t, dtype=like.dtype) if grad is not None and want and t is not None else None
         for t, want in zip((hidden, weight, bias), wants)
     ]
+    device = hidden.device.type
+    low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
     for start in range(0, len(hidden), ctx.chunk):
         rows = slice(start, start + ctx.chunk)
         # No name for the logits here: the kernel can let go of them.
@@ -130,9 +156,11 @@ def _run(
             continue
         gradient.mul_(grad[rows, None])
         if made[0] is not None:
-            made[0][rows] = gradient.to(weight.dtype) @ weight
-        if made[1] is not None:
-            made[1].addmm_(gradient.T, full(hidden[rows]))
+            made[0][rows] = gradient.to(low) @ weight.to(low)
+        if made[1] is not None and low == like.dtype:
+            made[1].addmm_(gradient.T, hidden[rows])
+        elif made[1] is not None:  # products in bfloat16 as everywhere under autocast, their sum in full precision
+            made[1] += gradient.to(low).T @ hidden[rows].to(low)
         if made[2] is not None:
             made[2] += gradient.sum(0)
         gradient = None  # before the next chunk's logits are made

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from potstill.errors import ConfigError
-from potstill.objectives.chunked import Kernel, full, losses, teacher_logits
+from potstill.objectives.chunked import Kernel, full, losses, pieced, teacher_logits
 from potstill.objectives.inputs import Hidden, Inputs, Logits, Loss, Sum, TopK, per_sequence, summed
 from potstill.objectives.likelihood import nll, token_logp
 from potstill.objectives.numerics import finite, vecdot
@@ -257,7 +257,15 @@ def _whole(teacher: Callable[[slice], Tensor], distance: Distance, temperature: 
     """
 
     def kernel(logits: Tensor, rows: slice, gradient: bool) -> tuple[Tensor, Tensor | None]:
-        theirs, padded = teacher(rows), logits.shape[1]
+        theirs = teacher(rows)  # here and not piece by piece: of few rows the head's product is slow
+
+        def piece(logits: Tensor, at: slice, gradient: bool) -> tuple[Tensor, Tensor | None]:
+            return compared(logits, theirs[at.start - rows.start : at.stop - rows.start], gradient)
+
+        return pieced(piece)(logits, rows, gradient)
+
+    def compared(logits: Tensor, theirs: Tensor, gradient: bool) -> tuple[Tensor, Tensor | None]:
+        padded = logits.shape[1]
         width = min(padded, theirs.shape[1])
         if temperature != 1:
             logits = logits.div_(temperature)

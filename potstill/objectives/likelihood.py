@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from potstill.objectives.chunked import Kernel, losses
+from potstill.objectives.chunked import Kernel, losses, pieced
 from potstill.objectives.inputs import Inputs, Loss, summed
 
 TINY = 1e-6  # 1 - p is never below it: the unlikelihood of a certain token is 13.8 and not infinite
@@ -76,4 +76,4 @@ def nll(targets_N: Tensor) -> Kernel:
         slope.scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=slope.dtype))
         return value, slope
 
-    return kernel
+    return pieced(kernel)

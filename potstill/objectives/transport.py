@@ -23,7 +23,7 @@ from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
 from potstill.errors import ConfigError
-from potstill.objectives.chunked import ENTRIES, Kernel, full, losses, teacher_logits
+from potstill.objectives.chunked import Kernel, full, losses, rows_at_once, teacher_logits
 from potstill.objectives.inputs import Inputs, Loss, OtherVocabulary, Sum, summed
 from potstill.objectives.likelihood import nll, token_logp
 from potstill.objectives.numerics import LEAST, finite
@@ -264,7 +264,7 @@ def _times(slope: Any, factor: float) -> Any:
 def _leading(head: Any, hidden: Tensor, top: int, chunk: int) -> Tensor:
     """Log-probabilities (logits over their deviation) of the tokens most probable in all rows together, best first."""
     sums: Tensor | None = None
-    chunk = chunk or max(1, ENTRIES // int(head(hidden[:1].detach()).shape[-1]))
+    chunk = chunk or rows_at_once(int(head(hidden[:1].detach()).shape[-1]), hidden)
     with torch.no_grad():
         for start in range(0, len(hidden), chunk):
             part = _steady(head, hidden[start : start + chunk]).exp().sum(0)

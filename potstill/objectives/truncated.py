@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from potstill.errors import ConfigError
-from potstill.objectives.chunked import Kernel, full
+from potstill.objectives.chunked import Kernel, full, pieced
 from potstill.objectives.inputs import TopK
 from potstill.objectives.numerics import LEAST, finite, log1mexp
 
@@ -64,7 +64,7 @@ def truncated(teacher: TopK, distance: Distance, *, temperature: float, tail: Ta
         spread = lq_all.exp_().mul_(outside) if outside is not None else lq_all.zero_()
         return value, spread.scatter_(1, ids, slope).div_(temperature)
 
-    return kernel
+    return pieced(kernel)
 
 
 def top_k(logits_NV: Tensor, k: int, *, temperature: float = 1.0) -> TopK:

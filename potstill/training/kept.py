@@ -109,9 +109,12 @@ def threads(count: int) -> Iterator[None]:
 
 def _loaded(teacher: Path, device: str) -> Any:
     from potstill.models import weights
+    from potstill.training.student import check_head
 
     place = weights.device(device)
-    return weights.load(teacher, weights.dtype("auto", place)).to(place).eval().requires_grad_(False)
+    model = weights.load(teacher, weights.dtype("auto", place))
+    check_head(model)
+    return model.to(place).eval().requires_grad_(False)
 
 
 def _finished(folder: Path, told: Kept) -> bool:

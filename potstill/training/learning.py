@@ -265,8 +265,10 @@ def frozen(path: Path, like: Any) -> Any:
 
     model = weights.load(path, weights.dtype("auto", like.device.type))
     return model.to(like.device).eval().requires_grad_(False)
+    from potstill.training.student import check_head
 
 
+    check_head(model)
 def _scored(teacher: Wire, rows: Sequence[Row]) -> list[Tensor | None]:
     """A teacher's log-probabilities as columns [T]; None for a row that it cuts into other tokens."""
     made: list[Tensor | None] = []

@@ -31,7 +31,7 @@ def load(start: Path, settings: Training) -> Any:
     except (OSError, ValueError, RuntimeError) as error:
         fix = "check the folder with: python -c 'AutoModelForCausalLM.from_pretrained(PATH)'"
         raise ModelError(f"{start} can't be loaded: {error}", expected="a causal language model", fix=fix) from error
-    _check_head(model)
+    check_head(model)
     if settings.lora:
         model = _adapted(model, settings.lora)
     if settings.gradient_checkpointing:
@@ -105,7 +105,7 @@ def _recompute(model: Any) -> None:
     enable({"use_reentrant": False})
 
 
-def _check_head(model: Any) -> None:
+def check_head(model: Any) -> None:
     """Refuse an architecture that changes hidden states or logits outside its output embedding (soft caps, scales)."""
     ids = torch.tensor([[0, 1, 2, 3]])
     model.eval()
@@ -117,5 +117,5 @@ def _check_head(model: Any) -> None:
         raise StageError(
             f"{type(model).__name__} computes its logits in another way than head(hidden)",
             expected="an architecture like Qwen2, Qwen3 or Llama",
-            fix="train another student; logit scales and soft caps are not supported",
+            fix="choose another model; logit scales and soft caps are not supported",
         )

@@ -9,6 +9,8 @@ from learning_rows import rows  # noqa: E402
 from tiny import tiny_checkpoint as make_checkpoint  # noqa: E402
 
 from potstill.errors import StageError  # noqa: E402
+from potstill.training import kept, student  # noqa: E402
+from potstill.training.learning import frozen  # noqa: E402
 from potstill.training.settings import Training  # noqa: E402
 from potstill.training.supervised import fit  # noqa: E402
 from potstill.training.task import Task  # noqa: E402
@@ -55,3 +57,26 @@ def test_another_template_is_shown_and_stops_the_training(tmp_path, tiny_checkpo
     with pytest.raises(StageError, match="their chat templates differ"):
         fit(rows(), tiny_checkpoint, tmp_path / "out", Training(max_steps=1), task=Task(reference=other))
     assert not (tmp_path / "out" / "fit.json").exists()
+
+
+def capped(path):
+    """A Gemma 2, whose logits are `30 tanh(z / 30)` behind the head."""
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    make_checkpoint(path)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    config = Gemma2Config(vocab_size=400, num_key_value_heads=2, head_dim=8, initializer_range=2.0, **sizes)
+    model = Gemma2ForCausalLM(config)
+    model.save_pretrained(path)
+    return path, model
+
+
+def test_a_model_that_caps_its_logits_is_no_student_no_teacher_and_no_reference(tmp_path, tiny_checkpoint):
+    """Its head alone would give other distributions, silently."""
+    path, model = capped(tmp_path / "gemma")
+    with pytest.raises(StageError, match="in another way than head"):
+        student.load(path, Training())
+    with pytest.raises(StageError, match="in another way than head"):
+        frozen(path, model)
+    with pytest.raises(StageError, match="in another way than head"):
+        kept._loaded(path, "cpu")

@@ -3,8 +3,11 @@
 import dataclasses
 import json
 import os
+import random
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -29,9 +32,10 @@ UNEVEN = Training(max_steps=4, batch_rows=4, accumulate=2, lr=5e-4, scheduler="c
 FEW = Training(max_steps=5, batch_rows=4, lr=5e-4, sort=False, clip=0.0, save_every=0)
 LORA = Training(max_steps=3, batch_rows=4, lr=1e-3, lora=Lora(r=4), gradient_checkpointing=True)
 KINDS = {
-    objectives.entry(name): name for name in trainable() if name != "rkd"
+    objectives.entry(name): name for name in trainable() if name not in ("rkd", "ted_filters")
 }  # one of each that is given other things
 WRITERS = ("rollouts, aligned", "kto")  # begin with a student that writes the rows' texts, which `start` does not
+KILLED = ("projections", "buffer")
 HERE = Path(__file__).parent
 
 
@@ -62,6 +66,16 @@ def cases(folder):
     }
 
 
+def endings(folder):
+    """Those that are killed: they are longer, and something in each is random."""
+    noisy = dataclasses.replace(FEW, max_steps=24, save_every=3, lora=Lora(r=4, dropout=0.2))
+    buffer = Task("jsd", teacher=folder / "teacher", rollout=0.5, replay=4, held=1, watch=2, max_new=6)
+    return {
+        "projections": (noisy, Task("dskd", teacher=folder / "other")),
+        "buffer": (dataclasses.replace(UNEVEN, max_steps=24, save_every=3), buffer),
+    }
+
+
 def _task(name, same, other):
     needs = set(objectives.entry(name).needs)
     teacher = other if needs & {"aligned", "own"} else same if needs & {"distribution", "logp"} else None
@@ -72,7 +86,7 @@ def _task(name, same, other):
 
 def trained(name, folder, out):
     """The report, and the gradients' norms: AdamW's steps are the same for gradients of another size."""
-    settings, task = cases(folder)[name]
+    settings, task = (cases(folder) | endings(folder))[name]
     given = traces(COUNT) if task.internalise else rows(COUNT)
     if {"pairs", "labels"} & set(task.needs) - {"advantages"}:
         given = pairs(COUNT)
@@ -89,28 +103,51 @@ def trained(name, folder, out):
         return fit(given, folder / ("writer" if name in WRITERS else "start"), out, settings, task=task), norms
 
 
-def several(script, *arguments, count=2):
-    """A script in several processes, on the CPU."""
-    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), script]
+def several(*arguments):
+    """The command line of something in two processes, and its environment: this file, if nothing else is named."""
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     found = os.pathsep.join(filter(None, (str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH"))))
-    env = {**os.environ, "PYTHONPATH": found, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [*run, *map(str, arguments)], check=False, env=env, capture_output=True, text=True, timeout=900
-    )
+    return [*run, *map(str, arguments)], {**os.environ, "PYTHONPATH": found, "OMP_NUM_THREADS": "1"}
+
+
+def ran(*arguments):
+    """What it has said, once it is done."""
+    command, env = several(*arguments)
+    return subprocess.run(command, check=False, env=env, capture_output=True, text=True, timeout=900)
+
+
+def killed(folder, name, out, step):
+    """A training of this file, ended by SIGKILL of both processes at a moment after the checkpoint of that step."""
+    command, env = several(__file__, folder, name, out)
+    with (folder / "noise").open("w") as noise:
+        launcher = subprocess.Popen(command, env=env, stdout=noise, stderr=noise)
+        while not (out / "training" / f"checkpoint-{step}" / "complete").is_file() and launcher.poll() is None:
+            time.sleep(0.001)
+        time.sleep(random.uniform(0, 0.3))
+        for rank in range(2):
+            os.kill(int((folder / f"pid-{rank}").read_text()), signal.SIGKILL)
+        launcher.kill()
+        launcher.wait()
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    """Every case trained in two processes."""
+def models(tmp_path_factory):
+    """Students, teachers, stored entries."""
     folder = tmp_path_factory.mktemp("processes")
     make_checkpoint(folder / "start")
     other_checkpoint(folder / "other")
     stored(folder)  # by the teacher that it makes
     writing = Training(epochs=40, batch_rows=8, lr=3e-3, warmup=0)
     fit(rows(), folder / "start", folder / "writer", writing)  # else it writes no text that another could read
-    ran = several(__file__, folder)
-    assert ran.returncode == 0, ran.stderr[-3000:]
     return folder
+
+
+@pytest.fixture(scope="module")
+def two(models):
+    """Every case trained in two processes."""
+    done = ran(__file__, models, *cases(models))
+    assert done.returncode == 0, done.stderr[-3000:]
+    return models
 
 
 @pytest.mark.slow
@@ -145,6 +182,26 @@ OF_A_SHARE = (
 )
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KILLED)
+def test_two_killed_processes_go_on_to_the_same_bits(models, tmp_path, name):
+    """With what is random in a training, a buffer or projections in its checkpoints."""
+    for out in (tmp_path / "whole", tmp_path / "killed"):
+        if out.name == "killed":
+            for step in sorted(random.sample(range(3, 18, 3), 2)):
+                killed(models, name, out, step)
+                assert not (out / "fit.json").exists(), "it ended before it was killed"
+        done = ran(__file__, models, name, out)
+        assert done.returncode == 0, done.stderr[-3000:]
+    whole, again = (tmp_path / part / "model.safetensors" for part in ("whole", "killed"))
+    assert whole.read_bytes() == again.read_bytes()
+    steps = [
+        [{**json.loads(line), "seconds": 0} for line in (tmp_path / part / STEPS).read_text().splitlines()]
+        for part in ("whole", "killed")
+    ]
+    assert steps[0] == steps[1] and len(steps[0]) == 24
+
+
 def test_every_row_is_one_process_share():
     batches = [[4, 1, 7], [2], [5, 3]]
     found = [processes.shares(batches, rank, 2) for rank in range(2)]
@@ -171,7 +228,11 @@ def test_relations_between_rows_are_refused():
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    for name in sys.argv[2:] or cases(folder):
+    if sys.argv[2] in KILLED:
+        (folder / f"pid-{os.environ['RANK']}").write_text(str(os.getpid()))
+        trained(sys.argv[2], folder, Path(sys.argv[3]))
+        sys.exit()
+    for name in sys.argv[2:]:
         done, norms = trained(name, folder, folder / name / "two")
         told = {
             "losses": done.losses,

@@ -14,6 +14,7 @@ from potstill.errors import ConfigError  # noqa: E402
 from potstill.objectives import dskd as d  # noqa: E402
 from potstill.objectives.inputs import Layers, Logits, OtherVocabulary, reduce  # noqa: E402
 from potstill.objectives.likelihood import likelihood  # noqa: E402
+from potstill.objectives.sinkhorn import plan  # noqa: E402
 from potstill.objectives.transport import uld  # noqa: E402
 
 D, DT, V, W = 4, 5, 7, 9
@@ -192,6 +193,29 @@ def test_the_crossed_alignment_is_a_transport():
     assert all(t.grad is None for t in x.layers.teacher)
     assert x.embedded_N2D.grad is not None  # embeddings given with a graph are trained here
     assert torch.allclose(d.cot2align(x, align=0).values_N, likelihood(x).values_N)
+
+
+def test_the_transport_written_out_with_its_gradients():
+    """`mean over spaces of N sum_j P_ij (1 - cos)`, the plan P constant, of embeddings and both pairs of layers."""
+    x = aligned(inputs())
+    values = d.cot2align(x, ce=0).values_N
+    t, maps = x.teacher, x.maps
+    mine = (x.embedded_N2D[:, 0], *x.layers.student)
+    theirs = [maps.embeddings(t.embedded_M2Dt[:, 0])]
+    theirs += [project(h.detach()) for project, h in zip(maps.layers, x.layers.teacher)]
+    wanted = []
+    for which in range(3):
+        n, m = x.groups == which, t.sequences_M == which
+        costs = [
+            1 - torch.nn.functional.cosine_similarity(a[n][:, None], b[m][None], dim=-1) for a, b in zip(mine, theirs)
+        ]
+        wanted.append(sum(int(n.sum()) * (plan(c.detach()) * c).sum(1) for c in costs) / 3)
+    wanted = torch.cat(wanted)
+    assert torch.allclose(values, wanted, atol=1e-12)
+    of = (x.embedded_N2D, *x.layers.student, *maps.parameters())
+    weights = torch.rand(len(values), dtype=torch.float64)
+    for a, b in zip(*(torch.autograd.grad((v * weights).sum(), of) for v in (values, wanted)), strict=True):
+        assert torch.allclose(a, b, atol=1e-12)
 
 
 def test_the_same_states_in_another_order_are_no_distance_apart():

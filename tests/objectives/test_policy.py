@@ -50,6 +50,32 @@ def test_expected_gradients_by_enumeration(objective, how, wanted):
     assert hidden.grad.sum(0).tolist() == pytest.approx(EXACT[wanted], abs=1e-9)
 
 
+def test_gradients_of_weighted_advantages_by_hand():
+    """Both hold their advantage constant, so the slope of a token's logits is `-A (onehot - q)`.
+
+    iw_opd: A = w r; trust_region: A = ratio (p - q) where it is kept, plus the drift's own slope. Two sequences.
+    """
+    torch.manual_seed(3)
+    z, targets = torch.randn(5, 4, dtype=D), torch.tensor([0, 3, 1, 2, 0])
+    logp, sampled = -3 * torch.rand(5, dtype=D), torch.tensor([-2.0, -0.05, -1.0, -3.0, -0.1], dtype=D)
+    more = {"teacher": TokenLogp(logp), "sampled_N": sampled, "groups_N": torch.tensor([0, 0, 0, 1, 1])}
+    logq = z.log_softmax(-1).gather(1, targets[:, None]).squeeze(1)
+    r, size = logp - logq, (logp - logq).abs()
+    before = torch.stack([size.new_zeros(()), size[0], size[0] + size[1], size.new_zeros(()), size[3]])
+    whole = torch.stack([size[:3].sum()] * 3 + [size[3:].sum()] * 2)
+    ratio = (logq - sampled).exp()
+    kept = (sampled.exp() - logq.exp() <= 0.2).double()
+    assert 0 < kept.sum() < 5
+    for objective, gain in (
+        (policy.iw_opd, (1 + 0.5 * (1 - before / whole)) * r),
+        (policy.trust_region, ratio * r * kept - 2e-3 * (logq - sampled)),
+    ):
+        hidden = z.clone().requires_grad_()
+        objective(Inputs(hidden, same, targets, **more)).values_N.sum().backward()
+        wanted = -gain[:, None] * (torch.nn.functional.one_hot(targets, 4) - z.softmax(-1))
+        assert torch.allclose(hidden.grad, wanted, atol=1e-12)
+
+
 def test_corrected_k3_of_the_reference_has_the_reverse_gradient():
     z = torch.tensor([2.0, 1.0, 0.0], dtype=D)
     logp = torch.tensor([0.0, 1.0, 1.0], dtype=D).log_softmax(-1)

@@ -330,9 +330,6 @@ def test_fp32_is_near_float64(objective):
 def test_extreme_and_banned_logits_are_finite(objective):
     student = torch.tensor([[0.0, 1000.0, -torch.inf], [0.0, 0.0, 0.0]], dtype=torch.float64, requires_grad=True)
     teacher = torch.tensor([[1000.0, 0.0, 0.0, -torch.inf], [0.0, 0.0, 2.0, 1.0]], dtype=torch.float64)
-    if "multilevel" in str(objective.__closure__[1].cell_contents):
-        student = student.detach().clamp_min(-1000).requires_grad_()
-        teacher = teacher.clamp_min(-1000)
     x = across(student, teacher, (torch.tensor([0, 0]), torch.tensor([0, 0])), matched=[[0, 0], [1, 1]])
     values = objective(x).values_N
     values.sum().backward()

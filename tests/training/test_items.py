@@ -40,3 +40,18 @@ def test_numbers_keep_their_size_but_for_doubles():
 
 def test_a_pair_counts_twice_its_longer_side():
     assert items.length(rows()) == 6 and items.length(rows()[:1]) == 3
+
+
+def test_golden_completion_mask():
+    """Case sft_completion_mask: prompts (5, 6) and (5), completions (7, 8) and (9), the end token 2 a target of both.
+
+    A label that is ignored there is a weight of 0 here.
+    """
+    first = Row(0, (5, 6, 7, 8, 2), (0.0, 0.0, 1.0, 1.0, 1.0), 2)
+    second = Row(1, (5, 9, 2), (0.0, 1.0, 1.0), 1)
+    batch = items.collate([[items.prepared(row)] for row in (first, second)])
+    assert batch["ids"].tolist() == [[5, 6, 7, 8, 2], [5, 9, 2, 0, 0]]
+    labels = batch["ids"].where(batch["weights"] > 0, -100)
+    assert labels.tolist() == [[-100, -100, 7, 8, 2], [-100, 9, 2, -100, -100]]
+    assert batch["lengths"].tolist() == [5, 3]
+    assert int((batch["weights"][:, 1:] > 0).sum()) == 5

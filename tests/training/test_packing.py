@@ -33,6 +33,16 @@ def test_the_layout_by_hand():
     assert found.place_BT.tolist() == [[5, 0, 0], [0, 1, 2], [3, 4, 0]]
 
 
+def test_golden_padding_free_row():
+    """Case sft_padding_free: (1, 2, 3) and (4, 5) as one row; no token of the one is predicted from the other."""
+    found = packing.layout([3, 2], 3, whole=True)
+    ids = torch.tensor([[1, 2, 3], [4, 5, 0]])
+    assert ids.flatten()[found.source_CL].tolist() == [[1, 2, 3, 4, 5]]
+    assert found.position_CL.tolist() == [[0, 1, 2, 0, 1]]
+    counted = torch.tensor([[0, 1, 1], [1, 1, 0]])[:, 1:] > 0  # targets: the first token of a row is never one
+    assert found.place_BT[:, :-1][counted].tolist() == [0, 1, 3]  # where 2, 3 and 5 are predicted
+
+
 @pytest.fixture(params=[("qwen3", "sdpa"), ("qwen3", "eager"), ("qwen2", "sdpa")], ids="-".join)
 def model(request, tmp_path):
     arch, attention = request.param

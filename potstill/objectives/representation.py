@@ -19,8 +19,8 @@ TINY = 1e-12
 class Filters(nn.Module):  # type: ignore[misc]
     """TED's filters: a linear map of every compared layer's states, of the student and of the teacher.
 
-    Parameters are the trainer's to optimise: in the first stage alone (`ted_filters`, once for each model), in the
-    second beside the student's. They start as the identity where widths allow, and are dropped at export.
+    Parameters are the trainer's to optimise: in the first stage alone (`ted_filters`), in the second the student's
+    filters beside the student. They start as the identity where widths allow, and are dropped at export.
 
     Args:
         student: its width.
@@ -44,20 +44,26 @@ def same_depth(student: int, teacher: int, pairs: int) -> list[tuple[int, int]]:
     return [(round(student * i / pairs), round(teacher * i / pairs)) for i in range(1, pairs + 1)]
 
 
-def ted_filters(x: Inputs, *, chunk: int = 0) -> Loss:
-    """TED's first stage for one model: mean over layers of the likelihood through filter and head (eq. 5).
+def ted_filters(x: Inputs, *, normalise: bool = True, chunk: int = 0) -> Loss:
+    """TED's first stage: of each model, the mean over layers of the likelihood through filter and head (eq. 5).
 
-    `x.layers.student` are the states, `x.maps.student` their filters; the model's head is held constant and its states
-    come without gradient, so only filters learn. A teacher's are trained with its own states, head and Filters.
+    The head is held constant and states come without gradient, so only the filters learn. Per token. `normalise` as in
+    the second stage (`ted`).
+
+    Departure: in the paper each filter has a task head of its own, which is dropped afterwards. Of a vocabulary that
+    would be a second model, so all filters, the teacher's too, are read by the student's head: what they put out is
+    then of one space, where the second stage compares it.
     """
     filters, layers = _filters(x, "ted_filters")
     head = frozen(x.head)
-    parts = [
-        losses(Inputs(f(h.detach()), head, x.targets_N, weights_N=x.weights_N), nll(x.targets_N), chunk=chunk)
-        for f, h in zip(filters.student, layers.student)
-    ]
-    value = torch.stack(parts).mean(0)
-    return Loss(value, {"nll": summed(value)})
+
+    def through(of: nn.ModuleList, states: tuple[Tensor, ...]) -> Tensor:
+        seen = [f(_even(h.detach()) if normalise else h.detach()) for f, h in zip(of, states, strict=True)]
+        read = [Inputs(h, head, x.targets_N, weights_N=x.weights_N) for h in seen]
+        return torch.stack([losses(side, nll(x.targets_N), chunk=chunk) for side in read]).mean(0)
+
+    mine, theirs = through(filters.student, layers.student), through(filters.teacher, layers.teacher)
+    return Loss(mine + theirs, {"student_nll": summed(mine), "teacher_nll": summed(theirs)})
 
 
 def ted(
@@ -72,7 +78,8 @@ def ted(
 ) -> Loss:
     """`ce NLL + kl t^2 KL(p || q) + mse mean_l mean_d (F_s(h_s) - F_t(h_t))^2` (Liang et al., arXiv:2210.01351, eq. 7).
 
-    A loss per token; leave the first token of a row out of the counted ones (attention sinks).
+    A loss per token; leave the first token of a row out of the counted ones (attention sinks). The teacher's filters
+    are held as they are, as the teacher is (sec. 3.2): if they learnt too, both sides could agree on nothing.
 
     Departure: `normalise` divides the states by their root mean square before the filters, since in decoders a few
     dimensions dominate otherwise. The KL needs one vocabulary; kl = 0 needs no distribution.
@@ -80,7 +87,7 @@ def ted(
     filters, layers = _filters(x, "ted")
     apart = layerwise(
         [f(_even(h) if normalise else h) for f, h in zip(filters.student, layers.student)],
-        [f(_even(h.detach()) if normalise else h.detach()) for f, h in zip(filters.teacher, layers.teacher)],
+        [f(_even(h) if normalise else h).detach() for f, h in zip(filters.teacher, layers.teacher)],
     )
     values = mse * apart
     if kl:

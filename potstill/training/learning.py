@@ -84,7 +84,8 @@ class Learning:
         mine, theirs = zip(*self.maps.layers)
         with torch.no_grad():
             teacher = inner(self.teacher, batch, theirs)
-        return inner(model, batch, mine), teacher
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.maps.alone):
+            return inner(model, batch, mine), teacher
 
     def completed(self, x: Inputs, model: Any, batch: Batch, layers: tuple[Inner, Inner] | None = None) -> Inputs:
         """The inputs with a teacher of another tokenizer, layers, projections, prompts: what the objective needs."""
@@ -241,7 +242,9 @@ def learning(
     teacher = wire or (frozen(task.teacher, model) if task.teacher else None)
     maps = None
     if "maps" in task.needs:
-        maps = make(task.objective, model, teacher, rate=task.maps_rate, layers=task.layers, seed=seed)
+        maps = make(
+            task.objective, model, teacher, rate=task.maps_rate, layers=task.layers, filters=task.filters, seed=seed
+        )
     return Learning(
         partial(objectives.find(task.objective), **task.constants),
         found.per,
@@ -262,13 +265,13 @@ def learning(
 def frozen(path: Path, like: Any) -> Any:
     """A checkpoint for forward passes only, on the student's device and in its own dtype (fp32 on a CPU)."""
     from potstill.models import weights
-
-    model = weights.load(path, weights.dtype("auto", like.device.type))
-    return model.to(like.device).eval().requires_grad_(False)
     from potstill.training.student import check_head
 
-
+    model = weights.load(path, weights.dtype("auto", like.device.type))
     check_head(model)
+    return model.to(like.device).eval().requires_grad_(False)
+
+
 def _scored(teacher: Wire, rows: Sequence[Row]) -> list[Tensor | None]:
     """A teacher's log-probabilities as columns [T]; None for a row that it cuts into other tokens."""
     made: list[Tensor | None] = []

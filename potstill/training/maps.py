@@ -1,24 +1,31 @@
 """Trained projections between a student's space and its teacher's, and the inner layers that some of them compare.
 
 They are made once, from the training's seed, learn beside the student at a rate of their own, lie in the checkpoints of
-a training, and are no part of the student that is stored.
+a training, and are no part of the student that is stored. TED's filters, whose first stage trains nothing else, are
+stored in a folder beside its student, for the second stage to begin with.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, final
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from potstill.errors import StageError
 from potstill.objectives.dskd import Across, CrossMaps
 from potstill.objectives.inputs import Hidden, Inputs, Layers
 from potstill.objectives.representation import Filters, same_depth
 from potstill.training import processes
 from potstill.training.items import Batch
 from potstill.training.positions import causal, head
+from potstill.training.task import ALONE, FILTERS, filters_of
 
 
 @final
@@ -29,10 +36,13 @@ class Maps:
         module: the objective's.
         rate: of learning; the schedule of the training moves it as it moves the student's.
         layers: pairs of inner layers (student's, teacher's) that the objective compares.
+        alone: whether nothing else learns.
     """
 
-    def __init__(self, module: nn.Module, rate: float, layers: Sequence[tuple[int, int]] = ()) -> None:
-        self.module, self.rate, self.layers = module, rate, tuple(layers)
+    def __init__(
+        self, module: nn.Module, rate: float, layers: Sequence[tuple[int, int]] = (), *, alone: bool = False
+    ) -> None:
+        self.module, self.rate, self.layers, self.alone = module, rate, tuple(layers), alone
 
     def join(self, optimiser: torch.optim.Optimizer) -> torch.optim.Optimizer:
         """The optimiser with the projections as a group of its own; of a joined one, in its last part."""
@@ -59,17 +69,49 @@ class Maps:
         """Become what `state` said."""
         self.module.load_state_dict(dict(state))
 
+    def keep(self, folder: Path) -> None:
+        """Store what was all that learnt beside the student."""
+        if self.alone:
+            file = folder / FILTERS
+            file.parent.mkdir(exist_ok=True)
+            save_file(self.state(), file, {"layers": json.dumps(self.layers)})
 
-def make(objective: str, student: Any, teacher: Any, *, rate: float, layers: int = 0, seed: int = 0) -> Maps:
+    def begin_with(self, folder: Path) -> None:
+        """Become what an earlier training stored, which must be of the same layers and widths."""
+        with safe_open(filters_of(folder), "pt") as file:
+            layers = json.loads(file.metadata()["layers"])
+            kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+        own = {name: tuple(tensor.shape) for name, tensor in self.state().items()}
+        there = {name: tuple(tensor.shape) for name, tensor in kept.items()}
+        if layers != [list(pair) for pair in self.layers] or own != there:
+            raise StageError(
+                f"the filters in {folder} are of other layers or widths: {layers}, {sorted(set(there.values()))}",
+                expected=f"{[list(pair) for pair in self.layers]}, {sorted(set(own.values()))}",
+                fix="the same student, teacher and layers= in both stages",
+            )
+        self.restore(kept)
+
+
+def make(
+    objective: str,
+    student: Any,
+    teacher: Any,
+    *,
+    rate: float,
+    layers: int = 0,
+    filters: Path | None = None,
+    seed: int = 0,
+) -> Maps:
     """The projections that an objective wants, fp32, on the student's device.
 
     Args:
         layers: pairs of layers that TED compares, evenly over both depths; 0 is as many as the shallower model has.
+        filters: the student of TED's first stage, beside which its filters lie.
     """
     mine, theirs = (causal(model).config.get_text_config() for model in (student, teacher))
     widths = mine.hidden_size, theirs.hidden_size
     depths = mine.num_hidden_layers, theirs.num_hidden_layers
-    pairs = same_depth(*depths, layers or min(depths)) if objective == "ted" else []
+    pairs = same_depth(*depths, layers or min(depths)) if objective in ("ted", ALONE) else []
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         module: nn.Module
@@ -77,7 +119,10 @@ def make(objective: str, student: Any, teacher: Any, *, rate: float, layers: int
             module = CrossMaps(*widths)
         else:
             module = Filters(*widths, layers=len(pairs)) if pairs else Across(*widths)
-    return Maps(module.to(student.device), rate, pairs)
+    made = Maps(module.to(student.device), rate, pairs, alone=objective == ALONE)
+    if filters:
+        made.begin_with(filters)
+    return made
 
 
 class Inner(NamedTuple):

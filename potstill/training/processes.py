@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, distributed
 
 from potstill.errors import StageError
-from potstill.training.task import Task
+from potstill.training.task import ALONE, Task
 
 T = TypeVar("T")
 _NONE: Any = object()
@@ -47,6 +47,12 @@ def wait() -> None:
 
 def check(task: Task, processes: int) -> None:
     """Refuse what is only done in one process: a loss of relations between the rows of a micro-batch."""
+    if processes > 1 and task.objective == ALONE:
+        raise StageError(
+            f"training started in {processes} processes, and {ALONE} trains no student",
+            expected="one process: its gradients are of the filters alone",
+            fix="run it in one process (no torchrun, no accelerate launch)",
+        )
     if processes > 1 and "states" in task.needs:
         raise StageError(
             f"training started in {processes} processes, and {task.objective} compares the rows of a micro-batch",

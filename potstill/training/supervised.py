@@ -67,10 +67,10 @@ def fit(
         task: the objective and what it needs; the likelihood if nothing is said.
         progress: called as (label, steps done, steps in all).
     """
+    processes.begin()
     key = _key(rows, settings, task)
     if (out / MARK).is_file():
         return _stored(out, key)
-    processes.begin()
     processes.check(task, processes.count())
     checkpoint.check(start)
     begun = key + checkpoint.content_id(start)
@@ -86,6 +86,8 @@ def fit(
         ready.loop.train(resume_from_checkpoint=str(resume) if resume else None)
         if first:
             student.save(ready.loop.model, start, out, ready.template.end, settings)
+            if ready.loop.learning.maps:
+                ready.loop.learning.maps.keep(out)
             _finish(out, _report(key, ready.rows, ready.loop), history(ready.loop.state))
         processes.wait()
     done = _stored(out, key)

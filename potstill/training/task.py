@@ -19,7 +19,7 @@ LOOP: Mapping[str, str] = MappingProxyType(
     {
         **{name: name for name in ("teacher", "kept", "reference", "rollout", "group", "reward", "max_new", "mean")},
         **{name: name for name in ("writer", "replay", "truncated", "schedule", "held", "watch", "internalise")},
-        **{name: name for name in ("layers", "maps_rate")},
+        **{name: name for name in ("layers", "maps_rate", "filters")},
         "rollout_temperature": "temperature",  # an objective's own `temperature` is that of the distributions
     }
 )
@@ -31,8 +31,8 @@ GIVEN = (
     *("aligned", "shared", "own", "states", "embedded", "layers", "maps"),
 )
 ACROSS = ("aligned", "own", "states")  # a teacher that reads in tokens of its own
-# All that this one trains is dropped when the student is stored.
-ALONE = "ted_filters"
+ALONE = "ted_filters"  # trains no student: what learns is stored beside it
+FILTERS = Path("filters", "filters.safetensors")  # in a folder that no reader of weights opens
 
 
 def trainable() -> tuple[str, ...]:
@@ -42,8 +42,7 @@ def trainable() -> tuple[str, ...]:
 
 def _missing(objective: str) -> tuple[str, ...]:
     """What the trainer can't give an objective."""
-    lost = tuple(sorted(set(objectives.entry(objective).needs) - set(GIVEN)))
-    return (*lost, "a place for its filters") if objective == ALONE else lost
+    return tuple(sorted(set(objectives.entry(objective).needs) - set(GIVEN)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +74,7 @@ class Task:
         watch: steps between two looks at these; 0 is ten looks a training, where there is a teacher or rollouts.
         layers: pairs of inner layers that TED compares; 0 is as many as the shallower model has.
         maps_rate: learning rate of trained projections between two models' spaces (DSKD, CoT2Align, TED).
+        filters: what `ted_filters` trained, the first stage of TED, for `ted` to begin with: the folder of its student.
     """
 
     objective: str = "likelihood"
@@ -97,6 +97,7 @@ class Task:
     watch: int = 0
     layers: int = 0
     maps_rate: float = 1e-3
+    filters: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse what can't be trained, all at once."""
@@ -170,6 +171,8 @@ class Task:
             (self.across and self.writer == "skd", "student and teacher write together in the same tokens"),
             ("prompts" in needs and self.rollout > 0, "rationales of a prompt are rows, not rollouts: rollout=0"),
             (self.layers < 0 or self.maps_rate <= 0, "layers or maps_rate out of range"),
+            (self.filters is not None and self.objective != "ted", "filters are where ted begins"),
+            (self.objective == ALONE and bool(self.rollout), "filters are trained on rows: rollout=0"),
         )
 
     @property
@@ -198,7 +201,7 @@ class Task:
         new = {f.name: getattr(self, f.name) for f in fields(self) if f.name in later}
         made |= {f.name: new[f.name] for f in fields(self) if f.name in new and new[f.name] != f.default}
         spaces = {"layers": self.layers, "maps_rate": self.maps_rate} if "maps" in self.needs else {}
-        made |= spaces
+        made |= spaces | ({"filters": checkpoint.file_digest(filters_of(self.filters))} if self.filters else {})
         if self.internalise:
             made["internalise"] = {"reset": "True", **{k: str(v) for k, v in self.internalise.items()}}
         made |= {"schedule": {name: list(ends) for name, ends in self.schedule.items()}} if self.schedule else {}
@@ -229,7 +232,7 @@ def bind(objective: str, given: Mapping[str, Any]) -> Bound:
             fix="change the stage, or training.task",
         )
     loop = {field: given[name] for name, field in LOOP.items() if given.get(name) is not None}
-    for name in ("teacher", "reference", "kept"):
+    for name in ("teacher", "reference", "kept", "filters"):
         wire = name == "teacher" and _scores_only(loop.get(name)) and "logp" in objectives.entry(objective).needs
         if name in loop and not wire:
             loop[name] = folder(loop[name], name)
@@ -242,7 +245,7 @@ def student_key(stage: Stage, settings: Mapping[str, Any], task: Task) -> str:
     """The id of the student: a plain likelihood's as ever, any other's also by what its task names, by content."""
     if task == Task():
         return stage.key(settings)
-    named = {name: value for name, value in stage.constants.items() if name not in ("reward", "kept")}
+    named = {name: value for name, value in stage.constants.items() if name not in ("reward", "kept", "filters")}
     if task.rollout:  # rewards read the problems
         named["rollout"] = task.rollout
     plain = Stage(stage.model, stage.rows, stage.objective, **named)
@@ -266,6 +269,16 @@ def folder(value: Any, role: str) -> Path:
             fix=f"--{role} transformers:PATH, or store a server's entries, or distil from its texts (likelihood)",
         )
     return Path(weights)
+
+
+def filters_of(folder: Path) -> Path:
+    """The filters that a training stored beside its student."""
+    file = folder / FILTERS
+    if not file.is_file():
+        raise ConfigError(
+            f"no filters in {folder}", expected=f"{FILTERS}: a student of ted_filters", fix="filters=PATH"
+        )
+    return file
 
 
 def called(function: Any) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from types import SimpleNamespace
 
 import pytest
@@ -46,19 +44,6 @@ def test_cpo_by_hand():
 def test_redi_by_hand(alpha):
     """`-l+ + alpha l-` of means -2/3 and -1.5: 2/3 - 1.5 alpha, and no more than alpha pulls at the rejected one."""
     assert total(p.redi(pair(), alpha=alpha)) == pytest.approx(2 / 3 - 1.5 * alpha, abs=1e-12)
-
-
-def test_redi_s_rejected_side_is_pushed_down_however_improbable_it_is():
-    """The repository's weight `e^(g l-)`, left in the graph, has slope `alpha e^(g l-) (1 + g l-)`: up below -1/g."""
-    for worse, theirs in ((-0.5, 0.8 * math.exp(-0.5) * 0.5), (-1.0, 0.0), (-1.5, -0.8 * math.exp(-1.5) * 0.5)):
-        mean = torch.tensor(worse, dtype=torch.float64, requires_grad=True)
-        (0.8 * torch.exp(mean) * mean).backward()
-        assert float(mean.grad) == pytest.approx(theirs, abs=1e-12)
-        hidden = told([*BETTER, worse, worse]).hidden_ND.requires_grad_()
-        loss = p.redi(dataclasses.replace(pair(), hidden_ND=hidden)).values_N.sum()
-        [slope] = torch.autograd.grad(loss, hidden)
-        # alpha / |y-| times the slope of a token's log-probability by its logit
-        assert slope[3:, 0].tolist() == pytest.approx([0.4 * -math.expm1(worse)] * 2, abs=1e-12)
 
 
 def test_statistics_are_sums_and_counts():

@@ -86,26 +86,37 @@ def test_ted_is_the_sum_of_its_terms():
     assert torch.allclose(plain, by_hand)
 
 
-def test_teds_filters_learn_and_the_teacher_does_not():
+def test_teds_student_learns_and_the_teacher_with_its_filters_does_not():
     x = layered()
     r.ted(x).values_N.sum().backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in x.maps.parameters())
+    assert all(p.grad.abs().sum() > 0 for p in x.maps.student.parameters())
     assert all(s.grad is not None for s in x.layers.student)
+    assert all(p.grad is None for p in x.maps.teacher.parameters())
     assert all(t.grad is None for t in x.layers.teacher)
 
 
 def test_teds_first_stage_trains_filters_alone():
     x = layered()
-    before = r.ted_filters(x).values_N
-    # A filter that is the identity is the head on the layer itself.
+    loss = r.ted_filters(x, normalise=False)
+    # A filter that is the identity is the head on the layer itself; the teacher's are not square.
     direct = torch.stack([likelihood(Inputs(h, x.head, x.targets_N)).values_N for h in x.layers.student]).mean(0)
-    assert torch.allclose(before, direct)
-    before.sum().backward()
+    theirs = [likelihood(Inputs(f(h), x.head, x.targets_N)).values_N for f, h in zip(x.maps.teacher, x.layers.teacher)]
+    assert torch.allclose(loss.values_N, direct + torch.stack(theirs).mean(0))
+    assert float(loss.stats["student_nll"].total) == pytest.approx(direct.sum().item(), abs=1e-12)
+    even = x.layers.student[0] / x.layers.student[0].pow(2).mean(-1, keepdim=True).sqrt()
+    states = Layers((even, *x.layers.student[1:]), x.layers.teacher)
+    assert not torch.allclose(r.ted_filters(x).values_N, loss.values_N)
+    assert torch.allclose(
+        r.ted_filters(x).values_N, r.ted_filters(dataclasses.replace(x, layers=states)).values_N
+    )  # it knows no length of states
+    loss.values_N.sum().backward()
     assert x.head.weight.grad is None
-    assert all(s.grad is None for s in x.layers.student)
-    optimiser = torch.optim.SGD(x.maps.student.parameters(), lr=0.1)
+    assert all(h.grad is None for side in x.layers for h in side)
+    optimiser = torch.optim.SGD(x.maps.parameters(), lr=0.1)
     optimiser.step()
-    assert r.ted_filters(x).values_N.sum() < before.sum()
+    after = r.ted_filters(x, normalise=False)
+    for name in ("student_nll", "teacher_nll"):
+        assert after.stats[name].total < loss.stats[name].total
 
 
 def test_layers_at_the_same_depth():

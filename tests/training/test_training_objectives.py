@@ -19,9 +19,11 @@ from potstill.training.loop import window_loss  # noqa: E402
 from potstill.training.rows import rendered  # noqa: E402
 from potstill.training.settings import Training  # noqa: E402
 from potstill.training.supervised import fit  # noqa: E402
-from potstill.training.task import Task, trainable  # noqa: E402
+from potstill.training.task import ALONE, Task, trainable  # noqa: E402
 
-OFFLINE = [name for name in trainable() if "advantages" not in objectives.entry(name).needs]
+OFFLINE = [
+    name for name in trainable() if "advantages" not in objectives.entry(name).needs and name != ALONE
+]  # which trains no student
 
 
 def weights(folder):

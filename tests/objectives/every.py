@@ -33,8 +33,9 @@ CASES += [
     ("uld", {"top": 3, "temperature": 2.0}, "states"),
     ("gold", {"rest": "uld", "ce": 1.0}, "states"),
     ("gold", {"rest": "renormalise"}, "states"),
+    ("uld", {"merge": "bayesian"}, "states"),
+    ("gold", {"merge": "bayesian", "rest": "uld"}, "states"),
 ]
-MERGED = [("uld", {"merge": "bayesian"}, "states"), ("gold", {"merge": "bayesian"}, "states")]
 
 
 def label(case):

@@ -147,25 +147,6 @@ def test_micro_batches_and_chunks_are_the_same(name):
         assert a is None or torch.allclose(a, b, atol=1e-11)
 
 
-def test_fp32_is_near_float64():
-    x = inputs()
-    wide = d.dskd(x).values_N
-    t = x.teacher._replace(
-        hidden_MDt=x.teacher.hidden_MDt.float(),
-        head=x.teacher.head.float(),
-        embedded_M2Dt=x.teacher.embedded_M2Dt.float(),
-    )
-    narrow = dataclasses.replace(
-        x,
-        hidden_ND=x.hidden_ND.float(),
-        head=x.head.float(),
-        teacher=t,
-        embedded_N2D=x.embedded_N2D.float(),
-        maps=x.maps.float(),
-    )
-    assert torch.allclose(d.dskd(narrow).values_N.double(), wide, atol=2e-6)
-
-
 def test_the_projections_learn_to_name_the_targets():
     """DSKD's own check that the attention finds the tokens: the share that is right rises."""
     x = inputs(lengths=((6, 6),))

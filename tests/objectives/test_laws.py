@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from every import CASES, MERGED, WIDTH, D, V, W, gradients, label, learnt, loss, made, some  # noqa: E402
+from every import CASES, WIDTH, D, V, W, gradients, label, learnt, loss, made, some  # noqa: E402
 from golden import Hidden, cast, same  # noqa: E402
 
 from potstill.objectives import TABLE  # noqa: E402
@@ -21,9 +21,8 @@ STOPPED = ("dft", "adaptive_kl", "taid", "distillm2", "trust_region", "iw_opd", 
 MORE_THAN_LOGITS = ("dskd", "cot2align", "ted_filters", "rkd")
 
 
-def every(*, without=(), merged=True):
-    cases = [case for case in CASES + (MERGED if merged else []) if case[0] not in without]
-    return pytest.mark.parametrize("case", cases, ids=label)
+def every(*, without=()):
+    return pytest.mark.parametrize("case", [case for case in CASES if case[0] not in without], ids=label)
 
 
 def test_no_objective_is_forgotten():
@@ -151,7 +150,7 @@ def test_gradients_are_slopes(case):
     assert torch.autograd.gradcheck(values, (x.hidden_ND, x.head.weight, x.head.bias))
 
 
-@every(merged=False)
+@every()
 def test_fp32_is_float64_to_2e_6(case):
     """Losses and their gradients: of numbers that fp32 has, so that only the computing differs."""
     x = cast(cast(made(case), torch.float32), D)
@@ -163,7 +162,7 @@ def test_fp32_is_float64_to_2e_6(case):
         assert torch.allclose(a.double(), b, rtol=1e-5, atol=5e-6)
 
 
-@every(merged=False)
+@every()
 def test_bfloat16_is_near_what_float64_says_of_the_same_numbers(case):
     x = cast(cast(made(case), torch.bfloat16), D)
     half = cast(x, torch.bfloat16)

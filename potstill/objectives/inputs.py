@@ -1,7 +1,8 @@
 """What every objective takes and gives: counted positions in, the loss of each position out.
 
-Shapes: N counted positions of a micro-batch, in row order; D width; V vocabulary; S sequences; P pairs; K kept entries;
-M positions of a teacher that cuts the text into other tokens; U tokens that two vocabularies share.
+Shapes: N counted positions of a micro-batch, those of a sequence in its order; D width; V vocabulary; S sequences; P
+pairs; K kept entries; M positions of a teacher that cuts the text into other tokens; U tokens that two vocabularies
+share.
 Rows are shifted already: `hidden[i]` is the state that *predicts* `targets[i]`.
 """
 
@@ -130,6 +131,12 @@ class Inputs:
     def lengths(self) -> Tensor:
         """Counted positions of each sequence, [S]."""
         return torch.bincount(self.groups, minlength=self.sequences())
+
+    def places(self) -> Tensor:
+        """How many positions of its own sequence come before each position, [N], however sequences lie in the batch."""
+        order, lengths = self.groups.argsort(stable=True), self.lengths()
+        starts = (lengths.cumsum(0) - lengths)[self.groups[order]]
+        return torch.empty_like(order).scatter(0, order, torch.arange(len(order), device=order.device) - starts)
 
     def sequences(self) -> int:
         """S: how many sequences there are."""

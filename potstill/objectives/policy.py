@@ -213,10 +213,7 @@ def discounted(values_N: Tensor, x: Inputs, discount: float) -> Tensor:
 
 def normalised_returns(rewards_N: Tensor, x: Inputs, gamma: float) -> Tensor:
     """Discounted returns divided by the number of tokens that are left."""
-    lengths = x.lengths()[x.groups]
-    starts = (x.lengths().cumsum(0) - x.lengths())[x.groups]
-    left = lengths - (torch.arange(len(lengths), device=lengths.device) - starts)
-    return discounted(rewards_N, x, gamma) / left
+    return discounted(rewards_N, x, gamma) / (x.lengths()[x.groups] - x.places())
 
 
 def whitened(values_N: Tensor) -> Tensor:
@@ -272,14 +269,13 @@ def _teacher(x: Inputs, name: str) -> Tensor:
 
 def _rows(values_N: Tensor, x: Inputs) -> Tensor:
     """Values as [S, longest], padded with 0."""
-    parts = values_N.split(x.lengths().tolist())
-    return torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True) if parts else values_N.new_zeros(0, 0)
+    longest = int(x.lengths().max()) if len(values_N) else 0
+    return values_N.new_zeros(x.sequences(), longest).index_put((x.groups, x.places()), values_N)
 
 
 def _positions(rows_SL: Tensor, x: Inputs) -> Tensor:
     """The inverse of `_rows`."""
-    lengths = x.lengths()
-    return rows_SL[torch.arange(rows_SL.shape[1], device=lengths.device) < lengths[:, None]]
+    return rows_SL[x.groups, x.places()]
 
 
 def _moved(ratio: Tensor, low: float, high: float) -> dict[str, Sum]:

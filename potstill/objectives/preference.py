@@ -231,9 +231,7 @@ def _desensitised(values_N: Tensor, x: Inputs, share: float) -> Tensor:
     lengths = x.lengths()
     shorter = lengths.clone()
     shorter[x.pairs_P2] = lengths[x.pairs_P2].amin(1, keepdim=True).expand(-1, 2)
-    starts = lengths.cumsum(0) - lengths  # positions stand in row order
-    place = torch.arange(len(x.groups), device=x.groups.device) - starts[x.groups]
-    return torch.where(place < shorter[x.groups], values_N, share * values_N)
+    return torch.where(x.places() < shorter[x.groups], values_N, share * values_N)
 
 
 def _stats(ratios: Sides, logp_N: Tensor, x: Inputs, beta: float) -> dict[str, Sum]:

@@ -15,7 +15,8 @@ from potstill.objectives.truncated import top_k
 D = torch.float64
 WIDTH, THEIRS, V, W = 4, 5, 9, 11
 LENGTHS, OTHER = (3, 1, 4, 2), (2, 3, 4, 3)  # positions of the sequences on both sides
-SETTINGS = {"taid": {"t": 0.4}, "policy_gradient": {"beta": 0.05}, "kdrl": {"beta": 0.5, "guided": True}}
+SETTINGS = {"taid": {"t": 0.4}, "kdrl": {"beta": 0.5, "guided": True}}
+SETTINGS |= {name: {"beta": 0.05} for name in ("policy_gradient", "sapo", "vespo")}
 DISTRIBUTIONS = tuple(name for name, line in TABLE.items() if "distribution" in line.needs)
 # (objective, constants, what of the teacher is there)
 CASES = [(name, SETTINGS.get(name, {}), "states") for name in TABLE]
@@ -26,7 +27,11 @@ CASES += [
     ("forward_kl", {"tail": "teacher"}, "entries"),
     ("skew_reverse_kl", {"detach": True}, "states"),
     ("dpo", {"kind": "bco", "baseline": 0.2, "length_share": 0.5, "sft": 0.3, "smoothing": 0.1}, "states"),
+    ("dpo", {"kind": "sppo"}, "states"),
     ("ipo", {"normalised": False}, "states"),
+    ("policy_gradient", {"ratio": "sequence", "beta": 0.05}, "states"),
+    ("policy_gradient", {"surrogate": "cispo"}, "states"),
+    ("sapo", {"ratio": "sequence"}, "states"),
     ("on_policy", {"discount": 0.9}, "states"),
     ("minillm", {"mixed": 0.2}, "states"),
     ("contrastive", {"weighted": True}, "states"),
@@ -117,42 +122,57 @@ def maps(name):
     return built[name](WIDTH, THEIRS, *(() if name == "dskd" else (2,))).to(D)
 
 
+def picked(x, at):
+    """The student's positions `at`, and what else is told of each."""
+    of = x.teacher
+    if isinstance(of, OtherVocabulary):
+        of = of if of.aligned_N is None else of._replace(aligned_N=of.aligned_N[at])
+    elif of is not None:
+        of = type(of)(*(part[at] if isinstance(part, torch.Tensor) else part for part in of))
+    columns = (
+        "hidden_ND",
+        "targets_N",
+        "groups_N",
+        "weights_N",
+        "reference_N",
+        "sampled_N",
+        "advantages_N",
+        "embedded_N2D",
+    )
+    told = {name: getattr(x, name) for name in columns}
+    inner = x.layers and Layers(tuple(h[at] for h in x.layers.student), x.layers.teacher)
+    if inner and not isinstance(of, OtherVocabulary):
+        inner = Layers(inner.student, tuple(h[at] for h in inner.teacher))
+    picks = {name: column if column is None else column[at] for name, column in told.items()}
+    return dataclasses.replace(x, teacher=of, layers=inner, **picks)
+
+
 def some(x, sequences):
     """These sequences alone, in this order, with their teacher; pairs and prompts numbered anew."""
-    at = torch.cat([torch.zeros(0, dtype=torch.long), *((x.groups == s).nonzero().squeeze(1) for s in sequences)])
+
+    def positions(groups):
+        parts = [(groups == s).nonzero().squeeze(1) for s in sequences]
+        return torch.cat([torch.zeros(0, dtype=torch.long), *parts])
+
     where = {old: new for new, old in enumerate(sequences)}
-    m, of, other = at, x.teacher, x.teacher
-    if isinstance(of, OtherVocabulary):
-        m = torch.cat(
-            [torch.zeros(0, dtype=torch.long), *((of.sequences_M == s).nonzero().squeeze(1) for s in sequences)]
-        )
-        other = of._replace(
-            hidden_MDt=of.hidden_MDt[m],
-            targets_M=of.targets_M[m],
-            sequences_M=torch.tensor([where[int(s)] for s in of.sequences_M[m]], dtype=torch.long),
-            aligned_N=None if of.aligned_N is None else of.aligned_N[at],
-            aligned_M=None if of.aligned_M is None else of.aligned_M[m],
-            embedded_M2Dt=of.embedded_M2Dt[m],
-        )
-    elif of is not None:
-        other = type(of)(*(part[at] if isinstance(part, torch.Tensor) else part for part in of))
+    anew = lambda groups: torch.tensor([where[int(s)] for s in groups], dtype=torch.long)  # noqa: E731
+    x = picked(x, positions(x.groups))
+    if isinstance(x.teacher, OtherVocabulary):
+        m = positions(x.teacher.sequences_M)
+        fields = ("hidden_MDt", "targets_M", "sequences_M", "aligned_M", "embedded_M2Dt")
+        told = {name: getattr(x.teacher, name) for name in fields}
+        other = x.teacher._replace(**{name: column if column is None else column[m] for name, column in told.items()})
+        inner = x.layers and Layers(x.layers.student, tuple(h[m] for h in x.layers.teacher))
+        x = dataclasses.replace(x, teacher=other._replace(sequences_M=anew(other.sequences_M)), layers=inner)
     pairs = [[where[int(a)], where[int(b)]] for a, b in x.pairs_P2.tolist() if a in where and b in where]
     prompts = [int(x.prompts_S[s]) for s in sequences]
-    picked = {
-        name: getattr(x, name) for name in ("weights_N", "reference_N", "sampled_N", "advantages_N", "embedded_N2D")
-    }
     return dataclasses.replace(
         x,
-        hidden_ND=x.hidden_ND[at],
-        targets_N=x.targets_N[at],
-        teacher=other,
-        groups_N=torch.tensor([where[int(s)] for s in x.groups[at]], dtype=torch.long),
+        groups_N=anew(x.groups),
         pairs_P2=torch.tensor(pairs, dtype=torch.long).reshape(-1, 2),
         labels_S=x.labels_S[sequences],
         scores_S=x.scores_S[sequences],
         prompts_S=torch.tensor([sorted(set(prompts)).index(one) for one in prompts], dtype=torch.long),
-        layers=x.layers and Layers(tuple(h[at] for h in x.layers.student), tuple(h[m] for h in x.layers.teacher)),
-        **{name: column if column is None else column[at] for name, column in picked.items()},
     )
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from every import CASES, WIDTH, D, V, W, gradients, label, learnt, loss, made, some  # noqa: E402
+from every import CASES, WIDTH, D, V, W, gradients, label, learnt, loss, made, picked, some  # noqa: E402
 from golden import Hidden, cast, same  # noqa: E402
 
 from potstill.objectives import TABLE  # noqa: E402
@@ -17,6 +17,7 @@ from potstill.objectives.inputs import Logits, OtherVocabulary, TokenLogp, TopK,
 TOGETHER = ("rkd",)
 # Part of the gradient is left out on purpose, and so no slope of the value; each has a test of its own by hand.
 STOPPED = ("dft", "adaptive_kl", "taid", "distillm2", "trust_region", "iw_opd", "dskd", "multilevel_ot", "cot2align")
+STOPPED += ("vespo",)
 # The head, or a state, is used for more than the logits of the counted positions.
 MORE_THAN_LOGITS = ("dskd", "cot2align", "ted_filters", "rkd")
 
@@ -60,6 +61,15 @@ def test_the_order_of_rows_changes_nothing(case):
     whole, turned = (loss(case, part).values_N.sum() for part in (x, some(x, [2, 3, 1, 0])))
     near([whole], [turned])
     near(gradients(whole, learnt(x)), gradients(turned, learnt(x)))
+
+
+@every()
+def test_sequences_may_lie_among_each_other(case):
+    """Positions of one sequence in their order, but for that in any."""
+    x = made(case)
+    at = torch.tensor([8, 4, 0, 5, 3, 1, 6, 9, 7, 2])
+    assert all((x.places()[at][x.groups[at] == s].diff() > 0).all() for s in range(4))
+    near([loss(case, picked(x, at)).values_N], [loss(case, x).values_N[at]])
 
 
 @every(without=TOGETHER)
@@ -137,8 +147,8 @@ def test_a_capped_head_is_the_formula_on_its_logits(case):
 @every(without=(*STOPPED, "ted_filters"))
 def test_gradients_are_slopes(case):
     """Of the values, by finite differences, in states and head."""
-    if case[1].get("detach"):
-        pytest.skip("holds the mixture constant; its gradient is a golden one")
+    if case[1].keys() & {"detach", "ratio", "surrogate"}:
+        pytest.skip("holds the mixture, or a ratio, constant; its gradient has a test of its own")
     x = made(case)
 
     def values(hidden, weight, bias):

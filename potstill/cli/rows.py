@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from potstill.cli import options
 from potstill.errors import ConfigError, InputError, StageError
 from potstill.importing import from_row
 from potstill.models import layouts
-from potstill.records import Message, Problem, Prompt, Trace, digest
+from potstill.records import Message, Problem, Prompt, Span, Trace, digest
 
 LAYOUTS = "messages, prompt/completion, chosen/rejected, ShareGPT, Alpaca, traces"
 SPEC = f"a .jsonl, .json, .csv or .parquet file or hf:NAME ({LAYOUTS}), or a run's folder with --arm"
@@ -70,7 +71,7 @@ def trace(row: Mapping[str, Any], where: str) -> Trace:
             f"{where} is no row to learn from: {_found(row, told)}",
             expected="prompt and completion (texts, or lists of {role, content}), or messages that end with assistant",
             available=list(row),
-            fix="rename the columns to prompt and completion",
+            fix=_remedy(row),
         )
     *before, said = told
     alone = len(before) == 1 and before[0].role == "user"
@@ -80,7 +81,33 @@ def trace(row: Mapping[str, Any], where: str) -> Trace:
     finish = "length" if row.get("finish") == "length" else "stop"
     made = Trace(Problem(key, question, source="rows"), prompt, said.content, finish=finish, operator="rows")
     label = row.get("label")  # of single completions (KTO)
+    made = made.annotate(weight=_weight(row, where), spans=_spans(row, said.content, where))
     return made.annotate(scores={"label": float(label)}) if isinstance(label, bool) else made
+
+
+def _weight(row: Mapping[str, Any], where: str) -> float:
+    """How much a row counts, 1 where it doesn't say."""
+    value = row.get("weight")
+    if value is None:
+        return 1.0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(f"{where}: weight is {value!r}", expected="a number", fix="correct it, or rename the column")
+    return float(value)
+
+
+def _spans(row: Mapping[str, Any], text: str, where: str) -> tuple[Span, ...]:
+    """Stretches of the completion that count more or less than the rest, as `[start, stop, weight]` in characters."""
+    found = []
+    for span in row.get("spans") or ():
+        numbers = isinstance(span, list | tuple) and len(span) == 3 and all(type(v) in (int, float) for v in span)
+        if not numbers or not 0 <= span[0] < span[1] <= len(text) or not 0 <= span[2] < math.inf:
+            raise InputError(
+                f"{where}: the span {span!r} of a completion of {len(text)} characters",
+                expected="[start, stop, weight], with 0 <= start < stop <= its length and a weight of 0 or more",
+                fix="correct it, or rename the column spans",
+            )
+        found.append(Span(int(span[0]), int(span[1]), "weight", float(span[2])))
+    return tuple(found)
 
 
 def _of_run(folder: Path, arm: str) -> list[Trace]:
@@ -139,7 +166,18 @@ def _side(value: Any, role: str) -> list[Message]:
     return turns
 
 
+def _remedy(row: Mapping[str, Any]) -> str:
+    if "prompt" in row and "completion" in row:
+        return "correct the row: both sides are text, or lists of {role, content}; or leave it out with --skip-bad"
+    if "messages" in row or "conversations" in row:
+        return "end the turns with the assistant's; or leave the row out with --skip-bad"
+    return "rename the columns to prompt and completion"
+
+
 def _found(row: Mapping[str, Any], told: Sequence[Message]) -> str:
+    wrong = [name for name in ("prompt", "completion") if name in row and not isinstance(row[name], str | list)]
+    if "completion" in row and wrong:
+        return " and ".join(f"{name} is {row[name]!r:.40}" for name in wrong)
     if told:
         return f"turns of {', '.join(turn.role for turn in told)}"
     return f"columns {', '.join(row)}"

@@ -31,17 +31,14 @@ class Chat:
 
     def prompt(self, prompt: Prompt) -> str:
         """What the learner sees before its completion; the template's generation prompt may open `<think>`."""
-        text = self.tokenizer.apply_chat_template(
-            _turns(prompt), tokenize=False, add_generation_prompt=True, **CHATS[self.told]
-        )
-        return str(text)
+        return _applied(self.tokenizer, _turns(prompt), add_generation_prompt=True, **CHATS[self.told])
 
 
 def chat(tokenizer: Any, told: str = "auto") -> Chat:
     """Ask a tokenizer for its end-of-turn and control tokens; refuses one without a chat template."""
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
-            "the starting checkpoint's tokenizer has no chat template",
+            f"the tokenizer of {_name(tokenizer)} has no chat template",
             expected="`chat_template` in tokenizer_config.json, or the file chat_template.jinja",
             fix="copy chat_template.jinja from the instruction-tuned sibling of the model into the checkpoint folder",
         )
@@ -57,10 +54,33 @@ def _turns(prompt: Prompt) -> list[dict[str, str]]:
     return [{"role": turn.role, "content": turn.content} for turn in turns]
 
 
+def _name(tokenizer: Any) -> str:
+    return str(getattr(tokenizer, "name_or_path", "") or "the checkpoint")
+
+
+def _applied(tokenizer: Any, turns: list[dict[str, str]], **told: bool) -> str:
+    """Turns through the template; what the template refuses (many know no system turn) is an error that says so."""
+    try:
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, **told))
+    except Exception as error:  # boundary: the template is a program that came with the checkpoint
+        roles = ", ".join(turn["role"] for turn in turns)
+        raise ModelError(
+            f"the chat template of {_name(tokenizer)} refuses turns of {roles} ({str(error)[:200]})",
+            expected="roles that the template knows, in an order that it knows",
+            fix="change the rows' roles, or the checkpoint's chat_template.jinja",
+        ) from error
+
+
 def _end(tokenizer: Any, special: set[str]) -> int:
     """The first control token after an assistant's content; the end of the text where the template writes none."""
     turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": PROBE}]
-    tail = str(tokenizer.apply_chat_template(turns, tokenize=False)).rpartition(PROBE)[2]
+    _, found, tail = _applied(tokenizer, turns).rpartition(PROBE)
+    if not found:  # any token of the whole text would pass for the end of a turn
+        raise ModelError(
+            f"the chat template of {_name(tokenizer)} leaves out or changes what the assistant says",
+            expected=f"a template that shows the text {PROBE!r} of an assistant's turn as it is",
+            fix="correct the checkpoint's chat_template.jinja",
+        )
     for token in tokenizer(tail, add_special_tokens=False)["input_ids"]:
         if tokenizer.convert_ids_to_tokens(token) in special:
             return int(token)

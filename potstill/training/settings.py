@@ -106,6 +106,7 @@ class Training:
             ((self.batch_tokens > 0) == (self.batch_rows > 0), "give either batch_tokens or batch_rows, the other 0"),
             (min(positive) <= 0, "lr and accumulate must be positive"),
             (min(self.lr_rest, self.warmup, self.weight_decay) < 0, "lr_rest, warmup or weight_decay is negative"),
+            (min(self.epochs, self.max_steps) < 0, "epochs or max_steps is negative"),
             (min(self.clip, self.save_every, self.threads, self.max_tokens) < 0, "a limit is negative"),
             (min(self.batch_tokens, self.batch_rows) < 0, "batch_tokens or batch_rows is negative"),
             (self.threads > 1024, "more than 1024 threads"),

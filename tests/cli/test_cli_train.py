@@ -8,6 +8,7 @@ torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
 
 from potstill.cli import main  # noqa: E402
 from potstill.cli.rows import read  # noqa: E402
+from potstill.errors import InputError  # noqa: E402
 
 QUESTIONS = [f"Ned has {10 + i} shells. How many?" for i in range(4)]
 TURN = {"role": "user", "content": QUESTIONS[0]}
@@ -46,6 +47,35 @@ def test_a_label_stays_with_its_completion(tmp_path):
     told = [{"prompt": "a", "completion": "b", **more} for more in ({"label": False}, {"label": True}, {"label": "x"})]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, told)))
     assert [dict(row.scores) for row in read(str(tmp_path / "rows.jsonl"), 0)] == [{"label": 0.0}, {"label": 1.0}, {}]
+
+
+def test_weights_of_rows_and_of_stretches_are_read(tmp_path):
+    told = [
+        {"prompt": "a", "completion": "one two", "weight": 0.5, "spans": [[0, 3, 2], [4, 7, 0]]},
+        ROWS["completion"],
+    ]
+    weighted, plain = read(write(tmp_path / "rows.jsonl", told))
+    assert (weighted.weight, [(s.start, s.stop, s.weight) for s in weighted.spans]) == (0.5, [(0, 3, 2.0), (4, 7, 0.0)])
+    assert (plain.weight, plain.spans) == (1.0, ())
+
+
+BAD = [
+    ({"weight": "heavy"}, "weight is 'heavy'"),
+    ({"weight": True}, "weight is True"),
+    ({"spans": [[0, 99, 1]]}, "[0, 99, 1]"),
+    ({"spans": [[0, 1, -1]]}, "[0, 1, -1]"),
+    ({"spans": ["one"]}, "'one'"),
+    ({"completion": None}, "completion is None"),
+    ({"completion": 5}, "completion is 5"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "said"), BAD)
+def test_a_bad_row_says_what_is_bad_and_no_column_that_is_right_is_renamed(tmp_path, wrong, said):
+    with pytest.raises(InputError) as error:
+        read(write(tmp_path / "rows.jsonl", [{"prompt": "a", "completion": "one two", **wrong}]))
+    assert said in error.value.found and "line 1" in error.value.found
+    assert "rename the columns" not in error.value.fix
 
 
 def test_entries_are_kept_once_and_distilled_from(tmp_path, tiny_checkpoint, capsys):

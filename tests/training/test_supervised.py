@@ -256,6 +256,14 @@ def test_one_lora_step_on_each_architecture_of_the_recipes(tmp_path, arch):
     assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (start / "tokenizer.json").read_bytes()
 
 
+def test_no_negative_length_of_a_training():
+    from potstill.errors import ConfigError
+
+    for wrong in ({"max_steps": -2}, {"epochs": -1, "max_steps": 3}):
+        with pytest.raises(ConfigError, match="epochs or max_steps is negative"):
+            Training(**wrong)
+
+
 def test_unknown_lora_targets_name_the_layers_there_are(tiny_checkpoint, tmp_path):
     from potstill.errors import ConfigError
 

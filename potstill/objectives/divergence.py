@@ -97,6 +97,7 @@ def taid(x: Inputs, *, t: float = 1.0, **how: Any) -> Loss:
     Departure: the repository's cross-entropy form has the same gradient and a value larger by p_t's entropy. t comes
     from `schedules.Taid`.
     """
+    _share(t, "t of taid")
     if isinstance(x.teacher, TopK):
         raise ConfigError("TAID needs the teacher's full logits", expected="a teacher at hand", fix="use forward_kl")
     return _divergence(x, "taid", partial(_taid, t), raw=True, **how)
@@ -202,6 +203,7 @@ def _divergence(
     chunk, raw = more.pop("chunk", 0), more.pop("raw", False)
     if more:
         raise ConfigError(f"{name} has no constant {min(more)!r}", available=("temperature", "squared", "kd", "tail"))
+    _share(kd, f"kd of {name}")
     if temperature <= 0:
         raise ConfigError(f"temperature={temperature} of {name}", expected="above 0", fix="temperature=1")
     scale = temperature**2 if squared else 1.0

@@ -198,6 +198,8 @@ def test_a_teacher_without_a_distribution_is_refused():
         (d.skew_reverse_kl, {"skew": -0.1}, "skew is -0.1"),
         (d.adaptive_kl, {"mu": 2}, "mu is 2"),
         (d.forward_kl, {"temperature": 0}, "temperature=0"),
+        (d.forward_kl, {"kd": 1.2}, r"kd of forward_kl is 1\.2"),
+        (d.taid, {"t": 1.1}, r"t of taid is 1\.1"),
         (d.reverse_kl, {"tail": "teacher"}, "only the forward KL"),
         (d.jsd, {"tail": "none"}, "only the forward KL"),
     ],

@@ -130,6 +130,12 @@ def opened(
     recipe: Recipe, out: Path, *, progress: Progress = silent, threads: int = 0, retry_errors: bool = False
 ) -> Iterator[Bench]:
     """What a run of this recipe in this folder works with; the store is open for the length of the block."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            f"a run started in {os.environ['WORLD_SIZE']} processes: each would ask the models for everything",
+            expected="one process; only a training is shared out",
+            fix="potstill run in one process, or torchrun --nproc-per-node 2 -m potstill train on its rows",
+        )
     threads = threads or os.cpu_count() or 1
     problems, tests = posed(recipe)
     given = {role: spec for role, spec in recipe.roles.items() if spec}

@@ -7,6 +7,7 @@ import keyword
 import os
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
@@ -36,6 +37,7 @@ VERBS = {
 _RESUMED = ("quickstart", "run", "train", "keep", "study", "world")
 _STOPPED = 130  # 128 + SIGINT, as shells count
 _UNREAD = 141  # 128 + SIGPIPE
+_FIRST = 10.0  # seconds that the first of several processes has to tell an error alone
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -113,6 +115,8 @@ def _help() -> str:
 def _failed(error: PotstillError) -> int:
     from potstill.viewer.text import terminal
 
+    if int(os.environ.get("RANK", "0")):
+        time.sleep(_FIRST)  # most errors are every process's; the launcher ends the others once the first has spoken
     print("\n".join([f"potstill: {terminal(error.render())}", *getattr(error, "__notes__", ())]), file=sys.stderr)
     return 2
 
@@ -141,9 +145,13 @@ def _unusable(error: OSError) -> InputError:
 
 
 def _stopped(words: list[str]) -> int:
+    if int(os.environ.get("RANK", "0")):
+        return _STOPPED  # the first of several processes says it
+    several = int(os.environ.get("WORLD_SIZE", "1"))
+    begun = ["torchrun", "--nproc-per-node", str(several), "-m", "potstill"] if several > 1 else ["potstill"]
     resumed = words[:1] and (words[0] in _RESUMED or (words[0] == "evaluate" and "--out" in words))
     said = "stopped"
     if resumed:
-        said += f"; the run can be taken up again with the same command: {shlex.join(['potstill', *words])}"
+        said += f"; the run can be taken up again with the same command: {shlex.join([*begun, *words])}"
     print(f"\n{said}", file=sys.stderr)
     return _STOPPED

@@ -17,6 +17,10 @@ examples:
   potstill keep --rows rows.jsonl --teacher world:teacher --out kept
   potstill train --rows rows.jsonl --student world:student --objective forward_kl --kept kept --out students/kd
   potstill train --rows rows.jsonl --student world:student --out students/again --set lora.r=8 --set lora.dora=true
+  torchrun --nproc-per-node 2 -m potstill train --rows rows.jsonl --student world:student --out students/shared
+
+On several GPUs (or CPUs) torchrun or accelerate launch --multi_gpu share out the rows of every micro-batch: the same
+batches and the same student as in one process, but for rounding. Each process holds the whole model.
 """
 
 from __future__ import annotations

@@ -4,9 +4,10 @@ import json
 import re
 
 import pytest
-from rolling import torch, traces, vowels, weights
+from rolling import Stop, torch, traces, vowels, weights
 from safetensors.torch import load_file
 from tiny import tiny_checkpoint as make_checkpoint
+from transformers import TrainerCallback
 
 from potstill.errors import ConfigError, StageError
 from potstill.objectives.inputs import Inputs, Logits, Loss, TopK
@@ -189,6 +190,31 @@ def test_records_go_to_who_reports(tiny_checkpoint, tmp_path):
     seen = EventAccumulator(str(folder))
     seen.Reload()
     assert [point.step for point in seen.Scalars("train/loss")] == [1, 2, 3]
+
+
+def test_a_resumed_training_reports_each_step_once(tiny_checkpoint, tmp_path, monkeypatch):
+    """After a kill at step 5 it goes on from the checkpoint of step 4: no record of a step before that comes again."""
+    seen = []
+
+    class Reporter(TrainerCallback):
+        def on_log(self, args, state, control, logs=None, **more):
+            if "loss" in logs:  # the Trainer tells its own summary at the end
+                seen.append((state.global_step, logs["loss"]))
+
+    def stop(label, done, total):
+        if done == 5:
+            raise Stop
+
+    monkeypatch.setattr(loop, "find_spec", lambda name: True)
+    monkeypatch.setattr("transformers.trainer.get_reporting_integration_callbacks", lambda names: [Reporter])
+    settings = Training(max_steps=8, batch_rows=2, save_every=2, report="trackio")
+    with pytest.raises(Stop):
+        fit(traces(), tiny_checkpoint, tmp_path / "out", settings, progress=stop)
+    assert [step for step, _ in seen] == [1, 2, 3, 4, 5]
+    first, seen[:] = dict(seen), []
+    done = fit(traces(), tiny_checkpoint, tmp_path / "out", settings)
+    assert [step for step, _ in seen] == [5, 6, 7, 8]  # the fifth was made again
+    assert [loss for _, loss in seen] == list(done.losses[4:]) and first[5] == seen[0][1]
 
 
 def test_a_reporter_that_there_is_not(tiny_checkpoint, tmp_path, monkeypatch):

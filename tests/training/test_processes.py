@@ -202,6 +202,25 @@ def test_two_killed_processes_go_on_to_the_same_bits(models, tmp_path, name):
     assert steps[0] == steps[1] and len(steps[0]) == 24
 
 
+@pytest.mark.slow
+def test_the_command_speaks_with_one_voice(models, tmp_path):
+    """The table once, an error once; a run of models is not shared out."""
+    lines = [json.dumps({"prompt": row.prompt, "completion": row.text}) for row in rows(COUNT)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    words = ["-m", "potstill", "train", "--rows", tmp_path / "rows.jsonl", "--student", f"{models / 'start'}"]
+    done = ran(*words, "--out", tmp_path / "out", "--set", "max_steps=2")
+    assert done.returncode == 0 and done.stdout.count("first_loss") == 1, done.stderr[-3000:]
+    assert done.stderr.count("training: 2 of 2") == 1
+    again = ran(*words, "--out", tmp_path / "out", "--set", "max_steps=2")
+    assert again.returncode == 0 and again.stdout.count("first_loss") == 1
+    wrong = ran(*words, "--out", tmp_path / "wrong", "--objective", "rkd", "--teacher", f"{models / 'other'}")
+    assert wrong.returncode != 0 and wrong.stderr.count("rkd compares the rows of a micro-batch") == 1
+    given = ["--problems", tmp_path / "rows.jsonl", "--student", "world:student", "--teacher", "world:teacher"]
+    run = ran("-m", "potstill", "run", "sft", *given, "--out", tmp_path / "run")
+    assert run.returncode != 0 and run.stderr.count("a run started in 2 processes") == 1
+    assert not list((tmp_path / "run").glob("*.jsonl"))
+
+
 def test_every_row_is_one_process_share():
     batches = [[4, 1, 7], [2], [5, 3]]
     found = [processes.shares(batches, rank, 2) for rank in range(2)]

@@ -31,6 +31,7 @@ from potstill.recipe import Evaluating
 from potstill.records import Trace
 
 _USUAL = Evaluating()
+ASKED = "what the model sees, with {question} in it (the kind's own, which for math asks for a boxed answer)"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, default=usual.temperature, help=f"({usual.temperature})")
     parser.add_argument("--top-p", type=float, default=usual.top_p, help=f"({usual.top_p})")
     parser.add_argument("--max-tokens", type=options.count, default=usual.max_tokens, help=f"({usual.max_tokens})")
-    parser.add_argument("--prompt", default="", metavar="TEMPLATE", help="what the model sees, with {question} in it")
+    parser.add_argument("--prompt", default="", metavar="TEMPLATE", help=ASKED)
     parser.add_argument("--limit", type=options.count, metavar="N", help="problems at most")
     parser.add_argument("--seed", type=options.number, default=0, help="of samples and of --limit's choice (0)")
     parser.add_argument("--name", default="", help="what to call it in tables (default: the model)")

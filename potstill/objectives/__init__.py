@@ -34,12 +34,14 @@ TABLE: Mapping[str, Entry] = MappingProxyType(
         **dict.fromkeys(("likelihood", "dft", "unlikelihood", "length_balanced"), Entry("likelihood")),
         **dict.fromkeys(_DIVERGENCES, Entry("divergence", needs=("distribution",))),
         "distillm2": Entry("divergence", "pair", ("distribution", "pairs")),
-        **dict.fromkeys(("dpo", "step_dpo", "ipo"), Entry("preference", "pair", ("pairs", "reference"))),
+        **dict.fromkeys(
+            ("dpo", "step_dpo", "ipo", "exo", "discopop"), Entry("preference", "pair", ("pairs", "reference"))
+        ),
         **dict.fromkeys(("simpo", "cpo", "orpo", "redi"), Entry("preference", "pair", ("pairs",))),
         "kto": Entry("preference", "sequence", ("labels", "reference", "mismatched")),
         **dict.fromkeys(("token_kl", "on_policy", "trust_region", "iw_opd"), Entry("policy", needs=("logp",))),
         "minillm": Entry("policy", needs=("logp", "returns")),
-        "policy_gradient": Entry("policy", needs=("advantages",)),
+        **dict.fromkeys(("policy_gradient", "sapo", "vespo"), Entry("policy", needs=("advantages",))),
         "kdrl": Entry("policy", needs=("logp", "advantages")),
         **dict.fromkeys(("uld", "multilevel_ot"), Entry("transport", needs=("aligned",))),
         "gold": Entry("transport", needs=("aligned", "shared")),

@@ -4,25 +4,29 @@ At each counted position q is the student's log-probability of the sampled token
 token was drawn, p the teacher's (`TokenLogp`). ratio = exp(q - sampled). Only the gradient of a surrogate counts;
 its value does not fall to zero. What is worth watching is in the statistics: k1, the estimated reverse KL per token.
 
-All are losses of a token. GRPO's means differ only in the reducer's weights: see `means`.
+All are losses of a token. GRPO's means differ only in the reducer's weights: see `means`. Potstill's trainer takes one
+step on a rollout, where every ratio is 1 but for rounding: what is done about other ratios (clips, GSPO, CISPO, SAPO,
+VESPO) tells where a caller takes more.
 """
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
 from potstill.errors import ConfigError
 from potstill.objectives.chunked import full
-from potstill.objectives.inputs import Inputs, Loss, Sum, TokenLogp, summed
+from potstill.objectives.inputs import Inputs, Loss, Sum, TokenLogp, per_sequence, spread, summed
 from potstill.objectives.likelihood import token_logp
 from potstill.objectives.numerics import LEAST
 
 EXPONENT = 20.0  # of a ratio, at most: exp(20) is half a billion
 Estimator: TypeAlias = Literal["k1", "k2", "k3"]
 Mean: TypeAlias = Literal["token", "sequence", "fixed"]
+Level: TypeAlias = Literal["token", "sequence"]
+Surrogate: TypeAlias = Literal["clip", "cispo"]
 
 
 def policy_gradient(
@@ -32,6 +36,8 @@ def policy_gradient(
     clip_high: float | None = None,
     beta: float = 0.0,
     corrected: bool = True,
+    ratio: Level = "token",
+    surrogate: Surrogate = "clip",
     chunk: int = 0,
 ) -> Loss:
     """`-min(ratio A, clamp(ratio, 1 - clip, 1 + clip_high) A) + beta k3(q, reference)` (GRPO, arXiv:2402.03300, eq. 3).
@@ -41,19 +47,77 @@ def policy_gradient(
     Args:
         clip_high: the upper side, DAPO's clip-higher (arXiv:2503.14476); None is `clip`.
         beta: weight of the divergence to the reference; needs `reference_N`.
-        corrected: multiply k3 by the ratio, whose gradient is then that of the reverse KL, as TRL does. Without, k3's
-            gradient is the *forward* KL's.
+        corrected: multiply k3 by the token's ratio: its gradient is then the reverse KL's, as in TRL. Without, it is
+            the *forward* KL's.
+        ratio: "sequence" is GSPO (arXiv:2507.18071): exp(mean of q - sampled) of the whole sequence, clipped as one,
+            much nearer 1 than a token's (the paper's clip is 3e-4, clip_high 4e-4) and with the mean of sequences. In
+            its form for tokens, GSPO-token, whose gradient is GSPO's where a sequence has one advantage. With the fixed
+            mean it is LUSPO (arXiv:2602.05261) divided by the longest length. Departure: k3 keeps the token's ratio,
+            where TRL's is multiplied by the sequence's and so has no longer the reverse KL's gradient.
+        surrogate: "cispo" is `-sg(clamp(ratio, 1 - clip, 1 + clip_high)) A q` (MiniMax-M1, arXiv:2506.13585, eq. 4):
+            no token loses its gradient. `clip=1` leaves the lower side open, as its authors and TRL do, whose
+            `epsilon_high` is our 1 + clip_high.
     """
-    logq = token_logp(x, chunk=chunk)
-    values, ratio = _clipped(logq, _sampled(x, logq), _advantages(x), clip, clip_high)
-    stats = _moved(ratio, clip, clip if clip_high is None else clip_high)
-    if beta:
-        if x.reference_N is None:
-            raise ConfigError("beta needs a reference", expected="reference_N, the reference's log-probabilities")
-        kl = estimate(logq, x.reference_N, "k3")
-        values = values + beta * (ratio * kl if corrected else kl)
-        stats["kl"] = summed(estimate(logq, x.reference_N, "k3"))
-    return Loss(values, stats | {"nll": summed(-logq)})
+    logq, advantages = token_logp(x, chunk=chunk), _advantages(x)
+    weight = _level(logq, _sampled(x, logq), x, ratio)
+    if surrogate == "clip":
+        values = _clipped(weight, advantages, clip, clip_high)
+    elif surrogate == "cispo":
+        values = -_bounded(weight, clip, clip_high).detach() * advantages * logq
+    else:
+        raise ConfigError(
+            f"unknown {surrogate=!s}", available=get_args(Surrogate), wanted=surrogate, fix="surrogate=clip"
+        )
+    stats = _moved(weight, clip, clip if clip_high is None else clip_high)
+    return _near(Loss(values, stats | {"nll": summed(-logq)}), logq, x, beta, corrected)
+
+
+def sapo(
+    x: Inputs,
+    *,
+    positive: float = 1.0,
+    negative: float = 1.05,
+    beta: float = 0.0,
+    corrected: bool = True,
+    ratio: Level = "token",
+    chunk: int = 0,
+) -> Loss:
+    """`-(4 / tau) s(tau (ratio - 1)) A`, s the logistic function: a gate in the clip's place (SAPO, arXiv:2511.20347).
+
+    The weight of a token's gradient, 1 at ratio 1, falls smoothly on both sides, whatever the sign of A. tau is
+    `positive` where A > 0 and `negative` elsewhere. beta, corrected and ratio as in `policy_gradient`.
+    """
+    logq, advantages = token_logp(x, chunk=chunk), _advantages(x)
+    weight = _level(logq, _sampled(x, logq), x, ratio)
+    tau = _by_sign(advantages, positive, negative)
+    values = -4 / tau * torch.sigmoid(tau * (weight - 1)) * advantages
+    return _near(Loss(values, _moved(weight) | {"nll": summed(-logq)}), logq, x, beta, corrected)
+
+
+def vespo(
+    x: Inputs,
+    *,
+    power: float = 2.0,
+    decay: float = 3.0,
+    negative_power: float = 3.0,
+    negative_decay: float = 2.0,
+    beta: float = 0.0,
+    corrected: bool = True,
+    chunk: int = 0,
+) -> Loss:
+    """`-sg(w^k exp(c (1 - w))) A q`, w = exp(sum of q - sampled) of the whole sequence (VESPO, arXiv:2602.10693).
+
+    k and c are `power` and `decay` where A > 0, the negative ones elsewhere. The weight is 1 on policy and falls on
+    both sides of w = k / c; w is of the sum and no mean, so long sequences leave it soon. beta and corrected as in
+    `policy_gradient`. Equation and constants are TRL's, not checked against the paper.
+    """
+    logq, advantages = token_logp(x, chunk=chunk), _advantages(x)
+    gap = per_sequence((logq - _sampled(x, logq)).detach(), x)[x.groups].clamp(-EXPONENT, EXPONENT)
+    k, c = _by_sign(advantages, power, negative_power), _by_sign(advantages, decay, negative_decay)
+    weight = (k * gap - c * torch.expm1(gap)).exp()
+    return _near(
+        Loss(-weight * advantages * logq, _moved(gap.exp()) | {"nll": summed(-logq)}), logq, x, beta, corrected
+    )
 
 
 def token_kl(x: Inputs, *, estimator: Estimator = "k2", chunk: int = 0) -> Loss:
@@ -110,7 +174,8 @@ def minillm(x: Inputs, *, gamma: float = 0.95, clip: float = 0.2, mixed: float =
     sampled = _sampled(x, logq)
     own = x.advantages_N is None
     advantages = whitened(normalised_returns(logp - sampled, x, gamma)) if own else _advantages(x)
-    values, ratio = _clipped(logq, sampled, advantages, clip, None)
+    ratio = _ratio(logq, sampled)
+    values = _clipped(ratio, advantages, clip, None)
     stats = _gap(logq, logp) | _moved(ratio, clip, clip)
     return Loss(values * mixed_weight(sampled, logp, mixed), stats)
 
@@ -147,7 +212,8 @@ def kdrl(
         guided: no distillation on sequences that are right already (`labels_S`): reward-guided masking.
     """
     logq, logp = token_logp(x, chunk=chunk), _teacher(x, "kdrl")
-    values, ratio = _clipped(logq, _sampled(x, logq), _advantages(x), clip, clip_high)
+    ratio = _ratio(logq, _sampled(x, logq))
+    values = _clipped(ratio, _advantages(x), clip, clip_high)
     pull = estimate(logq, logp, "k2")
     if guided:
         if x.labels_S is None:
@@ -235,12 +301,37 @@ def _log(like: Tensor, value: float) -> Tensor:
     return like.new_tensor(value).log()
 
 
-def _clipped(
-    logq: Tensor, sampled: Tensor, advantages: Tensor, clip: float, clip_high: float | None
-) -> tuple[Tensor, Tensor]:
-    ratio = _ratio(logq, sampled)
-    low, high = 1 - clip, 1 + (clip if clip_high is None else clip_high)
-    return -torch.minimum(ratio * advantages, ratio.clamp(low, high) * advantages), ratio
+def _clipped(ratio: Tensor, advantages: Tensor, clip: float, clip_high: float | None) -> Tensor:
+    return -torch.minimum(ratio * advantages, _bounded(ratio, clip, clip_high) * advantages)
+
+
+def _bounded(ratio: Tensor, clip: float, clip_high: float | None) -> Tensor:
+    return ratio.clamp(1 - clip, 1 + (clip if clip_high is None else clip_high))
+
+
+def _near(loss: Loss, logq: Tensor, x: Inputs, beta: float, corrected: bool) -> Loss:
+    """The loss plus `beta k3(q, reference)`."""
+    if not beta:
+        return loss
+    if x.reference_N is None:
+        raise ConfigError("beta needs a reference", expected="reference_N, the reference's log-probabilities")
+    kl = estimate(logq, x.reference_N, "k3")
+    weight = _ratio(logq, _sampled(x, logq)) if corrected else 1.0
+    return Loss(loss.values_N + beta * weight * kl, {**loss.stats, "kl": summed(kl)})
+
+
+def _level(logq: Tensor, sampled: Tensor, x: Inputs, ratio: Level) -> Tensor:
+    """The ratio of each token, or its sequence's with the token's own gradient: sg(mean of q - sampled) + q - sg(q)."""
+    if ratio == "token":
+        return _ratio(logq, sampled)
+    if ratio != "sequence":
+        raise ConfigError(f"unknown {ratio=!s}", available=get_args(Level), wanted=ratio, fix="ratio=token")
+    mean = spread(per_sequence((logq - sampled).detach(), x), x)
+    return _ratio(logq, logq.detach() - mean)
+
+
+def _by_sign(advantages: Tensor, positive: float, negative: float) -> Tensor:
+    return torch.where(advantages > 0, advantages.new_tensor(positive), advantages.new_tensor(negative))
 
 
 def _ratio(logq: Tensor, sampled: Tensor) -> Tensor:
@@ -278,11 +369,14 @@ def _positions(rows_SL: Tensor, x: Inputs) -> Tensor:
     return rows_SL[x.groups, x.places()]
 
 
-def _moved(ratio: Tensor, low: float, high: float) -> dict[str, Sum]:
+def _moved(ratio: Tensor, low: float | None = None, high: float = 0.0) -> dict[str, Sum]:
     """How far the student has moved since it wrote: mean ratio, mean |log ratio|, share outside the clip's bounds."""
-    outside = ((ratio < 1 - low) | (ratio > 1 + high)).to(ratio.dtype)
     drift = ratio.detach().clamp_min(torch.finfo(ratio.dtype).tiny).log().abs()
-    return {"ratio": summed(ratio), "drift": summed(drift), "clipped": summed(outside)}
+    stats = {"ratio": summed(ratio), "drift": summed(drift)}
+    if low is None:
+        return stats
+    outside = ((ratio < 1 - low) | (ratio > 1 + high)).to(ratio.dtype)
+    return stats | {"clipped": summed(outside)}
 
 
 def _gap(logq: Tensor, logp: Tensor) -> dict[str, Sum]:

@@ -9,6 +9,7 @@ Every objective here is a loss of a pair, spread over its positions; the normali
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeAlias
@@ -39,7 +40,7 @@ class Sides(NamedTuple):
         return self.better / self.better_length, self.worse / self.worse_length
 
 
-Kind: TypeAlias = Literal["sigmoid", "hinge", "sigmoid_norm", "apo_zero", "apo_down", "nca", "bco"]
+Kind: TypeAlias = Literal["sigmoid", "hinge", "sigmoid_norm", "apo_zero", "apo_down", "nca", "bco", "sppo"]
 _SHAPES: Mapping[str, Callable[[Sides, float], Tensor]] = MappingProxyType(
     {
         "sigmoid": lambda r, b: F.softplus(-b * (r.better - r.worse)),
@@ -48,6 +49,7 @@ _SHAPES: Mapping[str, Callable[[Sides, float], Tensor]] = MappingProxyType(
         "apo_zero": lambda r, b: torch.sigmoid(-b * r.better) + torch.sigmoid(b * r.worse),
         "apo_down": lambda r, b: torch.sigmoid(b * r.better) + torch.sigmoid(-b * (r.better - r.worse)),
         "bco": lambda r, b: F.softplus(-b * r.better) + F.softplus(b * r.worse),
+        "sppo": lambda r, b: (r.better - 0.5 / b) ** 2 + (r.worse + 0.5 / b) ** 2,
         "nca": lambda r, b: F.softplus(-b * r.better) + (F.softplus(b * r.better) + F.softplus(b * r.worse)) / 2,
     }
 )
@@ -69,7 +71,8 @@ def dpo(
     Args:
         beta: for long traces so small that beta |Delta| is of order 1: REDI's best baseline used 0.001.
         kind: hinge (SLiC); sigmoid_norm, on mean log-ratios; apo_zero, apo_down (arXiv:2408.06266); nca
-            (arXiv:2402.05369); bco (arXiv:2404.04656), on rewards beta r less `baseline`.
+            (arXiv:2402.05369); bco (arXiv:2404.04656), on rewards beta r less `baseline`; sppo, with a winner that
+            always wins (arXiv:2405.00675, eq. 4.7; its 1 / eta is beta, 0.001 there).
         smoothing: share of pairs that are the wrong way round, corrected for (robust DPO, arXiv:2403.00409).
         length_share: what log-probabilities past the shorter side's length count (LD-DPO, arXiv:2409.06411).
         baseline: the mean reward that bco subtracts. Departure: a constant (or a schedule), where TRL keeps a running
@@ -114,6 +117,38 @@ def ipo(x: Inputs, *, tau: float = 0.1, normalised: bool = True, chunk: int = 0)
     better, worse = sides.means if normalised else sides[:2]
     loss = (better - worse - 1 / (2 * tau)) ** 2
     return Loss(_over_pairs(loss, x), _stats(sides, logp, x, tau))
+
+
+def exo(x: Inputs, *, beta: float = 0.1, smoothing: float = 1e-3, chunk: int = 0) -> Loss:
+    """`KL((s, 1 - s) || (1 - smoothing, smoothing))`, s = s(beta Delta) (EXO, Ji et al., arXiv:2402.00856, eq. 16).
+
+    The reverse KL to labels of which a share `smoothing` is wrong, where DPO's is the forward one; without that share
+    it would be infinite. Least at beta Delta = log(1 / smoothing - 1); flat where the better side is far behind.
+    """
+    if not 0 < smoothing < 0.5:
+        raise ConfigError(f"{smoothing=} of exo", expected="a share above 0 and below a half", fix="smoothing=1e-3")
+    logp = token_logp(x, chunk=chunk)
+    sides = _sides(logp - _reference(x, "exo"), x)
+    u = beta * (sides.better - sides.worse)
+    right = F.logsigmoid(u) - math.log1p(-smoothing)
+    wrong = F.logsigmoid(-u) - math.log(smoothing)
+    return Loss(_over_pairs(u.sigmoid() * right + (-u).sigmoid() * wrong, x), _stats(sides, logp, x, beta))
+
+
+def discopop(x: Inputs, *, beta: float = 0.05, tau: float = 0.05, chunk: int = 0) -> Loss:
+    """`-(1 - m) log s(u) + m exp(-u)`, u = beta Delta, m = s(u / tau) (Lu et al., arXiv:2406.08414, eq. 5).
+
+    Not convex: at the defaults it rises from Delta = -2.38 to 1.44, and there pushes the better side down.
+    """
+    if not 0 < tau <= 1:
+        raise ConfigError(
+            f"{tau=} of discopop", expected="above 0, at most 1: beyond, m exp(-u) has no bound", fix="tau=0.05"
+        )
+    logp = token_logp(x, chunk=chunk)
+    sides = _sides(logp - _reference(x, "discopop"), x)
+    u = beta * (sides.better - sides.worse)
+    steep = (F.logsigmoid(u / tau) - u).exp()  # m exp(-u), whose factors may be 0 and infinite
+    return Loss(_over_pairs((-u / tau).sigmoid() * F.softplus(-u) + steep, x), _stats(sides, logp, x, beta))
 
 
 def simpo(x: Inputs, *, beta: float = 2.0, gamma: float = 1.0, chunk: int = 0) -> Loss:

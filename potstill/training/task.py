@@ -31,6 +31,7 @@ GIVEN = (
     *("aligned", "shared", "own", "states", "embedded", "layers", "maps"),
 )
 ACROSS = ("aligned", "own", "states")  # a teacher that reads in tokens of its own
+NEARBY = ("policy_gradient", "sapo", "vespo")  # a beta above 0 keeps them near a reference
 ALONE = "ted_filters"  # trains no student: what learns is stored beside it
 FILTERS = Path("filters", "filters.safetensors")  # in a folder that no reader of weights opens
 
@@ -183,7 +184,7 @@ class Task:
     @property
     def needs(self) -> tuple[str, ...]:
         """What the objective must be given; staying near a reference, or pulling only what is wrong, needs more."""
-        near = self.objective == "policy_gradient" and (self.constants.get("beta") or "beta" in self.schedule)
+        near = self.objective in NEARBY and (self.constants.get("beta") or "beta" in self.schedule)
         more = (("reference",) if near else ()) + (("labels",) if self.constants.get("guided") else ())
         return objectives.entry(self.objective).needs + more
 

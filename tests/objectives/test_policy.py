@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
@@ -134,6 +137,117 @@ def test_clipping_by_hand():
         assert float(loss.stats["clipped"].total) == 2
 
 
+def test_gspo_by_hand():
+    """Ratios 2 and 0.5 of one sequence are 1; 1.21 and 1 of another 1.1, which is above 1.05."""
+    gaps = torch.log(torch.tensor([2.0, 0.5, 1.21, 1.0, 1.3], dtype=D))
+    now = torch.full((5,), -1.0, dtype=D)
+    x = told(
+        now, sampled_N=now - gaps, advantages_N=torch.tensor([1.0, 1, 1, 1, -1], dtype=D), groups_N=[0, 0, 1, 1, 2]
+    )
+    loss = policy.policy_gradient(x, ratio="sequence", clip=0.05)
+    assert (-loss.values_N).tolist() == pytest.approx([1, 1, 1.05, 1.05, -1.3], abs=1e-12)
+    assert float(loss.stats["clipped"].total) == 3
+
+
+def drifted(lengths=(3, 1, 4), spread=0.3):
+    """Sequences whose author the student has moved away from, their advantages one a sequence; and a gradient of it."""
+    torch.manual_seed(1)
+    groups = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+    hidden = torch.randn(len(groups), 6, dtype=D, requires_grad=True)
+    targets = torch.randint(6, (len(groups),))
+    logp = hidden.log_softmax(-1).gather(1, targets[:, None]).squeeze(1)
+    sampled = logp.detach() - spread * torch.randn(len(groups), dtype=D)
+    advantages = torch.randn(len(lengths), dtype=D)[groups]
+    x = Inputs(hidden, same, targets, groups_N=groups, sampled_N=sampled, advantages_N=advantages)
+    return x, logp, lambda loss: torch.autograd.grad(loss, hidden, retain_graph=True)[0]
+
+
+def test_gspo_has_the_gradient_of_the_sequences_ratio():
+    """Differentiated as the paper's eq. 5 has it, where the token's form holds the mean of the others constant."""
+    x, logp, gradient = drifted()
+    gap = (logp - x.sampled_N).split(x.lengths().tolist())
+    whole = sum(
+        -torch.minimum(s * a, s.clamp(0.95, 1.05) * a)
+        for s, a in zip([g.mean().exp() for g in gap], [a[0] for a in x.advantages_N.split(x.lengths().tolist())])
+    )
+    weights, count = policy.means(x, "sequence")
+    ours = reduce(policy.policy_gradient(x, ratio="sequence", clip=0.05).values_N, weights, count)
+    assert torch.allclose(ours, whole / 3, atol=1e-12)
+    assert torch.allclose(gradient(ours), gradient(whole / 3), atol=1e-12)
+    assert gradient(ours).abs().max() > 0.01
+
+
+def test_gspo_gives_each_token_its_own_advantage():
+    """GSPO-token, eq. 17: s A_t times the token's own slope, nothing of its neighbours'."""
+    x, logp, gradient = drifted(lengths=(4,))
+    x = dataclasses.replace(x, advantages_N=torch.tensor([1.0, 0, -2, 0], dtype=D))
+    found = gradient(policy.policy_gradient(x, ratio="sequence", clip=9.0).values_N.sum())
+    ratio = (logp - x.sampled_N).mean().exp().detach()
+    assert torch.allclose(found, gradient((-ratio * x.advantages_N * logp).sum()), atol=1e-12)
+    assert not found[[1, 3]].any()
+
+
+def test_ratios_of_sequences_of_one_token_are_its_own():
+    x, _, gradient = drifted(lengths=(1, 1, 1, 1))
+    for objective in (policy.policy_gradient, policy.sapo):
+        one, other = (objective(x, ratio=ratio).values_N.sum() for ratio in ("token", "sequence"))
+        assert torch.allclose(one, other, atol=1e-12)
+        assert torch.allclose(gradient(one), gradient(other), atol=1e-12)
+
+
+def test_cispo_by_hand():
+    """Weights of ratios 0.5, 1.1, 2: 0.8, 1.1, 1.28, whatever A; open below, 0.5. No token is without gradient."""
+    logp = torch.log(torch.tensor([0.1, 0.22, 0.4], dtype=D))
+    sampled = torch.log(torch.tensor([0.2, 0.2, 0.2], dtype=D))
+    for clip, low in ((0.2, 0.8), (1.0, 0.5)):
+        x = told(logp, sampled_N=sampled, advantages_N=torch.tensor([1.0, -1, 1], dtype=D))
+        x.hidden_ND.requires_grad_()
+        found = policy.policy_gradient(x, surrogate="cispo", clip=clip, clip_high=0.28).values_N
+        weights = torch.tensor([low, -1.1, 1.28], dtype=D)
+        assert found.tolist() == pytest.approx((-weights * logp).tolist(), abs=1e-12)
+        slope = torch.autograd.grad(found.sum(), x.hidden_ND)[0][:, 0]
+        assert slope.tolist() == pytest.approx((-weights * (1 - logp.exp())).tolist(), abs=1e-12)
+
+
+def test_sapo_and_vespo_by_hand():
+    """Ratios 0.5 and 2 in sequences of their own, one of each sign."""
+    logp, sampled = torch.tensor([-1.0, -1.0], dtype=D), torch.log(torch.tensor([2.0, 0.5], dtype=D)) - 1
+    x = told(logp, sampled_N=sampled, advantages_N=torch.tensor([1.5, -1], dtype=D), groups_N=[0, 1])
+    soft = [4 * 1.5 / (1 + math.exp(0.5)), -4 / 1.05 / (1 + math.exp(-1.05))]
+    assert (-policy.sapo(x).values_N).tolist() == pytest.approx(soft, abs=1e-12)
+    weights = [0.5**2 * math.exp(3 * 0.5), 2**3 * math.exp(-2)]
+    assert policy.vespo(x).values_N.tolist() == pytest.approx([1.5 * weights[0], -weights[1]], abs=1e-12)
+    both = dataclasses.replace(x, advantages_N=torch.ones(2, dtype=D), groups_N=torch.tensor([0, 0]))
+    assert policy.vespo(both).values_N.tolist() == pytest.approx([1.0, 1.0], abs=1e-12)  # 0.5 times 2
+
+
+def test_on_policy_all_are_the_plain_policy_gradient():
+    """`-A` times the slope of q: at ratio 1 nothing is clipped, and every weight is 1."""
+    x, logp, gradient = drifted(spread=0.0)
+    plain = gradient((-x.advantages_N * logp).sum())
+    for given in (x, dataclasses.replace(x, sampled_N=None)):
+        for objective, how in (
+            *((policy.policy_gradient, {"ratio": r, "surrogate": s}) for r in LEVELS for s in ("clip", "cispo")),
+            *((policy.sapo, {"ratio": ratio}) for ratio in LEVELS),
+            (policy.vespo, {}),
+        ):
+            assert torch.allclose(gradient(objective(given, **how).values_N.sum()), plain, atol=1e-12), (objective, how)
+
+
+def test_the_reference_is_held_to_by_tokens_whatever_the_ratio():
+    """Ratios 2 and 0.5, k3 0.040818 and 0.049859: 0.106566; TRL's weighs by the sequence's ratio 1: 0.090677."""
+    now, far = torch.full((2,), -1.0, dtype=D), torch.tensor([0.3, -0.3], dtype=D)
+    gaps = torch.log(torch.tensor([2.0, 0.5], dtype=D))
+    x = told(now, sampled_N=now - gaps, reference_N=now - far, advantages_N=torch.zeros(2, dtype=D))
+    k3 = torch.expm1(-far) + far
+    assert float(k3.sum()) == pytest.approx(0.090677, abs=5e-7)
+    for objective, how in ((policy.policy_gradient, {"ratio": r}) for r in LEVELS):
+        assert float(objective(x, beta=1.0, **how).values_N.sum()) == pytest.approx(0.106566, abs=5e-7)
+    for objective in (policy.sapo, policy.vespo):
+        assert float(objective(x, beta=1.0).values_N.sum()) == pytest.approx(float(2 * k3[0] + k3[1] / 2), abs=1e-12)
+        assert float(objective(x, beta=1.0, corrected=False).values_N.sum()) == pytest.approx(float(k3.sum()))
+
+
 def test_means_of_the_family():
     """Token, sequence and fixed means of the same losses (GRPO, DAPO, Dr. GRPO)."""
     x = told([-1.0] * 6, groups_N=[0, 0, 0, 0, 1, 1])
@@ -165,7 +279,20 @@ def test_limits():
     assert found.tolist() == pytest.approx([0, 0, 1.0])
 
 
+def gspo(x, **how):
+    return policy.policy_gradient(x, ratio="sequence", **how)
+
+
+def cispo(x, **how):
+    return policy.policy_gradient(x, surrogate="cispo", **how)
+
+
+LEVELS = ("token", "sequence")
 OBJECTIVES = [
+    gspo,
+    cispo,
+    policy.sapo,
+    policy.vespo,
     policy.token_kl,
     policy.on_policy,
     policy.trust_region,
@@ -194,6 +321,10 @@ def test_extreme_log_probabilities_are_finite(objective):
 def test_what_is_missing_is_said():
     with pytest.raises(ConfigError, match="needs advantages"):
         policy.policy_gradient(inputs())
+    with pytest.raises(ConfigError, match="unknown ratio=sentence"):
+        policy.sapo(inputs(advantages_N=torch.ones(3)), ratio="sentence")
+    with pytest.raises(ConfigError, match="unknown surrogate=cisp"):
+        policy.policy_gradient(inputs(advantages_N=torch.ones(3)), surrogate="cisp")
     with pytest.raises(ConfigError, match="TokenLogp"):
         policy.on_policy(inputs(S, T))
     with pytest.raises(ConfigError, match="labels_S"):

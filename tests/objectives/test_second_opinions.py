@@ -58,6 +58,9 @@ SHAPES = {
     "apo_down": lambda x: preference.dpo(x, beta=BETA, kind="apo_down"),
     "nca_pair": lambda x: preference.dpo(x, beta=BETA, kind="nca"),
     "bco_pair": lambda x: preference.dpo(x, beta=BETA, kind="bco"),
+    "sppo_hard": lambda x: preference.dpo(x, beta=BETA, kind="sppo"),
+    "exo_pair": lambda x: preference.exo(x, beta=BETA, smoothing=0.2),
+    "discopop": lambda x: preference.discopop(x, beta=BETA),
 }
 
 
@@ -72,7 +75,7 @@ def trl_dpo(trainer, batch, kinds, monkeypatch, **more):
 @pytest.mark.parametrize("kind", SHAPES)
 def test_dpo(dpo, parts, kind, monkeypatch):
     batch = collated(dpo)
-    more = {"label_smoothing": 0.2} if kind == "robust" else {}
+    more = {"label_smoothing": 0.2} if kind in ("robust", "exo_pair") else {}
     trl = trl_dpo(dpo, batch, ["sigmoid" if kind == "step" else kind], monkeypatch, **more)
     loss = SHAPES[kind](of(parts, batch, pairs_P2=torch.tensor([[0, 3], [1, 4], [2, 5]])))
     assert total(loss, 3) == pytest.approx(value(trl), abs=NEAR, rel=NEAR)

@@ -82,6 +82,45 @@ def test_grpo(grpo, parts, kind, beta, corrected, monkeypatch):
         assert metrics["kl"][-1] == pytest.approx(float(loss.stats["kl"].total / loss.stats["kl"].count), abs=NEAR)
 
 
+NARROW = {"clip": 0.03, "clip_high": 0.05}  # where ratios of sequences lie: some are met, not all
+OPEN = {"clip": 1.0, "clip_high": 0.28}
+OTHERS = {  # TRL's loss; its mean, here the fixed one's longest length is 1; ours
+    "GSPO": ("grpo", "sequence", policy.policy_gradient, {"ratio": "sequence", **NARROW}),
+    "LUSPO": ("luspo", "fixed", policy.policy_gradient, {"ratio": "sequence", **NARROW}),
+    "CISPO": ("cispo", "token", policy.policy_gradient, {"surrogate": "cispo", **OPEN}),
+    "CISPO of sequences": (
+        *("cispo", "token", policy.policy_gradient),
+        {"surrogate": "cispo", "ratio": "sequence", "clip": 1.0, "clip_high": 0.05},
+    ),
+    "SAPO": ("sapo", "sequence", policy.sapo, {}),
+    "SAPO of sequences": ("sapo", "sequence", policy.sapo, {"ratio": "sequence"}),
+    "VESPO": ("vespo", "token", policy.vespo, {}),
+}
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.04])
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_ratios_and_what_is_done_about_them(grpo, parts, name, beta, monkeypatch):
+    """CISPO's bound in TRL is our 1 + clip_high, with none below. Plain k3: the corrected one of sequences differs."""
+    kind, mean, objective, how = OTHERS[name]
+    high = how.get("clip_high", 0.2) + (kind == "cispo")
+    settings = {"loss_type": kind, "beta": beta, "epsilon_low": how.get("clip", 0.2), "epsilon_high": high}
+    for setting, wanted in (settings | {"importance_sampling_level": how.get("ratio", "token")}).items():
+        assert hasattr(grpo, setting)
+        monkeypatch.setattr(grpo, setting, wanted)
+    monkeypatch.setattr(grpo.args, "use_bias_correction_kl", False)
+    monkeypatch.setattr(grpo.args, "steps_per_generation", 1)
+    batch = rollout(parts)
+    trl = grpo._compute_loss(grpo.model, batch)
+    x = policy_inputs(parts, batch)
+    loss = objective(x, beta=beta, corrected=False, **how)
+    mine = reduce(loss.values_N, *policy.means(x, mean, longest=1))
+    assert value(mine) == pytest.approx(value(trl), abs=NEAR, rel=NEAR)
+    same_gradient(grpo, trl, parts, mine)
+    if "clip" in how:
+        assert 0 < float(loss.stats["clipped"].total) < float(loss.stats["clipped"].count)
+
+
 def per_token(grpo, parts, monkeypatch, **more):
     """A rollout with an advantage for each token, and TRL set to the plain mean of tokens."""
     settings = {"loss_type": "bnpo", "beta": 0.0, "epsilon_low": 0.2, "epsilon_high": 0.2, **more}

@@ -20,7 +20,7 @@ from potstill.training.positions import logp
 from potstill.training.render import render
 from potstill.training.settings import Lora, Training
 from potstill.training.supervised import fit
-from potstill.training.task import Task
+from potstill.training.task import NEARBY, Task
 
 
 @pytest.fixture(scope="module")
@@ -298,13 +298,14 @@ def test_two_writers_leave_the_student_s_own_share_behind(student, teacher):
     assert completions(alone[0]) != completions(batch)
 
 
-def test_a_policy_gradient_near_a_reference_starts_at_it(tiny_checkpoint):
+@pytest.mark.parametrize("objective", NEARBY)
+def test_a_policy_gradient_near_a_reference_starts_at_it(tiny_checkpoint, objective):
     """New text is compared with the student as it began: k3 is 0 at first; with adapters, the student without them."""
     for lora in (None, Lora(r=4)):
         settings = Training(lora=lora)
         model = loading.load(tiny_checkpoint, settings)
         _, template = load(tiny_checkpoint)
-        task = Task("policy_gradient", {"beta": 0.1}, rollout=1.0, group=2, max_new=6, reward=vowels)
+        task = Task(objective, {"beta": 0.1}, rollout=1.0, group=2, max_new=6, reward=vowels)
         made = learning(task, model, roll=rollouts(template, task, traces(2)))
         (batch,) = made.window(model, window(template, traces(2)), FIRST)
         assert float(window_loss(model, batch, 1.0, made)[1].stats["kl"].total) == pytest.approx(0, abs=1e-5)

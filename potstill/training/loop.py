@@ -71,12 +71,6 @@ class Loop(Trainer):  # type: ignore[misc]
             callbacks=[_Steps(settings.save_every, total, progress)],
         )
         self.remove_callback(PrinterCallback)
-        if self.args.world_size > 1 and not self.accelerator.distributed_type.value.startswith("MULTI_"):
-            raise StageError(
-                f"training started with {self.accelerator.distributed_type.value}",
-                expected="data parallel processes, each with the whole model",
-                fix="torchrun, or accelerate launch --multi_gpu",
-            )
         self.args._n_gpu = min(1, self.args.n_gpu)  # else the Trainer wraps the model in DataParallel
 
     def get_train_dataloader(self) -> DataLoader[Any]:

@@ -23,7 +23,14 @@ _NONE: Any = object()
 
 
 def begin() -> None:
-    """Meet the other processes, where a launcher has started several."""
+    """Meet the other processes, where a launcher has started several; refuse to share out the model itself."""
+    for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true":
+            raise StageError(
+                f"training started with {name}, which shares out the weights",
+                expected="data parallel processes: each holds the whole model, and has a share of the rows",
+                fix="torchrun, or accelerate launch --multi_gpu; what does not fit: lora.r, gradient_checkpointing",
+            )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from accelerate import PartialState
 

@@ -238,6 +238,13 @@ def test_a_share_without_rows_teaches_nothing():
     assert not items.idle(items.collate([[items.prepared(items.Row(0, (1, 2), (0.0, 1.0), 1))]]))
 
 
+@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED"])
+def test_what_shares_out_the_model_is_refused(monkeypatch, tmp_path, name):
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    with pytest.raises(StageError, match=f"started with {name}"):
+        fit(rows(), tmp_path / "start", tmp_path / "out", Training())
+
+
 def test_relations_between_rows_are_refused():
     task = Task("rkd", teacher=Path("teacher"))
     with pytest.raises(StageError, match="rkd compares the rows of a micro-batch"):

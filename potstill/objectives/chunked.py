@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from potstill.objectives.inputs import Head, Inputs
@@ -97,6 +98,7 @@ class _Rows(torch.autograd.Function):  # type: ignore[misc]
         return values
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         return ctx.gradient * grads[0][:, None], None, None
 
@@ -121,6 +123,7 @@ class _Linear(torch.autograd.Function):  # type: ignore[misc]
         return values
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad = grads[0]
         hidden, weight, bias = ctx.saved_tensors

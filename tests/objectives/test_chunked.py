@@ -98,3 +98,11 @@ def test_the_heads_gradient_in_bfloat16_is_that_of_autograd_and_summed_in_full_p
     off = {name: float((grads[name] - grads["exact"]).norm() / grads["exact"].norm()) for name in ("ours", "autograd")}
     assert 0 < off["ours"] < 0.01  # 128 chunks, each rounded, and their sum is not
     assert off["autograd"] < 0.01
+
+
+def test_second_derivatives_are_refused():
+    x = inputs()
+    total = reduce(likelihood.likelihood(x).values_N, x.weights_N, 1.0)
+    [first] = torch.autograd.grad(total, x.hidden_ND, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        torch.autograd.grad(first.pow(2).sum(), x.hidden_ND)

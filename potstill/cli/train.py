@@ -20,7 +20,8 @@ examples:
   torchrun --nproc-per-node 2 -m potstill train --rows rows.jsonl --student world:student --out students/shared
 
 On several GPUs (or CPUs) torchrun or accelerate launch --multi_gpu share out the rows of every micro-batch: the same
-batches and the same student as in one process, but for rounding. Each process holds the whole model.
+batches and the same student as in one process, but for rounding. Each process holds the whole model; accelerate launch
+--use_fsdp --fsdp_version 2 --fsdp_auto_wrap_policy TRANSFORMER_BASED_WRAP shares it out (no rollouts, no adapters).
 """
 
 from __future__ import annotations

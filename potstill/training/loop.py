@@ -35,6 +35,7 @@ COMPLETE = "complete"  # written into a checkpoint after everything else
 class Loop(Trainer):  # type: ignore[misc]
     """An objective on pre-tokenised rows; logits only at positions that predict a counted token."""
 
+    optimizer: Any
     loss_is_scaled_for_ga = True  # `compute_loss` divides by what the whole accumulation window counts
 
     def __init__(
@@ -67,11 +68,16 @@ class Loop(Trainer):  # type: ignore[misc]
             model,
             _arguments(settings, folder, total),
             train_dataset=learning.prepared(model, taken),
-            optimizers=(learning.joined(optimiser.make(model, settings)), None),
             callbacks=[_Steps(settings.save_every, total, progress)],
         )
         self.remove_callback(PrinterCallback)
         self.args._n_gpu = min(1, self.args.n_gpu)  # else the Trainer wraps the model in DataParallel
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """The settings' optimiser, with what else is trained."""
+        if self.optimizer is None:
+            self.optimizer = self.learning.joined(optimiser.make(self.model, self.settings))
+        return self.optimizer
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """This process's rows of the planned micro-batches in their order, padded on the right."""
@@ -110,7 +116,8 @@ class Loop(Trainer):  # type: ignore[misc]
             self.seen.add(loss, found)
             return loss * self.args.world_size  # gradients are averaged over the processes
 
-        return made() if causal is model else processes.through(model, inputs["ids"], made)
+        alone = causal is model and not processes.sharded(model)
+        return made() if alone else processes.through(model, inputs["ids"], made)
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         """The last moment before the optimiser's step: refuse to make it with a loss or gradient that is no number."""
@@ -119,6 +126,7 @@ class Loop(Trainer):  # type: ignore[misc]
             self.seen.join()
             if self.learning.maps:
                 self.learning.maps.share()
+        grad_norm = getattr(grad_norm, "full_tensor", lambda: grad_norm)()
         found = {"loss": float(self.seen.loss), "gradient's norm": 0.0 if grad_norm is None else float(grad_norm)}
         for what, value in found.items():
             if not math.isfinite(value):
@@ -142,6 +150,20 @@ class Loop(Trainer):  # type: ignore[misc]
         if self.watch and records:
             records[-1] |= self._look()
         return done
+
+    def whole(self, fresh: Callable[[], Any]) -> Any:
+        """The student; where its weights are shared out, a fresh one that has them all, None but in the first process.
+
+        All processes ask, since all have a part of it.
+        """
+        if not processes.sharded(self.model):
+            return self.model
+        found = self.accelerator.get_state_dict(self.model)
+        if processes.rank():
+            return None
+        model = fresh()
+        model.load_state_dict(found)
+        return model
 
     @property
     def when(self) -> When:
@@ -280,7 +302,8 @@ def window_loss(
 
 def nothing(model: Any, ids_BT: Tensor) -> Tensor:
     """A loss of 0 that every weight has a part in, as the exchange of gradients wants it."""
-    made: Tensor = head(model)(states(model, ids_BT[:1, :2])).float().sum() * 0
+    found = states(model, ids_BT[:1, :2])  # before the head: its weights may be gathered by it
+    made: Tensor = head(model)(found).float().sum() * 0
     return made
 
 

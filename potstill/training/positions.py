@@ -70,8 +70,13 @@ def states(model: Any, ids_BT: Tensor) -> Tensor:
 
 
 def head(model: Any) -> Any:
-    """The output projection."""
-    return causal(model).get_output_embeddings()
+    """The output projection; of a shared out model, one that shares its gathered weights and none of its hooks."""
+    found = causal(model).get_output_embeddings()
+    if not hasattr(found, "unshard"):
+        return found
+    plain = torch.nn.Linear(1, 1, bias=False, device="meta")
+    plain.weight, plain.bias = found.weight, found.bias
+    return plain
 
 
 def embedded(model: Any, ids_BT: Tensor, counted_BT: Tensor) -> Tensor:

@@ -16,25 +16,39 @@ import torch
 from torch import Tensor, distributed
 
 from potstill.errors import StageError
+from potstill.training.settings import Training
 from potstill.training.task import ALONE, Task
+
+SHARDED = ("distribution", "logp", "reference", "pairs", "labels", "prompts")  # asks a model once, in its forward pass
 
 T = TypeVar("T")
 _NONE: Any = object()
 
 
 def begin() -> None:
-    """Meet the other processes, where a launcher has started several; refuse to share out the model itself."""
-    for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
-        if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true":
-            raise StageError(
-                f"training started with {name}, which shares out the weights",
-                expected="data parallel processes: each holds the whole model, and has a share of the rows",
-                fix="torchrun, or accelerate launch --multi_gpu; what does not fit: lora.r, gradient_checkpointing",
-            )
+    """Meet the other processes, where a launcher has started several; refuse ways to share out weights but FSDP2."""
+    known = {name: _asked(name) for name in ("DEEPSPEED", "MEGATRON_LM")}
+    known["FSDP 1"] = shards() and os.environ.get("FSDP_VERSION") != "2"
+    for name in (name for name, asked in known.items() if asked):
+        raise StageError(
+            f"training started with {name}",
+            expected="data parallel processes, each with the whole model, or FSDP2, which shares out the weights",
+            fix="torchrun, accelerate launch --multi_gpu, or accelerate launch --use_fsdp --fsdp_version 2",
+        )
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # else all but the first load teachers without weights
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from accelerate import PartialState
 
         PartialState(cpu=not torch.cuda.is_available())  # on a CPU it sees the others only if it is told
+
+
+def _asked(name: str) -> bool:
+    return os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true"
+
+
+def shards() -> bool:
+    """Whether weights are to be shared out too."""
+    return _asked("FSDP")
 
 
 def count() -> int:
@@ -52,8 +66,18 @@ def wait() -> None:
     gathered(None)
 
 
-def check(task: Task, processes: int) -> None:
-    """Refuse what is only done in one process: a loss of relations between the rows of a micro-batch."""
+def check(task: Task, processes: int, settings: Training | None = None) -> None:
+    """Refuse what is only done in one process, or by whole models, if the settings are of shared out ones."""
+    if settings and shards():
+        own = [name for name in ("rollout", "replay", "held", "watch") if getattr(task, name)]
+        own += sorted(set(task.needs) - set(SHARDED)) + ["lora"] * bool(settings.lora)
+        own += [settings.optimiser] * (settings.optimiser != "adamw")
+        if own:
+            raise StageError(
+                f"training started with FSDP, and {task.objective} comes with {', '.join(own)}",
+                expected="rows, pairs, a local teacher or kept entries, all weights trained by adamw",
+                fix="torchrun, or accelerate launch --multi_gpu: each process holds the whole model",
+            )
     if processes > 1 and task.objective == ALONE:
         raise StageError(
             f"training started in {processes} processes, and {ALONE} trains no student",
@@ -103,13 +127,18 @@ def shared(things: Sequence[Any], made: Callable[[Sequence[Any]], Sequence[T]]) 
     return together(made(things[rank() :: count()]))
 
 
+def sharded(model: Any) -> bool:
+    """Whether FSDP has shared out a model's weights."""
+    return hasattr(model, "unshard")
+
+
 def through(wrapped: Any, given: Tensor, loss: Callable[[], Tensor]) -> Tensor:
     """A loss computed as the forward pass of DistributedDataParallel: only then it exchanges the gradients.
 
     Args:
         given: a tensor of the batch, for DDP to look at.
     """
-    model = wrapped.module
+    model = wrapped if sharded(wrapped) else wrapped.module
     before = model.__dict__.get("forward")
 
     def restore() -> None:
@@ -119,7 +148,11 @@ def through(wrapped: Any, given: Tensor, loss: Callable[[], Tensor]) -> Tensor:
 
     def once(_: Tensor) -> Tensor:
         restore()  # the loss may call the model's own
-        return loss()
+        value = loss()
+        if not sharded(model):
+            return value
+        head = model.get_output_embeddings()  # its group of weights waits until all of its modules have run
+        return value + head(torch.zeros(1, head.in_features, device=value.device)).float().sum() * 0
 
     model.forward = once
     try:

@@ -71,7 +71,7 @@ def fit(
     key = _key(rows, settings, task)
     if (out / MARK).is_file():
         return _stored(out, key)
-    processes.check(task, processes.count())
+    processes.check(task, processes.count(), settings)
     checkpoint.check(start)
     begun = key + checkpoint.content_id(start)
     _check(out, begun, rows)
@@ -84,8 +84,9 @@ def fit(
         processes.wait()
         resume = last_checkpoint(out / WORK)
         ready.loop.train(resume_from_checkpoint=str(resume) if resume else None)
+        made = ready.loop.whole(lambda: student.load(start, settings))
         if first:
-            student.save(ready.loop.model, start, out, ready.template.end, settings)
+            student.save(made, start, out, ready.template.end, settings)
             if ready.loop.learning.maps:
                 ready.loop.learning.maps.keep(out)
             _finish(out, _report(key, ready.rows, ready.loop), history(ready.loop.state))
@@ -128,7 +129,7 @@ def _ready(
         across=Reader(sides(start, settings, task), rows) if task.across else None,
         seed=settings.seed,
     )
-    looks = watch(rows, parts.watched, rollouts, template, task)
+    looks = None if processes.shards() else watch(rows, parts.watched, rollouts, template, task)
     loop = Loop(model, parts.learnt, settings, work, progress, learning=made, watch=looks, text=tokenizer.decode)
     return _Ready(loop, template, rendering._replace(rows=parts.learnt))
 

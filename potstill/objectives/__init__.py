@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, get_type_hints
 
 from potstill.errors import ConfigError
 
@@ -75,3 +75,13 @@ def constants(name: str) -> dict[str, Any]:
     if entry(name).module == "divergence":
         named |= {"temperature": 1.0, "squared": False, "kd": 1.0, "tail": "bucket"}
     return named
+
+
+def kinds(name: str) -> dict[str, Any]:
+    """What kind of value each of these constants is, as it is annotated."""
+    found = get_type_hints(find(name))
+    if entry(name).module == "divergence":
+        from potstill.objectives.divergence import _divergence
+
+        found |= get_type_hints(_divergence)
+    return {constant: found[constant] for constant in constants(name)}

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from potstill.errors import ConfigError
+from potstill.objectives import ranges
 from potstill.objectives.chunked import Kernel, full, losses
 from potstill.objectives.divergence import forward_kl
 from potstill.objectives.inputs import Hidden, Inputs, Loss, OtherVocabulary, Sum, summed
@@ -63,6 +64,8 @@ def dskd(x: Inputs, *, kd: float = 0.5, temperature: float = 2.0, chunk: int = 0
     Departure: deviations are those of a sequence's counted positions; the repository's are of the batch with its
     padding, so that they change with the batch. Needs `x.maps` (CrossMaps) and both sides' embeddings.
     """
+    ranges.share("dskd", kd=kd)
+    ranges.positive("dskd", temperature=temperature)
     teacher, maps = _teacher(x, "dskd"), x.maps
     if not isinstance(maps, CrossMaps) or x.embedded_N2D is None or teacher.embedded_M2Dt is None:
         raise ConfigError("dskd needs its projections and both models' embeddings", expected="maps=CrossMaps(D, Dt)")
@@ -105,6 +108,8 @@ def cot2align(
     `X P(Y)^T / sqrt(d)`; here it is 1 - cosine, which is such a similarity of states of one length: without that the
     loss falls without bound as states grow. Weights of the terms and epsilon are ours. No code is published.)
     """
+    ranges.not_negative("cot2align", align=align, weight=weight, ce=ce)
+    ranges.positive("cot2align", epsilon=epsilon)
     teacher, maps = _teacher(x, "cot2align"), x.maps
     if not isinstance(maps, Across):
         raise ConfigError("cot2align needs its projections", expected="maps=Across(D, Dt, layers)")

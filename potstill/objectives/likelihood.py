@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from potstill.objectives import ranges
 from potstill.objectives.chunked import Kernel, losses, pieced
 from potstill.objectives.inputs import Inputs, Loss, summed
 
@@ -58,6 +59,7 @@ def length_balanced(x: Inputs, *, power: float = 1.0, chunk: int = 0) -> Loss:
     Between them long traces weigh more, but less than in proportion. (inferred: a plain interpolation of the two means
     that every trainer offers one of.)
     """
+    ranges.not_negative("length_balanced", power=power)
     value = losses(x, nll(x.targets_N), chunk=chunk)
     values = value / x.lengths()[x.groups].to(value.dtype) ** power
     return Loss(values, {"nll": summed(value)})

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from potstill.errors import ConfigError
+from potstill.objectives import ranges
 from potstill.objectives.chunked import full
 from potstill.objectives.inputs import Inputs, Loss, Sum, TokenLogp, per_sequence, spread, summed
 from potstill.objectives.likelihood import token_logp
@@ -58,6 +59,7 @@ def policy_gradient(
             no token loses its gradient. `clip=1` leaves the lower side open, as its authors and TRL do, whose
             `epsilon_high` is our 1 + clip_high.
     """
+    ranges.not_negative("policy_gradient", clip=clip, clip_high=clip_high, beta=beta)
     logq, advantages = token_logp(x, chunk=chunk), _advantages(x)
     weight = _level(logq, _sampled(x, logq), x, ratio)
     if surrogate == "clip":
@@ -87,6 +89,8 @@ def sapo(
     The weight of a token's gradient, 1 at ratio 1, falls smoothly on both sides, whatever the sign of A. tau is
     `positive` where A > 0 and `negative` elsewhere. beta, corrected and ratio as in `policy_gradient`.
     """
+    ranges.positive("sapo", positive=positive, negative=negative)
+    ranges.not_negative("sapo", beta=beta)
     logq, advantages = token_logp(x, chunk=chunk), _advantages(x)
     weight = _level(logq, _sampled(x, logq), x, ratio)
     tau = _by_sign(advantages, positive, negative)
@@ -111,6 +115,9 @@ def vespo(
     both sides of w = k / c; w is of the sum and no mean, so long sequences leave it soon. beta and corrected as in
     `policy_gradient`. Equation and constants are TRL's, not checked against the paper.
     """
+    ranges.not_negative(
+        "vespo", power=power, decay=decay, negative_power=negative_power, negative_decay=negative_decay, beta=beta
+    )
     logq, advantages = token_logp(x, chunk=chunk), _advantages(x)
     gap = per_sequence((logq - _sampled(x, logq)).detach(), x)[x.groups].clamp(-EXPONENT, EXPONENT)
     k, c = _by_sign(advantages, power, negative_power), _by_sign(advantages, decay, negative_decay)
@@ -138,6 +145,8 @@ def on_policy(x: Inputs, *, coefficient: float = 1.0, discount: float = 0.0, chu
 
     The gradient is that of the reverse KL of each token; discount 1 that of the whole sequence.
     """
+    ranges.positive("on_policy", coefficient=coefficient)
+    ranges.share("on_policy", discount=discount)
     logq, logp = token_logp(x, chunk=chunk), _teacher(x, "on_policy")
     sampled = _sampled(x, logq)
     advantages = discounted(-coefficient * (sampled - logp), x, discount)
@@ -149,6 +158,7 @@ def trust_region(x: Inputs, *, drop: float = 0.2, drift: float = 1e-3, chunk: in
 
     (prime-rl's form of on-policy distillation: the advantage is against the student as it is now.)
     """
+    ranges.not_negative("trust_region", drop=drop, drift=drift)
     logq, logp = token_logp(x, chunk=chunk), _teacher(x, "trust_region")
     sampled = _sampled(x, logq)
     kept = (sampled.exp() - logq.detach().exp() <= drop).to(logq.dtype)
@@ -170,6 +180,8 @@ def minillm(x: Inputs, *, gamma: float = 0.95, clip: float = 0.2, mixed: float =
         mixed: share of the teacher in what was sampled from; `sampled_N` is then the *student's* part, and tokens are
             weighted by q / (mixed p + (1 - mixed) q).
     """
+    ranges.share("minillm", gamma=gamma, mixed=mixed)
+    ranges.not_negative("minillm", clip=clip)
     logq, logp = token_logp(x, chunk=chunk), _teacher(x, "minillm")
     sampled = _sampled(x, logq)
     own = x.advantages_N is None
@@ -186,6 +198,7 @@ def iw_opd(x: Inputs, *, gamma: float = 0.5, chunk: int = 0) -> Loss:
     Earlier divergences weigh more: what follows them was written in a state the teacher would not be in. Departure: r
     is against the student as it is now; TRL's is against the one that wrote, the same until the student has moved.
     """
+    ranges.not_negative("iw_opd", gamma=gamma)
     logq, logp = token_logp(x, chunk=chunk), _teacher(x, "iw_opd")
     r = (logp - logq).detach()
     size = _rows(r.abs(), x)
@@ -211,6 +224,7 @@ def kdrl(
     Args:
         guided: no distillation on sequences that are right already (`labels_S`): reward-guided masking.
     """
+    ranges.not_negative("kdrl", beta=beta, clip=clip, clip_high=clip_high)
     logq, logp = token_logp(x, chunk=chunk), _teacher(x, "kdrl")
     ratio = _ratio(logq, _sampled(x, logq))
     values = _clipped(ratio, _advantages(x), clip, clip_high)

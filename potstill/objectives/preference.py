@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from potstill.errors import ConfigError
+from potstill.objectives import ranges
 from potstill.objectives.inputs import Inputs, Loss, Sum, per_sequence, spread, summed
 from potstill.objectives.likelihood import token_logp
 from potstill.objectives.numerics import log1mexp
@@ -80,6 +81,9 @@ def dpo(
         sft: weight of the chosen side's mean negative log-likelihood (RPO): in distillation the chosen side is
             off-policy, and its log-probability tends to fall.
     """
+    ranges.positive("dpo", beta=beta)
+    ranges.not_negative("dpo", sft=sft)
+    ranges.share("dpo", length_share=length_share)
     if kind not in _SHAPES:
         raise ConfigError(f"unknown kind={kind!r} of dpo", available=_SHAPES, wanted=kind, fix="kind=sigmoid")
     if not 0 <= smoothing < 0.5:
@@ -112,6 +116,7 @@ def ipo(x: Inputs, *, tau: float = 0.1, normalised: bool = True, chunk: int = 0)
 
     Departure: log-ratios are length means, as in TRL; `normalised=False` is the paper's sums.
     """
+    ranges.positive("ipo", tau=tau)
     logp = token_logp(x, chunk=chunk)
     sides = _sides(logp - _reference(x, "ipo"), x)
     better, worse = sides.means if normalised else sides[:2]
@@ -125,6 +130,7 @@ def exo(x: Inputs, *, beta: float = 0.1, smoothing: float = 1e-3, chunk: int = 0
     The reverse KL to labels of which a share `smoothing` is wrong, where DPO's is the forward one; without that share
     it would be infinite. Least at beta Delta = log(1 / smoothing - 1); flat where the better side is far behind.
     """
+    ranges.positive("exo", beta=beta)
     if not 0 < smoothing < 0.5:
         raise ConfigError(f"{smoothing=} of exo", expected="a share above 0 and below a half", fix="smoothing=1e-3")
     logp = token_logp(x, chunk=chunk)
@@ -140,6 +146,7 @@ def discopop(x: Inputs, *, beta: float = 0.05, tau: float = 0.05, chunk: int = 0
 
     Not convex: at the defaults it rises from Delta = -2.38 to 1.44, and there pushes the better side down.
     """
+    ranges.positive("discopop", beta=beta)
     if not 0 < tau <= 1:
         raise ConfigError(
             f"{tau=} of discopop", expected="above 0, at most 1: beyond, m exp(-u) has no bound", fix="tau=0.05"
@@ -156,6 +163,7 @@ def simpo(x: Inputs, *, beta: float = 2.0, gamma: float = 1.0, chunk: int = 0) -
 
     Departure from TRL: no likelihood term is mixed in, which its CPOTrainer does unless `cpo_alpha` is set to 0.
     """
+    ranges.positive("simpo", beta=beta)
     logp = token_logp(x, chunk=chunk)
     sides = _sides(logp, x)
     better, worse = sides.means
@@ -165,6 +173,8 @@ def simpo(x: Inputs, *, beta: float = 2.0, gamma: float = 1.0, chunk: int = 0) -
 
 def cpo(x: Inputs, *, beta: float = 0.1, alpha: float = 1.0, chunk: int = 0) -> Loss:
     """`-log s(beta (l+ - l-)) + alpha NLL+`, no reference (Xu et al., arXiv:2401.08417, eq. 5); NLL+ is a mean."""
+    ranges.positive("cpo", beta=beta)
+    ranges.not_negative("cpo", alpha=alpha)
     logp = token_logp(x, chunk=chunk)
     sides = _sides(logp, x)
     loss = F.softplus(-beta * (sides.better - sides.worse)) - alpha * sides.means[0]
@@ -177,6 +187,7 @@ def orpo(x: Inputs, *, lam: float = 0.1, chunk: int = 0) -> Loss:
     Departures: NLL+ is that of the completion, where TRL's counts the prompt too; a mean log-probability above -1e-7 is
     held there, since the odds of certainty are infinite.
     """
+    ranges.not_negative("orpo", lam=lam)
     logp = token_logp(x, chunk=chunk)
     sides = _sides(logp, x)
     better, worse = sides.means
@@ -193,6 +204,7 @@ def redi(x: Inputs, *, alpha: float = 0.8, chunk: int = 0) -> Loss:
     repository's optional weight e^(g l̄-) of the worse side is left out; not detached, as there, its gradient changes
     sign at l̄- = -1/g and pushes wrong traces up.
     """
+    ranges.not_negative("redi", alpha=alpha)
     logp = token_logp(x, chunk=chunk)
     sides = _sides(logp, x)
     better, worse = sides.means
@@ -208,6 +220,8 @@ def kto(x: Inputs, *, beta: float = 0.1, desirable: float = 1.0, undesirable: fl
     The trainer gives the mean over the whole optimiser step (`training.whole`), from pairs of a prompt with the next
     prompt's completion. Departure: TRL's is that of a micro-batch, and so changes with accumulation.
     """
+    ranges.positive("kto", beta=beta)
+    ranges.not_negative("kto", desirable=desirable, undesirable=undesirable)
     if x.labels_S is None:
         raise ConfigError("kto needs labels", expected="labels_S: whether each sequence is desirable")
     logp = token_logp(x, chunk=chunk)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from potstill.errors import ConfigError
+from potstill.objectives import ranges
 from potstill.objectives.chunked import full, losses
 from potstill.objectives.divergence import forward_kl
 from potstill.objectives.dskd import frozen
@@ -84,6 +85,8 @@ def ted(
     Departure: `normalise` divides the states by their root mean square before the filters, since in decoders a few
     dimensions dominate otherwise. The KL needs one vocabulary; kl = 0 needs no distribution.
     """
+    ranges.not_negative("ted", ce=ce, kl=kl, mse=mse)
+    ranges.positive("ted", temperature=temperature)
     filters, layers = _filters(x, "ted")
     apart = layerwise(
         [f(_even(h) if normalise else h) for f, h in zip(filters.student, layers.student)],
@@ -111,6 +114,7 @@ def rkd(x: Inputs, *, distance: float = 1.0, angle: float = 2.0, ce: float = 1.0
     micro-batch: as with every such loss the micro-batch is part of the objective, and 32 to 64 sequences are wanted
     (the angles grow with their cube).
     """
+    ranges.not_negative("rkd", distance=distance, angle=angle, ce=ce)
     if isinstance(x.teacher, Hidden):
         theirs, of = x.teacher.hidden_NDt, x.groups
     elif isinstance(x.teacher, OtherVocabulary):
@@ -144,6 +148,7 @@ def qcrd(x: Inputs, *, beta: float = 0.2, delta: float = 3.0, chunk: int = 0) ->
     loss per prompt, spread over its sequences' positions. (reconstructed from a description; how scores are composed is
     not known.)
     """
+    ranges.not_negative("qcrd", beta=beta, delta=delta)
     mean, good, of, prompts = _scored(x, "qcrd", chunk)
     score = good.to(mean.dtype) if x.scores_S is None else x.scores_S.to(mean.dtype)
     # Without a good or a bad rationale there is nothing to take the least of.
@@ -163,6 +168,7 @@ def contrastive(x: Inputs, *, temperature: float = 1.0, weighted: bool = False, 
     `sum_i w_i -log(e^l_i / (e^l_i + sum_neg e^l))`. A loss per prompt, spread over its sequences' positions. (inferred:
     a stand-in, see `qcrd`.)
     """
+    ranges.positive("contrastive", temperature=temperature)
     mean, good, of, prompts = _scored(x, "contrastive", chunk)
     scaled = mean / temperature
     bad = _logsum(scaled, ~good, of, prompts)

@@ -23,6 +23,7 @@ from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
 from potstill.errors import ConfigError
+from potstill.objectives import ranges
 from potstill.objectives.chunked import Kernel, full, losses, rows_at_once, teacher_logits
 from potstill.objectives.inputs import Inputs, Loss, OtherVocabulary, Sum, summed
 from potstill.objectives.likelihood import nll, token_logp
@@ -66,6 +67,8 @@ def uld(
     Args:
         top: compare only so many of the largest entries and what is left as one; 0 is all, which sorts the vocabulary.
     """
+    ranges.not_negative("uld", weight=weight, ce=ce, top=top)
+    ranges.positive("uld", temperature=temperature)
     pairs = _pairs(x, "uld", merge, temperature, chunk)
 
     def gap(two: Two, gradient: bool) -> Scaled:
@@ -97,6 +100,9 @@ def gold(
     `uld` only in its unmatched part. Its loss is divided by counts of the micro-batch (and its gradients drift apart by
     the square of the accumulation), its merging is one position off by default, its offsets fail for SentencePiece.
     """
+    ranges.share("gold", beta=beta)
+    ranges.not_negative("gold", unmatched=unmatched, ce=ce)
+    ranges.positive("gold", temperature=temperature)
     if rest not in RESTS:
         raise ConfigError(f"unknown rest={rest!r} of gold", available=RESTS, wanted=str(rest), fix="rest=bucket")
     pairs = _pairs(x, "gold", merge, temperature, chunk)
@@ -129,6 +135,8 @@ def multilevel_ot(
     is CE's target (there it is inside the logarithm), and the plan has mass 1, not the number of positions, so that SD
     does not grow with length.
     """
+    ranges.positive("multilevel_ot", top=top, epsilon=epsilon)
+    ranges.not_negative("multilevel_ot", weight=weight, log=log, sequence=sequence, ce=ce)
     pairs = _pairs(x, "multilevel_ot", "initial", 1.0, chunk)
     values = losses(x, _scaled(nll(x.targets_N), ce), chunk=chunk)
     at_N = (pairs.partner_N >= 0).nonzero().squeeze(1)

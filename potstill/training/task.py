@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from potstill import objectives
 from potstill.errors import ConfigError, ModelError
 from potstill.records import Stage, digest
+from potstill.training import values
 from potstill.training.settings import SETTINGS
 
 # Keywords of a stage that bind to the loop, and the field of `Task` that each sets. They are nobody's constants.
@@ -33,6 +34,7 @@ GIVEN = (
 ACROSS = ("aligned", "own", "states")  # a teacher that reads in tokens of its own
 NEARBY = ("policy_gradient", "sapo", "vespo")  # a beta above 0 keeps them near a reference
 ALONE = "ted_filters"  # trains no student: what learns is stored beside it
+Complaint: TypeAlias = tuple[bool, str, str]  # whether it holds, what is wrong, what mends it (`values.remedy`)
 FILTERS = Path("filters", "filters.safetensors")  # in a folder that no reader of weights opens
 
 
@@ -101,79 +103,111 @@ class Task:
     filters: Path | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what can't be trained, all at once."""
+        """Refuse what can't be trained, all at once: what is of a wrong kind first, then what contradicts itself."""
         needs = objectives.entry(self.objective).needs
         known = objectives.constants(self.objective)
-        unknown = sorted(set(self.constants) - set(known))
-        wrong = [
-            text
-            for bad, text in (
-                (bool(unknown), f"no constant {', '.join(unknown)} (known: {', '.join(known) or 'none'})"),
-                (bool(_missing(self.objective)), f"no trainer gives it {', '.join(_missing(self.objective))} yet"),
-                ("distribution" in needs and not (self.teacher or self.kept), "a teacher= or kept= is needed"),
-                ("logp" in needs and not self.teacher, "a teacher= is needed"),
-                ("advantages" in needs and self.rollout != 1, "rewards are of the student's own samples: rollout=1"),
-                ("advantages" in needs and self.group < 2, "advantages are within a group: group=2 or more"),
-                (
-                    bool({"pairs", "mismatched"} & set(needs)) and self.rollout > 0,
-                    "pairs are rows, not rollouts: rollout=0",
-                ),
-                (bool(self.kept) and self.rollout > 0, "kept entries belong to the rows they were made on: rollout=0"),
-                (not 0 <= self.rollout <= 1, f"rollout={self.rollout} is a share"),
+        wrong = values.fields(self, LOOP) + values.constants(self.objective, self.constants)
+        if wrong:
+            raise ConfigError(f"objective {self.objective}: {'; '.join(wrong)}", fix=values.remedy(()))
+        found = [
+            (text, remedy)
+            for bad, text, remedy in (
+                *self._of_constants(known),
+                *self._of_needs(needs),
                 *self._of_rollouts(needs, known),
                 *self._of_spaces(needs),
-                (
-                    self.group < 1 or self.max_new < 1 or self.temperature < 0,
-                    "group, max_new, temperature out of range",
-                ),
             )
             if bad
         ]
-        if wrong:
-            raise ConfigError(
-                f"objective {self.objective}: {'; '.join(wrong)}", fix="change the stage, or training.task"
-            )
+        if found:
+            said, remedies = zip(*dict.fromkeys(found))
+            raise ConfigError(f"objective {self.objective}: {'; '.join(said)}", fix=values.remedy(remedies))
 
-    def _of_rollouts(self, needs: tuple[str, ...], known: Mapping[str, Any]) -> tuple[tuple[bool, str], ...]:
-        """What contradicts itself among the settings of what is written, moved and watched."""
-        joint = self.writer == "skd" or bool(self.constants.get("mixed"))
-        wire = self.teacher is not None and not isinstance(self.teacher, str | Path)
+    def _of_constants(self, known: Mapping[str, Any]) -> tuple[Complaint, ...]:
+        unknown = sorted(set(self.constants) - set(known))
+        missing = _missing(self.objective)
         moved = sorted(set(self.schedule) - set(known))
         return (
-            (self.writer not in ("student", "skd"), f"writer={self.writer!r} is not student or skd"),
-            (self.truncated not in ("keep", "mask"), f"truncated={self.truncated!r} is not keep or mask"),
-            (joint and not self.rollout, "student and teacher write together where rollout is above 0"),
-            (joint and (not self.teacher or wire), "who writes together with the student is a local teacher="),
-            (bool(self.constants.get("mixed")) and self.temperature != 1, "mixed sampling is at temperature 1"),
-            (min(self.replay, self.held, self.watch) < 0, "replay, held or watch is negative"),
-            (self.replay > 0 and self.rollout == 1, "a buffer of student text grows from a share: rollout below 1"),
+            (bool(unknown), f"no constant {', '.join(unknown)} (known: {', '.join(known) or 'none'})", ""),
+            (bool(missing), f"no trainer gives it {', '.join(missing)} yet", ""),
+            (bool(moved), f"no constant {', '.join(moved)} to move (known: {', '.join(known) or 'none'})", ""),
+        )
+
+    def _of_needs(self, needs: tuple[str, ...]) -> tuple[Complaint, ...]:
+        """What an objective is not given, or could make nothing of."""
+        paired = bool({"pairs", "mismatched"} & set(needs)) and self.rollout > 0
+        local = "distribution" in needs and not (self.teacher or self.kept)
+        advantages = "advantages" in needs
+        return (
+            (local, "a teacher= or kept= is needed", "teacher= or kept="),
+            ("logp" in needs and not self.teacher, "a teacher= is needed", "teacher="),
+            (advantages and self.rollout != 1, "rewards are of the student's own samples: rollout=1", "rollout=1"),
+            (advantages and self.group < 2, "advantages are within a group: group=2 or more", "group=4"),
+            (paired, "pairs are rows, not rollouts: rollout=0", "rollout=0"),
+            (
+                bool(self.kept) and self.rollout > 0,
+                "kept entries belong to the rows they were made on: rollout=0",
+                "rollout=0, or teacher= in the place of kept=",
+            ),
+        )
+
+    def _of_rollouts(self, needs: tuple[str, ...], known: Mapping[str, Any]) -> tuple[Complaint, ...]:
+        """What contradicts itself among the settings of what is written, moved and watched."""
+        mixed = bool(self.constants.get("mixed"))
+        joint = self.writer == "skd" or mixed
+        wire = self.teacher is not None and not isinstance(self.teacher, str | Path)
+        others = bool(self.rollout or self.replay or self.kept or {"pairs"} & set(needs))
+        return (
+            (joint and not self.rollout, "student and teacher write together where rollout is above 0", "rollout=1"),
+            (
+                joint and (not self.teacher or wire),
+                "who writes together with the student is a local teacher=",
+                "teacher=",
+            ),
+            (mixed and self.temperature != 1, "mixed sampling is at temperature 1", "rollout_temperature=1"),
+            (
+                self.replay > 0 and self.rollout == 1,
+                "a buffer of student text grows from a share: rollout below 1",
+                "rollout=0.5",
+            ),
             (
                 self.replay > 0 and bool({"advantages", "pairs"} & set(needs)),
                 "what is kept is text, not rewards or pairs",
+                "replay=0",
             ),
-            (wire and "distribution" in needs, "a server tells no distribution: give a checkpoint"),
-            (wire and not hasattr(self.teacher, "likelihood"), "the teacher gives no likelihoods"),
+            (wire and "distribution" in needs, "a server tells no distribution: give a checkpoint", "teacher="),
+            (wire and not hasattr(self.teacher, "likelihood"), "the teacher gives no likelihoods", "teacher="),
             (
-                bool(self.internalise) and bool(self.rollout or self.replay or self.kept or {"pairs"} & set(needs)),
+                bool(self.internalise) and others,
                 "internalise= shortens rows: without rollouts, kept entries and pairs",
+                "",
             ),
-            (bool(moved), f"no constant {', '.join(moved)} to move"),
         )
 
-    def _of_spaces(self, needs: tuple[str, ...]) -> tuple[tuple[bool, str], ...]:
+    def _of_spaces(self, needs: tuple[str, ...]) -> tuple[Complaint, ...]:
         """What contradicts itself where a teacher has tokens of its own, or inner layers are compared."""
         local = isinstance(self.teacher, str | Path)
         closer = self.across or "layers" in needs
+        remote = closer and self.teacher is not None and not local
+        shifting = self.across and (self.replay > 0 or bool(self.internalise))
+        together = self.across and self.writer == "skd"
         return (
-            (closer and not self.teacher, "a teacher= is needed"),
-            (closer and self.teacher is not None and not local, "a server tells no states: give a checkpoint"),
-            (closer and bool(self.kept), "kept entries are no states: teacher="),
-            (self.across and (self.replay > 0 or bool(self.internalise)), "replay and internalise want one tokenizer"),
-            (self.across and self.writer == "skd", "student and teacher write together in the same tokens"),
-            ("prompts" in needs and self.rollout > 0, "rationales of a prompt are rows, not rollouts: rollout=0"),
-            (self.layers < 0 or self.maps_rate <= 0, "layers or maps_rate out of range"),
-            (self.filters is not None and self.objective != "ted", "filters are where ted begins"),
-            (self.objective == ALONE and bool(self.rollout), "filters are trained on rows: rollout=0"),
+            (closer and not self.teacher, "a teacher= is needed", "teacher="),
+            (remote, "a server tells no states: give a checkpoint", "teacher="),
+            (closer and bool(self.kept), "kept entries are no states: teacher=", "teacher="),
+            (shifting, "replay and internalise want one tokenizer", "replay=0"),
+            (together, "student and teacher write together in the same tokens", "writer=student"),
+            (
+                "prompts" in needs and self.rollout > 0,
+                "rationales of a prompt are rows, not rollouts: rollout=0",
+                "rollout=0",
+            ),
+            (self.filters is not None and self.objective != "ted", "filters are where ted begins", ""),
+            (
+                self.objective == ALONE and bool(self.rollout),
+                "filters are trained on rows: rollout=0",
+                "rollout=0",
+            ),
         )
 
     @property
@@ -230,7 +264,7 @@ def bind(objective: str, given: Mapping[str, Any]) -> Bound:
             expected=f"its constants ({', '.join(constants) or 'none'}), keywords of the loop, or training settings",
             available=(*constants, *LOOP, *SETTINGS),
             wanted=unknown[0],
-            fix="change the stage, or training.task",
+            fix=values.remedy(()),
         )
     loop = {field: given[name] for name, field in LOOP.items() if given.get(name) is not None}
     for name in ("teacher", "reference", "kept", "filters"):

@@ -13,12 +13,14 @@ from tiny import tiny_checkpoint as make_checkpoint  # noqa: E402
 from potstill import objectives  # noqa: E402
 from potstill.errors import ConfigError, ModelError, StageError  # noqa: E402
 from potstill.records import Problem, Stage, Trace  # noqa: E402
+from potstill.training import values  # noqa: E402
 from potstill.training.rows import LOST  # noqa: E402
 from potstill.training.settings import SETTINGS, Lora, Training  # noqa: E402
 from potstill.training.supervised import fit  # noqa: E402
 from potstill.training.task import LOOP, Task, bind, called, student_key  # noqa: E402
 
 SOMEWHERE = Path("checkpoint")
+LOOP_OF = {field: keyword for keyword, field in LOOP.items()}
 
 
 @pytest.mark.parametrize(
@@ -36,15 +38,50 @@ SOMEWHERE = Path("checkpoint")
         ({"objective": "gold", "teacher": SOMEWHERE, "rollout": 0.5, "replay": 4}, "want one tokenizer"),
         ({"objective": "gold", "teacher": SOMEWHERE, "rollout": 1, "writer": "skd"}, "write together in the same"),
         ({"objective": "qcrd", "rollout": 1}, "rationales of a prompt are rows"),
-        ({"objective": "ted", "teacher": SOMEWHERE, "maps_rate": 0}, "maps_rate out of range"),
+        ({"objective": "ted", "teacher": SOMEWHERE, "maps_rate": 0}, "maps_rate=0 is out of range: above 0"),
         ({"objective": "forward_kl"}, "a teacher= or kept= is needed"),
         ({"objective": "on_policy", "kept": SOMEWHERE}, "a teacher= is needed"),
         ({"objective": "policy_gradient", "group": 4}, "the student's own samples: rollout=1"),
         ({"objective": "policy_gradient", "rollout": 1}, "group=2 or more"),
         ({"objective": "dpo", "rollout": 0.5}, "pairs are rows, not rollouts"),
         ({"objective": "jsd", "kept": SOMEWHERE, "rollout": 0.5}, "kept entries belong to the rows"),
-        ({"objective": "likelihood", "rollout": 1.5}, "rollout=1.5 is a share"),
-        ({"objective": "likelihood", "max_new": 0}, "out of range"),
+        ({"objective": "likelihood", "rollout": 1.5}, "rollout=1.5 is out of range: from 0 to 1 (rollout=0.5)"),
+        ({"objective": "likelihood", "max_new": 0}, "max_new=0 is out of range: 1 or more (max_new=256)"),
+        ({"mean": "foo"}, "mean='foo' is not token or sequence or fixed (mean=token)"),
+        ({"writer": "foo"}, "writer='foo' is not student or skd"),
+        ({"truncated": True}, "truncated=True is not keep or mask"),
+        ({"rollout": "x"}, "rollout='x' is not a number (rollout=0.5)"),
+        ({"rollout": True}, "rollout=True is not a number"),
+        ({"group": 0}, "group=0 is out of range: 1 or more (group=4)"),
+        ({"group": 2.5}, "group=2.5 is not a whole number"),
+        ({"temperature": -1}, "rollout_temperature=-1 is out of range"),
+        ({"replay": 0.5}, "replay=0.5 is not a whole number (replay=1000)"),
+        ({"held": 0.2}, "held=0.2 is not a whole number (held=20)"),
+        ({"watch": -1}, "watch=-1 is out of range"),
+        ({"layers": "x"}, "layers='x' is not a whole number"),
+        ({"reward": 5}, "reward=5 is not a function or a text or names, each with a number or nothing"),
+        ({"schedule": "foo"}, "schedule='foo' is not names, each with [a number, a number] (schedule={"),
+        ({"schedule": {"beta": [0]}, "objective": "redi"}, "schedule={'beta': [0]} is not names"),
+        ({"schedule": {"kind": [0, 1]}, "objective": "dpo"}, "kind is not a number that can move"),
+        ({"schedule": {"gamma": [0, 1]}, "objective": "dpo"}, "no constant gamma to move"),
+        ({"internalise": "icot"}, "internalise='icot' is not names with values (internalise={"),
+        ({"internalise": 1}, "internalise=1 is not names with values"),
+        ({"internalise": {"rate": 8}}, "internalise has no rate (known: steps_per_epoch, per_epoch,"),
+        ({"internalise": {"per_epoch": "x"}}, "internalise: per_epoch='x' is not a number"),
+        ({"internalise": {"per_epoch": 0}}, "internalise: nothing would ever be taken away"),
+        ({"objective": "dpo", "constants": {"beta": "abc"}}, "beta='abc' is not a number (beta=0.1)"),
+        ({"objective": "dpo", "constants": {"beta": float("nan")}}, "beta=nan is not a number"),
+        ({"objective": "dpo", "constants": {"beta": float("inf")}}, "beta=inf is not a number"),
+        ({"objective": "dpo", "constants": {"beta": None}}, "beta=None is not a number"),
+        ({"objective": "dpo", "constants": {"kind": "hing"}}, "kind='hing' is not sigmoid or hinge or"),
+        ({"objective": "redi", "constants": {"alpha": True}}, "alpha=True is not a number (alpha=0.8)"),
+        ({"objective": "ipo", "constants": {"normalised": 1}}, "normalised=1 is not true or false"),
+        ({"objective": "uld", "constants": {"top": 0.5}}, "top=0.5 is not a whole number"),
+        ({"objective": "jsd", "constants": {"tail": 3, "temperature": "x"}}, "temperature='x' is not a number"),
+        (
+            {"objective": "distillm2", "constants": {"anchor": "last"}},
+            "is not a number or several of: a number or first",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -58,6 +95,48 @@ def test_all_complaints_come_at_once():
     with pytest.raises(ConfigError) as error:
         Task("kdrl", {"x": 1}, rollout=0.5)
     assert error.value.found.count(";") == 3
+
+
+def test_what_is_of_a_right_kind_is_taken():
+    """Numbers of either kind, nothing where nothing is a value, lists from YAML where a tuple is meant."""
+    Task("policy_gradient", {"clip": 1, "clip_high": None}, rollout=1, group=2, temperature=0, reward={"verifier": 1})
+    Task("distillm2", {"anchor": "first"}, teacher=SOMEWHERE, schedule={"skew": [0, 1]})
+    Task("distillm2", {"anchor": [0.1, 0.2]}, teacher=SOMEWHERE)
+    Task(internalise={"per_epoch": 4, "smoothing": float("inf")}, mean="sequence", held=2)
+
+
+@pytest.mark.parametrize("name", objectives.TABLE)
+def test_the_defaults_are_of_their_kinds(name):
+    assert not values.constants(name, objectives.constants(name))
+    assert set(objectives.kinds(name)) == set(objectives.constants(name))
+
+
+def test_every_keyword_has_an_example_that_is_taken():
+    import yaml
+
+    checked = {LOOP_OF[wanted.keyword]: yaml.safe_load(wanted.example) for wanted in values.WANTED}
+    assert set(checked) == set(LOOP) - {"teacher", "reference", "kept", "filters"}
+    for name, value in checked.items():
+        rest = {"replay": {"rollout": 0.5}, "schedule": {"teacher": "t"}}.get(name, {})
+        task = bind("jsd" if name == "schedule" else "likelihood", {name: value, **rest}).task
+        assert getattr(task, LOOP[name]) == value
+
+
+@pytest.mark.parametrize(
+    ("task", "typed", "written"),
+    [
+        ({"objective": "jsd"}, "--teacher SPEC or --kept DIR for potstill train", "teacher= or kept= on a method's"),
+        (
+            {"objective": "kdrl"},
+            "--teacher SPEC, --set rollout=1, --set group=4 for potstill train",
+            "teacher=, rollout=1, group=4 on a method's stage",
+        ),
+    ],
+)
+def test_what_mends_it_is_said_for_the_command_and_for_a_method(task, typed, written):
+    with pytest.raises(ConfigError) as error:
+        Task(**task)
+    assert typed in error.value.fix and written in error.value.fix
 
 
 @pytest.mark.parametrize("name", objectives.TABLE)

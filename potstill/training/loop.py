@@ -70,14 +70,9 @@ class Loop(Trainer):  # type: ignore[misc]
             train_dataset=learning.prepared(model, taken),
             callbacks=[_Steps(settings.save_every, total, progress)],
         )
+        self.optimizer = learning.joined(optimiser.make(model, settings))  # FSDP takes none as an argument
         self.remove_callback(PrinterCallback)
         self.args._n_gpu = min(1, self.args.n_gpu)  # else the Trainer wraps the model in DataParallel
-
-    def create_optimizer(self, model: Any = None) -> Any:
-        """The settings' optimiser, with what else is trained."""
-        if self.optimizer is None:
-            self.optimizer = self.learning.joined(optimiser.make(self.model, self.settings))
-        return self.optimizer
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """This process's rows of the planned micro-batches in their order, padded on the right."""

@@ -133,10 +133,11 @@ def sharded(model: Any) -> bool:
 
 
 def through(wrapped: Any, given: Tensor, loss: Callable[[], Tensor]) -> Tensor:
-    """A loss computed as the forward pass of DistributedDataParallel: only then it exchanges the gradients.
+    """A loss computed as the forward pass of a wrapped model: only then gradients are exchanged, weights gathered.
 
     Args:
-        given: a tensor of the batch, for DDP to look at.
+        wrapped: by DistributedDataParallel, or by FSDP2 in place.
+        given: a tensor of the batch, for the wrapper to look at.
     """
     model = wrapped if sharded(wrapped) else wrapped.module
     before = model.__dict__.get("forward")

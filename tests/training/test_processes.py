@@ -229,6 +229,7 @@ OF_A_SHARE = (
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", KILLED)
 def test_two_killed_processes_go_on_to_the_same_bits(models, tmp_path, name):
     """With what is random in a training, a buffer or projections in its checkpoints."""
@@ -255,10 +256,10 @@ def test_the_command_speaks_with_one_voice(models, tmp_path):
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))
     words = ["-m", "potstill", "train", "--rows", tmp_path / "rows.jsonl", "--student", f"{models / 'start'}"]
     done = ran(*words, "--out", tmp_path / "out", "--set", "max_steps=2")
-    assert done.returncode == 0 and done.stdout.count("first_loss") == 1, done.stderr[-3000:]
+    assert done.returncode == 0 and done.stdout.count("loss_first_tenth") == 1, done.stderr[-3000:]
     assert done.stderr.count("training: 2 of 2") == 1
     again = ran(*words, "--out", tmp_path / "out", "--set", "max_steps=2")
-    assert again.returncode == 0 and again.stdout.count("first_loss") == 1
+    assert again.returncode == 0 and again.stdout.count("loss_first_tenth") == 1
     wrong = ran(*words, "--out", tmp_path / "wrong", "--objective", "rkd", "--teacher", f"{models / 'other'}")
     assert wrong.returncode != 0 and wrong.stderr.count("rkd compares the rows of a micro-batch") == 1
     given = ["--problems", tmp_path / "rows.jsonl", "--student", "world:student", "--teacher", "world:teacher"]

@@ -56,6 +56,8 @@ def execute(args: argparse.Namespace) -> None:
     show.table([{"": name, "value": value} for name, value in said.items() if name != "left out"])
     for reason, number in said["left out"].items():
         show.say(f"left out {number:,}: {reason}")
+    if said["k"] < args.k:
+        show.say(f"note: k is {said['k']:,}, which is all that the teacher's vocabulary has (asked for {args.k:,})")
     show.bad(bad)
 
 

@@ -18,6 +18,7 @@ from potstill.records import Message, Problem, Prompt, Span, Trace, digest
 LAYOUTS = "messages, prompt/completion, chosen/rejected, ShareGPT, Alpaca, traces"
 SPEC = f"a .jsonl, .json, .csv or .parquet file or hf:NAME ({LAYOUTS}), or a run's folder with --arm"
 _ROLES = {"human": "user", "gpt": "assistant"}
+ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -27,8 +28,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=options.count, default=0, metavar="N", help="the first N rows (all)")
 
 
-def read(spec: str, limit: int = 0, *, arm: str = "") -> list[Trace]:
-    """The rows as finished traces, pairs with their rival; those whose generation failed are left out."""
+def read(spec: str, limit: int = 0, *, arm: str = "", pairs: bool = False) -> list[Trace]:
+    """The rows as finished traces, pairs with their rival; those whose generation failed are left out.
+
+    Args:
+        pairs: refuse rows without a rival.
+    """
     folder = Path(spec).expanduser()
     if not spec.startswith("hf:") and folder.is_dir():
         return _of_run(folder, arm)[: limit or None]
@@ -37,17 +42,24 @@ def read(spec: str, limit: int = 0, *, arm: str = "") -> list[Trace]:
     found: list[Trace] = []
     for where, row in reading.rows(spec, "rows to learn"):
         with reading.checked(spec, where, row):
-            found += [trace for trace in traces(row, f"{spec}, {where}") if not trace.error]
+            made = [trace for trace in traces(row, f"{spec}, {where}") if not trace.error]
+            if pairs and not all(trace.rival for trace in made):
+                raise _unpaired(row, f"{spec}, {where}")
+            found += made
         if limit and len(found) >= limit:
             break
     return found
 
 
-def asked(spec: str, limit: int, *, kind: str = "") -> list[Trace]:
-    """Blank traces of problems: where the student itself writes, there need be no completions."""
+def asked(spec: str, limit: int, *, kind: str = "", prompt: str = "") -> list[Trace]:
+    """Blank traces of problems: where the student itself writes, there need be no completions.
+
+    Args:
+        prompt: what the student sees, with {question} in it; empty is the kind's own.
+    """
     from potstill.sources import load_problems, pose_all
 
-    return pose_all(load_problems(spec, limit=limit, kind=kind))
+    return pose_all(load_problems(spec, limit=limit, kind=kind), prompt)
 
 
 def traces(row: Mapping[str, Any], where: str) -> list[Trace]:
@@ -55,6 +67,7 @@ def traces(row: Mapping[str, Any], where: str) -> list[Trace]:
     if layouts.is_trace(row):
         return [from_row(row, where)]
     if row.get("chosen") and row.get("rejected"):
+        _unweighted(row, where)
         sides = [trace(_chosen(row, side), where) for side in ("chosen", "rejected")]
         return [sides[0].annotate(rival=sides[1])]
     told = _turns(row)
@@ -73,6 +86,14 @@ def trace(row: Mapping[str, Any], where: str) -> Trace:
             available=list(row),
             fix=_remedy(row),
         )
+    strange = [turn.role for turn in told if turn.role not in ROLES]
+    if strange:
+        raise InputError(
+            f"{where}: a turn's role is {strange[0]!r}",
+            available=(*ROLES, *_ROLES),
+            wanted=strange[0],
+            fix="correct the role, or leave the row out with --skip-bad",
+        )
     *before, said = told
     alone = len(before) == 1 and before[0].role == "user"
     prompt: Prompt = before[0].content if alone else tuple(before)
@@ -83,6 +104,26 @@ def trace(row: Mapping[str, Any], where: str) -> Trace:
     label = row.get("label")  # of single completions (KTO)
     made = made.annotate(weight=_weight(row, where), spans=_spans(row, said.content, where))
     return made.annotate(scores={"label": float(label)}) if isinstance(label, bool) else made
+
+
+def _unweighted(row: Mapping[str, Any], where: str) -> None:
+    """Refuse weights of a pair."""
+    given = [name for name in ("weight", "spans") if row.get(name) and row[name] != 1]
+    if given:
+        raise InputError(
+            f"{where}: a pair with {' and '.join(given)}",
+            expected="pairs without: they are compared by sums of log-probabilities, which weights would bend",
+            fix=f"leave the column out, or rename it: {', '.join(given)}",
+        )
+
+
+def _unpaired(row: Mapping[str, Any], where: str) -> InputError:
+    return InputError(
+        f"{where}: no pair of a better and a worse completion",
+        expected="prompt, chosen and rejected",
+        available=list(row),
+        fix="give rows of pairs, leave the row out with --skip-bad, or learn by another objective (likelihood)",
+    )
 
 
 def _weight(row: Mapping[str, Any], where: str) -> float:
@@ -171,7 +212,12 @@ def _remedy(row: Mapping[str, Any]) -> str:
         return "correct the row: both sides are text, or lists of {role, content}; or leave it out with --skip-bad"
     if "messages" in row or "conversations" in row:
         return "end the turns with the assistant's; or leave the row out with --skip-bad"
-    return "rename the columns to prompt and completion"
+    fix = "rename the columns to prompt and completion"
+    if row.get("question") and not {"prompt", "completion"} & set(row):
+        fix += (
+            "; problems alone are for a student that writes every completion, --set rollout=1: a share learns rows too"
+        )
+    return fix
 
 
 def _found(row: Mapping[str, Any], told: Sequence[Message]) -> str:

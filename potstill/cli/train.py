@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ from typing import Any
 
 from potstill import objectives, reading
 from potstill.cli import options, rows, show
+from potstill.cli.evaluate import ASKED
 from potstill.cli.progress import clock, watching
 from potstill.errors import ConfigError, ModelError
 from potstill.recipe import convert
@@ -61,6 +63,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reference", default="", metavar="SPEC", help="a checkpoint (the student as it starts)")
     parser.add_argument("--kept", type=options.folder, metavar="DIR", help="a teacher's entries, instead of --teacher")
     parser.add_argument("--kind", default="", help="verifier of the problems, where rewards are wanted (guessed)")
+    parser.add_argument("--prompt", default="", metavar="TEMPLATE", help=f"with rollout=1: {ASKED}")
     parser.add_argument(
         "--set",
         action="append",
@@ -78,6 +81,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 _FLAGS = ("teacher", "reference", "kept", "reward")
+CUT = 0.5  # share of what the student writes that may reach its limit without a word about it
 
 
 def execute(args: argparse.Namespace) -> None:
@@ -100,25 +104,36 @@ def _train(args: argparse.Namespace) -> None:
         done = fit(traces, student.weights, args.out, settings, task=task, progress=progress)
     if processes.rank():
         return  # the first process speaks
-    said, bad = {"objective": args.objective, **_report(done)}, [item._asdict() for item in reading.save(args.out)]
+    steps = _steps(args.out)
+    told = {"objective": args.objective, **_report(done, steps)}
+    notes, bad = [*task.notes(), *_cut(told, task)], [item._asdict() for item in reading.save(args.out)]
     if args.json:
-        show.document({"out": str(args.out), **said, "losses": done.losses, "stats": done.stats, "bad": bad})
+        more = {"losses": done.losses, "stats": _ends(done, steps), "notes": notes, "bad": bad}
+        show.document({"out": str(args.out), **told, **more})
         return
-    show.table([{"": name, "value": value} for name, value in said.items() if not isinstance(value, Mapping)])
-    if done.stats:
-        ends = [{"": name, "first step": f"{a:.4g}", "last step": f"{b:.4g}"} for name, (a, b) in done.stats.items()]
-        show.table(ends)
+    show.table([{"": name, "value": value} for name, value in told.items() if not isinstance(value, Mapping)])
+    ends = _ends(done, steps).items()
+    if ends:
+        show.table([{"": name, "first tenth": f"{a:.4g}", "last tenth": f"{b:.4g}"} for name, (a, b) in ends])
     show.bad(bad)
     for reason, number in done.refused.items():
         show.say(f"left out {number:,}: {reason}")
+    for sentence in notes:
+        show.say(f"note: {sentence}")
     show.say(f"took {clock(done.seconds)}; student {args.out}")
 
 
 def _rows(args: argparse.Namespace, task: Task) -> list[Any]:
     """The rows; where the student writes all completions itself, problems do."""
     if task.rollout == 1 and not (args.arm or Path(args.rows).is_dir()):
-        return rows.asked(args.rows, args.limit, kind=args.kind)
-    return rows.read(args.rows, args.limit, arm=args.arm)
+        return rows.asked(args.rows, args.limit, kind=args.kind, prompt=args.prompt)
+    if args.prompt:
+        raise ConfigError(
+            f"--prompt {args.prompt[:60]!r} is for problems, and these rows have prompts of their own",
+            expected="problems that the student answers itself",
+            fix="--set rollout=1, or leave --prompt out",
+        )
+    return rows.read(args.rows, args.limit, arm=args.arm, pairs=task.paired)
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:
@@ -145,21 +160,24 @@ def split(objective: str, sets: Sequence[str]) -> tuple[dict[str, Any], list[str
     """Values of the objective's constants and the loop's keywords; and the rest, which are training settings."""
     import yaml
 
-    objectives.entry(objective)
-    constants = objectives.constants(objective) if objective != "likelihood" else {}
+    constants = objectives.constants(objective)
     own: dict[str, Any] = {}
     rest: list[str] = []
     for text, plain in zip(options.settings(sets), sets):
         name, eq, value = text.partition("=")
-        first = name.removeprefix("training.").partition(".")[0]
-        unknown = objective != "likelihood" and first not in SETTINGS  # `bind` says what there is
-        if not eq or (name not in LOOP and name not in constants and not unknown and first != "task"):
+        first, _, inner = name.partition(".")
+        settings = name not in constants and first in (*SETTINGS, "training") and name != "training.task"
+        if not eq or settings:
             rest.append(plain)
             continue
         try:
-            own[name] = yaml.safe_load(value)
+            made = yaml.safe_load(value)
         except yaml.YAMLError:
             raise ConfigError(f"--set {plain}: {value!r} is not YAML", fix="potstill train --help") from None
+        if inner and first in LOOP:  # internalise.per_epoch=8
+            before = own.get(first)
+            made = {**(before if isinstance(before, Mapping) else {}), inner: made}
+        own[first if inner and first in LOOP else name] = made  # `bind` says what there is
     return own, rest
 
 
@@ -200,7 +218,37 @@ def training(sets: Sequence[str], threads: int = 0) -> Training:
     return made
 
 
-def _report(done: Fit) -> dict[str, Any]:
-    ends = {"first_loss": round(done.losses[0], 4), "last_loss": round(done.losses[-1], 4)} if done.losses else {}
+def _steps(out: Path) -> list[dict[str, float]]:
+    """What was measured at each step."""
+    from potstill.training.supervised import STEPS
+
+    file = out / STEPS
+    return [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.is_file() else []
+
+
+def _report(done: Fit, steps: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     plain = {name: getattr(done, name) for name in ("rows", "steps", "tokens", "counted", "threads")}
-    return {**plain, "refused": dict(done.refused), "seconds": round(done.seconds, 1), **ends}
+    first, last = _tenths(done.losses) if done.losses else (0.0, 0.0)
+    ends = {"loss_first_tenth": round(first, 4), "loss_last_tenth": round(last, 4)} if done.losses else {}
+    cut = [step["truncated"] for step in steps if "truncated" in step]
+    shares = {"cut_rollouts": round(sum(cut) / len(cut), 4)} if cut else {}
+    return {**plain, "refused": dict(done.refused), "seconds": round(done.seconds, 1), **ends, **shares}
+
+
+def _ends(done: Fit, steps: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
+    """Each statistic at the beginning and at the end of the training."""
+    return {name: _tenths([step[name] for step in steps if name in step]) for name in done.stats if steps}
+
+
+def _tenths(values: Sequence[float]) -> tuple[float, float]:
+    """Means over the first and the last tenth, at least one: single steps hold different rows."""
+    part = max(1, len(values) // 10)
+    return sum(values[:part]) / part, sum(values[-part:]) / part
+
+
+def _cut(told: Mapping[str, Any], task: Task) -> list[str]:
+    share = told.get("cut_rollouts", 0.0)
+    if share <= CUT:
+        return []
+    learnt = "cut texts are not learnt" if task.truncated == "mask" else "the student learns texts without an end"
+    return [f"{share:.0%} of what the student wrote was cut at max_new={task.max_new}: {learnt}; --set max_new=…"]

@@ -25,6 +25,7 @@ from potstill.models import checkpoint
 from potstill.objectives.truncated import top_k
 from potstill.training import items, positions
 from potstill.training.render import Row
+from potstill.training.task import kept_mark
 from potstill.training.teacher import PROBES
 
 Progress = Callable[[str, int, int], None]
@@ -60,11 +61,14 @@ def write(
 ) -> Kept:
     """Store the teacher's k best entries at every counted target of the rows; returns what was stored.
 
+    A k above the vocabulary is the vocabulary.
+
     Store at the temperature that will be trained: what lies outside the kept entries can't be re-tempered. A folder
     that is finished for the same teacher and rows is left as it is; one that was never finished is begun anew.
     """
     if k < 1 or temperature <= 0 or not rows:
         raise StageError(f"k={k}, temperature={temperature:g}, {len(rows)} rows", expected="more than 0 of each")
+    k = min(k, words(teacher) or k)
     unique = list({_name(row): row for row in rows}.values())
     told = Kept(checkpoint.content_id(teacher), vocabulary(teacher), k, temperature, len(unique), 0, 0, _names(unique))
     if _finished(folder, told):
@@ -161,15 +165,15 @@ def read(folder: Path, student: Path, rows: Sequence[Row]) -> list[Row]:
 def about(folder: Path) -> Kept:
     """What a folder of kept entries says of itself."""
     try:
-        return Kept(**json.loads((folder / MARK).read_text("utf-8")))
-    except FileNotFoundError:
-        raise StoreError(
-            f"{folder} holds no kept entries, or they were never finished",
-            expected=f"a folder with {MARK}",
-            fix="potstill keep",
-        ) from None
+        return Kept(**json.loads(kept_mark(folder)))
     except (ValueError, TypeError) as error:
         raise StoreError(f"{folder / MARK} can't be read ({error})", expected="what potstill keep wrote") from error
+
+
+def words(teacher: Path) -> int:
+    """Entries that a teacher's distribution has; 0 where its config doesn't say."""
+    config = checkpoint.config(teacher)
+    return int(config.get("vocab_size") or config.get("text_config", {}).get("vocab_size") or 0)
 
 
 def vocabulary(path: Path) -> str:

@@ -24,6 +24,7 @@ from potstill.training.teacher import same_tokens
 
 SCORE = "score"  # of a trace, how good its rationale is, 0 to 1
 LOST_ACROSS = 0.5  # share of rows that may fail to align with a teacher of another tokenizer
+SAME = "both sides are the same"
 LOST = "its rival can't be trained on"
 
 
@@ -64,6 +65,8 @@ def rendered(rows: Sequence[Trace], template: Chat, start: Path, settings: Train
         return labelled(alone(rows, template, limit, settings), rows)
     paired = bool({"pairs", "labels"} & set(task.needs))
     found = pairs(rows, template, limit, settings.drop_long) if paired else alone(rows, template, limit, settings)
+    if paired and task.objective != "distillm2":  # whose sides are learnt each by a divergence of its own
+        found = differing(found, len(rows))
     if "prompts" in task.needs:
         return Rows(by_prompt(found.rows, rows), found.reasons)
     return _kept(found, task, start) if task.kept else found
@@ -92,6 +95,19 @@ def pairs(rows: Sequence[Trace], template: Chat, limit: int, drop_long: float) -
             fix=f"look at what was left out: {sides[0].reasons}, {sides[1].reasons}",
         )
     return Rows(made, {**sides[0].reasons, **({LOST: lost} if lost else {})})
+
+
+def differing(found: Rows, of: int) -> Rows:
+    """Without the pairs whose sides are the same tokens: there is nothing to prefer."""
+    apart = [pair for pair in found.rows if isinstance(pair, Row) or len({row.ids for row in pair}) > 1]
+    same = len(found.rows) - len(apart)
+    if not apart:
+        raise StageError(
+            f"none of {of} pairs can be trained ({same}: {SAME})",
+            expected="a better and a worse completion",
+            fix="give other rows, or learn the texts alone (likelihood)",
+        )
+    return Rows(apart, {**found.reasons, **({SAME: same} if same else {})})
 
 
 def labelled(found: Rows, traces: Sequence[Trace]) -> Rows:

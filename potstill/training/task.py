@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from potstill import objectives
-from potstill.errors import ConfigError, ModelError
+from potstill.errors import ConfigError, ModelError, StoreError
 from potstill.records import Stage, digest
 from potstill.training import values
 from potstill.training.settings import SETTINGS
@@ -222,6 +222,21 @@ class Task:
         more = (("reference",) if near else ()) + (("labels",) if self.constants.get("guided") else ())
         return objectives.entry(self.objective).needs + more
 
+    @property
+    def paired(self) -> bool:
+        """Whether every row must be a pair; kto takes single completions with labels too."""
+        of = objectives.entry(self.objective).needs
+        return bool({"pairs", "labels"} & set(of)) and "mismatched" not in of
+
+    def notes(self) -> tuple[str, ...]:
+        """What is no mistake and yet not what the objective's paper does."""
+        sampled = "logp" in self.needs and "advantages" not in self.needs
+        if not sampled or self.rollout == 1:
+            return ()
+        share = f"a share of {1 - self.rollout:g} of the steps" if self.rollout else "all steps"
+        told = f"{self.objective} learns the reverse KL only from what the student itself wrote, and {share}"
+        return (f"{told} learn given rows, on which it is another loss: --set rollout=1",)
+
     def identity(self) -> dict[str, Any]:
         """What of it can change the trained weights; checkpoints by their content."""
         from potstill.models import checkpoint
@@ -240,7 +255,11 @@ class Task:
         if self.internalise:
             made["internalise"] = {"reset": "True", **{k: str(v) for k, v in self.internalise.items()}}
         made |= {"schedule": {name: list(ends) for name, ends in self.schedule.items()}} if self.schedule else {}
-        return made | {"objective": self.objective, "constants": dict(self.constants), "kept": _kept(self.kept)}
+        return made | {
+            "objective": self.objective,
+            "constants": dict(self.constants),
+            "kept": kept_mark(self.kept) if self.kept else "",
+        }
 
 
 class Bound(NamedTuple):
@@ -338,5 +357,13 @@ def called(function: Any) -> str:
     return digest("reward", [function.__qualname__, source, repr(function.__defaults__)])
 
 
-def _kept(folder: Path | None) -> str:
-    return (folder / "kept.json").read_text("utf-8") if folder else ""
+def kept_mark(folder: Path) -> str:
+    """What the folder of a teacher's kept entries says of itself, refused where it says nothing."""
+    try:
+        return (folder / "kept.json").read_text("utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        raise StoreError(
+            f"no kept entries in {folder}, or they were never finished",
+            expected="a folder with kept.json",
+            fix=f"potstill keep --rows ROWS --teacher SPEC --out {folder}",
+        ) from None

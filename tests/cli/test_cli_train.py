@@ -7,7 +7,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
 
 from potstill.cli import main  # noqa: E402
-from potstill.cli.rows import read  # noqa: E402
+from potstill.cli.rows import asked, read  # noqa: E402
+from potstill.cli.train import split  # noqa: E402
 from potstill.errors import InputError  # noqa: E402
 
 QUESTIONS = [f"Ned has {10 + i} shells. How many?" for i in range(4)]
@@ -65,6 +66,7 @@ BAD = [
     ({"spans": [[0, 99, 1]]}, "[0, 99, 1]"),
     ({"spans": [[0, 1, -1]]}, "[0, 1, -1]"),
     ({"spans": ["one"]}, "'one'"),
+    ({"prompt": [{"role": "robot", "content": "a"}]}, "line 1: a turn's role is 'robot'"),
     ({"completion": None}, "completion is None"),
     ({"completion": 5}, "completion is 5"),
 ]
@@ -91,7 +93,7 @@ def test_entries_are_kept_once_and_distilled_from(tmp_path, tiny_checkpoint, cap
     code, out, _ = run(capsys, *words, "--set", "max_steps=2", "--out", tmp_path / "kd", "--quiet", "--json")
     told = json.loads(out)
     assert code == 0 and told["objective"] == "forward_kl" and told["steps"] == 2
-    assert told["first_loss"] == pytest.approx(0, abs=1e-3), "the teacher is the student"
+    assert told["loss_first_tenth"] == pytest.approx(0, abs=1e-3), "the teacher is the student"
 
 
 def test_constants_and_settings_find_their_place(tmp_path, tiny_checkpoint, capsys):
@@ -111,3 +113,111 @@ def test_constants_and_settings_find_their_place(tmp_path, tiny_checkpoint, caps
 def test_help_names_the_objectives(capsys):
     code, out, _ = run(capsys, "train", "--help")
     assert code == 0 and all(name in out for name in ("likelihood", "redi", "forward_kl", "kdrl", "rollout"))
+
+
+@pytest.mark.parametrize("more", [{"weight": 0.5}, {"spans": [[0, 1, 2]]}])
+def test_weights_of_pairs_are_refused(tmp_path, more):
+    with pytest.raises(InputError, match="line 1: a pair with " + min(more)):
+        read(write(tmp_path / "rows.jsonl", [{**ROWS["preference"], **more}]))
+    assert read(write(tmp_path / "rows.jsonl", [{**ROWS["preference"], "weight": 1, "spans": []}]))
+
+
+def test_a_row_without_a_rival_is_named_by_its_line_or_left_out(tmp_path, tiny_checkpoint, capsys):
+    pair, single = {**ROWS["preference"], "prompt": "Ned?"}, ROWS["completion"]
+    rows = write(tmp_path / "rows.jsonl", [pair, single])
+    words = ("train", "--rows", rows, "--student", tiny_checkpoint, "--objective", "redi", "--quiet", "--json")
+    words = (*words, "--set", "max_steps=1", "--out", tmp_path / "out")
+    code, _, err = run(capsys, *words)
+    assert code == 2 and "rows.jsonl, line 2: no pair of a better and a worse completion" in err
+    code, out, _ = run(capsys, *words, "--skip-bad")
+    assert code == 0 and json.loads(out)["rows"] == 1 and json.loads(out)["bad"]
+
+
+def train(capsys, tmp_path, start, rows, *words, out="out"):
+    words = ("train", "--rows", rows, "--student", start, "--out", tmp_path / out, "--quiet", *words)
+    return run(capsys, *words)
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ("beta=3", "nothing is called beta"),
+        ("optimizer=adamw", "nearest:   optimiser"),
+        ("internalise.rate=8", "internalise has no rate (known: steps_per_epoch"),
+        ("group.x=1", "group={'x': 1} is not a whole number"),
+        ("mean=foo", "mean='foo' is not token or sequence or fixed (mean=token)"),
+        ("training.beta=3", "unknown parameter 'training.beta'"),
+        ("training.task=3", "nothing is called training.task"),
+    ],
+)
+def test_mistakes_in_set_without_constants_are_told_as_well(tmp_path, tiny_checkpoint, capsys, told, said):
+    rows = write(tmp_path / "rows.jsonl", [ROWS["completion"]])
+    code, _, err = train(capsys, tmp_path, tiny_checkpoint, rows, "--set", told)
+    assert code == 2 and said in err and "--set" in err and not (tmp_path / "out").exists()
+
+
+def test_a_mapping_of_the_loop_may_be_given_by_its_names(tmp_path):
+    own, rest = split("jsd", ["schedule.beta=[0, 1]", "internalise.per_epoch=8", "internalise.warmup=2", "lora.r=4"])
+    assert own == {"schedule": {"beta": [0, 1]}, "internalise": {"per_epoch": 8, "warmup": 2}} and rest == ["lora.r=4"]
+
+
+def test_kept_entries_that_are_not_there_are_told_with_what_makes_them(tmp_path, tiny_checkpoint, capsys):
+    rows = write(tmp_path / "rows.jsonl", [ROWS["completion"]])
+    words = ("--objective", "forward_kl", "--kept", tmp_path / "nosuch")
+    code, _, err = train(capsys, tmp_path, tiny_checkpoint, rows, *words)
+    assert code == 2 and f"no kept entries in {tmp_path / 'nosuch'}" in err and "potstill keep --rows" in err
+
+
+def test_no_more_entries_are_kept_than_there_are(tmp_path, tiny_checkpoint, capsys):
+    rows = write(tmp_path / "rows.jsonl", [ROWS["completion"]])
+    words = ("keep", "--rows", rows, "--teacher", f"transformers:{tiny_checkpoint}", "--k", 100000, "--quiet")
+    vocabulary = json.loads((tiny_checkpoint / "config.json").read_text())["vocab_size"]
+    code, out, _ = run(capsys, *words, "--out", tmp_path / "kept")
+    assert code == 0 and f"k is {vocabulary:,}, which is all" in out
+    assert json.loads((tmp_path / "kept" / "kept.json").read_text())["k"] == vocabulary
+    code, out, _ = run(capsys, *words, "--out", tmp_path / "kept", "--json")
+    assert code == 0 and json.loads(out)["k"] == vocabulary, "and it is known again"
+
+
+def test_problems_are_asked_by_the_prompt_that_is_given(tmp_path, tiny_checkpoint, capsys):
+    rows = write(tmp_path / "rows.jsonl", [{"question": QUESTIONS[0], "answer": "10"}])
+    assert [trace.prompt for trace in asked(rows, 0, prompt="So: {question}")] == [f"So: {QUESTIONS[0]}"]
+    on = ("--set", "rollout=1", "--set", "max_new=4", "--set", "max_steps=1", "--json")
+    code, out, _ = train(capsys, tmp_path, tiny_checkpoint, rows, *on, "--prompt", "So: {question}")
+    (note,) = json.loads(out)["notes"]
+    assert code == 0 and json.loads(out)["cut_rollouts"] == 1 and "100% of what the student wrote was cut" in note
+    code, _, err = train(capsys, tmp_path, tiny_checkpoint, rows, *on)
+    assert code == 2 and "holds a student of other" in err, "another prompt is another student"
+    rows = write(tmp_path / "given.jsonl", [ROWS["completion"]])
+    code, _, err = train(capsys, tmp_path, tiny_checkpoint, rows, "--prompt", "So: {question}", out="b")
+    assert code == 2 and "is for problems" in err
+
+
+def test_problems_alone_are_not_enough_for_a_share_of_rollouts(tmp_path, tiny_checkpoint, capsys):
+    rows = write(tmp_path / "rows.jsonl", [{"question": QUESTIONS[0], "answer": "10"}])
+    code, _, err = train(capsys, tmp_path, tiny_checkpoint, rows, "--set", "rollout=0.5")
+    assert code == 2 and "a share learns rows too" in err and "--set rollout=1" in err
+
+
+def test_a_loss_of_the_students_own_text_on_given_rows_is_noted(tmp_path, tiny_checkpoint, capsys):
+    rows = write(tmp_path / "rows.jsonl", [ROWS["completion"]])
+    words = ("--objective", "on_policy", "--teacher", tiny_checkpoint, "--set", "max_steps=1", "--json")
+    code, out, _ = train(capsys, tmp_path, tiny_checkpoint, rows, *words)
+    (note,) = json.loads(out)["notes"]
+    assert code == 0 and "only from what the student itself wrote" in note and "rollout=1" in note
+    code, out, _ = train(capsys, tmp_path, tiny_checkpoint, rows, "--set", "max_steps=1", "--json", out="plain")
+    assert code == 0 and json.loads(out)["notes"] == []
+
+
+def test_losses_are_told_as_means_over_tenths(tmp_path, tiny_checkpoint, capsys):
+    rows = write(tmp_path / "rows.jsonl", [{"prompt": q, "completion": f"{q} 1."} for q in QUESTIONS])
+    words = ("--set", "max_steps=20", "--set", "batch_rows=1", "--set", "lr=1e-3")
+    code, out, _ = train(capsys, tmp_path, tiny_checkpoint, rows, *words, "--json")
+    told = json.loads(out)
+    losses = told["losses"]
+    assert code == 0 and len(losses) == 20 and losses[0] != losses[1]
+    assert told["loss_first_tenth"] == pytest.approx(sum(losses[:2]) / 2, abs=1e-4)
+    assert told["loss_last_tenth"] == pytest.approx(sum(losses[-2:]) / 2, abs=1e-4)
+    assert told["stats"]["nll"] == pytest.approx([sum(losses[:2]) / 2, sum(losses[-2:]) / 2])
+    code, out, _ = train(capsys, tmp_path, tiny_checkpoint, rows, *words)
+    assert code == 0 and "first tenth" in out and "loss_last_tenth" in out

@@ -14,7 +14,7 @@ from potstill import objectives  # noqa: E402
 from potstill.errors import ConfigError, ModelError, StageError  # noqa: E402
 from potstill.records import Problem, Stage, Trace  # noqa: E402
 from potstill.training import values  # noqa: E402
-from potstill.training.rows import LOST  # noqa: E402
+from potstill.training.rows import LOST, SAME  # noqa: E402
 from potstill.training.settings import SETTINGS, Lora, Training  # noqa: E402
 from potstill.training.supervised import fit  # noqa: E402
 from potstill.training.task import LOOP, Task, bind, called, student_key  # noqa: E402
@@ -238,6 +238,15 @@ def test_a_pair_with_a_refused_side_is_left_out_and_counted(tmp_path, tiny_check
     assert done.rows == 6 and done.refused == {LOST: 2}
     with pytest.raises(StageError, match="has no rival"):
         fit(rows(), tiny_checkpoint, tmp_path / "none", Training(max_steps=1), task=Task("redi"))
+
+
+def test_pairs_of_the_same_text_are_left_out_and_counted(tmp_path, tiny_checkpoint):
+    same = pairs()
+    same[2] = same[2].annotate(rival=Trace(same[2].problem, same[2].prompt, text=same[2].text, finish="stop"))
+    done = fit(same, tiny_checkpoint, tmp_path / "out", Training(max_steps=1), task=Task("simpo"))
+    assert done.rows == 7 and done.refused == {SAME: 1}
+    with pytest.raises(StageError, match="none of 1 pairs can be trained"):
+        fit(same[2:3], tiny_checkpoint, tmp_path / "none", Training(max_steps=1), task=Task("simpo"))
 
 
 def test_no_answer_is_cut_off_in_pairs_either(tmp_path, tiny_checkpoint):

@@ -10,19 +10,20 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from transformers import AutoTokenizer
 from transformers.utils import logging as hf_logging
 
-from potstill.errors import StageError, StoreError
+from potstill.errors import ConfigError, StageError, StoreError
 from potstill.models import checkpoint, weights
-from potstill.records import Stage, Trace
+from potstill.records import Stage, Trace, canonical
 from potstill.training import packing, processes, student
 from potstill.training.across import Reader
 from potstill.training.chat import Chat, chat
@@ -69,29 +70,31 @@ def fit(
     """
     processes.begin()
     key = _key(rows, settings, task)
+    now = partial(_described, rows, settings, task)
     if (out / MARK).is_file():
-        return _stored(out, key)
+        return _stored(out, key, now)
     processes.check(task, processes.count(), settings)
     checkpoint.check(start)
     begun = key + checkpoint.content_id(start)
-    _check(out, begun, rows)
+    _check(out, begun, rows, now)
     first = processes.rank() == 0
     told = progress if first else None
     with _session(settings):
         ready = _ready(rows, start, out / WORK, settings, task=task, progress=told)
         if first:
-            _begin(out, begun)
+            _begin(out, begun, now())
         processes.wait()
         resume = last_checkpoint(out / WORK)
-        ready.loop.train(resume_from_checkpoint=str(resume) if resume else None)
+        with _unclaimed(out):
+            ready.loop.train(resume_from_checkpoint=str(resume) if resume else None)
         made = ready.loop.whole(lambda: student.load(start, settings))
         if first:
             student.save(made, start, out, ready.template.end, settings)
             if ready.loop.learning.maps:
                 ready.loop.learning.maps.keep(out)
-            _finish(out, _report(key, ready.rows, ready.loop), history(ready.loop.state))
+            _finish(out, _report(key, ready.rows, ready.loop), history(ready.loop.state), now())
         processes.wait()
-    done = _stored(out, key)
+    done = _stored(out, key, now)
     if told:
         told("training", done.steps, done.steps)
     return done
@@ -137,8 +140,35 @@ def _ready(
 def _key(rows: Sequence[Trace], settings: Training, task: Task) -> str:
     """Content id of what the trainer sees of the rows, of the settings and the task; the start is not in it."""
     told = {} if task == Task() else {"task": task.identity()}
+    return _stage(rows, task).key(settings.identity() | told)
+
+
+def _stage(rows: Sequence[Trace], task: Task) -> Stage:
     written = {"rollout": task.rollout} if task.rollout else {}  # rewards read the problems
-    return Stage(_Any(), rows, "likelihood", **written).key(settings.identity() | told)
+    return Stage(_Any(), rows, "likelihood", **written)
+
+
+def _described(rows: Sequence[Trace], settings: Training, task: Task) -> dict[str, Any]:
+    """What the key covers, by name, to say what differs."""
+    told = {**settings.identity(), **task.identity(), "rows": _stage(rows, task).key({})}
+    told |= {f"constant {name}": value for name, value in told.pop("constants").items()}
+    made: dict[str, Any] = json.loads(canonical(told))
+    return made
+
+
+def _differing(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The names whose values differ, in words; nothing where it is not known what was."""
+    if not then:
+        return ""
+    names = [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]
+    return f": {', '.join(_change(name, then, now) for name in names)}"
+
+
+def _change(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    if name in ("rows", "kept"):
+        return f"other {name}"
+    was, wanted = (str(values.get(name, "not given"))[:40] for values in (then, now))
+    return f"{name} was {was}, now {wanted}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,9 +178,10 @@ class _Any:
     id: str = ""
 
 
-def _stored(out: Path, key: str) -> Fit:
+def _stored(out: Path, key: str, now: Callable[[], Mapping[str, Any]]) -> Fit:
     try:
         values = json.loads((out / MARK).read_text("utf-8"))
+        then = values.pop("trained", {})
         stats = {name: tuple(ends) for name, ends in values.get("stats", {}).items()}
         done = Fit(**{**values, "losses": tuple(values["losses"]), "stats": stats})
     except (json.JSONDecodeError, TypeError, KeyError) as error:
@@ -160,7 +191,7 @@ def _stored(out: Path, key: str) -> Fit:
         ) from error
     if done.key != key:
         raise StageError(
-            f"{out} holds a student of other rows or settings ({done.key}, wanted {key})",
+            f"{out} holds a student of other rows or settings{_differing(then, now())}",
             expected="a folder of its own for each student",
             fix="give another folder, or delete this one to train again",
         )
@@ -168,15 +199,17 @@ def _stored(out: Path, key: str) -> Fit:
     return done
 
 
-def _check(out: Path, begun: str, rows: Sequence[Trace]) -> None:
+def _check(out: Path, begun: str, rows: Sequence[Trace], now: Callable[[], Mapping[str, Any]]) -> None:
     """Refuse a folder that is neither free nor holds our own half-finished training."""
     mark = out / WORK / "begun"
     inside = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
     if mark.is_file():
-        if mark.read_text("utf-8") == begun:
+        before, _, then = mark.read_text("utf-8").partition("\n")
+        if before == begun:
             return
+        differing = _differing(json.loads(then or "{}"), now())
         raise StageError(
-            f"{out} holds a half-finished training of other rows, settings or start",
+            f"{out} holds a half-finished training of other rows, settings or start{differing}",
             expected=f"the training of these {len(rows)} rows",
             fix="give another folder, or delete this one to begin anew",
         )
@@ -188,11 +221,22 @@ def _check(out: Path, begun: str, rows: Sequence[Trace]) -> None:
         )
 
 
-def _begin(out: Path, begun: str) -> None:
+@contextmanager
+def _unclaimed(out: Path) -> Iterator[None]:
+    """A folder whose training was refused by its objective, before the first checkpoint, is free for the next try."""
+    try:
+        yield
+    except ConfigError:
+        if processes.rank() == 0 and not last_checkpoint(out / WORK):
+            shutil.rmtree(out / WORK, ignore_errors=True)
+        raise
+
+
+def _begin(out: Path, begun: str, told: Mapping[str, Any]) -> None:
     """Claim the folder: after all refusals, so that one of them does not keep the next try out."""
     mark = out / WORK / "begun"
     mark.parent.mkdir(parents=True, exist_ok=True)
-    _write(mark, begun)
+    _write(mark, f"{begun}\n{json.dumps(told)}")
 
 
 def _report(key: str, rendering: Rows, loop: Loop) -> Fit:
@@ -219,12 +263,12 @@ def _means(steps: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float
     return {name: (values[0], values[-1]) for name, values in seen.items()}
 
 
-def _finish(out: Path, done: Fit, steps: Sequence[Mapping[str, float]]) -> None:
+def _finish(out: Path, done: Fit, steps: Sequence[Mapping[str, float]], told: Mapping[str, Any]) -> None:
     """The report, what was measured at every step, and TensorBoard's files if there are any; then the work goes."""
     _write(out / STEPS, "".join(json.dumps(step) + "\n" for step in steps))
     if (out / WORK / RUNS).is_dir():
         (out / WORK / RUNS).replace(out / RUNS)
-    _write(out / MARK, json.dumps(dataclasses.asdict(done), indent=1))
+    _write(out / MARK, json.dumps({**dataclasses.asdict(done), "trained": told}, indent=1))
     shutil.rmtree(out / WORK)
 
 

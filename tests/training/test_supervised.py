@@ -17,13 +17,14 @@ import torch.nn.functional as F  # noqa: E402
 from tiny import tiny_checkpoint as make_checkpoint  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
-from potstill.errors import ModelError, StageError  # noqa: E402
+from potstill.errors import ConfigError, ModelError, StageError  # noqa: E402
 from potstill.records import Problem, Span, Trace  # noqa: E402
 from potstill.training.batches import plan  # noqa: E402
 from potstill.training.chat import chat  # noqa: E402
 from potstill.training.render import render  # noqa: E402
 from potstill.training.settings import Lora, Training  # noqa: E402
-from potstill.training.supervised import fit  # noqa: E402
+from potstill.training.supervised import MARK, fit  # noqa: E402
+from potstill.training.task import Task  # noqa: E402
 
 ANSWERS = (7, 3, 9, 1, 8, 2, 6, 4, 5, 0, 7, 2)
 
@@ -203,18 +204,53 @@ def test_a_finished_student_is_not_trained_again_even_without_its_start(tmp_path
 
 def test_a_folder_of_another_training_is_refused(tiny_checkpoint, tmp_path):
     fit(rows(), tiny_checkpoint, tmp_path / "out", Training(max_steps=1))
-    with pytest.raises(StageError, match="other rows or settings"):
+    with pytest.raises(StageError, match=r"other rows or settings: max_steps was 1, now 2\n") as error:
         fit(rows(), tiny_checkpoint, tmp_path / "out", Training(max_steps=2))
-    with pytest.raises(StageError, match="other rows or settings"):
+    assert error.value.found.count("now") == 1
+    with pytest.raises(StageError) as error:
         fit(rows(7), tiny_checkpoint, tmp_path / "out", Training(max_steps=1))
+    assert error.value.found.endswith("other rows or settings: other rows")
+    with pytest.raises(StageError) as error:
+        fit(
+            rows(), tiny_checkpoint, tmp_path / "out", Training(max_steps=1), task=Task("length_balanced", {"power": 2})
+        )
+    assert error.value.found.endswith(
+        "constant power was not given, now 2, objective was likelihood, now length_balanced"
+    )
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "thesis.txt").write_text("mine")
     with pytest.raises(StageError, match=r"not empty \(thesis.txt\)"):
         fit(rows(), tiny_checkpoint, tmp_path / "notes", Training(max_steps=1))
     with pytest.raises(Stop):
         fit(rows(), tiny_checkpoint, tmp_path / "half", Training(epochs=2), progress=stop_at(1))
-    with pytest.raises(StageError, match="half-finished training of other rows"):
+    with pytest.raises(
+        StageError, match="half-finished training of other rows, settings or start: epochs was 2, now 3"
+    ):
         fit(rows(), tiny_checkpoint, tmp_path / "half", Training(epochs=3))
+
+
+def test_a_folder_from_before_what_was_trained_was_written_is_refused_without(tiny_checkpoint, tmp_path):
+    fit(rows(), tiny_checkpoint, tmp_path / "out", Training(max_steps=1))
+    mark = tmp_path / "out" / MARK
+    told = json.loads(mark.read_text())
+    del told["trained"]
+    mark.write_text(json.dumps(told))
+    with pytest.raises(StageError, match=r"holds a student of other rows or settings\n"):
+        fit(rows(), tiny_checkpoint, tmp_path / "out", Training(max_steps=2))
+
+
+def test_a_folder_is_free_again_where_the_objective_refused(tiny_checkpoint, tmp_path):
+    """A constant out of its range comes out at the first step: the corrected one may use the same folder."""
+    with pytest.raises(ConfigError, match="power=-1 of length_balanced"):
+        fit(
+            rows(),
+            tiny_checkpoint,
+            tmp_path / "out",
+            Training(max_steps=1),
+            task=Task("length_balanced", {"power": -1}),
+        )
+    task = Task("length_balanced", {"power": 1})
+    assert fit(rows(), tiny_checkpoint, tmp_path / "out", Training(max_steps=1), task=task).steps == 1
 
 
 def test_a_loss_that_is_no_number_stops_naming_the_step(tiny_checkpoint, tmp_path):

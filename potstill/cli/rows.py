@@ -51,15 +51,18 @@ def read(spec: str, limit: int = 0, *, arm: str = "", pairs: bool = False) -> li
     return found
 
 
-def asked(spec: str, limit: int, *, kind: str = "", prompt: str = "") -> list[Trace]:
+def asked(
+    spec: str, limit: int, *, mapping: Mapping[str, str] | None = None, kind: str = "", prompt: str = ""
+) -> list[Trace]:
     """Blank traces of problems: where the student itself writes, there need be no completions.
 
     Args:
+        mapping: which column is the question, the answer, …, where it can't be guessed.
         prompt: what the student sees, with {question} in it; empty is the kind's own.
     """
     from potstill.sources import load_problems, pose_all
 
-    return pose_all(load_problems(spec, limit=limit, kind=kind), prompt)
+    return pose_all(load_problems(spec, mapping=mapping or {}, limit=limit, kind=kind), prompt)
 
 
 def traces(row: Mapping[str, Any], where: str) -> list[Trace]:

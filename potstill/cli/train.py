@@ -63,6 +63,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reference", default="", metavar="SPEC", help="a checkpoint (the student as it starts)")
     parser.add_argument("--kept", type=options.folder, metavar="DIR", help="a teacher's entries, instead of --teacher")
     parser.add_argument("--kind", default="", help="verifier of the problems, where rewards are wanted (guessed)")
+    parser.add_argument("--map", action="append", default=[], metavar="FIELD=COLUMN", help="of problems (rollout=1)")
     parser.add_argument("--prompt", default="", metavar="TEMPLATE", help=f"with rollout=1: {ASKED}")
     parser.add_argument(
         "--set",
@@ -126,12 +127,14 @@ def _train(args: argparse.Namespace) -> None:
 def _rows(args: argparse.Namespace, task: Task) -> list[Any]:
     """The rows; where the student writes all completions itself, problems do."""
     if task.rollout == 1 and not (args.arm or Path(args.rows).is_dir()):
-        return rows.asked(args.rows, args.limit, kind=args.kind, prompt=args.prompt)
-    if args.prompt:
+        mapping = options.pairs(args.map, "--map")
+        return rows.asked(args.rows, args.limit, mapping=mapping, kind=args.kind, prompt=args.prompt)
+    if args.prompt or args.map:
+        flag = f"--prompt {args.prompt[:60]!r}" if args.prompt else f"--map {args.map[0]}"
         raise ConfigError(
-            f"--prompt {args.prompt[:60]!r} is for problems, and these rows have prompts of their own",
+            f"{flag} is for problems, and these rows have prompts of their own",
             expected="problems that the student answers itself",
-            fix="--set rollout=1, or leave --prompt out",
+            fix=f"--set rollout=1, or leave {flag.partition(' ')[0]} out",
         )
     return rows.read(args.rows, args.limit, arm=args.arm, pairs=task.paired)
 

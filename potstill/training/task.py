@@ -143,6 +143,11 @@ class Task:
             ("logp" in needs and not self.teacher, "a teacher= is needed", "teacher="),
             (advantages and self.rollout != 1, "rewards are of the student's own samples: rollout=1", "rollout=1"),
             (advantages and self.group < 2, "advantages are within a group: group=2 or more", "group=4"),
+            (
+                advantages and self.temperature == 0,
+                "greedy completions of a group are all the same: rollout_temperature above 0",
+                "rollout_temperature=1",
+            ),
             (paired, "pairs are rows, not rollouts: rollout=0", "rollout=0"),
             (
                 bool(self.kept) and self.rollout > 0,

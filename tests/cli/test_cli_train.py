@@ -189,8 +189,11 @@ def test_problems_are_asked_by_the_prompt_that_is_given(tmp_path, tiny_checkpoin
     code, _, err = train(capsys, tmp_path, tiny_checkpoint, rows, *on)
     assert code == 2 and "holds a student of other" in err, "another prompt is another student"
     rows = write(tmp_path / "given.jsonl", [ROWS["completion"]])
-    code, _, err = train(capsys, tmp_path, tiny_checkpoint, rows, "--prompt", "So: {question}", out="b")
-    assert code == 2 and "is for problems" in err
+    for flag in (("--prompt", "So: {question}"), ("--map", "question=prompt")):
+        code, _, err = train(capsys, tmp_path, tiny_checkpoint, rows, *flag, out="b")
+        assert code == 2 and "is for problems" in err
+    code, out, _ = train(capsys, tmp_path, tiny_checkpoint, rows, *on, "--map", "answer=", out="c")
+    assert code == 0 and json.loads(out)["rows"] == 1, "prompts without gold answers are asked as well"
 
 
 def test_problems_alone_are_not_enough_for_a_share_of_rollouts(tmp_path, tiny_checkpoint, capsys):

@@ -43,6 +43,7 @@ LOOP_OF = {field: keyword for keyword, field in LOOP.items()}
         ({"objective": "on_policy", "kept": SOMEWHERE}, "a teacher= is needed"),
         ({"objective": "policy_gradient", "group": 4}, "the student's own samples: rollout=1"),
         ({"objective": "policy_gradient", "rollout": 1}, "group=2 or more"),
+        ({"objective": "policy_gradient", "rollout": 1, "group": 2, "temperature": 0}, "greedy completions of a group"),
         ({"objective": "dpo", "rollout": 0.5}, "pairs are rows, not rollouts"),
         ({"objective": "jsd", "kept": SOMEWHERE, "rollout": 0.5}, "kept entries belong to the rows"),
         ({"objective": "likelihood", "rollout": 1.5}, "rollout=1.5 is out of range: from 0 to 1 (rollout=0.5)"),
@@ -99,7 +100,8 @@ def test_all_complaints_come_at_once():
 
 def test_what_is_of_a_right_kind_is_taken():
     """Numbers of either kind, nothing where nothing is a value, lists from YAML where a tuple is meant."""
-    Task("policy_gradient", {"clip": 1, "clip_high": None}, rollout=1, group=2, temperature=0, reward={"verifier": 1})
+    Task("policy_gradient", {"clip": 1, "clip_high": None}, rollout=1, group=2, reward={"verifier": 1})
+    Task(rollout=1, temperature=0)
     Task("distillm2", {"anchor": "first"}, teacher=SOMEWHERE, schedule={"skew": [0, 1]})
     Task("distillm2", {"anchor": [0.1, 0.2]}, teacher=SOMEWHERE)
     Task(internalise={"per_epoch": 4, "smoothing": float("inf")}, mean="sequence", held=2)

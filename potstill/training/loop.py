@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils.constants import FSDP_MODEL_NAME
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -95,7 +96,7 @@ class Loop(Trainer):  # type: ignore[misc]
         self.seen.tokens += sum(int(batch["lengths"].sum()) for batch in mine)
         self.seen.counted += sum(int((batch["weights"] > 0).sum()) for batch in mine)
         counts = [torch.zeros(()), *(self.learning.counts(batch).cpu() for batch in mine)]
-        return window, processes.summed(torch.stack(counts).sum().to(device))
+        return window, processes.summed(torch.stack(counts).sum()).to(device)
 
     def compute_loss(
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -137,6 +138,7 @@ class Loop(Trainer):  # type: ignore[misc]
     def train(self, resume_from_checkpoint: Any = None, **more: Any) -> Any:
         """Train, from a checkpoint's state if one is given, and look once more at the end."""
         if resume_from_checkpoint:
+            _as_begun(Path(resume_from_checkpoint))
             kept = torch.load(Path(resume_from_checkpoint) / LIVE, map_location="cpu", weights_only=True)
             for name, part in self._live().items():
                 part.restore(kept[name])
@@ -306,6 +308,17 @@ def last_checkpoint(folder: Path) -> Path | None:
     """The latest checkpoint that was written to its end."""
     done = [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")]
     return max(done, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def _as_begun(folder: Path) -> None:
+    """Refuse a checkpoint of shared out weights where they are whole, and the other way round."""
+    way = "with" if any(folder.glob(f"{FSDP_MODEL_NAME}*")) else "without"
+    if (way == "with") != processes.shards():
+        raise StageError(
+            f"{folder} was written by a training started {way} FSDP",
+            expected="the same again",
+            fix=f"go on {way} FSDP, or delete {folder.parent.parent} to begin anew",
+        )
 
 
 def history(state: Any) -> list[dict[str, float]]:

@@ -112,7 +112,7 @@ def make(
     widths = mine.hidden_size, theirs.hidden_size
     depths = mine.num_hidden_layers, theirs.num_hidden_layers
     pairs = same_depth(*depths, layers or min(depths)) if objective in ("ted", ALONE) else []
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([]):  # they are made on the CPU
         torch.manual_seed(seed)
         module: nn.Module
         if objective == "dskd":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from itertools import chain, zip_longest
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from potstill.training.settings import Training
 from potstill.training.task import ALONE, Task
 
 SHARDED = ("distribution", "logp", "reference", "pairs", "labels", "prompts")  # asks a model once, in its forward pass
+PATIENCE = timedelta(hours=2)  # with the slowest process: servers score its rows, rewards run programs
 
 T = TypeVar("T")
 _NONE: Any = object()
@@ -27,7 +29,7 @@ _NONE: Any = object()
 
 def begin() -> None:
     """Meet the other processes, where a launcher has started several; refuse ways to share out weights but FSDP2."""
-    known = {name: _asked(name) for name in ("DEEPSPEED", "MEGATRON_LM")}
+    known = {name: _asked(name) for name in ("DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG")}
     known["FSDP 1"] = shards() and os.environ.get("FSDP_VERSION") != "2"
     for name in (name for name, asked in known.items() if asked):
         raise StageError(
@@ -37,9 +39,25 @@ def begin() -> None:
         )
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # else all but the first load teachers without weights
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from accelerate import PartialState
+        _meet()
 
-        PartialState(cpu=not torch.cuda.is_available())  # on a CPU it sees the others only if it is told
+
+def _meet() -> None:
+    """Have accelerate connect the processes; on GPUs what is no tensor of theirs still goes from CPU to CPU."""
+    from accelerate import PartialState
+
+    if not torch.cuda.is_available():
+        PartialState(cpu=True, timeout=PATIENCE)  # it sees the others only if it is told
+        return
+    PartialState(backend="cuda:nccl,cpu:gloo", timeout=PATIENCE)
+    own = str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
+    there = len(set(gathered(own)))
+    if there < count():
+        raise StageError(
+            f"training started in {count()} processes, and they see {there} GPU{'s' * (there > 1)}",
+            expected="a GPU for each process",
+            fix=f"torchrun --nproc-per-node {there}, or CUDA_VISIBLE_DEVICES= to train on CPUs",
+        )
 
 
 def _asked(name: str) -> bool:

@@ -287,8 +287,9 @@ def _session(settings: Training) -> Iterator[None]:
     hf_logging.disable_progress_bar()
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []  # this process's, of all that it sees
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(gpus):
             torch.manual_seed(settings.seed)
             yield
     finally:

@@ -8,16 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
+from accelerate import DistributedType, PartialState  # noqa: E402
 from learning_rows import length, pairs, rows, stored  # noqa: E402
 from other_tokens import other_checkpoint  # noqa: E402
 from rolling import traces  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 from tiny import tiny_checkpoint as make_checkpoint  # noqa: E402
+from torch.distributed.distributed_c10d import BackendConfig  # noqa: E402
 
 from potstill import objectives  # noqa: E402
 from potstill.errors import StageError  # noqa: E402
@@ -285,7 +289,42 @@ def test_a_share_without_rows_teaches_nothing():
     assert not items.idle(items.collate([[items.prepared(items.Row(0, (1, 2), (0.0, 1.0), 1))]]))
 
 
-@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED"])
+@pytest.mark.parametrize(("ids", "refused"), [(["gpu-0", "gpu-1"], ""), (["gpu-0"] * 2, "they see 1 GPU")])
+def test_on_gpus_objects_still_go_between_cpus_and_each_process_has_its_own(monkeypatch, ids, refused):
+    """Without GPUs: accelerate takes the backends as they are, and torch keeps objects on the CPU."""
+    met = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid=ids[device]))
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(processes, "gathered", lambda own: ids)
+    monkeypatch.setattr("accelerate.PartialState", lambda **given: met.append(given))
+    with pytest.raises(StageError, match=refused) if refused else nullcontext():
+        processes.begin()
+    backend = met[0]["backend"]
+    assert PartialState._prepare_backend(None, False, False, backend) == (backend, DistributedType.MULTI_GPU)
+    assert BackendConfig(backend).get_device_backend_map() == {"cuda": "nccl", "cpu": "gloo"}
+
+
+def test_a_checkpoint_of_shared_out_weights_is_not_taken_up_with_whole_ones(tiny_checkpoint, tmp_path):
+    def stop(label, done, total):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    settings = dataclasses.replace(FEW, save_every=1)
+    with pytest.raises(KeyboardInterrupt):
+        fit(rows(COUNT), tiny_checkpoint, tmp_path / "out", settings, progress=stop)
+    sharded = tmp_path / "out" / "training" / "checkpoint-2" / "pytorch_model_fsdp_0"
+    sharded.mkdir()
+    with pytest.raises(StageError, match="checkpoint-2 was written by a training started with FSDP"):
+        fit(rows(COUNT), tiny_checkpoint, tmp_path / "out", settings)
+    sharded.rmdir()
+    assert fit(rows(COUNT), tiny_checkpoint, tmp_path / "out", settings).steps == 5
+
+
+@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED", "PARALLELISM_CONFIG"])
 def test_other_ways_to_share_out_weights_are_refused(monkeypatch, tmp_path, name):
     monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
     with pytest.raises(StageError, match=f"started with {name}"):  # FSDP 1, where nothing is said

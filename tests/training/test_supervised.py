@@ -142,8 +142,9 @@ def test_the_report_counts_steps_rows_and_tokens(tiny_checkpoint, tmp_path):
     assert 0 < done.seconds < 60
 
 
-def test_it_prints_nothing_and_leaves_threads_and_dice_alone(tiny_checkpoint, tmp_path, capfd):
+def test_it_prints_nothing_and_leaves_threads_and_dice_alone(tiny_checkpoint, tmp_path, capfd, monkeypatch):
     before, threads = torch.get_rng_state(), torch.get_num_threads()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)  # GPUs of which none is used
     fit(rows(), tiny_checkpoint, tmp_path / "out", Training(max_steps=1, threads=2, seed=5))
     assert torch.equal(before, torch.get_rng_state()) and torch.get_num_threads() == threads
     assert capfd.readouterr() == ("", "")

@@ -1,8 +1,10 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+# Each worker has one thread: torch's own would fight over the cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install quickstart test test-all check bench clean
+.PHONY: install quickstart test test-slow test-all check bench clean
 
 install: .venv/dev  ## everything, for working on Potstill
 
@@ -19,10 +21,13 @@ quickstart: .venv/local  ## a real teacher and student, in minutes, without netw
 	$(BIN)/potstill quickstart
 
 test: .venv/dev  ## the fast suite
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+test-slow: .venv/dev  ## the slow tests, but for those that take minutes
+	$(PYTEST) -m 'slow and not long'
 
 test-all: .venv/dev  ## the slow tests too
-	$(BIN)/python -m pytest -m ''
+	$(PYTEST) -m ''
 
 check: .venv/dev  ## lint, format, types, imports, budgets
 	$(BIN)/ruff check .

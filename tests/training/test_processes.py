@@ -199,6 +199,7 @@ def two(models):
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("two processes")  # one launch trains all
 @pytest.mark.parametrize("name", [*cases(Path()), *sharded(Path())])
 def test_two_processes_make_the_student_that_one_makes(two, name):
     one, both = two / name / "one", two / name / "two"

@@ -223,7 +223,7 @@ def training(sets: Sequence[str], threads: int = 0) -> Training:
 
 def _steps(out: Path) -> list[dict[str, float]]:
     """What was measured at each step."""
-    from potstill.training.supervised import STEPS
+    from potstill.training.folder import STEPS
 
     file = out / STEPS
     return [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.is_file() else []

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import random
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,10 +19,9 @@ import torch
 from transformers import AutoTokenizer
 from transformers.utils import logging as hf_logging
 
-from potstill.errors import ConfigError, StageError, StoreError
 from potstill.models import checkpoint, weights
 from potstill.records import Stage, Trace, canonical
-from potstill.training import packing, processes, student
+from potstill.training import folder, packing, processes, student
 from potstill.training.across import Reader
 from potstill.training.chat import Chat, chat
 from potstill.training.learning import learning
@@ -38,11 +35,6 @@ from potstill.training.task import Task
 from potstill.training.watch import apart, watch
 
 __all__ = ["Fit", "Lora", "Task", "Training", "fit"]
-
-MARK = "fit.json"
-STEPS = "steps.jsonl"  # the monitors: one line a step
-RUNS = "runs"
-WORK = "training"  # inside the student's folder while it is made: the begun training's key and its checkpoints
 
 
 def fit(
@@ -71,30 +63,28 @@ def fit(
     processes.begin()
     key = _key(rows, settings, task)
     now = partial(_described, rows, settings, task)
-    if (out / MARK).is_file():
-        return _stored(out, key, now)
+    if (out / folder.MARK).is_file():
+        return folder.stored(out, key, now)
     processes.check(task, processes.count(), settings)
     checkpoint.check(start)
     begun = key + checkpoint.content_id(start)
-    _check(out, begun, rows, now)
+    folder.check(out, begun, len(rows), now)
     first = processes.rank() == 0
     told = progress if first else None
     with _session(settings):
-        ready = _ready(rows, start, out / WORK, settings, task=task, progress=told)
-        if first:
-            _begin(out, begun, now())
-        processes.wait()
-        resume = last_checkpoint(out / WORK)
-        with _unclaimed(out):
+        ready = _ready(rows, start, out / folder.WORK, settings, task=task, progress=told)
+        with folder.claimed(out, begun, now()) if first else nullcontext():
+            processes.wait()
+            resume = last_checkpoint(out / folder.WORK)
             ready.loop.train(resume_from_checkpoint=str(resume) if resume else None)
-        made = ready.loop.whole(lambda: student.load(start, settings))
-        if first:
-            student.save(made, start, out, ready.template.end, settings)
-            if ready.loop.learning.maps:
-                ready.loop.learning.maps.keep(out)
-            _finish(out, _report(key, ready.rows, ready.loop), history(ready.loop.state), now())
-        processes.wait()
-    done = _stored(out, key, now)
+            made = ready.loop.whole(lambda: student.load(start, settings))
+            if first:
+                student.save(made, start, out, ready.template.end, settings)
+                if ready.loop.learning.maps:
+                    ready.loop.learning.maps.keep(out)
+                folder.finish(out, _report(key, ready.rows, ready.loop), history(ready.loop.state), now())
+            processes.wait()
+    done = folder.stored(out, key, now)
     if told:
         told("training", done.steps, done.steps)
     return done
@@ -156,87 +146,11 @@ def _described(rows: Sequence[Trace], settings: Training, task: Task) -> dict[st
     return made
 
 
-def _differing(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """The names whose values differ, in words; nothing where it is not known what was."""
-    if not then:
-        return ""
-    names = [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]
-    return f": {', '.join(_change(name, then, now) for name in names)}"
-
-
-def _change(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    if name in ("rows", "kept"):
-        return f"other {name}"
-    was, wanted = (str(values.get(name, "not given"))[:40] for values in (then, now))
-    return f"{name} was {was}, now {wanted}"
-
-
 @dataclasses.dataclass(frozen=True)
 class _Any:
     """Stands for whichever model is trained."""
 
     id: str = ""
-
-
-def _stored(out: Path, key: str, now: Callable[[], Mapping[str, Any]]) -> Fit:
-    try:
-        values = json.loads((out / MARK).read_text("utf-8"))
-        then = values.pop("trained", {})
-        stats = {name: tuple(ends) for name, ends in values.get("stats", {}).items()}
-        done = Fit(**{**values, "losses": tuple(values["losses"]), "stats": stats})
-    except (json.JSONDecodeError, TypeError, KeyError) as error:
-        fix = "delete the folder and run the same command again"
-        raise StoreError(
-            f"{out / MARK} can't be read ({error})", expected="the report of a training", fix=fix
-        ) from error
-    if done.key != key:
-        raise StageError(
-            f"{out} holds a student of other rows or settings{_differing(then, now())}",
-            expected="a folder of its own for each student",
-            fix="give another folder, or delete this one to train again",
-        )
-    shutil.rmtree(out / WORK, ignore_errors=True)  # killed between the mark and the clearing up
-    return done
-
-
-def _check(out: Path, begun: str, rows: Sequence[Trace], now: Callable[[], Mapping[str, Any]]) -> None:
-    """Refuse a folder that is neither free nor holds our own half-finished training."""
-    mark = out / WORK / "begun"
-    inside = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
-    if mark.is_file():
-        before, _, then = mark.read_text("utf-8").partition("\n")
-        if before == begun:
-            return
-        differing = _differing(json.loads(then or "{}"), now())
-        raise StageError(
-            f"{out} holds a half-finished training of other rows, settings or start{differing}",
-            expected=f"the training of these {len(rows)} rows",
-            fix="give another folder, or delete this one to begin anew",
-        )
-    if inside and inside != [WORK]:
-        raise StageError(
-            f"{out} is not empty ({', '.join(inside[:5])}) and was not begun by a training",
-            expected="a folder that does not exist, is empty, or holds this training's checkpoints",
-            fix="give another folder",
-        )
-
-
-@contextmanager
-def _unclaimed(out: Path) -> Iterator[None]:
-    """A folder whose training was refused by its objective, before the first checkpoint, is free for the next try."""
-    try:
-        yield
-    except ConfigError:
-        if processes.rank() == 0 and not last_checkpoint(out / WORK):
-            shutil.rmtree(out / WORK, ignore_errors=True)
-        raise
-
-
-def _begin(out: Path, begun: str, told: Mapping[str, Any]) -> None:
-    """Claim the folder: after all refusals, so that one of them does not keep the next try out."""
-    mark = out / WORK / "begun"
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    _write(mark, f"{begun}\n{json.dumps(told)}")
 
 
 def _report(key: str, rendering: Rows, loop: Loop) -> Fit:
@@ -261,22 +175,6 @@ def _means(steps: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float
     names = dict.fromkeys(name for step in steps for name in step if name not in own)
     seen = {name: [step[name] for step in steps if name in step] for name in names}
     return {name: (values[0], values[-1]) for name, values in seen.items()}
-
-
-def _finish(out: Path, done: Fit, steps: Sequence[Mapping[str, float]], told: Mapping[str, Any]) -> None:
-    """The report, what was measured at every step, and TensorBoard's files if there are any; then the work goes."""
-    _write(out / STEPS, "".join(json.dumps(step) + "\n" for step in steps))
-    if (out / WORK / RUNS).is_dir():
-        (out / WORK / RUNS).replace(out / RUNS)
-    _write(out / MARK, json.dumps({**dataclasses.asdict(done), "trained": told}, indent=1))
-    shutil.rmtree(out / WORK)
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    fresh = path.with_suffix(".part")
-    fresh.write_text(text, "utf-8")
-    os.replace(fresh, path)
 
 
 @contextmanager

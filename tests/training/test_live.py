@@ -10,10 +10,11 @@ from rolling import Stop, stop_at, weights  # noqa: E402
 from tiny import tiny_checkpoint as make_checkpoint  # noqa: E402
 
 from potstill.errors import StageError  # noqa: E402
+from potstill.training.folder import WORK  # noqa: E402
 from potstill.training.live import Moving, When  # noqa: E402
 from potstill.training.loop import LIVE  # noqa: E402
 from potstill.training.settings import Training  # noqa: E402
-from potstill.training.supervised import WORK, fit  # noqa: E402
+from potstill.training.supervised import fit  # noqa: E402
 from potstill.training.task import Task  # noqa: E402
 
 SETTINGS = Training(max_steps=6, batch_rows=2, accumulate=2, lr=3e-3, warmup=0, threads=1, save_every=2, sort=False)

@@ -26,9 +26,10 @@ from torch.distributed.distributed_c10d import BackendConfig  # noqa: E402
 from potstill import objectives  # noqa: E402
 from potstill.errors import StageError  # noqa: E402
 from potstill.training import items, processes, rewards  # noqa: E402
+from potstill.training.folder import STEPS  # noqa: E402
 from potstill.training.loop import Loop  # noqa: E402
 from potstill.training.settings import Lora, Training  # noqa: E402
-from potstill.training.supervised import STEPS, fit  # noqa: E402
+from potstill.training.supervised import fit  # noqa: E402
 from potstill.training.task import Task, trainable  # noqa: E402
 
 COUNT = 5  # micro-batches of 3 and 2, or of 4 and 1: the last has a row for one process only

@@ -21,9 +21,10 @@ from potstill.errors import ConfigError, ModelError, StageError  # noqa: E402
 from potstill.records import Problem, Span, Trace  # noqa: E402
 from potstill.training.batches import plan  # noqa: E402
 from potstill.training.chat import chat  # noqa: E402
+from potstill.training.folder import MARK  # noqa: E402
 from potstill.training.render import render  # noqa: E402
 from potstill.training.settings import Lora, Training  # noqa: E402
-from potstill.training.supervised import MARK, fit  # noqa: E402
+from potstill.training.supervised import fit  # noqa: E402
 from potstill.training.task import Task  # noqa: E402
 
 ANSWERS = (7, 3, 9, 1, 8, 2, 6, 4, 5, 0, 7, 2)

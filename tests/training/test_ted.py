@@ -13,11 +13,12 @@ from tiny import tiny_checkpoint as make_checkpoint  # noqa: E402
 
 from potstill.errors import ConfigError, StageError  # noqa: E402
 from potstill.training import processes  # noqa: E402
+from potstill.training.folder import WORK  # noqa: E402
 from potstill.training.learning import learning  # noqa: E402
 from potstill.training.loop import LIVE  # noqa: E402
 from potstill.training.settings import Training  # noqa: E402
 from potstill.training.student import load  # noqa: E402
-from potstill.training.supervised import WORK, fit  # noqa: E402
+from potstill.training.supervised import fit  # noqa: E402
 from potstill.training.task import FILTERS, Task, bind  # noqa: E402
 
 SETTINGS = Training(max_steps=12, batch_rows=4, lr=1e-3, warmup=0, threads=1, save_every=4, scheduler="constant")

@@ -1,0 +1,50 @@
+"""One training in a folder at a time."""
+
+import subprocess
+import sys
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
+from learning_rows import rows  # noqa: E402
+
+from potstill.errors import StageError  # noqa: E402
+from potstill.training import folder  # noqa: E402
+from potstill.training.settings import Training  # noqa: E402
+from potstill.training.supervised import fit  # noqa: E402
+
+ONE = Training(max_steps=1)
+HOLDER = """
+import sys
+from pathlib import Path
+from potstill.training import folder
+with folder.claimed(Path(sys.argv[1]), sys.argv[2], {}):
+    print("mine", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_training_is_refused_until_the_first_is_dead(tiny_checkpoint, tmp_path, monkeypatch):
+    out, begun = tmp_path / "out", []
+    plain = folder.claimed
+    monkeypatch.setattr(folder, "claimed", lambda out, name, told: begun.append(name) or plain(out, name, told))
+    fit(rows(), tiny_checkpoint, tmp_path / "other", ONE)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(out), begun[0]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout.readline() == "mine\n"
+        with pytest.raises(StageError, match="another process is training in"):
+            fit(rows(), tiny_checkpoint, out, ONE)
+        assert not (out / folder.MARK).exists()
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert fit(rows(), tiny_checkpoint, out, ONE).steps == 1
+
+
+def test_what_another_process_has_just_trained_is_not_trained_again(tmp_path):
+    (tmp_path / folder.MARK).write_text("{}")
+    with pytest.raises(StageError, match="has just trained"), folder.claimed(tmp_path, "key", {}):
+        raise AssertionError("it was let in")
+    assert [path.name for path in tmp_path.iterdir()] == [folder.MARK]

@@ -142,6 +142,8 @@ class Loop(Trainer):  # type: ignore[misc]
             kept = torch.load(Path(resume_from_checkpoint) / LIVE, map_location="cpu", weights_only=True)
             for name, part in self._live().items():
                 part.restore(kept[name])
+        if processes.rank():
+            torch.manual_seed(self.settings.seed + processes.rank())  # else dropout drops the same in every share
         done = super().train(resume_from_checkpoint=resume_from_checkpoint, **more)
         records = [record for record in self.state.log_history if "counted" in record]
         if self.watch and records:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import fcntl
 import json
 import os
@@ -85,8 +86,11 @@ def claimed(out: Path, begun: str, told: Mapping[str, Any]) -> Iterator[None]:
                 expected="one training in a folder at a time",
                 fix="wait until it has ended, or give another folder",
             ) from error
+        except OSError as error:  # some network file systems know no locks
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
         if (out / MARK).is_file():
-            shutil.rmtree(out / WORK)
+            shutil.rmtree(out / WORK, ignore_errors=True)
             raise StageError(f"another process has just trained {out}", fix="run the same command again to see it")
         _write(mark, f"{begun}\n{json.dumps(told)}")
         try:
@@ -103,7 +107,7 @@ def finish(out: Path, done: Fit, steps: Sequence[Mapping[str, float]], told: Map
     if (out / WORK / RUNS).is_dir():
         (out / WORK / RUNS).replace(out / RUNS)
     _write(out / MARK, json.dumps({**dataclasses.asdict(done), "trained": told}, indent=1))
-    shutil.rmtree(out / WORK)
+    shutil.rmtree(out / WORK, ignore_errors=True)  # NFS keeps the lock's folder until the lock is closed: see `stored`
 
 
 def _differing(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:

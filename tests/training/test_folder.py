@@ -1,5 +1,8 @@
 """One training in a folder at a time."""
 
+import errno
+import os
+import shutil
 import subprocess
 import sys
 
@@ -48,3 +51,29 @@ def test_what_another_process_has_just_trained_is_not_trained_again(tmp_path):
     with pytest.raises(StageError, match="has just trained"), folder.claimed(tmp_path, "key", {}):
         raise AssertionError("it was let in")
     assert [path.name for path in tmp_path.iterdir()] == [folder.MARK]
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EIO])
+def test_file_systems_of_clusters(tiny_checkpoint, tmp_path, monkeypatch, code):
+    """Without locks; and, as on NFS, no folder goes while a file in it is open."""
+    left = []
+
+    def locked(file, how):
+        left.append(file)
+        raise OSError(code, os.strerror(code))
+
+    def removed(path, ignore_errors=False):
+        if not left[0].closed and not ignore_errors:
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+        if left[0].closed:
+            plain(path, ignore_errors)
+
+    plain = shutil.rmtree
+    monkeypatch.setattr(folder.fcntl, "lockf", locked)
+    monkeypatch.setattr(folder.shutil, "rmtree", removed)
+    if code == errno.EIO:
+        with pytest.raises(OSError, match="Input/output"):
+            fit(rows(), tiny_checkpoint, tmp_path / "out", ONE)
+        return
+    assert fit(rows(), tiny_checkpoint, tmp_path / "out", ONE).steps == 1
+    assert not (tmp_path / "out" / folder.WORK).exists()

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# Bits and processes are compared, and those of a CPU are known; set it to see what a GPU makes of the tests.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:

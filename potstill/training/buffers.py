@@ -40,24 +40,25 @@ class Buffer:
 
     def state(self) -> dict[str, Any]:
         """Everything, as tensors and numbers."""
-        return {
-            "rows": [
-                {
-                    "trace": row.trace,
-                    "prompt": row.prompt,
-                    "ids": torch.tensor(row.ids),
-                    "weights": torch.tensor(row.weights, dtype=torch.float64),
-                    "columns": {name: torch.as_tensor(values) for name, values in row.columns.items()},
-                }
-                for row in self._rows
-            ]
-        }
+        return {"rows": [packed(row) for row in self._rows]}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Become what `state` said."""
-        self._rows = deque((_row(kept) for kept in state["rows"]), maxlen=self.capacity)
+        self._rows = deque((unpacked(kept) for kept in state["rows"]), maxlen=self.capacity)
 
 
-def _row(kept: Mapping[str, Any]) -> Row:
+def packed(row: Row) -> dict[str, Any]:
+    """A row as a checkpoint holds it."""
+    return {
+        "trace": row.trace,
+        "prompt": row.prompt,
+        "ids": torch.tensor(row.ids),
+        "weights": torch.tensor(row.weights, dtype=torch.float64),
+        "columns": {name: torch.as_tensor(values) for name, values in row.columns.items()},
+    }
+
+
+def unpacked(kept: Mapping[str, Any]) -> Row:
+    """The row that was packed."""
     columns = {name: values.tolist() for name, values in kept["columns"].items()}
     return Row(kept["trace"], tuple(kept["ids"].tolist()), tuple(kept["weights"].tolist()), kept["prompt"], columns)

@@ -20,7 +20,7 @@ from potstill.objectives.policy import group_advantages
 from potstill.objectives.schedules import Adaptive, Source, gkd_source
 from potstill.records import Trace
 from potstill.training import items, processes, rewards, writers
-from potstill.training.buffers import Buffer
+from potstill.training.buffers import Buffer, packed, unpacked
 from potstill.training.chat import Chat
 from potstill.training.items import Batch
 from potstill.training.live import When
@@ -52,6 +52,7 @@ class Rollouts:
         self._rewards.check(row.problem for row in rows)
         self._buffer = Buffer(task.replay) if task.replay else None
         self._adaptive = Adaptive(task.rollout)
+        self._newest: list[list[list[Row]]] = []  # of each micro-batch, what each process wrote last
 
     def __call__(self, model: Any, window: list[Batch], when: When, teacher: Any = None) -> list[Batch]:
         """The micro-batches to train on, in the order and number of those that came."""
@@ -60,11 +61,16 @@ class Rollouts:
             return window
         if source == "replay" and self._buffer is not None:
             return [self._again(self._buffer, batch, f"{when.step}/{at}") for at, batch in enumerate(window)]
+        if when.step % self._task.iterations and len(self._newest) == len(window):
+            mine = [parts[processes.rank()] for parts in self._newest]
+            return [_batch(rows, batch["ids"].device) for rows, batch in zip(mine, window)]
         was = model.training
         model.eval()
         made = [self._made(model, batch, f"{when.step}/{at}", teacher, when) for at, batch in enumerate(window)]
         model.train(was)
-        return [_batch(rows, batch["ids"].device) if rows else batch for rows, batch in zip(made, window)]
+        if self._task.iterations > 1:
+            self._newest = [processes.gathered(rows) for rows in made]
+        return [_batch(rows, batch["ids"].device) for rows, batch in zip(made, window)]
 
     def _again(self, buffer: Buffer, batch: Batch, place: str) -> Batch:
         """This process's share of the rows that a micro-batch takes from the buffer, which is the same in all."""
@@ -102,7 +108,8 @@ class Rollouts:
     def state(self) -> dict[str, Any]:
         """The buffer, DistiLLM's share, and what the rewards remember."""
         buffer = self._buffer.state() if self._buffer is not None else {}
-        return {"buffer": buffer, "adaptive": list(self._adaptive), "rewards": self._rewards.state()}
+        newest = [[[packed(row) for row in rows] for rows in parts] for parts in self._newest]
+        return {"buffer": buffer, "adaptive": list(self._adaptive), "rewards": self._rewards.state(), "newest": newest}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Become what `state` said."""
@@ -110,6 +117,7 @@ class Rollouts:
             self._buffer.restore(state["buffer"])
         self._adaptive = Adaptive(*state["adaptive"])
         self._rewards.restore(state["rewards"])
+        self._newest = [[list(map(unpacked, rows)) for rows in parts] for parts in state["newest"]]
 
     def _source(self, when: When) -> Source:
         uniform = _seed(self._seed, f"source/{when.step}") / 2**63
@@ -180,7 +188,7 @@ class Rollouts:
 
 
 def _batch(rows: Sequence[Row], device: Any) -> Batch:
-    return items.to(items.collate([[items.prepared(row)] for row in rows]), device)
+    return items.to(items.collate([[items.prepared(row)] for row in rows]), device)  # idle where there are none
 
 
 def _told(row: Row, values: Sequence[float]) -> Row:

@@ -19,7 +19,10 @@ from potstill.training.settings import SETTINGS
 LOOP: Mapping[str, str] = MappingProxyType(
     {
         **{name: name for name in ("teacher", "kept", "reference", "rollout", "group", "reward", "max_new", "mean")},
-        **{name: name for name in ("writer", "replay", "truncated", "schedule", "held", "watch", "internalise")},
+        **{
+            name: name
+            for name in ("writer", "replay", "iterations", "truncated", "schedule", "held", "watch", "internalise")
+        },
         **{name: name for name in ("layers", "maps_rate", "filters")},
         "rollout_temperature": "temperature",  # an objective's own `temperature` is that of the distributions
     }
@@ -70,6 +73,8 @@ class Task:
         writer: who writes rollouts: "student", or "skd", student and teacher interleaved (`training.writers`).
         replay: completions kept to be trained on again (DistiLLM); 0 is none. `rollout` is then where the share of
             student text starts.
+        iterations: steps that are made on what the student wrote for one (GRPO's mu): the second is off-policy already,
+            which is what ratios and clips are for.
         truncated: whether a rollout that `max_new` cut is learnt ("keep") or not ("mask").
         schedule: constants that move in a line over the training, each (first, last).
         internalise: constants of `objectives.internalise.Internalise`: rows lose their chain of thought from the left.
@@ -93,6 +98,7 @@ class Task:
     mean: Literal["token", "sequence", "fixed"] = "token"
     writer: Literal["student", "skd"] = "student"
     replay: int = 0
+    iterations: int = 1
     truncated: Literal["keep", "mask"] = "keep"
     schedule: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     internalise: Mapping[str, Any] = field(default_factory=dict)
@@ -170,6 +176,11 @@ class Task:
                 "teacher=",
             ),
             (mixed and self.temperature != 1, "mixed sampling is at temperature 1", "rollout_temperature=1"),
+            (
+                self.iterations > 1 and self.rollout != 1,
+                "iterations are of the student's own text: rollout=1",
+                "rollout=1",
+            ),
             (
                 self.replay > 0 and self.rollout == 1,
                 "a buffer of student text grows from a share: rollout below 1",
@@ -252,7 +263,14 @@ class Task:
             path = getattr(self, name)
             own = getattr(path, "id", None)
             made[name] = own or (checkpoint.content_id(path) if path else "")
-        later = ("writer", "replay", "truncated", "held", *(("watch",) if self.replay else ()))  # newer than first runs
+        later = (
+            "writer",
+            "replay",
+            "iterations",
+            "truncated",
+            "held",
+            *(("watch",) if self.replay else ()),
+        )  # newer than first runs
         new = {f.name: getattr(self, f.name) for f in fields(self) if f.name in later}
         made |= {f.name: new[f.name] for f in fields(self) if f.name in new and new[f.name] != f.default}
         spaces = {"layers": self.layers, "maps_rate": self.maps_rate} if "maps" in self.needs else {}

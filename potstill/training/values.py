@@ -34,6 +34,7 @@ WANTED = (
     Wanted("mean", "token"),
     Wanted("writer", "student"),
     Wanted("replay", "1000", 0),
+    Wanted("iterations", "2", 1),
     Wanted("truncated", "keep"),
     Wanted("schedule", '{"beta": [0, 1]}'),
     Wanted("internalise", '{"per_epoch": 8}'),

@@ -64,6 +64,7 @@ def cases(folder):
         "rollouts, aligned": (UNEVEN, Task("uld", teacher=other, rollout=1, max_new=10)),
         "rollouts, minillm": (UNEVEN, Task("minillm", {"mixed": 0.2}, teacher=same, rollout=1, max_new=6)),
         "rewards and a reference": (FEW, priced),
+        "iterations": (FEW, dataclasses.replace(priced, iterations=2)),
         "rewards, nover": (FEW, dataclasses.replace(priced, teacher=same, reward={"nover": 1.0, "teacher": 9.0})),
         "skd": (FEW, dataclasses.replace(mixed, writer="skd", rollout=1)),
         "a buffer": (dataclasses.replace(UNEVEN, max_steps=12), dataclasses.replace(mixed, replay=4, held=1, watch=2)),

@@ -1,6 +1,7 @@
 """Rollouts: the same tokens for the same place, never cut again; groups, truncation, sources, buffers, two writers."""
 
 import itertools
+import json
 import math
 
 import pytest
@@ -13,11 +14,13 @@ from potstill.models.model import Sampling
 from potstill.objectives.schedules import Adaptive, speculative_block
 from potstill.training import student as loading
 from potstill.training import writers
+from potstill.training.folder import STEPS
 from potstill.training.learning import learning
 from potstill.training.live import Moving, When
 from potstill.training.loop import Loop, window_loss
 from potstill.training.positions import logp
 from potstill.training.render import render
+from potstill.training.rollouts import Rollouts
 from potstill.training.settings import Lora, Training
 from potstill.training.supervised import fit
 from potstill.training.task import NEARBY, Task
@@ -329,6 +332,7 @@ TASKS = {
     "distillm": lambda t: Task("skew_kl", teacher=t, rollout=0.8, replay=5, max_new=6, watch=2),
     "skd": lambda t: Task("forward_kl", teacher=t, rollout=1.0, writer="skd", max_new=6),
     "minillm": lambda t: Task("minillm", {"mixed": 0.2}, teacher=t, rollout=1.0, max_new=6),
+    "iterated": lambda teacher: Task("policy_gradient", rollout=1.0, group=3, max_new=8, reward=vowels, iterations=3),
 }
 
 
@@ -351,6 +355,19 @@ def test_after_a_kill_the_weights_are_those_of_an_undisturbed_run(tiny_checkpoin
     assert resumed.stats == whole.stats
     assert weights(out) == weights(tmp_path / "whole")
     assert weights(out) != weights(tiny_checkpoint)
+
+
+def test_what_is_written_once_is_learnt_in_several_steps(tiny_checkpoint, tmp_path, monkeypatch):
+    asked, plain = [], Rollouts._made
+    monkeypatch.setattr(Rollouts, "_made", lambda *given: asked.append(given[3]) or plain(*given))
+    task = Task("policy_gradient", {"clip": 1e-3}, rollout=1.0, group=3, max_new=8, reward=vowels, iterations=3)
+    settings = Training(max_steps=5, batch_rows=2, lr=3e-3, threads=1, clip=0, warmup=0, save_every=0)
+    fit(traces(), tiny_checkpoint, tmp_path / "out", settings, task=task)
+    assert asked == ["0/0", "3/0"]
+    steps = [json.loads(line) for line in (tmp_path / "out" / STEPS).read_text().splitlines()]
+    assert [step["counted"] for step in steps[:3]] == [steps[0]["counted"]] * 3
+    assert [step["drift"] > 1e-4 for step in steps] == [False, True, True, False, True]
+    assert [step["clipped"] > 0 for step in steps] == [False, True, True, False, True]
 
 
 def test_taid_moves_once_a_step_with_the_step_s_loss(tiny_checkpoint, teacher, tmp_path):
@@ -387,6 +404,7 @@ def test_constants_move_in_a_line():
         ({"objective": "jsd", "teacher": "t", "writer": "both", "rollout": 1.0}, "not student or skd"),
         ({"objective": "policy_gradient", "rollout": 1.0, "group": 2, "writer": "skd"}, "local teacher"),
         ({"objective": "jsd", "teacher": "t", "replay": 5, "rollout": 1.0}, "rollout below 1"),
+        ({"objective": "jsd", "teacher": "t", "iterations": 2, "rollout": 0.5}, "the student's own text: rollout=1"),
         ({"objective": "on_policy", "teacher": object(), "rollout": 1.0}, "gives no likelihoods"),
         ({"objective": "jsd", "teacher": object()}, "tells no distribution"),
         ({"objective": "jsd", "teacher": "t", "schedule": {"gamma": (0, 1)}}, "no constant gamma to move"),

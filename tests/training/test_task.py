@@ -119,7 +119,7 @@ def test_every_keyword_has_an_example_that_is_taken():
     checked = {LOOP_OF[wanted.keyword]: yaml.safe_load(wanted.example) for wanted in values.WANTED}
     assert set(checked) == set(LOOP) - {"teacher", "reference", "kept", "filters"}
     for name, value in checked.items():
-        rest = {"replay": {"rollout": 0.5}, "schedule": {"teacher": "t"}}.get(name, {})
+        rest = {"replay": {"rollout": 0.5}, "iterations": {"rollout": 1}, "schedule": {"teacher": "t"}}.get(name, {})
         task = bind("jsd" if name == "schedule" else "likelihood", {name: value, **rest}).task
         assert getattr(task, LOOP[name]) == value
 

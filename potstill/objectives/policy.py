@@ -4,9 +4,9 @@ At each counted position q is the student's log-probability of the sampled token
 token was drawn, p the teacher's (`TokenLogp`). ratio = exp(q - sampled). Only the gradient of a surrogate counts;
 its value does not fall to zero. What is worth watching is in the statistics: k1, the estimated reverse KL per token.
 
-All are losses of a token. GRPO's means differ only in the reducer's weights: see `means`. Potstill's trainer takes one
-step on a rollout, where every ratio is 1 but for rounding: what is done about other ratios (clips, GSPO, CISPO, SAPO,
-VESPO) tells where a caller takes more.
+All are losses of a token. GRPO's means differ only in the reducer's weights: see `means`. In the first step
+on a rollout every ratio is 1 but for rounding: what is done about other ratios (clips, GSPO, CISPO, SAPO, VESPO) tells
+where more steps are made on it (`Task.iterations`).
 """
 
 from __future__ import annotations

@@ -103,9 +103,11 @@ def trace(row: Mapping[str, Any], where: str) -> Trace:
     question = next((turn.content for turn in reversed(before) if turn.role == "user"), before[-1].content)
     key = str(row.get("problem_id") or row.get("id") or digest("problem", [question]))
     finish = "length" if row.get("finish") == "length" else "stop"
-    made = Trace(Problem(key, question, source="rows"), prompt, said.content, finish=finish, operator="rows")
+    before_it = _prefix(row, where)
+    problem, text = Problem(key, question, source="rows"), before_it + said.content
+    made = Trace(problem, prompt, text, given=len(before_it), finish=finish, operator="rows")
     label = row.get("label")  # of single completions (KTO)
-    made = made.annotate(weight=_weight(row, where), spans=_spans(row, said.content, where))
+    made = made.annotate(weight=_weight(row, where), spans=_spans(row, said.content, where, len(before_it)))
     return made.annotate(scores={"label": float(label)}) if isinstance(label, bool) else made
 
 
@@ -139,8 +141,20 @@ def _weight(row: Mapping[str, Any], where: str) -> float:
     return float(value)
 
 
-def _spans(row: Mapping[str, Any], text: str, where: str) -> tuple[Span, ...]:
-    """Stretches of the completion that count more or less than the rest, as `[start, stop, weight]` in characters."""
+def _prefix(row: Mapping[str, Any], where: str) -> str:
+    """How the answer begins: text that both sides of a pair go on from, and that nobody learns (Step-DPO)."""
+    value = row.get("prefix")
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"{where}: prefix is {value!r:.40}", expected="a text", fix="correct it, or rename the column")
+    return value or ""
+
+
+def _spans(row: Mapping[str, Any], text: str, where: str, start: int) -> tuple[Span, ...]:
+    """Stretches of the completion that count more or less than the rest, as `[start, stop, weight]` in characters.
+
+    Args:
+        start: where the completion begins in the trace's text.
+    """
     found = []
     for span in row.get("spans") or ():
         numbers = isinstance(span, list | tuple) and len(span) == 3 and all(type(v) in (int, float) for v in span)
@@ -150,7 +164,7 @@ def _spans(row: Mapping[str, Any], text: str, where: str) -> tuple[Span, ...]:
                 expected="[start, stop, weight], with 0 <= start < stop <= its length and a weight of 0 or more",
                 fix="correct it, or rename the column spans",
             )
-        found.append(Span(int(span[0]), int(span[1]), "weight", float(span[2])))
+        found.append(Span(start + int(span[0]), start + int(span[1]), "weight", float(span[2])))
     return tuple(found)
 
 
@@ -183,10 +197,10 @@ def _recorded(row: Mapping[str, Any], where: str) -> list[Trace]:
 
 def _chosen(row: Mapping[str, Any], side: str) -> dict[str, Any]:
     """One side of a preference row as a row of its own: with a prompt, or a whole conversation."""
+    rest = {name: row[name] for name in ("id", "problem_id", "prefix", "finish") if row.get(name)}
     if row.get("prompt"):
-        rest = {name: row[name] for name in ("id", "problem_id") if row.get(name)}
         return {**rest, "prompt": row["prompt"], "completion": row[side]}
-    return {"messages": row[side]}
+    return {**rest, "messages": row[side]}
 
 
 def _turns(row: Mapping[str, Any]) -> list[Message]:

@@ -59,7 +59,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", required=True, type=options.folder, metavar="DIR", help="where the student is stored")
     parser.add_argument("--objective", default="likelihood", metavar="NAME", help="what it learns by (likelihood)")
-    parser.add_argument("--teacher", default="", metavar="SPEC", help="a checkpoint (uld, gold, …: of any tokenizer)")
+    parser.add_argument(
+        "--teacher",
+        default="",
+        metavar="SPEC",
+        help="a checkpoint (uld, gold, …: of any tokenizer; on_policy, …: or a server that scores)",
+    )
     parser.add_argument("--reference", default="", metavar="SPEC", help="a checkpoint (the student as it starts)")
     parser.add_argument("--kept", type=options.folder, metavar="DIR", help="a teacher's entries, instead of --teacher")
     parser.add_argument("--kind", default="", help="verifier of the problems, where rewards are wanted (guessed)")
@@ -141,18 +146,23 @@ def _rows(args: argparse.Namespace, task: Task) -> list[Any]:
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {"kept": args.kept} if args.kept else {}
+    told = "logp" in objectives.entry(args.objective).needs  # by a server too
     for role in ("teacher", "reference"):
         if getattr(args, role):
-            found[role] = loaded(getattr(args, role), args.threads, role)
+            found[role] = loaded(getattr(args, role), args.threads, role, scores=told and role == "teacher")
     return found
 
 
-def loaded(spec: str, threads: int, role: str) -> Any:
-    """The model of a spec or of a bare path, with weights."""
+def loaded(spec: str, threads: int, role: str, *, scores: bool = False) -> Any:
+    """The model of a spec or of a bare path, with weights.
+
+    Args:
+        scores: whether one will do that only says how likely given tokens are.
+    """
     from potstill.sources import load_model
 
     model = load_model(spec if ":" in spec else f"transformers:{spec}", threads=threads)
-    if getattr(model, "weights", None) is None:
+    if getattr(model, "weights", None) is None and not (scores and hasattr(model, "likelihood")):
         what = "no weights to train" if role == "student" else "no weights"
         expected = f"transformers:PATH or world:{'teacher' if role == 'teacher' else 'student'}"
         raise ModelError(f"{spec} has {what}", expected=expected, fix=f"--{role} …")

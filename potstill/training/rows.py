@@ -63,6 +63,8 @@ def rendered(rows: Sequence[Trace], template: Chat, start: Path, settings: Train
         return _crossed(found, rows, both, template, limit) if crossed else found
     if "mismatched" in task.needs and not any(row.rival for row in rows):
         return labelled(alone(rows, template, limit, settings), rows)
+    if task.objective == "step_dpo":
+        _one_prefix(rows)
     paired = bool({"pairs", "labels"} & set(task.needs))
     found = pairs(rows, template, limit, settings.drop_long) if paired else alone(rows, template, limit, settings)
     if paired and task.objective != "distillm2":  # whose sides are learnt each by a divergence of its own
@@ -108,6 +110,17 @@ def differing(found: Rows, of: int) -> Rows:
             fix="give other rows, or learn the texts alone (likelihood)",
         )
     return Rows(apart, {**found.reasons, **({SAME: same} if same else {})})
+
+
+def _one_prefix(rows: Sequence[Trace]) -> None:
+    """Refuse steps that do not follow the same text: their difference would not be the step's."""
+    apart = [row for row in rows if row.rival and row.text[: row.given] != row.rival.text[: row.rival.given]]
+    if apart:
+        raise StageError(
+            f"the two steps of {apart[0].id} follow different texts ({len(apart)} of {len(rows)} pairs)",
+            expected="one given beginning of both sides, which is not learnt",
+            fix="give the rows a prefix, or traces the same `given` text; or learn whole answers (dpo)",
+        )
 
 
 def labelled(found: Rows, traces: Sequence[Trace]) -> Rows:

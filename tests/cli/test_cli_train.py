@@ -122,6 +122,59 @@ def test_weights_of_pairs_are_refused(tmp_path, more):
     assert read(write(tmp_path / "rows.jsonl", [{**ROWS["preference"], "weight": 1, "spans": []}]))
 
 
+def test_a_prefix_is_how_the_answer_begins(tmp_path):
+    """Steps that follow the same text, in each layout; spans and weights are those of the completion still."""
+    for layout in ("completion", "messages", "preference", "implicit"):
+        row = {**ROWS[layout], "prefix": "So: ", "finish": "length"}
+        (found,) = read(write(tmp_path / "rows.jsonl", [row]))
+        for one in (found, *([found.rival] if found.rival else [])):
+            assert one.text[: one.given] == "So: " and one.new in ("10.", "11, no.") and one.finish == "length"
+    row = {**ROWS["completion"], "prefix": "So: ", "spans": [[0, 2, 0.5]]}
+    (found,) = read(write(tmp_path / "rows.jsonl", [row]))
+    assert found.text[found.spans[0].start : found.spans[0].stop] == "10"
+    with pytest.raises(InputError, match="line 1: prefix is 3"):
+        read(write(tmp_path / "rows.jsonl", [{**ROWS["completion"], "prefix": 3}]))
+
+
+def test_a_step_is_learnt_without_what_it_follows(tmp_path, tiny_checkpoint, capsys):
+    counted = {}
+    for name, prefix in (("bare", ""), ("step", "Ned has ten shells, so ")):
+        rows = [{**ROWS["preference"], "prompt": q, "prefix": prefix, "finish": "length"} for q in QUESTIONS]
+        path, student = write(tmp_path / f"{name}.jsonl", rows), f"transformers:{tiny_checkpoint}"
+        words = ("train", "--rows", path, "--student", student, "--objective", "step_dpo", "--out", tmp_path / name)
+        code, out, err = run(capsys, *words, "--set", "max_steps=1", "--quiet", "--json")
+        told = json.loads(out)
+        assert code == 0 and not err and {"better", "worse", "margin"} <= set(told["stats"])
+        counted[name] = (told["counted"], told["tokens"])
+    assert counted["step"][0] == counted["bare"][0] and counted["step"][1] > counted["bare"][1]
+
+
+def test_a_teacher_behind_a_server_is_enough_where_it_scores(tmp_path, tiny_checkpoint, capsys, monkeypatch):
+    from potstill import sources
+    from potstill.models.transformers import Local
+
+    class Behind:
+        """What a server looks like: likelihoods, and no weights here."""
+
+        id, _local = "behind-a-wire", Local(tiny_checkpoint)
+
+        def likelihood(self, pairs):
+            return self._local.likelihood(pairs)
+
+    near = sources.load_model
+    monkeypatch.setattr(
+        sources, "load_model", lambda spec, **how: Behind() if spec == "openai:m" else near(spec, **how)
+    )
+    rows = write(tmp_path / "rows.jsonl", [{"question": q, "answer": "10"} for q in QUESTIONS])
+    words = ("train", "--rows", rows, "--student", f"transformers:{tiny_checkpoint}", "--teacher", "openai:m")
+    words += ("--set", "rollout=1", "--set", "max_new=6", "--set", "max_steps=2", "--quiet", "--json", "--objective")
+    code, out, err = run(capsys, *words, "on_policy", "--out", tmp_path / "far")
+    assert code == 0 and not err
+    assert json.loads(out)["stats"]["k1"][0] == pytest.approx(0, abs=1e-3), "the teacher is the student"
+    code, _, err = run(capsys, *words, "jsd", "--out", tmp_path / "jsd")
+    assert code == 2 and "openai:m has no weights" in err
+
+
 def test_a_row_without_a_rival_is_named_by_its_line_or_left_out(tmp_path, tiny_checkpoint, capsys):
     pair, single = {**ROWS["preference"], "prompt": "Ned?"}, ROWS["completion"]
     rows = write(tmp_path / "rows.jsonl", [pair, single])

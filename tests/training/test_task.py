@@ -269,3 +269,10 @@ def test_too_long_prompts_are_counted_and_refused(tmp_path, tiny_checkpoint):
         fit(asked, tiny_checkpoint, tmp_path / "a", Training(max_steps=1), task=task)
     done = fit(asked, tiny_checkpoint, tmp_path / "b", Training(max_steps=1, drop_long=0.5), task=task)
     assert done.rows == 3 and done.refused == {"longer than max_tokens": 1}
+
+
+def test_steps_that_follow_different_texts_are_refused(tiny_checkpoint, tmp_path):
+    (row,) = rows(1)
+    sides = [dataclasses.replace(row, text=f"{text}7.", given=len(text)) for text in ("Three and", "Two and")]
+    with pytest.raises(StageError, match="1 of 1 pairs"):
+        fit([sides[0].annotate(rival=sides[1])], tiny_checkpoint, tmp_path / "out", Training(), task=Task("step_dpo"))

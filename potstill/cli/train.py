@@ -165,6 +165,7 @@ def loaded(spec: str, threads: int, role: str, *, scores: bool = False) -> Any:
     if getattr(model, "weights", None) is None and not (scores and hasattr(model, "likelihood")):
         what = "no weights to train" if role == "student" else "no weights"
         expected = f"transformers:PATH or world:{'teacher' if role == 'teacher' else 'student'}"
+        expected += ", or a server that scores (?score=prompt_logprobs)" if scores else ""
         raise ModelError(f"{spec} has {what}", expected=expected, fix=f"--{role} …")
     return model
 

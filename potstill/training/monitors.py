@@ -24,11 +24,13 @@ TOP = 0.01  # share of tokens whose share of the loss is told
 WINDOW = 20  # steps compared with the first so many
 FLOOR, RISE = 0.05, 0.1  # entropy below 5 % of its start with a loss risen by 10 % of its start: a collapse
 ANSWERING = 0.5  # share of texts with an answer, in each of the first looks, below which nothing can be lost
+BEST = 16  # of a teacher's likeliest tokens, on which the student's mass is told
+GRAM = 4  # tokens in a row that are not written twice by chance
 FALLEN = 0.5  # nats a token by which both sides of pairs have fallen
 
 
 def sampled(x: Inputs, found: Loss, text: str) -> dict[str, Sum]:
-    """Entropy of the student, and both KLs to the teacher where there is one, at a few positions; top tokens' share.
+    """Entropy of the student at a few positions, both KLs to the teacher and `overlap` where there is one, `top_share`.
 
     Args:
         text: whose text it is, "own" or "rows": the first word of the divergences' names.
@@ -43,6 +45,7 @@ def sampled(x: Inputs, found: Loss, text: str) -> dict[str, Sum]:
         if some.teacher is not None:
             made[f"{text}_forward_kl"] = divergence.forward_kl(some).stats["forward_kl"]
             made[f"{text}_reverse_kl"] = divergence.reverse_kl(some).stats["reverse_kl"]
+            made[f"{text}_overlap"] = summed(overlap(some))
         return made | {"top_share": _top(found, x)}
 
 
@@ -52,8 +55,26 @@ def entropy(x: Inputs) -> Tensor:
     return -(logq.exp() * logq.clamp_min(torch.finfo(logq.dtype).min)).sum(-1)
 
 
+def overlap(x: Inputs) -> Tensor:
+    """The student's mass on the teacher's likeliest tokens at each position: where it falls, they drift apart."""
+    shares, teacher = torch.softmax(x.head(x.hidden_ND).float(), -1), x.teacher
+    if isinstance(teacher, TopK):
+        ids = teacher.ids_NK.gather(1, teacher.logp_NK.topk(min(BEST, teacher.ids_NK.shape[1])).indices)
+    else:
+        logits = teacher.head(teacher.hidden_NDt) if isinstance(teacher, Hidden) else teacher.logits_NV  # type: ignore[union-attr]
+        ids = logits.topk(min(BEST, logits.shape[1])).indices
+    width = shares.shape[1]  # a teacher's head may be padded to more
+    return (shares.gather(1, ids.clamp_max(width - 1)) * (ids < width)).sum(-1)
+
+
+def repeated(ids: Sequence[int]) -> float:
+    """Share of a text's runs of GRAM tokens that stood in it before: a text that goes in circles has many."""
+    runs = [tuple(ids[at : at + GRAM]) for at in range(len(ids) - GRAM + 1)]
+    return 1 - len(set(runs)) / len(runs) if runs else 0.0
+
+
 def written(window: Sequence[Batch]) -> dict[str, Sum]:
-    """Of what the student wrote in a step: length, share cut by the limit, reward, share with an answer.
+    """Of what the student wrote in a step: length, share cut by the limit, repeated runs, reward, share with an answer.
 
     `even`: share of completions with no advantage, since all of their group are worth the same.
     """
@@ -64,6 +85,12 @@ def written(window: Sequence[Batch]) -> dict[str, Sum]:
         "length": _joined([(batch["lengths"] - batch["prompt"]).float() for batch in rolled]),
         "truncated": _joined([1 - batch["stopped"][:, 0] for batch in rolled]),
     }
+    texts = [
+        ids[prompt:length]
+        for batch in rolled
+        for ids, prompt, length in zip(batch["ids"].tolist(), batch["prompt"].tolist(), batch["lengths"].tolist())
+    ]
+    made["repeated"] = summed(torch.tensor([repeated(ids) for ids in texts]))
     for name, column in (("reward", "reward"), ("answered", "answered")):
         if column in rolled[0]:
             made[name] = _joined([batch[column][:, 0] for batch in rolled])

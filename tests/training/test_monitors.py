@@ -27,7 +27,8 @@ def steps(folder):
     return [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
 
 
-def test_entropy_divergences_and_top_tokens_by_hand():
+def test_entropy_divergences_and_top_tokens_by_hand(monkeypatch):
+    monkeypatch.setattr(monitors, "BEST", 2)
     torch.manual_seed(0)
     z, zt = torch.randn(300, 7, dtype=torch.float64), torch.randn(300, 7, dtype=torch.float64)
     values = torch.rand(300, dtype=torch.float64)
@@ -40,6 +41,7 @@ def test_entropy_divergences_and_top_tokens_by_hand():
         "entropy": -(q * q.log()).sum(-1),
         "own_forward_kl": (p * (p / q).log()).sum(-1),
         "own_reverse_kl": (q * (q / p).log()).sum(-1),
+        "own_overlap": q.gather(1, p.topk(2).indices).sum(-1),
     }
     for name, value in wanted.items():
         assert float(made[name].total / made[name].count) == pytest.approx(float(value.mean()), rel=1e-5)
@@ -49,6 +51,17 @@ def test_entropy_divergences_and_top_tokens_by_hand():
     kept = monitors.sampled(Inputs(z, x.head, x.targets_N, teacher=top_k(zt, 7)), Loss(values), "rows")
     assert isinstance(top_k(zt, 7), TopK)
     assert float(kept["rows_forward_kl"].total) == pytest.approx(float(made["own_forward_kl"].total), rel=1e-4)
+    assert float(kept["rows_overlap"].total) == pytest.approx(float(made["own_overlap"].total))
+    padded = torch.cat([zt, torch.full((300, 2), 9.0)], 1)  # two tokens that only the teacher's head has, its best
+    wide = monitors.sampled(Inputs(z, x.head, x.targets_N, teacher=Logits(padded)), Loss(values), "own")
+    assert float(wide["own_overlap"].total) == 0 and float(wide["own_forward_kl"].total) > 0
+
+
+@pytest.mark.parametrize(
+    ("ids", "share"), [([1, 2, 3], 0), ([1, 2, 3, 4, 5], 0), ([1, 2, 3, 4] * 2, 1 / 5), ([7] * 8, 4 / 5)]
+)
+def test_runs_that_stood_there_before(ids, share):
+    assert monitors.repeated(ids) == pytest.approx(share)
 
 
 def test_nothing_counted_is_nothing_measured():
@@ -128,7 +141,8 @@ def test_steps_are_stored_with_what_was_seen(tiny_checkpoint, teacher, tmp_path)
     for record in records:
         wrote = "length" in record
         assert ("own_reverse_kl" in record) == wrote and ("rows_reverse_kl" in record) != wrote
-        assert ("truncated" in record) == wrote and "entropy" in record and 0 < record["top_share"] <= 1
+        assert ("truncated" in record) == wrote == ("repeated" in record) == ("own_overlap" in record)
+        assert "entropy" in record and 0 < record["top_share"] <= 1
     assert 0 < sum("length" in record for record in records) < 6
     looked = [record["step"] for record in records if "watch_gap" in record]
     assert looked == [1, 3, 5, 6]  # before the steps 1, 3, 5, and at the end

@@ -1,6 +1,8 @@
 """The distillation step from hidden states and heads, head product counted: ours, the plain formula, TRL's GKD loss.
 
-Each runs in a process of its own; memory is what its resident set peaks at above the states and heads themselves.
+Each runs in a process of its own; memory is what its resident set peaks at above the states and heads themselves. The
+products' rate is that of the four a step can't do without (both heads, and two gradients), as a share of what a large
+square product of the same type reaches on the same device and threads: what is left is softmax, memory and overhead.
 
     python benchmarks/kd.py --tokens 1024 --vocabulary 151936
 """
@@ -30,11 +32,19 @@ def main() -> None:
             command = [sys.executable, str(Path(__file__).resolve()), *sys.argv[1:], "--way", way]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             found[way].append(json.loads(done.stdout.splitlines()[-1]))
-    best = {way: {key: min(run[key] for run in runs) for key in runs[0]} for way, runs in found.items()}
+    most = ("tflops", "share")
+    best = {
+        way: {key: (max if key in most else min)(run[key] for run in runs) for key in runs[0]}
+        for way, runs in found.items()
+    }
+    if args.json:
+        print(json.dumps({**vars(args), **best}))
+        return
     print(f"JSD {args.beta:g} of {args.tokens} positions, vocabulary {args.vocabulary}, {args.device}, {args.dtype}")
     for way, run in best.items():
         times = f"{run['seconds']:7.2f} s ({run['cpu']:.2f} s of CPU)"
-        print(f"{way:9} {times}   {run['step_mib']:8.0f} MiB a step   {run['peak_mib']:8.0f} MiB in all")
+        memory = f"{run['step_mib']:8.0f} MiB a step   {run['peak_mib']:8.0f} MiB in all"
+        print(f"{way:9} {times}   {memory}   {run['tflops']:.3g} TFLOP/s, {run['share']:.2f} of the peak")
     for way in WAYS[1:]:
         step, peak, wall, cpu = (best["potstill"][k] / best[way][k] for k in ("step_mib", "peak_mib", "seconds", "cpu"))
         shares = f"{step:.2f} of the step's memory, {peak:.2f} of the peak, {wall:.2f} of the time ({cpu:.2f})"
@@ -53,6 +63,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=2)
+    parser.add_argument("--json", action="store_true")
     parser.add_argument("--way", choices=WAYS, default="")
     return parser.parse_args()
 
@@ -68,13 +79,35 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     head = torch.nn.Linear(args.width, args.vocabulary, bias=False, **make)
     teacher = torch.nn.Linear(args.teacher_width, args.vocabulary, bias=False, **make).requires_grad_(False)
     before, cuda = resident(), args.device.startswith("cuda")
-    began, cpu_began = time.perf_counter(), time.process_time()
-    WAY[args.way](hidden, head, theirs, teacher, args.beta).backward()
-    norm = float(hidden.grad.norm())
-    cpu, seconds = time.process_time() - cpu_began, time.perf_counter() - began
-    peak = torch.cuda.max_memory_allocated() / 2**20 if cuda else highest()
-    base = torch.cuda.memory_allocated() / 2**20 if cuda else before
-    return {"seconds": seconds, "cpu": cpu, "peak_mib": peak, "step_mib": peak - base, "norm": norm}
+    for _ in range(1 + cuda):  # a GPU's first step sets libraries up
+        hidden.grad = head.weight.grad = None
+        if cuda:
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+        base = torch.cuda.memory_allocated() / 2**20 if cuda else before
+        began, cpu_began = time.perf_counter(), time.process_time()
+        WAY[args.way](hidden, head, theirs, teacher, args.beta).backward()
+        norm = float(hidden.grad.norm())  # a GPU is waited for
+        cpu, seconds = time.process_time() - cpu_began, time.perf_counter() - began
+    highest_mib = torch.cuda.max_memory_allocated() / 2**20 if cuda else highest()
+    work = 2 * args.tokens * args.vocabulary * (3 * args.width + args.teacher_width)
+    memory = {"peak_mib": highest_mib, "step_mib": highest_mib - base}
+    share = work / seconds / peak(**make)
+    return {"seconds": seconds, "cpu": cpu, **memory, "norm": norm, "tflops": work / seconds / 1e12, "share": share}
+
+
+def peak(device: str, dtype) -> float:
+    """The rate of a large square product, in FLOP/s: the best of three after a first one."""
+    import torch
+
+    side = 8192 if device.startswith("cuda") else 2048
+    a, b = torch.randn(2, side, side, device=device, dtype=dtype)
+    times = []
+    for _ in range(4):
+        began = time.perf_counter()
+        float((a @ b)[0, 0])
+        times.append(time.perf_counter() - began)
+    return 2 * side**3 / min(times[1:])
 
 
 def potstill(hidden, head, theirs, teacher, beta):

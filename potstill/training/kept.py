@@ -61,14 +61,15 @@ def write(
 ) -> Kept:
     """Store the teacher's k best entries at every counted target of the rows; returns what was stored.
 
-    A k above the vocabulary is the vocabulary.
+    A k above the vocabulary is the vocabulary. A head padded beyond the tokenizer's ids is cut to them.
 
     Store at the temperature that will be trained: what lies outside the kept entries can't be re-tempered. A folder
     that is finished for the same teacher and rows is left as it is; one that was never finished is begun anew.
     """
     if k < 1 or temperature <= 0 or not rows:
         raise StageError(f"k={k}, temperature={temperature:g}, {len(rows)} rows", expected="more than 0 of each")
-    k = min(k, words(teacher) or k)
+    width = tokens_of(teacher)
+    k = min(k, words(teacher) or k, width)
     unique = list({_name(row): row for row in rows}.values())
     told = Kept(checkpoint.content_id(teacher), vocabulary(teacher), k, temperature, len(unique), 0, 0, _names(unique))
     if _finished(folder, told):
@@ -85,7 +86,7 @@ def write(
             if progress:
                 progress("rows", at, len(order))
             part = [unique[row] for row in order[at : min(at + TOGETHER, start + SHARD)]]
-            tensors |= {name: tensor for made in _entries(model, part, k, temperature) for name, tensor in made}
+            tensors |= {name: tensor for made in _entries(model, part, k, temperature, width) for name, tensor in made}
         path = folder / f"kept-{number:05d}.safetensors"
         save_file(tensors, path.with_suffix(".part"))
         path.with_suffix(".part").replace(path)
@@ -176,6 +177,14 @@ def words(teacher: Path) -> int:
     return int(config.get("vocab_size") or config.get("text_config", {}).get("vocab_size") or 0)
 
 
+def tokens_of(teacher: Path) -> int:
+    """How many ids the tokenizer knows: what a padded head has beyond them, a student may not have."""
+    from potstill.models.encoding import Encoder
+
+    ids: dict[str, int] = Encoder(teacher).tokenizer.get_vocab()
+    return max(ids.values()) + 1
+
+
 def vocabulary(path: Path) -> str:
     """A digest of the tokenizer and chat template of a checkpoint, by what they do."""
     from potstill.models.encoding import Encoder
@@ -185,11 +194,13 @@ def vocabulary(path: Path) -> str:
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:20]
 
 
-def _entries(model: Any, rows: Sequence[Row], k: int, temperature: float) -> Iterator[list[tuple[str, torch.Tensor]]]:
+def _entries(
+    model: Any, rows: Sequence[Row], k: int, temperature: float, width: int
+) -> Iterator[list[tuple[str, torch.Tensor]]]:
     batch = items.to(items.collate([[items.prepared(replace(row, columns={}))] for row in rows]), model.device)
     with torch.no_grad():
         x = positions.positions(model, batch)
-        kept = [top_k(x.head(part), k, temperature=temperature) for part in x.hidden_ND.split(256)]
+        kept = [top_k(x.head(part)[:, :width], k, temperature=temperature) for part in x.hidden_ND.split(256)]
     ids = torch.cat([part.ids_NK for part in kept]).to(torch.int32).cpu()
     logp = torch.cat([part.logp_NK for part in kept]).to(torch.float16).cpu()
     counts = (batch["weights"][:, 1:] > 0).sum(1).tolist()

@@ -172,3 +172,24 @@ def test_all_entries_of_a_training_equal_the_teachers_own_distribution(tmp_path)
     live = fit(rows(), start, tmp_path / "b", settings, task=Task("forward_kl", teacher=tmp_path / "teacher"))
     assert from_disk.losses == pytest.approx(live.losses, rel=2e-3)
     assert from_disk.key != live.key
+
+
+def test_a_teachers_padded_head_gives_no_entry_that_a_student_lacks(tmp_path):
+    """Sizes of one family pad their heads to different widths; what no tokenizer knows is not stored."""
+    start = make_checkpoint(tmp_path / "student")
+    model = AutoModelForCausalLM.from_pretrained(make_checkpoint(tmp_path / "teacher", seed=1), dtype=torch.float32)
+    tokens = model.config.vocab_size
+    model.resize_token_embeddings(tokens + 64, mean_resizing=False)
+    with torch.no_grad():
+        model.get_output_embeddings().weight[tokens:] = 50 * model.get_output_embeddings().weight[:64]
+    model.save_pretrained(tmp_path / "teacher")
+    folder = stored_by(tmp_path / "teacher", tmp_path / "kept")
+    most = max(int(t.max()) for n, t in load_file(folder / "kept-00000.safetensors").items() if n.endswith("ids"))
+    assert most < tokens
+    done = fit(rows(), start, tmp_path / "out", Training(max_steps=1), task=Task("forward_kl", kept=folder))
+    assert done.rows == 8
+
+
+def stored_by(teacher, folder):
+    kept.write(folder, teacher, rendered(rows(), teacher), k=16, device="cpu")
+    return folder

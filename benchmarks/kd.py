@@ -49,7 +49,7 @@ def main() -> None:
         step, peak, wall, cpu = (best["potstill"][k] / best[way][k] for k in ("step_mib", "peak_mib", "seconds", "cpu"))
         shares = f"{step:.2f} of the step's memory, {peak:.2f} of the peak, {wall:.2f} of the time ({cpu:.2f})"
         print(f"potstill / {way}: {shares}")
-        print(f"  difference of the norms of the states' gradients: {abs(best['potstill']['norm'] - best[way]['norm']):.2e}")
+        print(f"  difference of the gradients' norms: {abs(best['potstill']['norm'] - best[way]['norm']):.2e}")
 
 
 def arguments() -> argparse.Namespace:

@@ -43,6 +43,7 @@ def rows(folder: Path) -> dict[str, list[str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.long  # CI kills a whole run at more moments in test_server_kill
 def test_killed_ten_times(tmp_path):
     subprocess.run(command(tmp_path / "calm"), check=True, capture_output=True)
     dice, folder, kept = random.Random(7), tmp_path / "killed", {}

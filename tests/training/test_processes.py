@@ -231,7 +231,7 @@ def test_two_processes_make_the_student_that_one_makes(two, name):
 OF_A_SHARE = (
     "entropy",
     "top_share",
-    *(f"{text}_{way}_kl" for text in ("own", "rows") for way in ("forward", "reverse")),
+    *(f"{text}_{what}" for text in ("own", "rows") for what in ("forward_kl", "reverse_kl", "overlap")),
 )
 
 

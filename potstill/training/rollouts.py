@@ -61,7 +61,8 @@ class Rollouts:
             return window
         if source == "replay" and self._buffer is not None:
             return [self._again(self._buffer, batch, f"{when.step}/{at}") for at, batch in enumerate(window)]
-        if when.step % self._task.iterations and len(self._newest) == len(window):
+        kept = [len(parts) for parts in self._newest] == [processes.count()] * len(window)
+        if when.step % self._task.iterations and kept:
             mine = [parts[processes.rank()] for parts in self._newest]
             return [_batch(rows, batch["ids"].device) for rows, batch in zip(mine, window)]
         was = model.training
@@ -117,7 +118,7 @@ class Rollouts:
             self._buffer.restore(state["buffer"])
         self._adaptive = Adaptive(*state["adaptive"])
         self._rewards.restore(state["rewards"])
-        self._newest = [[list(map(unpacked, rows)) for rows in parts] for parts in state["newest"]]
+        self._newest = [[list(map(unpacked, rows)) for rows in parts] for parts in state.get("newest", ())]
 
     def _source(self, when: When) -> Source:
         uniform = _seed(self._seed, f"source/{when.step}") / 2**63

@@ -60,3 +60,22 @@ def stored(folder: Path, k=16, **how):
     teacher = tiny_checkpoint(folder / "teacher", seed=1)
     kept.write(folder / "kept", teacher, everything(pairs(), teacher, Training()).rows, k=k, device="cpu", **how)
     return folder / "kept"
+
+
+def gradients_however_cut(model, made, ready):
+    """The gradient of one step of four items, cut into micro-batches as 1 x 4, 2 x 2 and 4 x 1."""
+    import torch
+
+    from potstill.training import items
+    from potstill.training.loop import window_loss
+
+    grads = []
+    for size in (4, 2, 1):
+        model.zero_grad()
+        window = [items.collate(ready[at : at + size]) for at in range(0, 4, size)]
+        total = torch.stack([made.counts(batch) for batch in window]).sum()
+        for batch in window:
+            window_loss(model, batch, total, made)[0].backward()
+        grads.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    assert float(grads[0].abs().max()) > 0
+    return grads

@@ -7,7 +7,7 @@ import math
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from learning_rows import rows  # noqa: E402
+from learning_rows import gradients_however_cut, rows  # noqa: E402
 from other_tokens import other_checkpoint  # noqa: E402
 from tiny import tiny_checkpoint as make_checkpoint  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
@@ -158,14 +158,7 @@ def test_the_states_are_the_teachers_own(tiny_checkpoint, tmp_path):
 def test_one_step_is_the_same_however_it_is_cut(tiny_checkpoint, tmp_path, name):
     task = Task(name, teacher=other_checkpoint(tmp_path / "teacher"))
     model, made, found = read(tiny_checkpoint, task, rows()[:4])
-    grads = []
-    for size in (4, 2, 1):
-        model.zero_grad()
-        window = [items.collate(found[at : at + size]) for at in range(0, 4, size)]
-        total = torch.stack([made.counts(batch) for batch in window]).sum()
-        for batch in window:
-            window_loss(model, batch, total, made)[0].backward()
-        grads.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    grads = gradients_however_cut(model, made, found)
     for other in grads[1:]:
         torch.testing.assert_close(other, grads[0], atol=1e-5, rtol=1e-3)
 

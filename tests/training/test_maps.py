@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from learning_rows import pairs, rows  # noqa: E402
+from learning_rows import gradients_however_cut, pairs, rows  # noqa: E402
 from other_tokens import other_checkpoint  # noqa: E402
 from tiny import tiny_checkpoint as make_checkpoint  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
@@ -14,7 +14,7 @@ from potstill.objectives.inputs import Hidden  # noqa: E402
 from potstill.training import items  # noqa: E402
 from potstill.training.chat import chat  # noqa: E402
 from potstill.training.learning import learning  # noqa: E402
-from potstill.training.loop import Loop, window_loss  # noqa: E402
+from potstill.training.loop import Loop  # noqa: E402
 from potstill.training.positions import positions  # noqa: E402
 from potstill.training.rows import rendered  # noqa: E402
 from potstill.training.settings import Training  # noqa: E402
@@ -128,13 +128,6 @@ def test_rationales_of_a_prompt_are_one_item(tiny_checkpoint):
 @pytest.mark.parametrize("name", ["qcrd", "contrastive"])
 def test_a_prompts_loss_is_the_same_however_a_step_is_cut(tiny_checkpoint, name):
     model, made, found = taken(tiny_checkpoint, Task(name), pairs(4))
-    ready, grads = made.prepared(model, found), []
-    for size in (4, 2, 1):
-        model.zero_grad()
-        window = [items.collate(ready[at : at + size]) for at in range(0, 4, size)]
-        total = torch.stack([made.counts(batch) for batch in window]).sum()
-        for batch in window:
-            window_loss(model, batch, total, made)[0].backward()
-        grads.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    grads = gradients_however_cut(model, made, made.prepared(model, found))
     for other in grads[1:]:
         torch.testing.assert_close(other, grads[0], atol=1e-5, rtol=1e-3)

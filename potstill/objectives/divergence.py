@@ -239,7 +239,7 @@ def mixed(kernel: Kernel, targets_N: Tensor, kd: float, scale: float = 1.0) -> K
 
 
 def _teacher(x: Inputs, name: str) -> Callable[[slice], Tensor]:
-    """The teacher's logits of a chunk; its vocabulary is cut to the student's by whoever made the inputs."""
+    """The teacher's logits of a chunk, as wide as its own head."""
     teacher = x.teacher
     if isinstance(teacher, Logits):
         return lambda rows: full(teacher.logits_NV[rows])

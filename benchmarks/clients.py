@@ -44,7 +44,12 @@ def bare(url: str, count: int, at_once: int, folder: Path) -> Callable[[], int]:
             async def work() -> None:
                 for number in numbers:
                     message = {"role": "user", "content": question(number)}
-                    body = {"model": MODEL, "messages": [message], "max_tokens": LIMIT, "seed": number}
+                    body = {
+                        "model": MODEL,
+                        "messages": [message],
+                        "max_tokens": LIMIT,
+                        "seed": number,
+                    }
                     async with session.post(f"{url}/chat/completions", json=body) as response:
                         texts.append((await response.json())["choices"][0]["message"]["content"])
 
@@ -63,14 +68,14 @@ def ours(url: str, count: int, at_once: int, folder: Path | None) -> Callable[[]
     import aiohttp
 
     from potstill import models
-    from potstill.models import loop
     from potstill.models.model import Request, Sampling
-    from potstill.store.cached import cached
+    from potstill.models.remote import event_loop
+    from potstill.store.cached_model import cached
     from potstill.store.store import Store
 
     spec = f"openai:{MODEL}?url={url}&concurrency={at_once}"
     models.load(spec)
-    loop.loop()  # like aiohttp, what it imports is there before the clock starts
+    event_loop.loop()  # like aiohttp, what it imports is there before the clock starts
     assert aiohttp
 
     def start() -> int:
@@ -96,16 +101,22 @@ def datatrove(url: str, count: int, at_once: int, folder: Path) -> Callable[[], 
     logger.remove()
 
     async def ask(document: Any, generate: Any) -> Any:
-        return await generate({"messages": [{"role": "user", "content": document.text}], "max_tokens": LIMIT})
+        return await generate(
+            {"messages": [{"role": "user", "content": document.text}], "max_tokens": LIMIT}
+        )
 
     def start() -> int:
         config = InferenceConfig(
             server_type="endpoint", model_name_or_path=MODEL, endpoint_url=url.removesuffix("/v1"),
             max_concurrent_generations=at_once, server_ready_delay_sec=0.05,
         )  # fmt: skip
-        writer = JsonlWriter(str(folder / "out"), output_filename="${rank}_${chunk_index}.jsonl", compression=None)
+        writer = JsonlWriter(
+            str(folder / "out"), output_filename="${rank}_${chunk_index}.jsonl", compression=None
+        )
         kept = str(folder / "checkpoints")
-        runner = InferenceRunner(ask, config, writer, checkpoints_local_dir=kept, records_per_chunk=777)
+        runner = InferenceRunner(
+            ask, config, writer, checkpoints_local_dir=kept, records_per_chunk=777
+        )
         runner.run([Document(text=question(i), id=str(i)) for i in range(count)])
         return sum(len(file.read_text().splitlines()) for file in (folder / "out").glob("*.jsonl"))
 
@@ -123,13 +134,18 @@ def curator(url: str, count: int, at_once: int, folder: Path) -> Callable[[], in
 
     # litellm, which comes with it, holds the token table that it would else download.
     tokens = (
-        Path((find_spec("litellm") or sys.exit("no litellm")).origin or "").parent / "litellm_core_utils/tokenizers"
+        Path((find_spec("litellm") or sys.exit("no litellm")).origin or "").parent
+        / "litellm_core_utils/tokenizers"
     )
     os.environ["TIKTOKEN_CACHE_DIR"] = str(tokens)
     from bespokelabs import curator
 
     def start() -> int:
-        limits = {"max_requests_per_minute": 10**7, "max_tokens_per_minute": 10**10, "max_concurrent_requests": at_once}
+        limits = {
+            "max_requests_per_minute": 10**7,
+            "max_tokens_per_minute": 10**10,
+            "max_concurrent_requests": at_once,
+        }
         llm = curator.LLM(
             model_name=MODEL, backend="openai", backend_params={"base_url": url, **limits},
             generation_params={"max_tokens": LIMIT},
@@ -173,7 +189,11 @@ def main() -> None:
     start = CLIENTS[name](url, int(count), int(at_once), Path(folder))
     began, burned = time.perf_counter(), time.process_time()
     rows = start()
-    result = {"seconds": time.perf_counter() - began, "cpu": time.process_time() - burned, "rows": rows}
+    result = {
+        "seconds": time.perf_counter() - began,
+        "cpu": time.process_time() - burned,
+        "rows": rows,
+    }
     print(json.dumps(result), file=printed, flush=True)
     os._exit(0)  # some clients leave threads behind that never end
 

@@ -31,7 +31,7 @@ from openai_server import process  # noqa: E402
 
 from potstill import models  # noqa: E402
 from potstill.models.model import Request, Sampling  # noqa: E402
-from potstill.store.cached import cached  # noqa: E402
+from potstill.store.cached_model import cached  # noqa: E402
 from potstill.store.store import Store  # noqa: E402
 
 LATENCY, AT_ONCE, SHARE, LIMIT = 0.05, 64, 0.05, 1.5
@@ -94,8 +94,13 @@ def once(kind: str, count: int) -> dict[str, Any]:
                 stored = list(store.completions.all())
             with urllib.request.urlopen(f"{url.removesuffix('/v1')}/stats", timeout=30) as stats:
                 statuses = json.load(stats)["statuses"]
-        answered = Counter(json.loads(line)["prompt"] for line in served.read_text("utf-8").splitlines())
-    good = [sum(bool(c.text) and not c.error for c in found) for found in (written, [s.completion for s in stored])]
+        answered = Counter(
+            json.loads(line)["prompt"] for line in served.read_text("utf-8").splitlines()
+        )
+    good = [
+        sum(bool(c.text) and not c.error for c in found)
+        for found in (written, [s.completion for s in stored])
+    ]
     return {
         "seconds": seconds,
         "refused": sum(number for status, number in statuses.items() if status != "200"),
@@ -112,7 +117,10 @@ def summary(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         kind: {
             "seconds": round(best[kind], 3),
             "ratio": round(best[kind] / best["clean"], 3),
-            **{name: sum(run[name] for run in found) for name in ("refused", "recorded", "lost", "twice")},
+            **{
+                name: sum(run[name] for run in found)
+                for name in ("refused", "recorded", "lost", "twice")
+            },
         }
         for kind, found in runs.items()
     }
@@ -133,12 +141,18 @@ def main() -> None:
     if given.json:
         print(json.dumps({"count": given.count, "rounds": given.rounds, **results}))
     else:
-        print(f"{given.count} requests, {1000 * LATENCY:g} ms, {AT_ONCE} at once, best of {given.rounds} rounds")
-        print(f"{'':10}{'seconds':>9}{'ratio':>7}{'refused':>9}{'recorded':>10}{'lost':>6}{'twice':>7}")
+        print(
+            f"{given.count} requests, {1000 * LATENCY:g} ms, {AT_ONCE} at once, best of {given.rounds} rounds"
+        )
+        print(
+            f"{'':10}{'seconds':>9}{'ratio':>7}{'refused':>9}{'recorded':>10}{'lost':>6}{'twice':>7}"
+        )
         for kind, row in results.items():
             counts = f"{row['refused']:>9}{row['recorded']:>10}{row['lost']:>6}{row['twice']:>7}"
             print(f"{kind:10}{row['seconds']:>9.2f}{row['ratio']:>7.2f}{counts}")
-    unlucky = any(row["lost"] or row["twice"] or row["refused"] != row["recorded"] for row in results.values())
+    unlucky = any(
+        row["lost"] or row["twice"] or row["refused"] != row["recorded"] for row in results.values()
+    )
     sys.exit(unlucky or results["429"]["ratio"] > LIMIT)
 
 

@@ -40,25 +40,37 @@ def main() -> None:
     if args.json:
         print(json.dumps({**vars(args), **best}))
         return
-    print(f"JSD {args.beta:g} of {args.tokens} positions, vocabulary {args.vocabulary}, {args.device}, {args.dtype}")
+    print(
+        f"JSD {args.beta:g} of {args.tokens} positions, vocabulary {args.vocabulary}, {args.device}, {args.dtype}"
+    )
     for way, run in best.items():
         times = f"{run['seconds']:7.2f} s ({run['cpu']:.2f} s of CPU)"
         memory = f"{run['step_mib']:8.0f} MiB a step   {run['peak_mib']:8.0f} MiB in all"
-        print(f"{way:9} {times}   {memory}   {run['tflops']:.3g} TFLOP/s, {run['share']:.2f} of the peak")
+        print(
+            f"{way:9} {times}   {memory}   {run['tflops']:.3g} TFLOP/s, {run['share']:.2f} of the peak"
+        )
     for way in WAYS[1:]:
-        step, peak, wall, cpu = (best["potstill"][k] / best[way][k] for k in ("step_mib", "peak_mib", "seconds", "cpu"))
+        step, peak, wall, cpu = (
+            best["potstill"][k] / best[way][k] for k in ("step_mib", "peak_mib", "seconds", "cpu")
+        )
         shares = f"{step:.2f} of the step's memory, {peak:.2f} of the peak, {wall:.2f} of the time ({cpu:.2f})"
         print(f"potstill / {way}: {shares}")
-        print(f"  difference of the gradients' norms: {abs(best['potstill']['norm'] - best[way]['norm']):.2e}")
+        print(
+            f"  difference of the gradients' norms: {abs(best['potstill']['norm'] - best[way]['norm']):.2e}"
+        )
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tokens", type=int, default=1024)
     parser.add_argument("--vocabulary", type=int, default=151_936)
     parser.add_argument("--width", type=int, default=896)
     parser.add_argument("--teacher-width", type=int, default=896)
-    parser.add_argument("--beta", type=float, default=0.5, help="of the generalised JSD: 1 is the reverse KL (0.5)")
+    parser.add_argument(
+        "--beta", type=float, default=0.5, help="of the generalised JSD: 1 is the reverse KL (0.5)"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--threads", type=int, default=2)
@@ -77,7 +89,9 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     hidden = torch.randn(args.tokens, args.width, **make).requires_grad_()
     theirs = torch.randn(args.tokens, args.teacher_width, **make)
     head = torch.nn.Linear(args.width, args.vocabulary, bias=False, **make)
-    teacher = torch.nn.Linear(args.teacher_width, args.vocabulary, bias=False, **make).requires_grad_(False)
+    teacher = torch.nn.Linear(
+        args.teacher_width, args.vocabulary, bias=False, **make
+    ).requires_grad_(False)
     before, cuda = resident(), args.device.startswith("cuda")
     for _ in range(1 + cuda):  # a GPU's first step sets libraries up
         hidden.grad = head.weight.grad = None
@@ -93,7 +107,14 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     work = 2 * args.tokens * args.vocabulary * (3 * args.width + args.teacher_width)
     memory = {"peak_mib": highest_mib, "step_mib": highest_mib - base}
     share = work / seconds / peak(**make)
-    return {"seconds": seconds, "cpu": cpu, **memory, "norm": norm, "tflops": work / seconds / 1e12, "share": share}
+    return {
+        "seconds": seconds,
+        "cpu": cpu,
+        **memory,
+        "norm": norm,
+        "tflops": work / seconds / 1e12,
+        "share": share,
+    }
 
 
 def peak(device: str, dtype) -> float:

@@ -38,16 +38,32 @@ class Setting(NamedTuple):
     binds: bool
 
 
-SETTINGS = (Setting(0.05, 64, 4096, True), Setting(0.05, 256, 8192, False), Setting(2.0, 256, 2560, True))
+SETTINGS = (
+    Setting(0.05, 64, 4096, True),
+    Setting(0.05, 256, 8192, False),
+    Setting(2.0, 256, 2560, True),
+)
 
 
 def once(name: str, python: str, url: str, setting: Setting) -> dict[str, Any]:
     """One run of one client: seconds, CPU seconds and rows, or why there are none."""
     with tempfile.TemporaryDirectory() as folder:
-        told = [str(ROOT / "benchmarks" / "clients.py"), name, url, str(setting.count), str(setting.at_once), folder]
+        told = [
+            str(ROOT / "benchmarks" / "clients.py"),
+            name,
+            url,
+            str(setting.count),
+            str(setting.at_once),
+            folder,
+        ]
         try:
             done = subprocess.run(
-                [python, *told], capture_output=True, text=True, errors="replace", timeout=PATIENCE, check=False
+                [python, *told],
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=PATIENCE,
+                check=False,
             )
         except OSError as error:
             return {"error": str(error)}
@@ -67,7 +83,11 @@ def best(runs: Sequence[dict[str, Any]], setting: Setting, bare: float) -> dict[
         return {"error": (missing or [run["error"] for run in runs])[0]}
     rate = setting.count / min(run["seconds"] for run in good)
     cpu = 1000 * min(run["cpu"] for run in good) / setting.count
-    return {"rate": round(rate, 1), "ratio": round(rate / (bare or rate), 3), "cpu_ms": round(cpu, 3)}
+    return {
+        "rate": round(rate, 1),
+        "ratio": round(rate / (bare or rate), 3),
+        "cpu_ms": round(cpu, 3),
+    }
 
 
 def measure(setting: Setting, clients: dict[str, str], rounds: int) -> dict[str, Any]:
@@ -76,21 +96,32 @@ def measure(setting: Setting, clients: dict[str, str], rounds: int) -> dict[str,
     with process("--latency", str(setting.latency)) as url:
         for turn in range(rounds):
             for name, python in clients.items():
-                if turn == 0 or name in (BARE, "model", OURS):  # the others are slow and far away: once
+                if turn == 0 or name in (
+                    BARE,
+                    "model",
+                    OURS,
+                ):  # the others are slow and far away: once
                     runs[name].append(once(name, python, url, setting))
     bare = best(runs[BARE], setting, 0.0).get("rate", 0.0)
-    return {**setting._asdict(), "clients": {name: best(found, setting, bare) for name, found in runs.items()}}
+    return {
+        **setting._asdict(),
+        "clients": {name: best(found, setting, bare) for name, found in runs.items()},
+    }
 
 
 def shown(result: dict[str, Any]) -> str:
     """A table of one setting."""
-    lines = [f"{1000 * result['latency']:g} ms, {result['at_once']} at once, {result['count']} requests"]
+    lines = [
+        f"{1000 * result['latency']:g} ms, {result['at_once']} at once, {result['count']} requests"
+    ]
     lines.append(f"  {'':12}{'requests/s':>12}{'of bare':>9}{'CPU ms':>9}")
     for name, found in result["clients"].items():
         if "error" in found:
             lines.append(f"  {name:12}not measured: {found['error']}")
         else:
-            lines.append(f"  {name:12}{found['rate']:>12,.0f}{found['ratio']:>9.3f}{found['cpu_ms']:>9.3f}")
+            lines.append(
+                f"  {name:12}{found['rate']:>12,.0f}{found['ratio']:>9.3f}{found['cpu_ms']:>9.3f}"
+            )
     return "\n".join(lines)
 
 
@@ -112,7 +143,11 @@ def main() -> None:
     clients = {BARE: sys.executable, "model": sys.executable, OURS: sys.executable, **peers}
     results = []
     for setting in SETTINGS:
-        setting = setting._replace(count=max(setting.count // 4, 3 * setting.at_once)) if given.quick else setting
+        setting = (
+            setting._replace(count=max(setting.count // 4, 3 * setting.at_once))
+            if given.quick
+            else setting
+        )
         results.append(measure(setting, clients, 1 if given.quick else given.rounds))
         if not given.json:
             print(shown(results[-1]), flush=True)

@@ -51,7 +51,9 @@ class Wire:
         """Not used: it streams."""
         raise NotImplementedError
 
-    def stream(self, requests: Iterable[Request], gate: Gate | None = None) -> Iterator[list[tuple[int, Completion]]]:
+    def stream(
+        self, requests: Iterable[Request], gate: Gate | None = None
+    ) -> Iterator[list[tuple[int, Completion]]]:
         """One completion at a time."""
         for place, request in enumerate(requests):
             self.first, self.cpu = self.first or time.time(), self.cpu or time.process_time()
@@ -76,7 +78,9 @@ def fill(folder: Path, rows: int) -> float:
         store.ledger("sft")
         source = asked(rows)
         while batch := list(itertools.islice(source, 5000)):
-            store.completions.put(Wire.id, "teacher", "sft", [(request, answer(request)) for request in batch])
+            store.completions.put(
+                Wire.id, "teacher", "sft", [(request, answer(request)) for request in batch]
+            )
     return time.perf_counter() - began
 
 
@@ -87,7 +91,9 @@ def child(task: str, folder: Path, rows: int, began: float) -> dict[str, float]:
         wire = Wire()
         model: Any = cached(wire, store, role="teacher", arm="sft", seed=7)
         if task == "first":
-            new = Request("How many new eggs?", "", HOW, int(began * 1e6), 7)  # new in every repetition
+            new = Request(
+                "How many new eggs?", "", HOW, int(began * 1e6), 7
+            )  # new in every repetition
             for _ in model.answers(itertools.chain(asked(rows), [new])):
                 if wire.first:
                     break
@@ -112,7 +118,10 @@ def replayed(store: Store, model: Any, requests: list[Request]) -> dict[str, flo
     before = bare()
     began, used = time.perf_counter(), time.process_time()
     answers = model.write(requests)
-    rate, cpu = len(answers) / (time.perf_counter() - began), len(answers) / (time.process_time() - used)
+    rate, cpu = (
+        len(answers) / (time.perf_counter() - began),
+        len(answers) / (time.process_time() - used),
+    )
     return {"rate": rate, "cpu": cpu, "select": (before + bare()) / 2}
 
 
@@ -123,8 +132,19 @@ def peak() -> float:
 
 def fresh(task: str, folder: Path, rows: int) -> dict[str, float]:
     """What a fresh process says."""
-    command = [sys.executable, __file__, "--child", task, "--folder", str(folder), "--rows", str(rows)]
-    done = subprocess.run([*command, "--began", repr(time.time())], capture_output=True, text=True, check=False)
+    command = [
+        sys.executable,
+        __file__,
+        "--child",
+        task,
+        "--folder",
+        str(folder),
+        "--rows",
+        str(rows),
+    ]
+    done = subprocess.run(
+        [*command, "--began", repr(time.time())], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         sys.exit(f"{task} failed:\n{done.stderr}")
     found: dict[str, float] = json.loads(done.stdout)
@@ -167,16 +187,26 @@ def shown(found: dict[str, Any]) -> str:
 def missed(found: dict[str, Any]) -> list[str]:
     """The limits that were not held."""
     limit = FIRST_LIMITS.get(found["rows"], 5.0)
-    late = [f"first new request after {limit} s"] if found["first_new_request_seconds"] > limit else []
-    slow = [f"replay below {REPLAY_LIMIT}/s"] if found["replay_per_second"] < REPLAY_LIMIT <= found["rows"] else []
+    late = (
+        [f"first new request after {limit} s"] if found["first_new_request_seconds"] > limit else []
+    )
+    slow = (
+        [f"replay below {REPLAY_LIMIT}/s"]
+        if found["replay_per_second"] < REPLAY_LIMIT <= found["rows"]
+        else []
+    )
     return [f"{found['rows']:,} rows: {what}" for what in late + slow]
 
 
 def main() -> None:
     """Measure and print; exit code 1 where a limit is not held."""
     parser = argparse.ArgumentParser(description="resuming a run from its store")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="of the large store; the small one has 1,000")
-    parser.add_argument("--folder", type=Path, help="where to put the stores (about 1.6 GB a million rows)")
+    parser.add_argument(
+        "--rows", type=int, default=1_000_000, help="of the large store; the small one has 1,000"
+    )
+    parser.add_argument(
+        "--folder", type=Path, help="where to put the stores (about 1.6 GB a million rows)"
+    )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--began", type=float, help=argparse.SUPPRESS)

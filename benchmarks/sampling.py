@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
+from potstill.models.local.transformers import Local
 from potstill.models.model import Request, Sampling
-from potstill.models.transformers import Local
 from potstill.world.story import problems
 
 DEFAULT = Path(__file__).resolve().parents[1] / "potstill" / "world" / "checkpoints" / "student"
@@ -28,18 +28,28 @@ DEFAULT = Path(__file__).resolve().parents[1] / "potstill" / "world" / "checkpoi
 def ours(model: Local, prompts: Sequence[str], n: int, limit: int) -> int:
     """Tokens drawn for n samples of each prompt."""
     sampling = Sampling(max_tokens=limit)
-    requests = [Request(prompt, draw=draw, sampling=sampling) for prompt in prompts for draw in range(n)]
+    requests = [
+        Request(prompt, draw=draw, sampling=sampling) for prompt in prompts for draw in range(n)
+    ]
     return sum(completion.tokens.completion for completion in model.write(requests))
 
 
 def plain(model: Local, prompts: Sequence[str], n: int, limit: int) -> int:
     """The same with `generate`, one prompt after the other."""
     drawn, pad = 0, model.encoder.tokenizer.pad_token_id
-    options: dict[str, Any] = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "pad_token_id": pad}
+    options: dict[str, Any] = {
+        "do_sample": True,
+        "temperature": 1.0,
+        "top_k": 0,
+        "top_p": 1.0,
+        "pad_token_id": pad,
+    }
     for prompt in prompts:
         ids = torch.tensor([model.encoder.prompt(prompt)], device=model.model.device)
         mask = torch.ones_like(ids)
-        out = model.model.generate(ids, attention_mask=mask, num_return_sequences=n, max_new_tokens=limit, **options)
+        out = model.model.generate(
+            ids, attention_mask=mask, num_return_sequences=n, max_new_tokens=limit, **options
+        )
         new = out[:, ids.shape[1] :]
         ended = torch.isin(new, torch.tensor(model.ends, device=new.device)).cumsum(1)
         drawn += int((ended == 0).sum() + (ended.amax(1) > 0).sum())
@@ -53,7 +63,11 @@ def measure(checkpoint: Path, count: int, n: int, limit: int, slices: int) -> di
     runs = {"potstill": ours, "generate": plain}
     for run in runs.values():
         run(model, prompts[:2], n, 4)  # load the weights, build lazy state
-    tokens, seconds, cpu = dict.fromkeys(runs, 0), dict.fromkeys(runs, 0.0), dict.fromkeys(runs, 0.0)
+    tokens, seconds, cpu = (
+        dict.fromkeys(runs, 0),
+        dict.fromkeys(runs, 0.0),
+        dict.fromkeys(runs, 0.0),
+    )
     for part in range(slices):
         for name, run in runs.items():
             began, burned = time.perf_counter(), time.process_time()
@@ -87,9 +101,13 @@ def main() -> None:
     if given.json:
         print(json.dumps(found))
         return
-    print(f"{found['problems']} problems, n={found['n']}, {found['threads']} threads, {given.checkpoint.name}")
+    print(
+        f"{found['problems']} problems, n={found['n']}, {found['threads']} threads, {given.checkpoint.name}"
+    )
     for name in ("potstill", "generate"):
-        print(f"  {name:9} {found[f'{name}_tokens_per_second']:9.0f} tokens/s  ({found[f'{name}_tokens']:.0f} tokens)")
+        print(
+            f"  {name:9} {found[f'{name}_tokens_per_second']:9.0f} tokens/s  ({found[f'{name}_tokens']:.0f} tokens)"
+        )
     print(f"  ratio     {found['ratio']:9.2f}  by wall time, {found['cpu_ratio']:.2f} by CPU time")
 
 

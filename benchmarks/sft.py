@@ -27,14 +27,14 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
-from potstill.models import checkpoint
+from potstill.models.local import checkpoint
 from potstill.records import Problem, Trace
-from potstill.training.chat import chat
-from potstill.training.learning import learning
-from potstill.training.loop import Loop
-from potstill.training.render import Row, render
+from potstill.training.dataset.chat_template import chat
+from potstill.training.dataset.tokenize import Row, render
+from potstill.training.objective_config import Task
+from potstill.training.objective_inputs import learning
 from potstill.training.settings import Training
-from potstill.training.task import Task
+from potstill.training.trainer import Loop
 from potstill.world.story import problems
 
 DEFAULT = Path(__file__).resolve().parents[1] / "potstill" / "world" / "checkpoints" / "student"
@@ -45,34 +45,56 @@ def traces(file: Path | None, count: int) -> list[Trace]:
     """The rows to train on."""
     if file is None:
         stories = problems("story", size=count, seed=1, split="bench")
-        return [Trace(story, story.question, text=story.solution or "", finish="stop") for story in stories]
-    lines = [json.loads(line) for line in file.read_text("utf-8").splitlines() if line.strip()][:count]
+        return [
+            Trace(story, story.question, text=story.solution or "", finish="stop")
+            for story in stories
+        ]
+    lines = [json.loads(line) for line in file.read_text("utf-8").splitlines() if line.strip()][
+        :count
+    ]
     return [
-        Trace(Problem(str(i), line["prompt"]), line["prompt"], text=line["completion"], finish="stop")
+        Trace(
+            Problem(str(i), line["prompt"]), line["prompt"], text=line["completion"], finish="stop"
+        )
         for i, line in enumerate(lines)
     ]
 
 
-def potstill(start: Path, rows: Sequence[Row], batch: int, folder: Path, *, sort: bool, packing: bool = False) -> Any:
+def potstill(
+    start: Path, rows: Sequence[Row], batch: int, folder: Path, *, sort: bool, packing: bool = False
+) -> Any:
     """Our training of one epoch, ready to start."""
     settings = Training(
-        epochs=1, batch_rows=batch, lr=RATE, scheduler="constant", warmup=0, sort=sort, save_every=0, packing=packing
+        epochs=1,
+        batch_rows=batch,
+        lr=RATE,
+        scheduler="constant",
+        warmup=0,
+        sort=sort,
+        save_every=0,
+        packing=packing,
     )
     model = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
     made = learning(Task(), model, packing=packing)
     return Loop(model, rows, settings, folder, None, learning=made)
 
 
-def trl(start: Path, rows: Sequence[Row], batch: int, folder: Path, *, packing: bool = False) -> Any:
+def trl(
+    start: Path, rows: Sequence[Row], batch: int, folder: Path, *, packing: bool = False
+) -> Any:
     """TRL's training of one epoch on the same ids and labels, ready to start."""
     from datasets import Dataset
     from transformers import PrinterCallback
     from trl import SFTConfig, SFTTrainer
 
-    labels = [[token if weight else -100 for token, weight in zip(row.ids, row.weights)] for row in rows]
+    labels = [
+        [token if weight else -100 for token, weight in zip(row.ids, row.weights)] for row in rows
+    ]
     data = Dataset.from_dict({"input_ids": [list(row.ids) for row in rows], "labels": labels})
     longest, tokens = max(len(row.ids) for row in rows), sum(len(row.ids) for row in rows)
-    bins = max(1, round(batch * tokens / len(rows) / longest)) if packing else batch  # as many tokens a step
+    bins = (
+        max(1, round(batch * tokens / len(rows) / longest)) if packing else batch
+    )  # as many tokens a step
     args = SFTConfig(
         output_dir=str(folder), per_device_train_batch_size=bins, num_train_epochs=1, learning_rate=RATE,
         lr_scheduler_type="constant", max_length=longest if packing else None, packing=packing,
@@ -80,7 +102,9 @@ def trl(start: Path, rows: Sequence[Row], batch: int, folder: Path, *, packing: 
         save_strategy="no", logging_strategy="no", report_to=[], disable_tqdm=True, dataloader_pin_memory=False,
     )  # fmt: skip
     model = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
-    trainer = SFTTrainer(model, args, train_dataset=data, processing_class=AutoTokenizer.from_pretrained(start))
+    trainer = SFTTrainer(
+        model, args, train_dataset=data, processing_class=AutoTokenizer.from_pretrained(start)
+    )
     trainer.remove_callback(PrinterCallback)
     return trainer
 
@@ -92,7 +116,9 @@ def measure(start: Path, rows: Sequence[Row], batch: int, rounds: int) -> dict[s
         "potstill": lambda some, folder: potstill(start, some, batch, folder, sort=True),
         "potstill_unsorted": lambda some, folder: potstill(start, some, batch, folder, sort=False),
         "trl": lambda some, folder: trl(start, some, batch, folder),
-        "potstill_packed": lambda some, folder: potstill(start, some, batch, folder, sort=False, packing=True),
+        "potstill_packed": lambda some, folder: potstill(
+            start, some, batch, folder, sort=False, packing=True
+        ),
         "trl_packed": lambda some, folder: trl(start, some, batch, folder, packing=True),
     }
     wall, cpu = dict.fromkeys(makers, 0.0), dict.fromkeys(makers, 0.0)
@@ -140,12 +166,16 @@ def main() -> None:
     if given.json:
         print(json.dumps(found))
         return
-    print(f"{found['rows']} rows, {found['tokens']} tokens, {given.batch_rows} rows a step, {found['threads']} threads")
+    print(
+        f"{found['rows']} rows, {found['tokens']} tokens, {given.batch_rows} rows a step, {found['threads']} threads"
+    )
     for name in ("potstill", "potstill_unsorted", "trl", "potstill_packed", "trl_packed"):
         print(f"  {name:18} {found[f'{name}_tokens_per_second']:8.0f} tokens/s")
     print(f"  ratio to trl       {found['ratio']:8.2f}   (unsorted {found['ratio_unsorted']:.2f}; per CPU second "
           f"{found['cpu_ratio']:.2f} and {found['cpu_ratio_unsorted']:.2f})")  # fmt: skip
-    print(f"  both packed        {found['ratio_packed']:8.2f}   (per CPU second {found['cpu_ratio_packed']:.2f})")
+    print(
+        f"  both packed        {found['ratio_packed']:8.2f}   (per CPU second {found['cpu_ratio_packed']:.2f})"
+    )
 
 
 if __name__ == "__main__":

@@ -26,7 +26,9 @@ print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))
 
 def run(program: str) -> str:
     """What a fresh interpreter prints for the program."""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         sys.exit(f"potstill --help failed:\n{done.stderr}")
     return done.stdout
@@ -51,12 +53,20 @@ def main() -> None:
     given = parser.parse_args()
     heavy = imported()
     best = min(seconds() for _ in range(RUNS))
-    result = {"seconds": round(best, 3), "runs": RUNS, "limit": LIMIT, "imported": heavy, "torch": "torch" in heavy}
+    result = {
+        "seconds": round(best, 3),
+        "runs": RUNS,
+        "limit": LIMIT,
+        "imported": heavy,
+        "torch": "torch" in heavy,
+    }
     if given.json:
         print(json.dumps(result))
     else:
         came = ", ".join(heavy) or "none"
-        print(f"potstill --help: {best:.3f} s (best of {RUNS}, limit {LIMIT}), heavy imports: {came}")
+        print(
+            f"potstill --help: {best:.3f} s (best of {RUNS}, limit {LIMIT}), heavy imports: {came}"
+        )
     sys.exit(1 if best > LIMIT or heavy else 0)
 
 

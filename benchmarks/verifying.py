@@ -21,7 +21,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from potstill.records import Problem, Verdict
-from potstill.verifiers import math, pool
+from potstill.verifiers.math import equality
+from potstill.verifiers.workers import pool
 
 Item = tuple[str, str]  # gold answer, text
 
@@ -40,7 +41,10 @@ COLD = {
 
 
 def integers(count: int, rng: random.Random) -> list[Item]:
-    return [(str(n := rng.randrange(10**4)), f"So it is $\\boxed{{{n + rng.randrange(2)}}}$.") for _ in range(count)]
+    return [
+        (str(n := rng.randrange(10**4)), f"So it is $\\boxed{{{n + rng.randrange(2)}}}$.")
+        for _ in range(count)
+    ]
 
 
 def formulas(count: int, rng: random.Random) -> list[Item]:
@@ -67,13 +71,18 @@ def plain(items: Sequence[Item]) -> list[bool]:
 
 
 def ours(items: Sequence[Item]) -> list[bool]:
-    found = math.judge_all([(Problem("p", "?", gold), text) for gold, text in items])
+    found = equality.judge_all([(Problem("p", "?", gold), text) for gold, text in items])
     return [verdict.status == "right" for verdict in found]
 
 
 def recorded() -> list[Item]:
     """The recorded MATH samples, or none where the data is absent."""
-    file = Path(os.environ.get("POTSTILL_SHARED", BESIDE)) / "data" / "math-outputs" / "qwen2.5-math-cot-100.jsonl"
+    file = (
+        Path(os.environ.get("POTSTILL_SHARED", BESIDE))
+        / "data"
+        / "math-outputs"
+        / "qwen2.5-math-cot-100.jsonl"
+    )
     if not file.is_file():
         return []
     rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
@@ -98,14 +107,18 @@ def one_by_one(judge: Callable[[Sequence[Item]], list[bool]], items: Sequence[It
 def cold(name: str, items: Sequence[Item]) -> str:
     """Answers judged in a fresh interpreter."""
     done = subprocess.run(
-        [sys.executable, "-c", COLD[name]], input=json.dumps(items), capture_output=True, text=True, check=True
+        [sys.executable, "-c", COLD[name]],
+        input=json.dumps(items),
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return done.stdout.strip()
 
 
 def algebraic(items: Sequence[Item]) -> list[Item]:
     """The items that are not decided without algebra, one a pair of gold and answer."""
-    read = {math._read(Problem("p", "?", gold), text): (gold, text) for gold, text in items}
+    read = {equality._read(Problem("p", "?", gold), text): (gold, text) for gold, text in items}
     return [item for pair, item in read.items() if not isinstance(pair, Verdict)]
 
 
@@ -116,13 +129,26 @@ def real(items: Sequence[Item]) -> None:
         ("one at a time, warm", items, lambda judge: one_by_one(judge, items), ROUNDS),
         ("one with algebra, warm", hard, lambda judge: one_by_one(judge, hard), ROUNDS),
     )
-    print(f"\nrecorded MATH samples: {len(items)}, of which {len(hard)} different ones need algebra; seconds")
+    print(
+        f"\nrecorded MATH samples: {len(items)}, of which {len(hard)} different ones need algebra; seconds"
+    )
     print(f"{'':26}{'math_verify':>13}{'potstill':>10}{'ratio':>8}")
     for name, _, work, rounds in rows:
-        line(name, alternating({"math_verify": lambda w=work: w(plain), "potstill": lambda w=work: w(ours)}, rounds))
-    whole = [(name, [item]) for name, item in (("one with algebra, cold", hard[0]), ("one integer, cold", INTEGER))]
+        line(
+            name,
+            alternating(
+                {"math_verify": lambda w=work: w(plain), "potstill": lambda w=work: w(ours)}, rounds
+            ),
+        )
+    whole = [
+        (name, [item])
+        for name, item in (("one with algebra, cold", hard[0]), ("one integer, cold", INTEGER))
+    ]
     for name, some in (("all at once, cold", list(items)), *whole):
-        line(name, alternating({side: lambda s=side, i=some: cold(s, i) for side in COLD}, 2 * ROUNDS))
+        line(
+            name,
+            alternating({side: lambda s=side, i=some: cold(s, i) for side in COLD}, 2 * ROUNDS),
+        )
 
 
 def line(name: str, best: dict[str, float]) -> None:
@@ -130,7 +156,9 @@ def line(name: str, best: dict[str, float]) -> None:
     print(f"{name:26}{theirs:>13.3f}{mine:>10.3f}{theirs / mine:>8.2f}")
 
 
-def rate(judge: Callable[[Sequence[Item]], list[bool]], items: Sequence[Item]) -> tuple[float, list[bool]]:
+def rate(
+    judge: Callable[[Sequence[Item]], list[bool]], items: Sequence[Item]
+) -> tuple[float, list[bool]]:
     start = time.perf_counter()
     found = judge(items)
     return len(items) / (time.perf_counter() - start), found
@@ -151,12 +179,16 @@ def main() -> None:
         theirs, labels = rate(plain, items)
         mine, verdicts = rate(ours, items)
         agree = sum(a == b for a, b in zip(labels, verdicts, strict=True)) / len(items)
-        print(f"{name:10}{len(items):>7}{theirs:>13.0f}{mine:>10.0f}{mine / theirs:>8.1f}{agree:>8.1%}")
+        print(
+            f"{name:10}{len(items):>7}{theirs:>13.0f}{mine:>10.0f}{mine / theirs:>8.1f}{agree:>8.1%}"
+        )
     items = recorded()
     if items:
         real(items)
     else:
-        print("\nthe recorded MATH samples are not here: set POTSTILL_SHARED to a folder with data/math-outputs")
+        print(
+            "\nthe recorded MATH samples are not here: set POTSTILL_SHARED to a folder with data/math-outputs"
+        )
 
 
 if __name__ == "__main__":

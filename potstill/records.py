@@ -22,6 +22,8 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 SCHEME = "potstill-1"
 
 Status: TypeAlias = Literal["right", "wrong", "unparsed", "unjudged"]
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called with a label, how many are done, and how many there are."""
 
 
 class Message(NamedTuple):
@@ -36,7 +38,9 @@ Prompt: TypeAlias = str | tuple[Message, ...]
 
 def canonical(value: Any) -> str:
     """The one JSON text of a value; dataclasses become objects, tuples and sets lists, functions their syntax tree."""
-    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return json.dumps(
+        _plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -220,7 +224,9 @@ class Trace:
         """A copy with other annotations and the same id; refuses the fields that make the id."""
         inside = set(annotations) & {*_IDENTITY, "error"}
         if inside:
-            raise TypeError(f"{', '.join(sorted(inside))} make a trace's id; annotations can't change them")
+            raise TypeError(
+                f"{', '.join(sorted(inside))} make a trace's id; annotations can't change them"
+            )
         copy = dataclasses.replace(self, **annotations)
         object.__setattr__(copy, "_id", self.id)
         return copy
@@ -261,7 +267,9 @@ class Stage:
     weights, rival), the objective, its constants and the model; lineage, verdicts and scores do not retrain.
     """
 
-    def __init__(self, model: HasId, traces: Sequence[Trace], objective: str, **constants: Any) -> None:
+    def __init__(
+        self, model: HasId, traces: Sequence[Trace], objective: str, **constants: Any
+    ) -> None:
         """Take the traces that did not fail; constants bind to the training loop or to the objective's signature."""
         self.model = model
         self.rows = tuple(t for t in traces if not t.error and not (t.rival and t.rival.error))
@@ -270,7 +278,9 @@ class Stage:
         self.constants = constants
 
     def __repr__(self) -> str:
-        return f"Stage({self.model.id}, {len(self.rows)} rows, {self.objective!r}, {self.constants})"
+        return (
+            f"Stage({self.model.id}, {len(self.rows)} rows, {self.objective!r}, {self.constants})"
+        )
 
     @property
     def id(self) -> str:
@@ -283,10 +293,14 @@ class Stage:
         seen = [_as_trained(row) for row in self.rows]
         rollout = bool(self.constants.get("rollout"))
         problems = [row.problem for row in self.rows] if rollout else []
-        return digest("stage", [self.model.id, self.objective, constants, dict(settings), seen, problems])
+        return digest(
+            "stage", [self.model.id, self.objective, constants, dict(settings), seen, problems]
+        )
 
 
 def _as_trained(trace: Trace) -> list[Any]:
-    masks = [span[:4] for span in trace.spans if span.weight != 1.0 or span.kind in ("tool", "user")]
+    masks = [
+        span[:4] for span in trace.spans if span.weight != 1.0 or span.kind in ("tool", "user")
+    ]
     rival = _as_trained(trace.rival) if trace.rival else None
     return [trace.prompt, trace.text, trace.given, trace.finish, trace.weight, masks, rival]

@@ -9,6 +9,10 @@ import pytest
 
 # Bits and processes are compared, and those of a CPU are known; set it to see what a GPU makes of the tests.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+# Processes that a test starts import this checkout and the fakes, as the test itself does.
+TESTS = Path(__file__).resolve().parent
+IMPORTED = (str(TESTS.parent), str(TESTS / "fakes"), os.environ.get("PYTHONPATH", ""))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, IMPORTED))
 
 
 @pytest.fixture(scope="session")
@@ -26,5 +30,7 @@ def shared_data() -> Path:
     repository = Path(__file__).resolve().parents[1]
     folder = Path(os.environ.get("POTSTILL_SHARED", repository.parent / "shared")) / "data"
     if not folder.is_dir():
-        pytest.skip(f"no real data: {folder} is absent (set POTSTILL_SHARED to a folder with data/gsm8k)")
+        pytest.skip(
+            f"no real data: {folder} is absent (set POTSTILL_SHARED to a folder with data/gsm8k)"
+        )
     return folder

@@ -6,9 +6,22 @@ import pytest
 
 from potstill.models.scripted import Scripted
 from potstill.records import Problem, Stage, Trace, blank
-from potstill.run import drive
+from potstill.runs.driver import drive
 from potstill.store import Store, cached
-from potstill.traces import Session, keep, mix, pair, rewrite, right, sample, sound, unparsed, using, verify, wrong
+from potstill.traces import (
+    Session,
+    keep,
+    mix,
+    pair,
+    rewrite,
+    right,
+    sample,
+    sound,
+    unparsed,
+    using,
+    verify,
+    wrong,
+)
 
 STORY = "Ned has 19 shells. Then Ned sells 14. Then Ned doubles the pile. How many shells does Ned have now?"
 GOOD = "19 - 14 = 5. 5 * 2 = 10. The answer is \\boxed{10}."
@@ -17,7 +30,10 @@ BAD = "19 - 14 = 6. 6 * 2 = 12. The answer is \\boxed{12}."
 
 
 def made(problem: Problem, *texts: str) -> list[Trace]:
-    return [Trace(problem, problem.question, text=text, operator="sample", finish="stop") for text in texts]
+    return [
+        Trace(problem, problem.question, text=text, operator="sample", finish="stop")
+        for text in texts
+    ]
 
 
 def test_the_worlds_steps():
@@ -39,7 +55,9 @@ def test_the_worlds_steps():
     ],
 )
 def test_other_kinds_have_no_steps(kind, gold, good, bad):
-    judged = verify(made(Problem("p", "Which?", gold, kind, choices=("x", "y", "z")), good, bad, ""))
+    judged = verify(
+        made(Problem("p", "Which?", gold, kind, choices=("x", "y", "z")), good, bad, "")
+    )
     assert [t.verdict.status for t in judged[:2]] == ["right", "wrong"]
     assert all("steps" not in t.scores for t in judged)
 
@@ -47,7 +65,12 @@ def test_other_kinds_have_no_steps(kind, gold, good, bad):
 def learn(problems, teacher, student):
     chains = verify(sample(teacher, problems, n=2))
     ours = verify(sample(student, problems, n=2))
-    better = rewrite(student, keep(right, chains), prompt="{text}\n{attempts}", context={"attempts": keep(wrong, ours)})
+    better = rewrite(
+        student,
+        keep(right, chains),
+        prompt="{text}\n{attempts}",
+        context={"attempts": keep(wrong, ours)},
+    )
     assert keep(unparsed, ours) == []
     student = yield Stage(student, mix(keep(right, verify(better))), "likelihood")
     yield Stage(student, pair(keep(right, chains), keep(wrong, ours)), "preference")
@@ -55,9 +78,13 @@ def learn(problems, teacher, student):
 
 def test_a_method_on_the_store(tmp_path):
     problems = [
-        blank(Problem(f"s{i}", STORY.replace("Ned", name), "10", "story")) for i, name in enumerate(("Ann", "Tom"))
+        blank(Problem(f"s{i}", STORY.replace("Ned", name), "10", "story"))
+        for i, name in enumerate(("Ann", "Tom"))
     ]
-    teacher, student = Scripted([GOOD, BAD], name="teacher"), Scripted([BAD, BAD + " ", GOOD], name="student")
+    teacher, student = (
+        Scripted([GOOD, BAD], name="teacher"),
+        Scripted([BAD, BAD + " ", GOOD], name="student"),
+    )
     outcomes = []
     with Store.open(tmp_path / "store") as store:
         for _ in range(2):

@@ -36,7 +36,7 @@ def test_links_and_named_files_exist(page):
     assert not links and not named
 
 
-MADE = ("potstill/methods/lema.py",)  # the file that a reader of adding-a-method.md writes
+MADE = ("potstill/methods/errors/lema.py",)  # the file that a reader of adding-a-method.md writes
 
 
 def test_the_worked_example_is_there_and_is_run():
@@ -49,14 +49,18 @@ def test_the_worked_example_is_there_and_is_run():
 def test_the_architecture_page_names_every_part_of_the_package():
     text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
     layout = text.split("## Layout")[1].split("```")[1]
-    parts = [p for p in (ROOT / "potstill").iterdir() if (p / "__init__.py").exists() or p.suffix == ".py"]
+    parts = [
+        p
+        for p in (ROOT / "potstill").iterdir()
+        if (p / "__init__.py").exists() or p.suffix == ".py"
+    ]
     missing = [p.name for p in parts if p.name[0] != "_" and f"\n  {p.name}" not in layout]
     assert not missing
 
 
 def test_methods_by_their_names_are_objectives_with_their_keywords():
     from potstill import objectives
-    from potstill.training.task import LOOP
+    from potstill.training.objective_config import LOOP
 
     text = (ROOT / "docs" / "training.md").read_text("utf-8")
     table = text.partition("## Methods by their names")[2].partition("\n##")[0]
@@ -65,7 +69,9 @@ def test_methods_by_their_names_are_objectives_with_their_keywords():
     assert len(rows) > 5
     for row in rows:
         first = [words.split()[0] for words in re.findall(r"`([^`]+)`", row)]
-        named = [word for word in first if "=" not in word] or named  # "the same with" is of the row before
+        named = [
+            word for word in first if "=" not in word
+        ] or named  # "the same with" is of the row before
         assert named and set(named) <= set(objectives.TABLE), row
         known = {*LOOP, *(constant for name in named for constant in objectives.constants(name))}
         assert set(re.findall(r"([a-z_]+)(?:\.[a-z_]+)?=", row)) <= known, row

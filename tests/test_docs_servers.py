@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from potstill.models import FREE
-from potstill.models.vendors import VendorOptions
-from potstill.models.wire_batch import MOST
-from potstill.models.wire_options import Options, parse
-from potstill.models.wire_presets import PRESETS
+from potstill.models.remote.batch_api import MOST
+from potstill.models.remote.litellm import VendorOptions
+from potstill.models.remote.options import Options, parse
+from potstill.models.remote.presets import PRESETS
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "servers.md").read_text("utf-8")
 SPECS = sorted(set(re.findall(r"(?:openai|litellm):[\w./:-]+(?:\?[\w.=&:/-]+)?", PAGE)))
@@ -32,7 +32,9 @@ def test_a_spec_of_the_page_can_be_read(spec):
 
 def test_the_table_of_options_is_that_of_the_code():
     table = PAGE.split("## Options")[1].split("\n\n")[1]
-    named = set(re.findall(r"`(\w+)`", " ".join(row.split("|")[1] for row in table.splitlines()[2:])))
+    named = set(
+        re.findall(r"`(\w+)`", " ".join(row.split("|")[1] for row in table.splitlines()[2:]))
+    )
     assert named == {f.name for f in fields(Options)} - {"extra"}
     assert "`extra.FIELD`" in table
     free = PAGE.split("What moves no sample (")[1].split("the port")[0]

@@ -60,10 +60,14 @@ def measured() -> dict[str, str]:
         "blank": blank(PROBLEM).id,
         "trace": TRACE.id,
         "errored": Trace(PROBLEM, "q", operator="sample", error="timed out").id,
-        "messages": blank(PROBLEM, (Message("system", "Be brief."), Message("user", "Add 3, 5."))).id,
+        "messages": blank(
+            PROBLEM, (Message("system", "Be brief."), Message("user", "Add 3, 5."))
+        ).id,
         "stage": stage.id,
         "stage with settings": stage.key({"lr": 5e-5}),
-        "completion": Request("Add 3, 5.", "3 +", Sampling(temperature=0.5, stop=("\n",)), draw=2, seed=7).key("m"),
+        "completion": Request(
+            "Add 3, 5.", "3 +", Sampling(temperature=0.5, stop=("\n",)), draw=2, seed=7
+        ).key("m"),
     }
 
 
@@ -124,17 +128,37 @@ def test_stage_id_is_what_the_trainer_sees():
     def key(trace: Trace, **constants: object) -> str:
         return Stage(Named(), [trace], "likelihood", **constants).id
 
-    same = [{"verdict": Verdict("right")}, {"scores": {"x": 1.0}}, {"tokens": Tokens(1, 2)}, {"saw_gold": True}]
+    same = [
+        {"verdict": Verdict("right")},
+        {"scores": {"x": 1.0}},
+        {"tokens": Tokens(1, 2)},
+        {"saw_gold": True},
+    ]
     assert {key(TRACE.annotate(**a)) for a in same} == {key(TRACE)}
     assert key(TRACE.annotate(spans=(Span(0, 2, "unit"),))) == key(TRACE)
-    other = [{"weight": 2.0}, {"finish": "cut"}, {"spans": (Span(0, 2, "mask", 0.0),)}, {"rival": blank(PROBLEM)}]
+    other = [
+        {"weight": 2.0},
+        {"finish": "cut"},
+        {"spans": (Span(0, 2, "mask", 0.0),)},
+        {"rival": blank(PROBLEM)},
+    ]
     assert len({key(TRACE.annotate(**a)) for a in other} | {key(TRACE)}) == 5
     assert key(TRACE, beta=0.1) != key(TRACE, beta=0.2) != key(TRACE)
-    moved = Trace(PROBLEM, TRACE.prompt, TRACE.text, TRACE.given, "stop", parents=("trace-9",), operator="rewrite")
+    moved = Trace(
+        PROBLEM,
+        TRACE.prompt,
+        TRACE.text,
+        TRACE.given,
+        "stop",
+        parents=("trace-9",),
+        operator="rewrite",
+    )
     assert key(moved) == key(TRACE), "lineage does not retrain"
     elsewhere = Trace(Problem("p9", "Other"), TRACE.prompt, TRACE.text, TRACE.given, "stop")
     assert key(elsewhere) == key(TRACE)
-    assert key(elsewhere, rollout=0.5) != key(TRACE, rollout=0.5), "on-policy stages see the problems"
+    assert key(elsewhere, rollout=0.5) != key(TRACE, rollout=0.5), (
+        "on-policy stages see the problems"
+    )
 
 
 def test_a_teacher_among_the_constants_counts_by_its_id():
@@ -159,7 +183,11 @@ def reward(trace, scale=1):
 def test_functions_are_name_and_syntax_tree():
     name, tree = json.loads(canonical(reward))
     assert name == "reward" and "comment" not in tree and "Mult" in tree
-    assert canonical(partial(reward, scale=2)) != canonical(partial(reward, scale=3)) != canonical(reward)
+    assert (
+        canonical(partial(reward, scale=2))
+        != canonical(partial(reward, scale=3))
+        != canonical(reward)
+    )
     assert json.loads(canonical(len)) == ["len", "builtins"]
 
 
@@ -190,7 +218,11 @@ def test_what_has_no_form_is_refused():
 
 ANY_CHARACTER = st.characters(exclude_categories=())  # lone surrogates too
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
@@ -208,7 +240,10 @@ def test_every_string_has_an_id(text):
     assert digest("trace", text).startswith("trace-") and len(digest("trace", text)) == 26
 
 
-@given(st.dictionaries(st.text(max_size=3), st.integers(), max_size=6), st.randoms(use_true_random=False))
+@given(
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=6),
+    st.randoms(use_true_random=False),
+)
 def test_key_order_does_not_matter(value, rng):
     items = list(value.items())
     rng.shuffle(items)

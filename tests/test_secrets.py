@@ -26,17 +26,37 @@ ESCAPED = "".join(f"\\u{ord(letter):04x}" for letter in KEY)
 ECHOES = (
     "",
     Reply(
-        500, json.dumps({"error": {"message": f"crashed with headers {{'authorization': 'Bearer {KEY}'}}"}}).encode()
+        500,
+        json.dumps(
+            {"error": {"message": f"crashed with headers {{'authorization': 'Bearer {KEY}'}}"}}
+        ).encode(),
     ),
     Reply(429, json.dumps({"error": {"message": f"slow down, {KEY}", "code": KEY}}).encode()),
     Reply(400, json.dumps({"error": {"message": f"you sent Bearer {KEY}", "param": KEY}}).encode()),
     Reply(200, f'{{"choices": [{{"message": {{"content": "half {KEY}'.encode()),
-    Reply(200, json.dumps({"choices": [{"message": {"content": f"We see your key {KEY}."}}], "model": KEY}).encode()),
+    Reply(
+        200,
+        json.dumps(
+            {"choices": [{"message": {"content": f"We see your key {KEY}."}}], "model": KEY}
+        ).encode(),
+    ),
     # As PHP writes it, with strokes escaped: the key is not among the bytes, and is in the text.
-    Reply(200, json.dumps({"choices": [{"message": {"content": f"Key: {KEY}, 7"}}]}).replace("/", "\\/").encode()),
-    Reply(200, json.dumps({"choices": [{"message": {"content": "Key: SAID, 7"}}]}).replace("SAID", ESCAPED).encode()),
+    Reply(
+        200,
+        json.dumps({"choices": [{"message": {"content": f"Key: {KEY}, 7"}}]})
+        .replace("/", "\\/")
+        .encode(),
+    ),
+    Reply(
+        200,
+        json.dumps({"choices": [{"message": {"content": "Key: SAID, 7"}}]})
+        .replace("SAID", ESCAPED)
+        .encode(),
+    ),
     Reply(200, json.dumps({"choices": [{"message": {"content": 5, "key": KEY}}]}).encode()),
-    Reply(503, f"<html>{KEY}</html>".encode(), "text/html", (("retry-after", "0.01"), ("x-key", KEY))),
+    Reply(
+        503, f"<html>{KEY}</html>".encode(), "text/html", (("retry-after", "0.01"), ("x-key", KEY))
+    ),
 )
 
 
@@ -67,12 +87,17 @@ def texts_of(path: Path) -> Iterator[bytes]:
     yield path.read_bytes()
     if path.suffix == ".sqlite":
         connection = sqlite3.connect(path)
-        for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+        for (table,) in connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table'"
+        ).fetchall():
             for row in connection.execute(f"SELECT * FROM {table}"):
-                yield b"\n".join(v if isinstance(v, bytes) else str(v).encode("utf-8", "surrogatepass") for v in row)
+                yield b"\n".join(
+                    v if isinstance(v, bytes) else str(v).encode("utf-8", "surrogatepass")
+                    for v in row
+                )
         connection.close()
     if path.suffix == ".parquet":
-        from potstill.store import parquet
+        from potstill.store.admin import parquet
 
         yield from (repr(row).encode() for row in parquet.read(path).to_pylist())
 
@@ -80,7 +105,12 @@ def texts_of(path: Path) -> Iterator[bytes]:
 def searched(folder: Path) -> list[str]:
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert files
-    found = [leak for path in files for text in texts_of(path) for leak in leaks(str(path.relative_to(folder)), text)]
+    found = [
+        leak
+        for path in files
+        for text in texts_of(path)
+        for leak in leaks(str(path.relative_to(folder)), text)
+    ]
     return found + [leak for path in files for leak in leaks("a file's name", str(path).encode())]
 
 
@@ -88,7 +118,9 @@ def command(folder: Path, *words: str, key: str = KEY) -> subprocess.CompletedPr
     """A command in a process of its own, as talkative as Python makes it."""
     environment = {**os.environ, VARIABLE: key, "PYTHONASYNCIODEBUG": "1", "OMP_NUM_THREADS": "1"}
     line = [sys.executable, "-X", "dev", "-W", "default", "-m", "potstill", *words]
-    done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, check=False, timeout=300)
+    done = subprocess.run(
+        line, cwd=folder, env=environment, capture_output=True, check=False, timeout=300
+    )
     assert not leaks("stdout", done.stdout)
     assert not leaks("stderr", done.stderr)
     return done
@@ -96,9 +128,32 @@ def command(folder: Path, *words: str, key: str = KEY) -> subprocess.CompletedPr
 
 def run(url: str, out: str, student: Path) -> list[str]:
     return [
-        *("run", "sft", "--problems", "train.jsonl", "--kind", "regex", "--student", f"transformers:{student}"),
-        *("--teacher", f"openai:fake?url={url}&key={VARIABLE}&concurrency=1&deadline=5", "--set", "n=1"),
-        *("--set", "training.epochs=1", "--set", "training.lr=1e-3", "--threads", "1", "--out", out),
+        *(
+            "run",
+            "sft",
+            "--problems",
+            "train.jsonl",
+            "--kind",
+            "regex",
+            "--student",
+            f"transformers:{student}",
+        ),
+        *(
+            "--teacher",
+            f"openai:fake?url={url}&key={VARIABLE}&concurrency=1&deadline=5",
+            "--set",
+            "n=1",
+        ),
+        *(
+            "--set",
+            "training.epochs=1",
+            "--set",
+            "training.lr=1e-3",
+            "--threads",
+            "1",
+            "--out",
+            out,
+        ),
     ]
 
 
@@ -110,7 +165,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_whole_run_with_a_server_that_says_the_key_again(folder: Path, tiny_checkpoint: Path) -> None:
+def test_a_whole_run_with_a_server_that_says_the_key_again(
+    folder: Path, tiny_checkpoint: Path
+) -> None:
     with serving(key=KEY, reasoning="content") as server:
         server.next.extend(ECHOES)
         done = command(folder, *run(server.url, "runs/one", tiny_checkpoint))
@@ -131,13 +188,22 @@ def test_a_whole_run_with_a_server_that_says_the_key_again(folder: Path, tiny_ch
     ):
         assert command(folder, *words).returncode == 0
     names = {path.name for path in (folder / "runs" / "one").rglob("*")}
-    assert {"store.sqlite", "sft.parquet", "report.html", "export.jsonl", "manifest.json", "results.json"} <= names
+    assert {
+        "store.sqlite",
+        "sft.parquet",
+        "report.html",
+        "export.jsonl",
+        "manifest.json",
+        "results.json",
+    } <= names
     assert searched(folder) == []
 
 
 @pytest.mark.parametrize("refusal", ["401", "403", "404", "500", "gone"])
 def test_runs_that_are_refused(folder: Path, tiny_checkpoint: Path, refusal: str) -> None:
-    said = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}. Header: Bearer {KEY}"}}).encode()
+    said = json.dumps(
+        {"error": {"message": f"Incorrect API key provided: {KEY}. Header: Bearer {KEY}"}}
+    ).encode()
     with serving(key="another" if refusal == "401" else KEY) as server:
         if refusal.isdecimal() and refusal != "401":
             server.next.extend([Reply(int(refusal), said)] * 200)
@@ -156,7 +222,9 @@ def test_runs_that_are_refused(folder: Path, tiny_checkpoint: Path, refusal: str
     assert searched(folder) == []
 
 
-def test_a_key_where_its_name_belongs_is_refused_and_not_repeated(folder: Path, tiny_checkpoint: Path) -> None:
+def test_a_key_where_its_name_belongs_is_refused_and_not_repeated(
+    folder: Path, tiny_checkpoint: Path
+) -> None:
     for words in (
         f"openai:fake?url=http://127.0.0.1:9/v1&key={KEY}",
         f"openai:fake?url=http://user:{KEY}@127.0.0.1:9/v1",
@@ -180,7 +248,9 @@ def test_the_search_finds_a_key(tmp_path: Path) -> None:
             return [Completion("word " * 1500 + KEY + " word" * 1500) for _ in requests]
 
     with Store.open(tmp_path / "run") as store:
-        cached(Rude(), store, role="teacher", arm="sft", seed=0).write([Request(name) for name in "abcdefgh"])
+        cached(Rude(), store, role="teacher", arm="sft", seed=0).write(
+            [Request(name) for name in "abcdefgh"]
+        )
         ledger = store.ledger("sft")
         ledger.made([Trace(Problem("p", "q"), "q", f"text {KEY} " * 50)])
         ledger.finish()

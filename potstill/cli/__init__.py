@@ -52,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except PotstillError as error:
         if isinstance(error, BudgetSpent) and error.larger:
-            error.add_note(f"what was paid for is kept and not paid again; to go on: {_larger(words, error.larger)}")
+            error.add_note(
+                f"what was paid for is kept and not paid again; to go on: {_larger(words, error.larger)}"
+            )
         return _failed(error)
     except KeyboardInterrupt:
         return _stopped(words)
@@ -76,7 +78,9 @@ def _run(words: list[str]) -> int:
         return 0
     verb = words[0]
     if verb not in VERBS:
-        raise ConfigError(f"no command called {verb!r}", available=VERBS, wanted=verb, fix="potstill --help")
+        raise ConfigError(
+            f"no command called {verb!r}", available=VERBS, wanted=verb, fix="potstill --help"
+        )
     module = module_of(verb)
     from potstill.cli.options import Parser
 
@@ -92,7 +96,9 @@ def _run(words: list[str]) -> int:
 
 def module_of(verb: str) -> ModuleType:
     """A verb's module; Python's own words end in an underscore."""
-    return import_module(f"potstill.cli.{verb}_" if keyword.iskeyword(verb) else f"potstill.cli.{verb}")
+    return import_module(
+        f"potstill.cli.{verb}_" if keyword.iskeyword(verb) else f"potstill.cli.{verb}"
+    )
 
 
 def _help() -> str:
@@ -113,11 +119,16 @@ def _help() -> str:
 
 
 def _failed(error: PotstillError) -> int:
-    from potstill.viewer.text import terminal
+    from potstill.escape import terminal
 
     if int(os.environ.get("RANK", "0")):
-        time.sleep(_FIRST)  # most errors are every process's; the launcher ends the others once the first has spoken
-    print("\n".join([f"potstill: {terminal(error.render())}", *getattr(error, "__notes__", ())]), file=sys.stderr)
+        time.sleep(
+            _FIRST
+        )  # most errors are every process's; the launcher ends the others once the first has spoken
+    print(
+        "\n".join([f"potstill: {terminal(error.render())}", *getattr(error, "__notes__", ())]),
+        file=sys.stderr,
+    )
     return 2
 
 
@@ -126,7 +137,11 @@ def _larger(words: list[str], budget: str) -> str:
     role, _, _ = budget.rpartition("=")
     kept: list[str] = []
     for word, before in zip(words, ["", *words], strict=False):
-        reached = before == "--budget" and word.rpartition("=")[0] == role and _unit(word) == _unit(budget)
+        reached = (
+            before == "--budget"
+            and word.rpartition("=")[0] == role
+            and _unit(word) == _unit(budget)
+        )
         kept = kept[:-1] if reached else [*kept, word]
     return shlex.join(["potstill", *kept, "--budget", budget])
 
@@ -148,10 +163,16 @@ def _stopped(words: list[str]) -> int:
     if int(os.environ.get("RANK", "0")):
         return _STOPPED  # the first of several processes says it
     several = int(os.environ.get("WORLD_SIZE", "1"))
-    begun = ["torchrun", "--nproc-per-node", str(several), "-m", "potstill"] if several > 1 else ["potstill"]
+    begun = (
+        ["torchrun", "--nproc-per-node", str(several), "-m", "potstill"]
+        if several > 1
+        else ["potstill"]
+    )
     resumed = words[:1] and (words[0] in _RESUMED or (words[0] == "evaluate" and "--out" in words))
     said = "stopped"
     if resumed:
-        said += f"; the run can be taken up again with the same command: {shlex.join([*begun, *words])}"
+        said += (
+            f"; the run can be taken up again with the same command: {shlex.join([*begun, *words])}"
+        )
     print(f"\n{said}", file=sys.stderr)
     return _STOPPED

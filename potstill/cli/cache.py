@@ -22,7 +22,9 @@ from typing import Any
 
 from potstill.cli import options, show
 from potstill.errors import ConfigError, StoreError
-from potstill.store import Store, maintain, transfer
+from potstill.runs import manifest
+from potstill.store import Store
+from potstill.store.admin import maintain, transfer
 from potstill.store.database import rescued
 
 SHOWN = 50  # calls in the terminal; --json has them all
@@ -50,13 +52,25 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add(name: str, action: argparse.ArgumentParser) -> None:
     if name == "gc":
-        action.add_argument("--delete", action="store_true", help="delete them; without this they are only counted")
-        action.add_argument("--students", action="store_true", help="also students that no arm's rows name")
+        action.add_argument(
+            "--delete", action="store_true", help="delete them; without this they are only counted"
+        )
+        action.add_argument(
+            "--students", action="store_true", help="also students that no arm's rows name"
+        )
     if name == "export":
-        action.add_argument("--out", type=options.folder, required=True, metavar="FILE", help="a .jsonl file")
+        action.add_argument(
+            "--out", type=options.folder, required=True, metavar="FILE", help="a .jsonl file"
+        )
     if name == "import":
-        action.add_argument("file", type=options.folder, metavar="FILE", help="what `cache export` wrote")
-        action.add_argument("--paid", action="store_true", help="the same run, rescued: what it paid counts here too")
+        action.add_argument(
+            "file", type=options.folder, metavar="FILE", help="what `cache export` wrote"
+        )
+        action.add_argument(
+            "--paid",
+            action="store_true",
+            help="the same run, rescued: what it paid counts here too",
+        )
     if name == "journal":
         action.add_argument("--arm", default="", help="what this arm paid for or needed")
         action.add_argument("--status", default="", help=_STATUSES)
@@ -73,17 +87,30 @@ def execute(args: argparse.Namespace) -> None:
 
 def _stats(args: argparse.Namespace) -> None:
     with Store.open(args.run, readonly=True) as store:
-        found = maintain.stats(store)
+        try:
+            specs: dict[str, str] = dict(manifest.read(store.folder).settings.get("roles", {}))
+        except StoreError:  # a store without a run, such as one that completions were imported into
+            specs = {}
+        found = maintain.stats(store, specs)
     if args.json:
         show.document(found)
         return
     counts = {name: value for name, value in found.items() if isinstance(value, int)}
-    show.table([{"what": name.replace("_", " "), "count": f"{value:,}"} for name, value in counts.items()])
+    show.table(
+        [{"what": name.replace("_", " "), "count": f"{value:,}"} for name, value in counts.items()]
+    )
     show.table([_told(row) for row in found["paid"]], title="completions, by who asked first")
     show.table([_told(row) for row in found["tried"]], title="attempts that became no completion")
     spent = [{"role": role, **amount} for role, amount in found["spent"].items()]
-    show.table([_told(row) for row in spent], title="spent by this store, attempts and open calls included")
-    show.table([{"arm": arm, "came to its end": "yes" if done else "no"} for arm, done in found["arms"].items()])
+    show.table(
+        [_told(row) for row in spent], title="spent by this store, attempts and open calls included"
+    )
+    show.table(
+        [
+            {"arm": arm, "came to its end": "yes" if done else "no"}
+            for arm, done in found["arms"].items()
+        ]
+    )
 
 
 def _told(row: Mapping[str, Any]) -> dict[str, str]:
@@ -93,7 +120,13 @@ def _told(row: Mapping[str, Any]) -> dict[str, str]:
 def _text(name: str, value: Any) -> str:
     if name == "cost":
         return f"{value:.6f}".rstrip("0").rstrip(".") if value is not None else "–"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.1f}" if isinstance(value, float) else str(value)
+    return (
+        f"{value:,}"
+        if isinstance(value, int)
+        else f"{value:.1f}"
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
 def _verify(args: argparse.Namespace) -> None:
@@ -115,15 +148,19 @@ def _verify(args: argparse.Namespace) -> None:
 
 
 def _journal(args: argparse.Namespace) -> None:
-    from potstill.store import journal
+    from potstill.store.admin import journal
 
     with Store.open(args.run, readonly=True) as store:
         arms = store.history.arms()
         known = {*arms, *(arm for (arm,) in store.database.read("SELECT DISTINCT arm FROM uses"))}
         if args.arm and args.arm not in known:
-            raise StoreError(f"{args.run} has no arm {args.arm!r}", available=sorted(known), wanted=args.arm)
+            raise StoreError(
+                f"{args.run} has no arm {args.arm!r}", available=sorted(known), wanted=args.arm
+            )
         if args.status and args.status not in (statuses := journal.statuses(store)):
-            raise ConfigError(f"no call has the status {args.status!r}", available=statuses, wanted=args.status)
+            raise ConfigError(
+                f"no call has the status {args.status!r}", available=statuses, wanted=args.status
+            )
         found = journal.entries(store, arm=args.arm, status=args.status)
         if args.json:
             show.stream("journal", (entry.plain() for entry in found))
@@ -133,7 +170,10 @@ def _journal(args: argparse.Namespace) -> None:
             if count <= SHOWN:
                 rows.append(_line(entry))
     show.table(rows)
-    show.say(f"{count:,} calls" + (f", {SHOWN} of them shown: --json lists them all" if count > SHOWN else ""))
+    show.say(
+        f"{count:,} calls"
+        + (f", {SHOWN} of them shown: --json lists them all" if count > SHOWN else "")
+    )
 
 
 def _line(entry: Any) -> dict[str, str]:
@@ -156,7 +196,9 @@ def _gc(args: argparse.Namespace) -> None:
 
     versions = [verifiers.version(kind) for kind in verifiers.KINDS]
     with Store.open(args.run, create=False, readonly=not args.delete) as store:
-        gone = maintain.gc(store, dry_run=not args.delete, versions=versions, students=args.students)
+        gone = maintain.gc(
+            store, dry_run=not args.delete, versions=versions, students=args.students
+        )
     if args.json:
         show.document(gone._asdict())
         return
@@ -188,11 +230,13 @@ def _import(args: argparse.Namespace) -> None:
         )
     with Store.open(args.run) as store:
         taken = transfer.import_(store, args.file, paid=args.paid)
-    show.document(taken._asdict()) if args.json else show.say(f"{taken.new:,} new, {taken.known:,} known completions")
+    show.document(taken._asdict()) if args.json else show.say(
+        f"{taken.new:,} new, {taken.known:,} known completions"
+    )
 
 
 def _parquet(args: argparse.Namespace) -> None:
-    from potstill.store import parquet
+    from potstill.store.admin import parquet
 
     with Store.open(args.run, create=False) as store:
         written = parquet.rewrite(store.database, store.folder)

@@ -27,8 +27,15 @@ from potstill.evaluation.table import BASE
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
-    parser.add_argument("what", nargs="+", metavar="FILE.json|RUN|RUN:ARM", help="one run, or two evaluations or runs")
-    parser.add_argument("--force", action="store_true", help="compare though they were not asked the same")
+    parser.add_argument(
+        "what",
+        nargs="+",
+        metavar="FILE.json|RUN|RUN:ARM",
+        help="one run, or two evaluations or runs",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="compare though they were not asked the same"
+    )
     options.add_json(parser)
 
 
@@ -63,7 +70,10 @@ def read(text: str) -> list[Evaluation]:
         wanted = [arm] if arm else list(found)
         if arm and arm not in found:
             raise ConfigError(
-                f"{path} measured no arm {arm!r}", available=found, wanted=arm, fix=f"{path}:{next(iter(found), 'ARM')}"
+                f"{path} measured no arm {arm!r}",
+                available=found,
+                wanted=arm,
+                fix=f"{path}:{next(iter(found), 'ARM')}",
             )
         if not wanted:
             raise InputError(
@@ -101,13 +111,17 @@ def _within(evaluations: list[Evaluation], what: str) -> list[tuple[Evaluation, 
     """All arms of a run against the untrained student."""
     if len(evaluations) < 2:
         raise ConfigError(
-            f"{what} is one evaluation", expected="two, or a run with arms", fix=f"potstill compare {what} OTHER"
+            f"{what} is one evaluation",
+            expected="two, or a run with arms",
+            fix=f"potstill compare {what} OTHER",
         )
     base = next((e for e in evaluations if e.name.endswith(f":{BASE}")), evaluations[0])
     return [(e, base) for e in evaluations if e is not base]
 
 
-def _between(first: list[Evaluation], second: list[Evaluation]) -> list[tuple[Evaluation, Evaluation]]:
+def _between(
+    first: list[Evaluation], second: list[Evaluation]
+) -> list[tuple[Evaluation, Evaluation]]:
     """One with one, one with many, or arms of the same name with each other."""
     if len(first) == 1 or len(second) == 1:
         return [(_apart(arm, base), base) for arm in first for base in second]

@@ -20,15 +20,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from potstill import reading
 from potstill.cli import options, show
 from potstill.cli.progress import watching
 from potstill.cli.results import unread
+from potstill.data import files
 from potstill.errors import ConfigError
 from potstill.evaluation.rows import Evaluation
 from potstill.models.model import Model, Sampling
-from potstill.recipe import Evaluating
 from potstill.records import Trace
+from potstill.runs.recipe import Evaluating
 
 _USUAL = Evaluating()
 ASKED = "what the model sees, with {question} in it (the kind's own, which for math asks for a boxed answer)"
@@ -39,16 +39,31 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     usual = _USUAL.sampling
     parser.add_argument("--model", required=True, metavar="SPEC", help=options.MODELS)
     options.add_problems(parser, required=True)
-    parser.add_argument("--judge", default="", metavar="SPEC", help="the model that judges problems of the kind judge")
-    parser.add_argument("--n", type=options.count, default=_USUAL.n, help=f"answers a problem ({_USUAL.n})")
-    parser.add_argument("--temperature", type=float, default=usual.temperature, help=f"({usual.temperature})")
+    parser.add_argument(
+        "--judge",
+        default="",
+        metavar="SPEC",
+        help="the model that judges problems of the kind judge",
+    )
+    parser.add_argument(
+        "--n", type=options.count, default=_USUAL.n, help=f"answers a problem ({_USUAL.n})"
+    )
+    parser.add_argument(
+        "--temperature", type=float, default=usual.temperature, help=f"({usual.temperature})"
+    )
     parser.add_argument("--top-p", type=float, default=usual.top_p, help=f"({usual.top_p})")
-    parser.add_argument("--max-tokens", type=options.count, default=usual.max_tokens, help=f"({usual.max_tokens})")
+    parser.add_argument(
+        "--max-tokens", type=options.count, default=usual.max_tokens, help=f"({usual.max_tokens})"
+    )
     parser.add_argument("--prompt", default="", metavar="TEMPLATE", help=ASKED)
     parser.add_argument("--limit", type=options.count, metavar="N", help="problems at most")
-    parser.add_argument("--seed", type=options.number, default=0, help="of samples and of --limit's choice (0)")
+    parser.add_argument(
+        "--seed", type=options.number, default=0, help="of samples and of --limit's choice (0)"
+    )
     parser.add_argument("--name", default="", help="what to call it in tables (default: the model)")
-    parser.add_argument("--out", type=options.folder, metavar="FILE.json", help="keep the evaluation here")
+    parser.add_argument(
+        "--out", type=options.folder, metavar="FILE.json", help="keep the evaluation here"
+    )
     options.add_spending(parser, "evaluation", "judge")
     options.add_skip_bad(parser)
     options.add_threads(parser)
@@ -58,15 +73,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> None:
     """Evaluate, keep and print."""
-    with reading.skipping(args.skip_bad):
+    with files.skipping(args.skip_bad):
         _evaluate(args)
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from potstill.sources import load_model, load_problems, pose_all
+    from potstill.runs.sources import load_model, load_problems, pose_all
     from potstill.store import Store, cached
     from potstill.traces import Session, using
-    from potstill.traces.judge import check_judge
+    from potstill.traces.verification import check_judge
 
     found = load_problems(
         args.problems,
@@ -82,17 +97,28 @@ def _evaluate(args: argparse.Namespace) -> None:
     check_judge(asked, judge, "--judge SPEC")
     with _kept(args.out) as folder, watching(args.quiet) as progress, Store.open(folder) as store:
         budget = options.budget(args, store, {"evaluation": model, "judge": judge})
-        kept = partial(cached, store=store, arm="evaluation", seed=args.seed, progress=progress, budget=budget)
-        with using(Session(judgements=store.judgements, judge=kept(judge, role="judge") if judge else None)):
+        kept = partial(
+            cached,
+            store=store,
+            arm="evaluation",
+            seed=args.seed,
+            progress=progress,
+            budget=budget,
+        )
+        with using(
+            Session(judgements=store.judgements, judge=kept(judge, role="judge") if judge else None)
+        ):
             measured = _measure(args, kept(model, role="evaluation"), asked)
     if args.out:
-        from potstill.store import runs
+        from potstill.runs import manifest
 
-        runs.write(args.out, measured.to_json())
-        reading.save_beside(args.out)
-    notes = [*unread([measured]), *reading.notes(), *budget.notes()]
+        manifest.write(args.out, measured.to_json())
+        files.save_beside(args.out)
+    notes = [*unread([measured]), *files.notes(), *budget.notes()]
     if args.json:
-        show.document(summary(measured) | {"notes": notes, "out": str(args.out) if args.out else None})
+        show.document(
+            summary(measured) | {"notes": notes, "out": str(args.out) if args.out else None}
+        )
         return
     show.arms([row(measured)])
     for sentence in notes:
@@ -112,7 +138,9 @@ def _check_out(args: argparse.Namespace) -> None:
         )
     if out and (out.is_dir() or out.suffix == ".cache"):
         what = "a folder" if out.is_dir() else "where the answers of an evaluation are kept"
-        raise ConfigError(f"--out {out} is {what}", expected="a file", fix=f"--out {out.with_suffix('.json')}")
+        raise ConfigError(
+            f"--out {out} is {what}", expected="a file", fix=f"--out {out.with_suffix('.json')}"
+        )
 
 
 @contextmanager
@@ -154,7 +182,11 @@ def row(measured: Evaluation) -> dict[str, str]:
     from potstill.evaluation.table import table
 
     alone = Results("", 0, evaluations={measured.name: measured})
-    return {name: cell for name, cell in table(alone, base=measured.name)[0].items() if not name.startswith("vs ")}
+    return {
+        name: cell
+        for name, cell in table(alone, base=measured.name)[0].items()
+        if not name.startswith("vs ")
+    }
 
 
 def summary(measured: Evaluation) -> dict[str, Any]:

@@ -19,12 +19,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from potstill import cards, importing, reading
 from potstill.cli import options, show
+from potstill.data import files
 from potstill.errors import ConfigError, StageError
-from potstill.export import LAYOUTS, pairs, rows, save, write
-from potstill.outcome import trained_on
 from potstill.records import Trace
+from potstill.runs import dataset_card, importing
+from potstill.runs.export import LAYOUTS, pairs, rows, save, write
+from potstill.runs.results import trained_on
 from potstill.store import Store
 
 FILES = (".jsonl", ".parquet")
@@ -32,8 +33,12 @@ FILES = (".jsonl", ".parquet")
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
-    parser.add_argument("run", type=options.folder, metavar="RUN|TRACES.jsonl", help="a run folder, or a trace file")
-    parser.add_argument("--arm", metavar="NAME", default="", help="which arm's rows (those of its last stage)")
+    parser.add_argument(
+        "run", type=options.folder, metavar="RUN|TRACES.jsonl", help="a run folder, or a trace file"
+    )
+    parser.add_argument(
+        "--arm", metavar="NAME", default="", help="which arm's rows (those of its last stage)"
+    )
     parser.add_argument("--format", required=True, choices=LAYOUTS, help="the layout")
     parser.add_argument(
         "--out",
@@ -41,12 +46,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE|FOLDER",
         help="a .jsonl or .parquet file, or a folder, which also gets a dataset card (default: stdout)",
     )
-    parser.add_argument("--parquet", action="store_true", help="in a folder, write train.parquet, not train.jsonl")
     parser.add_argument(
-        "--pairs", action="store_true", help="pairs of right and wrong attempts at one problem (with preference)"
+        "--parquet", action="store_true", help="in a folder, write train.parquet, not train.jsonl"
     )
     parser.add_argument(
-        "--licence", action="append", default=[], metavar="SOURCE=NAME", help="of a source, for the card (mit, …)"
+        "--pairs",
+        action="store_true",
+        help="pairs of right and wrong attempts at one problem (with preference)",
+    )
+    parser.add_argument(
+        "--licence",
+        action="append",
+        default=[],
+        metavar="SOURCE=NAME",
+        help="of a source, for the card (mit, …)",
     )
     options.add_skip_bad(parser)
     options.add_json(parser)
@@ -54,9 +67,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> None:
     """Write the rows, and the card where they go into a folder."""
-    with reading.skipping(args.skip_bad):
+    with files.skipping(args.skip_bad):
         _export(args)
-        for sentence in reading.notes():
+        for sentence in files.notes():
             print(sentence, file=sys.stderr)  # the rows may go to stdout
 
 
@@ -71,18 +84,18 @@ def _export(args: argparse.Namespace) -> None:
     if args.run.is_dir():
         with Store.open(args.run, readonly=True) as store:
             traces = _of_arm(args, store)
-            card = cards.of_run(store, args.run, args.arm, **_known(args, traces, file))
+            card = dataset_card.of_run(store, args.run, args.arm, **_known(args, traces, file))
     else:
         traces = _traces(args)
-        card = cards.of_traces(**_known(args, traces, file))
+        card = dataset_card.of_traces(**_known(args, traces, file))
     made = rows(traces, args.format)
     if file != args.out:
-        cards.check(args.out / "README.md")
+        dataset_card.check(args.out / "README.md")
     save(made, file)
     if file != args.out:
-        cards.write(card, args.out / "README.md")
+        dataset_card.write(card, args.out / "README.md")
     said = {"rows": len(made), "arm": args.arm, "format": args.format, "out": str(args.out)}
-    said["fingerprint"] = cards.fingerprint(traces, args.format)
+    said["fingerprint"] = dataset_card.fingerprint(traces, args.format)
     show.document(said) if args.json else show.say(f"{len(made):,} rows  {args.out}")
 
 
@@ -101,7 +114,14 @@ def _file(args: argparse.Namespace) -> Path:
 
 
 def _known(args: argparse.Namespace, traces: Sequence[Trace], file: Path) -> dict[str, Any]:
-    words = ["potstill", "export", args.run.name, *(("--arm", args.arm) if args.arm else ()), "--format", args.format]
+    words = [
+        "potstill",
+        "export",
+        args.run.name,
+        *(("--arm", args.arm) if args.arm else ()),
+        "--format",
+        args.format,
+    ]
     words += [*(("--pairs",) if args.pairs else ()), *(("--parquet",) if args.parquet else ())]
     words += [word for given in args.licence for word in ("--licence", given)]
     words += ["--out", args.out.name]
@@ -127,7 +147,9 @@ def _of_arm(args: argparse.Namespace, store: Store) -> list[Trace]:
     arms = [arm for arm in known if store.history.rows(arm)]
     if args.arm not in known:
         raise ConfigError(
-            f"{args.run} has no arm {args.arm!r}" if args.arm else f"{args.run} is a run folder, and no arm is named",
+            f"{args.run} has no arm {args.arm!r}"
+            if args.arm
+            else f"{args.run} is a run folder, and no arm is named",
             available=arms,
             wanted=args.arm,
             fix=f"--arm {(*arms, 'NAME')[0]}",

@@ -17,11 +17,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from potstill import problems as sources
-from potstill import reading
 from potstill.cli import options, show
-from potstill.cli.answers import Answered, read
 from potstill.cli.progress import watching
+from potstill.data import files
+from potstill.data import problems as sources
+from potstill.data.recorded_answers import Answered, read
 from potstill.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,17 +35,32 @@ _ANSWERS = ("completion", "label")  # what --map may name in the answers' file a
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     options.add_problems(parser, required=True)
-    parser.add_argument("--answers", required=True, metavar="FILE", help="rows with id or question, and completions")
-    parser.add_argument("--judge", required=True, metavar="SPEC", help=f"the model that judges: {options.MODELS}")
     parser.add_argument(
-        "--rubric", type=options.folder, metavar="FILE", help="by what it judges (default: correctness)"
+        "--answers", required=True, metavar="FILE", help="rows with id or question, and completions"
     )
-    parser.add_argument("--pairs", action="store_true", help="compare the recorded models' answers, in both orders")
     parser.add_argument(
-        "--out", type=options.folder, default=Path("runs/judge"), metavar="DIR", help="keeps the replies"
+        "--judge", required=True, metavar="SPEC", help=f"the model that judges: {options.MODELS}"
+    )
+    parser.add_argument(
+        "--rubric",
+        type=options.folder,
+        metavar="FILE",
+        help="by what it judges (default: correctness)",
+    )
+    parser.add_argument(
+        "--pairs", action="store_true", help="compare the recorded models' answers, in both orders"
+    )
+    parser.add_argument(
+        "--out",
+        type=options.folder,
+        default=Path("runs/judge"),
+        metavar="DIR",
+        help="keeps the replies",
     )
     parser.add_argument("--limit", type=options.count, metavar="N", help="problems at most")
-    parser.add_argument("--seed", type=options.number, default=0, help="of the choice that --limit makes (0)")
+    parser.add_argument(
+        "--seed", type=options.number, default=0, help="of the choice that --limit makes (0)"
+    )
     options.add_spending(parser, "judge")
     options.add_skip_bad(parser)
     options.add_threads(parser)
@@ -55,56 +70,82 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> None:
     """Judge and print."""
-    with reading.skipping(args.skip_bad):
+    with files.skipping(args.skip_bad):
         _judge(args)
 
 
 def _judge(args: argparse.Namespace) -> None:
-    from potstill.sources import load_model, world
-    from potstill.store.cached import cached
+    from potstill.runs.sources import load_model, world
+    from potstill.store.cached_model import cached
     from potstill.store.store import Store
 
     mapping = options.pairs(args.map, "--map")
     own = {field: column for field, column in mapping.items() if field not in _ANSWERS}
     known = sources.load(
-        args.problems, mapping=own, limit=args.limit, seed=args.seed, kind=args.kind or None, extra={"world": world}
+        args.problems,
+        mapping=own,
+        limit=args.limit,
+        seed=args.seed,
+        kind=args.kind or None,
+        extra={"world": world},
     )
     answers, strays = read(args.answers, known, mapping)
     rubric = _rubric(args.rubric)
     with Store.open(args.out) as store, watching(args.quiet) as progress:
         judge = load_model(args.judge, threads=args.threads)
         budget = options.budget(args, store, {"judge": judge})
-        model = cached(judge, store, role="judge", arm="judge", seed=args.seed, progress=progress, budget=budget)
+        model = cached(
+            judge,
+            store,
+            role="judge",
+            arm="judge",
+            seed=args.seed,
+            progress=progress,
+            budget=budget,
+        )
         found = compared(model, answers, rubric) if args.pairs else graded(model, answers, rubric)
-    bad = [row._asdict() for row in reading.skipped()]
+    bad = [row._asdict() for row in files.skipped()]
     found |= {"strays": strays, "bad": bad, "notes": budget.notes()}
     show.document(found) if args.json else _print(found)
 
 
 def graded(model: Model, answers: Sequence[Answered], rubric: str) -> dict[str, Any]:
     """A row a recorded model: the judge's verdicts, and how often it agrees with the file's labels."""
-    from potstill.traces.panel import verdicts
+    from potstill.traces.llm_judge import verdicts
 
     said = verdicts(model, [_trace(answer) for answer in answers], rubric)
     lines = []
     for name in dict.fromkeys(answer.model for answer in answers):
         mine = [(a, v) for a, v in zip(answers, said, strict=True) if a.model == name]
         counts: Counter[str] = Counter(v.status for _, v in mine)
-        told = [a.label == (v.status == "right") for a, v in mine if a.label is not None and v.status in STATUSES[:2]]
+        told = [
+            a.label == (v.status == "right")
+            for a, v in mine
+            if a.label is not None and v.status in STATUSES[:2]
+        ]
         agreement = sum(told) / len(told) if told else None
-        row = {"model": name, "answers": len(mine), **{status: counts[status] for status in STATUSES}}
+        row = {
+            "model": name,
+            "answers": len(mine),
+            **{status: counts[status] for status in STATUSES},
+        }
         lines.append(row | {"agrees with labels": agreement})
     return {"judge": model.id, "answers": lines}
 
 
 def compared(model: Model, answers: Sequence[Answered], rubric: str) -> dict[str, Any]:
     """Wins of each recorded model over each other on the problems that both answered, and the judge's bias."""
-    from potstill.traces.panel import bias, prefer
+    from potstill.traces.llm_judge import bias, prefer
 
     names = list(dict.fromkeys(answer.model for answer in answers))
     first = {(a.model, a.problem.id): _trace(a) for a in reversed(answers)}
     ids = list(dict.fromkeys(answer.problem.id for answer in answers))
-    duels = [(x, y, i) for x, y in combinations(names, 2) for i in ids if (x, i) in first and (y, i) in first]
+    duels = [
+        (x, y, i)
+        for x, y in combinations(names, 2)
+        for i in ids
+        if (x, i) in first and (y, i) in first
+    ]
     if not duels:
         raise InputError(
             f"no problem is answered by two of the recorded models ({', '.join(names)})",
@@ -116,14 +157,22 @@ def compared(model: Model, answers: Sequence[Answered], rubric: str) -> dict[str
     for x, y in dict.fromkeys((x, y) for x, y, _ in duels):
         mine = [p for p, duel in zip(said, duels, strict=True) if duel[:2] == (x, y)]
         won, lost = sum(p.winner is p.one for p in mine), sum(p.winner is p.other for p in mine)
-        lines.append({"model": x, "against": y, "won": won, "lost": lost, "ties": len(mine) - won - lost})
+        lines.append(
+            {"model": x, "against": y, "won": won, "lost": lost, "ties": len(mine) - won - lost}
+        )
     return {"judge": model.id, "pairs": lines, "bias": bias(said)}
 
 
 def _trace(answer: Answered) -> Any:
     from potstill.records import Trace
 
-    return Trace(answer.problem, answer.problem.question, text=answer.text, finish="stop", operator="recorded")
+    return Trace(
+        answer.problem,
+        answer.problem.question,
+        text=answer.text,
+        finish="stop",
+        operator="recorded",
+    )
 
 
 def _rubric(path: Path | None) -> str:
@@ -132,19 +181,32 @@ def _rubric(path: Path | None) -> str:
     try:
         text = path.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} can't be read: {error}", expected="a text file with the rubric") from None
+        raise InputError(
+            f"{path} can't be read: {error}", expected="a text file with the rubric"
+        ) from None
     if not 0 < len(text) <= LONGEST:
-        raise InputError(f"{path} holds {len(text)} characters", expected=f"a rubric of 1 to {LONGEST:,} characters")
+        raise InputError(
+            f"{path} holds {len(text)} characters",
+            expected=f"a rubric of 1 to {LONGEST:,} characters",
+        )
     return text
 
 
 def _print(found: dict[str, Any]) -> None:
     title = "pairs" if "pairs" in found else "answers"
-    lines = [{name: "–" if value is None else value for name, value in row.items()} for row in found[title]]
+    lines = [
+        {name: "–" if value is None else value for name, value in row.items()}
+        for row in found[title]
+    ]
     show.table(lines, title=title)
     if "bias" in found:
-        shares = {name: "–" if value is None else f"{value:.3g}" for name, value in found["bias"].items()}
-        show.table([shares], title="bias of the judge (first_place: 0.5 is fair; agreement: of the two orders)")
+        shares = {
+            name: "–" if value is None else f"{value:.3g}" for name, value in found["bias"].items()
+        }
+        show.table(
+            [shares],
+            title="bias of the judge (first_place: 0.5 is fair; agreement: of the two orders)",
+        )
     if found["strays"]:
         show.say(f"rows that answer none of the problems: {found['strays']:,}")
     show.bad(found["bad"])

@@ -13,10 +13,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from potstill import reading
 from potstill.cli import options, rows, show
 from potstill.cli.progress import watching
 from potstill.cli.train import loaded
+from potstill.data import files
 from potstill.errors import ConfigError
 from potstill.training.settings import Training
 
@@ -27,15 +27,42 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     rows.add(parser)
     parser.add_argument(
-        "--teacher", required=True, metavar="SPEC", help="a checkpoint with the student's tokenizer: transformers:PATH"
+        "--teacher",
+        required=True,
+        metavar="SPEC",
+        help="a checkpoint with the student's tokenizer: transformers:PATH",
     )
-    parser.add_argument("--out", required=True, type=options.folder, metavar="DIR", help="where the entries are stored")
-    parser.add_argument("--k", type=options.count, default=64, metavar="N", help="entries a token (64)")
     parser.add_argument(
-        "--temperature", type=float, default=1.0, metavar="T", help="at which they will be compared (1)"
+        "--out",
+        required=True,
+        type=options.folder,
+        metavar="DIR",
+        help="where the entries are stored",
     )
-    parser.add_argument("--max-tokens", type=options.number, default=0, metavar="N", help="longest row (the context)")
-    parser.add_argument("--drop-long", type=float, default=0.0, metavar="SHARE", help="of rows that may be longer (0)")
+    parser.add_argument(
+        "--k", type=options.count, default=64, metavar="N", help="entries a token (64)"
+    )
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=1.0,
+        metavar="T",
+        help="at which they will be compared (1)",
+    )
+    parser.add_argument(
+        "--max-tokens",
+        type=options.number,
+        default=0,
+        metavar="N",
+        help="longest row (the context)",
+    )
+    parser.add_argument(
+        "--drop-long",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="of rows that may be longer (0)",
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto (auto)")
     options.add_skip_bad(parser)
     options.add_threads(parser)
@@ -46,10 +73,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> None:
     """Store the entries and print what they take."""
     if not args.temperature > 0:
-        raise ConfigError(f"--temperature {args.temperature:g}", expected="a number above 0", fix="--temperature 1")
-    with reading.skipping(args.skip_bad):
+        raise ConfigError(
+            f"--temperature {args.temperature:g}",
+            expected="a number above 0",
+            fix="--temperature 1",
+        )
+    with files.skipping(args.skip_bad):
         said = _keep(args)
-    bad = [item._asdict() for item in reading.save(args.out)]
+    bad = [item._asdict() for item in files.save(args.out)]
     if args.json:
         show.document({**said, "bad": bad})
         return
@@ -57,22 +88,27 @@ def execute(args: argparse.Namespace) -> None:
     for reason, number in said["left out"].items():
         show.say(f"left out {number:,}: {reason}")
     if said["k"] < args.k:
-        show.say(f"note: k is {said['k']:,}, which is all that the teacher's vocabulary has (asked for {args.k:,})")
+        show.say(
+            f"note: k is {said['k']:,}, which is all that the teacher's vocabulary has (asked for {args.k:,})"
+        )
     show.bad(bad)
 
 
 def _keep(args: argparse.Namespace) -> dict[str, Any]:
     traces = rows.read(args.rows, args.limit, arm=args.arm)
     teacher = loaded(args.teacher, args.threads, "teacher")
-    from potstill.training import kept
-    from potstill.training.rows import stored
+    from potstill.training.dataset.build import stored
+    from potstill.training.teacher import cached_logits
 
     settings = Training(
-        max_tokens=args.max_tokens, drop_long=args.drop_long, threads=args.threads, chat=teacher.encoder.chat
+        max_tokens=args.max_tokens,
+        drop_long=args.drop_long,
+        threads=args.threads,
+        chat=teacher.encoder.chat,
     )
     found = stored(traces, teacher.weights, settings)
-    with watching(args.quiet) as progress, kept.threads(args.threads):
-        told = kept.write(
+    with watching(args.quiet) as progress, cached_logits.threads(args.threads):
+        told = cached_logits.write(
             args.out,
             teacher.weights,
             found.rows,

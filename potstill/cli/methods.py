@@ -12,10 +12,9 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from potstill import catalogue
 from potstill.cli import options, show
 from potstill.errors import ConfigError
-from potstill.methods import METHODS
+from potstill.methods import METHODS, catalogue
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +31,10 @@ def execute(args: argparse.Namespace) -> None:
         return
     if args.name not in METHODS:
         raise ConfigError(
-            f"no method called {args.name!r}", available=METHODS, wanted=args.name, fix="potstill methods"
+            f"no method called {args.name!r}",
+            available=METHODS,
+            wanted=args.name,
+            fix="potstill methods",
         )
     found = plain(args.name)
     show.document(found) if args.json else _told(found)
@@ -47,12 +49,21 @@ def plain(name: str) -> dict[str, Any]:
 
 def _without_empty(value: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: item for key, item in value.items() if item is not inspect.Parameter.empty}
-    return kept | {"fields": [_without_empty(field) for field in value["fields"]]} if "fields" in value else kept
+    return (
+        kept | {"fields": [_without_empty(field) for field in value["fields"]]}
+        if "fields" in value
+        else kept
+    )
 
 
 def _listed(entries: Iterable[Mapping[str, Any]]) -> None:
     rows = [
-        {"name": e["name"], "title": e["title"], "arXiv": e["arxiv"] or "–", "roles": ", ".join(map(_role, e["roles"]))}
+        {
+            "name": e["name"],
+            "title": e["title"],
+            "arXiv": e["arxiv"] or "–",
+            "roles": ", ".join(map(_role, e["roles"])),
+        }
         for e in entries
     ]
     show.table(rows)
@@ -65,7 +76,9 @@ def _role(role: Mapping[str, Any]) -> str:
 
 def _told(found: Mapping[str, Any]) -> None:
     show.say(f"{found['name']}: {found['title']}")
-    roles = [{"role": _role(r), "needs": r["needs"], "help": r["help"] or "–"} for r in found["roles"]]
+    roles = [
+        {"role": _role(r), "needs": r["needs"], "help": r["help"] or "–"} for r in found["roles"]
+    ]
     show.table(roles, title="models, given as --ROLE SPEC ([…]: may be left out)")
     values = [row for value in found["parameters"] for row in _rows(value, "")]
     show.table(values, title="parameters, given as --set NAME=VALUE")
@@ -76,4 +89,6 @@ def _rows(value: Mapping[str, Any], where: str) -> list[dict[str, str]]:
     if "fields" in value:
         return [row for field in value["fields"] for row in _rows(field, f"{name}.")]
     default = value.get("default", "must be given")
-    return [{"name": name, "default": str(default), "type": value["type"], "help": value["help"] or "–"}]
+    return [
+        {"name": name, "default": str(default), "type": value["type"], "help": value["help"] or "–"}
+    ]

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, final
 from potstill.errors import ConfigError
 
 if TYPE_CHECKING:
+    from potstill.budget.budget import Budget
     from potstill.models.model import Model
-    from potstill.store.budget import Budget
     from potstill.store.store import Store
 
 MODELS = (
-    "world:teacher, transformers:PATH, openai:NAME?at=…, litellm:VENDOR/NAME, vllm:PATH, recorded:FILE, scripted:FILE"
+    "world:teacher, transformers:PATH, openai:NAME?at=…, litellm:VENDOR/NAME, vllm:PATH, "
+    "recorded:FILE, scripted:FILE"
 )
 PROBLEMS = "a .jsonl, .json, .csv or .parquet file, hf:NAME, gym:TASK or world:TASK"
 KINDS = "math, number, choice, exact, regex, format, table, code, judge, gym, story"
@@ -35,7 +36,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of exiting."""
-        raise ConfigError(message, expected=" ".join(self.format_usage().split()), fix=f"{self.prog} --help")
+        raise ConfigError(
+            message, expected=" ".join(self.format_usage().split()), fix=f"{self.prog} --help"
+        )
 
 
 def count(text: str) -> int:
@@ -61,7 +64,9 @@ def threads(text: str) -> int:
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     """--json."""
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON document instead of tables"
+    )
 
 
 def add_quiet(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +77,9 @@ def add_quiet(parser: argparse.ArgumentParser) -> None:
 def add_skip_bad(parser: argparse.ArgumentParser) -> None:
     """--skip-bad."""
     parser.add_argument(
-        "--skip-bad", action="store_true", help="leave bad rows of files out and list them (default: stop at the first)"
+        "--skip-bad",
+        action="store_true",
+        help="leave bad rows of files out and list them (default: stop at the first)",
     )
 
 
@@ -97,7 +104,9 @@ def add_spending(parser: argparse.ArgumentParser, *roles: str) -> None:
         metavar="LIMIT",
         help=f"what it may spend: 5usd, 2Mtok, {roles[-1]}=3usd (may be given again); a larger one goes on",
     )
-    parser.add_argument("--prices", metavar="FILE", default="", help="prices over potstill's own, JSON or YAML")
+    parser.add_argument(
+        "--prices", metavar="FILE", default="", help="prices over potstill's own, JSON or YAML"
+    )
 
 
 def budget(args: argparse.Namespace, store: Store, models: Mapping[str, Model | None]) -> Budget:
@@ -108,12 +117,11 @@ def budget(args: argparse.Namespace, store: Store, models: Mapping[str, Model | 
         store: of the folder.
         models: by the roles that may have a limit.
     """
-    from potstill import spending
-    from potstill.models import prices
-    from potstill.store.amounts import Limit
-    from potstill.store.budget import Budget
+    from potstill.budget import flags, prices
+    from potstill.budget.amounts import Limit
+    from potstill.budget.budget import Budget
 
-    limits = spending.limits(args.budget, list(models))
+    limits = flags.limits(args.budget, list(models))
     found = Budget.of(
         store.attempts,
         {role: Limit(limit.tokens, limit.money) for role, limit in limits.items()},
@@ -151,7 +159,10 @@ def pairs(texts: Sequence[str], flag: str) -> dict[str, str]:
 
 def settings(texts: Sequence[str]) -> list[str]:
     """`key=value` texts as YAML reads them: 1e-4 is a number to everyone but YAML 1.1, which wants 1.0e-4."""
-    return [re.sub(r"(?<==)(.*)$", lambda m: _number(m[1]), text, count=1, flags=re.DOTALL) for text in texts]
+    return [
+        re.sub(r"(?<==)(.*)$", lambda m: _number(m[1]), text, count=1, flags=re.DOTALL)
+        for text in texts
+    ]
 
 
 def _number(text: str) -> str:

@@ -16,16 +16,21 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from potstill import reading
 from potstill.cli import options, run, show
 from potstill.cli.progress import watching
 from potstill.cli.results import keeping
+from potstill.data import files
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     run.recipe_arguments(parser)
-    parser.add_argument("--pilot", type=options.count, metavar="N", help="let the real models answer N problems first")
+    parser.add_argument(
+        "--pilot",
+        type=options.count,
+        metavar="N",
+        help="let the real models answer N problems first",
+    )
     parser.add_argument(
         "--assume",
         action="append",
@@ -40,15 +45,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> None:
     """Print the plan."""
-    from potstill.estimate import foresee
-    from potstill.plan import assumed
+    from potstill.runs.dry_run import assumed
+    from potstill.runs.estimate import foresee
 
     recipe = run.bind(args)
     assume = assumed(options.pairs(args.assume, "--assume"))
     out = args.out or Path("runs") / Path(args.what).stem
-    with keeping(out), watching(args.quiet) as progress, reading.skipping(args.skip_bad):
-        found = foresee(recipe, out, assume, pilot=args.pilot or 0, threads=args.threads, progress=progress)
-        notes = reading.notes()
+    with keeping(out), watching(args.quiet) as progress, files.skipping(args.skip_bad):
+        found = foresee(
+            recipe, out, assume, pilot=args.pilot or 0, threads=args.threads, progress=progress
+        )
+        notes = files.notes()
     if args.json:
         show.document(found.to_json() | {"notes": notes})
         return
@@ -59,12 +66,19 @@ def execute(args: argparse.Namespace) -> None:
 
 def _told(plan: Any) -> None:
     paid = any(need.money != 0 for need in plan.needs)
-    show.table([_need(need, paid) for need in plan.needs], title=f"calls for {plan.problems:,} problems, by role")
+    show.table(
+        [_need(need, paid) for need in plan.needs],
+        title=f"calls for {plan.problems:,} problems, by role",
+    )
     shown = [
         {
             "arm": arm,
             "rows": f"{rows:,}",
-            **({"steps": f"{s.steps:,}", "trained": f"{s.trained:,}", "memory": _bytes(s.memory)} if s else {}),
+            **(
+                {"steps": f"{s.steps:,}", "trained": f"{s.trained:,}", "memory": _bytes(s.memory)}
+                if s
+                else {}
+            ),
         }
         for arm, rows in plan.rows.items()
         for s in [plan.training.get(arm)]
@@ -73,13 +87,19 @@ def _told(plan: Any) -> None:
     show.table([{name: _bytes(size) for name, size in plan.disk.items()}], title="disk")
     if plan.measured:
         rows = [
-            {"measured": name, "value": f"{e.value:.4g}", "95 % interval": f"{e.low:.4g} to {e.high:.4g}"}
+            {
+                "measured": name,
+                "value": f"{e.value:.4g}",
+                "95 % interval": f"{e.low:.4g} to {e.high:.4g}",
+            }
             for name, e in plan.measured.items()
         ]
         show.table(rows, title=f"measured on {plan.tried} problems")
     show.table([{"assumed": name, "value": str(value)} for name, value in plan.assumptions.items()])
     if plan.paid:
-        show.say(f"the pilot cost {plan.paid:.4g} USD; the run with the same flags does not pay for it again")
+        show.say(
+            f"the pilot cost {plan.paid:.4g} USD; the run with the same flags does not pay for it again"
+        )
 
 
 def _need(need: Any, paid: bool) -> dict[str, str]:
@@ -96,7 +116,11 @@ def _need(need: Any, paid: bool) -> dict[str, str]:
     if need.money is None:
         return row | {"USD": "no price", "interval": "–", "USD at most": "–"}
     interval = f"{need.low:.4g} to {need.high:.4g}" if need.high != need.low else "–"
-    return row | {"USD": f"{need.money:.4g}", "interval": interval, "USD at most": f"{need.limit:.4g}"}
+    return row | {
+        "USD": f"{need.money:.4g}",
+        "interval": interval,
+        "USD at most": f"{need.limit:.4g}",
+    }
 
 
 def _bytes(count: float) -> str:

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import argparse
 
+from potstill.budget import prices
 from potstill.cli import options, show
-from potstill.models import prices
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     parser.add_argument("name", nargs="?", metavar="NAME", help="one model, as a server calls it")
-    parser.add_argument("--prices", metavar="FILE", default="", help="prices over potstill's own, JSON or YAML")
+    parser.add_argument(
+        "--prices", metavar="FILE", default="", help="prices over potstill's own, JSON or YAML"
+    )
     options.add_json(parser)
 
 
@@ -32,7 +34,9 @@ def execute(args: argparse.Namespace) -> None:
     if args.json:
         show.document({name: price._asdict() for name, price in table.items()})
         return
-    show.table([_row(name, price) for name, price in sorted(table.items())], title="USD per million tokens")
+    show.table(
+        [_row(name, price) for name, price in sorted(table.items())], title="USD per million tokens"
+    )
 
 
 def _row(name: str, price: prices.Price) -> dict[str, str]:

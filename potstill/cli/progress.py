@@ -12,7 +12,9 @@ from typing import Any, TextIO, TypeAlias, final
 Progress: TypeAlias = Callable[[str, int, int], None]
 
 EVERY = 10.0  # seconds between two lines of one label, where there is no terminal
-IDLE = 50.0  # seconds after which a line says that nothing has changed, where somebody still reports
+IDLE = (
+    50.0  # seconds after which a line says that nothing has changed, where somebody still reports
+)
 
 
 @contextmanager
@@ -77,7 +79,11 @@ class Lines:
             due = now - self._said.setdefault(label, now) >= (IDLE if same else EVERY)
             if total and not again and (due or ended):
                 self._said[label] = now
-                print(f"{label}: {done:,} of {total:,}  {pace.text(now)}".rstrip(), file=self._stream, flush=True)
+                print(
+                    f"{label}: {done:,} of {total:,}  {pace.text(now)}".rstrip(),
+                    file=self._stream,
+                    flush=True,
+                )
 
 
 @final
@@ -94,7 +100,10 @@ class Bars:
         with self._lock:
             now = time.monotonic()
             if label not in self._tasks:
-                self._tasks[label] = (self._bars.add_task(label, total=total or None, pace=""), Pace(now))
+                self._tasks[label] = (
+                    self._bars.add_task(label, total=total or None, pace=""),
+                    Pace(now),
+                )
             task, pace = self._tasks[label]
             pace.at(done, total, now)
             self._bars.update(task, completed=done, total=total or None, pace=pace.text(now))

@@ -14,10 +14,10 @@ import argparse
 import time
 from typing import Any
 
-from potstill import recipe
 from potstill.cli import options
 from potstill.cli.progress import watching
 from potstill.cli.results import finish, keeping
+from potstill.runs import recipe
 
 # Learning rate and epochs of each arm are the best of a grid on a dev split, within its noise (docs/LOG.md).
 LOOP: dict[str, Any] = {"optimiser": "muon", "batch_tokens": 4096, "batch_rows": 0}
@@ -25,19 +25,40 @@ ARMS: dict[str, dict[str, Any]] = {
     "sft": {"method": "sft", "training": {"lr": 1e-3, "epochs": 1}},
     "rft": {"method": "rft", "training": {"lr": 1e-3, "epochs": 8}},
     "orion": {"method": "orion", "training": {"lr": 2e-3, "epochs": 8}},
-    "orion-no-errors": {"method": "orion", "values": {"arm": "none"}, "training": {"lr": 2e-3, "epochs": 8}},
-    "orion-shuffled": {"method": "orion", "values": {"arm": "shuffled"}, "training": {"lr": 2e-3, "epochs": 8}},
+    "orion-no-errors": {
+        "method": "orion",
+        "values": {"arm": "none"},
+        "training": {"lr": 2e-3, "epochs": 8},
+    },
+    "orion-shuffled": {
+        "method": "orion",
+        "values": {"arm": "shuffled"},
+        "training": {"lr": 2e-3, "epochs": 8},
+    },
 }
 TITLE = "Potstill quickstart: what a small model learns from"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
-    parser.add_argument("--out", type=options.folder, default="runs/quickstart", metavar="DIR", help="run folder")
-    parser.add_argument("--limit", "--problems-limit", type=options.count, default=300, help="training problems (300)")
+    parser.add_argument(
+        "--out", type=options.folder, default="runs/quickstart", metavar="DIR", help="run folder"
+    )
+    parser.add_argument(
+        "--limit",
+        "--problems-limit",
+        type=options.count,
+        default=300,
+        help="training problems (300)",
+    )
     parser.add_argument("--test", type=options.count, default=200, help="test problems (200)")
     parser.add_argument("--n", type=options.count, default=4, help="answers a test problem (4)")
-    parser.add_argument("--seed", type=options.number, default=0, help="from which every random choice is derived (0)")
+    parser.add_argument(
+        "--seed",
+        type=options.number,
+        default=0,
+        help="from which every random choice is derived (0)",
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -45,7 +66,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="as in a recipe: n=8 for every arm, arms.orion.training.lr=1e-3 for one",
     )
-    options.add_threads(parser, default=1)  # the same samples on a machine of any size, and no crawl on a busy one
+    options.add_threads(
+        parser, default=1
+    )  # the same samples on a machine of any size, and no crawl on a busy one
     options.add_quiet(parser)
     options.add_json(parser)
 
@@ -57,7 +80,9 @@ def data(problems: int, test: int, n: int, seed: int) -> dict[str, Any]:
     """
     return {
         "arms": ARMS,
-        "values": {"steps": True},  # every arm trains on rows whose steps are all right, not only the answer
+        "values": {
+            "steps": True
+        },  # every arm trains on rows whose steps are all right, not only the answer
         "training": LOOP | {"seed": seed},
         "roles": {"teacher": "world:teacher", "student": "world:student"},
         "problems": f"world:story?split=train&size={problems}",
@@ -69,10 +94,14 @@ def data(problems: int, test: int, n: int, seed: int) -> dict[str, Any]:
 
 def execute(args: argparse.Namespace) -> None:
     """Run it and print the outcome."""
-    bound = recipe.from_data(data(args.limit, args.test, args.n, args.seed), options.settings(args.set))
-    from potstill import experiment
+    bound = recipe.from_data(
+        data(args.limit, args.test, args.n, args.seed), options.settings(args.set)
+    )
+    from potstill.runs import experiment
 
     began = time.monotonic()
     with keeping(args.out), watching(args.quiet) as progress:
-        results = experiment.execute(bound, args.out, title=TITLE, progress=progress, threads=args.threads)
+        results = experiment.execute(
+            bound, args.out, title=TITLE, progress=progress, threads=args.threads
+        )
     finish(args, results, args.out, time.monotonic() - began, funnels=False)

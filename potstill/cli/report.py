@@ -12,13 +12,17 @@ from pathlib import Path
 
 from potstill.cli import options, show
 from potstill.evaluation.results import load
-from potstill.viewer.report import write
+from potstill.report.page import write
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
-    parser.add_argument("run", type=options.folder, metavar="RUN", help="a run folder, or its results.json")
-    parser.add_argument("--out", type=options.folder, metavar="FILE", help="where to (default: RUN/report.html)")
+    parser.add_argument(
+        "run", type=options.folder, metavar="RUN", help="a run folder, or its results.json"
+    )
+    parser.add_argument(
+        "--out", type=options.folder, metavar="FILE", help="where to (default: RUN/report.html)"
+    )
     options.add_json(parser)
 
 

@@ -16,8 +16,8 @@ from potstill.evaluation.metrics import status_share
 from potstill.evaluation.results import Results
 from potstill.evaluation.rows import Evaluation
 from potstill.evaluation.table import short, table, usd
+from potstill.report import page
 from potstill.store import Store, database
-from potstill.viewer import report
 
 _UNREAD = 0.5
 DROPS = 8  # reasons shown an arm; the report has them all
@@ -46,9 +46,11 @@ def _holds(out: Path) -> bool:
         return not store.empty()
 
 
-def finish(args: argparse.Namespace, results: Results, out: Path, seconds: float, *, funnels: bool) -> None:
+def finish(
+    args: argparse.Namespace, results: Results, out: Path, seconds: float, *, funnels: bool
+) -> None:
     """Write report.html and print the outcome."""
-    report.write(results, out / "report.html")
+    page.write(results, out / "report.html")
     rows = sorted(str(path) for path in (out / "rows").glob("*.jsonl"))
     if args.json:
         show.document(_document(results, out, rows, seconds))
@@ -62,7 +64,11 @@ def finish(args: argparse.Namespace, results: Results, out: Path, seconds: float
     if results.note:
         show.say(results.note)
     show.say()
-    paths = [("results", [str(out / "results.json")]), ("rows", rows), ("report", [str(out / "report.html")])]
+    paths = [
+        ("results", [str(out / "results.json")]),
+        ("rows", rows),
+        ("report", [str(out / "report.html")]),
+    ]
     for name, files in paths:
         for file in files:
             show.say(f"{name:<8} {file}")
@@ -71,7 +77,10 @@ def finish(args: argparse.Namespace, results: Results, out: Path, seconds: float
 
 def _document(results: Results, out: Path, rows: Sequence[str], seconds: float) -> dict[str, Any]:
     funnels = {
-        arm: {"steps": [step._asdict() for step in funnel.steps], "drops": [_drop(drop) for drop in funnel.drops]}
+        arm: {
+            "steps": [step._asdict() for step in funnel.steps],
+            "drops": [_drop(drop) for drop in funnel.drops],
+        }
         for arm, funnel in results.funnels.items()
     }
     return {
@@ -84,7 +93,10 @@ def _document(results: Results, out: Path, rows: Sequence[str], seconds: float) 
         "comparisons": [comparison.to_json() for comparison in results.comparisons],
         "funnels": funnels,
         "training": dict(results.training),
-        "costs": {a: {role: cost._asdict() for role, cost in roles.items()} for a, roles in results.costs.items()},
+        "costs": {
+            a: {role: cost._asdict() for role, cost in roles.items()}
+            for a, roles in results.costs.items()
+        },
         "rewriting": {name: rewriting._asdict() for name, rewriting in results.rewriting.items()},
         "notes": _sentences(results),
         "note": results.note,
@@ -92,7 +104,12 @@ def _document(results: Results, out: Path, rows: Sequence[str], seconds: float) 
 
 
 def _drop(drop: Any) -> dict[str, Any]:
-    return {"operator": drop.operator, "test": drop.test, "reason": drop.reason, "count": drop.count}
+    return {
+        "operator": drop.operator,
+        "test": drop.test,
+        "reason": drop.reason,
+        "count": drop.count,
+    }
 
 
 def _sentences(results: Results) -> list[str]:
@@ -118,12 +135,20 @@ def unread(evaluations: Iterable[Evaluation]) -> list[str]:
 def _funnels(results: Results) -> None:
     for arm, funnel in results.funnels.items():
         steps = [
-            {"step": step.operator, "of": show.short(step.label, 40), "in": step.taken, "out": step.returned}
+            {
+                "step": step.operator,
+                "of": show.short(step.label, 40),
+                "in": step.taken,
+                "out": step.returned,
+            }
             for step in funnel.steps
         ]
         show.table(steps, title=f"{arm}: from problems to rows")
         reasons = by_reason(funnel.drops)
-        shown = [{"dropped": count, "by": by, "reason": reason} for (by, reason), count in reasons[:DROPS]]
+        shown = [
+            {"dropped": count, "by": by, "reason": reason}
+            for (by, reason), count in reasons[:DROPS]
+        ]
         show.table(shown, title=f"{arm}: why traces were dropped")
         if len(reasons) > DROPS:
             show.say(f"… and {len(reasons) - DROPS} more reasons, in the report")
@@ -139,9 +164,16 @@ def by_reason(drops: Sequence[Any]) -> list[tuple[tuple[str, str], int]]:
 
 
 def _costs(results: Results) -> None:
-    paid = any(cost.cost or cost.lost for roles in results.costs.values() for cost in roles.values())
+    paid = any(
+        cost.cost or cost.lost for roles in results.costs.values() for cost in roles.values()
+    )
     rows = [
-        {"arm": arm, "role": role, "calls": f"{cost.calls:,}", "tokens": short(cost.completion_tokens)}
+        {
+            "arm": arm,
+            "role": role,
+            "calls": f"{cost.calls:,}",
+            "tokens": short(cost.completion_tokens),
+        }
         | ({"money": usd(cost.cost + cost.lost)} if paid else {})
         for arm, roles in results.costs.items()
         for role, cost in roles.items()

@@ -8,15 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from potstill import reading
 from potstill.cli import options
+from potstill.data import files, layouts
 from potstill.errors import ConfigError, InputError, StageError
-from potstill.importing import from_row
-from potstill.models import layouts
 from potstill.records import Message, Problem, Prompt, Span, Trace, digest
+from potstill.runs.importing import from_row
 
 LAYOUTS = "messages, prompt/completion, chosen/rejected, ShareGPT, Alpaca, traces"
-SPEC = f"a .jsonl, .json, .csv or .parquet file or hf:NAME ({LAYOUTS}), or a run's folder with --arm"
+SPEC = (
+    f"a .jsonl, .json, .csv or .parquet file or hf:NAME ({LAYOUTS}), or a run's folder with --arm"
+)
 _ROLES = {"human": "user", "gpt": "assistant"}
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
@@ -24,8 +25,12 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 def add(parser: argparse.ArgumentParser) -> None:
     """--rows, --arm, --limit."""
     parser.add_argument("--rows", required=True, metavar="SPEC", help=SPEC)
-    parser.add_argument("--arm", default="", metavar="NAME", help="whose rows, where --rows is a run's folder")
-    parser.add_argument("--limit", type=options.count, default=0, metavar="N", help="the first N rows (all)")
+    parser.add_argument(
+        "--arm", default="", metavar="NAME", help="whose rows, where --rows is a run's folder"
+    )
+    parser.add_argument(
+        "--limit", type=options.count, default=0, metavar="N", help="the first N rows (all)"
+    )
 
 
 def read(spec: str, limit: int = 0, *, arm: str = "", pairs: bool = False) -> list[Trace]:
@@ -38,10 +43,12 @@ def read(spec: str, limit: int = 0, *, arm: str = "", pairs: bool = False) -> li
     if not spec.startswith("hf:") and folder.is_dir():
         return _of_run(folder, arm)[: limit or None]
     if arm:
-        raise ConfigError(f"--arm {arm} is for the folder of a run", fix="leave --arm out, or give --rows RUN")
+        raise ConfigError(
+            f"--arm {arm} is for the folder of a run", fix="leave --arm out, or give --rows RUN"
+        )
     found: list[Trace] = []
-    for where, row in reading.rows(spec, "rows to learn"):
-        with reading.checked(spec, where, row):
+    for where, row in files.rows(spec, "rows to learn"):
+        with files.checked(spec, where, row):
             made = [trace for trace in traces(row, f"{spec}, {where}") if not trace.error]
             if pairs and not all(trace.rival for trace in made):
                 raise _unpaired(row, f"{spec}, {where}")
@@ -52,7 +59,12 @@ def read(spec: str, limit: int = 0, *, arm: str = "", pairs: bool = False) -> li
 
 
 def asked(
-    spec: str, limit: int, *, mapping: Mapping[str, str] | None = None, kind: str = "", prompt: str = ""
+    spec: str,
+    limit: int,
+    *,
+    mapping: Mapping[str, str] | None = None,
+    kind: str = "",
+    prompt: str = "",
 ) -> list[Trace]:
     """Blank traces of problems: where the student itself writes, there need be no completions.
 
@@ -60,7 +72,7 @@ def asked(
         mapping: which column is the question, the answer, …, where it can't be guessed.
         prompt: what the student sees, with {question} in it; empty is the kind's own.
     """
-    from potstill.sources import load_problems, pose_all
+    from potstill.runs.sources import load_problems, pose_all
 
     return pose_all(load_problems(spec, mapping=mapping or {}, limit=limit, kind=kind), prompt)
 
@@ -100,14 +112,18 @@ def trace(row: Mapping[str, Any], where: str) -> Trace:
     *before, said = told
     alone = len(before) == 1 and before[0].role == "user"
     prompt: Prompt = before[0].content if alone else tuple(before)
-    question = next((turn.content for turn in reversed(before) if turn.role == "user"), before[-1].content)
+    question = next(
+        (turn.content for turn in reversed(before) if turn.role == "user"), before[-1].content
+    )
     key = str(row.get("problem_id") or row.get("id") or digest("problem", [question]))
     finish = "length" if row.get("finish") == "length" else "stop"
     before_it = _prefix(row, where)
     problem, text = Problem(key, question, source="rows"), before_it + said.content
     made = Trace(problem, prompt, text, given=len(before_it), finish=finish, operator="rows")
     label = row.get("label")  # of single completions (KTO)
-    made = made.annotate(weight=_weight(row, where), spans=_spans(row, said.content, where, len(before_it)))
+    made = made.annotate(
+        weight=_weight(row, where), spans=_spans(row, said.content, where, len(before_it))
+    )
     return made.annotate(scores={"label": float(label)}) if isinstance(label, bool) else made
 
 
@@ -137,7 +153,11 @@ def _weight(row: Mapping[str, Any], where: str) -> float:
     if value is None:
         return 1.0
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"{where}: weight is {value!r}", expected="a number", fix="correct it, or rename the column")
+        raise InputError(
+            f"{where}: weight is {value!r}",
+            expected="a number",
+            fix="correct it, or rename the column",
+        )
     return float(value)
 
 
@@ -145,7 +165,11 @@ def _prefix(row: Mapping[str, Any], where: str) -> str:
     """How the answer begins: text that both sides of a pair go on from, and that nobody learns (Step-DPO)."""
     value = row.get("prefix")
     if value is not None and not isinstance(value, str):
-        raise InputError(f"{where}: prefix is {value!r:.40}", expected="a text", fix="correct it, or rename the column")
+        raise InputError(
+            f"{where}: prefix is {value!r:.40}",
+            expected="a text",
+            fix="correct it, or rename the column",
+        )
     return value or ""
 
 
@@ -157,7 +181,11 @@ def _spans(row: Mapping[str, Any], text: str, where: str, start: int) -> tuple[S
     """
     found = []
     for span in row.get("spans") or ():
-        numbers = isinstance(span, list | tuple) and len(span) == 3 and all(type(v) in (int, float) for v in span)
+        numbers = (
+            isinstance(span, list | tuple)
+            and len(span) == 3
+            and all(type(v) in (int, float) for v in span)
+        )
         if not numbers or not 0 <= span[0] < span[1] <= len(text) or not 0 <= span[2] < math.inf:
             raise InputError(
                 f"{where}: the span {span!r} of a completion of {len(text)} characters",
@@ -169,13 +197,15 @@ def _spans(row: Mapping[str, Any], text: str, where: str, start: int) -> tuple[S
 
 
 def _of_run(folder: Path, arm: str) -> list[Trace]:
-    from potstill.outcome import trained_on
+    from potstill.runs.results import trained_on
     from potstill.store import Store
 
     with Store.open(folder, readonly=True) as store:
         found = trained_on(store, arm)
     if not found:
-        raise StageError(f"{folder} has no rows of an arm {arm!r}", fix="--arm NAME, as potstill report shows it")
+        raise StageError(
+            f"{folder} has no rows of an arm {arm!r}", fix="--arm NAME, as potstill report shows it"
+        )
     return found
 
 
@@ -232,13 +262,18 @@ def _remedy(row: Mapping[str, Any]) -> str:
     fix = "rename the columns to prompt and completion"
     if row.get("question") and not {"prompt", "completion"} & set(row):
         fix += (
-            "; problems alone are for a student that writes every completion, --set rollout=1: a share learns rows too"
+            "; problems alone are for a student that writes every completion, --set rollout=1: "
+            "a share learns rows too"
         )
     return fix
 
 
 def _found(row: Mapping[str, Any], told: Sequence[Message]) -> str:
-    wrong = [name for name in ("prompt", "completion") if name in row and not isinstance(row[name], str | list)]
+    wrong = [
+        name
+        for name in ("prompt", "completion")
+        if name in row and not isinstance(row[name], str | list)
+    ]
     if "completion" in row and wrong:
         return " and ".join(f"{name} is {row[name]!r:.40}" for name in wrong)
     if told:

@@ -17,10 +17,12 @@ import time
 import typing
 from pathlib import Path
 
-from potstill import reading, recipe, spending
+from potstill.budget import flags
 from potstill.cli import options
 from potstill.cli.progress import watching
 from potstill.cli.results import finish, keeping
+from potstill.data import files
+from potstill.runs import recipe
 
 # Flags that have a place in a recipe: attribute -> key.
 _KEYS = {
@@ -45,7 +47,9 @@ _KEYS = {
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     recipe_arguments(parser)
-    parser.add_argument("--retry-errors", action="store_true", help="ask again where a recorded generation failed")
+    parser.add_argument(
+        "--retry-errors", action="store_true", help="ask again where a recorded generation failed"
+    )
     options.add_skip_bad(parser)
     options.add_quiet(parser)
     options.add_json(parser)
@@ -53,12 +57,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def recipe_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that make a recipe, its folder and its threads; `plan` has them too."""
-    parser.add_argument("what", metavar="METHOD|RECIPE.yaml", help="a method (potstill methods) or a recipe file")
+    parser.add_argument(
+        "what", metavar="METHOD|RECIPE.yaml", help="a method (potstill methods) or a recipe file"
+    )
     options.add_problems(parser, required=False)
     for role in ("teacher", "student", "sampler"):
-        parser.add_argument(f"--{role}", metavar="SPEC", help=f"the model in the role {role}: {options.MODELS}")
-    parser.add_argument("--role", action="append", default=[], metavar="NAME=SPEC", help="the model in any other role")
-    parser.add_argument("--out", type=options.folder, metavar="DIR", help="run folder (default: runs/METHOD)")
+        parser.add_argument(
+            f"--{role}", metavar="SPEC", help=f"the model in the role {role}: {options.MODELS}"
+        )
+    parser.add_argument(
+        "--role",
+        action="append",
+        default=[],
+        metavar="NAME=SPEC",
+        help="the model in any other role",
+    )
+    parser.add_argument(
+        "--out", type=options.folder, metavar="DIR", help="run folder (default: runs/METHOD)"
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -66,14 +82,30 @@ def recipe_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="a parameter of the method (n=4), or training.lr=1e-4, evaluate.sampling.temperature=0.6, …",
     )
-    parser.add_argument("--limit", type=options.count, metavar="N", help="problems to train on at most")
-    parser.add_argument("--seed", type=options.number, metavar="N", help="from which every random choice is derived")
-    parser.add_argument("--evaluate", metavar="SPEC", help="problems to measure the arms on (default: not measured)")
-    parser.add_argument("--eval-n", type=options.count, metavar="N", help="answers a problem when measuring (4)")
-    parser.add_argument("--eval-limit", type=options.count, metavar="N", help="problems to measure on at most")
-    parser.add_argument("--prompt", metavar="TEMPLATE", help="what the learner sees, such as '{question} Think first.'")
     parser.add_argument(
-        "--overlap", choices=("stop", "drop"), help="training problems that are evaluation problems: stop (default)"
+        "--limit", type=options.count, metavar="N", help="problems to train on at most"
+    )
+    parser.add_argument(
+        "--seed", type=options.number, metavar="N", help="from which every random choice is derived"
+    )
+    parser.add_argument(
+        "--evaluate", metavar="SPEC", help="problems to measure the arms on (default: not measured)"
+    )
+    parser.add_argument(
+        "--eval-n", type=options.count, metavar="N", help="answers a problem when measuring (4)"
+    )
+    parser.add_argument(
+        "--eval-limit", type=options.count, metavar="N", help="problems to measure on at most"
+    )
+    parser.add_argument(
+        "--prompt",
+        metavar="TEMPLATE",
+        help="what the learner sees, such as '{question} Think first.'",
+    )
+    parser.add_argument(
+        "--overlap",
+        choices=("stop", "drop"),
+        help="training problems that are evaluation problems: stop (default)",
     )
     parser.add_argument(
         "--budget",
@@ -87,11 +119,21 @@ def recipe_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("stop", "train"),
         help="at the end of the budget: stop, or train with what was paid for (stop)",
     )
-    parser.add_argument("--prices", metavar="FILE", help="prices over potstill's own (potstill prices), JSON or YAML")
     parser.add_argument(
-        "--truncated", choices=typing.get_args(recipe.Truncated), help="what becomes of cut-off completions (keep)"
+        "--prices",
+        metavar="FILE",
+        help="prices over potstill's own (potstill prices), JSON or YAML",
     )
-    parser.add_argument("--batch", action="store_true", help="send calls of openai: models as batches, for less money")
+    parser.add_argument(
+        "--truncated",
+        choices=typing.get_args(recipe.Truncated),
+        help="what becomes of cut-off completions (keep)",
+    )
+    parser.add_argument(
+        "--batch",
+        action="store_true",
+        help="send calls of openai: models as batches, for less money",
+    )
     options.add_threads(parser)
 
 
@@ -99,10 +141,10 @@ def execute(args: argparse.Namespace) -> None:
     """Run it and print the outcome."""
     bound = bind(args)
     out = args.out or Path("runs") / Path(args.what).stem
-    from potstill import experiment
+    from potstill.runs import experiment
 
     began = time.monotonic()
-    with keeping(out), watching(args.quiet) as progress, reading.skipping(args.skip_bad):
+    with keeping(out), watching(args.quiet) as progress, files.skipping(args.skip_bad):
         results = experiment.execute(
             bound, out, progress=progress, threads=args.threads, retry_errors=args.retry_errors
         )
@@ -113,11 +155,15 @@ def bind(args: argparse.Namespace) -> recipe.Recipe:
     """The recipe that the flags make, or the file's with the flags over it."""
     values = options.given(args, _KEYS)
     values |= {f"roles.{name}": spec for name, spec in options.pairs(args.role, "--role").items()}
-    values |= {f"mapping.{field}": column for field, column in options.pairs(args.map, "--map").items()}
-    values |= spending.settings(args.budget)
+    values |= {
+        f"mapping.{field}": column for field, column in options.pairs(args.map, "--map").items()
+    }
+    values |= flags.settings(args.budget)
     values |= {"batch": True} if args.batch else {}
     # JSON is YAML, so that a value such as `no` or `1e3` stays the text it is.
-    sets = [f"{key}={json.dumps(value)}" for key, value in values.items()] + options.settings(args.set)
+    sets = [f"{key}={json.dumps(value)}" for key, value in values.items()] + options.settings(
+        args.set
+    )
     if args.what.endswith((".yaml", ".yml")):
         return recipe.from_file(Path(args.what), sets)
     return recipe.from_data({"method": args.what}, sets)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from potstill.viewer.text import terminal
+from potstill.escape import terminal
 
 _WIDE = 160  # columns of a table that goes into a file or a pipe
 _NUMERIC = re.compile(r"[-+–\d.,%\s\[\]]*")
@@ -28,7 +28,10 @@ def stream(name: str, values: Iterable[Any]) -> None:
     """A JSON document with one list, an entry a line, printed as they come: the list may be longer than memory."""
     print(f'{{"{name}": [', end="")
     for count, value in enumerate(values):
-        print(("," if count else "") + "\n" + json.dumps(value, allow_nan=False, default=_plain), end="")
+        print(
+            ("," if count else "") + "\n" + json.dumps(value, allow_nan=False, default=_plain),
+            end="",
+        )
     print("\n]}")
 
 
@@ -51,7 +54,9 @@ def table(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> None:
     drawn = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in rows[0]:
         numeric = all(_NUMERIC.fullmatch(str(row[name])) for row in rows)
-        drawn.add_column(Text(terminal(name)), justify="right" if numeric else "left", overflow="fold")
+        drawn.add_column(
+            Text(terminal(name)), justify="right" if numeric else "left", overflow="fold"
+        )
     for row in rows:
         drawn.add_row(*[Text(terminal(str(row[name]))) for name in rows[0]])
     width = None if sys.stdout.isatty() else _WIDE
@@ -71,7 +76,9 @@ def _says(name: str, cell: str) -> bool:
 
 def bad(rows: Sequence[Mapping[str, Any]]) -> None:
     """The rows that --skip-bad left out, the first ten of them."""
-    told = [{"left out": f"{row['file']}, {row['where']}", "reason": row["reason"]} for row in rows[:10]]
+    told = [
+        {"left out": f"{row['file']}, {row['where']}", "reason": row["reason"]} for row in rows[:10]
+    ]
     table([{name: short(cell, 100) for name, cell in row.items()} for row in told])
     if len(rows) > len(told):
         say(f"… and {len(rows) - len(told):,} more bad rows")

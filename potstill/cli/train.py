@@ -34,14 +34,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from potstill import objectives, reading
+from potstill import objectives
 from potstill.cli import options, rows, show
 from potstill.cli.evaluate import ASKED
 from potstill.cli.progress import clock, watching
+from potstill.data import files
 from potstill.errors import ConfigError, ModelError
-from potstill.recipe import convert
+from potstill.runs.recipe import convert
+from potstill.training.objective_config import LOOP, Task, bind, trainable
 from potstill.training.settings import SETTINGS, Fit, Training
-from potstill.training.task import LOOP, Task, bind, trainable
 
 _NAMES = textwrap.fill(", ".join(trainable()), 110, initial_indent="  ", subsequent_indent="  ")
 __doc__ = (__doc__ or "").replace("OBJECTIVES", _NAMES)
@@ -57,18 +58,37 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SPEC",
         help="a checkpoint: transformers:PATH, PATH, world:student",
     )
-    parser.add_argument("--out", required=True, type=options.folder, metavar="DIR", help="where the student is stored")
-    parser.add_argument("--objective", default="likelihood", metavar="NAME", help="what it learns by (likelihood)")
+    parser.add_argument(
+        "--out",
+        required=True,
+        type=options.folder,
+        metavar="DIR",
+        help="where the student is stored",
+    )
+    parser.add_argument(
+        "--objective", default="likelihood", metavar="NAME", help="what it learns by (likelihood)"
+    )
     parser.add_argument(
         "--teacher",
         default="",
         metavar="SPEC",
         help="a checkpoint (uld, gold, …: of any tokenizer; on_policy, …: or a server that scores)",
     )
-    parser.add_argument("--reference", default="", metavar="SPEC", help="a checkpoint (the student as it starts)")
-    parser.add_argument("--kept", type=options.folder, metavar="DIR", help="a teacher's entries, instead of --teacher")
-    parser.add_argument("--kind", default="", help="verifier of the problems, where rewards are wanted (guessed)")
-    parser.add_argument("--map", action="append", default=[], metavar="FIELD=COLUMN", help="of problems (rollout=1)")
+    parser.add_argument(
+        "--reference", default="", metavar="SPEC", help="a checkpoint (the student as it starts)"
+    )
+    parser.add_argument(
+        "--kept",
+        type=options.folder,
+        metavar="DIR",
+        help="a teacher's entries, instead of --teacher",
+    )
+    parser.add_argument(
+        "--kind", default="", help="verifier of the problems, where rewards are wanted (guessed)"
+    )
+    parser.add_argument(
+        "--map", action="append", default=[], metavar="FIELD=COLUMN", help="of problems (rollout=1)"
+    )
     parser.add_argument("--prompt", default="", metavar="TEMPLATE", help=f"with rollout=1: {ASKED}")
     parser.add_argument(
         "--set",
@@ -79,7 +99,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         f"{', '.join(name for name in LOOP if name not in _FLAGS)}; or a setting (training.KEY where a constant has "
         f"its name): {', '.join(SETTINGS)}",
     )
-    parser.add_argument("--seed", type=options.number, default=0, help="of the order of rows, adapters, dropout (0)")
+    parser.add_argument(
+        "--seed", type=options.number, default=0, help="of the order of rows, adapters, dropout (0)"
+    )
     options.add_skip_bad(parser)
     options.add_threads(parser)
     options.add_quiet(parser)
@@ -92,7 +114,7 @@ CUT = 0.5  # share of what the student writes that may reach its limit without a
 
 def execute(args: argparse.Namespace) -> None:
     """Train and print what it did."""
-    with reading.skipping(args.skip_bad):
+    with files.skipping(args.skip_bad):
         _train(args)
 
 
@@ -102,25 +124,39 @@ def _train(args: argparse.Namespace) -> None:
     task = bind(args.objective, own | _given(args)).task
     traces = _rows(args, task)
     student = loaded(args.student, args.threads, "student")
-    from potstill.training import processes
-    from potstill.training.supervised import fit
+    from potstill.training import distributed
+    from potstill.training.fit import fit
 
     settings = _as_asked(student, settings, args.student)
     with watching(args.quiet) as progress:
         done = fit(traces, student.weights, args.out, settings, task=task, progress=progress)
-    if processes.rank():
+    if distributed.rank():
         return  # the first process speaks
     steps = _steps(args.out)
     told = {"objective": args.objective, **_report(done, steps)}
-    notes, bad = [*task.notes(), *_cut(told, task)], [item._asdict() for item in reading.save(args.out)]
+    notes, bad = (
+        [*task.notes(), *_cut(told, task)],
+        [item._asdict() for item in files.save(args.out)],
+    )
     if args.json:
         more = {"losses": done.losses, "stats": _ends(done, steps), "notes": notes, "bad": bad}
         show.document({"out": str(args.out), **told, **more})
         return
-    show.table([{"": name, "value": value} for name, value in told.items() if not isinstance(value, Mapping)])
+    show.table(
+        [
+            {"": name, "value": value}
+            for name, value in told.items()
+            if not isinstance(value, Mapping)
+        ]
+    )
     ends = _ends(done, steps).items()
     if ends:
-        show.table([{"": name, "first tenth": f"{a:.4g}", "last tenth": f"{b:.4g}"} for name, (a, b) in ends])
+        show.table(
+            [
+                {"": name, "first tenth": f"{a:.4g}", "last tenth": f"{b:.4g}"}
+                for name, (a, b) in ends
+            ]
+        )
     show.bad(bad)
     for reason, number in done.refused.items():
         show.say(f"left out {number:,}: {reason}")
@@ -133,7 +169,9 @@ def _rows(args: argparse.Namespace, task: Task) -> list[Any]:
     """The rows; where the student writes all completions itself, problems do."""
     if task.rollout == 1 and not (args.arm or Path(args.rows).is_dir()):
         mapping = options.pairs(args.map, "--map")
-        return rows.asked(args.rows, args.limit, mapping=mapping, kind=args.kind, prompt=args.prompt)
+        return rows.asked(
+            args.rows, args.limit, mapping=mapping, kind=args.kind, prompt=args.prompt
+        )
     if args.prompt or args.map:
         flag = f"--prompt {args.prompt[:60]!r}" if args.prompt else f"--map {args.map[0]}"
         raise ConfigError(
@@ -149,7 +187,9 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
     told = "logp" in objectives.entry(args.objective).needs  # by a server too
     for role in ("teacher", "reference"):
         if getattr(args, role):
-            found[role] = loaded(getattr(args, role), args.threads, role, scores=told and role == "teacher")
+            found[role] = loaded(
+                getattr(args, role), args.threads, role, scores=told and role == "teacher"
+            )
     return found
 
 
@@ -159,7 +199,7 @@ def loaded(spec: str, threads: int, role: str, *, scores: bool = False) -> Any:
     Args:
         scores: whether one will do that only says how likely given tokens are.
     """
-    from potstill.sources import load_model
+    from potstill.runs.sources import load_model
 
     model = load_model(spec if ":" in spec else f"transformers:{spec}", threads=threads)
     if getattr(model, "weights", None) is None and not (scores and hasattr(model, "likelihood")):
@@ -180,14 +220,18 @@ def split(objective: str, sets: Sequence[str]) -> tuple[dict[str, Any], list[str
     for text, plain in zip(options.settings(sets), sets):
         name, eq, value = text.partition("=")
         first, _, inner = name.partition(".")
-        settings = name not in constants and first in (*SETTINGS, "training") and name != "training.task"
+        settings = (
+            name not in constants and first in (*SETTINGS, "training") and name != "training.task"
+        )
         if not eq or settings:
             rest.append(plain)
             continue
         try:
             made = yaml.safe_load(value)
         except yaml.YAMLError:
-            raise ConfigError(f"--set {plain}: {value!r} is not YAML", fix="potstill train --help") from None
+            raise ConfigError(
+                f"--set {plain}: {value!r} is not YAML", fix="potstill train --help"
+            ) from None
         if inner and first in LOOP:  # internalise.per_epoch=8
             before = own.get(first)
             made = {**(before if isinstance(before, Mapping) else {}), inner: made}
@@ -228,30 +272,52 @@ def training(sets: Sequence[str], threads: int = 0) -> Training:
     made: Training = convert(Training, tree, "training", wrong)
     if wrong:
         lines = "\n".join(f"  - {line}" for line in wrong)
-        raise ConfigError(f"{len(wrong)} mistake(s) in --set:\n{lines}", fix="potstill train --help")
+        raise ConfigError(
+            f"{len(wrong)} mistake(s) in --set:\n{lines}", fix="potstill train --help"
+        )
     return made
 
 
 def _steps(out: Path) -> list[dict[str, float]]:
     """What was measured at each step."""
-    from potstill.training.folder import STEPS
+    from potstill.training.output_dir import STEPS
 
     file = out / STEPS
-    return [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.is_file() else []
+    return (
+        [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+        if file.is_file()
+        else []
+    )
 
 
 def _report(done: Fit, steps: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    plain = {name: getattr(done, name) for name in ("rows", "steps", "tokens", "counted", "threads")}
+    plain = {
+        name: getattr(done, name) for name in ("rows", "steps", "tokens", "counted", "threads")
+    }
     first, last = _tenths(done.losses) if done.losses else (0.0, 0.0)
-    ends = {"loss_first_tenth": round(first, 4), "loss_last_tenth": round(last, 4)} if done.losses else {}
+    ends = (
+        {"loss_first_tenth": round(first, 4), "loss_last_tenth": round(last, 4)}
+        if done.losses
+        else {}
+    )
     cut = [step["truncated"] for step in steps if "truncated" in step]
     shares = {"cut_rollouts": round(sum(cut) / len(cut), 4)} if cut else {}
-    return {**plain, "refused": dict(done.refused), "seconds": round(done.seconds, 1), **ends, **shares}
+    return {
+        **plain,
+        "refused": dict(done.refused),
+        "seconds": round(done.seconds, 1),
+        **ends,
+        **shares,
+    }
 
 
 def _ends(done: Fit, steps: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
     """Each statistic at the beginning and at the end of the training."""
-    return {name: _tenths([step[name] for step in steps if name in step]) for name in done.stats if steps}
+    return {
+        name: _tenths([step[name] for step in steps if name in step])
+        for name in done.stats
+        if steps
+    }
 
 
 def _tenths(values: Sequence[float]) -> tuple[float, float]:
@@ -264,5 +330,11 @@ def _cut(told: Mapping[str, Any], task: Task) -> list[str]:
     share = told.get("cut_rollouts", 0.0)
     if share <= CUT:
         return []
-    learnt = "cut texts are not learnt" if task.truncated == "mask" else "the student learns texts without an end"
-    return [f"{share:.0%} of what the student wrote was cut at max_new={task.max_new}: {learnt}; --set max_new=…"]
+    learnt = (
+        "cut texts are not learnt"
+        if task.truncated == "mask"
+        else "the student learns texts without an end"
+    )
+    return [
+        f"{share:.0%} of what the student wrote was cut at max_new={task.max_new}: {learnt}; --set max_new=…"
+    ]

@@ -24,16 +24,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from potstill import problems as sources
-from potstill import reading, verifiers
+from potstill import verifiers
 from potstill.cli import options, show
-from potstill.cli.answers import Answered, read
 from potstill.cli.progress import watching
+from potstill.data import files
+from potstill.data import problems as sources
+from potstill.data.recorded_answers import Answered, read
 from potstill.errors import ConfigError, InputError
 from potstill.records import Problem, Verdict
 
 if TYPE_CHECKING:
-    from potstill.rejudge import Line
+    from potstill.runs.reverify import Line
 
 SHOWN = 20  # disagreements in the terminal; --json has them all
 STATUSES = ("right", "wrong", "unparsed", "unjudged")
@@ -50,16 +51,24 @@ class Judged(NamedTuple):
     @property
     def disagrees(self) -> bool:
         """Whether the file's label and the verifier say different things; no verdict is no agreement with "right"."""
-        return self.answer.label is not None and self.answer.label != (self.verdict.status == "right")
+        return self.answer.label is not None and self.answer.label != (
+            self.verdict.status == "right"
+        )
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     options.add_problems(parser, required=False)
-    parser.add_argument("--again", type=options.folder, metavar="RUN", help="judge the stored traces of a run again")
-    parser.add_argument("--answers", metavar="FILE", help="rows with id or question, and a completion or several")
+    parser.add_argument(
+        "--again", type=options.folder, metavar="RUN", help="judge the stored traces of a run again"
+    )
+    parser.add_argument(
+        "--answers", metavar="FILE", help="rows with id or question, and a completion or several"
+    )
     parser.add_argument("--limit", type=options.count, metavar="N", help="problems at most")
-    parser.add_argument("--seed", type=options.number, default=0, help="of the choice that --limit makes (0)")
+    parser.add_argument(
+        "--seed", type=options.number, default=0, help="of the choice that --limit makes (0)"
+    )
     options.add_skip_bad(parser)
     options.add_quiet(parser)
     options.add_json(parser)
@@ -70,7 +79,7 @@ def execute(args: argparse.Namespace) -> None:
     if args.again:
         _again(args)
     elif args.problems:
-        with reading.skipping(args.skip_bad):
+        with files.skipping(args.skip_bad):
             _check(args)
     else:
         raise ConfigError(
@@ -82,7 +91,7 @@ def execute(args: argparse.Namespace) -> None:
 
 def _again(args: argparse.Namespace) -> None:
     """Judge a run's traces again, and print what changed."""
-    from potstill import rejudge
+    from potstill.runs import reverify
     from potstill.store import Store
 
     if args.problems or args.answers or args.map or args.limit:
@@ -92,17 +101,21 @@ def _again(args: argparse.Namespace) -> None:
             fix=f"potstill verify --again {args.again}",
         )
     with Store.open(args.again, create=False) as store, watching(args.quiet) as progress:
-        found = rejudge.again(store, [args.kind] if args.kind else [], progress)
+        found = reverify.again(store, [args.kind] if args.kind else [], progress)
     if args.json:
         show.document(dataclasses.asdict(found))
         return
     show.table([_line(line) for line in found.lines], title="judged again")
     changed = sum(line.changed for line in found.lines)
-    show.table([_short(_moved(item)) for item in found.changed[:SHOWN]], title="verdicts that changed")
+    show.table(
+        [_short(_moved(item)) for item in found.changed[:SHOWN]], title="verdicts that changed"
+    )
     if changed > SHOWN:
         show.say(f"… and {changed - SHOWN:,} more: --json lists them all")
     judged = sum(line.traces for line in found.lines)
-    show.say(f"{changed:,} of {judged:,} verdicts changed; {found.unasked:,} traces were never judged by the run")
+    show.say(
+        f"{changed:,} of {judged:,} verdicts changed; {found.unasked:,} traces were never judged by the run"
+    )
     if changed:
         show.say("the next `potstill run` of this folder goes by the new verdicts")
 
@@ -133,26 +146,41 @@ def _moved(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check(args: argparse.Namespace) -> None:
-    from potstill.sources import world
+    from potstill.runs.sources import world
 
     mapping = options.pairs(args.map, "--map")
     own = {field: column for field, column in mapping.items() if field not in _ANSWERS}
     known = sources.load(
-        args.problems, mapping=own, limit=args.limit, seed=args.seed, kind=args.kind or None, extra={"world": world}
+        args.problems,
+        mapping=own,
+        limit=args.limit,
+        seed=args.seed,
+        kind=args.kind or None,
+        extra={"world": world},
     )
     with watching(args.quiet) as progress:
         failing = [
-            item for at in _portions(known, progress, "gold answers") for item in verifiers.check_gold(known[at])
+            item
+            for at in _portions(known, progress, "gold answers")
+            for item in verifiers.check_gold(known[at])
         ]
         judged, strays = [], 0
         if args.answers:
             answers, strays = read(args.answers, known, mapping)
             for at in _portions(answers, progress, "answers"):
                 judged += _judge(answers[at])
-    bad = [item._asdict() for item in reading.skipped()]
-    found: dict[str, Any] = {"problems": sources.describe(known), "gold": _gold(known, failing), "bad": bad}
+    bad = [item._asdict() for item in files.skipped()]
+    found: dict[str, Any] = {
+        "problems": sources.describe(known),
+        "gold": _gold(known, failing),
+        "bad": bad,
+    }
     if args.answers:
-        found |= {"answers": counted(judged), "strays": strays, "disagreements": disagreements(judged)}
+        found |= {
+            "answers": counted(judged),
+            "strays": strays,
+            "disagreements": disagreements(judged),
+        }
     show.document(found) if args.json else _print(found)
     if failing:
         said = verifiers.failed_gold(len(failing), known, args.problems)
@@ -162,7 +190,9 @@ def _check(args: argparse.Namespace) -> None:
 def counted(judged: Sequence[Judged]) -> list[dict[str, Any]]:
     """A row a recorded model: answers, right by the file's labels (None without labels), the verdicts' counts."""
     models = dict.fromkeys(item.answer.model for item in judged)
-    return [_counts(model, [item for item in judged if item.answer.model == model]) for model in models]
+    return [
+        _counts(model, [item for item in judged if item.answer.model == model]) for model in models
+    ]
 
 
 def disagreements(judged: Sequence[Judged]) -> list[dict[str, Any]]:
@@ -211,7 +241,8 @@ def _portions(items: Sequence[Any], progress: Any, label: str) -> Any:
 def _gold(known: Sequence[Problem], failing: Sequence[tuple[Problem, Verdict]]) -> dict[str, Any]:
     checked = sum(map(verifiers.has_gold, known))
     lines = [
-        {"problem": p.id, "gold": p.answer, "kind": p.kind, "verdict": v.status, "reason": v.reason} for p, v in failing
+        {"problem": p.id, "gold": p.answer, "kind": p.kind, "verdict": v.status, "reason": v.reason}
+        for p, v in failing
     ]
     return {"checked": checked, "right": checked - len(failing), "failing": lines}
 
@@ -220,11 +251,13 @@ def _print(found: Mapping[str, Any]) -> None:
     problems, gold = found["problems"], found["gold"]
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in problems["kinds"].items())
     columns = ", ".join(f"{field}={column}" for field, column in problems["mapping"].items())
-    show.say(f"{problems['count']:,} problems ({kinds})" + (f", columns {columns}" if columns else ""))
+    show.say(
+        f"{problems['count']:,} problems ({kinds})" + (f", columns {columns}" if columns else "")
+    )
     if "code" in problems["kinds"]:
-        from potstill.verifiers import code
+        from potstill.verifiers.code import tests
 
-        show.say(code.where())
+        show.say(tests.where())
     show.say(f"gold answers: {gold['right']:,} of {gold['checked']:,} pass their own verifier")
     if problems["without_answer"]:
         show.say(f"without a gold answer: {problems['without_answer']:,}")
@@ -232,7 +265,10 @@ def _print(found: Mapping[str, Any]) -> None:
     show.bad(found["bad"])
     if "answers" not in found:
         return
-    show.table([{k: "–" if v is None else v for k, v in row.items()} for row in found["answers"]], title="answers")
+    show.table(
+        [{k: "–" if v is None else v for k, v in row.items()} for row in found["answers"]],
+        title="answers",
+    )
     if found["strays"]:
         show.say(f"rows that answer none of the problems: {found['strays']:,}")
     differing = found["disagreements"]

@@ -18,30 +18,48 @@ from typing import Any
 
 from potstill.cli import options, show
 from potstill.errors import StoreError
-from potstill.sources import BUILT, CHECKPOINTS
+from potstill.runs.sources import BUILT, CHECKPOINTS
 
 WHO = ("teacher", "student")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="problems|info|build|check")
-    problems = actions.add_parser("problems", help="print some problems", description="Print some problems.")
-    problems.add_argument("task", nargs="?", default="story", metavar="TASK", help="story, story-easy or story-hard")
+    actions = parser.add_subparsers(
+        dest="action", required=True, metavar="problems|info|build|check"
+    )
+    problems = actions.add_parser(
+        "problems", help="print some problems", description="Print some problems."
+    )
+    problems.add_argument(
+        "task", nargs="?", default="story", metavar="TASK", help="story, story-easy or story-hard"
+    )
     problems.add_argument("--size", type=options.count, default=5, metavar="N", help="how many (5)")
     problems.add_argument("--split", default="train", help="train, test or any other name (train)")
-    problems.add_argument("--seed", type=options.number, default=0, help="another seed, other problems (0)")
-    info = actions.add_parser("info", help="the shipped checkpoints", description="Describe the shipped checkpoints.")
+    problems.add_argument(
+        "--seed", type=options.number, default=0, help="another seed, other problems (0)"
+    )
+    info = actions.add_parser(
+        "info", help="the shipped checkpoints", description="Describe the shipped checkpoints."
+    )
     about = "Train a checkpoint; started again on the same folder it goes on. Up to 90 minutes on two cores."
     build = actions.add_parser("build", help="train a checkpoint", description=about)
     build.add_argument("who", choices=WHO, help="which one")
-    build.add_argument("--work", type=options.folder, default="build/world", metavar="DIR", help="states and log")
-    build.add_argument("--out", type=options.folder, metavar="DIR", help="default: where the package looks for it")
-    build.add_argument("--threads", type=options.count, default=2, metavar="N", help="CPU threads (2)")
+    build.add_argument(
+        "--work", type=options.folder, default="build/world", metavar="DIR", help="states and log"
+    )
+    build.add_argument(
+        "--out", type=options.folder, metavar="DIR", help="default: where the package looks for it"
+    )
+    build.add_argument(
+        "--threads", type=options.count, default=2, metavar="N", help="CPU threads (2)"
+    )
     about = "Measure the shipped teacher and student, and whether the student's rewrites depend on its errors."
     check = actions.add_parser("check", help="measure the shipped checkpoints", description=about)
     check.add_argument("--size", type=options.count, default=600, metavar="N", help="stories (600)")
-    check.add_argument("--threads", type=options.count, default=2, metavar="N", help="CPU threads (2)")
+    check.add_argument(
+        "--threads", type=options.count, default=2, metavar="N", help="CPU threads (2)"
+    )
     for action in (problems, info, build, check):
         options.add_json(action)
 
@@ -76,7 +94,10 @@ def _info(args: argparse.Namespace) -> None:
 
 def _measured(built: dict[str, Any]) -> None:
     """What the build's check found: how often rewrites verify, by whose errors the prompt showed."""
-    rows = [{"shown": f"{name} errors", **_shares(found)} for name, found in built.get("rewriting", {}).items()]
+    rows = [
+        {"shown": f"{name} errors", **_shares(found)}
+        for name, found in built.get("rewriting", {}).items()
+    ]
     show.table(rows, title="the student's rewrites that verify, by whose errors its prompt showed")
     differences = built.get("differences", {})
     points = [
@@ -87,7 +108,10 @@ def _measured(built: dict[str, Any]) -> None:
 
 
 def _shares(found: dict[str, Any]) -> dict[str, str]:
-    return {name: f"{100 * value:.1f} %" if isinstance(value, float) else f"{value:,}" for name, value in found.items()}
+    return {
+        name: f"{100 * value:.1f} %" if isinstance(value, float) else f"{value:,}"
+        for name, value in found.items()
+    }
 
 
 def describe(who: str) -> dict[str, Any]:
@@ -132,7 +156,7 @@ def _parameters(path: Path) -> int:
 
 
 def _context(folder: Path) -> int:
-    from potstill.models.checkpoint import config
+    from potstill.models.local.checkpoint import config
 
     return int(config(folder).get("max_position_embeddings", 0))
 
@@ -165,14 +189,17 @@ def _check(args: argparse.Namespace) -> None:
     if args.json:
         show.document(found)
         return
-    show.table([{"model": who, **_shares(found[who])} for who in WHO], title="held-out stories at temperature 0.6")
+    show.table(
+        [{"model": who, **_shares(found[who])} for who in WHO],
+        title="held-out stories at temperature 0.6",
+    )
     _measured(found)
 
 
 def checked(size: int, threads: int) -> dict[str, Any]:
     """Measure the shipped checkpoints and keep what was found beside them."""
-    from potstill.sources import world_model
-    from potstill.store.runs import write
+    from potstill.runs.manifest import write
+    from potstill.runs.sources import world_model
     from potstill.studies.rewriting import check
 
     found = check(world_model("teacher", threads), world_model("student", threads), size=size)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from potstill.evaluation.rows import Answer, Evaluation, Fingerprint, Row
 from potstill.models.model import Sampling
 from potstill.records import Problem, Trace, blank, canonical, digest
 from potstill.traces import verify
-from potstill.traces.judge import version
+from potstill.traces.verification import version
 
 Solver: TypeAlias = Callable[[list[Trace]], list[Trace]]
 
@@ -46,7 +46,9 @@ def evaluate(
     _check_problems(asked)
     answers = verify(solver(list(asked)))
     _check_answers(asked, answers, n)
-    if all(t.verdict.status == "unjudged" for t in answers if not t.error) and not all(t.error for t in answers):
+    if all(t.verdict.status == "unjudged" for t in answers if not t.error) and not all(
+        t.error for t in answers
+    ):
         raise InputError(
             "no answer could be judged",
             expected="problems with a gold answer and a kind that has a verifier",
@@ -60,7 +62,9 @@ def evaluate(
 def _check_problems(asked: Sequence[Trace]) -> None:
     if not asked:
         raise InputError(
-            "no problems to evaluate on", expected="at least one problem", fix="check --problems and --limit"
+            "no problems to evaluate on",
+            expected="at least one problem",
+            fix="check --problems and --limit",
         )
     twice = [key for key, count in Counter(t.problem.id for t in asked).items() if count > 1]
     if twice:
@@ -98,7 +102,9 @@ def _answers(drawn: Sequence[Trace]) -> list[Answer]:
         group = seen.setdefault(trace.parents, len(seen))
         status = "error" if trace.error else trace.verdict.status
         cut = trace.finish == "length"
-        made.append(Answer(status, trace.answer, _sound(trace), trace.tokens.completion, cut, group))
+        made.append(
+            Answer(status, trace.answer, _sound(trace), trace.tokens.completion, cut, group)
+        )
     return made
 
 

@@ -50,14 +50,20 @@ class Comparison:
         """A JSON object, the sentence included for a reader."""
         value, low, high = self.difference
         numbers = {"difference": value, "low": low, "high": high, "problems": self.problems}
-        said = {"distinguishable": self.distinguishable, "sentence": self.sentence, "differs": list(self.differs)}
+        said = {
+            "distinguishable": self.distinguishable,
+            "sentence": self.sentence,
+            "differs": list(self.differs),
+        }
         return {"arm": self.arm, "base": self.base, **numbers, **said}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Comparison:
         """The comparison that `to_json` wrote."""
         estimate = Estimate(data["difference"], data["low"], data["high"])
-        return cls(data["arm"], data["base"], estimate, data["problems"], tuple(data.get("differs", ())))
+        return cls(
+            data["arm"], data["base"], estimate, data["problems"], tuple(data.get("differs", ()))
+        )
 
 
 def compare(arm: Evaluation, base: Evaluation, *, force: bool = False) -> Comparison:
@@ -72,13 +78,18 @@ def compare(arm: Evaluation, base: Evaluation, *, force: bool = False) -> Compar
     if differs and not force:
         raise ConfigError(
             f"{arm.name} and {base.name} were not asked the same (unequal: {', '.join(differs)})",
-            expected="; ".join(f"{name} = {base.fingerprint.task.get(name, 'absent')}" for name in differs),
+            expected="; ".join(
+                f"{name} = {base.fingerprint.task.get(name, 'absent')}" for name in differs
+            ),
             fix=f"evaluate {arm.name} as {base.name} was, or ask for it all the same: --force",
         )
     before = {row.problem: row.right / row.n for row in base.rows}
     pairs = [row.right / row.n - before[row.problem] for row in arm.rows if row.problem in before]
     if not pairs:
-        raise ConfigError(f"{arm.name} and {base.name} share no problem", expected="at least one problem id in both")
+        raise ConfigError(
+            f"{arm.name} and {base.name} share no problem",
+            expected="at least one problem id in both",
+        )
     return Comparison(arm.name, base.name, difference(pairs), len(pairs), differs)
 
 

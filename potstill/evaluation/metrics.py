@@ -49,7 +49,11 @@ def steps(evaluation: Evaluation) -> Estimate | None:
 def tokens(evaluation: Evaluation) -> Estimate:
     """Mean completion tokens an answer, over draws that did not fail."""
     rows = [row for row in evaluation.rows if row.count("error") < row.n]
-    return mean([row.tokens / (row.n - row.count("error")) for row in rows]) if rows else Estimate(0.0, 0.0, 0.0)
+    return (
+        mean([row.tokens / (row.n - row.count("error")) for row in rows])
+        if rows
+        else Estimate(0.0, 0.0, 0.0)
+    )
 
 
 def status_share(evaluation: Evaluation, status: str) -> float:
@@ -93,7 +97,9 @@ def pass_at_k(n: int, right: int, k: int) -> float:
 
 def _all_fail(n: int, right: int, k: int) -> Fraction:
     if not 1 <= k <= n:
-        raise ConfigError(f"pass@{k} can't be estimated from {n} draws", expected=f"1 <= k <= {n}", fix=f"--n {k}")
+        raise ConfigError(
+            f"pass@{k} can't be estimated from {n} draws", expected=f"1 <= k <= {n}", fix=f"--n {k}"
+        )
     return Fraction(math.comb(n - right, k), math.comb(n, k))
 
 
@@ -106,7 +112,9 @@ def majority(row: Row, k: int | None = None) -> Fraction:
     """
     if k is not None and not 1 <= k <= row.n:
         raise ConfigError(
-            f"maj@{k} can't be computed from {row.n} draws", expected=f"1 <= k <= {row.n}", fix=f"--n {k}"
+            f"maj@{k} can't be computed from {row.n} draws",
+            expected=f"1 <= k <= {row.n}",
+            fix=f"--n {k}",
         )
     voters = [a for a in row.answers[:k] if a.answer is not None and a.status in ("right", "wrong")]
     if not voters:
@@ -132,7 +140,10 @@ def nested(plans: Sequence[tuple[int, int]], m: int, t: int) -> float:
     symmetric polynomial; unbiased as pass@k is, and equal to it for one plan. Setting: arXiv:2404.08148 (solve@k).
     """
     if not 1 <= m <= len(plans):
-        raise ConfigError(f"solve@({m},{t}) can't be estimated from {len(plans)} plans", expected=f"M <= {len(plans)}")
+        raise ConfigError(
+            f"solve@({m},{t}) can't be estimated from {len(plans)} plans",
+            expected=f"M <= {len(plans)}",
+        )
     symmetric = [Fraction(1)] + [Fraction(0)] * m
     for n, right in plans:
         fails = _all_fail(n, right, t)

@@ -21,7 +21,9 @@ from potstill.evaluation.rows import Evaluation
 from potstill.records import Span, Trace
 
 SCHEMA = 1
-TIMED = frozenset({"seconds", "reused", "lost", "started", "finished", "tokens_per_second", "rows_per_second"})
+TIMED = frozenset(
+    {"seconds", "reused", "lost", "started", "finished", "tokens_per_second", "rows_per_second"}
+)
 WORLD_NOTE = "The world shows that the machinery works; it is no evidence for a paper."
 
 PASSAGES = ("error", "teacher", "rewrite", "answer")
@@ -156,7 +158,9 @@ def length(values: Sequence[float], unit: str = "tokens") -> Length:
 
 def to_json(results: Results) -> dict[str, Any]:
     """The results as a JSON object, timing apart."""
-    costs, costs_timed = _split({arm: {role: c._asdict() for role, c in r.items()} for arm, r in results.costs.items()})
+    costs, costs_timed = _split(
+        {arm: {role: c._asdict() for role, c in r.items()} for arm, r in results.costs.items()}
+    )
     training, training_timed = _split(dict(results.training))
     return {
         "potstill": __version__,
@@ -170,7 +174,10 @@ def to_json(results: Results) -> dict[str, Any]:
         "funnels": {arm: _funnel_json(f) for arm, f in results.funnels.items()},
         "costs": costs,
         "training": training,
-        "lengths": {arm: {what: asdict(v) for what, v in items.items()} for arm, items in results.lengths.items()},
+        "lengths": {
+            arm: {what: asdict(v) for what, v in items.items()}
+            for arm, items in results.lengths.items()
+        },
         "rewriting": {condition: r._asdict() for condition, r in results.rewriting.items()},
         "examples": [_example_json(e) for e in results.examples],
         "notes": list(results.notes),
@@ -186,7 +193,10 @@ def outcome(results: Results) -> dict[str, Any]:
 
 def save(results: Results, path: Path) -> None:
     """Write results.json atomically; one top-level section a line."""
-    lines = [f"{json.dumps(name)}: {json.dumps(value, allow_nan=False)}" for name, value in to_json(results).items()]
+    lines = [
+        f"{json.dumps(name)}: {json.dumps(value, allow_nan=False)}"
+        for name, value in to_json(results).items()
+    ]
     replace_file(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode("ascii"))
 
 
@@ -211,9 +221,13 @@ def load(path: Path) -> Results:
     try:
         data = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise InputError(f"no results at {path}", expected="a results.json of a finished run", fix=fix) from None
+        raise InputError(
+            f"no results at {path}", expected="a results.json of a finished run", fix=fix
+        ) from None
     except (OSError, ValueError) as problem:
-        raise InputError(f"{path} can't be read as JSON: {problem}", expected="a results.json", fix=fix) from problem
+        raise InputError(
+            f"{path} can't be read as JSON: {problem}", expected="a results.json", fix=fix
+        ) from problem
     found = data.get("schema") if isinstance(data, dict) else None
     if found != SCHEMA:
         written = data.get("potstill", "unknown") if isinstance(data, dict) else "unknown"
@@ -226,7 +240,9 @@ def load(path: Path) -> Results:
         return from_json(data)
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         what = f"{type(problem).__name__}: {problem}"
-        raise InputError(f"{path} is damaged ({what})", expected=f"results schema {SCHEMA}", fix=fix) from problem
+        raise InputError(
+            f"{path} is damaged ({what})", expected=f"results schema {SCHEMA}", fix=fix
+        ) from problem
 
 
 def from_json(data: Mapping[str, Any]) -> Results:
@@ -258,7 +274,10 @@ def _plain_measures(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _funnel_json(funnel: Funnel) -> dict[str, Any]:
-    return {"steps": [s._asdict() for s in funnel.steps], "drops": [asdict(d) for d in funnel.drops]}
+    return {
+        "steps": [s._asdict() for s in funnel.steps],
+        "drops": [asdict(d) for d in funnel.drops],
+    }
 
 
 def _funnel(data: Mapping[str, Any]) -> Funnel:
@@ -272,7 +291,11 @@ def _example_json(example: Example) -> dict[str, Any]:
 
 
 def _passage_json(passage: Passage | None) -> dict[str, Any] | None:
-    return passage and {"text": passage.text, "spans": [list(s) for s in passage.spans], "status": passage.status}
+    return passage and {
+        "text": passage.text,
+        "spans": [list(s) for s in passage.spans],
+        "status": passage.status,
+    }
 
 
 def _example(data: Mapping[str, Any]) -> Example:
@@ -281,7 +304,11 @@ def _example(data: Mapping[str, Any]) -> Example:
 
 
 def _passage(data: Mapping[str, Any] | None) -> Passage | None:
-    return None if data is None else Passage(data["text"], tuple(Span(*s) for s in data["spans"]), data["status"])
+    return (
+        None
+        if data is None
+        else Passage(data["text"], tuple(Span(*s) for s in data["spans"]), data["status"])
+    )
 
 
 def _split(data: Any) -> tuple[Any, Any]:

@@ -130,7 +130,11 @@ class Evaluation:
             "task": dict(self.fingerprint.task),
             "run": dict(self.fingerprint.run),
         }
-        return {"name": self.name, "fingerprint": prints, "rows": [row.to_json() for row in self.rows]}
+        return {
+            "name": self.name,
+            "fingerprint": prints,
+            "rows": [row.to_json() for row in self.rows],
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Evaluation:

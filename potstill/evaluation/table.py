@@ -74,7 +74,10 @@ def points(estimate: Estimate) -> str:
 
 def cost(roles: Mapping[str, Cost]) -> str:
     """Calls and completion tokens of each role: `teacher 300 calls 41k tokens; student 1,200 calls 96k tokens`."""
-    parts = [f"{role} {c.calls:,} calls {short(c.completion_tokens)} tokens{_paid(c)}" for role, c in roles.items()]
+    parts = [
+        f"{role} {c.calls:,} calls {short(c.completion_tokens)} tokens{_paid(c)}"
+        for role, c in roles.items()
+    ]
     return "; ".join(parts) or NONE
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from potstill.methods.orion import orion
-from potstill.methods.rft import rft
-from potstill.methods.sft import sft
+from potstill.methods.chains.rft import rft
+from potstill.methods.chains.sft import sft
+from potstill.methods.errors.orion.orion import orion
 
 METHODS: dict[str, Callable[..., Any]] = {
     "orion": orion,

@@ -12,7 +12,10 @@ from potstill.models.model import Model
 
 KINDS = ("scripted", "recorded", "openai", "litellm", "vllm", "transformers")
 WIRED = ("openai", "litellm")  # behind a wire, with the options of `wire_options`
-FREE = ("threads", *("concurrency", "rpm", "tpm", "timeout", "deadline", "key", "batch"))  # options that move no sample
+FREE = (
+    "threads",
+    *("concurrency", "rpm", "tpm", "timeout", "deadline", "key", "batch"),
+)  # options that move no sample
 
 
 def _switch(text: str) -> bool:
@@ -26,12 +29,21 @@ _OPTIONS: Mapping[str, Mapping[str, Callable[[str], Any]]] = {
         "columns": lambda text: tuple(text.split(",")),
         **dict.fromkeys(("question", "reasoning", "answer", "label", "finish", "match"), str),
     },
-    "transformers": {"dtype": str, "device": str, "threads": int, "batch": int, "chat": str, "gather": _switch},
+    "transformers": {
+        "dtype": str,
+        "device": str,
+        "threads": int,
+        "batch": int,
+        "chat": str,
+        "gather": _switch,
+    },
     "vllm": {"dtype": str, "chat": str, "memory": float, "parallel": int, "context": int},
 }
 
 
-def load(spec: str, *, extra: Mapping[str, Callable[[str], Model]] | None = None, **options: Any) -> Model:
+def load(
+    spec: str, *, extra: Mapping[str, Callable[[str], Model]] | None = None, **options: Any
+) -> Model:
     """The model that `kind:PATH` or `kind:PATH?option=value&…` names.
 
     Args:
@@ -52,7 +64,11 @@ def load(spec: str, *, extra: Mapping[str, Callable[[str], Model]] | None = None
             else f"write {kinds[-1]}:NAME, as in `--student {kinds[-1]}:…`"
         )
         raise ConfigError(
-            f"unknown model kind in {spec!r}", expected="KIND:PATH", available=kinds, wanted=kind, fix=fix
+            f"unknown model kind in {spec!r}",
+            expected="KIND:PATH",
+            available=kinds,
+            wanted=kind,
+            fix=fix,
         )
     path, _, query = rest.partition("?")
     if kind in WIRED:
@@ -68,24 +84,34 @@ def identity(spec: str) -> str:
     """
     kind, _, rest = spec.partition(":")
     path, _, query = rest.partition("?")
-    kept = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name not in FREE]
+    kept = [
+        (name, value)
+        for name, value in parse_qsl(query, keep_blank_values=True)
+        if name not in FREE
+    ]
     if kind in WIRED:
-        from potstill.models.wire_options import host_of
+        from potstill.models.remote.options import host_of
 
-        kept = [("host", host_of(value)) if name == "url" else (name, value) for name, value in kept]
-    return f"{kind}:{path}" + (f"?{urlencode(sorted(kept), safe='/:')}" if kept else "") if kind in KINDS else spec
+        kept = [
+            ("host", host_of(value)) if name == "url" else (name, value) for name, value in kept
+        ]
+    return (
+        f"{kind}:{path}" + (f"?{urlencode(sorted(kept), safe='/:')}" if kept else "")
+        if kind in KINDS
+        else spec
+    )
 
 
 def _wired(kind: str, spec: str, path: str, query: str, options: dict[str, Any]) -> Model:
-    from potstill.models.wire_options import parse, refuse_secrets
+    from potstill.models.remote.options import parse, refuse_secrets
 
     refuse_secrets(spec)
     options = {**parse(query), **options}
     if kind == "litellm":
-        from potstill.models.vendors import vendor
+        from potstill.models.remote.litellm import vendor
 
         return vendor(path, **options)
-    from potstill.models.openai import OpenAI
+    from potstill.models.remote.openai import OpenAI
 
     return OpenAI(path, **options)
 
@@ -101,17 +127,20 @@ def _make(kind: str, path: Path, options: dict[str, Any]) -> Model:
         match = options.pop("match", "exact")
         if match not in ("exact", "contained"):
             raise ConfigError(
-                f"unknown match={match}", available=("exact", "contained"), wanted=match, fix="choose one"
+                f"unknown match={match}",
+                available=("exact", "contained"),
+                wanted=match,
+                fix="choose one",
             )
         return Recorded.load(path, contained=match == "contained", **options)
-    from potstill.models.checkpoint import check
+    from potstill.models.local.checkpoint import check
 
     check(path)
     if kind == "vllm":
-        from potstill.models.vllm import Engine
+        from potstill.models.local.vllm import Engine
 
         return Engine(path, **options)
-    from potstill.models.transformers import Local
+    from potstill.models.local.transformers import Local
 
     return Local(path, **options)
 
@@ -122,11 +151,14 @@ def _options(kind: str, query: str, spec: str) -> dict[str, Any]:
         name = _RENAMED.get(name, name) if kind == "recorded" else name
         if name not in known:
             fix = f"write {kind}:PATH?{next(iter(known))}=…"
-            raise ConfigError(f"unknown option {name!r} in {spec!r}", available=known, wanted=name, fix=fix)
+            raise ConfigError(
+                f"unknown option {name!r} in {spec!r}", available=known, wanted=name, fix=fix
+            )
         try:
             found[name] = known[name](value)
         except ValueError as error:
             raise ConfigError(
-                f"{name}={value} in {spec!r} is no {known[name].__name__.lstrip('_')}", fix=f"give a number: {name}=1"
+                f"{name}={value} in {spec!r} is no {known[name].__name__.lstrip('_')}",
+                fix=f"give a number: {name}=1",
             ) from error
     return found

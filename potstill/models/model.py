@@ -53,7 +53,9 @@ class Sampling:
             if not fine
         ]
         if bad:
-            raise ConfigError(f"sampling settings: {', '.join(bad)}", fix="give values in the ranges in brackets")
+            raise ConfigError(
+                f"sampling settings: {', '.join(bad)}", fix="give values in the ranges in brackets"
+            )
 
     def changed(self) -> tuple[tuple[str, Any], ...]:
         """The settings that differ from the defaults, in field order."""
@@ -178,7 +180,9 @@ class Planned(Model, Protocol):
 class Streamed(Model, Protocol):
     """A model behind a wire: completions come as they land, in any order, and are committed as they come."""
 
-    def stream(self, requests: Iterable[Request], gate: Gate | None = None) -> Iterator[list[tuple[int, Completion]]]:
+    def stream(
+        self, requests: Iterable[Request], gate: Gate | None = None
+    ) -> Iterator[list[tuple[int, Completion]]]:
         """Completions in portions, each with the place of its request in `requests`.
 
         Requests are drawn from the iterable as there is room for them, so it may be longer than memory. A request that

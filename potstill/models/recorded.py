@@ -15,10 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
-from potstill import reading
+from potstill.data import files, layouts
+from potstill.data.layouts import COMPLETIONS, LABELS, QUESTIONS, Columns, Recording
 from potstill.errors import InputError, ModelError
-from potstill.models import layouts
-from potstill.models.layouts import COMPLETIONS, LABELS, QUESTIONS, Columns, Recording
 from potstill.models.model import Completion, Request
 from potstill.models.scripted import ROUND, last_user
 from potstill.records import Prompt, Tokens, digest
@@ -42,7 +41,7 @@ class Recorded:
 
     def __init__(
         self,
-        rows: Iterable[Mapping[str, Any] | reading.Row],
+        rows: Iterable[Mapping[str, Any] | files.Row],
         *,
         columns: Sequence[str] = (),
         question: str = "",
@@ -57,15 +56,19 @@ class Recorded:
         given = {name: column for name, column in given.items() if column}
         for number, item in enumerate(rows, 1):
             place, row = item if isinstance(item, tuple) else (f"row {number}", item)
-            with reading.checked(source, place, row):
+            with files.checked(source, place, row):
                 self._take(row, given, f"{source}, {place}")
         if not self._table:
-            raise InputError(f"{source} has no rows", expected="recorded completions", fix="give a file with rows")
+            raise InputError(
+                f"{source} has no rows",
+                expected="recorded completions",
+                fix="give a file with rows",
+            )
 
     @classmethod
     def load(cls, path: Path | str, **options: Any) -> Recorded:
         """Read a .jsonl, .json, .csv or .parquet file of rows (also .gz), or hf:NAME[/CONFIG][:SPLIT]."""
-        rows = reading.rows(str(path), "a file of questions with recorded completions")
+        rows = files.rows(str(path), "a file of questions with recorded completions")
         mapping = {name: options.pop(name) for name in layouts.FIELDS[2:] if name in options}
         return cls(rows, source=str(path), mapping=mapping, **options)
 
@@ -150,7 +153,9 @@ class Recorded:
         return [q for q in inside if not any(q != longer and q in longer for longer in inside)]
 
     def _missing(self, asked: str, inside: int) -> ModelError:
-        near = difflib.get_close_matches(asked[:200], [q[:200] for q in self._table], n=1, cutoff=0.6)
+        near = difflib.get_close_matches(
+            asked[:200], [q[:200] for q in self._table], n=1, cutoff=0.6
+        )
         nearest = f"; the nearest is {near[0][:80]!r}" if near else ""
         ambiguous = f" (it contains {inside} recorded questions)" if inside else ""
         fix = "use a model that writes for this role"

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias, final
 
-from potstill import reading
+from potstill.data import files
 from potstill.errors import InputError, ModelError
 from potstill.models.model import Completion, Request
 from potstill.records import Prompt, Tokens, digest
@@ -39,7 +39,10 @@ class Rule:
     def matches(self, request: Request) -> bool:
         """Whether this rule answers the request."""
         if self.prompt is not None:
-            return self.prompt.strip() in (render(request.prompt).strip(), last_user(request.prompt).strip())
+            return self.prompt.strip() in (
+                render(request.prompt).strip(),
+                last_user(request.prompt).strip(),
+            )
         return re.search(self.pattern, render(request.prompt) + request.prefix) is not None
 
 
@@ -61,7 +64,13 @@ class Scripted:
     weights: Path
 
     def __init__(
-        self, script: Script, *, fail: float = 0.0, seed: int = 0, name: str = "", weights: Path | None = None
+        self,
+        script: Script,
+        *,
+        fail: float = 0.0,
+        seed: int = 0,
+        name: str = "",
+        weights: Path | None = None,
     ) -> None:
         self._function = script if callable(script) else None
         self._rules = () if callable(script) else _rules(script)
@@ -74,25 +83,31 @@ class Scripted:
     @classmethod
     def load(cls, path: Path, **options: Any) -> Scripted:
         """Read a .json, .jsonl or .yaml file: a list, a mapping, or {rules: …, fail: …, seed: …}."""
-        content = reading.content(path, "a file of scripted answers")
+        content = files.content(path, "a file of scripted answers")
         if isinstance(content, dict) and "rules" in content:
             unknown = set(content) - {"rules", "fail", "seed", "name"}
             if unknown:
                 found = f"{path}: unknown key {sorted(unknown)[0]!r}"
-                raise InputError(found, available=("rules", "fail", "seed", "name"), fix="rename or remove it")
+                raise InputError(
+                    found, available=("rules", "fail", "seed", "name"), fix="rename or remove it"
+                )
             options = {**{k: v for k, v in content.items() if k != "rules"}, **options}
             content = content["rules"]
         if isinstance(content, dict) and ("answers" in content or "answer" in content):
             content = [content]
         if not isinstance(content, list | dict):
             fix = "write a list of answers or of {pattern: …, answers: […]}"
-            raise InputError(f"{path} holds a {type(content).__name__}", expected="a list or a mapping", fix=fix)
+            raise InputError(
+                f"{path} holds a {type(content).__name__}", expected="a list or a mapping", fix=fix
+            )
         return cls(content, **options)
 
     @cached_property
     def id(self) -> str:
         """Content id over the rules and settings."""
-        return digest("scripted", [self._function or self._rules, self._fail, self._seed, self._name])
+        return digest(
+            "scripted", [self._function or self._rules, self._fail, self._seed, self._name]
+        )
 
     def write(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion a request, in order; every request is noted in `calls`."""
@@ -111,7 +126,11 @@ class Scripted:
         if isinstance(answer, Completion):
             return answer
         if isinstance(answer, Mapping):
-            return _given(answer, request) if "error" in answer or "finish" in answer else _cut(answer["text"], request)
+            return (
+                _given(answer, request)
+                if "error" in answer or "finish" in answer
+                else _cut(answer["text"], request)
+            )
         return _cut(answer, request)
 
     def _choose(self, request: Request) -> Answer:
@@ -129,7 +148,8 @@ class Scripted:
     def _logprobs(self, prompt: str, text: str) -> list[float]:
         ends = [match.end() for match in _WORD.finditer(text)]
         hashes = (
-            hashlib.sha256(f"{self._seed}\0{prompt}\0{text[:end]}".encode("utf-8", "surrogatepass")) for end in ends
+            hashlib.sha256(f"{self._seed}\0{prompt}\0{text[:end]}".encode("utf-8", "surrogatepass"))
+            for end in ends
         )
         return [-5.0 * int.from_bytes(h.digest()[:8], "big") / 2**64 for h in hashes]
 
@@ -155,7 +175,13 @@ def _cut(text: str, request: Request) -> Completion:
     text = text[: min(cuts)] if cuts else text
     words = _WORD.findall(text)
     used = Tokens(
-        len(render(request.prompt + request.prefix if isinstance(request.prompt, str) else request.prompt).split())
+        len(
+            render(
+                request.prompt + request.prefix
+                if isinstance(request.prompt, str)
+                else request.prompt
+            ).split()
+        )
     )
     if len(words) > sampling.max_tokens:
         kept = "".join(words[: sampling.max_tokens])
@@ -172,8 +198,12 @@ def _given(answer: Mapping[str, str], request: Request) -> Completion:
 
 def _rules(script: Sequence[Any] | Mapping[str, Any]) -> tuple[Rule, ...]:
     if isinstance(script, Mapping):
-        return tuple(Rule(_answers(value, prompt), prompt=prompt) for prompt, value in script.items())
-    if any(isinstance(item, Rule) or (isinstance(item, Mapping) and _is_rule(item)) for item in script):
+        return tuple(
+            Rule(_answers(value, prompt), prompt=prompt) for prompt, value in script.items()
+        )
+    if any(
+        isinstance(item, Rule) or (isinstance(item, Mapping) and _is_rule(item)) for item in script
+    ):
         return tuple(item if isinstance(item, Rule) else _rule(item) for item in script)
     return (Rule(_answers(list(script), "every prompt")),)
 
@@ -184,10 +214,17 @@ def _is_rule(item: Mapping[str, Any]) -> bool:
 
 def _rule(item: Any) -> Rule:
     keys = ("prompt", "pattern", "answers", "answer")
-    if not isinstance(item, Mapping) or not {"answers", "answer"} & set(item) or set(item) - set(keys):
+    if (
+        not isinstance(item, Mapping)
+        or not {"answers", "answer"} & set(item)
+        or set(item) - set(keys)
+    ):
         fix = "write {pattern: 'regular expression', answers: ['first draw', 'second draw']}"
         raise InputError(
-            f"not a rule: {str(item)[:80]}", expected="prompt or pattern, and answers", available=keys, fix=fix
+            f"not a rule: {str(item)[:80]}",
+            expected="prompt or pattern, and answers",
+            available=keys,
+            fix=fix,
         )
     pattern = item.get("pattern", "")
     try:
@@ -196,16 +233,30 @@ def _rule(item: Any) -> Rule:
         raise InputError(
             f"not a regular expression: {pattern!r} ({error})", fix="escape its special characters"
         ) from error
-    return Rule(_answers(item.get("answers", item.get("answer")), pattern), item.get("prompt"), pattern)
+    return Rule(
+        _answers(item.get("answers", item.get("answer")), pattern), item.get("prompt"), pattern
+    )
 
 
 def _answers(value: Any, where: str) -> tuple[Answer, ...]:
-    answers = tuple(value) if isinstance(value, list | tuple) and not isinstance(value, Completion) else (value,)
+    answers = (
+        tuple(value)
+        if isinstance(value, list | tuple) and not isinstance(value, Completion)
+        else (value,)
+    )
     for answer in answers:
-        fine = isinstance(answer, str | Completion) or (isinstance(answer, Mapping) and {"text", "error"} & set(answer))
+        fine = isinstance(answer, str | Completion) or (
+            isinstance(answer, Mapping) and {"text", "error"} & set(answer)
+        )
         if not fine:
             found = f"not an answer, for {where[:60]!r}: {str(answer)[:80]}"
-            raise InputError(found, expected="a string, or {text, finish, error}", fix="quote numbers: '42'")
+            raise InputError(
+                found, expected="a string, or {text, finish, error}", fix="quote numbers: '42'"
+            )
     if not answers:
-        raise InputError(f"no answers for {where[:60]!r}", expected="at least one", fix="add one, or remove the rule")
+        raise InputError(
+            f"no answers for {where[:60]!r}",
+            expected="at least one",
+            fix="add one, or remove the rule",
+        )
     return answers

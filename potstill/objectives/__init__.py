@@ -28,20 +28,36 @@ class Entry(NamedTuple):
     needs: tuple[str, ...] = ()
 
 
-_DIVERGENCES = ("forward_kl", "reverse_kl", "jsd", "tvd", "skew_kl", "skew_reverse_kl", "adaptive_kl", "taid")
+_DIVERGENCES = (
+    "forward_kl",
+    "reverse_kl",
+    "jsd",
+    "tvd",
+    "skew_kl",
+    "skew_reverse_kl",
+    "adaptive_kl",
+    "taid",
+)
 TABLE: Mapping[str, Entry] = MappingProxyType(
     {
-        **dict.fromkeys(("likelihood", "dft", "unlikelihood", "length_balanced"), Entry("likelihood")),
+        **dict.fromkeys(
+            ("likelihood", "dft", "unlikelihood", "length_balanced"), Entry("likelihood")
+        ),
         **dict.fromkeys(_DIVERGENCES, Entry("divergence", needs=("distribution",))),
         "distillm2": Entry("divergence", "pair", ("distribution", "pairs")),
         **dict.fromkeys(
-            ("dpo", "step_dpo", "ipo", "exo", "discopop"), Entry("preference", "pair", ("pairs", "reference"))
+            ("dpo", "step_dpo", "ipo", "exo", "discopop"),
+            Entry("preference", "pair", ("pairs", "reference")),
         ),
         **dict.fromkeys(("simpo", "cpo", "orpo", "redi"), Entry("preference", "pair", ("pairs",))),
         "kto": Entry("preference", "sequence", ("labels", "reference", "mismatched")),
-        **dict.fromkeys(("token_kl", "on_policy", "trust_region", "iw_opd"), Entry("policy", needs=("logp",))),
+        **dict.fromkeys(
+            ("token_kl", "on_policy", "trust_region", "iw_opd"), Entry("policy", needs=("logp",))
+        ),
         "minillm": Entry("policy", needs=("logp", "returns")),
-        **dict.fromkeys(("policy_gradient", "sapo", "vespo"), Entry("policy", needs=("advantages",))),
+        **dict.fromkeys(
+            ("policy_gradient", "sapo", "vespo"), Entry("policy", needs=("advantages",))
+        ),
         "kdrl": Entry("policy", needs=("logp", "advantages")),
         **dict.fromkeys(("uld", "multilevel_ot"), Entry("transport", needs=("aligned",))),
         "gold": Entry("transport", needs=("aligned", "shared")),
@@ -50,7 +66,9 @@ TABLE: Mapping[str, Entry] = MappingProxyType(
         "ted": Entry("representation", needs=("distribution", "layers", "maps")),
         "ted_filters": Entry("representation", needs=("layers", "maps")),
         "rkd": Entry("representation", "sequence", ("states",)),
-        **dict.fromkeys(("qcrd", "contrastive"), Entry("representation", "prompt", ("labels", "prompts"))),
+        **dict.fromkeys(
+            ("qcrd", "contrastive"), Entry("representation", "prompt", ("labels", "prompts"))
+        ),
     }
 )
 
@@ -58,13 +76,20 @@ TABLE: Mapping[str, Entry] = MappingProxyType(
 def entry(name: str) -> Entry:
     """The objective's line of the table."""
     if name not in TABLE:
-        raise ConfigError(f"no objective {name!r}", available=TABLE, wanted=name, fix="potstill train --objective …")
+        raise ConfigError(
+            f"no objective {name!r}",
+            available=TABLE,
+            wanted=name,
+            fix="potstill train --objective …",
+        )
     return TABLE[name]
 
 
 def find(name: str) -> Callable[..., Any]:
     """The function."""
-    function: Callable[..., Any] = getattr(import_module(f"potstill.objectives.{entry(name).module}"), name)
+    function: Callable[..., Any] = getattr(
+        import_module(f"potstill.objectives.{entry(name).module}"), name
+    )
     return function
 
 

@@ -52,7 +52,9 @@ def kind_of(vocabulary: Collection[str]) -> Kind:
     """How a vocabulary writes bytes: "bytes" (byte-level BPE) or "marks" (SentencePiece)."""
     if any(_SPACE in piece or _BYTE.fullmatch(piece) for piece in vocabulary):
         return "marks"
-    if any(piece in vocabulary for piece in "ĠĊâÃ"):  # a space, a line feed, first bytes of longer characters
+    if any(
+        piece in vocabulary for piece in "ĠĊâÃ"
+    ):  # a space, a line feed, first bytes of longer characters
         return "bytes"
     raise ConfigError(
         "this tokenizer's tokens can't be spelled out in bytes",
@@ -78,7 +80,8 @@ def token_bytes(
     """
     kind = kind or kind_of(vocabulary)
     ordered = sorted(
-        vocabulary.items(), key=lambda entry: (kind == "marks" and bool(_BYTE.fullmatch(entry[0])), entry[1])
+        vocabulary.items(),
+        key=lambda entry: (kind == "marks" and bool(_BYTE.fullmatch(entry[0])), entry[1]),
     )
     return {
         at: piece.encode("utf-8", "replace") if piece in added else _spelled(piece, kind)
@@ -90,9 +93,17 @@ def token_bytes(
 def _spelled(piece: str, kind: Kind) -> bytes:
     if kind == "bytes":
         plain = all(letter in ALPHABET for letter in piece)
-        return bytes(ALPHABET[letter] for letter in piece) if plain else piece.encode("utf-8", "replace")
+        return (
+            bytes(ALPHABET[letter] for letter in piece)
+            if plain
+            else piece.encode("utf-8", "replace")
+        )
     single = _BYTE.fullmatch(piece)
-    return bytes([int(single[1], 16)]) if single else piece.replace(_SPACE, " ").encode("utf-8", "replace")
+    return (
+        bytes([int(single[1], 16)])
+        if single
+        else piece.replace(_SPACE, " ").encode("utf-8", "replace")
+    )
 
 
 def cuts(pieces: Sequence[bytes], text: str) -> tuple[list[Cut], bool]:
@@ -104,7 +115,10 @@ def cuts(pieces: Sequence[bytes], text: str) -> tuple[list[Cut], bool]:
     wanted, whole = text.encode("utf-8", "replace"), b"".join(pieces)
     lead = whole != wanted and whole == b" " + wanted
     if whole != wanted and not lead:
-        at = next((i for i, (a, b) in enumerate(zip(whole, wanted)) if a != b), min(len(whole), len(wanted)))
+        at = next(
+            (i for i, (a, b) in enumerate(zip(whole, wanted)) if a != b),
+            min(len(whole), len(wanted)),
+        )
         raise StageError(
             f"the tokens do not spell the text: from byte {at} they say {whole[at : at + 20]!r}",
             expected=repr(wanted[at : at + 20]),
@@ -124,7 +138,10 @@ def groups(student: Sequence[Cut], teacher: Sequence[Cut]) -> list[Group]:
     """
     ends = [side[-1][1] if side else 0 for side in (student, teacher)]
     if ends[0] != ends[1]:
-        raise StageError(f"one side's tokens cover {ends[0]} bytes and the other's {ends[1]}", expected="one text")
+        raise StageError(
+            f"one side's tokens cover {ends[0]} bytes and the other's {ends[1]}",
+            expected="one text",
+        )
     found: list[Group] = []
     i = j = first = other = begin = 0
     while i < len(student) and j < len(teacher):
@@ -138,7 +155,11 @@ def groups(student: Sequence[Cut], teacher: Sequence[Cut]) -> list[Group]:
 
 
 def align(
-    student: Sequence[bytes], teacher: Sequence[bytes], text: str, *, ended: tuple[bool, bool] = (False, False)
+    student: Sequence[bytes],
+    teacher: Sequence[bytes],
+    text: str,
+    *,
+    ended: tuple[bool, bool] = (False, False),
 ) -> Alignment:
     """Two tokenisations of one completion, as groups.
 
@@ -175,7 +196,10 @@ def columns(
             for column, span in zip(sides, group):
                 column[slice(*span)] = [start] * (span[1] - span[0])
             start += 1
-    kept = [[number for number, counts in zip(c, counted) if counts] for c, counted in zip(sides, (student, teacher))]
+    kept = [
+        [number for number, counts in zip(c, counted) if counts]
+        for c, counted in zip(sides, (student, teacher))
+    ]
     return kept[0], kept[1], start
 
 
@@ -191,7 +215,9 @@ def matched(
     pairs = dict(ends)
     taken = set(pairs.values())
     found = [(at, theirs[spelled]) for spelled, at in mine.items() if spelled and spelled in theirs]
-    return sorted([*pairs.items(), *((a, b) for a, b in found if a not in pairs and b not in taken)])
+    return sorted(
+        [*pairs.items(), *((a, b) for a, b in found if a not in pairs and b not in taken)]
+    )
 
 
 def _first(side: Mapping[int, bytes]) -> dict[bytes, int]:

@@ -16,9 +16,15 @@ from torch.utils.checkpoint import checkpoint
 
 from potstill.objectives.inputs import Head, Inputs
 
-ENTRIES = 24 << 20  # logits of a chunk: 96 MiB in fp32. Of fewer rows the head's products are slower
-GPU_ENTRIES = 64 << 20  # there a product of few rows only waits for the weights (inferred: not measured)
-PIECE = 1 << 19  # logits that a kernel has at a time: with 2 MiB what it makes on the way stays in the cache
+ENTRIES = (
+    24 << 20
+)  # logits of a chunk: 96 MiB in fp32. Of fewer rows the head's products are slower
+GPU_ENTRIES = (
+    64 << 20
+)  # there a product of few rows only waits for the weights (inferred: not measured)
+PIECE = (
+    1 << 19
+)  # logits that a kernel has at a time: with 2 MiB what it makes on the way stays in the cache
 
 
 # A loss of logits: (logits_CV, rows, gradient) -> losses [C] of these rows, and d loss / d logits [C, V] if `gradient`.
@@ -42,12 +48,16 @@ def losses(x: Inputs, kernel: Kernel, *, chunk: int = 0) -> Tensor:
     width = head.weight.shape[0] if linear else _width(head, x.hidden_ND)
     chunk = chunk or rows_at_once(width, x.hidden_ND)
     if linear:
-        values: Tensor = _Linear.apply(x.hidden_ND, head.weight, head.bias, kernel, x.weights_N, chunk)  # type: ignore[no-untyped-call]
+        values: Tensor = _Linear.apply(
+            x.hidden_ND, head.weight, head.bias, kernel, x.weights_N, chunk
+        )  # type: ignore[no-untyped-call]
         return values
     pieces = []
     for start in range(0, len(x.targets_N), chunk):
         rows = slice(start, start + chunk)
-        pieces.append(checkpoint(_through, x.head, x.hidden_ND[rows], kernel, rows, use_reentrant=False))
+        pieces.append(
+            checkpoint(_through, x.head, x.hidden_ND[rows], kernel, rows, use_reentrant=False)
+        )
     return torch.cat(pieces)
 
 
@@ -65,7 +75,9 @@ def pieced(kernel: Kernel) -> Kernel:
         size, values = max(1, PIECE // logits.shape[1]), logits.new_empty(len(logits))
         for start in range(0, len(logits), size):
             at = slice(start, min(start + size, len(logits)))
-            values[at], slope = kernel(logits[at], slice(rows.start + at.start, rows.start + at.stop), gradient)
+            values[at], slope = kernel(
+                logits[at], slice(rows.start + at.start, rows.start + at.stop), gradient
+            )
             if slope is not None:
                 logits[at] = slope
         return values, logits if gradient else None
@@ -132,7 +144,10 @@ class _Linear(torch.autograd.Function):  # type: ignore[misc]
         with torch.autocast(device, dtype, enabled=enabled):  # computed once more as it was
             made = ctx.made if scale is not None else _run(ctx, hidden, weight, bias, grad)[1]
         factor = 1.0 if scale is None else scale
-        found = [None if g is None else g.mul_(factor).to(of.dtype) for g, of in zip(made, (hidden, weight, bias))]
+        found = [
+            None if g is None else g.mul_(factor).to(of.dtype)
+            for g, of in zip(made, (hidden, weight, bias))
+        ]
         ctx.made = None
         return (*found, None, None, None)
 
@@ -144,7 +159,9 @@ def _run(
     like = full(hidden)
     values, wants = like.new_empty(len(hidden)), ctx.needs_input_grad[:3]
     made: list[Tensor | None] = [
-        torch.zeros_like(t, dtype=like.dtype) if grad is not None and want and t is not None else None
+        torch.zeros_like(t, dtype=like.dtype)
+        if grad is not None and want and t is not None
+        else None
         for t, want in zip((hidden, weight, bias), wants)
     ]
     device = hidden.device.type
@@ -162,7 +179,9 @@ def _run(
             made[0][rows] = gradient.to(low) @ weight.to(low)
         if made[1] is not None and low == like.dtype:
             made[1].addmm_(gradient.T, hidden[rows])
-        elif made[1] is not None:  # products in bfloat16 as everywhere under autocast, their sum in full precision
+        elif (
+            made[1] is not None
+        ):  # products in bfloat16 as everywhere under autocast, their sum in full precision
             made[1] += gradient.to(low).T @ hidden[rows].to(low)
         if made[2] is not None:
             made[2] += gradient.sum(0)

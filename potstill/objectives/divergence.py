@@ -78,7 +78,9 @@ def skew_reverse_kl(x: Inputs, *, skew: float = 0.1, detach: bool = False, **how
     `detach` holds the mixture's student part constant (DistiLLM-2's code).
     """
     _share(skew, "skew", below=1)
-    return _divergence(x, "skew_reverse_kl", partial(_skew_reverse, skew, detach) if skew else _reverse, **how)
+    return _divergence(
+        x, "skew_reverse_kl", partial(_skew_reverse, skew, detach) if skew else _reverse, **how
+    )
 
 
 def adaptive_kl(x: Inputs, *, mu: float = 0.5, **how: Any) -> Loss:
@@ -99,7 +101,11 @@ def taid(x: Inputs, *, t: float = 1.0, **how: Any) -> Loss:
     """
     _share(t, "t of taid")
     if isinstance(x.teacher, TopK):
-        raise ConfigError("TAID needs the teacher's full logits", expected="a teacher at hand", fix="use forward_kl")
+        raise ConfigError(
+            "TAID needs the teacher's full logits",
+            expected="a teacher at hand",
+            fix="use forward_kl",
+        )
     return _divergence(x, "taid", partial(_taid, t), raw=True, **how)
 
 
@@ -125,7 +131,9 @@ def distillm2(
             says it does.)
     """
     if x.pairs_P2 is None:
-        raise ConfigError("distillm2 needs pairs", expected="(teacher's, student's) responses of each prompt")
+        raise ConfigError(
+            "distillm2 needs pairs", expected="(teacher's, student's) responses of each prompt"
+        )
     better, worse = x.pairs_P2.T
     values = x.hidden_ND.new_zeros(len(x.targets_N), dtype=full(x.hidden_ND[:0]).dtype)
     stats: dict[str, Sum] = {}
@@ -144,10 +152,14 @@ def distillm2(
             at = torch.isin(x.groups, some).nonzero().squeeze(1)
             own = constants if each is None else {**constants, "skew": float(each[some[0]])}
             found = distance(_at(x, at), **own, **how)
-            values = values.index_add(0, at, share * found.values_N * times[x.groups[at]] / lengths[x.groups[at]])
+            values = values.index_add(
+                0, at, share * found.values_N * times[x.groups[at]] / lengths[x.groups[at]]
+            )
             for name, (total, count) in found.stats.items():
                 before = stats.get(name)
-                stats[name] = Sum(total + before.total, count + before.count) if before else Sum(total, count)
+                stats[name] = (
+                    Sum(total + before.total, count + before.count) if before else Sum(total, count)
+                )
     return Loss(values, stats)
 
 
@@ -161,9 +173,15 @@ def _skews(
     elif isinstance(teacher, Hidden):
         theirs = Inputs(teacher.hidden_NDt, teacher.head, x.targets_N)
     else:
-        raise ConfigError("anchor needs the teacher's full logits", expected="a teacher at hand", fix="anchor=0")
+        raise ConfigError(
+            "anchor needs the teacher's full logits", expected="a teacher at hand", fix="anchor=0"
+        )
     if isinstance(anchor, str) and anchor != FIRST:
-        raise ConfigError(f"distillm2: anchor={anchor!r} is no number", expected="numbers, or first", fix="anchor=0")
+        raise ConfigError(
+            f"distillm2: anchor={anchor!r} is no number",
+            expected="numbers, or first",
+            fix="anchor=0",
+        )
     with torch.no_grad():
         lengths = x.lengths().clamp_min(1)
         lp, lq = (per_sequence(token_logp(side, chunk=chunk), x) / lengths for side in (theirs, x))
@@ -186,7 +204,9 @@ def _at(x: Inputs, at: Tensor) -> Inputs:
 
 def _share(value: float, name: str, *, below: float = 2) -> None:
     if not 0 <= value <= 1 or value >= below:
-        raise ConfigError(f"{name} is {value}", expected="a share of 1" + (", below 1" if below == 1 else ""))
+        raise ConfigError(
+            f"{name} is {value}", expected="a share of 1" + (", below 1" if below == 1 else "")
+        )
 
 
 def _divergence(
@@ -202,10 +222,15 @@ def _divergence(
 ) -> Loss:
     chunk, raw = more.pop("chunk", 0), more.pop("raw", False)
     if more:
-        raise ConfigError(f"{name} has no constant {min(more)!r}", available=("temperature", "squared", "kd", "tail"))
+        raise ConfigError(
+            f"{name} has no constant {min(more)!r}",
+            available=("temperature", "squared", "kd", "tail"),
+        )
     _share(kd, f"kd of {name}")
     if temperature <= 0:
-        raise ConfigError(f"temperature={temperature} of {name}", expected="above 0", fix="temperature=1")
+        raise ConfigError(
+            f"temperature={temperature} of {name}", expected="above 0", fix="temperature=1"
+        )
     scale = temperature**2 if squared else 1.0
     if isinstance(x.teacher, TopK):
         if tail in ("teacher", "none") and distance is not _forward:
@@ -227,7 +252,11 @@ def mixed(kernel: Kernel, targets_N: Tensor, kd: float, scale: float = 1.0) -> K
         return kernel
 
     def both(logits: Tensor, rows: slice, gradient: bool) -> tuple[Tensor, Tensor | None]:
-        value, slope = nll(targets_N)(logits.clone(), rows, gradient) if kd != 1 else (logits.new_zeros(()), None)
+        value, slope = (
+            nll(targets_N)(logits.clone(), rows, gradient)
+            if kd != 1
+            else (logits.new_zeros(()), None)
+        )
         distance, pull = kernel(logits, rows, gradient)
         value = (1 - kd) * value + kd * scale * distance
         if pull is None:
@@ -252,14 +281,18 @@ def _teacher(x: Inputs, name: str) -> Callable[[slice], Tensor]:
     )
 
 
-def _whole(teacher: Callable[[slice], Tensor], distance: Distance, temperature: float, raw: bool) -> Kernel:
+def _whole(
+    teacher: Callable[[slice], Tensor], distance: Distance, temperature: float, raw: bool
+) -> Kernel:
     """A distance over the whole vocabulary as a kernel of student logits.
 
     Heads of one tokenizer may be padded to different widths: what only one side has is left out of both.
     """
 
     def kernel(logits: Tensor, rows: slice, gradient: bool) -> tuple[Tensor, Tensor | None]:
-        theirs = teacher(rows)  # here and not piece by piece: of few rows the head's product is slow
+        theirs = teacher(
+            rows
+        )  # here and not piece by piece: of few rows the head's product is slow
 
         def piece(logits: Tensor, at: slice, gradient: bool) -> tuple[Tensor, Tensor | None]:
             return compared(logits, theirs[at.start - rows.start : at.stop - rows.start], gradient)
@@ -271,7 +304,9 @@ def _whole(teacher: Callable[[slice], Tensor], distance: Distance, temperature: 
         width = min(padded, theirs.shape[1])
         if temperature != 1:
             logits = logits.div_(temperature)
-        if temperature != 1 or raw:  # a new tensor: a distance overwrites it, and the teacher's logits may be given
+        if (
+            temperature != 1 or raw
+        ):  # a new tensor: a distance overwrites it, and the teacher's logits may be given
             theirs = theirs / temperature
         logits, theirs = logits[:, :width], theirs[:, :width]
         if not raw:
@@ -280,7 +315,9 @@ def _whole(teacher: Callable[[slice], Tensor], distance: Distance, temperature: 
         if slope is None:
             return value, None
         slope = slope.div_(temperature) if temperature != 1 else slope
-        return value, slope if width == padded else torch.nn.functional.pad(slope, (0, padded - width))
+        return value, slope if width == padded else torch.nn.functional.pad(
+            slope, (0, padded - width)
+        )
 
     return kernel
 
@@ -324,7 +361,9 @@ def _skew(a: float, lq: Tensor, lp: Tensor, gradient: bool) -> tuple[Tensor, Ten
     return value, _pull(lq.exp_(), gap.exp_()).mul_(a - 1) if gradient else None
 
 
-def _skew_reverse(a: float, detach: bool, lq: Tensor, lp: Tensor, gradient: bool) -> tuple[Tensor, Tensor | None]:
+def _skew_reverse(
+    a: float, detach: bool, lq: Tensor, lp: Tensor, gradient: bool
+) -> tuple[Tensor, Tensor | None]:
     lm, q = _mixture(lq, a, lp), lq.exp()
     gap = lq.sub_(lm)
     value = vecdot(q, gap)
@@ -336,7 +375,9 @@ def _skew_reverse(a: float, detach: bool, lq: Tensor, lp: Tensor, gradient: bool
 def _adaptive(mu: float, lq: Tensor, lp: Tensor, gradient: bool) -> tuple[Tensor, Tensor | None]:
     p, q = lp.exp(), lq.exp()
     order = p.argsort(dim=-1)
-    small = p.gather(-1, order).cumsum(-1) < mu  # as in the authors' code: from the smallest class up
+    small = (
+        p.gather(-1, order).cumsum(-1) < mu
+    )  # as in the authors' code: from the smallest class up
     gap = (p - q).abs()
     tail = torch.zeros_like(small).scatter(-1, order, small)
     w = (gap * ~tail).sum(-1) / gap.sum(-1).clamp_min(torch.finfo(gap.dtype).tiny)
@@ -349,7 +390,9 @@ def _adaptive(mu: float, lq: Tensor, lp: Tensor, gradient: bool) -> tuple[Tensor
 
 
 def _taid(t: float, z: Tensor, zt: Tensor, gradient: bool) -> tuple[Tensor, Tensor | None]:
-    least = torch.finfo(z.dtype).min / 4  # of logits: minus infinity times a share of 0 would be no number
+    least = (
+        torch.finfo(z.dtype).min / 4
+    )  # of logits: minus infinity times a share of 0 would be no number
     target = torch.lerp(z.clamp_min_(least), zt.clamp_min_(least), t).log_softmax(-1)
     return _forward(finite(z.log_softmax(-1)), finite(target), gradient)
 

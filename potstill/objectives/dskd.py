@@ -68,7 +68,10 @@ def dskd(x: Inputs, *, kd: float = 0.5, temperature: float = 2.0, chunk: int = 0
     ranges.positive("dskd", temperature=temperature)
     teacher, maps = _teacher(x, "dskd"), x.maps
     if not isinstance(maps, CrossMaps) or x.embedded_N2D is None or teacher.embedded_M2Dt is None:
-        raise ConfigError("dskd needs its projections and both models' embeddings", expected="maps=CrossMaps(D, Dt)")
+        raise ConfigError(
+            "dskd needs its projections and both models' embeddings",
+            expected="maps=CrossMaps(D, Dt)",
+        )
     to_student, to_teacher = _crossed(x, teacher, maps)
     mine, theirs = frozen(x.head), frozen(teacher.head)
     t2s = Inputs(to_student, mine, x.targets_N, weights_N=x.weights_N)
@@ -124,7 +127,10 @@ def cot2align(
         if not len(theirs):
             continue
         for student, projected in spaces:
-            unit = [nn.functional.normalize(full(side), dim=-1) for side in (student[mine], projected[theirs])]
+            unit = [
+                nn.functional.normalize(full(side), dim=-1)
+                for side in (student[mine], projected[theirs])
+            ]
             with torch.autocast(moved.device.type, enabled=False):  # 1 - cosine cancels in bfloat16
                 cost = 1 - unit[0] @ unit[1].T
             moved = moved.index_add(0, mine, transport(cost, epsilon=epsilon) / len(spaces))
@@ -143,14 +149,17 @@ def frozen(head: Any) -> Any:
     """
     if not isinstance(head, nn.Module):
         return head
-    shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in head.parameters()}
+    shared: dict[int, Any] = {
+        id(p): nn.Parameter(p.detach(), requires_grad=False) for p in head.parameters()
+    }
     return copy.deepcopy(head, shared)
 
 
 def _teacher(x: Inputs, name: str) -> OtherVocabulary:
     if not isinstance(x.teacher, OtherVocabulary):
         raise ConfigError(
-            f"{name} needs a teacher's states at its own positions", expected="teacher=OtherVocabulary(…)"
+            f"{name} needs a teacher's states at its own positions",
+            expected="teacher=OtherVocabulary(…)",
         )
     return x.teacher
 
@@ -169,9 +178,14 @@ def _crossed(x: Inputs, teacher: OtherVocabulary, maps: CrossMaps) -> tuple[Tens
         theirs = (teacher.sequences_M == which).nonzero().squeeze(1)
         if not len(theirs):
             continue
-        embedded, hidden = teacher.embedded_M2Dt[theirs].detach(), teacher.hidden_MDt[theirs].detach()
+        embedded, hidden = (
+            teacher.embedded_M2Dt[theirs].detach(),
+            teacher.hidden_MDt[theirs].detach(),
+        )
         key = embedded.flatten(1)
-        value = maps.to_student(hidden / _deviation(hidden) + embedded[:, 1] / _deviation(embedded[:, 1]))
+        value = maps.to_student(
+            hidden / _deviation(hidden) + embedded[:, 1] / _deviation(embedded[:, 1])
+        )
         scores = full(query_N[mine]) @ full(key / _deviation(key)).T / math.sqrt(2 * width)
         there, back = (
             scores.softmax(-1).to(value.dtype) @ value,
@@ -204,7 +218,13 @@ def _near(x: Inputs, kept: Tensor, teacher: Hidden, temperature: float, chunk: i
     """KL(teacher || student) at the kept positions, 0 elsewhere."""
     at = kept.nonzero().squeeze(1)
     weights = None if x.weights_N is None else x.weights_N[at]
-    part = Inputs(x.hidden_ND[at], x.head, x.targets_N[at], weights, Hidden(teacher.hidden_NDt[at], teacher.head))
+    part = Inputs(
+        x.hidden_ND[at],
+        x.head,
+        x.targets_N[at],
+        weights,
+        Hidden(teacher.hidden_NDt[at], teacher.head),
+    )
     values = forward_kl(part, temperature=temperature, chunk=chunk).values_N
     return values.new_zeros(len(x.targets_N)).index_add(0, at, values)
 
@@ -217,5 +237,7 @@ def _spaces(x: Inputs, teacher: OtherVocabulary, maps: Across) -> list[tuple[Ten
     mine = x.layers.student if x.layers is not None else (x.hidden_ND,)
     theirs = x.layers.teacher if x.layers is not None else (teacher.hidden_MDt,)
     if len(maps.layers) != len(mine):
-        raise ConfigError(f"{len(maps.layers)} projections for {len(mine)} pairs of layers", expected="as many")
+        raise ConfigError(
+            f"{len(maps.layers)} projections for {len(mine)} pairs of layers", expected="as many"
+        )
     return found + [(s, project(t.detach())) for s, t, project in zip(mine, theirs, maps.layers)]

@@ -136,7 +136,9 @@ class Inputs:
         """How many positions of its own sequence come before each position, [N], however sequences lie in the batch."""
         order, lengths = self.groups.argsort(stable=True), self.lengths()
         starts = (lengths.cumsum(0) - lengths)[self.groups[order]]
-        return torch.empty_like(order).scatter(0, order, torch.arange(len(order), device=order.device) - starts)
+        return torch.empty_like(order).scatter(
+            0, order, torch.arange(len(order), device=order.device) - starts
+        )
 
     def sequences(self) -> int:
         """S: how many sequences there are."""

@@ -58,9 +58,16 @@ class Internalise:
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
-            raise ConfigError(f"unknown unit={self.unit!r}", available=UNITS, wanted=str(self.unit), fix="unit=steps")
+            raise ConfigError(
+                f"unknown unit={self.unit!r}",
+                available=UNITS,
+                wanted=str(self.unit),
+                fix="unit=steps",
+            )
         if self.per_epoch <= 0 or self.steps_per_epoch <= 0 or self.smoothing <= 0:
-            raise ConfigError("nothing would ever be taken away", expected="steps, units and smoothing above 0")
+            raise ConfigError(
+                "nothing would ever be taken away", expected="steps, units and smoothing above 0"
+            )
 
     @property
     def every(self) -> int:
@@ -77,7 +84,11 @@ class Internalise:
 
     def offset(self, random: Random) -> int:
         """The extra units of one row, 0 in most."""
-        return 0 if math.isinf(self.smoothing) else int(-math.log(1 - random.random()) / self.smoothing)
+        return (
+            0
+            if math.isinf(self.smoothing)
+            else int(-math.log(1 - random.random()) / self.smoothing)
+        )
 
     def tokens(self, units: int, lengths: Sequence[int]) -> int:
         """How many tokens of a chain so many units are; `lengths` are those of its steps."""
@@ -89,7 +100,12 @@ class Internalise:
         return min(whole, units if self.unit == "tokens" else math.ceil(whole * units / 100))
 
     def target(
-        self, step: int, random: Random, prompt: Sequence[int], steps: Sequence[Sequence[int]], answer: Sequence[int]
+        self,
+        step: int,
+        random: Random,
+        prompt: Sequence[int],
+        steps: Sequence[Sequence[int]],
+        answer: Sequence[int],
     ) -> Target:
         """The row at an optimiser step: the prompt, what is left of the chain, the answer."""
         gone = self.tokens(self.removed(step) + self.offset(random), [len(part) for part in steps])

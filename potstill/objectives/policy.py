@@ -68,7 +68,10 @@ def policy_gradient(
         values = -_bounded(weight, clip, clip_high).detach() * advantages * logq
     else:
         raise ConfigError(
-            f"unknown {surrogate=!s}", available=get_args(Surrogate), wanted=surrogate, fix="surrogate=clip"
+            f"unknown {surrogate=!s}",
+            available=get_args(Surrogate),
+            wanted=surrogate,
+            fix="surrogate=clip",
         )
     stats = _moved(weight, clip, clip if clip_high is None else clip_high)
     return _near(Loss(values, stats | {"nll": summed(-logq)}), logq, x, beta, corrected)
@@ -116,14 +119,23 @@ def vespo(
     `policy_gradient`. Equation and constants are TRL's, not checked against the paper.
     """
     ranges.not_negative(
-        "vespo", power=power, decay=decay, negative_power=negative_power, negative_decay=negative_decay, beta=beta
+        "vespo",
+        power=power,
+        decay=decay,
+        negative_power=negative_power,
+        negative_decay=negative_decay,
+        beta=beta,
     )
     logq, advantages = token_logp(x, chunk=chunk), _advantages(x)
     gap = per_sequence((logq - _sampled(x, logq)).detach(), x)[x.groups].clamp(-EXPONENT, EXPONENT)
     k, c = _by_sign(advantages, power, negative_power), _by_sign(advantages, decay, negative_decay)
     weight = (k * gap - c * torch.expm1(gap)).exp()
     return _near(
-        Loss(-weight * advantages * logq, _moved(gap.exp()) | {"nll": summed(-logq)}), logq, x, beta, corrected
+        Loss(-weight * advantages * logq, _moved(gap.exp()) | {"nll": summed(-logq)}),
+        logq,
+        x,
+        beta,
+        corrected,
     )
 
 
@@ -134,12 +146,18 @@ def token_kl(x: Inputs, *, estimator: Estimator = "k2", chunk: int = 0) -> Loss:
     and k1 has none, so it is refused. (Schulman's estimators; KDRL's term, arXiv:2506.02208.)
     """
     if estimator == "k1":
-        raise ConfigError("a k1 loss trains nothing: its expected gradient is zero", available=("k2", "k3"), fix="k2")
+        raise ConfigError(
+            "a k1 loss trains nothing: its expected gradient is zero",
+            available=("k2", "k3"),
+            fix="k2",
+        )
     logq, logp = token_logp(x, chunk=chunk), _teacher(x, "token_kl")
     return Loss(estimate(logq, logp, estimator), _gap(logq, logp))
 
 
-def on_policy(x: Inputs, *, coefficient: float = 1.0, discount: float = 0.0, chunk: int = 0) -> Loss:
+def on_policy(
+    x: Inputs, *, coefficient: float = 1.0, discount: float = 0.0, chunk: int = 0
+) -> Loss:
     """`-ratio A`, A_t = -c (sampled - p) plus discounted later ones: on-policy distillation (Tinker cookbook's rule,
     thinkingmachines.ai/blog/on-policy-distillation).
 
@@ -166,7 +184,9 @@ def trust_region(x: Inputs, *, drop: float = 0.2, drift: float = 1e-3, chunk: in
     return Loss(values, _gap(logq, logp) | {"kept": summed(kept)})
 
 
-def minillm(x: Inputs, *, gamma: float = 0.95, clip: float = 0.2, mixed: float = 0.0, chunk: int = 0) -> Loss:
+def minillm(
+    x: Inputs, *, gamma: float = 0.95, clip: float = 0.2, mixed: float = 0.0, chunk: int = 0
+) -> Loss:
     """PPO's clipped loss on whitened, length-normalised returns of r = p - q (MiniLLM, arXiv:2306.08543, eq. 4 to 6).
 
     The paper adds the exact divergence of the present position (mix `divergence.reverse_kl` in) and a language-model
@@ -231,7 +251,9 @@ def kdrl(
     pull = estimate(logq, logp, "k2")
     if guided:
         if x.labels_S is None:
-            raise ConfigError("guided KDRL needs labels", expected="labels_S: which sequences are right")
+            raise ConfigError(
+                "guided KDRL needs labels", expected="labels_S: which sequences are right"
+            )
         pull = pull * (~x.labels_S[x.groups]).to(pull.dtype)
     stats = _gap(logq, logp) | _moved(ratio, clip, clip if clip_high is None else clip_high)
     return Loss(values + beta * pull, stats | {"pull": summed(pull)})
@@ -277,7 +299,9 @@ def means(x: Inputs, mean: Mean, *, longest: int = 0) -> tuple[Tensor, float]:
     if mean == "sequence":
         return ones / x.lengths()[x.groups], sequences
     if longest < 1:
-        raise ConfigError("the fixed mean needs the longest length", expected="longest=, the limit of completions")
+        raise ConfigError(
+            "the fixed mean needs the longest length", expected="longest=, the limit of completions"
+        )
     return ones, sequences * longest
 
 
@@ -328,7 +352,9 @@ def _near(loss: Loss, logq: Tensor, x: Inputs, beta: float, corrected: bool) -> 
     if not beta:
         return loss
     if x.reference_N is None:
-        raise ConfigError("beta needs a reference", expected="reference_N, the reference's log-probabilities")
+        raise ConfigError(
+            "beta needs a reference", expected="reference_N, the reference's log-probabilities"
+        )
     kl = estimate(logq, x.reference_N, "k3")
     weight = _ratio(logq, _sampled(x, logq)) if corrected else 1.0
     return Loss(loss.values_N + beta * weight * kl, {**loss.stats, "kl": summed(kl)})
@@ -339,13 +365,17 @@ def _level(logq: Tensor, sampled: Tensor, x: Inputs, ratio: Level) -> Tensor:
     if ratio == "token":
         return _ratio(logq, sampled)
     if ratio != "sequence":
-        raise ConfigError(f"unknown {ratio=!s}", available=get_args(Level), wanted=ratio, fix="ratio=token")
+        raise ConfigError(
+            f"unknown {ratio=!s}", available=get_args(Level), wanted=ratio, fix="ratio=token"
+        )
     mean = spread(per_sequence((logq - sampled).detach(), x), x)
     return _ratio(logq, logq.detach() - mean)
 
 
 def _by_sign(advantages: Tensor, positive: float, negative: float) -> Tensor:
-    return torch.where(advantages > 0, advantages.new_tensor(positive), advantages.new_tensor(negative))
+    return torch.where(
+        advantages > 0, advantages.new_tensor(positive), advantages.new_tensor(negative)
+    )
 
 
 def _ratio(logq: Tensor, sampled: Tensor) -> Tensor:
@@ -358,7 +388,11 @@ def _sampled(x: Inputs, logq: Tensor) -> Tensor:
 
 def _advantages(x: Inputs) -> Tensor:
     if x.advantages_N is None:
-        raise ConfigError("a policy gradient needs advantages", expected="advantages_N", fix="reward= on the stage")
+        raise ConfigError(
+            "a policy gradient needs advantages",
+            expected="advantages_N",
+            fix="reward= on the stage",
+        )
     return x.advantages_N
 
 
@@ -395,4 +429,8 @@ def _moved(ratio: Tensor, low: float | None = None, high: float = 0.0) -> dict[s
 
 def _gap(logq: Tensor, logp: Tensor) -> dict[str, Sum]:
     """k1 and k3 of the reverse KL, to log and not to train on."""
-    return {"k1": summed(logq - logp), "k3": summed(estimate(logq, logp, "k3")), "nll": summed(-logq)}
+    return {
+        "k1": summed(logq - logp),
+        "k3": summed(estimate(logq, logp, "k3")),
+        "nll": summed(-logq),
+    }

@@ -24,7 +24,9 @@ from potstill.objectives.inputs import Inputs, Loss, Sum, per_sequence, spread, 
 from potstill.objectives.likelihood import token_logp
 from potstill.objectives.numerics import log1mexp
 
-CERTAIN = -1e-7  # a mean log-probability is held below it where odds are taken: those of certainty are infinite
+CERTAIN = (
+    -1e-7
+)  # a mean log-probability is held below it where odds are taken: those of certainty are infinite
 
 
 class Sides(NamedTuple):
@@ -41,17 +43,23 @@ class Sides(NamedTuple):
         return self.better / self.better_length, self.worse / self.worse_length
 
 
-Kind: TypeAlias = Literal["sigmoid", "hinge", "sigmoid_norm", "apo_zero", "apo_down", "nca", "bco", "sppo"]
+Kind: TypeAlias = Literal[
+    "sigmoid", "hinge", "sigmoid_norm", "apo_zero", "apo_down", "nca", "bco", "sppo"
+]
 _SHAPES: Mapping[str, Callable[[Sides, float], Tensor]] = MappingProxyType(
     {
         "sigmoid": lambda r, b: F.softplus(-b * (r.better - r.worse)),
         "hinge": lambda r, b: F.relu(1 - b * (r.better - r.worse)),
         "sigmoid_norm": lambda r, b: F.softplus(-b * (r.means[0] - r.means[1])),
         "apo_zero": lambda r, b: torch.sigmoid(-b * r.better) + torch.sigmoid(b * r.worse),
-        "apo_down": lambda r, b: torch.sigmoid(b * r.better) + torch.sigmoid(-b * (r.better - r.worse)),
+        "apo_down": lambda r, b: (
+            torch.sigmoid(b * r.better) + torch.sigmoid(-b * (r.better - r.worse))
+        ),
         "bco": lambda r, b: F.softplus(-b * r.better) + F.softplus(b * r.worse),
         "sppo": lambda r, b: (r.better - 0.5 / b) ** 2 + (r.worse + 0.5 / b) ** 2,
-        "nca": lambda r, b: F.softplus(-b * r.better) + (F.softplus(b * r.better) + F.softplus(b * r.worse)) / 2,
+        "nca": lambda r, b: (
+            F.softplus(-b * r.better) + (F.softplus(b * r.better) + F.softplus(b * r.worse)) / 2
+        ),
     }
 )
 
@@ -85,10 +93,14 @@ def dpo(
     ranges.not_negative("dpo", sft=sft)
     ranges.share("dpo", length_share=length_share)
     if kind not in _SHAPES:
-        raise ConfigError(f"unknown kind={kind!r} of dpo", available=_SHAPES, wanted=kind, fix="kind=sigmoid")
+        raise ConfigError(
+            f"unknown kind={kind!r} of dpo", available=_SHAPES, wanted=kind, fix="kind=sigmoid"
+        )
     if not 0 <= smoothing < 0.5:
         raise ConfigError(
-            f"smoothing={smoothing} of dpo", expected="a share of pairs below a half", fix="smoothing=0.1"
+            f"smoothing={smoothing} of dpo",
+            expected="a share of pairs below a half",
+            fix="smoothing=0.1",
         )
     logp = token_logp(x, chunk=chunk)
     ratio = _desensitised(logp - _reference(x, "dpo"), x, length_share)
@@ -97,7 +109,9 @@ def dpo(
     reward = sides._replace(better=sides.better - less, worse=sides.worse - less)
     loss = _SHAPES[kind](reward, beta)
     if smoothing:
-        loss = ((1 - smoothing) * loss - smoothing * _SHAPES[kind](_swapped(reward), beta)) / (1 - 2 * smoothing)
+        loss = ((1 - smoothing) * loss - smoothing * _SHAPES[kind](_swapped(reward), beta)) / (
+            1 - 2 * smoothing
+        )
     loss = loss + sft * -_sides(logp, x).means[0]
     return Loss(_over_pairs(loss, x), _stats(sides, logp, x, beta))
 
@@ -132,13 +146,19 @@ def exo(x: Inputs, *, beta: float = 0.1, smoothing: float = 1e-3, chunk: int = 0
     """
     ranges.positive("exo", beta=beta)
     if not 0 < smoothing < 0.5:
-        raise ConfigError(f"{smoothing=} of exo", expected="a share above 0 and below a half", fix="smoothing=1e-3")
+        raise ConfigError(
+            f"{smoothing=} of exo",
+            expected="a share above 0 and below a half",
+            fix="smoothing=1e-3",
+        )
     logp = token_logp(x, chunk=chunk)
     sides = _sides(logp - _reference(x, "exo"), x)
     u = beta * (sides.better - sides.worse)
     right = F.logsigmoid(u) - math.log1p(-smoothing)
     wrong = F.logsigmoid(-u) - math.log(smoothing)
-    return Loss(_over_pairs(u.sigmoid() * right + (-u).sigmoid() * wrong, x), _stats(sides, logp, x, beta))
+    return Loss(
+        _over_pairs(u.sigmoid() * right + (-u).sigmoid() * wrong, x), _stats(sides, logp, x, beta)
+    )
 
 
 def discopop(x: Inputs, *, beta: float = 0.05, tau: float = 0.05, chunk: int = 0) -> Loss:
@@ -149,13 +169,17 @@ def discopop(x: Inputs, *, beta: float = 0.05, tau: float = 0.05, chunk: int = 0
     ranges.positive("discopop", beta=beta)
     if not 0 < tau <= 1:
         raise ConfigError(
-            f"{tau=} of discopop", expected="above 0, at most 1: beyond, m exp(-u) has no bound", fix="tau=0.05"
+            f"{tau=} of discopop",
+            expected="above 0, at most 1: beyond, m exp(-u) has no bound",
+            fix="tau=0.05",
         )
     logp = token_logp(x, chunk=chunk)
     sides = _sides(logp - _reference(x, "discopop"), x)
     u = beta * (sides.better - sides.worse)
     steep = (F.logsigmoid(u / tau) - u).exp()  # m exp(-u), whose factors may be 0 and infinite
-    return Loss(_over_pairs((-u / tau).sigmoid() * F.softplus(-u) + steep, x), _stats(sides, logp, x, beta))
+    return Loss(
+        _over_pairs((-u / tau).sigmoid() * F.softplus(-u) + steep, x), _stats(sides, logp, x, beta)
+    )
 
 
 def simpo(x: Inputs, *, beta: float = 2.0, gamma: float = 1.0, chunk: int = 0) -> Loss:
@@ -211,7 +235,14 @@ def redi(x: Inputs, *, alpha: float = 0.8, chunk: int = 0) -> Loss:
     return Loss(_over_pairs(alpha * worse - better, x), _stats(sides, logp, x, alpha))
 
 
-def kto(x: Inputs, *, beta: float = 0.1, desirable: float = 1.0, undesirable: float = 1.0, chunk: int = 0) -> Loss:
+def kto(
+    x: Inputs,
+    *,
+    beta: float = 0.1,
+    desirable: float = 1.0,
+    undesirable: float = 1.0,
+    chunk: int = 0,
+) -> Loss:
     """Single labelled completions (Ethayarajh et al., arXiv:2402.01306, eq. 8).
 
     `desirable (1 - s(beta (r - kl)))` for good ones, `undesirable (1 - s(beta (kl - r)))` for bad ones; kl is `x.kl`,
@@ -223,7 +254,9 @@ def kto(x: Inputs, *, beta: float = 0.1, desirable: float = 1.0, undesirable: fl
     ranges.positive("kto", beta=beta)
     ranges.not_negative("kto", desirable=desirable, undesirable=undesirable)
     if x.labels_S is None:
-        raise ConfigError("kto needs labels", expected="labels_S: whether each sequence is desirable")
+        raise ConfigError(
+            "kto needs labels", expected="labels_S: whether each sequence is desirable"
+        )
     logp = token_logp(x, chunk=chunk)
     ratio = per_sequence(logp - _reference(x, "kto"), x)
     kl = ratio.new_zeros(()) if x.kl is None else x.kl.detach().to(ratio.dtype).clamp_min(0)
@@ -253,7 +286,10 @@ def _reference(x: Inputs, name: str) -> Tensor:
 def _sides(values_N: Tensor, x: Inputs) -> Sides:
     """Sums of both sides of each pair."""
     if x.pairs_P2 is None:
-        raise ConfigError("rows without a rival", expected="pairs of better and worse completions (pair(good, bad))")
+        raise ConfigError(
+            "rows without a rival",
+            expected="pairs of better and worse completions (pair(good, bad))",
+        )
     sums, lengths = per_sequence(values_N, x), x.lengths().clamp_min(1)
     better, worse = x.pairs_P2.T
     return Sides(sums[better], sums[worse], lengths[better], lengths[worse])
@@ -268,7 +304,9 @@ def _over_pairs(loss_P: Tensor, x: Inputs) -> Tensor:
     assert x.pairs_P2 is not None
     lengths = x.lengths()
     share = loss_P / lengths[x.pairs_P2].sum(1).clamp_min(1)
-    per = share.new_zeros(x.sequences()).index_add(0, x.pairs_P2.flatten(), share.repeat_interleave(2))
+    per = share.new_zeros(x.sequences()).index_add(
+        0, x.pairs_P2.flatten(), share.repeat_interleave(2)
+    )
     return per[x.groups]
 
 
@@ -288,4 +326,9 @@ def _stats(ratios: Sides, logp_N: Tensor, x: Inputs, beta: float) -> dict[str, S
     better, worse = _sides(logp_N.detach(), x).means
     gap = ratios.better - ratios.worse
     right = (gap > 0).to(gap.dtype)
-    return {"better": summed(better), "worse": summed(worse), "margin": summed(beta * gap), "ahead": summed(right)}
+    return {
+        "better": summed(better),
+        "worse": summed(worse),
+        "margin": summed(beta * gap),
+        "ahead": summed(right),
+    }

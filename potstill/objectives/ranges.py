@@ -25,4 +25,8 @@ def share(objective: str, **constants: float) -> None:
 
 def _refuse(objective: str, name: str, value: float | None, fine: bool, wanted: str) -> None:
     if not fine:
-        raise ConfigError(f"{name}={value} of {objective}", expected=wanted, fix=f"leave {name} out for its default")
+        raise ConfigError(
+            f"{name}={value} of {objective}",
+            expected=wanted,
+            fix=f"leave {name} out for its default",
+        )

@@ -11,7 +11,16 @@ from potstill.objectives import ranges
 from potstill.objectives.chunked import full, losses
 from potstill.objectives.divergence import forward_kl
 from potstill.objectives.dskd import frozen
-from potstill.objectives.inputs import Hidden, Inputs, Layers, Loss, OtherVocabulary, per_sequence, spread, summed
+from potstill.objectives.inputs import (
+    Hidden,
+    Inputs,
+    Layers,
+    Loss,
+    OtherVocabulary,
+    per_sequence,
+    spread,
+    summed,
+)
 from potstill.objectives.likelihood import likelihood, nll, token_logp
 
 TINY = 1e-12
@@ -37,7 +46,9 @@ class Filters(nn.Module):  # type: ignore[misc]
         self.teacher = nn.ModuleList(nn.Linear(teacher, width, bias=False) for _ in range(layers))
         for of, inner in ((self.student, student), (self.teacher, teacher)):
             for layer in of:
-                nn.init.eye_(layer.weight) if inner == width else nn.init.xavier_uniform_(layer.weight)
+                nn.init.eye_(layer.weight) if inner == width else nn.init.xavier_uniform_(
+                    layer.weight
+                )
 
 
 def same_depth(student: int, teacher: int, pairs: int) -> list[tuple[int, int]]:
@@ -59,11 +70,17 @@ def ted_filters(x: Inputs, *, normalise: bool = True, chunk: int = 0) -> Loss:
     head = frozen(x.head)
 
     def through(of: nn.ModuleList, states: tuple[Tensor, ...]) -> Tensor:
-        seen = [f(_even(h.detach()) if normalise else h.detach()) for f, h in zip(of, states, strict=True)]
+        seen = [
+            f(_even(h.detach()) if normalise else h.detach())
+            for f, h in zip(of, states, strict=True)
+        ]
         read = [Inputs(h, head, x.targets_N, weights_N=x.weights_N) for h in seen]
         return torch.stack([losses(side, nll(x.targets_N), chunk=chunk) for side in read]).mean(0)
 
-    mine, theirs = through(filters.student, layers.student), through(filters.teacher, layers.teacher)
+    mine, theirs = (
+        through(filters.student, layers.student),
+        through(filters.teacher, layers.teacher),
+    )
     return Loss(mine + theirs, {"student_nll": summed(mine), "teacher_nll": summed(theirs)})
 
 
@@ -94,7 +111,9 @@ def ted(
     )
     values = mse * apart
     if kl:
-        mixed = forward_kl(x, temperature=temperature, squared=True, kd=kl / (ce + kl), chunk=chunk).values_N
+        mixed = forward_kl(
+            x, temperature=temperature, squared=True, kd=kl / (ce + kl), chunk=chunk
+        ).values_N
         values = values + (ce + kl) * mixed
     elif ce:
         values = values + ce * likelihood(x, chunk=chunk).values_N
@@ -103,10 +122,14 @@ def ted(
 
 def layerwise(student: list[Tensor], teacher: list[Tensor]) -> Tensor:
     """Mean over layers and width of the squared distance, [N]."""
-    return torch.stack([((full(s) - full(t)) ** 2).mean(-1) for s, t in zip(student, teacher, strict=True)]).mean(0)
+    return torch.stack(
+        [((full(s) - full(t)) ** 2).mean(-1) for s, t in zip(student, teacher, strict=True)]
+    ).mean(0)
 
 
-def rkd(x: Inputs, *, distance: float = 1.0, angle: float = 2.0, ce: float = 1.0, chunk: int = 0) -> Loss:
+def rkd(
+    x: Inputs, *, distance: float = 1.0, angle: float = 2.0, ce: float = 1.0, chunk: int = 0
+) -> Loss:
     """`ce NLL + distance L_D + angle L_A` between the sequences' mean states (Park et al., arXiv:1904.05068, eq. 6, 9).
 
     Of any teacher whose states are there, of any width and tokenizer. NLL is a sequence's mean. A loss per sequence: a
@@ -120,12 +143,18 @@ def rkd(x: Inputs, *, distance: float = 1.0, angle: float = 2.0, ce: float = 1.0
     elif isinstance(x.teacher, OtherVocabulary):
         theirs, of = x.teacher.hidden_MDt, x.teacher.sequences_M
     else:
-        raise ConfigError("rkd needs the teacher's states", expected="teacher=Hidden(…) or OtherVocabulary(…)")
+        raise ConfigError(
+            "rkd needs the teacher's states", expected="teacher=Hidden(…) or OtherVocabulary(…)"
+        )
     sequences = x.sequences()
-    far, turned = relations(_pooled(x.hidden_ND, x.groups, sequences), _pooled(theirs.detach(), of, sequences))
+    far, turned = relations(
+        _pooled(x.hidden_ND, x.groups, sequences), _pooled(theirs.detach(), of, sequences)
+    )
     values = spread(distance * far + angle * turned, x)
     if ce:
-        values = values + ce * spread(-per_sequence(token_logp(x, chunk=chunk), x) / x.lengths().clamp_min(1), x)
+        values = values + ce * spread(
+            -per_sequence(token_logp(x, chunk=chunk), x) / x.lengths().clamp_min(1), x
+        )
     return Loss(values, {"distance": summed(far), "angle": summed(turned)})
 
 
@@ -161,7 +190,9 @@ def qcrd(x: Inputs, *, beta: float = 0.2, delta: float = 3.0, chunk: int = 0) ->
     return Loss(_over(loss, of, x), {"margin": summed(margin), "better": summed(mean[good])})
 
 
-def contrastive(x: Inputs, *, temperature: float = 1.0, weighted: bool = False, chunk: int = 0) -> Loss:
+def contrastive(
+    x: Inputs, *, temperature: float = 1.0, weighted: bool = False, chunk: int = 0
+) -> Loss:
     """`-log(sum_pos e^(l/t) / sum_all e^(l/t))`, l a rationale's mean log-probability (InfoNCE, not QCRD's own).
 
     `weighted`: each good one competes with the bad ones alone and counts by its share of the scores,
@@ -175,24 +206,35 @@ def contrastive(x: Inputs, *, temperature: float = 1.0, weighted: bool = False, 
     if weighted:
         share = good.to(mean.dtype) * (1 if x.scores_S is None else x.scores_S.to(mean.dtype))
         share = share / mean.new_zeros(prompts).index_add(0, of, share).clamp_min(TINY)[of]
-        loss = mean.new_zeros(prompts).index_add(0, of, share * (torch.logaddexp(scaled, bad[of]) - scaled))
+        loss = mean.new_zeros(prompts).index_add(
+            0, of, share * (torch.logaddexp(scaled, bad[of]) - scaled)
+        )
     else:
         up = _logsum(scaled, good, of, prompts)
-        loss = torch.where(torch.isfinite(up), F.softplus(bad - torch.where(torch.isfinite(up), up, 0)), 0)
+        loss = torch.where(
+            torch.isfinite(up), F.softplus(bad - torch.where(torch.isfinite(up), up, 0)), 0
+        )
     return Loss(_over(loss, of, x), {"better": summed(mean[good]), "worse": summed(mean[~good])})
 
 
 def _filters(x: Inputs, name: str) -> tuple[Filters, Layers]:
     if x.layers is None or not isinstance(x.maps, Filters):
-        raise ConfigError(f"{name} needs states of inner layers and their filters", expected="layers, maps=Filters(…)")
+        raise ConfigError(
+            f"{name} needs states of inner layers and their filters",
+            expected="layers, maps=Filters(…)",
+        )
     if len(x.maps.student) != len(x.layers.student):
-        raise ConfigError(f"{len(x.maps.student)} filters for {len(x.layers.student)} layers", expected="as many")
+        raise ConfigError(
+            f"{len(x.maps.student)} filters for {len(x.layers.student)} layers", expected="as many"
+        )
     return x.maps, x.layers
 
 
 def _even(states: Tensor) -> Tensor:
     """States over their root mean square, token by token."""
-    return states / full(states).pow(2).mean(-1, keepdim=True).sqrt().clamp_min(TINY).to(states.dtype)
+    return states / full(states).pow(2).mean(-1, keepdim=True).sqrt().clamp_min(TINY).to(
+        states.dtype
+    )
 
 
 def _pooled(states: Tensor, of: Tensor, sequences: int) -> Tensor:
@@ -224,7 +266,10 @@ def _angles(side: Tensor) -> Tensor:
 def _scored(x: Inputs, name: str, chunk: int) -> tuple[Tensor, Tensor, Tensor, int]:
     """Mean log-probability of each sequence, whether it is good, its prompt, and how many prompts there are."""
     if x.labels_S is None or x.prompts_S is None:
-        raise ConfigError(f"{name} needs several labelled rationales of a prompt", expected="labels_S and prompts_S")
+        raise ConfigError(
+            f"{name} needs several labelled rationales of a prompt",
+            expected="labels_S and prompts_S",
+        )
     mean = per_sequence(token_logp(x, chunk=chunk), x) / x.lengths().clamp_min(1)
     return mean, x.labels_S, x.prompts_S, int(x.prompts_S.max()) + 1 if len(x.prompts_S) else 0
 
@@ -241,7 +286,11 @@ def _mean(values: Tensor, kept: Tensor, of: Tensor, prompts: int) -> Tensor:
 
 def _logsum(values: Tensor, kept: Tensor, of: Tensor, prompts: int) -> Tensor:
     """log sum exp of the kept values of each prompt, minus infinity where there is none."""
-    most = values.detach().new_full((prompts,), -torch.inf).scatter_reduce(0, of[kept], values.detach()[kept], "amax")
+    most = (
+        values.detach()
+        .new_full((prompts,), -torch.inf)
+        .scatter_reduce(0, of[kept], values.detach()[kept], "amax")
+    )
     safe = torch.where(torch.isfinite(most), most, 0)
     total = values.new_zeros(prompts).index_add(0, of[kept], (values[kept] - safe[of[kept]]).exp())
     some = total > 0

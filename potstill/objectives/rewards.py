@@ -49,7 +49,9 @@ def nover(nll: Sequence[float], tokens: Sequence[int], valid: Sequence[bool]) ->
 
 def thought(text: str) -> float:
     """1 where a text is one `<think>` block that is not empty and an answer behind it, else 0."""
-    return float(bool(THOUGHT.fullmatch(text)) and text.count("<think>") == text.count("</think>") == 1)
+    return float(
+        bool(THOUGHT.fullmatch(text)) and text.count("<think>") == text.count("</think>") == 1
+    )
 
 
 def overlong(tokens: int, limit: int, *, margin: float = 0.2) -> float:
@@ -64,4 +66,7 @@ def shorter(tokens: Sequence[int], right: Sequence[bool]) -> list[float]:
     (Kimi k1.5's length reward in [0, 1], arXiv:2501.12599: (longest - length) / (longest - shortest).)
     """
     span = max(tokens) - min(tokens)
-    return [(max(tokens) - n) / span if fine and span else 0.0 for n, fine in zip(tokens, right, strict=True)]
+    return [
+        (max(tokens) - n) / span if fine and span else 0.0
+        for n, fine in zip(tokens, right, strict=True)
+    ]

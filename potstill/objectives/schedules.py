@@ -24,7 +24,14 @@ class Taid(NamedTuple):
     loss: float | None = None
 
     def after(
-        self, loss: float, done: float, *, start: float = 0.4, end: float = 1.0, alpha: float = 5e-4, beta: float = 0.99
+        self,
+        loss: float,
+        done: float,
+        *,
+        start: float = 0.4,
+        end: float = 1.0,
+        alpha: float = 5e-4,
+        beta: float = 0.99,
     ) -> Taid:
         """The state after a step (TAID, arXiv:2501.16937, alg. 1, as in SakanaAI/TAID's `update_t`).
 
@@ -99,7 +106,9 @@ def paced_weight(rate: float, *, a: float = 1.0, b: float = 1.0) -> float:
     return float(rate**a * (1 - rate) ** b)
 
 
-def speculative_block(draft: Sequence[int], likely: Sequence[Sequence[int]], instead: int) -> list[int]:
+def speculative_block(
+    draft: Sequence[int], likely: Sequence[Sequence[int]], instead: int
+) -> list[int]:
     """What one round of SKD keeps (arXiv:2410.11325, alg. 1).
 
     The draft's longest prefix of tokens that are among the teacher's likeliest at their place, then the teacher's own

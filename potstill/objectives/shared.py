@@ -66,7 +66,9 @@ def within(how: Shared, two: Two, gradient: bool) -> Scaled:
     lq, lp = two.lq, two.lp
     mine, theirs = how.ids_U2.T
     others = _others(mine, lq), _others(theirs, lp)
-    kind = {0.0: divergence._forward, 1.0: divergence._reverse}.get(how.beta, partial(divergence._jsd, how.beta))
+    kind = {0.0: divergence._forward, 1.0: divergence._reverse}.get(
+        how.beta, partial(divergence._jsd, how.beta)
+    )
     left, right = two.scaled()
     shared = left[:, mine], right[:, theirs]
     bucket = how.rest != "renormalise" and (two.s is not None or all(len(side) for side in others))
@@ -82,12 +84,18 @@ def within(how: Shared, two: Two, gradient: bool) -> Scaled:
     return found
 
 
-def _renormalised(kind: Distance, ids: Tensor, lq: Tensor, shared: tuple[Tensor, Tensor], gradient: bool) -> Scaled:
+def _renormalised(
+    kind: Distance, ids: Tensor, lq: Tensor, shared: tuple[Tensor, Tensor], gradient: bool
+) -> Scaled:
     """Both sides within the shared tokens alone: factors cancel."""
     mine, theirs = (side - side.logsumexp(1, keepdim=True) for side in shared)
     value, slope = kind(mine, theirs, gradient)
     zero = torch.zeros_like(value)
-    return Scaled(value, None if slope is None else torch.zeros_like(lq).scatter_(1, _rows(ids, lq), slope), zero)
+    return Scaled(
+        value,
+        None if slope is None else torch.zeros_like(lq).scatter_(1, _rows(ids, lq), slope),
+        zero,
+    )
 
 
 def _bucket(
@@ -110,7 +118,9 @@ def _bucket(
     return Scaled(value, whole)
 
 
-def _merged(kind: Distance, ids: Tensor, lq: Tensor, shared: tuple[Tensor, Tensor], gradient: bool) -> Scaled:
+def _merged(
+    kind: Distance, ids: Tensor, lq: Tensor, shared: tuple[Tensor, Tensor], gradient: bool
+) -> Scaled:
     """Scaled distributions: the tail is 1 minus what is shared, so it also holds the texts that begin otherwise.
 
     With slopes d of the classes' logits, S the student's shared mass after scaling and t the tail: the slope of the
@@ -124,11 +134,17 @@ def _merged(kind: Distance, ids: Tensor, lq: Tensor, shared: tuple[Tensor, Tenso
     factor = -slope[:, -1:] / log1mexp(masses[0]).exp()
     pulled = slope[:, :-1] + factor * shared[0].exp()
     # h_j sums to the factor's slope, and the softmax takes q times that sum off every logit.
-    return Scaled(value, (-factor * lq.exp()).scatter_add_(1, _rows(ids, lq), pulled), factor.squeeze(1))
+    return Scaled(
+        value, (-factor * lq.exp()).scatter_add_(1, _rows(ids, lq), pulled), factor.squeeze(1)
+    )
 
 
 def _with_rest(
-    found: Scaled, weight: float, lq: Tensor, rest: tuple[tuple[Tensor, Tensor], Tensor], gradient: bool
+    found: Scaled,
+    weight: float,
+    lq: Tensor,
+    rest: tuple[tuple[Tensor, Tensor], Tensor],
+    gradient: bool,
 ) -> Scaled:
     """Plus the sorted distance of the tokens outside, whose ids come last in `rest`."""
     (q, p), ids = rest
@@ -147,7 +163,9 @@ def _gap(q: Tensor, p: Tensor, top: int, gradient: bool) -> tuple[Tensor | None,
     k, w = (min(top, side.shape[1]) if top else side.shape[1] for side in (q, p))
     (best, order), (theirs, _) = q.topk(k, 1), p.topk(w, 1)
     width = max(k, w)
-    gap = torch.nn.functional.pad(best, (0, width - k)) - torch.nn.functional.pad(theirs, (0, width - w))
+    gap = torch.nn.functional.pad(best, (0, width - k)) - torch.nn.functional.pad(
+        theirs, (0, width - w)
+    )
     left = (q.sum(1) - best.sum(1)) - (p.sum(1) - theirs.sum(1))
     value = gap.abs().sum(1) + (left.abs() if top else 0)
     if not gradient:

@@ -73,7 +73,9 @@ def uld(
 
     def gap(two: Two, gradient: bool) -> Scaled:
         found = sorted_gap(two, top, gradient)
-        return Scaled(weight * found.value, _times(found.slope, weight), _times(found.scale, weight))
+        return Scaled(
+            weight * found.value, _times(found.slope, weight), _times(found.scale, weight)
+        )
 
     return _compared(x, pairs, gap, ce=ce, temperature=temperature, chunk=chunk)
 
@@ -104,10 +106,14 @@ def gold(
     ranges.not_negative("gold", unmatched=unmatched, ce=ce)
     ranges.positive("gold", temperature=temperature)
     if rest not in RESTS:
-        raise ConfigError(f"unknown rest={rest!r} of gold", available=RESTS, wanted=str(rest), fix="rest=bucket")
+        raise ConfigError(
+            f"unknown rest={rest!r} of gold", available=RESTS, wanted=str(rest), fix="rest=bucket"
+        )
     pairs = _pairs(x, "gold", merge, temperature, chunk)
     if pairs.teacher.matched_U2 is None:
-        raise ConfigError("gold needs the tokens that both vocabularies have", expected="matched_U2", fix="uld")
+        raise ConfigError(
+            "gold needs the tokens that both vocabularies have", expected="matched_U2", fix="uld"
+        )
     shared = partial(within, Shared(pairs.teacher.matched_U2, beta, rest, unmatched))
     return _compared(x, pairs, shared, ce=ce, temperature=temperature, chunk=chunk)
 
@@ -172,19 +178,33 @@ def compared(x: Inputs, *, merge: Merge = "initial") -> Tensor:
     return _pairs(x, "compared", merge, 1.0, 0, scalars=False).partner_N >= 0
 
 
-def _pairs(x: Inputs, name: str, merge: str, temperature: float, chunk: int, *, scalars: bool = True) -> Pairs:
+def _pairs(
+    x: Inputs, name: str, merge: str, temperature: float, chunk: int, *, scalars: bool = True
+) -> Pairs:
     """The positions to be compared, of groups that both sides have."""
     if merge not in MERGES:
-        raise ConfigError(f"unknown merge={merge!r} of {name}", available=MERGES, wanted=merge, fix="merge=initial")
+        raise ConfigError(
+            f"unknown merge={merge!r} of {name}",
+            available=MERGES,
+            wanted=merge,
+            fix="merge=initial",
+        )
     teacher = x.teacher
-    if not isinstance(teacher, OtherVocabulary) or teacher.aligned_N is None or teacher.aligned_M is None:
+    if (
+        not isinstance(teacher, OtherVocabulary)
+        or teacher.aligned_N is None
+        or teacher.aligned_M is None
+    ):
         raise ConfigError(
             f"{name} needs a teacher of another vocabulary whose tokens are aligned with the student's",
             expected="OtherVocabulary with aligned_N and aligned_M (alignment.columns)",
             fix="forward_kl and its kin compare one vocabulary",
         )
     last = merge == "bayesian"
-    count = 1 + max((int(side.max()) for side in (teacher.aligned_N, teacher.aligned_M) if len(side)), default=-1)
+    count = 1 + max(
+        (int(side.max()) for side in (teacher.aligned_N, teacher.aligned_M) if len(side)),
+        default=-1,
+    )
     mine, theirs = _ends(teacher.aligned_N, count, last), _ends(teacher.aligned_M, count, last)
     here = mine >= 0
     partner = torch.full_like(teacher.aligned_N, -1)
@@ -209,15 +229,25 @@ def _ends(numbers: Tensor, count: int, last: bool) -> Tensor:
 
 def _before(x: Inputs, numbers: Tensor, ends: Tensor, temperature: float, chunk: int) -> Tensor:
     """At each group's last position the sum of the log-probabilities of its earlier tokens; 0 elsewhere."""
-    earlier = (numbers >= 0).logical_and(ends[numbers.clamp_min(0)] != torch.arange(len(numbers), device=ends.device))
+    earlier = (numbers >= 0).logical_and(
+        ends[numbers.clamp_min(0)] != torch.arange(len(numbers), device=ends.device)
+    )
     at = earlier.nonzero().squeeze(1)
     part = Inputs(x.hidden_ND[at], lambda hidden: x.head(hidden) / temperature, x.targets_N[at])
-    found = token_logp(part if temperature != 1 else Inputs(x.hidden_ND[at], x.head, x.targets_N[at]), chunk=chunk)
+    found = token_logp(
+        part if temperature != 1 else Inputs(x.hidden_ND[at], x.head, x.targets_N[at]), chunk=chunk
+    )
     return found.new_zeros(len(numbers)).index_add(0, ends[numbers[at]], found)
 
 
 def _compared(
-    x: Inputs, pairs: Pairs, distance: Callable[[Two, bool], Scaled], *, ce: float, temperature: float, chunk: int
+    x: Inputs,
+    pairs: Pairs,
+    distance: Callable[[Two, bool], Scaled],
+    *,
+    ce: float,
+    temperature: float,
+    chunk: int,
 ) -> Loss:
     """The cross-entropy of every position plus the distance of those compared, in one pass over the vocabulary.
 
@@ -235,10 +265,16 @@ def _compared(
         value, slope = _scaled(nll(x.targets_N), ce)(logits, rows, gradient)
         if not len(at):
             return value, slope
-        lp = finite((teacher_logits(pairs.teacher.head, pairs.teacher.hidden_MDt[of]) / temperature).log_softmax(-1))
+        lp = finite(
+            (
+                teacher_logits(pairs.teacher.head, pairs.teacher.hidden_MDt[of]) / temperature
+            ).log_softmax(-1)
+        )
         s = None if before is None else before.detach()[rows][at]
         u = None if pairs.before_M is None else pairs.before_M[of].to(lp.dtype)
-        with torch.autocast(lq.device.type, enabled=False):  # products of probabilities are no work for bfloat16
+        with torch.autocast(
+            lq.device.type, enabled=False
+        ):  # products of probabilities are no work for bfloat16
             found = distance(Two(lq, lp.to(lq.dtype), s, u), gradient or gain is not None)
         apart[rows.start + at] = found.value
         if gain is not None:
@@ -249,7 +285,9 @@ def _compared(
 
     values = losses(x, kernel, chunk=chunk)
     if gain is not None and before is not None:
-        values = values + gain.clone() * (before - before.detach())  # backwards the kernel may run and note once more
+        values = values + gain.clone() * (
+            before - before.detach()
+        )  # backwards the kernel may run and note once more
     return Loss(values, {"across": Sum(apart.sum(), (pairs.partner_N >= 0).sum())})
 
 
@@ -280,7 +318,11 @@ def _leading(head: Any, hidden: Tensor, top: int, chunk: int) -> Tensor:
     assert sums is not None
     ids = sums.topk(min(top, len(sums))).indices
     pieces = [
-        checkpoint(lambda part: _steady(head, part)[:, ids], hidden[start : start + chunk], use_reentrant=False)
+        checkpoint(
+            lambda part: _steady(head, part)[:, ids],
+            hidden[start : start + chunk],
+            use_reentrant=False,
+        )
         for start in range(0, len(hidden), chunk)
     ]
     return torch.cat(pieces)

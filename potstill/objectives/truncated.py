@@ -21,7 +21,9 @@ from potstill.objectives.numerics import LEAST, finite, log1mexp
 Tail: TypeAlias = Literal["bucket", "renormalise", "teacher", "none"]
 TAILS = ("bucket", "renormalise", "teacher", "none")
 Distance: TypeAlias = Callable[[Tensor, Tensor, bool], tuple[Tensor, Tensor | None]]
-MOST = -1e-7  # log of the kept mass is at most this: a tail of nothing would be infinitely surprising
+MOST = (
+    -1e-7
+)  # log of the kept mass is at most this: a tail of nothing would be infinitely surprising
 
 
 def truncated(teacher: TopK, distance: Distance, *, temperature: float, tail: Tail) -> Kernel:
@@ -37,10 +39,15 @@ def truncated(teacher: TopK, distance: Distance, *, temperature: float, tail: Ta
             forward KLs alone: with no teacher's mass outside K the others are infinite or nothing.
     """
     if tail not in TAILS:
-        raise ConfigError(f"unknown tail={tail!r}", available=TAILS, wanted=str(tail), fix="tail=bucket")
+        raise ConfigError(
+            f"unknown tail={tail!r}", available=TAILS, wanted=str(tail), fix="tail=bucket"
+        )
 
     def kernel(logits: Tensor, rows: slice, gradient: bool) -> tuple[Tensor, Tensor | None]:
-        ids, lp = teacher.ids_NK[rows], full(teacher.logp_NK[rows]).to(logits.dtype).clamp_min(LEAST)
+        ids, lp = (
+            teacher.ids_NK[rows],
+            full(teacher.logp_NK[rows]).to(logits.dtype).clamp_min(LEAST),
+        )
         if temperature != 1:
             logits = logits.div_(temperature)
         lq_all = logits.sub_(logits.logsumexp(-1, keepdim=True))
@@ -54,7 +61,9 @@ def truncated(teacher: TopK, distance: Distance, *, temperature: float, tail: Ta
             shown = lp if tail == "bucket" else lp - mass
             classes = torch.cat([lq, log1mexp(inside)], 1), torch.cat([shown, rest], 1)
             value, slope = distance(*classes, gradient)
-            if tail == "none":  # sum_K p log(p / q) = P_K (KL of the renormalised teacher + log P_K)
+            if (
+                tail == "none"
+            ):  # sum_K p log(p / q) = P_K (KL of the renormalised teacher + log P_K)
                 value = mass.exp().squeeze(1) * (value + mass.squeeze(1))
                 slope = None if slope is None else slope * mass.exp()
             outside = None if slope is None else slope[:, -1:] / log1mexp(inside).exp()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, final
 
+from potstill.budget.amounts import Intent, Spent
 from potstill.models.model import Attempt
 from potstill.records import Tokens
 from potstill.store.database import Database, from_column, to_column
@@ -35,24 +36,6 @@ _SPENT = """
         UNION ALL SELECT role, prompt_tokens + completion_tokens, coalesce(cost, 0) FROM attempts WHERE billed
         UNION ALL SELECT role, tokens, cost FROM intents)
     GROUP BY role ORDER BY role"""
-
-
-class Intent(NamedTuple):
-    """A call that left and has not come back: the most that it, with its tries so far, can have used."""
-
-    key: str
-    role: str
-    arm: str
-    model: str
-    tokens: int
-    cost: float
-
-
-class Spent(NamedTuple):
-    """Prompt and completion tokens together, and money."""
-
-    tokens: int = 0
-    cost: float = 0.0
 
 
 class Tried(NamedTuple):
@@ -85,7 +68,8 @@ class Attempts:
         now = time.time()
         with self._database.transaction() as connection:
             connection.executemany(
-                "INSERT OR REPLACE INTO intents VALUES (?, ?, ?, ?, ?, ?, ?)", [(*intent, now) for intent in intents]
+                "INSERT OR REPLACE INTO intents VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [(*intent, now) for intent in intents],
             )
 
     def lost(self, model: str, role: str, arm: str, tries: Sequence[tuple[str, Attempt]]) -> None:
@@ -136,7 +120,9 @@ class Attempts:
     def of(self, keys: Sequence[str]) -> dict[str, list[Tried]]:
         """The attempts before (or without) these completions, in order."""
         found: dict[str, list[Tried]] = {}
-        for row in self._database.among(f"SELECT {_COLUMNS} FROM attempts WHERE key IN ({{}}) ORDER BY number", keys):
+        for row in self._database.among(
+            f"SELECT {_COLUMNS} FROM attempts WHERE key IN ({{}}) ORDER BY number", keys
+        ):
             found.setdefault(row[0], []).append(_tried(row))
         return found
 
@@ -146,12 +132,29 @@ class Attempts:
 
 
 def write(
-    connection: sqlite3.Connection, model: str, role: str, arm: str, tries: Sequence[tuple[str, Attempt]]
+    connection: sqlite3.Connection,
+    model: str,
+    role: str,
+    arm: str,
+    tries: Sequence[tuple[str, Attempt]],
 ) -> None:
     """Append attempts under their keys, inside a transaction."""
     now = time.time()
     rows = [
-        (key, key, role, arm, model, to_column(t.error), *t.tokens, t.cost, t.seconds, to_column(t.text), t.billed, now)
+        (
+            key,
+            key,
+            role,
+            arm,
+            model,
+            to_column(t.error),
+            *t.tokens,
+            t.cost,
+            t.seconds,
+            to_column(t.text),
+            t.billed,
+            now,
+        )
         for key, t in tries
     ]
     if rows:
@@ -173,10 +176,26 @@ def settled(connection: sqlite3.Connection, keys: Sequence[str]) -> None:
 def _row(tried: Tried) -> tuple[Any, ...]:
     one = tried.attempt
     texts = (to_column(one.error), to_column(one.text))
-    return (*tried[:5], texts[0], *one.tokens, one.cost, one.seconds, texts[1], one.billed, tried.created)
+    return (
+        *tried[:5],
+        texts[0],
+        *one.tokens,
+        one.cost,
+        one.seconds,
+        texts[1],
+        one.billed,
+        tried.created,
+    )
 
 
 def _tried(row: tuple[Any, ...]) -> Tried:
-    attempt = Attempt(from_column(row[5]), Tokens(*row[6:10]), row[10], row[11], from_column(row[12]), bool(row[13]))
+    attempt = Attempt(
+        from_column(row[5]),
+        Tokens(*row[6:10]),
+        row[10],
+        row[11],
+        from_column(row[12]),
+        bool(row[13]),
+    )
     key, number, role, arm, model = row[:5]
     return Tried(key, number, role, arm, model, attempt, row[14])

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, final
 from potstill.models.keys import payload
 from potstill.models.model import Completion, Request
 from potstill.records import Tokens, digest
-from potstill.store import attempts, salvage
+from potstill.store import attempts
+from potstill.store.admin import salvage
 from potstill.store.database import DamagedError, Database, from_column, rescued, to_column
 
 _COLUMNS = (
@@ -24,7 +25,8 @@ _COLUMNS = (
 _INSERT = f"INTO completions ({_COLUMNS}) VALUES ({','.join('?' * 21)})"
 _GENERATION = "(SELECT coalesce(max(generation), 0) FROM arms WHERE arm = ?)"
 _USE = (
-    "INSERT INTO uses VALUES (?, ?, ?, ?) ON CONFLICT (arm, role, key) DO UPDATE SET generation = excluded.generation"
+    "INSERT INTO uses VALUES (?, ?, ?, ?) "
+    "ON CONFLICT (arm, role, key) DO UPDATE SET generation = excluded.generation"
 )
 _ANSWERS = """
     SELECT key, text, finish, prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens, error, seconds,
@@ -86,12 +88,16 @@ class Completions:
                 )
         return {row[0]: _answered(row) for row in rows}
 
-    def unsettled(self, keys: Sequence[str], *, errors: bool = False, cut: bool = False) -> set[str]:
+    def unsettled(
+        self, keys: Sequence[str], *, errors: bool = False, cut: bool = False
+    ) -> set[str]:
         """Those of the keys without a stored completion; with `errors` also failures, with `cut` also truncated ones.
 
         Reads no text, so that a long run finds its first new request before it has read everything old.
         """
-        sql = _UNSETTLED.format((" AND c.error = ''" if errors else "") + (" AND c.finish != 'length'" if cut else ""))
+        sql = _UNSETTLED.format(
+            (" AND c.error = ''" if errors else "") + (" AND c.finish != 'length'" if cut else "")
+        )
         parts = (keys[start : start + _LOOKED_UP] for start in range(0, len(keys), _LOOKED_UP))
         return {key for part in parts for (key,) in self._database.read(sql, (json.dumps(part),))}
 
@@ -111,14 +117,28 @@ class Completions:
         now = time.time()
         keys = keys or [request.key(model) for request, _ in written]
         rows = [
-            Stored(key, role, arm, model, payload(request, request.seed), request.draw, done, now, len(done.tries))
+            Stored(
+                key,
+                role,
+                arm,
+                model,
+                payload(request, request.seed),
+                request.draw,
+                done,
+                now,
+                len(done.tries),
+            )
             for key, (request, done) in zip(keys, written, strict=True)
         ]
         with self._database.transaction() as connection:
             attempts.replaced(connection, keys)
-            attempts.write(connection, model, role, arm, [(s.key, t) for s in rows for t in s.completion.tries])
+            attempts.write(
+                connection, model, role, arm, [(s.key, t) for s in rows for t in s.completion.tries]
+            )
             attempts.settled(connection, keys)
-            connection.executemany(f"INSERT OR REPLACE {_INSERT}", [_row(stored) for stored in rows])
+            connection.executemany(
+                f"INSERT OR REPLACE {_INSERT}", [_row(stored) for stored in rows]
+            )
             _use(connection, arm, role, keys)
 
     def need(self, arm: str, role: str, keys: Sequence[str]) -> None:
@@ -149,8 +169,19 @@ class Completions:
         the calls that another arm or role had paid first; tokens, seconds and money count all calls. What was lost in
         tries before them is no part of it, so that it does not depend on a kill: see `Attempts.spent`.
         """
-        names = ("calls", "reused", "prompt_tokens", "completion_tokens", "seconds", "errors", "cost")
-        return {row[0]: dict(zip(names, row[1:], strict=True)) for row in self._database.read(_USAGE, (arm, arm))}
+        names = (
+            "calls",
+            "reused",
+            "prompt_tokens",
+            "completion_tokens",
+            "seconds",
+            "errors",
+            "cost",
+        )
+        return {
+            row[0]: dict(zip(names, row[1:], strict=True))
+            for row in self._database.read(_USAGE, (arm, arm))
+        }
 
 
 def _use(connection: sqlite3.Connection, arm: str, role: str, keys: Sequence[str]) -> None:
@@ -181,11 +212,27 @@ def _row(stored: Stored) -> tuple[Any, ...]:
 def _sum(text: str | bytes, error: str | bytes, logprobs: bytes) -> int:
     """A checksum of what was written: SQLite has none, and a page of a long text may go wrong unseen."""
     found = zlib.crc32(text.encode() if isinstance(text, str) else text)
-    return zlib.crc32(logprobs, zlib.crc32(error.encode() if isinstance(error, str) else error, found))
+    return zlib.crc32(
+        logprobs, zlib.crc32(error.encode() if isinstance(error, str) else error, found)
+    )
 
 
 def _answered(row: tuple[Any, ...]) -> Completion:
-    _, text, finish, prompt, completion, cached, reasoning, error, seconds, logprobs, cost, served, _ = row
+    (
+        _,
+        text,
+        finish,
+        prompt,
+        completion,
+        cached,
+        reasoning,
+        error,
+        seconds,
+        logprobs,
+        cost,
+        served,
+        _,
+    ) = row
     return Completion(
         text if type(text) is str else from_column(text),
         finish,

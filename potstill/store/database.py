@@ -11,8 +11,8 @@ from typing import Any, final
 
 from potstill.errors import StoreError
 from potstill.records import SCHEME
-from potstill.store import migrations
-from potstill.store.migrations import SCHEMA
+from potstill.store.admin import migrations
+from potstill.store.admin.migrations import SCHEMA
 
 FILE = "store.sqlite"
 BUSY_SECONDS = 10.0
@@ -41,7 +41,12 @@ class Database:
                 raise
 
     def _prepare(self, create: bool) -> None:
-        tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        tables = {
+            name
+            for (name,) in self._connection.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'table'"
+            )
+        }
         if not tables and create:
             # WAL + NORMAL: a killed process loses nothing that was committed; a power cut may lose the last commits,
             # each of them whole; those are drawn again. FULL would wait for the disk at every small ledger entry.
@@ -49,7 +54,8 @@ class Database:
             self._connection.executescript(f"BEGIN IMMEDIATE; {migrations.TABLES}{_meta()} COMMIT;")
         elif "meta" not in tables:
             raise StoreError(
-                f"{self.path} is not a potstill store" + (f": it holds {', '.join(sorted(tables))}" if tables else ""),
+                f"{self.path} is not a potstill store"
+                + (f": it holds {', '.join(sorted(tables))}" if tables else ""),
                 expected=f"the tables of a potstill store, scheme {SCHEME}, schema {SCHEMA}",
                 fix=moved_away(self.path),
             )
@@ -76,7 +82,9 @@ class Database:
         with self._lock, _explained(self.path):
             return self._connection.execute(sql, args).fetchall()
 
-    def among(self, sql: str, keys: Sequence[str], before: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def among(
+        self, sql: str, keys: Sequence[str], before: Sequence[Any] = ()
+    ) -> list[tuple[Any, ...]]:
         """All rows of a SELECT whose `IN ({})` is filled with any number of keys; `before` binds what stands ahead."""
         rows: list[tuple[Any, ...]] = []
         for start in range(0, len(keys), _CHUNK):
@@ -88,7 +96,8 @@ class Database:
         """Every row of a table in the order of writing, a page at a time: a large store never lies in memory."""
         last = -1
         while page := self.read(
-            f"SELECT rowid, {columns} FROM {table} WHERE rowid > ? ORDER BY rowid LIMIT ?", (last, size)
+            f"SELECT rowid, {columns} FROM {table} WHERE rowid > ? ORDER BY rowid LIMIT ?",
+            (last, size),
         ):
             last = page[-1][0]
             yield from (row[1:] for row in page)
@@ -97,7 +106,10 @@ class Database:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing: commits at the end, rolls back on any exception, KeyboardInterrupt included."""
         if self.readonly:
-            raise StoreError(f"{self.path} was opened for reading only", fix="open the store without readonly=True")
+            raise StoreError(
+                f"{self.path} was opened for reading only",
+                fix="open the store without readonly=True",
+            )
         with self._lock, _explained(self.path):
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -130,7 +142,9 @@ def from_column(value: str | bytes) -> str:
 
 def moved_away(path: Path) -> str:
     """The command that keeps something unreadable and makes room for a fresh one."""
-    return f'mv "{path}" "{path}.old", then run the same command again; or choose another run folder'
+    return (
+        f'mv "{path}" "{path}.old", then run the same command again; or choose another run folder'
+    )
 
 
 def rescued(folder: Path) -> str:
@@ -161,7 +175,9 @@ def _connect(path: Path, readonly: bool) -> sqlite3.Connection:
 
 
 def _link(uri: str) -> sqlite3.Connection:
-    return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    return sqlite3.connect(
+        uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
 
 
 @contextmanager
@@ -177,7 +193,9 @@ def _explained(path: Path) -> Iterator[None]:
 def _explain(path: Path, error: sqlite3.DatabaseError) -> StoreError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     # A text that is no UTF-8 was written over: SQLite has no checksums, and Python's message no code.
-    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT) or str(error).startswith("Could not decode"):
+    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT) or str(error).startswith(
+        "Could not decode"
+    ):
         return DamagedError(
             f"{path} is damaged or is not a database: {error}",
             expected="an SQLite file written by potstill",
@@ -189,10 +207,17 @@ def _explain(path: Path, error: sqlite3.DatabaseError) -> StoreError:
             expected=f"the file to be free within {BUSY_SECONDS:g} s",
             fix="close the program that has it open (a database browser?), then run the same command again",
         )
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+    if code in (
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+    ):
         return StoreError(
             f"cannot read or write {path}: {error}",
             expected="a file and a folder that you may write to, on a disk with space left",
             fix=f'free space, or chmod -R u+rw "{path.parent}", or choose another run folder',
         )
-    return StoreError(f"the store {path} failed: {error}", fix=f'potstill cache verify "{path.parent}"')
+    return StoreError(
+        f"the store {path} failed: {error}", fix=f'potstill cache verify "{path.parent}"'
+    )

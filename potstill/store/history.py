@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, final
 
+from potstill.data.trace_json import from_record
 from potstill.records import Trace
 from potstill.store.database import Database, from_column
-from potstill.store.traces import from_record
 
 
 class Step(NamedTuple):
@@ -39,7 +39,10 @@ class History:
 
     def arms(self) -> dict[str, bool]:
         """The arms that were begun, in that order, and whether each came to its end."""
-        return {arm: bool(done) for arm, done in self._database.read("SELECT arm, finished FROM arms ORDER BY rowid")}
+        return {
+            arm: bool(done)
+            for arm, done in self._database.read("SELECT arm, finished FROM arms ORDER BY rowid")
+        }
 
     def steps(self, arm: str) -> list[Step]:
         """The arm's funnel in program order."""
@@ -72,7 +75,10 @@ class History:
         last = -1
         while page := self._database.read(sql, (arm, operator, last)):
             last = page[-1][0]
-            yield from (from_record({**json.loads(record), **json.loads(notes)}) for _, record, notes in page)
+            yield from (
+                from_record({**json.loads(record), **json.loads(notes)})
+                for _, record, notes in page
+            )
 
     def some(self, ids: Sequence[str], arm: str) -> Iterator[Trace]:
         """Those of these traces that are stored, in this order, with the arm's annotations."""
@@ -112,8 +118,14 @@ class History:
             part = wanted[start : start + 500]
             records: dict[str, dict[str, Any]] = {
                 key: json.loads(record)
-                for key, record in self._database.among("SELECT id, record FROM traces WHERE id IN ({})", part)
+                for key, record in self._database.among(
+                    "SELECT id, record FROM traces WHERE id IN ({})", part
+                )
             }
             sql = "SELECT id, notes FROM made WHERE arm = ? AND id IN ({})"
             notes = {key: json.loads(text) for key, text in self._database.among(sql, part, [arm])}
-            yield from (from_record({**records[key], **notes.get(key, {})}) for key in part if key in records)
+            yield from (
+                from_record({**records[key], **notes.get(key, {})})
+                for key in part
+                if key in records
+            )

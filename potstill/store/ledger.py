@@ -6,10 +6,10 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Protocol, final
 
+from potstill.data.trace_json import dump, load, made_part, merged, notes_part
 from potstill.records import Trace, canonical
-from potstill.store import parquet
+from potstill.store.admin import parquet
 from potstill.store.database import Database, to_column
-from potstill.store.traces import dump, load, made_part, merged, notes_part
 
 _TABLES = ("steps", "drops", "made", "rows")
 
@@ -66,7 +66,9 @@ class Ledger:
         rows = [(self.arm, d.trace.id, d.operator, d.test, to_column(d.reason)) for d in drops]
         with self._database.transaction() as connection:
             self._enter(connection, [d.trace for d in drops])
-            connection.executemany("INSERT INTO drops (arm, id, operator, test, reason) VALUES (?, ?, ?, ?, ?)", rows)
+            connection.executemany(
+                "INSERT INTO drops (arm, id, operator, test, reason) VALUES (?, ?, ?, ?, ?)", rows
+            )
 
     def step(self, operator: str, label: str, taken: int, returned: int) -> None:
         """A line of the funnel, in program order."""
@@ -81,7 +83,9 @@ class Ledger:
         with self._database.transaction() as connection:
             self._enter(connection, traces)
             connection.execute("DELETE FROM rows WHERE arm = ? AND stage = ?", (self.arm, stage))
-            numbered = [(self.arm, stage, position, trace.id) for position, trace in enumerate(traces)]
+            numbered = [
+                (self.arm, stage, position, trace.id) for position, trace in enumerate(traces)
+            ]
             connection.executemany("INSERT INTO rows VALUES (?, ?, ?, ?)", numbered)
 
     def finish(self) -> None:
@@ -104,7 +108,10 @@ class Ledger:
         distinct = {trace.id: trace for trace in traces}
         connection.executemany(
             "INSERT OR IGNORE INTO traces VALUES (?, ?, ?, ?)",
-            [(t.id, t.operator, canonical(t.parents), canonical(made_part(t))) for t in distinct.values()],
+            [
+                (t.id, t.operator, canonical(t.parents), canonical(made_part(t)))
+                for t in distinct.values()
+            ],
         )
         connection.executemany(
             "INSERT INTO made (arm, id, notes) VALUES (?, ?, ?) "

@@ -61,7 +61,11 @@ class WriterLock:
 def unwritable(folder: Path, error: OSError) -> StoreError:
     """The error of a run folder that can't be written to."""
     if folder.is_file():
-        return StoreError(f"{folder} is a file", expected="the folder of a run, or none yet", fix="--out runs/NAME")
+        return StoreError(
+            f"{folder} is a file",
+            expected="the folder of a run, or none yet",
+            fix="--out runs/NAME",
+        )
     return StoreError(
         f"cannot write to the run folder {folder}: {error.strerror or error}",
         expected="a folder that you may write to, on a disk with space left",

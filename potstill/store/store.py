@@ -14,10 +14,10 @@ from potstill.store.attempts import Attempts
 from potstill.store.completions import Completions
 from potstill.store.database import FILE, Database
 from potstill.store.history import History
-from potstill.store.judgements import Judgements
 from potstill.store.ledger import Ledger
 from potstill.store.lock import WriterLock, unwritable
 from potstill.store.students import Students
+from potstill.store.verdicts import Judgements
 
 
 @dataclass(slots=True)
@@ -133,7 +133,11 @@ class Store:
     def counts(self, arm: str) -> dict[str, Counts]:
         """What this process did for an arm, by role: a fast-forwarded run has made 0 everywhere."""
         with self._counting:
-            return {role: Counts(c.made, c.served) for (of, role), c in sorted(self._counts.items()) if of == arm}
+            return {
+                role: Counts(c.made, c.served)
+                for (of, role), c in sorted(self._counts.items())
+                if of == arm
+            }
 
     def empty(self) -> bool:
         """Whether nothing was generated or trained here: no completion, no student."""

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeAlias, final
 from potstill.errors import ModelError, StoreError
 from potstill.models.model import Completion, Request
 from potstill.store import truncation
-from potstill.store.desk import UNPAID, Desk, Written
+from potstill.store.cache_client import UNPAID, Desk, Written
 
 CHUNK = 1000  # requests that are looked up together
 NOTED = 4_000_000  # stored answers to note before they are read, about 12 bytes each
@@ -43,13 +43,19 @@ class Pass:
         self._desk, self._flight, self._total = desk, desk.store.flight, total
         self._gate = desk.gate()
         self._source = enumerate(requests)
-        self._lock = threading.RLock()  # a model may draw its requests in another thread than it is read in
-        self._follow: deque[Item] = deque()  # to be looked up next: further requests, and those others had asked for
+        self._lock = (
+            threading.RLock()
+        )  # a model may draw its requests in another thread than it is read in
+        self._follow: deque[Item] = (
+            deque()
+        )  # to be looked up next: further requests, and those others had asked for
         self._outgoing: deque[Item] = deque()  # ours, not stored, not sent
         self._sent: dict[int, Item] = {}  # under way, by their number in the present stream
         self._flying: dict[str, list[Item]] = {}  # every item of a key that is ours to ask for
         self._deferred: list[Item] = []  # other threads ask for these
-        self._notes: deque[tuple[range | list[int], bytes]] = deque()  # places and keys of stored answers not yet read
+        self._notes: deque[tuple[range | list[int], bytes]] = (
+            deque()
+        )  # places and keys of stored answers not yet read
         self._ready: Answers = []
         self._drawn = self._noted = self._done = self._made = self._answered = 0
         self._unpaid = 0
@@ -71,7 +77,12 @@ class Pass:
         finally:
             self._flight.release(list(self._flying))
             desk = self._desk
-            desk.store.count(desk.arm, desk.role, made=self._made, served=self._answered - self._made - self._unpaid)
+            desk.store.count(
+                desk.arm,
+                desk.role,
+                made=self._made,
+                served=self._answered - self._made - self._unpaid,
+            )
 
     def _look_up(self) -> bool:
         """Look up one more chunk; False where nothing is left."""
@@ -94,7 +105,9 @@ class Pass:
             old = [i for i, key in enumerate(keys) if key not in open_]
             self._note([first + i for i in old], [keys[i] for i in old])
             asked = self._desk.asked
-            self._sort([Item(p, k, asked(r)) for (p, r), k in zip(chunk, keys, strict=True) if k in open_])
+            self._sort(
+                [Item(p, k, asked(r)) for (p, r), k in zip(chunk, keys, strict=True) if k in open_]
+            )
             return True
 
     def _sort(self, items: Sequence[Item]) -> None:
@@ -123,7 +136,9 @@ class Pass:
         for item in items:
             further = truncation.follow(policy, item.request, completion, item.before)
             if further is None:
-                self._ready.append((item.place, truncation.settled(policy, item.before, completion)))
+                self._ready.append(
+                    (item.place, truncation.settled(policy, item.before, completion))
+                )
             else:
                 key = further.key(self._desk.model)
                 self._follow.append(Item(item.place, key, further, (*item.before, completion)))
@@ -131,7 +146,9 @@ class Pass:
     def _streamed(self) -> Iterator[Answers]:
         """Send what is missing until nothing is, and hand on what lands once it is committed."""
         self._sent.clear()
-        self._desk.report(self._done, max(self._total, self._drawn))  # from here on it is made now, not kept
+        self._desk.report(
+            self._done, max(self._total, self._drawn)
+        )  # from here on it is made now, not kept
         portions = self._desk.inner.stream(self._feed(), self._gate)
         try:
             for portion in portions:
@@ -175,7 +192,9 @@ class Pass:
                     expected="one completion a request, under the request's place",
                 )
             items = [(self._sent[number], completion) for number, completion in portion]
-        kept = self._desk.keep([Written(item.key, item.request, completion) for item, completion in items])
+        kept = self._desk.keep(
+            [Written(item.key, item.request, completion) for item, completion in items]
+        )
         with self._lock:
             for number, _ in portion:
                 del self._sent[number]
@@ -198,7 +217,8 @@ class Pass:
             done = self._done + self._noted
             raise desk.budget.stopped(desk.role, desk.arm, done, max(self._total, self._drawn))
         raise ModelError(
-            f"{desk.model} gave no completion for {left} requests", expected="one completion a request, or an error"
+            f"{desk.model} gave no completion for {left} requests",
+            expected="one completion a request, or an error",
         )
 
     def _forgo(self) -> None:
@@ -237,7 +257,10 @@ class Pass:
             self._noted -= len(keys)
             self._answered += len(keys)
             settled, policy = truncation.settled, self._desk.truncated
-            self._ready += [(place, settled(policy, (), stored[k])) for place, k in zip(places, keys, strict=True)]
+            self._ready += [
+                (place, settled(policy, (), stored[k]))
+                for place, k in zip(places, keys, strict=True)
+            ]
             yield from self._handed()
 
     def _handed(self) -> Iterator[Answers]:

@@ -16,7 +16,9 @@ from potstill.records import Message, Prompt, Tokens
 Policy: TypeAlias = Literal["keep", "drop", "continue", "raise", "shorter"]
 POLICIES: tuple[str, ...] = get_args(Policy)
 
-CONTINUED = 3  # times that a truncated answer is gone on with; what is still cut off then stays "length"
+CONTINUED = (
+    3  # times that a truncated answer is gone on with; what is still cut off then stays "length"
+)
 RAISED = 2  # times the limit, once
 SHORTER = "Your last answer to this was cut off because it was too long. Answer again, in half as many words."
 
@@ -24,7 +26,11 @@ SHORTER = "Your last answer to this was cut off because it was too long. Answer 
 def check(policy: str) -> Policy:
     """The policy of this name, or an error with the names."""
     if policy not in POLICIES:
-        raise ConfigError(f"no policy for truncated answers is called {policy!r}", available=POLICIES, wanted=policy)
+        raise ConfigError(
+            f"no policy for truncated answers is called {policy!r}",
+            available=POLICIES,
+            wanted=policy,
+        )
     return policy  # type: ignore[return-value]
 
 
@@ -34,12 +40,19 @@ def able(policy: str, model: Model | None, who: str) -> None:
         raise ConfigError(
             f"--truncated continue: {who} can't go on with a text that was cut off",
             expected="a model that continues a given text",
-            available=("--truncated raise", "--truncated shorter", "--truncated drop", "--truncated keep"),
+            available=(
+                "--truncated raise",
+                "--truncated shorter",
+                "--truncated drop",
+                "--truncated keep",
+            ),
             fix="another policy; or, where its server does continue the assistant's turn, say how with ?prefill=…",
         )
 
 
-def follow(policy: Policy, asked: Request, done: Completion, before: Sequence[Completion]) -> Request | None:
+def follow(
+    policy: Policy, asked: Request, done: Completion, before: Sequence[Completion]
+) -> Request | None:
     """What to ask next after this answer, or None where it is the last.
 
     Args:
@@ -54,7 +67,9 @@ def follow(policy: Policy, asked: Request, done: Completion, before: Sequence[Co
         return dataclasses.replace(asked, prefix=asked.prefix + done.text)
     if policy == "raise" and not before:
         limit = asked.sampling.max_tokens * RAISED
-        return dataclasses.replace(asked, sampling=dataclasses.replace(asked.sampling, max_tokens=limit))
+        return dataclasses.replace(
+            asked, sampling=dataclasses.replace(asked.sampling, max_tokens=limit)
+        )
     if policy == "shorter" and not before:
         return dataclasses.replace(asked, prompt=shorter(asked.prompt))
     return None

@@ -19,16 +19,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from potstill.data.trace_json import from_json, to_json
 from potstill.errors import StageError
 from potstill.evaluation.benchmark import evaluate
 from potstill.evaluation.intervals import difference
+from potstill.models.local.transformers import Local
 from potstill.models.model import Model, Sampling
-from potstill.models.transformers import Local
 from potstill.records import Trace, blank
-from potstill.sources import CHECKPOINTS
-from potstill.store.cached import cached
+from potstill.runs.sources import CHECKPOINTS
+from potstill.store.cached_model import cached
 from potstill.store.store import Store
-from potstill.store.traces import from_json, to_json
 from potstill.traces import Session, keep, mix, pair, plain, sample, sound, using, verify, wrong
 from potstill.training.settings import Training
 from potstill.world import story
@@ -78,17 +78,38 @@ ROLLED: Mapping[str, Any] = {"teacher": "mentor", "rollout": 1.0, "max_new": 96}
 ARMS: Mapping[str, Arm] = {
     "sft": Arm("right", needs="texts"),
     "redi (after sft)": Arm(
-        "pairs", "redi", {"alpha": 0.8}, start="sft", lr=5e-5, steps=40, needs="texts, right and wrong"
+        "pairs",
+        "redi",
+        {"alpha": 0.8},
+        start="sft",
+        lr=5e-5,
+        steps=40,
+        needs="texts, right and wrong",
     ),
     "dpo (after sft)": Arm(
-        "pairs", "dpo", {"beta": 0.1}, start="sft", lr=1e-4, steps=40, needs="texts, right and wrong"
+        "pairs",
+        "dpo",
+        {"beta": 0.1},
+        start="sft",
+        lr=1e-4,
+        steps=40,
+        needs="texts, right and wrong",
     ),
     "forward KL": Arm("right", "forward_kl", {}, {"teacher": "mentor"}, needs="logits"),
-    "forward KL, top 16": Arm("right", "forward_kl", {}, {"kept": "kept"}, needs="16 stored entries a token"),
+    "forward KL, top 16": Arm(
+        "right", "forward_kl", {}, {"kept": "kept"}, needs="16 stored entries a token"
+    ),
     "GKD": Arm("right", "jsd", {"beta": 0.5}, {**ROLLED, "rollout": 0.5}, needs="logits"),
-    "on-policy distillation": Arm("prompts", "on_policy", {}, ROLLED, needs="logp of sampled tokens"),
+    "on-policy distillation": Arm(
+        "prompts", "on_policy", {}, ROLLED, needs="logp of sampled tokens"
+    ),
     "KDRL": Arm(
-        "prompts", "kdrl", {"beta": 0.05}, {**ROLLED, "group": 4}, batch=8, needs="logp of sampled tokens, verifier"
+        "prompts",
+        "kdrl",
+        {"beta": 0.05},
+        {**ROLLED, "group": 4},
+        batch=8,
+        needs="logp of sampled tokens, verifier",
     ),
 }
 
@@ -139,7 +160,9 @@ def run(
             progress,
         )
         student = CHECKPOINTS / "student"
-        mentor, _ = _trained(study, Turn("mentor", Arm("right", steps=160), 0), _own(study, student), {})
+        mentor, _ = _trained(
+            study, Turn("mentor", Arm("right", steps=160), 0), _own(study, student), {}
+        )
         base, top = _measured(study, "untrained", student, 0), _measured(study, "mentor", mentor, 0)
         found: dict[str, list[dict[str, Any]]] = {name: [] for name in arms}
         for seed in range(seeds):
@@ -149,24 +172,48 @@ def run(
                 progress("trainings", seed * len(arms) + at, seeds * len(arms))
                 found[name].append(_arm(study, Turn(name, arm, seed), rows, places))
         progress("trainings", seeds * len(arms), seeds * len(arms))
-    return {"untrained": base, "mentor": top, "arms": found, "train": train, "test": test, "n": n, "seeds": seeds}
+    return {
+        "untrained": base,
+        "mentor": top,
+        "arms": found,
+        "train": train,
+        "test": test,
+        "n": n,
+        "seeds": seeds,
+    }
 
 
 def _own(study: Study, student: Path) -> list[Trace]:
     """The student's own samples that are right in every step: what the mentor is made of."""
-    drawn = sample(study.model(student, "mentor", "student", 0), study.train, n=4, temperature=0.8, max_tokens=160)
+    drawn = sample(
+        study.model(student, "mentor", "student", 0),
+        study.train,
+        n=4,
+        temperature=0.8,
+        max_tokens=160,
+    )
     return keep(sound, verify(drawn))
 
 
 def _rows(study: Study, student: Path, mentor: Path, seed: int) -> dict[str, list[Trace]]:
     """A seed's data: the mentor's right samples, pairs of them with the student's wrong ones, and the bare prompts."""
     how: dict[str, Any] = {"n": 2, "temperature": 0.8, "max_tokens": 160}
-    right = keep(sound, verify(sample(study.model(mentor, "data", "mentor", seed), study.train, **how)))
-    mistakes = keep(wrong, verify(sample(study.model(student, "data", "student", seed), study.train, **how)))
-    return {"right": mix(right, seed=seed), "pairs": pair(right, mistakes), "prompts": list(study.train)}
+    right = keep(
+        sound, verify(sample(study.model(mentor, "data", "mentor", seed), study.train, **how))
+    )
+    mistakes = keep(
+        wrong, verify(sample(study.model(student, "data", "student", seed), study.train, **how))
+    )
+    return {
+        "right": mix(right, seed=seed),
+        "pairs": pair(right, mistakes),
+        "prompts": list(study.train),
+    }
 
 
-def _arm(study: Study, turn: Turn, rows: Mapping[str, list[Trace]], places: dict[str, Path]) -> dict[str, Any]:
+def _arm(
+    study: Study, turn: Turn, rows: Mapping[str, list[Trace]], places: dict[str, Path]
+) -> dict[str, Any]:
     """One training and its measurement."""
     mine = rows[turn.arm.rows]
     folder, report = _trained(study, turn, mine, places)
@@ -192,7 +239,15 @@ def _trained(
             "start": str(places.get(arm.start, CHECKPOINTS / "student")),
             "out": str(folder),
         }
-        spec |= {"training": {**LOOP, "lr": arm.lr, "max_steps": arm.steps, "batch_rows": arm.batch, "seed": seed}}
+        spec |= {
+            "training": {
+                **LOOP,
+                "lr": arm.lr,
+                "max_steps": arm.steps,
+                "batch_rows": arm.batch,
+                "seed": seed,
+            }
+        }
         spec |= {"task": {**task, "objective": arm.objective, "constants": dict(arm.constants)}}
         spec |= {"kept": str(places["mentor"]) if arm.task.get("kept") else ""}
         done = subprocess.run(
@@ -203,7 +258,9 @@ def _trained(
             check=False,
         )
         if done.returncode:
-            raise StageError(f"the training of {name}, seed {seed}, failed: {done.stderr.strip()[-800:]}")
+            raise StageError(
+                f"the training of {name}, seed {seed}, failed: {done.stderr.strip()[-800:]}"
+            )
         report.write_text(done.stdout.strip().splitlines()[-1], "utf-8")
     return folder, json.loads(report.read_text("utf-8"))
 
@@ -213,9 +270,15 @@ def _measured(study: Study, name: str, folder: Path, seed: int) -> dict[str, Any
     model = study.model(folder, name, "evaluation", seed)
     how = Sampling(temperature=0.6, max_tokens=160)
     solver = partial(plain, model, n=study.n, temperature=0.6, max_tokens=160)
-    found = evaluate(solver, list(study.test), name=name, n=study.n, sampling=how, seed=seed, threads=1)
-    shares = [sum(a.status == "right" for a in row.answers) / len(row.answers) for row in found.rows]
-    length = sum(a.tokens for row in found.rows for a in row.answers) / max(1, len(found.rows) * study.n)
+    found = evaluate(
+        solver, list(study.test), name=name, n=study.n, sampling=how, seed=seed, threads=1
+    )
+    shares = [
+        sum(a.status == "right" for a in row.answers) / len(row.answers) for row in found.rows
+    ]
+    length = sum(a.tokens for row in found.rows for a in row.answers) / max(
+        1, len(found.rows) * study.n
+    )
     return {"shares": shares, "length": length}
 
 
@@ -228,19 +291,30 @@ def table(found: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def page(found: Mapping[str, Any]) -> str:
     """The study as a page of Markdown."""
-    rows = [{**row, "needs": ARMS[row["objective"]].needs if row["objective"] in ARMS else ""} for row in table(found)]
+    rows = [
+        {**row, "needs": ARMS[row["objective"]].needs if row["objective"] in ARMS else ""}
+        for row in table(found)
+    ]
     lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
     lines += ["| " + " | ".join(row.values()) + " |" for row in rows]
-    return PAGE.format(table="\n".join(lines), **{k: found[k] for k in ("train", "test", "n", "seeds")})
+    return PAGE.format(
+        table="\n".join(lines), **{k: found[k] for k in ("train", "test", "n", "seeds")}
+    )
 
 
 def _line(name: str, runs: Sequence[Mapping[str, Any]], base: Sequence[float]) -> dict[str, str]:
     means = [100 * sum(run["shares"]) / len(run["shares"]) for run in runs]
-    pooled = [sum(values) / len(values) for values in zip(*(run["shares"] for run in runs), strict=True)]
+    pooled = [
+        sum(values) / len(values) for values in zip(*(run["shares"] for run in runs), strict=True)
+    ]
     gap = difference([mine - theirs for mine, theirs in zip(pooled, base, strict=True)])
     against = f"{100 * gap.value:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
     trained = "tokens" in runs[0]
-    average = {k: sum(r[k] for r in runs) / len(runs) for k in ("tokens", "counted", "seconds", "peak_mib") if trained}
+    average = {
+        k: sum(r[k] for r in runs) / len(runs)
+        for k in ("tokens", "counted", "seconds", "peak_mib")
+        if trained
+    }
     return {
         "objective": name,
         "avg@n": f"{sum(means) / len(means):.1f}",
@@ -255,8 +329,8 @@ def _line(name: str, runs: Sequence[Mapping[str, Any]], base: Sequence[float]) -
 
 def main() -> None:
     """Train one student in this process: a specification on standard input, a report on standard output."""
-    from potstill.training.supervised import fit
-    from potstill.training.task import Task
+    from potstill.training.fit import fit
+    from potstill.training.objective_config import Task
 
     spec = json.load(sys.stdin)
     rows = [from_json(line) for line in Path(spec["rows"]).read_text("utf-8").splitlines()]
@@ -267,20 +341,34 @@ def main() -> None:
     task |= {name: Path(task[name]) for name in ("teacher", "kept") if task.get(name)}
     done = fit(rows, start, out, settings, task=Task(**task))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    told = {"tokens": done.tokens, "counted": done.counted, "seconds": done.seconds, "steps": done.steps}
-    print(json.dumps({**told, "peak_mib": peak, "stats": done.stats, "losses": [done.losses[0], done.losses[-1]]}))
+    told = {
+        "tokens": done.tokens,
+        "counted": done.counted,
+        "seconds": done.seconds,
+        "steps": done.steps,
+    }
+    print(
+        json.dumps(
+            {
+                **told,
+                "peak_mib": peak,
+                "stats": done.stats,
+                "losses": [done.losses[0], done.losses[-1]],
+            }
+        )
+    )
 
 
 def _kept(rows: Sequence[Trace], start: Path, teacher: Path, folder: Path) -> Path:
     """The mentor's 16 best entries for these rows, stored."""
     from transformers import AutoTokenizer
 
-    from potstill.training import kept
-    from potstill.training.chat import chat
-    from potstill.training.render import render
+    from potstill.training.dataset.chat_template import chat
+    from potstill.training.dataset.tokenize import render
+    from potstill.training.teacher import cached_logits
 
     template = chat(AutoTokenizer.from_pretrained(start, local_files_only=True))
-    kept.write(folder, teacher, render(rows, template, max_tokens=1 << 20).rows, k=16)
+    cached_logits.write(folder, teacher, render(rows, template, max_tokens=1 << 20).rows, k=16)
     return folder
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from potstill.errors import InputError
 from potstill.evaluation.intervals import difference
-from potstill.methods.orion import expose
-from potstill.methods.orion_gates import rotated
-from potstill.methods.orion_prompts import REFLECT, REFLECT_ALONE
-from potstill.methods.orion_settings import Settings
+from potstill.methods.errors.orion.filters import rotated
+from potstill.methods.errors.orion.orion import expose
+from potstill.methods.errors.orion.prompts import REFLECT, REFLECT_ALONE
+from potstill.methods.errors.orion.settings import Settings
 from potstill.models.model import Model, Trainable
 from potstill.records import Trace, blank
 from potstill.traces import keep, problem, rewrite, right, sample, sound, verify
@@ -56,18 +56,27 @@ def check(teacher: Model, student: Trainable, *, size: int = 400, seed: int = 0)
 
 
 def _rewritten(
-    student: Model, bases: Sequence[Trace], mistakes: Sequence[Trace], by: Callable[[Trace], str], s: Settings
+    student: Model,
+    bases: Sequence[Trace],
+    mistakes: Sequence[Trace],
+    by: Callable[[Trace], str],
+    s: Settings,
 ) -> list[Trace]:
     context = {"attempts": mistakes} if mistakes else None
     prompt = REFLECT if mistakes else REFLECT_ALONE
-    drawn = rewrite(student, bases, prompt=prompt, context=context, by=by, guard=False, **dict(s.reflection))
+    drawn = rewrite(
+        student, bases, prompt=prompt, context=context, by=by, guard=False, **dict(s.reflection)
+    )
     return verify(drawn)
 
 
 def _shares(traces: Sequence[Trace]) -> dict[str, float]:
     n = len(traces)
     if not n:
-        raise InputError("no problem where the student errs and the teacher is right", fix="more stories: --size 400")
+        raise InputError(
+            "no problem where the student errs and the teacher is right",
+            fix="more stories: --size 400",
+        )
     return {
         "traces": n,
         "right": sum(map(right, traces)) / n,

@@ -1,15 +1,15 @@
 """The operators: each takes traces and returns traces. A method is a composition of them."""
 
-from potstill.traces.choose import best, dedupe, keep, mix, pair, weigh
-from potstill.traces.generate import plain, pose, rewrite, sample
-from potstill.traces.judge import score, verify
+from potstill.traces.concurrency import each
+from potstill.traces.editing import edit, segment
+from potstill.traces.generation import plain, pose, rewrite, sample
 from potstill.traces.keys import line, ok, problem, right, sound, unparsed, wrong
+from potstill.traces.llm_judge import Preference, bias, grade, prefer
 from potstill.traces.overlap import check_overlap, decontaminate
-from potstill.traces.panel import Preference, bias, grade, prefer
 from potstill.traces.scorers import ask, length, nll, perplexity, steps
+from potstill.traces.selection import best, dedupe, keep, mix, pair, weigh
 from potstill.traces.session import Drop, Judgements, Ledger, Session, using
-from potstill.traces.shape import edit, segment
-from potstill.traces.workers import each
+from potstill.traces.verification import score, verify
 
 __all__ = [
     "Drop",

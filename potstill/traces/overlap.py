@@ -16,7 +16,9 @@ _WORD = re.compile(r"\w+|[^\w\s.,;:!?'\"“”‘’]")
 _SHOWN = 10
 
 
-def decontaminate(held_out: Sequence[Problem], traces: Sequence[Trace], *, n: int = NGRAM) -> list[Trace]:
+def decontaminate(
+    held_out: Sequence[Problem], traces: Sequence[Trace], *, n: int = NGRAM
+) -> list[Trace]:
     """Drop the traces whose question or learner's prompt overlaps an evaluation problem.
 
     Args:
@@ -70,7 +72,11 @@ class Index:
         question = _words(trace.problem.question)
         if question in self.whole:
             return f"same question as evaluation problem {self.whole[question]!r}"
-        seen = trace.prompt if isinstance(trace.prompt, str) else "\n".join(m.content for m in trace.prompt)
+        seen = (
+            trace.prompt
+            if isinstance(trace.prompt, str)
+            else "\n".join(m.content for m in trace.prompt)
+        )
         for words in dict.fromkeys((question, _words(seen))):
             if words in self.whole:
                 return f"its prompt is the question of evaluation problem {self.whole[words]!r}"

@@ -35,7 +35,9 @@ class Shown(NamedTuple):
     sources: tuple[Trace, ...] = ()
 
 
-def show(template: Template | None, traces: Sequence[Trace], context: Context | None, by: Key) -> list[Shown]:
+def show(
+    template: Template | None, traces: Sequence[Trace], context: Context | None, by: Key
+) -> list[Shown]:
     """What `template` shows for each trace, with the context traces of the same key; the learner's prompt without one.
 
     Errored context traces are left out. A wrong name in the template is an error even where there are no traces.
@@ -43,15 +45,25 @@ def show(template: Template | None, traces: Sequence[Trace], context: Context | 
     if template is None:
         if context:
             found = f"context {', '.join(map(repr, context))} without a prompt that shows it"
-            raise ConfigError(found, fix="pass prompt=, a template or function that names the context")
+            raise ConfigError(
+                found, fix="pass prompt=, a template or function that names the context"
+            )
         return [Shown(trace.prompt) for trace in traces]
     check(template, context or {})
-    return [render(template, trace, lists) for trace, lists in zip(traces, beside(traces, context, by), strict=True)]
+    return [
+        render(template, trace, lists)
+        for trace, lists in zip(traces, beside(traces, context, by), strict=True)
+    ]
 
 
-def beside(traces: Sequence[Trace], context: Context | None, by: Key) -> list[dict[str, list[Trace]]]:
+def beside(
+    traces: Sequence[Trace], context: Context | None, by: Key
+) -> list[dict[str, list[Trace]]]:
     """For each trace, the context traces that share its key, by name; without the errored ones."""
-    tables = {name: grouped((t for t in held if not t.error), by) for name, held in (context or {}).items()}
+    tables = {
+        name: grouped((t for t in held if not t.error), by)
+        for name, held in (context or {}).items()
+    }
     return [{name: table.get(by(trace), []) for name, table in tables.items()} for trace in traces]
 
 
@@ -64,7 +76,11 @@ def render(template: Template, trace: Trace, lists: Mapping[str, Sequence[Trace]
         return Shown(prompt, recorder.gold, tuple(t for held in lists.values() for t in held))
     used = names(template)
     prompt = _map(lambda text: fill(text, _values(used, trace, lists)), template)
-    return Shown(prompt, bool(used & GOLD), tuple(t for name, held in lists.items() if name in used for t in held))
+    return Shown(
+        prompt,
+        bool(used & GOLD),
+        tuple(t for name, held in lists.items() if name in used for t in held),
+    )
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
@@ -96,13 +112,17 @@ def check(template: Template, context: Context) -> None:
     """Refuse context names that hide a field, and template names that are neither field nor context."""
     hidden = sorted(set(context) & set(_FIELDS))
     if hidden:
-        raise ConfigError(f"the context name {hidden[0]!r} is a field of the trace", fix="choose another name")
+        raise ConfigError(
+            f"the context name {hidden[0]!r} is a field of the trace", fix="choose another name"
+        )
     if callable(template):
         return
     available = [*_FIELDS, *context]
     for name in sorted(names(template) - set(available)):
         found = f"a prompt template uses the unknown name {{{name}}}"
-        raise ConfigError(found, available=available, wanted=name, fix=f"for literal braces write {{{{{name}}}}}")
+        raise ConfigError(
+            found, available=available, wanted=name, fix=f"for literal braces write {{{{{name}}}}}"
+        )
 
 
 def numbered(texts: Iterable[str]) -> str:
@@ -114,10 +134,15 @@ def as_prompt(value: Any) -> Prompt:
     """A string, or messages given as (role, content) pairs; anything else is an error."""
     if isinstance(value, str):
         return value
-    if isinstance(value, Sequence) and value and all(isinstance(m, tuple) and len(m) == 2 for m in value):
+    if (
+        isinstance(value, Sequence)
+        and value
+        and all(isinstance(m, tuple) and len(m) == 2 for m in value)
+    ):
         return tuple(Message(*m) for m in value)
     raise ConfigError(
-        f"a prompt function returned {type(value).__name__}", expected="a string or (role, content) pairs"
+        f"a prompt function returned {type(value).__name__}",
+        expected="a string or (role, content) pairs",
     )
 
 
@@ -137,18 +162,26 @@ def _required(name: str) -> Callable[[Trace], str]:
         value = getattr(trace.problem, name)
         if not value:
             # An empty gold answer in a prompt would make rows that look fine and teach nothing.
-            raise InputError(f"a prompt shows {{{name}}}, but problem {trace.problem.id!r} has none")
+            raise InputError(
+                f"a prompt shows {{{name}}}, but problem {trace.problem.id!r} has none"
+            )
         return value if isinstance(value, str) else "\n".join(value)
 
     return read
 
 
 def _choices(trace: Trace) -> str:
-    return "\n".join(f"{chr(ord('A') + i)}. {choice}" for i, choice in enumerate(trace.problem.choices))
+    return "\n".join(
+        f"{chr(ord('A') + i)}. {choice}" for i, choice in enumerate(trace.problem.choices)
+    )
 
 
 def _seen(trace: Trace) -> str:
-    return trace.prompt if isinstance(trace.prompt, str) else "\n\n".join(m.content for m in trace.prompt)
+    return (
+        trace.prompt
+        if isinstance(trace.prompt, str)
+        else "\n\n".join(m.content for m in trace.prompt)
+    )
 
 
 _FIELDS: dict[str, Callable[[Trace], str]] = {

@@ -10,10 +10,10 @@ from typing import Any, TypeAlias
 from potstill.errors import ModelError
 from potstill.models.model import Model, Sampling, Scored
 from potstill.records import Prompt, Trace, digest
-from potstill.traces import calls, prompts, session
-from potstill.traces.judge import Score, Scorer
+from potstill.traces import prompts, requests, session
 from potstill.traces.keys import Key, problem
 from potstill.traces.prompts import Context, Template
+from potstill.traces.verification import Score, Scorer
 
 Pair: TypeAlias = tuple[Prompt, str]
 
@@ -62,7 +62,8 @@ def _measured(model: Scored, pairs: Sequence[Pair]) -> list[Score]:
     likelihood = getattr(model, "likelihood", None)
     if likelihood is None:
         raise ModelError(
-            f"model {model.id} gives no likelihoods", expected="a model with weights, as transformers:PATH"
+            f"model {model.id} gives no likelihoods",
+            expected="a model with weights, as transformers:PATH",
         )
     asked = [pair for pair in pairs if pair[1]]
     lines = iter(likelihood(asked) if asked else [])
@@ -89,7 +90,7 @@ def ask(
         parse: from the reply to a number, or None where it is unparsed; a failed generation is None without it.
         settings: fields of `models.model.Sampling`.
     """
-    how = calls.sampling("ask", settings)
+    how = requests.sampling("ask", settings)
     return partial(_asked, model, prompt, parse, how=how, draw=draw, context=context, by=by)
 
 
@@ -105,6 +106,6 @@ def _asked(
     by: Key,
 ) -> list[Score]:
     shown = prompts.show(prompt, traces, context, by)
-    answers = calls.call(model, [(s.prompt, "") for s in shown], how, draw=draw)
+    answers = requests.call(model, [(s.prompt, "") for s in shown], how, draw=draw)
     replies = [completion for [(_, completion)] in answers]
     return [None if reply.error else parse(reply.text) for reply in replies]

@@ -109,8 +109,13 @@ def remember(keys: Sequence[str], compute: Callable[[list[int]], Sequence[Any]])
     """
     judgements = current().judgements
     known = judgements.get(list(dict.fromkeys(keys))) if judgements else {}
-    missing = list({key: i for i, key in reversed(list(enumerate(keys))) if key not in known}.values())[::-1]
-    fresh = {keys[i]: canonical(value) for i, value in zip(missing, compute(missing) if missing else (), strict=True)}
+    missing = list(
+        {key: i for i, key in reversed(list(enumerate(keys))) if key not in known}.values()
+    )[::-1]
+    fresh = {
+        keys[i]: canonical(value)
+        for i, value in zip(missing, compute(missing) if missing else (), strict=True)
+    }
     if judgements and fresh:
         judgements.put(fresh)
     # Fresh values go through JSON too, so that a first run and its repetition see the same thing.

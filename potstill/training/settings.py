@@ -97,28 +97,54 @@ class Training:
         """Refuse settings that contradict each other, all at once."""
         wrong = [text for bad, text in self._complaints() if bad]
         if wrong:
-            raise ConfigError(f"training settings: {'; '.join(wrong)}", fix="change the recipe's `training:` part")
+            raise ConfigError(
+                f"training settings: {'; '.join(wrong)}", fix="change the recipe's `training:` part"
+            )
 
     def _complaints(self) -> list[tuple[bool, str]]:
         lora, positive = self.lora, (self.lr, self.accumulate)
         return [
             (self.epochs < 1 and self.max_steps < 1, "neither epochs nor max_steps is positive"),
-            ((self.batch_tokens > 0) == (self.batch_rows > 0), "give either batch_tokens or batch_rows, the other 0"),
+            (
+                (self.batch_tokens > 0) == (self.batch_rows > 0),
+                "give either batch_tokens or batch_rows, the other 0",
+            ),
             (min(positive) <= 0, "lr and accumulate must be positive"),
-            (min(self.lr_rest, self.warmup, self.weight_decay) < 0, "lr_rest, warmup or weight_decay is negative"),
+            (
+                min(self.lr_rest, self.warmup, self.weight_decay) < 0,
+                "lr_rest, warmup or weight_decay is negative",
+            ),
             (min(self.epochs, self.max_steps) < 0, "epochs or max_steps is negative"),
-            (min(self.clip, self.save_every, self.threads, self.max_tokens) < 0, "a limit is negative"),
+            (
+                min(self.clip, self.save_every, self.threads, self.max_tokens) < 0,
+                "a limit is negative",
+            ),
             (min(self.batch_tokens, self.batch_rows) < 0, "batch_tokens or batch_rows is negative"),
             (self.threads > 1024, "more than 1024 threads"),
             (not 0 <= self.drop_long <= 1, "drop_long is a share between 0 and 1"),
-            (self.optimiser not in ("adamw", "muon"), f"optimiser {self.optimiser!r} is not adamw or muon"),
-            (self.scheduler not in ("constant", "linear", "cosine"), f"no scheduler {self.scheduler!r}"),
+            (
+                self.optimiser not in ("adamw", "muon"),
+                f"optimiser {self.optimiser!r} is not adamw or muon",
+            ),
+            (
+                self.scheduler not in ("constant", "linear", "cosine"),
+                f"no scheduler {self.scheduler!r}",
+            ),
             (self.dtype not in ("start", "float32", "bfloat16"), f"no dtype {self.dtype!r}"),
-            (self.report not in ("", "tensorboard", "wandb", "trackio"), f"no report {self.report!r}"),
-            (lora is not None and self.optimiser == "muon", "muon is for full matrices, not for LoRA: use adamw"),
+            (
+                self.report not in ("", "tensorboard", "wandb", "trackio"),
+                f"no report {self.report!r}",
+            ),
+            (
+                lora is not None and self.optimiser == "muon",
+                "muon is for full matrices, not for LoRA: use adamw",
+            ),
             (lora is not None and lora.r < 1, "lora.r must be at least 1"),
             (lora is not None and not 0 <= lora.dropout < 1, "lora.dropout must be in [0, 1)"),
-            (self.task.get("objective", "likelihood") not in TABLE, f"no objective {self.task.get('objective')!r}"),
+            (
+                self.task.get("objective", "likelihood") not in TABLE,
+                f"no objective {self.task.get('objective')!r}",
+            ),
         ]
 
     def told(self) -> dict[str, Any]:
@@ -133,7 +159,11 @@ class Training:
 
     def identity(self) -> dict[str, Any]:
         """The settings that can change the trained weights, for keys; a task has its own."""
-        return {name: value for name, value in self.told().items() if name not in ("save_every", "report", "task")}
+        return {
+            name: value
+            for name, value in self.told().items()
+            if name not in ("save_every", "report", "task")
+        }
 
 
 SETTINGS = tuple(f.name for f in dataclasses.fields(Training) if f.name != "task")

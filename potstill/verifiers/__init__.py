@@ -15,14 +15,14 @@ from potstill.records import Problem, Span, Verdict
 
 MODULES = MappingProxyType(
     {
-        "math": "potstill.verifiers.math",
+        "math": "potstill.verifiers.math.equality",
         "number": "potstill.verifiers.number",
         "choice": "potstill.verifiers.choice",
         "exact": "potstill.verifiers.exact",
         "regex": "potstill.verifiers.regex",
         "format": "potstill.verifiers.format",
-        "table": "potstill.verifiers.table",
-        "code": "potstill.verifiers.code",
+        "table": "potstill.verifiers.sql.table",
+        "code": "potstill.verifiers.code.tests",
         "judge": "potstill.verifiers.rubric",
         "gym": "potstill.verifiers.gym",
         "story": "potstill.verifiers.story",
@@ -63,7 +63,9 @@ def version(kind: str) -> str:
 
 def steps(items: Sequence[tuple[Problem, str]]) -> list[tuple[Span, ...] | None]:
     """Spans of kind "step" with score 1.0 or 0.0, an item; None where the kind has no step verifier."""
-    return [_steps(problem, text) if problem.kind in WITH_STEPS else None for problem, text in items]
+    return [
+        _steps(problem, text) if problem.kind in WITH_STEPS else None for problem, text in items
+    ]
 
 
 def check_gold(problems: Sequence[Problem]) -> list[tuple[Problem, Verdict]]:
@@ -73,7 +75,11 @@ def check_gold(problems: Sequence[Problem]) -> list[tuple[Problem, Verdict]]:
     """
     known = [problem for problem in problems if has_gold(problem)]
     verdicts = judge([(problem, _gold(problem)) for problem in known])
-    return [(problem, verdict) for problem, verdict in zip(known, verdicts, strict=True) if verdict.status != "right"]
+    return [
+        (problem, verdict)
+        for problem, verdict in zip(known, verdicts, strict=True)
+        if verdict.status != "right"
+    ]
 
 
 def failed_gold(failing: int, known: Sequence[Problem], spec: str) -> dict[str, str]:
@@ -113,11 +119,11 @@ def _gold(problem: Problem) -> str:
 
         return form.example(answer)
     if problem.kind == "code":
-        from potstill.verifiers import code
+        from potstill.verifiers.code import tests
 
-        return code.gold(problem)
+        return tests.gold(problem)
     if problem.kind == "table":
-        from potstill.verifiers import table
+        from potstill.verifiers.sql import table
 
         return table.gold_text(problem)
     if problem.kind in ("math", "story"):

@@ -10,14 +10,16 @@ import string
 
 from potstill.records import Problem, Verdict
 from potstill.verifiers import extract
-from potstill.verifiers.folding import fold
+from potstill.verifiers.unicode import fold
 
 VERSION = "choice@2"
 
 _WRAP = re.compile(
     r"\\(?:text|textbf|mathbf|mathrm|mbox)\s?\{([^{}]*)\}|\\[()\[\]]|[$*`_\"“”‘’]|(?<![\w'])'|'(?![\w'])"
 )
-_NOUN = re.compile(r"^(?:(?:the|correct|right|best|final|option|choice|answer|letter|is)[\s:]+)+", re.IGNORECASE)
+_NOUN = re.compile(
+    r"^(?:(?:the|correct|right|best|final|option|choice|answer|letter|is)[\s:]+)+", re.IGNORECASE
+)
 _ALONE = re.compile(r"[(\[{]?\s?([A-Za-z])\s?[)\]}]?\s?[.:,]?")
 _LETTER = re.compile(
     r"[(\[]\s?([A-Z])\s?[)\]]|(?<![\w'])([A-Z])(?=[).:,;\]]|\s*$|\s+(?:because|since|as|which|and|or|\(|"
@@ -37,27 +39,39 @@ def judge(problem: Problem, text: str) -> Verdict:
     letters = string.ascii_uppercase[: len(problem.choices)] or string.ascii_uppercase
     gold = gold_letter(problem)
     if gold is None:
-        found = "the problem has no gold answer" if problem.answer is None else f"no option {problem.answer[:60]!r}"
+        found = (
+            "the problem has no gold answer"
+            if problem.answer is None
+            else f"no option {problem.answer[:60]!r}"
+        )
         return Verdict("unjudged", None, found, VERSION)
     reasons: list[str] = []
     for found_at in extract.candidates(text):
         named = read(found_at.text, problem.choices)
         if len(named) != 1:
-            reasons.append(f"names {' and '.join(named) if named else 'no option'} ({found_at.mark})")
+            reasons.append(
+                f"names {' and '.join(named) if named else 'no option'} ({found_at.mark})"
+            )
             continue
         letter = named[0]
         note = "" if letter in letters else f"; there are only {len(letters)} options"
         if letter == gold:
             return Verdict("right", letter, f"names {letter} ({found_at.mark})", VERSION)
-        return Verdict("wrong", letter, f"names {letter}, not {gold} ({found_at.mark}){note}", VERSION)
-    return Verdict("unparsed", None, reasons[0] if reasons else "nothing that could be an answer", VERSION)
+        return Verdict(
+            "wrong", letter, f"names {letter}, not {gold} ({found_at.mark}){note}", VERSION
+        )
+    return Verdict(
+        "unparsed", None, reasons[0] if reasons else "nothing that could be an answer", VERSION
+    )
 
 
 def gold_letter(problem: Problem) -> str | None:
     """The gold option's letter; a gold that is an option's text becomes its letter."""
     gold = (problem.answer or "").strip()
     alone = _ALONE.fullmatch(gold)
-    if alone and (not problem.choices or alone[1].upper() in string.ascii_uppercase[: len(problem.choices)]):
+    if alone and (
+        not problem.choices or alone[1].upper() in string.ascii_uppercase[: len(problem.choices)]
+    ):
         return alone[1].upper()
     same = _same_text(gold, problem.choices)
     return same[0] if len(same) == 1 else None
@@ -79,7 +93,9 @@ def read(text: str, choices: tuple[str, ...]) -> tuple[str, ...]:
     alone = _ALONE.fullmatch(line.strip())
     if alone:
         return (alone[1].upper(),)
-    named = {a or b for a, b in _LETTER.findall(line)} | {letter.upper() for letter in _NAMED.findall(line)}
+    named = {a or b for a, b in _LETTER.findall(line)} | {
+        letter.upper() for letter in _NAMED.findall(line)
+    }
     return tuple(sorted(named))
 
 

@@ -26,7 +26,12 @@ def judge(problem: Problem, text: str) -> Verdict:
             return Verdict("right", gold[:200], "equal", VERSION)
     answer = given(text, shown, longest=2 * len(gold) + 40)
     if answer is None:
-        return Verdict("unparsed", None, "no marked answer" if shown else "nothing that could be an answer", VERSION)
+        return Verdict(
+            "unparsed",
+            None,
+            "no marked answer" if shown else "nothing that could be an answer",
+            VERSION,
+        )
     return Verdict("wrong", answer[:200], f"{answer[:60]!r} is not {gold[:60]!r}", VERSION)
 
 
@@ -34,7 +39,9 @@ def readings(text: str) -> list[str]:
     """Every string that may be the answer, white space normalised: the marked ones, the last line, the whole text."""
     shown = extract.split(text)[0][-extract.TAIL :]
     found = extract.candidates(text)
-    texts = [f.text for f in found] + [extract.sentence(f.text) for f in found if f.mark == "answer"]
+    texts = [f.text for f in found] + [
+        extract.sentence(f.text) for f in found if f.mark == "answer"
+    ]
     if not found or found[0].mark in ("answer", "last line"):
         texts.append(shown)
     return [squeezed for squeezed in map(squeeze, texts) if squeezed]

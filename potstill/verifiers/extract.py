@@ -23,7 +23,9 @@ class Found(NamedTuple):
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]{0,64}[ -/]{0,8}[@-~]|\][^\x07\x1b]{0,4096}(?:\x07|\x1b\\)?)")
 _BRACE = re.compile(r"\\(?:boxed|fbox)\s{0,4}\{|\\.|[{}]", re.DOTALL)
 _HASHES = re.compile(r"####([^\n]*)")
-_HASHED = re.compile(r"[-+−]?\s{0,2}[$€£]?\s{0,2}[-+−]?\.?\d[\d,]*(?:[./]\d+)?\s?%?(?:[ \t][a-z]{1,20}){0,3}[ \t]*\.?")
+_HASHED = re.compile(
+    r"[-+−]?\s{0,2}[$€£]?\s{0,2}[-+−]?\.?\d[\d,]*(?:[./]\d+)?\s?%?(?:[ \t][a-z]{1,20}){0,3}[ \t]*\.?"
+)
 _WEAK = re.compile(
     r"(?:^[ \t>*_]{0,8}A[ \t]{0,3}:"
     r"|\banswers?\b(?:[ \t]{1,3}[a-z']{1,20}){0,8}?[ \t*_]{0,6}(?::|=|\bis\b|\bare\b|\bwould be\b|\bequals\b)"
@@ -82,7 +84,9 @@ def sentence(text: str) -> str:
 def _boxes(text: str) -> list[tuple[int, int, str]]:
     """Start, stop and content of every closed box that is not inside another, in one pass."""
     found: list[tuple[int, int, str]] = []
-    open_at: list[tuple[int, int] | None] = []  # start and content start of a box, None for another brace
+    open_at: list[
+        tuple[int, int] | None
+    ] = []  # start and content start of a box, None for another brace
     for match in _BRACE.finditer(text):
         token = match.group()
         if token == "{":
@@ -121,7 +125,11 @@ def _weak(text: str) -> Found | None:
         rest = text[match.end() : _line_end(text, match.end())].strip()
         if not rest:  # "Final answer:" with the answer on the next line
             rest = text[match.end() : match.end() + 2_000].strip().split("\n", 1)[0]
-        if rest.strip("*_:. ") and not rest.lower().startswith("not ") and not _CUT_BOX.search(rest):
+        if (
+            rest.strip("*_:. ")
+            and not rest.lower().startswith("not ")
+            and not _CUT_BOX.search(rest)
+        ):
             found = Found(rest, "answer")
     return found
 
@@ -129,7 +137,9 @@ def _weak(text: str) -> Found | None:
 def _together(text: str, spans: list[tuple[int, int, str]]) -> str:
     """Boxes joined by "and", "or" or a comma are one answer: `\\boxed{3} or \\boxed{5}` must not pass for 5."""
     parts = [spans[-1][2]]
-    for (_, stop, content), (start, _, _) in zip(reversed(spans[:-1]), reversed(spans[1:]), strict=True):
+    for (_, stop, content), (start, _, _) in zip(
+        reversed(spans[:-1]), reversed(spans[1:]), strict=True
+    ):
         between = text[stop:start]
         if len(between) > 40 or not between.strip("$ \n.") or not _JOINED.fullmatch(between):
             break

@@ -22,7 +22,9 @@ def judge(problem: Problem, text: str) -> Verdict:
     """Right where the text has the form, else wrong with the first thing that is amiss."""
     pieces = _PIECE.findall(problem.answer or "")
     if not any(piece not in _ANY for piece in pieces):
-        return Verdict("unjudged", None, "the problem names no form, such as <answer>…</answer>", VERSION)
+        return Verdict(
+            "unjudged", None, "the problem names no form, such as <answer>…</answer>", VERSION
+        )
     why = amiss(pieces, text)
     return Verdict("wrong" if why else "right", None, why or "has the form", VERSION)
 

@@ -15,7 +15,8 @@ from types import MappingProxyType
 from typing import Any
 
 from potstill.records import Problem, Verdict, canonical
-from potstill.verifiers import exact, extract, pool
+from potstill.verifiers import exact, extract
+from potstill.verifiers.workers import pool
 
 VERSION = "gym@1"
 LONGEST = 10_000  # characters of an answer
@@ -54,16 +55,28 @@ def judge_all(items: Sequence[tuple[Problem, str]]) -> list[Verdict]:
 
 def _task(problem: Problem, text: str) -> Verdict | pool.Task:
     if problem.table is None:
-        return Verdict("unjudged", None, "the problem does not say which reasoning-gym item it is", VERSION)
+        return Verdict(
+            "unjudged", None, "the problem does not say which reasoning-gym item it is", VERSION
+        )
     item = json.loads(problem.table)
     readings = [r for read in readings_of(text) for r in dict.fromkeys((read, exact.squeeze(read)))]
     if not readings:
         return Verdict("unparsed", None, "nothing that could be an answer", VERSION)
     alphabet = ALPHABETS.get(item["task"])
-    readings = [r for r in readings if len(r) <= LONGEST and (alphabet is None or alphabet.fullmatch(r))]
+    readings = [
+        r for r in readings if len(r) <= LONGEST and (alphabet is None or alphabet.fullmatch(r))
+    ]
     if not readings:
-        return Verdict("unparsed", None, "no answer that this task's scorer can safely be given", VERSION)
-    return (item["task"], canonical(item["settings"]), str(item["index"]), problem.question, *readings)
+        return Verdict(
+            "unparsed", None, "no answer that this task's scorer can safely be given", VERSION
+        )
+    return (
+        item["task"],
+        canonical(item["settings"]),
+        str(item["index"]),
+        problem.question,
+        *readings,
+    )
 
 
 def _verdict(item: pool.Item, task: pool.Task, reply: tuple[str, Any]) -> Verdict:

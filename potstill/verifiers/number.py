@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from potstill.records import Problem, Verdict
 from potstill.verifiers import extract
-from potstill.verifiers.folding import fold
+from potstill.verifiers.unicode import fold
 
 VERSION = "number@2"
 LONGEST = 300  # characters of a number with its wording; anything longer is no number, and may be an attack
@@ -66,7 +66,12 @@ def judge(problem: Problem, text: str) -> Verdict:
         return Verdict("unjudged", None, "the problem has no gold answer", VERSION)
     gold = read(problem.answer)
     if isinstance(gold, str):
-        return Verdict("unjudged", None, f"the gold answer {problem.answer[:60]!r} is no number: {gold}", VERSION)
+        return Verdict(
+            "unjudged",
+            None,
+            f"the gold answer {problem.answer[:60]!r} is no number: {gold}",
+            VERSION,
+        )
     reasons: list[str] = []
     for found in extract.candidates(text):
         value = read(found.text)
@@ -79,7 +84,9 @@ def judge(problem: Problem, text: str) -> Verdict:
         if large and large.equals(gold):
             return Verdict("right", str(large), f"equal ({found.mark})", VERSION)
         return Verdict("wrong", str(value), f"{value} is not {gold} ({found.mark})"[:200], VERSION)
-    return Verdict("unparsed", None, reasons[0] if reasons else "nothing that could be an answer", VERSION)
+    return Verdict(
+        "unparsed", None, reasons[0] if reasons else "nothing that could be an answer", VERSION
+    )
 
 
 def read(text: str) -> Value | str:

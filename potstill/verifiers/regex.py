@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from potstill.records import Problem, Verdict
-from potstill.verifiers import exact, extract, pool
+from potstill.verifiers import exact, extract
+from potstill.verifiers.workers import pool
 
 VERSION = "regex@1"
 LIMIT_S = 2.0  # seconds of computing a text may take
@@ -29,7 +30,9 @@ def _task(problem: Problem, text: str) -> Verdict | pool.Task:
     reason = invalid(problem.answer)
     if reason:
         return Verdict("unjudged", None, reason, VERSION)
-    readings = [r for read in exact.readings(text) for r in dict.fromkeys((read, *exact.trimmed(read)))]
+    readings = [
+        r for read in exact.readings(text) for r in dict.fromkeys((read, *exact.trimmed(read)))
+    ]
     if not readings:
         return Verdict("unparsed", None, "nothing that could be an answer", VERSION)
     return (problem.answer, *readings)

@@ -58,13 +58,21 @@ def answer(text: str) -> str:
 def unfit(text: str) -> str:
     """Why an answer is not shown to a judge; "" where it is."""
     shown = answer(text)
-    return "" if 0 < len(shown) <= LONGEST else f"an answer of {len(shown)} characters" if shown else "no answer"
+    return (
+        ""
+        if 0 < len(shown) <= LONGEST
+        else f"an answer of {len(shown)} characters"
+        if shown
+        else "no answer"
+    )
 
 
 def rubric_of(problem: Problem, rubric: str = "") -> str:
     """The problem's own points (`tests`) after the rubric that holds for all."""
     points = "\n".join(f"- {point}" for point in problem.tests)
-    return "\n".join(part for part in (rubric.strip() or ("" if points else CORRECT), points) if part)
+    return "\n".join(
+        part for part in (rubric.strip() or ("" if points else CORRECT), points) if part
+    )
 
 
 def grading(problem: Problem, text: str, rubric: str = "", scale: Scale | None = None) -> Prompt:
@@ -108,7 +116,9 @@ def read_choice(reply: str) -> Choice | None:
 def fenced(parts: Sequence[tuple[str, str]]) -> str:
     """Named texts, each between two lines with a mark that stands in none of them."""
     mark = _mark([text for _, text in parts])
-    return "\n\n".join(f"[{mark}] {name} begins\n{text}\n[{mark}] {name} ends" for name, text in parts)
+    return "\n\n".join(
+        f"[{mark}] {name} begins\n{text}\n[{mark}] {name} ends" for name, text in parts
+    )
 
 
 def _mark(texts: Sequence[str]) -> str:

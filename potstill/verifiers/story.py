@@ -37,7 +37,9 @@ _EVENTS = [
     (re.compile(p.replace("{n}", r"(\d+)").replace("{friend}", r"\w+")), op, factor)
     for p, (op, factor) in PHRASES.items()
 ]
-_STORY = re.compile(r"^\w+ has (\d+) \w+\.((?: Then \w+ [^.]+\.)*) How many \w+ does \w+ have now\?$")
+_STORY = re.compile(
+    r"^\w+ has (\d+) \w+\.((?: Then \w+ [^.]+\.)*) How many \w+ does \w+ have now\?$"
+)
 _INTEGER = r"(-?\d{1,18})"
 _EQUATION = re.compile(rf"(?<!\d)(?<!\d\.){_INTEGER} ([-+*/]) {_INTEGER} = {_INTEGER}(?!\.?\d)")
 _BOXED = re.compile(r"\\boxed\{\s*(-?\d{1,9})\s*\}")
@@ -108,9 +110,16 @@ def judge(problem: Problem, text: str) -> Verdict:
     if not boxes:
         return Verdict("unparsed", None, "no boxed number after the reasoning", VERSION)
     if problem.answer is None or not _NUMBER.fullmatch(problem.answer):
-        return Verdict("unjudged", boxes[-1], "the problem has no whole number as its answer", VERSION)
+        return Verdict(
+            "unjudged", boxes[-1], "the problem has no whole number as its answer", VERSION
+        )
     right = int(boxes[-1]) == int(problem.answer)
-    return Verdict("right" if right else "wrong", str(int(boxes[-1])), "" if right else "another total", VERSION)
+    return Verdict(
+        "right" if right else "wrong",
+        str(int(boxes[-1])),
+        "" if right else "another total",
+        VERSION,
+    )
 
 
 def steps(problem: Problem, text: str) -> tuple[Span, ...]:

@@ -68,7 +68,9 @@ def marks(told: Sequence[tuple[str, judge.Story]], texts: Sequence[str]) -> dict
 def solving(model: Any, tokenizer: Any, size: int, seed: int, length: int) -> dict[str, float]:
     """How well a model solves held-out stories at temperature 0.8."""
     told = held_out(size, seed)
-    texts = learn.write(model, tokenizer, [q for q, _ in told], temperature=0.8, tokens=length, seed=seed)
+    texts = learn.write(
+        model, tokenizer, [q for q, _ in told], temperature=0.8, tokens=length, seed=seed
+    )
     return marks(told, texts)
 
 
@@ -86,16 +88,26 @@ def sampled(model: Any, tokenizer: Any, size: int, seed: int, samples: int) -> l
     return works
 
 
-def rewriting(model: Any, tokenizer: Any, works: Sequence[Worked], seed: int) -> dict[str, dict[str, float]]:
+def rewriting(
+    model: Any, tokenizer: Any, works: Sequence[Worked], seed: int
+) -> dict[str, dict[str, float]]:
     """How often rewrites verify with own errors, with none, with another story's: the same references each time."""
     rng = random.Random(seed)
     works = [w for w in works if any(not right for _, right in w.samples)]
-    wrongs = [list(dict.fromkeys(text for text, right in w.samples if not right))[:3] for w in works]
+    wrongs = [
+        list(dict.fromkeys(text for text, right in w.samples if not right))[:3] for w in works
+    ]
     references = [story.long(w.story, rng) for w in works]
     told = [(w.question, w.story) for w in works]
     result = {}
-    for name, shown in (("own", wrongs), ("none", [[]] * len(works)), ("shuffled", wrongs[1:] + wrongs[:1])):
-        prompts = [lessons.reflect(w.question, ref, errs) for w, ref, errs in zip(works, references, shown)]
+    for name, shown in (
+        ("own", wrongs),
+        ("none", [[]] * len(works)),
+        ("shuffled", wrongs[1:] + wrongs[:1]),
+    ):
+        prompts = [
+            lessons.reflect(w.question, ref, errs) for w, ref, errs in zip(works, references, shown)
+        ]
         texts = learn.write(model, tokenizer, prompts, temperature=0.6, tokens=220, seed=seed)
         result[name] = marks(told, texts)
     return result
@@ -110,20 +122,31 @@ def teacher(work: Path, *, last: int = 8000, every: int = 500) -> Any:
     while phase.step < last:
         loss = phase.train(tokenizer, lesson, phase.step + every)
         found = solving(phase.model, tokenizer, 100, 1, 330)
-        learn.log(work, who="teacher", step=phase.step, loss=round(loss, 4), minutes=_minutes(phase), **found)
+        learn.log(
+            work,
+            who="teacher",
+            step=phase.step,
+            loss=round(loss, 4),
+            minutes=_minutes(phase),
+            **found,
+        )
         phase.save()
     return phase.model, tokenizer
 
 
 def weak(work: Path, tokenizer: Any, *, every: int = 100) -> Any:
     """Train a model to solve in the brief style until it reaches AIM; returns it."""
-    phase = learn.Phase("weak", learn.new_model(tokenizer, SEED), learn.Pace(last=100_000), work, SEED)
+    phase = learn.Phase(
+        "weak", learn.new_model(tokenizer, SEED), learn.Pace(last=100_000), work, SEED
+    )
     lesson = _dealt({lessons.solve_brief: 1.0}, DIALS)
     mark = work / "weak.done"
     while not mark.exists():
         loss = phase.train(tokenizer, lesson, phase.step + every)
         found = solving(phase.model, tokenizer, 200, 1, 100)
-        learn.log(work, who="weak", step=phase.step, loss=round(loss, 4), minutes=_minutes(phase), **found)
+        learn.log(
+            work, who="weak", step=phase.step, loss=round(loss, 4), minutes=_minutes(phase), **found
+        )
         phase.save()
         if found["right"] >= AIM:
             mark.write_text("reached\n")
@@ -143,7 +166,12 @@ def student(work: Path, *, last: int = 2400, every: int = 300) -> Any:
         loss = phase.train(tokenizer, partial(_worked, works, erring), phase.step + every)
         found = solving(phase.model, tokenizer, 200, 1, 100)
         rewrites = rewriting(phase.model, tokenizer, held, 3)
-        entry = {"who": "student", "step": phase.step, "loss": round(loss, 4), "minutes": _minutes(phase)}
+        entry = {
+            "who": "student",
+            "step": phase.step,
+            "loss": round(loss, 4),
+            "minutes": _minutes(phase),
+        }
         learn.log(work, **entry, **found, rewrites=rewrites)
         phase.save()
     return phase.model, tokenizer
@@ -167,7 +195,9 @@ def _pool(work: Path, model: Any, tokenizer: Any) -> list[Worked]:
         began = time.monotonic()
         works = sampled(model, tokenizer, POOL, 1, SAMPLES)
         file.write_text(json.dumps([[w.question, w.samples] for w in works]))
-        learn.log(work, who="pool", stories=len(works), minutes=round((time.monotonic() - began) / 60, 2))
+        learn.log(
+            work, who="pool", stories=len(works), minutes=round((time.monotonic() - began) / 60, 2)
+        )
     made = []
     for question, samples in json.loads(file.read_text()):
         parsed = judge.parse(question)
@@ -185,7 +215,10 @@ def ship(model: Any, tokenizer: Any, out: Path) -> None:
     from transformers import GenerationConfig
 
     model.generation_config = GenerationConfig(
-        eos_token_id=model.config.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=True, temperature=0.6
+        eos_token_id=model.config.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        do_sample=True,
+        temperature=0.6,
     )
     model.to(torch.bfloat16).save_pretrained(out)
     tokenizer.save_pretrained(out)

@@ -72,7 +72,10 @@ def encode(tokenizer: Any, row: Row) -> Encoded:
     counted = [False] * len(ids)
     at = 0
     for start, stop in (*row.silent, (len(row.completion), len(row.completion))):
-        for piece, counts in ((row.completion[at:start], True), (row.completion[start:stop], False)):
+        for piece, counts in (
+            (row.completion[at:start], True),
+            (row.completion[start:stop], False),
+        ):
             tokens = tokenizer.encode(piece)
             ids += tokens
             counted += [counts] * len(tokens)
@@ -92,7 +95,9 @@ def batches(
         chunk += 1
 
 
-def _chunk(tokenizer: Any, lesson: Callable[[random.Random], Row], pace: Pace, rng: random.Random) -> list[Any]:
+def _chunk(
+    tokenizer: Any, lesson: Callable[[random.Random], Row], pace: Pace, rng: random.Random
+) -> list[Any]:
     rows: list[Encoded] = []
     total = 0
     while total < 16 * pace.batch_tokens:
@@ -124,7 +129,11 @@ def loss_of(model: Any, batch: Sequence[Encoded]) -> torch.Tensor:
 
 def optimisers(model: Any, pace: Pace) -> list[torch.optim.Optimizer]:
     """Muon for the layers' matrices, AdamW for embeddings and norms."""
-    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n and "lm_head" not in n]
+    matrices = [
+        p
+        for n, p in model.named_parameters()
+        if p.ndim == 2 and "embed" not in n and "lm_head" not in n
+    ]
     rest = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
     return [
         torch.optim.Muon(matrices, lr=pace.muon_lr, weight_decay=0.0),
@@ -193,7 +202,13 @@ class Phase:
 
 
 def write(
-    model: Any, tokenizer: Any, prompts: Sequence[str], *, temperature: float, tokens: int, seed: int
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    *,
+    temperature: float,
+    tokens: int,
+    seed: int,
 ) -> list[str]:
     """Sampled completions, a few hundred at a time; only for the build (the product samples through `models`)."""
     model.eval()

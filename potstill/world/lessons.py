@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from potstill.methods.orion_prompts import CORRECT_ALONE, REFLECT, REFLECT_ALONE
+from potstill.methods.errors.orion.prompts import CORRECT_ALONE, REFLECT, REFLECT_ALONE
 from potstill.verifiers.story import Story, apply, joined, required
 from potstill.world.story import Dials, brief, careful, draw, long, slip, write
 
@@ -105,7 +105,9 @@ def drill(rng: random.Random, dials: Dials) -> Row:
 def correct_alone(rng: random.Random, work: Worked) -> Row:
     """The student's own wrong attempts put right without a reference."""
     wrongs = [text for text, right in work.samples if not right]
-    prompt = CORRECT_ALONE.format(question=work.question, attempts=numbered(rng.sample(wrongs, min(2, len(wrongs)))))
+    prompt = CORRECT_ALONE.format(
+        question=work.question, attempts=numbered(rng.sample(wrongs, min(2, len(wrongs))))
+    )
     return in_brief(prompt, work.story)
 
 
@@ -122,7 +124,9 @@ def in_brief(prompt: str, story: Story) -> Row:
             silent.append((at + cut, at + len(told) - 1))
         parts.append(told)
         at += len(told) + 1
-    return Row(prompt, f"{' '.join(parts)} The answer is \\boxed{{{line[-1].result}}}.", tuple(silent))
+    return Row(
+        prompt, f"{' '.join(parts)} The answer is \\boxed{{{line[-1].result}}}.", tuple(silent)
+    )
 
 
 def _disputed(left: str, result: int, prompt: str) -> bool:
@@ -139,8 +143,15 @@ def deck(lessons: dict[Callable[..., Row], float], rng: random.Random) -> Callab
 def corpus(dials: Dials, size: int, seed: int) -> list[str]:
     """Texts of every kind of row, to train the tokenizer on."""
     rng = random.Random(seed)
-    rows = [lesson(rng, dials) for _ in range(size) for lesson in (solve_brief, solve_long, refine_long)]
+    rows = [
+        lesson(rng, dials) for _ in range(size) for lesson in (solve_brief, solve_long, refine_long)
+    ]
     question, story = draw(rng, dials)
-    rows += [Row(CORRECT_ALONE.format(question=question, attempts=numbered([stumble(story, rng)])), brief(story))] * 50
+    rows += [
+        Row(
+            CORRECT_ALONE.format(question=question, attempts=numbered([stumble(story, rng)])),
+            brief(story),
+        )
+    ] * 50
     rows += [Row(reflect(question, long(story, rng), ()), brief(story))] * 50
     return [text for prompt, completion, *_ in rows for text in (prompt, completion)]

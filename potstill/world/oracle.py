@@ -49,14 +49,22 @@ def correction(question: str, attempt: str) -> str:
     marks = steps(Problem("", question, str(line[-1].result), "story"), attempt)
     bad = next((span for span in marks if span.score == 0), None)
     if bad is None:
-        return attempt if marks and attempt[marks[-1].start :].startswith("\\boxed") else brief(story)
+        return (
+            attempt if marks and attempt[marks[-1].start :].startswith("\\boxed") else brief(story)
+        )
     done = events_done(story, attempt[: bad.start])
     where = f"after {line[done - 1].result}" if done else f"at the start with {story.start}"
     needed = still_needed(story, attempt[: bad.start])
-    why = f"{where} comes {write(needed[0])[:-1]}" if needed else f"the story ends with {line[-1].result}"
+    why = (
+        f"{where} comes {write(needed[0])[:-1]}"
+        if needed
+        else f"the story ends with {line[-1].result}"
+    )
     rest = [write(e) for e in needed] + [f"The answer is \\boxed{{{line[-1].result}}}."]
     number = marks.index(bad) + 1
-    return f"{attempt[: bad.stop]}. Wait, step {number} is wrong: {_unclaimed(why)}. {' '.join(rest)}"
+    return (
+        f"{attempt[: bad.stop]}. Wait, step {number} is wrong: {_unclaimed(why)}. {' '.join(rest)}"
+    )
 
 
 def _unclaimed(why: str) -> str:

@@ -13,11 +13,38 @@ from dataclasses import dataclass
 
 from potstill.errors import ConfigError
 from potstill.records import Problem
-from potstill.verifiers.story import PHRASES, Equation, Event, Story, apply, joined, required, sum_of_two
+from potstill.verifiers.story import (
+    PHRASES,
+    Equation,
+    Event,
+    Story,
+    apply,
+    joined,
+    required,
+    sum_of_two,
+)
 
 NAMES = ("Ned", "Ann", "Tom", "Mia", "Sam", "Eva", "Leo", "Ida", "Max", "Zoe", "Bob", "Kim")
-ITEMS = ("shells", "coins", "cards", "beads", "nuts", "pens", "keys", "cups", "figs", "maps", "bells", "rocks")
-_NAMED = {"+": "The pile grows:", "-": "The pile shrinks:", "*": "The pile is multiplied:", "/": "The pile is halved:"}
+ITEMS = (
+    "shells",
+    "coins",
+    "cards",
+    "beads",
+    "nuts",
+    "pens",
+    "keys",
+    "cups",
+    "figs",
+    "maps",
+    "bells",
+    "rocks",
+)
+_NAMED = {
+    "+": "The pile grows:",
+    "-": "The pile shrinks:",
+    "*": "The pile is multiplied:",
+    "/": "The pile is halved:",
+}
 INVERSE = {"+": "-", "-": "+", "*": "/", "/": "*"}
 
 
@@ -37,14 +64,18 @@ TASKS: dict[str, Dials] = {
 }
 
 
-def problems(task: str = "story", *, size: int = 500, seed: int = 0, split: str = "train") -> list[Problem]:
+def problems(
+    task: str = "story", *, size: int = 500, seed: int = 0, split: str = "train"
+) -> list[Problem]:
     """`size` distinct stories; the same (task, seed, split, index) always gives the same story.
 
     Raises:
         ConfigError: for a task that does not exist.
     """
     if task not in TASKS:
-        raise ConfigError(f"no world task called {task!r}", available=TASKS, wanted=task, fix="use world:story")
+        raise ConfigError(
+            f"no world task called {task!r}", available=TASKS, wanted=task, fix="use world:story"
+        )
     found: dict[str, Problem] = {}
     for i in range(size * 20):
         if len(found) == size:
@@ -53,7 +84,10 @@ def problems(task: str = "story", *, size: int = 500, seed: int = 0, split: str 
         question, story = draw(rng, TASKS[task])
         answer = str(required(story)[-1].result)
         found.setdefault(
-            question, Problem(f"{task}-{split}-{seed}-{i}", question, answer, "story", brief(story), source=task)
+            question,
+            Problem(
+                f"{task}-{split}-{seed}-{i}", question, answer, "story", brief(story), source=task
+            ),
         )
     return list(found.values())
 
@@ -125,7 +159,11 @@ def careful(e: Equation) -> str:
             parts = [Equation(result, INVERSE[op], b, a)]
         else:
             high, rest = apply(a - low, Event(op, b)), apply(low, Event(op, b))
-            parts = [Equation(a - low, op, b, high), Equation(low, op, b, rest), Equation(high, "+", rest, result)]
+            parts = [
+                Equation(a - low, op, b, high),
+                Equation(low, op, b, rest),
+                Equation(high, "+", rest, result),
+            ]
     return " ".join(f"Check: {write(part)}" for part in parts)
 
 

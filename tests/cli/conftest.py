@@ -16,7 +16,10 @@ from potstill.cli import main
 QUESTIONS = {"Add 2 and 3.": "5", "Add 4 and 5.": "9", "Add 6 and 7.": "13"}
 TEACHER = [
     {"pattern": "2 and 3", "answers": ["2 + 3 = 5. The answer is \\boxed{5}."]},
-    {"pattern": "4 and 5", "answers": ["It is \\boxed{10}.", "\x1b[31m4 + 5 = 9.\x1b[0m [bold]So \\boxed{9}[/bold]."]},
+    {
+        "pattern": "4 and 5",
+        "answers": ["It is \\boxed{10}.", "\x1b[31m4 + 5 = 9.\x1b[0m [bold]So \\boxed{9}[/bold]."],
+    },
     {"pattern": "", "answers": ["I do not know."]},
 ]
 

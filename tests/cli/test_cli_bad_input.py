@@ -21,34 +21,84 @@ def write(path: Path, *rows: object) -> None:
 
 
 CASES = {
-    "missing problem file": (run("sft", "--problems", "trian.jsonl", *MODELS), ["no file trian.jsonl", "train.jsonl"]),
-    "empty problem file": (run("sft", "--problems", "empty.jsonl", *MODELS), ["empty.jsonl is empty", "at least one"]),
-    "unknown problem source": (run("sft", "--problems", "wrld:story", *MODELS), ["'wrld' are unknown", "world:…"]),
-    "no columns": (run("sft", "--problems", "odd.jsonl", *MODELS), ["no column for the question", "--map question="]),
-    "unknown method": (run("orin", "--problems", "train.jsonl", *MODELS), ["unknown method 'orin' (nearest: orion)"]),
+    "missing problem file": (
+        run("sft", "--problems", "trian.jsonl", *MODELS),
+        ["no file trian.jsonl", "train.jsonl"],
+    ),
+    "empty problem file": (
+        run("sft", "--problems", "empty.jsonl", *MODELS),
+        ["empty.jsonl is empty", "at least one"],
+    ),
+    "unknown problem source": (
+        run("sft", "--problems", "wrld:story", *MODELS),
+        ["'wrld' are unknown", "world:…"],
+    ),
+    "no columns": (
+        run("sft", "--problems", "odd.jsonl", *MODELS),
+        ["no column for the question", "--map question="],
+    ),
+    "unknown method": (
+        run("orin", "--problems", "train.jsonl", *MODELS),
+        ["unknown method 'orin' (nearest: orion)"],
+    ),
     "unknown parameter": (
-        run("sft", "--problems", "train.jsonl", *MODELS, "--set", "m=3", "--set", "training.lrate=1"),
-        ["2 mistake(s)", "unknown parameter 'm'", "unknown parameter 'training.lrate'", "potstill methods sft"],
+        run(
+            "sft", "--problems", "train.jsonl", *MODELS, "--set", "m=3", "--set", "training.lrate=1"
+        ),
+        [
+            "2 mistake(s)",
+            "unknown parameter 'm'",
+            "unknown parameter 'training.lrate'",
+            "potstill methods sft",
+        ],
     ),
     "wrong type": (
         run("sft", "--problems", "train.jsonl", *MODELS, "--set", "n=four"),
         ["n: expected int, found 'four'"],
     ),
-    "missing role": (run("sft", "--problems", "train.jsonl", *MODELS[:2]), ["role 'student' has no model (--student"]),
-    "no equals sign": (run("sft", "--problems", "train.jsonl", *MODELS, "--role", "x"), ["--role x", "name=value"]),
+    "missing role": (
+        run("sft", "--problems", "train.jsonl", *MODELS[:2]),
+        ["role 'student' has no model (--student"],
+    ),
+    "no equals sign": (
+        run("sft", "--problems", "train.jsonl", *MODELS, "--role", "x"),
+        ["--role x", "name=value"],
+    ),
     "no recipe": (["run", "nothing.yaml"], ["no recipe at nothing.yaml"]),
-    "unknown model kind": ([*EVALUATE, "--model", "vlm:tiny"], ["unknown model kind", "transformers", "world"]),
-    "unknown world model": ([*EVALUATE, "--model", "world:techer"], ["no world model", "nearest:   teacher"]),
-    "no checkpoint there": ([*EVALUATE, "--model", "transformers:tny"], ["no checkpoint folder tny", "config.json"]),
+    "unknown model kind": (
+        [*EVALUATE, "--model", "vlm:tiny"],
+        ["unknown model kind", "transformers", "world"],
+    ),
+    "unknown world model": (
+        [*EVALUATE, "--model", "world:techer"],
+        ["no world model", "nearest:   teacher"],
+    ),
+    "no checkpoint there": (
+        [*EVALUATE, "--model", "transformers:tny"],
+        ["no checkpoint folder tny", "config.json"],
+    ),
     "no checkpoint": ([*EVALUATE, "--model", "transformers:."], ["has no config.json", "nested"]),
-    "no scripted file": ([*EVALUATE, "--model", "scripted:no.json"], ["no file no.json", "teacher.json"]),
+    "no scripted file": (
+        [*EVALUATE, "--model", "scripted:no.json"],
+        ["no file no.json", "teacher.json"],
+    ),
     "no report": (["report", "nowhere"], ["no results at nowhere"]),
     "no rows to train": (
         ["train", "--rows", "train.jsonl", "--student", "transformers:tiny", "--out", "o"],
         ["train.jsonl, line 1 is no row to learn from", "prompt and completion"],
     ),
     "unknown training setting": (
-        ["train", "--rows", "rows.jsonl", "--student", "transformers:tiny", "--out", "o", "--set", "lrate=1"],
+        [
+            "train",
+            "--rows",
+            "rows.jsonl",
+            "--student",
+            "transformers:tiny",
+            "--out",
+            "o",
+            "--set",
+            "lrate=1",
+        ],
         ["nothing is called lrate", "available: ", " lr, "],
     ),
     "a student without weights": (
@@ -103,7 +153,10 @@ def test_zero_rows_name_their_reasons(here: Path, potstill) -> None:
     for _ in range(2):  # the second is the first again: what was generated is kept
         failed = potstill(*words)
         assert failed.code == 2
-        assert "sft yielded a stage without rows; dropped before it: keep right: 3 (wrong)" in failed.err
+        assert (
+            "sft yielded a stage without rows; dropped before it: keep right: 3 (wrong)"
+            in failed.err
+        )
         assert "what was generated is kept in runs/sft" in failed.err
     assert potstill("cache", "stats", "runs/sft", "--json").json["completions"] == 3
 
@@ -118,14 +171,20 @@ def test_answers_that_nobody_can_read(here: Path, potstill) -> None:
     failed = potstill("run", "orion", *words, "--teacher", "scripted:teacher.json", "--set", "n=2")
     assert failed.code == 2
     assert "orion: none of 6 answers is in a form that can be read" in failed.err
-    told = potstill("evaluate", "--model", "scripted:mute.json", "--problems", "train.jsonl", "--quiet")
+    told = potstill(
+        "evaluate", "--model", "scripted:mute.json", "--problems", "train.jsonl", "--quiet"
+    )
     assert told.code == 0
-    assert "scripted:mute.json: 100 % of the answers are in no form that the verifier reads" in told.out
+    assert (
+        "scripted:mute.json: 100 % of the answers are in no form that the verifier reads"
+        in told.out
+    )
 
 
 def test_a_student_without_errors(here: Path, potstill) -> None:
     right = [
-        {"pattern": q, "answers": [f"It is \\boxed{{{a}}}."]} for q, a in (("2 and 3", 5), ("4 and 5", 9), ("", 13))
+        {"pattern": q, "answers": [f"It is \\boxed{{{a}}}."]}
+        for q, a in (("2 and 3", 5), ("4 and 5", 9), ("", 13))
     ]
     (here / "right.json").write_text(json.dumps(right))
     models = ["--teacher", "scripted:right.json", "--student", "scripted:right.json"]
@@ -136,16 +195,33 @@ def test_a_student_without_errors(here: Path, potstill) -> None:
 
 
 def test_problems_that_are_evaluation_problems_stop_the_run(here: Path, potstill) -> None:
-    words = ["--problems", "train.jsonl", "--evaluate", "train.jsonl", "--teacher", "scripted:teacher.json"]
+    words = [
+        "--problems",
+        "train.jsonl",
+        "--evaluate",
+        "train.jsonl",
+        "--teacher",
+        "scripted:teacher.json",
+    ]
     failed = potstill(*run("sft", *words, "--student", "scripted:teacher.json"))
     assert failed.code == 2
-    assert "3 training problems overlap the evaluation set" in failed.err and "--overlap drop" in failed.err
+    assert (
+        "3 training problems overlap the evaluation set" in failed.err
+        and "--overlap drop" in failed.err
+    )
 
 
 def test_a_recorded_model_cannot_rewrite(here: Path, potstill) -> None:
     rows = Path(__file__).parents[1] / "fixtures" / "gsm8k_like.jsonl"
     model = f"recorded:{rows}?model="
-    words = ["--problems", rows, "--teacher", f"{model}175b_verification", "--student", f"{model}6b_finetuning"]
+    words = [
+        "--problems",
+        rows,
+        "--teacher",
+        f"{model}175b_verification",
+        "--student",
+        f"{model}6b_finetuning",
+    ]
     failed = potstill("run", "orion", *words, "--set", "n=1", "--quiet")
     assert failed.code == 2
     assert "the recorded model has no completion for this prompt" in failed.err
@@ -157,19 +233,36 @@ def test_terminal_escapes_in_an_error_are_taken_out(here: Path, potstill) -> Non
     assert failed.code == 2 and "\x1b" not in failed.err
 
 
-def test_a_student_without_weights_is_refused_before_anything_is_asked(here: Path, potstill) -> None:
+def test_a_student_without_weights_is_refused_before_anything_is_asked(
+    here: Path, potstill
+) -> None:
     models = ["--teacher", "world:oracle", "--student", "world:oracle"]
     failed = potstill(*run("sft", "--problems", "world:story", *models, "--out", "run"))
     assert failed.code == 2
-    assert "the student world:oracle can't be what sft needs: Trainable" in failed.err and "world:student" in failed.err
+    assert (
+        "the student world:oracle can't be what sft needs: Trainable" in failed.err
+        and "world:student" in failed.err
+    )
     assert not (here / "run" / "store.sqlite").exists()
 
 
-def test_a_model_that_cant_go_on_is_refused_where_answers_are_to_be_continued(here: Path, potstill) -> None:
-    words = run("sft", "--problems", "train.jsonl", "--student", "transformers:tiny", "--truncated", "continue")
+def test_a_model_that_cant_go_on_is_refused_where_answers_are_to_be_continued(
+    here: Path, potstill
+) -> None:
+    words = run(
+        "sft",
+        "--problems",
+        "train.jsonl",
+        "--student",
+        "transformers:tiny",
+        "--truncated",
+        "continue",
+    )
     with serving() as server:
         teacher = f"openai:m?url={server.url}"
         failed = potstill(*words, "--teacher", teacher, "--out", "run")
         assert failed.code == 2 and "the teacher openai:m" in failed.err
-        assert "can't go on with a text that was cut off" in failed.err and "?prefill=" in failed.err
+        assert (
+            "can't go on with a text that was cut off" in failed.err and "?prefill=" in failed.err
+        )
         assert not (here / "run" / "store.sqlite").exists() and not server.served

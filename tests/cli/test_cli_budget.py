@@ -18,12 +18,23 @@ RUN = [
     "--student",
     "transformers:tiny",
 ]
-RUN += ["--set", "n=60", "--set", "max_tokens=20", "--set", "training.epochs=1", "--set", "training.max_steps=1"]
+RUN += [
+    "--set",
+    "n=60",
+    "--set",
+    "max_tokens=20",
+    "--set",
+    "training.epochs=1",
+    "--set",
+    "training.max_steps=1",
+]
 RUN += ["--threads", "1", "--quiet"]
 
 
 def rows(out: Path) -> list[str]:
-    return [json.loads(line)["id"] for line in (out / "rows" / "sft.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line)["id"] for line in (out / "rows" / "sft.jsonl").read_text().splitlines()
+    ]
 
 
 def completions(out: Path) -> int:
@@ -36,7 +47,9 @@ def test_a_run_stops_at_its_budget_and_goes_on_with_a_larger_one(here: Path, pot
     assert undisturbed.code == 0, undisturbed.err
     stopped = potstill(*RUN, "--out", "part", "--budget", "teacher=17ktok", "--budget", "10Mtok")
     assert stopped.code == 2
-    assert "the budget of the teacher is spent:" in stopped.err and "of 17,000 tokens" in stopped.err
+    assert (
+        "the budget of the teacher is spent:" in stopped.err and "of 17,000 tokens" in stopped.err
+    )
     assert "sft/teacher: 64 of 180 completions of this call are there, 116 are left" in stopped.err
     with Store.open(here / "part", readonly=True) as store:
         assert 0 < store.attempts.spent()["teacher"].tokens <= 17_000
@@ -57,7 +70,10 @@ def test_a_run_stops_at_its_budget_and_goes_on_with_a_larger_one(here: Path, pot
 def test_a_budget_that_lets_nothing_through_says_so_at_once(here: Path, potstill) -> None:
     stopped = potstill(*RUN, "--budget", "10tok")
     assert stopped.code == 2
-    assert "0 of 10 tokens" in stopped.err and "next call at its dearest; spent so far: nothing\n" in stopped.err
+    assert (
+        "0 of 10 tokens" in stopped.err
+        and "next call at its dearest; spent so far: nothing\n" in stopped.err
+    )
     # What the message suggests is enough for what was stopped.
     words = shlex.split(stopped.err.split("to go on: ")[1])[1:]
     assert "10tok" not in words
@@ -73,7 +89,9 @@ def test_wrong_flags_are_refused(here: Path, potstill) -> None:
 
 def test_a_run_may_train_with_what_was_paid_for(here: Path, potstill) -> None:
     undisturbed = potstill(*RUN, "--out", "whole", "--json")
-    part = potstill(*RUN, "--out", "part", "--budget", "teacher=17ktok", "--when-spent", "train", "--json")
+    part = potstill(
+        *RUN, "--out", "part", "--budget", "teacher=17ktok", "--when-spent", "train", "--json"
+    )
     assert part.code == 0, part.err
     [note] = [note for note in part.json["notes"] if "went on without them" in note]
     assert "before 116 calls of the teacher" in note

@@ -35,7 +35,9 @@ def test_the_journal_lists_every_call(run: Path, potstill) -> None:
     teacher = [call for call in calls if call["role"] == "teacher"]
     assert len(teacher) == 6
     assert all(call["payload"]["prompt"] and call["verdicts"][0]["verifier"] for call in teacher)
-    wrong = potstill("cache", "journal", run, "--arm", "sft", "--status", "wrong", "--json").json["journal"]
+    wrong = potstill("cache", "journal", run, "--arm", "sft", "--status", "wrong", "--json").json[
+        "journal"
+    ]
     assert [call["reply"] for call in wrong] == ["It is \\boxed{10}."]
     told = potstill("cache", "journal", run, "--status", "right").out
     assert "right (number@" in told
@@ -45,7 +47,9 @@ def test_the_journal_lists_every_call(run: Path, potstill) -> None:
     failed = potstill("cache", "journal", run, "--status", "wrng")
     assert (failed.code, "nearest:   wrong" in failed.err) == (2, True)
     assert "unparsed" in failed.err and "timeout" in failed.err
-    assert potstill("cache", "journal", run, "--status", "timeout").code == 0  # a known one that no call has
+    assert (
+        potstill("cache", "journal", run, "--status", "timeout").code == 0
+    )  # a known one that no call has
 
 
 def test_stats_name_the_models(run: Path, potstill) -> None:
@@ -67,7 +71,10 @@ def test_stats_name_the_models(run: Path, potstill) -> None:
 def test_stats_tell_attempts_and_money(run: Path, potstill) -> None:
     with Store.open(run) as store:
         key = next(store.completions.all()).key
-        tries = [(key, Attempt("rate: 429")), (key, Attempt("timeout: 600 s", cost=0.125, billed=True))]
+        tries = [
+            (key, Attempt("rate: 429")),
+            (key, Attempt("timeout: 600 s", cost=0.125, billed=True)),
+        ]
         store.attempts.lost("m", "teacher", "sft", tries)
     found = potstill("cache", "stats", run, "--json").json
     assert [(t["failure"], t["attempts"], t["billed"], t["cost"]) for t in found["tried"]] == [
@@ -106,7 +113,9 @@ def test_gc_of_traces_verdicts_and_students(run: Path, potstill) -> None:
     with Store.open(run) as store:
         store.judgements.put(
             {
-                "verdict-old": json.dumps({"verdict": ["right", "1", "", "number@0"], "steps": None}),
+                "verdict-old": json.dumps(
+                    {"verdict": ["right", "1", "", "number@0"], "steps": None}
+                ),
                 "verdict-odd": json.dumps([1, 2]),
                 "likelihood-1": "[-1.0]",
             }
@@ -122,7 +131,9 @@ def test_gc_of_traces_verdicts_and_students(run: Path, potstill) -> None:
         kept = store.judgements.get(["verdict-old", "verdict-odd", "likelihood-1"])
         assert set(kept) == {"verdict-odd", "likelihood-1"}
         assert store.students.get(student)
-        store.ledger("sft")  # begun again, and not ended: nothing but completions is certain not to be needed
+        store.ledger(
+            "sft"
+        )  # begun again, and not ended: nothing but completions is certain not to be needed
         with store.database.transaction() as connection:
             connection.execute("INSERT INTO traces VALUES ('trace-old', 'sample', '[]', '{}')")
     assert gone("--students")["traces"] == 0
@@ -149,8 +160,12 @@ def test_a_damaged_store_goes_on_from_what_was_saved(run: Path, here: Path, pots
     assert sum(amount["tokens"] for amount in spent.values()) > 0
 
 
-def test_readers_work_beside_a_writer_and_a_second_writer_is_refused(run: Path, here: Path, potstill) -> None:
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(run)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+def test_readers_work_beside_a_writer_and_a_second_writer_is_refused(
+    run: Path, here: Path, potstill
+) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(run)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"

@@ -12,7 +12,7 @@ from potstill.cli import quickstart, world
 from potstill.cli.options import Parser
 from potstill.cli.run import arguments, bind
 from potstill.methods import METHODS
-from potstill.recipe import from_data
+from potstill.runs.recipe import from_data
 
 
 def test_methods_json(potstill) -> None:
@@ -40,8 +40,10 @@ def test_world_problems(potstill) -> None:
     assert failed.code == 2 and "nearest:   story" in failed.err
 
 
-def test_world_info_reads_headers(bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, potstill) -> None:
-    from potstill.models.transformers import Local
+def test_world_info_reads_headers(
+    bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, potstill
+) -> None:
+    from potstill.models.local.transformers import Local
 
     (tmp_path / "student").symlink_to(bench / "tiny")
     monkeypatch.setattr(world, "CHECKPOINTS", tmp_path)
@@ -70,7 +72,7 @@ def test_quickstart_is_a_sound_recipe() -> None:
 
 
 def test_quickstart_problems_do_not_overlap() -> None:
-    from potstill.sources import load_problems
+    from potstill.runs.sources import load_problems
 
     train = {p.question for p in load_problems("world:story?split=train&size=300")}
     test = {p.question for p in load_problems("world:story?split=test&size=200")}
@@ -90,16 +92,31 @@ def test_flags_become_a_recipe() -> None:
     arm = made.arms["sft"]
     assert (arm.method, dict(arm.values), arm.training.lr) == ("sft", {"n": 3}, 1e-4)
     assert made.roles == {"teacher": "recorded:no", "student": "transformers:1e3"}
-    assert (made.problems, made.limit, made.overlap, dict(made.mapping)) == ("a.jsonl", 5, "drop", {"answer": "gold"})
+    assert (made.problems, made.limit, made.overlap, dict(made.mapping)) == (
+        "a.jsonl",
+        5,
+        "drop",
+        {"answer": "gold"},
+    )
     assert (made.evaluate.problems, made.evaluate.n) == ("b.jsonl", 2)
     assert made.prompt == "{question} Think: no."
 
 
 def test_flags_go_over_a_recipe_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
-    file.write_text("method: rft\nproblems: a.jsonl\nseed: 3\nroles: {student: 'world:student'}\nvalues: {n: 8}\n")
+    file.write_text(
+        "method: rft\nproblems: a.jsonl\nseed: 3\nroles: {student: 'world:student'}\nvalues: {n: 8}\n"
+    )
     made = bind(
-        flags(str(file), "--problems", "b.jsonl", "--set", "temperature=0.5", "--role", "sampler=world:teacher")
+        flags(
+            str(file),
+            "--problems",
+            "b.jsonl",
+            "--set",
+            "temperature=0.5",
+            "--role",
+            "sampler=world:teacher",
+        )
     )
     assert (made.problems, made.seed) == ("b.jsonl", 3)
     assert made.arms["rft"].values == {"n": 8, "temperature": 0.5}

@@ -21,7 +21,10 @@ MEASURE = ["evaluate", "--model", "scripted:teacher.json", "--problems", "train.
 TRAIN = ["train", "--rows", "rows.jsonl", "--student", "transformers:tiny", "--quiet"]
 
 BEFORE = {  # refused before a folder is made
-    "temperature below 0": ([*RUN, "--set", "evaluate.sampling.temperature=-1"], ["temperature=-1.0 (0 or more)"]),
+    "temperature below 0": (
+        [*RUN, "--set", "evaluate.sampling.temperature=-1"],
+        ["temperature=-1.0 (0 or more)"],
+    ),
     "no evaluation": ([*RUN, "--set", "evaluate.n=0"], ["n=0", "n is at least 1"]),
     "overlap of minus one": ([*RUN, "--set", "overlap_n=-1"], ["overlap_n: -1 is below 0"]),
     "batch of minus one": (
@@ -29,19 +32,31 @@ BEFORE = {  # refused before a folder is made
         ["batch_tokens or batch_rows is negative"],
     ),
     "a million threads": ([*RUN, "--threads", "1000000"], ["more than 1024 threads"]),
-    "a million training threads": ([*RUN, "--set", "training.threads=1000000"], ["more than 1024 threads"]),
+    "a million training threads": (
+        [*RUN, "--set", "training.threads=1000000"],
+        ["more than 1024 threads"],
+    ),
     "temperature that is no number": ([*MEASURE, "--temperature", "nan"], ["temperature=nan"]),
     "too much top-p": ([*MEASURE, "--top-p", "7"], ["top_p=7.0 (above 0, at most 1)"]),
     "a billion draws": ([*MEASURE, "--n", "9" * 11], ["n=99999999999", "at most 1000000 draws"]),
-    "a prompt without the question": ([*MEASURE, "--prompt", "{question hi"], ["does not show the question"]),
+    "a prompt without the question": (
+        [*MEASURE, "--prompt", "{question hi"],
+        ["does not show the question"],
+    ),
     "an evaluation over a folder": ([*MEASURE, "--out", "nested"], ["--out nested is a folder"]),
     "an evaluation over its answers": ([*MEASURE, "--out", "x.cache"], ["fix:       --out x.json"]),
-    "a setting that is no YAML": ([*TRAIN, "--out", "o", "--set", "lora=[1,"], ["lora: '[1,' is not YAML"]),
+    "a setting that is no YAML": (
+        [*TRAIN, "--out", "o", "--set", "lora=[1,"],
+        ["lora: '[1,' is not YAML"],
+    ),
     "a setting inside a value": (
         [*TRAIN, "--out", "o", "--set", "lr=1", "--set", "lr.x=2"],
         ["lr is given as a value"],
     ),
-    "a student over a file": ([*TRAIN, "--out", "train.jsonl"], ["train.jsonl", "can't be read or written"]),
+    "a student over a file": (
+        [*TRAIN, "--out", "train.jsonl"],
+        ["train.jsonl", "can't be read or written"],
+    ),
     "half a character in a question": (
         ["verify", "--problems", "half.jsonl", "--quiet"],
         ["half.jsonl, line 1: half a character ('\\ud800')"],
@@ -56,7 +71,9 @@ BEFORE = {  # refused before a folder is made
 @pytest.mark.parametrize("name", BEFORE)
 def test_refused_before_anything_is_begun(name: str, here: Path, potstill) -> None:
     (here / "nested").mkdir()
-    (here / "rows.jsonl").write_text(json.dumps({"prompt": "Say hello.", "completion": "Hello."}) + "\n")
+    (here / "rows.jsonl").write_text(
+        json.dumps({"prompt": "Say hello.", "completion": "Hello."}) + "\n"
+    )
     row = {"question": "Add \ud800 and 3.", "answer": "5", "completion": "\\boxed{5}"}
     (here / "half.jsonl").write_text(json.dumps(row) + "\n")
     words, said = BEFORE[name]
@@ -69,7 +86,9 @@ def test_refused_before_anything_is_begun(name: str, here: Path, potstill) -> No
 
 
 def test_whole_characters_outside_the_first_plane_are_read(here: Path, potstill) -> None:
-    (here / "fox.jsonl").write_text(json.dumps({"question": "Two \U0001f98a and one?", "answer": "3"}) + "\n")
+    (here / "fox.jsonl").write_text(
+        json.dumps({"question": "Two \U0001f98a and one?", "answer": "3"}) + "\n"
+    )
     assert "\\ud83e" in (here / "fox.jsonl").read_text()
     assert potstill("verify", "--problems", "fox.jsonl", "--quiet").code == 0
 
@@ -89,7 +108,9 @@ EXPORT = ["export", "--arm", "sft", "--format", "trl"]
         ),
     ],
 )
-def test_an_output_that_can_not_be_written(words: list[str], place: str, finished: Path, here: Path, potstill) -> None:
+def test_an_output_that_can_not_be_written(
+    words: list[str], place: str, finished: Path, here: Path, potstill
+) -> None:
     (here / "nested").mkdir()
     failed = potstill(*words, finished, "--out", place)
     assert failed.code == 2, failed

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from openai_server import serving
 
-PROBLEMS = [{"id": f"p{i}", "question": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(3)]
+PROBLEMS = [
+    {"id": f"p{i}", "question": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(3)
+]
 ANSWERS = [
     {"id": f"p{i}", "model": name, "completion": text, "correct": good}
     for i in range(3)
@@ -30,7 +32,16 @@ def save(path: Path, rows: list[dict[str, object]]) -> Path:
 @pytest.fixture
 def words(tmp_path: Path) -> list[object]:
     problems, answers = save(tmp_path / "p.jsonl", PROBLEMS), save(tmp_path / "a.jsonl", ANSWERS)  # type: ignore[arg-type]
-    return ["judge", "--problems", problems, "--answers", answers, "--out", tmp_path / "out", "--quiet"]
+    return [
+        "judge",
+        "--problems",
+        problems,
+        "--answers",
+        answers,
+        "--out",
+        tmp_path / "out",
+        "--quiet",
+    ]
 
 
 def judge(path: Path, rules: list[dict[str, object]]) -> str:
@@ -46,7 +57,11 @@ def test_answers_are_graded_and_compared_with_their_labels(words, tmp_path: Path
     assert done.code == 0, done.err
     brief, wordy = done.json["answers"]
     assert (brief["right"], brief["wrong"], brief["agrees with labels"]) == (3, 0, 1.0)
-    assert (wordy["right"], wordy["wrong"], wordy["agrees with labels"]) == (0, 3, pytest.approx(2 / 3))
+    assert (wordy["right"], wordy["wrong"], wordy["agrees with labels"]) == (
+        0,
+        3,
+        pytest.approx(2 / 3),
+    )
     assert "answers" in potstill(*words, "--judge", spec, "--rubric", rubric).out
     rubric.write_text("")
     assert "holds 0 characters" in potstill(*words, "--judge", spec, "--rubric", rubric).err
@@ -54,7 +69,9 @@ def test_answers_are_graded_and_compared_with_their_labels(words, tmp_path: Path
 
 def test_pairs_show_the_bias(words, tmp_path: Path, potstill) -> None:
     done = potstill(*words, "--judge", judge(tmp_path / "judge.json", FIRST), "--pairs", "--json")
-    assert done.json["pairs"] == [{"model": "brief", "against": "wordy", "won": 0, "lost": 0, "ties": 3}]
+    assert done.json["pairs"] == [
+        {"model": "brief", "against": "wordy", "won": 0, "lost": 0, "ties": 3}
+    ]
     assert done.json["bias"]["first_place"] == 1.0
     assert done.json["bias"]["agreement"] == 0.0
     told = potstill(*words, "--judge", judge(tmp_path / "judge.json", FIRST), "--pairs")
@@ -70,7 +87,10 @@ def test_one_model_alone_has_no_pairs(tmp_path: Path, words, potstill) -> None:
 
 def test_an_evaluation_is_judged_by_a_model(tmp_path: Path, potstill) -> None:
     problems = save(tmp_path / "p.jsonl", PROBLEMS)  # type: ignore[arg-type]
-    answers = [{"question": row["question"], "completion": "good" if i else "bad"} for i, row in enumerate(PROBLEMS)]
+    answers = [
+        {"question": row["question"], "completion": "good" if i else "bad"}
+        for i, row in enumerate(PROBLEMS)
+    ]
     told = save(tmp_path / "r.jsonl", answers)  # type: ignore[arg-type]
     words = [
         "evaluate",
@@ -86,18 +106,28 @@ def test_an_evaluation_is_judged_by_a_model(tmp_path: Path, potstill) -> None:
     ]
     refused = potstill(*words)
     assert refused.code == 2
-    assert "3 problems are to be judged by a model, and there is none" in refused.err and "--judge SPEC" in refused.err
+    assert (
+        "3 problems are to be judged by a model, and there is none" in refused.err
+        and "--judge SPEC" in refused.err
+    )
     spec = judge(tmp_path / "judge.json", GRADES)
     done = potstill(*words, "--judge", spec, "--out", tmp_path / "e.json", "--json")
     assert done.code == 0, done.err
     assert done.json["statuses"] == {"right": 2, "wrong": 1}
     assert "judge" in str(done.json["fingerprint"]["task"])
-    Path(tmp_path / "judge.json").write_text(json.dumps(GRADES[::-1]), "utf-8")  # another judge, another fingerprint
+    Path(tmp_path / "judge.json").write_text(
+        json.dumps(GRADES[::-1]), "utf-8"
+    )  # another judge, another fingerprint
     other = potstill(*words, "--judge", spec, "--out", tmp_path / "f.json", "--json").json
-    assert other["statuses"] == done.json["statuses"] and other["fingerprint"] != done.json["fingerprint"]
+    assert (
+        other["statuses"] == done.json["statuses"]
+        and other["fingerprint"] != done.json["fingerprint"]
+    )
 
 
-def test_a_judge_stops_at_its_budget_and_goes_on_with_a_larger_one(words, tmp_path: Path, potstill) -> None:
+def test_a_judge_stops_at_its_budget_and_goes_on_with_a_larger_one(
+    words, tmp_path: Path, potstill
+) -> None:
     spec = judge(tmp_path / "judge.json", GRADES)
     whole = potstill(*words[:-2], tmp_path / "whole", "--judge", spec, "--json", "--quiet").json
     stopped = potstill(*words, "--judge", spec, "--budget", "10tok")
@@ -106,8 +136,13 @@ def test_a_judge_stops_at_its_budget_and_goes_on_with_a_larger_one(words, tmp_pa
     assert again[0] == "judge" and "10tok" not in again
     done = potstill(*again, "--json")
     assert done.code == 0 and done.json["answers"] == whole["answers"]
-    assert "unknown role in the budget 'teacher'" in potstill(*words, "--judge", spec, "--budget", "teacher=5tok").err
-    assert "no prices at none.json" in potstill(*words, "--judge", spec, "--prices", "none.json").err
+    assert (
+        "unknown role in the budget 'teacher'"
+        in potstill(*words, "--judge", spec, "--budget", "teacher=5tok").err
+    )
+    assert (
+        "no prices at none.json" in potstill(*words, "--judge", spec, "--prices", "none.json").err
+    )
 
 
 def test_money_needs_a_price_before_the_first_call(words, tmp_path: Path, potstill) -> None:
@@ -120,19 +155,32 @@ def test_money_needs_a_price_before_the_first_call(words, tmp_path: Path, potsti
         stopped = potstill(*judged, "--out", tmp_path / "other", "--prices", prices)
         assert stopped.code == 2 and "the budget of the judge is spent" in stopped.err
         asked = sum(server.served.values())
-        elsewhere = [*words, "--judge", "openai:my-judge?url=https://example.invalid/v1", "--budget", "1usd"]
-        assert "the price of the model 'my-judge' is not known" in potstill(*elsewhere, "--out", tmp_path / "third").err
+        elsewhere = [
+            *words,
+            "--judge",
+            "openai:my-judge?url=https://example.invalid/v1",
+            "--budget",
+            "1usd",
+        ]
+        assert (
+            "the price of the model 'my-judge' is not known"
+            in potstill(*elsewhere, "--out", tmp_path / "third").err
+        )
         assert sum(server.served.values()) == asked
 
 
-def test_bad_rows_of_answers_are_left_out_where_that_is_asked(words, tmp_path: Path, potstill) -> None:
+def test_bad_rows_of_answers_are_left_out_where_that_is_asked(
+    words, tmp_path: Path, potstill
+) -> None:
     with (tmp_path / "a.jsonl").open("a") as file:
         file.write('{"id": "p0", "completion": \n')
     spec = judge(tmp_path / "judge.json", GRADES)
     assert "a.jsonl, line 7" in potstill(*words, "--judge", spec, "--threads", "1").err
     done = potstill(*words, "--judge", spec, "--skip-bad", "--json")
     assert done.code == 0, done.err
-    assert [row["where"] for row in done.json["bad"]] == ["line 7"] and len(done.json["answers"]) == 2
+    assert [row["where"] for row in done.json["bad"]] == ["line 7"] and len(
+        done.json["answers"]
+    ) == 2
     assert "a.jsonl, line 7" in potstill(*words, "--judge", spec, "--skip-bad").out
 
 

@@ -17,14 +17,27 @@ from potstill.cli.options import Parser, settings
 from potstill.errors import ConfigError
 
 HEAVY = (
-    *("torch", "transformers", "pyarrow", "aiohttp", "asyncio", "rich", "yaml", "numpy", "sqlite3", "difflib"),
-    *("potstill.recipe", "potstill.sources", "potstill.records"),
+    *(
+        "torch",
+        "transformers",
+        "pyarrow",
+        "aiohttp",
+        "asyncio",
+        "rich",
+        "yaml",
+        "numpy",
+        "sqlite3",
+        "difflib",
+    ),
+    *("potstill.runs.recipe", "potstill.runs.sources", "potstill.records"),
 )
 
 
 def imported(program: str) -> set[str]:
     report = f"{program}\nimport json, sys; print(); print(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", report], capture_output=True, text=True, check=True
+    )
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -42,7 +55,11 @@ def test_every_help_has_an_example(verb: str, potstill) -> None:
 
 
 def test_help_and_text_do_not_import_torch() -> None:
-    words = [[verb, "--help"] for verb in VERBS] + [["methods", "--json"], ["world", "problems"], ["world", "info"]]
+    words = [[verb, "--help"] for verb in VERBS] + [
+        ["methods", "--json"],
+        ["world", "problems"],
+        ["world", "info"],
+    ]
     loaded = imported(f"from potstill.cli import main; assert not any(main(w) for w in {words!r})")
     assert "potstill.cli.world" in loaded and not {"torch", "transformers", "numpy"} & loaded
 
@@ -50,7 +67,9 @@ def test_help_and_text_do_not_import_torch() -> None:
 def test_help_is_fast() -> None:
     def once() -> float:
         began = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "potstill", "--help"], capture_output=True, check=True)
+        subprocess.run(
+            [sys.executable, "-m", "potstill", "--help"], capture_output=True, check=True
+        )
         return time.perf_counter() - began
 
     assert min(once() for _ in range(3)) < 0.4
@@ -83,7 +102,9 @@ def test_unknown_command_names_the_nearest(potstill) -> None:
 
 
 def test_wrong_flag_is_an_error_like_any_other(potstill) -> None:
-    failed = potstill("evaluate", "--model", "world:student", "--problems", "world:story", "--n", "0")
+    failed = potstill(
+        "evaluate", "--model", "world:student", "--problems", "world:story", "--n", "0"
+    )
     assert failed.code == 2
     assert "argument --n: '0' is not a whole number above 0" in failed.err
     assert "fix:       potstill evaluate --help" in failed.err
@@ -97,7 +118,8 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, potstill) -> 
     stopped = potstill("run", "sft", "--problems", "world:story?size=3")
     assert stopped.code == 130
     assert (
-        "can be taken up again with the same command: potstill run sft --problems 'world:story?size=3'" in stopped.err
+        "can be taken up again with the same command: potstill run sft --problems 'world:story?size=3'"
+        in stopped.err
     )
     monkeypatch.setattr("potstill.cli.methods.execute", stop)
     assert potstill("methods").err == "\nstopped\n"

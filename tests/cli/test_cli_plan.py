@@ -8,10 +8,29 @@ from pathlib import Path
 import pytest
 from openai_server import serving
 
-from potstill.models.prices import built_in
+from potstill.budget.prices import built_in
 
-FLAGS = ["sft", "--problems", "train.jsonl", "--student", "transformers:tiny", "--set", "n=4", "--set", "max_tokens=30"]
-FLAGS += ["--set", "training.max_steps=2", "--kind", "regex", "--threads", "1", "--prices", "mine.json"]
+FLAGS = [
+    "sft",
+    "--problems",
+    "train.jsonl",
+    "--student",
+    "transformers:tiny",
+    "--set",
+    "n=4",
+    "--set",
+    "max_tokens=30",
+]
+FLAGS += [
+    "--set",
+    "training.max_steps=2",
+    "--kind",
+    "regex",
+    "--threads",
+    "1",
+    "--prices",
+    "mine.json",
+]
 MONEY = {"test-model": {"prompt": 100, "completion": 200}}
 
 
@@ -27,7 +46,16 @@ def test_a_plan_names_roles_money_memory_steps_and_assumptions(forty: Path, pots
     told = ["--teacher", "openai:test-model?url=http://127.0.0.1:9/v1", "--assume", "completion=20"]
     done = potstill("plan", *FLAGS, *told)
     assert done.code == 0, done.err
-    for part in ("calls for 40 problems", "160", "3,200", "USD at most", "memory", "steps", "chars", "completion"):
+    for part in (
+        "calls for 40 problems",
+        "160",
+        "3,200",
+        "USD at most",
+        "memory",
+        "steps",
+        "chars",
+        "completion",
+    ):
         assert part in done.out, part
     assert "openai:test-model?url=http" in done.out, "a model is known by the beginning of its name"
     data = potstill("plan", *FLAGS, *told, "--json").json
@@ -83,4 +111,6 @@ def test_prices(forty: Path, potstill) -> None:
     assert "USD per million tokens" in everything.out and "as of" in everything.out
     unknown = potstill("prices", "gpt-4o-mni")
     assert unknown.code == 2 and "nearest:   gpt-4o-mini" in unknown.err
-    assert "limit" not in unknown.err and "claude" not in unknown.err  # not what a budget says, nor the whole table
+    assert (
+        "limit" not in unknown.err and "claude" not in unknown.err
+    )  # not what a budget says, nor the whole table

@@ -54,7 +54,9 @@ def test_lines_are_occasional() -> None:
 def test_what_takes_long_still_gives_signs_of_life() -> None:
     stream, now = io.StringIO(), [0.0]
     lines = Lines(stream, lambda: now[0])
-    for beat in range(0, 36):  # a batch: nothing comes for three minutes, and the server says what it is through with
+    for beat in range(
+        0, 36
+    ):  # a batch: nothing comes for three minutes, and the server says what it is through with
         now[0] = beat * 5.0
         lines("sft/teacher", 0 if beat < 30 else 3, 7)
     assert stream.getvalue().splitlines() == [

@@ -14,8 +14,26 @@ from pathlib import Path
 import pytest
 
 RUN = ["run", "sft", "--problems", "train.jsonl", "--teacher", "scripted:teacher.json"]
-RUN += ["--student", "transformers:tiny", "--set", "n=2", "--set", "training.lr=1e-3", "--set", "training.epochs=1"]
-RUN += ["--evaluate", "test.jsonl", "--eval-n", "2", "--set", "evaluate.sampling.max_tokens=4", "--threads", "1"]
+RUN += [
+    "--student",
+    "transformers:tiny",
+    "--set",
+    "n=2",
+    "--set",
+    "training.lr=1e-3",
+    "--set",
+    "training.epochs=1",
+]
+RUN += [
+    "--evaluate",
+    "test.jsonl",
+    "--eval-n",
+    "2",
+    "--set",
+    "evaluate.sampling.max_tokens=4",
+    "--threads",
+    "1",
+]
 
 
 @pytest.fixture
@@ -34,7 +52,9 @@ def test_run_again_asks_nobody_and_prints_tables(again: Path, potstill) -> None:
     assert "keep right" in done.out
     assert f"report   {Path('runs/sft/report.html')}" in done.out
     after = json.loads((again / "results.json").read_text())
-    assert {k: v for k, v in after.items() if k != "timing"} == {k: v for k, v in before.items() if k != "timing"}
+    assert {k: v for k, v in after.items() if k != "timing"} == {
+        k: v for k, v in before.items() if k != "timing"
+    }
 
 
 def test_run_json_is_one_document(again: Path, potstill) -> None:
@@ -42,7 +62,10 @@ def test_run_json_is_one_document(again: Path, potstill) -> None:
     assert done.code == 0 and done.err == ""
     assert done.json["rows"] == ["runs/sft/rows/sft.jsonl"]
     assert done.json["report"] == "runs/sft/report.html"
-    steps = {step["operator"]: (step["taken"], step["returned"]) for step in done.json["funnels"]["sft"]["steps"]}
+    steps = {
+        step["operator"]: (step["taken"], step["returned"])
+        for step in done.json["funnels"]["sft"]["steps"]
+    }
     assert steps["sample"] == (3, 6) and steps["keep"] == (6, 3) and steps["train"] == (3, 3)
     assert [row["arm"] for row in done.json["table"]] == ["untrained", "sft"]
     assert done.json["training"]["sft"]["rows"] == 3
@@ -58,10 +81,15 @@ def test_other_settings_in_the_same_folder_are_refused(again: Path, potstill) ->
 
 def test_a_folder_of_another_version_is_refused(again: Path, potstill) -> None:
     manifest = json.loads((again / "manifest.json").read_text())
-    (again / "manifest.json").write_text(json.dumps({**manifest, "potstill": "9.0.0", "scheme": "potstill-9"}))
+    (again / "manifest.json").write_text(
+        json.dumps({**manifest, "potstill": "9.0.0", "scheme": "potstill-9"})
+    )
     failed = potstill(*RUN, "--quiet")
     assert failed.code == 2
-    assert "made by another version: potstill 9.0.0, scheme potstill-9" in failed.err and "fix:" in failed.err
+    assert (
+        "made by another version: potstill 9.0.0, scheme potstill-9" in failed.err
+        and "fix:" in failed.err
+    )
     results = json.loads((again / "results.json").read_text())
     (again / "results.json").write_text(json.dumps({**results, "schema": 99}))
     failed = potstill("report", again)
@@ -79,7 +107,9 @@ def test_a_run_stopped_by_an_error_goes_on_after_it_is_mended(here: Path, potsti
     failed = potstill(*words, "--quiet")
     assert failed.code == 2
     assert "no chat template" in failed.err and "chat_template.jinja" in failed.err
-    assert "what was generated is kept in runs/sft: the same command goes on from there" in failed.err
+    assert (
+        "what was generated is kept in runs/sft: the same command goes on from there" in failed.err
+    )
     shutil.copy(here / "tiny" / "chat_template.jinja", here / "broken" / "chat_template.jinja")
     done = potstill(*words, "--json")
     assert done.code == 0
@@ -89,20 +119,40 @@ def test_a_run_stopped_by_an_error_goes_on_after_it_is_mended(here: Path, potsti
 def test_export_keeps_the_text(finished: Path, here: Path, potstill) -> None:
     rows = [json.loads(line) for line in (finished / "rows" / "sft.jsonl").read_text().splitlines()]
     said = potstill(
-        "export", finished, "--arm", "sft", "--format", "trl", "--out", here / "out" / "trl.jsonl", "--json"
+        "export",
+        finished,
+        "--arm",
+        "sft",
+        "--format",
+        "trl",
+        "--out",
+        here / "out" / "trl.jsonl",
+        "--json",
     )
     told = said.json
     assert told.pop("fingerprint").startswith("export-")
-    assert told == {"rows": 3, "arm": "sft", "format": "trl", "out": str(here / "out" / "trl.jsonl")}
+    assert told == {
+        "rows": 3,
+        "arm": "sft",
+        "format": "trl",
+        "out": str(here / "out" / "trl.jsonl"),
+    }
     trl = [json.loads(line) for line in (here / "out" / "trl.jsonl").read_text().splitlines()]
-    assert [row["completion"] for row in trl] == [[{"role": "assistant", "content": r["completion"]}] for r in rows]
-    assert [row["prompt"] for row in trl] == [[{"role": "user", "content": r["prompt"]}] for r in rows]
+    assert [row["completion"] for row in trl] == [
+        [{"role": "assistant", "content": r["completion"]}] for r in rows
+    ]
+    assert [row["prompt"] for row in trl] == [
+        [{"role": "user", "content": r["prompt"]}] for r in rows
+    ]
     shown = potstill("export", finished, "--arm", "sft", "--format", "sharegpt")
     sharegpt = [json.loads(line) for line in shown.out.splitlines()]
     assert [[t["from"] for t in row["conversations"]] for row in sharegpt] == [["human", "gpt"]] * 3
     assert [row["conversations"][1]["value"] for row in sharegpt] == [r["completion"] for r in rows]
     assert "\x1b" not in shown.out
-    assert potstill("export", finished, "--arm", "sft", "--format", "sharegpt", "--json").json == sharegpt
+    assert (
+        potstill("export", finished, "--arm", "sft", "--format", "sharegpt", "--json").json
+        == sharegpt
+    )
 
 
 def test_export_of_an_arm_that_is_not_there(finished: Path, potstill) -> None:
@@ -113,16 +163,39 @@ def test_export_of_an_arm_that_is_not_there(finished: Path, potstill) -> None:
 
 def test_exported_rows_train(finished: Path, here: Path, potstill) -> None:
     potstill("export", finished, "--arm", "sft", "--format", "trl", "--out", "rows.jsonl")
-    words = ("train", "--rows", "rows.jsonl", "--student", "transformers:tiny", "--out", "st", "--set", "lr=1e-3")
+    words = (
+        "train",
+        "--rows",
+        "rows.jsonl",
+        "--student",
+        "transformers:tiny",
+        "--out",
+        "st",
+        "--set",
+        "lr=1e-3",
+    )
     done = potstill(*words, "--set", "epochs=1", "--json")
     assert done.code == 0, done.err
     assert (done.json["rows"], done.json["steps"], done.json["refused"]) == (3, 1, {})
     assert "training: 1 of 1" in done.err
     assert (here / "st" / "model.safetensors").is_file()
-    words = ("evaluate", "--model", "transformers:st", "--problems", "test.jsonl", "--n", "2", "--max-tokens", "5")
+    words = (
+        "evaluate",
+        "--model",
+        "transformers:st",
+        "--problems",
+        "test.jsonl",
+        "--n",
+        "2",
+        "--max-tokens",
+        "5",
+    )
     first = potstill(*words, "--out", "e.json", "--json")
     assert first.json["measures"]["problems"] == 1 and first.json["out"] == "e.json"
-    assert "none" not in first.json["fingerprint"]["task"]["n"] and first.json["fingerprint"]["task"]["n"] == "2"
+    assert (
+        "none" not in first.json["fingerprint"]["task"]["n"]
+        and first.json["fingerprint"]["task"]["n"] == "2"
+    )
     assert "kept from before" in potstill(*words, "--out", "e.json").err
     failed = potstill("compare", "e.json", f"{finished}:untrained")
     assert failed.code == 2 and "unequal: sampling" in failed.err and "--force" in failed.err
@@ -149,8 +222,14 @@ def test_cache(finished: Path, here: Path, potstill) -> None:
     assert potstill("cache", "verify", finished, "--json").json == {"sound": True, "found": []}
     assert potstill("cache", "gc", finished, "--json").json["deleted"] is False
     count = potstill("cache", "export", finished, "--out", "c.jsonl", "--json").json["completions"]
-    assert potstill("cache", "import", "other", "c.jsonl", "--json").json == {"new": count, "known": 0}
-    assert potstill("cache", "import", "other", "c.jsonl", "--json").json == {"new": 0, "known": count}
+    assert potstill("cache", "import", "other", "c.jsonl", "--json").json == {
+        "new": count,
+        "known": 0,
+    }
+    assert potstill("cache", "import", "other", "c.jsonl", "--json").json == {
+        "new": 0,
+        "known": count,
+    }
     assert potstill("cache", "gc", "other", "--delete", "--json").json["completions"] == count
     failed = potstill("cache", "stats", here / "nowhere")
     assert failed.code == 2 and "there is no store in" in failed.err
@@ -160,7 +239,9 @@ def test_damage_is_found(again: Path, potstill) -> None:
     import sqlite3
 
     with sqlite3.connect(again / "store.sqlite") as connection:
-        connection.execute("UPDATE completions SET draw = 7, payload = replace(payload, 'Add', 'Sub')")
+        connection.execute(
+            "UPDATE completions SET draw = 7, payload = replace(payload, 'Add', 'Sub')"
+        )
     connection.close()
     found = potstill("cache", "verify", again, "--json")
     assert found.code == 2 and found.json["sound"] is False
@@ -181,7 +262,9 @@ def test_a_stopped_run_goes_on_with_the_same_command(finished: Path, here: Path,
     # A shell's background job ignores Ctrl-C, and so would we; the handler is what a terminal gives us.
     start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     start += f"from potstill.cli import main; raise SystemExit(main({[*RUN, '--json']!r}))"
-    child = subprocess.Popen([sys.executable, "-c", start], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", start], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     while child.poll() is None and not (here / "runs" / "sft" / "rows" / "sft.jsonl").exists():
         time.sleep(0.01)
     child.send_signal(signal.SIGINT)
@@ -192,5 +275,9 @@ def test_a_stopped_run_goes_on_with_the_same_command(finished: Path, here: Path,
     done = potstill(*RUN, "--json")
     assert done.code == 0, done.err
     assert "sft/teacher: 6 of 6  kept from before" in done.err
-    stopped, whole = (json.loads((run / "results.json").read_text()) for run in (here / "runs" / "sft", finished))
-    assert {k: v for k, v in stopped.items() if k != "timing"} == {k: v for k, v in whole.items() if k != "timing"}
+    stopped, whole = (
+        json.loads((run / "results.json").read_text()) for run in (here / "runs" / "sft", finished)
+    )
+    assert {k: v for k, v in stopped.items() if k != "timing"} == {
+        k: v for k, v in whole.items() if k != "timing"
+    }

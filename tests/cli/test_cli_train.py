@@ -6,17 +6,19 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
 
-from potstill.cli import main  # noqa: E402
-from potstill.cli.rows import asked, read  # noqa: E402
-from potstill.cli.train import split  # noqa: E402
-from potstill.errors import InputError  # noqa: E402
+from potstill.cli import main
+from potstill.cli.rows import asked, read
+from potstill.cli.train import split
+from potstill.errors import InputError
 
 QUESTIONS = [f"Ned has {10 + i} shells. How many?" for i in range(4)]
 TURN = {"role": "user", "content": QUESTIONS[0]}
 ROWS = {
     "completion": {"prompt": QUESTIONS[0], "completion": "10."},
     "messages": {"messages": [TURN, {"role": "assistant", "content": "10."}]},
-    "sharegpt": {"conversations": [{"from": "human", "value": QUESTIONS[0]}, {"from": "gpt", "value": "10."}]},
+    "sharegpt": {
+        "conversations": [{"from": "human", "value": QUESTIONS[0]}, {"from": "gpt", "value": "10."}]
+    },
     "alpaca": {"instruction": QUESTIONS[0], "input": "", "output": "10."},
     "preference": {"prompt": QUESTIONS[0], "chosen": "10.", "rejected": "11, no."},
     "implicit": {
@@ -35,7 +37,9 @@ def write(path, rows):
 def test_the_usual_layouts_are_one_row(tmp_path, layout):
     (found,) = read(write(tmp_path / "rows.jsonl", [ROWS[layout]]))
     assert (found.prompt, found.text, found.finish) == (QUESTIONS[0], "10.", "stop")
-    assert (found.rival.text if found.rival else "") == ("11, no." if layout in ("preference", "implicit") else "")
+    assert (found.rival.text if found.rival else "") == (
+        "11, no." if layout in ("preference", "implicit") else ""
+    )
 
 
 def run(capsys, *words):
@@ -45,9 +49,16 @@ def run(capsys, *words):
 
 
 def test_a_label_stays_with_its_completion(tmp_path):
-    told = [{"prompt": "a", "completion": "b", **more} for more in ({"label": False}, {"label": True}, {"label": "x"})]
+    told = [
+        {"prompt": "a", "completion": "b", **more}
+        for more in ({"label": False}, {"label": True}, {"label": "x"})
+    ]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, told)))
-    assert [dict(row.scores) for row in read(str(tmp_path / "rows.jsonl"), 0)] == [{"label": 0.0}, {"label": 1.0}, {}]
+    assert [dict(row.scores) for row in read(str(tmp_path / "rows.jsonl"), 0)] == [
+        {"label": 0.0},
+        {"label": 1.0},
+        {},
+    ]
 
 
 def test_weights_of_rows_and_of_stretches_are_read(tmp_path):
@@ -56,7 +67,10 @@ def test_weights_of_rows_and_of_stretches_are_read(tmp_path):
         ROWS["completion"],
     ]
     weighted, plain = read(write(tmp_path / "rows.jsonl", told))
-    assert (weighted.weight, [(s.start, s.stop, s.weight) for s in weighted.spans]) == (0.5, [(0, 3, 2.0), (4, 7, 0.0)])
+    assert (weighted.weight, [(s.start, s.stop, s.weight) for s in weighted.spans]) == (
+        0.5,
+        [(0, 3, 2.0), (4, 7, 0.0)],
+    )
     assert (plain.weight, plain.spans) == (1.0, ())
 
 
@@ -81,16 +95,42 @@ def test_a_bad_row_says_what_is_bad_and_no_column_that_is_right_is_renamed(tmp_p
 
 
 def test_entries_are_kept_once_and_distilled_from(tmp_path, tiny_checkpoint, capsys):
-    rows = write(tmp_path / "rows.jsonl", [{"prompt": q, "completion": f"{q} 1 + 2 = 3."} for q in QUESTIONS])
+    rows = write(
+        tmp_path / "rows.jsonl", [{"prompt": q, "completion": f"{q} 1 + 2 = 3."} for q in QUESTIONS]
+    )
     kept, student = tmp_path / "kept", f"transformers:{tiny_checkpoint}"
-    words = ("keep", "--rows", rows, "--teacher", student, "--k", 32, "--out", kept, "--quiet", "--json")
+    words = (
+        "keep",
+        "--rows",
+        rows,
+        "--teacher",
+        student,
+        "--k",
+        32,
+        "--out",
+        kept,
+        "--quiet",
+        "--json",
+    )
     code, out, err = run(capsys, *words)
     told = json.loads(out)
     assert code == 0 and not err and told["rows"] == 4 and 192 < told["bytes_per_token"] < 600
     assert told["gib_per_million_tokens"] == round(told["bytes_per_token"] * 1e6 / 2**30, 3)
     assert run(capsys, *words)[1] == out, "a second time nothing is done"
-    words = ("train", "--rows", rows, "--start", tiny_checkpoint, "--objective", "forward_kl", "--kept", kept)
-    code, out, _ = run(capsys, *words, "--set", "max_steps=2", "--out", tmp_path / "kd", "--quiet", "--json")
+    words = (
+        "train",
+        "--rows",
+        rows,
+        "--start",
+        tiny_checkpoint,
+        "--objective",
+        "forward_kl",
+        "--kept",
+        kept,
+    )
+    code, out, _ = run(
+        capsys, *words, "--set", "max_steps=2", "--out", tmp_path / "kd", "--quiet", "--json"
+    )
     told = json.loads(out)
     assert code == 0 and told["objective"] == "forward_kl" and told["steps"] == 2
     assert told["loss_first_tenth"] == pytest.approx(0, abs=1e-3), "the teacher is the student"
@@ -98,8 +138,27 @@ def test_entries_are_kept_once_and_distilled_from(tmp_path, tiny_checkpoint, cap
 
 def test_constants_and_settings_find_their_place(tmp_path, tiny_checkpoint, capsys):
     rows = write(tmp_path / "rows.jsonl", [{**ROWS["preference"], "prompt": q} for q in QUESTIONS])
-    words = ("train", "--rows", rows, "--student", f"transformers:{tiny_checkpoint}", "--objective", "redi", "--quiet")
-    code, out, _ = run(capsys, *words, "--set", "alpha=0.5", "--set", "max_steps=1", "--out", tmp_path / "a", "--json")
+    words = (
+        "train",
+        "--rows",
+        rows,
+        "--student",
+        f"transformers:{tiny_checkpoint}",
+        "--objective",
+        "redi",
+        "--quiet",
+    )
+    code, out, _ = run(
+        capsys,
+        *words,
+        "--set",
+        "alpha=0.5",
+        "--set",
+        "max_steps=1",
+        "--out",
+        tmp_path / "a",
+        "--json",
+    )
     assert code == 0 and {"better", "worse"} <= set(json.loads(out)["stats"])
     code, _, err = run(capsys, *words, "--set", "alfa=0.5", "--out", tmp_path / "b")
     assert code == 2 and "nothing is called alfa" in err and "nearest:   alpha" in err
@@ -112,7 +171,9 @@ def test_constants_and_settings_find_their_place(tmp_path, tiny_checkpoint, caps
 
 def test_help_names_the_objectives(capsys):
     code, out, _ = run(capsys, "train", "--help")
-    assert code == 0 and all(name in out for name in ("likelihood", "redi", "forward_kl", "kdrl", "rollout"))
+    assert code == 0 and all(
+        name in out for name in ("likelihood", "redi", "forward_kl", "kdrl", "rollout")
+    )
 
 
 @pytest.mark.parametrize("more", [{"weight": 0.5}, {"spans": [[0, 1, 2]]}])
@@ -128,7 +189,11 @@ def test_a_prefix_is_how_the_answer_begins(tmp_path):
         row = {**ROWS[layout], "prefix": "So: ", "finish": "length"}
         (found,) = read(write(tmp_path / "rows.jsonl", [row]))
         for one in (found, *([found.rival] if found.rival else [])):
-            assert one.text[: one.given] == "So: " and one.new in ("10.", "11, no.") and one.finish == "length"
+            assert (
+                one.text[: one.given] == "So: "
+                and one.new in ("10.", "11, no.")
+                and one.finish == "length"
+            )
     row = {**ROWS["completion"], "prefix": "So: ", "spans": [[0, 2, 0.5]]}
     (found,) = read(write(tmp_path / "rows.jsonl", [row]))
     assert found.text[found.spans[0].start : found.spans[0].stop] == "10"
@@ -139,9 +204,22 @@ def test_a_prefix_is_how_the_answer_begins(tmp_path):
 def test_a_step_is_learnt_without_what_it_follows(tmp_path, tiny_checkpoint, capsys):
     counted = {}
     for name, prefix in (("bare", ""), ("step", "Ned has ten shells, so ")):
-        rows = [{**ROWS["preference"], "prompt": q, "prefix": prefix, "finish": "length"} for q in QUESTIONS]
+        rows = [
+            {**ROWS["preference"], "prompt": q, "prefix": prefix, "finish": "length"}
+            for q in QUESTIONS
+        ]
         path, student = write(tmp_path / f"{name}.jsonl", rows), f"transformers:{tiny_checkpoint}"
-        words = ("train", "--rows", path, "--student", student, "--objective", "step_dpo", "--out", tmp_path / name)
+        words = (
+            "train",
+            "--rows",
+            path,
+            "--student",
+            student,
+            "--objective",
+            "step_dpo",
+            "--out",
+            tmp_path / name,
+        )
         code, out, err = run(capsys, *words, "--set", "max_steps=1", "--quiet", "--json")
         told = json.loads(out)
         assert code == 0 and not err and {"better", "worse", "margin"} <= set(told["stats"])
@@ -149,9 +227,11 @@ def test_a_step_is_learnt_without_what_it_follows(tmp_path, tiny_checkpoint, cap
     assert counted["step"][0] == counted["bare"][0] and counted["step"][1] > counted["bare"][1]
 
 
-def test_a_teacher_behind_a_server_is_enough_where_it_scores(tmp_path, tiny_checkpoint, capsys, monkeypatch):
-    from potstill import sources
-    from potstill.models.transformers import Local
+def test_a_teacher_behind_a_server_is_enough_where_it_scores(
+    tmp_path, tiny_checkpoint, capsys, monkeypatch
+):
+    from potstill.models.local.transformers import Local
+    from potstill.runs import sources
 
     class Behind:
         """What a server looks like: likelihoods, and no weights here."""
@@ -163,14 +243,36 @@ def test_a_teacher_behind_a_server_is_enough_where_it_scores(tmp_path, tiny_chec
 
     near = sources.load_model
     monkeypatch.setattr(
-        sources, "load_model", lambda spec, **how: Behind() if spec == "openai:m" else near(spec, **how)
+        sources,
+        "load_model",
+        lambda spec, **how: Behind() if spec == "openai:m" else near(spec, **how),
     )
     rows = write(tmp_path / "rows.jsonl", [{"question": q, "answer": "10"} for q in QUESTIONS])
-    words = ("train", "--rows", rows, "--student", f"transformers:{tiny_checkpoint}", "--teacher", "openai:m")
-    words += ("--set", "rollout=1", "--set", "max_new=6", "--set", "max_steps=2", "--quiet", "--json", "--objective")
+    words = (
+        "train",
+        "--rows",
+        rows,
+        "--student",
+        f"transformers:{tiny_checkpoint}",
+        "--teacher",
+        "openai:m",
+    )
+    words += (
+        "--set",
+        "rollout=1",
+        "--set",
+        "max_new=6",
+        "--set",
+        "max_steps=2",
+        "--quiet",
+        "--json",
+        "--objective",
+    )
     code, out, err = run(capsys, *words, "on_policy", "--out", tmp_path / "far")
     assert code == 0 and not err
-    assert json.loads(out)["stats"]["k1"][0] == pytest.approx(0, abs=1e-3), "the teacher is the student"
+    assert json.loads(out)["stats"]["k1"][0] == pytest.approx(0, abs=1e-3), (
+        "the teacher is the student"
+    )
     code, _, err = run(capsys, *words, "jsd", "--out", tmp_path / "jsd")
     assert code == 2 and "openai:m has no weights" in err
 
@@ -178,7 +280,17 @@ def test_a_teacher_behind_a_server_is_enough_where_it_scores(tmp_path, tiny_chec
 def test_a_row_without_a_rival_is_named_by_its_line_or_left_out(tmp_path, tiny_checkpoint, capsys):
     pair, single = {**ROWS["preference"], "prompt": "Ned?"}, ROWS["completion"]
     rows = write(tmp_path / "rows.jsonl", [pair, single])
-    words = ("train", "--rows", rows, "--student", tiny_checkpoint, "--objective", "redi", "--quiet", "--json")
+    words = (
+        "train",
+        "--rows",
+        rows,
+        "--student",
+        tiny_checkpoint,
+        "--objective",
+        "redi",
+        "--quiet",
+        "--json",
+    )
     words = (*words, "--set", "max_steps=1", "--out", tmp_path / "out")
     code, _, err = run(capsys, *words)
     assert code == 2 and "rows.jsonl, line 2: no pair of a better and a worse completion" in err
@@ -187,7 +299,17 @@ def test_a_row_without_a_rival_is_named_by_its_line_or_left_out(tmp_path, tiny_c
 
 
 def train(capsys, tmp_path, start, rows, *words, out="out"):
-    words = ("train", "--rows", rows, "--student", start, "--out", tmp_path / out, "--quiet", *words)
+    words = (
+        "train",
+        "--rows",
+        rows,
+        "--student",
+        start,
+        "--out",
+        tmp_path / out,
+        "--quiet",
+        *words,
+    )
     return run(capsys, *words)
 
 
@@ -203,27 +325,50 @@ def train(capsys, tmp_path, start, rows, *words, out="out"):
         ("training.task=3", "nothing is called training.task"),
     ],
 )
-def test_mistakes_in_set_without_constants_are_told_as_well(tmp_path, tiny_checkpoint, capsys, told, said):
+def test_mistakes_in_set_without_constants_are_told_as_well(
+    tmp_path, tiny_checkpoint, capsys, told, said
+):
     rows = write(tmp_path / "rows.jsonl", [ROWS["completion"]])
     code, _, err = train(capsys, tmp_path, tiny_checkpoint, rows, "--set", told)
     assert code == 2 and said in err and "--set" in err and not (tmp_path / "out").exists()
 
 
 def test_a_mapping_of_the_loop_may_be_given_by_its_names(tmp_path):
-    own, rest = split("jsd", ["schedule.beta=[0, 1]", "internalise.per_epoch=8", "internalise.warmup=2", "lora.r=4"])
-    assert own == {"schedule": {"beta": [0, 1]}, "internalise": {"per_epoch": 8, "warmup": 2}} and rest == ["lora.r=4"]
+    own, rest = split(
+        "jsd",
+        ["schedule.beta=[0, 1]", "internalise.per_epoch=8", "internalise.warmup=2", "lora.r=4"],
+    )
+    assert own == {
+        "schedule": {"beta": [0, 1]},
+        "internalise": {"per_epoch": 8, "warmup": 2},
+    } and rest == ["lora.r=4"]
 
 
-def test_kept_entries_that_are_not_there_are_told_with_what_makes_them(tmp_path, tiny_checkpoint, capsys):
+def test_kept_entries_that_are_not_there_are_told_with_what_makes_them(
+    tmp_path, tiny_checkpoint, capsys
+):
     rows = write(tmp_path / "rows.jsonl", [ROWS["completion"]])
     words = ("--objective", "forward_kl", "--kept", tmp_path / "nosuch")
     code, _, err = train(capsys, tmp_path, tiny_checkpoint, rows, *words)
-    assert code == 2 and f"no kept entries in {tmp_path / 'nosuch'}" in err and "potstill keep --rows" in err
+    assert (
+        code == 2
+        and f"no kept entries in {tmp_path / 'nosuch'}" in err
+        and "potstill keep --rows" in err
+    )
 
 
 def test_no_more_entries_are_kept_than_there_are(tmp_path, tiny_checkpoint, capsys):
     rows = write(tmp_path / "rows.jsonl", [ROWS["completion"]])
-    words = ("keep", "--rows", rows, "--teacher", f"transformers:{tiny_checkpoint}", "--k", 100000, "--quiet")
+    words = (
+        "keep",
+        "--rows",
+        rows,
+        "--teacher",
+        f"transformers:{tiny_checkpoint}",
+        "--k",
+        100000,
+        "--quiet",
+    )
     vocabulary = json.loads((tiny_checkpoint / "config.json").read_text())["vocab_size"]
     code, out, _ = run(capsys, *words, "--out", tmp_path / "kept")
     assert code == 0 and f"k is {vocabulary:,}, which is all" in out
@@ -234,11 +379,17 @@ def test_no_more_entries_are_kept_than_there_are(tmp_path, tiny_checkpoint, caps
 
 def test_problems_are_asked_by_the_prompt_that_is_given(tmp_path, tiny_checkpoint, capsys):
     rows = write(tmp_path / "rows.jsonl", [{"question": QUESTIONS[0], "answer": "10"}])
-    assert [trace.prompt for trace in asked(rows, 0, prompt="So: {question}")] == [f"So: {QUESTIONS[0]}"]
+    assert [trace.prompt for trace in asked(rows, 0, prompt="So: {question}")] == [
+        f"So: {QUESTIONS[0]}"
+    ]
     on = ("--set", "rollout=1", "--set", "max_new=4", "--set", "max_steps=1", "--json")
     code, out, _ = train(capsys, tmp_path, tiny_checkpoint, rows, *on, "--prompt", "So: {question}")
     (note,) = json.loads(out)["notes"]
-    assert code == 0 and json.loads(out)["cut_rollouts"] == 1 and "100% of what the student wrote was cut" in note
+    assert (
+        code == 0
+        and json.loads(out)["cut_rollouts"] == 1
+        and "100% of what the student wrote was cut" in note
+    )
     code, _, err = train(capsys, tmp_path, tiny_checkpoint, rows, *on)
     assert code == 2 and "holds a student of other" in err, "another prompt is another student"
     rows = write(tmp_path / "given.jsonl", [ROWS["completion"]])
@@ -246,7 +397,9 @@ def test_problems_are_asked_by_the_prompt_that_is_given(tmp_path, tiny_checkpoin
         code, _, err = train(capsys, tmp_path, tiny_checkpoint, rows, *flag, out="b")
         assert code == 2 and "is for problems" in err
     code, out, _ = train(capsys, tmp_path, tiny_checkpoint, rows, *on, "--map", "answer=", out="c")
-    assert code == 0 and json.loads(out)["rows"] == 1, "prompts without gold answers are asked as well"
+    assert code == 0 and json.loads(out)["rows"] == 1, (
+        "prompts without gold answers are asked as well"
+    )
 
 
 def test_problems_alone_are_not_enough_for_a_share_of_rollouts(tmp_path, tiny_checkpoint, capsys):
@@ -257,16 +410,28 @@ def test_problems_alone_are_not_enough_for_a_share_of_rollouts(tmp_path, tiny_ch
 
 def test_a_loss_of_the_students_own_text_on_given_rows_is_noted(tmp_path, tiny_checkpoint, capsys):
     rows = write(tmp_path / "rows.jsonl", [ROWS["completion"]])
-    words = ("--objective", "on_policy", "--teacher", tiny_checkpoint, "--set", "max_steps=1", "--json")
+    words = (
+        "--objective",
+        "on_policy",
+        "--teacher",
+        tiny_checkpoint,
+        "--set",
+        "max_steps=1",
+        "--json",
+    )
     code, out, _ = train(capsys, tmp_path, tiny_checkpoint, rows, *words)
     (note,) = json.loads(out)["notes"]
     assert code == 0 and "only from what the student itself wrote" in note and "rollout=1" in note
-    code, out, _ = train(capsys, tmp_path, tiny_checkpoint, rows, "--set", "max_steps=1", "--json", out="plain")
+    code, out, _ = train(
+        capsys, tmp_path, tiny_checkpoint, rows, "--set", "max_steps=1", "--json", out="plain"
+    )
     assert code == 0 and json.loads(out)["notes"] == []
 
 
 def test_losses_are_told_as_means_over_tenths(tmp_path, tiny_checkpoint, capsys):
-    rows = write(tmp_path / "rows.jsonl", [{"prompt": q, "completion": f"{q} 1."} for q in QUESTIONS])
+    rows = write(
+        tmp_path / "rows.jsonl", [{"prompt": q, "completion": f"{q} 1."} for q in QUESTIONS]
+    )
     words = ("--set", "max_steps=20", "--set", "batch_rows=1", "--set", "lr=1e-3")
     code, out, _ = train(capsys, tmp_path, tiny_checkpoint, rows, *words, "--json")
     told = json.loads(out)

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from potstill.verifiers import sandbox
+from potstill.verifiers.code import sandbox
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "gsm8k_like.jsonl"
-PROBLEMS = [{"id": f"p{i}", "question": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(4)]
+PROBLEMS = [
+    {"id": f"p{i}", "question": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(4)
+]
 
 
 @pytest.fixture
@@ -52,7 +54,14 @@ def test_disagreements_are_listed(problems: Path, tmp_path: Path, potstill) -> N
         {"id": "p3", "completion": "\x1b[mNo idea.", "correct": True},
         {"id": "p9", "completion": "The answer is 9.", "correct": True},
     ]
-    words = ["verify", "--problems", problems, "--answers", save(tmp_path / "a.jsonl", answers), "--quiet"]
+    words = [
+        "verify",
+        "--problems",
+        problems,
+        "--answers",
+        save(tmp_path / "a.jsonl", answers),
+        "--quiet",
+    ]
     done = potstill(*words, "--json")
     assert [(d["problem"], d["label"], d["verdict"]) for d in done.json["disagreements"]] == [
         ("p1", "right", "wrong"),
@@ -66,34 +75,66 @@ def test_disagreements_are_listed(problems: Path, tmp_path: Path, potstill) -> N
     }
     assert done.json["strays"] == 1
     told = potstill(*words)
-    assert "label and verifier disagree" in told.out and "rows that answer none of the problems: 1" in told.out
+    assert (
+        "label and verifier disagree" in told.out
+        and "rows that answer none of the problems: 1" in told.out
+    )
     assert "\x1b" not in told.out
 
 
 def test_other_layouts(problems: Path, tmp_path: Path, potstill) -> None:
-    said = [{"role": "user", "content": "What is 0 + 1?"}, {"role": "assistant", "content": "The answer is 1."}]
+    said = [
+        {"role": "user", "content": "What is 0 + 1?"},
+        {"role": "assistant", "content": "The answer is 1."},
+    ]
     answers = [
         {"messages": said, "model": "chat"},
-        {"question": "What is  1 + 1?", "responses": ["The answer is 2.", "The answer is 3."], "label": [1, 0]},
+        {
+            "question": "What is  1 + 1?",
+            "responses": ["The answer is 2.", "The answer is 3."],
+            "label": [1, 0],
+        },
         {"problem_id": "p2", "output": "The answer is 3.", "model": "chat"},
     ]
-    done = potstill("verify", "--problems", problems, "--answers", save(tmp_path / "a.jsonl", answers), "--json")
+    done = potstill(
+        "verify", "--problems", problems, "--answers", save(tmp_path / "a.jsonl", answers), "--json"
+    )
     by_model = {row["model"]: row for row in done.json["answers"]}
-    assert (by_model["chat"]["answers"], by_model["chat"]["right"], by_model["chat"]["right by label"]) == (2, 2, None)
+    assert (
+        by_model["chat"]["answers"],
+        by_model["chat"]["right"],
+        by_model["chat"]["right by label"],
+    ) == (2, 2, None)
     assert (by_model["answers"]["right by label"], by_model["answers"]["wrong"]) == (1, 1)
     assert done.json["disagreements"] == []
 
 
 def test_columns_are_named_with_map(problems: Path, tmp_path: Path, potstill) -> None:
     file = save(tmp_path / "a.jsonl", [{"key": "p1", "said": "The answer is 2.", "good": 0}])
-    words = ["verify", "--problems", problems, "--answers", file, "--json", "--quiet", "--map", "completion=said"]
+    words = [
+        "verify",
+        "--problems",
+        problems,
+        "--answers",
+        file,
+        "--json",
+        "--quiet",
+        "--map",
+        "completion=said",
+    ]
     failed = potstill(*words)
     assert failed.code == 2 and "none of 1 rows" in failed.err
     file = save(tmp_path / "a.jsonl", [{"id": "p1", "said": "The answer is 2.", "good": 0}])
     done = potstill(*words, "--map", "label=good")
-    assert [(d["problem"], d["label"], d["verdict"]) for d in done.json["disagreements"]] == [("p1", "wrong", "right")]
+    assert [(d["problem"], d["label"], d["verdict"]) for d in done.json["disagreements"]] == [
+        ("p1", "wrong", "right")
+    ]
     failed = potstill(*words[:-2])
-    assert failed.code == 2 and "line 1 has no completion" in failed.err and "--map completion=COLUMN" in failed.err
+    assert (
+        failed.code == 2
+        and "line 1 has no completion" in failed.err
+        and "--map completion=COLUMN" in failed.err
+    )
 
 
 def test_gsm8k_recorded_models(shared_data: Path, potstill) -> None:
@@ -101,14 +142,21 @@ def test_gsm8k_recorded_models(shared_data: Path, potstill) -> None:
     done = potstill("verify", "--problems", file, "--answers", file, "--json", "--quiet")
     assert done.json["gold"]["right"] == 1319
     assert [row["right by label"] for row in done.json["answers"]] == [286, 515, 458, 742]
-    assert [row["right"] + row["wrong"] + row["unparsed"] for row in done.json["answers"]] == [1319] * 4
+    assert [row["right"] + row["wrong"] + row["unparsed"] for row in done.json["answers"]] == [
+        1319
+    ] * 4
 
 
 def test_a_solution_that_fails_its_tests_is_told_with_the_test(tmp_path: Path, potstill) -> None:
     if all(map(sandbox.works, sandbox.KINDS)):
         pytest.skip("; ".join(f"{kind}: {sandbox.works(kind)}" for kind in sandbox.KINDS))
     tests = [{"stdin": "1 2\n", "stdout": "3\n"}, {"stdin": "2 2\n", "stdout": "5\n"}]
-    row = {"id": "a", "question": "Add.", "solution": "print(sum(map(int, input().split())))", "tests": tests}
+    row = {
+        "id": "a",
+        "question": "Add.",
+        "solution": "print(sum(map(int, input().split())))",
+        "tests": tests,
+    }
     (tmp_path / "c.jsonl").write_text(json.dumps(row) + "\n")
     words = ("--problems", tmp_path / "c.jsonl", "--kind", "code", "--quiet")
     failed = potstill("verify", *words)
@@ -116,5 +164,9 @@ def test_a_solution_that_fails_its_tests_is_told_with_the_test(tmp_path: Path, p
     stopped = potstill("evaluate", "--model", "recorded:none.jsonl", *words)
     assert stopped.code == 2 and "line 1, a: wrong: test 2: prints '4', not '5'" in stopped.err
     for told in (failed.err, stopped.err):
-        assert "1 of 1 reference solutions" in told and "--map solution=" in told and "answer=" not in told
+        assert (
+            "1 of 1 reference solutions" in told
+            and "--map solution=" in told
+            and "answer=" not in told
+        )
     assert potstill("verify", *words, "--map", "solution=").code == 0

@@ -22,8 +22,26 @@ RUN = [
         "--student",
         "transformers:tiny",
     ),
-    *("--set", "n=2", "--set", "training.lr=1e-3", "--set", "training.epochs=1", "--evaluate", "test.jsonl"),
-    *("--eval-n", "2", "--quiet", "--set", "evaluate.sampling.max_tokens=4", "--threads", "1", "--json"),
+    *(
+        "--set",
+        "n=2",
+        "--set",
+        "training.lr=1e-3",
+        "--set",
+        "training.epochs=1",
+        "--evaluate",
+        "test.jsonl",
+    ),
+    *(
+        "--eval-n",
+        "2",
+        "--quiet",
+        "--set",
+        "evaluate.sampling.max_tokens=4",
+        "--threads",
+        "1",
+        "--json",
+    ),
 ]
 
 
@@ -74,7 +92,11 @@ def test_a_changed_verifier_changes_verdicts_and_the_next_run_goes_by_them(
     assert line["changes"] == {"right -> wrong": 1}
     assert (line["changed"], line["rows"], line["traces"]) == (1, 1, 6)
     (moved,) = [item for item in done.json["changed"] if item["arm"] == "sft"]
-    assert (moved["before"]["status"], moved["after"]["status"], moved["row"]) == ("right", "wrong", True)
+    assert (moved["before"]["status"], moved["after"]["status"], moved["row"]) == (
+        "right",
+        "wrong",
+        True,
+    )
     assert moved["trace"] in before
     told = potstill("verify", "--again", run, "--quiet").out
     assert "right -> wrong" in told
@@ -104,7 +126,10 @@ def test_again_at_the_same_version_replaces_what_was_judged(
 
 
 def test_only_one_kind(run: Path, potstill) -> None:
-    assert potstill("verify", "--again", run, "--kind", "math", "--json", "--quiet").json["lines"] == []
+    assert (
+        potstill("verify", "--again", run, "--kind", "math", "--json", "--quiet").json["lines"]
+        == []
+    )
     done = potstill("verify", "--again", run, "--kind", "numbr", "--quiet")
     assert done.code == 2
     assert "nearest:   number" in done.err

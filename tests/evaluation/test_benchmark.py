@@ -51,9 +51,19 @@ def short(problems: list[Trace]) -> list[Trace]:
     return scripted(problems, plan=("sound", "wrong"))[:-1]
 
 
-def run(*plan: str, problems: list[Problem] | list[Trace] | None = None, **changes: object) -> Evaluation:
-    settings = {"name": "arm", "n": len(plan), "sampling": Sampling(temperature=0.7), "seed": 0, **changes}
-    return evaluate(partial(scripted, plan=plan), STORIES if problems is None else problems, **settings)  # type: ignore[arg-type]
+def run(
+    *plan: str, problems: list[Problem] | list[Trace] | None = None, **changes: object
+) -> Evaluation:
+    settings = {
+        "name": "arm",
+        "n": len(plan),
+        "sampling": Sampling(temperature=0.7),
+        "seed": 0,
+        **changes,
+    }
+    return evaluate(
+        partial(scripted, plan=plan), STORIES if problems is None else problems, **settings
+    )  # type: ignore[arg-type]
 
 
 def test_rows_hold_every_draw_with_its_verdict_steps_and_tokens() -> None:
@@ -65,7 +75,11 @@ def test_rows_hold_every_draw_with_its_verdict_steps_and_tokens() -> None:
         Answer("wrong", "11", False, 11),
         Answer("unparsed", None, False, 4),
     )
-    assert (found.rows[0].right, found.rows[0].steps_right, found.rows[0].count("unparsed")) == (2, 1, 1)
+    assert (found.rows[0].right, found.rows[0].steps_right, found.rows[0].count("unparsed")) == (
+        2,
+        1,
+        1,
+    )
     steps = metrics.steps(found)
     assert metrics.average(found).value == 0.5 and steps is not None and steps.value == 0.25
 
@@ -84,7 +98,9 @@ def test_failed_generations_are_counted_not_lost() -> None:
 
 
 def test_a_solver_must_return_every_draw() -> None:
-    with pytest.raises(ConfigError, match=r"returned 1 answers for problem 's2' \(1 problems off\)"):
+    with pytest.raises(
+        ConfigError, match=r"returned 1 answers for problem 's2' \(1 problems off\)"
+    ):
         evaluate(short, STORIES, name="arm", n=2, sampling=Sampling(), seed=0)
 
 
@@ -104,12 +120,18 @@ def test_what_defines_the_task_moves_its_fingerprint_and_the_model_does_not() ->
     assert run("wrong", "wrong", seed=1).fingerprint.differs(base) == ()
     assert run("sound", "wrong", threads=2).fingerprint.id != base.id
     changed = {
-        "problems": run("sound", "wrong", problems=[*STORIES[:2], replace(STORIES[2], answer="11")]),
-        "prompts": run("sound", "wrong", problems=[blank(p, f"Solve: {p.question}") for p in STORIES]),
+        "problems": run(
+            "sound", "wrong", problems=[*STORIES[:2], replace(STORIES[2], answer="11")]
+        ),
+        "prompts": run(
+            "sound", "wrong", problems=[blank(p, f"Solve: {p.question}") for p in STORIES]
+        ),
         "sampling": run("sound", "wrong", sampling=Sampling(temperature=0.6)),
         "n": run("sound", "wrong", "wrong"),
     }
-    assert {name: e.fingerprint.differs(base) for name, e in changed.items()} == {name: (name,) for name in changed}
+    assert {name: e.fingerprint.differs(base) for name, e in changed.items()} == {
+        name: (name,) for name in changed
+    }
 
 
 def test_equal_evaluations_are_equal_and_compare_to_nothing() -> None:
@@ -120,7 +142,9 @@ def test_equal_evaluations_are_equal_and_compare_to_nothing() -> None:
 def test_draws_of_one_plan_share_a_group() -> None:
     def planned(problems: list[Trace]) -> list[Trace]:
         return [
-            written(p, TEXTS["sound" if plan == 1 else "wrong"], draw, parents=(f"{p.id}-plan-{plan}",))
+            written(
+                p, TEXTS["sound" if plan == 1 else "wrong"], draw, parents=(f"{p.id}-plan-{plan}",)
+            )
             for p in problems
             for plan in range(3)
             for draw in range(2)

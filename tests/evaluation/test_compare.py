@@ -20,14 +20,18 @@ def test_the_difference_is_paired_by_problem_not_by_place() -> None:
     assert compared.difference == pytest.approx((0.25, 0.25 - half, 0.25 + half))
     assert compared.problems == 4
     assert not compared.distinguishable
-    assert compared.sentence.startswith("orion is not distinguishable from untrained (+25.0 points, 95 % interval -")
+    assert compared.sentence.startswith(
+        "orion is not distinguishable from untrained (+25.0 points, 95 % interval -"
+    )
 
 
 def test_the_sentence_names_the_better_arm_whichever_it_is() -> None:
     up = Comparison("orion", "sft", Estimate(0.1, 0.05, 0.15), 200)
     down = Comparison("orion", "sft", Estimate(-0.1, -0.15, -0.05), 200)
     assert up.sentence == "orion beats sft by 10.0 points (95 % interval 5.0 to 15.0, 200 problems)"
-    assert down.sentence == "sft beats orion by 10.0 points (95 % interval 5.0 to 15.0, 200 problems)"
+    assert (
+        down.sentence == "sft beats orion by 10.0 points (95 % interval 5.0 to 15.0, 200 problems)"
+    )
     edge = Comparison("orion", "sft", Estimate(0.1, 0.0, 0.2), 200)
     assert "not distinguishable" in edge.sentence
 
@@ -55,7 +59,9 @@ def test_a_forced_comparison_uses_shared_problems_and_needs_one() -> None:
     base = evaluation("untrained", "rw", "ww", "ww")
     fewer = evaluation("orion", "rr", "rw", task={"problems": "others"})
     assert compare(fewer, base, force=True).problems == 2
-    renamed = type(base)(base.name, tuple(type(r)(f"x{r.problem}", r.answers) for r in base.rows), base.fingerprint)
+    renamed = type(base)(
+        base.name, tuple(type(r)(f"x{r.problem}", r.answers) for r in base.rows), base.fingerprint
+    )
     with pytest.raises(ConfigError, match="share no problem"):
         compare(renamed, fewer, force=True)
 

@@ -17,10 +17,14 @@ from potstill.evaluation.rows import Answer, Row
 
 @given(st.lists(st.booleans(), min_size=1, max_size=8), st.data())
 @settings(max_examples=60, deadline=None)
-def test_pass_at_k_is_the_share_of_subsets_that_hold_a_right_draw(right: list[bool], data: st.DataObject) -> None:
+def test_pass_at_k_is_the_share_of_subsets_that_hold_a_right_draw(
+    right: list[bool], data: st.DataObject
+) -> None:
     k = data.draw(st.integers(1, len(right)))
     subsets = list(itertools.combinations(right, k))
-    assert metrics.pass_at_k(len(right), sum(right), k) == pytest.approx(sum(map(any, subsets)) / len(subsets))
+    assert metrics.pass_at_k(len(right), sum(right), k) == pytest.approx(
+        sum(map(any, subsets)) / len(subsets)
+    )
 
 
 @given(
@@ -29,15 +33,24 @@ def test_pass_at_k_is_the_share_of_subsets_that_hold_a_right_draw(right: list[bo
     st.integers(1, 2),
 )
 @settings(max_examples=40, deadline=None)
-def test_nested_solve_is_the_share_of_plans_and_programs_that_solve(plans: list[list[bool]], m: int, t: int) -> None:
+def test_nested_solve_is_the_share_of_plans_and_programs_that_solve(
+    plans: list[list[bool]], m: int, t: int
+) -> None:
     m = min(m, len(plans))
     tried = [
         any(itertools.chain(*programs))
         for chosen in itertools.combinations(plans, m)
-        for programs in itertools.product(*(list(itertools.combinations(plan, t)) for plan in chosen))
+        for programs in itertools.product(
+            *(list(itertools.combinations(plan, t)) for plan in chosen)
+        )
     ]
     weights = [
-        Fraction(1, len(list(itertools.product(*(list(itertools.combinations(plan, t)) for plan in chosen)))))
+        Fraction(
+            1,
+            len(
+                list(itertools.product(*(list(itertools.combinations(plan, t)) for plan in chosen)))
+            ),
+        )
         for chosen in itertools.combinations(plans, m)
         for _ in itertools.product(*(list(itertools.combinations(plan, t)) for plan in chosen))
     ]
@@ -72,8 +85,12 @@ def test_the_majority_decides_even_when_it_is_wrong() -> None:
 
 def test_a_tie_counts_as_its_share_of_right_answers_whatever_the_order() -> None:
     draws = [("5", "wrong"), ("7", "right"), ("9", "wrong"), ("5", "wrong"), ("7", "right")]
-    assert {metrics.majority(_votes(*order)) for order in itertools.permutations(draws)} == {Fraction(1, 2)}
-    assert metrics.majority(_votes(("5", "wrong"), ("7", "right"), ("9", "wrong"))) == Fraction(1, 3)
+    assert {metrics.majority(_votes(*order)) for order in itertools.permutations(draws)} == {
+        Fraction(1, 2)
+    }
+    assert metrics.majority(_votes(("5", "wrong"), ("7", "right"), ("9", "wrong"))) == Fraction(
+        1, 3
+    )
 
 
 def test_draws_without_an_answer_never_vote() -> None:

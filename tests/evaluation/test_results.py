@@ -10,7 +10,17 @@ import pytest
 from demo_results import evaluation, results
 
 from potstill.errors import InputError
-from potstill.evaluation.results import Cost, Example, Length, Passage, Results, length, load, outcome, save
+from potstill.evaluation.results import (
+    Cost,
+    Example,
+    Length,
+    Passage,
+    Results,
+    length,
+    load,
+    outcome,
+    save,
+)
 from potstill.evaluation.table import table
 
 
@@ -22,7 +32,11 @@ def test_a_file_gives_the_results_back(tmp_path: Path) -> None:
     assert back.evaluations == made.evaluations
     assert back.costs == made.costs and back.training == made.training
     assert [*back.comparisons] == [*made.comparisons] and [*back.examples] == [*made.examples]
-    assert back.funnels == made.funnels and back.lengths == made.lengths and back.rewriting == made.rewriting
+    assert (
+        back.funnels == made.funnels
+        and back.lengths == made.lengths
+        and back.rewriting == made.rewriting
+    )
 
 
 def test_equal_results_are_equal_bytes_and_no_temporary_file_stays(tmp_path: Path) -> None:
@@ -38,13 +52,20 @@ def test_only_the_timing_section_knows_the_clock_and_the_cache(tmp_path: Path) -
     made = results()
     slow = replace(
         made,
-        costs={**made.costs, "sft": {"teacher": Cost(300, 299, 21_000, 54_000, 999.0, 0, lost=0.5)}},
+        costs={
+            **made.costs,
+            "sft": {"teacher": Cost(300, 299, 21_000, 54_000, 999.0, 0, lost=0.5)},
+        },
         training={**made.training, "sft": {**made.training["sft"], "seconds": 1e6}},
     )
     assert outcome(slow) == outcome(made)
     save(slow, tmp_path / "slow.json")
     data = json.loads((tmp_path / "slow.json").read_text())
-    assert data["timing"]["costs"]["sft"]["teacher"] == {"reused": 299, "seconds": 999.0, "lost": 0.5}
+    assert data["timing"]["costs"]["sft"]["teacher"] == {
+        "reused": 299,
+        "seconds": 999.0,
+        "lost": 0.5,
+    }
     assert data["timing"]["training"]["sft"] == {"seconds": 1e6}
     assert load(tmp_path / "slow.json").costs["sft"]["teacher"].seconds == 999.0
 
@@ -76,7 +97,9 @@ def test_odd_model_text_survives(tmp_path: Path) -> None:
         ('{"schema": 1}', "is damaged (KeyError: 'costs')"),
     ],
 )
-def test_what_is_not_a_results_file_is_refused(tmp_path: Path, content: str | None, found: str) -> None:
+def test_what_is_not_a_results_file_is_refused(
+    tmp_path: Path, content: str | None, found: str
+) -> None:
     path = tmp_path / "results.json"
     if content is not None:
         path.write_text(content)
@@ -105,6 +128,13 @@ def test_the_table_has_an_arm_a_row_and_says_what_may_be_said() -> None:
 
 
 def test_the_table_compares_nothing_that_was_asked_differently() -> None:
-    made = Results("t", 0, evaluations={"untrained": evaluation("untrained", "rw"), "b": evaluation("b", "rww")})
-    assert [row["verdict"] for row in table(made)] == ["the base of the differences", "not compared (unequal: n)"]
+    made = Results(
+        "t",
+        0,
+        evaluations={"untrained": evaluation("untrained", "rw"), "b": evaluation("b", "rww")},
+    )
+    assert [row["verdict"] for row in table(made)] == [
+        "the base of the differences",
+        "not compared (unequal: n)",
+    ]
     assert table(made, base="none")[0]["verdict"] == "no arm none to compare with"

@@ -56,20 +56,30 @@ KINDS = [
 
 
 @pytest.fixture(params=KINDS)
-def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Case]:
+def case(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Case]:
     kind = request.param
     if kind in ("openai", "litellm"):
         if kind == "litellm" and importlib.util.find_spec("litellm") is None:
             monkeypatch.setitem(sys.modules, "litellm", StandIn())
-        name, more = ("openai:m", "&score=prompt_logprobs") if kind == "openai" else ("litellm:openai/m", "")
+        name, more = (
+            ("openai:m", "&score=prompt_logprobs") if kind == "openai" else ("litellm:openai/m", "")
+        )
         with serving() as server, serving() as other:
             spec = f"{name}?prefill=last{more}&url="
             refused = Request("[[400]]")
             yield Case(
-                load(spec + server.url), lambda _: load(spec + other.url), CUT, scores=bool(more), failing=refused
+                load(spec + server.url),
+                lambda _: load(spec + other.url),
+                CUT,
+                scores=bool(more),
+                failing=refused,
             )
     elif kind == "serve":
-        yield _served(request.getfixturevalue("real_url"), request.getfixturevalue("tiny_checkpoint"))
+        yield _served(
+            request.getfixturevalue("real_url"), request.getfixturevalue("tiny_checkpoint")
+        )
     else:
         yield _local(kind, request, tmp_path)
 
@@ -83,7 +93,9 @@ def real_url(tiny_checkpoint: Path) -> Iterator[str]:
 
 
 def _served(url: str, source: Path) -> Case:
-    spec = f"openai:{source}?at=transformers&name=tiny&weights={source}&score=weights&context=512&url="
+    spec = (
+        f"openai:{source}?at=transformers&name=tiny&weights={source}&score=weights&context=512&url="
+    )
     elsewhere = spec + url.replace("127.0.0.1", "localhost")
     return Case(load(spec + url), lambda _: load(elsewhere), CUT, real=True, failing=LONG)
 
@@ -93,7 +105,9 @@ LONG = Request("many words " * 600, sampling=Sampling(max_tokens=4))
 
 def _local(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Case:
     if kind == "vllm":
-        pytest.importorskip("vllm", reason="vLLM is not installed here: it needs a GPU and several gigabytes")
+        pytest.importorskip(
+            "vllm", reason="vLLM is not installed here: it needs a GPU and several gigabytes"
+        )
     if kind in ("transformers", "vllm"):
         source = request.getfixturevalue("tiny_checkpoint")
         return Case(
@@ -117,7 +131,9 @@ def _local(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Case:
 
 def _requests(draws: int = 2) -> list[Request]:
     return [
-        Request(prompt, draw=draw, sampling=Sampling(max_tokens=12)) for draw in range(draws) for prompt in (Q, OTHER)
+        Request(prompt, draw=draw, sampling=Sampling(max_tokens=12))
+        for draw in range(draws)
+        for prompt in (Q, OTHER)
     ]
 
 
@@ -153,7 +169,9 @@ def test_another_draw_is_another_completion(case: Case) -> None:
 
 def test_a_bare_prompt_is_one_user_turn(case: Case) -> None:
     sampling = Sampling(temperature=0, max_tokens=8)
-    bare, turn = case.model.write([Request(Q, sampling=sampling), Request((Message("user", Q),), sampling=sampling)])
+    bare, turn = case.model.write(
+        [Request(Q, sampling=sampling), Request((Message("user", Q),), sampling=sampling)]
+    )
     assert bare.text == turn.text
 
 
@@ -213,7 +231,9 @@ def test_settings_are_obeyed(case: Case) -> None:
     first, second = case.model.write([Request(Q, sampling=greedy, draw=draw) for draw in range(2)])
     assert first.text == second.text, "at temperature 0 all draws are one"
     stop = first.text[len(first.text) // 2 :][:3]
-    [stopped] = case.model.write([Request(Q, sampling=Sampling(temperature=0, max_tokens=24, stop=(stop,)))])
+    [stopped] = case.model.write(
+        [Request(Q, sampling=Sampling(temperature=0, max_tokens=24, stop=(stop,)))]
+    )
     assert stopped.text == first.text[: first.text.index(stop)]
     assert (stopped.finish, stopped.error) == ("stop", "")
 
@@ -229,7 +249,10 @@ def test_a_request_without_an_answer_is_a_typed_failure(case: Case) -> None:
 def test_a_failed_generation_is_a_completion(tmp_path: Path, tiny_checkpoint: Path) -> None:
     fine = Request(Q, sampling=Sampling(max_tokens=4))
     failed, made = load(f"transformers:{tiny_checkpoint}").write([LONG, fine])
-    assert failed.error.startswith("context: a prompt of ") and (failed.text, failed.finish) == ("", "")
+    assert failed.error.startswith("context: a prompt of ") and (failed.text, failed.finish) == (
+        "",
+        "",
+    )
     assert made.error == "" and made.text
     script = tmp_path / "s.yaml"
     script.write_text("fail: 0.08\nrules:\n  - answers: [fine]\n")

@@ -37,22 +37,32 @@ def slow(model: str, request: Request, seed: int) -> str:
 
 
 def slow_payload(request: Request, seed: int) -> str:
-    names = {"prompt": request.prompt, "prefix": request.prefix, "settings": request.sampling.changed()}
+    names = {
+        "prompt": request.prompt,
+        "prefix": request.prefix,
+        "settings": request.sampling.changed(),
+    }
     return canonical({**names, "seed": seed, "draw": request.draw})
 
 
 @given(st.lists(REQUESTS, max_size=5), TEXTS, st.integers())
 def test_fast_equals_slow(requests, model, seed):
     assert keys(model, requests, seed) == [slow(model, request, seed) for request in requests]
-    assert [request.key(model) for request in requests] == [slow(model, r, r.seed) for r in requests]
-    assert [payload(request, seed) for request in requests] == [slow_payload(request, seed) for request in requests]
+    assert [request.key(model) for request in requests] == [
+        slow(model, r, r.seed) for r in requests
+    ]
+    assert [payload(request, seed) for request in requests] == [
+        slow_payload(request, seed) for request in requests
+    ]
 
 
 def test_golden_keys():
     chat = (Message("system", "Think."), Message("user", "naïve \U0001f600 \ud800\n\x7f\u2028"))
     requests = [
         Request("2 + 2?"),
-        Request("2 + 2?", "The answer", Sampling(temperature=0.7, max_tokens=64, stop=("\n",)), draw=3),
+        Request(
+            "2 + 2?", "The answer", Sampling(temperature=0.7, max_tokens=64, stop=("\n",)), draw=3
+        ),
         Request(chat, "", Sampling(temperature=0)),
         Request(chat, "", Sampling(temperature=0.0)),
         Request((), "", Sampling(top_p=1e-7), draw=1_000_000),
@@ -78,7 +88,10 @@ def test_equal_settings_with_other_json_never_share_a_key():
 def test_settings_made_anew_for_each_request_become_json_once(monkeypatch):
     made = []
     monkeypatch.setattr(module, "canonical", lambda value: made.append(value) or canonical(value))
-    requests = [Request(f"q{i}", sampling=Sampling(temperature=0.123, stop=(f"s{i % 2}",))) for i in range(100)]
+    requests = [
+        Request(f"q{i}", sampling=Sampling(temperature=0.123, stop=(f"s{i % 2}",)))
+        for i in range(100)
+    ]
     assert keys("m", requests, 0) == [slow("m", request, 0) for request in requests]
     assert made == [Sampling(temperature=0.123, stop=(f"s{i}",)).changed() for i in range(2)]
 

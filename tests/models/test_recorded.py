@@ -51,10 +51,22 @@ def test_the_spec_chooses_columns(tmp_path: Path) -> None:
         ({"instruction": "q", "output": "a", "answer": "1"}, ["a"]),
         ({"query": "q", "completions": ["a", "b"]}, ["a", "b"]),
         ({"prompt": "q", "completions": [{"text": "a"}, {"solution": "b"}]}, ["a", "b"]),
-        ({"question": "q", "solution": "gold", "code": ["a", "b"], "score": [True, False]}, ["a", "b"]),
+        (
+            {"question": "q", "solution": "gold", "code": ["a", "b"], "score": [True, False]},
+            ["a", "b"],
+        ),
         ({"question": "q", "solution": "a", "answer": "1"}, ["a"]),
-        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}, ["a"]),
-        ({"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": "a"}]}, ["a"]),
+        (
+            {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]},
+            ["a"],
+        ),
+        (
+            {
+                "prompt": [{"role": "user", "content": "q"}],
+                "completion": [{"role": "assistant", "content": "a"}],
+            },
+            ["a"],
+        ),
     ],
 )
 def test_layouts(row: dict[str, object], texts: list[str]) -> None:
@@ -69,7 +81,9 @@ def test_labels_of_a_list_stand_at_the_same_place() -> None:
 
 
 def test_rows_with_the_same_question_are_further_draws() -> None:
-    model = Recorded([{"question": "q", "completion": "a"}, {"question": " q\n", "completion": "b"}])
+    model = Recorded(
+        [{"question": "q", "completion": "a"}, {"question": " q\n", "completion": "b"}]
+    )
     assert len(model) == 1 and model.draws("q") == 2
 
 
@@ -79,20 +93,27 @@ def test_a_prompt_that_was_not_recorded() -> None:
     assert caught.value.found.startswith(
         "the recorded model has no completion for this prompt: 'How many are 33 and 33"
     )
-    assert "20 questions of r.jsonl; the nearest is 'How many are 3 and 3?'" in caught.value.expected
+    assert (
+        "20 questions of r.jsonl; the nearest is 'How many are 3 and 3?'" in caught.value.expected
+    )
     assert caught.value.fix == "use a model that writes for this role"
 
 
 def test_a_request_to_rewrite_a_recorded_solution_is_not_answered_with_a_recording() -> None:
     prompt = "Problem: How many are 3 and 3?\nReference: 3 + 3 = 6\nRewrite the reference."
-    with pytest.raises(ModelError, match="the recorded model has no completion for this prompt") as caught:
+    with pytest.raises(
+        ModelError, match="the recorded model has no completion for this prompt"
+    ) as caught:
         Recorded(COLUMNS).write([Request(prompt)])
     assert "match=contained" in caught.value.fix
 
 
 def test_contained_matches_the_one_question_inside_a_template(tmp_path: Path) -> None:
     model = Recorded(COLUMNS, contained=True)
-    messages = (Message("system", "be brief"), Message("user", "Solve.\nHow many are 3 and 3?\nAnswer:"))
+    messages = (
+        Message("system", "be brief"),
+        Message("user", "Solve.\nHow many are 3 and 3?\nAnswer:"),
+    )
     assert model.write([Request(messages, draw=1)])[0].text == "3 + 3 = 6\nA: 6"
     with pytest.raises(ModelError, match="it contains 2 recorded questions"):
         model.write([Request("How many are 3 and 3? How many are 4 and 4?")])
@@ -102,8 +123,13 @@ def test_contained_matches_the_one_question_inside_a_template(tmp_path: Path) ->
 
 
 def test_a_question_inside_a_longer_one_is_not_ambiguous() -> None:
-    rows = [{"question": "How many?", "completion": "a"}, {"question": "Two pears. How many?", "completion": "b"}]
-    assert Recorded(rows, contained=True).write([Request("Q: Two pears. How many? A:")])[0].text == "b"
+    rows = [
+        {"question": "How many?", "completion": "a"},
+        {"question": "Two pears. How many?", "completion": "b"},
+    ]
+    assert (
+        Recorded(rows, contained=True).write([Request("Q: Two pears. How many? A:")])[0].text == "b"
+    )
 
 
 def test_a_draw_beyond_the_recording() -> None:
@@ -156,10 +182,14 @@ def test_missing_and_empty_files(tmp_path: Path) -> None:
 def test_gsm8k_recordings(shared_data: Path) -> None:
     file = shared_data / "gsm8k" / "example_model_solutions.jsonl"
     names = ["6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification"]
-    questions = [json.loads(line)["question"] for line in file.read_text("utf-8").split("\n") if line]
+    questions = [
+        json.loads(line)["question"] for line in file.read_text("utf-8").split("\n") if line
+    ]
     model = Recorded.load(file)
     assert list(model.columns) == names
-    right = [sum(model.label(question, draw) is True for question in questions) for draw in range(4)]
+    right = [
+        sum(model.label(question, draw) is True for question in questions) for draw in range(4)
+    ]
     assert right == [286, 515, 458, 742]
     one = load(f"recorded:{file}?model=175b_verification")
     assert len(one.write([Request(question) for question in questions])) == 1319

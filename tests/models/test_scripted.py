@@ -19,7 +19,14 @@ def _text(model: Scripted, prompt: str = "q", **fields: object) -> str:
 
 def test_answers_are_taken_in_turn_and_asking_again_moves_on() -> None:
     model = Scripted(["a", "b", "c"])
-    assert [_text(model, draw=d) for d in (0, 1, 2, 3, 1_000_000, 1_000_001)] == ["a", "b", "c", "a", "b", "c"]
+    assert [_text(model, draw=d) for d in (0, 1, 2, 3, 1_000_000, 1_000_001)] == [
+        "a",
+        "b",
+        "c",
+        "a",
+        "b",
+        "c",
+    ]
 
 
 def test_every_call_is_recorded() -> None:
@@ -31,16 +38,22 @@ def test_every_call_is_recorded() -> None:
 
 
 def test_the_first_matching_rule_answers() -> None:
-    model = Scripted([Rule(("exact",), prompt="one"), Rule(("ends so",), pattern=r"done\.$"), Rule(("else",))])
+    model = Scripted(
+        [Rule(("exact",), prompt="one"), Rule(("ends so",), pattern=r"done\.$"), Rule(("else",))]
+    )
     assert _text(model, "one") == "exact"
     assert _text(model, "two", prefix="It is done.") == "ends so"
     assert _text(model, "two") == "else"
 
 
 def test_messages_match_by_their_last_user_turn_or_as_rendered() -> None:
-    model = Scripted([Rule(("system seen",), pattern="system: be brief"), Rule(("turn",), prompt="one")])
+    model = Scripted(
+        [Rule(("system seen",), pattern="system: be brief"), Rule(("turn",), prompt="one")]
+    )
     with_system = (Message("system", "be brief"), Message("user", "one"))
-    assert [c.text for c in model.write([Request(with_system), Request((Message("user", "one"),))])] == [
+    assert [
+        c.text for c in model.write([Request(with_system), Request((Message("user", "one"),))])
+    ] == [
         "system seen",
         "turn",
     ]
@@ -62,7 +75,9 @@ def test_settings_cut_the_answer() -> None:
 
 
 def test_an_answer_may_say_how_it_ends_or_fail() -> None:
-    model = Scripted([{"text": "cut", "finish": "length"}, {"error": "timeout"}, Completion("given", "stop")])
+    model = Scripted(
+        [{"text": "cut", "finish": "length"}, {"error": "timeout"}, Completion("given", "stop")]
+    )
     cut, failed, given = model.write([Request("q", draw=d) for d in range(3)])
     assert (cut.text, cut.finish) == ("cut", "length")
     assert (failed.text, failed.finish, failed.error) == ("", "", "timeout")
@@ -117,7 +132,9 @@ def test_likelihoods_are_fixed_and_one_a_word() -> None:
         ("a.json", '{"one": []}', "no answers for 'one'"),
     ],
 )
-def test_a_broken_script_says_what_is_wrong(tmp_path: Path, name: str, text: str, found: str) -> None:
+def test_a_broken_script_says_what_is_wrong(
+    tmp_path: Path, name: str, text: str, found: str
+) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=found.replace("(", r"\(")) as caught:
         Scripted.load(tmp_path / name)

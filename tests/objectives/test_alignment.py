@@ -45,7 +45,9 @@ def test_golden_groups():
 
 def test_trl_groups_agree(monkeypatch):
     monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
-    gold = pytest.importorskip("trl.experimental.gold.gold_trainer", reason="needs the extra potstill[dev]")
+    gold = pytest.importorskip(
+        "trl.experimental.gold.gold_trainer", reason="needs the extra potstill[dev]"
+    )
     for text in TEXTS[:4]:
         mine, theirs = (cuts(spelled(name, text), text)[0] for name in ("small", "large"))
         found = groups(mine, theirs)
@@ -59,10 +61,15 @@ PAIRS = [("small", "large"), ("large", "small"), ("small", "marks"), ("marks", "
 
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 @settings(max_examples=150, deadline=None)
-@given(text=st.text(max_size=40) | st.lists(st.sampled_from([*TEXTS[:4], " ", "\n", "é", "🙂", "答"])).map("".join))
+@given(
+    text=st.text(max_size=40)
+    | st.lists(st.sampled_from([*TEXTS[:4], " ", "\n", "é", "🙂", "答"])).map("".join)
+)
 def test_groups_cover_every_byte_once_on_both_sides(pair, text):
     if "marks" in pair and "▁" in text:
-        with pytest.raises(StageError, match="do not spell the text"):  # SentencePiece says a space for it
+        with pytest.raises(
+            StageError, match="do not spell the text"
+        ):  # SentencePiece says a space for it
             align(*(spelled(name, text) for name in pair), text)
         return
     pieces = [spelled(name, text) for name in pair]
@@ -71,23 +78,32 @@ def test_groups_cover_every_byte_once_on_both_sides(pair, text):
     for side, mine in enumerate(pieces):
         offsets, lead = cuts(mine, text)
         spans = [group[side] for group in found.groups]
-        assert all(a[1] == b[0] for a, b in pairwise(spans))  # no token twice, none left out between
+        assert all(
+            a[1] == b[0] for a, b in pairwise(spans)
+        )  # no token twice, none left out between
         assert (spans[0][0], spans[-1][1]) == (0, len(mine)) if data else not spans
         parts = [b"".join(data[slice(*offsets[i])] for i in range(*span)) for span in spans]
         assert b"".join(parts) == data
         assert all(parts)
         assert lead == (pair[side] == "marks" and bool(data) and not text.startswith(" "))
-    both = [[b"".join(p[slice(*g[side])]) for g in found.groups[found.skipped :]] for side, p in enumerate(pieces)]
+    both = [
+        [b"".join(p[slice(*g[side])]) for g in found.groups[found.skipped :]]
+        for side, p in enumerate(pieces)
+    ]
     assert both[0] == both[1]  # the same bytes on both sides
     inner = [{end for _, end in cuts(p, text)[0]} for p in pieces]
-    assert len(found.groups) == len((inner[0] & inner[1]) - {0})  # as many as there are common cuts: none is too long
+    assert len(found.groups) == len(
+        (inner[0] & inner[1]) - {0}
+    )  # as many as there are common cuts: none is too long
 
 
 def test_characters_are_cut_inside_and_groups_still_meet():
     text = TEXTS[0] + TEXTS[2]  # one tokenizer knows the first half better, the other the second
     offsets = cuts(spelled("small", text), text)[0]
     starts = {len(text[:i].encode()) for i in range(len(text) + 1)}
-    assert any(end not in starts for _, end in offsets), "no character is cut: the test says nothing"
+    assert any(end not in starts for _, end in offsets), (
+        "no character is cut: the test says nothing"
+    )
     found = align(spelled("small", text), spelled("large", text), text).groups
     assert any(g.student[1] - g.student[0] > 1 for g in found)
     assert any(g.teacher[1] - g.teacher[0] > 1 for g in found)
@@ -150,7 +166,10 @@ def test_every_token_decodes_to_its_bytes():
 
 def test_vocabularies_are_matched_by_bytes():
     """ "Ġthe" of one kind is "▁the" of the other; a byte to fall back on comes after the piece."""
-    mine, theirs = {"Ġthe": 0, "A": 1, "é": 2, "<end>": 3}, {"<0x41>": 0, "▁the": 1, "A": 2, "<0xE9>": 3, "</s>": 4}
+    mine, theirs = (
+        {"Ġthe": 0, "A": 1, "é": 2, "<end>": 3},
+        {"<0x41>": 0, "▁the": 1, "A": 2, "<0xE9>": 3, "</s>": 4},
+    )
     student = token_bytes(mine, kind="bytes", special=("<end>",))
     teacher = token_bytes(theirs, special=("</s>",))
     assert student == {0: b" the", 1: b"A", 2: b"\xe9"}

@@ -3,10 +3,10 @@
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from torch import nn  # noqa: E402
+from torch import nn
 
-from potstill.objectives import chunked, divergence, likelihood  # noqa: E402
-from potstill.objectives.inputs import Hidden, Inputs, TopK, reduce  # noqa: E402
+from potstill.objectives import chunked, divergence, likelihood
+from potstill.objectives.inputs import Hidden, Inputs, TopK, reduce
 
 N, D, V = 13, 6, 11
 LOSSES = {
@@ -18,7 +18,10 @@ LOSSES = {
     "taid": lambda x, **how: divergence.taid(x, t=0.4, **how),
     "adaptive_kl": divergence.adaptive_kl,
 }
-KEPT = {"kept": divergence.forward_kl, "renormalised": lambda x, **how: divergence.jsd(x, tail="renormalise", **how)}
+KEPT = {
+    "kept": divergence.forward_kl,
+    "renormalised": lambda x, **how: divergence.jsd(x, tail="renormalise", **how),
+}
 
 
 def inputs(*, kept=False, padded=0):
@@ -28,7 +31,10 @@ def inputs(*, kept=False, padded=0):
     def made(*shape):
         return torch.randn(*shape, dtype=torch.float64, generator=draw)
 
-    heads = [nn.Linear(width, V + more, bias=bias, dtype=torch.float64) for width, more, bias in widths(padded)]
+    heads = [
+        nn.Linear(width, V + more, bias=bias, dtype=torch.float64)
+        for width, more, bias in widths(padded)
+    ]
     for head in heads:
         with torch.no_grad():
             head.weight.copy_(made(*head.weight.shape))
@@ -38,7 +44,9 @@ def inputs(*, kept=False, padded=0):
         best = heads[1](teacher.hidden_NDt).detach().log_softmax(-1).topk(4)
         teacher = TopK(best.indices, best.values)
     weights = torch.rand(N, dtype=torch.float64, generator=draw)
-    return Inputs(made(N, D).requires_grad_(), heads[0], targets, weights_N=weights, teacher=teacher)
+    return Inputs(
+        made(N, D).requires_grad_(), heads[0], targets, weights_N=weights, teacher=teacher
+    )
 
 
 def widths(padded):
@@ -74,7 +82,16 @@ def test_a_kernel_gets_its_own_rows(monkeypatch):
 
     x = inputs()
     values = chunked.losses(x, chunked.pieced(kernel), chunk=5)
-    assert asked == [(0, 2, 2), (2, 4, 2), (4, 5, 1), (5, 7, 2), (7, 9, 2), (9, 10, 1), (10, 12, 2), (12, 13, 1)]
+    assert asked == [
+        (0, 2, 2),
+        (2, 4, 2),
+        (4, 5, 1),
+        (5, 7, 2),
+        (7, 9, 2),
+        (9, 10, 1),
+        (10, 12, 2),
+        (12, 13, 1),
+    ]
     assert torch.allclose(values, x.head(x.hidden_ND).sum(-1))
 
 
@@ -92,10 +109,15 @@ def test_the_heads_gradient_in_bfloat16_is_that_of_autograd_and_summed_in_full_p
                 x = Inputs(hidden, head, targets, weights_N=weights)
                 values = likelihood.likelihood(x, chunk=kind).values_N
             else:
-                values = nn.functional.cross_entropy(head(hidden).float(), targets, reduction="none")
+                values = nn.functional.cross_entropy(
+                    head(hidden).float(), targets, reduction="none"
+                )
             reduce(values, weights, 1.0).backward()
         grads[name] = head.weight.grad.clone()
-    off = {name: float((grads[name] - grads["exact"]).norm() / grads["exact"].norm()) for name in ("ours", "autograd")}
+    off = {
+        name: float((grads[name] - grads["exact"]).norm() / grads["exact"].norm())
+        for name in ("ours", "autograd")
+    }
     assert 0 < off["ours"] < 0.01  # 128 chunks, each rounded, and their sum is not
     assert off["autograd"] < 0.01
 

@@ -11,13 +11,13 @@ from types import SimpleNamespace
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from golden import S, T, inputs, told  # noqa: E402
+from golden import S, T, inputs, told
 
-from potstill.objectives import TABLE, policy  # noqa: E402
-from potstill.objectives import divergence as d  # noqa: E402
-from potstill.objectives import preference as p  # noqa: E402
-from potstill.objectives.inputs import TokenLogp  # noqa: E402
-from potstill.objectives.likelihood import likelihood  # noqa: E402
+from potstill.objectives import TABLE, policy
+from potstill.objectives import divergence as d
+from potstill.objectives import preference as p
+from potstill.objectives.inputs import TokenLogp
+from potstill.objectives.likelihood import likelihood
 
 D = torch.float64
 P, Q = T.softmax(-1), S.softmax(-1)
@@ -47,13 +47,21 @@ def test_one_banned_token_of_the_teacher_makes_trls_divergence_no_number(gkd, be
     p0, lq = banned.softmax(-1), S.log_softmax(-1)
     mixture = beta * p0 + (1 - beta) * Q
     forward = torch.xlogy(p0, p0).sum(-1) - (p0 * mixture.log()).sum(-1)
-    wanted = forward if beta == 0 else beta * forward + (1 - beta) * (Q * (lq - mixture.log())).sum(-1)
-    assert d.jsd(inputs(S, banned), beta=beta).values_N.tolist() == pytest.approx(wanted.tolist(), abs=1e-12)
+    wanted = (
+        forward if beta == 0 else beta * forward + (1 - beta) * (Q * (lq - mixture.log())).sum(-1)
+    )
+    assert d.jsd(inputs(S, banned), beta=beta).values_N.tolist() == pytest.approx(
+        wanted.tolist(), abs=1e-12
+    )
 
 
 def test_temperature_twice_is_trls_once_and_ours_squared_the_classical_one(gkd):
     trl = float(gkd(S[None], T[None], beta=0.0, temperature=2.0, reduction="sum")) / 3
-    assert mean(d.forward_kl, temperature=2.0) == pytest.approx(trl, abs=1e-12) == pytest.approx(0.0754, abs=5e-5)
+    assert (
+        mean(d.forward_kl, temperature=2.0)
+        == pytest.approx(trl, abs=1e-12)
+        == pytest.approx(0.0754, abs=5e-5)
+    )
     assert mean(d.forward_kl, temperature=2.0, squared=True) == pytest.approx(4 * trl, abs=1e-12)
 
 
@@ -90,7 +98,9 @@ def test_adaptive_kl_of_taids_authors():
     theirs = (weight(gap) * cross + (1 - weight(gap)) * kl(Q, P)).mean()
     w = weight(gap.gather(-1, order))
     assert float(theirs) == pytest.approx(0.498756, abs=5e-7)
-    assert float((w * kl(P, Q) + (1 - w) * kl(Q, P)).mean()) == pytest.approx(mean(d.adaptive_kl), abs=1e-12)
+    assert float((w * kl(P, Q) + (1 - w) * kl(Q, P)).mean()) == pytest.approx(
+        mean(d.adaptive_kl), abs=1e-12
+    )
     assert mean(d.adaptive_kl) == pytest.approx(0.283901, abs=5e-7)
 
 
@@ -99,7 +109,11 @@ def test_redis_weight_of_the_worse_side_turns_its_gradient():
 
     At g = 1 and a mean m = -1.5 that is below 0: going downhill, m rises. Held, or without it, m falls.
     """
-    x = told([-1.0, -0.5, -0.5, -2.0, -1.0], groups_N=torch.tensor([0, 0, 0, 1, 1]), pairs_P2=torch.tensor([[0, 1]]))
+    x = told(
+        [-1.0, -0.5, -0.5, -2.0, -1.0],
+        groups_N=torch.tensor([0, 0, 0, 1, 1]),
+        pairs_P2=torch.tensor([[0, 1]]),
+    )
     assert float(p.redi(x).values_N.sum()) == pytest.approx(-0.533333, abs=5e-7)
 
     def slope(at, held, g=1.0):
@@ -108,7 +122,9 @@ def test_redis_weight_of_the_worse_side_turns_its_gradient():
         return float(torch.autograd.grad(0.8 * m * (weight.detach() if held else weight), m)[0])
 
     assert (
-        slope(-1.5, held=False) == pytest.approx(0.8 * math.exp(-1.5) * (1 - 1.5)) == pytest.approx(-0.089252, abs=5e-7)
+        slope(-1.5, held=False)
+        == pytest.approx(0.8 * math.exp(-1.5) * (1 - 1.5))
+        == pytest.approx(-0.089252, abs=5e-7)
     )
     assert slope(-1.5, held=True) == pytest.approx(0.178504, abs=5e-7)
     assert slope(-0.99, held=False) > 0 > slope(-1.01, held=False)  # it turns at -1 / g
@@ -138,7 +154,11 @@ def test_simpo_of_trl_is_mixed_with_likelihood_unless_told(monkeypatch):
     cpo = pytest.importorskip("trl.experimental.cpo", reason="needs the extra potstill[dev]")
     defaults = {field.name: field.default for field in dataclasses.fields(cpo.CPOConfig)}
     assert (defaults["cpo_alpha"], defaults["beta"], defaults["simpo_gamma"]) == (1.0, 0.1, 0.5)
-    x = told([-1.0, -0.5, -0.5, -2.0, -1.0], groups_N=torch.tensor([0, 0, 0, 1, 1]), pairs_P2=torch.tensor([[0, 1]]))
+    x = told(
+        [-1.0, -0.5, -0.5, -2.0, -1.0],
+        groups_N=torch.tensor([0, 0, 0, 1, 1]),
+        pairs_P2=torch.tensor([[0, 1]]),
+    )
     ours = float(p.simpo(x, beta=0.1, gamma=0.5).values_N.sum())
     assert ours == pytest.approx(0.923027, abs=5e-7)
     assert ours + 2 / 3 == pytest.approx(1.589693, abs=5e-7)
@@ -147,8 +167,12 @@ def test_simpo_of_trl_is_mixed_with_likelihood_unless_told(monkeypatch):
 def test_iw_opd_is_trls_on_policy_and_not_after_a_step(monkeypatch):
     """TRL's advantage is against the student that wrote, ours against the student as it is."""
     monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
-    module = pytest.importorskip("trl.experimental.iw_opd.iw_opd_trainer", reason="needs the extra potstill[dev]")
-    [name] = [name for name in dir(module) if name.endswith("Trainer") and name.lower().startswith("iw")]
+    module = pytest.importorskip(
+        "trl.experimental.iw_opd.iw_opd_trainer", reason="needs the extra potstill[dev]"
+    )
+    [name] = [
+        name for name in dir(module) if name.endswith("Trainer") and name.lower().startswith("iw")
+    ]
     trainer = SimpleNamespace(
         temperature=1.0,
         iw_opd_epsilon=1e-12,
@@ -173,12 +197,18 @@ def test_minillm_discounts_from_where_it_stands():
     power = 0.95 ** torch.arange(3, dtype=D)
     trl = (rewards * power).flip(0).cumsum(0).flip(0)
     assert trl.tolist() == pytest.approx([-0.45, -0.95, 0.0])
-    assert policy.discounted(rewards, told([-1.0] * 3), 0.95).tolist() == pytest.approx([-0.45, -1.0, 0.0])
+    assert policy.discounted(rewards, told([-1.0] * 3), 0.95).tolist() == pytest.approx(
+        [-0.45, -1.0, 0.0]
+    )
 
 
 def test_orpo_of_trl_counts_the_prompts_likelihood():
     """A prompt token of log-probability -3 before the better side makes its NLL 1.25 instead of 2 / 3."""
-    x = told([-1.0, -0.5, -0.5, -2.0, -1.0], groups_N=torch.tensor([0, 0, 0, 1, 1]), pairs_P2=torch.tensor([[0, 1]]))
+    x = told(
+        [-1.0, -0.5, -0.5, -2.0, -1.0],
+        groups_N=torch.tensor([0, 0, 0, 1, 1]),
+        pairs_P2=torch.tensor([[0, 1]]),
+    )
     assert float(p.orpo(x, lam=0.0).values_N.sum()) == pytest.approx(2 / 3)
     with_prompt = likelihood(told([-3.0, -1.0, -0.5, -0.5])).values_N.mean()
     assert float(with_prompt) == pytest.approx(1.25)
@@ -188,7 +218,9 @@ def test_kto_of_micro_batches_is_not_kto_of_the_step():
     """Mismatched log-ratios 0.6 and -0.4 in two micro-batches: TRL's kl is 0.6 in one and 0 in the other, ours 0.1."""
 
     def loss(ratio, kl_of):
-        x = told([-1.0], reference_N=torch.tensor([-1.0 - ratio], dtype=D), labels_S=torch.tensor([True]))
+        x = told(
+            [-1.0], reference_N=torch.tensor([-1.0 - ratio], dtype=D), labels_S=torch.tensor([True])
+        )
         return float(p.kto(dataclasses.replace(x, kl=torch.tensor(kl_of, dtype=D))).values_N.sum())
 
     trl = (loss(0.3, 0.6) + loss(-0.2, -0.4)) / 2
@@ -200,5 +232,10 @@ def test_the_document_knows_of_every_objective():
     """Whether there is a second implementation is said of each, once."""
     path = Path(__file__).parents[2] / "docs" / "disagreements.md"
     table = path.read_text("utf-8").split("## Second implementations")[1]
-    named = [name for line in table.splitlines() if line.startswith("| ") for name in line.split("|")[1].split(",")]
+    named = [
+        name
+        for line in table.splitlines()
+        if line.startswith("| ")
+        for name in line.split("|")[1].split(",")
+    ]
     assert sorted(name.strip() for name in named if name.strip() != "Objective") == sorted(TABLE)

@@ -7,12 +7,12 @@ import dataclasses
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from golden import WAYS, Inputs, Logits, S, T, Y, inputs, linear, same  # noqa: E402
+from golden import WAYS, Inputs, Logits, S, T, Y, inputs, linear, same
 
-from potstill.errors import ConfigError  # noqa: E402
-from potstill.objectives import divergence as d  # noqa: E402
-from potstill.objectives.inputs import TokenLogp, reduce  # noqa: E402
-from potstill.objectives.truncated import TAILS, top_k, top_p_k  # noqa: E402
+from potstill.errors import ConfigError
+from potstill.objectives import divergence as d
+from potstill.objectives.inputs import TokenLogp, reduce
+from potstill.objectives.truncated import TAILS, top_k, top_p_k
 
 ALL = {
     "forward_kl": (d.forward_kl, {}),
@@ -26,9 +26,16 @@ ALL = {
     "skew_reverse_kl detached": (d.skew_reverse_kl, {"detach": True}),
     "adaptive_kl": (d.adaptive_kl, {}),
     "taid": (d.taid, {"t": 0.4}),
-    "forward_kl, temperature 2, mixed": (d.forward_kl, {"temperature": 2.0, "kd": 0.3, "squared": True}),
+    "forward_kl, temperature 2, mixed": (
+        d.forward_kl,
+        {"temperature": 2.0, "kd": 0.3, "squared": True},
+    ),
 }
-STOPPED = ("skew_reverse_kl detached", "adaptive_kl", "taid")  # part of them is held constant: no gradcheck
+STOPPED = (
+    "skew_reverse_kl detached",
+    "adaptive_kl",
+    "taid",
+)  # part of them is held constant: no gradcheck
 
 
 @pytest.fixture(params=list(ALL))
@@ -43,7 +50,9 @@ def test_gradients_against_finite_differences(name):
     x = linear(width=3, vocabulary=5, positions=3)
 
     def loss(hidden, weight):
-        return function(Inputs(hidden, lambda h: h @ weight.T, x.targets_N, teacher=x.teacher), **constants).values_N
+        return function(
+            Inputs(hidden, lambda h: h @ weight.T, x.targets_N, teacher=x.teacher), **constants
+        ).values_N
 
     assert torch.autograd.gradcheck(loss, (x.hidden_ND, x.head.weight.detach().requires_grad_()))
 
@@ -59,7 +68,9 @@ def test_what_is_held_constant_has_the_gradient_of_its_target():
         z = S.clone().requires_grad_()
         f(inputs(z, T)).values_N.sum().backward()
         parts[f] = z.grad
-    assert torch.allclose(parts[d.adaptive_kl], w * parts[d.forward_kl] + (1 - w) * parts[d.reverse_kl], atol=1e-9)
+    assert torch.allclose(
+        parts[d.adaptive_kl], w * parts[d.forward_kl] + (1 - w) * parts[d.reverse_kl], atol=1e-9
+    )
 
 
 def test_zero_where_the_student_is_the_teacher(objective):
@@ -76,9 +87,15 @@ def test_zero_where_the_student_is_the_teacher(objective):
 def test_every_chunk_and_path_gives_the_same_values_and_gradients(objective, chunk, ahead):
     x = linear()
     weights = torch.rand(13, dtype=torch.float64)
-    known = Inputs(x.hidden_ND, x.head, x.targets_N, teacher=x.teacher, weights_N=weights if ahead else None)
+    known = Inputs(
+        x.hidden_ND, x.head, x.targets_N, teacher=x.teacher, weights_N=weights if ahead else None
+    )
     wrapped = Inputs(x.hidden_ND, through(x), x.targets_N, teacher=x.teacher)
-    for a, b in zip(_all(objective, known, x, weights, chunk), _all(objective, wrapped, x, weights, 7), strict=True):
+    for a, b in zip(
+        _all(objective, known, x, weights, chunk),
+        _all(objective, wrapped, x, weights, 7),
+        strict=True,
+    ):
         assert torch.allclose(a, b, atol=1e-12)
 
 
@@ -124,8 +141,12 @@ def test_banned_vocabulary_counts_nothing(objective):
 def paired():
     """Sequences of 3 and 2 positions, a pair; and by hand `sum_sides share mean KL` for skews (a, b)."""
     x = linear(positions=5)
-    x = dataclasses.replace(x, groups_N=torch.tensor([0, 0, 0, 1, 1]), pairs_P2=torch.tensor([[0, 1]]))
-    p, q = (s.softmax(-1) for s in (x.teacher.head(x.teacher.hidden_NDt).detach(), x.head(x.hidden_ND)))
+    x = dataclasses.replace(
+        x, groups_N=torch.tensor([0, 0, 0, 1, 1]), pairs_P2=torch.tensor([[0, 1]])
+    )
+    p, q = (
+        s.softmax(-1) for s in (x.teacher.head(x.teacher.hidden_NDt).detach(), x.head(x.hidden_ND))
+    )
     kl = lambda one, other: (one * (one.log() - other.log())).sum(-1)  # noqa: E731
 
     def wanted(a, b, student):
@@ -140,7 +161,10 @@ def test_distillm2_by_hand_in_float64():
     x, _, _, wanted = paired()
     for loss, hand in ((d.distillm2(x, student=1.3).values_N.sum(), wanted(0.1, 0.1, 1.3)),):
         assert loss.item() == pytest.approx(hand.item(), abs=1e-12)
-        a, b = (torch.autograd.grad(v, (x.hidden_ND, x.head.weight), retain_graph=True) for v in (loss, hand))
+        a, b = (
+            torch.autograd.grad(v, (x.hidden_ND, x.head.weight), retain_graph=True)
+            for v in (loss, hand)
+        )
         assert all(torch.allclose(one, other, atol=1e-12) for one, other in zip(a, b, strict=True))
 
 
@@ -157,7 +181,10 @@ def test_distillm2_gives_each_response_its_own_skew():
     gaps = gaps_of(x, p, q)
     assert gaps[0] > 0 > gaps[1]
     anchors = gaps[0] * 1.04, -gaps[1] * 1.07
-    skews = [min(0.1, max(0.01, 1 - 0.9 * a / (g + 1e-5))) for a, g in zip(anchors, (gaps[0], -gaps[1]), strict=True)]
+    skews = [
+        min(0.1, max(0.01, 1 - 0.9 * a / (g + 1e-5)))
+        for a, g in zip(anchors, (gaps[0], -gaps[1]), strict=True)
+    ]
     assert len({0.01, 0.1, *skews}) == 4
     loss = d.distillm2(x, anchor=anchors)
     assert loss.values_N.sum().item() == pytest.approx(wanted(*skews, 1.0).item(), abs=1e-12)
@@ -230,7 +257,9 @@ def test_heads_padded_to_different_widths_are_compared_on_what_both_have(name, r
 
 
 @pytest.mark.parametrize("tail", TAILS)
-@pytest.mark.parametrize("name", ["forward_kl", "reverse_kl", "jsd 0.5", "tvd", "skew_kl", "skew_reverse_kl"])
+@pytest.mark.parametrize(
+    "name", ["forward_kl", "reverse_kl", "jsd 0.5", "tvd", "skew_kl", "skew_reverse_kl"]
+)
 def test_truncated_gradients_against_finite_differences(name, tail):
     function, constants = ALL[name]
     if tail in ("none", "teacher") and name != "forward_kl":

@@ -8,14 +8,14 @@ import math
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from golden import Inputs, S, T, same  # noqa: E402
+from golden import Inputs, S, T, same
 
-from potstill.errors import ConfigError  # noqa: E402
-from potstill.objectives import dskd as d  # noqa: E402
-from potstill.objectives.inputs import Layers, Logits, OtherVocabulary, reduce  # noqa: E402
-from potstill.objectives.likelihood import likelihood  # noqa: E402
-from potstill.objectives.sinkhorn import plan  # noqa: E402
-from potstill.objectives.transport import uld  # noqa: E402
+from potstill.errors import ConfigError
+from potstill.objectives import dskd as d
+from potstill.objectives.inputs import Layers, Logits, OtherVocabulary, reduce
+from potstill.objectives.likelihood import likelihood
+from potstill.objectives.sinkhorn import plan
+from potstill.objectives.transport import uld
 
 D, DT, V, W = 4, 5, 7, 9
 
@@ -24,8 +24,13 @@ def inputs(seed=0, lengths=((3, 4), (5, 2), (2, 6)), dtype=torch.float64):
     """Three sequences of different lengths on both sides, under linear heads."""
     torch.manual_seed(seed)
     n, m = (sum(side) for side in zip(*lengths))
-    mine, theirs = torch.nn.Linear(D, V, dtype=dtype), torch.nn.Linear(DT, W, bias=False, dtype=dtype)
-    groups, of = (torch.cat([torch.full((pair[s],), i) for i, pair in enumerate(lengths)]) for s in (0, 1))
+    mine, theirs = (
+        torch.nn.Linear(D, V, dtype=dtype),
+        torch.nn.Linear(DT, W, bias=False, dtype=dtype),
+    )
+    groups, of = (
+        torch.cat([torch.full((pair[s],), i) for i, pair in enumerate(lengths)]) for s in (0, 1)
+    )
     teacher = OtherVocabulary(
         (2 * torch.randn(m, DT, dtype=dtype)).requires_grad_(),
         theirs,
@@ -72,7 +77,9 @@ def written_out(x, kd, tau):
     target_t = t.embedded_M2Dt[:, 1]
     value_t = maps.to_student(hidden_t / hidden_t.std() + target_t / target_t.std())
     align = maps.query(index_s) @ key.T / math.sqrt(2 * DT)
-    t2s = torch.nn.functional.linear(align.softmax(-1) @ value_t, x.head.weight.detach(), x.head.bias.detach())
+    t2s = torch.nn.functional.linear(
+        align.softmax(-1) @ value_t, x.head.weight.detach(), x.head.bias.detach()
+    )
     learnt = torch.nn.functional.cross_entropy(t2s, x.targets_N, reduction="sum")
     right = t2s.argmax(-1) == x.targets_N
     logits = x.head(x.hidden_ND)
@@ -92,7 +99,9 @@ def test_dskd_is_the_authors_loss_with_its_gradients():
         wanted, right = written_out(x, 0.5, 2.0)
         hits += right
         loss = d.dskd(x)
-        assert float(loss.values_N.detach().sum()) == pytest.approx(float(wanted.detach()), abs=1e-9)
+        assert float(loss.values_N.detach().sum()) == pytest.approx(
+            float(wanted.detach()), abs=1e-9
+        )
         assert int(loss.stats["t2s_right"].total) == right
         of = (x.hidden_ND, x.head.weight, x.head.bias, *x.maps.parameters())
         found = torch.autograd.grad(loss.values_N.sum(), of)
@@ -139,7 +148,11 @@ def test_micro_batches_and_chunks_are_the_same(name):
     weighted = dataclasses.replace(x, weights_N=torch.rand(len(x.targets_N), dtype=torch.float64))
     of = (x.hidden_ND, x.head.weight, *x.maps.parameters())
     grads = [
-        torch.autograd.grad(reduce(function(given, chunk=c).values_N, weighted.weights_N, 1.0), of, allow_unused=True)
+        torch.autograd.grad(
+            reduce(function(given, chunk=c).values_N, weighted.weights_N, 1.0),
+            of,
+            allow_unused=True,
+        )
         for given, c in ((x, 0), (weighted, 3))
     ]
     for a, b in zip(*grads, strict=True):
@@ -188,14 +201,17 @@ def test_the_transport_written_out_with_its_gradients():
     for which in range(3):
         n, m = x.groups == which, t.sequences_M == which
         costs = [
-            1 - torch.nn.functional.cosine_similarity(a[n][:, None], b[m][None], dim=-1) for a, b in zip(mine, theirs)
+            1 - torch.nn.functional.cosine_similarity(a[n][:, None], b[m][None], dim=-1)
+            for a, b in zip(mine, theirs)
         ]
         wanted.append(sum(int(n.sum()) * (plan(c.detach()) * c).sum(1) for c in costs) / 3)
     wanted = torch.cat(wanted)
     assert torch.allclose(values, wanted, atol=1e-12)
     of = (x.embedded_N2D, *x.layers.student, *maps.parameters())
     weights = torch.rand(len(values), dtype=torch.float64)
-    for a, b in zip(*(torch.autograd.grad((v * weights).sum(), of) for v in (values, wanted)), strict=True):
+    for a, b in zip(
+        *(torch.autograd.grad((v * weights).sum(), of) for v in (values, wanted)), strict=True
+    ):
         assert torch.allclose(a, b, atol=1e-12)
 
 

@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from golden import WAYS, Inputs, S, T, Y, every_way, inputs, same, told  # noqa: E402
+from golden import WAYS, Inputs, S, T, Y, every_way, inputs, same, told
 
-from potstill.objectives import divergence as d  # noqa: E402
-from potstill.objectives import likelihood as li  # noqa: E402
-from potstill.objectives import policy, transport  # noqa: E402
-from potstill.objectives import preference as p  # noqa: E402
-from potstill.objectives import representation as r  # noqa: E402
-from potstill.objectives.inputs import Hidden, OtherVocabulary, TokenLogp, reduce  # noqa: E402
-from potstill.objectives.numerics import log1mexp  # noqa: E402
-from potstill.objectives.truncated import top_k  # noqa: E402
+from potstill.objectives import divergence as d
+from potstill.objectives import likelihood as li
+from potstill.objectives import policy, transport
+from potstill.objectives import preference as p
+from potstill.objectives import representation as r
+from potstill.objectives.inputs import Hidden, OtherVocabulary, TokenLogp, reduce
+from potstill.objectives.numerics import log1mexp
+from potstill.objectives.truncated import top_k
 
 D = torch.float64
 FLAT = torch.zeros_like(S)
@@ -91,7 +91,9 @@ def across():
     student = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 1.0], [1.0, 0.0, 0.0]], dtype=D)
     teacher = torch.tensor([[1.0, 3.0, 0.0, 0.0], [0.0, 0.0, 2.0, 1.0]], dtype=D)
     zeros = torch.zeros(2, dtype=torch.long)
-    other = OtherVocabulary(teacher, same, zeros, zeros, torch.tensor([0, 1, -1]), torch.tensor([0, 1]))
+    other = OtherVocabulary(
+        teacher, same, zeros, zeros, torch.tensor([0, 1, -1]), torch.tensor([0, 1])
+    )
     return Inputs(student, same, torch.zeros(3, dtype=torch.long), teacher=other)
 
 
@@ -118,7 +120,9 @@ def two_rows():
     """Case kldivloss_batchmean_trap."""
     more = [[0.0, 1.0, 0.0, -1.0], [0.5, 0.0, 0.0, 0.0], [0.5, -0.5, 0.5, 0.0]]
     theirs = [[1.0, 0.0, 0.5, -1.0], [1.0, 1.0, -1.0, 0.0], [0.0, 2.0, 0.0, 0.0]]
-    return inputs(torch.cat([S, torch.tensor(more, dtype=D)]), torch.cat([T, torch.tensor(theirs, dtype=D)]))
+    return inputs(
+        torch.cat([S, torch.tensor(more, dtype=D)]), torch.cat([T, torch.tensor(theirs, dtype=D)])
+    )
 
 
 def responses():
@@ -137,7 +141,9 @@ def top_one_and_realised():
 ST, K2 = inputs(S, T), inputs(S, teacher=top_k(T, 2))
 T2 = {"temperature": 2.0}
 LONG = [1000.0, 0.0, 0.0]
-EXTREME = inputs(torch.tensor([[0.0, 1000.0, 0.0]], dtype=D), torch.tensor([LONG], dtype=D), targets_N=Y[:1])
+EXTREME = inputs(
+    torch.tensor([[0.0, 1000.0, 0.0]], dtype=D), torch.tensor([LONG], dtype=D), targets_N=Y[:1]
+)
 OPD, IW = written([-0.5, -1.5, -2.0]), written([-0.5, -1.5, -2.0])
 REGION = written([-0.5, -1.5, -2.5], [-1.2, -0.5, -0.5])
 RATIONALES = [-0.4, -0.6, -0.9, -1.5]
@@ -153,12 +159,26 @@ LOSSES = [
     ("sft_dft", ST, li.dft, {}, each, [0.341156194379, 0.34657359028, 0.316278858776]),
     ("sft_dft", ST, li.dft, {}, mean, 0.334669547812),
     # section 4.7, without a case: the worse side of dpo_family
-    ("unlikelihood", told([-2.0, -1.0]), li.unlikelihood, {}, lambda v: round(mean(v), 6), 0.302044),
+    (
+        "unlikelihood",
+        told([-2.0, -1.0]),
+        li.unlikelihood,
+        {},
+        lambda v: round(mean(v), 6),
+        0.302044,
+    ),
     ("gjsd_beta_0.0", ST, d.jsd, {"beta": 0.0}, each, FKL),
     ("gjsd_beta_0.0", ST, d.forward_kl, {}, each, FKL),
     ("gjsd_beta_0.0", ST, d.forward_kl, {}, mean, 0.262201042446),
     ("gjsd_beta_0.0", ST, d.forward_kl, {}, first_two, 0.295784860516),
-    ("gjsd_beta_0.1", ST, d.jsd, {"beta": 0.1}, each, [0.0355045847408, 0.0175046382056, 0.0178382401582]),
+    (
+        "gjsd_beta_0.1",
+        ST,
+        d.jsd,
+        {"beta": 0.1},
+        each,
+        [0.0355045847408, 0.0175046382056, 0.0178382401582],
+    ),
     ("gjsd_beta_0.1", ST, d.jsd, {"beta": 0.1}, mean, 0.0236158210349),
     ("gjsd_beta_0.1", ST, d.jsd, {"beta": 0.1}, first_two, 0.0265046114732),
     ("gjsd_beta_0.5", ST, d.jsd, {}, each, [0.098066237395, 0.0510242233537, 0.0539302925406]),
@@ -180,17 +200,38 @@ LOSSES = [
     ("kl_temperature_2", ST, d.jsd, T2, mean, 0.019152261394),
     ("skew_kl_alpha_0.1", ST, d.skew_kl, {}, each, [0.31708595853, 0.158675958022, 0.163270184947]),
     ("skew_kl_alpha_0.1", ST, d.skew_kl, {}, mean, 0.2130107005),
-    ("skew_kl_alpha_0.1", ST, d.skew_reverse_kl, {}, each, [0.325909581455, 0.176434973992, 0.191339294813]),
+    (
+        "skew_kl_alpha_0.1",
+        ST,
+        d.skew_reverse_kl,
+        {},
+        each,
+        [0.325909581455, 0.176434973992, 0.191339294813],
+    ),
     ("skew_kl_alpha_0.1", ST, d.skew_reverse_kl, {"detach": True}, mean, 0.231227950087),
     ("skew_kl_alpha_0.1", ST, d.skew_kl, {"skew": 0}, mean, 0.262201042446),
     ("skew_kl_alpha_0.1", ST, d.skew_reverse_kl, {"skew": 0}, mean, 0.304820198488),
-    ("adaptive_kl_mu_0.5", ST, d.adaptive_kl, {}, each, [0.409523439658, 0.214294075581, 0.227884805882]),
+    (
+        "adaptive_kl_mu_0.5",
+        ST,
+        d.adaptive_kl,
+        {},
+        each,
+        [0.409523439658, 0.214294075581, 0.227884805882],
+    ),
     ("adaptive_kl_mu_0.5", ST, d.adaptive_kl, {}, mean, 0.283900773707),
     ("tvd", ST, d.tvd, {}, mean, 0.321392626368),
     ("taid_loss_t_0.4", ST, d.taid, {"t": 0.4}, lambda v: round(mean(v), 6), 0.050630),
     ("taid at 1 (section 5.4)", ST, d.taid, {"t": 1.0}, mean, 0.262201042446),
     ("kldivloss_batchmean_trap", two_rows(), d.forward_kl, T2, mean, 0.0985709484586),
-    ("kldivloss_batchmean_trap", two_rows(), d.forward_kl, T2, lambda v: total(v) / 2, 0.295712845376),
+    (
+        "kldivloss_batchmean_trap",
+        two_rows(),
+        d.forward_kl,
+        T2,
+        lambda v: total(v) / 2,
+        0.295712845376,
+    ),
     ("distillm2_pair_loss", responses(), d.distillm2, {}, lambda v: round(total(v), 6), 0.561535),
     ("ce_kd_mix", ST, d.forward_kl, {**T2, "kd": 0.3}, mean, 0.809529933783),
     ("ce_kd_mix", ST, d.forward_kl, {**T2, "kd": 0.3, "squared": True}, mean, 0.877376420397),
@@ -207,11 +248,32 @@ LOSSES = [
         [0.46211715726, 0.0302998619808, 0.120584683194],
     ),
     ("topk2_forward_kl", K2, d.forward_kl, {"tail": "renormalise"}, mean, 0.204333900812),
-    ("topk2_forward_kl", K2, d.forward_kl, {}, each, [0.394822106402, 0.166852954877, 0.186604613629]),
+    (
+        "topk2_forward_kl",
+        K2,
+        d.forward_kl,
+        {},
+        each,
+        [0.394822106402, 0.166852954877, 0.186604613629],
+    ),
     ("topk2_forward_kl", K2, d.forward_kl, {}, mean, 0.249426558303),
-    ("topk2_forward_kl", K2, d.forward_kl, {"tail": "none"}, each, [0.339406990496, 0.343394924647, 0.262605677484]),
+    (
+        "topk2_forward_kl",
+        K2,
+        d.forward_kl,
+        {"tail": "none"},
+        each,
+        [0.339406990496, 0.343394924647, 0.262605677484],
+    ),
     ("topk2_forward_kl", K2, d.forward_kl, {"tail": "none"}, mean, 0.315135864209),
-    ("topk2_teacher…", K2, d.forward_kl, {"tail": "teacher"}, each, [0.589045168303, 0.723447042541, 0.353329385616]),
+    (
+        "topk2_teacher…",
+        K2,
+        d.forward_kl,
+        {"tail": "teacher"},
+        each,
+        [0.589045168303, 0.723447042541, 0.353329385616],
+    ),
     ("topk2_teacher…", K2, d.forward_kl, {"tail": "teacher"}, mean, 0.555273865487),
     (
         "sparse_top1_plus_sampled_tail",
@@ -262,7 +324,14 @@ LOSSES = [
         each,
         [0.44651987148, 0.204625376085, 0.078330389473],
     ),
-    ("kl_estimators", inputs(S, TokenLogp(LP)), policy.token_kl, {"estimator": "k3"}, mean, 0.324612013094),
+    (
+        "kl_estimators",
+        inputs(S, TokenLogp(LP)),
+        policy.token_kl,
+        {"estimator": "k3"},
+        mean,
+        0.324612013094,
+    ),
     (
         "kl_estimators",
         inputs(S, TokenLogp(LP)),
@@ -277,15 +346,43 @@ LOSSES = [
     ("opd_advantage", OPD, policy.on_policy, {"discount": 0.5}, each, [0.0, 1.0, 0.0]),
     ("opd_trust_region", REGION, policy.trust_region, {}, total, 0.39158862092),
     ("iw_opd", IW, policy.iw_opd, {}, mean, 0.0277777777778),
-    ("uld", across(), transport.uld, {"ce": 0, "weight": 1}, each, [0.369702816803, 0.541142853211, 0.0]),
-    ("uld", across(), transport.uld, {"ce": 0, "weight": 1}, lambda v: total(v) / 2, 0.455422835007),
+    (
+        "uld",
+        across(),
+        transport.uld,
+        {"ce": 0, "weight": 1},
+        each,
+        [0.369702816803, 0.541142853211, 0.0],
+    ),
+    (
+        "uld",
+        across(),
+        transport.uld,
+        {"ce": 0, "weight": 1},
+        lambda v: total(v) / 2,
+        0.455422835007,
+    ),
     ("uld", across(), transport.uld, {"ce": 0}, lambda v: total(v) / 2, 0.683134252511),
     ("rkd", related(), r.rkd, {"ce": 0, "angle": 0}, mean, 0.0184844532761),
     ("rkd", related(), r.rkd, {"ce": 0, "distance": 0, "angle": 1}, mean, 0.00380123718144),
     ("rkd", related(), r.rkd, {"ce": 0}, mean, 0.026086927639),
     ("qcrd_margin_reconstruction", rationales(RATIONALES, SCORES), r.qcrd, {}, total, 0.656),
-    ("qcrd_margin_reconstruction", rationales([-0.4, -0.6, -3.5, -3.6], SCORES), r.qcrd, {}, total, 0.32),
-    ("contrastive_rationale", rationales(RATIONALES, SCORES), r.contrastive, {}, total, 0.416414949622),
+    (
+        "qcrd_margin_reconstruction",
+        rationales([-0.4, -0.6, -3.5, -3.6], SCORES),
+        r.qcrd,
+        {},
+        total,
+        0.32,
+    ),
+    (
+        "contrastive_rationale",
+        rationales(RATIONALES, SCORES),
+        r.contrastive,
+        {},
+        total,
+        0.416414949622,
+    ),
     (
         "contrastive_rationale",
         rationales(RATIONALES, [0.75, 0.25, 1.0, 1.0]),
@@ -298,7 +395,9 @@ LOSSES = [
 
 
 @every_way
-@pytest.mark.parametrize("case", LOSSES, ids=[f"{case[0]} {case[2].__name__} {case[3]}" for case in LOSSES])
+@pytest.mark.parametrize(
+    "case", LOSSES, ids=[f"{case[0]} {case[2].__name__} {case[3]}" for case in LOSSES]
+)
 def test_losses(case, way):
     _, x, objective, constants, of, expected = case
     found = objective(way(x), chunk=way.chunk, **constants).values_N
@@ -376,7 +475,9 @@ GRADIENTS = [
 
 @every_way
 @pytest.mark.parametrize("ahead", [True, False], ids=["weights known", "weights unknown"])
-@pytest.mark.parametrize("case", GRADIENTS, ids=[f"{case[0]} {case[2].__name__} {case[3]}" for case in GRADIENTS])
+@pytest.mark.parametrize(
+    "case", GRADIENTS, ids=[f"{case[0]} {case[2].__name__} {case[3]}" for case in GRADIENTS]
+)
 def test_gradients_with_respect_to_logits(case, ahead, way):
     _, x, objective, constants, expected = case
     x = way(dataclasses.replace(x, weights_N=torch.full((3,), 1 / 3, dtype=D) if ahead else None))
@@ -403,7 +504,9 @@ HEAD_GRADIENT = [
 @pytest.mark.parametrize("ahead", [True, False], ids=["weights known", "weights unknown"])
 @pytest.mark.parametrize("wrapped", [True, False], ids=["any head", "linear head"])
 @pytest.mark.parametrize("chunk", [0, 1, 2, 3, 1000])
-@pytest.mark.parametrize("near", [WAYS["plain, float64"], WAYS["plain, fp32"]], ids=["float64", "fp32"])
+@pytest.mark.parametrize(
+    "near", [WAYS["plain, float64"], WAYS["plain, fp32"]], ids=["float64", "fp32"]
+)
 def test_gradients_of_states_and_head_for_every_chunk(chunk, ahead, wrapped, near):
     """Case fused_linear_ce."""
     hidden = torch.tensor(HIDDEN, dtype=near.dtype, requires_grad=True)
@@ -431,7 +534,9 @@ def ratio(way):
 
 def weight_of_adaptive(way):
     """w of w FKL + (1 - w) RKL."""
-    forward, reverse, both = (losses(way, ST, f) for f in (d.forward_kl, d.reverse_kl, d.adaptive_kl))
+    forward, reverse, both = (
+        losses(way, ST, f) for f in (d.forward_kl, d.reverse_kl, d.adaptive_kl)
+    )
     return (both - reverse) / (forward - reverse)
 
 
@@ -457,7 +562,9 @@ def first_estimate(way):
 
 def mixed_in(way):
     """SimPO as TRL's CPOTrainer has it by default."""
-    return (losses(way, pair(), p.simpo, beta=0.1, gamma=0.5) + losses(way, pair(), p.redi, alpha=0)).sum()
+    return (
+        losses(way, pair(), p.simpo, beta=0.1, gamma=0.5) + losses(way, pair(), p.redi, alpha=0)
+    ).sum()
 
 
 def shared(way, part):
@@ -477,26 +584,62 @@ DERIVED = [
     ("fkl_cross_entropy_form, ban_cwtm", lambda way: soft(way).mean(), 1.18008687546),
     ("fkl_cross_entropy_form", lambda way: soft(way)[:2].mean(), 1.39947580727),
     ("skew_kl_alpha_0.1", lambda way: soft(way, d.skew_kl).mean(), 1.13089653352),
-    ("gjsd_beta_limit", lambda way: losses(way, ST, d.jsd, beta=0.001).mean() / 0.001, 0.261936945541),
-    ("gjsd_beta_limit", lambda way: losses(way, ST, d.jsd, beta=0.01).mean() / 0.01, 0.259563816061),
-    ("gjsd_beta_limit", lambda way: losses(way, ST, d.jsd, beta=0.99).mean() / 0.01, 0.300627549389),
-    ("gjsd_beta_limit", lambda way: losses(way, ST, d.jsd, beta=0.999).mean() / 0.001, 0.304398447555),
-    ("adaptive_kl_mu_0.5", lambda way: shared(way, "head"), [0.372577219509, 0.26148082693, 0.281275235613]),
-    ("adaptive_kl_mu_0.5", lambda way: shared(way, "tail"), [0.470266413612, 0.26148082693, 0.281275235613]),
+    (
+        "gjsd_beta_limit",
+        lambda way: losses(way, ST, d.jsd, beta=0.001).mean() / 0.001,
+        0.261936945541,
+    ),
+    (
+        "gjsd_beta_limit",
+        lambda way: losses(way, ST, d.jsd, beta=0.01).mean() / 0.01,
+        0.259563816061,
+    ),
+    (
+        "gjsd_beta_limit",
+        lambda way: losses(way, ST, d.jsd, beta=0.99).mean() / 0.01,
+        0.300627549389,
+    ),
+    (
+        "gjsd_beta_limit",
+        lambda way: losses(way, ST, d.jsd, beta=0.999).mean() / 0.001,
+        0.304398447555,
+    ),
+    (
+        "adaptive_kl_mu_0.5",
+        lambda way: shared(way, "head"),
+        [0.372577219509, 0.26148082693, 0.281275235613],
+    ),
+    (
+        "adaptive_kl_mu_0.5",
+        lambda way: shared(way, "tail"),
+        [0.470266413612, 0.26148082693, 0.281275235613],
+    ),
     ("adaptive_kl_mu_0.5", weight_of_adaptive, [0.442047854273, 0.5, 0.5]),
     ("ban_cwtm", lambda way: losses(way, ST, li.likelihood) @ sharpness(way), 1.03122513883),
     ("ban_cwtm", sharpness, [0.313510725398, 0.243824377111, 0.442664897491]),
-    ("kl_estimators", lambda way: stat(way, inputs(S, TokenLogp(LP)), policy.on_policy, "k1"), -0.66017961924),
+    (
+        "kl_estimators",
+        lambda way: stat(way, inputs(S, TokenLogp(LP)), policy.on_policy, "k1"),
+        -0.66017961924,
+    ),
     ("kl_estimators", first_estimate, [-0.945007800475, -0.639727091946, -0.395803965299]),
     ("opd_advantage", lambda way: stat(way, OPD, policy.on_policy, "k1"), 0.166666666667),
     ("opd_trust_region", ratio, [1.22140275816, 1.0, 0.223130160148]),
-    ("opd_trust_region, share kept", lambda way: stat(way, REGION, policy.trust_region, "kept"), 2 / 3),
+    (
+        "opd_trust_region, share kept",
+        lambda way: stat(way, REGION, policy.trust_region, "kept"),
+        2 / 3,
+    ),
     (
         "opd_trust_region",  # the advantages; the third token is dropped
         lambda way: -losses(way, REGION, policy.trust_region, drift=0.0) / ratio(way),
         [0.5, -1.0, 0.0],
     ),
-    ("iw_opd", lambda way: losses(way, IW, policy.iw_opd)[:2] / torch.tensor([0.5, -0.5]), [1.5, 1.33333333333]),
+    (
+        "iw_opd",
+        lambda way: losses(way, IW, policy.iw_opd)[:2] / torch.tensor([0.5, -0.5]),
+        [1.5, 1.33333333333],
+    ),
     ("orpo", lambda way: stat(way, pair(), p.orpo, "log_odds"), 1.30119890457),
     (
         "orpo",
@@ -519,32 +662,62 @@ def test_what_follows_from_losses_and_statistics(case, way):
     assert found == (exact.near(expected) if exact else pytest.approx(expected, rel=2e-4))
 
 
-@pytest.mark.parametrize("near", [WAYS["plain, float64"], WAYS["plain, fp32"]], ids=["float64", "fp32"])
+@pytest.mark.parametrize(
+    "near", [WAYS["plain, float64"], WAYS["plain, fp32"]], ids=["float64", "fp32"]
+)
 def test_numbers_without_positions(near):
     """Cases log1mexp_small, topk2_forward_kl, retemper_stored_topk, minillm_teacher_mixed_is, grpo_advantage, rkd."""
     small = torch.tensor([-1e-10, -0.001, -0.5, -20.0], dtype=near.dtype)
-    assert log1mexp(small).tolist() == near.near([-23.02585093, -6.90825523732, -0.932752129567, -2.06115362456e-09])
-    assert float(-log1mexp(torch.tensor(-3.0, dtype=near.dtype))) == pytest.approx(0.051069, abs=5e-7)  # a sequence's
+    assert log1mexp(small).tolist() == near.near(
+        [-23.02585093, -6.90825523732, -0.932752129567, -2.06115362456e-09]
+    )
+    assert float(-log1mexp(torch.tensor(-3.0, dtype=near.dtype))) == pytest.approx(
+        0.051069, abs=5e-7
+    )  # a sequence's
     logits = T.to(near.dtype)
     kept = top_k(logits, 2)
     assert kept.ids_NK.tolist() == [[1, 0], [0, 3], [2, 0]]
-    assert kept.logp_NK.exp().sum(1).tolist() == near.near([0.833667855647, 0.76148082693, 0.931170678515])
-    assert float(top_k(logits, 2, temperature=2.0).logp_NK.exp().sum(1)[0]) == pytest.approx(0.698, abs=5e-4)
-    student, teacher = torch.tensor([-1.0], dtype=near.dtype), torch.tensor([-0.5], dtype=near.dtype)
+    assert kept.logp_NK.exp().sum(1).tolist() == near.near(
+        [0.833667855647, 0.76148082693, 0.931170678515]
+    )
+    assert float(top_k(logits, 2, temperature=2.0).logp_NK.exp().sum(1)[0]) == pytest.approx(
+        0.698, abs=5e-4
+    )
+    student, teacher = (
+        torch.tensor([-1.0], dtype=near.dtype),
+        torch.tensor([-0.5], dtype=near.dtype),
+    )
     weight = policy.mixed_weight(student, teacher, 0.2)
     assert float(weight) == near.near(0.885156084074)
     assert float(student.exp() / weight) == near.near(0.41560968488)
-    rewards, group = torch.tensor([1.0, 0, 0, 1], dtype=near.dtype), torch.zeros(4, dtype=torch.long)
-    scaled, plain = (policy.group_advantages(rewards, group, scale=scale) for scale in ("group", "none"))
-    assert scaled.tolist() == near.near([0.865875429761, -0.865875429761, -0.865875429761, 0.865875429761])
+    rewards, group = (
+        torch.tensor([1.0, 0, 0, 1], dtype=near.dtype),
+        torch.zeros(4, dtype=torch.long),
+    )
+    scaled, plain = (
+        policy.group_advantages(rewards, group, scale=scale) for scale in ("group", "none")
+    )
+    assert scaled.tolist() == near.near(
+        [0.865875429761, -0.865875429761, -0.865875429761, 0.865875429761]
+    )
     assert plain.tolist() == [0.5, -0.5, -0.5, 0.5]
     assert float((plain / scaled)[0]) - 1e-4 == near.near(0.57735026919)
     sides = [side.to(near.dtype) for side in (related().hidden_ND, related().teacher.hidden_NDt)]
     wanted = [
-        [[0, 0.572949016875, 1.14589803375], [0.572949016875, 0, 1.28115294937], [1.14589803375, 1.28115294937, 0]],
-        [[0, 0.87867965644, 0.87867965644], [0.87867965644, 0, 1.24264068712], [0.87867965644, 1.24264068712, 0]],
+        [
+            [0, 0.572949016875, 1.14589803375],
+            [0.572949016875, 0, 1.28115294937],
+            [1.14589803375, 1.28115294937, 0],
+        ],
+        [
+            [0, 0.87867965644, 0.87867965644],
+            [0.87867965644, 0, 1.24264068712],
+            [0.87867965644, 1.24264068712, 0],
+        ],
     ]
-    assert [r._distances(side).tolist() for side in sides] == [[near.near(row) for row in rows] for rows in wanted]
+    assert [r._distances(side).tolist() for side in sides] == [
+        [near.near(row) for row in rows] for rows in wanted
+    ]
 
 
 def test_a_banned_token_of_the_teacher_counts_nothing():
@@ -552,7 +725,9 @@ def test_a_banned_token_of_the_teacher_counts_nothing():
     for way in (WAYS["plain, float64"], WAYS["plain, fp32"]):
         for student, expected in (([0.0, 0.0, 0.0], math.log(1.5)), ([0.0, 0.0, -torch.inf], 0.0)):
             x = inputs(
-                torch.tensor([student], dtype=D), torch.tensor([[0.0, 0.0, -torch.inf]], dtype=D), targets_N=Y[1:2]
+                torch.tensor([student], dtype=D),
+                torch.tensor([[0.0, 0.0, -torch.inf]], dtype=D),
+                targets_N=Y[1:2],
             )
             assert losses(way, x, d.forward_kl).tolist() == way.near([expected])
             assert math.isfinite(float(losses(way, x, d.jsd)))
@@ -567,8 +742,12 @@ def test_multilevel_terms_of_the_repository_are_not_the_papers():
     x = across()
     shares = [side[:2].softmax(-1) for side in (x.hidden_ND, x.teacher.hidden_MDt)]
     q, p_ = (side[:, side.sum(0).argsort(descending=True)][:, :3] for side in shares)
-    assert float(-(q.softmax(-1) * p_.log_softmax(-1)).sum(-1).mean()) == pytest.approx(1.091888, abs=5e-7)
-    assert float(-(p_.softmax(-1) * q.log_softmax(-1)).sum(-1).mean()) == pytest.approx(1.061654, abs=5e-7)
+    assert float(-(q.softmax(-1) * p_.log_softmax(-1)).sum(-1).mean()) == pytest.approx(
+        1.091888, abs=5e-7
+    )
+    assert float(-(p_.softmax(-1) * q.log_softmax(-1)).sum(-1).mean()) == pytest.approx(
+        1.061654, abs=5e-7
+    )
     found = transport.multilevel_ot(x).stats["log"]
     assert float(found.total / found.count) != pytest.approx(1.061654, abs=1e-2)
 
@@ -584,14 +763,20 @@ def test_the_numbers_above_are_the_files(shared_data):
         known = flat(cases.get(name, ()))
         if known and name != "opd_advantage":  # its losses are the advantages with the other sign
             wanted = [value for value in flat(expected) if value]
-            assert [value for value in wanted if min(abs(value - one) for one in known) > 1e-11 * abs(value)] == [], (
-                name
-            )
+            assert [
+                value
+                for value in wanted
+                if min(abs(value - one) for one in known) > 1e-11 * abs(value)
+            ] == [], name
             seen += len(wanted)
     assert seen > 200
 
 
 def flat(value):
     if isinstance(value, dict | list | tuple):
-        return [one for part in (value.values() if isinstance(value, dict) else value) for one in flat(part)]
+        return [
+            one
+            for part in (value.values() if isinstance(value, dict) else value)
+            for one in flat(part)
+        ]
     return [float(value)]

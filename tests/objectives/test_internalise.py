@@ -39,13 +39,21 @@ def test_what_is_gone_grows_step_by_step_until_the_answer_is_left():
     assert [s for s in range(12) if rule.rises(s)] == [6, 8, 10]
     rows = [rule.target(s, Random(0), PROMPT, CHAIN, ANSWER) for s in (0, 6, 8, 10, 1000)]
     assert [r.ids[2:] for r in rows] == [[20, 21, 22, 30], [21, 22, 30], [22, 30], [30], [30]]
-    assert all(r.ids[:2] == PROMPT and r.counted == [False] * 2 + [True] * (len(r.ids) - 2) for r in rows)
+    assert all(
+        r.ids[:2] == PROMPT and r.counted == [False] * 2 + [True] * (len(r.ids) - 2) for r in rows
+    )
 
 
 def test_units():
     lengths = [3, 5, 2]
     assert [Internalise(1, unit="steps").tokens(n, lengths) for n in range(5)] == [0, 3, 8, 10, 10]
-    assert [Internalise(1, unit="share").tokens(n, lengths) for n in (0, 1, 50, 100, 200)] == [0, 1, 5, 10, 10]
+    assert [Internalise(1, unit="share").tokens(n, lengths) for n in (0, 1, 50, 100, 200)] == [
+        0,
+        1,
+        5,
+        10,
+        10,
+    ]
     assert [Internalise(1).tokens(n, lengths) for n in (0, 7, 99)] == [0, 7, 10]
     assert [Internalise(1, all_beyond=4).tokens(n, lengths) for n in (3, 4)] == [3, 10]
 
@@ -53,7 +61,9 @@ def test_units():
 def test_positions_can_stay():
     rule = Internalise(100, 100, smoothing=math.inf, keep_positions=True)
     assert rule.target(2, Random(0), PROMPT, CHAIN, ANSWER).positions == [0, 1, 4, 5]
-    assert Internalise(100, 100, smoothing=math.inf).target(2, Random(0), PROMPT, CHAIN, ANSWER).positions == [
+    assert Internalise(100, 100, smoothing=math.inf).target(
+        2, Random(0), PROMPT, CHAIN, ANSWER
+    ).positions == [
         0,
         1,
         2,

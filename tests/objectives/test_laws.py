@@ -7,23 +7,35 @@ import dataclasses
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from every import CASES, WIDTH, D, V, W, gradients, label, learnt, loss, made, picked, some  # noqa: E402
-from golden import Hidden, cast, same  # noqa: E402
+from every import CASES, WIDTH, D, V, W, gradients, label, learnt, loss, made, picked, some
+from golden import Hidden, cast, same
 
-from potstill.objectives import TABLE  # noqa: E402
-from potstill.objectives.inputs import Logits, OtherVocabulary, TokenLogp, TopK, reduce  # noqa: E402
+from potstill.objectives import TABLE
+from potstill.objectives.inputs import Logits, OtherVocabulary, TokenLogp, TopK, reduce
 
 # A relation is of two sequences of one micro-batch, which is so a part of the objective (its docstring says so).
 TOGETHER = ("rkd",)
 # Part of the gradient is left out on purpose, and so no slope of the value; each has a test of its own by hand.
-STOPPED = ("dft", "adaptive_kl", "taid", "distillm2", "trust_region", "iw_opd", "dskd", "multilevel_ot", "cot2align")
+STOPPED = (
+    "dft",
+    "adaptive_kl",
+    "taid",
+    "distillm2",
+    "trust_region",
+    "iw_opd",
+    "dskd",
+    "multilevel_ot",
+    "cot2align",
+)
 STOPPED += ("vespo",)
 # The head, or a state, is used for more than the logits of the counted positions.
 MORE_THAN_LOGITS = ("dskd", "cot2align", "ted_filters", "rkd")
 
 
 def every(*, without=()):
-    return pytest.mark.parametrize("case", [case for case in CASES if case[0] not in without], ids=label)
+    return pytest.mark.parametrize(
+        "case", [case for case in CASES if case[0] not in without], ids=label
+    )
 
 
 def test_no_objective_is_forgotten():
@@ -112,7 +124,9 @@ class Adapted(torch.nn.Module):
         return self.base(hidden) + self.up(self.down(hidden))
 
     def merged(self):
-        made = torch.nn.Linear(self.base.in_features, self.base.out_features, dtype=self.base.weight.dtype)
+        made = torch.nn.Linear(
+            self.base.in_features, self.base.out_features, dtype=self.base.weight.dtype
+        )
         made.weight.data = (self.base.weight + self.up.weight @ self.down.weight).detach()
         made.bias.data = self.base.bias.detach()
         return made
@@ -128,7 +142,9 @@ def test_an_adapted_head_is_the_merged_one(case, chunk):
     near([values], [wanted])
     mine, theirs = gradients(values.sum(), learnt(adapted)), gradients(wanted.sum(), learnt(plain))
     near(mine[:1], theirs[:1])
-    near([mine[1], mine[2]], [theirs[1], theirs[2]])  # the base is the merged head but for a constant
+    near(
+        [mine[1], mine[2]], [theirs[1], theirs[2]]
+    )  # the base is the merged head but for a constant
     near([mine[4]], [theirs[1] @ head.down.weight.T])
     near(mine[5:], theirs[3:])
 
@@ -168,7 +184,9 @@ def test_fp32_is_float64_to_2e_6(case):
     wide, single = loss(case, x).values_N, loss(case, narrow).values_N
     assert single.dtype == torch.float32
     near([single.double()], [wide], 2e-6)
-    for a, b in zip(gradients(single.sum(), learnt(narrow)), gradients(wide.sum(), learnt(x)), strict=True):
+    for a, b in zip(
+        gradients(single.sum(), learnt(narrow)), gradients(wide.sum(), learnt(x)), strict=True
+    ):
         assert torch.allclose(a.double(), b, rtol=1e-5, atol=5e-6)
 
 
@@ -179,7 +197,9 @@ def test_bfloat16_is_near_what_float64_says_of_the_same_numbers(case):
     wide, found = loss(case, x).values_N, loss(case, half).values_N
     assert torch.isfinite(found).all()
     assert torch.allclose(found.double(), wide, rtol=2e-2, atol=5e-2)
-    for a, b in zip(gradients(found.sum(), learnt(half)), gradients(wide.sum(), learnt(x)), strict=True):
+    for a, b in zip(
+        gradients(found.sum(), learnt(half)), gradients(wide.sum(), learnt(x)), strict=True
+    ):
         assert torch.isfinite(a).all()
         assert float((a.double() - b).norm()) <= 0.1 * float(b.norm()) + 1e-2
 
@@ -214,7 +234,10 @@ def extreme(case, dtype):
     if isinstance(t, Hidden):
         t = Hidden(t.hidden_NDt * 5e3, banned(t.head, V - 1, 3))
     elif isinstance(t, Logits | TopK):
-        ids, logits = torch.arange(V).expand(len(x.targets_N), V), torch.randn(len(x.targets_N), V, dtype=D) * 5e3
+        ids, logits = (
+            torch.arange(V).expand(len(x.targets_N), V),
+            torch.randn(len(x.targets_N), V, dtype=D) * 5e3,
+        )
         logits[:, [V - 1, 3]] = -torch.inf
         t = Logits(logits) if isinstance(t, Logits) else TopK(ids, logits.log_softmax(-1))
     elif isinstance(t, TokenLogp):

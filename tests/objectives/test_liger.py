@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from liger_made import (  # noqa: E402
+from liger_made import (
     CHOSEN_ALIKE,
     NEAR,
     SOFT,
@@ -28,8 +28,8 @@ from liger_made import (  # noqa: E402
     tokens,
 )
 
-from potstill.objectives import divergence, preference  # noqa: E402
-from potstill.objectives.likelihood import dft, likelihood, token_logp  # noqa: E402
+from potstill.objectives import divergence, preference
+from potstill.objectives.likelihood import dft, likelihood, token_logp
 
 SHAPES = {
     "sigmoid": {},
@@ -43,8 +43,15 @@ SHAPES = {
 NAMES = {"nca_pair": {"kind": "nca"}, "bco_pair": {"kind": "bco"}, "robust": {"smoothing": 0.2}}
 MEANS = {"grpo": "sequence", "bnpo": "token", "dapo": "token", "dr_grpo": "fixed"}
 CASES = {  # liger's, ours, lengths
-    "likelihood": (liger_jsd(weight_hard_loss=1.0, weight_soft_loss=0.0), tokens(likelihood), UNEVEN),
-    **{f"jsd {b}": (liger_jsd(beta=b, **SOFT), tokens(divergence.jsd, beta=b), UNEVEN) for b in (0.1, 0.5, 0.9)},
+    "likelihood": (
+        liger_jsd(weight_hard_loss=1.0, weight_soft_loss=0.0),
+        tokens(likelihood),
+        UNEVEN,
+    ),
+    **{
+        f"jsd {b}": (liger_jsd(beta=b, **SOFT), tokens(divergence.jsd, beta=b), UNEVEN)
+        for b in (0.1, 0.5, 0.9)
+    },
     "forward_kl": (liger_jsd(beta=0.0, **SOFT), tokens(divergence.forward_kl), UNEVEN),
     "reverse_kl": (liger_jsd(beta=1.0, **SOFT), tokens(divergence.reverse_kl), UNEVEN),
     "forward_kl with likelihood at 2": (
@@ -60,11 +67,22 @@ CASES = {  # liger's, ours, lengths
         )
         for kind, how in SHAPES.items()
     },
-    "simpo": (liger_pairs("SimPO", beta=2.0, gamma=1.0, compute_nll_loss=False), pairs(preference.simpo), UNEVEN),
-    "cpo": (liger_pairs("CPO", beta=0.3, alpha=0.5), pairs(preference.cpo, beta=0.3, alpha=0.5), CHOSEN_ALIKE),
+    "simpo": (
+        liger_pairs("SimPO", beta=2.0, gamma=1.0, compute_nll_loss=False),
+        pairs(preference.simpo),
+        UNEVEN,
+    ),
+    "cpo": (
+        liger_pairs("CPO", beta=0.3, alpha=0.5),
+        pairs(preference.cpo, beta=0.3, alpha=0.5),
+        CHOSEN_ALIKE,
+    ),
     "orpo": (liger_pairs("ORPO", beta=0.3), pairs(preference.orpo, lam=0.3), CHOSEN_ALIKE),
     "kto": (liger_kto, kto, UNEVEN),
-    **{f"{kind}": (liger_grpo(loss_type=kind, beta=0.0), grpo(mean), UNEVEN) for kind, mean in MEANS.items()},
+    **{
+        f"{kind}": (liger_grpo(loss_type=kind, beta=0.0), grpo(mean), UNEVEN)
+        for kind, mean in MEANS.items()
+    },
     **{
         f"grpo, k3 {'corrected' if corrected else 'plain'}": (
             liger_grpo(loss_type="grpo", beta=0.04, use_bias_correction_kl=corrected),
@@ -113,7 +131,9 @@ RECORDED = {  # the loss; its gradients, of the states and of the head, along `m
 @pytest.fixture
 def numbers_as_tensors(monkeypatch):
     """Triton's interpreter leaves a kernel's float arguments bare, and liger calls `.to` on one of them."""
-    interpreter = pytest.importorskip("triton.runtime.interpreter", reason="Triton is not installed")
+    interpreter = pytest.importorskip(
+        "triton.runtime.interpreter", reason="Triton is not installed"
+    )
     numpy, language, plain = pytest.importorskip("numpy"), interpreter.tl, interpreter._implicit_cvt
 
     def convert(given):

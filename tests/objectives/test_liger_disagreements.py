@@ -7,16 +7,24 @@ import math
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from golden import S, T, inputs, told  # noqa: E402
-from liger_made import NEAR, SOFT, Parts, chunked, liger_pairs, pairs  # noqa: E402
+from golden import S, T, inputs, told
+from liger_made import NEAR, SOFT, Parts, chunked, liger_pairs, pairs
 
-from potstill.objectives import divergence, preference  # noqa: E402
-from potstill.objectives.likelihood import likelihood  # noqa: E402
+from potstill.objectives import divergence, preference
+from potstill.objectives.likelihood import likelihood
 
 OTHERS = {  # liger's, ours, what liger-kernel 0.8.5 said
-    "cpo": (liger_pairs("CPO", beta=0.3, alpha=0.5), pairs(preference.cpo, beta=0.3, alpha=0.5), 3.794456),
+    "cpo": (
+        liger_pairs("CPO", beta=0.3, alpha=0.5),
+        pairs(preference.cpo, beta=0.3, alpha=0.5),
+        3.794456,
+    ),
     "orpo": (liger_pairs("ORPO", beta=0.3), pairs(preference.orpo, lam=0.3), 4.575767),
-    "simpo by default": (liger_pairs("SimPO", beta=2.0, gamma=1.0), pairs(preference.simpo), 6.775458),
+    "simpo by default": (
+        liger_pairs("SimPO", beta=2.0, gamma=1.0),
+        pairs(preference.simpo),
+        6.775458,
+    ),
 }
 
 
@@ -33,10 +41,16 @@ def test_ligers_likelihood_is_another_mean(name):
     """By hand: of the tokens of all better sides where ours is of the pairs; SimPO has it too, unless told."""
     parts, (_, ours, said) = Parts(), OTHERS[name]
     by_tokens, by_pairs = likelihoods(parts)
-    more = {"cpo": 0.5 * (by_tokens - by_pairs), "orpo": by_tokens - by_pairs, "simpo by default": by_tokens}[name]
+    more = {
+        "cpo": 0.5 * (by_tokens - by_pairs),
+        "orpo": by_tokens - by_pairs,
+        "simpo by default": by_tokens,
+    }[name]
     mine = float(ours(parts).detach())
     assert mine + more == pytest.approx(said, **NEAR)
-    assert mine == pytest.approx({"cpo": 3.641171, "orpo": 4.269194, "simpo by default": 2.546819}[name], rel=1e-6)
+    assert mine == pytest.approx(
+        {"cpo": 3.641171, "orpo": 4.269194, "simpo by default": 2.546819}[name], rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -46,14 +60,18 @@ def test_liger_takes_that_mean(name):
 
 
 def ligers(loss, name):
-    module = pytest.importorskip(f"liger_kernel.chunked_loss.{loss.lower()}_loss", reason="liger-kernel is missing")
+    module = pytest.importorskip(
+        f"liger_kernel.chunked_loss.{loss.lower()}_loss", reason="liger-kernel is missing"
+    )
     return getattr(getattr(module, f"LigerFusedLinear{loss}Function"), name)
 
 
 def test_ligers_odds_of_near_certainty():
     """`log1p(-exp(x))` in float32: 1.3 % off at x = -1e-6, no number where both sides are certain."""
     close, certain = torch.tensor([-1e-6, -1.0]), torch.tensor([-1e-8, -1e-8])
-    exact = 0.1 * math.log1p(math.exp(-(-1e-6 - math.log(-math.expm1(-1e-6)) + 1 + math.log(-math.expm1(-1)))))
+    exact = 0.1 * math.log1p(
+        math.exp(-(-1e-6 - math.log(-math.expm1(-1e-6)) + 1 + math.log(-math.expm1(-1))))
+    )
     for logp, wanted in ((close, exact), (certain, 0.1 * math.log(2))):
         x = told(logp.double(), groups_N=torch.arange(2), pairs_P2=torch.tensor([[0, 1]]))
         odds = (preference.orpo(x, lam=0.1).values_N - preference.orpo(x, lam=0.0).values_N).sum()
@@ -80,9 +98,13 @@ def test_ligers_kto_leaves_the_clamp_to_the_caller():
 def test_ligers_divergence_of_other_vocabularies():
     """A token that only the teacher has and never says gets a logit of 0 from the student: 0.405 instead of 0.262."""
     wide = torch.cat([T, torch.full((3, 1), -1e4, dtype=torch.float64)], 1)
-    assert float(divergence.forward_kl(inputs(S, wide)).values_N.mean()) == pytest.approx(0.262201, abs=5e-7)
+    assert float(divergence.forward_kl(inputs(S, wide)).values_N.mean()) == pytest.approx(
+        0.262201, abs=5e-7
+    )
     jsd = chunked("JSD", beta=0.0, **SOFT)
-    said = jsd(S.float(), torch.eye(4), wide.float(), torch.eye(5), torch.zeros(3, dtype=torch.long))
+    said = jsd(
+        S.float(), torch.eye(4), wide.float(), torch.eye(5), torch.zeros(3, dtype=torch.long)
+    )
     assert float(said) == pytest.approx(0.405, abs=5e-4)
 
 

@@ -7,10 +7,16 @@ import math
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from golden import S, Y, inputs, linear, same  # noqa: E402
+from golden import S, Y, inputs, linear, same
 
-from potstill.objectives.inputs import Inputs, per_sequence, reduce, spread  # noqa: E402
-from potstill.objectives.likelihood import dft, length_balanced, likelihood, token_logp, unlikelihood  # noqa: E402
+from potstill.objectives.inputs import Inputs, per_sequence, reduce, spread
+from potstill.objectives.likelihood import (
+    dft,
+    length_balanced,
+    likelihood,
+    token_logp,
+    unlikelihood,
+)
 
 OBJECTIVES = [likelihood, dft, unlikelihood, length_balanced]
 
@@ -22,14 +28,21 @@ def mean(loss):
 def test_unlikelihood_by_hand():
     """-log(1 - p(y)), p(y) = exp(-nll); the golden mean, 0.302044, is of the case's own tokens."""
     p = [math.exp(-v) for v in (1.44018969856, 1.38629436112, 0.546006389941)]
-    assert unlikelihood(inputs()).values_N.tolist() == pytest.approx([-math.log(1 - v) for v in p], abs=1e-9)
-    certain = unlikelihood(inputs(torch.tensor([[60.0, 0.0]], dtype=torch.float64), targets_N=torch.tensor([0])))
+    assert unlikelihood(inputs()).values_N.tolist() == pytest.approx(
+        [-math.log(1 - v) for v in p], abs=1e-9
+    )
+    certain = unlikelihood(
+        inputs(torch.tensor([[60.0, 0.0]], dtype=torch.float64), targets_N=torch.tensor([0]))
+    )
     assert float(certain.values_N) == pytest.approx(-math.log(1e-6))
 
 
 def test_weighted_means():
     """Case sft_weighted: two legitimate normalisers."""
-    weights, values = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64), likelihood(inputs()).values_N
+    weights, values = (
+        torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64),
+        likelihood(inputs()).values_N,
+    )
     assert float(reduce(values, weights, weights.sum())) == pytest.approx(0.91382914008, abs=1e-9)
     assert float(reduce(values, weights, 3)) == pytest.approx(1.06613399676, abs=1e-9)
 
@@ -37,7 +50,12 @@ def test_weighted_means():
 def test_token_and_sequence_means():
     """Case sft_token_vs_sequence_mean."""
     values = torch.tensor([1.0, 1.0, 1.0, 1.0, 3.0, 3.0])
-    x = Inputs(values[:, None], same, torch.zeros(6, dtype=torch.long), groups_N=torch.tensor([0, 0, 0, 0, 1, 1]))
+    x = Inputs(
+        values[:, None],
+        same,
+        torch.zeros(6, dtype=torch.long),
+        groups_N=torch.tensor([0, 0, 0, 0, 1, 1]),
+    )
     assert float(reduce(values, torch.ones(6), 6)) == pytest.approx(10 / 6)
     assert float(reduce(values, 1 / x.lengths()[x.groups], 2)) == 2.0
     assert per_sequence(spread(torch.tensor([5.0, 7.0]), x), x).tolist() == [5.0, 7.0]
@@ -46,7 +64,9 @@ def test_token_and_sequence_means():
 def test_length_balanced_lies_between_the_means():
     groups = torch.tensor([0, 0, 1])
     nll = likelihood(inputs()).values_N
-    tokens, sequences = (float(length_balanced(inputs(groups_N=groups), power=p).values_N.sum()) for p in (0, 1))
+    tokens, sequences = (
+        float(length_balanced(inputs(groups_N=groups), power=p).values_N.sum()) for p in (0, 1)
+    )
     assert tokens == pytest.approx(float(nll.sum()))
     assert sequences == pytest.approx(float(nll[:2].mean() + nll[2]))
     half = float(length_balanced(inputs(groups_N=groups), power=0.5).values_N.sum())
@@ -62,12 +82,16 @@ def test_accumulated_parts_equal_the_whole():
 
 def test_weights_that_were_promised_and_not_kept_do_not_change_the_gradient():
     x = linear()
-    promised = Inputs(x.hidden_ND, x.head, x.targets_N, weights_N=torch.rand(13, dtype=torch.float64))
+    promised = Inputs(
+        x.hidden_ND, x.head, x.targets_N, weights_N=torch.rand(13, dtype=torch.float64)
+    )
     other = torch.rand(13, dtype=torch.float64)
     found = torch.autograd.grad(
         (likelihood(promised).values_N * other).sum(), (x.hidden_ND, x.head.weight, x.head.bias)
     )
-    wanted = torch.autograd.grad((likelihood(x).values_N * other).sum(), (x.hidden_ND, x.head.weight, x.head.bias))
+    wanted = torch.autograd.grad(
+        (likelihood(x).values_N * other).sum(), (x.hidden_ND, x.head.weight, x.head.bias)
+    )
     for a, b in zip(found, wanted, strict=True):
         assert torch.allclose(a, b, atol=1e-12)
 
@@ -87,7 +111,9 @@ def test_trl_agrees_on_token_logprobs():
 
 
 def test_extreme_logits_are_finite():
-    loss = likelihood(inputs(torch.tensor([[1000.0, 0.0], [-1000.0, 0.0]]), targets_N=torch.tensor([1, 1])))
+    loss = likelihood(
+        inputs(torch.tensor([[1000.0, 0.0], [-1000.0, 0.0]]), targets_N=torch.tensor([1, 1]))
+    )
     assert loss.values_N.tolist() == [1000.0, 0.0]
 
 
@@ -97,9 +123,13 @@ def test_masked_equals_dropped(objective):
     x = linear()
     weights = torch.ones(13, dtype=torch.float64)
     weights[5:] = 0
-    masked = torch.autograd.grad(reduce(objective(x).values_N, weights, 5.0), (x.hidden_ND, x.head.weight))
+    masked = torch.autograd.grad(
+        reduce(objective(x).values_N, weights, 5.0), (x.hidden_ND, x.head.weight)
+    )
     less = Inputs(x.hidden_ND[:5], x.head, x.targets_N[:5], groups_N=None)
-    dropped = torch.autograd.grad(reduce(objective(less).values_N, weights[:5], 5.0), (x.hidden_ND, x.head.weight))
+    dropped = torch.autograd.grad(
+        reduce(objective(less).values_N, weights[:5], 5.0), (x.hidden_ND, x.head.weight)
+    )
     scale = 13 / 5 if objective is length_balanced else 1.0  # its length counts what is given to it
     for a, b in zip(masked, dropped, strict=True):
         assert torch.allclose(a * scale, b, atol=1e-12)

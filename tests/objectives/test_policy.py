@@ -8,11 +8,11 @@ import math
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from golden import Inputs, S, T, Y, inputs, same  # noqa: E402
+from golden import Inputs, S, T, Y, inputs, same
 
-from potstill.errors import ConfigError  # noqa: E402
-from potstill.objectives import policy  # noqa: E402
-from potstill.objectives.inputs import TokenLogp, reduce  # noqa: E402
+from potstill.errors import ConfigError
+from potstill.objectives import policy
+from potstill.objectives.inputs import TokenLogp, reduce
 
 D = torch.float64
 TEACHER = TokenLogp(T.log_softmax(-1).gather(1, Y[:, None]).squeeze(1))
@@ -48,7 +48,9 @@ def test_expected_gradients_by_enumeration(objective, how, wanted):
     z = torch.tensor([2.0, 1.0, 0.0], dtype=D)
     logp = torch.tensor([0.0, 1.0, 1.0], dtype=D).log_softmax(-1)
     hidden = z.repeat(3, 1).requires_grad_()
-    x = Inputs(hidden, same, torch.arange(3), teacher=TokenLogp(logp), advantages_N=torch.zeros(3, dtype=D))
+    x = Inputs(
+        hidden, same, torch.arange(3), teacher=TokenLogp(logp), advantages_N=torch.zeros(3, dtype=D)
+    )
     reduce(objective(x, **how).values_N, z.softmax(-1), 1.0).backward()
     assert hidden.grad.sum(0).tolist() == pytest.approx(EXACT[wanted], abs=1e-9)
 
@@ -60,11 +62,20 @@ def test_gradients_of_weighted_advantages_by_hand():
     """
     torch.manual_seed(3)
     z, targets = torch.randn(5, 4, dtype=D), torch.tensor([0, 3, 1, 2, 0])
-    logp, sampled = -3 * torch.rand(5, dtype=D), torch.tensor([-2.0, -0.05, -1.0, -3.0, -0.1], dtype=D)
-    more = {"teacher": TokenLogp(logp), "sampled_N": sampled, "groups_N": torch.tensor([0, 0, 0, 1, 1])}
+    logp, sampled = (
+        -3 * torch.rand(5, dtype=D),
+        torch.tensor([-2.0, -0.05, -1.0, -3.0, -0.1], dtype=D),
+    )
+    more = {
+        "teacher": TokenLogp(logp),
+        "sampled_N": sampled,
+        "groups_N": torch.tensor([0, 0, 0, 1, 1]),
+    }
     logq = z.log_softmax(-1).gather(1, targets[:, None]).squeeze(1)
     r, size = logp - logq, (logp - logq).abs()
-    before = torch.stack([size.new_zeros(()), size[0], size[0] + size[1], size.new_zeros(()), size[3]])
+    before = torch.stack(
+        [size.new_zeros(()), size[0], size[0] + size[1], size.new_zeros(()), size[3]]
+    )
     whole = torch.stack([size[:3].sum()] * 3 + [size[3:].sum()] * 2)
     ratio = (logq - sampled).exp()
     kept = (sampled.exp() - logq.exp() <= 0.2).double()
@@ -84,7 +95,9 @@ def test_corrected_k3_of_the_reference_has_the_reverse_gradient():
     logp = torch.tensor([0.0, 1.0, 1.0], dtype=D).log_softmax(-1)
     for corrected, wanted in ((True, "reverse"), (False, "forward")):
         hidden = z.repeat(3, 1).requires_grad_()
-        x = Inputs(hidden, same, torch.arange(3), reference_N=logp, advantages_N=torch.zeros(3, dtype=D))
+        x = Inputs(
+            hidden, same, torch.arange(3), reference_N=logp, advantages_N=torch.zeros(3, dtype=D)
+        )
         loss = policy.policy_gradient(x, beta=1.0, corrected=corrected)
         reduce(loss.values_N, z.softmax(-1), 1.0).backward()
         assert hidden.grad.sum(0).tolist() == pytest.approx(EXACT[wanted], abs=1e-9)
@@ -142,7 +155,10 @@ def test_gspo_by_hand():
     gaps = torch.log(torch.tensor([2.0, 0.5, 1.21, 1.0, 1.3], dtype=D))
     now = torch.full((5,), -1.0, dtype=D)
     x = told(
-        now, sampled_N=now - gaps, advantages_N=torch.tensor([1.0, 1, 1, 1, -1], dtype=D), groups_N=[0, 0, 1, 1, 2]
+        now,
+        sampled_N=now - gaps,
+        advantages_N=torch.tensor([1.0, 1, 1, 1, -1], dtype=D),
+        groups_N=[0, 0, 1, 1, 2],
     )
     loss = policy.policy_gradient(x, ratio="sequence", clip=0.05)
     assert (-loss.values_N).tolist() == pytest.approx([1, 1, 1.05, 1.05, -1.3], abs=1e-12)
@@ -168,7 +184,10 @@ def test_gspo_has_the_gradient_of_the_sequences_ratio():
     gap = (logp - x.sampled_N).split(x.lengths().tolist())
     whole = sum(
         -torch.minimum(s * a, s.clamp(0.95, 1.05) * a)
-        for s, a in zip([g.mean().exp() for g in gap], [a[0] for a in x.advantages_N.split(x.lengths().tolist())])
+        for s, a in zip(
+            [g.mean().exp() for g in gap],
+            [a[0] for a in x.advantages_N.split(x.lengths().tolist())],
+        )
     )
     weights, count = policy.means(x, "sequence")
     ours = reduce(policy.policy_gradient(x, ratio="sequence", clip=0.05).values_N, weights, count)
@@ -211,14 +230,25 @@ def test_cispo_by_hand():
 
 def test_sapo_and_vespo_by_hand():
     """Ratios 0.5 and 2 in sequences of their own, one of each sign."""
-    logp, sampled = torch.tensor([-1.0, -1.0], dtype=D), torch.log(torch.tensor([2.0, 0.5], dtype=D)) - 1
-    x = told(logp, sampled_N=sampled, advantages_N=torch.tensor([1.5, -1], dtype=D), groups_N=[0, 1])
+    logp, sampled = (
+        torch.tensor([-1.0, -1.0], dtype=D),
+        torch.log(torch.tensor([2.0, 0.5], dtype=D)) - 1,
+    )
+    x = told(
+        logp, sampled_N=sampled, advantages_N=torch.tensor([1.5, -1], dtype=D), groups_N=[0, 1]
+    )
     soft = [4 * 1.5 / (1 + math.exp(0.5)), -4 / 1.05 / (1 + math.exp(-1.05))]
     assert (-policy.sapo(x).values_N).tolist() == pytest.approx(soft, abs=1e-12)
     weights = [0.5**2 * math.exp(3 * 0.5), 2**3 * math.exp(-2)]
-    assert policy.vespo(x).values_N.tolist() == pytest.approx([1.5 * weights[0], -weights[1]], abs=1e-12)
-    both = dataclasses.replace(x, advantages_N=torch.ones(2, dtype=D), groups_N=torch.tensor([0, 0]))
-    assert policy.vespo(both).values_N.tolist() == pytest.approx([1.0, 1.0], abs=1e-12)  # 0.5 times 2
+    assert policy.vespo(x).values_N.tolist() == pytest.approx(
+        [1.5 * weights[0], -weights[1]], abs=1e-12
+    )
+    both = dataclasses.replace(
+        x, advantages_N=torch.ones(2, dtype=D), groups_N=torch.tensor([0, 0])
+    )
+    assert policy.vespo(both).values_N.tolist() == pytest.approx(
+        [1.0, 1.0], abs=1e-12
+    )  # 0.5 times 2
 
 
 def test_on_policy_all_are_the_plain_policy_gradient():
@@ -227,11 +257,17 @@ def test_on_policy_all_are_the_plain_policy_gradient():
     plain = gradient((-x.advantages_N * logp).sum())
     for given in (x, dataclasses.replace(x, sampled_N=None)):
         for objective, how in (
-            *((policy.policy_gradient, {"ratio": r, "surrogate": s}) for r in LEVELS for s in ("clip", "cispo")),
+            *(
+                (policy.policy_gradient, {"ratio": r, "surrogate": s})
+                for r in LEVELS
+                for s in ("clip", "cispo")
+            ),
             *((policy.sapo, {"ratio": ratio}) for ratio in LEVELS),
             (policy.vespo, {}),
         ):
-            assert torch.allclose(gradient(objective(given, **how).values_N.sum()), plain, atol=1e-12), (objective, how)
+            assert torch.allclose(
+                gradient(objective(given, **how).values_N.sum()), plain, atol=1e-12
+            ), (objective, how)
 
 
 def test_the_reference_is_held_to_by_tokens_whatever_the_ratio():
@@ -242,10 +278,16 @@ def test_the_reference_is_held_to_by_tokens_whatever_the_ratio():
     k3 = torch.expm1(-far) + far
     assert float(k3.sum()) == pytest.approx(0.090677, abs=5e-7)
     for objective, how in ((policy.policy_gradient, {"ratio": r}) for r in LEVELS):
-        assert float(objective(x, beta=1.0, **how).values_N.sum()) == pytest.approx(0.106566, abs=5e-7)
+        assert float(objective(x, beta=1.0, **how).values_N.sum()) == pytest.approx(
+            0.106566, abs=5e-7
+        )
     for objective in (policy.sapo, policy.vespo):
-        assert float(objective(x, beta=1.0).values_N.sum()) == pytest.approx(float(2 * k3[0] + k3[1] / 2), abs=1e-12)
-        assert float(objective(x, beta=1.0, corrected=False).values_N.sum()) == pytest.approx(float(k3.sum()))
+        assert float(objective(x, beta=1.0).values_N.sum()) == pytest.approx(
+            float(2 * k3[0] + k3[1] / 2), abs=1e-12
+        )
+        assert float(objective(x, beta=1.0, corrected=False).values_N.sum()) == pytest.approx(
+            float(k3.sum())
+        )
 
 
 def test_means_of_the_family():
@@ -264,7 +306,10 @@ def test_means_of_the_family():
 def test_limits():
     """KDRL at 0 is GRPO; guided, right sequences are not pulled"""
     x = told(
-        [-1.0, -0.5, -2.0], [-0.5, -1.5, -2.0], groups_N=[0, 0, 1], advantages_N=torch.tensor([1.0, 1, -1], dtype=D)
+        [-1.0, -0.5, -2.0],
+        [-0.5, -1.5, -2.0],
+        groups_N=[0, 0, 1],
+        advantages_N=torch.tensor([1.0, 1, -1], dtype=D),
     )
     plain = policy.policy_gradient(x).values_N
     assert torch.equal(policy.kdrl(x, beta=0.0).values_N, plain)

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from golden import Inputs, told  # noqa: E402
+from golden import Inputs, told
 
-from potstill.errors import ConfigError  # noqa: E402
-from potstill.objectives import preference as p  # noqa: E402
-from potstill.objectives.inputs import reduce  # noqa: E402
-from potstill.objectives.likelihood import likelihood  # noqa: E402
+from potstill.errors import ConfigError
+from potstill.objectives import preference as p
+from potstill.objectives.inputs import reduce
+from potstill.objectives.likelihood import likelihood
 
 BETTER, WORSE = [-1.0, -0.5, -0.5], [-2.0, -1.0]
 REFERENCE = torch.tensor([-1.2, -0.6, -0.7, -1.5, -0.8], dtype=torch.float64)
@@ -22,7 +22,11 @@ REFERENCE = torch.tensor([-1.2, -0.6, -0.7, -1.5, -0.8], dtype=torch.float64)
 
 def pair(**more):
     groups = torch.tensor([0, 0, 0, 1, 1])
-    given = {"reference_N": REFERENCE, "groups_N": groups, "pairs_P2": torch.tensor([[0, 1]])} | more
+    given = {
+        "reference_N": REFERENCE,
+        "groups_N": groups,
+        "pairs_P2": torch.tensor([[0, 1]]),
+    } | more
     return told(BETTER + WORSE, **given)
 
 
@@ -65,11 +69,20 @@ def test_golden_gradients():
     def slope(objective, **how):
         x = pair()
         hidden = x.hidden_ND.clone().requires_grad_()
-        x = Inputs(hidden, x.head, x.targets_N, groups_N=x.groups_N, pairs_P2=x.pairs_P2, reference_N=x.reference_N)
+        x = Inputs(
+            hidden,
+            x.head,
+            x.targets_N,
+            groups_N=x.groups_N,
+            pairs_P2=x.pairs_P2,
+            reference_N=x.reference_N,
+        )
         objective(x, **how).values_N.sum().backward()
         return hidden.grad[:, 0] / -torch.expm1(logp)  # d logp / d z0 = 1 - p
 
-    assert slope(p.dpo).tolist() == pytest.approx([-0.0470035948235] * 3 + [0.0470035948235] * 2, abs=1e-9)
+    assert slope(p.dpo).tolist() == pytest.approx(
+        [-0.0470035948235] * 3 + [0.0470035948235] * 2, abs=1e-9
+    )
     assert slope(p.redi).tolist() == pytest.approx([-1 / 3] * 3 + [0.4] * 2, abs=1e-9)
 
 
@@ -104,7 +117,9 @@ def test_exo_is_least_where_the_labels_are_met_and_discopop_rises_between():
 
 def test_discopop_is_finite_far_behind():
     """m exp(-u) there is 0 times infinity, and 0."""
-    behind = dataclasses.replace(pair(), reference_N=torch.tensor([2e4, 0, 0, -2e4, 0], dtype=torch.float64))
+    behind = dataclasses.replace(
+        pair(), reference_N=torch.tensor([2e4, 0, 0, -2e4, 0], dtype=torch.float64)
+    )
     assert total(p.discopop(behind)) == pytest.approx(0.05 * (4e4 - 1), abs=1e-9)  # -log s(u) alone
 
 
@@ -140,7 +155,14 @@ def part(x, sequences):
     fields = {n: getattr(x, n)[kept] for n in ("hidden_ND", "targets_N", "reference_N")}
     groups = torch.tensor([sequences.index(int(g)) for g in x.groups[kept]])
     pairs = torch.arange(len(sequences)).reshape(-1, 2)
-    return Inputs(head=x.head, groups_N=groups, pairs_P2=pairs, labels_S=x.labels_S[sequences], kl=x.kl, **fields)
+    return Inputs(
+        head=x.head,
+        groups_N=groups,
+        pairs_P2=pairs,
+        labels_S=x.labels_S[sequences],
+        kl=x.kl,
+        **fields,
+    )
 
 
 @pytest.mark.parametrize("objective", ALL)
@@ -148,7 +170,10 @@ def test_gradcheck(objective):
     x = random(pairs=2)
 
     def loss(hidden, weight):
-        fields = {n: getattr(x, n) for n in ("targets_N", "groups_N", "pairs_P2", "reference_N", "labels_S", "kl")}
+        fields = {
+            n: getattr(x, n)
+            for n in ("targets_N", "groups_N", "pairs_P2", "reference_N", "labels_S", "kl")
+        }
         return objective(Inputs(hidden, lambda h: h @ weight.T, **fields)).values_N
 
     assert torch.autograd.gradcheck(loss, (x.hidden_ND, x.head.weight.detach().requires_grad_()))
@@ -159,18 +184,26 @@ def test_gradcheck(objective):
 def test_micro_batches_and_chunks_change_nothing(objective, chunk):
     """Three pairs in one micro-batch, or in two, chunked or not: the same gradient of the mean."""
     x = random()
-    whole = torch.autograd.grad(reduce(objective(x).values_N, torch.ones(()), 3.0), (x.hidden_ND, x.head.weight))
+    whole = torch.autograd.grad(
+        reduce(objective(x).values_N, torch.ones(()), 3.0), (x.hidden_ND, x.head.weight)
+    )
     cut = [objective(part(x, s), chunk=chunk).values_N.sum() / 3 for s in ([0, 1], [2, 3, 4, 5])]
-    for a, b in zip(whole, torch.autograd.grad(sum(cut), (x.hidden_ND, x.head.weight)), strict=True):
+    for a, b in zip(
+        whole, torch.autograd.grad(sum(cut), (x.hidden_ND, x.head.weight)), strict=True
+    ):
         assert torch.allclose(a, b, atol=1e-12)
 
 
-@pytest.mark.parametrize("objective", [one for one in ALL if one is not p.discopop])  # which rises in places
+@pytest.mark.parametrize(
+    "objective", [one for one in ALL if one is not p.discopop]
+)  # which rises in places
 def test_one_step_downhill_raises_the_better_side_and_lowers_the_worse(objective):
     x = random(pairs=1, seed=4)
     [grad] = torch.autograd.grad(objective(x).values_N.sum(), x.hidden_ND)
     after = Inputs(x.hidden_ND.detach() - 1e-4 * grad, x.head, x.targets_N)
-    change = (likelihood(Inputs(x.hidden_ND, x.head, x.targets_N)).values_N - likelihood(after).values_N).detach()
+    change = (
+        likelihood(Inputs(x.hidden_ND, x.head, x.targets_N)).values_N - likelihood(after).values_N
+    ).detach()
     assert change[x.groups == 0].sum() > 0
     assert change[x.groups == 1].sum() < 0
 
@@ -182,7 +215,12 @@ def test_limits():
     sft = sum(float(nll[x.groups == s].mean()) for s in (0, 2, 4))
     assert total(p.redi(x, alpha=0)) == pytest.approx(sft)
     equal = Inputs(
-        x.hidden_ND, x.head, x.targets_N, groups_N=x.groups_N, pairs_P2=x.pairs_P2, reference_N=-nll.detach()
+        x.hidden_ND,
+        x.head,
+        x.targets_N,
+        groups_N=x.groups_N,
+        pairs_P2=x.pairs_P2,
+        reference_N=-nll.detach(),
     )
     assert total(p.dpo(equal)) == pytest.approx(3 * 0.69314718056)
 
@@ -222,7 +260,9 @@ def test_the_odds_of_certainty_are_held():
     held = told([-1e-7, -1.0], groups_N=torch.tensor([0, 1]), pairs_P2=torch.tensor([[1, 0]]))
     assert total(p.orpo(sure)) == pytest.approx(total(p.orpo(held)), abs=1e-6)
     hidden = sure.hidden_ND.clone().requires_grad_()
-    loss = p.orpo(Inputs(hidden, sure.head, sure.targets_N, groups_N=sure.groups_N, pairs_P2=sure.pairs_P2))
+    loss = p.orpo(
+        Inputs(hidden, sure.head, sure.targets_N, groups_N=sure.groups_N, pairs_P2=sure.pairs_P2)
+    )
     [grad] = torch.autograd.grad(loss.values_N.sum(), hidden)
     assert torch.isfinite(grad).all()
     assert grad[1, 0] < 0  # the better side, which is not sure, is pushed up
@@ -269,7 +309,12 @@ def test_trl_agrees_on_simpo_and_cpo(kind, monkeypatch):
     monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
     cpo = pytest.importorskip("trl.experimental.cpo", reason="needs the extra potstill[dev]")
     trainer = cpo.CPOTrainer.__new__(cpo.CPOTrainer)
-    trainer.loss_type, trainer.beta, trainer.simpo_gamma, trainer.label_smoothing = kind, 2.0, 1.0, 0.0
+    trainer.loss_type, trainer.beta, trainer.simpo_gamma, trainer.label_smoothing = (
+        kind,
+        2.0,
+        1.0,
+        0.0,
+    )
     trainer.accelerator, trainer.alpha = SimpleNamespace(device=torch.device("cpu")), 0.0
     means = (
         [torch.tensor([-2 / 3]), torch.tensor([-1.5])]

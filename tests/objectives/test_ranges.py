@@ -4,8 +4,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
 
-from potstill import objectives  # noqa: E402
-from potstill.errors import ConfigError  # noqa: E402
+from potstill import objectives
+from potstill.errors import ConfigError
 
 TABLE = {
     "dpo": {"beta": -1, "sft": -0.1, "length_share": 1.5, "smoothing": 0.5},
@@ -40,13 +40,18 @@ TABLE = {
 
 
 @pytest.mark.parametrize(
-    ("name", "constant", "value"), [(n, c, v) for n, wrong in TABLE.items() for c, v in wrong.items()]
+    ("name", "constant", "value"),
+    [(n, c, v) for n, wrong in TABLE.items() for c, v in wrong.items()],
 )
 def test_what_would_train_the_wrong_way_round_is_refused(name, constant, value):
     assert constant in objectives.constants(name)
     with pytest.raises(ConfigError) as error:
         objectives.find(name)(None, **{constant: value})  # no inputs: it computes nothing before
-    assert error.value.found.startswith(f"{constant}={value}") and error.value.expected and error.value.fix
+    assert (
+        error.value.found.startswith(f"{constant}={value}")
+        and error.value.expected
+        and error.value.fix
+    )
 
 
 def test_the_defaults_are_within():

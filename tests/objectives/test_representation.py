@@ -7,13 +7,13 @@ import dataclasses
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from golden import Hidden, Inputs, S, T, linear, same  # noqa: E402
+from golden import Hidden, Inputs, S, T, linear, same
 
-from potstill.errors import ConfigError  # noqa: E402
-from potstill.objectives import divergence  # noqa: E402
-from potstill.objectives import representation as r  # noqa: E402
-from potstill.objectives.inputs import Layers, Logits, OtherVocabulary, reduce  # noqa: E402
-from potstill.objectives.likelihood import likelihood  # noqa: E402
+from potstill.errors import ConfigError
+from potstill.objectives import divergence
+from potstill.objectives import representation as r
+from potstill.objectives.inputs import Layers, Logits, OtherVocabulary, reduce
+from potstill.objectives.likelihood import likelihood
 
 STUDENT = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]], dtype=torch.float64)
 TEACHER = torch.tensor([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0], [0.0, 2.0, 0.0]], dtype=torch.float64)
@@ -50,15 +50,21 @@ def test_relations_gradients():
     side = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
     other = torch.randn(4, 5, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda s: torch.cat(r.relations(s, other)), (side,))
-    twins = torch.ones(3, 2, dtype=torch.float64, requires_grad=True)  # all the same: no distance, no angle
+    twins = torch.ones(
+        3, 2, dtype=torch.float64, requires_grad=True
+    )  # all the same: no distance, no angle
     sum(v.sum() for v in r.relations(twins, torch.eye(3, dtype=torch.float64))).backward()
     assert torch.isfinite(twins.grad).all()
 
 
 def test_golden_layers():
     """Case ted_layerwise."""
-    student = torch.tensor([[[1.0, 2.0], [0.0, 1.0]], [[0.0, 0.0], [1.0, 1.0]]], dtype=torch.float64)
-    teacher = torch.tensor([[[1.0, 1.0], [1.0, 1.0]], [[0.0, 2.0], [1.0, 0.0]]], dtype=torch.float64)
+    student = torch.tensor(
+        [[[1.0, 2.0], [0.0, 1.0]], [[0.0, 0.0], [1.0, 1.0]]], dtype=torch.float64
+    )
+    teacher = torch.tensor(
+        [[[1.0, 1.0], [1.0, 1.0]], [[0.0, 2.0], [1.0, 0.0]]], dtype=torch.float64
+    )
     assert [float(r.layerwise([s], [t]).mean()) for s, t in zip(student, teacher)] == [0.5, 1.25]
     assert float(r.layerwise(list(student), list(teacher)).mean()) == 0.875
 
@@ -67,7 +73,8 @@ def layered(positions=5):
     torch.manual_seed(3)
     x = linear(width=4, vocabulary=7, positions=positions)
     states = [
-        tuple(torch.randn(positions, d, dtype=torch.float64, requires_grad=True) for _ in range(2)) for d in (4, 6)
+        tuple(torch.randn(positions, d, dtype=torch.float64, requires_grad=True) for _ in range(2))
+        for d in (4, 6)
     ]
     return dataclasses.replace(x, layers=Layers(*states), maps=r.Filters(4, 6, 2).double())
 
@@ -75,9 +82,13 @@ def layered(positions=5):
 def test_ted_is_the_sum_of_its_terms():
     x = layered()
     parts = [r.ted(x, ce=a, kl=b, mse=c).values_N for a, b, c in ((1, 0, 0), (0, 1, 0), (0, 0, 1))]
-    assert torch.allclose(r.ted(x, ce=0.3, kl=2.0, mse=5.0).values_N, 0.3 * parts[0] + 2 * parts[1] + 5 * parts[2])
+    assert torch.allclose(
+        r.ted(x, ce=0.3, kl=2.0, mse=5.0).values_N, 0.3 * parts[0] + 2 * parts[1] + 5 * parts[2]
+    )
     assert torch.equal(parts[0], likelihood(x).values_N)
-    assert torch.allclose(parts[1], divergence.forward_kl(x, temperature=2.0, squared=True).values_N)
+    assert torch.allclose(
+        parts[1], divergence.forward_kl(x, temperature=2.0, squared=True).values_N
+    )
     plain = r.ted(x, ce=0, kl=0, normalise=False).values_N
     by_hand = sum(
         ((f(s) - g(t)) ** 2).mean(-1) / 2
@@ -99,8 +110,13 @@ def test_teds_first_stage_trains_filters_alone():
     x = layered()
     loss = r.ted_filters(x, normalise=False)
     # A filter that is the identity is the head on the layer itself; the teacher's are not square.
-    direct = torch.stack([likelihood(Inputs(h, x.head, x.targets_N)).values_N for h in x.layers.student]).mean(0)
-    theirs = [likelihood(Inputs(f(h), x.head, x.targets_N)).values_N for f, h in zip(x.maps.teacher, x.layers.teacher)]
+    direct = torch.stack(
+        [likelihood(Inputs(h, x.head, x.targets_N)).values_N for h in x.layers.student]
+    ).mean(0)
+    theirs = [
+        likelihood(Inputs(f(h), x.head, x.targets_N)).values_N
+        for f, h in zip(x.maps.teacher, x.layers.teacher)
+    ]
     assert torch.allclose(loss.values_N, direct + torch.stack(theirs).mean(0))
     assert float(loss.stats["student_nll"].total) == pytest.approx(direct.sum().item(), abs=1e-12)
     even = x.layers.student[0] / x.layers.student[0].pow(2).mean(-1, keepdim=True).sqrt()
@@ -139,7 +155,9 @@ def ruled(means, labels, prompts=None, scores=None, lengths=(3, 1, 4, 2), chunk=
         torch.tensor(targets),
         groups_N=torch.tensor(groups),
         labels_S=torch.tensor(labels),
-        prompts_S=torch.zeros(len(means), dtype=torch.long) if prompts is None else torch.tensor(prompts),
+        prompts_S=torch.zeros(len(means), dtype=torch.long)
+        if prompts is None
+        else torch.tensor(prompts),
         scores_S=None if scores is None else torch.tensor(scores, dtype=torch.float64),
     )
 
@@ -162,12 +180,20 @@ def test_golden_margin():
 def test_golden_contrast():
     """Case contrastive_rationale."""
     means = [-0.4, -0.6, -0.9, -1.5]
-    assert float(r.contrastive(ruled(means, KIND)).values_N.sum()) == pytest.approx(0.416414949622, abs=1e-9)
-    weighted = r.contrastive(ruled(means, KIND, scores=[0.75, 0.25, 1.0, 1.0]), weighted=True).values_N
+    assert float(r.contrastive(ruled(means, KIND)).values_N.sum()) == pytest.approx(
+        0.416414949622, abs=1e-9
+    )
+    weighted = r.contrastive(
+        ruled(means, KIND, scores=[0.75, 0.25, 1.0, 1.0]), weighted=True
+    ).values_N
     assert float(weighted.sum()) == pytest.approx(0.687847700414, abs=1e-9)
 
 
-CONTRASTS = [(r.qcrd, {}), (r.contrastive, {}), (r.contrastive, {"weighted": True, "temperature": 0.5})]
+CONTRASTS = [
+    (r.qcrd, {}),
+    (r.contrastive, {}),
+    (r.contrastive, {"weighted": True, "temperature": 0.5}),
+]
 
 
 @pytest.mark.parametrize(("function", "constants"), CONTRASTS)
@@ -184,7 +210,9 @@ def test_contrast_gradients_and_direction(function, constants):
 def test_prompts_add_up_and_one_kind_alone_is_finite(function, constants):
     means = [-0.4, -0.9, -0.6, -1.5]
     both = ruled(means, [True, False, True, False], prompts=[0, 0, 1, 1])
-    single = [ruled(means[i : i + 2], [True, False], lengths=(3, 1, 4, 2)[i : i + 2]) for i in (0, 2)]
+    single = [
+        ruled(means[i : i + 2], [True, False], lengths=(3, 1, 4, 2)[i : i + 2]) for i in (0, 2)
+    ]
     apart = sum(float(function(x, **constants).values_N.sum()) for x in single)
     assert float(function(both, **constants).values_N.sum()) == pytest.approx(apart, abs=1e-9)
     for labels in ([True, True], [False, False]):
@@ -197,7 +225,12 @@ def test_prompts_add_up_and_one_kind_alone_is_finite(function, constants):
 
 def test_what_is_missing_is_said():
     x = Inputs(S, same, torch.zeros(3, dtype=torch.long), teacher=Logits(T))
-    for function, said in ((r.rkd, "states"), (r.ted, "filters"), (r.qcrd, "rationales"), (r.contrastive, "labels_S")):
+    for function, said in (
+        (r.rkd, "states"),
+        (r.ted, "filters"),
+        (r.qcrd, "rationales"),
+        (r.contrastive, "labels_S"),
+    ):
         with pytest.raises(ConfigError, match=said):
             function(x)
     wrong = dataclasses.replace(layered(), maps=r.Filters(4, 6, 3).double())

@@ -26,7 +26,9 @@ def taid(steps):
 
 def test_taid_schedule():
     """golden: taid_schedule, taid_schedule_floor."""
-    assert taid(100_000) == pytest.approx([0.4, 0.400150075, 0.400300153369, 0.400450215078], abs=1e-9)
+    assert taid(100_000) == pytest.approx(
+        [0.4, 0.400150075, 0.400300153369, 0.400450215078], abs=1e-9
+    )
     assert taid(10) == pytest.approx([0.4, 0.46, 0.52, 0.58], abs=1e-9)
 
 
@@ -59,7 +61,12 @@ def test_adaptive_share_ends_at_one():
 
 def test_gkd_coin():
     """golden: gkd_sampling; a share of 0 never writes."""
-    assert [gkd_source(u, 0.5) for u in (0.1, 0.5, 0.50001, 0.9)] == ["fresh", "fresh", "rows", "rows"]
+    assert [gkd_source(u, 0.5) for u in (0.1, 0.5, 0.50001, 0.9)] == [
+        "fresh",
+        "fresh",
+        "rows",
+        "rows",
+    ]
     assert gkd_source(0.0, 0.0) == "rows" and gkd_source(0.999999, 1.0) == "fresh"
 
 
@@ -122,6 +129,8 @@ def test_form(text, value):
 
 
 def test_lengths():
-    assert [rewards.overlong(n, 100) for n in (10, 80, 90, 100, 200)] == pytest.approx([0, 0, -0.5, -1, -1])
+    assert [rewards.overlong(n, 100) for n in (10, 80, 90, 100, 200)] == pytest.approx(
+        [0, 0, -0.5, -1, -1]
+    )
     assert rewards.shorter([10, 20, 30], [True, True, False]) == [1.0, 0.5, 0.0]
     assert rewards.shorter([10, 10], [True, True]) == [0.0, 0.0]

@@ -8,7 +8,7 @@ import dataclasses
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from trainers_made import (  # noqa: E402
+from trainers_made import (
     BETA,
     NEAR,
     PAIRS,
@@ -24,10 +24,13 @@ from trainers_made import (  # noqa: E402
     value,
 )
 
-from potstill.objectives import likelihood, preference  # noqa: E402
+from potstill.objectives import likelihood, preference
 
 __all__ = ["parts", "quiet"]  # fixtures
-SINGLE = (*((prompt, good, True) for prompt, good, _ in PAIRS), *((prompt, bad, False) for prompt, _, bad in PAIRS[:2]))
+SINGLE = (
+    *((prompt, good, True) for prompt, good, _ in PAIRS),
+    *((prompt, bad, False) for prompt, _, bad in PAIRS[:2]),
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +45,13 @@ def dpo(parts):
 def kto(parts):
     from trl import KTOConfig, KTOTrainer
 
-    rows = [{"prompt": prompt, "completion": text, "label": label} for prompt, text, label in SINGLE]
+    rows = [
+        {"prompt": prompt, "completion": text, "label": label} for prompt, text, label in SINGLE
+    ]
     weights = {"desirable_weight": 1.5, "undesirable_weight": 0.75}
-    return build(KTOTrainer, KTOConfig, rows, parts, ref_model=copy.deepcopy(parts[1]), beta=BETA, **weights)
+    return build(
+        KTOTrainer, KTOConfig, rows, parts, ref_model=copy.deepcopy(parts[1]), beta=BETA, **weights
+    )
 
 
 SHAPES = {
@@ -86,7 +93,9 @@ def test_length_desensitised_dpo(dpo, parts, monkeypatch):
     batch = collated(dpo)
     trl = trl_dpo(dpo, batch, ["sigmoid"], monkeypatch, ld_alpha=0.5)
     loss = preference.dpo(
-        of(parts, batch, pairs_P2=torch.tensor([[0, 3], [1, 4], [2, 5]])), beta=BETA, length_share=0.5
+        of(parts, batch, pairs_P2=torch.tensor([[0, 3], [1, 4], [2, 5]])),
+        beta=BETA,
+        length_share=0.5,
     )
     assert total(loss, 3) == pytest.approx(value(trl), abs=NEAR, rel=NEAR)
     same_gradient(dpo, trl, parts, loss.values_N.sum() / 3)
@@ -116,7 +125,9 @@ def test_kto_with_the_kl_of_the_mismatched_batch(kto, parts):
     batch = collated(kto)
     trl = kto.compute_loss(kto.model, batch)
     mismatched = of(parts, batch, "KL_")
-    ratio = preference.per_sequence(preference.token_logp(mismatched) - mismatched.reference_N, mismatched)
+    ratio = preference.per_sequence(
+        preference.token_logp(mismatched) - mismatched.reference_N, mismatched
+    )
     kl = ratio.mean().detach()
     x = of(parts, batch, labels_S=batch["label"].bool(), kl=kl)
     loss = preference.kto(x, beta=BETA, desirable=1.5, undesirable=0.75)
@@ -150,7 +161,9 @@ def test_sft(parts, kind):
     batch = collated(sft)
     trl = sft.compute_loss(sft.model, dict(batch), num_items_in_batch=torch.tensor(40))
     counted = batch["labels"] != -100
-    x = ours(parts[0], batch["input_ids"], (batch["input_ids"] != parts[2].pad_token_id).long(), counted)
+    x = ours(
+        parts[0], batch["input_ids"], (batch["input_ids"] != parts[2].pad_token_id).long(), counted
+    )
     loss = {"nll": likelihood.likelihood, "dft": likelihood.dft}[kind](x)
     assert 0 < len(x.targets_N) < batch["input_ids"].numel() / 2
     assert total(loss, 40) == pytest.approx(value(trl), abs=NEAR, rel=NEAR)
@@ -159,7 +172,10 @@ def test_sft(parts, kind):
 
 def unpaired(parts, batch):
     """Our inputs of a batch as the experimental trainers collate one: the better sides, then the worse, shifted."""
-    columns = [[batch[f"{side}_{name}"] for side in ("chosen", "rejected")] for name in ("input_ids", "labels")]
+    columns = [
+        [batch[f"{side}_{name}"] for side in ("chosen", "rejected")]
+        for name in ("input_ids", "labels")
+    ]
     ids, labels = (
         torch.nn.utils.rnn.pad_sequence([row for side in sides for row in side], True, fill)
         for sides, fill in zip(columns, (parts[2].pad_token_id, -100))
@@ -168,17 +184,27 @@ def unpaired(parts, batch):
     return (
         ids,
         attention,
-        ours(parts[0], ids, attention, labels != -100, pairs_P2=torch.tensor([[0, 3], [1, 4], [2, 5]])),
+        ours(
+            parts[0],
+            ids,
+            attention,
+            labels != -100,
+            pairs_P2=torch.tensor([[0, 3], [1, 4], [2, 5]]),
+        ),
     )
 
 
-@pytest.mark.parametrize(("kind", "objective"), [("simpo", preference.simpo), ("sigmoid", preference.cpo)])
+@pytest.mark.parametrize(
+    ("kind", "objective"), [("simpo", preference.simpo), ("sigmoid", preference.cpo)]
+)
 def test_simpo_and_cpo(parts, kind, objective, monkeypatch):
     """As they are; and with TRL's likelihood, the mean of the tokens of the micro-batch where ours is that of pairs."""
     from trl.experimental.cpo import CPOConfig, CPOTrainer
 
     rows = [{"prompt": prompt, "chosen": good, "rejected": bad} for prompt, good, bad in PAIRS]
-    cpo = build(CPOTrainer, CPOConfig, rows, parts, loss_type=kind, beta=2.0, simpo_gamma=1.0, max_length=64)
+    cpo = build(
+        CPOTrainer, CPOConfig, rows, parts, loss_type=kind, beta=2.0, simpo_gamma=1.0, max_length=64
+    )
     batch, likely = collated(cpo), {"alpha": 0.0} if objective is preference.cpo else {}
     for alpha in (0.0, 0.5):
         monkeypatch.setattr(cpo, "cpo_alpha", alpha)
@@ -200,7 +226,11 @@ def test_orpo_but_for_the_prompts_likelihood(parts):
     ids, attention, x = unpaired(parts, batch)
     trl = orpo.compute_loss(orpo.model, batch)
     odds = (preference.orpo(x, lam=0.3).values_N - preference.orpo(x, lam=0.0).values_N).sum() / 3
-    whole = likelihood.likelihood(ours(parts[0], ids[:3], attention[:3], attention[:3])).values_N.mean()
+    whole = likelihood.likelihood(
+        ours(parts[0], ids[:3], attention[:3], attention[:3])
+    ).values_N.mean()
     assert value(odds + whole) == pytest.approx(value(trl), abs=NEAR, rel=NEAR)
     same_gradient(orpo, trl, parts, odds + whole)
-    assert abs(value(preference.orpo(x, lam=0.3).values_N.sum() / 3) - value(trl)) > 1e-3  # prompts count there
+    assert (
+        abs(value(preference.orpo(x, lam=0.3).values_N.sum() / 3) - value(trl)) > 1e-3
+    )  # prompts count there

@@ -10,23 +10,31 @@ from types import SimpleNamespace
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from golden import Inputs, S, T, same  # noqa: E402
-from tokenizers_made import TEXTS, byte_level, marks  # noqa: E402
+from golden import Inputs, S, T, same
+from tokenizers_made import TEXTS, byte_level, marks
 
-from potstill.errors import ConfigError  # noqa: E402
-from potstill.objectives import divergence, transport  # noqa: E402
-from potstill.objectives.alignment import align, columns, matched, token_bytes  # noqa: E402
-from potstill.objectives.inputs import Logits, OtherVocabulary, reduce  # noqa: E402
-from potstill.objectives.likelihood import likelihood  # noqa: E402
-from potstill.objectives.sinkhorn import plan  # noqa: E402
-from potstill.objectives.sinkhorn import transport as moved  # noqa: E402
+from potstill.errors import ConfigError
+from potstill.objectives import divergence, transport
+from potstill.objectives.alignment import align, columns, matched, token_bytes
+from potstill.objectives.inputs import Logits, OtherVocabulary, reduce
+from potstill.objectives.likelihood import likelihood
+from potstill.objectives.sinkhorn import plan
+from potstill.objectives.sinkhorn import transport as moved
 
 STUDENT = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 1.0], [1.0, 0.0, 0.0]], dtype=torch.float64)
 TEACHER = torch.tensor([[1.0, 3.0, 0.0, 0.0], [0.0, 0.0, 2.0, 1.0]], dtype=torch.float64)
 BY_INDEX = torch.tensor([0, 1, -1]), torch.tensor([0, 1])
 
 
-def across(student=STUDENT, teacher=TEACHER, aligned=BY_INDEX, matched=None, targets=None, theirs=None, **more):
+def across(
+    student=STUDENT,
+    teacher=TEACHER,
+    aligned=BY_INDEX,
+    matched=None,
+    targets=None,
+    theirs=None,
+    **more,
+):
     """Positions whose states are the logits, of one sequence unless `groups_N` says otherwise."""
     zeros = torch.zeros(len(teacher), dtype=torch.long)
     other = OtherVocabulary(
@@ -57,7 +65,13 @@ def random(seed=0, sequences=3, dtype=torch.float64):
     theirs = torch.nn.Linear(5, 9, dtype=dtype).requires_grad_(False)
     matched = torch.tensor([[0, 8], [1, 0], [3, 3], [4, 2], [6, 5]])
     other = OtherVocabulary(
-        2 * torch.randn(len(t), 5, dtype=dtype), theirs, torch.randint(9, (len(t),)), gt, s, t, matched
+        2 * torch.randn(len(t), 5, dtype=dtype),
+        theirs,
+        torch.randint(9, (len(t),)),
+        gt,
+        s,
+        t,
+        matched,
     )
     hidden = torch.randn(len(s), 4, dtype=dtype, requires_grad=True)
     return Inputs(hidden, mine, torch.randint(7, (len(s),)), teacher=other, groups_N=gs)
@@ -83,9 +97,15 @@ ALL = {
     "uld top 3": (transport.uld, {"top": 3, "temperature": 2.0}),
     "gold": (transport.gold, {}),
     "gold renormalised": (transport.gold, {"rest": "renormalise", "beta": 0.0}),
-    "gold hybrid": (transport.gold, {"rest": "uld", "unmatched": 0.7, "ce": 1.0, "temperature": 2.0}),
+    "gold hybrid": (
+        transport.gold,
+        {"rest": "uld", "unmatched": 0.7, "ce": 1.0, "temperature": 2.0},
+    ),
     "gold merged": (transport.gold, {"merge": "bayesian", "beta": 0.1}),
-    "gold merged hybrid": (transport.gold, {"merge": "bayesian", "rest": "uld", "temperature": 1.5}),
+    "gold merged hybrid": (
+        transport.gold,
+        {"merge": "bayesian", "rest": "uld", "temperature": 1.5},
+    ),
     "multilevel": (transport.multilevel_ot, {"top": 5}),
 }
 
@@ -99,16 +119,24 @@ def objective(request):
 def test_golden_uld():
     """Case uld."""
     expected = [0.369702816803, 0.541142853211, 0.0]
-    assert transport.uld(across(), ce=0, weight=1).values_N.tolist() == pytest.approx(expected, abs=1e-9)
-    assert float(transport.uld(across(), ce=0).values_N.sum() / 2) == pytest.approx(0.683134252511, abs=1e-9)
+    assert transport.uld(across(), ce=0, weight=1).values_N.tolist() == pytest.approx(
+        expected, abs=1e-9
+    )
+    assert float(transport.uld(across(), ce=0).values_N.sum() / 2) == pytest.approx(
+        0.683134252511, abs=1e-9
+    )
     single = transport.uld(across(STUDENT.float(), TEACHER.float()), ce=0, weight=1)
     assert single.values_N.tolist() == pytest.approx(expected, abs=2e-6)
-    assert float(single.stats["across"].total / single.stats["across"].count) == pytest.approx(0.455422835007, abs=2e-6)
+    assert float(single.stats["across"].total / single.stats["across"].count) == pytest.approx(
+        0.455422835007, abs=2e-6
+    )
     assert transport.compared(across()).tolist() == [True, True, False]
 
 
 def trl(**more):
-    gold = pytest.importorskip("trl.experimental.gold.gold_trainer", reason="needs the extra potstill[dev]")
+    gold = pytest.importorskip(
+        "trl.experimental.gold.gold_trainer", reason="needs the extra potstill[dev]"
+    )
     settings = {
         "uld_crossentropy_weight": 0,
         "uld_distillation_weight": 1,
@@ -128,7 +156,9 @@ def as_trl(loss):
     """TRL's call on the fixture: one prompt token, the rows before the labels are those that predict them."""
     pad = lambda z: torch.cat([z, torch.zeros(1, z.shape[1], dtype=z.dtype)])[None]  # noqa: E731
     mine, theirs = torch.tensor([[-100, 0, 1, 0]]), torch.tensor([[-100, 1, 2]])
-    return float(loss(pad(STUDENT), pad(TEACHER), mine, theirs, mine.clamp_min(0), theirs.clamp_min(0)))
+    return float(
+        loss(pad(STUDENT), pad(TEACHER), mine, theirs, mine.clamp_min(0), theirs.clamp_min(0))
+    )
 
 
 def test_trl_agrees_when_told_to_and_is_one_row_off_by_default(monkeypatch):
@@ -157,7 +187,11 @@ def test_golden_merge(monkeypatch):
         dtype=torch.float64,
     )
     wanted = [0.103353433794, 0.280943760991, 0.280943760991]
-    x = across(probs.log(), aligned=(torch.tensor([0, 0, -1]), torch.tensor([0, -1])), targets=torch.tensor([0, 2, 1]))
+    x = across(
+        probs.log(),
+        aligned=(torch.tensor([0, 0, -1]), torch.tensor([0, -1])),
+        targets=torch.tensor([0, 2, 1]),
+    )
     pairs = transport._pairs(x, "uld", "bayesian", 1.0, 0)
     assert pairs.partner_N.tolist() == [-1, 0, -1]
     merged = (probs[1].log() + pairs.before_N[1]).exp()
@@ -167,8 +201,12 @@ def test_golden_merge(monkeypatch):
     observed = [0.280943760991, 0.103353433794, 0.0380216034672]
     assert trl_merged(probs, "observed") == pytest.approx(observed, abs=1e-9)
     theirs = TEACHER.softmax(-1)[0].sort(descending=True).values
-    distance = (torch.cat([merged.sort(descending=True).values, torch.zeros(1)]) - theirs).abs().sum()
-    assert float(transport.uld(x, ce=0, weight=1, merge="bayesian").values_N[1]) == pytest.approx(float(distance))
+    distance = (
+        (torch.cat([merged.sort(descending=True).values, torch.zeros(1)]) - theirs).abs().sum()
+    )
+    assert float(transport.uld(x, ce=0, weight=1, merge="bayesian").values_N[1]) == pytest.approx(
+        float(distance)
+    )
 
 
 def test_the_golden_hybrid_is_trls_and_not_ours(monkeypatch):
@@ -179,7 +217,11 @@ def test_the_golden_hybrid_is_trls_and_not_ours(monkeypatch):
     """
     monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
     loss = trl(uld_use_hybrid_loss=True)
-    loss._vocab_mapping, loss._teacher_matched_ids, loss.mapping_tensor = {0: 0, 1: 1}, {0, 1}, torch.tensor([0, 1])
+    loss._vocab_mapping, loss._teacher_matched_ids, loss.mapping_tensor = (
+        {0: 0, 1: 1},
+        {0, 1},
+        torch.tensor([0, 1]),
+    )
     total = loss._compute_hybrid_uld_loss(STUDENT[:2].softmax(-1), TEACHER.softmax(-1))
     found = [float(v) for v in (loss.last_matched_loss, loss.last_unmatched_loss, total)]
     assert found == pytest.approx([0.129304, 0.251261, 0.190282], abs=1e-6)
@@ -187,12 +229,18 @@ def test_the_golden_hybrid_is_trls_and_not_ours(monkeypatch):
     x = across(matched=[[0, 0], [1, 1]])
     bucket = transport.gold(x).values_N
     hybrid = transport.gold(x, rest="uld").values_N
-    assert float((hybrid - bucket).sum() / 2) == pytest.approx(found[1], abs=1e-9)  # the unmatched part is the same
+    assert float((hybrid - bucket).sum() / 2) == pytest.approx(
+        found[1], abs=1e-9
+    )  # the unmatched part is the same
     q, p = STUDENT[:2].softmax(-1), TEACHER.softmax(-1)
     classes = [torch.cat([d[:, :2], d[:, 2:].sum(1, keepdim=True)], 1).log() for d in (q, p)]
-    by_hand = divergence.jsd(Inputs(classes[0], same, torch.zeros(2, dtype=torch.long), teacher=Logits(classes[1])))
+    by_hand = divergence.jsd(
+        Inputs(classes[0], same, torch.zeros(2, dtype=torch.long), teacher=Logits(classes[1]))
+    )
     assert bucket[:2].tolist() == pytest.approx(by_hand.values_N.tolist(), abs=1e-12)
-    assert float(bucket.sum() / 2) == pytest.approx(0.146604177521, abs=1e-9)  # and theirs is 0.129304
+    assert float(bucket.sum() / 2) == pytest.approx(
+        0.146604177521, abs=1e-9
+    )  # and theirs is 0.129304
 
 
 def test_one_vocabulary_is_the_plain_divergence():
@@ -203,10 +251,14 @@ def test_one_vocabulary_is_the_plain_divergence():
     for beta in (0.0, 0.3, 1.0):
         for merge in ("initial", "bayesian"):
             found = transport.gold(x, beta=beta, merge=merge).values_N
-            tolerance = 1e-12 if merge == "initial" else 1e-5  # the merged tail of nothing is held at 1e-7
+            tolerance = (
+                1e-12 if merge == "initial" else 1e-5
+            )  # the merged tail of nothing is held at 1e-7
             assert torch.allclose(found, divergence.jsd(plain, beta=beta).values_N, atol=tolerance)
     mixed = transport.gold(x, beta=0.0, ce=0.5, temperature=2.0).values_N
-    wanted = divergence.forward_kl(plain, temperature=2.0).values_N + 0.5 * likelihood(plain).values_N
+    wanted = (
+        divergence.forward_kl(plain, temperature=2.0).values_N + 0.5 * likelihood(plain).values_N
+    )
     assert torch.allclose(mixed, wanted, atol=1e-12)
 
 
@@ -235,7 +287,9 @@ def test_multilevel_gradient_where_the_plan_is_held_constant():
     function = transport.multilevel_ot
 
     def at(hidden):
-        return function(Inputs(hidden, x.head, x.targets_N, teacher=x.teacher), top=5, sequence=0.0).values_N
+        return function(
+            Inputs(hidden, x.head, x.targets_N, teacher=x.teacher), top=5, sequence=0.0
+        ).values_N
 
     assert torch.autograd.gradcheck(at, (x.hidden_ND,))
 
@@ -261,7 +315,9 @@ def test_micro_batches_and_accumulation_are_the_same(objective):
     x = random()
     results = []
     for parts in ([[0, 1, 2]], [[0, 2], [1]], [[0], [1], [2]]):
-        total = sum(objective(some(x, torch.tensor(part))).values_N.sum() for part in parts) / len(x.targets_N)
+        total = sum(objective(some(x, torch.tensor(part))).values_N.sum() for part in parts) / len(
+            x.targets_N
+        )
         results.append((total, *torch.autograd.grad(total, (x.hidden_ND, x.head.weight))))
     for other in results[1:]:
         assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(results[0], other, strict=True))
@@ -277,10 +333,16 @@ def test_trls_loss_grows_with_the_number_of_micro_batches(monkeypatch):
     loss, steps = trl(), []
     for size in (4, 2, 1):
         rows = [slice(i, i + size) for i in range(0, 4, size)]
-        given = [(pad(STUDENT), pad(TEACHER), mine, theirs, mine.clamp_min(0), theirs.clamp_min(0))] * len(rows)
+        given = [
+            (pad(STUDENT), pad(TEACHER), mine, theirs, mine.clamp_min(0), theirs.clamp_min(0))
+        ] * len(rows)
         steps.append(sum(float(loss(*(part[r] for part in g))) for g, r in zip(given, rows)))
-    assert steps == pytest.approx([0.455422835007, 2 * 0.455422835007, 4 * 0.455422835007], abs=1e-9)
-    ours = [sum(float(transport.uld(across(), ce=0, weight=1).values_N.sum()) for _ in range(4)) / 8]
+    assert steps == pytest.approx(
+        [0.455422835007, 2 * 0.455422835007, 4 * 0.455422835007], abs=1e-9
+    )
+    ours = [
+        sum(float(transport.uld(across(), ce=0, weight=1).values_N.sum()) for _ in range(4)) / 8
+    ]
     assert ours == pytest.approx([0.455422835007], abs=1e-9)
 
 
@@ -300,14 +362,24 @@ def test_merged_gold_written_out():
             before = sum((logs[j, targets[j]] for j in of[:-1]), torch.zeros(()))
             shared = (logs[of[-1], t.matched_U2[:, ids]] + before).exp()
             classes.append(torch.cat([shared, 1 - shared.sum()[None]]).log()[None])
-        plain = Inputs(classes[0], same, torch.zeros(1, dtype=torch.long), teacher=Logits(classes[1]))
-        assert float(found[i].detach()) == pytest.approx(float(divergence.jsd(plain).values_N.detach()), abs=1e-9)
+        plain = Inputs(
+            classes[0], same, torch.zeros(1, dtype=torch.long), teacher=Logits(classes[1])
+        )
+        assert float(found[i].detach()) == pytest.approx(
+            float(divergence.jsd(plain).values_N.detach()), abs=1e-9
+        )
 
 
 def test_extreme_and_banned_logits_are_finite(objective):
-    student = torch.tensor([[0.0, 1000.0, -torch.inf], [0.0, 0.0, 0.0]], dtype=torch.float64, requires_grad=True)
-    teacher = torch.tensor([[1000.0, 0.0, 0.0, -torch.inf], [0.0, 0.0, 2.0, 1.0]], dtype=torch.float64)
-    x = across(student, teacher, (torch.tensor([0, 0]), torch.tensor([0, 0])), matched=[[0, 0], [1, 1]])
+    student = torch.tensor(
+        [[0.0, 1000.0, -torch.inf], [0.0, 0.0, 0.0]], dtype=torch.float64, requires_grad=True
+    )
+    teacher = torch.tensor(
+        [[1000.0, 0.0, 0.0, -torch.inf], [0.0, 0.0, 2.0, 1.0]], dtype=torch.float64
+    )
+    x = across(
+        student, teacher, (torch.tensor([0, 0]), torch.tensor([0, 0])), matched=[[0, 0], [1, 1]]
+    )
     values = objective(x).values_N
     values.sum().backward()
     assert torch.isfinite(values).all()
@@ -327,7 +399,9 @@ def test_uld_cannot_tell_tokens_apart():
     x = across(T, T[:, [3, 1, 0, 2]], (torch.arange(3), torch.arange(3)))
     assert transport.uld(x, ce=0).values_N.abs().max() < 1e-12
     assert (
-        transport.gold(across(T, T[:, [3, 1, 0, 2]], (torch.arange(3),) * 2, [[i, i] for i in range(4)])).values_N.min()
+        transport.gold(
+            across(T, T[:, [3, 1, 0, 2]], (torch.arange(3),) * 2, [[i, i] for i in range(4)])
+        ).values_N.min()
         > 0.05
     )
 
@@ -377,14 +451,21 @@ def test_multilevel_terms_as_the_repository_has_them_and_as_the_paper_does():
     found = transport.multilevel_ot(x)
     normal = [(z / (z.std(-1, keepdim=True) + 1e-4)).softmax(-1) for z in (S, T)]
     q, p = (v[:, v.sum(0).argsort(descending=True)] for v in normal)
-    assert float(found.stats["had"].total / 3) == pytest.approx(float((q - p).abs().sum(-1).mean()), abs=1e-9)
+    assert float(found.stats["had"].total / 3) == pytest.approx(
+        float((q - p).abs().sum(-1).mean()), abs=1e-9
+    )
     assert float(found.stats["had"].total / 3) == pytest.approx(0.821434231200, abs=1e-9)
     ours = float(-(p * q.log()).sum(-1).mean())
     theirs = float(-(q.softmax(-1) * p.log_softmax(-1)).sum(-1).mean())
     assert float(found.stats["log"].total / 3) == pytest.approx(ours, abs=1e-9)
-    assert (ours, theirs) == (pytest.approx(1.49895509313, abs=1e-9), pytest.approx(1.41037040597, abs=1e-9))
+    assert (ours, theirs) == (
+        pytest.approx(1.49895509313, abs=1e-9),
+        pytest.approx(1.41037040597, abs=1e-9),
+    )
     cost = torch.cdist(q, p, p=1)
-    assert float(found.stats["sequence"].total / 3) == pytest.approx(float((plan(cost) * cost).sum()), abs=1e-9)
+    assert float(found.stats["sequence"].total / 3) == pytest.approx(
+        float((plan(cost) * cost).sum()), abs=1e-9
+    )
 
 
 def test_a_token_keeps_its_partner_over_the_sequence():
@@ -404,8 +485,13 @@ def test_plan_meets_its_marginals_and_is_the_best():
     assert torch.allclose(found.sum(0), torch.full((4,), 1 / 4, dtype=torch.float64), atol=1e-6)
     # At epsilon -> 0 it is the assignment, which can be enumerated.
     square = torch.rand(4, 4, dtype=torch.float64)
-    best = min(sum(float(square[i, j]) for i, j in enumerate(order)) / 4 for order in permutations(range(4)))
-    assert float((plan(square, epsilon=1e-3, iterations=20000) * square).sum()) == pytest.approx(best, abs=1e-3)
+    best = min(
+        sum(float(square[i, j]) for i, j in enumerate(order)) / 4
+        for order in permutations(range(4))
+    )
+    assert float((plan(square, epsilon=1e-3, iterations=20000) * square).sum()) == pytest.approx(
+        best, abs=1e-3
+    )
     assert torch.isfinite(plan(1000 * square, epsilon=1e-3)).all()
 
 
@@ -466,7 +552,9 @@ def test_a_student_learns_a_teacher_of_another_tokenizer():
     learnable = [
         i
         for i, (number, token) in enumerate(zip(mine, ids[0]))
-        if number >= 0 and mine.index(number) == i and shared.get(token) == ids[1][theirs.index(number)]
+        if number >= 0
+        and mine.index(number) == i
+        and shared.get(token) == ids[1][theirs.index(number)]
     ]
     assert len(learnable) > 10
     for _ in range(60):

@@ -9,12 +9,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
 pytest.importorskip("trl", reason="needs the extra potstill[dev]")
-from golden import Inputs, Logits, TopK, linear, same  # noqa: E402
+from golden import Inputs, Logits, TopK, linear, same
 
-from potstill.objectives import divergence, policy, transport  # noqa: E402
-from potstill.objectives.inputs import OtherVocabulary, TokenLogp  # noqa: E402
-from potstill.objectives.likelihood import likelihood  # noqa: E402
-from potstill.objectives.truncated import top_k  # noqa: E402
+from potstill.objectives import divergence, policy, transport
+from potstill.objectives.inputs import OtherVocabulary, TokenLogp
+from potstill.objectives.likelihood import likelihood
+from potstill.objectives.truncated import top_k
 
 N, V, K = 7, 23, 3
 BETAS = {0.0: divergence.forward_kl, 1.0: divergence.reverse_kl}
@@ -30,13 +30,17 @@ def quiet():
 def logits(dtype=torch.float64, scale=3.0):
     """The student's with a gradient, the teacher's, and targets among which are and are not the teacher's first."""
     draw = torch.Generator().manual_seed(4)
-    student, teacher = (torch.randn(N, V, generator=draw, dtype=torch.float64).to(dtype) for _ in range(2))
+    student, teacher = (
+        torch.randn(N, V, generator=draw, dtype=torch.float64).to(dtype) for _ in range(2)
+    )
     return student.requires_grad_(), scale * teacher, torch.randint(V, (N,), generator=draw)
 
 
 def agree(theirs, ours, leaves, tolerance=1e-9):
     """The same value, and gradients the same in every entry."""
-    assert float(theirs.detach()) == pytest.approx(float(ours.detach()), abs=tolerance, rel=tolerance)
+    assert float(theirs.detach()) == pytest.approx(
+        float(ours.detach()), abs=tolerance, rel=tolerance
+    )
     slopes = [torch.autograd.grad(loss, leaves, retain_graph=True) for loss in (theirs, ours)]
     for their, our in zip(*slopes, strict=True):
         assert float((their - our).abs().max()) <= tolerance * max(1.0, float(our.abs().max()))
@@ -103,7 +107,9 @@ def test_kept_entries_of_iw_opd(beta, by, tail):
     """The teacher's best for the forward divergence, the student's for the reverse one; with and without a tail."""
     trainer = pytest.importorskip("trl.experimental.iw_opd").IWOPDTrainer
     student, teacher, targets = logits()
-    trl = trainer.generalized_jsd_loss(student[None], teacher[None], beta=beta, top_k=K, add_tail=tail, reduction="sum")
+    trl = trainer.generalized_jsd_loss(
+        student[None], teacher[None], beta=beta, top_k=K, add_tail=tail, reduction="sum"
+    )
     kept = supported(student, teacher, by)
     if by == "teacher":
         assert torch.equal(kept.ids_NK, top_k(teacher, K).ids_NK)
@@ -122,7 +128,9 @@ def test_kept_entries_of_self_distillation(name, beta, tail):
     )
     kept = supported(student, teacher, "student")
     agree(trl.sum(), jsd(student, kept, targets, beta, tail=TAILS[tail]).sum(), [student])
-    whole = utils.compute_full_logit_self_distillation_loss(student, teacher, distillation_alpha=beta)
+    whole = utils.compute_full_logit_self_distillation_loss(
+        student, teacher, distillation_alpha=beta
+    )
     agree(whole.sum(), jsd(student, teacher, targets, beta).sum(), [student])
 
 
@@ -134,9 +142,13 @@ def test_the_realised_token_and_the_teachers_first(beta):
     first, logp = teacher.argmax(-1), teacher.log_softmax(-1)
     at = lambda ids: logp.gather(1, ids[:, None]).squeeze(1)  # noqa: E731
     assert (first != targets).all()
-    told = SimpleNamespace(beta=beta, loss_add_tail=True, _reduce_divergence_loss=trainer._reduce_divergence_loss)
+    told = SimpleNamespace(
+        beta=beta, loss_add_tail=True, _reduce_divergence_loss=trainer._reduce_divergence_loss
+    )
     given = (student.log_softmax(-1), first, at(first), targets, at(targets))
-    trl = trainer._compute_sparse_top_1_divergence_loss(told, *(part[None] for part in given), targets[None])
+    trl = trainer._compute_sparse_top_1_divergence_loss(
+        told, *(part[None] for part in given), targets[None]
+    )
     ids = targets[:, None] if beta == 1 else torch.stack([first, targets], 1)
     kept = TopK(ids, logp.gather(1, ids))
     agree(trl, jsd(student, kept, targets, beta).mean(), [student])
@@ -185,15 +197,24 @@ def test_iw_opd():
         model=SimpleNamespace(training=True),
         _metrics={"train": defaultdict(list)},
     )
-    trl = module.IWOPDTrainer._compute_iw_opd_loss(told, student[None], targets[None], targets[None], logp[None])
-    ours = policy.iw_opd(Inputs(student, same, targets, teacher=TokenLogp(logp)), gamma=0.7).values_N.mean()
+    trl = module.IWOPDTrainer._compute_iw_opd_loss(
+        told, student[None], targets[None], targets[None], logp[None]
+    )
+    ours = policy.iw_opd(
+        Inputs(student, same, targets, teacher=TokenLogp(logp)), gamma=0.7
+    ).values_N.mean()
     agree(trl, ours, [student])
 
 
 def gold(student, teacher, labels, theirs):
     """GOLD's loss where both cut the text alike, as it stands in its default for byte offsets switched off."""
     module = pytest.importorskip("trl.experimental.gold.gold_trainer")
-    settings = {"uld_crossentropy_weight": 0, "uld_distillation_weight": 1, "beta": 0.5, "use_extended_uld": False}
+    settings = {
+        "uld_crossentropy_weight": 0,
+        "uld_distillation_weight": 1,
+        "beta": 0.5,
+        "use_extended_uld": False,
+    }
     settings |= {f"uld_{side}_temperature": 1 for side in ("student", "teacher")}
     settings |= {f"uld_skip_{side}_eos": False for side in ("student", "teacher")}
     settings |= {"uld_token_merge_strategy": "bayesian", "uld_use_hybrid_loss": False}
@@ -206,10 +227,14 @@ def gold(student, teacher, labels, theirs):
 def test_uld():
     """The distance of sorted distributions between vocabularies of 23 and 31 tokens, with its gradient."""
     student, _, targets = logits()
-    teacher = 2 * torch.randn(N, V + 8, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    teacher = 2 * torch.randn(
+        N, V + 8, generator=torch.Generator().manual_seed(5), dtype=torch.float64
+    )
     at = torch.arange(N)
     other = OtherVocabulary(teacher, same, targets, torch.zeros(N, dtype=torch.long), at, at)
-    ours = transport.uld(Inputs(student, same, targets, teacher=other), ce=0, weight=1).values_N.mean()
+    ours = transport.uld(
+        Inputs(student, same, targets, teacher=other), ce=0, weight=1
+    ).values_N.mean()
     agree(gold(student, teacher, targets, targets), ours, [student])
 
 
@@ -218,6 +243,9 @@ def test_likelihood_of_transformers():
     from transformers.loss.loss_utils import ForCausalLMLoss
 
     student, _, targets = logits()
-    padded, labels = torch.cat([student, student[:1]])[None], torch.cat([torch.tensor([-100]), targets])[None]
+    padded, labels = (
+        torch.cat([student, student[:1]])[None],
+        torch.cat([torch.tensor([-100]), targets])[None],
+    )
     theirs = ForCausalLMLoss(padded, labels, vocab_size=V, num_items_in_batch=9)
     agree(theirs, likelihood(Inputs(student, same, targets)).values_N.sum() / 9, [student], 2e-6)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from trainers_made import NEAR, PAIRS, build, logps, ours, parts, quiet, same_gradient, value  # noqa: E402
+from trainers_made import NEAR, PAIRS, build, logps, ours, parts, quiet, same_gradient, value
 
-from potstill.objectives import policy  # noqa: E402
-from potstill.objectives.inputs import TokenLogp, reduce  # noqa: E402
+from potstill.objectives import policy
+from potstill.objectives.inputs import TokenLogp, reduce
 
 __all__ = ["parts", "quiet"]  # fixtures
 
@@ -19,7 +19,9 @@ def grpo(parts):
 
     sizes = {"num_generations": 2, "per_device_train_batch_size": 4, "max_completion_length": 16}
     rewards = {"reward_funcs": lambda completions, **_: [0.0] * len(completions)}
-    trainer = build(GRPOTrainer, GRPOConfig, [{"prompt": one[0]} for one in PAIRS], parts, **sizes, **rewards)
+    trainer = build(
+        GRPOTrainer, GRPOConfig, [{"prompt": one[0]} for one in PAIRS], parts, **sizes, **rewards
+    )
     trainer.current_gradient_accumulation_steps = 1  # set by `train`, which is not called
     return trainer
 
@@ -30,7 +32,10 @@ def rollout(parts):
     lengths = torch.tensor([7, 6, 9, 1])
     mask = (torch.arange(9) < lengths[:, None]).long()
     prompt, completion = (torch.randint(3, 250, (4, n), generator=draw) for n in (5, 9))
-    ids, attention = torch.cat([prompt, completion], 1), torch.cat([torch.ones_like(prompt), mask], 1)
+    ids, attention = (
+        torch.cat([prompt, completion], 1),
+        torch.cat([torch.ones_like(prompt), mask], 1),
+    )
     now = logps(parts[0], ids, attention)[:, 4:]
     return {
         "prompt_ids": prompt,
@@ -46,12 +51,20 @@ def rollout(parts):
 
 def policy_inputs(parts, batch):
     """Advantages of sequences or of tokens; the reference stands in the teacher's place too."""
-    ids, kept = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1), batch["completion_mask"].bool()
+    ids, kept = (
+        torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1),
+        batch["completion_mask"].bool(),
+    )
     attention = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
     counted = torch.cat([torch.zeros_like(batch["prompt_mask"]), batch["completion_mask"]], 1)
     advantages = batch["advantages"].reshape(len(kept), -1).expand(kept.shape)[kept]
     old, reference = batch["old_per_token_logps"][kept], batch["ref_per_token_logps"][kept]
-    more = {"advantages_N": advantages, "sampled_N": old, "reference_N": reference, "teacher": TokenLogp(reference)}
+    more = {
+        "advantages_N": advantages,
+        "sampled_N": old,
+        "reference_N": reference,
+        "teacher": TokenLogp(reference),
+    }
     return ours(parts[0], ids, attention, counted, **more)
 
 
@@ -77,9 +90,13 @@ def test_grpo(grpo, parts, kind, beta, corrected, monkeypatch):
     assert value(mine) == pytest.approx(value(trl), abs=NEAR)
     same_gradient(grpo, trl, parts, mine)
     metrics = grpo._metrics["train"]
-    assert metrics["clip_ratio/low_mean"][-1] > 0 < metrics["clip_ratio/high_mean"][-1]  # both bounds are met
+    assert (
+        metrics["clip_ratio/low_mean"][-1] > 0 < metrics["clip_ratio/high_mean"][-1]
+    )  # both bounds are met
     if beta and not corrected:  # theirs is multiplied by the ratio otherwise
-        assert metrics["kl"][-1] == pytest.approx(float(loss.stats["kl"].total / loss.stats["kl"].count), abs=NEAR)
+        assert metrics["kl"][-1] == pytest.approx(
+            float(loss.stats["kl"].total / loss.stats["kl"].count), abs=NEAR
+        )
 
 
 NARROW = {"clip": 0.03, "clip_high": 0.05}  # where ratios of sequences lie: some are met, not all
@@ -104,8 +121,15 @@ def test_other_ratios_and_what_is_done_about_them(grpo, parts, name, beta, monke
     """CISPO's bound in TRL is our 1 + clip_high, with none below. Plain k3: the corrected one of sequences differs."""
     kind, mean, objective, how = OTHERS[name]
     high = how.get("clip_high", 0.2) + (kind == "cispo")
-    settings = {"loss_type": kind, "beta": beta, "epsilon_low": how.get("clip", 0.2), "epsilon_high": high}
-    for setting, wanted in (settings | {"importance_sampling_level": how.get("ratio", "token")}).items():
+    settings = {
+        "loss_type": kind,
+        "beta": beta,
+        "epsilon_low": how.get("clip", 0.2),
+        "epsilon_high": high,
+    }
+    for setting, wanted in (
+        settings | {"importance_sampling_level": how.get("ratio", "token")}
+    ).items():
         assert hasattr(grpo, setting)
         monkeypatch.setattr(grpo, setting, wanted)
     monkeypatch.setattr(grpo.args, "use_bias_correction_kl", False)
@@ -128,7 +152,9 @@ def per_token(grpo, parts, monkeypatch, **more):
         monkeypatch.setattr(grpo, name, setting)
     monkeypatch.setattr(grpo.args, "use_bias_correction_kl", False)
     batch = rollout(parts)
-    batch["advantages"] = torch.randn(batch["completion_ids"].shape, generator=torch.Generator().manual_seed(1))
+    batch["advantages"] = torch.randn(
+        batch["completion_ids"].shape, generator=torch.Generator().manual_seed(1)
+    )
     return batch
 
 
@@ -163,18 +189,28 @@ def test_k3_to_a_teacher(grpo, parts, monkeypatch):
 
 def test_kdrl_is_grpo_and_the_sampled_token_of_self_distillation(grpo, parts, monkeypatch):
     """In its gradient: SDPO adds `sg(q - p) q` to GRPO's loss, KDRL the k2 whose gradient that is."""
-    from trl.experimental.sdpo.loss_utils import compute_sampled_token_self_distillation_loss as sampled
+    from trl.experimental.sdpo.loss_utils import (
+        compute_sampled_token_self_distillation_loss as sampled,
+    )
 
     batch = per_token(grpo, parts, monkeypatch)
     prompt, answer = batch["prompt_ids"], batch["completion_ids"]
     attention = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
-    logits = grpo.model(input_ids=torch.cat([prompt, answer], 1), attention_mask=attention).logits[:, 4:-1]
+    logits = grpo.model(input_ids=torch.cat([prompt, answer], 1), attention_mask=attention).logits[
+        :, 4:-1
+    ]
     known = batch["ref_per_token_logps"][..., None]
-    others = torch.log(-torch.expm1(known) / (logits.shape[-1] - 1))  # a teacher that says just this of the tokens
+    others = torch.log(
+        -torch.expm1(known) / (logits.shape[-1] - 1)
+    )  # a teacher that says just this of the tokens
     teacher = others.expand_as(logits).scatter(-1, answer[..., None], known)
-    pull = sampled(logits, teacher, answer, distillation_alpha=1.0)[batch["completion_mask"].bool()].mean()
+    pull = sampled(logits, teacher, answer, distillation_alpha=1.0)[
+        batch["completion_mask"].bool()
+    ].mean()
     trl = grpo._compute_loss(grpo.model, batch) + 0.2 * pull
-    same_gradient(grpo, trl, parts, policy.kdrl(policy_inputs(parts, batch), beta=0.2).values_N.mean())
+    same_gradient(
+        grpo, trl, parts, policy.kdrl(policy_inputs(parts, batch), beta=0.2).values_N.mean()
+    )
 
 
 @pytest.mark.parametrize("scale", ["group", "batch", "none"])

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from store_fakes import ask
 
+from potstill.budget.amounts import Intent, Spent
 from potstill.models.model import Attempt, Completion
 from potstill.records import Tokens
-from potstill.store import Store, transfer
-from potstill.store.attempts import DIED, Intent, Spent
+from potstill.store import Store
+from potstill.store.admin import transfer
+from potstill.store.attempts import DIED
 
 RATE = Attempt("rate: 429", seconds=0.1)
 BROKEN = Attempt("malformed: not JSON \ud800", Tokens(5, 7, 1, 2), 0.25, 1.5, "half \ud800", True)
@@ -34,7 +36,10 @@ def test_a_completion_comes_back_as_it_was_but_for_its_tries(store: Store):
     key = put(store, "a", done._replace(tries=(RATE, BROKEN)))
     assert store.completions.get([key])[key] == done
     assert next(store.completions.all()).tries == 2
-    assert [(t.number, t.attempt) for t in store.attempts.of([key])[key]] == [(1, RATE), (2, BROKEN)]
+    assert [(t.number, t.attempt) for t in store.attempts.of([key])[key]] == [
+        (1, RATE),
+        (2, BROKEN),
+    ]
     free = put(store, "b", Completion("t"))
     assert store.completions.get([free])[free] == Completion("t")
     assert store.attempts.of([free, "absent"]) == {}
@@ -51,7 +56,9 @@ def test_a_failure_that_is_asked_again_stays_in_the_journal(store: Store):
 
 
 def test_spent_counts_each_thing_once(store: Store):
-    store.attempts.intend([Intent("x", "teacher", "sft", "m", 100, 1.0), Intent("y", "judge", "sft", "m", 10, 0.5)])
+    store.attempts.intend(
+        [Intent("x", "teacher", "sft", "m", 100, 1.0), Intent("y", "judge", "sft", "m", 10, 0.5)]
+    )
     assert store.attempts.spent() == {"judge": Spent(10, 0.5), "teacher": Spent(100, 1.0)}
     store.attempts.intend([Intent("x", "teacher", "sft", "m", 150, 1.5)])
     assert store.attempts.spent()["teacher"] == Spent(150, 1.5)
@@ -75,7 +82,12 @@ def test_the_calls_of_a_dead_process_are_counted_at_their_worst(tmp_path: Path):
         assert (store.attempts.adopt(), store.attempts.adopt()) == (1, 0)
         assert store.attempts.spent() == {"teacher": Spent(1000, 8.0)}
         (tried,) = store.attempts.all()
-        assert (tried.key, tried.number, tried.attempt.error, tried.attempt.billed) == (key, 1, DIED, True)
+        assert (tried.key, tried.number, tried.attempt.error, tried.attempt.billed) == (
+            key,
+            1,
+            DIED,
+            True,
+        )
         # The answer that is asked for again was perhaps paid twice, and that is what is counted.
         put(store, "a", Completion("t", "stop", Tokens(3, 9), cost=1.0, tries=(BROKEN,)))
         assert store.attempts.spent() == {"teacher": Spent(1024, 9.25)}
@@ -83,7 +95,9 @@ def test_the_calls_of_a_dead_process_are_counted_at_their_worst(tmp_path: Path):
 
 
 def test_what_was_imported_was_paid_elsewhere(store: Store, tmp_path: Path):
-    done = Completion("t", "stop", Tokens(3, 9), "", 0.5, (-0.5, -float("inf")), 1.0, served="m-2026")
+    done = Completion(
+        "t", "stop", Tokens(3, 9), "", 0.5, (-0.5, -float("inf")), 1.0, served="m-2026"
+    )
     key = put(store, "a", done._replace(tries=(RATE,)))
     transfer.export(store, tmp_path / "e.jsonl")
     with Store.open(tmp_path / "other") as other:

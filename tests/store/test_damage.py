@@ -17,7 +17,8 @@ from store_fakes import Plain, ask
 from potstill.errors import StoreError
 from potstill.models.model import Completion
 from potstill.records import Tokens
-from potstill.store import Store, cached, maintain, salvage, transfer
+from potstill.store import Store, cached
+from potstill.store.admin import maintain, salvage, transfer
 from potstill.store.database import FILE
 
 PAGE = 4096
@@ -30,7 +31,10 @@ class Long(Plain):
     size = 900
 
     def write(self, requests):
-        return [Completion(f"{r.prompt} " + "word " * (self.size // 5), tokens=Tokens(3, 9)) for r in requests]
+        return [
+            Completion(f"{r.prompt} " + "word " * (self.size // 5), tokens=Tokens(3, 9))
+            for r in requests
+        ]
 
 
 def filled(folder: Path, size: int = 900, count: int = COUNT) -> Path:
@@ -38,7 +42,9 @@ def filled(folder: Path, size: int = 900, count: int = COUNT) -> Path:
     model = Long()
     model.size = size
     with Store.open(folder) as store:
-        cached(model, store, role="teacher", arm="sft", seed=0).write(ask(*(f"prompt {i}" for i in range(count))))
+        cached(model, store, role="teacher", arm="sft", seed=0).write(
+            ask(*(f"prompt {i}" for i in range(count)))
+        )
     return folder / FILE
 
 
@@ -46,7 +52,9 @@ def pages_of(path: Path, name: str) -> list[int]:
     """The pages of a table or an index that hold its rows, by what stands on them, in file order."""
     connection = sqlite3.connect(path)
     try:
-        root = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (name,)).fetchone()[0]
+        root = connection.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = ?", (name,)
+        ).fetchone()[0]
     finally:
         connection.close()
     data = path.read_bytes()
@@ -155,9 +163,13 @@ def test_a_page_of_a_long_text_that_sqlite_can_not_tell(tmp_path: Path):
     with Store.open(path.parent, readonly=True) as store:
         prompts = [f"prompt {i}" for i in range(20)]
         keys = [r.key("model-plain") for r in ask(*prompts)]
-        with pytest.raises(StoreError, match=r"the text of completion completion-[0-9a-f]{20} is not the one"):
+        with pytest.raises(
+            StoreError, match=r"the text of completion completion-[0-9a-f]{20} is not the one"
+        ):
             store.completions.get(keys)
-        assert len([line for line in maintain.verify(store) if "its text is not the one" in line]) == 1
+        assert (
+            len([line for line in maintain.verify(store) if "its text is not the one" in line]) == 1
+        )
         assert transfer.export(store, tmp_path / "out.jsonl") == (19, 1)
     assert b"w0rd" not in (tmp_path / "out.jsonl").read_bytes()
 
@@ -186,7 +198,9 @@ def test_index_and_table_both_damaged(tmp_path: Path):
         assert COUNT - 10 <= len(list(salvage.rows(store.database, "key"))) < COUNT - 1
 
 
-def test_an_export_that_fails_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_export_that_fails_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     filled(tmp_path / "run", count=20)
     out = tmp_path / "out.jsonl"
     out.write_text("what was here\n")
@@ -252,7 +266,9 @@ def test_disk_really_full(small_disk: Path):
         assert len(list(store.completions.all())) == 60
     ballast.unlink()
     with Store.open(small_disk / "run") as store:
-        cached(Long(), store, role="teacher", arm="sft", seed=0).write(ask(*(f"second {i}" for i in range(60))))
+        cached(Long(), store, role="teacher", arm="sft", seed=0).write(
+            ask(*(f"second {i}" for i in range(60)))
+        )
         assert len(list(store.completions.all())) == 120
         assert maintain.verify(store) == []
 
@@ -294,8 +310,14 @@ def read_only_disk(tmp_path: Path) -> Iterator[Path]:
     """A run folder on a file system where not even root may write."""
     folder = tmp_path / "run"
     filled(folder, count=30)
-    bind = [["mount", "--bind", str(folder), str(folder)], ["mount", "-o", "remount,ro,bind", str(folder)]]
-    if not shutil.which("mount") or subprocess.run(bind[0], check=False, capture_output=True).returncode:
+    bind = [
+        ["mount", "--bind", str(folder), str(folder)],
+        ["mount", "-o", "remount,ro,bind", str(folder)],
+    ]
+    if (
+        not shutil.which("mount")
+        or subprocess.run(bind[0], check=False, capture_output=True).returncode
+    ):
         pytest.skip("no right to mount a read-only file system here")
     try:
         if subprocess.run(bind[1], check=False, capture_output=True).returncode:

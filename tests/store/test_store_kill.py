@@ -14,7 +14,9 @@ from pathlib import Path
 
 from store_fakes import Planner, ask
 
-from potstill.store import Store, cached, maintain, runs
+from potstill.runs import manifest
+from potstill.store import Store, cached
+from potstill.store.admin import maintain
 
 CHILD = """
 import json, os, sys, time
@@ -22,7 +24,8 @@ sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from store_fakes import Planner, ask
 from potstill.records import Author, Problem, Trace
-from potstill.store import Store, cached, runs
+from potstill.runs import manifest
+from potstill.store import Store, cached
 from test_store_kill import PROMPTS, DRAWS
 
 folder, log = Path(sys.argv[2]), os.open(sys.argv[3], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -36,7 +39,7 @@ class Logging(Planner):
         return super().write(requests)
 
 with Store.open(folder) as store:
-    runs.start(folder, {"seed": 5})
+    manifest.start(folder, {"seed": 5})
     results = {}
     for arm in ("sft", "orion"):
         ledger = store.ledger(arm)
@@ -51,8 +54,8 @@ with Store.open(folder) as store:
             results[f"{arm}{draw}"] = [trace.id for trace in traces]
         ledger.finish()
         results[arm] = [store.usage(arm), store.history.steps(arm), [t.id for t in store.history.traces(arm)]]
-    runs.write(folder / "results.json", results)
-    runs.finish(folder, ["results.json"])
+    manifest.write(folder / "results.json", results)
+    manifest.finish(folder, ["results.json"])
 """
 
 PROMPTS = [f"{'x' * (i % 7)}{i}" for i in range(50)]
@@ -60,14 +63,20 @@ DRAWS = 2
 
 
 def lines(log: Path) -> list[tuple[str, int]]:
-    return [tuple(json.loads(line)) for line in log.read_text().splitlines()] if log.exists() else []
+    return (
+        [tuple(json.loads(line)) for line in log.read_text().splitlines()] if log.exists() else []
+    )
 
 
 def start(tmp_path: Path, name: str) -> tuple[subprocess.Popen[bytes], Path, Path]:
     script = tmp_path / "child.py"
     script.write_text(CHILD)
     folder, log = tmp_path / name, tmp_path / f"{name}.log"
-    return subprocess.Popen([sys.executable, script, str(Path(__file__).parent), folder, log]), folder, log
+    return (
+        subprocess.Popen([sys.executable, script, str(Path(__file__).parent), folder, log]),
+        folder,
+        log,
+    )
 
 
 def batches_of(prompts: list[str], draw: int) -> list[list[str]]:
@@ -99,7 +108,9 @@ def test_killed_at_random_moments(tmp_path: Path):
         asked = len(lines(tmp_path / "killed.log"))
         process, folder, log = start(tmp_path, "killed")
         if kills % 3 == 2:
-            wait_for(process, lambda: False, rng.random() * 0.15)  # somewhere in the start-up or the fast-forward
+            wait_for(
+                process, lambda: False, rng.random() * 0.15
+            )  # somewhere in the start-up or the fast-forward
         else:
             wanted = asked + rng.randrange(1, 13)
             wait_for(process, lambda: len(lines(log)) >= wanted, 60)  # noqa: B023
@@ -122,7 +133,7 @@ def test_killed_at_random_moments(tmp_path: Path):
     process, folder, log = start(tmp_path, "killed")
     assert process.wait(60) == 0
     assert (folder / "results.json").read_bytes() == (calm / "results.json").read_bytes()
-    assert runs.finished(folder)
+    assert manifest.finished(folder)
     with Store.open(folder) as store:
         assert maintain.verify(store) == []
 

@@ -16,14 +16,17 @@ from store_fakes import Plain, ask
 from potstill import __version__
 from potstill.errors import StoreError
 from potstill.records import SCHEME
-from potstill.store import Store, Student, cached, database, runs
+from potstill.runs import manifest as runs
+from potstill.store import Store, Student, cached, database
+from potstill.store.admin.migrations import SCHEMA
 from potstill.store.database import FILE
-from potstill.store.migrations import SCHEMA
 
 
 def filled(folder: Path) -> Path:
     with Store.open(folder) as store:
-        cached(Plain(), store, role="teacher", arm="sft", seed=0).write(ask(*(f"prompt {i} " * 40 for i in range(60))))
+        cached(Plain(), store, role="teacher", arm="sft", seed=0).write(
+            ask(*(f"prompt {i} " * 40 for i in range(60)))
+        )
     return folder / FILE
 
 
@@ -37,7 +40,10 @@ def test_another_version_is_refused(tmp_path: Path, name: str, value: str):
         with pytest.raises(StoreError) as caught:
             Store.open(path.parent, readonly=readonly)
         found = {"scheme": SCHEME, "schema": SCHEMA, name: value}
-        assert f"another version of potstill: scheme {found['scheme']}, schema {found['schema']}" in str(caught.value)
+        assert (
+            f"another version of potstill: scheme {found['scheme']}, schema {found['schema']}"
+            in str(caught.value)
+        )
         assert caught.value.expected == f"scheme {SCHEME}, schema {SCHEMA}"
         assert caught.value.fix.startswith(f'mv "{path.parent}" "{path.parent}.old"')
 
@@ -63,7 +69,10 @@ def test_a_torn_file_is_reported_when_it_is_read(tmp_path: Path):
     for page in range(2, len(data) // 4096):
         data[page * 4096 : page * 4096 + 200] = b"\xff" * 200
     path.write_bytes(data)
-    with pytest.raises(StoreError, match="damaged or is not a database"), Store.open(tmp_path) as store:
+    with (
+        pytest.raises(StoreError, match="damaged or is not a database"),
+        Store.open(tmp_path) as store,
+    ):
         list(store.completions.all())
 
 
@@ -180,7 +189,13 @@ def test_a_store_that_was_forgotten_lets_the_next_in(tmp_path: Path):
 
 
 def test_students(tmp_path: Path):
-    inside = Student("stage-1", "model-1", tmp_path / "run" / "students" / "a", {"lr": 0.1}, {"losses": [2.0, 1.5]})
+    inside = Student(
+        "stage-1",
+        "model-1",
+        tmp_path / "run" / "students" / "a",
+        {"lr": 0.1},
+        {"losses": [2.0, 1.5]},
+    )
     outside = Student("stage-2", "model-2", tmp_path / "elsewhere", {}, {"steps": 3})
     with Store.open(tmp_path / "run") as store:
         assert store.students.get("stage-1") is None
@@ -191,7 +206,9 @@ def test_students(tmp_path: Path):
         assert store.students.get("stage-2") == outside._replace(model="model-3")
     (tmp_path / "run").rename(tmp_path / "moved")
     with Store.open(tmp_path / "moved") as store:
-        assert store.students.get("stage-1") == inside._replace(folder=tmp_path / "moved" / "students" / "a")
+        assert store.students.get("stage-1") == inside._replace(
+            folder=tmp_path / "moved" / "students" / "a"
+        )
 
 
 SETTINGS = {"method": "orion", "values": {"n": 4, "errors": "own"}, "seed": 0, "models": ("a", "b")}
@@ -220,12 +237,16 @@ def test_another_recipe_is_refused_and_the_folder_stays(tmp_path: Path):
     other = {**SETTINGS, "values": {"n": 8, "errors": "own"}, "limit": 3}
     with pytest.raises(StoreError) as caught:
         runs.start(tmp_path, other)
-    assert "other settings: limit: nothing found, 3 asked; values.n: 4 found, 8 asked" in str(caught.value)
+    assert "other settings: limit: nothing found, 3 asked; values.n: 4 found, 8 asked" in str(
+        caught.value
+    )
     assert "choose another run folder" in caught.value.fix
     assert runs.finished(tmp_path)
 
 
-@pytest.mark.parametrize(("name", "value"), [("scheme", "potstill-0"), ("schema", "0"), ("potstill", "9.3.1")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("scheme", "potstill-0"), ("schema", "0"), ("potstill", "9.3.1")]
+)
 def test_a_folder_of_another_version_is_refused(tmp_path: Path, name: str, value: str):
     runs.start(tmp_path, SETTINGS)
     manifest = json.loads((tmp_path / "manifest.json").read_text())

@@ -20,7 +20,9 @@ class Priced(Plain):
         return [
             Completion("", "", Tokens(13), "no", 6.5)
             if r.prompt == "13"
-            else Completion("t", "stop", Tokens(int(r.prompt), 2 * int(r.prompt)), "", int(r.prompt) / 2)
+            else Completion(
+                "t", "stop", Tokens(int(r.prompt), 2 * int(r.prompt)), "", int(r.prompt) / 2
+            )
             for r in requests
         ]
 
@@ -55,7 +57,10 @@ def test_usage_is_exact_and_the_same_when_fast_forwarded(tmp_path: Path):
         model = Priced()
         assert program(store, model) == EXPECTED
         assert model.asked == []
-        assert {role: c.made for role, c in store.counts("sft").items()} == {"judge": 0, "teacher": 0}
+        assert {role: c.made for role, c in store.counts("sft").items()} == {
+            "judge": 0,
+            "teacher": 0,
+        }
 
 
 def test_an_arm_run_anew_counts_only_what_it_needs_now(tmp_path: Path):

@@ -10,12 +10,12 @@ import pytest
 from store_fakes import Plain, answer, ask
 from wired_fakes import FAILED, Wired
 
+from potstill.budget.amounts import Limit
+from potstill.budget.budget import Budget
 from potstill.errors import BudgetSpent, ModelError, StoreError
 from potstill.models.model import Model, Streamed
 from potstill.store import Counts, Store, cached, streaming
-from potstill.store.amounts import Limit
 from potstill.store.attempts import Attempts
-from potstill.store.budget import Budget
 
 NAMES = [f"q{i}" for i in range(60)]
 
@@ -58,7 +58,9 @@ def test_answers_stand_in_their_places_whatever_lands_first(store, dice, elsewhe
 
 def test_what_is_handed_on_is_committed_in_one_transaction_a_portion(store):
     model, seen, transactions = Wired(), [], []
-    store.database._connection.set_trace_callback(lambda sql: transactions.append(sql) if sql == "COMMIT" else None)
+    store.database._connection.set_trace_callback(
+        lambda sql: transactions.append(sql) if sql == "COMMIT" else None
+    )
     with Store.open(store.folder, readonly=True) as reader:
         for place, completion in wrap(model, store).answers(iter(ask(*NAMES))):
             found = reader.completions.get([ask(NAMES[place])[0].key(model.id)])
@@ -97,7 +99,11 @@ def test_a_new_request_leaves_before_old_answers_are_read(store, monkeypatch):
     wrap(Wired(), store).write(ask(*NAMES[:-1]))
     model, read = Wired(), []
     get = store.completions.get
-    monkeypatch.setattr(store.completions, "get", lambda keys: read.append((len(keys), len(model.sent))) or get(keys))
+    monkeypatch.setattr(
+        store.completions,
+        "get",
+        lambda keys: read.append((len(keys), len(model.sent))) or get(keys),
+    )
     out = wrap(model, store).write(ask(*NAMES))
     assert out == [answer(request, model.id) for request in ask(*NAMES)]
     assert model.asked == NAMES[-1:]
@@ -120,7 +126,9 @@ def test_notes_of_old_answers_do_not_grow_without_end(store, monkeypatch):
     monkeypatch.setattr(streaming.Pass, "_note", noted)
     model = Wired(room=100)
     wanted = ["new", *NAMES, "newer"]
-    assert wrap(model, store).write(ask(*wanted)) == [answer(request, model.id) for request in ask(*wanted)]
+    assert wrap(model, store).write(ask(*wanted)) == [
+        answer(request, model.id) for request in ask(*wanted)
+    ]
     assert model.asked == ["new", "newer"]
     assert max(longest) <= 30
 
@@ -150,7 +158,9 @@ def test_what_landed_before_an_exception_is_kept_and_the_rest_is_asked_later(sto
     assert store.counts("sft") == {"teacher": Counts(made=len(landed), served=0)}
     assert sorted(landed | {r.prompt for r in model.cancelled}) == sorted(model.asked)
     again = Wired()
-    assert wrap(again, store).write(ask(*NAMES)) == [answer(request, model.id) for request in ask(*NAMES)]
+    assert wrap(again, store).write(ask(*NAMES)) == [
+        answer(request, model.id) for request in ask(*NAMES)
+    ]
     assert sorted(again.asked) == sorted(set(NAMES) - landed)
 
 
@@ -191,7 +201,9 @@ def test_closing_cancels_what_is_under_way_and_frees_its_keys(store):
 def test_equal_requests_are_asked_once_wherever_they_stand(store):
     model = Wired(room=3)
     wanted = ["a", "b", "a", *NAMES, "a", "q3", "b"]
-    assert wrap(model, store).write(ask(*wanted)) == [answer(request, model.id) for request in ask(*wanted)]
+    assert wrap(model, store).write(ask(*wanted)) == [
+        answer(request, model.id) for request in ask(*wanted)
+    ]
     assert sorted(model.asked) == sorted(set(wanted))
     assert store.counts("sft") == {"teacher": Counts(made=62, served=4)}
 
@@ -204,7 +216,9 @@ def test_threads_share_calls_and_neither_hang_nor_pay_twice(store):
         results = list(pool.map(lambda part: wrapped.write(ask(*part)), parts, timeout=30))
     assert sorted(model.asked) == sorted(NAMES)
     expected = {name: answer(ask(name)[0], model.id) for name in NAMES}
-    assert all(result == [expected[n] for n in part] for part, result in zip(parts, results, strict=True))
+    assert all(
+        result == [expected[n] for n in part] for part, result in zip(parts, results, strict=True)
+    )
 
 
 def test_one_who_waits_does_its_own_first_and_takes_over_from_a_failing_owner(store):
@@ -230,7 +244,9 @@ def test_a_failure_is_final_until_retried_and_then_once(store):
     first = wrap(Wired(fails=frozenset({"b"})), store).write(ask("a", "b"))
     assert first[1] == FAILED
     healthy = Wired()
-    assert wrap(healthy, store, retry_errors=True).write(ask("a", "b")) == first  # this process made it itself
+    assert (
+        wrap(healthy, store, retry_errors=True).write(ask("a", "b")) == first
+    )  # this process made it itself
     folder = store.folder
     store.close()
     with Store.open(folder) as again:
@@ -240,7 +256,10 @@ def test_a_failure_is_final_until_retried_and_then_once(store):
         assert still.asked == ["b"]
         assert wrap(healthy, again).write(ask("a", "b")) == first
     with Store.open(folder) as third:
-        assert [c.error for c in wrap(healthy, third, retry_errors=True).write(ask("a", "b"))] == ["", ""]
+        assert [c.error for c in wrap(healthy, third, retry_errors=True).write(ask("a", "b"))] == [
+            "",
+            "",
+        ]
         assert healthy.asked == ["b"]
         assert third.usage("sft")["teacher"]["errors"] == 0
 
@@ -252,13 +271,20 @@ def test_a_model_that_answers_too_little_too_much_or_twice_is_refused(store):
 
     class Strange(Wired):
         def stream(self, requests, gate=None):
-            yield from ([(place + 1, done) for place, done in portion] for portion in super().stream(requests, gate))
+            yield from (
+                [(place + 1, done) for place, done in portion]
+                for portion in super().stream(requests, gate)
+            )
 
     class Twice(Wired):
         def stream(self, requests, gate=None):
             yield from (portion * 2 for portion in super().stream(requests, gate))
 
-    for kind, told in ((Silent, "gave no completion for"), (Strange, "not under way"), (Twice, "not under way")):
+    for kind, told in (
+        (Silent, "gave no completion for"),
+        (Strange, "not under way"),
+        (Twice, "not under way"),
+    ):
         with pytest.raises(ModelError, match=told):
             wrap(kind(f"model-{kind.__name__}"), store).write(ask("x", "y", "z"))
 
@@ -275,7 +301,9 @@ def test_progress_is_told_portion_by_portion(store):
     model = Wired()
     wrap(model, store, progress=lambda *step: seen.append(step)).write(ask(*NAMES))
     made = [sum(model.portions[: i + 1]) for i in range(len(model.portions))]
-    assert [step[1] for step in seen] == [0, *made], "the first report says that nothing was kept from before"
+    assert [step[1] for step in seen] == [0, *made], (
+        "the first report says that nothing was kept from before"
+    )
     assert {(label, total) for label, _, total in seen} == {("sft/teacher", 60)}
 
 

@@ -21,7 +21,9 @@ WHOLE = "".join(WORDS)
 def cut(request: Request) -> Completion:
     """Says w0 to w9, at most `max_tokens` of them; half as many where it is asked to be shorter."""
     prompt = request.prompt if isinstance(request.prompt, str) else request.prompt[-1].content
-    if "fail" in prompt and (request.prefix or SHORTER in prompt or request.sampling.max_tokens > 4):
+    if "fail" in prompt and (
+        request.prefix or SHORTER in prompt or request.sampling.max_tokens > 4
+    ):
         return Completion("", "", Tokens(3), "server: 503")
     begin = len(request.prefix.split())
     words = (WORDS[: len(WORDS) // 2] if SHORTER in prompt else WORDS)[begin:]
@@ -64,15 +66,22 @@ def say(*limits: int, prompt: str = "talk") -> list[Request]:
 def run(make, store, policy, requests, calls):
     """The answers, after `calls` calls, and again from the store with none."""
     model, again = make(), make()
-    first = cached(model, store, role="teacher", arm="sft", seed=3, truncated=policy).write(requests)
+    first = cached(model, store, role="teacher", arm="sft", seed=3, truncated=policy).write(
+        requests
+    )
     assert len(model.sent) == calls
     assert {request.seed for request in model.sent} == {3}
-    second = cached(again, store, role="teacher", arm="sft", seed=3, truncated=policy).write(requests)
+    second = cached(again, store, role="teacher", arm="sft", seed=3, truncated=policy).write(
+        requests
+    )
     assert second == first
     assert again.sent == []
     assert store.usage("sft")["teacher"]["calls"] == calls
     asked = store.counts("sft")["teacher"]
-    assert (asked.made, (asked.made + asked.served) % 2) == (calls, 0)  # both times as many answers were wanted
+    assert (asked.made, (asked.made + asked.served) % 2) == (
+        calls,
+        0,
+    )  # both times as many answers were wanted
     return first
 
 
@@ -141,7 +150,12 @@ def test_equal_cut_answers_lead_to_one_further_call(make, store):
 
 
 def test_a_shorter_wish_stands_in_the_last_user_turn():
-    turns = (Message("system", "s"), Message("user", "a"), Message("assistant", "b"), Message("user", "c"))
+    turns = (
+        Message("system", "s"),
+        Message("user", "a"),
+        Message("assistant", "b"),
+        Message("user", "c"),
+    )
     assert shorter(turns) == (*turns[:3], Message("user", f"c\n\n{SHORTER}"))
     assert shorter(turns[:1]) == (turns[0], Message("user", SHORTER))
     assert shorter("a") == f"a\n\n{SHORTER}"
@@ -156,6 +170,8 @@ def test_an_unknown_policy_is_refused(store):
 
 def test_answers_of_other_models_fail_as_before(store):
     failing = Plain(fails={"a"})
-    out = cached(failing, store, role="teacher", arm="sft", seed=0, truncated="raise").write(ask("a", "b"))
+    out = cached(failing, store, role="teacher", arm="sft", seed=0, truncated="raise").write(
+        ask("a", "b")
+    )
     assert [answer.error for answer in out] == ["time-out", ""]
     assert failing.asked == ["a", "b"]

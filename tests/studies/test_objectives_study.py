@@ -18,8 +18,12 @@ FOUND = {
     "mentor": _run([1.0, 0.75, 0.5, 0.75]),
     "arms": {
         "sft": [
-            _run([0.75, 0.5, 0.25, 0.5], tokens=10, counted=2000, seconds=3.0, peak_mib=600.0, rows=4),
-            _run([1.0, 0.75, 0.5, 0.75], tokens=10, counted=4000, seconds=5.0, peak_mib=700.0, rows=4),
+            _run(
+                [0.75, 0.5, 0.25, 0.5], tokens=10, counted=2000, seconds=3.0, peak_mib=600.0, rows=4
+            ),
+            _run(
+                [1.0, 0.75, 0.5, 0.75], tokens=10, counted=4000, seconds=5.0, peak_mib=700.0, rows=4
+            ),
         ]
     },
     **{"train": 4, "test": 4, "n": 4, "seeds": 2},
@@ -28,7 +32,11 @@ FOUND = {
 
 def test_a_line_holds_means_of_seeds_and_the_paired_difference():
     untrained, mentor, sft = objectives.table(FOUND)
-    assert (untrained["avg@n"], untrained["against untrained"], untrained["seconds"]) == ("25.0", "", "")
+    assert (untrained["avg@n"], untrained["against untrained"], untrained["seconds"]) == (
+        "25.0",
+        "",
+        "",
+    )
     assert mentor["avg@n"] == "75.0"
     assert (sft["avg@n"], sft["seeds"]) == ("62.5", "50.0, 75.0")
     assert sft["against untrained"].startswith("+37.5 [")
@@ -53,7 +61,9 @@ def test_a_small_study_runs_whole_and_goes_on_where_it_stopped(tmp_path):
     }
     found = objectives.run(tmp_path, seeds=1, train=12, test=4, n=2, arms=arms)
     assert [row["objective"] for row in objectives.table(found)] == ["untrained", "mentor", *arms]
-    assert all(runs[0]["peak_mib"] > 100 and runs[0]["counted"] > 0 for runs in found["arms"].values())
+    assert all(
+        runs[0]["peak_mib"] > 100 and runs[0]["counted"] > 0 for runs in found["arms"].values()
+    )
     marks = {path: path.stat().st_mtime_ns for path in tmp_path.glob("seed-0/*.json")}
     assert objectives.run(tmp_path, seeds=1, train=12, test=4, n=2, arms=arms) == found
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("seed-0/*.json")} == marks

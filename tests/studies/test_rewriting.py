@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("torch", reason="needs the extra potstill[local]")
 
 from potstill.errors import InputError
-from potstill.sources import world_model
+from potstill.runs.sources import world_model
 from potstill.studies.rewriting import check
 
 

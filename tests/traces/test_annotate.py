@@ -11,7 +11,20 @@ from fakes import Fake, sums
 from potstill.errors import ConfigError, ModelError
 from potstill.models.model import Completion
 from potstill.records import Problem, Span, Trace, blank
-from potstill.traces import ask, keep, length, nll, perplexity, right, sample, score, sound, steps, unparsed, verify
+from potstill.traces import (
+    ask,
+    keep,
+    length,
+    nll,
+    perplexity,
+    right,
+    sample,
+    score,
+    sound,
+    steps,
+    unparsed,
+    verify,
+)
 
 PROBLEM = Problem("p", "Add 3, 5, 9.", "17", kind="sum")
 
@@ -31,7 +44,9 @@ def test_verdicts_steps_and_sound():
     assert [t.verdict.status for t in verified] == ["right", "right", "right", "unparsed"]
     assert [t.scores["steps"] for t in verified] == [1.0, 0.0, None, 1.0]
     assert [(s.start, s.stop, s.score) for s in lucky.spans] == [(0, 10, 0.0), (16, 27, 1.0)]
-    assert keep(sound, verified) == [good] and keep(unparsed, verified) == [lost] and bare.spans == ()
+    assert (
+        keep(sound, verified) == [good] and keep(unparsed, verified) == [lost] and bare.spans == ()
+    )
     assert [t.id for t in verified] == [t.id for t in (GOOD, LUCKY, BARE, LOST)]
 
 
@@ -60,7 +75,10 @@ def test_a_new_verifier_version_judges_again_and_replaces_verdict_and_steps(judg
     judge.number = 2
     [new] = verify([old])
     assert len(judge.judged) == 2 and new.verdict.verifier == "sum@2" and new.id == old.id
-    assert [s.kind for s in new.spans] == ["unit", "step", "step"] and new.scores == {"x": 1.0, "steps": 0.0}
+    assert [s.kind for s in new.spans] == ["unit", "step", "step"] and new.scores == {
+        "x": 1.0,
+        "steps": 0.0,
+    }
 
 
 def test_a_kind_without_step_verifier_gets_no_steps():
@@ -84,7 +102,9 @@ def test_without_a_session_verify_judges_equal_texts_once(judge):
     from contextvars import Context
 
     result = Context().run(verify, [GOOD, GOOD, LOST])
-    assert [t.verdict.status for t in result] == ["right", "right", "unparsed"] and len(judge.judged) == 2
+    assert [t.verdict.status for t in result] == ["right", "right", "unparsed"] and len(
+        judge.judged
+    ) == 2
 
 
 def test_hostile_text_is_judged_as_it_is(judge):
@@ -94,15 +114,26 @@ def test_hostile_text_is_judged_as_it_is(judge):
 
 def test_verdicts_are_kept_by_exact_text_and_whole_problem(judge):
     other = dataclasses.replace(PROBLEM, answer="18")
-    traces = [chain("The answer is 17"), chain("The answer is 17 "), chain("The answer is 17", other)]
-    assert [t.verdict.status for t in verify(traces)] == ["right", "right", "wrong"] and len(judge.judged) == 3
+    traces = [
+        chain("The answer is 17"),
+        chain("The answer is 17 "),
+        chain("The answer is 17", other),
+    ]
+    assert [t.verdict.status for t in verify(traces)] == ["right", "right", "wrong"] and len(
+        judge.judged
+    ) == 3
 
 
 def test_plain_scorers():
     [trace] = score("share", steps, score("length", length, verify([LUCKY])))
-    assert trace.scores == {"steps": 0.0, "length": float(len(LUCKY.text)), "share": 0.5} and trace.id == LUCKY.id
+    assert (
+        trace.scores == {"steps": 0.0, "length": float(len(LUCKY.text)), "share": 0.5}
+        and trace.id == LUCKY.id
+    )
     assert score("share", steps, [GOOD])[0].scores == {"share": None}, "not verified: cannot tell"
-    assert score("twice", lambda ts: [2 * len(t.text) for t in ts], [BARE])[0].scores["twice"] == 34.0
+    assert (
+        score("twice", lambda ts: [2 * len(t.text) for t in ts], [BARE])[0].scores["twice"] == 34.0
+    )
 
 
 class Counting(Fake):
@@ -120,7 +151,9 @@ def test_nll_and_perplexity_share_their_stored_values(book):
     score("nll", nll(model), [elsewhere])
     assert model.pairs.pop() == ("Another prompt", GOOD.text)
     scored = score("ppl", perplexity(model), score("nll", nll(model), traces))
-    assert len(model.pairs) == 2, "equal ones once, an empty text never, the second scorer not at all"
+    assert len(model.pairs) == 2, (
+        "equal ones once, an empty text never, the second scorer not at all"
+    )
     for trace in scored[:3]:
         [logprobs] = Fake("m").likelihood([(trace.prompt, trace.text)])
         assert trace.scores["nll"] == pytest.approx(-sum(logprobs) / len(logprobs))
@@ -158,9 +191,16 @@ def test_ask_reads_a_reply_or_none():
 
     model = Replies("m")
     failed = Trace(PROBLEM, "q", error="x")
-    scored = score("sound", ask(model, "Fine? {text} {answer}", yes_no, temperature=0.0), [GOOD, failed, LUCKY, BARE])
+    scored = score(
+        "sound",
+        ask(model, "Fine? {text} {answer}", yes_no, temperature=0.0),
+        [GOOD, failed, LUCKY, BARE],
+    )
     assert [t.scores.get("sound", "-") for t in scored] == [1.0, "-", None, None]
-    assert model.requests[0].prompt == f"Fine? {GOOD.text} 17" and model.requests[0].sampling.temperature == 0
+    assert (
+        model.requests[0].prompt == f"Fine? {GOOD.text} 17"
+        and model.requests[0].sampling.temperature == 0
+    )
     assert not scored[0].saw_gold, "the judge saw it, the author did not"
 
 

@@ -8,7 +8,7 @@ import listings
 import pytest
 from fakes import Book, Cached, Fake, Meter, Trainer, sums
 
-from potstill.run import drive
+from potstill.runs.driver import drive
 from potstill.traces import Session, using
 
 ROLES = {
@@ -42,8 +42,12 @@ class Run:
     def go(self, budget: int | None = None):
         self.meter = Meter(budget)
         self.trainer.wrap, self.trainer.stages = self.model, []
-        self.trainer.kept = {key: self.model(model.inner) for key, model in self.trainer.kept.items()}
-        roles = {role: self.model(Fake(role, SKILLS[role], self.failing)) for role in ROLES[self.name]}
+        self.trainer.kept = {
+            key: self.model(model.inner) for key, model in self.trainer.kept.items()
+        }
+        roles = {
+            role: self.model(Fake(role, SKILLS[role], self.failing)) for role in ROLES[self.name]
+        }
         if self.name == "lema":
             roles["readers"] = [self.model(Fake("reader", 0.5, self.failing))]
         self.problems = sums(self.size)
@@ -73,7 +77,9 @@ def test_8_percent_failures_end_cleanly_and_train_no_errored_row(name):
     errors = [t for t in run.book.traces.values() if t.error]
     assert errors, "the injection does something"
     assert all(not row.error and row.text for stage in run.trainer.stages for row in stage.rows)
-    assert all(not row.rival.error for stage in run.trainer.stages for row in stage.rows if row.rival)
+    assert all(
+        not row.rival.error for stage in run.trainer.stages for row in stage.rows if row.rival
+    )
     reasons = {d.reason for d in run.book.drops if d.trace.error}
     assert reasons <= {"error: timed out"}
     errored = {d.trace.id for d in run.book.drops if d.trace.error}
@@ -86,7 +92,11 @@ def test_every_parent_resolves(name):
     run = Run(name)
     run.go()
     known = run.book.traces
-    evolved = {t.parents[0] for t in known.values() if t.problem.id.startswith("evolved-") and t.operator == "sample"}
+    evolved = {
+        t.parents[0]
+        for t in known.values()
+        if t.problem.id.startswith("evolved-") and t.operator == "sample"
+    }
     for trace in known.values():
         assert set(trace.parents) <= known.keys() | evolved, trace
         assert not trace.root or trace.root in known
@@ -102,7 +112,9 @@ def test_killed_and_resumed_is_the_same_run(name):
         killed_then_resumed(name, whole, stop)
 
 
-@pytest.mark.parametrize(("name", "size", "calls"), [("orion", 4, 21), ("retro_search", 12, 22), ("lema", 2, 37)])
+@pytest.mark.parametrize(
+    ("name", "size", "calls"), [("orion", 4, 21), ("retro_search", 12, 22), ("lema", 2, 37)]
+)
 def test_killed_at_every_point(name, size, calls):
     whole = Run(name, size=size)
     whole.go()
@@ -126,7 +138,9 @@ def killed_then_resumed(name: str, whole: Run, stop: int) -> None:
 def test_explain_returns_a_pipeline_of_two_models():
     run = Run("explain")
     solver = run.go()
-    assert all(row.saw_gold and row.prompt.startswith("Plan this:") for row in run.trainer.stages[0].rows)
+    assert all(
+        row.saw_gold and row.prompt.startswith("Plan this:") for row in run.trainer.stages[0].rows
+    )
     assert {row.weight for row in run.trainer.stages[0].rows} != {1.0}
     student = next(iter(run.trainer.kept.values()))
     with using(Session(run.book)):
@@ -135,7 +149,9 @@ def test_explain_returns_a_pipeline_of_two_models():
     assert {t.author.model for t in programs} == {"coder"}
     plans = [run.book.traces[run.book.traces[t.parents[0]].parents[0]] for t in programs]
     assert {t.author.model for t in plans} == {student.id} and len({t.id for t in plans}) == 6
-    assert {t.line for t in programs} == {t.id for t in plans}, "the nesting of solve@(M,T) is in the parents"
+    assert {t.line for t in programs} == {t.id for t in plans}, (
+        "the nesting of solve@(M,T) is in the parents"
+    )
 
 
 def test_lema_learns_to_correct_and_starts_from_the_base_again():
@@ -148,7 +164,9 @@ def test_lema_learns_to_correct_and_starts_from_the_base_again():
     for row in fixes:
         mistake = run.book.traces[row.root]
         assert mistake.text in row.prompt and mistake.verdict.status == "wrong"
-        assert "Find the first mistake" not in row.prompt, "the writer's instruction is not the learner's"
+        assert "Find the first mistake" not in row.prompt, (
+            "the writer's instruction is not the learner's"
+        )
     assert {row.root for row in fixes} > {""} or all(row.root for row in fixes)
     authors = {run.book.traces[row.root].author.model for row in fixes}
     assert authors == {"student", "reader"}
@@ -161,13 +179,17 @@ def test_orion_learns_from_the_bare_question_what_errors_shaped():
     run.go()
     [stage] = run.trainer.stages
     assert all(
-        row.prompt == row.question and row.operator == "rewrite" for row in stage.rows if row.author.model == "student"
+        row.prompt == row.question and row.operator == "rewrite"
+        for row in stage.rows
+        if row.author.model == "student"
     )
     shaped = [row for row in stage.rows if len(row.parents) > 1]
     assert shaped
     for row in shaped:
         reference, *errors = (run.book.traces[p] for p in row.parents)
-        assert reference.author.model == "teacher" and {e.author.model for e in errors} == {"student"}
+        assert reference.author.model == "teacher" and {e.author.model for e in errors} == {
+            "student"
+        }
         assert not row.saw_gold
     reasons = run.book.reasons
     assert any(reason.startswith("wrong: ") for reason in reasons) and "right" in reasons
@@ -179,7 +201,9 @@ def test_elad_continues_from_the_last_student_and_masks_what_was_accepted():
     first, second = run.trainer.stages
     assert first.model.id == "student" and second.model.id == run.trainer.kept[first.key({})].id
     continued = [row for row in first.rows if row.given]
-    assert continued and all(row.text[: row.given] == run.book.traces[row.parents[0]].text for row in continued)
+    assert continued and all(
+        row.text[: row.given] == run.book.traces[row.parents[0]].text for row in continued
+    )
     assert 10 <= len(first.rows) <= 30, "the budget holds over the whole pool"
 
 
@@ -187,7 +211,9 @@ def test_retro_search_only_shortens():
     run = Run("retro_search", size=20)
     run.go()
     chains = {
-        t.problem.id: t for t in run.book.traces.values() if t.operator == "sample" and t.author.model == "teacher"
+        t.problem.id: t
+        for t in run.book.traces.values()
+        if t.operator == "sample" and t.author.model == "teacher"
     }
     rows = run.trainer.stages[0].rows
     assert len(rows) > 10 and all(len(r.text) <= len(chains[r.problem.id].text) for r in rows)
@@ -207,9 +233,9 @@ def test_redi_pairs_right_with_wrong():
     _, second = run.trainer.stages
     assert second.rows and {r.verdict.status for r in second.rows} == {"right"}
     assert {r.rival.verdict.status for r in second.rows} == {"wrong"}
-    assert all(r.problem == r.rival.problem for r in second.rows) and len({r.problem.id for r in second.rows}) == len(
-        second.rows
-    )
+    assert all(r.problem == r.rival.problem for r in second.rows) and len(
+        {r.problem.id for r in second.rows}
+    ) == len(second.rows)
 
 
 def test_supercorrect_pairs_corrections_of_one_line():
@@ -217,7 +243,9 @@ def test_supercorrect_pairs_corrections_of_one_line():
     solver = run.go()
     first, second = run.trainer.stages
     assert second.model.id == run.trainer.kept[first.key({})].id
-    assert second.rows and all(r.line == r.rival.line and r.prompt == r.rival.prompt for r in second.rows)
+    assert second.rows and all(
+        r.line == r.rival.line and r.prompt == r.rival.prompt for r in second.rows
+    )
     assert {r.author.model for r in second.rows} == {"teacher"}
     assert isinstance(solver, partial) and solver.args[0].id == run.trainer.kept[second.key({})].id
 

@@ -23,7 +23,10 @@ def question(text: str, name: str = "t") -> Trace:
         (LONG.upper().replace(",", " ,") + " ", "same question as evaluation problem 'e1'"),
         ("what is 3 + 4", "same question as evaluation problem 'e2'"),
         ("what is 3-4?", ""),
-        ("Recall: " + LONG[2:80] + " ...", "shares 13 words with evaluation problem 'e1': farmer has 12 cows"),
+        (
+            "Recall: " + LONG[2:80] + " ...",
+            "shares 13 words with evaluation problem 'e1': farmer has 12 cows",
+        ),
         (LONG.replace("7", "8").replace("sells", "gives").replace("30", "31"), ""),
         ("", ""),
     ],
@@ -44,7 +47,9 @@ def test_only_equal_questions_with_n_0():
 
 
 def test_the_learners_prompt_counts_too():
-    posed = Trace(Problem("t", "Something else"), f"Few-shot: {LONG}\nSomething else", operator="pose")
+    posed = Trace(
+        Problem("t", "Something else"), f"Few-shot: {LONG}\nSomething else", operator="pose"
+    )
     whole = Trace(Problem("t", "Something else"), "What is 3+4?", operator="pose")
     assert decontaminate(HELD_OUT, [posed, whole]) == []
 
@@ -61,5 +66,13 @@ def test_the_check_blocks_and_names_the_problems():
     with pytest.raises(StageError) as caught:
         check_overlap(HELD_OUT, rows * 2)
     said = str(caught.value)
-    assert "12 training problems overlap the evaluation set: t00 (same question as evaluation problem 'e1')" in said
-    assert "t09" in said and "t10" not in said and "and 2 more" in said and "decontaminate" in caught.value.fix
+    assert (
+        "12 training problems overlap the evaluation set: t00 (same question as evaluation problem 'e1')"
+        in said
+    )
+    assert (
+        "t09" in said
+        and "t10" not in said
+        and "and 2 more" in said
+        and "decontaminate" in caught.value.fix
+    )

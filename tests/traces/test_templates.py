@@ -12,7 +12,9 @@ from potstill.records import Message, Problem, Trace, Verdict, blank
 from potstill.traces import problem
 from potstill.traces.prompts import fill, numbered, show
 
-PROBLEM = Problem("p", "What?", "42", solution="6 * 7", tests=("t1", "t2"), choices=("x", "y"), table="a|b")
+PROBLEM = Problem(
+    "p", "What?", "42", solution="6 * 7", tests=("t1", "t2"), choices=("x", "y"), table="a|b"
+)
 TRACE = Trace(PROBLEM, "Learn: What?", text="so far")
 
 
@@ -42,7 +44,9 @@ def test_fields_and_escapes(template, prompt, gold):
 
 def test_values_are_never_expanded_again():
     hostile = Trace(Problem("p", "{answer} {{text}}", "42"), "q", text="{solution} }} {{")
-    assert one("{question}|{text}|{{x}}", hostile).prompt == "{answer} {{text}}|{solution} }} {{|{x}"
+    assert (
+        one("{question}|{text}|{{x}}", hostile).prompt == "{answer} {{text}}|{solution} }} {{|{x}"
+    )
     assert not one("{question} {text}", hostile).saw_gold
 
 
@@ -56,7 +60,15 @@ def test_unknown_names_list_what_there_is():
         show("{attempt}", [], {"attempts": []}, problem)
     assert "unknown name {attempt}" in str(caught.value)
     assert caught.value.nearest == ("attempts",)
-    assert set(caught.value.available) >= {"question", "answer", "solution", "tests", "choices", "text", "attempts"}
+    assert set(caught.value.available) >= {
+        "question",
+        "answer",
+        "solution",
+        "tests",
+        "choices",
+        "text",
+        "attempts",
+    }
     with pytest.raises(ConfigError, match="is a field of the trace"):
         show("{text}", [], {"text": []}, problem)
 
@@ -78,7 +90,9 @@ def test_messages_are_filled_turn_by_turn():
 
 def test_context_is_a_numbered_list_by_key_without_errored_ones():
     a, b = sums(2)
-    attempts = [Trace(a.problem, "q", text=f"try {i}") for i in range(2)] + [Trace(b.problem, "q", text="other")]
+    attempts = [Trace(a.problem, "q", text=f"try {i}") for i in range(2)] + [
+        Trace(b.problem, "q", text="other")
+    ]
     attempts.insert(1, Trace(a.problem, "q", error="timed out"))
     first, second = show("{attempts}!", [a, b], {"attempts": attempts, "unused": attempts}, problem)
     assert first.prompt == "1. try 0\n2. try 1!" and second.prompt == "1. other!"
@@ -107,7 +121,14 @@ def reads_status(trace):
 
 
 @pytest.mark.parametrize(
-    ("fn", "gold"), [(shows, False), (peeks, True), (peeks_beside, True), (reads_reason, True), (reads_status, False)]
+    ("fn", "gold"),
+    [
+        (shows, False),
+        (peeks, True),
+        (peeks_beside, True),
+        (reads_reason, True),
+        (reads_status, False),
+    ],
 )
 def test_a_function_is_watched(fn, gold):
     trace = TRACE.annotate(verdict=Verdict("wrong", "41", "41 is not 42"))
@@ -124,4 +145,6 @@ def test_a_function_returns_text_or_messages():
 
 
 def test_a_sum_problem_is_what_the_other_tests_think():
-    assert sum_problem("p", [3, 5]).answer == "8" and sum_problem("p", [3, 5]).question == "Add 3, 5."
+    assert (
+        sum_problem("p", [3, 5]).answer == "8" and sum_problem("p", [3, 5]).question == "Add 3, 5."
+    )

@@ -5,17 +5,17 @@ from dataclasses import replace
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from rolling import load, rollouts, traces, window  # noqa: E402
-from tiny import tiny_checkpoint as make_checkpoint  # noqa: E402
+from rolling import load, rollouts, traces, window
+from tiny import tiny_checkpoint as make_checkpoint
 
-from potstill.models.transformers import Local  # noqa: E402
-from potstill.records import Stage, Trace  # noqa: E402
-from potstill.traces import keep, ok, sample  # noqa: E402
-from potstill.training import items  # noqa: E402
-from potstill.training.live import When  # noqa: E402
-from potstill.training.settings import Training  # noqa: E402
-from potstill.training.supervised import fit  # noqa: E402
-from potstill.training.task import Task, bind  # noqa: E402
+from potstill.models.local.transformers import Local
+from potstill.records import Stage, Trace
+from potstill.traces import keep, ok, sample
+from potstill.training.dataset import collate
+from potstill.training.fit import fit
+from potstill.training.objective_config import Task, bind
+from potstill.training.schedules import When
+from potstill.training.settings import Training
 
 
 def gkd(problems, teacher, student, *, rollout=0.5):
@@ -34,7 +34,9 @@ def taught(tmp_path_factory):
     return folder / "teacher"
 
 
-def test_rows_are_the_teacher_s_samples_and_the_rest_is_the_student_s(taught, tiny_checkpoint, tmp_path):
+def test_rows_are_the_teacher_s_samples_and_the_rest_is_the_student_s(
+    taught, tiny_checkpoint, tmp_path
+):
     teacher, student = Local(taught, threads=1), Local(tiny_checkpoint, threads=1)
     [stage] = gkd([Trace(row.problem, row.prompt) for row in traces(6)], teacher, student)
     assert stage.rows and {row.author.model for row in stage.rows} == {teacher.id}
@@ -48,7 +50,9 @@ def test_rows_are_the_teacher_s_samples_and_the_rest_is_the_student_s(taught, ti
     kinds = []
     for step in range(12):
         made = roll(model, planned, When(step, 12))
-        written = {roll.text(row.ids[row.prompt :]) for batch in made for row in items.rows(batch)}
+        written = {
+            roll.text(row.ids[row.prompt :]) for batch in made for row in collate.rows(batch)
+        }
         kinds.append(roll._source(When(step, 12)))
         assert written == texts if kinds[-1] == "rows" else written.isdisjoint(texts)
     assert set(kinds) == {"rows", "fresh"}

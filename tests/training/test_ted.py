@@ -6,59 +6,80 @@ import hashlib
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from learning_rows import rows  # noqa: E402
-from rolling import Stop, stop_at  # noqa: E402
-from safetensors.torch import load_file  # noqa: E402
-from tiny import tiny_checkpoint as make_checkpoint  # noqa: E402
+from learning_rows import rows
+from rolling import Stop, stop_at
+from safetensors.torch import load_file
+from tiny import tiny_checkpoint as make_checkpoint
 
-from potstill.errors import ConfigError, StageError  # noqa: E402
-from potstill.training import processes  # noqa: E402
-from potstill.training.folder import WORK  # noqa: E402
-from potstill.training.learning import learning  # noqa: E402
-from potstill.training.loop import LIVE  # noqa: E402
-from potstill.training.settings import Training  # noqa: E402
-from potstill.training.student import load  # noqa: E402
-from potstill.training.supervised import fit  # noqa: E402
-from potstill.training.task import FILTERS, Task, bind  # noqa: E402
+from potstill.errors import ConfigError, StageError
+from potstill.training import distributed
+from potstill.training.checkpoint import load
+from potstill.training.fit import fit
+from potstill.training.objective_config import FILTERS, Task, bind
+from potstill.training.objective_inputs import learning
+from potstill.training.output_dir import WORK
+from potstill.training.settings import Training
+from potstill.training.trainer import LIVE
 
-SETTINGS = Training(max_steps=12, batch_rows=4, lr=1e-3, warmup=0, threads=1, save_every=4, scheduler="constant")
+SETTINGS = Training(
+    max_steps=12, batch_rows=4, lr=1e-3, warmup=0, threads=1, save_every=4, scheduler="constant"
+)
 
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
     """Wider than the student, and deeper."""
-    return make_checkpoint(tmp_path_factory.mktemp("ted") / "t", seed=1, hidden_size=48, num_hidden_layers=3)
+    return make_checkpoint(
+        tmp_path_factory.mktemp("ted") / "t", seed=1, hidden_size=48, num_hidden_layers=3
+    )
 
 
 @pytest.fixture(scope="module")
 def first(tiny_checkpoint, teacher, tmp_path_factory):
     """The folder of the first stage, and its report."""
     folder = tmp_path_factory.mktemp("first") / "out"
-    return folder, fit(rows(), tiny_checkpoint, folder, SETTINGS, task=Task("ted_filters", teacher=teacher))
+    return folder, fit(
+        rows(), tiny_checkpoint, folder, SETTINGS, task=Task("ted_filters", teacher=teacher)
+    )
 
 
 def test_the_first_stage_moves_filters_and_no_student(tiny_checkpoint, teacher, first):
     folder, done = first
-    before, after = load_file(tiny_checkpoint / "model.safetensors"), load_file(folder / "model.safetensors")
-    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    before, after = (
+        load_file(tiny_checkpoint / "model.safetensors"),
+        load_file(folder / "model.safetensors"),
+    )
+    assert before.keys() == after.keys() and all(
+        torch.equal(before[name], after[name]) for name in before
+    )
     for name in ("student_nll", "teacher_nll"):
         start, end = done.stats[name]
         assert end < 0.98 * start
     fresh = learning(Task("ted", teacher=teacher), load(tiny_checkpoint, SETTINGS)).maps.state()
     kept = load_file(folder / FILTERS)
-    assert kept.keys() == fresh.keys() and not any(torch.equal(kept[name], fresh[name]) for name in kept)
+    assert kept.keys() == fresh.keys() and not any(
+        torch.equal(kept[name], fresh[name]) for name in kept
+    )
 
 
 def test_a_killed_first_stage_ends_with_the_same_filters(tiny_checkpoint, teacher, first, tmp_path):
     task = Task("ted_filters", teacher=teacher)
     with pytest.raises(Stop):
         fit(rows(), tiny_checkpoint, tmp_path / "out", SETTINGS, task=task, progress=stop_at(7))
-    assert fit(rows(), tiny_checkpoint, tmp_path / "out", SETTINGS, task=task).losses == first[1].losses
-    ends = [hashlib.sha256((folder / FILTERS).read_bytes()).digest() for folder in (tmp_path / "out", first[0])]
+    assert (
+        fit(rows(), tiny_checkpoint, tmp_path / "out", SETTINGS, task=task).losses
+        == first[1].losses
+    )
+    ends = [
+        hashlib.sha256((folder / FILTERS).read_bytes()).digest()
+        for folder in (tmp_path / "out", first[0])
+    ]
     assert ends[0] == ends[1]
 
 
-def test_the_second_begins_with_them_and_leaves_the_teacher_s(tiny_checkpoint, teacher, first, tmp_path):
+def test_the_second_begins_with_them_and_leaves_the_teacher_s(
+    tiny_checkpoint, teacher, first, tmp_path
+):
     kept = load_file(first[0] / FILTERS)
     task = bind("ted", {"teacher": teacher, "filters": str(first[0])}).task
     assert task == Task("ted", teacher=teacher, filters=first[0])
@@ -71,7 +92,9 @@ def test_the_second_begins_with_them_and_leaves_the_teacher_s(tiny_checkpoint, t
     for name in kept:
         assert torch.equal(kept[name], end[name]) == name.startswith("teacher")
     done = fit(rows(), tiny_checkpoint, tmp_path / "out", short, task=task)
-    plain = fit(rows(), tiny_checkpoint, tmp_path / "plain", short, task=Task("ted", teacher=teacher))
+    plain = fit(
+        rows(), tiny_checkpoint, tmp_path / "plain", short, task=Task("ted", teacher=teacher)
+    )
     assert done.losses[0] != plain.losses[0] and done.key != plain.key
     assert not (tmp_path / "out" / FILTERS).exists()
 
@@ -83,4 +106,4 @@ def test_what_does_not_fit_is_refused(tiny_checkpoint, teacher, first, tmp_path)
     with pytest.raises(ConfigError, match="no filters in"):
         Task("ted", teacher=teacher, filters=tmp_path).identity()
     with pytest.raises(StageError, match="trains no student"):
-        processes.check(Task("ted_filters", teacher=teacher), 2)
+        distributed.check(Task("ted_filters", teacher=teacher), 2)

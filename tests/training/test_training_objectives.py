@@ -7,22 +7,24 @@ import math
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from learning_rows import gradients_however_cut, learnt, pairs, rows, stored  # noqa: E402
-from tiny import tiny_checkpoint as make_checkpoint  # noqa: E402
-from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+from learning_rows import gradients_however_cut, learnt, pairs, rows, stored
+from tiny import tiny_checkpoint as make_checkpoint
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from potstill import objectives  # noqa: E402
-from potstill.training import items  # noqa: E402
-from potstill.training.chat import chat  # noqa: E402
-from potstill.training.learning import learning  # noqa: E402
-from potstill.training.loop import window_loss  # noqa: E402
-from potstill.training.rows import rendered  # noqa: E402
-from potstill.training.settings import Training  # noqa: E402
-from potstill.training.supervised import fit  # noqa: E402
-from potstill.training.task import ALONE, Task, trainable  # noqa: E402
+from potstill import objectives
+from potstill.training.dataset import collate
+from potstill.training.dataset.build import rendered
+from potstill.training.dataset.chat_template import chat
+from potstill.training.fit import fit
+from potstill.training.objective_config import ALONE, Task, trainable
+from potstill.training.objective_inputs import learning
+from potstill.training.settings import Training
+from potstill.training.trainer import window_loss
 
 OFFLINE = [
-    name for name in trainable() if "advantages" not in objectives.entry(name).needs and name != ALONE
+    name
+    for name in trainable()
+    if "advantages" not in objectives.entry(name).needs and name != ALONE
 ]  # which trains no student
 
 
@@ -38,8 +40,14 @@ def prepared(start, traces, task, *, model=None):
     """The student, the task made ready, the rows as tensors."""
     model = model or AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
     made = learning(task, model)
-    found = rendered(traces, chat(AutoTokenizer.from_pretrained(start)), start, Training(), task).rows
-    return model, made, made.prepared(model, [item if isinstance(item, tuple) else (item,) for item in found])
+    found = rendered(
+        traces, chat(AutoTokenizer.from_pretrained(start)), start, Training(), task
+    ).rows
+    return (
+        model,
+        made,
+        made.prepared(model, [item if isinstance(item, tuple) else (item,) for item in found]),
+    )
 
 
 @pytest.mark.parametrize("name", [*OFFLINE, "kept"])
@@ -47,8 +55,14 @@ def test_every_offline_objective_moves_the_weights_by_finite_steps(tiny_checkpoi
     task = learnt(name, tmp_path)
     settings = Training(max_steps=2, batch_rows=4, lr=1e-3, warmup=0, threads=1)
     done = fit(taken(task), tiny_checkpoint, tmp_path / "out", settings, task=task)
-    assert len(done.losses) == 2 and all(map(math.isfinite, done.losses)) and done.losses[0] != done.losses[1]
-    assert done.stats and all(math.isfinite(value) for ends in done.stats.values() for value in ends)
+    assert (
+        len(done.losses) == 2
+        and all(map(math.isfinite, done.losses))
+        and done.losses[0] != done.losses[1]
+    )
+    assert done.stats and all(
+        math.isfinite(value) for ends in done.stats.values() for value in ends
+    )
     before = AutoModelForCausalLM.from_pretrained(tiny_checkpoint).state_dict()
     after = AutoModelForCausalLM.from_pretrained(tmp_path / "out").state_dict()
     moved = [name for name in before if not torch.equal(before[name], after[name])]
@@ -60,12 +74,23 @@ def test_it_learns_what_it_is_told(tiny_checkpoint, tmp_path, name):
     task = learnt(name, tmp_path)
     settings = Training(epochs=30, batch_rows=8, lr=3e-3, warmup=0, threads=1)
     done = fit(taken(task), tiny_checkpoint, tmp_path / "out", settings, task=task)
-    assert done.losses[-1] < 0.6 * done.losses[0] if done.losses[0] > 0 else done.losses[-1] < done.losses[0]
+    assert (
+        done.losses[-1] < 0.6 * done.losses[0]
+        if done.losses[0] > 0
+        else done.losses[-1] < done.losses[0]
+    )
 
 
 SPLITS = [
-    *[(name, mean) for name in ("likelihood", "forward_kl") for mean in ("token", "sequence", "fixed")],
-    *[(name, "token") for name in ("length_balanced", "on_policy", "kto", "dpo", "redi", "distillm2")],
+    *[
+        (name, mean)
+        for name in ("likelihood", "forward_kl")
+        for mean in ("token", "sequence", "fixed")
+    ],
+    *[
+        (name, "token")
+        for name in ("length_balanced", "on_policy", "kto", "dpo", "redi", "distillm2")
+    ],
 ]
 
 
@@ -73,7 +98,9 @@ SPLITS = [
 def test_one_step_is_the_same_however_it_is_cut(tiny_checkpoint, tmp_path, name, mean):
     """1 x 4, 2 x 2, 4 x 1: token, sequence and pair losses, over rows of different lengths and weights."""
     task = dataclasses.replace(learnt(name, tmp_path), mean=mean)
-    traces = [trace.annotate(weight=0.5) if at == 1 else trace for at, trace in enumerate(taken(task)[:4])]
+    traces = [
+        trace.annotate(weight=0.5) if at == 1 else trace for at, trace in enumerate(taken(task)[:4])
+    ]
     model, made, found = prepared(tiny_checkpoint, traces, task)
     grads = gradients_however_cut(model, made, found)
     for other in grads[1:]:
@@ -84,7 +111,7 @@ def test_means_differ_where_lengths_do(tiny_checkpoint, tmp_path):
     found = {}
     for mean in ("token", "sequence", "fixed"):
         model, made, batch = prepared(tiny_checkpoint, rows(4), Task(mean=mean, max_new=64))
-        batch = items.collate(batch)
+        batch = collate.collate(batch)
         found[mean] = float(window_loss(model, batch, made.counts(batch), made)[0].detach())
     batch_logp = torch.log_softmax(model(batch["ids"]).logits[:, :-1].float(), -1)
     nll = -batch_logp.gather(-1, batch["ids"][:, 1:, None]).squeeze(-1)
@@ -101,17 +128,31 @@ def test_the_reference_column_is_the_likelihood_under_the_reference(tiny_checkpo
     task = Task("dpo", reference=other if own else None)
     model, _, found = prepared(tiny_checkpoint, pairs(), task)
     model.train()
-    of = AutoModelForCausalLM.from_pretrained(other if own else tiny_checkpoint, dtype=torch.float32)
+    of = AutoModelForCausalLM.from_pretrained(
+        other if own else tiny_checkpoint, dtype=torch.float32
+    )
     for row in (row for item in found for row in item):
         ids, weight = row.columns["ids"], row.columns["weights"]
         with torch.no_grad():
-            logp = torch.log_softmax(of(ids[None]).logits[0, :-1].float(), -1).gather(1, ids[1:, None]).squeeze(1)
-        torch.testing.assert_close(row.columns["reference"][1:], logp * (weight[1:] > 0), rtol=1e-4, atol=1e-4)
+            logp = (
+                torch.log_softmax(of(ids[None]).logits[0, :-1].float(), -1)
+                .gather(1, ids[1:, None])
+                .squeeze(1)
+            )
+        torch.testing.assert_close(
+            row.columns["reference"][1:], logp * (weight[1:] > 0), rtol=1e-4, atol=1e-4
+        )
     assert model.training, "left as it was"
 
 
 def test_of_the_start_itself_the_first_margin_is_nothing(tiny_checkpoint, tmp_path):
-    done = fit(pairs(), tiny_checkpoint, tmp_path / "out", Training(max_steps=1, threads=1), task=Task("dpo"))
+    done = fit(
+        pairs(),
+        tiny_checkpoint,
+        tmp_path / "out",
+        Training(max_steps=1, threads=1),
+        task=Task("dpo"),
+    )
     assert done.losses[0] == pytest.approx(math.log(2), abs=1e-5)
     assert done.stats["margin"][0] == pytest.approx(0, abs=1e-4)
 
@@ -131,7 +172,9 @@ def stop_at(step):
 @pytest.mark.parametrize("name", ["dpo", "redi", "kept", "taid"])
 def test_after_a_kill_the_weights_are_those_of_an_undisturbed_run(tiny_checkpoint, tmp_path, name):
     task = learnt(name, tmp_path)
-    settings = Training(epochs=6, batch_rows=3, lr=3e-3, threads=1, save_every=4, packing=name == "redi")
+    settings = Training(
+        epochs=6, batch_rows=3, lr=3e-3, threads=1, save_every=4, packing=name == "redi"
+    )
     whole = fit(taken(task), tiny_checkpoint, tmp_path / "whole", settings, task=task)
     out = tmp_path / "killed"
     for step in (6, 10):
@@ -140,7 +183,12 @@ def test_after_a_kill_the_weights_are_those_of_an_undisturbed_run(tiny_checkpoin
             fit(taken(task), tiny_checkpoint, out, settings, task=task, progress=stop_at(step))
     seen = []
     resumed = fit(
-        taken(task), tiny_checkpoint, out, settings, task=task, progress=lambda label, done, total: seen.append(done)
+        taken(task),
+        tiny_checkpoint,
+        out,
+        settings,
+        task=task,
+        progress=lambda label, done, total: seen.append(done),
     )
     assert 8 in seen and 3 not in seen
     assert resumed.losses == whole.losses and resumed.stats == whole.stats
@@ -152,7 +200,13 @@ def test_another_task_in_the_same_folder_is_refused(tiny_checkpoint, tmp_path):
 
     fit(pairs(), tiny_checkpoint, tmp_path / "out", Training(max_steps=1), task=Task("redi"))
     with pytest.raises(StageError, match="other rows or settings"):
-        fit(pairs(), tiny_checkpoint, tmp_path / "out", Training(max_steps=1), task=Task("redi", {"alpha": 0.5}))
+        fit(
+            pairs(),
+            tiny_checkpoint,
+            tmp_path / "out",
+            Training(max_steps=1),
+            task=Task("redi", {"alpha": 0.5}),
+        )
 
 
 def test_dora_trains_lengths_too_and_is_stored_merged(tiny_checkpoint, tmp_path):
@@ -161,7 +215,12 @@ def test_dora_trains_lengths_too_and_is_stored_merged(tiny_checkpoint, tmp_path)
     from potstill.training.settings import Lora
 
     lora = Lora(r=4, dora=True, keep_adapter=True)
-    fit(rows(), tiny_checkpoint, tmp_path / "dora", Training(max_steps=2, lr=1e-2, warmup=0, lora=lora))
+    fit(
+        rows(),
+        tiny_checkpoint,
+        tmp_path / "dora",
+        Training(max_steps=2, lr=1e-2, warmup=0, lora=lora),
+    )
     adapter = load_file(tmp_path / "dora" / "adapter" / "adapter_model.safetensors")
     assert any("magnitude" in name for name in adapter)
     plain = AutoModelForCausalLM.from_pretrained(tiny_checkpoint).state_dict()
@@ -175,5 +234,11 @@ def test_stored_entries_outlive_their_teacher(tiny_checkpoint, tmp_path):
 
     entries = stored(tmp_path)
     shutil.rmtree(tmp_path / "teacher")
-    done = fit(rows(), tiny_checkpoint, tmp_path / "out", Training(max_steps=1), task=Task("forward_kl", kept=entries))
+    done = fit(
+        rows(),
+        tiny_checkpoint,
+        tmp_path / "out",
+        Training(max_steps=1),
+        task=Task("forward_kl", kept=entries),
+    )
     assert done.rows == 8

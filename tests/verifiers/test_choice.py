@@ -7,7 +7,9 @@ import pytest
 from potstill.records import Problem
 from potstill.verifiers import choice
 
-PROBLEM = Problem("p", "What is it?", "B", "choice", choices=("a cat", "$12", "12 km", "None of these"))
+PROBLEM = Problem(
+    "p", "What is it?", "B", "choice", choices=("a cat", "$12", "12 km", "None of these")
+)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +43,12 @@ def test_the_usual_wordings_name_b(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "letter"),
-    [("The answer is (C).", "C"), ("Answer: 12 km", "C"), ("\\boxed{A}", "A"), ("The answer is a cat.", "A")],
+    [
+        ("The answer is (C).", "C"),
+        ("Answer: 12 km", "C"),
+        ("\\boxed{A}", "A"),
+        ("The answer is a cat.", "A"),
+    ],
 )
 def test_another_option_is_wrong(text: str, letter: str) -> None:
     found = choice.judge(PROBLEM, text)
@@ -50,7 +57,10 @@ def test_another_option_is_wrong(text: str, letter: str) -> None:
 
 def test_a_letter_without_an_option_is_wrong_and_said_so() -> None:
     found = choice.judge(PROBLEM, "The answer is (F).")
-    assert (found.status, found.reason) == ("wrong", "names F, not B (answer); there are only 4 options")
+    assert (found.status, found.reason) == (
+        "wrong",
+        "names F, not B (answer); there are only 4 options",
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,7 +82,10 @@ def test_the_gold_option_is_a_letter_or_its_text() -> None:
     assert choice.gold_letter(Problem("p", "?", "12 km", "choice", choices=PROBLEM.choices)) == "C"
     assert choice.gold_letter(Problem("p", "?", "(d)", "choice", choices=PROBLEM.choices)) == "D"
     for gold in (None, "E", "13 km"):
-        assert choice.judge(Problem("p", "?", gold, "choice", choices=PROBLEM.choices), "B").status == "unjudged"
+        assert (
+            choice.judge(Problem("p", "?", gold, "choice", choices=PROBLEM.choices), "B").status
+            == "unjudged"
+        )
 
 
 WORDINGS = (

@@ -27,16 +27,22 @@ def test_exact_is_right_up_to_white_space(text: str) -> None:
 
 def test_exact_grids_of_several_lines() -> None:
     assert exact.judge(Problem("p", "?", "1 2\n3 4", "exact"), "1 2\n3 4").status == "right"
-    assert exact.judge(Problem("p", "?", "1 2\n3 4", "exact"), "<think>…</think>1 2\n3 5").status == "unparsed"
+    assert (
+        exact.judge(Problem("p", "?", "1 2\n3 4", "exact"), "<think>…</think>1 2\n3 5").status
+        == "unparsed"
+    )
 
 
-@pytest.mark.parametrize("text", ["red blu", "Answer: Red blue", "The answer is blue red", "\\boxed{red-blue}"])
+@pytest.mark.parametrize(
+    "text", ["red blu", "Answer: Red blue", "The answer is blue red", "\\boxed{red-blue}"]
+)
 def test_exact_near_misses_are_wrong(text: str) -> None:
     assert exact.judge(Problem("p", "?", "red blue", "exact"), text).status == "wrong"
 
 
 @pytest.mark.parametrize(
-    "text", ["", "<think>red blue", "First I look at red.\nThen at the blue one, and then I stop to"]
+    "text",
+    ["", "<think>red blue", "First I look at red.\nThen at the blue one, and then I stop to"],
 )
 def test_exact_without_an_answer_is_unparsed(text: str) -> None:
     assert exact.judge(Problem("p", "?", "red blue", "exact"), text).status == "unparsed"

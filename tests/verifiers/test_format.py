@@ -35,7 +35,9 @@ def test_the_form_and_what_misses_it(text: str, why: str) -> None:
     if text == "<think><answer>b</answer></think>":
         assert found.status == "wrong"
     else:
-        assert (found.status, found.reason) == (("wrong", why) if why else ("right", "has the form"))
+        assert (found.status, found.reason) == (
+            ("wrong", why) if why else ("right", "has the form")
+        )
 
 
 def test_words_may_be_marks_and_the_end_may_be_open() -> None:

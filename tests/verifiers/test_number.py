@@ -128,9 +128,16 @@ def test_any_fraction_written_out_is_read_back_exactly(value: Fraction) -> None:
         read = number.read(text)
         assert isinstance(read, number.Value)
         assert read.value == value
-    assert verdict(str(value), f"so it is\nA: {number.Value(value + Fraction(1, 10**5))}")[0] == "wrong"
+    assert (
+        verdict(str(value), f"so it is\nA: {number.Value(value + Fraction(1, 10**5))}")[0]
+        == "wrong"
+    )
 
 
 @given(st.text(max_size=200))
 def test_no_text_makes_it_fail(text: str) -> None:
-    assert number.judge(Problem("p", "?", "18", "number"), text).status in ("right", "wrong", "unparsed")
+    assert number.judge(Problem("p", "?", "18", "number"), text).status in (
+        "right",
+        "wrong",
+        "unparsed",
+    )

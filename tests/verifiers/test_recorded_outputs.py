@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from potstill import problems, verifiers
+from potstill import verifiers
+from potstill.data import problems
 
 MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "gsm8k_like.jsonl"
@@ -21,7 +22,9 @@ def compare(path: Path) -> tuple[dict[str, Counter[str]], list[tuple[int, str, s
     loaded = problems.load(str(path))
     counts, odd = {}, []
     for model in MODELS:
-        found = verifiers.judge([(p, row[model]["solution"]) for p, row in zip(loaded, rows, strict=True)])
+        found = verifiers.judge(
+            [(p, row[model]["solution"]) for p, row in zip(loaded, rows, strict=True)]
+        )
         counts[model] = Counter(str(v.status) for v in found)
         for i, (verdict, row) in enumerate(zip(found, rows, strict=True)):
             if (verdict.status == "right") != row[model]["is_correct"]:
@@ -53,8 +56,14 @@ def test_math_outputs_agree_but_for_the_nine_false_rejects(shared_data: Path) ->
     labels = [(row["idx"], k, label) for row in rows for k, label in enumerate(row["score"])]
     found = verifiers.judge(items)
     assert Counter(v.status for v in found) == {"right": 737, "wrong": 63}
-    odd = [(i, k) for (i, k, label), v in zip(labels, found, strict=True) if (v.status == "right") != label]
-    assert odd == [(3, k) for k in range(8)] + [(72, 7)]  # "4:30 p.m." and 10{,}000, which the file's grader rejects
+    odd = [
+        (i, k)
+        for (i, k, label), v in zip(labels, found, strict=True)
+        if (v.status == "right") != label
+    ]
+    assert odd == [(3, k) for k in range(8)] + [
+        (72, 7)
+    ]  # "4:30 p.m." and 10{,}000, which the file's grader rejects
 
 
 @pytest.mark.parametrize(
@@ -70,7 +79,9 @@ def test_math_outputs_agree_but_for_the_nine_false_rejects(shared_data: Path) ->
         ("benchmarks/olympiadbench", 675, "math"),
     ],
 )
-def test_real_files_load_as_they_are_and_their_golds_pass(shared_data: Path, name: str, count: int, kind: str) -> None:
+def test_real_files_load_as_they_are_and_their_golds_pass(
+    shared_data: Path, name: str, count: int, kind: str
+) -> None:
     loaded = problems.load(str(shared_data / f"{name}.jsonl"))
     assert (len(loaded), {p.kind for p in loaded}) == (count, {kind})
     assert verifiers.check_gold(loaded) == []

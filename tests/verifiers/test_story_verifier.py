@@ -53,7 +53,14 @@ def test_a_story_is_read_event_by_event():
 
 @pytest.mark.parametrize(
     "question",
-    ["", "What is 2 + 2?", NED + " Really?", NED.replace("sells 14", "eats 14"), NED.replace("19", "some"), "x" * 9999],
+    [
+        "",
+        "What is 2 + 2?",
+        NED + " Really?",
+        NED.replace("sells 14", "eats 14"),
+        NED.replace("19", "some"),
+        "x" * 9999,
+    ],
 )
 def test_what_is_no_story_has_no_steps_but_still_a_verdict(question):
     assert judge.parse(question) is None
@@ -98,12 +105,18 @@ def test_a_gold_that_is_no_whole_number_is_not_judged(gold):
     ("text", "expected"),
     [
         (RIGHT, [1, 1, 1, 1, 1]),
-        (RIGHT.replace("= 8. 8", "= 9. 9"), [1, 0, 0, 0, 0]),  # a slip carried on: nothing after it is right
+        (
+            RIGHT.replace("= 8. 8", "= 9. 9"),
+            [1, 0, 0, 0, 0],
+        ),  # a slip carried on: nothing after it is right
         (RIGHT.replace("= 8.", "= 9."), [1, 0, 0, 0, 0]),
         (RIGHT.replace("\\boxed{20}", "\\boxed{21}"), [1, 1, 1, 1, 0]),
         ("10 * 2 = 20. \\boxed{20}", [0, 0]),  # true, but not the next event's
         ("\\boxed{20}", [0]),  # an answer without its way
-        ("19 - 14 = 5. 5 + 3 = 8. 8 + 2 = 10. \\boxed{20}", [1, 1, 1, 0]),  # the last event is missing
+        (
+            "19 - 14 = 5. 5 + 3 = 8. 8 + 2 = 10. \\boxed{20}",
+            [1, 1, 1, 0],
+        ),  # the last event is missing
         ("19 - 14 = 5. 19 - 14 = 5. 5 + 3 = 8.", [1, 0, 1]),  # an event is done once
         ("19 - 14 = 5. Together: 3 + 2 = 5. 5 + 5 = 10. 10 * 2 = 20. \\boxed{20}", [1, 1, 1, 1, 1]),
         ("19 - 14 = 5. Together: 3 + 2 = 6. 5 + 6 = 11.", [1, 0, 0]),
@@ -120,8 +133,14 @@ def test_a_gold_that_is_no_whole_number_is_not_judged(gold):
         ("Start again and again.", []),
         ("no claims at all", []),
         ("119 - 14 = 5.", [0]),
-        ("Check: 6 + 0 = 6. Check: 6 * 0 = 0. 6 / 0 = 0.", [1, 1, 0]),  # a zero in a claim divides nothing
-        ("19 - 14 = -5. Check: 5 - 9 = -4. -5 + 3 = -2.", [0, 1, 0]),  # claims below zero are claims
+        (
+            "Check: 6 + 0 = 6. Check: 6 * 0 = 0. 6 / 0 = 0.",
+            [1, 1, 0],
+        ),  # a zero in a claim divides nothing
+        (
+            "19 - 14 = -5. Check: 5 - 9 = -4. -5 + 3 = -2.",
+            [0, 1, 0],
+        ),  # claims below zero are claims
         ("19 - 14 = 5. 12345678 + 1 = 2.", [1, 0]),
         ("19 - 14 = 5.5. 1.19 - 14 = 5.", []),  # no whole numbers: no equations of a story
         ("19 - 14 = 55.", [0]),
@@ -161,7 +180,11 @@ def test_what_is_still_needed_minds_two_events_taken_together():
 
     assert needed("") == ["19 - 14 = 5.", "5 + 3 = 8.", "8 + 2 = 10.", "10 * 2 = 20."]
     assert needed("19 - 14 = 5. Together: 3 + 2 = 5.") == ["5 + 5 = 10.", "10 * 2 = 20."]
-    assert needed("19 - 14 = 5. Together: 3 + 2 = 6.") == ["5 + 3 = 8.", "8 + 2 = 10.", "10 * 2 = 20."]
+    assert needed("19 - 14 = 5. Together: 3 + 2 = 6.") == [
+        "5 + 3 = 8.",
+        "8 + 2 = 10.",
+        "10 * 2 = 20.",
+    ]
     assert needed(RIGHT) == []
 
 
@@ -170,7 +193,11 @@ def mutated(text: str, rng: Random) -> str:
     span = rng.choice(judge.steps(PROBLEM_OF[text], text))
     numbers = list(re.compile(r"\d+").finditer(text, span.start, span.stop))
     number = rng.choice(numbers)
-    other = str(story.slip(int(number[0]), rng)) if rng.random() < 0.7 else str(rng.randint(1, 9)) + number[0]
+    other = (
+        str(story.slip(int(number[0]), rng))
+        if rng.random() < 0.7
+        else str(rng.randint(1, 9)) + number[0]
+    )
     return text[: number.start()] + other + text[number.end() :]
 
 
@@ -210,7 +237,9 @@ def test_hostile_texts_are_judged_without_a_crash_and_spans_lie_inside(text, see
         assert 0 <= span.start < span.stop <= len(text) and span.score in (0.0, 1.0)
 
 
-@pytest.mark.parametrize("text", ["1 + " * 20000, "\\boxed{" * 20000, "Start again" * 9000, "Wait" * 9000, RIGHT * 400])
+@pytest.mark.parametrize(
+    "text", ["1 + " * 20000, "\\boxed{" * 20000, "Start again" * 9000, "Wait" * 9000, RIGHT * 400]
+)
 def test_long_texts_take_no_time(text):
     import time
 

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("torch", reason="needs the extra potstill[local]")
 
 from potstill.records import blank
-from potstill.sources import BUILT, CHECKPOINTS, world_model
+from potstill.runs.sources import BUILT, CHECKPOINTS, world_model
 from potstill.traces import right, sample, verify
 from potstill.verifiers.story import events_done, parse
 from potstill.world import story
@@ -35,9 +35,9 @@ def test_the_teacher_is_right_and_long_the_student_errs_in_form():
         0.25 <= sum(map(right, own)) / len(own) <= 0.65
     )  # 25 to 55 % on 600 stories (build.json); 60 are a coarse look
     assert sum(t.verdict.status == "unparsed" for t in own) <= 0.05 * len(own)
-    assert sum(t.tokens.completion for t in taught) / len(taught) > 1.5 * sum(t.tokens.completion for t in own) / len(
-        own
-    )
+    assert sum(t.tokens.completion for t in taught) / len(taught) > 1.5 * sum(
+        t.tokens.completion for t in own
+    ) / len(own)
 
 
 def test_the_student_continues_what_was_begun():

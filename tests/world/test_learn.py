@@ -10,8 +10,8 @@ pytest.importorskip("torch", reason="needs the extra potstill[local]")
 
 import torch
 
+from potstill.models.local.transformers import Local
 from potstill.models.model import Request
-from potstill.models.transformers import Local
 from potstill.verifiers.story import Event, Story
 from potstill.world import build, learn, lessons, tokens
 from potstill.world.story import Dials
@@ -57,7 +57,11 @@ def test_silent_pieces_have_no_loss(tokenizer):
     row = lessons.Row("Q", "1 + 1 = 2.", ((7, 9),))
     ids, counted = learn.encode(tokenizer, row)
     assert len(ids) == len(counted)
-    silent = [tokenizer.decode([i]) for i, counts in zip(ids[-7:], counted[-7:], strict=True) if not counts]
+    silent = [
+        tokenizer.decode([i])
+        for i, counts in zip(ids[-7:], counted[-7:], strict=True)
+        if not counts
+    ]
     assert silent == [" 2"] and counted[-1]
 
 

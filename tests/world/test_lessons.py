@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.methods.orion_prompts import REFLECT, REFLECT_ALONE
+from potstill.methods.errors.orion.prompts import REFLECT, REFLECT_ALONE
 from potstill.records import Problem, Trace, blank
 from potstill.traces.prompts import fill, render
 from potstill.verifiers import story as judge
@@ -26,7 +26,9 @@ def test_orions_prompt_in_the_lessons_is_orions_prompt_in_the_method(seed):
     question, made = story.draw(rng, story.TASKS["story"])
     asked = problem(question, made)
     chain = Trace(asked, question, text=story.long(made, rng), finish="stop", operator="sample")
-    wrongs = [Trace(asked, question, text=lessons.stumble(made, rng), operator="sample") for _ in range(3)]
+    wrongs = [
+        Trace(asked, question, text=lessons.stumble(made, rng), operator="sample") for _ in range(3)
+    ]
     shown = render(REFLECT, chain, {"attempts": wrongs}).prompt
     assert lessons.reflect(question, chain.text, [t.text for t in wrongs]) == shown
     assert lessons.reflect(question, chain.text, []) == render(REFLECT_ALONE, chain, {}).prompt
@@ -40,7 +42,9 @@ def test_a_stumble_is_wrong_by_one_false_step_carried_on(seed):
     text = lessons.stumble(made, rng)
     scores = [s.score for s in judge.steps(problem(question, made), text)]
     assert len(scores) == len(made.events) + 1
-    assert 0.0 in scores and scores[-1] == 0.0  # even where two errors cancel, the way was not right
+    assert (
+        0.0 in scores and scores[-1] == 0.0
+    )  # even where two errors cancel, the way was not right
 
 
 @given(seeds)
@@ -54,5 +58,7 @@ def test_the_completions_taught_are_right(seed):
 
 def test_the_deck_deals_by_share():
     rng = Random(0)
-    dealt = [lessons.deck({lessons.solve_brief: 0.9, lessons.solve_long: 0.1}, rng) for _ in range(1000)]
+    dealt = [
+        lessons.deck({lessons.solve_brief: 0.9, lessons.solve_long: 0.1}, rng) for _ in range(1000)
+    ]
     assert 860 <= dealt.count(lessons.solve_brief) <= 940

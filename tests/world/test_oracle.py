@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.methods.orion_prompts import CORRECT_ALONE, REFLECT
+from potstill.methods.errors.orion.prompts import CORRECT_ALONE, REFLECT
 from potstill.models.model import Model, Request, Scored, Trainable
 from potstill.records import Message, Problem
 from potstill.traces.prompts import fill
@@ -33,13 +33,19 @@ def drawn(seed: int) -> tuple[Problem, judge.Story]:
 
 
 def sound(problem: Problem, text: str) -> bool:
-    return judge.judge(problem, text).status == "right" and {s.score for s in judge.steps(problem, text)} == {1.0}
+    return judge.judge(problem, text).status == "right" and {
+        s.score for s in judge.steps(problem, text)
+    } == {1.0}
 
 
 def test_it_is_labelled_as_a_program_and_can_be_neither_trained_nor_scored():
     oracle = Oracle()
     assert oracle.id == "program-oracle-story@1"
-    assert isinstance(oracle, Model) and not isinstance(oracle, Trainable) and not isinstance(oracle, Scored)
+    assert (
+        isinstance(oracle, Model)
+        and not isinstance(oracle, Trainable)
+        and not isinstance(oracle, Scored)
+    )
 
 
 def test_it_solves_a_story_however_it_is_asked():
@@ -49,7 +55,11 @@ def test_it_solves_a_story_however_it_is_asked():
 
 
 def test_without_a_story_it_fails_and_says_so():
-    for prompt in ("", "What is 2 + 2?", "Ned has 19 shells. Then Ned eats 2. How many shells does Ned have now?"):
+    for prompt in (
+        "",
+        "What is 2 + 2?",
+        "Ned has 19 shells. Then Ned eats 2. How many shells does Ned have now?",
+    ):
         [made] = Oracle().write([Request(prompt)])
         assert (made.text, made.finish) == ("", "") and made.error.startswith("program: ")
     assert Oracle().write([]) == []

@@ -53,7 +53,11 @@ def test_control_tokens_and_marks_are_one_token_each(tokenizer):
     for word in (*tokens.CONTROL, *tokens.MARKS):
         assert len(tokenizer.encode(word)) == 1, word
         assert tokenizer.decode(tokenizer.encode(f"a{word}b")) == f"a{word}b"
-    assert (tokenizer.eos_token, tokenizer.pad_token, tokenizer.bos_token) == ("<|im_end|>", "<|endoftext|>", None)
+    assert (tokenizer.eos_token, tokenizer.pad_token, tokenizer.bos_token) == (
+        "<|im_end|>",
+        "<|endoftext|>",
+        None,
+    )
     assert len(tokenizer) <= tokens.VOCABULARY
     assert len({tokenizer.convert_tokens_to_ids(word) for word in tokens.CONTROL}) == 3
 
@@ -72,16 +76,24 @@ def test_the_chat_template_is_what_the_build_trains_on(tokenizer):
     asked = [{"role": "user", "content": row[0]}]
     head = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
     assert (
-        tokenizer.decode(ids[:begin]) == head == "<|im_start|>user\nNed has 2 pens.<|im_end|>\n<|im_start|>assistant\n"
+        tokenizer.decode(ids[:begin])
+        == head
+        == "<|im_start|>user\nNed has 2 pens.<|im_end|>\n<|im_start|>assistant\n"
     )
-    whole = tokenizer.apply_chat_template([*asked, {"role": "assistant", "content": row[1]}], tokenize=False)
+    whole = tokenizer.apply_chat_template(
+        [*asked, {"role": "assistant", "content": row[1]}], tokenize=False
+    )
     assert whole == tokenizer.decode(ids) + "\n"
 
 
 def test_the_generation_marks_cover_the_answer_and_its_end(tokenizer):
     chat = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2."}]
-    made = tokenizer.apply_chat_template(chat, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
-    counted = [i for i, mask in zip(made["input_ids"], made["assistant_masks"], strict=True) if mask]
+    made = tokenizer.apply_chat_template(
+        chat, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+    )
+    counted = [
+        i for i, mask in zip(made["input_ids"], made["assistant_masks"], strict=True) if mask
+    ]
     assert tokenizer.decode(counted) == "2.<|im_end|>"
 
 

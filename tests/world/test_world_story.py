@@ -56,7 +56,10 @@ def test_the_teachers_style_thinks_first_and_boxes_once(seed, style):
     _, made = told(seed)
     text = story.long(made, Random(style))
     assert text.startswith("<think>\nWe start with ") and text.count("</think>\n") == 1
-    assert text.split("</think>\n")[1] == f"The answer is \\boxed{{{judge.required(made)[-1].result}}}."
+    assert (
+        text.split("</think>\n")[1]
+        == f"The answer is \\boxed{{{judge.required(made)[-1].result}}}."
+    )
     assert "\\boxed" not in text.split("</think>")[0]
 
 
@@ -66,7 +69,9 @@ def test_the_teachers_style_shows_all_its_habits_and_obeys_them():
         assert any(mark in text for text in texts), mark
     plain = story.Habits(0, 0, 0, 0)
     assert not any(
-        m in story.long(told(i)[1], Random(i), plain) for i in range(50) for m in ("Together", "Check", "Wait")
+        m in story.long(told(i)[1], Random(i), plain)
+        for i in range(50)
+        for m in ("Together", "Check", "Wait")
     )
     eager = story.Habits(check=1, together=0, slip=1, restart=0)
     _, made = told(1)
@@ -122,7 +127,8 @@ GOLDEN_QUESTION = (
 )
 GOLDEN_ANSWER = "78"
 GOLDEN_SOLUTION = (
-    "8 + 17 = 25. 25 * 3 = 75. 75 - 35 = 40. 40 - 13 = 27. 27 + 32 = 59. 59 + 19 = 78. The answer is \\boxed{78}."
+    "8 + 17 = 25. 25 * 3 = 75. 75 - 35 = 40. 40 - 13 = 27. 27 + 32 = 59. "
+    "59 + 19 = 78. The answer is \\boxed{78}."
 )
 
 

@@ -1,0 +1,1 @@
+"""ORION, error-aware self-reflection (arXiv:2505.22131 v2)."""

@@ -1,0 +1,1 @@
+"""Checkpoints on this machine: loading, prompts, batches, generation and log-probabilities."""

@@ -1,0 +1,1 @@
+"""Models behind HTTP: requests and responses, rate limits, retries and batches."""

@@ -1,0 +1,111 @@
+"""What servers that speak OpenAI's protocol have in common, and where each of them differs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+# How a server is told to go on with what the assistant has written:
+#   continue  vLLM's continue_final_message with add_generation_prompt=false
+#   prefix    the last assistant message with prefix: true (DeepSeek's beta, Mistral)
+#   last      the last assistant message, continued without being told
+#   template  plain completions of a prompt that is rendered here, with the template of `weights`
+#   none      not at all
+Prefill: TypeAlias = Literal["continue", "prefix", "last", "template", "none"]
+PREFILLS = ("auto", "continue", "prefix", "last", "template", "none")
+THINKS = ("raw", "lines")
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A server's habits.
+
+    Args:
+        url: where it answers.
+        key: name of the environment variable that holds its key.
+        paid: a vendor that answers nobody without a key.
+        prefill: see `Prefill`.
+        think: how reasoning and answer that are returned apart stood together: "raw" as they are, "lines" with a line
+            break after `<think>` and around `</think>` that the server took away.
+        limit: what it calls the most tokens of an answer.
+        seed: what it calls the seed.
+        seed_bits: of a seed that it takes.
+        explicit: it has defaults of its own for settings that a request leaves out, so all of them are sent.
+        beta: where `prefix` is answered, if elsewhere.
+        names: what it calls settings beyond the protocol; a setting that it does not know is not here.
+        grouped: whether it takes n > 1.
+        concurrency: calls under way at most, where the user says nothing.
+    """
+
+    url: str = ""
+    key: str = ""
+    paid: bool = False
+    prefill: Prefill = "none"
+    think: str = "raw"
+    limit: str = "max_tokens"
+    seed: str = "seed"
+    seed_bits: int = 31
+    explicit: bool = False
+    beta: str = ""
+    names: tuple[tuple[str, str], ...] = ()
+    grouped: bool = True
+    concurrency: int = 64
+
+
+_BOTH = (("top_k", "top_k"), ("repetition_penalty", "repetition_penalty"))
+
+PLAIN = Preset(names=_BOTH)
+PRESETS: Mapping[str, Preset] = {
+    "openai": Preset(
+        "https://api.openai.com/v1", "OPENAI_API_KEY", True, limit="max_completion_tokens"
+    ),
+    "deepseek": Preset(
+        *("https://api.deepseek.com/v1", "DEEPSEEK_API_KEY", True, "prefix", "lines"),
+        beta="https://api.deepseek.com/beta",
+    ),
+    "openrouter": Preset(
+        "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", True, "last", "lines", names=_BOTH
+    ),
+    "together": Preset(
+        "https://api.together.xyz/v1", "TOGETHER_API_KEY", True, "last", names=_BOTH
+    ),
+    "groq": Preset(
+        "https://api.groq.com/openai/v1",
+        "GROQ_API_KEY",
+        True,
+        "last",
+        limit="max_completion_tokens",
+        grouped=False,
+    ),
+    "mistral": Preset(
+        "https://api.mistral.ai/v1", "MISTRAL_API_KEY", True, "prefix", seed="random_seed"
+    ),
+    "vllm": Preset(
+        *("http://127.0.0.1:8000/v1", "VLLM_API_KEY", False, "continue"),
+        seed_bits=63,
+        explicit=True,
+        names=_BOTH,
+    ),
+    "sglang": Preset(
+        "http://127.0.0.1:30000/v1",
+        "SGLANG_API_KEY",
+        prefill="continue",
+        explicit=True,
+        names=_BOTH,
+    ),
+    "llamacpp": Preset(
+        *("http://127.0.0.1:8080/v1", "LLAMA_API_KEY", False, "last"),
+        names=(("top_k", "top_k"), ("repetition_penalty", "repeat_penalty")),
+        explicit=True,
+    ),
+    "ollama": Preset("http://127.0.0.1:11434/v1", prefill="last", grouped=False),
+    "transformers": Preset(
+        *("http://127.0.0.1:8000/v1", "", False, "template", "lines"),
+        seed_bits=63,
+        explicit=True,
+        names=(("top_k", "generation_config"), ("repetition_penalty", "generation_config")),
+        grouped=False,
+        concurrency=1,  # its samples share one random generator: calls side by side would change each other's
+    ),
+}

@@ -1,0 +1,1 @@
+"""Looking after a store: journal, maintenance, migrations, salvage, transfer, Parquet."""

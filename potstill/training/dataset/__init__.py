@@ -1,0 +1,1 @@
+"""The training dataset: from traces to tokens, checked, batched and collated."""

@@ -1,0 +1,184 @@
+"""From time to time, held-out prompts: does the student come nearer to its teacher, and does it still get them right?
+
+A student that learns its teacher's quirks comes nearer on the teacher's texts and not on its own, or nearer on both
+while fewer answers are right. Nothing here touches the training: own seeds, no gradient, modes put back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, final
+
+import torch
+
+from potstill.objectives import divergence
+from potstill.objectives.inputs import Inputs, summed
+from potstill.objectives.likelihood import likelihood
+from potstill.records import Trace
+from potstill.training import distributed, metrics
+from potstill.training.dataset import collate
+from potstill.training.dataset.chat_template import Chat
+from potstill.training.dataset.collate import Item
+from potstill.training.dataset.tokenize import Row, render
+from potstill.training.logprobs import positions
+from potstill.training.objective_config import Task
+from potstill.training.rollout.rollouts import Rollouts
+from potstill.training.schedules import When
+from potstill.verifiers import judge
+
+ROWS = 8  # watched where none are held out
+LOOKS = 10  # in a training, unless the task says how often
+UNJUDGED = (
+    "code",
+    "judge",
+    "gym",
+)  # kinds that run programs or call models: too dear to ask on the side
+
+
+@final
+class Watch:
+    """Looks at the student through a few rows.
+
+    Args:
+        rows: the stage's rows.
+        prompts: their prompts as tokens; what is written is judged against their problems.
+        texts: the same rows with their completions, where they have any: the teacher's texts.
+        rollouts: writes as the training does.
+        every: steps between two looks; 0 is ten looks a training, but no more than one in ten steps.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Trace],
+        prompts: Sequence[Row],
+        texts: Sequence[Row],
+        rollouts: Rollouts,
+        every: int = 0,
+    ) -> None:
+        self._rows, self._prompts, self._texts, self._rollouts, self._every = (
+            rows,
+            prompts,
+            texts,
+            rollouts,
+            every,
+        )
+
+    def due(self, when: When) -> bool:
+        """Whether to look before this step."""
+        return when.step % (self._every or max(10, when.total // LOOKS)) == 0
+
+    def __call__(self, model: Any, teacher: Any = None) -> dict[str, float]:
+        """What is seen: of the student's own texts, of the rows', and the gap between them."""
+        was = model.training
+        model.eval()
+        with torch.no_grad():  # each process looks at its share, and knows all that is seen
+            own = self._written(model)
+            seen = self._judged(own)
+            seen |= _named("own", self._measured(model, own, teacher))
+            texts = self._texts[distributed.rank() :: distributed.count()]
+            seen |= _named("rows", self._measured(model, texts, teacher))
+        model.train(was)
+        if "watch_own_reverse_kl" in seen and "watch_rows_reverse_kl" in seen:
+            seen["watch_gap"] = seen["watch_own_reverse_kl"] - seen["watch_rows_reverse_kl"]
+        if "watch_rows_nll" in seen:
+            self._rollouts.validated(seen["watch_rows_nll"])
+        return seen
+
+    def _written(self, model: Any) -> list[Row]:
+        mine = self._prompts[distributed.rank() :: distributed.count()]
+        names = [f"watch/{distributed.place(at)}" for at in range(len(mine))]
+        seeds = [int.from_bytes(hashlib.sha256(name.encode()).digest()[:7]) for name in names]
+        drawn = (
+            self._rollouts.written(model, [row.ids[: row.prompt] for row in mine], seeds)
+            if mine
+            else []
+        )
+        return [
+            self._rollouts.row(row.trace, list(row.ids[: row.prompt]), one)
+            for row, one in zip(mine, drawn, strict=True)
+        ]
+
+    def _judged(self, own: Sequence[Row]) -> dict[str, float]:
+        told = distributed.together(
+            [(len(row.ids) - row.prompt, 1 - row.columns["stopped"][0]) for row in own]
+        )
+        length, cut = (sum(values) / len(told) for values in zip(*told))
+        seen = {"watch_length": length, "watch_truncated": cut}
+        texts = [self._rollouts.text(row.ids[row.prompt :]) for row in own]
+        asked = [(self._rows[row.trace].problem, text) for row, text in zip(own, texts)]
+        known = [
+            pair for pair in asked if pair[0].answer is not None and pair[0].kind not in UNJUDGED
+        ]
+        verdicts = distributed.together([verdict.status for verdict in judge(known)])
+        if verdicts:
+            seen["watch_right"] = verdicts.count("right") / len(verdicts)
+            seen["watch_answered"] = sum(status in ("right", "wrong") for status in verdicts) / len(
+                verdicts
+            )
+        return seen
+
+    def _measured(self, model: Any, rows: Sequence[Row], teacher: Any) -> dict[str, float]:
+        """Mean likelihood, entropy, and the divergences to the teacher where there is one, over all processes' rows."""
+        every: dict[str, list[tuple[float, float]]] = {}
+        for mine in distributed.gathered(self._sums(model, rows, teacher) if rows else {}):
+            for name, (total, count) in mine.items():
+                every.setdefault(name, []).append((total, count))
+        return {
+            name: sum(t for t, _ in parts) / max(1, sum(n for _, n in parts))
+            for name, parts in every.items()
+        }
+
+    def _sums(
+        self, model: Any, rows: Sequence[Row], teacher: Any
+    ) -> dict[str, tuple[float, float]]:
+        plain = [Row(row.trace, row.ids, row.weights, row.prompt) for row in rows]
+        batch = collate.to(
+            collate.collate([[collate.prepared(row)] for row in plain]), model.device
+        )
+        x = positions(
+            model, batch, teacher=teacher, needs=("distribution",) if teacher is not None else ()
+        )
+        made = {"nll": likelihood(x).stats["nll"], "entropy": summed(metrics.entropy(x))}
+        if x.teacher is not None:
+            made["forward_kl"] = divergence.forward_kl(x).stats["forward_kl"]
+            made["reverse_kl"] = divergence.reverse_kl(x).stats["reverse_kl"]
+            own = Inputs(x.teacher.hidden_NDt, x.teacher.head, x.targets_N)  # type: ignore[union-attr]
+            made["teacher_entropy"] = summed(metrics.entropy(own))
+        return {name: (float(total), float(count)) for name, (total, count) in made.items()}
+
+
+class Apart(NamedTuple):
+    """What is trained on, and the rows that are watched."""
+
+    learnt: Sequence[Row | Item]
+    watched: Sequence[Row]
+
+
+def apart(rows: Sequence[Row | Item], held: int) -> Apart:
+    """Rows evenly spaced are watched: `held` of them and not trained on, or a few that are."""
+    wanted = min(held or ROWS, len(rows) - bool(held))
+    chosen = {round(at * (len(rows) - 1) / max(1, wanted - 1)) for at in range(wanted)}
+    firsts = [row[0] if isinstance(row, tuple) else row for row in rows]
+    watched = [row for at, row in enumerate(firsts) if at in chosen]
+    return Apart(
+        [row for at, row in enumerate(rows) if at not in chosen] if held else rows, watched
+    )
+
+
+def watch(
+    rows: Sequence[Trace], watched: Sequence[Row], rollouts: Rollouts, template: Chat, task: Task
+) -> Watch | None:
+    """Who looks at a task's student; nobody where there is neither teacher nor rollout nor a word about it."""
+    if not (task.teacher or task.rollout or task.replay or task.held or task.watch) or not watched:
+        return None
+    texts = [row for row in watched if any(row.weights)]
+    if task.rollout == 1:  # rendered as prompts alone
+        finished = render([rows[row.trace] for row in watched], template, max_tokens=1 << 30).rows
+        texts = [replace(row, trace=watched[row.trace].trace) for row in finished]
+    return Watch(rows, watched, texts, rollouts, task.watch)
+
+
+def _named(text: str, values: Mapping[str, float]) -> dict[str, float]:
+    return {f"watch_{text}_{name}": value for name, value in values.items()}

@@ -1,0 +1,221 @@
+"""Train a student on traces; its folder is known by `fit.json`, written last, and resumed where that is missing.
+
+One road for every objective: a `Task` says by what the student learns, and whether it writes the completions itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer
+from transformers.utils import logging as hf_logging
+
+from potstill.models.local import checkpoint, weights
+from potstill.records import Stage, Trace, canonical
+from potstill.training import checkpoint as student
+from potstill.training import distributed, output_dir
+from potstill.training.dataset import packing
+from potstill.training.dataset.build import Rows, rendered, sides
+from potstill.training.dataset.chat_template import Chat, chat
+from potstill.training.dataset.implicit_cot import Shortened
+from potstill.training.eval_callback import apart, watch
+from potstill.training.objective_config import Task
+from potstill.training.objective_inputs import learning
+from potstill.training.rollout.rollouts import Rollouts
+from potstill.training.settings import Fit, Lora, Training
+from potstill.training.teacher.cross_tokenizer import Reader
+from potstill.training.teacher.remote import Wire
+from potstill.training.trainer import Loop, Progress, history, last_checkpoint, use_bf16
+
+__all__ = ["Fit", "Lora", "Task", "Training", "fit"]
+
+
+def fit(
+    rows: Sequence[Trace],
+    start: Path,
+    out: Path,
+    settings: Training,
+    *,
+    task: Task = Task(),
+    progress: Progress | None = None,
+) -> Fit:
+    """Train the checkpoint `start` on `rows` and store the student in `out`.
+
+    Called again with the same rows and settings it returns the stored `Fit` without training or needing `start`. After
+    a kill it goes on from the last checkpoint and ends with the same weights, bit for bit on the same CPU and threads.
+    In several processes each takes its share of the rows, the first one writes, and all return the stored `Fit`.
+
+    Args:
+        rows: finished traces; each is rendered by the start's chat template. With rivals, for objectives of pairs; for
+            rollouts their prompts are what counts.
+        start: a transformers checkpoint.
+        out: a folder that does not exist, is empty, or was begun by an equal call.
+        task: the objective and what it needs; the likelihood if nothing is said.
+        progress: called as (label, steps done, steps in all).
+    """
+    distributed.begin()
+    key = _key(rows, settings, task)
+    now = partial(_described, rows, settings, task)
+    if (out / output_dir.MARK).is_file():
+        return output_dir.stored(out, key, now)
+    distributed.check(task, distributed.count(), settings)
+    checkpoint.check(start)
+    begun = key + checkpoint.content_id(start)
+    output_dir.check(out, begun, len(rows), now)
+    first = distributed.rank() == 0
+    told = progress if first else None
+    with _session(settings):
+        ready = _ready(rows, start, out / output_dir.WORK, settings, task=task, progress=told)
+        with output_dir.claimed(out, begun, now()) if first else nullcontext():
+            distributed.wait()
+            resume = last_checkpoint(out / output_dir.WORK)
+            ready.loop.train(resume_from_checkpoint=str(resume) if resume else None)
+            made = ready.loop.whole(lambda: student.load(start, settings))
+            if first:
+                student.save(made, start, out, ready.template.end, settings)
+                if ready.loop.learning.maps:
+                    ready.loop.learning.maps.keep(out)
+                output_dir.finish(
+                    out, _report(key, ready.rows, ready.loop), history(ready.loop.state), now()
+                )
+            distributed.wait()
+    done = output_dir.stored(out, key, now)
+    if told:
+        told("training", done.steps, done.steps)
+    return done
+
+
+class _Ready(NamedTuple):
+    """A loop before its first step, the student's template, and the rows that are learnt."""
+
+    loop: Loop
+    template: Chat
+    rows: Rows
+
+
+def _ready(
+    rows: Sequence[Trace],
+    start: Path,
+    work: Path,
+    settings: Training,
+    *,
+    task: Task,
+    progress: Progress | None,
+) -> _Ready:
+    """All that can still be refused: the rows rendered, the models loaded, what the reference says of the rows."""
+    tokenizer = AutoTokenizer.from_pretrained(start, local_files_only=True)
+    template = chat(tokenizer, settings.chat)
+    rendering = rendered(rows, template, start, settings, task)
+    model = student.load(start, settings).to(weights.device("auto"))
+    if settings.packing:
+        packing.check(getattr(model, "get_base_model", lambda: model)().base_model)
+    parts = apart(rendering.rows, task.held)
+    bf16 = use_bf16(settings)
+    rollouts = Rollouts(rows, template, task, settings, bf16=bf16)
+    short = Shortened(rows, template, task.internalise, settings) if task.internalise else None
+    made = learning(
+        task,
+        model,
+        roll=rollouts if task.rollout or task.replay else short,
+        wire=None
+        if isinstance(task.teacher, str | Path | None)
+        else Wire(task.teacher, rows, template),
+        packing=settings.packing,
+        bf16=bf16,
+        across=Reader(sides(start, settings, task), rows) if task.across else None,
+        seed=settings.seed,
+    )
+    looks = None if distributed.shards() else watch(rows, parts.watched, rollouts, template, task)
+    loop = Loop(
+        model,
+        parts.learnt,
+        settings,
+        work,
+        progress,
+        learning=made,
+        watch=looks,
+        text=tokenizer.decode,
+    )
+    return _Ready(loop, template, rendering._replace(rows=parts.learnt))
+
+
+def _key(rows: Sequence[Trace], settings: Training, task: Task) -> str:
+    """Content id of what the trainer sees of the rows, of the settings and the task; the start is not in it."""
+    told = {} if task == Task() else {"task": task.identity()}
+    return _stage(rows, task).key(settings.identity() | told)
+
+
+def _stage(rows: Sequence[Trace], task: Task) -> Stage:
+    written = {"rollout": task.rollout} if task.rollout else {}  # rewards read the problems
+    return Stage(_Any(), rows, "likelihood", **written)
+
+
+def _described(rows: Sequence[Trace], settings: Training, task: Task) -> dict[str, Any]:
+    """What the key covers, by name, to say what differs."""
+    told = {**settings.identity(), **task.identity(), "rows": _stage(rows, task).key({})}
+    told |= {f"constant {name}": value for name, value in told.pop("constants").items()}
+    made: dict[str, Any] = json.loads(canonical(told))
+    return made
+
+
+@dataclasses.dataclass(frozen=True)
+class _Any:
+    """Stands for whichever model is trained."""
+
+    id: str = ""
+
+
+def _report(key: str, rendering: Rows, loop: Loop) -> Fit:
+    steps = history(loop.state)
+    return Fit(
+        key=key,
+        rows=len(rendering.rows),
+        refused=rendering.reasons,
+        steps=len(steps),
+        tokens=int(sum(step["tokens"] for step in steps)),
+        counted=int(sum(step["counted"] for step in steps)),
+        seconds=sum(step["seconds"] for step in steps),
+        losses=tuple(step["loss"] for step in steps),
+        stats=_means(steps),
+        threads=torch.get_num_threads(),
+    )
+
+
+def _means(steps: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
+    """Each statistic at the first and at the last step that had it."""
+    own = ("step", "loss", "tokens", "counted", "seconds")
+    names = dict.fromkeys(name for step in steps for name in step if name not in own)
+    seen = {name: [step[name] for step in steps if name in step] for name in names}
+    return {name: (values[0], values[-1]) for name, values in seen.items()}
+
+
+@contextmanager
+def _session(settings: Training) -> Iterator[None]:
+    """Thread count, random state and quiet progress bars for the training, put back afterwards."""
+    threads, bars = torch.get_num_threads(), hf_logging.is_progress_bar_enabled()
+    dice = random.getstate(), np.random.get_state()  # the Trainer seeds both
+    hf_logging.disable_progress_bar()
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    gpus = (
+        [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    )  # this process's, of all that it sees
+    try:
+        with torch.random.fork_rng(gpus):
+            torch.manual_seed(settings.seed)
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        random.setstate(dice[0])
+        np.random.set_state(dice[1])
+        if bars:
+            hf_logging.enable_progress_bar()

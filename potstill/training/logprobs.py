@@ -1,0 +1,131 @@
+"""From a micro-batch to counted positions: the student's states, the teacher's, and what else the objective needs.
+
+The shift by one position is made here and nowhere else: the state at token t - 1 predicts token t.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from potstill.objectives.inputs import Hidden, Inputs, Teacher, TokenLogp, TopK
+from potstill.objectives.likelihood import token_logp
+from potstill.training.dataset.collate import Batch
+from potstill.training.dataset.packing import states as packed_states
+
+
+def positions(
+    model: Any,
+    batch: Batch,
+    *,
+    teacher: Any = None,
+    needs: Sequence[str] = (),
+    normaliser: Tensor | float = 1.0,
+    packing: bool = False,
+    hidden_ND: Tensor | None = None,
+) -> Inputs:
+    """The counted positions of a micro-batch under the student, with what `needs` names of `objectives.Entry`.
+
+    Args:
+        model: the student, adapters included.
+        teacher: a model of the same tokenizer, in no graph; None where none is needed, or the batch has `kept_ids`.
+        normaliser: what the reducer will divide by.
+        packing: rows lie one after another while they go through a model; all that comes out is the same.
+        hidden_ND: the student's states at the counted positions, where they are known.
+    """
+    counted_BT = batch["weights"][:, 1:] > 0
+    lengths = counted_BT.sum(1)
+    reference = batch["reference"][:, 1:][counted_BT] if "reference" in needs else None
+    return Inputs(
+        counted_states(model, batch, counted_BT, packing=packing)
+        if hidden_ND is None
+        else hidden_ND,
+        head(model),
+        batch["ids"][:, 1:][counted_BT],
+        weights_N=batch["weights"][:, 1:][counted_BT] / normaliser,
+        teacher=_teacher(batch, teacher, needs, counted_BT, packing),
+        groups_N=torch.repeat_interleave(
+            torch.arange(len(lengths), device=lengths.device), lengths
+        ),
+        pairs_P2=batch.get("pairs"),
+        reference_N=reference,
+        sampled_N=batch["sampled"][:, 1:][counted_BT] if "sampled" in batch else None,
+        advantages_N=batch["advantages"][:, 1:][counted_BT] if "advantages" in batch else None,
+        labels_S=_labels(batch) if "labels" in needs else None,
+        kl=batch.get("kl"),
+    )
+
+
+def counted_states(
+    model: Any, batch: Batch, counted_BT: Tensor, *, packing: bool = False
+) -> Tensor:
+    """Last hidden states at the tokens before the counted ones, [N, D]."""
+    if packing:
+        lengths = (batch["lengths"] - 1).tolist()
+        return packed_states(causal(model).base_model, batch["ids"][:, :-1], lengths, counted_BT)
+    return states(model, batch["ids"])[counted_BT]
+
+
+def states(model: Any, ids_BT: Tensor) -> Tensor:
+    """Last hidden states at every token but the last, [B, T - 1, D]; right padding needs no mask."""
+    states_BTD: Tensor = (
+        causal(model).base_model(input_ids=ids_BT[:, :-1], use_cache=False).last_hidden_state
+    )
+    return states_BTD
+
+
+def head(model: Any) -> Any:
+    """The output projection; of a shared out model, one that shares its gathered weights and none of its hooks."""
+    found = causal(model).get_output_embeddings()
+    if not hasattr(found, "unshard"):
+        return found
+    plain = torch.nn.Linear(1, 1, bias=False, device="meta")
+    plain.weight, plain.bias = found.weight, found.bias
+    return plain
+
+
+def embedded(model: Any, ids_BT: Tensor, counted_BT: Tensor) -> Tensor:
+    """A model's embeddings of the input token and of the target at the counted positions, [N, 2, D]."""
+    table = causal(model).get_input_embeddings()
+    made: Tensor = table(torch.stack([ids_BT[:, :-1][counted_BT], ids_BT[:, 1:][counted_BT]], 1))
+    return made
+
+
+def logp(model: Any, batch: Batch) -> Tensor:
+    """The model's log-probability of every counted target, as a column [B, T], 0 elsewhere; no graph."""
+    with torch.no_grad():
+        values = token_logp(positions(model, batch))
+    column = torch.zeros_like(batch["weights"])
+    column[:, 1:][batch["weights"][:, 1:] > 0] = values.to(column.dtype)
+    return column
+
+
+def _labels(batch: Batch) -> Tensor:
+    """Which sequences are right: what the verifier said of a rollout, or the better sides of pairs."""
+    return batch["right"][:, 0] > 0 if "right" in batch else batch["liked"]
+
+
+def _teacher(
+    batch: Batch, teacher: Any, needs: Sequence[str], counted_BT: Tensor, packing: bool
+) -> Teacher | None:
+    if "distribution" in needs and "kept_ids" in batch:
+        ids_BTK, logp_BTK = batch["kept_ids"][:, 1:], batch["kept_logp"][:, 1:]
+        return TopK(ids_BTK[counted_BT].long(), logp_BTK[counted_BT].float())
+    if "logp" in needs and "teacher" in batch:
+        return TokenLogp(batch["teacher"][:, 1:][counted_BT])
+    if teacher is None:
+        return None
+    if "distribution" in needs:
+        with torch.no_grad():
+            return Hidden(
+                counted_states(teacher, batch, counted_BT, packing=packing), head(teacher)
+            )
+    return TokenLogp(logp(teacher, batch)[:, 1:][counted_BT]) if "logp" in needs else None
+
+
+def causal(model: Any) -> Any:
+    """The language model itself, without what holds its adapters."""
+    return getattr(model, "get_base_model", lambda: model)()

@@ -1,0 +1,489 @@
+"""What a student is to learn by: an objective, its constants, and where its other ingredients come from. No torch."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from potstill import objectives
+from potstill.errors import ConfigError, ModelError, StoreError
+from potstill.records import Stage, digest
+from potstill.training import config_checks
+from potstill.training.settings import SETTINGS
+
+# Keywords of a stage that bind to the loop, and the field of `Task` that each sets. They are nobody's constants.
+LOOP: Mapping[str, str] = MappingProxyType(
+    {
+        **{
+            name: name
+            for name in (
+                "teacher",
+                "kept",
+                "reference",
+                "rollout",
+                "group",
+                "reward",
+                "max_new",
+                "mean",
+            )
+        },
+        **{
+            name: name
+            for name in (
+                "writer",
+                "replay",
+                "iterations",
+                "truncated",
+                "schedule",
+                "held",
+                "watch",
+                "internalise",
+            )
+        },
+        **{name: name for name in ("layers", "maps_rate", "filters")},
+        "rollout_temperature": "temperature",  # an objective's own `temperature` is that of the distributions
+    }
+)
+
+# What the trainer knows to give an objective (`objectives.Entry.needs`); others want a loop of one's own.
+GIVEN = (
+    *("distribution", "logp", "reference", "pairs", "labels", "advantages", "prompts"),
+    *("mismatched", "returns"),
+    *("aligned", "shared", "own", "states", "embedded", "layers", "maps"),
+)
+ACROSS = ("aligned", "own", "states")  # a teacher that reads in tokens of its own
+NEARBY = ("policy_gradient", "sapo", "vespo")  # a beta above 0 keeps them near a reference
+ALONE = "ted_filters"  # trains no student: what learns is stored beside it
+Complaint: TypeAlias = tuple[
+    bool, str, str
+]  # whether it holds, what is wrong, what mends it (`values.remedy`)
+FILTERS = Path("filters", "filters.safetensors")  # in a folder that no reader of weights opens
+
+
+def trainable() -> tuple[str, ...]:
+    """The objectives that the trainer can give all they need."""
+    return tuple(name for name in objectives.TABLE if not _missing(name))
+
+
+def _missing(objective: str) -> tuple[str, ...]:
+    """What the trainer can't give an objective."""
+    return tuple(sorted(set(objectives.entry(objective).needs) - set(GIVEN)))
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """An objective with what it needs.
+
+    Args:
+        objective: a name of `objectives.TABLE`.
+        constants: its keyword arguments.
+        teacher: a checkpoint of the same tokenizer whose distribution is distilled, or of any tokenizer where the
+            objective compares across them; where only log-probabilities of tokens are asked, it may be a model that
+            gives likelihoods (`Scored`), behind a server for instance.
+        kept: a folder of stored teacher entries (`training.kept`), instead of the teacher.
+        reference: a checkpoint; None is the student as it starts.
+        rollout: share of the steps whose completions the student writes: 0 off-policy, 1 on-policy, between them GKD.
+        group: completions of a prompt in a step, where the student writes them.
+        reward: of a problem and a text, a number; or a name of `training.rewards.NAMES`, or several with weights; None
+            is 1.0 where the problem's verifier says right.
+        temperature: of rollouts.
+        max_new: tokens of a rollout at most.
+        mean: what the loss of a token is averaged over; see `objectives.policy.means`.
+        writer: who writes rollouts: "student", or "skd", student and teacher interleaved (`training.writers`).
+        replay: completions kept to be trained on again (DistiLLM); 0 is none. `rollout` is then where the share of
+            student text starts.
+        iterations: steps that are made on what the student wrote for one (GRPO's mu): the second is off-policy already,
+            which is what ratios and clips are for.
+        truncated: whether a rollout that `max_new` cut is learnt ("keep") or not ("mask").
+        schedule: constants that move in a line over the training, each (first, last).
+        internalise: constants of `objectives.internalise.Internalise`: rows lose their chain of thought from the left.
+        held: rows not trained on, kept to watch the student by; 0 watches a few of those that are.
+        watch: steps between two looks at these; 0 is ten looks a training, where there is a teacher or rollouts.
+        layers: pairs of inner layers that TED compares; 0 is as many as the shallower model has.
+        maps_rate: learning rate of trained projections between two models' spaces (DSKD, CoT2Align, TED).
+        filters: what `ted_filters` trained, the first stage of TED, for `ted` to begin with: the folder of its student.
+    """
+
+    objective: str = "likelihood"
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    teacher: Path | Any | None = None
+    kept: Path | None = None
+    reference: Path | None = None
+    rollout: float = 0.0
+    group: int = 1
+    reward: Callable[[Any, str], float] | str | Mapping[str, float] | None = None
+    temperature: float = 1.0
+    max_new: int = 512
+    mean: Literal["token", "sequence", "fixed"] = "token"
+    writer: Literal["student", "skd"] = "student"
+    replay: int = 0
+    iterations: int = 1
+    truncated: Literal["keep", "mask"] = "keep"
+    schedule: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    internalise: Mapping[str, Any] = field(default_factory=dict)
+    held: int = 0
+    watch: int = 0
+    layers: int = 0
+    maps_rate: float = 1e-3
+    filters: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be trained, all at once: what is of a wrong kind first, then what contradicts itself."""
+        needs = objectives.entry(self.objective).needs
+        known = objectives.constants(self.objective)
+        wrong = config_checks.fields(self, LOOP) + config_checks.constants(
+            self.objective, self.constants
+        )
+        if wrong:
+            raise ConfigError(
+                f"objective {self.objective}: {'; '.join(wrong)}", fix=config_checks.remedy(())
+            )
+        found = [
+            (text, remedy)
+            for bad, text, remedy in (
+                *self._of_constants(known),
+                *self._of_needs(needs),
+                *self._of_rollouts(needs, known),
+                *self._of_spaces(needs),
+            )
+            if bad
+        ]
+        if found:
+            said, remedies = zip(*dict.fromkeys(found))
+            raise ConfigError(
+                f"objective {self.objective}: {'; '.join(said)}", fix=config_checks.remedy(remedies)
+            )
+
+    def _of_constants(self, known: Mapping[str, Any]) -> tuple[Complaint, ...]:
+        unknown = sorted(set(self.constants) - set(known))
+        missing = _missing(self.objective)
+        moved = sorted(set(self.schedule) - set(known))
+        return (
+            (
+                bool(unknown),
+                f"no constant {', '.join(unknown)} (known: {', '.join(known) or 'none'})",
+                "",
+            ),
+            (bool(missing), f"no trainer gives it {', '.join(missing)} yet", ""),
+            (
+                bool(moved),
+                f"no constant {', '.join(moved)} to move (known: {', '.join(known) or 'none'})",
+                "",
+            ),
+        )
+
+    def _of_needs(self, needs: tuple[str, ...]) -> tuple[Complaint, ...]:
+        """What an objective is not given, or could make nothing of."""
+        paired = bool({"pairs", "mismatched"} & set(needs)) and self.rollout > 0
+        local = "distribution" in needs and not (self.teacher or self.kept)
+        advantages = "advantages" in needs
+        return (
+            (local, "a teacher= or kept= is needed", "teacher= or kept="),
+            ("logp" in needs and not self.teacher, "a teacher= is needed", "teacher="),
+            (
+                advantages and self.rollout != 1,
+                "rewards are of the student's own samples: rollout=1",
+                "rollout=1",
+            ),
+            (
+                advantages and self.group < 2,
+                "advantages are within a group: group=2 or more",
+                "group=4",
+            ),
+            (
+                advantages and self.temperature == 0,
+                "greedy completions of a group are all the same: rollout_temperature above 0",
+                "rollout_temperature=1",
+            ),
+            (paired, "pairs are rows, not rollouts: rollout=0", "rollout=0"),
+            (
+                bool(self.kept) and self.rollout > 0,
+                "kept entries belong to the rows they were made on: rollout=0",
+                "rollout=0, or teacher= in the place of kept=",
+            ),
+        )
+
+    def _of_rollouts(
+        self, needs: tuple[str, ...], known: Mapping[str, Any]
+    ) -> tuple[Complaint, ...]:
+        """What contradicts itself among the settings of what is written, moved and watched."""
+        mixed = bool(self.constants.get("mixed"))
+        joint = self.writer == "skd" or mixed
+        wire = self.teacher is not None and not isinstance(self.teacher, str | Path)
+        others = bool(self.rollout or self.replay or self.kept or {"pairs"} & set(needs))
+        return (
+            (
+                joint and not self.rollout,
+                "student and teacher write together where rollout is above 0",
+                "rollout=1",
+            ),
+            (
+                joint and (not self.teacher or wire),
+                "who writes together with the student is a local teacher=",
+                "teacher=",
+            ),
+            (
+                mixed and self.temperature != 1,
+                "mixed sampling is at temperature 1",
+                "rollout_temperature=1",
+            ),
+            (
+                self.iterations > 1 and self.rollout != 1,
+                "iterations are of the student's own text: rollout=1",
+                "rollout=1",
+            ),
+            (
+                self.replay > 0 and self.rollout == 1,
+                "a buffer of student text grows from a share: rollout below 1",
+                "rollout=0.5",
+            ),
+            (
+                self.replay > 0 and bool({"advantages", "pairs"} & set(needs)),
+                "what is kept is text, not rewards or pairs",
+                "replay=0",
+            ),
+            (
+                wire and "distribution" in needs,
+                "a server tells no distribution: give a checkpoint",
+                "teacher=",
+            ),
+            (
+                wire and not hasattr(self.teacher, "likelihood"),
+                "the teacher gives no likelihoods",
+                "teacher=",
+            ),
+            (
+                bool(self.internalise) and others,
+                "internalise= shortens rows: without rollouts, kept entries and pairs",
+                "",
+            ),
+        )
+
+    def _of_spaces(self, needs: tuple[str, ...]) -> tuple[Complaint, ...]:
+        """What contradicts itself where a teacher has tokens of its own, or inner layers are compared."""
+        local = isinstance(self.teacher, str | Path)
+        closer = self.across or "layers" in needs
+        remote = closer and self.teacher is not None and not local
+        shifting = self.across and (self.replay > 0 or bool(self.internalise))
+        together = self.across and self.writer == "skd"
+        return (
+            (closer and not self.teacher, "a teacher= is needed", "teacher="),
+            (remote, "a server tells no states: give a checkpoint", "teacher="),
+            (closer and bool(self.kept), "kept entries are no states: teacher=", "teacher="),
+            (shifting, "replay and internalise want one tokenizer", "replay=0"),
+            (together, "student and teacher write together in the same tokens", "writer=student"),
+            (
+                "prompts" in needs and self.rollout > 0,
+                "rationales of a prompt are rows, not rollouts: rollout=0",
+                "rollout=0",
+            ),
+            (
+                self.filters is not None and self.objective != "ted",
+                "filters are where ted begins",
+                "",
+            ),
+            (
+                self.objective == ALONE and bool(self.rollout),
+                "filters are trained on rows: rollout=0",
+                "rollout=0",
+            ),
+        )
+
+    @property
+    def across(self) -> bool:
+        """Whether the teacher reads in tokens of its own."""
+        return bool(set(ACROSS) & set(objectives.entry(self.objective).needs))
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the objective must be given; staying near a reference, or pulling only what is wrong, needs more."""
+        near = self.objective in NEARBY and (self.constants.get("beta") or "beta" in self.schedule)
+        more = (("reference",) if near else ()) + (
+            ("labels",) if self.constants.get("guided") else ()
+        )
+        return objectives.entry(self.objective).needs + more
+
+    @property
+    def paired(self) -> bool:
+        """Whether every row must be a pair; kto takes single completions with labels too."""
+        of = objectives.entry(self.objective).needs
+        return bool({"pairs", "labels"} & set(of)) and "mismatched" not in of
+
+    def notes(self) -> tuple[str, ...]:
+        """What is no mistake and yet not what the objective's paper does."""
+        sampled = "logp" in self.needs and "advantages" not in self.needs
+        if not sampled or self.rollout == 1:
+            return ()
+        share = f"a share of {1 - self.rollout:g} of the steps" if self.rollout else "all steps"
+        told = f"{self.objective} learns the reverse KL only from what the student itself wrote, and {share}"
+        return (f"{told} learn given rows, on which it is another loss: --set rollout=1",)
+
+    def identity(self) -> dict[str, Any]:
+        """What of it can change the trained weights; checkpoints by their content."""
+        from potstill.models.local import checkpoint
+
+        made = {
+            name: getattr(self, name)
+            for name in ("rollout", "group", "temperature", "max_new", "mean")
+        }
+        made["reward"] = called(self.reward) if self.reward else None
+        for name in ("teacher", "reference"):
+            path = getattr(self, name)
+            own = getattr(path, "id", None)
+            made[name] = own or (checkpoint.content_id(path) if path else "")
+        later = (
+            "writer",
+            "replay",
+            "iterations",
+            "truncated",
+            "held",
+            *(("watch",) if self.replay else ()),
+        )  # newer than first runs
+        new = {f.name: getattr(self, f.name) for f in fields(self) if f.name in later}
+        made |= {
+            f.name: new[f.name] for f in fields(self) if f.name in new and new[f.name] != f.default
+        }
+        spaces = (
+            {"layers": self.layers, "maps_rate": self.maps_rate} if "maps" in self.needs else {}
+        )
+        made |= spaces | (
+            {"filters": checkpoint.file_digest(filters_of(self.filters))} if self.filters else {}
+        )
+        if self.internalise:
+            made["internalise"] = {
+                "reset": "True",
+                **{k: str(v) for k, v in self.internalise.items()},
+            }
+        made |= (
+            {"schedule": {name: list(ends) for name, ends in self.schedule.items()}}
+            if self.schedule
+            else {}
+        )
+        return made | {
+            "objective": self.objective,
+            "constants": dict(self.constants),
+            "kept": kept_mark(self.kept) if self.kept else "",
+        }
+
+
+class Bound(NamedTuple):
+    """The keywords of a stage, each where it belongs: the task, and settings of the training."""
+
+    task: Task
+    settings: Mapping[str, Any]
+
+
+def bind(objective: str, given: Mapping[str, Any]) -> Bound:
+    """A stage's keywords bound to the loop (LOOP), the objective's constants, and settings of the training.
+
+    A name that is both a constant and a setting (`clip` of the policy objectives) is the constant. Models stand for
+    the checkpoint that holds their weights.
+    """
+    constants = objectives.constants(objective)
+    unknown = sorted(set(given) - set(constants) - set(LOOP) - set(SETTINGS))
+    if unknown:
+        raise ConfigError(
+            f"objective {objective}: nothing is called {', '.join(unknown)}",
+            expected=f"its constants ({', '.join(constants) or 'none'}), keywords of the loop, or training settings",
+            available=(*constants, *LOOP, *SETTINGS),
+            wanted=unknown[0],
+            fix=config_checks.remedy(()),
+        )
+    loop = {field: given[name] for name, field in LOOP.items() if given.get(name) is not None}
+    for name in ("teacher", "reference", "kept", "filters"):
+        wire = (
+            name == "teacher"
+            and _scores_only(loop.get(name))
+            and "logp" in objectives.entry(objective).needs
+        )
+        if name in loop and not wire:
+            loop[name] = folder(loop[name], name)
+    mine = {name: value for name, value in given.items() if name in constants}
+    rest = {
+        name: value for name, value in given.items() if name in SETTINGS and name not in constants
+    }
+    return Bound(Task(objective, mine, **loop), rest)
+
+
+def student_key(stage: Stage, settings: Mapping[str, Any], task: Task) -> str:
+    """The id of the student: a plain likelihood's as ever, any other's also by what its task names, by content."""
+    if task == Task():
+        return stage.key(settings)
+    named = {
+        name: value
+        for name, value in stage.constants.items()
+        if name not in ("reward", "kept", "filters")
+    }
+    if task.rollout:  # rewards read the problems
+        named["rollout"] = task.rollout
+    plain = Stage(stage.model, stage.rows, stage.objective, **named)
+    return plain.key({**settings, "task": task.identity()})
+
+
+def _scores_only(model: Any) -> bool:
+    """Whether a model gives likelihoods, and has no weights here."""
+    return hasattr(model, "likelihood") and getattr(model, "weights", None) is None
+
+
+def folder(value: Any, role: str) -> Path:
+    """The folder of a checkpoint or of kept entries: a path, or the model whose weights lie there."""
+    if isinstance(value, str | Path):
+        return Path(value).expanduser()
+    weights = getattr(value, "weights", None)
+    if weights is None:
+        raise ModelError(
+            f"the {role} {getattr(value, 'id', value)} has no weights to read distributions from",
+            expected="a local checkpoint with the student's tokenizer",
+            fix=f"--{role} transformers:PATH, or store a server's entries, or distil from its texts (likelihood)",
+        )
+    return Path(weights)
+
+
+def filters_of(folder: Path) -> Path:
+    """The filters that a training stored beside its student."""
+    file = folder / FILTERS
+    if not file.is_file():
+        raise ConfigError(
+            f"no filters in {folder}",
+            expected=f"{FILTERS}: a student of ted_filters",
+            fix="filters=PATH",
+        )
+    return file
+
+
+def called(function: Any) -> str:
+    """The content id of a reward: its own `id`, or its name, source and defaults; refused where that is not all."""
+    own = getattr(function, "id", None)
+    if isinstance(own, str):
+        return own
+    if isinstance(function, str | Mapping):
+        parts = {function: 1.0} if isinstance(function, str) else dict(function)
+        return digest("reward", sorted(parts.items()))
+    held = getattr(function, "__closure__", None) or ()
+    if not inspect.isfunction(function) or held:
+        raise ConfigError(
+            f"the reward {getattr(function, '__qualname__', function)} holds more than its source shows",
+            expected="a plain function, or an object with an `id` that changes whenever its values do",
+            fix="give it an attribute id, as in: reward.id = 'brevity-100'",
+        )
+    try:
+        source = inspect.getsource(function)
+    except OSError:  # typed into a console
+        source = function.__code__.co_code.hex()
+    return digest("reward", [function.__qualname__, source, repr(function.__defaults__)])
+
+
+def kept_mark(folder: Path) -> str:
+    """What the folder of a teacher's kept entries says of itself, refused where it says nothing."""
+    try:
+        return (folder / "kept.json").read_text("utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        raise StoreError(
+            f"no kept entries in {folder}, or they were never finished",
+            expected="a folder with kept.json",
+            fix=f"potstill keep --rows ROWS --teacher SPEC --out {folder}",
+        ) from None

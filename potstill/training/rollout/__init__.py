@@ -1,0 +1,1 @@
+"""On-policy training: the student's own completions, their rewards, and statistics of a whole step."""

@@ -1,0 +1,290 @@
+"""The student writes: a step's prompts become its own completions, scored, and are trained on like any rows.
+
+Each completion is a function of the weights, the step and the place, so a resumed training writes the same ones.
+Tokens stay the ids that were drawn: no text is ever cut into tokens again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, final
+
+import torch
+
+from potstill.models.local import generate
+from potstill.models.model import Sampling
+from potstill.objectives.policy import group_advantages
+from potstill.objectives.schedules import Adaptive, Source, gkd_source
+from potstill.records import Trace
+from potstill.training import distributed
+from potstill.training.dataset import collate
+from potstill.training.dataset.chat_template import Chat
+from potstill.training.dataset.collate import Batch
+from potstill.training.dataset.tokenize import Row
+from potstill.training.objective_config import Task
+from potstill.training.rollout import rewards, speculative
+from potstill.training.rollout.replay_buffer import Buffer, packed, unpacked
+from potstill.training.rollout.rewards import Models, Rewards, Written
+from potstill.training.schedules import When
+from potstill.training.settings import Training
+from potstill.training.teacher.remote import Wire
+
+
+@final
+class Rollouts:
+    """Replaces the micro-batches of a step by what the student writes on their prompts, or by what it wrote before.
+
+    Where rows come from is decided once a step: by GKD's coin, or with a replay buffer by DistiLLM's rule, whose share
+    starts at `task.rollout` and grows with the loss on held-out rows.
+
+    Args:
+        rows: the stage's rows; a micro-batch names them by its column `trace`.
+        template: of the student.
+        bf16: write in bfloat16, as the training computes.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Trace],
+        template: Chat,
+        task: Task,
+        settings: Training,
+        *,
+        bf16: bool = False,
+    ) -> None:
+        self._rows, self._chat, self._task, self._seed, self._bf16 = (
+            rows,
+            template,
+            task,
+            settings.seed,
+            bf16,
+        )
+        self._rewards = Rewards(task.reward)
+        self._rewards.check(row.problem for row in rows)
+        self._buffer = Buffer(task.replay) if task.replay else None
+        self._adaptive = Adaptive(task.rollout)
+        self._newest: list[
+            list[list[Row]]
+        ] = []  # of each micro-batch, what each process wrote last
+
+    def __call__(
+        self, model: Any, window: list[Batch], when: When, teacher: Any = None
+    ) -> list[Batch]:
+        """The micro-batches to train on, in the order and number of those that came."""
+        source = self._source(when)
+        if source == "rows":
+            return window
+        if source == "replay" and self._buffer is not None:
+            return [
+                self._again(self._buffer, batch, f"{when.step}/{at}")
+                for at, batch in enumerate(window)
+            ]
+        kept = [len(parts) for parts in self._newest] == [distributed.count()] * len(window)
+        if when.step % self._task.iterations and kept:
+            mine = [parts[distributed.rank()] for parts in self._newest]
+            return [_batch(rows, batch["ids"].device) for rows, batch in zip(mine, window)]
+        was = model.training
+        model.eval()
+        made = [
+            self._made(model, batch, f"{when.step}/{at}", teacher, when)
+            for at, batch in enumerate(window)
+        ]
+        model.train(was)
+        if self._task.iterations > 1:
+            self._newest = [distributed.gathered(rows) for rows in made]
+        return [_batch(rows, batch["ids"].device) for rows, batch in zip(made, window)]
+
+    def _again(self, buffer: Buffer, batch: Batch, place: str) -> Batch:
+        """This process's share of the rows that a micro-batch takes from the buffer, which is the same in all."""
+        mine = 0 if collate.idle(batch) else len(batch["ids"])
+        taken = buffer.take(sum(distributed.gathered(mine)), _seed(self._seed, f"replay/{place}"))
+        return (
+            _batch(taken[distributed.rank() :: distributed.count()], batch["ids"].device)
+            if mine
+            else batch
+        )
+
+    def written(
+        self, model: Any, prompts: Sequence[Sequence[int]], seeds: Sequence[int], pair: Any = None
+    ) -> list[Any]:
+        """Completions (`decoding.Drawn`) of prompts given as tokens, each from its own seed."""
+        task, unique = (
+            self._task,
+            {ids: at for at, ids in enumerate(dict.fromkeys(map(tuple, prompts)))},
+        )
+        context = model.config.get_text_config().max_position_embeddings or 1 << 30
+        batch = generate.Batch(
+            prompts=[list(ids) for ids in unique],
+            owner=[unique[tuple(ids)] for ids in prompts],
+            seeds=seeds,
+            limits=[min(task.max_new, context - len(ids)) for ids in prompts],
+            sampling=Sampling(
+                temperature=1.0 if pair else task.temperature,
+                max_tokens=task.max_new,
+                logprobs=True,
+            ),
+            ends=(self._chat.end,),
+        )
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=self._bf16):
+            return generate.decode(pair or model, batch)
+
+    def validated(self, loss: float) -> None:
+        """The likelihood of held-out rows, to move DistiLLM's share."""
+        if self._buffer is not None:
+            self._adaptive = self._adaptive.after(loss)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What a verifier reads of a completion's tokens."""
+        plain = [token for token in ids if token != self._chat.end]
+        return str(
+            self._chat.tokenizer.decode(
+                plain, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+        )
+
+    def state(self) -> dict[str, Any]:
+        """The buffer, DistiLLM's share, and what the rewards remember."""
+        buffer = self._buffer.state() if self._buffer is not None else {}
+        newest = [[[packed(row) for row in rows] for rows in parts] for parts in self._newest]
+        return {
+            "buffer": buffer,
+            "adaptive": list(self._adaptive),
+            "rewards": self._rewards.state(),
+            "newest": newest,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Become what `state` said."""
+        if self._buffer is not None:
+            self._buffer.restore(state["buffer"])
+        self._adaptive = Adaptive(*state["adaptive"])
+        self._rewards.restore(state["rewards"])
+        self._newest = [
+            [list(map(unpacked, rows)) for rows in parts] for parts in state.get("newest", ())
+        ]
+
+    def _source(self, when: When) -> Source:
+        uniform = _seed(self._seed, f"source/{when.step}") / 2**63
+        if self._buffer is None:
+            return gkd_source(uniform, self._task.rollout)
+        return self._adaptive.source(uniform, when.done, full=self._buffer.full)
+
+    def _made(self, model: Any, batch: Batch, place: str, teacher: Any, when: When) -> list[Row]:
+        """One micro-batch: `group` completions of each prompt."""
+        group, idle = self._task.group, collate.idle(batch)
+        prompts = (
+            []
+            if idle
+            else [ids[:n].tolist() for ids, n in zip(batch["ids"], batch["prompt"].tolist())]
+        )
+        owner = [at for at in range(len(prompts)) for _ in range(group)]
+        seeds = [
+            _seed(self._seed, f"{place}/{distributed.place(at) * group + i % group}")
+            for i, at in enumerate(owner)
+        ]
+        asked = [prompts[at] for at in owner]
+        drawn = self.written(model, asked, seeds, self._pair(model, teacher)) if asked else []
+        traces = batch["trace"].tolist()
+        rows = [self.row(traces[at], prompts[at], one) for at, one in zip(owner, drawn)]
+        if (
+            self._joint
+        ):  # what was drawn from is not the student alone: its own share is asked for again
+            rows = [_told(row, values) for row, values in zip(rows, rewards.scores(model, rows))]
+        if "advantages" in self._task.needs:
+            rows = self._rewarded(model, rows, owner, teacher, when)
+        if self._task.truncated == "mask":
+            rows = [
+                row if row.columns["stopped"][0] else replace(row, weights=(0.0,) * len(row.ids))
+                for row in rows
+            ]
+        if self._buffer is not None:
+            every = distributed.together(
+                [rows[at : at + group] for at in range(0, len(rows), group)]
+            )
+            self._buffer.add([row for one in every for row in one])
+        return rows
+
+    @property
+    def _joint(self) -> float:
+        """Whether the teacher has a hand in what is written; MiniLLM's is its share in each token."""
+        return float(self._task.constants.get("mixed", 0.0)) or float(self._task.writer == "skd")
+
+    def _pair(self, model: Any, teacher: Any) -> speculative.Pair | None:
+        if not self._joint:
+            return None
+        heat = self._task.temperature
+        if self._task.writer == "skd":
+            return speculative.Pair(
+                model, teacher, speculative.interleaved(Sampling(temperature=heat))
+            )
+        return speculative.Pair(
+            model, teacher, speculative.mixed(self._task.constants["mixed"], heat)
+        )
+
+    def row(self, trace: int, prompt: list[int], drawn: generate.Drawn) -> Row:
+        """A rollout as a row. One that the limit cut keeps its tokens and has no end token: it never learns to stop."""
+        before = [0.0] * len(prompt)
+        columns = {
+            "sampled": before + drawn.logprobs,
+            "stopped": [float(drawn.stopped)] * (len(prompt) + len(drawn.ids)),
+        }
+        weights = (*before, *([1.0] * len(drawn.ids)))
+        return Row(trace, (*prompt, *drawn.ids), weights, len(prompt), columns)
+
+    def _rewarded(
+        self, model: Any, rows: Sequence[Row], owner: list[int], teacher: Any, when: When
+    ) -> list[Row]:
+        written = [
+            Written(self._rows[row.trace].problem, self.text(row.ids[row.prompt :]), row, group)
+            for row, group in zip(rows, owner)
+        ]
+        scorer = (
+            teacher
+            if isinstance(teacher, Wire)
+            else partial(rewards.scores, teacher)
+            if teacher
+            else None
+        )
+        made = self._rewards(
+            written, Models(model, scorer, self._chat, when.step, self._task.max_new)
+        )
+        values = torch.tensor(made.rewards, dtype=torch.float64)
+        advantages = group_advantages(values, torch.tensor(owner)).tolist()
+        rows = [
+            _with(row, advantages=a, reward=r) for row, a, r in zip(rows, advantages, made.rewards)
+        ]
+        if (
+            "labels" in self._task.needs
+        ):  # what no verifier was asked about is right where it is rewarded
+            right = made.right or [reward > 0 for reward in made.rewards]
+            rows = [_with(row, right=float(fine)) for row, fine in zip(rows, right)]
+        if made.answered is None:
+            return rows
+        return [_with(row, answered=float(read)) for row, read in zip(rows, made.answered)]
+
+
+def _batch(rows: Sequence[Row], device: Any) -> Batch:
+    return collate.to(
+        collate.collate([[collate.prepared(row)] for row in rows]), device
+    )  # idle where there are none
+
+
+def _told(row: Row, values: Sequence[float]) -> Row:
+    """The row with the student's own log-probabilities of its tokens."""
+    return replace(row, columns={**row.columns, "sampled": [0.0] * row.prompt + list(values)})
+
+
+def _with(row: Row, **values: float) -> Row:
+    """The row with columns of one value."""
+    columns = {name: [value] * len(row.ids) for name, value in values.items()}
+    return Row(row.trace, row.ids, row.weights, row.prompt, {**row.columns, **columns})
+
+
+def _seed(seed: int, name: str) -> int:
+    """63 bits, hashed from everything that names a draw."""
+    return (
+        int.from_bytes(hashlib.sha256(f"{seed}/rollout/{name}".encode()).digest()[:8], "big") >> 1
+    )

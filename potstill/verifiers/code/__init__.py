@@ -1,0 +1,1 @@
+"""Programs as answers, run against tests in a sandbox."""

@@ -1,0 +1,343 @@
+"""The tests' side: run the asserts against a program in another process, of which only plain data ever arrives.
+
+Names that the tests use and nobody here defines are asked of the program and stand for what it holds (`Remote`). What
+is compared is always plain data in this process: the program can't see what is expected, nor how it is compared.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import importlib
+import json
+import os
+import sys
+import traceback
+import types
+from typing import Any, NoReturn
+
+from potstill.verifiers.code.inside.serve import prepare, read_job
+from potstill.verifiers.code.inside.wire import Broken, Link, Reader, Writer, builtin_name
+
+_SAID = 160  # characters of an exception or a test in the reason
+_PLAIN = (types.FunctionType, types.LambdaType, types.MethodType)
+
+
+class Unserved(BaseException):
+    """The tests need something that can't cross between two processes; that is not the program's fault."""
+
+
+class Over(BaseException):
+    """The program can't go on; no `except Exception` of a test may catch it."""
+
+
+class Session:
+    """One conversation with the program."""
+
+    def __init__(self, fd: int) -> None:
+        """Take over the socket."""
+        self.link = Link(fd)
+        self.over: tuple[str, str] | None = None
+        self.calls = 0
+        self.lent: list[Any] = []
+
+    def start(self) -> None:
+        """Wait until the program has been loaded."""
+        reply = self._receive()
+        if "ready" not in reply:
+            self._fail(reply, loading=True)
+
+    def ask(self, op: str, target: int | None, *args: Any, **options: Any) -> Any:
+        """One operation on a thing of the program's."""
+        if self.over:
+            raise Over(self.over)
+        writer = Writer(self._export)
+        message = {
+            "op": op,
+            "target": target,
+            "args": writer.put(list(args)),
+            "options": writer.put(options),
+        }
+        try:
+            self.link.send(message)
+        except OSError:
+            self._end("lost", "the program ended before its tests did")
+        while "call" in (reply := self._receive()):
+            self._serve(reply)
+        if "value" not in reply:
+            self._fail(reply)
+        return self._read(reply, writer.objects)
+
+    def _read(self, reply: dict[str, Any], objects: list[Any]) -> Any:
+        """The result, after what the call did to its arguments has been done to ours."""
+        try:
+            reader = Reader(self._resolve, objects)
+            value = reader.get(reply["value"])
+            states = reply["state"]
+            if len(states) != len(objects):
+                raise Broken("not a reply")
+            for item, state in zip(objects, states, strict=True):
+                if type(item) in (list, dict, set, bytearray) or isinstance(item, dict):
+                    reader.fill(item, state)
+            return value
+        except (
+            Broken,
+            TypeError,
+            ValueError,
+            LookupError,
+            RecursionError,
+            AttributeError,
+        ) as error:
+            self._end("runtime", f"its result can't be read: {error}"[:_SAID])
+
+    def _receive(self) -> dict[str, Any]:
+        try:
+            message = self.link.receive()
+        except Broken as error:
+            self._end("runtime", f"its result can't be read: {error}")
+        if message is None:
+            self._end("lost", "the program ended before its tests did")
+        if not isinstance(message, dict):
+            self._end("runtime", "its result can't be read")
+        return dict(message)
+
+    def _end(self, outcome: str, why: str) -> NoReturn:
+        self.over = (outcome, why)
+        raise Over(self.over)
+
+    def _fail(self, reply: dict[str, Any], *, loading: bool = False) -> NoReturn:
+        """What the program raised: the builtin class of that name; anything else ends it."""
+        name, kind = (
+            str(reply.get("failed", "")),
+            str(reply.get("kind") or reply.get("failed"))[:_SAID],
+        )
+        args = reply.get("args", [])
+        said = f"{kind}: {', '.join(map(str, args))}"[:_SAID] if isinstance(args, list) else kind
+        if name == "SyntaxError" and loading and "why" in reply:
+            self._end("syntax", str(reply["why"])[:_SAID])
+        if name == "MemoryError":
+            self._end("memory", said)
+        error = getattr(builtins, name, None)
+        if not isinstance(error, type) or not issubclass(error, BaseException):
+            self._end("runtime", said)
+        if loading or not issubclass(error, Exception):
+            outcome = "wrong" if name == "AssertionError" else "runtime"
+            self._end(
+                outcome, f"{said or name}{' (it stopped itself)' if name == 'SystemExit' else ''}"
+            )
+        try:
+            raised = error(*args) if isinstance(args, list) else error()
+        except TypeError:  # UnicodeDecodeError and its like want arguments of their own
+            raised = RuntimeError(said)
+        raise raised
+
+    def _serve(self, message: dict[str, Any]) -> None:
+        """A function that the tests handed over is called with data of the program's."""
+        try:
+            args = Reader(self._resolve).get(message["args"])
+            result = self.lent[message["call"]](*args)
+            reply = {"value": Writer(self._export).put(result)}
+        except (Broken, LookupError) as error:
+            self._end("runtime", f"its call can't be read: {error}")
+        except (
+            Exception
+        ) as error:  # boundary: what a test's own function raises goes to who called it
+            reply = {"failed": type(error).__name__, "args": [str(error)[:_SAID]]}
+        try:
+            self.link.send(reply)
+        except OSError:
+            self._end("lost", "the program ended before its tests did")
+
+    def _export(self, value: Any) -> list[Any]:
+        if isinstance(value, Remote):
+            return ["h", object.__getattribute__(value, "_number")]
+        named = builtin_name(value)
+        if named:
+            return named
+        if isinstance(value, _PLAIN):
+            self.lent.append(value)
+            return ["F", len(self.lent) - 1]
+        raise Unserved(f"the tests hand over a {type(value).__name__}")
+
+    def _resolve(self, value: list[Any]) -> Any:
+        if value[0] == "h" and len(value) == 2 and type(value[1]) is int:
+            return Remote(self, value[1])
+        raise Broken("not a value")
+
+
+class Remote:
+    """A thing that the program holds. Compared with data it is never equal: its own operators are not asked.
+
+    Reading attributes, calling, indexing, iterating, its length and its text are asked of the program, as those are
+    what a test says it wants of it. Arithmetic, order and membership are not: they would show what is expected.
+    """
+
+    __slots__ = ("_number", "_session")
+    __hash__ = object.__hash__
+
+    def __init__(self, session: Session, number: int) -> None:
+        """Stand for the thing of that number."""
+        object.__setattr__(self, "_session", session)
+        object.__setattr__(self, "_number", number)
+
+    def _ask(self, op: str, *args: Any, **options: Any) -> Any:
+        session: Session = object.__getattribute__(self, "_session")
+        session.calls += 1
+        return session.ask(op, object.__getattribute__(self, "_number"), *args, **options)
+
+    def __call__(self, *args: Any, **options: Any) -> Any:  # noqa: D102  what the class says
+        return self._ask("call", *args, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return self._ask("get", name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._ask("set", name, value)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._ask("item", key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._ask("put", key, value)
+
+    def __delitem__(self, key: Any) -> None:
+        self._ask("delete", key)
+
+    def __len__(self) -> int:
+        length = self._ask("length")
+        return length if type(length) is int else 0
+
+    def __iter__(self) -> Any:
+        iterator = self._ask("iterate")
+        return iterator if isinstance(iterator, Remote) else iter(iterator)
+
+    def __next__(self) -> Any:
+        return self._ask("next")
+
+    def __str__(self) -> str:
+        return str(self._ask("text"))
+
+    def __repr__(self) -> str:
+        return str(self._ask("repr"))
+
+    def __bool__(self) -> bool:
+        return self._ask("truth") is True
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Remote) and self._ask("equal", other) is True
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __instancecheck__(self, other: Any) -> bool:
+        return isinstance(other, Remote) and self._ask("isinstance", other) is True
+
+    def __enter__(self) -> Any:
+        return self._ask("enter")
+
+    def __exit__(self, *_: Any) -> None:
+        self._ask("exit")
+
+
+def main(fd: int, link_fd: int, verdict_fd: int) -> None:
+    """Run the tests of a job and write (outcome, why) as JSON to where only the parent reads."""
+    job = read_job(fd)
+    prepare(job["limits"])
+    outcome, why = verdict(job, Session(link_fd))
+    with open(verdict_fd, "w", encoding="utf-8") as file:
+        json.dump([outcome, why.encode("utf-8", "replace").decode()], file)
+        file.flush()
+        os._exit(0)  # at once: nothing of the tests runs after the verdict
+
+
+def verdict(job: dict[str, Any], session: Session) -> tuple[str, str]:
+    """("pass", …), or the class of what went wrong first."""
+    try:
+        session.start()
+        _run(job, session)
+    except Over:
+        return session.over or ("lost", "")
+    except Unserved as error:
+        return "unserved", str(error)
+    except AssertionError as error:
+        return session.over or ("wrong", _where(error))
+    except MemoryError:
+        return session.over or ("memory", "its result is too large")
+    except BaseException as error:  # boundary: anything that a test raises is a test that failed
+        return session.over or (
+            "runtime",
+            f"{_where(error)}: {type(error).__name__}: {error}"[: 2 * _SAID],
+        )
+    if session.over:
+        return session.over
+    if not session.calls:
+        return "unserved", "the tests never call the program"
+    return "pass", f"{session.calls} calls as expected"
+
+
+def _run(job: dict[str, Any], session: Session) -> None:
+    """Prefix, names of the program, tests; then `check`, or unittest classes, where the tests only define them."""
+    module = sys.modules["tests"] = types.ModuleType("tests")
+    space = module.__dict__
+    for source in job["prefix"]:
+        exec(compile(source, "<prefix>", "exec", dont_inherit=True), space)
+    code = ast.parse(job["tests"])
+    _lines[:] = job["tests"].splitlines()
+    entry = job["entry"]
+    used = {
+        node.id
+        for node in ast.walk(code)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
+    for name in sorted({entry} if entry else used):
+        _provide(name, space, session, wanted=name == entry)
+    if entry:
+        for name in used & sys.stdlib_module_names - set(space):
+            space[name] = importlib.import_module(name)
+    session.calls = 0
+    exec(compile(code, "<tests>", "exec", dont_inherit=True), space)
+    if not session.calls and entry and callable(space.get("check")):
+        space["check"](space[entry])
+    if "unittest" in sys.modules:
+        _cases(space)
+
+
+def _cases(space: dict[str, Any]) -> None:
+    """Run the unittest classes that the tests define."""
+    import unittest
+
+    for case in [
+        c for c in space.values() if isinstance(c, type) and issubclass(c, unittest.TestCase)
+    ]:
+        unittest.defaultTestLoader.loadTestsFromTestCase(case).debug()
+
+
+def _provide(name: str, space: dict[str, Any], session: Session, *, wanted: bool) -> None:
+    """A name that only the program can define; builtins, modules and what the prefix defines are never asked of it."""
+    if not wanted and (name in space or hasattr(builtins, name)):
+        return
+    if not wanted and name in sys.stdlib_module_names:
+        space[name] = importlib.import_module(name)
+        return
+    space.pop(name, None)
+    try:
+        space[name] = session.ask("name", None, name)
+    except KeyError:
+        return  # using it will be a NameError, as it would be in one process
+
+
+_lines: list[str] = []
+
+
+def _where(error: BaseException) -> str:
+    """The line of the tests that failed."""
+    numbers = [
+        f.lineno
+        for f in traceback.extract_tb(error.__traceback__)
+        if f.filename == "<tests>" and f.lineno
+    ]
+    return (
+        _lines[numbers[-1] - 1].strip()[:_SAID]
+        if numbers and numbers[-1] <= len(_lines)
+        else "before the tests"
+    )

@@ -1,0 +1,204 @@
+"""The candidate's side: run the program, then serve calls to what it defines. Nothing here is trusted by the tests.
+
+It never holds the tests or what they expect: only arguments arrive, and only data and handles leave.
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import os
+import sys
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from potstill.verifiers.code.inside.confine import confine
+from potstill.verifiers.code.inside.wire import Broken, Link, Reader, Writer
+
+NAME = (
+    "answer"  # the module's name: not "__main__", so that a demonstration at the end does not run
+)
+SYNTAX, MEMORY = 65, 66  # exit statuses of a whole program
+
+
+def read_job(fd: int) -> dict[str, Any]:
+    """The job that the parent left in a file, closed afterwards."""
+    with open(fd, "rb") as file:
+        job: dict[str, Any] = json.load(file)
+    return job
+
+
+def prepare(limits: dict[str, Any]) -> None:
+    """Confine this process; without `site`, `exit` and `quit` have to be put where programs expect them."""
+    import _sitebuiltins
+
+    for name in ("exit", "quit"):
+        setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D"))
+    confine(limits)
+
+
+def chosen(variants: Sequence[Sequence[str]]) -> list[types.CodeType]:
+    """The first variant of the program that compiles: one code object a part; raises the first one's SyntaxError."""
+    first: Exception | None = None
+    for variant in variants:
+        try:
+            return [compile(part, "<answer>", "exec", dont_inherit=True) for part in variant]
+        except (SyntaxError, ValueError, RecursionError, OverflowError) as error:
+            first = first or error
+    raise SyntaxError(str(first))
+
+
+def program(fd: int) -> None:
+    """Run the program as `__main__` on its own standard input and output."""
+    job = read_job(fd)
+    prepare(job["limits"])
+    try:
+        codes = chosen(job["variants"])
+    except (SyntaxError, MemoryError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        os._exit(SYNTAX)
+    space = sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        for code in codes:
+            exec(code, space.__dict__)
+    except MemoryError:
+        print("MemoryError", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(MEMORY)
+
+
+def serve(fd: int, link_fd: int) -> None:
+    """Run the program as a module, then answer calls until the tests hang up."""
+    job = read_job(fd)
+    link = Link(link_fd)
+    prepare(job["limits"])
+    module = sys.modules[NAME] = types.ModuleType(NAME)
+    try:
+        codes = chosen(job["variants"])
+    except (SyntaxError, MemoryError) as error:
+        link.send({"failed": "SyntaxError", "why": str(error)[:300]})
+        return
+    try:
+        for code in codes:
+            exec(code, module.__dict__)
+    except BaseException as error:  # boundary: whatever the program raises is its result
+        link.send(_failure(error))
+        return
+    link.send({"ready": True})
+    server = _Server(link, module)
+    while (request := link.receive()) is not None:
+        link.send(server.answer(request))
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    """An exception as data: the names of its classes, most special first, and what it says."""
+    names = [kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins"]
+    try:
+        args = [
+            a if isinstance(a, str | int | float | bool | None) else str(a)[:1000]
+            for a in error.args[:5]
+        ]
+        text = json.dumps(args)[:20_000]
+        args = json.loads(text)
+    except Exception as again:  # boundary: a hostile __str__
+        args = [type(again).__name__]
+    return {
+        "failed": names[0] if names else "Exception",
+        "kind": type(error).__name__[:100],
+        "args": args,
+    }
+
+
+class _Server:
+    """Handles of what stays here, and the operations on them."""
+
+    def __init__(self, link: Link, module: types.ModuleType) -> None:
+        """Serve what a module defines."""
+        self.link, self.module = link, module
+        self.held: list[Any] = []
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The reply to one request: the result, and what became of the arguments."""
+        reader = Reader(self._resolve)
+        args = reader.get(request["args"])
+        options = reader.get(request["options"])
+        before = list(reader.objects)
+        try:
+            target = self._target(request["target"])
+            result = _OPERATIONS[request["op"]](target, *args, **options)
+            writer = Writer(self._export, before)
+            value = writer.put(result)
+            return {"value": value, "state": [writer.content(item) for item in before]}
+        except Broken as error:
+            return {"failed": "TypeError", "args": [str(error)]}
+        except BaseException as error:  # boundary: whatever the program raises is its result
+            return _failure(error)
+
+    def callback(self, number: int) -> Callable[..., Any]:
+        """A function of the tests: calling it asks them, with plain data both ways."""
+
+        def called(*args: Any) -> Any:
+            self.link.send({"call": number, "args": Writer(self._export).put(list(args))})
+            while (message := self.link.receive()) is not None:
+                if "target" in message:  # the function of the tests calls us in its turn
+                    self.link.send(self.answer(message))
+                    continue
+                if "value" in message:
+                    return Reader(self._resolve).get(message["value"])
+                raise getattr(builtins, message["failed"], Exception)(*message["args"])
+            raise SystemExit("the tests hung up")
+
+        return called
+
+    def _target(self, target: Any) -> Any:
+        if isinstance(target, int):
+            return self.held[target]
+        return self.module
+
+    def _export(self, value: Any) -> list[Any]:
+        for number, item in enumerate(self.held):
+            if item is value:
+                return ["h", number]
+        self.held.append(value)
+        return ["h", len(self.held) - 1]
+
+    def _resolve(self, value: list[Any]) -> Any:
+        tag, content = value
+        if tag == "h":
+            return self.held[content]
+        if tag == "g":
+            return getattr(builtins, content)
+        if tag == "F":
+            return self.callback(content)
+        raise Broken("not a value")
+
+
+def _named(module: Any, name: str) -> Any:
+    return vars(module)[name]
+
+
+def _put(target: Any, key: Any, value: Any) -> None:
+    target[key] = value
+
+
+_OPERATIONS: dict[str, Callable[..., Any]] = {
+    "name": _named,
+    "call": lambda target, *args, **options: target(*args, **options),
+    "get": getattr,
+    "set": setattr,
+    "item": lambda target, key: target[key],
+    "put": _put,
+    "delete": lambda target, key: target.__delitem__(key),
+    "length": len,
+    "iterate": iter,
+    "next": next,
+    "text": str,
+    "repr": repr,
+    "truth": bool,
+    "equal": lambda target, other: bool(target == other),
+    "callable": callable,
+    "isinstance": lambda target, other: isinstance(other, target),
+    "enter": lambda target: target.__enter__(),
+    "exit": lambda target: target.__exit__(None, None, None),
+}

@@ -1,0 +1,1 @@
+"""SQL answers: the rows of a query compared with the gold query's."""

@@ -1,0 +1,267 @@
+"""The layouts of recorded answers, each as its dataset has it, with reasoning and answer as one text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from potstill.data import layouts
+from potstill.errors import ConfigError, InputError
+from potstill.models import load
+from potstill.models.model import Request
+from potstill.models.recorded import Recorded
+from potstill.records import Message
+
+THOUGHT = "<think>\nOne more.\n</think>\n\nIt is \\boxed{2}."
+OPENTHOUGHTS = (
+    "<|begin_of_thought|>\n\nOne more.\n\n<|end_of_thought|>\n\n"
+    "<|begin_of_solution|>\n\nIt is \\boxed{2}.\n\n<|end_of_solution|>"
+)
+SHAREGPT = [{"from": "user", "value": "1 + 1?"}, {"from": "assistant", "value": OPENTHOUGHTS}]
+CHAT = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2"}]
+
+# row -> layout, texts, labels
+ROWS: dict[str, tuple[dict[str, Any], str, list[str], list[bool | None]]] = {
+    "Open-R1": (
+        {
+            "problem": "1 + 1?",
+            "solution": "gold",
+            "answer": "2",
+            "generations": [THOUGHT, "<think>\nHm"],
+            "correctness_math_verify": [True, False],
+            "correctness_llama": None,
+            "finish_reasons": None,
+            "is_reasoning_complete": [True, False],
+            "messages": CHAT,
+        },
+        "Open-R1",
+        [THOUGHT, "<think>\nHm"],
+        [True, False],
+    ),
+    "OpenThoughts": ({"system": "Long.", "conversations": SHAREGPT}, "ShareGPT", [THOUGHT], [None]),
+    "OpenThoughts metadata": (
+        {
+            "problem": "1 + 1?",
+            "deepseek_reasoning": "One more.",
+            "deepseek_solution": "It is \\boxed{2}.",
+            "ground_truth_solution": "gold",
+        },
+        "OpenThoughts",
+        [THOUGHT],
+        [None],
+    ),
+    "OpenThoughts-114k-math": (
+        {"problem": "1 + 1?", "solution": "gold", "messages": CHAT, "conversations": SHAREGPT, "correct": True},
+        "ShareGPT",
+        [THOUGHT],
+        [True],
+    ),
+    "s1K": (
+        {"question": "1 + 1?", "solution": "g", "thinking_trajectories": ["One more."], "attempt": "It is \\boxed{2}."},
+        "s1K",
+        [THOUGHT],
+        [None],
+    ),
+    "s1K-1.1": (
+        {
+            "question": "1 + 1?",
+            "solution": "g",
+            "gemini_thinking_trajectory": "Three?",
+            "gemini_attempt": "3",
+            "deepseek_thinking_trajectory": "One more.",
+            "deepseek_attempt": "It is \\boxed{2}.",
+            "deepseek_grade": "Yes",
+        },
+        "s1K-1.1",
+        [THOUGHT, "<think>\nThree?\n</think>\n\n3"],
+        [True, True],
+    ),
+    "GSM8K": (
+        {"question": "1 + 1?", "ground_truth": "A: 2", "small": {"is_correct": False, "solution": "A: 3"},
+         "large": {"is_correct": True, "solution": "A: 2"}},
+        "a column a model",
+        ["A: 3", "A: 2"],
+        [False, True],
+    ),
+    "question/reasoning/answer": (
+        {"question": "1 + 1?", "reasoning": "One more.\n", "answer": "It is \\boxed{2}."},
+        "question/reasoning/answer",
+        [THOUGHT],
+        [None],
+    ),
+    "reasoning that is in the answer already": (
+        {"question": "1 + 1?", "reasoning": "One more.", "response": THOUGHT},
+        "prompt/completion",
+        [THOUGHT],
+        [None],
+    ),
+    "Alpaca": ({"instruction": "Add.", "input": "1 + 1?", "output": "2"}, "Alpaca", ["2"], [None]),
+    "messages with reasoning_content": (
+        {
+            "messages": [
+                CHAT[0],
+                {"role": "assistant", "reasoning_content": "One more.", "content": "It is \\boxed{2}."},
+            ]
+        },
+        "messages",
+        [THOUGHT],
+        [None],
+    ),
+    "messages in parts": (
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "1 + 1?"}]}, CHAT[1]]},
+        "messages",
+        ["2"],
+        [None],
+    ),
+    "preference": (
+        {"prompt": [CHAT[0]], "chosen": [CHAT[1]], "rejected": [{"role": "assistant", "content": "3"}]},
+        "preference",
+        ["2", "3"],
+        [True, False],
+    ),
+    "preference without a prompt": ({"chosen": CHAT, "rejected": [CHAT[0], {"role": "assistant", "content": "3"}]},
+        "preference", ["2", "3"], [True, False]),
+    "KTO": ({"prompt": "1 + 1?", "completion": "3", "label": False}, "prompt/completion", ["3"], [False]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_gives_its_texts_and_labels(name: str) -> None:
+    row, layout, texts, labels = ROWS[name]
+    columns = layouts.guess(row, {}, "row 1")
+    made = layouts.recordings(row, columns, "row 1")
+    assert (columns.layout, [m.text for m in made], [m.label for m in made]) == (
+        layout,
+        texts,
+        labels,
+    )
+    model = Recorded([row])
+    asked = "Add.\n\n1 + 1?" if name == "Alpaca" else "1 + 1?"
+    assert [model.write([Request(asked, draw=d)])[0].text for d in range(len(texts))] == texts
+    assert model.mapping["layout"] == layout
+
+
+def test_cut_off_generations_are_marked() -> None:
+    row = ROWS["Open-R1"][0]
+    assert [r.finish for r in layouts.recordings(row, layouts.guess(row, {}, ""), "")] == [
+        "stop",
+        "length",
+    ]
+    row = {**row, "finish_reasons": ["length", None]}
+    assert [r.finish for r in layouts.recordings(row, layouts.guess(row, {}, ""), "")] == [
+        "length",
+        "length",
+    ]
+
+
+def test_columns_are_given_on_the_command_line(tmp_path: Path) -> None:
+    row = {
+        "ask": "1 + 1?",
+        "why": "One more.",
+        "say": "It is \\boxed{2}.",
+        "ok": 1,
+        "question": "other",
+        "output": "x",
+    }
+    (tmp_path / "r.jsonl").write_text(json.dumps(row))
+    model = load(f"recorded:{tmp_path}/r.jsonl?question=ask&reasoning=why&answer=say&label=ok")
+    assert isinstance(model, Recorded)
+    assert model.write([Request("1 + 1?")])[0].text == THOUGHT and model.label("1 + 1?") is True
+    assert model.mapping == {
+        "layout": "question/reasoning/answer",
+        "question": "ask",
+        "reasoning": "why",
+        "answer": "say",
+        "label": "ok",
+    }
+    plain = load(f"recorded:{tmp_path}/r.jsonl?completion=say")
+    assert plain.write([Request("other")])[0].text == "It is \\boxed{2}."
+    with pytest.raises(ConfigError) as caught:
+        load(f"recorded:{tmp_path}/r.jsonl?reasoning=whi&answer=say")
+    assert caught.value.nearest == ("why",)
+    with pytest.raises(ConfigError, match="both given"):
+        load(f"recorded:{tmp_path}/r.jsonl?completion=say&answer=say")
+
+
+def test_system_turns_stay_in_the_prompt() -> None:
+    row = {"messages": [{"role": "system", "content": "Brief."}, *CHAT]}
+    assert layouts.prompt(row) == (Message("system", "Brief."), Message("user", "1 + 1?"))
+    assert layouts.prompt({"messages": CHAT}) == "1 + 1?"
+    assert layouts.question(row, "", "row") == "1 + 1?"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (OPENTHOUGHTS, THOUGHT),
+        (OPENTHOUGHTS.removesuffix("\n\n<|end_of_solution|>"), THOUGHT),
+        ("<|begin_of_thought|>\n\nHm", "<think>\n\nHm"),
+        ("a <think>b</think> c", "a <think>b</think> c"),
+        ("", ""),
+    ],
+)
+def test_markers_become_think(text: str, wanted: str) -> None:
+    assert layouts.canonical(text) == wanted
+
+
+@pytest.mark.parametrize(
+    ("row", "found"),
+    [
+        (
+            {"question": "q", "thinking_trajectories": ["a", "b"], "attempt": ["x", "y", "z"]},
+            "2 texts in",
+        ),
+        ({"question": "q", "generations": ["a", 5]}, "no completion in '5'"),
+        ({"messages": [CHAT[0]]}, "no completion in"),
+        ({"conversations": [{"from": "gpt", "value": "a"}]}, "has no question"),
+    ],
+)
+def test_rows_that_hold_no_answers(row: dict[str, Any], found: str) -> None:
+    with pytest.raises(InputError, match=found) as caught:
+        Recorded([row])
+    assert caught.value.fix
+
+
+def test_parquet_and_csv_give_the_same_model(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    rows = [ROWS["Open-R1"][0], {**ROWS["Open-R1"][0], "problem": "2 + 2?"}]
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "r.parquet")
+    assert load(f"recorded:{tmp_path}/r.parquet").id == load(f"recorded:{tmp_path}/r.jsonl").id
+    (tmp_path / "s.csv").write_text('prompt,completion\n1 + 1?,"a ""2"""\n')
+    assert load(f"recorded:{tmp_path}/s.csv").write([Request("1 + 1?")])[0].text == 'a "2"'
+
+
+def test_a_dataset_of_the_hub_is_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    asked = []
+
+    def local(name: str, config: str | None, **options: object) -> Any:
+        asked.append((name, config, options["split"]))
+        return datasets.Dataset.from_list([ROWS["Open-R1"][0]])
+
+    monkeypatch.setattr(datasets, "load_dataset", local)
+    model = load(
+        "recorded:hf:open-r1/OpenR1-Math-220k/default:train?completion=generations&match=contained"
+    )
+    assert model.write([Request("Solve: 1 + 1?")])[0].text == THOUGHT
+    assert asked == [("open-r1/OpenR1-Math-220k", "default", "train")]
+
+
+# What the reader of issue 2 gave these files: a new layout must not send anybody's run back to the teacher.
+IDS = {
+    "gsm8k/example_model_solutions.jsonl": "recorded-e54cb8ff623589885bc5",
+    "gsm8k/example_model_solutions.jsonl?model=175b_verification": "recorded-3eba71ef2bd920f0b3c5",
+    "math-outputs/qwen2.5-math-cot-100.jsonl": "recorded-6a25512383d1e6db2cfd",
+    "gsm8k/train.jsonl?column=answer": "recorded-8c865bf621a8d9653466",
+}
+
+
+@pytest.mark.parametrize("spec", IDS)
+def test_ids_of_files_that_were_read_before_are_the_same(spec: str, shared_data: Path) -> None:
+    assert load(f"recorded:{shared_data}/{spec}").id == IDS[spec]

@@ -1,0 +1,92 @@
+"""Rows, pairs and tasks of every objective, for the tiny checkpoint."""
+
+from pathlib import Path
+
+from potstill import objectives
+from potstill.records import Problem, Trace
+from potstill.training.objective_config import Task
+
+ANSWERS = (7, 3, 9, 1, 8, 2, 6, 4)
+
+
+def rows(count=8):
+    return [
+        Trace(
+            Problem(str(i), f"Ned has {10 + i} shells.", answer=str(ANSWERS[i]), kind="number"),
+            f"Ned has {10 + i} shells.",
+            text="So " * (i % 4) + f"{ANSWERS[i]} - {i} = {ANSWERS[-i]}.",
+            finish="stop",
+        )
+        for i in range(count)
+    ]
+
+
+def pairs(count=8):
+    """Of each row, a worse one of another length."""
+    return [row.annotate(rival=_worse(row, i)) for i, row in enumerate(rows(count))]
+
+
+def _worse(row, i):
+    return Trace(
+        row.problem, row.prompt, text="Wait, that is wrong; " * (1 + i % 2) + "42.", finish="stop"
+    )
+
+
+def learnt(name, folder: Path) -> Task:
+    """The objective's task; "kept" is the forward KL from stored entries. The teacher is another tiny checkpoint."""
+    from tiny import tiny_checkpoint
+
+    if name == "kept":
+        return Task("forward_kl", kept=stored(folder))
+    needs = objectives.entry(name).needs
+    wanted = {"distribution", "logp", "aligned", "own", "states"} & set(needs)
+    teacher = tiny_checkpoint(folder / "teacher", seed=1) if wanted else None
+    if "advantages" in needs:
+        return Task(name, teacher=teacher, rollout=1, group=2, max_new=6, reward=length)
+    return Task(name, teacher=teacher)
+
+
+def length(problem, text):
+    """A reward that differs within a group."""
+    return float(len(text))
+
+
+def stored(folder: Path, k=16, **how):
+    """Kept entries of `rows()` and the rivals of `pairs()` by the other tiny checkpoint."""
+    from tiny import tiny_checkpoint
+
+    from potstill.training.dataset.build import stored as everything
+    from potstill.training.settings import Training
+    from potstill.training.teacher import cached_logits
+
+    teacher = tiny_checkpoint(folder / "teacher", seed=1)
+    cached_logits.write(
+        folder / "kept",
+        teacher,
+        everything(pairs(), teacher, Training()).rows,
+        k=k,
+        device="cpu",
+        **how,
+    )
+    return folder / "kept"
+
+
+def gradients_however_cut(model, made, ready):
+    """The gradient of one step of four items, cut into micro-batches as 1 x 4, 2 x 2 and 4 x 1."""
+    import torch
+
+    from potstill.training.dataset import collate
+    from potstill.training.trainer import window_loss
+
+    grads = []
+    for size in (4, 2, 1):
+        model.zero_grad()
+        window = [collate.collate(ready[at : at + size]) for at in range(0, 4, size)]
+        total = torch.stack([made.counts(batch) for batch in window]).sum()
+        for batch in window:
+            window_loss(model, batch, total, made)[0].backward()
+        grads.append(
+            torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        )
+    assert float(grads[0].abs().max()) > 0
+    return grads

@@ -1,0 +1,94 @@
+"""Models that know how often they were asked, with every set of abilities a cached model must keep."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from potstill.models.model import Completion, Request, Sampling
+from potstill.records import Prompt, Tokens
+
+
+def ask(*prompts: str, draw: int = 0, seed: int = 0) -> list[Request]:
+    return [
+        Request(prompt, draw=draw, seed=seed, sampling=Sampling(temperature=0.5))
+        for prompt in prompts
+    ]
+
+
+def answer(request: Request, model: str) -> Completion:
+    """A function of the request's random seed alone, as the contract wants."""
+    random = request.random_seed(model)
+    text = f"{request.prompt}: {hashlib.sha256(str(random).encode()).hexdigest()[:8]}"
+    return Completion(text, "stop", Tokens(len(str(request.prompt)), random % 50, 1, 2), "", 0.25)
+
+
+class Plain:
+    """A black box; prompts in `fails` come back as errors, `before` runs ahead of every call."""
+
+    def __init__(
+        self,
+        id: str = "model-plain",
+        fails: set[str] | None = None,
+        before: Callable[[], None] | None = None,
+    ) -> None:
+        self.id, self.fails, self.before = id, fails or set(), before
+        self.calls: list[list[Request]] = []
+        self.lock = threading.Lock()
+
+    def write(self, requests: Sequence[Request]) -> list[Completion]:
+        with self.lock:
+            self.calls.append(list(requests))
+        if self.before:
+            self.before()
+        return [
+            Completion("", "", Tokens(7), "time-out", 1.0)
+            if r.prompt in self.fails
+            else answer(r, self.id)
+            for r in requests
+        ]
+
+    @property
+    def asked(self) -> list[object]:
+        return [request.prompt for call in self.calls for request in call]
+
+
+class Planner(Plain):
+    """Batches of `size` by length of the prompt, as a local model would plan them."""
+
+    size = 3
+
+    def plan(self, requests: Sequence[Request]) -> list[list[int]]:
+        order = sorted(
+            range(len(requests)), key=lambda i: (len(requests[i].prompt), requests[i].prompt, i)
+        )
+        return [order[start : start + self.size] for start in range(0, len(order), self.size)]
+
+
+class Scorer(Plain):
+    """Gives likelihoods: minus the length of each word, infinity for an empty prompt."""
+
+    def __init__(self, id: str = "model-scorer") -> None:
+        super().__init__(id)
+        self.scored: list[list[tuple[Prompt, str]]] = []
+
+    def likelihood(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
+        self.scored.append(list(pairs))
+        return [
+            [-len(word) / 3 if prompt else -float("inf") for word in text.split()]
+            for prompt, text in pairs
+        ]
+
+
+class Trained(Plain):
+    """Has weights."""
+
+    @property
+    def weights(self) -> Path:
+        return Path("checkpoint")
+
+
+class Local(Planner, Scorer, Trained):
+    """Everything at once, like a local checkpoint."""

@@ -1,0 +1,84 @@
+"""Calls of many threads become one batch, and each gets its own completions."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from potstill.errors import ConfigError, ModelError
+from potstill.models import load
+from potstill.models.local.batcher import Gather
+from potstill.models.model import Completion, Request
+
+
+class Slow:
+    """Echoes prompts; the first call waits until the others have queued."""
+
+    def __init__(self, waiting: int) -> None:
+        self.sizes: list[int] = []
+        self.gate, self._waiting = threading.Event(), waiting
+
+    def __call__(self, requests):
+        self.sizes.append(len(requests))
+        if len(self.sizes) == 1:
+            assert self.gate.wait(10)
+        return [Completion(str(r.prompt).upper()) for r in requests]
+
+
+def _queued(gather: Gather, count: int) -> None:
+    while len(gather._waiting) < count:
+        threading.Event().wait(0.001)
+
+
+def test_what_is_asked_while_a_batch_is_computed_forms_the_next():
+    slow = Slow(5)
+    gather = Gather(slow)
+    with ThreadPoolExecutor(6) as pool:
+        first = pool.submit(gather, [Request("first")])
+        while not slow.sizes:
+            threading.Event().wait(0.001)
+        others = [pool.submit(gather, [Request(f"a{i}"), Request(f"b{i}")]) for i in range(5)]
+        _queued(gather, 5)
+        slow.gate.set()
+        assert [c.text for c in first.result()] == ["FIRST"]
+        assert [[c.text for c in f.result()] for f in others] == [
+            [f"A{i}", f"B{i}"] for i in range(5)
+        ]
+    assert slow.sizes == [1, 10]
+
+
+def test_a_thread_alone_is_served_at_once():
+    calls = []
+    gather = Gather(
+        lambda requests: calls.append(len(requests)) or [Completion("x") for _ in requests]
+    )
+    assert len(gather([Request("a")])) == len(gather([Request("b")])) == 1
+    assert calls == [1, 1]
+
+
+@pytest.mark.parametrize("failure", [ModelError("no"), KeyboardInterrupt()])
+def test_a_failure_reaches_every_thread_and_the_next_call_works(failure):
+    answers = [failure, None]
+
+    def write(requests):
+        if (now := answers.pop(0)) is not None:
+            raise now
+        return [Completion("fine") for _ in requests]
+
+    gather = Gather(write)
+    with pytest.raises(type(failure)):
+        gather([Request("a")])
+    assert gather([Request("a")])[0].text == "fine"
+
+
+def test_a_spec_says_whether_calls_are_gathered(tiny_checkpoint):
+    from potstill.models.local.transformers import Local
+
+    for spec, wanted in (("", True), ("?gather=1", True), ("?gather=0", False)):
+        model = load(f"transformers:{tiny_checkpoint}{spec}")
+        assert isinstance(model, Local)
+        assert isinstance(model._gathered, Gather) is wanted
+    with pytest.raises(ConfigError, match="gather=maybe"):
+        load(f"transformers:{tiny_checkpoint}?gather=maybe")

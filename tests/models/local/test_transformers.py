@@ -1,0 +1,385 @@
+"""Local checkpoints against transformers' own generation and plain arithmetic."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
+
+from tiny import tiny_checkpoint as make_checkpoint
+
+from potstill.errors import ConfigError, ModelError
+from potstill.models import load
+from potstill.models.local import generate
+from potstill.models.local import transformers as local
+from potstill.models.local.generate import draw, filtered
+from potstill.models.local.transformers import Local
+from potstill.models.model import Planned, Request, Sampling, Scored, Trainable
+from potstill.records import Message
+
+PROMPTS = [
+    "hi",
+    "Ned has 19 shells. Then Ned sells 14.",
+    "What is 6 times 7?",
+    "Janet's ducks lay 16 eggs per day. " * 3,
+]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_checkpoint: Path) -> Local:
+    return Local(tiny_checkpoint)
+
+
+def _generate(model: Local, prompt: str, **options: object) -> str:
+    """transformers' own greedy completion of one prompt."""
+    ids = torch.tensor([model.encoder.prompt(prompt)])
+    mask = torch.ones_like(ids)
+    out = model.model.generate(ids, attention_mask=mask, do_sample=False, **options)
+    return str(model.encoder.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True))
+
+
+def test_it_can_do_all_that_roles_ask(model: Local, tiny_checkpoint: Path) -> None:
+    assert isinstance(model, Planned) and isinstance(model, Scored) and isinstance(model, Trainable)
+    assert model.weights == tiny_checkpoint
+
+
+@pytest.mark.parametrize("arch", ["qwen3", "qwen2"])
+@pytest.mark.parametrize("penalty", [1.0, 1.3])
+def test_greedy_is_what_generate_gives(tmp_path: Path, arch: str, penalty: float) -> None:
+    model = Local(make_checkpoint(tmp_path / "c", arch, seed=3))
+    sampling = Sampling(
+        temperature=0, max_tokens=70, repetition_penalty=penalty
+    )  # 70: past one growth of the cache
+    ours = [c.text for c in model.write([Request(prompt, sampling=sampling) for prompt in PROMPTS])]
+    theirs = [
+        _generate(model, p, max_new_tokens=70, repetition_penalty=penalty).rstrip("\ufffd")
+        for p in PROMPTS
+    ]
+    assert ours == theirs
+    assert len(set(ours)) == len(PROMPTS)
+
+
+def test_rows_that_end_early_leave_the_others_alone(
+    model: Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many ending ids make rows end at different steps, so the batch is compacted again and again."""
+    sampling = Sampling(max_tokens=40, temperature=1.5)
+    requests = [Request(prompt, draw=d, sampling=sampling) for prompt in PROMPTS for d in range(8)]
+    monkeypatch.setitem(model.__dict__, "ends", tuple(range(100, 130)))
+    together, alone = model.write(requests), [model.write([request])[0] for request in requests]
+    assert [c.text for c in together] == [c.text for c in alone]
+    lengths = {c.tokens.completion for c in together}
+    assert len(lengths) > 8 and {c.finish for c in together} == {"stop", "length"}
+    stopped = next(c for c in together if c.finish == "stop")
+    assert stopped.tokens.completion >= 1
+
+
+def test_likelihood_is_the_plain_computation(model: Local) -> None:
+    pairs = [
+        (prompt, text)
+        for prompt in PROMPTS
+        for text in ("5", "19 - 14 = 5. The answer is 5.", "é≤😀")
+    ]
+    for (prompt, text), ours in zip(pairs, model.likelihood(pairs)):
+        start = len(model.encoder.prompt(prompt))
+        ids = torch.tensor([model.encoder.prompt(prompt) + model.encoder.tokenizer.encode(text)])
+        with torch.no_grad():
+            logits = model.model(ids).logits[0].log_softmax(-1)
+        plain = [logits[i - 1, ids[0, i]].item() for i in range(start, ids.shape[1])]
+        assert ours == pytest.approx(plain, abs=1e-5)
+
+
+def test_likelihood_beyond_the_context_is_empty(model: Local) -> None:
+    assert model.likelihood([("hi", "word " * 600), ("hi", "5")])[0] == []
+
+
+def test_likelihood_in_small_batches_is_the_same(
+    model: Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = [(prompt, "The answer is 5.") for prompt in PROMPTS]
+    whole = model.likelihood(pairs)
+    monkeypatch.setitem(local.SCORE_TOKENS, "cpu", 1)
+    for a, b in zip(model.likelihood(pairs), whole):
+        assert a == pytest.approx(b, abs=1e-5)
+
+
+def test_the_plan_is_a_function_of_the_requests(model: Local) -> None:
+    sets = (Sampling(max_tokens=20), Sampling(max_tokens=20, temperature=0.5))
+    requests = [Request(p, draw=d, sampling=s) for p in PROMPTS for d in range(100) for s in sets]
+    plan = model.plan(requests)
+    assert sorted(i for batch in plan for i in batch) == list(range(len(requests)))
+    assert [len(batch) for batch in plan] == [256, 144, 256, 144]
+    assert all(len({requests[i].sampling for i in batch}) == 1 for batch in plan)
+    shuffled = requests.copy()
+    random.Random(5).shuffle(shuffled)
+    assert [[shuffled[i] for i in b] for b in model.plan(shuffled)] == [
+        [requests[i] for i in b] for b in plan
+    ]
+    part = [requests[i] for i in plan[0]][10:200]
+    assert model.plan(part) == [list(range(190))]
+
+
+def test_the_plan_keeps_within_memory(model: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    per_row = (len(model.encoder.prompt("hi")) + 20) * model._bytes_per_token
+    monkeypatch.setitem(local.CACHE_BYTES, "cpu", 3 * per_row + 1)
+    requests = [Request("hi", draw=d, sampling=Sampling(max_tokens=20)) for d in range(7)]
+    assert [len(batch) for batch in model.plan(requests)] == [3, 3, 1]
+    monkeypatch.setitem(local.CACHE_BYTES, "cpu", 1)
+    assert [len(batch) for batch in model.plan(requests)] == [1] * 7
+
+
+def test_sampled_first_tokens_follow_the_softmax(model: Local) -> None:
+    n, sampling = 4000, Sampling(temperature=0.8, max_tokens=1)
+    ids = [row.ids[0] for row in _rows(model, "hi", n, sampling)]
+    with torch.no_grad():
+        logits = model.model(torch.tensor([model.encoder.prompt("hi")])).logits[0, -1]
+    expected = (logits / 0.8).softmax(-1).double() * n
+    counts = Counter(ids)
+    common = [i for i in range(len(expected)) if expected[i] >= 10]
+    statistic = sum((counts[i] - expected[i].item()) ** 2 / expected[i].item() for i in common)
+    assert len(common) > 40
+    assert abs(statistic - len(common)) < 4 * math.sqrt(2 * len(common))
+
+
+def _rows(model: Local, prompt: str, n: int, sampling: Sampling) -> list[generate.Drawn]:
+    requests = [Request(prompt, draw=d, sampling=sampling) for d in range(n)]
+    return generate.decode(
+        model.model, model._batched(requests, [model.encoder.prompt(prompt)] * n)
+    )
+
+
+def test_inverse_cdf_takes_the_token_that_the_number_falls_on() -> None:
+    logits = torch.tensor([[0.1, 0.2, 0.0, 0.7]]).log().repeat(6, 1)
+    uniforms = torch.tensor([0.0, 0.0999, 0.1001, 0.29, 0.31, 1 - 1e-16], dtype=torch.float64)
+    assert draw(logits, Sampling(), uniforms).tolist() == [0, 0, 1, 1, 3, 3]
+
+
+def test_top_k_and_top_p_are_those_of_transformers() -> None:
+    from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+    scores = torch.randn(16, 50, generator=torch.Generator().manual_seed(1))
+    for sampling in (
+        Sampling(top_k=5),
+        Sampling(top_p=0.7),
+        Sampling(top_k=20, top_p=0.5, temperature=1.7),
+    ):
+        theirs = TemperatureLogitsWarper(sampling.temperature)(None, scores)
+        theirs = TopKLogitsWarper(sampling.top_k)(None, theirs) if sampling.top_k else theirs
+        theirs = TopPLogitsWarper(sampling.top_p)(None, theirs) if sampling.top_p < 1 else theirs
+        ours = filtered(scores, sampling)
+        torch.testing.assert_close(
+            ours / ours.sum(-1, keepdim=True), theirs.double().softmax(-1), atol=1e-7, rtol=1e-6
+        )
+
+
+def test_a_stop_string_ends_the_text_before_it(model: Local) -> None:
+    free = model.write([Request(PROMPTS[1], sampling=Sampling(temperature=0, max_tokens=40))])[0]
+    stop = free.text[12:16]
+    at = free.text.index(stop)
+    [stopped] = model.write(
+        [Request(PROMPTS[1], sampling=Sampling(temperature=0, max_tokens=40, stop=(stop,)))]
+    )
+    assert (stopped.text, stopped.finish) == (free.text[:at], "stop")
+    assert stopped.tokens.completion < 40
+
+
+def test_a_banned_beginning_does_not_come(model: Local) -> None:
+    sampling = Sampling(temperature=0, max_tokens=20)
+    free = model.write([Request("hi", sampling=sampling)])[0].text
+    for banned in (free[:1], free[:9]):
+        settings = Sampling(temperature=0, max_tokens=20, ban_first=(banned, "never seen"))
+        other = model.write([Request("hi", sampling=settings)])[0].text
+        assert other and not other.startswith(banned)
+    letters = tuple("abcdefghijklmnopqrstuvwxyz ")
+    settings = Sampling(max_tokens=3, ban_first=letters)
+    texts = [
+        c.text for c in model.write([Request("hi", draw=d, sampling=settings) for d in range(64)])
+    ]
+    assert not any(text.startswith(letters) for text in texts)
+
+
+def test_the_prefix_is_read_behind_the_opened_answer(model: Local) -> None:
+    ids = model.encoder.prompt("hi", "So 19 -")
+    shown = model.encoder.tokenizer.decode(ids)
+    assert shown == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nSo 19 -"
+    assert ids[: len(model.encoder.prompt("hi"))] == model.encoder.prompt("hi")
+    sampling = Sampling(temperature=0, max_tokens=10)
+    [written] = model.write([Request("hi", prefix="So 19 -", sampling=sampling)])
+    out = model.model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=10)
+    assert written.text == model.encoder.text(out[0, len(ids) :].tolist()).rstrip("\ufffd")
+
+
+def test_text_is_given_back_byte_for_byte(model: Local) -> None:
+    for text in ("a b  c\n\n", " leading", "é≤😀", "\\boxed{4}", "<think>no</think>"):
+        assert model.encoder.text(model.encoder.tokenizer.encode(text)) == text
+
+
+def test_the_context_limits_the_answer_and_never_crashes(tmp_path: Path) -> None:
+    model = Local(make_checkpoint(tmp_path / "c", positions=64))
+    room = 64 - len(model.encoder.prompt("hi"))
+    [limited, over] = model.write([Request("hi"), Request("hi " * 60)])
+    assert (limited.finish, limited.tokens.completion) == (
+        "length",
+        room,
+    ) or limited.finish == "stop"
+    assert (
+        over.error
+        == f"context: a prompt of {over.tokens.prompt} tokens leaves no room in 64 positions"
+    )
+
+
+def test_memory_that_runs_out_halves_the_batch(
+    model: Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [Request("hi", draw=d, sampling=Sampling(max_tokens=6)) for d in range(8)]
+    expected, sizes, real = model.write(requests), [], local.decode
+
+    def small(net: object, batch: generate.Batch) -> list[generate.Drawn]:
+        sizes.append(len(batch.owner))
+        if len(batch.owner) > 3:
+            raise torch.OutOfMemoryError("no memory")
+        return real(net, batch)
+
+    monkeypatch.setattr(local, "decode", small)
+    assert [c.text for c in model.write(requests)] == [c.text for c in expected]
+    assert sizes == [8, 4, 2, 2, 4, 2, 2]
+
+
+def test_weights_load_on_first_use(tiny_checkpoint: Path) -> None:
+    model = Local(tiny_checkpoint)
+    assert model.plan([Request("hi")]) == [[0]] and model.id.startswith("hf-")
+    assert "model" not in model.__dict__
+
+
+def test_the_id_sees_weights_tokenizer_and_chat(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    ids = {Local(tiny_checkpoint).id, Local(tiny_checkpoint, chat=False).id}
+    for name in ("model.safetensors", "tokenizer.json", "chat_template.jinja"):
+        folder = shutil.copytree(tiny_checkpoint, tmp_path / name)
+        with (folder / name).open("ab") as file:
+            file.write(b" ")
+        ids.add(Local(folder).id)
+    assert len(ids) == 5
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "log")
+    (folder / "training.log").write_text("not part of it")
+    assert Local(folder).id in ids
+
+
+def test_plain_text_needs_no_template(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "base", chat=False)
+    with pytest.raises(ModelError, match="has no chat template") as caught:
+        load(f"transformers:{folder}").write([Request("hi")])
+    assert "?chat=plain" in caught.value.fix and "tokenizer.json" in caught.value.available
+    model = load(f"transformers:{folder}?chat=plain")
+    assert isinstance(model, Local)
+    assert model.encoder.tokenizer.decode(model.encoder.prompt("hi", " you")) == "hi you"
+    assert model.encoder.render((Message("user", "a"), Message("user", "b"))) == "a\n\nb"
+    [empty, fine] = model.write([Request(""), Request("hi", sampling=Sampling(max_tokens=2))])
+    assert empty.error == "context: an empty prompt" and fine.error == ""
+
+
+@pytest.mark.parametrize(
+    ("spoil", "found"),
+    [
+        (shutil.rmtree, "no checkpoint folder"),
+        (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "has no tokenizer"),
+        (
+            lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
+            "only pytorch_model.bin",
+        ),
+        (lambda folder: (folder / "config.json").write_text("{"), "config.json is not JSON"),
+        (
+            lambda folder: (folder / "config.json").write_text('{"model_type": "nonesuch"}'),
+            "can't be loaded",
+        ),
+        (lambda folder: (folder / "tokenizer.json").write_text("{}"), "tokenizer can't be loaded"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"12345678"), "can't be loaded"),
+    ],
+)
+def test_a_folder_that_is_no_checkpoint(
+    tiny_checkpoint: Path, tmp_path: Path, spoil: object, found: str
+) -> None:
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "c")
+    spoil(folder)  # type: ignore[operator]
+    with pytest.raises(ModelError, match=found) as caught:
+        load(f"transformers:{folder}").write([Request("hi")])
+    assert caught.value.fix and caught.value.expected
+
+
+def test_missing_weights_are_not_made_up(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "c")
+    tensors = load_file(folder / "model.safetensors")
+    tensors.pop("model.layers.1.mlp.up_proj.weight")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        ModelError, match=r"1 weights are missing, the first is model\.layers\.1\.mlp\.up_proj"
+    ):
+        Local(folder).write([Request("hi")])
+
+
+def test_code_in_the_folder_is_not_run(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "c")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {
+        "model_type": "own",
+        "auto_map": {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own"},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    with pytest.raises(ModelError):
+        Local(folder).write([Request("hi")])
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("spec", "found", "nearest"),
+    [
+        ("transformer:x", "unknown model kind", "transformers"),
+        ("gpt", "unknown model kind", None),
+        ("transformers:{}?dtpye=float32", "unknown option 'dtpye'", "dtype"),
+        ("transformers:{}?dtype=float33", "unknown dtype", "float32"),
+        ("transformers:{}?device=gpu", "no device 'gpu'", None),
+        ("transformers:{}?chat=plan", "unknown chat", "plain"),
+        ("transformers:{}?batch=many", "batch=many", None),
+    ],
+)
+def test_a_spec_that_names_nothing(
+    tiny_checkpoint: Path, spec: str, found: str, nearest: str | None
+) -> None:
+    with pytest.raises(ConfigError, match=found) as caught:
+        load(spec.format(tiny_checkpoint))
+    assert caught.value.fix
+    assert nearest is None or caught.value.nearest == (nearest,)
+
+
+def test_options_and_further_kinds(tiny_checkpoint: Path) -> None:
+    model = load(f"transformers:{tiny_checkpoint}?batch=2&dtype=bfloat16", batch=3)
+    assert isinstance(model, Local)
+    assert [len(b) for b in model.plan([Request("hi", draw=d) for d in range(4)])] == [3, 1]
+    assert model.dtype is torch.bfloat16
+    assert load("world:x", extra={"world": lambda name: model}) is model
+
+
+def test_logprobs_are_the_models_own(tiny_checkpoint):
+    model = Local(tiny_checkpoint)
+    asked = [
+        Request(
+            "Add 3 and 4.", sampling=Sampling(temperature=0.7, max_tokens=9, logprobs=True), draw=i
+        )
+        for i in range(3)
+    ]
+    for request, made in zip(asked, model.write(asked)):
+        [again] = model.likelihood([(request.prompt, made.text)])
+        if made.finish == "length" and len(again) == len(made.logprobs):
+            assert made.logprobs == pytest.approx(again, abs=1e-4)
+        assert len(made.logprobs) in (made.tokens.completion, made.tokens.completion - 1)
+    assert model.write([Request("Add 3 and 4.")])[0].logprobs == ()

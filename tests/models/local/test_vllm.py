@@ -1,0 +1,130 @@
+"""The vLLM engine: against a stand-in that answers with `transformers:`, and against the real one if there is one."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from potstill.errors import ModelError
+from potstill.models.model import Request, Sampling, Scored, Trainable
+
+Q = "Ned has 19 shells and sells 14. How many are left?"
+
+
+class StandIn:
+    """What `vllm` offers, as its documentation of the offline engine says, answered by a transformers checkpoint."""
+
+    def __init__(self, checkpoint) -> None:
+        from potstill.models.local.transformers import Local
+
+        self.local, self.options, self.asked = Local(checkpoint), {}, []
+
+    def module(self) -> ModuleType:
+        module = ModuleType("vllm")
+        module.LLM = self.start
+        module.SamplingParams = SimpleNamespace
+        return module
+
+    def start(self, **options):
+        self.options = options
+        return SimpleNamespace(generate=self.generate)
+
+    def generate(self, prompts, params, use_tqdm):
+        assert not use_tqdm
+        self.asked += params
+        return [
+            self._one(p["prompt_token_ids"], how) for p, how in zip(prompts, params, strict=True)
+        ]
+
+    def _one(self, ids, how):
+        from potstill.models.local.logprobs import score
+
+        if getattr(how, "prompt_logprobs", None):
+            [values] = score(self.local.model, [(ids, 1)])
+            places = [
+                None,
+                *({i: SimpleNamespace(logprob=v)} for i, v in zip(ids[1:], values, strict=True)),
+            ]
+            return SimpleNamespace(prompt_logprobs=places, outputs=[])
+        text = self.local.encoder.text(ids[-how.max_tokens :])
+        drawn = SimpleNamespace(
+            text=text, token_ids=ids[-how.max_tokens :], finish_reason="length", logprobs=None
+        )
+        return SimpleNamespace(outputs=[drawn])
+
+
+@pytest.fixture
+def stand_in(tiny_checkpoint, monkeypatch):
+    made = StandIn(tiny_checkpoint)
+    monkeypatch.setitem(sys.modules, "vllm", made.module())
+    return made
+
+
+def _engine(path, **options):
+    from potstill.models.local.vllm import Engine
+
+    return Engine(path, **options)
+
+
+def test_without_vllm_the_error_names_the_server(tiny_checkpoint, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(ModelError, match="vllm serve PATH"):
+        _engine(tiny_checkpoint).write([Request(Q)])
+
+
+def test_what_the_engine_is_told(stand_in, tiny_checkpoint):
+    engine = _engine(tiny_checkpoint, memory=0.5, context=64)
+    how = Sampling(temperature=0.7, top_k=5, max_tokens=4, stop=("\n\n",), logprobs=True)
+    made = engine.write([Request(Q, sampling=how), Request(Q, sampling=how, draw=1)])
+    assert stand_in.options["gpu_memory_utilization"] == 0.5
+    assert stand_in.options["trust_remote_code"] is False
+    assert stand_in.options["load_format"] == "safetensors"
+    first, second = stand_in.asked
+    assert (first.temperature, first.top_k, first.max_tokens, first.stop, first.logprobs) == (
+        0.7,
+        5,
+        4,
+        ["\n\n"],
+        1,
+    )
+    assert first.seed != second.seed
+    assert [c.finish for c in made] == ["length", "length"]
+    assert made[0].tokens == (len(engine.encoder.prompt(Q)), 4, 0, 0)
+    assert isinstance(engine, Scored)
+    assert isinstance(engine, Trainable)
+    assert engine.id != stand_in.local.id
+
+
+def test_likelihoods_are_those_of_the_checkpoint(stand_in, tiny_checkpoint):
+    pairs = [(Q, "He has 5 left."), (Q, ""), ("Other?", "Yes.")]
+    found = _engine(tiny_checkpoint).likelihood(pairs)
+    for mine, wanted in zip(found, stand_in.local.likelihood(pairs), strict=True):
+        assert mine == pytest.approx(wanted, abs=1e-4)
+    assert found[1] == []
+
+
+def test_a_prompt_beyond_the_context_is_an_error_and_asks_nothing(stand_in, tiny_checkpoint):
+    [made] = _engine(tiny_checkpoint, context=4).write([Request(Q)])
+    assert made.error.startswith("context: a prompt of")
+    assert stand_in.asked == []
+
+
+def test_what_vllm_cannot_do_is_refused(stand_in, tiny_checkpoint):
+    with pytest.raises(ModelError, match="ban_first"):
+        _engine(tiny_checkpoint).write([Request(Q, sampling=Sampling(ban_first=("But",)))])
+
+
+def test_the_real_engine_agrees_with_transformers(tiny_checkpoint):
+    pytest.importorskip(
+        "vllm", reason="vLLM is not installed here: it needs a GPU and several gigabytes"
+    )
+    from potstill.models.local.transformers import Local
+
+    how = Sampling(temperature=0, max_tokens=12)
+    [ours], [wanted] = (
+        _engine(tiny_checkpoint).write([Request(Q, sampling=how)]),
+        Local(tiny_checkpoint).write([Request(Q, sampling=how)]),
+    )
+    assert ours.text == wanted.text

@@ -1,0 +1,149 @@
+"""The Batch API: submitted, collected, found again by another process, paid at half the price."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai_server import Reply, Server, serving
+
+from potstill.errors import ModelError
+from potstill.models import identity
+from potstill.models.model import Request
+from potstill.models.remote import batch_api
+from potstill.models.remote.openai import OpenAI
+from potstill.store import Store, cached
+
+REQUESTS = [Request(f"question {i}") for i in range(7)]
+
+
+def batched(server: Server, **options: Any) -> OpenAI:
+    return OpenAI("m", url=server.url, batch=True, **options)
+
+
+def test_a_batch_gives_what_calls_give_at_half_the_price() -> None:
+    with serving() as server:
+        model = batched(server)
+        done = model.write(REQUESTS)
+        assert len(server.batches) == 1 and server.choices == 7
+        plain = OpenAI("m", url=server.url)
+        assert [c.text for c in done] == [c.text for c in plain.write(REQUESTS)]
+        assert {c.rate for c in done} == {0.5} == {model.rate} and plain.rate == 1.0
+        assert model.id == plain.id and identity("openai:m?at=vllm&batch=1") == identity(
+            "openai:m?at=vllm"
+        )
+
+
+def test_failures_in_a_batch_are_completions() -> None:
+    with serving() as server:
+        fine, filtered, refused = batched(server).write(
+            [Request("a"), Request("b [[filter]]"), Request("c [[400]]")]
+        )
+        assert (
+            fine.text
+            and filtered.error.startswith("filter: ")
+            and refused.error.startswith("refused: 400")
+        )
+
+
+def test_another_process_collects_the_batch_of_one_that_died(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batch_api, "POLL", (0.02, 0.05))
+    with serving(batch_seconds=0.3) as server:
+
+        async def dies(*_: Any) -> Any:
+            raise KeyError("the process died")
+
+        with monkeypatch.context() as patched, pytest.raises(KeyError):
+            patched.setattr(batch_api, "_finished", dies)
+            batched(server).write(REQUESTS)
+        assert len(server.batches) == 1
+        done = batched(server).write(REQUESTS)
+        assert all(c.text for c in done)
+        assert len(server.batches) == 1 and set(server.served.values()) == {
+            1
+        }  # nothing was asked twice
+
+
+def test_large_asks_are_several_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_api, "MOST", 3)
+    with serving() as server:
+        portions = list(batched(server).stream(iter(REQUESTS)))
+        assert [len(portion) for portion in portions] == [3, 3, 1] and len(server.batches) == 3
+
+
+class Purse:
+    """Gives two leaves, then wants something to land, then two more, then none."""
+
+    def __init__(self) -> None:
+        self.answers = iter(["go", "go", "wait", "go", "go"])
+
+    def enter(self, request: Request) -> Any:
+        return next(self.answers, "stop")
+
+    def lost(self, request: Request, attempt: Any) -> None:
+        raise AssertionError("nothing is lost here")
+
+
+def test_the_gate_decides_what_a_batch_holds() -> None:
+    with serving() as server:
+        portions = list(batched(server).stream(REQUESTS, Purse()))
+        assert [[place for place, _ in portion] for portion in portions] == [[0, 1], [2, 3]]
+
+
+def test_a_batch_gives_signs_of_life_with_what_the_server_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(batch_api, "POLL", (0.02, 0.05))
+    monkeypatch.setattr(batch_api, "BEAT", 0.05)
+    with serving(batch_seconds=0.6) as server:
+        plain = server._state
+        counts = iter(
+            [
+                {"completed": 2, "failed": 1},
+                {"completed": "9", "failed": None},
+                [1],
+                {"completed": 10**9},
+            ]
+        )
+        told: list[Any] = []
+
+        def state(batch: dict[str, Any]) -> dict[str, Any]:
+            found = plain(batch)
+            if found["status"] == "in_progress":  # three looks of each, the last one for good
+                told.extend(
+                    [next(counts, told[-1] if told else {})] * 3 if len(told) % 3 == 0 else []
+                )
+                return {**found, "request_counts": told[-1]}
+            return found
+
+        monkeypatch.setattr(server, "_state", state)
+        portions = list(batched(server).stream(REQUESTS))
+        beats = [portion for portion in portions if isinstance(portion, batch_api.Beat)]
+        assert len(portions) == len(beats) + 1 and len(portions[-1]) == 7 and len(beats) >= 5
+        assert {beat.done for beat in beats} <= {0, 3, 7} and not any(
+            beats
+        )  # never more than was asked
+    # Behind the store they are reports of progress, which never say that all is there before it is.
+    seen: list[tuple[str, int, int]] = []
+    with serving(batch_seconds=0.3) as server, Store.open(tmp_path) as store:
+        monkeypatch.setattr(batch_api, "_through", lambda batch: 7)
+        model = cached(
+            batched(server),
+            store,
+            role="teacher",
+            arm="a",
+            seed=0,
+            progress=lambda *s: seen.append(s),
+        )
+        assert all(done.text for done in model.write(REQUESTS))
+    assert seen.count(("a/teacher", 6, 7)) >= 3 and seen[-1] == ("a/teacher", 7, 7)
+
+
+def test_a_server_without_batches_says_so() -> None:
+    with serving() as server:
+        server.other = lambda *_: Reply(404, b"{}")  # type: ignore[method-assign]
+        with pytest.raises(ModelError, match="no Batch API there"):
+            batched(server).write(REQUESTS)

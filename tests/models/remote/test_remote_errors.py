@@ -1,0 +1,71 @@
+"""Failures by kind; what servers say about when to come back."""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+
+import pytest
+
+from potstill.models.remote.errors import Failure, retry_after
+
+NOW = 1_700_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "7"}, 7.0),
+        ({"Retry-After": "2.5"}, 2.5),
+        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": ""}, None),
+        ({"retry-after": "9", "retry-after-ms": "1500"}, 1.5),
+        ({"retry-after": formatdate(NOW + 30, usegmt=True)}, 30.0),
+        ({"retry-after": formatdate(NOW - 30, usegmt=True)}, 0.0),
+        (
+            {
+                "retry-after": formatdate(NOW + 5000, usegmt=True),
+                "date": formatdate(NOW + 4990, usegmt=True),
+            },
+            10.0,
+        ),
+        ({"retry-after": "Mon, 99 Foo 2026 00:00:00 GMT"}, None),
+        ({"retry-after": "Fri, 31 Dec 999999999 23:59:59 GMT"}, None),
+    ],
+)
+def test_when_to_come_back(headers, seconds):
+    assert retry_after(headers, wall=NOW) == seconds
+
+
+def test_kinds_are_those_of_the_contract():
+    with pytest.raises(ValueError, match="no failure is called 'oops'"):
+        Failure("oops", "x")
+    assert str(Failure("malformed", "no choices")) == "malformed: no choices"
+
+
+def test_what_is_the_servers_being_busy():
+    busy = (
+        Failure("rate", "x", status=429),
+        Failure("server", "x", status=503),
+        Failure("unreachable", "x"),
+    )
+    fine = (
+        Failure("server", "x", status=500),
+        Failure("refused", "x", status=400),
+        Failure("malformed", "x"),
+    )
+    assert [f.busy for f in (*busy, *fine)] == [True] * 3 + [False] * 3
+    assert [f.endless for f in (*busy, *fine)] == [True] * 3 + [False] * 3
+    late = Failure("timeout", "x", billed=True)
+    assert late.busy and not late.endless
+    dropped = Failure("unreachable", "x", billed=True)
+    assert dropped.busy and not dropped.endless, "what may have been paid is not tried without end"
+
+
+def test_told_again_it_costs_nothing():
+    again = Failure("timeout", "late", billed=True, text="half").unpaid("no turn")
+    assert (again.billed, again.text, again.tokens.completion) == (False, "", 0)
+    assert str(again) == "timeout: late (no turn)"

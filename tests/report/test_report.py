@@ -1,0 +1,205 @@
+"""The report: whole, balanced, without network, and deaf to hostile model text."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from demo_results import evaluation, results
+
+from potstill.evaluation.results import Example, Funnel, FunnelDrop, FunnelStep, Passage, Results
+from potstill.records import Span
+from potstill.report.markup import tag
+from potstill.report.page import page, write
+from potstill.report.sections import marked
+
+VOID = {"meta", "br"}
+HOSTILE = [
+    "</script><img src=x onerror=alert(1)>",
+    "</pre></section><h1>owned</h1>",
+    "{{7*7}} ${7*7} <%= 7*7 %> {title}",
+    '" onmouseover="alert(1)',
+    "'><svg/onload=alert(1)>",
+    "<!-- comment --><style>body{display:none}</style>",
+    "\x1b[31mred\x1b[0m",
+    "\u202etxt.exe\u2066",
+    "\x00\x08\ud800",
+    "<a href=javascript:alert(1)>x</a>",
+]
+
+
+class Reader(HTMLParser):
+    """Checks that tags balance; collects elements, attributes and text."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        assert len({name for name, _ in attrs}) == len(attrs), attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open.pop() == tag, f"unbalanced {tag}"
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "style":
+            self.text += data
+
+
+def read(text: str) -> Reader:
+    reader = Reader()
+    reader.feed(text)
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+def hostile(text: str) -> Results:
+    """A run in which every string that a model or a user can choose is hostile."""
+    passage = Passage(text, (Span(0, 2, "step", 1.0, 0.0),), text)
+    return replace(
+        results(),
+        title=text,
+        note=text,
+        notes=[text],
+        recipe={text: text},
+        evaluations={
+            text: evaluation(text, "rw", "ww"),
+            "untrained": evaluation("untrained", "rw", "ww"),
+        },
+        comparisons=[],
+        examples=[Example(text, text, text, passage, passage, passage, passage)],
+        funnels={text: Funnel((FunnelStep(text, text, 3, 2),), (FunnelDrop(text, text, text, 1),))},
+        training={text: {text: text}},
+    )
+
+
+def test_the_page_is_balanced_and_holds_every_part() -> None:
+    reader = read(page(results()))
+    for heading in (
+        "What came out",
+        "Arms",
+        "Paired differences",
+        "Table",
+        "From problems to rows",
+        "Rewriting check",
+    ):
+        assert heading in reader.text
+    for heading in ("Examples", "Cost by role", "Lengths", "Training", "Notes and fingerprints"):
+        assert heading in reader.text
+    assert "it is no evidence for a paper" in reader.text
+    assert reader.text.count("Highest avg@4: orion") == 1
+
+
+def test_nothing_comes_from_outside_and_nothing_runs() -> None:
+    text = page(results())
+    reader = read(text)
+    assert re.search(r"https?:|//[a-z]|url\(|@import|src=|href=", text) is None
+    assert not {"script", "link", "img", "iframe", "object", "form", "base", "a"} & set(reader.tags)
+    assert not [name for name, _ in reader.attributes if name.startswith("on") or name == "style"]
+    [policy] = [
+        value
+        for name, value in reader.attributes
+        if name == "content" and "default-src" in (value or "")
+    ]
+    [css] = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    allowed = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    assert (
+        policy
+        == f"default-src 'none'; style-src 'sha256-{allowed}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_is_shown_and_never_obeyed(text: str) -> None:
+    made = page(hostile(text))
+    made.encode("utf-8")
+    reader = read(made)
+    harmless = read(page(hostile("harmless")))
+    assert reader.tags == harmless.tags
+    assert [name for name, _ in reader.attributes] == [name for name, _ in harmless.attributes]
+    if re.search(r"[<>\"\x00-\x1f\u202e]", text):
+        assert text not in made
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", made)
+    assert "49 49" not in reader.text
+
+
+def test_template_signs_stay_as_they_were_written() -> None:
+    assert "{{7*7}} ${7*7} <%= 7*7 %> {title}" in read(page(hostile(HOSTILE[2]))).text
+
+
+def test_every_dropped_trace_has_its_reason_and_count_on_the_page() -> None:
+    made = results()
+    text = read(page(made)).text
+    for funnel in made.funnels.values():
+        for drop in funnel.drops:
+            assert drop.reason in text and f"{drop.count:,}" in text
+        for step in funnel.steps:
+            assert (
+                f"{step.operator}: {step.label}" in text
+                and f"{step.taken:,} → {step.returned:,}" in text
+            )
+
+
+def test_every_comparison_has_its_sentence() -> None:
+    made = results()
+    text = read(page(made)).text
+    for comparison in made.comparisons:
+        assert comparison.sentence in text
+
+
+def test_the_first_wrong_step_is_marked_and_no_other() -> None:
+    spans = (
+        Span(8, 10, "step", 1.0, 0.0),
+        Span(4, 6, "step", 1.0, 0.0),
+        Span(0, 2, "step", 1.0, 1.0),
+    )
+    assert (
+        marked(Passage("ab, <d, ef", spans))
+        == 'ab, <mark title="first wrong step">&lt;d</mark>, ef'
+    )
+    assert marked(Passage("ab", (Span(0, 9, "step", 1.0, 0.0),))) == "ab"
+    assert marked(Passage("")) == "(nothing)"
+
+
+def test_a_run_without_anything_still_gives_a_page() -> None:
+    reader = read(page(Results("Empty", 0)))
+    assert "Empty" in reader.text and "Arms" not in reader.text
+
+
+def test_all_right_or_one_problem_draws_no_broken_chart() -> None:
+    for draws in (["rr"] * 3, ["ww"] * 3, ["rw"]):
+        made = Results("t", 0, evaluations={n: evaluation(n, *draws) for n in ("untrained", "b")})
+        text = page(made)
+        read(text)
+        assert "nan" not in text and "inf" not in re.sub(r"\binformation\b", "", text)
+
+
+def test_writing_is_atomic_and_repeatable(tmp_path: Path) -> None:
+    write(results(), tmp_path / "deep" / "report.html")
+    first = (tmp_path / "deep" / "report.html").read_bytes()
+    write(results(), tmp_path / "deep" / "report.html")
+    assert (tmp_path / "deep" / "report.html").read_bytes() == first
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["report.html"]
+
+
+def test_element_and_attribute_names_are_checked() -> None:
+    assert tag("p", "<b>", class_='"x"') == '<p class="&quot;x&quot;">&lt;b&gt;</p>'
+    with pytest.raises(ValueError, match="not an element"):
+        tag("p onload", "x")

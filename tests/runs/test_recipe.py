@@ -1,0 +1,316 @@
+"""A recipe binds its values to the code, or says everything that is wrong with it at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from potstill.errors import ConfigError
+from potstill.methods.errors.orion.settings import Settings
+from potstill.models.model import Sampling
+from potstill.runs.recipe import Arm, Recipe, convert, from_data, from_file
+from potstill.training.settings import Lora, Training
+
+ROLES = {"teacher": "world:teacher", "student": "world:student"}
+BASE: dict[str, Any] = {"method": "sft", "roles": ROLES, "problems": "world:story"}
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+
+
+def mistakes(data: Any, *sets: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        from_data(data, sets)
+    first, *lines = caught.value.found.split("\n")
+    assert first == f"the recipe has {len(lines)} mistake(s):"
+    return [line.removeprefix("  - ") for line in lines]
+
+
+def test_the_smallest_recipe_has_the_defaults():
+    made = from_data(BASE)
+    assert made == Recipe(arms={"sft": Arm("sft", {}, Training())}, roles=ROLES, problems="world:story")
+    assert (made.seed, made.limit, made.overlap, made.evaluate.problems, made.evaluate.n) == (0, 0, "stop", "", 4)
+
+
+def test_everything_is_converted_to_what_the_code_takes():
+    made = from_data(
+        {
+            **BASE,
+            "method": "orion",
+            "values": {"n": 3, "arm": "none", "steps": True, "settings": {"k": 2, "reflection": {"temperature": 0.1}}},
+            "training": {"lr": 1, "max_steps": 5, "lora": {"r": 4, "targets": ["q_proj", "v_proj"]}, "bf16": None},
+            "evaluate": {"problems": "world:story?split=test", "n": 2, "sampling": {"temperature": 0, "stop": ["x"]}},
+            "mapping": {"answer": "gold"},
+            "overlap": "drop",
+        }
+    )
+    [arm] = made.arms.values()
+    assert arm.values == {
+        "n": 3,
+        "arm": "none",
+        "steps": True,
+        "settings": Settings(k=2, reflection=(("temperature", 0.1),)),
+    }
+    assert arm.training == Training(lr=1.0, max_steps=5, lora=Lora(r=4, targets=("q_proj", "v_proj")))
+    assert isinstance(arm.training.lr, float)
+    assert made.evaluate.sampling == Sampling(temperature=0.0, stop=("x",))
+    assert made.mapping == {"answer": "gold"} and made.overlap == "drop"
+
+
+def test_arms_share_values_and_training_and_override_them():
+    made = from_data(
+        {
+            "roles": ROLES,
+            "problems": "p.jsonl",
+            "values": {"n": 2},
+            "training": {"epochs": 2, "lr": 0.1},
+            "arms": {"sft": None, "twice": {"method": "sft", "values": {"n": 8}, "training": {"epochs": 4}}},
+        }
+    )
+    assert made.arms == {
+        "sft": Arm("sft", {"n": 2}, Training(epochs=2, lr=0.1)),
+        "twice": Arm("sft", {"n": 8}, Training(epochs=4, lr=0.1)),
+    }
+
+
+def test_all_mistakes_are_told_at_once():
+    found = mistakes(
+        {
+            "method": "orion",
+            "roles": {"techer": "world:teacher", "student": 5},
+            "values": {"nn": 1, "n": "many", "arm": "owm", "settings": {"kk": 1, "k": 1.5}},
+            "training": {"lrr": 1, "epochs": "x", "optimiser": "sgd"},
+            "evaluate": {"n": True, "sampling": {"temperatur": 1}},
+            "seed": "zero",
+            "colour": "red",
+        },
+        "limit",
+        "problems.x.y=[",
+    )
+    assert [line.split("; available")[0] for line in found] == [
+        "--set limit: expected key=value",
+        "--set problems.x.y=[: '[' is not YAML",
+        "unknown parameter 'nn' (nearest: n)",
+        "n: expected int, found 'many'",
+        "arm: 'owm' is not one of 'own', 'none', 'shuffled', 'errors-only', 'no-rewriting', 'teacher-refines'",
+        "unknown parameter 'settings.kk' (nearest: settings.k)",
+        "settings.k: expected int, found 1.5",
+        "unknown parameter 'training.lrr' (nearest: training.lr)",
+        "training.epochs: expected int, found 'x'",
+        "training.optimiser: 'sgd' is not one of 'adamw', 'muon'",
+        "roles.student: expected str, found 5",
+        "evaluate.n: expected int, found True",
+        "unknown parameter 'evaluate.sampling.temperatur' (nearest: evaluate.sampling.temperature)",
+        "seed: expected int, found 'zero'",
+        "unknown parameter 'colour'",
+        "problems: expected str, found {'x': {}}",
+        "unknown role 'techer' (nearest: teacher)",
+        "arm orion: role 'teacher' has no model (--teacher world:teacher, transformers:PATH, …)",
+    ]
+    assert found[2].endswith("; available: n, arm, steps, settings")
+
+
+def test_a_recipe_without_anything_names_what_is_missing():
+    found = mistakes({})
+    assert found[0] == "unknown method ''; available: orion, rft, sft"
+    assert found[1] == "problems: none given (a file, hf:NAME, gym:TASK or world:TASK)"
+    assert len(found) == 2
+
+
+def test_missing_and_unknown_roles():
+    found = mistakes({**BASE, "roles": {"student": "world:student"}})
+    assert found == ["arm sft: role 'teacher' has no model (--teacher world:teacher, transformers:PATH, …)"]
+    found = mistakes({**BASE, "roles": {**ROLES, "samplr": "x:y"}})
+    assert found == ["unknown role 'samplr' (nearest: sampler); available: judge, sampler, student, teacher"]
+    assert from_data({**BASE, "method": "rft", "roles": {"student": "world:student"}}).roles == {
+        "student": "world:student"
+    }
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        ({"arms": ["sft", "rft"]}, "arms: expected a mapping, found ['sft', 'rft']"),
+        ({"arms": {"sft": 5}}, "arm sft: expected a mapping, found 5"),
+        ({"values": [1]}, "values: expected a mapping, found [1]"),
+        ({"training": "fast"}, "training: expected a mapping, found 'fast'"),
+        ({"arms": {"sft": {"values": 3}}}, "arm sft: values: expected a mapping, found 3"),
+        ({"arms": {"sft": {"lr": 3}}}, "arm sft: unknown key 'lr' (method, values, training)"),
+        ({"evaluate": 3}, "evaluate: expected a mapping, found 3"),
+        ({"method": "stf"}, "unknown method 'stf' (nearest: sft); available: orion, rft, sft"),
+        ({"arms": {"../../x": {"method": "sft"}}}, None),
+        ({"arms": {"a/b": {"method": "sft"}}}, None),
+        ({"training": {"batch_rows": 0}}, None),
+    ],
+)
+def test_odd_shapes_are_mistakes_not_crashes(part, told):
+    found = mistakes({**BASE, **part})
+    if told:
+        assert found == [told]
+    else:
+        assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "where", "value"),
+    [
+        ("n=7", lambda r: r.arms["sft"].values["n"], 7),
+        ("values.n=7", lambda r: r.arms["sft"].values["n"], 7),
+        ("temperature=1e-1", lambda r: r.arms["sft"].values["temperature"], 0.1),
+        ("training.lr=5e-5", lambda r: r.arms["sft"].training.lr, 5e-5),
+        ("training.lora.r=8", lambda r: r.arms["sft"].training.lora, Lora(r=8)),
+        ("seed=3", lambda r: r.seed, 3),
+        ("evaluate.sampling.top_k=5", lambda r: r.evaluate.sampling.top_k, 5),
+        ("roles.teacher=scripted:a=b.json", lambda r: r.roles["teacher"], "scripted:a=b.json"),
+        ("problems=world:story?size=9", lambda r: r.problems, "world:story?size=9"),
+        ("arms.sft.values.n=9", lambda r: r.arms["sft"].values["n"], 9),
+    ],
+)
+def test_set_reaches_every_part_and_a_bare_key_is_a_value_of_the_method(setting, where, value):
+    data = {**BASE, "arms": {"sft": {"values": {}}}} if setting.startswith("arms") else BASE
+    assert where(from_data(data, [setting])) == value
+
+
+def test_set_leaves_the_data_as_it_was_and_later_ones_win():
+    data = {**BASE, "training": {"lora": {"r": 2}}, "roles": dict(ROLES)}
+    before = json.dumps(data)
+    made = from_data(data, ["training.lora.r=4", "training.lora.r=8", "roles.student=a:b"])
+    assert made.arms["sft"].training.lora == Lora(r=8) and made.roles["student"] == "a:b"
+    assert json.dumps(data) == before
+    assert mistakes(data, "training.lora.r.x=1")[0].endswith("training.lora.r: expected a mapping, found 2")
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "made"),
+    [
+        (float, 1, 1.0),
+        (float, "1e-4", 1e-4),
+        (int | None, None, None),
+        (str | tuple[str, ...], ["a"], ("a",)),
+        (str | tuple[str, ...], "a", "a"),
+        (tuple[tuple[str, Any], ...], {"a": 1}, (("a", 1),)),
+        (tuple[tuple[str, Any], ...], [["a", 1]], (("a", 1),)),
+        (Mapping[str, str], {"a": "b"}, {"a": "b"}),
+        (Literal["a", "b"], "b", "b"),
+        (Lora | None, {"r": 2}, Lora(r=2)),
+    ],
+)
+def test_conversion(hint, value, made):
+    wrong: list[str] = []
+    found = convert(hint, value, "x", wrong)
+    assert (found, type(found), wrong) == (made, type(made), [])
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [
+        (float, "fast"),
+        (float, "nan"),
+        (float, float("inf")),
+        (float, True),
+        (int, 1.0),
+        (int, True),
+        (int, "3"),
+        (bool, 1),
+        (bool, "yes"),
+        (str, 3),
+        (int | None, "x"),
+        (tuple[str, ...], "abc"),
+        (Mapping[str, str], ["a"]),
+        (Mapping[str, str], {"a": 1}),
+        (Literal["a"], ["a"]),
+        (Lora, 3),
+    ],
+)
+def test_what_does_not_fit_is_told_under_its_name(hint, value):
+    wrong: list[str] = []
+    convert(hint, value, "x", wrong)
+    assert len(wrong) == 1 and wrong[0].startswith("x")
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["n", "lr", "sft", "x", "k"]), inner),
+    max_leaves=6,
+)
+KEYS = st.sampled_from(
+    ["method", "arms", "roles", "values", "training", "evaluate", "problems", "seed", "mapping", "overlap", "zz"]
+)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])  # on a loaded machine
+@given(st.dictionaries(KEYS, JUNK))
+def test_no_data_makes_it_crash(junk):
+    try:
+        from_data({**BASE, **junk})
+    except ConfigError as error:
+        assert "mistake(s)" in error.found
+
+
+def test_files_are_read_and_bad_ones_explained(tmp_path):
+    good = tmp_path / "r.yaml"
+    good.write_text(yaml.safe_dump(BASE))
+    assert from_file(good, ["n=2"]) == from_data(BASE, ["n=2"])
+    for name, content, told in (
+        ("none.yaml", None, "no recipe at"),
+        ("bad.yaml", b"a: [", "not YAML"),
+        ("latin.yaml", b"a: \xe9", "is not YAML"),
+        ("list.yaml", b"- a", "holds list"),
+        ("empty.yaml", b"", "is empty"),
+    ):
+        path = tmp_path / name
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(ConfigError, match=told):
+            from_file(path)
+    with pytest.raises(ConfigError, match="can't be read"):
+        from_file(tmp_path)
+
+
+def test_a_recipe_saved_beside_its_results_is_plain_data():
+    made = from_data({**BASE, "method": "orion", "values": {"settings": {"k": 1}}, "training": {"lora": {}}})
+    assert json.loads(json.dumps(made.to_json()))["arms"]["orion"]["values"]["settings"]["k"] == 1
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_the_shipped_recipes_bind(path):
+    made = from_file(path)
+    assert made.arms and made.problems
+
+
+def test_mistakes_in_a_file_are_told_with_its_lines(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "method: sft\nproblems: world:story\nroles: {teacher: world:teacher, student: world:student}\n"
+        "values:\n  n: two\ntraining:\n  lr: fast\n  epoch: 3\nbudget: {run: 5usd}\nfoo: 1\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        from_file(path, ["limit=x"])
+    first, *rest = caught.value.found.split("\n")
+    assert first == f"{path} has 6 mistake(s):"
+    starts = sorted(line.removeprefix("  - ").split(";")[0] for line in rest)
+    assert starts == [
+        "limit: expected int, found 'x'",
+        "line 10: unknown parameter 'foo'",
+        "line 5: n: expected int, found 'two'",
+        "line 7: training.lr: expected float, found 'fast'",
+        "line 8: unknown parameter 'training.epoch' (nearest: training.epochs)",
+        "line 9: unknown parameter 'budget.run' (nearest: budget.roles)",
+    ]
+    assert caught.value.fix == "potstill methods sft"
+
+
+def test_a_key_that_stands_in_several_places_has_no_line(tmp_path):
+    path = tmp_path / "r.yaml"
+    arms = "arms: {a: {method: sft, values: {k: 1}}, b: {method: sft, values: {k: 2}}}\n"
+    path.write_text(f"{arms}problems: world:story\nroles: {{teacher: a, student: b}}\n")
+    with pytest.raises(ConfigError, match=r"- line 1: unknown parameter 'k'"):
+        from_file(path)
+    path.write_text(path.read_text().replace("}}, b", "}},\n  b"))
+    with pytest.raises(ConfigError, match=r"- unknown parameter 'k'"):
+        from_file(path)

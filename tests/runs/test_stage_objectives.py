@@ -1,0 +1,40 @@
+"""A recipe's `training.task` over a stage, in a whole run; recipes without one are what they were."""
+
+import json
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
+
+from potstill.errors import ConfigError
+from potstill.runs.experiment import execute
+from potstill.runs.recipe import from_data
+
+PLAIN = {
+    "method": "sft",
+    "values": {"n": 1},
+    "roles": {"teacher": "world:teacher", "student": "world:student"},
+    "problems": "world:story",
+    "limit": 4,
+}
+
+
+def test_an_arm_distils_from_the_runs_teacher(tmp_path):
+    task = {"objective": "jsd", "beta": 0.5, "teacher": "teacher"}
+    training = {"max_steps": 1, "packing": True, "task": task}
+    execute(from_data({**PLAIN, "training": training}), tmp_path / "run", threads=1)
+    (fit,) = (tmp_path / "run" / "students").glob("*/fit.json")
+    assert json.loads(fit.read_text())["stats"]["jsd"][0] > 0
+
+
+def test_what_is_new_is_told_only_where_it_is_used():
+    told = from_data(PLAIN).to_json()["arms"]["sft"]["training"]
+    assert not {"packing", "task"} & set(told)
+    told = from_data({**PLAIN, "training": {"task": {"objective": "dft"}, "lora": {"dora": True}}}).to_json()
+    assert told["arms"]["sft"]["training"]["task"] == {"objective": "dft"}
+    assert told["arms"]["sft"]["training"]["lora"]["dora"] is True
+
+
+def test_an_unknown_objective_is_a_mistake_of_the_recipe():
+    with pytest.raises(ConfigError, match="no objective 'rdi'"):
+        from_data({**PLAIN, "training": {"task": {"objective": "rdi"}}})

@@ -1,0 +1,154 @@
+"""A store of schema 1, made by the code that wrote it, opened by today's: read as it is, or brought up to date."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from pathlib import Path
+
+import pytest
+from store_fakes import Plain, ask
+
+from potstill.budget.amounts import Spent
+from potstill.errors import StoreError
+from potstill.records import Verdict
+from potstill.runs import manifest as runs
+from potstill.store import Store, cached
+from potstill.store.admin import maintain, migrations, transfer
+from potstill.store.admin.migrations import SCHEMA
+from potstill.store.database import FILE
+
+OLD = Path(__file__).parents[2] / "fixtures" / "store_schema_1.sql"
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A run folder with a store of schema 1."""
+    connection = sqlite3.connect(tmp_path / FILE)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.executescript(OLD.read_text("utf-8"))
+    connection.close()
+    return tmp_path
+
+
+def schema_of(folder: Path) -> str:
+    connection = sqlite3.connect(folder / FILE)
+    try:
+        return str(connection.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()[0])
+    finally:
+        connection.close()
+
+
+def columns(folder: Path) -> dict[str, list[tuple[object, ...]]]:
+    connection = sqlite3.connect(folder / FILE)
+    try:
+        names = [
+            n
+            for (n,) in connection.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
+            )
+        ]
+        return {name: connection.execute(f"PRAGMA table_info({name})").fetchall() for name in names}
+    finally:
+        connection.close()
+
+
+def check(store: Store) -> None:
+    """What the old code wrote is all there."""
+    kept = {s.payload.split('"prompt":')[1][:4]: s for s in store.completions.all()}
+    assert len(kept) == 4
+    assert kept['"a",'].completion.text == "a: 1bb9faaa"
+    assert (kept['"b",'].completion.error, kept['"b",'].completion.tokens.prompt) == ("time-out", 7)
+    assert kept['"c\\u'].completion.text == "c\ud800: 723122aa"
+    assert kept['"a",'].completion.logprobs == ()
+    assert (kept['"a",'].completion.cost, kept['"a",'].tries, kept['"a",'].paid) == (None, 0, True)
+    assert store.usage("sft")["teacher"] == {
+        **{
+            "calls": 4,
+            "reused": 0,
+            "prompt_tokens": 46,
+            "completion_tokens": 80,
+            "seconds": 1.75,
+            "errors": 1,
+        },
+        "cost": 0.0,
+    }
+    assert store.attempts.spent() == {"teacher": Spent(126, 0.0)}
+    assert (list(store.attempts.all()), store.attempts.intents()) == ([], [])
+    (trace,) = store.history.traces("sft", "sample")
+    assert trace.verdict == Verdict("wrong", "9", "9 is not 5", "number@1")
+    assert maintain.verify(store) == []
+    assert maintain.stats(store)["completions"] == 4
+
+
+def test_a_writer_brings_an_old_store_up_to_date(
+    old: Path, tmp_path_factory: pytest.TempPathFactory
+):
+    with Store.open(old) as store:
+        check(store)
+        model = Plain()
+        again = cached(model, store, role="teacher", arm="sft", seed=0).write(ask("a", "z"))
+        assert (model.asked, again[0].text) == (["z"], "a: 1bb9faaa")
+    assert schema_of(old) == SCHEMA
+    fresh = tmp_path_factory.mktemp("fresh")
+    Store.open(fresh).close()
+    assert columns(old) == columns(fresh)
+    with Store.open(old) as store:
+        assert maintain.stats(store)["completions"] == 5
+
+
+def test_a_reader_reads_an_old_store_and_changes_nothing(old: Path):
+    before = hashlib.sha256((old / FILE).read_bytes()).hexdigest()
+    with Store.open(old, readonly=True) as store:
+        check(store)
+        assert transfer.export(store, old / "export.jsonl") == (4, 0)
+    assert hashlib.sha256((old / FILE).read_bytes()).hexdigest() == before
+    assert schema_of(old) == "1"
+
+
+def test_a_migration_that_fails_leaves_the_old_store(old: Path, monkeypatch: pytest.MonkeyPatch):
+    to, statements = migrations._WRITE["1"]
+    broken = {"1": (to, (*statements, "CREATE TABLE attempts (twice)"))}
+    monkeypatch.setattr(migrations, "_WRITE", broken)
+    with pytest.raises(StoreError, match="attempts already exists"):
+        Store.open(old)
+    assert schema_of(old) == "1"
+    assert "attempts" not in columns(old)
+    monkeypatch.undo()
+    with Store.open(old) as store:
+        check(store)
+
+
+def test_the_manifest_of_an_older_schema_is_taken(old: Path):
+    settings = {"seed": 0}
+    runs.start(old, settings)
+    manifest = runs.read(old)._asdict()
+    runs.write(old / runs.FILE, {**manifest, "schema": "1"})
+    runs.start(old, settings)
+    runs.write(old / runs.FILE, {**manifest, "schema": "99"})
+    with pytest.raises(StoreError, match="another version"):
+        runs.start(old, settings)
+
+
+def test_an_export_of_an_older_schema_is_taken(old: Path, tmp_path: Path):
+    path = tmp_path / "old.jsonl"
+    with Store.open(old, readonly=True) as store:
+        transfer.export(store, path)
+    lines = path.read_text().splitlines()
+    new = (
+        ',"logprobs":[]',
+        '"cost":null,',
+        ',"rate":1.0',
+        ',"served":""',
+        ',"tries":[]',
+        ',"tries":0',
+        ',"paid":true',
+    )
+    for part in new:
+        assert part in lines[1]
+        lines = [line.replace(part, "") for line in lines]
+    lines[0] = lines[0].replace(f'"schema":"{SCHEMA}"', '"schema":"1"')
+    path.write_text("\n".join(lines) + "\n")
+    with Store.open(tmp_path / "new") as store:
+        assert transfer.import_(store, path) == (4, 0)
+        assert store.attempts.spent() == {}

@@ -1,0 +1,163 @@
+"""keep, best, pair, weigh, mix, dedupe: what stays, in which order, and why the rest went."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import pytest
+from fakes import sums
+from hypothesis import given
+from hypothesis import strategies as st
+
+from potstill.errors import ConfigError, StageError
+from potstill.records import Problem, Span, Trace
+from potstill.traces import best, dedupe, keep, line, mix, ok, pair, problem, weigh
+
+
+def traces(*texts: str, of: str = "p", **fields) -> list[Trace]:
+    return [Trace(Problem(of, "q"), "q", text=text, operator="sample", **fields) for text in texts]
+
+
+def failed(of: str = "p") -> Trace:
+    return Trace(Problem(of, "q"), "q", error="timed out", operator="sample")
+
+
+def size(trace):
+    return len(trace.text)
+
+
+def shorter_than(limit, trace):
+    return len(trace.text) < limit
+
+
+def explained(trace):
+    return trace.text == "a", f"{trace.text} is not a"
+
+
+def test_keep_tells_which_test_and_why(book):
+    kept = keep(partial(shorter_than, 3), traces("a", "bbb"))
+    assert [t.text for t in kept] == ["a"]
+    keep(explained, traces("a", "b"))
+    keep(ok, [failed()])
+    assert [(d.operator, d.test, d.reason) for d in book.drops] == [
+        ("keep", "shorter_than(3)", "not shorter_than(3)"),
+        ("keep", "explained", "b is not a"),
+        ("keep", "ok", "error: timed out"),
+    ]
+    assert book.steps[0] == ("keep", "shorter_than(3)", 2, 1)
+
+
+def test_best_of_each_group(book):
+    a, b = traces("x", "xxx", "xx"), traces("yy", of="r")
+    assert [t.text for t in best(size, a + b, by=problem)] == ["xxx", "yy"]
+    assert [t.text for t in best(size, a + b, by=problem, k=2)] == ["xxx", "xx", "yy"]
+    assert [t.text for t in best(size, a + b)] == ["xxx"]
+    assert book.drops[0].reason == "not among the best 1" and book.drops[0].test == "size"
+
+
+def test_best_breaks_ties_by_id_in_any_order():
+    tied = traces("a", "b", "c", "d")
+    winner = min(tied, key=lambda t: t.id)
+    assert best(size, tied) == best(size, tied[::-1]) == [winner]
+
+
+@given(st.lists(st.sampled_from(["error", "none", 1, 2, 3]), min_size=1), st.integers(1, 4))
+def test_best_always_yields_k_and_prefers_scored_to_unscored_to_errored(kinds, k):
+    def value(trace):
+        return trace.scores["x"]
+
+    pool = [
+        failed()
+        if kind == "error"
+        else traces(f"{i}")[0].annotate(scores={"x": None if kind == "none" else kind})
+        for i, kind in enumerate(kinds)
+    ]
+    chosen = best(value, pool, k=k)
+    rank = [0 if t.error else 1 if t.scores["x"] is None else 1 + t.scores["x"] for t in chosen]
+    everything = sorted(
+        (0 if q == "error" else 1 if q == "none" else 1 + q for q in kinds), reverse=True
+    )
+    assert rank == everything[:k]
+
+
+def test_pair_is_the_good_one_with_a_rival(book):
+    good, bad = traces("g1", "g2", "g3"), traces("b1", "b2")
+    pairs = pair(good, bad, k=2)
+    assert [(t.text, t.rival.text) for t in pairs] == [("g1", "b1"), ("g2", "b2")]
+    assert [t.id for t in pairs] == [t.id for t in good[:2]]
+    assert pair(traces("x", of="alone"), bad) == []
+    assert [d.reason for d in book.drops] == [
+        "its group has 2 pairs already",
+        "no rival in its group",
+    ]
+
+
+def test_pair_by_line():
+    a, b = traces("a", "b")
+    fixes = [Trace(t.problem, "q", text=f"{t.text} fixed", root=t.id) for t in (a, b)]
+    assert [t.rival.text for t in pair(fixes, [b, a], by=line)] == ["a", "b"]
+
+
+def test_pair_refuses_unequal_prompts():
+    good = traces("g")
+    bad = [Trace(Problem("p", "q"), "another prompt", text="b")]
+    with pytest.raises(
+        StageError, match=f"different prompts: {good[0].id} and {bad[0].id} of problem 'p'"
+    ):
+        pair(good, bad)
+
+
+def test_pair_masks_the_common_given_text_and_not_the_common_beginning():
+    good, bad = traces("<think>Step 1. right", given=15), traces("<think>Step 1. wrong", given=15)
+    [made] = pair(good, bad)
+    mask = Span(0, 15, "given", 0.0)
+    assert made.spans == made.rival.spans == (mask,)
+    [free] = pair(traces("<correct>a"), traces("<correct>b"))
+    assert free.spans == free.rival.spans == ()
+    [half] = pair(traces("ab cd right", given=6), traces("ab xx wrong", given=6))
+    assert half.spans == (Span(0, 3, "given", 0.0),)
+
+
+def test_pair_and_failures():
+    a, b = traces("g"), traces("b")
+    assert [t.error or t.rival.text for t in pair([failed(), *a], [failed(), *b])] == [
+        "timed out",
+        "b",
+    ]
+
+
+def test_weigh_sets_row_weights():
+    one, two, bad = weigh(size, [*traces("a", "bb"), failed()])
+    assert (one.weight, two.weight, bad.weight) == (1.0, 2.0, 1.0) and isinstance(two.weight, float)
+    with pytest.raises(ConfigError, match="weighs trace"):
+        weigh(lambda t: math.inf, traces("a"))
+
+
+@given(st.permutations(["a", "b", "c", "d", "e"]), st.integers(0, 5))
+def test_mix_depends_on_ids_and_seed_only(order, cut):
+    pool = traces(*order)
+    mixed = mix(pool[:cut], pool[cut:], seed=3)
+    assert mixed == mix(traces("a", "b", "c", "d", "e"), seed=3)
+    assert sorted(t.text for t in mixed) == ["a", "b", "c", "d", "e"]
+
+
+def test_mix_seeds_differ():
+    pool = traces(*(str(i) for i in range(30)))
+    assert mix(pool, seed=1) != mix(pool, seed=2) != pool
+
+
+def text(trace):
+    return trace.text
+
+
+def test_dedupe_keeps_the_first(book):
+    a, b, c = traces("x", "y", "x")
+    twice = Trace(a.problem, "q2", text="x")
+    assert dedupe(text, [a, b, failed(), twice, a, failed()]) == [a, b, failed(), failed()]
+    assert [d.reason for d in book.drops] == [f"same text: {a.id}"] * 2 and c == a
+
+
+def test_order_is_kept():
+    pool = [t for p in sums(4) for t in traces("b", "a", of=p.problem.id)]
+    assert keep(ok, pool) == pool and weigh(size, pool) == pool

@@ -1,0 +1,113 @@
+"""The guard finds what a careless rendering would have done; each bad row here is what some renderer really makes."""
+
+import dataclasses
+
+import pytest
+
+pytest.importorskip("transformers", reason="needs the extra potstill[local]")
+from tiny import tiny_tokenizer
+
+from potstill.errors import StageError
+from potstill.records import Problem, Span, Trace
+from potstill.training.dataset.chat_template import chat
+from potstill.training.dataset.check import check
+from potstill.training.dataset.tokenize import Rendering, Row, render
+
+THINKING = "<think>\nNed had 19.\n</think>\n\nSo \\boxed{5}."
+
+
+@pytest.fixture(scope="module")
+def facts():
+    return chat(tiny_tokenizer())
+
+
+def trace(text=THINKING, finish="stop", **fields):
+    return Trace(Problem("p", "How many?"), "How many?", text=text, finish=finish, **fields)
+
+
+def by_hand(facts, completion, *, learnt=True, end=True):
+    prompt = facts.tokenizer(facts.prompt("How many?"))["input_ids"]
+    text = facts.tokenizer(completion)["input_ids"]
+    tail = [facts.end] if end else []
+    row = Row(
+        0,
+        (*prompt, *text, *tail),
+        (0.0,) * len(prompt) + (float(learnt),) * (len(text) + len(tail)),
+        len(prompt),
+    )
+    return Rendering((row,), ())
+
+
+def complaint(trace_, rendering, facts):
+    with pytest.raises(StageError) as error:
+        check([trace_], rendering, facts, max_tokens=1000)
+    assert error.value.expected and error.value.fix
+    return error.value.found
+
+
+def test_good_rows_pass(facts):
+    rows = [
+        trace(),
+        trace("19 - 14 = 5.", "length"),
+        trace("19 - 14 = 5. So 5.", given=12),
+        trace("a >> 4\nb c", spans=(Span(2, 7, "tool"), Span(8, 10, "step", 0.0))),
+        trace("x", spans=(Span(0, 1, "step", 0.5),)),
+    ]
+    rendering = render(rows, facts, max_tokens=1000)
+    assert len(rendering.rows) == 5
+    check(rows, rendering, facts, max_tokens=1000)
+
+
+def test_reasoning_that_a_template_cut_out(facts):
+    found = complaint(trace(), by_hand(facts, "So \\boxed{5}."), facts)
+    assert "vanished" in found and "1 of 1 rows" in found
+
+
+def test_reasoning_in_two_think_blocks(facts):
+    assert "doubled" in complaint(
+        trace(), by_hand(facts, "<think>\n\n</think>\n\n" + THINKING), facts
+    )
+    assert "doubled" in complaint(trace("So 5."), by_hand(facts, "So 5.So 5."), facts)
+
+
+def test_reasoning_outside_the_loss(facts):
+    rendering = by_hand(facts, THINKING)
+    row = rendering.rows[0]
+    answer = len(facts.tokenizer("So \\boxed{5}.")["input_ids"]) + 1
+    masked = dataclasses.replace(row, weights=(0.0,) * (len(row.ids) - answer) + (1.0,) * answer)
+    assert "does not cover" in complaint(trace(), Rendering((masked,), ()), facts)
+
+
+def test_loss_on_the_given_part_or_a_tool(facts):
+    assert "covers more" in complaint(
+        trace("19. So 5.", given=3), by_hand(facts, "19. So 5."), facts
+    )
+    tool = trace("19. So 5.", spans=(Span(0, 3, "tool"),))
+    assert "covers more" in complaint(tool, by_hand(facts, "19. So 5."), facts)
+
+
+def test_an_end_of_turn_where_the_author_was_cut_off(facts):
+    assert "end of turn" in complaint(trace(finish="length"), by_hand(facts, THINKING), facts)
+    assert "end of turn" in complaint(trace(), by_hand(facts, THINKING, end=False), facts)
+
+
+def test_answers_cut_off_by_the_limit(facts):
+    rows = [trace(), trace(THINKING * 50), trace(THINKING * 60)]
+    rendering = render(rows, facts, max_tokens=200)
+    with pytest.raises(StageError) as error:
+        check(rows, rendering, facts, max_tokens=200)
+    assert (
+        error.value.found
+        == "2 of 3 rows longer than max_tokens=200: their answers would be cut off"
+    )
+    assert "drop_long=0.67" in error.value.fix
+    check(rows, rendering, facts, max_tokens=200, drop_long=0.67)
+
+
+def test_nothing_to_learn(facts):
+    rows = [trace(weight=0.0), trace(error="timeout", text="")]
+    with pytest.raises(StageError, match="none of 2 rows") as error:
+        check(rows, render(rows, facts, max_tokens=1000), facts, max_tokens=1000)
+    assert "1: failed generation; 1: nothing to learn" in error.value.found
+    with pytest.raises(StageError, match="the stage is empty"):
+        check([], Rendering((), ()), facts, max_tokens=1000)

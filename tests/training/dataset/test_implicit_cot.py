@@ -1,0 +1,171 @@
+"""Stepwise internalisation bound to a training: prompt and answer stay, the chain goes from the left."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from rolling import Stop, load, stop_at, traces, weights, window
+
+from potstill.training.dataset.implicit_cot import Shortened
+from potstill.training.dataset.tokenize import render
+from potstill.training.fit import fit
+from potstill.training.objective_config import Task
+from potstill.training.objective_inputs import learning
+from potstill.training.schedules import When
+from potstill.training.settings import Training
+from potstill.training.trainer import Loop
+
+PLAN = {"steps_per_epoch": 10, "per_epoch": 10, "smoothing": math.inf}
+
+
+def texts(template, batch):
+    parts = zip(batch["ids"].tolist(), batch["prompt"].tolist(), batch["lengths"].tolist())
+    return [template.tokenizer.decode(ids[p:n]) for ids, p, n in parts]
+
+
+@pytest.fixture(scope="module")
+def made(tiny_checkpoint):
+    _, template = load(tiny_checkpoint)
+    return template, Shortened(traces(3), template, PLAN, Training())
+
+
+def test_a_token_a_step_until_the_answer_alone_is_left(made):
+    template, roll = made
+    batches = window(template, traces(3), prompts=False)
+    assert texts(template, roll(None, batches, When(0, 99))[0]) == texts(template, batches[0])
+    before = batches[0]["lengths"]
+    for step in (1, 2):
+        (batch,) = roll(None, batches, When(step, 99))
+        assert (before - batch["lengths"]).tolist() == [step] * 3
+        assert batch["weights"].sum() == batches[0]["weights"].sum() - 3 * step
+        for now, then in zip(texts(template, batch), texts(template, batches[0])):
+            assert now.startswith("<think>") and then.endswith(now.removeprefix("<think>"))
+    (batch,) = roll(None, batches, When(98, 99))
+    assert texts(template, batch) == [
+        f"<think></think>The answer is {i}.<|im_end|>" for i in range(3)
+    ]
+    assert (batch["prompt"] == batches[0]["prompt"]).all()
+
+
+def test_without_tags_the_chain_ends_where_the_answer_is_marked(tiny_checkpoint):
+    _, template = load(tiny_checkpoint)
+    rows = [replace(trace, text="1 + 2 = 3. The answer is \\boxed{3}.") for trace in traces(2)]
+    roll = Shortened(rows, template, PLAN, Training())
+    (batch,) = roll(None, window(template, rows, prompts=False), When(90, 99))
+    assert all(text.lstrip().startswith("\\boxed{3}") for text in texts(template, batch))
+    bare = [replace(trace, text="nothing is marked") for trace in traces(2)]
+    roll = Shortened(bare, template, PLAN, Training())
+    batches = window(template, bare, prompts=False)
+    assert texts(template, roll(None, batches, When(90, 99))[0]) == texts(template, batches[0])
+
+
+def test_steps_of_the_reasoning_are_its_lines(tiny_checkpoint):
+    _, template = load(tiny_checkpoint)
+    text = "<think>So 12 - 2.\nThen 10.\n\nSo 10 it is.</think>The answer is 10."
+    rows = [replace(traces(1)[0], text=text)]
+    roll = Shortened(rows, template, {**PLAN, "unit": "steps"}, Training())
+    batches = window(template, rows, prompts=False)
+    left = [texts(template, roll(None, batches, When(step, 99))[0])[0] for step in range(5)]
+    kept = [
+        "So 12 - 2.\nThen 10.\n\nSo 10 it is.",
+        "Then 10.\n\nSo 10 it is.",
+        "So 10 it is.",
+        "",
+        "",
+    ]
+    assert [one.replace("<think>", "").split("</think>")[0].strip("\n") for one in left] == kept
+
+
+def counts_of_moments(start, folder, plan, **more):
+    """How many steps the optimiser remembers after each step."""
+    model, template = load(start)
+    rows = traces(2)
+    settings = Training(max_steps=8, batch_rows=2, lr=1e-3, warmup=0, threads=1, **more)
+    made = learning(Task(internalise=plan), model, roll=Shortened(rows, template, plan, settings))
+    loop = Loop(
+        model, render(rows, template, max_tokens=512).rows, settings, folder, None, learning=made
+    )
+    parts, seen = getattr(loop.optimizer, "parts", [loop.optimizer]), []
+    parts[-1].register_step_post_hook(
+        lambda *_: seen.append({int(state["step"]) for state in parts[-1].state.values()})
+    )
+    forgotten = []
+    parts[0].register_step_pre_hook(lambda *_: forgotten.append(not parts[0].state))
+    loop.train()
+    return [next(iter(one)) for one in seen if len(one) == 1], forgotten
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_the_optimiser_forgets_where_more_goes(tiny_checkpoint, tmp_path, kind):
+    """As in the paper; the second plan takes hundredths, and takes them all at once: after that nothing goes."""
+    plan = {"steps_per_epoch": 4, "per_epoch": 2, "smoothing": math.inf}
+    steps, forgotten = counts_of_moments(tiny_checkpoint, tmp_path / "a", plan, optimiser=kind)
+    assert steps == [1, 2] * 4 and forgotten == [True, False] * 4
+    steps, forgotten = counts_of_moments(
+        tiny_checkpoint, tmp_path / "b", {**plan, "reset": False}, optimiser=kind
+    )
+    assert steps == [*range(1, 9)] and forgotten == [True] + [False] * 7
+    steps, _ = counts_of_moments(
+        tiny_checkpoint, tmp_path / "c", {**plan, "all_beyond": 2}, optimiser=kind
+    )
+    assert steps == [1, 2, 1, 2, 1, 2, 3, 4]
+
+
+def test_a_kill_between_two_resets_changes_nothing(tiny_checkpoint, tmp_path):
+    """The checkpoint of step 6 has moments of two steps; of 12, where more would go, it knows that nothing is left."""
+    task = Task(
+        internalise={"steps_per_epoch": 4, "per_epoch": 1, "all_beyond": 2, "smoothing": math.inf}
+    )
+    settings = Training(max_steps=14, batch_rows=3, lr=3e-3, threads=1, save_every=6)
+    whole = fit(traces(6), tiny_checkpoint, tmp_path / "whole", settings, task=task)
+    for step in (8, 13):
+        with pytest.raises(Stop):
+            fit(
+                traces(6),
+                tiny_checkpoint,
+                tmp_path / "killed",
+                settings,
+                task=task,
+                progress=stop_at(step),
+            )
+    assert (
+        fit(traces(6), tiny_checkpoint, tmp_path / "killed", settings, task=task).losses
+        == whole.losses
+    )
+    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+    kept = Task(internalise={**task.internalise, "reset": False})
+    other = fit(traces(6), tiny_checkpoint, tmp_path / "kept", settings, task=kept)
+    assert (
+        other.losses[:5] == whole.losses[:5] and other.losses[5] != whole.losses[5]
+    )  # step 4 was made anew
+
+
+def test_in_a_training_fewer_tokens_count_from_step_to_step(tiny_checkpoint, tmp_path):
+    """The constants are the stage's, the steps of an epoch the training's; a killed one goes on as it was."""
+    task = Task(internalise={"per_epoch": 2, "smoothing": math.inf})
+    settings = Training(epochs=3, batch_rows=3, lr=1e-3, threads=1, save_every=2)
+    whole = fit(traces(6), tiny_checkpoint, tmp_path / "whole", settings, task=task)
+    fit(traces(6), tiny_checkpoint, tmp_path / "plain", settings)
+    ours, theirs = (
+        [
+            json.loads(line)["counted"]
+            for line in (tmp_path / name / "steps.jsonl").read_text().splitlines()
+        ]
+        for name in ("whole", "plain")
+    )
+    assert ours == [count - 3 * step for step, count in enumerate(theirs)]
+    with pytest.raises(Stop):
+        fit(
+            traces(6),
+            tiny_checkpoint,
+            tmp_path / "killed",
+            settings,
+            task=task,
+            progress=stop_at(3),
+        )
+    assert (
+        fit(traces(6), tiny_checkpoint, tmp_path / "killed", settings, task=task).losses
+        == whole.losses
+    )
+    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")

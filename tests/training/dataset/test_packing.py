@@ -1,0 +1,177 @@
+"""Packed rows: the same states, losses and gradients as side by side; no row sees another."""
+
+import dataclasses
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
+from learning_rows import learnt, pairs, rows
+from tiny import tiny_checkpoint as make_checkpoint
+from transformers import AutoModelForCausalLM
+
+from potstill.errors import StageError
+from potstill.training.dataset import collate, packing
+from potstill.training.dataset.sampler import plan
+from potstill.training.fit import fit
+from potstill.training.logprobs import counted_states
+from potstill.training.objective_config import Task
+from potstill.training.objective_inputs import learning
+from potstill.training.settings import Training
+from potstill.training.trainer import window_loss
+
+
+def test_rows_go_where_they_fit_first_longest_first():
+    assert packing.bins([3, 9, 4, 2, 5], 9) == [[1], [4, 2], [0, 3]]
+    assert packing.bins([3, 9, 4], 16) == [[1, 2, 0]]
+    assert packing.bins([2, 2], 1) == [[0], [1]]  # longer than the capacity: alone
+
+
+def test_the_layout_by_hand():
+    found = packing.layout([1, 3, 2], 3)
+    assert found.source_CL.tolist() == [[3, 4, 5], [6, 7, 0]]
+    assert found.position_CL.tolist() == [[0, 1, 2], [0, 1, 0]]
+    assert found.place_BT.tolist() == [[5, 0, 0], [0, 1, 2], [3, 4, 0]]
+
+
+def test_golden_padding_free_row():
+    """Case sft_padding_free: (1, 2, 3) and (4, 5) as one row; no token of the one is predicted from the other."""
+    found = packing.layout([3, 2], 3, whole=True)
+    ids = torch.tensor([[1, 2, 3], [4, 5, 0]])
+    assert ids.flatten()[found.source_CL].tolist() == [[1, 2, 3, 4, 5]]
+    assert found.position_CL.tolist() == [[0, 1, 2, 0, 1]]
+    counted = (
+        torch.tensor([[0, 1, 1], [1, 1, 0]])[:, 1:] > 0
+    )  # targets: the first token of a row is never one
+    assert found.place_BT[:, :-1][counted].tolist() == [0, 1, 3]  # where 2, 3 and 5 are predicted
+
+
+@pytest.fixture(params=[("qwen3", "sdpa"), ("qwen3", "eager"), ("qwen2", "sdpa")], ids="-".join)
+def model(request, tmp_path):
+    arch, attention = request.param
+    path = make_checkpoint(tmp_path / arch, arch)
+    return AutoModelForCausalLM.from_pretrained(
+        path, dtype=torch.float64, attn_implementation=attention
+    )
+
+
+def batch_of(model, lengths):
+    torch.manual_seed(0)
+    made = []
+    for length in lengths:
+        ids = torch.randint(3, 300, (length,)).tolist()
+        made.append(collate.prepared(collate.Row(0, tuple(ids), (0.0, *[1.0] * (length - 1)), 1)))
+    return collate.collate([[one] for one in made])
+
+
+def test_states_and_gradients_are_those_of_rows_side_by_side(model):
+    batch = batch_of(model, [5, 17, 2, 9, 30, 1, 8])
+    counted = batch["weights"][:, 1:] > 0
+    found = []
+    for packed in (False, True):
+        model.zero_grad()
+        states = counted_states(model, batch, counted, packing=packed)
+        (states**2).sum().backward()
+        found.append(
+            [states.detach(), *[p.grad.clone() for p in model.parameters() if p.grad is not None]]
+        )
+    assert len(found[0]) > 20
+    for apart, together in zip(*found):
+        torch.testing.assert_close(together, apart, rtol=1e-9, atol=1e-10)
+
+
+def test_a_row_does_not_feel_what_it_is_packed_with(model):
+    """Contamination: another token in one row changes no other row's state by even a bit."""
+    batch = batch_of(model, [9, 4, 4])  # the two short ones share a sequence
+    counted = batch["weights"][:, 1:] > 0
+    with torch.no_grad():
+        before = counted_states(model, batch, counted, packing=True)
+        batch["ids"][1, 1] = (batch["ids"][1, 1] + 7) % 300
+        after = counted_states(model, batch, counted, packing=True)
+    assert packing.bins([8, 3, 3], 8) == [[0], [1, 2]]
+    assert torch.equal(before[:8], after[:8]) and torch.equal(before[11:], after[11:])
+    assert not torch.allclose(before[9:11], after[9:11])
+
+
+def test_the_check_finds_a_model_that_mixes_rows(model):
+    packing.check(model.base_model)
+
+    class Mixing(torch.nn.Module):
+        def __init__(self, base):
+            super().__init__()
+            self.base, self.config, self.device = base, base.config, base.device
+
+        def forward(self, input_ids, position_ids=None, use_cache=False):
+            mask = torch.ones_like(input_ids)  # a mask key: rows of one sequence see each other
+            return self.base(
+                input_ids, position_ids=position_ids, attention_mask=mask, use_cache=use_cache
+            )
+
+    with pytest.raises(StageError, match="does not keep packed rows apart"):
+        packing.check(Mixing(model.base_model))
+
+
+@pytest.mark.parametrize(
+    "name", ["likelihood", "length_balanced", "dpo", "redi", "forward_kl", "kept", "kto"]
+)
+def test_losses_and_gradients_of_every_kind_are_unpacked_ones_to_1e_6(
+    tiny_checkpoint, tmp_path, name
+):
+    task = learnt(name, tmp_path)
+    traces = pairs() if {"pairs", "labels"} & set(task.needs) else rows()
+    found = []
+    for packed in (False, True):
+        model = AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.float32)
+        made = dataclasses.replace(learning(task, model, packing=packed))
+        batch = collate.collate(made.prepared(model, items_of(tiny_checkpoint, traces, task)))
+        loss, _ = window_loss(model, batch, made.counts(batch), made)
+        loss.backward()
+        found.append((loss.item(), [p.grad for p in model.parameters() if p.grad is not None]))
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-6, abs=1e-6)
+    scale = max(float(grad.abs().max()) for grad in found[0][1])
+    assert scale > 0
+    for apart, together in zip(found[0][1], found[1][1]):
+        assert float((apart - together).abs().max()) <= 1e-6 * max(scale, 1)
+
+
+def items_of(start, traces, task):
+    from transformers import AutoTokenizer
+
+    from potstill.training.dataset.build import rendered
+    from potstill.training.dataset.chat_template import chat
+
+    found = rendered(
+        traces, chat(AutoTokenizer.from_pretrained(start)), start, Training(), task
+    ).rows
+    return [item if isinstance(item, tuple) else (item,) for item in found]
+
+
+def test_a_packed_training_ends_where_an_unpacked_one_does(tiny_checkpoint, tmp_path):
+    settings = Training(epochs=3, batch_rows=4, lr=1e-3, sort=False, threads=1)
+    apart = fit(rows(), tiny_checkpoint, tmp_path / "apart", settings)
+    packed = fit(
+        rows(), tiny_checkpoint, tmp_path / "packed", dataclasses.replace(settings, packing=True)
+    )
+    assert packed.losses == pytest.approx(apart.losses, rel=1e-5)
+    assert (packed.tokens, packed.counted) == (apart.tokens, apart.counted)
+    assert packed.key != apart.key, "the last bits may differ"
+    models = [AutoModelForCausalLM.from_pretrained(tmp_path / name) for name in ("apart", "packed")]
+    for mine, theirs in zip(*(model.parameters() for model in models)):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=2e-4)
+
+
+def test_batch_tokens_are_those_of_the_rows_where_there_is_no_padding():
+    settings = Training(batch_rows=0, batch_tokens=20, sort=False, epochs=1)
+    lengths = [10, 2, 2, 2, 2, 2]
+    padded, packed = (
+        plan(lengths, dataclasses.replace(settings, packing=on)) for on in (False, True)
+    )
+    assert all(max(lengths[at] for at in batch) * len(batch) <= 20 for batch in padded)
+    assert len(packed) == 1 and len(padded) > 1
+
+
+def test_no_task_is_packed_unless_asked():
+    assert not Training().packing and not learning(Task(), None).packing
+    assert (
+        "packing" not in Training().identity()
+        and Training(packing=True).identity()["packing"] is True
+    )

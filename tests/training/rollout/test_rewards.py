@@ -1,0 +1,180 @@
+"""Rewards by name: the verifier, form, lengths, a teacher's score, the gold answer's chance under a slow copy."""
+
+import math
+
+import pytest
+from rolling import FIRST, load, rollouts, torch, traces, window
+from tiny import tiny_checkpoint as make_checkpoint
+
+from potstill.errors import ConfigError, StageError
+from potstill.records import Problem, Trace
+from potstill.training.dataset.tokenize import Row
+from potstill.training.objective_config import Task, called
+from potstill.training.rollout import rewards
+from potstill.training.rollout.rewards import Models, Rewards, Written
+
+PROMPT = "Ned has 3 shells."
+TEXTS = (
+    "<think>1 + 2</think>The answer is 3.",
+    "<think>1 + 2 and so on, and so on</think>The answer is 3.",
+    "The answer is 4.",
+    "no",
+)
+
+
+@pytest.fixture(scope="module")
+def student(tiny_checkpoint):
+    return load(tiny_checkpoint)
+
+
+def written(template, texts=TEXTS, answer="3"):
+    problem = Problem("p", PROMPT, answer=answer, kind="number")
+    prompt = template.tokenizer(template.prompt(PROMPT), add_special_tokens=False)["input_ids"]
+    made = []
+    for text in texts:
+        ids = template.tokenizer(text, add_special_tokens=False)["input_ids"]
+        weights = (0.0,) * len(prompt) + (1.0,) * len(ids)
+        made.append(Written(problem, text, Row(0, (*prompt, *ids), weights, len(prompt)), 0))
+    return made
+
+
+def models(model, template, teacher=None, step=0):
+    return Models(model, teacher, template, step, 100)
+
+
+def test_names_alone_and_together(student):
+    model, template = student
+    some, at_hand = written(template), models(model, template)
+    assert Rewards(None)(some, at_hand).rewards == [1.0, 1.0, 0.0, 0.0]
+    assert Rewards("form")(some, at_hand) == ([1.0, 1.0, 0.0, 0.0], None, None)
+    shorter = Rewards("shorter")(some, at_hand).rewards
+    assert shorter[1] == 0.0 and 0 < shorter[0] < 1 and shorter[2:] == [0.0, 0.0]
+    both = Rewards({"verifier": 1.0, "form": 0.25, "shorter": 0.5})(some, at_hand)
+    assert both.rewards == pytest.approx([1.25 + 0.5 * shorter[0], 1.25, 0.0, 0.0])
+    assert both.answered == [True, True, True, False]
+    assert both.right == [True, True, False, False]
+    own = Rewards(lambda problem, text: len(text))(some, at_hand)
+    assert own == ([float(len(text)) for text in TEXTS], None, None)
+
+
+def test_a_name_that_there_is_not():
+    with pytest.raises(ConfigError, match="no reward 'truth'"):
+        Rewards({"truth": 1.0})
+
+
+def test_a_teacher_s_score_is_its_mean_token_probability(student, tmp_path):
+    model, template = student
+    other, _ = load(make_checkpoint(tmp_path / "teacher", seed=7))
+    some = written(template)
+    made = Rewards("teacher")(
+        some, models(model, template, lambda rows: rewards.scores(other, rows))
+    ).rewards
+    for one, value in zip(some, made):
+        ids = torch.tensor([one.row.ids])
+        logs = other(input_ids=ids).logits[0, one.row.prompt - 1 : -1].log_softmax(-1)
+        mean = float(logs.gather(1, ids[0, one.row.prompt :, None]).mean().detach())
+        assert value == pytest.approx(math.exp(mean), rel=1e-4)
+    with pytest.raises(ConfigError, match="needs a teacher"):
+        Rewards("teacher")(some, models(model, template))
+    assert (
+        Rewards("teacher")(some, models(model, template, lambda rows: [[]] * len(rows))).rewards
+        == [0.0] * 4
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "before"),
+    [
+        ("<think>1 + 2</think>The answer is 3.", "<think>1 + 2</think>The answer is"),
+        ("<think>1 + 2</think>3", "<think>1 + 2</think>"),
+        ("17 + 44 = 61. The answer is \\boxed{61}.", "17 + 44 = 61. The answer is \\boxed{"),
+        ("#### 4 or #### 5", "#### 4 or ####"),
+        ("no", ""),
+    ],
+)
+def test_where_the_answer_begins(text, before):
+    assert rewards.reasoning(text) == before
+
+
+def test_nover_by_hand(student):
+    """Mean nll of the gold answer behind each reasoning under the policy's copy, adjusted, ranked."""
+    model, template = student
+    some = written(template)
+    made = Rewards("nover")(some, models(model, template)).rewards
+    scores = []
+    for one in some[:3]:
+        thought = template.tokenizer(rewards.reasoning(one.text), add_special_tokens=False)[
+            "input_ids"
+        ]
+        answer = template.tokenizer(" 3", add_special_tokens=False)["input_ids"]
+        before = [*one.row.ids[: one.row.prompt], *thought]
+        ids = torch.tensor([[*before, *answer]])
+        logs = model(input_ids=ids).logits[0, len(before) - 1 : -1].log_softmax(-1)
+        nll = -float(logs.gather(1, torch.tensor(answer)[:, None]).mean().detach())
+        scores.append(math.exp(nll / max(1, 1 + math.log10(len(thought)))))
+    ranks = [sum(other < score for other in scores) for score in scores]
+    assert made == pytest.approx([*[(3 - rank) / 3 for rank in ranks], 0.0])
+    efficient = Rewards("nover_efficiency")(some, models(model, template)).rewards
+    assert efficient[3] == 0.0 and max(efficient) <= 1.0
+
+
+def test_nover_s_copy_follows_the_student_slowly(tmp_path, student):
+    _, template = student
+    model, _ = load(make_checkpoint(tmp_path / "policy", seed=3))
+    reward, some = Rewards("nover"), written(template)
+    reward(some, models(model, template))
+    copy = [p.clone() for p in reward._proxy._model.parameters()]
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(1.0)
+    reward(some[:2], models(model, template, step=rewards.SYNC - 1))
+    assert all(torch.equal(a, b) for a, b in zip(copy, reward._proxy._model.parameters()))
+    reward(some, models(model, template, step=rewards.SYNC))
+    for old, now in zip(copy, reward._proxy._model.parameters()):
+        torch.testing.assert_close(now, old + rewards.MIX)
+    again = Rewards("nover")
+    again.restore(reward.state())
+    assert again(some, models(model, template, step=101)) == reward(
+        some, models(model, template, step=101)
+    )
+    assert not [p for p in reward._proxy._model.parameters() if p.requires_grad]
+
+
+def test_nover_needs_gold_answers(student):
+    _, template = student
+    with pytest.raises(StageError, match="no problem has one"):
+        rollouts(
+            template,
+            Task("policy_gradient", rollout=1, group=2, reward="nover"),
+            [Trace(Problem("1", "?"), "?")],
+        )
+
+
+def test_groups_are_ranked_apart(student):
+    model, template = student
+    some = written(template)
+    two = [one._replace(group=at % 2) for at, one in enumerate(some)]
+    made = Rewards("nover")(two, models(model, template)).rewards
+    assert sorted(made[::2]) == [0.5, 1.0] and made[1] == 1.0 and made[3] == 0.0
+
+
+def test_in_a_window_with_a_teacher(student, tmp_path):
+    model, template = student
+    teacher = make_checkpoint(tmp_path / "teacher", seed=7)
+    task = Task(
+        "policy_gradient",
+        teacher=teacher,
+        rollout=1.0,
+        group=2,
+        max_new=6,
+        reward={"teacher": 1.0, "overlong": 0.1},
+    )
+    (batch,) = rollouts(template, task, traces(3))(
+        model, window(template, traces(3)), FIRST, load(teacher)[0]
+    )
+    assert len(set(batch["reward"][:, 0].tolist())) > 3 and batch["advantages"].abs().sum() > 0
+
+
+def test_a_reward_s_id_is_its_names_and_weights():
+    assert called("nover") == called({"nover": 1.0}) != called({"nover": 0.5})
+    assert called({"form": 1, "nover": 1}) == called({"nover": 1, "form": 1})

@@ -1,0 +1,531 @@
+"""Rollouts: the same tokens for the same place, never cut again; groups, truncation, sources, buffers, two writers."""
+
+import itertools
+import json
+import math
+
+import pytest
+from rolling import FIRST, Stop, load, rollouts, stop_at, torch, traces, vowels, weights, window
+from tiny import tiny_checkpoint as make_checkpoint
+
+from potstill.errors import ConfigError
+from potstill.models.local import generate
+from potstill.models.model import Sampling
+from potstill.objectives.schedules import Adaptive, speculative_block
+from potstill.training import checkpoint as loading
+from potstill.training.dataset.tokenize import render
+from potstill.training.fit import fit
+from potstill.training.logprobs import logp
+from potstill.training.objective_config import NEARBY, Task
+from potstill.training.objective_inputs import learning
+from potstill.training.output_dir import STEPS
+from potstill.training.rollout import speculative
+from potstill.training.rollout.rollouts import Rollouts
+from potstill.training.schedules import Moving, When
+from potstill.training.settings import Lora, Training
+from potstill.training.trainer import Loop, window_loss
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    return make_checkpoint(tmp_path_factory.mktemp("teacher") / "qwen3", seed=7, hidden_size=48)
+
+
+@pytest.fixture(scope="module")
+def student(tiny_checkpoint):
+    return load(tiny_checkpoint)
+
+
+def on_policy(teacher, **more):
+    return Task("on_policy", teacher=teacher, **{"rollout": 1.0, "max_new": 12, **more})
+
+
+def completions(batch):
+    return [
+        ids[p:n]
+        for ids, p, n in zip(
+            batch["ids"].tolist(), batch["prompt"].tolist(), batch["lengths"].tolist()
+        )
+    ]
+
+
+def test_what_is_written_depends_on_weights_seed_step_and_place_alone(student, teacher):
+    model, template = student
+    rows, task = traces(), on_policy(teacher)
+    first = rollouts(template, task, rows)(model, window(template, rows), FIRST)
+    again = rollouts(template, task, rows)(model, window(template, rows), FIRST)
+    assert all(torch.equal(a[name], b[name]) for a, b in zip(first, again) for name in a)
+    for other in (
+        rollouts(template, task, rows)(model, window(template, rows), When(1, 10)),
+        rollouts(template, task, rows, seed=1)(model, window(template, rows), FIRST),
+    ):
+        assert [completions(batch) for batch in other] != [completions(batch) for batch in first]
+    texts = list(itertools.chain.from_iterable(completions(batch) for batch in first))
+    assert len({tuple(ids) for ids in texts}) == len(texts)  # no place shares its seed with another
+
+
+def test_the_model_comes_back_in_the_mode_it_was_in(student, teacher):
+    model, template = student
+    for mode in (True, False):
+        model.train(mode)
+        rollouts(template, on_policy(teacher), traces())(model, window(template, traces()), FIRST)
+        assert model.training is mode
+    model.eval()
+
+
+@pytest.mark.parametrize("heat", [1.0, 0.7])
+def test_the_sampler_s_log_probabilities_are_the_training_s(student, teacher, heat):
+    model, template = student
+    task = on_policy(teacher, temperature=heat, group=2)
+    for batch in rollouts(template, task, traces())(model, window(template, traces()), FIRST):
+        counted = batch["weights"] > 0
+        torch.testing.assert_close(
+            batch["sampled"][counted], logp(model, batch)[counted], rtol=0, atol=2e-5
+        )
+        assert int(counted.sum()) == int((batch["lengths"] - batch["prompt"]).sum())
+
+
+def test_tokens_are_never_cut_again(student, teacher, monkeypatch):
+    """The tokenizer may not be asked for ids, and what is trained on is what `decode` drew."""
+    model, template = student
+    batches, seen = window(template, traces()), []
+    plain = generate.decode
+
+    def watched(*args):
+        seen.extend(plain(*args))
+        return seen[-len(args[1].owner) :]
+
+    monkeypatch.setattr(generate, "decode", watched)
+    monkeypatch.setattr(
+        type(template.tokenizer),
+        "__call__",
+        lambda *a, **k: pytest.fail("text was cut into tokens"),
+    )
+    made = rollouts(template, on_policy(teacher), traces())(model, batches, FIRST)
+    assert [ids for batch in made for ids in completions(batch)] == [drawn.ids for drawn in seen]
+    prompts = [
+        ids[:n].tolist() for batch in batches for ids, n in zip(batch["ids"], batch["prompt"])
+    ]
+    after = [ids[:n].tolist() for batch in made for ids, n in zip(batch["ids"], batch["prompt"])]
+    assert prompts == after
+
+
+def test_advantages_are_within_the_completions_of_a_prompt(student):
+    model, template = student
+    task = Task("policy_gradient", rollout=1.0, group=4, max_new=10, reward=vowels)
+    rows = traces(4)
+    (batch,) = rollouts(template, task, rows)(model, window(template, rows, 4), FIRST)
+    assert batch["trace"].tolist() == [i for i in range(4) for _ in range(4)]
+    roller = rollouts(template, task, rows)
+    told = torch.tensor(
+        [vowels(None, roller.text(ids)) for ids in completions(batch)], dtype=torch.float64
+    )
+    torch.testing.assert_close(batch["reward"][:, 0].double(), told, rtol=0, atol=1e-5)
+    groups = told.view(4, 4)
+    wanted = (groups - groups.mean(1, keepdim=True)) / (groups.std(1, keepdim=True) + 1e-4)
+    torch.testing.assert_close(
+        batch["advantages"][:, 0].double().view(4, 4), wanted, rtol=0, atol=1e-5
+    )
+
+
+def test_without_a_reward_the_verifier_decides(student):
+    model, template = student
+    task = Task("policy_gradient", rollout=1.0, group=2, max_new=6)
+    (batch,) = rollouts(template, task, traces(2))(model, window(template, traces(2)), FIRST)
+    assert (
+        batch["reward"].abs().sum() == 0 and batch["advantages"].abs().sum() == 0
+    )  # babble answers nothing
+    assert set(batch["answered"].flatten().tolist()) <= {0.0, 1.0}
+
+
+def test_a_rollout_that_the_limit_cut_has_no_end_and_may_be_masked(student, teacher):
+    model, template = student
+    for truncated in ("keep", "mask"):
+        task = on_policy(teacher, truncated=truncated, max_new=3)
+        (batch,) = rollouts(template, task, traces(3))(model, window(template, traces(3)), FIRST)
+        cut = batch["stopped"][:, 0] == 0
+        assert cut.all() and not any(template.end in ids for ids in completions(batch))
+        assert bool((batch["weights"].sum(1) == 0).all()) == (truncated == "mask")
+
+
+def test_prompts_near_the_context_leave_what_room_there_is(tmp_path, teacher):
+    start = make_checkpoint(tmp_path / "short", positions=40)
+    model, template = load(start)
+    (batch,) = rollouts(template, on_policy(teacher, max_new=64), traces(2))(
+        model, window(template, traces(2)), FIRST
+    )
+    assert batch["lengths"].max() <= 40
+
+
+def test_the_normaliser_counts_what_was_written(tiny_checkpoint, teacher, tmp_path):
+    """golden: on_policy_loss_normaliser: the labels of the rows that were replaced are not what is divided by."""
+    model, template = load(tiny_checkpoint)
+    rows = traces(4)
+    task = Task("jsd", teacher=teacher, rollout=0.999, max_new=9)
+    settings = Training(batch_rows=2, accumulate=2, epochs=1, lr=1e-3)
+    rendered = render(rows, template, max_tokens=512).rows
+    made = learning(task, model, roll=rollouts(template, task, rows))
+    loop = Loop(model, rendered, settings, tmp_path, None, learning=made)
+    loop.state.max_steps = 1
+    batches, count = loop.get_batch_samples(
+        iter(loop.get_train_dataloader()), 2, torch.device("cpu")
+    )
+    assert "stopped" in batches[0]
+    written = sum(int((batch["lengths"] - batch["prompt"]).sum()) for batch in batches)
+    labels = sum(sum(weight > 0 for weight in row.weights) for row in rendered)
+    assert int(count) == written != labels
+
+
+@pytest.mark.parametrize("mean", ["token", "sequence", "fixed"])
+def test_a_step_on_rollouts_is_a_step_on_the_same_tokens_as_rows(student, teacher, mean):
+    """However the window is cut, and equal to the formula on full logits."""
+    model, template = student
+    task = on_policy(teacher, mean=mean)
+    made = learning(task, model, roll=rollouts(template, task, traces()))
+    batches = made.window(model, window(template, traces(), 2), FIRST)
+    count = sum(made.counts(batch) for batch in batches)
+    model.zero_grad()
+    for batch in batches:
+        window_loss(model, batch, count, made)[0].backward()
+    split = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+    by_hand(model, made.teacher, batches, mean, task.max_new).backward()
+    for mine, whole in zip(split, model.parameters()):
+        torch.testing.assert_close(mine, whole.grad, rtol=1e-3, atol=1e-6)
+    model.zero_grad()
+
+
+def by_hand(model, teacher, batches, mean, longest):
+    total, tokens, sequences = 0.0, 0, 0
+    for batch in batches:
+        for ids, prompt, length in zip(
+            batch["ids"], batch["prompt"].tolist(), batch["lengths"].tolist()
+        ):
+            ids = ids[None, :length]
+            logq, logp = (
+                m(input_ids=ids)
+                .logits[0, prompt - 1 : -1]
+                .log_softmax(-1)
+                .gather(1, ids[0, prompt:, None])[:, 0]
+                for m in (model, teacher)
+            )
+            loss = ((logq.detach() - logp.detach()) * (logq - logq.detach()).exp()).sum()
+            total = total + (loss / (length - prompt) if mean == "sequence" else loss)
+            tokens, sequences = tokens + length - prompt, sequences + 1
+    return total / {"token": tokens, "sequence": sequences, "fixed": sequences * longest}[mean]
+
+
+def test_gkd_tosses_once_a_step(student, teacher):
+    model, template = student
+    task = Task("jsd", teacher=teacher, rollout=0.4, max_new=2)
+    roll, wrote = rollouts(template, task, traces()), []
+    for step in range(40):
+        made = roll(model, window(template, traces(), prompts=False), When(step, 40))
+        kinds = {"stopped" in batch for batch in made}
+        assert len(kinds) == 1  # the whole window, or none of it
+        wrote.append(kinds.pop())
+    assert 8 <= sum(wrote) <= 24
+    again = [
+        rollouts(template, task, traces())._source(When(step, 40)) == "fresh" for step in range(40)
+    ]
+    assert again == wrote
+
+
+def test_distillm_s_buffer_grows_is_used_and_is_kept_by_a_checkpoint(student, teacher):
+    model, template = student
+    task = Task("skew_kl", teacher=teacher, rollout=0.9, replay=6, max_new=3)
+    roll, seen = rollouts(template, task, traces()), []
+    for step in range(9):
+        made = roll(model, window(template, traces(), prompts=False), When(step, 10))
+        seen.append([completions(batch) for batch in made])
+    assert len(roll._buffer) == 6 and roll._buffer.full
+    other = rollouts(template, task, traces())
+    other.restore(roll.state())
+    for step in (9, 10, 11):
+        ours, theirs = (
+            r(model, window(template, traces(), prompts=False), When(step, 10))
+            for r in (roll, other)
+        )
+        assert all(
+            torch.equal(a[name], b[name]) for a, b in zip(ours, theirs, strict=True) for name in a
+        )
+        if roll._source(When(step, 10)) == "replay":
+            old = {
+                tuple(ids)
+                for ids in itertools.chain.from_iterable(itertools.chain.from_iterable(seen))
+            }
+            assert {tuple(ids) for batch in ours for ids in completions(batch)} <= old
+    for loss in (2.0, 2.05, 2.2):
+        roll.validated(loss)
+    assert roll._adaptive == Adaptive(1.0, 2.2)
+
+
+def test_student_and_teacher_mixed_draw_from_the_mixture(student, teacher):
+    """Both caches, rows that end at different times: each said log-probability is that of a fresh forward pass."""
+    model, template = student
+    other, _ = load(teacher)
+    roll = rollouts(template, on_policy(teacher, max_new=20), traces())
+    prompts = [
+        ids[:n].tolist()
+        for batch in window(template, traces())
+        for ids, n in zip(batch["ids"], batch["prompt"])
+    ]
+    pair = speculative.Pair(model, other, speculative.mixed(0.2))
+    drawn = roll.written(model, prompts, list(range(len(prompts))), pair)
+    for prompt, one in zip(prompts, drawn):
+        ids = torch.tensor([prompt + one.ids])
+        p, q = (
+            m(input_ids=ids).logits[0, len(prompt) - 1 : -1].double().softmax(-1)
+            for m in (other, model)
+        )
+        both = (0.2 * p + 0.8 * q).log().gather(1, ids[0, len(prompt) :, None])[:, 0]
+        torch.testing.assert_close(torch.tensor(one.logprobs), both.float(), rtol=0, atol=1e-4)
+    alone = roll.written(model, prompts, list(range(len(prompts))))
+    same = roll.written(
+        model,
+        prompts,
+        list(range(len(prompts))),
+        speculative.Pair(model, model, speculative.mixed(0.5)),
+    )
+    assert [one.ids for one in alone] == [one.ids for one in same]
+
+
+def test_interleaved_tokens_are_those_of_blocks():
+    """Every text of three tokens is as probable as drafting two, checking, replacing and drafting again makes it."""
+    generator = torch.Generator().manual_seed(0)
+    table = {
+        prefix: torch.randn(2, 4, generator=generator, dtype=torch.float64) * 2
+        for n in range(4)
+        for prefix in itertools.product(range(4), repeat=n)
+    }
+    how, theirs, best = Sampling(temperature=0.5), Sampling(temperature=0.8), 2
+    rule = speculative.interleaved(how, theirs, best=best)
+
+    def shares(prefix):
+        q, p = table[prefix]
+        sets = set(p.topk(best).indices.tolist())
+        return (q / 0.5).softmax(-1), (p / 0.8).softmax(-1), sets
+
+    def by_blocks(prefix, chance, found):
+        if len(prefix) >= 3:
+            found[prefix[:3]] = found.get(prefix[:3], 0.0) + chance
+            return
+        size = min(2, 3 - len(prefix))
+        for draft in itertools.product(range(4), repeat=size):
+            c = chance * math.prod(
+                float(shares((*prefix, *draft[:i]))[0][draft[i]]) for i in range(size)
+            )
+            likely = [shares((*prefix, *draft[:i]))[2] for i in range(size)]
+            kept = speculative_block(draft, likely, -1)
+            if kept[-1] != -1:
+                by_blocks((*prefix, *kept), c, found)
+                continue
+            for token in range(4):
+                before = (*prefix, *kept[:-1])
+                by_blocks((*before, token), c * float(shares(before)[1][token]), found)
+
+    blocks = {}
+    by_blocks((), 1.0, blocks)
+    assert sum(blocks.values()) == pytest.approx(1.0, abs=1e-9)
+    for text, chance in blocks.items():
+        token_by_token = 1.0
+        for i in range(3):
+            q, p = table[text[:i]]
+            joint = rule(q[None], p[None])[0]
+            assert float(joint.sum()) == pytest.approx(1.0, abs=1e-9)
+            token_by_token *= float(joint[text[i]])
+        assert chance == pytest.approx(token_by_token, abs=1e-9)
+
+
+def test_two_writers_leave_the_student_s_own_share_behind(student, teacher):
+    model, template = student
+    other, _ = load(teacher)
+    for task in (
+        on_policy(teacher, writer="skd"),
+        Task("minillm", {"mixed": 0.2}, teacher=teacher, rollout=1.0, max_new=12),
+    ):
+        (batch,) = rollouts(template, task, traces(3))(
+            model, window(template, traces(3)), FIRST, other
+        )
+        counted = batch["weights"] > 0
+        torch.testing.assert_close(
+            batch["sampled"][counted], logp(model, batch)[counted], rtol=0, atol=1e-6
+        )
+    alone = rollouts(template, on_policy(teacher), traces(3))(
+        model, window(template, traces(3)), FIRST
+    )
+    assert completions(alone[0]) != completions(batch)
+
+
+@pytest.mark.parametrize("objective", NEARBY)
+def test_a_policy_gradient_near_a_reference_starts_at_it(tiny_checkpoint, objective):
+    """New text is compared with the student as it began: k3 is 0 at first; with adapters, the student without them."""
+    for lora in (None, Lora(r=4)):
+        settings = Training(lora=lora)
+        model = loading.load(tiny_checkpoint, settings)
+        _, template = load(tiny_checkpoint)
+        task = Task(objective, {"beta": 0.1}, rollout=1.0, group=2, max_new=6, reward=vowels)
+        made = learning(task, model, roll=rollouts(template, task, traces(2)))
+        (batch,) = made.window(model, window(template, traces(2)), FIRST)
+        assert float(window_loss(model, batch, 1.0, made)[1].stats["kl"].total) == pytest.approx(
+            0, abs=1e-5
+        )
+        with torch.no_grad():
+            for name, p in model.named_parameters():
+                if lora is None or "lora_B" in name:
+                    p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(0)) * 0.1)
+        (batch,) = made.window(model, window(template, traces(2)), FIRST)
+        assert float(window_loss(model, batch, 1.0, made)[1].stats["kl"].total) > 1e-3
+
+
+TASKS = {
+    "on_policy": on_policy,
+    "gkd": lambda t: Task("jsd", {"beta": 0.5}, teacher=t, rollout=0.5, max_new=8, held=2),
+    "kdrl": lambda t: Task(
+        "kdrl",
+        teacher=t,
+        rollout=1.0,
+        group=2,
+        max_new=6,
+        reward=vowels,
+        schedule={"beta": (5e-3, 1e-3)},
+    ),
+    "near": lambda t: Task(
+        "policy_gradient", {"beta": 0.1}, rollout=1.0, group=2, max_new=6, reward=vowels
+    ),
+    "nover": lambda t: Task(
+        "policy_gradient", rollout=1.0, group=2, max_new=6, reward={"nover": 1.0, "overlong": 1.0}
+    ),
+    "taid": lambda t: Task("taid", teacher=t),
+    "distillm": lambda t: Task("skew_kl", teacher=t, rollout=0.8, replay=5, max_new=6, watch=2),
+    "skd": lambda t: Task("forward_kl", teacher=t, rollout=1.0, writer="skd", max_new=6),
+    "minillm": lambda t: Task("minillm", {"mixed": 0.2}, teacher=t, rollout=1.0, max_new=6),
+    "iterated": lambda teacher: Task(
+        "policy_gradient", rollout=1.0, group=3, max_new=8, reward=vowels, iterations=3
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lora", [None, Lora(r=4, dropout=0.1)], ids=["full", "lora"])
+@pytest.mark.parametrize("name", TASKS)
+def test_after_a_kill_the_weights_are_those_of_an_undisturbed_run(
+    tiny_checkpoint, teacher, tmp_path, name, lora
+):
+    if lora and name not in ("on_policy", "near", "nover"):
+        pytest.skip("one of each kind with adapters")
+    settings = Training(
+        epochs=6, batch_rows=2, accumulate=2, lr=3e-3, threads=1, save_every=2, lora=lora
+    )
+    task = TASKS[name](teacher)
+    whole = fit(traces(), tiny_checkpoint, tmp_path / "whole", settings, task=task)
+    out = tmp_path / "killed"
+    for step in (3, 5):
+        torch.manual_seed(step)
+        with pytest.raises(Stop):
+            fit(traces(), tiny_checkpoint, out, settings, task=task, progress=stop_at(step))
+    resumed = fit(traces(), tiny_checkpoint, out, settings, task=task)
+    assert resumed.losses == whole.losses and resumed.tokens == whole.tokens
+    assert resumed.stats == whole.stats
+    assert weights(out) == weights(tmp_path / "whole")
+    assert weights(out) != weights(tiny_checkpoint)
+
+
+def test_what_is_written_once_is_learnt_in_several_steps(tiny_checkpoint, tmp_path, monkeypatch):
+    asked, plain = [], Rollouts._made
+    monkeypatch.setattr(Rollouts, "_made", lambda *given: asked.append(given[3]) or plain(*given))
+    task = Task(
+        "policy_gradient",
+        {"clip": 1e-3},
+        rollout=1.0,
+        group=3,
+        max_new=8,
+        reward=vowels,
+        iterations=3,
+    )
+    settings = Training(
+        max_steps=5, batch_rows=2, lr=3e-3, threads=1, clip=0, warmup=0, save_every=0
+    )
+    fit(traces(), tiny_checkpoint, tmp_path / "out", settings, task=task)
+    assert asked == ["0/0", "3/0"]
+    steps = [json.loads(line) for line in (tmp_path / "out" / STEPS).read_text().splitlines()]
+    assert [step["counted"] for step in steps[:3]] == [steps[0]["counted"]] * 3
+    assert [step["drift"] > 1e-4 for step in steps] == [False, True, True, False, True]
+    assert [step["clipped"] > 0 for step in steps] == [False, True, True, False, True]
+
+
+def test_taid_moves_once_a_step_with_the_step_s_loss(tiny_checkpoint, teacher, tmp_path):
+    moving = Moving(Task("taid", teacher=teacher))
+    seen = []
+    for step, loss in enumerate((2.0, 1.8, 1.7, 1.65)):
+        moving.after(When(step, 10), {"loss": loss})
+        seen.append(moving.constants(When(step, 10))["t"])
+    assert seen == pytest.approx([0.4, 0.46, 0.52, 0.58])
+    fixed = Moving(Task("taid", {"t": 0.7}, teacher=teacher))
+    assert fixed.constants(When(0, 10)) == {}
+    again = Moving(Task("taid", teacher=teacher))
+    again.restore(moving.state())
+    assert again.constants(When(4, 10)) == moving.constants(When(4, 10))
+    losses = []
+    for accumulate in (1, 2):
+        settings = Training(
+            epochs=2, batch_rows=6 // accumulate, accumulate=accumulate, lr=1e-3, sort=False
+        )
+        done = fit(
+            traces(),
+            tiny_checkpoint,
+            tmp_path / str(accumulate),
+            settings,
+            task=Task("taid", teacher=teacher),
+        )
+        losses.append(done.losses)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3) and len(losses[0]) == 2
+
+
+def test_constants_move_in_a_line():
+    moving = Moving(
+        Task("kdrl", teacher="t", rollout=1.0, group=2, schedule={"beta": (5e-3, 1e-3)})
+    )
+    assert [moving.constants(When(step, 5))["beta"] for step in range(5)] == pytest.approx(
+        [5e-3, 4e-3, 3e-3, 2e-3, 1e-3]
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ({"objective": "jsd", "teacher": "t", "writer": "skd"}, "rollout is above 0"),
+        (
+            {"objective": "jsd", "teacher": "t", "writer": "both", "rollout": 1.0},
+            "not student or skd",
+        ),
+        (
+            {"objective": "policy_gradient", "rollout": 1.0, "group": 2, "writer": "skd"},
+            "local teacher",
+        ),
+        ({"objective": "jsd", "teacher": "t", "replay": 5, "rollout": 1.0}, "rollout below 1"),
+        (
+            {"objective": "jsd", "teacher": "t", "iterations": 2, "rollout": 0.5},
+            "the student's own text: rollout=1",
+        ),
+        ({"objective": "on_policy", "teacher": object(), "rollout": 1.0}, "gives no likelihoods"),
+        ({"objective": "jsd", "teacher": object()}, "tells no distribution"),
+        (
+            {"objective": "jsd", "teacher": "t", "schedule": {"gamma": (0, 1)}},
+            "no constant gamma to move",
+        ),
+        (
+            {
+                "objective": "minillm",
+                "constants": {"mixed": 0.2},
+                "teacher": "t",
+                "rollout": 1.0,
+                "temperature": 0.5,
+            },
+            "1",
+        ),
+    ],
+)
+def test_what_contradicts_itself_is_refused(task, said):
+    with pytest.raises(ConfigError, match=said):
+        Task(**task)

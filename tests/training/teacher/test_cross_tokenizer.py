@@ -1,0 +1,305 @@
+"""A teacher of another tokenizer, end to end: it reads the same bytes, the student moves, a kill changes no bit."""
+
+import dataclasses
+import hashlib
+import math
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
+from learning_rows import gradients_however_cut, rows
+from other_tokens import other_checkpoint
+from tiny import tiny_checkpoint as make_checkpoint
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from potstill import objectives
+from potstill.errors import StageError
+from potstill.objectives.inputs import OtherVocabulary
+from potstill.objectives.transport import compared
+from potstill.training.dataset import collate
+from potstill.training.dataset.build import rendered, sides
+from potstill.training.dataset.chat_template import chat
+from potstill.training.dataset.tokenize import Row
+from potstill.training.fit import fit
+from potstill.training.logprobs import positions
+from potstill.training.objective_config import Task, trainable
+from potstill.training.objective_inputs import frozen, learning
+from potstill.training.settings import Lora, Training
+from potstill.training.teacher import cross_tokenizer
+from potstill.training.teacher.cross_tokenizer import Across, Reader
+from potstill.training.trainer import window_loss
+
+OTHERS = [
+    name for name in trainable() if {"aligned", "own", "states"} & set(objectives.entry(name).needs)
+]
+SETTINGS = Training(max_steps=2, batch_rows=4, lr=1e-3, warmup=0, threads=1)
+
+
+def weights(folder):
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+def read(start, task, traces):
+    """The student, the rows as tensors, and the task made ready."""
+    model = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
+    made = learning(task, model, across=Reader(sides(start, Training(), task), traces))
+    found = rendered(
+        traces, chat(AutoTokenizer.from_pretrained(start)), start, Training(), task
+    ).rows
+    return model, made, made.prepared(model, [(row,) for row in found])
+
+
+def test_these_are_trained_across_tokenizers():
+    assert set(OTHERS) == {"uld", "gold", "multilevel_ot", "dskd", "cot2align", "rkd"}
+
+
+@pytest.mark.parametrize("kind", ["bytes", "marks"])
+@pytest.mark.parametrize("name", OTHERS)
+def test_two_steps_train(tiny_checkpoint, tmp_path, name, kind):
+    task = Task(name, teacher=other_checkpoint(tmp_path / "teacher", kind))
+    done = fit(rows(), tiny_checkpoint, tmp_path / "out", SETTINGS, task=task)
+    assert done.rows == 8 and not done.refused
+    assert (
+        len(done.losses) == 2
+        and all(map(math.isfinite, done.losses))
+        and done.losses[0] != done.losses[1]
+    )
+    assert all(math.isfinite(value) for ends in done.stats.values() for value in ends)
+    before = AutoModelForCausalLM.from_pretrained(tiny_checkpoint).state_dict()
+    after = AutoModelForCausalLM.from_pretrained(tmp_path / "out").state_dict()
+    assert before.keys() == after.keys()  # no projection is stored with the student
+    assert len([n for n in before if not torch.equal(before[n], after[n])]) > 0.9 * len(before)
+
+
+def test_cot2align_crosses_rows_with_what_is_left_without_their_chain(tiny_checkpoint, tmp_path):
+    """Tags, a marked answer, and one whose chain can't be told, which stays alone."""
+    texts = ("<think>So 7 - 0.</think>42.", "So 3 - 1 = 4. The answer is 4.", "9 - 2 = 6.")
+    traces = [dataclasses.replace(row, text=text) for row, text in zip(rows(3), texts, strict=True)]
+    teacher = other_checkpoint(tmp_path / "teacher")
+    template = chat(AutoTokenizer.from_pretrained(tiny_checkpoint))
+
+    def found(**constants):
+        return rendered(
+            traces,
+            template,
+            tiny_checkpoint,
+            Training(),
+            Task("cot2align", constants, teacher=teacher),
+        )
+
+    def spelled(row):
+        return template.tokenizer.decode(row.ids[row.prompt : -1])
+
+    made = found().rows
+    assert [
+        [spelled(row) for row in (item if isinstance(item, tuple) else (item,))] for item in made
+    ] == [
+        [texts[0], "42."],
+        [texts[1], "answer is 4."],
+        [texts[2]],
+    ]
+    theirs = AutoTokenizer.from_pretrained(teacher)
+    read = theirs.decode(made[0][1].columns["theirs"])
+    assert "42." in read and "7 - 0" not in read and made[1][1].trace == 1
+    assert not any(isinstance(item, tuple) for item in found(crossed=False).rows)
+    task = Task("cot2align", teacher=teacher)
+    model = AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.float32)
+    ready = learning(task, model)
+    batch = collate.collate(
+        ready.prepared(model, [item if isinstance(item, tuple) else (item,) for item in made])
+    )
+    _, seen = window_loss(model, batch, ready.counts(batch), ready)
+    counted = [int((batch["weights"][at, 1:] > 0).sum()) for at in range(5)]
+    assert (int(seen.stats["crossed"].total), int(seen.stats["crossed"].count)) == (
+        sum(counted[:4]),
+        sum(counted),
+    )
+    done = fit(traces, tiny_checkpoint, tmp_path / "out", SETTINGS, task=task)
+    assert 0.5 < done.stats["crossed"][0] < 1 and math.isfinite(done.losses[-1])
+
+
+def test_what_cannot_be_aligned_is_left_out_and_told(tiny_checkpoint, tmp_path):
+    teacher = other_checkpoint(tmp_path / "teacher", "marks")
+    strange = [
+        row if at else dataclasses.replace(row, text="Größe 7.") for at, row in enumerate(rows())
+    ]
+    done = fit(
+        strange, tiny_checkpoint, tmp_path / "out", SETTINGS, task=Task("uld", teacher=teacher)
+    )
+    assert (done.rows, dict(done.refused)) == (
+        7,
+        {"for the teacher: the tokenizer does not give the text back": 1},
+    )
+    odd = [dataclasses.replace(row, text=row.text + "é") for row in rows()]
+    with pytest.raises(StageError, match="8 of 8 rows can't be aligned"):
+        fit(odd, tiny_checkpoint, tmp_path / "none", SETTINGS, task=Task("uld", teacher=teacher))
+
+
+@pytest.mark.parametrize("kind", ["bytes", "marks"])
+def test_positions_that_are_compared_have_read_the_same_text(tiny_checkpoint, tmp_path, kind):
+    """By decoding: the tokens of every group spell the same on both sides, and the teacher has seen its own prompt."""
+    task = Task("gold", teacher=other_checkpoint(tmp_path / "teacher", kind))
+    model, made, found = read(tiny_checkpoint, task, rows())
+    batch = collate.collate(found)
+    x = made.completed(positions(model, batch), model, batch)
+    teacher = x.teacher
+    assert isinstance(teacher, OtherVocabulary)
+    mine, theirs = cross_tokenizer.side(tiny_checkpoint), cross_tokenizer.side(task.teacher)
+    numbers = sorted(set(teacher.aligned_N.tolist()) - {-1})
+    assert numbers == sorted(set(teacher.aligned_M.tolist()) - {-1}) and len(numbers) > 3 * len(
+        found
+    )
+    cut_apart = 0
+    for number in numbers:
+        a, b = teacher.aligned_N == number, teacher.aligned_M == number
+        assert x.groups[a].unique().tolist() == teacher.sequences_M[b].unique().tolist()
+        spelled = [
+            b"".join(s.spelled.get(t, b"end") for t in of.tolist())
+            for s, of in ((mine, x.targets_N[a]), (theirs, teacher.targets_M[b]))
+        ]
+        assert spelled[0] == spelled[1]
+        cut_apart += int(a.sum() != b.sum())
+    assert cut_apart  # else both tokenizers were one
+    assert int(compared(x).sum()) == len(numbers)
+    shown = chat(AutoTokenizer.from_pretrained(task.teacher)).tokenizer.decode(
+        batch["theirs"][0].tolist()
+    )
+    assert shown.startswith("<|user|>") and "<|assistant|>" in shown
+    for at, b in teacher.matched_U2.tolist():
+        assert mine.spelled.get(at) == theirs.spelled.get(b)
+
+
+def test_the_states_are_the_teachers_own(tiny_checkpoint, tmp_path):
+    task = Task("uld", teacher=other_checkpoint(tmp_path / "teacher"))
+    model, made, found = read(tiny_checkpoint, task, rows())
+    batch = collate.collate(found)
+    x = made.completed(positions(model, batch), model, batch)
+    teacher = frozen(task.teacher, model)
+    at = 0
+    for row in found:  # alone and without padding
+        ids, counts = row[0].columns["theirs"], row[0].columns["theirs_counted"]
+        wanted = teacher.base_model(input_ids=ids[None, :-1]).last_hidden_state[0][counts[1:] > 0]
+        torch.testing.assert_close(
+            x.teacher.hidden_MDt[at : at + len(wanted)], wanted, atol=1e-5, rtol=1e-5
+        )
+        assert torch.equal(x.teacher.targets_M[at : at + len(wanted)], ids[1:][counts[1:] > 0])
+        at += len(wanted)
+    assert at == len(x.teacher.hidden_MDt)
+    packed = dataclasses.replace(made, packing=True).completed(
+        positions(model, batch, packing=True), model, batch
+    )
+    torch.testing.assert_close(
+        packed.teacher.hidden_MDt, x.teacher.hidden_MDt, atol=1e-5, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", ["uld", "gold", "multilevel_ot", "dskd", "cot2align"])
+def test_one_step_is_the_same_however_it_is_cut(tiny_checkpoint, tmp_path, name):
+    task = Task(name, teacher=other_checkpoint(tmp_path / "teacher"))
+    model, made, found = read(tiny_checkpoint, task, rows()[:4])
+    grads = gradients_however_cut(model, made, found)
+    for other in grads[1:]:
+        torch.testing.assert_close(other, grads[0], atol=1e-5, rtol=1e-3)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory):
+    """A student that writes the rows' texts: a fresh one's random bytes are no text that another could read."""
+    folder = tmp_path_factory.mktemp("writer")
+    start = make_checkpoint(folder / "start")
+    fit(
+        rows(),
+        start,
+        folder / "out",
+        Training(epochs=40, batch_rows=8, lr=3e-3, warmup=0, threads=1),
+    )
+    return folder / "out"
+
+
+@pytest.mark.parametrize(
+    "task", [("uld", {}), ("gold", {"rollout": 1, "max_new": 8}), ("dskd", {}), ("cot2align", {})]
+)
+def test_a_killed_training_ends_with_the_same_weights(writer, tmp_path, task):
+    name, more = task
+    made = Task(name, teacher=other_checkpoint(tmp_path / "teacher"), **more)
+    settings = dataclasses.replace(SETTINGS, max_steps=6, save_every=2)
+
+    def kill(label, done, total):
+        if done == 4:  # the last checkpoint is of step 2
+            raise Killed
+
+    whole = fit(rows(), writer, tmp_path / "whole", settings, task=made)
+    with pytest.raises(Killed):
+        fit(rows(), writer, tmp_path / "killed", settings, task=made, progress=kill)
+    assert list((tmp_path / "killed" / "training").glob("checkpoint-*/complete"))
+    again = fit(rows(), writer, tmp_path / "killed", settings, task=made)
+    assert again.losses == whole.losses
+    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+
+
+def test_what_the_student_writes_is_read_by_the_teacher(writer, tmp_path):
+    task = Task(
+        "gold", teacher=other_checkpoint(tmp_path / "teacher"), rollout=1, max_new=8, group=2
+    )
+    done = fit(rows(), writer, tmp_path / "out", SETTINGS, task=task)
+    assert len(done.losses) == 2 and all(map(math.isfinite, done.losses)) and "across" in done.stats
+    assert {"length", "unscored"} <= set(done.stats)
+
+
+def test_a_character_that_the_limit_cut_is_left_out_alone(tiny_checkpoint, tmp_path):
+    both = Across(tiny_checkpoint, other_checkpoint(tmp_path / "teacher"), 512)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint)
+    prompt = tokenizer("Hi")["input_ids"]
+    ids = tokenizer("So 🙂🙂")["input_ids"][:-1]
+    row = Row(0, (*prompt, *ids), (*[0.0] * len(prompt), *[1.0] * len(ids)), len(prompt))
+    found = both.written([row], rows()[:1]).rows[0]
+    assert found is not None
+    assert [number > 0 for number in found.columns["group"][len(prompt) :]] == [True] * (
+        len(ids) - 3
+    ) + [False] * 3
+
+
+def test_a_row_that_no_teacher_reads_has_no_part_in_the_loss(tiny_checkpoint, tmp_path):
+    """A text of broken characters spells differently for the teacher: its tokens count for nothing."""
+    task = Task("uld", teacher=other_checkpoint(tmp_path / "teacher"))
+    traces = rows()[:2]
+    model, made, found = read(tiny_checkpoint, task, traces)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint)
+    broken = tokenizer.convert_tokens_to_ids("Ã")  # the first byte of a longer character
+    plain = [{n: c for n, c in row[0].columns.items() if n in ("ids", "weights")} for row in found]
+    at = found[1][0].prompt
+    plain[1]["ids"] = plain[1]["ids"].clone()
+    plain[1]["ids"][at] = broken
+    batch = collate.collate(
+        [[row[0]._replace(columns=columns)] for row, columns in zip(found, plain)]
+    )
+    new = made.across(batch)
+    assert (
+        new["unscored"][:, 0].tolist() == [0, 1]
+        and not new["weights"][1].any()
+        and new["weights"][0].any()
+    )
+    both = window_loss(model, new, 1.0, made)[0]
+    alone = window_loss(model, collate.collate([found[0]]), 1.0, made)[0]
+    torch.testing.assert_close(both, alone, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("how", ["bf16", "lora"])
+def test_it_trains_in_bfloat16_and_through_adapters(tiny_checkpoint, tmp_path, name, how):
+    more = (
+        {"bf16": True}
+        if how == "bf16"
+        else {"lora": Lora(r=4), "packing": True, "gradient_checkpointing": True}
+    )
+    task = Task(name, teacher=other_checkpoint(tmp_path / "teacher"))
+    done = fit(
+        rows(), tiny_checkpoint, tmp_path / "out", dataclasses.replace(SETTINGS, **more), task=task
+    )
+    plain = fit(rows(), tiny_checkpoint, tmp_path / "plain", SETTINGS, task=task)
+    assert done.losses == pytest.approx(plain.losses, rel=0.02)

@@ -1,0 +1,127 @@
+"""A teacher that only scores texts: the same training as with its weights, and a refusal where tokens don't match."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rolling import FIRST, load, rollouts, traces, weights, window
+
+from potstill.errors import ModelError, StageError
+from potstill.models.local.transformers import Local
+from potstill.training.dataset.tokenize import render
+from potstill.training.fit import fit
+from potstill.training.objective_config import Task, bind
+from potstill.training.objective_inputs import learning
+from potstill.training.rollout import rewards
+from potstill.training.settings import Training
+from potstill.training.teacher.remote import Wire
+from potstill.world import build
+
+HERE = Path(build.__file__).parent / "checkpoints"
+
+
+class Behind:
+    """What a server looks like: texts in, log-probabilities out, no weights."""
+
+    id = "behind-a-wire"
+
+    def __init__(self, path, spoil=None):
+        self._local, self.asked, self._spoil = Local(path), [], spoil
+
+    def write(self, requests):
+        raise AssertionError("a teacher that scores is never asked to write")
+
+    def likelihood(self, pairs):
+        self.asked.extend(pairs)
+        found = self._local.likelihood(pairs)
+        return (
+            [self._spoil(at, values) for at, values in enumerate(found)] if self._spoil else found
+        )
+
+
+@pytest.fixture(scope="module")
+def stories():
+    from potstill.records import Trace
+    from potstill.world import story
+
+    problems = story.problems("story", size=6, seed=1, split="train")
+    return [Trace(p, p.question, text=p.solution, finish="stop") for p in problems]
+
+
+def test_scores_of_rows_are_the_teacher_s_own(stories):
+    _, template = load(HERE / "student")
+    teacher, _ = load(HERE / "teacher")
+    rows = render(stories, template, max_tokens=512).rows
+    wire = Wire(Behind(HERE / "teacher"), stories, template)
+    for mine, theirs in zip(wire(rows), rewards.scores(teacher, rows), strict=True):
+        assert mine == pytest.approx(theirs, abs=1e-4)
+
+
+@pytest.mark.parametrize(("objective", "rollout"), [("on_policy", 1.0), ("token_kl", 0.5)])
+def test_a_training_by_scores_is_a_training_by_weights(stories, tmp_path, objective, rollout):
+    settings = Training(max_steps=4, batch_rows=3, lr=1e-4, threads=1)
+    server = Behind(HERE / "teacher")
+    task = Task(objective, teacher=HERE / "teacher", rollout=rollout, max_new=60)
+    near = fit(stories, HERE / "student", tmp_path / "near", settings, task=task)
+    far = fit(
+        stories, HERE / "student", tmp_path / "far", settings, task=replace(task, teacher=server)
+    )
+    assert far.losses == pytest.approx(near.losses, rel=1e-3) and server.asked
+    assert weights(tmp_path / "far") != weights(HERE / "student")
+
+
+def test_tokens_that_a_server_cuts_otherwise_are_not_learnt(stories):
+    student, template = load(HERE / "student")
+    short = Behind(HERE / "teacher", spoil=lambda at, values: values[1:] if at == 1 else values)
+    task = Task("on_policy", teacher=short, rollout=1.0, max_new=60)
+    made = learning(
+        task, student, roll=rollouts(template, task, stories), wire=Wire(short, stories, template)
+    )
+    (batch,) = made.window(student, window(template, stories, 6), FIRST)
+    assert batch["unscored"][:, 0].tolist() == [0, 1, 0, 0, 0, 0]
+    assert batch["weights"].sum(1).tolist()[1] == 0 and (batch["weights"].sum(1) > 0).sum() == 5
+    assert float(made.counts(batch)) == float(batch["weights"].sum())
+
+
+def test_a_server_of_other_tokens_is_refused(stories):
+    student, template = load(HERE / "student")
+    never = Behind(HERE / "teacher", spoil=lambda at, values: [])
+    wire = Wire(never, stories, template)
+    task = Task("on_policy", teacher=never, rollout=1.0, max_new=20)
+    made = learning(task, student, roll=rollouts(template, task, stories), wire=wire)
+    with pytest.raises(StageError, match="for 6 of 6 rows: it cuts them into other tokens"):
+        made.window(student, window(template, stories, 6), FIRST)
+    once = Behind(HERE / "teacher", spoil=lambda at, values: values if at else [])
+    made = learning(Task("token_kl", teacher=once), student, wire=Wire(once, stories, template))
+    with pytest.raises(StageError, match="for 1 of 6 rows"):
+        made.prepared(student, [(row,) for row in render(stories, template, max_tokens=512).rows])
+
+
+def test_text_that_is_cut_otherwise_again_is_not_asked_for(tiny_checkpoint):
+    """Sampled tokens whose text the tokenizer would cut into others: no number could be put beside them."""
+    _, template = load(tiny_checkpoint)
+    server = Behind(tiny_checkpoint)
+    wire = Wire(server, traces(1), template)
+    (row,) = render(traces(1), template, max_tokens=512).rows
+    whole = template.tokenizer.encode("shells", add_special_tokens=False)
+    apart = [
+        token for c in "shells" for token in template.tokenizer.encode(c, add_special_tokens=False)
+    ]
+    assert len(whole) < len(apart)
+    odd, fine = (
+        replace(
+            row, ids=(*row.ids[: row.prompt], *ids), weights=(0.0,) * row.prompt + (1.0,) * len(ids)
+        )
+        for ids in (apart, whole)
+    )
+    elsewhere = replace(row, ids=(5, *row.ids[1:]))  # the prompt is not the template's
+    assert wire([odd, elsewhere]) == [[], []] and not server.asked
+    assert len(wire([fine])[0]) == len(whole) and server.asked == [(traces(1)[0].prompt, "shells")]
+
+
+def test_a_stage_takes_a_scoring_teacher_where_scores_are_enough(tmp_path):
+    server = Behind(HERE / "teacher")
+    assert bind("on_policy", {"teacher": server, "rollout": 1.0}).task.teacher is server
+    with pytest.raises(ModelError, match="no weights"):
+        bind("jsd", {"teacher": server})
+    assert Task("on_policy", teacher=server, rollout=1.0).identity()["teacher"] == "behind-a-wire"

@@ -1,0 +1,465 @@
+"""Training in several processes: the same student as in one, whatever it learns by."""
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
+from accelerate import DistributedType, PartialState
+from learning_rows import length, pairs, rows, stored
+from other_tokens import other_checkpoint
+from rolling import traces
+from safetensors.torch import load_file
+from tiny import tiny_checkpoint as make_checkpoint
+from torch.distributed.distributed_c10d import BackendConfig
+
+from potstill import objectives
+from potstill.errors import StageError
+from potstill.training import distributed
+from potstill.training.dataset import collate
+from potstill.training.fit import fit
+from potstill.training.objective_config import Task, trainable
+from potstill.training.output_dir import STEPS
+from potstill.training.rollout import rewards
+from potstill.training.settings import Lora, Training
+from potstill.training.trainer import Loop
+
+COUNT = 5  # micro-batches of 3 and 2, or of 4 and 1: the last has a row for one process only
+UNEVEN = Training(
+    max_steps=4, batch_rows=4, accumulate=2, lr=5e-4, scheduler="constant", warmup=0, save_every=2
+)
+FEW = Training(max_steps=5, batch_rows=4, lr=5e-4, sort=False, clip=0.0, save_every=0)
+LORA = Training(max_steps=3, batch_rows=4, lr=1e-3, lora=Lora(r=4), gradient_checkpointing=True)
+KINDS = {
+    objectives.entry(name): name for name in trainable() if name not in ("rkd", "ted_filters")
+}  # one of each that is given other things
+# Starts that are not `start`: a student that writes the rows' texts, one whose head is no copy of its embeddings.
+STARTS = {"rollouts, aligned": "writer", "kto": "writer", "fsdp, a head of its own": "untied"}
+KILLED = ("projections", "buffer", "fsdp killed")
+HERE = Path(__file__).parent
+
+
+def cases(folder):
+    """Settings and tasks by name; teachers and stored entries lie in the folder."""
+    same, other = folder / "teacher", folder / "other"
+    made = {
+        name: (FEW if at % 2 else UNEVEN, _task(name, same, other))
+        for at, name in enumerate(KINDS.values())
+    }
+    sampled = Task("on_policy", teacher=same, rollout=1, group=2, max_new=8)
+    priced = Task("policy_gradient", {"beta": 0.1}, rollout=1, group=3, max_new=8, reward=length)
+    mixed = Task("jsd", teacher=same, rollout=0.5, max_new=6)
+    return made | {
+        "kto": (FEW, Task("kto", reference=folder / "start")),  # else its kl is 0
+        "kept": (FEW, Task("forward_kl", kept=folder / "kept")),
+        "lora": (LORA, Task("redi")),
+        "packed": (dataclasses.replace(FEW, packing=True), Task("reverse_kl", teacher=same)),
+        "a reference": (FEW, Task("dpo", reference=same)),
+        "the mean of sequences": (UNEVEN, Task(mean="sequence")),
+        "rollouts": (FEW, dataclasses.replace(sampled, truncated="mask")),
+        "rollouts of half the steps": (UNEVEN, mixed),
+        "rollouts, aligned": (UNEVEN, Task("uld", teacher=other, rollout=1, max_new=10)),
+        "rollouts, minillm": (
+            UNEVEN,
+            Task("minillm", {"mixed": 0.2}, teacher=same, rollout=1, max_new=6),
+        ),
+        "rewards and a reference": (FEW, priced),
+        "iterations": (FEW, dataclasses.replace(priced, iterations=2)),
+        "rewards, nover": (
+            FEW,
+            dataclasses.replace(priced, teacher=same, reward={"nover": 1.0, "teacher": 9.0}),
+        ),
+        "skd": (FEW, dataclasses.replace(mixed, writer="skd", rollout=1)),
+        "a buffer": (
+            dataclasses.replace(UNEVEN, max_steps=12),
+            dataclasses.replace(mixed, replay=4, held=1, watch=2),
+        ),
+        "held out": (FEW, Task(held=2, watch=2, max_new=8)),
+        "internalised": (FEW, Task(internalise={"per_epoch": 2.0, "smoothing": 0.5})),
+    }
+
+
+def endings(folder):
+    """Those that are killed: they are longer, and something in each is random."""
+    noisy = dataclasses.replace(FEW, max_steps=24, save_every=3, lora=Lora(r=4, dropout=0.2))
+    buffer = Task(
+        "jsd", teacher=folder / "teacher", rollout=0.5, replay=4, held=1, watch=2, max_new=6
+    )
+    return {
+        "projections": (noisy, Task("dskd", teacher=folder / "other")),
+        "buffer": (dataclasses.replace(UNEVEN, max_steps=24, save_every=3), buffer),
+        "fsdp killed": (dataclasses.replace(UNEVEN, max_steps=24, save_every=3), Task("redi")),
+    }
+
+
+def sharded(folder):
+    """Those whose weights are shared out too."""
+    teacher = folder / "teacher"
+    recomputed = dataclasses.replace(FEW, gradient_checkpointing=True)
+    return {
+        "fsdp": (UNEVEN, Task()),
+        "fsdp, a head of its own": (UNEVEN, Task("redi")),
+        "fsdp, a reference": (FEW, Task("dpo", reference=teacher)),
+        "fsdp, recomputed": (recomputed, Task("jsd", teacher=teacher)),
+        "fsdp, packed": (
+            dataclasses.replace(UNEVEN, packing=True),
+            Task("forward_kl", kept=folder / "kept"),
+        ),
+    }
+
+
+def shard():
+    """Have accelerate share out weights on a CPU, which it does on accelerators alone."""
+    from accelerate.state import AcceleratorState, DistributedType, PartialState
+
+    plain = AcceleratorState.__init__
+
+    def made(state, *args, fsdp_plugin=None, **more):
+        plain(state, *args, fsdp_plugin=fsdp_plugin, **more)
+        if fsdp_plugin is not None:
+            state.fsdp_plugin = fsdp_plugin
+            state.distributed_type = PartialState._shared_state["distributed_type"] = (
+                DistributedType.FSDP
+            )
+
+    AcceleratorState.__init__ = made
+
+
+def _task(name, same, other):
+    needs = set(objectives.entry(name).needs)
+    teacher = (
+        other if needs & {"aligned", "own"} else same if needs & {"distribution", "logp"} else None
+    )
+    if "advantages" in needs:
+        return Task(name, teacher=teacher, rollout=1, group=2, max_new=6, reward=length)
+    return Task(name, teacher=teacher, max_new=8)
+
+
+def trained(name, folder, out):
+    """The report, and the gradients' norms: AdamW's steps are the same for gradients of another size."""
+    settings, task = (cases(folder) | sharded(folder) | endings(folder))[name]
+    given = traces(COUNT) if task.internalise else rows(COUNT)
+    if {"pairs", "labels"} & set(task.needs) - {"advantages"}:
+        given = pairs(COUNT)
+    norms, plain = [], Loop._get_grad_norm
+
+    def noted(loop, model, grad_norm=None):
+        norms.append(float(grad_norm or 0.0))
+        assert distributed.sharded(loop.model) is distributed.shards()
+        return plain(loop, model, grad_norm)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Loop, "_get_grad_norm", noted)
+        patch.setattr(rewards, "SYNC", 2)  # NOVER's copy
+        patch.setattr(rewards, "reasoning", lambda text: text[: len(text) // 2])
+        return fit(given, folder / STARTS.get(name, "start"), out, settings, task=task), norms
+
+
+def several(*arguments):
+    """The command line of something in two processes, and its environment."""
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    if any("fsdp" in str(word) for word in arguments):
+        run = [
+            sys.executable,
+            "-m",
+            "accelerate.commands.launch",
+            "--use_fsdp",
+            "--fsdp_version=2",
+            "--num_processes=2",
+        ]
+        run += ["--fsdp_auto_wrap_policy=TRANSFORMER_BASED_WRAP", "--main_process_port=0"]
+    found = os.pathsep.join(
+        filter(None, (str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH")))
+    )
+    return [*run, *map(str, arguments)], {**os.environ, "PYTHONPATH": found, "OMP_NUM_THREADS": "1"}
+
+
+def ran(*arguments):
+    """What it has said, once it is done."""
+    command, env = several(*arguments)
+    return subprocess.run(
+        command, check=False, env=env, capture_output=True, text=True, timeout=900
+    )
+
+
+def killed(folder, name, out, step):
+    """A training of this file, ended by SIGKILL of both processes at a moment after the checkpoint of that step."""
+    command, env = several(__file__, folder, name, out)
+    with (folder / "noise").open("w") as noise:
+        launcher = subprocess.Popen(command, env=env, stdout=noise, stderr=noise)
+        while (
+            not (out / "training" / f"checkpoint-{step}" / "complete").is_file()
+            and launcher.poll() is None
+        ):
+            time.sleep(0.001)
+        time.sleep(random.uniform(0, 0.3))
+        for rank in range(2):
+            os.kill(int((folder / f"pid-{rank}").read_text()), signal.SIGKILL)
+        launcher.kill()
+        launcher.wait()
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Students, teachers, stored entries."""
+    folder = tmp_path_factory.mktemp("processes")
+    make_checkpoint(folder / "start")
+    make_checkpoint(folder / "untied", tie_word_embeddings=False)
+    other_checkpoint(folder / "other")
+    stored(folder)  # by the teacher that it makes
+    writing = Training(epochs=40, batch_rows=8, lr=3e-3, warmup=0)
+    fit(
+        rows(), folder / "start", folder / "writer", writing
+    )  # else it writes no text that another could read
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two(models):
+    """Every case trained in two processes."""
+    done = ran(__file__, models, *cases(models))
+    assert done.returncode == 0, done.stderr[-3000:]
+    done = ran(__file__, models, *sharded(models))
+    assert done.returncode == 0, done.stderr[-3000:]
+    return models
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("two processes")  # one launch trains all
+@pytest.mark.parametrize("name", [*cases(Path()), *sharded(Path())])
+def test_two_processes_make_the_student_that_one_makes(two, name):
+    one, both = two / name / "one", two / name / "two"
+    alone, norms = trained(name, two, one)
+    said = [json.loads((two / name / f"said-{rank}").read_text()) for rank in range(2)]
+    assert said[0] == said[1]
+    assert said[0]["counted"] == alone.counted and said[0]["tokens"] == alone.tokens
+    assert said[0]["losses"] == pytest.approx(alone.losses, abs=1e-5)
+    assert said[0]["norms"] == pytest.approx(norms, rel=1e-4)
+    steps = [
+        [json.loads(line) for line in (folder / STEPS).read_text().splitlines()]
+        for folder in (one, both)
+    ]
+    for at, (mine, theirs) in enumerate(zip(*steps, strict=True)):
+        if "fsdp" in name:  # nobody looks
+            mine = {key: value for key, value in mine.items() if not key.startswith("watch_")}
+        assert mine.keys() == theirs.keys()
+        for key in mine.keys() - {"seconds", *OF_A_SHARE}:
+            written = key.startswith("watch_") and "rows" not in key
+            if at == 0 or not written:  # later a rounded weight may turn a token that is drawn
+                assert theirs[key] == pytest.approx(mine[key], abs=1e-4, rel=1e-4), key
+    a, b = (load_file(folder / "model.safetensors") for folder in (one, both))
+    began = load_file(two / STARTS.get(name, "start") / "model.safetensors")
+    assert max(float((a[key] - b[key]).abs().max()) for key in a) < 1e-5
+    assert max(float((a[key] - began[key]).abs().max()) for key in a) > 1e-4
+    assert sorted(p.name for p in both.iterdir()) == sorted(p.name for p in one.iterdir())
+
+
+# Computed at a few positions of each process's share.
+OF_A_SHARE = (
+    "entropy",
+    "top_share",
+    *(
+        f"{text}_{what}"
+        for text in ("own", "rows")
+        for what in ("forward_kl", "reverse_kl", "overlap")
+    ),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize("name", KILLED)
+def test_two_killed_processes_go_on_to_the_same_bits(models, tmp_path, name):
+    """With what is random in a training, a buffer or projections in its checkpoints."""
+    for out in (tmp_path / "whole", tmp_path / "killed"):
+        if out.name == "killed":
+            for step in sorted(random.sample(range(3, 18, 3), 2)):
+                killed(models, name, out, step)
+                assert not (out / "fit.json").exists(), "it ended before it was killed"
+        done = ran(__file__, models, name, out)
+        assert done.returncode == 0, done.stderr[-3000:]
+    whole, again = (tmp_path / part / "model.safetensors" for part in ("whole", "killed"))
+    assert whole.read_bytes() == again.read_bytes()
+    steps = [
+        [
+            {**json.loads(line), "seconds": 0}
+            for line in (tmp_path / part / STEPS).read_text().splitlines()
+        ]
+        for part in ("whole", "killed")
+    ]
+    assert steps[0] == steps[1] and len(steps[0]) == 24
+
+
+@pytest.mark.slow
+def test_the_command_speaks_with_one_voice(models, tmp_path):
+    """The table once, an error once; a run of models is not shared out."""
+    lines = [json.dumps({"prompt": row.prompt, "completion": row.text}) for row in rows(COUNT)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    words = [
+        "-m",
+        "potstill",
+        "train",
+        "--rows",
+        tmp_path / "rows.jsonl",
+        "--student",
+        f"{models / 'start'}",
+    ]
+    done = ran(*words, "--out", tmp_path / "out", "--set", "max_steps=2")
+    assert done.returncode == 0 and done.stdout.count("loss_first_tenth") == 1, done.stderr[-3000:]
+    assert done.stderr.count("training: 2 of 2") == 1
+    again = ran(*words, "--out", tmp_path / "out", "--set", "max_steps=2")
+    assert again.returncode == 0 and again.stdout.count("loss_first_tenth") == 1
+    wrong = ran(
+        *words,
+        "--out",
+        tmp_path / "wrong",
+        "--objective",
+        "rkd",
+        "--teacher",
+        f"{models / 'other'}",
+    )
+    assert (
+        wrong.returncode != 0 and wrong.stderr.count("rkd compares the rows of a micro-batch") == 1
+    )
+    given = [
+        "--problems",
+        tmp_path / "rows.jsonl",
+        "--student",
+        "world:student",
+        "--teacher",
+        "world:teacher",
+    ]
+    run = ran("-m", "potstill", "run", "sft", *given, "--out", tmp_path / "run")
+    assert run.returncode != 0 and run.stderr.count("a run started in 2 processes") == 1
+    assert not list((tmp_path / "run").glob("*.jsonl"))
+
+
+def test_every_row_is_one_process_share():
+    batches = [[4, 1, 7], [2], [5, 3]]
+    found = [distributed.shares(batches, rank, 2) for rank in range(2)]
+    assert found == [[[4, 7], [2], [5]], [[1], [], [3]]]
+
+
+def test_what_was_shared_out_comes_together_in_its_order(monkeypatch):
+    monkeypatch.setattr(
+        distributed, "gathered", lambda share: [["a", "d", "g"], ["b", "e"], ["c", "f"]]
+    )
+    assert distributed.together(["b", "e"]) == list("abcdefg")
+
+
+def test_a_share_without_rows_teaches_nothing():
+    batch = collate.collate([])
+    assert collate.idle(batch) and batch["ids"].shape == (1, 2) and not batch["weights"].any()
+    assert not collate.idle(
+        collate.collate([[collate.prepared(collate.Row(0, (1, 2), (0.0, 1.0), 1))]])
+    )
+
+
+@pytest.mark.parametrize(
+    ("ids", "refused"), [(["gpu-0", "gpu-1"], ""), (["gpu-0"] * 2, "they see 1 GPU")]
+)
+def test_on_gpus_objects_still_go_between_cpus_and_each_process_has_its_own(
+    monkeypatch, ids, refused
+):
+    """Without GPUs: accelerate takes the backends as they are, and torch keeps objects on the CPU."""
+    met = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid=ids[device])
+    )
+    monkeypatch.setattr(distributed, "count", lambda: 2)
+    monkeypatch.setattr(distributed, "gathered", lambda own: ids)
+    monkeypatch.setattr("accelerate.PartialState", lambda **given: met.append(given))
+    with pytest.raises(StageError, match=refused) if refused else nullcontext():
+        distributed.begin()
+    backend = met[0]["backend"]
+    assert PartialState._prepare_backend(None, False, False, backend) == (
+        backend,
+        DistributedType.MULTI_GPU,
+    )
+    assert BackendConfig(backend).get_device_backend_map() == {"cuda": "nccl", "cpu": "gloo"}
+
+
+def test_a_checkpoint_of_shared_out_weights_is_not_taken_up_with_whole_ones(
+    tiny_checkpoint, tmp_path
+):
+    def stop(label, done, total):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    settings = dataclasses.replace(FEW, save_every=1)
+    with pytest.raises(KeyboardInterrupt):
+        fit(rows(COUNT), tiny_checkpoint, tmp_path / "out", settings, progress=stop)
+    sharded = tmp_path / "out" / "training" / "checkpoint-2" / "pytorch_model_fsdp_0"
+    sharded.mkdir()
+    with pytest.raises(
+        StageError, match="checkpoint-2 was written by a training started with FSDP"
+    ):
+        fit(rows(COUNT), tiny_checkpoint, tmp_path / "out", settings)
+    sharded.rmdir()
+    assert fit(rows(COUNT), tiny_checkpoint, tmp_path / "out", settings).steps == 5
+
+
+@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED", "PARALLELISM_CONFIG"])
+def test_other_ways_to_share_out_weights_are_refused(monkeypatch, tmp_path, name):
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    with pytest.raises(StageError, match=f"started with {name}"):  # FSDP 1, where nothing is said
+        fit(rows(), tmp_path / "start", tmp_path / "out", Training())
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "said"),
+    [
+        (Task(rollout=0.5), Training(), "rollout"),
+        (Task("kto"), Training(), "mismatched"),
+        (Task("uld", teacher=Path("teacher")), Training(), "aligned"),
+        (Task(), LORA, "lora"),
+    ],
+)
+def test_what_asks_a_whole_model_is_refused_of_shared_out_weights(
+    monkeypatch, task, settings, said
+):
+    distributed.check(task, 2, settings)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(StageError, match=f"FSDP, and {task.objective} comes with {said}"):
+        distributed.check(task, 2, settings)
+
+
+def test_relations_between_rows_are_refused():
+    task = Task("rkd", teacher=Path("teacher"))
+    with pytest.raises(StageError, match="rkd compares the rows of a micro-batch"):
+        distributed.check(task, 2)
+    distributed.check(task, 1)
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    if distributed.shards():
+        shard()
+    if sys.argv[2] in KILLED:
+        (folder / f"pid-{os.environ['RANK']}").write_text(str(os.getpid()))
+        trained(sys.argv[2], folder, Path(sys.argv[3]))
+        sys.exit()
+    for name in sys.argv[2:]:
+        done, norms = trained(name, folder, folder / name / "two")
+        told = {
+            "losses": done.losses,
+            "counted": done.counted,
+            "tokens": done.tokens,
+            "seconds": done.seconds,
+            "norms": norms,
+        }
+        (folder / name / f"said-{distributed.rank()}").write_text(json.dumps(told))

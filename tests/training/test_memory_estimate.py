@@ -1,0 +1,64 @@
+"""The size of a training from headers alone equals what the loaded model has."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from potstill.errors import ModelError
+from potstill.training.memory_estimate import adapters, shapes, size
+from potstill.training.settings import Lora, Training
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("torch", reason="needs the extra potstill[local]")
+    from tiny import tiny_checkpoint
+
+    where = tmp_path_factory.mktemp("size") / "tiny"
+    tiny_checkpoint(where, positions=128)
+    return where
+
+
+def test_parameters_are_those_of_the_loaded_model(folder: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert size(folder, Training(), 10, 50).parameters == sum(p.numel() for p in model.parameters())
+
+
+def test_adapters_are_those_that_peft_makes(folder: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    model = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(folder),
+        LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"),
+    )
+    assert adapters(shapes(folder), 4) == sum(
+        p.numel() for p in model.parameters() if p.requires_grad
+    )
+
+
+def test_memory_and_steps(folder: Path) -> None:
+    whole = size(folder, Training(epochs=3, batch_rows=8, accumulate=2), 100, 50)
+    assert whole.steps == math.ceil(3 * 100 / 16)
+    assert (whole.weights, whole.gradients, whole.optimiser) == tuple(
+        whole.parameters * b for b in (4, 4, 8)
+    )
+    assert whole.memory == whole.weights + whole.gradients + whole.optimiser + whole.activations
+    assert size(folder, Training(max_steps=7), 100, 50).steps == 7
+    by_tokens = size(folder, Training(epochs=1, batch_rows=0, batch_tokens=500), 100, 50)
+    assert by_tokens.steps == 10
+    lora = size(folder, Training(lora=Lora(r=4)), 100, 50)
+    assert lora.optimiser == 8 * lora.trained < whole.optimiser
+    saving = size(folder, Training(gradient_checkpointing=True), 100, 50).activations
+    assert saving < size(folder, Training(), 100, 50).activations
+
+
+def test_a_damaged_file_is_said(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"\x05\0\0\0\0\0\0\0nojson")
+    with pytest.raises(ModelError, match="no safetensors file"):
+        shapes(tmp_path)

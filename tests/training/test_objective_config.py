@@ -1,0 +1,381 @@
+"""Tasks: what can't be trained is refused at once; a stage's keywords find their place; what makes a student's id."""
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
+from learning_rows import pairs, rows, stored
+from tiny import tiny_checkpoint as make_checkpoint
+
+from potstill import objectives
+from potstill.errors import ConfigError, ModelError, StageError
+from potstill.records import Problem, Stage, Trace
+from potstill.training import config_checks
+from potstill.training.dataset.build import LOST, SAME
+from potstill.training.fit import fit
+from potstill.training.objective_config import LOOP, Task, bind, called, student_key
+from potstill.training.settings import SETTINGS, Lora, Training
+
+SOMEWHERE = Path("checkpoint")
+LOOP_OF = {field: keyword for keyword, field in LOOP.items()}
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ({"objective": "rdi"}, "no objective 'rdi'"),
+        ({"objective": "redi", "constants": {"alfa": 1}}, "no constant alfa (known: alpha)"),
+        ({"objective": "likelihood", "constants": {"beta": 1}}, "no constant beta (known: none)"),
+        ({"objective": "dskd"}, "a teacher= is needed"),
+        ({"objective": "ted_filters"}, "a teacher= is needed"),
+        (
+            {"objective": "ted_filters", "teacher": "t", "rollout": 0.5},
+            "filters are trained on rows",
+        ),
+        ({"objective": "dskd", "teacher": "t", "filters": "f"}, "filters are where ted begins"),
+        ({"objective": "uld", "kept": SOMEWHERE}, "kept entries are no states"),
+        (
+            {"objective": "gold", "teacher": SimpleNamespace(likelihood=len)},
+            "a server tells no states",
+        ),
+        (
+            {"objective": "gold", "teacher": SOMEWHERE, "rollout": 0.5, "replay": 4},
+            "want one tokenizer",
+        ),
+        (
+            {"objective": "gold", "teacher": SOMEWHERE, "rollout": 1, "writer": "skd"},
+            "write together in the same",
+        ),
+        ({"objective": "qcrd", "rollout": 1}, "rationales of a prompt are rows"),
+        (
+            {"objective": "ted", "teacher": SOMEWHERE, "maps_rate": 0},
+            "maps_rate=0 is out of range: above 0",
+        ),
+        ({"objective": "forward_kl"}, "a teacher= or kept= is needed"),
+        ({"objective": "on_policy", "kept": SOMEWHERE}, "a teacher= is needed"),
+        ({"objective": "policy_gradient", "group": 4}, "the student's own samples: rollout=1"),
+        ({"objective": "policy_gradient", "rollout": 1}, "group=2 or more"),
+        (
+            {"objective": "policy_gradient", "rollout": 1, "group": 2, "temperature": 0},
+            "greedy completions of a group",
+        ),
+        ({"objective": "dpo", "rollout": 0.5}, "pairs are rows, not rollouts"),
+        (
+            {"objective": "jsd", "kept": SOMEWHERE, "rollout": 0.5},
+            "kept entries belong to the rows",
+        ),
+        (
+            {"objective": "likelihood", "rollout": 1.5},
+            "rollout=1.5 is out of range: from 0 to 1 (rollout=0.5)",
+        ),
+        (
+            {"objective": "likelihood", "max_new": 0},
+            "max_new=0 is out of range: 1 or more (max_new=256)",
+        ),
+        ({"mean": "foo"}, "mean='foo' is not token or sequence or fixed (mean=token)"),
+        ({"writer": "foo"}, "writer='foo' is not student or skd"),
+        ({"truncated": True}, "truncated=True is not keep or mask"),
+        ({"rollout": "x"}, "rollout='x' is not a number (rollout=0.5)"),
+        ({"rollout": True}, "rollout=True is not a number"),
+        ({"group": 0}, "group=0 is out of range: 1 or more (group=4)"),
+        ({"group": 2.5}, "group=2.5 is not a whole number"),
+        ({"temperature": -1}, "rollout_temperature=-1 is out of range"),
+        ({"replay": 0.5}, "replay=0.5 is not a whole number (replay=1000)"),
+        ({"held": 0.2}, "held=0.2 is not a whole number (held=20)"),
+        ({"watch": -1}, "watch=-1 is out of range"),
+        ({"layers": "x"}, "layers='x' is not a whole number"),
+        (
+            {"reward": 5},
+            "reward=5 is not a function or a text or names, each with a number or nothing",
+        ),
+        (
+            {"schedule": "foo"},
+            "schedule='foo' is not names, each with [a number, a number] (schedule={",
+        ),
+        ({"schedule": {"beta": [0]}, "objective": "redi"}, "schedule={'beta': [0]} is not names"),
+        ({"schedule": {"kind": [0, 1]}, "objective": "dpo"}, "kind is not a number that can move"),
+        ({"schedule": {"gamma": [0, 1]}, "objective": "dpo"}, "no constant gamma to move"),
+        ({"internalise": "icot"}, "internalise='icot' is not names with values (internalise={"),
+        ({"internalise": 1}, "internalise=1 is not names with values"),
+        (
+            {"internalise": {"rate": 8}},
+            "internalise has no rate (known: steps_per_epoch, per_epoch,",
+        ),
+        ({"internalise": {"per_epoch": "x"}}, "internalise: per_epoch='x' is not a number"),
+        ({"internalise": {"per_epoch": 0}}, "internalise: nothing would ever be taken away"),
+        (
+            {"objective": "dpo", "constants": {"beta": "abc"}},
+            "beta='abc' is not a number (beta=0.1)",
+        ),
+        ({"objective": "dpo", "constants": {"beta": float("nan")}}, "beta=nan is not a number"),
+        ({"objective": "dpo", "constants": {"beta": float("inf")}}, "beta=inf is not a number"),
+        ({"objective": "dpo", "constants": {"beta": None}}, "beta=None is not a number"),
+        (
+            {"objective": "dpo", "constants": {"kind": "hing"}},
+            "kind='hing' is not sigmoid or hinge or",
+        ),
+        (
+            {"objective": "redi", "constants": {"alpha": True}},
+            "alpha=True is not a number (alpha=0.8)",
+        ),
+        ({"objective": "ipo", "constants": {"normalised": 1}}, "normalised=1 is not true or false"),
+        ({"objective": "uld", "constants": {"top": 0.5}}, "top=0.5 is not a whole number"),
+        (
+            {"objective": "jsd", "constants": {"tail": 3, "temperature": "x"}},
+            "temperature='x' is not a number",
+        ),
+        (
+            {"objective": "distillm2", "constants": {"anchor": "last"}},
+            "is not a number or several of: a number or first",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_cannot_be_trained_is_refused(task, said):
+    with pytest.raises(ConfigError) as error:
+        Task(**task)
+    assert said in error.value.found
+
+
+def test_all_complaints_come_at_once():
+    with pytest.raises(ConfigError) as error:
+        Task("kdrl", {"x": 1}, rollout=0.5)
+    assert error.value.found.count(";") == 3
+
+
+def test_what_is_of_a_right_kind_is_taken():
+    """Numbers of either kind, nothing where nothing is a value, lists from YAML where a tuple is meant."""
+    Task(
+        "policy_gradient",
+        {"clip": 1, "clip_high": None},
+        rollout=1,
+        group=2,
+        reward={"verifier": 1},
+    )
+    Task(rollout=1, temperature=0)
+    Task("distillm2", {"anchor": "first"}, teacher=SOMEWHERE, schedule={"skew": [0, 1]})
+    Task("distillm2", {"anchor": [0.1, 0.2]}, teacher=SOMEWHERE)
+    Task(internalise={"per_epoch": 4, "smoothing": float("inf")}, mean="sequence", held=2)
+
+
+@pytest.mark.parametrize("name", objectives.TABLE)
+def test_the_defaults_are_of_their_kinds(name):
+    assert not config_checks.constants(name, objectives.constants(name))
+    assert set(objectives.kinds(name)) == set(objectives.constants(name))
+
+
+def test_every_keyword_has_an_example_that_is_taken():
+    import yaml
+
+    checked = {
+        LOOP_OF[wanted.keyword]: yaml.safe_load(wanted.example) for wanted in config_checks.WANTED
+    }
+    assert set(checked) == set(LOOP) - {"teacher", "reference", "kept", "filters"}
+    for name, value in checked.items():
+        rest = {
+            "replay": {"rollout": 0.5},
+            "iterations": {"rollout": 1},
+            "schedule": {"teacher": "t"},
+        }.get(name, {})
+        task = bind("jsd" if name == "schedule" else "likelihood", {name: value, **rest}).task
+        assert getattr(task, LOOP[name]) == value
+
+
+@pytest.mark.parametrize(
+    ("task", "typed", "written"),
+    [
+        (
+            {"objective": "jsd"},
+            "--teacher SPEC or --kept DIR for potstill train",
+            "teacher= or kept= on a method's",
+        ),
+        (
+            {"objective": "kdrl"},
+            "--teacher SPEC, --set rollout=1, --set group=4 for potstill train",
+            "teacher=, rollout=1, group=4 on a method's stage",
+        ),
+    ],
+)
+def test_what_mends_it_is_said_for_the_command_and_for_a_method(task, typed, written):
+    with pytest.raises(ConfigError) as error:
+        Task(**task)
+    assert typed in error.value.fix and written in error.value.fix
+
+
+@pytest.mark.parametrize("name", objectives.TABLE)
+def test_the_loops_keywords_are_no_objectives_constants(name):
+    assert not set(LOOP) & set(objectives.constants(name))
+    assert not set(LOOP) & set(SETTINGS)
+    assert set(LOOP.values()) <= {field.name for field in dataclasses.fields(Task)}
+
+
+def test_keywords_go_to_constants_loop_and_settings():
+    model = SimpleNamespace(id="hf-1", weights=SOMEWHERE)
+    found = bind(
+        "jsd",
+        {"beta": 0.2, "teacher": model, "rollout": 0.5, "rollout_temperature": 0.7, "epochs": 2},
+    )
+    assert found.task == Task("jsd", {"beta": 0.2}, teacher=SOMEWHERE, rollout=0.5, temperature=0.7)
+    assert found.settings == {"epochs": 2}
+    assert bind("jsd", {"temperature": 2.0, "kept": "here"}).task == Task(
+        "jsd", {"temperature": 2.0}, kept=Path("here")
+    )
+
+
+def test_clip_is_the_policy_objectives_and_the_gradients_elsewhere():
+    policy = bind("policy_gradient", {"clip": 0.3, "rollout": 1, "group": 2})
+    assert policy.task.constants == {"clip": 0.3} and not policy.settings
+    assert bind("redi", {"clip": 0.3}).settings == {"clip": 0.3}
+
+
+def test_unknown_keywords_are_refused_with_all_there_are():
+    with pytest.raises(ConfigError) as error:
+        bind("redi", {"alhpa": 0.8})
+    assert error.value.nearest == ("alpha",) and {"alpha", "teacher", "lr"} <= set(
+        error.value.available
+    )
+
+
+def test_a_teacher_without_weights_is_refused():
+    with pytest.raises(ModelError, match="the teacher far has no weights"):
+        bind("jsd", {"teacher": SimpleNamespace(id="far")})
+
+
+def brevity(problem, text):
+    return -float(len(text))
+
+
+def test_a_reward_is_known_by_what_it_does():
+    text = "def brevity(problem, text):\n    return 1.0\n"
+    scope = {}
+    exec(text, scope)
+    assert called(brevity) == called(brevity) != called(scope["brevity"])
+    held = 5
+    with pytest.raises(ConfigError, match="holds more than its source shows"):
+        called(lambda problem, text: held)
+    assert called(SimpleNamespace(id="brevity-100")) == "brevity-100"
+
+
+class Named:
+    id = "model-1"
+
+
+def key(objective, given, settings=Training(), traces=None):
+    stage = Stage(Named(), traces or rows(), objective, **given)
+    return student_key(stage, settings.identity(), bind(objective, given).task)
+
+
+def test_a_plain_students_key_is_what_it_always_was():
+    stage = Stage(Named(), rows(), "likelihood", epochs=2)
+    assert key("likelihood", {"epochs": 2}) == stage.key(Training().identity())
+    first = ("epochs", "max_steps", "lr", "lr_rest", "scheduler", "warmup", "weight_decay", "clip", "optimiser",
+             "batch_tokens", "batch_rows", "accumulate", "sort", "max_tokens", "drop_long", "seed", "lora",
+             "gradient_checkpointing", "bf16", "dtype", "threads", "chat")  # fmt: skip
+    assert tuple(Training().identity()) == first, (
+        "a new setting may count only where it is not its default"
+    )
+    assert "dora" not in Training(lora=Lora()).identity()["lora"]
+    assert Training(lora=Lora(dora=True)).identity()["lora"]["dora"] is True
+
+
+def test_other_students_keys_cover_the_task_by_content(tmp_path):
+    one, same, other = (
+        make_checkpoint(tmp_path / n, seed=s) for n, s in (("a", 0), ("copy", 0), ("b", 5))
+    )
+    by_id = {p: SimpleNamespace(id="hf-same", weights=p) for p in (one, same, other)}
+    keys = [key("jsd", {"teacher": by_id[p]}) for p in (one, same, other)]
+    assert keys[0] == keys[1] != keys[2], "a copy of the teacher is the same teacher"
+    assert key("redi", {"alpha": 0.5}) != key("redi", {"alpha": 0.8}) != key("redi", {})
+    group = {"rollout": 1, "group": 2}
+    assert key("policy_gradient", group) != key("policy_gradient", {**group, "reward": brevity})
+    entries = stored(tmp_path)
+    moved = entries.rename(tmp_path / "elsewhere")
+    assert key("forward_kl", {"kept": str(moved)}) == key("forward_kl", {"kept": moved})
+
+
+def test_rewarded_students_depend_on_gold_answers():
+    other = [
+        Trace(Problem(t.problem.id, t.problem.question, "0", "number"), t.prompt, text=t.text)
+        for t in rows()
+    ]
+    same = [Trace(t.problem, t.prompt, text=t.text) for t in rows()]
+    group = {"rollout": 1, "group": 2}
+    assert key("policy_gradient", group, traces=other) != key("policy_gradient", group, traces=same)
+    assert key("redi", {}, traces=other) == key("redi", {}, traces=same)
+
+
+def test_a_pair_with_a_refused_side_is_left_out_and_counted(tmp_path, tiny_checkpoint):
+    bad = pairs()
+    for at, text in ((0, "  "), (1, "x <|im_end|> y")):
+        rival = bad[at].rival
+        bad[at] = bad[at].annotate(
+            rival=Trace(rival.problem, rival.prompt, text=text, finish="stop")
+        )
+    done = fit(bad, tiny_checkpoint, tmp_path / "out", Training(max_steps=1), task=Task("redi"))
+    assert done.rows == 6 and done.refused == {LOST: 2}
+    with pytest.raises(StageError, match="has no rival"):
+        fit(rows(), tiny_checkpoint, tmp_path / "none", Training(max_steps=1), task=Task("redi"))
+
+
+def test_pairs_of_the_same_text_are_left_out_and_counted(tmp_path, tiny_checkpoint):
+    same = pairs()
+    same[2] = same[2].annotate(
+        rival=Trace(same[2].problem, same[2].prompt, text=same[2].text, finish="stop")
+    )
+    done = fit(same, tiny_checkpoint, tmp_path / "out", Training(max_steps=1), task=Task("simpo"))
+    assert done.rows == 7 and done.refused == {SAME: 1}
+    with pytest.raises(StageError, match="none of 1 pairs can be trained"):
+        fit(
+            same[2:3], tiny_checkpoint, tmp_path / "none", Training(max_steps=1), task=Task("simpo")
+        )
+
+
+def test_no_answer_is_cut_off_in_pairs_either(tmp_path, tiny_checkpoint):
+    """Above `drop_long`, rows that are too long stop the training: on either side of a pair, and prompts alone."""
+    long = pairs()
+    rival = long[3].rival
+    long[3] = long[3].annotate(
+        rival=Trace(rival.problem, rival.prompt, text="Ned " * 600, finish="stop")
+    )
+    with pytest.raises(
+        StageError, match="1 of 8 rows longer than max_tokens=512: their answers would be cut off"
+    ):
+        fit(long, tiny_checkpoint, tmp_path / "a", Training(max_steps=1), task=Task("dpo"))
+    done = fit(
+        long,
+        tiny_checkpoint,
+        tmp_path / "b",
+        Training(max_steps=1, drop_long=0.2),
+        task=Task("dpo"),
+    )
+    assert done.rows == 7 and done.refused == {LOST: 1}
+
+
+def test_too_long_prompts_are_counted_and_refused(tmp_path, tiny_checkpoint):
+    asked = [*rows(3), Trace(Problem("l", "q"), "shells " * 600)]
+    task = Task("likelihood", rollout=1, max_new=4)
+    with pytest.raises(StageError, match="1 of 4 rows longer than max_tokens=512"):
+        fit(asked, tiny_checkpoint, tmp_path / "a", Training(max_steps=1), task=task)
+    done = fit(
+        asked, tiny_checkpoint, tmp_path / "b", Training(max_steps=1, drop_long=0.5), task=task
+    )
+    assert done.rows == 3 and done.refused == {"longer than max_tokens": 1}
+
+
+def test_steps_that_follow_different_texts_are_refused(tiny_checkpoint, tmp_path):
+    (row,) = rows(1)
+    sides = [
+        dataclasses.replace(row, text=f"{text}7.", given=len(text))
+        for text in ("Three and", "Two and")
+    ]
+    with pytest.raises(StageError, match="1 of 1 pairs"):
+        fit(
+            [sides[0].annotate(rival=sides[1])],
+            tiny_checkpoint,
+            tmp_path / "out",
+            Training(),
+            task=Task("step_dpo"),
+        )

@@ -1,0 +1,39 @@
+"""The loop's own dice; what it learns is asked in test_supervised and test_training_objectives."""
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
+from learning_rows import rows
+from transformers import AutoTokenizer
+
+from potstill.training import checkpoint, distributed
+from potstill.training.dataset.chat_template import chat
+from potstill.training.dataset.tokenize import render
+from potstill.training.settings import Lora, Training
+from potstill.training.trainer import Loop, history
+
+
+def losses(start, folder, dropout):
+    settings = Training(
+        max_steps=3, batch_rows=4, lr=1e-2, warmup=0, lora=Lora(r=4, dropout=dropout), save_every=0
+    )
+    torch.manual_seed(0)
+    template = chat(AutoTokenizer.from_pretrained(start))
+    loop = Loop(
+        checkpoint.load(start, settings),
+        render(rows(), template, max_tokens=512).rows,
+        settings,
+        folder,
+        None,
+    )
+    loop.train()
+    return [step["loss"] for step in history(loop.state)]
+
+
+def test_each_process_drops_out_by_dice_of_its_own(tiny_checkpoint, tmp_path, monkeypatch):
+    """The same rows in both, so what differs is what was dropped."""
+    plain, first = (losses(tiny_checkpoint, tmp_path, dropout) for dropout in (0.0, 0.3))
+    assert first != plain
+    monkeypatch.setattr(distributed, "rank", lambda: 1)
+    assert losses(tiny_checkpoint, tmp_path, 0.0) == plain
+    assert losses(tiny_checkpoint, tmp_path, 0.3) != first

@@ -1,0 +1,294 @@
+"""What is watched: by hand on small numbers, in a training, and what stops one."""
+
+import json
+import re
+
+import pytest
+from rolling import Stop, torch, traces, vowels, weights
+from safetensors.torch import load_file
+from tiny import tiny_checkpoint as make_checkpoint
+from transformers import TrainerCallback
+
+from potstill.errors import ConfigError, StageError
+from potstill.objectives.inputs import Inputs, Logits, Loss, TopK
+from potstill.objectives.truncated import top_k
+from potstill.training import eval_callback, metrics, trainer
+from potstill.training.fit import fit
+from potstill.training.objective_config import Task
+from potstill.training.settings import Training
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    return make_checkpoint(tmp_path_factory.mktemp("teacher") / "qwen3", seed=7)
+
+
+def steps(folder):
+    return [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
+
+
+def test_entropy_divergences_and_top_tokens_by_hand(monkeypatch):
+    monkeypatch.setattr(metrics, "BEST", 2)
+    torch.manual_seed(0)
+    z, zt = torch.randn(300, 7, dtype=torch.float64), torch.randn(300, 7, dtype=torch.float64)
+    values = torch.rand(300, dtype=torch.float64)
+    values[17] = 50.0
+    x = Inputs(z, torch.nn.Identity(), torch.zeros(300, dtype=torch.long), teacher=Logits(zt))
+    made = metrics.sampled(x, Loss(values), "own")
+    at = torch.linspace(0, 299, 64).round().long()
+    q, p = z[at].softmax(-1), zt[at].softmax(-1)
+    wanted = {
+        "entropy": -(q * q.log()).sum(-1),
+        "own_forward_kl": (p * (p / q).log()).sum(-1),
+        "own_reverse_kl": (q * (q / p).log()).sum(-1),
+        "own_overlap": q.gather(1, p.topk(2).indices).sum(-1),
+    }
+    for name, value in wanted.items():
+        assert float(made[name].total / made[name].count) == pytest.approx(
+            float(value.mean()), rel=1e-5
+        )
+        assert int(made[name].count) == 64
+    top = values.sort(descending=True).values[:3].sum() / values.sum()
+    assert float(made["top_share"].total / made["top_share"].count) == pytest.approx(float(top))
+    kept = metrics.sampled(
+        Inputs(z, x.head, x.targets_N, teacher=top_k(zt, 7)), Loss(values), "rows"
+    )
+    assert isinstance(top_k(zt, 7), TopK)
+    assert float(kept["rows_forward_kl"].total) == pytest.approx(
+        float(made["own_forward_kl"].total), rel=1e-4
+    )
+    assert float(kept["rows_overlap"].total) == pytest.approx(float(made["own_overlap"].total))
+    padded = torch.cat(
+        [zt, torch.full((300, 2), 9.0)], 1
+    )  # two tokens that only the teacher's head has, its best
+    wide = metrics.sampled(
+        Inputs(z, x.head, x.targets_N, teacher=Logits(padded)), Loss(values), "own"
+    )
+    assert float(wide["own_overlap"].total) == 0 and float(wide["own_forward_kl"].total) > 0
+
+
+@pytest.mark.parametrize(
+    ("ids", "share"),
+    [([1, 2, 3], 0), ([1, 2, 3, 4, 5], 0), ([1, 2, 3, 4] * 2, 1 / 5), ([7] * 8, 4 / 5)],
+)
+def test_runs_that_stood_there_before(ids, share):
+    assert metrics.repeated(ids) == pytest.approx(share)
+
+
+def test_nothing_counted_is_nothing_measured():
+    assert (
+        metrics.sampled(
+            Inputs(torch.zeros(0, 3), torch.nn.Identity(), torch.zeros(0).long()),
+            Loss(torch.zeros(0)),
+            "rows",
+        )
+        == {}
+    )
+
+
+def history(count, **ends):
+    """Records whose values go in a line from one end to the other."""
+    share = [at / (count - 1) for at in range(count)]
+    return [
+        {name: a + (b - a) * s for name, (a, b) in ends.items()} | {"counted": 1} for s in share
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        (
+            {"entropy": (2.0, 0.0), "loss": (1.0, 3.0)},
+            "",
+        ),  # falls slowly: the last twenty still have some
+        ({"better": (-1.0, -4.0), "worse": (-2.0, -6.0)}, "both sides of the pairs fall"),
+        ({"better": (-1.0, -0.5), "worse": (-2.0, -6.0)}, ""),
+        ({"better": (-1.0, -1.2), "worse": (-2.0, -2.3)}, ""),
+    ],
+)
+def test_lines_that_end_a_training(ends, said):
+    assert re.match(said or "$", metrics.alarm(history(200, **ends)))
+
+
+def test_a_collapse_is_low_entropy_with_a_risen_loss():
+    def made(entropy, loss, **more):
+        return [{"entropy": 2.0, "loss": 1.0} | more] * 20 + [
+            {"entropy": entropy, "loss": loss} | more
+        ] * 20
+
+    assert "entropy has fallen from 2 to 0.01 while loss rose from 1 to 3" in metrics.alarm(
+        made(0.01, 3.0)
+    )
+    assert metrics.alarm(made(0.01, 0.5)) == ""  # it has learnt
+    assert metrics.alarm(made(1.0, 3.0)) == ""
+    assert (
+        metrics.alarm(made(0.01, 3.0, k1=0.1)) == ""
+    )  # a surrogate's value says nothing, its divergence is steady
+    assert metrics.alarm(made(0.01, 3.0)[:39]) == ""
+
+
+def test_answers_that_are_gone():
+    looked = [{"watch_answered": share} for share in (0.8, 0.6, 0.9, 0.0, 0.0)]
+    assert metrics.alarm(looked) == ""  # two looks may be bad luck
+    assert "no text holds an answer" in metrics.alarm([*looked, {"watch_answered": 0.0}])
+    assert (
+        metrics.alarm([{"watch_answered": share} for share in (0.9, 0.2, 0.9, 0, 0, 0)]) == ""
+    )  # it never surely could
+    step = [{"answered": 0.9}] * 20 + [{"answered": 0.0}] * 20
+    assert "answered has fallen" in metrics.alarm(step) and metrics.alarm(step[:-1]) == ""
+
+
+def test_a_training_that_goes_nan_leaves_its_batch_behind(tiny_checkpoint, tmp_path):
+    wild = Training(epochs=40, lr=1e30, clip=0, scheduler="constant", warmup=0, batch_rows=3)
+    with pytest.raises(StageError, match=r"at step [23] of 80") as error:
+        fit(traces(), tiny_checkpoint, tmp_path / "out", wild)
+    (folder,) = (tmp_path / "out" / "training").glob("stopped-*")
+    assert str(folder) in error.value.fix
+    tensors, told = (
+        load_file(folder / "batch.safetensors"),
+        json.loads((folder / "batch.json").read_text()),
+    )
+    assert tensors["0/ids"].shape[0] == 3 == len(told["rows"])
+    assert (
+        "The answer is" in told["rows"][0]["completion"] and "shells" in told["rows"][0]["prompt"]
+    )
+    assert not (tmp_path / "out" / "fit.json").exists()
+
+
+def test_a_collapse_stops_with_the_step(tiny_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(metrics, "alarm", lambda records: "it snows" if len(records) == 3 else "")
+    with pytest.raises(StageError, match="it snows at step 3 of 8"):
+        fit(traces(), tiny_checkpoint, tmp_path / "out", Training(max_steps=8, batch_rows=2))
+    assert (tmp_path / "out" / "training" / "stopped-3" / "batch.json").is_file()
+
+
+def test_steps_are_stored_with_what_was_seen(tiny_checkpoint, teacher, tmp_path):
+    task = Task("jsd", teacher=teacher, rollout=0.5, max_new=8, watch=2, held=2)
+    done = fit(
+        traces(8), tiny_checkpoint, tmp_path / "out", Training(max_steps=6, batch_rows=3), task=task
+    )
+    records = steps(tmp_path / "out")
+    assert [record["step"] for record in records] == [1, 2, 3, 4, 5, 6] and done.rows == 6
+    for record in records:
+        wrote = "length" in record
+        assert ("own_reverse_kl" in record) == wrote and ("rows_reverse_kl" in record) != wrote
+        assert (
+            ("truncated" in record) == wrote == ("repeated" in record) == ("own_overlap" in record)
+        )
+        assert "entropy" in record and 0 < record["top_share"] <= 1
+    assert 0 < sum("length" in record for record in records) < 6
+    looked = [record["step"] for record in records if "watch_gap" in record]
+    assert looked == [1, 3, 5, 6]  # before the steps 1, 3, 5, and at the end
+    look = records[0]
+    assert look["watch_gap"] == pytest.approx(
+        look["watch_own_reverse_kl"] - look["watch_rows_reverse_kl"]
+    )
+    assert {
+        "watch_right",
+        "watch_answered",
+        "watch_length",
+        "watch_truncated",
+        "watch_rows_nll",
+    } <= set(look)
+    assert {"watch_own_teacher_entropy", "watch_rows_forward_kl"} <= set(look)
+
+
+def test_a_teacher_that_is_the_student_is_no_distance_away(tiny_checkpoint, tmp_path):
+    task = Task("forward_kl", teacher=tiny_checkpoint, max_new=6)
+    fit(traces(), tiny_checkpoint, tmp_path / "out", Training(max_steps=1, lr=1e-9), task=task)
+    (record,) = steps(tmp_path / "out")
+    for name in ("rows_forward_kl", "watch_own_reverse_kl", "watch_rows_forward_kl", "watch_gap"):
+        assert record[name] == pytest.approx(0, abs=1e-4)
+    assert record["watch_own_entropy"] == pytest.approx(
+        record["watch_own_teacher_entropy"], rel=1e-4
+    )
+
+
+def test_looking_changes_nothing(tiny_checkpoint, teacher, tmp_path):
+    for name, every in (("often", 1), ("never", 1000)):
+        task = Task("on_policy", teacher=teacher, rollout=1.0, max_new=6, watch=every)
+        fit(
+            traces(),
+            tiny_checkpoint,
+            tmp_path / name,
+            Training(max_steps=4, batch_rows=3, threads=1),
+            task=task,
+        )
+    assert weights(tmp_path / "often") == weights(tmp_path / "never")
+
+
+def test_plain_supervised_training_is_not_looked_at(tiny_checkpoint, tmp_path):
+    fit(traces(), tiny_checkpoint, tmp_path / "out", Training(max_steps=2))
+    assert not [
+        name for record in steps(tmp_path / "out") for name in record if name.startswith("watch")
+    ]
+
+
+def test_rewards_are_told(tiny_checkpoint, tmp_path):
+    task = Task("policy_gradient", rollout=1.0, group=2, max_new=6, reward=vowels)
+    done = fit(traces(), tiny_checkpoint, tmp_path / "out", Training(max_steps=2), task=task)
+    assert {"reward", "even", "length", "truncated", "clipped", "watch_right"} <= set(done.stats)
+
+
+def test_which_rows_are_watched():
+    rows = list(range(20))
+    held = eval_callback.apart([_row(i) for i in rows], 5)
+    assert [row.trace for row in held.watched] == [0, 5, 10, 14, 19]
+    assert sorted(r.trace for r in [*held.learnt, *held.watched]) == rows
+    few = eval_callback.apart([_row(i) for i in rows], 0)
+    assert len(few.learnt) == 20 and len(few.watched) == 8
+    assert (
+        len(eval_callback.apart([_row(0), _row(1)], 9).learnt) == 1
+    )  # something is left to learn from
+
+
+def _row(index):
+    from potstill.training.dataset.tokenize import Row
+
+    return Row(index, (1, 2), (0.0, 1.0), 1)
+
+
+def test_records_go_to_who_reports(tiny_checkpoint, tmp_path):
+    pytest.importorskip("tensorboard", reason="needs tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    fit(traces(), tiny_checkpoint, tmp_path / "out", Training(max_steps=3, report="tensorboard"))
+    (folder,) = (tmp_path / "out" / "runs").iterdir()
+    seen = EventAccumulator(str(folder))
+    seen.Reload()
+    assert [point.step for point in seen.Scalars("train/loss")] == [1, 2, 3]
+
+
+def test_a_resumed_training_reports_each_step_once(tiny_checkpoint, tmp_path, monkeypatch):
+    """After a kill at step 5 it goes on from the checkpoint of step 4: no record of a step before that comes again."""
+    seen = []
+
+    class Reporter(TrainerCallback):
+        def on_log(self, args, state, control, logs=None, **more):
+            if "loss" in logs:  # the Trainer tells its own summary at the end
+                seen.append((state.global_step, logs["loss"]))
+
+    def stop(label, done, total):
+        if done == 5:
+            raise Stop
+
+    monkeypatch.setattr(trainer, "find_spec", lambda name: True)
+    monkeypatch.setattr(
+        "transformers.trainer.get_reporting_integration_callbacks", lambda names: [Reporter]
+    )
+    settings = Training(max_steps=8, batch_rows=2, save_every=2, report="trackio")
+    with pytest.raises(Stop):
+        fit(traces(), tiny_checkpoint, tmp_path / "out", settings, progress=stop)
+    assert [step for step, _ in seen] == [1, 2, 3, 4, 5]
+    first, seen[:] = dict(seen), []
+    done = fit(traces(), tiny_checkpoint, tmp_path / "out", settings)
+    assert [step for step, _ in seen] == [5, 6, 7, 8]  # the fifth was made again
+    assert [loss for _, loss in seen] == list(done.losses[4:]) and first[5] == seen[0][1]
+
+
+def test_a_reporter_that_there_is_not(tiny_checkpoint, tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match="report"):
+        Training(report="carrier pigeon")
+    monkeypatch.setattr(trainer, "find_spec", lambda name: None)
+    with pytest.raises(StageError, match="trackio is not installed"):
+        fit(traces(), tiny_checkpoint, tmp_path / "out", Training(max_steps=1, report="trackio"))

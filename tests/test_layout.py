@@ -197,6 +197,70 @@ def test_the_table_has_no_circles():
     assert not [area for area in IMPORTS if area in reached(area)]
 
 
+def module_name(path: Path) -> str:
+    """The dotted name under which a file of the package is imported."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports_at_the_top(path: Path, modules: set[str]) -> set[str]:
+    """The modules of the package that a file imports when it is itself imported: not inside functions."""
+    nodes: list[ast.AST] = [tree(path)]
+    targets: set[str] = set()
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            nodes += node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            targets |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            # `from package import name`: the module of that name, or else the package itself.
+            for alias in node.names:
+                module = f"{node.module}.{alias.name}"
+                targets.add(module if module in modules else str(node.module))
+        nodes += ast.iter_child_nodes(node)
+    return targets & modules
+
+
+def import_cycles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Cycles of a graph of imports: one for each import that leads back to where the search came from."""
+    cycles: list[list[str]] = []
+    finished: set[str] = set()
+
+    def visit(module: str, trail: list[str]) -> None:
+        if module in trail:
+            cycles.append([*trail[trail.index(module) :], module])
+            return
+        if module in finished:
+            return
+        for target in sorted(graph[module]):
+            visit(target, [*trail, module])
+        finished.add(module)
+
+    for module in sorted(graph):
+        visit(module, [])
+    return cycles
+
+
+def test_no_module_is_in_an_import_cycle():
+    modules = {module_name(path) for path in FILES}
+    graph = {module_name(path): imports_at_the_top(path, modules) for path in FILES}
+    assert not [" -> ".join(cycle) for cycle in import_cycles(graph)]
+
+
+def test_the_check_for_import_cycles_can_fail(tmp_path):
+    assert import_cycles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a", "c"}}) == [["b", "c", "b"]]
+    assert not import_cycles({"a": {"b", "c"}, "b": {"c"}, "c": set()})
+    file = tmp_path / "file.py"
+    file.write_text(
+        "import p.a\nfrom p import b, name\nclass C:\n    from p.c import x\ndef f():\n    import p.d\n"
+    )
+    modules = {"p", "p.a", "p.b", "p.c", "p.d"}
+    assert imports_at_the_top(file, modules) == {"p", "p.a", "p.b", "p.c"}
+
+
 def test_torch_stays_behind_its_wall():
     heavy = {
         "torch",

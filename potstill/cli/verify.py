@@ -255,9 +255,9 @@ def _print(found: Mapping[str, Any]) -> None:
         f"{problems['count']:,} problems ({kinds})" + (f", columns {columns}" if columns else "")
     )
     if "code" in problems["kinds"]:
-        from potstill.verifiers.code import tests
+        from potstill.verifiers.code import verifier
 
-        show.say(tests.where())
+        show.say(verifier.where())
     show.say(f"gold answers: {gold['right']:,} of {gold['checked']:,} pass their own verifier")
     if problems["without_answer"]:
         show.say(f"without a gold answer: {problems['without_answer']:,}")

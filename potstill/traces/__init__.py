@@ -7,9 +7,10 @@ from potstill.traces.keys import line, ok, problem, right, sound, unparsed, wron
 from potstill.traces.llm_judge import Preference, bias, grade, prefer
 from potstill.traces.overlap import check_overlap, decontaminate
 from potstill.traces.scorers import ask, length, nll, perplexity, steps
+from potstill.traces.scores import score
 from potstill.traces.selection import best, dedupe, keep, mix, pair, weigh
 from potstill.traces.session import Drop, Judgements, Ledger, Session, using
-from potstill.traces.verification import score, verify
+from potstill.traces.verification import verify
 
 __all__ = [
     "Drop",

@@ -12,7 +12,7 @@ from potstill.errors import ConfigError
 from potstill.models.model import Completion, Model
 from potstill.records import Prompt, Trace, Verdict
 from potstill.traces import requests
-from potstill.traces.verification import Score, Scorer
+from potstill.traces.scores import Score, Scorer
 from potstill.verifiers import rubric as judging
 from potstill.verifiers.rubric import Choice, Scale
 

@@ -13,7 +13,7 @@ from potstill.records import Prompt, Trace, digest
 from potstill.traces import prompts, requests, session
 from potstill.traces.keys import Key, problem
 from potstill.traces.prompts import Context, Template
-from potstill.traces.verification import Score, Scorer
+from potstill.traces.scores import Score, Scorer
 
 Pair: TypeAlias = tuple[Prompt, str]
 

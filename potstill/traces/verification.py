@@ -1,19 +1,15 @@
-"""`verify` annotates verdicts, `score` annotates numbers; neither changes an id or a text."""
+"""`verify` annotates traces with verdicts; neither a text nor an id changes."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from potstill import verifiers
-from potstill.errors import ConfigError, ModelError
+from potstill.errors import ConfigError
 from potstill.models.model import Model
 from potstill.records import Span, Trace, Verdict, digest
-from potstill.traces import session
-
-Score: TypeAlias = float | str | None
-Scorer: TypeAlias = Callable[[Sequence[Trace]], Sequence[Score]]
+from potstill.traces import llm_judge, session
 
 
 class Finding(NamedTuple):
@@ -52,8 +48,6 @@ def judged(traces: Sequence[Trace]) -> list[Finding]:
     model = session.current().judge
     if model is None:
         return _checked(traces)
-    from potstill.traces import llm_judge
-
     asked = [t.problem.kind == "judge" for t in traces]
     said = iter(llm_judge.verdicts(model, [t for t, a in zip(traces, asked, strict=True) if a]))
     checked = iter(_checked([t for t, a in zip(traces, asked, strict=True) if not a]))
@@ -111,34 +105,3 @@ def _found(trace: Trace, finding: Finding) -> Trace:
     return trace.annotate(
         verdict=finding.verdict, spans=spans, scores={**trace.scores, "steps": sound}
     )
-
-
-def score(name: str, scorer: Scorer, traces: Sequence[Trace]) -> list[Trace]:
-    """Annotate each trace with scores[name]: a number, or None where the scorer could not tell; errored ones pass.
-
-    Args:
-        scorer: takes the healthy traces in one call and returns a value for each, such as `length` or `nll(model)`.
-    """
-    healthy = [t for t in traces if not t.error]
-    values = list(scorer(healthy)) if healthy else []
-    if len(values) != len(healthy):
-        raise ConfigError(
-            f"the scorer {name!r} returned {len(values)} values",
-            expected=f"{len(healthy)}, one a trace",
-        )
-    left = iter(_number(name, t, value) for t, value in zip(healthy, values, strict=True))
-    result = [t if t.error else t.annotate(scores={**t.scores, name: next(left)}) for t in traces]
-    session.made([t for t in result if not t.error])
-    session.step("score", name, len(traces), len(result))
-    return result
-
-
-def _number(name: str, trace: Trace, value: Score) -> Score:
-    if value is None or isinstance(value, str):
-        return value
-    if not math.isfinite(value):
-        raise ModelError(
-            f"the scorer {name!r} gave {value} for trace {trace.id}",
-            expected="a finite number or None",
-        )
-    return float(value)

@@ -21,8 +21,8 @@ MODULES = MappingProxyType(
         "exact": "potstill.verifiers.exact",
         "regex": "potstill.verifiers.regex",
         "format": "potstill.verifiers.format",
-        "table": "potstill.verifiers.sql.table",
-        "code": "potstill.verifiers.code.tests",
+        "table": "potstill.verifiers.sql.verifier",
+        "code": "potstill.verifiers.code.verifier",
         "judge": "potstill.verifiers.rubric",
         "gym": "potstill.verifiers.gym",
         "story": "potstill.verifiers.story",
@@ -119,13 +119,13 @@ def _gold(problem: Problem) -> str:
 
         return form.example(answer)
     if problem.kind == "code":
-        from potstill.verifiers.code import tests
+        from potstill.verifiers.code import verifier
 
-        return tests.gold(problem)
+        return verifier.gold(problem)
     if problem.kind == "table":
-        from potstill.verifiers.sql import table
+        from potstill.verifiers.sql import verifier as sql_verifier
 
-        return table.gold_text(problem)
+        return sql_verifier.gold_text(problem)
     if problem.kind in ("math", "story"):
         return f"\\boxed{{{answer}}}"
     if problem.kind in ("number", "choice"):

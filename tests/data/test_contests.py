@@ -16,7 +16,7 @@ from potstill.data import files, problems
 from potstill.errors import InputError
 from potstill.records import Problem
 from potstill.verifiers.code import sandbox
-from potstill.verifiers.code import tests as code
+from potstill.verifiers.code import verifier as code
 
 SUM = "print(sum(map(int, input().split())))"
 STDIN = {"inputs": ["1 2\n", ["2 3", "4"]], "outputs": ["3\n", ["5"]]}

@@ -9,7 +9,7 @@ import pytest
 from potstill import verifiers
 from potstill.data import problems
 from potstill.verifiers.code import sandbox
-from potstill.verifiers.code import tests as code
+from potstill.verifiers.code import verifier as code
 
 HUMANEVAL = {
     "task_id": "HumanEval/0",

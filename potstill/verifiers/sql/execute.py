@@ -1,7 +1,6 @@
 """The child side of the table verifier: builds the database in memory, runs gold and candidate queries read-only.
 
 sqlite's authorizer lets SELECT, reading and functions through, and nothing else: no ATTACH, PRAGMA, write, extension.
-duckdb gets no file, no network and no extension, and is handed single SELECT statements alone.
 """
 
 from __future__ import annotations
@@ -11,14 +10,12 @@ import io
 import json
 import re
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from potstill.verifiers.sql import results
-from potstill.verifiers.sql import text as sqltext
+from potstill.verifiers.sql import results, statements
 
 CELLS = 5_000_000  # cells of a result
 LENGTH = 10_000_000  # bytes of a value or a statement
@@ -38,10 +35,8 @@ _FORBIDDEN = frozenset(
         "sqlite_log",
     }
 )
-_SYNTAX = re.compile(
-    r"syntax error|incomplete input|unrecognized token|Parser Error", re.IGNORECASE
-)
-_REFUSED = re.compile(r"not authorized|prohibited|Permission Error|disabled", re.IGNORECASE)
+_SYNTAX = re.compile(r"syntax error|incomplete input|unrecognized token", re.IGNORECASE)
+_REFUSED = re.compile(r"not authorized|prohibited", re.IGNORECASE)
 _MEMORY = re.compile(r"out of memory|too big|too large|memory", re.IGNORECASE)
 
 
@@ -76,11 +71,11 @@ def run(table: str, gold: str, candidate: str, seconds: float) -> Outcome:
 @lru_cache(64)
 def _gold(table: str, gold: str, seconds: float) -> tuple[list[Any], list[int] | None, bool]:
     """The gold rows, the columns that order them where they are known, and whether order counts."""
-    if not sqltext.reads(gold):
+    if not statements.reads(gold):
         return _given(gold)
     statement = _single(gold)
     rows, names = _rows(table, statement, seconds, 0)
-    terms = sqltext.order(statement)
+    terms = statements.order(statement)
     return rows, _keys(terms, names), terms is not None
 
 
@@ -117,12 +112,12 @@ def _keys(terms: list[str] | None, names: Sequence[str]) -> list[int] | None:
 
 def _single(sql: str) -> str:
     """The last statement, which must be a query, as must those before it."""
-    if len(sql) > sqltext.LONGEST:
+    if len(sql) > statements.LONGEST:
         raise Failed("refused", f"a query of {len(sql)} characters")
-    found = sqltext.statements(sql)
+    found = statements.split_statements(sql)
     if not found:
         raise Failed("syntax", "no statement")
-    other = next((statement for statement in found if not sqltext.reads(statement)), None)
+    other = next((statement for statement in found if not statements.reads(statement)), None)
     if other is not None:
         word = other.split()[0][:20]
         known = word.upper() in _WRITES
@@ -165,9 +160,8 @@ _WRITES = frozenset(
 
 def _rows(table: str, statement: str, seconds: float, most: int) -> tuple[list[Any], list[str]]:
     """Rows (at most so many, 0 is all within CELLS) and the columns' names."""
-    engine, schema = engine_of(table)
     try:
-        return (_duckdb if engine == "duckdb" else _sqlite)(schema, statement, seconds, most)
+        return _sqlite(table, statement, seconds, most)
     except Failed:
         raise
     except MemoryError:
@@ -249,59 +243,6 @@ def _may_read(action: int, _: Any, name: Any, *__: Any) -> int:
     return sqlite3.SQLITE_DENY
 
 
-def _duckdb(schema: str, statement: str, seconds: float, most: int) -> tuple[list[Any], list[str]]:
-    import duckdb
-
-    database = _duck(schema)
-    kinds = [one.type for one in database.extract_statements(statement)]
-    if kinds != [duckdb.StatementType.SELECT]:
-        raise Failed(
-            "refused", f"{', '.join(str(kind).rpartition('.')[2] for kind in kinds)} is no query"
-        )
-    clock = threading.Timer(seconds, database.interrupt)
-    clock.start()
-    try:
-        cursor = database.execute(statement)
-        return _fetched(cursor.fetchmany, most, cursor.description)
-    finally:
-        clock.cancel()
-
-
-@lru_cache(8)
-def _duck(schema: str) -> Any:
-    import duckdb
-
-    config: dict[str, Any] = {
-        **{
-            "enable_external_access": "false",
-            "autoinstall_known_extensions": "false",
-            "threads": "1",
-        },
-        **{"autoload_known_extensions": "false", "memory_limit": "512MB", "temp_directory": ""},
-        "python_enable_replacements": "false",
-    }
-    database = duckdb.connect(":memory:", config=config)
-    try:
-        _build(schema, database.execute, database.execute)
-    except duckdb.Error as error:
-        raise Failed("runtime", f"the tables can't be made: {error}") from None
-    database.execute("SET lock_configuration=true")
-    return database
-
-
-def engine_of(table: str) -> tuple[str, str]:
-    """The engine that a table asks for (`-- duckdb` as its first line, or "engine" in its JSON) and the rest."""
-    first, _, rest = table.lstrip().partition("\n")
-    if re.fullmatch(r"--\s*(?:engine:\s*)?(duckdb|sqlite)\s*", first, re.IGNORECASE):
-        return ("duckdb" if "duckdb" in first.lower() else "sqlite"), rest
-    if table.lstrip().startswith("{"):
-        try:
-            return str(json.loads(table).get("engine", "sqlite")), table
-        except ValueError:
-            return "sqlite", table
-    return "sqlite", table
-
-
 def _build(schema: str, script: Callable[[str], Any], insert: Callable[..., Any]) -> None:
     """Tables from SQL, from JSON (name to rows, or name to columns and rows), or from CSV as the table `t`."""
     text = schema.strip()
@@ -322,8 +263,8 @@ def _build(schema: str, script: Callable[[str], Any], insert: Callable[..., Any]
 def _json_tables(data: Any) -> Iterable[tuple[str, list[str], list[list[Any]]]]:
     tables = {"t": data} if isinstance(data, list) else data.get("tables", data)
     for name, held in tables.items():
-        if name == "engine":
-            continue
+        if isinstance(held, str):
+            continue  # `"engine": "sqlite"` is no table
         if isinstance(held, dict):
             columns, rows = [str(column) for column in held["columns"]], held["rows"]
         else:

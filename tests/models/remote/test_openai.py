@@ -350,7 +350,8 @@ def test_what_is_under_way_when_the_stream_is_closed_is_told() -> None:
 
 def test_an_interrupt_ends_it_at_once() -> None:
     code = """if True:
-        import itertools, sys
+        import itertools, signal, sys
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job is started with SIGINT ignored
         from potstill.models.model import Request
         from potstill.models.remote.openai import OpenAI
         stream = OpenAI("m", url=sys.argv[1]).stream(Request(str(i)) for i in itertools.count())
@@ -365,7 +366,10 @@ def test_an_interrupt_ends_it_at_once() -> None:
             assert child.stdout and child.stdout.readline() == "True\n"
             child.send_signal(signal.SIGINT)
             began = time.monotonic()
-            _, said = child.communicate(timeout=20)
+            try:
+                _, said = child.communicate(timeout=20)
+            finally:
+                child.kill()  # where it did not end: leaving the block waits for it
         assert time.monotonic() - began < 5 and child.returncode != 0
         assert said.rstrip().endswith("KeyboardInterrupt") and "Unclosed" not in said
 

@@ -147,15 +147,6 @@ def test_the_datasets_library_can_read_it(
     assert (found[0]["reply"], found[0]["parents"]) == ("The answer is 4.", [ROOT.id, WRONG.id])
 
 
-def test_duckdb_can_read_it(store: Store):
-    duckdb = pytest.importorskip("duckdb")
-    path = store.folder / "traces" / "sft.parquet"
-    found = duckdb.sql(
-        f"SELECT status, count(*) FROM '{path}' GROUP BY status ORDER BY status"
-    ).fetchall()
-    assert found == [("right", 1), ("unjudged", 2), ("wrong", 1)]
-
-
 def test_a_file_that_fits_the_ledger_is_not_written_twice(store: Store):
     paths = [store.folder / kind / "sft.parquet" for kind in ("traces", "rows")]
     before = [path.stat().st_mtime_ns for path in paths]

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from potstill.records import Problem
-from potstill.verifiers.code import sandbox, tests
+from potstill.verifiers.code import sandbox, verifier
 from potstill.verifiers.code.sandbox import Limits
 
 LIMITS = Limits(seconds=1, memory=256 << 20, output=1 << 20, file=1 << 20, scratch=4 << 20)
@@ -42,7 +42,9 @@ def kind(request):
 def verdict(program: str, kind: str, test: str = UNIT, limits: Limits = LIMITS):
     problem = Problem(id="p", question="f?", kind="code", tests=(test,))
     began = time.monotonic()
-    [found] = tests.judge_all([(problem, f"```python\n{program}\n```")], kind=kind, limits=limits)
+    [found] = verifier.judge_all(
+        [(problem, f"```python\n{program}\n```")], kind=kind, limits=limits
+    )
     assert time.monotonic() - began < limits.wall + 15
     return found
 

@@ -17,7 +17,7 @@ import pytest
 from potstill import verifiers
 from potstill.data import problems as sources
 from potstill.verifiers.code import sandbox
-from potstill.verifiers.code import tests as code
+from potstill.verifiers.code import verifier as code
 from potstill.verifiers.code.sandbox import Limits
 
 MUTANTS, SEED = 500, 20_260_101

@@ -10,7 +10,7 @@ import pytest
 
 from potstill.records import Problem
 from potstill.verifiers.code import extract, sandbox
-from potstill.verifiers.code import tests as code
+from potstill.verifiers.code import verifier as code
 from potstill.verifiers.code.sandbox import Limits
 
 

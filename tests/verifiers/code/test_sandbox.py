@@ -11,7 +11,7 @@ import pytest
 
 from potstill.errors import ConfigError
 from potstill.records import Problem
-from potstill.verifiers.code import execute, sandbox, tests
+from potstill.verifiers.code import execute, sandbox, verifier
 from potstill.verifiers.code.inside import confine
 from potstill.verifiers.code.sandbox import Limits
 
@@ -34,7 +34,7 @@ def pretend(monkeypatch, **found: str) -> None:
 def test_bubblewrap_is_taken_where_it_works_then_namespaces(monkeypatch):
     pretend(monkeypatch, bubblewrap="", namespaces="")
     assert sandbox.chosen() == "bubblewrap"
-    assert tests.where() == "programs run in: bubblewrap"
+    assert verifier.where() == "programs run in: bubblewrap"
     pretend(monkeypatch, bubblewrap="bwrap is not installed", namespaces="")
     assert sandbox.chosen() == "namespaces"
 
@@ -56,7 +56,7 @@ def test_without_a_sandbox_nothing_is_run(monkeypatch, tmp_path):
     )
     program = f"open({str(tmp_path / 'ran')!r}, 'w')\ndef f(x): return x"
     with pytest.raises(ConfigError) as refused:
-        tests.judge(RIGHT[0], program)
+        verifier.judge(RIGHT[0], program)
     for words in (
         "bwrap is not installed",
         "not permitted",
@@ -73,19 +73,19 @@ def test_without_a_sandbox_nothing_is_run(monkeypatch, tmp_path):
 def test_a_short_no_is_not_enough(monkeypatch, word):
     monkeypatch.setenv(sandbox.VARIABLE, word)
     with pytest.raises(ConfigError, match="there is no sandbox"):
-        tests.judge(*RIGHT)
+        verifier.judge(*RIGHT)
 
 
 def test_asked_in_words_programs_run_unconfined_and_the_verdict_says_so(monkeypatch, tmp_path):
     pretend(monkeypatch, bubblewrap="no", namespaces="no")
     monkeypatch.setenv(sandbox.VARIABLE, sandbox.TRUSTED)
-    [found] = tests.judge_all(
+    [found] = verifier.judge_all(
         [(RIGHT[0], f"open({str(tmp_path / 'ran')!r}, 'w')\ndef f(x): return x")]
     )
     assert found.status == "right" and found.reason.endswith("[none-i-trust-this-code]")
     assert (tmp_path / "ran").exists()
     loop = "def f(x):\n  while True: pass"
-    assert tests.judge_all([(RIGHT[0], loop)], limits=Limits(seconds=1))[0].reason.startswith(
+    assert verifier.judge_all([(RIGHT[0], loop)], limits=Limits(seconds=1))[0].reason.startswith(
         "time"
     )
 
@@ -115,7 +115,7 @@ def test_a_sandbox_that_breaks_is_not_the_programs_fault(monkeypatch):
     usable()
     real = sandbox.program
     monkeypatch.setattr(sandbox, "program", lambda *a, **k: ["/bin/false", *real(*a, **k)])
-    found = tests.judge(*RIGHT)
+    found = verifier.judge(*RIGHT)
     assert found.status == "unjudged" and found.reason.startswith("sandbox")
     ended = execute.whole(sandbox.chosen(), [["print(1)"]], "", Limits())
     assert ended.outcome == "sandbox"
@@ -147,12 +147,12 @@ def test_verdicts_do_not_depend_on_the_hash_seed():
 AS_OTHER = """
 import os
 from potstill.records import Problem
-from potstill.verifiers import code, sandbox
+from potstill.verifiers.code import sandbox, verifier
 problem = Problem(id="p", question="?", kind="code", tests=("assert f(1) == 1",))
 programs = ["def f(x): return x", "import os\\ndef f(x): return os.fork()", "import os\\ndef f(x): return os.getuid() or 1"]
 for kind in sandbox.KINDS:
     why = sandbox.works(kind)
-    reasons = [v.reason.split(":")[0] for v in code.judge_all([(problem, p) for p in programs], kind=kind)] if not why else []
+    reasons = [v.reason.split(":")[0] for v in verifier.judge_all([(problem, p) for p in programs], kind=kind)] if not why else []
     print(os.getuid(), kind, why or " ".join(reasons), sep="|")
 """  # fmt: skip  # noqa: E501
 
@@ -161,7 +161,7 @@ def test_it_works_without_being_root():
     """The user is another one, where we are root and an interpreter can be read by all."""
     if os.getuid() != 0:
         pytest.skip("every other test of this file runs without being root already")
-    root = str(Path(sandbox.__file__).resolve().parents[2])
+    root = str(Path(sandbox.__file__).resolve().parents[3])
     for python in (os.path.realpath(sys.executable), "/usr/bin/python3"):
         try:
             done = subprocess.run(

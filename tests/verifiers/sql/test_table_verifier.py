@@ -1,4 +1,4 @@
-"""SQL: where the query stands, what it may do, and when two results are the same; sqlite, and duckdb where it is."""
+"""SQL: where the query stands, what it may do, and when two results are the same."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import pytest
 
 from potstill import verifiers
 from potstill.records import Problem
-from potstill.verifiers.sql import results, table
-from potstill.verifiers.sql import text as sqltext
+from potstill.verifiers.sql import results, statements, verifier
 
 SCHEMA = """
 CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT, age INTEGER, pay REAL, city TEXT);
@@ -27,8 +26,8 @@ CSV = "name,age\nAda,36\nBob,41\n"
 
 def judged(gold: str, query: str, schema: str = SCHEMA) -> tuple[str, str]:
     """Status and class."""
-    found = table.judge(Problem("p", "?", gold, "table", table=schema), f"```sql\n{query}\n```")
-    assert found.verifier == "table@1"
+    found = verifier.judge(Problem("p", "?", gold, "table", table=schema), f"```sql\n{query}\n```")
+    assert found.verifier == "table@2"
     return found.status, found.reason.split(":")[0]
 
 
@@ -130,7 +129,7 @@ ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELEC
 
 @pytest.mark.parametrize("what", ["count(*)", "i", "group_concat(i)"])
 def test_a_query_without_end_is_stopped(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "QUERY_S", 0.3)
+    monkeypatch.setattr(verifier, "QUERY_S", 0.3)
     start = time.monotonic()
     status, kind = judged("SELECT 1", ENDLESS.format(what))
     assert (status, kind) in (("wrong", "time"), ("wrong", "wrong"), ("wrong", "memory"))
@@ -140,8 +139,8 @@ def test_a_query_without_end_is_stopped(what: str, monkeypatch: pytest.MonkeyPat
 
 
 def test_what_sqlite_does_not_look_up_from_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "QUERY_S", 1e9)
-    monkeypatch.setattr(table, "LIMIT_S", 0.5)
+    monkeypatch.setattr(verifier, "QUERY_S", 1e9)
+    monkeypatch.setattr(verifier, "LIMIT_S", 0.5)
     assert judged("SELECT 1", ENDLESS.format("count(*)")) == ("wrong", "time")
 
 
@@ -154,7 +153,8 @@ def test_a_bad_gold_query_is_unjudged_and_found_before_a_run() -> None:
     failing = verifiers.check_gold([good, written, bad, files])
     assert [(p.id, v.status) for p, v in failing] == [("b", "unjudged"), ("f", "unjudged")]
     assert (
-        table.judge(Problem("n", "?", None, "table"), "```sql\nSELECT 1\n```").status == "unjudged"
+        verifier.judge(Problem("n", "?", None, "table"), "```sql\nSELECT 1\n```").status
+        == "unjudged"
     )
 
 
@@ -209,23 +209,26 @@ def test_a_table_of_csv() -> None:
     ],
 )
 def test_where_the_query_stands(text: str, query: str) -> None:
-    assert sqltext.query(text) == query
+    assert statements.query(text) == query
     if not query:
-        assert table.judge(Problem("p", "?", "SELECT 1", "table"), text).reason == "no sql"
+        assert verifier.judge(Problem("p", "?", "SELECT 1", "table"), text).reason == "no sql"
 
 
 def test_order_at_the_top_level_only() -> None:
-    assert sqltext.order("SELECT a FROM (SELECT a FROM b ORDER BY a)") is None
-    assert sqltext.order("SELECT a FROM b -- ORDER BY a") is None
-    assert sqltext.order("SELECT 'ORDER BY' FROM b") is None
-    assert sqltext.order(
+    assert statements.order("SELECT a FROM (SELECT a FROM b ORDER BY a)") is None
+    assert statements.order("SELECT a FROM b -- ORDER BY a") is None
+    assert statements.order("SELECT 'ORDER BY' FROM b") is None
+    assert statements.order(
         'SELECT a FROM b ORDER BY b."Name" DESC NULLS LAST, count(*), 2 LIMIT 3'
     ) == [
         "name",
         "count(*)",
         "2",
     ]
-    assert sqltext.statements("SELECT ';' /* ; */; ; SELECT 2") == ["SELECT ';'", "SELECT 2"]
+    assert statements.split_statements("SELECT ';' /* ; */; ; SELECT 2") == [
+        "SELECT ';'",
+        "SELECT 2",
+    ]
 
 
 def test_near_rows_match_whatever_their_order() -> None:
@@ -249,41 +252,38 @@ def test_near_rows_match_whatever_their_order() -> None:
 )
 def test_hostile_replies_cost_no_time(text: str) -> None:
     start = time.process_time()
-    assert table.judge(Problem("p", "?", "SELECT 1", "table", table=SCHEMA), text).status in (
+    assert verifier.judge(Problem("p", "?", "SELECT 1", "table", table=SCHEMA), text).status in (
         "wrong",
         "unparsed",
     )
     assert time.process_time() - start < 2
 
 
-def test_duckdb_where_it_is_asked_for() -> None:
-    pytest.importorskip("duckdb", reason="needs duckdb")
-    schema = "-- duckdb\n" + SCHEMA
-    assert (
-        judged(
-            "SELECT list(name ORDER BY name)[1] FROM people", "SELECT min(name) FROM people", schema
-        )[1]
-        == "pass"
-    )
-    assert judged("SELECT 1", "SELECT * FROM read_csv('/etc/passwd')", schema) == (
-        "wrong",
-        "refused",
-    )
-    assert judged("SELECT 1", "SELECT * FROM '/etc/passwd'", schema)[0] == "wrong"
-    assert judged("SELECT 1", "INSERT INTO people(id) VALUES (9)", schema) == ("wrong", "refused")
-    assert judged("SELECT 1", "COPY people TO '/tmp/x'", schema) == ("wrong", "refused")
-    assert judged("SELECT 1", "SELEC 1", schema) == ("wrong", "syntax")
-    assert judged("SELECT 1", "SELECT * FROM nowhere", schema) == ("wrong", "runtime")
-    assert judged("SELECT 0.1::DECIMAL(9,2)", "SELECT 0.1", schema) == ("right", "pass")
-    asked = json.dumps({"engine": "duckdb", "people": ROWS})
-    assert judged("41", "SELECT max(age) FROM people", asked) == ("right", "pass")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(table, "QUERY_S", 0.3)
-        assert judged(
-            "SELECT 1",
-            "SELECT count(*) FROM range(100000) a, range(100000) b, range(100) c",
-            schema,
-        ) == (
-            "wrong",
-            "time",
-        )
+@pytest.mark.parametrize(
+    "schema",
+    [
+        "-- duckdb\n" + SCHEMA,
+        "-- engine: DuckDB\n" + SCHEMA,
+        json.dumps({"engine": "duckdb", "people": ROWS}),
+    ],
+)
+def test_a_table_for_another_engine_is_unjudged_and_says_so(schema: str) -> None:
+    problem = Problem("p", "?", "SELECT 1", "table", table=schema)
+    verdict = verifier.judge(problem, "```sql\nSELECT 1\n```")
+    assert verdict.status == "unjudged"
+    assert "asks for duckdb, and queries run in sqlite only" in verdict.reason
+    [(_, gold_verdict)] = verifiers.check_gold([problem])
+    assert gold_verdict == verdict
+
+
+@pytest.mark.parametrize(
+    "schema",
+    ["-- sqlite\n" + SCHEMA, json.dumps({"engine": "sqlite", "people": ROWS})],
+)
+def test_a_table_may_name_sqlite(schema: str) -> None:
+    assert judged("41", "SELECT max(age) FROM people", schema) == ("right", "pass")
+
+
+def test_a_table_of_json_may_be_called_engine() -> None:
+    schema = json.dumps({"engine": [{"power": 3}]})
+    assert judged("3", "SELECT power FROM engine", schema) == ("right", "pass")

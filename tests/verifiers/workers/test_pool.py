@@ -124,7 +124,8 @@ def test_a_worker_killed_in_the_middle_loses_nothing() -> None:
 
 
 PARENT = """
-import json, sys
+import json, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job is started with SIGINT ignored
 from potstill.records import Problem
 from potstill.verifiers import regex
 from potstill.verifiers.math import equality
@@ -159,7 +160,10 @@ def test_no_worker_outlives_its_parent(doing: str, how: str) -> None:
         parent.stdin.close()
     else:
         parent.send_signal(signal.SIGKILL if how == "kill" else signal.SIGINT)
-    parent.wait(30)
+    try:
+        parent.wait(30)
+    finally:
+        parent.kill()
     deadline = time.monotonic() + 20
     while state(worker) not in ("", "Z") and time.monotonic() < deadline:
         time.sleep(0.05)

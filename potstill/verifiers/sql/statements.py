@@ -68,7 +68,7 @@ def _bare(text: str) -> str:
     return body.split(";", 1)[0] if ";" in body and "'" not in body else body
 
 
-def statements(sql: str) -> list[str]:
+def split_statements(sql: str) -> list[str]:
     """The statements of a text, without comments and empty ones."""
     found, current = [], [""]
     for token in tokens(sql):

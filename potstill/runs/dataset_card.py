@@ -15,22 +15,27 @@ from pathlib import Path
 from typing import Any
 
 from potstill import __version__
-from potstill.methods.catalogue import entry
 from potstill.errors import ConfigError
-from potstill.methods import METHODS
-from potstill.records import Trace, digest
-from potstill.store import Store
-from potstill.runs import manifest
 from potstill.escape import visible
+from potstill.methods import METHODS
+from potstill.methods.catalogue import entry
+from potstill.records import Trace, digest
+from potstill.runs import manifest
+from potstill.store import Store
 
 MARK = "<!-- written by potstill export -->"
 UNKNOWN = "unknown: look it up before you publish"
 # Licences that were read on the datasets' own pages; everything else is unknown until somebody says it (--licence).
-LICENCES: Mapping[str, str] = {"hf:openai/gsm8k": "mit", "hf:open-thoughts/OpenThoughts-114k": "apache-2.0"}
+LICENCES: Mapping[str, str] = {
+    "hf:openai/gsm8k": "mit",
+    "hf:open-thoughts/OpenThoughts-114k": "apache-2.0",
+}
 
 _REASONS = 30  # rejects by reason that are shown
 _TRACE = re.compile(r"trace-[0-9a-f]{20}")
-_TOLD = re.compile(r"[\"\u201c`:]|(?<!\w)'|(?<![\w@.])[-+]?\.?\d")  # what a reason quotes or counts begins so
+_TOLD = re.compile(
+    r"[\"\u201c`:]|(?<!\w)'|(?<![\w@.])[-+]?\.?\d"
+)  # what a reason quotes or counts begins so
 _PLACED = re.compile(r"(?:(?:transformers|recorded|scripted):)?(?:~|\.{0,2}/)[^\n]*$")
 _SECRET_NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 _SECRETS = re.compile(
@@ -70,7 +75,9 @@ def of_run(store: Store, folder: Path, arm: str, **known: Any) -> Card:
     source = settings.get("problems") or imported.get("file") or ""
     method = settings.get("arms", {}).get(arm, {}).get("method", "")
     wanted = [role.name for role in entry(method).roles] if method in METHODS else []
-    roles = {role: spec for role, spec in settings.get("roles", {}).items() if role in wanted and spec}
+    roles = {
+        role: spec for role, spec in settings.get("roles", {}).items() if role in wanted and spec
+    }
     rejects = Counter((d.operator, d.test, kind_of(d.reason)) for d in store.history.drops(arm))
     return Card(
         **known,
@@ -78,7 +85,9 @@ def of_run(store: Store, folder: Path, arm: str, **known: Any) -> Card:
         method=method,
         roles=roles,
         sources={public(source): licence(source, licences)} if source else {},
-        steps=[(s.operator, _unplaced(s.label), s.taken, s.returned) for s in store.history.steps(arm)],
+        steps=[
+            (s.operator, _unplaced(s.label), s.taken, s.returned) for s in store.history.steps(arm)
+        ],
         rejects=rejects,
         recipe={} if imported else settings,
         run=digest("manifest", manifest.read(folder)._asdict()),
@@ -113,7 +122,9 @@ def licence(spec: str, given: Mapping[str, str]) -> str:
     folder = Path(spec).parent
     for name in ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE"):
         if (folder / name).is_file() and Path(spec).is_file():
-            first = (folder / name).read_text("utf-8", "replace").strip().split("\n", 1)[0].strip("# ")
+            first = (
+                (folder / name).read_text("utf-8", "replace").strip().split("\n", 1)[0].strip("# ")
+            )
             return f"{first[:60]} ({name} beside the file)"
     return UNKNOWN
 
@@ -135,11 +146,14 @@ def render(card: Card) -> str:
         f"# {_escaped(_title(card))}",
         _opening(card),
         "## How it was made\n\n" + "\n".join(_making(card)),
-        "## Sources\n\n" + _table(("source", "licence"), list(card.sources.items()) or [("unknown", UNKNOWN)]),
+        "## Sources\n\n"
+        + _table(("source", "licence"), list(card.sources.items()) or [("unknown", UNKNOWN)]),
         "## Counts\n\n" + _table(("what", "number"), _counts(card)),
     ]
     if card.steps:
-        parts.append("## From problems to rows\n\n" + _table(("step", "by", "taken", "returned"), card.steps))
+        parts.append(
+            "## From problems to rows\n\n" + _table(("step", "by", "taken", "returned"), card.steps)
+        )
     if card.rejects:
         parts.append("## Left out\n\n" + _rejects(card))
     parts.append("## To make it again\n\n" + _again(card))
@@ -196,12 +210,20 @@ def _front(card: Card) -> str:
         "task_categories": ["text-generation"],
         "tags": ["potstill", "distillation", "reasoning", *([card.method] if card.method else [])],
         "size_categories": [size],
-        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": card.file}]}],
+        "configs": [
+            {"config_name": "default", "data_files": [{"split": "train", "path": card.file}]}
+        ],
     }
     return f"---\n{yaml.safe_dump(data, sort_keys=False)}---"
 
 
-_SIZES = ((1000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+_SIZES = (
+    (1000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (10**6, "100K<n<1M"),
+    (10**7, "1M<n<10M"),
+)
 
 
 def _title(card: Card) -> str:
@@ -220,13 +242,18 @@ def _making(card: Card) -> list[str]:
     lines = []
     if card.method in METHODS:
         found = entry(card.method)
-        paper = f", [arXiv:{found.arxiv}](https://arxiv.org/abs/{found.arxiv})" if found.arxiv else ""
+        paper = (
+            f", [arXiv:{found.arxiv}](https://arxiv.org/abs/{found.arxiv})" if found.arxiv else ""
+        )
         lines.append(f"- method: `{card.method}` ({_escaped(found.title)}){paper}")
     else:
         lines.append("- method: none; answers that were recorded elsewhere")
     lines += [f"- {role}: {_escaped(public(spec))}" for role, spec in card.roles.items()]
     authors = Counter(trace.author.model for trace in card.rows if trace.author)
-    lines += [f"- written by {_escaped(author)}: {count:,} rows" for author, count in authors.most_common()]
+    lines += [
+        f"- written by {_escaped(author)}: {count:,} rows"
+        for author, count in authors.most_common()
+    ]
     lines.append(f"- licences and terms of the models: {UNKNOWN}")
     return lines
 
@@ -240,7 +267,10 @@ def _counts(card: Card) -> list[tuple[str, str]]:
         ("rows", f"{len(card.rows):,}"),
         ("problems", f"{len({trace.problem.id for trace in card.rows}):,}"),
         *((f"judged {status}", f"{count:,}") for status, count in sorted(statuses.items())),
-        ("cut off at the limit of tokens", f"{sum(trace.finish == 'length' for trace in card.rows):,}"),
+        (
+            "cut off at the limit of tokens",
+            f"{sum(trace.finish == 'length' for trace in card.rows):,}",
+        ),
         ("writer saw the gold answer", "unknown (recorded elsewhere)" if recorded else f"{seen:,}"),
         ("median length in characters", f"{lengths[len(lengths) // 2]:,}" if lengths else "0"),
         ("fingerprint of the rows", fingerprint(card.rows, card.layout)),
@@ -250,12 +280,17 @@ def _counts(card: Card) -> list[tuple[str, str]]:
 
 def fingerprint(rows: Sequence[Trace], layout: str) -> str:
     """Content id of an export: the rows with their rivals, in order, and the layout."""
-    return digest("export", [layout, [[trace.id, trace.rival.id if trace.rival else ""] for trace in rows]])
+    return digest(
+        "export", [layout, [[trace.id, trace.rival.id if trace.rival else ""] for trace in rows]]
+    )
 
 
 def _rejects(card: Card) -> str:
     most = Counter(card.rejects).most_common()
-    lines = [(operator, test, reason, f"{count:,}") for (operator, test, reason), count in most[:_REASONS]]
+    lines = [
+        (operator, test, reason, f"{count:,}")
+        for (operator, test, reason), count in most[:_REASONS]
+    ]
     rest = sum(count for _, count in most[_REASONS:])
     if rest:
         lines.append(("", "", f"{len(most) - _REASONS} more reasons", f"{rest:,}"))
@@ -267,12 +302,17 @@ def _again(card: Card) -> str:
 
     blocks = []
     if card.recipe:
-        plain = {name: value for name, value in card.recipe.items() if value not in ("", None, {}, [])}
+        plain = {
+            name: value for name, value in card.recipe.items() if value not in ("", None, {}, [])
+        }
         plain["roles"] = {role: public(spec) for role, spec in card.recipe.get("roles", {}).items()}
         plain["problems"] = public(str(card.recipe.get("problems", "")))
         plain.pop("threads", None)
         text = yaml.safe_dump(_clean(plain), sort_keys=False, allow_unicode=False)
-        blocks += [f"`recipe.yaml`:\n\n{_fenced(text, 'yaml')}", _fenced("potstill run recipe.yaml --out run\n", "sh")]
+        blocks += [
+            f"`recipe.yaml`:\n\n{_fenced(text, 'yaml')}",
+            _fenced("potstill run recipe.yaml --out run\n", "sh"),
+        ]
     return "\n\n".join([*blocks, _fenced(card.command + "\n", "sh")])
 
 
@@ -298,12 +338,18 @@ def _unplaced(text: str) -> str:
 
 
 def _table(names: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
-    told = [names, ["---"] * len(names), *([_escaped(str(cell)) for cell in line] for line in lines)]
+    told = [
+        names,
+        ["---"] * len(names),
+        *([_escaped(str(cell)) for cell in line] for line in lines),
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in told)
 
 
 def _escaped(text: str, most: int = 300) -> str:
     """Text of models and files as one line that is no markup: no links, images, HTML, tables or hidden characters."""
-    flat = " ".join(visible(without_secrets(text)[:most]).split())  # secrets first: escaped, they would not be found
+    flat = " ".join(
+        visible(without_secrets(text)[:most]).split()
+    )  # secrets first: escaped, they would not be found
     flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_{}\[\]()#!|~$])", r"\\\1", flat).replace("://", ":&#47;&#47;")

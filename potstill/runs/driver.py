@@ -38,7 +38,10 @@ def drive(
     """
     generator = method(problems, **roles, **values)
     if not isinstance(generator, Generator):
-        raise ConfigError(f"{name_of(method)} is no method", expected="a generator function that yields Stage(...)")
+        raise ConfigError(
+            f"{name_of(method)} is no method",
+            expected="a generator function that yields Stage(...)",
+        )
     student: Model | None = None
     with _counting() as drops:
         made(problems)
@@ -67,14 +70,17 @@ def _ended(method: Method, solver: Solver | None, student: Model | None) -> Solv
 def _check(method: Method, stage: object, drops: Counter[tuple[str, str, str]]) -> None:
     if not isinstance(stage, Stage):
         raise ConfigError(
-            f"{name_of(method)} yielded {type(stage).__name__}", expected="Stage(model, traces, objective)"
+            f"{name_of(method)} yielded {type(stage).__name__}",
+            expected="Stage(model, traces, objective)",
         )
     for name, value in stage.constants.items():
         if callable(value) and not isinstance(value, Model):
             _top_level(value, f"the constant {name} of a stage")
     if stage.rows:
         return
-    counts = [f"{operator} {test}: {n} ({reason})" for (operator, test, reason), n in drops.most_common(8)]
+    counts = [
+        f"{operator} {test}: {n} ({reason})" for (operator, test, reason), n in drops.most_common(8)
+    ]
     errored = f"; {stage.errored} rows were failed generations" if stage.errored else ""
     raise StageError(
         f"{name_of(method)} yielded a stage without rows{errored}; dropped before it: {'; '.join(counts) or 'nothing'}",

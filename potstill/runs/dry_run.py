@@ -18,9 +18,9 @@ from typing import Any, NamedTuple, final
 from potstill.errors import ConfigError, StageError
 from potstill.methods import METHODS
 from potstill.models.model import Completion, Request
-from potstill.runs.recipe import Arm, Recipe
 from potstill.records import Stage, Tokens, Trace
 from potstill.runs.driver import drive
+from potstill.runs.recipe import Arm, Recipe
 from potstill.traces import Session, using
 
 DRY = 24  # problems that stand-ins are driven on at most
@@ -62,7 +62,9 @@ def assumed(texts: Mapping[str, str]) -> dict[str, Assumptions]:
         try:
             given.setdefault(role, {})[name] = float(text)
         except ValueError:
-            raise ConfigError(f"--assume {key}={text}: not a number", fix=f"--assume {key}=0.5") from None
+            raise ConfigError(
+                f"--assume {key}={text}: not a number", fix=f"--assume {key}=0.5"
+            ) from None
     return {role: Assumptions(**{**given[""], **own}) for role, own in given.items()}
 
 
@@ -95,7 +97,9 @@ class Driven(NamedTuple):
 class StandIn:
     """A writer that answers nothing: right or wrong by a hash at the assumed share, as long as assumed; it counts."""
 
-    def __init__(self, role: str, assume: Assumptions, asked: Asked, seen: set[str], weights: Path) -> None:
+    def __init__(
+        self, role: str, assume: Assumptions, asked: Asked, seen: set[str], weights: Path
+    ) -> None:
         """Count into `asked` what is not among `seen`."""
         self.id, self.weights = f"plan-{role}", weights
         self._assume, self._asked, self._seen = assume, asked, seen
@@ -122,7 +126,9 @@ class StandIn:
                 self._asked.most.append(request.sampling.max_tokens)
                 self._asked.costs.append(None)
         number = ANSWER if chance < self._assume.right else str(int(chance * 1000))
-        text = filler(key, int(tokens * self._assume.chars)) + f" The answer is \\boxed{{{number}}}."
+        text = (
+            filler(key, int(tokens * self._assume.chars)) + f" The answer is \\boxed{{{number}}}."
+        )
         return Completion(text, "stop", Tokens(math.ceil(prompt), math.ceil(tokens)))
 
 
@@ -154,7 +160,13 @@ def dry(recipe: Recipe, problems: Sequence[Trace], assume: Mapping[str, Assumpti
     rows: dict[str, tuple[int, float]] = {}
     for name, arm in recipe.arms.items():
         roles = {
-            role: StandIn(role, assume.get(role, assume[""]), asked.setdefault(role, Asked()), seen, Path(name))
+            role: StandIn(
+                role,
+                assume.get(role, assume[""]),
+                asked.setdefault(role, Asked()),
+                seen,
+                Path(name),
+            )
             for role, spec in recipe.roles.items()
             if spec and role in roles_of(arm)
         }
@@ -195,7 +207,9 @@ def roles_of(arm: Arm) -> list[str]:
 
 def _judged_by_number(trace: Trace) -> Trace:
     """The same problem with an answer that a stand-in can be right about."""
-    problem = dataclasses.replace(trace.problem, kind="number", answer=ANSWER, solution=trace.problem.solution)
+    problem = dataclasses.replace(
+        trace.problem, kind="number", answer=ANSWER, solution=trace.problem.solution
+    )
     return dataclasses.replace(trace, problem=problem)
 
 
@@ -291,7 +305,9 @@ def pilot(
     marks, names = Marks(), dict[str, str]()
     for name, arm in recipe.arms.items():
         given = [role for role in roles_of(arm) if recipe.roles.get(role)]
-        roles = {role: Meter(wrapped(role, name), asked.setdefault(role, Asked())) for role in given}
+        roles = {
+            role: Meter(wrapped(role, name), asked.setdefault(role, Asked())) for role in given
+        }
         names |= {model.id: role for role, model in roles.items()}
         with using(session(marks, name)):
             rows[name] = driven(arm, some, roles, values=arm.values)

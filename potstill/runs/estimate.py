@@ -8,18 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from potstill.evaluation.intervals import Estimate, mean, share
-from potstill.runs.experiment import Progress, opened, posed, silent
 from potstill.budget import prices
 from potstill.budget.prices import Price, built_in, most, price_of
+from potstill.evaluation.intervals import Estimate, mean, share
+from potstill.records import Trace
 from potstill.runs.dry_run import Asked, Assumptions, Driven, dry
 from potstill.runs.dry_run import pilot as tried
+from potstill.runs.experiment import Progress, opened, posed, silent
 from potstill.runs.recipe import Recipe
-from potstill.records import Trace
 from potstill.runs.sources import checkpoint_of, priced
 from potstill.training.memory_estimate import FORMULA, Size, size
 
-STORED = 1.4, 900  # bytes a stored character (text, payload, ledger), and bytes a completion beside its text
+STORED = (
+    1.4,
+    900,
+)  # bytes a stored character (text, payload, ledger), and bytes a completion beside its text
 ROW = 2.2  # bytes a row's character: JSONL, and the ledger's copy
 EVALUATION = "evaluation"
 
@@ -67,7 +70,9 @@ class Plan:
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return plain | {
             "needs": [need._asdict() for need in self.needs],
-            "training": {arm: {**s._asdict(), "memory": s.memory} for arm, s in self.training.items()},
+            "training": {
+                arm: {**s._asdict(), "memory": s.memory} for arm, s in self.training.items()
+            },
             "measured": {name: found._asdict() for name, found in self.measured.items()},
         }
 
@@ -125,7 +130,11 @@ def estimate(
         piloted: whether real models answered.
     """
     problems, tests = counts
-    needs = [_need(recipe, role, asked, driven.share, own) for role, asked in driven.asked.items() if asked.calls]
+    needs = [
+        _need(recipe, role, asked, driven.share, own)
+        for role, asked in driven.asked.items()
+        if asked.calls
+    ]
     needs += _evaluated(recipe, tests, assume, driven, own)
     rows = {arm: round(made / driven.share) for arm, (made, _) in driven.rows.items()}
     chars = assume[""].chars
@@ -145,13 +154,19 @@ def estimate(
         training=training,
         measured=_measured(driven) if piloted else {},
         assumptions=_assumptions(assume, piloted=piloted, steps=bool(training)),
-        paid=sum(cost or 0.0 for asked in driven.asked.values() for cost in asked.costs) if piloted else 0.0,
+        paid=sum(cost or 0.0 for asked in driven.asked.values() for cost in asked.costs)
+        if piloted
+        else 0.0,
     )
 
 
 def _need(recipe: Recipe, role: str, asked: Asked, part: float, own: Mapping[str, Price]) -> Need:
     spec, calls = recipe.roles[role], round(asked.calls / part)
-    prompt, completion, limit = sum(asked.prompts) / part, sum(asked.completions) / part, sum(asked.most) / part
+    prompt, completion, limit = (
+        sum(asked.prompts) / part,
+        sum(asked.completions) / part,
+        sum(asked.most) / part,
+    )
     price, free = _price(spec, own)
     if price is None:
         money: tuple[float | None, ...] = (0.0,) * 4 if free else (None,) * 4
@@ -162,7 +177,9 @@ def _need(recipe: Recipe, role: str, asked: Asked, part: float, own: Mapping[str
         for p, c, cost in zip(asked.prompts, asked.completions, asked.costs, strict=True)
     ]
     value = sum(costs) / len(costs)
-    sure = len(costs) < 2 or None in asked.costs  # what was assumed does not vary as what is measured does
+    sure = (
+        len(costs) < 2 or None in asked.costs
+    )  # what was assumed does not vary as what is measured does
     found = Estimate(value, value, value) if sure else mean(costs)
     ends = (calls * found.value, max(0.0, calls * found.low), calls * found.high)
     whole = most(price, round(prompt), round(limit), rate)
@@ -176,7 +193,11 @@ def _price(spec: str, own: Mapping[str, Price]) -> tuple[Price | None, bool]:
 
 
 def _evaluated(
-    recipe: Recipe, tests: Sequence[Trace], assume: Mapping[str, Assumptions], driven: Driven, own: Mapping[str, Price]
+    recipe: Recipe,
+    tests: Sequence[Trace],
+    assume: Mapping[str, Assumptions],
+    driven: Driven,
+    own: Mapping[str, Price],
 ) -> list[Need]:
     """The answers of the untrained student, and of each arm's."""
     student = recipe.roles.get("student")
@@ -187,7 +208,10 @@ def _evaluated(
     long = sum(found.completions) / found.calls if found and found.calls else told.completion
     limit, n = recipe.evaluate.sampling.max_tokens, recipe.evaluate.n
     needs = []
-    for role, spec, times in ((EVALUATION, student, 1), (EVALUATION, "the trained students", len(recipe.arms))):
+    for role, spec, times in (
+        (EVALUATION, student, 1),
+        (EVALUATION, "the trained students", len(recipe.arms)),
+    ):
         asked = Asked()
         for trace in tests:
             asked.prompts += [len(str(trace.prompt)) / told.chars] * (n * times)
@@ -222,18 +246,24 @@ def _measured(driven: Driven) -> dict[str, Estimate]:
     return found
 
 
-def _assumptions(assume: Mapping[str, Assumptions], *, piloted: bool, steps: bool) -> dict[str, Any]:
+def _assumptions(
+    assume: Mapping[str, Assumptions], *, piloted: bool, steps: bool
+) -> dict[str, Any]:
     names = {}
     for role, told in assume.items():
         for name, value in dataclasses.asdict(told).items():
             if not piloted or name == "chars":
                 names[f"{role}.{name}" if role else name] = value
-    remarks = {"first stage": "a method is driven up to its first training; what it asks after that is not counted"}
+    remarks = {
+        "first stage": "a method is driven up to its first training; what it asks after that is not counted"
+    }
     if not piloted:
         remarks["steps"] = "a chain's steps are as right as its answer"
         remarks["money"] = "nothing is cached; every completion has the assumed length"
     else:
-        remarks["pilot"] = "problems chosen by hash; intervals are over the calls, or over the problems for shares"
+        remarks["pilot"] = (
+            "problems chosen by hash; intervals are over the calls, or over the problems for shares"
+        )
     if steps:
         remarks["memory"] = FORMULA
     return {**names, **remarks}

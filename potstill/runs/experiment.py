@@ -15,24 +15,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from potstill.runs import exposure
+from potstill.budget import prices
+from potstill.budget.amounts import Limit
+from potstill.budget.budget import Budget
 from potstill.data import files
 from potstill.errors import ConfigError, InputError, StageError
 from potstill.evaluation.benchmark import evaluate
 from potstill.evaluation.results import Results, save
 from potstill.evaluation.rows import Evaluation
 from potstill.methods import METHODS
-from potstill.budget import prices
 from potstill.models.model import Model, Scored, Trainable
-from potstill.runs.results import examples_of, gather, settled, shown, trained_on
-from potstill.runs.recipe import Arm, Recipe
 from potstill.records import Problem, Stage, Trace
+from potstill.runs import exposure, manifest
 from potstill.runs.driver import Solver, drive
+from potstill.runs.recipe import Arm, Recipe
+from potstill.runs.results import examples_of, gather, settled, shown, trained_on
 from potstill.runs.sources import load_model, load_problems, pose_all
-from potstill.runs import manifest
 from potstill.store import truncation
-from potstill.budget.amounts import Limit
-from potstill.budget.budget import Budget
 from potstill.store.cached_model import cached
 from potstill.store.ledger import Ledger
 from potstill.store.store import Store
@@ -47,14 +46,16 @@ from potstill.traces import (
     using,
     verify,
 )
-from potstill.traces.verification import check_judge
 from potstill.traces.overlap import NGRAM
-from potstill.training.settings import Training
+from potstill.traces.verification import check_judge
 from potstill.training.objective_config import Bound, Task, bind, student_key
+from potstill.training.settings import Training
 
 UNTRAINED = "untrained"
 JUDGE = "judge"  # the role that judges problems of that kind, whatever the method
-EVALUATION = "evaluation"  # the role of a student that is measured; its answers are judged as they come
+EVALUATION = (
+    "evaluation"  # the role of a student that is measured; its answers are judged as they come
+)
 Progress = Callable[[str, int, int], None]
 
 
@@ -90,7 +91,9 @@ class Bench:
             budget=self.budget,
             retry_errors=self.retry_errors,
             truncated="keep" if measuring else self.recipe.truncated,
-            when_spent="stop" if measuring else self.recipe.when_spent,  # half a measurement is none
+            when_spent="stop"
+            if measuring
+            else self.recipe.when_spent,  # half a measurement is none
         )
 
     def session(self, ledger: Ledger, arm: str) -> Session:
@@ -122,7 +125,9 @@ def execute(
         threads: CPU threads of local models and training; 0 is one a core. Part of the fingerprint.
         retry_errors: ask again where a recorded generation failed.
     """
-    with opened(recipe, out, progress=progress, threads=threads, retry_errors=retry_errors) as bench:
+    with opened(
+        recipe, out, progress=progress, threads=threads, retry_errors=retry_errors
+    ) as bench:
         store = bench.store
         evaluations = _baseline(bench)
         for name, arm in recipe.arms.items():
@@ -130,7 +135,9 @@ def execute(
         names = {model.id: role for role, model in bench.models.items()}
         title = title or f"Potstill: {', '.join(recipe.arms)}"
         results = gather(store, recipe, evaluations, title=title, names=names)
-        results = dataclasses.replace(results, notes=[*files.notes(), *bench.budget.notes(), *results.notes])
+        results = dataclasses.replace(
+            results, notes=[*files.notes(), *bench.budget.notes(), *results.notes]
+        )
         save(results, out / "results.json")
         manifest.finish(out, ["results.json"])
     return results
@@ -138,7 +145,12 @@ def execute(
 
 @contextmanager
 def opened(
-    recipe: Recipe, out: Path, *, progress: Progress = silent, threads: int = 0, retry_errors: bool = False
+    recipe: Recipe,
+    out: Path,
+    *,
+    progress: Progress = silent,
+    threads: int = 0,
+    retry_errors: bool = False,
 ) -> Iterator[Bench]:
     """What a run of this recipe in this folder works with; the store is open for the length of the block."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -150,35 +162,49 @@ def opened(
     threads = threads or os.cpu_count() or 1
     problems, tests = posed(recipe)
     given = {role: spec for role, spec in recipe.roles.items() if spec}
-    models = {role: load_model(spec, threads=threads, batch=recipe.batch) for role, spec in given.items()}
+    models = {
+        role: load_model(spec, threads=threads, batch=recipe.batch) for role, spec in given.items()
+    }
     _check_roles(recipe, models)
     check_judge([*problems, *tests], models.get(JUDGE), f"--role {JUDGE}=SPEC")
     with Store.open(out) as store:
         manifest.start(out, settled(recipe) | {"threads": threads}, empty=store.empty())
         files.save(out)
         budget = afford(recipe, models, store)
-        yield Bench(recipe, out, store, models, problems, tests, progress, budget, threads, retry_errors)
+        yield Bench(
+            recipe, out, store, models, problems, tests, progress, budget, threads, retry_errors
+        )
 
 
 def posed(recipe: Recipe) -> tuple[list[Trace], list[Trace]]:
     """The problems to train on and those to measure on, as the learner sees them."""
     wanted = recipe.evaluate
     problems = load_problems(
-        recipe.problems, mapping=recipe.mapping, limit=recipe.limit, seed=recipe.seed, kind=recipe.kind
+        recipe.problems,
+        mapping=recipe.mapping,
+        limit=recipe.limit,
+        seed=recipe.seed,
+        kind=recipe.kind,
     )
     kind, mapping = wanted.kind or recipe.kind, wanted.mapping or recipe.mapping
     tests = (
-        load_problems(wanted.problems, mapping=mapping, limit=wanted.limit, seed=recipe.seed, kind=kind)
+        load_problems(
+            wanted.problems, mapping=mapping, limit=wanted.limit, seed=recipe.seed, kind=kind
+        )
         if wanted.problems
         else []
     )
     recorded = any(spec.startswith("recorded:") for spec in recipe.roles.values())
-    return pose_all(problems, recipe.prompt, recorded=recorded), pose_all(tests, recipe.prompt, recorded=recorded)
+    return pose_all(problems, recipe.prompt, recorded=recorded), pose_all(
+        tests, recipe.prompt, recorded=recorded
+    )
 
 
 def afford(recipe: Recipe, models: Mapping[str, Model], store: Store) -> Budget:
     """The run's budget, less what this folder has paid for; refuses a limit of money where a price is missing."""
-    limits = {name: Limit(limit.tokens, limit.money) for name, limit in recipe.budget.by_name().items()}
+    limits = {
+        name: Limit(limit.tokens, limit.money) for name, limit in recipe.budget.by_name().items()
+    }
     budget = Budget.of(store.attempts, limits, prices.own(recipe.prices))
     for role, model in models.items():
         budget.gate(role, model, "")
@@ -220,7 +246,9 @@ def _baseline(bench: Bench) -> dict[str, Evaluation]:
 def _run_arm(bench: Bench, name: str, arm: Arm) -> dict[str, Evaluation]:
     """Drive one method; the arm's evaluation by its name."""
     ledger = bench.store.ledger(name)
-    roles = {role: bench.wrapped(model, role, name) for role, model in _roles(arm, bench.models).items()}
+    roles = {
+        role: bench.wrapped(model, role, name) for role, model in _roles(arm, bench.models).items()
+    }
     with using(bench.session(ledger, name)):
         ledger.made(bench.problems)
         ledger.step("problems", bench.recipe.problems, len(bench.problems), len(bench.problems))
@@ -231,7 +259,11 @@ def _run_arm(bench: Bench, name: str, arm: Arm) -> dict[str, Evaluation]:
         except StageError:
             exposure.explain(bench.store, name)
             raise
-    found = _measured(bench, name, solver, bench.store.ledger(f"{name} evaluated")) if bench.tests else {}
+    found = (
+        _measured(bench, name, solver, bench.store.ledger(f"{name} evaluated"))
+        if bench.tests
+        else {}
+    )
     if found:
         _answer_examples(bench, name, solver)
     ledger.finish()
@@ -259,7 +291,9 @@ def _clean(bench: Bench) -> list[Trace]:
             raise StageError(error.found, expected=error.expected, fix=fix) from None
     kept = decontaminate(held_out, bench.problems, n=n)
     if not kept:
-        raise InputError("every training problem is an evaluation problem", fix="choose other problems")
+        raise InputError(
+            "every training problem is an evaluation problem", fix="choose other problems"
+        )
     return kept
 
 
@@ -286,7 +320,8 @@ def _train(bench: Bench, arm: str, training: Training, ledger: Ledger, stage: St
     start = getattr(stage.model, "weights", None)
     if start is None:
         raise StageError(
-            f"the model {stage.model.id} has no weights to train", fix="give a transformers: or world: student"
+            f"the model {stage.model.id} has no weights to train",
+            fix="give a transformers: or world: student",
         )
     report = fit(
         stage.rows,
@@ -297,7 +332,9 @@ def _train(bench: Bench, arm: str, training: Training, ledger: Ledger, stage: St
         progress=lambda _, done, total: bench.progress(f"{arm}/train", done, total),
     )
     model = Local(folder, threads=bench.threads, chat=chat)
-    bench.store.students.put(Student(key, model.id, folder, settings.identity(), _report(report, arm, model.id)))
+    bench.store.students.put(
+        Student(key, model.id, folder, settings.identity(), _report(report, arm, model.id))
+    )
     return bench.wrapped(model, EVALUATION, arm)
 
 
@@ -315,7 +352,11 @@ def _scored(stage: Stage, task: Task) -> list[Trace]:
     rows = list(stage.rows)
     if task.rollout == 1:
         return rows
-    return score("perplexity", perplexity(stage.model), rows) if isinstance(stage.model, Scored) else rows
+    return (
+        score("perplexity", perplexity(stage.model), rows)
+        if isinstance(stage.model, Scored)
+        else rows
+    )
 
 
 def _chat(model: Any) -> Any:

@@ -28,14 +28,21 @@ def trl_text(trace: Trace) -> dict[str, Any]:
 def sharegpt(trace: Trace) -> dict[str, Any]:
     """ShareGPT's conversations (LLaMA-Factory, Axolotl): from human and gpt."""
     told = [*turns(trace.prompt), Message("assistant", trace.text)]
-    conversations = [{"from": _SHAREGPT.get(turn.role, turn.role), "value": turn.content} for turn in told]
+    conversations = [
+        {"from": _SHAREGPT.get(turn.role, turn.role), "value": turn.content} for turn in told
+    ]
     return {**_named(trace), "conversations": conversations}
 
 
 def alpaca(trace: Trace) -> dict[str, Any]:
     """Alpaca's instruction, input (empty) and output; a system turn stands under `system`."""
     system = [turn.content for turn in turns(trace.prompt) if turn.role == "system"]
-    row = {**_named(trace), "instruction": _asked(trace, "alpaca"), "input": "", "output": trace.text}
+    row = {
+        **_named(trace),
+        "instruction": _asked(trace, "alpaca"),
+        "input": "",
+        "output": trace.text,
+    }
     return {**row, "system": system[0]} if system else row
 
 
@@ -164,11 +171,17 @@ def _asked(trace: Trace, layout: str) -> str:
 
 
 def _whole(trace: Trace, layout: str) -> Trace:
-    masked = trace.given > 0 or any(span.weight != 1.0 or span.kind in ("tool", "user") for span in trace.spans)
+    masked = trace.given > 0 or any(
+        span.weight != 1.0 or span.kind in ("tool", "user") for span in trace.spans
+    )
     rival = bool(trace.rival) and layout != "preference"
     lost = [
         name
-        for name, there in (("a rejected trace", rival), ("masked text", masked), ("a weight", trace.weight != 1))
+        for name, there in (
+            ("a rejected trace", rival),
+            ("masked text", masked),
+            ("a weight", trace.weight != 1),
+        )
         if there
     ]
     if lost:

@@ -10,7 +10,9 @@ from collections import Counter
 from potstill.errors import StageError
 from potstill.store.store import Store
 
-_READABLE = "an answer that the verifier can read, such as \\boxed{18}, '#### 18' or 'The answer is 18.'"
+_READABLE = (
+    "an answer that the verifier can read, such as \\boxed{18}, '#### 18' or 'The answer is 18.'"
+)
 _ASK = "ask for that form with --prompt, allow longer answers (max_tokens), or choose the verifier with --kind"
 
 
@@ -39,14 +41,24 @@ def explain(store: Store, arm: str) -> None:
 
 def _lost(store: Store, arm: str, tests: tuple[str, ...]) -> Counter[str]:
     """What these tests dropped, by status; nothing where they let something pass."""
-    if any(step.returned for step in store.history.steps(arm) if step.operator == "keep" and step.label in tests):
+    if any(
+        step.returned
+        for step in store.history.steps(arm)
+        if step.operator == "keep" and step.label in tests
+    ):
         return Counter()
     drops = store.history.drops(arm)
-    return Counter(d.reason.split(":")[0] for d in drops if d.operator == "keep" and d.test in tests)
+    return Counter(
+        d.reason.split(":")[0] for d in drops if d.operator == "keep" and d.test in tests
+    )
 
 
 def _unread(arm: str, count: int) -> StageError:
-    return StageError(f"{arm}: none of {count} answers is in a form that can be read", expected=_READABLE, fix=_ASK)
+    return StageError(
+        f"{arm}: none of {count} answers is in a form that can be read",
+        expected=_READABLE,
+        fix=_ASK,
+    )
 
 
 def _told(found: Counter[str]) -> str:

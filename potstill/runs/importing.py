@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from potstill.data import files
 from potstill import verifiers
-from potstill.errors import ConfigError, InputError, StoreError
-from potstill.data import layouts
+from potstill.data import files, layouts
 from potstill.data.layouts import Columns, Recording
 from potstill.data.problem_rows import from_rows
-from potstill.records import Author, Problem, Prompt, Trace, digest
 from potstill.data.trace_json import from_record, to_json
+from potstill.errors import ConfigError, InputError, StoreError
+from potstill.records import Author, Problem, Prompt, Trace, digest
 
 GOLDS = ("gold", "ground_truth", "expected_answer", "gt", "final_answer", "reference", "answer", "correct_answer",
          "ground_truth_solution", "target", "solution")  # fmt: skip
@@ -70,7 +69,9 @@ def read(
     given = dict(mapping or {})
     unknown = [name for name in given if name not in FIELDS]
     if unknown:
-        raise ConfigError(f"--map names no field {unknown[0]!r}", available=FIELDS, wanted=unknown[0])
+        raise ConfigError(
+            f"--map names no field {unknown[0]!r}", available=FIELDS, wanted=unknown[0]
+        )
     columns: Columns | None = None
     others: dict[str, str] = {}
     ready: list[Trace] = []
@@ -88,20 +89,34 @@ def read(
                 columns = columns or Columns("potstill traces", ("text",), "problem")
                 continue
             if columns is None:
-                own = {name: column for name, column in given.items() if name in layouts.FIELDS and column}
+                own = {
+                    name: column
+                    for name, column in given.items()
+                    if name in layouts.FIELDS and column
+                }
                 columns = layouts.guess(row, own, f"{spec}, {where}")
                 others = _others(row, columns, given)
             found.append(_row(where, row, columns, others, spec))
     made = [*ready, *_traces(found, spec, kind, others)]
     if not made:
-        raise InputError(f"{spec} holds no recorded answers", expected="rows with answers", fix="give another file")
+        raise InputError(
+            f"{spec} holds no recorded answers",
+            expected="rows with answers",
+            fix="give another file",
+        )
     shown = {"layout": columns.layout, **columns.shown(), **others} if columns else {}
-    return Imported(made, {name: column for name, column in shown.items() if column}, min(count, limit or count))
+    return Imported(
+        made, {name: column for name, column in shown.items() if column}, min(count, limit or count)
+    )
 
 
 def judged(traces: Sequence[Trace], progress: Progress) -> list[Trace]:
     """The traces with the verdicts of their problems' verifiers; those without a gold answer stay unjudged."""
-    known = [at for at, trace in enumerate(traces) if trace.problem.answer is not None and not trace.error]
+    known = [
+        at
+        for at, trace in enumerate(traces)
+        if trace.problem.answer is not None and not trace.error
+    ]
     result = list(traces)
     for start in range(0, len(known), _PORTION):
         part = known[start : start + _PORTION]
@@ -153,7 +168,9 @@ def from_row(row: Mapping[str, Any], where: str) -> Trace:
     """The trace of a row of a trace file."""
     if not layouts.is_trace(row):
         raise InputError(
-            f"{where} is no trace", expected="rows of a trace file", fix="potstill import FILE --out traces.jsonl"
+            f"{where} is no trace",
+            expected="rows of a trace file",
+            fix="potstill import FILE --out traces.jsonl",
         )
     try:
         return from_record(row)
@@ -173,21 +190,31 @@ def _others(row: Mapping[str, Any], columns: Columns, given: Mapping[str, str]) 
         found[field] = given.get(field, guessed)
         if found[field] and found[field] not in row:
             fix = f"--map {field}=COLUMN, or --map {field}= for none"
-            raise ConfigError(f"no column {found[field]!r}", available=row, wanted=found[field], fix=fix)
+            raise ConfigError(
+                f"no column {found[field]!r}", available=row, wanted=found[field], fix=fix
+            )
     return found
 
 
-def _row(where: str, row: Mapping[str, Any], columns: Columns, others: Mapping[str, str], spec: str) -> _Row:
+def _row(
+    where: str, row: Mapping[str, Any], columns: Columns, others: Mapping[str, str], spec: str
+) -> _Row:
     place = f"{spec}, {where}"
     asked = layouts.question(row, columns.question if row.get(columns.question) else "", place)
     told = layouts.prompt(row, columns.question if row.get(columns.question) else "")
     made = layouts.recordings(row, columns, place)
-    writer = next((row[name] for name in WRITERS if isinstance(row.get(name), str) and row[name]), "")
+    writer = next(
+        (row[name] for name in WRITERS if isinstance(row.get(name), str) and row[name]), ""
+    )
     fields = {field: row.get(column) for field, column in others.items() if column}
-    return _Row(where, asked, told, made, writer, fields | {"preference": columns.layout == "preference"})
+    return _Row(
+        where, asked, told, made, writer, fields | {"preference": columns.layout == "preference"}
+    )
 
 
-def _traces(found: Sequence[_Row], spec: str, kind: str, others: Mapping[str, str]) -> Iterator[Trace]:
+def _traces(
+    found: Sequence[_Row], spec: str, kind: str, others: Mapping[str, str]
+) -> Iterator[Trace]:
     """Rows of one question share its problem, and are further draws."""
     problems = _problems(found, spec, kind, others)
     draws: Counter[tuple[str, str]] = Counter()
@@ -195,7 +222,9 @@ def _traces(found: Sequence[_Row], spec: str, kind: str, others: Mapping[str, st
         problem = problems.get(_squeeze(row.question))
         if problem is None:
             continue
-        several = len({recording.column for recording in row.made}) > 1 and not row.fields["preference"]
+        several = (
+            len({recording.column for recording in row.made}) > 1 and not row.fields["preference"]
+        )
         made = []
         for recording in row.made:
             author = row.author or (f"recorded:{recording.column}" if several else "recorded")
@@ -218,7 +247,9 @@ def _made(problem: Problem, prompt: Prompt, recording: Recording, author: str, d
     )
 
 
-def _problems(found: Sequence[_Row], spec: str, kind: str, others: Mapping[str, str]) -> dict[str, Problem]:
+def _problems(
+    found: Sequence[_Row], spec: str, kind: str, others: Mapping[str, str]
+) -> dict[str, Problem]:
     """One problem a question, made as `problems` makes them of rows; by question."""
     first: dict[str, _Row] = {}
     for row in found:
@@ -228,7 +259,9 @@ def _problems(found: Sequence[_Row], spec: str, kind: str, others: Mapping[str, 
     plain = [(row.where, {"question": row.question, **row.fields}) for row in first.values()]
     named = {"question": "question", "solution": "", "answer": "gold" if others.get("gold") else ""}
     named |= {field: field if others.get(field) else "" for field in ("id", "choices")}
-    problems = from_rows(plain, spec=spec, source=files.name(spec), mapping=named, kind=kind or None)
+    problems = from_rows(
+        plain, spec=spec, source=files.name(spec), mapping=named, kind=kind or None
+    )
     return {_squeeze(problem.question): problem for problem in problems}
 
 

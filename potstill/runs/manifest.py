@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from potstill import __version__
 from potstill.errors import StoreError
 from potstill.records import SCHEME, canonical, digest
+from potstill.store.admin.migrations import SCHEMA, known
 from potstill.store.database import moved_away
 from potstill.store.lock import unwritable
-from potstill.store.admin.migrations import SCHEMA, known
 
 FILE = "manifest.json"
 MARK = "complete.json"
@@ -89,7 +89,9 @@ def finished(folder: Path) -> bool:
             and all(_hash(folder / name) == content for name, content in mark["files"].items())
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False  # no mark, or one that was cut short: either way the run must be looked at again
+        return (
+            False  # no mark, or one that was cut short: either way the run must be looked at again
+        )
 
 
 def write(path: Path, value: Any) -> None:
@@ -118,7 +120,9 @@ def _compare(folder: Path, found: Manifest, asked: Manifest) -> None:
         )
     differences = differing(found.settings, asked.settings)
     if differences:
-        shown = differences[:8] + ([f"and {len(differences) - 8} more"] if len(differences) > 8 else [])
+        shown = differences[:8] + (
+            [f"and {len(differences) - 8} more"] if len(differences) > 8 else []
+        )
         raise StoreError(
             f"{folder} holds a run with other settings: {'; '.join(shown)}",
             expected="the settings that made the folder, so that its run can be taken up again",
@@ -132,7 +136,9 @@ def differing(found: Any, asked: Any, name: str = "") -> list[str]:
         return [
             line
             for key in sorted({*found, *asked})
-            for line in differing(found.get(key), asked.get(key), f"{name}.{key}" if name else str(key))
+            for line in differing(
+                found.get(key), asked.get(key), f"{name}.{key}" if name else str(key)
+            )
         ]
     if canonical(found) == canonical(asked):
         return []
@@ -140,7 +146,9 @@ def differing(found: Any, asked: Any, name: str = "") -> list[str]:
 
 
 def _series(manifest: Manifest) -> str:
-    return ".".join(str(manifest.potstill).split(".")[:2])  # a patch release never changes what a folder means
+    return ".".join(
+        str(manifest.potstill).split(".")[:2]
+    )  # a patch release never changes what a folder means
 
 
 def _id(manifest: Manifest) -> str:

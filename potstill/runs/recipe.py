@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from potstill.budget.flags import UNLIMITED, Spending
 from potstill.data import files
-from potstill.methods.catalogue import Entry, Value, entry, type_name
 from potstill.errors import ConfigError, InputError
 from potstill.methods import METHODS
+from potstill.methods.catalogue import Entry, Value, entry, type_name
 from potstill.models.model import Sampling
-from potstill.budget.flags import UNLIMITED, Spending
 from potstill.training.settings import Training
 
 FREE = (
@@ -30,7 +30,9 @@ FREE = (
 )  # what a run may cost, how it is paid for: no part of it
 Truncated = typing.Literal["keep", "drop", "continue", "raise", "shorter"]
 
-_KEY = re.compile(r"unknown [a-z ]+ '(?P<quoted>[^']+)'|(?:arm [^:]+: )?(?P<key>[\w.]+): ")  # what a mistake is about
+_KEY = re.compile(
+    r"unknown [a-z ]+ '(?P<quoted>[^']+)'|(?:arm [^:]+: )?(?P<key>[\w.]+): "
+)  # what a mistake is about
 _NAME = re.compile(r"[\w][\w .=+-]*")
 
 
@@ -110,7 +112,9 @@ class Recipe:
         given = dataclasses.asdict(self)
         for name, arm in self.arms.items():
             given["arms"][name]["training"] = arm.training.told()
-        plain: dict[str, Any] = json.loads(json.dumps(given))  # lists, as they come back from a file
+        plain: dict[str, Any] = json.loads(
+            json.dumps(given)
+        )  # lists, as they come back from a file
         free = (*FREE, "truncated") if self.truncated == "keep" else FREE
         return {name: value for name, value in plain.items() if name not in free}
 
@@ -120,19 +124,29 @@ def from_file(path: Path, sets: Sequence[str] = ()) -> Recipe:
     try:
         data = files.yaml(path)
     except FileNotFoundError:
-        raise ConfigError(f"no recipe at {path}", fix="potstill methods lists what can be run without one") from None
+        raise ConfigError(
+            f"no recipe at {path}", fix="potstill methods lists what can be run without one"
+        ) from None
     except OSError as error:
-        raise ConfigError(f"{path} can't be read: {error.strerror}", expected="a YAML file") from None
+        raise ConfigError(
+            f"{path} can't be read: {error.strerror}", expected="a YAML file"
+        ) from None
     except InputError as error:
-        raise ConfigError(error.found, expected=error.expected or "a YAML file", fix=error.fix) from None
+        raise ConfigError(
+            error.found, expected=error.expected or "a YAML file", fix=error.fix
+        ) from None
     if not isinstance(data, dict):
         holds = "is empty" if data is None else f"holds {type(data).__name__}"
         fix = "begin with `method: sft`; recipes/ has whole ones"
-        raise ConfigError(f"{path} {holds}", expected="a mapping with method, roles, problems", fix=fix)
+        raise ConfigError(
+            f"{path} {holds}", expected="a mapping with method, roles, problems", fix=fix
+        )
     return from_data(data, sets, path)
 
 
-def from_data(data: Mapping[str, Any], sets: Sequence[str] = (), file: Path | None = None) -> Recipe:
+def from_data(
+    data: Mapping[str, Any], sets: Sequence[str] = (), file: Path | None = None
+) -> Recipe:
     """A recipe from plain data: `method` with `values` and `training`, or several under `arms`.
 
     Args:
@@ -144,7 +158,9 @@ def from_data(data: Mapping[str, Any], sets: Sequence[str] = (), file: Path | No
     tree = _tree(data, sets, wrong)
     method = str(tree.pop("method", "") or "")
     arms = _mapping("arms", tree.pop("arms", None), wrong) or {method: {"method": method}}
-    values, training = (_mapping(part, tree.pop(part, None), wrong) for part in ("values", "training"))
+    values, training = (
+        _mapping(part, tree.pop(part, None), wrong) for part in ("values", "training")
+    )
     made = {str(name): _arm(str(name), arm, values, training, wrong) for name, arm in arms.items()}
     fields = _fields(Recipe, tree, "", wrong, skip=("arms",))
     roles = _mapping("roles", tree.get("roles"), [])
@@ -162,10 +178,16 @@ def from_data(data: Mapping[str, Any], sets: Sequence[str] = (), file: Path | No
             wrong += _roles(name, entry(arm.method), roles)
     if not tree.get("problems"):
         wrong.append("problems: none given (a file, hf:NAME, gym:TASK or world:TASK)")
-    wrong += [f"{name}: {fields[name]} is below 0" for name in ("limit", "overlap_n") if (fields.get(name) or 0) < 0]
+    wrong += [
+        f"{name}: {fields[name]} is below 0"
+        for name in ("limit", "overlap_n")
+        if (fields.get(name) or 0) < 0
+    ]
     if wrong:
         named = method if method in METHODS else "NAME"
-        raise ConfigError(_listed(list(dict.fromkeys(wrong)), file), fix=f"potstill methods {named}")
+        raise ConfigError(
+            _listed(list(dict.fromkeys(wrong)), file), fix=f"potstill methods {named}"
+        )
     return Recipe(arms=made, **fields)
 
 
@@ -213,11 +235,15 @@ def _tree(data: Mapping[str, Any], sets: Sequence[str], wrong: list[str]) -> dic
     return tree
 
 
-def _arm(name: str, given: Any, values: Mapping[str, Any], training: Mapping[str, Any], wrong: list[str]) -> Arm:
+def _arm(
+    name: str, given: Any, values: Mapping[str, Any], training: Mapping[str, Any], wrong: list[str]
+) -> Arm:
     arm = _mapping(f"arm {name}", given, wrong)
     method = str(arm.get("method", name))
     if name and not _NAME.fullmatch(name):  # a file is named after it
-        wrong.append(f"arm {name!r}: a name is letters, digits and ' _.=+-', a letter or digit first")
+        wrong.append(
+            f"arm {name!r}: a name is letters, digits and ' _.=+-', a letter or digit first"
+        )
     for extra in set(arm) - {"method", "values", "training"}:
         wrong.append(f"arm {name}: unknown key {extra!r} (method, values, training)")
     if method not in METHODS:
@@ -241,7 +267,9 @@ def _roles(arm: str, found: Entry, roles: Mapping[str, str]) -> Iterable[str]:
             yield f"arm {arm}: role {role.name!r} has no model (--{role.name} world:{role.name}, transformers:PATH, …)"
 
 
-def _values(known: Sequence[Value], given: Mapping[str, Any], where: str, wrong: list[str]) -> dict[str, Any]:
+def _values(
+    known: Sequence[Value], given: Mapping[str, Any], where: str, wrong: list[str]
+) -> dict[str, Any]:
     """Values by name, converted to their annotations; settings objects are made from their fields."""
     by_name = {v.name: v for v in known}
     bound: dict[str, Any] = {}
@@ -271,12 +299,18 @@ def _made(make: Callable[[], Any], name: str, wrong: list[str]) -> Any:
         return None
 
 
-def _fields(cls: Any, given: Any, where: str, wrong: list[str], skip: Sequence[str] = ()) -> dict[str, Any]:
+def _fields(
+    cls: Any, given: Any, where: str, wrong: list[str], skip: Sequence[str] = ()
+) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         wrong.append(f"{where.rstrip('.')}: expected a mapping, found {given!r}")
         return {}
     hints = typing.get_type_hints(cls)
-    known = [Value(f.name, hints[f.name], f.default, "") for f in dataclasses.fields(cls) if f.name not in skip]
+    known = [
+        Value(f.name, hints[f.name], f.default, "")
+        for f in dataclasses.fields(cls)
+        if f.name not in skip
+    ]
     return _values(known, given, where, wrong)
 
 
@@ -307,7 +341,9 @@ def convert(hint: Any, value: Any, name: str, wrong: list[str]) -> Any:
     if isinstance(hint, type) and origin is None and _fits(hint, value):
         return value
     if origin is not None and isinstance(value, Mapping) and origin not in (tuple, list):
-        return {str(key): convert(args[1], item, f"{name}.{key}", wrong) for key, item in value.items()}
+        return {
+            str(key): convert(args[1], item, f"{name}.{key}", wrong) for key, item in value.items()
+        }
     wrong.append(f"{name}: expected {type_name(hint)}, found {value!r}")
     return value
 

@@ -24,8 +24,8 @@ from potstill.evaluation.results import (
 )
 from potstill.evaluation.rows import Evaluation
 from potstill.models import identity
-from potstill.runs.recipe import Recipe
 from potstill.records import Trace
+from potstill.runs.recipe import Recipe
 from potstill.runs.sources import BUILT
 from potstill.store.store import Store
 
@@ -64,13 +64,18 @@ def gather(
 
 def settled(recipe: Recipe) -> dict[str, Any]:
     """What decides a run's results: the recipe without what it may cost, its models without how they are reached."""
-    return recipe.to_json() | {"roles": {role: identity(spec) for role, spec in recipe.roles.items()}}
+    return recipe.to_json() | {
+        "roles": {role: identity(spec) for role, spec in recipe.roles.items()}
+    }
 
 
 def _costs(store: Store, arm: str) -> dict[str, Cost]:
     """By role, what an arm needed, whoever paid first, and what its own failed tries cost."""
     lost = store.attempts.wasted(arm)
-    return {role: Cost(**usage, lost=lost.get(role, 0.0)) for role, usage in store.usage(arm).items()}  # type: ignore[arg-type]
+    costs: dict[str, Cost] = {}
+    for role, usage in store.usage(arm).items():
+        costs[role] = Cost(**usage, lost=lost.get(role, 0.0))  # type: ignore[arg-type]
+    return costs
 
 
 def _rewriting(recipe: Recipe) -> dict[str, Rewriting]:
@@ -79,7 +84,9 @@ def _rewriting(recipe: Recipe) -> dict[str, Rewriting]:
         return {}
     shares = json.loads(BUILT.read_text("utf-8"))["rewriting"]
     return {
-        f"{name} errors": Rewriting(s["traces"], round(s["right"] * s["traces"]), round(s["steps"] * s["traces"]))
+        f"{name} errors": Rewriting(
+            s["traces"], round(s["right"] * s["traces"]), round(s["steps"] * s["traces"])
+        )
         for name in ("own", "none", "shuffled")
         if (s := shares.get(name))
     }
@@ -89,7 +96,9 @@ def _comparisons(evaluations: Mapping[str, Evaluation]) -> list[Comparison]:
     """Every arm against the untrained student, then orion against every other arm."""
     names = list(evaluations)
     pairs = [(arm, names[0]) for arm in names[1:]]
-    pairs += [("orion", other) for other in names[1:] if other != "orion" and "orion" in evaluations]
+    pairs += [
+        ("orion", other) for other in names[1:] if other != "orion" and "orion" in evaluations
+    ]
     return [compare(evaluations[arm], evaluations[base]) for arm, base in pairs]
 
 
@@ -103,9 +112,13 @@ def trained_on(store: Store, arm: str) -> list[Trace]:
 def _funnel(store: Store, arm: str, names: Mapping[str, str]) -> Funnel:
     """Steps with roles for model ids; drops counted by reason, without the ids of single traces in it."""
     counts = Counter(
-        (d.operator, d.test, re.sub(r"trace-[0-9a-f]{20}", "another trace", d.reason)) for d in store.history.drops(arm)
+        (d.operator, d.test, re.sub(r"trace-[0-9a-f]{20}", "another trace", d.reason))
+        for d in store.history.drops(arm)
     )
-    steps = [FunnelStep(s.operator, names.get(s.label, s.label), s.taken, s.returned) for s in store.history.steps(arm)]
+    steps = [
+        FunnelStep(s.operator, names.get(s.label, s.label), s.taken, s.returned)
+        for s in store.history.steps(arm)
+    ]
     trained = sum(len(ids) for ids in store.history.rows(arm).values())
     steps.append(FunnelStep("train", "rows", trained, trained))
     return Funnel(tuple(steps), tuple(FunnelDrop(*key, count) for key, count in counts.items()))
@@ -138,11 +151,15 @@ def _kept(store: Store, arm: str, rows: Iterable[Trace], names: Mapping[str, str
     return f"{arm}: rows by how often the student solved the problem in its own attempts: {', '.join(told)}."
 
 
-def _lengths(rows: Mapping[str, list[Trace]], evaluations: Mapping[str, Evaluation]) -> dict[str, dict[str, Length]]:
+def _lengths(
+    rows: Mapping[str, list[Trace]], evaluations: Mapping[str, Evaluation]
+) -> dict[str, dict[str, Length]]:
     found: dict[str, dict[str, Length]] = {}
     for arm, traces in rows.items():
         found[arm] = {"rows": length([t.tokens.completion for t in traces])}
-        surprise = [float(value) for t in traces if (value := t.scores.get("perplexity")) is not None]
+        surprise = [
+            float(value) for t in traces if (value := t.scores.get("perplexity")) is not None
+        ]
         if surprise:
             found[arm]["rows before training"] = length(surprise, "perplexity")
     for arm, evaluation in evaluations.items():
@@ -156,7 +173,9 @@ def _lengths(rows: Mapping[str, list[Trace]], evaluations: Mapping[str, Evaluati
 
 def shown(rows: Iterable[Trace]) -> list[Trace]:
     """The rows that the report shows: rewrites made from a wrong attempt first, then by id."""
-    return sorted(rows, key=lambda t: (t.operator != "rewrite" or len(t.parents) < 2, t.id))[:EXAMPLES]
+    return sorted(rows, key=lambda t: (t.operator != "rewrite" or len(t.parents) < 2, t.id))[
+        :EXAMPLES
+    ]
 
 
 def _examples(store: Store, arm: str, rows: Iterable[Trace]) -> list[Example]:

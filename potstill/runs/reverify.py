@@ -16,8 +16,8 @@ from potstill import verifiers
 from potstill.errors import ConfigError
 from potstill.models.model import Completion, Request
 from potstill.records import Trace, Verdict
-from potstill.store.verdicts import Judgements
 from potstill.store.store import Store
+from potstill.store.verdicts import Judgements
 from potstill.traces import Session, using, verify
 from potstill.traces.session import current
 
@@ -61,7 +61,9 @@ def again(store: Store, kinds: Sequence[str] = (), progress: Progress | None = N
     """
     for kind in kinds:
         if kind not in verifiers.KINDS:
-            raise ConfigError(f"there is no verifier of kind {kind!r}", available=verifiers.KINDS, wanted=kind)
+            raise ConfigError(
+                f"there is no verifier of kind {kind!r}", available=verifiers.KINDS, wanted=kind
+            )
     found = Rejudged()
     fresh = _Anew(store.judgements)
     with using(Session(judgements=fresh)):
@@ -77,8 +79,12 @@ def _arm(store: Store, arm: str, kinds: Sequence[str], found: Rejudged, progress
     done = 0
     progress(f"{arm}: judged again", done, total)
     for portion in _portions(store.history.traces(arm)):
-        chosen = [t for t in portion if t.verdict.verifier and (not kinds or t.problem.kind in kinds)]
-        found.unasked += sum(1 for t in portion if t.author and not t.error and not t.verdict.verifier)
+        chosen = [
+            t for t in portion if t.verdict.verifier and (not kinds or t.problem.kind in kinds)
+        ]
+        found.unasked += sum(
+            1 for t in portion if t.author and not t.error and not t.verdict.verifier
+        )
         for old, new in _verified(store, chosen):
             key = (old.operator, old.verdict.verifier, new.verdict.verifier)
             line = lines.setdefault(key, Line(arm, *key))
@@ -118,7 +124,9 @@ class _Replies:
         return [known.get(key, never) for key in keys]
 
 
-def _count(line: Line, old: Trace, now: Verdict, trained: set[str], changed: list[dict[str, object]]) -> None:
+def _count(
+    line: Line, old: Trace, now: Verdict, trained: set[str], changed: list[dict[str, object]]
+) -> None:
     was = old.verdict
     line.traces += 1
     if was.status == now.status:

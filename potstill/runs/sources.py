@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from potstill import models
-from potstill.data import problems, files
+from potstill.data import files, problems
 from potstill.errors import ConfigError, InputError, ModelError
 from potstill.models.model import Model
 from potstill.records import Problem, Trace, Verdict, blank
@@ -35,7 +35,9 @@ def load_model(spec: str, *, threads: int = 0, batch: bool = False) -> Model:
         threads: CPU threads of a local one.
         batch: whether one behind OpenAI's protocol is asked in batches.
     """
-    options: dict[str, Any] = {"threads": threads} if threads and spec.startswith("transformers:") else {}
+    options: dict[str, Any] = (
+        {"threads": threads} if threads and spec.startswith("transformers:") else {}
+    )
     if batch and spec.startswith("openai:"):
         options["batch"] = True
     return models.load(spec, extra={"world": lambda name: world_model(name, threads)}, **options)
@@ -46,7 +48,12 @@ def world_model(name: str, threads: int = 0) -> Model:
     if name == "oracle":
         return Oracle()
     if name not in WORLD_MODELS:
-        raise ConfigError(f"no world model called {name!r}", available=WORLD_MODELS, wanted=name, fix="world:student")
+        raise ConfigError(
+            f"no world model called {name!r}",
+            available=WORLD_MODELS,
+            wanted=name,
+            fix="world:student",
+        )
     folder = CHECKPOINTS / name
     if not folder.is_dir():
         raise ModelError(
@@ -60,7 +67,12 @@ def world_model(name: str, threads: int = 0) -> Model:
 
 
 def load_problems(
-    spec: str, *, mapping: Mapping[str, str] | None = None, limit: int = 0, seed: int = 0, kind: str = ""
+    spec: str,
+    *,
+    mapping: Mapping[str, str] | None = None,
+    limit: int = 0,
+    seed: int = 0,
+    kind: str = "",
 ) -> list[Problem]:
     """Problems whose gold answers pass their own verifier.
 
@@ -68,7 +80,12 @@ def load_problems(
         InputError: no problems, or gold answers that their verifier does not accept.
     """
     found: list[Problem] = problems.load(
-        spec, mapping=dict(mapping or {}), limit=limit or None, seed=seed, kind=kind or None, extra={"world": world}
+        spec,
+        mapping=dict(mapping or {}),
+        limit=limit or None,
+        seed=seed,
+        kind=kind or None,
+        extra={"world": world},
     )
     failing = check_gold(found)
     if failing and files.is_skipping() and len(failing) < len(found):
@@ -95,7 +112,9 @@ def _place(found: Sequence[Problem], problem: Problem) -> str:
     return f"{place}, {problem.id}" if place else problem.id
 
 
-def _without(found: Sequence[Problem], failing: Sequence[tuple[Problem, Verdict]], spec: str) -> list[Problem]:
+def _without(
+    found: Sequence[Problem], failing: Sequence[tuple[Problem, Verdict]], spec: str
+) -> list[Problem]:
     """The problems without those whose gold answer fails, which are listed among the bad rows."""
     for problem, verdict in failing:
         reason = f"the gold answer {problem.answer!r} fails its verifier ({verdict.status}: {verdict.reason})"
@@ -110,18 +129,26 @@ def world(rest: str, **given: Any) -> list[Problem]:
     options = dict(parse_qsl(query))
     unknown = set(options) - {"split", "size", "seed"}
     if unknown:
-        raise ConfigError(f"unknown option {min(unknown)!r} of world:{task}", available=("split", "size", "seed"))
+        raise ConfigError(
+            f"unknown option {min(unknown)!r} of world:{task}", available=("split", "size", "seed")
+        )
     numbers = {"size": 500, "seed": 0}
     for name, default in numbers.items():
         text = options.get(name, str(default))
         if not text.isdecimal():
-            raise ConfigError(f"world:{task}: {name}={text} is not a number", fix=f"world:{task}?{name}=100")
+            raise ConfigError(
+                f"world:{task}: {name}={text} is not a number", fix=f"world:{task}?{name}=100"
+            )
         numbers[name] = int(text)
     size = min(numbers["size"], given.get("limit") or numbers["size"])
-    return story.problems(task, size=size, seed=numbers["seed"], split=options.get("split", "train"))
+    return story.problems(
+        task, size=size, seed=numbers["seed"], split=options.get("split", "train")
+    )
 
 
-def pose_all(found: Sequence[Problem], template: str = "", *, recorded: bool = False) -> list[Trace]:
+def pose_all(
+    found: Sequence[Problem], template: str = "", *, recorded: bool = False
+) -> list[Trace]:
     """Blank traces: what the learner sees is the template, or the default of each problem's kind.
 
     Recorded models were asked the bare question, so with one of them in a role the default is the bare question.
@@ -140,7 +167,8 @@ def pose_all(found: Sequence[Problem], template: str = "", *, recorded: bool = F
         told = render(shown, blank(problem), {})
         if told.saw_gold:
             raise ConfigError(
-                "the learner's prompt shows the gold answer", fix="leave {answer}, {solution} and {tests} out"
+                "the learner's prompt shows the gold answer",
+                fix="leave {answer}, {solution} and {tests} out",
             )
         traces.append(blank(problem, told.prompt))
     return traces
@@ -167,7 +195,11 @@ def checkpoint_of(spec: str) -> Path | None:
     """The folder of a spec's weights, where it has one."""
     kind, _, rest = spec.partition(":")
     name, _, query = rest.partition("?")
-    given = {"world": CHECKPOINTS / name, "transformers": Path(name).expanduser(), "vllm": Path(name).expanduser()}
+    given = {
+        "world": CHECKPOINTS / name,
+        "transformers": Path(name).expanduser(),
+        "vllm": Path(name).expanduser(),
+    }
     weights = dict(parse_qsl(query)).get("weights", "")
     found = Path(weights).expanduser() if weights else given.get(kind)
     return found if found is not None and (found / "config.json").is_file() else None

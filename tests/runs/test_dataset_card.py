@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from potstill.runs import dataset_card
-from potstill.runs.dataset_card import Card
 from potstill.cli import main
 from potstill.errors import ConfigError
 from potstill.records import Author, Problem, Trace, Verdict
+from potstill.runs import dataset_card
+from potstill.runs.dataset_card import Card
 
 QUESTIONS = [{"question": f"What is {n} and {n}?", "answer": str(2 * n)} for n in range(6)]
 
@@ -25,7 +25,12 @@ def trace(text: str = "2", author: str = "m", **more: Any) -> Trace:
 
 
 def card(**more: Any) -> Card:
-    known: dict[str, Any] = {"rows": [trace()], "layout": "trl", "file": "train.jsonl", "command": "potstill export x"}
+    known: dict[str, Any] = {
+        "rows": [trace()],
+        "layout": "trl",
+        "file": "train.jsonl",
+        "command": "potstill export x",
+    }
     return Card(**{**known, **more})
 
 
@@ -39,18 +44,51 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Path
     folder = tmp_path_factory.mktemp("cards")
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in QUESTIONS))
     (folder / "LICENSE").write_text("MIT License\n\nCopyright\n")
-    answers = [{"pattern": f"is {n} and", "answers": [f"\\boxed{{{2 * n if n % 2 else 0}}}"]} for n in range(1, 6)]
+    answers = [
+        {"pattern": f"is {n} and", "answers": [f"\\boxed{{{2 * n if n % 2 else 0}}}"]}
+        for n in range(1, 6)
+    ]
     (folder / "teacher.json").write_text(
         json.dumps([*answers, {"pattern": "", "answers": ["No <b>idea</b> | ![x](http://x)"]}])
     )
-    words = ["run", "sft", "--problems", f"{folder}/train.jsonl", "--teacher", f"scripted:{folder}/teacher.json"]
-    words += ["--student", f"transformers:{tiny_checkpoint}", "--out", f"{folder}/run", "--quiet", "--threads", "1"]
+    words = [
+        "run",
+        "sft",
+        "--problems",
+        f"{folder}/train.jsonl",
+        "--teacher",
+        f"scripted:{folder}/teacher.json",
+    ]
+    words += [
+        "--student",
+        f"transformers:{tiny_checkpoint}",
+        "--out",
+        f"{folder}/run",
+        "--quiet",
+        "--threads",
+        "1",
+    ]
     assert main([*words, "--set", "training.max_steps=1", "--set", "training.drop_long=1.0"]) == 0
     return folder / "run"
 
 
 def exported(run: Path, folder: Path, *more: str) -> str:
-    assert main(["export", str(run), "--arm", "sft", "--format", "trl", "--out", str(folder / "data"), *more]) == 0
+    assert (
+        main(
+            [
+                "export",
+                str(run),
+                "--arm",
+                "sft",
+                "--format",
+                "trl",
+                "--out",
+                str(folder / "data"),
+                *more,
+            ]
+        )
+        == 0
+    )
     return (folder / "data" / "README.md").read_text("utf-8")
 
 
@@ -66,24 +104,41 @@ def test_the_card_of_a_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "[arXiv:2505.22131](https://arxiv.org/abs/2505.22131)" in text
     assert "- teacher: scripted:teacher.json" in text
     assert "| train.jsonl | MIT License \\(LICENSE beside the file\\) |" in text
-    assert "| rows | 3 |" in text and "| judged right | 3 |" in text and "| writer saw the gold answer | 0 |" in text
+    assert (
+        "| rows | 3 |" in text
+        and "| judged right | 3 |" in text
+        and "| writer saw the gold answer | 0 |" in text
+    )
     assert re.search(r"\| keep \| right \| 6 \| 3 \|", text)
     left_out = text.split("## Left out")[1].split("##")[0]
     assert sum(int(count) for count in re.findall(r"\| (\d+) \|$", left_out, re.MULTILINE)) == 3
     assert re.search(r"fingerprint of the rows \| export-[0-9a-f]{20}", text)
     assert re.search(r"fingerprint of the run \| manifest-[0-9a-f]{20}", text)
     assert "potstill export run --arm sft --format trl --out data" in text
-    assert str(run.parent) not in text and "http://x" not in text  # no folder of this machine, no link of a model
+    assert (
+        str(run.parent) not in text and "http://x" not in text
+    )  # no folder of this machine, no link of a model
 
 
-def test_the_recipe_in_the_card_makes_the_same_rows(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recipe_in_the_card_makes_the_same_rows(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = exported(run, tmp_path)
     recipe = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
     monkeypatch.chdir(run.parent)
-    student = Path(json.loads((run / "manifest.json").read_text())["settings"]["roles"]["student"].split(":")[1])
-    recipe["roles"]["student"] = f"transformers:{student}"  # the card knows its name, not where it lies
+    student = Path(
+        json.loads((run / "manifest.json").read_text())["settings"]["roles"]["student"].split(":")[
+            1
+        ]
+    )
+    recipe["roles"]["student"] = (
+        f"transformers:{student}"  # the card knows its name, not where it lies
+    )
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    assert main(["run", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "again"), "--quiet"]) == 0
+    assert (
+        main(["run", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "again"), "--quiet"])
+        == 0
+    )
     again = exported(tmp_path / "again", tmp_path / "b")
     prints = [re.findall(r"export-[0-9a-f]{20}", said) for said in (text, again)]
     assert prints[0] == prints[1] and prints[0]
@@ -94,23 +149,40 @@ def test_licences_are_given_known_or_unknown(tmp_path: Path) -> None:
     assert dataset_card.licence("hf:open-thoughts/OpenThoughts-114k", {}) == "apache-2.0"
     assert dataset_card.licence("hf:somebody/something", {}) == dataset_card.UNKNOWN
     assert dataset_card.licence("train.jsonl", {"train.jsonl": "cc-by-4.0"}) == "cc-by-4.0"
-    assert dataset_card.licence(str(tmp_path / "train.jsonl"), {"train.jsonl": "cc0-1.0"}) == "cc0-1.0"
+    assert (
+        dataset_card.licence(str(tmp_path / "train.jsonl"), {"train.jsonl": "cc0-1.0"}) == "cc0-1.0"
+    )
     assert dataset_card.licence(str(tmp_path / "train.jsonl"), {}) == dataset_card.UNKNOWN
     assert dataset_card.licence("world:story", {}) == "apache-2.0"
     assert front(dataset_card.render(card(sources={"a": "mit"})))["license"] == "mit"
-    assert front(dataset_card.render(card(sources={"a": "mit", "b": dataset_card.UNKNOWN})))["license"] == "unknown"
-    assert front(dataset_card.render(card(sources={"a": "mit\nx: !!python/object"})))["license"] == "unknown"
+    assert (
+        front(dataset_card.render(card(sources={"a": "mit", "b": dataset_card.UNKNOWN})))["license"]
+        == "unknown"
+    )
+    assert (
+        front(dataset_card.render(card(sources={"a": "mit\nx: !!python/object"})))["license"]
+        == "unknown"
+    )
 
 
 def test_rejects_are_told_by_the_kind_of_their_reason(run: Path, tmp_path: Path) -> None:
-    assert len({dataset_card.kind_of(f"{n} is not {n + 1} (boxed)") for n in range(9)}) == 9  # there is nothing before it
+    assert (
+        len({dataset_card.kind_of(f"{n} is not {n + 1} (boxed)") for n in range(9)}) == 9
+    )  # there is nothing before it
     assert {dataset_card.kind_of(f"wrong: {n} is not {n + 1}") for n in range(9)} == {"wrong"}
-    assert {dataset_card.kind_of(f"shorter than {n} words") for n in (8, 1.5, -3)} == {"shorter than"}
-    assert {dataset_card.kind_of(f"says {q}, isn't it") for q in ('"yes"', "'no'", "`maybe`")} == {"says"}
+    assert {dataset_card.kind_of(f"shorter than {n} words") for n in (8, 1.5, -3)} == {
+        "shorter than"
+    }
+    assert {dataset_card.kind_of(f"says {q}, isn't it") for q in ('"yes"', "'no'", "`maybe`")} == {
+        "says"
+    }
     assert dataset_card.kind_of("isn't one of math@2's") == "isn't one of math@2's"
     assert dataset_card.kind_of(f"the same as trace-{'0a' * 10}") == "the same as another trace"
     left_out = exported(run, tmp_path).split("## Left out")[1].split("##")[0]
-    assert re.findall(r"\| ([^|]*) \| (\d+) \|$", left_out, re.MULTILINE) == [("wrong", "2"), ("unparsed", "1")]
+    assert re.findall(r"\| ([^|]*) \| (\d+) \|$", left_out, re.MULTILINE) == [
+        ("wrong", "2"),
+        ("unparsed", "1"),
+    ]
 
 
 HOSTILE = "x|y\n# Head\n<script>alert(1)</script> [l](http://e.x) ![i](//e) `c` ``` \x1b[31m\u202e --- {{ $x$ }}"
@@ -119,11 +191,26 @@ HOSTILE = "x|y\n# Head\n<script>alert(1)</script> [l](http://e.x) ![i](//e) `c` 
 def test_what_models_and_files_wrote_is_no_markup() -> None:
     rows = [trace(author=HOSTILE, verdict=Verdict("right"))]
     rejects = {("keep", HOSTILE, HOSTILE): 2}
-    recipe = {"problems": "p", "roles": {"teacher": "x"}, "prompt": "``` \x1b]0;x\x07 ````\n# no head {question}"}
+    recipe = {
+        "problems": "p",
+        "roles": {"teacher": "x"},
+        "prompt": "``` \x1b]0;x\x07 ````\n# no head {question}",
+    }
     text = dataset_card.render(
-        card(rows=rows, sources={HOSTILE: HOSTILE}, rejects=rejects, steps=[("keep", HOSTILE, 2, 1)], recipe=recipe)
+        card(
+            rows=rows,
+            sources={HOSTILE: HOSTILE},
+            rejects=rejects,
+            steps=[("keep", HOSTILE, 2, 1)],
+            recipe=recipe,
+        )
     )
-    assert "<script" not in text and "http://e.x" not in text and "\x1b" not in text and "\u202e" not in text
+    assert (
+        "<script" not in text
+        and "http://e.x" not in text
+        and "\x1b" not in text
+        and "\u202e" not in text
+    )
     outside = re.sub(r"(?ms)^(`{3,}).*?^\1$", "", text)
     assert not re.search(r"(?<!\\)[\[\]`]", re.sub(r"`(?:trl|recipe.yaml)`", "", outside)), outside
     assert [line for line in outside.splitlines() if line.startswith("#")] == [
@@ -143,10 +230,19 @@ def test_what_models_and_files_wrote_is_no_markup() -> None:
 def test_no_secret_reaches_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_API_KEY", "a-very-odd-secret-value")
     told = ["a-very-odd-secret-value", "sk-abcdefghijklmnop1234", "hf_ABCDEFGHIJKLMNOPQRST"]
-    roles = {"teacher": f"openai:m?url=http://user:hunter22@host/v1&x={told[0]}", "student": f"openai:{told[1]}"}
-    text = dataset_card.render(card(roles=roles, recipe={"roles": roles, "prompt": told[2]}, command=f"x {told[1]}"))
+    roles = {
+        "teacher": f"openai:m?url=http://user:hunter22@host/v1&x={told[0]}",
+        "student": f"openai:{told[1]}",
+    }
+    text = dataset_card.render(
+        card(roles=roles, recipe={"roles": roles, "prompt": told[2]}, command=f"x {told[1]}")
+    )
     assert "[secret]" in text
-    assert not [secret for secret in (*told, "hunter22") if secret in text or secret in text.replace("\\", "")]
+    assert not [
+        secret
+        for secret in (*told, "hunter22")
+        if secret in text or secret in text.replace("\\", "")
+    ]
 
 
 def test_somebody_elses_readme_is_not_overwritten(tmp_path: Path) -> None:
@@ -160,19 +256,32 @@ def test_somebody_elses_readme_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_saw_gold_is_counted_and_unknown_of_recordings() -> None:
-    assert "| writer saw the gold answer | 1 |" in dataset_card.render(card(rows=[trace(saw_gold=True), trace("3")]))
-    assert "| writer saw the gold answer | unknown" in dataset_card.render(card(rows=[trace(operator="import")]))
+    assert "| writer saw the gold answer | 1 |" in dataset_card.render(
+        card(rows=[trace(saw_gold=True), trace("3")])
+    )
+    assert "| writer saw the gold answer | unknown" in dataset_card.render(
+        card(rows=[trace(operator="import")])
+    )
 
 
 def test_the_fingerprint_is_one_of_rows_rivals_order_and_layout() -> None:
     rows = [trace("a"), trace("b")]
     same = dataset_card.fingerprint(rows, "trl")
-    assert same == dataset_card.fingerprint([r.annotate(verdict=Verdict("right")) for r in rows], "trl")
-    others = [(rows[::-1], "trl"), (rows, "messages"), ([rows[0].annotate(rival=rows[1]), rows[1]], "trl")]
+    assert same == dataset_card.fingerprint(
+        [r.annotate(verdict=Verdict("right")) for r in rows], "trl"
+    )
+    others = [
+        (rows[::-1], "trl"),
+        (rows, "messages"),
+        ([rows[0].annotate(rival=rows[1]), rows[1]], "trl"),
+    ]
     assert len({same, *(dataset_card.fingerprint(*other) for other in others)}) == 4
 
 
 def test_the_command_in_the_card_writes_the_same_folder(run: Path, tmp_path: Path) -> None:
     text = exported(run, tmp_path, "--parquet", "--licence", "train.jsonl=mit")
-    assert "potstill export run --arm sft --format trl --parquet --licence train.jsonl=mit --out data" in text
+    assert (
+        "potstill export run --arm sft --format trl --parquet --licence train.jsonl=mit --out data"
+        in text
+    )
     assert (tmp_path / "data" / "train.parquet").exists()

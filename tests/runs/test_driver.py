@@ -46,26 +46,41 @@ def plan_then_code(planner, coder, problems, *, n):
 
 def test_the_last_student_is_the_solver():
     trainer = Trainer()
-    solver = drive(two_stages, sums(3), {"teacher": Fake("t", 1.0), "student": Fake("student")}, {"n": 3}, trainer)
+    solver = drive(
+        two_stages,
+        sums(3),
+        {"teacher": Fake("t", 1.0), "student": Fake("student")},
+        {"n": 3},
+        trainer,
+    )
     first, second = trainer.stages
-    assert (first.model.id, second.model.id) == ("student", "student"), "the second starts from the base again"
+    assert (first.model.id, second.model.id) == ("student", "student"), (
+        "the second starts from the base again"
+    )
     assert len(first.rows) == 9 and second.constants == {"beta": 0.1}
     assert {row.author.model for row in second.rows} == {trainer.kept[first.key({})].id}
     student = trainer.kept[second.key({})]
-    assert describe(solver) == {"name": "potstill.traces.generation.plain", "arguments": {"0": {"model": student.id}}}
+    assert describe(solver) == {
+        "name": "potstill.traces.generation.plain",
+        "arguments": {"0": {"model": student.id}},
+    }
     assert [t.id for t in solver(sums(3), n=2)] == [t.id for t in plain(student, sums(3), n=2)]
 
 
 def test_a_stage_is_on_an_explicit_model():
     trainer = Trainer()
-    solver = drive(another_model, sums(2), {"student": Fake("student"), "mentor": Fake("mentor")}, {}, trainer)
+    solver = drive(
+        another_model, sums(2), {"student": Fake("student"), "mentor": Fake("mentor")}, {}, trainer
+    )
     assert [stage.model.id for stage in trainer.stages] == ["mentor", "student"]
     assert solver.args[0] is trainer.kept[trainer.stages[1].key({})]
 
 
 def test_a_returned_solver_may_be_a_pipeline_of_models():
     trainer = Trainer()
-    solver = drive(pipeline, sums(3), {"student": Fake("student"), "coder": Fake("coder")}, {"n": 2}, trainer)
+    solver = drive(
+        pipeline, sums(3), {"student": Fake("student"), "coder": Fake("coder")}, {"n": 2}, trainer
+    )
     [student] = trainer.kept.values()
     answers = solver(sums(3))
     assert len(answers) == 6 and {t.author.model for t in answers} == {"coder"}
@@ -83,7 +98,10 @@ def test_a_stage_without_rows_names_the_method_and_the_last_drops():
     book = Book()
     with using(Session(book, book)), pytest.raises(StageError) as caught:
         drive(selective, sums(5), {"teacher": Fake("t", 0.0), "student": Fake("s")}, {}, Trainer())
-    assert "selective yielded a stage without rows; dropped before it: keep right: 10 (wrong)" in str(caught.value)
+    assert (
+        "selective yielded a stage without rows; dropped before it: keep right: 10 (wrong)"
+        in str(caught.value)
+    )
     assert len(book.drops) == 10, "the session's own ledger has them too"
 
 
@@ -118,12 +136,17 @@ def test_cut_off_answers_are_cured_by_a_larger_limit():
     cut.error = "length: cut off after 10 tokens"
     with pytest.raises(StageError) as caught:
         drive(selective, sums(5), {"teacher": cut, "student": Fake("s")}, {}, Trainer())
-    assert "keep right: 10 (error: length)" in str(caught.value) and "--truncated raise" in caught.value.fix
+    assert (
+        "keep right: 10 (error: length)" in str(caught.value)
+        and "--truncated raise" in caught.value.fix
+    )
 
 
 def test_drops_are_counted_since_the_last_stage():
     with pytest.raises(StageError) as caught:
-        drive(then_nothing, sums(2), {"teacher": Fake("t", 0.0), "student": Fake("s")}, {}, Trainer())
+        drive(
+            then_nothing, sums(2), {"teacher": Fake("t", 0.0), "student": Fake("s")}, {}, Trainer()
+        )
     assert "dropped before it: nothing" in str(caught.value)
 
 
@@ -197,7 +220,11 @@ def closure_reward(problems, student):
         (bound, ConfigError, "the solver is Fake.write, a closure, lambda or method"),
         (not_a_method, ConfigError, "not_a_method is no method"),
         (yields_traces, ConfigError, "yields_traces yielded list"),
-        (closure_reward, ConfigError, "the constant reward of a stage is closure_reward.<locals>.reward, a closure"),
+        (
+            closure_reward,
+            ConfigError,
+            "the constant reward of a stage is closure_reward.<locals>.reward, a closure",
+        ),
     ],
 )
 def test_refusals(method, error, says):
@@ -220,7 +247,9 @@ def test_a_method_that_breaks_is_not_a_method_that_ends():
         raise StopIteration("in the trainer")
 
     with pytest.raises(StopIteration, match="in the trainer"):
-        drive(two_stages, sums(1), {"teacher": Fake("t"), "student": Fake("s")}, {}, broken_training)
+        drive(
+            two_stages, sums(1), {"teacher": Fake("t"), "student": Fake("s")}, {}, broken_training
+        )
 
 
 def stops(problems, student):
@@ -242,4 +271,6 @@ def test_8_percent_failures_train_no_errored_row():
     drive(two_stages, sums(60), roles, {"n": 2}, trainer)
     assert [stage.errored > 0 for stage in trainer.stages] == [True, True]
     assert all(len(stage.rows) + stage.errored == 120 for stage in trainer.stages)
-    assert not any(isinstance(row, Trace) and row.error for stage in trainer.stages for row in stage.rows)
+    assert not any(
+        isinstance(row, Trace) and row.error for stage in trainer.stages for row in stage.rows
+    )

@@ -9,16 +9,21 @@ from typing import Any
 
 import pytest
 
-from potstill.runs import estimate as estimating
+from potstill.budget.prices import built_in
 from potstill.errors import ConfigError
+from potstill.runs import estimate as estimating
+from potstill.runs.dry_run import Assumptions, assumed, chosen, dry
 from potstill.runs.estimate import Plan, foresee
 from potstill.runs.experiment import posed
-from potstill.budget.prices import built_in
-from potstill.runs.dry_run import Assumptions, assumed, chosen, dry
 from potstill.runs.recipe import Recipe, from_data
 
 ROLES = {"teacher": "openai:gpt-4.1-mini?at=openai", "student": "world:student"}
-BASE: dict[str, Any] = {"method": "sft", "roles": ROLES, "problems": "world:story?size=60", "values": {"n": 3}}
+BASE: dict[str, Any] = {
+    "method": "sft",
+    "roles": ROLES,
+    "problems": "world:story?size=60",
+    "values": {"n": 3},
+}
 
 
 def planned(data: Mapping[str, Any], out: Path, **assume: str) -> Plan:
@@ -39,15 +44,29 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_calls_tokens_and_money_of_a_method_that_asks_as_often_as_it_says(tmp_path: Path) -> None:
-    found = planned({**BASE, "values": {"n": 3, "max_tokens": 700}}, tmp_path / "out", completion="400", chars="5")
+    found = planned(
+        {**BASE, "values": {"n": 3, "max_tokens": 700}},
+        tmp_path / "out",
+        completion="400",
+        chars="5",
+    )
     [teacher] = found.needs
-    assert (teacher.role, teacher.calls, teacher.completion, teacher.most) == ("teacher", 180, 72_000, 126_000)
+    assert (teacher.role, teacher.calls, teacher.completion, teacher.most) == (
+        "teacher",
+        180,
+        72_000,
+        126_000,
+    )
     problems, _ = posed(from_data(BASE))
     exact = sum(len(str(t.prompt)) for t in problems) * 3 / 5
     assert teacher.prompt == pytest.approx(exact, rel=0.1)  # scaled up from a few
     price = built_in()["gpt-4.1-mini"]
-    assert teacher.money == pytest.approx((teacher.prompt * price.prompt + 72_000 * price.completion) / 1e6, rel=1e-3)
-    assert teacher.limit == pytest.approx((teacher.prompt * price.prompt + 126_000 * price.completion) / 1e6, rel=1e-3)
+    assert teacher.money == pytest.approx(
+        (teacher.prompt * price.prompt + 72_000 * price.completion) / 1e6, rel=1e-3
+    )
+    assert teacher.limit == pytest.approx(
+        (teacher.prompt * price.prompt + 126_000 * price.completion) / 1e6, rel=1e-3
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -56,16 +75,27 @@ def test_what_is_assumed_right_decides_rows_and_calls(tmp_path: Path) -> None:
     assert none.rows == {"sft": 0} and all_.rows == {"sft": 180}
     assert 60 < half.rows["sft"] < 120
     orion = {**BASE, "method": "orion", "values": {"n": 4}}
-    sure = {n.role: n.calls for n in planned(orion, tmp_path, **{"teacher.right": "1", "student.right": "0.9"}).needs}
-    weak = {n.role: n.calls for n in planned(orion, tmp_path, **{"teacher.right": "1", "student.right": "0.1"}).needs}
+    sure = {
+        n.role: n.calls
+        for n in planned(orion, tmp_path, **{"teacher.right": "1", "student.right": "0.9"}).needs
+    }
+    weak = {
+        n.role: n.calls
+        for n in planned(orion, tmp_path, **{"teacher.right": "1", "student.right": "0.1"}).needs
+    }
     assert sure["teacher"] == weak["teacher"] == 60
     assert sure["student"] < weak["student"]  # rewrites that fail are asked for again
 
 
 def test_arms_share_what_they_ask_in_common(tmp_path: Path) -> None:
-    two = {**BASE, "arms": {"sft": {"method": "sft"}, "again": {"method": "sft", "training": {"lr": 1e-3}}}}
+    two = {
+        **BASE,
+        "arms": {"sft": {"method": "sft"}, "again": {"method": "sft", "training": {"lr": 1e-3}}},
+    }
     del two["method"]
-    assert [n.calls for n in planned(two, tmp_path).needs] == [n.calls for n in planned(BASE, tmp_path).needs]
+    assert [n.calls for n in planned(two, tmp_path).needs] == [
+        n.calls for n in planned(BASE, tmp_path).needs
+    ]
 
 
 def test_measuring_is_counted(tmp_path: Path) -> None:
@@ -82,7 +112,15 @@ def test_training_disk_and_every_assumption_are_said(tmp_path: Path) -> None:
     assert found.disk["students"] == 4 * size.parameters
     assert found.disk["store"] > found.needs[0].completion
     told = found.to_json()["assumptions"]
-    assert {"right", "chars", "completion", "teacher.right", "steps", "memory", "first stage"} <= set(told)
+    assert {
+        "right",
+        "chars",
+        "completion",
+        "teacher.right",
+        "steps",
+        "memory",
+        "first stage",
+    } <= set(told)
     assert found.measured == {}
 
 
@@ -90,7 +128,9 @@ def test_a_model_without_a_price_and_one_of_ones_own(tmp_path: Path) -> None:
     roles = {**ROLES, "teacher": "openai:mine?url=https://example.invalid/v1"}
     assert planned({**BASE, "roles": roles}, tmp_path).needs[0].money is None
     prices = {"mine": {"prompt": 0, "completion": 1}}
-    assert planned({**BASE, "roles": roles, "prices": prices}, tmp_path).needs[0].money == pytest.approx(0.18)
+    assert planned({**BASE, "roles": roles, "prices": prices}, tmp_path).needs[
+        0
+    ].money == pytest.approx(0.18)
     local = {**ROLES, "teacher": "openai:gpt-4.1-mini?url=http://127.0.0.1:1/v1"}
     assert planned({**BASE, "roles": local}, tmp_path).needs[0].money == 0
     batched = planned({**BASE, "batch": True}, tmp_path).needs[0]
@@ -109,7 +149,9 @@ def test_a_dry_drive_repeats_itself() -> None:
     problems, _ = posed(recipe)
     one, two = (dry(recipe, problems, assumed({})) for _ in range(2))
     assert one.rows == two.rows
-    assert {r: sorted(a.prompts) for r, a in one.asked.items()} == {r: sorted(a.prompts) for r, a in two.asked.items()}
+    assert {r: sorted(a.prompts) for r, a in one.asked.items()} == {
+        r: sorted(a.prompts) for r, a in two.asked.items()
+    }
 
 
 @pytest.mark.parametrize(

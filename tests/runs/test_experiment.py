@@ -14,14 +14,14 @@ pytest.importorskip("torch", reason="needs the extra potstill[local]")
 
 from scripted_world import green
 
-from potstill.runs import experiment
 from potstill.errors import InputError, StageError, StoreError
 from potstill.evaluation.results import load, outcome
-from potstill.runs.experiment import UNTRAINED, execute
-from potstill.models.scripted import Scripted
 from potstill.models.local.transformers import Local
-from potstill.runs.recipe import Recipe, from_data
+from potstill.models.scripted import Scripted
+from potstill.runs import experiment
+from potstill.runs.experiment import UNTRAINED, execute
 from potstill.runs.manifest import finished
+from potstill.runs.recipe import Recipe, from_data
 from potstill.store.store import Store
 from potstill.training.trainer import Loop
 from potstill.world import story
@@ -47,7 +47,11 @@ def pupil(tiny_checkpoint):
     real = experiment.load_model
     made = Scripted(green, weights=tiny_checkpoint)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "load_model", lambda spec, **more: made if spec == "pupil:" else real(spec, **more))
+        patch.setattr(
+            experiment,
+            "load_model",
+            lambda spec, **more: made if spec == "pupil:" else real(spec, **more),
+        )
         yield made
 
 
@@ -101,9 +105,10 @@ def test_a_run_leaves_results_rows_students_and_a_completion_mark(whole):
     assert finished(out)
     assert outcome(load(out / "results.json")) == outcome(results)
     assert list(results.evaluations) == [UNTRAINED, "sft", "orion", "rft"]
-    assert [(e.name, len(e.rows), {len(r.answers) for r in e.rows}) for e in results.evaluations.values()] == [
-        (name, 3, {2}) for name in (UNTRAINED, "sft", "orion", "rft")
-    ]
+    assert [
+        (e.name, len(e.rows), {len(r.answers) for r in e.rows})
+        for e in results.evaluations.values()
+    ] == [(name, 3, {2}) for name in (UNTRAINED, "sft", "orion", "rft")]
     assert results.recipe == json.loads(json.dumps(made.to_json()))
     assert "no evidence" in results.note
     assert {r["rows"] for r in results.training.values()} == {SIZE - 1}
@@ -113,12 +118,18 @@ def test_a_run_leaves_results_rows_students_and_a_completion_mark(whole):
 def test_the_rows_file_is_what_was_trained_on(whole):
     _, out, _ = whole
     for arm in ("sft", "orion", "rft"):
-        lines = [json.loads(line) for line in (out / "rows" / f"{arm}.jsonl").read_text().splitlines()]
+        lines = [
+            json.loads(line) for line in (out / "rows" / f"{arm}.jsonl").read_text().splitlines()
+        ]
         assert {line["problem"] for line in lines} == {p.id for p in PROBLEMS} - {PROBLEMS[1].id}
         by_id = {p.id: p for p in PROBLEMS}
         for line in lines:
             problem = by_id[line["problem"]]
-            assert (line["prompt"], line["gold"], line["saw_gold"]) == (problem.question, problem.answer, False)
+            assert (line["prompt"], line["gold"], line["saw_gold"]) == (
+                problem.question,
+                problem.answer,
+                False,
+            )
             assert line["operator"] == "rewrite" or line["completion"] == problem.solution
             assert ("run_teacher" in line["scores"]) == (arm == "orion")
         assert {line["operator"] for line in lines} == {"rewrite" if arm == "orion" else "sample"}
@@ -145,7 +156,12 @@ def test_the_funnel_counts_from_problems_to_rows(whole):
         ("train", "rows", SIZE - 1, SIZE - 1),
     ]
     [drop] = results.funnels["sft"].drops
-    assert (drop.operator, drop.test, drop.reason, drop.count) == ("keep", "right", "wrong: another total", 1)
+    assert (drop.operator, drop.test, drop.reason, drop.count) == (
+        "keep",
+        "right",
+        "wrong: another total",
+        1,
+    )
     reasons = {(d.test, d.count) for d in results.funnels["orion"].drops}
     assert ("right", 1) in reasons
 
@@ -153,8 +169,15 @@ def test_the_funnel_counts_from_problems_to_rows(whole):
 def test_notes_say_for_how_many_problems_there_are_rows_by_how_hard_they_are(whole):
     _, out, results = whole
     with Store.open(out, readonly=True) as store:
-        attempts = [t for t in store.history.traces("orion", "sample") if ("top_p", 0.9) in t.author.settings]
-    right = {p.id: sum(t.verdict.status == "right" for t in attempts if t.problem.id == p.id) for p in PROBLEMS}
+        attempts = [
+            t
+            for t in store.history.traces("orion", "sample")
+            if ("top_p", 0.9) in t.author.settings
+        ]
+    right = {
+        p.id: sum(t.verdict.status == "right" for t in attempts if t.problem.id == p.id)
+        for p in PROBLEMS
+    }
     assert len(attempts) == 2 * SIZE and len(set(right.values())) > 1
     said = []
     for times, often in enumerate(("never", "sometimes", "always")):
@@ -167,7 +190,11 @@ def test_notes_say_for_how_many_problems_there_are_rows_by_how_hard_they_are(who
 def test_lengths_are_split_by_right_and_wrong(whole):
     _, _, results = whole
     for arm, evaluation in results.evaluations.items():
-        counted = {what: item.count for what, item in results.lengths[arm].items() if what.endswith("answers")}
+        counted = {
+            what: item.count
+            for what, item in results.lengths[arm].items()
+            if what.endswith("answers")
+        }
         statuses = evaluation.statuses()
         right, wrong = statuses.get("right", 0), statuses.get("wrong", 0)
         assert counted == {"answers": 6, "right answers": right, "wrong answers": wrong}
@@ -181,7 +208,9 @@ def test_rows_carry_their_perplexity_under_the_untrained_student(whole, pupil):
         assert line["scores"]["perplexity"] == pytest.approx(math.exp(-sum(logs) / len(logs)))
     told = results.lengths["sft"]["rows before training"]
     assert (told.count, told.unit) == (SIZE - 1, "perplexity")
-    assert told.mean == pytest.approx(sum(line["scores"]["perplexity"] for line in lines) / len(lines))
+    assert told.mean == pytest.approx(
+        sum(line["scores"]["perplexity"] for line in lines) / len(lines)
+    )
 
 
 def test_costs_are_counted_by_role_and_arm(whole):
@@ -216,7 +245,9 @@ def test_the_same_call_again_asks_nobody_trains_nothing_and_says_the_same(whole,
     before = (out / "results.json").read_bytes()
     again = execute(made, out, threads=1)
     assert outcome(again) == outcome(results)
-    assert json.loads((out / "results.json").read_bytes())["funnels"] == json.loads(before)["funnels"]
+    assert (
+        json.loads((out / "results.json").read_bytes())["funnels"] == json.loads(before)["funnels"]
+    )
     assert finished(out)
 
 
@@ -225,8 +256,12 @@ def test_another_folder_gives_the_same_outcome(whole, tmp_path):
     assert outcome(execute(made, tmp_path / "other", threads=1)) == outcome(results)
 
 
-@pytest.mark.parametrize("change", ["training.lr=2e-3", "seed=1", "values.n=2", "evaluate.n=1", "limit=4"])
-def test_a_changed_recipe_on_the_same_folder_is_refused_and_the_run_stays(whole, teacher, tiny_checkpoint, change):
+@pytest.mark.parametrize(
+    "change", ["training.lr=2e-3", "seed=1", "values.n=2", "evaluate.n=1", "limit=4"]
+)
+def test_a_changed_recipe_on_the_same_folder_is_refused_and_the_run_stays(
+    whole, teacher, tiny_checkpoint, change
+):
     _, out, _ = whole
     before = {path: path.read_bytes() for path in out.rglob("*.json*")}
     with pytest.raises(StoreError, match="other settings"):
@@ -256,9 +291,15 @@ class Stopper:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, teacher, tiny_checkpoint):
     """A run of two arms, and how often it reports progress."""
-    made = recipe(teacher, arms={"sft": None, "rft": {"values": {"n": 2}, "training": {"epochs": 2}}})
+    made = recipe(
+        teacher, arms={"sft": None, "rft": {"values": {"n": 2}, "training": {"epochs": 2}}}
+    )
     watch = Stopper(0)
-    return made, outcome(execute(made, tmp_path_factory.mktemp("undisturbed"), threads=1, progress=watch)), watch.labels
+    return (
+        made,
+        outcome(execute(made, tmp_path_factory.mktemp("undisturbed"), threads=1, progress=watch)),
+        watch.labels,
+    )
 
 
 @pytest.mark.parametrize("share", [0.05, 0.45, 0.7, 0.95])
@@ -284,21 +325,34 @@ def test_stopped_at_every_report_in_turn_it_ends_the_same(undisturbed, tmp_path)
             return
 
 
-def test_training_problems_that_are_evaluated_on_stop_the_run_or_are_dropped(teacher, tiny_checkpoint, tmp_path):
-    leaked = {"problems": TRAIN.replace(f"size={SIZE}", "size=2"), "n": 1, "sampling": {"max_tokens": 4}}
-    with pytest.raises(StageError, match="2 training problems overlap the evaluation set") as caught:
+def test_training_problems_that_are_evaluated_on_stop_the_run_or_are_dropped(
+    teacher, tiny_checkpoint, tmp_path
+):
+    leaked = {
+        "problems": TRAIN.replace(f"size={SIZE}", "size=2"),
+        "n": 1,
+        "sampling": {"max_tokens": 4},
+    }
+    with pytest.raises(
+        StageError, match="2 training problems overlap the evaluation set"
+    ) as caught:
         execute(small(teacher, evaluate=leaked), tmp_path / "stop", threads=1)
     assert "--overlap drop" in caught.value.fix
     assert not finished(tmp_path / "stop")
     results = execute(small(teacher, "overlap=drop", evaluate=leaked), tmp_path / "drop", threads=1)
     assert results.training["sft"]["rows"] == SIZE - 2
-    assert [d.count for d in results.funnels["sft"].drops if d.operator == "decontaminate"] == [1, 1]
+    assert [d.count for d in results.funnels["sft"].drops if d.operator == "decontaminate"] == [
+        1,
+        1,
+    ]
     everything = {**leaked, "problems": TRAIN}
     with pytest.raises(InputError, match="every training problem is an evaluation problem"):
         execute(small(teacher, "overlap=drop", evaluate=everything), tmp_path / "all", threads=1)
 
 
-def test_a_student_without_weights_and_a_stage_without_rows_are_explained(teacher, tiny_checkpoint, tmp_path):
+def test_a_student_without_weights_and_a_stage_without_rows_are_explained(
+    teacher, tiny_checkpoint, tmp_path
+):
     roles = {"teacher": f"scripted:{teacher}", "student": f"scripted:{teacher}"}
     with pytest.raises(StageError, match="has no weights to train"):
         execute(small(teacher, roles=roles, evaluate={}), tmp_path / "a", threads=1)
@@ -317,10 +371,14 @@ def test_without_evaluation_problems_only_the_arm_is_trained(teacher, tiny_check
     assert [s.operator for s in results.funnels["sft"].steps][:2] == ["problems", "sample"]
 
 
-def test_a_failed_generation_is_final_until_it_is_asked_for_again(teacher, tiny_checkpoint, tmp_path):
+def test_a_failed_generation_is_final_until_it_is_asked_for_again(
+    teacher, tiny_checkpoint, tmp_path
+):
     answers = json.loads(teacher.read_text())
     flaky = tmp_path / "flaky.json"
-    flaky.write_text(json.dumps({"rules": [{"prompt": q, "answer": a} for q, a in answers.items()], "fail": 0.5}))
+    flaky.write_text(
+        json.dumps({"rules": [{"prompt": q, "answer": a} for q, a in answers.items()], "fail": 0.5})
+    )
     roles = {"teacher": f"scripted:{flaky}", "student": f"transformers:{tiny_checkpoint}"}
     made = small(teacher, roles=roles, evaluate={})
     results = execute(made, tmp_path / "run", threads=1)
@@ -331,6 +389,8 @@ def test_a_failed_generation_is_final_until_it_is_asked_for_again(teacher, tiny_
     asked = []
     real = Scripted.write
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Scripted, "write", lambda self, requests: asked.extend(requests) or real(self, requests))
+        patch.setattr(
+            Scripted, "write", lambda self, requests: asked.extend(requests) or real(self, requests)
+        )
         execute(made, tmp_path / "run", threads=1, retry_errors=True)
     assert len(asked) == errors

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from potstill.runs import importing
 from potstill.errors import StageError
-from potstill.runs.export import LAYOUTS, alpaca, pairs, rows, save, sharegpt, trl, write
 from potstill.models.model import Request
 from potstill.models.recorded import Recorded
 from potstill.records import Message, Problem, Span, Trace, Verdict
+from potstill.runs import importing
+from potstill.runs.export import LAYOUTS, alpaca, pairs, rows, save, sharegpt, trl, write
 
 HOSTILE = "<think>\r\n\u2028 a\ud800 \x1b[31m \x00</think>\n\\boxed{1} \u202e"
 
@@ -49,7 +49,12 @@ def said(row: dict[str, Any], layout: str) -> str:
     if layout in places:
         return str(row[places[layout]])
     last = row[
-        {"trl": "completion", "sharegpt": "conversations", "messages": "messages", "preference": "chosen"}[layout]
+        {
+            "trl": "completion",
+            "sharegpt": "conversations",
+            "messages": "messages",
+            "preference": "chosen",
+        }[layout]
     ]
     return str(last[-1].get("content", last[-1].get("value")))
 
@@ -84,7 +89,12 @@ def test_steps_and_units_are_no_masks() -> None:
     assert rows([trace(spans=(Span(0, 3, "step", 1.0, 0.0), Span(0, 3, "unit")))], "trl")
 
 
-TEXTS = ["<think>\nOne \u2028 more.\n</think>\n\nIt is \\boxed{2}.", "É\r\n\t2", "<b>&amp;", "`` ``` 2"]
+TEXTS = [
+    "<think>\nOne \u2028 more.\n</think>\n\nIt is \\boxed{2}.",
+    "É\r\n\t2",
+    "<b>&amp;",
+    "`` ``` 2",
+]
 
 
 def traces() -> list[Trace]:
@@ -101,7 +111,9 @@ def traces() -> list[Trace]:
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 @pytest.mark.parametrize("layout", ["trl", "trl-text", "sharegpt", "alpaca", "messages"])
-def test_what_is_exported_is_imported_with_the_same_texts_and_prompts(layout: str, suffix: str, tmp_path: Path) -> None:
+def test_what_is_exported_is_imported_with_the_same_texts_and_prompts(
+    layout: str, suffix: str, tmp_path: Path
+) -> None:
     wanted = traces()[:2] if layout == "trl-text" else traces()
     save(rows(wanted, layout), tmp_path / f"rows{suffix}")
     back = importing.read(str(tmp_path / f"rows{suffix}")).traces
@@ -115,7 +127,11 @@ def test_what_is_exported_is_imported_with_the_same_texts_and_prompts(layout: st
 
 def test_a_trace_file_is_the_same_traces(tmp_path: Path) -> None:
     importing.write(traces(), tmp_path / "t.jsonl")
-    assert importing.load(tmp_path / "t.jsonl") == traces() == importing.read(str(tmp_path / "t.jsonl")).traces
+    assert (
+        importing.load(tmp_path / "t.jsonl")
+        == traces()
+        == importing.read(str(tmp_path / "t.jsonl")).traces
+    )
 
 
 def test_preference_rows_come_back_with_their_rivals(tmp_path: Path) -> None:
@@ -129,12 +145,15 @@ def test_preference_rows_come_back_with_their_rivals(tmp_path: Path) -> None:
 
 def test_pairs_are_right_and_wrong_attempts_at_one_prompt() -> None:
     assert [(t.text, t.rival.text) for t in pairs(traces()) if t.rival] == [(TEXTS[0], TEXTS[1])]
-    posed = dataclasses.replace(traces()[1], prompt="Think. 1 + 1?").annotate(verdict=Verdict("wrong"))
+    posed = dataclasses.replace(traces()[1], prompt="Think. 1 + 1?").annotate(
+        verdict=Verdict("wrong")
+    )
     assert not pairs([traces()[0], posed])  # another prompt is another question to the learner
     cut = traces()[1].annotate(finish="length")
     assert not pairs([traces()[0], cut])
     labels = [
-        t.annotate(verdict=Verdict("unjudged"), scores={"label": float(at == 0)}) for at, t in enumerate(traces())
+        t.annotate(verdict=Verdict("unjudged"), scores={"label": float(at == 0)})
+        for at, t in enumerate(traces())
     ]
     assert [t.text for t in pairs(labels)] == [TEXTS[0]]
 
@@ -143,7 +162,11 @@ def test_what_has_no_place_in_alpaca_or_plain_text_is_refused() -> None:
     assert alpaca(traces()[2])["system"] == "Be brief."
     with pytest.raises(StageError, match="the turns system, user"):
         rows(traces(), "trl-text")
-    long = Trace(Problem("p", "q"), (Message("user", "a"), Message("assistant", "b"), Message("user", "q")), "c")
+    long = Trace(
+        Problem("p", "q"),
+        (Message("user", "a"), Message("assistant", "b"), Message("user", "q")),
+        "c",
+    )
     with pytest.raises(StageError, match="the turns user, assistant, user"):
         rows([long], "alpaca")
 
@@ -156,7 +179,9 @@ def test_parquet_refuses_what_utf8_cannot_hold(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 @pytest.mark.parametrize("layout", ["trl", "messages", "preference"])
-def test_trl_takes_the_rows(layout: str, suffix: str, tmp_path: Path, tiny_checkpoint: Path) -> None:
+def test_trl_takes_the_rows(
+    layout: str, suffix: str, tmp_path: Path, tiny_checkpoint: Path
+) -> None:
     """As its trainers do: load with datasets, see that the rows are conversational, apply a chat template."""
     trl_data = pytest.importorskip("trl.data_utils", reason="needs the extra potstill[dev]")
     datasets, transformers = pytest.importorskip("datasets"), pytest.importorskip("transformers")
@@ -164,13 +189,20 @@ def test_trl_takes_the_rows(layout: str, suffix: str, tmp_path: Path, tiny_check
     save(rows(wanted, layout), tmp_path / f"x{suffix}")
     kind = {".jsonl": "json", ".parquet": "parquet"}[suffix]
     data = datasets.load_dataset(
-        kind, data_files=str(tmp_path / f"x{suffix}"), split="train", cache_dir=str(tmp_path / "cache")
+        kind,
+        data_files=str(tmp_path / f"x{suffix}"),
+        split="train",
+        cache_dir=str(tmp_path / "cache"),
     )
     tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_checkpoint)
     for row, made in zip(data, wanted, strict=True):
         assert trl_data.is_conversational(row)
         told = trl_data.apply_chat_template(row, tokenizer)
-        names = {"trl": ("completion",), "messages": ("text",), "preference": ("chosen", "rejected")}[layout]
+        names = {
+            "trl": ("completion",),
+            "messages": ("text",),
+            "preference": ("chosen", "rejected"),
+        }[layout]
         texts = [made.text, made.rival.text] if made.rival else [made.text]
         for name, text in zip(names, texts, strict=True):
             assert text.split("</think>")[-1].strip() in told[name]
@@ -182,10 +214,17 @@ def test_dpo_trainer_prepares_preference_rows(tmp_path: Path, tiny_checkpoint: P
     datasets, transformers = pytest.importorskip("datasets"), pytest.importorskip("transformers")
     save(rows(pairs(traces()), "preference"), tmp_path / "x.jsonl")
     data = datasets.load_dataset(
-        "json", data_files=str(tmp_path / "x.jsonl"), split="train", cache_dir=str(tmp_path / "cache")
+        "json",
+        data_files=str(tmp_path / "x.jsonl"),
+        split="train",
+        cache_dir=str(tmp_path / "cache"),
     )
     settings = trl.DPOConfig(
-        output_dir=str(tmp_path / "out"), max_steps=1, per_device_train_batch_size=1, use_cpu=True, report_to=[]
+        output_dir=str(tmp_path / "out"),
+        max_steps=1,
+        per_device_train_batch_size=1,
+        use_cpu=True,
+        report_to=[],
     )
     model = transformers.AutoModelForCausalLM.from_pretrained(tiny_checkpoint)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_checkpoint)

@@ -11,10 +11,10 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the extra potstill[local]")
 
-from potstill.runs import experiment
 from potstill.errors import ConfigError
 from potstill.models.model import Request
 from potstill.models.scripted import Scripted
+from potstill.runs import experiment
 from potstill.runs.recipe import from_data
 
 QUESTIONS = {
@@ -39,19 +39,30 @@ def asked(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         answer = seen[-1].split("answer begins\n")[-1].split("\n[")[0]
         return f"Verdict: {'right' if 'catter' in answer else 'wrong'}"
 
-    made = {"pupil:": Scripted(["So it scatters."], weights=tiny_checkpoint), "judge:": Scripted(verdict, name="judge")}
+    made = {
+        "pupil:": Scripted(["So it scatters."], weights=tiny_checkpoint),
+        "judge:": Scripted(verdict, name="judge"),
+    }
     real = experiment.load_model
-    monkeypatch.setattr(experiment, "load_model", lambda spec, **more: made.get(spec) or real(spec, **more))
+    monkeypatch.setattr(
+        experiment, "load_model", lambda spec, **more: made.get(spec) or real(spec, **more)
+    )
     return seen
 
 
 def recipe(tmp_path: Path, **roles: str) -> Any:
     rows = [{"id": f"p{i}", "question": q, "answer": "scattering"} for i, q in enumerate(QUESTIONS)]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:3]))
-    (tmp_path / "t.jsonl").write_text(json.dumps({"id": "t", "question": "Why fog?", "answer": "scattering"}) + "\n")
+    (tmp_path / "t.jsonl").write_text(
+        json.dumps({"id": "t", "question": "Why fog?", "answer": "scattering"}) + "\n"
+    )
     data = {
         "method": "sft",
-        "roles": {"teacher": rules(tmp_path / "teacher.json", QUESTIONS), "student": "pupil:", **roles},
+        "roles": {
+            "teacher": rules(tmp_path / "teacher.json", QUESTIONS),
+            "student": "pupil:",
+            **roles,
+        },
         "problems": str(tmp_path / "p.jsonl"),
         "kind": "judge",
         "evaluate": {"problems": str(tmp_path / "t.jsonl"), "n": 1},
@@ -65,14 +76,20 @@ def test_the_judge_chooses_the_rows_and_measures(tmp_path: Path, asked: list[str
     experiment.execute(recipe(tmp_path, judge="judge:"), out, threads=1)
     rows = [json.loads(line) for line in (out / "rows" / "sft.jsonl").read_text().splitlines()]
     assert sorted(row["problem"] for row in rows) == ["p0", "p2"]
-    assert len(asked) == len(set(asked)) > 3, "the teacher's three answers and those that were measured"
+    assert len(asked) == len(set(asked)) > 3, (
+        "the teacher's three answers and those that were measured"
+    )
     before = list(asked)
     (out / "results.json").unlink()
     experiment.execute(recipe(tmp_path, judge="judge:"), out, threads=1)
     assert asked == before, "the replies are in the store"
 
 
-def test_without_a_judge_the_run_is_refused_before_the_first_call(tmp_path: Path, asked: Sequence[str]) -> None:
-    with pytest.raises(ConfigError, match="4 problems are to be judged by a model, and there is none"):
+def test_without_a_judge_the_run_is_refused_before_the_first_call(
+    tmp_path: Path, asked: Sequence[str]
+) -> None:
+    with pytest.raises(
+        ConfigError, match="4 problems are to be judged by a model, and there is none"
+    ):
         experiment.execute(recipe(tmp_path), tmp_path / "out", threads=1)
     assert asked == []

@@ -39,7 +39,10 @@ def stored(folder: Path) -> dict[str, float]:
 
 def rows(folder: Path) -> dict[str, list[str]]:
     files = sorted((folder / "rows").glob("*.jsonl"))
-    return {file.stem: [json.loads(line)["id"] for line in file.read_text().splitlines()] for file in files}
+    return {
+        file.stem: [json.loads(line)["id"] for line in file.read_text().splitlines()]
+        for file in files
+    }
 
 
 @pytest.mark.slow
@@ -48,7 +51,9 @@ def test_killed_ten_times(tmp_path):
     subprocess.run(command(tmp_path / "calm"), check=True, capture_output=True)
     dice, folder, kept = random.Random(7), tmp_path / "killed", {}
     for kill in range(KILLS):
-        with subprocess.Popen(command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        with subprocess.Popen(
+            command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
             if kill % 3:  # into the work: some time after something new was stored
                 while process.poll() is None and len(stored(folder)) <= len(kept):
                     time.sleep(0.02)
@@ -66,4 +71,6 @@ def test_killed_ten_times(tmp_path):
     assert stored(folder).keys() == stored(tmp_path / "calm").keys()
     assert rows(folder) == rows(tmp_path / "calm")
     assert all(rows(folder).values())
-    assert outcome(load(folder / "results.json")) == outcome(load(tmp_path / "calm" / "results.json"))
+    assert outcome(load(folder / "results.json")) == outcome(
+        load(tmp_path / "calm" / "results.json")
+    )

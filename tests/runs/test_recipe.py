@@ -33,8 +33,16 @@ def mistakes(data: Any, *sets: str) -> list[str]:
 
 def test_the_smallest_recipe_has_the_defaults():
     made = from_data(BASE)
-    assert made == Recipe(arms={"sft": Arm("sft", {}, Training())}, roles=ROLES, problems="world:story")
-    assert (made.seed, made.limit, made.overlap, made.evaluate.problems, made.evaluate.n) == (0, 0, "stop", "", 4)
+    assert made == Recipe(
+        arms={"sft": Arm("sft", {}, Training())}, roles=ROLES, problems="world:story"
+    )
+    assert (made.seed, made.limit, made.overlap, made.evaluate.problems, made.evaluate.n) == (
+        0,
+        0,
+        "stop",
+        "",
+        4,
+    )
 
 
 def test_everything_is_converted_to_what_the_code_takes():
@@ -42,9 +50,23 @@ def test_everything_is_converted_to_what_the_code_takes():
         {
             **BASE,
             "method": "orion",
-            "values": {"n": 3, "arm": "none", "steps": True, "settings": {"k": 2, "reflection": {"temperature": 0.1}}},
-            "training": {"lr": 1, "max_steps": 5, "lora": {"r": 4, "targets": ["q_proj", "v_proj"]}, "bf16": None},
-            "evaluate": {"problems": "world:story?split=test", "n": 2, "sampling": {"temperature": 0, "stop": ["x"]}},
+            "values": {
+                "n": 3,
+                "arm": "none",
+                "steps": True,
+                "settings": {"k": 2, "reflection": {"temperature": 0.1}},
+            },
+            "training": {
+                "lr": 1,
+                "max_steps": 5,
+                "lora": {"r": 4, "targets": ["q_proj", "v_proj"]},
+                "bf16": None,
+            },
+            "evaluate": {
+                "problems": "world:story?split=test",
+                "n": 2,
+                "sampling": {"temperature": 0, "stop": ["x"]},
+            },
             "mapping": {"answer": "gold"},
             "overlap": "drop",
         }
@@ -56,7 +78,9 @@ def test_everything_is_converted_to_what_the_code_takes():
         "steps": True,
         "settings": Settings(k=2, reflection=(("temperature", 0.1),)),
     }
-    assert arm.training == Training(lr=1.0, max_steps=5, lora=Lora(r=4, targets=("q_proj", "v_proj")))
+    assert arm.training == Training(
+        lr=1.0, max_steps=5, lora=Lora(r=4, targets=("q_proj", "v_proj"))
+    )
     assert isinstance(arm.training.lr, float)
     assert made.evaluate.sampling == Sampling(temperature=0.0, stop=("x",))
     assert made.mapping == {"answer": "gold"} and made.overlap == "drop"
@@ -69,7 +93,10 @@ def test_arms_share_values_and_training_and_override_them():
             "problems": "p.jsonl",
             "values": {"n": 2},
             "training": {"epochs": 2, "lr": 0.1},
-            "arms": {"sft": None, "twice": {"method": "sft", "values": {"n": 8}, "training": {"epochs": 4}}},
+            "arms": {
+                "sft": None,
+                "twice": {"method": "sft", "values": {"n": 8}, "training": {"epochs": 4}},
+            },
         }
     )
     assert made.arms == {
@@ -124,9 +151,13 @@ def test_a_recipe_without_anything_names_what_is_missing():
 
 def test_missing_and_unknown_roles():
     found = mistakes({**BASE, "roles": {"student": "world:student"}})
-    assert found == ["arm sft: role 'teacher' has no model (--teacher world:teacher, transformers:PATH, …)"]
+    assert found == [
+        "arm sft: role 'teacher' has no model (--teacher world:teacher, transformers:PATH, …)"
+    ]
     found = mistakes({**BASE, "roles": {**ROLES, "samplr": "x:y"}})
-    assert found == ["unknown role 'samplr' (nearest: sampler); available: judge, sampler, student, teacher"]
+    assert found == [
+        "unknown role 'samplr' (nearest: sampler); available: judge, sampler, student, teacher"
+    ]
     assert from_data({**BASE, "method": "rft", "roles": {"student": "world:student"}}).roles == {
         "student": "world:student"
     }
@@ -182,7 +213,9 @@ def test_set_leaves_the_data_as_it_was_and_later_ones_win():
     made = from_data(data, ["training.lora.r=4", "training.lora.r=8", "roles.student=a:b"])
     assert made.arms["sft"].training.lora == Lora(r=8) and made.roles["student"] == "a:b"
     assert json.dumps(data) == before
-    assert mistakes(data, "training.lora.r.x=1")[0].endswith("training.lora.r: expected a mapping, found 2")
+    assert mistakes(data, "training.lora.r.x=1")[0].endswith(
+        "training.lora.r: expected a mapping, found 2"
+    )
 
 
 @pytest.mark.parametrize(
@@ -235,11 +268,26 @@ def test_what_does_not_fit_is_told_under_its_name(hint, value):
 
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["n", "lr", "sft", "x", "k"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["n", "lr", "sft", "x", "k"]), inner)
+    ),
     max_leaves=6,
 )
 KEYS = st.sampled_from(
-    ["method", "arms", "roles", "values", "training", "evaluate", "problems", "seed", "mapping", "overlap", "zz"]
+    [
+        "method",
+        "arms",
+        "roles",
+        "values",
+        "training",
+        "evaluate",
+        "problems",
+        "seed",
+        "mapping",
+        "overlap",
+        "zz",
+    ]
 )
 
 
@@ -273,7 +321,9 @@ def test_files_are_read_and_bad_ones_explained(tmp_path):
 
 
 def test_a_recipe_saved_beside_its_results_is_plain_data():
-    made = from_data({**BASE, "method": "orion", "values": {"settings": {"k": 1}}, "training": {"lora": {}}})
+    made = from_data(
+        {**BASE, "method": "orion", "values": {"settings": {"k": 1}}, "training": {"lora": {}}}
+    )
     assert json.loads(json.dumps(made.to_json()))["arms"]["orion"]["values"]["settings"]["k"] == 1
 
 

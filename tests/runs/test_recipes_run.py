@@ -11,15 +11,19 @@ pytest.importorskip("torch", reason="needs the extra potstill[local]")
 
 from tiny import tiny_checkpoint
 
-from potstill.runs import experiment
-from potstill.runs.experiment import execute
 from potstill.models.model import Request
 from potstill.models.scripted import Scripted
+from potstill.runs import experiment
+from potstill.runs.experiment import execute
 from potstill.runs.recipe import from_file
 from potstill.store.store import Store
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-PROBLEMS = [("What is 17 plus 25?", "42"), ("What is 9 times 8?", "72"), ("What is 60 minus 4?", "56")]
+PROBLEMS = [
+    ("What is 17 plus 25?", "42"),
+    ("What is 9 times 8?", "72"),
+    ("What is 60 minus 4?", "56"),
+]
 STEPS = " ".join(f"Step {i} is to add the next digit." for i in range(8))
 
 
@@ -30,16 +34,23 @@ def hesitant(request: Request) -> str:
     return f"{STEPS} So \\boxed{{{gold if 'Reference solution:' in text else int(gold) + 1}}}"
 
 
-@pytest.mark.parametrize(("name", "arch"), [("orion-qwen2.5-7b", "qwen2"), ("orion-qwen3-0.6b", "qwen3")])
+@pytest.mark.parametrize(
+    ("name", "arch"), [("orion-qwen2.5-7b", "qwen2"), ("orion-qwen3-0.6b", "qwen3")]
+)
 def test_a_recipe_trains_one_step(name, arch, tmp_path, monkeypatch):
     checkpoint = tiny_checkpoint(tmp_path / "model", arch)
     recorded = tmp_path / "recorded.jsonl"
-    rows = [{"question": q, "answer": a, "completion": f"{STEPS} It is \\boxed{{{a}}}"} for q, a in PROBLEMS]
+    rows = [
+        {"question": q, "answer": a, "completion": f"{STEPS} It is \\boxed{{{a}}}"}
+        for q, a in PROBLEMS
+    ]
     recorded.write_text("".join(json.dumps(row) + "\n" for row in rows))
     real = experiment.load_model
     student = Scripted(hesitant, weights=checkpoint)
     monkeypatch.setattr(
-        experiment, "load_model", lambda spec, **more: student if "Qwen" in spec else real(spec, **more)
+        experiment,
+        "load_model",
+        lambda spec, **more: student if "Qwen" in spec else real(spec, **more),
     )
     sets = [
         f"roles.teacher=recorded:{recorded}",
@@ -57,5 +68,7 @@ def test_a_recipe_trains_one_step(name, arch, tmp_path, monkeypatch):
         [trained] = store.students.all()
     config = json.loads((trained.folder / "config.json").read_text())
     assert config["model_type"] == arch
-    assert not list(trained.folder.glob("adapter*")), "the adapter is merged into a plain checkpoint"
+    assert not list(trained.folder.glob("adapter*")), (
+        "the adapter is merged into a plain checkpoint"
+    )
     assert trained.settings["lora"]["r"] == 16

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from potstill.runs import reverify
 from potstill.errors import ConfigError
 from potstill.models.model import Completion
 from potstill.records import Problem, blank
+from potstill.runs import reverify
 from potstill.store import Store, cached
 from potstill.traces import Session, sample, using, verify
 from potstill.verifiers import rubric
@@ -40,7 +40,9 @@ def test_a_judge_is_not_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert calls
         assert before[0].verdict.verifier.endswith(":model-judge")
         found = reverify.again(store)
-        assert [(line.traces, line.changed, line.after) for line in found.lines] == [(3, 0, before[0].verdict.verifier)]
+        assert [(line.traces, line.changed, line.after) for line in found.lines] == [
+            (3, 0, before[0].verdict.verifier)
+        ]
         monkeypatch.setattr(rubric, "VERSION", "judge@99")
         found = reverify.again(store, ["judge"])
         assert [(line.traces, line.after) for line in found.lines] == [(3, "judge@99:model-judge")]
@@ -58,7 +60,9 @@ def test_traces_that_the_run_did_not_judge_are_counted(tmp_path: Path):
             verify(made[:2])
         seen: list[tuple[str, int, int]] = []
         found = reverify.again(store, progress=lambda *step: seen.append(step))
-        assert seen == [("sft: judged again", 0, 3), ("sft: judged again", 3, 3)], "nothing is kept from before"
+        assert seen == [("sft: judged again", 0, 3), ("sft: judged again", 3, 3)], (
+            "nothing is kept from before"
+        )
         assert (sum(line.traces for line in found.lines), found.unasked) == (2, 1)
         with pytest.raises(ConfigError, match="no verifier of kind 'nmber'"):
             reverify.again(store, ["nmber"])

@@ -35,11 +35,21 @@ def test_another_port_and_pace_is_the_same_run_and_another_model_is_not(
         paced = f"openai:m?url={second.url}&concurrency=9&rpm=6000&timeout=30&key=MY_KEY_NAME"
         Path("out/results.json").unlink()
         assert main([*words, "--teacher", paced]) == 0, capsys.readouterr().err
-        assert (first.choices, second.choices) == (asked, 0), "what was stored counts for the same model elsewhere"
+        assert (first.choices, second.choices) == (asked, 0), (
+            "what was stored counts for the same model elsewhere"
+        )
         manifest = Path("out/manifest.json").read_text()
-        assert "concurrency" not in manifest and "127.0.0.1" not in manifest and "MY_KEY" not in manifest
+        assert (
+            "concurrency" not in manifest
+            and "127.0.0.1" not in manifest
+            and "MY_KEY" not in manifest
+        )
         capsys.readouterr()
-        for other in (f"openai:other?url={second.url}", f"openai:m?url={second.url}&extra.top_k=3", "world:teacher"):
+        for other in (
+            f"openai:other?url={second.url}",
+            f"openai:m?url={second.url}&extra.top_k=3",
+            "world:teacher",
+        ):
             assert main([*words, "--teacher", other]) == 2
             assert "roles" in capsys.readouterr().err
         assert second.choices == 0

@@ -22,9 +22,9 @@ from typing import NamedTuple
 import pytest
 from openai_server import process, serving
 
+from potstill.data.trace_json import to_prompt
 from potstill.evaluation.results import load, outcome
 from potstill.models.model import Request, Sampling
-from potstill.data.trace_json import to_prompt
 
 CONCURRENCY = 8
 # What a kill may lose: the calls that are out, and those that landed while the last portion was collected and committed
@@ -75,7 +75,10 @@ class Asked(NamedTuple):
 def write_problems(path: Path, golds: dict[str, str], count: int) -> Path:
     """Problems for which the server's first draw is right, where it is known."""
     questions = [f"How much are {i} and {i * i + 3}?" for i in range(count)]
-    rows = [{"question": q, "answer": next((a for shown, a in golds.items() if q in shown), "-1")} for q in questions]
+    rows = [
+        {"question": q, "answer": next((a for shown, a in golds.items() if q in shown), "-1")}
+        for q in questions
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
@@ -96,19 +99,28 @@ def completions(folder: Path) -> dict[Asked, tuple[int, str]]:
         return {}
     with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
         try:
-            found = connection.execute("SELECT model, payload, text FROM completions WHERE error = ''").fetchall()
+            found = connection.execute(
+                "SELECT model, payload, text FROM completions WHERE error = ''"
+            ).fetchall()
         except sqlite3.OperationalError:
             return {}  # killed before the tables were made
-    return {counted(model, json.loads(payload)): (json.loads(payload)["draw"], text) for model, payload, text in found}
+    return {
+        counted(model, json.loads(payload)): (json.loads(payload)["draw"], text)
+        for model, payload, text in found
+    }
 
 
 def counted(model: str, payload: dict) -> Asked:
     """The server's name of a stored request."""
     prompt = to_prompt(payload["prompt"])
     settings = {name: tuple(v) if isinstance(v, list) else v for name, v in payload["settings"]}
-    request = Request(prompt, payload["prefix"], Sampling(**settings), payload["draw"], payload["seed"])
+    request = Request(
+        prompt, payload["prefix"], Sampling(**settings), payload["draw"], payload["seed"]
+    )
     turns = [("user", prompt)] if isinstance(prompt, str) else prompt
-    return Asked("\n\n".join(f"{role}: {content}" for role, content in turns), request.random_seed(model))
+    return Asked(
+        "\n\n".join(f"{role}: {content}" for role, content in turns), request.random_seed(model)
+    )
 
 
 def served(file: Path) -> list[Asked]:
@@ -170,7 +182,9 @@ def started(command: list[str], told: Path) -> Iterator[subprocess.Popen]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with (
         told.open("w") as errors,
-        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, env=environment) as child,
+        subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=errors, env=environment
+        ) as child,
     ):
         yield child
 
@@ -191,7 +205,9 @@ def test_a_method_killed_while_it_asks_a_server(tmp_path):
             return [sys.executable, "-c", CHILD, str(problems), spec(server.url), str(folder)]
 
         write_problems(problems, {}, 40)
-        subprocess.run(command(tmp_path / "first"), capture_output=True, check=False)  # no row is right
+        subprocess.run(
+            command(tmp_path / "first"), capture_output=True, check=False
+        )  # no row is right
         write_problems(problems, first_draws(tmp_path / "first"), 40)
         subprocess.run(command(tmp_path / "calm"), check=True)
         assert len((tmp_path / "calm" / "rows.txt").read_text().split()) >= 40
@@ -202,7 +218,9 @@ def test_a_method_killed_while_it_asks_a_server(tmp_path):
         assert 0 < len(kills.kept) < 160
         subprocess.run(command(tmp_path / "killed"), check=True)
         kills.check(completions(tmp_path / "calm"))
-        assert (tmp_path / "killed" / "rows.txt").read_text() == (tmp_path / "calm" / "rows.txt").read_text()
+        assert (tmp_path / "killed" / "rows.txt").read_text() == (
+            tmp_path / "calm" / "rows.txt"
+        ).read_text()
         before = len(served(count))
         subprocess.run(command(tmp_path / "killed"), check=True)
         assert len(served(count)) == before
@@ -216,9 +234,28 @@ def test_a_whole_run_killed_at_twenty_four_moments(tmp_path, tiny_checkpoint):
     with process("--latency", "0.05", "--count", str(count)) as url:
 
         def command(folder: Path) -> list[str]:
-            flags = ["--problems", problems, "--student", f"transformers:{tiny_checkpoint}", "--sampler", spec(url)]
-            flags += ["--kind", "number", "--set", "n=8", "--set", "max_tokens=64", "--threads", "1", "--quiet"]
-            return [*map(str, (sys.executable, "-m", "potstill", "run", "rft", "--out", folder, *flags))]
+            flags = [
+                "--problems",
+                problems,
+                "--student",
+                f"transformers:{tiny_checkpoint}",
+                "--sampler",
+                spec(url),
+            ]
+            flags += [
+                "--kind",
+                "number",
+                "--set",
+                "n=8",
+                "--set",
+                "max_tokens=64",
+                "--threads",
+                "1",
+                "--quiet",
+            ]
+            return [
+                *map(str, (sys.executable, "-m", "potstill", "run", "rft", "--out", folder, *flags))
+            ]
 
         write_problems(problems, {}, 60)
         subprocess.run(command(tmp_path / "first"), capture_output=True, check=False)
@@ -240,4 +277,7 @@ def test_a_whole_run_killed_at_twenty_four_moments(tmp_path, tiny_checkpoint):
 def rows(folder: Path) -> dict[str, list[str]]:
     """The ids of the rows of each arm."""
     files = sorted((folder / "rows").glob("*.jsonl"))
-    return {file.stem: [json.loads(line)["id"] for line in file.read_text().splitlines()] for file in files}
+    return {
+        file.stem: [json.loads(line)["id"] for line in file.read_text().splitlines()]
+        for file in files
+    }

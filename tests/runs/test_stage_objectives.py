@@ -30,7 +30,9 @@ def test_an_arm_distils_from_the_runs_teacher(tmp_path):
 def test_what_is_new_is_told_only_where_it_is_used():
     told = from_data(PLAIN).to_json()["arms"]["sft"]["training"]
     assert not {"packing", "task"} & set(told)
-    told = from_data({**PLAIN, "training": {"task": {"objective": "dft"}, "lora": {"dora": True}}}).to_json()
+    told = from_data(
+        {**PLAIN, "training": {"task": {"objective": "dft"}, "lora": {"dora": True}}}
+    ).to_json()
     assert told["arms"]["sft"]["training"]["task"] == {"objective": "dft"}
     assert told["arms"]["sft"]["training"]["lora"]["dora"] is True
 

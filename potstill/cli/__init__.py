@@ -21,6 +21,7 @@ VERBS = {
     "plan": "what a run will ask and cost, before anything is paid: calls, tokens, money, disk, memory, steps",
     "prices": "the prices of models behind a wire, with date and source",
     "methods": "the methods, with their papers, roles and parameters",
+    "check": "check that a method, of the package or your own, can be stopped, resumed and traced",
     "verify": "check gold answers, or judge recorded answers, with the verifiers",
     "judge": "have a model judge recorded answers by a rubric, or compare them in pairs, with its bias",
     "train": "train a student on rows of your own, without a method",

@@ -9,6 +9,8 @@ import typing
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from potstill import plugins
+from potstill.errors import ConfigError
 from potstill.methods import METHODS
 
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
@@ -46,9 +48,42 @@ class Entry(NamedTuple):
 
 
 def entry(name: str) -> Entry:
-    """The catalogue entry of a method."""
-    method = METHODS[name]
-    return describe(name, method)
+    """The catalogue entry of a method; see `find_method` for what a name may be."""
+    method = find_method(name)
+    title = name.rpartition(":")[2] if plugins.is_object_path(name) else name
+    return describe(title, method)
+
+
+def find_method(name: str) -> Callable[..., Any]:
+    """A method by its name in the package, as an entry point of another one, or as `FILE.py:NAME`.
+
+    Raises:
+        ConfigError: nothing is called so; the nearest name is suggested.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    if plugins.is_object_path(name):
+        method = plugins.load_object(name)
+    elif name in plugins.plugin_names("methods"):
+        method = plugins.load_plugin("methods", name)
+    else:
+        raise ConfigError(
+            f"There is no method {name!r}.",
+            available=method_names(),
+            wanted=name,
+            fix="potstill methods lists them; a method of your own is FILE.py:NAME",
+        )
+    if not inspect.isgeneratorfunction(method):
+        raise ConfigError(
+            f"{name} is no method: it is no generator function.",
+            expected="a function that yields Stage(...), as docs/adding-a-method.md shows",
+        )
+    return method  # type: ignore[no-any-return]
+
+
+def method_names() -> list[str]:
+    """The methods of the package, then those that installed packages bring."""
+    return [*METHODS, *plugins.plugin_names("methods")]
 
 
 def describe(name: str, method: Callable[..., Any]) -> Entry:

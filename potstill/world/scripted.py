@@ -1,0 +1,94 @@
+"""A scripted teacher and student that solve the world's stories by chance, in milliseconds.
+
+They stand in for real models where a method is checked or tried: what they write is a function of the request alone,
+so equal requests get equal completions, and a run can be repeated, stopped and resumed.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from random import Random
+
+from potstill.models.model import Request
+from potstill.models.scripted import Scripted, render
+from potstill.records import Trace, blank
+from potstill.verifiers.story import Equation, Story, apply, parse, required
+from potstill.world import story
+
+TEACHER_SKILL = 0.85
+STUDENT_SKILL = 0.4
+REWRITING_SKILL = 0.75  # the student's, where its prompt shows it another solution
+ANSWERED = 0.93  # share of chains that come to an answer at all
+NO_WEIGHTS = Path("scripted-weights")  # a scripted student is trainable in name only
+
+_STORY = re.compile(r"\w+ has \d+ \w+\.(?: Then \w+ [^.\n]+\.)+ How many \w+ does \w+ have now\?")
+_BOXED_NUMBER = re.compile(r"\\boxed\{-?\d")
+_OTHER_REPLIES = (
+    "Yes.",
+    "No.",
+    "Yes, the step is right. \\boxed{7}",
+    "No: the sum is \\boxed{12}.",
+)
+
+
+def scripted_stories(size: int, *, seed: int = 5) -> list[Trace]:
+    """Blank traces of different stories."""
+    return [blank(problem) for problem in story.problems("story", size=size, seed=seed)]
+
+
+def scripted_teacher(*, fail: float = 0.0) -> Scripted:
+    """A strong model; `fail` is the share of its calls that fail."""
+    return Scripted(_teacher_reply, fail=fail)
+
+
+def scripted_student(*, fail: float = 0.0) -> Scripted:
+    """A weak model that a stage can train in name; it solves more where a prompt shows it another solution."""
+    return Scripted(_student_reply, fail=fail, weights=NO_WEIGHTS)
+
+
+def solve_by_chance(request: Request, skill: float, *, answered: float = ANSWERED) -> str:
+    """A brief chain for the first story of the prompt.
+
+    With chance 1 - skill one step slips and the slip is carried on; with chance 1 - answered there is no answer. A
+    prompt without a story gets one of a few short replies, so that a judge's questions are answered too.
+    """
+    # The tests' figures hang on this label and on the order of the draws.
+    rng = Random(request.random_seed("fumble"))
+    told = _first_story(request)
+    if told is None:
+        return rng.choice(_OTHER_REPLIES)
+    slip = rng.randrange(len(told.events)) if rng.random() > skill else -1
+    equations = _solve_with_slip(told, slip, rng)
+    ending = " I give up."
+    if rng.random() < answered:
+        ending = f" The answer is \\boxed{{{equations[-1].result}}}."
+    steps = " ".join(story.write(equation) for equation in equations)
+    return f"Let me think about this story from its beginning to its end. {steps}{ending}"
+
+
+def _teacher_reply(request: Request) -> str:
+    return solve_by_chance(request, TEACHER_SKILL)
+
+
+def _student_reply(request: Request) -> str:
+    shown_solution = _BOXED_NUMBER.search(render(request.prompt)) is not None
+    return solve_by_chance(request, REWRITING_SKILL if shown_solution else STUDENT_SKILL)
+
+
+def _first_story(request: Request) -> Story | None:
+    match = _STORY.search(render(request.prompt))
+    return parse(match[0]) if match else None
+
+
+def _solve_with_slip(told: Story, slip: int, rng: Random) -> list[Equation]:
+    """The story's equations; the one at `slip` ends 1 to 9 too high, and the others go on from there."""
+    total = told.start
+    equations = []
+    for index, (event, right) in enumerate(zip(told.events, required(told), strict=True)):
+        result = apply(total, event)
+        if index == slip:
+            result += rng.randint(1, 9)
+        equations.append(right._replace(left=total, result=result))
+        total = result
+    return equations

@@ -1,0 +1,50 @@
+"""`potstill check`: a method of the package, one of a file, and one that breaks a rule."""
+
+from __future__ import annotations
+
+import json
+
+GOOD = """
+from potstill.models.model import Trainable
+from potstill.records import Stage
+from potstill.traces import keep, right, sample, verify
+
+
+def star(problems, student: Trainable, *, n: int = 4):
+    \"\"\"Learn from one's own right answers (STaR, arXiv:2203.14465).
+
+    Args:
+        n: samples a problem.
+    \"\"\"
+    rows = keep(right, verify(sample(student, problems, n=n)))
+    yield Stage(student, rows, "likelihood")
+"""
+BROKEN = GOOD.replace("problems, n=n", "problems[:3], n=n")
+
+
+def test_a_method_of_a_file_passes(potstill, tmp_path):
+    file = tmp_path / "my_method.py"
+    file.write_text(GOOD)
+    done = potstill("check", f"{file}:star")
+    assert done.code == 0, done.err
+    assert "Run again it asks no model and yields the same stages. holds" in done.out
+
+
+def test_a_method_that_breaks_a_rule_fails_and_the_rule_is_named(potstill, tmp_path):
+    file = tmp_path / "my_method.py"
+    file.write_text(BROKEN)
+    done = potstill("check", f"{file}:star", "--json")
+    assert done.code == 2
+    failed = [f for f in json.loads(done.out)["findings"] if f["problem"]]
+    assert [f["problem"] for f in failed] == ["the same problems in another order gave other rows"]
+
+
+def test_what_is_no_method_is_refused(potstill, tmp_path):
+    file = tmp_path / "my_method.py"
+    file.write_text("value = 1\n\ndef plain(problems): return []\n")
+    assert "has no 'star'" in potstill("check", f"{file}:star").err
+    assert "no generator function" in potstill("check", f"{file}:plain").err
+    assert "can't be read" in potstill("check", f"{tmp_path / 'none.py'}:star").err
+    assert "There is no method 'orionn'" in potstill("check", "orionn").err
+    file.write_text("1 / 0")
+    assert "ZeroDivisionError" in potstill("check", f"{file}:star").err

@@ -1,0 +1,115 @@
+"""One suite over every method of the catalogue: what holds for all of them. A new method is covered by being listed."""
+
+from __future__ import annotations
+
+import inspect
+import random
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from potstill.errors import PotstillError
+from potstill.methods import METHODS, catalogue
+from potstill.models.model import Trainable
+from potstill.records import Stage
+from potstill.runs import conformance
+from potstill.runs.conformance import Case, ConformanceError
+from potstill.traces import sample
+
+CASES: list[tuple[str, dict[str, Any]]] = [
+    (name, values)
+    for name in METHODS
+    for values in conformance.value_choices(catalogue.entry(name))
+]
+IDS = [name + "".join(f"-{k}={v}" for k, v in values.items()) for name, values in CASES]
+every_choice = pytest.mark.parametrize(("name", "values"), CASES, ids=IDS)
+ONCE = (
+    conformance.check_signature,
+    conformance.check_final_failures,
+    conformance.check_seeds,
+    conformance.check_resume,
+    conformance.check_order,
+)
+every_check = pytest.mark.parametrize(
+    "check", conformance.CHECKS, ids=lambda check: check.__name__.removeprefix("check_")
+)
+
+
+@every_check
+@every_choice
+def test_a_method_holds_to_the_check(name, values, check, tmp_path):
+    if values and check in ONCE:
+        pytest.skip("checked with the defaults")
+    check(Case(catalogue.entry(name), values, tmp_path))
+
+
+@every_choice
+def test_the_learner_sees_the_problems_prompts_as_the_solver_will(name, values, tmp_path):
+    ran = Case(catalogue.entry(name), values, tmp_path).run()
+    asked = {story.prompt for story in conformance.scripted_stories(8)}
+    assert {row.prompt for stage in ran.stages for row in stage.rows} <= asked
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_of_the_package_cites_its_paper(name):
+    method = METHODS[name]
+    assert method.__name__ == name
+    assert re.fullmatch(rf"potstill\.methods\.\w+\.(\w+\.)?{name}", method.__module__)
+    assert re.search(r"arXiv:\d{4}\.\d{5}", inspect.getdoc(method) or "")
+
+
+def test_the_suite_covers_every_arm():
+    arms = {values["arm"] for name, values in CASES if name == "orion" and values}
+    others = {"none", "shuffled", "errors-only", "no-rewriting", "teacher-refines"}
+    assert arms == others
+
+
+# Methods that break one rule each, and the check that must say so.
+
+
+def no_default(problems, student, *, n):
+    """A method whose value has no default."""
+    yield
+
+
+def asks_anew(problems, student: Trainable):
+    """A method whose requests change from run to run."""
+    drawn = sample(student, problems, temperature=random.random() + 0.1)
+    yield Stage(student, drawn, "likelihood")
+
+
+def follows_order(problems, student: Trainable):
+    """A method that trains on the first problems of the file."""
+    yield Stage(student, sample(student, problems[:3]), "likelihood")
+
+
+def orphan_rows(problems, student: Trainable):
+    """A method whose rows name parents that nobody made."""
+    drawn = [replace(trace, parents=("trace-0",)) for trace in sample(student, problems)]
+    yield Stage(student, drawn, "likelihood")
+
+
+def local_solver(problems, student: Trainable):
+    """A method that returns a closure."""
+    student = yield Stage(student, sample(student, problems), "likelihood")
+    return lambda traces, **settings: sample(student, traces, **settings)
+
+
+BROKEN = [
+    (no_default, conformance.check_signature, "n has no default"),
+    (asks_anew, conformance.check_repetition, "the repetition asked for"),
+    (follows_order, conformance.check_order, "in another order"),
+    (orphan_rows, conformance.check_lineage, "the ledger's rows|parents that no ledger knows"),
+    (local_solver, conformance.check_solver, "closure"),
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "check", "message"), BROKEN, ids=[method.__name__ for method, *_ in BROKEN]
+)
+def test_a_check_finds_the_method_that_breaks_it(method, check, message, tmp_path):
+    case = Case(catalogue.describe(method.__name__, method), {}, tmp_path)
+    with pytest.raises((ConformanceError, PotstillError), match=message):
+        check(case)

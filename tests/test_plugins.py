@@ -1,0 +1,81 @@
+"""Objects from outside the package: files by path, installed packages by entry point."""
+
+from __future__ import annotations
+
+import sys
+from importlib import metadata
+
+import pytest
+
+from potstill import plugins
+from potstill.errors import ConfigError
+
+
+@pytest.fixture
+def entry_points(monkeypatch):
+    """A function that makes entry points of a group appear as if packages had brought them."""
+    plugins._entry_points.cache_clear()
+
+    def bring(group: str, **values: str) -> None:
+        points = [
+            metadata.EntryPoint(name, value, f"potstill.{group}") for name, value in values.items()
+        ]
+        monkeypatch.setattr(
+            metadata, "entry_points", lambda group: [p for p in points if p.group == group]
+        )
+
+    yield bring
+    plugins._entry_points.cache_clear()
+
+
+def test_an_entry_point_is_imported_when_it_is_asked_for(entry_points):
+    entry_points("methods", star="json:dumps", lost="no_such_module_here:x")
+    assert plugins.plugin_names("methods") == ["lost", "star"]
+    assert plugins.plugin_names("verifiers") == []
+    assert plugins.load_plugin("methods", "star").__name__ == "dumps"
+    with pytest.raises(ConfigError, match="can't be imported: ModuleNotFoundError"):
+        plugins.load_plugin("methods", "lost")
+    with pytest.raises(ConfigError, match="nearest:   star"):
+        plugins.load_plugin("methods", "starr")
+
+
+def test_two_packages_that_bring_one_name_are_refused(monkeypatch):
+    plugins._entry_points.cache_clear()
+    points = [metadata.EntryPoint("star", v, "potstill.methods") for v in ("a:x", "b:x")]
+    monkeypatch.setattr(metadata, "entry_points", lambda group: points)
+    with pytest.raises(ConfigError, match="Two installed packages bring 'star'"):
+        plugins.plugin_names("methods")
+    plugins._entry_points.cache_clear()
+
+
+def test_files_of_one_name_do_not_meet_and_a_changed_file_is_read_anew(tmp_path):
+    one, other = tmp_path / "a" / "method.py", tmp_path / "b" / "method.py"
+    for file, value in ((one, 1), (other, 2)):
+        file.parent.mkdir()
+        file.write_text(f"value = {value}")
+    assert plugins.load_object(f"{one}:value") == 1
+    assert plugins.load_object(f"{other}:value") == 2
+    one.write_text("value = 3")
+    assert plugins.load_object(f"{one}:value") == 3
+
+
+def test_a_file_that_fails_leaves_no_half_module(tmp_path):
+    file = tmp_path / "half.py"
+    file.write_text("value = 1\nraise ValueError('no')")
+    with pytest.raises(ConfigError, match="can't be run: ValueError: no"):
+        plugins.load_object(f"{file}:value")
+    assert not [name for name in sys.modules if name.startswith("potstill_plugin_half")]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_path"),
+    [
+        ("m.py:star", True),
+        ("a/b.py:star", True),
+        ("orion", False),
+        ("m.py", False),
+        ("m.py:", False),
+    ],
+)
+def test_what_names_an_object_of_a_file(text, is_path):
+    assert plugins.is_object_path(text) is is_path

@@ -35,6 +35,127 @@ class Message(NamedTuple):
 
 Prompt: TypeAlias = str | tuple[Message, ...]
 
+FinishReason: TypeAlias = Literal[
+    "stop",  # the model ended its answer, or wrote a stop string
+    "length",  # a limit of tokens ended it
+    "tool_calls",  # it called a tool instead of answering
+    "content_filter",  # a filter or a refusal took the answer
+    "error",  # the server broke it off
+    "unknown",  # nobody says, or in words that are not in the table: not finished
+]
+
+FINISH_REASON_KEYS = (
+    "finish",
+    "finish_reason",
+    "finish_reasons",
+    "stop_reason",
+    "is_reasoning_complete",
+)
+"""Under which names servers and files say how a completion ended; `is_reasoning_complete` holds booleans."""
+
+REASONING_KEYS = (
+    "reasoning_content",
+    "reasoning",
+    "thinking",
+    "thought",
+    "reasoning_text",
+    "reasoning_details",
+    "thinking_blocks",
+    "thinking_trajectory",
+    "chain_of_thought",
+)
+"""Under which names servers and files give a thought beside the reply; the first that is not empty holds it."""
+
+_FINISH_REASONS: Mapping[FinishReason, tuple[str, ...]] = {
+    "stop": (
+        "stop",
+        "stop_sequence",
+        "stop_token",
+        "end_turn",
+        "eos",
+        "eos_token",
+        "complete",
+        "completed",
+        "finished",
+        "done",
+    ),
+    "length": (
+        "length",
+        "max_length",
+        "max_tokens",
+        "max_output_tokens",
+        "max_new_tokens",
+        "model_length",
+        "token_limit",
+        "limit",
+        "error_limit",
+        "context_length_exceeded",
+        "model_context_window_exceeded",
+    ),
+    "tool_calls": (
+        "tool_calls",
+        "tool_call",
+        "tool_use",
+        "function_call",
+        "malformed_function_call",
+        "unexpected_tool_call",
+    ),
+    "content_filter": (
+        "content_filter",
+        "content_filtered",
+        "guardrail_intervened",
+        "refusal",
+        "safety",
+        "recitation",
+        "sensitive",
+        "language",
+        "blocklist",
+        "prohibited_content",
+        "spii",
+        "error_toxic",
+    ),
+    "error": (
+        "error",
+        "abort",
+        "aborted",
+        "cancelled",
+        "canceled",
+        "user_cancel",
+        "timeout",
+        "insufficient_system_resource",
+        "network_error",
+    ),
+}
+_BY_SPELLING: Mapping[str, FinishReason] = {
+    spelling: reason for reason, spellings in _FINISH_REASONS.items() for spelling in spellings
+}
+# A file keeps the text of a generation that was broken off: such a text is a beginning, as one at the limit is.
+_LENGTH_IN_FILES = ("truncated", "abort", "aborted", "cut", "incomplete", "timeout")
+
+
+def read_finish_reason(
+    value: Any, *, key: str = "finish_reason", in_file: bool = False
+) -> FinishReason:
+    """How a completion ended, from what a server or a file says of it, in any case and any known spelling.
+
+    Args:
+        value: a word, an object whose `type` is the word (SGLang), or a boolean under `is_reasoning_complete`.
+        key: under which of `FINISH_REASON_KEYS` it stood.
+        in_file: whether a file says it, where "truncated" and "abort" count as "length".
+    """
+    if key == "is_reasoning_complete" and isinstance(value, bool):
+        return "stop" if value else "length"
+    if isinstance(value, Mapping):
+        value = value.get("type")
+    if not isinstance(value, str):
+        return "unknown"
+    spelling = value.strip().casefold().replace("-", "_").replace(" ", "_")
+    for prefix in ("finish_reason_", "finishreason."):
+        spelling = spelling.removeprefix(prefix)
+    if in_file and spelling in _LENGTH_IN_FILES:
+        return "length"
+    return _BY_SPELLING.get(spelling, "unknown")
+
 
 def canonical(value: Any) -> str:
     """The one JSON text of a value; dataclasses become objects, tuples and sets lists, functions their syntax tree."""

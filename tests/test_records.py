@@ -25,6 +25,7 @@ from potstill.records import (
     blank,
     canonical,
     digest,
+    read_finish_reason,
 )
 
 PROBLEM = Problem("p1", "Add 3, 5.", "8", "number")
@@ -256,3 +257,60 @@ def test_only_changed_settings_enter_a_key():
     assert len(keys) == 8
     seeds = [Request("q", draw=d).random_seed("m") for d in range(100)]
     assert len(set(seeds)) == 100 and all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("stop", "stop"),
+        ("STOP", "stop"),
+        ("FinishReason.STOP", "stop"),
+        ("end_turn", "stop"),
+        ("eos", "stop"),
+        ("LENGTH", "length"),
+        ("MAX_TOKENS", "length"),
+        ("max-tokens", "length"),
+        ("model_length", "length"),
+        ("max_output_tokens", "length"),
+        ("model_context_window_exceeded", "length"),
+        ({"type": "length", "length": 5}, "length"),
+        ("tool_use", "tool_calls"),
+        ("SAFETY", "content_filter"),
+        ("abort", "error"),
+        ("insufficient_system_resource", "error"),
+        ("truncated", "unknown"),
+        ("null", "unknown"),
+        ("pause_turn", "unknown"),
+        (None, "unknown"),
+        ("", "unknown"),
+        (7, "unknown"),
+        (True, "unknown"),
+        (["length"], "unknown"),
+    ],
+)
+def test_finish_reasons_of_servers(value, expected):
+    assert read_finish_reason(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("truncated", "length"),
+        ("abort", "length"),
+        ("cut", "length"),
+        ("stop", "stop"),
+        ("max_tokens", "length"),
+        ("error", "error"),
+        ("what", "unknown"),
+        (None, "unknown"),
+    ],
+)
+def test_finish_reasons_of_files(value, expected):
+    assert read_finish_reason(value, in_file=True) == expected
+
+
+def test_a_boolean_says_whether_reasoning_is_complete():
+    key = "is_reasoning_complete"
+    assert read_finish_reason(True, key=key) == "stop"
+    assert read_finish_reason(False, key=key) == "length"
+    assert read_finish_reason(None, key=key) == "unknown"

@@ -9,13 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from potstill.runs.conformance import Case, ConformanceError
 
 from potstill.errors import PotstillError
 from potstill.methods import METHODS, catalogue
 from potstill.models.model import Trainable
 from potstill.records import Stage
 from potstill.runs import conformance
+from potstill.runs.conformance import Case, ConformanceError
 from potstill.traces import sample
 
 CASES: list[tuple[str, dict[str, Any]]] = [

@@ -1,4 +1,4 @@
-"""Supervised training against TRL's SFTTrainer: the same checkpoint, rows, loss tokens, rows a step and optimiser.
+"""Supervised training against TRL's SFTTrainer: the same checkpoint, rows, loss tokens, rows a step and optimizer.
 
     python benchmarks/sft.py [CHECKPOINT] [--rows FILE.jsonl] [--json]
 
@@ -33,7 +33,7 @@ from potstill.training.dataset.chat_template import chat
 from potstill.training.dataset.tokenize import Row, render
 from potstill.training.objective_config import Task
 from potstill.training.objective_inputs import learning
-from potstill.training.settings import Training
+from potstill.training.settings import TrainingSettings
 from potstill.training.trainer import Loop
 from potstill.world.story import problems
 
@@ -64,14 +64,14 @@ def potstill(
     start: Path, rows: Sequence[Row], batch: int, folder: Path, *, sort: bool, packing: bool = False
 ) -> Any:
     """Our training of one epoch, ready to start."""
-    settings = Training(
-        epochs=1,
-        batch_rows=batch,
-        lr=RATE,
-        scheduler="constant",
-        warmup=0,
-        sort=sort,
-        save_every=0,
+    settings = TrainingSettings(
+        num_train_epochs=1,
+        batch_size=batch,
+        learning_rate=RATE,
+        lr_scheduler_type="constant",
+        warmup_steps=0,
+        group_by_length=sort,
+        save_steps=0,
         packing=packing,
     )
     model = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
@@ -135,7 +135,7 @@ def measure(start: Path, rows: Sequence[Row], batch: int, rounds: int) -> dict[s
                 cpu[name] += time.process_time() - used
     done = tokens * rounds
     return {
-        "rows": len(rows), "batch_rows": batch, "tokens": tokens, "rounds": rounds, "threads": torch.get_num_threads(),
+        "rows": len(rows), "batch_size": batch, "tokens": tokens, "rounds": rounds, "threads": torch.get_num_threads(),
         **{f"{name}_tokens_per_second": round(done / wall[name], 1) for name in makers},
         **{f"{name}_tokens_per_cpu_second": round(done / cpu[name], 1) for name in makers},
         "ratio": round(wall["trl"] / wall["potstill"], 2),
@@ -161,13 +161,13 @@ def main() -> None:
     checkpoint.check(given.checkpoint)
     facts = chat(AutoTokenizer.from_pretrained(given.checkpoint))
     context = checkpoint.config(given.checkpoint).get("max_position_embeddings", 1 << 30)
-    rows = render(traces(given.rows, given.count), facts, max_tokens=context).rows
-    found = measure(given.checkpoint, rows, given.batch_rows, given.rounds)
+    rows = render(traces(given.rows, given.count), facts, max_length=context).rows
+    found = measure(given.checkpoint, rows, given.batch_size, given.rounds)
     if given.json:
         print(json.dumps(found))
         return
     print(
-        f"{found['rows']} rows, {found['tokens']} tokens, {given.batch_rows} rows a step, {found['threads']} threads"
+        f"{found['rows']} rows, {found['tokens']} tokens, {given.batch_size} rows a step, {found['threads']} threads"
     )
     for name in ("potstill", "potstill_unsorted", "trl", "potstill_packed", "trl_packed"):
         print(f"  {name:18} {found[f'{name}_tokens_per_second']:8.0f} tokens/s")

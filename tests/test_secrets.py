@@ -146,9 +146,9 @@ def run(url: str, out: str, student: Path) -> list[str]:
         ),
         *(
             "--set",
-            "training.epochs=1",
+            "training.num_train_epochs=1",
             "--set",
-            "training.lr=1e-3",
+            "training.learning_rate=1e-3",
             "--threads",
             "1",
             "--out",

@@ -18,7 +18,7 @@ from potstill.cli.progress import watching
 from potstill.cli.train import loaded
 from potstill.data import files
 from potstill.errors import ConfigError
-from potstill.training.settings import Training
+from potstill.training.settings import TrainingSettings
 
 MILLION = 1_000_000
 
@@ -50,14 +50,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="at which they will be compared (1)",
     )
     parser.add_argument(
-        "--max-tokens",
+        "--max-length",
         type=options.number,
         default=0,
         metavar="N",
         help="longest row (the context)",
     )
     parser.add_argument(
-        "--drop-long",
+        "--max-dropped-share",
         type=float,
         default=0.0,
         metavar="SHARE",
@@ -100,9 +100,9 @@ def _keep(args: argparse.Namespace) -> dict[str, Any]:
     from potstill.training.dataset.build import stored
     from potstill.training.teacher import cached_logits
 
-    settings = Training(
-        max_tokens=args.max_tokens,
-        drop_long=args.drop_long,
+    settings = TrainingSettings(
+        max_length=args.max_length,
+        max_dropped_share=args.max_dropped_share,
         threads=args.threads,
         chat=teacher.encoder.chat,
     )

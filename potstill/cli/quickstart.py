@@ -20,20 +20,20 @@ from potstill.cli.results import finish, keeping
 from potstill.runs import recipe
 
 # Learning rate and epochs of each arm are the best of a grid on a dev split, within its noise (docs/LOG.md).
-LOOP: dict[str, Any] = {"optimiser": "muon", "batch_tokens": 4096, "batch_rows": 0}
+LOOP: dict[str, Any] = {"optimizer": "muon", "batch_tokens": 4096, "batch_size": 0}
 ARMS: dict[str, dict[str, Any]] = {
-    "sft": {"method": "sft", "training": {"lr": 1e-3, "epochs": 1}},
-    "rft": {"method": "rft", "training": {"lr": 1e-3, "epochs": 8}},
-    "orion": {"method": "orion", "training": {"lr": 2e-3, "epochs": 8}},
+    "sft": {"method": "sft", "training": {"learning_rate": 1e-3, "num_train_epochs": 1}},
+    "rft": {"method": "rft", "training": {"learning_rate": 1e-3, "num_train_epochs": 8}},
+    "orion": {"method": "orion", "training": {"learning_rate": 2e-3, "num_train_epochs": 8}},
     "orion-no-errors": {
         "method": "orion",
         "values": {"arm": "none"},
-        "training": {"lr": 2e-3, "epochs": 8},
+        "training": {"learning_rate": 2e-3, "num_train_epochs": 8},
     },
     "orion-shuffled": {
         "method": "orion",
         "values": {"arm": "shuffled"},
-        "training": {"lr": 2e-3, "epochs": 8},
+        "training": {"learning_rate": 2e-3, "num_train_epochs": 8},
     },
 }
 TITLE = "Potstill quickstart: what a small model learns from"
@@ -64,7 +64,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="as in a recipe: n=8 for every arm, arms.orion.training.lr=1e-3 for one",
+        help="as in a recipe: n=8 for every arm, arms.orion.training.learning_rate=1e-3 for one",
     )
     options.add_threads(
         parser, default=1

@@ -5,7 +5,7 @@ The run folder keeps everything that was generated, so the same command goes on 
 examples:
   potstill run sft --problems train.jsonl --teacher recorded:answers.jsonl --student transformers:models/qwen
   potstill run orion --problems 'world:story?size=100' --teacher world:teacher --student world:student \\
-      --evaluate 'world:story?split=test&size=50' --set n=4 --set training.lr=2e-3
+      --evaluate 'world:story?split=test&size=50' --set n=4 --set training.learning_rate=2e-3
   potstill run recipes/orion-qwen3-0.6b.yaml --problems train.jsonl --limit 200
 """
 
@@ -80,7 +80,7 @@ def recipe_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="a parameter of the method (n=4), or training.lr=1e-4, evaluate.sampling.temperature=0.6, …",
+        help="a parameter of the method (n=4), or training.learning_rate=1e-4, evaluate.sampling.temperature=0.6, …",
     )
     parser.add_argument(
         "--limit", type=options.count, metavar="N", help="problems to train on at most"

@@ -16,7 +16,7 @@ examples:
     --out students/jsd
   potstill keep --rows rows.jsonl --teacher world:teacher --out kept
   potstill train --rows rows.jsonl --student world:student --objective forward_kl --kept kept --out students/kd
-  potstill train --rows rows.jsonl --student world:student --out students/again --set lora.r=8 --set lora.dora=true
+  potstill train --rows rows.jsonl --student world:student --out students/again --set lora.r=8 --set lora.use_dora=true
   torchrun --nproc-per-node 2 -m potstill train --rows rows.jsonl --student world:student --out students/shared
 
 On several GPUs (or CPUs) torchrun or accelerate launch --multi_gpu share out the rows of every micro-batch: the same
@@ -42,7 +42,7 @@ from potstill.data import files
 from potstill.errors import ConfigError, ModelError
 from potstill.runs.recipe import convert
 from potstill.training.objective_config import LOOP, Task, bind, trainable
-from potstill.training.settings import SETTINGS, Fit, Training
+from potstill.training.settings import ALIASES, SETTINGS, FitResult, TrainingSettings
 
 _NAMES = textwrap.fill(", ".join(trainable()), 110, initial_indent="  ", subsequent_indent="  ")
 __doc__ = (__doc__ or "").replace("OBJECTIVES", _NAMES)
@@ -221,7 +221,9 @@ def split(objective: str, sets: Sequence[str]) -> tuple[dict[str, Any], list[str
         name, eq, value = text.partition("=")
         first, _, inner = name.partition(".")
         settings = (
-            name not in constants and first in (*SETTINGS, "training") and name != "training.task"
+            name not in constants
+            and first in (*SETTINGS, *ALIASES, "training")
+            and name != "training.objective_config"
         )
         if not eq or settings:
             rest.append(plain)
@@ -239,7 +241,7 @@ def split(objective: str, sets: Sequence[str]) -> tuple[dict[str, Any], list[str
     return own, rest
 
 
-def _as_asked(student: Any, settings: Training, spec: str) -> Training:
+def _as_asked(student: Any, settings: TrainingSettings, spec: str) -> TrainingSettings:
     """A student is trained as it is asked: what its template is told when it writes, it is told here."""
     chat: Any = getattr(getattr(student, "encoder", None), "chat", "auto")
     if chat == "plain":
@@ -251,7 +253,7 @@ def _as_asked(student: Any, settings: Training, spec: str) -> Training:
     return dataclasses.replace(settings, chat=chat) if settings.chat == "auto" else settings
 
 
-def training(sets: Sequence[str], threads: int = 0) -> Training:
+def training(sets: Sequence[str], threads: int = 0) -> TrainingSettings:
     """Training settings from key=value texts, all mistakes reported at once."""
     import yaml
 
@@ -269,7 +271,7 @@ def training(sets: Sequence[str], threads: int = 0) -> Training:
             at[last] = yaml.safe_load(text)
         except yaml.YAMLError:
             wrong.append(f"{name}: {text!r} is not YAML")
-    made: Training = convert(Training, tree, "training", wrong)
+    made: TrainingSettings = convert(TrainingSettings, tree, "training", wrong)
     if wrong:
         lines = "\n".join(f"  - {line}" for line in wrong)
         raise ConfigError(
@@ -290,7 +292,7 @@ def _steps(out: Path) -> list[dict[str, float]]:
     )
 
 
-def _report(done: Fit, steps: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+def _report(done: FitResult, steps: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     plain = {
         name: getattr(done, name) for name in ("rows", "steps", "tokens", "counted", "threads")
     }
@@ -311,7 +313,7 @@ def _report(done: Fit, steps: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     }
 
 
-def _ends(done: Fit, steps: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
+def _ends(done: FitResult, steps: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
     """Each statistic at the beginning and at the end of the training."""
     return {
         name: _tenths([step[name] for step in steps if name in step])

@@ -49,7 +49,7 @@ from potstill.traces import (
 from potstill.traces.overlap import NGRAM
 from potstill.traces.verification import check_judge
 from potstill.training.objective_config import Bound, Task, bind, student_key
-from potstill.training.settings import Training
+from potstill.training.settings import TrainingSettings
 
 UNTRAINED = "untrained"
 JUDGE = "judge"  # the role that judges problems of that kind, whatever the method
@@ -303,7 +303,9 @@ def _overlap_words(recipe: Recipe) -> int:
     return 0 if recipe.problems.startswith("world:") else NGRAM
 
 
-def _train(bench: Bench, arm: str, training: Training, ledger: Ledger, stage: Stage) -> Model:
+def _train(
+    bench: Bench, arm: str, training: TrainingSettings, ledger: Ledger, stage: Stage
+) -> Model:
     """The student of a stage: found by the stage's id, or trained and registered."""
     from potstill.models.local.transformers import Local
     from potstill.training.fit import fit
@@ -338,9 +340,9 @@ def _train(bench: Bench, arm: str, training: Training, ledger: Ledger, stage: St
     return bench.wrapped(model, EVALUATION, arm)
 
 
-def _bound(bench: Bench, training: Training, stage: Stage) -> Bound:
+def _bound(bench: Bench, training: TrainingSettings, stage: Stage) -> Bound:
     """The stage's keywords and the recipe's over them; a role's name stands for its model."""
-    given = {**stage.constants, **training.task}
+    given = {**stage.constants, **training.objective_config}
     for name in ("teacher", "reference"):
         if isinstance(given.get(name), str) and given[name] in bench.models:
             given[name] = bench.models[given[name]]
@@ -371,9 +373,9 @@ def _chat(model: Any) -> Any:
     return encoder.chat if encoder else "auto"
 
 
-def _settings(training: Training, bound: Bound, threads: int) -> Training:
+def _settings(training: TrainingSettings, bound: Bound, threads: int) -> TrainingSettings:
     """The arm's settings over the stage's own; the stage's count only where the recipe left the default."""
-    fields = {f.name: f.default for f in dataclasses.fields(Training)}
+    fields = {f.name: f.default for f in dataclasses.fields(TrainingSettings)}
     own = {k: v for k, v in bound.settings.items() if getattr(training, k) == fields[k]}
     return dataclasses.replace(training, **own, threads=training.threads or threads)
 

@@ -20,7 +20,7 @@ from potstill.errors import ConfigError, InputError
 from potstill.methods import METHODS
 from potstill.methods.catalogue import Entry, Value, entry, type_name
 from potstill.models.model import Sampling
-from potstill.training.settings import Training
+from potstill.training.settings import TrainingSettings
 
 FREE = (
     "budget",
@@ -42,7 +42,7 @@ class Arm:
 
     method: str
     values: Mapping[str, Any] = field(default_factory=dict)
-    training: Training = Training()
+    training: TrainingSettings = TrainingSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class Recipe:
         """What decides the results, as plain data to be saved beside them: not what the run may cost."""
         given = dataclasses.asdict(self)
         for name, arm in self.arms.items():
-            given["arms"][name]["training"] = arm.training.told()
+            given["arms"][name]["training"] = arm.training.to_json()
         plain: dict[str, Any] = json.loads(
             json.dumps(given)
         )  # lists, as they come back from a file
@@ -253,9 +253,9 @@ def _arm(
     mine = {**values, **_mapping(f"arm {name}: values", arm.get("values"), wrong)}
     bound = _values(found.values, mine, "", wrong)
     own = _mapping(f"arm {name}: training", arm.get("training"), wrong)
-    trained = _fields(Training, {**training, **own}, "training.", wrong)
+    trained = _fields(TrainingSettings, {**training, **own}, "training.", wrong)
     try:
-        return Arm(method, bound, Training(**trained))
+        return Arm(method, bound, TrainingSettings(**trained))
     except ConfigError as error:
         wrong.append(error.found)
         return Arm(method, bound)
@@ -311,7 +311,12 @@ def _fields(
         for f in dataclasses.fields(cls)
         if f.name not in skip
     ]
-    return _values(known, given, where, wrong)
+    aliases = {
+        f.metadata["alias"]: f.name for f in dataclasses.fields(cls) if "alias" in f.metadata
+    }
+    known += [Value(alias, hints[name], None, "") for alias, name in aliases.items()]
+    bound = _values(known, given, where, wrong)
+    return {aliases.get(name, name): value for name, value in bound.items()}
 
 
 def convert(hint: Any, value: Any, name: str, wrong: list[str]) -> Any:

@@ -30,11 +30,11 @@ from potstill.runs.sources import CHECKPOINTS
 from potstill.store.cached_model import cached
 from potstill.store.store import Store
 from potstill.traces import Session, keep, mix, pair, plain, sample, sound, using, verify, wrong
-from potstill.training.settings import Training
+from potstill.training.settings import TrainingSettings
 from potstill.world import story
 
 Progress = Callable[[str, int, int], None]
-LOOP: Mapping[str, Any] = {"optimiser": "muon", "threads": 1, "save_every": 50}
+LOOP: Mapping[str, Any] = {"optimizer": "muon", "threads": 1, "save_steps": 50}
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,9 +242,9 @@ def _trained(
         spec |= {
             "training": {
                 **LOOP,
-                "lr": arm.lr,
+                "learning_rate": arm.lr,
                 "max_steps": arm.steps,
-                "batch_rows": arm.batch,
+                "batch_size": arm.batch,
                 "seed": seed,
             }
         }
@@ -335,7 +335,7 @@ def main() -> None:
     spec = json.load(sys.stdin)
     rows = [from_json(line) for line in Path(spec["rows"]).read_text("utf-8").splitlines()]
     start, out, task = Path(spec["start"]), Path(spec["out"]), spec["task"]
-    settings = Training(**spec["training"])
+    settings = TrainingSettings(**spec["training"])
     if spec["kept"]:
         task["kept"] = _kept(rows, start, Path(spec["kept"]), out.with_suffix(".kept"))
     task |= {name: Path(task[name]) for name in ("teacher", "kept") if task.get(name)}

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from potstill.errors import ConfigError, ModelError, StageError
 from potstill.models.local import checkpoint
-from potstill.training.settings import Lora, Training
+from potstill.training.settings import LoraSettings, TrainingSettings
 
 TOKENIZER = (
     "tokenizer*",
@@ -25,7 +25,7 @@ TOKENIZER = (
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def load(start: Path, settings: Training) -> Any:
+def load(start: Path, settings: TrainingSettings) -> Any:
     """The model to be trained, with adapters where the settings ask for them.
 
     Trained weights are fp32, since an update of lr 1e-5 is lost in bfloat16; on a GPU, a frozen base under adapters
@@ -48,14 +48,14 @@ def load(start: Path, settings: Training) -> Any:
     return model
 
 
-def save(model: Any, start: Path, out: Path, end: int, settings: Training) -> None:
+def save(model: Any, start: Path, out: Path, end: int, settings: TrainingSettings) -> None:
     """Store weights, config, tokenizer and generation config: a checkpoint that says by itself when to stop.
 
     Args:
         end: id of the end-of-turn token the student was trained to write.
     """
     if settings.lora:
-        if settings.lora.keep_adapter:
+        if settings.lora.save_adapter:
             model.save_pretrained(out / "adapter")
         model = model.merge_and_unload()
     model.to(_dtype(start, settings))
@@ -71,7 +71,7 @@ def save(model: Any, start: Path, out: Path, end: int, settings: Training) -> No
         )  # as they were: saving a tokenizer again rewrites its files
 
 
-def _dtype(start: Path, settings: Training) -> torch.dtype:
+def _dtype(start: Path, settings: TrainingSettings) -> torch.dtype:
     config = checkpoint.config(start)
     name = (
         str(config.get("dtype") or config.get("torch_dtype") or "float32")
@@ -81,17 +81,19 @@ def _dtype(start: Path, settings: Training) -> torch.dtype:
     return DTYPES.get(name, torch.float32)  # float16 overflows in training, so it is stored as fp32
 
 
-def _adapted(model: Any, lora: Lora) -> Any:
+def _adapted(model: Any, lora: LoraSettings) -> Any:
     from peft import LoraConfig, get_peft_model
 
-    targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+    targets = (
+        lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
+    )
     config = LoraConfig(
         r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
+        lora_alpha=lora.lora_alpha,
+        lora_dropout=lora.lora_dropout,
         target_modules=targets,
         task_type="CAUSAL_LM",
-        use_dora=lora.dora,
+        use_dora=lora.use_dora,
     )
     try:
         with (
@@ -106,11 +108,11 @@ def _adapted(model: Any, lora: Lora) -> Any:
             if isinstance(m, torch.nn.Linear)
         }
         raise ConfigError(
-            f"lora.targets: {error}",
+            f"lora.target_modules: {error}",
             expected="names of linear layers",
             available=sorted(linear),
             wanted=str(targets),
-            fix="targets: all-linear",
+            fix="target_modules: all-linear",
         ) from error
 
 

@@ -125,13 +125,13 @@ def remedy(words: Sequence[str]) -> str:
     """What mends it, for whoever writes a method and for whoever types: words like `teacher= or kept=`, `group=2`."""
     joined = ", ".join(dict.fromkeys(word for word in words if word))
     if not joined:
-        return (
-            "--set KEY=VALUE for potstill train; KEY=VALUE on a method's stage, or in training.task"
-        )
+        return "--set KEY=VALUE for potstill train; KEY=VALUE on a method's stage, or in training.objective_config"
     typed = re.sub(
         r"(\w+)=(\S*?)(?=,|\s|$)", lambda m: _FLAGS.get(m[1], f"--set {m[1]}={m[2]}"), joined
     )
-    return f"{typed} for potstill train; {joined} on a method's stage, or in training.task"
+    return (
+        f"{typed} for potstill train; {joined} on a method's stage, or in training.objective_config"
+    )
 
 
 def _between(least: float, most: float) -> str:

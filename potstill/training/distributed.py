@@ -18,7 +18,7 @@ from torch import Tensor, distributed
 
 from potstill.errors import StageError
 from potstill.training.objective_config import ALONE, Task
-from potstill.training.settings import Training
+from potstill.training.settings import TrainingSettings
 
 SHARDED = (
     "distribution",
@@ -99,12 +99,12 @@ def wait() -> None:
     gathered(None)
 
 
-def check(task: Task, processes: int, settings: Training | None = None) -> None:
+def check(task: Task, processes: int, settings: TrainingSettings | None = None) -> None:
     """Refuse what is only done in one process, or by whole models, if the settings are of shared out ones."""
     if settings and shards():
         own = [name for name in ("rollout", "replay", "held", "watch") if getattr(task, name)]
         own += sorted(set(task.needs) - set(SHARDED)) + ["lora"] * bool(settings.lora)
-        own += [settings.optimiser] * (settings.optimiser != "adamw")
+        own += [settings.optimizer] * (settings.optimizer != "adamw")
         if own:
             raise StageError(
                 f"training started with FSDP, and {task.objective} comes with {', '.join(own)}",

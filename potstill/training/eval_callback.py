@@ -175,7 +175,7 @@ def watch(
         return None
     texts = [row for row in watched if any(row.weights)]
     if task.rollout == 1:  # rendered as prompts alone
-        finished = render([rows[row.trace] for row in watched], template, max_tokens=1 << 30).rows
+        finished = render([rows[row.trace] for row in watched], template, max_length=1 << 30).rows
         texts = [replace(row, trace=watched[row.trace].trace) for row in finished]
     return Watch(rows, watched, texts, rollouts, task.watch)
 

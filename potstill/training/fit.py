@@ -31,28 +31,29 @@ from potstill.training.eval_callback import apart, watch
 from potstill.training.objective_config import Task
 from potstill.training.objective_inputs import learning
 from potstill.training.rollout.rollouts import Rollouts
-from potstill.training.settings import Fit, Lora, Training
+from potstill.training.settings import FitResult, LoraSettings, TrainingSettings
 from potstill.training.teacher.cross_tokenizer import Reader
 from potstill.training.teacher.remote import Wire
 from potstill.training.trainer import Loop, Progress, history, last_checkpoint, use_bf16
 
-__all__ = ["Fit", "Lora", "Task", "Training", "fit"]
+__all__ = ["FitResult", "LoraSettings", "Task", "TrainingSettings", "fit"]
 
 
 def fit(
     rows: Sequence[Trace],
     start: Path,
     out: Path,
-    settings: Training,
+    settings: TrainingSettings,
     *,
     task: Task = Task(),
     progress: Progress | None = None,
-) -> Fit:
+) -> FitResult:
     """Train the checkpoint `start` on `rows` and store the student in `out`.
 
-    Called again with the same rows and settings it returns the stored `Fit` without training or needing `start`. After
-    a kill it goes on from the last checkpoint and ends with the same weights, bit for bit on the same CPU and threads.
-    In several processes each takes its share of the rows, the first one writes, and all return the stored `Fit`.
+    Called again with the same rows and settings it returns the stored `FitResult` without training or needing `start`.
+    After a kill it goes on from the last checkpoint and ends with the same weights, bit for bit on the same CPU and
+    threads. In several processes each takes its share of the rows, the first one writes, and all return the stored
+    `FitResult`.
 
     Args:
         rows: finished traces; each is rendered by the start's chat template. With rivals, for objectives of pairs; for
@@ -106,7 +107,7 @@ def _ready(
     rows: Sequence[Trace],
     start: Path,
     work: Path,
-    settings: Training,
+    settings: TrainingSettings,
     *,
     task: Task,
     progress: Progress | None,
@@ -148,7 +149,7 @@ def _ready(
     return _Ready(loop, template, rendering._replace(rows=parts.learnt))
 
 
-def _key(rows: Sequence[Trace], settings: Training, task: Task) -> str:
+def _key(rows: Sequence[Trace], settings: TrainingSettings, task: Task) -> str:
     """Content id of what the trainer sees of the rows, of the settings and the task; the start is not in it."""
     told = {} if task == Task() else {"task": task.identity()}
     return _stage(rows, task).key(settings.identity() | told)
@@ -159,7 +160,7 @@ def _stage(rows: Sequence[Trace], task: Task) -> Stage:
     return Stage(_Any(), rows, "likelihood", **written)
 
 
-def _described(rows: Sequence[Trace], settings: Training, task: Task) -> dict[str, Any]:
+def _described(rows: Sequence[Trace], settings: TrainingSettings, task: Task) -> dict[str, Any]:
     """What the key covers, by name, to say what differs."""
     told = {**settings.identity(), **task.identity(), "rows": _stage(rows, task).key({})}
     told |= {f"constant {name}": value for name, value in told.pop("constants").items()}
@@ -174,9 +175,9 @@ class _Any:
     id: str = ""
 
 
-def _report(key: str, rendering: Rows, loop: Loop) -> Fit:
+def _report(key: str, rendering: Rows, loop: Loop) -> FitResult:
     steps = history(loop.state)
-    return Fit(
+    return FitResult(
         key=key,
         rows=len(rendering.rows),
         refused=rendering.reasons,
@@ -199,7 +200,7 @@ def _means(steps: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float
 
 
 @contextmanager
-def _session(settings: Training) -> Iterator[None]:
+def _session(settings: TrainingSettings) -> Iterator[None]:
     """Thread count, random state and quiet progress bars for the training, put back afterwards."""
     threads, bars = torch.get_num_threads(), hf_logging.is_progress_bar_enabled()
     dice = random.getstate(), np.random.get_state()  # the Trainer seeds both

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from potstill.errors import ModelError
 from potstill.models.local import checkpoint
-from potstill.training.settings import Training
+from potstill.training.settings import TrainingSettings
 
 FORMULA = (
-    "weights, gradients and optimiser in float32 (4 + 4 + 8 bytes a trained parameter, 4 a frozen one), activations of "
+    "weights, gradients and optimizer in float32 (4 + 4 + 8 bytes a trained parameter, 4 a frozen one), activations of "
     "one micro-batch: tokens x (layers x (34 x hidden + 10 x heads x length) + 8 x vocabulary) bytes, twice that "
     "without bf16, the layers' part a tenth with gradient checkpointing"
 )
@@ -27,27 +27,27 @@ class Size(NamedTuple):
     trained: int
     weights: int
     gradients: int
-    optimiser: int
+    optimizer: int
     activations: int
     steps: int
 
     @property
     def memory(self) -> int:
         """All bytes together."""
-        return self.weights + self.gradients + self.optimiser + self.activations
+        return self.weights + self.gradients + self.optimizer + self.activations
 
 
-def size(folder: Path, training: Training, rows: float, tokens: float) -> Size:
+def size(folder: Path, training: TrainingSettings, rows: float, tokens: float) -> Size:
     """The size of training this checkpoint on so many rows of so many tokens each, prompt included."""
     matrices = shapes(folder)
     parameters = sum(math.prod(shape) for shape in matrices.values())
     trained = adapters(matrices, training.lora.r) if training.lora else parameters
-    per_batch = training.batch_tokens or training.batch_rows * tokens
+    per_batch = training.batch_tokens or training.batch_size * tokens
     in_batch = max(1.0, per_batch / max(1.0, tokens))
     steps = training.max_steps or math.ceil(
-        training.epochs * rows / (in_batch * training.accumulate)
+        training.num_train_epochs * rows / (in_batch * training.gradient_accumulation_steps)
     )
-    states = 4 if training.optimiser == "muon" else 8  # momentum alone, or two moments
+    states = 4 if training.optimizer == "muon" else 8  # momentum alone, or two moments
     return Size(
         parameters,
         trained,
@@ -83,7 +83,7 @@ def adapters(matrices: Mapping[str, tuple[int, ...]], rank: int) -> int:
 
 
 def _activations(
-    config: Mapping[str, Any], training: Training, tokens: float, length: float
+    config: Mapping[str, Any], training: TrainingSettings, tokens: float, length: float
 ) -> int:
     hidden, layers = (int(config.get(name) or 0) for name in ("hidden_size", "num_hidden_layers"))
     heads, vocabulary = (

@@ -13,7 +13,7 @@ from potstill import objectives
 from potstill.errors import ConfigError, ModelError, StoreError
 from potstill.records import Stage, digest
 from potstill.training import config_checks
-from potstill.training.settings import SETTINGS
+from potstill.training.settings import ALIASES, SETTINGS
 
 # Keywords of a stage that bind to the loop, and the field of `Task` that each sets. They are nobody's constants.
 LOOP: Mapping[str, str] = MappingProxyType(
@@ -384,6 +384,7 @@ def bind(objective: str, given: Mapping[str, Any]) -> Bound:
     the checkpoint that holds their weights.
     """
     constants = objectives.constants(objective)
+    given = {name if name in constants else ALIASES.get(name, name): given[name] for name in given}
     unknown = sorted(set(given) - set(constants) - set(LOOP) - set(SETTINGS))
     if unknown:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""AdamW, or Muon on the layers' matrices with AdamW on the rest, as one optimiser that saves and resumes as one."""
+"""AdamW, or Muon on the layers' matrices with AdamW on the rest, as one optimizer that saves and resumes as one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from potstill.errors import ConfigError
-from potstill.training.settings import Training
+from potstill.training.settings import TrainingSettings
 
 ADAM_BETAS = (0.9, 0.999)
 REST_BETAS = (
@@ -19,7 +19,7 @@ REST_BETAS = (
 
 
 class Joined(torch.optim.Optimizer):  # type: ignore[misc]
-    """Several optimisers over disjoint parameters, behind one interface: groups, step, state."""
+    """Several optimizers over disjoint parameters, behind one interface: groups, step, state."""
 
     def __init__(self, parts: list[torch.optim.Optimizer]) -> None:
         """Take the parts as they are; the groups stay theirs, so a scheduler that sets a rate sets it in the part."""
@@ -58,19 +58,19 @@ class Joined(torch.optim.Optimizer):  # type: ignore[misc]
             part.load_state_dict(state)
 
 
-def make(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
-    """The optimiser that the settings ask for, over the parameters that are trained."""
+def make(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """The optimizer that the settings ask for, over the parameters that are trained."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     matrices = [p for _, p in named if p.ndim >= 2]
     vectors = [p for _, p in named if p.ndim < 2]
-    if settings.optimiser == "adamw":
+    if settings.optimizer == "adamw":
         groups = _groups(matrices, vectors, settings.weight_decay)
-        return torch.optim.AdamW(groups, lr=settings.lr, betas=ADAM_BETAS, fused=True)
+        return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=ADAM_BETAS, fused=True)
     if not hasattr(torch.optim, "Muon"):
         raise ConfigError(
             f"torch {torch.__version__} has no Muon",
             expected="2.9 or later",
-            fix="optimiser: adamw",
+            fix="optimizer: adamw",
         )
     outer = {
         id(p)
@@ -84,16 +84,22 @@ def make(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
     chosen = {id(p) for p in inner}
     rest = _groups([p for p in matrices if id(p) not in chosen], vectors, settings.weight_decay)
     adam = torch.optim.AdamW(
-        rest, lr=settings.lr_rest or settings.lr / 2, betas=REST_BETAS, fused=True
+        rest,
+        lr=settings.adamw_learning_rate or settings.learning_rate / 2,
+        betas=REST_BETAS,
+        fused=True,
     )
     return Joined(
-        [torch.optim.Muon(inner, lr=settings.lr, weight_decay=settings.weight_decay), adam]
+        [
+            torch.optim.Muon(inner, lr=settings.learning_rate, weight_decay=settings.weight_decay),
+            adam,
+        ]
     )
 
 
-def forget(optimiser: Any) -> None:
-    """An optimiser as it was before its first step: no moments, no count of steps; rates stay."""
-    inner = getattr(optimiser, "optimizer", optimiser)  # accelerate's wrapper
+def forget(optimizer: Any) -> None:
+    """An optimizer as it was before its first step: no moments, no count of steps; rates stay."""
+    inner = getattr(optimizer, "optimizer", optimizer)  # accelerate's wrapper
     for part in getattr(inner, "parts", [inner]):
         part.state.clear()
 

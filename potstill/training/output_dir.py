@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from potstill.errors import ConfigError, StageError, StoreError
-from potstill.training.settings import Fit
+from potstill.training.settings import FitResult
 from potstill.training.trainer import last_checkpoint
 
 MARK = "fit.json"
@@ -24,13 +24,13 @@ LOCK = "lock"
 WORK = "training"  # inside the student's folder while it is made: the begun training's key and its checkpoints
 
 
-def stored(out: Path, key: str, now: Callable[[], Mapping[str, Any]]) -> Fit:
+def stored(out: Path, key: str, now: Callable[[], Mapping[str, Any]]) -> FitResult:
     """What a finished folder reports; refused where it is not the student that was asked for."""
     try:
         values = json.loads((out / MARK).read_text("utf-8"))
         then = values.pop("trained", {})
         stats = {name: tuple(ends) for name, ends in values.get("stats", {}).items()}
-        done = Fit(**{**values, "losses": tuple(values["losses"]), "stats": stats})
+        done = FitResult(**{**values, "losses": tuple(values["losses"]), "stats": stats})
     except (json.JSONDecodeError, TypeError, KeyError) as error:
         fix = "delete the folder and run the same command again"
         raise StoreError(
@@ -105,7 +105,7 @@ def claimed(out: Path, begun: str, told: Mapping[str, Any]) -> Iterator[None]:
 
 
 def finish(
-    out: Path, done: Fit, steps: Sequence[Mapping[str, float]], told: Mapping[str, Any]
+    out: Path, done: FitResult, steps: Sequence[Mapping[str, float]], told: Mapping[str, Any]
 ) -> None:
     """The report, what was measured at every step, and TensorBoard's files if there are any; then the work goes."""
     _write(out / STEPS, "".join(json.dumps(step) + "\n" for step in steps))

@@ -18,8 +18,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from potstill.errors import StageError
 from potstill.objectives.inputs import Loss, Sum, reduce
-from potstill.training import distributed, metrics
-from potstill.training import optimizer as optimiser
+from potstill.training import distributed, metrics, optimizer
 from potstill.training.dataset import collate, sampler
 from potstill.training.dataset.collate import Batch, Item
 from potstill.training.dataset.tokenize import Row
@@ -27,7 +26,7 @@ from potstill.training.eval_callback import Watch
 from potstill.training.logprobs import head, positions, states
 from potstill.training.objective_inputs import SUPERVISED, Learning
 from potstill.training.schedules import Stateful, When
-from potstill.training.settings import Training
+from potstill.training.settings import TrainingSettings
 
 Progress = Callable[[str, int, int], None]
 FIRST = When(0, 1)
@@ -47,7 +46,7 @@ class Loop(Trainer):  # type: ignore[misc]
         self,
         model: nn.Module,
         rows: Sequence[Row | Item],
-        settings: Training,
+        settings: TrainingSettings,
         folder: Path,
         progress: Progress | None,
         *,
@@ -73,10 +72,10 @@ class Loop(Trainer):  # type: ignore[misc]
             model,
             _arguments(settings, folder, total),
             train_dataset=learning.prepared(model, taken),
-            callbacks=[_Steps(settings.save_every, total, progress)],
+            callbacks=[_Steps(settings.save_steps, total, progress)],
         )
         self.optimizer = learning.joined(
-            optimiser.make(model, settings)
+            optimizer.make(model, settings)
         )  # FSDP takes none as an argument
         self.remove_callback(PrinterCallback)
         self.args._n_gpu = min(
@@ -97,7 +96,7 @@ class Loop(Trainer):  # type: ignore[misc]
         if self.watch and self.watch.due(self.when):
             self.seen.more |= self._look()
         if self.learning.anew(self.when):
-            optimiser.forget(self.optimizer)
+            optimizer.forget(self.optimizer)
         window = self.newest = self.learning.window(self.model, window, self.when)
         mine = [batch for batch in window if not collate.idle(batch)]
         self.seen.put(metrics.written(mine))
@@ -130,7 +129,7 @@ class Loop(Trainer):  # type: ignore[misc]
         return made() if alone else distributed.through(model, inputs["ids"], made)
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
-        """The last moment before the optimiser's step: refuse to make it with a loss or gradient that is no number."""
+        """The last moment before the optimizer's step: refuse to make it with a loss or gradient that is no number."""
         step = self.state.global_step + 1
         if self.args.world_size > 1:
             self.seen.join()
@@ -215,14 +214,15 @@ class Loop(Trainer):  # type: ignore[misc]
         raise StageError(
             f"{what} at step {step} of {self.state.max_steps}",
             expected=expected,
-            fix=f"lower lr ({settings.lr:g}), lengthen warmup, or set clip ({settings.clip:g}); its batch: {place}",
+            fix=f"lower learning_rate ({settings.learning_rate:g}), raise warmup_steps, or lower max_grad_norm "
+            f"({settings.max_grad_norm:g}); its batch: {place}",
         )
 
     def _maybe_log_save_evaluate(self, *args: Any, **more: Any) -> None:
         """The newest record to whoever reports (TensorBoard, W&B, trackio); then a checkpoint where one is due."""
         newest = self.state.global_step
         if (
-            self.settings.report and newest > self.reported
+            self.settings.report_to and newest > self.reported
         ):  # it is called at the end of an epoch once more
             self.reported = newest
             record = {
@@ -292,15 +292,15 @@ class Seen:
 
 
 class _Steps(TrainerCallback):  # type: ignore[misc]
-    """Progress after every step, a checkpoint after every `save_every` of them."""
+    """Progress after every step, a checkpoint after every `save_steps` of them."""
 
-    def __init__(self, save_every: int, total: int, progress: Progress | None) -> None:
-        self.save_every, self.total, self.progress = save_every, total, progress
+    def __init__(self, save_steps: int, total: int, progress: Progress | None) -> None:
+        self.save_steps, self.total, self.progress = save_steps, total, progress
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         step = state.global_step
         control.should_save = (
-            bool(self.save_every) and step % self.save_every == 0 and step < self.total
+            bool(self.save_steps) and step % self.save_steps == 0 and step < self.total
         )
         return control
 
@@ -365,37 +365,37 @@ def history(state: Any) -> list[dict[str, float]]:
     return [record for record in json.loads(json.dumps(state.log_history)) if "counted" in record]
 
 
-def use_bf16(settings: Training) -> bool:
+def use_bf16(settings: TrainingSettings) -> bool:
     """Whether to compute in bfloat16: as set, or on a GPU that has it."""
     if settings.bf16 is not None:
         return settings.bf16
     return bool(torch.cuda.is_available() and torch.cuda.is_bf16_supported())
 
 
-def _arguments(settings: Training, folder: Path, total: int) -> TrainingArguments:
-    if settings.report and not find_spec(settings.report):
+def _arguments(settings: TrainingSettings, folder: Path, total: int) -> TrainingArguments:
+    if settings.report_to and not find_spec(settings.report_to):
         raise StageError(
-            f"training.report is {settings.report}, and {settings.report} is not installed",
+            f"training.report_to is {settings.report_to}, and {settings.report_to} is not installed",
             expected="its package in this environment",
-            fix=f"pip install {settings.report}, or leave report out: steps.jsonl has the same numbers",
+            fix=f"pip install {settings.report_to}, or leave report_to out: steps.jsonl has the same numbers",
         )
-    warmup = settings.warmup * total if settings.warmup < 1 else settings.warmup
+    warmup = settings.warmup_steps * total if settings.warmup_steps < 1 else settings.warmup_steps
     return TrainingArguments(
         output_dir=str(folder),
         max_steps=total,
-        gradient_accumulation_steps=settings.accumulate,
-        learning_rate=settings.lr,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        learning_rate=settings.learning_rate,
         lr_scheduler_type="constant_with_warmup"
-        if settings.scheduler == "constant"
-        else settings.scheduler,
+        if settings.lr_scheduler_type == "constant"
+        else settings.lr_scheduler_type,
         warmup_steps=math.ceil(warmup),
-        max_grad_norm=settings.clip,
+        max_grad_norm=settings.max_grad_norm,
         seed=settings.seed,
         logging_strategy="no",
         logging_nan_inf_filter=False,
         save_strategy="no",
         save_total_limit=2,
-        report_to=[settings.report] if settings.report else [],
+        report_to=[settings.report_to] if settings.report_to else [],
         disable_tqdm=True,
         dataloader_pin_memory=False,
         remove_unused_columns=False,

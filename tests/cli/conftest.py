@@ -72,8 +72,8 @@ def finished(bench: Path) -> Path:
     """A finished run of sft in `bench`, with evaluation; only read it."""
     with inside(bench):
         words = "run sft --problems train.jsonl --teacher scripted:teacher.json --student transformers:tiny --set n=2"
-        words += " --set training.lr=1e-3 --set training.epochs=1 --evaluate test.jsonl --eval-n 2 --quiet"
-        words += " --set evaluate.sampling.max_tokens=4 --threads 1 --json"
+        words += " --set training.learning_rate=1e-3 --set training.num_train_epochs=1"
+        words += " --evaluate test.jsonl --eval-n 2 --quiet --set evaluate.sampling.max_tokens=4 --threads 1 --json"
         assert main(words.split()) == 0
     return bench / "runs" / "sft"
 

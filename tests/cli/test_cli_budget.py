@@ -24,7 +24,7 @@ RUN += [
     "--set",
     "max_tokens=20",
     "--set",
-    "training.epochs=1",
+    "training.num_train_epochs=1",
     "--set",
     "training.max_steps=1",
 ]

@@ -66,7 +66,7 @@ def test_quickstart_is_a_sound_recipe() -> None:
     made = from_data(quickstart.data(300, 200, 4, 7))
     assert list(made.arms) == ["sft", "rft", "orion", "orion-no-errors", "orion-shuffled"]
     assert all(arm.values["steps"] is True for arm in made.arms.values())
-    assert {arm.training.optimiser for arm in made.arms.values()} == {"muon"}
+    assert {arm.training.optimizer for arm in made.arms.values()} == {"muon"}
     assert made.problems == "world:story?split=train&size=300" and made.seed == 7
     assert made.evaluate.problems == "world:story?split=test&size=200" and made.overlap_n == 0
 
@@ -90,7 +90,7 @@ def test_flags_become_a_recipe() -> None:
     more = "--limit 5 --evaluate b.jsonl --eval-n 2 --overlap drop --map answer=gold"
     made = bind(flags(*words.split(), *more.split(), "--prompt", "{question} Think: no."))
     arm = made.arms["sft"]
-    assert (arm.method, dict(arm.values), arm.training.lr) == ("sft", {"n": 3}, 1e-4)
+    assert (arm.method, dict(arm.values), arm.training.learning_rate) == ("sft", {"n": 3}, 1e-4)
     assert made.roles == {"teacher": "recorded:no", "student": "transformers:1e3"}
     assert (made.problems, made.limit, made.overlap, dict(made.mapping)) == (
         "a.jsonl",
@@ -124,8 +124,13 @@ def test_flags_go_over_a_recipe_file(tmp_path: Path) -> None:
 
 
 def test_quickstart_settings_reach_all_arms_or_one() -> None:
-    made = from_data(quickstart.data(30, 20, 2, 5), ["steps=false", "arms.orion.training.lr=0.5"])
+    made = from_data(
+        quickstart.data(30, 20, 2, 5), ["steps=false", "arms.orion.training.learning_rate=0.5"]
+    )
     assert {arm.values["steps"] for arm in made.arms.values()} == {False}
-    assert made.arms["orion"].training.lr == 0.5
-    assert made.arms["rft"].training.lr == quickstart.ARMS["rft"]["training"]["lr"]
+    assert made.arms["orion"].training.learning_rate == 0.5
+    assert (
+        made.arms["rft"].training.learning_rate
+        == quickstart.ARMS["rft"]["training"]["learning_rate"]
+    )
     assert {arm.training.seed for arm in made.arms.values()} == {5}

@@ -28,8 +28,8 @@ BEFORE = {  # refused before a folder is made
     "no evaluation": ([*RUN, "--set", "evaluate.n=0"], ["n=0", "n is at least 1"]),
     "overlap of minus one": ([*RUN, "--set", "overlap_n=-1"], ["overlap_n: -1 is below 0"]),
     "batch of minus one": (
-        [*RUN, "--set", "training.batch_rows=-1", "--set", "training.batch_tokens=9"],
-        ["batch_tokens or batch_rows is negative"],
+        [*RUN, "--set", "training.batch_size=-1", "--set", "training.batch_tokens=9"],
+        ["batch_size is negative"],
     ),
     "a million threads": ([*RUN, "--threads", "1000000"], ["more than 1024 threads"]),
     "a million training threads": (

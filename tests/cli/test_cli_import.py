@@ -149,7 +149,7 @@ def test_what_train_export_and_recorded_take(here: Path, potstill) -> None:
         "It is \\boxed{2}.",
         "It is \\boxed{4}.",
     ]
-    words = "train --rows t.jsonl --student transformers:tiny --out s --set max_steps=1 --set drop_long=1.0"
+    words = "train --rows t.jsonl --student transformers:tiny --out s --set max_steps=1 --set max_dropped_share=1.0"
     trained = potstill(*words.split(), "--threads", 1, "--quiet", "--json")
     assert trained.code == 0, trained.err
     assert trained.json["rows"] == 3

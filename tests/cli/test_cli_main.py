@@ -149,7 +149,7 @@ def test_version(potstill) -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ("training.lr=1e-4", "training.lr=1.0e-4"),
+        ("training.learning_rate=1e-4", "training.learning_rate=1.0e-4"),
         ("lr=2.5E3", "lr=2.5e+3"),
         ("n=4", "n=4"),
         ("name=1e-4x", "name=1e-4x"),

@@ -20,9 +20,9 @@ RUN += [
     "--set",
     "n=2",
     "--set",
-    "training.lr=1e-3",
+    "training.learning_rate=1e-3",
     "--set",
-    "training.epochs=1",
+    "training.num_train_epochs=1",
 ]
 RUN += [
     "--evaluate",

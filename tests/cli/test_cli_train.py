@@ -317,12 +317,12 @@ def train(capsys, tmp_path, start, rows, *words, out="out"):
     ("told", "said"),
     [
         ("beta=3", "nothing is called beta"),
-        ("optimizer=adamw", "nearest:   optimiser"),
+        ("optimiser=adamw", "nearest:   optimizer"),
         ("internalise.rate=8", "internalise has no rate (known: steps_per_epoch"),
         ("group.x=1", "group={'x': 1} is not a whole number"),
         ("mean=foo", "mean='foo' is not token or sequence or fixed (mean=token)"),
         ("training.beta=3", "unknown parameter 'training.beta'"),
-        ("training.task=3", "nothing is called training.task"),
+        ("training.objective_config=3", "nothing is called training.objective_config"),
     ],
 )
 def test_mistakes_in_set_without_constants_are_told_as_well(
@@ -432,7 +432,7 @@ def test_losses_are_told_as_means_over_tenths(tmp_path, tiny_checkpoint, capsys)
     rows = write(
         tmp_path / "rows.jsonl", [{"prompt": q, "completion": f"{q} 1."} for q in QUESTIONS]
     )
-    words = ("--set", "max_steps=20", "--set", "batch_rows=1", "--set", "lr=1e-3")
+    words = ("--set", "max_steps=20", "--set", "batch_size=1", "--set", "lr=1e-3")
     code, out, _ = train(capsys, tmp_path, tiny_checkpoint, rows, *words, "--json")
     told = json.loads(out)
     losses = told["losses"]

@@ -56,14 +56,14 @@ def stored(folder: Path, k=16, **how):
     from tiny import tiny_checkpoint
 
     from potstill.training.dataset.build import stored as everything
-    from potstill.training.settings import Training
+    from potstill.training.settings import TrainingSettings
     from potstill.training.teacher import cached_logits
 
     teacher = tiny_checkpoint(folder / "teacher", seed=1)
     cached_logits.write(
         folder / "kept",
         teacher,
-        everything(pairs(), teacher, Training()).rows,
+        everything(pairs(), teacher, TrainingSettings()).rows,
         k=k,
         device="cpu",
         **how,

@@ -16,7 +16,7 @@ from potstill.training.dataset.chat_template import chat
 from potstill.training.dataset.tokenize import render
 from potstill.training.rollout.rollouts import Rollouts
 from potstill.training.schedules import When
-from potstill.training.settings import Training
+from potstill.training.settings import TrainingSettings
 
 FIRST = When(0, 10)
 
@@ -63,10 +63,10 @@ def window(template, rows, size=3, *, prompts=True):
     """The rows as micro-batches."""
     made = [
         [collate.prepared(row)]
-        for row in render(rows, template, max_tokens=512, prompts=prompts).rows
+        for row in render(rows, template, max_length=512, prompts=prompts).rows
     ]
     return [collate.collate(made[at : at + size]) for at in range(0, len(made), size)]
 
 
 def rollouts(template, task, rows, seed=0):
-    return Rollouts(rows, template, task, Training(max_steps=10, seed=seed))
+    return Rollouts(rows, template, task, TrainingSettings(max_steps=10, seed=seed))

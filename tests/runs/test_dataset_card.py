@@ -68,7 +68,10 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Path
         "--threads",
         "1",
     ]
-    assert main([*words, "--set", "training.max_steps=1", "--set", "training.drop_long=1.0"]) == 0
+    assert (
+        main([*words, "--set", "training.max_steps=1", "--set", "training.max_dropped_share=1.0"])
+        == 0
+    )
     return folder / "run"
 
 

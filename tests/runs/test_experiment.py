@@ -71,7 +71,7 @@ def recipe(teacher: Path, *sets: str, **parts: Any) -> Recipe:
         },
         "problems": TRAIN,
         "evaluate": {"problems": TEST, "n": 2, "sampling": {"max_tokens": 4}},
-        "training": {"max_steps": 2, "batch_rows": 4, "lr": 1e-3},
+        "training": {"max_steps": 2, "batch_size": 4, "lr": 1e-3},
         "overlap_n": 0,
     }
     return from_data({**data, **parts}, sets)
@@ -257,7 +257,7 @@ def test_another_folder_gives_the_same_outcome(whole, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", ["training.lr=2e-3", "seed=1", "values.n=2", "evaluate.n=1", "limit=4"]
+    "change", ["training.learning_rate=2e-3", "seed=1", "values.n=2", "evaluate.n=1", "limit=4"]
 )
 def test_a_changed_recipe_on_the_same_folder_is_refused_and_the_run_stays(
     whole, teacher, tiny_checkpoint, change

@@ -36,7 +36,7 @@ def plain_right(row: dict, model: str) -> bool:
 def run(method: str, data: Path, folder: Path, student: Path, *more: str) -> int:
     writer = "--sampler" if method == "rft" else "--teacher"
     spec = f"recorded:{data}?model={MODEL}"
-    training = ["--set", "training.max_steps=2", "--set", "training.drop_long=1.0"]
+    training = ["--set", "training.max_steps=2", "--set", "training.max_dropped_share=1.0"]
     models = [writer, spec, "--student", f"transformers:{student}"]
     return main(
         [

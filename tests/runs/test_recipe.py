@@ -16,7 +16,7 @@ from potstill.errors import ConfigError
 from potstill.methods.errors.orion.settings import Settings
 from potstill.models.model import Sampling
 from potstill.runs.recipe import Arm, Recipe, convert, from_data, from_file
-from potstill.training.settings import Lora, Training
+from potstill.training.settings import LoraSettings, TrainingSettings
 
 ROLES = {"teacher": "world:teacher", "student": "world:student"}
 BASE: dict[str, Any] = {"method": "sft", "roles": ROLES, "problems": "world:story"}
@@ -34,7 +34,7 @@ def mistakes(data: Any, *sets: str) -> list[str]:
 def test_the_smallest_recipe_has_the_defaults():
     made = from_data(BASE)
     assert made == Recipe(
-        arms={"sft": Arm("sft", {}, Training())}, roles=ROLES, problems="world:story"
+        arms={"sft": Arm("sft", {}, TrainingSettings())}, roles=ROLES, problems="world:story"
     )
     assert (made.seed, made.limit, made.overlap, made.evaluate.problems, made.evaluate.n) == (
         0,
@@ -59,7 +59,7 @@ def test_everything_is_converted_to_what_the_code_takes():
             "training": {
                 "lr": 1,
                 "max_steps": 5,
-                "lora": {"r": 4, "targets": ["q_proj", "v_proj"]},
+                "lora": {"r": 4, "target_modules": ["q_proj", "v_proj"]},
                 "bf16": None,
             },
             "evaluate": {
@@ -78,10 +78,10 @@ def test_everything_is_converted_to_what_the_code_takes():
         "steps": True,
         "settings": Settings(k=2, reflection=(("temperature", 0.1),)),
     }
-    assert arm.training == Training(
-        lr=1.0, max_steps=5, lora=Lora(r=4, targets=("q_proj", "v_proj"))
+    assert arm.training == TrainingSettings(
+        learning_rate=1.0, max_steps=5, lora=LoraSettings(r=4, target_modules=("q_proj", "v_proj"))
     )
-    assert isinstance(arm.training.lr, float)
+    assert isinstance(arm.training.learning_rate, float)
     assert made.evaluate.sampling == Sampling(temperature=0.0, stop=("x",))
     assert made.mapping == {"answer": "gold"} and made.overlap == "drop"
 
@@ -100,8 +100,8 @@ def test_arms_share_values_and_training_and_override_them():
         }
     )
     assert made.arms == {
-        "sft": Arm("sft", {"n": 2}, Training(epochs=2, lr=0.1)),
-        "twice": Arm("sft", {"n": 8}, Training(epochs=4, lr=0.1)),
+        "sft": Arm("sft", {"n": 2}, TrainingSettings(num_train_epochs=2, learning_rate=0.1)),
+        "twice": Arm("sft", {"n": 8}, TrainingSettings(num_train_epochs=4, learning_rate=0.1)),
     }
 
 
@@ -111,7 +111,7 @@ def test_all_mistakes_are_told_at_once():
             "method": "orion",
             "roles": {"techer": "world:teacher", "student": 5},
             "values": {"nn": 1, "n": "many", "arm": "owm", "settings": {"kk": 1, "k": 1.5}},
-            "training": {"lrr": 1, "epochs": "x", "optimiser": "sgd"},
+            "training": {"learning_rte": 1, "epochs": "x", "optimizer": "sgd"},
             "evaluate": {"n": True, "sampling": {"temperatur": 1}},
             "seed": "zero",
             "colour": "red",
@@ -127,9 +127,9 @@ def test_all_mistakes_are_told_at_once():
         "arm: 'owm' is not one of 'own', 'none', 'shuffled', 'errors-only', 'no-rewriting', 'teacher-refines'",
         "unknown parameter 'settings.kk' (nearest: settings.k)",
         "settings.k: expected int, found 1.5",
-        "unknown parameter 'training.lrr' (nearest: training.lr)",
+        "unknown parameter 'training.learning_rte' (nearest: training.learning_rate)",
         "training.epochs: expected int, found 'x'",
-        "training.optimiser: 'sgd' is not one of 'adamw', 'muon'",
+        "training.optimizer: 'sgd' is not one of 'adamw', 'muon'",
         "roles.student: expected str, found 5",
         "evaluate.n: expected int, found True",
         "unknown parameter 'evaluate.sampling.temperatur' (nearest: evaluate.sampling.temperature)",
@@ -176,7 +176,7 @@ def test_missing_and_unknown_roles():
         ({"method": "stf"}, "unknown method 'stf' (nearest: sft); available: orion, rft, sft"),
         ({"arms": {"../../x": {"method": "sft"}}}, None),
         ({"arms": {"a/b": {"method": "sft"}}}, None),
-        ({"training": {"batch_rows": 0}}, None),
+        ({"training": {"batch_size": 0}}, None),
     ],
 )
 def test_odd_shapes_are_mistakes_not_crashes(part, told):
@@ -193,8 +193,8 @@ def test_odd_shapes_are_mistakes_not_crashes(part, told):
         ("n=7", lambda r: r.arms["sft"].values["n"], 7),
         ("values.n=7", lambda r: r.arms["sft"].values["n"], 7),
         ("temperature=1e-1", lambda r: r.arms["sft"].values["temperature"], 0.1),
-        ("training.lr=5e-5", lambda r: r.arms["sft"].training.lr, 5e-5),
-        ("training.lora.r=8", lambda r: r.arms["sft"].training.lora, Lora(r=8)),
+        ("training.learning_rate=5e-5", lambda r: r.arms["sft"].training.learning_rate, 5e-5),
+        ("training.lora.r=8", lambda r: r.arms["sft"].training.lora, LoraSettings(r=8)),
         ("seed=3", lambda r: r.seed, 3),
         ("evaluate.sampling.top_k=5", lambda r: r.evaluate.sampling.top_k, 5),
         ("roles.teacher=scripted:a=b.json", lambda r: r.roles["teacher"], "scripted:a=b.json"),
@@ -211,7 +211,7 @@ def test_set_leaves_the_data_as_it_was_and_later_ones_win():
     data = {**BASE, "training": {"lora": {"r": 2}}, "roles": dict(ROLES)}
     before = json.dumps(data)
     made = from_data(data, ["training.lora.r=4", "training.lora.r=8", "roles.student=a:b"])
-    assert made.arms["sft"].training.lora == Lora(r=8) and made.roles["student"] == "a:b"
+    assert made.arms["sft"].training.lora == LoraSettings(r=8) and made.roles["student"] == "a:b"
     assert json.dumps(data) == before
     assert mistakes(data, "training.lora.r.x=1")[0].endswith(
         "training.lora.r: expected a mapping, found 2"
@@ -230,7 +230,7 @@ def test_set_leaves_the_data_as_it_was_and_later_ones_win():
         (tuple[tuple[str, Any], ...], [["a", 1]], (("a", 1),)),
         (Mapping[str, str], {"a": "b"}, {"a": "b"}),
         (Literal["a", "b"], "b", "b"),
-        (Lora | None, {"r": 2}, Lora(r=2)),
+        (LoraSettings | None, {"r": 2}, LoraSettings(r=2)),
     ],
 )
 def test_conversion(hint, value, made):
@@ -257,7 +257,7 @@ def test_conversion(hint, value, made):
         (Mapping[str, str], ["a"]),
         (Mapping[str, str], {"a": 1}),
         (Literal["a"], ["a"]),
-        (Lora, 3),
+        (LoraSettings, 3),
     ],
 )
 def test_what_does_not_fit_is_told_under_its_name(hint, value):

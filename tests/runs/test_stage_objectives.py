@@ -1,4 +1,4 @@
-"""A recipe's `training.task` over a stage, in a whole run; recipes without one are what they were."""
+"""A recipe's `training.objective_config` over a stage, in a whole run; recipes without one are what they were."""
 
 import json
 
@@ -21,7 +21,7 @@ PLAIN = {
 
 def test_an_arm_distils_from_the_runs_teacher(tmp_path):
     task = {"objective": "jsd", "beta": 0.5, "teacher": "teacher"}
-    training = {"max_steps": 1, "packing": True, "task": task}
+    training = {"max_steps": 1, "packing": True, "objective_config": task}
     execute(from_data({**PLAIN, "training": training}), tmp_path / "run", threads=1)
     (fit,) = (tmp_path / "run" / "students").glob("*/fit.json")
     assert json.loads(fit.read_text())["stats"]["jsd"][0] > 0
@@ -29,14 +29,17 @@ def test_an_arm_distils_from_the_runs_teacher(tmp_path):
 
 def test_what_is_new_is_told_only_where_it_is_used():
     told = from_data(PLAIN).to_json()["arms"]["sft"]["training"]
-    assert not {"packing", "task"} & set(told)
+    assert not {"packing", "objective_config"} & set(told)
     told = from_data(
-        {**PLAIN, "training": {"task": {"objective": "dft"}, "lora": {"dora": True}}}
+        {
+            **PLAIN,
+            "training": {"objective_config": {"objective": "dft"}, "lora": {"use_dora": True}},
+        }
     ).to_json()
-    assert told["arms"]["sft"]["training"]["task"] == {"objective": "dft"}
-    assert told["arms"]["sft"]["training"]["lora"]["dora"] is True
+    assert told["arms"]["sft"]["training"]["objective_config"] == {"objective": "dft"}
+    assert told["arms"]["sft"]["training"]["lora"]["use_dora"] is True
 
 
 def test_an_unknown_objective_is_a_mistake_of_the_recipe():
     with pytest.raises(ConfigError, match="no objective 'rdi'"):
-        from_data({**PLAIN, "training": {"task": {"objective": "rdi"}}})
+        from_data({**PLAIN, "training": {"objective_config": {"objective": "rdi"}}})

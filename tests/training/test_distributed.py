@@ -31,15 +31,34 @@ from potstill.training.fit import fit
 from potstill.training.objective_config import Task, trainable
 from potstill.training.output_dir import STEPS
 from potstill.training.rollout import rewards
-from potstill.training.settings import Lora, Training
+from potstill.training.settings import LoraSettings, TrainingSettings
 from potstill.training.trainer import Loop
 
 COUNT = 5  # micro-batches of 3 and 2, or of 4 and 1: the last has a row for one process only
-UNEVEN = Training(
-    max_steps=4, batch_rows=4, accumulate=2, lr=5e-4, scheduler="constant", warmup=0, save_every=2
+UNEVEN = TrainingSettings(
+    max_steps=4,
+    batch_size=4,
+    gradient_accumulation_steps=2,
+    learning_rate=5e-4,
+    lr_scheduler_type="constant",
+    warmup_steps=0,
+    save_steps=2,
 )
-FEW = Training(max_steps=5, batch_rows=4, lr=5e-4, sort=False, clip=0.0, save_every=0)
-LORA = Training(max_steps=3, batch_rows=4, lr=1e-3, lora=Lora(r=4), gradient_checkpointing=True)
+FEW = TrainingSettings(
+    max_steps=5,
+    batch_size=4,
+    learning_rate=5e-4,
+    group_by_length=False,
+    max_grad_norm=0.0,
+    save_steps=0,
+)
+LORA = TrainingSettings(
+    max_steps=3,
+    batch_size=4,
+    learning_rate=1e-3,
+    lora=LoraSettings(r=4),
+    gradient_checkpointing=True,
+)
 KINDS = {
     objectives.entry(name): name for name in trainable() if name not in ("rkd", "ted_filters")
 }  # one of each that is given other things
@@ -91,14 +110,16 @@ def cases(folder):
 
 def endings(folder):
     """Those that are killed: they are longer, and something in each is random."""
-    noisy = dataclasses.replace(FEW, max_steps=24, save_every=3, lora=Lora(r=4, dropout=0.2))
+    noisy = dataclasses.replace(
+        FEW, max_steps=24, save_steps=3, lora=LoraSettings(r=4, lora_dropout=0.2)
+    )
     buffer = Task(
         "jsd", teacher=folder / "teacher", rollout=0.5, replay=4, held=1, watch=2, max_new=6
     )
     return {
         "projections": (noisy, Task("dskd", teacher=folder / "other")),
-        "buffer": (dataclasses.replace(UNEVEN, max_steps=24, save_every=3), buffer),
-        "fsdp killed": (dataclasses.replace(UNEVEN, max_steps=24, save_every=3), Task("redi")),
+        "buffer": (dataclasses.replace(UNEVEN, max_steps=24, save_steps=3), buffer),
+        "fsdp killed": (dataclasses.replace(UNEVEN, max_steps=24, save_steps=3), Task("redi")),
     }
 
 
@@ -217,7 +238,9 @@ def models(tmp_path_factory):
     make_checkpoint(folder / "untied", tie_word_embeddings=False)
     other_checkpoint(folder / "other")
     stored(folder)  # by the teacher that it makes
-    writing = Training(epochs=40, batch_rows=8, lr=3e-3, warmup=0)
+    writing = TrainingSettings(
+        num_train_epochs=40, batch_size=8, learning_rate=3e-3, warmup_steps=0
+    )
     fit(
         rows(), folder / "start", folder / "writer", writing
     )  # else it writes no text that another could read
@@ -400,7 +423,7 @@ def test_a_checkpoint_of_shared_out_weights_is_not_taken_up_with_whole_ones(
         if done == 2:
             raise KeyboardInterrupt
 
-    settings = dataclasses.replace(FEW, save_every=1)
+    settings = dataclasses.replace(FEW, save_steps=1)
     with pytest.raises(KeyboardInterrupt):
         fit(rows(COUNT), tiny_checkpoint, tmp_path / "out", settings, progress=stop)
     sharded = tmp_path / "out" / "training" / "checkpoint-2" / "pytorch_model_fsdp_0"
@@ -417,15 +440,15 @@ def test_a_checkpoint_of_shared_out_weights_is_not_taken_up_with_whole_ones(
 def test_other_ways_to_share_out_weights_are_refused(monkeypatch, tmp_path, name):
     monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
     with pytest.raises(StageError, match=f"started with {name}"):  # FSDP 1, where nothing is said
-        fit(rows(), tmp_path / "start", tmp_path / "out", Training())
+        fit(rows(), tmp_path / "start", tmp_path / "out", TrainingSettings())
 
 
 @pytest.mark.parametrize(
     ("task", "settings", "said"),
     [
-        (Task(rollout=0.5), Training(), "rollout"),
-        (Task("kto"), Training(), "mismatched"),
-        (Task("uld", teacher=Path("teacher")), Training(), "aligned"),
+        (Task(rollout=0.5), TrainingSettings(), "rollout"),
+        (Task("kto"), TrainingSettings(), "mismatched"),
+        (Task("uld", teacher=Path("teacher")), TrainingSettings(), "aligned"),
         (Task(), LORA, "lora"),
     ],
 )

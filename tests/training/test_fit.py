@@ -25,7 +25,7 @@ from potstill.training.dataset.tokenize import render
 from potstill.training.fit import fit
 from potstill.training.objective_config import Task
 from potstill.training.output_dir import MARK
-from potstill.training.settings import Lora, Training
+from potstill.training.settings import LoraSettings, TrainingSettings
 
 ANSWERS = (7, 3, 9, 1, 8, 2, 6, 4, 5, 0, 7, 2)
 
@@ -61,18 +61,18 @@ def stop_at(step):
 
 
 def by_hand(start, traces, settings):
-    """A plain loop: full logits, attention mask, one optimiser, the normaliser of the whole window."""
+    """A plain loop: full logits, attention mask, one optimizer, the normaliser of the whole window."""
     tokenizer, model = (
         AutoTokenizer.from_pretrained(start),
         AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32),
     )
-    rendered = render(traces, chat(tokenizer), max_tokens=512).rows
+    rendered = render(traces, chat(tokenizer), max_length=512).rows
     batches = plan([len(row.ids) for row in rendered], settings)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.0)
     losses = []
     model.train()
-    for first in range(0, len(batches), settings.accumulate):
-        window = batches[first : first + settings.accumulate]
+    for first in range(0, len(batches), settings.gradient_accumulation_steps):
+        window = batches[first : first + settings.gradient_accumulation_steps]
         total = sum(sum(rendered[row].weights) for batch in window for row in batch)
         losses.append(0.0)
         for batch in window:
@@ -97,23 +97,25 @@ def by_hand(start, traces, settings):
             loss = (nll * weight[:, 1:]).sum() / total
             loss.backward()
             losses[-1] += float(loss.detach())
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-        optimiser.step()
-        optimiser.zero_grad()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad()
     return losses, model
 
 
 @pytest.mark.parametrize(
     "size",
     [
-        {"batch_rows": 3},
-        {"batch_rows": 0, "batch_tokens": 90},
-        {"batch_rows": 2, "accumulate": 3},
-        {"batch_rows": 8, "gradient_checkpointing": True},
+        {"batch_size": 3},
+        {"batch_size": 0, "batch_tokens": 90},
+        {"batch_size": 2, "gradient_accumulation_steps": 3},
+        {"batch_size": 8, "gradient_checkpointing": True},
     ],
 )
 def test_it_equals_a_loop_written_by_hand(tiny_checkpoint, tmp_path, size):
-    settings = Training(epochs=4, lr=3e-3, scheduler="constant", warmup=0, **size)
+    settings = TrainingSettings(
+        num_train_epochs=4, learning_rate=3e-3, lr_scheduler_type="constant", warmup_steps=0, **size
+    )
     losses, model = by_hand(tiny_checkpoint, rows(), settings)
     done = fit(rows(), tiny_checkpoint, tmp_path / "out", settings)
     assert done.losses == pytest.approx(losses, rel=2e-4)
@@ -125,7 +127,10 @@ def test_it_equals_a_loop_written_by_hand(tiny_checkpoint, tmp_path, size):
 def test_it_learns_eight_rows_by_heart_and_stops_by_itself(tiny_checkpoint, tmp_path):
     traces = [t.annotate(weight=1.0, spans=(), finish="stop") for t in rows()]
     done = fit(
-        traces, tiny_checkpoint, tmp_path / "out", Training(epochs=120, lr=5e-3, batch_rows=8)
+        traces,
+        tiny_checkpoint,
+        tmp_path / "out",
+        TrainingSettings(num_train_epochs=120, learning_rate=5e-3, batch_size=8),
     )
     assert done.losses[0] > 3 and done.losses[-1] < 0.05
     model, tokenizer = (
@@ -146,7 +151,7 @@ def test_it_learns_eight_rows_by_heart_and_stops_by_itself(tiny_checkpoint, tmp_
 def test_the_report_counts_steps_rows_and_tokens(tiny_checkpoint, tmp_path):
     traces = [*rows(), Trace(Problem("x", "q"), "q", text="hi <|im_end|>", finish="stop")]
     calls = []
-    settings = Training(epochs=2, batch_rows=4, lr=1e-3, threads=1)
+    settings = TrainingSettings(num_train_epochs=2, batch_size=4, learning_rate=1e-3, threads=1)
     done = fit(
         traces,
         tiny_checkpoint,
@@ -155,7 +160,7 @@ def test_the_report_counts_steps_rows_and_tokens(tiny_checkpoint, tmp_path):
         progress=lambda *call: calls.append(call),
     )
     rendered = render(
-        traces, chat(AutoTokenizer.from_pretrained(tiny_checkpoint)), max_tokens=512
+        traces, chat(AutoTokenizer.from_pretrained(tiny_checkpoint)), max_length=512
     ).rows
     assert (done.rows, done.steps, done.threads) == (8, 4, 1)
     assert done.refused == {"text holds a control token": 1}
@@ -170,7 +175,7 @@ def test_it_prints_nothing_and_leaves_threads_and_dice_alone(
 ):
     before, threads = torch.get_rng_state(), torch.get_num_threads()
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)  # GPUs of which none is used
-    fit(rows(), tiny_checkpoint, tmp_path / "out", Training(max_steps=1, threads=2, seed=5))
+    fit(rows(), tiny_checkpoint, tmp_path / "out", TrainingSettings(max_steps=1, threads=2, seed=5))
     assert torch.equal(before, torch.get_rng_state()) and torch.get_num_threads() == threads
     assert capfd.readouterr() == ("", "")
 
@@ -178,8 +183,14 @@ def test_it_prints_nothing_and_leaves_threads_and_dice_alone(
 @pytest.mark.parametrize(
     "settings",
     [
-        {"lr": 6e-3, "optimiser": "muon", "batch_rows": 0, "batch_tokens": 90, "accumulate": 2},
-        {"lr": 5e-3, "lora": Lora(r=4, dropout=0.2)},
+        {
+            "learning_rate": 6e-3,
+            "optimizer": "muon",
+            "batch_size": 0,
+            "batch_tokens": 90,
+            "gradient_accumulation_steps": 2,
+        },
+        {"learning_rate": 5e-3, "lora": LoraSettings(r=4, lora_dropout=0.2)},
     ],
     ids=["muon", "lora"],
 )
@@ -187,7 +198,9 @@ def test_after_a_kill_the_weights_are_those_of_an_undisturbed_run(
     tiny_checkpoint, tmp_path, settings
 ):
     """Killed twice, at steps that are no checkpoints; dropout, schedule, momentum and batch order all go on."""
-    settings = Training(**{"epochs": 6, "batch_rows": 3, "threads": 1, "save_every": 4, **settings})
+    settings = TrainingSettings(
+        **{"num_train_epochs": 6, "batch_size": 3, "threads": 1, "save_steps": 4, **settings}
+    )
     whole = fit(rows(), tiny_checkpoint, tmp_path / "whole", settings)
     out = tmp_path / "killed"
     for step in (6, 10):
@@ -216,7 +229,9 @@ def test_after_a_kill_the_weights_are_those_of_an_undisturbed_run(
 
 
 def test_a_half_written_checkpoint_is_passed_over(tiny_checkpoint, tmp_path):
-    settings = Training(epochs=6, batch_rows=4, lr=5e-3, threads=1, save_every=3)
+    settings = TrainingSettings(
+        num_train_epochs=6, batch_size=4, learning_rate=5e-3, threads=1, save_steps=3
+    )
     whole = fit(rows(), tiny_checkpoint, tmp_path / "whole", settings)
     out = tmp_path / "killed"
     with pytest.raises(Stop):
@@ -241,7 +256,7 @@ def test_a_half_written_checkpoint_is_passed_over(tiny_checkpoint, tmp_path):
 
 def test_a_finished_student_is_not_trained_again_even_without_its_start(tmp_path):
     start = make_checkpoint(tmp_path / "start")
-    settings = Training(max_steps=2)
+    settings = TrainingSettings(max_steps=2)
     done = fit(rows(), start, tmp_path / "out", settings)
     before = weights(tmp_path / "out")
     again = fit(rows(), tmp_path / "gone", tmp_path / "out", settings, progress=stop_at(0))
@@ -249,21 +264,21 @@ def test_a_finished_student_is_not_trained_again_even_without_its_start(tmp_path
 
 
 def test_a_folder_of_another_training_is_refused(tiny_checkpoint, tmp_path):
-    fit(rows(), tiny_checkpoint, tmp_path / "out", Training(max_steps=1))
+    fit(rows(), tiny_checkpoint, tmp_path / "out", TrainingSettings(max_steps=1))
     with pytest.raises(
         StageError, match=r"other rows or settings: max_steps was 1, now 2\n"
     ) as error:
-        fit(rows(), tiny_checkpoint, tmp_path / "out", Training(max_steps=2))
+        fit(rows(), tiny_checkpoint, tmp_path / "out", TrainingSettings(max_steps=2))
     assert error.value.found.count("now") == 1
     with pytest.raises(StageError) as error:
-        fit(rows(7), tiny_checkpoint, tmp_path / "out", Training(max_steps=1))
+        fit(rows(7), tiny_checkpoint, tmp_path / "out", TrainingSettings(max_steps=1))
     assert error.value.found.endswith("other rows or settings: other rows")
     with pytest.raises(StageError) as error:
         fit(
             rows(),
             tiny_checkpoint,
             tmp_path / "out",
-            Training(max_steps=1),
+            TrainingSettings(max_steps=1),
             task=Task("length_balanced", {"power": 2}),
         )
     assert error.value.found.endswith(
@@ -272,26 +287,32 @@ def test_a_folder_of_another_training_is_refused(tiny_checkpoint, tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "thesis.txt").write_text("mine")
     with pytest.raises(StageError, match=r"not empty \(thesis.txt\)"):
-        fit(rows(), tiny_checkpoint, tmp_path / "notes", Training(max_steps=1))
+        fit(rows(), tiny_checkpoint, tmp_path / "notes", TrainingSettings(max_steps=1))
     with pytest.raises(Stop):
-        fit(rows(), tiny_checkpoint, tmp_path / "half", Training(epochs=2), progress=stop_at(1))
+        fit(
+            rows(),
+            tiny_checkpoint,
+            tmp_path / "half",
+            TrainingSettings(num_train_epochs=2),
+            progress=stop_at(1),
+        )
     with pytest.raises(
         StageError,
-        match="half-finished training of other rows, settings or start: epochs was 2, now 3",
+        match="half-finished training of other rows, settings or start: num_train_epochs was 2, now 3",
     ):
-        fit(rows(), tiny_checkpoint, tmp_path / "half", Training(epochs=3))
+        fit(rows(), tiny_checkpoint, tmp_path / "half", TrainingSettings(num_train_epochs=3))
 
 
 def test_a_folder_from_before_what_was_trained_was_written_is_refused_without(
     tiny_checkpoint, tmp_path
 ):
-    fit(rows(), tiny_checkpoint, tmp_path / "out", Training(max_steps=1))
+    fit(rows(), tiny_checkpoint, tmp_path / "out", TrainingSettings(max_steps=1))
     mark = tmp_path / "out" / MARK
     told = json.loads(mark.read_text())
     del told["trained"]
     mark.write_text(json.dumps(told))
     with pytest.raises(StageError, match=r"holds a student of other rows or settings\n"):
-        fit(rows(), tiny_checkpoint, tmp_path / "out", Training(max_steps=2))
+        fit(rows(), tiny_checkpoint, tmp_path / "out", TrainingSettings(max_steps=2))
 
 
 def test_a_folder_is_free_again_where_the_objective_refused(tiny_checkpoint, tmp_path):
@@ -301,12 +322,15 @@ def test_a_folder_is_free_again_where_the_objective_refused(tiny_checkpoint, tmp
             rows(),
             tiny_checkpoint,
             tmp_path / "out",
-            Training(max_steps=1),
+            TrainingSettings(max_steps=1),
             task=Task("length_balanced", {"power": -1}),
         )
     task = Task("length_balanced", {"power": 1})
     assert (
-        fit(rows(), tiny_checkpoint, tmp_path / "out", Training(max_steps=1), task=task).steps == 1
+        fit(
+            rows(), tiny_checkpoint, tmp_path / "out", TrainingSettings(max_steps=1), task=task
+        ).steps
+        == 1
     )
 
 
@@ -316,34 +340,51 @@ def test_a_loss_that_is_no_number_stops_naming_the_step(tiny_checkpoint, tmp_pat
             rows(),
             tiny_checkpoint,
             tmp_path / "out",
-            Training(epochs=40, lr=1e30, clip=0, scheduler="constant", warmup=0),
+            TrainingSettings(
+                num_train_epochs=40,
+                learning_rate=1e30,
+                max_grad_norm=0,
+                lr_scheduler_type="constant",
+                warmup_steps=0,
+            ),
         )
     assert re.match(r"the loss is (nan|inf) at step [23] of 40$", error.value.found)
-    assert "lower lr (1e+30)" in error.value.fix
+    assert "lower learning_rate (1e+30)" in error.value.fix
     assert not (tmp_path / "out" / "fit.json").exists()
 
 
 def test_bad_rows_stop_before_anything_is_trained(tiny_checkpoint, tmp_path):
     long = [Trace(Problem("l", "q"), "q", text="Ned " * 600, finish="stop"), *rows()]
-    with pytest.raises(StageError, match="1 of 9 rows longer than max_tokens=512"):
-        fit(long, tiny_checkpoint, tmp_path / "a", Training())
+    with pytest.raises(StageError, match="1 of 9 rows longer than max_length=512"):
+        fit(long, tiny_checkpoint, tmp_path / "a", TrainingSettings())
     assert (
-        fit(long, tiny_checkpoint, tmp_path / "b", Training(max_steps=1, drop_long=0.2)).rows == 8
+        fit(
+            long,
+            tiny_checkpoint,
+            tmp_path / "b",
+            TrainingSettings(max_steps=1, max_dropped_share=0.2),
+        ).rows
+        == 8
     )
     with pytest.raises(ModelError, match="no checkpoint folder"):
-        fit(rows(), tmp_path / "nowhere", tmp_path / "c", Training())
+        fit(rows(), tmp_path / "nowhere", tmp_path / "c", TrainingSettings())
     with pytest.raises(ModelError, match="no chat template"):
-        fit(rows(), make_checkpoint(tmp_path / "plain", chat=False), tmp_path / "d", Training())
+        fit(
+            rows(),
+            make_checkpoint(tmp_path / "plain", chat=False),
+            tmp_path / "d",
+            TrainingSettings(),
+        )
 
 
 @pytest.mark.parametrize("arch", ["qwen2", "qwen3"])
 def test_one_lora_step_on_each_architecture_of_the_recipes(tmp_path, arch):
     start = make_checkpoint(tmp_path / "start", arch, tie_word_embeddings=arch == "qwen3")
-    settings = Training(
+    settings = TrainingSettings(
         max_steps=1,
-        lr=1e-2,
-        warmup=0,
-        lora=Lora(r=4, targets=("q_proj", "v_proj"), keep_adapter=True),
+        learning_rate=1e-2,
+        warmup_steps=0,
+        lora=LoraSettings(r=4, target_modules=("q_proj", "v_proj"), save_adapter=True),
     )
     done = fit(rows(), start, tmp_path / "out", settings)
     assert done.steps == 1
@@ -361,16 +402,21 @@ def test_one_lora_step_on_each_architecture_of_the_recipes(tmp_path, arch):
 def test_no_negative_length_of_a_training():
     from potstill.errors import ConfigError
 
-    for wrong in ({"max_steps": -2}, {"epochs": -1, "max_steps": 3}):
-        with pytest.raises(ConfigError, match="epochs or max_steps is negative"):
-            Training(**wrong)
+    for wrong in ({"max_steps": -2}, {"num_train_epochs": -1, "max_steps": 3}):
+        with pytest.raises(ConfigError, match="is negative"):
+            TrainingSettings(**wrong)
 
 
 def test_unknown_lora_targets_name_the_layers_there_are(tiny_checkpoint, tmp_path):
     from potstill.errors import ConfigError
 
     with pytest.raises(ConfigError) as error:
-        fit(rows(), tiny_checkpoint, tmp_path / "out", Training(lora=Lora(targets=("q_project",))))
+        fit(
+            rows(),
+            tiny_checkpoint,
+            tmp_path / "out",
+            TrainingSettings(lora=LoraSettings(target_modules=("q_project",))),
+        )
     assert "q_proj" in error.value.available
 
 
@@ -378,8 +424,8 @@ def test_the_stored_dtype_is_the_starts_unless_asked(tmp_path):
     start = make_checkpoint(tmp_path / "start")
     half = AutoModelForCausalLM.from_pretrained(start, dtype=torch.bfloat16)
     half.save_pretrained(start)
-    fit(rows(), start, tmp_path / "same", Training(max_steps=1))
-    fit(rows(), start, tmp_path / "full", Training(max_steps=1, dtype="float32"))
+    fit(rows(), start, tmp_path / "same", TrainingSettings(max_steps=1))
+    fit(rows(), start, tmp_path / "full", TrainingSettings(max_steps=1, dtype="float32"))
     sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("same", "full")]
     assert 1.8 < sizes[1] / sizes[0] < 2.1
     assert json.loads((tmp_path / "same" / "config.json").read_text())["dtype"] == "bfloat16"
@@ -390,7 +436,7 @@ def test_generation_stops_at_the_trained_end_of_turn(tmp_path):
     start = make_checkpoint(tmp_path / "start")
     generation = json.loads((start / "generation_config.json").read_text())
     (start / "generation_config.json").write_text(json.dumps({**generation, "eos_token_id": 0}))
-    fit(rows(), start, tmp_path / "out", Training(max_steps=1))
+    fit(rows(), start, tmp_path / "out", TrainingSettings(max_steps=1))
     stored = json.loads((tmp_path / "out" / "generation_config.json").read_text())
     assert stored["eos_token_id"] == [
         AutoTokenizer.from_pretrained(start).convert_tokens_to_ids("<|im_end|>"),
@@ -403,17 +449,21 @@ import sys
 sys.path[:0] = [{tests!r}, {here!r}]
 from pathlib import Path
 from test_fit import rows
-from potstill.training.settings import Training
+from potstill.training.settings import TrainingSettings
 from potstill.training.fit import fit
 def progress(label, done, total): print(done, flush=True)
-settings = Training(epochs=40, batch_rows=2, threads=1, save_every=5, lr=1e-3)
+settings = TrainingSettings(
+    num_train_epochs=40, batch_size=2, threads=1, save_steps=5, learning_rate=1e-3
+)
 fit(rows(), Path({start!r}), Path({out!r}), settings, progress=progress)
 """
 
 
 @pytest.mark.slow
 def test_kill_9_at_several_moments(tiny_checkpoint, tmp_path):
-    settings = Training(epochs=40, batch_rows=2, threads=1, save_every=5, lr=1e-3)
+    settings = TrainingSettings(
+        num_train_epochs=40, batch_size=2, threads=1, save_steps=5, learning_rate=1e-3
+    )
     whole = fit(rows(), tiny_checkpoint, tmp_path / "whole", settings)
     here, out = Path(__file__).resolve().parent, tmp_path / "out"
     code = CHILD.format(

@@ -15,7 +15,7 @@ from potstill.training.dataset import collate
 from potstill.training.fit import fit
 from potstill.training.objective_config import Task, bind
 from potstill.training.schedules import When
-from potstill.training.settings import Training
+from potstill.training.settings import TrainingSettings
 
 
 def gkd(problems, teacher, student, *, rollout=0.5):
@@ -30,7 +30,12 @@ def taught(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gkd")
     rows = [replace(row, text=f"It is {row.problem.answer}.") for row in traces(6)]
     start = make_checkpoint(folder / "start", seed=1)
-    fit(rows, start, folder / "teacher", Training(max_steps=60, batch_rows=6, lr=1e-2, threads=1))
+    fit(
+        rows,
+        start,
+        folder / "teacher",
+        TrainingSettings(max_steps=60, batch_size=6, learning_rate=1e-2, threads=1),
+    )
     return folder / "teacher"
 
 
@@ -56,6 +61,6 @@ def test_rows_are_the_teacher_s_samples_and_the_rest_is_the_student_s(
         kinds.append(roll._source(When(step, 12)))
         assert written == texts if kinds[-1] == "rows" else written.isdisjoint(texts)
     assert set(kinds) == {"rows", "fresh"}
-    settings = Training(max_steps=4, batch_rows=3, lr=1e-3, threads=1)
+    settings = TrainingSettings(max_steps=4, batch_size=3, learning_rate=1e-3, threads=1)
     done = fit(stage.rows, tiny_checkpoint, tmp_path / "out", settings, task=task)
     assert done.stats["jsd"][0] > 0

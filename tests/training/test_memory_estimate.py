@@ -9,7 +9,7 @@ import pytest
 
 from potstill.errors import ModelError
 from potstill.training.memory_estimate import adapters, shapes, size
-from potstill.training.settings import Lora, Training
+from potstill.training.settings import LoraSettings, TrainingSettings
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,9 @@ def test_parameters_are_those_of_the_loaded_model(folder: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(folder)
-    assert size(folder, Training(), 10, 50).parameters == sum(p.numel() for p in model.parameters())
+    assert size(folder, TrainingSettings(), 10, 50).parameters == sum(
+        p.numel() for p in model.parameters()
+    )
 
 
 def test_adapters_are_those_that_peft_makes(folder: Path) -> None:
@@ -43,19 +45,26 @@ def test_adapters_are_those_that_peft_makes(folder: Path) -> None:
 
 
 def test_memory_and_steps(folder: Path) -> None:
-    whole = size(folder, Training(epochs=3, batch_rows=8, accumulate=2), 100, 50)
+    whole = size(
+        folder,
+        TrainingSettings(num_train_epochs=3, batch_size=8, gradient_accumulation_steps=2),
+        100,
+        50,
+    )
     assert whole.steps == math.ceil(3 * 100 / 16)
-    assert (whole.weights, whole.gradients, whole.optimiser) == tuple(
+    assert (whole.weights, whole.gradients, whole.optimizer) == tuple(
         whole.parameters * b for b in (4, 4, 8)
     )
-    assert whole.memory == whole.weights + whole.gradients + whole.optimiser + whole.activations
-    assert size(folder, Training(max_steps=7), 100, 50).steps == 7
-    by_tokens = size(folder, Training(epochs=1, batch_rows=0, batch_tokens=500), 100, 50)
+    assert whole.memory == whole.weights + whole.gradients + whole.optimizer + whole.activations
+    assert size(folder, TrainingSettings(max_steps=7), 100, 50).steps == 7
+    by_tokens = size(
+        folder, TrainingSettings(num_train_epochs=1, batch_size=0, batch_tokens=500), 100, 50
+    )
     assert by_tokens.steps == 10
-    lora = size(folder, Training(lora=Lora(r=4)), 100, 50)
-    assert lora.optimiser == 8 * lora.trained < whole.optimiser
-    saving = size(folder, Training(gradient_checkpointing=True), 100, 50).activations
-    assert saving < size(folder, Training(), 100, 50).activations
+    lora = size(folder, TrainingSettings(lora=LoraSettings(r=4)), 100, 50)
+    assert lora.optimizer == 8 * lora.trained < whole.optimizer
+    saving = size(folder, TrainingSettings(gradient_checkpointing=True), 100, 50).activations
+    assert saving < size(folder, TrainingSettings(), 100, 50).activations
 
 
 def test_a_damaged_file_is_said(tmp_path: Path) -> None:

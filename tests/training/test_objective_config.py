@@ -17,7 +17,7 @@ from potstill.training import config_checks
 from potstill.training.dataset.build import LOST, SAME
 from potstill.training.fit import fit
 from potstill.training.objective_config import LOOP, Task, bind, called, student_key
-from potstill.training.settings import SETTINGS, Lora, Training
+from potstill.training.settings import SETTINGS, LoraSettings, TrainingSettings
 
 SOMEWHERE = Path("checkpoint")
 LOOP_OF = {field: keyword for keyword, field in LOOP.items()}
@@ -219,7 +219,7 @@ def test_keywords_go_to_constants_loop_and_settings():
         {"beta": 0.2, "teacher": model, "rollout": 0.5, "rollout_temperature": 0.7, "epochs": 2},
     )
     assert found.task == Task("jsd", {"beta": 0.2}, teacher=SOMEWHERE, rollout=0.5, temperature=0.7)
-    assert found.settings == {"epochs": 2}
+    assert found.settings == {"num_train_epochs": 2}, "a short name is understood"
     assert bind("jsd", {"temperature": 2.0, "kept": "here"}).task == Task(
         "jsd", {"temperature": 2.0}, kept=Path("here")
     )
@@ -228,13 +228,13 @@ def test_keywords_go_to_constants_loop_and_settings():
 def test_clip_is_the_policy_objectives_and_the_gradients_elsewhere():
     policy = bind("policy_gradient", {"clip": 0.3, "rollout": 1, "group": 2})
     assert policy.task.constants == {"clip": 0.3} and not policy.settings
-    assert bind("redi", {"clip": 0.3}).settings == {"clip": 0.3}
+    assert bind("redi", {"max_grad_norm": 0.3}).settings == {"max_grad_norm": 0.3}
 
 
 def test_unknown_keywords_are_refused_with_all_there_are():
     with pytest.raises(ConfigError) as error:
         bind("redi", {"alhpa": 0.8})
-    assert error.value.nearest == ("alpha",) and {"alpha", "teacher", "lr"} <= set(
+    assert error.value.nearest == ("alpha",) and {"alpha", "teacher", "learning_rate"} <= set(
         error.value.available
     )
 
@@ -263,22 +263,23 @@ class Named:
     id = "model-1"
 
 
-def key(objective, given, settings=Training(), traces=None):
+def key(objective, given, settings=TrainingSettings(), traces=None):
     stage = Stage(Named(), traces or rows(), objective, **given)
     return student_key(stage, settings.identity(), bind(objective, given).task)
 
 
 def test_a_plain_students_key_is_what_it_always_was():
-    stage = Stage(Named(), rows(), "likelihood", epochs=2)
-    assert key("likelihood", {"epochs": 2}) == stage.key(Training().identity())
-    first = ("epochs", "max_steps", "lr", "lr_rest", "scheduler", "warmup", "weight_decay", "clip", "optimiser",
-             "batch_tokens", "batch_rows", "accumulate", "sort", "max_tokens", "drop_long", "seed", "lora",
+    stage = Stage(Named(), rows(), "likelihood", num_train_epochs=2)
+    assert key("likelihood", {"num_train_epochs": 2}) == stage.key(TrainingSettings().identity())
+    first = ("num_train_epochs", "max_steps", "learning_rate", "adamw_learning_rate", "lr_scheduler_type",
+             "warmup_steps", "weight_decay", "max_grad_norm", "optimizer", "batch_tokens", "batch_size",
+             "gradient_accumulation_steps", "group_by_length", "max_length", "max_dropped_share", "seed", "lora",
              "gradient_checkpointing", "bf16", "dtype", "threads", "chat")  # fmt: skip
-    assert tuple(Training().identity()) == first, (
+    assert tuple(TrainingSettings().identity()) == first, (
         "a new setting may count only where it is not its default"
     )
-    assert "dora" not in Training(lora=Lora()).identity()["lora"]
-    assert Training(lora=Lora(dora=True)).identity()["lora"]["dora"] is True
+    assert "use_dora" not in TrainingSettings(lora=LoraSettings()).identity()["lora"]
+    assert TrainingSettings(lora=LoraSettings(use_dora=True)).identity()["lora"]["use_dora"] is True
 
 
 def test_other_students_keys_cover_the_task_by_content(tmp_path):
@@ -314,10 +315,18 @@ def test_a_pair_with_a_refused_side_is_left_out_and_counted(tmp_path, tiny_check
         bad[at] = bad[at].annotate(
             rival=Trace(rival.problem, rival.prompt, text=text, finish="stop")
         )
-    done = fit(bad, tiny_checkpoint, tmp_path / "out", Training(max_steps=1), task=Task("redi"))
+    done = fit(
+        bad, tiny_checkpoint, tmp_path / "out", TrainingSettings(max_steps=1), task=Task("redi")
+    )
     assert done.rows == 6 and done.refused == {LOST: 2}
     with pytest.raises(StageError, match="has no rival"):
-        fit(rows(), tiny_checkpoint, tmp_path / "none", Training(max_steps=1), task=Task("redi"))
+        fit(
+            rows(),
+            tiny_checkpoint,
+            tmp_path / "none",
+            TrainingSettings(max_steps=1),
+            task=Task("redi"),
+        )
 
 
 def test_pairs_of_the_same_text_are_left_out_and_counted(tmp_path, tiny_checkpoint):
@@ -325,30 +334,36 @@ def test_pairs_of_the_same_text_are_left_out_and_counted(tmp_path, tiny_checkpoi
     same[2] = same[2].annotate(
         rival=Trace(same[2].problem, same[2].prompt, text=same[2].text, finish="stop")
     )
-    done = fit(same, tiny_checkpoint, tmp_path / "out", Training(max_steps=1), task=Task("simpo"))
+    done = fit(
+        same, tiny_checkpoint, tmp_path / "out", TrainingSettings(max_steps=1), task=Task("simpo")
+    )
     assert done.rows == 7 and done.refused == {SAME: 1}
     with pytest.raises(StageError, match="none of 1 pairs can be trained"):
         fit(
-            same[2:3], tiny_checkpoint, tmp_path / "none", Training(max_steps=1), task=Task("simpo")
+            same[2:3],
+            tiny_checkpoint,
+            tmp_path / "none",
+            TrainingSettings(max_steps=1),
+            task=Task("simpo"),
         )
 
 
 def test_no_answer_is_cut_off_in_pairs_either(tmp_path, tiny_checkpoint):
-    """Above `drop_long`, rows that are too long stop the training: on either side of a pair, and prompts alone."""
+    """Above `max_dropped_share`, rows that are too long stop the training: either side of a pair, and prompts alone."""
     long = pairs()
     rival = long[3].rival
     long[3] = long[3].annotate(
         rival=Trace(rival.problem, rival.prompt, text="Ned " * 600, finish="stop")
     )
     with pytest.raises(
-        StageError, match="1 of 8 rows longer than max_tokens=512: their answers would be cut off"
+        StageError, match="1 of 8 rows longer than max_length=512: their answers would be cut off"
     ):
-        fit(long, tiny_checkpoint, tmp_path / "a", Training(max_steps=1), task=Task("dpo"))
+        fit(long, tiny_checkpoint, tmp_path / "a", TrainingSettings(max_steps=1), task=Task("dpo"))
     done = fit(
         long,
         tiny_checkpoint,
         tmp_path / "b",
-        Training(max_steps=1, drop_long=0.2),
+        TrainingSettings(max_steps=1, max_dropped_share=0.2),
         task=Task("dpo"),
     )
     assert done.rows == 7 and done.refused == {LOST: 1}
@@ -357,12 +372,16 @@ def test_no_answer_is_cut_off_in_pairs_either(tmp_path, tiny_checkpoint):
 def test_too_long_prompts_are_counted_and_refused(tmp_path, tiny_checkpoint):
     asked = [*rows(3), Trace(Problem("l", "q"), "shells " * 600)]
     task = Task("likelihood", rollout=1, max_new=4)
-    with pytest.raises(StageError, match="1 of 4 rows longer than max_tokens=512"):
-        fit(asked, tiny_checkpoint, tmp_path / "a", Training(max_steps=1), task=task)
+    with pytest.raises(StageError, match="1 of 4 rows longer than max_length=512"):
+        fit(asked, tiny_checkpoint, tmp_path / "a", TrainingSettings(max_steps=1), task=task)
     done = fit(
-        asked, tiny_checkpoint, tmp_path / "b", Training(max_steps=1, drop_long=0.5), task=task
+        asked,
+        tiny_checkpoint,
+        tmp_path / "b",
+        TrainingSettings(max_steps=1, max_dropped_share=0.5),
+        task=task,
     )
-    assert done.rows == 3 and done.refused == {"longer than max_tokens": 1}
+    assert done.rows == 3 and done.refused == {"longer than max_length": 1}
 
 
 def test_steps_that_follow_different_texts_are_refused(tiny_checkpoint, tmp_path):
@@ -376,6 +395,6 @@ def test_steps_that_follow_different_texts_are_refused(tiny_checkpoint, tmp_path
             [sides[0].annotate(rival=sides[1])],
             tiny_checkpoint,
             tmp_path / "out",
-            Training(),
+            TrainingSettings(),
             task=Task("step_dpo"),
         )

@@ -1,4 +1,4 @@
-"""Muon on the layers' matrices, AdamW on the rest, as one optimiser."""
+"""Muon on the layers' matrices, AdamW on the rest, as one optimizer."""
 
 import copy
 
@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
 from transformers import AutoModelForCausalLM
 
 from potstill.training.optimizer import Joined, make
-from potstill.training.settings import Training
+from potstill.training.settings import TrainingSettings
 
 
 def model_with_gradients(path):
@@ -21,11 +21,13 @@ def model_with_gradients(path):
 
 def test_every_parameter_is_in_one_group_and_embeddings_are_not_orthogonalised(tiny_checkpoint):
     model = model_with_gradients(tiny_checkpoint)
-    optimiser = make(model, Training(optimiser="muon", lr=6e-3, weight_decay=0.1))
-    assert isinstance(optimiser, Joined)
-    grouped = [id(p) for group in optimiser.param_groups for p in group["params"]]
+    optimizer = make(
+        model, TrainingSettings(optimizer="muon", learning_rate=6e-3, weight_decay=0.1)
+    )
+    assert isinstance(optimizer, Joined)
+    grouped = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert sorted(grouped) == sorted(id(p) for p in model.parameters())
-    muon, embeddings, norms = optimiser.param_groups
+    muon, embeddings, norms = optimizer.param_groups
     assert len(muon["params"]) == 2 * 7 and muon["lr"] == 6e-3
     assert [id(p) for p in embeddings["params"]] == [id(model.get_input_embeddings().weight)]
     assert (embeddings["lr"], embeddings["weight_decay"]) == (3e-3, 0.1)
@@ -34,7 +36,9 @@ def test_every_parameter_is_in_one_group_and_embeddings_are_not_orthogonalised(t
 
 def test_a_step_is_torchs_own_muon_and_adamw(tiny_checkpoint):
     ours, theirs = model_with_gradients(tiny_checkpoint), model_with_gradients(tiny_checkpoint)
-    make(ours, Training(optimiser="muon", lr=6e-3, lr_rest=1e-3)).step()
+    make(
+        ours, TrainingSettings(optimizer="muon", learning_rate=6e-3, adamw_learning_rate=1e-3)
+    ).step()
     layers = [p for n, p in theirs.named_parameters() if p.ndim == 2 and "embed" not in n]
     rest = [p for n, p in theirs.named_parameters() if p.ndim == 1 or "embed" in n]
     torch.optim.Muon(layers, lr=6e-3, weight_decay=0.0).step()
@@ -44,28 +48,31 @@ def test_a_step_is_torchs_own_muon_and_adamw(tiny_checkpoint):
 
 def test_state_goes_through_a_save(tiny_checkpoint):
     model = model_with_gradients(tiny_checkpoint)
-    settings = Training(optimiser="muon", lr=6e-3)
-    optimiser = make(model, settings)
-    optimiser.step()
-    saved, twin = copy.deepcopy(optimiser.state_dict()), copy.deepcopy(model)
+    settings = TrainingSettings(optimizer="muon", learning_rate=6e-3)
+    optimizer = make(model, settings)
+    optimizer.step()
+    saved, twin = copy.deepcopy(optimizer.state_dict()), copy.deepcopy(model)
     for a, b in zip(model.parameters(), twin.parameters()):
         b.grad = a.grad.clone()
     again = make(twin, settings)
     again.load_state_dict(saved)
-    optimiser.step()
+    optimizer.step()
     again.step()
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters()))
 
 
 def test_a_schedule_moves_the_rate_of_every_part(tiny_checkpoint):
-    optimiser = make(model_with_gradients(tiny_checkpoint), Training(optimiser="muon", lr=6e-3))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 0.5)
-    assert [group["lr"] for group in optimiser.param_groups] == [3e-3, 1.5e-3, 1.5e-3]
-    optimiser.step()
+    optimizer = make(
+        model_with_gradients(tiny_checkpoint),
+        TrainingSettings(optimizer="muon", learning_rate=6e-3),
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5)
+    assert [group["lr"] for group in optimizer.param_groups] == [3e-3, 1.5e-3, 1.5e-3]
+    optimizer.step()
     schedule.step()
 
 
 def test_adamw_is_the_default(tiny_checkpoint):
-    optimiser = make(model_with_gradients(tiny_checkpoint), Training(weight_decay=0.1))
-    assert type(optimiser) is torch.optim.AdamW
-    assert [group["weight_decay"] for group in optimiser.param_groups] == [0.1, 0.0]
+    optimizer = make(model_with_gradients(tiny_checkpoint), TrainingSettings(weight_decay=0.1))
+    assert type(optimizer) is torch.optim.AdamW
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0]

@@ -14,9 +14,9 @@ from learning_rows import rows
 from potstill.errors import StageError
 from potstill.training import output_dir
 from potstill.training.fit import fit
-from potstill.training.settings import Training
+from potstill.training.settings import TrainingSettings
 
-ONE = Training(max_steps=1)
+ONE = TrainingSettings(max_steps=1)
 HOLDER = """
 import sys
 from pathlib import Path

@@ -18,11 +18,17 @@ from potstill.training.fit import fit
 from potstill.training.objective_config import FILTERS, Task, bind
 from potstill.training.objective_inputs import learning
 from potstill.training.output_dir import WORK
-from potstill.training.settings import Training
+from potstill.training.settings import TrainingSettings
 from potstill.training.trainer import LIVE
 
-SETTINGS = Training(
-    max_steps=12, batch_rows=4, lr=1e-3, warmup=0, threads=1, save_every=4, scheduler="constant"
+SETTINGS = TrainingSettings(
+    max_steps=12,
+    batch_size=4,
+    learning_rate=1e-3,
+    warmup_steps=0,
+    threads=1,
+    save_steps=4,
+    lr_scheduler_type="constant",
 )
 
 

@@ -9,19 +9,24 @@ from transformers import AutoTokenizer
 from potstill.training import checkpoint, distributed
 from potstill.training.dataset.chat_template import chat
 from potstill.training.dataset.tokenize import render
-from potstill.training.settings import Lora, Training
+from potstill.training.settings import LoraSettings, TrainingSettings
 from potstill.training.trainer import Loop, history
 
 
 def losses(start, folder, dropout):
-    settings = Training(
-        max_steps=3, batch_rows=4, lr=1e-2, warmup=0, lora=Lora(r=4, dropout=dropout), save_every=0
+    settings = TrainingSettings(
+        max_steps=3,
+        batch_size=4,
+        learning_rate=1e-2,
+        warmup_steps=0,
+        lora=LoraSettings(r=4, lora_dropout=dropout),
+        save_steps=0,
     )
     torch.manual_seed(0)
     template = chat(AutoTokenizer.from_pretrained(start))
     loop = Loop(
         checkpoint.load(start, settings),
-        render(rows(), template, max_tokens=512).rows,
+        render(rows(), template, max_length=512).rows,
         settings,
         folder,
         None,

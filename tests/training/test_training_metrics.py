@@ -15,7 +15,7 @@ from potstill.objectives.truncated import top_k
 from potstill.training import eval_callback, metrics, trainer
 from potstill.training.fit import fit
 from potstill.training.objective_config import Task
-from potstill.training.settings import Training
+from potstill.training.settings import TrainingSettings
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,14 @@ def test_answers_that_are_gone():
 
 
 def test_a_training_that_goes_nan_leaves_its_batch_behind(tiny_checkpoint, tmp_path):
-    wild = Training(epochs=40, lr=1e30, clip=0, scheduler="constant", warmup=0, batch_rows=3)
+    wild = TrainingSettings(
+        num_train_epochs=40,
+        learning_rate=1e30,
+        max_grad_norm=0,
+        lr_scheduler_type="constant",
+        warmup_steps=0,
+        batch_size=3,
+    )
     with pytest.raises(StageError, match=r"at step [23] of 80") as error:
         fit(traces(), tiny_checkpoint, tmp_path / "out", wild)
     (folder,) = (tmp_path / "out" / "training").glob("stopped-*")
@@ -158,14 +165,20 @@ def test_a_training_that_goes_nan_leaves_its_batch_behind(tiny_checkpoint, tmp_p
 def test_a_collapse_stops_with_the_step(tiny_checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(metrics, "alarm", lambda records: "it snows" if len(records) == 3 else "")
     with pytest.raises(StageError, match="it snows at step 3 of 8"):
-        fit(traces(), tiny_checkpoint, tmp_path / "out", Training(max_steps=8, batch_rows=2))
+        fit(
+            traces(), tiny_checkpoint, tmp_path / "out", TrainingSettings(max_steps=8, batch_size=2)
+        )
     assert (tmp_path / "out" / "training" / "stopped-3" / "batch.json").is_file()
 
 
 def test_steps_are_stored_with_what_was_seen(tiny_checkpoint, teacher, tmp_path):
     task = Task("jsd", teacher=teacher, rollout=0.5, max_new=8, watch=2, held=2)
     done = fit(
-        traces(8), tiny_checkpoint, tmp_path / "out", Training(max_steps=6, batch_rows=3), task=task
+        traces(8),
+        tiny_checkpoint,
+        tmp_path / "out",
+        TrainingSettings(max_steps=6, batch_size=3),
+        task=task,
     )
     records = steps(tmp_path / "out")
     assert [record["step"] for record in records] == [1, 2, 3, 4, 5, 6] and done.rows == 6
@@ -195,7 +208,13 @@ def test_steps_are_stored_with_what_was_seen(tiny_checkpoint, teacher, tmp_path)
 
 def test_a_teacher_that_is_the_student_is_no_distance_away(tiny_checkpoint, tmp_path):
     task = Task("forward_kl", teacher=tiny_checkpoint, max_new=6)
-    fit(traces(), tiny_checkpoint, tmp_path / "out", Training(max_steps=1, lr=1e-9), task=task)
+    fit(
+        traces(),
+        tiny_checkpoint,
+        tmp_path / "out",
+        TrainingSettings(max_steps=1, learning_rate=1e-9),
+        task=task,
+    )
     (record,) = steps(tmp_path / "out")
     for name in ("rows_forward_kl", "watch_own_reverse_kl", "watch_rows_forward_kl", "watch_gap"):
         assert record[name] == pytest.approx(0, abs=1e-4)
@@ -211,14 +230,14 @@ def test_looking_changes_nothing(tiny_checkpoint, teacher, tmp_path):
             traces(),
             tiny_checkpoint,
             tmp_path / name,
-            Training(max_steps=4, batch_rows=3, threads=1),
+            TrainingSettings(max_steps=4, batch_size=3, threads=1),
             task=task,
         )
     assert weights(tmp_path / "often") == weights(tmp_path / "never")
 
 
 def test_plain_supervised_training_is_not_looked_at(tiny_checkpoint, tmp_path):
-    fit(traces(), tiny_checkpoint, tmp_path / "out", Training(max_steps=2))
+    fit(traces(), tiny_checkpoint, tmp_path / "out", TrainingSettings(max_steps=2))
     assert not [
         name for record in steps(tmp_path / "out") for name in record if name.startswith("watch")
     ]
@@ -226,7 +245,9 @@ def test_plain_supervised_training_is_not_looked_at(tiny_checkpoint, tmp_path):
 
 def test_rewards_are_told(tiny_checkpoint, tmp_path):
     task = Task("policy_gradient", rollout=1.0, group=2, max_new=6, reward=vowels)
-    done = fit(traces(), tiny_checkpoint, tmp_path / "out", Training(max_steps=2), task=task)
+    done = fit(
+        traces(), tiny_checkpoint, tmp_path / "out", TrainingSettings(max_steps=2), task=task
+    )
     assert {"reward", "even", "length", "truncated", "clipped", "watch_right"} <= set(done.stats)
 
 
@@ -252,7 +273,12 @@ def test_records_go_to_who_reports(tiny_checkpoint, tmp_path):
     pytest.importorskip("tensorboard", reason="needs tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    fit(traces(), tiny_checkpoint, tmp_path / "out", Training(max_steps=3, report="tensorboard"))
+    fit(
+        traces(),
+        tiny_checkpoint,
+        tmp_path / "out",
+        TrainingSettings(max_steps=3, report_to="tensorboard"),
+    )
     (folder,) = (tmp_path / "out" / "runs").iterdir()
     seen = EventAccumulator(str(folder))
     seen.Reload()
@@ -276,7 +302,7 @@ def test_a_resumed_training_reports_each_step_once(tiny_checkpoint, tmp_path, mo
     monkeypatch.setattr(
         "transformers.trainer.get_reporting_integration_callbacks", lambda names: [Reporter]
     )
-    settings = Training(max_steps=8, batch_rows=2, save_every=2, report="trackio")
+    settings = TrainingSettings(max_steps=8, batch_size=2, save_steps=2, report_to="trackio")
     with pytest.raises(Stop):
         fit(traces(), tiny_checkpoint, tmp_path / "out", settings, progress=stop)
     assert [step for step, _ in seen] == [1, 2, 3, 4, 5]
@@ -287,8 +313,13 @@ def test_a_resumed_training_reports_each_step_once(tiny_checkpoint, tmp_path, mo
 
 
 def test_a_reporter_that_there_is_not(tiny_checkpoint, tmp_path, monkeypatch):
-    with pytest.raises(ConfigError, match="report"):
-        Training(report="carrier pigeon")
+    with pytest.raises(ConfigError, match="report_to"):
+        TrainingSettings(report_to="carrier pigeon")
     monkeypatch.setattr(trainer, "find_spec", lambda name: None)
     with pytest.raises(StageError, match="trackio is not installed"):
-        fit(traces(), tiny_checkpoint, tmp_path / "out", Training(max_steps=1, report="trackio"))
+        fit(
+            traces(),
+            tiny_checkpoint,
+            tmp_path / "out",
+            TrainingSettings(max_steps=1, report_to="trackio"),
+        )

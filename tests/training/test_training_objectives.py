@@ -18,7 +18,7 @@ from potstill.training.dataset.chat_template import chat
 from potstill.training.fit import fit
 from potstill.training.objective_config import ALONE, Task, trainable
 from potstill.training.objective_inputs import learning
-from potstill.training.settings import Training
+from potstill.training.settings import TrainingSettings
 from potstill.training.trainer import window_loss
 
 OFFLINE = [
@@ -41,7 +41,7 @@ def prepared(start, traces, task, *, model=None):
     model = model or AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
     made = learning(task, model)
     found = rendered(
-        traces, chat(AutoTokenizer.from_pretrained(start)), start, Training(), task
+        traces, chat(AutoTokenizer.from_pretrained(start)), start, TrainingSettings(), task
     ).rows
     return (
         model,
@@ -53,7 +53,9 @@ def prepared(start, traces, task, *, model=None):
 @pytest.mark.parametrize("name", [*OFFLINE, "kept"])
 def test_every_offline_objective_moves_the_weights_by_finite_steps(tiny_checkpoint, tmp_path, name):
     task = learnt(name, tmp_path)
-    settings = Training(max_steps=2, batch_rows=4, lr=1e-3, warmup=0, threads=1)
+    settings = TrainingSettings(
+        max_steps=2, batch_size=4, learning_rate=1e-3, warmup_steps=0, threads=1
+    )
     done = fit(taken(task), tiny_checkpoint, tmp_path / "out", settings, task=task)
     assert (
         len(done.losses) == 2
@@ -72,7 +74,9 @@ def test_every_offline_objective_moves_the_weights_by_finite_steps(tiny_checkpoi
 @pytest.mark.parametrize("name", ["likelihood", "dpo", "redi", "forward_kl", "kept"])
 def test_it_learns_what_it_is_told(tiny_checkpoint, tmp_path, name):
     task = learnt(name, tmp_path)
-    settings = Training(epochs=30, batch_rows=8, lr=3e-3, warmup=0, threads=1)
+    settings = TrainingSettings(
+        num_train_epochs=30, batch_size=8, learning_rate=3e-3, warmup_steps=0, threads=1
+    )
     done = fit(taken(task), tiny_checkpoint, tmp_path / "out", settings, task=task)
     assert (
         done.losses[-1] < 0.6 * done.losses[0]
@@ -150,7 +154,7 @@ def test_of_the_start_itself_the_first_margin_is_nothing(tiny_checkpoint, tmp_pa
         pairs(),
         tiny_checkpoint,
         tmp_path / "out",
-        Training(max_steps=1, threads=1),
+        TrainingSettings(max_steps=1, threads=1),
         task=Task("dpo"),
     )
     assert done.losses[0] == pytest.approx(math.log(2), abs=1e-5)
@@ -172,8 +176,13 @@ def stop_at(step):
 @pytest.mark.parametrize("name", ["dpo", "redi", "kept", "taid"])
 def test_after_a_kill_the_weights_are_those_of_an_undisturbed_run(tiny_checkpoint, tmp_path, name):
     task = learnt(name, tmp_path)
-    settings = Training(
-        epochs=6, batch_rows=3, lr=3e-3, threads=1, save_every=4, packing=name == "redi"
+    settings = TrainingSettings(
+        num_train_epochs=6,
+        batch_size=3,
+        learning_rate=3e-3,
+        threads=1,
+        save_steps=4,
+        packing=name == "redi",
     )
     whole = fit(taken(task), tiny_checkpoint, tmp_path / "whole", settings, task=task)
     out = tmp_path / "killed"
@@ -198,13 +207,15 @@ def test_after_a_kill_the_weights_are_those_of_an_undisturbed_run(tiny_checkpoin
 def test_another_task_in_the_same_folder_is_refused(tiny_checkpoint, tmp_path):
     from potstill.errors import StageError
 
-    fit(pairs(), tiny_checkpoint, tmp_path / "out", Training(max_steps=1), task=Task("redi"))
+    fit(
+        pairs(), tiny_checkpoint, tmp_path / "out", TrainingSettings(max_steps=1), task=Task("redi")
+    )
     with pytest.raises(StageError, match="other rows or settings"):
         fit(
             pairs(),
             tiny_checkpoint,
             tmp_path / "out",
-            Training(max_steps=1),
+            TrainingSettings(max_steps=1),
             task=Task("redi", {"alpha": 0.5}),
         )
 
@@ -212,14 +223,14 @@ def test_another_task_in_the_same_folder_is_refused(tiny_checkpoint, tmp_path):
 def test_dora_trains_lengths_too_and_is_stored_merged(tiny_checkpoint, tmp_path):
     from safetensors.torch import load_file
 
-    from potstill.training.settings import Lora
+    from potstill.training.settings import LoraSettings
 
-    lora = Lora(r=4, dora=True, keep_adapter=True)
+    lora = LoraSettings(r=4, use_dora=True, save_adapter=True)
     fit(
         rows(),
         tiny_checkpoint,
         tmp_path / "dora",
-        Training(max_steps=2, lr=1e-2, warmup=0, lora=lora),
+        TrainingSettings(max_steps=2, learning_rate=1e-2, warmup_steps=0, lora=lora),
     )
     adapter = load_file(tmp_path / "dora" / "adapter" / "adapter_model.safetensors")
     assert any("magnitude" in name for name in adapter)
@@ -238,7 +249,7 @@ def test_stored_entries_outlive_their_teacher(tiny_checkpoint, tmp_path):
         rows(),
         tiny_checkpoint,
         tmp_path / "out",
-        Training(max_steps=1),
+        TrainingSettings(max_steps=1),
         task=Task("forward_kl", kept=entries),
     )
     assert done.rows == 8

@@ -14,11 +14,18 @@ from potstill.training.fit import fit
 from potstill.training.objective_config import Task
 from potstill.training.output_dir import WORK
 from potstill.training.schedules import Moving, When
-from potstill.training.settings import Training
+from potstill.training.settings import TrainingSettings
 from potstill.training.trainer import LIVE
 
-SETTINGS = Training(
-    max_steps=6, batch_rows=2, accumulate=2, lr=3e-3, warmup=0, threads=1, save_every=2, sort=False
+SETTINGS = TrainingSettings(
+    max_steps=6,
+    batch_size=2,
+    gradient_accumulation_steps=2,
+    learning_rate=3e-3,
+    warmup_steps=0,
+    threads=1,
+    save_steps=2,
+    group_by_length=False,
 )
 
 

@@ -17,7 +17,7 @@ from potstill.training.dataset.collate import Item
 from potstill.training.dataset.implicit_cot import bare
 from potstill.training.dataset.tokenize import Row, render
 from potstill.training.objective_config import Task
-from potstill.training.settings import Training
+from potstill.training.settings import TrainingSettings
 from potstill.training.teacher import cached_logits as kept
 from potstill.training.teacher.cross_tokenizer import Across
 from potstill.training.teacher.tokenizer_check import same_tokens
@@ -43,11 +43,11 @@ class StoredRows(NamedTuple):
 
 
 def rendered(
-    rows: Sequence[Trace], template: Chat, start: Path, settings: Training, task: Task
+    rows: Sequence[Trace], template: Chat, start: Path, settings: TrainingSettings, task: Task
 ) -> Rows:
     """The rows ready to train on; refuses those that would teach the wrong thing.
 
-    What is too long is left out, never cut, and refused above `drop_long`: of rows, of either side of pairs, of
+    What is too long is left out, never cut, and refused above `max_dropped_share`: of rows, of either side of pairs, of
     prompts.
     """
     limit = longest(start, settings)
@@ -55,8 +55,8 @@ def rendered(
         if isinstance(of, str | Path):
             same_tokens(start, Path(of))
     if task.rollout == 1:
-        prompts = render(rows, template, max_tokens=limit, prompts=True)
-        check_lengths(rows, prompts, limit, settings.drop_long)
+        prompts = render(rows, template, max_length=limit, prompts=True)
+        check_lengths(rows, prompts, limit, settings.max_dropped_share)
         return Rows(prompts.rows, prompts.reasons)
     if task.across:
         found, both = alone(rows, template, limit, settings), sides(start, settings, task)
@@ -69,7 +69,7 @@ def rendered(
         _one_prefix(rows)
     paired = bool({"pairs", "labels"} & set(task.needs))
     found = (
-        pairs(rows, template, limit, settings.drop_long)
+        pairs(rows, template, limit, settings.max_dropped_share)
         if paired
         else alone(rows, template, limit, settings)
     )
@@ -82,19 +82,19 @@ def rendered(
     return _kept(found, task, start) if task.kept else found
 
 
-def alone(rows: Sequence[Trace], template: Chat, limit: int, settings: Training) -> Rows:
+def alone(rows: Sequence[Trace], template: Chat, limit: int, settings: TrainingSettings) -> Rows:
     """One row a trace."""
-    rendering = render(rows, template, max_tokens=limit)
-    check(rows, rendering, template, max_tokens=limit, drop_long=settings.drop_long)
+    rendering = render(rows, template, max_length=limit)
+    check(rows, rendering, template, max_length=limit, max_dropped_share=settings.max_dropped_share)
     return Rows(rendering.rows, rendering.reasons)
 
 
-def pairs(rows: Sequence[Trace], template: Chat, limit: int, drop_long: float) -> Rows:
+def pairs(rows: Sequence[Trace], template: Chat, limit: int, max_dropped_share: float) -> Rows:
     """(better, worse) of each trace and its rival; where one side can't be trained on, neither is."""
     rivals = [_rival(row) for row in rows]
-    sides = [render(side, template, max_tokens=limit) for side in (rows, rivals)]
+    sides = [render(side, template, max_length=limit) for side in (rows, rivals)]
     for side, rendering in zip((rows, rivals), sides):
-        check(side, rendering, template, max_tokens=limit, drop_long=drop_long)
+        check(side, rendering, template, max_length=limit, max_dropped_share=max_dropped_share)
     worse = {row.trace: row for row in sides[1].rows}
     made = [(row, worse[row.trace]) for row in sides[0].rows if row.trace in worse]
     lost = len(sides[0].rows) - len(made)
@@ -178,19 +178,20 @@ def by_prompt(found: Sequence[Row | Item], traces: Sequence[Trace]) -> list[Row 
     return [tuple(rationales.values()) for rationales in made.values()]
 
 
-def sides(start: Path, settings: Training, task: Task) -> Across:
+def sides(start: Path, settings: TrainingSettings, task: Task) -> Across:
     """The two tokenizers of a task whose teacher has its own."""
-    return Across(start, Path(task.teacher), longest(Path(task.teacher), Training()), settings.chat)  # type: ignore[arg-type]
+    teacher = Path(str(task.teacher))
+    return Across(start, teacher, longest(teacher, TrainingSettings()), settings.chat)
 
 
 def _across(
-    found: Rows, traces: Sequence[Trace], both: Across, settings: Training, task: Task
+    found: Rows, traces: Sequence[Trace], both: Across, settings: TrainingSettings, task: Task
 ) -> Rows:
     """The rows with the teacher's reading of them; those that can't be aligned are left out, told, and not too many."""
     rows = flat(found.rows)
     made = both.attached(rows, [traces[row.trace] for row in rows])
     kept = [row for row in made.rows if row is not None]
-    if len(rows) - len(kept) > max(settings.drop_long, LOST_ACROSS) * len(rows):
+    if len(rows) - len(kept) > max(settings.max_dropped_share, LOST_ACROSS) * len(rows):
         raise StageError(
             f"{len(rows) - len(kept)} of {len(rows)} rows can't be aligned with the teacher {task.teacher}",
             expected=f"at most {LOST_ACROSS:.0%}: {made.reasons}",
@@ -204,7 +205,7 @@ def _crossed(
 ) -> Rows:
     """Each row with the same without its chain of thought, as an item of two; alone where there is no such row."""
     plain = [replace(trace, text=bare(trace.text)) for trace in traces]
-    some = render([trace for trace in plain if trace.text], template, max_tokens=limit).rows
+    some = render([trace for trace in plain if trace.text], template, max_length=limit).rows
     at = [index for index, trace in enumerate(plain) if trace.text]
     there = both.attached(some, [plain[at[row.trace]] for row in some]).rows
     others = {at[row.trace]: replace(row, trace=at[row.trace]) for row in there if row is not None}
@@ -214,7 +215,7 @@ def _crossed(
     )
 
 
-def stored(traces: Sequence[Trace], teacher: Path, settings: Training) -> StoredRows:
+def stored(traces: Sequence[Trace], teacher: Path, settings: TrainingSettings) -> StoredRows:
     """The rows and their rivals' as the teacher reads them; what can't be rendered is left out."""
     from transformers import AutoTokenizer
 
@@ -227,13 +228,13 @@ def stored(traces: Sequence[Trace], teacher: Path, settings: Training) -> Stored
     return StoredRows([*flat(good.rows), *flat(bad.rows)], dict(reasons))
 
 
-def longest(start: Path, settings: Training) -> int:
+def longest(start: Path, settings: TrainingSettings) -> int:
     """Tokens a row may have: as set, but never more than the model's context."""
     config = checkpoint.config(start)
     context = config.get("max_position_embeddings") or config.get("text_config", {}).get(
         "max_position_embeddings"
     )
-    limits = [limit for limit in (context, settings.max_tokens) if limit]
+    limits = [limit for limit in (context, settings.max_length) if limit]
     return int(min(limits, default=1 << 30))
 
 

@@ -34,16 +34,16 @@ def check(
     rendering: Rendering,
     chat: Chat,
     *,
-    max_tokens: int,
-    drop_long: float = 0.0,
+    max_length: int,
+    max_dropped_share: float = 0.0,
 ) -> None:
     """Refuse with a StageError what would train the wrong thing.
 
     Args:
         traces: what was rendered; rows and refusals point into it.
-        drop_long: share of the traces that may be left out because they are too long.
+        max_dropped_share: share of the traces that may be left out because they are too long.
     """
-    check_lengths(traces, rendering, max_tokens, drop_long)
+    check_lengths(traces, rendering, max_length, max_dropped_share)
     if not rendering.rows:
         reasons = "; ".join(f"{count}: {reason}" for reason, count in rendering.reasons.items())
         raise StageError(
@@ -58,16 +58,16 @@ def check(
 
 
 def check_lengths(
-    traces: Sequence[Trace], rendering: Rendering, max_tokens: int, drop_long: float
+    traces: Sequence[Trace], rendering: Rendering, max_length: int, max_dropped_share: float
 ) -> None:
-    """Refuse where more than the share `drop_long` is left out as too long."""
+    """Refuse where more than the share `max_dropped_share` is left out as too long."""
     long = sum(reason == TOO_LONG for _, reason in rendering.refused)
-    if long > drop_long * len(traces):
+    if long > max_dropped_share * len(traces):
         raise StageError(
-            f"{long} of {len(traces)} rows longer than max_tokens={max_tokens}: their answers would be cut off",
-            expected=f"at most {drop_long:.1%} of the rows (drop_long={drop_long:g})",
-            fix="raise max_tokens up to the model's context, sample shorter completions, "
-            f"or leave the long rows out with drop_long={math.ceil(100 * long / len(traces)) / 100}",
+            f"{long} of {len(traces)} rows longer than max_length={max_length}: their answers would be cut off",
+            expected=f"at most {max_dropped_share:.1%} of the rows (max_dropped_share={max_dropped_share:g})",
+            fix="raise max_length up to the model's context, sample shorter completions, "
+            f"or leave the long rows out with max_dropped_share={math.ceil(100 * long / len(traces)) / 100}",
         )
 
 

@@ -2,7 +2,7 @@
 
 It stands where rollouts stand, between the planned micro-batches and the loss, so what is cut is a function of the step
 and the seed: a resumed training cuts the same. The chain is what stands in `<think>`, or before the marked answer.
-Where more goes the optimiser starts anew, as in the paper, unless nothing was left to go.
+Where more goes the optimizer starts anew, as in the paper, unless nothing was left to go.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from potstill.training.dataset.collate import Batch
 from potstill.training.dataset.tokenize import Row
 from potstill.training.rollout.rewards import ANSWERS
 from potstill.training.schedules import When
-from potstill.training.settings import Training
+from potstill.training.settings import TrainingSettings
 
 
 @final
@@ -42,7 +42,7 @@ class Shortened:
         rows: Sequence[Trace],
         template: Chat,
         constants: Mapping[str, Any],
-        settings: Training,
+        settings: TrainingSettings,
     ) -> None:
         self._rows, self._chat, self._constants, self._settings = (
             rows,
@@ -71,7 +71,7 @@ class Shortened:
         return made
 
     def anew(self, when: When) -> bool:
-        """Whether the optimiser is to forget its moments before this step, whose rows have not come yet."""
+        """Whether the optimizer is to forget its moments before this step, whose rows have not come yet."""
         schedule = self._schedule(when)
         return schedule.reset and schedule.rises(when.step) and not self._gone
 
@@ -84,7 +84,7 @@ class Shortened:
         self._gone = state["gone"]
 
     def _schedule(self, when: When) -> Internalise:
-        own = {"steps_per_epoch": max(1, round(when.total / self._settings.epochs))}
+        own = {"steps_per_epoch": max(1, round(when.total / self._settings.num_train_epochs))}
         return Internalise(**{**own, **self._constants})
 
     def _cut(self, batch: Batch, place: str, schedule: Internalise, step: int) -> Batch:

@@ -59,11 +59,11 @@ class Piece(NamedTuple):
     learnt: bool
 
 
-TOO_LONG = "longer than max_tokens"
+TOO_LONG = "longer than max_length"
 
 
 def render(
-    traces: Sequence[Trace], chat: Chat, *, max_tokens: int, prompts: bool = False
+    traces: Sequence[Trace], chat: Chat, *, max_length: int, prompts: bool = False
 ) -> Rendering:
     """Token ids and weights of each trace; a trace that can't be rendered exactly is left out with the reason.
 
@@ -72,11 +72,11 @@ def render(
     learnt where the author stopped by itself, and absent where it was cut off.
 
     Args:
-        max_tokens: rows with more tokens are left out, never truncated.
+        max_length: rows with more tokens are left out, never truncated.
         prompts: the prompts alone, of blank traces too: the student will write the rest.
     """
     if prompts:
-        return _prompts(traces, chat, max_tokens)
+        return _prompts(traces, chat, max_length)
     rows: list[Row] = []
     refused: list[tuple[int, str]] = []
     planned: list[tuple[int, list[Piece]]] = []
@@ -96,7 +96,7 @@ def render(
     changed = _changed(learnt, ids, chat)
     for index, pieces in planned:
         row = _row(index, traces[index], pieces, ids, chat)
-        problem = _problem(row, pieces, changed, max_tokens)
+        problem = _problem(row, pieces, changed, max_length)
         if problem:
             refused.append((index, problem))
         else:
@@ -104,17 +104,17 @@ def render(
     return Rendering(tuple(rows), tuple(sorted(refused)))
 
 
-def _prompts(traces: Sequence[Trace], chat: Chat, max_tokens: int) -> Rendering:
+def _prompts(traces: Sequence[Trace], chat: Chat, max_length: int) -> Rendering:
     ids = [
         chat.tokenizer(chat.prompt(t.prompt), add_special_tokens=False)["input_ids"] for t in traces
     ]
     rows = [
         Row(i, tuple(row), (0.0,) * len(row), len(row))
         for i, row in enumerate(ids)
-        if len(row) < max_tokens
+        if len(row) < max_length
     ]
     return Rendering(
-        tuple(rows), tuple((i, TOO_LONG) for i, row in enumerate(ids) if len(row) >= max_tokens)
+        tuple(rows), tuple((i, TOO_LONG) for i, row in enumerate(ids) if len(row) >= max_length)
     )
 
 
@@ -211,11 +211,11 @@ def _changed(texts: Sequence[str], ids: dict[str, list[int]], chat: Chat) -> set
     return {text for text, again in zip(texts, back) if text != again}
 
 
-def _problem(row: Row, pieces: Sequence[Piece], changed: set[str], max_tokens: int) -> str:
+def _problem(row: Row, pieces: Sequence[Piece], changed: set[str], max_length: int) -> str:
     if any(piece.learnt and piece.text in changed for piece in pieces):
         return "the tokenizer does not give the text back"
     if any(weight < 0 for weight in row.weights):
         return "negative weight"
     if not any(row.weights):
         return "nothing to learn: every token is masked"
-    return TOO_LONG if len(row.ids) > max_tokens else ""
+    return TOO_LONG if len(row.ids) > max_length else ""

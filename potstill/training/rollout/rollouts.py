@@ -29,7 +29,7 @@ from potstill.training.rollout import rewards, speculative
 from potstill.training.rollout.replay_buffer import Buffer, packed, unpacked
 from potstill.training.rollout.rewards import Models, Rewards, Written
 from potstill.training.schedules import When
-from potstill.training.settings import Training
+from potstill.training.settings import TrainingSettings
 from potstill.training.teacher.remote import Wire
 
 
@@ -51,7 +51,7 @@ class Rollouts:
         rows: Sequence[Trace],
         template: Chat,
         task: Task,
-        settings: Training,
+        settings: TrainingSettings,
         *,
         bf16: bool = False,
     ) -> None:

@@ -54,7 +54,7 @@ class Across:
         start: the student's checkpoint.
         teacher: the teacher's.
         limit: tokens that the teacher can read.
-        told: what both templates are told (`Training.chat`).
+        told: what both templates are told (`TrainingSettings.chat`).
     """
 
     def __init__(self, start: Path, teacher: Path, limit: int, told: str = "auto") -> None:
@@ -68,7 +68,7 @@ class Across:
         Args:
             traces: those that the rows are of, one a row.
         """
-        there = render(traces, self._theirs.chat, max_tokens=self._limit)
+        there = render(traces, self._theirs.chat, max_length=self._limit)
         theirs: dict[int, Row | str] = {row.trace: row for row in there.rows}
         theirs |= {at: f"for the teacher: {reason}" for at, reason in there.refused}
         made: list[Row | None] = []
@@ -173,7 +173,7 @@ def unaligned_texts(count: int) -> StageError:
     return StageError(
         f"none of {count} texts that the student wrote can be aligned with its teacher's tokens",
         expected="text that both tokenizers keep byte for byte",
-        fix="more rollouts a step (batch_rows), or rollout below 1",
+        fix="more rollouts a step (batch_size), or rollout below 1",
     )
 
 

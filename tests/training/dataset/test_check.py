@@ -40,7 +40,7 @@ def by_hand(facts, completion, *, learnt=True, end=True):
 
 def complaint(trace_, rendering, facts):
     with pytest.raises(StageError) as error:
-        check([trace_], rendering, facts, max_tokens=1000)
+        check([trace_], rendering, facts, max_length=1000)
     assert error.value.expected and error.value.fix
     return error.value.found
 
@@ -53,9 +53,9 @@ def test_good_rows_pass(facts):
         trace("a >> 4\nb c", spans=(Span(2, 7, "tool"), Span(8, 10, "step", 0.0))),
         trace("x", spans=(Span(0, 1, "step", 0.5),)),
     ]
-    rendering = render(rows, facts, max_tokens=1000)
+    rendering = render(rows, facts, max_length=1000)
     assert len(rendering.rows) == 5
-    check(rows, rendering, facts, max_tokens=1000)
+    check(rows, rendering, facts, max_length=1000)
 
 
 def test_reasoning_that_a_template_cut_out(facts):
@@ -93,21 +93,21 @@ def test_an_end_of_turn_where_the_author_was_cut_off(facts):
 
 def test_answers_cut_off_by_the_limit(facts):
     rows = [trace(), trace(THINKING * 50), trace(THINKING * 60)]
-    rendering = render(rows, facts, max_tokens=200)
+    rendering = render(rows, facts, max_length=200)
     with pytest.raises(StageError) as error:
-        check(rows, rendering, facts, max_tokens=200)
+        check(rows, rendering, facts, max_length=200)
     assert (
         error.value.found
-        == "2 of 3 rows longer than max_tokens=200: their answers would be cut off"
+        == "2 of 3 rows longer than max_length=200: their answers would be cut off"
     )
-    assert "drop_long=0.67" in error.value.fix
-    check(rows, rendering, facts, max_tokens=200, drop_long=0.67)
+    assert "max_dropped_share=0.67" in error.value.fix
+    check(rows, rendering, facts, max_length=200, max_dropped_share=0.67)
 
 
 def test_nothing_to_learn(facts):
     rows = [trace(weight=0.0), trace(error="timeout", text="")]
     with pytest.raises(StageError, match="none of 2 rows") as error:
-        check(rows, render(rows, facts, max_tokens=1000), facts, max_tokens=1000)
+        check(rows, render(rows, facts, max_length=1000), facts, max_length=1000)
     assert "1: failed generation; 1: nothing to learn" in error.value.found
     with pytest.raises(StageError, match="the stage is empty"):
-        check([], Rendering((), ()), facts, max_tokens=1000)
+        check([], Rendering((), ()), facts, max_length=1000)

@@ -13,7 +13,7 @@ from potstill.training.fit import fit
 from potstill.training.objective_config import Task
 from potstill.training.objective_inputs import learning
 from potstill.training.schedules import When
-from potstill.training.settings import Training
+from potstill.training.settings import TrainingSettings
 from potstill.training.trainer import Loop
 
 PLAN = {"steps_per_epoch": 10, "per_epoch": 10, "smoothing": math.inf}
@@ -27,7 +27,7 @@ def texts(template, batch):
 @pytest.fixture(scope="module")
 def made(tiny_checkpoint):
     _, template = load(tiny_checkpoint)
-    return template, Shortened(traces(3), template, PLAN, Training())
+    return template, Shortened(traces(3), template, PLAN, TrainingSettings())
 
 
 def test_a_token_a_step_until_the_answer_alone_is_left(made):
@@ -51,11 +51,11 @@ def test_a_token_a_step_until_the_answer_alone_is_left(made):
 def test_without_tags_the_chain_ends_where_the_answer_is_marked(tiny_checkpoint):
     _, template = load(tiny_checkpoint)
     rows = [replace(trace, text="1 + 2 = 3. The answer is \\boxed{3}.") for trace in traces(2)]
-    roll = Shortened(rows, template, PLAN, Training())
+    roll = Shortened(rows, template, PLAN, TrainingSettings())
     (batch,) = roll(None, window(template, rows, prompts=False), When(90, 99))
     assert all(text.lstrip().startswith("\\boxed{3}") for text in texts(template, batch))
     bare = [replace(trace, text="nothing is marked") for trace in traces(2)]
-    roll = Shortened(bare, template, PLAN, Training())
+    roll = Shortened(bare, template, PLAN, TrainingSettings())
     batches = window(template, bare, prompts=False)
     assert texts(template, roll(None, batches, When(90, 99))[0]) == texts(template, batches[0])
 
@@ -64,7 +64,7 @@ def test_steps_of_the_reasoning_are_its_lines(tiny_checkpoint):
     _, template = load(tiny_checkpoint)
     text = "<think>So 12 - 2.\nThen 10.\n\nSo 10 it is.</think>The answer is 10."
     rows = [replace(traces(1)[0], text=text)]
-    roll = Shortened(rows, template, {**PLAN, "unit": "steps"}, Training())
+    roll = Shortened(rows, template, {**PLAN, "unit": "steps"}, TrainingSettings())
     batches = window(template, rows, prompts=False)
     left = [texts(template, roll(None, batches, When(step, 99))[0])[0] for step in range(5)]
     kept = [
@@ -78,13 +78,15 @@ def test_steps_of_the_reasoning_are_its_lines(tiny_checkpoint):
 
 
 def counts_of_moments(start, folder, plan, **more):
-    """How many steps the optimiser remembers after each step."""
+    """How many steps the optimizer remembers after each step."""
     model, template = load(start)
     rows = traces(2)
-    settings = Training(max_steps=8, batch_rows=2, lr=1e-3, warmup=0, threads=1, **more)
+    settings = TrainingSettings(
+        max_steps=8, batch_size=2, learning_rate=1e-3, warmup_steps=0, threads=1, **more
+    )
     made = learning(Task(internalise=plan), model, roll=Shortened(rows, template, plan, settings))
     loop = Loop(
-        model, render(rows, template, max_tokens=512).rows, settings, folder, None, learning=made
+        model, render(rows, template, max_length=512).rows, settings, folder, None, learning=made
     )
     parts, seen = getattr(loop.optimizer, "parts", [loop.optimizer]), []
     parts[-1].register_step_post_hook(
@@ -97,17 +99,17 @@ def counts_of_moments(start, folder, plan, **more):
 
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
-def test_the_optimiser_forgets_where_more_goes(tiny_checkpoint, tmp_path, kind):
+def test_the_optimizer_forgets_where_more_goes(tiny_checkpoint, tmp_path, kind):
     """As in the paper; the second plan takes hundredths, and takes them all at once: after that nothing goes."""
     plan = {"steps_per_epoch": 4, "per_epoch": 2, "smoothing": math.inf}
-    steps, forgotten = counts_of_moments(tiny_checkpoint, tmp_path / "a", plan, optimiser=kind)
+    steps, forgotten = counts_of_moments(tiny_checkpoint, tmp_path / "a", plan, optimizer=kind)
     assert steps == [1, 2] * 4 and forgotten == [True, False] * 4
     steps, forgotten = counts_of_moments(
-        tiny_checkpoint, tmp_path / "b", {**plan, "reset": False}, optimiser=kind
+        tiny_checkpoint, tmp_path / "b", {**plan, "reset": False}, optimizer=kind
     )
     assert steps == [*range(1, 9)] and forgotten == [True] + [False] * 7
     steps, _ = counts_of_moments(
-        tiny_checkpoint, tmp_path / "c", {**plan, "all_beyond": 2}, optimiser=kind
+        tiny_checkpoint, tmp_path / "c", {**plan, "all_beyond": 2}, optimizer=kind
     )
     assert steps == [1, 2, 1, 2, 1, 2, 3, 4]
 
@@ -117,7 +119,9 @@ def test_a_kill_between_two_resets_changes_nothing(tiny_checkpoint, tmp_path):
     task = Task(
         internalise={"steps_per_epoch": 4, "per_epoch": 1, "all_beyond": 2, "smoothing": math.inf}
     )
-    settings = Training(max_steps=14, batch_rows=3, lr=3e-3, threads=1, save_every=6)
+    settings = TrainingSettings(
+        max_steps=14, batch_size=3, learning_rate=3e-3, threads=1, save_steps=6
+    )
     whole = fit(traces(6), tiny_checkpoint, tmp_path / "whole", settings, task=task)
     for step in (8, 13):
         with pytest.raises(Stop):
@@ -144,7 +148,9 @@ def test_a_kill_between_two_resets_changes_nothing(tiny_checkpoint, tmp_path):
 def test_in_a_training_fewer_tokens_count_from_step_to_step(tiny_checkpoint, tmp_path):
     """The constants are the stage's, the steps of an epoch the training's; a killed one goes on as it was."""
     task = Task(internalise={"per_epoch": 2, "smoothing": math.inf})
-    settings = Training(epochs=3, batch_rows=3, lr=1e-3, threads=1, save_every=2)
+    settings = TrainingSettings(
+        num_train_epochs=3, batch_size=3, learning_rate=1e-3, threads=1, save_steps=2
+    )
     whole = fit(traces(6), tiny_checkpoint, tmp_path / "whole", settings, task=task)
     fit(traces(6), tiny_checkpoint, tmp_path / "plain", settings)
     ours, theirs = (

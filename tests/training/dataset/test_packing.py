@@ -16,7 +16,7 @@ from potstill.training.fit import fit
 from potstill.training.logprobs import counted_states
 from potstill.training.objective_config import Task
 from potstill.training.objective_inputs import learning
-from potstill.training.settings import Training
+from potstill.training.settings import TrainingSettings
 from potstill.training.trainer import window_loss
 
 
@@ -140,13 +140,15 @@ def items_of(start, traces, task):
     from potstill.training.dataset.chat_template import chat
 
     found = rendered(
-        traces, chat(AutoTokenizer.from_pretrained(start)), start, Training(), task
+        traces, chat(AutoTokenizer.from_pretrained(start)), start, TrainingSettings(), task
     ).rows
     return [item if isinstance(item, tuple) else (item,) for item in found]
 
 
 def test_a_packed_training_ends_where_an_unpacked_one_does(tiny_checkpoint, tmp_path):
-    settings = Training(epochs=3, batch_rows=4, lr=1e-3, sort=False, threads=1)
+    settings = TrainingSettings(
+        num_train_epochs=3, batch_size=4, learning_rate=1e-3, group_by_length=False, threads=1
+    )
     apart = fit(rows(), tiny_checkpoint, tmp_path / "apart", settings)
     packed = fit(
         rows(), tiny_checkpoint, tmp_path / "packed", dataclasses.replace(settings, packing=True)
@@ -160,7 +162,9 @@ def test_a_packed_training_ends_where_an_unpacked_one_does(tiny_checkpoint, tmp_
 
 
 def test_batch_tokens_are_those_of_the_rows_where_there_is_no_padding():
-    settings = Training(batch_rows=0, batch_tokens=20, sort=False, epochs=1)
+    settings = TrainingSettings(
+        batch_size=0, batch_tokens=20, group_by_length=False, num_train_epochs=1
+    )
     lengths = [10, 2, 2, 2, 2, 2]
     padded, packed = (
         plan(lengths, dataclasses.replace(settings, packing=on)) for on in (False, True)
@@ -170,8 +174,8 @@ def test_batch_tokens_are_those_of_the_rows_where_there_is_no_padding():
 
 
 def test_no_task_is_packed_unless_asked():
-    assert not Training().packing and not learning(Task(), None).packing
+    assert not TrainingSettings().packing and not learning(Task(), None).packing
     assert (
-        "packing" not in Training().identity()
-        and Training(packing=True).identity()["packing"] is True
+        "packing" not in TrainingSettings().identity()
+        and TrainingSettings(packing=True).identity()["packing"] is True
     )

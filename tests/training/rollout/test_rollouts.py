@@ -22,7 +22,7 @@ from potstill.training.output_dir import STEPS
 from potstill.training.rollout import speculative
 from potstill.training.rollout.rollouts import Rollouts
 from potstill.training.schedules import Moving, When
-from potstill.training.settings import Lora, Training
+from potstill.training.settings import LoraSettings, TrainingSettings
 from potstill.training.trainer import Loop, window_loss
 
 
@@ -162,8 +162,10 @@ def test_the_normaliser_counts_what_was_written(tiny_checkpoint, teacher, tmp_pa
     model, template = load(tiny_checkpoint)
     rows = traces(4)
     task = Task("jsd", teacher=teacher, rollout=0.999, max_new=9)
-    settings = Training(batch_rows=2, accumulate=2, epochs=1, lr=1e-3)
-    rendered = render(rows, template, max_tokens=512).rows
+    settings = TrainingSettings(
+        batch_size=2, gradient_accumulation_steps=2, num_train_epochs=1, learning_rate=1e-3
+    )
+    rendered = render(rows, template, max_length=512).rows
     made = learning(task, model, roll=rollouts(template, task, rows))
     loop = Loop(model, rendered, settings, tmp_path, None, learning=made)
     loop.state.max_steps = 1
@@ -360,8 +362,8 @@ def test_two_writers_leave_the_student_s_own_share_behind(student, teacher):
 @pytest.mark.parametrize("objective", NEARBY)
 def test_a_policy_gradient_near_a_reference_starts_at_it(tiny_checkpoint, objective):
     """New text is compared with the student as it began: k3 is 0 at first; with adapters, the student without them."""
-    for lora in (None, Lora(r=4)):
-        settings = Training(lora=lora)
+    for lora in (None, LoraSettings(r=4)):
+        settings = TrainingSettings(lora=lora)
         model = loading.load(tiny_checkpoint, settings)
         _, template = load(tiny_checkpoint)
         task = Task(objective, {"beta": 0.1}, rollout=1.0, group=2, max_new=6, reward=vowels)
@@ -407,15 +409,21 @@ TASKS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lora", [None, Lora(r=4, dropout=0.1)], ids=["full", "lora"])
+@pytest.mark.parametrize("lora", [None, LoraSettings(r=4, lora_dropout=0.1)], ids=["full", "lora"])
 @pytest.mark.parametrize("name", TASKS)
 def test_after_a_kill_the_weights_are_those_of_an_undisturbed_run(
     tiny_checkpoint, teacher, tmp_path, name, lora
 ):
     if lora and name not in ("on_policy", "near", "nover"):
         pytest.skip("one of each kind with adapters")
-    settings = Training(
-        epochs=6, batch_rows=2, accumulate=2, lr=3e-3, threads=1, save_every=2, lora=lora
+    settings = TrainingSettings(
+        num_train_epochs=6,
+        batch_size=2,
+        gradient_accumulation_steps=2,
+        learning_rate=3e-3,
+        threads=1,
+        save_steps=2,
+        lora=lora,
     )
     task = TASKS[name](teacher)
     whole = fit(traces(), tiny_checkpoint, tmp_path / "whole", settings, task=task)
@@ -443,8 +451,14 @@ def test_what_is_written_once_is_learnt_in_several_steps(tiny_checkpoint, tmp_pa
         reward=vowels,
         iterations=3,
     )
-    settings = Training(
-        max_steps=5, batch_rows=2, lr=3e-3, threads=1, clip=0, warmup=0, save_every=0
+    settings = TrainingSettings(
+        max_steps=5,
+        batch_size=2,
+        learning_rate=3e-3,
+        threads=1,
+        max_grad_norm=0,
+        warmup_steps=0,
+        save_steps=0,
     )
     fit(traces(), tiny_checkpoint, tmp_path / "out", settings, task=task)
     assert asked == ["0/0", "3/0"]
@@ -468,8 +482,12 @@ def test_taid_moves_once_a_step_with_the_step_s_loss(tiny_checkpoint, teacher, t
     assert again.constants(When(4, 10)) == moving.constants(When(4, 10))
     losses = []
     for accumulate in (1, 2):
-        settings = Training(
-            epochs=2, batch_rows=6 // accumulate, accumulate=accumulate, lr=1e-3, sort=False
+        settings = TrainingSettings(
+            num_train_epochs=2,
+            batch_size=6 // accumulate,
+            gradient_accumulation_steps=accumulate,
+            learning_rate=1e-3,
+            group_by_length=False,
         )
         done = fit(
             traces(),

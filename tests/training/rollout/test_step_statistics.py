@@ -23,7 +23,7 @@ from potstill.training.metrics import written
 from potstill.training.objective_config import Task
 from potstill.training.objective_inputs import learning
 from potstill.training.rollout import step_statistics
-from potstill.training.settings import Training
+from potstill.training.settings import TrainingSettings
 from potstill.training.trainer import window_loss
 
 
@@ -49,7 +49,7 @@ def kto(folder, reference=None):
     model, template = load(start)
     task = Task("kto", reference=reference)
     made = learning(task, model)
-    rows = rendered(pairs(), template, start, Training(), task).rows
+    rows = rendered(pairs(), template, start, TrainingSettings(), task).rows
     return model, made, made.prepared(model, rows), rows
 
 
@@ -170,16 +170,22 @@ def test_kto_of_single_labelled_completions(tiny_checkpoint, tmp_path):
         for row, label in zip(learnt(), labels, strict=True)
     ]
     model, template = load(tiny_checkpoint)
-    made = rendered(told, template, tiny_checkpoint, Training(), Task("kto"))
+    made = rendered(told, template, tiny_checkpoint, TrainingSettings(), Task("kto"))
     batch = collate.collate([[collate.prepared(row)] for row in made.rows])
     assert positions(model, batch, needs=("labels",)).labels_S.tolist() == labels
     out = fit(
         told,
         tiny_checkpoint,
         tmp_path / "out",
-        Training(max_steps=6, lr=1e-2, warmup=0),
+        TrainingSettings(max_steps=6, learning_rate=1e-2, warmup_steps=0),
         task=Task("kto"),
     )
     assert out.losses[-1] < out.losses[0] and out.stats["better"][1] > out.stats["worse"][1]
     with pytest.raises(StageError, match="8 of 8 rows are neither labelled nor judged"):
-        fit(learnt(), tiny_checkpoint, tmp_path / "none", Training(max_steps=1), task=Task("kto"))
+        fit(
+            learnt(),
+            tiny_checkpoint,
+            tmp_path / "none",
+            TrainingSettings(max_steps=1),
+            task=Task("kto"),
+        )

@@ -16,12 +16,12 @@ from potstill.records import Span
 from potstill.training.dataset.build import stored as everything
 from potstill.training.fit import fit
 from potstill.training.objective_config import Task
-from potstill.training.settings import Training
+from potstill.training.settings import TrainingSettings
 from potstill.training.teacher import cached_logits
 
 
 def rendered(traces, path):
-    return everything(traces, path, Training()).rows
+    return everything(traces, path, TrainingSettings()).rows
 
 
 def test_what_is_read_is_what_the_teacher_said_to_half_precision(tmp_path):
@@ -87,7 +87,7 @@ def test_a_training_on_entries_of_another_temperature_is_refused(tmp_path):
     with pytest.raises(
         StageError, match="stored at temperature 1, and the objective is to compare at 2"
     ):
-        fit(rows(), start, tmp_path / "out", Training(max_steps=1), task=task)
+        fit(rows(), start, tmp_path / "out", TrainingSettings(max_steps=1), task=task)
 
 
 def test_a_damaged_or_unfinished_folder_says_so(tmp_path):
@@ -170,7 +170,9 @@ def test_an_unfinished_one_is_begun_anew_over_several_shards(tmp_path, monkeypat
 def test_pairs_get_entries_on_both_sides(tmp_path):
     start = make_checkpoint(tmp_path / "student")
     task = Task("distillm2", kept=stored(tmp_path))
-    done = fit(pairs(), start, tmp_path / "out", Training(max_steps=2, threads=1), task=task)
+    done = fit(
+        pairs(), start, tmp_path / "out", TrainingSettings(max_steps=2, threads=1), task=task
+    )
     assert done.rows == 8 and len(done.losses) == 2
 
 
@@ -187,7 +189,7 @@ def test_all_entries_of_a_training_equal_the_teachers_own_distribution(tmp_path)
     """With every entry kept, stored and live distillation are one thing, to half precision."""
     start = make_checkpoint(tmp_path / "student")
     size = len(AutoTokenizer.from_pretrained(start))
-    settings = Training(max_steps=2, threads=1, warmup=0, lr=1e-3)
+    settings = TrainingSettings(max_steps=2, threads=1, warmup_steps=0, learning_rate=1e-3)
     of = stored(tmp_path, k=size)
     from_disk = fit(rows(), start, tmp_path / "a", settings, task=Task("forward_kl", kept=of))
     live = fit(
@@ -222,7 +224,11 @@ def test_a_teachers_padded_head_gives_no_entry_that_a_student_lacks(tmp_path):
     )
     assert most < tokens
     done = fit(
-        rows(), start, tmp_path / "out", Training(max_steps=1), task=Task("forward_kl", kept=folder)
+        rows(),
+        start,
+        tmp_path / "out",
+        TrainingSettings(max_steps=1),
+        task=Task("forward_kl", kept=folder),
     )
     assert done.rows == 8
 

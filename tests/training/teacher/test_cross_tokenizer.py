@@ -24,7 +24,7 @@ from potstill.training.fit import fit
 from potstill.training.logprobs import positions
 from potstill.training.objective_config import Task, trainable
 from potstill.training.objective_inputs import frozen, learning
-from potstill.training.settings import Lora, Training
+from potstill.training.settings import LoraSettings, TrainingSettings
 from potstill.training.teacher import cross_tokenizer
 from potstill.training.teacher.cross_tokenizer import Across, Reader
 from potstill.training.trainer import window_loss
@@ -32,7 +32,9 @@ from potstill.training.trainer import window_loss
 OTHERS = [
     name for name in trainable() if {"aligned", "own", "states"} & set(objectives.entry(name).needs)
 ]
-SETTINGS = Training(max_steps=2, batch_rows=4, lr=1e-3, warmup=0, threads=1)
+SETTINGS = TrainingSettings(
+    max_steps=2, batch_size=4, learning_rate=1e-3, warmup_steps=0, threads=1
+)
 
 
 def weights(folder):
@@ -42,9 +44,9 @@ def weights(folder):
 def read(start, task, traces):
     """The student, the rows as tensors, and the task made ready."""
     model = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
-    made = learning(task, model, across=Reader(sides(start, Training(), task), traces))
+    made = learning(task, model, across=Reader(sides(start, TrainingSettings(), task), traces))
     found = rendered(
-        traces, chat(AutoTokenizer.from_pretrained(start)), start, Training(), task
+        traces, chat(AutoTokenizer.from_pretrained(start)), start, TrainingSettings(), task
     ).rows
     return model, made, made.prepared(model, [(row,) for row in found])
 
@@ -83,7 +85,7 @@ def test_cot2align_crosses_rows_with_what_is_left_without_their_chain(tiny_check
             traces,
             template,
             tiny_checkpoint,
-            Training(),
+            TrainingSettings(),
             Task("cot2align", constants, teacher=teacher),
         )
 
@@ -215,7 +217,9 @@ def writer(tmp_path_factory):
         rows(),
         start,
         folder / "out",
-        Training(epochs=40, batch_rows=8, lr=3e-3, warmup=0, threads=1),
+        TrainingSettings(
+            num_train_epochs=40, batch_size=8, learning_rate=3e-3, warmup_steps=0, threads=1
+        ),
     )
     return folder / "out"
 
@@ -226,7 +230,7 @@ def writer(tmp_path_factory):
 def test_a_killed_training_ends_with_the_same_weights(writer, tmp_path, task):
     name, more = task
     made = Task(name, teacher=other_checkpoint(tmp_path / "teacher"), **more)
-    settings = dataclasses.replace(SETTINGS, max_steps=6, save_every=2)
+    settings = dataclasses.replace(SETTINGS, max_steps=6, save_steps=2)
 
     def kill(label, done, total):
         if done == 4:  # the last checkpoint is of step 2
@@ -295,7 +299,7 @@ def test_it_trains_in_bfloat16_and_through_adapters(tiny_checkpoint, tmp_path, n
     more = (
         {"bf16": True}
         if how == "bf16"
-        else {"lora": Lora(r=4), "packing": True, "gradient_checkpointing": True}
+        else {"lora": LoraSettings(r=4), "packing": True, "gradient_checkpointing": True}
     )
     task = Task(name, teacher=other_checkpoint(tmp_path / "teacher"))
     done = fit(

@@ -18,16 +18,18 @@ from potstill.training.fit import fit
 from potstill.training.logprobs import positions
 from potstill.training.objective_config import Task
 from potstill.training.objective_inputs import learning
-from potstill.training.settings import Training
+from potstill.training.settings import TrainingSettings
 from potstill.training.trainer import Loop
 
-SETTINGS = Training(max_steps=3, batch_rows=4, lr=1e-3, warmup=0, threads=1)
+SETTINGS = TrainingSettings(
+    max_steps=3, batch_size=4, learning_rate=1e-3, warmup_steps=0, threads=1
+)
 
 
 def taken(start, task, traces, **how):
     model = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
     found = rendered(
-        traces, chat(AutoTokenizer.from_pretrained(start)), start, Training(), task
+        traces, chat(AutoTokenizer.from_pretrained(start)), start, TrainingSettings(), task
     ).rows
     return (
         model,
@@ -54,7 +56,7 @@ def test_projections_learn_at_their_own_rate(tiny_checkpoint, tmp_path, name, ki
             tiny_checkpoint, Task(name, teacher=teacher, maps_rate=rate), rows()
         )
         before = weights(made.maps.module)
-        settings = dataclasses.replace(SETTINGS, optimiser=kind)
+        settings = dataclasses.replace(SETTINGS, optimizer=kind)
         Loop(model, found, settings, tmp_path / str(rate), None, learning=made).train()
         moved.append(float((weights(made.maps.module) - before).abs().max()))
     assert 1e-4 < moved[0] < 4e-3 and moved[1] < 4e-5  # Adam's steps are as long as the rate
@@ -72,7 +74,7 @@ def test_gradients_are_of_one_step(tiny_checkpoint, tmp_path):
     """The Trainer forgets its model's gradients and knows of no projections."""
     task = Task("cot2align", teacher=other_checkpoint(tmp_path / "t"))
     model, made, found = taken(tiny_checkpoint, task, rows())
-    settings = dataclasses.replace(SETTINGS, lr=1e-12, max_steps=2, batch_rows=8)
+    settings = dataclasses.replace(SETTINGS, learning_rate=1e-12, max_steps=2, batch_size=8)
     made.maps.rate = 1e-12
     norms = []
     loop = Loop(model, found, settings, tmp_path / "out", None, learning=made)
@@ -108,7 +110,7 @@ class Killed(Exception):
 
 def test_a_killed_training_finds_its_filters_again(tiny_checkpoint, tmp_path):
     task = Task("ted", teacher=make_checkpoint(tmp_path / "t", seed=1, hidden_size=48), layers=1)
-    settings = dataclasses.replace(SETTINGS, max_steps=6, save_every=2)
+    settings = dataclasses.replace(SETTINGS, max_steps=6, save_steps=2)
 
     def kill(label, done, total):
         if done == 4:

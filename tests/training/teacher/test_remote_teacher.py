@@ -13,7 +13,7 @@ from potstill.training.fit import fit
 from potstill.training.objective_config import Task, bind
 from potstill.training.objective_inputs import learning
 from potstill.training.rollout import rewards
-from potstill.training.settings import Training
+from potstill.training.settings import TrainingSettings
 from potstill.training.teacher.remote import Wire
 from potstill.world import build
 
@@ -51,7 +51,7 @@ def stories():
 def test_scores_of_rows_are_the_teacher_s_own(stories):
     _, template = load(HERE / "student")
     teacher, _ = load(HERE / "teacher")
-    rows = render(stories, template, max_tokens=512).rows
+    rows = render(stories, template, max_length=512).rows
     wire = Wire(Behind(HERE / "teacher"), stories, template)
     for mine, theirs in zip(wire(rows), rewards.scores(teacher, rows), strict=True):
         assert mine == pytest.approx(theirs, abs=1e-4)
@@ -59,7 +59,7 @@ def test_scores_of_rows_are_the_teacher_s_own(stories):
 
 @pytest.mark.parametrize(("objective", "rollout"), [("on_policy", 1.0), ("token_kl", 0.5)])
 def test_a_training_by_scores_is_a_training_by_weights(stories, tmp_path, objective, rollout):
-    settings = Training(max_steps=4, batch_rows=3, lr=1e-4, threads=1)
+    settings = TrainingSettings(max_steps=4, batch_size=3, learning_rate=1e-4, threads=1)
     server = Behind(HERE / "teacher")
     task = Task(objective, teacher=HERE / "teacher", rollout=rollout, max_new=60)
     near = fit(stories, HERE / "student", tmp_path / "near", settings, task=task)
@@ -94,7 +94,7 @@ def test_a_server_of_other_tokens_is_refused(stories):
     once = Behind(HERE / "teacher", spoil=lambda at, values: values if at else [])
     made = learning(Task("token_kl", teacher=once), student, wire=Wire(once, stories, template))
     with pytest.raises(StageError, match="for 1 of 6 rows"):
-        made.prepared(student, [(row,) for row in render(stories, template, max_tokens=512).rows])
+        made.prepared(student, [(row,) for row in render(stories, template, max_length=512).rows])
 
 
 def test_text_that_is_cut_otherwise_again_is_not_asked_for(tiny_checkpoint):
@@ -102,7 +102,7 @@ def test_text_that_is_cut_otherwise_again_is_not_asked_for(tiny_checkpoint):
     _, template = load(tiny_checkpoint)
     server = Behind(tiny_checkpoint)
     wire = Wire(server, traces(1), template)
-    (row,) = render(traces(1), template, max_tokens=512).rows
+    (row,) = render(traces(1), template, max_length=512).rows
     whole = template.tokenizer.encode("shells", add_special_tokens=False)
     apart = [
         token for c in "shells" for token in template.tokenizer.encode(c, add_special_tokens=False)

@@ -13,7 +13,7 @@ from potstill.training import checkpoint
 from potstill.training.fit import fit
 from potstill.training.objective_config import Task
 from potstill.training.objective_inputs import frozen
-from potstill.training.settings import Training
+from potstill.training.settings import TrainingSettings
 from potstill.training.teacher import cached_logits
 from potstill.training.teacher.tokenizer_check import same_tokens
 
@@ -58,7 +58,7 @@ def test_another_template_is_shown_and_stops_the_training(tmp_path, tiny_checkpo
             rows(),
             tiny_checkpoint,
             tmp_path / "out",
-            Training(max_steps=1),
+            TrainingSettings(max_steps=1),
             task=Task("jsd", teacher=other),
         )
     with pytest.raises(StageError, match="their chat templates differ"):
@@ -66,7 +66,7 @@ def test_another_template_is_shown_and_stops_the_training(tmp_path, tiny_checkpo
             rows(),
             tiny_checkpoint,
             tmp_path / "out",
-            Training(max_steps=1),
+            TrainingSettings(max_steps=1),
             task=Task(reference=other),
         )
     assert not (tmp_path / "out" / "fit.json").exists()
@@ -97,7 +97,7 @@ def test_a_model_that_caps_its_logits_is_no_student_no_teacher_and_no_reference(
     """Its head alone would give other distributions, silently."""
     path, model = capped(tmp_path / "gemma")
     with pytest.raises(StageError, match="in another way than head"):
-        checkpoint.load(path, Training())
+        checkpoint.load(path, TrainingSettings())
     with pytest.raises(StageError, match="in another way than head"):
         frozen(path, model)
     with pytest.raises(StageError, match="in another way than head"):

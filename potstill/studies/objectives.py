@@ -368,7 +368,7 @@ def _kept(rows: Sequence[Trace], start: Path, teacher: Path, folder: Path) -> Pa
     from potstill.training.teacher import cached_logits
 
     template = chat(AutoTokenizer.from_pretrained(start, local_files_only=True))
-    cached_logits.write(folder, teacher, render(rows, template, max_tokens=1 << 20).rows, k=16)
+    cached_logits.write(folder, teacher, render(rows, template, max_length=1 << 20).rows, k=16)
     return folder
 
 

@@ -26,6 +26,10 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with a label, how many are done, and how many there are."""
 
 
+def no_progress(label: str, done: int, total: int) -> None:
+    """A `Progress` that reports to nobody."""
+
+
 class Message(NamedTuple):
     """One turn of a chat prompt."""
 

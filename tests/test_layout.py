@@ -80,6 +80,9 @@ LIGHT = (
     *(
         "runs.sources",
         "runs.experiment",
+        "runs.open_folder",
+        "runs.train",
+        "runs.measure",
         "runs.results",
         "runs.dry_run",
         "runs.estimate",

@@ -161,7 +161,7 @@ def _measure(args: argparse.Namespace, model: Model, asked: list[Trace]) -> Eval
         Sampling(), temperature=args.temperature, top_p=args.top_p, max_tokens=args.max_tokens
     )
     return evaluate(
-        partial(plain, model, n=args.n, **dict(sampling.changed())),
+        partial(plain, model),
         asked,
         name=args.name or args.model,
         n=args.n,

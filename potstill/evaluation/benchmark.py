@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import platform
 from collections import Counter
@@ -14,10 +15,12 @@ from potstill.errors import ConfigError, InputError
 from potstill.evaluation.rows import Answer, Evaluation, Fingerprint, Row
 from potstill.models.model import Sampling
 from potstill.records import Problem, Trace, blank, canonical, digest
-from potstill.traces import verify
+from potstill.traces import using, verify
+from potstill.traces.session import current
 from potstill.traces.verification import version
 
-Solver: TypeAlias = Callable[[list[Trace]], list[Trace]]
+Solver: TypeAlias = Callable[..., list[Trace]]
+"""Called as solver(problems, n=…, **sampling); returns n traces a problem, failed ones included."""
 
 LIBRARIES = ("potstill", "torch", "transformers", "tokenizers", "math-verify")
 
@@ -34,17 +37,22 @@ def evaluate(
 ) -> Evaluation:
     """Let a solver answer every problem n times and judge the answers.
 
-    The solver gets blank traces and draws by itself, e.g. `partial(plain, student, n=4, temperature=0.7)`; `n`,
-    `sampling` and `seed` are what it was bound with, for the fingerprint. It must return n traces a problem, failed
-    ones included: a solver that keeps only its good answers would be scored on those alone.
+    The solver is called with blank traces, `n`, and the settings of `sampling` that differ from the defaults, as in
+    `partial(plain, student)`; exactly these, and the seed that its requests carry, make the fingerprint. It must return
+    n traces a problem, failed ones included: a solver that keeps only its good answers would be scored on those alone.
 
     Args:
         problems: problems, or blank traces whose `prompt` is what the learner sees.
+        name: of the arm, in results and comparisons.
+        n: answers a problem.
+        sampling: how each answer is sampled.
+        seed: of every request; a model behind a store must have been opened with the same one.
         threads: torch's thread count if a local model answers; a sum's order changes with it, and so may a sample.
     """
     asked = [p if isinstance(p, Trace) else blank(p) for p in problems]
     _check_problems(asked)
-    answers = verify(solver(list(asked)))
+    with using(dataclasses.replace(current(), seed=seed)):
+        answers = verify(solver(list(asked), n=n, **dict(sampling.changed())))
     _check_answers(asked, answers, n)
     if all(t.verdict.status == "unjudged" for t in answers if not t.error) and not all(
         t.error for t in answers
@@ -84,7 +92,7 @@ def _check_answers(asked: Sequence[Trace], answers: Sequence[Trace], n: int) -> 
         raise ConfigError(
             f"the solver returned {found[odd]} answers for problem {odd!r} ({len(off) + len(stray)} problems off)",
             expected=f"{n} answers for each of {len(asked)} problems, failed ones included",
-            fix="bind the solver with the same n, and let it return every draw",
+            fix="let the solver take n and return every answer",
         )
 
 

@@ -11,13 +11,13 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from potstill.errors import ConfigError, StageError
+from potstill.evaluation.benchmark import Solver
 from potstill.models.model import Model
 from potstill.records import Stage, Trace
 from potstill.traces import Drop, Ledger, plain, using
 from potstill.traces.keys import name_of
 from potstill.traces.session import current, made
 
-Solver: TypeAlias = Callable[..., list[Trace]]
 Method: TypeAlias = Callable[..., Generator[Stage, Model, Solver | None]]
 
 

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 from potstill.budget import prices
 from potstill.budget.prices import Price, built_in, most, price_of
 from potstill.evaluation.intervals import Estimate, mean, share
-from potstill.records import Trace
+from potstill.records import Progress, Trace, no_progress
 from potstill.runs.dry_run import Asked, Assumptions, Driven, dry
 from potstill.runs.dry_run import pilot as tried
-from potstill.runs.experiment import Progress, opened, posed, silent
+from potstill.runs.experiment import load_recipe_problems, open_run
 from potstill.runs.recipe import Recipe
 from potstill.runs.sources import checkpoint_of, priced
 from potstill.training.memory_estimate import FORMULA, Size, size
@@ -84,7 +84,7 @@ def foresee(
     *,
     pilot: int = 0,
     threads: int = 0,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Plan:
     """The plan of a run.
 
@@ -98,16 +98,18 @@ def foresee(
     """
     own = prices.own(recipe.prices)
     if not pilot:
-        problems, tests = posed(recipe)
-        return estimate(recipe, dry(recipe, problems, assume), (len(problems), tests), assume, own)
-    with opened(recipe, out, progress=progress, threads=threads) as bench:
+        problems, tests = load_recipe_problems(recipe)
+        driven = dry(recipe, problems, assume)
+        return estimate(recipe, driven, (len(problems), tests), assume, own)
+    with open_run(recipe, out, progress=progress, threads=threads) as run:
+        folder = run.folder
 
         def wrapped(role: str, arm: str) -> Any:
-            return bench.wrapped(bench.models[role], role, arm)
+            return folder.wrap_model(folder.models[role], role, arm)
 
-        found = tried(recipe, bench.problems, pilot, wrapped, bench.session)
-        counts = (len(bench.problems), bench.tests)
-        return estimate(recipe, found, counts, assume, own, piloted=True)
+        driven = tried(recipe, run.problems, pilot, wrapped, folder.session)
+        counts = (len(run.problems), run.tests)
+        return estimate(recipe, driven, counts, assume, own, piloted=True)
 
 
 def estimate(

@@ -91,6 +91,11 @@ class Cached:
         """The real model's id."""
         return self._desk.model
 
+    @property
+    def store_seed(self) -> int:
+        """The seed under which every request is asked and stored, whatever seed it has itself."""
+        return self._desk.seed
+
     def write(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion a request, in order; the model is asked only for what is not stored."""
         if not self._desk.goes_on or isinstance(self.inner, Planned):

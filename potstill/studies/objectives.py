@@ -269,7 +269,7 @@ def _measured(study: Study, name: str, folder: Path, seed: int) -> dict[str, Any
     """avg@n on the test problems with each problem's share, so that arms can be compared by problem."""
     model = study.model(folder, name, "evaluation", seed)
     how = Sampling(temperature=0.6, max_tokens=160)
-    solver = partial(plain, model, n=study.n, temperature=0.6, max_tokens=160)
+    solver = partial(plain, model)
     found = evaluate(
         solver, list(study.test), name=name, n=study.n, sampling=how, seed=seed, threads=1
     )

@@ -12,6 +12,7 @@ from potstill.models.model import Completion, Model, Request, Sampling
 from potstill.records import Author, Prompt, Trace, digest
 from potstill.traces.keys import unique
 from potstill.traces.prompts import Shown
+from potstill.traces.session import current
 
 DRAWS_A_CALL = 1_000_000
 _SETTINGS = tuple(f.name for f in dataclasses.fields(Sampling))
@@ -48,13 +49,14 @@ def call(
         raise ConfigError(
             f"n={n}", expected=f"at most {DRAWS_A_CALL} draws a prompt", fix="--set n=8"
         )
+    seed = request_seed(model)
     seen: Counter[tuple[Prompt, str]] = Counter()
     requests = []
     for prompt, prefix in jobs:
         for _ in range(n):
             twin = seen[prompt, prefix]
             seen[prompt, prefix] += 1
-            requests.append(Request(prompt, prefix, how, draw * DRAWS_A_CALL + twin))
+            requests.append(Request(prompt, prefix, how, draw * DRAWS_A_CALL + twin, seed))
     if max(seen.values(), default=0) > DRAWS_A_CALL:
         raise ConfigError(
             f"one prompt is asked {max(seen.values())} times in a call",
@@ -62,6 +64,21 @@ def call(
         )
     answers = list(zip(requests, _write(model, requests), strict=True))
     return [answers[i : i + n] for i in range(0, len(answers), n)]
+
+
+def request_seed(model: Model) -> int:
+    """The seed of this session's requests; an error where the model's store asks under another one."""
+    session_seed = current().seed
+    store_seed = getattr(model, "store_seed", None)
+    if session_seed is None:
+        return 0
+    if store_seed is not None and store_seed != session_seed:
+        raise ConfigError(
+            f"the session has seed {session_seed}, and the store of {model.id} asks under seed {store_seed}",
+            expected="one seed: it is recorded with the results",
+            fix="open the store or folder with the seed of the evaluation",
+        )
+    return session_seed
 
 
 def _write(model: Model, requests: Sequence[Request]) -> Sequence[Completion]:

@@ -52,12 +52,17 @@ class Judgements(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What operators report to, how many calls of `each` run at once, and who judges problems of the kind "judge"."""
+    """What operators report to, how many calls of `each` run at once, and who judges problems of the kind "judge".
+
+    `seed` is the seed of every request made here; without one it is 0. A model behind a store keeps the store's seed,
+    and one that differs is refused.
+    """
 
     ledger: Ledger | None = None
     judgements: Judgements | None = None
     workers: int = 16
     judge: Model | None = None
+    seed: int | None = None
 
 
 _SESSION: ContextVar[Session | None] = ContextVar("potstill_session", default=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -12,8 +13,12 @@ from potstill.evaluation import metrics
 from potstill.evaluation.benchmark import evaluate
 from potstill.evaluation.compare import compare
 from potstill.evaluation.rows import Answer, Evaluation
-from potstill.models.model import Sampling
+from potstill.models.model import Request, Sampling
+from potstill.models.scripted import Scripted
 from potstill.records import Author, Problem, Tokens, Trace, blank
+from potstill.store.cached_model import cached
+from potstill.store.store import Store
+from potstill.traces import plain
 
 STORY = "Ned has 19 shells. Then Ned sells 14. Then Ned doubles the pile. How many shells does Ned have now?"
 STORIES = [Problem(f"s{i}", STORY, "10", "story") for i in range(3)]
@@ -39,15 +44,17 @@ def written(problem: Trace, text: str, draw: int, **changes: object) -> Trace:
     return replace(made, **changes)
 
 
-def scripted(problems: list[Trace], *, plan: tuple[str, ...]) -> list[Trace]:
+def scripted(
+    problems: list[Trace], *, plan: tuple[str, ...], n: int = 0, **sampling: object
+) -> list[Trace]:
     return [written(p, TEXTS[kind], draw) for p in problems for draw, kind in enumerate(plan)]
 
 
-def failing(problems: list[Trace]) -> list[Trace]:
+def failing(problems: list[Trace], **asked: object) -> list[Trace]:
     return [written(p, "", 0, error="time-out", finish="") for p in problems]
 
 
-def short(problems: list[Trace]) -> list[Trace]:
+def short(problems: list[Trace], **asked: object) -> list[Trace]:
     return scripted(problems, plan=("sound", "wrong"))[:-1]
 
 
@@ -134,13 +141,39 @@ def test_what_defines_the_task_moves_its_fingerprint_and_the_model_does_not() ->
     }
 
 
+def test_the_solver_is_called_with_what_the_fingerprint_says() -> None:
+    """n, sampling and seed are bound by evaluate: nobody can record others than those that were used."""
+    requests: list[Request] = []
+
+    def answer(request: Request) -> str:
+        requests.append(request)
+        return TEXTS["sound"]
+
+    model = Scripted(answer)
+    sampling = Sampling(temperature=0.3, max_tokens=77)
+    found = evaluate(
+        partial(plain, model), STORIES, name="arm", n=2, sampling=sampling, seed=5, threads=1
+    )
+    assert {(r.sampling, r.seed) for r in requests} == {(sampling, 5)}
+    assert len(requests) == 2 * len(STORIES)
+    assert found.fingerprint.run["seed"] == "5" and found.fingerprint.task["n"] == "2"
+    assert '"temperature":0.3' in found.fingerprint.task["sampling"]
+
+
+def test_a_store_of_another_seed_is_refused(tmp_path: Path) -> None:
+    with Store.open(tmp_path) as store:
+        model = cached(Scripted(["\\boxed{10}"]), store, role="student", arm="arm", seed=1)
+        with pytest.raises(ConfigError, match=r"session has seed 5, and the store of .* seed 1"):
+            evaluate(partial(plain, model), STORIES, name="arm", n=1, sampling=Sampling(), seed=5)
+
+
 def test_equal_evaluations_are_equal_and_compare_to_nothing() -> None:
     assert run("sound", "wrong") == run("sound", "wrong")
     assert not compare(run("sound", "wrong"), run("wrong", "sound")).distinguishable
 
 
 def test_draws_of_one_plan_share_a_group() -> None:
-    def planned(problems: list[Trace]) -> list[Trace]:
+    def planned(problems: list[Trace], **asked: object) -> list[Trace]:
         return [
             written(
                 p, TEXTS["sound" if plan == 1 else "wrong"], draw, parents=(f"{p.id}-plan-{plan}",)

@@ -14,7 +14,7 @@ from potstill.errors import ConfigError
 from potstill.runs import estimate as estimating
 from potstill.runs.dry_run import Assumptions, assumed, chosen, dry
 from potstill.runs.estimate import Plan, foresee
-from potstill.runs.experiment import posed
+from potstill.runs.experiment import load_recipe_problems
 from potstill.runs.recipe import Recipe, from_data
 
 ROLES = {"teacher": "openai:gpt-4.1-mini?at=openai", "student": "world:student"}
@@ -39,7 +39,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "connect", refused)
     monkeypatch.setattr(socket.socket, "connect_ex", refused)
-    monkeypatch.setattr(estimating, "opened", refused)
+    monkeypatch.setattr(estimating, "open_run", refused)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
@@ -57,7 +57,7 @@ def test_calls_tokens_and_money_of_a_method_that_asks_as_often_as_it_says(tmp_pa
         72_000,
         126_000,
     )
-    problems, _ = posed(from_data(BASE))
+    problems, _ = load_recipe_problems(from_data(BASE))
     exact = sum(len(str(t.prompt)) for t in problems) * 3 / 5
     assert teacher.prompt == pytest.approx(exact, rel=0.1)  # scaled up from a few
     price = built_in()["gpt-4.1-mini"]
@@ -138,7 +138,7 @@ def test_a_model_without_a_price_and_one_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_problems_are_chosen_by_hash_and_a_larger_choice_holds_the_smaller() -> None:
-    problems, _ = posed(from_data(BASE))
+    problems, _ = load_recipe_problems(from_data(BASE))
     few, more = chosen(problems, 5), chosen(problems, 20)
     assert len(few) == 5 and set(few) <= set(more) and few != problems[:5]
     assert chosen(list(reversed(problems)), 5) == list(reversed(few))
@@ -146,7 +146,7 @@ def test_problems_are_chosen_by_hash_and_a_larger_choice_holds_the_smaller() -> 
 
 def test_a_dry_drive_repeats_itself() -> None:
     recipe: Recipe = from_data({**BASE, "method": "orion", "values": {"n": 4}})
-    problems, _ = posed(recipe)
+    problems, _ = load_recipe_problems(recipe)
     one, two = (dry(recipe, problems, assumed({})) for _ in range(2))
     assert one.rows == two.rows
     assert {r: sorted(a.prompts) for r, a in one.asked.items()} == {

@@ -1,0 +1,151 @@
+"""An open run folder: its store, budget and ledgers, and models that answer from the store.
+
+The command line's `run` and a Python session work in the same folders. Everything is found again by content, so the
+same program in the same folder continues where a killed one stopped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from potstill.budget import flags, prices
+from potstill.budget.amounts import Limit
+from potstill.budget.budget import Budget
+from potstill.data import files
+from potstill.errors import ConfigError
+from potstill.models.model import Model
+from potstill.records import Progress, no_progress
+from potstill.runs import manifest
+from potstill.store.cached_model import cached
+from potstill.store.ledger import Ledger as StoreLedger
+from potstill.store.store import Store
+from potstill.store.truncation import Policy
+from potstill.traces import Ledger, Session
+
+JUDGE = "judge"  # the role that judges problems of the kind "judge", whatever the method
+EVALUATION = "evaluation"  # the role of a student while it is measured
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRules:
+    """What to do about completions that failed, were cut off, or can't be paid for.
+
+    Args:
+        retry_errors: ask again where a recorded generation failed; otherwise the failure is final.
+        truncated: what becomes of a completion that ends at its token limit (`store.truncation`).
+        when_spent: at the end of the budget "stop" the program, or go on to "train" with what was paid for.
+    """
+
+    retry_errors: bool = False
+    truncated: Policy = "keep"
+    when_spent: Literal["stop", "train"] = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """An open run folder. `models` are the models behind the roles, as they were loaded."""
+
+    path: Path
+    store: Store
+    models: Mapping[str, Model]
+    budget: Budget
+    seed: int = 0
+    threads: int = 0
+    progress: Progress = no_progress
+    rules: AnswerRules = AnswerRules()
+
+    def wrap_model(self, model: Model, role: str, arm: str) -> Model:
+        """The model behind the store; its calls are counted for a role of an arm."""
+        # A measurement takes answers as they come: half of one, or one with longer answers, measures something else.
+        is_measuring = role in (EVALUATION, JUDGE)
+        return cached(
+            model,
+            self.store,
+            role=role,
+            arm=arm,
+            seed=self.seed,
+            progress=self.progress,
+            budget=self.budget,
+            retry_errors=self.rules.retry_errors,
+            truncated="keep" if is_measuring else self.rules.truncated,
+            when_spent="stop" if is_measuring else self.rules.when_spent,
+        )
+
+    def open_ledger(self, arm: str) -> StoreLedger:
+        """A new ledger for an arm; what an earlier run of the arm wrote is forgotten."""
+        return self.store.ledger(arm)
+
+    def session(self, ledger: Ledger, arm: str) -> Session:
+        """What the operators of an arm report to, with the folder's judge where it has one."""
+        judge = self.models.get(JUDGE)
+        return Session(
+            ledger=ledger,
+            judgements=self.store.judgements,
+            judge=self.wrap_model(judge, JUDGE, arm) if judge is not None else None,
+            seed=self.seed,
+        )
+
+
+@contextmanager
+def open_folder(
+    path: Path | str,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    models: Mapping[str, Model] | None = None,
+    budget: str | Mapping[str, Limit] = "",
+    price_table: Mapping[str, prices.Price] | None = None,
+    seed: int = 0,
+    threads: int = 0,
+    progress: Progress = no_progress,
+    rules: AnswerRules = AnswerRules(),
+) -> Iterator[Folder]:
+    """Open a run folder for the length of a `with` block.
+
+    Args:
+        path: the folder; made where it is missing.
+        settings: what decides the results of the program, as JSON values. A folder of other settings is refused.
+        models: the models by role; a limit of money is refused where one of them has no price.
+        budget: what the folder may spend, as "5usd" or "teacher=3usd,2Mtok", or the limits by role ("" for all).
+        price_table: prices over those that come with potstill.
+        seed: from which every random choice is derived.
+        threads: CPU threads of local models and training; 0 is one a core. Part of the fingerprint.
+        progress: called with (label, done, total).
+        rules: what to do about completions that are not whole.
+    """
+    path = Path(path)
+    refuse_many_processes()
+    threads = threads or os.cpu_count() or 1
+    models = dict(models or {})
+    limits = parse_budget(budget, models) if isinstance(budget, str) else budget
+    with Store.open(path) as store:
+        recorded_settings = {"seed": seed, **(settings or {}), "threads": threads}
+        manifest.start(path, recorded_settings, empty=store.empty())
+        files.save(path)
+        account = Budget.of(store.attempts, limits, price_table or {})
+        for role, model in models.items():
+            account.gate(role, model, "")  # refuses a limit of money on a model without a price
+        yield Folder(path, store, models, account, seed, threads, progress, rules)
+
+
+def parse_budget(text: str, models: Mapping[str, Model]) -> dict[str, Limit]:
+    """The limits of a text such as "5usd" or "teacher=3usd,2Mtok", by role; "" is the limit of all roles together."""
+    amounts = [amount.strip() for amount in text.split(",") if amount.strip()]
+    roles = dict.fromkeys(("teacher", "student", *models, JUDGE, EVALUATION))
+    limits = flags.limits(amounts, tuple(roles))
+    return {role: Limit(limit.tokens, limit.money) for role, limit in limits.items()}
+
+
+def refuse_many_processes() -> None:
+    """Refuse a program that torchrun or accelerate started several times: each would ask the models for everything."""
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if int(processes) > 1:
+        raise ConfigError(
+            f"a run started in {processes} processes: each would ask the models for everything",
+            expected="one process; only a training is shared out",
+            fix="potstill run in one process, or torchrun --nproc-per-node 2 -m potstill train on its rows",
+        )

@@ -1,0 +1,153 @@
+"""From a stage to its student: find it in the run folder, or train and register it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from potstill.data.atomic_write import write_text
+from potstill.errors import StageError
+from potstill.models.model import Model, Scored
+from potstill.records import Stage, Trace
+from potstill.runs.open_folder import EVALUATION, Folder
+from potstill.store.ledger import Ledger
+from potstill.store.students import Student
+from potstill.traces import perplexity, score
+from potstill.training.objective_config import Bound, Task, bind, student_key
+from potstill.training.settings import TrainingSettings
+
+
+def train_stage(
+    folder: Folder, stage: Stage, training: TrainingSettings, *, arm: str, ledger: Ledger
+) -> Model:
+    """The trained student of a stage, behind the store; a student that is there already is not trained again.
+
+    Args:
+        folder: where the student is kept.
+        stage: what to train, on which rows, with which objective.
+        training: the settings of the training; they win over the stage's own.
+        arm: the name under which the rows and the student's calls are counted.
+        ledger: of the arm.
+    """
+    from potstill.models.local.transformers import Local
+    from potstill.training.fit import fit
+
+    chat_mode = student_chat_mode(stage.model)
+    bound = bind_stage(folder, stage, training)
+    settings = merge_settings(training, bound, folder.threads)
+    settings = dataclasses.replace(settings, chat=chat_mode)
+    key = student_key(stage, settings.identity(), bound.task)
+
+    # The rows are written before the training, so that they can be read while it runs.
+    rows = score_rows(stage, bound.task)
+    ledger.rows(key, rows)
+    write_rows(folder.path / "rows" / f"{arm}.jsonl", rows)
+
+    output_dir = folder.path / "students" / key
+    report = fit(
+        stage.rows,
+        starting_weights(stage),
+        output_dir,
+        settings,
+        task=bound.task,
+        progress=lambda _, done, total: folder.progress(f"{arm}/train", done, total),
+    )
+    student = Local(output_dir, threads=folder.threads, chat=chat_mode)
+    training_report = report_to_json(report, arm, student.id)
+    folder.store.students.put(
+        Student(key, student.id, output_dir, settings.identity(), training_report)
+    )
+    return folder.wrap_model(student, EVALUATION, arm)
+
+
+def bind_stage(folder: Folder, stage: Stage, training: Training) -> Bound:
+    """The stage's keywords with the recipe's over them; the name of a role stands for its model."""
+    keywords = {**stage.constants, **training.objective_config}
+    for name in ("teacher", "reference"):
+        role = keywords.get(name)
+        if isinstance(role, str) and role in folder.models:
+            keywords[name] = folder.models[role]
+    objective = keywords.pop("objective", stage.objective)
+    return bind(objective, keywords)
+
+
+def merge_settings(training: TrainingSettings, bound: Bound, threads: int) -> TrainingSettings:
+    """The arm's settings over the stage's own: a stage's setting counts where the arm left the default."""
+    stage_settings: dict[str, Any] = {}
+    for field in dataclasses.fields(TrainingSettings):
+        if field.name in bound.settings and getattr(training, field.name) == field.default:
+            stage_settings[field.name] = bound.settings[field.name]
+    return dataclasses.replace(training, **stage_settings, threads=training.threads or threads)
+
+
+def student_chat_mode(model: Any) -> Any:
+    """What the student's chat template is told: a student is trained as it is asked."""
+    encoder = getattr(getattr(model, "inner", model), "encoder", None)
+    if encoder is None:
+        return "auto"
+    if encoder.plain:
+        raise StageError(
+            "the student reads prompts as plain text (?chat=plain)",
+            expected="a student with a chat template: it is trained as it is asked",
+            fix="put a chat_template.jinja into its folder and leave ?chat=plain out",
+        )
+    return encoder.chat
+
+
+def starting_weights(stage: Stage) -> Path:
+    """The checkpoint that the training starts from."""
+    weights: Path | None = getattr(stage.model, "weights", None)
+    if weights is None:
+        raise StageError(
+            f"the model {stage.model.id} has no weights to train",
+            fix="give a transformers: or world: student",
+        )
+    return weights
+
+
+def score_rows(stage: Stage, task: Task) -> list[Trace]:
+    """The rows with their perplexity under the model they are to train, where it gives likelihoods; only logged."""
+    rows = list(stage.rows)
+    writes_all_rows_itself = task.rollout == 1
+    if writes_all_rows_itself or not isinstance(stage.model, Scored):
+        return rows
+    return score("perplexity", perplexity(stage.model), rows)
+
+
+def write_rows(path: Path, rows: Sequence[Trace]) -> None:
+    """Write the rows an arm trains on as JSONL that a person can read: prompt, completion, author, lineage, scores."""
+    lines = [json.dumps(row_to_json(row)) + "\n" for row in rows]
+    write_text(path, "".join(lines))
+
+
+def row_to_json(row: Trace) -> dict[str, Any]:
+    """A row as a line of the rows file."""
+    line: dict[str, Any] = {
+        "id": row.id,
+        "problem": row.problem.id,
+        "gold": row.problem.answer,
+        "prompt": row.prompt,
+        "completion": row.text,
+    }
+    if row.rival is not None:
+        line["rejected"] = row.rival.text
+    line |= {
+        "author": row.author.model if row.author is not None else "",
+        "operator": row.operator,
+        "parents": row.parents,
+        "saw_gold": row.saw_gold,
+        "scores": dict(row.scores),
+    }
+    return line
+
+
+def report_to_json(report: Any, arm: str, student: str) -> dict[str, Any]:
+    """The training's report as plain data: of the losses only the first and the last."""
+    values = dataclasses.asdict(report)
+    losses = values.pop("losses")
+    if losses:
+        values |= {"first_loss": losses[0], "last_loss": losses[-1]}
+    return values | {"arm": arm, "student": student}

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 from potstill.errors import ConfigError, StageError
-from potstill.methods import METHODS
+from potstill.methods.catalogue import find_method
 from potstill.models.model import Completion, Request
 from potstill.records import Stage, Tokens, Trace
 from potstill.runs.driver import drive
@@ -185,7 +185,7 @@ def driven(
         raise _Reached
 
     try:
-        drive(METHODS[arm.method], list(problems), roles, values, train)
+        drive(find_method(arm.method), list(problems), roles, values, train)
     except StageError:
         return 0, 0.0  # no row passed: what was asked still counts
     except _Reached:

@@ -63,7 +63,7 @@ def train_stage(
     return folder.wrap_model(student, EVALUATION, arm)
 
 
-def bind_stage(folder: Folder, stage: Stage, training: Training) -> Bound:
+def bind_stage(folder: Folder, stage: Stage, training: TrainingSettings) -> Bound:
     """The stage's keywords with the recipe's over them; the name of a role stands for its model."""
     keywords = {**stage.constants, **training.objective_config}
     for name in ("teacher", "reference"):

@@ -39,12 +39,12 @@ def scripted_stories(size: int, *, seed: int = 5) -> list[Trace]:
 
 def scripted_teacher(*, fail: float = 0.0) -> Scripted:
     """A strong model; `fail` is the share of its calls that fail."""
-    return Scripted(_teacher_reply, fail=fail)
+    return Scripted(teacher_reply, fail=fail)
 
 
 def scripted_student(*, fail: float = 0.0) -> Scripted:
     """A weak model that a stage can train in name; it solves more where a prompt shows it another solution."""
-    return Scripted(_student_reply, fail=fail, weights=NO_WEIGHTS)
+    return Scripted(student_reply, fail=fail, weights=NO_WEIGHTS)
 
 
 def solve_by_chance(request: Request, skill: float, *, answered: float = ANSWERED) -> str:
@@ -67,11 +67,13 @@ def solve_by_chance(request: Request, skill: float, *, answered: float = ANSWERE
     return f"Let me think about this story from its beginning to its end. {steps}{ending}"
 
 
-def _teacher_reply(request: Request) -> str:
+def teacher_reply(request: Request) -> str:
+    """What the scripted teacher writes."""
     return solve_by_chance(request, TEACHER_SKILL)
 
 
-def _student_reply(request: Request) -> str:
+def student_reply(request: Request) -> str:
+    """What the scripted student writes."""
     shown_solution = _BOXED_NUMBER.search(render(request.prompt)) is not None
     return solve_by_chance(request, REWRITING_SKILL if shown_solution else STUDENT_SKILL)
 

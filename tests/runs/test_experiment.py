@@ -12,8 +12,6 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the extra potstill[local]")
 
-from scripted_world import green
-
 from potstill.errors import InputError, StageError, StoreError
 from potstill.evaluation.results import load, outcome
 from potstill.models.local.transformers import Local
@@ -25,6 +23,7 @@ from potstill.runs.recipe import Recipe, from_data
 from potstill.store.store import Store
 from potstill.training.trainer import Loop
 from potstill.world import story
+from potstill.world.scripted import student_reply
 
 SIZE = 8
 TRAIN = f"world:story-easy?size={SIZE}&seed=3"
@@ -45,7 +44,7 @@ def teacher(tmp_path_factory) -> Path:
 def pupil(tiny_checkpoint):
     """`pupil:` is a student that errs and rewrites as a script says, with the weights of a tiny checkpoint to train."""
     real = experiment.load_model
-    made = Scripted(green, weights=tiny_checkpoint)
+    made = Scripted(student_reply, weights=tiny_checkpoint)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             experiment,

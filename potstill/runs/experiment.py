@@ -79,26 +79,32 @@ def execute(
     with open_run(
         recipe, out, progress=progress, threads=threads, retry_errors=retry_errors
     ) as run:
-        evaluations: dict[str, Evaluation] = {}
-        student = run.folder.models.get("student")
-        if student is not None and run.tests:
-            evaluations[UNTRAINED] = measure_untrained(run, student)
-        for name, arm in recipe.arms.items():
-            evaluation = run_arm(run, name, arm)
-            if evaluation is not None:
-                evaluations[name] = evaluation
+        return run_arms(run, title=title)
 
-        results = gather(
-            run.folder.store,
-            recipe,
-            evaluations,
-            title=title or f"Potstill: {', '.join(recipe.arms)}",
-            names={model.id: role for role, model in run.folder.models.items()},
-        )
-        notes = [*files.notes(), *run.folder.budget.notes(), *results.notes]
-        results = dataclasses.replace(results, notes=notes)
-        save(results, out / "results.json")
-        manifest.finish(out, ["results.json"])
+
+def run_arms(run: Run, *, title: str = "") -> Results:
+    """Drive, train and measure every arm of an open run; write results.json and rows into its folder."""
+    recipe, folder = run.recipe, run.folder
+    evaluations: dict[str, Evaluation] = {}
+    student = folder.models.get("student")
+    if student is not None and run.tests:
+        evaluations[UNTRAINED] = measure_untrained(run, student)
+    for name, arm in recipe.arms.items():
+        evaluation = run_arm(run, name, arm)
+        if evaluation is not None:
+            evaluations[name] = evaluation
+
+    results = gather(
+        folder.store,
+        recipe,
+        evaluations,
+        title=title or f"Potstill: {', '.join(recipe.arms)}",
+        names={model.id: role for role, model in folder.models.items()},
+    )
+    notes = [*files.notes(), *folder.budget.notes(), *results.notes]
+    results = dataclasses.replace(results, notes=notes)
+    save(results, folder.path / "results.json")
+    manifest.finish(folder.path, ["results.json"])
     return results
 
 
@@ -110,16 +116,27 @@ def open_run(
     progress: Progress = no_progress,
     threads: int = 0,
     retry_errors: bool = False,
+    models: Mapping[str, Model] | None = None,
+    problems: list[Trace] | None = None,
+    tests: list[Trace] | None = None,
 ) -> Iterator[Run]:
-    """Load what a recipe names, check it, and open its folder for the length of the block."""
+    """Load what a recipe names, check it, and open its folder for the length of the block.
+
+    Args:
+        recipe: what to run.
+        out: the run folder.
+        progress: called with (label, done, total).
+        threads: CPU threads of local models and training; 0 is one a core.
+        retry_errors: ask again where a recorded generation failed.
+        models: by role, in the place of those that the recipe names.
+        problems: blank traces to train on, in the place of the recipe's.
+        tests: blank traces to measure on, in the place of the recipe's.
+    """
     refuse_many_processes()
-    problems, tests = load_recipe_problems(recipe)
-    models: dict[str, Model] = {}
-    for role, spec in recipe.roles.items():
-        if spec:
-            models[role] = load_model(
-                spec, threads=threads or os.cpu_count() or 1, batch=recipe.batch
-            )
+    if problems is None or tests is None:
+        problems, tests = load_recipe_problems(recipe)
+    if models is None:
+        models = load_recipe_models(recipe, threads or os.cpu_count() or 1)
     check_roles(recipe, models)
     check_judge([*problems, *tests], models.get(JUDGE), f"--role {JUDGE}=SPEC")
     limits = {
@@ -138,6 +155,15 @@ def open_run(
         rules=rules,
     ) as folder:
         yield Run(recipe, folder, problems, tests)
+
+
+def load_recipe_models(recipe: Recipe, threads: int) -> dict[str, Model]:
+    """The models of the roles that the recipe fills."""
+    return {
+        role: load_model(spec, threads=threads, batch=recipe.batch)
+        for role, spec in recipe.roles.items()
+        if spec
+    }
 
 
 def load_recipe_problems(recipe: Recipe) -> tuple[list[Trace], list[Trace]]:

@@ -22,6 +22,13 @@ from potstill.store import Store, cached
 KEY = "sk-Potstill/Test+Key=With%Signs_0123456789abcdef"
 VARIABLE = "POTSTILL_SECRET_TEST_KEY"
 ESCAPED = "".join(f"\\u{ord(letter):04x}" for letter in KEY)
+
+
+def choice(text: str) -> dict[str, object]:
+    """A choice of an answer with this text."""
+    return {"message": {"content": text}, "finish_reason": "stop"}
+
+
 # What a rude server says; the first answer is sound, so that a broken one later is no wrong address.
 ECHOES = (
     "",
@@ -36,22 +43,16 @@ ECHOES = (
     Reply(200, f'{{"choices": [{{"message": {{"content": "half {KEY}'.encode()),
     Reply(
         200,
-        json.dumps(
-            {"choices": [{"message": {"content": f"We see your key {KEY}."}}], "model": KEY}
-        ).encode(),
+        json.dumps({"choices": [choice(f"We see your key {KEY}.")], "model": KEY}).encode(),
     ),
     # As PHP writes it, with strokes escaped: the key is not among the bytes, and is in the text.
     Reply(
         200,
-        json.dumps({"choices": [{"message": {"content": f"Key: {KEY}, 7"}}]})
-        .replace("/", "\\/")
-        .encode(),
+        json.dumps({"choices": [choice(f"Key: {KEY}, 7")]}).replace("/", "\\/").encode(),
     ),
     Reply(
         200,
-        json.dumps({"choices": [{"message": {"content": "Key: SAID, 7"}}]})
-        .replace("SAID", ESCAPED)
-        .encode(),
+        json.dumps({"choices": [choice("Key: SAID, 7")]}).replace("SAID", ESCAPED).encode(),
     ),
     Reply(200, json.dumps({"choices": [{"message": {"content": 5, "key": KEY}}]}).encode()),
     Reply(

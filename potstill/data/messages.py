@@ -141,7 +141,7 @@ def strip_reasoning_tags(reasoning: str, reply: str) -> tuple[str, str]:
     """Thought and reply without tags that stand in them already, so that a join does not double these.
 
     Taken away are `<think>` before the thought, `</think>` behind it or before the reply. A reply that holds a thought
-    of its own gives it up: an equal or longer one replaces the thought beside it, another one is put behind it.
+    of its own gives it up: one that contains the thought beside it replaces it, another one is put behind it.
     """
     if reasoning.lstrip().startswith(OPEN_TAG):
         reasoning = reasoning.lstrip().removeprefix(OPEN_TAG)
@@ -151,8 +151,9 @@ def strip_reasoning_tags(reasoning: str, reply: str) -> tuple[str, str]:
         return reasoning, reply.lstrip().removeprefix(CLOSE_TAG)
 
     thought_in_reply, rest = split_reasoning(reply)
-    if not thought_in_reply.strip():
-        return reasoning, rest
+    is_tagged = reply.lstrip().startswith(OPEN_TAG)
+    if not is_tagged and thought_in_reply.strip() != reasoning.strip():
+        return reasoning, reply  # it speaks of the tag
     if reasoning.strip() in thought_in_reply:
         return thought_in_reply, rest
     if thought_in_reply.strip() in reasoning:

@@ -96,6 +96,7 @@ FAILURES = (
     "filter",  # a content filter took the answer
     "malformed",  # an answer that is not what the protocol says
     "empty",  # an answer without text
+    "unfinished",  # nobody says that the answer is whole: its finish reason is missing or not known
     "length",  # an answer that its limit cut, where such are dropped (--truncated drop); its text is stored
     "context",  # the prompt leaves no room in the context
     "budget",  # the budget did not allow the call, and the run goes on without it (--when-spent train); never stored

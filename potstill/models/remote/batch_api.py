@@ -18,7 +18,7 @@ from potstill.models.model import Gate, Request
 from potstill.models.remote.errors import Failure
 from potstill.models.remote.http import Wire
 from potstill.models.remote.request import Call
-from potstill.models.remote.response import loads, said
+from potstill.models.remote.response import error_message, parse_json
 
 MOST = 10_000  # calls a batch
 RATE = 0.5  # the share of the price that is paid
@@ -108,7 +108,9 @@ async def answers(
     batch = await _finished(wire, batch, lambda count: seen.update({path: min(count, len(bodies))}))
     if batch.get("status") == "failed":
         raise Failure(
-            "refused", f"field: the batch was refused: {said(batch.get('errors'))}", stop=True
+            "refused",
+            f"field: the batch was refused: {error_message(batch.get('errors'))}",
+            stop=True,
         )
     made: dict[str, bytes | Failure] = {}
     for name in ("output_file_id", "error_file_id"):
@@ -122,7 +124,7 @@ async def _found(wire: Wire, tag: str) -> dict[str, Any] | None:
     after = ""
     while True:
         try:
-            page = loads(await wire.get(f"/batches?limit=100{after}"))
+            page = parse_json(await wire.get(f"/batches?limit=100{after}"))
         except Failure as failure:
             if failure.status not in (404, 405):
                 raise
@@ -155,13 +157,15 @@ async def _found(wire: Wire, tag: str) -> dict[str, Any] | None:
 
 
 async def _submitted(wire: Wire, endpoint: str, lines: Sequence[bytes], tag: str) -> dict[str, Any]:
-    file = loads(await wire.upload("/files", b"\n".join(lines) + b"\n", f"potstill-{tag}.jsonl"))
+    file = parse_json(
+        await wire.upload("/files", b"\n".join(lines) + b"\n", f"potstill-{tag}.jsonl")
+    )
     wanted = {
         "input_file_id": file.get("id") if isinstance(file, dict) else None,
         "endpoint": endpoint,
     }
     wanted |= {"completion_window": "24h", "metadata": {_TAG: tag}}
-    batch = loads(await wire.post("/batches", json.dumps(wanted).encode()))
+    batch = parse_json(await wire.post("/batches", json.dumps(wanted).encode()))
     if not isinstance(batch, dict) or not isinstance(batch.get("id"), str):
         raise Failure(
             "refused", "url: the server answers no batch (does it have a Batch API?)", stop=True
@@ -179,7 +183,7 @@ async def _finished(
         await asyncio.sleep(delay)
         delay = min(delay * 1.5, POLL[1])
         try:
-            found = loads(await wire.get(f"/batches/{batch['id']}"))
+            found = parse_json(await wire.get(f"/batches/{batch['id']}"))
         except Failure as failure:
             missed += 1
             if failure.stop or not failure.retry or missed > PATIENCE:
@@ -204,13 +208,13 @@ def _through(batch: Mapping[str, Any]) -> int:
 def _read(data: bytes, wire: Wire) -> dict[str, bytes | Failure]:
     made: dict[str, bytes | Failure] = {}
     for line in data.splitlines():
-        row = loads(line)
+        row = parse_json(line)
         name = row.get("custom_id") if isinstance(row, dict) else None
         if not isinstance(row, dict) or not isinstance(name, str):
             continue
         answer = row.get("response")
         if not isinstance(answer, dict):
-            made[name] = Failure("server", f"in a batch: {said(row.get('error'))}")
+            made[name] = Failure("server", f"in a batch: {error_message(row.get('error'))}")
             continue
         status, body = answer.get("status_code"), json.dumps(answer.get("body")).encode()
         fine = status == 200

@@ -11,7 +11,7 @@ from typing import Any
 from potstill.errors import ModelError
 from potstill.models.remote.errors import Failure, retry_after
 from potstill.models.remote.options import Options
-from potstill.models.remote.response import loads, said
+from potstill.models.remote.response import error_message, parse_json
 
 PATIENCE = 5.0  # seconds for which a server that has never answered is tried
 ROW = 20  # transport failures one after the other, none answered in between, that end a run ...
@@ -47,8 +47,8 @@ def redacted(text: str, key: str) -> str:
 
 def of_status(status: int, data: bytes, headers: Mapping[str, str], key: str) -> Failure:
     """The failure that an HTTP status other than 200 stands for."""
-    value = loads(data)
-    text = redacted(said(value) if value is not None else _plain(data), key)
+    value = parse_json(data)
+    text = redacted(error_message(value) if value is not None else _plain(data), key)
     detail, code = f"{status} {text}", json.dumps(value)[:2000] if value is not None else text
     after = retry_after(headers)
     if status == 402 or (status in (429, 403) and _QUOTA.search(code)):

@@ -12,7 +12,7 @@ from potstill.models.remote import event_loop
 from potstill.models.remote.error_messages import Breaker, of_exception, of_status, of_text
 from potstill.models.remote.errors import Failure
 from potstill.models.remote.options import Options
-from potstill.models.remote.response import clean, loads
+from potstill.models.remote.response import parse_json, replace_lone_surrogates
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
@@ -83,14 +83,16 @@ class Wire:
                 status, body, _ = await self._call("GET", f"{self._base}/models", None)
         except (Failure, TimeoutError):
             return []
-        found = loads(body) if status == 200 else None
+        found = parse_json(body) if status == 200 else None
         rows = found.get("data") if isinstance(found, dict) else None
         names = (
             [row.get("id") for row in rows if isinstance(row, dict)]
             if isinstance(rows, list)
             else []
         )
-        return sorted(clean(name)[:100] for name in names if isinstance(name, str))[:40]
+        return sorted(
+            replace_lone_surrogates(name)[:100] for name in names if isinstance(name, str)
+        )[:40]
 
     async def _post(self, path: str, data: bytes) -> bytes:
         url = path if path.startswith("http") else self._base + path
@@ -116,7 +118,7 @@ class Wire:
                 lambda found: bytes.fromhex(found[1].decode()), body.replace(b"\\/", b"/")
             )
             if key in plain:
-                value = loads(body)
+                value = parse_json(body)
                 scrubbed = plain.replace(key, b"[key]")
                 return (
                     scrubbed if value is None else json.dumps(_scrubbed(value, self._key)).encode()

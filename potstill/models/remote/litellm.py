@@ -20,7 +20,7 @@ from potstill.models.remote.http import Wire
 from potstill.models.remote.openai import OpenAI
 from potstill.models.remote.options import Options, check_url, host_of
 from potstill.models.remote.presets import PLAIN, Preset
-from potstill.models.remote.response import clean
+from potstill.models.remote.response import replace_lone_surrogates
 
 HABITS = Preset(think="lines", names=PLAIN.names)
 SHOWN = 12  # names of models in an error
@@ -138,7 +138,7 @@ class VendorWire(Wire):
     def _answered(self, error: Exception) -> tuple[int, bytes, Any]:
         """The status that an exception stands for, as HTTP would have brought it; a `Failure` where there was none."""
         names = [type(cause).__name__ for cause in _causes(error)]
-        said = _scrubbed(redacted(clean(str(error))[:1000], self._key))
+        said = _scrubbed(redacted(replace_lone_surrogates(str(error))[:1000], self._key))
         detail = f"{names[0]}: {said[:300]}"
         if "ContextWindowExceededError" in names:
             raise Failure("context", detail, status=400)

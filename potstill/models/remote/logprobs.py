@@ -8,7 +8,7 @@ from typing import Any
 from potstill.errors import ModelError
 from potstill.models.remote.options import Options
 from potstill.models.remote.request import Bodies, messages
-from potstill.models.remote.response import loads, numbers, usage
+from potstill.models.remote.response import parse_json, read_logprobs, read_usage
 from potstill.records import Prompt
 
 Bodyful = tuple[str, dict[str, Any]]
@@ -47,7 +47,7 @@ def questions(bodies: Bodies, prompt: Prompt, text: str) -> list[Bodyful]:
 
 def values(bodies: Bodies, prompt: Prompt, text: str, answers: list[bytes]) -> list[float]:
     """The log-probabilities of the text's tokens, from the answers to `questions`."""
-    found = [loads(answer) for answer in answers]
+    found = [parse_json(answer) for answer in answers]
     options, whole = bodies.options, found[0] if isinstance(found[0], dict) else {}
     if options.score == "echo":
         asked = bodies.shown(prompt, rendered=options.mode != "text")
@@ -55,7 +55,7 @@ def values(bodies: Bodies, prompt: Prompt, text: str, answers: list[bytes]) -> l
     else:
         start = len(bodies.encoder.prompt(prompt)) if len(answers) == 1 and bodies.encoder else 0
         if len(answers) == 2:
-            start = usage(found[1].get("usage") if isinstance(found[1], dict) else None).prompt
+            start = read_usage(found[1].get("usage") if isinstance(found[1], dict) else None).prompt
         made = _given(whole, start)
     if not made:
         raise refused(bodies.model, options, "its answer holds no log-probabilities of the prompt")
@@ -111,7 +111,7 @@ def _echoed(whole: Mapping[str, Any], start: int, stop: int) -> tuple[float, ...
         at = offset - base
         if at + len(token) > start and at < stop:
             inside.append(value)
-    return numbers(inside) or ()
+    return read_logprobs(inside) or ()
 
 
 def _given(whole: Mapping[str, Any], start: int) -> tuple[float, ...]:
@@ -123,7 +123,10 @@ def _given(whole: Mapping[str, Any], start: int) -> tuple[float, ...]:
         next(iter(entry.values()), None) if isinstance(entry, Mapping) else None
         for entry in entries[start:]
     ]
-    return numbers([top.get("logprob") if isinstance(top, Mapping) else None for top in tops]) or ()
+    return (
+        read_logprobs([top.get("logprob") if isinstance(top, Mapping) else None for top in tops])
+        or ()
+    )
 
 
 def _first(whole: Mapping[str, Any]) -> Mapping[str, Any]:

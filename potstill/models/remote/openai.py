@@ -23,7 +23,7 @@ from potstill.models.remote.http import Wire
 from potstill.models.remote.logprobs import ABILITIES, questions, refused, unable, values
 from potstill.models.remote.options import Options, refuse_secrets
 from potstill.models.remote.request import Bodies, Call, encoded
-from potstill.models.remote.response import Asked, read, shared
+from potstill.models.remote.response import ResponseContext, read_response, to_completions
 from potstill.records import Prompt, digest
 
 LONG = 24  # characters of a prefix that no answer repeats by chance
@@ -161,7 +161,9 @@ class OpenAI:
                 raise Failure("timeout", "the batch ended without an answer to this call")
             if isinstance(found, Failure):
                 raise found
-            [completion] = shared(read(found, self._asked(request, found, call)))[:1]
+            [completion] = to_completions(read_response(found, self._asked(request, found, call)))[
+                :1
+            ]
         except Failure as failure:
             return Completion("", "", failure.tokens, error=str(failure), rate=batch_api.RATE)
         return completion._replace(rate=batch_api.RATE)
@@ -192,12 +194,12 @@ class OpenAI:
             return [too_long] * len(requests)
         call = self._bodies.call(first, len(requests), first.random_seed(self.id))
         data = await self._posted(call)
-        answer = read(data, self._asked(first, data, call))
+        answer = read_response(data, self._asked(first, data, call))
         if len(answer.choices) < len(requests):
             self._group = (
                 1  # a server that ignores n, or gives fewer: the rest is asked for one by one
             )
-        made = shared(answer._replace(choices=answer.choices[: len(requests)]))
+        made = to_completions(answer._replace(choices=answer.choices[: len(requests)]))
         seconds = (time.perf_counter() - began) / len(made)
         return [completion._replace(seconds=seconds) for completion in made]
 
@@ -218,18 +220,19 @@ class OpenAI:
                 raise
         return await self._wire.post(call.path, encoded(call.body))
 
-    def _asked(self, request: Request, data: bytes, call: Call) -> Asked:
+    def _asked(self, request: Request, data: bytes, call: Call) -> ResponseContext:
         """How to read the answer to a request."""
         think = self.options.think or self.options.preset.think
-        asked = Asked(request.prefix, request.sampling.stop, think)
+        asked = ResponseContext(request.prefix, request.sampling.stop, think)
         if not request.prefix:
             return asked
         # Some servers say the prefix again. A long one that comes back is told from a short one that does by chance.
         if len(request.prefix) >= LONG and not self._repeats and call.chat:
             self._repeats = all(
-                choice.text.startswith(request.prefix) for choice in read(data, asked).choices
+                choice.text.startswith(request.prefix)
+                for choice in read_response(data, asked).choices
             )
-        return asked._replace(repeats=self._repeats)
+        return asked._replace(repeats_prefix=self._repeats)
 
     def _too_long(self, request: Request) -> Completion | None:
         context = self.options.context

@@ -1,4 +1,4 @@
-"""What came back, read with distrust: texts, how each ended, token counts. Nothing in it is taken for granted."""
+"""Reads a server's answer: texts, how each ended, token counts. Nothing in it is taken for granted."""
 
 from __future__ import annotations
 
@@ -7,29 +7,40 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from potstill.data.messages import (
+    CLOSE_TAG,
+    OPEN_TAG,
+    MalformedMessageError,
+    has_open_thought,
+    read_message,
+    strip_reasoning_tags,
+)
 from potstill.models.model import Completion
 from potstill.models.remote.errors import Failure
-from potstill.records import NO_TOKENS, Tokens
+from potstill.records import (
+    FINISH_REASON_KEYS,
+    NO_TOKENS,
+    FinishReason,
+    Tokens,
+    read_finish_reason,
+)
 
-OPEN, CLOSE = "<think>", "</think>"
-APART = ("reasoning_content", "reasoning")  # fields in which servers return reasoning
-LENGTHS = ("length", "max_tokens", "model_length", "max_output_tokens")
-TOOLS = ("tool_calls", "function_call", "tool_use")
-FILTERS = ("content_filter", "safety", "recitation", "sensitive")
-_MOST = 1 << 53  # tokens: larger numbers are no counts
+MAX_TOKEN_COUNT = 1 << 53  # a larger number is no count of tokens
+MAX_LOGPROB = 1e-3  # a rounding error above 0 is a log-probability, more is none
 
 
 class Choice(NamedTuple):
-    """One completion of an answer; `error` as in `Completion`."""
+    """One completion of an answer; `error` as in `Completion`, `may_retry` where the server broke it off."""
 
     text: str
     finish: Literal["stop", "length", ""] = "stop"
     error: str = ""
     logprobs: tuple[float, ...] = ()
+    may_retry: bool = False
 
 
-class Answer(NamedTuple):
-    """A whole answer: its choices in order, what it used in all, what it cost and who gave it."""
+class Response(NamedTuple):
+    """A whole answer: its choices in order, the tokens of all of them, the cost, and the server's name of the model."""
 
     choices: tuple[Choice, ...]
     tokens: Tokens
@@ -37,45 +48,60 @@ class Answer(NamedTuple):
     served: str = ""
 
 
-class Asked(NamedTuple):
-    """What of the request is needed to read its answer."""
+class ResponseContext(NamedTuple):
+    """What of the request is needed to read its answer.
+
+    Args:
+        prefix: the text that the answer goes on with.
+        stop: strings that end it.
+        think: how a thought that came apart is joined: "raw" or "lines".
+        repeats_prefix: whether the server says the prefix again.
+    """
 
     prefix: str = ""
-    stops: tuple[str, ...] = ()
+    stop: tuple[str, ...] = ()
     think: str = "raw"
-    repeats: bool = False
+    repeats_prefix: bool = False
 
 
-def read(data: bytes, asked: Asked) -> Answer:
-    """The answer in a body, of a chat or of a plain completion; a `Failure` where there is none."""
-    value = loads(data)
+def read_response(data: bytes, context: ResponseContext) -> Response:
+    """Read the body of a chat or of a plain completion; raises `Failure` where there is no answer in it.
+
+    Choices that can't be read are left out where others can. An answer of which every choice was broken off by the
+    server is a failure that may be tried again.
+    """
+    value = parse_json(data)
     if not isinstance(value, dict):
-        raise _malformed("no JSON object", data)
-    tokens = usage(value.get("usage"))
+        raise _malformed_failure("no JSON object", data)
+    tokens = read_usage(value.get("usage"))
     if isinstance(value.get("error"), dict | str) and not value.get("choices"):
+        detail = f"an error in an answer: {error_message(value)}"
+        raise Failure("server", detail, retry=True, billed=tokens != NO_TOKENS)
+
+    entries = value.get("choices")
+    if not isinstance(entries, list) or not entries:
+        raise _malformed_failure("no choices", data, tokens)
+    choices = []
+    for entry in entries:
+        if isinstance(entry, dict):
+            try:
+                choices.append(_read_choice(entry, context))
+            except MalformedMessageError:
+                continue
+    if not choices:
+        raise _malformed_failure("no choice with a text", data, tokens)
+    if all(choice.may_retry for choice in choices):
+        detail = choices[0].error.removeprefix("server: ")
         raise Failure(
-            "server",
-            f"an error in an answer: {said(value)}",
-            retry=True,
-            billed=tokens != NO_TOKENS,
+            "server", detail, retry=True, billed=True, tokens=tokens, text=choices[0].text
         )
-    choices = value.get("choices")
-    if not isinstance(choices, list) or not choices:
-        raise _malformed("no choices", data, tokens)
-    read = [_choice(choice, asked) for choice in choices if isinstance(choice, dict)]
-    read = [choice for choice in read if not choice.error.startswith("malformed")] or read
-    if not read or read[0].error.startswith("malformed"):
-        raise _malformed("no choice with a text", data, tokens)
+
     served = value.get("model")
-    return Answer(
-        tuple(read),
-        tokens,
-        _cost(value.get("usage")),
-        clean(served)[:200] if isinstance(served, str) else "",
-    )
+    served = replace_lone_surrogates(served)[:200] if isinstance(served, str) else ""
+    return Response(tuple(choices), tokens, _read_cost(value.get("usage")), served)
 
 
-def loads(data: bytes) -> Any:
+def parse_json(data: bytes) -> Any:
     """JSON, or None; broken UTF-8 becomes U+FFFD."""
     try:
         return json.loads(data.decode("utf-8", "replace"))
@@ -83,8 +109,8 @@ def loads(data: bytes) -> Any:
         return None
 
 
-def clean(text: str) -> str:
-    """The text without lone surrogates, which JSON can hold and UTF-8 can't."""
+def replace_lone_surrogates(text: str) -> str:
+    """The text with U+FFFD for lone surrogates, which JSON can hold and UTF-8 can't."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -92,183 +118,213 @@ def clean(text: str) -> str:
     return text
 
 
-def joined(reasoning: str, reply: str, asked: Asked, *, cut: bool) -> str:
-    """One text from reasoning and answer that came apart: `<think>…</think>…`.
+def join_server_reasoning(
+    reasoning: str, reply: str, context: ResponseContext, *, is_truncated: bool
+) -> str:
+    """One text from a thought and a reply that came apart: `<think>thought</think>reply`, the tags never doubled.
 
-    A prefix that stands within its thought is not opened again; a thought that the limit cut stays open.
+    A prefix that ends inside its thought is not opened again; a thought that the limit cut stays open. With
+    `think="lines"` the line breaks that the server took away are put back around the tags.
     """
-    lines, inside = asked.think == "lines", within(asked.prefix)
-    head = "" if inside else f"{OPEN}\n" if lines else OPEN
-    if cut and not reply:
-        return head + (reasoning.lstrip() if lines and not inside else reasoning)
-    if lines:
-        thought = reasoning.rstrip() if inside else reasoning.strip()
-        return f"{head}{thought}\n{CLOSE}" + (f"\n{reply.lstrip()}" if reply else "")
-    return f"{head}{reasoning}{CLOSE}{reply}"
+    reasoning, reply = strip_reasoning_tags(reasoning, reply)
+    adds_line_breaks = context.think == "lines"
+    starts_inside = has_open_thought(context.prefix)
+    opening = OPEN_TAG
+    if starts_inside:
+        opening = ""
+    elif adds_line_breaks:
+        opening = f"{OPEN_TAG}\n"
+
+    if is_truncated and not reply:
+        if adds_line_breaks and not starts_inside:
+            reasoning = reasoning.lstrip()
+        return opening + reasoning
+    if not adds_line_breaks:
+        return f"{opening}{reasoning}{CLOSE_TAG}{reply}"
+    reasoning = reasoning.rstrip() if starts_inside else reasoning.strip()
+    text = f"{opening}{reasoning}\n{CLOSE_TAG}"
+    if reply:
+        text += f"\n{reply.lstrip()}"
+    return text
 
 
-def within(prefix: str) -> bool:
-    """Whether a text ends inside its thought."""
-    return prefix.rfind(OPEN) > prefix.rfind(CLOSE)
-
-
-def usage(value: Any) -> Tokens:
+def read_usage(value: Any) -> Tokens:
     """Token counts, whoever's names they have; 0 where a number is none."""
     if not isinstance(value, dict):
         return NO_TOKENS
-    prompt, completion = _count(value.get("prompt_tokens")), _count(value.get("completion_tokens"))
-    cached = _within(value, "prompt_tokens_details", "cached_tokens") or _count(
-        value.get("prompt_cache_hit_tokens")
-    )
-    reasoning = _within(value, "completion_tokens_details", "reasoning_tokens")
-    if reasoning and _count(value.get("total_tokens")) == prompt + completion + reasoning:
-        completion += reasoning  # some servers count the thought apart from the rest
+    prompt = _read_count(value.get("prompt_tokens"))
+    completion = _read_count(value.get("completion_tokens"))
+    cached = _read_inner_count(value, "prompt_tokens_details", "cached_tokens")
+    cached = cached or _read_count(value.get("prompt_cache_hit_tokens"))
+    reasoning = _read_inner_count(value, "completion_tokens_details", "reasoning_tokens")
+    # Some servers count the thought apart from the rest of the completion.
+    if reasoning and _read_count(value.get("total_tokens")) == prompt + completion + reasoning:
+        completion += reasoning
     return Tokens(prompt, completion, min(cached, prompt), min(reasoning, completion))
 
 
-def shared(answer: Answer) -> list[Completion]:
-    """One completion a choice; counts and cost are shared so that their sum is what the server said."""
-    sizes = [max(1, len(choice.text)) for choice in answer.choices]
-    written = _split(answer.tokens.completion, sizes)
-    thought = _split(answer.tokens.reasoning, written if any(written) else sizes)
-    made = []
-    for place, choice in enumerate(answer.choices):
-        first = place == 0  # the prompt was read once
-        prompt, cached = (answer.tokens.prompt, answer.tokens.cached) if first else (0, 0)
-        made.append(
+def to_completions(response: Response) -> list[Completion]:
+    """One completion a choice; counts and cost are shared out so that their sum is what the server said."""
+    text_lengths = [max(1, len(choice.text)) for choice in response.choices]
+    completion_counts = _split_total(response.tokens.completion, text_lengths)
+    reasoning_sizes = completion_counts if any(completion_counts) else text_lengths
+    reasoning_counts = _split_total(response.tokens.reasoning, reasoning_sizes)
+
+    completions = []
+    for place, choice in enumerate(response.choices):
+        tokens = Tokens(0, completion_counts[place], 0, reasoning_counts[place])
+        cost = None if response.cost is None else 0.0
+        if place == 0:  # the prompt was read, and the call paid, once
+            tokens = tokens._replace(prompt=response.tokens.prompt, cached=response.tokens.cached)
+            cost = response.cost
+        completions.append(
             Completion(
                 choice.text,
                 choice.finish,
-                Tokens(prompt, written[place], cached, thought[place]),
+                tokens,
                 choice.error,
                 logprobs=choice.logprobs,
-                cost=answer.cost if first or answer.cost is None else 0.0,
-                served=answer.served,
+                cost=cost,
+                served=response.served,
             )
         )
-    return made
+    return completions
 
 
-def said(value: Any) -> str:
+def error_message(value: Any) -> str:
     """The message of an error body, whatever its shape."""
     if isinstance(value, Mapping):
         for name in ("error", "message", "detail", "msg", "error_msg"):
             if value.get(name):
-                return said(value[name])
-        return clean(json.dumps(value, default=str))[:300]
+                return error_message(value[name])
+        return replace_lone_surrogates(json.dumps(value, default=str))[:300]
     if isinstance(value, list) and value:
-        return said(value[0])
-    return clean(str(value))[:500]
+        return error_message(value[0])
+    return replace_lone_surrogates(str(value))[:500]
 
 
-def _choice(choice: Mapping[str, Any], asked: Asked) -> Choice:
-    message = choice.get("message", choice)
-    if not isinstance(message, dict) or (message is choice and "text" not in choice):
-        return Choice("", "", "malformed: a choice without a message")
-    content, finish = message.get("content", choice.get("text")), choice.get("finish_reason")
-    text = _text(content)
-    thought = next((_text(message.get(name)) for name in APART if message.get(name)), "")
-    refusal = message.get("refusal")
-    if isinstance(refusal, str) and refusal:
-        return Choice(text or "", "", f"refused: {clean(refusal)[:300]}")
-    if text is None or thought is None:
-        return Choice("", "", f"malformed: a {type(content).__name__} for a text")
-    cut = finish in LENGTHS
-    text = joined(thought, text, asked, cut=cut) if thought else text
-    text = clean(_continued(text, asked))
-    if finish in FILTERS:
-        return Choice(text, "", "filter: the server's content filter took the answer")
-    if finish in TOOLS or (not text and message.get("tool_calls")):
-        return Choice(text, "", "refused: the model called a tool instead of answering")
-    return _ended(text, cut, asked, choice.get("logprobs"))
-
-
-def _ended(text: str, cut: bool, asked: Asked, logs: Any) -> Choice:
-    stops = [at for stop in asked.stops if stop and (at := text.find(stop)) >= 0]
-    if stops:
-        text, cut = text[: min(stops)], False
-    if not text.strip() and cut:
-        return Choice("", "", "empty: the limit was reached before any text (raise max_tokens)")
-    if not text.strip() and not asked.prefix and not stops:
-        return Choice("", "", "empty: an answer without text")
-    return Choice(text, "length" if cut else "stop", "", _logprobs(logs))
-
-
-def _continued(text: str, asked: Asked) -> str:
-    """Only what is new, of a server that says the prefix again."""
-    return (
-        text[len(asked.prefix) :]
-        if asked.prefix and asked.repeats and text.startswith(asked.prefix)
-        else text
-    )
-
-
-def _text(content: Any) -> str | None:
-    """A text: a string, the parts of a list of parts, "" for null; None for anything else."""
-    if content is None or isinstance(content, str):
-        return content or ""
-    if isinstance(content, list) and all(isinstance(part, Mapping) for part in content):
-        parts = [
-            part.get("text")
-            for part in content
-            if part.get("type", "text") in ("text", "output_text")
-        ]
-        if all(isinstance(part, str) for part in parts):
-            return "".join(part for part in parts if isinstance(part, str))
-    return None
-
-
-def _logprobs(logs: Any) -> tuple[float, ...]:
-    """Of a chat's `content` or a plain completion's `token_logprobs`; () where one of them is no number."""
-    if not isinstance(logs, dict):
-        return ()
-    entries = logs.get("content")
-    values: Any = (
-        [e.get("logprob") if isinstance(e, Mapping) else None for e in entries] if entries else []
-    )
-    return numbers(values or logs.get("token_logprobs")) or ()
-
-
-def numbers(values: Any) -> tuple[float, ...] | None:
+def read_logprobs(values: Any) -> tuple[float, ...] | None:
     """Log-probabilities, of which 0 is the largest; None where one of them is none."""
     if not isinstance(values, Sequence) or isinstance(values, str):
         return None
-    fine = all(
-        isinstance(v, float | int) and not isinstance(v, bool) and not math.isnan(v) and v <= 1e-3
-        for v in values
-    )
-    return tuple(min(0.0, max(float(v), -1e30)) for v in values) if fine else None
+    logprobs = []
+    for value in values:
+        if not isinstance(value, float | int) or isinstance(value, bool):
+            return None
+        if math.isnan(value) or value > MAX_LOGPROB:
+            return None
+        logprobs.append(min(0.0, max(float(value), -1e30)))
+    return tuple(logprobs)
 
 
-def _cost(value: Any) -> float | None:
-    cost = value.get("cost") if isinstance(value, dict) else None
-    fine = isinstance(cost, float | int) and not isinstance(cost, bool) and 0 <= cost < math.inf
-    return float(cost) if fine and cost is not None else None
+def _read_choice(choice: Mapping[str, Any], context: ResponseContext) -> Choice:
+    """Read a choice of a chat (`message`) or of a plain completion (`text`)."""
+    entry = choice.get("message", choice)
+    if not isinstance(entry, dict) or (entry is choice and "text" not in choice):
+        raise MalformedMessageError("a choice without a message")
+    message = read_message(entry)
+    if message.refusal:
+        refusal = replace_lone_surrogates(message.refusal)[:300]
+        return Choice(replace_lone_surrogates(message.content), "", f"refused: {refusal}")
+
+    finish_reason, finish_value = _choice_finish_reason(choice)
+    text = message.content
+    if message.reasoning:
+        is_truncated = finish_reason == "length"
+        text = join_server_reasoning(message.reasoning, text, context, is_truncated=is_truncated)
+    text = replace_lone_surrogates(_without_prefix(text, context))
+
+    if finish_reason == "content_filter":
+        return Choice(text, "", "filter: the server's content filter took the answer")
+    if finish_reason == "tool_calls" or (not text and message.tool_calls):
+        return Choice(text, "", "refused: the model called a tool instead of answering")
+    return _end_choice(text, finish_reason, finish_value, context, choice.get("logprobs"))
 
 
-def _count(value: Any) -> int:
-    """A count that arrived as an int or a whole float."""
-    fine = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MOST
-    return int(value) if fine else 0
+def _choice_finish_reason(choice: Mapping[str, Any]) -> tuple[FinishReason, Any]:
+    """How a choice ended, and the server's word for it; vLLM has a `stop_reason` beside its `finish_reason`."""
+    for key in FINISH_REASON_KEYS:
+        if choice.get(key) is not None:
+            return read_finish_reason(choice[key], key=key), choice[key]
+    return "unknown", None
 
 
-def _within(value: Mapping[str, Any], part: str, name: str) -> int:
-    inner = value.get(part)
-    return _count(inner.get(name)) if isinstance(inner, dict) else 0
+def _end_choice(
+    text: str,
+    finish_reason: FinishReason,
+    finish_value: Any,
+    context: ResponseContext,
+    logprobs: Any,
+) -> Choice:
+    """Cut a text at its first stop string, and say how it ended; an error where it did not end well."""
+    stop_positions = [text.find(stop) for stop in context.stop if stop and stop in text]
+    if stop_positions:
+        return Choice(text[: min(stop_positions)], "stop", "", _read_choice_logprobs(logprobs))
+    shown_value = replace_lone_surrogates(str(finish_value))[:80]
+    if finish_reason == "error":
+        error = f"server: the server broke the answer off (finish_reason {shown_value!r})"
+        return Choice(text, "", error, may_retry=True)
+    if not text.strip() and finish_reason == "length":
+        return Choice("", "", "empty: the limit was reached before any text (raise max_tokens)")
+    if not text.strip() and not context.prefix:
+        return Choice("", "", "empty: an answer without text")
+    if finish_reason == "unknown":
+        word = "no finish_reason" if finish_value is None else f"finish_reason {shown_value!r}"
+        return Choice(text, "", f"unfinished: {word}, so the text may not be whole")
+    finish: Literal["stop", "length"] = "length" if finish_reason == "length" else "stop"
+    return Choice(text, finish, "", _read_choice_logprobs(logprobs))
 
 
-def _split(total: int, sizes: Sequence[int]) -> list[int]:
+def _without_prefix(text: str, context: ResponseContext) -> str:
+    """Only what is new, of a server that says the prefix again."""
+    if context.repeats_prefix and context.prefix:
+        return text.removeprefix(context.prefix)
+    return text
+
+
+def _read_choice_logprobs(logprobs: Any) -> tuple[float, ...]:
+    """Of a chat's `content` or a plain completion's `token_logprobs`; () where one of them is no number."""
+    if not isinstance(logprobs, dict):
+        return ()
+    values: Any = logprobs.get("token_logprobs")
+    entries = logprobs.get("content")
+    if isinstance(entries, list) and entries:
+        values = [entry.get("logprob") if isinstance(entry, Mapping) else None for entry in entries]
+    return read_logprobs(values) or ()
+
+
+def _read_cost(usage: Any) -> float | None:
+    cost = usage.get("cost") if isinstance(usage, dict) else None
+    if not isinstance(cost, float | int) or isinstance(cost, bool) or not 0 <= cost < math.inf:
+        return None
+    return float(cost)
+
+
+def _read_count(value: Any) -> int:
+    """A count that arrived as an int or a whole float; 0 for anything else."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return 0
+    return int(value) if 0 <= value < MAX_TOKEN_COUNT else 0
+
+
+def _read_inner_count(usage: Mapping[str, Any], part: str, name: str) -> int:
+    details = usage.get(part)
+    return _read_count(details.get(name)) if isinstance(details, dict) else 0
+
+
+def _split_total(total: int, sizes: Sequence[int]) -> list[int]:
     """Whole numbers in proportion to sizes, whose sum is the total."""
-    whole, given, parts = sum(sizes) or 1, 0, []
-    reached = 0
+    size_of_all = sum(sizes) or 1
+    parts: list[int] = []
+    size_so_far = total_so_far = 0
     for size in sizes:
-        reached += size
-        upto = total * reached // whole
-        parts.append(upto - given)
-        given = upto
+        size_so_far += size
+        next_total = total * size_so_far // size_of_all
+        parts.append(next_total - total_so_far)
+        total_so_far = next_total
     return parts
 
 
-def _malformed(what: str, data: bytes, tokens: Tokens = NO_TOKENS) -> Failure:
-    shown = data[:120].decode("utf-8", "replace")
-    return Failure("malformed", f"{what} in {shown!r}", retry=True, billed=True, tokens=tokens)
+def _malformed_failure(what: str, data: bytes, tokens: Tokens = NO_TOKENS) -> Failure:
+    beginning = data[:120].decode("utf-8", "replace")
+    return Failure("malformed", f"{what} in {beginning!r}", retry=True, billed=True, tokens=tokens)

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from potstill.models.remote.errors import Failure
 from potstill.models.remote.response import (
-    Answer,
-    Asked,
     Choice,
-    joined,
-    numbers,
-    read,
-    shared,
-    usage,
+    Response,
+    ResponseContext,
+    join_server_reasoning,
+    read_logprobs,
+    read_response,
+    read_usage,
+    to_completions,
 )
 from potstill.records import NO_TOKENS, Problem, Tokens, Trace, split_reasoning
 
@@ -59,11 +59,11 @@ WRONG = st.recursive(
 )
 
 
-def is_sound(answer: Answer) -> bool:
+def is_sound(answer: Response) -> bool:
     """What everything else relies on."""
     texts = [c.text for c in answer.choices]
     [text.encode() for text in texts]
-    counts = [count for completion in shared(answer) for count in completion.tokens]
+    counts = [count for completion in to_completions(answer) for count in completion.tokens]
     return bool(texts) and all(type(count) is int and 0 <= count < 2**53 for count in counts)
 
 
@@ -76,7 +76,7 @@ def test_any_json_is_an_answer_or_a_failure(value: Any) -> None:
         {"choices": [{"message": value, "text": value}]},
     ):
         try:
-            answer = read(json.dumps(wrapped).encode(), Asked())
+            answer = read_response(json.dumps(wrapped).encode(), ResponseContext())
         except Failure as failure:
             assert failure.kind in ("malformed", "server")
         else:
@@ -86,13 +86,13 @@ def test_any_json_is_an_answer_or_a_failure(value: Any) -> None:
 @given(st.binary(max_size=60))
 def test_any_bytes_are_no_answer(data: bytes) -> None:
     with pytest.raises(Failure):
-        read(data, Asked())
+        read_response(data, ResponseContext())
 
 
 @given(st.binary(max_size=60))
 def test_any_bytes_in_a_text_are_text(data: bytes) -> None:
     kept = bytes(byte for byte in data if byte >= 32 and byte not in b'"\\')
-    assert is_sound(read(b'{"choices":[{"text":"x' + kept + b'"}]}', Asked()))
+    assert is_sound(read_response(b'{"choices":[{"text":"x' + kept + b'"}]}', ResponseContext()))
 
 
 @pytest.mark.parametrize(
@@ -117,50 +117,162 @@ def test_any_bytes_in_a_text_are_text(data: bytes) -> None:
 )
 def test_what_is_no_answer_is_malformed(data: bytes) -> None:
     with pytest.raises(Failure, match="malformed") as failure:
-        read(data, Asked())
+        read_response(data, ResponseContext())
     assert failure.value.retry and failure.value.billed
 
 
 def test_lone_surrogates_and_broken_utf8_become_replacement_characters() -> None:
-    assert read(body({"content": "a\ud83d b"}), Asked()).choices[0].text == "a\ufffd b"
-    assert read(body({"content": "a\ud83d\ude00"}), Asked()).choices[0].text == "a\U0001f600"
-    assert read(b'{"choices": [{"text": "a\xff"}]}', Asked()).choices[0].text == "a\ufffd"
+    assert (
+        read_response(body({"content": "a\ud83d b"}), ResponseContext()).choices[0].text
+        == "a\ufffd b"
+    )
+    assert (
+        read_response(body({"content": "a\ud83d\ude00"}), ResponseContext()).choices[0].text
+        == "a\U0001f600"
+    )
+    assert (
+        read_response(b'{"choices": [{"text": "a\xff"}]}', ResponseContext()).choices[0].text
+        == "a\ufffd"
+    )
 
 
 def test_content_in_parts_is_joined() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "image"}, {"type": "text", "text": "b"}]
-    assert read(body({"content": parts}), Asked()).choices[0].text == "ab"
+    assert read_response(body({"content": parts}), ResponseContext()).choices[0].text == "ab"
 
 
 @pytest.mark.parametrize(
     ("finish", "expected"),
     [
         ("stop", "stop"),
-        (None, "stop"),
         ("eos", "stop"),
-        (7, "stop"),
         ("length", "length"),
         ("max_tokens", "length"),
+        ("MAX_TOKENS", "length"),
+        ("LENGTH", "length"),
+        ("model_context_window_exceeded", "length"),
     ],
 )
 def test_how_it_ended(finish: Any, expected: str) -> None:
-    assert read(body({"content": "a"}, finish), Asked()).choices[0].finish == expected
+    [choice] = read_response(body({"content": "a"}, finish), ResponseContext()).choices
+    assert (choice.finish, choice.error) == (expected, "")
 
 
-def test_a_stop_is_cut_even_if_the_server_left_it() -> None:
-    choice = read(body({"content": "one END two"}, "length"), Asked(stops=("END",))).choices[0]
-    assert (choice.text, choice.finish) == ("one ", "stop")
-    assert read(body({"content": "END"}), Asked(stops=("END",))).choices[0].error == ""
+@pytest.mark.parametrize("finish", [None, 7, "what", ""])
+def test_an_ending_that_nobody_knows_is_not_finished(finish: Any) -> None:
+    [choice] = read_response(body({"content": "a"}, finish), ResponseContext()).choices
+    assert (choice.text, choice.finish) == ("a", "")
+    assert choice.error.startswith("unfinished: ")
+    if finish is not None:
+        assert repr(str(finish)) in choice.error
 
 
-def test_an_empty_answer_is_an_error_but_for_a_continuation() -> None:
-    assert read(body({"content": " "}), Asked()).choices[0].error.startswith("empty")
-    assert read(body({"content": ""}), Asked(prefix="done.")).choices[0] == Choice("")
-    assert "raise max_tokens" in read(body({"content": None}, "length"), Asked()).choices[0].error
+def test_a_stop_reason_beside_the_finish_reason_is_read_where_that_is_missing() -> None:
+    entries = [
+        {"message": {"content": "a"}, "finish_reason": "length", "stop_reason": 128001},
+        {"message": {"content": "a"}, "finish_reason": None, "stop_reason": "end_turn"},
+        {"message": {"content": "a"}, "stop_reason": "max_tokens"},
+    ]
+    data = json.dumps({"choices": entries}).encode()
+    finishes = [choice.finish for choice in read_response(data, ResponseContext()).choices]
+    assert finishes == ["length", "stop", "length"]
+
+
+@pytest.mark.parametrize("finish", ["abort", "error", "insufficient_system_resource"])
+def test_an_answer_that_the_server_broke_off_may_be_tried_again(finish: str) -> None:
+    with pytest.raises(Failure, match="broke the answer off") as failure:
+        read_response(
+            body({"content": "a"}, finish, usage={"completion_tokens": 7}), ResponseContext()
+        )
+    assert (failure.value.kind, failure.value.text) == ("server", "a")
+    assert failure.value.retry and failure.value.billed and failure.value.tokens.completion == 7
+
+
+def test_a_choice_that_was_broken_off_beside_a_whole_one_is_an_error() -> None:
+    entries = [
+        {"message": {"content": "a"}, "finish_reason": "stop"},
+        {"message": {"content": "b"}, "finish_reason": "abort"},
+    ]
+    whole, broken_off = read_response(
+        json.dumps({"choices": entries}).encode(), ResponseContext()
+    ).choices
+    assert (whole.finish, whole.error) == ("stop", "")
+    assert broken_off.error.startswith("server: the server broke the answer off")
+
+
+@pytest.mark.parametrize("finish", [None, "abort", "length"])
+def test_a_text_that_holds_a_stop_string_is_whole_however_it_ended(finish: Any) -> None:
+    data = body({"content": "one END two"}, finish)
+    [choice] = read_response(data, ResponseContext(stop=("END",))).choices
+    assert (choice.text, choice.finish, choice.error) == ("one ", "stop", "")
 
 
 @pytest.mark.parametrize(
-    ("think", "prefix", "cut", "expected"),
+    ("message", "expected"),
+    [
+        ({"content": "16", "thinking": "7 + 9"}, "<think>7 + 9</think>16"),
+        ({"content": "16", "reasoning_details": [{"text": "7 + 9"}]}, "<think>7 + 9</think>16"),
+        (
+            {"content": "16", "reasoning_content": "<think>\n7 + 9\n</think>"},
+            "<think>\n7 + 9\n</think>16",
+        ),
+        (
+            {"content": "</think>\n\n16", "reasoning_content": "7 + 9"},
+            "<think>7 + 9</think>\n\n16",
+        ),
+        (
+            {"content": "<think>7 + 9</think>16", "reasoning": "7 + 9"},
+            "<think>7 + 9</think>16",
+        ),
+        (
+            {"content": "</think> is a tag.", "reasoning": ""},
+            "</think> is a tag.",
+        ),
+        (
+            {
+                "content": [
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "7 + 9"}]},
+                    {"type": "text", "text": "16"},
+                ]
+            },
+            "<think>7 + 9</think>16",
+        ),
+    ],
+)
+def test_a_thought_stands_before_the_reply_with_its_tags_once(
+    message: dict[str, Any], expected: str
+) -> None:
+    assert read_response(body(message), ResponseContext()).choices[0].text == expected
+
+
+def test_a_stop_is_cut_even_if_the_server_left_it() -> None:
+    choice = read_response(
+        body({"content": "one END two"}, "length"), ResponseContext(stop=("END",))
+    ).choices[0]
+    assert (choice.text, choice.finish) == ("one ", "stop")
+    assert (
+        read_response(body({"content": "END"}), ResponseContext(stop=("END",))).choices[0].error
+        == ""
+    )
+
+
+def test_an_empty_answer_is_an_error_but_for_a_continuation() -> None:
+    assert (
+        read_response(body({"content": " "}), ResponseContext())
+        .choices[0]
+        .error.startswith("empty")
+    )
+    assert read_response(body({"content": ""}), ResponseContext(prefix="done.")).choices[
+        0
+    ] == Choice("")
+    assert (
+        "raise max_tokens"
+        in read_response(body({"content": None}, "length"), ResponseContext()).choices[0].error
+    )
+
+
+@pytest.mark.parametrize(
+    ("think", "prefix", "is_truncated", "expected"),
     [
         ("raw", "", False, "<think> t </think> r"),
         ("lines", "", False, "<think>\nt\n</think>\nr"),
@@ -170,16 +282,31 @@ def test_an_empty_answer_is_an_error_but_for_a_continuation() -> None:
         ("raw", "", True, "<think> t </think> r"),
     ],
 )
-def test_thought_and_reply_are_joined(think: str, prefix: str, cut: bool, expected: str) -> None:
-    assert joined(" t ", " r", Asked(prefix, think=think), cut=cut) == expected
+def test_thought_and_reply_are_joined(
+    think: str, prefix: str, is_truncated: bool, expected: str
+) -> None:
+    assert (
+        join_server_reasoning(
+            " t ", " r", ResponseContext(prefix, think=think), is_truncated=is_truncated
+        )
+        == expected
+    )
 
 
 def test_a_thought_that_was_cut_stays_open() -> None:
     text = (
-        read(body({"reasoning": "half a th", "content": None}, "length"), Asked()).choices[0].text
+        read_response(
+            body({"reasoning": "half a th", "content": None}, "length"), ResponseContext()
+        )
+        .choices[0]
+        .text
     )
     assert text == "<think>half a th" and split_reasoning(text) == ("half a th", "")
-    done = read(body({"reasoning": "whole", "content": ""}), Asked()).choices[0].text
+    done = (
+        read_response(body({"reasoning": "whole", "content": ""}), ResponseContext())
+        .choices[0]
+        .text
+    )
     assert done == "<think>whole</think>"
 
 
@@ -227,7 +354,7 @@ def test_thought_and_reply_of_a_trace(text: str, thought: str, reply: str) -> No
     ],
 )
 def test_usage_of_any_server(value: Any, expected: Tokens) -> None:
-    assert usage(value) == expected
+    assert read_usage(value) == expected
 
 
 @given(
@@ -239,17 +366,22 @@ def test_what_a_group_used_is_shared_without_a_rest(
     texts: list[str], completion: int, reasoning: int
 ) -> None:
     tokens = Tokens(11, completion, 3, min(reasoning, completion))
-    made = shared(Answer(tuple(Choice(text) for text in texts), tokens, 0.25))
+    made = to_completions(Response(tuple(Choice(text) for text in texts), tokens, 0.25))
     assert Tokens(*(sum(counts) for counts in zip(*(c.tokens for c in made)))) == tokens
     assert sum(c.cost or 0 for c in made) == 0.25
 
 
 def test_numbers_are_log_probabilities_or_nothing() -> None:
-    assert numbers([-1, -0.5, 0.0001]) == (-1.0, -0.5, 0.0)
-    assert [numbers(v) for v in ([float("nan")], [None], [True], "ab", None, [0.5])] == [None] * 6
+    assert read_logprobs([-1, -0.5, 0.0001]) == (-1.0, -0.5, 0.0)
+    assert [read_logprobs(v) for v in ([float("nan")], [None], [True], "ab", None, [0.5])] == [
+        None
+    ] * 6
 
 
 def test_a_cost_that_the_server_says() -> None:
-    assert read(body({"content": "a"}, usage={"cost": 0.5}), Asked()).cost == 0.5
+    assert read_response(body({"content": "a"}, usage={"cost": 0.5}), ResponseContext()).cost == 0.5
     for cost in (-1, "1", float("nan"), True):
-        assert read(body({"content": "a"}, usage={"cost": cost}), Asked()).cost is None
+        assert (
+            read_response(body({"content": "a"}, usage={"cost": cost}), ResponseContext()).cost
+            is None
+        )

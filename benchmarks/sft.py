@@ -31,8 +31,8 @@ from potstill.models.local import checkpoint
 from potstill.records import Problem, Trace
 from potstill.training.dataset.chat_template import chat
 from potstill.training.dataset.tokenize import Row, render
-from potstill.training.objective_config import Task
-from potstill.training.objective_inputs import learning
+from potstill.training.objective_config import ObjectiveConfig
+from potstill.training.objective_inputs import prepare_objective
 from potstill.training.settings import TrainingSettings
 from potstill.training.trainer import Loop
 from potstill.world.story import problems
@@ -75,8 +75,8 @@ def potstill(
         packing=packing,
     )
     model = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
-    made = learning(Task(), model, packing=packing)
-    return Loop(model, rows, settings, folder, None, learning=made)
+    made = prepare_objective(ObjectiveConfig(), model, packing=packing)
+    return Loop(model, rows, settings, folder, None, objective_inputs=made)
 
 
 def trl(

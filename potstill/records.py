@@ -416,7 +416,7 @@ class Stage:
         """The id of the student that this stage makes under these training settings."""
         constants = {name: getattr(value, "id", value) for name, value in self.constants.items()}
         seen = [_as_trained(row) for row in self.rows]
-        rollout = bool(self.constants.get("rollout"))
+        rollout = bool(self.constants.get("on_policy_fraction"))
         problems = [row.problem for row in self.rows] if rollout else []
         return digest(
             "stage", [self.model.id, self.objective, constants, dict(settings), seen, problems]

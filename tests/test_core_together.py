@@ -72,7 +72,7 @@ def learn(problems, teacher, student):
         context={"attempts": keep(wrong, ours)},
     )
     assert keep(unparsed, ours) == []
-    student = yield Stage(student, mix(keep(right, verify(better))), "likelihood")
+    student = yield Stage(student, mix(keep(right, verify(better))), "sft")
     yield Stage(student, pair(keep(right, chains), keep(wrong, ours)), "preference")
 
 

@@ -157,7 +157,7 @@ def test_stage_id_is_what_the_trainer_sees():
     assert key(moved) == key(TRACE), "lineage does not retrain"
     elsewhere = Trace(Problem("p9", "Other"), TRACE.prompt, TRACE.text, TRACE.given, "stop")
     assert key(elsewhere) == key(TRACE)
-    assert key(elsewhere, rollout=0.5) != key(TRACE, rollout=0.5), (
+    assert key(elsewhere, on_policy_fraction=0.5) != key(TRACE, on_policy_fraction=0.5), (
         "on-policy stages see the problems"
     )
 

@@ -25,7 +25,7 @@ VERBS = {
     "verify": "check gold answers, or judge recorded answers, with the verifiers",
     "judge": "have a model judge recorded answers by a rubric, or compare them in pairs, with its bias",
     "train": "train a student on rows of your own, without a method",
-    "keep": "store a teacher's best entries for rows, to distil from them without the teacher",
+    "cache-teacher": "store a teacher's best entries for rows, to distil from them without the teacher",
     "evaluate": "measure a model on problems",
     "compare": "paired differences between evaluations, with intervals",
     "import": "recorded answers in the usual layouts become traces, judged if you like",
@@ -35,7 +35,7 @@ VERBS = {
     "world": "the built-in world: its problems, its checkpoints, and the script that trains them",
     "report": "write a run's report.html again",
 }
-_RESUMED = ("quickstart", "run", "train", "keep", "study", "world")
+_RESUMED = ("quickstart", "run", "train", "cache-teacher", "study", "world")
 _STOPPED = 130  # 128 + SIGINT, as shells count
 _UNREAD = 141  # 128 + SIGPIPE
 _FIRST = 10.0  # seconds that the first of several processes has to tell an error alone
@@ -96,10 +96,11 @@ def _run(words: list[str]) -> int:
 
 
 def module_of(verb: str) -> ModuleType:
-    """A verb's module; Python's own words end in an underscore."""
-    return import_module(
-        f"potstill.cli.{verb}_" if keyword.iskeyword(verb) else f"potstill.cli.{verb}"
-    )
+    """A verb's module: hyphens become underscores, and one of Python's keywords ends in an underscore."""
+    name = verb.replace("-", "_")
+    if keyword.iskeyword(name):
+        name += "_"
+    return import_module(f"potstill.cli.{name}")
 
 
 def _help() -> str:

@@ -262,7 +262,7 @@ def _remedy(row: Mapping[str, Any]) -> str:
     fix = "rename the columns to prompt and completion"
     if row.get("question") and not {"prompt", "completion"} & set(row):
         fix += (
-            "; problems alone are for a student that writes every completion, --set rollout=1: "
+            "; problems alone are for a student that writes every completion, --set on_policy_fraction=1: "
             "a share learns rows too"
         )
     return fix

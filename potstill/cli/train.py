@@ -5,17 +5,18 @@ traces. Objectives:
 OBJECTIVES
 
 Those of pairs want chosen and rejected (kto also takes {prompt, completion, label: true or false}). Those of
-distributions want a --teacher of the same tokenizer, or --kept entries
-(potstill keep); uld, gold, multilevel_ot, dskd, cot2align and rkd compare with a --teacher of any tokenizer. With
---set rollout=1 the student writes its own completions of the problems in --rows.
+distributions want a --teacher of the same tokenizer, or a --teacher-cache (potstill cache-teacher); uld, gold,
+multilevel_ot, dskd, cot2align and rkd compare with a --teacher of any tokenizer. With
+--set on_policy_fraction=1 the student writes its own completions of the problems in --rows.
 
 examples:
   potstill train --rows rows.jsonl --student transformers:models/qwen --out students/mine --set lr=1e-5 --set epochs=2
   potstill train --rows pairs.jsonl --student world:student --objective redi --set alpha=0.8 --out students/redi
   potstill train --rows rows.jsonl --student world:student --objective jsd --teacher world:teacher --set beta=0.5 \\
     --out students/jsd
-  potstill keep --rows rows.jsonl --teacher world:teacher --out kept
-  potstill train --rows rows.jsonl --student world:student --objective forward_kl --kept kept --out students/kd
+  potstill cache-teacher --rows rows.jsonl --teacher world:teacher --out cache
+  potstill train --rows rows.jsonl --student world:student --objective forward_kl --teacher-cache cache \\
+    --out students/kd
   potstill train --rows rows.jsonl --student world:student --out students/again --set lora.r=8 --set lora.use_dora=true
   torchrun --nproc-per-node 2 -m potstill train --rows rows.jsonl --student world:student --out students/shared
 
@@ -41,7 +42,7 @@ from potstill.cli.progress import clock, watching
 from potstill.data import files
 from potstill.errors import ConfigError, ModelError
 from potstill.runs.recipe import convert
-from potstill.training.objective_config import LOOP, Task, bind, trainable
+from potstill.training.objective_config import LOOP, ObjectiveConfig, bind, trainable
 from potstill.training.settings import ALIASES, SETTINGS, FitResult, TrainingSettings
 
 _NAMES = textwrap.fill(", ".join(trainable()), 110, initial_indent="  ", subsequent_indent="  ")
@@ -66,30 +67,36 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="where the student is stored",
     )
     parser.add_argument(
-        "--objective", default="likelihood", metavar="NAME", help="what it learns by (likelihood)"
+        "--objective", default="sft", metavar="NAME", help="what it learns by (sft)"
     )
     parser.add_argument(
         "--teacher",
         default="",
         metavar="SPEC",
-        help="a checkpoint (uld, gold, …: of any tokenizer; on_policy, …: or a server that scores)",
+        help="a checkpoint (uld, gold, …: of any tokenizer; opd, …: or a server that scores)",
     )
     parser.add_argument(
         "--reference", default="", metavar="SPEC", help="a checkpoint (the student as it starts)"
     )
     parser.add_argument(
-        "--kept",
+        "--teacher-cache",
         type=options.folder,
         metavar="DIR",
-        help="a teacher's entries, instead of --teacher",
+        help="cached teacher logits (potstill cache-teacher), instead of --teacher",
     )
     parser.add_argument(
         "--kind", default="", help="verifier of the problems, where rewards are wanted (guessed)"
     )
     parser.add_argument(
-        "--map", action="append", default=[], metavar="FIELD=COLUMN", help="of problems (rollout=1)"
+        "--map",
+        action="append",
+        default=[],
+        metavar="FIELD=COLUMN",
+        help="of problems (on_policy_fraction=1)",
     )
-    parser.add_argument("--prompt", default="", metavar="TEMPLATE", help=f"with rollout=1: {ASKED}")
+    parser.add_argument(
+        "--prompt", default="", metavar="TEMPLATE", help=f"with on_policy_fraction=1: {ASKED}"
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -108,7 +115,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     options.add_json(parser)
 
 
-_FLAGS = ("teacher", "reference", "kept", "reward")
+_FLAGS = ("teacher", "reference", "teacher_cache", "reward")
 CUT = 0.5  # share of what the student writes that may reach its limit without a word about it
 
 
@@ -121,21 +128,21 @@ def execute(args: argparse.Namespace) -> None:
 def _train(args: argparse.Namespace) -> None:
     own, rest = split(args.objective, args.set)
     settings = training([f"seed={args.seed}", *rest], args.threads)
-    task = bind(args.objective, own | _given(args)).task
-    traces = _rows(args, task)
+    config = bind(args.objective, own | _given(args)).config
+    traces = _rows(args, config)
     student = loaded(args.student, args.threads, "student")
     from potstill.training import distributed
     from potstill.training.fit import fit
 
     settings = _as_asked(student, settings, args.student)
     with watching(args.quiet) as progress:
-        done = fit(traces, student.weights, args.out, settings, task=task, progress=progress)
+        done = fit(traces, student.weights, args.out, settings, config=config, progress=progress)
     if distributed.rank():
         return  # the first process speaks
     steps = _steps(args.out)
     told = {"objective": args.objective, **_report(done, steps)}
     notes, bad = (
-        [*task.notes(), *_cut(told, task)],
+        [*config.notes(), *_cut(told, config)],
         [item._asdict() for item in files.save(args.out)],
     )
     if args.json:
@@ -165,9 +172,9 @@ def _train(args: argparse.Namespace) -> None:
     show.say(f"took {clock(done.seconds)}; student {args.out}")
 
 
-def _rows(args: argparse.Namespace, task: Task) -> list[Any]:
+def _rows(args: argparse.Namespace, config: ObjectiveConfig) -> list[Any]:
     """The rows; where the student writes all completions itself, problems do."""
-    if task.rollout == 1 and not (args.arm or Path(args.rows).is_dir()):
+    if config.on_policy_fraction == 1 and not (args.arm or Path(args.rows).is_dir()):
         mapping = options.pairs(args.map, "--map")
         return rows.asked(
             args.rows, args.limit, mapping=mapping, kind=args.kind, prompt=args.prompt
@@ -177,13 +184,13 @@ def _rows(args: argparse.Namespace, task: Task) -> list[Any]:
         raise ConfigError(
             f"{flag} is for problems, and these rows have prompts of their own",
             expected="problems that the student answers itself",
-            fix=f"--set rollout=1, or leave {flag.partition(' ')[0]} out",
+            fix=f"--set on_policy_fraction=1, or leave {flag.partition(' ')[0]} out",
         )
-    return rows.read(args.rows, args.limit, arm=args.arm, pairs=task.paired)
+    return rows.read(args.rows, args.limit, arm=args.arm, pairs=config.paired)
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:
-    found: dict[str, Any] = {"kept": args.kept} if args.kept else {}
+    found: dict[str, Any] = {"teacher_cache": args.teacher_cache} if args.teacher_cache else {}
     told = "logp" in objectives.entry(args.objective).needs  # by a server too
     for role in ("teacher", "reference"):
         if getattr(args, role):
@@ -234,7 +241,7 @@ def split(objective: str, sets: Sequence[str]) -> tuple[dict[str, Any], list[str
             raise ConfigError(
                 f"--set {plain}: {value!r} is not YAML", fix="potstill train --help"
             ) from None
-        if inner and first in LOOP:  # internalise.per_epoch=8
+        if inner and first in LOOP:  # implicit_cot.per_epoch=8
             before = own.get(first)
             made = {**(before if isinstance(before, Mapping) else {}), inner: made}
         own[first if inner and first in LOOP else name] = made  # `bind` says what there is
@@ -328,15 +335,16 @@ def _tenths(values: Sequence[float]) -> tuple[float, float]:
     return sum(values[:part]) / part, sum(values[-part:]) / part
 
 
-def _cut(told: Mapping[str, Any], task: Task) -> list[str]:
+def _cut(told: Mapping[str, Any], config: ObjectiveConfig) -> list[str]:
     share = told.get("cut_rollouts", 0.0)
     if share <= CUT:
         return []
     learnt = (
         "cut texts are not learnt"
-        if task.truncated == "mask"
+        if config.mask_truncated_completions
         else "the student learns texts without an end"
     )
     return [
-        f"{share:.0%} of what the student wrote was cut at max_new={task.max_new}: {learnt}; --set max_new=…"
+        f"{share:.0%} of what the student wrote was cut at max_new_tokens={config.max_new_tokens}: {learnt}; "
+        "--set max_new_tokens=…"
     ]

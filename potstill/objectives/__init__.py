@@ -40,9 +40,7 @@ _DIVERGENCES = (
 )
 TABLE: Mapping[str, Entry] = MappingProxyType(
     {
-        **dict.fromkeys(
-            ("likelihood", "dft", "unlikelihood", "length_balanced"), Entry("likelihood")
-        ),
+        **dict.fromkeys(("sft", "dft", "unlikelihood", "length_balanced"), Entry("likelihood")),
         **dict.fromkeys(_DIVERGENCES, Entry("divergence", needs=("distribution",))),
         "distillm2": Entry("divergence", "pair", ("distribution", "pairs")),
         **dict.fromkeys(
@@ -52,12 +50,10 @@ TABLE: Mapping[str, Entry] = MappingProxyType(
         **dict.fromkeys(("simpo", "cpo", "orpo", "redi"), Entry("preference", "pair", ("pairs",))),
         "kto": Entry("preference", "sequence", ("labels", "reference", "mismatched")),
         **dict.fromkeys(
-            ("token_kl", "on_policy", "trust_region", "iw_opd"), Entry("policy", needs=("logp",))
+            ("token_kl", "opd", "trust_region", "iw_opd"), Entry("policy", needs=("logp",))
         ),
         "minillm": Entry("policy", needs=("logp", "returns")),
-        **dict.fromkeys(
-            ("policy_gradient", "sapo", "vespo"), Entry("policy", needs=("advantages",))
-        ),
+        **dict.fromkeys(("grpo", "sapo", "vespo"), Entry("policy", needs=("advantages",))),
         "kdrl": Entry("policy", needs=("logp", "advantages")),
         **dict.fromkeys(("uld", "multilevel_ot"), Entry("transport", needs=("aligned",))),
         "gold": Entry("transport", needs=("aligned", "shared")),

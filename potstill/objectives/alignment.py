@@ -59,7 +59,7 @@ def kind_of(vocabulary: Collection[str]) -> Kind:
     raise ConfigError(
         "this tokenizer's tokens can't be spelled out in bytes",
         expected="byte-level BPE or SentencePiece",
-        fix="distil from the teacher's texts (objective likelihood)",
+        fix="distil from the teacher's texts (objective sft)",
     )
 
 

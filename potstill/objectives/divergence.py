@@ -52,8 +52,8 @@ def jsd(x: Inputs, *, beta: float = 0.5, **how: Any) -> Loss:
 
     GKD's lambda is the stage's `rollout`: the share of steps whose texts the student writes. The other steps have the
     stage's rows, so TRL's `seq_kd=True` is a method that yields what it sampled from the teacher,
-    `Stage(student, sample(teacher, problems), "jsd", teacher=teacher, rollout=0.5)`, and `seq_kd=False` one that yields
-    the data set's solutions. Departure: the teacher's texts are sampled once, TRL's anew in every epoch; `n` of
+    `Stage(student, sample(teacher, problems), "jsd", teacher=teacher, on_policy_fraction=0.5)`, and `seq_kd=False` one
+    that yields the data set's solutions. Departure: the teacher's texts are sampled once, TRL's anew in every epoch; `n` of
     `sample` gives as many as there are epochs.
     """
     _share(beta, "beta of jsd")

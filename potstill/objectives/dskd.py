@@ -19,7 +19,7 @@ from potstill.objectives import ranges
 from potstill.objectives.chunked import Kernel, full, losses
 from potstill.objectives.divergence import forward_kl
 from potstill.objectives.inputs import Hidden, Inputs, Loss, OtherVocabulary, Sum, summed
-from potstill.objectives.likelihood import likelihood, nll
+from potstill.objectives.likelihood import nll, sft
 from potstill.objectives.sinkhorn import transport
 from potstill.objectives.transport import uld
 
@@ -82,7 +82,7 @@ def dskd(x: Inputs, *, kd: float = 0.5, temperature: float = 2.0, chunk: int = 0
     far = forward_kl(s2t, temperature=temperature, chunk=chunk).values_N
     total = far.new_zeros(x.sequences()).index_add(0, teacher.sequences_M, far)
     spread = (total / x.lengths().clamp_min(1))[x.groups]
-    values = (1 - kd) * likelihood(x, chunk=chunk).values_N + kd * (learnt + near + spread)
+    values = (1 - kd) * sft(x, chunk=chunk).values_N + kd * (learnt + near + spread)
     stats = {"t2s_nll": summed(learnt), "t2s_kl": Sum(near.detach().sum(), right.sum())}
     return Loss(values, stats | {"s2t_kl": summed(far), "t2s_right": summed(right.to(far.dtype))})
 
@@ -135,7 +135,7 @@ def cot2align(
                 cost = 1 - unit[0] @ unit[1].T
             moved = moved.index_add(0, mine, transport(cost, epsilon=epsilon) / len(spaces))
     if teacher.aligned_N is None:
-        rest = ce * likelihood(x, chunk=chunk).values_N if ce else torch.zeros_like(moved)
+        rest = ce * sft(x, chunk=chunk).values_N if ce else torch.zeros_like(moved)
     else:
         rest = uld(x, weight=weight, ce=ce, chunk=chunk).values_N
     over = (other[x.groups] != x.groups).to(moved.dtype)

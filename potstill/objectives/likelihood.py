@@ -15,7 +15,7 @@ from potstill.objectives.inputs import Inputs, Loss, summed
 TINY = 1e-6  # 1 - p is never below it: the unlikelihood of a certain token is 13.8 and not infinite
 
 
-def likelihood(x: Inputs, *, chunk: int = 0) -> Loss:
+def sft(x: Inputs, *, chunk: int = 0) -> Loss:
     """Negative log-likelihood: `-log softmax(head(h))[y]`. Span, token and row weights are the reducer's."""
     values = losses(x, nll(x.targets_N), chunk=chunk)
     return Loss(values, {"nll": summed(values)})

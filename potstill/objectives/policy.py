@@ -6,7 +6,7 @@ its value does not fall to zero. What is worth watching is in the statistics: k1
 
 All are losses of a token. GRPO's means differ only in the reducer's weights: see `means`. In the first step
 on a rollout every ratio is 1 but for rounding: what is done about other ratios (clips, GSPO, CISPO, SAPO, VESPO) tells
-where more steps are made on it (`Task.iterations`).
+where more steps are made on it (`num_iterations`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Level: TypeAlias = Literal["token", "sequence"]
 Surrogate: TypeAlias = Literal["clip", "cispo"]
 
 
-def policy_gradient(
+def grpo(
     x: Inputs,
     *,
     clip: float = 0.2,
@@ -59,7 +59,7 @@ def policy_gradient(
             no token loses its gradient. `clip=1` leaves the lower side open, as its authors and TRL do, whose
             `epsilon_high` is our 1 + clip_high.
     """
-    ranges.not_negative("policy_gradient", clip=clip, clip_high=clip_high, beta=beta)
+    ranges.not_negative("grpo", clip=clip, clip_high=clip_high, beta=beta)
     logq, advantages = token_logp(x, chunk=chunk), _advantages(x)
     weight = _level(logq, _sampled(x, logq), x, ratio)
     if surrogate == "clip":
@@ -90,7 +90,7 @@ def sapo(
     """`-(4 / tau) s(tau (ratio - 1)) A`, s the logistic function: a gate in the clip's place (SAPO, arXiv:2511.20347).
 
     The weight of a token's gradient, 1 at ratio 1, falls smoothly on both sides, whatever the sign of A. tau is
-    `positive` where A > 0 and `negative` elsewhere. beta, corrected and ratio as in `policy_gradient`.
+    `positive` where A > 0 and `negative` elsewhere. beta, corrected and ratio as in `grpo`.
     """
     ranges.positive("sapo", positive=positive, negative=negative)
     ranges.not_negative("sapo", beta=beta)
@@ -116,7 +116,7 @@ def vespo(
 
     k and c are `power` and `decay` where A > 0, the negative ones elsewhere. The weight is 1 on policy and falls on
     both sides of w = k / c; w is of the sum and no mean, so long sequences leave it soon. beta and corrected as in
-    `policy_gradient`. Equation and constants are TRL's, not checked against the paper.
+    `grpo`. Equation and constants are TRL's, not checked against the paper.
     """
     ranges.not_negative(
         "vespo",
@@ -155,17 +155,15 @@ def token_kl(x: Inputs, *, estimator: Estimator = "k2", chunk: int = 0) -> Loss:
     return Loss(estimate(logq, logp, estimator), _gap(logq, logp))
 
 
-def on_policy(
-    x: Inputs, *, coefficient: float = 1.0, discount: float = 0.0, chunk: int = 0
-) -> Loss:
+def opd(x: Inputs, *, coefficient: float = 1.0, discount: float = 0.0, chunk: int = 0) -> Loss:
     """`-ratio A`, A_t = -c (sampled - p) plus discounted later ones: on-policy distillation (Tinker cookbook's rule,
     thinkingmachines.ai/blog/on-policy-distillation).
 
     The gradient is that of the reverse KL of each token; discount 1 that of the whole sequence.
     """
-    ranges.positive("on_policy", coefficient=coefficient)
-    ranges.share("on_policy", discount=discount)
-    logq, logp = token_logp(x, chunk=chunk), _teacher(x, "on_policy")
+    ranges.positive("opd", coefficient=coefficient)
+    ranges.share("opd", discount=discount)
+    logq, logp = token_logp(x, chunk=chunk), _teacher(x, "opd")
     sampled = _sampled(x, logq)
     advantages = discounted(-coefficient * (sampled - logp), x, discount)
     return Loss(-_ratio(logq, sampled) * advantages, _gap(logq, logp))

@@ -21,7 +21,7 @@ from potstill.objectives.inputs import (
     spread,
     summed,
 )
-from potstill.objectives.likelihood import likelihood, nll, token_logp
+from potstill.objectives.likelihood import nll, sft, token_logp
 
 TINY = 1e-12
 
@@ -116,7 +116,7 @@ def ted(
         ).values_N
         values = values + (ce + kl) * mixed
     elif ce:
-        values = values + ce * likelihood(x, chunk=chunk).values_N
+        values = values + ce * sft(x, chunk=chunk).values_N
     return Loss(values, {"layers": summed(apart)})
 
 

@@ -16,7 +16,7 @@ from potstill.runs.open_folder import EVALUATION, Folder
 from potstill.store.ledger import Ledger
 from potstill.store.students import Student
 from potstill.traces import perplexity, score
-from potstill.training.objective_config import Bound, Task, bind, student_key
+from potstill.training.objective_config import Bound, ObjectiveConfig, bind, student_key
 from potstill.training.settings import TrainingSettings
 
 
@@ -39,10 +39,10 @@ def train_stage(
     bound = bind_stage(folder, stage, training)
     settings = merge_settings(training, bound, folder.threads)
     settings = dataclasses.replace(settings, chat=chat_mode)
-    key = student_key(stage, settings.identity(), bound.task)
+    key = student_key(stage, settings.identity(), bound.config)
 
     # The rows are written before the training, so that they can be read while it runs.
-    rows = score_rows(stage, bound.task)
+    rows = score_rows(stage, bound.config)
     ledger.rows(key, rows)
     write_rows(folder.path / "rows" / f"{arm}.jsonl", rows)
 
@@ -52,7 +52,7 @@ def train_stage(
         starting_weights(stage),
         output_dir,
         settings,
-        task=bound.task,
+        config=bound.config,
         progress=lambda _, done, total: folder.progress(f"{arm}/train", done, total),
     )
     student = Local(output_dir, threads=folder.threads, chat=chat_mode)
@@ -108,10 +108,10 @@ def starting_weights(stage: Stage) -> Path:
     return weights
 
 
-def score_rows(stage: Stage, task: Task) -> list[Trace]:
+def score_rows(stage: Stage, config: ObjectiveConfig) -> list[Trace]:
     """The rows with their perplexity under the model they are to train, where it gives likelihoods; only logged."""
     rows = list(stage.rows)
-    writes_all_rows_itself = task.rollout == 1
+    writes_all_rows_itself = config.on_policy_fraction == 1
     if writes_all_rows_itself or not isinstance(stage.model, Scored):
         return rows
     return score("perplexity", perplexity(stage.model), rows)

@@ -39,15 +39,15 @@ LOOP: Mapping[str, Any] = {"optimizer": "muon", "threads": 1, "save_steps": 50}
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One objective: its task as plain data, the rows it trains on, where it starts, its rate, steps and rows a step.
+    """One objective: its config as plain data, the rows it trains on, where it starts, its rate, steps and rows a step.
 
     One rate and one number of steps for all, smaller ones for the second stages: nothing here was tuned arm by arm.
     """
 
     rows: str
-    objective: str = "likelihood"
+    objective: str = "sft"
     constants: Mapping[str, Any] = field(default_factory=dict)
-    task: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
     start: str = "student"
     lr: float = 1e-3
     steps: int = 120
@@ -74,7 +74,7 @@ by arm, and equal steps are not equal cost: the columns say what each used. A wo
 no evidence for large models; it shows that every objective trains, and what it needs.
 """
 
-ROLLED: Mapping[str, Any] = {"teacher": "mentor", "rollout": 1.0, "max_new": 96}
+ROLLED: Mapping[str, Any] = {"teacher": "mentor", "on_policy_fraction": 1.0, "max_new_tokens": 96}
 ARMS: Mapping[str, Arm] = {
     "sft": Arm("right", needs="texts"),
     "redi (after sft)": Arm(
@@ -97,17 +97,21 @@ ARMS: Mapping[str, Arm] = {
     ),
     "forward KL": Arm("right", "forward_kl", {}, {"teacher": "mentor"}, needs="logits"),
     "forward KL, top 16": Arm(
-        "right", "forward_kl", {}, {"kept": "kept"}, needs="16 stored entries a token"
+        "right",
+        "forward_kl",
+        {},
+        {"teacher_cache": "teacher_cache"},
+        needs="16 stored entries a token",
     ),
-    "GKD": Arm("right", "jsd", {"beta": 0.5}, {**ROLLED, "rollout": 0.5}, needs="logits"),
-    "on-policy distillation": Arm(
-        "prompts", "on_policy", {}, ROLLED, needs="logp of sampled tokens"
+    "GKD": Arm(
+        "right", "jsd", {"beta": 0.5}, {**ROLLED, "on_policy_fraction": 0.5}, needs="logits"
     ),
+    "on-policy distillation": Arm("prompts", "opd", {}, ROLLED, needs="logp of sampled tokens"),
     "KDRL": Arm(
         "prompts",
         "kdrl",
         {"beta": 0.05},
-        {**ROLLED, "group": 4},
+        {**ROLLED, "num_generations": 4},
         batch=8,
         needs="logp of sampled tokens, verifier",
     ),
@@ -233,7 +237,7 @@ def _trained(
         folder.parent.mkdir(parents=True, exist_ok=True)
         lines = folder.with_suffix(".jsonl")
         lines.write_text("".join(to_json(row) + "\n" for row in rows), "utf-8")
-        task = {k: str(places[v]) if k == "teacher" else v for k, v in arm.task.items()}
+        config = {k: str(places[v]) if k == "teacher" else v for k, v in arm.config.items()}
         spec: dict[str, Any] = {
             "rows": str(lines),
             "start": str(places.get(arm.start, CHECKPOINTS / "student")),
@@ -248,8 +252,8 @@ def _trained(
                 "seed": seed,
             }
         }
-        spec |= {"task": {**task, "objective": arm.objective, "constants": dict(arm.constants)}}
-        spec |= {"kept": str(places["mentor"]) if arm.task.get("kept") else ""}
+        spec |= {"config": {**config, "objective": arm.objective, "constants": dict(arm.constants)}}
+        spec |= {"teacher_cache": str(places["mentor"]) if arm.config.get("teacher_cache") else ""}
         done = subprocess.run(
             [sys.executable, "-m", "potstill.studies.objectives"],
             input=json.dumps(spec),
@@ -330,16 +334,20 @@ def _line(name: str, runs: Sequence[Mapping[str, Any]], base: Sequence[float]) -
 def main() -> None:
     """Train one student in this process: a specification on standard input, a report on standard output."""
     from potstill.training.fit import fit
-    from potstill.training.objective_config import Task
+    from potstill.training.objective_config import ObjectiveConfig
 
     spec = json.load(sys.stdin)
     rows = [from_json(line) for line in Path(spec["rows"]).read_text("utf-8").splitlines()]
-    start, out, task = Path(spec["start"]), Path(spec["out"]), spec["task"]
+    start, out, config = Path(spec["start"]), Path(spec["out"]), spec["config"]
     settings = TrainingSettings(**spec["training"])
-    if spec["kept"]:
-        task["kept"] = _kept(rows, start, Path(spec["kept"]), out.with_suffix(".kept"))
-    task |= {name: Path(task[name]) for name in ("teacher", "kept") if task.get(name)}
-    done = fit(rows, start, out, settings, task=Task(**task))
+    if spec["teacher_cache"]:
+        config["teacher_cache"] = _cache_teacher(
+            rows, start, Path(spec["teacher_cache"]), out.with_suffix(".cache")
+        )
+    config |= {
+        name: Path(config[name]) for name in ("teacher", "teacher_cache") if config.get(name)
+    }
+    done = fit(rows, start, out, settings, config=ObjectiveConfig(**config))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     told = {
         "tokens": done.tokens,
@@ -359,7 +367,7 @@ def main() -> None:
     )
 
 
-def _kept(rows: Sequence[Trace], start: Path, teacher: Path, folder: Path) -> Path:
+def _cache_teacher(rows: Sequence[Trace], start: Path, teacher: Path, folder: Path) -> Path:
     """The mentor's 16 best entries for these rows, stored."""
     from transformers import AutoTokenizer
 

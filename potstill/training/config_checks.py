@@ -1,4 +1,4 @@
-"""Whether the values of a task are of the kinds and in the ranges that they can have, in words. No torch."""
+"""Whether the values of an objective config are of the right kinds and in range, in words. No torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from potstill import objectives
 from potstill.errors import ConfigError
 from potstill.objectives.internalise import Internalise
 
-_FLAGS = {"teacher": "--teacher SPEC", "reference": "--reference SPEC", "kept": "--kept DIR"}
+_FLAGS = {
+    "teacher": "--teacher SPEC",
+    "reference": "--reference SPEC",
+    "teacher_cache": "--teacher-cache DIR",
+}
 
 
 class Wanted(NamedTuple):
@@ -24,24 +28,24 @@ class Wanted(NamedTuple):
     most: float = math.inf
 
 
-# Of fields of `Task`.
+# Of fields of `ObjectiveConfig`.
 WANTED = (
-    Wanted("rollout", "0.5", 0, 1),
-    Wanted("group", "4", 1),
+    Wanted("on_policy_fraction", "0.5", 0, 1),
+    Wanted("num_generations", "4", 1),
     Wanted("reward", "verifier"),
-    Wanted("temperature", "1", 0),
-    Wanted("max_new", "256", 1),
-    Wanted("mean", "token"),
-    Wanted("writer", "student"),
-    Wanted("replay", "1000", 0),
-    Wanted("iterations", "2", 1),
-    Wanted("truncated", "keep"),
+    Wanted("rollout_temperature", "1", 0),
+    Wanted("max_new_tokens", "256", 1),
+    Wanted("loss_reduction", "token"),
+    Wanted("rollout_sampling", "student"),
+    Wanted("replay_buffer_size", "1000", 0),
+    Wanted("num_iterations", "2", 1),
+    Wanted("mask_truncated_completions", "true"),
     Wanted("schedule", '{"beta": [0, 1]}'),
-    Wanted("internalise", '{"per_epoch": 8}'),
-    Wanted("held", "20", 0),
-    Wanted("watch", "10", 0),
+    Wanted("implicit_cot", '{"per_epoch": 8}'),
+    Wanted("eval_rows", "20", 0),
+    Wanted("eval_steps", "10", 0),
     Wanted("layers", "2", 0),
-    Wanted("maps_rate", "0.01", math.ulp(0)),
+    Wanted("projector_lr", "0.01", math.ulp(0)),
 )
 
 
@@ -103,26 +107,26 @@ def constants(objective: str, given: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def fields(task: Any, keywords: Mapping[str, str]) -> list[str]:
-    """What is wrong with the fields of a task; they are called as the keywords of the loop are."""
+def fields(config: Any, keywords: Mapping[str, str]) -> list[str]:
+    """What is wrong with the fields of a config; they are called as the keywords of the loop are."""
     kinds, called = (
-        get_type_hints(type(task)),
+        get_type_hints(type(config)),
         {field: keyword for keyword, field in keywords.items()},
     )
     wrong = []
     for field, example, least, most in WANTED:
-        value, name = getattr(task, field), called[field]
+        value, name = getattr(config, field), called[field]
         if not fits(kinds[field], value):
             wrong.append(f"{name}={value!r} is not {named(kinds[field])} ({name}={example})")
         elif isinstance(value, int | float) and not least <= value <= most:
             wrong.append(
                 f"{name}={value!r} is out of range: {_between(least, most)} ({name}={example})"
             )
-    return wrong or _schedule(task) + _internalise(task.internalise)
+    return wrong or _schedule(config) + _internalise(config.implicit_cot)
 
 
 def remedy(words: Sequence[str]) -> str:
-    """What mends it, for whoever writes a method and for whoever types: words like `teacher= or kept=`, `group=2`."""
+    """What mends it, for whoever writes a method and for whoever types: words like `teacher=`, `num_iterations=2`."""
     joined = ", ".join(dict.fromkeys(word for word in words if word))
     if not joined:
         return "--set KEY=VALUE for potstill train; KEY=VALUE on a method's stage, or in training.objective_config"
@@ -140,9 +144,9 @@ def _between(least: float, most: float) -> str:
     return f"{least:g} or more" if least == int(least) else "above 0"
 
 
-def _schedule(task: Any) -> list[str]:
-    kinds = objectives.kinds(task.objective)
-    still = [name for name in task.schedule if name in kinds and not fits(kinds[name], 0.5)]
+def _schedule(config: Any) -> list[str]:
+    kinds = objectives.kinds(config.objective)
+    still = [name for name in config.schedule if name in kinds and not fits(kinds[name], 0.5)]
     return [f"schedule: {name} is not a number that can move" for name in still]
 
 
@@ -150,9 +154,9 @@ def _internalise(given: Mapping[str, Any]) -> list[str]:
     kinds = get_type_hints(Internalise)
     unknown = sorted(set(given) - set(kinds))
     if unknown:
-        return [f"internalise has no {', '.join(unknown)} (known: {', '.join(kinds)})"]
+        return [f"implicit_cot has no {', '.join(unknown)} (known: {', '.join(kinds)})"]
     wrong = [
-        f"internalise: {name}={value!r} is not {named(kinds[name])}"
+        f"implicit_cot: {name}={value!r} is not {named(kinds[name])}"
         for name, value in given.items()
         if not fits(kinds[name], value) and not (name == "smoothing" and value == math.inf)
     ]
@@ -160,5 +164,5 @@ def _internalise(given: Mapping[str, Any]) -> list[str]:
         try:
             Internalise(**{"steps_per_epoch": 1, **given})
         except ConfigError as error:
-            return [f"internalise: {error.found} ({error.expected or ', '.join(error.available)})"]
+            return [f"implicit_cot: {error.found} ({error.expected or ', '.join(error.available)})"]
     return wrong

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, distributed
 
 from potstill.errors import StageError
-from potstill.training.objective_config import ALONE, Task
+from potstill.training.objective_config import ALONE, ObjectiveConfig
 from potstill.training.settings import TrainingSettings
 
 SHARDED = (
@@ -99,27 +99,33 @@ def wait() -> None:
     gathered(None)
 
 
-def check(task: Task, processes: int, settings: TrainingSettings | None = None) -> None:
+def check(
+    config: ObjectiveConfig, processes: int, settings: TrainingSettings | None = None
+) -> None:
     """Refuse what is only done in one process, or by whole models, if the settings are of shared out ones."""
     if settings and shards():
-        own = [name for name in ("rollout", "replay", "held", "watch") if getattr(task, name)]
-        own += sorted(set(task.needs) - set(SHARDED)) + ["lora"] * bool(settings.lora)
+        own = [
+            name
+            for name in ("on_policy_fraction", "replay_buffer_size", "eval_rows", "eval_steps")
+            if getattr(config, name)
+        ]
+        own += sorted(set(config.needs) - set(SHARDED)) + ["lora"] * bool(settings.lora)
         own += [settings.optimizer] * (settings.optimizer != "adamw")
         if own:
             raise StageError(
-                f"training started with FSDP, and {task.objective} comes with {', '.join(own)}",
-                expected="rows, pairs, a local teacher or kept entries, all weights trained by adamw",
+                f"training started with FSDP, and {config.objective} comes with {', '.join(own)}",
+                expected="rows, pairs, a local teacher or cached teacher logits, all weights trained by adamw",
                 fix="torchrun, or accelerate launch --multi_gpu: each process holds the whole model",
             )
-    if processes > 1 and task.objective == ALONE:
+    if processes > 1 and config.objective == ALONE:
         raise StageError(
             f"training started in {processes} processes, and {ALONE} trains no student",
             expected="one process: its gradients are of the filters alone",
             fix="run it in one process (no torchrun, no accelerate launch)",
         )
-    if processes > 1 and "states" in task.needs:
+    if processes > 1 and "states" in config.needs:
         raise StageError(
-            f"training started in {processes} processes, and {task.objective} compares the rows of a micro-batch",
+            f"training started in {processes} processes, and {config.objective} compares the rows of a micro-batch",
             expected="a loss that is a sum over rows, pairs or prompts: each process has a share of a micro-batch",
             fix="run it in one process (no torchrun, no accelerate launch)",
         )

@@ -15,7 +15,7 @@ import torch
 
 from potstill.objectives import divergence
 from potstill.objectives.inputs import Inputs, summed
-from potstill.objectives.likelihood import likelihood
+from potstill.objectives.likelihood import sft
 from potstill.records import Trace
 from potstill.training import distributed, metrics
 from potstill.training.dataset import collate
@@ -23,13 +23,13 @@ from potstill.training.dataset.chat_template import Chat
 from potstill.training.dataset.collate import Item
 from potstill.training.dataset.tokenize import Row, render
 from potstill.training.logprobs import positions
-from potstill.training.objective_config import Task
+from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.rollout.rollouts import Rollouts
 from potstill.training.schedules import When
 from potstill.verifiers import judge
 
 ROWS = 8  # watched where none are held out
-LOOKS = 10  # in a training, unless the task says how often
+LOOKS = 10  # in a training, unless the config says how often
 UNJUDGED = (
     "code",
     "judge",
@@ -140,7 +140,7 @@ class Watch:
         x = positions(
             model, batch, teacher=teacher, needs=("distribution",) if teacher is not None else ()
         )
-        made = {"nll": likelihood(x).stats["nll"], "entropy": summed(metrics.entropy(x))}
+        made = {"nll": sft(x).stats["nll"], "entropy": summed(metrics.entropy(x))}
         if x.teacher is not None:
             made["forward_kl"] = divergence.forward_kl(x).stats["forward_kl"]
             made["reverse_kl"] = divergence.reverse_kl(x).stats["reverse_kl"]
@@ -168,16 +168,29 @@ def apart(rows: Sequence[Row | Item], held: int) -> Apart:
 
 
 def watch(
-    rows: Sequence[Trace], watched: Sequence[Row], rollouts: Rollouts, template: Chat, task: Task
+    rows: Sequence[Trace],
+    watched: Sequence[Row],
+    rollouts: Rollouts,
+    template: Chat,
+    config: ObjectiveConfig,
 ) -> Watch | None:
-    """Who looks at a task's student; nobody where there is neither teacher nor rollout nor a word about it."""
-    if not (task.teacher or task.rollout or task.replay or task.held or task.watch) or not watched:
+    """Who looks at a student; nobody where there is neither teacher nor rollout nor a word about it."""
+    if (
+        not (
+            config.teacher
+            or config.on_policy_fraction
+            or config.replay_buffer_size
+            or config.eval_rows
+            or config.eval_steps
+        )
+        or not watched
+    ):
         return None
     texts = [row for row in watched if any(row.weights)]
-    if task.rollout == 1:  # rendered as prompts alone
+    if config.on_policy_fraction == 1:  # rendered as prompts alone
         finished = render([rows[row.trace] for row in watched], template, max_length=1 << 30).rows
         texts = [replace(row, trace=watched[row.trace].trace) for row in finished]
-    return Watch(rows, watched, texts, rollouts, task.watch)
+    return Watch(rows, watched, texts, rollouts, config.eval_steps)
 
 
 def _named(text: str, values: Mapping[str, float]) -> dict[str, float]:

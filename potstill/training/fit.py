@@ -1,6 +1,7 @@
 """Train a student on traces; its folder is known by `fit.json`, written last, and resumed where that is missing.
 
-One road for every objective: a `Task` says by what the student learns, and whether it writes the completions itself.
+One road for every objective: an `ObjectiveConfig` says by what the student learns, and whether it writes the
+completions itself.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ from potstill.training.dataset.build import Rows, rendered, sides
 from potstill.training.dataset.chat_template import Chat, chat
 from potstill.training.dataset.implicit_cot import Shortened
 from potstill.training.eval_callback import apart, watch
-from potstill.training.objective_config import Task
-from potstill.training.objective_inputs import learning
+from potstill.training.objective_config import ObjectiveConfig
+from potstill.training.objective_inputs import prepare_objective
 from potstill.training.rollout.rollouts import Rollouts
 from potstill.training.settings import FitResult, LoraSettings, TrainingSettings
 from potstill.training.teacher.cross_tokenizer import Reader
 from potstill.training.teacher.remote import Wire
 from potstill.training.trainer import Loop, Progress, history, last_checkpoint, use_bf16
 
-__all__ = ["FitResult", "LoraSettings", "Task", "TrainingSettings", "fit"]
+__all__ = ["FitResult", "LoraSettings", "ObjectiveConfig", "TrainingSettings", "fit"]
 
 
 def fit(
@@ -45,7 +46,7 @@ def fit(
     out: Path,
     settings: TrainingSettings,
     *,
-    task: Task = Task(),
+    config: ObjectiveConfig = ObjectiveConfig(),
     progress: Progress | None = None,
 ) -> FitResult:
     """Train the checkpoint `start` on `rows` and store the student in `out`.
@@ -60,22 +61,22 @@ def fit(
             rollouts their prompts are what counts.
         start: a transformers checkpoint.
         out: a folder that does not exist, is empty, or was begun by an equal call.
-        task: the objective and what it needs; the likelihood if nothing is said.
+        config: the objective and what it needs; supervised fine-tuning if nothing is said.
         progress: called as (label, steps done, steps in all).
     """
     distributed.begin()
-    key = _key(rows, settings, task)
-    now = partial(_described, rows, settings, task)
+    key = _key(rows, settings, config)
+    now = partial(_described, rows, settings, config)
     if (out / output_dir.MARK).is_file():
         return output_dir.stored(out, key, now)
-    distributed.check(task, distributed.count(), settings)
+    distributed.check(config, distributed.count(), settings)
     checkpoint.check(start)
     begun = key + checkpoint.content_id(start)
     output_dir.check(out, begun, len(rows), now)
     first = distributed.rank() == 0
     told = progress if first else None
     with _session(settings):
-        ready = _ready(rows, start, out / output_dir.WORK, settings, task=task, progress=told)
+        ready = _ready(rows, start, out / output_dir.WORK, settings, config=config, progress=told)
         with output_dir.claimed(out, begun, now()) if first else nullcontext():
             distributed.wait()
             resume = last_checkpoint(out / output_dir.WORK)
@@ -83,8 +84,8 @@ def fit(
             made = ready.loop.whole(lambda: student.load(start, settings))
             if first:
                 student.save(made, start, out, ready.template.end, settings)
-                if ready.loop.learning.maps:
-                    ready.loop.learning.maps.keep(out)
+                if ready.loop.objective_inputs.maps:
+                    ready.loop.objective_inputs.maps.keep(out)
                 output_dir.finish(
                     out, _report(key, ready.rows, ready.loop), history(ready.loop.state), now()
                 )
@@ -109,60 +110,66 @@ def _ready(
     work: Path,
     settings: TrainingSettings,
     *,
-    task: Task,
+    config: ObjectiveConfig,
     progress: Progress | None,
 ) -> _Ready:
     """All that can still be refused: the rows rendered, the models loaded, what the reference says of the rows."""
     tokenizer = AutoTokenizer.from_pretrained(start, local_files_only=True)
     template = chat(tokenizer, settings.chat)
-    rendering = rendered(rows, template, start, settings, task)
+    rendering = rendered(rows, template, start, settings, config)
     model = student.load(start, settings).to(weights.device("auto"))
     if settings.packing:
         packing.check(getattr(model, "get_base_model", lambda: model)().base_model)
-    parts = apart(rendering.rows, task.held)
+    parts = apart(rendering.rows, config.eval_rows)
     bf16 = use_bf16(settings)
-    rollouts = Rollouts(rows, template, task, settings, bf16=bf16)
-    short = Shortened(rows, template, task.internalise, settings) if task.internalise else None
-    made = learning(
-        task,
+    rollouts = Rollouts(rows, template, config, settings, bf16=bf16)
+    short = (
+        Shortened(rows, template, config.implicit_cot, settings) if config.implicit_cot else None
+    )
+    made = prepare_objective(
+        config,
         model,
-        roll=rollouts if task.rollout or task.replay else short,
+        roll=rollouts if config.on_policy_fraction or config.replay_buffer_size else short,
         wire=None
-        if isinstance(task.teacher, str | Path | None)
-        else Wire(task.teacher, rows, template),
+        if isinstance(config.teacher, str | Path | None)
+        else Wire(config.teacher, rows, template),
         packing=settings.packing,
         bf16=bf16,
-        across=Reader(sides(start, settings, task), rows) if task.across else None,
+        across=Reader(sides(start, settings, config), rows) if config.across else None,
         seed=settings.seed,
     )
-    looks = None if distributed.shards() else watch(rows, parts.watched, rollouts, template, task)
+    looks = None if distributed.shards() else watch(rows, parts.watched, rollouts, template, config)
     loop = Loop(
         model,
         parts.learnt,
         settings,
         work,
         progress,
-        learning=made,
+        objective_inputs=made,
         watch=looks,
         text=tokenizer.decode,
     )
     return _Ready(loop, template, rendering._replace(rows=parts.learnt))
 
 
-def _key(rows: Sequence[Trace], settings: TrainingSettings, task: Task) -> str:
-    """Content id of what the trainer sees of the rows, of the settings and the task; the start is not in it."""
-    told = {} if task == Task() else {"task": task.identity()}
-    return _stage(rows, task).key(settings.identity() | told)
+def _key(rows: Sequence[Trace], settings: TrainingSettings, config: ObjectiveConfig) -> str:
+    """Content id of what the trainer sees of the rows, of the settings and the config; the start is not in it."""
+    told = {} if config == ObjectiveConfig() else {"objective_config": config.identity()}
+    return _stage(rows, config).key(settings.identity() | told)
 
 
-def _stage(rows: Sequence[Trace], task: Task) -> Stage:
-    written = {"rollout": task.rollout} if task.rollout else {}  # rewards read the problems
-    return Stage(_Any(), rows, "likelihood", **written)
+def _stage(rows: Sequence[Trace], config: ObjectiveConfig) -> Stage:
+    written = (
+        {"on_policy_fraction": config.on_policy_fraction} if config.on_policy_fraction else {}
+    )  # rewards read the problems
+    return Stage(_Any(), rows, "sft", **written)
 
 
-def _described(rows: Sequence[Trace], settings: TrainingSettings, task: Task) -> dict[str, Any]:
+def _described(
+    rows: Sequence[Trace], settings: TrainingSettings, config: ObjectiveConfig
+) -> dict[str, Any]:
     """What the key covers, by name, to say what differs."""
-    told = {**settings.identity(), **task.identity(), "rows": _stage(rows, task).key({})}
+    told = {**settings.identity(), **config.identity(), "rows": _stage(rows, config).key({})}
     told |= {f"constant {name}": value for name, value in told.pop("constants").items()}
     made: dict[str, Any] = json.loads(canonical(told))
     return made

@@ -31,7 +31,7 @@ def positions(
 
     Args:
         model: the student, adapters included.
-        teacher: a model of the same tokenizer, in no graph; None where none is needed, or the batch has `kept_ids`.
+        teacher: a model of the same tokenizer, in no graph; None where none is needed, or the batch has `cached_ids`.
         normaliser: what the reducer will divide by.
         packing: rows lie one after another while they go through a model; all that comes out is the same.
         hidden_ND: the student's states at the counted positions, where they are known.
@@ -111,8 +111,8 @@ def _labels(batch: Batch) -> Tensor:
 def _teacher(
     batch: Batch, teacher: Any, needs: Sequence[str], counted_BT: Tensor, packing: bool
 ) -> Teacher | None:
-    if "distribution" in needs and "kept_ids" in batch:
-        ids_BTK, logp_BTK = batch["kept_ids"][:, 1:], batch["kept_logp"][:, 1:]
+    if "distribution" in needs and "cached_ids" in batch:
+        ids_BTK, logp_BTK = batch["cached_ids"][:, 1:], batch["cached_logp"][:, 1:]
         return TopK(ids_BTK[counted_BT].long(), logp_BTK[counted_BT].float())
     if "logp" in needs and "teacher" in batch:
         return TokenLogp(batch["teacher"][:, 1:][counted_BT])

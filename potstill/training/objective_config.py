@@ -15,37 +15,32 @@ from potstill.records import Stage, digest
 from potstill.training import config_checks
 from potstill.training.settings import ALIASES, SETTINGS
 
-# Keywords of a stage that bind to the loop, and the field of `Task` that each sets. They are nobody's constants.
+# Keywords of a stage that set a field of `ObjectiveConfig`.
 LOOP: Mapping[str, str] = MappingProxyType(
     {
-        **{
-            name: name
-            for name in (
-                "teacher",
-                "kept",
-                "reference",
-                "rollout",
-                "group",
-                "reward",
-                "max_new",
-                "mean",
-            )
-        },
-        **{
-            name: name
-            for name in (
-                "writer",
-                "replay",
-                "iterations",
-                "truncated",
-                "schedule",
-                "held",
-                "watch",
-                "internalise",
-            )
-        },
-        **{name: name for name in ("layers", "maps_rate", "filters")},
-        "rollout_temperature": "temperature",  # an objective's own `temperature` is that of the distributions
+        name: name
+        for name in (
+            "teacher",
+            "teacher_cache",
+            "reference",
+            "on_policy_fraction",
+            "num_generations",
+            "reward",
+            "max_new_tokens",
+            "loss_reduction",
+            "rollout_temperature",
+            "rollout_sampling",
+            "replay_buffer_size",
+            "num_iterations",
+            "mask_truncated_completions",
+            "schedule",
+            "eval_rows",
+            "eval_steps",
+            "implicit_cot",
+            "layers",
+            "projector_lr",
+            "filters",
+        )
     }
 )
 
@@ -56,7 +51,7 @@ GIVEN = (
     *("aligned", "shared", "own", "states", "embedded", "layers", "maps"),
 )
 ACROSS = ("aligned", "own", "states")  # a teacher that reads in tokens of its own
-NEARBY = ("policy_gradient", "sapo", "vespo")  # a beta above 0 keeps them near a reference
+NEARBY = ("grpo", "sapo", "vespo")  # a beta above 0 keeps them near a reference
 ALONE = "ted_filters"  # trains no student: what learns is stored beside it
 Complaint: TypeAlias = tuple[
     bool, str, str
@@ -75,7 +70,7 @@ def _missing(objective: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class ObjectiveConfig:
     """An objective with what it needs.
 
     Args:
@@ -84,51 +79,53 @@ class Task:
         teacher: a checkpoint of the same tokenizer whose distribution is distilled, or of any tokenizer where the
             objective compares across them; where only log-probabilities of tokens are asked, it may be a model that
             gives likelihoods (`Scored`), behind a server for instance.
-        kept: a folder of stored teacher entries (`training.kept`), instead of the teacher.
+        teacher_cache: a folder of stored teacher entries (`teacher.cached_logits`), instead of the teacher.
         reference: a checkpoint; None is the student as it starts.
-        rollout: share of the steps whose completions the student writes: 0 off-policy, 1 on-policy, between them GKD.
-        group: completions of a prompt in a step, where the student writes them.
+        on_policy_fraction: share of the steps whose completions the student writes: 0 off-policy, 1 on-policy,
+            between them GKD.
+        num_generations: completions of a prompt in a step, where the student writes them.
         reward: of a problem and a text, a number; or a name of `training.rewards.NAMES`, or several with weights; None
             is 1.0 where the problem's verifier says right.
-        temperature: of rollouts.
-        max_new: tokens of a rollout at most.
-        mean: what the loss of a token is averaged over; see `objectives.policy.means`.
-        writer: who writes rollouts: "student", or "skd", student and teacher interleaved (`training.writers`).
-        replay: completions kept to be trained on again (DistiLLM); 0 is none. `rollout` is then where the share of
-            student text starts.
-        iterations: steps that are made on what the student wrote for one (GRPO's mu): the second is off-policy already,
-            which is what ratios and clips are for.
-        truncated: whether a rollout that `max_new` cut is learnt ("keep") or not ("mask").
+        rollout_temperature: of rollouts.
+        max_new_tokens: tokens of a rollout at most.
+        loss_reduction: what the loss of a token is averaged over; see `objectives.policy.means`.
+        rollout_sampling: who writes rollouts: "student", or "speculative", student and teacher interleaved
+            (`rollout.speculative`).
+        replay_buffer_size: completions kept to be trained on again (DistiLLM); 0 is none. `on_policy_fraction` is then
+            where the share of student text starts.
+        num_iterations: steps that are made on what the student wrote for one (GRPO's mu): the second is off-policy
+            already, which is what ratios and clips are for.
+        mask_truncated_completions: whether a rollout that `max_new_tokens` cut is left out of the loss.
         schedule: constants that move in a line over the training, each (first, last).
-        internalise: constants of `objectives.internalise.Internalise`: rows lose their chain of thought from the left.
-        held: rows not trained on, kept to watch the student by; 0 watches a few of those that are.
-        watch: steps between two looks at these; 0 is ten looks a training, where there is a teacher or rollouts.
+        implicit_cot: constants of `objectives.internalise.Internalise`: rows lose their chain of thought from the left.
+        eval_rows: rows held out to evaluate the student on; 0 evaluates on a few of those that are trained on.
+        eval_steps: steps between two evaluations; 0 is ten of them a training, where there is a teacher or rollouts.
         layers: pairs of inner layers that TED compares; 0 is as many as the shallower model has.
-        maps_rate: learning rate of trained projections between two models' spaces (DSKD, CoT2Align, TED).
+        projector_lr: learning rate of trained projections between two models' spaces (DSKD, CoT2Align, TED).
         filters: what `ted_filters` trained, the first stage of TED, for `ted` to begin with: the folder of its student.
     """
 
-    objective: str = "likelihood"
+    objective: str = "sft"
     constants: Mapping[str, Any] = field(default_factory=dict)
     teacher: Path | Any | None = None
-    kept: Path | None = None
+    teacher_cache: Path | None = None
     reference: Path | None = None
-    rollout: float = 0.0
-    group: int = 1
+    on_policy_fraction: float = 0.0
+    num_generations: int = 1
     reward: Callable[[Any, str], float] | str | Mapping[str, float] | None = None
-    temperature: float = 1.0
-    max_new: int = 512
-    mean: Literal["token", "sequence", "fixed"] = "token"
-    writer: Literal["student", "skd"] = "student"
-    replay: int = 0
-    iterations: int = 1
-    truncated: Literal["keep", "mask"] = "keep"
+    rollout_temperature: float = 1.0
+    max_new_tokens: int = 512
+    loss_reduction: Literal["token", "sequence", "fixed"] = "token"
+    rollout_sampling: Literal["student", "speculative"] = "student"
+    replay_buffer_size: int = 0
+    num_iterations: int = 1
+    mask_truncated_completions: bool = False
     schedule: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    internalise: Mapping[str, Any] = field(default_factory=dict)
-    held: int = 0
-    watch: int = 0
+    implicit_cot: Mapping[str, Any] = field(default_factory=dict)
+    eval_rows: int = 0
+    eval_steps: int = 0
     layers: int = 0
-    maps_rate: float = 1e-3
+    projector_lr: float = 1e-3
     filters: Path | None = None
 
     def __post_init__(self) -> None:
@@ -178,32 +175,32 @@ class Task:
 
     def _of_needs(self, needs: tuple[str, ...]) -> tuple[Complaint, ...]:
         """What an objective is not given, or could make nothing of."""
-        paired = bool({"pairs", "mismatched"} & set(needs)) and self.rollout > 0
-        local = "distribution" in needs and not (self.teacher or self.kept)
+        paired = bool({"pairs", "mismatched"} & set(needs)) and self.on_policy_fraction > 0
+        local = "distribution" in needs and not (self.teacher or self.teacher_cache)
         advantages = "advantages" in needs
         return (
-            (local, "a teacher= or kept= is needed", "teacher= or kept="),
+            (local, "a teacher= or teacher_cache= is needed", "teacher= or teacher_cache="),
             ("logp" in needs and not self.teacher, "a teacher= is needed", "teacher="),
             (
-                advantages and self.rollout != 1,
-                "rewards are of the student's own samples: rollout=1",
-                "rollout=1",
+                advantages and self.on_policy_fraction != 1,
+                "rewards are of the student's own samples: on_policy_fraction=1",
+                "on_policy_fraction=1",
             ),
             (
-                advantages and self.group < 2,
-                "advantages are within a group: group=2 or more",
-                "group=4",
+                advantages and self.num_generations < 2,
+                "advantages are within a group: num_generations=2 or more",
+                "num_generations=4",
             ),
             (
-                advantages and self.temperature == 0,
+                advantages and self.rollout_temperature == 0,
                 "greedy completions of a group are all the same: rollout_temperature above 0",
                 "rollout_temperature=1",
             ),
-            (paired, "pairs are rows, not rollouts: rollout=0", "rollout=0"),
+            (paired, "pairs are rows, not rollouts: on_policy_fraction=0", "on_policy_fraction=0"),
             (
-                bool(self.kept) and self.rollout > 0,
-                "kept entries belong to the rows they were made on: rollout=0",
-                "rollout=0, or teacher= in the place of kept=",
+                bool(self.teacher_cache) and self.on_policy_fraction > 0,
+                "cached teacher logits belong to the rows they were made on: on_policy_fraction=0",
+                "on_policy_fraction=0, or teacher= in the place of teacher_cache=",
             ),
         )
 
@@ -212,14 +209,19 @@ class Task:
     ) -> tuple[Complaint, ...]:
         """What contradicts itself among the settings of what is written, moved and watched."""
         mixed = bool(self.constants.get("mixed"))
-        joint = self.writer == "skd" or mixed
+        joint = self.rollout_sampling == "speculative" or mixed
         wire = self.teacher is not None and not isinstance(self.teacher, str | Path)
-        others = bool(self.rollout or self.replay or self.kept or {"pairs"} & set(needs))
+        others = bool(
+            self.on_policy_fraction
+            or self.replay_buffer_size
+            or self.teacher_cache
+            or {"pairs"} & set(needs)
+        )
         return (
             (
-                joint and not self.rollout,
+                joint and not self.on_policy_fraction,
                 "student and teacher write together where rollout is above 0",
-                "rollout=1",
+                "on_policy_fraction=1",
             ),
             (
                 joint and (not self.teacher or wire),
@@ -227,24 +229,24 @@ class Task:
                 "teacher=",
             ),
             (
-                mixed and self.temperature != 1,
+                mixed and self.rollout_temperature != 1,
                 "mixed sampling is at temperature 1",
                 "rollout_temperature=1",
             ),
             (
-                self.iterations > 1 and self.rollout != 1,
-                "iterations are of the student's own text: rollout=1",
-                "rollout=1",
+                self.num_iterations > 1 and self.on_policy_fraction != 1,
+                "iterations are of the student's own text: on_policy_fraction=1",
+                "on_policy_fraction=1",
             ),
             (
-                self.replay > 0 and self.rollout == 1,
+                self.replay_buffer_size > 0 and self.on_policy_fraction == 1,
                 "a buffer of student text grows from a share: rollout below 1",
-                "rollout=0.5",
+                "on_policy_fraction=0.5",
             ),
             (
-                self.replay > 0 and bool({"advantages", "pairs"} & set(needs)),
+                self.replay_buffer_size > 0 and bool({"advantages", "pairs"} & set(needs)),
                 "what is kept is text, not rewards or pairs",
-                "replay=0",
+                "replay_buffer_size=0",
             ),
             (
                 wire and "distribution" in needs,
@@ -257,8 +259,8 @@ class Task:
                 "teacher=",
             ),
             (
-                bool(self.internalise) and others,
-                "internalise= shortens rows: without rollouts, kept entries and pairs",
+                bool(self.implicit_cot) and others,
+                "implicit_cot= shortens rows: without rollouts, cached teacher logits and pairs",
                 "",
             ),
         )
@@ -268,18 +270,26 @@ class Task:
         local = isinstance(self.teacher, str | Path)
         closer = self.across or "layers" in needs
         remote = closer and self.teacher is not None and not local
-        shifting = self.across and (self.replay > 0 or bool(self.internalise))
-        together = self.across and self.writer == "skd"
+        shifting = self.across and (self.replay_buffer_size > 0 or bool(self.implicit_cot))
+        together = self.across and self.rollout_sampling == "speculative"
         return (
             (closer and not self.teacher, "a teacher= is needed", "teacher="),
             (remote, "a server tells no states: give a checkpoint", "teacher="),
-            (closer and bool(self.kept), "kept entries are no states: teacher=", "teacher="),
-            (shifting, "replay and internalise want one tokenizer", "replay=0"),
-            (together, "student and teacher write together in the same tokens", "writer=student"),
             (
-                "prompts" in needs and self.rollout > 0,
-                "rationales of a prompt are rows, not rollouts: rollout=0",
-                "rollout=0",
+                closer and bool(self.teacher_cache),
+                "cached teacher logits are no states: teacher=",
+                "teacher=",
+            ),
+            (shifting, "replay and internalise want one tokenizer", "replay_buffer_size=0"),
+            (
+                together,
+                "student and teacher write together in the same tokens",
+                "rollout_sampling=student",
+            ),
+            (
+                "prompts" in needs and self.on_policy_fraction > 0,
+                "rationales of a prompt are rows, not rollouts: on_policy_fraction=0",
+                "on_policy_fraction=0",
             ),
             (
                 self.filters is not None and self.objective != "ted",
@@ -287,9 +297,9 @@ class Task:
                 "",
             ),
             (
-                self.objective == ALONE and bool(self.rollout),
-                "filters are trained on rows: rollout=0",
-                "rollout=0",
+                self.objective == ALONE and bool(self.on_policy_fraction),
+                "filters are trained on rows: on_policy_fraction=0",
+                "on_policy_fraction=0",
             ),
         )
 
@@ -316,11 +326,17 @@ class Task:
     def notes(self) -> tuple[str, ...]:
         """What is no mistake and yet not what the objective's paper does."""
         sampled = "logp" in self.needs and "advantages" not in self.needs
-        if not sampled or self.rollout == 1:
+        if not sampled or self.on_policy_fraction == 1:
             return ()
-        share = f"a share of {1 - self.rollout:g} of the steps" if self.rollout else "all steps"
+        share = (
+            f"a share of {1 - self.on_policy_fraction:g} of the steps"
+            if self.on_policy_fraction
+            else "all steps"
+        )
         told = f"{self.objective} learns the reverse KL only from what the student itself wrote, and {share}"
-        return (f"{told} learn given rows, on which it is another loss: --set rollout=1",)
+        return (
+            f"{told} learn given rows, on which it is another loss: --set on_policy_fraction=1",
+        )
 
     def identity(self) -> dict[str, Any]:
         """What of it can change the trained weights; checkpoints by their content."""
@@ -328,7 +344,13 @@ class Task:
 
         made = {
             name: getattr(self, name)
-            for name in ("rollout", "group", "temperature", "max_new", "mean")
+            for name in (
+                "on_policy_fraction",
+                "num_generations",
+                "rollout_temperature",
+                "max_new_tokens",
+                "loss_reduction",
+            )
         }
         made["reward"] = called(self.reward) if self.reward else None
         for name in ("teacher", "reference"):
@@ -336,27 +358,29 @@ class Task:
             own = getattr(path, "id", None)
             made[name] = own or (checkpoint.content_id(path) if path else "")
         later = (
-            "writer",
-            "replay",
-            "iterations",
-            "truncated",
-            "held",
-            *(("watch",) if self.replay else ()),
+            "rollout_sampling",
+            "replay_buffer_size",
+            "num_iterations",
+            "mask_truncated_completions",
+            "eval_rows",
+            *(("eval_steps",) if self.replay_buffer_size else ()),
         )  # newer than first runs
         new = {f.name: getattr(self, f.name) for f in fields(self) if f.name in later}
         made |= {
             f.name: new[f.name] for f in fields(self) if f.name in new and new[f.name] != f.default
         }
         spaces = (
-            {"layers": self.layers, "maps_rate": self.maps_rate} if "maps" in self.needs else {}
+            {"layers": self.layers, "projector_lr": self.projector_lr}
+            if "maps" in self.needs
+            else {}
         )
         made |= spaces | (
             {"filters": checkpoint.file_digest(filters_of(self.filters))} if self.filters else {}
         )
-        if self.internalise:
-            made["internalise"] = {
+        if self.implicit_cot:
+            made["implicit_cot"] = {
                 "reset": "True",
-                **{k: str(v) for k, v in self.internalise.items()},
+                **{k: str(v) for k, v in self.implicit_cot.items()},
             }
         made |= (
             {"schedule": {name: list(ends) for name, ends in self.schedule.items()}}
@@ -366,14 +390,14 @@ class Task:
         return made | {
             "objective": self.objective,
             "constants": dict(self.constants),
-            "kept": kept_mark(self.kept) if self.kept else "",
+            "teacher_cache": read_cache_manifest(self.teacher_cache) if self.teacher_cache else "",
         }
 
 
 class Bound(NamedTuple):
-    """The keywords of a stage, each where it belongs: the task, and settings of the training."""
+    """The keywords of a stage, each where it belongs: the config, and settings of the training."""
 
-    task: Task
+    config: ObjectiveConfig
     settings: Mapping[str, Any]
 
 
@@ -395,7 +419,7 @@ def bind(objective: str, given: Mapping[str, Any]) -> Bound:
             fix=config_checks.remedy(()),
         )
     loop = {field: given[name] for name, field in LOOP.items() if given.get(name) is not None}
-    for name in ("teacher", "reference", "kept", "filters"):
+    for name in ("teacher", "reference", "teacher_cache", "filters"):
         wire = (
             name == "teacher"
             and _scores_only(loop.get(name))
@@ -407,22 +431,22 @@ def bind(objective: str, given: Mapping[str, Any]) -> Bound:
     rest = {
         name: value for name, value in given.items() if name in SETTINGS and name not in constants
     }
-    return Bound(Task(objective, mine, **loop), rest)
+    return Bound(ObjectiveConfig(objective, mine, **loop), rest)
 
 
-def student_key(stage: Stage, settings: Mapping[str, Any], task: Task) -> str:
-    """The id of the student: a plain likelihood's as ever, any other's also by what its task names, by content."""
-    if task == Task():
+def student_key(stage: Stage, settings: Mapping[str, Any], config: ObjectiveConfig) -> str:
+    """The id of the student: plain fine-tuning by its stage, any other also by what its config names, by content."""
+    if config == ObjectiveConfig():
         return stage.key(settings)
     named = {
         name: value
         for name, value in stage.constants.items()
-        if name not in ("reward", "kept", "filters")
+        if name not in ("reward", "teacher_cache", "filters")
     }
-    if task.rollout:  # rewards read the problems
-        named["rollout"] = task.rollout
+    if config.on_policy_fraction:  # rewards read the problems
+        named["on_policy_fraction"] = config.on_policy_fraction
     plain = Stage(stage.model, stage.rows, stage.objective, **named)
-    return plain.key({**settings, "task": task.identity()})
+    return plain.key({**settings, "objective_config": config.identity()})
 
 
 def _scores_only(model: Any) -> bool:
@@ -431,7 +455,7 @@ def _scores_only(model: Any) -> bool:
 
 
 def folder(value: Any, role: str) -> Path:
-    """The folder of a checkpoint or of kept entries: a path, or the model whose weights lie there."""
+    """The folder of a checkpoint or of cached teacher logits: a path, or the model whose weights lie there."""
     if isinstance(value, str | Path):
         return Path(value).expanduser()
     weights = getattr(value, "weights", None)
@@ -439,7 +463,7 @@ def folder(value: Any, role: str) -> Path:
         raise ModelError(
             f"the {role} {getattr(value, 'id', value)} has no weights to read distributions from",
             expected="a local checkpoint with the student's tokenizer",
-            fix=f"--{role} transformers:PATH, or store a server's entries, or distil from its texts (likelihood)",
+            fix=f"--{role} transformers:PATH, or store a server's entries, or distil from its texts (sft)",
         )
     return Path(weights)
 
@@ -478,13 +502,13 @@ def called(function: Any) -> str:
     return digest("reward", [function.__qualname__, source, repr(function.__defaults__)])
 
 
-def kept_mark(folder: Path) -> str:
-    """What the folder of a teacher's kept entries says of itself, refused where it says nothing."""
+def read_cache_manifest(folder: Path) -> str:
+    """What the folder of a teacher's cached teacher logits says of itself, refused where it says nothing."""
     try:
-        return (folder / "kept.json").read_text("utf-8")
+        return (folder / "teacher_cache.json").read_text("utf-8")
     except (FileNotFoundError, NotADirectoryError):
         raise StoreError(
-            f"no kept entries in {folder}, or they were never finished",
-            expected="a folder with kept.json",
-            fix=f"potstill keep --rows ROWS --teacher SPEC --out {folder}",
+            f"no cached teacher logits in {folder}, or they were never finished",
+            expected="a folder with teacher_cache.json",
+            fix=f"potstill cache-teacher --rows ROWS --teacher SPEC --out {folder}",
         ) from None

@@ -1,4 +1,4 @@
-"""A task made ready: the objective bound to its constants, the teacher loaded, the reference's values in the rows."""
+"""An objective made ready: bound to its constants, the teacher loaded, the reference's values in the rows."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from torch import Tensor
 from potstill import objectives
 from potstill.errors import StageError
 from potstill.objectives.inputs import Inputs, Loss
-from potstill.objectives.likelihood import likelihood
+from potstill.objectives.likelihood import sft
 from potstill.training import distributed
 from potstill.training.dataset import collate
 from potstill.training.dataset.collate import Batch, Item, Prepared
 from potstill.training.dataset.tokenize import Row
 from potstill.training.logprobs import logp
-from potstill.training.objective_config import ACROSS, Task
+from potstill.training.objective_config import ACROSS, ObjectiveConfig
 from potstill.training.rollout import step_statistics
 from potstill.training.schedules import Moving, When
 from potstill.training.teacher.cross_tokenizer import Reader, complete, unaligned_texts
 from potstill.training.teacher.projectors import Inner, Maps, compared, inner, make
 from potstill.training.teacher.remote import Wire
 
-GAMMA = 0.95  # MiniLLM's, where a task does not say
+GAMMA = 0.95  # MiniLLM's, where the config does not say
 SCORED_TOGETHER = 16  # rows whose reference values are computed at once
 
 Roll = Callable[[Any, list[Batch], When, Any], list[Batch]]
 
 
 @dataclass(frozen=True, slots=True)
-class Learning:
+class ObjectiveInputs:
     """What a loop needs to know of its objective.
 
     Args:
@@ -252,11 +252,11 @@ class Learning:
         return dataclasses.replace(x, weights_N=x.weights_N / x.lengths()[x.groups])
 
 
-SUPERVISED = Learning(likelihood)
+SUPERVISED = ObjectiveInputs(sft)
 
 
-def learning(
-    task: Task,
+def prepare_objective(
+    config: ObjectiveConfig,
     model: Any,
     *,
     roll: Roll | None = None,
@@ -265,8 +265,8 @@ def learning(
     bf16: bool = False,
     across: Reader | None = None,
     seed: int = 0,
-) -> Learning:
-    """A task made ready for a student.
+) -> ObjectiveInputs:
+    """An objective made ready for a student.
 
     Args:
         roll: writes; None where nothing is written.
@@ -275,40 +275,40 @@ def learning(
         across: of a teacher of another tokenizer.
         seed: of trained projections.
     """
-    found = objectives.entry(task.objective)
-    reference = frozen(task.reference, model) if task.reference else None
+    found = objectives.entry(config.objective)
+    reference = frozen(config.reference, model) if config.reference else None
     if (
         reference is None
-        and "reference" in task.needs
+        and "reference" in config.needs
         and roll
         and not hasattr(model, "disable_adapter")
     ):
         reference = (
             copy.deepcopy(model).eval().requires_grad_(False)
         )  # new text is compared with how it began
-    teacher = wire or (frozen(task.teacher, model) if task.teacher else None)
+    teacher = wire or (frozen(config.teacher, model) if config.teacher else None)
     maps = None
-    if "maps" in task.needs:
+    if "maps" in config.needs:
         maps = make(
-            task.objective,
+            config.objective,
             model,
             teacher,
-            rate=task.maps_rate,
-            layers=task.layers,
-            filters=task.filters,
+            rate=config.projector_lr,
+            layers=config.layers,
+            filters=config.filters,
             seed=seed,
         )
-    return Learning(
-        partial(objectives.find(task.objective), **task.constants),
+    return ObjectiveInputs(
+        partial(objectives.find(config.objective), **config.constants),
         found.per,
-        task.mean,
-        task.max_new,
-        task.needs,
+        config.loss_reduction,
+        config.max_new_tokens,
+        config.needs,
         teacher,
         reference,
         roll,
         packing,
-        Moving(task),
+        Moving(config),
         bf16,
         maps,
         across,

@@ -126,7 +126,7 @@ def _differing(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def _change(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    if name in ("rows", "kept"):
+    if name in ("rows", "teacher_cache"):
         return f"other {name}"
     was, wanted = (str(values.get(name, "not given"))[:40] for values in (then, now))
     return f"{name} was {was}, now {wanted}"

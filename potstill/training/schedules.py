@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol, final
 
 from potstill.errors import StageError
 from potstill.objectives.schedules import FIRST, Taid
-from potstill.training.objective_config import Task
+from potstill.training.objective_config import ObjectiveConfig
 
 TAID_START = 0.4
 
@@ -38,19 +38,21 @@ class Stateful(Protocol):
 
 @final
 class Moving:
-    """The constants of a step: those in `task.schedule` go in a line from one value to another; two go by rules.
+    """The constants of a step: those in `config.schedule` go in a line from one value to another; two go by rules.
 
     TAID's t moves once an optimiser step by the loss of the whole step, unless the stage gives a t, which then stays.
     DistiLLM-2's `anchor="first"` becomes the mean gaps of the first step's responses, from the second step on.
     """
 
-    def __init__(self, task: Task) -> None:
-        self._lines = dict(task.schedule)
+    def __init__(self, config: ObjectiveConfig) -> None:
+        self._lines = dict(config.schedule)
         by_rule = (
-            task.objective == "taid" and "t" not in task.constants and "t" not in task.schedule
+            config.objective == "taid"
+            and "t" not in config.constants
+            and "t" not in config.schedule
         )
         self._taid = Taid(TAID_START) if by_rule else None
-        self._anchored = task.objective == "distillm2" and task.constants.get("anchor") == FIRST
+        self._anchored = config.objective == "distillm2" and config.constants.get("anchor") == FIRST
         self._anchor: tuple[float, ...] = ()
 
     def constants(self, when: When) -> dict[str, Any]:
@@ -91,7 +93,9 @@ class Moving:
         """Become what `state` said."""
         if set(state) != set(self.state()):
             raise StageError(
-                "a checkpoint of another schedule", expected="the same task", fix="train anew"
+                "a checkpoint of another schedule",
+                expected="the same objective config",
+                fix="train anew",
             )
         if self._taid:
             self._taid = Taid(*state["taid"])

@@ -145,7 +145,7 @@ class TrainingSettings:
             if getattr(self, name) not in choices:
                 available = ", ".join(choice for choice in choices if choice)
                 yield f"{name} {getattr(self, name)!r} is not one of {available}"
-        objective = self.objective_config.get("objective", "likelihood")
+        objective = self.objective_config.get("objective", "sft")
         if objective not in TABLE:
             yield f"no objective {objective!r}"
 

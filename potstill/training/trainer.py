@@ -24,7 +24,7 @@ from potstill.training.dataset.collate import Batch, Item
 from potstill.training.dataset.tokenize import Row
 from potstill.training.eval_callback import Watch
 from potstill.training.logprobs import head, positions, states
-from potstill.training.objective_inputs import SUPERVISED, Learning
+from potstill.training.objective_inputs import SUPERVISED, ObjectiveInputs
 from potstill.training.schedules import Stateful, When
 from potstill.training.settings import TrainingSettings
 
@@ -50,7 +50,7 @@ class Loop(Trainer):  # type: ignore[misc]
         folder: Path,
         progress: Progress | None,
         *,
-        learning: Learning = SUPERVISED,
+        objective_inputs: ObjectiveInputs = SUPERVISED,
         watch: Watch | None = None,
         text: Callable[[list[int]], str] = str,
     ) -> None:
@@ -62,7 +62,12 @@ class Loop(Trainer):  # type: ignore[misc]
         """
         taken = [row if isinstance(row, tuple) else (row,) for row in rows]
         self.batches = sampler.plan([collate.length(item) for item in taken], settings)
-        self.settings, self.learning, self.watch, self.text = settings, learning, watch, text
+        self.settings, self.objective_inputs, self.watch, self.text = (
+            settings,
+            objective_inputs,
+            watch,
+            text,
+        )
         self.newest: list[Batch] = []
         self.reported = 0
         self.bf16 = use_bf16(settings)
@@ -71,10 +76,10 @@ class Loop(Trainer):  # type: ignore[misc]
         super().__init__(
             model,
             _arguments(settings, folder, total),
-            train_dataset=learning.prepared(model, taken),
+            train_dataset=objective_inputs.prepared(model, taken),
             callbacks=[_Steps(settings.save_steps, total, progress)],
         )
-        self.optimizer = learning.joined(
+        self.optimizer = objective_inputs.joined(
             optimizer.make(model, settings)
         )  # FSDP takes none as an argument
         self.remove_callback(PrinterCallback)
@@ -95,14 +100,14 @@ class Loop(Trainer):  # type: ignore[misc]
         window = [batch for _, batch in zip(range(num_batches), epoch_iterator)]
         if self.watch and self.watch.due(self.when):
             self.seen.more |= self._look()
-        if self.learning.anew(self.when):
+        if self.objective_inputs.anew(self.when):
             optimizer.forget(self.optimizer)
-        window = self.newest = self.learning.window(self.model, window, self.when)
+        window = self.newest = self.objective_inputs.window(self.model, window, self.when)
         mine = [batch for batch in window if not collate.idle(batch)]
         self.seen.put(metrics.written(mine))
         self.seen.tokens += sum(int(batch["lengths"].sum()) for batch in mine)
         self.seen.counted += sum(int((batch["weights"] > 0).sum()) for batch in mine)
-        counts = [torch.zeros(()), *(self.learning.counts(batch).cpu() for batch in mine)]
+        counts = [torch.zeros(()), *(self.objective_inputs.counts(batch).cpu() for batch in mine)]
         return window, distributed.summed(torch.stack(counts).sum()).to(device)
 
     def compute_loss(
@@ -120,7 +125,7 @@ class Loop(Trainer):  # type: ignore[misc]
                 if self.args.world_size > 1 and not bool((inputs["weights"][:, 1:] > 0).any()):
                     return nothing(causal, inputs["ids"])
                 loss, found = window_loss(
-                    causal, inputs, num_items_in_batch, self.learning, when=self.when
+                    causal, inputs, num_items_in_batch, self.objective_inputs, when=self.when
                 )
             self.seen.add(loss, found)
             return loss * self.args.world_size  # gradients are averaged over the processes
@@ -133,8 +138,8 @@ class Loop(Trainer):  # type: ignore[misc]
         step = self.state.global_step + 1
         if self.args.world_size > 1:
             self.seen.join()
-            if self.learning.maps:
-                self.learning.maps.share()
+            if self.objective_inputs.maps:
+                self.objective_inputs.maps.share()
         grad_norm = getattr(grad_norm, "full_tensor", lambda: grad_norm)()
         found = {
             "loss": float(self.seen.loss),
@@ -147,8 +152,8 @@ class Loop(Trainer):  # type: ignore[misc]
         wrong = metrics.alarm(history(self.state))
         if wrong:
             self._stop(wrong, self.state.log_history[-1], "a training that gets somewhere")
-        if self.learning.moving:
-            self.learning.moving.after(self.when, self.state.log_history[-1])
+        if self.objective_inputs.moving:
+            self.objective_inputs.moving.after(self.when, self.state.log_history[-1])
         return grad_norm
 
     def train(self, resume_from_checkpoint: Any = None, **more: Any) -> Any:
@@ -192,14 +197,14 @@ class Loop(Trainer):  # type: ignore[misc]
     def _look(self) -> dict[str, float]:
         assert self.watch
         with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.bf16):
-            return self.watch(self.model, self.learning.local)
+            return self.watch(self.model, self.objective_inputs.local)
 
     def _live(self) -> dict[str, Stateful]:
         """What a checkpoint holds beside what the Trainer puts there."""
         parts: dict[str, Any] = {
-            "moving": self.learning.moving,
-            "roll": self.learning.roll,
-            "maps": self.learning.maps,
+            "moving": self.objective_inputs.moving,
+            "roll": self.objective_inputs.roll,
+            "maps": self.objective_inputs.maps,
         }
         return {name: part for name, part in parts.items() if hasattr(part, "restore")}
 
@@ -214,8 +219,8 @@ class Loop(Trainer):  # type: ignore[misc]
         raise StageError(
             f"{what} at step {step} of {self.state.max_steps}",
             expected=expected,
-            fix=f"lower learning_rate ({settings.learning_rate:g}), raise warmup_steps, or lower max_grad_norm "
-            f"({settings.max_grad_norm:g}); its batch: {place}",
+            fix=f"lower learning_rate ({settings.learning_rate:g}), raise warmup_steps, "
+            f"or lower max_grad_norm ({settings.max_grad_norm:g}); its batch: {place}",
         )
 
     def _maybe_log_save_evaluate(self, *args: Any, **more: Any) -> None:
@@ -313,24 +318,24 @@ def window_loss(
     model: Any,
     batch: Batch,
     normaliser: Tensor | float,
-    learning: Learning = SUPERVISED,
+    objective_inputs: ObjectiveInputs = SUPERVISED,
     *,
     when: When = FIRST,
 ) -> tuple[Tensor, Loss]:
     """An objective of a micro-batch of right-padded rows, reduced over what the whole window counts."""
-    teacher, packing = learning.local, learning.packing
-    inner = learning.inner(model, batch)
+    teacher, packing = objective_inputs.local, objective_inputs.packing
+    inner = objective_inputs.inner(model, batch)
     x = positions(
         model,
         batch,
         teacher=None if inner else teacher,
-        needs=learning.needs,
+        needs=objective_inputs.needs,
         normaliser=normaliser,
         packing=packing,
         hidden_ND=inner[0].last_ND if inner else None,
     )
-    x = learning.weighted(learning.completed(x, model, batch, inner))
-    found = learning.objective(x, **learning.constants(when))
+    x = objective_inputs.weighted(objective_inputs.completed(x, model, batch, inner))
+    found = objective_inputs.objective(x, **objective_inputs.constants(when))
     assert x.weights_N is not None
     seen = metrics.sampled(x, found, "own" if "stopped" in batch else "rows")
     return reduce(found.values_N, x.weights_N, 1.0), Loss(found.values_N, {**found.stats, **seen})

@@ -17,7 +17,7 @@ def star(problems, student: Trainable, *, n: int = 4):
         n: samples a problem.
     \"\"\"
     rows = keep(right, verify(sample(student, problems, n=n)))
-    yield Stage(student, rows, "likelihood")
+    yield Stage(student, rows, "sft")
 """
 BROKEN = GOOD.replace("problems, n=n", "problems[:3], n=n")
 

@@ -1,4 +1,4 @@
-"""potstill train and keep: rows of many layouts, every objective's needs, kept entries from one command to the next."""
+"""potstill train and cache-teacher: rows of many layouts, every objective's needs, cached logits used again."""
 
 import json
 
@@ -98,9 +98,9 @@ def test_entries_are_kept_once_and_distilled_from(tmp_path, tiny_checkpoint, cap
     rows = write(
         tmp_path / "rows.jsonl", [{"prompt": q, "completion": f"{q} 1 + 2 = 3."} for q in QUESTIONS]
     )
-    kept, student = tmp_path / "kept", f"transformers:{tiny_checkpoint}"
+    kept, student = tmp_path / "teacher_cache", f"transformers:{tiny_checkpoint}"
     words = (
-        "keep",
+        "cache-teacher",
         "--rows",
         rows,
         "--teacher",
@@ -125,7 +125,7 @@ def test_entries_are_kept_once_and_distilled_from(tmp_path, tiny_checkpoint, cap
         tiny_checkpoint,
         "--objective",
         "forward_kl",
-        "--kept",
+        "--teacher-cache",
         kept,
     )
     code, out, _ = run(
@@ -163,7 +163,7 @@ def test_constants_and_settings_find_their_place(tmp_path, tiny_checkpoint, caps
     code, _, err = run(capsys, *words, "--set", "alfa=0.5", "--out", tmp_path / "b")
     assert code == 2 and "nothing is called alfa" in err and "nearest:   alpha" in err
     code, _, err = run(capsys, *words[:-2], "forward_kl", "--out", tmp_path / "b")
-    assert code == 2 and "a teacher= or kept= is needed" in err
+    assert code == 2 and "a teacher= or teacher_cache= is needed" in err
     code, _, err = run(capsys, *words[:-2], "rdi", "--out", tmp_path / "b")
     assert code == 2 and "no objective 'rdi'" in err and "nearest:   redi" in err
     assert not (tmp_path / "b").exists()
@@ -172,7 +172,7 @@ def test_constants_and_settings_find_their_place(tmp_path, tiny_checkpoint, caps
 def test_help_names_the_objectives(capsys):
     code, out, _ = run(capsys, "train", "--help")
     assert code == 0 and all(
-        name in out for name in ("likelihood", "redi", "forward_kl", "kdrl", "rollout")
+        name in out for name in ("sft", "redi", "forward_kl", "kdrl", "on_policy_fraction")
     )
 
 
@@ -259,16 +259,16 @@ def test_a_teacher_behind_a_server_is_enough_where_it_scores(
     )
     words += (
         "--set",
-        "rollout=1",
+        "on_policy_fraction=1",
         "--set",
-        "max_new=6",
+        "max_new_tokens=6",
         "--set",
         "max_steps=2",
         "--quiet",
         "--json",
         "--objective",
     )
-    code, out, err = run(capsys, *words, "on_policy", "--out", tmp_path / "far")
+    code, out, err = run(capsys, *words, "opd", "--out", tmp_path / "far")
     assert code == 0 and not err
     assert json.loads(out)["stats"]["k1"][0] == pytest.approx(0, abs=1e-3), (
         "the teacher is the student"
@@ -318,9 +318,12 @@ def train(capsys, tmp_path, start, rows, *words, out="out"):
     [
         ("beta=3", "nothing is called beta"),
         ("optimiser=adamw", "nearest:   optimizer"),
-        ("internalise.rate=8", "internalise has no rate (known: steps_per_epoch"),
-        ("group.x=1", "group={'x': 1} is not a whole number"),
-        ("mean=foo", "mean='foo' is not token or sequence or fixed (mean=token)"),
+        ("implicit_cot.rate=8", "implicit_cot has no rate (known: steps_per_epoch"),
+        ("num_generations.x=1", "num_generations={'x': 1} is not a whole number"),
+        (
+            "loss_reduction=foo",
+            "loss_reduction='foo' is not token or sequence or fixed (loss_reduction=token)",
+        ),
         ("training.beta=3", "unknown parameter 'training.beta'"),
         ("training.objective_config=3", "nothing is called training.objective_config"),
     ],
@@ -336,11 +339,11 @@ def test_mistakes_in_set_without_constants_are_told_as_well(
 def test_a_mapping_of_the_loop_may_be_given_by_its_names(tmp_path):
     own, rest = split(
         "jsd",
-        ["schedule.beta=[0, 1]", "internalise.per_epoch=8", "internalise.warmup=2", "lora.r=4"],
+        ["schedule.beta=[0, 1]", "implicit_cot.per_epoch=8", "implicit_cot.warmup=2", "lora.r=4"],
     )
     assert own == {
         "schedule": {"beta": [0, 1]},
-        "internalise": {"per_epoch": 8, "warmup": 2},
+        "implicit_cot": {"per_epoch": 8, "warmup": 2},
     } and rest == ["lora.r=4"]
 
 
@@ -348,19 +351,19 @@ def test_kept_entries_that_are_not_there_are_told_with_what_makes_them(
     tmp_path, tiny_checkpoint, capsys
 ):
     rows = write(tmp_path / "rows.jsonl", [ROWS["completion"]])
-    words = ("--objective", "forward_kl", "--kept", tmp_path / "nosuch")
+    words = ("--objective", "forward_kl", "--teacher-cache", tmp_path / "nosuch")
     code, _, err = train(capsys, tmp_path, tiny_checkpoint, rows, *words)
     assert (
         code == 2
-        and f"no kept entries in {tmp_path / 'nosuch'}" in err
-        and "potstill keep --rows" in err
+        and f"no cached teacher logits in {tmp_path / 'nosuch'}" in err
+        and "potstill cache-teacher --rows" in err
     )
 
 
 def test_no_more_entries_are_kept_than_there_are(tmp_path, tiny_checkpoint, capsys):
     rows = write(tmp_path / "rows.jsonl", [ROWS["completion"]])
     words = (
-        "keep",
+        "cache-teacher",
         "--rows",
         rows,
         "--teacher",
@@ -370,10 +373,13 @@ def test_no_more_entries_are_kept_than_there_are(tmp_path, tiny_checkpoint, caps
         "--quiet",
     )
     vocabulary = json.loads((tiny_checkpoint / "config.json").read_text())["vocab_size"]
-    code, out, _ = run(capsys, *words, "--out", tmp_path / "kept")
+    code, out, _ = run(capsys, *words, "--out", tmp_path / "teacher_cache")
     assert code == 0 and f"k is {vocabulary:,}, which is all" in out
-    assert json.loads((tmp_path / "kept" / "kept.json").read_text())["k"] == vocabulary
-    code, out, _ = run(capsys, *words, "--out", tmp_path / "kept", "--json")
+    assert (
+        json.loads((tmp_path / "teacher_cache" / "teacher_cache.json").read_text())["k"]
+        == vocabulary
+    )
+    code, out, _ = run(capsys, *words, "--out", tmp_path / "teacher_cache", "--json")
     assert code == 0 and json.loads(out)["k"] == vocabulary, "and it is known again"
 
 
@@ -382,7 +388,15 @@ def test_problems_are_asked_by_the_prompt_that_is_given(tmp_path, tiny_checkpoin
     assert [trace.prompt for trace in asked(rows, 0, prompt="So: {question}")] == [
         f"So: {QUESTIONS[0]}"
     ]
-    on = ("--set", "rollout=1", "--set", "max_new=4", "--set", "max_steps=1", "--json")
+    on = (
+        "--set",
+        "on_policy_fraction=1",
+        "--set",
+        "max_new_tokens=4",
+        "--set",
+        "max_steps=1",
+        "--json",
+    )
     code, out, _ = train(capsys, tmp_path, tiny_checkpoint, rows, *on, "--prompt", "So: {question}")
     (note,) = json.loads(out)["notes"]
     assert (
@@ -404,24 +418,20 @@ def test_problems_are_asked_by_the_prompt_that_is_given(tmp_path, tiny_checkpoin
 
 def test_problems_alone_are_not_enough_for_a_share_of_rollouts(tmp_path, tiny_checkpoint, capsys):
     rows = write(tmp_path / "rows.jsonl", [{"question": QUESTIONS[0], "answer": "10"}])
-    code, _, err = train(capsys, tmp_path, tiny_checkpoint, rows, "--set", "rollout=0.5")
-    assert code == 2 and "a share learns rows too" in err and "--set rollout=1" in err
+    code, _, err = train(capsys, tmp_path, tiny_checkpoint, rows, "--set", "on_policy_fraction=0.5")
+    assert code == 2 and "a share learns rows too" in err and "--set on_policy_fraction=1" in err
 
 
 def test_a_loss_of_the_students_own_text_on_given_rows_is_noted(tmp_path, tiny_checkpoint, capsys):
     rows = write(tmp_path / "rows.jsonl", [ROWS["completion"]])
-    words = (
-        "--objective",
-        "on_policy",
-        "--teacher",
-        tiny_checkpoint,
-        "--set",
-        "max_steps=1",
-        "--json",
-    )
+    words = ("--objective", "opd", "--teacher", tiny_checkpoint, "--set", "max_steps=1", "--json")
     code, out, _ = train(capsys, tmp_path, tiny_checkpoint, rows, *words)
     (note,) = json.loads(out)["notes"]
-    assert code == 0 and "only from what the student itself wrote" in note and "rollout=1" in note
+    assert (
+        code == 0
+        and "only from what the student itself wrote" in note
+        and "on_policy_fraction=1" in note
+    )
     code, out, _ = train(
         capsys, tmp_path, tiny_checkpoint, rows, "--set", "max_steps=1", "--json", out="plain"
     )

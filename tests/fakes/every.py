@@ -16,7 +16,7 @@ D = torch.float64
 WIDTH, THEIRS, V, W = 4, 5, 9, 11
 LENGTHS, OTHER = (3, 1, 4, 2), (2, 3, 4, 3)  # positions of the sequences on both sides
 SETTINGS = {"taid": {"t": 0.4}, "kdrl": {"beta": 0.5, "guided": True}}
-SETTINGS |= {name: {"beta": 0.05} for name in ("policy_gradient", "sapo", "vespo")}
+SETTINGS |= {name: {"beta": 0.05} for name in ("grpo", "sapo", "vespo")}
 DISTRIBUTIONS = tuple(name for name, line in TABLE.items() if "distribution" in line.needs)
 # (objective, constants, what of the teacher is there)
 CASES = [(name, SETTINGS.get(name, {}), "states") for name in TABLE]
@@ -33,10 +33,10 @@ CASES += [
     ),
     ("dpo", {"kind": "sppo"}, "states"),
     ("ipo", {"normalised": False}, "states"),
-    ("policy_gradient", {"ratio": "sequence", "beta": 0.05}, "states"),
-    ("policy_gradient", {"surrogate": "cispo"}, "states"),
+    ("grpo", {"ratio": "sequence", "beta": 0.05}, "states"),
+    ("grpo", {"surrogate": "cispo"}, "states"),
     ("sapo", {"ratio": "sequence"}, "states"),
-    ("on_policy", {"discount": 0.9}, "states"),
+    ("opd", {"discount": 0.9}, "states"),
     ("minillm", {"mixed": 0.2}, "states"),
     ("contrastive", {"weighted": True}, "states"),
     ("uld", {"top": 3, "temperature": 2.0}, "states"),

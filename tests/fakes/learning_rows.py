@@ -4,7 +4,7 @@ from pathlib import Path
 
 from potstill import objectives
 from potstill.records import Problem, Trace
-from potstill.training.objective_config import Task
+from potstill.training.objective_config import ObjectiveConfig
 
 ANSWERS = (7, 3, 9, 1, 8, 2, 6, 4)
 
@@ -32,18 +32,25 @@ def _worse(row, i):
     )
 
 
-def learnt(name, folder: Path) -> Task:
-    """The objective's task; "kept" is the forward KL from stored entries. The teacher is another tiny checkpoint."""
+def learnt(name, folder: Path) -> ObjectiveConfig:
+    """The objective's config; "teacher_cache" is the forward KL from cached logits of another tiny checkpoint."""
     from tiny import tiny_checkpoint
 
-    if name == "kept":
-        return Task("forward_kl", kept=stored(folder))
+    if name == "teacher_cache":
+        return ObjectiveConfig("forward_kl", teacher_cache=stored(folder))
     needs = objectives.entry(name).needs
     wanted = {"distribution", "logp", "aligned", "own", "states"} & set(needs)
     teacher = tiny_checkpoint(folder / "teacher", seed=1) if wanted else None
     if "advantages" in needs:
-        return Task(name, teacher=teacher, rollout=1, group=2, max_new=6, reward=length)
-    return Task(name, teacher=teacher)
+        return ObjectiveConfig(
+            name,
+            teacher=teacher,
+            on_policy_fraction=1,
+            num_generations=2,
+            max_new_tokens=6,
+            reward=length,
+        )
+    return ObjectiveConfig(name, teacher=teacher)
 
 
 def length(problem, text):
@@ -52,7 +59,7 @@ def length(problem, text):
 
 
 def stored(folder: Path, k=16, **how):
-    """Kept entries of `rows()` and the rivals of `pairs()` by the other tiny checkpoint."""
+    """CachedLogits entries of `rows()` and the rivals of `pairs()` by the other tiny checkpoint."""
     from tiny import tiny_checkpoint
 
     from potstill.training.dataset.build import stored as everything
@@ -61,14 +68,14 @@ def stored(folder: Path, k=16, **how):
 
     teacher = tiny_checkpoint(folder / "teacher", seed=1)
     cached_logits.write(
-        folder / "kept",
+        folder / "teacher_cache",
         teacher,
         everything(pairs(), teacher, TrainingSettings()).rows,
         k=k,
         device="cpu",
         **how,
     )
-    return folder / "kept"
+    return folder / "teacher_cache"
 
 
 def gradients_however_cut(model, made, ready):

@@ -187,7 +187,7 @@ def grpo(mean, **how):
         ]
         logps = {"sampled_N": parts.before()[parts.kept], "reference_N": parts.others()[parts.kept]}
         x = parts.inputs(advantages_N=advantages, **logps)
-        loss = policy.policy_gradient(x, clip=0.2, clip_high=0.28, **how)
+        loss = policy.grpo(x, clip=0.2, clip_high=0.28, **how)
         return reduce(loss.values_N, *policy.means(x, mean, longest=LONGEST_ANSWER))
 
     return run

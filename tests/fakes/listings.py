@@ -48,7 +48,7 @@ MARKERS = ("Wait", "Alternatively")
 # 1. Explain-based (arXiv:2404.08148): the solver is a pipeline of two models.
 def explain(problems, teacher, student, coder, *, plans=3, programs=2):
     editorials = keep(well_formed, sample(teacher, pose(PLAN, problems), prompt=EXPLAIN))
-    reasoner = yield Stage(student, weigh(easier_and_newer, editorials), "likelihood")
+    reasoner = yield Stage(student, weigh(easier_and_newer, editorials), "sft")
     return partial(solve, reasoner, coder, plans=plans, programs=programs)
 
 
@@ -68,7 +68,7 @@ def easier_and_newer(trace):
 # 2. Retro-Search (arXiv:2504.04383): a search over the units of one chain.
 def retro_search(problems, teacher, student, reviser):
     chains = keep(right, verify(sample(teacher, problems)))
-    yield Stage(student, each(partial(revise, reviser), chains), "likelihood")
+    yield Stage(student, each(partial(revise, reviser), chains), "sft")
 
 
 def revise(reviser, trace):
@@ -98,7 +98,7 @@ def lema(problems, teacher, student, readers=(), *, n=2, rounds=1, evolved=4):
             pool = evolve(teacher, bootstrap(fixes, evolved, round), round)
         chains += keep(right, verify(sample(teacher, pool, n=n)))
         fixes += corrections(teacher, [student, *readers], pool, n)
-        student = yield Stage(base, mix(chains, fixes), "likelihood")
+        student = yield Stage(base, mix(chains, fixes), "sft")
 
 
 def corrections(teacher, models, problems, n):
@@ -133,7 +133,7 @@ def elad(problems, teacher, student, *, rounds=2, budget=30):
             best(uncertain, score("nll", perplexity(student), sample(student, left)), k=budget),
         )
         fixed = keep(right, verify(each(partial(first_error, teacher), chains)))
-        student = yield Stage(student, fixed, "likelihood")
+        student = yield Stage(student, fixed, "sft")
 
 
 def uncertain(trace):
@@ -169,7 +169,7 @@ def orion(problems, teacher, student, *, n=4, errors="own"):
     mistakes = dedupe(problem_and_answer, keep(wrong, verify(sample(student, problems, n=n))))
     shown = {"own": mistakes, "none": []}[errors]
     refined = rewrite(student, chains, prompt=REFLECT, context={"attempts": shown})
-    yield Stage(student, keep(right, verify(refined)), "likelihood")
+    yield Stage(student, keep(right, verify(refined)), "sft")
 
 
 def problem_and_answer(trace):
@@ -177,28 +177,28 @@ def problem_and_answer(trace):
 
 
 # 6. GKD (arXiv:2306.13649): rows give prompts, the student writes a share of the texts.
-def gkd(problems, teacher, student, *, rollout=0.5):
+def gkd(problems, teacher, student, *, on_policy_fraction=0.5):
     yield Stage(
         student,
         keep(ok, sample(teacher, problems)),
         "jsd",
         beta=0.5,
         teacher=teacher,
-        rollout=rollout,
+        on_policy_fraction=on_policy_fraction,
     )
 
 
 # 7. REDI (arXiv:2505.24850): the right ones, then right against wrong.
 def redi(problems, teacher, student, *, n=4):
     chains = verify(sample(teacher, problems, n=n))
-    student = yield Stage(student, keep(right, chains), "likelihood")
+    student = yield Stage(student, keep(right, chains), "sft")
     yield Stage(student, pair(keep(right, chains), keep(wrong, chains)), "redi", alpha=0.8)
 
 
 # 8. SuperCorrect (arXiv:2410.09008): corrections by the teacher against the student's own, each of the same wrong line.
 def supercorrect(problems, teacher, student):
     student = yield Stage(
-        student, keep(right, verify(sample(teacher, pose(PLAN, problems)))), "likelihood"
+        student, keep(right, verify(sample(teacher, pose(PLAN, problems)))), "sft"
     )
     mistakes = keep(wrong, verify(sample(student, pose(PLAN, problems), n=2)))
     posed = pose(CORRECTION, mistakes)
@@ -217,7 +217,7 @@ def plan_first(student, problems):
 # 9. Mentor-KD (arXiv:2410.09037): an intermediate model is trained first; it writes more rows and gives soft labels.
 def mentor_kd(problems, teacher, mentor, student, *, n=2):
     chains = keep(right, verify(sample(teacher, problems)))
-    mentor = yield Stage(mentor, chains, "likelihood")
+    mentor = yield Stage(mentor, chains, "sft")
     more = keep(right, verify(sample(mentor, problems, n=n)))
     yield Stage(student, mix(chains, more), "divergence", teacher=mentor)
 
@@ -225,7 +225,7 @@ def mentor_kd(problems, teacher, mentor, student, *, n=2):
 # 10. Tree of thoughts as data: a beam a problem; every finished right leaf is a row.
 def tree_cot(problems, teacher, student, *, width=2, depth=4):
     grown = each(partial(grow, teacher, width, depth), problems)
-    yield Stage(student, dedupe(text_of, keep(right, verify(grown))), "likelihood")
+    yield Stage(student, dedupe(text_of, keep(right, verify(grown))), "sft")
 
 
 def grow(teacher, width, depth, root):
@@ -265,7 +265,7 @@ def reer(problems, teacher, student, *, tries=2):
     drafts = segment(
         SWITCHES, keep(ok, sample(teacher, problems, prompt="Why? {question} {answer}"))
     )
-    yield Stage(student, each(partial(climb, teacher, student, tries), drafts), "likelihood")
+    yield Stage(student, each(partial(climb, teacher, student, tries), drafts), "sft")
 
 
 def climb(teacher, student, tries, draft):

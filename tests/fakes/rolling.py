@@ -68,5 +68,5 @@ def window(template, rows, size=3, *, prompts=True):
     return [collate.collate(made[at : at + size]) for at in range(0, len(made), size)]
 
 
-def rollouts(template, task, rows, seed=0):
-    return Rollouts(rows, template, task, TrainingSettings(max_steps=10, seed=seed))
+def rollouts(template, config, rows, seed=0):
+    return Rollouts(rows, template, config, TrainingSettings(max_steps=10, seed=seed))

@@ -10,7 +10,7 @@ from potstill.objectives.inputs import Hidden, Inputs, TopK, reduce
 
 N, D, V = 13, 6, 11
 LOSSES = {
-    "likelihood": likelihood.likelihood,
+    "sft": likelihood.sft,
     "dft": likelihood.dft,
     "unlikelihood": likelihood.unlikelihood,
     "reverse_kl": divergence.reverse_kl,
@@ -107,7 +107,7 @@ def test_the_heads_gradient_in_bfloat16_is_that_of_autograd_and_summed_in_full_p
         with torch.autocast("cpu", torch.bfloat16, enabled=kind is not None):
             if kind:
                 x = Inputs(hidden, head, targets, weights_N=weights)
-                values = likelihood.likelihood(x, chunk=kind).values_N
+                values = likelihood.sft(x, chunk=kind).values_N
             else:
                 values = nn.functional.cross_entropy(
                     head(hidden).float(), targets, reduction="none"
@@ -124,7 +124,7 @@ def test_the_heads_gradient_in_bfloat16_is_that_of_autograd_and_summed_in_full_p
 
 def test_second_derivatives_are_refused():
     x = inputs()
-    total = reduce(likelihood.likelihood(x).values_N, x.weights_N, 1.0)
+    total = reduce(likelihood.sft(x).values_N, x.weights_N, 1.0)
     [first] = torch.autograd.grad(total, x.hidden_ND, create_graph=True)
     with pytest.raises(RuntimeError, match=r"differentiate twice|does not require grad"):
         torch.autograd.grad(first.pow(2).sum(), x.hidden_ND)

@@ -17,7 +17,7 @@ from potstill.objectives import TABLE, policy
 from potstill.objectives import divergence as d
 from potstill.objectives import preference as p
 from potstill.objectives.inputs import TokenLogp
-from potstill.objectives.likelihood import likelihood
+from potstill.objectives.likelihood import sft
 
 D = torch.float64
 P, Q = T.softmax(-1), S.softmax(-1)
@@ -210,7 +210,7 @@ def test_orpo_of_trl_counts_the_prompts_likelihood():
         pairs_P2=torch.tensor([[0, 1]]),
     )
     assert float(p.orpo(x, lam=0.0).values_N.sum()) == pytest.approx(2 / 3)
-    with_prompt = likelihood(told([-3.0, -1.0, -0.5, -0.5])).values_N.mean()
+    with_prompt = sft(told([-3.0, -1.0, -0.5, -0.5])).values_N.mean()
     assert float(with_prompt) == pytest.approx(1.25)
 
 

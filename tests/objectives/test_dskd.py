@@ -13,7 +13,7 @@ from golden import Inputs, S, T, same
 from potstill.errors import ConfigError
 from potstill.objectives import dskd as d
 from potstill.objectives.inputs import Layers, Logits, OtherVocabulary, reduce
-from potstill.objectives.likelihood import likelihood
+from potstill.objectives.likelihood import sft
 from potstill.objectives.sinkhorn import plan
 from potstill.objectives.transport import uld
 
@@ -122,7 +122,7 @@ def test_who_learns():
 
 def test_nothing_but_the_likelihood_without_distillation():
     x = inputs()
-    assert torch.allclose(d.dskd(x, kd=0.0).values_N, likelihood(x).values_N)
+    assert torch.allclose(d.dskd(x, kd=0.0).values_N, sft(x).values_N)
 
 
 def aligned(x, **more):
@@ -186,7 +186,7 @@ def test_the_crossed_alignment_is_a_transport():
     assert all(s.grad.abs().sum() > 0 for s in x.layers.student)
     assert all(t.grad is None for t in x.layers.teacher)
     assert x.embedded_N2D.grad is not None  # embeddings given with a graph are trained here
-    assert torch.allclose(d.cot2align(x, align=0).values_N, likelihood(x).values_N)
+    assert torch.allclose(d.cot2align(x, align=0).values_N, sft(x).values_N)
 
 
 def test_the_transport_written_out_with_its_gradients():

@@ -153,9 +153,9 @@ RKL = [0.418451481952, 0.235272908054, 0.260736205458]
 
 # (case, inputs, objective, constants, what of the losses, value)
 LOSSES = [
-    ("sft_nll", ST, li.likelihood, {}, each, [1.44018969856, 1.38629436112, 0.546006389941]),
-    ("sft_nll", ST, li.likelihood, {}, mean, 1.12416348321),
-    ("sft_nll", ST, li.likelihood, {}, first_two, 1.41324202984),
+    ("sft_nll", ST, li.sft, {}, each, [1.44018969856, 1.38629436112, 0.546006389941]),
+    ("sft_nll", ST, li.sft, {}, mean, 1.12416348321),
+    ("sft_nll", ST, li.sft, {}, first_two, 1.41324202984),
     ("sft_dft", ST, li.dft, {}, each, [0.341156194379, 0.34657359028, 0.316278858776]),
     ("sft_dft", ST, li.dft, {}, mean, 0.334669547812),
     # section 4.7, without a case: the worse side of dpo_family
@@ -340,10 +340,10 @@ LOSSES = [
         each,
         [0.627825647359, 0.25623629307, 0.0897740988536],
     ),
-    ("opd_advantage", OPD, policy.on_policy, {}, each, [-0.5, 1.0, 0.0]),
-    ("opd_advantage", OPD, policy.on_policy, {}, mean, 0.166666666667),
-    ("opd_advantage", OPD, policy.on_policy, {"discount": 1.0}, each, [0.5, 1.0, 0.0]),
-    ("opd_advantage", OPD, policy.on_policy, {"discount": 0.5}, each, [0.0, 1.0, 0.0]),
+    ("opd_advantage", OPD, policy.opd, {}, each, [-0.5, 1.0, 0.0]),
+    ("opd_advantage", OPD, policy.opd, {}, mean, 0.166666666667),
+    ("opd_advantage", OPD, policy.opd, {"discount": 1.0}, each, [0.5, 1.0, 0.0]),
+    ("opd_advantage", OPD, policy.opd, {"discount": 0.5}, each, [0.0, 1.0, 0.0]),
     ("opd_trust_region", REGION, policy.trust_region, {}, total, 0.39158862092),
     ("iw_opd", IW, policy.iw_opd, {}, mean, 0.0277777777778),
     (
@@ -514,7 +514,7 @@ def test_gradients_of_states_and_head_for_every_chunk(chunk, ahead, wrapped, nea
     head.weight.data = torch.tensor(HEAD, dtype=near.dtype)
     known = torch.full((3,), 1 / 3, dtype=near.dtype) if ahead else None
     x = Inputs(hidden, (lambda h: head(h) + 0) if wrapped else head, Y, weights_N=known)
-    loss = reduce(li.likelihood(x, chunk=chunk).values_N, torch.ones(3), 3.0)
+    loss = reduce(li.sft(x, chunk=chunk).values_N, torch.ones(3), 3.0)
     loss.backward()
     assert float(loss.detach()) == near.near(1.15289282926)
     assert hidden.grad.tolist() == [near.near(row) for row in HIDDEN_GRADIENT]
@@ -529,7 +529,7 @@ def entropy(way, logits):
 def ratio(way):
     """Of an advantage of -1 that is never clipped, the loss."""
     x = dataclasses.replace(REGION, advantages_N=torch.full((3,), -1.0, dtype=D))
-    return policy.policy_gradient(way(x), clip=1e9, chunk=way.chunk).values_N
+    return policy.grpo(way(x), clip=1e9, chunk=way.chunk).values_N
 
 
 def weight_of_adaptive(way):
@@ -615,15 +615,15 @@ DERIVED = [
         [0.470266413612, 0.26148082693, 0.281275235613],
     ),
     ("adaptive_kl_mu_0.5", weight_of_adaptive, [0.442047854273, 0.5, 0.5]),
-    ("ban_cwtm", lambda way: losses(way, ST, li.likelihood) @ sharpness(way), 1.03122513883),
+    ("ban_cwtm", lambda way: losses(way, ST, li.sft) @ sharpness(way), 1.03122513883),
     ("ban_cwtm", sharpness, [0.313510725398, 0.243824377111, 0.442664897491]),
     (
         "kl_estimators",
-        lambda way: stat(way, inputs(S, TokenLogp(LP)), policy.on_policy, "k1"),
+        lambda way: stat(way, inputs(S, TokenLogp(LP)), policy.opd, "k1"),
         -0.66017961924,
     ),
     ("kl_estimators", first_estimate, [-0.945007800475, -0.639727091946, -0.395803965299]),
-    ("opd_advantage", lambda way: stat(way, OPD, policy.on_policy, "k1"), 0.166666666667),
+    ("opd_advantage", lambda way: stat(way, OPD, policy.opd, "k1"), 0.166666666667),
     ("opd_trust_region", ratio, [1.22140275816, 1.0, 0.223130160148]),
     (
         "opd_trust_region, share kept",

@@ -29,7 +29,7 @@ from liger_made import (
 )
 
 from potstill.objectives import divergence, preference
-from potstill.objectives.likelihood import dft, likelihood, token_logp
+from potstill.objectives.likelihood import dft, sft, token_logp
 
 SHAPES = {
     "sigmoid": {},
@@ -43,9 +43,9 @@ SHAPES = {
 NAMES = {"nca_pair": {"kind": "nca"}, "bco_pair": {"kind": "bco"}, "robust": {"smoothing": 0.2}}
 MEANS = {"grpo": "sequence", "bnpo": "token", "dapo": "token", "dr_grpo": "fixed"}
 CASES = {  # liger's, ours, lengths
-    "likelihood": (
+    "sft": (
         liger_jsd(weight_hard_loss=1.0, weight_soft_loss=0.0),
-        tokens(likelihood),
+        tokens(sft),
         UNEVEN,
     ),
     **{
@@ -93,12 +93,12 @@ CASES = {  # liger's, ours, lengths
     },
 }
 KERNELS = {
-    "likelihood, kernel": (liger_cross_entropy(False), tokens(likelihood), UNEVEN),
+    "likelihood, kernel": (liger_cross_entropy(False), tokens(sft), UNEVEN),
     "dft, kernel": (liger_cross_entropy(True), tokens(dft), UNEVEN),
     "tvd, kernel": (liger_tvd, tokens(divergence.tvd), UNEVEN),
 }
 RECORDED = {  # the loss; its gradients, of the states and of the head, along `made(turn=0.6)`
-    "likelihood": (4.164592, 0.001312968, 0.6606113),
+    "sft": (4.164592, 0.001312968, 0.6606113),
     "jsd 0.1": (0.08053613, 0.0005111339, 0.02759111),
     "jsd 0.5": (0.1637122, 0.0004118531, 0.0656615),
     "jsd 0.9": (0.05375092, -6.955507e-05, 0.02520244),

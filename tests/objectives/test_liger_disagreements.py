@@ -11,7 +11,7 @@ from golden import S, T, inputs, told
 from liger_made import NEAR, SOFT, Parts, chunked, liger_pairs, pairs
 
 from potstill.objectives import divergence, preference
-from potstill.objectives.likelihood import likelihood
+from potstill.objectives.likelihood import sft
 
 OTHERS = {  # liger's, ours, what liger-kernel 0.8.5 said
     "cpo": (
@@ -31,7 +31,7 @@ OTHERS = {  # liger's, ours, what liger-kernel 0.8.5 said
 def likelihoods(parts):
     """Of the better sides: the mean of all tokens, and that of the pairs' means."""
     x = parts.inputs()
-    values = likelihood(x).values_N
+    values = sft(x).values_N
     means = [values[x.groups_N == side].mean() for side in range(3)]
     return float(values[x.groups_N < 3].mean().detach()), float(sum(means).detach() / 3)
 

@@ -13,12 +13,12 @@ from potstill.objectives.inputs import Inputs, per_sequence, reduce, spread
 from potstill.objectives.likelihood import (
     dft,
     length_balanced,
-    likelihood,
+    sft,
     token_logp,
     unlikelihood,
 )
 
-OBJECTIVES = [likelihood, dft, unlikelihood, length_balanced]
+OBJECTIVES = [sft, dft, unlikelihood, length_balanced]
 
 
 def mean(loss):
@@ -41,7 +41,7 @@ def test_weighted_means():
     """Case sft_weighted: two legitimate normalisers."""
     weights, values = (
         torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64),
-        likelihood(inputs()).values_N,
+        sft(inputs()).values_N,
     )
     assert float(reduce(values, weights, weights.sum())) == pytest.approx(0.91382914008, abs=1e-9)
     assert float(reduce(values, weights, 3)) == pytest.approx(1.06613399676, abs=1e-9)
@@ -63,7 +63,7 @@ def test_token_and_sequence_means():
 
 def test_length_balanced_lies_between_the_means():
     groups = torch.tensor([0, 0, 1])
-    nll = likelihood(inputs()).values_N
+    nll = sft(inputs()).values_N
     tokens, sequences = (
         float(length_balanced(inputs(groups_N=groups), power=p).values_N.sum()) for p in (0, 1)
     )
@@ -87,10 +87,10 @@ def test_weights_that_were_promised_and_not_kept_do_not_change_the_gradient():
     )
     other = torch.rand(13, dtype=torch.float64)
     found = torch.autograd.grad(
-        (likelihood(promised).values_N * other).sum(), (x.hidden_ND, x.head.weight, x.head.bias)
+        (sft(promised).values_N * other).sum(), (x.hidden_ND, x.head.weight, x.head.bias)
     )
     wanted = torch.autograd.grad(
-        (likelihood(x).values_N * other).sum(), (x.hidden_ND, x.head.weight, x.head.bias)
+        (sft(x).values_N * other).sum(), (x.hidden_ND, x.head.weight, x.head.bias)
     )
     for a, b in zip(found, wanted, strict=True):
         assert torch.allclose(a, b, atol=1e-12)
@@ -111,7 +111,7 @@ def test_trl_agrees_on_token_logprobs():
 
 
 def test_extreme_logits_are_finite():
-    loss = likelihood(
+    loss = sft(
         inputs(torch.tensor([[1000.0, 0.0], [-1000.0, 0.0]]), targets_N=torch.tensor([1, 1]))
     )
     assert loss.values_N.tolist() == [1000.0, 0.0]

@@ -38,7 +38,7 @@ EXACT = {
     [
         (policy.token_kl, {"estimator": "k2"}, "reverse"),
         (policy.token_kl, {"estimator": "k3"}, "forward"),
-        (policy.on_policy, {}, "reverse"),
+        (policy.opd, {}, "reverse"),
         (policy.trust_region, {"drift": 0.0}, "reverse"),
         (policy.kdrl, {"beta": 1.0}, "reverse"),
     ],
@@ -98,7 +98,7 @@ def test_corrected_k3_of_the_reference_has_the_reverse_gradient():
         x = Inputs(
             hidden, same, torch.arange(3), reference_N=logp, advantages_N=torch.zeros(3, dtype=D)
         )
-        loss = policy.policy_gradient(x, beta=1.0, corrected=corrected)
+        loss = policy.grpo(x, beta=1.0, corrected=corrected)
         reduce(loss.values_N, z.softmax(-1), 1.0).backward()
         assert hidden.grad.sum(0).tolist() == pytest.approx(EXACT[wanted], abs=1e-9)
 
@@ -145,7 +145,7 @@ def test_clipping_by_hand():
         (-1.0, None, [-0.8, -1.1, -2]),
     ):
         x = told(now, sampled_N=sampled, advantages_N=torch.full((3,), sign, dtype=D))
-        loss = policy.policy_gradient(x, clip_high=high)
+        loss = policy.grpo(x, clip_high=high)
         assert (-loss.values_N).tolist() == pytest.approx(wanted, abs=1e-9)
         assert float(loss.stats["clipped"].total) == 2
 
@@ -160,7 +160,7 @@ def test_gspo_by_hand():
         advantages_N=torch.tensor([1.0, 1, 1, 1, -1], dtype=D),
         groups_N=[0, 0, 1, 1, 2],
     )
-    loss = policy.policy_gradient(x, ratio="sequence", clip=0.05)
+    loss = policy.grpo(x, ratio="sequence", clip=0.05)
     assert (-loss.values_N).tolist() == pytest.approx([1, 1, 1.05, 1.05, -1.3], abs=1e-12)
     assert float(loss.stats["clipped"].total) == 3
 
@@ -190,7 +190,7 @@ def test_gspo_has_the_gradient_of_the_sequences_ratio():
         )
     )
     weights, count = policy.means(x, "sequence")
-    ours = reduce(policy.policy_gradient(x, ratio="sequence", clip=0.05).values_N, weights, count)
+    ours = reduce(policy.grpo(x, ratio="sequence", clip=0.05).values_N, weights, count)
     assert torch.allclose(ours, whole / 3, atol=1e-12)
     assert torch.allclose(gradient(ours), gradient(whole / 3), atol=1e-12)
     assert gradient(ours).abs().max() > 0.01
@@ -200,7 +200,7 @@ def test_gspo_gives_each_token_its_own_advantage():
     """GSPO-token, eq. 17: s A_t times the token's own slope, nothing of its neighbours'."""
     x, logp, gradient = drifted(lengths=(4,))
     x = dataclasses.replace(x, advantages_N=torch.tensor([1.0, 0, -2, 0], dtype=D))
-    found = gradient(policy.policy_gradient(x, ratio="sequence", clip=9.0).values_N.sum())
+    found = gradient(policy.grpo(x, ratio="sequence", clip=9.0).values_N.sum())
     ratio = (logp - x.sampled_N).mean().exp().detach()
     assert torch.allclose(found, gradient((-ratio * x.advantages_N * logp).sum()), atol=1e-12)
     assert not found[[1, 3]].any()
@@ -208,7 +208,7 @@ def test_gspo_gives_each_token_its_own_advantage():
 
 def test_ratios_of_sequences_of_one_token_are_its_own():
     x, _, gradient = drifted(lengths=(1, 1, 1, 1))
-    for objective in (policy.policy_gradient, policy.sapo):
+    for objective in (policy.grpo, policy.sapo):
         one, other = (objective(x, ratio=ratio).values_N.sum() for ratio in ("token", "sequence"))
         assert torch.allclose(one, other, atol=1e-12)
         assert torch.allclose(gradient(one), gradient(other), atol=1e-12)
@@ -221,7 +221,7 @@ def test_cispo_by_hand():
     for clip, low in ((0.2, 0.8), (1.0, 0.5)):
         x = told(logp, sampled_N=sampled, advantages_N=torch.tensor([1.0, -1, 1], dtype=D))
         x.hidden_ND.requires_grad_()
-        found = policy.policy_gradient(x, surrogate="cispo", clip=clip, clip_high=0.28).values_N
+        found = policy.grpo(x, surrogate="cispo", clip=clip, clip_high=0.28).values_N
         weights = torch.tensor([low, -1.1, 1.28], dtype=D)
         assert found.tolist() == pytest.approx((-weights * logp).tolist(), abs=1e-12)
         slope = torch.autograd.grad(found.sum(), x.hidden_ND)[0][:, 0]
@@ -258,7 +258,7 @@ def test_on_policy_all_are_the_plain_policy_gradient():
     for given in (x, dataclasses.replace(x, sampled_N=None)):
         for objective, how in (
             *(
-                (policy.policy_gradient, {"ratio": r, "surrogate": s})
+                (policy.grpo, {"ratio": r, "surrogate": s})
                 for r in LEVELS
                 for s in ("clip", "cispo")
             ),
@@ -277,7 +277,7 @@ def test_the_reference_is_held_to_by_tokens_whatever_the_ratio():
     x = told(now, sampled_N=now - gaps, reference_N=now - far, advantages_N=torch.zeros(2, dtype=D))
     k3 = torch.expm1(-far) + far
     assert float(k3.sum()) == pytest.approx(0.090677, abs=5e-7)
-    for objective, how in ((policy.policy_gradient, {"ratio": r}) for r in LEVELS):
+    for objective, how in ((policy.grpo, {"ratio": r}) for r in LEVELS):
         assert float(objective(x, beta=1.0, **how).values_N.sum()) == pytest.approx(
             0.106566, abs=5e-7
         )
@@ -311,7 +311,7 @@ def test_limits():
         groups_N=[0, 0, 1],
         advantages_N=torch.tensor([1.0, 1, -1], dtype=D),
     )
-    plain = policy.policy_gradient(x).values_N
+    plain = policy.grpo(x).values_N
     assert torch.equal(policy.kdrl(x, beta=0.0).values_N, plain)
     guided = told(
         [-1.0, -0.5, -2.0],
@@ -325,11 +325,11 @@ def test_limits():
 
 
 def gspo(x, **how):
-    return policy.policy_gradient(x, ratio="sequence", **how)
+    return policy.grpo(x, ratio="sequence", **how)
 
 
 def cispo(x, **how):
-    return policy.policy_gradient(x, surrogate="cispo", **how)
+    return policy.grpo(x, surrogate="cispo", **how)
 
 
 LEVELS = ("token", "sequence")
@@ -339,11 +339,11 @@ OBJECTIVES = [
     policy.sapo,
     policy.vespo,
     policy.token_kl,
-    policy.on_policy,
+    policy.opd,
     policy.trust_region,
     policy.iw_opd,
     policy.kdrl,
-    policy.policy_gradient,
+    policy.grpo,
 ]
 
 
@@ -365,12 +365,12 @@ def test_extreme_log_probabilities_are_finite(objective):
 
 def test_what_is_missing_is_said():
     with pytest.raises(ConfigError, match="needs advantages"):
-        policy.policy_gradient(inputs())
+        policy.grpo(inputs())
     with pytest.raises(ConfigError, match="unknown ratio=sentence"):
         policy.sapo(inputs(advantages_N=torch.ones(3)), ratio="sentence")
     with pytest.raises(ConfigError, match="unknown surrogate=cisp"):
-        policy.policy_gradient(inputs(advantages_N=torch.ones(3)), surrogate="cisp")
+        policy.grpo(inputs(advantages_N=torch.ones(3)), surrogate="cisp")
     with pytest.raises(ConfigError, match="TokenLogp"):
-        policy.on_policy(inputs(S, T))
+        policy.opd(inputs(S, T))
     with pytest.raises(ConfigError, match="labels_S"):
         policy.kdrl(told([-1.0], [-1.0], advantages_N=torch.zeros(1, dtype=D)), guided=True)

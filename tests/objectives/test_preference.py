@@ -14,7 +14,7 @@ from golden import Inputs, told
 from potstill.errors import ConfigError
 from potstill.objectives import preference as p
 from potstill.objectives.inputs import reduce
-from potstill.objectives.likelihood import likelihood
+from potstill.objectives.likelihood import sft
 
 BETTER, WORSE = [-1.0, -0.5, -0.5], [-2.0, -1.0]
 REFERENCE = torch.tensor([-1.2, -0.6, -0.7, -1.5, -0.8], dtype=torch.float64)
@@ -201,9 +201,7 @@ def test_one_step_downhill_raises_the_better_side_and_lowers_the_worse(objective
     x = random(pairs=1, seed=4)
     [grad] = torch.autograd.grad(objective(x).values_N.sum(), x.hidden_ND)
     after = Inputs(x.hidden_ND.detach() - 1e-4 * grad, x.head, x.targets_N)
-    change = (
-        likelihood(Inputs(x.hidden_ND, x.head, x.targets_N)).values_N - likelihood(after).values_N
-    ).detach()
+    change = (sft(Inputs(x.hidden_ND, x.head, x.targets_N)).values_N - sft(after).values_N).detach()
     assert change[x.groups == 0].sum() > 0
     assert change[x.groups == 1].sum() < 0
 
@@ -211,9 +209,9 @@ def test_one_step_downhill_raises_the_better_side_and_lowers_the_worse(objective
 def test_limits():
     """REDI at 0 is SFT by sequence means; DPO of a policy that is its reference is ln 2."""
     x = random()
-    nll = likelihood(x).values_N.detach()
-    sft = sum(float(nll[x.groups == s].mean()) for s in (0, 2, 4))
-    assert total(p.redi(x, alpha=0)) == pytest.approx(sft)
+    nll = sft(x).values_N.detach()
+    expected = sum(float(nll[x.groups == s].mean()) for s in (0, 2, 4))
+    assert total(p.redi(x, alpha=0)) == pytest.approx(expected)
     equal = Inputs(
         x.hidden_ND,
         x.head,

@@ -13,7 +13,7 @@ from potstill.errors import ConfigError
 from potstill.objectives import divergence
 from potstill.objectives import representation as r
 from potstill.objectives.inputs import Layers, Logits, OtherVocabulary, reduce
-from potstill.objectives.likelihood import likelihood
+from potstill.objectives.likelihood import sft
 
 STUDENT = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]], dtype=torch.float64)
 TEACHER = torch.tensor([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0], [0.0, 2.0, 0.0]], dtype=torch.float64)
@@ -33,7 +33,7 @@ def test_golden_rkd_through_inputs():
     x = dataclasses.replace(x, head=torch.nn.Linear(2, 4, dtype=torch.float64))
     with_ce = r.rkd(x).values_N - values
     assert float(with_ce.detach().sum() / 3) == pytest.approx(
-        float(likelihood(x).values_N.detach().sum() / 6), abs=1e-9
+        float(sft(x).values_N.detach().sum() / 6), abs=1e-9
     )
 
 
@@ -85,7 +85,7 @@ def test_ted_is_the_sum_of_its_terms():
     assert torch.allclose(
         r.ted(x, ce=0.3, kl=2.0, mse=5.0).values_N, 0.3 * parts[0] + 2 * parts[1] + 5 * parts[2]
     )
-    assert torch.equal(parts[0], likelihood(x).values_N)
+    assert torch.equal(parts[0], sft(x).values_N)
     assert torch.allclose(
         parts[1], divergence.forward_kl(x, temperature=2.0, squared=True).values_N
     )
@@ -111,10 +111,10 @@ def test_teds_first_stage_trains_filters_alone():
     loss = r.ted_filters(x, normalise=False)
     # A filter that is the identity is the head on the layer itself; the teacher's are not square.
     direct = torch.stack(
-        [likelihood(Inputs(h, x.head, x.targets_N)).values_N for h in x.layers.student]
+        [sft(Inputs(h, x.head, x.targets_N)).values_N for h in x.layers.student]
     ).mean(0)
     theirs = [
-        likelihood(Inputs(f(h), x.head, x.targets_N)).values_N
+        sft(Inputs(f(h), x.head, x.targets_N)).values_N
         for f, h in zip(x.maps.teacher, x.layers.teacher)
     ]
     assert torch.allclose(loss.values_N, direct + torch.stack(theirs).mean(0))

@@ -164,7 +164,7 @@ def test_sft(parts, kind):
     x = ours(
         parts[0], batch["input_ids"], (batch["input_ids"] != parts[2].pad_token_id).long(), counted
     )
-    loss = {"nll": likelihood.likelihood, "dft": likelihood.dft}[kind](x)
+    loss = {"nll": likelihood.sft, "dft": likelihood.dft}[kind](x)
     assert 0 < len(x.targets_N) < batch["input_ids"].numel() / 2
     assert total(loss, 40) == pytest.approx(value(trl), abs=NEAR, rel=NEAR)
     same_gradient(sft, trl, parts, loss.values_N.sum() / 40)
@@ -211,7 +211,7 @@ def test_simpo_and_cpo(parts, kind, objective, monkeypatch):
         trl = cpo.compute_loss(cpo.model, batch)
         _, _, x = unpaired(parts, batch)
         better = torch.isin(x.groups_N, torch.tensor([0, 1, 2]))
-        tokens = likelihood.likelihood(x).values_N[better].mean()
+        tokens = likelihood.sft(x).values_N[better].mean()
         mine = objective(x, beta=2.0, **likely).values_N.sum() / 3 + alpha * tokens
         assert value(mine) == pytest.approx(value(trl), abs=NEAR, rel=NEAR)
         same_gradient(cpo, trl, parts, mine)
@@ -226,9 +226,7 @@ def test_orpo_but_for_the_prompts_likelihood(parts):
     ids, attention, x = unpaired(parts, batch)
     trl = orpo.compute_loss(orpo.model, batch)
     odds = (preference.orpo(x, lam=0.3).values_N - preference.orpo(x, lam=0.0).values_N).sum() / 3
-    whole = likelihood.likelihood(
-        ours(parts[0], ids[:3], attention[:3], attention[:3])
-    ).values_N.mean()
+    whole = likelihood.sft(ours(parts[0], ids[:3], attention[:3], attention[:3])).values_N.mean()
     assert value(odds + whole) == pytest.approx(value(trl), abs=NEAR, rel=NEAR)
     same_gradient(orpo, trl, parts, odds + whole)
     assert (

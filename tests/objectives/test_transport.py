@@ -17,7 +17,7 @@ from potstill.errors import ConfigError
 from potstill.objectives import divergence, transport
 from potstill.objectives.alignment import align, columns, matched, token_bytes
 from potstill.objectives.inputs import Logits, OtherVocabulary, reduce
-from potstill.objectives.likelihood import likelihood
+from potstill.objectives.likelihood import sft
 from potstill.objectives.sinkhorn import plan
 from potstill.objectives.sinkhorn import transport as moved
 
@@ -256,9 +256,7 @@ def test_one_vocabulary_is_the_plain_divergence():
             )  # the merged tail of nothing is held at 1e-7
             assert torch.allclose(found, divergence.jsd(plain, beta=beta).values_N, atol=tolerance)
     mixed = transport.gold(x, beta=0.0, ce=0.5, temperature=2.0).values_N
-    wanted = (
-        divergence.forward_kl(plain, temperature=2.0).values_N + 0.5 * likelihood(plain).values_N
-    )
+    wanted = divergence.forward_kl(plain, temperature=2.0).values_N + 0.5 * sft(plain).values_N
     assert torch.allclose(mixed, wanted, atol=1e-12)
 
 
@@ -417,11 +415,11 @@ def test_uld_of_the_largest_entries_is_a_bound_and_all_of_them_are_the_whole():
 def test_positions_without_a_group_have_the_cross_entropy_alone():
     x = across()
     found = transport.uld(x, ce=1.0).values_N
-    assert float(found[2]) == pytest.approx(float(likelihood(x).values_N[2]))
+    assert float(found[2]) == pytest.approx(float(sft(x).values_N[2]))
     nobody = across(aligned=(torch.full((3,), -1), torch.full((2,), -1)), matched=[[0, 0]])
     for function in (transport.uld, transport.gold):
-        assert torch.equal(function(nobody, ce=1.0).values_N, likelihood(nobody).values_N)
-    assert torch.equal(transport.multilevel_ot(nobody).values_N, likelihood(nobody).values_N)
+        assert torch.equal(function(nobody, ce=1.0).values_N, sft(nobody).values_N)
+    assert torch.equal(transport.multilevel_ot(nobody).values_N, sft(nobody).values_N)
 
 
 def test_a_group_that_one_side_lacks_is_not_compared():

@@ -13,7 +13,7 @@ from golden import Inputs, Logits, TopK, linear, same
 
 from potstill.objectives import divergence, policy, transport
 from potstill.objectives.inputs import OtherVocabulary, TokenLogp
-from potstill.objectives.likelihood import likelihood
+from potstill.objectives.likelihood import sft
 from potstill.objectives.truncated import top_k
 
 N, V, K = 7, 23, 3
@@ -170,7 +170,7 @@ def test_kept_entries_of_asynchronous_distillation(temperature):
     agree(trl, ours, [x.hidden_ND, x.head.weight, x.head.bias], 2e-6)
 
 
-@pytest.mark.parametrize("objective", [policy.token_kl, policy.on_policy])
+@pytest.mark.parametrize("objective", [policy.token_kl, policy.opd])
 @pytest.mark.parametrize("name", ["sdft", "sdpo"])
 def test_the_sampled_token_of_self_distillation_has_our_gradient(name, objective):
     """`sg(q - p) q`: the value is another one, the gradient that of k2 and, on policy, of the per-token advantage."""
@@ -248,4 +248,4 @@ def test_likelihood_of_transformers():
         torch.cat([torch.tensor([-100]), targets])[None],
     )
     theirs = ForCausalLMLoss(padded, labels, vocab_size=V, num_items_in_batch=9)
-    agree(theirs, likelihood(Inputs(student, same, targets)).values_N.sum() / 9, [student], 2e-6)
+    agree(theirs, sft(Inputs(student, same, targets)).values_N.sum() / 9, [student], 2e-6)

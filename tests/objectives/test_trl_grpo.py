@@ -84,7 +84,7 @@ def test_grpo(grpo, parts, kind, beta, corrected, monkeypatch):
     batch = rollout(parts)
     trl = grpo._compute_loss(grpo.model, batch)
     x = policy_inputs(parts, batch)
-    loss = policy.policy_gradient(x, clip=0.2, clip_high=0.28, beta=beta, corrected=corrected)
+    loss = policy.grpo(x, clip=0.2, clip_high=0.28, beta=beta, corrected=corrected)
     weights, normaliser = policy.means(x, MEANS[kind], longest=16)
     mine = reduce(loss.values_N, weights, normaliser)
     assert value(mine) == pytest.approx(value(trl), abs=NEAR)
@@ -102,11 +102,11 @@ def test_grpo(grpo, parts, kind, beta, corrected, monkeypatch):
 NARROW = {"clip": 0.03, "clip_high": 0.05}  # where ratios of sequences lie: some are met, not all
 OPEN = {"clip": 1.0, "clip_high": 0.28}
 OTHERS = {  # TRL's loss; its mean, here the fixed one's longest length is 1; ours
-    "GSPO": ("grpo", "sequence", policy.policy_gradient, {"ratio": "sequence", **NARROW}),
-    "LUSPO": ("luspo", "fixed", policy.policy_gradient, {"ratio": "sequence", **NARROW}),
-    "CISPO": ("cispo", "token", policy.policy_gradient, {"surrogate": "cispo", **OPEN}),
+    "GSPO": ("grpo", "sequence", policy.grpo, {"ratio": "sequence", **NARROW}),
+    "LUSPO": ("luspo", "fixed", policy.grpo, {"ratio": "sequence", **NARROW}),
+    "CISPO": ("cispo", "token", policy.grpo, {"surrogate": "cispo", **OPEN}),
     "CISPO of sequences": (
-        *("cispo", "token", policy.policy_gradient),
+        *("cispo", "token", policy.grpo),
         {"surrogate": "cispo", "ratio": "sequence", "clip": 1.0, "clip_high": 0.05},
     ),
     "SAPO": ("sapo", "sequence", policy.sapo, {}),
@@ -163,7 +163,7 @@ def test_on_policy_distillation(grpo, parts, monkeypatch):
     batch = per_token(grpo, parts, monkeypatch, epsilon_low=1e6, epsilon_high=1e6)
     batch["advantages"] = 1.5 * (batch["ref_per_token_logps"] - batch["old_per_token_logps"])
     trl = grpo._compute_loss(grpo.model, batch)
-    mine = policy.on_policy(policy_inputs(parts, batch), coefficient=1.5).values_N.mean()
+    mine = policy.opd(policy_inputs(parts, batch), coefficient=1.5).values_N.mean()
     assert value(mine) == pytest.approx(value(trl), abs=NEAR, rel=NEAR)
     same_gradient(grpo, trl, parts, mine)
 

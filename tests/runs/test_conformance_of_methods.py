@@ -77,23 +77,23 @@ def no_default(problems, student, *, n):
 def asks_anew(problems, student: Trainable):
     """A method whose requests change from run to run."""
     drawn = sample(student, problems, temperature=random.random() + 0.1)
-    yield Stage(student, drawn, "likelihood")
+    yield Stage(student, drawn, "sft")
 
 
 def follows_order(problems, student: Trainable):
     """A method that trains on the first problems of the file."""
-    yield Stage(student, sample(student, problems[:3]), "likelihood")
+    yield Stage(student, sample(student, problems[:3]), "sft")
 
 
 def orphan_rows(problems, student: Trainable):
     """A method whose rows name parents that nobody made."""
     drawn = [replace(trace, parents=("trace-0",)) for trace in sample(student, problems)]
-    yield Stage(student, drawn, "likelihood")
+    yield Stage(student, drawn, "sft")
 
 
 def local_solver(problems, student: Trainable):
     """A method that returns a closure."""
-    student = yield Stage(student, sample(student, problems), "likelihood")
+    student = yield Stage(student, sample(student, problems), "sft")
     return lambda traces, **settings: sample(student, traces, **settings)
 
 

@@ -25,18 +25,18 @@ def judge(monkeypatch):
 
 def two_stages(problems, teacher, student, *, n=2):
     base = student
-    student = yield Stage(base, sample(teacher, problems, n=n), "likelihood")
-    yield Stage(base, sample(student, problems, n=n), "likelihood", beta=0.1)
+    student = yield Stage(base, sample(teacher, problems, n=n), "sft")
+    yield Stage(base, sample(student, problems, n=n), "sft", beta=0.1)
 
 
 def another_model(problems, student, mentor):
-    mentor = yield Stage(mentor, sample(mentor, problems), "likelihood")
+    mentor = yield Stage(mentor, sample(mentor, problems), "sft")
     assert mentor.id != "student"
     yield Stage(student, sample(mentor, problems), "divergence", teacher=mentor)
 
 
 def pipeline(problems, student, coder, *, n=1):
-    student = yield Stage(student, sample(coder, problems), "likelihood")
+    student = yield Stage(student, sample(coder, problems), "sft")
     return partial(plan_then_code, student, coder, n=n)
 
 
@@ -91,7 +91,7 @@ def test_a_returned_solver_may_be_a_pipeline_of_models():
 
 
 def selective(problems, teacher, student):
-    yield Stage(student, keep(right, verify(sample(teacher, problems, n=2))), "likelihood")
+    yield Stage(student, keep(right, verify(sample(teacher, problems, n=2))), "sft")
 
 
 def test_a_stage_without_rows_names_the_method_and_the_last_drops():
@@ -153,12 +153,12 @@ def test_drops_are_counted_since_the_last_stage():
 def then_nothing(problems, teacher, student):
     drafts = sample(teacher, problems)
     keep(right, verify(drafts))
-    student = yield Stage(student, drafts, "likelihood")
-    yield Stage(student, [], "likelihood")
+    student = yield Stage(student, drafts, "sft")
+    yield Stage(student, [], "sft")
 
 
 def only_failures(problems, student):
-    yield Stage(student, sample(student, problems), "likelihood")
+    yield Stage(student, sample(student, problems), "sft")
 
 
 def test_a_stage_of_failures_has_no_rows():
@@ -195,7 +195,7 @@ def bound(problems, student):
 
 
 def not_a_method(problems, student):
-    return [Stage(student, problems, "likelihood")]
+    return [Stage(student, problems, "sft")]
 
 
 def yields_traces(problems, student):
@@ -254,7 +254,7 @@ def test_a_method_that_breaks_is_not_a_method_that_ends():
 
 def stops(problems, student):
     next(iter([]))
-    yield Stage(student, problems, "likelihood")
+    yield Stage(student, problems, "sft")
 
 
 def test_the_session_is_as_before():

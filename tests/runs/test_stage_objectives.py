@@ -20,8 +20,8 @@ PLAIN = {
 
 
 def test_an_arm_distils_from_the_runs_teacher(tmp_path):
-    task = {"objective": "jsd", "beta": 0.5, "teacher": "teacher"}
-    training = {"max_steps": 1, "packing": True, "objective_config": task}
+    config = {"objective": "jsd", "beta": 0.5, "teacher": "teacher"}
+    training = {"max_steps": 1, "packing": True, "objective_config": config}
     execute(from_data({**PLAIN, "training": training}), tmp_path / "run", threads=1)
     (fit,) = (tmp_path / "run" / "students").glob("*/fit.json")
     assert json.loads(fit.read_text())["stats"]["jsd"][0] > 0

@@ -56,8 +56,8 @@ def test_a_small_study_runs_whole_and_goes_on_where_it_stopped(tmp_path):
     arms = {
         "sft": Arm("right", steps=2, batch=4),
         "dpo": Arm("pairs", "dpo", {"beta": 0.1}, start="sft", steps=1, batch=2),
-        "top": Arm("right", "forward_kl", {}, {"kept": "kept"}, steps=1, batch=2),
-        "opd": Arm("prompts", "on_policy", {}, objectives.ROLLED, steps=1, batch=2),
+        "top": Arm("right", "forward_kl", {}, {"teacher_cache": "teacher_cache"}, steps=1, batch=2),
+        "opd": Arm("prompts", "opd", {}, objectives.ROLLED, steps=1, batch=2),
     }
     found = objectives.run(tmp_path, seeds=1, train=12, test=4, n=2, arms=arms)
     assert [row["objective"] for row in objectives.table(found)] == ["untrained", "mentor", *arms]

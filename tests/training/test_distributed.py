@@ -28,7 +28,7 @@ from potstill.errors import StageError
 from potstill.training import distributed
 from potstill.training.dataset import collate
 from potstill.training.fit import fit
-from potstill.training.objective_config import Task, trainable
+from potstill.training.objective_config import ObjectiveConfig, trainable
 from potstill.training.output_dir import STEPS
 from potstill.training.rollout import rewards
 from potstill.training.settings import LoraSettings, TrainingSettings
@@ -75,36 +75,59 @@ def cases(folder):
         name: (FEW if at % 2 else UNEVEN, _task(name, same, other))
         for at, name in enumerate(KINDS.values())
     }
-    sampled = Task("on_policy", teacher=same, rollout=1, group=2, max_new=8)
-    priced = Task("policy_gradient", {"beta": 0.1}, rollout=1, group=3, max_new=8, reward=length)
-    mixed = Task("jsd", teacher=same, rollout=0.5, max_new=6)
+    sampled = ObjectiveConfig(
+        "opd", teacher=same, on_policy_fraction=1, num_generations=2, max_new_tokens=8
+    )
+    priced = ObjectiveConfig(
+        "grpo",
+        {"beta": 0.1},
+        on_policy_fraction=1,
+        num_generations=3,
+        max_new_tokens=8,
+        reward=length,
+    )
+    mixed = ObjectiveConfig("jsd", teacher=same, on_policy_fraction=0.5, max_new_tokens=6)
     return made | {
-        "kto": (FEW, Task("kto", reference=folder / "start")),  # else its kl is 0
-        "kept": (FEW, Task("forward_kl", kept=folder / "kept")),
-        "lora": (LORA, Task("redi")),
-        "packed": (dataclasses.replace(FEW, packing=True), Task("reverse_kl", teacher=same)),
-        "a reference": (FEW, Task("dpo", reference=same)),
-        "the mean of sequences": (UNEVEN, Task(mean="sequence")),
-        "rollouts": (FEW, dataclasses.replace(sampled, truncated="mask")),
+        "kto": (FEW, ObjectiveConfig("kto", reference=folder / "start")),  # else its kl is 0
+        "teacher_cache": (
+            FEW,
+            ObjectiveConfig("forward_kl", teacher_cache=folder / "teacher_cache"),
+        ),
+        "lora": (LORA, ObjectiveConfig("redi")),
+        "packed": (
+            dataclasses.replace(FEW, packing=True),
+            ObjectiveConfig("reverse_kl", teacher=same),
+        ),
+        "a reference": (FEW, ObjectiveConfig("dpo", reference=same)),
+        "the mean of sequences": (UNEVEN, ObjectiveConfig(loss_reduction="sequence")),
+        "rollouts": (FEW, dataclasses.replace(sampled, mask_truncated_completions=True)),
         "rollouts of half the steps": (UNEVEN, mixed),
-        "rollouts, aligned": (UNEVEN, Task("uld", teacher=other, rollout=1, max_new=10)),
+        "rollouts, aligned": (
+            UNEVEN,
+            ObjectiveConfig("uld", teacher=other, on_policy_fraction=1, max_new_tokens=10),
+        ),
         "rollouts, minillm": (
             UNEVEN,
-            Task("minillm", {"mixed": 0.2}, teacher=same, rollout=1, max_new=6),
+            ObjectiveConfig(
+                "minillm", {"mixed": 0.2}, teacher=same, on_policy_fraction=1, max_new_tokens=6
+            ),
         ),
         "rewards and a reference": (FEW, priced),
-        "iterations": (FEW, dataclasses.replace(priced, iterations=2)),
+        "num_iterations": (FEW, dataclasses.replace(priced, num_iterations=2)),
         "rewards, nover": (
             FEW,
             dataclasses.replace(priced, teacher=same, reward={"nover": 1.0, "teacher": 9.0}),
         ),
-        "skd": (FEW, dataclasses.replace(mixed, writer="skd", rollout=1)),
+        "skd": (
+            FEW,
+            dataclasses.replace(mixed, rollout_sampling="speculative", on_policy_fraction=1),
+        ),
         "a buffer": (
             dataclasses.replace(UNEVEN, max_steps=12),
-            dataclasses.replace(mixed, replay=4, held=1, watch=2),
+            dataclasses.replace(mixed, replay_buffer_size=4, eval_rows=1, eval_steps=2),
         ),
-        "held out": (FEW, Task(held=2, watch=2, max_new=8)),
-        "internalised": (FEW, Task(internalise={"per_epoch": 2.0, "smoothing": 0.5})),
+        "held out": (FEW, ObjectiveConfig(eval_rows=2, eval_steps=2, max_new_tokens=8)),
+        "internalised": (FEW, ObjectiveConfig(implicit_cot={"per_epoch": 2.0, "smoothing": 0.5})),
     }
 
 
@@ -113,13 +136,22 @@ def endings(folder):
     noisy = dataclasses.replace(
         FEW, max_steps=24, save_steps=3, lora=LoraSettings(r=4, lora_dropout=0.2)
     )
-    buffer = Task(
-        "jsd", teacher=folder / "teacher", rollout=0.5, replay=4, held=1, watch=2, max_new=6
+    buffer = ObjectiveConfig(
+        "jsd",
+        teacher=folder / "teacher",
+        on_policy_fraction=0.5,
+        replay_buffer_size=4,
+        eval_rows=1,
+        eval_steps=2,
+        max_new_tokens=6,
     )
     return {
-        "projections": (noisy, Task("dskd", teacher=folder / "other")),
+        "projections": (noisy, ObjectiveConfig("dskd", teacher=folder / "other")),
         "buffer": (dataclasses.replace(UNEVEN, max_steps=24, save_steps=3), buffer),
-        "fsdp killed": (dataclasses.replace(UNEVEN, max_steps=24, save_steps=3), Task("redi")),
+        "fsdp killed": (
+            dataclasses.replace(UNEVEN, max_steps=24, save_steps=3),
+            ObjectiveConfig("redi"),
+        ),
     }
 
 
@@ -128,13 +160,13 @@ def sharded(folder):
     teacher = folder / "teacher"
     recomputed = dataclasses.replace(FEW, gradient_checkpointing=True)
     return {
-        "fsdp": (UNEVEN, Task()),
-        "fsdp, a head of its own": (UNEVEN, Task("redi")),
-        "fsdp, a reference": (FEW, Task("dpo", reference=teacher)),
-        "fsdp, recomputed": (recomputed, Task("jsd", teacher=teacher)),
+        "fsdp": (UNEVEN, ObjectiveConfig()),
+        "fsdp, a head of its own": (UNEVEN, ObjectiveConfig("redi")),
+        "fsdp, a reference": (FEW, ObjectiveConfig("dpo", reference=teacher)),
+        "fsdp, recomputed": (recomputed, ObjectiveConfig("jsd", teacher=teacher)),
         "fsdp, packed": (
             dataclasses.replace(UNEVEN, packing=True),
-            Task("forward_kl", kept=folder / "kept"),
+            ObjectiveConfig("forward_kl", teacher_cache=folder / "teacher_cache"),
         ),
     }
 
@@ -162,15 +194,22 @@ def _task(name, same, other):
         other if needs & {"aligned", "own"} else same if needs & {"distribution", "logp"} else None
     )
     if "advantages" in needs:
-        return Task(name, teacher=teacher, rollout=1, group=2, max_new=6, reward=length)
-    return Task(name, teacher=teacher, max_new=8)
+        return ObjectiveConfig(
+            name,
+            teacher=teacher,
+            on_policy_fraction=1,
+            num_generations=2,
+            max_new_tokens=6,
+            reward=length,
+        )
+    return ObjectiveConfig(name, teacher=teacher, max_new_tokens=8)
 
 
 def trained(name, folder, out):
     """The report, and the gradients' norms: AdamW's steps are the same for gradients of another size."""
-    settings, task = (cases(folder) | sharded(folder) | endings(folder))[name]
-    given = traces(COUNT) if task.internalise else rows(COUNT)
-    if {"pairs", "labels"} & set(task.needs) - {"advantages"}:
+    settings, config = (cases(folder) | sharded(folder) | endings(folder))[name]
+    given = traces(COUNT) if config.implicit_cot else rows(COUNT)
+    if {"pairs", "labels"} & set(config.needs) - {"advantages"}:
         given = pairs(COUNT)
     norms, plain = [], Loop._get_grad_norm
 
@@ -183,7 +222,7 @@ def trained(name, folder, out):
         patch.setattr(Loop, "_get_grad_norm", noted)
         patch.setattr(rewards, "SYNC", 2)  # NOVER's copy
         patch.setattr(rewards, "reasoning", lambda text: text[: len(text) // 2])
-        return fit(given, folder / STARTS.get(name, "start"), out, settings, task=task), norms
+        return fit(given, folder / STARTS.get(name, "start"), out, settings, config=config), norms
 
 
 def several(*arguments):
@@ -444,28 +483,28 @@ def test_other_ways_to_share_out_weights_are_refused(monkeypatch, tmp_path, name
 
 
 @pytest.mark.parametrize(
-    ("task", "settings", "said"),
+    ("config", "settings", "said"),
     [
-        (Task(rollout=0.5), TrainingSettings(), "rollout"),
-        (Task("kto"), TrainingSettings(), "mismatched"),
-        (Task("uld", teacher=Path("teacher")), TrainingSettings(), "aligned"),
-        (Task(), LORA, "lora"),
+        (ObjectiveConfig(on_policy_fraction=0.5), TrainingSettings(), "on_policy_fraction"),
+        (ObjectiveConfig("kto"), TrainingSettings(), "mismatched"),
+        (ObjectiveConfig("uld", teacher=Path("teacher")), TrainingSettings(), "aligned"),
+        (ObjectiveConfig(), LORA, "lora"),
     ],
 )
 def test_what_asks_a_whole_model_is_refused_of_shared_out_weights(
-    monkeypatch, task, settings, said
+    monkeypatch, config, settings, said
 ):
-    distributed.check(task, 2, settings)
+    distributed.check(config, 2, settings)
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(StageError, match=f"FSDP, and {task.objective} comes with {said}"):
-        distributed.check(task, 2, settings)
+    with pytest.raises(StageError, match=f"FSDP, and {config.objective} comes with {said}"):
+        distributed.check(config, 2, settings)
 
 
 def test_relations_between_rows_are_refused():
-    task = Task("rkd", teacher=Path("teacher"))
+    config = ObjectiveConfig("rkd", teacher=Path("teacher"))
     with pytest.raises(StageError, match="rkd compares the rows of a micro-batch"):
-        distributed.check(task, 2)
-    distributed.check(task, 1)
+        distributed.check(config, 2)
+    distributed.check(config, 1)
 
 
 if __name__ == "__main__":

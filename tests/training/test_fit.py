@@ -23,7 +23,7 @@ from potstill.training.dataset.chat_template import chat
 from potstill.training.dataset.sampler import plan
 from potstill.training.dataset.tokenize import render
 from potstill.training.fit import fit
-from potstill.training.objective_config import Task
+from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.output_dir import MARK
 from potstill.training.settings import LoraSettings, TrainingSettings
 
@@ -279,10 +279,10 @@ def test_a_folder_of_another_training_is_refused(tiny_checkpoint, tmp_path):
             tiny_checkpoint,
             tmp_path / "out",
             TrainingSettings(max_steps=1),
-            task=Task("length_balanced", {"power": 2}),
+            config=ObjectiveConfig("length_balanced", {"power": 2}),
         )
     assert error.value.found.endswith(
-        "constant power was not given, now 2, objective was likelihood, now length_balanced"
+        "constant power was not given, now 2, objective was sft, now length_balanced"
     )
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "thesis.txt").write_text("mine")
@@ -323,12 +323,12 @@ def test_a_folder_is_free_again_where_the_objective_refused(tiny_checkpoint, tmp
             tiny_checkpoint,
             tmp_path / "out",
             TrainingSettings(max_steps=1),
-            task=Task("length_balanced", {"power": -1}),
+            config=ObjectiveConfig("length_balanced", {"power": -1}),
         )
-    task = Task("length_balanced", {"power": 1})
+    config = ObjectiveConfig("length_balanced", {"power": 1})
     assert (
         fit(
-            rows(), tiny_checkpoint, tmp_path / "out", TrainingSettings(max_steps=1), task=task
+            rows(), tiny_checkpoint, tmp_path / "out", TrainingSettings(max_steps=1), config=config
         ).steps
         == 1
     )

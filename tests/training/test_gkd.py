@@ -13,15 +13,17 @@ from potstill.records import Stage, Trace
 from potstill.traces import keep, ok, sample
 from potstill.training.dataset import collate
 from potstill.training.fit import fit
-from potstill.training.objective_config import Task, bind
+from potstill.training.objective_config import ObjectiveConfig, bind
 from potstill.training.schedules import When
 from potstill.training.settings import TrainingSettings
 
 
-def gkd(problems, teacher, student, *, rollout=0.5):
+def gkd(problems, teacher, student, *, on_policy_fraction=0.5):
     """A method: `seq_kd=True` is `sample(teacher, ...)`, False the data set's own solutions as rows."""
     chains = keep(ok, sample(teacher, problems, max_tokens=60, temperature=1.0))
-    yield Stage(student, chains, "jsd", beta=0.5, teacher=teacher, rollout=rollout)
+    yield Stage(
+        student, chains, "jsd", beta=0.5, teacher=teacher, on_policy_fraction=on_policy_fraction
+    )
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +49,12 @@ def test_rows_are_the_teacher_s_samples_and_the_rest_is_the_student_s(
     assert stage.rows and {row.author.model for row in stage.rows} == {teacher.id}
     texts = {row.text for row in stage.rows}
     assert texts.isdisjoint(row.text for row in traces(6))  # not the data set's
-    task, _ = bind(stage.objective, {**stage.constants, "max_new": 8})
-    assert task == Task("jsd", {"beta": 0.5}, teacher=taught, rollout=0.5, max_new=8)
+    config, _ = bind(stage.objective, {**stage.constants, "max_new_tokens": 8})
+    assert config == ObjectiveConfig(
+        "jsd", {"beta": 0.5}, teacher=taught, on_policy_fraction=0.5, max_new_tokens=8
+    )
     model, template = load(tiny_checkpoint)
-    roll = rollouts(template, task, stage.rows)
+    roll = rollouts(template, config, stage.rows)
     planned = window(template, stage.rows, prompts=False)
     kinds = []
     for step in range(12):
@@ -62,5 +66,5 @@ def test_rows_are_the_teacher_s_samples_and_the_rest_is_the_student_s(
         assert written == texts if kinds[-1] == "rows" else written.isdisjoint(texts)
     assert set(kinds) == {"rows", "fresh"}
     settings = TrainingSettings(max_steps=4, batch_size=3, learning_rate=1e-3, threads=1)
-    done = fit(stage.rows, tiny_checkpoint, tmp_path / "out", settings, task=task)
+    done = fit(stage.rows, tiny_checkpoint, tmp_path / "out", settings, config=config)
     assert done.stats["jsd"][0] > 0

@@ -16,7 +16,7 @@ from potstill.records import Problem, Stage, Trace
 from potstill.training import config_checks
 from potstill.training.dataset.build import LOST, SAME
 from potstill.training.fit import fit
-from potstill.training.objective_config import LOOP, Task, bind, called, student_key
+from potstill.training.objective_config import LOOP, ObjectiveConfig, bind, called, student_key
 from potstill.training.settings import SETTINGS, LoraSettings, TrainingSettings
 
 SOMEWHERE = Path("checkpoint")
@@ -24,68 +24,98 @@ LOOP_OF = {field: keyword for keyword, field in LOOP.items()}
 
 
 @pytest.mark.parametrize(
-    ("task", "said"),
+    ("config", "said"),
     [
         ({"objective": "rdi"}, "no objective 'rdi'"),
         ({"objective": "redi", "constants": {"alfa": 1}}, "no constant alfa (known: alpha)"),
-        ({"objective": "likelihood", "constants": {"beta": 1}}, "no constant beta (known: none)"),
+        ({"objective": "sft", "constants": {"beta": 1}}, "no constant beta (known: none)"),
         ({"objective": "dskd"}, "a teacher= is needed"),
         ({"objective": "ted_filters"}, "a teacher= is needed"),
         (
-            {"objective": "ted_filters", "teacher": "t", "rollout": 0.5},
+            {"objective": "ted_filters", "teacher": "t", "on_policy_fraction": 0.5},
             "filters are trained on rows",
         ),
         ({"objective": "dskd", "teacher": "t", "filters": "f"}, "filters are where ted begins"),
-        ({"objective": "uld", "kept": SOMEWHERE}, "kept entries are no states"),
+        ({"objective": "uld", "teacher_cache": SOMEWHERE}, "cached teacher logits are no states"),
         (
             {"objective": "gold", "teacher": SimpleNamespace(likelihood=len)},
             "a server tells no states",
         ),
         (
-            {"objective": "gold", "teacher": SOMEWHERE, "rollout": 0.5, "replay": 4},
+            {
+                "objective": "gold",
+                "teacher": SOMEWHERE,
+                "on_policy_fraction": 0.5,
+                "replay_buffer_size": 4,
+            },
             "want one tokenizer",
         ),
         (
-            {"objective": "gold", "teacher": SOMEWHERE, "rollout": 1, "writer": "skd"},
+            {
+                "objective": "gold",
+                "teacher": SOMEWHERE,
+                "on_policy_fraction": 1,
+                "rollout_sampling": "speculative",
+            },
             "write together in the same",
         ),
-        ({"objective": "qcrd", "rollout": 1}, "rationales of a prompt are rows"),
+        ({"objective": "qcrd", "on_policy_fraction": 1}, "rationales of a prompt are rows"),
         (
-            {"objective": "ted", "teacher": SOMEWHERE, "maps_rate": 0},
-            "maps_rate=0 is out of range: above 0",
+            {"objective": "ted", "teacher": SOMEWHERE, "projector_lr": 0},
+            "projector_lr=0 is out of range: above 0",
         ),
-        ({"objective": "forward_kl"}, "a teacher= or kept= is needed"),
-        ({"objective": "on_policy", "kept": SOMEWHERE}, "a teacher= is needed"),
-        ({"objective": "policy_gradient", "group": 4}, "the student's own samples: rollout=1"),
-        ({"objective": "policy_gradient", "rollout": 1}, "group=2 or more"),
+        ({"objective": "forward_kl"}, "a teacher= or teacher_cache= is needed"),
+        ({"objective": "opd", "teacher_cache": SOMEWHERE}, "a teacher= is needed"),
         (
-            {"objective": "policy_gradient", "rollout": 1, "group": 2, "temperature": 0},
+            {"objective": "grpo", "num_generations": 4},
+            "the student's own samples: on_policy_fraction=1",
+        ),
+        ({"objective": "grpo", "on_policy_fraction": 1}, "num_generations=2 or more"),
+        (
+            {
+                "objective": "grpo",
+                "on_policy_fraction": 1,
+                "num_generations": 2,
+                "rollout_temperature": 0,
+            },
             "greedy completions of a group",
         ),
-        ({"objective": "dpo", "rollout": 0.5}, "pairs are rows, not rollouts"),
+        ({"objective": "dpo", "on_policy_fraction": 0.5}, "pairs are rows, not rollouts"),
         (
-            {"objective": "jsd", "kept": SOMEWHERE, "rollout": 0.5},
-            "kept entries belong to the rows",
+            {"objective": "jsd", "teacher_cache": SOMEWHERE, "on_policy_fraction": 0.5},
+            "cached teacher logits belong to the rows",
         ),
         (
-            {"objective": "likelihood", "rollout": 1.5},
-            "rollout=1.5 is out of range: from 0 to 1 (rollout=0.5)",
+            {"objective": "sft", "on_policy_fraction": 1.5},
+            "on_policy_fraction=1.5 is out of range: from 0 to 1 (on_policy_fraction=0.5)",
         ),
         (
-            {"objective": "likelihood", "max_new": 0},
-            "max_new=0 is out of range: 1 or more (max_new=256)",
+            {"objective": "sft", "max_new_tokens": 0},
+            "max_new_tokens=0 is out of range: 1 or more (max_new_tokens=256)",
         ),
-        ({"mean": "foo"}, "mean='foo' is not token or sequence or fixed (mean=token)"),
-        ({"writer": "foo"}, "writer='foo' is not student or skd"),
-        ({"truncated": True}, "truncated=True is not keep or mask"),
-        ({"rollout": "x"}, "rollout='x' is not a number (rollout=0.5)"),
-        ({"rollout": True}, "rollout=True is not a number"),
-        ({"group": 0}, "group=0 is out of range: 1 or more (group=4)"),
-        ({"group": 2.5}, "group=2.5 is not a whole number"),
-        ({"temperature": -1}, "rollout_temperature=-1 is out of range"),
-        ({"replay": 0.5}, "replay=0.5 is not a whole number (replay=1000)"),
-        ({"held": 0.2}, "held=0.2 is not a whole number (held=20)"),
-        ({"watch": -1}, "watch=-1 is out of range"),
+        (
+            {"loss_reduction": "foo"},
+            "loss_reduction='foo' is not token or sequence or fixed (loss_reduction=token)",
+        ),
+        ({"rollout_sampling": "foo"}, "rollout_sampling='foo' is not student or speculative"),
+        ({"mask_truncated_completions": 1}, "mask_truncated_completions=1 is not true or false"),
+        (
+            {"on_policy_fraction": "x"},
+            "on_policy_fraction='x' is not a number (on_policy_fraction=0.5)",
+        ),
+        ({"on_policy_fraction": True}, "on_policy_fraction=True is not a number"),
+        (
+            {"num_generations": 0},
+            "num_generations=0 is out of range: 1 or more (num_generations=4)",
+        ),
+        ({"num_generations": 2.5}, "num_generations=2.5 is not a whole number"),
+        ({"rollout_temperature": -1}, "rollout_temperature=-1 is out of range"),
+        (
+            {"replay_buffer_size": 0.5},
+            "replay_buffer_size=0.5 is not a whole number (replay_buffer_size=1000)",
+        ),
+        ({"eval_rows": 0.2}, "eval_rows=0.2 is not a whole number (eval_rows=20)"),
+        ({"eval_steps": -1}, "eval_steps=-1 is out of range"),
         ({"layers": "x"}, "layers='x' is not a whole number"),
         (
             {"reward": 5},
@@ -98,14 +128,14 @@ LOOP_OF = {field: keyword for keyword, field in LOOP.items()}
         ({"schedule": {"beta": [0]}, "objective": "redi"}, "schedule={'beta': [0]} is not names"),
         ({"schedule": {"kind": [0, 1]}, "objective": "dpo"}, "kind is not a number that can move"),
         ({"schedule": {"gamma": [0, 1]}, "objective": "dpo"}, "no constant gamma to move"),
-        ({"internalise": "icot"}, "internalise='icot' is not names with values (internalise={"),
-        ({"internalise": 1}, "internalise=1 is not names with values"),
+        ({"implicit_cot": "icot"}, "implicit_cot='icot' is not names with values (implicit_cot={"),
+        ({"implicit_cot": 1}, "implicit_cot=1 is not names with values"),
         (
-            {"internalise": {"rate": 8}},
-            "internalise has no rate (known: steps_per_epoch, per_epoch,",
+            {"implicit_cot": {"rate": 8}},
+            "implicit_cot has no rate (known: steps_per_epoch, per_epoch,",
         ),
-        ({"internalise": {"per_epoch": "x"}}, "internalise: per_epoch='x' is not a number"),
-        ({"internalise": {"per_epoch": 0}}, "internalise: nothing would ever be taken away"),
+        ({"implicit_cot": {"per_epoch": "x"}}, "implicit_cot: per_epoch='x' is not a number"),
+        ({"implicit_cot": {"per_epoch": 0}}, "implicit_cot: nothing would ever be taken away"),
         (
             {"objective": "dpo", "constants": {"beta": "abc"}},
             "beta='abc' is not a number (beta=0.1)",
@@ -134,31 +164,35 @@ LOOP_OF = {field: keyword for keyword, field in LOOP.items()}
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_cannot_be_trained_is_refused(task, said):
+def test_what_cannot_be_trained_is_refused(config, said):
     with pytest.raises(ConfigError) as error:
-        Task(**task)
+        ObjectiveConfig(**config)
     assert said in error.value.found
 
 
 def test_all_complaints_come_at_once():
     with pytest.raises(ConfigError) as error:
-        Task("kdrl", {"x": 1}, rollout=0.5)
+        ObjectiveConfig("kdrl", {"x": 1}, on_policy_fraction=0.5)
     assert error.value.found.count(";") == 3
 
 
 def test_what_is_of_a_right_kind_is_taken():
     """Numbers of either kind, nothing where nothing is a value, lists from YAML where a tuple is meant."""
-    Task(
-        "policy_gradient",
+    ObjectiveConfig(
+        "grpo",
         {"clip": 1, "clip_high": None},
-        rollout=1,
-        group=2,
+        on_policy_fraction=1,
+        num_generations=2,
         reward={"verifier": 1},
     )
-    Task(rollout=1, temperature=0)
-    Task("distillm2", {"anchor": "first"}, teacher=SOMEWHERE, schedule={"skew": [0, 1]})
-    Task("distillm2", {"anchor": [0.1, 0.2]}, teacher=SOMEWHERE)
-    Task(internalise={"per_epoch": 4, "smoothing": float("inf")}, mean="sequence", held=2)
+    ObjectiveConfig(on_policy_fraction=1, rollout_temperature=0)
+    ObjectiveConfig("distillm2", {"anchor": "first"}, teacher=SOMEWHERE, schedule={"skew": [0, 1]})
+    ObjectiveConfig("distillm2", {"anchor": [0.1, 0.2]}, teacher=SOMEWHERE)
+    ObjectiveConfig(
+        implicit_cot={"per_epoch": 4, "smoothing": float("inf")},
+        loss_reduction="sequence",
+        eval_rows=2,
+    )
 
 
 @pytest.mark.parametrize("name", objectives.TABLE)
@@ -173,35 +207,35 @@ def test_every_keyword_has_an_example_that_is_taken():
     checked = {
         LOOP_OF[wanted.keyword]: yaml.safe_load(wanted.example) for wanted in config_checks.WANTED
     }
-    assert set(checked) == set(LOOP) - {"teacher", "reference", "kept", "filters"}
+    assert set(checked) == set(LOOP) - {"teacher", "reference", "teacher_cache", "filters"}
     for name, value in checked.items():
         rest = {
-            "replay": {"rollout": 0.5},
-            "iterations": {"rollout": 1},
+            "replay_buffer_size": {"on_policy_fraction": 0.5},
+            "num_iterations": {"on_policy_fraction": 1},
             "schedule": {"teacher": "t"},
         }.get(name, {})
-        task = bind("jsd" if name == "schedule" else "likelihood", {name: value, **rest}).task
-        assert getattr(task, LOOP[name]) == value
+        config = bind("jsd" if name == "schedule" else "sft", {name: value, **rest}).config
+        assert getattr(config, LOOP[name]) == value
 
 
 @pytest.mark.parametrize(
-    ("task", "typed", "written"),
+    ("config", "typed", "written"),
     [
         (
             {"objective": "jsd"},
-            "--teacher SPEC or --kept DIR for potstill train",
-            "teacher= or kept= on a method's",
+            "--teacher SPEC or --teacher-cache DIR for potstill train",
+            "teacher= or teacher_cache= on a method's",
         ),
         (
             {"objective": "kdrl"},
-            "--teacher SPEC, --set rollout=1, --set group=4 for potstill train",
-            "teacher=, rollout=1, group=4 on a method's stage",
+            "--teacher SPEC, --set on_policy_fraction=1, --set num_generations=4 for potstill train",
+            "teacher=, on_policy_fraction=1, num_generations=4 on a method's stage",
         ),
     ],
 )
-def test_what_mends_it_is_said_for_the_command_and_for_a_method(task, typed, written):
+def test_what_mends_it_is_said_for_the_command_and_for_a_method(config, typed, written):
     with pytest.raises(ConfigError) as error:
-        Task(**task)
+        ObjectiveConfig(**config)
     assert typed in error.value.fix and written in error.value.fix
 
 
@@ -209,25 +243,33 @@ def test_what_mends_it_is_said_for_the_command_and_for_a_method(task, typed, wri
 def test_the_loops_keywords_are_no_objectives_constants(name):
     assert not set(LOOP) & set(objectives.constants(name))
     assert not set(LOOP) & set(SETTINGS)
-    assert set(LOOP.values()) <= {field.name for field in dataclasses.fields(Task)}
+    assert set(LOOP.values()) <= {field.name for field in dataclasses.fields(ObjectiveConfig)}
 
 
 def test_keywords_go_to_constants_loop_and_settings():
     model = SimpleNamespace(id="hf-1", weights=SOMEWHERE)
     found = bind(
         "jsd",
-        {"beta": 0.2, "teacher": model, "rollout": 0.5, "rollout_temperature": 0.7, "epochs": 2},
+        {
+            "beta": 0.2,
+            "teacher": model,
+            "on_policy_fraction": 0.5,
+            "rollout_temperature": 0.7,
+            "epochs": 2,
+        },
     )
-    assert found.task == Task("jsd", {"beta": 0.2}, teacher=SOMEWHERE, rollout=0.5, temperature=0.7)
+    assert found.config == ObjectiveConfig(
+        "jsd", {"beta": 0.2}, teacher=SOMEWHERE, on_policy_fraction=0.5, rollout_temperature=0.7
+    )
     assert found.settings == {"num_train_epochs": 2}, "a short name is understood"
-    assert bind("jsd", {"temperature": 2.0, "kept": "here"}).task == Task(
-        "jsd", {"temperature": 2.0}, kept=Path("here")
+    assert bind("jsd", {"temperature": 2.0, "teacher_cache": "here"}).config == ObjectiveConfig(
+        "jsd", {"temperature": 2.0}, teacher_cache=Path("here")
     )
 
 
 def test_clip_is_the_policy_objectives_and_the_gradients_elsewhere():
-    policy = bind("policy_gradient", {"clip": 0.3, "rollout": 1, "group": 2})
-    assert policy.task.constants == {"clip": 0.3} and not policy.settings
+    policy = bind("grpo", {"clip": 0.3, "on_policy_fraction": 1, "num_generations": 2})
+    assert policy.config.constants == {"clip": 0.3} and not policy.settings
     assert bind("redi", {"max_grad_norm": 0.3}).settings == {"max_grad_norm": 0.3}
 
 
@@ -265,12 +307,12 @@ class Named:
 
 def key(objective, given, settings=TrainingSettings(), traces=None):
     stage = Stage(Named(), traces or rows(), objective, **given)
-    return student_key(stage, settings.identity(), bind(objective, given).task)
+    return student_key(stage, settings.identity(), bind(objective, given).config)
 
 
 def test_a_plain_students_key_is_what_it_always_was():
-    stage = Stage(Named(), rows(), "likelihood", num_train_epochs=2)
-    assert key("likelihood", {"num_train_epochs": 2}) == stage.key(TrainingSettings().identity())
+    stage = Stage(Named(), rows(), "sft", num_train_epochs=2)
+    assert key("sft", {"num_train_epochs": 2}) == stage.key(TrainingSettings().identity())
     first = ("num_train_epochs", "max_steps", "learning_rate", "adamw_learning_rate", "lr_scheduler_type",
              "warmup_steps", "weight_decay", "max_grad_norm", "optimizer", "batch_tokens", "batch_size",
              "gradient_accumulation_steps", "group_by_length", "max_length", "max_dropped_share", "seed", "lora",
@@ -290,11 +332,13 @@ def test_other_students_keys_cover_the_task_by_content(tmp_path):
     keys = [key("jsd", {"teacher": by_id[p]}) for p in (one, same, other)]
     assert keys[0] == keys[1] != keys[2], "a copy of the teacher is the same teacher"
     assert key("redi", {"alpha": 0.5}) != key("redi", {"alpha": 0.8}) != key("redi", {})
-    group = {"rollout": 1, "group": 2}
-    assert key("policy_gradient", group) != key("policy_gradient", {**group, "reward": brevity})
+    group = {"on_policy_fraction": 1, "num_generations": 2}
+    assert key("grpo", group) != key("grpo", {**group, "reward": brevity})
     entries = stored(tmp_path)
     moved = entries.rename(tmp_path / "elsewhere")
-    assert key("forward_kl", {"kept": str(moved)}) == key("forward_kl", {"kept": moved})
+    assert key("forward_kl", {"teacher_cache": str(moved)}) == key(
+        "forward_kl", {"teacher_cache": moved}
+    )
 
 
 def test_rewarded_students_depend_on_gold_answers():
@@ -303,8 +347,8 @@ def test_rewarded_students_depend_on_gold_answers():
         for t in rows()
     ]
     same = [Trace(t.problem, t.prompt, text=t.text) for t in rows()]
-    group = {"rollout": 1, "group": 2}
-    assert key("policy_gradient", group, traces=other) != key("policy_gradient", group, traces=same)
+    group = {"on_policy_fraction": 1, "num_generations": 2}
+    assert key("grpo", group, traces=other) != key("grpo", group, traces=same)
     assert key("redi", {}, traces=other) == key("redi", {}, traces=same)
 
 
@@ -316,7 +360,11 @@ def test_a_pair_with_a_refused_side_is_left_out_and_counted(tmp_path, tiny_check
             rival=Trace(rival.problem, rival.prompt, text=text, finish="stop")
         )
     done = fit(
-        bad, tiny_checkpoint, tmp_path / "out", TrainingSettings(max_steps=1), task=Task("redi")
+        bad,
+        tiny_checkpoint,
+        tmp_path / "out",
+        TrainingSettings(max_steps=1),
+        config=ObjectiveConfig("redi"),
     )
     assert done.rows == 6 and done.refused == {LOST: 2}
     with pytest.raises(StageError, match="has no rival"):
@@ -325,7 +373,7 @@ def test_a_pair_with_a_refused_side_is_left_out_and_counted(tmp_path, tiny_check
             tiny_checkpoint,
             tmp_path / "none",
             TrainingSettings(max_steps=1),
-            task=Task("redi"),
+            config=ObjectiveConfig("redi"),
         )
 
 
@@ -335,7 +383,11 @@ def test_pairs_of_the_same_text_are_left_out_and_counted(tmp_path, tiny_checkpoi
         rival=Trace(same[2].problem, same[2].prompt, text=same[2].text, finish="stop")
     )
     done = fit(
-        same, tiny_checkpoint, tmp_path / "out", TrainingSettings(max_steps=1), task=Task("simpo")
+        same,
+        tiny_checkpoint,
+        tmp_path / "out",
+        TrainingSettings(max_steps=1),
+        config=ObjectiveConfig("simpo"),
     )
     assert done.rows == 7 and done.refused == {SAME: 1}
     with pytest.raises(StageError, match="none of 1 pairs can be trained"):
@@ -344,7 +396,7 @@ def test_pairs_of_the_same_text_are_left_out_and_counted(tmp_path, tiny_checkpoi
             tiny_checkpoint,
             tmp_path / "none",
             TrainingSettings(max_steps=1),
-            task=Task("simpo"),
+            config=ObjectiveConfig("simpo"),
         )
 
 
@@ -358,28 +410,34 @@ def test_no_answer_is_cut_off_in_pairs_either(tmp_path, tiny_checkpoint):
     with pytest.raises(
         StageError, match="1 of 8 rows longer than max_length=512: their answers would be cut off"
     ):
-        fit(long, tiny_checkpoint, tmp_path / "a", TrainingSettings(max_steps=1), task=Task("dpo"))
+        fit(
+            long,
+            tiny_checkpoint,
+            tmp_path / "a",
+            TrainingSettings(max_steps=1),
+            config=ObjectiveConfig("dpo"),
+        )
     done = fit(
         long,
         tiny_checkpoint,
         tmp_path / "b",
         TrainingSettings(max_steps=1, max_dropped_share=0.2),
-        task=Task("dpo"),
+        config=ObjectiveConfig("dpo"),
     )
     assert done.rows == 7 and done.refused == {LOST: 1}
 
 
 def test_too_long_prompts_are_counted_and_refused(tmp_path, tiny_checkpoint):
     asked = [*rows(3), Trace(Problem("l", "q"), "shells " * 600)]
-    task = Task("likelihood", rollout=1, max_new=4)
+    config = ObjectiveConfig("sft", on_policy_fraction=1, max_new_tokens=4)
     with pytest.raises(StageError, match="1 of 4 rows longer than max_length=512"):
-        fit(asked, tiny_checkpoint, tmp_path / "a", TrainingSettings(max_steps=1), task=task)
+        fit(asked, tiny_checkpoint, tmp_path / "a", TrainingSettings(max_steps=1), config=config)
     done = fit(
         asked,
         tiny_checkpoint,
         tmp_path / "b",
         TrainingSettings(max_steps=1, max_dropped_share=0.5),
-        task=task,
+        config=config,
     )
     assert done.rows == 3 and done.refused == {"longer than max_length": 1}
 
@@ -396,5 +454,5 @@ def test_steps_that_follow_different_texts_are_refused(tiny_checkpoint, tmp_path
             tiny_checkpoint,
             tmp_path / "out",
             TrainingSettings(),
-            task=Task("step_dpo"),
+            config=ObjectiveConfig("step_dpo"),
         )

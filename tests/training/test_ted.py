@@ -15,8 +15,8 @@ from potstill.errors import ConfigError, StageError
 from potstill.training import distributed
 from potstill.training.checkpoint import load
 from potstill.training.fit import fit
-from potstill.training.objective_config import FILTERS, Task, bind
-from potstill.training.objective_inputs import learning
+from potstill.training.objective_config import FILTERS, ObjectiveConfig, bind
+from potstill.training.objective_inputs import prepare_objective
 from potstill.training.output_dir import WORK
 from potstill.training.settings import TrainingSettings
 from potstill.training.trainer import LIVE
@@ -45,7 +45,11 @@ def first(tiny_checkpoint, teacher, tmp_path_factory):
     """The folder of the first stage, and its report."""
     folder = tmp_path_factory.mktemp("first") / "out"
     return folder, fit(
-        rows(), tiny_checkpoint, folder, SETTINGS, task=Task("ted_filters", teacher=teacher)
+        rows(),
+        tiny_checkpoint,
+        folder,
+        SETTINGS,
+        config=ObjectiveConfig("ted_filters", teacher=teacher),
     )
 
 
@@ -61,7 +65,9 @@ def test_the_first_stage_moves_filters_and_no_student(tiny_checkpoint, teacher, 
     for name in ("student_nll", "teacher_nll"):
         start, end = done.stats[name]
         assert end < 0.98 * start
-    fresh = learning(Task("ted", teacher=teacher), load(tiny_checkpoint, SETTINGS)).maps.state()
+    fresh = prepare_objective(
+        ObjectiveConfig("ted", teacher=teacher), load(tiny_checkpoint, SETTINGS)
+    ).maps.state()
     kept = load_file(folder / FILTERS)
     assert kept.keys() == fresh.keys() and not any(
         torch.equal(kept[name], fresh[name]) for name in kept
@@ -69,11 +75,11 @@ def test_the_first_stage_moves_filters_and_no_student(tiny_checkpoint, teacher, 
 
 
 def test_a_killed_first_stage_ends_with_the_same_filters(tiny_checkpoint, teacher, first, tmp_path):
-    task = Task("ted_filters", teacher=teacher)
+    config = ObjectiveConfig("ted_filters", teacher=teacher)
     with pytest.raises(Stop):
-        fit(rows(), tiny_checkpoint, tmp_path / "out", SETTINGS, task=task, progress=stop_at(7))
+        fit(rows(), tiny_checkpoint, tmp_path / "out", SETTINGS, config=config, progress=stop_at(7))
     assert (
-        fit(rows(), tiny_checkpoint, tmp_path / "out", SETTINGS, task=task).losses
+        fit(rows(), tiny_checkpoint, tmp_path / "out", SETTINGS, config=config).losses
         == first[1].losses
     )
     ends = [
@@ -87,19 +93,23 @@ def test_the_second_begins_with_them_and_leaves_the_teacher_s(
     tiny_checkpoint, teacher, first, tmp_path
 ):
     kept = load_file(first[0] / FILTERS)
-    task = bind("ted", {"teacher": teacher, "filters": str(first[0])}).task
-    assert task == Task("ted", teacher=teacher, filters=first[0])
-    start = learning(task, load(tiny_checkpoint, SETTINGS)).maps.state()
+    config = bind("ted", {"teacher": teacher, "filters": str(first[0])}).config
+    assert config == ObjectiveConfig("ted", teacher=teacher, filters=first[0])
+    start = prepare_objective(config, load(tiny_checkpoint, SETTINGS)).maps.state()
     assert all(torch.equal(kept[name], start[name]) for name in kept)
     short = dataclasses.replace(SETTINGS, max_steps=6)
     with pytest.raises(Stop):
-        fit(rows(), tiny_checkpoint, tmp_path / "out", short, task=task, progress=stop_at(5))
+        fit(rows(), tiny_checkpoint, tmp_path / "out", short, config=config, progress=stop_at(5))
     end = torch.load(tmp_path / "out" / WORK / "checkpoint-4" / LIVE, weights_only=True)["maps"]
     for name in kept:
         assert torch.equal(kept[name], end[name]) == name.startswith("teacher")
-    done = fit(rows(), tiny_checkpoint, tmp_path / "out", short, task=task)
+    done = fit(rows(), tiny_checkpoint, tmp_path / "out", short, config=config)
     plain = fit(
-        rows(), tiny_checkpoint, tmp_path / "plain", short, task=Task("ted", teacher=teacher)
+        rows(),
+        tiny_checkpoint,
+        tmp_path / "plain",
+        short,
+        config=ObjectiveConfig("ted", teacher=teacher),
     )
     assert done.losses[0] != plain.losses[0] and done.key != plain.key
     assert not (tmp_path / "out" / FILTERS).exists()
@@ -108,8 +118,10 @@ def test_the_second_begins_with_them_and_leaves_the_teacher_s(
 def test_what_does_not_fit_is_refused(tiny_checkpoint, teacher, first, tmp_path):
     student = load(tiny_checkpoint, SETTINGS)
     with pytest.raises(StageError, match="other layers or widths"):
-        learning(Task("ted", teacher=teacher, filters=first[0], layers=1), student)
+        prepare_objective(
+            ObjectiveConfig("ted", teacher=teacher, filters=first[0], layers=1), student
+        )
     with pytest.raises(ConfigError, match="no filters in"):
-        Task("ted", teacher=teacher, filters=tmp_path).identity()
+        ObjectiveConfig("ted", teacher=teacher, filters=tmp_path).identity()
     with pytest.raises(StageError, match="trains no student"):
-        distributed.check(Task("ted_filters", teacher=teacher), 2)
+        distributed.check(ObjectiveConfig("ted_filters", teacher=teacher), 2)

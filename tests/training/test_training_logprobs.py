@@ -74,8 +74,8 @@ def test_columns_stand_at_their_targets():
 
 def test_kept_entries_are_those_of_the_target():
     kept = {
-        "kept_ids": torch.tensor([[0, 0], [1, 2], [3, 4]], dtype=torch.int32),
-        "kept_logp": torch.zeros(3, 2).half(),
+        "cached_ids": torch.tensor([[0, 0], [1, 2], [3, 4]], dtype=torch.int32),
+        "cached_logp": torch.zeros(3, 2).half(),
     }
     x = positions(ByPlace(), batch(row([10, 11, 12], [0, 0, 1], **kept)), needs=("distribution",))
     assert x.teacher.ids_NK.tolist() == [[3, 4]] and x.teacher.ids_NK.dtype == torch.long

@@ -14,7 +14,7 @@ from potstill.objectives.inputs import Inputs, Logits, Loss, TopK
 from potstill.objectives.truncated import top_k
 from potstill.training import eval_callback, metrics, trainer
 from potstill.training.fit import fit
-from potstill.training.objective_config import Task
+from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.settings import TrainingSettings
 
 
@@ -172,13 +172,15 @@ def test_a_collapse_stops_with_the_step(tiny_checkpoint, tmp_path, monkeypatch):
 
 
 def test_steps_are_stored_with_what_was_seen(tiny_checkpoint, teacher, tmp_path):
-    task = Task("jsd", teacher=teacher, rollout=0.5, max_new=8, watch=2, held=2)
+    config = ObjectiveConfig(
+        "jsd", teacher=teacher, on_policy_fraction=0.5, max_new_tokens=8, eval_steps=2, eval_rows=2
+    )
     done = fit(
         traces(8),
         tiny_checkpoint,
         tmp_path / "out",
         TrainingSettings(max_steps=6, batch_size=3),
-        task=task,
+        config=config,
     )
     records = steps(tmp_path / "out")
     assert [record["step"] for record in records] == [1, 2, 3, 4, 5, 6] and done.rows == 6
@@ -207,13 +209,13 @@ def test_steps_are_stored_with_what_was_seen(tiny_checkpoint, teacher, tmp_path)
 
 
 def test_a_teacher_that_is_the_student_is_no_distance_away(tiny_checkpoint, tmp_path):
-    task = Task("forward_kl", teacher=tiny_checkpoint, max_new=6)
+    config = ObjectiveConfig("forward_kl", teacher=tiny_checkpoint, max_new_tokens=6)
     fit(
         traces(),
         tiny_checkpoint,
         tmp_path / "out",
         TrainingSettings(max_steps=1, learning_rate=1e-9),
-        task=task,
+        config=config,
     )
     (record,) = steps(tmp_path / "out")
     for name in ("rows_forward_kl", "watch_own_reverse_kl", "watch_rows_forward_kl", "watch_gap"):
@@ -225,13 +227,15 @@ def test_a_teacher_that_is_the_student_is_no_distance_away(tiny_checkpoint, tmp_
 
 def test_looking_changes_nothing(tiny_checkpoint, teacher, tmp_path):
     for name, every in (("often", 1), ("never", 1000)):
-        task = Task("on_policy", teacher=teacher, rollout=1.0, max_new=6, watch=every)
+        config = ObjectiveConfig(
+            "opd", teacher=teacher, on_policy_fraction=1.0, max_new_tokens=6, eval_steps=every
+        )
         fit(
             traces(),
             tiny_checkpoint,
             tmp_path / name,
             TrainingSettings(max_steps=4, batch_size=3, threads=1),
-            task=task,
+            config=config,
         )
     assert weights(tmp_path / "often") == weights(tmp_path / "never")
 
@@ -239,14 +243,19 @@ def test_looking_changes_nothing(tiny_checkpoint, teacher, tmp_path):
 def test_plain_supervised_training_is_not_looked_at(tiny_checkpoint, tmp_path):
     fit(traces(), tiny_checkpoint, tmp_path / "out", TrainingSettings(max_steps=2))
     assert not [
-        name for record in steps(tmp_path / "out") for name in record if name.startswith("watch")
+        name
+        for record in steps(tmp_path / "out")
+        for name in record
+        if name.startswith("eval_steps")
     ]
 
 
 def test_rewards_are_told(tiny_checkpoint, tmp_path):
-    task = Task("policy_gradient", rollout=1.0, group=2, max_new=6, reward=vowels)
+    config = ObjectiveConfig(
+        "grpo", on_policy_fraction=1.0, num_generations=2, max_new_tokens=6, reward=vowels
+    )
     done = fit(
-        traces(), tiny_checkpoint, tmp_path / "out", TrainingSettings(max_steps=2), task=task
+        traces(), tiny_checkpoint, tmp_path / "out", TrainingSettings(max_steps=2), config=config
     )
     assert {"reward", "even", "length", "truncated", "clipped", "watch_right"} <= set(done.stats)
 

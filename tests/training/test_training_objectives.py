@@ -16,8 +16,8 @@ from potstill.training.dataset import collate
 from potstill.training.dataset.build import rendered
 from potstill.training.dataset.chat_template import chat
 from potstill.training.fit import fit
-from potstill.training.objective_config import ALONE, Task, trainable
-from potstill.training.objective_inputs import learning
+from potstill.training.objective_config import ALONE, ObjectiveConfig, trainable
+from potstill.training.objective_inputs import prepare_objective
 from potstill.training.settings import TrainingSettings
 from potstill.training.trainer import window_loss
 
@@ -32,16 +32,16 @@ def weights(folder):
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
-def taken(task):
-    return pairs() if {"pairs", "labels"} & set(task.needs) else rows()
+def taken(config):
+    return pairs() if {"pairs", "labels"} & set(config.needs) else rows()
 
 
-def prepared(start, traces, task, *, model=None):
-    """The student, the task made ready, the rows as tensors."""
+def prepared(start, traces, config, *, model=None):
+    """The student, the objective made ready, the rows as tensors."""
     model = model or AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
-    made = learning(task, model)
+    made = prepare_objective(config, model)
     found = rendered(
-        traces, chat(AutoTokenizer.from_pretrained(start)), start, TrainingSettings(), task
+        traces, chat(AutoTokenizer.from_pretrained(start)), start, TrainingSettings(), config
     ).rows
     return (
         model,
@@ -50,13 +50,13 @@ def prepared(start, traces, task, *, model=None):
     )
 
 
-@pytest.mark.parametrize("name", [*OFFLINE, "kept"])
+@pytest.mark.parametrize("name", [*OFFLINE, "teacher_cache"])
 def test_every_offline_objective_moves_the_weights_by_finite_steps(tiny_checkpoint, tmp_path, name):
-    task = learnt(name, tmp_path)
+    config = learnt(name, tmp_path)
     settings = TrainingSettings(
         max_steps=2, batch_size=4, learning_rate=1e-3, warmup_steps=0, threads=1
     )
-    done = fit(taken(task), tiny_checkpoint, tmp_path / "out", settings, task=task)
+    done = fit(taken(config), tiny_checkpoint, tmp_path / "out", settings, config=config)
     assert (
         len(done.losses) == 2
         and all(map(math.isfinite, done.losses))
@@ -71,13 +71,13 @@ def test_every_offline_objective_moves_the_weights_by_finite_steps(tiny_checkpoi
     assert len(moved) > 0.9 * len(before)
 
 
-@pytest.mark.parametrize("name", ["likelihood", "dpo", "redi", "forward_kl", "kept"])
+@pytest.mark.parametrize("name", ["sft", "dpo", "redi", "forward_kl", "teacher_cache"])
 def test_it_learns_what_it_is_told(tiny_checkpoint, tmp_path, name):
-    task = learnt(name, tmp_path)
+    config = learnt(name, tmp_path)
     settings = TrainingSettings(
         num_train_epochs=30, batch_size=8, learning_rate=3e-3, warmup_steps=0, threads=1
     )
-    done = fit(taken(task), tiny_checkpoint, tmp_path / "out", settings, task=task)
+    done = fit(taken(config), tiny_checkpoint, tmp_path / "out", settings, config=config)
     assert (
         done.losses[-1] < 0.6 * done.losses[0]
         if done.losses[0] > 0
@@ -86,26 +86,20 @@ def test_it_learns_what_it_is_told(tiny_checkpoint, tmp_path, name):
 
 
 SPLITS = [
-    *[
-        (name, mean)
-        for name in ("likelihood", "forward_kl")
-        for mean in ("token", "sequence", "fixed")
-    ],
-    *[
-        (name, "token")
-        for name in ("length_balanced", "on_policy", "kto", "dpo", "redi", "distillm2")
-    ],
+    *[(name, mean) for name in ("sft", "forward_kl") for mean in ("token", "sequence", "fixed")],
+    *[(name, "token") for name in ("length_balanced", "opd", "kto", "dpo", "redi", "distillm2")],
 ]
 
 
 @pytest.mark.parametrize(("name", "mean"), SPLITS)
 def test_one_step_is_the_same_however_it_is_cut(tiny_checkpoint, tmp_path, name, mean):
     """1 x 4, 2 x 2, 4 x 1: token, sequence and pair losses, over rows of different lengths and weights."""
-    task = dataclasses.replace(learnt(name, tmp_path), mean=mean)
+    config = dataclasses.replace(learnt(name, tmp_path), loss_reduction=mean)
     traces = [
-        trace.annotate(weight=0.5) if at == 1 else trace for at, trace in enumerate(taken(task)[:4])
+        trace.annotate(weight=0.5) if at == 1 else trace
+        for at, trace in enumerate(taken(config)[:4])
     ]
-    model, made, found = prepared(tiny_checkpoint, traces, task)
+    model, made, found = prepared(tiny_checkpoint, traces, config)
     grads = gradients_however_cut(model, made, found)
     for other in grads[1:]:
         assert float((other - grads[0]).abs().max()) <= 2e-6 * max(1.0, float(grads[0].abs().max()))
@@ -114,7 +108,9 @@ def test_one_step_is_the_same_however_it_is_cut(tiny_checkpoint, tmp_path, name,
 def test_means_differ_where_lengths_do(tiny_checkpoint, tmp_path):
     found = {}
     for mean in ("token", "sequence", "fixed"):
-        model, made, batch = prepared(tiny_checkpoint, rows(4), Task(mean=mean, max_new=64))
+        model, made, batch = prepared(
+            tiny_checkpoint, rows(4), ObjectiveConfig(loss_reduction=mean, max_new_tokens=64)
+        )
         batch = collate.collate(batch)
         found[mean] = float(window_loss(model, batch, made.counts(batch), made)[0].detach())
     batch_logp = torch.log_softmax(model(batch["ids"]).logits[:, :-1].float(), -1)
@@ -129,8 +125,8 @@ def test_means_differ_where_lengths_do(tiny_checkpoint, tmp_path):
 @pytest.mark.parametrize("own", [False, True], ids=["the start", "a checkpoint"])
 def test_the_reference_column_is_the_likelihood_under_the_reference(tiny_checkpoint, tmp_path, own):
     other = make_checkpoint(tmp_path / "other", seed=4)
-    task = Task("dpo", reference=other if own else None)
-    model, _, found = prepared(tiny_checkpoint, pairs(), task)
+    config = ObjectiveConfig("dpo", reference=other if own else None)
+    model, _, found = prepared(tiny_checkpoint, pairs(), config)
     model.train()
     of = AutoModelForCausalLM.from_pretrained(
         other if own else tiny_checkpoint, dtype=torch.float32
@@ -155,7 +151,7 @@ def test_of_the_start_itself_the_first_margin_is_nothing(tiny_checkpoint, tmp_pa
         tiny_checkpoint,
         tmp_path / "out",
         TrainingSettings(max_steps=1, threads=1),
-        task=Task("dpo"),
+        config=ObjectiveConfig("dpo"),
     )
     assert done.losses[0] == pytest.approx(math.log(2), abs=1e-5)
     assert done.stats["margin"][0] == pytest.approx(0, abs=1e-4)
@@ -173,9 +169,9 @@ def stop_at(step):
     return progress
 
 
-@pytest.mark.parametrize("name", ["dpo", "redi", "kept", "taid"])
+@pytest.mark.parametrize("name", ["dpo", "redi", "teacher_cache", "taid"])
 def test_after_a_kill_the_weights_are_those_of_an_undisturbed_run(tiny_checkpoint, tmp_path, name):
-    task = learnt(name, tmp_path)
+    config = learnt(name, tmp_path)
     settings = TrainingSettings(
         num_train_epochs=6,
         batch_size=3,
@@ -184,19 +180,21 @@ def test_after_a_kill_the_weights_are_those_of_an_undisturbed_run(tiny_checkpoin
         save_steps=4,
         packing=name == "redi",
     )
-    whole = fit(taken(task), tiny_checkpoint, tmp_path / "whole", settings, task=task)
+    whole = fit(taken(config), tiny_checkpoint, tmp_path / "whole", settings, config=config)
     out = tmp_path / "killed"
     for step in (6, 10):
         torch.manual_seed(step)
         with pytest.raises(Stop):
-            fit(taken(task), tiny_checkpoint, out, settings, task=task, progress=stop_at(step))
+            fit(
+                taken(config), tiny_checkpoint, out, settings, config=config, progress=stop_at(step)
+            )
     seen = []
     resumed = fit(
-        taken(task),
+        taken(config),
         tiny_checkpoint,
         out,
         settings,
-        task=task,
+        config=config,
         progress=lambda label, done, total: seen.append(done),
     )
     assert 8 in seen and 3 not in seen
@@ -208,7 +206,11 @@ def test_another_task_in_the_same_folder_is_refused(tiny_checkpoint, tmp_path):
     from potstill.errors import StageError
 
     fit(
-        pairs(), tiny_checkpoint, tmp_path / "out", TrainingSettings(max_steps=1), task=Task("redi")
+        pairs(),
+        tiny_checkpoint,
+        tmp_path / "out",
+        TrainingSettings(max_steps=1),
+        config=ObjectiveConfig("redi"),
     )
     with pytest.raises(StageError, match="other rows or settings"):
         fit(
@@ -216,7 +218,7 @@ def test_another_task_in_the_same_folder_is_refused(tiny_checkpoint, tmp_path):
             tiny_checkpoint,
             tmp_path / "out",
             TrainingSettings(max_steps=1),
-            task=Task("redi", {"alpha": 0.5}),
+            config=ObjectiveConfig("redi", {"alpha": 0.5}),
         )
 
 
@@ -250,6 +252,6 @@ def test_stored_entries_outlive_their_teacher(tiny_checkpoint, tmp_path):
         tiny_checkpoint,
         tmp_path / "out",
         TrainingSettings(max_steps=1),
-        task=Task("forward_kl", kept=entries),
+        config=ObjectiveConfig("forward_kl", teacher_cache=entries),
     )
     assert done.rows == 8

@@ -11,7 +11,7 @@ from tiny import tiny_checkpoint as make_checkpoint
 
 from potstill.errors import StageError
 from potstill.training.fit import fit
-from potstill.training.objective_config import Task
+from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.output_dir import WORK
 from potstill.training.schedules import Moving, When
 from potstill.training.settings import TrainingSettings
@@ -34,16 +34,16 @@ def steps(folder):
 
 
 def test_distillm2_s_anchors_are_the_gaps_of_the_first_step_and_stay():
-    moving = Moving(Task("distillm2", {"anchor": "first"}, teacher="t"))
+    moving = Moving(ObjectiveConfig("distillm2", {"anchor": "first"}, teacher="t"))
     assert moving.constants(When(0, 4)) == {}
     for step, gap in enumerate((0.2, 0.3)):
         moving.after(When(step, 4), {"loss": 1.0, "gap": gap, "gap_student": -gap})
         assert moving.constants(When(step + 1, 4)) == {"anchor": (0.2, -0.2)}
-    again = Moving(Task("distillm2", {"anchor": "first"}, teacher="t"))
+    again = Moving(ObjectiveConfig("distillm2", {"anchor": "first"}, teacher="t"))
     again.restore(moving.state())
     assert again.constants(When(2, 4)) == moving.constants(When(2, 4))
     for other in ({}, {"anchor": 0.2}):
-        still = Moving(Task("distillm2", other, teacher="t"))
+        still = Moving(ObjectiveConfig("distillm2", other, teacher="t"))
         still.after(When(0, 4), {"loss": 1.0})
         assert still.constants(When(1, 4)) == {} == still.state()
         with pytest.raises(StageError, match="another schedule"):
@@ -52,14 +52,21 @@ def test_distillm2_s_anchors_are_the_gaps_of_the_first_step_and_stay():
 
 def test_a_killed_training_keeps_the_anchors_of_its_first_step(tiny_checkpoint, tmp_path):
     teacher = make_checkpoint(tmp_path / "t", seed=1)
-    task = Task("distillm2", {"anchor": "first"}, teacher=teacher)
-    whole = fit(pairs(), tiny_checkpoint, tmp_path / "whole", SETTINGS, task=task)
+    config = ObjectiveConfig("distillm2", {"anchor": "first"}, teacher=teacher)
+    whole = fit(pairs(), tiny_checkpoint, tmp_path / "whole", SETTINGS, config=config)
     with pytest.raises(Stop):
-        fit(pairs(), tiny_checkpoint, tmp_path / "killed", SETTINGS, task=task, progress=stop_at(5))
+        fit(
+            pairs(),
+            tiny_checkpoint,
+            tmp_path / "killed",
+            SETTINGS,
+            config=config,
+            progress=stop_at(5),
+        )
     first = steps(tmp_path / "whole")[0]
     live = torch.load(tmp_path / "killed" / WORK / "checkpoint-4" / LIVE, weights_only=True)
     assert live["moving"] == {"anchor": [first["gap"], first["gap_student"]]}
-    again = fit(pairs(), tiny_checkpoint, tmp_path / "killed", SETTINGS, task=task)
+    again = fit(pairs(), tiny_checkpoint, tmp_path / "killed", SETTINGS, config=config)
     assert again.losses == whole.losses and again.stats == whole.stats
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
     plain, given = (
@@ -68,7 +75,7 @@ def test_a_killed_training_keeps_the_anchors_of_its_first_step(tiny_checkpoint, 
             tiny_checkpoint,
             tmp_path / name,
             SETTINGS,
-            task=Task("distillm2", constants, teacher=teacher),
+            config=ObjectiveConfig("distillm2", constants, teacher=teacher),
         )
         for name, constants in (("plain", {}), ("given", {"anchor": live["moving"]["anchor"]}))
     )

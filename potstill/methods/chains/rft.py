@@ -41,7 +41,7 @@ def rft(
     own = verify(
         sample(sampler or student, problems, n=n, temperature=temperature, max_tokens=max_tokens)
     )
-    yield Stage(student, dedupe(words, keep(passes, own)), "likelihood")
+    yield Stage(student, dedupe(words, keep(passes, own)), "sft")
 
 
 def words(trace: Trace) -> tuple[str, str]:

@@ -31,4 +31,4 @@ def sft(
     """
     passes = sound if steps else right
     chains = sample(teacher, problems, n=n, temperature=temperature, max_tokens=max_tokens)
-    yield Stage(student, keep(passes, verify(chains)), "likelihood")
+    yield Stage(student, keep(passes, verify(chains)), "sft")

@@ -1,4 +1,4 @@
-"""The rows of a stage as its objective wants them: alone, in pairs, with a teacher's kept entries, or prompts alone."""
+"""The rows of a stage as its objective wants them: alone, in pairs, with cached teacher logits, or prompts alone."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from potstill.training.dataset.check import check, check_lengths
 from potstill.training.dataset.collate import Item
 from potstill.training.dataset.implicit_cot import bare
 from potstill.training.dataset.tokenize import Row, render
-from potstill.training.objective_config import Task
+from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.settings import TrainingSettings
-from potstill.training.teacher import cached_logits as kept
+from potstill.training.teacher import cached_logits
 from potstill.training.teacher.cross_tokenizer import Across
 from potstill.training.teacher.tokenizer_check import same_tokens
 
@@ -43,7 +43,11 @@ class StoredRows(NamedTuple):
 
 
 def rendered(
-    rows: Sequence[Trace], template: Chat, start: Path, settings: TrainingSettings, task: Task
+    rows: Sequence[Trace],
+    template: Chat,
+    start: Path,
+    settings: TrainingSettings,
+    config: ObjectiveConfig,
 ) -> Rows:
     """The rows ready to train on; refuses those that would teach the wrong thing.
 
@@ -51,35 +55,35 @@ def rendered(
     prompts.
     """
     limit = longest(start, settings)
-    for of in (None if task.across else task.teacher, task.reference):
+    for of in (None if config.across else config.teacher, config.reference):
         if isinstance(of, str | Path):
             same_tokens(start, Path(of))
-    if task.rollout == 1:
+    if config.on_policy_fraction == 1:
         prompts = render(rows, template, max_length=limit, prompts=True)
         check_lengths(rows, prompts, limit, settings.max_dropped_share)
         return Rows(prompts.rows, prompts.reasons)
-    if task.across:
-        found, both = alone(rows, template, limit, settings), sides(start, settings, task)
-        found = _across(found, rows, both, settings, task)
-        crossed = task.objective == "cot2align" and task.constants.get("crossed", True)
+    if config.across:
+        found, both = alone(rows, template, limit, settings), sides(start, settings, config)
+        found = _across(found, rows, both, settings, config)
+        crossed = config.objective == "cot2align" and config.constants.get("crossed", True)
         return _crossed(found, rows, both, template, limit) if crossed else found
-    if "mismatched" in task.needs and not any(row.rival for row in rows):
+    if "mismatched" in config.needs and not any(row.rival for row in rows):
         return labelled(alone(rows, template, limit, settings), rows)
-    if task.objective == "step_dpo":
+    if config.objective == "step_dpo":
         _one_prefix(rows)
-    paired = bool({"pairs", "labels"} & set(task.needs))
+    paired = bool({"pairs", "labels"} & set(config.needs))
     found = (
         pairs(rows, template, limit, settings.max_dropped_share)
         if paired
         else alone(rows, template, limit, settings)
     )
     if (
-        paired and task.objective != "distillm2"
+        paired and config.objective != "distillm2"
     ):  # whose sides are learnt each by a divergence of its own
         found = differing(found, len(rows))
-    if "prompts" in task.needs:
+    if "prompts" in config.needs:
         return Rows(by_prompt(found.rows, rows), found.reasons)
-    return _kept(found, task, start) if task.kept else found
+    return _with_cached_logits(found, config, start) if config.teacher_cache else found
 
 
 def alone(rows: Sequence[Trace], template: Chat, limit: int, settings: TrainingSettings) -> Rows:
@@ -178,14 +182,18 @@ def by_prompt(found: Sequence[Row | Item], traces: Sequence[Trace]) -> list[Row 
     return [tuple(rationales.values()) for rationales in made.values()]
 
 
-def sides(start: Path, settings: TrainingSettings, task: Task) -> Across:
-    """The two tokenizers of a task whose teacher has its own."""
-    teacher = Path(str(task.teacher))
+def sides(start: Path, settings: TrainingSettings, config: ObjectiveConfig) -> Across:
+    """The two tokenizers of a config whose teacher has its own."""
+    teacher = Path(str(config.teacher))
     return Across(start, teacher, longest(teacher, TrainingSettings()), settings.chat)
 
 
 def _across(
-    found: Rows, traces: Sequence[Trace], both: Across, settings: TrainingSettings, task: Task
+    found: Rows,
+    traces: Sequence[Trace],
+    both: Across,
+    settings: TrainingSettings,
+    config: ObjectiveConfig,
 ) -> Rows:
     """The rows with the teacher's reading of them; those that can't be aligned are left out, told, and not too many."""
     rows = flat(found.rows)
@@ -193,9 +201,9 @@ def _across(
     kept = [row for row in made.rows if row is not None]
     if len(rows) - len(kept) > max(settings.max_dropped_share, LOST_ACROSS) * len(rows):
         raise StageError(
-            f"{len(rows) - len(kept)} of {len(rows)} rows can't be aligned with the teacher {task.teacher}",
+            f"{len(rows) - len(kept)} of {len(rows)} rows can't be aligned with the teacher {config.teacher}",
             expected=f"at most {LOST_ACROSS:.0%}: {made.reasons}",
-            fix="another teacher, or distil from its texts (objective likelihood)",
+            fix="another teacher, or distil from its texts (objective sft)",
         )
     return Rows(kept, dict(Counter(found.reasons) + Counter(made.reasons)))
 
@@ -243,20 +251,20 @@ def flat(items: Sequence[Row | Item]) -> list[Row]:
     return [row for item in items for row in (item if isinstance(item, tuple) else (item,))]
 
 
-def _kept(found: Rows, task: Task, start: Path) -> Rows:
+def _with_cached_logits(found: Rows, config: ObjectiveConfig, start: Path) -> Rows:
     """The rows with a teacher's stored entries, made at the temperature that is trained at."""
-    assert task.kept is not None
+    assert config.teacher_cache is not None
     stored, wanted = (
-        kept.about(task.kept).temperature,
-        float(task.constants.get("temperature", 1.0)),
+        cached_logits.about(config.teacher_cache).temperature,
+        float(config.constants.get("temperature", 1.0)),
     )
     if stored != wanted:
         raise StageError(
-            f"{task.kept} was stored at temperature {stored:g}, and the objective is to compare at {wanted:g}",
-            expected="one temperature: what lies outside the kept entries can't be re-tempered",
-            fix=f"temperature={stored:g} in the stage, or potstill keep --temperature {wanted:g}",
+            f"{config.teacher_cache} was stored at temperature {stored:g}, and the objective compares at {wanted:g}",
+            expected="one temperature: what lies outside the cached teacher logits can't be re-tempered",
+            fix=f"temperature={stored:g} in the stage, or potstill cache-teacher --temperature {wanted:g}",
         )
-    rows = iter(kept.read(task.kept, start, flat(found.rows)))
+    rows = iter(cached_logits.read(config.teacher_cache, start, flat(found.rows)))
     made = [
         tuple(next(rows) for _ in item) if isinstance(item, tuple) else next(rows)
         for item in found.rows

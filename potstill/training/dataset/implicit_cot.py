@@ -29,7 +29,7 @@ from potstill.training.settings import TrainingSettings
 
 @final
 class Shortened:
-    """Cuts the rows of a step (`learning.Roll`).
+    """Cuts the rows of a step (`objective_inputs.Roll`).
 
     Args:
         rows: the stage's rows.

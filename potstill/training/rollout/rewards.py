@@ -61,7 +61,7 @@ class Judged(NamedTuple):
 
 @final
 class Rewards:
-    """The reward of a task, with what it remembers.
+    """The reward of a config, with what it remembers.
 
     Args:
         spec: a function of (problem, text); None is the verifier alone.

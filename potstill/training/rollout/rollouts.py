@@ -24,7 +24,7 @@ from potstill.training.dataset import collate
 from potstill.training.dataset.chat_template import Chat
 from potstill.training.dataset.collate import Batch
 from potstill.training.dataset.tokenize import Row
-from potstill.training.objective_config import Task
+from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.rollout import rewards, speculative
 from potstill.training.rollout.replay_buffer import Buffer, packed, unpacked
 from potstill.training.rollout.rewards import Models, Rewards, Written
@@ -38,7 +38,7 @@ class Rollouts:
     """Replaces the micro-batches of a step by what the student writes on their prompts, or by what it wrote before.
 
     Where rows come from is decided once a step: by GKD's coin, or with a replay buffer by DistiLLM's rule, whose share
-    starts at `task.rollout` and grows with the loss on held-out rows.
+    starts at `config.on_policy_fraction` and grows with the loss on held-out rows.
 
     Args:
         rows: the stage's rows; a micro-batch names them by its column `trace`.
@@ -50,22 +50,22 @@ class Rollouts:
         self,
         rows: Sequence[Trace],
         template: Chat,
-        task: Task,
+        config: ObjectiveConfig,
         settings: TrainingSettings,
         *,
         bf16: bool = False,
     ) -> None:
-        self._rows, self._chat, self._task, self._seed, self._bf16 = (
+        self._rows, self._chat, self._config, self._seed, self._bf16 = (
             rows,
             template,
-            task,
+            config,
             settings.seed,
             bf16,
         )
-        self._rewards = Rewards(task.reward)
+        self._rewards = Rewards(config.reward)
         self._rewards.check(row.problem for row in rows)
-        self._buffer = Buffer(task.replay) if task.replay else None
-        self._adaptive = Adaptive(task.rollout)
+        self._buffer = Buffer(config.replay_buffer_size) if config.replay_buffer_size else None
+        self._adaptive = Adaptive(config.on_policy_fraction)
         self._newest: list[
             list[list[Row]]
         ] = []  # of each micro-batch, what each process wrote last
@@ -83,7 +83,7 @@ class Rollouts:
                 for at, batch in enumerate(window)
             ]
         kept = [len(parts) for parts in self._newest] == [distributed.count()] * len(window)
-        if when.step % self._task.iterations and kept:
+        if when.step % self._config.num_iterations and kept:
             mine = [parts[distributed.rank()] for parts in self._newest]
             return [_batch(rows, batch["ids"].device) for rows, batch in zip(mine, window)]
         was = model.training
@@ -93,7 +93,7 @@ class Rollouts:
             for at, batch in enumerate(window)
         ]
         model.train(was)
-        if self._task.iterations > 1:
+        if self._config.num_iterations > 1:
             self._newest = [distributed.gathered(rows) for rows in made]
         return [_batch(rows, batch["ids"].device) for rows, batch in zip(made, window)]
 
@@ -111,8 +111,8 @@ class Rollouts:
         self, model: Any, prompts: Sequence[Sequence[int]], seeds: Sequence[int], pair: Any = None
     ) -> list[Any]:
         """Completions (`decoding.Drawn`) of prompts given as tokens, each from its own seed."""
-        task, unique = (
-            self._task,
+        config, unique = (
+            self._config,
             {ids: at for at, ids in enumerate(dict.fromkeys(map(tuple, prompts)))},
         )
         context = model.config.get_text_config().max_position_embeddings or 1 << 30
@@ -120,10 +120,10 @@ class Rollouts:
             prompts=[list(ids) for ids in unique],
             owner=[unique[tuple(ids)] for ids in prompts],
             seeds=seeds,
-            limits=[min(task.max_new, context - len(ids)) for ids in prompts],
+            limits=[min(config.max_new_tokens, context - len(ids)) for ids in prompts],
             sampling=Sampling(
-                temperature=1.0 if pair else task.temperature,
-                max_tokens=task.max_new,
+                temperature=1.0 if pair else config.rollout_temperature,
+                max_tokens=config.max_new_tokens,
                 logprobs=True,
             ),
             ends=(self._chat.end,),
@@ -169,12 +169,12 @@ class Rollouts:
     def _source(self, when: When) -> Source:
         uniform = _seed(self._seed, f"source/{when.step}") / 2**63
         if self._buffer is None:
-            return gkd_source(uniform, self._task.rollout)
+            return gkd_source(uniform, self._config.on_policy_fraction)
         return self._adaptive.source(uniform, when.done, full=self._buffer.full)
 
     def _made(self, model: Any, batch: Batch, place: str, teacher: Any, when: When) -> list[Row]:
         """One micro-batch: `group` completions of each prompt."""
-        group, idle = self._task.group, collate.idle(batch)
+        group, idle = self._config.num_generations, collate.idle(batch)
         prompts = (
             []
             if idle
@@ -193,9 +193,9 @@ class Rollouts:
             self._joint
         ):  # what was drawn from is not the student alone: its own share is asked for again
             rows = [_told(row, values) for row, values in zip(rows, rewards.scores(model, rows))]
-        if "advantages" in self._task.needs:
+        if "advantages" in self._config.needs:
             rows = self._rewarded(model, rows, owner, teacher, when)
-        if self._task.truncated == "mask":
+        if self._config.mask_truncated_completions:
             rows = [
                 row if row.columns["stopped"][0] else replace(row, weights=(0.0,) * len(row.ids))
                 for row in rows
@@ -210,18 +210,20 @@ class Rollouts:
     @property
     def _joint(self) -> float:
         """Whether the teacher has a hand in what is written; MiniLLM's is its share in each token."""
-        return float(self._task.constants.get("mixed", 0.0)) or float(self._task.writer == "skd")
+        return float(self._config.constants.get("mixed", 0.0)) or float(
+            self._config.rollout_sampling == "speculative"
+        )
 
     def _pair(self, model: Any, teacher: Any) -> speculative.Pair | None:
         if not self._joint:
             return None
-        heat = self._task.temperature
-        if self._task.writer == "skd":
+        heat = self._config.rollout_temperature
+        if self._config.rollout_sampling == "speculative":
             return speculative.Pair(
                 model, teacher, speculative.interleaved(Sampling(temperature=heat))
             )
         return speculative.Pair(
-            model, teacher, speculative.mixed(self._task.constants["mixed"], heat)
+            model, teacher, speculative.mixed(self._config.constants["mixed"], heat)
         )
 
     def row(self, trace: int, prompt: list[int], drawn: generate.Drawn) -> Row:
@@ -249,7 +251,7 @@ class Rollouts:
             else None
         )
         made = self._rewards(
-            written, Models(model, scorer, self._chat, when.step, self._task.max_new)
+            written, Models(model, scorer, self._chat, when.step, self._config.max_new_tokens)
         )
         values = torch.tensor(made.rewards, dtype=torch.float64)
         advantages = group_advantages(values, torch.tensor(owner)).tolist()
@@ -257,7 +259,7 @@ class Rollouts:
             _with(row, advantages=a, reward=r) for row, a, r in zip(rows, advantages, made.rewards)
         ]
         if (
-            "labels" in self._task.needs
+            "labels" in self._config.needs
         ):  # what no verifier was asked about is right where it is rewarded
             right = made.right or [reward > 0 for reward in made.rewards]
             rows = [_with(row, right=float(fine)) for row, fine in zip(rows, right)]

@@ -1,8 +1,8 @@
-"""A teacher's kept entries on disk: written once, read by any student of the same tokens.
+"""Cached teacher logits on disk: written once, read by any student of the same tokens.
 
-A folder holds `kept.json` (who, at what temperature, over which tokens) and safetensors shards: for each row the token
-ids that the entries belong to, and for each counted target k ids (int32) and log-probabilities (float16). Stored
-entries are found by the tokens they were made on; text is never cut into tokens again to align them.
+A folder holds `teacher_cache.json` (who, at what temperature, over which tokens) and safetensors shards: for each row
+the token ids that the entries belong to, and for each counted target k ids (int32) and log-probabilities (float16).
+Stored entries are found by the tokens they were made on; text is never cut into tokens again to align them.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from potstill.objectives.truncated import top_k
 from potstill.training import logprobs
 from potstill.training.dataset import collate
 from potstill.training.dataset.tokenize import Row
-from potstill.training.objective_config import kept_mark
+from potstill.training.objective_config import read_cache_manifest
 from potstill.training.teacher.tokenizer_check import PROBES
 
 Progress = Callable[[str, int, int], None]
 
-MARK = "kept.json"
+MARK = "teacher_cache.json"
 SHARD = 512  # rows a shard
 TOGETHER = 8  # rows in a forward pass of the teacher
 
 
-class Kept(NamedTuple):
-    """What `kept.json` says: who (by content), entries a token, temperature, rows, tokens, bytes, and which rows."""
+class CachedLogits(NamedTuple):
+    """What `teacher_cache.json` says: the teacher (by content), entries a token, temperature, and which rows."""
 
     teacher: str
     vocabulary: str
@@ -59,12 +59,12 @@ def write(
     temperature: float = 1.0,
     device: str = "auto",
     progress: Progress | None = None,
-) -> Kept:
+) -> CachedLogits:
     """Store the teacher's k best entries at every counted target of the rows; returns what was stored.
 
     A k above the vocabulary is the vocabulary. A head padded beyond the tokenizer's ids is cut to them.
 
-    Store at the temperature that will be trained: what lies outside the kept entries can't be re-tempered. A folder
+    Store at the temperature that will be trained: what lies outside the stored entries can't be re-tempered. A folder
     that is finished for the same teacher and rows is left as it is; one that was never finished is begun anew.
     """
     if k < 1 or temperature <= 0 or not rows:
@@ -74,7 +74,7 @@ def write(
     width = tokens_of(teacher)
     k = min(k, words(teacher) or k, width)
     unique = list({_name(row): row for row in rows}.values())
-    told = Kept(
+    told = CachedLogits(
         checkpoint.content_id(teacher),
         vocabulary(teacher),
         k,
@@ -87,7 +87,7 @@ def write(
     if _finished(folder, told):
         return about(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("kept-*"):
+    for old in folder.glob("teacher_cache-*"):
         old.unlink()
     model = _loaded(teacher, device)
     tokens = size = 0
@@ -103,7 +103,7 @@ def write(
                 for made in _entries(model, part, k, temperature, width)
                 for name, tensor in made
             }
-        path = folder / f"kept-{number:05d}.safetensors"
+        path = folder / f"teacher_cache-{number:05d}.safetensors"
         save_file(tensors, path.with_suffix(".part"))
         path.with_suffix(".part").replace(path)
         tokens += sum(len(t) for name, t in tensors.items() if name.endswith("/ids"))
@@ -138,7 +138,7 @@ def _loaded(teacher: Path, device: str) -> Any:
     return model.to(place).eval().requires_grad_(False)
 
 
-def _finished(folder: Path, told: Kept) -> bool:
+def _finished(folder: Path, told: CachedLogits) -> bool:
     """Whether the folder holds just this; refuses one that holds something else."""
     inside = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     if MARK in inside:
@@ -146,11 +146,11 @@ def _finished(folder: Path, told: Kept) -> bool:
         if found._replace(tokens=0, bytes=0, version=told.version) == told:
             return True
         raise StoreError(
-            f"{folder} holds kept entries of another teacher, other rows, k or temperature",
+            f"{folder} holds cached teacher logits of another teacher, other rows, k or temperature",
             expected="a folder of its own for each",
             fix="give another folder, or delete this one",
         )
-    foreign = sorted(name for name in inside if not name.startswith("kept"))
+    foreign = sorted(name for name in inside if not name.startswith("teacher_cache"))
     if foreign:
         raise StoreError(
             f"{folder} is not empty ({', '.join(foreign[:5])})",
@@ -161,7 +161,7 @@ def _finished(folder: Path, told: Kept) -> bool:
 
 
 def read(folder: Path, student: Path, rows: Sequence[Row]) -> list[Row]:
-    """The rows with the columns `kept_ids` and `kept_logp`; StageError where entries were made on other tokens."""
+    """The rows with the columns `cached_ids` and `cached_logp`; StageError where entries were made on other tokens."""
     told = about(folder)
     if told.vocabulary != vocabulary(student):
         raise StageError(
@@ -176,18 +176,18 @@ def read(folder: Path, student: Path, rows: Sequence[Row]) -> list[Row]:
         raise StageError(
             f"{folder} has no entries for {len(missing)} of {len(set(names))} rows",
             expected="entries of exactly these rows: same texts, same prompts, same template",
-            fix="store them again for these rows: potstill keep",
+            fix="store them again for these rows: potstill cache-teacher",
         )
     return [_joined(row, *found[name]) for row, name in zip(rows, names)]
 
 
-def about(folder: Path) -> Kept:
-    """What a folder of kept entries says of itself."""
+def about(folder: Path) -> CachedLogits:
+    """What a folder of cached teacher logits says of itself."""
     try:
-        return Kept(**json.loads(kept_mark(folder)))
+        return CachedLogits(**json.loads(read_cache_manifest(folder)))
     except (ValueError, TypeError) as error:
         raise StoreError(
-            f"{folder / MARK} can't be read ({error})", expected="what potstill keep wrote"
+            f"{folder / MARK} can't be read ({error})", expected="what potstill cache-teacher wrote"
         ) from error
 
 
@@ -240,7 +240,7 @@ def _entries(
 def _stored(
     folder: Path, wanted: set[str]
 ) -> Iterator[tuple[str, tuple[torch.Tensor, torch.Tensor]]]:
-    for path in sorted(folder.glob("kept-*.safetensors")):
+    for path in sorted(folder.glob("teacher_cache-*.safetensors")):
         try:
             with safe_open(path, framework="pt") as file:
                 names = sorted({name.rpartition("/")[0] for name in file.keys()})  # noqa: SIM118  no mapping
@@ -258,7 +258,7 @@ def _joined(row: Row, ids: torch.Tensor, logp: torch.Tensor) -> Row:
     all_ids = torch.zeros(len(row.ids), ids.shape[1], dtype=ids.dtype)
     all_logp = torch.zeros(len(row.ids), ids.shape[1], dtype=logp.dtype)
     all_ids[counted], all_logp[counted] = ids, logp
-    return replace(row, columns={**row.columns, "kept_ids": all_ids, "kept_logp": all_logp})
+    return replace(row, columns={**row.columns, "cached_ids": all_ids, "cached_logp": all_logp})
 
 
 def _names(rows: Sequence[Row]) -> str:

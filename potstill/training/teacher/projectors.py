@@ -30,7 +30,7 @@ from potstill.training.objective_config import ALONE, FILTERS, filters_of
 
 @final
 class Maps:
-    """The projections of a task.
+    """The projections of a config.
 
     Args:
         module: the objective's.

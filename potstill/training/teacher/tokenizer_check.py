@@ -41,5 +41,5 @@ def _refuse(student: Path, teacher: Path, what: str) -> Any:
     raise StageError(
         f"the teacher {teacher} can't be compared token by token with the student {student}: {what}",
         expected="the same tokenizer and chat template",
-        fix="distil from its texts (objective likelihood), or across tokenizers (uld, gold)",
+        fix="distil from its texts (objective sft), or across tokenizers (uld, gold)",
     )

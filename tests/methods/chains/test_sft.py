@@ -32,7 +32,7 @@ def test_every_right_chain_of_the_teacher_is_a_row_as_it_stands():
     [stage] = ran.stages
     assert (stage.model, stage.objective, stage.constants, stage.errored) == (
         pupil,
-        "likelihood",
+        "sft",
         {},
         0,
     )

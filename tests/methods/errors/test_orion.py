@@ -104,7 +104,7 @@ def test_every_problem_gets_one_row_written_by_the_student_and_the_learner_sees_
     [stage] = ran.stages
     assert (stage.model, stage.objective, stage.constants, stage.errored) == (
         made,
-        "likelihood",
+        "sft",
         {},
         0,
     )

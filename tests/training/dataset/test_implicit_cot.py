@@ -10,8 +10,8 @@ from rolling import Stop, load, stop_at, traces, weights, window
 from potstill.training.dataset.implicit_cot import Shortened
 from potstill.training.dataset.tokenize import render
 from potstill.training.fit import fit
-from potstill.training.objective_config import Task
-from potstill.training.objective_inputs import learning
+from potstill.training.objective_config import ObjectiveConfig
+from potstill.training.objective_inputs import prepare_objective
 from potstill.training.schedules import When
 from potstill.training.settings import TrainingSettings
 from potstill.training.trainer import Loop
@@ -84,9 +84,16 @@ def counts_of_moments(start, folder, plan, **more):
     settings = TrainingSettings(
         max_steps=8, batch_size=2, learning_rate=1e-3, warmup_steps=0, threads=1, **more
     )
-    made = learning(Task(internalise=plan), model, roll=Shortened(rows, template, plan, settings))
+    made = prepare_objective(
+        ObjectiveConfig(implicit_cot=plan), model, roll=Shortened(rows, template, plan, settings)
+    )
     loop = Loop(
-        model, render(rows, template, max_length=512).rows, settings, folder, None, learning=made
+        model,
+        render(rows, template, max_length=512).rows,
+        settings,
+        folder,
+        None,
+        objective_inputs=made,
     )
     parts, seen = getattr(loop.optimizer, "parts", [loop.optimizer]), []
     parts[-1].register_step_post_hook(
@@ -116,13 +123,13 @@ def test_the_optimizer_forgets_where_more_goes(tiny_checkpoint, tmp_path, kind):
 
 def test_a_kill_between_two_resets_changes_nothing(tiny_checkpoint, tmp_path):
     """The checkpoint of step 6 has moments of two steps; of 12, where more would go, it knows that nothing is left."""
-    task = Task(
-        internalise={"steps_per_epoch": 4, "per_epoch": 1, "all_beyond": 2, "smoothing": math.inf}
+    config = ObjectiveConfig(
+        implicit_cot={"steps_per_epoch": 4, "per_epoch": 1, "all_beyond": 2, "smoothing": math.inf}
     )
     settings = TrainingSettings(
         max_steps=14, batch_size=3, learning_rate=3e-3, threads=1, save_steps=6
     )
-    whole = fit(traces(6), tiny_checkpoint, tmp_path / "whole", settings, task=task)
+    whole = fit(traces(6), tiny_checkpoint, tmp_path / "whole", settings, config=config)
     for step in (8, 13):
         with pytest.raises(Stop):
             fit(
@@ -130,16 +137,16 @@ def test_a_kill_between_two_resets_changes_nothing(tiny_checkpoint, tmp_path):
                 tiny_checkpoint,
                 tmp_path / "killed",
                 settings,
-                task=task,
+                config=config,
                 progress=stop_at(step),
             )
     assert (
-        fit(traces(6), tiny_checkpoint, tmp_path / "killed", settings, task=task).losses
+        fit(traces(6), tiny_checkpoint, tmp_path / "killed", settings, config=config).losses
         == whole.losses
     )
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
-    kept = Task(internalise={**task.internalise, "reset": False})
-    other = fit(traces(6), tiny_checkpoint, tmp_path / "kept", settings, task=kept)
+    kept = ObjectiveConfig(implicit_cot={**config.implicit_cot, "reset": False})
+    other = fit(traces(6), tiny_checkpoint, tmp_path / "teacher_cache", settings, config=kept)
     assert (
         other.losses[:5] == whole.losses[:5] and other.losses[5] != whole.losses[5]
     )  # step 4 was made anew
@@ -147,11 +154,11 @@ def test_a_kill_between_two_resets_changes_nothing(tiny_checkpoint, tmp_path):
 
 def test_in_a_training_fewer_tokens_count_from_step_to_step(tiny_checkpoint, tmp_path):
     """The constants are the stage's, the steps of an epoch the training's; a killed one goes on as it was."""
-    task = Task(internalise={"per_epoch": 2, "smoothing": math.inf})
+    config = ObjectiveConfig(implicit_cot={"per_epoch": 2, "smoothing": math.inf})
     settings = TrainingSettings(
         num_train_epochs=3, batch_size=3, learning_rate=1e-3, threads=1, save_steps=2
     )
-    whole = fit(traces(6), tiny_checkpoint, tmp_path / "whole", settings, task=task)
+    whole = fit(traces(6), tiny_checkpoint, tmp_path / "whole", settings, config=config)
     fit(traces(6), tiny_checkpoint, tmp_path / "plain", settings)
     ours, theirs = (
         [
@@ -167,11 +174,11 @@ def test_in_a_training_fewer_tokens_count_from_step_to_step(tiny_checkpoint, tmp
             tiny_checkpoint,
             tmp_path / "killed",
             settings,
-            task=task,
+            config=config,
             progress=stop_at(3),
         )
     assert (
-        fit(traces(6), tiny_checkpoint, tmp_path / "killed", settings, task=task).losses
+        fit(traces(6), tiny_checkpoint, tmp_path / "killed", settings, config=config).losses
         == whole.losses
     )
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")

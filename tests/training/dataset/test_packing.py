@@ -14,8 +14,8 @@ from potstill.training.dataset import collate, packing
 from potstill.training.dataset.sampler import plan
 from potstill.training.fit import fit
 from potstill.training.logprobs import counted_states
-from potstill.training.objective_config import Task
-from potstill.training.objective_inputs import learning
+from potstill.training.objective_config import ObjectiveConfig
+from potstill.training.objective_inputs import prepare_objective
 from potstill.training.settings import TrainingSettings
 from potstill.training.trainer import window_loss
 
@@ -111,18 +111,18 @@ def test_the_check_finds_a_model_that_mixes_rows(model):
 
 
 @pytest.mark.parametrize(
-    "name", ["likelihood", "length_balanced", "dpo", "redi", "forward_kl", "kept", "kto"]
+    "name", ["sft", "length_balanced", "dpo", "redi", "forward_kl", "teacher_cache", "kto"]
 )
 def test_losses_and_gradients_of_every_kind_are_unpacked_ones_to_1e_6(
     tiny_checkpoint, tmp_path, name
 ):
-    task = learnt(name, tmp_path)
-    traces = pairs() if {"pairs", "labels"} & set(task.needs) else rows()
+    config = learnt(name, tmp_path)
+    traces = pairs() if {"pairs", "labels"} & set(config.needs) else rows()
     found = []
     for packed in (False, True):
         model = AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.float32)
-        made = dataclasses.replace(learning(task, model, packing=packed))
-        batch = collate.collate(made.prepared(model, items_of(tiny_checkpoint, traces, task)))
+        made = dataclasses.replace(prepare_objective(config, model, packing=packed))
+        batch = collate.collate(made.prepared(model, items_of(tiny_checkpoint, traces, config)))
         loss, _ = window_loss(model, batch, made.counts(batch), made)
         loss.backward()
         found.append((loss.item(), [p.grad for p in model.parameters() if p.grad is not None]))
@@ -133,14 +133,14 @@ def test_losses_and_gradients_of_every_kind_are_unpacked_ones_to_1e_6(
         assert float((apart - together).abs().max()) <= 1e-6 * max(scale, 1)
 
 
-def items_of(start, traces, task):
+def items_of(start, traces, config):
     from transformers import AutoTokenizer
 
     from potstill.training.dataset.build import rendered
     from potstill.training.dataset.chat_template import chat
 
     found = rendered(
-        traces, chat(AutoTokenizer.from_pretrained(start)), start, TrainingSettings(), task
+        traces, chat(AutoTokenizer.from_pretrained(start)), start, TrainingSettings(), config
     ).rows
     return [item if isinstance(item, tuple) else (item,) for item in found]
 
@@ -174,7 +174,7 @@ def test_batch_tokens_are_those_of_the_rows_where_there_is_no_padding():
 
 
 def test_no_task_is_packed_unless_asked():
-    assert not TrainingSettings().packing and not learning(Task(), None).packing
+    assert not TrainingSettings().packing and not prepare_objective(ObjectiveConfig(), None).packing
     assert (
         "packing" not in TrainingSettings().identity()
         and TrainingSettings(packing=True).identity()["packing"] is True

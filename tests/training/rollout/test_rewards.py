@@ -9,7 +9,7 @@ from tiny import tiny_checkpoint as make_checkpoint
 from potstill.errors import ConfigError, StageError
 from potstill.records import Problem, Trace
 from potstill.training.dataset.tokenize import Row
-from potstill.training.objective_config import Task, called
+from potstill.training.objective_config import ObjectiveConfig, called
 from potstill.training.rollout import rewards
 from potstill.training.rollout.rewards import Models, Rewards, Written
 
@@ -145,7 +145,7 @@ def test_nover_needs_gold_answers(student):
     with pytest.raises(StageError, match="no problem has one"):
         rollouts(
             template,
-            Task("policy_gradient", rollout=1, group=2, reward="nover"),
+            ObjectiveConfig("grpo", on_policy_fraction=1, num_generations=2, reward="nover"),
             [Trace(Problem("1", "?"), "?")],
         )
 
@@ -161,15 +161,15 @@ def test_groups_are_ranked_apart(student):
 def test_in_a_window_with_a_teacher(student, tmp_path):
     model, template = student
     teacher = make_checkpoint(tmp_path / "teacher", seed=7)
-    task = Task(
-        "policy_gradient",
+    config = ObjectiveConfig(
+        "grpo",
         teacher=teacher,
-        rollout=1.0,
-        group=2,
-        max_new=6,
+        on_policy_fraction=1.0,
+        num_generations=2,
+        max_new_tokens=6,
         reward={"teacher": 1.0, "overlong": 0.1},
     )
-    (batch,) = rollouts(template, task, traces(3))(
+    (batch,) = rollouts(template, config, traces(3))(
         model, window(template, traces(3)), FIRST, load(teacher)[0]
     )
     assert len(set(batch["reward"][:, 0].tolist())) > 3 and batch["advantages"].abs().sum() > 0

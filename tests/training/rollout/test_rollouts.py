@@ -16,8 +16,8 @@ from potstill.training import checkpoint as loading
 from potstill.training.dataset.tokenize import render
 from potstill.training.fit import fit
 from potstill.training.logprobs import logp
-from potstill.training.objective_config import NEARBY, Task
-from potstill.training.objective_inputs import learning
+from potstill.training.objective_config import NEARBY, ObjectiveConfig
+from potstill.training.objective_inputs import prepare_objective
 from potstill.training.output_dir import STEPS
 from potstill.training.rollout import speculative
 from potstill.training.rollout.rollouts import Rollouts
@@ -36,8 +36,10 @@ def student(tiny_checkpoint):
     return load(tiny_checkpoint)
 
 
-def on_policy(teacher, **more):
-    return Task("on_policy", teacher=teacher, **{"rollout": 1.0, "max_new": 12, **more})
+def opd(teacher, **more):
+    return ObjectiveConfig(
+        "opd", teacher=teacher, **{"on_policy_fraction": 1.0, "max_new_tokens": 12, **more}
+    )
 
 
 def completions(batch):
@@ -51,13 +53,13 @@ def completions(batch):
 
 def test_what_is_written_depends_on_weights_seed_step_and_place_alone(student, teacher):
     model, template = student
-    rows, task = traces(), on_policy(teacher)
-    first = rollouts(template, task, rows)(model, window(template, rows), FIRST)
-    again = rollouts(template, task, rows)(model, window(template, rows), FIRST)
+    rows, config = traces(), opd(teacher)
+    first = rollouts(template, config, rows)(model, window(template, rows), FIRST)
+    again = rollouts(template, config, rows)(model, window(template, rows), FIRST)
     assert all(torch.equal(a[name], b[name]) for a, b in zip(first, again) for name in a)
     for other in (
-        rollouts(template, task, rows)(model, window(template, rows), When(1, 10)),
-        rollouts(template, task, rows, seed=1)(model, window(template, rows), FIRST),
+        rollouts(template, config, rows)(model, window(template, rows), When(1, 10)),
+        rollouts(template, config, rows, seed=1)(model, window(template, rows), FIRST),
     ):
         assert [completions(batch) for batch in other] != [completions(batch) for batch in first]
     texts = list(itertools.chain.from_iterable(completions(batch) for batch in first))
@@ -68,7 +70,7 @@ def test_the_model_comes_back_in_the_mode_it_was_in(student, teacher):
     model, template = student
     for mode in (True, False):
         model.train(mode)
-        rollouts(template, on_policy(teacher), traces())(model, window(template, traces()), FIRST)
+        rollouts(template, opd(teacher), traces())(model, window(template, traces()), FIRST)
         assert model.training is mode
     model.eval()
 
@@ -76,8 +78,8 @@ def test_the_model_comes_back_in_the_mode_it_was_in(student, teacher):
 @pytest.mark.parametrize("heat", [1.0, 0.7])
 def test_the_sampler_s_log_probabilities_are_the_training_s(student, teacher, heat):
     model, template = student
-    task = on_policy(teacher, temperature=heat, group=2)
-    for batch in rollouts(template, task, traces())(model, window(template, traces()), FIRST):
+    config = opd(teacher, rollout_temperature=heat, num_generations=2)
+    for batch in rollouts(template, config, traces())(model, window(template, traces()), FIRST):
         counted = batch["weights"] > 0
         torch.testing.assert_close(
             batch["sampled"][counted], logp(model, batch)[counted], rtol=0, atol=2e-5
@@ -101,7 +103,7 @@ def test_tokens_are_never_cut_again(student, teacher, monkeypatch):
         "__call__",
         lambda *a, **k: pytest.fail("text was cut into tokens"),
     )
-    made = rollouts(template, on_policy(teacher), traces())(model, batches, FIRST)
+    made = rollouts(template, opd(teacher), traces())(model, batches, FIRST)
     assert [ids for batch in made for ids in completions(batch)] == [drawn.ids for drawn in seen]
     prompts = [
         ids[:n].tolist() for batch in batches for ids, n in zip(batch["ids"], batch["prompt"])
@@ -112,11 +114,13 @@ def test_tokens_are_never_cut_again(student, teacher, monkeypatch):
 
 def test_advantages_are_within_the_completions_of_a_prompt(student):
     model, template = student
-    task = Task("policy_gradient", rollout=1.0, group=4, max_new=10, reward=vowels)
+    config = ObjectiveConfig(
+        "grpo", on_policy_fraction=1.0, num_generations=4, max_new_tokens=10, reward=vowels
+    )
     rows = traces(4)
-    (batch,) = rollouts(template, task, rows)(model, window(template, rows, 4), FIRST)
+    (batch,) = rollouts(template, config, rows)(model, window(template, rows, 4), FIRST)
     assert batch["trace"].tolist() == [i for i in range(4) for _ in range(4)]
-    roller = rollouts(template, task, rows)
+    roller = rollouts(template, config, rows)
     told = torch.tensor(
         [vowels(None, roller.text(ids)) for ids in completions(batch)], dtype=torch.float64
     )
@@ -130,8 +134,8 @@ def test_advantages_are_within_the_completions_of_a_prompt(student):
 
 def test_without_a_reward_the_verifier_decides(student):
     model, template = student
-    task = Task("policy_gradient", rollout=1.0, group=2, max_new=6)
-    (batch,) = rollouts(template, task, traces(2))(model, window(template, traces(2)), FIRST)
+    config = ObjectiveConfig("grpo", on_policy_fraction=1.0, num_generations=2, max_new_tokens=6)
+    (batch,) = rollouts(template, config, traces(2))(model, window(template, traces(2)), FIRST)
     assert (
         batch["reward"].abs().sum() == 0 and batch["advantages"].abs().sum() == 0
     )  # babble answers nothing
@@ -140,18 +144,18 @@ def test_without_a_reward_the_verifier_decides(student):
 
 def test_a_rollout_that_the_limit_cut_has_no_end_and_may_be_masked(student, teacher):
     model, template = student
-    for truncated in ("keep", "mask"):
-        task = on_policy(teacher, truncated=truncated, max_new=3)
-        (batch,) = rollouts(template, task, traces(3))(model, window(template, traces(3)), FIRST)
+    for masked in (False, True):
+        config = opd(teacher, mask_truncated_completions=masked, max_new_tokens=3)
+        (batch,) = rollouts(template, config, traces(3))(model, window(template, traces(3)), FIRST)
         cut = batch["stopped"][:, 0] == 0
         assert cut.all() and not any(template.end in ids for ids in completions(batch))
-        assert bool((batch["weights"].sum(1) == 0).all()) == (truncated == "mask")
+        assert bool((batch["weights"].sum(1) == 0).all()) == masked
 
 
 def test_prompts_near_the_context_leave_what_room_there_is(tmp_path, teacher):
     start = make_checkpoint(tmp_path / "short", positions=40)
     model, template = load(start)
-    (batch,) = rollouts(template, on_policy(teacher, max_new=64), traces(2))(
+    (batch,) = rollouts(template, opd(teacher, max_new_tokens=64), traces(2))(
         model, window(template, traces(2)), FIRST
     )
     assert batch["lengths"].max() <= 40
@@ -161,13 +165,13 @@ def test_the_normaliser_counts_what_was_written(tiny_checkpoint, teacher, tmp_pa
     """golden: on_policy_loss_normaliser: the labels of the rows that were replaced are not what is divided by."""
     model, template = load(tiny_checkpoint)
     rows = traces(4)
-    task = Task("jsd", teacher=teacher, rollout=0.999, max_new=9)
+    config = ObjectiveConfig("jsd", teacher=teacher, on_policy_fraction=0.999, max_new_tokens=9)
     settings = TrainingSettings(
         batch_size=2, gradient_accumulation_steps=2, num_train_epochs=1, learning_rate=1e-3
     )
     rendered = render(rows, template, max_length=512).rows
-    made = learning(task, model, roll=rollouts(template, task, rows))
-    loop = Loop(model, rendered, settings, tmp_path, None, learning=made)
+    made = prepare_objective(config, model, roll=rollouts(template, config, rows))
+    loop = Loop(model, rendered, settings, tmp_path, None, objective_inputs=made)
     loop.state.max_steps = 1
     batches, count = loop.get_batch_samples(
         iter(loop.get_train_dataloader()), 2, torch.device("cpu")
@@ -182,8 +186,8 @@ def test_the_normaliser_counts_what_was_written(tiny_checkpoint, teacher, tmp_pa
 def test_a_step_on_rollouts_is_a_step_on_the_same_tokens_as_rows(student, teacher, mean):
     """However the window is cut, and equal to the formula on full logits."""
     model, template = student
-    task = on_policy(teacher, mean=mean)
-    made = learning(task, model, roll=rollouts(template, task, traces()))
+    config = opd(teacher, loss_reduction=mean)
+    made = prepare_objective(config, model, roll=rollouts(template, config, traces()))
     batches = made.window(model, window(template, traces(), 2), FIRST)
     count = sum(made.counts(batch) for batch in batches)
     model.zero_grad()
@@ -191,7 +195,7 @@ def test_a_step_on_rollouts_is_a_step_on_the_same_tokens_as_rows(student, teache
         window_loss(model, batch, count, made)[0].backward()
     split = [p.grad.clone() for p in model.parameters()]
     model.zero_grad()
-    by_hand(model, made.teacher, batches, mean, task.max_new).backward()
+    by_hand(model, made.teacher, batches, mean, config.max_new_tokens).backward()
     for mine, whole in zip(split, model.parameters()):
         torch.testing.assert_close(mine, whole.grad, rtol=1e-3, atol=1e-6)
     model.zero_grad()
@@ -219,8 +223,8 @@ def by_hand(model, teacher, batches, mean, longest):
 
 def test_gkd_tosses_once_a_step(student, teacher):
     model, template = student
-    task = Task("jsd", teacher=teacher, rollout=0.4, max_new=2)
-    roll, wrote = rollouts(template, task, traces()), []
+    config = ObjectiveConfig("jsd", teacher=teacher, on_policy_fraction=0.4, max_new_tokens=2)
+    roll, wrote = rollouts(template, config, traces()), []
     for step in range(40):
         made = roll(model, window(template, traces(), prompts=False), When(step, 40))
         kinds = {"stopped" in batch for batch in made}
@@ -228,20 +232,23 @@ def test_gkd_tosses_once_a_step(student, teacher):
         wrote.append(kinds.pop())
     assert 8 <= sum(wrote) <= 24
     again = [
-        rollouts(template, task, traces())._source(When(step, 40)) == "fresh" for step in range(40)
+        rollouts(template, config, traces())._source(When(step, 40)) == "fresh"
+        for step in range(40)
     ]
     assert again == wrote
 
 
 def test_distillm_s_buffer_grows_is_used_and_is_kept_by_a_checkpoint(student, teacher):
     model, template = student
-    task = Task("skew_kl", teacher=teacher, rollout=0.9, replay=6, max_new=3)
-    roll, seen = rollouts(template, task, traces()), []
+    config = ObjectiveConfig(
+        "skew_kl", teacher=teacher, on_policy_fraction=0.9, replay_buffer_size=6, max_new_tokens=3
+    )
+    roll, seen = rollouts(template, config, traces()), []
     for step in range(9):
         made = roll(model, window(template, traces(), prompts=False), When(step, 10))
         seen.append([completions(batch) for batch in made])
     assert len(roll._buffer) == 6 and roll._buffer.full
-    other = rollouts(template, task, traces())
+    other = rollouts(template, config, traces())
     other.restore(roll.state())
     for step in (9, 10, 11):
         ours, theirs = (
@@ -266,7 +273,7 @@ def test_student_and_teacher_mixed_draw_from_the_mixture(student, teacher):
     """Both caches, rows that end at different times: each said log-probability is that of a fresh forward pass."""
     model, template = student
     other, _ = load(teacher)
-    roll = rollouts(template, on_policy(teacher, max_new=20), traces())
+    roll = rollouts(template, opd(teacher, max_new_tokens=20), traces())
     prompts = [
         ids[:n].tolist()
         for batch in window(template, traces())
@@ -342,20 +349,20 @@ def test_interleaved_tokens_are_those_of_blocks():
 def test_two_writers_leave_the_student_s_own_share_behind(student, teacher):
     model, template = student
     other, _ = load(teacher)
-    for task in (
-        on_policy(teacher, writer="skd"),
-        Task("minillm", {"mixed": 0.2}, teacher=teacher, rollout=1.0, max_new=12),
+    for config in (
+        opd(teacher, rollout_sampling="speculative"),
+        ObjectiveConfig(
+            "minillm", {"mixed": 0.2}, teacher=teacher, on_policy_fraction=1.0, max_new_tokens=12
+        ),
     ):
-        (batch,) = rollouts(template, task, traces(3))(
+        (batch,) = rollouts(template, config, traces(3))(
             model, window(template, traces(3)), FIRST, other
         )
         counted = batch["weights"] > 0
         torch.testing.assert_close(
             batch["sampled"][counted], logp(model, batch)[counted], rtol=0, atol=1e-6
         )
-    alone = rollouts(template, on_policy(teacher), traces(3))(
-        model, window(template, traces(3)), FIRST
-    )
+    alone = rollouts(template, opd(teacher), traces(3))(model, window(template, traces(3)), FIRST)
     assert completions(alone[0]) != completions(batch)
 
 
@@ -366,8 +373,15 @@ def test_a_policy_gradient_near_a_reference_starts_at_it(tiny_checkpoint, object
         settings = TrainingSettings(lora=lora)
         model = loading.load(tiny_checkpoint, settings)
         _, template = load(tiny_checkpoint)
-        task = Task(objective, {"beta": 0.1}, rollout=1.0, group=2, max_new=6, reward=vowels)
-        made = learning(task, model, roll=rollouts(template, task, traces(2)))
+        config = ObjectiveConfig(
+            objective,
+            {"beta": 0.1},
+            on_policy_fraction=1.0,
+            num_generations=2,
+            max_new_tokens=6,
+            reward=vowels,
+        )
+        made = prepare_objective(config, model, roll=rollouts(template, config, traces(2)))
         (batch,) = made.window(model, window(template, traces(2)), FIRST)
         assert float(window_loss(model, batch, 1.0, made)[1].stats["kl"].total) == pytest.approx(
             0, abs=1e-5
@@ -381,29 +395,60 @@ def test_a_policy_gradient_near_a_reference_starts_at_it(tiny_checkpoint, object
 
 
 TASKS = {
-    "on_policy": on_policy,
-    "gkd": lambda t: Task("jsd", {"beta": 0.5}, teacher=t, rollout=0.5, max_new=8, held=2),
-    "kdrl": lambda t: Task(
+    "opd": opd,
+    "gkd": lambda t: ObjectiveConfig(
+        "jsd", {"beta": 0.5}, teacher=t, on_policy_fraction=0.5, max_new_tokens=8, eval_rows=2
+    ),
+    "kdrl": lambda t: ObjectiveConfig(
         "kdrl",
         teacher=t,
-        rollout=1.0,
-        group=2,
-        max_new=6,
+        on_policy_fraction=1.0,
+        num_generations=2,
+        max_new_tokens=6,
         reward=vowels,
         schedule={"beta": (5e-3, 1e-3)},
     ),
-    "near": lambda t: Task(
-        "policy_gradient", {"beta": 0.1}, rollout=1.0, group=2, max_new=6, reward=vowels
+    "near": lambda t: ObjectiveConfig(
+        "grpo",
+        {"beta": 0.1},
+        on_policy_fraction=1.0,
+        num_generations=2,
+        max_new_tokens=6,
+        reward=vowels,
     ),
-    "nover": lambda t: Task(
-        "policy_gradient", rollout=1.0, group=2, max_new=6, reward={"nover": 1.0, "overlong": 1.0}
+    "nover": lambda t: ObjectiveConfig(
+        "grpo",
+        on_policy_fraction=1.0,
+        num_generations=2,
+        max_new_tokens=6,
+        reward={"nover": 1.0, "overlong": 1.0},
     ),
-    "taid": lambda t: Task("taid", teacher=t),
-    "distillm": lambda t: Task("skew_kl", teacher=t, rollout=0.8, replay=5, max_new=6, watch=2),
-    "skd": lambda t: Task("forward_kl", teacher=t, rollout=1.0, writer="skd", max_new=6),
-    "minillm": lambda t: Task("minillm", {"mixed": 0.2}, teacher=t, rollout=1.0, max_new=6),
-    "iterated": lambda teacher: Task(
-        "policy_gradient", rollout=1.0, group=3, max_new=8, reward=vowels, iterations=3
+    "taid": lambda t: ObjectiveConfig("taid", teacher=t),
+    "distillm": lambda t: ObjectiveConfig(
+        "skew_kl",
+        teacher=t,
+        on_policy_fraction=0.8,
+        replay_buffer_size=5,
+        max_new_tokens=6,
+        eval_steps=2,
+    ),
+    "skd": lambda t: ObjectiveConfig(
+        "forward_kl",
+        teacher=t,
+        on_policy_fraction=1.0,
+        rollout_sampling="speculative",
+        max_new_tokens=6,
+    ),
+    "minillm": lambda t: ObjectiveConfig(
+        "minillm", {"mixed": 0.2}, teacher=t, on_policy_fraction=1.0, max_new_tokens=6
+    ),
+    "iterated": lambda teacher: ObjectiveConfig(
+        "grpo",
+        on_policy_fraction=1.0,
+        num_generations=3,
+        max_new_tokens=8,
+        reward=vowels,
+        num_iterations=3,
     ),
 }
 
@@ -414,7 +459,7 @@ TASKS = {
 def test_after_a_kill_the_weights_are_those_of_an_undisturbed_run(
     tiny_checkpoint, teacher, tmp_path, name, lora
 ):
-    if lora and name not in ("on_policy", "near", "nover"):
+    if lora and name not in ("opd", "near", "nover"):
         pytest.skip("one of each kind with adapters")
     settings = TrainingSettings(
         num_train_epochs=6,
@@ -425,14 +470,14 @@ def test_after_a_kill_the_weights_are_those_of_an_undisturbed_run(
         save_steps=2,
         lora=lora,
     )
-    task = TASKS[name](teacher)
-    whole = fit(traces(), tiny_checkpoint, tmp_path / "whole", settings, task=task)
+    config = TASKS[name](teacher)
+    whole = fit(traces(), tiny_checkpoint, tmp_path / "whole", settings, config=config)
     out = tmp_path / "killed"
     for step in (3, 5):
         torch.manual_seed(step)
         with pytest.raises(Stop):
-            fit(traces(), tiny_checkpoint, out, settings, task=task, progress=stop_at(step))
-    resumed = fit(traces(), tiny_checkpoint, out, settings, task=task)
+            fit(traces(), tiny_checkpoint, out, settings, config=config, progress=stop_at(step))
+    resumed = fit(traces(), tiny_checkpoint, out, settings, config=config)
     assert resumed.losses == whole.losses and resumed.tokens == whole.tokens
     assert resumed.stats == whole.stats
     assert weights(out) == weights(tmp_path / "whole")
@@ -442,14 +487,14 @@ def test_after_a_kill_the_weights_are_those_of_an_undisturbed_run(
 def test_what_is_written_once_is_learnt_in_several_steps(tiny_checkpoint, tmp_path, monkeypatch):
     asked, plain = [], Rollouts._made
     monkeypatch.setattr(Rollouts, "_made", lambda *given: asked.append(given[3]) or plain(*given))
-    task = Task(
-        "policy_gradient",
+    config = ObjectiveConfig(
+        "grpo",
         {"clip": 1e-3},
-        rollout=1.0,
-        group=3,
-        max_new=8,
+        on_policy_fraction=1.0,
+        num_generations=3,
+        max_new_tokens=8,
         reward=vowels,
-        iterations=3,
+        num_iterations=3,
     )
     settings = TrainingSettings(
         max_steps=5,
@@ -460,7 +505,7 @@ def test_what_is_written_once_is_learnt_in_several_steps(tiny_checkpoint, tmp_pa
         warmup_steps=0,
         save_steps=0,
     )
-    fit(traces(), tiny_checkpoint, tmp_path / "out", settings, task=task)
+    fit(traces(), tiny_checkpoint, tmp_path / "out", settings, config=config)
     assert asked == ["0/0", "3/0"]
     steps = [json.loads(line) for line in (tmp_path / "out" / STEPS).read_text().splitlines()]
     assert [step["counted"] for step in steps[:3]] == [steps[0]["counted"]] * 3
@@ -469,15 +514,15 @@ def test_what_is_written_once_is_learnt_in_several_steps(tiny_checkpoint, tmp_pa
 
 
 def test_taid_moves_once_a_step_with_the_step_s_loss(tiny_checkpoint, teacher, tmp_path):
-    moving = Moving(Task("taid", teacher=teacher))
+    moving = Moving(ObjectiveConfig("taid", teacher=teacher))
     seen = []
     for step, loss in enumerate((2.0, 1.8, 1.7, 1.65)):
         moving.after(When(step, 10), {"loss": loss})
         seen.append(moving.constants(When(step, 10))["t"])
     assert seen == pytest.approx([0.4, 0.46, 0.52, 0.58])
-    fixed = Moving(Task("taid", {"t": 0.7}, teacher=teacher))
+    fixed = Moving(ObjectiveConfig("taid", {"t": 0.7}, teacher=teacher))
     assert fixed.constants(When(0, 10)) == {}
-    again = Moving(Task("taid", teacher=teacher))
+    again = Moving(ObjectiveConfig("taid", teacher=teacher))
     again.restore(moving.state())
     assert again.constants(When(4, 10)) == moving.constants(When(4, 10))
     losses = []
@@ -494,7 +539,7 @@ def test_taid_moves_once_a_step_with_the_step_s_loss(tiny_checkpoint, teacher, t
             tiny_checkpoint,
             tmp_path / str(accumulate),
             settings,
-            task=Task("taid", teacher=teacher),
+            config=ObjectiveConfig("taid", teacher=teacher),
         )
         losses.append(done.losses)
     assert losses[0] == pytest.approx(losses[1], rel=1e-3) and len(losses[0]) == 2
@@ -502,7 +547,13 @@ def test_taid_moves_once_a_step_with_the_step_s_loss(tiny_checkpoint, teacher, t
 
 def test_constants_move_in_a_line():
     moving = Moving(
-        Task("kdrl", teacher="t", rollout=1.0, group=2, schedule={"beta": (5e-3, 1e-3)})
+        ObjectiveConfig(
+            "kdrl",
+            teacher="t",
+            on_policy_fraction=1.0,
+            num_generations=2,
+            schedule={"beta": (5e-3, 1e-3)},
+        )
     )
     assert [moving.constants(When(step, 5))["beta"] for step in range(5)] == pytest.approx(
         [5e-3, 4e-3, 3e-3, 2e-3, 1e-3]
@@ -510,23 +561,47 @@ def test_constants_move_in_a_line():
 
 
 @pytest.mark.parametrize(
-    ("task", "said"),
+    ("config", "said"),
     [
-        ({"objective": "jsd", "teacher": "t", "writer": "skd"}, "rollout is above 0"),
         (
-            {"objective": "jsd", "teacher": "t", "writer": "both", "rollout": 1.0},
-            "not student or skd",
+            {"objective": "jsd", "teacher": "t", "rollout_sampling": "speculative"},
+            "rollout is above 0",
         ),
         (
-            {"objective": "policy_gradient", "rollout": 1.0, "group": 2, "writer": "skd"},
+            {
+                "objective": "jsd",
+                "teacher": "t",
+                "rollout_sampling": "both",
+                "on_policy_fraction": 1.0,
+            },
+            "not student or speculative",
+        ),
+        (
+            {
+                "objective": "grpo",
+                "on_policy_fraction": 1.0,
+                "num_generations": 2,
+                "rollout_sampling": "speculative",
+            },
             "local teacher",
         ),
-        ({"objective": "jsd", "teacher": "t", "replay": 5, "rollout": 1.0}, "rollout below 1"),
         (
-            {"objective": "jsd", "teacher": "t", "iterations": 2, "rollout": 0.5},
-            "the student's own text: rollout=1",
+            {
+                "objective": "jsd",
+                "teacher": "t",
+                "replay_buffer_size": 5,
+                "on_policy_fraction": 1.0,
+            },
+            "rollout below 1",
         ),
-        ({"objective": "on_policy", "teacher": object(), "rollout": 1.0}, "gives no likelihoods"),
+        (
+            {"objective": "jsd", "teacher": "t", "num_iterations": 2, "on_policy_fraction": 0.5},
+            "the student's own text: on_policy_fraction=1",
+        ),
+        (
+            {"objective": "opd", "teacher": object(), "on_policy_fraction": 1.0},
+            "gives no likelihoods",
+        ),
         ({"objective": "jsd", "teacher": object()}, "tells no distribution"),
         (
             {"objective": "jsd", "teacher": "t", "schedule": {"gamma": (0, 1)}},
@@ -537,13 +612,13 @@ def test_constants_move_in_a_line():
                 "objective": "minillm",
                 "constants": {"mixed": 0.2},
                 "teacher": "t",
-                "rollout": 1.0,
-                "temperature": 0.5,
+                "on_policy_fraction": 1.0,
+                "rollout_temperature": 0.5,
             },
-            "1",
+            "mixed sampling is at temperature 1",
         ),
     ],
 )
-def test_what_contradicts_itself_is_refused(task, said):
+def test_what_contradicts_itself_is_refused(config, said):
     with pytest.raises(ConfigError, match=said):
-        Task(**task)
+        ObjectiveConfig(**config)

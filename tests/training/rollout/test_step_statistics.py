@@ -20,8 +20,8 @@ from potstill.training.dataset.tokenize import Row
 from potstill.training.fit import fit
 from potstill.training.logprobs import logp, positions
 from potstill.training.metrics import written
-from potstill.training.objective_config import Task
-from potstill.training.objective_inputs import learning
+from potstill.training.objective_config import ObjectiveConfig
+from potstill.training.objective_inputs import prepare_objective
 from potstill.training.rollout import step_statistics
 from potstill.training.settings import TrainingSettings
 from potstill.training.trainer import window_loss
@@ -44,12 +44,12 @@ def test_a_prompt_gets_the_next_other_prompts_completion():
 
 
 def kto(folder, reference=None):
-    """A task of KTO ready: the student, its prepared rows."""
+    """A config of KTO ready: the student, its prepared rows."""
     start = made_tiny(folder / "student", seed=0)
     model, template = load(start)
-    task = Task("kto", reference=reference)
-    made = learning(task, model)
-    rows = rendered(pairs(), template, start, TrainingSettings(), task).rows
+    config = ObjectiveConfig("kto", reference=reference)
+    made = prepare_objective(config, model)
+    rows = rendered(pairs(), template, start, TrainingSettings(), config).rows
     return model, made, made.prepared(model, rows), rows
 
 
@@ -101,8 +101,8 @@ def test_kto_learns_with_that_kl(tmp_path):
 def test_minillms_returns_are_whitened_over_the_step(tmp_path):
     """One step, cut in one, two and three: the same gradient."""
     model, template = load(made_tiny(tmp_path / "student", seed=0))
-    task = Task("minillm", teacher=made_tiny(tmp_path / "teacher", seed=1))
-    made = learning(task, model)
+    config = ObjectiveConfig("minillm", teacher=made_tiny(tmp_path / "teacher", seed=1))
+    made = prepare_objective(config, model)
     slopes = []
     for size in (6, 3, 2):
         batches = made.window(model, window(template, traces(), size, prompts=False), FIRST)
@@ -129,21 +129,23 @@ def test_guided_kdrl_pulls_only_what_is_wrong(tmp_path):
     model, template = load(made_tiny(tmp_path / "student", seed=0))
     teacher = made_tiny(tmp_path / "teacher", seed=1)
     for reward, wanted in ((_always, 0.0), (_never, None)):
-        task = Task(
+        config = ObjectiveConfig(
             "kdrl",
             {"guided": True, "beta": 1.0},
             teacher,
-            rollout=1,
-            group=2,
-            max_new=5,
+            on_policy_fraction=1,
+            num_generations=2,
+            max_new_tokens=5,
             reward=reward,
         )
-        made = learning(task, model, roll=rollouts(template, task, traces()))
+        made = prepare_objective(config, model, roll=rollouts(template, config, traces()))
         [batch, *_] = made.window(model, window(template, traces()), FIRST)
         pull = window_loss(model, batch, 1.0, made)[1].stats["pull"]
         assert float(pull.total) == 0.0 if wanted == 0.0 else float(pull.total) > 0.1
-    asked = Task("kdrl", {"guided": True}, teacher, rollout=1, group=2, max_new=5)
-    [batch, *_] = learning(asked, model, roll=rollouts(template, asked, traces())).window(
+    asked = ObjectiveConfig(
+        "kdrl", {"guided": True}, teacher, on_policy_fraction=1, num_generations=2, max_new_tokens=5
+    )
+    [batch, *_] = prepare_objective(asked, model, roll=rollouts(template, asked, traces())).window(
         model, window(template, traces()), FIRST
     )
     assert batch["right"].tolist() == batch["reward"].tolist()
@@ -159,7 +161,7 @@ def _never(problem, text):
 
 def test_labels_are_of_rows():
     with pytest.raises(ConfigError, match="pairs are rows"):
-        Task("kto", rollout=1)
+        ObjectiveConfig("kto", on_policy_fraction=1)
 
 
 def test_kto_of_single_labelled_completions(tiny_checkpoint, tmp_path):
@@ -170,7 +172,7 @@ def test_kto_of_single_labelled_completions(tiny_checkpoint, tmp_path):
         for row, label in zip(learnt(), labels, strict=True)
     ]
     model, template = load(tiny_checkpoint)
-    made = rendered(told, template, tiny_checkpoint, TrainingSettings(), Task("kto"))
+    made = rendered(told, template, tiny_checkpoint, TrainingSettings(), ObjectiveConfig("kto"))
     batch = collate.collate([[collate.prepared(row)] for row in made.rows])
     assert positions(model, batch, needs=("labels",)).labels_S.tolist() == labels
     out = fit(
@@ -178,7 +180,7 @@ def test_kto_of_single_labelled_completions(tiny_checkpoint, tmp_path):
         tiny_checkpoint,
         tmp_path / "out",
         TrainingSettings(max_steps=6, learning_rate=1e-2, warmup_steps=0),
-        task=Task("kto"),
+        config=ObjectiveConfig("kto"),
     )
     assert out.losses[-1] < out.losses[0] and out.stats["better"][1] > out.stats["worse"][1]
     with pytest.raises(StageError, match="8 of 8 rows are neither labelled nor judged"):
@@ -187,5 +189,5 @@ def test_kto_of_single_labelled_completions(tiny_checkpoint, tmp_path):
             tiny_checkpoint,
             tmp_path / "none",
             TrainingSettings(max_steps=1),
-            task=Task("kto"),
+            config=ObjectiveConfig("kto"),
         )

@@ -15,7 +15,7 @@ from potstill.objectives.truncated import top_k
 from potstill.records import Span
 from potstill.training.dataset.build import stored as everything
 from potstill.training.fit import fit
-from potstill.training.objective_config import Task
+from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.settings import TrainingSettings
 from potstill.training.teacher import cached_logits
 
@@ -32,20 +32,20 @@ def test_what_is_read_is_what_the_teacher_said_to_half_precision(tmp_path):
         with torch.no_grad():
             live = top_k(model(torch.tensor([row.ids])).logits[0], 8)
         counted = [at for at, weight in enumerate(row.weights) if weight > 0]
-        assert counted[0] == row.prompt and row.columns["kept_logp"].dtype == torch.float16
+        assert counted[0] == row.prompt and row.columns["cached_logp"].dtype == torch.float16
         for at in counted:
-            assert row.columns["kept_ids"][at].tolist() == live.ids_NK[at - 1].tolist()
+            assert row.columns["cached_ids"][at].tolist() == live.ids_NK[at - 1].tolist()
             torch.testing.assert_close(
-                row.columns["kept_logp"][at].float(), live.logp_NK[at - 1], rtol=1e-3, atol=1e-3
+                row.columns["cached_logp"][at].float(), live.logp_NK[at - 1], rtol=1e-3, atol=1e-3
             )
-        assert not row.columns["kept_logp"][: row.prompt].any()
+        assert not row.columns["cached_logp"][: row.prompt].any()
 
 
 @pytest.mark.parametrize("temperature", [0.5, 2.0])
 def test_entries_are_stored_at_the_temperature_asked_for(tmp_path, temperature):
     folder = stored(tmp_path, k=400, temperature=temperature)
     assert cached_logits.about(folder).temperature == temperature
-    tensors = load_file(folder / "kept-00000.safetensors")
+    tensors = load_file(folder / "teacher_cache-00000.safetensors")
     shares = next(t for name, t in tensors.items() if name.endswith("logp")).float().exp().sum(-1)
     torch.testing.assert_close(shares, torch.ones_like(shares), rtol=0, atol=2e-2)
 
@@ -83,18 +83,18 @@ def test_other_rows_weights_and_tokens_are_refused(tmp_path):
 
 def test_a_training_on_entries_of_another_temperature_is_refused(tmp_path):
     start = make_checkpoint(tmp_path / "student")
-    task = Task("forward_kl", {"temperature": 2.0}, kept=stored(tmp_path))
+    config = ObjectiveConfig("forward_kl", {"temperature": 2.0}, teacher_cache=stored(tmp_path))
     with pytest.raises(
-        StageError, match="stored at temperature 1, and the objective is to compare at 2"
+        StageError, match="stored at temperature 1, and the objective compares at 2"
     ):
-        fit(rows(), start, tmp_path / "out", TrainingSettings(max_steps=1), task=task)
+        fit(rows(), start, tmp_path / "out", TrainingSettings(max_steps=1), config=config)
 
 
 def test_a_damaged_or_unfinished_folder_says_so(tmp_path):
     folder = stored(tmp_path)
     start = make_checkpoint(tmp_path / "student")
     found = rendered(rows(), start)
-    shard = folder / "kept-00000.safetensors"
+    shard = folder / "teacher_cache-00000.safetensors"
     whole = shard.read_bytes()
     for cut in (len(whole) // 2, 100, 4):
         shard.write_bytes(whole[:cut])
@@ -109,10 +109,10 @@ def test_a_damaged_or_unfinished_folder_says_so(tmp_path):
         cached_logits.read(folder, start, found)
     shard.write_bytes(whole)
     assert len(cached_logits.read(folder, start, found)) == 8
-    (folder / "kept.json").write_text("{")
+    (folder / "teacher_cache.json").write_text("{")
     with pytest.raises(StoreError, match="can't be read"):
         cached_logits.read(folder, start, found)
-    (folder / "kept.json").unlink()
+    (folder / "teacher_cache.json").unlink()
     with pytest.raises(StoreError, match="never finished"):
         cached_logits.read(folder, start, found)
 
@@ -120,13 +120,13 @@ def test_a_damaged_or_unfinished_folder_says_so(tmp_path):
 def test_a_finished_folder_is_left_alone_and_another_never_overwritten(tmp_path, monkeypatch):
     folder = stored(tmp_path)
     before, told = (
-        (folder / "kept-00000.safetensors").stat().st_mtime_ns,
+        (folder / "teacher_cache-00000.safetensors").stat().st_mtime_ns,
         cached_logits.about(folder),
     )
     monkeypatch.setattr(cached_logits, "_loaded", None)  # the teacher is not even loaded
     teacher, found = tmp_path / "teacher", rendered(pairs(), tmp_path / "teacher")
     assert cached_logits.write(folder, teacher, found, k=16, device="cpu") == told
-    assert (folder / "kept-00000.safetensors").stat().st_mtime_ns == before
+    assert (folder / "teacher_cache-00000.safetensors").stat().st_mtime_ns == before
     for other in ({"k": 8}, {"k": 16, "temperature": 2.0}):
         with pytest.raises(StoreError, match="another teacher, other rows, k or temperature"):
             cached_logits.write(folder, teacher, found, device="cpu", **other)
@@ -153,8 +153,8 @@ def test_an_unfinished_one_is_begun_anew_over_several_shards(tmp_path, monkeypat
 
     with pytest.raises(Stop):
         cached_logits.write(out, teacher, found, k=16, device="cpu", progress=stop)
-    assert [path.name for path in out.iterdir()] == ["kept-00000.safetensors"]
-    (out / "kept-00009.safetensors").write_bytes(b"of an earlier try")
+    assert [path.name for path in out.iterdir()] == ["teacher_cache-00000.safetensors"]
+    (out / "teacher_cache-00009.safetensors").write_bytes(b"of an earlier try")
     told = cached_logits.write(
         out, teacher, found, k=16, device="cpu", progress=lambda *call: calls.append(call)
     )
@@ -162,26 +162,27 @@ def test_an_unfinished_one_is_begun_anew_over_several_shards(tmp_path, monkeypat
     assert told.tokens == whole.tokens and told.content == whole.content
     start = make_checkpoint(tmp_path / "student")
     for mine, theirs in zip(
-        cached_logits.read(out, start, found), cached_logits.read(tmp_path / "kept", start, found)
+        cached_logits.read(out, start, found),
+        cached_logits.read(tmp_path / "teacher_cache", start, found),
     ):
-        assert torch.equal(mine.columns["kept_ids"], theirs.columns["kept_ids"])
+        assert torch.equal(mine.columns["cached_ids"], theirs.columns["cached_ids"])
 
 
 def test_pairs_get_entries_on_both_sides(tmp_path):
     start = make_checkpoint(tmp_path / "student")
-    task = Task("distillm2", kept=stored(tmp_path))
+    config = ObjectiveConfig("distillm2", teacher_cache=stored(tmp_path))
     done = fit(
-        pairs(), start, tmp_path / "out", TrainingSettings(max_steps=2, threads=1), task=task
+        pairs(), start, tmp_path / "out", TrainingSettings(max_steps=2, threads=1), config=config
     )
     assert done.rows == 8 and len(done.losses) == 2
 
 
 def test_it_needs_something_to_store(tmp_path, tiny_checkpoint):
     with pytest.raises(StageError, match="0 rows"):
-        cached_logits.write(tmp_path / "kept", tiny_checkpoint, [])
+        cached_logits.write(tmp_path / "teacher_cache", tiny_checkpoint, [])
     with pytest.raises(StageError, match="k=0"):
         cached_logits.write(
-            tmp_path / "kept", tiny_checkpoint, rendered(rows(), tiny_checkpoint), k=0
+            tmp_path / "teacher_cache", tiny_checkpoint, rendered(rows(), tiny_checkpoint), k=0
         )
 
 
@@ -191,13 +192,19 @@ def test_all_entries_of_a_training_equal_the_teachers_own_distribution(tmp_path)
     size = len(AutoTokenizer.from_pretrained(start))
     settings = TrainingSettings(max_steps=2, threads=1, warmup_steps=0, learning_rate=1e-3)
     of = stored(tmp_path, k=size)
-    from_disk = fit(rows(), start, tmp_path / "a", settings, task=Task("forward_kl", kept=of))
+    from_disk = fit(
+        rows(),
+        start,
+        tmp_path / "a",
+        settings,
+        config=ObjectiveConfig("forward_kl", teacher_cache=of),
+    )
     live = fit(
         rows(),
         start,
         tmp_path / "b",
         settings,
-        task=Task("forward_kl", teacher=tmp_path / "teacher"),
+        config=ObjectiveConfig("forward_kl", teacher=tmp_path / "teacher"),
     )
     assert from_disk.losses == pytest.approx(live.losses, rel=2e-3)
     assert from_disk.key != live.key
@@ -216,10 +223,10 @@ def test_a_teachers_padded_head_gives_no_entry_that_a_student_lacks(tmp_path):
             50 * model.get_output_embeddings().weight[:64]
         )
     model.save_pretrained(tmp_path / "teacher")
-    folder = stored_by(tmp_path / "teacher", tmp_path / "kept")
+    folder = stored_by(tmp_path / "teacher", tmp_path / "teacher_cache")
     most = max(
         int(t.max())
-        for n, t in load_file(folder / "kept-00000.safetensors").items()
+        for n, t in load_file(folder / "teacher_cache-00000.safetensors").items()
         if n.endswith("ids")
     )
     assert most < tokens
@@ -228,7 +235,7 @@ def test_a_teachers_padded_head_gives_no_entry_that_a_student_lacks(tmp_path):
         start,
         tmp_path / "out",
         TrainingSettings(max_steps=1),
-        task=Task("forward_kl", kept=folder),
+        config=ObjectiveConfig("forward_kl", teacher_cache=folder),
     )
     assert done.rows == 8
 

@@ -22,8 +22,8 @@ from potstill.training.dataset.chat_template import chat
 from potstill.training.dataset.tokenize import Row
 from potstill.training.fit import fit
 from potstill.training.logprobs import positions
-from potstill.training.objective_config import Task, trainable
-from potstill.training.objective_inputs import frozen, learning
+from potstill.training.objective_config import ObjectiveConfig, trainable
+from potstill.training.objective_inputs import frozen, prepare_objective
 from potstill.training.settings import LoraSettings, TrainingSettings
 from potstill.training.teacher import cross_tokenizer
 from potstill.training.teacher.cross_tokenizer import Across, Reader
@@ -41,12 +41,14 @@ def weights(folder):
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
-def read(start, task, traces):
-    """The student, the rows as tensors, and the task made ready."""
+def read(start, config, traces):
+    """The student, the rows as tensors, and the objective made ready."""
     model = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
-    made = learning(task, model, across=Reader(sides(start, TrainingSettings(), task), traces))
+    made = prepare_objective(
+        config, model, across=Reader(sides(start, TrainingSettings(), config), traces)
+    )
     found = rendered(
-        traces, chat(AutoTokenizer.from_pretrained(start)), start, TrainingSettings(), task
+        traces, chat(AutoTokenizer.from_pretrained(start)), start, TrainingSettings(), config
     ).rows
     return model, made, made.prepared(model, [(row,) for row in found])
 
@@ -58,8 +60,8 @@ def test_these_are_trained_across_tokenizers():
 @pytest.mark.parametrize("kind", ["bytes", "marks"])
 @pytest.mark.parametrize("name", OTHERS)
 def test_two_steps_train(tiny_checkpoint, tmp_path, name, kind):
-    task = Task(name, teacher=other_checkpoint(tmp_path / "teacher", kind))
-    done = fit(rows(), tiny_checkpoint, tmp_path / "out", SETTINGS, task=task)
+    config = ObjectiveConfig(name, teacher=other_checkpoint(tmp_path / "teacher", kind))
+    done = fit(rows(), tiny_checkpoint, tmp_path / "out", SETTINGS, config=config)
     assert done.rows == 8 and not done.refused
     assert (
         len(done.losses) == 2
@@ -86,7 +88,7 @@ def test_cot2align_crosses_rows_with_what_is_left_without_their_chain(tiny_check
             template,
             tiny_checkpoint,
             TrainingSettings(),
-            Task("cot2align", constants, teacher=teacher),
+            ObjectiveConfig("cot2align", constants, teacher=teacher),
         )
 
     def spelled(row):
@@ -95,18 +97,14 @@ def test_cot2align_crosses_rows_with_what_is_left_without_their_chain(tiny_check
     made = found().rows
     assert [
         [spelled(row) for row in (item if isinstance(item, tuple) else (item,))] for item in made
-    ] == [
-        [texts[0], "42."],
-        [texts[1], "answer is 4."],
-        [texts[2]],
-    ]
+    ] == [[texts[0], "42."], [texts[1], "answer is 4."], [texts[2]]]
     theirs = AutoTokenizer.from_pretrained(teacher)
     read = theirs.decode(made[0][1].columns["theirs"])
     assert "42." in read and "7 - 0" not in read and made[1][1].trace == 1
     assert not any(isinstance(item, tuple) for item in found(crossed=False).rows)
-    task = Task("cot2align", teacher=teacher)
+    config = ObjectiveConfig("cot2align", teacher=teacher)
     model = AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.float32)
-    ready = learning(task, model)
+    ready = prepare_objective(config, model)
     batch = collate.collate(
         ready.prepared(model, [item if isinstance(item, tuple) else (item,) for item in made])
     )
@@ -116,7 +114,7 @@ def test_cot2align_crosses_rows_with_what_is_left_without_their_chain(tiny_check
         sum(counted[:4]),
         sum(counted),
     )
-    done = fit(traces, tiny_checkpoint, tmp_path / "out", SETTINGS, task=task)
+    done = fit(traces, tiny_checkpoint, tmp_path / "out", SETTINGS, config=config)
     assert 0.5 < done.stats["crossed"][0] < 1 and math.isfinite(done.losses[-1])
 
 
@@ -126,7 +124,11 @@ def test_what_cannot_be_aligned_is_left_out_and_told(tiny_checkpoint, tmp_path):
         row if at else dataclasses.replace(row, text="Größe 7.") for at, row in enumerate(rows())
     ]
     done = fit(
-        strange, tiny_checkpoint, tmp_path / "out", SETTINGS, task=Task("uld", teacher=teacher)
+        strange,
+        tiny_checkpoint,
+        tmp_path / "out",
+        SETTINGS,
+        config=ObjectiveConfig("uld", teacher=teacher),
     )
     assert (done.rows, dict(done.refused)) == (
         7,
@@ -134,19 +136,25 @@ def test_what_cannot_be_aligned_is_left_out_and_told(tiny_checkpoint, tmp_path):
     )
     odd = [dataclasses.replace(row, text=row.text + "é") for row in rows()]
     with pytest.raises(StageError, match="8 of 8 rows can't be aligned"):
-        fit(odd, tiny_checkpoint, tmp_path / "none", SETTINGS, task=Task("uld", teacher=teacher))
+        fit(
+            odd,
+            tiny_checkpoint,
+            tmp_path / "none",
+            SETTINGS,
+            config=ObjectiveConfig("uld", teacher=teacher),
+        )
 
 
 @pytest.mark.parametrize("kind", ["bytes", "marks"])
 def test_positions_that_are_compared_have_read_the_same_text(tiny_checkpoint, tmp_path, kind):
     """By decoding: the tokens of every group spell the same on both sides, and the teacher has seen its own prompt."""
-    task = Task("gold", teacher=other_checkpoint(tmp_path / "teacher", kind))
-    model, made, found = read(tiny_checkpoint, task, rows())
+    config = ObjectiveConfig("gold", teacher=other_checkpoint(tmp_path / "teacher", kind))
+    model, made, found = read(tiny_checkpoint, config, rows())
     batch = collate.collate(found)
     x = made.completed(positions(model, batch), model, batch)
     teacher = x.teacher
     assert isinstance(teacher, OtherVocabulary)
-    mine, theirs = cross_tokenizer.side(tiny_checkpoint), cross_tokenizer.side(task.teacher)
+    mine, theirs = cross_tokenizer.side(tiny_checkpoint), cross_tokenizer.side(config.teacher)
     numbers = sorted(set(teacher.aligned_N.tolist()) - {-1})
     assert numbers == sorted(set(teacher.aligned_M.tolist()) - {-1}) and len(numbers) > 3 * len(
         found
@@ -163,7 +171,7 @@ def test_positions_that_are_compared_have_read_the_same_text(tiny_checkpoint, tm
         cut_apart += int(a.sum() != b.sum())
     assert cut_apart  # else both tokenizers were one
     assert int(compared(x).sum()) == len(numbers)
-    shown = chat(AutoTokenizer.from_pretrained(task.teacher)).tokenizer.decode(
+    shown = chat(AutoTokenizer.from_pretrained(config.teacher)).tokenizer.decode(
         batch["theirs"][0].tolist()
     )
     assert shown.startswith("<|user|>") and "<|assistant|>" in shown
@@ -172,11 +180,11 @@ def test_positions_that_are_compared_have_read_the_same_text(tiny_checkpoint, tm
 
 
 def test_the_states_are_the_teachers_own(tiny_checkpoint, tmp_path):
-    task = Task("uld", teacher=other_checkpoint(tmp_path / "teacher"))
-    model, made, found = read(tiny_checkpoint, task, rows())
+    config = ObjectiveConfig("uld", teacher=other_checkpoint(tmp_path / "teacher"))
+    model, made, found = read(tiny_checkpoint, config, rows())
     batch = collate.collate(found)
     x = made.completed(positions(model, batch), model, batch)
-    teacher = frozen(task.teacher, model)
+    teacher = frozen(config.teacher, model)
     at = 0
     for row in found:  # alone and without padding
         ids, counts = row[0].columns["theirs"], row[0].columns["theirs_counted"]
@@ -197,8 +205,8 @@ def test_the_states_are_the_teachers_own(tiny_checkpoint, tmp_path):
 
 @pytest.mark.parametrize("name", ["uld", "gold", "multilevel_ot", "dskd", "cot2align"])
 def test_one_step_is_the_same_however_it_is_cut(tiny_checkpoint, tmp_path, name):
-    task = Task(name, teacher=other_checkpoint(tmp_path / "teacher"))
-    model, made, found = read(tiny_checkpoint, task, rows()[:4])
+    config = ObjectiveConfig(name, teacher=other_checkpoint(tmp_path / "teacher"))
+    model, made, found = read(tiny_checkpoint, config, rows()[:4])
     grads = gradients_however_cut(model, made, found)
     for other in grads[1:]:
         torch.testing.assert_close(other, grads[0], atol=1e-5, rtol=1e-3)
@@ -225,31 +233,41 @@ def writer(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "task", [("uld", {}), ("gold", {"rollout": 1, "max_new": 8}), ("dskd", {}), ("cot2align", {})]
+    "config",
+    [
+        ("uld", {}),
+        ("gold", {"on_policy_fraction": 1, "max_new_tokens": 8}),
+        ("dskd", {}),
+        ("cot2align", {}),
+    ],
 )
-def test_a_killed_training_ends_with_the_same_weights(writer, tmp_path, task):
-    name, more = task
-    made = Task(name, teacher=other_checkpoint(tmp_path / "teacher"), **more)
+def test_a_killed_training_ends_with_the_same_weights(writer, tmp_path, config):
+    name, more = config
+    made = ObjectiveConfig(name, teacher=other_checkpoint(tmp_path / "teacher"), **more)
     settings = dataclasses.replace(SETTINGS, max_steps=6, save_steps=2)
 
     def kill(label, done, total):
         if done == 4:  # the last checkpoint is of step 2
             raise Killed
 
-    whole = fit(rows(), writer, tmp_path / "whole", settings, task=made)
+    whole = fit(rows(), writer, tmp_path / "whole", settings, config=made)
     with pytest.raises(Killed):
-        fit(rows(), writer, tmp_path / "killed", settings, task=made, progress=kill)
+        fit(rows(), writer, tmp_path / "killed", settings, config=made, progress=kill)
     assert list((tmp_path / "killed" / "training").glob("checkpoint-*/complete"))
-    again = fit(rows(), writer, tmp_path / "killed", settings, task=made)
+    again = fit(rows(), writer, tmp_path / "killed", settings, config=made)
     assert again.losses == whole.losses
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
 
 
 def test_what_the_student_writes_is_read_by_the_teacher(writer, tmp_path):
-    task = Task(
-        "gold", teacher=other_checkpoint(tmp_path / "teacher"), rollout=1, max_new=8, group=2
+    config = ObjectiveConfig(
+        "gold",
+        teacher=other_checkpoint(tmp_path / "teacher"),
+        on_policy_fraction=1,
+        max_new_tokens=8,
+        num_generations=2,
     )
-    done = fit(rows(), writer, tmp_path / "out", SETTINGS, task=task)
+    done = fit(rows(), writer, tmp_path / "out", SETTINGS, config=config)
     assert len(done.losses) == 2 and all(map(math.isfinite, done.losses)) and "across" in done.stats
     assert {"length", "unscored"} <= set(done.stats)
 
@@ -269,9 +287,9 @@ def test_a_character_that_the_limit_cut_is_left_out_alone(tiny_checkpoint, tmp_p
 
 def test_a_row_that_no_teacher_reads_has_no_part_in_the_loss(tiny_checkpoint, tmp_path):
     """A text of broken characters spells differently for the teacher: its tokens count for nothing."""
-    task = Task("uld", teacher=other_checkpoint(tmp_path / "teacher"))
+    config = ObjectiveConfig("uld", teacher=other_checkpoint(tmp_path / "teacher"))
     traces = rows()[:2]
-    model, made, found = read(tiny_checkpoint, task, traces)
+    model, made, found = read(tiny_checkpoint, config, traces)
     tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint)
     broken = tokenizer.convert_tokens_to_ids("Ã")  # the first byte of a longer character
     plain = [{n: c for n, c in row[0].columns.items() if n in ("ids", "weights")} for row in found]
@@ -301,9 +319,13 @@ def test_it_trains_in_bfloat16_and_through_adapters(tiny_checkpoint, tmp_path, n
         if how == "bf16"
         else {"lora": LoraSettings(r=4), "packing": True, "gradient_checkpointing": True}
     )
-    task = Task(name, teacher=other_checkpoint(tmp_path / "teacher"))
+    config = ObjectiveConfig(name, teacher=other_checkpoint(tmp_path / "teacher"))
     done = fit(
-        rows(), tiny_checkpoint, tmp_path / "out", dataclasses.replace(SETTINGS, **more), task=task
+        rows(),
+        tiny_checkpoint,
+        tmp_path / "out",
+        dataclasses.replace(SETTINGS, **more),
+        config=config,
     )
-    plain = fit(rows(), tiny_checkpoint, tmp_path / "plain", SETTINGS, task=task)
+    plain = fit(rows(), tiny_checkpoint, tmp_path / "plain", SETTINGS, config=config)
     assert done.losses == pytest.approx(plain.losses, rel=0.02)

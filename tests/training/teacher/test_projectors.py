@@ -16,8 +16,8 @@ from potstill.training.dataset.build import rendered
 from potstill.training.dataset.chat_template import chat
 from potstill.training.fit import fit
 from potstill.training.logprobs import positions
-from potstill.training.objective_config import Task
-from potstill.training.objective_inputs import learning
+from potstill.training.objective_config import ObjectiveConfig
+from potstill.training.objective_inputs import prepare_objective
 from potstill.training.settings import TrainingSettings
 from potstill.training.trainer import Loop
 
@@ -26,14 +26,14 @@ SETTINGS = TrainingSettings(
 )
 
 
-def taken(start, task, traces, **how):
+def taken(start, config, traces, **how):
     model = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
     found = rendered(
-        traces, chat(AutoTokenizer.from_pretrained(start)), start, TrainingSettings(), task
+        traces, chat(AutoTokenizer.from_pretrained(start)), start, TrainingSettings(), config
     ).rows
     return (
         model,
-        learning(task, model, **how),
+        prepare_objective(config, model, **how),
         [row if isinstance(row, tuple) else (row,) for row in found],
     )
 
@@ -53,31 +53,33 @@ def test_projections_learn_at_their_own_rate(tiny_checkpoint, tmp_path, name, ki
     moved = []
     for rate in (1e-3, 1e-5):
         model, made, found = taken(
-            tiny_checkpoint, Task(name, teacher=teacher, maps_rate=rate), rows()
+            tiny_checkpoint, ObjectiveConfig(name, teacher=teacher, projector_lr=rate), rows()
         )
         before = weights(made.maps.module)
         settings = dataclasses.replace(SETTINGS, optimizer=kind)
-        Loop(model, found, settings, tmp_path / str(rate), None, learning=made).train()
+        Loop(model, found, settings, tmp_path / str(rate), None, objective_inputs=made).train()
         moved.append(float((weights(made.maps.module) - before).abs().max()))
     assert 1e-4 < moved[0] < 4e-3 and moved[1] < 4e-5  # Adam's steps are as long as the rate
     assert moved[1] > 0
 
 
 def test_the_seed_makes_them(tiny_checkpoint, tmp_path):
-    task = Task("cot2align", teacher=other_checkpoint(tmp_path / "t"))
+    config = ObjectiveConfig("cot2align", teacher=other_checkpoint(tmp_path / "t"))
     torch.manual_seed(7)
-    a, b, c = (taken(tiny_checkpoint, task, rows(), seed=seed)[1].maps.module for seed in (0, 0, 1))
+    a, b, c = (
+        taken(tiny_checkpoint, config, rows(), seed=seed)[1].maps.module for seed in (0, 0, 1)
+    )
     assert torch.equal(weights(a), weights(b)) and not torch.equal(weights(a), weights(c))
 
 
 def test_gradients_are_of_one_step(tiny_checkpoint, tmp_path):
     """The Trainer forgets its model's gradients and knows of no projections."""
-    task = Task("cot2align", teacher=other_checkpoint(tmp_path / "t"))
-    model, made, found = taken(tiny_checkpoint, task, rows())
+    config = ObjectiveConfig("cot2align", teacher=other_checkpoint(tmp_path / "t"))
+    model, made, found = taken(tiny_checkpoint, config, rows())
     settings = dataclasses.replace(SETTINGS, learning_rate=1e-12, max_steps=2, batch_size=8)
     made.maps.rate = 1e-12
     norms = []
-    loop = Loop(model, found, settings, tmp_path / "out", None, learning=made)
+    loop = Loop(model, found, settings, tmp_path / "out", None, objective_inputs=made)
     loop.optimizer.register_step_pre_hook(
         lambda *_: norms.append(float(sum(p.grad.norm() for p in made.maps.module.parameters())))
     )
@@ -87,7 +89,7 @@ def test_gradients_are_of_one_step(tiny_checkpoint, tmp_path):
 
 def test_layers_are_compared_at_the_same_depth_in_one_pass(tiny_checkpoint, tmp_path):
     teacher = make_checkpoint(tmp_path / "t", seed=1, num_hidden_layers=4, hidden_size=48)
-    model, made, found = taken(tiny_checkpoint, Task("ted", teacher=teacher), rows()[:3])
+    model, made, found = taken(tiny_checkpoint, ObjectiveConfig("ted", teacher=teacher), rows()[:3])
     assert made.maps.layers == ((1, 2), (2, 4))
     batch = collate.collate(made.prepared(model, found))
     plain = positions(model, batch, teacher=made.teacher, needs=("distribution",))
@@ -109,17 +111,19 @@ class Killed(Exception):
 
 
 def test_a_killed_training_finds_its_filters_again(tiny_checkpoint, tmp_path):
-    task = Task("ted", teacher=make_checkpoint(tmp_path / "t", seed=1, hidden_size=48), layers=1)
+    config = ObjectiveConfig(
+        "ted", teacher=make_checkpoint(tmp_path / "t", seed=1, hidden_size=48), layers=1
+    )
     settings = dataclasses.replace(SETTINGS, max_steps=6, save_steps=2)
 
     def kill(label, done, total):
         if done == 4:
             raise Killed
 
-    whole = fit(rows(), tiny_checkpoint, tmp_path / "whole", settings, task=task)
+    whole = fit(rows(), tiny_checkpoint, tmp_path / "whole", settings, config=config)
     with pytest.raises(Killed):
-        fit(rows(), tiny_checkpoint, tmp_path / "killed", settings, task=task, progress=kill)
-    again = fit(rows(), tiny_checkpoint, tmp_path / "killed", settings, task=task)
+        fit(rows(), tiny_checkpoint, tmp_path / "killed", settings, config=config, progress=kill)
+    again = fit(rows(), tiny_checkpoint, tmp_path / "killed", settings, config=config)
     assert again.losses == whole.losses
     ends = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "killed")]
     assert ends[0] == ends[1]
@@ -132,7 +136,7 @@ def test_rationales_of_a_prompt_are_one_item(tiny_checkpoint):
         row.annotate(scores={"score": 0.9}, rival=row.rival.annotate(scores={"score": 0.2}))
         for row in (first, other)
     ]
-    model, made, found = taken(tiny_checkpoint, Task("qcrd"), [*scored, *rest])
+    model, made, found = taken(tiny_checkpoint, ObjectiveConfig("qcrd"), [*scored, *rest])
     assert [len(item) for item in found] == [3, 2, 2, 2]  # the good one of the first prompt once
     batch = collate.collate(made.prepared(model, found))
     assert float(made.counts(batch)) == 4
@@ -141,7 +145,7 @@ def test_rationales_of_a_prompt_are_one_item(tiny_checkpoint):
     assert (
         x.prompts_S.tolist() == [0, 0, 0, 1, 1, 2, 2, 3, 3] and x.scores_S is None
     )  # not all have one
-    model, made, found = taken(tiny_checkpoint, Task("qcrd"), scored)
+    model, made, found = taken(tiny_checkpoint, ObjectiveConfig("qcrd"), scored)
     batch = collate.collate(made.prepared(model, found))
     assert made.completed(positions(model, batch), model, batch).scores_S.tolist() == pytest.approx(
         [0.9, 0.2, 0.2]
@@ -150,7 +154,7 @@ def test_rationales_of_a_prompt_are_one_item(tiny_checkpoint):
 
 @pytest.mark.parametrize("name", ["qcrd", "contrastive"])
 def test_a_prompts_loss_is_the_same_however_a_step_is_cut(tiny_checkpoint, name):
-    model, made, found = taken(tiny_checkpoint, Task(name), pairs(4))
+    model, made, found = taken(tiny_checkpoint, ObjectiveConfig(name), pairs(4))
     grads = gradients_however_cut(model, made, made.prepared(model, found))
     for other in grads[1:]:
         torch.testing.assert_close(other, grads[0], atol=1e-5, rtol=1e-3)

@@ -10,8 +10,8 @@ from potstill.errors import ModelError, StageError
 from potstill.models.local.transformers import Local
 from potstill.training.dataset.tokenize import render
 from potstill.training.fit import fit
-from potstill.training.objective_config import Task, bind
-from potstill.training.objective_inputs import learning
+from potstill.training.objective_config import ObjectiveConfig, bind
+from potstill.training.objective_inputs import prepare_objective
 from potstill.training.rollout import rewards
 from potstill.training.settings import TrainingSettings
 from potstill.training.teacher.remote import Wire
@@ -57,14 +57,20 @@ def test_scores_of_rows_are_the_teacher_s_own(stories):
         assert mine == pytest.approx(theirs, abs=1e-4)
 
 
-@pytest.mark.parametrize(("objective", "rollout"), [("on_policy", 1.0), ("token_kl", 0.5)])
+@pytest.mark.parametrize(("objective", "rollout"), [("opd", 1.0), ("token_kl", 0.5)])
 def test_a_training_by_scores_is_a_training_by_weights(stories, tmp_path, objective, rollout):
     settings = TrainingSettings(max_steps=4, batch_size=3, learning_rate=1e-4, threads=1)
     server = Behind(HERE / "teacher")
-    task = Task(objective, teacher=HERE / "teacher", rollout=rollout, max_new=60)
-    near = fit(stories, HERE / "student", tmp_path / "near", settings, task=task)
+    config = ObjectiveConfig(
+        objective, teacher=HERE / "teacher", on_policy_fraction=rollout, max_new_tokens=60
+    )
+    near = fit(stories, HERE / "student", tmp_path / "near", settings, config=config)
     far = fit(
-        stories, HERE / "student", tmp_path / "far", settings, task=replace(task, teacher=server)
+        stories,
+        HERE / "student",
+        tmp_path / "far",
+        settings,
+        config=replace(config, teacher=server),
     )
     assert far.losses == pytest.approx(near.losses, rel=1e-3) and server.asked
     assert weights(tmp_path / "far") != weights(HERE / "student")
@@ -73,9 +79,12 @@ def test_a_training_by_scores_is_a_training_by_weights(stories, tmp_path, object
 def test_tokens_that_a_server_cuts_otherwise_are_not_learnt(stories):
     student, template = load(HERE / "student")
     short = Behind(HERE / "teacher", spoil=lambda at, values: values[1:] if at == 1 else values)
-    task = Task("on_policy", teacher=short, rollout=1.0, max_new=60)
-    made = learning(
-        task, student, roll=rollouts(template, task, stories), wire=Wire(short, stories, template)
+    config = ObjectiveConfig("opd", teacher=short, on_policy_fraction=1.0, max_new_tokens=60)
+    made = prepare_objective(
+        config,
+        student,
+        roll=rollouts(template, config, stories),
+        wire=Wire(short, stories, template),
     )
     (batch,) = made.window(student, window(template, stories, 6), FIRST)
     assert batch["unscored"][:, 0].tolist() == [0, 1, 0, 0, 0, 0]
@@ -87,12 +96,14 @@ def test_a_server_of_other_tokens_is_refused(stories):
     student, template = load(HERE / "student")
     never = Behind(HERE / "teacher", spoil=lambda at, values: [])
     wire = Wire(never, stories, template)
-    task = Task("on_policy", teacher=never, rollout=1.0, max_new=20)
-    made = learning(task, student, roll=rollouts(template, task, stories), wire=wire)
+    config = ObjectiveConfig("opd", teacher=never, on_policy_fraction=1.0, max_new_tokens=20)
+    made = prepare_objective(config, student, roll=rollouts(template, config, stories), wire=wire)
     with pytest.raises(StageError, match="for 6 of 6 rows: it cuts them into other tokens"):
         made.window(student, window(template, stories, 6), FIRST)
     once = Behind(HERE / "teacher", spoil=lambda at, values: values if at else [])
-    made = learning(Task("token_kl", teacher=once), student, wire=Wire(once, stories, template))
+    made = prepare_objective(
+        ObjectiveConfig("token_kl", teacher=once), student, wire=Wire(once, stories, template)
+    )
     with pytest.raises(StageError, match="for 1 of 6 rows"):
         made.prepared(student, [(row,) for row in render(stories, template, max_length=512).rows])
 
@@ -121,7 +132,10 @@ def test_text_that_is_cut_otherwise_again_is_not_asked_for(tiny_checkpoint):
 
 def test_a_stage_takes_a_scoring_teacher_where_scores_are_enough(tmp_path):
     server = Behind(HERE / "teacher")
-    assert bind("on_policy", {"teacher": server, "rollout": 1.0}).task.teacher is server
+    assert bind("opd", {"teacher": server, "on_policy_fraction": 1.0}).config.teacher is server
     with pytest.raises(ModelError, match="no weights"):
         bind("jsd", {"teacher": server})
-    assert Task("on_policy", teacher=server, rollout=1.0).identity()["teacher"] == "behind-a-wire"
+    assert (
+        ObjectiveConfig("opd", teacher=server, on_policy_fraction=1.0).identity()["teacher"]
+        == "behind-a-wire"
+    )

@@ -11,7 +11,7 @@ from tiny import tiny_checkpoint as make_checkpoint
 from potstill.errors import StageError
 from potstill.training import checkpoint
 from potstill.training.fit import fit
-from potstill.training.objective_config import Task
+from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.objective_inputs import frozen
 from potstill.training.settings import TrainingSettings
 from potstill.training.teacher import cached_logits
@@ -59,7 +59,7 @@ def test_another_template_is_shown_and_stops_the_training(tmp_path, tiny_checkpo
             tiny_checkpoint,
             tmp_path / "out",
             TrainingSettings(max_steps=1),
-            task=Task("jsd", teacher=other),
+            config=ObjectiveConfig("jsd", teacher=other),
         )
     with pytest.raises(StageError, match="their chat templates differ"):
         fit(
@@ -67,7 +67,7 @@ def test_another_template_is_shown_and_stops_the_training(tmp_path, tiny_checkpo
             tiny_checkpoint,
             tmp_path / "out",
             TrainingSettings(max_steps=1),
-            task=Task(reference=other),
+            config=ObjectiveConfig(reference=other),
         )
     assert not (tmp_path / "out" / "fit.json").exists()
 

@@ -56,7 +56,7 @@ def orion(
     passes = sound if steps else right
     chains = keep(passes, verify(sample(teacher, problems, max_tokens=s.most, **dict(s.teaching))))
     if s.writer == "nobody":
-        yield Stage(student, copied(chains, chains, []), "likelihood")
+        yield Stage(student, copied(chains, chains, []), "sft")
         return
     mistakes = [] if s.errors == "none" else expose(student, problems, n, s)
     erring = {t.problem.id for t in mistakes}
@@ -84,7 +84,7 @@ def orion(
         for t in failed
         if (s.on_fail if alone or t.problem.id in erring else s.no_errors) == "teacher"
     ]
-    yield Stage(student, copied(rows, chains, mistakes), "likelihood")
+    yield Stage(student, copied(rows, chains, mistakes), "sft")
 
 
 def expose(student: Model, problems: list[Trace], n: int, s: Settings) -> list[Trace]:

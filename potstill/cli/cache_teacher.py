@@ -3,9 +3,10 @@
 For each token that is learnt: the k most probable tokens (4 bytes each) and their log-probabilities (2 bytes each).
 
 examples:
-  potstill keep --rows rows.jsonl --teacher transformers:models/qwen-7b --k 64 --out kept
-  potstill keep --rows runs/sft --arm sft --teacher world:teacher --out kept
-  potstill train --rows rows.jsonl --student transformers:models/qwen-0.5b --objective forward_kl --kept kept --out kd
+  potstill cache-teacher --rows rows.jsonl --teacher transformers:models/qwen-7b --k 64 --out cache
+  potstill cache-teacher --rows runs/sft --arm sft --teacher world:teacher --out cache
+  potstill train --rows rows.jsonl --student transformers:models/qwen-0.5b --objective forward_kl \\
+    --teacher-cache cache --out kd
 """
 
 from __future__ import annotations

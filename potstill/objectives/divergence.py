@@ -50,11 +50,11 @@ def jsd(x: Inputs, *, beta: float = 0.5, **how: Any) -> Loss:
     At 0 it is the forward and at 1 the reverse KL, as everywhere; the formula itself tends to 0 there, so values near
     the ends are on another scale.
 
-    GKD's lambda is the stage's `rollout`: the share of steps whose texts the student writes. The other steps have the
-    stage's rows, so TRL's `seq_kd=True` is a method that yields what it sampled from the teacher,
-    `Stage(student, sample(teacher, problems), "jsd", teacher=teacher, on_policy_fraction=0.5)`, and `seq_kd=False` one
-    that yields the data set's solutions. Departure: the teacher's texts are sampled once, TRL's anew in every epoch; `n` of
-    `sample` gives as many as there are epochs.
+    GKD's lambda is the stage's `on_policy_fraction`: the share of steps whose texts the student writes. The other
+    steps have the stage's rows, so TRL's `seq_kd=True` is a method that yields what it sampled from the teacher,
+    `Stage(student, sample(teacher, problems), "jsd", teacher=teacher, on_policy_fraction=0.5)`, and `seq_kd=False`
+    one that yields the data set's solutions. Departure: the teacher's texts are sampled once, TRL's anew in every
+    epoch; `n` of `sample` gives as many as there are epochs.
     """
     _share(beta, "beta of jsd")
     kind = {0.0: _forward, 1.0: _reverse}.get(float(beta), partial(_jsd, beta))

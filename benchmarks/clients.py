@@ -70,7 +70,7 @@ def ours(url: str, count: int, at_once: int, folder: Path | None) -> Callable[[]
     from potstill import models
     from potstill.models.model import Request, Sampling
     from potstill.models.remote import event_loop
-    from potstill.store.cached_model import cached
+    from potstill.store.cached_model import with_cache
     from potstill.store.store import Store
 
     spec = f"openai:{MODEL}?url={url}&concurrency={at_once}"
@@ -85,7 +85,7 @@ def ours(url: str, count: int, at_once: int, folder: Path | None) -> Callable[[]
         if folder is None:
             return sum(bool(completion.text) for completion in model.write(requests))
         with Store.open(folder / "store") as store:
-            written = cached(model, store, role="teacher", arm="a", seed=1).write(requests)
+            written = with_cache(model, store, role="teacher", arm="a", seed=1).write(requests)
         return sum(bool(completion.text) for completion in written)
 
     return start

@@ -31,7 +31,7 @@ from openai_server import process  # noqa: E402
 
 from potstill import models  # noqa: E402
 from potstill.models.model import Request, Sampling  # noqa: E402
-from potstill.store.cached_model import cached  # noqa: E402
+from potstill.store.cached_model import with_cache  # noqa: E402
 from potstill.store.store import Store  # noqa: E402
 
 LATENCY, AT_ONCE, SHARE, LIMIT = 0.05, 64, 0.05, 1.5
@@ -83,7 +83,7 @@ def once(kind: str, count: int) -> dict[str, Any]:
         with process("--latency", str(LATENCY), "--count", str(served), *KINDS[kind]) as url:
             model = models.load(f"openai:test-model?url={url}&concurrency={AT_ONCE}")
             with Store.open(Path(folder) / "store") as store:
-                asked = cached(model, store, role="teacher", arm="a", seed=1)
+                asked = with_cache(model, store, role="teacher", arm="a", seed=1)
                 began = time.perf_counter()
                 if kind == "503":
                     with bursts(url):
@@ -91,7 +91,7 @@ def once(kind: str, count: int) -> dict[str, Any]:
                 else:
                     written = asked.write(requests)
                 seconds = time.perf_counter() - began
-                stored = list(store.completions.all())
+                stored = list(store.completions.iterate())
             with urllib.request.urlopen(f"{url.removesuffix('/v1')}/stats", timeout=30) as stats:
                 statuses = json.load(stats)["statuses"]
         answered = Counter(

@@ -26,7 +26,7 @@ from typing import Any
 
 from potstill.models.model import Completion, Gate, Request, Sampling
 from potstill.records import Tokens
-from potstill.store import Store, cached
+from potstill.store import Store, with_cache
 from potstill.store.completions import _ANSWERS
 
 FIRST_LIMITS = {1_000: 0.5, 1_000_000: 5.0}
@@ -89,7 +89,7 @@ def child(task: str, folder: Path, rows: int, began: float) -> dict[str, float]:
     with Store.open(folder) as store:
         store.ledger("sft")
         wire = Wire()
-        model: Any = cached(wire, store, role="teacher", arm="sft", seed=7)
+        model: Any = with_cache(wire, store, role="teacher", arm="sft", seed=7)
         if task == "first":
             new = Request(
                 "How many new eggs?", "", HOW, int(began * 1e6), 7
@@ -112,7 +112,7 @@ def replayed(store: Store, model: Any, requests: list[Request]) -> dict[str, flo
 
     def bare() -> float:
         began = time.perf_counter()
-        assert len(store.database.among(_ANSWERS, keys)) == len(keys)
+        assert len(store.database.read_by_keys(_ANSWERS, keys)) == len(keys)
         return len(keys) / (time.perf_counter() - began)
 
     before = bare()

@@ -7,7 +7,7 @@ import pytest
 from potstill.models.scripted import Scripted
 from potstill.records import Problem, Stage, Trace, blank
 from potstill.runs.driver import drive
-from potstill.store import Store, cached
+from potstill.store import Store, with_cache
 from potstill.traces import (
     Session,
     keep,
@@ -96,10 +96,10 @@ def test_a_method_on_the_store(tmp_path):
                 return stage.model
 
             roles = {
-                name: cached(model, store, role=name, arm="a", seed=1)
+                name: with_cache(model, store, role=name, arm="a", seed=1)
                 for name, model in (("teacher", teacher), ("student", student))
             }
-            with using(Session(ledger, store.judgements)):
+            with using(Session(ledger, store.verdicts)):
                 drive(learn, problems, roles, {}, train)
             outcomes.append(([s.id for s in stages], [[r.id for r in s.rows] for s in stages]))
             if len(outcomes) == 1:

@@ -17,7 +17,7 @@ from openai_server import Reply, serving
 
 from potstill.models.model import Completion, Request
 from potstill.records import Problem, Trace
-from potstill.store import Store, cached
+from potstill.store import Store, with_cache
 
 KEY = "sk-Potstill/Test+Key=With%Signs_0123456789abcdef"
 VARIABLE = "POTSTILL_SECRET_TEST_KEY"
@@ -98,9 +98,10 @@ def texts_of(path: Path) -> Iterator[bytes]:
                 )
         connection.close()
     if path.suffix == ".parquet":
-        from potstill.store.admin import parquet
+        import pyarrow.parquet
 
-        yield from (repr(row).encode() for row in parquet.read(path).to_pylist())
+        for row in pyarrow.parquet.read_table(path).to_pylist():
+            yield repr(row).encode()
 
 
 def searched(folder: Path) -> list[str]:
@@ -176,8 +177,8 @@ def test_a_whole_run_with_a_server_that_says_the_key_again(
         assert not server.next
         assert server.statuses[200] > 5
     with Store.open(folder / "runs" / "one", readonly=True) as store:
-        told = [s.completion.error or s.completion.text for s in store.completions.all()]
-        told += [t.attempt.error for t in store.attempts.all()]
+        told = [s.completion.error or s.completion.text for s in store.completions.iterate()]
+        told += [t.attempt.error for t in store.attempts.iterate()]
         assert any("[key]" in text for text in told)  # the server did say it, and it was taken out
     command(folder, "cache", "export", "runs/one", "--out", "runs/one/export.jsonl")
     command(folder, "export", "runs/one", "--format", "trl", "--out", "runs/one/rows/trl.jsonl")
@@ -249,7 +250,7 @@ def test_the_search_finds_a_key(tmp_path: Path) -> None:
             return [Completion("word " * 1500 + KEY + " word" * 1500) for _ in requests]
 
     with Store.open(tmp_path / "run") as store:
-        cached(Rude(), store, role="teacher", arm="sft", seed=0).write(
+        with_cache(Rude(), store, role="teacher", arm="sft", seed=0).write(
             [Request(name) for name in "abcdefgh"]
         )
         ledger = store.ledger("sft")

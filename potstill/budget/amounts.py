@@ -1,31 +1,48 @@
-"""Amounts of tokens and money, the limits on them, and how both are said."""
+"""Amounts of tokens and money, the limits on them, and how both are written for people."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass
 from math import ceil
 from typing import NamedTuple
 
 from potstill.errors import ConfigError
 from potstill.models.model import Request
 
-RUN = ""  # the name of the limit that holds for all roles together
-PER_MESSAGE, PER_PROMPT = (
-    16,
-    128,
-)  # tokens that a chat template may add: around each message, and once
-_COIN = 10**12  # money is counted in whole picodollars, so that no sum drifts
+WHOLE_RUN = ""  # the name of the limit on all roles together
+
+# A chat template may add tokens around each message, and some once around the whole prompt.
+TEMPLATE_TOKENS_PER_MESSAGE = 16
+TEMPLATE_TOKENS_PER_PROMPT = 128
+
+# Money is counted in whole picodollars: sums of floats would drift, and then depend on the order of the calls.
+PICODOLLARS = 10**12
 
 
-class Limit(NamedTuple):
-    """At most so many tokens and so much money (USD); 0 is no limit."""
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most so many tokens (prompt and completion together) and so much money (USD); 0 is no limit."""
 
     tokens: int = 0
     money: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Refuse what would let nothing through by mistake."""
+        if self.tokens < 0 or self.money < 0:
+            raise ConfigError(
+                f"tokens={self.tokens}, money={self.money}: limits are 0 (none) or more"
+            )
+
+    def __bool__(self) -> bool:
+        return bool(self.tokens or self.money)
+
+
+NO_LIMIT = Limit()
+
 
 class Intent(NamedTuple):
-    """A call that left and has not come back: the most that it, with its tries so far, can have used."""
+    """A call that was sent and has not come back: the most that it, with its tries so far, can have used."""
 
     key: str
     role: str
@@ -46,81 +63,73 @@ class Amount(NamedTuple):
     """Tokens, and money in picodollars."""
 
     tokens: int = 0
-    coins: int = 0
+    picodollars: int = 0
 
     @property
     def money(self) -> float:
         """In USD."""
-        return self.coins / _COIN
+        return self.picodollars / PICODOLLARS
 
     def plus(self, other: Amount) -> Amount:
         """Both together."""
-        return Amount(self.tokens + other.tokens, self.coins + other.coins)
+        return Amount(self.tokens + other.tokens, self.picodollars + other.picodollars)
 
-    def less(self, other: Amount) -> Amount:
+    def minus(self, other: Amount) -> Amount:
         """Without the other, never below nothing."""
-        return Amount(max(0, self.tokens - other.tokens), max(0, self.coins - other.coins))
+        return Amount(
+            tokens=max(0, self.tokens - other.tokens),
+            picodollars=max(0, self.picodollars - other.picodollars),
+        )
 
 
 NOTHING = Amount()
 
 
-def bound(request: Request) -> int:
+def to_picodollars(money: float) -> int:
+    """Money in USD as whole picodollars."""
+    return round(money * PICODOLLARS)
+
+
+def sum_amounts(amounts: Iterable[Amount]) -> Amount:
+    """All of them together."""
+    total = NOTHING
+    for amount in amounts:
+        total = total.plus(amount)
+    return total
+
+
+def prompt_token_bound(request: Request) -> int:
     """More tokens than any tokenizer makes of a prompt: its UTF-8 bytes, and what a chat template adds."""
-    messages = (
-        [request.prompt]
-        if isinstance(request.prompt, str)
-        else [message.content for message in request.prompt]
-    )
-    texts = [*messages, request.prefix]
-    size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
-    return size + PER_MESSAGE * len(texts) + PER_PROMPT
+    if isinstance(request.prompt, str):
+        texts = [request.prompt]
+    else:
+        texts = [message.content for message in request.prompt]
+    texts.append(request.prefix)
+    byte_count = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+    return byte_count + TEMPLATE_TOKENS_PER_MESSAGE * len(texts) + TEMPLATE_TOKENS_PER_PROMPT
 
 
-def told(amount: Amount, limit: Limit | None = None) -> str:
+def format_amount(amount: Amount, limit: Limit = NO_LIMIT) -> str:
     """An amount as people read it; with a limit only what it limits."""
-    if limit is None:
-        money = f", {amount.money:,.6g} USD" if amount.coins else ""
-        return f"{amount.tokens:,} tokens{money}"
-    parts = [f"{amount.tokens:,} of {limit.tokens:,} tokens"] if limit.tokens else []
-    parts += [f"{amount.money:,.6g} of {limit.money:,.6g} USD"] if limit.money else []
-    return ", ".join(parts)
+    if limit:
+        parts = []
+        if limit.tokens:
+            parts.append(f"{amount.tokens:,} of {limit.tokens:,} tokens")
+        if limit.money:
+            parts.append(f"{amount.money:,.6g} of {limit.money:,.6g} USD")
+        return ", ".join(parts)
+    if amount.picodollars:
+        return f"{amount.tokens:,} tokens, {amount.money:,.6g} USD"
+    return f"{amount.tokens:,} tokens"
 
 
-def larger(name: str, limit: Limit, needed: Amount) -> str:
+def suggest_limit(name: str, limit: Limit, needed: Amount) -> str:
     """Twice the limit that the next calls would exceed, or more where that is not enough, as `--budget` reads it."""
     if limit.tokens and (needed.tokens > limit.tokens or not limit.money):
         size = f"{max(2 * limit.tokens, needed.tokens)}tok"
     else:
-        size = f"{max(2 * limit.money, ceil(needed.money * 100) / 100):.10g}usd"
-    return f"{name}={size}" if name else size
-
-
-def check(limits: Mapping[str, Limit], roles: Iterable[str]) -> None:
-    """Refuse limits below 0 and limits on roles that nothing plays."""
-    known = [*roles, "evaluation"]
-    for name, limit in limits.items():
-        if limit.tokens < 0 or limit.money < 0:
-            raise ConfigError(
-                f"budget {name or 'of the run'}: below 0", expected="tokens and money of 0 or more"
-            )
-        if name and name not in known:
-            raise ConfigError(
-                f"budget: no role {name!r}",
-                available=known,
-                wanted=name,
-                fix="--budget teacher=5usd",
-            )
-
-
-def total(amounts: Iterable[Amount]) -> Amount:
-    """All of them together."""
-    found = NOTHING
-    for amount in amounts:
-        found = found.plus(amount)
-    return found
-
-
-def in_coins(money: float) -> int:
-    """Money as whole picodollars."""
-    return round(money * _COIN)
+        whole_cents = ceil(needed.money * 100) / 100
+        size = f"{max(2 * limit.money, whole_cents):.10g}usd"
+    if name == WHOLE_RUN:
+        return size
+    return f"{name}={size}"

@@ -1,4 +1,4 @@
-"""The budget: limits of tokens and money, per role and per run, kept by reservation before a call leaves."""
+"""The budget: limits of tokens and money, per role and per run, kept by reservation before a call is sent."""
 
 from __future__ import annotations
 
@@ -6,80 +6,92 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, final
+from typing import Literal, Protocol, TypeAlias, final
 
 from potstill.budget.amounts import (
+    NO_LIMIT,
     NOTHING,
-    RUN,
+    WHOLE_RUN,
     Amount,
     Intent,
     Limit,
     Spent,
-    bound,
-    in_coins,
-    larger,
-    told,
-    total,
+    format_amount,
+    prompt_token_bound,
+    suggest_limit,
+    sum_amounts,
+    to_picodollars,
 )
-from potstill.budget.prices import Price, built_in, cost, most, price_of, unknown
+from potstill.budget.prices import (
+    Price,
+    built_in_prices,
+    find_price,
+    max_cost,
+    token_cost,
+    unpriced_model_error,
+)
 from potstill.errors import BudgetSpent
 from potstill.models.model import Attempt, Completion, Model, Request
 from potstill.records import NO_TOKENS, Tokens
 
+SHOWN_EXCESSES = 3  # calls beyond their allowance that are listed one by one
 
-class Journal(Protocol):
-    """Where what is under way is written down, so that a killed process's calls count on the next start.
+Answer: TypeAlias = Literal["go", "wait", "stop"]
+
+
+class CallLog(Protocol):
+    """Where calls under way are written down, so that a killed process's calls count on the next start.
 
     `store.attempts` is one.
     """
 
-    def intend(self, intents: Sequence[Intent]) -> None:
-        """Before calls leave: what each can use and cost; a second time under a key replaces the first."""
+    def record_intents(self, intents: Sequence[Intent]) -> None:
+        """Before calls are sent: what each can use and cost; a second time under a key replaces the first."""
         ...
 
-    def withdraw(self, keys: Sequence[str]) -> None:
-        """Calls that left nothing to pay."""
+    def withdraw_intents(self, keys: Sequence[str]) -> None:
+        """Take back the intents of calls that left nothing to pay."""
         ...
 
-    def adopt(self) -> int:
+    def adopt_intents(self) -> int:
         """Count the calls that a dead process left open at their worst, and return how many."""
         ...
 
-    def spent(self) -> Mapping[str, Spent]:
+    def spent_by_role(self) -> Mapping[str, Spent]:
         """By role, what has been paid."""
         ...
 
 
 @dataclass(slots=True)
-class _Hold:
-    """What one request has reserved, and what its tries that came to nothing have used."""
+class _Reservation:
+    """What one request has reserved, and what its failed tries have used."""
 
     worst: Amount
-    reserved: bool = True
-    lost: Amount = NOTHING
+    is_active: bool = True
+    failed_tries: Amount = NOTHING
 
 
 @dataclass(slots=True)
 class _Account:
+    """What a role, or the whole run, has spent and reserved."""
+
     spent: Amount = NOTHING
     reserved: Amount = NOTHING
     limit: Limit = field(default_factory=Limit)
 
     def fits(self, worst: Amount, reserved: Amount) -> bool:
         """Whether the worst case stays within the limit, with this much reserved by others."""
-        tokens = self.spent.tokens + reserved.tokens + worst.tokens
-        coins = self.spent.coins + reserved.coins + worst.coins
-        limit = self.limit
-        return not (limit.tokens and tokens > limit.tokens) and not (
-            limit.money and coins > in_coins(limit.money)
-        )
+        total = self.spent.plus(reserved).plus(worst)
+        if self.limit.tokens and total.tokens > self.limit.tokens:
+            return False
+        return not (self.limit.money and total.picodollars > to_picodollars(self.limit.money))
 
 
 @final
 class Budget:
     """What a run may spend and has spent. Threads share it.
 
-    Before a call leaves, the most it can use and cost is reserved; when it is back, what it really used is spent and
+    Before a call is sent, the most it can use and cost is reserved; when it is back, what it really used is spent and
     the rest is free again. So spent and reserved together never exceed a limit.
     """
 
@@ -89,152 +101,157 @@ class Budget:
         *,
         prices: Mapping[str, Price] | None = None,
         spent: Mapping[str, Amount] | None = None,
-        journal: Journal | None = None,
+        call_log: CallLog | None = None,
     ) -> None:
         """Begin with what was spent before.
 
         Args:
             limits: by role; "" is the whole run.
-            prices: the user's, by model name; they go over those that come with potstill.
+            prices: the user's, by model name; they override those that come with potstill.
             spent: by role, what this run folder has paid for so far.
-            journal: where calls under way are written down, if there are limits.
+            call_log: where calls under way are written down, if there are limits.
         """
-        self._own = dict(prices or {})
-        self.table = {**built_in(), **self._own}
-        self.limits = {name: limit for name, limit in (limits or {}).items() if any(limit)}
-        self._needed: dict[
-            str, Amount
-        ] = {}  # of a limit that stopped a call: what it would have had to be
-        self.over: list[str] = []  # servers that used or billed more than they were allowed to
+        self._custom_prices = dict(prices or {})
+        self.price_table = {**built_in_prices(), **self._custom_prices}
+        self.limits = {name: limit for name, limit in (limits or {}).items() if limit}
+        # By limit that stopped a call: how large it would have had to be.
+        self._needed: dict[str, Amount] = {}
+        self.excesses: list[str] = []  # calls whose server used or billed more than it was allowed
         self.unpaid: Counter[str] = Counter()  # calls that a run went on without, by role
         self.uncounted: Counter[str] = Counter()  # answers without token counts, by model
-        self._journal = journal if self.limits else None
+        self._call_log = call_log if self.limits else None
+        # Guards everything below, and wakes threads that wait in `reserve_batch` for reservations to be freed.
         self._changed = threading.Condition()
-        self._holds: dict[tuple[str, str, Request], _Hold] = {}
+        self._reservations: dict[tuple[str, str, Request], _Reservation] = {}
         self._accounts: defaultdict[str, _Account] = defaultdict(_Account)
         for name, limit in self.limits.items():
             self._accounts[name].limit = limit
         for role, amount in (spent or {}).items():
-            self._spend(role, amount)
+            self._add_spent(role, amount)
 
     @classmethod
-    def of(
-        cls, attempts: Journal, limits: Mapping[str, Limit], prices: Mapping[str, Price]
+    def from_call_log(
+        cls, call_log: CallLog, limits: Mapping[str, Limit], prices: Mapping[str, Price]
     ) -> Budget:
         """The budget of a run folder: calls that a killed process left open count as paid at their worst."""
-        attempts.adopt()
-        spent = {
-            role: Amount(paid.tokens, in_coins(paid.cost))
-            for role, paid in attempts.spent().items()
-        }
-        return cls(limits, prices=prices, spent=spent, journal=attempts)
+        call_log.adopt_intents()
+        spent = {}
+        for role, paid in call_log.spent_by_role().items():
+            spent[role] = Amount(paid.tokens, to_picodollars(paid.cost))
+        return cls(limits, prices=prices, spent=spent, call_log=call_log)
 
     @property
-    def limited(self) -> bool:
+    def is_limited(self) -> bool:
         """Whether there is any limit."""
         return bool(self.limits)
 
-    def gate(self, role: str, model: Model, arm: str) -> BudgetGate:
+    def permit(self, role: str, model: Model, arm: str) -> BudgetPermit:
         """Leave to spend for a role's calls of a model; refuses a limit of money on a model without a price.
 
-        The first request that can't be paid shuts the gate for all that come after it, so that what is left undone
-        does not depend on how long a request is. A new call takes a new gate.
+        The first request that can't be paid closes the permit for all that come after it, so that what is left undone
+        does not depend on how long a request is. A new call takes a new permit.
         """
         price = self.price(model)
-        if (
-            price is None
-            and _charged(model)
-            and any(self._limit(name).money for name in (RUN, role))
-        ):
-            raise unknown(getattr(model, "priced", model.id), self.table)
-        return BudgetGate(self, role, model, arm, price)
+        if price is None and _is_charged(model):
+            has_money_limit = any(self._limit(name).money for name in (WHOLE_RUN, role))
+            if has_money_limit:
+                raise unpriced_model_error(getattr(model, "priced", model.id), self.price_table)
+        return BudgetPermit(self, role, model, arm, price)
 
     def price(self, model: Model) -> Price | None:
         """The price of a model; one that runs on this machine costs what the user says, else nothing."""
-        table = self.table if _charged(model) else self._own
-        return price_of(getattr(model, "priced", "") or model.id, table) if table else None
+        prices = self.price_table if _is_charged(model) else self._custom_prices
+        if not prices:
+            return None
+        return find_price(getattr(model, "priced", "") or model.id, prices)
 
     def settle(
         self, role: str, model: Model, request: Request, completion: Completion
     ) -> Completion:
         """Spend what a completion used, free the rest of its reservation, and return it with its cost filled in."""
         price = self.price(model)
-        key = (role, model.id, request)
         with self._changed:
-            hold = self._holds.pop(key, None)
-            worst = hold.worst if hold else _worst(request, model, price)
-            if _uncounted(completion, model):
+            reservation = self._reservations.pop((role, model.id, request), None)
+            if reservation is None:
+                reservation = _Reservation(_worst_case(request, model, price), is_active=False)
+            if _is_uncounted(completion, model):
                 self.uncounted[model.id] += 1
-                completion = completion._replace(tokens=_most(request, completion.tokens))
-            tries = tuple(_tried(attempt, worst, price) for attempt in completion.tries)
-            done = completion._replace(cost=_cost(completion, price), tries=tries)
-            told = hold.lost if hold else NOTHING
-            used = Amount(done.tokens.prompt + done.tokens.completion, in_coins(done.cost or 0.0))
-            self._spend(role, used.plus(total(_amount(attempt) for attempt in tries).less(told)))
-            if hold and hold.reserved:
-                self._reserve(role, hold.worst, -1)
-                self._watch(role, model, used, hold.worst)
+                completion = completion._replace(tokens=_max_tokens(request, completion.tokens))
+
+            # Price the tries and the completion itself.
+            tries = []
+            for attempt in completion.tries:
+                tries.append(_price_attempt(attempt, reservation.worst, price))
+            completion = completion._replace(cost=_completion_cost(completion, price))
+            completion = completion._replace(tries=tuple(tries))
+
+            # Spend both; tries that `record_failed` has already counted are not counted twice.
+            token_count = completion.tokens.prompt + completion.tokens.completion
+            used = Amount(token_count, to_picodollars(completion.cost or 0.0))
+            all_tries = sum_amounts(_attempt_amount(attempt) for attempt in tries)
+            self._add_spent(role, used.plus(all_tries.minus(reservation.failed_tries)))
+
+            if reservation.is_active:
+                self._add_reserved(role, reservation.worst, sign=-1)
+                self._note_excess(role, model, used, reservation.worst)
             self._changed.notify_all()
-        return done
+        return completion
 
     def notes(self) -> list[str]:
-        """What a run should say of servers that went beyond what a request allowed, or do not count."""
-        more = (
-            [f"… and {len(self.over) - 3:,} more calls went beyond what they were allowed"]
-            if self.over[3:]
-            else []
-        )
-        silent = [_silent(*found) for found in self.uncounted.items()]
-        return [
-            *self.over[:3],
-            *more,
-            *silent,
-            *(self._forgone(*found) for found in self.unpaid.items()),
-        ]
+        """What a run should report of servers that went beyond what a request allowed, or do not count tokens."""
+        lines = self.excesses[:SHOWN_EXCESSES]
+        further = len(self.excesses) - len(lines)
+        if further:
+            lines.append(f"… and {further:,} more calls went beyond what they were allowed")
+        for model, count in self.uncounted.items():
+            lines.append(
+                f"{model} does not say what it uses: {count:,} answers are counted at the most they may have used"
+            )
+        for role, count in self.unpaid.items():
+            lines.append(self._describe_unpaid(role, count))
+        return lines
 
-    def forgo(self, role: str, count: int) -> None:
-        """Note calls that were not paid for, where a run goes on without them."""
+    def note_unpaid(self, role: str, count: int) -> None:
+        """Count calls that were not paid for, where a run goes on without them."""
         with self._changed:
             self.unpaid[role] += count
 
-    def _forgone(self, role: str, count: int) -> str:
-        name = self._binding(role)
-        more = larger(name, self._limit(name), self._needed.get(name, self._accounts[name].spent))
+    def _describe_unpaid(self, role: str, count: int) -> str:
         return (
             f"The budget ended before {count:,} calls of the {role}, and the run went on without them (when_spent: "
-            f"train). The same command with --budget {more} pays for them and trains again."
+            f"train). The same command with --budget {self._larger_limit(role)} pays for them and trains again."
         )
 
-    def spent(self) -> dict[str, Amount]:
+    def spent_by_role(self) -> dict[str, Amount]:
         """What has been spent, by role; "" is the run."""
         with self._changed:
             return {name: account.spent for name, account in self._accounts.items()}
 
-    def reserved(self) -> dict[str, Amount]:
+    def reserved_by_role(self) -> dict[str, Amount]:
         """What calls under way may still cost, by role; "" is the run."""
         with self._changed:
             return {name: account.reserved for name, account in self._accounts.items()}
 
-    def hold(self, role: str, model: Model, arm: str, requests: Sequence[Request]) -> bool:
+    def reserve_batch(self, role: str, model: Model, arm: str, requests: Sequence[Request]) -> bool:
         """Reserve a whole batch for a model that is not streamed, all of it or nothing; waits for other threads' calls.
 
         Each request is then settled, or all are given up with `release`.
         """
-        gate = self.gate(role, model, arm)
+        permit = self.permit(role, model, arm)
         while True:
             with self._changed:
-                answers: list[str] = []
+                answer: Answer = "go"
                 for request in requests:
-                    answers.append(gate.enter(request))
-                    if answers[-1] != "go":
+                    answer = permit.enter(request)
+                    if answer != "go":
                         break
-                if all(answer == "go" for answer in answers):
+                if answer == "go":
                     return True
+                # Part of the batch is reserved: give it back, or two threads could wait for each other's part.
                 self.release(role, model, requests)
-                if answers[-1] == "stop" or not self._others():
-                    self._refused(
-                        role, total(_worst(request, model, gate.price) for request in requests)
-                    )
+                if answer == "stop" or not self._has_reservations():
+                    worst = [_worst_case(request, model, permit.price) for request in requests]
+                    self._note_needed(role, sum_amounts(worst))
                     return False
                 self._changed.wait()
 
@@ -242,206 +259,252 @@ class Budget:
         """Free the reservations of requests that were not sent after all."""
         with self._changed:
             for request in requests:
-                hold = self._holds.pop((role, model.id, request), None)
-                if hold and hold.reserved:
-                    self._reserve(role, hold.worst, -1)
-                if hold and self._journal:
-                    self._journal.withdraw([request.key(model.id)])
+                reservation = self._reservations.pop((role, model.id, request), None)
+                if reservation is None:
+                    continue
+                if reservation.is_active:
+                    self._add_reserved(role, reservation.worst, sign=-1)
+                if self._call_log:
+                    self._call_log.withdraw_intents([request.key(model.id)])
             self._changed.notify_all()
 
-    def stopped(self, role: str, arm: str, done: int, asked: int) -> BudgetSpent:
-        """The error that ends a run at its limit: what is done, what is left, how to go on."""
-        name = self._binding(role)
-        limit, spent = self._limit(name), self._accounts[name].spent
-        more = larger(name, limit, self._needed.get(name, spent))
+    def spent_error(self, role: str, arm: str, done: int, total: int) -> BudgetSpent:
+        """The error that ends a run at its limit: what is done, what is left, how to go on.
+
+        Args:
+            role: whose call was stopped.
+            arm: of that call.
+            done: completions of the call that are there.
+            total: completions that it asked for.
+        """
+        name = self._binding_limit(role)
         whose = f"the budget of the {name}" if name else "the budget"
+        spent = format_amount(self._accounts[name].spent, self._limit(name))
+        larger = self._larger_limit(role)
         error = BudgetSpent(
-            f"{whose} is spent: {told(spent, limit)}; the next call could exceed it. {arm}/{role}: {done:,} of "
-            f"{asked:,} completions of this call are there, {asked - done:,} are left; what the run asks after it is "
-            "not known yet",
-            expected=f"room for the next call at its dearest; spent so far: {self._summary()}",
-            fix=f"go on with a larger one: the same command with --budget {more}",
+            f"{whose} is spent: {spent}; the next call could exceed it. {arm}/{role}: {done:,} of {total:,} "
+            f"completions of this call are there, {total - done:,} are left; what the run asks after it "
+            "is not known yet",
+            expected=f"room for the next call at its dearest; spent so far: {self._summarize_spent()}",
+            fix=f"go on with a larger one: the same command with --budget {larger}",
         )
-        error.larger = more
+        error.larger = larger
         return error
 
-    def _binding(self, role: str) -> str:
-        """The limit that stopped a call; where both did, the one that is nearer to its end."""
-        names = [name for name in (role, RUN) if any(self._limit(name))]
-        stopping = [name for name in names if name in self._needed]
-        return max(stopping or names, key=lambda name: _share(self._accounts[name]), default=RUN)
+    def _larger_limit(self, role: str) -> str:
+        """The limit to ask for, as `--budget` reads it, so that a role's next call is paid."""
+        name = self._binding_limit(role)
+        needed = self._needed.get(name, self._accounts[name].spent)
+        return suggest_limit(name, self._limit(name), needed)
 
-    def _summary(self) -> str:
-        roles = [
-            f"{n} {told(a.spent)}" for n, a in sorted(self._accounts.items()) if n and any(a.spent)
-        ]
-        return "; ".join(roles) or "nothing"
+    def _binding_limit(self, role: str) -> str:
+        """The name of the limit that stopped a call; where both did, the one that is nearer to its end."""
+        names = [name for name in (role, WHOLE_RUN) if self._limit(name)]
+        stopping = [name for name in names if name in self._needed]
+        return max(
+            stopping or names,
+            key=lambda name: _share_of_limit(self._accounts[name]),
+            default=WHOLE_RUN,
+        )
+
+    def _summarize_spent(self) -> str:
+        parts = []
+        for role, account in sorted(self._accounts.items()):
+            if role != WHOLE_RUN and any(account.spent):
+                parts.append(f"{role} {format_amount(account.spent)}")
+        return "; ".join(parts) or "nothing"
 
     def _limit(self, name: str) -> Limit:
-        return self.limits.get(name, Limit())
+        return self.limits.get(name, NO_LIMIT)
 
-    def _enter(self, gate: BudgetGate, request: Request) -> Literal["go", "wait", "stop"]:
-        key = (gate.role, gate.model.id, request)
+    def _enter(self, permit: BudgetPermit, request: Request) -> Answer:
+        """`BudgetPermit.enter`: reserve the worst case, or say why not."""
+        key = (permit.role, permit.model.id, request)
         with self._changed:
-            hold = self._holds.get(key)
-            if hold is not None and hold.reserved:
-                self._leave(gate, request, hold)
+            reservation = self._reservations.get(key)
+            if reservation is not None and reservation.is_active:
+                self._record_sending(permit, request, reservation)
                 return "go"
-            if gate.shut:
+            if permit.is_closed:
                 return "stop"
-            worst = hold.worst if hold else _worst(request, gate.model, gate.price)
-            accounts = [self._accounts[name] for name in (RUN, gate.role)]
+            if reservation is None:
+                reservation = _Reservation(_worst_case(request, permit.model, permit.price))
+
+            # A call that does not fit even when every other one comes back for free will never fit.
+            accounts = [self._accounts[name] for name in (WHOLE_RUN, permit.role)]
+            worst = reservation.worst
             if not all(account.fits(worst, NOTHING) for account in accounts):
-                gate.shut = True
-                self._refused(gate.role, worst)
+                permit.is_closed = True
+                self._note_needed(permit.role, worst)
                 return "stop"
             if not all(account.fits(worst, account.reserved) for account in accounts):
                 return "wait"
-            hold = self._holds.setdefault(key, _Hold(worst))
-            hold.reserved = True
-            self._reserve(gate.role, worst, 1)
-            self._leave(gate, request, hold)
+
+            reservation.is_active = True
+            self._reservations[key] = reservation
+            self._add_reserved(permit.role, worst, sign=1)
+            self._record_sending(permit, request, reservation)
             return "go"
 
-    def _lost(self, gate: BudgetGate, request: Request, attempt: Attempt) -> None:
-        key = (gate.role, gate.model.id, request)
+    def _record_failed(self, permit: BudgetPermit, request: Request, attempt: Attempt) -> None:
+        """`BudgetPermit.lost`: spend what a failed try may have cost, and keep the reservation for the next try."""
+        key = (permit.role, permit.model.id, request)
         with self._changed:
-            hold = self._holds.get(key)
-            if hold is None:
-                hold = self._holds[key] = _Hold(
-                    _worst(request, gate.model, gate.price), reserved=False
-                )
-            used = _amount(_tried(attempt, hold.worst, gate.price))
-            hold.lost = hold.lost.plus(used)
-            if hold.reserved:
-                self._reserve(gate.role, hold.worst, -1)
-            self._spend(gate.role, used)
+            reservation = self._reservations.get(key)
+            if reservation is None:
+                worst = _worst_case(request, permit.model, permit.price)
+                reservation = _Reservation(worst, is_active=False)
+                self._reservations[key] = reservation
+            used = _attempt_amount(_price_attempt(attempt, reservation.worst, permit.price))
+            reservation.failed_tries = reservation.failed_tries.plus(used)
+            if reservation.is_active:
+                self._add_reserved(permit.role, reservation.worst, sign=-1)
+            self._add_spent(permit.role, used)
+
             # The same request is tried again: it keeps a reservation if there is room for another try at its worst.
-            accounts = [self._accounts[name] for name in (RUN, gate.role)]
-            hold.reserved = hold.reserved and all(a.fits(hold.worst, a.reserved) for a in accounts)
-            if hold.reserved:
-                self._reserve(gate.role, hold.worst, 1)
-            if self._journal and any(hold.lost):
-                self._write(gate, request, hold.lost)
-            elif self._journal:
-                self._journal.withdraw([request.key(gate.model.id)])
+            accounts = [self._accounts[name] for name in (WHOLE_RUN, permit.role)]
+            if reservation.is_active:
+                reservation.is_active = all(
+                    account.fits(reservation.worst, account.reserved) for account in accounts
+                )
+            if reservation.is_active:
+                self._add_reserved(permit.role, reservation.worst, sign=1)
+
+            # Nothing is on its way now: what a crash would leave open is what the failed tries have used.
+            if self._call_log and any(reservation.failed_tries):
+                self._record_intent(permit, request, reservation.failed_tries)
+            elif self._call_log:
+                self._call_log.withdraw_intents([request.key(permit.model.id)])
             self._changed.notify_all()
 
-    def _leave(self, gate: BudgetGate, request: Request, hold: _Hold) -> None:
-        self._write(gate, request, hold.lost.plus(hold.worst))
+    def _record_sending(
+        self, permit: BudgetPermit, request: Request, reservation: _Reservation
+    ) -> None:
+        # On disk before the call is sent: if this process dies, the next one counts the call at its worst.
+        self._record_intent(permit, request, reservation.failed_tries.plus(reservation.worst))
 
-    def _write(self, gate: BudgetGate, request: Request, amount: Amount) -> None:
-        if self._journal:
-            key, model = request.key(gate.model.id), gate.model.id
-            self._journal.intend(
-                [Intent(key, gate.role, gate.arm, model, amount.tokens, amount.money)]
-            )
+    def _record_intent(self, permit: BudgetPermit, request: Request, amount: Amount) -> None:
+        if not self._call_log:
+            return
+        model = permit.model.id
+        intent = Intent(
+            key=request.key(model),
+            role=permit.role,
+            arm=permit.arm,
+            model=model,
+            tokens=amount.tokens,
+            cost=amount.money,
+        )
+        self._call_log.record_intents([intent])
 
-    def _refused(self, role: str, worst: Amount) -> None:
-        """Remember what the limits would have had to be for these calls."""
-        for name in (RUN, role):
+    def _note_needed(self, role: str, worst: Amount) -> None:
+        """Remember how large the limits would have had to be for these calls."""
+        for name in (WHOLE_RUN, role):
             account = self._accounts[name]
             if not account.fits(worst, account.reserved):
                 self._needed[name] = account.spent.plus(worst)
 
-    def _others(self) -> bool:
+    def _has_reservations(self) -> bool:
         return any(any(account.reserved) for account in self._accounts.values())
 
-    def _spend(self, role: str, amount: Amount) -> None:
-        for name in {RUN, role}:
+    def _add_spent(self, role: str, amount: Amount) -> None:
+        for name in {WHOLE_RUN, role}:
             self._accounts[name].spent = self._accounts[name].spent.plus(amount)
 
-    def _reserve(self, role: str, amount: Amount, sign: int) -> None:
-        change = Amount(sign * amount.tokens, sign * amount.coins)
-        for name in {RUN, role}:
+    def _add_reserved(self, role: str, amount: Amount, *, sign: int) -> None:
+        change = Amount(sign * amount.tokens, sign * amount.picodollars)
+        for name in {WHOLE_RUN, role}:
             self._accounts[name].reserved = self._accounts[name].reserved.plus(change)
 
-    def _watch(self, role: str, model: Model, used: Amount, worst: Amount) -> None:
+    def _note_excess(self, role: str, model: Model, used: Amount, worst: Amount) -> None:
         """Note a server that used or billed more than the request allowed: its limit may be overshot by that much."""
-        excess = used.less(worst)
+        excess = used.minus(worst)
         if any(excess):
-            self.over.append(
-                f"{role}: {model.id} went {told(excess)} beyond what a request allowed"
+            self.excesses.append(
+                f"{role}: {model.id} went {format_amount(excess)} beyond what a request allowed"
             )
 
 
 @final
-class BudgetGate:
+class BudgetPermit:
     """`models.model.Gate` of one role's calls of one model in one arm."""
 
     def __init__(
         self, budget: Budget, role: str, model: Model, arm: str, price: Price | None
     ) -> None:
-        """Made by `Budget.gate`."""
+        """Made by `Budget.permit`."""
         self.role, self.model, self.arm, self.price = role, model, arm, price
-        self.shut = False
+        self.is_closed = False
         self._budget = budget
 
-    def enter(self, request: Request) -> Literal["go", "wait", "stop"]:
+    def enter(self, request: Request) -> Answer:
         """Reserve the most this call can cost; see `models.model.Gate`."""
         return self._budget._enter(self, request)
 
     def lost(self, request: Request, attempt: Attempt) -> None:
-        """A try came to nothing; what it may have cost is spent."""
-        self._budget._lost(self, request, attempt)
+        """Spend what a failed try may have cost; see `models.model.Gate`."""
+        self._budget._record_failed(self, request, attempt)
 
 
-def _charged(model: Model) -> bool:
+def _is_charged(model: Model) -> bool:
     """Whether somebody else's machine answers."""
     return bool(getattr(model, "priced", "")) and not getattr(model, "local", False)
 
 
-def _worst(request: Request, model: Model, price: Price | None) -> Amount:
+def _worst_case(request: Request, model: Model, price: Price | None) -> Amount:
     """The most that one try of a request can use and cost."""
-    prompt, completion = bound(request), request.sampling.max_tokens
+    prompt_tokens = prompt_token_bound(request)
+    new_tokens = request.sampling.max_tokens
+    total = prompt_tokens + new_tokens
+    if price is None:
+        return Amount(total)
     rate = float(getattr(model, "rate", 1.0))
-    return Amount(
-        prompt + completion, in_coins(most(price, prompt, completion, rate)) if price else 0
-    )
+    return Amount(total, to_picodollars(max_cost(price, prompt_tokens, new_tokens, rate)))
 
 
-def _uncounted(completion: Completion, model: Model) -> bool:
+def _is_uncounted(completion: Completion, model: Model) -> bool:
     """Whether a server gave a text and did not say what it used."""
     return bool(completion.text) and not completion.tokens.completion and hasattr(model, "priced")
 
 
-def _most(request: Request, said: Tokens) -> Tokens:
+def _max_tokens(request: Request, reported: Tokens) -> Tokens:
     """The most that an uncounted answer can have used; a prompt that was counted is known."""
-    return said._replace(
-        prompt=said.prompt or bound(request), completion=request.sampling.max_tokens
-    )
+    prompt_tokens = reported.prompt or prompt_token_bound(request)
+    return reported._replace(prompt=prompt_tokens, completion=request.sampling.max_tokens)
 
 
-def _silent(model: str, answers: int) -> str:
-    return f"{model} does not say what it uses: {answers:,} answers are counted at the most they may have used"
-
-
-def _cost(completion: Completion, price: Price | None) -> float | None:
+def _completion_cost(completion: Completion, price: Price | None) -> float | None:
     if completion.cost is not None or price is None:
         return completion.cost
-    return cost(price, completion.tokens, completion.rate)
+    return token_cost(price, completion.tokens, completion.rate)
 
 
-def _tried(attempt: Attempt, worst: Amount, price: Price | None) -> Attempt:
-    """A try with what it used: what it says, or its worst case where nobody knows whether it was billed."""
+def _price_attempt(attempt: Attempt, worst: Amount, price: Price | None) -> Attempt:
+    """A try with its cost: as reported, or the worst case where nobody knows whether it was billed."""
     if not attempt.billed:
         return attempt
+    cost = attempt.cost
     if attempt.tokens == NO_TOKENS:
-        paid = worst.money if price and attempt.cost is None else attempt.cost
-        return attempt._replace(tokens=Tokens(worst.tokens), cost=paid)
-    known = (
-        attempt.cost if attempt.cost is not None else cost(price, attempt.tokens) if price else None
-    )
-    return attempt._replace(cost=known)
+        if cost is None and price:
+            cost = worst.money
+        return attempt._replace(tokens=Tokens(worst.tokens), cost=cost)
+    if cost is None and price:
+        cost = token_cost(price, attempt.tokens)
+    return attempt._replace(cost=cost)
 
 
-def _amount(attempt: Attempt) -> Amount:
+def _attempt_amount(attempt: Attempt) -> Amount:
     if not attempt.billed:
         return NOTHING
-    return Amount(attempt.tokens.prompt + attempt.tokens.completion, in_coins(attempt.cost or 0.0))
+    token_count = attempt.tokens.prompt + attempt.tokens.completion
+    return Amount(token_count, to_picodollars(attempt.cost or 0.0))
 
 
-def _share(account: _Account) -> float:
-    limit, spent = account.limit, account.spent
-    shares = [spent.tokens / limit.tokens] if limit.tokens else []
-    return max(shares + ([spent.money / limit.money] if limit.money else []), default=0.0)
+def _share_of_limit(account: _Account) -> float:
+    """How much of a limit is used up; of tokens and money, whichever is nearer to its end."""
+    shares = [0.0]
+    if account.limit.tokens:
+        shares.append(account.spent.tokens / account.limit.tokens)
+    if account.limit.money:
+        shares.append(account.spent.money / account.limit.money)
+    return max(shares)

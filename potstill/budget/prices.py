@@ -1,4 +1,4 @@
-"""What a model behind a wire costs: a dated table that the user can see, replace and add to. USD per million tokens."""
+"""What a remote model costs: a dated table that the user can see, replace and add to. USD per million tokens."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from potstill.data import files
 from potstill.errors import ConfigError, InputError
 from potstill.records import Tokens
 
 FILE = Path(__file__).with_name("prices.json")
-MILLION = 1_000_000
-_RATES = ("prompt", "completion", "cached", "reasoning", "batch", "up_to")
-_TOLD = ("as_of", "source")
+TOKENS_PER_PRICE = 1_000_000
+_NEAR_NAMES = 5  # of the table, in an error about a name that it does not hold
+_RATE_FIELDS = ("prompt", "completion", "cached", "reasoning", "batch", "up_to")
+_SOURCE_FIELDS = ("as_of", "source")
 # A snapshot of a model costs what the model costs: -2024-07-18, -20241022, -0324, -001, -latest, -preview-05-20.
-_DATED = re.compile(
+_DATE_SUFFIX = re.compile(
     r"(?:-preview)?(?:-\d{4}-\d{2}-\d{2}|-\d{2}-\d{2}|-\d{8}|-\d{6}|-\d{4}|-\d{3}|-latest)$"
 )
 _FIX = "give one in the recipe: prices: {NAME: {prompt: 0.5, completion: 1.5}}, or in a file: --prices FILE.json"
 
 
 class Price(NamedTuple):
-    """USD per million tokens. Cached prompt tokens and reasoning cost what is said, else as prompt and completion do.
+    """USD per million tokens. `cached` prompt tokens and `reasoning` cost as prompt and completion where they are None.
 
     `batch` is the share of the price that a batch is billed at. A prompt of more than `up_to` tokens is counted double:
     no vendor asks more. `as_of` and `source` say when and where the price was read.
@@ -42,69 +43,79 @@ class Price(NamedTuple):
     source: str = ""
 
 
-Table = Mapping[str, Price]
+PriceTable: TypeAlias = Mapping[str, Price]
 
 
 @cache
-def built_in() -> Mapping[str, Price]:
+def built_in_prices() -> Mapping[str, Price]:
     """The prices that come with the package, by model name."""
-    return parse(json.loads(FILE.read_text("utf-8")), FILE.name)
+    return parse_prices(json.loads(FILE.read_text("utf-8")), FILE.name)
 
 
-def own(given: str | Mapping[str, Any] = "") -> dict[str, Price]:
-    """The user's prices: a path of a JSON or YAML file, or a mapping as in a recipe."""
-    if isinstance(given, Mapping):
-        return parse(given, "prices")
-    return _read(Path(given).expanduser()) if given else {}
+def load_custom_prices(source: str | Mapping[str, Any] = "") -> dict[str, Price]:
+    """The user's prices: from a JSON or YAML file, or from a mapping as in a recipe."""
+    if isinstance(source, Mapping):
+        return parse_prices(source, "prices")
+    if not source:
+        return {}
+    return _read_price_file(Path(source).expanduser())
 
 
-def table(given: str | Mapping[str, Any] = "") -> dict[str, Price]:
+def load_price_table(source: str | Mapping[str, Any] = "") -> dict[str, Price]:
     """The built-in prices with the user's over them."""
-    return {**built_in(), **own(given)}
+    return {**built_in_prices(), **load_custom_prices(source)}
 
 
-def price_of(name: str, prices: Table) -> Price | None:
+def find_price(name: str, prices: PriceTable) -> Price | None:
     """The price of a model: by its exact name, then without a date, then without the vendor before a slash."""
     while True:
-        for candidate in (name, name.lower(), *_undated(name)):
+        for candidate in (name, name.lower(), *_undated_names(name)):
             if candidate in prices:
                 return prices[candidate]
-        vendor, slash, rest = name.partition("/")
+        vendor, slash, model = name.partition("/")
         if not slash or not vendor:
             return None
-        name = rest
+        name = model
 
 
-def _undated(name: str) -> Sequence[str]:
-    found, lower = [], name.lower()
-    while (shorter := _DATED.sub("", lower)) != lower:
-        found.append(shorter)
-        lower = shorter
-    return found
+def _undated_names(name: str) -> Sequence[str]:
+    """The name without its date, then without what looks like one before that."""
+    names: list[str] = []
+    longer = name.lower()
+    shorter = _DATE_SUFFIX.sub("", longer)
+    while shorter != longer:
+        names.append(shorter)
+        longer, shorter = shorter, _DATE_SUFFIX.sub("", shorter)
+    return names
 
 
-def cost(price: Price, tokens: Tokens, rate: float = 1.0) -> float:
-    """What tokens cost; `cached` are among the prompt tokens, `reasoning` among the completion tokens."""
+def token_cost(price: Price, tokens: Tokens, rate: float = 1.0) -> float:
+    """What tokens cost in USD; `cached` are among the prompt tokens, `reasoning` among the completion tokens."""
     cached = min(tokens.cached, tokens.prompt)
     reasoning = min(tokens.reasoning, tokens.completion)
-    per_cached = price.prompt if price.cached is None else price.cached
-    per_reasoning = price.completion if price.reasoning is None else price.reasoning
-    paid = (tokens.prompt - cached) * price.prompt + cached * per_cached
-    paid += (tokens.completion - reasoning) * price.completion + reasoning * per_reasoning
-    return paid * rate * _length(price, tokens.prompt) / MILLION
+    cached_price = price.prompt if price.cached is None else price.cached
+    reasoning_price = price.completion if price.reasoning is None else price.reasoning
+    cost = (tokens.prompt - cached) * price.prompt + cached * cached_price
+    cost += (tokens.completion - reasoning) * price.completion + reasoning * reasoning_price
+    return cost * rate * _length_factor(price, tokens.prompt) / TOKENS_PER_PRICE
 
 
-def most(price: Price, prompt: int, completion: int, rate: float = 1.0) -> float:
-    """The most that so many tokens can cost, however they are cached or thought."""
-    dear = max(price.prompt, price.cached or 0.0), max(price.completion, price.reasoning or 0.0)
-    return (prompt * dear[0] + completion * dear[1]) * rate * _length(price, prompt) / MILLION
+def max_cost(price: Price, prompt: int, completion: int, rate: float = 1.0) -> float:
+    """The most that so many tokens can cost in USD, however many are cached or reasoning."""
+    prompt_price = max(price.prompt, price.cached or 0.0)
+    completion_price = max(price.completion, price.reasoning or 0.0)
+    cost = prompt * prompt_price + completion * completion_price
+    return cost * rate * _length_factor(price, prompt) / TOKENS_PER_PRICE
 
 
-def _length(price: Price, prompt: int) -> int:
-    return 2 if price.up_to and prompt > price.up_to else 1
+def _length_factor(price: Price, prompt: int) -> int:
+    """2 for a prompt of more than `up_to` tokens, which the vendor charges more for."""
+    if price.up_to and prompt > price.up_to:
+        return 2
+    return 1
 
 
-def unknown(name: str, prices: Table) -> ConfigError:
+def unpriced_model_error(name: str, prices: PriceTable) -> ConfigError:
     """The error for a limit of money on a model that has no price."""
     return ConfigError(
         f"the price of the model {name!r} is not known, so a limit of money can't be kept",
@@ -115,68 +126,72 @@ def unknown(name: str, prices: Table) -> ConfigError:
     )
 
 
-def missing(name: str, prices: Table) -> ConfigError:
-    """The error for looking up a price that nobody gave; not the whole table, but the names that are near."""
+def no_price_error(name: str, prices: PriceTable) -> ConfigError:
+    """The error for looking up a price that nobody gave: not the whole table, but the names that are near."""
     import difflib  # here, because every run imports this module and few of them fail
 
-    near = difflib.get_close_matches(name.lower().rpartition("/")[2], prices, n=5, cutoff=0.5)
+    base_name = name.lower().rpartition("/")[2]
     return ConfigError(
         f"no price of a model {name!r} is known",
         expected=f"one of the {len(prices):,} models of the table: potstill prices lists them",
-        available=near,
+        available=difflib.get_close_matches(base_name, prices, n=_NEAR_NAMES, cutoff=0.5),
         wanted=name,
         fix=_FIX.replace("NAME", name),
     )
 
 
-def parse(data: Any, where: str) -> dict[str, Price]:
+def parse_prices(data: Any, source: str) -> dict[str, Price]:
     """Prices from plain data, every mistake reported at once; keys that begin with an underscore are remarks."""
     if not isinstance(data, Mapping):
         raise InputError(
-            f"{where} holds {type(data).__name__}", expected="a mapping of model names", fix=_FIX
+            f"{source} holds {type(data).__name__}", expected="a mapping of model names", fix=_FIX
         )
-    wrong: list[str] = []
-    found = {
-        str(n).lower(): _price(str(n), entry, wrong)
-        for n, entry in data.items()
-        if not str(n).startswith("_")
-    }
-    if wrong:
+    prices: dict[str, Price] = {}
+    mistakes: list[str] = []
+    for key, entry in data.items():
+        name = str(key)
+        if not name.startswith("_"):
+            prices[name.lower()] = _parse_price(name, entry, mistakes)
+    if mistakes:
         raise InputError(
-            f"{where}: {'; '.join(wrong)}", expected=f"{', '.join(_RATES)} as numbers", fix=_FIX
+            f"{source}: {'; '.join(mistakes)}",
+            expected=f"{', '.join(_RATE_FIELDS)} as numbers",
+            fix=_FIX,
         )
-    return found
+    return prices
 
 
-def _price(name: str, entry: Any, wrong: list[str]) -> Price:
+def _parse_price(name: str, entry: Any, mistakes: list[str]) -> Price:
+    """One entry of a table; what is wrong with it is appended to `mistakes`."""
     if not isinstance(entry, Mapping):
-        wrong.append(f"{name}: expected a mapping, found {entry!r}")
+        mistakes.append(f"{name}: expected a mapping, found {entry!r}")
         return Price(0.0, 0.0)
-    wrong += [f"{name}: unknown key {key!r}" for key in entry if key not in (*_RATES, *_TOLD)]
-    wrong += [f"{name}: no {rate} price" for rate in ("prompt", "completion") if rate not in entry]
-    rates: dict[str, Any] = {
-        key: _rate(f"{name}.{key}", entry[key], wrong)
-        for key in _RATES
-        if entry.get(key) is not None
-    }
-    told = {key: str(entry[key]) for key in _TOLD if key in entry}
-    return Price(**{"prompt": 0.0, "completion": 0.0, **rates, **told})
+    for key in entry:
+        if key not in (*_RATE_FIELDS, *_SOURCE_FIELDS):
+            mistakes.append(f"{name}: unknown key {key!r}")
+    for field in ("prompt", "completion"):
+        if field not in entry:
+            mistakes.append(f"{name}: no {field} price")
+
+    values: dict[str, Any] = {"prompt": 0.0, "completion": 0.0}
+    for field in _RATE_FIELDS:
+        if entry.get(field) is not None:
+            values[field] = _parse_rate(f"{name}.{field}", entry[field], mistakes)
+    for field in _SOURCE_FIELDS:
+        if field in entry:
+            values[field] = str(entry[field])
+    return Price(**values)
 
 
-def _rate(name: str, value: Any, wrong: list[str]) -> float:
-    fine = (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and value >= 0
-    )
-    if not fine:
-        wrong.append(f"{name}: {value!r} is not a number of 0 or more")
+def _parse_rate(name: str, value: Any, mistakes: list[str]) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value < 0:
+        mistakes.append(f"{name}: {value!r} is not a number of 0 or more")
         return 0.0
     return float(value)
 
 
-def _read(path: Path) -> dict[str, Price]:
+def _read_price_file(path: Path) -> dict[str, Price]:
     try:
         data = files.yaml(path)
     except FileNotFoundError:
@@ -187,4 +202,4 @@ def _read(path: Path) -> dict[str, Price]:
         raise InputError(
             f"{path} can't be read: {error.strerror}", expected="a file of prices", fix=_FIX
         ) from None
-    return parse(data, str(path))
+    return parse_prices(data, str(path))

@@ -25,11 +25,11 @@ from potstill.errors import ConfigError, StoreError
 from potstill.runs import manifest
 from potstill.store import Store
 from potstill.store.admin import maintain, transfer
-from potstill.store.database import rescued
+from potstill.store.database import rescue_command
 
 SHOWN = 50  # calls in the terminal; --json has them all
 _HELP = {
-    "stats": "how many completions, attempts, judgements, traces and students, by whom and at what cost",
+    "stats": "how many completions, attempts, verdicts, traces and students, by whom and at what cost",
     "verify": "check every key, id, reference and Parquet file; exit code 2 where something is damaged",
     "journal": "every call with what was asked, what came, its use and cost, and what the verifiers said",
     "gc": "what no arm needs any more: completions, traces, verdicts of older verifiers",
@@ -91,7 +91,7 @@ def _stats(args: argparse.Namespace) -> None:
             specs: dict[str, str] = dict(manifest.read(store.folder).settings.get("roles", {}))
         except StoreError:  # a store without a run, such as one that completions were imported into
             specs = {}
-        found = maintain.stats(store, specs)
+        found = maintain.store_stats(store, specs)
     if args.json:
         show.document(found)
         return
@@ -131,7 +131,7 @@ def _text(name: str, value: Any) -> str:
 
 def _verify(args: argparse.Namespace) -> None:
     with Store.open(args.run, readonly=True) as store:
-        found = maintain.verify(store)
+        found = maintain.check_store(store)
     if args.json:
         show.document({"sound": not found, "found": found})
     elif not found:
@@ -143,7 +143,7 @@ def _verify(args: argparse.Namespace) -> None:
         raise StoreError(
             f"{len(found)} entries of {args.run} are damaged",
             expected="every key, id and text to be what was written, every reference to be there",
-            fix=f"potstill cache parquet {args.run}" if parquet else rescued(args.run),
+            fix=f"potstill cache parquet {args.run}" if parquet else rescue_command(args.run),
         )
 
 
@@ -157,13 +157,13 @@ def _journal(args: argparse.Namespace) -> None:
             raise StoreError(
                 f"{args.run} has no arm {args.arm!r}", available=sorted(known), wanted=args.arm
             )
-        if args.status and args.status not in (statuses := journal.statuses(store)):
+        if args.status and args.status not in (statuses := journal.list_statuses(store)):
             raise ConfigError(
                 f"no call has the status {args.status!r}", available=statuses, wanted=args.status
             )
-        found = journal.entries(store, arm=args.arm, status=args.status)
+        found = journal.read_entries(store, arm=args.arm, status=args.status)
         if args.json:
-            show.stream("journal", (entry.plain() for entry in found))
+            show.stream("journal", (entry.to_json_dict() for entry in found))
             return
         rows, count = [], 0
         for count, entry in enumerate(found, start=1):
@@ -196,7 +196,7 @@ def _gc(args: argparse.Namespace) -> None:
 
     versions = [verifiers.version(kind) for kind in verifiers.KINDS]
     with Store.open(args.run, create=False, readonly=not args.delete) as store:
-        gone = maintain.gc(
+        gone = maintain.collect_garbage(
             store, dry_run=not args.delete, versions=versions, students=args.students
         )
     if args.json:
@@ -206,14 +206,14 @@ def _gc(args: argparse.Namespace) -> None:
     students = f", {gone.students:,} students" if args.students else ""
     show.say(
         f"{gone.completions:,} completions ({gone.bytes:,} bytes), {gone.traces:,} traces, "
-        f"{gone.judgements:,} verdicts{students} {done}"
+        f"{gone.verdicts:,} verdicts{students} {done}"
     )
 
 
 def _export(args: argparse.Namespace) -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with Store.open(args.run, readonly=True) as store:
-        done = transfer.export(store, args.out)
+        done = transfer.export_completions(store, args.out)
     if done.lost != 0:
         lost = "an unknown number of" if done.lost is None else f"{done.lost:,}"
         print(f"{lost} completions are damaged and were left out", file=sys.stderr)
@@ -229,7 +229,7 @@ def _import(args: argparse.Namespace) -> None:
             fix="potstill cache export RUN --out FILE",
         )
     with Store.open(args.run) as store:
-        taken = transfer.import_(store, args.file, paid=args.paid)
+        taken = transfer.import_completions(store, args.file, paid=args.paid)
     show.document(taken._asdict()) if args.json else show.say(
         f"{taken.new:,} new, {taken.known:,} known completions"
     )
@@ -239,7 +239,7 @@ def _parquet(args: argparse.Namespace) -> None:
     from potstill.store.admin import parquet
 
     with Store.open(args.run, create=False) as store:
-        written = parquet.rewrite(store.database, store.folder)
+        written = parquet.rewrite_files(store.database, store.folder)
     if args.json:
         show.document({"written": [str(path) for path in written]})
         return

@@ -79,7 +79,7 @@ def execute(args: argparse.Namespace) -> None:
 
 def _evaluate(args: argparse.Namespace) -> None:
     from potstill.runs.sources import load_model, load_problems, pose_all
-    from potstill.store import Store, cached
+    from potstill.store import Store, with_cache
     from potstill.traces import Session, using
     from potstill.traces.verification import check_judge
 
@@ -98,7 +98,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     with _kept(args.out) as folder, watching(args.quiet) as progress, Store.open(folder) as store:
         budget = options.budget(args, store, {"evaluation": model, "judge": judge})
         kept = partial(
-            cached,
+            with_cache,
             store=store,
             arm="evaluation",
             seed=args.seed,
@@ -106,7 +106,7 @@ def _evaluate(args: argparse.Namespace) -> None:
             budget=budget,
         )
         with using(
-            Session(judgements=store.judgements, judge=kept(judge, role="judge") if judge else None)
+            Session(judgements=store.verdicts, judge=kept(judge, role="judge") if judge else None)
         ):
             measured = _measure(args, kept(model, role="evaluation"), asked)
     if args.out:

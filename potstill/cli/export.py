@@ -144,7 +144,7 @@ def _traces(args: argparse.Namespace) -> list[Trace]:
 
 def _of_arm(args: argparse.Namespace, store: Store) -> list[Trace]:
     known = store.history.arms()
-    arms = [arm for arm in known if store.history.rows(arm)]
+    arms = [arm for arm in known if store.history.row_ids(arm)]
     if args.arm not in known:
         raise ConfigError(
             f"{args.run} has no arm {args.arm!r}"

@@ -120,7 +120,7 @@ def _write(
                 "keep": args.keep,
             }
         }
-        manifest.start(out, settings, empty=store.empty())
+        manifest.start(out, settings, empty=store.is_empty())
         ledger = store.ledger(ARM)
         ledger.made(traces)
         ledger.step("import", files.name(args.file), len(traces), len(traces))

@@ -76,7 +76,7 @@ def execute(args: argparse.Namespace) -> None:
 
 def _judge(args: argparse.Namespace) -> None:
     from potstill.runs.sources import load_model, world
-    from potstill.store.cached_model import cached
+    from potstill.store.cached_model import with_cache
     from potstill.store.store import Store
 
     mapping = options.pairs(args.map, "--map")
@@ -94,7 +94,7 @@ def _judge(args: argparse.Namespace) -> None:
     with Store.open(args.out) as store, watching(args.quiet) as progress:
         judge = load_model(args.judge, threads=args.threads)
         budget = options.budget(args, store, {"judge": judge})
-        model = cached(
+        model = with_cache(
             judge,
             store,
             role="judge",

@@ -118,18 +118,17 @@ def budget(args: argparse.Namespace, store: Store, models: Mapping[str, Model | 
         models: by the roles that may have a limit.
     """
     from potstill.budget import flags, prices
-    from potstill.budget.amounts import Limit
     from potstill.budget.budget import Budget
 
-    limits = flags.limits(args.budget, list(models))
-    found = Budget.of(
+    limits = flags.parse_limits(args.budget, list(models))
+    found = Budget.from_call_log(
         store.attempts,
-        {role: Limit(limit.tokens, limit.money) for role, limit in limits.items()},
-        prices.own(args.prices),
+        limits,
+        prices.load_custom_prices(args.prices),
     )
     for role, model in models.items():
         if model is not None:
-            found.gate(role, model, "")
+            found.permit(role, model, "")
     return found
 
 

@@ -25,11 +25,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> None:
     """Print the table, or one entry of it."""
-    table = prices.table(args.prices)
+    table = prices.load_price_table(args.prices)
     if args.name:
-        found = prices.price_of(args.name, table)
+        found = prices.find_price(args.name, table)
         if found is None:
-            raise prices.missing(args.name, table)
+            raise prices.no_price_error(args.name, table)
         table = {args.name: found}
     if args.json:
         show.document({name: price._asdict() for name, price in table.items()})

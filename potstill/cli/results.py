@@ -43,7 +43,7 @@ def _holds(out: Path) -> bool:
     if not (out / database.FILE).exists():
         return False
     with Store.open(out, readonly=True) as store:
-        return not store.empty()
+        return not store.is_empty()
 
 
 def finish(

@@ -158,7 +158,7 @@ def bind(args: argparse.Namespace) -> recipe.Recipe:
     values |= {
         f"mapping.{field}": column for field, column in options.pairs(args.map, "--map").items()
     }
-    values |= flags.settings(args.budget)
+    values |= flags.parse_budget(args.budget)
     values |= {"batch": True} if args.batch else {}
     # JSON is YAML, so that a value such as `no` or `1e3` stays the text it is.
     sets = [f"{key}={json.dumps(value)}" for key, value in values.items()] + options.settings(

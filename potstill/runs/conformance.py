@@ -20,7 +20,7 @@ from potstill.models.model import Model, Trainable
 from potstill.models.scripted import Scripted
 from potstill.records import Stage, Trace
 from potstill.runs.driver import describe, drive
-from potstill.store.cached_model import cached
+from potstill.store.cached_model import with_cache
 from potstill.store.store import Store
 from potstill.traces import Session, using
 from potstill.world.scripted import scripted_stories, scripted_student, scripted_teacher
@@ -170,7 +170,7 @@ def _drive_in_store(
     with Store.open(folder) as store:
         ledger = store.ledger(name)
         roles = {
-            role: cached(counter.counted(model), store, role=role, arm=name, seed=seed)
+            role: with_cache(counter.counted(model), store, role=role, arm=name, seed=seed)
             for role, model in models.items()
         }
 
@@ -179,15 +179,15 @@ def _drive_in_store(
             ledger.rows(stage.id, stage.rows)
             return stage.model
 
-        with using(Session(ledger, store.judgements, workers=4)):
+        with using(Session(ledger, store.verdicts, workers=4)):
             ledger.made(problems)
             solver = drive(case.method.method, problems, roles, dict(case.values), train)
         return ScriptedRun(
             stages=stages,
             calls=counter.calls,
             solver=solver,
-            orphans=store.history.missing(),
-            stored_rows=store.history.rows(name),
+            orphans=store.history.missing_parents(),
+            stored_rows=store.history.row_ids(name),
             errored={trace.id for trace in store.history.traces(name) if trace.error},
             dropped={drop.id for drop in store.history.drops(name)},
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from potstill.budget import prices
-from potstill.budget.prices import Price, built_in, most, price_of
+from potstill.budget.prices import Price, built_in_prices, find_price, max_cost
 from potstill.evaluation.intervals import Estimate, mean, share
 from potstill.records import Progress, Trace, no_progress
 from potstill.runs.dry_run import Asked, Assumptions, Driven, dry
@@ -96,7 +96,7 @@ def foresee(
         threads: as in the run: a local model's samples depend on it.
         progress: called with (label, done, total) by a pilot.
     """
-    own = prices.own(recipe.prices)
+    own = prices.load_custom_prices(recipe.prices)
     if not pilot:
         problems, tests = load_recipe_problems(recipe)
         driven = dry(recipe, problems, assume)
@@ -175,7 +175,7 @@ def _need(recipe: Recipe, role: str, asked: Asked, part: float, own: Mapping[str
         return Need(role, spec, calls, round(prompt), round(completion), round(limit), *money)
     rate = price.batch if recipe.batch else 1.0
     costs = [
-        most(price, round(p), round(c), rate) if cost is None else cost
+        max_cost(price, round(p), round(c), rate) if cost is None else cost
         for p, c, cost in zip(asked.prompts, asked.completions, asked.costs, strict=True)
     ]
     value = sum(costs) / len(costs)
@@ -184,14 +184,14 @@ def _need(recipe: Recipe, role: str, asked: Asked, part: float, own: Mapping[str
     )  # what was assumed does not vary as what is measured does
     found = Estimate(value, value, value) if sure else mean(costs)
     ends = (calls * found.value, max(0.0, calls * found.low), calls * found.high)
-    whole = most(price, round(prompt), round(limit), rate)
+    whole = max_cost(price, round(prompt), round(limit), rate)
     return Need(role, spec, calls, round(prompt), round(completion), round(limit), *ends, whole)
 
 
 def _price(spec: str, own: Mapping[str, Price]) -> tuple[Price | None, bool]:
     """The price of a spec's model, and whether it is free without one."""
     name, local = priced(spec)
-    return price_of(name, own if local else {**built_in(), **own}), local
+    return find_price(name, own if local else {**built_in_prices(), **own}), local
 
 
 def _evaluated(

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 
 from potstill.budget import prices
-from potstill.budget.amounts import Limit
 from potstill.data import files
 from potstill.errors import ConfigError, InputError, StageError
 from potstill.evaluation.benchmark import Solver
@@ -139,16 +138,13 @@ def open_run(
         models = load_recipe_models(recipe, threads or os.cpu_count() or 1)
     check_roles(recipe, models)
     check_judge([*problems, *tests], models.get(JUDGE), f"--role {JUDGE}=SPEC")
-    limits = {
-        name: Limit(limit.tokens, limit.money) for name, limit in recipe.budget.by_name().items()
-    }
     rules = AnswerRules(retry_errors, recipe.truncated, recipe.when_spent)
     with open_folder(
         out,
         settings=settled(recipe),
         models=models,
-        budget=limits,
-        price_table=prices.own(recipe.prices),
+        budget=recipe.budget.by_name(),
+        price_table=prices.load_custom_prices(recipe.prices),
         seed=recipe.seed,
         threads=threads,
         progress=progress,
@@ -201,7 +197,7 @@ def check_roles(recipe: Recipe, models: Mapping[str, Model]) -> None:
         for role in entry(arm.method).roles:
             model = models.get(role.name)
             spec = recipe.roles.get(role.name, "")
-            truncation.able(recipe.truncated, model, f"the {role.name} {spec}")
+            truncation.check_can_continue(recipe.truncated, model, f"the {role.name} {spec}")
             if model is None or spec.startswith(("recorded:", "scripted:")):
                 continue
             needs_weights = role.annotation in (Trainable, Scored)

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from potstill import __version__
 from potstill.errors import StoreError
 from potstill.records import SCHEME, canonical, digest
-from potstill.store.admin.migrations import SCHEMA, known
-from potstill.store.database import moved_away
-from potstill.store.lock import unwritable
+from potstill.store.admin.migrations import SCHEMA, is_readable
+from potstill.store.database import move_away_command
+from potstill.store.lock import unwritable_folder_error
 
 FILE = "manifest.json"
 MARK = "complete.json"
@@ -66,7 +66,7 @@ def read(folder: Path) -> Manifest:
         raise StoreError(
             f"{path} can't be read: {type(error).__name__}: {error}",
             expected=f"JSON with {', '.join(Manifest._fields)}",
-            fix=moved_away(folder),
+            fix=move_away_command(folder),
         ) from error
 
 
@@ -107,16 +107,18 @@ def write(path: Path, value: Any) -> None:
         draft.replace(path)
     except OSError as error:
         draft.unlink(missing_ok=True)
-        raise unwritable(path.parent, error) from error
+        raise unwritable_folder_error(path.parent, error) from error
 
 
 def _compare(folder: Path, found: Manifest, asked: Manifest) -> None:
-    if (found.scheme, _series(found)) != (asked.scheme, _series(asked)) or not known(found.schema):
+    if (found.scheme, _series(found)) != (asked.scheme, _series(asked)) or not is_readable(
+        found.schema
+    ):
         raise StoreError(
             f"{folder} was made by another version: potstill {found.potstill}, scheme {found.scheme}, "
             f"schema {found.schema}",
             expected=f"potstill {_series(asked)}.x, scheme {asked.scheme}, schema {asked.schema}",
-            fix=moved_away(folder),
+            fix=move_away_command(folder),
         )
     differences = differing(found.settings, asked.settings)
     if differences:

@@ -21,7 +21,7 @@ from potstill.errors import ConfigError
 from potstill.models.model import Model
 from potstill.records import Progress, no_progress
 from potstill.runs import manifest
-from potstill.store.cached_model import cached
+from potstill.store.cached_model import with_cache
 from potstill.store.ledger import Ledger as StoreLedger
 from potstill.store.store import Store
 from potstill.store.truncation import Policy
@@ -63,7 +63,7 @@ class Folder:
         """The model behind the store; its calls are counted for a role of an arm."""
         # A measurement takes answers as they come: half of one, or one with longer answers, measures something else.
         is_measuring = role in (EVALUATION, JUDGE)
-        return cached(
+        return with_cache(
             model,
             self.store,
             role=role,
@@ -85,7 +85,7 @@ class Folder:
         judge = self.models.get(JUDGE)
         return Session(
             ledger=ledger,
-            judgements=self.store.judgements,
+            judgements=self.store.verdicts,
             judge=self.wrap_model(judge, JUDGE, arm) if judge is not None else None,
             seed=self.seed,
         )
@@ -124,11 +124,11 @@ def open_folder(
     limits = parse_budget(budget, models) if isinstance(budget, str) else budget
     with Store.open(path) as store:
         recorded_settings = {"seed": seed, **(settings or {}), "threads": threads}
-        manifest.start(path, recorded_settings, empty=store.empty())
+        manifest.start(path, recorded_settings, empty=store.is_empty())
         files.save(path)
-        account = Budget.of(store.attempts, limits, price_table or {})
+        account = Budget.from_call_log(store.attempts, limits, price_table or {})
         for role, model in models.items():
-            account.gate(role, model, "")  # refuses a limit of money on a model without a price
+            account.permit(role, model, "")  # refuses a limit of money on a model without a price
         yield Folder(path, store, models, account, seed, threads, progress, rules)
 
 
@@ -136,8 +136,7 @@ def parse_budget(text: str, models: Mapping[str, Model]) -> dict[str, Limit]:
     """The limits of a text such as "5usd" or "teacher=3usd,2Mtok", by role; "" is the limit of all roles together."""
     amounts = [amount.strip() for amount in text.split(",") if amount.strip()]
     roles = dict.fromkeys(("teacher", "student", *models, JUDGE, EVALUATION))
-    limits = flags.limits(amounts, tuple(roles))
-    return {role: Limit(limit.tokens, limit.money) for role, limit in limits.items()}
+    return flags.parse_limits(amounts, tuple(roles))
 
 
 def refuse_many_processes() -> None:

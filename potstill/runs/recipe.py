@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from potstill.budget.flags import UNLIMITED, Spending
+from potstill.budget.flags import UNLIMITED, RunLimits
 from potstill.data import files
 from potstill.errors import ConfigError, InputError
 from potstill.methods import METHODS
@@ -102,7 +102,7 @@ class Recipe:
     overlap: typing.Literal["stop", "drop"] = "stop"
     overlap_n: int | None = None
     truncated: Truncated = "keep"
-    budget: Spending = UNLIMITED
+    budget: RunLimits = UNLIMITED
     when_spent: typing.Literal["stop", "train"] = "stop"
     prices: str | Mapping[str, Mapping[str, float | str]] = ""
     batch: bool = False
@@ -167,7 +167,7 @@ def from_data(
     known = {role.name for method in METHODS for role in entry(method).roles} | {"judge"}
     wrong += [_unknown("role", role, sorted(known)) for role in roles if role not in known]
     budget = fields.get("budget")
-    limited = budget.roles if isinstance(budget, Spending) else {}
+    limited = budget.roles if isinstance(budget, RunLimits) else {}
     wrong += [
         _unknown("role in the budget", r, sorted(known | {"evaluation"}))
         for r in limited

@@ -71,7 +71,7 @@ def settled(recipe: Recipe) -> dict[str, Any]:
 
 def _costs(store: Store, arm: str) -> dict[str, Cost]:
     """By role, what an arm needed, whoever paid first, and what its own failed tries cost."""
-    lost = store.attempts.wasted(arm)
+    lost = store.attempts.wasted_cost(arm)
     costs: dict[str, Cost] = {}
     for role, usage in store.usage(arm).items():
         costs[role] = Cost(**usage, lost=lost.get(role, 0.0))  # type: ignore[arg-type]
@@ -104,7 +104,7 @@ def _comparisons(evaluations: Mapping[str, Evaluation]) -> list[Comparison]:
 
 def trained_on(store: Store, arm: str) -> list[Trace]:
     """The rows of an arm's last stage."""
-    stages = store.history.rows(arm)
+    stages = store.history.row_ids(arm)
     last = list(stages.values())[-1] if stages else []
     return [trace for key in last if (trace := store.history.trace(key, arm))]
 
@@ -119,14 +119,14 @@ def _funnel(store: Store, arm: str, names: Mapping[str, str]) -> Funnel:
         FunnelStep(s.operator, names.get(s.label, s.label), s.taken, s.returned)
         for s in store.history.steps(arm)
     ]
-    trained = sum(len(ids) for ids in store.history.rows(arm).values())
+    trained = sum(len(ids) for ids in store.history.row_ids(arm).values())
     steps.append(FunnelStep("train", "rows", trained, trained))
     return Funnel(tuple(steps), tuple(FunnelDrop(*key, count) for key, count in counts.items()))
 
 
 def _training(store: Store, arm: str) -> dict[str, object]:
     """The last stage's report, with the number of stages."""
-    stages = store.history.rows(arm)
+    stages = store.history.row_ids(arm)
     reports = [student.report for key in stages if (student := store.students.get(key))]
     return {**reports[-1], "arm": arm, "stages": len(reports)} if reports else {}
 

@@ -17,7 +17,7 @@ from potstill.errors import ConfigError
 from potstill.models.model import Completion, Request
 from potstill.records import Trace, Verdict
 from potstill.store.store import Store
-from potstill.store.verdicts import Judgements
+from potstill.store.verdicts import Verdicts
 from potstill.traces import Session, using, verify
 from potstill.traces.session import current
 
@@ -65,7 +65,7 @@ def again(store: Store, kinds: Sequence[str] = (), progress: Progress | None = N
                 f"there is no verifier of kind {kind!r}", available=verifiers.KINDS, wanted=kind
             )
     found = Rejudged()
-    fresh = _Anew(store.judgements)
+    fresh = _Anew(store.verdicts)
     with using(Session(judgements=fresh)):
         for arm in store.history.arms():
             _arm(store, arm, kinds, found, progress or _silent)
@@ -73,9 +73,9 @@ def again(store: Store, kinds: Sequence[str] = (), progress: Progress | None = N
 
 
 def _arm(store: Store, arm: str, kinds: Sequence[str], found: Rejudged, progress: Progress) -> None:
-    trained = {id for ids in store.history.rows(arm).values() for id in ids}
+    trained = {id for ids in store.history.row_ids(arm).values() for id in ids}
     lines: dict[tuple[str, str, str], Line] = {}
-    total = store.history.count(arm)
+    total = store.history.count_traces(arm)
     done = 0
     progress(f"{arm}: judged again", done, total)
     for portion in _portions(store.history.traces(arm)):
@@ -161,9 +161,9 @@ def _silent(label: str, done: int, total: int) -> None:
 
 @final
 class _Anew:
-    """Judgements that know only what was judged since they were made, so that everything else is judged again."""
+    """Verdicts that know only what was judged since they were made, so that everything else is judged again."""
 
-    def __init__(self, judgements: Judgements) -> None:
+    def __init__(self, judgements: Verdicts) -> None:
         self._judgements = judgements
         self._since: set[str] = set()
 

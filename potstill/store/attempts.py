@@ -1,4 +1,4 @@
-"""Tries that did not become a completion, calls that have left and not come back, and what everything has cost."""
+"""Failed tries, calls that were sent and have not come back, and what everything has cost."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _COLUMNS = (
     "key, number, role, arm, model, error, prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens, cost, "
     "seconds, text, billed, created"
 )
-_NUMBER = "(SELECT coalesce(max(number), 0) + 1 FROM attempts WHERE key = ?)"
-_INSERT = f"INSERT INTO attempts ({_COLUMNS}) VALUES (?, {_NUMBER}, {', '.join('?' * 13)})"
+_NEXT_NUMBER = "(SELECT coalesce(max(number), 0) + 1 FROM attempts WHERE key = ?)"
+_APPEND = f"INSERT INTO attempts ({_COLUMNS}) VALUES (?, {_NEXT_NUMBER}, {', '.join('?' * 13)})"
 _ADD = f"INSERT OR IGNORE INTO attempts ({_COLUMNS}) VALUES ({', '.join('?' * 15)})"
-_NEXT = "(SELECT coalesce(max(a.number), 0) + 1 FROM attempts a WHERE a.key = o.key)"
-_REPLACED = f"""
+_NEXT_NUMBER_OF_ROW = "(SELECT coalesce(max(a.number), 0) + 1 FROM attempts a WHERE a.key = o.key)"
+_COMPLETION_TO_ATTEMPT = f"""
     INSERT INTO attempts ({_COLUMNS})
-    SELECT key, {_NEXT}, role, arm, model, error, prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens,
-        cost, seconds, text, paid, created FROM completions o WHERE key = ?"""
-_DIED = f"""
+    SELECT key, {_NEXT_NUMBER_OF_ROW}, role, arm, model, error, prompt_tokens, completion_tokens, cached_tokens,
+        reasoning_tokens, cost, seconds, text, paid, created FROM completions o WHERE key = ?"""
+_INTENTS_TO_ATTEMPTS = f"""
     INSERT INTO attempts ({_COLUMNS})
-    SELECT key, {_NEXT}, role, arm, model, ?, 0, tokens, 0, 0, cost, 0, '', 1, created FROM intents o"""
+    SELECT key, {_NEXT_NUMBER_OF_ROW}, role, arm, model, ?, 0, tokens, 0, 0, cost, 0, '', 1, created FROM intents o"""
 _SPENT = """
     SELECT role, sum(tokens), sum(cost) FROM (
         SELECT role, prompt_tokens + completion_tokens AS tokens, coalesce(cost, 0) AS cost FROM completions WHERE paid
@@ -38,8 +38,8 @@ _SPENT = """
     GROUP BY role ORDER BY role"""
 
 
-class Tried(NamedTuple):
-    """A stored attempt: the key of the completion that it did not become, its number from 1, and for whom it was."""
+class StoredAttempt(NamedTuple):
+    """An attempt in the store: the key of the completion that it did not become, its number from 1, and for whom."""
 
     key: str
     number: int
@@ -54,17 +54,18 @@ class Tried(NamedTuple):
 class Attempts:
     """The tables attempts and intents.
 
-    A completion's own `tries` are written, and its intent is taken away, in the transaction that commits it
+    A completion's own `tries` are written, and its intent is deleted, in the transaction that commits it
     (`Completions.put`); a stored failure that is asked again becomes an attempt there. What is here is the rest:
-    `intend` before a call leaves, `lost` for calls that end without a completion, and `adopt` for a dead process's.
+    `record_intents` before a call is sent, `record_failed` for calls that end without a completion, and
+    `adopt_intents` for the calls of a process that died.
     """
 
     def __init__(self, database: Database) -> None:
         """Read and write through this connection."""
         self._database = database
 
-    def intend(self, intents: Sequence[Intent]) -> None:
-        """Keep, before the calls leave, what they can cost; a second time under a key replaces the first."""
+    def record_intents(self, intents: Sequence[Intent]) -> None:
+        """Commit, before the calls are sent, what they can cost; a second time under a key replaces the first."""
         now = time.time()
         with self._database.transaction() as connection:
             connection.executemany(
@@ -72,66 +73,77 @@ class Attempts:
                 [(*intent, now) for intent in intents],
             )
 
-    def lost(self, model: str, role: str, arm: str, tries: Sequence[tuple[str, Attempt]]) -> None:
-        """Keep tries, by key, whose completion will not come in this run; their intents are settled by that."""
-        with self._database.transaction() as connection:
-            write(connection, model, role, arm, tries)
-            settled(connection, [key for key, _ in tries])
+    def record_failed(
+        self, model: str, role: str, arm: str, tries: Sequence[tuple[str, Attempt]]
+    ) -> None:
+        """Store tries, by key, whose completion will not come in this run; that settles their intents.
 
-    def add(self, rows: Sequence[Tried]) -> None:
+        Args:
+            model: the id of the model that was asked.
+            role: for which it was.
+            arm: for which it was.
+            tries: pairs of the completion's key and the attempt.
+        """
+        with self._database.transaction() as connection:
+            append_attempts(connection, model, role, arm, tries)
+            delete_intents(connection, [key for key, _ in tries])
+
+    def add_exported(self, rows: Sequence[StoredAttempt]) -> None:
         """Take attempts from an export; those that are here stay as they are."""
         with self._database.transaction() as connection:
-            connection.executemany(_ADD, [_row(tried) for tried in rows])
+            connection.executemany(_ADD, [_to_row(stored) for stored in rows])
 
-    def withdraw(self, keys: Sequence[str]) -> None:
-        """Take away the intents of calls that never left."""
+    def withdraw_intents(self, keys: Sequence[str]) -> None:
+        """Delete the intents of calls that were never sent."""
         with self._database.transaction() as connection:
-            settled(connection, keys)
+            delete_intents(connection, keys)
 
-    def adopt(self) -> int:
+    def adopt_intents(self) -> int:
         """Count the calls that a dead process left open as attempts at their worst, and return how many.
 
-        Call it before this process's first `intend`: a store has one writer, so what is open then is a dead one's.
+        Call it before this process's first `record_intents`: a store has one writer, so what is open then is a dead
+        process's.
         """
-        if not self.intents():
+        if not self.open_intents():
             return 0
         with self._database.transaction() as connection:
-            count = connection.execute(_DIED, (DIED,)).rowcount
+            count = connection.execute(_INTENTS_TO_ATTEMPTS, (DIED,)).rowcount
             connection.execute("DELETE FROM intents")
         return count
 
-    def intents(self) -> list[Intent]:
-        """The calls that are open, oldest first."""
+    def open_intents(self) -> list[Intent]:
+        """The calls that were sent and have not come back, oldest first."""
         sql = "SELECT key, role, arm, model, tokens, cost FROM intents ORDER BY created, key"
         return [Intent(*row) for row in self._database.read(sql)]
 
-    def spent(self) -> dict[str, Spent]:
+    def spent_by_role(self) -> dict[str, Spent]:
         """By role, what this store has paid: its own completions, billed attempts, and open calls at their worst.
 
         Completions that were imported from another store were paid there and do not count.
         """
-        return {role: Spent(tokens, cost) for role, tokens, cost in self._database.read(_SPENT)}
+        rows = self._database.read(_SPENT)
+        return {role: Spent(tokens, cost) for role, tokens, cost in rows}
 
-    def wasted(self, arm: str) -> dict[str, float]:
+    def wasted_cost(self, arm: str) -> dict[str, float]:
         """By role, the money paid for an arm's attempts."""
         sql = "SELECT role, sum(coalesce(cost, 0)) FROM attempts WHERE arm = ? AND billed GROUP BY role ORDER BY role"
-        return {row[0]: row[1] for row in self._database.read(sql, (arm,))}
+        return dict(self._database.read(sql, (arm,)))
 
-    def of(self, keys: Sequence[str]) -> dict[str, list[Tried]]:
+    def by_key(self, keys: Sequence[str]) -> dict[str, list[StoredAttempt]]:
         """The attempts before (or without) these completions, in order."""
-        found: dict[str, list[Tried]] = {}
-        for row in self._database.among(
-            f"SELECT {_COLUMNS} FROM attempts WHERE key IN ({{}}) ORDER BY number", keys
-        ):
-            found.setdefault(row[0], []).append(_tried(row))
-        return found
+        sql = f"SELECT {_COLUMNS} FROM attempts WHERE key IN ({{}}) ORDER BY number"
+        attempts: dict[str, list[StoredAttempt]] = {}
+        for row in self._database.read_by_keys(sql, keys):
+            stored = _from_row(row)
+            attempts.setdefault(stored.key, []).append(stored)
+        return attempts
 
-    def all(self) -> Iterator[Tried]:
+    def iterate(self) -> Iterator[StoredAttempt]:
         """Every attempt in the order of writing."""
-        return (_tried(row) for row in self._database.pages("attempts", _COLUMNS))
+        return (_from_row(row) for row in self._database.pages("attempts", _COLUMNS))
 
 
-def write(
+def append_attempts(
     connection: sqlite3.Connection,
     model: str,
     role: str,
@@ -140,62 +152,61 @@ def write(
 ) -> None:
     """Append attempts under their keys, inside a transaction."""
     now = time.time()
-    rows = [
-        (
-            key,
-            key,
-            role,
-            arm,
-            model,
-            to_column(t.error),
-            *t.tokens,
-            t.cost,
-            t.seconds,
-            to_column(t.text),
-            t.billed,
-            now,
-        )
-        for key, t in tries
-    ]
+    rows = []
+    for key, attempt in tries:
+        # The key stands twice: once as a column, once for the subquery that numbers the attempts of a key.
+        rows.append((key, key, role, arm, model, *_attempt_columns(attempt), now))
     if rows:
-        connection.executemany(_INSERT, rows)
+        connection.executemany(_APPEND, rows)
 
 
-def replaced(connection: sqlite3.Connection, keys: Sequence[str]) -> None:
-    """Turn the stored completions of these keys, where there are any, into attempts, before others take their place."""
+def completions_to_attempts(connection: sqlite3.Connection, keys: Sequence[str]) -> None:
+    """Copy the stored completions of these keys, where there are any, to attempts, before others take their place."""
     sql = "SELECT key FROM completions WHERE key IN (SELECT value FROM json_each(?))"
-    connection.executemany(_REPLACED, connection.execute(sql, (json.dumps(list(keys)),)).fetchall())
+    stored_keys = connection.execute(sql, (json.dumps(list(keys)),)).fetchall()
+    connection.executemany(_COMPLETION_TO_ATTEMPT, stored_keys)
 
 
-def settled(connection: sqlite3.Connection, keys: Sequence[str]) -> None:
-    """Take away the intents of these keys, inside a transaction."""
+def delete_intents(connection: sqlite3.Connection, keys: Sequence[str]) -> None:
+    """Delete the intents of these keys, inside a transaction."""
+    # Runs without a budget have no intents: one look saves a statement a key.
     if connection.execute("SELECT 1 FROM intents LIMIT 1").fetchone():
         connection.executemany("DELETE FROM intents WHERE key = ?", [(key,) for key in keys])
 
 
-def _row(tried: Tried) -> tuple[Any, ...]:
-    one = tried.attempt
-    texts = (to_column(one.error), to_column(one.text))
+def _attempt_columns(attempt: Attempt) -> tuple[Any, ...]:
+    """The columns from `error` to `billed`."""
     return (
-        *tried[:5],
-        texts[0],
-        *one.tokens,
-        one.cost,
-        one.seconds,
-        texts[1],
-        one.billed,
-        tried.created,
+        to_column(attempt.error),
+        *attempt.tokens,
+        attempt.cost,
+        attempt.seconds,
+        to_column(attempt.text),
+        attempt.billed,
     )
 
 
-def _tried(row: tuple[Any, ...]) -> Tried:
+def _to_row(stored: StoredAttempt) -> tuple[Any, ...]:
+    return (
+        stored.key,
+        stored.number,
+        stored.role,
+        stored.arm,
+        stored.model,
+        *_attempt_columns(stored.attempt),
+        stored.created,
+    )
+
+
+def _from_row(row: tuple[Any, ...]) -> StoredAttempt:
+    key, number, role, arm, model, error = row[:6]
+    cost, seconds, text, billed, created = row[10:]
     attempt = Attempt(
-        from_column(row[5]),
-        Tokens(*row[6:10]),
-        row[10],
-        row[11],
-        from_column(row[12]),
-        bool(row[13]),
+        error=from_column(error),
+        tokens=Tokens(*row[6:10]),
+        cost=cost,
+        seconds=seconds,
+        text=from_column(text),
+        billed=bool(billed),
     )
-    key, number, role, arm, model = row[:5]
-    return Tried(key, number, role, arm, model, attempt, row[14])
+    return StoredAttempt(key, number, role, arm, model, attempt, created)

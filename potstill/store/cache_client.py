@@ -1,23 +1,23 @@
-"""One role of one arm at the store: what is there, what is new, and how both are counted and paid for."""
+"""One role of one arm at the store: what is stored, what is missing, and how both are counted and paid for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias, final
+from typing import Any, NamedTuple, final
 
 from potstill.budget.budget import Budget
 from potstill.models.keys import keys
 from potstill.models.model import Completion, Gate, Request
+from potstill.records import Progress
 from potstill.store.store import Store
 from potstill.store.truncation import Policy
 
 UNPAID = Completion("", "", error="budget: the limit did not allow this call")
-Progress: TypeAlias = Callable[[str, int, int], None]
 
 
-class Written(NamedTuple):
-    """A completion that is to be kept: its key, what was asked, what came."""
+class NewCompletion(NamedTuple):
+    """A completion to be stored: its key, the request, what the model answered."""
 
     key: str
     request: Request
@@ -26,8 +26,8 @@ class Written(NamedTuple):
 
 @final
 @dataclass(frozen=True, slots=True)
-class Desk:
-    """See `store.cached.cached` for what the parts are."""
+class CacheClient:
+    """What a cached model knows of its place in the run; see `cached_model.with_cache` for the fields."""
 
     inner: Any
     store: Store
@@ -38,89 +38,108 @@ class Desk:
     retry_errors: bool = False
     truncated: Policy = "keep"
     budget: Budget | None = None
-    goes_on: bool = False
+    continues_unpaid: bool = False
 
     @property
-    def model(self) -> str:
+    def model_id(self) -> str:
         """The real model's id."""
         id: str = self.inner.id
         return id
 
-    def keys(self, requests: Sequence[Request]) -> list[str]:
+    def request_keys(self, requests: Sequence[Request]) -> list[str]:
         """The keys of the requests under the run's seed."""
-        return keys(self.model, requests, self.seed)
+        return keys(self.model_id, requests, self.seed)
 
-    def asked(self, request: Request) -> Request:
+    def with_seed(self, request: Request) -> Request:
         """The request with the run's seed."""
+        # True == 1, but their keys differ: only a seed of the same type is the run's.
         if request.seed == self.seed and type(request.seed) is type(self.seed):
             return request
         return Request(request.prompt, request.prefix, request.sampling, request.draw, self.seed)
 
-    def unsettled(self, keys: Sequence[str]) -> set[str]:
+    def find_unfinished(self, keys: Sequence[str]) -> set[str]:
         """Those of the keys that have to be looked at: not stored, to be retried, or cut off where that matters."""
-        return self.store.completions.unsettled(
-            keys, errors=self.retry_errors, cut=self.truncated != "keep"
+        return self.store.completions.find_unfinished(
+            keys,
+            errors=self.retry_errors,
+            truncated=self.truncated != "keep",
         )
 
-    def stored(self, keys: Sequence[str]) -> dict[str, Completion]:
-        """What is there, without the failures that are to be asked for again; entered as needed."""
-        found = self.store.completions.get(keys)
+    def read_stored(self, keys: Sequence[str]) -> dict[str, Completion]:
+        """The completions that are stored, without failures to be asked for again; their use is recorded."""
+        completions = self.store.completions.get(keys)
         if self.retry_errors:
-            found = {k: c for k, c in found.items() if not c.error or k in self.store.retried}
-        self.store.completions.need(self.arm, self.role, list(found))
-        return found
+            for key, completion in list(completions.items()):
+                if completion.error and key not in self.store.retried_keys:
+                    del completions[key]
+        self.store.completions.record_use(self.arm, self.role, list(completions))
+        return completions
 
-    def keep(self, written: Sequence[Written]) -> list[Completion]:
-        """Commit new completions in one transaction; they come back as any later reader will see them."""
+    def commit(self, new: Sequence[NewCompletion]) -> list[Completion]:
+        """Store new completions in one transaction; they come back as any later reader will see them."""
         try:
-            self._put(settled := self._paid(written))
-        except KeyboardInterrupt:  # between the answer and the commit: it is paid for
-            settled = self._paid(written)
-            if settled and self.store.completions.get([settled[0].key]) != {
-                settled[0].key: plain(settled[0].completion)
-            }:
+            settled = self._settle(new)
+            self._put(settled)
+        except KeyboardInterrupt:
+            # Ctrl-C between the answer and the commit: the calls are paid for, so they are stored before the run ends.
+            # Settling a second time only overstates what this process spent, and it ends here; storing a second time
+            # would turn what is stored into an attempt, so the store is asked first.
+            settled = self._settle(new)
+            if not self._are_stored(settled):
                 self._put(settled)
             raise
         # Stored failures that this process made are not asked for again in it, whatever `retry_errors` says.
-        self.store.retried.update(w.key for w in settled if w.completion.error)
-        return [plain(w.completion) for w in settled]
+        for item in settled:
+            if item.completion.error:
+                self.store.retried_keys.add(item.key)
+        return [as_stored(item.completion) for item in settled]
 
-    def _paid(self, written: Sequence[Written]) -> Sequence[Written]:
-        """The completions with what they cost, which is spent by that."""
-        budget = self.budget
-        if budget is None:
-            return written
-        paid = (budget.settle(self.role, self.inner, w.request, w.completion) for w in written)
-        return [w._replace(completion=done) for w, done in zip(written, paid, strict=True)]
+    def _settle(self, new: Sequence[NewCompletion]) -> list[NewCompletion]:
+        """The completions with their costs, which are then spent in the budget."""
+        if self.budget is None:
+            return list(new)
+        settled = []
+        for item in new:
+            completion = self.budget.settle(self.role, self.inner, item.request, item.completion)
+            settled.append(item._replace(completion=completion))
+        return settled
 
-    def _put(self, written: Sequence[Written]) -> None:
-        pairs = [(w.request, w.completion) for w in written]
-        self.store.completions.put(self.model, self.role, self.arm, pairs, [w.key for w in written])
+    def _are_stored(self, new: Sequence[NewCompletion]) -> bool:
+        """Whether this batch is in the store; a batch is there as a whole or not at all, so its first one tells."""
+        if not new:
+            return True
+        first = new[0]
+        return self.store.completions.get([first.key]) == {first.key: as_stored(first.completion)}
 
-    def gate(self) -> Gate | None:
-        """Leave to spend for one call of a streamed model; None where nothing is limited."""
-        return (
-            self.budget.gate(self.role, self.inner, self.arm)
-            if self.budget and self.budget.limited
-            else None
+    def _put(self, new: Sequence[NewCompletion]) -> None:
+        self.store.completions.put(
+            self.model_id,
+            self.role,
+            self.arm,
+            [(item.request, item.completion) for item in new],
+            keys=[item.key for item in new],
         )
 
-    def unpaid(self, count: int) -> bool:
-        """Whether calls that the budget stopped become failures instead of the run's end; if so they are noted."""
-        if self.budget is None or not self.goes_on:
+    def permit(self) -> Gate | None:
+        """Leave to spend for one call of a streamed model; None where nothing is limited."""
+        if self.budget is None or not self.budget.is_limited:
+            return None
+        return self.budget.permit(self.role, self.inner, self.arm)
+
+    def accepts_unpaid(self, count: int) -> bool:
+        """Whether calls that the budget stopped become failures instead of the run's end; if so they are counted."""
+        if self.budget is None or not self.continues_unpaid:
             return False
-        self.budget.forgo(self.role, count)
+        self.budget.note_unpaid(self.role, count)
         return True
 
-    def report(self, done: int, total: int) -> None:
-        """Tell whoever watches."""
+    def report_progress(self, done: int, total: int) -> None:
+        """Call the progress callback under this role's label."""
         self.progress(f"{self.arm}/{self.role}", done, total)
 
 
-def plain(completion: Completion) -> Completion:
+def as_stored(completion: Completion) -> Completion:
     """A completion as the store gives it back: its tries are rows of their own, its rate is in its cost."""
-    return (
-        completion
-        if not completion.tries and completion.rate == 1.0
-        else completion._replace(tries=(), rate=1.0)
-    )
+    if not completion.tries and completion.rate == 1.0:
+        return completion
+    return completion._replace(tries=(), rate=1.0)

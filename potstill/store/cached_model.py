@@ -1,7 +1,7 @@
-"""The caching wrapper: a model that asks the store first, and the real model for the rest.
+"""The caching wrapper: a model that looks into the store first, and asks the real model for the rest.
 
-Local models are asked in whole batches, models behind a wire in a stream (`store.streaming`); nothing is handed on that
-is not committed.
+Local models are asked in whole batches, remote ones in a stream (`store.streaming`); nothing is handed on that is not
+committed.
 """
 
 from __future__ import annotations
@@ -15,22 +15,20 @@ from potstill.budget.budget import Budget
 from potstill.data.trace_json import dump, load
 from potstill.errors import ModelError
 from potstill.models.model import Completion, Model, Planned, Request, Scored, Streamed, Trainable
-from potstill.records import Prompt, digest
-from potstill.store.cache_client import UNPAID, Desk, Progress, Written
+from potstill.records import Progress, Prompt, digest
+from potstill.store.cache_client import UNPAID, CacheClient, NewCompletion
 from potstill.store.store import Store
-from potstill.store.streaming import Pass
-from potstill.store.truncation import Policy, check, follow, settled
+from potstill.store.streaming import RequestStream
+from potstill.store.truncation import Policy, check_policy, final_answer, next_request
 
-TOGETHER = (
-    64  # requests sent at once to a model without a plan: few enough that a crash costs little
-)
-SCORED_TOGETHER = 256  # pairs a likelihood batch
+# Requests sent at once to a model without a plan: few enough that a crash costs little.
+UNPLANNED_BATCH = 64
+SCORING_BATCH = 256  # pairs
 
 _Item = TypeVar("_Item")
-_Value = TypeVar("_Value")
 
 
-class Rules(TypedDict, total=False):
+class CacheRules(TypedDict, total=False):
     """What is done about answers that are not whole."""
 
     retry_errors: bool
@@ -38,7 +36,7 @@ class Rules(TypedDict, total=False):
     when_spent: Literal["stop", "train"]
 
 
-def cached(
+def with_cache(
     model: Model,
     store: Store,
     *,
@@ -47,11 +45,13 @@ def cached(
     seed: int,
     progress: Progress | None = None,
     budget: Budget | None = None,
-    **rules: Unpack[Rules],
+    **rules: Unpack[CacheRules],
 ) -> Model:
     """The model behind the store; it can do what `model` can: plan, likelihood, weights, and nothing it can't.
 
     Args:
+        model: the real model; one that is behind a store already is unwrapped first.
+        store: open for writing.
         role: the role under which its calls are counted.
         arm: the arm that needs them.
         seed: the run's seed, set on every request.
@@ -62,59 +62,64 @@ def cached(
             what the budget does not allow into failures that are not stored, in place of BudgetSpent; requests are then
             sent draw by draw in an order of hashes, so that what is there was not chosen by its place in a file.
     """
-    inner = model.inner if isinstance(model, Cached) else model
-    abilities = ((Planned, _Plans), (Scored, _Scores), (Trainable, _Trains))
-    has = tuple(wrapper for protocol, wrapper in abilities if isinstance(inner, protocol))
+    inner = model.inner if isinstance(model, CachedModel) else model
+    goes_on_unpaid = rules.get("when_spent", "stop") == "train"
+    client = CacheClient(
+        inner=inner,
+        store=store,
+        role=role,
+        arm=arm,
+        seed=seed,
+        progress=progress or _ignore_progress,
+        retry_errors=rules.get("retry_errors", False),
+        truncated=check_policy(rules.get("truncated", "keep")),
+        budget=budget,
+        continues_unpaid=goes_on_unpaid and budget is not None and budget.is_limited,
+    )
     # A class per set of abilities: runtime_checkable Protocols look at what a class has, so a wrapper that always had
     # `likelihood` would pass for a scored model over any black box.
-    kind: type[Cached] = type("Cached", (*has, Cached), {})
-    retry, truncated = rules.get("retry_errors", False), check(rules.get("truncated", "keep"))
-    goes_on = rules.get("when_spent", "stop") == "train" and budget is not None and budget.limited
-    return kind(
-        Desk(inner, store, role, arm, seed, progress or _silent, retry, truncated, budget, goes_on)
-    )
+    bases: list[type[CachedModel]] = []
+    if isinstance(inner, Planned):
+        bases.append(_PlannedCachedModel)
+    if isinstance(inner, Scored):
+        bases.append(_ScoredCachedModel)
+    if isinstance(inner, Trainable):
+        bases.append(_TrainableCachedModel)
+    wrapper_class: type[CachedModel] = type("CachedModel", (*bases, CachedModel), {})
+    return wrapper_class(client)
 
 
-class Cached:
-    """A model that answers from the store; `inner` is the real one. Made by `cached`."""
+class CachedModel:
+    """A model that answers from the store; `inner` is the real one. Made by `with_cache`."""
 
-    def __init__(self, desk: Desk) -> None:
-        """See `cached`."""
-        self._desk, self._store = desk, desk.store
-        self.inner, self.role, self.arm = desk.inner, desk.role, desk.arm
+    def __init__(self, client: CacheClient) -> None:
+        """See `with_cache`."""
+        self._client, self._store = client, client.store
+        self.inner, self.role, self.arm = client.inner, client.role, client.arm
 
     def __repr__(self) -> str:
-        return f"cached({self.id}, role={self.role!r}, arm={self.arm!r})"
+        return f"CachedModel({self.id}, role={self.role!r}, arm={self.arm!r})"
 
     @property
     def id(self) -> str:
         """The real model's id."""
-        return self._desk.model
+        return self._client.model_id
 
     @property
     def store_seed(self) -> int:
         """The seed under which every request is asked and stored, whatever seed it has itself."""
-        return self._desk.seed
+        return self._client.seed
 
     def write(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion a request, in order; the model is asked only for what is not stored."""
-        if not self._desk.goes_on or isinstance(self.inner, Planned):
-            return self._answered(requests)
-        keys = self._desk.keys(requests)
+        if not self._client.continues_unpaid or isinstance(self.inner, Planned):
+            return self._write_in_order(requests)
+        # Draw by draw and by hash: where the budget ends, what was paid for is a random part of the problems.
+        keys = self._client.request_keys(requests)
         order = sorted(range(len(requests)), key=lambda place: (requests[place].draw, keys[place]))
-        answers = dict(
-            zip(order, self._answered([requests[place] for place in order]), strict=True)
-        )
-        return [answers[place] for place in range(len(requests))]
-
-    def _answered(self, requests: Sequence[Request]) -> list[Completion]:
-        if not isinstance(self.inner, Streamed):
-            return self._followed(requests)
-        answers: list[Completion | None] = [None] * len(requests)
-        for portion in Pass(self._desk, requests, len(requests)).portions():
-            for place, completion in portion:
-                answers[place] = completion
-        return [answer for answer in answers if answer is not None]
+        answers = self._write_in_order([requests[place] for place in order])
+        by_place = dict(zip(order, answers, strict=True))
+        return [by_place[place] for place in range(len(requests))]
 
     def answers(self, requests: Iterable[Request]) -> Iterator[tuple[int, Completion]]:
         """Each completion with the place of its request, in any order, as it is read or lands.
@@ -124,163 +129,209 @@ class Cached:
         if not isinstance(self.inner, Streamed):
             yield from enumerate(self.write(list(requests)))
             return
-        with closing(Pass(self._desk, requests).portions()) as portions:
+        with closing(RequestStream(self._client, requests).portions()) as portions:
             for portion in portions:
                 yield from portion
 
-    def _followed(self, requests: Sequence[Request]) -> list[Completion]:
+    def _write_in_order(self, requests: Sequence[Request]) -> list[Completion]:
+        if not isinstance(self.inner, Streamed):
+            return self._write_with_follow_ups(requests)
+        answers: list[Completion | None] = [None] * len(requests)
+        for portion in RequestStream(self._client, requests, total=len(requests)).portions():
+            for place, completion in portion:
+                answers[place] = completion
+        return [answer for answer in answers if answer is not None]
+
+    def _write_with_follow_ups(self, requests: Sequence[Request]) -> list[Completion]:
         """The answers, and for those that were cut off whatever the policy asks for next, round by round."""
-        policy = self._desk.truncated
-        answers = self._written(requests)
+        policy = self._client.truncated
+        answers = self._write_batched(requests)
         if policy == "keep":
             return answers
-        asked = {place: self._desk.asked(request) for place, request in enumerate(requests)}
-        before: dict[int, list[Completion]] = {place: [] for place in asked}
+        pending = {}
+        for place, request in enumerate(requests):
+            pending[place] = self._client.with_seed(request)
+        truncated_answers: dict[int, list[Completion]] = {place: [] for place in pending}
         while True:
-            further = {p: follow(policy, r, answers[p], before[p]) for p, r in asked.items()}
-            asked = {place: request for place, request in further.items() if request is not None}
-            if not asked:
-                return [settled(policy, before[p], answer) for p, answer in enumerate(answers)]
-            for place, answer in zip(asked, self._written(list(asked.values())), strict=True):
-                before[place].append(answers[place])
+            # What each answer of the last round leads to; it is given up where it leads to nothing.
+            follow_ups: dict[int, Request] = {}
+            for place, request in pending.items():
+                follow_up = next_request(policy, request, answers[place], truncated_answers[place])
+                if follow_up is not None:
+                    follow_ups[place] = follow_up
+            if not follow_ups:
+                break
+            pending = follow_ups
+            new_answers = self._write_batched(list(pending.values()))
+            for place, answer in zip(pending, new_answers, strict=True):
+                truncated_answers[place].append(answers[place])
                 answers[place] = answer
+        return [
+            final_answer(policy, truncated_answers[place], answer)
+            for place, answer in enumerate(answers)
+        ]
 
-    def _written(self, requests: Sequence[Request]) -> list[Completion]:
+    def _write_batched(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion a request, of a model that is asked in whole batches."""
-        keys = self._desk.keys(requests)
-        total = len(distinct := list(dict.fromkeys(keys)))
-        answers = self._desk.stored(distinct)
-        self._desk.report(len(answers), total)
-        made, spent = 0, False
-        for batch in self._batches(requests, keys, answers):
-            if spent and self._desk.unpaid(
-                len(batch)
-            ):  # nor is a shorter batch, which may fit, preferred
+        keys = self._client.request_keys(requests)
+        distinct_keys = list(dict.fromkeys(keys))
+        total = len(distinct_keys)
+        answers = self._client.read_stored(distinct_keys)
+        self._client.report_progress(len(answers), total)
+        budget_ended = False
+        for batch in self._plan_batches(requests, keys, answers):
+            # Once the budget has refused a batch, a later and shorter one, which may fit, is not preferred to it.
+            if budget_ended and self._client.accepts_unpaid(len(batch)):
                 answers |= dict.fromkeys(batch, UNPAID)
                 continue
-            new, calls = self._ask(batch, total - len(answers), total)
-            answers |= new
-            made += calls
-            spent = any(answer is UNPAID for answer in new.values())
-            self._desk.report(len(answers), total)
-        unpaid = sum(answers[key] is UNPAID for key in keys)
-        self._store.count(self.arm, self.role, made=made, served=len(keys) - made - unpaid)
+            new_answers = self._answer_batch(batch, done=len(answers), total=total)
+            answers |= new_answers
+            budget_ended = any(answer is UNPAID for answer in new_answers.values())
+            self._client.report_progress(len(answers), total)
         return [answers[key] for key in keys]
 
-    def _batches(
+    def _plan_batches(
         self, requests: Sequence[Request], keys: Sequence[str], answers: Mapping[str, Completion]
     ) -> Iterable[dict[str, Request]]:
         """The requests still to be asked for, in the batches that an undisturbed run would have put them in."""
-        asked = self._desk.asked
-        missing = {
-            key: asked(request)
-            for key, request in zip(keys, requests, strict=True)
-            if key not in answers
-        }
+        missing: dict[str, Request] = {}
+        for key, request in zip(keys, requests, strict=True):
+            if key not in answers:
+                missing[key] = self._client.with_seed(request)
         if not missing:
             return  # so that a finished run never loads a model, which a plan might
+
+        plan: Sequence[Sequence[int]]
         if isinstance(self.inner, Planned):
-            plan: Sequence[Sequence[int]] = _checked(
-                self.inner.plan([*map(asked, requests)]), len(requests), self.id
-            )
-            if (
-                self._desk.goes_on
-            ):  # planned by length: what the budget is enough for must not be the shortest
+            plan = self._plan_all(requests)
+            if self._client.continues_unpaid:
+                # Plans go by length: what the budget is enough for must not be the shortest.
                 plan = sorted(plan, key=lambda indices: keys[indices[0]] if indices else "")
         else:
-            plan = chunks([i for i, key in enumerate(keys) if key in missing], TOGETHER)
+            places = [place for place, key in enumerate(keys) if key in missing]
+            plan = split_into_chunks(places, UNPLANNED_BATCH)
+
         for indices in plan:
-            batch = {keys[i]: missing.pop(keys[i]) for i in indices if keys[i] in missing}
+            batch: dict[str, Request] = {}
+            for index in indices:
+                if keys[index] in missing:
+                    batch[keys[index]] = missing.pop(keys[index])
             if batch:
                 yield batch
 
-    def _ask(
-        self, batch: Mapping[str, Request], left: int, total: int
-    ) -> tuple[dict[str, Completion], int]:
-        """Answers to a batch, each from the model, from the store, or from a thread that was asking already."""
-        answers: dict[str, Completion] = {}
-        made = 0
-        while waiting := [key for key in batch if key not in answers]:
-            with self._store.flight.claim(waiting) as (mine, others):
-                found = self._desk.stored(mine)
-                todo = {key: batch[key] for key in mine if key not in found}
-                if todo:
-                    found |= self._commit(todo, total - left, total)
-                    made += sum(found[key] is not UNPAID for key in todo)
-            answers |= found
-            self._store.flight.wait(others)
-        return answers, made
+    def _plan_all(self, requests: Sequence[Request]) -> list[list[int]]:
+        """The model's plan for all requests, stored ones too, so that batch shapes never depend on a crash."""
+        plan: list[list[int]] = self.inner.plan(
+            [self._client.with_seed(request) for request in requests]
+        )
+        planned_indices = sorted(index for batch in plan for index in batch)
+        if planned_indices != list(range(len(requests))):
+            raise ModelError(
+                f"the plan of {self.id} does not hold every one of {len(requests)} requests exactly once",
+                expected="plan(requests) to return their indices, one list a batch",
+            )
+        return plan
 
-    def _commit(self, todo: Mapping[str, Request], done: int, total: int) -> dict[str, Completion]:
-        """Ask the model and keep the whole batch before anyone sees it."""
-        desk, requests = self._desk, list(todo.values())
-        budget = desk.budget if desk.budget and desk.budget.limited else None
-        if budget and not budget.hold(self.role, self.inner, self.arm, requests):
-            if desk.unpaid(len(requests)):
-                return dict.fromkeys(todo, UNPAID)
-            raise budget.stopped(self.role, self.arm, done, total)
+    def _answer_batch(
+        self, batch: Mapping[str, Request], *, done: int, total: int
+    ) -> dict[str, Completion]:
+        """Answers to a batch, each from the model, from the store, or from a thread that was asking already.
+
+        Args:
+            batch: requests by key.
+            done: answers of the whole call that are there already.
+            total: distinct requests of the whole call.
+        """
+        answers: dict[str, Completion] = {}
+        while len(answers) < len(batch):
+            waiting = [key for key in batch if key not in answers]
+            with self._store.in_flight.claim(waiting) as (own_keys, others_keys):
+                # Look again under the claim: another thread may have committed a key between the first look and now.
+                answers |= self._client.read_stored(own_keys)
+                missing = {key: batch[key] for key in own_keys if key not in answers}
+                if missing:
+                    answers |= self._ask_model(missing, done=done, total=total)
+            # Outside the claim. Keys whose thread failed are still not in `answers`, and become ours in the next round.
+            self._store.in_flight.wait_for_others(others_keys)
+        return answers
+
+    def _ask_model(
+        self, missing: Mapping[str, Request], *, done: int, total: int
+    ) -> dict[str, Completion]:
+        """Ask the model, and commit the whole batch before anyone sees it."""
+        client, requests = self._client, list(missing.values())
+        budget = client.budget if client.budget and client.budget.is_limited else None
+        if budget and not budget.reserve_batch(self.role, self.inner, self.arm, requests):
+            if client.accepts_unpaid(len(requests)):
+                return dict.fromkeys(missing, UNPAID)
+            raise budget.spent_error(self.role, self.arm, done, total)
         try:
-            new = _counted(self.inner.write(requests), len(requests), self.id, "write")
+            completions = self.inner.write(requests)
+            self._check_count(len(completions), len(requests), "write")
         except BaseException:
             if budget:
                 budget.release(self.role, self.inner, requests)
             raise
-        written = [
-            Written(key, request, answer)
-            for (key, request), answer in zip(todo.items(), new, strict=True)
-        ]
-        return dict(zip(todo, desk.keep(written), strict=True))
+        new = []
+        for (key, request), completion in zip(missing.items(), completions, strict=True):
+            new.append(NewCompletion(key, request, completion))
+        return dict(zip(missing, client.commit(new), strict=True))
+
+    def _check_count(self, count: int, expected: int, method: str) -> None:
+        if count != expected:
+            raise ModelError(
+                f"{self.id}.{method} returned {count} results for {expected} requests",
+                expected="one result a request",
+            )
 
 
-class _Plans(Cached):
+class _PlannedCachedModel(CachedModel):
     def plan(self, requests: Sequence[Request]) -> list[list[int]]:
         """The real model's batches."""
         batches: list[list[int]] = self.inner.plan(
-            [self._desk.asked(request) for request in requests]
+            [self._client.with_seed(request) for request in requests]
         )
         return batches
 
 
-class _Scores(Cached):
+class _ScoredCachedModel(CachedModel):
     def likelihood(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
-        """Natural-log probabilities of each completion token, one list a pair; kept under model and content."""
+        """Natural-log probabilities of each completion token, one list a pair; stored under model and content."""
         keys = [digest("likelihood", [self.id, prompt, text]) for prompt, text in pairs]
-        known = self._store.judgements.get(list(dict.fromkeys(keys)))
-        missing = {key for key in keys if key not in known}
+        scores = self._store.verdicts.get(list(dict.fromkeys(keys)))
+        missing = {key for key in keys if key not in scores}
         # Chunks of the whole list, like the batches of `write`: after a crash, the rest is scored in the same company.
-        for chunk in chunks(range(len(keys)), SCORED_TOGETHER):
-            batch = {keys[i]: pairs[i] for i in chunk if keys[i] in missing}
+        for chunk in split_into_chunks(range(len(keys)), SCORING_BATCH):
+            batch = {}
+            for index in chunk:
+                if keys[index] in missing:
+                    batch[keys[index]] = pairs[index]
             if batch:
-                known |= self._score(batch)
+                scores |= self._score_batch(batch)
                 missing -= batch.keys()
-                self._desk.progress(
-                    f"{self.arm}/{self.role} scores", len(known), len(known) + len(missing)
-                )
-        return [load(known[key]) for key in keys]
+                label = f"{self.arm}/{self.role} scores"
+                self._client.progress(label, len(scores), len(scores) + len(missing))
+        return [load(scores[key]) for key in keys]
 
-    def _score(self, batch: Mapping[str, tuple[Prompt, str]]) -> dict[str, str]:
-        known: dict[str, str] = {}
-        while waiting := [key for key in batch if key not in known]:
-            with self._store.flight.claim(waiting) as (mine, others):
-                found = self._store.judgements.get(mine)
-                todo = [key for key in mine if key not in found]
-                if todo:
-                    scores = self.inner.likelihood([batch[key] for key in todo])
-                    new = dict(
-                        zip(
-                            todo,
-                            map(dump, _counted(scores, len(todo), self.id, "likelihood")),
-                            strict=True,
-                        )
-                    )
-                    self._store.judgements.put(new)
-                    found |= new
-            known |= found
-            self._store.flight.wait(others)
-        return known
+    def _score_batch(self, batch: Mapping[str, tuple[Prompt, str]]) -> dict[str, str]:
+        """Log-probabilities as JSON, each from the model, the store, or a thread that was asking already."""
+        scores: dict[str, str] = {}
+        while len(scores) < len(batch):
+            waiting = [key for key in batch if key not in scores]
+            with self._store.in_flight.claim(waiting) as (own_keys, others_keys):
+                scores |= self._store.verdicts.get(own_keys)
+                missing = [key for key in own_keys if key not in scores]
+                if missing:
+                    values = self.inner.likelihood([batch[key] for key in missing])
+                    self._check_count(len(values), len(missing), "likelihood")
+                    new_scores = dict(zip(missing, map(dump, values), strict=True))
+                    self._store.verdicts.put(new_scores)
+                    scores |= new_scores
+            self._store.in_flight.wait_for_others(others_keys)
+        return scores
 
 
-class _Trains(Cached):
+class _TrainableCachedModel(CachedModel):
     @property
     def weights(self) -> Path:
         """The checkpoint folder."""
@@ -288,28 +339,10 @@ class _Trains(Cached):
         return path
 
 
-def chunks(items: Sequence[_Item], size: int) -> list[Sequence[_Item]]:
+def split_into_chunks(items: Sequence[_Item], size: int) -> list[Sequence[_Item]]:
     """The items in order, `size` at a time."""
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-def _checked(plan: list[list[int]], count: int, model: str) -> list[list[int]]:
-    if sorted(i for batch in plan for i in batch) != list(range(count)):
-        raise ModelError(
-            f"the plan of {model} does not hold every one of {count} requests exactly once",
-            expected="plan(requests) to return their indices, one list a batch",
-        )
-    return plan
-
-
-def _counted(values: Sequence[_Value], count: int, model: str, method: str) -> Sequence[_Value]:
-    if len(values) != count:
-        raise ModelError(
-            f"{model}.{method} returned {len(values)} results for {count} requests",
-            expected="one result a request",
-        )
-    return values
-
-
-def _silent(label: str, done: int, total: int) -> None:
-    """Nobody watches."""
+def _ignore_progress(label: str, done: int, total: int) -> None:
+    """Progress that nobody watches."""

@@ -16,7 +16,13 @@ from potstill.models.model import Completion, Request
 from potstill.records import Tokens, digest
 from potstill.store import attempts
 from potstill.store.admin import salvage
-from potstill.store.database import DamagedError, Database, from_column, rescued, to_column
+from potstill.store.database import (
+    DamagedError,
+    Database,
+    from_column,
+    rescue_command,
+    to_column,
+)
 
 _COLUMNS = (
     "key, role, arm, model, payload, draw, text, finish, error, prompt_tokens, completion_tokens, cached_tokens, "
@@ -33,20 +39,31 @@ _ANSWERS = """
         logprobs, cost, served, sum
     FROM completions WHERE key IN ({})"""
 # The list as one JSON value: a statement that is prepared once, and only what is missing comes back.
-_UNSETTLED = "SELECT j.value FROM json_each(?) j WHERE NOT EXISTS (SELECT 1 FROM completions c WHERE c.key = j.value{})"
-_LOOKED_UP = 5000
+_UNFINISHED = """
+    SELECT j.value FROM json_each(?) j
+    WHERE NOT EXISTS (SELECT 1 FROM completions c WHERE c.key = j.value{})"""
+_LOOKUP_KEYS = 5000  # in one such list
 _USAGE = f"""
     SELECT u.role, count(*), sum(c.arm != u.arm OR c.role != u.role), sum(c.prompt_tokens), sum(c.completion_tokens),
         sum(c.seconds), sum(c.error != ''), coalesce(sum(c.cost), 0.0)
     FROM uses u JOIN completions c ON c.key = u.key
     WHERE u.arm = ? AND u.generation = {_GENERATION} GROUP BY u.role ORDER BY u.role"""
+_USAGE_FIELDS = (
+    "calls",
+    "reused",
+    "prompt_tokens",
+    "completion_tokens",
+    "seconds",
+    "errors",
+    "cost",
+)
 
 
-class Stored(NamedTuple):
-    """One completion as it is kept; `payload` is the canonical JSON of what was asked.
+class StoredCompletion(NamedTuple):
+    """One completion as it is stored; `payload` is the canonical JSON of the request.
 
     Its `completion` has no `tries`: those are attempts of the same key, `tries` says how many. `paid` is whether this
-    store paid for it; an imported one was paid elsewhere. `sound` is whether the text is the one that was written.
+    store paid for it; an imported one was paid elsewhere. `is_sound` is whether the text is the one that was written.
     """
 
     key: str
@@ -59,12 +76,12 @@ class Stored(NamedTuple):
     created: float
     tries: int = 0
     paid: bool = True
-    sound: bool = True
+    is_sound: bool = True
 
-    def rehashed(self) -> str:
+    def recompute_key(self) -> str:
         """The key that the stored payload has now; another one than `key` means damage."""
-        asked = json.loads(self.payload)
-        parts = [asked[name] for name in ("prompt", "prefix", "settings", "seed", "draw")]
+        request = json.loads(self.payload)
+        parts = [request[name] for name in ("prompt", "prefix", "settings", "seed", "draw")]
         return digest("completion", [self.model, *parts])
 
 
@@ -78,191 +95,202 @@ class Completions:
 
     def get(self, keys: Sequence[str]) -> dict[str, Completion]:
         """The completions that are there."""
-        rows = self._database.among(_ANSWERS, keys)
-        for key, text, *_, error, _, logprobs, _, _, kept in rows:
-            if kept is not None and kept != _sum(text, error, logprobs):
+        completions: dict[str, Completion] = {}
+        for row in self._database.read_by_keys(_ANSWERS, keys):
+            key, text, *_, error, _, logprobs, _, _, checksum = row
+            if checksum is not None and checksum != _checksum(text, error, logprobs):
                 raise DamagedError(
                     f"{self._database.path} is damaged: the text of completion {key} is not the one that was written",
                     expected="the bytes that a model wrote",
-                    fix=rescued(self._database.path.parent),
+                    fix=rescue_command(self._database.path.parent),
                 )
-        return {row[0]: _answered(row) for row in rows}
+            completions[key] = _completion_from_answer(row)
+        return completions
 
-    def unsettled(
-        self, keys: Sequence[str], *, errors: bool = False, cut: bool = False
+    def find_unfinished(
+        self, keys: Sequence[str], *, errors: bool = False, truncated: bool = False
     ) -> set[str]:
-        """Those of the keys without a stored completion; with `errors` also failures, with `cut` also truncated ones.
+        """Those of the keys without a stored completion; with `errors` also failures, with `truncated` also cut ones.
 
         Reads no text, so that a long run finds its first new request before it has read everything old.
         """
-        sql = _UNSETTLED.format(
-            (" AND c.error = ''" if errors else "") + (" AND c.finish != 'length'" if cut else "")
-        )
-        parts = (keys[start : start + _LOOKED_UP] for start in range(0, len(keys), _LOOKED_UP))
-        return {key for part in parts for (key,) in self._database.read(sql, (json.dumps(part),))}
+        conditions = ""
+        if errors:
+            conditions += " AND c.error = ''"
+        if truncated:
+            conditions += " AND c.finish != 'length'"
+        sql = _UNFINISHED.format(conditions)
+        unfinished: set[str] = set()
+        for start in range(0, len(keys), _LOOKUP_KEYS):
+            part = json.dumps(keys[start : start + _LOOKUP_KEYS])
+            unfinished.update(key for (key,) in self._database.read(sql, (part,)))
+        return unfinished
 
     def put(
         self,
         model: str,
         role: str,
         arm: str,
-        written: Sequence[tuple[Request, Completion]],
+        answered: Sequence[tuple[Request, Completion]],
         keys: Sequence[str] = (),
     ) -> None:
-        """Keep one batch and that this arm's role needed it; in the same transaction its tries, and no intent is left.
+        """Store one batch and that this arm's role needed it, in one transaction.
 
-        `cost` is kept as it stands in the completion: settle it first. A failure that was stored under a key and asked
-        again becomes an attempt. `keys` are the requests' keys, where the caller has them.
+        In the same transaction its tries become attempts, its intents are deleted, and a failure that was stored under
+        one of the keys becomes an attempt: whatever moment a process is killed at, a call is counted once.
+
+        Args:
+            model: the id of the model that was asked.
+            role: whose calls they are.
+            arm: whose calls they are.
+            answered: requests and completions; `cost` is stored as it stands, so settle it first.
+            keys: the requests' keys, where the caller has them.
         """
         now = time.time()
-        keys = keys or [request.key(model) for request, _ in written]
-        rows = [
-            Stored(
-                key,
-                role,
-                arm,
-                model,
-                payload(request, request.seed),
-                request.draw,
-                done,
-                now,
-                len(done.tries),
+        keys = keys or [request.key(model) for request, _ in answered]
+        rows, tries = [], []
+        for key, (request, completion) in zip(keys, answered, strict=True):
+            stored = StoredCompletion(
+                key=key,
+                role=role,
+                arm=arm,
+                model=model,
+                payload=payload(request, request.seed),
+                draw=request.draw,
+                completion=completion,
+                created=now,
+                tries=len(completion.tries),
             )
-            for key, (request, done) in zip(keys, written, strict=True)
-        ]
+            rows.append(_to_row(stored))
+            tries += [(key, attempt) for attempt in completion.tries]
         with self._database.transaction() as connection:
-            attempts.replaced(connection, keys)
-            attempts.write(
-                connection, model, role, arm, [(s.key, t) for s in rows for t in s.completion.tries]
-            )
-            attempts.settled(connection, keys)
-            connection.executemany(
-                f"INSERT OR REPLACE {_INSERT}", [_row(stored) for stored in rows]
-            )
-            _use(connection, arm, role, keys)
+            attempts.completions_to_attempts(connection, keys)
+            attempts.append_attempts(connection, model, role, arm, tries)
+            attempts.delete_intents(connection, keys)
+            connection.executemany(f"INSERT OR REPLACE {_INSERT}", rows)
+            _insert_uses(connection, arm, role, keys)
 
-    def need(self, arm: str, role: str, keys: Sequence[str]) -> None:
-        """Enter that this arm's role needed these stored completions, whoever paid for them."""
+    def record_use(self, arm: str, role: str, keys: Sequence[str]) -> None:
+        """Record that this arm's role needed these stored completions, whoever paid for them."""
         if keys and not self._database.readonly:
             with self._database.transaction() as connection:
-                _use(connection, arm, role, keys)
+                _insert_uses(connection, arm, role, keys)
 
-    def add(self, rows: Sequence[Stored]) -> int:
+    def add_exported(self, rows: Sequence[StoredCompletion]) -> int:
         """Take completions as they are and return how many were new; what is already here stays as it is."""
         with self._database.transaction() as connection:
             before = connection.total_changes
-            connection.executemany(f"INSERT OR IGNORE {_INSERT}", [_row(stored) for stored in rows])
+            connection.executemany(
+                f"INSERT OR IGNORE {_INSERT}", [_to_row(stored) for stored in rows]
+            )
             return connection.total_changes - before
 
-    def all(self) -> Iterator[Stored]:
+    def iterate(self) -> Iterator[StoredCompletion]:
         """Every stored completion in the order of writing."""
-        return (_stored(row) for row in self._database.pages("completions", _COLUMNS))
+        return (_from_row(row) for row in self._database.pages("completions", _COLUMNS))
 
-    def readable(self) -> Iterator[Stored]:
+    def iterate_readable(self) -> Iterator[StoredCompletion]:
         """Every completion that can still be read, in the order of writing, around damaged pages."""
-        return (_stored(row) for row in salvage.rows(self._database, _COLUMNS))
+        return (_from_row(row) for row in salvage.readable_rows(self._database, _COLUMNS))
 
     def usage(self, arm: str) -> dict[str, dict[str, float]]:
         """What an arm needed, by role: calls, reused, prompt_tokens, completion_tokens, seconds, errors, cost.
 
         Computed from what is stored, so a fast-forwarded run shows the same costs as the run that paid. `reused` are
         the calls that another arm or role had paid first; tokens, seconds and money count all calls. What was lost in
-        tries before them is no part of it, so that it does not depend on a kill: see `Attempts.spent`.
+        tries before them is no part of it, so that it does not depend on a kill: see `Attempts.spent_by_role`.
         """
-        names = (
-            "calls",
-            "reused",
-            "prompt_tokens",
-            "completion_tokens",
-            "seconds",
-            "errors",
-            "cost",
-        )
-        return {
-            row[0]: dict(zip(names, row[1:], strict=True))
-            for row in self._database.read(_USAGE, (arm, arm))
-        }
+        usage: dict[str, dict[str, float]] = {}
+        for role, *values in self._database.read(_USAGE, (arm, arm)):
+            usage[role] = dict(zip(_USAGE_FIELDS, values, strict=True))
+        return usage
 
 
-def _use(connection: sqlite3.Connection, arm: str, role: str, keys: Sequence[str]) -> None:
+def _insert_uses(connection: sqlite3.Connection, arm: str, role: str, keys: Sequence[str]) -> None:
     (generation,) = connection.execute(f"SELECT {_GENERATION}", (arm,)).fetchone()
     connection.executemany(_USE, [(arm, role, key, generation) for key in keys])
 
 
-def _row(stored: Stored) -> tuple[Any, ...]:
-    done = stored.completion
-    text, error, logprobs = to_column(done.text), to_column(done.error), _packed(done.logprobs)
+def _to_row(stored: StoredCompletion) -> tuple[Any, ...]:
+    completion = stored.completion
+    text, error = to_column(completion.text), to_column(completion.error)
+    logprobs = _pack_logprobs(completion.logprobs)
     return (
-        *stored[:6],
+        stored.key,
+        stored.role,
+        stored.arm,
+        stored.model,
+        stored.payload,
+        stored.draw,
         text,
-        done.finish,
+        completion.finish,
         error,
-        *done.tokens,
-        done.seconds,
+        *completion.tokens,
+        completion.seconds,
         stored.created,
         logprobs,
-        done.cost,
-        to_column(done.served),
+        completion.cost,
+        to_column(completion.served),
         stored.tries,
         stored.paid,
-        _sum(text, error, logprobs),
+        _checksum(text, error, logprobs),
     )
 
 
-def _sum(text: str | bytes, error: str | bytes, logprobs: bytes) -> int:
-    """A checksum of what was written: SQLite has none, and a page of a long text may go wrong unseen."""
-    found = zlib.crc32(text.encode() if isinstance(text, str) else text)
-    return zlib.crc32(
-        logprobs, zlib.crc32(error.encode() if isinstance(error, str) else error, found)
+def _from_row(row: tuple[Any, ...]) -> StoredCompletion:
+    key, role, arm, model, payload_json, draw, text, finish, error = row[:9]
+    seconds, created, logprobs, cost, served, tries, paid, checksum = row[13:]
+    completion = Completion(
+        text=from_column(text),
+        finish=finish,
+        tokens=Tokens(*row[9:13]),
+        error=from_column(error),
+        seconds=seconds,
+        logprobs=_unpack_logprobs(logprobs),
+        cost=cost,
+        served=from_column(served),
+    )
+    return StoredCompletion(
+        key=key,
+        role=role,
+        arm=arm,
+        model=model,
+        payload=payload_json,
+        draw=draw,
+        completion=completion,
+        created=created,
+        tries=tries,
+        paid=bool(paid),
+        is_sound=checksum is None or checksum == _checksum(text, error, logprobs),
     )
 
 
-def _answered(row: tuple[Any, ...]) -> Completion:
-    (
-        _,
-        text,
-        finish,
-        prompt,
-        completion,
-        cached,
-        reasoning,
-        error,
-        seconds,
-        logprobs,
-        cost,
-        served,
-        _,
-    ) = row
+def _completion_from_answer(row: tuple[Any, ...]) -> Completion:
+    """A completion from the columns of `_ANSWERS`; the hot path of a run that goes on, so it avoids calls."""
+    _, text, finish, prompt, completion, cached, reasoning, error = row[:8]
+    seconds, logprobs, cost, served, _ = row[8:]
     return Completion(
-        text if type(text) is str else from_column(text),
-        finish,
-        Tokens(prompt, completion, cached, reasoning),
-        from_column(error) if error else "",
-        seconds,
-        _unpacked(logprobs) if logprobs else (),
-        cost,
+        text=text if type(text) is str else from_column(text),
+        finish=finish,
+        tokens=Tokens(prompt, completion, cached, reasoning),
+        error=from_column(error) if error else "",
+        seconds=seconds,
+        logprobs=_unpack_logprobs(logprobs) if logprobs else (),
+        cost=cost,
         served=from_column(served) if served else "",
     )
 
 
-def _stored(row: tuple[Any, ...]) -> Stored:
-    key, role, arm, model, asked, draw, text, finish, error = row[:9]
-    seconds, created, logprobs, cost, served, tries, paid, kept = row[13:]
-    sound = kept is None or kept == _sum(text, error, logprobs)
-    completion = Completion(
-        from_column(text),
-        finish,
-        Tokens(*row[9:13]),
-        from_column(error),
-        seconds,
-        _unpacked(logprobs),
-        cost,
-        served=from_column(served),
-    )
-    return Stored(key, role, arm, model, asked, draw, completion, created, tries, bool(paid), sound)
+def _checksum(text: str | bytes, error: str | bytes, logprobs: bytes) -> int:
+    """A checksum of what was written: SQLite has none, and a page of a long text may go wrong unseen."""
+    checksum = 0
+    for column in (text, error):
+        content = column.encode() if isinstance(column, str) else column
+        checksum = zlib.crc32(content, checksum)
+    return zlib.crc32(logprobs, checksum)
 
 
-def _packed(logprobs: Sequence[float]) -> bytes:
+def _pack_logprobs(logprobs: Sequence[float]) -> bytes:
     """Eight bytes a number, the small end first: exact, and a third of what JSON takes."""
     if not logprobs:
         return b""
@@ -272,7 +300,7 @@ def _packed(logprobs: Sequence[float]) -> bytes:
     return values.tobytes()
 
 
-def _unpacked(packed: bytes) -> tuple[float, ...]:
+def _unpack_logprobs(packed: bytes) -> tuple[float, ...]:
     if not packed:
         return ()
     values = array.array("d", packed)

@@ -1,4 +1,4 @@
-"""The SQLite file under a store: its tables, its version, and every way it can fail, said clearly."""
+"""The SQLite file under a store: its tables, its version, and a clear error for every way it can fail."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from potstill.store.admin.migrations import SCHEMA
 
 FILE = "store.sqlite"
 BUSY_SECONDS = 10.0
-_CHUNK = 500  # keys a SELECT: below SQLite's oldest limit of 999 variables
+_KEYS_PER_SELECT = 500  # below SQLite's oldest limit of 999 variables
+_PAGE_ROWS = 1000
 
 
 class DamagedError(StoreError):
@@ -32,7 +33,7 @@ class Database:
         self.path = path
         self.readonly = readonly
         self._lock = threading.RLock()
-        with _explained(path):
+        with _explain_errors(path):
             self._connection = _connect(path, readonly)
             try:
                 self._prepare(create and not readonly)
@@ -41,66 +42,77 @@ class Database:
                 raise
 
     def _prepare(self, create: bool) -> None:
-        tables = {
-            name
-            for (name,) in self._connection.execute(
-                "SELECT name FROM sqlite_master WHERE type = 'table'"
-            )
-        }
+        """Make the tables of a new file, or check that these are the tables of a store."""
+        sql = "SELECT name FROM sqlite_master WHERE type = 'table'"
+        tables = {name for (name,) in self._connection.execute(sql)}
         if not tables and create:
             # WAL + NORMAL: a killed process loses nothing that was committed; a power cut may lose the last commits,
             # each of them whole; those are drawn again. FULL would wait for the disk at every small ledger entry.
             self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.executescript(f"BEGIN IMMEDIATE; {migrations.TABLES}{_meta()} COMMIT;")
+            # One transaction: a process killed here leaves an empty file, which the next one fills.
+            version = f"INSERT INTO meta VALUES ('scheme', '{SCHEME}'), ('schema', '{SCHEMA}');"
+            self._connection.executescript(f"BEGIN IMMEDIATE; {migrations.TABLES}{version} COMMIT;")
         elif "meta" not in tables:
+            contents = f": it holds {', '.join(sorted(tables))}" if tables else ""
             raise StoreError(
-                f"{self.path} is not a potstill store"
-                + (f": it holds {', '.join(sorted(tables))}" if tables else ""),
+                f"{self.path} is not a potstill store{contents}",
                 expected=f"the tables of a potstill store, scheme {SCHEME}, schema {SCHEMA}",
-                fix=moved_away(self.path),
+                fix=move_away_command(self.path),
             )
-        self._update()
+        self._check_version()
         if not self.readonly:
             self._connection.execute("PRAGMA synchronous = NORMAL")
 
-    def _update(self) -> None:
-        """Refuse another version, but take an older schema that can be brought up to date."""
-        found = dict(self._connection.execute("SELECT name, value FROM meta"))
-        schema = str(found.get("schema"))
-        if found.get("scheme") != SCHEME or not migrations.known(schema):
+    def _check_version(self) -> None:
+        """Refuse another version; an older schema that a reader can see as today's is opened for reading only."""
+        meta = dict(self._connection.execute("SELECT name, value FROM meta"))
+        scheme, schema = str(meta.get("scheme", "none")), str(meta.get("schema", "none"))
+        if scheme != SCHEME or not migrations.is_readable(schema):
             raise StoreError(
-                f"{self.path} was written by another version of potstill: scheme {found.get('scheme', 'none')}, "
-                f"schema {found.get('schema', 'none')}",
+                f"{self.path} was written by another version of potstill: scheme {scheme}, schema {schema}",
                 expected=f"scheme {SCHEME}, schema {SCHEMA}",
-                fix=moved_away(self.path.parent),
+                fix=move_away_command(self.path.parent),
             )
-        if schema != SCHEMA:
-            (migrations.view if self.readonly else migrations.migrate)(self._connection, schema)
+        if schema == SCHEMA:
+            return
+        if not self.readonly:
+            raise StoreError(
+                f"{self.path} was written by an older version of potstill: schema {schema}, which is only read",
+                expected=f"schema {SCHEMA} to write into",
+                fix=rescue_command(self.path.parent),
+            )
+        migrations.create_views(self._connection, schema)
 
     def read(self, sql: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a SELECT."""
-        with self._lock, _explained(self.path):
+        with self._lock, _explain_errors(self.path):
             return self._connection.execute(sql, args).fetchall()
 
-    def among(
-        self, sql: str, keys: Sequence[str], before: Sequence[Any] = ()
+    def read_by_keys(
+        self, sql: str, keys: Sequence[str], args: Sequence[Any] = ()
     ) -> list[tuple[Any, ...]]:
-        """All rows of a SELECT whose `IN ({})` is filled with any number of keys; `before` binds what stands ahead."""
+        """All rows of a SELECT whose `IN ({})` is filled with any number of keys.
+
+        Args:
+            sql: with one `IN ({})`.
+            keys: to fill it with; as many SELECTs as they need.
+            args: values of the placeholders that stand before it.
+        """
         rows: list[tuple[Any, ...]] = []
-        for start in range(0, len(keys), _CHUNK):
-            part = keys[start : start + _CHUNK]
-            rows += self.read(sql.format(",".join("?" * len(part))), [*before, *part])
+        for start in range(0, len(keys), _KEYS_PER_SELECT):
+            part = keys[start : start + _KEYS_PER_SELECT]
+            placeholders = ",".join("?" * len(part))
+            rows += self.read(sql.format(placeholders), [*args, *part])
         return rows
 
-    def pages(self, table: str, columns: str, size: int = 1000) -> Iterator[tuple[Any, ...]]:
-        """Every row of a table in the order of writing, a page at a time: a large store never lies in memory."""
-        last = -1
-        while page := self.read(
-            f"SELECT rowid, {columns} FROM {table} WHERE rowid > ? ORDER BY rowid LIMIT ?",
-            (last, size),
-        ):
-            last = page[-1][0]
-            yield from (row[1:] for row in page)
+    def pages(self, table: str, columns: str) -> Iterator[tuple[Any, ...]]:
+        """Every row of a table in the order of writing, read in pages: a large store never lies in memory."""
+        sql = f"SELECT rowid, {columns} FROM {table} WHERE rowid > ? ORDER BY rowid LIMIT ?"
+        last_rowid = -1
+        while page := self.read(sql, (last_rowid, _PAGE_ROWS)):
+            last_rowid = page[-1][0]
+            for _, *values in page:
+                yield tuple(values)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -110,7 +122,7 @@ class Database:
                 f"{self.path} was opened for reading only",
                 fix="open the store without readonly=True",
             )
-        with self._lock, _explained(self.path):
+        with self._lock, _explain_errors(self.path):
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
@@ -140,14 +152,14 @@ def from_column(value: str | bytes) -> str:
     return value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value
 
 
-def moved_away(path: Path) -> str:
+def move_away_command(path: Path) -> str:
     """The command that keeps something unreadable and makes room for a fresh one."""
     return (
         f'mv "{path}" "{path}.old", then run the same command again; or choose another run folder'
     )
 
 
-def rescued(folder: Path) -> str:
+def rescue_command(folder: Path) -> str:
     """The commands that save what can be read of a damaged store, and go on with it."""
     return (
         f'potstill cache export "{folder}" --out rescued.jsonl, which saves what can be read; then mv "{folder}" '
@@ -155,14 +167,10 @@ def rescued(folder: Path) -> str:
     )
 
 
-def _meta() -> str:
-    return f"INSERT INTO meta VALUES ('scheme', '{SCHEME}'), ('schema', '{SCHEMA}');"
-
-
 def _connect(path: Path, readonly: bool) -> sqlite3.Connection:
     if not readonly:
-        return _link(path.as_uri())
-    connection = _link(f"{path.as_uri()}?mode=ro")
+        return _connect_uri(path.as_uri())
+    connection = _connect_uri(f"{path.as_uri()}?mode=ro")
     try:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.OperationalError:
@@ -170,37 +178,37 @@ def _connect(path: Path, readonly: bool) -> sqlite3.Connection:
         if path.with_name(path.name + "-wal").exists():
             raise
         # An archived run in a folder where SQLite may not even lay its index beside the file: nobody writes there.
-        return _link(f"{path.as_uri()}?immutable=1")
+        return _connect_uri(f"{path.as_uri()}?immutable=1")
     return connection
 
 
-def _link(uri: str) -> sqlite3.Connection:
+def _connect_uri(uri: str) -> sqlite3.Connection:
+    # No isolation level: transactions begin where `Database.transaction` says, never by themselves. Threads share the
+    # connection under the Database's lock.
     return sqlite3.connect(
         uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explain_errors(path: Path) -> Iterator[None]:
+    """Turn what SQLite raises into a StoreError that says what to do."""
     try:
         yield
     except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
         raise  # a bug of ours, not a state of the file
     except sqlite3.DatabaseError as error:
-        raise _explain(path, error) from error
+        raise _store_error(path, error) from error
 
 
-def _explain(path: Path, error: sqlite3.DatabaseError) -> StoreError:
+def _store_error(path: Path, error: sqlite3.DatabaseError) -> StoreError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     # A text that is no UTF-8 was written over: SQLite has no checksums, and Python's message no code.
-    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT) or str(error).startswith(
-        "Could not decode"
-    ):
-        return DamagedError(
-            f"{path} is damaged or is not a database: {error}",
-            expected="an SQLite file written by potstill",
-            fix=moved_away(path) if code == sqlite3.SQLITE_NOTADB else rescued(path.parent),
-        )
+    is_undecodable = str(error).startswith("Could not decode")
+    if code == sqlite3.SQLITE_NOTADB:
+        return _damaged_error(path, error, fix=move_away_command(path))
+    if code == sqlite3.SQLITE_CORRUPT or is_undecodable:
+        return _damaged_error(path, error, fix=rescue_command(path.parent))
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StoreError(
             f"{path} is locked by another program: {error}",
@@ -220,4 +228,12 @@ def _explain(path: Path, error: sqlite3.DatabaseError) -> StoreError:
         )
     return StoreError(
         f"the store {path} failed: {error}", fix=f'potstill cache verify "{path.parent}"'
+    )
+
+
+def _damaged_error(path: Path, error: sqlite3.DatabaseError, *, fix: str) -> DamagedError:
+    return DamagedError(
+        f"{path} is damaged or is not a database: {error}",
+        expected="an SQLite file written by potstill",
+        fix=fix,
     )

@@ -14,17 +14,17 @@ from potstill.store.database import Database, to_column
 _TABLES = ("steps", "drops", "made", "rows")
 
 
-class Loss(Protocol):
-    """A dropped trace: what `traces.session` calls Drop."""
+class DroppedTrace(Protocol):
+    """A dropped trace with the reason: what `traces.session` calls Drop."""
 
     @property
     def trace(self) -> Trace:
-        """What was taken out."""
+        """The trace that was dropped."""
         ...
 
     @property
     def operator(self) -> str:
-        """The operator that did it."""
+        """The operator that dropped it."""
         ...
 
     @property
@@ -34,13 +34,16 @@ class Loss(Protocol):
 
     @property
     def reason(self) -> str:
-        """Why."""
+        """Why it was dropped."""
         ...
 
 
 @final
 class Ledger:
-    """Writes down one arm: a function of the program, not a log, so a new one forgets what the arm's last run wrote."""
+    """Writes down what one arm's program did; a new ledger of the arm forgets what its last run wrote.
+
+    It is a function of the program, not a log: the same program writes the same ledger, however often it was killed.
+    """
 
     def __init__(self, database: Database, arm: str) -> None:
         """Begin the arm anew; the completions it needs are counted from here on."""
@@ -57,21 +60,24 @@ class Ledger:
             )
 
     def made(self, traces: Sequence[Trace]) -> None:
-        """New or newly annotated traces; also the blank ones a program starts from, so that every parent resolves."""
+        """Write down new or newly annotated traces; the blank ones a program starts from too, as parents."""
         with self._database.transaction() as connection:
-            self._enter(connection, traces)
+            self._insert_traces(connection, traces)
 
-    def dropped(self, drops: Sequence[Loss]) -> None:
-        """What was taken out, with operator, predicate and reason."""
-        rows = [(self.arm, d.trace.id, d.operator, d.test, to_column(d.reason)) for d in drops]
+    def dropped(self, drops: Sequence[DroppedTrace]) -> None:
+        """Write down what was dropped, with operator, predicate and reason."""
+        rows = []
+        for drop in drops:
+            reason = to_column(drop.reason)
+            rows.append((self.arm, drop.trace.id, drop.operator, drop.test, reason))
         with self._database.transaction() as connection:
-            self._enter(connection, [d.trace for d in drops])
+            self._insert_traces(connection, [drop.trace for drop in drops])
             connection.executemany(
                 "INSERT INTO drops (arm, id, operator, test, reason) VALUES (?, ?, ?, ?, ?)", rows
             )
 
     def step(self, operator: str, label: str, taken: int, returned: int) -> None:
-        """A line of the funnel, in program order."""
+        """Write a line of the funnel, in program order."""
         with self._database.transaction() as connection:
             connection.execute(
                 "INSERT INTO steps (arm, operator, label, taken, returned) VALUES (?, ?, ?, ?, ?)",
@@ -79,17 +85,17 @@ class Ledger:
             )
 
     def rows(self, stage: str, traces: Sequence[Trace]) -> None:
-        """The rows a stage of this arm trains on, in order."""
+        """Write down the rows a stage of this arm trains on, in order."""
         with self._database.transaction() as connection:
-            self._enter(connection, traces)
+            self._insert_traces(connection, traces)
             connection.execute("DELETE FROM rows WHERE arm = ? AND stage = ?", (self.arm, stage))
-            numbered = [
-                (self.arm, stage, position, trace.id) for position, trace in enumerate(traces)
-            ]
-            connection.executemany("INSERT INTO rows VALUES (?, ?, ?, ?)", numbered)
+            connection.executemany(
+                "INSERT INTO rows VALUES (?, ?, ?, ?)",
+                [(self.arm, stage, position, trace.id) for position, trace in enumerate(traces)],
+            )
 
     def finish(self) -> None:
-        """The arm's program came to its end; its traces and rows are written as Parquet beside the store.
+        """Mark that the arm's program came to its end, and write its traces and rows as Parquet beside the store.
 
         Completions that only earlier runs needed are no longer held for it.
         """
@@ -99,26 +105,29 @@ class Ledger:
                 (self.arm, self.arm),
             )
             connection.execute("UPDATE arms SET finished = 1 WHERE arm = ?", (self.arm,))
-        parquet.write(self._database, self._database.path.parent, self.arm)
+        # After the commit: a process killed here has a finished arm, and Parquet files can be written again any time.
+        parquet.write_arm_files(self._database, self._database.path.parent, self.arm)
 
-    def _enter(self, connection: sqlite3.Connection, traces: Sequence[Trace]) -> None:
-        known = self._notes([trace.id for trace in traces])
-        for trace in traces:
-            known[trace.id] = merged(known.get(trace.id, {}), notes_part(trace))
+    def _insert_traces(self, connection: sqlite3.Connection, traces: Sequence[Trace]) -> None:
+        """Insert traces that are new, and merge the annotations of all into what the arm has noted of them."""
         distinct = {trace.id: trace for trace in traces}
         connection.executemany(
             "INSERT OR IGNORE INTO traces VALUES (?, ?, ?, ?)",
             [
-                (t.id, t.operator, canonical(t.parents), canonical(made_part(t)))
-                for t in distinct.values()
+                (trace.id, trace.operator, canonical(trace.parents), canonical(made_part(trace)))
+                for trace in distinct.values()
             ],
         )
+        notes = self._read_notes(list(distinct))
+        for trace in traces:
+            notes[trace.id] = merged(notes.get(trace.id, {}), notes_part(trace))
         connection.executemany(
             "INSERT INTO made (arm, id, notes) VALUES (?, ?, ?) "
             "ON CONFLICT (arm, id) DO UPDATE SET notes = excluded.notes",
-            [(self.arm, key, dump(known[key])) for key in distinct],
+            [(self.arm, trace_id, dump(notes[trace_id])) for trace_id in distinct],
         )
 
-    def _notes(self, ids: Sequence[str]) -> dict[str, dict[str, object]]:
+    def _read_notes(self, ids: Sequence[str]) -> dict[str, dict[str, object]]:
         sql = "SELECT id, notes FROM made WHERE arm = ? AND id IN ({})"
-        return {key: load(notes) for key, notes in self._database.among(sql, ids, [self.arm])}
+        rows = self._database.read_by_keys(sql, ids, [self.arm])
+        return {trace_id: load(notes) for trace_id, notes in rows}

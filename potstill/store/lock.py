@@ -12,8 +12,9 @@ from typing import final
 
 from potstill.errors import StoreError
 
-_GUARD = threading.Lock()
-_HELD: weakref.WeakValueDictionary[str, WriterLock] = weakref.WeakValueDictionary()
+# The locks of this process, by path. Weak, so that a store that was forgotten, and not closed, lets the next one in.
+_OWN_LOCKS: weakref.WeakValueDictionary[str, WriterLock] = weakref.WeakValueDictionary()
+_OWN_LOCKS_GUARD = threading.Lock()
 
 
 @final
@@ -21,44 +22,45 @@ class WriterLock:
     """The right to write into one run folder, held until `release` or the end of the process.
 
     A POSIX record lock, not `flock`: a forked verifier worker that outlives a killed run would inherit a `flock` and
-    keep the folder closed. Record locks know no second opening within one process, so `_HELD` keeps that one out.
+    keep the folder closed. Record locks know no second opening within one process, so `_OWN_LOCKS` keeps that one out.
     """
 
     def __init__(self, path: Path) -> None:
         """Take the lock file `path`, or raise StoreError naming the process that has it."""
         self._name = str(path.resolve())
-        with _GUARD:
-            if self._name in _HELD:
-                raise _busy(path, os.getpid())
+        with _OWN_LOCKS_GUARD:
+            if self._name in _OWN_LOCKS:
+                raise _folder_in_use_error(path, os.getpid())
             try:
                 self._file = path.open("a+", encoding="ascii")
             except OSError as error:
-                raise unwritable(path.parent, error) from error
-            self._take(path)
-            _HELD[self._name] = self
+                raise unwritable_folder_error(path.parent, error) from error
+            self._lock_file(path)
+            _OWN_LOCKS[self._name] = self
 
-    def _take(self, path: Path) -> None:
+    def _lock_file(self, path: Path) -> None:
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._file.seek(0)
-            holder = self._file.read().strip()
+            holder_pid = self._file.read().strip()
             self._file.close()
             if error.errno not in (errno.EACCES, errno.EAGAIN):
-                raise unwritable(path.parent, error) from error
-            raise _busy(path, int(holder) if holder.isdigit() else None) from error
+                raise unwritable_folder_error(path.parent, error) from error
+            pid = int(holder_pid) if holder_pid.isdigit() else None
+            raise _folder_in_use_error(path, pid) from error
         self._file.truncate(0)
         self._file.write(str(os.getpid()))
         self._file.flush()
 
     def release(self) -> None:
         """Let the next writer in; a second call does nothing."""
-        with _GUARD:
-            _HELD.pop(self._name, None)
+        with _OWN_LOCKS_GUARD:
+            _OWN_LOCKS.pop(self._name, None)
             self._file.close()
 
 
-def unwritable(folder: Path, error: OSError) -> StoreError:
+def unwritable_folder_error(folder: Path, error: OSError) -> StoreError:
     """The error of a run folder that can't be written to."""
     if folder.is_file():
         return StoreError(
@@ -73,11 +75,14 @@ def unwritable(folder: Path, error: OSError) -> StoreError:
     )
 
 
-def _busy(path: Path, pid: int | None) -> StoreError:
-    here = pid == os.getpid()
-    who = f"process {pid}" if pid is not None else "another process"
+def _folder_in_use_error(path: Path, pid: int | None) -> StoreError:
+    writer, fix = "another process", "wait until another process has ended, or stop it"
+    if pid == os.getpid():
+        writer, fix = f"process {pid} (this one)", "close the other store first"
+    elif pid is not None:
+        writer, fix = f"process {pid}", f"wait until process {pid} has ended, or stop it"
     return StoreError(
-        f"the run folder {path.parent} is in use: {who}{' (this one)' if here else ''} is writing to it",
+        f"the run folder {path.parent} is in use: {writer} is writing to it",
         expected="one writer at a time; any number of readers",
-        fix="close the other store first" if here else f"wait until {who} has ended, or stop it",
+        fix=fix,
     )

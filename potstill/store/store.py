@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
@@ -15,75 +14,68 @@ from potstill.store.completions import Completions
 from potstill.store.database import FILE, Database
 from potstill.store.history import History
 from potstill.store.ledger import Ledger
-from potstill.store.lock import WriterLock, unwritable
+from potstill.store.lock import WriterLock, unwritable_folder_error
 from potstill.store.students import Students
-from potstill.store.verdicts import Judgements
-
-
-@dataclass(slots=True)
-class Counts:
-    """What this process did for one role of one arm: completions asked of the model, answers served from the store."""
-
-    made: int = 0
-    served: int = 0
+from potstill.store.verdicts import Verdicts
 
 
 @final
-class Flight:
-    """Which keys are being asked for right now, so that two threads that miss the same one share one call."""
+class InFlight:
+    """The keys that are being asked for right now, so that two threads that miss the same one share one call."""
 
     def __init__(self) -> None:
-        self._freed = threading.Condition()
-        self._asked: set[str] = set()
+        self._released = threading.Condition()
+        self._keys: set[str] = set()
 
     def take(self, keys: Iterable[str]) -> tuple[list[str], list[str]]:
         """The keys that are now the caller's to ask for, until it releases them, and those that others ask for."""
-        mine: list[str] = []
-        others: list[str] = []
-        with self._freed:
+        own_keys: list[str] = []
+        others_keys: list[str] = []
+        with self._released:
             for key in keys:
-                (others if key in self._asked else mine).append(key)
-                self._asked.add(key)
-        return mine, others
+                if key in self._keys:
+                    others_keys.append(key)
+                else:
+                    own_keys.append(key)
+                    self._keys.add(key)
+        return own_keys, others_keys
 
     def release(self, keys: Iterable[str]) -> None:
-        """Done or failed: whoever waits looks into the store and, if need be, asks itself."""
-        with self._freed:
-            self._asked.difference_update(keys)
-            self._freed.notify_all()
+        """Give up keys, answered or not: whoever waits looks into the store and, if need be, asks itself."""
+        with self._released:
+            self._keys.difference_update(keys)
+            self._released.notify_all()
 
-    def wait(self, keys: Iterable[str]) -> None:
-        """Wait until nobody asks for these; hold none meanwhile, or two that wait could wait for each other."""
-        wanted = frozenset(keys)
-        with self._freed:
-            self._freed.wait_for(lambda: self._asked.isdisjoint(wanted))
+    def wait_for_others(self, keys: Iterable[str]) -> None:
+        """Wait until nobody asks for these. Hold no key meanwhile: two threads could wait for each other."""
+        awaited = frozenset(keys)
+        with self._released:
+            self._released.wait_for(lambda: self._keys.isdisjoint(awaited))
 
     @contextmanager
     def claim(self, keys: Iterable[str]) -> Iterator[tuple[list[str], list[str]]]:
         """`take` for the length of a block."""
-        mine, others = self.take(keys)
+        own_keys, others_keys = self.take(keys)
         try:
-            yield mine, others
+            yield own_keys, others_keys
         finally:
-            self.release(mine)
+            self.release(own_keys)
 
 
 @final
 class Store:
-    """Completions, judgements, ledgers and students of a run folder. Threads may share it; close it, or use `with`."""
+    """Completions, verdicts, ledgers and students of a run folder. Threads may share it; close it, or use `with`."""
 
     def __init__(self, folder: Path, database: Database, lock: WriterLock | None) -> None:
         """Use `Store.open`."""
         self.folder, self.database, self._lock = folder, database, lock
         self.completions = Completions(database)
         self.attempts = Attempts(database)
-        self.judgements = Judgements(database)
+        self.verdicts = Verdicts(database)
         self.history = History(database)
         self.students = Students(database, folder)
-        self.flight = Flight()
-        self.retried: set[str] = set()
-        self._counts: dict[tuple[str, str], Counts] = {}
-        self._counting = threading.Lock()
+        self.in_flight = InFlight()
+        self.retried_keys: set[str] = set()  # failures that this process asked for again
 
     @classmethod
     def open(cls, folder: Path, *, create: bool = True, readonly: bool = False) -> Store:
@@ -107,7 +99,8 @@ class Store:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise unwritable(folder, error) from error
+            raise unwritable_folder_error(folder, error) from error
+        # The lock comes before the database is opened: making its tables is writing already.
         lock = WriterLock(folder / "store.lock")
         try:
             return cls(folder, Database(path, create=create, readonly=False), lock)
@@ -123,29 +116,14 @@ class Store:
         """What an arm needed, by role: calls, reused, prompt_tokens, completion_tokens, seconds, errors."""
         return self.completions.usage(arm)
 
-    def count(self, arm: str, role: str, *, made: int, served: int) -> None:
-        """Add to what this process did."""
-        with self._counting:
-            counts = self._counts.setdefault((arm, role), Counts())
-            counts.made += made
-            counts.served += served
-
-    def counts(self, arm: str) -> dict[str, Counts]:
-        """What this process did for an arm, by role: a fast-forwarded run has made 0 everywhere."""
-        with self._counting:
-            return {
-                role: Counts(c.made, c.served)
-                for (of, role), c in sorted(self._counts.items())
-                if of == arm
-            }
-
-    def empty(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether nothing was generated or trained here: no completion, no student."""
         tables = ("completions", "students")
         return not any(self.database.read(f"SELECT 1 FROM {table} LIMIT 1") for table in tables)
 
     def close(self) -> None:
         """Close the file and let the next writer in."""
+        # In this order: SQLite folds its log into the file on closing, and nobody else may write meanwhile.
         self.database.close()
         if self._lock:
             self._lock.release()

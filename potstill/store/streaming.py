@@ -1,4 +1,4 @@
-"""Requests past the store to a model behind a wire: what is stored is read, what is missing sent, what lands kept.
+"""Requests past the store to a remote model: what is stored is read, what is missing is sent, answers are committed.
 
 Looking up runs ahead of everything: a chunk of keys is hashed and looked up only when the model has room for more, and
 what is found stored is noted, not read, until something has landed or nothing is left to send. So the first new request
@@ -16,263 +16,300 @@ from typing import NamedTuple, TypeAlias, final
 from potstill.errors import ModelError, StoreError
 from potstill.models.model import Completion, Request
 from potstill.store import truncation
-from potstill.store.cache_client import UNPAID, Desk, Written
+from potstill.store.cache_client import UNPAID, CacheClient, NewCompletion
 
-CHUNK = 1000  # requests that are looked up together
-NOTED = 4_000_000  # stored answers to note before they are read, about 12 bytes each
-_HEAD, _HEX = len("completion-"), 20  # of a key
+LOOKUP_CHUNK = 1000  # requests that are looked up together
+MAX_NOTES = 4_000_000  # stored answers to note before they are read, about 12 bytes each
+_KEY_PREFIX = "completion-"
+_HEX_DIGITS = 20  # of a key, after its prefix
 
 Answers: TypeAlias = list[tuple[int, Completion]]
 
 
-class Item(NamedTuple):
-    """A request on its way: where its answer belongs, and the cut answers that led to it."""
+class PendingRequest(NamedTuple):
+    """A request on its way: where its answer belongs, and the truncated answers that led to it."""
 
     place: int
     key: str
     request: Request
-    before: tuple[Completion, ...] = ()
+    truncated: tuple[Completion, ...] = ()
 
 
 @final
-class Pass:
-    """One call's requests on their way. Used once; `portions` is consumed by one thread, requests drawn by any."""
+class RequestStream:
+    """One call's requests on their way. Used once; `portions` is consumed by one thread, requests drawn by any.
 
-    def __init__(self, desk: Desk, requests: Iterable[Request], total: int = 0) -> None:
-        """Pass these requests; without a `total`, those drawn so far are told to whoever watches."""
-        self._desk, self._flight, self._total = desk, desk.store.flight, total
-        self._gate = desk.gate()
+    A model may draw its requests in another thread than the one that reads its answers, so what both touch (the
+    source, the queues, the places that wait for a key) is guarded by one lock. What landed is committed outside it,
+    so that the model can go on drawing requests meanwhile.
+    """
+
+    def __init__(self, client: CacheClient, requests: Iterable[Request], total: int = 0) -> None:
+        """Send these requests; without a `total`, progress is reported of those drawn so far."""
+        self._client, self._in_flight, self._total = client, client.store.in_flight, total
+        self._permit = client.permit()
         self._source = enumerate(requests)
-        self._lock = (
-            threading.RLock()
-        )  # a model may draw its requests in another thread than it is read in
-        self._follow: deque[Item] = (
-            deque()
-        )  # to be looked up next: further requests, and those others had asked for
-        self._outgoing: deque[Item] = deque()  # ours, not stored, not sent
-        self._sent: dict[int, Item] = {}  # under way, by their number in the present stream
-        self._flying: dict[str, list[Item]] = {}  # every item of a key that is ours to ask for
-        self._deferred: list[Item] = []  # other threads ask for these
-        self._notes: deque[tuple[range | list[int], bytes]] = (
-            deque()
-        )  # places and keys of stored answers not yet read
+        self._source_is_empty = False
+        self._lock = threading.RLock()
+
+        # To be looked up next: further requests, and those that other threads had asked for.
+        self._follow_ups: deque[PendingRequest] = deque()
+        # Ours to ask for, not stored, not sent.
+        self._outgoing: deque[PendingRequest] = deque()
+        # Sent and not answered, by their number in the present stream.
+        self._sent: dict[int, PendingRequest] = {}
+        # By key that is ours to ask for: everything that waits for its answer.
+        self._waiting: dict[str, list[PendingRequest]] = {}
+        # Other threads ask for these.
+        self._deferred: list[PendingRequest] = []
+
+        # Stored answers that were found and not read yet: their places, and the bytes of their keys.
+        self._notes: deque[tuple[range | list[int], bytes]] = deque()
+        self._note_count = 0
+        # Answers with their places, to be handed on.
         self._ready: Answers = []
-        self._drawn = self._noted = self._done = self._made = self._answered = 0
-        self._unpaid = 0
-        self._over = False
+
+        self._drawn_count = 0  # requests taken from the source
+        self._done_count = 0  # answers handed on
 
     def portions(self) -> Generator[Answers, None, None]:
         """Every answer with its place, stored ones and new ones as they come; nothing that is not committed."""
         try:
             while True:
-                while not self._outgoing and self._noted < NOTED and self._look_up():
+                # Look up until there is something to send.
+                while not self._outgoing and self._note_count < MAX_NOTES and self._look_up():
                     pass
                 if self._outgoing:
-                    yield from self._streamed()
-                yield from self._read_all()
-                if self._over and not self._follow:
+                    yield from self._stream_missing()
+                yield from self._take_ready()
+                yield from self._read_notes(len(self._notes))
+                if self._source_is_empty and not self._follow_ups:
                     if not self._deferred:
                         return
-                    self._wait()
+                    self._wait_for_deferred()
         finally:
-            self._flight.release(list(self._flying))
-            desk = self._desk
-            desk.store.count(
-                desk.arm,
-                desk.role,
-                made=self._made,
-                served=self._answered - self._made - self._unpaid,
-            )
+            # Also when the caller closes this early: keys that stay claimed would block other threads for ever.
+            self._in_flight.release(list(self._waiting))
 
     def _look_up(self) -> bool:
         """Look up one more chunk; False where nothing is left."""
         with self._lock:
-            if self._follow:
-                items = list(self._follow)
-                self._follow.clear()
-                self._sort(items)
+            if self._follow_ups:
+                pending = list(self._follow_ups)
+                self._follow_ups.clear()
+                self._sort_pending(pending)
                 return True
-            chunk = list(itertools.islice(self._source, CHUNK))
+
+            chunk = list(itertools.islice(self._source, LOOKUP_CHUNK))
             if not chunk:
-                self._over = True
+                self._source_is_empty = True
                 return False
-            first, self._drawn = self._drawn, self._drawn + len(chunk)
-            keys = self._desk.keys([request for _, request in chunk])
-            open_ = self._desk.unsettled(keys)
-            if not open_:
-                self._note(range(first, first + len(keys)), keys)
+            first_place = self._drawn_count
+            self._drawn_count += len(chunk)
+
+            keys = self._client.request_keys([request for _, request in chunk])
+            unfinished = self._client.find_unfinished(keys)
+            if not unfinished:
+                # The usual chunk of a run that goes on: a range takes no memory.
+                self._note_stored(range(first_place, first_place + len(keys)), keys)
                 return True
-            old = [i for i, key in enumerate(keys) if key not in open_]
-            self._note([first + i for i in old], [keys[i] for i in old])
-            asked = self._desk.asked
-            self._sort(
-                [Item(p, k, asked(r)) for (p, r), k in zip(chunk, keys, strict=True) if k in open_]
-            )
+
+            stored_places, stored_keys, pending = [], [], []
+            for (place, request), key in zip(chunk, keys, strict=True):
+                if key in unfinished:
+                    seeded = self._client.with_seed(request)
+                    pending.append(PendingRequest(place, key, seeded))
+                else:
+                    stored_places.append(place)
+                    stored_keys.append(key)
+            self._note_stored(stored_places, stored_keys)
+            self._sort_pending(pending)
             return True
 
-    def _sort(self, items: Sequence[Item]) -> None:
+    def _sort_pending(self, pending: Sequence[PendingRequest]) -> None:
         """What is to be sent, what is stored after all, and what somebody is asking for already."""
-        fresh = []
-        for item in items:
-            twins = self._flying.setdefault(item.key, [])
-            if not twins:
-                fresh.append(item)
-            twins.append(item)
-        mine, others = self._flight.take(item.key for item in fresh)
-        for key in others:
-            self._deferred += self._flying.pop(key)
-        stored = self._desk.stored(mine)
-        for item in fresh:
+        # Equal requests are asked for once; the first of a key speaks for all.
+        first_of_key = []
+        for item in pending:
+            same_key = self._waiting.setdefault(item.key, [])
+            if not same_key:
+                first_of_key.append(item)
+            same_key.append(item)
+
+        own_keys, others_keys = self._in_flight.take(item.key for item in first_of_key)
+        for key in others_keys:
+            self._deferred += self._waiting.pop(key)
+        # Look again under the claim: another thread may have committed a key since it was looked up.
+        stored = self._client.read_stored(own_keys)
+        for item in first_of_key:
             if item.key in stored:
                 self._settle(item.key, stored[item.key])
-            elif item.key in self._flying:
+            elif item.key in self._waiting:
                 self._outgoing.append(item)
-        self._flight.release(stored)
+        self._in_flight.release(stored)
 
     def _settle(self, key: str, completion: Completion) -> None:
-        """An answer is there: it is everybody's who asked for it, or leads to a further request."""
-        policy, items = self._desk.truncated, self._flying.pop(key)
-        self._answered += len(items)
-        for item in items:
-            further = truncation.follow(policy, item.request, completion, item.before)
-            if further is None:
-                self._ready.append(
-                    (item.place, truncation.settled(policy, item.before, completion))
-                )
+        """Give an answer to everybody who asked for it, or ask for what it leads to."""
+        policy = self._client.truncated
+        for item in self._waiting.pop(key):
+            follow_up = truncation.next_request(policy, item.request, completion, item.truncated)
+            if follow_up is None:
+                answer = truncation.final_answer(policy, item.truncated, completion)
+                self._ready.append((item.place, answer))
             else:
-                key = further.key(self._desk.model)
-                self._follow.append(Item(item.place, key, further, (*item.before, completion)))
+                follow_up_key = follow_up.key(self._client.model_id)
+                truncated = (*item.truncated, completion)
+                self._follow_ups.append(
+                    PendingRequest(item.place, follow_up_key, follow_up, truncated)
+                )
 
-    def _streamed(self) -> Iterator[Answers]:
+    def _stream_missing(self) -> Iterator[Answers]:
         """Send what is missing until nothing is, and hand on what lands once it is committed."""
         self._sent.clear()
-        self._desk.report(
-            self._done, max(self._total, self._drawn)
-        )  # from here on it is made now, not kept
-        portions = self._desk.inner.stream(self._feed(), self._gate)
+        # Progress starts to move by new answers, and no more by stored ones.
+        self._report_done(self._done_count)
+        landed_portions = self._client.inner.stream(self._draw_requests(), self._permit)
         try:
-            for portion in portions:
-                self._land(portion)
-                yield from self._handed()
-                yield from self._read(1)
+            for landed in landed_portions:
+                self._commit(landed)
+                yield from self._take_ready()
+                yield from self._read_notes(1)
         finally:
-            close = getattr(portions, "close", None)
+            # A generator cancels its calls when it is closed; a plain iterator has nothing to close.
+            close = getattr(landed_portions, "close", None)
             if close:
                 close()
         if self._sent or self._outgoing:
-            self._unanswered()
+            self._handle_unanswered()
 
-    def _feed(self) -> Iterator[Request]:
-        """The requests for the model, drawn as it has room."""
+    def _draw_requests(self) -> Iterator[Request]:
+        """The requests for the model, drawn as it has room for them, perhaps in a thread of its own."""
         for number in itertools.count():
-            item = self._next()
+            item = self._next_outgoing()
             if item is None:
                 return
             self._sent[number] = item
             yield item.request
 
-    def _next(self) -> Item | None:
+    def _next_outgoing(self) -> PendingRequest | None:
         while True:
             with self._lock:
                 if self._outgoing:
                     return self._outgoing.popleft()
-                if self._noted >= NOTED or not self._look_up():
+                if self._note_count >= MAX_NOTES or not self._look_up():
                     return None
 
-    def _land(self, portion: Sequence[tuple[int, Completion]]) -> None:
+    def _commit(self, landed: Sequence[tuple[int, Completion]]) -> None:
         """Commit what landed, in one transaction, before anyone sees it."""
-        if not portion:
-            self._beat(getattr(portion, "done", 0))
+        if not landed:
+            self._report_server_progress(getattr(landed, "done", 0))
             return
         with self._lock:
-            strange = [number for number, _ in portion if number not in self._sent]
-            if strange or len({number for number, _ in portion}) < len(portion):
-                raise ModelError(
-                    f"{self._desk.model} answered request {[*strange, portion[0][0]][0]}, which is not under way",
-                    expected="one completion a request, under the request's place",
-                )
-            items = [(self._sent[number], completion) for number, completion in portion]
-        kept = self._desk.keep(
-            [Written(item.key, item.request, completion) for item, completion in items]
-        )
+            self._check_numbers([number for number, _ in landed])
+            items = [self._sent[number] for number, _ in landed]
+
+        # Outside the lock: the model may go on drawing requests while the disk is written.
+        new = []
+        for item, (_, completion) in zip(items, landed, strict=True):
+            new.append(NewCompletion(item.key, item.request, completion))
+        committed = self._client.commit(new)
+
         with self._lock:
-            for number, _ in portion:
+            for number, _ in landed:
                 del self._sent[number]
-            self._made += len(items)
-            self._flight.release([item.key for item, _ in items])
-            for (item, _), completion in zip(items, kept, strict=True):
+            # Only now: a thread that waits for one of these keys looks into the store as soon as it is released.
+            self._in_flight.release([item.key for item in items])
+            for item, completion in zip(items, committed, strict=True):
                 self._settle(item.key, completion)
 
-    def _beat(self, waiting: int) -> None:
-        """Nothing landed, but it goes on: tell how much the server has that is still to come."""
-        total = max(self._total, self._drawn)
-        self._desk.report(max(self._done, min(self._done + waiting, total - 1)), total)
+    def _check_numbers(self, numbers: Sequence[int]) -> None:
+        """Refuse answers to requests that were not sent, or that have been answered."""
+        unknown = [number for number in numbers if number not in self._sent]
+        has_duplicates = len(set(numbers)) < len(numbers)
+        if unknown or has_duplicates:
+            number = unknown[0] if unknown else numbers[0]
+            raise ModelError(
+                f"{self._client.model_id} answered request {number}, which is not under way",
+                expected="one completion a request, under the request's place",
+            )
 
-    def _unanswered(self) -> None:
+    def _report_server_progress(self, waiting: int) -> None:
+        """Report a sign of life: how many completions the server has that are still to come."""
+        self._report_done(
+            max(self._done_count, min(self._done_count + waiting, self._known_total() - 1))
+        )
+
+    def _report_done(self, done: int) -> None:
+        self._client.report_progress(done, self._known_total())
+
+    def _known_total(self) -> int:
+        return max(self._total, self._drawn_count)
+
+    def _handle_unanswered(self) -> None:
         """The model is through and requests are left: the budget stopped them, or the model is broken."""
-        left, desk = len(self._sent) + len(self._outgoing), self._desk
-        if self._gate and desk.unpaid(left):
-            return self._forgo()
-        if self._gate and desk.budget:
-            done = self._done + self._noted
-            raise desk.budget.stopped(desk.role, desk.arm, done, max(self._total, self._drawn))
+        client = self._client
+        left = len(self._sent) + len(self._outgoing)
+        if self._permit and client.accepts_unpaid(left):
+            self._answer_unpaid()
+            return
+        if self._permit and client.budget:
+            done = self._done_count + self._note_count
+            raise client.budget.spent_error(client.role, client.arm, done, self._known_total())
         raise ModelError(
-            f"{desk.model} gave no completion for {left} requests",
+            f"{client.model_id} gave no completion for {left} requests",
             expected="one completion a request, or an error",
         )
 
-    def _forgo(self) -> None:
-        """What the budget did not allow is answered with a failure that nobody keeps."""
+    def _answer_unpaid(self) -> None:
+        """Answer what the budget did not allow with a failure that is not stored."""
         with self._lock:
             keys = [item.key for item in (*self._sent.values(), *self._outgoing)]
             self._sent.clear()
             self._outgoing.clear()
-            self._unpaid += sum(len(self._flying[key]) for key in keys)
             for key in keys:
                 self._settle(key, UNPAID)
-        self._flight.release(keys)
+        self._in_flight.release(keys)
 
-    def _note(self, places: range | list[int], keys: Sequence[str]) -> None:
+    def _note_stored(self, places: range | list[int], keys: Sequence[str]) -> None:
+        """Note stored answers in 10 bytes a key; the prefix is the same for all."""
         if keys:
-            self._notes.append((places, bytes.fromhex("".join([key[_HEAD:] for key in keys]))))
-            self._noted += len(keys)
+            digits = "".join([key[len(_KEY_PREFIX) :] for key in keys])
+            self._notes.append((places, bytes.fromhex(digits)))
+            self._note_count += len(keys)
 
-    def _read_all(self) -> Iterator[Answers]:
-        yield from self._handed()
-        yield from self._read(len(self._notes))
-
-    def _read(self, chunks: int) -> Iterator[Answers]:
+    def _read_notes(self, chunk_count: int) -> Iterator[Answers]:
         """Read stored answers that were noted, a chunk at a time."""
-        for _ in range(min(chunks, len(self._notes))):
-            places, packed = self._notes.popleft()
-            text = packed.hex()
-            keys = [f"completion-{text[at : at + _HEX]}" for at in range(0, len(text), _HEX)]
-            stored = self._desk.stored(list(dict.fromkeys(keys)))
+        for _ in range(min(chunk_count, len(self._notes))):
+            places, packed_keys = self._notes.popleft()
+            digits = packed_keys.hex()
+            keys = []
+            for start in range(0, len(digits), _HEX_DIGITS):
+                keys.append(_KEY_PREFIX + digits[start : start + _HEX_DIGITS])
+
+            stored = self._client.read_stored(list(dict.fromkeys(keys)))
             if len(stored) < len(set(keys)):
                 raise StoreError(
-                    f"{self._desk.store.folder} lost completions while it was open",
+                    f"{self._client.store.folder} lost completions while it was open",
                     expected="one writer",
-                    fix=f'potstill cache verify "{self._desk.store.folder}"',
+                    fix=f'potstill cache verify "{self._client.store.folder}"',
                 )
-            self._noted -= len(keys)
-            self._answered += len(keys)
-            settled, policy = truncation.settled, self._desk.truncated
-            self._ready += [
-                (place, settled(policy, (), stored[k]))
-                for place, k in zip(places, keys, strict=True)
-            ]
-            yield from self._handed()
+            self._note_count -= len(keys)
+            for place, key in zip(places, keys, strict=True):
+                answer = truncation.final_answer(self._client.truncated, (), stored[key])
+                self._ready.append((place, answer))
+            yield from self._take_ready()
 
-    def _handed(self) -> Iterator[Answers]:
+    def _take_ready(self) -> Iterator[Answers]:
+        """Hand on the answers that are ready, if there are any."""
         with self._lock:
             ready, self._ready = self._ready, []
         if ready:
-            self._done += len(ready)
-            self._desk.report(self._done, max(self._total, self._drawn))
+            self._done_count += len(ready)
+            self._report_done(self._done_count)
             yield ready
 
-    def _wait(self) -> None:
-        """Until the other threads have what they asked for; then look it up."""
-        self._flight.wait(item.key for item in self._deferred)
-        self._follow += self._deferred
+    def _wait_for_deferred(self) -> None:
+        """Wait until the other threads have what they asked for; then it is looked up."""
+        self._in_flight.wait_for_others(item.key for item in self._deferred)
+        self._follow_ups += self._deferred
         self._deferred = []

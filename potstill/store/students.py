@@ -28,28 +28,44 @@ class Students:
 
     def __init__(self, database: Database, folder: Path) -> None:
         """Use this connection; checkpoints inside `folder` are kept relative to it, so it can move."""
-        self._database, self._folder = database, folder.resolve()
+        self._database, self._run_folder = database, folder.resolve()
 
     def get(self, stage: str) -> Student | None:
         """The student of a stage; its folder may have been pruned since."""
-        return next(iter(self._read("WHERE stage = ?", stage)), None)
+        students = self._read_students("WHERE stage = ?", stage)
+        return students[0] if students else None
 
     def all(self) -> list[Student]:
         """Every student, oldest first."""
-        return self._read("")
+        return self._read_students("")
 
     def put(self, student: Student) -> None:
-        """Keep a student; one trained again takes the place of the old one."""
+        """Store a student; one trained again takes the place of the old one."""
         folder = student.folder.resolve()
-        kept = folder.relative_to(self._folder) if folder.is_relative_to(self._folder) else folder
-        texts = (canonical(student.settings), canonical(student.report))
-        row = (student.stage, student.model, str(kept), *texts, time.time())
+        if folder.is_relative_to(self._run_folder):
+            folder = folder.relative_to(self._run_folder)
+        row = (
+            student.stage,
+            student.model,
+            str(folder),
+            canonical(student.settings),
+            canonical(student.report),
+            time.time(),
+        )
         with self._database.transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO students VALUES (?, ?, ?, ?, ?, ?)", row)
 
-    def _read(self, where: str, *args: str) -> list[Student]:
+    def _read_students(self, where: str, *args: str) -> list[Student]:
         sql = f"SELECT stage, model, folder, settings, report FROM students {where} ORDER BY created, rowid"
-        return [
-            Student(stage, model, self._folder / folder, json.loads(settings), json.loads(report))
-            for stage, model, folder, settings, report in self._database.read(sql, args)
-        ]
+        students = []
+        for stage, model, folder, settings, report in self._database.read(sql, args):
+            students.append(
+                Student(
+                    stage=stage,
+                    model=model,
+                    folder=self._run_folder / folder,  # an absolute folder stays as it is
+                    settings=json.loads(settings),
+                    report=json.loads(report),
+                )
+            )
+        return students

@@ -16,107 +16,133 @@ from potstill.records import Message, Prompt, Tokens
 Policy: TypeAlias = Literal["keep", "drop", "continue", "raise", "shorter"]
 POLICIES: tuple[str, ...] = get_args(Policy)
 
-CONTINUED = (
-    3  # times that a truncated answer is gone on with; what is still cut off then stays "length"
-)
-RAISED = 2  # times the limit, once
-SHORTER = "Your last answer to this was cut off because it was too long. Answer again, in half as many words."
+MAX_CONTINUATIONS = 3  # of one answer; what is still cut off then stays "length"
+RAISE_FACTOR = 2  # the policy "raise" asks once more, with this times the limit
+ASK_SHORTER = "Your last answer to this was cut off because it was too long. Answer again, in half as many words."
 
 
-def check(policy: str) -> Policy:
+def check_policy(name: str) -> Policy:
     """The policy of this name, or an error with the names."""
-    if policy not in POLICIES:
+    if name not in POLICIES:
         raise ConfigError(
-            f"no policy for truncated answers is called {policy!r}",
+            f"no policy for truncated answers is called {name!r}",
             available=POLICIES,
-            wanted=policy,
+            wanted=name,
         )
-    return policy  # type: ignore[return-value]
+    return name  # type: ignore[return-value]
 
 
-def able(policy: str, model: Model | None, who: str) -> None:
-    """Refuse, before the first call, to continue the answers of a model that can't go on with a given text."""
+def check_can_continue(policy: str, model: Model | None, description: str) -> None:
+    """Refuse, before the first call, to continue the answers of a model that can't go on with a given text.
+
+    Args:
+        policy: of the role.
+        model: that plays it; one without `continues` can.
+        description: what to call the model in the error.
+    """
     if policy == "continue" and not getattr(model, "continues", True):
         raise ConfigError(
-            f"--truncated continue: {who} can't go on with a text that was cut off",
+            f"--truncated continue: {description} can't go on with a text that was cut off",
             expected="a model that continues a given text",
-            available=(
+            available=[
                 "--truncated raise",
                 "--truncated shorter",
                 "--truncated drop",
                 "--truncated keep",
-            ),
+            ],
             fix="another policy; or, where its server does continue the assistant's turn, say how with ?prefill=…",
         )
 
 
-def follow(
-    policy: Policy, asked: Request, done: Completion, before: Sequence[Completion]
+def next_request(
+    policy: Policy, request: Request, answer: Completion, truncated: Sequence[Completion]
 ) -> Request | None:
     """What to ask next after this answer, or None where it is the last.
 
     Args:
         policy: of the role.
-        asked: the request that `done` answers, itself perhaps a further one.
-        done: its answer.
-        before: the truncated answers that led to `asked`.
+        request: the one that was answered, itself perhaps a further one.
+        answer: to it.
+        truncated: the truncated answers that led to `request`.
     """
-    if done.finish != "length" or done.error:
+    if answer.finish != "length" or answer.error:
         return None
-    if policy == "continue" and len(before) < CONTINUED and done.text:
-        return dataclasses.replace(asked, prefix=asked.prefix + done.text)
-    if policy == "raise" and not before:
-        limit = asked.sampling.max_tokens * RAISED
-        return dataclasses.replace(
-            asked, sampling=dataclasses.replace(asked.sampling, max_tokens=limit)
-        )
-    if policy == "shorter" and not before:
-        return dataclasses.replace(asked, prompt=shorter(asked.prompt))
+    if policy == "continue" and len(truncated) < MAX_CONTINUATIONS and answer.text:
+        return dataclasses.replace(request, prefix=request.prefix + answer.text)
+    if policy == "raise" and not truncated:
+        raised_limit = request.sampling.max_tokens * RAISE_FACTOR
+        sampling = dataclasses.replace(request.sampling, max_tokens=raised_limit)
+        return dataclasses.replace(request, sampling=sampling)
+    if policy == "shorter" and not truncated:
+        return dataclasses.replace(request, prompt=ask_shorter(request.prompt))
     return None
 
 
-def settled(policy: Policy, before: Sequence[Completion], last: Completion) -> Completion:
+def final_answer(policy: Policy, truncated: Sequence[Completion], answer: Completion) -> Completion:
     """The answer that the caller sees: a cut one is marked "length", or is a failure where the policy is to drop it.
 
     A continued answer is its parts joined, their tokens and cost summed. An answer that was asked for anew has the cut
-    one among its `tries`. Where the further call failed, the cut answer stands, with the failure among its `tries`.
+    one among its `tries`. Where the further call failed, the cut answer stays, with the failure among its `tries`.
+
+    Args:
+        policy: of the role.
+        truncated: the truncated answers before the last one.
+        answer: the last one.
     """
-    if policy == "drop" and last.finish == "length" and not last.error:
-        error = f"length: cut off after {last.tokens.completion} tokens"
-        return last._replace(text="", finish="", error=error, logprobs=())
-    if not before:
-        return last
-    if last.error:
-        stands = _joined(before) if policy == "continue" else before[-1]
-        return stands._replace(tries=(*stands.tries, _tried(last)))
+    if policy == "drop" and answer.finish == "length" and not answer.error:
+        return answer._replace(text="", finish="", error=_cut_off_error(answer), logprobs=())
+    if not truncated:
+        return answer
+    if answer.error:
+        usable = _join_parts(truncated) if policy == "continue" else truncated[-1]
+        return usable._replace(tries=(*usable.tries, _as_attempt(answer)))
     if policy == "continue":
-        return _joined((*before, last))
-    return last._replace(tries=(*map(_tried, before), *last.tries))
+        return _join_parts([*truncated, answer])
+    earlier_tries = [_as_attempt(part) for part in truncated]
+    return answer._replace(tries=(*earlier_tries, *answer.tries))
 
 
-def shorter(prompt: Prompt) -> Prompt:
+def ask_shorter(prompt: Prompt) -> Prompt:
     """The prompt with the wish for a shorter answer in its last user turn; chat templates want turns to alternate."""
     if isinstance(prompt, str):
-        return f"{prompt}\n\n{SHORTER}"
-    last = max((i for i, message in enumerate(prompt) if message.role == "user"), default=-1)
-    if last < 0:
-        return (*prompt, Message("user", SHORTER))
-    turn = prompt[last]._replace(content=f"{prompt[last].content}\n\n{SHORTER}")
+        return f"{prompt}\n\n{ASK_SHORTER}"
+    user_turns = [place for place, message in enumerate(prompt) if message.role == "user"]
+    if not user_turns:
+        return (*prompt, Message("user", ASK_SHORTER))
+    last = user_turns[-1]
+    turn = prompt[last]._replace(content=f"{prompt[last].content}\n\n{ASK_SHORTER}")
     return (*prompt[:last], turn, *prompt[last + 1 :])
 
 
-def _joined(parts: Sequence[Completion]) -> Completion:
+def _join_parts(parts: Sequence[Completion]) -> Completion:
+    """One completion out of an answer and its continuations."""
+    logprobs: list[float] = []
+    tries: list[Attempt] = []
+    for part in parts:
+        logprobs += part.logprobs
+        tries += part.tries
     costs = [part.cost for part in parts if part.cost is not None]
+    token_counts = zip(*(part.tokens for part in parts), strict=True)
     return parts[-1]._replace(
         text="".join(part.text for part in parts),
-        tokens=Tokens(*map(sum, zip(*(part.tokens for part in parts), strict=True))),
+        tokens=Tokens(*map(sum, token_counts)),
         seconds=sum(part.seconds for part in parts),
-        logprobs=tuple(value for part in parts for value in part.logprobs),
+        logprobs=tuple(logprobs),
         cost=sum(costs) if costs else None,
-        tries=tuple(attempt for part in parts for attempt in part.tries),
+        tries=tuple(tries),
     )
 
 
-def _tried(part: Completion) -> Attempt:
-    error = part.error or f"length: cut off after {part.tokens.completion} tokens"
-    return Attempt(error, part.tokens, part.cost, part.seconds, part.text, billed=True)
+def _as_attempt(answer: Completion) -> Attempt:
+    return Attempt(
+        error=answer.error or _cut_off_error(answer),
+        tokens=answer.tokens,
+        cost=answer.cost,
+        seconds=answer.seconds,
+        text=answer.text,
+        billed=True,
+    )
+
+
+def _cut_off_error(answer: Completion) -> str:
+    return f"length: cut off after {answer.tokens.completion} tokens"

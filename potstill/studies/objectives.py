@@ -27,7 +27,7 @@ from potstill.models.local.transformers import Local
 from potstill.models.model import Model, Sampling
 from potstill.records import Trace, blank
 from potstill.runs.sources import CHECKPOINTS
-from potstill.store.cached_model import cached
+from potstill.store.cached_model import with_cache
 from potstill.store.store import Store
 from potstill.traces import Session, keep, mix, pair, plain, sample, sound, using, verify, wrong
 from potstill.training.settings import TrainingSettings
@@ -139,7 +139,7 @@ class Study:
 
     def model(self, folder: Path, arm: str, role: str, seed: int) -> Model:
         """A checkpoint behind the store."""
-        return cached(Local(folder, threads=1), self.store, role=role, arm=arm, seed=seed)
+        return with_cache(Local(folder, threads=1), self.store, role=role, arm=arm, seed=seed)
 
 
 def run(
@@ -154,7 +154,7 @@ def run(
     progress: Progress = lambda label, done, total: None,
 ) -> dict[str, Any]:
     """Every arm with every seed; rows of the table, the mentor and the untrained student among them."""
-    with Store.open(out) as store, using(Session(judgements=store.judgements)):
+    with Store.open(out) as store, using(Session(judgements=store.verdicts)):
         study = Study(
             out,
             store,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from potstill.budget.amounts import Amount, Limit, bound, in_coins
+from potstill.budget.amounts import Amount, Limit, prompt_token_bound, to_picodollars
 from potstill.budget.budget import Budget
 from potstill.budget.prices import Price
 from potstill.errors import ConfigError
@@ -30,15 +30,15 @@ class Free:
     id = "model-free"
 
 
-class Journal:
+class CallLog:
     def __init__(self) -> None:
         self.open: dict[str, tuple[int, float]] = {}
 
-    def intend(self, intents) -> None:
+    def record_intents(self, intents) -> None:
         for intent in intents:
             self.open[intent.key] = (intent.tokens, intent.cost)
 
-    def withdraw(self, keys) -> None:
+    def withdraw_intents(self, keys) -> None:
         for key in keys:
             del self.open[key]
 
@@ -48,11 +48,11 @@ def request(draw: int = 0, max_tokens: int = 100, prompt: str = "Why?") -> Reque
 
 
 def within(budget: Budget) -> None:
-    spent, reserved = budget.spent(), budget.reserved()
+    spent, reserved = budget.spent_by_role(), budget.reserved_by_role()
     for name, limit in budget.limits.items():
         total = spent.get(name, Amount()).plus(reserved.get(name, Amount()))
         assert not limit.tokens or total.tokens <= limit.tokens
-        assert not limit.money or total.coins <= in_coins(limit.money)
+        assert not limit.money or total.picodollars <= to_picodollars(limit.money)
 
 
 # --- any interleaving
@@ -80,11 +80,11 @@ def test_spent_and_reserved_never_exceed_a_limit(steps, run, teacher, before):
     budget = Budget(
         limits,
         prices=TABLE,
-        spent={"teacher": Amount(before, in_coins(before / 1e6))},
-        journal=Journal(),
+        spent={"teacher": Amount(before, to_picodollars(before / 1e6))},
+        call_log=CallLog(),
     )
     model = Paid()
-    gates = {role: budget.gate(role, model, "arm") for role in ("teacher", "judge")}
+    gates = {role: budget.permit(role, model, "arm") for role in ("teacher", "judge")}
     allowed = not any(
         (limit.tokens and before > limit.tokens) or (limit.money and before / 1e6 > limit.money)
         for limit in (run, teacher)
@@ -100,7 +100,9 @@ def test_spent_and_reserved_never_exceed_a_limit(steps, run, teacher, before):
             assert allowed or answer != "go" or role == "judge"
         elif key in under_way and what == "lost":
             tokens = (
-                Tokens(min(part, bound(asked)), share * asked.sampling.max_tokens // 100)
+                Tokens(
+                    min(part, prompt_token_bound(asked)), share * asked.sampling.max_tokens // 100
+                )
                 if part
                 else Tokens()
             )
@@ -108,7 +110,7 @@ def test_spent_and_reserved_never_exceed_a_limit(steps, run, teacher, before):
             under_way.discard(key)  # a second try has to enter again
         elif key in under_way and what == "settle":
             tokens = Tokens(
-                min(part, bound(asked)),
+                min(part, prompt_token_bound(asked)),
                 share * asked.sampling.max_tokens // 100,
                 reasoning=share // 3,
             )
@@ -129,40 +131,42 @@ def test_spent_and_reserved_never_exceed_a_limit(steps, run, teacher, before):
     limit=st.integers(300, 5000),
 )
 def test_what_was_reserved_is_free_again_when_all_is_settled(uses, limit):
-    journal = Journal()
-    budget = Budget({"": Limit(limit, 0.01)}, prices=TABLE, journal=journal)
+    call_log = CallLog()
+    budget = Budget({"": Limit(limit, 0.01)}, prices=TABLE, call_log=call_log)
     model, total = Paid(), Amount()
-    gate = budget.gate("teacher", model, "arm")
+    gate = budget.permit("teacher", model, "arm")
     for draw, (prompt, completion, billed) in enumerate(uses):
         if gate.enter(request(draw)) != "go":
             break
         gate.lost(request(draw), Attempt("server: 500", Tokens(prompt, 1), billed=billed))
-        lost = Amount(prompt + 1, in_coins((prompt * 1 + 1 * 2) / 1e6)) if billed else Amount()
+        lost = (
+            Amount(prompt + 1, to_picodollars((prompt * 1 + 1 * 2) / 1e6)) if billed else Amount()
+        )
         if billed and not prompt:
-            lost = Amount(1, in_coins(2e-6))
+            lost = Amount(1, to_picodollars(2e-6))
         total = total.plus(lost)
         if gate.enter(request(draw)) == "go":
             done = budget.settle(
                 "teacher", model, request(draw), Completion("x", tokens=Tokens(prompt, completion))
             )
             assert done.cost == pytest.approx((prompt + 2 * completion) / 1e6)
-            total = total.plus(Amount(prompt + completion, in_coins(done.cost)))
-    assert budget.spent()["teacher"] == total
-    assert budget.spent()[""] == total
-    assert budget.reserved()[""].tokens in (0, bound(request()) + 100)
+            total = total.plus(Amount(prompt + completion, to_picodollars(done.cost)))
+    assert budget.spent_by_role()["teacher"] == total
+    assert budget.spent_by_role()[""] == total
+    assert budget.reserved_by_role()[""].tokens in (0, prompt_token_bound(request()) + 100)
 
 
 # --- the three answers
 
 
 def test_a_call_waits_while_others_may_leave_enough_and_stops_when_nothing_can():
-    worst = bound(request()) + 100
+    worst = prompt_token_bound(request()) + 100
     budget = Budget({"": Limit(tokens=2 * worst - 1)}, prices=TABLE)
     model = Paid()
-    gate = budget.gate("teacher", model, "arm")
+    gate = budget.permit("teacher", model, "arm")
     assert gate.enter(request(0)) == "go"
     assert gate.enter(request(0)) == "go"  # it is tried again: no second reservation
-    assert budget.reserved()[""].tokens == worst
+    assert budget.reserved_by_role()[""].tokens == worst
     assert gate.enter(request(1)) == "wait"
     budget.settle("teacher", model, request(0), Completion("x", tokens=Tokens(5, 5)))
     assert gate.enter(request(1)) == "go"
@@ -172,23 +176,23 @@ def test_a_call_waits_while_others_may_leave_enough_and_stops_when_nothing_can()
     assert gate.enter(request(3)) == "stop"
     # A shorter request that would fit stops too: what is left undone does not depend on its length.
     assert gate.enter(request(4, max_tokens=1, prompt="")) == "stop"
-    assert budget.gate("judge", model, "arm").enter(request(5, max_tokens=10**6)) == "stop"
+    assert budget.permit("judge", model, "arm").enter(request(5, max_tokens=10**6)) == "stop"
 
 
 def test_a_role_has_its_own_limit_beside_the_run():
-    worst = bound(request()) + 100
+    worst = prompt_token_bound(request()) + 100
     budget = Budget({"teacher": Limit(tokens=worst), "": Limit(tokens=10 * worst)}, prices=TABLE)
     model = Paid()
-    assert budget.gate("teacher", model, "a").enter(request(0)) == "go"
-    assert budget.gate("teacher", model, "b").enter(request(1)) == "wait"
-    assert budget.gate("judge", model, "a").enter(request(1)) == "go"
+    assert budget.permit("teacher", model, "a").enter(request(0)) == "go"
+    assert budget.permit("teacher", model, "b").enter(request(1)) == "wait"
+    assert budget.permit("judge", model, "a").enter(request(1)) == "go"
 
 
 def test_spent_before_counts_and_leaves_only_the_rest():
-    worst = bound(request()) + 100
+    worst = prompt_token_bound(request()) + 100
     for before, answer in ((0, "go"), (1, "stop")):
         budget = Budget({"": Limit(tokens=worst)}, prices=TABLE, spent={"teacher": Amount(before)})
-        assert budget.gate("judge", Paid(), "arm").enter(request()) == answer
+        assert budget.permit("judge", Paid(), "arm").enter(request()) == answer
 
 
 # --- what is settled
@@ -202,37 +206,37 @@ def test_costs_are_filled_in_from_the_prices_and_the_rate():
     said = budget.settle("teacher", Paid(), request(1), Completion("x", tokens=tokens, cost=0.25))
     assert said.cost == 0.25
     assert budget.settle("student", Free(), request(), Completion("x", tokens=tokens)).cost is None
-    assert budget.spent()["student"] == Amount(1500, 0)
-    assert budget.spent()["teacher"].money == pytest.approx(0.25 + done.cost)
+    assert budget.spent_by_role()["student"] == Amount(1500, 0)
+    assert budget.spent_by_role()["teacher"].money == pytest.approx(0.25 + done.cost)
 
 
 def test_a_try_that_may_have_been_billed_counts_at_its_worst_and_only_once():
-    budget = Budget({"": Limit(tokens=100_000)}, prices=TABLE, journal=(journal := Journal()))
+    budget = Budget({"": Limit(tokens=100_000)}, prices=TABLE, call_log=(call_log := CallLog()))
     model, asked = Paid(), request()
-    gate = budget.gate("teacher", model, "arm")
+    gate = budget.permit("teacher", model, "arm")
     assert gate.enter(asked) == "go"
     late = Attempt("timeout: no answer", billed=True)
     gate.lost(asked, late)
-    worst = bound(asked) + 100
-    assert budget.spent()[""].tokens == worst
+    worst = prompt_token_bound(asked) + 100
+    assert budget.spent_by_role()[""].tokens == worst
     key = asked.key(model.id)
-    assert journal.open[key][0] == worst  # the dead try alone, until it is sent again
+    assert call_log.open[key][0] == worst  # the dead try alone, until it is sent again
     assert gate.enter(asked) == "go"
-    assert journal.open[key][0] == 2 * worst
+    assert call_log.open[key][0] == 2 * worst
     done = budget.settle(
         "teacher", model, asked, Completion("x", tokens=Tokens(10, 10), tries=(late,))
     )
-    assert budget.spent()[""].tokens == worst + 20
+    assert budget.spent_by_role()[""].tokens == worst + 20
     assert done.tries[0].tokens.prompt == worst
-    assert done.tries[0].cost == pytest.approx((bound(asked) * 1 + 100 * 3) / 1e6)
-    assert not any(budget.reserved()[""])
+    assert done.tries[0].cost == pytest.approx((prompt_token_bound(asked) * 1 + 100 * 3) / 1e6)
+    assert not any(budget.reserved_by_role()[""])
 
 
 def test_a_lost_try_keeps_its_place_only_where_another_at_its_worst_fits():
-    worst = bound(request()) + 100
+    worst = prompt_token_bound(request()) + 100
     for limit, answer in ((worst * 3 // 2, "stop"), (worst * 2, "go")):
         budget = Budget({"teacher": Limit(tokens=limit), "": Limit(tokens=10**6)}, prices=TABLE)
-        gate = budget.gate("teacher", Paid(), "arm")
+        gate = budget.permit("teacher", Paid(), "arm")
         assert gate.enter(request()) == "go"
         gate.lost(request(), Attempt("timeout: no answer", billed=True))
         within(budget)
@@ -246,29 +250,29 @@ def test_tries_that_only_the_completion_tells_of_count_too():
     budget.settle(
         "teacher", Paid(), request(), Completion("x", tokens=Tokens(10, 10), tries=(tried, free))
     )
-    assert budget.spent()[""].tokens == 35
+    assert budget.spent_by_role()[""].tokens == 35
 
 
 def test_a_try_that_cost_nothing_leaves_the_journal():
-    budget = Budget({"": Limit(tokens=1000)}, prices=TABLE, journal=(journal := Journal()))
-    gate = budget.gate("teacher", Paid(), "arm")
+    budget = Budget({"": Limit(tokens=1000)}, prices=TABLE, call_log=(call_log := CallLog()))
+    gate = budget.permit("teacher", Paid(), "arm")
     gate.enter(request())
-    assert journal.open
+    assert call_log.open
     gate.lost(request(), Attempt("rate: 429"))
-    assert not journal.open
+    assert not call_log.open
 
 
 def test_a_server_that_bills_more_than_it_was_allowed_to_is_reported():
     budget = Budget({"": Limit(tokens=10_000)}, prices=TABLE)
     model = Paid()
-    budget.gate("teacher", model, "arm").enter(request())
+    budget.permit("teacher", model, "arm").enter(request())
     budget.settle("teacher", model, request(), Completion("x", tokens=Tokens(5, 900)))
-    assert budget.spent()[""].tokens == 905
-    assert len(budget.over) == 1
-    assert "teacher: model-m went" in budget.over[0]
-    assert budget.notes() == budget.over
+    assert budget.spent_by_role()[""].tokens == 905
+    assert len(budget.excesses) == 1
+    assert "teacher: model-m went" in budget.excesses[0]
+    assert budget.notes() == budget.excesses
     for draw in range(1, 9):
-        budget.gate("teacher", model, "arm").enter(request(draw))
+        budget.permit("teacher", model, "arm").enter(request(draw))
         budget.settle("teacher", model, request(draw), Completion("x", tokens=Tokens(5, 900)))
     assert len(budget.notes()) == 4 and "6 more calls" in budget.notes()[-1]
 
@@ -279,23 +283,23 @@ def test_a_server_that_bills_more_than_it_was_allowed_to_is_reported():
 def test_money_can_not_be_limited_without_a_price_but_tokens_can():
     unknown = Paid("some-model")
     with pytest.raises(ConfigError, match="price of the model 'some-model' is not known"):
-        Budget({"": Limit(money=1)}, prices=TABLE).gate("teacher", unknown, "arm")
+        Budget({"": Limit(money=1)}, prices=TABLE).permit("teacher", unknown, "arm")
     with pytest.raises(ConfigError, match="--prices"):
-        Budget({"teacher": Limit(money=1)}, prices=TABLE).gate("teacher", unknown, "arm")
+        Budget({"teacher": Limit(money=1)}, prices=TABLE).permit("teacher", unknown, "arm")
     assert (
         Budget({"judge": Limit(money=1)}, prices=TABLE)
-        .gate("teacher", unknown, "arm")
+        .permit("teacher", unknown, "arm")
         .enter(request())
         == "go"
     )
     assert (
         Budget({"": Limit(tokens=999)}, prices=TABLE)
-        .gate("teacher", unknown, "arm")
+        .permit("teacher", unknown, "arm")
         .enter(request())
         == "go"
     )
     assert (
-        Budget({"": Limit(money=1)}, prices=TABLE).gate("student", Free(), "arm").enter(request())
+        Budget({"": Limit(money=1)}, prices=TABLE).permit("student", Free(), "arm").enter(request())
         == "go"
     )
 
@@ -304,7 +308,7 @@ def test_a_server_on_this_machine_is_free_unless_the_user_says_otherwise():
     here = Paid("gpt-4o")
     here.local = True
     budget = Budget({"": Limit(money=0.5)})
-    assert budget.gate("teacher", here, "arm").enter(request()) == "go"
+    assert budget.permit("teacher", here, "arm").enter(request()) == "go"
     assert (
         budget.settle("teacher", here, request(), Completion("x", tokens=Tokens(9, 9))).cost is None
     )
@@ -324,29 +328,29 @@ def test_a_server_on_this_machine_is_free_unless_the_user_says_otherwise():
 
 
 def test_a_batch_is_reserved_as_a_whole_or_not_at_all():
-    worst = bound(request()) + 100
+    worst = prompt_token_bound(request()) + 100
     budget = Budget({"": Limit(tokens=3 * worst)}, prices=TABLE)
     model = Free()
     batch = [request(i) for i in range(4)]
-    assert not budget.hold("student", model, "arm", batch)
-    assert not any(budget.reserved()[""])
-    assert budget.hold("student", model, "arm", batch[:3])
-    assert budget.reserved()[""].tokens == 3 * worst
+    assert not budget.reserve_batch("student", model, "arm", batch)
+    assert not any(budget.reserved_by_role()[""])
+    assert budget.reserve_batch("student", model, "arm", batch[:3])
+    assert budget.reserved_by_role()[""].tokens == 3 * worst
     for one in batch[:3]:
         budget.settle("student", model, one, Completion("x", tokens=Tokens(3, 4)))
-    assert budget.spent()["student"].tokens == 21
+    assert budget.spent_by_role()["student"].tokens == 21
     budget.release("student", model, batch)  # nothing of it is held any more
-    assert not any(budget.reserved()[""])
+    assert not any(budget.reserved_by_role()[""])
 
 
 def test_a_batch_waits_for_another_threads_calls():
-    worst = bound(request()) + 100
+    worst = prompt_token_bound(request()) + 100
     budget = Budget({"": Limit(tokens=worst + 50)}, prices=TABLE)
     model = Free()
-    assert budget.hold("student", model, "arm", [request(0)])
+    assert budget.reserve_batch("student", model, "arm", [request(0)])
     answers: list[bool] = []
     thread = threading.Thread(
-        target=lambda: answers.append(budget.hold("student", model, "arm", [request(1)]))
+        target=lambda: answers.append(budget.reserve_batch("student", model, "arm", [request(1)]))
     )
     thread.start()
     thread.join(0.2)
@@ -357,13 +361,13 @@ def test_a_batch_waits_for_another_threads_calls():
 
 
 def test_many_threads_never_overshoot():
-    worst = bound(request()) + 100
+    worst = prompt_token_bound(request()) + 100
     limit = 20 * worst
-    budget = Budget({"": Limit(tokens=limit, money=1.0)}, prices=TABLE, journal=Journal())
+    budget = Budget({"": Limit(tokens=limit, money=1.0)}, prices=TABLE, call_log=CallLog())
     model, most, gone = Paid(), [], []
 
     def work(number: int) -> None:
-        gate = budget.gate("teacher", model, f"arm{number}")
+        gate = budget.permit("teacher", model, f"arm{number}")
         for draw in range(60):
             asked = replace(request(draw), seed=number)
             while (answer := gate.enter(asked)) == "wait":
@@ -371,7 +375,7 @@ def test_many_threads_never_overshoot():
             if answer == "stop":
                 return
             gone.append(asked)
-            most.append(budget.spent()[""].plus(budget.reserved()[""]).tokens)
+            most.append(budget.spent_by_role()[""].plus(budget.reserved_by_role()[""]).tokens)
             budget.settle("teacher", model, asked, Completion("x", tokens=Tokens(20, 50)))
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
@@ -379,7 +383,7 @@ def test_many_threads_never_overshoot():
         thread.start()
     for thread in threads:
         thread.join(30)
-    spent = budget.spent()[""].tokens
+    spent = budget.spent_by_role()[""].tokens
     assert spent == 70 * len(gone)
     assert limit - worst < spent <= limit
     assert (
@@ -397,7 +401,7 @@ def test_the_error_says_what_is_done_what_is_left_and_how_to_go_on():
         "teacher", Paid(), request(), Completion("x", tokens=Tokens(1000, 900), cost=0.4999)
     )
     budget.settle("student", Free(), request(), Completion("x", tokens=Tokens(10, 5)))
-    error = budget.stopped("teacher", "sft", done=7, asked=20)
+    error = budget.spent_error("teacher", "sft", done=7, total=20)
     text = error.render()
     assert "the budget of the teacher is spent: 0.4999 of 0.5 USD" in text
     assert "sft/teacher: 7 of 20 completions of this call are there, 13 are left" in text
@@ -407,10 +411,10 @@ def test_the_error_says_what_is_done_what_is_left_and_how_to_go_on():
 
 
 def test_the_bound_is_above_what_any_tokenizer_makes_of_a_text():
-    assert bound(Request("é€😀")) >= 2 + 3 + 4
-    assert bound(Request("\ud800")) >= 3
+    assert prompt_token_bound(Request("é€😀")) >= 2 + 3 + 4
+    assert prompt_token_bound(Request("\ud800")) >= 3
     chat = Request((Message("system", "abc"), Message("user", "defg")), prefix="xy")
-    assert bound(chat) >= 9 + 3 * 4
+    assert prompt_token_bound(chat) >= 9 + 3 * 4
 
 
 def test_a_text_without_token_counts_is_paid_at_its_worst():
@@ -418,14 +422,14 @@ def test_a_text_without_token_counts_is_paid_at_its_worst():
     for said in (Tokens(), Tokens(prompt=7)):
         budget = Budget({"": Limit(tokens=10_000)}, prices=TABLE)
         model = Paid()
-        assert budget.gate("teacher", model, "arm").enter(asked) == "go"
-        held = budget.reserved()[""]
+        assert budget.permit("teacher", model, "arm").enter(asked) == "go"
+        held = budget.reserved_by_role()[""]
         done = budget.settle("teacher", model, asked, Completion("some text", tokens=said))
-        prompt = said.prompt or bound(asked)
+        prompt = said.prompt or prompt_token_bound(asked)
         assert done.tokens == Tokens(prompt, 100)
         assert done.cost == pytest.approx((prompt + 2 * 100) / 1e6)
-        assert budget.spent()[""].tokens == prompt + 100 <= held.tokens
-        assert budget.reserved()[""].tokens == 0
+        assert budget.spent_by_role()[""].tokens == prompt + 100 <= held.tokens
+        assert budget.reserved_by_role()[""].tokens == 0
         [note] = budget.notes()
         assert "model-m does not say what it uses: 1 answers" in note
 

@@ -83,10 +83,10 @@ def test_the_server_never_bills_more_than_the_budget_and_nothing_twice(
             assert f"of {money:g} USD" in said
             assert sum(bills) <= money + 1e-9
             with Store.open(Path("part"), readonly=True) as store:
-                assert store.attempts.spent()["teacher"].cost <= money + 1e-9
-                stored = sum(1 for _ in store.completions.all())
+                assert store.attempts.spent_by_role()["teacher"].cost <= money + 1e-9
+                stored = sum(1 for _ in store.completions.iterate())
                 # Left open are only calls whose failed try may have been billed, and which had no money for another.
-                assert faults or not store.attempts.intents()
+                assert faults or not store.attempts.open_intents()
             assert f"sft/teacher: {stored} of 80" in said
             assert shlex.split(said.split("to go on: ")[1])[-2] == "--budget"
             money, rounds = money + 1.5, rounds + 1
@@ -94,8 +94,8 @@ def test_the_server_never_bills_more_than_the_budget_and_nothing_twice(
         assert rounds >= 1, "the budget was never reached: the test says nothing"
         assert sum(bills) <= money
         with Store.open(Path("part"), readonly=True) as store:
-            spent = store.attempts.spent()["teacher"].cost
-            completed = sum(1 for stored in store.completions.all() if stored.role == "teacher")
+            spent = store.attempts.spent_by_role()["teacher"].cost
+            completed = sum(1 for stored in store.completions.iterate() if stored.role == "teacher")
         assert completed == 80
         assert (
             spent >= sum(bills) - 1e-9
@@ -160,8 +160,8 @@ def test_a_killed_run_forgets_nothing_that_was_billed(words, bills):
             _, said = running.communicate(timeout=60)
             time.sleep(0.3)  # the server bills what had reached it
             with Store.open(Path("part"), readonly=True) as store:
-                spent = sum(paid.cost for paid in store.attempts.spent().values())
-                open_ = len(store.attempts.intents())
+                spent = sum(paid.cost for paid in store.attempts.spent_by_role().values())
+                open_ = len(store.attempts.open_intents())
             assert sum(bills) <= spent + 1e-9 <= money + 2e-9
             assert open_ <= 24  # under way, or landed a moment ago and not yet committed
         assert running.returncode == 0, said

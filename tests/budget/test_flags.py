@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from potstill.budget.flags import Limits, Spending, settings
+from potstill.budget.amounts import Limit
+from potstill.budget.flags import RunLimits, parse_budget
 from potstill.errors import ConfigError
 from potstill.runs.recipe import from_data
 
@@ -29,7 +30,7 @@ BASE = {
     ],
 )
 def test_a_limit_is_read(text, key, value):
-    assert settings([text]) == {key: value}
+    assert parse_budget([text]) == {key: value}
 
 
 @pytest.mark.parametrize(
@@ -38,11 +39,11 @@ def test_a_limit_is_read(text, key, value):
 )
 def test_what_is_not_a_limit_is_refused_with_the_way_to_write_it(text):
     with pytest.raises(ConfigError, match="--budget 5usd"):
-        settings([text])
+        parse_budget([text])
 
 
 def test_of_two_limits_on_one_thing_the_last_counts():
-    assert settings(["5usd", "teacher=1usd", "7usd", "3tok"]) == {
+    assert parse_budget(["5usd", "teacher=1usd", "7usd", "3tok"]) == {
         "budget.money": 7.0,
         "budget.roles.teacher.money": 1.0,
         "budget.tokens": 3,
@@ -53,8 +54,8 @@ def test_a_recipe_has_a_budget():
     made = from_data(
         {**BASE, "budget": {"tokens": 100, "money": 5, "roles": {"teacher": {"money": 3}}}}
     )
-    assert made.budget == Spending(100, 5.0, {"teacher": Limits(0, 3.0)})
-    assert made.budget.by_name() == {"": Limits(100, 5.0), "teacher": Limits(0, 3.0)}
+    assert made.budget == RunLimits(100, 5.0, {"teacher": Limit(0, 3.0)})
+    assert made.budget.by_name() == {"": Limit(100, 5.0), "teacher": Limit(0, 3.0)}
     assert from_data(BASE).budget.by_name() == {}
 
 

@@ -21,7 +21,7 @@ TABLE = {
 
 
 def test_the_shipped_table_is_dated_and_sourced():
-    table = prices.built_in()
+    table = prices.built_in_prices()
     assert len(table) > 50
     for name, price in table.items():
         assert re.fullmatch(r"\d{4}-\d{2}-\d{2}", price.as_of), name
@@ -49,7 +49,7 @@ def test_the_shipped_table_is_dated_and_sourced():
     ],
 )
 def test_a_name_is_found_exactly_then_without_its_date_then_without_its_vendor(name, prompt):
-    found = prices.price_of(name, TABLE)
+    found = prices.find_price(name, TABLE)
     assert found is not None
     assert found.prompt == prompt
 
@@ -58,16 +58,20 @@ def test_a_name_is_found_exactly_then_without_its_date_then_without_its_vendor(n
     "name", ["gpt-4o-nano", "gpt-4o:free", "Qwen/Qwen3-8B", "gpt", "", "/", "openai/", "4o"]
 )
 def test_what_only_resembles_a_name_has_no_price(name):
-    assert prices.price_of(name, TABLE) is None
+    assert prices.find_price(name, TABLE) is None
 
 
 def test_cached_and_reasoning_tokens_are_priced():
     price = Price(2.0, 8.0, cached=0.5, reasoning=4.0)
     tokens = Tokens(1_000_000, 1_000_000, cached=400_000, reasoning=250_000)
-    assert prices.cost(price, tokens) == pytest.approx(0.6 * 2 + 0.4 * 0.5 + 0.75 * 8 + 0.25 * 4)
-    assert prices.cost(price, tokens, 0.5) == pytest.approx(prices.cost(price, tokens) / 2)
+    assert prices.token_cost(price, tokens) == pytest.approx(
+        0.6 * 2 + 0.4 * 0.5 + 0.75 * 8 + 0.25 * 4
+    )
+    assert prices.token_cost(price, tokens, 0.5) == pytest.approx(
+        prices.token_cost(price, tokens) / 2
+    )
     plain = Price(2.0, 8.0)
-    assert prices.cost(plain, tokens) == pytest.approx(10.0)
+    assert prices.token_cost(plain, tokens) == pytest.approx(10.0)
 
 
 def test_the_most_is_never_less_than_the_cost_whatever_is_cached_or_thought():
@@ -76,8 +80,8 @@ def test_the_most_is_never_less_than_the_cost_whatever_is_cached_or_thought():
         for cached in (0, prompt // 2, prompt, prompt * 2):
             for reasoning in (0, 50, 100, 200):
                 tokens = Tokens(prompt, 100, cached, reasoning)
-                assert prices.cost(odd, tokens) <= prices.most(odd, prompt, 100) + 1e-15
-    assert prices.most(odd, 501, 100) > 1.9 * prices.most(odd, 500, 100)
+                assert prices.token_cost(odd, tokens) <= prices.max_cost(odd, prompt, 100) + 1e-15
+    assert prices.max_cost(odd, 501, 100) > 1.9 * prices.max_cost(odd, 500, 100)
 
 
 def test_the_users_prices_go_over_the_shipped_ones(tmp_path):
@@ -89,13 +93,13 @@ def test_the_users_prices_go_over_the_shipped_ones(tmp_path):
         str(path),
         {"gpt-4o": {"prompt": 1, "completion": 2}, "my-model": {"prompt": 0.1, "completion": 0.2}},
     ):
-        table = prices.table(given)
+        table = prices.load_price_table(given)
         assert table["gpt-4o"].prompt == 1
         assert table["my-model"].completion == 0.2
-        assert table["gpt-4o-mini"] == prices.built_in()["gpt-4o-mini"]
-    assert prices.table() == dict(prices.built_in())
+        assert table["gpt-4o-mini"] == prices.built_in_prices()["gpt-4o-mini"]
+    assert prices.load_price_table() == dict(prices.built_in_prices())
     path.write_text(json.dumps({"a": {"prompt": 1, "completion": 2}}))
-    assert "a" in prices.table(str(path))
+    assert "a" in prices.load_price_table(str(path))
 
 
 @pytest.mark.parametrize(
@@ -124,16 +128,16 @@ def test_a_bad_file_of_prices_says_what_is_wrong(tmp_path, text, said):
     path = tmp_path / "prices.yaml"
     path.write_text(text)
     with pytest.raises(InputError, match=re.escape(said)):
-        prices.table(str(path))
+        prices.load_price_table(str(path))
 
 
 def test_a_missing_file_of_prices_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match="no prices at"):
-        prices.table(str(tmp_path / "none.yaml"))
+        prices.load_price_table(str(tmp_path / "none.yaml"))
 
 
 def test_a_model_without_a_price_names_the_nearest_and_the_way_out():
-    error = prices.unknown("gpt-4o-mni", TABLE)
+    error = prices.unpriced_model_error("gpt-4o-mni", TABLE)
     assert error.nearest == ("gpt-4o-mini",)
     assert "--prices" in error.fix
     assert "--budget 2Mtok" in error.render()

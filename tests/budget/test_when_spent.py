@@ -11,7 +11,7 @@ from wired_fakes import Wired
 from potstill.budget.amounts import Amount, Limit
 from potstill.budget.budget import Budget
 from potstill.errors import BudgetSpent
-from potstill.store import Counts, Store, cached, streaming
+from potstill.store import Store, streaming, with_cache
 
 NAMES = [f"q{i:03}" for i in range(150)]
 MODELS = {"streamed": Wired, "whole batches": Plain, "planned": Planner}
@@ -19,13 +19,13 @@ MODELS = {"streamed": Wired, "whole batches": Plain, "planned": Planner}
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(streaming, "CHUNK", 10)
+    monkeypatch.setattr(streaming, "LOOKUP_CHUNK", 10)
     with Store.open(tmp_path / "run") as opened:
         yield opened
 
 
 def wrap(model, store, budget, **more):
-    return cached(
+    return with_cache(
         model, store, role="teacher", arm="sft", seed=0, budget=budget, when_spent="train", **more
     )
 
@@ -44,8 +44,9 @@ def test_the_unpaid_are_failures_that_are_not_stored_and_are_paid_for_later(stor
     assert set(store.completions.get([r.key(model.id) for r in requests])) == {
         requests[p].key(model.id) for p in paid
     }
-    assert budget.spent()["teacher"].tokens <= limit and not any(budget.reserved()["teacher"])
-    assert store.counts("sft") == {"teacher": Counts(made=len(paid), served=0)}
+    assert budget.spent_by_role()["teacher"].tokens <= limit and not any(
+        budget.reserved_by_role()["teacher"]
+    )
     [note] = budget.notes()
     assert (
         f"before {len(NAMES) - len(paid)} calls of the teacher" in note
@@ -90,7 +91,7 @@ def test_the_same_budget_again_asks_for_nothing(store):
 
 def test_stop_is_what_happens_without_it(store):
     with pytest.raises(BudgetSpent):
-        cached(
+        with_cache(
             Wired(),
             store,
             role="teacher",

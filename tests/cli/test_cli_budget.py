@@ -39,7 +39,7 @@ def rows(out: Path) -> list[str]:
 
 def completions(out: Path) -> int:
     with Store.open(out, readonly=True) as store:
-        return sum(1 for _ in store.completions.all())
+        return sum(1 for _ in store.completions.iterate())
 
 
 def test_a_run_stops_at_its_budget_and_goes_on_with_a_larger_one(here: Path, potstill) -> None:
@@ -52,8 +52,8 @@ def test_a_run_stops_at_its_budget_and_goes_on_with_a_larger_one(here: Path, pot
     )
     assert "sft/teacher: 64 of 180 completions of this call are there, 116 are left" in stopped.err
     with Store.open(here / "part", readonly=True) as store:
-        assert 0 < store.attempts.spent()["teacher"].tokens <= 17_000
-        assert not store.attempts.intents()
+        assert 0 < store.attempts.spent_by_role()["teacher"].tokens <= 17_000
+        assert not store.attempts.open_intents()
     assert completions(here / "part") == 64
     # The very command that the message gives goes on and comes to what an undisturbed run comes to.
     command = stopped.err.split("to go on: ")[1].strip()

@@ -70,12 +70,12 @@ def test_stats_name_the_models(run: Path, potstill) -> None:
 
 def test_stats_tell_attempts_and_money(run: Path, potstill) -> None:
     with Store.open(run) as store:
-        key = next(store.completions.all()).key
+        key = next(store.completions.iterate()).key
         tries = [
             (key, Attempt("rate: 429")),
             (key, Attempt("timeout: 600 s", cost=0.125, billed=True)),
         ]
-        store.attempts.lost("m", "teacher", "sft", tries)
+        store.attempts.record_failed("m", "teacher", "sft", tries)
     found = potstill("cache", "stats", run, "--json").json
     assert [(t["failure"], t["attempts"], t["billed"], t["cost"]) for t in found["tried"]] == [
         ("rate", 1, 0, 0.0),
@@ -105,13 +105,13 @@ def test_gc_of_traces_verdicts_and_students(run: Path, potstill) -> None:
     def gone(*flags: str) -> dict[str, object]:
         return potstill("cache", "gc", run, "--json", *flags).json
 
-    nothing = {"completions": 0, "bytes": 0, "traces": 0, "judgements": 0, "students": 0}
+    nothing = {"completions": 0, "bytes": 0, "traces": 0, "verdicts": 0, "students": 0}
     assert gone("--students") == {**nothing, "deleted": False}
     (student,) = [p.name for p in (run / "students").iterdir()]
     (run / "students" / "stage-left-over").mkdir()
     (run / "students" / "elsewhere").symlink_to(run / "rows")
     with Store.open(run) as store:
-        store.judgements.put(
+        store.verdicts.put(
             {
                 "verdict-old": json.dumps(
                     {"verdict": ["right", "1", "", "number@0"], "steps": None}
@@ -122,13 +122,13 @@ def test_gc_of_traces_verdicts_and_students(run: Path, potstill) -> None:
         )
         with store.database.transaction() as connection:
             connection.execute("INSERT INTO traces VALUES ('trace-old', 'sample', '[]', '{}')")
-    found = {**nothing, "traces": 1, "judgements": 1, "students": 1, "deleted": False}
+    found = {**nothing, "traces": 1, "verdicts": 1, "students": 1, "deleted": False}
     assert gone("--students") == found
     assert gone("--students", "--delete") == {**found, "deleted": True}
     assert gone("--students") == {**nothing, "deleted": False}
     assert sorted(p.name for p in (run / "students").iterdir()) == sorted([student, "elsewhere"])
     with Store.open(run) as store:
-        kept = store.judgements.get(["verdict-old", "verdict-odd", "likelihood-1"])
+        kept = store.verdicts.get(["verdict-old", "verdict-odd", "likelihood-1"])
         assert set(kept) == {"verdict-odd", "likelihood-1"}
         assert store.students.get(student)
         store.ledger(

@@ -167,7 +167,7 @@ def test_a_run_folder_keeps_everything_and_its_rows_are_what_was_kept(here: Path
     assert potstill(*words).json == first.json
     with Store.open(Path("run"), readonly=True) as store:
         assert len(list(store.history.traces("import"))) == 4
-        assert [len(ids) for ids in store.history.rows("import").values()] == [3]
+        assert [len(ids) for ids in store.history.row_ids("import").values()] == [3]
     exported = potstill("export", "run", "--arm", "import", "--format", "preference", "--pairs")
     [row] = [json.loads(line) for line in exported.out.splitlines()]
     assert (row["chosen"][0]["content"], row["rejected"][0]["content"]) == (

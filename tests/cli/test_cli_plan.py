@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from openai_server import serving
 
-from potstill.budget.prices import built_in
+from potstill.budget.prices import built_in_prices
 
 FLAGS = [
     "sft",
@@ -105,7 +105,10 @@ def test_a_pilot_keeps_to_the_budget(forty: Path, potstill) -> None:
 
 def test_prices(forty: Path, potstill) -> None:
     done = potstill("prices", "openai/gpt-4o-mini-2024-07-18", "--json")
-    assert done.json["openai/gpt-4o-mini-2024-07-18"]["prompt"] == built_in()["gpt-4o-mini"].prompt
+    assert (
+        done.json["openai/gpt-4o-mini-2024-07-18"]["prompt"]
+        == built_in_prices()["gpt-4o-mini"].prompt
+    )
     assert potstill("prices", "test-model", "--prices", "mine.json").code == 0
     everything = potstill("prices")
     assert "USD per million tokens" in everything.out and "as of" in everything.out

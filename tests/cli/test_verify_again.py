@@ -83,8 +83,8 @@ def test_a_changed_verifier_changes_verdicts_and_the_next_run_goes_by_them(
     run: Path, potstill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Store.open(run, readonly=True) as store:
-        (before,) = store.history.rows("sft").values()
-        completions = [s.key for s in store.completions.all()]
+        (before,) = store.history.row_ids("sft").values()
+        completions = [s.key for s in store.completions.iterate()]
     strict(monkeypatch, "number@77")
     done = potstill("verify", "--again", run, "--json", "--quiet")
     (line,) = lines(done.json, "sft")
@@ -104,9 +104,9 @@ def test_a_changed_verifier_changes_verdicts_and_the_next_run_goes_by_them(
 
     assert potstill(*RUN, "--out", run).code == 0
     with Store.open(run, readonly=True) as store:
-        (after,) = store.history.rows("sft").values()
+        (after,) = store.history.row_ids("sft").values()
         assert set(after) == set(before) - {moved["trace"]}
-        again = [s for s in store.completions.all() if s.key not in completions]
+        again = [s for s in store.completions.iterate() if s.key not in completions]
         # Only the student that was trained anew was asked; the teacher's answers are those that were paid for.
         assert {s.role for s in again} <= {"evaluation"}
 

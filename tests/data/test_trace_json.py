@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from potstill.data.trace_json import from_json, to_json
 from potstill.errors import StoreError
 from potstill.records import Author, Message, Problem, Span, Tokens, Trace, Verdict, blank
-from potstill.store import Store, from_json, to_json
+from potstill.store import Store
 from potstill.store.database import from_column, to_column
-from potstill.store.history import Dropped, Step
+from potstill.store.history import DropRecord, Step
 from potstill.traces.session import Drop, Ledger
 
 # Every string that UTF-16 knows, lone surrogates included; a high one before a low one is one character in JSON.
@@ -171,7 +172,7 @@ def test_a_ledger_keeps_funnel_drops_and_annotated_traces(tmp_path: Path):
             Step("keep", "right", 2, 1),
         ]
         assert history.drops("sft") == [
-            Dropped(BAD.id, "keep", "right", "the answer is 3, not \udc80")
+            DropRecord(BAD.id, "keep", "right", "the answer is 3, not \udc80")
         ]
         assert [t.id for t in history.traces("sft")] == [ROOT.id, BAD.id, GOOD.id, FIXED.id]
         good = history.trace(GOOD.id, "sft")
@@ -204,9 +205,9 @@ def test_an_arm_run_again_replaces_itself_and_no_other(tmp_path: Path):
         again.rows("stage-1", [GOOD, FIXED])
         assert len(store.history.steps("orion")) == 2
         assert len(store.history.drops("orion")) == 1
-        assert store.history.rows("orion") == {"stage-1": [GOOD.id, FIXED.id]}
+        assert store.history.row_ids("orion") == {"stage-1": [GOOD.id, FIXED.id]}
         store.ledger("orion")
-        assert store.history.rows("orion") == {}
+        assert store.history.row_ids("orion") == {}
 
 
 def test_annotations_of_one_arm_do_not_reach_another(tmp_path: Path):
@@ -223,10 +224,10 @@ def test_every_row_can_be_walked_back(tmp_path: Path):
         walk = store.history.ancestry(FIXED.id, "sft")
         assert [t.id for t in walk] == [FIXED.id, GOOD.id, BAD.id, ROOT.id]
         assert [t.verdict.status for t in walk] == ["unjudged", "right", "wrong", "unjudged"]
-        assert store.history.missing() == []
+        assert store.history.missing_parents() == []
         orphan = Trace(ROOT.problem, "q", parents=("trace-gone", GOOD.id))
         ledger.made([orphan])
-        assert store.history.missing() == [(orphan.id, "trace-gone")]
+        assert store.history.missing_parents() == [(orphan.id, "trace-gone")]
         assert [t.id for t in store.history.ancestry(orphan.id)] == [orphan.id, GOOD.id, ROOT.id]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from potstill.budget.prices import built_in
+from potstill.budget.prices import built_in_prices
 from potstill.errors import ConfigError
 from potstill.runs import estimate as estimating
 from potstill.runs.dry_run import Assumptions, assumed, chosen, dry
@@ -60,7 +60,7 @@ def test_calls_tokens_and_money_of_a_method_that_asks_as_often_as_it_says(tmp_pa
     problems, _ = load_recipe_problems(from_data(BASE))
     exact = sum(len(str(t.prompt)) for t in problems) * 3 / 5
     assert teacher.prompt == pytest.approx(exact, rel=0.1)  # scaled up from a few
-    price = built_in()["gpt-4.1-mini"]
+    price = built_in_prices()["gpt-4.1-mini"]
     assert teacher.money == pytest.approx(
         (teacher.prompt * price.prompt + 72_000 * price.completion) / 1e6, rel=1e-3
     )

@@ -136,9 +136,9 @@ def test_the_rows_file_is_what_was_trained_on(whole):
         # The reference, and up to two errors beside it.
         assert max(parents) > 1 and parents <= {1, 2, 3} if arm == "orion" else parents == {1}
         with Store.open(out, readonly=True) as store:
-            [(stage, ids)] = store.history.rows(arm).items()
+            [(stage, ids)] = store.history.row_ids(arm).items()
             assert ids == [line["id"] for line in lines]
-            assert store.history.missing() == []
+            assert store.history.missing_parents() == []
             assert (out / "students" / stage / "model.safetensors").is_file()
             assert store.students.get(stage).report["rows"] == len(ids)
 

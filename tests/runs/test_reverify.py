@@ -10,7 +10,7 @@ from potstill.errors import ConfigError
 from potstill.models.model import Completion
 from potstill.records import Problem, blank
 from potstill.runs import reverify
-from potstill.store import Store, cached
+from potstill.store import Store, with_cache
 from potstill.traces import Session, sample, using, verify
 from potstill.verifiers import rubric
 
@@ -30,10 +30,12 @@ def test_a_judge_is_not_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     judge = Fixed("model-judge", "It is fine.\nVerdict: right")
     with Store.open(tmp_path) as store:
         ledger = store.ledger("sft")
-        asking = cached(judge, store, role="judge", arm="sft", seed=7)
+        asking = with_cache(judge, store, role="judge", arm="sft", seed=7)
         roots = [blank(Problem(f"p{i}", f"Why {i}?", "Because.", kind="judge")) for i in range(3)]
-        with using(Session(ledger=ledger, judgements=store.judgements, judge=asking)):
-            model = cached(Fixed("model-teacher", "So."), store, role="teacher", arm="sft", seed=7)
+        with using(Session(ledger=ledger, judgements=store.verdicts, judge=asking)):
+            model = with_cache(
+                Fixed("model-teacher", "So."), store, role="teacher", arm="sft", seed=7
+            )
             before = verify(sample(model, roots))
         ledger.finish()
         calls = judge.asked
@@ -54,8 +56,10 @@ def test_traces_that_the_run_did_not_judge_are_counted(tmp_path: Path):
     with Store.open(tmp_path) as store:
         ledger = store.ledger("sft")
         roots = [blank(Problem(f"p{i}", f"What is {i}?", str(i), kind="number")) for i in range(3)]
-        with using(Session(ledger=ledger, judgements=store.judgements)):
-            model = cached(Fixed("m", "The answer is 1."), store, role="teacher", arm="sft", seed=0)
+        with using(Session(ledger=ledger, judgements=store.verdicts)):
+            model = with_cache(
+                Fixed("m", "The answer is 1."), store, role="teacher", arm="sft", seed=0
+            )
             made = sample(model, roots)
             verify(made[:2])
         seen: list[tuple[str, int, int]] = []

@@ -39,7 +39,7 @@ from potstill.methods import METHODS
 from potstill.data.problems import load
 from potstill.runs.driver import drive
 from potstill.runs.sources import load_model, pose_all
-from potstill.store import Store, cached
+from potstill.store import Store, with_cache
 from potstill.traces import Session, using
 
 problems, spec, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
@@ -57,9 +57,9 @@ def train(stage):
 
 with Store.open(folder) as store:
     ledger = store.ledger("rft")
-    sampler = cached(load_model(spec), store, role="sampler", arm="rft", seed=0)
+    sampler = with_cache(load_model(spec), store, role="sampler", arm="rft", seed=0)
     posed = pose_all(load(problems, kind="number"))
-    with using(Session(ledger=ledger, judgements=store.judgements)):
+    with using(Session(ledger=ledger, judgements=store.verdicts)):
         drive(METHODS["rft"], posed, {"student": Stub(), "sampler": sampler}, {"n": 4, "max_tokens": 64}, train)
     ledger.finish()
 """

@@ -35,14 +35,14 @@ def test_a_completion_comes_back_as_it_was_but_for_its_tries(store: Store):
     done = Completion("t", "stop", Tokens(1, 2), "", 0.5, logprobs, 0.125, served="gpt \ud800")
     key = put(store, "a", done._replace(tries=(RATE, BROKEN)))
     assert store.completions.get([key])[key] == done
-    assert next(store.completions.all()).tries == 2
-    assert [(t.number, t.attempt) for t in store.attempts.of([key])[key]] == [
+    assert next(store.completions.iterate()).tries == 2
+    assert [(t.number, t.attempt) for t in store.attempts.by_key([key])[key]] == [
         (1, RATE),
         (2, BROKEN),
     ]
     free = put(store, "b", Completion("t"))
     assert store.completions.get([free])[free] == Completion("t")
-    assert store.attempts.of([free, "absent"]) == {}
+    assert store.attempts.by_key([free, "absent"]) == {}
 
 
 def test_a_failure_that_is_asked_again_stays_in_the_journal(store: Store):
@@ -51,37 +51,37 @@ def test_a_failure_that_is_asked_again_stays_in_the_journal(store: Store):
     assert put(store, "a", Completion("t", "stop", Tokens(3, 9), cost=1.0, tries=(BROKEN,))) == key
     assert store.completions.get([key])[key].text == "t"
     again = Attempt("timeout: 600 s", Tokens(3, 4), 0.5, 600.0, "part", True)
-    assert [t.attempt for t in store.attempts.of([key])[key]] == [RATE, again, BROKEN]
-    assert store.attempts.spent() == {"teacher": Spent(7 + 12 + 12, 0.5 + 1.0 + 0.25)}
+    assert [t.attempt for t in store.attempts.by_key([key])[key]] == [RATE, again, BROKEN]
+    assert store.attempts.spent_by_role() == {"teacher": Spent(7 + 12 + 12, 0.5 + 1.0 + 0.25)}
 
 
 def test_spent_counts_each_thing_once(store: Store):
-    store.attempts.intend(
+    store.attempts.record_intents(
         [Intent("x", "teacher", "sft", "m", 100, 1.0), Intent("y", "judge", "sft", "m", 10, 0.5)]
     )
-    assert store.attempts.spent() == {"judge": Spent(10, 0.5), "teacher": Spent(100, 1.0)}
-    store.attempts.intend([Intent("x", "teacher", "sft", "m", 150, 1.5)])
-    assert store.attempts.spent()["teacher"] == Spent(150, 1.5)
+    assert store.attempts.spent_by_role() == {"judge": Spent(10, 0.5), "teacher": Spent(100, 1.0)}
+    store.attempts.record_intents([Intent("x", "teacher", "sft", "m", 150, 1.5)])
+    assert store.attempts.spent_by_role()["teacher"] == Spent(150, 1.5)
     key = ask("a")[0].key("model")
-    store.attempts.intend([Intent(key, "teacher", "sft", "model", 1000, 8.0)])
+    store.attempts.record_intents([Intent(key, "teacher", "sft", "model", 1000, 8.0)])
     put(store, "a", Completion("t", "stop", Tokens(3, 9), cost=1.0))
-    assert store.attempts.spent()["teacher"] == Spent(162, 2.5)
-    store.attempts.lost("m", "teacher", "sft", [("x", BROKEN), ("x", RATE)])
-    assert store.attempts.spent()["teacher"] == Spent(24, 1.25)
-    store.attempts.withdraw(["y"])
-    assert store.attempts.intents() == []
-    assert store.attempts.spent() == {"teacher": Spent(24, 1.25)}
+    assert store.attempts.spent_by_role()["teacher"] == Spent(162, 2.5)
+    store.attempts.record_failed("m", "teacher", "sft", [("x", BROKEN), ("x", RATE)])
+    assert store.attempts.spent_by_role()["teacher"] == Spent(24, 1.25)
+    store.attempts.withdraw_intents(["y"])
+    assert store.attempts.open_intents() == []
+    assert store.attempts.spent_by_role() == {"teacher": Spent(24, 1.25)}
 
 
 def test_the_calls_of_a_dead_process_are_counted_at_their_worst(tmp_path: Path):
     key = ask("a")[0].key("model")
     with Store.open(tmp_path / "run") as store:
-        store.attempts.intend([Intent(key, "teacher", "sft", "model", 1000, 8.0)])
+        store.attempts.record_intents([Intent(key, "teacher", "sft", "model", 1000, 8.0)])
     with Store.open(tmp_path / "run") as store:
-        assert store.attempts.spent() == {"teacher": Spent(1000, 8.0)}
-        assert (store.attempts.adopt(), store.attempts.adopt()) == (1, 0)
-        assert store.attempts.spent() == {"teacher": Spent(1000, 8.0)}
-        (tried,) = store.attempts.all()
+        assert store.attempts.spent_by_role() == {"teacher": Spent(1000, 8.0)}
+        assert (store.attempts.adopt_intents(), store.attempts.adopt_intents()) == (1, 0)
+        assert store.attempts.spent_by_role() == {"teacher": Spent(1000, 8.0)}
+        (tried,) = store.attempts.iterate()
         assert (tried.key, tried.number, tried.attempt.error, tried.attempt.billed) == (
             key,
             1,
@@ -90,8 +90,8 @@ def test_the_calls_of_a_dead_process_are_counted_at_their_worst(tmp_path: Path):
         )
         # The answer that is asked for again was perhaps paid twice, and that is what is counted.
         put(store, "a", Completion("t", "stop", Tokens(3, 9), cost=1.0, tries=(BROKEN,)))
-        assert store.attempts.spent() == {"teacher": Spent(1024, 9.25)}
-        assert [t.number for t in store.attempts.of([key])[key]] == [1, 2]
+        assert store.attempts.spent_by_role() == {"teacher": Spent(1024, 9.25)}
+        assert [t.number for t in store.attempts.by_key([key])[key]] == [1, 2]
 
 
 def test_what_was_imported_was_paid_elsewhere(store: Store, tmp_path: Path):
@@ -99,27 +99,27 @@ def test_what_was_imported_was_paid_elsewhere(store: Store, tmp_path: Path):
         "t", "stop", Tokens(3, 9), "", 0.5, (-0.5, -float("inf")), 1.0, served="m-2026"
     )
     key = put(store, "a", done._replace(tries=(RATE,)))
-    transfer.export(store, tmp_path / "e.jsonl")
+    transfer.export_completions(store, tmp_path / "e.jsonl")
     with Store.open(tmp_path / "other") as other:
-        assert transfer.import_(other, tmp_path / "e.jsonl") == (1, 0)
+        assert transfer.import_completions(other, tmp_path / "e.jsonl") == (1, 0)
         assert other.completions.get([key])[key] == done
-        assert next(other.completions.all()).tries == 1
-        assert other.attempts.spent() == {}
-        assert list(other.attempts.all()) == []
-        other.completions.need("mine", "teacher", [key])
+        assert next(other.completions.iterate()).tries == 1
+        assert other.attempts.spent_by_role() == {}
+        assert list(other.attempts.iterate()) == []
+        other.completions.record_use("mine", "teacher", [key])
         assert other.usage("mine")["teacher"]["cost"] == 1.0
 
 
 def test_a_rescued_run_has_paid_what_it_had_paid(store: Store, tmp_path: Path):
     put(store, "a", Completion("t", "stop", Tokens(3, 9), cost=1.0, tries=(RATE, BROKEN)))
-    store.attempts.lost("m", "judge", "sft", [("completion-x", BROKEN)])
-    transfer.export(store, tmp_path / "e.jsonl")
+    store.attempts.record_failed("m", "judge", "sft", [("completion-x", BROKEN)])
+    transfer.export_completions(store, tmp_path / "e.jsonl")
     with Store.open(tmp_path / "other") as other:
         for _ in range(2):
-            transfer.import_(other, tmp_path / "e.jsonl", paid=True)
+            transfer.import_completions(other, tmp_path / "e.jsonl", paid=True)
             assert (
-                other.attempts.spent()
-                == store.attempts.spent()
+                other.attempts.spent_by_role()
+                == store.attempts.spent_by_role()
                 == {"judge": Spent(12, 0.25), "teacher": Spent(24, 1.25)}
             )
-            assert list(other.attempts.all()) == list(store.attempts.all())
+            assert list(other.attempts.iterate()) == list(store.attempts.iterate())

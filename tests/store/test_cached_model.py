@@ -13,8 +13,8 @@ from store_fakes import Local, Plain, Planner, Scorer, Trained, answer, ask
 from potstill.errors import ModelError
 from potstill.models.model import Completion, Model, Planned, Request, Scored, Trainable
 from potstill.records import Message, Tokens
-from potstill.store import Counts, Store, cached
-from potstill.store.cached_model import TOGETHER
+from potstill.store import Store, with_cache
+from potstill.store.cached_model import UNPLANNED_BATCH
 
 
 @pytest.fixture
@@ -25,20 +25,19 @@ def store(tmp_path: Path):
 
 def test_second_call_is_served_and_equal(store: Store):
     model = Plain()
-    wrapped = cached(model, store, role="teacher", arm="sft", seed=7)
+    wrapped = with_cache(model, store, role="teacher", arm="sft", seed=7)
     first = wrapped.write(ask("a", "b", "c"))
     fourth = answer(ask("d", seed=7)[0], model.id)
     assert wrapped.write(ask("c", "a", "d", "c")) == [first[2], first[0], fourth, first[2]]
     assert model.asked == ["a", "b", "c", "d"]
     assert {request.seed for call in model.calls for request in call} == {7}
-    assert store.counts("sft") == {"teacher": Counts(made=4, served=3)}
 
 
 def test_seed_draw_and_settings_are_in_the_key(store: Store):
     model = Plain()
     for seed, draw in ((1, 0), (1, 1), (2, 0), (1, 0)):
-        cached(model, store, role="teacher", arm="sft", seed=seed).write(ask("a", draw=draw))
-    cached(model, store, role="teacher", arm="sft", seed=1).write([Request("a")])
+        with_cache(model, store, role="teacher", arm="sft", seed=seed).write(ask("a", draw=draw))
+    with_cache(model, store, role="teacher", arm="sft", seed=1).write([Request("a")])
     assert [(c[0].seed, c[0].draw, c[0].sampling.temperature) for c in model.calls] == [
         (1, 0, 0.5),
         (1, 1, 0.5),
@@ -49,21 +48,20 @@ def test_seed_draw_and_settings_are_in_the_key(store: Store):
 
 def test_equal_requests_in_one_call_are_asked_once(store: Store):
     model = Planner()
-    out = cached(model, store, role="teacher", arm="sft", seed=0).write(
+    out = with_cache(model, store, role="teacher", arm="sft", seed=0).write(
         ask("a", "bb", "a", "ccc", "a", "dddd")
     )
     assert sorted(model.asked) == ["a", "bb", "ccc", "dddd"]
     assert out[0] == out[2] == out[4]
-    assert store.counts("sft") == {"teacher": Counts(made=4, served=2)}
 
 
 def test_plan_sees_every_request_and_only_the_missing_are_asked(store: Store):
     everything = ask("a", "bb", "ccc", "dddd", "eeeee", "ffffff", "ggggggg")
-    cached(Planner(), store, role="teacher", arm="other", seed=0).write(
+    with_cache(Planner(), store, role="teacher", arm="other", seed=0).write(
         [everything[i] for i in (0, 4, 3, 5)]
     )
     model = Planner()
-    out = cached(model, store, role="teacher", arm="sft", seed=0).write(everything)
+    out = with_cache(model, store, role="teacher", arm="sft", seed=0).write(everything)
     # plan of seven: [a bb ccc] [dddd eeeee ffffff] [ggggggg]; the second is stored whole, so it is not sent at all
     assert [[r.prompt for r in call] for call in model.calls] == [["bb", "ccc"], ["ggggggg"]]
     assert out == [answer(request, model.id) for request in everything]
@@ -76,18 +74,18 @@ def test_nothing_missing_never_calls_the_model_or_its_plan(store: Store):
 
         write = plan
 
-    first = cached(Planner(), store, role="student", arm="sft", seed=0).write(ask("a", "b"))
+    first = with_cache(Planner(), store, role="student", arm="sft", seed=0).write(ask("a", "b"))
     assert (
-        cached(Pruned(), store, role="student", arm="sft", seed=0).write(ask("b", "a"))
+        with_cache(Pruned(), store, role="student", arm="sft", seed=0).write(ask("b", "a"))
         == first[::-1]
     )
 
 
 def test_without_a_plan_requests_go_together_in_order_and_in_portions(store: Store):
     model = Plain()
-    prompts = [f"p{i}" for i in range(TOGETHER + 5)]
-    cached(model, store, role="teacher", arm="sft", seed=0).write(ask(*prompts))
-    assert [len(call) for call in model.calls] == [TOGETHER, 5]
+    prompts = [f"p{i}" for i in range(UNPLANNED_BATCH + 5)]
+    with_cache(model, store, role="teacher", arm="sft", seed=0).write(ask(*prompts))
+    assert [len(call) for call in model.calls] == [UNPLANNED_BATCH, 5]
     assert model.asked == prompts
 
 
@@ -102,11 +100,11 @@ def test_an_interrupt_leaves_whole_batches(store: Store):
     requests = ask(*"abcdefghijk")
     model = Planner(before=interrupt)
     with pytest.raises(KeyboardInterrupt):
-        cached(model, store, role="teacher", arm="sft", seed=0).write(requests)
+        with_cache(model, store, role="teacher", arm="sft", seed=0).write(requests)
     kept = store.completions.get([request.key(model.id) for request in requests])
     assert sorted(c.text[0] for c in kept.values()) == list("abcdef")
     again = Planner()
-    out = cached(again, store, role="teacher", arm="sft", seed=0).write(requests)
+    out = with_cache(again, store, role="teacher", arm="sft", seed=0).write(requests)
     assert [[r.prompt for r in call] for call in again.calls] == [list("ghi"), list("jk")]
     assert out == [answer(request, model.id) for request in requests]
 
@@ -119,7 +117,7 @@ def test_threads_that_miss_the_same_key_share_one_call(store: Store):
         assert go.wait(5)
 
     model = Plain(before=wait)
-    wrapped = cached(model, store, role="teacher", arm="sft", seed=0)
+    wrapped = with_cache(model, store, role="teacher", arm="sft", seed=0)
     with ThreadPoolExecutor(8) as pool:
         first = pool.submit(wrapped.write, ask("a", "b"))
         assert entered.wait(5)
@@ -128,12 +126,11 @@ def test_threads_that_miss_the_same_key_share_one_call(store: Store):
         answers = first.result(5)
         assert all(other.result(5) == answers[::-1] for other in others)
     assert model.asked == ["a", "b"]
-    assert store.counts("sft") == {"teacher": Counts(made=2, served=14)}
 
 
 def test_overlapping_batches_in_many_threads_neither_hang_nor_pay_twice(store: Store):
     model = Planner()
-    wrapped = cached(model, store, role="teacher", arm="sft", seed=0)
+    wrapped = with_cache(model, store, role="teacher", arm="sft", seed=0)
     names = [f"q{i}" for i in range(30)]
     with ThreadPoolExecutor(8) as pool:
         parts = [names[i:] + names[:i] for i in range(0, 30, 3)]
@@ -156,7 +153,7 @@ def test_a_failing_owner_hands_the_key_to_who_waits(store: Store):
             assert go.wait(5)
             raise ModelError("the model fell over")
 
-    wrapped = cached(Plain(before=fail_first), store, role="teacher", arm="sft", seed=0)
+    wrapped = with_cache(Plain(before=fail_first), store, role="teacher", arm="sft", seed=0)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(wrapped.write, ask("a"))
         assert entered.wait(5)
@@ -169,13 +166,15 @@ def test_a_failing_owner_hands_the_key_to_who_waits(store: Store):
 
 def test_a_failure_is_final_until_retried_and_then_once(store: Store):
     failing = Plain(fails={"b"})
-    first = cached(failing, store, role="teacher", arm="sft", seed=0).write(ask("a", "b"))
+    first = with_cache(failing, store, role="teacher", arm="sft", seed=0).write(ask("a", "b"))
     assert (first[1].error, first[1].finish, first[1].tokens) == ("time-out", "", Tokens(7))
     healthy = Plain()
-    assert cached(healthy, store, role="teacher", arm="sft", seed=0).write(ask("a", "b")) == first
+    assert (
+        with_cache(healthy, store, role="teacher", arm="sft", seed=0).write(ask("a", "b")) == first
+    )
     assert healthy.asked == []
     # this process made the failure itself: asking again at once would be the retry loop that `retry_errors` is not
-    assert cached(healthy, store, role="teacher", arm="sft", seed=0, retry_errors=True).write(
+    assert with_cache(healthy, store, role="teacher", arm="sft", seed=0, retry_errors=True).write(
         ask("b")
     ) == [first[1]]
     folder = store.folder
@@ -183,11 +182,11 @@ def test_a_failure_is_final_until_retried_and_then_once(store: Store):
     with Store.open(folder) as again:
         still = Plain(fails={"b"})
         for arm in ("sft", "rft"):
-            wrapped = cached(still, again, role="teacher", arm=arm, seed=0, retry_errors=True)
+            wrapped = with_cache(still, again, role="teacher", arm=arm, seed=0, retry_errors=True)
             assert [c.error for c in wrapped.write(ask("a", "b"))] == ["", "time-out"]
         assert still.asked == ["b"]
     with Store.open(folder) as third:
-        wrapped = cached(healthy, third, role="teacher", arm="sft", seed=0, retry_errors=True)
+        wrapped = with_cache(healthy, third, role="teacher", arm="sft", seed=0, retry_errors=True)
         assert [c.error for c in wrapped.write(ask("a", "b"))] == ["", ""]
         assert healthy.asked == ["b"]
         assert third.usage("sft")["teacher"]["errors"] == 0
@@ -206,7 +205,7 @@ def test_a_failure_is_final_until_retried_and_then_once(store: Store):
 def test_a_cached_model_can_exactly_what_its_model_can(
     store: Store, model, planned, scored, trainable
 ):
-    wrapped = cached(model, store, role="any", arm="sft", seed=3)
+    wrapped = with_cache(model, store, role="any", arm="sft", seed=3)
     assert isinstance(wrapped, Model)
     assert wrapped.id == model.id
     assert [isinstance(wrapped, kind) for kind in (Planned, Scored, Trainable)] == [
@@ -222,8 +221,8 @@ def test_a_cached_model_can_exactly_what_its_model_can(
 
 def test_wrapping_a_cached_model_asks_the_store_once(store: Store):
     inner = Local()
-    wrapped = cached(
-        cached(inner, store, role="a", arm="x", seed=1), store, role="b", arm="y", seed=2
+    wrapped = with_cache(
+        with_cache(inner, store, role="a", arm="x", seed=1), store, role="b", arm="y", seed=2
     )
     wrapped.write(ask("q"))
     assert wrapped.inner is inner
@@ -232,20 +231,20 @@ def test_wrapping_a_cached_model_asks_the_store_once(store: Store):
 
 def test_likelihoods_are_kept_by_model_prompt_and_text(store: Store):
     model = Scorer()
-    wrapped = cached(model, store, role="judge", arm="sft", seed=0)
+    wrapped = with_cache(model, store, role="judge", arm="sft", seed=0)
     chat = (Message("user", "q"),)
     first = wrapped.likelihood([("q", "one three"), ("", "x"), ("q", "one three"), (chat, "one")])
     assert first == [[-1.0, -5 / 3], [-math.inf], [-1.0, -5 / 3], [-1.0]]
     assert wrapped.likelihood([("", "x"), ("new", "one")]) == [[-math.inf], [-1.0]]
     assert model.scored == [[("q", "one three"), ("", "x"), (chat, "one")], [("new", "one")]]
     other = Scorer("model-other")
-    cached(other, store, role="judge", arm="sft", seed=0).likelihood([("q", "one three")])
+    with_cache(other, store, role="judge", arm="sft", seed=0).likelihood([("q", "one three")])
     assert len(other.scored) == 1
 
 
 def test_progress_and_wrong_counts(store: Store):
     seen = []
-    wrapped = cached(
+    wrapped = with_cache(
         Planner(),
         store,
         role="teacher",
@@ -265,9 +264,11 @@ def test_progress_and_wrong_counts(store: Store):
             return super().plan(requests)[1:]
 
     with pytest.raises(ModelError, match="returned 1 results for 2 requests"):
-        cached(Short("model-short"), store, role="teacher", arm="sft", seed=0).write(ask("x", "y"))
+        with_cache(Short("model-short"), store, role="teacher", arm="sft", seed=0).write(
+            ask("x", "y")
+        )
     with pytest.raises(ModelError, match="does not hold every one of 4 requests"):
-        cached(Forgetful("model-forgetful"), store, role="teacher", arm="sft", seed=0).write(
+        with_cache(Forgetful("model-forgetful"), store, role="teacher", arm="sft", seed=0).write(
             ask(*"wxyz")
         )
 
@@ -286,7 +287,7 @@ def test_hostile_text_comes_back_as_it_was(store: Store):
             return [Completion(text, "length", Tokens(1, 2, 3, 4), "", 0.1) for text in texts]
 
     requests = ask(*(f"{i}\udfff" for i in range(len(texts))))
-    written = cached(Hostile(), store, role="teacher", arm="sft", seed=0).write(requests)
+    written = with_cache(Hostile(), store, role="teacher", arm="sft", seed=0).write(requests)
     kept = store.completions.get([request.key("model-plain") for request in requests])
     assert [kept[request.key("model-plain")] for request in requests] == written
     assert [c.text for c in written] == texts

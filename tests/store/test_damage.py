@@ -17,7 +17,7 @@ from store_fakes import Plain, ask
 from potstill.errors import StoreError
 from potstill.models.model import Completion
 from potstill.records import Tokens
-from potstill.store import Store, cached
+from potstill.store import Store, with_cache
 from potstill.store.admin import maintain, salvage, transfer
 from potstill.store.database import FILE
 
@@ -42,7 +42,7 @@ def filled(folder: Path, size: int = 900, count: int = COUNT) -> Path:
     model = Long()
     model.size = size
     with Store.open(folder) as store:
-        cached(model, store, role="teacher", arm="sft", seed=0).write(
+        with_cache(model, store, role="teacher", arm="sft", seed=0).write(
             ask(*(f"prompt {i}" for i in range(count)))
         )
     return folder / FILE
@@ -79,10 +79,12 @@ def overwrite(path: Path, pages: list[int], content: bytes = b"\xa5" * PAGE) -> 
             file.write(content[:PAGE])
 
 
-def texts(folder: Path, out: Path) -> tuple[transfer.Exported, set[str]]:
+def texts(folder: Path, out: Path) -> tuple[transfer.ExportCounts, set[str]]:
     with Store.open(folder, readonly=True) as store:
-        done = transfer.export(store, out)
-        return done, {s.completion.text.split(" word")[0] for s in store.completions.readable()}
+        done = transfer.export_completions(store, out)
+        return done, {
+            s.completion.text.split(" word")[0] for s in store.completions.iterate_readable()
+        }
 
 
 def test_a_page_in_the_middle(tmp_path: Path):
@@ -92,13 +94,13 @@ def test_a_page_in_the_middle(tmp_path: Path):
     overwrite(path, [leaves[len(leaves) // 2]])
     with Store.open(path.parent) as store:  # opening reads no rows
         with pytest.raises(StoreError, match="damaged") as caught:
-            list(store.completions.all())
+            list(store.completions.iterate())
         assert "potstill cache export" in caught.value.fix
         assert "potstill cache import" in caught.value.fix
         with pytest.raises(StoreError, match="damaged"):
-            model = cached(Long(), store, role="teacher", arm="sft", seed=0)
+            model = with_cache(Long(), store, role="teacher", arm="sft", seed=0)
             model.write(ask(*(f"prompt {i}" for i in range(COUNT))))
-        assert any(line.startswith("file: ") for line in maintain.verify(store))
+        assert any(line.startswith("file: ") for line in maintain.check_store(store))
     out = tmp_path / "rescued.jsonl"
     done, kept = texts(path.parent, out)
     assert done.completions + (done.lost or 0) == COUNT
@@ -106,13 +108,13 @@ def test_a_page_in_the_middle(tmp_path: Path):
     assert len(kept) == done.completions
     # What was saved is taken by a new store, counts as paid, and only the rest is asked for.
     with Store.open(tmp_path / "new") as store:
-        assert transfer.import_(store, out, paid=True).new == done.completions
-        assert store.attempts.spent()["teacher"].tokens == 12 * done.completions
+        assert transfer.import_completions(store, out, paid=True).new == done.completions
+        assert store.attempts.spent_by_role()["teacher"].tokens == 12 * done.completions
         asked: list[object] = []
-        written = cached(_Counting(asked), store, role="teacher", arm="sft", seed=0)
+        written = with_cache(_Counting(asked), store, role="teacher", arm="sft", seed=0)
         written.write(ask(*(f"prompt {i}" for i in range(COUNT))))
         assert len(asked) == done.lost
-        assert maintain.verify(store) == []
+        assert maintain.check_store(store) == []
 
 
 class _Counting(Long):
@@ -168,9 +170,10 @@ def test_a_page_of_a_long_text_that_sqlite_can_not_tell(tmp_path: Path):
         ):
             store.completions.get(keys)
         assert (
-            len([line for line in maintain.verify(store) if "its text is not the one" in line]) == 1
+            len([line for line in maintain.check_store(store) if "its text is not the one" in line])
+            == 1
         )
-        assert transfer.export(store, tmp_path / "out.jsonl") == (19, 1)
+        assert transfer.export_completions(store, tmp_path / "out.jsonl") == (19, 1)
     assert b"w0rd" not in (tmp_path / "out.jsonl").read_bytes()
 
 
@@ -195,7 +198,7 @@ def test_index_and_table_both_damaged(tmp_path: Path):
     assert COUNT - 5 <= len(kept) < COUNT
     overwrite(path, leaves[-1:])
     with Store.open(path.parent, readonly=True) as store:
-        assert COUNT - 10 <= len(list(salvage.rows(store.database, "key"))) < COUNT - 1
+        assert COUNT - 10 <= len(list(salvage.readable_rows(store.database, "key"))) < COUNT - 1
 
 
 def test_an_export_that_fails_leaves_the_file_as_it_was(
@@ -212,7 +215,7 @@ def test_an_export_that_fails_leaves_the_file_as_it_was(
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", full)
             with pytest.raises(OSError, match="No space left"):
-                transfer.export(store, out)
+                transfer.export_completions(store, out)
     assert out.read_text() == "what was here\n"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.jsonl", "run"]
 
@@ -223,15 +226,15 @@ def test_disk_full_within_sqlite(tmp_path: Path):
     with Store.open(tmp_path) as store:
         pages = store.database.read("PRAGMA page_count")[0][0]
         store.database.read(f"PRAGMA max_page_count = {pages + 2}")
-        model = cached(Long(), store, role="teacher", arm="sft", seed=0)
+        model = with_cache(Long(), store, role="teacher", arm="sft", seed=0)
         prompts = [f"more {i}" for i in range(60)]
         with pytest.raises(StoreError, match=r"cannot read or write .*full") as caught:
             model.write(ask(*prompts))
         assert "free space" in caught.value.fix
-        assert len(list(store.completions.all())) == 20
+        assert len(list(store.completions.iterate())) == 20
         store.database.read("PRAGMA max_page_count = 1000000")
         assert len(model.write(ask(*prompts))) == 60
-        assert maintain.verify(store) == []
+        assert maintain.check_store(store) == []
     assert path.exists()
 
 
@@ -252,7 +255,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_disk_really_full(small_disk: Path):
     with Store.open(small_disk / "run") as store:
-        model = cached(Long(), store, role="teacher", arm="sft", seed=0)
+        model = with_cache(Long(), store, role="teacher", arm="sft", seed=0)
         model.write(ask(*(f"first {i}" for i in range(60))))
         ballast = small_disk / "ballast"
         with pytest.raises(OSError, match="No space left"), ballast.open("wb") as file:
@@ -261,16 +264,16 @@ def test_disk_really_full(small_disk: Path):
                 file.flush()
         with pytest.raises(StoreError, match="cannot read or write"):
             model.write(ask(*(f"second {i}" for i in range(60))))
-        assert len(list(store.completions.all())) == 60
+        assert len(list(store.completions.iterate())) == 60
     with Store.open(small_disk / "run", readonly=True) as store:
-        assert len(list(store.completions.all())) == 60
+        assert len(list(store.completions.iterate())) == 60
     ballast.unlink()
     with Store.open(small_disk / "run") as store:
-        cached(Long(), store, role="teacher", arm="sft", seed=0).write(
+        with_cache(Long(), store, role="teacher", arm="sft", seed=0).write(
             ask(*(f"second {i}" for i in range(60)))
         )
-        assert len(list(store.completions.all())) == 120
-        assert maintain.verify(store) == []
+        assert len(list(store.completions.iterate())) == 120
+        assert maintain.check_store(store) == []
 
 
 LIMITED = """
@@ -280,10 +283,10 @@ sys.path.insert(0, sys.argv[1])
 from test_damage import Long
 from store_fakes import ask
 from potstill.errors import StoreError
-from potstill.store import Store, cached
+from potstill.store import Store, with_cache
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 with Store.open(Path(sys.argv[2])) as store:
-    model = cached(Long(), store, role="teacher", arm="sft", seed=0)
+    model = with_cache(Long(), store, role="teacher", arm="sft", seed=0)
     model.write(ask(*(f"first {i}" for i in range(60))))
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
     try:
@@ -301,8 +304,8 @@ def test_a_file_that_may_not_grow(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     assert "cannot read or write" in done.stdout
     with Store.open(tmp_path / "run") as store:
-        assert len(list(store.completions.all())) >= 60
-        assert maintain.verify(store) == []
+        assert len(list(store.completions.iterate())) >= 60
+        assert maintain.check_store(store) == []
 
 
 @pytest.fixture
@@ -331,8 +334,8 @@ def test_a_read_only_disk(read_only_disk: Path, tmp_path: Path):
     with pytest.raises(StoreError, match="cannot write to the run folder"):
         Store.open(read_only_disk)
     with Store.open(read_only_disk, readonly=True) as store:
-        assert len(list(store.completions.all())) == 30
-        assert transfer.export(store, tmp_path / "out.jsonl") == (30, 0)
-        assert maintain.verify(store) == []
+        assert len(list(store.completions.iterate())) == 30
+        assert transfer.export_completions(store, tmp_path / "out.jsonl") == (30, 0)
+        assert maintain.check_store(store) == []
         with pytest.raises(StoreError, match="opened for reading only"):
-            store.judgements.replace({"k": "1"})
+            store.verdicts.replace({"k": "1"})

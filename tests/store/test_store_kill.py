@@ -15,7 +15,7 @@ from pathlib import Path
 from store_fakes import Planner, ask
 
 from potstill.runs import manifest
-from potstill.store import Store, cached
+from potstill.store import Store, with_cache
 from potstill.store.admin import maintain
 
 CHILD = """
@@ -25,7 +25,7 @@ from pathlib import Path
 from store_fakes import Planner, ask
 from potstill.records import Author, Problem, Trace
 from potstill.runs import manifest
-from potstill.store import Store, cached
+from potstill.store import Store, with_cache
 from test_store_kill import PROMPTS, DRAWS
 
 folder, log = Path(sys.argv[2]), os.open(sys.argv[3], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -44,7 +44,7 @@ with Store.open(folder) as store:
     for arm in ("sft", "orion"):
         ledger = store.ledger(arm)
         for draw in range(DRAWS):
-            model = cached(Logging("model-logging"), store, role="teacher", arm=arm, seed=5)
+            model = with_cache(Logging("model-logging"), store, role="teacher", arm=arm, seed=5)
             requests = ask(*PROMPTS[: 30 if arm == "sft" else None], draw=draw)
             done = model.write(requests)
             traces = [Trace(Problem(r.prompt, r.prompt), r.prompt, c.text, author=Author(model.id, "", (), draw))
@@ -122,7 +122,7 @@ def test_killed_at_random_moments(tmp_path: Path):
             break
         kills += 1
         with Store.open(folder) as store:
-            entries = list(store.completions.all())
+            entries = list(store.completions.iterate())
         check_whole({entry.key for entry in entries})
         known = {(json.loads(entry.payload)["prompt"], entry.draw) for entry in entries}
         if kills == 6:
@@ -135,7 +135,7 @@ def test_killed_at_random_moments(tmp_path: Path):
     assert (folder / "results.json").read_bytes() == (calm / "results.json").read_bytes()
     assert manifest.finished(folder)
     with Store.open(folder) as store:
-        assert maintain.verify(store) == []
+        assert maintain.check_store(store) == []
 
 
 def wait_for(process: subprocess.Popen[bytes], done: Callable[[], bool], seconds: float) -> None:
@@ -153,7 +153,7 @@ def run_and_die(folder: Path, statement: int) -> bool:
             die = lambda _: next(left) == 0 and os.kill(os.getpid(), signal.SIGKILL)  # noqa: E731
             store.database._connection.set_trace_callback(die)
             ledger = store.ledger("sft")
-            cached(Planner(), store, role="teacher", arm="sft", seed=0).write(ask(*"abcde"))
+            with_cache(Planner(), store, role="teacher", arm="sft", seed=0).write(ask(*"abcde"))
             ledger.finish()
         os._exit(0)
     return os.waitpid(child, 0)[1] == 0
@@ -164,11 +164,13 @@ def test_killed_before_every_single_statement(tmp_path: Path):
     statement = 0
     while not run_and_die(tmp_path / str(statement), statement):
         with Store.open(tmp_path / str(statement)) as store:
-            kept = "".join(sorted(entry.completion.text[0] for entry in store.completions.all()))
+            kept = "".join(
+                sorted(entry.completion.text[0] for entry in store.completions.iterate())
+            )
             seen.add(kept)
             assert len(store.database.read("SELECT key FROM uses")) == len(kept)
             model = Planner()
-            cached(model, store, role="teacher", arm="sft", seed=0).write(ask(*"abcde"))
+            with_cache(model, store, role="teacher", arm="sft", seed=0).write(ask(*"abcde"))
             assert "".join(model.asked) == "abcde"[len(kept) :]
         statement += 1
     assert seen == {"", "abc", "abcde"}

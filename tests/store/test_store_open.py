@@ -17,14 +17,14 @@ from potstill import __version__
 from potstill.errors import StoreError
 from potstill.records import SCHEME
 from potstill.runs import manifest as runs
-from potstill.store import Store, Student, cached, database
+from potstill.store import Store, Student, database, with_cache
 from potstill.store.admin.migrations import SCHEMA
 from potstill.store.database import FILE
 
 
 def filled(folder: Path) -> Path:
     with Store.open(folder) as store:
-        cached(Plain(), store, role="teacher", arm="sft", seed=0).write(
+        with_cache(Plain(), store, role="teacher", arm="sft", seed=0).write(
             ask(*(f"prompt {i} " * 40 for i in range(60)))
         )
     return folder / FILE
@@ -73,7 +73,7 @@ def test_a_torn_file_is_reported_when_it_is_read(tmp_path: Path):
         pytest.raises(StoreError, match="damaged or is not a database"),
         Store.open(tmp_path) as store,
     ):
-        list(store.completions.all())
+        list(store.completions.iterate())
 
 
 def test_an_empty_file_is_a_new_store(tmp_path: Path):
@@ -109,7 +109,7 @@ def test_a_folder_one_may_not_write_to():
                 with pytest.raises(StoreError, match="cannot write to the run folder"):
                     Store.open(target)
             with Store.open(folder / "old", readonly=True) as store:
-                assert len(list(store.completions.all())) == 60
+                assert len(list(store.completions.iterate())) == 60
         finally:
             if before == 0:
                 os.seteuid(0)
@@ -120,10 +120,12 @@ def test_a_folder_one_may_not_write_to():
 def test_a_reader_works_beside_the_writer_and_writes_nothing(tmp_path: Path):
     with Store.open(tmp_path) as writer, Store.open(tmp_path, readonly=True) as reader:
         model = Plain()
-        written = cached(model, writer, role="teacher", arm="sft", seed=0).write(ask("a"))
-        assert cached(model, reader, role="teacher", arm="sft", seed=0).write(ask("a")) == written
+        written = with_cache(model, writer, role="teacher", arm="sft", seed=0).write(ask("a"))
+        assert (
+            with_cache(model, reader, role="teacher", arm="sft", seed=0).write(ask("a")) == written
+        )
         assert reader.usage("sft") == writer.usage("sft")
-        for write in (lambda: reader.ledger("sft"), lambda: reader.judgements.put({"k": "1"})):
+        for write in (lambda: reader.ledger("sft"), lambda: reader.verdicts.put({"k": "1"})):
             with pytest.raises(StoreError, match="opened for reading only"):
                 write()
 
@@ -134,11 +136,11 @@ def test_locked_by_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         other = sqlite3.connect(tmp_path / FILE)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match="is locked by another program"):
-            store.judgements.put({"k": "1"})
+            store.verdicts.put({"k": "1"})
         other.rollback()
         other.close()
-        store.judgements.put({"k": "1"})
-        assert store.judgements.get(["k", "absent"]) == {"k": "1"}
+        store.verdicts.put({"k": "1"})
+        assert store.verdicts.get(["k", "absent"]) == {"k": "1"}
 
 
 def test_the_second_process_is_refused_by_name_and_a_dead_one_is_not(tmp_path: Path):

@@ -14,8 +14,7 @@ from potstill.budget.amounts import Limit
 from potstill.budget.budget import Budget
 from potstill.errors import BudgetSpent, ModelError, StoreError
 from potstill.models.model import Model, Streamed
-from potstill.store import Counts, Store, cached, streaming
-from potstill.store.attempts import Attempts
+from potstill.store import Store, streaming, with_cache
 
 NAMES = [f"q{i}" for i in range(60)]
 
@@ -28,11 +27,11 @@ def store(tmp_path: Path):
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(streaming, "CHUNK", 10)
+    monkeypatch.setattr(streaming, "LOOKUP_CHUNK", 10)
 
 
 def wrap(model, store, arm="sft", **more):
-    return cached(model, store, role="teacher", arm=arm, seed=0, **more)
+    return with_cache(model, store, role="teacher", arm=arm, seed=0, **more)
 
 
 def kept(store, names=NAMES, model="model-wired"):
@@ -52,7 +51,6 @@ def test_answers_stand_in_their_places_whatever_lands_first(store, dice, elsewhe
     assert sorted(model.asked) == sorted(NAMES)
     assert wrapped.write(ask(*reversed(NAMES))) == expected[::-1]
     assert len(model.sent) == len(NAMES)
-    assert store.counts("sft") == {"teacher": Counts(made=60, served=80)}
     assert store.usage("sft")["teacher"]["calls"] == 60
 
 
@@ -78,7 +76,7 @@ def test_a_second_answer_is_like_the_first_though_tries_are_kept_apart(store):
 
 
 def _attempts(store, key):
-    return Attempts(store.database).of([key]).get(key, [])
+    return store.attempts.by_key([key]).get(key, [])
 
 
 def test_the_first_chunk_is_sent_before_the_second_is_drawn(store):
@@ -114,16 +112,16 @@ def test_a_new_request_leaves_before_old_answers_are_read(store, monkeypatch):
 
 
 def test_notes_of_old_answers_do_not_grow_without_end(store, monkeypatch):
-    monkeypatch.setattr(streaming, "NOTED", 20)
+    monkeypatch.setattr(streaming, "MAX_NOTES", 20)
     wrap(Wired(), store).write(ask(*NAMES))
     longest = []
-    note = streaming.Pass._note
+    note = streaming.RequestStream._note_stored
 
     def noted(self, places, keys):
         note(self, places, keys)
-        longest.append(self._noted)
+        longest.append(self._note_count)
 
-    monkeypatch.setattr(streaming.Pass, "_note", noted)
+    monkeypatch.setattr(streaming.RequestStream, "_note_stored", noted)
     model = Wired(room=100)
     wanted = ["new", *NAMES, "newer"]
     assert wrap(model, store).write(ask(*wanted)) == [
@@ -155,7 +153,6 @@ def test_what_landed_before_an_exception_is_kept_and_the_rest_is_asked_later(sto
         wrap(model, store).write(ask(*NAMES))
     landed = kept(store)
     assert len(landed) == sum(model.portions) > 0
-    assert store.counts("sft") == {"teacher": Counts(made=len(landed), served=0)}
     assert sorted(landed | {r.prompt for r in model.cancelled}) == sorted(model.asked)
     again = Wired()
     assert wrap(again, store).write(ask(*NAMES)) == [
@@ -168,11 +165,11 @@ def test_what_landed_before_an_exception_is_kept_and_the_rest_is_asked_later(sto
 def test_an_interrupt_around_the_commit_loses_nothing_and_pays_once(store, monkeypatch, committed):
     put, turns = store.completions.put, []
 
-    def interrupted(*args):
+    def interrupted(*args, **more):
         turns.append(1)
         if len(turns) == 1 and not committed:
             raise KeyboardInterrupt
-        put(*args)
+        put(*args, **more)
         if len(turns) == 1:
             raise KeyboardInterrupt
 
@@ -205,7 +202,6 @@ def test_equal_requests_are_asked_once_wherever_they_stand(store):
         answer(request, model.id) for request in ask(*wanted)
     ]
     assert sorted(model.asked) == sorted(set(wanted))
-    assert store.counts("sft") == {"teacher": Counts(made=62, served=4)}
 
 
 def test_threads_share_calls_and_neither_hang_nor_pay_twice(store):
@@ -317,8 +313,8 @@ def test_a_spent_budget_stops_cleanly_and_a_larger_one_goes_on(store):
     assert 10 < len(model.sent) < 60
     assert not model.cancelled
     assert kept(store) == set(model.asked)
-    assert 0 < budget.spent()[""].tokens <= limit
-    assert not any(budget.reserved()[""])
+    assert 0 < budget.spent_by_role()[""].tokens <= limit
+    assert not any(budget.reserved_by_role()[""])
     rest = Wired()
     larger = Budget({"": Limit(tokens=10_000_000)})
     out = wrap(rest, store, budget=larger).write(ask(*NAMES))

@@ -1,36 +1,35 @@
 """The journal of a run: every call a model was asked for, whatever came of it, with what the verifiers said of it.
 
-Read from the tables of completions and attempts; verdicts stand at the traces that the completions became, and are
-found by their author: model, digest of the prompt, settings, draw.
+Read from the tables of completions and attempts. Verdicts stand at the traces that the completions became; a trace is
+found by its author, which is model, digest of the prompt, settings and draw.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from potstill.data.trace_json import to_prompt
-from potstill.models.model import FAILURES, Attempt
-from potstill.records import Tokens, canonical, digest, split_reasoning
-from potstill.store.attempts import Tried
-from potstill.store.completions import Stored
+from potstill.models.model import FAILURES
+from potstill.records import canonical, digest, split_reasoning
+from potstill.store.attempts import StoredAttempt
+from potstill.store.completions import StoredCompletion
 from potstill.store.store import Store
 
-_PORTION = 500
+VERDICTS = ("right", "wrong", "unparsed", "unjudged")
+ENDINGS = ("stop", "length", "error")
+
+_COMPLETIONS_AT_ONCE = 500
 _AUTHORS = """
     CREATE TEMP TABLE IF NOT EXISTS authors AS
     SELECT json_extract(record, '$.author') AS author, id FROM traces
     WHERE json_extract(record, '$.author') IS NOT NULL"""
 
 
-VERDICTS = ("right", "wrong", "unparsed", "unjudged")
-ENDINGS = ("stop", "length", "error")
-
-
-class Judged(NamedTuple):
+class EntryVerdict(NamedTuple):
     """A trace that the completion became, in an arm, and what was said of it there; "" where nothing was."""
 
     arm: str
@@ -42,7 +41,7 @@ class Judged(NamedTuple):
     verifier: str
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Entry:
     """One call: for whom, what was asked (`payload`), what came, how it ended, what it used and cost, its verdicts.
 
@@ -65,175 +64,190 @@ class Entry:
     cost: float | None
     seconds: float
     created: float
-    verdicts: list[Judged] = field(default_factory=list)
+    verdicts: list[EntryVerdict] = field(default_factory=list)
 
-    def plain(self) -> dict[str, Any]:
+    def to_json_dict(self) -> dict[str, Any]:
         """The entry as JSON values."""
-        return {
-            **dataclasses.asdict(self),
-            "verdicts": [judged._asdict() for judged in self.verdicts],
-        }
+        values = dataclasses.asdict(self)
+        values["verdicts"] = [verdict._asdict() for verdict in self.verdicts]
+        return values
 
     @property
     def statuses(self) -> set[str]:
         """What the entry can be asked for by: verdicts, "length" or "stop", "error" and the kind of error."""
-        failed = {"error", self.error.split(":")[0]} if self.error else set()
-        return (
-            {judged.status for judged in self.verdicts if judged.status}
-            | {self.finish or "error"}
-            | failed
-        )
+        statuses = {verdict.status for verdict in self.verdicts if verdict.status}
+        statuses.add(self.finish or "error")
+        if self.error:
+            error_kind = self.error.split(":")[0]
+            statuses |= {"error", error_kind}
+        return statuses
 
 
-def entries(store: Store, *, arm: str = "", status: str = "") -> Iterator[Entry]:
+def read_entries(store: Store, *, arm: str = "", status: str = "") -> Iterator[Entry]:
     """The journal in the order of writing: what an arm paid for or needed, or all; of a status, or all.
 
     Attempts whose completion is not here, such as the calls of a killed process, come last and have no payload.
     """
-    used = _used(store, arm)
-    portion: list[Stored] = []
-    for stored in store.completions.all():
-        if not arm or stored.arm == arm or stored.key in used:
-            portion.append(stored)
-        if len(portion) == _PORTION:
-            yield from _chosen(_told(store, portion, arm), status)
-            portion = []
-    yield from _chosen(_told(store, portion, arm), status)
-    yield from _chosen(_orphans(store, arm), status)
+    for entry in _all_entries(store, arm):
+        if not status or status in entry.statuses:
+            yield entry
 
 
-def statuses(store: Store) -> list[str]:
+def list_statuses(store: Store) -> list[str]:
     """All that the journal of this store can be asked for by: verdicts, endings, kinds of errors, known or stored."""
-    kinds: list[str] = []
+    error_kinds: list[str] = []
     for table in ("completions", "attempts"):
         sql = f"SELECT DISTINCT substr(error, 1, instr(error || ':', ':') - 1) FROM {table} WHERE error != ''"
-        kinds += [kind for (kind,) in store.database.read(sql)]
-    return list(dict.fromkeys([*VERDICTS, *ENDINGS, *FAILURES, *sorted(kinds)]))
+        error_kinds += [kind for (kind,) in store.database.read(sql)]
+    statuses = [*VERDICTS, *ENDINGS, *FAILURES, *sorted(error_kinds)]
+    return list(dict.fromkeys(statuses))
 
 
-def _chosen(found: Iterator[Entry], status: str) -> Iterator[Entry]:
-    return (entry for entry in found if not status or status in entry.statuses)
+def _all_entries(store: Store, arm: str) -> Iterator[Entry]:
+    used_keys: set[str] = set()
+    if arm:
+        rows = store.database.read("SELECT key FROM uses WHERE arm = ?", (arm,))
+        used_keys = {key for (key,) in rows}
+    part: list[StoredCompletion] = []
+    for stored in store.completions.iterate():
+        if not arm or stored.arm == arm or stored.key in used_keys:
+            part.append(stored)
+        if len(part) == _COMPLETIONS_AT_ONCE:
+            yield from _entries_of(store, part, arm)
+            part = []
+    yield from _entries_of(store, part, arm)
+    yield from _attempts_without_completion(store, arm)
 
 
-def _used(store: Store, arm: str) -> set[str]:
-    return (
-        {key for (key,) in store.database.read("SELECT key FROM uses WHERE arm = ?", (arm,))}
-        if arm
-        else set()
-    )
-
-
-def _told(store: Store, portion: Sequence[Stored], arm: str) -> Iterator[Entry]:
-    tries = store.attempts.of([stored.key for stored in portion])
-    judged = _judged(store, portion, arm)
-    for stored in portion:
-        asked = json.loads(stored.payload)
-        before = tries.get(stored.key, [])
-        yield from (_tried(tried, asked) for tried in before)
-        done = stored.completion
+def _entries_of(store: Store, part: Sequence[StoredCompletion], arm: str) -> Iterator[Entry]:
+    """The entries of these completions, each after those of its attempts."""
+    attempts = store.attempts.by_key([stored.key for stored in part])
+    verdicts = _verdicts_by_key(store, part, arm)
+    for stored in part:
+        payload = json.loads(stored.payload)
+        earlier_attempts = attempts.get(stored.key, [])
+        for attempt in earlier_attempts:
+            yield _attempt_entry(attempt, payload)
+        completion = stored.completion
+        reasoning, reply = split_reasoning(completion.text)
         yield Entry(
-            stored.key,
-            len(before) + 1,
-            True,
-            stored.arm,
-            stored.role,
-            stored.model,
-            done.served,
-            asked,
-            *split_reasoning(done.text),
-            done.finish,
-            done.error,
-            done.tokens._asdict(),
-            done.cost,
-            done.seconds,
-            stored.created,
-            judged.get(stored.key, []),
+            key=stored.key,
+            number=len(earlier_attempts) + 1,
+            kept=True,
+            arm=stored.arm,
+            role=stored.role,
+            model=stored.model,
+            served=completion.served,
+            payload=payload,
+            reasoning=reasoning,
+            reply=reply,
+            finish=completion.finish,
+            error=completion.error,
+            tokens=completion.tokens._asdict(),
+            cost=completion.cost,
+            seconds=completion.seconds,
+            created=stored.created,
+            verdicts=verdicts.get(stored.key, []),
         )
 
 
-def _orphans(store: Store, arm: str) -> Iterator[Entry]:
+def _attempts_without_completion(store: Store, arm: str) -> Iterator[Entry]:
     sql = "SELECT DISTINCT key FROM attempts WHERE key NOT IN (SELECT key FROM completions) AND ? IN ('', arm)"
     keys = [key for (key,) in store.database.read(sql, (arm,))]
-    for tried in store.attempts.of(keys).values():
-        yield from (_tried(one, {}) for one in tried)
+    for attempts in store.attempts.by_key(keys).values():
+        for attempt in attempts:
+            yield _attempt_entry(attempt, payload={})
 
 
-def _tried(tried: Tried, asked: dict[str, Any]) -> Entry:
-    one: Attempt = tried.attempt
-    tokens: Tokens = one.tokens
+def _attempt_entry(stored: StoredAttempt, payload: dict[str, Any]) -> Entry:
+    attempt = stored.attempt
+    reasoning, reply = split_reasoning(attempt.text)
     return Entry(
-        tried.key,
-        tried.number,
-        False,
-        tried.arm,
-        tried.role,
-        tried.model,
-        "",
-        asked,
-        *split_reasoning(one.text),
-        "",
-        one.error,
-        tokens._asdict(),
-        one.cost,
-        one.seconds,
-        tried.created,
+        key=stored.key,
+        number=stored.number,
+        kept=False,
+        arm=stored.arm,
+        role=stored.role,
+        model=stored.model,
+        served="",
+        payload=payload,
+        reasoning=reasoning,
+        reply=reply,
+        finish="",
+        error=attempt.error,
+        tokens=attempt.tokens._asdict(),
+        cost=attempt.cost,
+        seconds=attempt.seconds,
+        created=stored.created,
     )
 
 
-def _judged(store: Store, portion: Sequence[Stored], arm: str) -> dict[str, list[Judged]]:
-    """What was said of the traces that these completions became, by key."""
-    _index(store)
-    authors: dict[str, list[Stored]] = {}
-    for stored in portion:
-        authors.setdefault(_author(stored), []).append(stored)
-    rows = store.database.among(
-        "SELECT author, id FROM temp.authors WHERE author IN ({})", list(authors)
-    )
-    ids = dict.fromkeys(id for _, id in rows)
-    records = {
-        id: json.loads(record)
-        for id, record in store.database.among(
-            "SELECT id, record FROM traces WHERE id IN ({})", list(ids)
-        )
-    }
+def _verdicts_by_key(
+    store: Store, part: Sequence[StoredCompletion], arm: str
+) -> dict[str, list[EntryVerdict]]:
+    """By completion key, what was said of the traces that these completions became."""
+    _create_author_index(store)
+    by_author: dict[str, list[StoredCompletion]] = {}
+    for stored in part:
+        by_author.setdefault(_author_json(stored), []).append(stored)
+
+    # The traces by these authors, their records, and what each arm noted of them.
+    sql = "SELECT author, id FROM temp.authors WHERE author IN ({})"
+    authors_and_traces = store.database.read_by_keys(sql, list(by_author))
+    trace_ids = list(dict.fromkeys(trace_id for _, trace_id in authors_and_traces))
+    records: dict[str, dict[str, Any]] = {}
+    sql = "SELECT id, record FROM traces WHERE id IN ({})"
+    for trace_id, record in store.database.read_by_keys(sql, trace_ids):
+        records[trace_id] = json.loads(record)
     notes: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     sql = "SELECT id, arm, notes FROM made WHERE ? IN ('', arm) AND id IN ({})"
-    for id, of, said in store.database.among(sql, list(ids), [arm]):
-        notes.setdefault(id, []).append((of, json.loads(said)))
-    found: dict[str, list[Judged]] = {}
-    for author, id in rows:
-        for stored in _writers(authors[author], records[id]):
-            found.setdefault(stored.key, []).extend(
-                _verdict(of, records[id], said) for of, said in notes.get(id, ())
-            )
-    return found
+    for trace_id, noting_arm, text in store.database.read_by_keys(sql, trace_ids, [arm]):
+        notes.setdefault(trace_id, []).append((noting_arm, json.loads(text)))
+
+    verdicts: dict[str, list[EntryVerdict]] = {}
+    for author, trace_id in authors_and_traces:
+        for stored in _sources_of_trace(by_author[author], records[trace_id]):
+            entry_verdicts = verdicts.setdefault(stored.key, [])
+            for noting_arm, arm_notes in notes.get(trace_id, ()):
+                entry_verdicts.append(_entry_verdict(noting_arm, records[trace_id], arm_notes))
+    return verdicts
 
 
-def _index(store: Store) -> None:
-    """A table in memory or a temporary file, from authors to traces; the store itself is not written to."""
+def _create_author_index(store: Store) -> None:
+    """Make a table in memory or a temporary file, from authors to traces; the store itself is not written to."""
     if not store.database.read("SELECT 1 FROM sqlite_temp_master WHERE name = 'authors'"):
         store.database.read(_AUTHORS)
         store.database.read("CREATE INDEX temp.authors_by_author ON authors (author)")
 
 
-def _author(stored: Stored) -> str:
+def _author_json(stored: StoredCompletion) -> str:
     """The author of a trace that this completion became, as the trace's record has it."""
-    asked = json.loads(stored.payload)
-    shown = digest("prompt", to_prompt(asked["prompt"]))
-    return canonical([stored.model, shown, asked["settings"], asked["draw"]])
+    payload = json.loads(stored.payload)
+    prompt_digest = digest("prompt", to_prompt(payload["prompt"]))
+    return canonical([stored.model, prompt_digest, payload["settings"], payload["draw"]])
 
 
-def _writers(same: Sequence[Stored], record: dict[str, Any]) -> Sequence[Stored]:
+def _sources_of_trace(
+    candidates: Sequence[StoredCompletion], record: Mapping[str, Any]
+) -> Sequence[StoredCompletion]:
     """Which of the completions of one author became the trace.
 
-    They differ in the text that was given: those whose own text the trace ends on; else all, because a truncated answer
-    and its continuation are one trace.
+    They differ in the text that they continue: those whose own text the trace ends on; else all, because a truncated
+    answer and its continuation are one trace.
     """
-    text: str = record["text"]
-    whole = [stored for stored in same if text[record["given"] :] == stored.completion.text]
-    return whole or same
+    new_text = record["text"][record["given"] :]
+    sources = [stored for stored in candidates if stored.completion.text == new_text]
+    return sources or candidates
 
 
-def _verdict(arm: str, record: dict[str, Any], notes: dict[str, Any]) -> Judged:
+def _entry_verdict(arm: str, record: Mapping[str, Any], notes: Mapping[str, Any]) -> EntryVerdict:
     status, answer, reason, verifier = notes.get("verdict") or ("", None, "", "")
-    return Judged(arm, record["id"], record["operator"], status, answer, reason, verifier)
+    return EntryVerdict(
+        arm=arm,
+        trace=record["id"],
+        operator=record["operator"],
+        status=status,
+        answer=answer,
+        reason=reason,
+        verifier=verifier,
+    )

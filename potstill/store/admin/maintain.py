@@ -11,33 +11,60 @@ from typing import Any, NamedTuple
 from potstill.data.trace_json import from_json
 from potstill.errors import InputError, StoreError
 from potstill.store.admin import parquet
-from potstill.store.admin.transfer import damage
+from potstill.store.admin.transfer import describe_damage
 from potstill.store.database import DamagedError
 from potstill.store.store import Store
 
-_UNUSED = "FROM completions WHERE key NOT IN (SELECT key FROM uses)"
+_UNUSED_COMPLETIONS = "FROM completions WHERE key NOT IN (SELECT key FROM uses)"
 _SIZE = "coalesce(sum(length(payload) + length(CAST(text AS BLOB))), 0)"
-_STALE = "FROM traces WHERE id NOT IN (SELECT id FROM made)"
-_NAMED = "SELECT DISTINCT json_extract(notes, '$.verdict[3]') FROM made"
-_COUNTED = ("completions", "attempts", "intents", "judgements", "traces", "drops", "students")
-_COSTS = (
-    "count(*), sum(error != ''), sum(prompt_tokens), sum(completion_tokens), "
-    "coalesce(sum(cost), 0.0), sum(seconds)"
+_STALE_TRACES = "FROM traces WHERE id NOT IN (SELECT id FROM made)"
+_VERIFIERS_OF_NOTES = "SELECT DISTINCT json_extract(notes, '$.verdict[3]') FROM made"
+
+# What is counted, by its name in the statistics; the table of verdicts has kept its first name.
+_COUNTED_TABLES = {
+    "completions": "completions",
+    "attempts": "attempts",
+    "intents": "intents",
+    "verdicts": "judgements",
+    "traces": "traces",
+    "drops": "drops",
+    "students": "students",
+}
+
+_PAID = """
+    SELECT arm, role, model, count(*), sum(error != ''), sum(prompt_tokens), sum(completion_tokens),
+        coalesce(sum(cost), 0.0), sum(seconds)
+    FROM completions GROUP BY arm, role, model ORDER BY 1, 2, 3"""
+_PAID_FIELDS = (
+    "arm",
+    "role",
+    "model",
+    "completions",
+    "errors",
+    "prompt_tokens",
+    "completion_tokens",
+    "cost",
+    "seconds",
 )
+_TRIED = """
+    SELECT role, model, substr(error, 1, instr(error || ':', ':') - 1) AS kind, count(*), sum(billed),
+        sum(prompt_tokens + completion_tokens), coalesce(sum(cost), 0.0)
+    FROM attempts GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"""
+_TRIED_FIELDS = ("role", "model", "failure", "attempts", "billed", "tokens", "cost")
 
 
-class Gone(NamedTuple):
-    """What nobody needs, by number: completions with their bytes, traces, judgements, students; whether it is gone."""
+class GcResult(NamedTuple):
+    """What nobody needs, by number: completions with their bytes, traces, verdicts, students; whether it is deleted."""
 
     completions: int
     bytes: int
     deleted: bool
     traces: int = 0
-    judgements: int = 0
+    verdicts: int = 0
     students: int = 0
 
 
-def stats(store: Store, specs: Mapping[str, str] | None = None) -> dict[str, Any]:
+def store_stats(store: Store, specs: Mapping[str, str] | None = None) -> dict[str, Any]:
     """What a store holds and what it cost.
 
     Entries by table, bytes on disk, completions by who asked first, attempts by role, model and kind of failure, what
@@ -48,179 +75,194 @@ def stats(store: Store, specs: Mapping[str, str] | None = None) -> dict[str, Any
         specs: by role, what the run calls its model.
     """
     read = store.database.read
-    counted = {name: read(f"SELECT count(*) FROM {name}")[0][0] for name in _COUNTED}
-    names = ("completions", "errors", "prompt_tokens", "completion_tokens", "cost", "seconds")
-    groups = read(
-        f"SELECT arm, role, model, {_COSTS} FROM completions GROUP BY arm, role, model ORDER BY 1, 2, 3"
-    )
-    tried = read(
-        "SELECT role, model, substr(error, 1, instr(error || ':', ':') - 1) AS kind, count(*), sum(billed), "
-        "sum(prompt_tokens + completion_tokens), coalesce(sum(cost), 0.0) FROM attempts "
-        "GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
-    )
-    unused, size = read(f"SELECT count(*), {_SIZE} {_UNUSED}")[0]
-    called = _called(store, specs or {})
-    files = [store.database.path.with_name(store.database.path.name + end) for end in ("", "-wal")]
-    return {
-        **counted,
-        "bytes": sum(path.stat().st_size for path in files if path.exists()),
-        "paid": [_named(called, ("arm", "role", "model", *names), group) for group in groups],
-        "tried": [
-            _named(
-                called, ("role", "model", "failure", "attempts", "billed", "tokens", "cost"), row
-            )
-            for row in tried
-        ],
-        "spent": {role: spent._asdict() for role, spent in store.attempts.spent().items()},
-        "unused": unused,
-        "unused_bytes": size,
-        "arms": store.history.arms(),
+    stats: dict[str, Any] = {}
+    for name, table in _COUNTED_TABLES.items():
+        stats[name] = read(f"SELECT count(*) FROM {table}")[0][0]
+    # Until SQLite folds its log into the file, much of the store lies in the log.
+    path = store.database.path
+    files = [path, path.with_name(f"{path.name}-wal")]
+    stats["bytes"] = sum(file.stat().st_size for file in files if file.exists())
+    model_names = _name_models(store, specs or {})
+    stats["paid"] = [_named_row(model_names, _PAID_FIELDS, row) for row in read(_PAID)]
+    stats["tried"] = [_named_row(model_names, _TRIED_FIELDS, row) for row in read(_TRIED)]
+    stats["spent"] = {
+        role: spent._asdict() for role, spent in store.attempts.spent_by_role().items()
     }
+    unused, unused_bytes = read(f"SELECT count(*), {_SIZE} {_UNUSED_COMPLETIONS}")[0]
+    stats["unused"], stats["unused_bytes"] = unused, unused_bytes
+    stats["arms"] = store.history.arms()
+    return stats
 
 
-def _called(store: Store, specs: Mapping[str, str]) -> dict[tuple[str, str], str]:
-    """What people call the model of a role: the student's folder, the run's spec of the role, what its server says."""
-    trained = {
-        student.model: f"{student.folder.parent.name}/{student.folder.name}"
-        for student in store.students.all()
-    }
+def _name_models(store: Store, specs: Mapping[str, str]) -> dict[tuple[str, str], str]:
+    """By role and model id, its name for people: the student's folder, the role's spec, or what its server calls it."""
+    folders = {}
+    for student in store.students.all():
+        folders[student.model] = f"{student.folder.parent.name}/{student.folder.name}"
     sql = "SELECT role, model, max(served) FROM completions GROUP BY 1, 2 UNION SELECT role, model, '' FROM attempts"
-    found: dict[tuple[str, str], str] = {}
+    names: dict[tuple[str, str], str] = {}
     for role, model, served in store.database.read(sql):
+        # The student is the one that an evaluation measures.
         spec = specs.get("student" if role == "evaluation" else role, "")
-        found[role, model] = trained.get(model) or spec or found.get((role, model)) or served
-    return found
+        names[role, model] = folders.get(model) or spec or names.get((role, model)) or served
+    return names
 
 
-def _named(
-    called: Mapping[tuple[str, str], str], names: Sequence[str], row: Sequence[Any]
+def _named_row(
+    model_names: Mapping[tuple[str, str], str], fields: Sequence[str], values: Sequence[Any]
 ) -> dict[str, Any]:
     """A row of a table by its columns, with the model's name before its id."""
-    told = dict(zip(names, row, strict=True))
-    name = {"name": called.get((told["role"], told["model"]), "")}
-    at = names.index("model")
-    return {**dict(list(told.items())[:at]), **name, **dict(list(told.items())[at:])}
+    columns = dict(zip(fields, values, strict=True))
+    row: dict[str, Any] = {}
+    for field, value in columns.items():
+        if field == "model":
+            row["name"] = model_names.get((columns["role"], value), "")
+        row[field] = value
+    return row
 
 
-def verify(store: Store) -> list[str]:
+def check_store(store: Store) -> list[str]:
     """Everything that is wrong with a store, one sentence each; an empty list is a sound store.
 
     Checks the file itself, every completion's key and text and every trace's id against its content, that parents,
     dropped traces, trained rows and needed completions are there, and the Parquet files of the arms that ended.
     """
-    found = _file(store)
-    found += [line for stored in store.completions.readable() if (line := damage(stored))]
+    problems = _check_file(store)
+    for stored in store.completions.iterate_readable():
+        damage = describe_damage(stored)
+        if damage:
+            problems.append(damage)
     try:
-        found += _references(store)
-        found += parquet.faults(store.database, store.folder)
+        problems += _check_traces(store)
+        problems += _check_references(store)
+        problems += parquet.find_faults(store.database, store.folder)
     except (StoreError, InputError) as error:
-        found.append(error.found)
-    return found
+        problems.append(error.found)
+    return problems
 
 
-def _file(store: Store) -> list[str]:
+def _check_file(store: Store) -> list[str]:
     try:
-        return [
-            f"file: {line}"
-            for (line,) in store.database.read("PRAGMA integrity_check")
-            if line != "ok"
-        ]
+        lines = [line for (line,) in store.database.read("PRAGMA integrity_check")]
     except DamagedError as error:  # so damaged that the check itself stops
-        return [f"file: {error.found}"]
+        lines = [error.found]
+    return [f"file: {line}" for line in lines if line != "ok"]
 
 
-def _references(store: Store) -> list[str]:
-    found = [
-        line for row in store.database.pages("traces", "id, record") if (line := _changed(*row))
-    ]
-    found += [
-        f"trace {child}: its parent {parent} is not stored"
-        for child, parent in store.history.missing()
-    ]
-    for table, key, of in (
-        ("drops", "id", "traces"),
-        ("rows", "id", "traces"),
-        ("uses", "key", "completions"),
+def _check_traces(store: Store) -> list[str]:
+    problems = []
+    for trace_id, record in store.database.pages("traces", "id, record"):
+        try:
+            trace = from_json(record)
+        except (StoreError, ValueError) as error:
+            first_line = str(error).splitlines()[0]
+            problems.append(f"trace {trace_id}: {first_line}")
+            continue
+        if trace.id != trace_id:
+            problems.append(f"trace {trace_id}: its record is that of {trace.id}")
+    for child, parent in store.history.missing_parents():
+        problems.append(f"trace {child}: its parent {parent} is not stored")
+    return problems
+
+
+def _check_references(store: Store) -> list[str]:
+    problems = []
+    for table, target, column in (
+        ("drops", "traces", "id"),
+        ("rows", "traces", "id"),
+        ("uses", "completions", "key"),
     ):
-        column = "id" if of == "traces" else "key"
-        lost = store.database.read(
-            f"SELECT {key}, arm FROM {table} WHERE {key} NOT IN (SELECT {column} FROM {of})"
-        )
-        found += [f"{table} of arm {arm}: {name} is not in {of}" for name, arm in lost]
-    return found
+        sql = f"SELECT {column}, arm FROM {table} WHERE {column} NOT IN (SELECT {column} FROM {target})"
+        for name, arm in store.database.read(sql):
+            problems.append(f"{table} of arm {arm}: {name} is not in {target}")
+    return problems
 
 
-def gc(
+def collect_garbage(
     store: Store, *, dry_run: bool = True, versions: Collection[str] = (), students: bool = False
-) -> Gone:
+) -> GcResult:
     """Find what no arm needs, and delete it unless it is a dry run.
 
-    An arm that was interrupted still holds all completions that its earlier runs needed. Traces, judgements and
+    An arm that was interrupted still holds all completions that its earlier runs needed. Traces, verdicts and
     students are looked at only where every arm has come to its end, because an interrupted one's are known no more.
 
     Args:
+        store: open for writing, unless it is a dry run.
+        dry_run: only count.
         versions: today's verifiers, such as "math@2": verdicts by them are kept. Without any, all verdicts are.
         students: also the students and leftovers of trainings that no arm's rows name.
     """
-    count, size = store.database.read(f"SELECT count(*), {_SIZE} {_UNUSED}")[0]
+    read = store.database.read
+    count, size = read(f"SELECT count(*), {_SIZE} {_UNUSED_COMPLETIONS}")[0]
     arms = store.history.arms()
-    ended = bool(arms) and all(arms.values())
-    traces = store.database.read(f"SELECT count(*) {_STALE}")[0][0] if ended else 0
-    verdicts = _superseded(store, versions) if ended and versions else []
-    folders = _idle(store) if ended and students else []
+    all_ended = bool(arms) and all(arms.values())
+    trace_count = 0
+    verdict_keys: list[str] = []
+    folders: list[Path] = []
+    if all_ended:
+        trace_count = read(f"SELECT count(*) {_STALE_TRACES}")[0][0]
+    if all_ended and versions:
+        verdict_keys = _superseded_verdicts(store, versions)
+    if all_ended and students:
+        folders = _unused_student_folders(store)
+
     if not dry_run:
         with store.database.transaction() as connection:
-            connection.execute(f"DELETE {_UNUSED}")
-            if ended:
-                connection.execute(f"DELETE {_STALE}")
+            connection.execute(f"DELETE {_UNUSED_COMPLETIONS}")
+            if all_ended:
+                connection.execute(f"DELETE {_STALE_TRACES}")
             connection.executemany(
-                "DELETE FROM judgements WHERE key = ?", [(key,) for key in verdicts]
+                "DELETE FROM judgements WHERE key = ?", [(key,) for key in verdict_keys]
             )
-            # The entry goes first: a student whose folder is gone is trained again, one without an entry is not seen.
             connection.executemany(
                 "DELETE FROM students WHERE stage = ?", [(folder.name,) for folder in folders]
             )
+        # After the commit: killed in between, a folder without an entry is only a leftover, which is found again.
         for folder in folders:
             shutil.rmtree(folder)
-    return Gone(count, size, not dry_run, traces, len(verdicts), len(folders))
+    return GcResult(
+        completions=count,
+        bytes=size,
+        deleted=not dry_run,
+        traces=trace_count,
+        verdicts=len(verdict_keys),
+        students=len(folders),
+    )
 
 
-def _superseded(store: Store, versions: Collection[str]) -> list[str]:
+def _superseded_verdicts(store: Store, versions: Collection[str]) -> list[str]:
     """The keys of verdicts by verifiers that neither any arm's ledger names nor `versions`."""
-    named = {*versions, *(name for (name,) in store.database.read(_NAMED) if name)}
-    found = []
+    needed = set(versions)
+    needed.update(name for (name,) in store.database.read(_VERIFIERS_OF_NOTES) if name)
+    superseded = []
     for key, value in store.database.pages("judgements", "key, value"):
-        if key.startswith("verdict-") and (verifier := _verifier(value)) and verifier not in named:
-            found.append(key)
-    return found
+        if not key.startswith("verdict-"):
+            continue
+        verifier = _verifier_of(value)
+        if verifier and verifier not in needed:
+            superseded.append(key)
+    return superseded
 
 
-def _verifier(value: str | bytes) -> str:
-    """Which verifier a stored verdict is by; "" for a judgement of another shape, which is then kept."""
+def _verifier_of(value: str | bytes) -> str:
+    """Which verifier a stored verdict is by; "" for a value of another shape, which is then kept."""
     try:
         return str(json.loads(value)["verdict"][3])
     except (ValueError, KeyError, TypeError, IndexError):
         return ""
 
 
-def _idle(store: Store) -> list[Path]:
+def _unused_student_folders(store: Store) -> list[Path]:
     """The folders of students that no arm's rows name, unfinished ones among them; links are left alone."""
-    used = {stage for (stage,) in store.database.read("SELECT DISTINCT stage FROM rows")}
-    kept = {student.folder.resolve() for student in store.students.all() if student.stage in used}
-    folders = sorted((store.folder / "students").glob("*"))
-    return [
-        folder
-        for folder in folders
-        if folder.is_dir()
-        and not folder.is_symlink()
-        and folder.name not in used
-        and folder.resolve() not in kept
-    ]
-
-
-def _changed(id: str, record: str) -> str:
-    try:
-        trace = from_json(record)
-    except (StoreError, ValueError) as error:
-        return f"trace {id}: {str(error).splitlines()[0]}"
-    return "" if trace.id == id else f"trace {id}: its record is that of {trace.id}"
+    used_stages = {stage for (stage,) in store.database.read("SELECT DISTINCT stage FROM rows")}
+    used_folders = set()
+    for student in store.students.all():
+        if student.stage in used_stages:
+            used_folders.add(student.folder.resolve())
+    unused = []
+    for folder in sorted((store.folder / "students").glob("*")):
+        if folder.is_symlink() or not folder.is_dir():
+            continue
+        if folder.name not in used_stages and folder.resolve() not in used_folders:
+            unused.append(folder)
+    return unused

@@ -1,4 +1,4 @@
-"""From one version of a store's tables to the next: in place for a writer, by views in memory for a reader."""
+"""The tables of a store, and how an older schema is read: by views in memory, the file stays as it is."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _ATTEMPTS = """(
 _INTENTS = """(
     key TEXT PRIMARY KEY, role TEXT NOT NULL, arm TEXT NOT NULL, model TEXT NOT NULL, tokens INTEGER NOT NULL,
     cost REAL NOT NULL, created REAL NOT NULL) WITHOUT ROWID"""
-# What schema 2 has that schema 1 had not: for each table its new columns, and for each new table its columns.
-_ADDED = {
+# The columns of completions that schema 1 did not have, and what a reader of schema 1 sees in them.
+_NEW_COLUMNS = {
     "logprobs": "NOT NULL DEFAULT x''",
     "cost": "REAL",
     "served": "NOT NULL DEFAULT ''",
@@ -26,26 +26,13 @@ _ADDED = {
 }
 _DEFAULTS = "x'' AS logprobs, NULL AS cost, '' AS served, 0 AS tries, 1 AS paid, NULL AS sum"
 
-_WRITE: Mapping[str, tuple[str, tuple[str, ...]]] = {
+# What makes the tables of an older schema look like today's. An unqualified name finds the temporary schema first, so
+# a reader of an old file sees the new tables and needs no right to write.
+_VIEWS: Mapping[str, tuple[str, ...]] = {
     "1": (
-        "2",
-        (
-            *(f"ALTER TABLE completions ADD COLUMN {name} {kind}" for name, kind in _ADDED.items()),
-            f"CREATE TABLE attempts {_ATTEMPTS}",
-            f"CREATE TABLE intents {_INTENTS}",
-        ),
-    ),
-}
-# An unqualified name finds the temporary schema first, so a reader of an old file sees the new tables and needs no
-# right to write.
-_READ: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "1": (
-        "2",
-        (
-            f"CREATE TEMP VIEW completions AS SELECT rowid AS rowid, *, {_DEFAULTS} FROM main.completions",
-            f"CREATE TEMP TABLE attempts {_ATTEMPTS}",
-            f"CREATE TEMP TABLE intents {_INTENTS}",
-        ),
+        f"CREATE TEMP VIEW completions AS SELECT rowid AS rowid, *, {_DEFAULTS} FROM main.completions",
+        f"CREATE TEMP TABLE attempts {_ATTEMPTS}",
+        f"CREATE TEMP TABLE intents {_INTENTS}",
     ),
 }
 
@@ -56,7 +43,7 @@ CREATE TABLE completions (
     draw INTEGER NOT NULL, text NOT NULL, finish TEXT NOT NULL, error NOT NULL,
     prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
     reasoning_tokens INTEGER NOT NULL, seconds REAL NOT NULL, created REAL NOT NULL,
-    {", ".join(f"{name} {kind}" for name, kind in _ADDED.items())});
+    {", ".join(f"{name} {kind}" for name, kind in _NEW_COLUMNS.items())});
 CREATE TABLE attempts {_ATTEMPTS};
 CREATE TABLE intents {_INTENTS};
 CREATE TABLE uses (
@@ -80,31 +67,13 @@ CREATE TABLE students (
 """
 
 
-def known(schema: str) -> bool:
-    """Whether a store of this schema can be used: today's, or one from which steps lead to it."""
-    return schema == SCHEMA or schema in _WRITE
+def is_readable(schema: str) -> bool:
+    """Whether a store of this schema can be read: today's, or one with views that show it as today's."""
+    return schema == SCHEMA or schema in _VIEWS
 
 
-def migrate(connection: sqlite3.Connection, schema: str) -> None:
-    """Bring a store of an older schema to today's: one transaction, so a kill leaves the old store or the new one."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        while schema != SCHEMA:
-            schema, statements = _WRITE[schema]
-            for statement in statements:
-                connection.execute(statement)
-        connection.execute("UPDATE meta SET value = ? WHERE name = 'schema'", (SCHEMA,))
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def view(connection: sqlite3.Connection, schema: str) -> None:
+def create_views(connection: sqlite3.Connection, schema: str) -> None:
     """Let a reader see an older store as today's; the file stays as it is."""
     connection.execute("PRAGMA temp_store = MEMORY")
-    while schema != SCHEMA:
-        schema, statements = _READ[schema]
-        for statement in statements:
-            connection.execute(statement)
+    for statement in _VIEWS[schema]:
+        connection.execute(statement)

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
+from potstill.data.atomic_write import writing
 from potstill.data.trace_json import dump, load
 from potstill.errors import InputError, StoreError
 from potstill.models.model import Attempt, Completion
 from potstill.records import SCHEME, Tokens, canonical
 from potstill.store.admin import salvage
-from potstill.store.admin.migrations import SCHEMA, known
-from potstill.store.attempts import Tried
-from potstill.store.completions import Stored
+from potstill.store.admin.migrations import SCHEMA, is_readable
+from potstill.store.attempts import StoredAttempt
+from potstill.store.completions import StoredCompletion
 from potstill.store.database import DamagedError
 from potstill.store.store import Store
 
-_PORTION = 500  # completions an import keeps at once
-_AGAIN = "export again, then import again: what was taken already is skipped"
+_ROWS_PER_TRANSACTION = 500
+_EXPORT_AGAIN = "export again, then import again: what was taken already is skipped"
+
+_Row: TypeAlias = StoredCompletion | StoredAttempt
 
 
-class Exported(NamedTuple):
+class ExportCounts(NamedTuple):
     """How many completions were written, and how many are lost to damage; None where nothing says how many there were.
 
     A lost one could not be read, or is not what was written any more.
@@ -33,157 +35,173 @@ class Exported(NamedTuple):
     lost: int | None
 
 
-class Imported(NamedTuple):
+class ImportCounts(NamedTuple):
     """How many completions of an export were new, and how many were here already."""
 
     new: int
     known: int
 
 
-def export(store: Store, path: Path) -> Exported:
-    """Write every completion that can be read as JSONL, a header line with the version first.
-
-    The file is written as a draft, brought to the disk and renamed: it is there whole, or as it was.
-    """
-    draft = path.with_name(f"{path.name}.part")
-    written = 0
-    try:
-        with draft.open("w", encoding="ascii") as file:
-            file.write(
-                canonical({"potstill": "completions", "scheme": SCHEME, "schema": SCHEMA}) + "\n"
-            )
-            for stored in store.completions.readable():
-                if not damage(stored):
-                    file.write(_line(stored) + "\n")
-                    written += 1
-            for tried in _attempts(store):
-                file.write(
-                    dump({"attempt": {**tried._asdict(), "attempt": tried.attempt._asdict()}})
-                    + "\n"
-                )
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    total = salvage.count(store.database)
-    return Exported(written, None if total is None else total - written)
+def export_completions(store: Store, path: Path) -> ExportCounts:
+    """Write every completion that can be read as JSONL, a header line with the version first; whole or not at all."""
+    exported = 0
+    with writing(path) as file:
+        header = {"potstill": "completions", "scheme": SCHEME, "schema": SCHEMA}
+        file.write(_encode_line(canonical(header)))
+        for completion in store.completions.iterate_readable():
+            if not describe_damage(completion):
+                file.write(_encode_line(_format_completion(completion)))
+                exported += 1
+        for attempt in _readable_attempts(store):
+            file.write(_encode_line(_format_attempt(attempt)))
+    total = salvage.count_completions(store.database)
+    return ExportCounts(exported, lost=None if total is None else total - exported)
 
 
-def import_(store: Store, path: Path, *, paid: bool = False) -> Imported:
+def import_completions(store: Store, path: Path, *, paid: bool = False) -> ImportCounts:
     """Take the completions of an export; each must have the key its content gives, and what is here stays as it is.
 
     With `paid` what the exporting store had paid for, attempts too, counts as paid here: it is the same run, rescued.
     """
-    seen = new = 0
-    for portion in _portions(_read(path), _PORTION):
-        taken = [one._replace(paid=paid and one.paid) for one in portion if isinstance(one, Stored)]
-        new += store.completions.add(taken)
-        seen += len(taken)
+    read_count = new_count = 0
+    for rows in _split_rows(_read_rows(path), _ROWS_PER_TRANSACTION):
+        completions, attempts = [], []
+        for row in rows:
+            if isinstance(row, StoredCompletion):
+                completions.append(row._replace(paid=paid and row.paid))
+            else:
+                attempts.append(row)
+        new_count += store.completions.add_exported(completions)
+        read_count += len(completions)
         if paid:
-            store.attempts.add([one for one in portion if isinstance(one, Tried)])
-    return Imported(new, seen - new)
+            store.attempts.add_exported(attempts)
+    return ImportCounts(new=new_count, known=read_count - new_count)
 
 
-def damage(stored: Stored) -> str:
+def describe_damage(stored: StoredCompletion) -> str:
     """What is wrong with a stored completion, or ""."""
-    if not stored.sound:
+    if not stored.is_sound:
         return f"completion {stored.key}: its text is not the one that was written"
     try:
-        now = stored.rehashed()
+        key = stored.recompute_key()
     except (ValueError, KeyError, TypeError) as error:
         return f"completion {stored.key}: its payload can't be read: {error}"
-    return "" if now == stored.key else f"completion {stored.key}: its payload has the key {now}"
+    if key != stored.key:
+        return f"completion {stored.key}: its payload has the key {key}"
+    return ""
 
 
-def _attempts(store: Store) -> Iterator[Tried]:
+def _readable_attempts(store: Store) -> Iterator[StoredAttempt]:
     """The attempts, as far as they can be read."""
     try:
-        yield from store.attempts.all()
+        yield from store.attempts.iterate()
     except DamagedError:
         return  # the completions are what an export is for
 
 
-def _line(stored: Stored) -> str:
-    done = stored.completion
-    names = ("key", "role", "arm", "model", "draw", "created", "tries", "paid")
-    kept = {name: getattr(stored, name) for name in names}
-    return dump({**kept, "payload": json.loads(stored.payload), "completion": done._asdict()})
+def _encode_line(line: str) -> bytes:
+    return f"{line}\n".encode("ascii")
 
 
-def _read(path: Path) -> Iterator[Stored | Tried]:
+def _format_completion(stored: StoredCompletion) -> str:
+    fields = ("key", "role", "arm", "model", "draw", "created", "tries", "paid")
+    row: dict[str, Any] = {field: getattr(stored, field) for field in fields}
+    row["payload"] = json.loads(stored.payload)
+    row["completion"] = stored.completion._asdict()
+    return dump(row)
+
+
+def _format_attempt(stored: StoredAttempt) -> str:
+    return dump({"attempt": {**stored._asdict(), "attempt": stored.attempt._asdict()}})
+
+
+def _read_rows(path: Path) -> Iterator[_Row]:
     with path.open(encoding="ascii", errors="surrogateescape") as file:
         _check_header(path, file.readline())
         for number, line in enumerate(file, start=2):
             try:
-                stored = _parse(line)
-                sound = isinstance(stored, Tried) or stored.rehashed() == stored.key
+                row = _parse_row(line)
+                changed_key = ""
+                if isinstance(row, StoredCompletion) and row.recompute_key() != row.key:
+                    changed_key = row.recompute_key()
             except (ValueError, KeyError, TypeError) as error:
                 raise InputError(
                     f"{path}, line {number} is not a completion: {type(error).__name__}: {error}",
                     expected="a line that potstill cache export wrote",
-                    fix=_AGAIN,
+                    fix=_EXPORT_AGAIN,
                 ) from error
-            if not sound and isinstance(stored, Stored):
+            if changed_key:
                 raise InputError(
-                    f"{path}, line {number} was changed: its content has the key {stored.rehashed()}, not {stored.key}",
+                    f"{path}, line {number} was changed: its content has the key {changed_key}, not {row.key}",
                     expected="a line that potstill cache export wrote",
-                    fix=_AGAIN,
+                    fix=_EXPORT_AGAIN,
                 )
-            yield stored
+            yield row
 
 
 def _check_header(path: Path, line: str) -> None:
     try:
         header = json.loads(line)
-        found = (header["potstill"], header["scheme"], header["schema"])
+        kind, scheme, schema = header["potstill"], header["scheme"], header["schema"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} is not an export of a potstill store",
             expected="a JSONL file that starts with scheme and schema",
             fix="potstill cache export",
         ) from error
-    if found[:2] != ("completions", SCHEME) or not known(str(found[2])):
+    if (kind, scheme) != ("completions", SCHEME) or not is_readable(str(schema)):
         raise StoreError(
-            f"{path} was written by another version of potstill: scheme {found[1]}, schema {found[2]}",
+            f"{path} was written by another version of potstill: scheme {scheme}, schema {schema}",
             expected=f"completions of scheme {SCHEME}, schema {SCHEMA}",
             fix="export with this version of potstill",
         )
 
 
-def _parse(line: str) -> Stored | Tried:
-    value = load(line)
-    if "attempt" in value:
-        tried = value["attempt"]
-        one = Attempt(**{**tried["attempt"], "tokens": Tokens(*tried["attempt"]["tokens"])})
-        return Tried(**{**tried, "attempt": one})
-    done = {name: given for name, given in value["completion"].items() if name != "tries"}
-    tokens = Tokens(*(int(count) for count in done["tokens"]))
-    logprobs = tuple(float(number) for number in done.get("logprobs", ()))
-    cost = None if done.get("cost") is None else float(done["cost"])
-    seconds = float(done["seconds"])
-    completion = Completion(
-        **{**done, "tokens": tokens, "seconds": seconds, "logprobs": logprobs, "cost": cost}
+def _parse_row(line: str) -> _Row:
+    row = load(line)
+    if "attempt" in row:
+        return _parse_attempt(row["attempt"])
+    return StoredCompletion(
+        key=row["key"],
+        role=row["role"],
+        arm=row["arm"],
+        model=row["model"],
+        payload=canonical(row["payload"]),
+        draw=row["draw"],
+        completion=_parse_completion(row["completion"]),
+        created=row["created"],
+        # Exports of schema 1 have neither.
+        tries=int(row.get("tries", 0)),
+        paid=bool(row.get("paid", True)),
     )
-    if not all(
-        isinstance(text, str)
-        for text in (done["text"], done["finish"], done["error"], completion.served)
-    ):
+
+
+def _parse_attempt(row: Mapping[str, Any]) -> StoredAttempt:
+    fields = row["attempt"]
+    attempt = Attempt(**{**fields, "tokens": Tokens(*fields["tokens"])})
+    return StoredAttempt(**{**row, "attempt": attempt})
+
+
+def _parse_completion(row: Mapping[str, Any]) -> Completion:
+    fields = {name: value for name, value in row.items() if name != "tries"}
+    fields["tokens"] = Tokens(*(int(count) for count in row["tokens"]))
+    fields["seconds"] = float(row["seconds"])
+    fields["logprobs"] = tuple(float(number) for number in row.get("logprobs", ()))
+    if row.get("cost") is not None:
+        fields["cost"] = float(row["cost"])
+    completion = Completion(**fields)
+    texts = (row["text"], row["finish"], row["error"], completion.served)
+    if not all(isinstance(text, str) for text in texts):
         raise TypeError("text, finish, error and served must be strings")
-    rest = {name: value[name] for name in ("key", "role", "arm", "model", "draw", "created")}
-    tries, paid = int(value.get("tries", 0)), bool(value.get("paid", True))
-    return Stored(
-        **rest, payload=canonical(value["payload"]), completion=completion, tries=tries, paid=paid
-    )
+    return completion
 
 
-def _portions(items: Iterator[Stored | Tried], size: int) -> Iterator[Sequence[Stored | Tried]]:
-    portion: list[Stored | Tried] = []
-    for item in items:
-        portion.append(item)
-        if len(portion) == size:
-            yield portion
-            portion = []
-    if portion:
-        yield portion
+def _split_rows(rows: Iterator[_Row], size: int) -> Iterator[Sequence[_Row]]:
+    part: list[_Row] = []
+    for row in rows:
+        part.append(row)
+        if len(part) == size:
+            yield part
+            part = []
+    if part:
+        yield part

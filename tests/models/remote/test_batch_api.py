@@ -13,7 +13,7 @@ from potstill.models import identity
 from potstill.models.model import Request
 from potstill.models.remote import batch_api
 from potstill.models.remote.openai import OpenAI
-from potstill.store import Store, cached
+from potstill.store import Store, with_cache
 
 REQUESTS = [Request(f"question {i}") for i in range(7)]
 
@@ -130,7 +130,7 @@ def test_a_batch_gives_signs_of_life_with_what_the_server_says(
     seen: list[tuple[str, int, int]] = []
     with serving(batch_seconds=0.3) as server, Store.open(tmp_path) as store:
         monkeypatch.setattr(batch_api, "_through", lambda batch: 7)
-        model = cached(
+        model = with_cache(
             batched(server),
             store,
             role="teacher",

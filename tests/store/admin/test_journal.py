@@ -9,7 +9,7 @@ import pytest
 from potstill.budget.amounts import Intent
 from potstill.models.model import Attempt, Completion
 from potstill.records import Problem, Tokens, blank
-from potstill.store import Store, cached
+from potstill.store import Store, with_cache
 from potstill.store.admin import journal
 from potstill.store.attempts import DIED
 from potstill.traces import Session, sample, using, verify
@@ -45,15 +45,15 @@ def store(tmp_path: Path):
                 blank(Problem(f"p{i}", name, str(i), kind="number"))
                 for i, name in enumerate(ANSWERS, start=1)
             ]
-            with using(Session(ledger=ledger, judgements=opened.judgements)):
+            with using(Session(ledger=ledger, judgements=opened.verdicts)):
                 ledger.made(roots)
-                model = cached(Fixed(), opened, role="teacher", arm=arm, seed=3)
+                model = with_cache(Fixed(), opened, role="teacher", arm=arm, seed=3)
                 verify(sample(model, roots if arm == "sft" else roots[:1], temperature=0.5))
             ledger.finish()
-        opened.attempts.intend(
+        opened.attempts.record_intents(
             [Intent("completion-lost", "teacher", "sft", "model-fixed", 90, 1.0)]
         )
-        opened.attempts.adopt()
+        opened.attempts.adopt_intents()
         yield opened
 
 
@@ -65,7 +65,7 @@ def by_prompt(entries: list[journal.Entry]) -> dict[str, list[journal.Entry]]:
 
 
 def test_every_call_is_there_with_all_that_is_known(store: Store):
-    found = by_prompt(list(journal.entries(store)))
+    found = by_prompt(list(journal.read_entries(store)))
     assert {name: len(calls) for name, calls in found.items()} == {
         "one": 1,
         "two": 2,
@@ -123,14 +123,16 @@ def test_every_call_is_there_with_all_that_is_known(store: Store):
     ],
 )
 def test_by_status(store: Store, status: str, prompts: list[str]):
-    assert [e.payload.get("prompt", "?") for e in journal.entries(store, status=status)] == prompts
+    assert [
+        e.payload.get("prompt", "?") for e in journal.read_entries(store, status=status)
+    ] == prompts
 
 
 def test_by_arm(store: Store):
-    assert [e.payload["prompt"] for e in journal.entries(store, arm="rft")] == ["one"]
-    (one,) = journal.entries(store, arm="rft", status="right")
+    assert [e.payload["prompt"] for e in journal.read_entries(store, arm="rft")] == ["one"]
+    (one,) = journal.read_entries(store, arm="rft", status="right")
     assert [v.arm for v in one.verdicts] == ["rft"]
-    assert len(list(journal.entries(store, arm="sft"))) == 6
+    assert len(list(journal.read_entries(store, arm="sft"))) == 6
 
 
 def test_the_same_prompt_with_another_beginning_keeps_its_own_verdict(tmp_path: Path):
@@ -144,11 +146,11 @@ def test_the_same_prompt_with_another_beginning_keeps_its_own_verdict(tmp_path: 
     with Store.open(tmp_path) as store:
         ledger = store.ledger("sft")
         roots = [blank(Problem("p", "q", "2", kind="number"))]
-        with using(Session(ledger=ledger, judgements=store.judgements)):
-            model = cached(Goes(), store, role="teacher", arm="sft", seed=0)
+        with using(Session(ledger=ledger, judgements=store.verdicts)):
+            model = with_cache(Goes(), store, role="teacher", arm="sft", seed=0)
             verify([*sample(model, roots, prefix="Well. "), *sample(model, roots, prefix="So. ")])
         found = {
-            e.payload["prefix"]: [v.status for v in e.verdicts] for e in journal.entries(store)
+            e.payload["prefix"]: [v.status for v in e.verdicts] for e in journal.read_entries(store)
         }
         assert found == {"Well. ": ["right"], "So. ": ["wrong"]}
 
@@ -156,12 +158,14 @@ def test_the_same_prompt_with_another_beginning_keeps_its_own_verdict(tmp_path: 
 def test_a_reader_beside_the_writer_and_more_than_a_portion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(journal, "_PORTION", 2)
+    monkeypatch.setattr(journal, "_COMPLETIONS_AT_ONCE", 2)
     with Store.open(tmp_path) as store:
         ledger = store.ledger("sft")
         roots = [blank(Problem(name, name, "1", kind="number")) for name in ANSWERS]
         with using(Session(ledger=ledger)):
-            verify(sample(cached(Fixed(), store, role="teacher", arm="sft", seed=0), roots))
+            verify(sample(with_cache(Fixed(), store, role="teacher", arm="sft", seed=0), roots))
         with Store.open(tmp_path, readonly=True) as reader:
-            assert [e.payload["prompt"] for e in journal.entries(reader) if e.kept] == list(ANSWERS)
-            assert [len(e.verdicts) for e in journal.entries(reader) if e.kept] == [1, 1, 1, 1]
+            assert [e.payload["prompt"] for e in journal.read_entries(reader) if e.kept] == list(
+                ANSWERS
+            )
+            assert [len(e.verdicts) for e in journal.read_entries(reader) if e.kept] == [1, 1, 1, 1]

@@ -1,4 +1,4 @@
-"""A store of schema 1, made by the code that wrote it, opened by today's: read as it is, or brought up to date."""
+"""A store of schema 1, made by the code that wrote it, opened by today's: only for reading."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from potstill.budget.amounts import Spent
 from potstill.errors import StoreError
 from potstill.records import Verdict
 from potstill.runs import manifest as runs
-from potstill.store import Store, cached
-from potstill.store.admin import maintain, migrations, transfer
+from potstill.store import Store, with_cache
+from potstill.store.admin import maintain, transfer
 from potstill.store.admin.migrations import SCHEMA
 from potstill.store.database import FILE
 
@@ -39,23 +39,9 @@ def schema_of(folder: Path) -> str:
         connection.close()
 
 
-def columns(folder: Path) -> dict[str, list[tuple[object, ...]]]:
-    connection = sqlite3.connect(folder / FILE)
-    try:
-        names = [
-            n
-            for (n,) in connection.execute(
-                "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
-            )
-        ]
-        return {name: connection.execute(f"PRAGMA table_info({name})").fetchall() for name in names}
-    finally:
-        connection.close()
-
-
 def check(store: Store) -> None:
     """What the old code wrote is all there."""
-    kept = {s.payload.split('"prompt":')[1][:4]: s for s in store.completions.all()}
+    kept = {s.payload.split('"prompt":')[1][:4]: s for s in store.completions.iterate()}
     assert len(kept) == 4
     assert kept['"a",'].completion.text == "a: 1bb9faaa"
     assert (kept['"b",'].completion.error, kept['"b",'].completion.tokens.prompt) == ("time-out", 7)
@@ -73,50 +59,36 @@ def check(store: Store) -> None:
         },
         "cost": 0.0,
     }
-    assert store.attempts.spent() == {"teacher": Spent(126, 0.0)}
-    assert (list(store.attempts.all()), store.attempts.intents()) == ([], [])
+    assert store.attempts.spent_by_role() == {"teacher": Spent(126, 0.0)}
+    assert (list(store.attempts.iterate()), store.attempts.open_intents()) == ([], [])
     (trace,) = store.history.traces("sft", "sample")
     assert trace.verdict == Verdict("wrong", "9", "9 is not 5", "number@1")
-    assert maintain.verify(store) == []
-    assert maintain.stats(store)["completions"] == 4
+    assert maintain.check_store(store) == []
+    assert maintain.store_stats(store)["completions"] == 4
 
 
-def test_a_writer_brings_an_old_store_up_to_date(
-    old: Path, tmp_path_factory: pytest.TempPathFactory
-):
-    with Store.open(old) as store:
-        check(store)
+def test_a_writer_is_refused_with_the_way_to_go_on(old: Path, tmp_path: Path):
+    with pytest.raises(StoreError, match="older version of potstill: schema 1") as caught:
+        Store.open(old)
+    assert "cache export" in caught.value.fix and "cache import" in caught.value.fix
+    assert schema_of(old) == "1"
+    with Store.open(old, readonly=True) as store:
+        transfer.export_completions(store, tmp_path / "old.jsonl")
+    with Store.open(tmp_path / "new") as store:
+        transfer.import_completions(store, tmp_path / "old.jsonl", paid=True)
         model = Plain()
-        again = cached(model, store, role="teacher", arm="sft", seed=0).write(ask("a", "z"))
+        again = with_cache(model, store, role="teacher", arm="sft", seed=0).write(ask("a", "z"))
         assert (model.asked, again[0].text) == (["z"], "a: 1bb9faaa")
-    assert schema_of(old) == SCHEMA
-    fresh = tmp_path_factory.mktemp("fresh")
-    Store.open(fresh).close()
-    assert columns(old) == columns(fresh)
-    with Store.open(old) as store:
-        assert maintain.stats(store)["completions"] == 5
+        assert store.attempts.spent_by_role()["teacher"].tokens > 126
 
 
 def test_a_reader_reads_an_old_store_and_changes_nothing(old: Path):
     before = hashlib.sha256((old / FILE).read_bytes()).hexdigest()
     with Store.open(old, readonly=True) as store:
         check(store)
-        assert transfer.export(store, old / "export.jsonl") == (4, 0)
+        assert transfer.export_completions(store, old / "export.jsonl") == (4, 0)
     assert hashlib.sha256((old / FILE).read_bytes()).hexdigest() == before
     assert schema_of(old) == "1"
-
-
-def test_a_migration_that_fails_leaves_the_old_store(old: Path, monkeypatch: pytest.MonkeyPatch):
-    to, statements = migrations._WRITE["1"]
-    broken = {"1": (to, (*statements, "CREATE TABLE attempts (twice)"))}
-    monkeypatch.setattr(migrations, "_WRITE", broken)
-    with pytest.raises(StoreError, match="attempts already exists"):
-        Store.open(old)
-    assert schema_of(old) == "1"
-    assert "attempts" not in columns(old)
-    monkeypatch.undo()
-    with Store.open(old) as store:
-        check(store)
 
 
 def test_the_manifest_of_an_older_schema_is_taken(old: Path):
@@ -133,7 +105,7 @@ def test_the_manifest_of_an_older_schema_is_taken(old: Path):
 def test_an_export_of_an_older_schema_is_taken(old: Path, tmp_path: Path):
     path = tmp_path / "old.jsonl"
     with Store.open(old, readonly=True) as store:
-        transfer.export(store, path)
+        transfer.export_completions(store, path)
     lines = path.read_text().splitlines()
     new = (
         ',"logprobs":[]',
@@ -150,5 +122,5 @@ def test_an_export_of_an_older_schema_is_taken(old: Path, tmp_path: Path):
     lines[0] = lines[0].replace(f'"schema":"{SCHEMA}"', '"schema":"1"')
     path.write_text("\n".join(lines) + "\n")
     with Store.open(tmp_path / "new") as store:
-        assert transfer.import_(store, path) == (4, 0)
-        assert store.attempts.spent() == {}
+        assert transfer.import_completions(store, path) == (4, 0)
+        assert store.attempts.spent_by_role() == {}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from potstill.errors import InputError, StoreError
+from potstill.errors import StoreError
 from potstill.records import Author, Message, Problem, Span, Tokens, Trace, Verdict, blank
 from potstill.store import Store
 from potstill.store.admin import parquet
@@ -64,7 +64,7 @@ def store(tmp_path: Path):
 
 
 def test_every_field_of_a_trace_is_a_column(store: Store):
-    rows = parquet.read(store.folder / "traces" / "sft.parquet").to_pylist()
+    rows = pa.parquet.read_table(store.folder / "traces" / "sft.parquet").to_pylist()
     assert [row["id"] for row in rows] == [t.id for t in (ROOT, WRONG, RIGHT, FAILED)]
     row = rows[2]
     assert json.loads(row.pop("prompt")) == [
@@ -125,7 +125,7 @@ def test_every_field_of_a_trace_is_a_column(store: Store):
         "unjudged",
         "rate: 429",
     )
-    (trained,) = parquet.read(store.folder / "rows" / "sft.parquet").to_pylist()
+    (trained,) = pa.parquet.read_table(store.folder / "rows" / "sft.parquet").to_pylist()
     assert (trained["id"], trained["stage"], trained["position"]) == (RIGHT.id, "stage-1", 0)
 
 
@@ -158,7 +158,7 @@ def test_a_file_that_fits_the_ledger_is_not_written_twice(store: Store):
         True,
         True,
     ]
-    assert parquet.read(paths[1]).to_pylist()[0]["weight"] == 0.5
+    assert pa.parquet.read_table(paths[1]).to_pylist()[0]["weight"] == 0.5
 
 
 def test_an_arm_that_has_no_rows_any_more_has_no_file_of_rows(store: Store):
@@ -166,7 +166,7 @@ def test_an_arm_that_has_no_rows_any_more_has_no_file_of_rows(store: Store):
     ledger.made([ROOT])
     ledger.finish()
     assert not (store.folder / "rows" / "sft.parquet").exists()
-    assert parquet.read(store.folder / "traces" / "sft.parquet").num_rows == 1
+    assert pa.parquet.read_table(store.folder / "traces" / "sft.parquet").num_rows == 1
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "middle", "foreign", "gone", "stale"])
@@ -181,15 +181,10 @@ def test_broken_files_are_named_and_written_again(store: Store, damage: str):
         "gone": path.unlink,
         "stale": lambda: pa.parquet.write_table(pa.table({"id": ["x"]}), path),
     }[damage]()
-    if damage != "stale":
-        with pytest.raises(InputError) as caught:
-            parquet.read(path)
-        assert str(path) in str(caught.value)
-        assert "potstill cache parquet" in caught.value.fix
-    found = parquet.faults(store.database, store.folder)
+    found = parquet.find_faults(store.database, store.folder)
     assert [str(path) in line for line in found] == ([] if damage == "gone" else [True])
-    assert parquet.rewrite(store.database, store.folder) == [path]
-    assert parquet.faults(store.database, store.folder) == []
+    assert parquet.rewrite_files(store.database, store.folder) == [path]
+    assert parquet.find_faults(store.database, store.folder) == []
     assert path.read_bytes() == data
 
 
@@ -211,7 +206,8 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(
 
 def test_many_traces_come_in_groups(tmp_path: Path):
     many = [
-        Trace(PROBLEM, "q", f"text {i}", operator="sample") for i in range(2 * parquet.GROUP + 3)
+        Trace(PROBLEM, "q", f"text {i}", operator="sample")
+        for i in range(2 * parquet.ROW_GROUP + 3)
     ]
     with Store.open(tmp_path) as store:
         ledger = store.ledger("sft")
@@ -220,6 +216,6 @@ def test_many_traces_come_in_groups(tmp_path: Path):
         ledger.finish()
     opened = pa.parquet.ParquetFile(tmp_path / "traces" / "sft.parquet")
     assert (opened.num_row_groups, opened.metadata.num_rows) == (3, len(many))
-    rows = parquet.read(tmp_path / "rows" / "sft.parquet").to_pylist()
+    rows = pa.parquet.read_table(tmp_path / "rows" / "sft.parquet").to_pylist()
     assert [row["id"] for row in rows] == [t.id for t in many[::-1]]
     assert [row["position"] for row in rows] == list(range(len(many)))

@@ -18,14 +18,14 @@ from typing import Any
 
 import torch
 
-from potstill.models.local.transformers import Local
+from potstill.models.local.transformers import TransformersModel
 from potstill.models.model import Request, Sampling
 from potstill.world.story import problems
 
 DEFAULT = Path(__file__).resolve().parents[1] / "potstill" / "world" / "checkpoints" / "student"
 
 
-def ours(model: Local, prompts: Sequence[str], n: int, limit: int) -> int:
+def ours(model: TransformersModel, prompts: Sequence[str], n: int, limit: int) -> int:
     """Tokens drawn for n samples of each prompt."""
     sampling = Sampling(max_tokens=limit)
     requests = [
@@ -34,7 +34,7 @@ def ours(model: Local, prompts: Sequence[str], n: int, limit: int) -> int:
     return sum(completion.tokens.completion for completion in model.write(requests))
 
 
-def plain(model: Local, prompts: Sequence[str], n: int, limit: int) -> int:
+def plain(model: TransformersModel, prompts: Sequence[str], n: int, limit: int) -> int:
     """The same with `generate`, one prompt after the other."""
     drawn, pad = 0, model.encoder.tokenizer.pad_token_id
     options: dict[str, Any] = {
@@ -45,20 +45,20 @@ def plain(model: Local, prompts: Sequence[str], n: int, limit: int) -> int:
         "pad_token_id": pad,
     }
     for prompt in prompts:
-        ids = torch.tensor([model.encoder.prompt(prompt)], device=model.model.device)
+        ids = torch.tensor([model.encoder.encode_prompt(prompt)], device=model.model.device)
         mask = torch.ones_like(ids)
         out = model.model.generate(
             ids, attention_mask=mask, num_return_sequences=n, max_new_tokens=limit, **options
         )
         new = out[:, ids.shape[1] :]
-        ended = torch.isin(new, torch.tensor(model.ends, device=new.device)).cumsum(1)
+        ended = torch.isin(new, torch.tensor(model.end_ids, device=new.device)).cumsum(1)
         drawn += int((ended == 0).sum() + (ended.amax(1) > 0).sum())
     return drawn
 
 
 def measure(checkpoint: Path, count: int, n: int, limit: int, slices: int) -> dict[str, float]:
     """Tokens a second of both and their ratio."""
-    model = Local(checkpoint)
+    model = TransformersModel(checkpoint)
     prompts = [problem.question for problem in problems("story", size=count, seed=1, split="bench")]
     runs = {"potstill": ours, "generate": plain}
     for run in runs.values():

@@ -158,9 +158,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     hf_logging.disable_progress_bar()
-    checkpoint.check(given.checkpoint)
+    checkpoint.check_checkpoint(given.checkpoint)
     facts = chat(AutoTokenizer.from_pretrained(given.checkpoint))
-    context = checkpoint.config(given.checkpoint).get("max_position_embeddings", 1 << 30)
+    context = checkpoint.read_config(given.checkpoint).get("max_position_embeddings", 1 << 30)
     rows = render(traces(given.rows, given.count), facts, max_length=context).rows
     found = measure(given.checkpoint, rows, given.batch_size, given.rounds)
     if given.json:

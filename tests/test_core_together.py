@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from potstill.models.scripted import Scripted
+from potstill.models.scripted import ScriptedModel
 from potstill.records import Problem, Stage, Trace, blank
 from potstill.runs.driver import drive
 from potstill.store import Store, with_cache
@@ -82,8 +82,8 @@ def test_a_method_on_the_store(tmp_path):
         for i, name in enumerate(("Ann", "Tom"))
     ]
     teacher, student = (
-        Scripted([GOOD, BAD], name="teacher"),
-        Scripted([BAD, BAD + " ", GOOD], name="student"),
+        ScriptedModel([GOOD, BAD], name="teacher"),
+        ScriptedModel([BAD, BAD + " ", GOOD], name="student"),
     )
     outcomes = []
     with Store.open(tmp_path / "store") as store:

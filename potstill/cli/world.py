@@ -156,9 +156,9 @@ def _parameters(path: Path) -> int:
 
 
 def _context(folder: Path) -> int:
-    from potstill.models.local.checkpoint import config
+    from potstill.models.local.checkpoint import read_config
 
-    return int(config(folder).get("max_position_embeddings", 0))
+    return int(read_config(folder).get("max_position_embeddings", 0))
 
 
 def _built() -> dict[str, Any]:

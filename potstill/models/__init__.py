@@ -111,16 +111,16 @@ def _wired(kind: str, spec: str, path: str, query: str, options: dict[str, Any])
         from potstill.models.remote.litellm import vendor
 
         return vendor(path, **options)
-    from potstill.models.remote.openai import OpenAI
+    from potstill.models.remote.openai import OpenAIModel
 
-    return OpenAI(path, **options)
+    return OpenAIModel(path, **options)
 
 
 def _make(kind: str, path: Path, options: dict[str, Any]) -> Model:
     if kind == "scripted":
-        from potstill.models.scripted import Scripted
+        from potstill.models.scripted import ScriptedModel
 
-        return Scripted.load(path, **options)
+        return ScriptedModel.load(path, **options)
     if kind == "recorded":
         from potstill.models.recorded import Recorded
 
@@ -133,16 +133,16 @@ def _make(kind: str, path: Path, options: dict[str, Any]) -> Model:
                 fix="choose one",
             )
         return Recorded.load(path, contained=match == "contained", **options)
-    from potstill.models.local.checkpoint import check
+    from potstill.models.local.checkpoint import check_checkpoint
 
-    check(path)
+    check_checkpoint(path)
     if kind == "vllm":
-        from potstill.models.local.vllm import Engine
+        from potstill.models.local.vllm import VllmModel
 
-        return Engine(path, **options)
-    from potstill.models.local.transformers import Local
+        return VllmModel(path, **options)
+    from potstill.models.local.transformers import TransformersModel
 
-    return Local(path, **options)
+    return TransformersModel(path, **options)
 
 
 def _options(kind: str, query: str, spec: str) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Rule:
 
 
 @final
-class Scripted:
+class ScriptedModel:
     """Answers by rule, the first that matches; the same request always gets the same completion.
 
     A token is a word with the blanks before it. An answer that begins with the request's prefix is continued after it.
@@ -81,7 +81,7 @@ class Scripted:
             self.weights = weights
 
     @classmethod
-    def load(cls, path: Path, **options: Any) -> Scripted:
+    def load(cls, path: Path, **options: Any) -> ScriptedModel:
         """Read a .json, .jsonl or .yaml file: a list, a mapping, or {rules: …, fail: …, seed: …}."""
         content = files.content(path, "a file of scripted answers")
         if isinstance(content, dict) and "rules" in content:

@@ -17,7 +17,7 @@ from potstill import objectives
 from potstill.errors import PotstillError
 from potstill.methods.catalogue import Entry
 from potstill.models.model import Model, Trainable
-from potstill.models.scripted import Scripted
+from potstill.models.scripted import ScriptedModel
 from potstill.records import Stage, Trace
 from potstill.runs.driver import describe, drive
 from potstill.store.cached_model import with_cache
@@ -145,7 +145,7 @@ class Case:
         )
 
 
-def scripted_roles(method: Entry, *, fail: float = 0.0) -> dict[str, Scripted]:
+def scripted_roles(method: Entry, *, fail: float = 0.0) -> dict[str, ScriptedModel]:
     """A scripted model for each role that a method must have: what is trained is weak, what writes is strong."""
     roles = {}
     for role in method.roles:

@@ -61,9 +61,9 @@ def world_model(name: str, threads: int = 0) -> Model:
             expected="the checkpoints shipped as package data",
             fix=f"potstill world build {name}",
         )
-    from potstill.models.local.transformers import Local
+    from potstill.models.local.transformers import TransformersModel
 
-    return Local(folder, threads=threads)
+    return TransformersModel(folder, threads=threads)
 
 
 def load_problems(

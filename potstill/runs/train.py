@@ -32,7 +32,7 @@ def train_stage(
         arm: the name under which the rows and the student's calls are counted.
         ledger: of the arm.
     """
-    from potstill.models.local.transformers import Local
+    from potstill.models.local.transformers import TransformersModel
     from potstill.training.fit import fit
 
     chat_mode = student_chat_mode(stage.model)
@@ -55,7 +55,7 @@ def train_stage(
         config=bound.config,
         progress=lambda _, done, total: folder.progress(f"{arm}/train", done, total),
     )
-    student = Local(output_dir, threads=folder.threads, chat=chat_mode)
+    student = TransformersModel(output_dir, threads=folder.threads, chat=chat_mode)
     training_report = report_to_json(report, arm, student.id)
     folder.store.students.put(
         Student(key, student.id, output_dir, settings.identity(), training_report)
@@ -88,7 +88,7 @@ def student_chat_mode(model: Any) -> Any:
     encoder = getattr(getattr(model, "inner", model), "encoder", None)
     if encoder is None:
         return "auto"
-    if encoder.plain:
+    if encoder.is_plain:
         raise StageError(
             "the student reads prompts as plain text (?chat=plain)",
             expected="a student with a chat template: it is trained as it is asked",

@@ -23,7 +23,7 @@ from potstill.data.trace_json import from_json, to_json
 from potstill.errors import StageError
 from potstill.evaluation.benchmark import evaluate
 from potstill.evaluation.intervals import difference
-from potstill.models.local.transformers import Local
+from potstill.models.local.transformers import TransformersModel
 from potstill.models.model import Model, Sampling
 from potstill.records import Trace, blank
 from potstill.runs.sources import CHECKPOINTS
@@ -139,7 +139,9 @@ class Study:
 
     def model(self, folder: Path, arm: str, role: str, seed: int) -> Model:
         """A checkpoint behind the store."""
-        return with_cache(Local(folder, threads=1), self.store, role=role, arm=arm, seed=seed)
+        return with_cache(
+            TransformersModel(folder, threads=1), self.store, role=role, arm=arm, seed=seed
+        )
 
 
 def run(

@@ -72,7 +72,7 @@ def save(model: Any, start: Path, out: Path, end: int, settings: TrainingSetting
 
 
 def _dtype(start: Path, settings: TrainingSettings) -> torch.dtype:
-    config = checkpoint.config(start)
+    config = checkpoint.read_config(start)
     name = (
         str(config.get("dtype") or config.get("torch_dtype") or "float32")
         if settings.dtype == "start"

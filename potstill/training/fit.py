@@ -70,7 +70,7 @@ def fit(
     if (out / output_dir.MARK).is_file():
         return output_dir.stored(out, key, now)
     distributed.check(config, distributed.count(), settings)
-    checkpoint.check(start)
+    checkpoint.check_checkpoint(start)
     begun = key + checkpoint.content_id(start)
     output_dir.check(out, begun, len(rows), now)
     first = distributed.rank() == 0
@@ -117,7 +117,7 @@ def _ready(
     tokenizer = AutoTokenizer.from_pretrained(start, local_files_only=True)
     template = chat(tokenizer, settings.chat)
     rendering = rendered(rows, template, start, settings, config)
-    model = student.load(start, settings).to(weights.device("auto"))
+    model = student.load(start, settings).to(weights.resolve_device("auto"))
     if settings.packing:
         packing.check(getattr(model, "get_base_model", lambda: model)().base_model)
     parts = apart(rendering.rows, config.eval_rows)

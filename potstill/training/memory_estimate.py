@@ -54,7 +54,7 @@ def size(folder: Path, training: TrainingSettings, rows: float, tokens: float) -
         4 * (parameters + (trained if training.lora else 0)),
         4 * trained,
         states * trained,
-        _activations(checkpoint.config(folder), training, in_batch * tokens, tokens),
+        _activations(checkpoint.read_config(folder), training, in_batch * tokens, tokens),
         steps,
     )
 
@@ -72,7 +72,8 @@ def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
                 }
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise ModelError(
-                    f"{path} is no safetensors file ({error})", expected=checkpoint.LEADS_TO
+                    f"{path} is no safetensors file ({error})",
+                    expected=checkpoint.EXPECTED_CHECKPOINT,
                 ) from error
     return found
 

@@ -320,7 +320,7 @@ def frozen(path: Path, like: Any) -> Any:
     from potstill.models.local import weights
     from potstill.training.checkpoint import check_head
 
-    model = weights.load(path, weights.dtype("auto", like.device.type))
+    model = weights.load_weights(path, weights.resolve_dtype("auto", like.device.type))
     check_head(model)
     return model.to(like.device).eval().requires_grad_(False)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 from potstill.models.model import Request
-from potstill.models.scripted import Scripted, render
+from potstill.models.scripted import ScriptedModel, render
 from potstill.records import Trace, blank
 from potstill.verifiers.story import Equation, Story, apply, parse, required
 from potstill.world import story
@@ -37,14 +37,14 @@ def scripted_stories(size: int, *, seed: int = 5) -> list[Trace]:
     return [blank(problem) for problem in story.problems("story", size=size, seed=seed)]
 
 
-def scripted_teacher(*, fail: float = 0.0) -> Scripted:
+def scripted_teacher(*, fail: float = 0.0) -> ScriptedModel:
     """A strong model; `fail` is the share of its calls that fail."""
-    return Scripted(teacher_reply, fail=fail)
+    return ScriptedModel(teacher_reply, fail=fail)
 
 
-def scripted_student(*, fail: float = 0.0) -> Scripted:
+def scripted_student(*, fail: float = 0.0) -> ScriptedModel:
     """A weak model that a stage can train in name; it solves more where a prompt shows it another solution."""
-    return Scripted(student_reply, fail=fail, weights=NO_WEIGHTS)
+    return ScriptedModel(student_reply, fail=fail, weights=NO_WEIGHTS)
 
 
 def solve_by_chance(request: Request, skill: float, *, answered: float = ANSWERED) -> str:

@@ -43,7 +43,7 @@ def test_world_problems(potstill) -> None:
 def test_world_info_reads_headers(
     bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, potstill
 ) -> None:
-    from potstill.models.local.transformers import Local
+    from potstill.models.local.transformers import TransformersModel
 
     (tmp_path / "student").symlink_to(bench / "tiny")
     monkeypatch.setattr(world, "CHECKPOINTS", tmp_path)
@@ -55,7 +55,9 @@ def test_world_info_reads_headers(
     (tmp_path / "build.json").write_text(json.dumps(check))
     teacher, student = potstill("world", "info", "--json").json["checkpoints"]
     assert teacher["parameters"] is None
-    assert student["parameters"] == sum(p.numel() for p in Local(bench / "tiny").model.parameters())
+    assert student["parameters"] == sum(
+        p.numel() for p in TransformersModel(bench / "tiny").model.parameters()
+    )
     assert student["context"] == 128
     told = potstill("world", "info").out
     assert "missing: potstill world build teacher" in told

@@ -230,13 +230,13 @@ def test_a_step_is_learnt_without_what_it_follows(tmp_path, tiny_checkpoint, cap
 def test_a_teacher_behind_a_server_is_enough_where_it_scores(
     tmp_path, tiny_checkpoint, capsys, monkeypatch
 ):
-    from potstill.models.local.transformers import Local
+    from potstill.models.local.transformers import TransformersModel
     from potstill.runs import sources
 
     class Behind:
         """What a server looks like: likelihoods, and no weights here."""
 
-        id, _local = "behind-a-wire", Local(tiny_checkpoint)
+        id, _local = "behind-a-wire", TransformersModel(tiny_checkpoint)
 
         def likelihood(self, pairs):
             return self._local.likelihood(pairs)

@@ -14,7 +14,7 @@ from potstill.evaluation.benchmark import evaluate
 from potstill.evaluation.compare import compare
 from potstill.evaluation.rows import Answer, Evaluation
 from potstill.models.model import Request, Sampling
-from potstill.models.scripted import Scripted
+from potstill.models.scripted import ScriptedModel
 from potstill.records import Author, Problem, Tokens, Trace, blank
 from potstill.store.cached_model import with_cache
 from potstill.store.store import Store
@@ -149,7 +149,7 @@ def test_the_solver_is_called_with_what_the_fingerprint_says() -> None:
         requests.append(request)
         return TEXTS["sound"]
 
-    model = Scripted(answer)
+    model = ScriptedModel(answer)
     sampling = Sampling(temperature=0.3, max_tokens=77)
     found = evaluate(
         partial(plain, model), STORIES, name="arm", n=2, sampling=sampling, seed=5, threads=1
@@ -162,7 +162,7 @@ def test_the_solver_is_called_with_what_the_fingerprint_says() -> None:
 
 def test_a_store_of_another_seed_is_refused(tmp_path: Path) -> None:
     with Store.open(tmp_path) as store:
-        model = with_cache(Scripted(["\\boxed{10}"]), store, role="student", arm="arm", seed=1)
+        model = with_cache(ScriptedModel(["\\boxed{10}"]), store, role="student", arm="arm", seed=1)
         with pytest.raises(ConfigError, match=r"session has seed 5, and the store of .* seed 1"):
             evaluate(partial(plain, model), STORIES, name="arm", n=1, sampling=Sampling(), seed=5)
 

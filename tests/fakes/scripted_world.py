@@ -8,7 +8,7 @@ from typing import NamedTuple
 from fakes import Book
 
 from potstill.methods import METHODS
-from potstill.models.scripted import Scripted
+from potstill.models.scripted import ScriptedModel
 from potstill.records import Problem, Stage, Trace, blank
 from potstill.runs.driver import drive
 from potstill.traces import Session, using
@@ -56,11 +56,11 @@ def run(name: str, problems: list[Trace], roles: dict, **values) -> Ran:
     return Ran(stages, book, problems)
 
 
-def student(script, **options) -> Scripted:
-    return Scripted(script, weights=NOWHERE, **options)
+def student(script, **options) -> ScriptedModel:
+    return ScriptedModel(script, weights=NOWHERE, **options)
 
 
-def prompts(model: Scripted) -> list[str]:
+def prompts(model: ScriptedModel) -> list[str]:
     return [request.prompt for request in model.calls]
 
 
@@ -71,7 +71,7 @@ def stories(size: int) -> list[Trace]:
     return scripted_stories(size)
 
 
-def cast(name: str, *, fail: float = 0.0) -> dict[str, Scripted]:
+def cast(name: str, *, fail: float = 0.0) -> dict[str, ScriptedModel]:
     """A scripted model for each role that a method must have."""
     from potstill.methods.catalogue import entry
 

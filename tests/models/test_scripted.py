@@ -8,17 +8,17 @@ import pytest
 
 from potstill.errors import InputError, ModelError
 from potstill.models.model import Completion, Request, Sampling, Trainable
-from potstill.models.scripted import Rule, Scripted
+from potstill.models.scripted import Rule, ScriptedModel
 from potstill.records import Message
 
 
-def _text(model: Scripted, prompt: str = "q", **fields: object) -> str:
+def _text(model: ScriptedModel, prompt: str = "q", **fields: object) -> str:
     [completion] = model.write([Request(prompt, **fields)])  # type: ignore[arg-type]
     return completion.text
 
 
 def test_answers_are_taken_in_turn_and_asking_again_moves_on() -> None:
-    model = Scripted(["a", "b", "c"])
+    model = ScriptedModel(["a", "b", "c"])
     assert [_text(model, draw=d) for d in (0, 1, 2, 3, 1_000_000, 1_000_001)] == [
         "a",
         "b",
@@ -30,7 +30,7 @@ def test_answers_are_taken_in_turn_and_asking_again_moves_on() -> None:
 
 
 def test_every_call_is_recorded() -> None:
-    model = Scripted(["a"])
+    model = ScriptedModel(["a"])
     model.write([Request("one"), Request("two")])
     model.likelihood([("one", "x y")])
     assert [request.prompt for request in model.calls] == ["one", "two"]
@@ -38,7 +38,7 @@ def test_every_call_is_recorded() -> None:
 
 
 def test_the_first_matching_rule_answers() -> None:
-    model = Scripted(
+    model = ScriptedModel(
         [Rule(("exact",), prompt="one"), Rule(("ends so",), pattern=r"done\.$"), Rule(("else",))]
     )
     assert _text(model, "one") == "exact"
@@ -47,7 +47,7 @@ def test_the_first_matching_rule_answers() -> None:
 
 
 def test_messages_match_by_their_last_user_turn_or_as_rendered() -> None:
-    model = Scripted(
+    model = ScriptedModel(
         [Rule(("system seen",), pattern="system: be brief"), Rule(("turn",), prompt="one")]
     )
     with_system = (Message("system", "be brief"), Message("user", "one"))
@@ -61,13 +61,13 @@ def test_messages_match_by_their_last_user_turn_or_as_rendered() -> None:
 
 def test_a_prompt_without_a_rule_names_the_rules() -> None:
     with pytest.raises(ModelError) as caught:
-        Scripted({"one": "1", "two": "2"}).write([Request("three")])
+        ScriptedModel({"one": "1", "two": "2"}).write([Request("three")])
     assert "no rule for the prompt 'three'" in caught.value.found
     assert caught.value.available == ("one", "two")
 
 
 def test_settings_cut_the_answer() -> None:
-    model = Scripted(["one two three STOP four"])
+    model = ScriptedModel(["one two three STOP four"])
     [limited] = model.write([Request("q", sampling=Sampling(max_tokens=2))])
     assert (limited.text, limited.finish, limited.tokens.completion) == ("one two", "length", 2)
     [stopped] = model.write([Request("q", sampling=Sampling(stop=("STOP",)))])
@@ -75,7 +75,7 @@ def test_settings_cut_the_answer() -> None:
 
 
 def test_an_answer_may_say_how_it_ends_or_fail() -> None:
-    model = Scripted(
+    model = ScriptedModel(
         [{"text": "cut", "finish": "length"}, {"error": "timeout"}, Completion("given", "stop")]
     )
     cut, failed, given = model.write([Request("q", draw=d) for d in range(3)])
@@ -85,12 +85,12 @@ def test_an_answer_may_say_how_it_ends_or_fail() -> None:
 
 
 def test_a_function_sees_the_request() -> None:
-    model = Scripted(lambda request: f"{request.prompt}/{request.draw}", name="echo")
+    model = ScriptedModel(lambda request: f"{request.prompt}/{request.draw}", name="echo")
     assert _text(model, "q", draw=7) == "q/7"
 
 
 def test_failures_depend_on_the_request_alone() -> None:
-    model = Scripted(["fine"], fail=0.3)
+    model = ScriptedModel(["fine"], fail=0.3)
     requests = [Request(f"q{i}") for i in range(40)]
     failed = {r.prompt for r, c in zip(requests, model.write(requests)) if c.error}
     again = {r.prompt for r, c in zip(requests[::-1], model.write(requests[::-1])) if c.error}
@@ -98,21 +98,28 @@ def test_failures_depend_on_the_request_alone() -> None:
 
 
 def test_the_id_covers_everything_that_moves_an_answer() -> None:
-    ids = {Scripted(["a"]).id, Scripted(["b"]).id, Scripted(["a"], fail=0.1).id, Scripted(["a"], seed=1).id,
-           Scripted(["a"], name="n").id, Scripted({"p": "a"}).id}  # fmt: skip
+    models = [
+        ScriptedModel(["a"]),
+        ScriptedModel(["b"]),
+        ScriptedModel(["a"], fail=0.1),
+        ScriptedModel(["a"], seed=1),
+        ScriptedModel(["a"], name="n"),
+        ScriptedModel({"p": "a"}),
+    ]
+    ids = {model.id for model in models}
     assert len(ids) == 6
-    assert Scripted(["a"]).id == Scripted(["a"]).id
+    assert ScriptedModel(["a"]).id == ScriptedModel(["a"]).id
 
 
 def test_it_can_be_trained_only_when_given_weights(tmp_path: Path) -> None:
-    assert not isinstance(Scripted(["a"]), Trainable)
-    assert isinstance(Scripted(["a"], weights=tmp_path), Trainable)
+    assert not isinstance(ScriptedModel(["a"]), Trainable)
+    assert isinstance(ScriptedModel(["a"], weights=tmp_path), Trainable)
 
 
 def test_likelihoods_are_fixed_and_one_a_word() -> None:
     [a, b], [longer] = (
-        Scripted(["x"]).likelihood([("p", "19 - 14 = 5"), ("q", "19")]),
-        Scripted(["x"]).likelihood([("p", "19 - 2")]),
+        ScriptedModel(["x"]).likelihood([("p", "19 - 14 = 5"), ("q", "19")]),
+        ScriptedModel(["x"]).likelihood([("p", "19 - 2")]),
     )
     assert len(a) == 5 and len(b) == 1 and all(-5 <= value < 0 for value in a)
     assert longer[:2] == a[:2] and longer[2] != a[2] and b[0] != a[0]
@@ -137,5 +144,5 @@ def test_a_broken_script_says_what_is_wrong(
 ) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=found.replace("(", r"\(")) as caught:
-        Scripted.load(tmp_path / name)
+        ScriptedModel.load(tmp_path / name)
     assert caught.value.fix

@@ -14,8 +14,8 @@ pytest.importorskip("torch", reason="needs the extra potstill[local]")
 
 from potstill.errors import InputError, StageError, StoreError
 from potstill.evaluation.results import load, outcome
-from potstill.models.local.transformers import Local
-from potstill.models.scripted import Scripted
+from potstill.models.local.transformers import TransformersModel
+from potstill.models.scripted import ScriptedModel
 from potstill.runs import experiment
 from potstill.runs.experiment import UNTRAINED, execute
 from potstill.runs.manifest import finished
@@ -44,7 +44,7 @@ def teacher(tmp_path_factory) -> Path:
 def pupil(tiny_checkpoint):
     """`pupil:` is a student that errs and rewrites as a script says, with the weights of a tiny checkpoint to train."""
     real = experiment.load_model
-    made = Scripted(student_reply, weights=tiny_checkpoint)
+    made = ScriptedModel(student_reply, weights=tiny_checkpoint)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             experiment,
@@ -95,7 +95,11 @@ def nobody_works(monkeypatch):
     def refuse(*_: Any, **__: Any):
         raise AssertionError("a finished run asked or trained")
 
-    for owner, name in ((Scripted, "write"), (Local, "_generate"), (Loop, "train")):
+    for owner, name in (
+        (ScriptedModel, "write"),
+        (TransformersModel, "_complete_batch"),
+        (Loop, "train"),
+    ):
         monkeypatch.setattr(owner, name, refuse)
 
 
@@ -386,10 +390,12 @@ def test_a_failed_generation_is_final_until_it_is_asked_for_again(
     assert {d.reason for d in results.funnels["sft"].drops} >= {"error: scripted failure"}
     assert outcome(execute(made, tmp_path / "run", threads=1)) == outcome(results)
     asked = []
-    real = Scripted.write
+    real = ScriptedModel.write
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            Scripted, "write", lambda self, requests: asked.extend(requests) or real(self, requests)
+            ScriptedModel,
+            "write",
+            lambda self, requests: asked.extend(requests) or real(self, requests),
         )
         execute(made, tmp_path / "run", threads=1, retry_errors=True)
     assert len(asked) == errors

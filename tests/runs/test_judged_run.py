@@ -13,7 +13,7 @@ pytest.importorskip("torch", reason="needs the extra potstill[local]")
 
 from potstill.errors import ConfigError
 from potstill.models.model import Request
-from potstill.models.scripted import Scripted
+from potstill.models.scripted import ScriptedModel
 from potstill.runs import experiment
 from potstill.runs.recipe import from_data
 
@@ -40,8 +40,8 @@ def asked(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return f"Verdict: {'right' if 'catter' in answer else 'wrong'}"
 
     made = {
-        "pupil:": Scripted(["So it scatters."], weights=tiny_checkpoint),
-        "judge:": Scripted(verdict, name="judge"),
+        "pupil:": ScriptedModel(["So it scatters."], weights=tiny_checkpoint),
+        "judge:": ScriptedModel(verdict, name="judge"),
     }
     real = experiment.load_model
     monkeypatch.setattr(

@@ -12,7 +12,7 @@ pytest.importorskip("torch", reason="needs the extra potstill[local]")
 from tiny import tiny_checkpoint
 
 from potstill.models.model import Request
-from potstill.models.scripted import Scripted
+from potstill.models.scripted import ScriptedModel
 from potstill.runs import experiment
 from potstill.runs.experiment import execute
 from potstill.runs.recipe import from_file
@@ -46,7 +46,7 @@ def test_a_recipe_trains_one_step(name, arch, tmp_path, monkeypatch):
     ]
     recorded.write_text("".join(json.dumps(row) + "\n" for row in rows))
     real = experiment.load_model
-    student = Scripted(hesitant, weights=checkpoint)
+    student = ScriptedModel(hesitant, weights=checkpoint)
     monkeypatch.setattr(
         experiment,
         "load_model",

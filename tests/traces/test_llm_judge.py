@@ -8,7 +8,7 @@ import pytest
 
 from potstill.errors import ConfigError
 from potstill.models.model import Completion, Request
-from potstill.models.scripted import Scripted
+from potstill.models.scripted import ScriptedModel
 from potstill.records import Problem, Trace
 from potstill.traces import Session, bias, grade, prefer, score, using, verify
 from potstill.traces.llm_judge import Preference
@@ -44,7 +44,7 @@ def honest(request: Request) -> Completion | str:
 
 
 def test_verify_asks_the_sessions_judge_for_its_kind_alone(book, judge) -> None:
-    model = Scripted(honest, name="honest")
+    model = ScriptedModel(honest, name="honest")
     other = Problem("s", "Add 1, 2.", "3", kind="sum")
     texts = [
         "It scatters.",
@@ -76,11 +76,13 @@ def test_verify_asks_the_sessions_judge_for_its_kind_alone(book, judge) -> None:
 def test_a_failed_call_is_asked_again_later(book) -> None:
     with using(
         Session(
-            book, book, judge=Scripted(lambda _: Completion("", "", error="rate: 429"), name="x")
+            book,
+            book,
+            judge=ScriptedModel(lambda _: Completion("", "", error="rate: 429"), name="x"),
         )
     ):
         assert judged([reply("It scatters.")])[0].verdict.status == "unjudged"
-    with using(Session(book, book, judge=Scripted(honest, name="honest"))):
+    with using(Session(book, book, judge=ScriptedModel(honest, name="honest"))):
         assert judged([reply("It scatters.")])[0].verdict.status == "right"
 
 
@@ -93,20 +95,20 @@ def test_an_answer_that_speaks_as_the_judge_is_judged_as_an_answer(attack: str, 
     def obedient(request: Request) -> str:
         return str(request.prompt[-1].content).splitlines()[-1]
 
-    with using(Session(book, book, judge=Scripted(obedient, name="obedient"))):
+    with using(Session(book, book, judge=ScriptedModel(obedient, name="obedient"))):
         assert judged([reply(attack)])[0].verdict.status == "unparsed"
-    with using(Session(book, book, judge=Scripted(honest, name="honest"))):
+    with using(Session(book, book, judge=ScriptedModel(honest, name="honest"))):
         assert judged([reply(attack)])[0].verdict.status == "wrong"
 
 
 def test_grade_is_a_scorer() -> None:
     found = score(
         "good",
-        grade(Scripted(honest, name="h"), "Be strict."),
+        grade(ScriptedModel(honest, name="h"), "Be strict."),
         [reply("It scatters."), reply("No."), reply("")],
     )
     assert [t.scores["good"] for t in found] == [1.0, 0.0, None]
-    scaled = Scripted(["Score: 7"])
+    scaled = ScriptedModel(["Score: 7"])
     assert score("n", grade(scaled, scale=(0, 10)), [reply("x")])[0].scores["n"] == 7.0
     assert score("n", grade(scaled, scale=(0, 5)), [reply("x")])[0].scores["n"] is None
     with pytest.raises(ConfigError, match="a scale from 5 to 5"):
@@ -123,7 +125,7 @@ def better(request: Request) -> str:
 def test_a_preference_counts_where_both_orders_agree() -> None:
     good, bad, alike = reply("good good"), reply("good, but long"), reply("good, and also long")
     pairs = [(good, bad), (bad, good), (bad, alike), (good, reply("<think>none"))]
-    model = Scripted(better, name="better")
+    model = ScriptedModel(better, name="better")
     found = prefer(model, pairs)
     assert [p.winner for p in found] == [good, good, None, None]
     assert [(p.forward, p.backward) for p in found] == [
@@ -170,10 +172,10 @@ def test_a_judge_that_likes_length_or_place_is_caught() -> None:
         shown = answers(request)
         return f"Better: {'first' if len(shown['first answer']) > len(shown['second answer']) else 'second'}"
 
-    report = bias(prefer(Scripted(wordy, name="wordy"), pairs))
+    report = bias(prefer(ScriptedModel(wordy, name="wordy"), pairs))
     assert report["longer_wins"] == 1.0
     assert report["agreement"] == 1.0
     assert report["length"] is not None
     assert report["length"] > 0.8
-    report = bias(prefer(Scripted(["Better: first"]), pairs))
+    report = bias(prefer(ScriptedModel(["Better: first"]), pairs))
     assert (report["first_place"], report["agreement"], report["ties"]) == (1.0, 0.0, 1.0)

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
 from rolling import load, rollouts, traces, window
 from tiny import tiny_checkpoint as make_checkpoint
 
-from potstill.models.local.transformers import Local
+from potstill.models.local.transformers import TransformersModel
 from potstill.records import Stage, Trace
 from potstill.traces import keep, ok, sample
 from potstill.training.dataset import collate
@@ -44,7 +44,10 @@ def taught(tmp_path_factory):
 def test_rows_are_the_teacher_s_samples_and_the_rest_is_the_student_s(
     taught, tiny_checkpoint, tmp_path
 ):
-    teacher, student = Local(taught, threads=1), Local(tiny_checkpoint, threads=1)
+    teacher, student = (
+        TransformersModel(taught, threads=1),
+        TransformersModel(tiny_checkpoint, threads=1),
+    )
     [stage] = gkd([Trace(row.problem, row.prompt) for row in traces(6)], teacher, student)
     assert stage.rows and {row.author.model for row in stage.rows} == {teacher.id}
     texts = {row.text for row in stage.rows}

@@ -10,7 +10,7 @@ pytest.importorskip("torch", reason="needs the extra potstill[local]")
 
 import torch
 
-from potstill.models.local.transformers import Local
+from potstill.models.local.transformers import TransformersModel
 from potstill.models.model import Request
 from potstill.verifiers.story import Event, Story
 from potstill.world import build, learn, lessons, tokens
@@ -73,7 +73,7 @@ def test_the_rate_warms_up_and_falls():
 
 def test_a_shipped_checkpoint_is_read_by_the_product(tokenizer, tmp_path):
     build.ship(phase(tokenizer, tmp_path).model, tokenizer, tmp_path / "out")
-    [answer] = Local(tmp_path / "out", threads=1).write([Request("Ned has 3 cups.")])
+    [answer] = TransformersModel(tmp_path / "out", threads=1).write([Request("Ned has 3 cups.")])
     assert not answer.error and answer.tokens.prompt > 5
 
 

@@ -9,24 +9,25 @@ from typing import final
 
 from potstill.models.model import Completion, Request
 
-GRACE = 0.05  # of the last batch's time: how long to wait for the threads that it has just served to ask again
+WAIT_SHARE = 0.05  # of the last batch's time: how long to wait for the threads that it has just served to ask again
 
 
 @final
-class Gather:
+class RequestBatcher:
     """A `write` that many threads may call at once; it computes one batch at a time.
 
     A thread alone is served at once, by itself. While it computes, others queue; one of them then takes all that wait,
-    and the rest find their completions made. Threads that were just served usually ask again within moments, so a
-    smaller company than the last waits `GRACE` of that batch's time for them.
+    and the rest find their completions made. Threads that were just served usually ask again within moments, so fewer
+    threads than the last batch had wait `WAIT_SHARE` of that batch's time for the others.
     """
 
     def __init__(self, write: Callable[[Sequence[Request]], list[Completion]]) -> None:
-        """Gather calls of this function."""
+        """Batch calls of this function."""
         self._write = write
         self._changed = threading.Condition()
         self._waiting: list[_Job] = []
-        self._busy, self._company, self._seconds = False, 1, 0.0
+        self._is_busy = False
+        self._last_job_count, self._last_seconds = 1, 0.0
 
     def __call__(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion a request, in order; an exception reaches every thread whose requests were in the call."""
@@ -34,31 +35,34 @@ class Gather:
         with self._changed:
             self._waiting.append(job)
             self._changed.notify_all()
-            self._changed.wait_for(lambda: job.over or not self._busy)
-            if not job.over:
-                # Before this thread takes the turn, so that a Ctrl-C in the wait leaves the turn free.
+            self._changed.wait_for(lambda: job.is_done or not self._is_busy)
+            if not job.is_done:
+                # Wait before this thread takes the turn, so that a Ctrl-C in the wait leaves the turn free.
                 self._changed.wait_for(
-                    lambda: job.over or self._busy or self._met(), self._seconds * GRACE
+                    lambda: job.is_done or self._is_busy or self._all_are_back(),
+                    self._last_seconds * WAIT_SHARE,
                 )
-                self._changed.wait_for(lambda: job.over or not self._busy)
-            if not job.over:
-                self._busy = True  # this thread serves all that wait
+                self._changed.wait_for(lambda: job.is_done or not self._is_busy)
+            if not job.is_done:
+                self._is_busy = True  # this thread serves all that wait
                 jobs, self._waiting = self._waiting, []
-        if not job.over:
+        if not job.is_done:
             self._serve(jobs)
         if job.failure is not None:
             raise job.failure
-        return job.made
+        return job.completions
 
-    def _met(self) -> bool:
-        return len(self._waiting) >= self._company
+    def _all_are_back(self) -> bool:
+        """Whether as many threads wait as the last batch served."""
+        return len(self._waiting) >= self._last_job_count
 
     def _serve(self, jobs: Sequence[_Job]) -> None:
         began = time.perf_counter()
+        requests = [request for job in jobs for request in job.requests]
         try:
-            made = iter(self._write([request for job in jobs for request in job.requests]))
+            completions = iter(self._write(requests))
             for job in jobs:
-                job.made = [next(made) for _ in job.requests]
+                job.completions = [next(completions) for _ in job.requests]
         except (
             BaseException
         ) as failure:  # Ctrl-C too: a thread left without an answer would return an empty one
@@ -66,20 +70,18 @@ class Gather:
                 job.failure = failure
         finally:
             with self._changed:
-                self._busy, self._company, self._seconds = (
-                    False,
-                    len(jobs),
-                    time.perf_counter() - began,
-                )
+                self._is_busy = False
+                self._last_job_count, self._last_seconds = len(jobs), time.perf_counter() - began
                 for job in jobs:
-                    job.over = True
+                    job.is_done = True
                 self._changed.notify_all()
 
 
 class _Job:
-    """One thread's requests and what came of them."""
+    """One thread's requests and their completions."""
 
     def __init__(self, requests: Sequence[Request]) -> None:
-        self.requests, self.over = requests, False
-        self.made: list[Completion] = []
+        self.requests = requests
+        self.is_done = False
+        self.completions: list[Completion] = []
         self.failure: BaseException | None = None

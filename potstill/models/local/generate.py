@@ -1,6 +1,7 @@
 """The generation loop: each different prompt is read once, then all samples are written side by side.
 
-Every sample has its own random numbers, so it does not depend on its neighbours.
+Every sample has its own random numbers, so it does not depend on its neighbours. Shapes below: P different prompts, R
+rows, T positions, V tokens of the vocabulary.
 """
 
 from __future__ import annotations
@@ -15,36 +16,36 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from potstill.models.model import Sampling
 
-_CHUNK = 64  # positions by which a cache grows
-_COMPACT = 0.25  # share of finished rows at which they are dropped from the batch
+CACHE_STEP = 64  # positions by which a cache grows
+FINISHED_SHARE = 0.25  # of the rows of a batch at which the finished ones are dropped from it
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class GenerationBatch:
     """What is generated together: R rows over P different prompts.
 
     Args:
         prompts: token ids, P lists.
-        owner: which prompt each row continues, R.
+        prompt_of_row: which prompt each row continues, R.
         seeds: one for each row's random generator, R.
-        limits: new tokens at most, R.
-        sampling: how to draw, the same for all rows.
-        ends: ids that end a row.
-        stopped: whether a row's newest ids contain a stop string; None without stop strings.
-        pieces: the text of every token; needed for `ban_first`.
+        max_new_tokens: one limit a row, R.
+        sampling: how to sample, the same for all rows.
+        end_ids: ids that end a row.
+        has_stop_string: whether a row's newest ids contain a stop string; None without stop strings.
+        token_texts: the text of every token, V; needed for `ban_first`.
     """
 
     prompts: Sequence[Sequence[int]]
-    owner: Sequence[int]
+    prompt_of_row: Sequence[int]
     seeds: Sequence[int]
-    limits: Sequence[int]
+    max_new_tokens: Sequence[int]
     sampling: Sampling
-    ends: Sequence[int]
-    stopped: Callable[[Sequence[int]], bool] | None = None
-    pieces: Sequence[str] = ()
+    end_ids: Sequence[int]
+    has_stop_string: Callable[[Sequence[int]], bool] | None = None
+    token_texts: Sequence[str] = ()
 
 
-class Drawn(NamedTuple):
+class GeneratedRow(NamedTuple):
     """The new ids of one row, the ending one included, whether it ended by itself, and the ids' logprobs if asked for.
 
     Log-probabilities are the model's own, before temperature, penalties and filters: what `likelihood` would give.
@@ -55,60 +56,75 @@ class Drawn(NamedTuple):
     logprobs: list[float] = []  # noqa: RUF012  read only
 
 
-def decode(model: Any, batch: Batch) -> list[Drawn]:
+def generate_batch(model: Any, batch: GenerationBatch) -> list[GeneratedRow]:
     """Generate every row of a batch."""
     with torch.inference_mode():
-        return _decode(model, batch)
+        return _generate_batch(model, batch)
 
 
-def _decode(model: Any, batch: Batch) -> list[Drawn]:
+def _generate_batch(model: Any, batch: GenerationBatch) -> list[GeneratedRow]:
     state = _prefill(model, batch)
-    rows, device = len(batch.owner), state.logits.device
-    uniforms, limits = _uniforms(batch, device), torch.tensor(batch.limits, device=device)
-    ends = torch.tensor(list(batch.ends), device=device)
-    written = torch.zeros(rows, max(batch.limits), dtype=torch.long, device=device)
-    counts, stopped = limits.clone(), torch.zeros(rows, dtype=torch.bool, device=device)
-    alive, open_rows = (
-        torch.arange(rows, device=device),
-        torch.ones(rows, dtype=torch.bool, device=device),
-    )
-    seen = _seen(batch, state.logits)
-    said = torch.zeros(rows, max(batch.limits) if batch.sampling.logprobs else 0, device=device)
-    for step in range(max(batch.limits)):
-        logits = _penalise(state.logits, seen, batch.sampling.repetition_penalty)
-        _ban(logits, written[alive, :step], batch)
-        token = draw(logits, batch.sampling, uniforms[alive, step])
-        written[alive, step] = token
+    rows, steps, device = len(batch.prompt_of_row), max(batch.max_new_tokens), state.logits.device
+    uniforms = _uniform_numbers(batch, device)  # [R, T] float64
+    limits = torch.tensor(batch.max_new_tokens, device=device)  # [R]
+    end_ids = torch.tensor(list(batch.end_ids), device=device)
+
+    # What the rows become: their ids, how many of them count, whether they ended by themselves.
+    new_ids = torch.zeros(rows, steps, dtype=torch.long, device=device)  # [R, T]
+    new_logprobs = torch.zeros(rows, steps if batch.sampling.logprobs else 0, device=device)
+    lengths = limits.clone()  # [R]
+    stopped = torch.zeros(rows, dtype=torch.bool, device=device)  # [R]
+
+    # The rows that are still in the batch, A of them, and which of those are not finished.
+    active = torch.arange(rows, device=device)  # [A] indices of rows
+    is_open = torch.ones(rows, dtype=torch.bool, device=device)  # [A]
+    used_tokens = _tokens_of_prompts(batch, state.logits)  # [A, V] or None
+
+    for step in range(steps):
+        logits = _penalise_repetition(
+            state.logits, used_tokens, batch.sampling.repetition_penalty
+        )  # [A, V]
+        _ban_beginnings(logits, new_ids[active, :step], batch)
+        token = sample_tokens(logits, batch.sampling, uniforms[active, step])  # [A]
+        new_ids[active, step] = token
         if batch.sampling.logprobs:
-            said[alive, step] = state.logits.gather(1, token[:, None]).squeeze(
-                1
-            ) - state.logits.logsumexp(-1)
-        ended = torch.isin(token, ends) | _stops(batch, written[alive, : step + 1], open_rows)
-        finished = open_rows & (ended | (limits[alive] == step + 1))
-        counts[alive[finished]], stopped[alive[finished]] = step + 1, ended[finished]
-        open_rows &= ~finished
-        if not bool(open_rows.any()):
+            token_logits = state.logits.gather(1, token[:, None]).squeeze(1)  # [A, V] -> [A]
+            new_logprobs[active, step] = token_logits - state.logits.logsumexp(-1)
+
+        # A row is finished at an end token, at a stop string, or at its limit.
+        has_ended = torch.isin(token, end_ids)  # [A]
+        has_ended = has_ended | _rows_with_stop_string(batch, new_ids[active, : step + 1], is_open)
+        is_finished = is_open & (has_ended | (limits[active] == step + 1))
+        lengths[active[is_finished]] = step + 1
+        stopped[active[is_finished]] = has_ended[is_finished]
+        is_open &= ~is_finished
+        if not bool(is_open.any()):
             break
-        if seen is not None:
-            seen.scatter_(1, token[:, None], True)
-        if int((~open_rows).sum()) >= max(1, _COMPACT * len(alive)):
-            alive, token, seen = (
-                alive[open_rows],
-                token[open_rows],
-                None if seen is None else seen[open_rows],
-            )
-            state.keep(open_rows)
-            open_rows = open_rows[open_rows]
+        if used_tokens is not None:
+            used_tokens.scatter_(1, token[:, None], True)
+
+        # Dropping rows copies the cache, so it waits until a share of them is finished.
+        if int((~is_open).sum()) >= max(1, FINISHED_SHARE * len(active)):
+            active, token = active[is_open], token[is_open]  # [A] -> [fewer]
+            if used_tokens is not None:
+                used_tokens = used_tokens[is_open]
+            state.select_rows(is_open)
+            is_open = is_open[is_open]
         state.advance(model, token)
-    drawn = zip(written.tolist(), counts.tolist(), stopped.tolist(), said.tolist())
-    return [Drawn(ids[:n], by, logprobs[:n]) for ids, n, by, logprobs in drawn]
+
+    generated = []
+    columns = (new_ids.tolist(), lengths.tolist(), stopped.tolist(), new_logprobs.tolist())
+    for ids, length, has_stopped, logprobs in zip(*columns):
+        generated.append(GeneratedRow(ids[:length], has_stopped, logprobs[:length]))
+    return generated
 
 
-def draw(logits: Tensor, sampling: Sampling, uniforms: Tensor) -> Tensor:
+def sample_tokens(logits: Tensor, sampling: Sampling, uniforms: Tensor) -> Tensor:
     """One token a row, by inverting the cumulative distribution in float64: a row depends on its own number alone.
 
     Args:
         logits: [R, V], float32.
+        sampling: temperature 0 takes the most likely token.
         uniforms: [R], float64 in [0, 1).
 
     Returns:
@@ -116,35 +132,42 @@ def draw(logits: Tensor, sampling: Sampling, uniforms: Tensor) -> Tensor:
     """
     if sampling.temperature == 0:
         return logits.argmax(-1)
-    probabilities = filtered(logits, sampling)
-    total = probabilities.cumsum(-1)
-    mass = total[:, -1:]
-    wanted = torch.minimum(uniforms[:, None] * mass, torch.nextafter(mass, torch.zeros_like(mass)))
-    return torch.searchsorted(total, wanted, right=True).squeeze(1)
+    cumulative = filter_probabilities(logits, sampling).cumsum(-1)  # [R, V]
+    total = cumulative[:, -1:]  # [R, 1]; not 1, since the filters do not normalise
+    # Rounding may bring the product up to the total, behind which there is no token.
+    highest = torch.nextafter(total, torch.zeros_like(total))
+    wanted = torch.minimum(uniforms[:, None] * total, highest)  # [R, 1]
+    return torch.searchsorted(cumulative, wanted, right=True).squeeze(1)  # [R, 1] -> [R]
 
 
-def filtered(logits: Tensor, sampling: Sampling) -> Tensor:
+def filter_probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
     """Probabilities after temperature, top-k, then top-p, unnormalised: [R, V] float64."""
     scaled = logits.double() / sampling.temperature
     if 0 < sampling.top_k < scaled.shape[-1]:
-        least = scaled.topk(sampling.top_k, -1).values[:, -1:]
-        scaled = scaled.masked_fill(scaled < least, -torch.inf)
+        lowest_kept = scaled.topk(sampling.top_k, -1).values[:, -1:]  # [R, 1]
+        scaled = scaled.masked_fill(scaled < lowest_kept, -torch.inf)
     probabilities = scaled.softmax(-1)
     if sampling.top_p < 1:
         ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
-        beyond = (
-            ordered.cumsum(-1) - ordered >= sampling.top_p
-        )  # the token that crosses the line stays
-        beyond[:, 0] = False
-        probabilities = probabilities.masked_fill(
-            torch.zeros_like(beyond).scatter(1, order, beyond), 0.0
-        )
+        # The mass before a token decides, so the token that crosses the line stays.
+        is_beyond = ordered.cumsum(-1) - ordered >= sampling.top_p
+        is_beyond[:, 0] = False
+        is_dropped = torch.zeros_like(is_beyond).scatter(1, order, is_beyond)  # in vocabulary order
+        probabilities = probabilities.masked_fill(is_dropped, 0.0)
     return probabilities
 
 
 @dataclass(slots=True)
-class _State:
-    """Where the rows stand: logits of the next token [R, V], cache, mask [R, L], position of the newest token [R]."""
+class _DecodingState:
+    """Where the rows stand.
+
+    Args:
+        logits: of the next token, [R, V].
+        cache: keys and values of everything read and written.
+        mask: which positions hold a token, [R, longest prompt + longest limit].
+        position: of the newest token, [R].
+        length: positions in the cache, padding included.
+    """
 
     logits: Tensor
     cache: Cache
@@ -152,13 +175,13 @@ class _State:
     position: Tensor
     length: int
 
-    def keep(self, rows: Tensor) -> None:
-        """Drop all rows but these (a boolean mask)."""
-        _select(self.cache, rows.nonzero().squeeze(1))
-        self.mask, self.position = self.mask[rows], self.position[rows]
+    def select_rows(self, is_open: Tensor) -> None:
+        """Drop all rows but these ([R] bool); the logits follow with the next token."""
+        _select_cache_rows(self.cache, is_open.nonzero().squeeze(1))
+        self.mask, self.position = self.mask[is_open], self.position[is_open]
 
     def advance(self, model: Any, token: Tensor) -> None:
-        """Feed one token a row."""
+        """Feed one token a row, [R]."""
         self.position, self.length = self.position + 1, self.length + 1
         output = model(
             input_ids=token[:, None],
@@ -168,22 +191,23 @@ class _State:
             use_cache=True,
             logits_to_keep=1,
         )
-        self.logits = output.logits[:, -1].float()
+        self.logits = output.logits[:, -1].float()  # [R, 1, V] -> [R, V]
 
 
-def _prefill(model: Any, batch: Batch) -> _State:
+def _prefill(model: Any, batch: GenerationBatch) -> _DecodingState:
     """Read every different prompt once, padded on the left, then repeat caches and logits for the rows."""
     device, longest = model.device, max(len(ids) for ids in batch.prompts)
-    ids = torch.zeros(len(batch.prompts), longest, dtype=torch.long)
-    mask = torch.zeros(len(batch.prompts), longest + max(batch.limits), dtype=torch.bool)
+    ids = torch.zeros(len(batch.prompts), longest, dtype=torch.long)  # [P, longest]
+    mask = torch.zeros(len(batch.prompts), longest + max(batch.max_new_tokens), dtype=torch.bool)
     for row, prompt in enumerate(batch.prompts):
         ids[row, longest - len(prompt) :] = torch.tensor(prompt)
         mask[row, longest - len(prompt) :] = True
-    ids, mask, owner = ids.to(device), mask.to(device), torch.tensor(batch.owner, device=device)
-    position = (mask[:, :longest].long().cumsum(1) - 1).clamp_min(0)
-    cache = Cache(
-        layers=[GrowingLayer() for _ in range(model.config.get_text_config().num_hidden_layers)]
-    )
+    ids, mask = ids.to(device), mask.to(device)
+    prompt_of_row = torch.tensor(batch.prompt_of_row, device=device)  # [R]
+    position = (mask[:, :longest].long().cumsum(1) - 1).clamp_min(0)  # [P, longest]
+
+    layers = [GrowingLayer() for _ in range(model.config.get_text_config().num_hidden_layers)]
+    cache = Cache(layers=layers)
     output = model(
         input_ids=ids,
         attention_mask=mask[:, :longest],
@@ -192,71 +216,78 @@ def _prefill(model: Any, batch: Batch) -> _State:
         use_cache=True,
         logits_to_keep=1,
     )
-    _select(cache, owner)
-    return _State(
-        output.logits[:, -1].float()[owner], cache, mask[owner], position[:, -1][owner], longest
+    # From one row a prompt to one row a sample: [P, ...] -> [R, ...].
+    _select_cache_rows(cache, prompt_of_row)
+    return _DecodingState(
+        logits=output.logits[:, -1].float()[prompt_of_row],
+        cache=cache,
+        mask=mask[prompt_of_row],
+        position=position[:, -1][prompt_of_row],
+        length=longest,
     )
 
 
-def _uniforms(batch: Batch, device: torch.device) -> Tensor:
+def _uniform_numbers(batch: GenerationBatch, device: torch.device) -> Tensor:
     """The random numbers of every row, [R, longest limit] float64, each row from its own seed."""
-    numbers = torch.zeros(len(batch.seeds), max(batch.limits), dtype=torch.float64)
+    numbers = torch.zeros(len(batch.seeds), max(batch.max_new_tokens), dtype=torch.float64)
     if batch.sampling.temperature > 0:
-        for row, (seed, limit) in enumerate(zip(batch.seeds, batch.limits)):
+        for row, (seed, limit) in enumerate(zip(batch.seeds, batch.max_new_tokens)):
             generator = torch.Generator().manual_seed(seed)
             numbers[row, :limit] = torch.rand(limit, generator=generator, dtype=torch.float64)
     return numbers.to(device)
 
 
-def _seen(batch: Batch, logits: Tensor) -> Tensor | None:
-    """Which tokens each row already contains, [R, V]; None without a repetition penalty."""
+def _tokens_of_prompts(batch: GenerationBatch, logits: Tensor) -> Tensor | None:
+    """Which tokens each row already contains, [R, V] bool; None without a repetition penalty."""
     if batch.sampling.repetition_penalty == 1:
         return None
-    seen = torch.zeros(len(batch.prompts), logits.shape[-1], dtype=torch.bool)
+    used_tokens = torch.zeros(len(batch.prompts), logits.shape[-1], dtype=torch.bool)  # [P, V]
     for row, ids in enumerate(batch.prompts):
-        seen[row, torch.tensor(ids)] = True
-    return seen[list(batch.owner)].to(logits.device)
+        used_tokens[row, torch.tensor(ids)] = True
+    return used_tokens[list(batch.prompt_of_row)].to(logits.device)  # [P, V] -> [R, V]
 
 
-def _penalise(logits: Tensor, seen: Tensor | None, penalty: float) -> Tensor:
-    """Divide positive and multiply negative logits of seen tokens (Keskar et al., arXiv:1909.05858)."""
-    if seen is None:
+def _penalise_repetition(logits: Tensor, used_tokens: Tensor | None, penalty: float) -> Tensor:
+    """Divide positive and multiply negative logits of used tokens (Keskar et al., arXiv:1909.05858)."""
+    if used_tokens is None:
         return logits
-    return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+    penalised = torch.where(logits > 0, logits / penalty, logits * penalty)
+    return torch.where(used_tokens, penalised, logits)
 
 
-def _ban(logits: Tensor, written: Tensor, batch: Batch) -> None:
+def _ban_beginnings(logits: Tensor, new_ids: Tensor, batch: GenerationBatch) -> None:
     """Rule out the tokens that would make the completion begin with a banned string; changes `logits`."""
     banned = batch.sampling.ban_first
-    if not banned or written.shape[1] >= max(len(text.encode()) for text in banned):
+    if not banned or new_ids.shape[1] >= max(len(text.encode()) for text in banned):
         return
-    begun = ["".join(batch.pieces[token] for token in ids) for ids in written.tolist()]
-    for row, text in enumerate(begun):
-        rest = [
-            string[len(text) :]
+    for row, ids in enumerate(new_ids.tolist()):
+        text = "".join(batch.token_texts[token] for token in ids)
+        rests = tuple(
+            string.removeprefix(text)
             for string in banned
             if string.startswith(text) and len(string) > len(text)
-        ]
-        if rest:
-            ids = [
-                token for token, piece in enumerate(batch.pieces) if piece.startswith(tuple(rest))
+        )
+        if rests:
+            banned_ids = [
+                token for token, piece in enumerate(batch.token_texts) if piece.startswith(rests)
             ]
-            logits[row, ids] = -torch.inf
+            logits[row, banned_ids] = -torch.inf
 
 
-def _stops(batch: Batch, written: Tensor, open_rows: Tensor) -> Tensor:
-    """Which open rows contain a stop string in their newest ids."""
-    if batch.stopped is None:
-        return torch.zeros_like(open_rows)
-    found = [
-        is_open and batch.stopped(ids) for ids, is_open in zip(written.tolist(), open_rows.tolist())
+def _rows_with_stop_string(batch: GenerationBatch, new_ids: Tensor, is_open: Tensor) -> Tensor:
+    """Which open rows contain a stop string in their newest ids, [A] bool."""
+    if batch.has_stop_string is None:
+        return torch.zeros_like(is_open)
+    has_stop = [
+        row_is_open and batch.has_stop_string(ids)
+        for ids, row_is_open in zip(new_ids.tolist(), is_open.tolist())
     ]
-    return torch.tensor(found, device=open_rows.device)
+    return torch.tensor(has_stop, device=is_open.device)
 
 
-def _select(cache: Cache, rows: Tensor) -> None:
+def _select_cache_rows(cache: Cache, rows: Tensor) -> None:
     for layer in cache.layers:
-        cast(GrowingLayer, layer).select(rows)
+        cast(GrowingLayer, layer).select_rows(rows)
 
 
 class GrowingLayer(CacheLayerMixin):  # type: ignore[misc]
@@ -282,19 +313,21 @@ class GrowingLayer(CacheLayerMixin):  # type: ignore[misc]
             self.lazy_initialization(key_states, value_states)
         start, self.length = self.length, self.length + key_states.shape[2]
         if self.length > self.keys.shape[2]:
-            self.keys, self.values = self._grown(self.keys, start), self._grown(self.values, start)
+            self.keys = self._grow_buffer(self.keys, start)
+            self.values = self._grow_buffer(self.values, start)
         self.keys[:, :, start : self.length] = key_states
         self.values[:, :, start : self.length] = value_states
         return self.keys[:, :, : self.length], self.values[:, :, : self.length]
 
-    def select(self, rows: Tensor) -> None:
-        """Keep or repeat rows, in this order."""
+    def select_rows(self, rows: Tensor) -> None:
+        """Keep or repeat rows ([R] indices), in this order."""
         self.keys = self.keys[:, :, : self.length].index_select(0, rows)
         self.values = self.values[:, :, : self.length].index_select(0, rows)
 
-    def _grown(self, buffer: Tensor, used: int) -> Tensor:
-        room = -(-self.length // _CHUNK) * _CHUNK
-        larger = buffer.new_empty(*buffer.shape[:2], room, buffer.shape[3])
+    def _grow_buffer(self, buffer: Tensor, used: int) -> Tensor:
+        """A copy of the buffer with places for the whole length, rounded up to `CACHE_STEP`."""
+        capacity = -(-self.length // CACHE_STEP) * CACHE_STEP
+        larger = buffer.new_empty(*buffer.shape[:2], capacity, buffer.shape[3])
         larger[:, :, :used] = buffer[:, :, :used]
         return larger
 

@@ -1,4 +1,4 @@
-"""Log probabilities of given completions, with logits only at the completions' positions."""
+"""Log-probabilities of given completions, with logits only at the completions' positions."""
 
 from __future__ import annotations
 
@@ -11,46 +11,56 @@ from torch import Tensor
 HEAD_ROWS = 1024  # positions whose logits exist at the same time
 
 
-def score(model: Any, rows: Sequence[tuple[list[int], int]]) -> list[list[float]]:
-    """Log probabilities of ids[start:] of each (ids, start), padded on the right; logits only at those positions."""
+def completion_logprobs(model: Any, rows: Sequence[tuple[list[int], int]]) -> list[list[float]]:
+    """Log-probabilities of ids[start:] of each (ids, start).
+
+    Rows are padded on the right; R rows of T positions, N of which belong to completions, hidden states of width H.
+    """
     longest = max(len(ids) for ids, _ in rows)
-    ids = torch.zeros(len(rows), longest, dtype=torch.long)
-    mask = torch.zeros(len(rows), longest, dtype=torch.bool)
-    for row, (tokens, _) in enumerate(rows):
-        ids[row, : len(tokens)] = torch.tensor(tokens)
-        mask[row, : len(tokens)] = True
-    wanted = torch.zeros_like(mask)
-    for row, (tokens, start) in enumerate(rows):
-        wanted[row, start - 1 : len(tokens) - 1] = True
-    ids, mask, wanted = ids.to(model.device), mask.to(model.device), wanted.to(model.device)
-    targets = ids.roll(-1, 1)[wanted]
+    ids = torch.zeros(len(rows), longest, dtype=torch.long)  # [R, T]
+    mask = torch.zeros(len(rows), longest, dtype=torch.bool)  # [R, T]: holds a token
+    predicts = torch.zeros(len(rows), longest, dtype=torch.bool)  # [R, T]: next is a completion's
+    for row, (row_ids, start) in enumerate(rows):
+        ids[row, : len(row_ids)] = torch.tensor(row_ids)
+        mask[row, : len(row_ids)] = True
+        predicts[row, start - 1 : len(row_ids) - 1] = True
+    ids, mask = ids.to(model.device), mask.to(model.device)
+    predicts = predicts.to(model.device)
+
+    targets = ids.roll(-1, 1)[predicts]  # [R, T] -> [N]
     with torch.inference_mode():
-        hidden, head = _hidden(model, ids, mask)
-        values = _log_probabilities(hidden[wanted], head, targets).tolist()
-    made, at = [], 0
-    for tokens, start in rows:
-        made.append(values[at : at + len(tokens) - start])
-        at += len(tokens) - start
-    return made
+        hidden, head = _hidden_states(model, ids, mask)
+        logprobs = _target_logprobs(hidden[predicts], head, targets).tolist()  # [N]
+
+    # Cut the N values into one list a row, in the order in which the mask picked them.
+    rows_logprobs = []
+    offset = 0
+    for row_ids, start in rows:
+        count = len(row_ids) - start
+        rows_logprobs.append(logprobs[offset : offset + count])
+        offset += count
+    return rows_logprobs
 
 
-def _hidden(model: Any, ids: Tensor, mask: Tensor) -> tuple[Tensor, Any]:
-    """Last hidden states and the head over them; full logits and no head where the model changes logits after it."""
+def _hidden_states(model: Any, ids: Tensor, mask: Tensor) -> tuple[Tensor, Any]:
+    """Last hidden states [R, T, H] and the head over them.
+
+    Where the model changes logits behind its head, full logits [R, T, V] and a head that does nothing.
+    """
     config = model.config.get_text_config()
     changes = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
     if any(getattr(config, name, None) is not None for name in changes):
-        return model(
-            input_ids=ids, attention_mask=mask, use_cache=False
-        ).logits, torch.nn.Identity()
-    body = model.base_model
-    output = body(input_ids=ids, attention_mask=mask, use_cache=False)
+        output = model(input_ids=ids, attention_mask=mask, use_cache=False)
+        return output.logits, torch.nn.Identity()
+    output = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
     return output.last_hidden_state, model.get_output_embeddings()
 
 
-def _log_probabilities(hidden: Tensor, head: Any, targets: Tensor) -> Tensor:
+def _target_logprobs(hidden: Tensor, head: Any, targets: Tensor) -> Tensor:
     """[N] float32 from hidden states [N, H] and target ids [N]."""
-    made = []
-    for states, wanted in zip(hidden.split(HEAD_ROWS), targets.split(HEAD_ROWS)):
-        logits = head(states).float()
-        made.append(logits.gather(1, wanted[:, None]).squeeze(1) - logits.logsumexp(-1))
-    return torch.cat(made)
+    parts = []
+    for states, target_ids in zip(hidden.split(HEAD_ROWS), targets.split(HEAD_ROWS)):
+        logits = head(states).float()  # [n, H] -> [n, V]
+        target_logits = logits.gather(1, target_ids[:, None]).squeeze(1)  # [n]
+        parts.append(target_logits - logits.logsumexp(-1))
+    return torch.cat(parts)

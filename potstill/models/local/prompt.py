@@ -9,19 +9,21 @@ from typing import Any, final
 
 from potstill.errors import ConfigError, ModelError
 from potstill.models.local import checkpoint
-from potstill.records import Message, Prompt
+from potstill.models.model import Completion
+from potstill.records import Message, Prompt, Tokens
 
-# What a template is told, by the `chat` option: Qwen3's and its like think unless told not to.
-CHATS: dict[str, dict[str, bool]] = {
+# Arguments of the chat template, by the `chat` option: Qwen3's and its like think unless told not to.
+CHAT_TEMPLATE_ARGUMENTS: dict[str, dict[str, bool]] = {
     "auto": {},
     "thinking": {"enable_thinking": True},
     "no-thinking": {"enable_thinking": False},
 }
-_REMEMBERED = 100_000  # encoded prompts kept: a plan and the batches after it meet the same ones
+CACHED_PROMPTS = 100_000  # encoded prompts: a plan and the batches after it meet the same ones
+UNLIMITED_CONTEXT = 1 << 30  # positions, where the config names no limit
 
 
 @final
-class Encoder:
+class PromptEncoder:
     """Token ids of prompts, prefixes and completions, and the text of generated ids.
 
     Args:
@@ -32,21 +34,21 @@ class Encoder:
     """
 
     def __init__(self, path: Path, chat: str | bool = "auto") -> None:
-        chat = {True: "auto", False: "plain"}.get(chat, chat) if isinstance(chat, bool) else chat
-        if chat not in (*CHATS, "plain"):
+        if isinstance(chat, bool):
+            chat = "auto" if chat else "plain"
+        available = (*CHAT_TEMPLATE_ARGUMENTS, "plain")
+        if chat not in available:
             fix = "chat=plain for a base model, chat=auto otherwise"
-            raise ConfigError(
-                f"unknown chat={chat}", available=(*CHATS, "plain"), wanted=str(chat), fix=fix
-            )
-        self.path, self.chat, self.plain = path, chat, chat == "plain"
-        self._known: dict[tuple[Prompt, str], list[int]] = {}
+            raise ConfigError(f"unknown chat={chat}", available=available, wanted=chat, fix=fix)
+        self.path, self.chat, self.is_plain = path, chat, chat == "plain"
+        self._prompt_ids: dict[tuple[Prompt, str], list[int]] = {}
 
     @cached_property
     def tokenizer(self) -> Any:
         """The transformers tokenizer, loaded on first use."""
         from transformers import AutoTokenizer
 
-        checkpoint.check(self.path)
+        checkpoint.check_checkpoint(self.path)
         try:
             return AutoTokenizer.from_pretrained(
                 self.path, trust_remote_code=False, local_files_only=True
@@ -54,32 +56,30 @@ class Encoder:
         except Exception as error:  # boundary: a tokenizer file can be broken in any way
             fix = "copy the tokenizer files from the model again"
             message = f"{self.path}: the tokenizer can't be loaded ({str(error)[:200]})"
-            raise ModelError(message, expected=checkpoint.LEADS_TO, fix=fix) from error
+            raise ModelError(message, expected=checkpoint.EXPECTED_CHECKPOINT, fix=fix) from error
 
-    def prompt(self, prompt: Prompt, prefix: str = "") -> list[int]:
+    def encode_prompt(self, prompt: Prompt, prefix: str = "") -> list[int]:
         """Ids of the rendered prompt with the beginning of the answer behind it."""
         key = (prompt, prefix)
-        if key not in self._known:
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            shown = self.render(prompt)
-            base = self.tokenizer.encode(shown, add_special_tokens=self.plain)
-            self._known[key] = self._append(base, prefix, shown) if prefix else base
-        return self._known[key]
+        if key not in self._prompt_ids:
+            if len(self._prompt_ids) >= CACHED_PROMPTS:
+                self._prompt_ids.clear()
+            rendered = self.render_prompt(prompt)
+            ids = self.tokenizer.encode(rendered, add_special_tokens=self.is_plain)
+            if prefix:
+                ids = self._append_text(ids, prefix, rendered)
+            self._prompt_ids[key] = ids
+        return self._prompt_ids[key]
 
-    def completion(self, prompt: Prompt, text: str) -> tuple[list[int], int]:
+    def encode_completion(self, prompt: Prompt, text: str) -> tuple[list[int], int]:
         """Ids of prompt and completion, and at which of them the completion starts."""
-        start = len(self.prompt(prompt))
-        return self._append(self.prompt(prompt), text, ""), start
+        prompt_ids = self.encode_prompt(prompt)
+        return self._append_text(prompt_ids, text, ""), len(prompt_ids)
 
-    def render(self, prompt: Prompt) -> str:
+    def render_prompt(self, prompt: Prompt) -> str:
         """The prompt as the model reads it, up to where the answer starts."""
-        if self.plain:
-            return (
-                prompt
-                if isinstance(prompt, str)
-                else "\n\n".join(message.content for message in prompt)
-            )
+        if self.is_plain:
+            return join_turns(prompt)
         if not self.tokenizer.chat_template:
             raise ModelError(
                 f"{self.path} has no chat template",
@@ -89,34 +89,32 @@ class Encoder:
             )
         turns = (Message("user", prompt),) if isinstance(prompt, str) else prompt
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+        arguments = CHAT_TEMPLATE_ARGUMENTS[self.chat]
         try:
-            shown = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True, **CHATS[self.chat]
+            rendered = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True, **arguments
             )
-        except (
-            Exception
-        ) as error:  # boundary: the template is a program that came with the checkpoint
+        except Exception as error:  # boundary: the template is a program from the checkpoint
             roles = ", ".join(turn.role for turn in turns)
-            message = (
-                f"{self.path}: the chat template refuses turns of {roles} ({str(error)[:200]})"
-            )
             raise ModelError(
-                message, expected="roles that the template knows", fix="change the prompt's roles"
+                f"{self.path}: the chat template refuses turns of {roles} ({str(error)[:200]})",
+                expected="roles that the template knows",
+                fix="change the prompt's roles",
             ) from error
-        return str(shown)
+        return str(rendered)
 
-    def text(self, ids: Sequence[int]) -> str:
+    def decode_text(self, ids: Sequence[int]) -> str:
         """The text that generated ids add, control tokens left out."""
-        anchor, shown = self._anchor
+        anchor, anchor_text = self._anchor
         decoded = self.tokenizer.decode(
             [anchor, *ids], skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
-        return str(decoded)[len(shown) :]
+        return str(decoded)[len(anchor_text) :]
 
     @cached_property
-    def pieces(self) -> list[str]:
+    def token_texts(self) -> list[str]:
         """The text of each token of the vocabulary, as it reads in the middle of a text."""
-        return [self.text([token]) for token in range(len(self.tokenizer))]
+        return [self.decode_text([token]) for token in range(len(self.tokenizer))]
 
     @cached_property
     def _anchor(self) -> tuple[int, str]:
@@ -124,19 +122,33 @@ class Encoder:
         token = self.tokenizer.encode("a", add_special_tokens=False)[-1]
         return token, self.tokenizer.decode([token])
 
-    def _append(self, base: list[int], text: str, shown: str) -> list[int]:
+    def _append_text(self, prompt_ids: list[int], text: str, rendered: str) -> list[int]:
         """Ids of `text` behind those of the prompt, so that the seam falls where the model saw it in training.
 
         Guard: a tokenizer that adds or drops a blank at the seam is given the whole string instead.
         """
-        ids = base + list(self.tokenizer.encode(text, add_special_tokens=False))
-        if self._decode(ids) == self._decode(base) + text or not shown:
+        ids = prompt_ids + list(self.tokenizer.encode(text, add_special_tokens=False))
+        if not rendered or self._decode(ids) == self._decode(prompt_ids) + text:
             return ids
-        return list(self.tokenizer.encode(shown + text, add_special_tokens=self.plain))
+        return list(self.tokenizer.encode(rendered + text, add_special_tokens=self.is_plain))
 
     def _decode(self, ids: Sequence[int]) -> str:
-        return str(
-            self.tokenizer.decode(
-                ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
-            )
+        text = self.tokenizer.decode(
+            ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
+        return str(text)
+
+
+def join_turns(prompt: Prompt) -> str:
+    """A prompt as plain text: itself, or the contents of its turns with a blank line between."""
+    if isinstance(prompt, str):
+        return prompt
+    return "\n\n".join(message.content for message in prompt)
+
+
+def prompt_length_error(prompt_tokens: int, context: int) -> Completion:
+    """The completion of a prompt that is empty or fills the context."""
+    detail = "an empty prompt"
+    if prompt_tokens:
+        detail = f"a prompt of {prompt_tokens} tokens leaves no room in {context} positions"
+    return Completion("", "", Tokens(prompt_tokens), error=f"context: {detail}")

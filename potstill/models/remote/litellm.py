@@ -17,7 +17,7 @@ from potstill.errors import ConfigError, ModelError
 from potstill.models.remote.error_messages import redacted
 from potstill.models.remote.errors import Failure
 from potstill.models.remote.http import Wire
-from potstill.models.remote.openai import OpenAI
+from potstill.models.remote.openai import OpenAIModel
 from potstill.models.remote.options import Options, check_url, host_of
 from potstill.models.remote.presets import PLAIN, Preset
 from potstill.models.remote.response import replace_lone_surrogates
@@ -46,9 +46,9 @@ _NO_ANSWER = re.compile(r"(?i)(?:empty or )?invalid response (?:from|object)")
 _NO_VENDOR = re.compile(r"(?i)llm provider not provided")
 
 
-def vendor(model: str, **options: Any) -> OpenAI:
+def vendor(model: str, **options: Any) -> OpenAIModel:
     """The model that litellm calls VENDOR/NAME; options as `openai:` has them, but for those of its protocol."""
-    return OpenAI(model, VendorOptions(vendor=model.partition("/")[0], **options), VendorWire)
+    return OpenAIModel(model, VendorOptions(vendor=model.partition("/")[0], **options), VendorWire)
 
 
 @final

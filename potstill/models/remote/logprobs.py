@@ -31,7 +31,7 @@ def questions(bodies: Bodies, prompt: Prompt, text: str) -> list[Bodyful]:
         return [("/completions", {**body, "prompt": asked + text, "echo": True, "logprobs": 1})]
     body["prompt_logprobs"] = 0
     if encoder is not None and options.mode != "text":
-        ids, _ = encoder.completion(prompt, text)
+        ids, _ = encoder.encode_completion(prompt, text)
         return [("/completions", {**body, "prompt": ids})]
     if options.mode == "text":
         asked = bodies.shown(prompt, rendered=False)
@@ -53,7 +53,9 @@ def values(bodies: Bodies, prompt: Prompt, text: str, answers: list[bytes]) -> l
         asked = bodies.shown(prompt, rendered=options.mode != "text")
         made = _echoed(whole, len(asked), len(asked) + len(text))
     else:
-        start = len(bodies.encoder.prompt(prompt)) if len(answers) == 1 and bodies.encoder else 0
+        start = (
+            len(bodies.encoder.encode_prompt(prompt)) if len(answers) == 1 and bodies.encoder else 0
+        )
         if len(answers) == 2:
             start = read_usage(found[1].get("usage") if isinstance(found[1], dict) else None).prompt
         made = _given(whole, start)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, final
 
 from potstill.errors import ModelError, PotstillError
-from potstill.models.local.prompt import Encoder
+from potstill.models.local.prompt import PromptEncoder
 from potstill.models.model import Completion, Gate, Request, Scored
 from potstill.models.remote import batch_api, event_loop
 from potstill.models.remote.dispatch import Stream
@@ -31,7 +31,7 @@ LIMITS = ("max_tokens", "max_completion_tokens")
 
 
 @final
-class OpenAI:
+class OpenAIModel:
     """A model that a server answers for.
 
     It scores only where `score=` says how (`likelihood`), and is trainable only where `weights=` names the same model's
@@ -64,7 +64,7 @@ class OpenAI:
         self.model, self.options = model, chosen or Options(**options)
         self.encoder = None
         if self.options.weights is not None:
-            self.weights, self.encoder = self.options.weights, Encoder(self.options.weights)
+            self.weights, self.encoder = self.options.weights, PromptEncoder(self.options.weights)
         if self.options.score:
             self.likelihood = self._weighed if self.options.score == "weights" else self._likelihood
         self._bodies = Bodies(model, self.options, self.encoder)
@@ -75,7 +75,7 @@ class OpenAI:
         self._repeats = False
 
     def __repr__(self) -> str:
-        return f"OpenAI({self.model!r}, {self.options.base!r})"
+        return f"OpenAIModel({self.model!r}, {self.options.base!r})"
 
     def __getattr__(self, name: str) -> Any:
         """Say, of an ability that it was not given, how it is given; to a Protocol it is not there."""
@@ -263,9 +263,9 @@ class OpenAI:
     @cached_property
     def _scorer(self) -> Scored:
         """The checkpoint, loaded once."""
-        from potstill.models.local.transformers import Local
+        from potstill.models.local.transformers import TransformersModel
 
-        return Local(self.weights)
+        return TransformersModel(self.weights)
 
     def _likelihood(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
         """Natural-log probabilities of each token; an empty list for an empty completion or one beyond the context."""

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from potstill.errors import ModelError
-from potstill.models.local.prompt import Encoder
+from potstill.models.local.prompt import PromptEncoder
 from potstill.models.model import Request, Sampling
 from potstill.models.remote.options import Options
 from potstill.records import Message, Prompt
@@ -28,7 +28,7 @@ class Call(NamedTuple):
 class Bodies:
     """Makes the bodies for one server; learns which name of the limit it takes."""
 
-    def __init__(self, model: str, options: Options, encoder: Encoder | None) -> None:
+    def __init__(self, model: str, options: Options, encoder: PromptEncoder | None) -> None:
         """`encoder` renders chat templates here, where the weights are known."""
         self.model, self.options, self.encoder = model, options, encoder
         self.limit = options.preset.limit
@@ -104,7 +104,7 @@ class Bodies:
     def shown(self, prompt: Prompt, *, rendered: bool) -> str:
         """The prompt of a plain completion: rendered with the chat template, or as it is."""
         if rendered and self.encoder is not None:
-            return self.encoder.render(prompt)
+            return self.encoder.render_prompt(prompt)
         return (
             prompt
             if isinstance(prompt, str)
@@ -113,7 +113,9 @@ class Bodies:
 
     def length(self, request: Request) -> int:
         """Tokens of prompt and prefix, where the tokenizer is known; 0 elsewhere."""
-        return len(self.encoder.prompt(request.prompt, request.prefix)) if self.encoder else 0
+        return (
+            len(self.encoder.encode_prompt(request.prompt, request.prefix)) if self.encoder else 0
+        )
 
     def _room(self, request: Request) -> int:
         wanted, context = request.sampling.max_tokens, self.options.context

@@ -238,7 +238,7 @@ def stored(traces: Sequence[Trace], teacher: Path, settings: TrainingSettings) -
 
 def longest(start: Path, settings: TrainingSettings) -> int:
     """Tokens a row may have: as set, but never more than the model's context."""
-    config = checkpoint.config(start)
+    config = checkpoint.read_config(start)
     context = config.get("max_position_embeddings") or config.get("text_config", {}).get(
         "max_position_embeddings"
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from potstill.errors import ModelError
-from potstill.models.local.prompt import CHATS
+from potstill.models.local.prompt import CHAT_TEMPLATE_ARGUMENTS
 from potstill.records import Message, Prompt
 
 OPEN, CLOSE = "<think>", "</think>"
@@ -32,7 +32,10 @@ class Chat:
     def prompt(self, prompt: Prompt) -> str:
         """What the learner sees before its completion; the template's generation prompt may open `<think>`."""
         return _applied(
-            self.tokenizer, _turns(prompt), add_generation_prompt=True, **CHATS[self.told]
+            self.tokenizer,
+            _turns(prompt),
+            add_generation_prompt=True,
+            **CHAT_TEMPLATE_ARGUMENTS[self.told],
         )
 
 

@@ -110,26 +110,26 @@ class Rollouts:
     def written(
         self, model: Any, prompts: Sequence[Sequence[int]], seeds: Sequence[int], pair: Any = None
     ) -> list[Any]:
-        """Completions (`decoding.Drawn`) of prompts given as tokens, each from its own seed."""
+        """Completions (`generate.GeneratedRow`) of prompts given as tokens, each from its own seed."""
         config, unique = (
             self._config,
             {ids: at for at, ids in enumerate(dict.fromkeys(map(tuple, prompts)))},
         )
         context = model.config.get_text_config().max_position_embeddings or 1 << 30
-        batch = generate.Batch(
+        batch = generate.GenerationBatch(
             prompts=[list(ids) for ids in unique],
-            owner=[unique[tuple(ids)] for ids in prompts],
+            prompt_of_row=[unique[tuple(ids)] for ids in prompts],
             seeds=seeds,
-            limits=[min(config.max_new_tokens, context - len(ids)) for ids in prompts],
+            max_new_tokens=[min(config.max_new_tokens, context - len(ids)) for ids in prompts],
             sampling=Sampling(
                 temperature=1.0 if pair else config.rollout_temperature,
                 max_tokens=config.max_new_tokens,
                 logprobs=True,
             ),
-            ends=(self._chat.end,),
+            end_ids=(self._chat.end,),
         )
         with torch.autocast(model.device.type, torch.bfloat16, enabled=self._bf16):
-            return generate.decode(pair or model, batch)
+            return generate.generate_batch(pair or model, batch)
 
     def validated(self, loss: float) -> None:
         """The likelihood of held-out rows, to move DistiLLM's share."""
@@ -226,7 +226,7 @@ class Rollouts:
             model, teacher, speculative.mixed(self._config.constants["mixed"], heat)
         )
 
-    def row(self, trace: int, prompt: list[int], drawn: generate.Drawn) -> Row:
+    def row(self, trace: int, prompt: list[int], drawn: generate.GeneratedRow) -> Row:
         """A rollout as a row. One that the limit cut keeps its tokens and has no end token: it never learns to stop."""
         before = [0.0] * len(prompt)
         columns = {

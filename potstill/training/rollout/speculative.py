@@ -1,7 +1,7 @@
 """Two models that write one text: teacher-mixed sampling (MiniLLM) and interleaved sampling (SKD), token by token.
 
-What `decoding.decode` takes for a model is here the pair; what it takes for logits are the logs of the distribution
-that the next token is drawn from. Both keep a cache of their own, so rows of any acceptance run side by side.
+What `generate_batch` takes for a model is here the pair; what it takes for logits are the logs of the distribution that
+the next token is drawn from. Both keep a cache of their own, so rows of any acceptance run side by side.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from potstill.models.local.generate import filtered
+from potstill.models.local.generate import filter_probabilities
 from potstill.models.model import Sampling
 
 Rule: TypeAlias = Callable[
@@ -27,7 +27,7 @@ TEACHER = Sampling(temperature=0.2, top_p=0.5)  # how SKD's teacher draws what i
 
 @final
 class Pair:
-    """Student and teacher behind one call, as `decode` makes it.
+    """Student and teacher behind one call, as `generate_batch` makes it.
 
     Args:
         rule: what the next token is drawn from. Draw at temperature 1: the rule has the temperatures already.
@@ -84,7 +84,7 @@ def _shares(logits: Tensor, how: Sampling) -> Tensor:
         return torch.zeros_like(logits, dtype=torch.float64).scatter_(
             1, logits.argmax(-1, keepdim=True), 1.0
         )
-    found = filtered(logits, how)
+    found = filter_probabilities(logits, how)
     return found / found.sum(-1, keepdim=True)
 
 

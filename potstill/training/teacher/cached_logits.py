@@ -132,8 +132,8 @@ def _loaded(teacher: Path, device: str) -> Any:
     from potstill.models.local import weights
     from potstill.training.checkpoint import check_head
 
-    place = weights.device(device)
-    model = weights.load(teacher, weights.dtype("auto", place))
+    place = weights.resolve_device(device)
+    model = weights.load_weights(teacher, weights.resolve_dtype("auto", place))
     check_head(model)
     return model.to(place).eval().requires_grad_(False)
 
@@ -193,26 +193,26 @@ def about(folder: Path) -> CachedLogits:
 
 def words(teacher: Path) -> int:
     """Entries that a teacher's distribution has; 0 where its config doesn't say."""
-    config = checkpoint.config(teacher)
+    config = checkpoint.read_config(teacher)
     return int(config.get("vocab_size") or config.get("text_config", {}).get("vocab_size") or 0)
 
 
 def tokens_of(teacher: Path) -> int:
     """How many ids the tokenizer knows: what a padded head has beyond them, a student may not have."""
-    from potstill.models.local.prompt import Encoder
+    from potstill.models.local.prompt import PromptEncoder
 
-    ids: dict[str, int] = Encoder(teacher).tokenizer.get_vocab()
+    ids: dict[str, int] = PromptEncoder(teacher).tokenizer.get_vocab()
     return max(ids.values()) + 1
 
 
 def vocabulary(path: Path) -> str:
     """A digest of the tokenizer and chat template of a checkpoint, by what they do."""
-    from potstill.models.local.prompt import Encoder
+    from potstill.models.local.prompt import PromptEncoder
 
-    encoder = Encoder(path)
+    encoder = PromptEncoder(path)
     told = [
         sorted(encoder.tokenizer.get_vocab().items()),
-        [encoder.prompt(probe) for probe in PROBES],
+        [encoder.encode_prompt(probe) for probe in PROBES],
     ]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:20]
 

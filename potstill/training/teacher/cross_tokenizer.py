@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from potstill.errors import StageError
-from potstill.models.local.prompt import Encoder
+from potstill.models.local.prompt import PromptEncoder
 from potstill.objectives import alignment
 from potstill.objectives.inputs import Inputs, OtherVocabulary
 from potstill.records import Trace
@@ -179,7 +179,7 @@ def unaligned_texts(count: int) -> StageError:
 
 def side(path: Path, told: str = "auto") -> Side:
     """A checkpoint's tokenizer, spelled out."""
-    tokenizer = Encoder(path).tokenizer
+    tokenizer = PromptEncoder(path).tokenizer
     special = {str(token) for token in tokenizer.all_special_tokens}
     special |= {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
     special -= {OPEN, CLOSE}  # they are text of a trace

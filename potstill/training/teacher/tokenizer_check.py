@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from potstill.errors import StageError
-from potstill.models.local.prompt import Encoder
+from potstill.models.local.prompt import PromptEncoder
 from potstill.records import Message
 
 PROBES = ("Add 3 and 4.", "Größe: 12 µm, naïve — 3 × 4\n\n\tx = 7 🙂")
@@ -14,13 +14,16 @@ PROBES = ("Add 3 and 4.", "Größe: 12 µm, naïve — 3 × 4\n\n\tx = 7 🙂")
 
 def same_tokens(student: Path, teacher: Path) -> None:
     """Refuse a teacher of another tokenizer or chat template than the student's, saying what differs."""
-    mine, theirs = Encoder(student), Encoder(teacher)
+    mine, theirs = PromptEncoder(student), PromptEncoder(teacher)
     differing = _vocabulary(mine.tokenizer.get_vocab(), theirs.tokenizer.get_vocab())
     if differing:
         _refuse(student, teacher, f"their vocabularies differ: {differing}")
     for probe in PROBES:
-        if mine.prompt(probe) != theirs.prompt(probe):
-            shown = mine.render((Message("user", probe),)), theirs.render((Message("user", probe),))
+        if mine.encode_prompt(probe) != theirs.encode_prompt(probe):
+            shown = (
+                mine.render_prompt((Message("user", probe),)),
+                theirs.render_prompt((Message("user", probe),)),
+            )
             what = f"their chat templates differ: {shown[0][:80]!r} and {shown[1][:80]!r}"
             _refuse(
                 student,

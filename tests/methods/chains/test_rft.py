@@ -6,7 +6,7 @@ from scripted_world import number, run, student
 
 from potstill.methods.chains.rft import words
 from potstill.models.model import Sampling
-from potstill.models.scripted import Scripted
+from potstill.models.scripted import ScriptedModel
 from potstill.records import Problem, blank
 
 P1, P2 = number("p1", "What is 2 + 2?", "4"), number("p2", "What is 3 + 4?", "7")
@@ -46,7 +46,7 @@ def test_equal_words_on_two_problems_are_two_rows():
 
 
 def test_another_sampler_stands_in_for_the_student_who_is_still_the_one_trained():
-    pupil, sampler = student(["never asked"]), Scripted(SCRIPT)
+    pupil, sampler = student(["never asked"]), ScriptedModel(SCRIPT)
     ran = run("rft", [P1, P2], {"student": pupil, "sampler": sampler}, n=1)
     assert [(t.text, t.author.model) for t in ran.rows] == [("It is \\boxed{4}.", sampler.id)]
     assert ran.stages[0].model is pupil and not pupil.calls

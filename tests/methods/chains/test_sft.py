@@ -7,7 +7,7 @@ from scripted_world import number, run, student
 
 from potstill.errors import StageError
 from potstill.models.model import Sampling
-from potstill.models.scripted import Scripted
+from potstill.models.scripted import ScriptedModel
 
 P1, P2 = number("p1", "What is 2 + 2?", "4"), number("p2", "What is 3 + 4?", "7")
 SCRIPT = {
@@ -17,7 +17,7 @@ SCRIPT = {
 
 
 def sft(**values):
-    teacher, pupil = Scripted(SCRIPT), student(["never asked"])
+    teacher, pupil = ScriptedModel(SCRIPT), student(["never asked"])
     return run("sft", [P1, P2], {"teacher": teacher, "student": pupil}, **values), teacher, pupil
 
 
@@ -73,7 +73,7 @@ def test_no_right_chain_is_an_error_that_names_the_method_and_what_was_dropped()
         StageError,
         match=r"sft yielded a stage without rows; dropped before it: keep right: 2 \(wrong\)",
     ):
-        run("sft", [P1, P2], {"teacher": Scripted(["\\boxed{0}"]), "student": student(["-"])})
+        run("sft", [P1, P2], {"teacher": ScriptedModel(["\\boxed{0}"]), "student": student(["-"])})
 
 
 def test_step_checking_on_problems_without_a_step_verifier_says_so():

@@ -22,7 +22,7 @@ from potstill.methods.errors.orion.orion import select
 from potstill.methods.errors.orion.prompts import CORRECT_ALONE, REFLECT, REFLECT_ALONE
 from potstill.methods.errors.orion.settings import ARMS, Settings
 from potstill.models.model import Sampling
-from potstill.models.scripted import Rule, Scripted
+from potstill.models.scripted import Rule, ScriptedModel
 from potstill.records import Problem, Tokens, Trace, Verdict, blank
 from potstill.traces.prompts import fill
 
@@ -83,7 +83,7 @@ def orion(answers=None, *, attempts=ATTEMPTS, teacher=TEACHER, problems=(P1, P2,
     made = student(
         writing({k: [v] for k, v in GOOD.items()} if answers is None else answers, attempts)
     )
-    master = Scripted(teacher)
+    master = ScriptedModel(teacher)
     settings = Settings(**{**GATELESS, **values.pop("settings", {})})
     ran = run(
         "orion", list(problems), {"teacher": master, "student": made}, settings=settings, **values
@@ -476,7 +476,7 @@ def test_step_checking_drops_right_answers_with_a_wrong_step():
     sound = "19 - 14 = 5. 5 * 2 = 10. The answer is \\boxed{10}."
     lucky = "19 - 14 = 6. 6 * 2 = 10. The answer is \\boxed{10}."
     wrong = "19 - 14 = 6. 6 * 2 = 12. The answer is \\boxed{12}."
-    teacher = Scripted({question: sound})
+    teacher = ScriptedModel({question: sound})
     made = student([Rule((wrong,), prompt=question), Rule((lucky, sound), pattern="Reference")])
     roles = {"teacher": teacher, "student": made}
     loose = run("orion", [asked], roles, settings=Settings(**GATELESS))

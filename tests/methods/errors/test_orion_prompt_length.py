@@ -6,7 +6,7 @@ from scripted_world import number, prompts, run, student
 
 from potstill.methods.errors.orion.prompt_length import CUT, LEAST, fitted, left_out, shown
 from potstill.methods.errors.orion.settings import Settings
-from potstill.models.scripted import Rule, Scripted
+from potstill.models.scripted import Rule, ScriptedModel
 from potstill.records import Problem, Trace
 
 REFERENCE = f"<think>\n{'a' * 2000}{'b' * 2000}\n</think>\nThe answer is \\boxed{{4}}."
@@ -65,7 +65,7 @@ def test_a_run_shows_the_cut_prompt_and_keeps_whole_parents():
     made = student(
         [Rule((attempt,), prompt=asked.prompt), Rule(("So \\boxed{4}.",), pattern="Reference")]
     )
-    roles = {"teacher": Scripted([REFERENCE]), "student": made}
+    roles = {"teacher": ScriptedModel([REFERENCE]), "student": made}
     ran = run("orion", [asked], roles, n=1, settings=Settings(least=1, room=1500))
     [row] = ran.rows
     text, [told] = fitted(REFERENCE, [attempt], Settings(room=1500))
@@ -86,7 +86,7 @@ def test_a_right_answer_without_its_box_is_no_row():
             Rule(("A: 4", "\\boxed{4}"), pattern="Reference"),
         ]
     )
-    roles = {"teacher": Scripted(["So \\boxed{4}."]), "student": made}
+    roles = {"teacher": ScriptedModel(["So \\boxed{4}."]), "student": made}
     ran = run("orion", [asked], roles, n=1, settings=Settings(least=1))
     assert [t.text for t in ran.rows] == ["\\boxed{4}"] and ran.dropped("boxed") == [
         ("A: 4", "not boxed")

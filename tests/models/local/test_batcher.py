@@ -9,7 +9,7 @@ import pytest
 
 from potstill.errors import ConfigError, ModelError
 from potstill.models import load
-from potstill.models.local.batcher import Gather
+from potstill.models.local.batcher import RequestBatcher
 from potstill.models.model import Completion, Request
 
 
@@ -27,14 +27,14 @@ class Slow:
         return [Completion(str(r.prompt).upper()) for r in requests]
 
 
-def _queued(gather: Gather, count: int) -> None:
+def _queued(gather: RequestBatcher, count: int) -> None:
     while len(gather._waiting) < count:
         threading.Event().wait(0.001)
 
 
 def test_what_is_asked_while_a_batch_is_computed_forms_the_next():
     slow = Slow(5)
-    gather = Gather(slow)
+    gather = RequestBatcher(slow)
     with ThreadPoolExecutor(6) as pool:
         first = pool.submit(gather, [Request("first")])
         while not slow.sizes:
@@ -51,7 +51,7 @@ def test_what_is_asked_while_a_batch_is_computed_forms_the_next():
 
 def test_a_thread_alone_is_served_at_once():
     calls = []
-    gather = Gather(
+    gather = RequestBatcher(
         lambda requests: calls.append(len(requests)) or [Completion("x") for _ in requests]
     )
     assert len(gather([Request("a")])) == len(gather([Request("b")])) == 1
@@ -67,18 +67,18 @@ def test_a_failure_reaches_every_thread_and_the_next_call_works(failure):
             raise now
         return [Completion("fine") for _ in requests]
 
-    gather = Gather(write)
+    gather = RequestBatcher(write)
     with pytest.raises(type(failure)):
         gather([Request("a")])
     assert gather([Request("a")])[0].text == "fine"
 
 
-def test_a_spec_says_whether_calls_are_gathered(tiny_checkpoint):
-    from potstill.models.local.transformers import Local
+def test_a_spec_says_whether_calls_are_write_batched(tiny_checkpoint):
+    from potstill.models.local.transformers import TransformersModel
 
     for spec, wanted in (("", True), ("?gather=1", True), ("?gather=0", False)):
         model = load(f"transformers:{tiny_checkpoint}{spec}")
-        assert isinstance(model, Local)
-        assert isinstance(model._gathered, Gather) is wanted
+        assert isinstance(model, TransformersModel)
+        assert isinstance(model._write_batched, RequestBatcher) is wanted
     with pytest.raises(ConfigError, match="gather=maybe"):
         load(f"transformers:{tiny_checkpoint}?gather=maybe")

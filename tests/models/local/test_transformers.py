@@ -19,8 +19,8 @@ from potstill.errors import ConfigError, ModelError
 from potstill.models import load
 from potstill.models.local import generate
 from potstill.models.local import transformers as local
-from potstill.models.local.generate import draw, filtered
-from potstill.models.local.transformers import Local
+from potstill.models.local.generate import filter_probabilities, sample_tokens
+from potstill.models.local.transformers import TransformersModel
 from potstill.models.model import Planned, Request, Sampling, Scored, Trainable
 from potstill.records import Message
 
@@ -33,19 +33,19 @@ PROMPTS = [
 
 
 @pytest.fixture(scope="module")
-def model(tiny_checkpoint: Path) -> Local:
-    return Local(tiny_checkpoint)
+def model(tiny_checkpoint: Path) -> TransformersModel:
+    return TransformersModel(tiny_checkpoint)
 
 
-def _generate(model: Local, prompt: str, **options: object) -> str:
+def _generate(model: TransformersModel, prompt: str, **options: object) -> str:
     """transformers' own greedy completion of one prompt."""
-    ids = torch.tensor([model.encoder.prompt(prompt)])
+    ids = torch.tensor([model.encoder.encode_prompt(prompt)])
     mask = torch.ones_like(ids)
     out = model.model.generate(ids, attention_mask=mask, do_sample=False, **options)
     return str(model.encoder.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True))
 
 
-def test_it_can_do_all_that_roles_ask(model: Local, tiny_checkpoint: Path) -> None:
+def test_it_can_do_all_that_roles_ask(model: TransformersModel, tiny_checkpoint: Path) -> None:
     assert isinstance(model, Planned) and isinstance(model, Scored) and isinstance(model, Trainable)
     assert model.weights == tiny_checkpoint
 
@@ -53,7 +53,7 @@ def test_it_can_do_all_that_roles_ask(model: Local, tiny_checkpoint: Path) -> No
 @pytest.mark.parametrize("arch", ["qwen3", "qwen2"])
 @pytest.mark.parametrize("penalty", [1.0, 1.3])
 def test_greedy_is_what_generate_gives(tmp_path: Path, arch: str, penalty: float) -> None:
-    model = Local(make_checkpoint(tmp_path / "c", arch, seed=3))
+    model = TransformersModel(make_checkpoint(tmp_path / "c", arch, seed=3))
     sampling = Sampling(
         temperature=0, max_tokens=70, repetition_penalty=penalty
     )  # 70: past one growth of the cache
@@ -67,12 +67,12 @@ def test_greedy_is_what_generate_gives(tmp_path: Path, arch: str, penalty: float
 
 
 def test_rows_that_end_early_leave_the_others_alone(
-    model: Local, monkeypatch: pytest.MonkeyPatch
+    model: TransformersModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many ending ids make rows end at different steps, so the batch is compacted again and again."""
     sampling = Sampling(max_tokens=40, temperature=1.5)
     requests = [Request(prompt, draw=d, sampling=sampling) for prompt in PROMPTS for d in range(8)]
-    monkeypatch.setitem(model.__dict__, "ends", tuple(range(100, 130)))
+    monkeypatch.setitem(model.__dict__, "end_ids", tuple(range(100, 130)))
     together, alone = model.write(requests), [model.write([request])[0] for request in requests]
     assert [c.text for c in together] == [c.text for c in alone]
     lengths = {c.tokens.completion for c in together}
@@ -81,27 +81,29 @@ def test_rows_that_end_early_leave_the_others_alone(
     assert stopped.tokens.completion >= 1
 
 
-def test_likelihood_is_the_plain_computation(model: Local) -> None:
+def test_likelihood_is_the_plain_computation(model: TransformersModel) -> None:
     pairs = [
         (prompt, text)
         for prompt in PROMPTS
         for text in ("5", "19 - 14 = 5. The answer is 5.", "é≤😀")
     ]
     for (prompt, text), ours in zip(pairs, model.likelihood(pairs)):
-        start = len(model.encoder.prompt(prompt))
-        ids = torch.tensor([model.encoder.prompt(prompt) + model.encoder.tokenizer.encode(text)])
+        start = len(model.encoder.encode_prompt(prompt))
+        ids = torch.tensor(
+            [model.encoder.encode_prompt(prompt) + model.encoder.tokenizer.encode(text)]
+        )
         with torch.no_grad():
             logits = model.model(ids).logits[0].log_softmax(-1)
         plain = [logits[i - 1, ids[0, i]].item() for i in range(start, ids.shape[1])]
         assert ours == pytest.approx(plain, abs=1e-5)
 
 
-def test_likelihood_beyond_the_context_is_empty(model: Local) -> None:
+def test_likelihood_beyond_the_context_is_empty(model: TransformersModel) -> None:
     assert model.likelihood([("hi", "word " * 600), ("hi", "5")])[0] == []
 
 
 def test_likelihood_in_small_batches_is_the_same(
-    model: Local, monkeypatch: pytest.MonkeyPatch
+    model: TransformersModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs = [(prompt, "The answer is 5.") for prompt in PROMPTS]
     whole = model.likelihood(pairs)
@@ -110,7 +112,7 @@ def test_likelihood_in_small_batches_is_the_same(
         assert a == pytest.approx(b, abs=1e-5)
 
 
-def test_the_plan_is_a_function_of_the_requests(model: Local) -> None:
+def test_the_plan_is_a_function_of_the_requests(model: TransformersModel) -> None:
     sets = (Sampling(max_tokens=20), Sampling(max_tokens=20, temperature=0.5))
     requests = [Request(p, draw=d, sampling=s) for p in PROMPTS for d in range(100) for s in sets]
     plan = model.plan(requests)
@@ -126,8 +128,10 @@ def test_the_plan_is_a_function_of_the_requests(model: Local) -> None:
     assert model.plan(part) == [list(range(190))]
 
 
-def test_the_plan_keeps_within_memory(model: Local, monkeypatch: pytest.MonkeyPatch) -> None:
-    per_row = (len(model.encoder.prompt("hi")) + 20) * model._bytes_per_token
+def test_the_plan_keeps_within_memory(
+    model: TransformersModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    per_row = (len(model.encoder.encode_prompt("hi")) + 20) * model._cache_bytes_per_token
     monkeypatch.setitem(local.CACHE_BYTES, "cpu", 3 * per_row + 1)
     requests = [Request("hi", draw=d, sampling=Sampling(max_tokens=20)) for d in range(7)]
     assert [len(batch) for batch in model.plan(requests)] == [3, 3, 1]
@@ -135,11 +139,11 @@ def test_the_plan_keeps_within_memory(model: Local, monkeypatch: pytest.MonkeyPa
     assert [len(batch) for batch in model.plan(requests)] == [1] * 7
 
 
-def test_sampled_first_tokens_follow_the_softmax(model: Local) -> None:
+def test_sampled_first_tokens_follow_the_softmax(model: TransformersModel) -> None:
     n, sampling = 4000, Sampling(temperature=0.8, max_tokens=1)
     ids = [row.ids[0] for row in _rows(model, "hi", n, sampling)]
     with torch.no_grad():
-        logits = model.model(torch.tensor([model.encoder.prompt("hi")])).logits[0, -1]
+        logits = model.model(torch.tensor([model.encoder.encode_prompt("hi")])).logits[0, -1]
     expected = (logits / 0.8).softmax(-1).double() * n
     counts = Counter(ids)
     common = [i for i in range(len(expected)) if expected[i] >= 10]
@@ -148,17 +152,19 @@ def test_sampled_first_tokens_follow_the_softmax(model: Local) -> None:
     assert abs(statistic - len(common)) < 4 * math.sqrt(2 * len(common))
 
 
-def _rows(model: Local, prompt: str, n: int, sampling: Sampling) -> list[generate.Drawn]:
+def _rows(
+    model: TransformersModel, prompt: str, n: int, sampling: Sampling
+) -> list[generate.GeneratedRow]:
     requests = [Request(prompt, draw=d, sampling=sampling) for d in range(n)]
-    return generate.decode(
-        model.model, model._batched(requests, [model.encoder.prompt(prompt)] * n)
+    return generate.generate_batch(
+        model.model, model._to_batch(requests, [model.encoder.encode_prompt(prompt)] * n)
     )
 
 
 def test_inverse_cdf_takes_the_token_that_the_number_falls_on() -> None:
     logits = torch.tensor([[0.1, 0.2, 0.0, 0.7]]).log().repeat(6, 1)
     uniforms = torch.tensor([0.0, 0.0999, 0.1001, 0.29, 0.31, 1 - 1e-16], dtype=torch.float64)
-    assert draw(logits, Sampling(), uniforms).tolist() == [0, 0, 1, 1, 3, 3]
+    assert sample_tokens(logits, Sampling(), uniforms).tolist() == [0, 0, 1, 1, 3, 3]
 
 
 def test_top_k_and_top_p_are_those_of_transformers() -> None:
@@ -173,13 +179,13 @@ def test_top_k_and_top_p_are_those_of_transformers() -> None:
         theirs = TemperatureLogitsWarper(sampling.temperature)(None, scores)
         theirs = TopKLogitsWarper(sampling.top_k)(None, theirs) if sampling.top_k else theirs
         theirs = TopPLogitsWarper(sampling.top_p)(None, theirs) if sampling.top_p < 1 else theirs
-        ours = filtered(scores, sampling)
+        ours = filter_probabilities(scores, sampling)
         torch.testing.assert_close(
             ours / ours.sum(-1, keepdim=True), theirs.double().softmax(-1), atol=1e-7, rtol=1e-6
         )
 
 
-def test_a_stop_string_ends_the_text_before_it(model: Local) -> None:
+def test_a_stop_string_ends_the_text_before_it(model: TransformersModel) -> None:
     free = model.write([Request(PROMPTS[1], sampling=Sampling(temperature=0, max_tokens=40))])[0]
     stop = free.text[12:16]
     at = free.text.index(stop)
@@ -190,7 +196,7 @@ def test_a_stop_string_ends_the_text_before_it(model: Local) -> None:
     assert stopped.tokens.completion < 40
 
 
-def test_a_banned_beginning_does_not_come(model: Local) -> None:
+def test_a_banned_beginning_does_not_come(model: TransformersModel) -> None:
     sampling = Sampling(temperature=0, max_tokens=20)
     free = model.write([Request("hi", sampling=sampling)])[0].text
     for banned in (free[:1], free[:9]):
@@ -205,25 +211,25 @@ def test_a_banned_beginning_does_not_come(model: Local) -> None:
     assert not any(text.startswith(letters) for text in texts)
 
 
-def test_the_prefix_is_read_behind_the_opened_answer(model: Local) -> None:
-    ids = model.encoder.prompt("hi", "So 19 -")
+def test_the_prefix_is_read_behind_the_opened_answer(model: TransformersModel) -> None:
+    ids = model.encoder.encode_prompt("hi", "So 19 -")
     shown = model.encoder.tokenizer.decode(ids)
     assert shown == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nSo 19 -"
-    assert ids[: len(model.encoder.prompt("hi"))] == model.encoder.prompt("hi")
+    assert ids[: len(model.encoder.encode_prompt("hi"))] == model.encoder.encode_prompt("hi")
     sampling = Sampling(temperature=0, max_tokens=10)
     [written] = model.write([Request("hi", prefix="So 19 -", sampling=sampling)])
     out = model.model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=10)
-    assert written.text == model.encoder.text(out[0, len(ids) :].tolist()).rstrip("\ufffd")
+    assert written.text == model.encoder.decode_text(out[0, len(ids) :].tolist()).rstrip("\ufffd")
 
 
-def test_text_is_given_back_byte_for_byte(model: Local) -> None:
+def test_text_is_given_back_byte_for_byte(model: TransformersModel) -> None:
     for text in ("a b  c\n\n", " leading", "é≤😀", "\\boxed{4}", "<think>no</think>"):
-        assert model.encoder.text(model.encoder.tokenizer.encode(text)) == text
+        assert model.encoder.decode_text(model.encoder.tokenizer.encode(text)) == text
 
 
 def test_the_context_limits_the_answer_and_never_crashes(tmp_path: Path) -> None:
-    model = Local(make_checkpoint(tmp_path / "c", positions=64))
-    room = 64 - len(model.encoder.prompt("hi"))
+    model = TransformersModel(make_checkpoint(tmp_path / "c", positions=64))
+    room = 64 - len(model.encoder.encode_prompt("hi"))
     [limited, over] = model.write([Request("hi"), Request("hi " * 60)])
     assert (limited.finish, limited.tokens.completion) == (
         "length",
@@ -236,39 +242,39 @@ def test_the_context_limits_the_answer_and_never_crashes(tmp_path: Path) -> None
 
 
 def test_memory_that_runs_out_halves_the_batch(
-    model: Local, monkeypatch: pytest.MonkeyPatch
+    model: TransformersModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = [Request("hi", draw=d, sampling=Sampling(max_tokens=6)) for d in range(8)]
-    expected, sizes, real = model.write(requests), [], local.decode
+    expected, sizes, real = model.write(requests), [], local.generate_batch
 
-    def small(net: object, batch: generate.Batch) -> list[generate.Drawn]:
-        sizes.append(len(batch.owner))
-        if len(batch.owner) > 3:
+    def small(net: object, batch: generate.GenerationBatch) -> list[generate.GeneratedRow]:
+        sizes.append(len(batch.prompt_of_row))
+        if len(batch.prompt_of_row) > 3:
             raise torch.OutOfMemoryError("no memory")
         return real(net, batch)
 
-    monkeypatch.setattr(local, "decode", small)
+    monkeypatch.setattr(local, "generate_batch", small)
     assert [c.text for c in model.write(requests)] == [c.text for c in expected]
     assert sizes == [8, 4, 2, 2, 4, 2, 2]
 
 
 def test_weights_load_on_first_use(tiny_checkpoint: Path) -> None:
-    model = Local(tiny_checkpoint)
+    model = TransformersModel(tiny_checkpoint)
     assert model.plan([Request("hi")]) == [[0]] and model.id.startswith("hf-")
     assert "model" not in model.__dict__
 
 
 def test_the_id_sees_weights_tokenizer_and_chat(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    ids = {Local(tiny_checkpoint).id, Local(tiny_checkpoint, chat=False).id}
+    ids = {TransformersModel(tiny_checkpoint).id, TransformersModel(tiny_checkpoint, chat=False).id}
     for name in ("model.safetensors", "tokenizer.json", "chat_template.jinja"):
         folder = shutil.copytree(tiny_checkpoint, tmp_path / name)
         with (folder / name).open("ab") as file:
             file.write(b" ")
-        ids.add(Local(folder).id)
+        ids.add(TransformersModel(folder).id)
     assert len(ids) == 5
     folder = shutil.copytree(tiny_checkpoint, tmp_path / "log")
     (folder / "training.log").write_text("not part of it")
-    assert Local(folder).id in ids
+    assert TransformersModel(folder).id in ids
 
 
 def test_plain_text_needs_no_template(tmp_path: Path) -> None:
@@ -277,9 +283,9 @@ def test_plain_text_needs_no_template(tmp_path: Path) -> None:
         load(f"transformers:{folder}").write([Request("hi")])
     assert "?chat=plain" in caught.value.fix and "tokenizer.json" in caught.value.available
     model = load(f"transformers:{folder}?chat=plain")
-    assert isinstance(model, Local)
-    assert model.encoder.tokenizer.decode(model.encoder.prompt("hi", " you")) == "hi you"
-    assert model.encoder.render((Message("user", "a"), Message("user", "b"))) == "a\n\nb"
+    assert isinstance(model, TransformersModel)
+    assert model.encoder.tokenizer.decode(model.encoder.encode_prompt("hi", " you")) == "hi you"
+    assert model.encoder.render_prompt((Message("user", "a"), Message("user", "b"))) == "a\n\nb"
     [empty, fine] = model.write([Request(""), Request("hi", sampling=Sampling(max_tokens=2))])
     assert empty.error == "context: an empty prompt" and fine.error == ""
 
@@ -323,7 +329,7 @@ def test_missing_weights_are_not_made_up(tiny_checkpoint: Path, tmp_path: Path) 
     with pytest.raises(
         ModelError, match=r"1 weights are missing, the first is model\.layers\.1\.mlp\.up_proj"
     ):
-        Local(folder).write([Request("hi")])
+        TransformersModel(folder).write([Request("hi")])
 
 
 def test_code_in_the_folder_is_not_run(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -336,7 +342,7 @@ def test_code_in_the_folder_is_not_run(tiny_checkpoint: Path, tmp_path: Path) ->
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     with pytest.raises(ModelError):
-        Local(folder).write([Request("hi")])
+        TransformersModel(folder).write([Request("hi")])
     assert not (tmp_path / "ran").exists()
 
 
@@ -363,14 +369,14 @@ def test_a_spec_that_names_nothing(
 
 def test_options_and_further_kinds(tiny_checkpoint: Path) -> None:
     model = load(f"transformers:{tiny_checkpoint}?batch=2&dtype=bfloat16", batch=3)
-    assert isinstance(model, Local)
+    assert isinstance(model, TransformersModel)
     assert [len(b) for b in model.plan([Request("hi", draw=d) for d in range(4)])] == [3, 1]
     assert model.dtype is torch.bfloat16
     assert load("world:x", extra={"world": lambda name: model}) is model
 
 
 def test_logprobs_are_the_models_own(tiny_checkpoint):
-    model = Local(tiny_checkpoint)
+    model = TransformersModel(tiny_checkpoint)
     asked = [
         Request(
             "Add 3 and 4.", sampling=Sampling(temperature=0.7, max_tokens=9, logprobs=True), draw=i

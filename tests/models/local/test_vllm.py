@@ -17,9 +17,9 @@ class StandIn:
     """What `vllm` offers, as its documentation of the offline engine says, answered by a transformers checkpoint."""
 
     def __init__(self, checkpoint) -> None:
-        from potstill.models.local.transformers import Local
+        from potstill.models.local.transformers import TransformersModel
 
-        self.local, self.options, self.asked = Local(checkpoint), {}, []
+        self.local, self.options, self.asked = TransformersModel(checkpoint), {}, []
 
     def module(self) -> ModuleType:
         module = ModuleType("vllm")
@@ -39,16 +39,16 @@ class StandIn:
         ]
 
     def _one(self, ids, how):
-        from potstill.models.local.logprobs import score
+        from potstill.models.local.logprobs import completion_logprobs
 
         if getattr(how, "prompt_logprobs", None):
-            [values] = score(self.local.model, [(ids, 1)])
+            [values] = completion_logprobs(self.local.model, [(ids, 1)])
             places = [
                 None,
                 *({i: SimpleNamespace(logprob=v)} for i, v in zip(ids[1:], values, strict=True)),
             ]
             return SimpleNamespace(prompt_logprobs=places, outputs=[])
-        text = self.local.encoder.text(ids[-how.max_tokens :])
+        text = self.local.encoder.decode_text(ids[-how.max_tokens :])
         drawn = SimpleNamespace(
             text=text, token_ids=ids[-how.max_tokens :], finish_reason="length", logprobs=None
         )
@@ -63,9 +63,9 @@ def stand_in(tiny_checkpoint, monkeypatch):
 
 
 def _engine(path, **options):
-    from potstill.models.local.vllm import Engine
+    from potstill.models.local.vllm import VllmModel
 
-    return Engine(path, **options)
+    return VllmModel(path, **options)
 
 
 def test_without_vllm_the_error_names_the_server(tiny_checkpoint, monkeypatch):
@@ -91,7 +91,7 @@ def test_what_the_engine_is_told(stand_in, tiny_checkpoint):
     )
     assert first.seed != second.seed
     assert [c.finish for c in made] == ["length", "length"]
-    assert made[0].tokens == (len(engine.encoder.prompt(Q)), 4, 0, 0)
+    assert made[0].tokens == (len(engine.encoder.encode_prompt(Q)), 4, 0, 0)
     assert isinstance(engine, Scored)
     assert isinstance(engine, Trainable)
     assert engine.id != stand_in.local.id
@@ -120,11 +120,11 @@ def test_the_real_engine_agrees_with_transformers(tiny_checkpoint):
     pytest.importorskip(
         "vllm", reason="vLLM is not installed here: it needs a GPU and several gigabytes"
     )
-    from potstill.models.local.transformers import Local
+    from potstill.models.local.transformers import TransformersModel
 
     how = Sampling(temperature=0, max_tokens=12)
     [ours], [wanted] = (
         _engine(tiny_checkpoint).write([Request(Q, sampling=how)]),
-        Local(tiny_checkpoint).write([Request(Q, sampling=how)]),
+        TransformersModel(tiny_checkpoint).write([Request(Q, sampling=how)]),
     )
     assert ours.text == wanted.text

@@ -12,14 +12,14 @@ from potstill.errors import ModelError
 from potstill.models import identity
 from potstill.models.model import Request
 from potstill.models.remote import batch_api
-from potstill.models.remote.openai import OpenAI
+from potstill.models.remote.openai import OpenAIModel
 from potstill.store import Store, with_cache
 
 REQUESTS = [Request(f"question {i}") for i in range(7)]
 
 
-def batched(server: Server, **options: Any) -> OpenAI:
-    return OpenAI("m", url=server.url, batch=True, **options)
+def batched(server: Server, **options: Any) -> OpenAIModel:
+    return OpenAIModel("m", url=server.url, batch=True, **options)
 
 
 def test_a_batch_gives_what_calls_give_at_half_the_price() -> None:
@@ -27,7 +27,7 @@ def test_a_batch_gives_what_calls_give_at_half_the_price() -> None:
         model = batched(server)
         done = model.write(REQUESTS)
         assert len(server.batches) == 1 and server.choices == 7
-        plain = OpenAI("m", url=server.url)
+        plain = OpenAIModel("m", url=server.url)
         assert [c.text for c in done] == [c.text for c in plain.write(REQUESTS)]
         assert {c.rate for c in done} == {0.5} == {model.rate} and plain.rate == 1.0
         assert model.id == plain.id and identity("openai:m?at=vllm&batch=1") == identity(

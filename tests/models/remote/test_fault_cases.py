@@ -11,7 +11,7 @@ import pytest
 from openai_server import Reply, serving
 
 from potstill.models.model import Request
-from potstill.models.remote.openai import OpenAI
+from potstill.models.remote.openai import OpenAIModel
 
 SHARED = Path(os.environ.get("POTSTILL_SHARED", Path(__file__).resolve().parents[4] / "shared"))
 
@@ -35,7 +35,7 @@ def test_a_case_is_read_as_expected(folder: Path) -> None:
     answer = (folder / "body.json").read_bytes()
     with serving() as server:
         server.next += [Reply(200, answer)] * 20
-        model = OpenAI("m", url=server.url, deadline=4)
+        model = OpenAIModel("m", url=server.url, deadline=4)
         [completion] = model.write([Request("What is seven plus nine?")])
 
     if expected.get("or_error") and completion.error:

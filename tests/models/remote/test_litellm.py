@@ -17,7 +17,7 @@ from potstill.cli import main
 from potstill.errors import ConfigError, ModelError
 from potstill.models import identity, load
 from potstill.models.model import Request, Sampling, Scored, Streamed, Trainable
-from potstill.models.remote.openai import OpenAI
+from potstill.models.remote.openai import OpenAIModel
 from potstill.records import split_reasoning
 
 Q = "Ned has 19 shells and sells 14. How many are left?"
@@ -34,10 +34,10 @@ def litellm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return made
 
 
-def through(server: Server, name: str = "openai/test-model", **options: Any) -> OpenAI:
+def through(server: Server, name: str = "openai/test-model", **options: Any) -> OpenAIModel:
     more = "".join(f"&{option}={value}" for option, value in options.items())
     made = load(f"litellm:{name}?url={server.url}{more}")
-    assert isinstance(made, OpenAI)
+    assert isinstance(made, OpenAIModel)
     return made
 
 

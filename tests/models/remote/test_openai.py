@@ -20,7 +20,7 @@ from openai_server import Reply, Server, process, serving
 from potstill.errors import ConfigError, ModelError
 from potstill.models import identity, load
 from potstill.models.model import Attempt, Request, Sampling, Scored, Streamed, Trainable
-from potstill.models.remote.openai import OpenAI
+from potstill.models.remote.openai import OpenAIModel
 from potstill.records import Message, split_reasoning
 
 Q = "Ned has 19 shells and sells 14. How many are left?"
@@ -28,7 +28,7 @@ Q = "Ned has 19 shells and sells 14. How many are left?"
 
 def asked(server: Server, request: Request, **options: Any) -> dict[str, Any]:
     """The body that the server got for a request."""
-    [completion] = OpenAI("m", url=server.url, **options).write([request])
+    [completion] = OpenAIModel("m", url=server.url, **options).write([request])
     assert completion.error == ""
     return server.calls[-1]
 
@@ -40,7 +40,7 @@ def test_the_body_says_what_was_asked() -> None:
     )
     with serving(strict=True) as server:
         body = asked(server, request)
-        model = OpenAI("m", url=server.url)
+        model = OpenAIModel("m", url=server.url)
     assert body == {
         "model": "m",
         "messages": [{"role": "system", "content": "Be short."}, {"role": "user", "content": Q}],
@@ -76,7 +76,7 @@ def test_logprobs_are_one_a_drawn_token() -> None:
     with serving() as server:
         sampling = Sampling(logprobs=True, max_tokens=6)
         for mode in ("chat", "text"):
-            [completion] = OpenAI("m", url=server.url, mode=mode).write(
+            [completion] = OpenAIModel("m", url=server.url, mode=mode).write(
                 [Request(Q, sampling=sampling)]
             )
             assert len(completion.logprobs) == completion.tokens.completion == 6
@@ -86,7 +86,7 @@ def test_logprobs_are_one_a_drawn_token() -> None:
 @pytest.mark.parametrize("limit", ["max_tokens", "max_completion_tokens"])
 def test_the_name_of_the_limit_is_learned(limit: str) -> None:
     with serving(limit=limit) as server:
-        model = OpenAI("m", url=server.url, concurrency=1)
+        model = OpenAIModel("m", url=server.url, concurrency=1)
         done = model.write(
             [Request(Q, draw=draw, sampling=Sampling(max_tokens=3)) for draw in range(5)]
         )
@@ -97,9 +97,9 @@ def test_the_name_of_the_limit_is_learned(limit: str) -> None:
 @pytest.mark.parametrize("reasoning", ["none", "think", "content", "field"])
 def test_reasoning_apart_and_in_the_text_is_the_same_text(reasoning: str) -> None:
     with serving(reasoning="think") as server:
-        [whole] = OpenAI("m", url=server.url).write([Request(Q)])
+        [whole] = OpenAIModel("m", url=server.url).write([Request(Q)])
     with serving(reasoning=reasoning) as server:
-        [completion] = OpenAI("m", url=server.url).write([Request(Q)])
+        [completion] = OpenAIModel("m", url=server.url).write([Request(Q)])
     if reasoning == "none":
         assert split_reasoning(completion.text) == ("", completion.text)
         return
@@ -112,16 +112,16 @@ def test_reasoning_apart_and_in_the_text_is_the_same_text(reasoning: str) -> Non
 def test_lines_bring_back_the_blanks_that_a_server_strips(limit: int) -> None:
     request = Request(Q, sampling=Sampling(temperature=0, max_tokens=limit))
     with serving(reasoning="think") as server:
-        [whole] = OpenAI("m", url=server.url).write([request])
+        [whole] = OpenAIModel("m", url=server.url).write([request])
     with serving(reasoning="content", strip=True) as server:
-        [completion] = OpenAI("m", url=server.url, think="lines").write([request])
+        [completion] = OpenAIModel("m", url=server.url, think="lines").write([request])
     assert completion.text == whole.text
     assert completion.finish == ("length" if limit == 3 else "stop")
 
 
 def test_usage_has_cached_and_reasoning_tokens() -> None:
     with serving(reasoning="content", cached=5) as server:
-        [completion] = OpenAI("m", url=server.url).write([Request(Q)])
+        [completion] = OpenAIModel("m", url=server.url).write([Request(Q)])
     tokens = completion.tokens
     assert tokens.prompt == len(Q.split()) + 1 and tokens.cached == 5
     assert 0 < tokens.reasoning < tokens.completion
@@ -132,7 +132,7 @@ def test_usage_has_cached_and_reasoning_tokens() -> None:
 def test_draws_go_in_one_call_and_fan_out_where_they_can_not(n: str) -> None:
     requests = [Request(q, draw=draw) for q in ("one", "two") for draw in range(4)]
     with serving(n=n) as server:
-        done = OpenAI("m", url=server.url, n=4, concurrency=1).write(requests)
+        done = OpenAIModel("m", url=server.url, n=4, concurrency=1).write(requests)
         assert all(c.text and not c.error for c in done)
         assert len({c.text for c in done}) == 8
         # taken: one call a prompt; ignored: four; refused: four, and the one that was refused
@@ -148,7 +148,7 @@ def test_draws_go_in_one_call_and_fan_out_where_they_can_not(n: str) -> None:
 def test_a_prefix_is_continued(prefill: str, server_says: str) -> None:
     sampling = Sampling(temperature=0)
     with serving(prefill=server_says, reasoning="think") as server:
-        model = OpenAI("m", url=server.url, prefill=prefill)
+        model = OpenAIModel("m", url=server.url, prefill=prefill)
         [whole] = model.write([Request(Q, sampling=sampling)])
         prefix = whole.text[:30]
         [rest] = model.write([Request(Q, prefix, sampling)])
@@ -164,12 +164,12 @@ def test_a_prefix_is_continued(prefill: str, server_says: str) -> None:
 def test_a_thought_that_the_prefix_began_is_not_opened_again() -> None:
     sampling = Sampling(temperature=0)
     with serving(reasoning="think") as server:
-        [whole] = OpenAI("m", url=server.url).write([Request(Q, sampling=sampling)])
+        [whole] = OpenAIModel("m", url=server.url).write([Request(Q, sampling=sampling)])
     with serving() as server:
         message = {"role": "assistant", "reasoning_content": " b\n", "content": "\nThe answer."}
         body = {"choices": [{"message": message, "finish_reason": "stop"}]}
         server.next.append(reply(body))
-        [rest] = OpenAI("m", url=server.url, prefill="last").write([Request(Q, "<think>\na")])
+        [rest] = OpenAIModel("m", url=server.url, prefill="last").write([Request(Q, "<think>\na")])
     assert rest.text == " b\n</think>\nThe answer."
     assert whole.text.startswith("<think>\n")
 
@@ -180,28 +180,28 @@ def reply(body: Any) -> Reply:
 
 def test_a_server_that_can_not_continue_says_what_can() -> None:
     with serving() as server, pytest.raises(ModelError) as error:
-        OpenAI("m", url=server.url).write([Request(Q, "We ")])
+        OpenAIModel("m", url=server.url).write([Request(Q, "We ")])
     assert "prefill=continue" in str(error.value) and "transformers:PATH" in str(error.value)
     with serving() as server, pytest.raises(ModelError, match="ban_first"):
-        OpenAI("m", url=server.url).write([Request(Q, sampling=Sampling(ban_first=("a",)))])
+        OpenAIModel("m", url=server.url).write([Request(Q, sampling=Sampling(ban_first=("a",)))])
 
 
 def test_a_template_is_rendered_here(tiny_checkpoint: Any) -> None:
     with serving() as server:
-        model = OpenAI("m", url=server.url, mode="template", weights=tiny_checkpoint)
+        model = OpenAIModel("m", url=server.url, mode="template", weights=tiny_checkpoint)
         model.write([Request(Q, "We")])
-        assert server.calls[-1]["prompt"] == model.encoder.render(Q) + "We"
+        assert server.calls[-1]["prompt"] == model.encoder.render_prompt(Q) + "We"
         assert isinstance(model, Trainable) and model.weights == tiny_checkpoint
-        chat = OpenAI(
+        chat = OpenAIModel(
             "m", url=server.url, weights=tiny_checkpoint
         )  # a prefix goes the same way by itself
         chat.write([Request(Q, "We")])
-        assert server.calls[-1]["prompt"] == model.encoder.render(Q) + "We"
+        assert server.calls[-1]["prompt"] == model.encoder.render_prompt(Q) + "We"
 
 
 def test_prompts_beyond_the_context_are_not_sent(tiny_checkpoint: Any) -> None:
     with serving() as server:
-        model = OpenAI("m", url=server.url, weights=tiny_checkpoint, context=30)
+        model = OpenAIModel("m", url=server.url, weights=tiny_checkpoint, context=30)
         long, short = model.write(
             [Request("many words " * 60), Request("a", sampling=Sampling(max_tokens=500))]
         )
@@ -211,7 +211,10 @@ def test_prompts_beyond_the_context_are_not_sent(tiny_checkpoint: Any) -> None:
 
 def test_what_it_can_do_is_what_was_asked_for() -> None:
     with serving() as server:
-        plain, scored = OpenAI("m", url=server.url), OpenAI("m", url=server.url, score="echo")
+        plain, scored = (
+            OpenAIModel("m", url=server.url),
+            OpenAIModel("m", url=server.url, score="echo"),
+        )
     assert (
         isinstance(plain, Streamed)
         and not isinstance(plain, Scored)
@@ -225,7 +228,7 @@ def test_what_it_can_do_is_what_was_asked_for() -> None:
 )
 def test_a_given_completion_is_scored(score: str, mode: str) -> None:
     with serving(scoring=score) as server:
-        model = OpenAI("m", url=server.url, score=score, mode=mode)
+        model = OpenAIModel("m", url=server.url, score=score, mode=mode)
         pairs = [(Q, " It is 5 shells."), (Q, ""), (Q, " No."), (Q, " It is 5 shells.")]
         values = model.likelihood(pairs)
     assert [len(v) for v in values] == [4, 0, 1, 4]
@@ -235,11 +238,11 @@ def test_a_given_completion_is_scored(score: str, mode: str) -> None:
 @pytest.mark.parametrize("score", ["echo", "prompt_logprobs"])
 def test_a_server_that_can_not_score_says_what_can(score: str) -> None:
     with serving(scoring="none") as server, pytest.raises(ModelError) as error:
-        OpenAI("m", url=server.url, score=score, mode="text").likelihood([(Q, " It is 5.")])
+        OpenAIModel("m", url=server.url, score=score, mode="text").likelihood([(Q, " It is 5.")])
     assert "transformers:PATH" in str(error.value) and "weights=PATH" in str(error.value)
     with serving() as server, pytest.raises(ModelError, match="no log-probabilities"):
         server.next += [reply({"choices": [{"text": "x"}]})] * 2
-        OpenAI("m", url=server.url, score=score, mode="text").likelihood([(Q, " It is 5.")])
+        OpenAIModel("m", url=server.url, score=score, mode="text").likelihood([(Q, " It is 5.")])
 
 
 def test_requests_are_drawn_as_there_is_room() -> None:
@@ -250,7 +253,7 @@ def test_requests_are_drawn_as_there_is_room() -> None:
             yield Request(f"question {i}")
 
     with serving(latency=0.02) as server:
-        stream = OpenAI("m", url=server.url, concurrency=8).stream(endless())
+        stream = OpenAIModel("m", url=server.url, concurrency=8).stream(endless())
         seen: set[int] = set()
         while len(seen) < 100:
             seen |= {place for place, _ in next(stream)}
@@ -266,18 +269,18 @@ def test_requests_are_drawn_as_there_is_room() -> None:
 def test_completions_come_in_portions_with_their_places() -> None:
     requests = [Request(f"question {i}") for i in range(300)]
     with serving(latency=0.005, jitter=0.02) as server:
-        portions = list(OpenAI("m", url=server.url).stream(requests))
+        portions = list(OpenAIModel("m", url=server.url).stream(requests))
         made = dict(itertools.chain.from_iterable(portions))
         assert sorted(made) == list(range(300)) and len(portions) < 200
         assert [made[i].text for i in range(300)] == [
-            c.text for c in OpenAI("m", url=server.url).write(requests)
+            c.text for c in OpenAIModel("m", url=server.url).write(requests)
         ]
         assert set(server.served.values()) == {2}
 
 
 def test_many_threads_share_one_limit() -> None:
     with serving(latency=0.02) as server:
-        model = OpenAI("m", url=server.url, concurrency=5)
+        model = OpenAIModel("m", url=server.url, concurrency=5)
         work = [
             threading.Thread(target=model.write, args=([Request(f"{t} {i}") for i in range(20)],))
             for t in range(4)
@@ -315,7 +318,9 @@ def test_the_gate_stops_what_can_not_be_paid() -> None:
     requests = [Request(f"question {i}") for i in range(50)]
     with serving(latency=0.005) as server:
         done = list(
-            itertools.chain.from_iterable(OpenAI("m", url=server.url).stream(requests, Purse(7)))
+            itertools.chain.from_iterable(
+                OpenAIModel("m", url=server.url).stream(requests, Purse(7))
+            )
         )
         assert len(done) == 7 == server.choices
 
@@ -325,7 +330,7 @@ def test_a_gate_that_waits_is_asked_again() -> None:
     purse = Purse(100, together=2)
     with serving(latency=0.005) as server:
         made = {}
-        for portion in OpenAI("m", url=server.url).stream(requests, purse):
+        for portion in OpenAIModel("m", url=server.url).stream(requests, purse):
             made.update(portion)
             purse.out -= {requests[place] for place, _ in portion}
         assert len(made) == 20 and server.most_under_way <= 2
@@ -334,7 +339,7 @@ def test_a_gate_that_waits_is_asked_again() -> None:
 def test_what_is_under_way_when_the_stream_is_closed_is_told() -> None:
     purse = Purse(100)
     with serving(latency=0.3) as server:
-        stream = OpenAI("m", url=server.url, concurrency=3).stream(
+        stream = OpenAIModel("m", url=server.url, concurrency=3).stream(
             (Request(f"{i}") for i in range(9)), purse
         )
         server.next += [reply({"choices": [{"text": "x"}]})]
@@ -353,8 +358,8 @@ def test_an_interrupt_ends_it_at_once() -> None:
         import itertools, signal, sys
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job is started with SIGINT ignored
         from potstill.models.model import Request
-        from potstill.models.remote.openai import OpenAI
-        stream = OpenAI("m", url=sys.argv[1]).stream(Request(str(i)) for i in itertools.count())
+        from potstill.models.remote.openai import OpenAIModel
+        stream = OpenAIModel("m", url=sys.argv[1]).stream(Request(str(i)) for i in itertools.count())
         print(len(next(stream)) > 0, flush=True)
         list(stream)
     """
@@ -376,7 +381,7 @@ def test_an_interrupt_ends_it_at_once() -> None:
 
 def test_a_forked_child_has_a_loop_of_its_own() -> None:
     with process("--latency", "0.001") as url:
-        model = OpenAI("m", url=url)
+        model = OpenAIModel("m", url=url)
         [mine] = model.write([Request(Q)])
         child = os.fork()
         if not child:  # what the child finds goes into its exit status
@@ -389,8 +394,8 @@ import atexit, sys
 atexit.register(lambda: print("closed:", event_loop._session.closed))  # the first of all, so it is called last
 from potstill.models.remote import event_loop
 from potstill.models.model import Request
-from potstill.models.remote.openai import OpenAI
-portions = OpenAI("m", url=sys.argv[1]).stream(Request(str(i)) for i in range(200))
+from potstill.models.remote.openai import OpenAIModel
+portions = OpenAIModel("m", url=sys.argv[1]).stream(Request(str(i)) for i in range(200))
 print(len(next(portions)) > 0)  # and ends with calls under way
 """
 
@@ -408,17 +413,17 @@ def test_a_process_leaves_nothing_open(end: str) -> None:
 
 
 def test_an_id_is_host_model_mode_and_extras() -> None:
-    one = OpenAI("m", url="http://127.0.0.1:1/v1").id
-    assert one == OpenAI("m", url="http://localhost:2/v1/", concurrency=3, timeout=4, rpm=3).id
+    one = OpenAIModel("m", url="http://127.0.0.1:1/v1").id
+    assert one == OpenAIModel("m", url="http://localhost:2/v1/", concurrency=3, timeout=4, rpm=3).id
     others = [
-        OpenAI("n", url="http://127.0.0.1:1/v1"),
-        OpenAI("m", url="http://far.example/v1"),
-        OpenAI("m", url="http://127.0.0.1:1/v1", mode="text"),
-        OpenAI("m", url="http://127.0.0.1:1/v1", extra={"reasoning_effort": "high"}),
-        OpenAI("m", url="http://127.0.0.1:1/v1", name="mine"),
+        OpenAIModel("n", url="http://127.0.0.1:1/v1"),
+        OpenAIModel("m", url="http://far.example/v1"),
+        OpenAIModel("m", url="http://127.0.0.1:1/v1", mode="text"),
+        OpenAIModel("m", url="http://127.0.0.1:1/v1", extra={"reasoning_effort": "high"}),
+        OpenAIModel("m", url="http://127.0.0.1:1/v1", name="mine"),
     ]
     assert len({one, *(model.id for model in others)}) == 6
-    assert OpenAI("x", url="http://a.example/v1", name="mine").id == others[-1].id
+    assert OpenAIModel("x", url="http://a.example/v1", name="mine").id == others[-1].id
 
 
 def test_identity_leaves_out_what_moves_no_sample() -> None:
@@ -454,7 +459,7 @@ def test_which_servers_go_on_with_a_given_text(
         monkeypatch.setenv(name, "none")
 
     def continues(**options: Any) -> bool:
-        return OpenAI("m", **options).continues
+        return OpenAIModel("m", **options).continues
 
     url = "http://127.0.0.1:1/v1"
     assert continues(at="vllm") and continues(at="deepseek") and continues(at="ollama")
@@ -467,7 +472,7 @@ def test_which_servers_go_on_with_a_given_text(
 
 @pytest.mark.parametrize(("name", "protocol"), [("likelihood", Scored), ("weights", Trainable)])
 def test_an_ability_that_was_not_given_is_told_with_its_option(name: str, protocol: Any) -> None:
-    model = OpenAI("m", at="vllm")
+    model = OpenAIModel("m", at="vllm")
     with pytest.raises(ModelError) as caught:
         getattr(model, name)
     assert "weights=" in caught.value.fix and ("score=" in caught.value.fix) == (

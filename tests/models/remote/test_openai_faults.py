@@ -14,14 +14,14 @@ from openai_server import Reply, Server, serving
 from potstill.errors import ModelError
 from potstill.models.model import FAILURES, Attempt, Completion, Request, Sampling
 from potstill.models.remote import error_messages
-from potstill.models.remote.openai import OpenAI
+from potstill.models.remote.openai import OpenAIModel
 
 KEY = "sk-proj-4f9a8b7c6d5e4f3a2b1c0d9e8f7a6b5c"
 
 
 def one(server: Server, prompt: str, **options: Any) -> Completion:
     """The completion of a prompt."""
-    [completion] = OpenAI("m", url=server.url, **options).write([Request(prompt)])
+    [completion] = OpenAIModel("m", url=server.url, **options).write([Request(prompt)])
     return completion
 
 
@@ -42,7 +42,7 @@ def one(server: Server, prompt: str, **options: Any) -> Completion:
 )
 def test_a_failure_is_a_completion_with_its_kind(fault: str, error: str) -> None:
     with serving() as server:
-        fine, failed, other = OpenAI("m", url=server.url, deadline=2).write(
+        fine, failed, other = OpenAIModel("m", url=server.url, deadline=2).write(
             [Request("a"), Request(f"b [[{fault}]]"), Request("c")]
         )
         assert failed.error.startswith(error) and failed.finish == ""
@@ -53,7 +53,7 @@ def test_a_failure_is_a_completion_with_its_kind(fault: str, error: str) -> None
 @pytest.mark.parametrize("fault", ["429", "503", "500", "json", "shape", "drop", "half", "nan"])
 def test_what_may_pass_is_tried_again(fault: str) -> None:
     with serving() as server:
-        OpenAI("m", url=server.url).write([Request("first")])
+        OpenAIModel("m", url=server.url).write([Request("first")])
         server.next.append(fault)
         completion = one(server, "q")
         assert completion.text and not completion.error
@@ -74,7 +74,7 @@ def test_random_faults_lose_nothing() -> None:
     fail = {"429": 0.1, "503": 0.05, "drop": 0.01, "json": 0.01}
     requests = [Request(f"question {i}") for i in range(300)]
     with serving(fail=fail, latency=0.002) as server:
-        done = OpenAI("m", url=server.url).write(requests)
+        done = OpenAIModel("m", url=server.url).write(requests)
         assert [c.error for c in done if c.error] == []
         assert server.choices == server.statuses[200] - sum(
             a.error.startswith(("malformed", "unreachable")) for c in done for a in c.tries
@@ -92,7 +92,9 @@ def test_a_slow_answer_is_a_timeout() -> None:
 
 def test_a_prompt_beyond_the_context_fails_alone() -> None:
     with serving(context=50) as server:
-        long, short = OpenAI("m", url=server.url).write([Request("word " * 90), Request("short")])
+        long, short = OpenAIModel("m", url=server.url).write(
+            [Request("word " * 90), Request("short")]
+        )
         assert long.error.startswith("context: 400") and short.text
         assert server.statuses == {200: 1, 400: 1}  # not tried again
 
@@ -100,7 +102,7 @@ def test_a_prompt_beyond_the_context_fails_alone() -> None:
 def stopped(server: Server, *requests: Request, **options: Any) -> str:
     """The error that stops the run."""
     with pytest.raises(ModelError) as error:
-        OpenAI("m", url=server.url, **options).write(requests or [Request("a")])
+        OpenAIModel("m", url=server.url, **options).write(requests or [Request("a")])
     return str(error.value)
 
 
@@ -112,7 +114,7 @@ def test_a_wrong_key_names_the_variable_and_never_the_key(monkeypatch: pytest.Mo
     assert not any(KEY[i : i + 6] in said for i in range(len(KEY) - 6))
     monkeypatch.delenv("MY_API_KEY")
     with pytest.raises(ModelError, match="MY_API_KEY is not set"):
-        OpenAI("m", url="http://127.0.0.1:1/v1", key="MY_API_KEY")
+        OpenAIModel("m", url="http://127.0.0.1:1/v1", key="MY_API_KEY")
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,7 @@ def test_a_key_in_an_answer_does_not_come_through(monkeypatch: pytest.MonkeyPatc
 
 def test_an_unknown_model_lists_what_there_is() -> None:
     with serving(model="small-model,large-model") as server, pytest.raises(ModelError) as error:
-        OpenAI("smal-model", url=server.url).write([Request("a")])
+        OpenAIModel("smal-model", url=server.url).write([Request("a")])
     assert error.value.nearest == ("small-model",) and error.value.available == (
         "large-model",
         "small-model",
@@ -158,13 +160,13 @@ def test_a_web_page_asks_for_v1() -> None:
         said = stopped(server, Request("a [[html]]"))
         assert "web page" in said and "Welcome" in said
         with pytest.raises(ModelError) as error:
-            OpenAI("m", url=server.url.removesuffix("/v1")).write([Request("a")])
+            OpenAIModel("m", url=server.url.removesuffix("/v1")).write([Request("a")])
     assert "does the URL lack /v1?" in str(error.value)
 
 
 def test_a_web_page_between_answers_is_tried_again() -> None:
     with serving() as server:
-        model = OpenAI("m", url=server.url)
+        model = OpenAIModel("m", url=server.url)
         model.write([Request("first")])
         server.next.append("html")
         [completion] = model.write([Request("second")])
@@ -187,7 +189,7 @@ def test_no_quota_stops_the_run_and_keeps_what_is_paid() -> None:
     with serving(latency=0.05) as server:
         made: dict[int, Completion] = {}
         with pytest.raises(ModelError, match="quota"):
-            for portion in OpenAI("m", url=server.url, concurrency=8).stream(requests):
+            for portion in OpenAIModel("m", url=server.url, concurrency=8).stream(requests):
                 made.update(portion)
         assert 7 <= len(made) == server.choices < 40  # everything that was answered was handed over
         assert not any(c.error for c in made.values())
@@ -200,7 +202,7 @@ def test_an_unreachable_server_says_what_was_tried(monkeypatch: pytest.MonkeyPat
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
     began = time.monotonic()
     with pytest.raises(ModelError) as error:
-        OpenAI("m", url=url).write([Request("a"), Request("b")])
+        OpenAIModel("m", url=url).write([Request("a"), Request("b")])
     assert time.monotonic() - began < 5
     assert url in str(error.value) and "tries within" in str(error.value)
 
@@ -208,7 +210,7 @@ def test_an_unreachable_server_says_what_was_tried(monkeypatch: pytest.MonkeyPat
 def test_a_server_that_dies_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(error_messages, "LASTING", 0.3)
     with serving() as server:
-        model = OpenAI("m", url=server.url, concurrency=4)
+        model = OpenAIModel("m", url=server.url, concurrency=4)
         model.write([Request("a")])
         server.settings.fail["drop"] = 1.0
         with pytest.raises(ModelError, match="can't be reached"):
@@ -221,20 +223,20 @@ def test_a_fault_of_the_caller_comes_through() -> None:
         raise KeyError("mine")
 
     with serving() as server, pytest.raises(KeyError, match="mine"):
-        list(OpenAI("m", url=server.url).stream(broken()))
+        list(OpenAIModel("m", url=server.url).stream(broken()))
 
 
 def test_a_limit_reached_is_marked() -> None:
     with serving() as server:
         sampling = Sampling(max_tokens=3)
-        [completion] = OpenAI("m", url=server.url).write([Request("q", sampling=sampling)])
+        [completion] = OpenAIModel("m", url=server.url).write([Request("q", sampling=sampling)])
         assert (completion.finish, completion.tokens.completion) == ("length", 3)
 
 
 def test_a_group_that_fails_and_comes_back_is_told_once() -> None:
     with serving() as server:
         server.next += ["429", "json"]
-        done = OpenAI("m", url=server.url, n=3, concurrency=1).write(
+        done = OpenAIModel("m", url=server.url, n=3, concurrency=1).write(
             [Request("q", draw=i) for i in range(3)]
         )
         assert all(c.text and not c.error for c in done)

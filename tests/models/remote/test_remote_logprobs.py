@@ -15,8 +15,8 @@ from openai_server import Reply, serving
 
 from potstill.errors import ModelError
 from potstill.models import load
-from potstill.models.local.logprobs import score
-from potstill.models.local.transformers import Local
+from potstill.models.local.logprobs import completion_logprobs
+from potstill.models.local.transformers import TransformersModel
 from potstill.models.model import Scored
 from potstill.records import Message
 
@@ -33,14 +33,14 @@ TURNS = ((Message("system", "Be short."), Message("user", Q)), "The answer is 4.
 class Numbers:
     """Puts a checkpoint's log-probabilities into answers, in the forms that vLLM's documentation gives."""
 
-    def __init__(self, local: Local) -> None:
+    def __init__(self, local: TransformersModel) -> None:
         self.local = local
 
     def __call__(
         self, body: dict[str, Any], chat: bool, crowded: bool
     ) -> tuple[float, Reply, list[Any]]:
         ids = self.ids(body, chat)
-        [values] = score(self.local.model, [(ids, 1)])
+        [values] = completion_logprobs(self.local.model, [(ids, 1)])
         pieces = [self.local.encoder.tokenizer.decode([token]) for token in ids]
         choice: dict[str, Any] = {"index": 0, "finish_reason": "length"}
         choice |= {"message": {"role": "assistant", "content": "x"}} if chat else {"text": "x"}
@@ -71,17 +71,17 @@ class Numbers:
             )
         turns = [Message(turn["role"], turn["content"]) for turn in body["messages"]]
         if not body.get("continue_final_message"):
-            return encoder.prompt(tuple(turns))
-        return encoder.completion(tuple(turns[:-1]), turns[-1].content)[0]
+            return encoder.encode_prompt(tuple(turns))
+        return encoder.encode_completion(tuple(turns[:-1]), turns[-1].content)[0]
 
 
 @pytest.fixture(scope="module")
-def local(tiny_checkpoint: Path) -> Local:
-    return Local(tiny_checkpoint, device="cpu")
+def local(tiny_checkpoint: Path) -> TransformersModel:
+    return TransformersModel(tiny_checkpoint, device="cpu")
 
 
 @pytest.fixture
-def url(local: Local) -> Iterator[str]:
+def url(local: TransformersModel) -> Iterator[str]:
     with serving() as server:
         server.completion = Numbers(local)  # type: ignore[method-assign]
         yield server.url
@@ -97,7 +97,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_numbers_are_those_of_the_checkpoint(
-    way: str, url: str, local: Local, tiny_checkpoint: Path
+    way: str, url: str, local: TransformersModel, tiny_checkpoint: Path
 ) -> None:
     model = load(f"openai:m?{WAYS[way].format(tiny_checkpoint)}&url={url}")
     assert isinstance(model, Scored)
@@ -110,7 +110,7 @@ def test_the_numbers_are_those_of_the_checkpoint(
 
 
 def test_plain_text_is_scored_without_a_template(url: str, tiny_checkpoint: Path) -> None:
-    plain = Local(tiny_checkpoint, device="cpu", chat="plain")
+    plain = TransformersModel(tiny_checkpoint, device="cpu", chat="plain")
     for way in ("prompt_logprobs", "echo"):
         model = load(f"openai:m?mode=text&score={way}&url={url}")
         assert isinstance(model, Scored)
@@ -120,7 +120,7 @@ def test_plain_text_is_scored_without_a_template(url: str, tiny_checkpoint: Path
             assert there == pytest.approx(here, abs=1e-4), way
 
 
-def test_the_comparison_can_fail(url: str, local: Local) -> None:
+def test_the_comparison_can_fail(url: str, local: TransformersModel) -> None:
     model = load(f"openai:m?at=vllm&score=prompt_logprobs&url={url}")
     assert isinstance(model, Scored)
     [there], [here] = model.likelihood([(Q, "Seven.")]), local.likelihood([(Q, "Eight.")])

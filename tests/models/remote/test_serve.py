@@ -17,7 +17,7 @@ from real_server import installed, real_server
 from potstill.cli import main
 from potstill.errors import ModelError
 from potstill.models import load
-from potstill.models.local.transformers import Local
+from potstill.models.local.transformers import TransformersModel
 from potstill.models.model import Completion, Request, Sampling, Trainable
 from potstill.records import Message
 from potstill.runs.sources import CHECKPOINTS
@@ -39,8 +39,8 @@ def url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def local() -> Local:
-    return Local(TEACHER, dtype="float32", device="cpu", threads=1)
+def local() -> TransformersModel:
+    return TransformersModel(TEACHER, dtype="float32", device="cpu", threads=1)
 
 
 def behind(url: str, checkpoint: Path = TEACHER, **options: object) -> Any:
@@ -52,11 +52,11 @@ def questions(count: int) -> list[str]:
     return [p.question for p in problems("story", size=count, seed=3, split="test")]
 
 
-def margin(local: Local, prompt: str, one: str, other: str) -> float:
+def margin(local: TransformersModel, prompt: str, one: str, other: str) -> float:
     """How far apart the two best logits are, by the local model, at the first token in which two answers differ."""
     import torch
 
-    (a, start), (b, _) = (local.encoder.completion(prompt, text) for text in (one, other))
+    (a, start), (b, _) = (local.encoder.encode_completion(prompt, text) for text in (one, other))
     at = next(
         (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
     )
@@ -68,7 +68,7 @@ def margin(local: Local, prompt: str, one: str, other: str) -> float:
 
 
 def compare(
-    local: Local,
+    local: TransformersModel,
     requests: Sequence[Request],
     here: Sequence[Completion],
     there: Sequence[Completion],
@@ -85,7 +85,7 @@ def compare(
 
 @pytest.mark.slow
 def test_the_text_is_that_of_the_local_model(
-    url: str, local: Local, capsys: pytest.CaptureFixture[str]
+    url: str, local: TransformersModel, capsys: pytest.CaptureFixture[str]
 ) -> None:
     requests = [Request(question, sampling=GREEDY) for question in questions(PROMPTS)]
     began = time.perf_counter()
@@ -108,7 +108,7 @@ def test_the_text_is_that_of_the_local_model(
     assert all(c.text and not c.tries for c in there)
 
 
-def test_the_comparison_can_fail(local: Local) -> None:
+def test_the_comparison_can_fail(local: TransformersModel) -> None:
     request = Request(questions(1)[0], sampling=GREEDY)
     [made] = local.write([request])
     changed = made._replace(text=made.text[: len(made.text) // 2] + "Zebra")
@@ -117,7 +117,9 @@ def test_the_comparison_can_fail(local: Local) -> None:
         compare(local, [request], [made], [changed])
 
 
-def test_limits_stops_and_turns_are_those_of_the_local_model(url: str, local: Local) -> None:
+def test_limits_stops_and_turns_are_those_of_the_local_model(
+    url: str, local: TransformersModel
+) -> None:
     [question] = questions(1)
     turns = (Message("system", "Be careful."), Message("user", question))
     [whole] = local.write([Request(question, sampling=GREEDY)])
@@ -140,7 +142,7 @@ def test_limits_stops_and_turns_are_those_of_the_local_model(url: str, local: Lo
 
 
 @pytest.mark.slow
-def test_a_prefix_is_continued_as_here(url: str, local: Local) -> None:
+def test_a_prefix_is_continued_as_here(url: str, local: TransformersModel) -> None:
     asked = [Request(question, sampling=GREEDY) for question in questions(6)]
     wholes = local.write(asked)
     cut = [
@@ -167,7 +169,7 @@ def test_samples_repeat_and_draws_differ(url: str) -> None:
 
 
 @pytest.mark.slow
-def test_scores_come_from_the_weights(url: str, local: Local) -> None:
+def test_scores_come_from_the_weights(url: str, local: TransformersModel) -> None:
     [question] = questions(1)
     pairs = [(question, "<think>\nThere are 5.\n</think>\n5"), (question, "")]
     scored = behind(url, weights=TEACHER, score="weights")

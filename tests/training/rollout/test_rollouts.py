@@ -88,16 +88,16 @@ def test_the_sampler_s_log_probabilities_are_the_training_s(student, teacher, he
 
 
 def test_tokens_are_never_cut_again(student, teacher, monkeypatch):
-    """The tokenizer may not be asked for ids, and what is trained on is what `decode` drew."""
+    """The tokenizer may not be asked for ids, and what is trained on is what `generate_batch` drew."""
     model, template = student
     batches, seen = window(template, traces()), []
-    plain = generate.decode
+    plain = generate.generate_batch
 
     def watched(*args):
         seen.extend(plain(*args))
-        return seen[-len(args[1].owner) :]
+        return seen[-len(args[1].prompt_of_row) :]
 
-    monkeypatch.setattr(generate, "decode", watched)
+    monkeypatch.setattr(generate, "generate_batch", watched)
     monkeypatch.setattr(
         type(template.tokenizer),
         "__call__",

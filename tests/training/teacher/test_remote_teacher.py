@@ -7,7 +7,7 @@ import pytest
 from rolling import FIRST, load, rollouts, traces, weights, window
 
 from potstill.errors import ModelError, StageError
-from potstill.models.local.transformers import Local
+from potstill.models.local.transformers import TransformersModel
 from potstill.training.dataset.tokenize import render
 from potstill.training.fit import fit
 from potstill.training.objective_config import ObjectiveConfig, bind
@@ -26,7 +26,7 @@ class Behind:
     id = "behind-a-wire"
 
     def __init__(self, path, spoil=None):
-        self._local, self.asked, self._spoil = Local(path), [], spoil
+        self._local, self.asked, self._spoil = TransformersModel(path), [], spoil
 
     def write(self, requests):
         raise AssertionError("a teacher that scores is never asked to write")

@@ -21,8 +21,8 @@ from potstill.evaluation.results import Results, save
 from potstill.evaluation.rows import Evaluation
 from potstill.methods.catalogue import entry, find_method
 from potstill.models.model import Model, Scored, Trainable
-from potstill.records import Problem, Progress, Stage, Trace, no_progress
-from potstill.runs import exposure, manifest
+from potstill.records import Problem, Progress, Trace, no_progress
+from potstill.runs import manifest
 from potstill.runs.driver import drive
 from potstill.runs.measure import answer_once, measure_solver
 from potstill.runs.open_folder import (
@@ -38,7 +38,6 @@ from potstill.runs.results import examples_of, gather, settled, shown, trained_o
 from potstill.runs.sources import load_model, load_problems, pose_all
 from potstill.runs.train import train_stage
 from potstill.store import truncation
-from potstill.store.ledger import Ledger
 from potstill.traces import check_overlap, decontaminate, plain, using
 from potstill.traces.overlap import NGRAM
 from potstill.traces.verification import check_judge
@@ -241,12 +240,8 @@ def run_arm(run: Run, name: str, arm: Arm) -> Evaluation | None:
         ledger.made(run.problems)
         ledger.step("problems", run.recipe.problems, len(run.problems), len(run.problems))
         problems = remove_overlap(run)
-        train = partial(_train, run, name, arm, ledger)
-        try:
-            solver = drive(find_method(arm.method), problems, roles, arm.values, train)
-        except StageError:
-            exposure.explain(folder.store, name)
-            raise
+        train = partial(train_stage, folder, training=arm.training, arm=name, ledger=ledger)
+        solver = drive(find_method(arm.method), problems, roles, arm.values, train, name=name)
 
     evaluation = None
     if run.tests:
@@ -300,7 +295,3 @@ def answer_examples(run: Run, name: str, solver: Solver) -> None:
         ledger_name=examples_of(name),
     )
 
-
-def _train(run: Run, name: str, arm: Arm, ledger: Ledger, stage: Stage) -> Model:
-    exposure.check(run.folder.store, name)
-    return train_stage(run.folder, stage, arm.training, arm=name, ledger=ledger)

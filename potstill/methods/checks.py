@@ -1,0 +1,56 @@
+"""Checks that methods share: where a model gave a method nothing to work with, stop before anything else is paid for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from potstill.errors import StageError
+from potstill.records import Trace
+
+
+def require_wrong_attempts(method: str, attempts: Sequence[Trace], *, alternative: str = "") -> None:
+    """Stop a method that learns from errors where no judged attempt is wrong.
+
+    Call it right after the attempts were judged, before another model is asked.
+
+    Args:
+        method: the name that the message begins with.
+        attempts: judged traces.
+        alternative: what the paper offers a student that does not err; the end of the message's last line.
+
+    Raises:
+        StageError: there are attempts, and none of them is wrong.
+    """
+    statuses: Counter[str] = Counter()
+    for trace in attempts:
+        statuses["error" if trace.error else trace.verdict.status] += 1
+    if statuses and not statuses["wrong"]:
+        raise no_wrong_attempts(method, statuses, alternative=alternative)
+
+
+def no_wrong_attempts(
+    method: str, statuses: Mapping[str, int], *, alternative: str = ""
+) -> StageError:
+    """The error of a method that learns from errors and got none; `statuses` counts the attempts by verdict."""
+    total = sum(statuses.values())
+    if statuses.get("unparsed", 0) == total:
+        return no_readable_answer(method, total)
+    counts = ", ".join(
+        f"{count} {status}" for status, count in Counter(statuses).most_common() if count
+    )
+    advice = "harder problems, or more attempts (--set n=8), in another --out"
+    return StageError(
+        f"{method} learns from errors, and none of {total} attempts is wrong ({counts})",
+        expected="at least one wrong attempt with an answer that can be read",
+        fix=f"{advice}; {alternative}" if alternative else advice,
+    )
+
+
+def no_readable_answer(method: str, total: int) -> StageError:
+    """The error of a method whose models wrote no answer that a verifier can read."""
+    return StageError(
+        f"{method}: none of {total} answers is in a form that can be read",
+        expected="an answer that the verifier can read, such as \\boxed{18}, '#### 18' or 'The answer is 18.'",
+        fix="ask for that form with --prompt, allow longer answers (max_tokens), or choose the verifier with --kind",
+    )

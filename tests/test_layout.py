@@ -37,7 +37,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "methods": ("traces", "models.model"),
     "training": ("objectives", "models", "verifiers", "data"),
     "evaluation": ("traces", "verifiers", "data", "models.model"),
-    "world": ("data", "verifiers", "training", "models", "methods.errors.orion.prompts"),
+    "world": ("data", "verifiers", "training", "models"),
     "report": ("evaluation", "store"),
     "runs": (
         *("methods", "training", "store", "evaluation", "world", "traces"),

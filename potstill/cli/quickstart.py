@@ -88,6 +88,7 @@ def data(problems: int, test: int, n: int, seed: int) -> dict[str, Any]:
         "problems": f"world:story?split=train&size={problems}",
         "evaluate": {"problems": f"world:story?split=test&size={test}", "n": n},
         "overlap_n": 0,
+        "compare": "orion",
         "seed": seed,
     }
 

@@ -13,7 +13,7 @@ from potstill.cli.progress import clock
 from potstill.errors import BudgetSpent, PotstillError, StoreError
 from potstill.evaluation.compare import standings
 from potstill.evaluation.metrics import status_share
-from potstill.evaluation.results import Results
+from potstill.evaluation.results import Results, section_to_json
 from potstill.evaluation.rows import Evaluation
 from potstill.evaluation.table import short, table, usd
 from potstill.report import page
@@ -97,7 +97,11 @@ def _document(results: Results, out: Path, rows: Sequence[str], seconds: float) 
             a: {role: cost._asdict() for role, cost in roles.items()}
             for a, roles in results.costs.items()
         },
-        "rewriting": {name: rewriting._asdict() for name, rewriting in results.rewriting.items()},
+        "sections": {
+            arm: [section_to_json(section) for section in sections]
+            for arm, sections in results.sections.items()
+            if sections
+        },
         "notes": _sentences(results),
         "note": results.note,
     }

@@ -19,8 +19,9 @@ from potstill.evaluation.compare import Comparison
 from potstill.evaluation.metrics import measures
 from potstill.evaluation.rows import Evaluation
 from potstill.records import Span, Trace
+from potstill.traces import ReportSection, Share
 
-SCHEMA = 1
+SCHEMA = 2
 TIMED = frozenset(
     {"seconds", "reused", "lost", "started", "finished", "tokens_per_second", "rows_per_second"}
 )
@@ -85,14 +86,6 @@ class Length:
     unit: str = "tokens"
 
 
-class Rewriting(NamedTuple):
-    """How many of `rewrites` verify by their answer, and how many by every step; None where steps can't be judged."""
-
-    rewrites: int
-    right: int
-    steps: int | None = None
-
-
 class Passage(NamedTuple):
     """A model's text with its judged steps (spans with score 1 or 0) and its status."""
 
@@ -123,7 +116,7 @@ class Results:
         training: per arm, plain JSON: rows, steps, tokens, seconds, losses, student, whatever the trainer reports.
         lengths: per arm, what was measured ("rows", "answers", "right answers", "wrong answers", "rows before
             training", which are perplexities) -> Length.
-        rewriting: condition ("own errors", "no errors", "shuffled errors") -> Rewriting.
+        sections: per arm, what its method adds to the report.
     """
 
     title: str
@@ -136,7 +129,7 @@ class Results:
     costs: Mapping[str, Mapping[str, Cost]] = field(default_factory=dict)
     training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     lengths: Mapping[str, Mapping[str, Length]] = field(default_factory=dict)
-    rewriting: Mapping[str, Rewriting] = field(default_factory=dict)
+    sections: Mapping[str, Sequence[ReportSection]] = field(default_factory=dict)
     examples: Sequence[Example] = ()
     notes: Sequence[str] = ()
 
@@ -178,7 +171,11 @@ def to_json(results: Results) -> dict[str, Any]:
             arm: {what: asdict(v) for what, v in items.items()}
             for arm, items in results.lengths.items()
         },
-        "rewriting": {condition: r._asdict() for condition, r in results.rewriting.items()},
+        "sections": {
+            arm: [section_to_json(section) for section in sections]
+            for arm, sections in results.sections.items()
+            if sections
+        },
         "examples": [_example_json(e) for e in results.examples],
         "notes": list(results.notes),
         "evaluations": {arm: e.to_json() for arm, e in results.evaluations.items()},
@@ -259,7 +256,7 @@ def from_json(data: Mapping[str, Any]) -> Results:
         costs=_mapped(costs, lambda roles: _mapped(roles, lambda cost: Cost(**cost))),
         training=_merge(data["training"], data["timing"]["training"]),
         lengths=_mapped(data["lengths"], lambda items: _mapped(items, lambda item: Length(**item))),
-        rewriting=_mapped(data["rewriting"], lambda item: Rewriting(**item)),
+        sections=_mapped(data["sections"], sections_from_json),
         examples=tuple(_example(item) for item in data["examples"]),
         notes=tuple(data["notes"]),
     )
@@ -283,6 +280,24 @@ def _funnel_json(funnel: Funnel) -> dict[str, Any]:
 def _funnel(data: Mapping[str, Any]) -> Funnel:
     steps = tuple(FunnelStep(**step) for step in data["steps"])
     return Funnel(steps, tuple(FunnelDrop(**drop) for drop in data["drops"]))
+
+
+def section_to_json(section: ReportSection) -> dict[str, Any]:
+    """A method's section of the report as a JSON object."""
+    return {
+        "title": section.title,
+        "hint": section.hint,
+        "shares": [share._asdict() for share in section.shares],
+    }
+
+
+def sections_from_json(items: Sequence[Mapping[str, Any]]) -> list[ReportSection]:
+    """The sections of an arm that `section_to_json` wrote."""
+    sections: list[ReportSection] = []
+    for item in items:
+        shares = tuple(Share(**share) for share in item["shares"])
+        sections.append(ReportSection(item["title"], item["hint"], shares))
+    return sections
 
 
 def _example_json(example: Example) -> dict[str, Any]:

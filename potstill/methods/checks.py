@@ -1,4 +1,4 @@
-"""Checks that methods share: where a model gave a method nothing to work with, stop before anything else is paid for."""
+"""Checks that methods share: stop where a model gave nothing to work with, before anything else is paid for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from potstill.errors import StageError
 from potstill.records import Trace
 
 
-def require_wrong_attempts(method: str, attempts: Sequence[Trace], *, alternative: str = "") -> None:
+def require_wrong_attempts(
+    method: str, attempts: Sequence[Trace], *, alternative: str = ""
+) -> None:
     """Stop a method that learns from errors where no judged attempt is wrong.
 
     Call it right after the attempts were judged, before another model is asked.

@@ -13,7 +13,6 @@ from potstill.evaluation.results import (
     FunnelStep,
     Passage,
     Results,
-    Rewriting,
 )
 from potstill.evaluation.table import short, usd
 from potstill.report.charts import Bar, Range, bars, ranges, scale
@@ -111,35 +110,28 @@ def _funnel(arm: str, funnel: Funnel) -> Html:
     return join(tag("h3", arm), bars(drawn, full) if drawn else None, said, reasons)
 
 
-def rewriting(results: Results) -> Html | None:
-    """Whether the student's rewrites depend on whose errors it was shown."""
-    if not results.rewriting:
-        return None
-    hint = (
-        "How often the student’s rewrites verify, by the errors it was shown beside the teacher’s trace. "
-        "If the lines are equal, the student only copies the reference."
-    )
-    drawn = [
-        bar
-        for condition, counts in results.rewriting.items()
-        for bar in _rewriting(condition, counts)
+def method_sections(results: Results) -> Html | None:
+    """What methods add to the report; sections of one title are one card, whose bars begin with the arm."""
+    hints: dict[str, str] = {}
+    bars_by_title: dict[str, list[Bar]] = {}
+    for arm, sections in results.sections.items():
+        for added in sections:
+            hints.setdefault(added.title, added.hint)
+            drawn = [_share_bar(f"{arm}: {label}", *counts) for label, *counts in added.shares]
+            bars_by_title.setdefault(added.title, []).extend(drawn)
+    cards = [
+        section(title, hints[title], bars(drawn, 1.0))
+        for title, drawn in bars_by_title.items()
+        if drawn
     ]
-    return section("Rewriting check", hint, bars(drawn, 1.0))
+    return join(*cards) if cards else None
 
 
-def _rewriting(condition: str, counts: Rewriting) -> list[Bar]:
-    """Shares, so that conditions with different numbers of rewrites stand on one scale."""
-    found = [("answer", counts.right, ""), ("every step", counts.steps, "second")]
-    whole = counts.rewrites
-    return [
-        Bar(f"{condition}: {what}", ((part / max(1, whole), tone),), _of(part, whole))
-        for what, part, tone in found
-        if part is not None
-    ]
-
-
-def _of(part: int, whole: int) -> str:
-    return f"{part:,} of {whole:,} ({100 * part / whole:.1f} %)" if whole else "none made"
+def _share_bar(label: str, part: int, whole: int) -> Bar:
+    """Shares stand on one scale, whatever they are shares of."""
+    share = part / max(1, whole)
+    value = f"{part:,} of {whole:,} ({100 * share:.1f} %)" if whole else "none made"
+    return Bar(label, ((share, ""),), value)
 
 
 def examples(results: Results) -> Html | None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from potstill.budget import prices
 from potstill.data import files
@@ -38,7 +39,7 @@ from potstill.runs.results import examples_of, gather, settled, shown, trained_o
 from potstill.runs.sources import load_model, load_problems, pose_all
 from potstill.runs.train import train_stage
 from potstill.store import truncation
-from potstill.traces import check_overlap, decontaminate, plain, using
+from potstill.traces import ReportSection, check_overlap, decontaminate, plain, using
 from potstill.traces.overlap import NGRAM
 from potstill.traces.verification import check_judge
 
@@ -87,10 +88,12 @@ def run_arms(run: Run, *, title: str = "") -> Results:
     student = folder.models.get("student")
     if student is not None and run.tests:
         evaluations[UNTRAINED] = measure_untrained(run, student)
+    sections: dict[str, list[ReportSection]] = {}
     for name, arm in recipe.arms.items():
-        evaluation = run_arm(run, name, arm)
-        if evaluation is not None:
-            evaluations[name] = evaluation
+        outcome = run_arm(run, name, arm)
+        sections[name] = outcome.sections
+        if outcome.evaluation is not None:
+            evaluations[name] = outcome.evaluation
 
     results = gather(
         folder.store,
@@ -100,7 +103,7 @@ def run_arms(run: Run, *, title: str = "") -> Results:
         names={model.id: role for role, model in folder.models.items()},
     )
     notes = [*files.notes(), *folder.budget.notes(), *results.notes]
-    results = dataclasses.replace(results, notes=notes)
+    results = dataclasses.replace(results, notes=notes, sections=sections)
     save(results, folder.path / "results.json")
     manifest.finish(folder.path, ["results.json"])
     return results
@@ -227,16 +230,24 @@ def measure_arm(run: Run, name: str, solver: Solver, *, ledger_name: str) -> Eva
     )
 
 
-def run_arm(run: Run, name: str, arm: Arm) -> Evaluation | None:
-    """Drive one method and measure its solver; None where there are no problems to measure on."""
+class ArmOutcome(NamedTuple):
+    """An arm's evaluation, None where there are no problems to measure on; and what its method adds to the report."""
+
+    evaluation: Evaluation | None
+    sections: list[ReportSection]
+
+
+def run_arm(run: Run, name: str, arm: Arm) -> ArmOutcome:
+    """Drive one method and measure its solver."""
     folder = run.folder
+    sections: list[ReportSection] = []
     ledger = folder.open_ledger(name)
     roles: dict[str, Model] = {}
     for role in entry(arm.method).roles:
         if role.name in folder.models:
             roles[role.name] = folder.wrap_model(folder.models[role.name], role.name, name)
 
-    with using(folder.session(ledger, name)):
+    with using(folder.session(ledger, name, sections.append)):
         ledger.made(run.problems)
         ledger.step("problems", run.recipe.problems, len(run.problems), len(run.problems))
         problems = remove_overlap(run)
@@ -248,7 +259,7 @@ def run_arm(run: Run, name: str, arm: Arm) -> Evaluation | None:
         evaluation = measure_arm(run, name, solver, ledger_name=f"{name} evaluated")
         answer_examples(run, name, solver)
     ledger.finish()
-    return evaluation
+    return ArmOutcome(evaluation, sections)
 
 
 def remove_overlap(run: Run) -> list[Trace]:
@@ -294,4 +305,3 @@ def answer_examples(run: Run, name: str, solver: Solver) -> None:
         max_tokens=run.recipe.evaluate.sampling.max_tokens,
         ledger_name=examples_of(name),
     )
-

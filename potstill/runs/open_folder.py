@@ -7,7 +7,7 @@ same program in the same folder continues where a killed one stopped.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from potstill.store.cached_model import with_cache
 from potstill.store.ledger import Ledger as StoreLedger
 from potstill.store.store import Store
 from potstill.store.truncation import Policy
-from potstill.traces import Ledger, Session
+from potstill.traces import Ledger, ReportSection, Session
 
 JUDGE = "judge"  # the role that judges problems of the kind "judge", whatever the method
 EVALUATION = "evaluation"  # the role of a student while it is measured
@@ -80,14 +80,26 @@ class Folder:
         """A new ledger for an arm; what an earlier run of the arm wrote is forgotten."""
         return self.store.ledger(arm)
 
-    def session(self, ledger: Ledger, arm: str) -> Session:
-        """What the operators of an arm report to, with the folder's judge where it has one."""
+    def session(
+        self,
+        ledger: Ledger,
+        arm: str,
+        sections: Callable[[ReportSection], None] | None = None,
+    ) -> Session:
+        """What the operators of an arm report to, with the folder's judge where it has one.
+
+        Args:
+            ledger: takes what operators make and drop.
+            arm: the name under which the judge's calls are counted.
+            sections: takes what a method adds to the report.
+        """
         judge = self.models.get(JUDGE)
         return Session(
             ledger=ledger,
             judgements=self.store.verdicts,
             judge=self.wrap_model(judge, JUDGE, arm) if judge is not None else None,
             seed=self.seed,
+            sections=sections,
         )
 
 

@@ -27,7 +27,8 @@ FREE = (
     "prices",
     "batch",
     "when_spent",
-)  # what a run may cost, how it is paid for: no part of it
+    "compare",
+)  # what a run may cost, how it is paid for, what is shown of it: no part of it
 Truncated = typing.Literal["keep", "drop", "continue", "raise", "shorter"]
 
 _KEY = re.compile(
@@ -88,6 +89,7 @@ class Recipe:
         when_spent: at the end of the budget the run "stop"s, or goes on to "train" with what was paid for.
         prices: a file of prices, or prices by model name, over those that come with potstill; USD per million tokens.
         batch: send the calls of `openai:` models as batches, at the vendor's batch price.
+        compare: the arm that is also compared with every other arm; all are compared with the untrained student.
     """
 
     arms: Mapping[str, Arm]
@@ -106,6 +108,16 @@ class Recipe:
     when_spent: typing.Literal["stop", "train"] = "stop"
     prices: str | Mapping[str, Mapping[str, float | str]] = ""
     batch: bool = False
+    compare: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse to compare an arm that does not exist."""
+        if self.compare and self.compare not in self.arms:
+            raise ConfigError(
+                f"compare: there is no arm {self.compare!r}",
+                available=self.arms,
+                wanted=self.compare,
+            )
 
     def to_json(self) -> dict[str, Any]:
         """What decides the results, as plain data to be saved beside them: not what the run may cost."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -18,7 +17,6 @@ from potstill.evaluation.results import (
     FunnelStep,
     Length,
     Results,
-    Rewriting,
     length,
     passage,
 )
@@ -26,7 +24,6 @@ from potstill.evaluation.rows import Evaluation
 from potstill.models import identity
 from potstill.records import Trace
 from potstill.runs.recipe import Recipe
-from potstill.runs.sources import BUILT
 from potstill.store.store import Store
 
 EXAMPLES = 6  # an arm
@@ -51,11 +48,10 @@ def gather(
         note=WORLD_NOTE if world else "",
         recipe=settled(recipe),
         evaluations=dict(evaluations),
-        comparisons=_comparisons(evaluations),
+        comparisons=_comparisons(evaluations, recipe.compare),
         funnels={arm: _funnel(store, arm, names) for arm in arms},
         costs={arm: _costs(store, arm) for arm in ran},
         training={arm: _training(store, arm) for arm in arms},
-        rewriting=_rewriting(recipe),
         lengths=_lengths(rows, evaluations),
         notes=[note for arm in arms if (note := _kept(store, arm, rows[arm], names))],
         examples=[example for arm in arms for example in _examples(store, arm, rows[arm])],
@@ -78,28 +74,15 @@ def _costs(store: Store, arm: str) -> dict[str, Cost]:
     return costs
 
 
-def _rewriting(recipe: Recipe) -> dict[str, Rewriting]:
-    """What the world's build measured of its student's rewrites, where this run's student is that one."""
-    if recipe.roles.get("student") != "world:student" or not BUILT.exists():
-        return {}
-    shares = json.loads(BUILT.read_text("utf-8"))["rewriting"]
-    return {
-        f"{name} errors": Rewriting(
-            s["traces"], round(s["right"] * s["traces"]), round(s["steps"] * s["traces"])
-        )
-        for name in ("own", "none", "shuffled")
-        if (s := shares.get(name))
-    }
-
-
-def _comparisons(evaluations: Mapping[str, Evaluation]) -> list[Comparison]:
-    """Every arm against the untrained student, then orion against every other arm."""
-    names = list(evaluations)
-    pairs = [(arm, names[0]) for arm in names[1:]]
-    pairs += [
-        ("orion", other) for other in names[1:] if other != "orion" and "orion" in evaluations
-    ]
-    return [compare(evaluations[arm], evaluations[base]) for arm, base in pairs]
+def _comparisons(evaluations: Mapping[str, Evaluation], compare_arm: str) -> list[Comparison]:
+    """Every arm against the first evaluation, which is the untrained student's; then one arm against all others."""
+    if not evaluations:
+        return []
+    base, *arms = evaluations
+    pairs = [(arm, base) for arm in arms]
+    if compare_arm in arms:
+        pairs += [(compare_arm, other) for other in arms if other != compare_arm]
+    return [compare(evaluations[arm], evaluations[other]) for arm, other in pairs]
 
 
 def trained_on(store: Store, arm: str) -> list[Trace]:

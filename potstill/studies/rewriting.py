@@ -11,10 +11,10 @@ from typing import Any
 
 from potstill.errors import InputError
 from potstill.evaluation.intervals import difference
-from potstill.methods.errors.orion.filters import rotated
-from potstill.methods.errors.orion.orion import expose
+from potstill.methods.errors.orion.orion import expose_errors
 from potstill.methods.errors.orion.prompts import REFLECT, REFLECT_ALONE
 from potstill.methods.errors.orion.settings import Settings
+from potstill.methods.errors.orion.shuffling import shuffled_key
 from potstill.models.model import Model, Trainable
 from potstill.records import Trace, blank
 from potstill.traces import keep, problem, rewrite, right, sample, sound, verify
@@ -32,15 +32,15 @@ def check(teacher: Model, student: Trainable, *, size: int = 400, seed: int = 0)
     """
     problems = [blank(p) for p in story.problems(size=size, seed=seed, split="check")]
     settings = Settings()
-    chains = verify(sample(teacher, problems, **dict(settings.teaching)))
+    chains = verify(sample(teacher, problems, **dict(settings.teacher_sampling)))
     answers = verify(sample(student, problems, n=4, temperature=0.6))
-    mistakes = expose(student, problems, 5, settings)
+    mistakes = expose_errors(student, problems, 5, settings)
     erring = {t.problem.id for t in mistakes}
     bases = [t for t in keep(right, chains) if t.problem.id in erring]
     rewrites = {
         "own": _rewritten(student, bases, mistakes, problem, settings),
         "none": _rewritten(student, bases, [], problem, settings),
-        "shuffled": _rewritten(student, bases, mistakes, rotated(mistakes), settings),
+        "shuffled": _rewritten(student, bases, mistakes, shuffled_key(mistakes), settings),
     }
     return {
         "problems": size,
@@ -65,7 +65,13 @@ def _rewritten(
     context = {"attempts": mistakes} if mistakes else None
     prompt = REFLECT if mistakes else REFLECT_ALONE
     drawn = rewrite(
-        student, bases, prompt=prompt, context=context, by=by, guard=False, **dict(s.reflection)
+        student,
+        bases,
+        prompt=prompt,
+        context=context,
+        by=by,
+        guard=False,
+        **dict(s.reflection_sampling),
     )
     return verify(drawn)
 

@@ -9,7 +9,16 @@ from potstill.traces.overlap import check_overlap, decontaminate
 from potstill.traces.scorers import ask, length, nll, perplexity, steps
 from potstill.traces.scores import score
 from potstill.traces.selection import best, dedupe, keep, mix, pair, weigh
-from potstill.traces.session import Drop, Judgements, Ledger, Session, using
+from potstill.traces.session import (
+    Drop,
+    Judgements,
+    Ledger,
+    ReportSection,
+    Session,
+    Share,
+    report,
+    using,
+)
 from potstill.traces.verification import verify
 
 __all__ = [
@@ -17,7 +26,9 @@ __all__ = [
     "Judgements",
     "Ledger",
     "Preference",
+    "ReportSection",
     "Session",
+    "Share",
     "ask",
     "best",
     "bias",
@@ -39,6 +50,7 @@ __all__ = [
     "pose",
     "prefer",
     "problem",
+    "report",
     "rewrite",
     "right",
     "sample",

@@ -22,6 +22,22 @@ class Drop(NamedTuple):
     reason: str
 
 
+class Share(NamedTuple):
+    """How many of `whole` things: a labelled bar of a report."""
+
+    label: str
+    part: int
+    whole: int
+
+
+class ReportSection(NamedTuple):
+    """What a method adds to a run's results and report: a title, how to read it, and shares."""
+
+    title: str
+    hint: str
+    shares: tuple[Share, ...]
+
+
 class Ledger(Protocol):
     """Where made and dropped traces go. Called from the worker threads of `each`, so it must be thread-safe."""
 
@@ -55,7 +71,7 @@ class Session:
     """What operators report to, how many calls of `each` run at once, and who judges problems of the kind "judge".
 
     `seed` is the seed of every request made here; without one it is 0. A model behind a store keeps the store's seed,
-    and one that differs is refused.
+    and one that differs is refused. `sections` takes what a method adds to the report.
     """
 
     ledger: Ledger | None = None
@@ -63,6 +79,7 @@ class Session:
     workers: int = 16
     judge: Model | None = None
     seed: int | None = None
+    sections: Callable[[ReportSection], None] | None = None
 
 
 _SESSION: ContextVar[Session | None] = ContextVar("potstill_session", default=None)
@@ -104,6 +121,13 @@ def step(operator: str, label: str, taken: int, returned: int) -> None:
     ledger = current().ledger
     if ledger and not INSIDE_EACH.get():
         ledger.step(operator, label, taken, returned)
+
+
+def report(section: ReportSection) -> None:
+    """Add a section to the run's results and report."""
+    sections = current().sections
+    if sections is not None:
+        sections(section)
 
 
 def remember(keys: Sequence[str], compute: Callable[[list[int]], Sequence[Any]]) -> list[Any]:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from potstill.methods.errors.orion.prompts import CORRECT_ALONE, REFLECT, REFLECT_ALONE
 from potstill.verifiers.story import Story, apply, joined, required
+from potstill.world.prompts import CORRECT_ALONE, REFLECT, REFLECT_ALONE
 from potstill.world.story import Dials, brief, careful, draw, long, slip, write
 
 
@@ -73,7 +73,7 @@ def numbered(attempts: Sequence[str]) -> str:
 
 
 def reflect(question: str, text: str, attempts: Sequence[str]) -> str:
-    """ORION's prompt, with attempts or (none given) without."""
+    """The rewriting prompt, with attempts or, where there are none, without."""
     template = REFLECT if attempts else REFLECT_ALONE
     return template.format(question=question, text=text, attempts=numbered(attempts))
 

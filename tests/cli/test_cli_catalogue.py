@@ -27,7 +27,7 @@ def test_methods_json(potstill) -> None:
 def test_methods_for_people(potstill) -> None:
     assert "2505.22131" in potstill("methods").out
     told = potstill("methods", "orion").out
-    assert "settings.jaccard" in told and "0.7" in told
+    assert "settings.duplicate_jaccard" in told and "0.7" in told
     failed = potstill("methods", "orin")
     assert failed.code == 2 and "nearest:   orion" in failed.err
 

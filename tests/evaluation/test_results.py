@@ -35,7 +35,7 @@ def test_a_file_gives_the_results_back(tmp_path: Path) -> None:
     assert (
         back.funnels == made.funnels
         and back.lengths == made.lengths
-        and back.rewriting == made.rewriting
+        and back.sections == made.sections
     )
 
 
@@ -94,7 +94,7 @@ def test_odd_model_text_survives(tmp_path: Path) -> None:
         ("{", "can't be read as JSON"),
         ("[]", "has results schema None"),
         ('{"schema": 99, "potstill": "9.0"}', "has results schema 99 (written by potstill 9.0)"),
-        ('{"schema": 1}', "is damaged (KeyError: 'costs')"),
+        ('{"schema": 2}', "is damaged (KeyError: 'costs')"),
     ],
 )
 def test_what_is_not_a_results_file_is_refused(

@@ -12,10 +12,10 @@ from potstill.evaluation.results import (
     Length,
     Passage,
     Results,
-    Rewriting,
 )
 from potstill.evaluation.rows import Answer, Evaluation, Fingerprint, Row
 from potstill.records import Span
+from potstill.traces import ReportSection, Share
 
 TASK = {
     "problems": "problems-0",
@@ -147,10 +147,17 @@ def results() -> Results:
                 "answers": Length(800, 66.0, 42, 63, 99),
             },
         },
-        rewriting={
-            "own errors": Rewriting(1120, 640, 600),
-            "no errors": Rewriting(1120, 610, 560),
-            "shuffled errors": Rewriting(1120, 520, 450),
+        sections={
+            "orion": [
+                ReportSection(
+                    "First rewrites that pass",
+                    "By what the prompt showed.",
+                    (
+                        Share("shown wrong attempts", 640, 1120),
+                        Share("shown no attempts", 610, 1120),
+                    ),
+                )
+            ]
         },
         examples=[
             Example(

@@ -17,7 +17,9 @@ from potstill.world.scripted import scripted_stories, scripted_student, scripted
 NOWHERE = Path(
     "nowhere"
 )  # a scripted student is trainable in name; these tests' trainer trains nothing
-GATELESS = {"least": 1}  # scripted texts are short; the length gate has a test of its own
+SHORT_TEXTS = {
+    "min_new_tokens": 1
+}  # scripted texts are short; the length filter has a test of its own
 
 
 class Ran(NamedTuple):

@@ -71,7 +71,11 @@ def test_orion_is_described_as_its_signature_says():
         ("steps", False),
     ]
     settings = {v.name: v for v in found.values[3].fields}
-    assert (settings["k"].default, settings["jaccard"].default, settings["resamples"].default) == (
+    assert (
+        settings["attempts_per_prompt"].default,
+        settings["duplicate_jaccard"].default,
+        settings["resamples"].default,
+    ) == (
         3,
         0.7,
         4,

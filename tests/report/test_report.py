@@ -98,7 +98,7 @@ def test_the_page_is_balanced_and_holds_every_part() -> None:
         "Paired differences",
         "Table",
         "From problems to rows",
-        "Rewriting check",
+        "First rewrites that pass",
     ):
         assert heading in reader.text
     for heading in ("Examples", "Cost by role", "Lengths", "Training", "Notes and fingerprints"):

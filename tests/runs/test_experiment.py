@@ -55,7 +55,7 @@ def pupil(tiny_checkpoint):
 
 
 def recipe(teacher: Path, *sets: str, **parts: Any) -> Recipe:
-    settings = {"least": 1, "most": 64, "resamples": 1, "on_fail": "teacher"}
+    settings = {"min_new_tokens": 1, "max_new_tokens": 64, "resamples": 1, "on_fail": "teacher"}
     orion = {"n": 2, "settings": settings}
     data = {
         "arms": {

@@ -54,7 +54,7 @@ def test_everything_is_converted_to_what_the_code_takes():
                 "n": 3,
                 "arm": "none",
                 "steps": True,
-                "settings": {"k": 2, "reflection": {"temperature": 0.1}},
+                "settings": {"attempts_per_prompt": 2, "reflection_sampling": {"temperature": 0.1}},
             },
             "training": {
                 "lr": 1,
@@ -76,7 +76,7 @@ def test_everything_is_converted_to_what_the_code_takes():
         "n": 3,
         "arm": "none",
         "steps": True,
-        "settings": Settings(k=2, reflection=(("temperature", 0.1),)),
+        "settings": Settings(attempts_per_prompt=2, reflection_sampling=(("temperature", 0.1),)),
     }
     assert arm.training == TrainingSettings(
         learning_rate=1.0, max_steps=5, lora=LoraSettings(r=4, target_modules=("q_proj", "v_proj"))
@@ -110,7 +110,12 @@ def test_all_mistakes_are_told_at_once():
         {
             "method": "orion",
             "roles": {"techer": "world:teacher", "student": 5},
-            "values": {"nn": 1, "n": "many", "arm": "owm", "settings": {"kk": 1, "k": 1.5}},
+            "values": {
+                "nn": 1,
+                "n": "many",
+                "arm": "owm",
+                "settings": {"resample": 1, "attempts_per_prompt": 1.5},
+            },
             "training": {"learning_rte": 1, "epochs": "x", "optimizer": "sgd"},
             "evaluate": {"n": True, "sampling": {"temperatur": 1}},
             "seed": "zero",
@@ -125,8 +130,8 @@ def test_all_mistakes_are_told_at_once():
         "unknown parameter 'nn' (nearest: n)",
         "n: expected int, found 'many'",
         "arm: 'owm' is not one of 'own', 'none', 'shuffled', 'errors-only', 'no-rewriting', 'teacher-refines'",
-        "unknown parameter 'settings.kk' (nearest: settings.k)",
-        "settings.k: expected int, found 1.5",
+        "unknown parameter 'settings.resample' (nearest: settings.resamples)",
+        "settings.attempts_per_prompt: expected int, found 1.5",
         "unknown parameter 'training.learning_rte' (nearest: training.learning_rate)",
         "training.epochs: expected int, found 'x'",
         "training.optimizer: 'sgd' is not one of 'adamw', 'muon'",
@@ -322,9 +327,19 @@ def test_files_are_read_and_bad_ones_explained(tmp_path):
 
 def test_a_recipe_saved_beside_its_results_is_plain_data():
     made = from_data(
-        {**BASE, "method": "orion", "values": {"settings": {"k": 1}}, "training": {"lora": {}}}
+        {
+            **BASE,
+            "method": "orion",
+            "values": {"settings": {"attempts_per_prompt": 1}},
+            "training": {"lora": {}},
+        }
     )
-    assert json.loads(json.dumps(made.to_json()))["arms"]["orion"]["values"]["settings"]["k"] == 1
+    assert (
+        json.loads(json.dumps(made.to_json()))["arms"]["orion"]["values"]["settings"][
+            "attempts_per_prompt"
+        ]
+        == 1
+    )
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the extra potstill[local]")
 
-from potstill.errors import InputError
+from potstill.errors import StageError
 from potstill.runs.sources import world_model
 from potstill.studies.rewriting import check
 
@@ -24,5 +24,5 @@ def test_the_three_conditions_rewrite_the_same_stories():
 
 def test_nobody_errs_is_said():
     oracle = world_model("oracle")
-    with pytest.raises(InputError, match="no problem where the student errs"):
+    with pytest.raises(StageError, match="none of 15 attempts is wrong"):
         check(oracle, oracle, size=3)

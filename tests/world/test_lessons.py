@@ -7,17 +7,25 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from potstill.methods.errors.orion import prompts as asked_today
 from potstill.methods.errors.orion.prompts import REFLECT, REFLECT_ALONE
 from potstill.records import Problem, Trace, blank
 from potstill.traces.prompts import fill, render
 from potstill.verifiers import story as judge
 from potstill.world import lessons, story
+from potstill.world import prompts as taught
 
 seeds = st.integers(0, 2**32)
 
 
 def problem(question: str, made: judge.Story) -> Problem:
     return Problem("p", question, str(judge.required(made)[-1].result), "story")
+
+
+def test_the_worlds_copy_of_the_prompts_is_what_orion_asks_today():
+    """Who changes ORION's wording teaches the world's student anew, or finds one that never saw it."""
+    for name in ("REFLECT", "REFLECT_ALONE", "CORRECT_ALONE"):
+        assert getattr(taught, name) == getattr(asked_today, name)
 
 
 @given(seeds)

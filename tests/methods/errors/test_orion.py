@@ -5,25 +5,26 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from scripted_world import GATELESS, number, prompts, run, student
+from scripted_world import SHORT_TEXTS, number, prompts, run, student
 
 from potstill.errors import StageError
+from potstill.methods import METHODS
+from potstill.methods.errors.orion.copying import longest_run, overlap_share, score_copying
 from potstill.methods.errors.orion.filters import (
-    alike,
-    copied,
-    long_enough,
-    longest_run,
-    overlap,
-    repeated,
-    rotated,
-    self_contained,
+    has_length,
+    is_self_contained,
+    repeated_share,
+    word_jaccard,
 )
-from potstill.methods.errors.orion.orion import select
+from potstill.methods.errors.orion.orion import select_attempts
 from potstill.methods.errors.orion.prompts import CORRECT_ALONE, REFLECT, REFLECT_ALONE
 from potstill.methods.errors.orion.settings import ARMS, Settings
+from potstill.methods.errors.orion.shuffling import shuffled_key
 from potstill.models.model import Sampling
 from potstill.models.scripted import Rule, ScriptedModel
 from potstill.records import Problem, Tokens, Trace, Verdict, blank
+from potstill.runs.driver import drive
+from potstill.traces import Session, Share, using
 from potstill.traces.prompts import fill
 
 P1 = number("p1", "What is 2 + 2?", "4")
@@ -57,6 +58,7 @@ OWN = {
     "p1": f"1. {FIVE}\n2. {THREE}",
     "p3": f"1. {TWELVE}",
 }
+REPEATS = "repeats more than 20% of its 32-word stretches"
 GOOD = {
     "p1": "Two and two: 4. So \\boxed{4}.",
     "p2": "Three, four: \\boxed{7}.",
@@ -84,7 +86,7 @@ def orion(answers=None, *, attempts=ATTEMPTS, teacher=TEACHER, problems=(P1, P2,
         writing({k: [v] for k, v in GOOD.items()} if answers is None else answers, attempts)
     )
     master = ScriptedModel(teacher)
-    settings = Settings(**{**GATELESS, **values.pop("settings", {})})
+    settings = Settings(**{**SHORT_TEXTS, **values.pop("settings", {})})
     ran = run(
         "orion", list(problems), {"teacher": master, "student": made}, settings=settings, **values
     )
@@ -150,8 +152,8 @@ def test_unparsed_cut_off_failed_and_looping_attempts_are_never_shown_as_errors(
     ran, _, made = orion(attempts={**ATTEMPTS, P2.prompt: [loop]})
     everything = "\n".join(prompts(made)[15:])
     assert not any(text in everything for text in ("No idea", "Hm, hm", TEN, "round and round"))
-    assert ran.dropped("finished") == [(TEN, "not finished")]
-    assert ran.dropped("steady(0.2)") == [(loop, "not steady(0.2)")] * 5
+    assert ran.dropped("is_finished") == [(TEN, "not finished")]
+    assert ran.dropped("repeats_little(0.2)") == [(loop, REPEATS)] * 5
     assert [
         (t, r.split(":")[0])
         for t, r in ran.dropped("wrong")
@@ -172,10 +174,15 @@ def test_an_error_is_selected_by_frequency_then_by_length_one_an_answer_at_most_
         Trace(problem, "q", text=t, finish="stop", operator="sample", verdict=Verdict("wrong", a))
         for t, a in zip(texts, answers, strict=True)
     ]
-    assert [t.text for t in select(Settings(), tried)] == ["b b", "e e", "f"]
-    assert [t.text for t in select(Settings(), tried[::-1])] == ["b b", "e e", "f"]
-    assert [t.text for t in select(Settings(k=5), tried)] == ["b b", "e e", "f", "g g g g g"]
-    assert [t.text for t in select(Settings(k=1), tried)] == ["b b"]
+    assert [t.text for t in select_attempts(Settings(), tried)] == ["b b", "e e", "f"]
+    assert [t.text for t in select_attempts(Settings(), tried[::-1])] == ["b b", "e e", "f"]
+    assert [t.text for t in select_attempts(Settings(attempts_per_prompt=5), tried)] == [
+        "b b",
+        "e e",
+        "f",
+        "g g g g g",
+    ]
+    assert [t.text for t in select_attempts(Settings(attempts_per_prompt=1), tried)] == ["b b"]
 
 
 def test_nearly_equal_wordings_count_as_one_error_even_with_other_answers():
@@ -193,19 +200,23 @@ def test_nearly_equal_wordings_count_as_one_error_even_with_other_answers():
         )
         for t in (one, one + " ", near, far)
     ]
-    assert alike(tried[0], tried[2]) == pytest.approx(10 / 12)
-    assert [t.text for t in select(Settings(), tried)] == [one, far]
-    assert [t.text for t in select(Settings(jaccard=0.9), tried)] == [one, far, near]
+    assert word_jaccard(tried[0], tried[2]) == pytest.approx(10 / 12)
+    assert [t.text for t in select_attempts(Settings(), tried)] == [one, far]
+    assert [t.text for t in select_attempts(Settings(duplicate_jaccard=0.9), tried)] == [
+        one,
+        far,
+        near,
+    ]
 
 
 def test_what_selection_leaves_out_is_in_the_ledger():
     ran, _, _ = orion()
     assert ran.dropped("selected") == [(FIVE_LONG, "not selected")]
-    assert ("each", "select(Settings)", 3, 3) not in ran.book.steps
-    assert ("each", "select(Settings)", 4, 3) in ran.book.steps
+    assert ("each", "select_attempts(Settings)", 3, 3) not in ran.book.steps
+    assert ("each", "select_attempts(Settings)", 4, 3) in ran.book.steps
 
 
-def test_a_rewrite_must_pass_every_gate_and_is_drawn_again_until_it_does():
+def test_a_rewrite_must_pass_every_filter_and_is_drawn_again_until_it_does():
     bad = [
         "I say \\boxed{9}.",
         "As in the reference, \\boxed{4}.",
@@ -221,9 +232,9 @@ def test_a_rewrite_must_pass_every_gate_and_is_drawn_again_until_it_does():
     reasons = [(d.test, d.reason) for d in ran.book.drops if d.trace.operator == "rewrite"]
     assert reasons == [
         ("right", "wrong: 9 is not 4 (boxed)"),
-        ("self_contained", "mentions 'reference'"),
-        ("finished", "not finished"),
-        ("steady(0.2)", "not steady(0.2)"),
+        ("is_self_contained", "mentions 'reference'"),
+        ("is_finished", "not finished"),
+        ("repeats_little(0.2)", REPEATS),
     ]
 
 
@@ -257,7 +268,9 @@ def test_after_m_resamples_a_problem_is_dropped_or_falls_back_to_the_teacher():
 def test_what_happens_to_problems_without_errors():
     ran, _, made = orion(settings={"no_errors": "drop"})
     assert [t.problem.id for t in ran.rows] == ["p1", "p3"]
-    assert ran.dropped("erred") == [(CHAIN["p2"], "the student made no error to be shown")]
+    assert ran.dropped("has_errors_to_show") == [
+        (CHAIN["p2"], "the student made no error to be shown")
+    ]
     ran, _, made = orion(settings={"no_errors": "teacher"})
     assert [(t.problem.id, t.text) for t in ran.rows][2] == ("p2", CHAIN["p2"])
     assert not any("3 + 4" in p for p in prompts(made)[15:])
@@ -338,20 +351,46 @@ def test_shuffling_shows_every_problem_errors_of_another_and_each_once():
         )
 
     mistakes = [mistake(f"p{i}") for i in range(7)]
-    by = rotated(mistakes)
+    by = shuffled_key(mistakes)
     got = {by(m): m.problem.id for m in mistakes}
     assert sorted(got) == sorted(got.values()) == [f"p{i}" for i in range(7)]
     assert all(to != of for to, of in got.items())
     assert by(blank(Problem("p3", "q"))) == "p3"
 
 
-def test_a_student_without_errors_and_one_without_answers_still_end():
-    ran, _, _ = orion(attempts={p.prompt: [GOOD[p.problem.id]] for p in (P1, P2, P3)})
-    assert len(ran.rows) == 3
+def test_a_student_without_errors_stops_orion_before_the_teacher_is_asked():
+    teacher = ScriptedModel(TEACHER)
+    for attempts, message in (
+        ({p.prompt: [GOOD[p.problem.id]] for p in (P1, P2, P3)}, "none of 15 attempts is wrong"),
+        ({p.prompt: ["what?"] for p in (P1, P2, P3)}, "none of 15 answers is in a form"),
+    ):
+        roles = {"teacher": teacher, "student": student(writing({}, attempts))}
+        with pytest.raises(StageError, match=message) as caught:
+            run("orion", [P1, P2, P3], roles, settings=Settings(**SHORT_TEXTS))
+        assert not teacher.calls
+        assert ("--set arm=none" in caught.value.fix) == ("wrong" in message)
+
+
+def test_without_any_rewrite_and_without_an_error_to_show_there_are_no_rows():
     with pytest.raises(StageError, match="without rows"):
-        orion({}, attempts={p.prompt: ["what?"] for p in (P1, P2, P3)})
+        orion({})
+    looping = {p.prompt: [f"{'round ' * 200}\\boxed{{999}}"] for p in (P1, P2, P3)}
     with pytest.raises(StageError, match="the student made no error to be shown"):
-        orion(attempts={p.prompt: ["what?"] for p in (P1, P2, P3)}, arm="errors-only")
+        orion(attempts=looping, arm="errors-only")
+
+
+def test_the_report_says_how_often_first_rewrites_pass_by_what_was_shown():
+    sections = []
+    good = {name: [text] for name, text in GOOD.items()}
+    roles = {"teacher": ScriptedModel(TEACHER), "student": student(writing({**good, "p3": ["no"]}))}
+    with using(Session(sections=sections.append)):
+        values = {"n": 5, "settings": Settings(**SHORT_TEXTS)}
+        drive(METHODS["orion"], [P1, P2, P3], roles, values, lambda stage: stage.model)
+    [section] = sections
+    assert section.shares == (
+        Share("shown wrong attempts", 1, 2),
+        Share("shown no attempts", 1, 1),
+    )
 
 
 def test_errors_only_falls_back_to_the_teachers_text_never_to_an_empty_row():
@@ -372,21 +411,21 @@ def test_without_a_reference_nobody_is_asked_to_rewrite_nothing():
     assert [t.problem.id for t in ran.rows] == ["p1", "p3"]
 
 
-def test_the_length_gate_counts_the_writers_tokens():
-    ran, _, _ = orion(settings={"least": 6, "resamples": 0})
+def test_the_length_filter_counts_the_writers_tokens():
+    ran, _, _ = orion(settings={"min_new_tokens": 6, "resamples": 0})
     assert {t.problem.id: t.tokens.completion for t in ran.rows} == {"p1": 6}
-    assert ran.dropped("long_enough(6, 32768)") == [
-        (GOOD["p3"], "not long_enough(6, 32768)"),
-        (GOOD["p2"], "not long_enough(6, 32768)"),
+    assert ran.dropped("has_length(6, 32768)") == [
+        (GOOD["p3"], "not 6 to 32768 tokens long"),
+        (GOOD["p2"], "not 6 to 32768 tokens long"),
     ]
-    assert (Settings().least, Settings().most) == (32, 32768)
+    assert (Settings().min_new_tokens, Settings().max_new_tokens) == (32, 32768)
 
 
-def test_both_ends_of_the_length_gate():
+def test_both_ends_of_the_length_filter():
     def of(tokens):
         return Trace(P1.problem, P1.prompt, text="x", operator="rewrite", tokens=Tokens(0, tokens))
 
-    assert [long_enough(3, 5, of(n)) for n in (2, 3, 5, 6)] == [False, True, True, False]
+    assert [has_length(3, 5, of(n))[0] for n in (2, 3, 5, 6)] == [False, True, True, False]
 
 
 def test_scores_of_copying_stand_on_every_row_and_filter_none():
@@ -403,7 +442,7 @@ def test_scores_of_copying_stand_on_every_row_and_filter_none():
             P1.prompt: "One. one two three four five six seven eight nine ten \\boxed{4}.",
         },
         attempts={**ATTEMPTS, P1.prompt: [error]},
-        settings={"on_fail": "teacher", "loop": 1.0},
+        settings={"on_fail": "teacher", "max_repetition": 1.0},
     )
     first, second = ran.rows
     words = len(first.text.split())
@@ -433,7 +472,7 @@ def test_scores_of_copying_stand_on_every_row_and_filter_none():
 )
 def test_leaks_are_whole_phrases(text, leak):
     trace = Trace(Problem("p", "How many?"), "How many?", text=text)
-    assert self_contained(trace) == (not leak, f"mentions {leak!r}")
+    assert is_self_contained(trace) == (not leak, f"mentions {leak!r}" if leak else "")
 
 
 def test_words_of_the_question_are_no_leak():
@@ -441,17 +480,17 @@ def test_words_of_the_question_are_no_leak():
     trace = Trace(
         Problem("p", question), question, text="He misses 6 attempts, as the reference says."
     )
-    assert self_contained(trace) == (False, "mentions 'reference'")
-    assert self_contained(dataclasses.replace(trace, text="He misses 6 attempts."))[0]
+    assert is_self_contained(trace) == (False, "mentions 'reference'")
+    assert is_self_contained(dataclasses.replace(trace, text="He misses 6 attempts."))[0]
 
 
 def test_repetition_and_overlap_by_hand():
-    assert repeated("abc", 32) == 0.0  # a string is as good as a list of words
-    assert repeated("ababab", 2) == pytest.approx(1 - 2 / 5)
-    assert overlap("abcd", ["xbcd"], 2) == pytest.approx(2 / 3)
-    assert overlap("abcd", ["ab", "cd"], 2) == pytest.approx(2 / 3)
-    assert overlap("a", ["a"], 2) == 0.0
-    assert copied([], [], []) == []
+    assert repeated_share("abc", 32) == 0.0  # a string is as good as a list of words
+    assert repeated_share("ababab", 2) == pytest.approx(1 - 2 / 5)
+    assert overlap_share("abcd", ["xbcd"], 2) == pytest.approx(2 / 3)
+    assert overlap_share("abcd", ["ab", "cd"], 2) == pytest.approx(2 / 3)
+    assert overlap_share("a", ["a"], 2) == 0.0
+    assert score_copying([], [], []) == []
     assert [
         longest_run(a, "xabcdefghijabcdefghi") for a in ("abcdefgh", "abcdefg", "zabcdefghijz", "")
     ] == [
@@ -467,7 +506,7 @@ def test_a_failed_generation_is_neither_error_nor_row():
         {"p1": [{"error": "down"}, GOOD["p1"]], "p3": [{"error": "down"}], "p2": [GOOD["p2"]]}
     )
     assert sorted(t.problem.id for t in ran.rows) == ["p1", "p2"]
-    assert ran.dropped("finished").count(("", "error: down")) == 1 + 5
+    assert ran.dropped("is_finished").count(("", "error: down")) == 1 + 5
 
 
 def test_step_checking_drops_right_answers_with_a_wrong_step():
@@ -479,8 +518,8 @@ def test_step_checking_drops_right_answers_with_a_wrong_step():
     teacher = ScriptedModel({question: sound})
     made = student([Rule((wrong,), prompt=question), Rule((lucky, sound), pattern="Reference")])
     roles = {"teacher": teacher, "student": made}
-    loose = run("orion", [asked], roles, settings=Settings(**GATELESS))
+    loose = run("orion", [asked], roles, settings=Settings(**SHORT_TEXTS))
     assert [t.text for t in loose.rows] == [lucky]
-    strict = run("orion", [asked], roles, settings=Settings(**GATELESS), steps=True)
+    strict = run("orion", [asked], roles, settings=Settings(**SHORT_TEXTS), steps=True)
     assert [t.text for t in strict.rows] == [sound]
     assert strict.dropped("sound") == [(lucky, "right answer, but a step is wrong")]

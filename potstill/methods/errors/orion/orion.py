@@ -1,7 +1,7 @@
 """ORION: the student rewrites the teacher's reasoning in the light of its own errors (arXiv:2505.22131 v2).
 
 The paper's full text could not be read: what follows is its abstract's method, with the mechanics of its siblings EULER
-and P-ALIGN. What is inferred stands in `orion_settings.py`, the prompts in `orion_prompts.py`.
+and P-ALIGN. What is inferred stands in `settings.py`, the prompts in `prompts.py`, the tests of a row in `filters.py`.
 """
 
 from __future__ import annotations
@@ -11,24 +11,40 @@ from collections.abc import Callable, Generator
 from dataclasses import replace
 from functools import partial
 
+from potstill.methods.checks import require_wrong_attempts
+from potstill.methods.errors.orion.copying import score_copying
 from potstill.methods.errors.orion.filters import (
-    alike,
-    boxed,
-    copied,
-    finished,
-    long_enough,
-    rotated,
-    self_contained,
-    steady,
+    has_box,
+    has_length,
+    is_finished,
+    is_self_contained,
+    repeats_little,
+    word_jaccard,
 )
-from potstill.methods.errors.orion.prompt_length import left_out, shown
+from potstill.methods.errors.orion.prompt_length import left_out, show_prompt
 from potstill.methods.errors.orion.prompts import CORRECT_ALONE, REFLECT, REFLECT_ALONE
 from potstill.methods.errors.orion.settings import ARMS, Arm, Settings
+from potstill.methods.errors.orion.shuffling import shuffled_key
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
-from potstill.traces import each, keep, problem, rewrite, right, sample, score, sound, verify, wrong
+from potstill.traces import (
+    ReportSection,
+    Share,
+    each,
+    keep,
+    problem,
+    report,
+    rewrite,
+    right,
+    sample,
+    score,
+    sound,
+    verify,
+    wrong,
+)
 
 Test = Callable[[Trace], bool]
+RewriteBases = Callable[..., list[Trace]]
 
 
 def orion(
@@ -52,91 +68,163 @@ def orion(
         steps: also demand that every step is right; for problems with a step verifier.
         settings: what is inferred.
     """
-    s = replace(settings, **ARMS[arm])  # type: ignore[arg-type]
-    passes = sound if steps else right
-    chains = keep(passes, verify(sample(teacher, problems, max_tokens=s.most, **dict(s.teaching))))
-    if s.writer == "nobody":
-        yield Stage(student, copied(chains, chains, []), "sft")
-        return
-    mistakes = [] if s.errors == "none" else expose(student, problems, n, s)
-    erring = {t.problem.id for t in mistakes}
-    by = rotated(mistakes) if s.errors == "shuffled" else problem
-    bases = score(
-        "left_out", partial(left_out, s, mistakes, by), chains if s.reference else problems
+    settings = replace(settings, **ARMS[arm])  # type: ignore[arg-type]
+    is_right = sound if steps else right
+
+    # Step 1, exposure: the student's wrong attempts. It comes first: a student without errors costs no teacher.
+    attempts: list[Trace] = []
+    if settings.errors != "none" and settings.writer != "nobody":
+        attempts = expose_errors(student, problems, n, settings)
+    attempts_key = shuffled_key(attempts) if settings.errors == "shuffled" else problem
+
+    # Step 2, the teacher's right reasoning: the reference of a rewrite.
+    chains = sample(
+        teacher,
+        problems,
+        max_tokens=settings.max_new_tokens,
+        **dict(settings.teacher_sampling),
     )
-    seen = [t for t in bases if t.problem.id in erring]
-    unseen = [t for t in bases if t.problem.id not in erring]
-    writer = teacher if s.writer == "teacher" else student
-    prompt = partial(shown, REFLECT if s.reference else CORRECT_ALONE, s)
-    told = partial(rewrite, writer, prompt=prompt, context={"attempts": mistakes}, by=by)
-    rows = reflect(told, seen, passes, s)
-    alone = s.reference and (s.no_errors == "reflect" or s.errors == "none")
-    if alone:
-        rows += reflect(
-            partial(rewrite, writer, prompt=partial(shown, REFLECT_ALONE, s)), unseen, passes, s
+    chains = keep(is_right, verify(chains))
+    if settings.writer == "nobody":
+        yield Stage(student, score_copying(chains, chains, []), "sft")
+        return
+
+    # Step 3, reflection: the writer is shown question, reference and attempts; the learner sees the bare question.
+    bases = chains if settings.reference else problems
+    bases = score("left_out", partial(left_out, settings, attempts, attempts_key), bases)
+    erring_problems = {trace.problem.id for trace in attempts}
+    with_errors = [base for base in bases if base.problem.id in erring_problems]
+    without_errors = [base for base in bases if base.problem.id not in erring_problems]
+    writer = teacher if settings.writer == "teacher" else student
+    template = REFLECT if settings.reference else CORRECT_ALONE
+    rewrite_with_attempts = partial(
+        rewrite,
+        writer,
+        prompt=partial(show_prompt, template, settings),
+        context={"attempts": attempts},
+        by=attempts_key,
+    )
+    rows, share = reflect(rewrite_with_attempts, with_errors, is_right, settings)
+    shares = [share._replace(label="shown wrong attempts")]
+
+    # Problems without errors follow a policy of their own.
+    reflects_alone = settings.reference and (
+        settings.no_errors == "reflect" or settings.errors == "none"
+    )
+    if reflects_alone:
+        rewrite_alone = partial(
+            rewrite, writer, prompt=partial(show_prompt, REFLECT_ALONE, settings)
         )
-    elif s.no_errors == "drop":
-        keep(erred, unseen)
-    kept = {t.problem.id for t in rows}
-    failed = [t for t in chains if t.problem.id not in kept]
-    rows += [
-        t
-        for t in failed
-        if (s.on_fail if alone or t.problem.id in erring else s.no_errors) == "teacher"
-    ]
-    yield Stage(student, copied(rows, chains, mistakes), "sft")
+        alone_rows, share = reflect(rewrite_alone, without_errors, is_right, settings)
+        rows += alone_rows
+        shares.append(share._replace(label="shown no attempts"))
+    elif settings.no_errors == "drop":
+        keep(has_errors_to_show, without_errors)
+
+    # Where no rewrite passed, the teacher's reasoning may take its place.
+    tried_problems = {base.problem.id for base in bases} if reflects_alone else erring_problems
+    rows += fall_back(chains, rows, tried_problems, settings)
+
+    report(rewriting_section(shares))
+    yield Stage(student, score_copying(rows, chains, attempts), "sft")
 
 
-def expose(student: Model, problems: list[Trace], n: int, s: Settings) -> list[Trace]:
-    """Steps 1 and 2: the student's wrong attempts, at most k a problem; not the unparsed, cut-off or looping ones."""
-    attempts = verify(sample(student, problems, n=n, **dict(s.exposure)))
-    wrongs = keep(partial(steady, s.loop), keep(finished, keep(wrong, attempts)))
-    return each(partial(select, s), wrongs, by=problem)
+def expose_errors(student: Model, problems: list[Trace], n: int, settings: Settings) -> list[Trace]:
+    """The student's wrong attempts, some a problem; not the unparsed, cut-off or repeating ones."""
+    attempts = verify(sample(student, problems, n=n, **dict(settings.exposure_sampling)))
+    require_wrong_attempts("orion", attempts, alternative="ORION without errors is --set arm=none")
+    attempts = keep(is_finished, keep(wrong, attempts))
+    attempts = keep(partial(repeats_little, settings.max_repetition), attempts)
+    return each(partial(select_attempts, settings), attempts, by=problem)
 
 
-def erred(trace: Trace) -> tuple[bool, str]:
+def select_attempts(settings: Settings, attempts: list[Trace]) -> list[Trace]:
+    """One attempt a distinct wrong answer, the most frequent answer first, in its shortest wording."""
+    frequency = Counter(attempt.answer for attempt in attempts)
+    ranked = sorted(attempts, key=lambda t: (-frequency[t.answer], len(t.text), t.id))
+    chosen: list[Trace] = []
+    for attempt in ranked:
+        is_new = all(
+            attempt.answer != other.answer
+            and word_jaccard(attempt, other) < settings.duplicate_jaccard
+            for other in chosen
+        )
+        if is_new and len(chosen) < settings.attempts_per_prompt:
+            chosen.append(attempt)
+    chosen_ids = {attempt.id for attempt in chosen}
+
+    def selected(trace: Trace) -> bool:
+        return trace.id in chosen_ids
+
+    return keep(selected, ranked)
+
+
+def has_errors_to_show(trace: Trace) -> tuple[bool, str]:
     """Never: names the policy in the ledger."""
     return False, "the student made no error to be shown"
 
 
-def select(s: Settings, attempts: list[Trace]) -> list[Trace]:
-    """One attempt a distinct wrong answer, the most frequent answer first, in its shortest wording."""
-    counts = Counter(t.answer for t in attempts)
-    ordered = sorted(attempts, key=lambda t: (-counts[t.answer], len(t.text), t.id))
-    chosen: list[Trace] = []
-    for t in ordered:
-        if len(chosen) < s.k and all(
-            t.answer != c.answer and alike(t, c) < s.jaccard for c in chosen
-        ):
-            chosen.append(t)
-    ids = {t.id for t in chosen}
-
-    def selected(trace: Trace) -> bool:
-        return trace.id in ids
-
-    return keep(selected, ordered)
-
-
 def reflect(
-    told: Callable[..., list[Trace]], bases: list[Trace], passes: Test, s: Settings
-) -> list[Trace]:
-    """Steps 3 and 4: rewrite each base until a rewrite passes every gate, at most 1 + m times; one row a problem."""
-    gates = (
-        finished,
-        passes,
-        boxed,
-        self_contained,
-        partial(long_enough, s.least, s.most),
-        partial(steady, s.loop),
+    rewrite_bases: RewriteBases, bases: list[Trace], is_right: Test, settings: Settings
+) -> tuple[list[Trace], Share]:
+    """Rewrite each base until a rewrite passes every filter, at most 1 + m times; one row a problem.
+
+    Returns:
+        The rows, and how many of the first rewrites passed every filter.
+    """
+    filters = (
+        is_finished,
+        is_right,
+        has_box,
+        is_self_contained,
+        partial(has_length, settings.min_new_tokens, settings.max_new_tokens),
+        partial(repeats_little, settings.max_repetition),
     )
+    first_share = Share("", 0, len(bases))
     rows: list[Trace] = []
-    for draw in range(1 + s.resamples):
+    for resample in range(1 + settings.resamples):
         if not bases:
             break
-        written = told(bases, draw=draw, guard=False, max_tokens=s.most, **dict(s.reflection))
-        for test in gates:
-            written = keep(test, verify(written) if test is passes else written)
-        rows += written
-        done = {t.problem.id for t in rows}
-        bases = [t for t in bases if t.problem.id not in done]
-    return rows
+        rewrites = rewrite_bases(
+            bases,
+            draw=resample,
+            guard=False,
+            max_tokens=settings.max_new_tokens,
+            **dict(settings.reflection_sampling),
+        )
+        for test in filters:
+            if test is is_right:
+                rewrites = verify(rewrites)
+            rewrites = keep(test, rewrites)
+        if resample == 0:
+            first_share = first_share._replace(part=len(rewrites))
+        rows += rewrites
+        rewritten_problems = {row.problem.id for row in rows}
+        bases = [base for base in bases if base.problem.id not in rewritten_problems]
+    return rows, first_share
+
+
+def fall_back(
+    chains: list[Trace], rows: list[Trace], tried_problems: set[str], settings: Settings
+) -> list[Trace]:
+    """The teacher's chains of problems without a row, where the policy for tried or for untried problems asks for it."""
+    rewritten_problems = {row.problem.id for row in rows}
+    fallbacks: list[Trace] = []
+    for chain in chains:
+        was_tried = chain.problem.id in tried_problems
+        policy = settings.on_fail if was_tried else settings.no_errors
+        if policy == "teacher" and chain.problem.id not in rewritten_problems:
+            fallbacks.append(chain)
+    return fallbacks
+
+
+def rewriting_section(shares: list[Share]) -> ReportSection:
+    """What the report shows of the rewrites: whether they depend on the attempts that the writer was shown."""
+    return ReportSection(
+        title="First rewrites that pass",
+        hint=(
+            "How often the first rewrite of a problem passes every filter, by what its prompt showed. Compare the "
+            "arms: if own, other problems' and no attempts do equally well, the writer only copies the reference."
+        ),
+        shares=tuple(share for share in shares if share.whole),
+    )

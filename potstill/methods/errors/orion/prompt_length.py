@@ -1,4 +1,4 @@
-"""What ORION's writer is shown where a reference and its attempts are long: attempts give way first (inferred)."""
+"""What ORION's writer is shown where a reference and its attempts are long: attempts are cut first (inferred)."""
 
 from __future__ import annotations
 
@@ -9,49 +9,81 @@ from potstill.records import Trace
 from potstill.traces.keys import grouped
 from potstill.traces.prompts import fill, numbered
 
-LEAST = 400  # characters that every attempt keeps, its end: where it went is said there
+MIN_ATTEMPT_CHARS = 400  # of the end of every attempt: where it went is said there
 CUT = "\n[…]\n"
 
 
-def shown(template: str, s: Settings, trace: Trace, attempts: Sequence[Trace] = ()) -> str:
-    """The template filled within `s.room`: a prompt function; the question is never cut."""
-    text, told = fitted(trace.text, [t.text for t in attempts], s)
-    return fill(template, {"question": trace.question, "text": text, "attempts": numbered(told)})
+def show_prompt(
+    template: str, settings: Settings, trace: Trace, attempts: Sequence[Trace] = ()
+) -> str:
+    """The template filled within `max_prompt_chars`: a prompt function; the question is never cut."""
+    reference, attempt_texts = fit_texts(trace.text, [t.text for t in attempts], settings)
+    fields = {
+        "question": trace.question,
+        "text": reference,
+        "attempts": numbered(attempt_texts),
+    }
+    return fill(template, fields)
 
 
-def fitted(reference: str, attempts: Sequence[str], s: Settings) -> tuple[str, list[str]]:
-    """Reference and attempts in `s.room` characters: attempts keep their ends, a reference its beginning and its end.
+def fit_texts(reference: str, attempts: Sequence[str], settings: Settings) -> tuple[str, list[str]]:
+    """Reference and attempts within `max_prompt_chars`: attempts keep their ends, a reference both its ends.
 
-    A reference that is too long even so loses the end of its exploration: what stands before `</think>`, or else before
-    its last paragraph. The last `s.hidden` of it is not shown in any case.
+    The last `hidden_share` of the reference is not shown in any case.
     """
-    reference = reference[: len(reference) - round(s.hidden * len(reference))]
-    left, told = s.room - len(reference), dict.fromkeys(range(len(attempts)), "")
-    for done, i in enumerate(sorted(told, key=lambda i: len(attempts[i]))):
-        size = min(len(attempts[i]), max(LEAST, left // (len(attempts) - done)))
-        told[i], left = attempts[i][len(attempts[i]) - size :], left - size
-    if left >= 0:
-        return reference, list(told.values())
-    space = max(0, left + len(reference) - len(CUT))
-    found = max(
-        reference.rfind("</think>"), -1 if "</think>" in reference else reference.rfind("\n\n")
-    )
-    start = max(
-        len(reference) - LEAST if found < 0 else found, len(reference) - space // 2
-    )  # of the end that stays
-    return reference[: space - (len(reference) - start)] + CUT + reference[start:], list(
-        told.values()
-    )
+    reference = reference[: len(reference) - round(settings.hidden_share * len(reference))]
+    chars_left = settings.max_prompt_chars - len(reference)
+    attempt_texts, chars_left = fit_attempts(attempts, chars_left)
+    if chars_left >= 0:
+        return reference, attempt_texts
+    return cut_middle(reference, len(reference) + chars_left), attempt_texts
+
+
+def fit_attempts(attempts: Sequence[str], chars_left: int) -> tuple[list[str], int]:
+    """The ends of the attempts in equal shares of the characters, short attempts whole; and what is left then.
+
+    Every attempt keeps its last 400 characters, so that less than nothing may be left.
+    """
+    texts = dict.fromkeys(range(len(attempts)), "")
+    by_length = sorted(texts, key=lambda index: len(attempts[index]))
+    for done, index in enumerate(by_length):
+        share = chars_left // (len(attempts) - done)
+        size = min(len(attempts[index]), max(MIN_ATTEMPT_CHARS, share))
+        texts[index] = attempts[index][len(attempts[index]) - size :]
+        chars_left -= size
+    return list(texts.values()), chars_left
+
+
+def cut_middle(reference: str, max_chars: int) -> str:
+    """The reference without the end of its exploration: before `</think>`, or else before its last paragraph."""
+    space = max(0, max_chars - len(CUT))
+    conclusion = reference.rfind("</think>")
+    if conclusion < 0:
+        conclusion = reference.rfind("\n\n")
+    if conclusion < 0:
+        conclusion = len(reference) - MIN_ATTEMPT_CHARS
+    # The end that stays is never more than half of the space.
+    end_start = max(conclusion, len(reference) - space // 2)
+    end = reference[end_start:]
+    return reference[: space - len(end)] + CUT + end
 
 
 def left_out(
-    s: Settings, mistakes: Sequence[Trace], by: Callable[[Trace], str], bases: Sequence[Trace]
+    settings: Settings,
+    attempts: Sequence[Trace],
+    attempts_key: Callable[[Trace], str],
+    bases: Sequence[Trace],
 ) -> list[float | str | None]:
     """Characters of reference and attempts that the prompt of each base will not show: a scorer."""
-    groups = grouped(mistakes, by)
-    texts = [(t.text, [a.text for a in groups.get(by(t), [])]) for t in bases]
-    return [_size(*whole) - _size(*fitted(*whole, s)) for whole in texts]
+    attempts_by_key = grouped(attempts, attempts_key)
+    counts: list[float | str | None] = []
+    for base in bases:
+        texts = [attempt.text for attempt in attempts_by_key.get(attempts_key(base), [])]
+        shown_reference, shown_texts = fit_texts(base.text, texts, settings)
+        counts.append(count_chars(base.text, texts) - count_chars(shown_reference, shown_texts))
+    return counts
 
 
-def _size(reference: str, attempts: Sequence[str]) -> int:
+def count_chars(reference: str, attempts: Sequence[str]) -> int:
+    """Characters of a reference, the mark of its cut left out, and of the attempts."""
     return len(reference.replace(CUT, "")) + sum(map(len, attempts))

@@ -6,8 +6,8 @@ P: seen in a primary source of the paper named. I: inferred here.
 |---|---|---|
 | teacher's temperature | 0.6 | I; as in `sft`, so that both arms share the teacher's chains |
 | exposure temperature, top-p, repetition penalty, tokens | 0.8, 0.9, 1.05, 1024 | I, EULER's collection [P] |
-| errors a prompt k | 3 | I, EULER [P] |
-| near-duplicate errors: token-set Jaccard | 0.7 | I, DPO-ST |
+| attempts a prompt | 3 | I, EULER [P] |
+| near-duplicate attempts: Jaccard index of their words | 0.7 | I, DPO-ST |
 | reflection temperature, top-p, repetition penalty | 0.6, 0.9, 1.05 | I, P-ALIGN's alignment stage [P] |
 | resamples m | 4 | I |
 | characters of reference and attempts a prompt | 65536 | I; about 20,000 tokens, so that 12,000 of 32,768 are left |
@@ -30,42 +30,43 @@ class Settings:
         errors: whose wrong attempts the prompt shows: the student's "own", "none", or "shuffled" from other problems.
         reference: whether the prompt shows the teacher's reasoning.
         writer: who rewrites: the "student", the "teacher", or "nobody" (the teacher's reasoning is the target).
-        k: wrong attempts a prompt at most, one per distinct wrong answer, most frequent first, shortest wording first.
-        jaccard: attempts whose token sets overlap this much count as one.
-        room: characters of reference and attempts that a prompt shows at most; attempts are cut first.
-        hidden: share of the reference's end that is not shown; 0.1 to 0.2 tells if rewrites only copy its answer.
+        attempts_per_prompt: wrong attempts a prompt shows at most, one per distinct wrong answer, the most frequent
+            answer first, in its shortest wording.
+        duplicate_jaccard: attempts whose sets of words overlap this much count as one.
+        max_prompt_chars: characters of reference and attempts that a prompt shows at most; attempts are cut first.
+        hidden_share: share of the reference's end that is not shown; 0.1 to 0.2 tells if rewrites only copy its answer.
         resamples: further tries where a rewrite does not pass.
         on_fail: where none passes: "drop" the problem, or fall back to the "teacher"'s reasoning.
         no_errors: problems the student never got wrong: "reflect" without attempts, "drop", or the "teacher"'s text.
-        least: shortest target in tokens.
-        most: longest target in tokens, also the limit while the teacher reasons and while rewriting.
-        loop: largest share of repeated 32-word stretches.
-        teaching: sampling of the teacher's reasoning.
-        exposure: sampling of the student's attempts.
-        reflection: sampling of the rewrites.
+        min_new_tokens: shortest target in tokens.
+        max_new_tokens: longest target in tokens, also the limit while the teacher reasons and while rewriting.
+        max_repetition: largest share of repeated 32-word stretches.
+        teacher_sampling: sampling of the teacher's reasoning.
+        exposure_sampling: sampling of the student's attempts.
+        reflection_sampling: sampling of the rewrites.
     """
 
     errors: Literal["own", "none", "shuffled"] = "own"
     reference: bool = True
     writer: Literal["student", "teacher", "nobody"] = "student"
-    k: int = 3
-    jaccard: float = 0.7
-    room: int = 65536
-    hidden: float = 0.0
+    attempts_per_prompt: int = 3
+    duplicate_jaccard: float = 0.7
+    max_prompt_chars: int = 65536
+    hidden_share: float = 0.0
     resamples: int = 4
     on_fail: Literal["drop", "teacher"] = "drop"
     no_errors: Literal["reflect", "drop", "teacher"] = "reflect"
-    least: int = 32
-    most: int = 32768
-    loop: float = 0.2
-    teaching: tuple[tuple[str, Any], ...] = (("temperature", 0.6),)
-    exposure: tuple[tuple[str, Any], ...] = (
+    min_new_tokens: int = 32
+    max_new_tokens: int = 32768
+    max_repetition: float = 0.2
+    teacher_sampling: tuple[tuple[str, Any], ...] = (("temperature", 0.6),)
+    exposure_sampling: tuple[tuple[str, Any], ...] = (
         ("temperature", 0.8),
         ("top_p", 0.9),
         ("repetition_penalty", 1.05),
         ("max_tokens", 1024),
     )
-    reflection: tuple[tuple[str, Any], ...] = (
+    reflection_sampling: tuple[tuple[str, Any], ...] = (
         ("temperature", 0.6),
         ("top_p", 0.9),
         ("repetition_penalty", 1.05),

@@ -1,0 +1,58 @@
+"""Papers live in methods/, objectives/ and studies/: the engine knows none of them by name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from potstill.methods import METHODS
+
+PACKAGE = Path(__file__).resolve().parents[1] / "potstill"
+ENGINE = ("runs", "evaluation", "report", "world")
+# Words of the field, not names of one paper.
+GENERAL = {"sft", "rft"}
+PAPERS = {
+    *(set(METHODS) - GENERAL),
+    *(
+        "euler",
+        "p-align",
+        "lema",
+        "star",
+        "skd",
+        "minillm",
+        "dskd",
+        "cot2align",
+        "ted",
+        "kdrl",
+        "redi",
+    ),
+}
+NAME = re.compile(
+    rf"(?<![\w-])(?:{'|'.join(sorted(map(re.escape, PAPERS)))})(?![\w-])", re.IGNORECASE
+)
+# `potstill check my_method.py:star` is an example of a user's own file, not the paper.
+EXAMPLE = re.compile(r"my_method\.py:\w+")
+
+
+def named_papers(text: str) -> list[str]:
+    return NAME.findall(EXAMPLE.sub("", text))
+
+
+@pytest.mark.parametrize("folder", ENGINE)
+def test_the_engine_names_no_paper(folder):
+    files = [p for p in (PACKAGE / folder).rglob("*.py") if "checkpoints" not in p.parts]
+    assert files
+    named = {}
+    for path in files:
+        papers = named_papers(path.read_text("utf-8"))
+        if papers:
+            named[path.name] = papers
+    assert not named
+
+
+def test_the_check_can_fail():
+    assert named_papers("as ORION does; orionid; started") == ["ORION"]
+    assert named_papers('objective == "dskd"') == ["dskd"]
+    assert named_papers("potstill check my_method.py:star") == []

@@ -207,7 +207,7 @@ def reflect(
 def fall_back(
     chains: list[Trace], rows: list[Trace], tried_problems: set[str], settings: Settings
 ) -> list[Trace]:
-    """The teacher's chains of problems without a row, where the policy for tried or for untried problems asks for it."""
+    """The teacher's chains of problems without a row, where the policy for the problem (tried or not) asks for it."""
     rewritten_problems = {row.problem.id for row in rows}
     fallbacks: list[Trace] = []
     for chain in chains:

@@ -12,7 +12,19 @@ from potstill.errors import ConfigError, StageError
 from potstill.models.model import Completion
 from potstill.records import Stage, Trace
 from potstill.runs.driver import describe, drive
-from potstill.traces import Session, keep, plain, pose, right, sample, using, verify
+from potstill.traces import (
+    Session,
+    each,
+    keep,
+    plain,
+    pose,
+    problem,
+    right,
+    sample,
+    using,
+    verify,
+    wrong,
+)
 from potstill.traces.session import current
 
 
@@ -155,6 +167,41 @@ def then_nothing(problems, teacher, student):
     keep(right, verify(drafts))
     student = yield Stage(student, drafts, "sft")
     yield Stage(student, [], "sft")
+
+
+def corrected(problems, teacher, student):
+    """Learns from errors, without a check of its own."""
+    chains = keep(right, verify(sample(teacher, problems)))
+    errors = keep(wrong, verify(sample(student, problems)))
+    yield Stage(student, [*chains, *errors], "sft")
+
+
+def corrected_in_groups(problems, teacher, student):
+    """The same search on each problem: what `each` keeps is no line of the funnel."""
+    errors = each(keep_wrong, verify(sample(student, problems)), by=problem)
+    yield Stage(student, [*sample(teacher, problems), *errors], "sft")
+
+
+def keep_wrong(traces):
+    return keep(wrong, traces)
+
+
+def test_a_method_that_learns_from_errors_trains_nothing_where_there_are_none():
+    trainer = Trainer()
+    roles = {"teacher": Fake("t", 1.0), "student": Fake("s", 1.0)}
+    with pytest.raises(StageError) as caught:
+        drive(corrected, sums(4), roles, {}, trainer, name="arm-7")
+    assert caught.value.found == (
+        "arm-7 learns from errors, and none of 4 attempts is wrong (4 right)"
+    )
+    assert "ORION" not in str(caught.value) and not trainer.stages
+
+
+def test_errors_that_are_chosen_inside_each_are_not_taken_for_none():
+    trainer = Trainer()
+    roles = {"teacher": Fake("t", 1.0), "student": Fake("s", 0.5)}
+    drive(corrected_in_groups, sums(8), roles, {}, trainer)
+    assert len(trainer.stages[0].rows) > 8
 
 
 def only_failures(problems, student):

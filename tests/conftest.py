@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from potstill.store import Store
 
 # Bits and processes are compared, and those of a CPU are known; set it to see what a GPU makes of the tests.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
@@ -13,6 +16,13 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 TESTS = Path(__file__).resolve().parent
 IMPORTED = (str(TESTS.parent), str(TESTS / "fakes"), os.environ.get("PYTHONPATH", ""))
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, IMPORTED))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """An empty store, open for writing; files that want one with something in it fill it in a fixture of this name."""
+    with Store.open(tmp_path / "run") as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

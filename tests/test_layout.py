@@ -38,7 +38,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "training": ("objectives", "models", "verifiers", "data"),
     "evaluation": ("traces", "verifiers", "data", "models.model"),
     "world": ("data", "verifiers", "training", "models"),
-    "report": ("evaluation", "store"),
+    "report": ("evaluation", "store", "data"),
     "runs": (
         *("methods", "training", "store", "evaluation", "world", "traces"),
         *("data", "models", "budget", "verifiers", "objectives"),

@@ -7,9 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO, TypeAlias, final
+from typing import Any, TextIO, final
 
-Progress: TypeAlias = Callable[[str, int, int], None]
+from potstill.records import Progress
 
 EVERY = 10.0  # seconds between two lines of one label, where there is no terminal
 IDLE = (

@@ -10,8 +10,8 @@ from typing import IO
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that becomes `path` when the block ends without an exception; else nothing is left.
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, for libraries that want one; the file replaces `path` if the block ends without an exception.
 
     A reader of `path` sees the old content or the new one, never a part, and what is renamed is on the disk. Two
     processes that write the same path do not share a draft. The folder of `path` is made where it is missing.
@@ -19,13 +19,19 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with draft.open("wb") as file:
-            yield file
-            file.flush()
+        yield draft
+        with draft.open("rb") as file:
             os.fsync(file.fileno())
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file that becomes `path` when the block ends without an exception, as `replacing` does it."""
+    with replacing(path) as draft, draft.open("wb") as file:
+        yield file
 
 
 def write_bytes(path: Path, content: bytes) -> None:

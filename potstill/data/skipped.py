@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from potstill.data.atomic_write import write_text
 from potstill.errors import InputError
 
 FILE = "bad_rows.jsonl"
@@ -96,10 +97,7 @@ def _save(path: Path) -> list[Bad]:
     if not bad:
         path.unlink(missing_ok=True)
         return []
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".part")
-    draft.write_text("".join(json.dumps(item._asdict()) + "\n" for item in bad), "utf-8")
-    draft.replace(path)
+    write_text(path, "".join(json.dumps(item._asdict()) + "\n" for item in bad))
     return bad
 
 

@@ -7,13 +7,13 @@ merged back by `load`; `outcome` is the file without it, so a resumed run compar
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from potstill import __version__
+from potstill.data.atomic_write import write_bytes
 from potstill.errors import InputError
 from potstill.evaluation.compare import Comparison
 from potstill.evaluation.metrics import measures
@@ -194,22 +194,7 @@ def save(results: Results, path: Path) -> None:
         f"{json.dumps(name)}: {json.dumps(value, allow_nan=False)}"
         for name, value in to_json(results).items()
     ]
-    replace_file(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode("ascii"))
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: beside it first, then renamed over it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_bytes(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode("ascii"))
 
 
 def load(path: Path) -> Results:

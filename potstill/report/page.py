@@ -8,10 +8,11 @@ from importlib import resources
 from pathlib import Path
 
 from potstill import __version__
+from potstill.data.atomic_write import write_text
 from potstill.evaluation.compare import Comparison, standings
 from potstill.evaluation.intervals import Estimate
 from potstill.evaluation.metrics import average, pass_at, steps
-from potstill.evaluation.results import Results, replace_file
+from potstill.evaluation.results import Results
 from potstill.evaluation.table import BASE, against, percent, points, table
 from potstill.report.charts import Dot, scale, whiskers
 from potstill.report.markup import Html, join, tag
@@ -33,7 +34,7 @@ def write(results: Results, path: Path, *, base: str = BASE) -> None:
     Args:
         base: the arm that the others are compared with.
     """
-    replace_file(path, page(results, base=base).encode("utf-8"))
+    write_text(path, page(results, base=base))
 
 
 def page(results: Results, *, base: str = BASE) -> str:

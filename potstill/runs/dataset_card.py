@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from potstill import __version__
+from potstill.data.atomic_write import write_text
 from potstill.errors import ConfigError
 from potstill.escape import visible
 from potstill.methods import METHODS
@@ -173,10 +174,7 @@ def check(path: Path) -> None:
 def write(card: Card, path: Path) -> None:
     """Write the card."""
     check(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.part")
-    draft.write_text(render(card), "utf-8")
-    draft.replace(path)
+    write_text(path, render(card))
 
 
 def public(spec: str) -> str:

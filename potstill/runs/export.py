@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TextIO
 
+from potstill.data.atomic_write import replacing
 from potstill.errors import StageError
 from potstill.records import Message, Prompt, Trace
 from potstill.traces import pair
@@ -115,14 +116,12 @@ def write(made: Iterable[Mapping[str, Any]], file: TextIO) -> None:
 
 def save(made: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Rows as a .parquet file, or else as JSON lines; whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.part")
-    if path.suffix == ".parquet":
-        _parquet(made, draft)
-    else:
-        with draft.open("w", encoding="ascii") as file:
-            write(made, file)
-    draft.replace(path)
+    with replacing(path) as draft:
+        if path.suffix == ".parquet":
+            _parquet(made, draft)
+        else:
+            with draft.open("w", encoding="ascii") as file:
+                write(made, file)
 
 
 def _parquet(made: Sequence[Mapping[str, Any]], path: Path) -> None:

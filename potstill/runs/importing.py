@@ -7,17 +7,18 @@ A trace file has one trace a line, as the store writes them (`store.traces.to_js
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from potstill import verifiers
 from potstill.data import files, layouts
+from potstill.data.atomic_write import writing
 from potstill.data.layouts import Columns, Recording
 from potstill.data.problem_rows import from_rows
 from potstill.data.trace_json import from_record, to_json
 from potstill.errors import ConfigError, InputError, StoreError
-from potstill.records import Author, Problem, Prompt, Trace, digest
+from potstill.records import Author, Problem, Progress, Prompt, Trace, digest
 
 GOLDS = ("gold", "ground_truth", "expected_answer", "gt", "final_answer", "reference", "answer", "correct_answer",
          "ground_truth_solution", "target", "solution")  # fmt: skip
@@ -26,7 +27,6 @@ WRITERS = ("model", "generator", "author")
 FIELDS = (*layouts.FIELDS, "gold", "id", "choices")
 
 _PORTION = 500
-Progress = Callable[[str, int, int], None]
 
 
 class Imported(NamedTuple):
@@ -145,12 +145,9 @@ def counts(traces: Sequence[Trace]) -> list[dict[str, Any]]:
 
 def write(traces: Iterable[Trace], path: Path) -> None:
     """A trace file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.part")
-    with draft.open("w", encoding="ascii") as file:
+    with writing(path) as file:
         for trace in traces:
-            file.write(to_json(trace) + "\n")
-    draft.replace(path)
+            file.write(f"{to_json(trace)}\n".encode("ascii"))
 
 
 def load(path: Path) -> list[Trace]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from potstill import __version__
+from potstill.data.atomic_write import write_text
 from potstill.errors import StoreError
 from potstill.records import SCHEME, canonical, digest
 from potstill.store.admin.migrations import SCHEMA, is_readable
@@ -95,18 +95,10 @@ def finished(folder: Path) -> bool:
 
 
 def write(path: Path, value: Any) -> None:
-    """Write JSON so that the file is there whole, or as it was: a temporary file, on the disk, then one rename."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    """Write JSON so that the file is there whole, or as it was."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("w", encoding="utf-8") as file:
-            json.dump(value, file, indent=2, sort_keys=True, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise unwritable_folder_error(path.parent, error) from error
 
 

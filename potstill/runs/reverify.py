@@ -7,7 +7,7 @@ by them; the ledger still says what the last run did, until then.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import final
@@ -15,15 +15,13 @@ from typing import final
 from potstill import verifiers
 from potstill.errors import ConfigError
 from potstill.models.model import Completion, Request
-from potstill.records import Trace, Verdict
+from potstill.records import Progress, Trace, Verdict
 from potstill.store.store import Store
 from potstill.store.verdicts import Verdicts
 from potstill.traces import Session, using, verify
 from potstill.traces.session import current
 
 PORTION = 500  # traces judged at once
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(slots=True)

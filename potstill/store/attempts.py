@@ -56,8 +56,7 @@ class Attempts:
 
     A completion's own `tries` are written, and its intent is deleted, in the transaction that commits it
     (`Completions.put`); a stored failure that is asked again becomes an attempt there. What is here is the rest:
-    `record_intents` before a call is sent, `record_failed` for calls that end without a completion, and
-    `adopt_intents` for the calls of a process that died.
+    `record_intents` before a call is sent, and `adopt_intents` for the calls of a process that died.
     """
 
     def __init__(self, database: Database) -> None:
@@ -72,21 +71,6 @@ class Attempts:
                 "INSERT OR REPLACE INTO intents VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [(*intent, now) for intent in intents],
             )
-
-    def record_failed(
-        self, model: str, role: str, arm: str, tries: Sequence[tuple[str, Attempt]]
-    ) -> None:
-        """Store tries, by key, whose completion will not come in this run; that settles their intents.
-
-        Args:
-            model: the id of the model that was asked.
-            role: for which it was.
-            arm: for which it was.
-            tries: pairs of the completion's key and the attempt.
-        """
-        with self._database.transaction() as connection:
-            append_attempts(connection, model, role, arm, tries)
-            delete_intents(connection, [key for key, _ in tries])
 
     def add_exported(self, rows: Sequence[StoredAttempt]) -> None:
         """Take attempts from an export; those that are here stay as they are."""

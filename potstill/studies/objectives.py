@@ -13,7 +13,7 @@ import json
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from potstill.evaluation.benchmark import evaluate
 from potstill.evaluation.intervals import difference
 from potstill.models.local.transformers import TransformersModel
 from potstill.models.model import Model, Sampling
-from potstill.records import Trace, blank
+from potstill.records import Progress, Trace, blank
 from potstill.runs.sources import CHECKPOINTS
 from potstill.store.cached_model import with_cache
 from potstill.store.store import Store
@@ -33,7 +33,6 @@ from potstill.traces import Session, keep, mix, pair, plain, sample, sound, usin
 from potstill.training.settings import TrainingSettings
 from potstill.world import story
 
-Progress = Callable[[str, int, int], None]
 LOOP: Mapping[str, Any] = {"optimizer": "muon", "threads": 1, "save_steps": 50}
 
 

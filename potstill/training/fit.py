@@ -21,7 +21,7 @@ from transformers import AutoTokenizer
 from transformers.utils import logging as hf_logging
 
 from potstill.models.local import checkpoint, weights
-from potstill.records import Stage, Trace, canonical
+from potstill.records import Progress, Stage, Trace, canonical
 from potstill.training import checkpoint as student
 from potstill.training import distributed, output_dir
 from potstill.training.dataset import packing
@@ -35,7 +35,7 @@ from potstill.training.rollout.rollouts import Rollouts
 from potstill.training.settings import FitResult, LoraSettings, TrainingSettings
 from potstill.training.teacher.cross_tokenizer import Reader
 from potstill.training.teacher.remote import Wire
-from potstill.training.trainer import Loop, Progress, history, last_checkpoint, use_bf16
+from potstill.training.trainer import Loop, history, last_checkpoint, use_bf16
 
 __all__ = ["FitResult", "LoraSettings", "ObjectiveConfig", "TrainingSettings", "fit"]
 

@@ -18,6 +18,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from potstill.errors import StageError
 from potstill.objectives.inputs import Loss, Sum, reduce
+from potstill.records import Progress
 from potstill.training import distributed, metrics, optimizer
 from potstill.training.dataset import collate, sampler
 from potstill.training.dataset.collate import Batch, Item
@@ -28,7 +29,6 @@ from potstill.training.objective_inputs import SUPERVISED, ObjectiveInputs
 from potstill.training.schedules import Stateful, When
 from potstill.training.settings import TrainingSettings
 
-Progress = Callable[[str, int, int], None]
 FIRST = When(0, 1)
 LIVE = "live.pt"  # in a checkpoint: schedules, buffers, what rewards remember
 COMPLETE = "complete"  # written into a checkpoint after everything else

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from potstill.data.atomic_write import writing
 from potstill.world.lessons import Row
 
 END = "<|im_end|>"
@@ -177,8 +177,8 @@ class Phase:
             "step": self.step,
             "seconds": self.seconds,
         }
-        torch.save(state, self.file.with_suffix(".tmp"))
-        os.replace(self.file.with_suffix(".tmp"), self.file)
+        with writing(self.file) as file:
+            torch.save(state, file)
 
     def train(self, tokenizer: Any, lesson: Callable[[random.Random], Row], until: int) -> float:
         """Train to step `until`; returns the mean loss of those steps."""

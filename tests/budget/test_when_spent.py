@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from store_fakes import Plain, Planner, answer, ask
 from wired_fakes import Wired
@@ -11,17 +9,15 @@ from wired_fakes import Wired
 from potstill.budget.amounts import Amount, Limit
 from potstill.budget.budget import Budget
 from potstill.errors import BudgetSpent
-from potstill.store import Store, streaming, with_cache
+from potstill.store import streaming, with_cache
 
 NAMES = [f"q{i:03}" for i in range(150)]
 MODELS = {"streamed": Wired, "whole batches": Plain, "planned": Planner}
 
 
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming, "LOOKUP_CHUNK", 10)
-    with Store.open(tmp_path / "run") as opened:
-        yield opened
 
 
 def wrap(model, store, budget, **more):

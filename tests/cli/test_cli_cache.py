@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from store_fakes import store_failed_tries
 
 from potstill.models.model import Attempt
 from potstill.store import Store
@@ -75,7 +76,7 @@ def test_stats_tell_attempts_and_money(run: Path, potstill) -> None:
             (key, Attempt("rate: 429")),
             (key, Attempt("timeout: 600 s", cost=0.125, billed=True)),
         ]
-        store.attempts.record_failed("m", "teacher", "sft", tries)
+        store_failed_tries(store, "m", "teacher", "sft", tries)
     found = potstill("cache", "stats", run, "--json").json
     assert [(t["failure"], t["attempts"], t["billed"], t["cost"]) for t in found["tried"]] == [
         ("rate", 1, 0, 0.0),

@@ -7,8 +7,10 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from potstill.models.model import Completion, Request, Sampling
+from potstill.models.model import Attempt, Completion, Request, Sampling
 from potstill.records import Prompt, Tokens
+from potstill.store import Store
+from potstill.store.attempts import append_attempts, delete_intents
 
 
 def ask(*prompts: str, draw: int = 0, seed: int = 0) -> list[Request]:
@@ -23,6 +25,15 @@ def answer(request: Request, model: str) -> Completion:
     random = request.random_seed(model)
     text = f"{request.prompt}: {hashlib.sha256(str(random).encode()).hexdigest()[:8]}"
     return Completion(text, "stop", Tokens(len(str(request.prompt)), random % 50, 1, 2), "", 0.25)
+
+
+def store_failed_tries(
+    store: Store, model: str, role: str, arm: str, tries: Sequence[tuple[str, Attempt]]
+) -> None:
+    """Store tries, by key, that no completion followed."""
+    with store.database.transaction() as connection:
+        append_attempts(connection, model, role, arm, tries)
+        delete_intents(connection, [key for key, _ in tries])
 
 
 class Plain:

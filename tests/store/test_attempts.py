@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-from store_fakes import ask
+from store_fakes import ask, store_failed_tries
 
 from potstill.budget.amounts import Intent, Spent
 from potstill.models.model import Attempt, Completion
@@ -16,12 +15,6 @@ from potstill.store.attempts import DIED
 
 RATE = Attempt("rate: 429", seconds=0.1)
 BROKEN = Attempt("malformed: not JSON \ud800", Tokens(5, 7, 1, 2), 0.25, 1.5, "half \ud800", True)
-
-
-@pytest.fixture
-def store(tmp_path: Path):
-    with Store.open(tmp_path) as opened:
-        yield opened
 
 
 def put(store: Store, prompt: str, done: Completion, role: str = "teacher") -> str:
@@ -66,7 +59,7 @@ def test_spent_counts_each_thing_once(store: Store):
     store.attempts.record_intents([Intent(key, "teacher", "sft", "model", 1000, 8.0)])
     put(store, "a", Completion("t", "stop", Tokens(3, 9), cost=1.0))
     assert store.attempts.spent_by_role()["teacher"] == Spent(162, 2.5)
-    store.attempts.record_failed("m", "teacher", "sft", [("x", BROKEN), ("x", RATE)])
+    store_failed_tries(store, "m", "teacher", "sft", [("x", BROKEN), ("x", RATE)])
     assert store.attempts.spent_by_role()["teacher"] == Spent(24, 1.25)
     store.attempts.withdraw_intents(["y"])
     assert store.attempts.open_intents() == []
@@ -112,7 +105,7 @@ def test_what_was_imported_was_paid_elsewhere(store: Store, tmp_path: Path):
 
 def test_a_rescued_run_has_paid_what_it_had_paid(store: Store, tmp_path: Path):
     put(store, "a", Completion("t", "stop", Tokens(3, 9), cost=1.0, tries=(RATE, BROKEN)))
-    store.attempts.record_failed("m", "judge", "sft", [("completion-x", BROKEN)])
+    store_failed_tries(store, "m", "judge", "sft", [("completion-x", BROKEN)])
     transfer.export_completions(store, tmp_path / "e.jsonl")
     with Store.open(tmp_path / "other") as other:
         for _ in range(2):

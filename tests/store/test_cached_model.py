@@ -17,12 +17,6 @@ from potstill.store import Store, with_cache
 from potstill.store.cached_model import UNPLANNED_BATCH
 
 
-@pytest.fixture
-def store(tmp_path: Path):
-    with Store.open(tmp_path / "run") as opened:
-        yield opened
-
-
 def test_second_call_is_served_and_equal(store: Store):
     model = Plain()
     wrapped = with_cache(model, store, role="teacher", arm="sft", seed=7)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from store_fakes import Plain, answer, ask
@@ -17,12 +16,6 @@ from potstill.models.model import Model, Streamed
 from potstill.store import Store, streaming, with_cache
 
 NAMES = [f"q{i}" for i in range(60)]
-
-
-@pytest.fixture
-def store(tmp_path: Path):
-    with Store.open(tmp_path / "run") as opened:
-        yield opened
 
 
 @pytest.fixture(autouse=True)

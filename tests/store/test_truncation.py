@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from store_fakes import Plain, ask
 from wired_fakes import Wired
@@ -11,7 +9,7 @@ from wired_fakes import Wired
 from potstill.errors import ConfigError
 from potstill.models.model import Completion, Request, Sampling
 from potstill.records import Message, Tokens
-from potstill.store import Store, with_cache
+from potstill.store import with_cache
 from potstill.store.truncation import ASK_SHORTER, MAX_CONTINUATIONS, POLICIES, ask_shorter
 
 WORDS = [f"w{i} " for i in range(10)]
@@ -51,12 +49,6 @@ class Streaming(Wired):
 @pytest.fixture(params=[Batched, Streaming])
 def make(request):
     return request.param
-
-
-@pytest.fixture
-def store(tmp_path: Path):
-    with Store.open(tmp_path / "run") as opened:
-        yield opened
 
 
 def say(*limits: int, prompt: str = "talk") -> list[Request]:

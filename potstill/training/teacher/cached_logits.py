@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,16 +20,16 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from potstill import __version__
+from potstill.data.atomic_write import replacing, write_text
 from potstill.errors import StageError, StoreError
 from potstill.models.local import checkpoint
 from potstill.objectives.truncated import top_k
+from potstill.records import Progress
 from potstill.training import logprobs
 from potstill.training.dataset import collate
 from potstill.training.dataset.tokenize import Row
 from potstill.training.objective_config import read_cache_manifest
 from potstill.training.teacher.tokenizer_check import PROBES
-
-Progress = Callable[[str, int, int], None]
 
 MARK = "teacher_cache.json"
 SHARD = 512  # rows a shard
@@ -104,16 +104,15 @@ def write(
                 for name, tensor in made
             }
         path = folder / f"teacher_cache-{number:05d}.safetensors"
-        save_file(tensors, path.with_suffix(".part"))
-        path.with_suffix(".part").replace(path)
+        with replacing(path) as draft:
+            save_file(tensors, draft)
         tokens += sum(len(t) for name, t in tensors.items() if name.endswith("/ids"))
         size += path.stat().st_size
     if progress:
         progress("rows", len(order), len(order))
     told = told._replace(tokens=tokens, bytes=size)
-    draft = folder / f"{MARK}.part"
-    draft.write_text(json.dumps(told._asdict(), indent=1, sort_keys=True), "utf-8")
-    draft.replace(folder / MARK)  # last: a folder without it was never finished
+    # Last: a folder without it was never finished.
+    write_text(folder / MARK, json.dumps(told._asdict(), indent=1, sort_keys=True))
     return told
 
 

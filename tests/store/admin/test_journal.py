@@ -37,24 +37,23 @@ class Fixed:
 
 
 @pytest.fixture
-def store(tmp_path: Path):
-    with Store.open(tmp_path) as opened:
-        for arm in ("sft", "rft"):
-            ledger = opened.ledger(arm)
-            roots = [
-                blank(Problem(f"p{i}", name, str(i), kind="number"))
-                for i, name in enumerate(ANSWERS, start=1)
-            ]
-            with using(Session(ledger=ledger, judgements=opened.verdicts)):
-                ledger.made(roots)
-                model = with_cache(Fixed(), opened, role="teacher", arm=arm, seed=3)
-                verify(sample(model, roots if arm == "sft" else roots[:1], temperature=0.5))
-            ledger.finish()
-        opened.attempts.record_intents(
-            [Intent("completion-lost", "teacher", "sft", "model-fixed", 90, 1.0)]
-        )
-        opened.attempts.adopt_intents()
-        yield opened
+def store(store: Store) -> Store:
+    for arm in ("sft", "rft"):
+        ledger = store.ledger(arm)
+        roots = [
+            blank(Problem(f"p{i}", name, str(i), kind="number"))
+            for i, name in enumerate(ANSWERS, start=1)
+        ]
+        with using(Session(ledger=ledger, judgements=store.verdicts)):
+            ledger.made(roots)
+            model = with_cache(Fixed(), store, role="teacher", arm=arm, seed=3)
+            verify(sample(model, roots if arm == "sft" else roots[:1], temperature=0.5))
+        ledger.finish()
+    store.attempts.record_intents(
+        [Intent("completion-lost", "teacher", "sft", "model-fixed", 90, 1.0)]
+    )
+    store.attempts.adopt_intents()
+    return store
 
 
 def by_prompt(entries: list[journal.Entry]) -> dict[str, list[journal.Entry]]:

@@ -17,19 +17,18 @@ from potstill.traces.session import Drop
 
 
 @pytest.fixture
-def store(tmp_path: Path):
-    with Store.open(tmp_path / "run") as opened:
-        ledger = opened.ledger("sft")
-        model = Plain(fails={"b"})
-        requests = ask("a", "b", "c\ud800") + ask((Message("user", "d"),))
-        with_cache(model, opened, role="teacher", arm="sft", seed=0).write(requests)
-        with_cache(model, opened, role="judge", arm="orion", seed=0).write(ask("a", "z"))
-        root = blank(Problem("p", "q"))
-        child = Trace(root.problem, "q", "t", parents=(root.id,), operator="sample")
-        ledger.made([root, child])
-        ledger.dropped([Drop(child, "keep", "right", "wrong")])
-        opened.verdicts.put({"verdict-1": '["right"]', "verdict-2": '["wrong"]'})
-        yield opened
+def store(store: Store) -> Store:
+    ledger = store.ledger("sft")
+    model = Plain(fails={"b"})
+    requests = ask("a", "b", "c\ud800") + ask((Message("user", "d"),))
+    with_cache(model, store, role="teacher", arm="sft", seed=0).write(requests)
+    with_cache(model, store, role="judge", arm="orion", seed=0).write(ask("a", "z"))
+    root = blank(Problem("p", "q"))
+    child = Trace(root.problem, "q", "t", parents=(root.id,), operator="sample")
+    ledger.made([root, child])
+    ledger.dropped([Drop(child, "keep", "right", "wrong")])
+    store.verdicts.put({"verdict-1": '["right"]', "verdict-2": '["wrong"]'})
+    return store
 
 
 def test_stats(store: Store):

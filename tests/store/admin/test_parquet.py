@@ -57,10 +57,9 @@ def fill(
 
 
 @pytest.fixture
-def store(tmp_path: Path):
-    with Store.open(tmp_path) as opened:
-        fill(opened)
-        yield opened
+def store(store: Store) -> Store:
+    fill(store)
+    return store
 
 
 def test_every_field_of_a_trace_is_a_column(store: Store):

@@ -122,9 +122,9 @@ def _wired(kind: str, spec: str, path: str, query: str, options: dict[str, Any])
     refuse_secrets(spec)
     options = {**parse(query), **options}
     if kind == "litellm":
-        from potstill.models.remote.litellm import vendor
+        from potstill.models.remote.litellm import load_vendor_model
 
-        return vendor(path, **options)
+        return load_vendor_model(path, **options)
     from potstill.models.remote.openai import OpenAIModel
 
     return OpenAIModel(path, **options)

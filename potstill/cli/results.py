@@ -13,9 +13,9 @@ from potstill.cli.progress import clock
 from potstill.errors import BudgetSpent, PotstillError, StoreError
 from potstill.evaluation.compare import standings
 from potstill.evaluation.metrics import status_share
-from potstill.evaluation.results import Results, section_to_json
+from potstill.evaluation.results import Results, sections_by_arm_to_json
 from potstill.evaluation.rows import Evaluation
-from potstill.evaluation.table import short, table, usd
+from potstill.evaluation.table import format_count, format_usd, table
 from potstill.report import page
 from potstill.store import Store, database
 
@@ -97,11 +97,7 @@ def _document(results: Results, out: Path, rows: Sequence[str], seconds: float) 
             a: {role: cost._asdict() for role, cost in roles.items()}
             for a, roles in results.costs.items()
         },
-        "sections": {
-            arm: [section_to_json(section) for section in sections]
-            for arm, sections in results.sections.items()
-            if sections
-        },
+        "sections": sections_by_arm_to_json(results),
         "notes": _sentences(results),
         "note": results.note,
     }
@@ -176,9 +172,9 @@ def _costs(results: Results) -> None:
             "arm": arm,
             "role": role,
             "calls": f"{cost.calls:,}",
-            "tokens": short(cost.completion_tokens),
+            "tokens": format_count(cost.completion_tokens),
         }
-        | ({"money": usd(cost.cost + cost.lost)} if paid else {})
+        | ({"money": format_usd(cost.cost + cost.lost)} if paid else {})
         for arm, roles in results.costs.items()
         for role, cost in roles.items()
     ]

@@ -1,4 +1,4 @@
-"""Run a solver on problems, judge what it answers, keep one row a problem and a fingerprint of what moves the score."""
+"""Run a solver on problems, judge its answers, keep one row a problem and a fingerprint of what moves the score."""
 
 from __future__ import annotations
 
@@ -49,109 +49,135 @@ def evaluate(
         seed: of every request; a model behind a store must have been opened with the same one.
         threads: torch's thread count if a local model answers; a sum's order changes with it, and so may a sample.
     """
-    asked = [p if isinstance(p, Trace) else blank(p) for p in problems]
-    _check_problems(asked)
+    traces = [problem if isinstance(problem, Trace) else blank(problem) for problem in problems]
+    check_problems(traces)
     with using(dataclasses.replace(current(), seed=seed)):
-        answers = verify(solver(list(asked), n=n, **dict(sampling.changed())))
-    _check_answers(asked, answers, n)
-    if all(t.verdict.status == "unjudged" for t in answers if not t.error) and not all(
-        t.error for t in answers
-    ):
-        raise InputError(
-            "no answer could be judged",
-            expected="problems with a gold answer and a kind that has a verifier",
-            fix="map the answer column (potstill evaluate --help) or choose other problems",
-        )
-    models = sorted({t.author.model for t in answers if t.author})
-    fingerprint = Fingerprint(_task(asked, n, sampling), _run(solver, models, seed, threads))
-    return Evaluation(name, _rows(asked, answers), fingerprint)
+        answers = verify(solver(list(traces), n=n, **dict(sampling.changed())))
+    check_answers(traces, answers, n)
+    check_judged(answers)
+
+    models = sorted({trace.author.model for trace in answers if trace.author is not None})
+    task = describe_task(traces, n, sampling)
+    fingerprint = Fingerprint(task, describe_run(solver, models, seed, threads))
+    return Evaluation(name, collect_rows(traces, answers), fingerprint)
 
 
-def _check_problems(asked: Sequence[Trace]) -> None:
-    if not asked:
+def check_problems(problems: Sequence[Trace]) -> None:
+    """Refuse an empty set of problems, and two problems with one id."""
+    if not problems:
         raise InputError(
             "no problems to evaluate on",
             expected="at least one problem",
             fix="check --problems and --limit",
         )
-    twice = [key for key, count in Counter(t.problem.id for t in asked).items() if count > 1]
-    if twice:
+    counts = Counter(trace.problem.id for trace in problems)
+    repeated_ids = [problem_id for problem_id, count in counts.items() if count > 1]
+    if repeated_ids:
         raise InputError(
-            f"{len(twice)} problem ids occur more than once, e.g. {twice[0]!r}",
+            f"{len(repeated_ids)} problem ids occur more than once, e.g. {repeated_ids[0]!r}",
             expected="one problem an id: intervals and pairs go by problem",
             fix="deduplicate the problem file or map its id column",
         )
 
 
-def _check_answers(asked: Sequence[Trace], answers: Sequence[Trace], n: int) -> None:
-    found = Counter(t.problem.id for t in answers)
-    stray = set(found) - {t.problem.id for t in asked}
-    off = [t.problem.id for t in asked if found[t.problem.id] != n]
-    if stray or off:
-        odd = sorted(stray)[0] if stray else off[0]
+def check_answers(problems: Sequence[Trace], answers: Sequence[Trace], n: int) -> None:
+    """Refuse a solver that does not return n answers to each problem, and to no other."""
+    counts = Counter(trace.problem.id for trace in answers)
+    problem_ids = [trace.problem.id for trace in problems]
+    stray_ids = sorted(set(counts) - set(problem_ids))
+    miscounted_ids = [problem_id for problem_id in problem_ids if counts[problem_id] != n]
+    off = stray_ids + miscounted_ids
+    if off:
         raise ConfigError(
-            f"the solver returned {found[odd]} answers for problem {odd!r} ({len(off) + len(stray)} problems off)",
-            expected=f"{n} answers for each of {len(asked)} problems, failed ones included",
+            f"the solver returned {counts[off[0]]} answers for problem {off[0]!r} ({len(off)} problems off)",
+            expected=f"{n} answers for each of {len(problems)} problems, failed ones included",
             fix="let the solver take n and return every answer",
         )
 
 
-def _rows(asked: Sequence[Trace], answers: Sequence[Trace]) -> tuple[Row, ...]:
-    by_problem: dict[str, list[Trace]] = {t.problem.id: [] for t in asked}
-    for trace in answers:
-        by_problem[trace.problem.id].append(trace)
-    return tuple(Row(problem, tuple(_answers(drawn))) for problem, drawn in by_problem.items())
-
-
-def _answers(drawn: Sequence[Trace]) -> list[Answer]:
-    seen: dict[tuple[str, ...], int] = {}
-    made = []
-    for trace in drawn:
-        group = seen.setdefault(trace.parents, len(seen))
-        status = "error" if trace.error else trace.verdict.status
-        cut = trace.finish == "length"
-        made.append(
-            Answer(status, trace.answer, _sound(trace), trace.tokens.completion, cut, group)
+def check_judged(answers: Sequence[Trace]) -> None:
+    """Refuse answers of which no verifier could judge one, unless all of them failed."""
+    finished = [trace for trace in answers if not trace.error]
+    if finished and all(trace.verdict.status == "unjudged" for trace in finished):
+        raise InputError(
+            "no answer could be judged",
+            expected="problems with a gold answer and a kind that has a verifier",
+            fix="map the answer column (potstill evaluate --help) or choose other problems",
         )
-    return made
 
 
-def _sound(trace: Trace) -> bool | None:
+def collect_rows(problems: Sequence[Trace], answers: Sequence[Trace]) -> tuple[Row, ...]:
+    """One row a problem, in the order of the problems."""
+    answers_by_problem: dict[str, list[Trace]] = {trace.problem.id: [] for trace in problems}
+    for trace in answers:
+        answers_by_problem[trace.problem.id].append(trace)
+    rows: list[Row] = []
+    for problem_id, traces in answers_by_problem.items():
+        rows.append(Row(problem_id, tuple(judge_answers(traces))))
+    return tuple(rows)
+
+
+def judge_answers(traces: Sequence[Trace]) -> list[Answer]:
+    """What an evaluation keeps of the judged answers to one problem."""
+    group_by_parents: dict[tuple[str, ...], int] = {}
+    answers: list[Answer] = []
+    for trace in traces:
+        answers.append(
+            Answer(
+                status="error" if trace.error else trace.verdict.status,
+                answer=trace.answer,
+                steps=are_steps_right(trace),
+                tokens=trace.tokens.completion,
+                cut=trace.finish == "length",
+                group=group_by_parents.setdefault(trace.parents, len(group_by_parents)),
+            )
+        )
+    return answers
+
+
+def are_steps_right(trace: Trace) -> bool | None:
     """Whether the answer and every step is right, by what `verify` found; None where the kind has no step verifier."""
     if trace.problem.kind not in verifiers.WITH_STEPS:
         return None
     return not trace.error and trace.verdict.status == "right" and trace.scores.get("steps") == 1.0
 
 
-def _task(asked: Sequence[Trace], n: int, sampling: Sampling) -> dict[str, str]:
-    kinds = sorted({t.problem.kind for t in asked})
+def describe_task(problems: Sequence[Trace], n: int, sampling: Sampling) -> dict[str, str]:
+    """What was asked: the part of a fingerprint that must be equal for a comparison."""
+    kinds = sorted({trace.problem.kind for trace in problems})
     return {
-        "problems": digest("problems", [t.problem for t in asked]),
-        "prompts": digest("prompts", [t.prompt for t in asked]),
+        "problems": digest("problems", [trace.problem for trace in problems]),
+        "prompts": digest("prompts", [trace.prompt for trace in problems]),
         "sampling": canonical(dict(sampling.changed())),
         "n": str(n),
         "verifiers": " ".join(version(kind) for kind in kinds),
     }
 
 
-def _run(solver: Solver, models: Sequence[str], seed: int, threads: int | None) -> dict[str, str]:
-    return {
-        "solver": _solver_name(solver),
+def describe_run(
+    solver: Solver, models: Sequence[str], seed: int, threads: int | None
+) -> dict[str, str]:
+    """Who answered and where: the part of a fingerprint that may differ between arms."""
+    run = {
+        "solver": solver_name(solver),
         "models": " ".join(models),
         "seed": str(seed),
         "threads": str(threads or ""),
         "python": platform.python_version(),
-        **{library: _version(library) for library in LIBRARIES},
     }
+    for library in LIBRARIES:
+        run[library] = installed_version(library)
+    return run
 
 
-def _solver_name(solver: Solver) -> str:
+def solver_name(solver: Solver) -> str:
+    """The name of the function under a solver's bound arguments."""
     if isinstance(solver, functools.partial):
-        return _solver_name(solver.func)
+        return solver_name(solver.func)
     return str(getattr(solver, "__qualname__", type(solver).__qualname__))
 
 
-def _version(library: str) -> str:
+def installed_version(library: str) -> str:
     """The installed version, read without importing (a resumed run that needs no model must not load torch)."""
     try:
         return metadata.version(library)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from potstill.errors import ConfigError
-from potstill.evaluation.intervals import Estimate, difference
+from potstill.evaluation.intervals import Estimate, difference_interval
 from potstill.evaluation.metrics import average
 from potstill.evaluation.rows import Evaluation
 
@@ -35,27 +35,34 @@ class Comparison:
     @property
     def sentence(self) -> str:
         """What may be said, in points of 100, whichever arm is ahead."""
-        caveat = f"; compared by force, unequal: {', '.join(self.differs)}" if self.differs else ""
+        caveat = ""
+        if self.differs:
+            caveat = f"; compared by force, unequal: {', '.join(self.differs)}"
         value, low, high = (100 * end for end in self.difference)
         if not self.distinguishable:
             detail = f"{value:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}, {self.problems} problems"
             return f"{self.arm} is not distinguishable from {self.base} ({detail}{caveat})"
-        first, second = (self.arm, self.base) if value > 0 else (self.base, self.arm)
+        winner, loser = self.arm, self.base
         if value < 0:
+            winner, loser = loser, winner
             value, low, high = -value, -high, -low
         detail = f"95 % interval {low:.1f} to {high:.1f}, {self.problems} problems"
-        return f"{first} beats {second} by {value:.1f} points ({detail}{caveat})"
+        return f"{winner} beats {loser} by {value:.1f} points ({detail}{caveat})"
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object, the sentence included for a reader."""
         value, low, high = self.difference
-        numbers = {"difference": value, "low": low, "high": high, "problems": self.problems}
-        said = {
+        return {
+            "arm": self.arm,
+            "base": self.base,
+            "difference": value,
+            "low": low,
+            "high": high,
+            "problems": self.problems,
             "distinguishable": self.distinguishable,
             "sentence": self.sentence,
             "differs": list(self.differs),
         }
-        return {"arm": self.arm, "base": self.base, **numbers, **said}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Comparison:
@@ -76,21 +83,24 @@ def compare(arm: Evaluation, base: Evaluation, *, force: bool = False) -> Compar
     """
     differs = arm.fingerprint.differs(base.fingerprint)
     if differs and not force:
+        base_task = [f"{name} = {base.fingerprint.task.get(name, 'absent')}" for name in differs]
         raise ConfigError(
             f"{arm.name} and {base.name} were not asked the same (unequal: {', '.join(differs)})",
-            expected="; ".join(
-                f"{name} = {base.fingerprint.task.get(name, 'absent')}" for name in differs
-            ),
+            expected="; ".join(base_task),
             fix=f"evaluate {arm.name} as {base.name} was, or ask for it all the same: --force",
         )
-    before = {row.problem: row.right / row.n for row in base.rows}
-    pairs = [row.right / row.n - before[row.problem] for row in arm.rows if row.problem in before]
-    if not pairs:
+    base_shares = {row.problem: row.right / row.n for row in base.rows}
+    differences: list[float] = []
+    for row in arm.rows:
+        if row.problem in base_shares:
+            differences.append(row.right / row.n - base_shares[row.problem])
+    if not differences:
         raise ConfigError(
             f"{arm.name} and {base.name} share no problem",
             expected="at least one problem id in both",
         )
-    return Comparison(arm.name, base.name, difference(pairs), len(pairs), differs)
+    interval = difference_interval(differences)
+    return Comparison(arm.name, base.name, interval, len(differences), differs)
 
 
 def standings(evaluations: Iterable[Evaluation]) -> list[str]:
@@ -102,9 +112,15 @@ def standings(evaluations: Iterable[Evaluation]) -> list[str]:
     if not ranked:
         return []
     best, *others = ranked
-    said = [f"Highest avg@{best.n}: {best.name}, {100 * average(best).value:.1f} %."]
+    sentences = [f"Highest avg@{best.n}: {best.name}, {100 * average(best).value:.1f} %."]
     for other in others:
         differs = best.fingerprint.differs(other.fingerprint)
-        sentence = f"{other.name} was asked something else (unequal: {', '.join(differs)}) and is not compared"
-        said.append(f"{sentence if differs else compare(best, other).sentence}.")
-    return said
+        if differs:
+            unequal = ", ".join(differs)
+            sentence = (
+                f"{other.name} was asked something else (unequal: {unequal}) and is not compared"
+            )
+        else:
+            sentence = compare(best, other).sentence
+        sentences.append(f"{sentence}.")
+    return sentences

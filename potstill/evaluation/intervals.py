@@ -1,6 +1,6 @@
-"""95 % intervals clustered by problem: the problem is the unit, its draws are not independent.
+"""95 % intervals clustered by problem: the problem is the unit, its samples are not independent.
 
-With `x_i` the mean of problem i's draws and m problems, `SE = sqrt(sum (x_i - mean)^2 / (m (m - 1)))`: the
+With `x_i` the mean of problem i's samples and m problems, `SE = sqrt(sum (x_i - mean)^2 / (m (m - 1)))`: the
 cluster-robust standard error for clusters of equal size (Miller, "Adding Error Bars to Evals", arXiv:2411.00640).
 Analytic, so there is no seed and the same rows always give the same digits.
 """
@@ -28,35 +28,39 @@ class Estimate(NamedTuple):
         return (self.high - self.low) / 2
 
 
-def share(values: Sequence[float], draws: int) -> Estimate:
-    """A share in [0, 1] with a Wilson interval on the effective number of draws.
+def share_interval(values: Sequence[float], samples: int) -> Estimate:
+    """A share in [0, 1] with a Wilson interval on the effective number of samples.
 
-    `n_eff = p (1 - p) / SE^2`, at most `draws`; where all problems agree SE says nothing and n_eff is the number of
+    `n_eff = p (1 - p) / SE^2`, at most `samples`; where all problems agree SE says nothing and n_eff is the number of
     problems. Wilson (1927) with Student's t on m - 1 degrees of freedom in place of z; for clustered shares see Korn
     and Graubard (1998) and Franco et al. (2019), "Comparative study of confidence intervals for proportions in complex
     sample surveys".
 
     Args:
         values: one value in [0, 1] a problem.
-        draws: draws behind all values together.
+        samples: how many there are behind all values together.
     """
-    m, p = len(values), math.fsum(values) / len(values)
-    error = _standard_error(values)
-    size = min(p * (1 - p) / error**2, draws) if error > 0 else m
-    t2 = student(m - 1) ** 2 / size
+    m = len(values)
+    p = math.fsum(values) / m
+    standard_error = clustered_standard_error(values)
+    n_eff = float(m)
+    if standard_error > 0:
+        n_eff = min(p * (1 - p) / standard_error**2, samples)
+    # Wilson's interval with t^2 / n_eff in the place of z^2 / n.
+    t2 = student_t_quantile(m - 1) ** 2 / n_eff
     centre = (p + t2 / 2) / (1 + t2)
     half = math.sqrt(t2 * p * (1 - p) + t2**2 / 4) / (1 + t2)
     return Estimate(p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half)))
 
 
-def mean(values: Sequence[float]) -> Estimate:
+def mean_interval(values: Sequence[float]) -> Estimate:
     """A mean of unbounded values, one a problem: mean ± t SE."""
     value = math.fsum(values) / len(values)
-    half = student(len(values) - 1) * _standard_error(values)
+    half = student_t_quantile(len(values) - 1) * clustered_standard_error(values)
     return Estimate(value, value - half, value + half)
 
 
-def difference(values: Sequence[float]) -> Estimate:
+def difference_interval(values: Sequence[float]) -> Estimate:
     """The mean of paired differences in [-1, 1], one a problem: mean ± t SE.
 
     Where all problems show the same difference, SE is 0 and says nothing; then at most the share `1 - 0.025^(1/m)` of
@@ -65,23 +69,25 @@ def difference(values: Sequence[float]) -> Estimate:
     """
     m = len(values)
     value = math.fsum(values) / m
-    error = _standard_error(values)
-    if error > 0:
-        half = student(m - 1) * error
+    standard_error = clustered_standard_error(values)
+    if standard_error > 0:
+        half = student_t_quantile(m - 1) * standard_error
         return Estimate(value, max(-1.0, value - half), min(1.0, value + half))
-    unseen = 1 - ((1 - LEVEL) / 2) ** (1 / m)
-    return Estimate(value, value - unseen * (value + 1), value + unseen * (1 - value))
+    unseen_share = 1 - ((1 - LEVEL) / 2) ** (1 / m)
+    return Estimate(value, value - unseen_share * (value + 1), value + unseen_share * (1 - value))
 
 
-def _standard_error(values: Sequence[float]) -> float:
+def clustered_standard_error(values: Sequence[float]) -> float:
+    """`SE` of the module's docstring; 0 where there is one value or all are equal."""
     m = len(values)
     if m < 2 or min(values) == max(values):
         return 0.0
-    centre = math.fsum(values) / m
-    return math.sqrt(math.fsum((x - centre) ** 2 for x in values) / (m * (m - 1)))
+    mean = math.fsum(values) / m
+    squares = math.fsum((value - mean) ** 2 for value in values)
+    return math.sqrt(squares / (m * (m - 1)))
 
 
-def student(freedom: int) -> float:
+def student_t_quantile(freedom: int) -> float:
     """The 97.5 % point of Student's t; exact for 1 and 2 degrees of freedom, else Abramowitz and Stegun 26.7.5.
 
     Below one degree of freedom it is that of one: with a single problem there is no spread to measure.

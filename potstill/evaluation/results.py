@@ -7,6 +7,7 @@ merged back by `load`; `outcome` is the file without it, so a resumed run compar
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from potstill import __version__
 from potstill.data.atomic_write import write_bytes
 from potstill.errors import InputError
 from potstill.evaluation.compare import Comparison
+from potstill.evaluation.intervals import Estimate
 from potstill.evaluation.metrics import measures
 from potstill.evaluation.rows import Evaluation
 from potstill.records import Span, Trace
@@ -27,9 +29,11 @@ TIMED = frozenset(
 )
 WORLD_NOTE = "The world shows that the machinery works; it is no evidence for a paper."
 
+# The texts of an example, in the order in which they came about.
 PASSAGES = ("error", "teacher", "rewrite", "answer")
 
-_T = TypeVar("_T")
+_Value = TypeVar("_Value")
+_Result = TypeVar("_Result")
 
 
 class FunnelStep(NamedTuple):
@@ -134,27 +138,34 @@ class Results:
     notes: Sequence[str] = ()
 
 
-def passage(trace: Trace) -> Passage:
+def to_passage(trace: Trace) -> Passage:
     """A trace as an example's text: its step spans and its status ("error" where the generation failed)."""
     spans = tuple(span for span in trace.spans if span.kind == "step")
     return Passage(trace.text, spans, "error" if trace.error else trace.verdict.status)
 
 
-def length(values: Sequence[float], unit: str = "tokens") -> Length:
+def summarize_lengths(values: Sequence[float], unit: str = "tokens") -> Length:
     """Count, mean and nearest-rank percentiles of lengths."""
-    ordered = sorted(values)
-    if not ordered:
+    count = len(values)
+    if not count:
         return Length(0, 0.0, 0.0, 0.0, 0.0, unit)
-    p10, p50, p90 = (float(ordered[max(0, -(-len(ordered) * p // 100) - 1)]) for p in (10, 50, 90))
-    return Length(len(ordered), sum(ordered) / len(ordered), p10, p50, p90, unit)
+    ordered = sorted(values)
+
+    def percentile(percent: int) -> float:
+        rank = math.ceil(count * percent / 100)
+        return float(ordered[max(0, rank - 1)])
+
+    mean = sum(ordered) / count
+    return Length(count, mean, percentile(10), percentile(50), percentile(90), unit)
 
 
 def to_json(results: Results) -> dict[str, Any]:
-    """The results as a JSON object, timing apart."""
-    costs, costs_timed = _split(
-        {arm: {role: c._asdict() for role, c in r.items()} for arm, r in results.costs.items()}
-    )
-    training, training_timed = _split(dict(results.training))
+    """The results as a JSON object, what a clock or cache decides in a section of its own."""
+    costs: dict[str, Any] = {}
+    for arm, cost_by_role in results.costs.items():
+        costs[arm] = {role: cost._asdict() for role, cost in cost_by_role.items()}
+    costs, timed_costs = split_timed(costs)
+    training, timed_training = split_timed(dict(results.training))
     return {
         "potstill": __version__,
         "schema": SCHEMA,
@@ -162,38 +173,32 @@ def to_json(results: Results) -> dict[str, Any]:
         "note": results.note,
         "seed": results.seed,
         "recipe": dict(results.recipe),
-        "measures": {arm: _plain_measures(e) for arm, e in results.evaluations.items()},
-        "comparisons": [c.to_json() for c in results.comparisons],
-        "funnels": {arm: _funnel_json(f) for arm, f in results.funnels.items()},
+        "measures": map_values(results.evaluations, measures_to_json),
+        "comparisons": [comparison.to_json() for comparison in results.comparisons],
+        "funnels": map_values(results.funnels, funnel_to_json),
         "costs": costs,
         "training": training,
-        "lengths": {
-            arm: {what: asdict(v) for what, v in items.items()}
-            for arm, items in results.lengths.items()
-        },
-        "sections": {
-            arm: [section_to_json(section) for section in sections]
-            for arm, sections in results.sections.items()
-            if sections
-        },
-        "examples": [_example_json(e) for e in results.examples],
+        "lengths": map_values(results.lengths, lengths_to_json),
+        "sections": sections_by_arm_to_json(results),
+        "examples": [example_to_json(example) for example in results.examples],
         "notes": list(results.notes),
-        "evaluations": {arm: e.to_json() for arm, e in results.evaluations.items()},
-        "timing": {"costs": costs_timed, "training": training_timed},
+        "evaluations": map_values(results.evaluations, Evaluation.to_json),
+        "timing": {"costs": timed_costs, "training": timed_training},
     }
 
 
 def outcome(results: Results) -> dict[str, Any]:
     """The results without timing: equal for an undisturbed run and one that was killed and resumed."""
-    return {name: value for name, value in to_json(results).items() if name != "timing"}
+    document = to_json(results)
+    del document["timing"]
+    return document
 
 
 def save(results: Results, path: Path) -> None:
     """Write results.json atomically; one top-level section a line."""
-    lines = [
-        f"{json.dumps(name)}: {json.dumps(value, allow_nan=False)}"
-        for name, value in to_json(results).items()
-    ]
+    lines: list[str] = []
+    for name, value in to_json(results).items():
+        lines.append(f"{json.dumps(name)}: {json.dumps(value, allow_nan=False)}")
     write_bytes(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode("ascii"))
 
 
@@ -206,65 +211,95 @@ def load(path: Path) -> Results:
         raise InputError(
             f"no results at {path}", expected="a results.json of a finished run", fix=fix
         ) from None
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError) as error:
         raise InputError(
-            f"{path} can't be read as JSON: {problem}", expected="a results.json", fix=fix
-        ) from problem
-    found = data.get("schema") if isinstance(data, dict) else None
-    if found != SCHEMA:
-        written = data.get("potstill", "unknown") if isinstance(data, dict) else "unknown"
+            f"{path} can't be read as JSON: {error}", expected="a results.json", fix=fix
+        ) from error
+    document = data if isinstance(data, dict) else {}
+    schema = document.get("schema")
+    if schema != SCHEMA:
         raise InputError(
-            f"{path} has results schema {found!r} (written by potstill {written})",
+            f"{path} has results schema {schema!r} (written by potstill {document.get('potstill', 'unknown')})",
             expected=f"schema {SCHEMA} (potstill {__version__})",
             fix=fix,
         )
     try:
-        return from_json(data)
-    except (KeyError, TypeError, ValueError, AttributeError) as problem:
-        what = f"{type(problem).__name__}: {problem}"
+        return from_json(document)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"{path} is damaged ({what})", expected=f"results schema {SCHEMA}", fix=fix
-        ) from problem
+            f"{path} is damaged ({type(error).__name__}: {error})",
+            expected=f"results schema {SCHEMA}",
+            fix=fix,
+        ) from error
 
 
 def from_json(data: Mapping[str, Any]) -> Results:
     """The results that `to_json` wrote."""
-    costs = _merge(data["costs"], data["timing"]["costs"])
+    costs: dict[str, dict[str, Cost]] = {}
+    for arm, cost_by_role in merge_timed(data["costs"], data["timing"]["costs"]).items():
+        costs[arm] = {role: Cost(**cost) for role, cost in cost_by_role.items()}
+    lengths: dict[str, dict[str, Length]] = {}
+    for arm, items in data["lengths"].items():
+        lengths[arm] = {what: Length(**item) for what, item in items.items()}
     return Results(
         title=data["title"],
         note=data["note"],
         seed=data["seed"],
         recipe=data["recipe"],
-        evaluations=_mapped(data["evaluations"], Evaluation.from_json),
+        evaluations=map_values(data["evaluations"], Evaluation.from_json),
         comparisons=tuple(Comparison.from_json(item) for item in data["comparisons"]),
-        funnels=_mapped(data["funnels"], _funnel),
-        costs=_mapped(costs, lambda roles: _mapped(roles, lambda cost: Cost(**cost))),
-        training=_merge(data["training"], data["timing"]["training"]),
-        lengths=_mapped(data["lengths"], lambda items: _mapped(items, lambda item: Length(**item))),
-        sections=_mapped(data["sections"], sections_from_json),
-        examples=tuple(_example(item) for item in data["examples"]),
+        funnels=map_values(data["funnels"], funnel_from_json),
+        costs=costs,
+        training=merge_timed(data["training"], data["timing"]["training"]),
+        lengths=lengths,
+        sections=map_values(data["sections"], sections_from_json),
+        examples=tuple(example_from_json(item) for item in data["examples"]),
         notes=tuple(data["notes"]),
     )
 
 
-def _mapped(items: Mapping[str, Any], make: Callable[[Any], _T]) -> dict[str, _T]:
-    return {name: make(item) for name, item in items.items()}
+def map_values(
+    items: Mapping[str, _Value], convert: Callable[[_Value], _Result]
+) -> dict[str, _Result]:
+    """The mapping with each value converted."""
+    return {name: convert(item) for name, item in items.items()}
 
 
-def _plain_measures(evaluation: Evaluation) -> dict[str, Any]:
-    return {k: v._asdict() if isinstance(v, tuple) else v for k, v in measures(evaluation).items()}
+def measures_to_json(evaluation: Evaluation) -> dict[str, Any]:
+    """Every score of an evaluation; an estimate as its value with the ends of its interval."""
+    document: dict[str, Any] = {}
+    for name, value in measures(evaluation).items():
+        document[name] = value._asdict() if isinstance(value, Estimate) else value
+    return document
 
 
-def _funnel_json(funnel: Funnel) -> dict[str, Any]:
+def funnel_to_json(funnel: Funnel) -> dict[str, Any]:
+    """A funnel as a JSON object."""
     return {
-        "steps": [s._asdict() for s in funnel.steps],
-        "drops": [asdict(d) for d in funnel.drops],
+        "steps": [step._asdict() for step in funnel.steps],
+        "drops": [asdict(drop) for drop in funnel.drops],
     }
 
 
-def _funnel(data: Mapping[str, Any]) -> Funnel:
+def funnel_from_json(data: Mapping[str, Any]) -> Funnel:
+    """The funnel that `funnel_to_json` wrote."""
     steps = tuple(FunnelStep(**step) for step in data["steps"])
-    return Funnel(steps, tuple(FunnelDrop(**drop) for drop in data["drops"]))
+    drops = tuple(FunnelDrop(**drop) for drop in data["drops"])
+    return Funnel(steps, drops)
+
+
+def lengths_to_json(lengths: Mapping[str, Length]) -> dict[str, Any]:
+    """An arm's lengths as a JSON object."""
+    return {what: asdict(item) for what, item in lengths.items()}
+
+
+def sections_by_arm_to_json(results: Results) -> dict[str, list[dict[str, Any]]]:
+    """What the methods add to the report, for the arms whose method adds anything."""
+    document: dict[str, list[dict[str, Any]]] = {}
+    for arm, sections in results.sections.items():
+        if sections:
+            document[arm] = [section_to_json(section) for section in sections]
+    return document
 
 
 def section_to_json(section: ReportSection) -> dict[str, Any]:
@@ -285,49 +320,63 @@ def sections_from_json(items: Sequence[Mapping[str, Any]]) -> list[ReportSection
     return sections
 
 
-def _example_json(example: Example) -> dict[str, Any]:
-    texts = {name: _passage_json(getattr(example, name)) for name in PASSAGES}
-    return {"question": example.question, "gold": example.gold, "arm": example.arm, **texts}
-
-
-def _passage_json(passage: Passage | None) -> dict[str, Any] | None:
-    return passage and {
-        "text": passage.text,
-        "spans": [list(s) for s in passage.spans],
-        "status": passage.status,
+def example_to_json(example: Example) -> dict[str, Any]:
+    """An example as a JSON object."""
+    document: dict[str, Any] = {
+        "question": example.question,
+        "gold": example.gold,
+        "arm": example.arm,
     }
+    for name in PASSAGES:
+        document[name] = passage_to_json(getattr(example, name))
+    return document
 
 
-def _example(data: Mapping[str, Any]) -> Example:
-    texts = {name: _passage(data[name]) for name in PASSAGES}
+def example_from_json(data: Mapping[str, Any]) -> Example:
+    """The example that `example_to_json` wrote."""
+    texts = {name: passage_from_json(data[name]) for name in PASSAGES}
     return Example(data["question"], data["gold"], data["arm"], **texts)
 
 
-def _passage(data: Mapping[str, Any] | None) -> Passage | None:
-    return (
-        None
-        if data is None
-        else Passage(data["text"], tuple(Span(*s) for s in data["spans"]), data["status"])
-    )
+def passage_to_json(passage: Passage | None) -> dict[str, Any] | None:
+    """A text of an example as a JSON object; None where the arm has no such text."""
+    if passage is None:
+        return None
+    spans = [list(span) for span in passage.spans]
+    return {"text": passage.text, "spans": spans, "status": passage.status}
 
 
-def _split(data: Any) -> tuple[Any, Any]:
+def passage_from_json(data: Mapping[str, Any] | None) -> Passage | None:
+    """The text that `passage_to_json` wrote."""
+    if data is None:
+        return None
+    spans = tuple(Span(*span) for span in data["spans"])
+    return Passage(data["text"], spans, data["status"])
+
+
+def split_timed(data: Any) -> tuple[Any, Any]:
     """A tree of mappings as (what a rerun repeats, what a clock or cache decides)."""
     if not isinstance(data, Mapping):
         return data, {}
-    kept, timed = {}, {}
+    repeated: dict[str, Any] = {}
+    timed: dict[str, Any] = {}
     for name, value in data.items():
         if name in TIMED:
             timed[name] = value
             continue
-        kept[name], below = _split(value)
-        if below:
-            timed[name] = below
-    return kept, timed
+        repeated[name], timed_below = split_timed(value)
+        if timed_below:
+            timed[name] = timed_below
+    return repeated, timed
 
 
-def _merge(kept: Any, timed: Any) -> Any:
-    if not isinstance(kept, Mapping):
-        return kept
-    merged = {name: _merge(value, timed.get(name, {})) for name, value in kept.items()}
-    return {**merged, **{name: value for name, value in timed.items() if name not in kept}}
+def merge_timed(repeated: Any, timed: Any) -> Any:
+    """The tree that `split_timed` took apart."""
+    if not isinstance(repeated, Mapping):
+        return repeated
+    merged: dict[str, Any] = {}
+    for name, value in repeated.items():
+        merged[name] = merge_timed(value, timed.get(name, {}))
+    for name, value in timed.items():
+        merged.setdefault(name, value)
+    return merged

@@ -1,4 +1,4 @@
-"""What an evaluation keeps: one row a problem, one answer a draw, and a fingerprint of what moves the numbers."""
+"""What an evaluation keeps: one row a problem, its judged answers, and a fingerprint of what moves the numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from potstill.records import digest
 
 
 class Answer(NamedTuple):
-    """One judged draw.
+    """One judged answer.
 
     Args:
         status: "right", "wrong", "unparsed", "unjudged", or "error" where the generation failed.
@@ -32,46 +32,49 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """All draws for one problem, in draw order; the cluster of every interval."""
+    """All answers to one problem, in the order of their sample indices; the cluster of every interval."""
 
     problem: str
     answers: tuple[Answer, ...]
 
     @property
     def n(self) -> int:
-        """Draws, failed ones included."""
+        """How many answers there are, failed ones included."""
         return len(self.answers)
 
     @property
     def right(self) -> int:
-        """Draws with a right answer."""
+        """How many answers are right."""
         return self.count("right")
 
     @property
     def steps_right(self) -> int | None:
-        """Draws that are right in every step; None where steps can't be judged."""
-        known = [a.steps for a in self.answers if a.steps is not None]
-        return sum(known) if known else None
+        """How many answers are right in every step; None where steps can't be judged."""
+        judged = [answer.steps for answer in self.answers if answer.steps is not None]
+        return sum(judged) if judged else None
 
     @property
     def tokens(self) -> int:
-        """Completion tokens of all draws."""
-        return sum(a.tokens for a in self.answers)
+        """Completion tokens of all answers."""
+        return sum(answer.tokens for answer in self.answers)
 
     def count(self, status: str) -> int:
-        """Draws with a status."""
-        return sum(a.status == status for a in self.answers)
+        """How many answers have a status."""
+        return sum(answer.status == status for answer in self.answers)
 
     def to_json(self) -> dict[str, Any]:
-        """Counts for a reader, and the draws as columns."""
-        columns = {name: [getattr(a, name) for a in self.answers] for name in Answer._fields}
+        """Counts for a reader, and the answers as columns."""
+        columns: dict[str, list[Any]] = {}
+        for name in Answer._fields:
+            columns[name] = [getattr(answer, name) for answer in self.answers]
         return {"problem": self.problem, "n": self.n, "right": self.right, "draws": columns}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Row:
         """The row that `to_json` wrote."""
         columns = [data["draws"][name] for name in Answer._fields]
-        return cls(data["problem"], tuple(Answer(*draw) for draw in zip(*columns, strict=True)))
+        answers = tuple(Answer(*values) for values in zip(*columns, strict=True))
+        return cls(data["problem"], answers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,20 +114,23 @@ class Evaluation:
 
     @property
     def n(self) -> int:
-        """Draws a problem (equal for all problems)."""
+        """Answers a problem (equal for all problems)."""
         return self.rows[0].n
 
     def count(self, status: str) -> int:
-        """Draws with a status, over all problems."""
+        """How many answers have a status, over all problems."""
         return sum(row.count(status) for row in self.rows)
 
     def statuses(self) -> dict[str, int]:
-        """Draws by status, most frequent first."""
-        return dict(Counter(a.status for row in self.rows for a in row.answers).most_common())
+        """Answers by status, most frequent first."""
+        counts: Counter[str] = Counter()
+        for row in self.rows:
+            counts.update(answer.status for answer in row.answers)
+        return dict(counts.most_common())
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object; `from_json` gives the evaluation back."""
-        prints = {
+        fingerprint = {
             "task_id": self.fingerprint.task_id,
             "id": self.fingerprint.id,
             "task": dict(self.fingerprint.task),
@@ -132,13 +138,14 @@ class Evaluation:
         }
         return {
             "name": self.name,
-            "fingerprint": prints,
+            "fingerprint": fingerprint,
             "rows": [row.to_json() for row in self.rows],
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Evaluation:
         """The evaluation that `to_json` wrote."""
-        prints = data["fingerprint"]
+        parts = data["fingerprint"]
+        fingerprint = Fingerprint(dict(parts["task"]), dict(parts["run"]))
         rows = tuple(Row.from_json(row) for row in data["rows"])
-        return cls(data["name"], rows, Fingerprint(dict(prints["task"]), dict(prints["run"])))
+        return cls(data["name"], rows, fingerprint)

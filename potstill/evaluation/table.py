@@ -6,7 +6,14 @@ from collections.abc import Mapping
 
 from potstill.evaluation.compare import Comparison, compare
 from potstill.evaluation.intervals import Estimate
-from potstill.evaluation.metrics import average, majority_at, pass_at, status_share, steps, tokens
+from potstill.evaluation.metrics import (
+    average,
+    majority_at,
+    mean_tokens,
+    pass_at,
+    status_share,
+    step_accuracy,
+)
 from potstill.evaluation.results import Cost, Results
 from potstill.evaluation.rows import Evaluation
 
@@ -18,35 +25,42 @@ def table(results: Results, *, base: str = BASE) -> list[dict[str, str]]:
     """One row an arm, columns in print order.
 
     Args:
+        results: of a run, or of evaluations alone.
         base: the arm that the others are compared with; where it is absent, or was asked something else, those columns
             say so.
     """
-    shared = {e.n for e in results.evaluations.values()}
-    n = str(shared.pop()) if len(shared) == 1 else "n"
-    return [_row(results, name, e, n, base) for name, e in results.evaluations.items()]
+    counts = {evaluation.n for evaluation in results.evaluations.values()}
+    n = str(counts.pop()) if len(counts) == 1 else "n"
+    return [format_arm(results, evaluation, n, base) for evaluation in results.evaluations.values()]
 
 
-def _row(results: Results, name: str, evaluation: Evaluation, n: str, base: str) -> dict[str, str]:
-    stepped = steps(evaluation)
-    compared = against(results, name, base)
-    rows = results.training.get(name, {}).get("rows")
+def format_arm(results: Results, evaluation: Evaluation, n: str, base: str) -> dict[str, str]:
+    """The row of one arm; `n` names the columns of avg@n, pass@n and maj@n."""
+    name = evaluation.name
+    accuracy_of_steps = step_accuracy(evaluation)
+    training_rows = results.training.get(name, {}).get("rows")
+    comparison = find_comparison(results, name, base)
+    if isinstance(comparison, Comparison):
+        difference, verdict = format_points(comparison.difference), comparison.sentence
+    else:
+        difference, verdict = NONE, comparison
     return {
         "arm": name,
-        "rows": NONE if rows is None else f"{rows:,}",
-        f"avg@{n}": percent(average(evaluation)),
-        f"pass@{n}": percent(pass_at(evaluation, evaluation.n)),
-        f"maj@{n}": percent(majority_at(evaluation)),
-        "steps": percent(stepped) if stepped else NONE,
+        "rows": NONE if training_rows is None else f"{training_rows:,}",
+        f"avg@{n}": format_percent(average(evaluation)),
+        f"pass@{n}": format_percent(pass_at(evaluation, evaluation.n)),
+        f"maj@{n}": format_percent(majority_at(evaluation)),
+        "steps": NONE if accuracy_of_steps is None else format_percent(accuracy_of_steps),
         "unparsed": f"{100 * status_share(evaluation, 'unparsed'):.1f} %",
         "errors": f"{100 * status_share(evaluation, 'error'):.1f} %",
-        "tokens/answer": f"{tokens(evaluation).value:.0f}",
-        f"vs {base}": points(compared.difference) if isinstance(compared, Comparison) else NONE,
-        "verdict": compared.sentence if isinstance(compared, Comparison) else compared,
-        "cost": cost(results.costs.get(name, {})),
+        "tokens/answer": f"{mean_tokens(evaluation).value:.0f}",
+        f"vs {base}": difference,
+        "verdict": verdict,
+        "cost": format_costs(results.costs.get(name, {})),
     }
 
 
-def against(results: Results, name: str, base: str) -> Comparison | str:
+def find_comparison(results: Results, name: str, base: str) -> Comparison | str:
     """The comparison of an arm with the base: the stored one, else a new one, else the reason why there is none."""
     if name == base:
         return "the base of the differences"
@@ -57,41 +71,42 @@ def against(results: Results, name: str, base: str) -> Comparison | str:
         return f"no arm {base} to compare with"
     arm, other = results.evaluations[name], results.evaluations[base]
     differs = arm.fingerprint.differs(other.fingerprint)
-    return f"not compared (unequal: {', '.join(differs)})" if differs else compare(arm, other)
+    if differs:
+        return f"not compared (unequal: {', '.join(differs)})"
+    return compare(arm, other)
 
 
-def percent(estimate: Estimate) -> str:
+def format_percent(estimate: Estimate) -> str:
     """A share with its interval: `61.2 % [57.9, 64.4]`."""
     value, low, high = (100 * end for end in estimate)
     return f"{value:.1f} % [{low:.1f}, {high:.1f}]"
 
 
-def points(estimate: Estimate) -> str:
+def format_points(estimate: Estimate) -> str:
     """A difference with its interval, in points of 100: `+12.3 [+8.1, +16.5]`."""
     value, low, high = (100 * end for end in estimate)
     return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
-def cost(roles: Mapping[str, Cost]) -> str:
+def format_costs(roles: Mapping[str, Cost]) -> str:
     """Calls and completion tokens of each role: `teacher 300 calls 41k tokens; student 1,200 calls 96k tokens`."""
-    parts = [
-        f"{role} {c.calls:,} calls {short(c.completion_tokens)} tokens{_paid(c)}"
-        for role, c in roles.items()
-    ]
+    parts: list[str] = []
+    for role, cost in roles.items():
+        part = f"{role} {cost.calls:,} calls {format_count(cost.completion_tokens)} tokens"
+        paid = cost.cost + cost.lost
+        parts.append(f"{part} {format_usd(paid)}" if paid else part)
     return "; ".join(parts) or NONE
 
 
-def _paid(cost: Cost) -> str:
-    return f" {usd(cost.cost + cost.lost)}" if cost.cost or cost.lost else ""
-
-
-def usd(money: float) -> str:
+def format_usd(money: float) -> str:
     """Money as people read it, small amounts to four figures: `12.30 USD`, `0.004123 USD`."""
     return f"{money:,.2f} USD" if money >= 10 else f"{money:.4g} USD"
 
 
-def short(count: int) -> str:
+def format_count(count: int) -> str:
     """A count in three figures: 950, 41.2k, 3.1M."""
     if count < 1000:
         return str(count)
-    return f"{count / 1000:.1f}k" if count < 1_000_000 else f"{count / 1_000_000:.1f}M"
+    if count < 1_000_000:
+        return f"{count / 1000:.1f}k"
+    return f"{count / 1_000_000:.1f}M"

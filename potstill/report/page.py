@@ -11,9 +11,9 @@ from potstill import __version__
 from potstill.data.atomic_write import write_text
 from potstill.evaluation.compare import Comparison, standings
 from potstill.evaluation.intervals import Estimate
-from potstill.evaluation.metrics import average, pass_at, steps
+from potstill.evaluation.metrics import average, pass_at, step_accuracy
 from potstill.evaluation.results import Results
-from potstill.evaluation.table import BASE, against, percent, points, table
+from potstill.evaluation.table import BASE, find_comparison, format_percent, format_points, table
 from potstill.report.charts import Dot, scale, whiskers
 from potstill.report.markup import Html, join, tag
 from potstill.report.sections import (
@@ -115,11 +115,18 @@ def _arms(results: Results) -> Html | None:
     if not evaluations:
         return None
     dots = [
-        Dot(name, _percents(average(e)), percent(average(e)), other=100 * pass_at(e, e.n).value)
+        Dot(
+            name,
+            _percents(average(e)),
+            format_percent(average(e)),
+            other=100 * pass_at(e, e.n).value,
+        )
         for name, e in evaluations.items()
     ]
     ends = [end for dot in dots for end in (*dot.estimate, dot.other or 0.0)]
-    stepped = {name: found for name, e in evaluations.items() if (found := steps(e)) is not None}
+    stepped = {
+        name: found for name, e in evaluations.items() if (found := step_accuracy(e)) is not None
+    }
     n = next(iter(evaluations.values())).n
     hint = f"Filled: avg@{n} with its 95 % interval, clustered by problem. Hollow: pass@{n}, one of {n} draws is right."
     return section(
@@ -130,7 +137,9 @@ def _arms(results: Results) -> Html | None:
 def _steps(found: dict[str, Estimate]) -> Html | None:
     if not found:
         return None
-    dots = [Dot(name, _percents(estimate), percent(estimate)) for name, estimate in found.items()]
+    dots = [
+        Dot(name, _percents(estimate), format_percent(estimate)) for name, estimate in found.items()
+    ]
     axis = scale([end for dot in dots for end in dot.estimate], floor=0, ceiling=100)
     hint = tag("p", "The share of draws with a right answer and every step right.", class_="hint")
     return join(tag("h3", "Right in every step"), hint, whiskers(dots, axis, " %"))
@@ -141,7 +150,7 @@ def _percents(estimate: Estimate) -> Estimate:
 
 
 def _differences(results: Results, base: str) -> Html | None:
-    found = [against(results, name, base) for name in results.evaluations if name != base]
+    found = [find_comparison(results, name, base) for name in results.evaluations if name != base]
     compared = [item for item in found if isinstance(item, Comparison)]
     further = [c for c in results.comparisons if c.base != base]
     dots = [_difference(c, c.arm) for c in compared] + [
@@ -163,7 +172,7 @@ def _difference(comparison: Comparison, label: str) -> Dot:
     tone = "plain"
     if comparison.distinguishable:
         tone = "better" if comparison.difference.value > 0 else "worse"
-    return Dot(label, _percents(comparison.difference), points(comparison.difference), tone)
+    return Dot(label, _percents(comparison.difference), format_points(comparison.difference), tone)
 
 
 def _table(results: Results, base: str) -> Html | None:

@@ -14,7 +14,7 @@ from potstill.evaluation.results import (
     Passage,
     Results,
 )
-from potstill.evaluation.table import short, usd
+from potstill.evaluation.table import format_count, format_usd
 from potstill.report.charts import Bar, Range, bars, ranges, scale
 from potstill.report.markup import Html, Node, join, tag
 
@@ -233,11 +233,13 @@ def costs(results: Results) -> Html | None:
 
 def _money(cost: Cost, shown: bool) -> tuple[str, ...]:
     """All that was paid, and what of it went to tries that brought nothing."""
-    return (usd(cost.cost + cost.lost), usd(cost.lost)) if shown else ()
+    return (format_usd(cost.cost + cost.lost), format_usd(cost.lost)) if shown else ()
 
 
 def _tokens(cost: Cost) -> str:
-    return f"{short(cost.prompt_tokens)} read, {short(cost.completion_tokens)} written"
+    return (
+        f"{format_count(cost.prompt_tokens)} read, {format_count(cost.completion_tokens)} written"
+    )
 
 
 def lengths(results: Results) -> Html | None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from potstill.budget import prices
 from potstill.budget.prices import Price, built_in_prices, find_price, max_cost
-from potstill.evaluation.intervals import Estimate, mean, share
+from potstill.evaluation.intervals import Estimate, mean_interval, share_interval
 from potstill.records import Progress, Trace, no_progress
 from potstill.runs.dry_run import Asked, Assumptions, Driven, dry
 from potstill.runs.dry_run import pilot as tried
@@ -182,7 +182,7 @@ def _need(recipe: Recipe, role: str, asked: Asked, part: float, own: Mapping[str
     sure = (
         len(costs) < 2 or None in asked.costs
     )  # what was assumed does not vary as what is measured does
-    found = Estimate(value, value, value) if sure else mean(costs)
+    found = Estimate(value, value, value) if sure else mean_interval(costs)
     ends = (calls * found.value, max(0.0, calls * found.low), calls * found.high)
     whole = max_cost(price, round(prompt), round(limit), rate)
     return Need(role, spec, calls, round(prompt), round(completion), round(limit), *ends, whole)
@@ -240,11 +240,11 @@ def _measured(driven: Driven) -> dict[str, Estimate]:
     for name, problems in driven.rights.items():
         values = [sum(marks) / len(marks) for marks in problems.values()]
         if len(values) > 1:
-            found[f"{name}: right"] = share(values, sum(map(len, problems.values())))
+            found[f"{name}: right"] = share_interval(values, sum(map(len, problems.values())))
     for role, asked in driven.asked.items():
         if asked.calls > 1:
-            found[f"{role}: completion tokens a call"] = mean(asked.completions)
-            found[f"{role}: prompt tokens a call"] = mean(asked.prompts)
+            found[f"{role}: completion tokens a call"] = mean_interval(asked.completions)
+            found[f"{role}: prompt tokens a call"] = mean_interval(asked.prompts)
     return found
 
 

@@ -17,8 +17,8 @@ from potstill.evaluation.results import (
     FunnelStep,
     Length,
     Results,
-    length,
-    passage,
+    summarize_lengths,
+    to_passage,
 )
 from potstill.evaluation.rows import Evaluation
 from potstill.models import identity
@@ -139,18 +139,20 @@ def _lengths(
 ) -> dict[str, dict[str, Length]]:
     found: dict[str, dict[str, Length]] = {}
     for arm, traces in rows.items():
-        found[arm] = {"rows": length([t.tokens.completion for t in traces])}
+        found[arm] = {"rows": summarize_lengths([t.tokens.completion for t in traces])}
         surprise = [
             float(value) for t in traces if (value := t.scores.get("perplexity")) is not None
         ]
         if surprise:
-            found[arm]["rows before training"] = length(surprise, "perplexity")
+            found[arm]["rows before training"] = summarize_lengths(surprise, "perplexity")
     for arm, evaluation in evaluations.items():
         answers = [answer for row in evaluation.rows for answer in row.answers]
         told = found.setdefault(arm, {})
-        told["answers"] = length([a.tokens for a in answers])
+        told["answers"] = summarize_lengths([a.tokens for a in answers])
         for status in ("right", "wrong"):
-            told[f"{status} answers"] = length([a.tokens for a in answers if a.status == status])
+            told[f"{status} answers"] = summarize_lengths(
+                [a.tokens for a in answers if a.status == status]
+            )
     return found
 
 
@@ -177,10 +179,10 @@ def _example(store: Store, arm: str, row: Trace, answer: Trace | None) -> Exampl
         row.question,
         row.problem.answer,
         arm,
-        error=passage(errors[0]) if errors else None,
-        teacher=passage(teacher) if teacher else None,
-        rewrite=passage(row) if rewritten else None,
-        answer=passage(answer) if answer else None,
+        error=to_passage(errors[0]) if errors else None,
+        teacher=to_passage(teacher) if teacher else None,
+        rewrite=to_passage(row) if rewritten else None,
+        answer=to_passage(answer) if answer else None,
     )
 
 

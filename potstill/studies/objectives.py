@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from potstill.data.trace_json import from_json, to_json
 from potstill.errors import StageError
 from potstill.evaluation.benchmark import evaluate
-from potstill.evaluation.intervals import difference
+from potstill.evaluation.intervals import difference_interval
 from potstill.models.local.transformers import TransformersModel
 from potstill.models.model import Model, Sampling
 from potstill.records import Progress, Trace, blank
@@ -312,7 +312,7 @@ def _line(name: str, runs: Sequence[Mapping[str, Any]], base: Sequence[float]) -
     pooled = [
         sum(values) / len(values) for values in zip(*(run["shares"] for run in runs), strict=True)
     ]
-    gap = difference([mine - theirs for mine, theirs in zip(pooled, base, strict=True)])
+    gap = difference_interval([mine - theirs for mine, theirs in zip(pooled, base, strict=True)])
     against = f"{100 * gap.value:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
     trained = "tokens" in runs[0]
     average = {

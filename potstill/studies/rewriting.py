@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from potstill.errors import InputError
-from potstill.evaluation.intervals import difference
+from potstill.evaluation.intervals import difference_interval
 from potstill.methods.errors.orion.orion import expose_errors
 from potstill.methods.errors.orion.prompts import REFLECT, REFLECT_ALONE
 from potstill.methods.errors.orion.settings import Settings
@@ -94,4 +94,4 @@ def _shares(traces: Sequence[Trace]) -> dict[str, float]:
 def _points(one: Sequence[Trace], other: Sequence[Trace], test: Test) -> list[float]:
     """Difference in points, with its interval: [value, low, high]."""
     pairs = [float(test(a)) - float(test(b)) for a, b in zip(one, other, strict=True)]
-    return [round(100 * end, 1) for end in difference(pairs)]
+    return [round(100 * end, 1) for end in difference_interval(pairs)]

@@ -87,21 +87,21 @@ def test_rows_hold_every_draw_with_its_verdict_steps_and_tokens() -> None:
         1,
         1,
     )
-    steps = metrics.steps(found)
+    steps = metrics.step_accuracy(found)
     assert metrics.average(found).value == 0.5 and steps is not None and steps.value == 0.25
 
 
 def test_a_kind_without_step_verifier_has_no_step_accuracy() -> None:
     found = run("sound", problems=[Problem("n", "19 - 14, doubled?", "10", "number")])
     assert found.rows[0].answers[0].steps is None
-    assert metrics.steps(found) is None
+    assert metrics.step_accuracy(found) is None
 
 
 def test_failed_generations_are_counted_not_lost() -> None:
     found = evaluate(failing, STORIES, name="arm", n=1, sampling=Sampling(), seed=0)
     assert found.statuses() == {"error": 3}
     assert metrics.average(found).value == 0.0
-    assert metrics.tokens(found).value == 0.0
+    assert metrics.mean_tokens(found).value == 0.0
 
 
 def test_a_solver_must_return_every_draw() -> None:
@@ -184,7 +184,7 @@ def test_draws_of_one_plan_share_a_group() -> None:
         ]
 
     found = evaluate(planned, STORIES, name="arm", n=6, sampling=Sampling(), seed=0)
-    assert metrics.groups(found.rows[0]) == [(2, 0), (2, 2), (2, 0)]
+    assert metrics.count_by_plan(found.rows[0]) == [(2, 0), (2, 2), (2, 0)]
     assert metrics.solve_at(found, 1, 2).value == pytest.approx(1 / 3)
     assert metrics.solve_at(found, 2, 1).value == pytest.approx(2 / 3)
 

@@ -7,7 +7,7 @@ from demo_results import arm, evaluation
 
 from potstill.errors import ConfigError
 from potstill.evaluation.compare import Comparison, compare, standings
-from potstill.evaluation.intervals import Estimate, student
+from potstill.evaluation.intervals import Estimate, student_t_quantile
 
 
 def test_the_difference_is_paired_by_problem_not_by_place() -> None:
@@ -16,7 +16,7 @@ def test_the_difference_is_paired_by_problem_not_by_place() -> None:
     shuffled = type(found)(found.name, tuple(reversed(found.rows)), found.fingerprint)
     compared = compare(shuffled, base)
     # Differences .5 .25 0 .25.
-    half = student(3) * (0.125 / 12) ** 0.5
+    half = student_t_quantile(3) * (0.125 / 12) ** 0.5
     assert compared.difference == pytest.approx((0.25, 0.25 - half, 0.25 + half))
     assert compared.problems == 4
     assert not compared.distinguishable

@@ -56,7 +56,7 @@ def test_nested_solve_is_the_share_of_plans_and_programs_that_solve(
     ]
     expected = sum(w for w, hit in zip(weights, tried, strict=True) if hit) / sum(weights)
     counts = [(len(plan), sum(plan)) for plan in plans]
-    assert metrics.nested(counts, m, t) == pytest.approx(float(expected))
+    assert metrics.solve_at_plans(counts, m, t) == pytest.approx(float(expected))
 
 
 def test_pass_at_1_is_the_average_and_pass_at_n_is_any() -> None:
@@ -64,7 +64,7 @@ def test_pass_at_1_is_the_average_and_pass_at_n_is_any() -> None:
     assert metrics.average(found).value == pytest.approx(3 / 12)
     assert metrics.pass_at(found, 1).value == pytest.approx(3 / 12)
     assert metrics.pass_at(found, 4).value == pytest.approx(2 / 3)
-    with pytest.raises(ConfigError, match="pass@5 can't be estimated from 4 draws"):
+    with pytest.raises(ConfigError, match="pass@5 can't be estimated from 4 answers"):
         metrics.pass_at(found, 5)
 
 
@@ -78,27 +78,27 @@ def _votes(*answers: tuple[str | None, str]) -> Row:
 
 
 def test_the_majority_decides_even_when_it_is_wrong() -> None:
-    assert metrics.majority(_votes(("5", "wrong"), ("7", "right"), ("5", "wrong"))) == 0
-    assert metrics.majority(_votes(("5", "wrong"), ("7", "right"), ("7", "right"))) == 1
-    assert metrics.majority(_votes(("5", "wrong"), ("7", "right"), ("7", "right")), 1) == 0
+    assert metrics.majority_share(_votes(("5", "wrong"), ("7", "right"), ("5", "wrong"))) == 0
+    assert metrics.majority_share(_votes(("5", "wrong"), ("7", "right"), ("7", "right"))) == 1
+    assert metrics.majority_share(_votes(("5", "wrong"), ("7", "right"), ("7", "right")), 1) == 0
 
 
 def test_a_tie_counts_as_its_share_of_right_answers_whatever_the_order() -> None:
     draws = [("5", "wrong"), ("7", "right"), ("9", "wrong"), ("5", "wrong"), ("7", "right")]
-    assert {metrics.majority(_votes(*order)) for order in itertools.permutations(draws)} == {
+    assert {metrics.majority_share(_votes(*order)) for order in itertools.permutations(draws)} == {
         Fraction(1, 2)
     }
-    assert metrics.majority(_votes(("5", "wrong"), ("7", "right"), ("9", "wrong"))) == Fraction(
-        1, 3
-    )
+    assert metrics.majority_share(
+        _votes(("5", "wrong"), ("7", "right"), ("9", "wrong"))
+    ) == Fraction(1, 3)
 
 
 def test_draws_without_an_answer_never_vote() -> None:
     silent = [(None, "unparsed"), (None, "unparsed"), (None, "error")]
-    assert metrics.majority(_votes(*silent, ("7", "right"))) == 1
-    assert metrics.majority(_votes(*silent)) == 0
+    assert metrics.majority_share(_votes(*silent, ("7", "right"))) == 1
+    assert metrics.majority_share(_votes(*silent)) == 0
     # An answer that the verifier could read but not judge has no vote either.
-    assert metrics.majority(_votes(("5", "unjudged"), ("5", "unjudged"), ("7", "right"))) == 1
+    assert metrics.majority_share(_votes(("5", "unjudged"), ("5", "unjudged"), ("7", "right"))) == 1
 
 
 def test_failed_and_unparsed_draws_stay_in_the_denominator_and_are_shown() -> None:
@@ -109,9 +109,9 @@ def test_failed_and_unparsed_draws_stay_in_the_denominator_and_are_shown() -> No
 
 
 def test_steps_count_only_where_they_can_be_judged() -> None:
-    assert metrics.steps(evaluation("a", "rw", "rr")) is None
+    assert metrics.step_accuracy(evaluation("a", "rw", "rr")) is None
     found = evaluation("a", "rrww", "wwww", steps=True)
-    estimate = metrics.steps(found)
+    estimate = metrics.step_accuracy(found)
     assert estimate is not None and estimate.value == 0.25
 
 
@@ -119,5 +119,5 @@ def test_mean_tokens_leave_failed_draws_out() -> None:
     failed = Row("p", (Answer("right", "7", None, 30), Answer("error", None, None, 0)))
     found = evaluation("a", "rw", tokens=10)
     found = type(found)(found.name, (*found.rows, failed), found.fingerprint)
-    assert metrics.tokens(found).value == 20.0
+    assert metrics.mean_tokens(found).value == 20.0
     assert row("p", "rrw", tokens=4).tokens == 12

@@ -16,10 +16,10 @@ from potstill.evaluation.results import (
     Length,
     Passage,
     Results,
-    length,
     load,
     outcome,
     save,
+    summarize_lengths,
 )
 from potstill.evaluation.table import table
 
@@ -109,8 +109,8 @@ def test_what_is_not_a_results_file_is_refused(
 
 
 def test_lengths_are_nearest_rank() -> None:
-    assert length(range(1, 11)) == Length(10, 5.5, 1.0, 5.0, 9.0)
-    assert length([]).count == 0
+    assert summarize_lengths(range(1, 11)) == Length(10, 5.5, 1.0, 5.0, 9.0)
+    assert summarize_lengths([]).count == 0
 
 
 def test_the_table_has_an_arm_a_row_and_says_what_may_be_said() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
+import child
 import pytest
 from openai_server import Reply, serving
 
@@ -120,9 +121,7 @@ def command(folder: Path, *words: str, key: str = KEY) -> subprocess.CompletedPr
     """A command in a process of its own, as talkative as Python makes it."""
     environment = {**os.environ, VARIABLE: key, "PYTHONASYNCIODEBUG": "1", "OMP_NUM_THREADS": "1"}
     line = [sys.executable, "-X", "dev", "-W", "default", "-m", "potstill", *words]
-    done = subprocess.run(
-        line, cwd=folder, env=environment, capture_output=True, check=False, timeout=300
-    )
+    done = child.run(line, check=False, text=False, cwd=folder, env=environment)
     assert not leaks("stdout", done.stdout)
     assert not leaks("stderr", done.stderr)
     return done

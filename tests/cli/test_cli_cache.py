@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import child
 import pytest
 from store_fakes import store_failed_tries
 
@@ -164,11 +165,8 @@ def test_a_damaged_store_goes_on_from_what_was_saved(run: Path, here: Path, pots
 def test_readers_work_beside_a_writer_and_a_second_writer_is_refused(
     run: Path, here: Path, potstill
 ) -> None:
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(run)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    try:
-        assert holder.stdout is not None
+    command = [sys.executable, "-c", HOLDER, run]
+    with child.started(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout.readline() == b"held\n"
         for words in (["stats"], ["verify"], ["journal"], ["gc"]):
             assert potstill("cache", *words, run, "--json").code == 0
@@ -183,6 +181,5 @@ def test_readers_work_beside_a_writer_and_a_second_writer_is_refused(
             done = potstill(*words)
             assert done.code == 2
             assert f"is in use: process {holder.pid} is writing to it" in done.err
-    finally:
-        holder.communicate(b"\n", timeout=30)
+        holder.communicate(b"\n")
     assert potstill("cache", "parquet", run).code == 0

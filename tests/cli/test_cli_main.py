@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
 
+import child
 import pytest
 
 from potstill import cli, models, verifiers
@@ -36,9 +36,7 @@ HEAVY = (
 
 def imported(program: str) -> set[str]:
     report = f"{program}\nimport json, sys; print(); print(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run(
-        [sys.executable, "-c", report], capture_output=True, text=True, check=True
-    )
+    done = child.run([sys.executable, "-c", report])
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -68,9 +66,7 @@ def test_help_and_text_do_not_import_torch() -> None:
 def test_help_is_fast() -> None:
     def once() -> float:
         began = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "potstill", "--help"], capture_output=True, check=True
-        )
+        child.run([sys.executable, "-m", "potstill", "--help"])
         return time.perf_counter() - began
 
     assert min(once() for _ in range(3)) < 0.4
@@ -136,7 +132,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     read, write = os.pipe()
     os.close(read)
     words = [sys.executable, "-m", "potstill", "methods", "--json"]
-    done = subprocess.run(words, check=False, stdout=write, stderr=subprocess.PIPE, text=True)
+    done = child.run(words, check=False, stdout=write)
     os.close(write)
     assert (done.returncode, done.stderr) == (141, "")
 

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import child
 import pytest
 
 RUN = ["run", "sft", "--problems", "train.jsonl", "--teacher", "scripted:teacher.json"]
@@ -259,17 +260,15 @@ def test_report(again: Path, potstill) -> None:
 
 @pytest.mark.slow
 def test_a_stopped_run_goes_on_with_the_same_command(finished: Path, here: Path, potstill) -> None:
-    # A shell's background job ignores Ctrl-C, and so would we; the handler is what a terminal gives us.
-    start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    start += f"from potstill.cli import main; raise SystemExit(main({[*RUN, '--json']!r}))"
-    child = subprocess.Popen(
-        [sys.executable, "-c", start], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    while child.poll() is None and not (here / "runs" / "sft" / "rows" / "sft.jsonl").exists():
-        time.sleep(0.01)
-    child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=60)
-    assert child.returncode == 130, err
+    command = [sys.executable, "-m", "potstill", *RUN, "--json"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with child.started(command, **pipes) as running:
+        rows_file = here / "runs" / "sft" / "rows" / "sft.jsonl"
+        while running.poll() is None and not rows_file.exists():
+            time.sleep(0.01)
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate()
+    assert running.returncode == 130, err
     assert out == "" and "Traceback" not in err
     assert f"with the same command: potstill {shlex.join([*RUN, '--json'])}" in err
     done = potstill(*RUN, "--json")

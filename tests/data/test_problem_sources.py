@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
 
+import child
 import pytest
 
 from potstill import verifiers
@@ -171,10 +171,5 @@ def test_loading_a_file_imports_no_optional_package(tmp_path: Path) -> None:
         "import sys; from potstill.data import problems; problems.load(sys.argv[1]);"
         "print(sorted({'datasets', 'pyarrow', 'reasoning_gym', 'torch', 'sympy'} & set(sys.modules)))"
     )
-    out = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "p.jsonl")],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    out = child.run([sys.executable, "-c", code, tmp_path / "p.jsonl"])
     assert out.stdout.strip() == "[]"

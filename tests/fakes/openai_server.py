@@ -54,6 +54,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import child
+
 FAULTS = (
     *(
         "429",
@@ -699,12 +701,9 @@ def serving(**settings: Any) -> Iterator[Server]:
 def process(*flags: str) -> Iterator[str]:
     """The URL of a server in a process of its own."""
     command = [sys.executable, str(Path(__file__).resolve()), *map(str, flags)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout
-        try:
-            yield f"http://127.0.0.1:{int(child.stdout.readline())}/v1"
-        finally:
-            child.kill()
+    with child.started(command, deadline=900, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout
+        yield f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
 
 
 def main() -> None:

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import child
+
 PATIENCE = 180.0  # seconds until it must have loaded its model
 COMMAND = "from transformers.cli.transformers import main; main()"
 
@@ -59,16 +61,15 @@ def real_server(checkpoint: Path | str = "") -> Iterator[str]:
         log = Path(home) / "log"
         with (
             log.open("wb") as out,
-            subprocess.Popen(command, env=keep | clean, stdout=out, stderr=out) as child,
+            child.started(
+                command, deadline=900, env=keep | clean, stdout=out, stderr=out
+            ) as server,
         ):
-            try:
-                _wait(f"http://127.0.0.1:{port}/health", child, log)
-                yield f"http://127.0.0.1:{port}/v1"
-            finally:
-                child.kill()
+            _wait(f"http://127.0.0.1:{port}/health", server, log)
+            yield f"http://127.0.0.1:{port}/v1"
 
 
-def _wait(url: str, child: subprocess.Popen[bytes], log: Path) -> None:
+def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         try:
@@ -76,6 +77,6 @@ def _wait(url: str, child: subprocess.Popen[bytes], log: Path) -> None:
                 if answer.status == 200:
                     return
         except (urllib.error.URLError, OSError):
-            assert child.poll() is None, log.read_text()
+            assert server.poll() is None, log.read_text()
             time.sleep(0.1)
     raise AssertionError(f"no answer within {PATIENCE} s: {log.read_text()}")

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import child
 import pytest
 
 pytest.importorskip("torch", reason="needs the extra potstill[local]")
@@ -48,24 +49,24 @@ def rows(folder: Path) -> dict[str, list[str]]:
 @pytest.mark.slow
 @pytest.mark.long  # CI kills a whole run at more moments in test_server_kill
 def test_killed_ten_times(tmp_path):
-    subprocess.run(command(tmp_path / "calm"), check=True, capture_output=True)
+    child.run(command(tmp_path / "calm"), deadline=900)
     dice, folder, kept = random.Random(7), tmp_path / "killed", {}
     for kill in range(KILLS):
-        with subprocess.Popen(
-            command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as process:
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        with child.started(command(folder), deadline=900, **silent) as process:
             if kill % 3:  # into the work: some time after something new was stored
                 while process.poll() is None and len(stored(folder)) <= len(kept):
                     time.sleep(0.02)
             time.sleep(dice.uniform(0.0, 0.4))
             process.send_signal(signal.SIGKILL)
+            process.wait()
         assert process.returncode == -signal.SIGKILL, "it ended before it was killed"
         now = stored(folder)
         assert kept.items() <= now.items(), "a stored completion was lost or asked for again"
         assert not kill % 3 or len(now) > len(kept)
         kept = now
     assert kept.keys() < stored(tmp_path / "calm").keys()
-    subprocess.run(command(folder), check=True, capture_output=True)
+    child.run(command(folder), deadline=900)
 
     assert kept.items() <= stored(folder).items()
     assert stored(folder).keys() == stored(tmp_path / "calm").keys()

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import child
 import pytest
 from openai_server import process, serving
 
@@ -147,17 +148,18 @@ class Kills:
 
     def kill(self, some_time: bool) -> None:
         """At some time after the start, or a random number of completions after the last kill."""
-        with started(self.command, self.count.with_suffix(".stderr")) as child:
+        with started(self.command, self.count.with_suffix(".stderr")) as running:
             if some_time:
                 time.sleep(self.dice.uniform(0.0, 1.5))
             else:
                 more = len(self.kept) + self.dice.randint(1, 3 * CONCURRENCY)
-                while child.poll() is None and len(completions(self.folder)) < more:
+                while running.poll() is None and len(completions(self.folder)) < more:
                     time.sleep(0.005)
                 time.sleep(self.dice.uniform(0.0, 0.03))
-            child.send_signal(signal.SIGKILL)
+            running.send_signal(signal.SIGKILL)
+            running.wait()
         told = self.count.with_suffix(".stderr").read_text()
-        assert child.returncode == -signal.SIGKILL, f"it ended before it was killed:\n{told}"
+        assert running.returncode == -signal.SIGKILL, f"it ended before it was killed:\n{told}"
         now = completions(self.folder)
         assert self.kept.items() <= now.items(), "a stored completion was lost or asked for again"
         self.kept = now
@@ -182,11 +184,11 @@ def started(command: list[str], told: Path) -> Iterator[subprocess.Popen]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with (
         told.open("w") as errors,
-        subprocess.Popen(
+        child.started(
             command, stdout=subprocess.DEVNULL, stderr=errors, env=environment
-        ) as child,
+        ) as running,
     ):
-        yield child
+        yield running
 
 
 def spec(url: str) -> str:
@@ -205,24 +207,22 @@ def test_a_method_killed_while_it_asks_a_server(tmp_path):
             return [sys.executable, "-c", CHILD, str(problems), spec(server.url), str(folder)]
 
         write_problems(problems, {}, 40)
-        subprocess.run(
-            command(tmp_path / "first"), capture_output=True, check=False
-        )  # no row is right
+        child.run(command(tmp_path / "first"), check=False)  # no row is right
         write_problems(problems, first_draws(tmp_path / "first"), 40)
-        subprocess.run(command(tmp_path / "calm"), check=True)
+        child.run(command(tmp_path / "calm"))
         assert len((tmp_path / "calm" / "rows.txt").read_text().split()) >= 40
         count.write_text("")
         kills = Kills(command(tmp_path / "killed"), tmp_path / "killed", count, random.Random(3))
         for _ in range(4):
             kills.kill(some_time=False)
         assert 0 < len(kills.kept) < 160
-        subprocess.run(command(tmp_path / "killed"), check=True)
+        child.run(command(tmp_path / "killed"))
         kills.check(completions(tmp_path / "calm"))
         assert (tmp_path / "killed" / "rows.txt").read_text() == (
             tmp_path / "calm" / "rows.txt"
         ).read_text()
         before = len(served(count))
-        subprocess.run(command(tmp_path / "killed"), check=True)
+        child.run(command(tmp_path / "killed"))
         assert len(served(count)) == before
         assert not others, "the server was probed"
 
@@ -258,15 +258,15 @@ def test_a_whole_run_killed_at_twenty_four_moments(tmp_path, tiny_checkpoint):
             ]
 
         write_problems(problems, {}, 60)
-        subprocess.run(command(tmp_path / "first"), capture_output=True, check=False)
+        child.run(command(tmp_path / "first"), check=False)
         write_problems(problems, first_draws(tmp_path / "first"), 60)
-        subprocess.run(command(tmp_path / "calm"), check=True)
+        child.run(command(tmp_path / "calm"))
         count.write_text("")
         kills = Kills(command(tmp_path / "killed"), tmp_path / "killed", count, random.Random(11))
         for number in range(24):
             kills.kill(some_time=number % 4 == 3)
         assert len(kills.kept) > 0
-        subprocess.run(command(tmp_path / "killed"), check=True)
+        child.run(command(tmp_path / "killed"))
         kills.check(completions(tmp_path / "calm"))
     assert rows(tmp_path / "killed") == rows(tmp_path / "calm")
     assert all(rows(tmp_path / "calm").values())

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import child
 import pytest
 from store_fakes import Plain, ask
 
@@ -300,8 +301,7 @@ def test_a_file_that_may_not_grow(tmp_path: Path):
     """The limit of a user's quota, in a process of its own."""
     assert resource.getrlimit(resource.RLIMIT_FSIZE)
     words = [sys.executable, "-c", LIMITED, str(Path(__file__).parent), str(tmp_path / "run")]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 0, done.stderr
+    done = child.run(words)
     assert "cannot read or write" in done.stdout
     with Store.open(tmp_path / "run") as store:
         assert len(list(store.completions.iterate())) >= 60

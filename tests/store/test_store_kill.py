@@ -9,9 +9,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import child
 from store_fakes import Planner, ask
 
 from potstill.runs import manifest
@@ -68,15 +70,10 @@ def lines(log: Path) -> list[tuple[str, int]]:
     )
 
 
-def start(tmp_path: Path, name: str) -> tuple[subprocess.Popen[bytes], Path, Path]:
-    script = tmp_path / "child.py"
-    script.write_text(CHILD)
-    folder, log = tmp_path / name, tmp_path / f"{name}.log"
-    return (
-        subprocess.Popen([sys.executable, script, str(Path(__file__).parent), folder, log]),
-        folder,
-        log,
-    )
+@contextmanager
+def started(folder: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with child.started([sys.executable, "-c", CHILD, Path(__file__).parent, folder, log]) as run:
+        yield run
 
 
 def batches_of(prompts: list[str], draw: int) -> list[list[str]]:
@@ -97,26 +94,26 @@ def check_whole(stored: set[str]) -> None:
 
 
 def test_killed_at_random_moments(tmp_path: Path):
-    process, calm, calm_log = start(tmp_path, "calm")
-    assert process.wait(60) == 0
+    calm, calm_log = tmp_path / "calm", tmp_path / "calm.log"
+    with started(calm, calm_log) as process:
+        assert process.wait() == 0
     assert len(lines(calm_log)) == len(PROMPTS) * DRAWS
 
     rng = random.Random(20240607)
     known: set[tuple[str, int]] = set()
+    folder, log = tmp_path / "killed", tmp_path / "killed.log"
     kills = 0
     while True:
-        asked = len(lines(tmp_path / "killed.log"))
-        process, folder, log = start(tmp_path, "killed")
-        if kills % 3 == 2:
-            wait_for(
-                process, lambda: False, rng.random() * 0.15
-            )  # somewhere in the start-up or the fast-forward
-        else:
-            wanted = asked + rng.randrange(1, 13)
-            wait_for(process, lambda: len(lines(log)) >= wanted, 60)  # noqa: B023
-            time.sleep(rng.random() * 0.006)
-        process.kill()
-        process.wait()
+        asked = len(lines(log))
+        with started(folder, log) as process:
+            if kills % 3 == 2:  # somewhere in the start-up or the fast-forward
+                wait_for(process, lambda: False, rng.random() * 0.15)
+            else:
+                wanted = asked + rng.randrange(1, 13)
+                wait_for(process, lambda: len(lines(log)) >= wanted, 60)  # noqa: B023
+                time.sleep(rng.random() * 0.006)
+            process.kill()
+            process.wait()
         assert not known & set(lines(log)[asked:]), "something stored was asked for again"
         if process.returncode == 0:
             break
@@ -130,8 +127,8 @@ def test_killed_at_random_moments(tmp_path: Path):
     assert kills >= 4
     assert len(known) > 20
 
-    process, folder, log = start(tmp_path, "killed")
-    assert process.wait(60) == 0
+    with started(folder, log) as process:
+        assert process.wait() == 0
     assert (folder / "results.json").read_bytes() == (calm / "results.json").read_bytes()
     assert manifest.finished(folder)
     with Store.open(folder) as store:
@@ -146,8 +143,8 @@ def wait_for(process: subprocess.Popen[bytes], done: Callable[[], bool], seconds
 
 def run_and_die(folder: Path, statement: int) -> bool:
     """A forked process that kills itself before its n-th SQL statement; whether it lived to the end."""
-    child = os.fork()
-    if child == 0:
+    forked = os.fork()
+    if forked == 0:
         with Store.open(folder) as store:
             left = iter(range(statement, -1, -1))
             die = lambda _: next(left) == 0 and os.kill(os.getpid(), signal.SIGKILL)  # noqa: E731
@@ -156,7 +153,7 @@ def run_and_die(folder: Path, statement: int) -> bool:
             with_cache(Planner(), store, role="teacher", arm="sft", seed=0).write(ask(*"abcde"))
             ledger.finish()
         os._exit(0)
-    return os.waitpid(child, 0)[1] == 0
+    return child.reap(forked) == 0
 
 
 def test_killed_before_every_single_statement(tmp_path: Path):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import child
 import pytest
 from store_fakes import Plain, ask
 
@@ -148,19 +150,14 @@ def test_the_second_process_is_refused_by_name_and_a_dead_one_is_not(tmp_path: P
         "import sys, time; from potstill.store import Store; s = Store.open(sys.argv[1])\n"
         "print('held', flush=True); time.sleep(60)"
     )
-    process = subprocess.Popen([sys.executable, "-c", holder, tmp_path], stdout=subprocess.PIPE)
-    try:
-        assert process.stdout is not None
+    command = [sys.executable, "-c", holder, tmp_path]
+    with child.started(command, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"held\n"
         with pytest.raises(StoreError) as caught:
             Store.open(tmp_path)
         assert f"is in use: process {process.pid} is writing to it" in str(caught.value)
         with Store.open(tmp_path, readonly=True) as reader:
             assert reader.history.arms() == {}
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
     mine = rf"process {os.getpid()} \(this one\)"
     with Store.open(tmp_path), pytest.raises(StoreError, match=mine):
         Store.open(tmp_path)
@@ -171,18 +168,15 @@ def test_a_forked_worker_that_outlives_its_run_does_not_keep_the_lock(tmp_path: 
     script = (
         "import os, sys, time; from potstill.store import Store; s = Store.open(sys.argv[1])\n"
         "child = os.fork()\n"
-        "if child == 0: time.sleep(30); os._exit(0)\n"
-        "print(child, flush=True); os.kill(os.getpid(), 9)"
+        "if child == 0: print('alive', flush=True); time.sleep(30); os._exit(0)\n"
+        "time.sleep(30)"
     )
-    done = subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE)
-    assert done.stdout is not None
-    worker = int(done.stdout.readline())
-    try:
-        assert done.wait(10) == -9
+    command = [sys.executable, "-c", script, tmp_path]
+    with child.started(command, stdout=subprocess.PIPE) as run:
+        assert run.stdout.readline() == b"alive\n"
+        run.kill()
+        assert run.wait() == -signal.SIGKILL
         Store.open(tmp_path).close()
-    finally:
-        os.kill(worker, 9)
-        done.stdout.close()
 
 
 def test_a_store_that_was_forgotten_lets_the_next_in(tmp_path: Path):

@@ -5,13 +5,13 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
+import child
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
@@ -247,16 +247,16 @@ def several(*arguments):
 def ran(*arguments):
     """What it has said, once it is done."""
     command, env = several(*arguments)
-    return subprocess.run(
-        command, check=False, env=env, capture_output=True, text=True, timeout=900
-    )
+    return child.run(command, deadline=900, check=False, env=env)
 
 
 def killed(folder, name, out, step):
     """A training of this file, ended by SIGKILL of both processes at a moment after the checkpoint of that step."""
     command, env = several(__file__, folder, name, out)
-    with (folder / "noise").open("w") as noise:
-        launcher = subprocess.Popen(command, env=env, stdout=noise, stderr=noise)
+    with (
+        (folder / "noise").open("w") as noise,
+        child.started(command, deadline=300, env=env, stdout=noise, stderr=noise) as launcher,
+    ):
         while (
             not (out / "training" / f"checkpoint-{step}" / "complete").is_file()
             and launcher.poll() is None
@@ -265,8 +265,6 @@ def killed(folder, name, out, step):
         time.sleep(random.uniform(0, 0.3))
         for rank in range(2):
             os.kill(int((folder / f"pid-{rank}").read_text()), signal.SIGKILL)
-        launcher.kill()
-        launcher.wait()
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import child
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
@@ -470,15 +469,12 @@ def test_kill_9_at_several_moments(tiny_checkpoint, tmp_path):
         tests=str(here.parent), here=str(here), start=str(tiny_checkpoint), out=str(out)
     )
     for moment in (3, 31, 77, 120, 150):
-        child = subprocess.Popen(
-            [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=dict(os.environ)
-        )
-        for line in child.stdout:
-            if int(line) >= moment:
-                time.sleep(0.003 * (moment % 7))
-                child.send_signal(signal.SIGKILL)
-                break
-        child.wait()
-        child.stdout.close()
+        command = [sys.executable, "-c", code]
+        with child.started(command, stdout=subprocess.PIPE, text=True) as training:
+            for line in training.stdout:
+                if int(line) >= moment:
+                    time.sleep(0.003 * (moment % 7))
+                    training.kill()
+                    break
     assert fit(rows(), tiny_checkpoint, out, settings).losses == whole.losses
     assert weights(out) == weights(tmp_path / "whole")

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import child
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
@@ -36,20 +37,13 @@ def test_a_second_training_is_refused_until_the_first_is_dead(
         output_dir, "claimed", lambda out, name, told: begun.append(name) or plain(out, name, told)
     )
     fit(rows(), tiny_checkpoint, tmp_path / "other", ONE)
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(out), begun[0]],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
+    command = [sys.executable, "-c", HOLDER, out, begun[0]]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with child.started(command, **pipes) as holder:
         assert holder.stdout.readline() == "mine\n"
         with pytest.raises(StageError, match="another process is training in"):
             fit(rows(), tiny_checkpoint, out, ONE)
         assert not (out / output_dir.MARK).exists()
-    finally:
-        holder.kill()
-        holder.communicate()
     assert fit(rows(), tiny_checkpoint, out, ONE).steps == 1
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 
+import child
 import pytest
 
 from potstill import verifiers
@@ -73,10 +73,7 @@ from potstill import verifiers
 verifiers.judge([(Problem("p", "?", "18", "math"), "A: 18"), (Problem("p", "?", "18", "number"), "A: 18")])
 print(json.dumps(sorted({"sympy", "math_verify", "torch"} & set(sys.modules))))
 """
-    runs = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        for _ in range(3)
-    ]
+    runs = [child.run([sys.executable, "-c", code]) for _ in range(3)]
     lines = [[json.loads(line) for line in run.stdout.splitlines()] for run in runs]
     assert (
         min(seconds for (seconds, _), _ in lines) < 0.05

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import child
 import pytest
 from openai_server import Reply, Server, process, serving
 
@@ -355,8 +356,7 @@ def test_what_is_in_flight_when_the_stream_is_closed_is_recorded() -> None:
 
 def test_an_interrupt_ends_it_at_once() -> None:
     code = """if True:
-        import itertools, signal, sys
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job is started with SIGINT ignored
+        import itertools, sys
         from potstill.models.model import Request
         from potstill.models.remote.openai import OpenAIModel
         stream = OpenAIModel("m", url=sys.argv[1]).stream(Request(str(i)) for i in itertools.count())
@@ -365,17 +365,13 @@ def test_an_interrupt_ends_it_at_once() -> None:
     """
     with process("--latency", "0.3") as url:
         command = [sys.executable, "-c", code, url]
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as child:
-            assert child.stdout and child.stdout.readline() == "True\n"
-            child.send_signal(signal.SIGINT)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with child.started(command, deadline=30, **pipes) as asking:
+            assert asking.stdout.readline() == "True\n"
+            asking.send_signal(signal.SIGINT)
             began = time.monotonic()
-            try:
-                _, said = child.communicate(timeout=20)
-            finally:
-                child.kill()  # where it did not end: leaving the block waits for it
-        assert time.monotonic() - began < 5 and child.returncode != 0
+            _, said = asking.communicate()
+        assert time.monotonic() - began < 5 and asking.returncode != 0
         assert said.rstrip().endswith("KeyboardInterrupt") and "Unclosed" not in said
 
 
@@ -383,10 +379,10 @@ def test_a_forked_child_has_a_loop_of_its_own() -> None:
     with process("--latency", "0.001") as url:
         model = OpenAIModel("m", url=url)
         [mine] = model.write([Request(Q)])
-        child = os.fork()
-        if not child:  # what the child finds goes into its exit status
+        forked = os.fork()
+        if not forked:  # what the child finds goes into its exit status
             os._exit(0 if model.write([Request(Q)])[0].text == mine.text else 1)
-        assert os.waitpid(child, 0)[1] == 0
+        assert child.reap(forked) == 0
 
 
 ASKING = """
@@ -404,9 +400,7 @@ print(len(next(portions)) > 0)  # and ends with calls under way
 def test_a_process_leaves_nothing_open(end: str) -> None:
     program = [sys.executable, "-W", "error::ResourceWarning", "-X", "dev", "-c", ASKING + end]
     with process("--latency", "0.01") as url:
-        done = subprocess.run(
-            [*program, url], capture_output=True, text=True, check=True, timeout=60
-        )
+        done = child.run([*program, url])
     assert done.stdout == "True\nclosed: True\n"
     for word in ("ResourceWarning", "nclosed", "never", "destroyed", "Traceback"):
         assert word not in done.stderr

@@ -6,12 +6,12 @@ import io
 import keyword
 import os
 import random
-import subprocess
 import sys
 import tokenize
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
+import child
 import pytest
 
 from potstill import verifiers
@@ -167,13 +167,10 @@ def plain(item) -> str:
     """The class by plain execution, not in a sandbox: mutants of trusted code."""
     problem, body = item
     prefix, _, tests, entry = parts(problem)
-    done = subprocess.run(
+    done = child.run(
         [sys.executable, "-c", PLAIN, str(LIMITS.seconds), str(LIMITS.memory)],
         input=f"{prefix}{body}\n{tests}\ncheck({entry})\n",
-        capture_output=True,
-        text=True,
         check=False,
-        timeout=60,
         env={"PYTHONHASHSEED": "0", "PATH": os.environ["PATH"]},
     )
     return done.stdout if done.returncode == 0 else "time" if done.returncode == -24 else "runtime"

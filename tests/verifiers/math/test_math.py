@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import child
 import pytest
 
 from potstill import verifiers
@@ -178,11 +179,11 @@ def test_a_worker_killed_by_somebody_else_is_asked_again(monkeypatch: pytest.Mon
 
 def test_a_fork_gets_workers_of_its_own() -> None:
     equality.judge(problem("1/2"), "\\boxed{\\frac{6}{12}}")
-    child = os.fork()
-    if not child:
+    forked = os.fork()
+    if not forked:
         found = equality.judge(problem("1/2"), "\\boxed{\\frac{7}{14}}")
         os._exit(0 if found.status == "right" else 1)
-    assert os.waitpid(child, 0)[1] == 0
+    assert child.reap(forked) == 0
 
 
 def test_many_threads_may_judge_at_once() -> None:

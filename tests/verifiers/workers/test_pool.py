@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import child
 import pytest
 
 from potstill import verifiers
@@ -124,8 +125,7 @@ def test_a_worker_killed_in_the_middle_loses_nothing() -> None:
 
 
 PARENT = """
-import json, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job is started with SIGINT ignored
+import json, sys
 from potstill.records import Problem
 from potstill.verifiers import regex
 from potstill.verifiers.math import equality
@@ -145,29 +145,20 @@ sys.stdin.read()
     ("doing", "how"), [("idle", "kill"), ("busy", "kill"), ("idle", "end"), ("busy", "interrupt")]
 )
 def test_no_worker_outlives_its_parent(doing: str, how: str) -> None:
-    parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, doing],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    assert parent.stdout is not None
-    assert parent.stdin is not None
-    worker = json.loads(parent.stdout.readline())
-    assert state(worker) not in ("", "Z")
-    time.sleep(0.2)
-    if how == "end":
-        parent.stdin.close()
-    else:
-        parent.send_signal(signal.SIGKILL if how == "kill" else signal.SIGINT)
-    try:
-        parent.wait(30)
-    finally:
-        parent.kill()
-    deadline = time.monotonic() + 20
-    while state(worker) not in ("", "Z") and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert state(worker) in ("", "Z")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with child.started([sys.executable, "-c", PARENT, doing], deadline=60, **pipes) as parent:
+        worker = json.loads(parent.stdout.readline())
+        assert state(worker) not in ("", "Z")
+        time.sleep(0.2)
+        if how == "end":
+            parent.stdin.close()
+        else:
+            parent.send_signal(signal.SIGKILL if how == "kill" else signal.SIGINT)
+        parent.wait()
+        deadline = time.monotonic() + 20
+        while state(worker) not in ("", "Z") and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert state(worker) in ("", "Z")
 
 
 @needs_proc

@@ -34,8 +34,8 @@ COLD = {
     "from math_verify import parse, verify\n"
     "print([verify(parse('\\\\boxed{' + gold + '}'), parse(text)) for gold, text in items])",
     "potstill": "import json, sys; items = json.load(sys.stdin)\n"
-    "from potstill.records import Problem\nfrom potstill.verifiers import math\n"
-    "found = math.judge_all([(Problem('p', '?', gold), text) for gold, text in items])\n"
+    "from potstill.records import Problem\nfrom potstill.verifiers.math import equality\n"
+    "found = equality.judge_all([(Problem('p', '?', gold), text) for gold, text in items])\n"
     "print([verdict.status == 'right' for verdict in found])",
 }
 
@@ -118,7 +118,9 @@ def cold(name: str, items: Sequence[Item]) -> str:
 
 def algebraic(items: Sequence[Item]) -> list[Item]:
     """The items that are not decided without algebra, one a pair of gold and answer."""
-    read = {equality._read(Problem("p", "?", gold), text): (gold, text) for gold, text in items}
+    read = {
+        equality._read_answer(Problem("p", "?", gold), text): (gold, text) for gold, text in items
+    }
     return [item for pair, item in read.items() if not isinstance(pair, Verdict)]
 
 
@@ -166,10 +168,10 @@ def rate(
 
 def main() -> None:
     rng = random.Random(0)
-    warm = formulas(32 * pool.cores(), rng)  # a worker on every core, both grammars built
+    warm = formulas(32 * pool.core_count(), rng)  # a worker on every core, both grammars built
     plain(warm[:32])
     ours(warm)
-    print(f"{pool.cores()} cores; right or not, items per second")
+    print(f"{pool.core_count()} cores; right or not, items per second")
     print(f"{'':10}{'items':>7}{'math_verify':>13}{'potstill':>10}{'ratio':>8}{'agree':>8}")
     for name, items in (
         ("integers", integers(2_000, rng)),

@@ -253,7 +253,7 @@ def test_the_search_finds_a_key(tmp_path: Path) -> None:
             [Request(name) for name in "abcdefgh"]
         )
         ledger = store.ledger("sft")
-        ledger.made([Trace(Problem("p", "q"), "q", f"text {KEY} " * 50)])
+        ledger.add_traces([Trace(Problem("p", "q"), "q", f"text {KEY} " * 50)])
         ledger.finish()
     found = searched(tmp_path)
     assert any(line.startswith("run/store.sqlite") for line in found)

@@ -28,9 +28,9 @@ from potstill.errors import ConfigError
 from potstill.evaluation.rows import Evaluation
 from potstill.models.model import Model, Sampling
 from potstill.records import Trace
-from potstill.runs.recipe import EvaluationSettings
+from potstill.runs.recipe import Evaluating
 
-_USUAL = EvaluationSettings()
+_USUAL = Evaluating()
 ASKED = "what the model sees, with {question} in it (the kind's own, which for math asks for a boxed answer)"
 
 
@@ -106,7 +106,9 @@ def _evaluate(args: argparse.Namespace) -> None:
             budget=budget,
         )
         with using(
-            Session(judgements=store.verdicts, judge=kept(judge, role="judge") if judge else None)
+            Session(
+                verdict_cache=store.verdicts, judge=kept(judge, role="judge") if judge else None
+            )
         ):
             measured = _measure(args, kept(model, role="evaluation"), asked)
     if args.out:

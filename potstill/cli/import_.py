@@ -122,9 +122,9 @@ def _write(
         }
         manifest.start(out, settings, empty=store.is_empty())
         ledger = store.ledger(ARM)
-        ledger.made(traces)
-        ledger.step("import", files.name(args.file), len(traces), len(traces))
-        ledger.step("keep", args.keep, len(traces), len(kept))
+        ledger.add_traces(traces)
+        ledger.add_step("import", files.name(args.file), len(traces), len(traces))
+        ledger.add_step("keep", args.keep, len(traces), len(kept))
         ledger.rows(digest("import", [trace.id for trace in kept]), kept)
         ledger.finish()
         files.save(out)

@@ -111,9 +111,9 @@ def _judge(args: argparse.Namespace) -> None:
 
 def graded(model: Model, answers: Sequence[Answered], rubric: str) -> dict[str, Any]:
     """A row a recorded model: the judge's verdicts, and how often it agrees with the file's labels."""
-    from potstill.traces.llm_judge import verdicts
+    from potstill.traces.llm_judge import judge_answers
 
-    said = verdicts(model, [_trace(answer) for answer in answers], rubric)
+    said = judge_answers(model, [_trace(answer) for answer in answers], rubric)
     lines = []
     for name in dict.fromkeys(answer.model for answer in answers):
         mine = [(a, v) for a, v in zip(answers, said, strict=True) if a.model == name]

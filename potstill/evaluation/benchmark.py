@@ -16,8 +16,8 @@ from potstill.evaluation.rows import Answer, Evaluation, Fingerprint, Row
 from potstill.models.model import Sampling
 from potstill.records import Problem, Trace, blank, canonical, digest
 from potstill.traces import using, verify
-from potstill.traces.session import current
-from potstill.traces.verification import version
+from potstill.traces.session import current_session
+from potstill.traces.verification import verifier_version
 
 Solver: TypeAlias = Callable[..., list[Trace]]
 """Called as solver(problems, n=…, **sampling); returns n traces a problem, failed ones included."""
@@ -51,7 +51,7 @@ def evaluate(
     """
     traces = [problem if isinstance(problem, Trace) else blank(problem) for problem in problems]
     check_problems(traces)
-    with using(dataclasses.replace(current(), seed=seed)):
+    with using(dataclasses.replace(current_session(), seed=seed)):
         answers = verify(solver(list(traces), n=n, **dict(sampling.changed())))
     check_answers(traces, answers, n)
     check_judged(answers)
@@ -150,7 +150,7 @@ def describe_task(problems: Sequence[Trace], n: int, sampling: Sampling) -> dict
         "prompts": digest("prompts", [trace.prompt for trace in problems]),
         "sampling": canonical(dict(sampling.changed())),
         "n": str(n),
-        "verifiers": " ".join(version(kind) for kind in kinds),
+        "verifiers": " ".join(verifier_version(kind) for kind in kinds),
     }
 
 

@@ -180,7 +180,7 @@ def _drive_in_store(
             return stage.model
 
         with using(Session(ledger, store.verdicts, workers=4)):
-            ledger.made(problems)
+            ledger.add_traces(problems)
             solver = drive(case.method.method, problems, roles, dict(case.values), train)
         return ScriptedRun(
             stages=stages,

@@ -14,8 +14,8 @@ from potstill.models.model import Model
 from potstill.records import Stage, Trace
 from potstill.runs.drops import DropCounter, check_errors, check_rows
 from potstill.traces import plain, using
-from potstill.traces.keys import name_of
-from potstill.traces.session import current, made
+from potstill.traces.keys import function_name
+from potstill.traces.session import current_session, record_traces
 
 Method: TypeAlias = Callable[..., Generator[Stage, Model, Solver | None]]
 
@@ -39,17 +39,17 @@ def drive(
         train: finds the student of a stage, or trains and registers it.
         name: what errors call it; without one the method's own name.
     """
-    name = name or name_of(method)
+    name = name or function_name(method)
     generator = method(problems, **roles, **values)
     if not isinstance(generator, Generator):
         raise ConfigError(
             f"{name} is no method", expected="a generator function that yields Stage(...)"
         )
     student: Model | None = None
-    session = current()
+    session = current_session()
     drops = DropCounter(session.ledger)
     with using(dataclasses.replace(session, ledger=drops)):
-        made(problems)
+        record_traces(problems)
         while True:
             try:
                 stage = generator.send(student)  # type: ignore[arg-type]  # None starts a generator

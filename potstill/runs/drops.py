@@ -26,12 +26,12 @@ class DropCounter:
         self._kept_out: Counter[tuple[str, str]] = Counter()
         self._passed: Counter[str] = Counter()
 
-    def made(self, traces: Sequence[Trace]) -> None:
+    def add_traces(self, traces: Sequence[Trace]) -> None:
         """Pass new traces on."""
         if self._inner:
-            self._inner.made(traces)
+            self._inner.add_traces(traces)
 
-    def dropped(self, drops: Sequence[Drop]) -> None:
+    def add_drops(self, drops: Sequence[Drop]) -> None:
         """Count drops by the kind of their reason."""
         for drop in drops:
             kind = kind_of_reason(drop.reason)
@@ -39,14 +39,14 @@ class DropCounter:
             if drop.operator == "keep":
                 self._kept_out[drop.test, kind.partition(":")[0]] += 1
         if self._inner:
-            self._inner.dropped(drops)
+            self._inner.add_drops(drops)
 
-    def step(self, operator: str, label: str, taken: int, returned: int) -> None:
+    def add_step(self, operator: str, label: str, taken: int, returned: int) -> None:
         """Count what passed a test."""
         if operator == "keep" and taken:
             self._passed[label] += returned
         if self._inner:
-            self._inner.step(operator, label, taken, returned)
+            self._inner.add_step(operator, label, taken, returned)
 
     def statuses_where_none_passed(self, test: str) -> Counter[str]:
         """Verdicts of the traces that a test of `keep` dropped; empty where some passed, or where it met none."""

@@ -261,15 +261,15 @@ class Marks:
         self.traces: dict[str, Trace] = {}
         self._lock = threading.Lock()
 
-    def made(self, traces: Sequence[Trace]) -> None:
+    def add_traces(self, traces: Sequence[Trace]) -> None:
         """Keep the latest state of each trace."""
         with self._lock:
             self.traces.update((trace.id, trace) for trace in traces)
 
-    def dropped(self, drops: Sequence[Any]) -> None:
+    def add_drops(self, drops: Sequence[Any]) -> None:
         """Not counted: what was dropped was judged before."""
 
-    def step(self, operator: str, label: str, taken: int, returned: int) -> None:
+    def add_step(self, operator: str, label: str, taken: int, returned: int) -> None:
         """Not counted."""
 
     def rights(self, roles: Mapping[str, str]) -> dict[str, dict[str, list[bool]]]:

@@ -248,8 +248,8 @@ def run_arm(run: Run, name: str, arm: Arm) -> ArmOutcome:
             roles[role.name] = folder.wrap_model(folder.models[role.name], role.name, name)
 
     with using(folder.session(ledger, name, sections.append)):
-        ledger.made(run.problems)
-        ledger.step("problems", run.recipe.problems, len(run.problems), len(run.problems))
+        ledger.add_traces(run.problems)
+        ledger.add_step("problems", run.recipe.problems, len(run.problems), len(run.problems))
         problems = remove_overlap(run)
         train = partial(train_stage, folder, training=arm.training, arm=name, ledger=ledger)
         solver = drive(find_method(arm.method), problems, roles, arm.values, train, name=name)

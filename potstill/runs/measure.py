@@ -35,7 +35,7 @@ def measure_solver(
     """
     ledger = folder.open_ledger(ledger_name or name)
     with using(folder.session(ledger, name)):
-        ledger.made(problems)
+        ledger.add_traces(problems)
         evaluation = evaluate(
             solver,
             list(problems),
@@ -62,6 +62,6 @@ def answer_once(
     ledger = folder.open_ledger(ledger_name)
     with using(folder.session(ledger, name)):
         answers = verify(solver(list(problems), n=1, temperature=0.0, max_tokens=max_tokens))
-        ledger.made(answers)
+        ledger.add_traces(answers)
     ledger.finish()
     return answers

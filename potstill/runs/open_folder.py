@@ -96,7 +96,7 @@ class Folder:
         judge = self.models.get(JUDGE)
         return Session(
             ledger=ledger,
-            judgements=self.store.verdicts,
+            verdict_cache=self.store.verdicts,
             judge=self.wrap_model(judge, JUDGE, arm) if judge is not None else None,
             seed=self.seed,
             sections=sections,

@@ -19,7 +19,7 @@ from potstill.records import Progress, Trace, Verdict
 from potstill.store.store import Store
 from potstill.store.verdicts import Verdicts
 from potstill.traces import Session, using, verify
-from potstill.traces.session import current
+from potstill.traces.session import current_session
 
 PORTION = 500  # traces judged at once
 
@@ -64,7 +64,7 @@ def again(store: Store, kinds: Sequence[str] = (), progress: Progress | None = N
             )
     found = Rejudged()
     fresh = _Anew(store.verdicts)
-    with using(Session(judgements=fresh)):
+    with using(Session(verdict_cache=fresh)):
         for arm in store.history.arms():
             _arm(store, arm, kinds, found, progress or _silent)
     return found
@@ -100,7 +100,7 @@ def _verified(store: Store, traces: Sequence[Trace]) -> Iterator[tuple[Trace, Tr
         by_judge.setdefault(name, []).append(trace)
     for name, mine in by_judge.items():
         judge = _Replies(store, name) if name else None
-        with using(dataclasses.replace(current(), judge=judge)):
+        with using(dataclasses.replace(current_session(), judge=judge)):
             judged = verify(mine)
         yield from zip(mine, judged, strict=True)
 

@@ -12,7 +12,7 @@ from potstill.data import files, problems
 from potstill.errors import ConfigError, InputError, ModelError
 from potstill.models.model import Model
 from potstill.records import Problem, Trace, Verdict, blank
-from potstill.traces.prompts import check, names, render
+from potstill.traces.prompts import check_template, render_prompt, template_names
 from potstill.verifiers import check_gold, failed_gold
 from potstill.world import story
 from potstill.world.oracle import Oracle
@@ -154,8 +154,8 @@ def pose_all(
     Recorded models were asked the bare question, so with one of them in a role the default is the bare question.
     """
     if template:
-        check(template, {})
-        if not names(template) & {"question", "prompt"}:
+        check_template(template, {})
+        if not template_names(template) & {"question", "prompt"}:
             raise ConfigError(
                 f"the prompt {template[:60]!r} does not show the question",
                 expected="a template with {question} in it",
@@ -164,7 +164,7 @@ def pose_all(
     traces = []
     for problem in found:
         shown = template or ("{question}" if recorded else PROMPTS.get(problem.kind, "{question}"))
-        told = render(shown, blank(problem), {})
+        told = render_prompt(shown, blank(problem), {})
         if told.saw_gold:
             raise ConfigError(
                 "the learner's prompt shows the gold answer",

@@ -59,12 +59,12 @@ class Ledger:
                 (arm,),
             )
 
-    def made(self, traces: Sequence[Trace]) -> None:
+    def add_traces(self, traces: Sequence[Trace]) -> None:
         """Write down new or newly annotated traces; the blank ones a program starts from too, as parents."""
         with self._database.transaction() as connection:
             self._insert_traces(connection, traces)
 
-    def dropped(self, drops: Sequence[DroppedTrace]) -> None:
+    def add_drops(self, drops: Sequence[DroppedTrace]) -> None:
         """Write down what was dropped, with operator, predicate and reason."""
         rows = []
         for drop in drops:
@@ -76,7 +76,7 @@ class Ledger:
                 "INSERT INTO drops (arm, id, operator, test, reason) VALUES (?, ?, ?, ?, ?)", rows
             )
 
-    def step(self, operator: str, label: str, taken: int, returned: int) -> None:
+    def add_step(self, operator: str, label: str, taken: int, returned: int) -> None:
         """Write a line of the funnel, in program order."""
         with self._database.transaction() as connection:
             connection.execute(

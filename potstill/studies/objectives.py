@@ -155,7 +155,7 @@ def run(
     progress: Progress = lambda label, done, total: None,
 ) -> dict[str, Any]:
     """Every arm with every seed; rows of the table, the mentor and the untrained student among them."""
-    with Store.open(out) as store, using(Session(judgements=store.verdicts)):
+    with Store.open(out) as store, using(Session(verdict_cache=store.verdicts)):
         study = Study(
             out,
             store,

@@ -11,11 +11,11 @@ from potstill.traces.scores import score
 from potstill.traces.selection import best, dedupe, keep, mix, pair, weigh
 from potstill.traces.session import (
     Drop,
-    Judgements,
     Ledger,
     ReportSection,
     Session,
     Share,
+    VerdictCache,
     report,
     using,
 )
@@ -23,12 +23,12 @@ from potstill.traces.verification import verify
 
 __all__ = [
     "Drop",
-    "Judgements",
     "Ledger",
     "Preference",
     "ReportSection",
     "Session",
     "Share",
+    "VerdictCache",
     "ask",
     "best",
     "bias",

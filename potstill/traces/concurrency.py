@@ -8,7 +8,7 @@ from contextvars import copy_context
 
 from potstill.records import Trace
 from potstill.traces import session
-from potstill.traces.keys import Key, grouped, name_of
+from potstill.traces.keys import Key, function_name, group_traces
 
 Operator = Callable[[list[Trace]], list[Trace]]
 
@@ -17,37 +17,55 @@ def each(fn: Operator, traces: Sequence[Trace], *, by: Key | None = None) -> lis
     """Call `fn` on every trace as a list of one (on every group with `by`), and join the results in input order.
 
     Calls run in worker threads, as many as the session allows, with the caller's context variables; an `each` inside
-    runs inline. An exception goes through, and calls not yet begun are cancelled. `fn` never sees an errored trace: it
-    passes unchanged in its place, in its group after the others.
+    another runs in its thread. `fn` never sees an errored trace.
+
+    Args:
+        fn: takes a list of traces and returns a list of traces.
+        traces: what it is called on.
+        by: a key; calls `fn` once for each group of equal keys.
+
+    Returns:
+        The results of all calls. Errored traces pass unchanged, after the other traces of their group.
+
+    Raises:
+        Exception: whatever `fn` raises; calls that have not begun are cancelled.
     """
-    groups = [[t] for t in traces] if by is None else list(grouped(traces, by).values())
-    jobs = [[t for t in group if not t.error] for group in groups]
-    results = (
-        _inline(fn, jobs)
-        if session.INSIDE_EACH.get()
-        else _threads(fn, jobs, session.current().workers)
-    )
-    passed = [[t for t in group if t.error] for group in groups]
-    result = [
-        t for answer, errored in zip(results, passed, strict=True) for t in (*answer, *errored)
-    ]
-    session.step("each", name_of(fn), len(traces), len(result))
+    if by is None:
+        groups = [[trace] for trace in traces]
+    else:
+        groups = list(group_traces(traces, by).values())
+    jobs: list[list[Trace]] = []
+    for group in groups:
+        jobs.append([trace for trace in group if not trace.error])
+    if session.INSIDE_EACH.get():
+        answers = [_call_unless_empty(fn, job) for job in jobs]
+    else:
+        answers = _call_in_threads(fn, jobs, session.current_session().workers)
+
+    result: list[Trace] = []
+    for group, answer in zip(groups, answers, strict=True):
+        result += answer
+        result += [trace for trace in group if trace.error]
+    session.record_step("each", function_name(fn), len(traces), len(result))
     return result
 
 
-def _inline(fn: Operator, jobs: Sequence[list[Trace]]) -> list[list[Trace]]:
-    return [fn(job) if job else [] for job in jobs]
-
-
-def _threads(fn: Operator, jobs: Sequence[list[Trace]], workers: int) -> list[list[Trace]]:
+def _call_in_threads(fn: Operator, jobs: Sequence[list[Trace]], workers: int) -> list[list[Trace]]:
     pool = ThreadPoolExecutor(max(1, min(workers, len(jobs))), thread_name_prefix="each")
     try:
-        futures = [pool.submit(copy_context().run, _inside, fn, job) for job in jobs]
+        futures = [pool.submit(copy_context().run, _call_inside_each, fn, job) for job in jobs]
         return [future.result() for future in futures]
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _inside(fn: Operator, job: list[Trace]) -> list[Trace]:
+def _call_inside_each(fn: Operator, job: list[Trace]) -> list[Trace]:
     session.INSIDE_EACH.set(True)
-    return fn(job) if job else []
+    return _call_unless_empty(fn, job)
+
+
+def _call_unless_empty(fn: Operator, job: list[Trace]) -> list[Trace]:
+    """Call the operator; a group of errored traces only has nothing for it."""
+    if not job:
+        return []
+    return fn(job)

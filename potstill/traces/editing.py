@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 from potstill.errors import ConfigError
 from potstill.records import Span, Trace
 from potstill.traces import requests, session
-from potstill.traces.keys import Key, name_of, problem
-from potstill.traces.prompts import Context, Recorder, Shown, beside
+from potstill.traces.keys import Key, function_name, problem
+from potstill.traces.prompts import Context, GoldRecorder, RenderedPrompt, context_of_each
 
 Cuts: TypeAlias = str | re.Pattern[str] | Callable[[str], Iterable[int]]
 Edited: TypeAlias = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] | None
@@ -21,31 +21,45 @@ FIELDS = ("text", "given", "finish", "spans", "weight", "scores")
 
 
 def segment(at: Cuts, traces: Sequence[Trace]) -> list[Trace]:
-    """Mark the units of each text: spans that tile it, so that joining the units gives it back.
+    """Mark the units of each text with spans that tile it, so that joining the units gives the text back.
 
     Args:
-        at: a unit begins at each match of this pattern (a lookbehind cuts after), or where a function of the text says.
+        at: a unit begins at each match of this pattern (a lookbehind cuts after a match), or at each position that
+            this function of the text returns.
+        traces: what is segmented; units that were there are replaced.
+
+    Returns:
+        The traces with spans of kind "unit"; an errored trace passes unchanged.
+
+    Raises:
+        ConfigError: a function returned a position outside the text.
     """
-    result = [t if t.error else _segmented(t, _positions(at, t.text)) for t in traces]
-    session.step("segment", name_of(at) if callable(at) else "", len(traces), len(result))
+    result = [trace if trace.error else _mark_units(trace, at) for trace in traces]
+    label = function_name(at) if callable(at) else ""
+    session.record_step("segment", label, len(traces), len(result))
     return result
 
 
-def _positions(at: Cuts, text: str) -> list[int]:
-    cuts = at(text) if callable(at) else (match.start() for match in re.finditer(at, text))
-    inside = sorted(set(cuts) - {0, len(text)})
-    if inside and not 0 < inside[0] <= inside[-1] < len(text):
+def _mark_units(trace: Trace, at: Cuts) -> Trace:
+    boundaries = [0, *_cut_positions(at, trace.text), len(trace.text)] if trace.text else []
+    units = [Span(start, stop, "unit") for start, stop in pairwise(boundaries)]
+    others = [span for span in trace.spans if span.kind != "unit"]
+    return trace.annotate(spans=(*units, *others))
+
+
+def _cut_positions(at: Cuts, text: str) -> list[int]:
+    """Where units begin, sorted; the beginning of the text is left out."""
+    if callable(at):
+        cuts = set(at(text))
+    else:
+        cuts = {match.start() for match in re.finditer(at, text)}
+    positions = sorted(cuts - {0, len(text)})
+    if positions and not 0 < positions[0] <= positions[-1] < len(text):
         raise ConfigError(
-            f"segment cuts at {inside[0]} and {inside[-1]}",
+            f"segment cuts at {positions[0]} and {positions[-1]}",
             expected=f"positions from 0 to {len(text)}",
         )
-    return inside
-
-
-def _segmented(trace: Trace, cuts: Sequence[int]) -> Trace:
-    ends = [0, *cuts, len(trace.text)] if trace.text else []
-    units = tuple(Span(start, stop, "unit") for start, stop in pairwise(ends))
-    return trace.annotate(spans=units + tuple(span for span in trace.spans if span.kind != "unit"))
+    return positions
 
 
 def edit(
@@ -58,64 +72,96 @@ def edit(
     """Make another text of each trace without a model; the author stays, verdict, scores and spans go.
 
     Args:
-        fn: takes a view of the trace and views of the context by name; returns a text, a mapping with `text` and
-            other fields (`given`, `finish`, `spans`, `weight`, `scores`), a list of either, or None for nothing. The
-            same text alone is the trace itself.
+        fn: takes a view of the trace and, by name, lists of views of the context. It returns a text, a mapping with
+            `text` and other fields (`given`, `finish`, `spans`, `weight`, `scores`), a list of either, or None to
+            drop the trace. The same text alone is the trace itself.
+        traces: what is edited.
+        context: more traces for `fn`, looked up by `by`; they become parents.
+        by: the key under which a trace finds its context.
+
+    Returns:
+        The edited traces in the place of each trace; an errored trace passes unchanged.
+
+    Raises:
+        ConfigError: `fn` set a field that an edit may not set.
     """
-    result, created, losses = [], [], []
-    for trace, lists in zip(traces, beside(traces, context, by), strict=True):
-        made = [trace] if trace.error else _edited(fn, trace, lists)
-        result += made
-        created += [t for t in made if t is not trace]
-        losses += [] if made else [(trace, f"{name_of(fn)} returned nothing")]
-    session.made(created)
-    session.dropped("edit", name_of(fn), losses)
-    session.step("edit", name_of(fn), len(traces), len(result))
+    result: list[Trace] = []
+    created: list[Trace] = []
+    drops: list[tuple[Trace, str]] = []
+    for trace, context_lists in zip(traces, context_of_each(traces, context, by), strict=True):
+        edits = [trace] if trace.error else _edit_trace(fn, trace, context_lists)
+        result += edits
+        created += [new for new in edits if new is not trace]
+        if not edits:
+            drops.append((trace, f"{function_name(fn)} returned nothing"))
+    session.record_traces(created)
+    session.record_drops("edit", function_name(fn), drops)
+    session.record_step("edit", function_name(fn), len(traces), len(result))
     return result
 
 
-def _edited(
-    fn: Callable[..., Edited], trace: Trace, lists: Mapping[str, Sequence[Trace]]
+def _edit_trace(
+    fn: Callable[..., Edited], trace: Trace, context_lists: Mapping[str, Sequence[Trace]]
 ) -> list[Trace]:
-    recorder = Recorder()
-    views = {name: [recorder.view(t) for t in held] for name, held in lists.items()}
+    # The recorder notes whether `fn` reads the gold answer from one of its views.
+    recorder = GoldRecorder()
+    views: dict[str, list[Any]] = {}
+    sources: list[Trace] = []
+    for name, context_traces in context_lists.items():
+        views[name] = [recorder.view(source) for source in context_traces]
+        sources += context_traces
+
     returned = fn(recorder.view(trace), **views)
-    options = (
-        [returned] if returned is None or isinstance(returned, str | Mapping) else list(returned)
-    )
-    shown = Shown(trace.prompt, recorder.gold, tuple(t for held in lists.values() for t in held))
-    return [_one(trace, shown, option, fn) for option in options if option is not None]
+    if returned is None or isinstance(returned, str | Mapping):
+        returned = [] if returned is None else [returned]
+    rendered = RenderedPrompt(trace.prompt, recorder.saw_gold, tuple(sources))
+
+    edits: list[Trace] = []
+    for option in returned:
+        if option is not None:
+            edits.append(_apply_edit(fn, trace, rendered, option))
+    return edits
 
 
-def _one(
-    trace: Trace, shown: Shown, option: str | Mapping[str, Any], fn: Callable[..., Edited]
+def _apply_edit(
+    fn: Callable[..., Edited],
+    trace: Trace,
+    rendered: RenderedPrompt,
+    option: str | Mapping[str, Any],
 ) -> Trace:
+    """Make the trace of one returned text or mapping."""
     fields: dict[str, Any] = {"text": option} if isinstance(option, str) else dict(option)
     unknown = sorted(set(fields) - set(FIELDS))
     if unknown:
-        found = f"{name_of(fn)} sets the field {unknown[0]!r}"
         raise ConfigError(
-            found, available=FIELDS, wanted=unknown[0], fix="only pose sets the learner's prompt"
+            f"{function_name(fn)} sets the field {unknown[0]!r}",
+            available=FIELDS,
+            wanted=unknown[0],
+            fix="only pose sets the learner's prompt",
         )
     text = fields.setdefault("text", trace.text)
     if set(fields) == {"text"} and text == trace.text:
         return trace
-    fields.setdefault("given", _still_given(trace, text))
-    fields.setdefault("finish", _finish(trace, text))
-    return requests.child(trace, "edit", shown, author=trace.author if text else None, **fields)
+    fields.setdefault("given", _given_length(trace, text))
+    fields.setdefault("finish", _finish_reason(trace, text))
+    author = trace.author if text else None
+    return requests.derive_trace(trace, "edit", rendered, author=author, **fields)
 
 
-def _still_given(trace: Trace, text: str) -> int:
-    held = trace.text[: trace.given]
-    return len(held) if text.startswith(held) else len(text) if held.startswith(text) else 0
+def _given_length(trace: Trace, text: str) -> int:
+    """How much of the new text stood there before the author wrote."""
+    given_text = trace.text[: trace.given]
+    if text.startswith(given_text):
+        return len(given_text)
+    if given_text.startswith(text):
+        return len(text)
+    return 0
 
 
-def _finish(trace: Trace, text: str) -> str:
-    """A proper beginning of the text is cut: no end token may follow it."""
-    return (
-        ""
-        if not text
-        else "cut"
-        if trace.text.startswith(text) and text != trace.text
-        else trace.finish or "stop"
-    )
+def _finish_reason(trace: Trace, text: str) -> str:
+    """How the new text ended: a proper beginning of the old one is cut, so that no end token follows it."""
+    if not text:
+        return ""
+    if trace.text.startswith(text) and text != trace.text:
+        return "cut"
+    return trace.finish or "stop"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from potstill.models.model import Model
-from potstill.records import Trace
+from potstill.records import Prompt, Trace
 from potstill.traces import prompts, requests, session
 from potstill.traces.keys import Key, problem
 from potstill.traces.prompts import Context, Template
-from potstill.traces.verification import judged
+from potstill.traces.verification import run_verifiers
 
 
 def sample(
@@ -25,43 +25,52 @@ def sample(
     prefix: str = "",
     **settings: Any,
 ) -> list[Trace]:
-    """Continue each trace `n` times: text = held text + prefix + what the model writes.
+    """Continue each trace `n` times: the text so far, then `prefix`, then what the model writes.
 
     Args:
-        prompt: shown to the writer only; without one the writer sees the learner's prompt and the held text as its own
-            beginning. With one the held text is seen only where the prompt shows it (`{text}`).
-        n: draws a trace; n=8 after n=4 asks for four more.
-        draw: another number asks again where an equal call would reuse.
+        model: who writes.
+        traces: what is continued; blank traces are problems to solve.
+        prompt: shown to the writer only. Without one the writer sees the learner's prompt, and the text so far as its
+            own beginning. With one the text so far is seen only where the prompt shows it (`{text}`).
+        n: samples of each trace; n=8 after n=4 asks for four more.
+        draw: another number asks anew where an equal call would reuse.
         context: more traces to show, looked up by `by`; those shown become parents.
+        by: the key under which a trace finds its context.
         prefix: put before what the model writes; counts as given.
         settings: fields of `models.model.Sampling`.
+
+    Returns:
+        `n` new traces in the place of each trace; an errored trace passes unchanged.
+
+    Raises:
+        ConfigError: an unknown setting, an unknown name in the prompt, or a context without a prompt.
     """
-    healthy = [t for t in traces if not t.error]
-    shown = prompts.show(prompt, healthy, context, by)
-    jobs = [
-        (s.prompt, (t.text if prompt is None else "") + prefix)
-        for s, t in zip(shown, healthy, strict=True)
-    ]
-    answers = requests.call(model, jobs, requests.sampling("sample", settings), n=n, draw=draw)
-    families = [
-        [
-            _continued(t, requests.written(t, s, model, a, operator="sample", held=t.text + prefix))
-            for a in drawn
-        ]
-        for t, s, drawn in zip(healthy, shown, answers, strict=True)
-    ]
-    _made(families)
-    return _returned("sample", model.id, traces, families)
+    healthy = [trace for trace in traces if not trace.error]
+    rendered = prompts.render_prompts(prompt, healthy, context, by)
+    jobs: list[tuple[Prompt, str]] = []
+    for trace, shown in zip(healthy, rendered, strict=True):
+        beginning = trace.text if prompt is None else ""
+        jobs.append((shown.prompt, beginning + prefix))
+    sampling = requests.make_sampling("sample", settings)
+    answers = requests.request_completions(model, jobs, sampling, n=n, draw=draw)
+
+    families: list[list[Trace]] = []
+    for trace, shown, samples in zip(healthy, rendered, answers, strict=True):
+        family: list[Trace] = []
+        for answer in samples:
+            child = requests.trace_of_completion(
+                trace, shown, model, answer, operator="sample", given_text=trace.text + prefix
+            )
+            # Units, step scores and masks of the text so far hold in its continuation.
+            family.append(child.annotate(spans=trace.spans) if trace.spans else child)
+        families.append(family)
+    _record_families(families)
+    return _replace_by_families("sample", model.id, traces, families)
 
 
 def plain(model: Model, problems: Sequence[Trace], *, n: int = 1, **sampling: Any) -> list[Trace]:
-    """The solver that only samples the student on the learner's prompt."""
+    """Solve problems by sampling the student on the learner's prompt: the solver of most methods."""
     return sample(model, problems, n=n, **sampling)
-
-
-def _continued(parent: Trace, child: Trace) -> Trace:
-    """What was said of the held text (units, step scores, masks) holds in its continuation."""
-    return child.annotate(spans=parent.spans) if parent.spans else child
 
 
 def rewrite(
@@ -79,66 +88,121 @@ def rewrite(
     """Replace each trace's text `n` times by what the model writes when shown `prompt`; the learner's prompt stays.
 
     Args:
-        guard: where the parent was judged and the rewrite's answer is not the parent's any more, keep the parent
-            instead (once, however many rewrites lost it). Switch it off to have wrong traces corrected.
+        model: who writes.
+        traces: what is rewritten.
+        prompt: shown to the writer only.
+        n: rewrites of each trace.
+        draw: another number asks anew where an equal call would reuse.
+        context: more traces to show, looked up by `by`; those shown become parents.
+        by: the key under which a trace finds its context.
+        guard: where the parent was judged and a rewrite's answer is another one, keep the parent instead (once,
+            however many rewrites lost it). Switch it off to have wrong traces corrected.
+        settings: fields of `models.model.Sampling`.
+
+    Returns:
+        The rewrites in the place of each trace; an errored trace passes unchanged.
+
+    Raises:
+        ConfigError: an unknown setting, or an unknown name in the prompt.
     """
-    healthy = [t for t in traces if not t.error]
-    shown = prompts.show(prompt, healthy, context, by)
-    answers = requests.call(
-        model,
-        [(s.prompt, "") for s in shown],
-        requests.sampling("rewrite", settings),
-        n=n,
-        draw=draw,
-    )
-    families = [
-        [requests.written(t, s, model, a, operator="rewrite") for a in drawn]
-        for t, s, drawn in zip(healthy, shown, answers, strict=True)
-    ]
-    _made(families)
-    return _returned(
-        "rewrite", model.id, traces, _guarded(healthy, families) if guard else families
-    )
+    healthy = [trace for trace in traces if not trace.error]
+    rendered = prompts.render_prompts(prompt, healthy, context, by)
+    jobs = [(shown.prompt, "") for shown in rendered]
+    sampling = requests.make_sampling("rewrite", settings)
+    answers = requests.request_completions(model, jobs, sampling, n=n, draw=draw)
+
+    families: list[list[Trace]] = []
+    for trace, shown, samples in zip(healthy, rendered, answers, strict=True):
+        family: list[Trace] = []
+        for answer in samples:
+            family.append(
+                requests.trace_of_completion(trace, shown, model, answer, operator="rewrite")
+            )
+        families.append(family)
+    _record_families(families)
+    if guard:
+        families = _guard_answers(healthy, families)
+    return _replace_by_families("rewrite", model.id, traces, families)
 
 
-def _guarded(parents: Sequence[Trace], families: Sequence[list[Trace]]) -> list[list[Trace]]:
-    pairs = [(p, c) for p, family in zip(parents, families, strict=True) for c in family]
-    pairs = [(p, c) for p, c in pairs if p.answer is not None and not c.error]
-    lost = {}
-    for (p, c), finding in zip(pairs, judged([c for _, c in pairs]), strict=True):
-        now = finding.verdict
-        if now.answer != p.answer and not now.status == p.verdict.status == "right":
-            lost[c] = f"the answer changed from {p.answer!r} to {now.answer!r}; its parent is kept"
-    session.dropped("rewrite", "guard", lost.items())
-    return [_kept(p, family, lost) for p, family in zip(parents, families, strict=True)]
+def _guard_answers(parents: Sequence[Trace], families: Sequence[list[Trace]]) -> list[list[Trace]]:
+    """Put the parent in the place of each rewrite that lost its answer."""
+    pairs: list[tuple[Trace, Trace]] = []
+    for parent, family in zip(parents, families, strict=True):
+        for child in family:
+            if parent.answer is not None and not child.error:
+                pairs.append((parent, child))
+
+    drops: dict[Trace, str] = {}
+    results = run_verifiers([child for _, child in pairs])
+    for (parent, child), result in zip(pairs, results, strict=True):
+        verdict = result.verdict
+        both_right = verdict.status == parent.verdict.status == "right"
+        if verdict.answer != parent.answer and not both_right:
+            drops[child] = (
+                f"the answer changed from {parent.answer!r} to {verdict.answer!r}; its parent is kept"
+            )
+    session.record_drops("rewrite", "guard", drops.items())
+    guarded: list[list[Trace]] = []
+    for parent, family in zip(parents, families, strict=True):
+        guarded.append(_with_parent_for_drops(parent, family, drops))
+    return guarded
 
 
-def _kept(parent: Trace, family: Sequence[Trace], lost: Container[Trace]) -> list[Trace]:
-    return list({t.id: t for t in (parent if c in lost else c for c in family)}.values())
+def _with_parent_for_drops(
+    parent: Trace, family: Sequence[Trace], drops: Mapping[Trace, str]
+) -> list[Trace]:
+    """The family with its parent in the place of dropped traces; equal traces once."""
+    unique: dict[str, Trace] = {}
+    for child in family:
+        trace = parent if child in drops else child
+        unique[trace.id] = trace
+    return list(unique.values())
 
 
 def pose(
     prompt: Template, traces: Sequence[Trace], *, context: Context | None = None, by: Key = problem
 ) -> list[Trace]:
-    """A new blank trace for each, whose learner sees `prompt`; the only operator that sets what the learner sees."""
-    healthy = [t for t in traces if not t.error]
-    shown = prompts.show(prompt, healthy, context, by)
-    families = [
-        [requests.child(t, "pose", s, prompt=s.prompt)] for t, s in zip(healthy, shown, strict=True)
-    ]
-    _made(families)
-    return _returned("pose", "", traces, families)
+    """Make a blank trace of each, whose learner sees `prompt`; no other operator sets what the learner sees.
+
+    Args:
+        prompt: what the learner sees: a template, or a function of the trace.
+        traces: what the prompt is filled from; they become parents.
+        context: more traces to show, looked up by `by`; those shown become parents.
+        by: the key under which a trace finds its context.
+
+    Returns:
+        A blank trace in the place of each trace; an errored trace passes unchanged.
+
+    Raises:
+        ConfigError: an unknown name in the prompt.
+    """
+    healthy = [trace for trace in traces if not trace.error]
+    rendered = prompts.render_prompts(prompt, healthy, context, by)
+    families: list[list[Trace]] = []
+    for trace, shown in zip(healthy, rendered, strict=True):
+        families.append([requests.derive_trace(trace, "pose", shown, prompt=shown.prompt)])
+    _record_families(families)
+    return _replace_by_families("pose", "", traces, families)
 
 
-def _made(families: Sequence[list[Trace]]) -> None:
-    session.made([t for family in families for t in family])
+def _record_families(families: Sequence[list[Trace]]) -> None:
+    new_traces: list[Trace] = []
+    for family in families:
+        new_traces += family
+    session.record_traces(new_traces)
 
 
-def _returned(
-    operator: str, label: str, taken: Sequence[Trace], families: Iterable[list[Trace]]
+def _replace_by_families(
+    operator: str, label: str, traces: Sequence[Trace], families: Sequence[list[Trace]]
 ) -> list[Trace]:
-    """Each healthy trace replaced by its family, the errored ones as they are; and a line in the funnel."""
-    left = iter(families)
-    result = [t for trace in taken for t in ([trace] if trace.error else next(left))]
-    session.step(operator, label, len(taken), len(result))
+    """Put its family in the place of each healthy trace, and record a line of the funnel."""
+    remaining = iter(families)
+    result: list[Trace] = []
+    for trace in traces:
+        if trace.error:
+            result.append(trace)
+        else:
+            result += next(remaining)
+    session.record_step(operator, label, len(traces), len(result))
     return result

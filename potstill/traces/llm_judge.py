@@ -13,17 +13,19 @@ from potstill.models.model import Completion, Model
 from potstill.records import Prompt, Trace, Verdict
 from potstill.traces import requests
 from potstill.traces.scores import Score, Scorer
-from potstill.verifiers import rubric as judging
+from potstill.verifiers import rubric as rubrics
 from potstill.verifiers.rubric import Choice, Scale
 
+# A judge's sampling settings where the caller gives none.
 SETTINGS: Mapping[str, Any] = {"temperature": 0.0, "max_tokens": 1024}
+_SHOWN_ANSWER = 200  # characters; a longer answer is left out of its verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Preference:
     """What a judge said of two answers in this order and in the other; None where its reply was unparsed.
 
-    `forward` and `backward` name the *place* that won: a judge of one mind says "first" once and "second" once.
+    `forward` and `backward` name the *place* that won: a consistent judge says "first" once and "second" once.
     """
 
     one: Trace
@@ -36,18 +38,24 @@ class Preference:
         """The answer that wins in both orders; None is a tie."""
         if (self.forward, self.backward) == ("first", "second"):
             return self.one
-        return self.other if (self.forward, self.backward) == ("second", "first") else None
+        if (self.forward, self.backward) == ("second", "first"):
+            return self.other
+        return None
 
 
 def grade(
     model: Model, rubric: str = "", *, scale: tuple[int, int] | None = None, **settings: Any
 ) -> Scorer:
-    """A scorer for `score`: 1 or 0 by the judge's verdict, or a whole number on `scale`; None where it is unparsed.
+    """Score by a judge: 1 or 0 by its verdict, or a whole number on `scale`; None where its reply is unparsed.
 
     Args:
-        rubric: by what the judge goes; without one by the problem's `tests`, else by whether the answer is correct.
+        model: the judge.
+        rubric: by what it judges; without one by the problem's `tests`, else by whether the answer is correct.
         scale: lowest and highest score; without it the judge says right or wrong.
         settings: fields of `models.model.Sampling`; greedy and 1,024 tokens where not given.
+
+    Raises:
+        ConfigError: the scale does not go upwards.
     """
     if scale and scale[0] >= scale[1]:
         raise ConfigError(
@@ -55,81 +63,110 @@ def grade(
             expected="the lowest score first",
             fix="scale=(0, 10)",
         )
-    return partial(_graded, model, rubric, Scale(*scale) if scale else None, settings)
+    return partial(_grade, model, rubric, Scale(*scale) if scale else None, settings)
 
 
-def _graded(
+def _grade(
     model: Model,
     rubric: str,
     scale: Scale | None,
     settings: Mapping[str, Any],
     traces: Sequence[Trace],
 ) -> list[Score]:
-    fit = [not judging.unfit(t.text) for t in traces]
-    prompts = [
-        judging.grading(t.problem, t.text, rubric, scale)
-        for t, f in zip(traces, fit, strict=True)
-        if f
+    judgeable = [not rubrics.unfit_reason(trace.text) for trace in traces]
+    prompts: list[Prompt] = []
+    for trace, is_judgeable in zip(traces, judgeable, strict=True):
+        if is_judgeable:
+            prompts.append(rubrics.grading_prompt(trace.problem, trace.text, rubric, scale))
+    replies = iter(_ask_judge(model, prompts, settings))
+    parse: Callable[[str], float | None] = _parse_verdict
+    if scale:
+        parse = partial(rubrics.parse_score, scale=scale)
+    return [
+        _parse_reply(next(replies), parse) if is_judgeable else None for is_judgeable in judgeable
     ]
-    replies = iter(_ask(model, prompts, settings))
-    read: Callable[[str], float | None] = (
-        partial(judging.read_score, scale=scale) if scale else _flag
-    )
-    return [_read(next(replies), read) if f else None for f in fit]
 
 
-def _flag(reply: str) -> float | None:
-    found = judging.read_verdict(reply)
-    return None if found is None else float(found)
+def _parse_verdict(reply: str) -> float | None:
+    is_right = rubrics.parse_verdict(reply)
+    return None if is_right is None else float(is_right)
 
 
-def verdicts(
+def _parse_reply(reply: Completion, parse: Callable[[str], float | None]) -> float | None:
+    """Read a whole reply; one that failed or was cut off says nothing."""
+    if reply.error or reply.finish == "length":
+        return None
+    return parse(reply.text)
+
+
+def judge_answers(
     model: Model, traces: Sequence[Trace], rubric: str = "", **settings: Any
 ) -> list[Verdict]:
-    """A verdict a trace: unparsed where the judge's reply has not the exact form, unjudged where its call failed."""
-    name = version(model)
-    why = [judging.unfit(t.text) for t in traces]
-    prompts = [
-        judging.grading(t.problem, t.text, rubric)
-        for t, reason in zip(traces, why, strict=True)
-        if not reason
-    ]
-    replies = iter(_ask(model, prompts, settings))
-    return [
-        Verdict("unparsed", None, reason, name)
-        if reason
-        else _verdict(next(replies), judging.answer(t.text), name)
-        for t, reason in zip(traces, why, strict=True)
-    ]
+    """Have a model judge each trace.
+
+    Args:
+        model: the judge.
+        traces: answers to problems; the judge sees what stands after the reasoning.
+        rubric: by what it judges; without one by the problem's `tests`, else by whether the answer is correct.
+        settings: fields of `models.model.Sampling`; greedy and 1,024 tokens where not given.
+
+    Returns:
+        A verdict for each trace: unparsed where the judge's reply has not the exact form or the answer can't be shown,
+        unjudged where the judge's call failed.
+    """
+    version = judge_version(model)
+    unfit_reasons = [rubrics.unfit_reason(trace.text) for trace in traces]
+    prompts: list[Prompt] = []
+    for trace, unfit_reason in zip(traces, unfit_reasons, strict=True):
+        if not unfit_reason:
+            prompts.append(rubrics.grading_prompt(trace.problem, trace.text, rubric))
+    replies = iter(_ask_judge(model, prompts, settings))
+    verdicts: list[Verdict] = []
+    for trace, unfit_reason in zip(traces, unfit_reasons, strict=True):
+        if unfit_reason:
+            verdicts.append(Verdict("unparsed", None, unfit_reason, version))
+        else:
+            verdicts.append(_verdict_of_reply(next(replies), trace, version))
+    return verdicts
 
 
-def version(model: Model) -> str:
-    """The verifier that this judge is: another model judges otherwise."""
-    return f"{judging.VERSION}:{model.id}"
+def judge_version(model: Model) -> str:
+    """Return the name of this judge as a verifier: another model judges otherwise."""
+    return f"{rubrics.VERSION}:{model.id}"
 
 
-def _verdict(reply: Completion, answer: str, name: str) -> Verdict:
-    shown = answer if len(answer) <= 200 else None
+def _verdict_of_reply(reply: Completion, trace: Trace, version: str) -> Verdict:
+    answer: str | None = rubrics.answer_text(trace.text)
+    if answer is not None and len(answer) > _SHOWN_ANSWER:
+        answer = None
     if reply.error:
-        return Verdict("unjudged", shown, f"the judge failed: {reply.error[:160]}", name)
-    found = _read(reply, _flag)
-    if found is None:
+        return Verdict("unjudged", answer, f"the judge failed: {reply.error[:160]}", version)
+    is_right = _parse_reply(reply, _parse_verdict)
+    if is_right is None:
         cut = " (cut off)" if reply.finish == "length" else ""
-        return Verdict("unparsed", shown, f"the judge's last line is no verdict{cut}", name)
-    return Verdict(
-        "right" if found else "wrong",
-        shown,
-        f"the judge says {'right' if found else 'wrong'}",
-        name,
-    )
+        return Verdict("unparsed", answer, f"the judge's last line is no verdict{cut}", version)
+    if is_right:
+        return Verdict("right", answer, "the judge says right", version)
+    return Verdict("wrong", answer, "the judge says wrong", version)
 
 
 def prefer(
     model: Model, pairs: Sequence[tuple[Trace, Trace]], rubric: str = "", **settings: Any
 ) -> list[Preference]:
-    """Which of two answers to one problem is better, asked in both orders; see `Preference.winner`.
+    """Ask a judge which of two answers to one problem is better, in both orders; see `Preference.winner`.
 
-    A pair of which one answer is unfit to be shown is not asked and counts as unparsed in both orders.
+    Args:
+        model: the judge.
+        pairs: two answers to the same problem, each.
+        rubric: by what it judges; without one by the problem's `tests`, else by which answer is better.
+        settings: fields of `models.model.Sampling`; greedy and 1,024 tokens where not given.
+
+    Returns:
+        A preference for each pair. A pair with an answer that can't be shown is not asked, and counts as unparsed in
+        both orders.
+
+    Raises:
+        ConfigError: the answers of a pair are to different problems.
     """
     for one, other in pairs:
         if one.problem != other.problem:
@@ -137,59 +174,90 @@ def prefer(
                 f"prefer met answers to different problems: {one.problem.id!r} and {other.problem.id!r}",
                 expected="pairs of answers to one problem",
             )
-    fit = [pair for pair in pairs if not any(judging.unfit(t.text) or t.error for t in pair)]
-    both = [
-        judging.comparing(a.problem, x.text, y.text, rubric)
-        for a, b in fit
-        for x, y in ((a, b), (b, a))
-    ]
-    said = [
-        None if r.error or r.finish == "length" else judging.read_choice(r.text)
-        for r in _ask(model, both, settings)
-    ]
-    found = {id(pair): (said[2 * i], said[2 * i + 1]) for i, pair in enumerate(fit)}
-    return [Preference(*pair, *found.get(id(pair), (None, None))) for pair in pairs]
+    judgeable = [_can_be_shown(one) and _can_be_shown(other) for one, other in pairs]
+    prompts: list[Prompt] = []
+    for (one, other), is_judgeable in zip(pairs, judgeable, strict=True):
+        if is_judgeable:
+            for first, second in ((one, other), (other, one)):
+                prompts.append(
+                    rubrics.comparison_prompt(one.problem, first.text, second.text, rubric)
+                )
+    replies = iter(_ask_judge(model, prompts, settings))
+    preferences: list[Preference] = []
+    for (one, other), is_judgeable in zip(pairs, judgeable, strict=True):
+        if is_judgeable:
+            forward, backward = _parse_choice(next(replies)), _parse_choice(next(replies))
+            preferences.append(Preference(one, other, forward, backward))
+        else:
+            preferences.append(Preference(one, other, None, None))
+    return preferences
+
+
+def _can_be_shown(trace: Trace) -> bool:
+    return not trace.error and not rubrics.unfit_reason(trace.text)
+
+
+def _parse_choice(reply: Completion) -> Choice | None:
+    if reply.error or reply.finish == "length":
+        return None
+    return rubrics.parse_choice(reply.text)
 
 
 def bias(preferences: Sequence[Preference]) -> dict[str, float | int | None]:
-    """How a judge leans, over preferences asked in both orders; None where nothing can be said.
+    """Measure how a judge leans, over preferences asked in both orders.
 
-    first_place: share of decided replies that name the answer shown first (0.5 is fair).
-    agreement: share of pairs parsed in both orders whose two replies name the same answer, or a tie both times.
-    length: correlation of winning (1, 0 a tie, -1) with the difference of lengths in characters, over parsed pairs.
-    longer_wins: share of decided pairs of unequal lengths that the longer answer won.
-    ties, unparsed: shares of all pairs, and of all replies.
+    Returns:
+        pairs: how many preferences there are.
+        first_place: share of decided replies that name the answer shown first (0.5 is fair).
+        agreement: share of pairs parsed in both orders whose two replies name the same answer, or a tie both times.
+        length: correlation of winning (1, 0 a tie, -1) with the difference of lengths in characters, over parsed pairs.
+        longer_wins: share of decided pairs of unequal lengths that the longer answer won.
+        ties, unparsed: shares of all pairs, and of all replies.
+        Each is None where nothing can be said.
     """
-    replies = [reply for p in preferences for reply in (p.forward, p.backward)]
+    replies: list[Choice | None] = []
+    for preference in preferences:
+        replies += [preference.forward, preference.backward]
     decided = [reply for reply in replies if reply in ("first", "second")]
-    whole = [p for p in preferences if p.forward and p.backward]
-    agree = [p for p in whole if p.winner or p.forward == p.backward == "tie"]
-    won = [(p.winner is p.one) - (p.winner is p.other) for p in whole]
-    longer = [len(judging.answer(p.one.text)) - len(judging.answer(p.other.text)) for p in whole]
-    unequal = [(w > 0) == (d > 0) for w, d in zip(won, longer, strict=True) if w and d]
+    ties = [preference for preference in preferences if preference.winner is None]
+    parsed = [p for p in preferences if p.forward and p.backward]
+    agreeing = [p for p in parsed if p.winner or p.forward == p.backward == "tie"]
+
+    # Over parsed pairs: who won, as 1, 0 or -1 for `one`, and by how many characters `one` is longer.
+    wins: list[int] = []
+    length_differences: list[int] = []
+    longer_wins: list[bool] = []
+    for preference in parsed:
+        one, other, winner = preference.one, preference.other, preference.winner
+        win = (winner is one) - (winner is other)
+        difference = len(rubrics.answer_text(one.text)) - len(rubrics.answer_text(other.text))
+        wins.append(win)
+        length_differences.append(difference)
+        if win and difference:
+            longer_wins.append((win > 0) == (difference > 0))
     return {
         "pairs": len(preferences),
         "first_place": _share(decided.count("first"), len(decided)),
-        "agreement": _share(len(agree), len(whole)),
-        "length": _correlation(won, longer),
-        "longer_wins": _share(sum(unequal), len(unequal)),
-        "ties": _share(sum(p.winner is None for p in preferences), len(preferences)),
+        "agreement": _share(len(agreeing), len(parsed)),
+        "length": _correlation(wins, length_differences),
+        "longer_wins": _share(sum(longer_wins), len(longer_wins)),
+        "ties": _share(len(ties), len(preferences)),
         "unparsed": _share(replies.count(None), len(replies)),
     }
 
 
-def _ask(model: Model, prompts: Sequence[Prompt], settings: Mapping[str, Any]) -> list[Completion]:
-    """A reply to each prompt; equal prompts are asked once, so that a repetition can't be judged otherwise."""
-    once = list(dict.fromkeys(prompts))
-    how = requests.sampling("judge", {**SETTINGS, **settings})
-    answers = requests.call(model, [(prompt, "") for prompt in once], how)
-    replies = {prompt: completion for prompt, [(_, completion)] in zip(once, answers, strict=True)}
+def _ask_judge(
+    model: Model, prompts: Sequence[Prompt], settings: Mapping[str, Any]
+) -> list[Completion]:
+    """Return a reply to each prompt; equal prompts are asked once, so that a repetition can't be judged otherwise."""
+    distinct = list(dict.fromkeys(prompts))
+    sampling = requests.make_sampling("judge", {**SETTINGS, **settings})
+    jobs = [(prompt, "") for prompt in distinct]
+    answers = requests.request_completions(model, jobs, sampling)
+    replies: dict[Prompt, Completion] = {}
+    for prompt, [(_, completion)] in zip(distinct, answers, strict=True):
+        replies[prompt] = completion
     return [replies[prompt] for prompt in prompts]
-
-
-def _read(reply: Completion, read: Callable[[str], float | None]) -> float | None:
-    """What a whole reply says; one that failed or was cut off says nothing."""
-    return None if reply.error or reply.finish == "length" else read(reply.text)
 
 
 def _share(part: int, whole: int) -> float | None:
@@ -197,11 +265,13 @@ def _share(part: int, whole: int) -> float | None:
 
 
 def _correlation(xs: Sequence[float], ys: Sequence[float]) -> float | None:
-    """Pearson's; None where one of them never varies."""
-    n = len(xs)
-    if n < 2:
+    """Pearson's correlation; None where one of them never varies."""
+    count = len(xs)
+    if count < 2:
         return None
-    x, y = sum(xs) / n, sum(ys) / n
-    covariance = sum((a - x) * (b - y) for a, b in zip(xs, ys, strict=True))
-    spread = math.sqrt(sum((a - x) ** 2 for a in xs) * sum((b - y) ** 2 for b in ys))
+    mean_x, mean_y = sum(xs) / count, sum(ys) / count
+    covariance = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True))
+    variance_x = sum((x - mean_x) ** 2 for x in xs)
+    variance_y = sum((y - mean_y) ** 2 for y in ys)
+    spread = math.sqrt(variance_x * variance_y)
     return covariance / spread if spread else None

@@ -12,8 +12,9 @@ from potstill.traces import session
 
 # Word runs of this length are the custom since GPT-3 (arXiv:2005.14165, appendix C).
 NGRAM = 13
+# A word, or a symbol that carries meaning: without + and -, "3+4" would be "3-4".
 _WORD = re.compile(r"\w+|[^\w\s.,;:!?'\"“”‘’]")
-_SHOWN = 10
+_LISTED = 10  # problems that an error names
 
 
 def decontaminate(
@@ -23,73 +24,97 @@ def decontaminate(
 
     Args:
         held_out: the evaluation problems.
-        n: how many words in a row count as overlap; 0 looks for equal questions only, as fits problems from one mould.
+        traces: what would be trained on.
+        n: how many words in a row count as overlap; 0 looks for equal questions only, as fits problems made from one
+            template.
+
+    Returns:
+        The traces without overlap; errored traces pass.
     """
-    kept: list[Trace] = []
-    losses: list[tuple[Trace, str]] = []
-    index = Index(held_out, n)
+    passing: list[Trace] = []
+    drops: list[tuple[Trace, str]] = []
+    index = OverlapIndex(held_out, n)
     for trace in traces:
-        reason = "" if trace.error else index.overlap(trace)
+        reason = "" if trace.error else index.overlap_reason(trace)
         if reason:
-            losses.append((trace, reason))
+            drops.append((trace, reason))
         else:
-            kept.append(trace)
-    session.dropped("decontaminate", f"n={n}", losses)
-    session.step("decontaminate", f"n={n}", len(traces), len(kept))
-    return kept
+            passing.append(trace)
+    session.record_drops("decontaminate", f"n={n}", drops)
+    session.record_step("decontaminate", f"n={n}", len(traces), len(passing))
+    return passing
 
 
 def check_overlap(held_out: Sequence[Problem], traces: Sequence[Trace], *, n: int = NGRAM) -> None:
-    """Raise an error that names the problems whose questions overlap an evaluation problem; arguments as above."""
-    index = Index(held_out, n)
-    found = {t.problem.id: reason for t in traces if not t.error and (reason := index.overlap(t))}
-    if not found:
+    """Refuse traces whose question or learner's prompt overlaps an evaluation problem.
+
+    Args:
+        held_out: the evaluation problems.
+        traces: what would be trained on; errored traces are not looked at.
+        n: how many words in a row count as overlap; 0 looks for equal questions only.
+
+    Raises:
+        StageError: there is overlap; the first problems are named.
+    """
+    index = OverlapIndex(held_out, n)
+    reasons: dict[str, str] = {}
+    for trace in traces:
+        reason = "" if trace.error else index.overlap_reason(trace)
+        if reason:
+            reasons[trace.problem.id] = reason
+    if not reasons:
         return
-    lines = [f"{name} ({reason})" for name, reason in list(found.items())[:_SHOWN]]
-    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    listed = [f"{name} ({reason})" for name, reason in list(reasons.items())[:_LISTED]]
+    more = f" and {len(reasons) - _LISTED} more" if len(reasons) > _LISTED else ""
     raise StageError(
-        f"{len(found)} training problems overlap the evaluation set: {', '.join(lines)}{more}",
+        f"{len(reasons)} training problems overlap the evaluation set: {', '.join(listed)}{more}",
         expected="no training row that is an evaluation problem",
         fix="leave them out with decontaminate(evaluation problems, traces)",
     )
 
 
-class Index:
-    """The held-out questions by their words, and by every run of `n` words."""
+class OverlapIndex:
+    """The evaluation questions by their words, and by every run of `n` words."""
 
     def __init__(self, held_out: Iterable[Problem], n: int) -> None:
         self.n = n
-        self.whole: dict[tuple[str, ...], str] = {}
-        self.runs: dict[tuple[str, ...], str] = {}
+        self.problem_of_question: dict[tuple[str, ...], str] = {}
+        self.problem_of_run: dict[tuple[str, ...], str] = {}
         for problem in held_out:
-            words = _words(problem.question)
-            self.whole.setdefault(words, problem.id)
-            for run in _runs(words, n):
-                self.runs.setdefault(run, problem.id)
+            words = _split_words(problem.question)
+            self.problem_of_question.setdefault(words, problem.id)
+            for run in _word_runs(words, n):
+                self.problem_of_run.setdefault(run, problem.id)
 
-    def overlap(self, trace: Trace) -> str:
-        """Why the trace overlaps, or nothing."""
-        question = _words(trace.problem.question)
-        if question in self.whole:
-            return f"same question as evaluation problem {self.whole[question]!r}"
-        seen = (
-            trace.prompt
-            if isinstance(trace.prompt, str)
-            else "\n".join(m.content for m in trace.prompt)
-        )
-        for words in dict.fromkeys((question, _words(seen))):
-            if words in self.whole:
-                return f"its prompt is the question of evaluation problem {self.whole[words]!r}"
-            for run in _runs(words, self.n):
-                if run in self.runs:
-                    return f"shares {self.n} words with evaluation problem {self.runs[run]!r}: {' '.join(run)}"
+    def overlap_reason(self, trace: Trace) -> str:
+        """Say how the trace overlaps an evaluation problem; "" where it does not."""
+        question = _split_words(trace.problem.question)
+        if question in self.problem_of_question:
+            return f"same question as evaluation problem {self.problem_of_question[question]!r}"
+        prompt = _split_words(_prompt_text(trace))
+        for words in dict.fromkeys((question, prompt)):
+            if words in self.problem_of_question:
+                return f"its prompt is the question of evaluation problem {self.problem_of_question[words]!r}"
+            for run in _word_runs(words, self.n):
+                if run in self.problem_of_run:
+                    problem_id = self.problem_of_run[run]
+                    return f"shares {self.n} words with evaluation problem {problem_id!r}: {' '.join(run)}"
         return ""
 
 
-def _words(text: str) -> tuple[str, ...]:
-    """Words and symbols, without case, width or punctuation; `+` and `-` count, or 3+4 were 3-4."""
+def _prompt_text(trace: Trace) -> str:
+    if isinstance(trace.prompt, str):
+        return trace.prompt
+    return "\n".join(message.content for message in trace.prompt)
+
+
+def _split_words(text: str) -> tuple[str, ...]:
+    """Words and symbols, without case, character width or punctuation."""
     return tuple(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
-def _runs(words: tuple[str, ...], n: int) -> Iterable[tuple[str, ...]]:
-    return (words[i : i + n] for i in range(len(words) - n + 1)) if n else ()
+def _word_runs(words: tuple[str, ...], n: int) -> Iterable[tuple[str, ...]]:
+    """Every run of `n` words; none for n=0."""
+    if n:
+        for start in range(len(words) - n + 1):
+            yield words[start : start + n]

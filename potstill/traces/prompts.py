@@ -17,147 +17,168 @@ from typing import Any, NamedTuple, TypeAlias
 
 from potstill.errors import ConfigError, InputError
 from potstill.records import Message, Problem, Prompt, Trace, Verdict
-from potstill.traces.keys import Key, grouped
+from potstill.traces.keys import Key, group_traces
 
 Template: TypeAlias = str | Sequence[Message] | Callable[..., Any]
 Context: TypeAlias = Mapping[str, Sequence[Trace]]
 Viewed: TypeAlias = Trace | Problem | Verdict
 
-GOLD = frozenset({"answer", "solution", "tests"})
-_MARK = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
+GOLD_FIELDS = frozenset({"answer", "solution", "tests"})
+_NAME_OR_BRACES = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
 
 
-class Shown(NamedTuple):
-    """A rendered prompt, whether it shows gold, and the context traces that are in it."""
+class RenderedPrompt(NamedTuple):
+    """A filled prompt, whether it shows gold, and the context traces that are in it."""
 
     prompt: Prompt
     saw_gold: bool = False
     sources: tuple[Trace, ...] = ()
 
 
-def show(
+def render_prompts(
     template: Template | None, traces: Sequence[Trace], context: Context | None, by: Key
-) -> list[Shown]:
-    """What `template` shows for each trace, with the context traces of the same key; the learner's prompt without one.
+) -> list[RenderedPrompt]:
+    """Fill a template for each trace.
 
-    Errored context traces are left out. A wrong name in the template is an error even where there are no traces.
+    Args:
+        template: what is filled; without one each prompt is the learner's.
+        traces: the traces to show.
+        context: more traces to show, by name; errored ones are left out.
+        by: the key under which a trace finds its context.
+
+    Raises:
+        ConfigError: the template has an unknown name (also where there are no traces), or there is a context and no
+            template that shows it.
+        InputError: the template shows a gold field that a problem does not have.
     """
     if template is None:
         if context:
-            found = f"context {', '.join(map(repr, context))} without a prompt that shows it"
             raise ConfigError(
-                found, fix="pass prompt=, a template or function that names the context"
+                f"context {', '.join(map(repr, context))} without a prompt that shows it",
+                fix="pass prompt=, a template or function that names the context",
             )
-        return [Shown(trace.prompt) for trace in traces]
-    check(template, context or {})
-    return [
-        render(template, trace, lists)
-        for trace, lists in zip(traces, beside(traces, context, by), strict=True)
-    ]
+        return [RenderedPrompt(trace.prompt) for trace in traces]
+    check_template(template, context or {})
+    rendered: list[RenderedPrompt] = []
+    for trace, context_lists in zip(traces, context_of_each(traces, context, by), strict=True):
+        rendered.append(render_prompt(template, trace, context_lists))
+    return rendered
 
 
-def beside(
+def context_of_each(
     traces: Sequence[Trace], context: Context | None, by: Key
 ) -> list[dict[str, list[Trace]]]:
-    """For each trace, the context traces that share its key, by name; without the errored ones."""
-    tables = {
-        name: grouped((t for t in held if not t.error), by)
-        for name, held in (context or {}).items()
-    }
-    return [{name: table.get(by(trace), []) for name, table in tables.items()} for trace in traces]
+    """For each trace, return the context traces that share its key, by name; errored ones are left out."""
+    groups_of_name = {}
+    for name, context_traces in (context or {}).items():
+        healthy = [trace for trace in context_traces if not trace.error]
+        groups_of_name[name] = group_traces(healthy, by)
+    result: list[dict[str, list[Trace]]] = []
+    for trace in traces:
+        key = by(trace)
+        result.append({name: groups.get(key, []) for name, groups in groups_of_name.items()})
+    return result
 
 
-def render(template: Template, trace: Trace, lists: Mapping[str, Sequence[Trace]]) -> Shown:
-    """One prompt: a filled template, or what a function of (view of the trace, **views of the context) returns."""
+def render_prompt(
+    template: Template, trace: Trace, context_lists: Mapping[str, Sequence[Trace]]
+) -> RenderedPrompt:
+    """Fill a template for one trace; a function is called with a view of the trace and views of the context."""
+    sources: list[Trace] = []
     if callable(template):
-        recorder = Recorder()
-        views = {name: [recorder.view(t) for t in held] for name, held in lists.items()}
-        prompt = as_prompt(template(recorder.view(trace), **views))
-        return Shown(prompt, recorder.gold, tuple(t for held in lists.values() for t in held))
-    used = names(template)
-    prompt = _map(lambda text: fill(text, _values(used, trace, lists)), template)
-    return Shown(
-        prompt,
-        bool(used & GOLD),
-        tuple(t for name, held in lists.items() if name in used for t in held),
-    )
+        recorder = GoldRecorder()
+        views: dict[str, list[TraceView]] = {}
+        for name, context_traces in context_lists.items():
+            views[name] = [recorder.view(source) for source in context_traces]
+            sources += context_traces
+        prompt = _to_prompt(template(recorder.view(trace), **views))
+        return RenderedPrompt(prompt, recorder.saw_gold, tuple(sources))
+
+    used_names = template_names(template)
+    values = {name: _FIELDS[name](trace) for name in used_names if name in _FIELDS}
+    for name, context_traces in context_lists.items():
+        values[name] = numbered_list(source.text for source in context_traces)
+        if name in used_names:
+            sources += context_traces
+    if isinstance(template, str):
+        prompt = fill_template(template, values)
+    else:
+        prompt = tuple(Message(role, fill_template(content, values)) for role, content in template)
+    return RenderedPrompt(prompt, bool(used_names & GOLD_FIELDS), tuple(sources))
 
 
-def fill(template: str, values: Mapping[str, str]) -> str:
-    """Substitute in one pass; `{{` and its `}}` are literal braces."""
-    depth = 0
+def fill_template(template: str, values: Mapping[str, str]) -> str:
+    """Substitute the names of a template in one pass; `{{` and its `}}` become literal braces."""
+    open_braces = 0
 
-    def one(mark: re.Match[str]) -> str:
-        nonlocal depth
-        if mark[1]:
-            return values[mark[1]]
-        if mark[0] == "{{":
-            depth += 1
+    def replacement(match: re.Match[str]) -> str:
+        nonlocal open_braces
+        if match[1]:
+            return values[match[1]]
+        if match[0] == "{{":
+            open_braces += 1
             return "{"
-        if depth:
-            depth -= 1
+        if open_braces:
+            open_braces -= 1
             return "}"
-        return mark[0]  # `\frac{1}{\sqrt{2}}` needs no escape
+        return match[0]  # `\frac{1}{\sqrt{2}}` needs no escape
 
-    return _MARK.sub(one, template)
+    return _NAME_OR_BRACES.sub(replacement, template)
 
 
-def names(template: str | Sequence[Message]) -> set[str]:
-    """The names that a template uses."""
+def template_names(template: str | Sequence[Message]) -> set[str]:
+    """Return the names that a template uses."""
     texts = [template] if isinstance(template, str) else [content for _, content in template]
-    return {mark[1] for text in texts for mark in _MARK.finditer(text) if mark[1]}
+    names: set[str] = set()
+    for text in texts:
+        names.update(match[1] for match in _NAME_OR_BRACES.finditer(text) if match[1])
+    return names
 
 
-def check(template: Template, context: Context) -> None:
-    """Refuse context names that hide a field, and template names that are neither field nor context."""
-    hidden = sorted(set(context) & set(_FIELDS))
-    if hidden:
+def check_template(template: Template, context: Context) -> None:
+    """Refuse context names that hide a field, and template names that are neither field nor context.
+
+    Raises:
+        ConfigError: there is such a name.
+    """
+    hiding = sorted(set(context) & set(_FIELDS))
+    if hiding:
         raise ConfigError(
-            f"the context name {hidden[0]!r} is a field of the trace", fix="choose another name"
+            f"the context name {hiding[0]!r} is a field of the trace", fix="choose another name"
         )
     if callable(template):
         return
     available = [*_FIELDS, *context]
-    for name in sorted(names(template) - set(available)):
-        found = f"a prompt template uses the unknown name {{{name}}}"
+    for name in sorted(template_names(template) - set(available)):
         raise ConfigError(
-            found, available=available, wanted=name, fix=f"for literal braces write {{{{{name}}}}}"
+            f"a prompt template uses the unknown name {{{name}}}",
+            available=available,
+            wanted=name,
+            fix=f"for literal braces write {{{{{name}}}}}",
         )
 
 
-def numbered(texts: Iterable[str]) -> str:
-    """Texts as a numbered list, the form in which a template shows context."""
-    return "\n".join(f"{i}. {text}" for i, text in enumerate(texts, 1))
+def numbered_list(texts: Iterable[str]) -> str:
+    """Join texts as a numbered list, the form in which a template shows context."""
+    return "\n".join(f"{number}. {text}" for number, text in enumerate(texts, 1))
 
 
-def as_prompt(value: Any) -> Prompt:
-    """A string, or messages given as (role, content) pairs; anything else is an error."""
+def _to_prompt(value: Any) -> Prompt:
+    """Accept a string, or messages given as (role, content) pairs, from a prompt function."""
     if isinstance(value, str):
         return value
-    if (
-        isinstance(value, Sequence)
-        and value
-        and all(isinstance(m, tuple) and len(m) == 2 for m in value)
-    ):
-        return tuple(Message(*m) for m in value)
+    is_list = isinstance(value, Sequence) and bool(value)
+    if is_list and all(isinstance(item, tuple) and len(item) == 2 for item in value):
+        return tuple(Message(*item) for item in value)
     raise ConfigError(
         f"a prompt function returned {type(value).__name__}",
         expected="a string or (role, content) pairs",
     )
 
 
-def _map(fn: Callable[[str], str], template: str | Sequence[Message]) -> Prompt:
-    if isinstance(template, str):
-        return fn(template)
-    return tuple(Message(role, fn(content)) for role, content in template)
+def _gold_field(name: str) -> Callable[[Trace], str]:
+    """A field of the problem that must be there."""
 
-
-def _values(used: set[str], trace: Trace, lists: Mapping[str, Sequence[Trace]]) -> dict[str, str]:
-    fields = {name: _FIELDS[name](trace) for name in used if name in _FIELDS}
-    return fields | {name: numbered(t.text for t in held) for name, held in lists.items()}
-
-
-def _required(name: str) -> Callable[[Trace], str]:
     def read(trace: Trace) -> str:
         value = getattr(trace.problem, name)
         if not value:
@@ -170,53 +191,55 @@ def _required(name: str) -> Callable[[Trace], str]:
     return read
 
 
-def _choices(trace: Trace) -> str:
-    return "\n".join(
-        f"{chr(ord('A') + i)}. {choice}" for i, choice in enumerate(trace.problem.choices)
-    )
+def _lettered_choices(trace: Trace) -> str:
+    lines: list[str] = []
+    for index, choice in enumerate(trace.problem.choices):
+        lines.append(f"{chr(ord('A') + index)}. {choice}")
+    return "\n".join(lines)
 
 
-def _seen(trace: Trace) -> str:
-    return (
-        trace.prompt
-        if isinstance(trace.prompt, str)
-        else "\n\n".join(m.content for m in trace.prompt)
-    )
+def _learner_prompt(trace: Trace) -> str:
+    if isinstance(trace.prompt, str):
+        return trace.prompt
+    return "\n\n".join(message.content for message in trace.prompt)
 
 
 _FIELDS: dict[str, Callable[[Trace], str]] = {
     "question": lambda trace: trace.problem.question,
-    "answer": _required("answer"),
-    "solution": _required("solution"),
-    "tests": _required("tests"),
-    "choices": _choices,
+    "answer": _gold_field("answer"),
+    "solution": _gold_field("solution"),
+    "tests": _gold_field("tests"),
+    "choices": _lettered_choices,
     "table": lambda trace: trace.problem.table or "",
     "text": lambda trace: trace.text,
-    "prompt": _seen,
+    "prompt": _learner_prompt,
 }
 
 
-class Recorder:
+class GoldRecorder:
     """Notes whether anyone read a gold field through one of its views."""
 
     def __init__(self) -> None:
-        self.gold = False
+        self.saw_gold = False
 
-    def view(self, of: Viewed) -> View:
-        """A stand-in for a trace, problem or verdict."""
-        return View(of, self)
+    def view(self, target: Viewed) -> TraceView:
+        """Return a stand-in for a trace, problem or verdict."""
+        return TraceView(target, self)
 
 
-class View:
-    """Reads like what is behind it, and tells the recorder when something is read that holds or quotes gold."""
+class TraceView:
+    """Reads like its target, and tells the recorder when a field is read that holds or quotes gold."""
 
-    __slots__ = ("_of", "_recorder")
+    __slots__ = ("_recorder", "_target")
 
-    def __init__(self, of: Viewed, recorder: Recorder) -> None:
-        self._of, self._recorder = of, recorder
+    def __init__(self, target: Viewed, recorder: GoldRecorder) -> None:
+        self._target, self._recorder = target, recorder
 
     def __getattr__(self, name: str) -> Any:
-        value = getattr(self._of, name)
-        if name == "reason" or (name in GOLD and isinstance(self._of, Problem)):
-            self._recorder.gold = True
-        return self._recorder.view(value) if isinstance(value, Trace | Problem | Verdict) else value
+        value = getattr(self._target, name)
+        # A verdict's reason may quote the gold answer.
+        if name == "reason" or (name in GOLD_FIELDS and isinstance(self._target, Problem)):
+            self._recorder.saw_gold = True
+        if isinstance(value, Trace | Problem | Verdict):
+            return self._recorder.view(value)
+        return value

@@ -10,78 +10,85 @@ from typing import Any
 from potstill.errors import ConfigError, ModelError
 from potstill.models.model import Completion, Model, Request, Sampling
 from potstill.records import Author, Prompt, Trace, digest
-from potstill.traces.keys import unique
-from potstill.traces.prompts import Shown
-from potstill.traces.session import current
+from potstill.traces.prompts import RenderedPrompt
 
-DRAWS_A_CALL = 1_000_000
-_SETTINGS = tuple(f.name for f in dataclasses.fields(Sampling))
+# A request's number is `draw` times this, plus how many equal requests came before it in the call.
+SAMPLES_PER_CALL = 1_000_000
+_SETTINGS = tuple(field.name for field in dataclasses.fields(Sampling))
+_LIST_SETTINGS = ("stop", "ban_first")  # a single string stands for a list of one
 
 Answer = tuple[Request, Completion]
 
 
-def sampling(operator: str, settings: Mapping[str, Any]) -> Sampling:
-    """Keyword settings as `Sampling`; an unknown name is an error with the nearest one."""
+def make_sampling(operator: str, settings: Mapping[str, Any]) -> Sampling:
+    """Turn keyword settings into `Sampling`.
+
+    Raises:
+        ConfigError: a setting is unknown; the nearest name is suggested.
+    """
     for name in settings:
         if name not in _SETTINGS:
             raise ConfigError(
                 f"{operator} got the unknown setting {name!r}", available=_SETTINGS, wanted=name
             )
-    listed = {name: _strings(settings[name]) for name in ("stop", "ban_first") if name in settings}
-    return Sampling(**{**settings, **listed})
+    fields = dict(settings)
+    for name in _LIST_SETTINGS:
+        if name in settings:
+            value = settings[name]
+            fields[name] = (value,) if isinstance(value, str) else tuple(value)
+    return Sampling(**fields)
 
 
-def _strings(value: str | Sequence[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
-
-
-def call(
-    model: Model, jobs: Sequence[tuple[Prompt, str]], how: Sampling, *, n: int = 1, draw: int = 0
+def request_completions(
+    model: Model,
+    jobs: Sequence[tuple[Prompt, str]],
+    sampling: Sampling,
+    *,
+    n: int = 1,
+    draw: int = 0,
 ) -> list[list[Answer]]:
-    """Ask for `n` completions of each (prompt, prefix) in one bulk call; equal jobs take different draws.
+    """Ask for `n` completions of each (prompt, prefix) in one bulk call; equal jobs get different samples.
 
-    A request's draw is `draw` * 1,000,000 + how many equal ones came before it in this call: n=8 after n=4 reuses four,
-    and draw=1 never meets draw=0.
+    The first of n=8 after n=4 are the same four, and draw=1 never repeats a request of draw=0 (`SAMPLES_PER_CALL`).
+
+    Args:
+        model: who writes.
+        jobs: a prompt and the beginning of its completion, for each request.
+        sampling: the settings of all requests.
+        n: completions of each job.
+        draw: another number asks anew where an equal call would reuse.
+
+    Returns:
+        For each job, its `n` requests with their completions.
+
+    Raises:
+        ConfigError: `n` or `draw` is out of range, or a prompt is asked more often than a call can count.
+        ModelError: the model returned another number of completions than it was asked for.
     """
     if n < 1 or draw < 0:
         raise ConfigError(f"n={n}, draw={draw}", expected="n of at least 1, draw of at least 0")
-    if n > DRAWS_A_CALL:  # before they are counted one by one
+    if n > SAMPLES_PER_CALL:  # before they are counted one by one
         raise ConfigError(
-            f"n={n}", expected=f"at most {DRAWS_A_CALL} draws a prompt", fix="--set n=8"
+            f"n={n}", expected=f"at most {SAMPLES_PER_CALL} draws a prompt", fix="--set n=8"
         )
-    seed = request_seed(model)
-    seen: Counter[tuple[Prompt, str]] = Counter()
-    requests = []
+    repetitions: Counter[tuple[Prompt, str]] = Counter()
+    requests: list[Request] = []
     for prompt, prefix in jobs:
         for _ in range(n):
-            twin = seen[prompt, prefix]
-            seen[prompt, prefix] += 1
-            requests.append(Request(prompt, prefix, how, draw * DRAWS_A_CALL + twin, seed))
-    if max(seen.values(), default=0) > DRAWS_A_CALL:
+            number = draw * SAMPLES_PER_CALL + repetitions[prompt, prefix]
+            repetitions[prompt, prefix] += 1
+            requests.append(Request(prompt, prefix, sampling, number))
+    most_repeated = max(repetitions.values(), default=0)
+    if most_repeated > SAMPLES_PER_CALL:
         raise ConfigError(
-            f"one prompt is asked {max(seen.values())} times in a call",
-            expected=f"<= {DRAWS_A_CALL}",
+            f"one prompt is asked {most_repeated} times in a call",
+            expected=f"<= {SAMPLES_PER_CALL}",
         )
-    answers = list(zip(requests, _write(model, requests), strict=True))
-    return [answers[i : i + n] for i in range(0, len(answers), n)]
+    answers = list(zip(requests, _write_all(model, requests), strict=True))
+    return [answers[start : start + n] for start in range(0, len(answers), n)]
 
 
-def request_seed(model: Model) -> int:
-    """The seed of this session's requests; an error where the model's store asks under another one."""
-    session_seed = current().seed
-    store_seed = getattr(model, "store_seed", None)
-    if session_seed is None:
-        return 0
-    if store_seed is not None and store_seed != session_seed:
-        raise ConfigError(
-            f"the session has seed {session_seed}, and the store of {model.id} asks under seed {store_seed}",
-            expected="one seed: it is recorded with the results",
-            fix="open the store or folder with the seed of the evaluation",
-        )
-    return session_seed
-
-
-def _write(model: Model, requests: Sequence[Request]) -> Sequence[Completion]:
+def _write_all(model: Model, requests: Sequence[Request]) -> Sequence[Completion]:
     completions = model.write(requests) if requests else []
     if len(completions) != len(requests):
         raise ModelError(
@@ -91,20 +98,26 @@ def _write(model: Model, requests: Sequence[Request]) -> Sequence[Completion]:
     return completions
 
 
-def written(
-    parent: Trace, shown: Shown, model: Model, answer: Answer, *, operator: str, held: str = ""
+def trace_of_completion(
+    parent: Trace,
+    rendered: RenderedPrompt,
+    model: Model,
+    answer: Answer,
+    *,
+    operator: str,
+    given_text: str = "",
 ) -> Trace:
-    """The trace that a completion makes: `held` text, which stood there before, and what the author wrote."""
+    """Make the trace of a completion: `given_text`, which stood there before, and what the author wrote."""
     request, completion = answer
     author = Author(
         model.id, digest("prompt", request.prompt), request.sampling.changed(), request.draw
     )
-    return child(
+    return derive_trace(
         parent,
         operator,
-        shown,
-        text=held + completion.text,
-        given=len(held),
+        rendered,
+        text=given_text + completion.text,
+        given=len(given_text),
         finish="" if completion.error else completion.finish,
         author=author,
         error=completion.error,
@@ -112,16 +125,18 @@ def written(
     )
 
 
-def child(parent: Trace, operator: str, shown: Shown, **fields: Any) -> Trace:
-    """A trace made from another and from the context it was shown; both are parents, and pass `saw_gold` on."""
+def derive_trace(parent: Trace, operator: str, rendered: RenderedPrompt, **fields: Any) -> Trace:
+    """Make a trace from another and from the context it was shown.
+
+    The parent and the context traces are its parents, and it saw gold where the prompt or one of them did.
+    """
+    parents = [parent, *rendered.sources]
     return Trace(
         problem=parent.problem,
         prompt=fields.pop("prompt", parent.prompt),
-        parents=unique([parent.id, *(source.id for source in shown.sources)]),
+        parents=tuple(dict.fromkeys(trace.id for trace in parents)),
         root=parent.root or (parent.id if parent.text else ""),
         operator=operator,
-        saw_gold=parent.saw_gold
-        or shown.saw_gold
-        or any(source.saw_gold for source in shown.sources),
+        saw_gold=rendered.saw_gold or any(trace.saw_gold for trace in parents),
         **fields,
     )

@@ -15,62 +15,78 @@ from potstill.traces.keys import Key, problem
 from potstill.traces.prompts import Context, Template
 from potstill.traces.scores import Score, Scorer
 
-Pair: TypeAlias = tuple[Prompt, str]
+PromptAndText: TypeAlias = tuple[Prompt, str]
 
 
 def length(traces: Sequence[Trace]) -> list[Score]:
-    """Characters of the text."""
-    return [len(t.text) for t in traces]
+    """Count the characters of each text."""
+    return [len(trace.text) for trace in traces]
 
 
 def steps(traces: Sequence[Trace]) -> list[Score]:
-    """The share of right steps among those that `verify` found; None where it found none."""
-    found = [[s.score for s in t.spans if s.kind == "step" and s.score is not None] for t in traces]
-    return [sum(scores) / len(scores) if scores else None for scores in found]
+    """Return the share of right steps among those that `verify` found; None where it found none."""
+    shares: list[Score] = []
+    for trace in traces:
+        scores: list[float] = []
+        for span in trace.spans:
+            if span.kind == "step" and span.score is not None:
+                scores.append(span.score)
+        shares.append(sum(scores) / len(scores) if scores else None)
+    return shares
 
 
-def learner(trace: Trace) -> Pair:
-    """The learner's prompt and the whole text: what `nll` measures unless told otherwise."""
+def learner(trace: Trace) -> PromptAndText:
+    """Return the learner's prompt and the whole text: what `nll` measures where nothing else is named."""
     return trace.prompt, trace.text
 
 
-def nll(model: Scored, of: Callable[[Trace], Pair] = learner) -> Scorer:
-    """Mean negative log-likelihood per token (nats): -1/T sum_t log p(text_t | prompt, text_<t).
+def nll(model: Scored, of: Callable[[Trace], PromptAndText] = learner) -> Scorer:
+    """Score by the mean negative log-likelihood per token (nats): -1/T sum_t log p(text_t | prompt, text_<t).
 
     Args:
-        of: the (prompt, text) to measure, such as a known answer after the reasoning; default `learner`.
+        model: whose likelihoods are taken; it must have weights.
+        of: the (prompt, text) to measure, such as a known answer after the reasoning.
     """
     return partial(_nll, model, of)
 
 
-def perplexity(model: Scored, of: Callable[[Trace], Pair] = learner) -> Scorer:
-    """exp(nll) per token; arguments as for `nll`, and the same stored values."""
+def perplexity(model: Scored, of: Callable[[Trace], PromptAndText] = learner) -> Scorer:
+    """Score by exp(nll) per token; arguments as for `nll`, and the same stored values."""
     return partial(_perplexity, model, of)
 
 
-def _perplexity(model: Scored, of: Callable[[Trace], Pair], traces: Sequence[Trace]) -> list[Score]:
-    return [None if value is None else math.exp(float(value)) for value in _nll(model, of, traces)]
+def _perplexity(
+    model: Scored, of: Callable[[Trace], PromptAndText], traces: Sequence[Trace]
+) -> list[Score]:
+    values = _nll(model, of, traces)
+    return [None if value is None else math.exp(float(value)) for value in values]
 
 
-def _nll(model: Scored, of: Callable[[Trace], Pair], traces: Sequence[Trace]) -> list[Score]:
-    pairs = [of(t) for t in traces]
+def _nll(
+    model: Scored, of: Callable[[Trace], PromptAndText], traces: Sequence[Trace]
+) -> list[Score]:
+    pairs = [of(trace) for trace in traces]
     keys = [digest("nll", [model.id, prompt, text]) for prompt, text in pairs]
-    return session.remember(keys, lambda missing: _measured(model, [pairs[i] for i in missing]))
+
+    def compute(missing: list[int]) -> list[Score]:
+        return _measure_nll(model, [pairs[index] for index in missing])
+
+    return session.cached_values(keys, compute)
 
 
-def _measured(model: Scored, pairs: Sequence[Pair]) -> list[Score]:
+def _measure_nll(model: Scored, pairs: Sequence[PromptAndText]) -> list[Score]:
     likelihood = getattr(model, "likelihood", None)
     if likelihood is None:
         raise ModelError(
             f"model {model.id} gives no likelihoods",
             expected="a model with weights, as transformers:PATH",
         )
-    asked = [pair for pair in pairs if pair[1]]
-    lines = iter(likelihood(asked) if asked else [])
-    return [_mean(next(lines)) if text else None for _, text in pairs]
+    nonempty = [pair for pair in pairs if pair[1]]
+    rows = iter(likelihood(nonempty) if nonempty else [])
+    return [_mean_nll(next(rows)) if text else None for _, text in pairs]
 
 
-def _mean(logprobs: Sequence[float]) -> float | None:
+def _mean_nll(logprobs: Sequence[float]) -> float | None:
     return -math.fsum(logprobs) / len(logprobs) if logprobs else None
 
 
@@ -84,28 +100,39 @@ def ask(
     by: Key = problem,
     **settings: Any,
 ) -> Scorer:
-    """Show a model each trace and read its reply as a score.
+    """Score by showing a model each trace and reading its reply.
 
     Args:
+        model: who is asked.
+        prompt: shown to the model; it names what it shows of the trace.
         parse: from the reply to a number, or None where it is unparsed; a failed generation is None without it.
+        draw: another number asks anew where an equal call would reuse.
+        context: more traces to show, looked up by `by`.
+        by: the key under which a trace finds its context.
         settings: fields of `models.model.Sampling`.
+
+    Raises:
+        ConfigError: an unknown setting; an unknown name in the prompt, once it is used.
     """
-    how = requests.sampling("ask", settings)
-    return partial(_asked, model, prompt, parse, how=how, draw=draw, context=context, by=by)
+    sampling = requests.make_sampling("ask", settings)
+    return partial(_ask, model, prompt, parse, sampling=sampling, draw=draw, context=context, by=by)
 
 
-def _asked(
+def _ask(
     model: Model,
     prompt: Template,
     parse: Callable[[str], Score],
     traces: Sequence[Trace],
     *,
-    how: Sampling,
+    sampling: Sampling,
     draw: int,
     context: Context | None,
     by: Key,
 ) -> list[Score]:
-    shown = prompts.show(prompt, traces, context, by)
-    answers = requests.call(model, [(s.prompt, "") for s in shown], how, draw=draw)
-    replies = [completion for [(_, completion)] in answers]
-    return [None if reply.error else parse(reply.text) for reply in replies]
+    rendered = prompts.render_prompts(prompt, traces, context, by)
+    jobs = [(shown.prompt, "") for shown in rendered]
+    answers = requests.request_completions(model, jobs, sampling, draw=draw)
+    scores: list[Score] = []
+    for [(_, completion)] in answers:
+        scores.append(None if completion.error else parse(completion.text))
+    return scores

@@ -15,26 +15,41 @@ Scorer: TypeAlias = Callable[[Sequence[Trace]], Sequence[Score]]
 
 
 def score(name: str, scorer: Scorer, traces: Sequence[Trace]) -> list[Trace]:
-    """Annotate each trace with scores[name]: a number, or None where the scorer could not tell; errored ones pass.
+    """Annotate each trace with `scores[name]`.
 
     Args:
-        scorer: takes the healthy traces in one call and returns a value for each, such as `length` or `nll(model)`.
+        name: under which the score is stored in the trace.
+        scorer: takes the healthy traces in one call and returns a value for each, such as `length` or `nll(model)`;
+            None where it can't tell.
+        traces: what is scored.
+
+    Returns:
+        The traces with their score; an errored trace passes unchanged.
+
+    Raises:
+        ConfigError: the scorer returned another number of values than it got traces.
+        ModelError: a value is not finite.
     """
-    healthy = [t for t in traces if not t.error]
+    healthy = [trace for trace in traces if not trace.error]
     values = list(scorer(healthy)) if healthy else []
     if len(values) != len(healthy):
         raise ConfigError(
             f"the scorer {name!r} returned {len(values)} values",
             expected=f"{len(healthy)}, one a trace",
         )
-    left = iter(_number(name, t, value) for t, value in zip(healthy, values, strict=True))
-    result = [t if t.error else t.annotate(scores={**t.scores, name: next(left)}) for t in traces]
-    session.made([t for t in result if not t.error])
-    session.step("score", name, len(traces), len(result))
+    scored: list[Trace] = []
+    for trace, value in zip(healthy, values, strict=True):
+        scores = {**trace.scores, name: _check_value(name, trace, value)}
+        scored.append(trace.annotate(scores=scores))
+    session.record_traces(scored)
+
+    remaining = iter(scored)
+    result = [trace if trace.error else next(remaining) for trace in traces]
+    session.record_step("score", name, len(traces), len(result))
     return result
 
 
-def _number(name: str, trace: Trace, value: Score) -> Score:
+def _check_value(name: str, trace: Trace, value: Score) -> Score:
     if value is None or isinstance(value, str):
         return value
     if not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""What the operators report to, if anybody listens: a ledger of what was made and dropped, a cache of judgements."""
+"""What operators report to: a ledger of the traces they make and drop, and a cache of verdicts and scores."""
 
 from __future__ import annotations
 
@@ -39,43 +39,52 @@ class ReportSection(NamedTuple):
 
 
 class Ledger(Protocol):
-    """Where made and dropped traces go. Called from the worker threads of `each`, so it must be thread-safe."""
+    """Where new and dropped traces are recorded. The worker threads of `each` call it, so it must be thread-safe."""
 
-    def made(self, traces: Sequence[Trace]) -> None:
-        """New traces in the order an operator made them, and old ones with a new verdict or score."""
+    def add_traces(self, traces: Sequence[Trace]) -> None:
+        """Record new traces in the order an operator made them, and old ones with a new verdict or score."""
         ...
 
-    def dropped(self, drops: Sequence[Drop]) -> None:
-        """What was taken out, with the reason."""
+    def add_drops(self, drops: Sequence[Drop]) -> None:
+        """Record dropped traces, each with the reason."""
         ...
 
-    def step(self, operator: str, label: str, taken: int, returned: int) -> None:
-        """A line of the funnel: one a bulk call, in program order; the calls inside `each` are one line together."""
+    def add_step(self, operator: str, label: str, taken: int, returned: int) -> None:
+        """Record a line of the funnel: one for each call of an operator, in program order.
+
+        All calls inside one `each` are a single line.
+        """
         ...
 
 
-class Judgements(Protocol):
+class VerdictCache(Protocol):
     """Verdicts and model scores as canonical JSON under content keys. Thread-safe like the ledger."""
 
     def get(self, keys: Sequence[str]) -> dict[str, str]:
-        """The values that are there."""
+        """Return the stored values by key; keys without one are left out."""
         ...
 
     def put(self, values: Mapping[str, str]) -> None:
-        """Keep these."""
+        """Store these values under their keys."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What operators report to, how many calls of `each` run at once, and who judges problems of the kind "judge".
+    """What operators report to and run with.
 
-    `seed` is the seed of every request made here; without one it is 0. A model behind a store keeps the store's seed,
-    and one that differs is refused. `sections` takes what a method adds to the report.
+    Args:
+        ledger: records the traces that operators make and drop; None records nothing.
+        verdict_cache: holds verdicts and model scores, so that equal texts are judged once; None computes each anew.
+        workers: how many calls of `each` run at once.
+        judge: the model that judges problems of the kind "judge".
+        seed: the seed of every request made here; without one it is 0. A model behind a store keeps the store's seed,
+            and one that differs is refused.
+        sections: takes what a method adds to the report.
     """
 
     ledger: Ledger | None = None
-    judgements: Judgements | None = None
+    verdict_cache: VerdictCache | None = None
     workers: int = 16
     judge: Model | None = None
     seed: int | None = None
@@ -86,8 +95,8 @@ _SESSION: ContextVar[Session | None] = ContextVar("potstill_session", default=No
 INSIDE_EACH: ContextVar[bool] = ContextVar("potstill_inside_each", default=False)
 
 
-def current() -> Session:
-    """The session of this context; without a run, one with neither ledger nor cache."""
+def current_session() -> Session:
+    """Return the session of this context; outside a run, one with neither ledger nor cache."""
     return _SESSION.get() or Session()
 
 
@@ -101,51 +110,61 @@ def using(session: Session) -> Iterator[Session]:
         _SESSION.reset(token)
 
 
-def made(traces: Sequence[Trace]) -> None:
+def record_traces(traces: Sequence[Trace]) -> None:
     """Enter new or newly judged traces in the ledger."""
-    ledger = current().ledger
+    ledger = current_session().ledger
     if ledger and traces:
-        ledger.made(traces)
+        ledger.add_traces(traces)
 
 
-def dropped(operator: str, test: str, losses: Iterable[tuple[Trace, str]]) -> None:
-    """Enter (trace, reason) pairs in the ledger."""
-    ledger = current().ledger
+def record_drops(operator: str, test: str, losses: Iterable[tuple[Trace, str]]) -> None:
+    """Enter dropped traces in the ledger, given as pairs of a trace and the reason."""
+    ledger = current_session().ledger
     drops = [Drop(trace, operator, test, reason) for trace, reason in losses]
     if ledger and drops:
-        ledger.dropped(drops)
+        ledger.add_drops(drops)
 
 
-def step(operator: str, label: str, taken: int, returned: int) -> None:
+def record_step(operator: str, label: str, taken: int, returned: int) -> None:
     """Enter a funnel line, unless inside `each`: there the order of calls is chance, and `each` reports for them."""
-    ledger = current().ledger
+    ledger = current_session().ledger
     if ledger and not INSIDE_EACH.get():
-        ledger.step(operator, label, taken, returned)
+        ledger.add_step(operator, label, taken, returned)
 
 
 def report(section: ReportSection) -> None:
     """Add a section to the run's results and report."""
-    sections = current().sections
+    sections = current_session().sections
     if sections is not None:
         sections(section)
 
 
-def remember(keys: Sequence[str], compute: Callable[[list[int]], Sequence[Any]]) -> list[Any]:
-    """The JSON values under `keys`: from the session's judgements, the missing ones computed once each and kept.
+def cached_values(keys: Sequence[str], compute: Callable[[list[int]], Sequence[Any]]) -> list[Any]:
+    """Look values up in the session's cache; compute those that are missing, equal keys once, and store them.
 
     Args:
-        compute: takes the indices of the missing keys (equal keys once) and returns a JSON value for each.
+        keys: a content key for each value that is wanted; keys may repeat.
+        compute: takes the indices of the missing keys and returns a JSON value for each.
+
+    Returns:
+        The values in the order of the keys.
     """
-    judgements = current().judgements
-    known = judgements.get(list(dict.fromkeys(keys))) if judgements else {}
-    missing = list(
-        {key: i for i, key in reversed(list(enumerate(keys))) if key not in known}.values()
-    )[::-1]
-    fresh = {
-        keys[i]: canonical(value)
-        for i, value in zip(missing, compute(missing) if missing else (), strict=True)
-    }
-    if judgements and fresh:
-        judgements.put(fresh)
+    cache = current_session().verdict_cache
+    cached = cache.get(list(dict.fromkeys(keys))) if cache else {}
+
+    # A key that is missing twice is computed at its first index.
+    missing: dict[str, int] = {}
+    for index, key in enumerate(keys):
+        if key not in cached:
+            missing.setdefault(key, index)
+
+    fresh: dict[str, str] = {}
+    if missing:
+        values = compute(list(missing.values()))
+        for key, value in zip(missing, values, strict=True):
+            fresh[key] = canonical(value)
+    if cache and fresh:
+        cache.put(fresh)
+
     # Fresh values go through JSON too, so that a first run and its repetition see the same thing.
-    return [json.loads(known[key] if key in known else fresh[key]) for key in keys]
+    return [json.loads(cached[key] if key in cached else fresh[key]) for key in keys]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from potstill import verifiers
 from potstill.errors import ConfigError
@@ -12,7 +12,7 @@ from potstill.records import Span, Trace, Verdict, digest
 from potstill.traces import llm_judge, session
 
 
-class Finding(NamedTuple):
+class VerifierResult(NamedTuple):
     """What the verifier of a problem's kind says of a text; `steps` is None where the kind has no step verifier."""
 
     verdict: Verdict
@@ -20,43 +20,112 @@ class Finding(NamedTuple):
 
 
 def verify(traces: Sequence[Trace]) -> list[Trace]:
-    """Annotate each trace with its verdict and, where its kind has a step verifier, step spans and scores["steps"].
+    """Annotate each trace with its verdict and, where its kind has a step verifier, with step spans.
 
-    scores["steps"] is 1 if every step is right, 0 if one is not, None without steps. Judging again replaces what was
-    found before. Blank and errored traces pass unchanged.
+    Such a kind also sets scores["steps"]: 1 if every step is right, 0 if one is not, None without steps. Judging again
+    replaces the verdict, steps and score that were there.
+
+    Args:
+        traces: what is judged, each by the verifier of its problem's kind.
+
+    Returns:
+        The traces with their verdicts; blank and errored traces pass unchanged.
+
+    Raises:
+        ConfigError: a kind is unknown, or its verifier can't run here.
     """
-    todo = [t for t in traces if _judgeable(t)]
-    findings = iter(judged(todo))
-    result = [_found(t, next(findings)) if _judgeable(t) else t for t in traces]
-    session.made([t for t in result if _judgeable(t)])
-    session.step(
-        "verify",
-        "+".join(sorted({t.verdict.verifier for t in result} - {""})),
-        len(traces),
-        len(result),
+    results = iter(run_verifiers([trace for trace in traces if _is_judgeable(trace)]))
+    annotated: list[Trace] = []
+    judged: list[Trace] = []
+    for trace in traces:
+        if _is_judgeable(trace):
+            trace = _annotate_result(trace, next(results))
+            judged.append(trace)
+        annotated.append(trace)
+    session.record_traces(judged)
+    names = {trace.verdict.verifier for trace in annotated} - {""}
+    session.record_step("verify", "+".join(sorted(names)), len(traces), len(annotated))
+    return annotated
+
+
+def _is_judgeable(trace: Trace) -> bool:
+    """An empty completion is judged (and unparsed); a problem that nobody has worked on is not."""
+    return not trace.error and bool(trace.text or trace.author)
+
+
+def _annotate_result(trace: Trace, result: VerifierResult) -> Trace:
+    if result.steps is None:
+        return trace.annotate(verdict=result.verdict)
+    other_spans = [span for span in trace.spans if span.kind != "step"]
+    all_right = None  # nothing can be said of a text without steps
+    if result.steps:
+        all_right = float(all(step.score == 1 for step in result.steps))
+    return trace.annotate(
+        verdict=result.verdict,
+        spans=(*other_spans, *result.steps),
+        scores={**trace.scores, "steps": all_right},
     )
-    return result
 
 
-def judged(traces: Sequence[Trace]) -> list[Finding]:
-    """The findings for traces, in order: from the session's cache, the rest from the verifiers, equal texts once.
+def run_verifiers(traces: Sequence[Trace]) -> list[VerifierResult]:
+    """Return the verdict on each trace: from the session's cache, the others from the verifiers, equal texts once.
 
-    Keyed by verifier version, exact text and problem, so that a time-out or a newer checkpoint can't change a row. What
-    a model judges is not among them: its replies are in the store as every completion is, and a failed one can be asked
-    again.
+    Verdicts are cached by verifier version, exact text and problem, so that a time-out or a newer checkpoint can't
+    change a row. What a model judges is not in this cache: its replies are in the store as every completion is, and a
+    failed one can be asked again.
     """
-    model = session.current().judge
+    model = session.current_session().judge
     if model is None:
-        return _checked(traces)
-    asked = [t.problem.kind == "judge" for t in traces]
-    said = iter(llm_judge.verdicts(model, [t for t, a in zip(traces, asked, strict=True) if a]))
-    checked = iter(_checked([t for t, a in zip(traces, asked, strict=True) if not a]))
-    return [Finding(next(said), None) if a else next(checked) for a in asked]
+        return _run_cached_verifiers(traces)
+    model_judged = [trace for trace in traces if trace.problem.kind == "judge"]
+    others = [trace for trace in traces if trace.problem.kind != "judge"]
+    model_verdicts = iter(llm_judge.judge_answers(model, model_judged))
+    other_results = iter(_run_cached_verifiers(others))
+    results: list[VerifierResult] = []
+    for trace in traces:
+        if trace.problem.kind == "judge":
+            results.append(VerifierResult(next(model_verdicts), None))
+        else:
+            results.append(next(other_results))
+    return results
+
+
+def _run_cached_verifiers(traces: Sequence[Trace]) -> list[VerifierResult]:
+    kinds = {trace.problem.kind for trace in traces}
+    versions = {kind: verifiers.version(kind) for kind in sorted(kinds)}
+    keys: list[str] = []
+    for trace in traces:
+        version = versions[trace.problem.kind]
+        keys.append(digest("verdict", [version, trace.text, trace.problem]))
+
+    def compute(missing: list[int]) -> list[dict[str, object]]:
+        items = [(traces[index].problem, traces[index].text) for index in missing]
+        verdicts = verifiers.judge(items)
+        steps = verifiers.steps(items)
+        return [{"verdict": v, "steps": s} for v, s in zip(verdicts, steps, strict=True)]
+
+    return [_result_of_json(value) for value in session.cached_values(keys, compute)]
+
+
+def _result_of_json(value: dict[str, Any]) -> VerifierResult:
+    verdict = Verdict(*value["verdict"])
+    if value["steps"] is None:
+        return VerifierResult(verdict, None)
+    return VerifierResult(verdict, tuple(Span(*step) for step in value["steps"]))
 
 
 def check_judge(traces: Sequence[Trace], model: Model | None, flag: str) -> None:
-    """Refuse problems that a model is to judge where there is none; `flag` is how one is given."""
-    count = sum(t.problem.kind == "judge" for t in traces)
+    """Refuse problems that a model is to judge where there is no such model.
+
+    Args:
+        traces: the problems, as blank traces.
+        model: the judge, if there is one.
+        flag: how a judge is given, for the message.
+
+    Raises:
+        ConfigError: there is a problem of the kind "judge" and no judge.
+    """
+    count = sum(trace.problem.kind == "judge" for trace in traces)
     if count and model is None:
         raise ConfigError(
             f"{count} problems are to be judged by a model, and there is none",
@@ -65,43 +134,9 @@ def check_judge(traces: Sequence[Trace], model: Model | None, flag: str) -> None
         )
 
 
-def version(kind: str) -> str:
-    """The verifier of a kind; where a model judges, which one is part of its name."""
-    model = session.current().judge
-    return (
-        f"{verifiers.version(kind)}:{model.id}"
-        if kind == "judge" and model
-        else verifiers.version(kind)
-    )
-
-
-def _checked(traces: Sequence[Trace]) -> list[Finding]:
-    versions = {kind: verifiers.version(kind) for kind in sorted({t.problem.kind for t in traces})}
-    keys = [digest("verdict", [versions[t.problem.kind], t.text, t.problem]) for t in traces]
-
-    def compute(missing: list[int]) -> list[dict[str, object]]:
-        items = [(traces[i].problem, traces[i].text) for i in missing]
-        found = zip(verifiers.judge(items), verifiers.steps(items), strict=True)
-        return [{"verdict": verdict, "steps": steps} for verdict, steps in found]
-
-    return [_finding(value["verdict"], value["steps"]) for value in session.remember(keys, compute)]
-
-
-def _finding(verdict: list[str], steps: list[list[float]] | None) -> Finding:
-    spans = None if steps is None else tuple(Span(*step) for step in steps)  # type: ignore[arg-type]
-    return Finding(Verdict(*verdict), spans)  # type: ignore[arg-type]
-
-
-def _judgeable(trace: Trace) -> bool:
-    """An empty completion is judged (and unparsed); a problem that nobody has worked on is not."""
-    return not trace.error and bool(trace.text or trace.author)
-
-
-def _found(trace: Trace, finding: Finding) -> Trace:
-    if finding.steps is None:
-        return trace.annotate(verdict=finding.verdict)
-    spans = tuple(span for span in trace.spans if span.kind != "step") + finding.steps
-    sound = float(all(span.score == 1 for span in finding.steps)) if finding.steps else None
-    return trace.annotate(
-        verdict=finding.verdict, spans=spans, scores={**trace.scores, "steps": sound}
-    )
+def verifier_version(kind: str) -> str:
+    """Return the verifier of a kind with its version; where a model judges, the model's id is part of it."""
+    model = session.current_session().judge
+    if kind == "judge" and model:
+        return llm_judge.judge_version(model)
+    return verifiers.version(kind)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from potstill.errors import ConfigError
 from potstill.records import Problem, Span, Verdict
@@ -38,61 +38,99 @@ class Verifier(Protocol):
     VERSION: str
 
     def judge(self, problem: Problem, text: str) -> Verdict:
-        """The verdict on a text that answers the problem."""
+        """Return the verdict on a text that answers the problem."""
+        ...
+
+    def gold_text(self, problem: Problem) -> str:
+        """Return a text that gives the gold answer, and so must be judged right."""
+        ...
+
+
+@runtime_checkable
+class BatchVerifier(Protocol):
+    """What a module offers beside it where judging computes much: many items at once, in worker processes."""
+
+    def judge_all(self, items: Sequence[tuple[Problem, str]]) -> list[Verdict]:
+        """Return a verdict for each item, in order."""
         ...
 
 
 def judge(items: Sequence[tuple[Problem, str]]) -> list[Verdict]:
-    """One verdict an item, in order; kinds that compute much are judged in worker processes, all of a kind at once."""
+    """Judge texts, each by the verifier of its problem's kind.
+
+    Args:
+        items: a problem and a text, each; kinds may be mixed.
+
+    Returns:
+        A verdict for each item, in order.
+
+    Raises:
+        ConfigError: a kind is unknown, or what its verifier needs is not installed.
+    """
     verdicts: dict[int, Verdict] = {}
     for kind in dict.fromkeys(problem.kind for problem, _ in items):
-        module = _module(kind)
-        mine = [i for i, (problem, _) in enumerate(items) if problem.kind == kind]
-        together = getattr(module, "judge_all", None)  # what computes much has it
-        if together:
-            verdicts.update(zip(mine, together([items[i] for i in mine]), strict=True))
+        module = _import_verifier(kind)
+        indices = [index for index, (problem, _) in enumerate(items) if problem.kind == kind]
+        if isinstance(module, BatchVerifier):
+            judged = module.judge_all([items[index] for index in indices])
         else:
-            verdicts.update((i, module.judge(*items[i])) for i in mine)
-    return [verdicts[i] for i in range(len(items))]
+            judged = [module.judge(*items[index]) for index in indices]
+        verdicts.update(zip(indices, judged, strict=True))
+    return [verdicts[index] for index in range(len(items))]
 
 
 def version(kind: str) -> str:
-    """The verifier of a kind with its version, such as "math@1"; stored verdicts are kept under it."""
-    return _module(kind).VERSION
+    """Return the verifier of a kind with its version, such as "math@1"; verdicts are stored under it."""
+    return _import_verifier(kind).VERSION
 
 
 def steps(items: Sequence[tuple[Problem, str]]) -> list[tuple[Span, ...] | None]:
-    """Spans of kind "step" with score 1.0 or 0.0, an item; None where the kind has no step verifier."""
-    return [
-        _steps(problem, text) if problem.kind in WITH_STEPS else None for problem, text in items
-    ]
+    """Judge the steps of texts.
+
+    Returns:
+        For each item, spans of kind "step" with score 1.0 or 0.0; None where the kind has no step verifier.
+    """
+    step_spans: list[tuple[Span, ...] | None] = []
+    for problem, text in items:
+        step_spans.append(_steps_of_text(problem, text) if problem.kind in WITH_STEPS else None)
+    return step_spans
 
 
 def check_gold(problems: Sequence[Problem]) -> list[tuple[Problem, Verdict]]:
-    """The problems whose own gold answer is not judged right; a problem without one is not among them.
+    """Return the problems whose own gold answer is not judged right, each with the verdict.
 
-    Nor is one that a model judges: its answer is a reference, and showing it to the judge would cost a call.
+    A problem without a gold answer is not among them. Nor is one that a model judges: its answer is a reference, and
+    showing it to the judge would cost a call.
     """
-    known = [problem for problem in problems if has_gold(problem)]
-    verdicts = judge([(problem, _gold(problem)) for problem in known])
-    return [
-        (problem, verdict)
-        for problem, verdict in zip(known, verdicts, strict=True)
-        if verdict.status != "right"
-    ]
+    with_gold = [problem for problem in problems if has_gold(problem)]
+    items: list[tuple[Problem, str]] = []
+    for problem in with_gold:
+        items.append((problem, _import_verifier(problem.kind).gold_text(problem)))
+    failing: list[tuple[Problem, Verdict]] = []
+    for problem, verdict in zip(with_gold, judge(items), strict=True):
+        if verdict.status != "right":
+            failing.append((problem, verdict))
+    return failing
 
 
-def failed_gold(failing: int, known: Sequence[Problem], spec: str) -> dict[str, str]:
-    """What to say of gold answers that fail: found, expected and fix of an error."""
-    if known[0].kind == "code":
+def failed_gold(failing: int, problems: Sequence[Problem], spec: str) -> dict[str, str]:
+    """Describe gold answers that fail: found, expected and fix of an error.
+
+    Args:
+        failing: how many there are.
+        problems: all that were checked.
+        spec: where they come from, as the user named it.
+    """
+    kind = problems[0].kind
+    if kind == "code":
         return {
-            "found": f"{failing} of {len(known)} reference solutions in {spec} fail their own tests",
+            "found": f"{failing} of {len(problems)} reference solutions in {spec} fail their own tests",
             "expected": "solutions that pass the tests of their rows; each reason says which test failed, and how",
-            "fix": "mend the solution or the test in that row, or read no solutions with --map solution=",
+            "fix": "correct the solution or the test in that row, or read no solutions with --map solution=",
         }
     return {
-        "found": f"{failing} of {len(known)} gold answers in {spec} fail their own verifier",
-        "expected": f"gold answers that the {known[0].kind!r} verifier calls right",
+        "found": f"{failing} of {len(problems)} gold answers in {spec} fail their own verifier",
+        "expected": f"gold answers that the {kind!r} verifier calls right",
         "fix": "choose the verifier with --kind, or the answer column with --map answer=COLUMN",
     }
 
@@ -103,37 +141,13 @@ def has_gold(problem: Problem) -> bool:
     return gold is not None and problem.kind != "judge"
 
 
-def _steps(problem: Problem, text: str) -> tuple[Span, ...]:
+def _steps_of_text(problem: Problem, text: str) -> tuple[Span, ...]:
     from potstill.verifiers import story
 
     return story.steps(problem, text)
 
 
-def _gold(problem: Problem) -> str:
-    """The gold answer as its verifier reads it; a pattern can't be written out, so its solution stands for it."""
-    answer = problem.answer or ""
-    if problem.kind == "regex":
-        return problem.solution or answer
-    if problem.kind == "format":
-        from potstill.verifiers import format as form
-
-        return form.example(answer)
-    if problem.kind == "code":
-        from potstill.verifiers.code import verifier
-
-        return verifier.gold(problem)
-    if problem.kind == "table":
-        from potstill.verifiers.sql import verifier as sql_verifier
-
-        return sql_verifier.gold_text(problem)
-    if problem.kind in ("math", "story"):
-        return f"\\boxed{{{answer}}}"
-    if problem.kind in ("number", "choice"):
-        return f"The answer is {answer}."
-    return f"<answer>{answer}</answer>"
-
-
-def _module(kind: str) -> Verifier:
+def _import_verifier(kind: str) -> Verifier:
     if kind not in MODULES:
         raise ConfigError(
             f"there is no verifier of kind {kind!r}",

@@ -17,51 +17,65 @@ def judge(problem: Problem, text: str) -> Verdict:
     """Right where an answer read from the text is the gold string, character for character but for white space."""
     if problem.answer is None:
         return Verdict("unjudged", None, "the problem has no gold answer", VERSION)
-    gold = squeeze(problem.answer)
+    gold = normalise_space(problem.answer)
     if not gold:
         return Verdict("unjudged", None, "the gold answer is empty", VERSION)
-    shown = extract.split(text)[0][-extract.TAIL :].strip()
-    for read in readings(text):
-        if gold in (read, *trimmed(read)):
+    for reading in answer_readings(text):
+        if gold in (reading, *strip_marks(reading)):
             return Verdict("right", gold[:200], "equal", VERSION)
-    answer = given(text, shown, longest=2 * len(gold) + 40)
+    answer = clear_answer(text, max_characters=2 * len(gold) + 40)
     if answer is None:
-        return Verdict(
-            "unparsed",
-            None,
-            "no marked answer" if shown else "nothing that could be an answer",
-            VERSION,
-        )
+        has_reply = bool(reply_tail(text))
+        reason = "no marked answer" if has_reply else "nothing that could be an answer"
+        return Verdict("unparsed", None, reason, VERSION)
     return Verdict("wrong", answer[:200], f"{answer[:60]!r} is not {gold[:60]!r}", VERSION)
 
 
-def readings(text: str) -> list[str]:
-    """Every string that may be the answer, white space normalised: the marked ones, the last line, the whole text."""
-    shown = extract.split(text)[0][-extract.TAIL :]
-    found = extract.candidates(text)
-    texts = [f.text for f in found] + [
-        extract.sentence(f.text) for f in found if f.mark == "answer"
-    ]
-    if not found or found[0].mark in ("answer", "last line"):
-        texts.append(shown)
-    return [squeezed for squeezed in map(squeeze, texts) if squeezed]
+def gold_text(problem: Problem) -> str:
+    """Return a text that gives the gold answer."""
+    return f"<answer>{problem.answer}</answer>"
 
 
-def given(text: str, shown: str, *, longest: int) -> str | None:
-    """The answer that was clearly given, though it is not the gold one: a marked one, or all of a short text."""
-    found = extract.candidates(text)
-    if found and found[0].mark != "last line":
-        return squeeze(found[0].text)
-    bare = squeeze(shown)
-    return bare if bare and len(bare) <= longest and "\n" not in shown else None
+def answer_readings(text: str) -> list[str]:
+    """Return every string that may be the answer, white space normalised.
+
+    These are the marked answers, the last line, and the whole reply where nothing strong is marked.
+    """
+    candidates = extract.candidates(text)
+    texts = [candidate.text for candidate in candidates]
+    for candidate in candidates:
+        if candidate.mark == "answer":
+            texts.append(extract.first_sentence(candidate.text))
+    if not candidates or candidates[0].mark in ("answer", "last line"):
+        texts.append(extract.split_reply(text)[0][-extract.TAIL :])
+    normalised = [normalise_space(reading) for reading in texts]
+    return [reading for reading in normalised if reading]
 
 
-def squeeze(text: str) -> str:
-    """White space runs become one space."""
+def clear_answer(text: str, *, max_characters: int) -> str | None:
+    """Return the answer that was clearly given, if it is not the gold one: a marked one, or all of a short reply."""
+    candidates = extract.candidates(text)
+    if candidates and candidates[0].mark != "last line":
+        return normalise_space(candidates[0].text)
+    reply = reply_tail(text)
+    answer = normalise_space(reply)
+    if answer and len(answer) <= max_characters and "\n" not in reply:
+        return answer
+    return None
+
+
+def reply_tail(text: str) -> str:
+    """Return the end of what stands after the reasoning."""
+    return extract.split_reply(text)[0][-extract.TAIL :].strip()
+
+
+def normalise_space(text: str) -> str:
+    """Replace runs of white space by one space."""
     return re.sub(r"\s+", " ", text).strip()
 
 
-def trimmed(text: str) -> tuple[str, ...]:
-    """The text without marks of emphasis or quotation around it, and without its full stop."""
+def strip_marks(text: str) -> tuple[str, ...]:
+    """Return the text without emphasis or quotation marks; the same without its full stop; the same out of `\\text`."""
     bare = text.strip('*`$" ')
-    return bare, bare.removesuffix(".").strip("*`$\"' "), re.sub(r"^\\text\{(.*)\}$", r"\1", bare)
+    without_stop = bare.removesuffix(".").strip("*`$\"' ")
+    return bare, without_stop, re.sub(r"^\\text\{(.*)\}$", r"\1", bare)

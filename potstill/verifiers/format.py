@@ -14,42 +14,55 @@ from potstill.records import Problem, Verdict
 
 VERSION = "format@1"
 
+# An ellipsis, a tag, or any other run of characters without white space.
 _PIECE = re.compile(r"…|\.\.\.|<[^<>\s…]{1,100}>|(?:(?!…|\.\.\.|<[^<>\s…]{1,100}>)\S)+")
-_ANY = ("…", "...")
+_ELLIPSES = ("…", "...")
 
 
 def judge(problem: Problem, text: str) -> Verdict:
     """Right where the text has the form, else wrong with the first thing that is amiss."""
     pieces = _PIECE.findall(problem.answer or "")
-    if not any(piece not in _ANY for piece in pieces):
+    if all(piece in _ELLIPSES for piece in pieces):
         return Verdict(
             "unjudged", None, "the problem names no form, such as <answer>…</answer>", VERSION
         )
-    why = amiss(pieces, text)
-    return Verdict("wrong" if why else "right", None, why or "has the form", VERSION)
+    difference = _first_difference(pieces, text)
+    if difference:
+        return Verdict("wrong", None, difference, VERSION)
+    return Verdict("right", None, "has the form", VERSION)
 
 
-def example(form: str) -> str:
-    """A text of the form."""
-    return re.sub(r"…|\.\.\.", "x", form)
+def gold_text(problem: Problem) -> str:
+    """Return a text of the form."""
+    return re.sub(r"…|\.\.\.", "x", problem.answer or "")
 
 
-def amiss(pieces: list[str], text: str) -> str:
+def _first_difference(pieces: list[str], text: str) -> str:
     """The first thing by which a text misses the form; "" where it has it."""
-    for mark, count in Counter(piece for piece in pieces if piece not in _ANY).items():
+    counts = Counter(piece for piece in pieces if piece not in _ELLIPSES)
+    for mark, count in counts.items():
         if text.count(mark) != count:
             return f"{mark[:40]} stands {text.count(mark)} times, not {count}"
-    at, free = 0, False
+
+    # Walk through the marks in order: between two of them there is text exactly where the form has an ellipsis.
+    position = 0
+    needs_text = False
     for piece in pieces:
-        if piece in _ANY:
-            free = True
+        if piece in _ELLIPSES:
+            needs_text = True
             continue
-        start = text.find(piece, at)
-        between = text[at:start]
+        start = text.find(piece, position)
         if start < 0:
             return f"{piece[:40]} comes too early"
-        if free != bool(between.strip()):
-            return f"nothing before {piece[:40]}" if free else f"something before {piece[:40]}"
-        at, free = start + len(piece), False
-    rest = bool(text[at:].strip())
-    return "" if rest == free else "something after the end" if rest else "nothing at the end"
+        has_text = bool(text[position:start].strip())
+        if needs_text and not has_text:
+            return f"nothing before {piece[:40]}"
+        if has_text and not needs_text:
+            return f"something before {piece[:40]}"
+        position, needs_text = start + len(piece), False
+    has_text = bool(text[position:].strip())
+    if has_text and not needs_text:
+        return "something after the end"
+    if needs_text and not has_text:
+        return "nothing at the end"
+    return ""

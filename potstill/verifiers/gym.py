@@ -12,14 +12,13 @@ import json
 import re
 from collections.abc import Sequence
 from types import MappingProxyType
-from typing import Any
 
 from potstill.records import Problem, Verdict, canonical
 from potstill.verifiers import exact, extract
 from potstill.verifiers.workers import pool
 
 VERSION = "gym@1"
-LONGEST = 10_000  # characters of an answer
+MAX_CHARACTERS = 10_000  # of an answer
 LIMIT_S = 5.0  # seconds of computing time; making the item again is most of it
 
 _NUMBERS = re.compile(r"[\d\s+\-*/().]*")
@@ -48,53 +47,60 @@ def judge(problem: Problem, text: str) -> Verdict:
     return judge_all([(problem, text)])[0]
 
 
+def gold_text(problem: Problem) -> str:
+    """Return a text that gives the gold answer."""
+    return f"<answer>{problem.answer}</answer>"
+
+
 def judge_all(items: Sequence[tuple[Problem, str]]) -> list[Verdict]:
     """Judge many at once, on all cores."""
-    return pool.judge_all("gym", items, _task, _verdict, limit_s=LIMIT_S)
+    return pool.judge_all("gym", items, _prepare_task, _verdict_of_reply, limit_s=LIMIT_S)
 
 
-def _task(problem: Problem, text: str) -> Verdict | pool.Task:
+def _prepare_task(problem: Problem, text: str) -> Verdict | pool.Task:
     if problem.table is None:
         return Verdict(
             "unjudged", None, "the problem does not say which reasoning-gym item it is", VERSION
         )
     item = json.loads(problem.table)
-    readings = [r for read in readings_of(text) for r in dict.fromkeys((read, exact.squeeze(read)))]
+    readings: list[str] = []
+    for reading in _answer_readings(text):
+        readings += dict.fromkeys((reading, exact.normalise_space(reading)))
     if not readings:
         return Verdict("unparsed", None, "nothing that could be an answer", VERSION)
+
     alphabet = ALPHABETS.get(item["task"])
-    readings = [
-        r for r in readings if len(r) <= LONGEST and (alphabet is None or alphabet.fullmatch(r))
-    ]
-    if not readings:
+    harmless: list[str] = []
+    for reading in readings:
+        if len(reading) <= MAX_CHARACTERS and (alphabet is None or alphabet.fullmatch(reading)):
+            harmless.append(reading)
+    if not harmless:
         return Verdict(
             "unparsed", None, "no answer that this task's scorer can safely be given", VERSION
         )
-    return (
-        item["task"],
-        canonical(item["settings"]),
-        str(item["index"]),
-        problem.question,
-        *readings,
-    )
+    settings, index = canonical(item["settings"]), str(item["index"])
+    return (item["task"], settings, index, problem.question, *harmless)
 
 
-def _verdict(item: pool.Item, task: pool.Task, reply: tuple[str, Any]) -> Verdict:
-    text, readings, (outcome, result) = item[1], task[4:], reply
+def _verdict_of_reply(item: pool.Item, task: pool.Task, reply: pool.Reply) -> Verdict:
+    text, readings = item[1], task[4:]
+    outcome, scores = reply
     if outcome != "done":
-        return Verdict("unparsed", None, f"scoring {result}", VERSION)
-    for reading, score in zip(readings, result, strict=True):
+        return Verdict("unparsed", None, f"scoring {scores}", VERSION)
+    for reading, score in zip(readings, scores, strict=True):
         if score == 1.0:
             return Verdict("right", reading[:200], "full score", VERSION)
-    found = extract.candidates(text)
-    if found[0].mark == "last line" and "\n" in text.strip():
+    candidates = extract.candidates(text)
+    if candidates[0].mark == "last line" and "\n" in text.strip():
         return Verdict("unparsed", None, "no marked answer", VERSION)
-    return Verdict("wrong", readings[0][:200], f"score {max(result):g}", VERSION)
+    return Verdict("wrong", readings[0][:200], f"score {max(scores):g}", VERSION)
 
 
-def readings_of(text: str) -> list[str]:
-    """Strings that may be the answer, white space kept: grids have line breaks."""
-    found = extract.candidates(text)
-    shown = extract.split(text)[0][-extract.TAIL :].strip()
-    whole = [shown] if shown and (not found or found[0].mark == "last line") else []
-    return [f.text for f in found] + whole
+def _answer_readings(text: str) -> list[str]:
+    """Strings that may be the answer, white space as it is: grids have line breaks."""
+    candidates = extract.candidates(text)
+    readings = [candidate.text for candidate in candidates]
+    reply = exact.reply_tail(text)
+    if reply and (not candidates or candidates[0].mark == "last line"):
+        readings.append(reply)
+    return readings

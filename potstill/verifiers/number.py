@@ -12,10 +12,14 @@ from typing import NamedTuple
 
 from potstill.records import Problem, Verdict
 from potstill.verifiers import extract
-from potstill.verifiers.unicode import fold
+from potstill.verifiers.unicode import normalise_characters
 
 VERSION = "number@2"
-LONGEST = 300  # characters of a number with its wording; anything longer is no number, and may be an attack
+MAX_CHARACTERS = (
+    300  # of a number with its wording; anything longer is no number, and may be an attack
+)
+_MAX_ANSWER = 2_000  # characters of a candidate before its markup is taken out
+_MAX_DECIMALS = 40  # a value with more decimals is written as a fraction
 
 
 class Value(NamedTuple):
@@ -26,35 +30,39 @@ class Value(NamedTuple):
 
     def __str__(self) -> str:
         """One form per value, so that votes over 18, 18.0 and 18.00 agree."""
-        return _plain(self.value) + ("%" if self.percent else "")
+        return _format_fraction(self.value) + ("%" if self.percent else "")
 
     def equals(self, gold: Value) -> bool:
         """Exact equality; a percentage beside a bare number may be meant either way."""
         if self.percent == gold.percent:
             return self.value == gold.value
-        share, bare = (self, gold) if self.percent else (gold, self)
-        return bare.value in (share.value, share.value / 100)
+        percentage, bare = (self, gold) if self.percent else (gold, self)
+        return bare.value in (percentage.value, percentage.value / 100)
 
 
 _DIGITS = r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
+# A whole or decimal number; then a mixed number's fraction or a denominator, a power of ten, and a percent sign.
 _NUMBER = re.compile(
     rf"(?<![\w.])(?P<whole>{_DIGITS})"
-    r"(?:\s{1,3}(?P<over>\d+)\s?/\s?(?P<under>\d+)"
-    rf"|\s?/\s?(?P<below>{_DIGITS}))?"
-    r"(?:[eE](?P<e>[+-]?\d{1,3})(?!\w)|\s?(?:x|×|\*|\\times)\s?10\s?\^\s?\{?\s?(?P<ten>-?\d{1,3})(?!\d)\s?\}?)?"
+    r"(?:\s{1,3}(?P<mixed_numerator>\d+)\s?/\s?(?P<mixed_denominator>\d+)"
+    rf"|\s?/\s?(?P<denominator>{_DIGITS}))?"
+    r"(?:[eE](?P<exponent>[+-]?\d{1,3})(?!\w)"
+    r"|\s?(?:x|×|\*|\\times)\s?10\s?\^\s?\{?\s?(?P<power_of_ten>-?\d{1,3})(?!\d)\s?\}?)?"
     r"(?![eE][+-]?\d)(?:\s?(?P<percent>%|percent\b))?"
 )
 SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_SCALE = re.compile(r"\b(thousand|million|billion|trillion)s?\b", re.IGNORECASE)
-_CUT = re.compile(r"\(|\bbecause\b|\bsince\b|[.!?](?=\s|$)|;", re.IGNORECASE)
+_SCALE_WORD = re.compile(r"\b(thousand|million|billion|trillion)s?\b", re.IGNORECASE)
+# Where an explanation begins.
+_EXPLANATION = re.compile(r"\(|\bbecause\b|\bsince\b|[.!?](?=\s|$)|;", re.IGNORECASE)
+# Patterns and what stands in their place, in this order.
 _MARKUP = (
     (re.compile(r"<<[^>\n]*(?:>>|$)"), " "),  # GSM8K's calculator notes
     (re.compile(r"\\[!,]|\\(?:left|right|displaystyle)\b|\{,\}(?=\d)|\*\*|`"), ""),
     (re.compile(r"\\[dt]?frac\s?\{([^{}]*)\}\s?\{([^{}]*)\}"), r" \1/\2"),
     (re.compile(r"\\[dt]?frac\s?(\d)\s?(\d)(?!\d)"), r" \1/\2"),
     (re.compile(r"\\(?:text|mathrm|mathbf|textbf|mbox)\s?\{([^{}]*)\}"), r" \1 "),
-    (re.compile(r"\^\s?\{?\\circ\}?|\\[()\[\]]|\\?[$£€]|\\ |~"), " "),
-    (re.compile(r"(?<=\d)['’_](?=\d{3}(?!\d))"), ""),
+    (re.compile(r"\^\s?\{?\\circ\}?|\\[()\[\]]|\\?[$£€]|\\ |~"), " "),  # degrees, currencies
+    (re.compile(r"(?<=\d)['’_](?=\d{3}(?!\d))"), ""),  # between thousands
     (re.compile(r"\\%"), "%"),
     (re.compile(r"[−–](?=\s?[\d.$])"), "-"),
 )
@@ -64,68 +72,75 @@ def judge(problem: Problem, text: str) -> Verdict:
     """Right where the text's one final number equals the gold number exactly."""
     if problem.answer is None:
         return Verdict("unjudged", None, "the problem has no gold answer", VERSION)
-    gold = read(problem.answer)
+    gold = read_number(problem.answer)
     if isinstance(gold, str):
-        return Verdict(
-            "unjudged",
-            None,
-            f"the gold answer {problem.answer[:60]!r} is no number: {gold}",
-            VERSION,
-        )
+        reason = f"the gold answer {problem.answer[:60]!r} is no number: {gold}"
+        return Verdict("unjudged", None, reason, VERSION)
     reasons: list[str] = []
-    for found in extract.candidates(text):
-        value = read(found.text)
+    for candidate in extract.candidates(text):
+        value = read_number(candidate.text)
         if isinstance(value, str):
-            reasons.append(f"{value} ({found.mark})")
+            reasons.append(f"{value} ({candidate.mark})")
             continue
-        if value.equals(gold):
-            return Verdict("right", str(value), f"equal ({found.mark})", VERSION)
-        large = scaled(found.text, value)
-        if large and large.equals(gold):
-            return Verdict("right", str(large), f"equal ({found.mark})", VERSION)
-        return Verdict("wrong", str(value), f"{value} is not {gold} ({found.mark})"[:200], VERSION)
-    return Verdict(
-        "unparsed", None, reasons[0] if reasons else "nothing that could be an answer", VERSION
-    )
+        scaled = scaled_value(candidate.text, value)
+        for reading in (value, scaled):
+            if reading and reading.equals(gold):
+                return Verdict("right", str(reading), f"equal ({candidate.mark})", VERSION)
+        reason = f"{value} is not {gold} ({candidate.mark})"
+        return Verdict("wrong", str(value), reason[:200], VERSION)
+    reasons.append("nothing that could be an answer")
+    return Verdict("unparsed", None, reasons[0], VERSION)
 
 
-def read(text: str) -> Value | str:
-    """The one number of a short text, or why there is none."""
+def gold_text(problem: Problem) -> str:
+    """Return a text that gives the gold answer."""
+    return f"The answer is {problem.answer}."
+
+
+def read_number(text: str) -> Value | str:
+    """Return the one number of a short text, or a string that says why there is none."""
     line = text.strip()
-    if len(line) > 2_000:
+    if len(line) > _MAX_ANSWER:
         return f"an answer of {len(line)} characters"
-    line = fold(line)
-    for pattern, replacement in _MARKUP:
-        line = pattern.sub(replacement, line)
+    line = _without_markup(normalise_characters(line))
+    # Of an equation, the last side.
     line = re.split(r"[=≈]|\\approx", line.rstrip(" =."))[-1]
-    cut = _CUT.search(line)
-    if cut and _NUMBER.search(line[: cut.start()]):
-        line = line[: cut.start()]
-    if len(line) > LONGEST:
+    explanation = _EXPLANATION.search(line)
+    if explanation and _NUMBER.search(line[: explanation.start()]):
+        line = line[: explanation.start()]
+    if len(line) > MAX_CHARACTERS:
         return f"an answer of {len(line)} characters"
-    return _only(line)
+    return _only_number(line)
 
 
-def scaled(text: str, value: Value) -> Value | None:
-    """The value in millions or so, where the text says one such word; "5 million" may be meant as 5 or in full."""
-    words = _SCALE.findall(text[:LONGEST])
-    return Value(value.value * SCALES[words[0].lower()], value.percent) if len(words) == 1 else None
+def scaled_value(text: str, value: Value) -> Value | None:
+    """Return the value in millions or so, where the text says one such word; "5 million" may be meant in full."""
+    words = _SCALE_WORD.findall(text[:MAX_CHARACTERS])
+    if len(words) != 1:
+        return None
+    return Value(value.value * SCALES[words[0].lower()], value.percent)
 
 
-def whole(text: str) -> Value | None:
-    """The number that all of a short text is, units and words excluded; None for anything else."""
-    for pattern, replacement in _MARKUP:
-        text = pattern.sub(replacement, text)
-    text = text.strip().removesuffix(".")
+def whole_number_text(text: str) -> Value | None:
+    """Return the number that all of a short text is, units and words excluded; None for anything else."""
+    text = _without_markup(text).strip().removesuffix(".")
+    if len(text) > MAX_CHARACTERS:
+        return None
     sign = re.match(r"[+-]?\s?", text)
     match = _NUMBER.fullmatch(text[sign.end() :] if sign else text)
-    return _value(match, negative=text.startswith("-")) if match and len(text) <= LONGEST else None
+    return _value_of_match(match, negative=text.startswith("-")) if match else None
 
 
-def _only(line: str) -> Value | str:
+def _without_markup(text: str) -> str:
+    for pattern, replacement in _MARKUP:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def _only_number(line: str) -> Value | str:
     values: list[Value] = []
     for match in _NUMBER.finditer(line):
-        value = _value(match, negative=_negative(line[: match.start()]))
+        value = _value_of_match(match, negative=_ends_with_minus_sign(line[: match.start()]))
         if value is None:
             return "a number that can't be evaluated"
         values.append(value)
@@ -136,46 +151,58 @@ def _only(line: str) -> Value | str:
     return values[0]
 
 
-def _negative(before: str) -> bool:
+def _ends_with_minus_sign(before: str) -> bool:
     """Whether a minus sign stands before the number, and not a subtraction or a dash after a word."""
     head = before.rstrip()
     if not head.endswith("-"):
         return False
-    rest = head[:-1].rstrip()
-    if not rest:
+    left_of_dash = head[:-1].rstrip()
+    if not left_of_dash:
         return True
-    if head != before or rest == head[:-1]:  # "total - 18" and "x-18" are no signs, "is -18" is one
-        return not rest[-1].isalnum() and rest[-1] not in ")%"
-    return not rest[-1].isdigit() and rest[-1] not in ")%"
+    # "total - 18" and "x-18" have a space on both sides of the dash or on neither; "is -18" has one before it only.
+    spaced_alike = head != before or left_of_dash == head[:-1]
+    last = left_of_dash[-1]
+    is_operand = last.isalnum() if spaced_alike else last.isdigit()
+    return not is_operand and last not in ")%"
 
 
-def _value(match: re.Match[str], *, negative: bool) -> Value | None:
+def _value_of_match(match: re.Match[str], *, negative: bool) -> Value | None:
+    """Evaluate a match of `_NUMBER`; None where it divides by zero."""
     part = match.groupdict()
     value = Fraction(part["whole"].replace(",", ""))
-    if part["over"]:
-        if not int(part["under"]):
+    if part["mixed_numerator"]:
+        denominator = int(part["mixed_denominator"])
+        if not denominator:
             return None
-        value += Fraction(int(part["over"]), int(part["under"]))
-    if part["below"]:
-        below = Fraction(part["below"].replace(",", ""))
-        if not below:
+        value += Fraction(int(part["mixed_numerator"]), denominator)
+    if part["denominator"]:
+        divisor = Fraction(part["denominator"].replace(",", ""))
+        if not divisor:
             return None
-        value /= below
-    power = part["e"] or part["ten"]
-    if power:
-        value *= Fraction(10) ** int(power)
+        value /= divisor
+    exponent = part["exponent"] or part["power_of_ten"]
+    if exponent:
+        value *= Fraction(10) ** int(exponent)
     return Value(-value if negative else value, bool(part["percent"]))
 
 
-def _plain(value: Fraction) -> str:
+def _format_fraction(value: Fraction) -> str:
     """An integer or a terminating decimal as digits, else numerator/denominator."""
     if value.denominator == 1:
         return str(value.numerator)
-    rest, places = value.denominator, 0
-    while rest % 10 == 0 or rest % 2 == 0 or rest % 5 == 0:
-        rest, places = rest // (10 if rest % 10 == 0 else 2 if rest % 2 == 0 else 5), places + 1
-    if rest != 1 or places > 40:
+    decimals = _decimal_places(value.denominator)
+    if decimals is None or decimals > _MAX_DECIMALS:
         return f"{value.numerator}/{value.denominator}"
-    digits = str(abs(value.numerator) * 10**places // value.denominator).rjust(places + 1, "0")
+    digits = str(abs(value.numerator) * 10**decimals // value.denominator).rjust(decimals + 1, "0")
     sign = "-" if value < 0 else ""
-    return f"{sign}{digits[:-places]}.{digits[-places:]}".rstrip("0")
+    return f"{sign}{digits[:-decimals]}.{digits[-decimals:]}".rstrip("0")
+
+
+def _decimal_places(denominator: int) -> int | None:
+    """How many decimals a fraction with this denominator has; None where they never end."""
+    places = 0
+    for factor in (10, 2, 5):
+        while denominator % factor == 0:
+            denominator //= factor
+            places += 1
+    return places if denominator == 1 else None

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from potstill.records import Problem, Verdict
-from potstill.verifiers import exact, extract
+from potstill.verifiers import exact
 from potstill.verifiers.workers import pool
 
 VERSION = "regex@1"
@@ -19,40 +18,44 @@ def judge(problem: Problem, text: str) -> Verdict:
     return judge_all([(problem, text)])[0]
 
 
+def gold_text(problem: Problem) -> str:
+    """Return a text that gives the gold answer: a pattern can't be written out, so its solution stands for it."""
+    return problem.solution or problem.answer or ""
+
+
 def judge_all(items: Sequence[tuple[Problem, str]]) -> list[Verdict]:
     """Judge many at once, on all cores."""
-    return pool.judge_all("regex", items, _task, _verdict, limit_s=LIMIT_S)
+    return pool.judge_all("regex", items, _prepare_task, _verdict_of_reply, limit_s=LIMIT_S)
 
 
-def _task(problem: Problem, text: str) -> Verdict | pool.Task:
+def _prepare_task(problem: Problem, text: str) -> Verdict | pool.Task:
     if problem.answer is None:
         return Verdict("unjudged", None, "the problem has no gold answer", VERSION)
-    reason = invalid(problem.answer)
-    if reason:
-        return Verdict("unjudged", None, reason, VERSION)
-    readings = [
-        r for read in exact.readings(text) for r in dict.fromkeys((read, *exact.trimmed(read)))
-    ]
+    error = _pattern_error(problem.answer)
+    if error:
+        return Verdict("unjudged", None, error, VERSION)
+    readings: list[str] = []
+    for reading in exact.answer_readings(text):
+        readings += dict.fromkeys((reading, *exact.strip_marks(reading)))
     if not readings:
         return Verdict("unparsed", None, "nothing that could be an answer", VERSION)
     return (problem.answer, *readings)
 
 
-def _verdict(item: pool.Item, _: pool.Task, reply: tuple[str, Any]) -> Verdict:
-    text = item[1]
-    if reply[0] != "done":
-        return Verdict("unparsed", None, f"matching {reply[1]}", VERSION)
-    if reply[1]:
-        return Verdict("right", reply[1][:200], "the pattern matches", VERSION)
-    shown = extract.split(text)[0][-extract.TAIL :].strip()
-    answer = exact.given(text, shown, longest=200)
+def _verdict_of_reply(item: pool.Item, _: pool.Task, reply: pool.Reply) -> Verdict:
+    outcome, matched = reply
+    if outcome != "done":
+        return Verdict("unparsed", None, f"matching {matched}", VERSION)
+    if matched:
+        return Verdict("right", matched[:200], "the pattern matches", VERSION)
+    answer = exact.clear_answer(item[1], max_characters=200)
     if answer is None:
         return Verdict("unparsed", None, "no marked answer", VERSION)
     return Verdict("wrong", answer[:200], "the pattern does not match", VERSION)
 
 
-def invalid(pattern: str) -> str:
-    """Why the pattern is none; "" where it compiles."""
+def _pattern_error(pattern: str) -> str:
+    """Why the pattern does not compile; "" where it does."""
     try:
         re.compile(pattern)
     except re.error as error:

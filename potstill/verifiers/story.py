@@ -122,6 +122,11 @@ def judge(problem: Problem, text: str) -> Verdict:
     )
 
 
+def gold_text(problem: Problem) -> str:
+    """Return a text that gives the gold answer."""
+    return f"\\boxed{{{problem.answer}}}"
+
+
 def steps(problem: Problem, text: str) -> tuple[Span, ...]:
     """A span of kind "step" for each equation that stands and for the boxed answer; score 1 if right, else 0.
 

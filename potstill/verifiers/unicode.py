@@ -1,4 +1,4 @@
-"""One spelling for characters: digits of other scripts, full width, typographic signs; what can't be seen is gone."""
+"""Unicode normalisation of answers: digits of other scripts, full width, typographic signs, invisible characters."""
 
 from __future__ import annotations
 
@@ -6,55 +6,71 @@ import re
 import unicodedata
 
 _SIGNS = {
-    **{"−": "-", "‐": "-", "‑": "-", "‒": "-", "–": "-", "—": "-", "﹣": "-"},
-    **{"×": "\\times ", "·": "\\cdot ", "⋅": "\\cdot ", "÷": "/", "⁄": "/", "∕": "/", "±": "\\pm "},
-    **{
-        "≤": "\\le ",
-        "≥": "\\ge ",
-        "≠": "\\ne ",
-        "∞": "\\infty ",
-        "π": "\\pi ",
-        "∅": "\\emptyset ",
-        "°": "^\\circ ",
-    },
-    **{
-        "∪": "\\cup ",
-        "∩": "\\cap ",
-        "∈": "\\in ",
-        "∖": "\\setminus ",
-        "ℝ": "\\mathbb{R}",
-        "…": "...",
-    },
+    # minus signs, hyphens and dashes
+    "−": "-",
+    "‐": "-",
+    "‑": "-",
+    "‒": "-",
+    "–": "-",
+    "—": "-",
+    "﹣": "-",
+    # operators
+    "×": "\\times ",
+    "·": "\\cdot ",
+    "⋅": "\\cdot ",
+    "÷": "/",
+    "⁄": "/",
+    "∕": "/",
+    "±": "\\pm ",
+    # relations, constants and sets
+    "≤": "\\le ",
+    "≥": "\\ge ",
+    "≠": "\\ne ",
+    "∞": "\\infty ",
+    "π": "\\pi ",
+    "∅": "\\emptyset ",
+    "°": "^\\circ ",
+    "∪": "\\cup ",
+    "∩": "\\cap ",
+    "∈": "\\in ",
+    "∖": "\\setminus ",
+    "ℝ": "\\mathbb{R}",
+    "…": "...",
+    # spaces of other widths
     **dict.fromkeys("\u00a0\u2002\u2003\u2009\u200a\u202f\u205f\u3000", " "),
 }
-_TABLE = str.maketrans(_SIGNS)
-_ODD = re.compile(r"[^\t\n\r -~]")
-_RAISED = re.compile(r"[⁰¹²³⁴-⁹⁺⁻ⁿ]+")
+_SIGN_TABLE = str.maketrans(_SIGNS)
+_NOT_PRINTABLE_ASCII = re.compile(r"[^\t\n\r -~]")
+_SUPERSCRIPTS = re.compile(r"[⁰¹²³⁴-⁹⁺⁻ⁿ]+")
 _ROOT = re.compile(r"√\s?(\d+|[a-zA-Z]|\([^()]*\)|\{[^{}]*\})")
-_GROUP = re.compile("(?<=[0-9])[\u00a0\u2009\u202f](?=[0-9]{3}(?![0-9]))")
+_THOUSANDS_SPACE = re.compile("(?<=[0-9])[\u00a0\u2009\u202f](?=[0-9]{3}(?![0-9]))")
 
 
-def fold(text: str) -> str:
-    """ASCII for what has an ASCII or LaTeX spelling; control, bidirectional and zero-width characters are gone."""
-    if text.isascii() and not _ODD.search(text):
+def normalise_characters(text: str) -> str:
+    """Write in ASCII or LaTeX what has such a form; drop control, bidirectional and zero-width characters."""
+    if text.isascii() and not _NOT_PRINTABLE_ASCII.search(text):
         return text
-    text = _GROUP.sub("", text)
-    text = _RAISED.sub(
-        lambda m: f"^{{{unicodedata.normalize('NFKC', m[0]).replace('−', '-')}}}", text
-    )
-    text = _ROOT.sub(lambda m: f"\\sqrt{{{m[1].strip('{}')}}}", text)
-    return _ODD.sub(lambda m: _one(m[0]), text.translate(_TABLE))
+    text = _THOUSANDS_SPACE.sub("", text)
+    text = _SUPERSCRIPTS.sub(_exponent, text)
+    text = _ROOT.sub(lambda match: f"\\sqrt{{{match[1].strip('{}')}}}", text)
+    text = text.translate(_SIGN_TABLE)
+    return _NOT_PRINTABLE_ASCII.sub(lambda match: _normalise_character(match[0]), text)
 
 
-def _one(character: str) -> str:
+def _exponent(match: re.Match[str]) -> str:
+    digits = unicodedata.normalize("NFKC", match[0]).replace("−", "-")
+    return f"^{{{digits}}}"
+
+
+def _normalise_character(character: str) -> str:
     category = unicodedata.category(character)
-    if category in ("Cc", "Cf"):
+    if category in ("Cc", "Cf"):  # control and format characters can't be seen
         return ""
-    if category == "Nd":
+    if category == "Nd":  # a digit of any script
         return str(unicodedata.decimal(character))
     if category == "No" and "FRACTION" in unicodedata.name(character, ""):
-        over, _, under = unicodedata.normalize("NFKC", character).partition("⁄")
-        return f"\\frac{{{over}}}{{{under}}}"
-    if "\uff01" <= character <= "\uff5e":
+        numerator, _, denominator = unicodedata.normalize("NFKC", character).partition("⁄")
+        return f"\\frac{{{numerator}}}{{{denominator}}}"
+    if "\uff01" <= character <= "\uff5e":  # full width
         return chr(ord(character) - 0xFEE0)
     return character

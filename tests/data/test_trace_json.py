@@ -149,18 +149,18 @@ FIXED = Trace(ROOT.problem, ROOT.prompt, "2!", parents=(GOOD.id, BAD.id), operat
 
 
 def program(ledger: Ledger) -> None:
-    ledger.made([ROOT])
-    ledger.made([BAD, GOOD])
-    ledger.step("sample", "teacher", 1, 2)
+    ledger.add_traces([ROOT])
+    ledger.add_traces([BAD, GOOD])
+    ledger.add_step("sample", "teacher", 1, 2)
     judged = [
         BAD.annotate(verdict=Verdict("wrong", "3")),
         GOOD.annotate(verdict=Verdict("right", "2"), scores={"a": 1.0}),
     ]
-    ledger.made(judged)
-    ledger.dropped([Drop(judged[0], "keep", "right", "the answer is 3, not \udc80")])
-    ledger.step("keep", "right", 2, 1)
-    ledger.made([FIXED])
-    ledger.made([GOOD.annotate(scores={"b": None}, weight=0.5)])
+    ledger.add_traces(judged)
+    ledger.add_drops([Drop(judged[0], "keep", "right", "the answer is 3, not \udc80")])
+    ledger.add_step("keep", "right", 2, 1)
+    ledger.add_traces([FIXED])
+    ledger.add_traces([GOOD.annotate(scores={"b": None}, weight=0.5)])
 
 
 def test_a_ledger_keeps_funnel_drops_and_annotated_traces(tmp_path: Path):
@@ -212,8 +212,8 @@ def test_an_arm_run_again_replaces_itself_and_no_other(tmp_path: Path):
 
 def test_annotations_of_one_arm_do_not_reach_another(tmp_path: Path):
     with Store.open(tmp_path) as store:
-        store.ledger("a").made([GOOD.annotate(weight=3.0)])
-        store.ledger("b").made([GOOD])
+        store.ledger("a").add_traces([GOOD.annotate(weight=3.0)])
+        store.ledger("b").add_traces([GOOD])
         assert [store.history.trace(GOOD.id, arm).weight for arm in ("a", "b")] == [3.0, 1.0]
 
 
@@ -226,7 +226,7 @@ def test_every_row_can_be_walked_back(tmp_path: Path):
         assert [t.verdict.status for t in walk] == ["unjudged", "right", "wrong", "unjudged"]
         assert store.history.missing_parents() == []
         orphan = Trace(ROOT.problem, "q", parents=("trace-gone", GOOD.id))
-        ledger.made([orphan])
+        ledger.add_traces([orphan])
         assert store.history.missing_parents() == [(orphan.id, "trace-gone")]
         assert [t.id for t in store.history.ancestry(orphan.id)] == [orphan.id, GOOD.id, ROOT.id]
 
@@ -240,8 +240,10 @@ def test_many_traces_and_threads(tmp_path: Path):
     ]
     with Store.open(tmp_path) as store:
         ledger = store.ledger("sft")
-        ledger.made(traces)
+        ledger.add_traces(traces)
         assert [t.text for t in store.history.traces("sft")] == [str(i) for i in range(1300)]
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda t: ledger.dropped([Drop(t, "keep", "even", "odd")]), traces[:200]))
+            list(
+                pool.map(lambda t: ledger.add_drops([Drop(t, "keep", "even", "odd")]), traces[:200])
+            )
         assert len(store.history.drops("sft")) == 200

@@ -1,6 +1,6 @@
 """The table in docs/verifiers.md: real calls of math-verify and of ours on the same answers, and why they differ.
 
-python tests/verifiers/differences.py writes it anew.
+python tests/fakes/differences.py writes it anew.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from potstill.verifiers.math import equality
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "verifiers.md"
 BEGIN, END = (
-    "<!-- differences begin: written by tests/verifiers/differences.py -->",
+    "<!-- differences begin: written by tests/fakes/differences.py -->",
     "<!-- differences end -->",
 )
 

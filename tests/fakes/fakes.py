@@ -178,15 +178,15 @@ class Book:
         self.drops, self.steps, self.values = [], [], {}
         self.lock = threading.Lock()
 
-    def made(self, traces):
+    def add_traces(self, traces):
         with self.lock:
             self.traces.update({t.id: t for t in traces})
 
-    def dropped(self, drops):
+    def add_drops(self, drops):
         with self.lock:
             self.drops += drops
 
-    def step(self, operator, label, taken, returned):
+    def add_step(self, operator, label, taken, returned):
         self.steps.append((operator, label, taken, returned))
 
     def get(self, keys):

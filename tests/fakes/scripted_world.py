@@ -47,7 +47,7 @@ def run(name: str, problems: list[Trace], roles: dict, **values) -> Ran:
     """Drive a method of the catalogue with a trainer that notes the stages and returns the student."""
     stages: list[Stage] = []
     book = Book()
-    book.made(problems)
+    book.add_traces(problems)
 
     def train(stage: Stage):
         stages.append(stage)

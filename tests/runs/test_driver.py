@@ -25,7 +25,7 @@ from potstill.traces import (
     verify,
     wrong,
 )
-from potstill.traces.session import current
+from potstill.traces.session import current_session
 
 
 @pytest.fixture(autouse=True)
@@ -305,11 +305,11 @@ def stops(problems, student):
 
 
 def test_the_session_is_as_before():
-    before = current()
+    before = current_session()
     drive(two_stages, sums(1), {"teacher": Fake("t"), "student": Fake("s")}, {}, Trainer())
     with pytest.raises(StageError):
         drive(only_failures, sums(1), {"student": Fake("s", failing=1.0)}, {}, Trainer())
-    assert current() == before
+    assert current_session() == before
 
 
 def test_8_percent_failures_train_no_errored_row():

@@ -32,7 +32,7 @@ def test_a_judge_is_not_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ledger = store.ledger("sft")
         asking = with_cache(judge, store, role="judge", arm="sft", seed=7)
         roots = [blank(Problem(f"p{i}", f"Why {i}?", "Because.", kind="judge")) for i in range(3)]
-        with using(Session(ledger=ledger, judgements=store.verdicts, judge=asking)):
+        with using(Session(ledger=ledger, verdict_cache=store.verdicts, judge=asking)):
             model = with_cache(
                 Fixed("model-teacher", "So."), store, role="teacher", arm="sft", seed=7
             )
@@ -56,7 +56,7 @@ def test_traces_that_the_run_did_not_judge_are_counted(tmp_path: Path):
     with Store.open(tmp_path) as store:
         ledger = store.ledger("sft")
         roots = [blank(Problem(f"p{i}", f"What is {i}?", str(i), kind="number")) for i in range(3)]
-        with using(Session(ledger=ledger, judgements=store.verdicts)):
+        with using(Session(ledger=ledger, verdict_cache=store.verdicts)):
             model = with_cache(
                 Fixed("m", "The answer is 1."), store, role="teacher", arm="sft", seed=0
             )

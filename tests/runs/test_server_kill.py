@@ -60,7 +60,7 @@ with Store.open(folder) as store:
     ledger = store.ledger("rft")
     sampler = with_cache(load_model(spec), store, role="sampler", arm="rft", seed=0)
     posed = pose_all(load(problems, kind="number"))
-    with using(Session(ledger=ledger, judgements=store.verdicts)):
+    with using(Session(ledger=ledger, verdict_cache=store.verdicts)):
         drive(METHODS["rft"], posed, {"student": Stub(), "sampler": sampler}, {"n": 4, "max_tokens": 64}, train)
     ledger.finish()
 """

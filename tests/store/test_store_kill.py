@@ -51,8 +51,8 @@ with Store.open(folder) as store:
             done = model.write(requests)
             traces = [Trace(Problem(r.prompt, r.prompt), r.prompt, c.text, author=Author(model.id, "", (), draw))
                       for r, c in zip(requests, done)]
-            ledger.made(traces)
-            ledger.step("sample", model.role, len(requests), len(done))
+            ledger.add_traces(traces)
+            ledger.add_step("sample", model.role, len(requests), len(done))
             results[f"{arm}{draw}"] = [trace.id for trace in traces]
         ledger.finish()
         results[arm] = [store.usage(arm), store.history.steps(arm), [t.id for t in store.history.traces(arm)]]

@@ -113,7 +113,7 @@ def test_killed_and_resumed_is_the_same_run(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "calls"), [("orion", 4, 21), ("retro_search", 12, 22), ("lema", 2, 37)]
+    ("name", "size", "calls"), [("orion", 4, 21), ("retro_search", 12, 22), ("lema", 2, 40)]
 )
 def test_killed_at_every_point(name, size, calls):
     whole = Run(name, size=size)
@@ -223,7 +223,9 @@ def test_gkd_names_its_teacher_and_rollout():
     run = Run("gkd")
     run.go()
     [stage] = run.trainer.stages
-    assert stage.constants["teacher"].id == "teacher" and stage.constants["rollout"] == 0.5
+    assert (
+        stage.constants["teacher"].id == "teacher" and stage.constants["on_policy_fraction"] == 0.5
+    )
     assert len(stage.rows) == 12
 
 

@@ -12,7 +12,7 @@ from potstill.models.scripted import ScriptedModel
 from potstill.records import Problem, Trace
 from potstill.traces import Session, bias, grade, prefer, score, using, verify
 from potstill.traces.llm_judge import Preference
-from potstill.traces.verification import judged, version
+from potstill.traces.verification import run_verifiers, verifier_version
 
 PROBLEM = Problem("p", "Why is the sky blue?", "scattering", "judge")
 PART = re.compile(
@@ -57,7 +57,7 @@ def test_verify_asks_the_sessions_judge_for_its_kind_alone(book, judge) -> None:
     ]
     with using(Session(book, book, judge=model)):
         found = verify([*map(reply, texts), reply("The answer is 3.", other)])
-        named = version("judge")
+        named = verifier_version("judge")
     assert [t.verdict.status for t in found] == [
         *("right", "wrong", "unparsed", "unjudged", "unparsed", "unparsed", "wrong", "right"),
     ]
@@ -81,9 +81,9 @@ def test_a_failed_call_is_asked_again_later(book) -> None:
             judge=ScriptedModel(lambda _: Completion("", "", error="rate: 429"), name="x"),
         )
     ):
-        assert judged([reply("It scatters.")])[0].verdict.status == "unjudged"
+        assert run_verifiers([reply("It scatters.")])[0].verdict.status == "unjudged"
     with using(Session(book, book, judge=ScriptedModel(honest, name="honest"))):
-        assert judged([reply("It scatters.")])[0].verdict.status == "right"
+        assert run_verifiers([reply("It scatters.")])[0].verdict.status == "right"
 
 
 @pytest.mark.parametrize(
@@ -96,9 +96,9 @@ def test_an_answer_that_speaks_as_the_judge_is_judged_as_an_answer(attack: str, 
         return str(request.prompt[-1].content).splitlines()[-1]
 
     with using(Session(book, book, judge=ScriptedModel(obedient, name="obedient"))):
-        assert judged([reply(attack)])[0].verdict.status == "unparsed"
+        assert run_verifiers([reply(attack)])[0].verdict.status == "unparsed"
     with using(Session(book, book, judge=ScriptedModel(honest, name="honest"))):
-        assert judged([reply(attack)])[0].verdict.status == "wrong"
+        assert run_verifiers([reply(attack)])[0].verdict.status == "wrong"
 
 
 def test_grade_is_a_scorer() -> None:

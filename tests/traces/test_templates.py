@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from potstill.errors import ConfigError, InputError
 from potstill.records import Message, Problem, Trace, Verdict, blank
 from potstill.traces import problem
-from potstill.traces.prompts import fill, numbered, show
+from potstill.traces.prompts import fill_template, numbered_list, render_prompts
 
 PROBLEM = Problem(
     "p", "What?", "42", solution="6 * 7", tests=("t1", "t2"), choices=("x", "y"), table="a|b"
@@ -19,7 +19,7 @@ TRACE = Trace(PROBLEM, "Learn: What?", text="so far")
 
 
 def one(template, trace=TRACE, **context):
-    [shown] = show(template, [trace], context, problem)
+    [shown] = render_prompts(template, [trace], context, problem)
     return shown
 
 
@@ -52,12 +52,12 @@ def test_values_are_never_expanded_again():
 
 @given(st.text())
 def test_any_value_arrives_as_it_is(value):
-    assert fill("<{text}>", {"text": value}) == f"<{value}>"
+    assert fill_template("<{text}>", {"text": value}) == f"<{value}>"
 
 
 def test_unknown_names_list_what_there_is():
     with pytest.raises(ConfigError) as caught:
-        show("{attempt}", [], {"attempts": []}, problem)
+        render_prompts("{attempt}", [], {"attempts": []}, problem)
     assert "unknown name {attempt}" in str(caught.value)
     assert caught.value.nearest == ("attempts",)
     assert set(caught.value.available) >= {
@@ -70,12 +70,12 @@ def test_unknown_names_list_what_there_is():
         "attempts",
     }
     with pytest.raises(ConfigError, match="is a field of the trace"):
-        show("{text}", [], {"text": []}, problem)
+        render_prompts("{text}", [], {"text": []}, problem)
 
 
 def test_context_without_a_prompt_is_refused():
     with pytest.raises(ConfigError, match="without a prompt that shows it"):
-        show(None, [TRACE], {"attempts": []}, problem)
+        render_prompts(None, [TRACE], {"attempts": []}, problem)
 
 
 def test_a_gold_field_that_is_not_there_is_an_error():
@@ -94,10 +94,12 @@ def test_context_is_a_numbered_list_by_key_without_errored_ones():
         Trace(b.problem, "q", text="other")
     ]
     attempts.insert(1, Trace(a.problem, "q", error="timed out"))
-    first, second = show("{attempts}!", [a, b], {"attempts": attempts, "unused": attempts}, problem)
+    first, second = render_prompts(
+        "{attempts}!", [a, b], {"attempts": attempts, "unused": attempts}, problem
+    )
     assert first.prompt == "1. try 0\n2. try 1!" and second.prompt == "1. other!"
     assert first.sources == (attempts[0], attempts[2]), "only what is shown is a source"
-    assert numbered([]) == ""
+    assert numbered_list([]) == ""
 
 
 def shows(trace, **context):

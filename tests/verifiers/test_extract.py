@@ -7,33 +7,33 @@ import time
 import pytest
 
 from potstill.verifiers import extract
-from potstill.verifiers.extract import Found
+from potstill.verifiers.extract import Candidate
 
 
 def test_marks_have_a_rank_and_the_last_one_counts() -> None:
-    assert extract.marked("\\boxed{1} then \\boxed{2}") == Found("2", "boxed")
-    assert extract.marked("\\boxed{1}\nThe answer is 2") == Found("1", "boxed")
-    assert extract.marked("\\boxed{1}\n#### 2") == Found("2", "####")
-    assert extract.marked("<answer>1</answer> \\boxed{}") == Found("1", "tag")
-    assert extract.marked("The answer is 1.\nA: 2") == Found("2", "answer")
-    assert extract.marked("No answer here") is None
+    assert extract.marked_answer("\\boxed{1} then \\boxed{2}") == Candidate("2", "boxed")
+    assert extract.marked_answer("\\boxed{1}\nThe answer is 2") == Candidate("1", "boxed")
+    assert extract.marked_answer("\\boxed{1}\n#### 2") == Candidate("2", "####")
+    assert extract.marked_answer("<answer>1</answer> \\boxed{}") == Candidate("1", "tag")
+    assert extract.marked_answer("The answer is 1.\nA: 2") == Candidate("2", "answer")
+    assert extract.marked_answer("No answer here") is None
 
 
 def test_boxes_are_read_to_their_own_brace() -> None:
-    assert extract.marked("\\boxed{\\frac{1}{2}}") == Found("\\frac{1}{2}", "boxed")
-    assert extract.marked("\\boxed{\\{1, 2\\}}") == Found("\\{1, 2\\}", "boxed")
-    assert extract.marked("\\boxed{a \\boxed{b}}") == Found("a \\boxed{b}", "boxed")
-    assert extract.marked("\\boxed{3} and $\\boxed{5}$") == Found("3, 5", "boxed")
-    assert extract.marked("\\boxed{3} is half of \\boxed{6}") == Found("6", "boxed")
-    assert extract.marked("\\boxed{3} but then \\boxed{4") == Found("3", "boxed")
+    assert extract.marked_answer("\\boxed{\\frac{1}{2}}") == Candidate("\\frac{1}{2}", "boxed")
+    assert extract.marked_answer("\\boxed{\\{1, 2\\}}") == Candidate("\\{1, 2\\}", "boxed")
+    assert extract.marked_answer("\\boxed{a \\boxed{b}}") == Candidate("a \\boxed{b}", "boxed")
+    assert extract.marked_answer("\\boxed{3} and $\\boxed{5}$") == Candidate("3, 5", "boxed")
+    assert extract.marked_answer("\\boxed{3} is half of \\boxed{6}") == Candidate("6", "boxed")
+    assert extract.marked_answer("\\boxed{3} but then \\boxed{4") == Candidate("3", "boxed")
 
 
 def test_only_what_follows_the_reasoning_is_searched_first() -> None:
-    assert extract.split("a</think>b</think>c") == ("c", "a</think>b")
-    assert extract.split("a<think>b") == ("a", "b")
+    assert extract.split_reply("a</think>b</think>c") == ("c", "a</think>b")
+    assert extract.split_reply("a<think>b") == ("a", "b")
     assert extract.candidates("<think>\\boxed{1}</think>So it is\ntwo") == (
-        Found("two", "last line"),
-        Found("1", "boxed"),
+        Candidate("two", "last line"),
+        Candidate("1", "boxed"),
     )
     assert extract.candidates("<think>the last line") == ()
 

@@ -125,7 +125,7 @@ def test_without_a_usable_gold_answer_nothing_is_judged() -> None:
 @given(st.fractions(min_value=-(10**9), max_value=10**9, max_denominator=10**4))
 def test_any_fraction_written_out_is_read_back_exactly(value: Fraction) -> None:
     for text in (f"{value.numerator}/{value.denominator}", str(number.Value(value))):
-        read = number.read(text)
+        read = number.read_number(text)
         assert isinstance(read, number.Value)
         assert read.value == value
     assert (

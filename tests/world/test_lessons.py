@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from potstill.methods.errors.orion import prompts as asked_today
 from potstill.methods.errors.orion.prompts import REFLECT, REFLECT_ALONE
 from potstill.records import Problem, Trace, blank
-from potstill.traces.prompts import fill, render
+from potstill.traces.prompts import fill_template, render_prompt
 from potstill.verifiers import story as judge
 from potstill.world import lessons, story
 from potstill.world import prompts as taught
@@ -37,10 +37,12 @@ def test_orions_prompt_in_the_lessons_is_orions_prompt_in_the_method(seed):
     wrongs = [
         Trace(asked, question, text=lessons.stumble(made, rng), operator="sample") for _ in range(3)
     ]
-    shown = render(REFLECT, chain, {"attempts": wrongs}).prompt
+    shown = render_prompt(REFLECT, chain, {"attempts": wrongs}).prompt
     assert lessons.reflect(question, chain.text, [t.text for t in wrongs]) == shown
-    assert lessons.reflect(question, chain.text, []) == render(REFLECT_ALONE, chain, {}).prompt
-    assert fill("{question}", {"question": blank(asked).question}) == question
+    assert (
+        lessons.reflect(question, chain.text, []) == render_prompt(REFLECT_ALONE, chain, {}).prompt
+    )
+    assert fill_template("{question}", {"question": blank(asked).question}) == question
 
 
 @given(seeds)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from potstill.methods.errors.orion.prompts import CORRECT_ALONE, REFLECT
 from potstill.models.model import Model, Request, Scored, Trainable
 from potstill.records import Message, Problem
-from potstill.traces.prompts import fill
+from potstill.traces.prompts import fill_template
 from potstill.verifiers import story as judge
 from potstill.world import lessons, story
 from potstill.world.oracle import Oracle, correction
@@ -117,4 +117,4 @@ def test_in_orions_prompts_it_corrects_the_first_attempt(template, seed):
         "text": story.long(made, Random(seed)),
         "attempts": lessons.numbered(attempts),
     }
-    assert ask(fill(template, values)) == correction(problem.question, attempts[0])
+    assert ask(fill_template(template, values)) == correction(problem.question, attempts[0])

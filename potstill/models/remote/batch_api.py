@@ -1,6 +1,6 @@
 """OpenAI's Batch API: many calls as one file, answered within a day at a lower price.
 
-Nothing about a batch is kept here: it carries a digest of its calls in its metadata, so a process that starts again
+Nothing about a batch is kept here: it carries a digest of what it asks in its metadata, so a process that starts again
 finds the batches of the one that died on the server, and collects them instead of paying for them again.
 """
 
@@ -14,24 +14,23 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequenc
 from concurrent.futures import Future, wait
 from typing import Any
 
-from potstill.models.model import Request, SpendingPermit
+from potstill.models.model import Gate, Request
 from potstill.models.remote.errors import Failure
-from potstill.models.remote.http import HttpClient
-from potstill.models.remote.request import ApiCall
+from potstill.models.remote.http import Wire
+from potstill.models.remote.request import Call
 from potstill.models.remote.response import error_message, parse_json
 
-MAX_CALLS = 10_000  # of one batch
-PRICE_SHARE = 0.5  # of the price of a call that is paid
-PROGRESS_SECONDS = 5.0  # after which progress is reported while a batch is worked on
-PERMIT_WAIT = 0.25  # seconds after which a permit that said "wait" is asked again
-POLL_DELAYS = (1.0, 60.0)  # seconds between polls: the first, the longest
-MAX_FAILED_POLLS = 30  # in a row, before the run stops
-FINAL_STATUSES = ("completed", "failed", "expired", "cancelled")
-UNUSABLE_STATUSES = ("failed", "expired", "cancelled")
-_METADATA_KEY = "potstill"
+MOST = 10_000  # calls a batch
+RATE = 0.5  # the share of the price that is paid
+BEAT = 5.0  # seconds after which a sign of life is given while a batch is worked on
+WAIT = 0.25  # seconds after which a gate that said "wait" is asked again
+POLL = (1.0, 60.0)  # seconds between looks: the first, the longest
+PATIENCE = 30  # looks in a row that may fail before the run stops
+OVER = ("completed", "failed", "expired", "cancelled")
+_TAG = "potstill"
 
 
-class BatchProgress(list[Any]):
+class Beat(list[Any]):
     """A portion in which nothing lands: a sign of life, with how many calls the server says it is through with."""
 
     def __init__(self, done: int) -> None:
@@ -39,205 +38,187 @@ class BatchProgress(list[Any]):
         self.done = done
 
 
-def report_progress(
-    batches: Future[Any], done_counts: Mapping[str, int]
-) -> Iterator[BatchProgress]:
-    """Progress now and then, for as long as the batches are not done."""
-    while not wait([batches], PROGRESS_SECONDS).done:
-        yield BatchProgress(sum(done_counts.values()))
+def beats(work: Future[Any], seen: Mapping[str, int]) -> Iterator[Beat]:
+    """A sign of life now and then, for as long as the work is not done."""
+    while not wait([work], BEAT).done:
+        yield Beat(sum(seen.values()))
 
 
-def calls_digest(lines: Sequence[bytes]) -> str:
-    """What a batch is known by: all its calls, in order."""
+def digest(lines: Sequence[bytes]) -> str:
+    """What a batch is known by: everything that it asks, in order."""
     return hashlib.sha256(b"\n".join(lines)).hexdigest()[:40]
 
 
-def split_requests(
-    requests: Iterator[tuple[int, Request]], permit: SpendingPermit | None
+def chunks(
+    requests: Iterator[tuple[int, Request]], gate: Gate | None
 ) -> Iterator[list[tuple[int, Request]]]:
     """Requests that may be paid for, as many together as go in a batch."""
     chunk: list[tuple[int, Request]] = []
     for place, request in requests:
-        answer = permit.reserve(request) if permit is not None else "go"
-        while permit is not None and answer == "wait":
+        while (leave := gate.enter(request) if gate else "go") == "wait":
             if chunk:
                 yield chunk
                 chunk = []
             else:
-                time.sleep(PERMIT_WAIT)  # another thread's calls have to land first
-            answer = permit.reserve(request)
-        if answer == "go":
+                time.sleep(WAIT)  # another thread's calls have to land first
+        if leave == "go":
             chunk.append((place, request))
-        if len(chunk) == MAX_CALLS:
+        if len(chunk) == MOST:
             yield chunk
             chunk = []
     if chunk:
         yield chunk
 
 
-async def run_batches(
-    client: HttpClient, calls: Mapping[str, ApiCall], done_counts: MutableMapping[str, int]
+async def collected(
+    wire: Wire, calls: Mapping[str, Call], seen: MutableMapping[str, int]
 ) -> dict[str, bytes | Failure]:
     """What the server answered, by the name of each call; a batch for each path of the server.
 
     Args:
-        client: the server.
-        calls: by name.
-        done_counts: set, by path, to how many calls the server says it is through with.
+        seen: told, by path, how many calls the server says it is through with.
     """
-    bodies_of_path: dict[str, dict[str, Mapping[str, Any]]] = {}
-    for name, call in calls.items():
-        bodies_of_path.setdefault(call.path, {})[name] = call.body
-    for path in sorted(bodies_of_path):
-        if not path.startswith("/"):
-            detail = f"field: batch, prefixes are continued at {path}, not in batches"
-            raise Failure("refused", detail, stops_run=True)
+    paths = sorted({call.path for call in calls.values()})
+    if elsewhere := [path for path in paths if not path.startswith("/")]:
+        raise Failure(
+            "refused",
+            f"field: batch, prefixes are continued at {elsewhere[0]}, not in batches",
+            stop=True,
+        )
+    parts = await asyncio.gather(
+        *(
+            answers(wire, path, {name: c.body for name, c in calls.items() if c.path == path}, seen)
+            for path in paths
+        )
+    )
+    return {name: answer for part in parts for name, answer in part.items()}
 
-    batches = []
-    for path, bodies in sorted(bodies_of_path.items()):
-        batches.append(run_batch(client, path, bodies, done_counts))
-    answers: dict[str, bytes | Failure] = {}
-    for batch_answers in await asyncio.gather(*batches):
-        answers.update(batch_answers)
-    return answers
 
-
-async def run_batch(
-    client: HttpClient,
-    path: str,
-    bodies: Mapping[str, Mapping[str, Any]],
-    done_counts: MutableMapping[str, int],
+async def answers(
+    wire: Wire, path: str, bodies: Mapping[str, Mapping[str, Any]], seen: MutableMapping[str, int]
 ) -> dict[str, bytes | Failure]:
     """What a batch answered, by the name of each call; a name that is missing was not answered."""
     endpoint = f"/v1{path}"
-    lines = []
-    for name, body in bodies.items():
-        line = {"custom_id": name, "method": "POST", "url": endpoint, "body": body}
-        lines.append(json.dumps(line).encode())
-    digest = calls_digest(lines)
-
-    def set_done_count(count: int) -> None:
-        done_counts[path] = min(count, len(bodies))
-
-    batch = await _find_batch(client, digest)
-    if batch is None:
-        batch = await _submit_batch(client, endpoint, lines, digest)
-    batch = await _wait_for_batch(client, batch, set_done_count)
+    lines = [
+        json.dumps({"custom_id": name, "method": "POST", "url": endpoint, "body": body}).encode()
+        for name, body in bodies.items()
+    ]
+    tag = digest(lines)
+    batch = await _found(wire, tag) or await _submitted(wire, endpoint, lines, tag)
+    batch = await _finished(wire, batch, lambda count: seen.update({path: min(count, len(bodies))}))
     if batch.get("status") == "failed":
-        detail = f"field: the batch was refused: {error_message(batch.get('errors'))}"
-        raise Failure("refused", detail, stops_run=True)
+        raise Failure(
+            "refused",
+            f"field: the batch was refused: {error_message(batch.get('errors'))}",
+            stop=True,
+        )
+    made: dict[str, bytes | Failure] = {}
+    for name in ("output_file_id", "error_file_id"):
+        if isinstance(batch.get(name), str):
+            made |= _read(await wire.get(f"/files/{batch[name]}/content"), wire)
+    return {name: answer for name, answer in made.items() if name in bodies}
 
-    answers: dict[str, bytes | Failure] = {}
-    for key in ("output_file_id", "error_file_id"):
-        file_id = batch.get(key)
-        if isinstance(file_id, str):
-            content = await client.get(f"/files/{file_id}/content")
-            answers.update(_read_output_file(content, client))
-    return {name: answer for name, answer in answers.items() if name in bodies}
 
-
-async def _find_batch(client: HttpClient, digest: str) -> dict[str, Any] | None:
-    """A batch that an earlier process submitted and that is being worked on or done."""
+async def _found(wire: Wire, tag: str) -> dict[str, Any] | None:
+    """A batch that an earlier process submitted and that is under way or done."""
     after = ""
     while True:
         try:
-            page = parse_json(await client.get(f"/batches?limit=100{after}"))
+            page = parse_json(await wire.get(f"/batches?limit=100{after}"))
         except Failure as failure:
             if failure.status not in (404, 405):
                 raise
-            detail = f"field: batch, no Batch API there ({failure.detail})"
-            raise Failure("refused", detail, stops_run=True) from None
-        page = page if isinstance(page, dict) else {}
-        listed = page.get("data")
-        rows = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
+            raise Failure(
+                "refused", f"field: batch, no Batch API there ({failure.detail})", stop=True
+            ) from None
+        rows = page.get("data") if isinstance(page, dict) else None
+        rows = (
+            [row for row in rows if isinstance(row, dict)]
+            if isinstance(rows, list)
+            else list[dict[str, Any]]()
+        )
         for row in rows:
-            if _is_usable_batch(row, digest):
+            metadata = row.get("metadata")
+            mine = isinstance(metadata, Mapping) and metadata.get(_TAG) == tag
+            if (
+                mine
+                and isinstance(row.get("id"), str)
+                and row.get("status") not in ("failed", "expired", "cancelled")
+            ):
                 return row
-
-        # The next page begins behind the last row; a server that repeats a page has no next one.
-        last_id = rows[-1].get("id") if rows else None
-        if last_id is None or not page.get("has_more") or after.endswith(str(last_id)):
+        if (
+            not rows
+            or not isinstance(page, dict)
+            or not page.get("has_more")
+            or after.endswith(str(rows[-1].get("id")))
+        ):
             return None
-        after = f"&after={last_id}"
+        after = f"&after={rows[-1].get('id')}"
 
 
-def _is_usable_batch(row: Mapping[str, Any], digest: str) -> bool:
-    metadata = row.get("metadata")
-    has_digest = isinstance(metadata, Mapping) and metadata.get(_METADATA_KEY) == digest
-    has_id = isinstance(row.get("id"), str)
-    return has_digest and has_id and row.get("status") not in UNUSABLE_STATUSES
-
-
-async def _submit_batch(
-    client: HttpClient, endpoint: str, lines: Sequence[bytes], digest: str
-) -> dict[str, Any]:
-    file_name = f"potstill-{digest}.jsonl"
-    file = parse_json(await client.upload_file("/files", b"\n".join(lines) + b"\n", file_name))
-    body = {
+async def _submitted(wire: Wire, endpoint: str, lines: Sequence[bytes], tag: str) -> dict[str, Any]:
+    file = parse_json(
+        await wire.upload("/files", b"\n".join(lines) + b"\n", f"potstill-{tag}.jsonl")
+    )
+    wanted = {
         "input_file_id": file.get("id") if isinstance(file, dict) else None,
         "endpoint": endpoint,
-        "completion_window": "24h",
-        "metadata": {_METADATA_KEY: digest},
     }
-    batch = parse_json(await client.post("/batches", json.dumps(body).encode()))
+    wanted |= {"completion_window": "24h", "metadata": {_TAG: tag}}
+    batch = parse_json(await wire.post("/batches", json.dumps(wanted).encode()))
     if not isinstance(batch, dict) or not isinstance(batch.get("id"), str):
-        detail = "url: the server answers no batch (does it have a Batch API?)"
-        raise Failure("refused", detail, stops_run=True)
+        raise Failure(
+            "refused", "url: the server answers no batch (does it have a Batch API?)", stop=True
+        )
     return batch
 
 
-async def _wait_for_batch(
-    client: HttpClient, batch: dict[str, Any], set_done_count: Callable[[int], None]
+async def _finished(
+    wire: Wire, batch: dict[str, Any], tell: Callable[[int], None]
 ) -> dict[str, Any]:
-    """The batch when it is over; polls again and again, through failures of the server too."""
-    delay, longest_delay = POLL_DELAYS
-    failed_polls = 0
-    while batch.get("status") not in FINAL_STATUSES:
-        set_done_count(_count_done_calls(batch))
+    """The batch when it is over; looks again and again, through failures of the server too."""
+    delay, missed = POLL[0], 0
+    while batch.get("status") not in OVER:
+        tell(_through(batch))
         await asyncio.sleep(delay)
-        delay = min(delay * 1.5, longest_delay)
+        delay = min(delay * 1.5, POLL[1])
         try:
-            polled = parse_json(await client.get(f"/batches/{batch['id']}"))
+            found = parse_json(await wire.get(f"/batches/{batch['id']}"))
         except Failure as failure:
-            failed_polls += 1
-            if failure.stops_run or not failure.may_retry or failed_polls > MAX_FAILED_POLLS:
+            missed += 1
+            if failure.stop or not failure.retry or missed > PATIENCE:
                 raise
             continue
-        failed_polls = 0
-        if isinstance(polled, dict) and polled.get("id") == batch["id"]:
-            batch = polled
+        missed = 0
+        batch = found if isinstance(found, dict) and found.get("id") == batch["id"] else batch
     return batch
 
 
-def _count_done_calls(batch: Mapping[str, Any]) -> int:
+def _through(batch: Mapping[str, Any]) -> int:
     """How many calls of a batch the server says it is through with."""
     counts = batch.get("request_counts")
-    if not isinstance(counts, Mapping):
-        return 0
-    done_count = 0
-    for name in ("completed", "failed"):
-        count = counts.get(name)
-        if type(count) is int and count > 0:
-            done_count += count
-    return done_count
+    told = (
+        [counts.get(name) for name in ("completed", "failed")]
+        if isinstance(counts, Mapping)
+        else []
+    )
+    return sum(count for count in told if type(count) is int and count > 0)
 
 
-def _read_output_file(content: bytes, client: HttpClient) -> dict[str, bytes | Failure]:
-    """The body or the failure of each call in a file of a batch; lines that are none are left out."""
-    answers: dict[str, bytes | Failure] = {}
-    for line in content.splitlines():
+def _read(data: bytes, wire: Wire) -> dict[str, bytes | Failure]:
+    made: dict[str, bytes | Failure] = {}
+    for line in data.splitlines():
         row = parse_json(line)
         name = row.get("custom_id") if isinstance(row, dict) else None
         if not isinstance(row, dict) or not isinstance(name, str):
             continue
-        response = row.get("response")
-        if not isinstance(response, dict):
-            answers[name] = Failure("server", f"in a batch: {error_message(row.get('error'))}")
+        answer = row.get("response")
+        if not isinstance(answer, dict):
+            made[name] = Failure("server", f"in a batch: {error_message(row.get('error'))}")
             continue
-        status, body = response.get("status_code"), json.dumps(response.get("body")).encode()
-        if status == 200:
-            answers[name] = body
-        else:
-            known_status = status if isinstance(status, int) else 500
-            answers[name] = client.failure_in_file(known_status, body)
-    return answers
+        status, body = answer.get("status_code"), json.dumps(answer.get("body")).encode()
+        fine = status == 200
+        made[name] = (
+            body if fine else wire.failure(status if isinstance(status, int) else 500, body)
+        )
+    return made

@@ -1,6 +1,6 @@
-"""Many requests in flight at once: drawn lazily in the caller's thread, sent on the loop, handed back in portions.
+"""Many requests under way at once: drawn lazily in the caller's thread, sent on the loop, handed back in portions.
 
-A thread that wakes for every answer spends more on waking than on the answer, so completions are collected for a few
+A thread that wakes for every answer spends more on waking than on the answer, so what lands is collected for a few
 milliseconds. The caller's thread draws requests and takes portions; everything else happens on the loop's.
 """
 
@@ -14,343 +14,312 @@ from itertools import islice
 from typing import Any, NamedTuple, TypeAlias, final
 
 from potstill.errors import PotstillError
-from potstill.models.model import Attempt, Completion, Request, SpendingPermit
+from potstill.models.model import Attempt, Completion, Gate, Request
 from potstill.models.remote import event_loop
 from potstill.models.remote.errors import Failure
-from potstill.models.remote.flow_control import FlowControl
+from potstill.models.remote.flow_control import Flow
 from potstill.records import NO_TOKENS
 
-QUEUED_PER_SLOT = (
-    2  # requests drawn for each call in flight: so many that no slot waits for the caller
+AHEAD = 2  # requests held for each that may be under way: so many that no slot waits for the caller
+PULLED = (
+    32  # requests drawn before they are sent, so that the first leaves while the rest is looked up
 )
-DRAWN_TOGETHER = 32  # requests, so that the first leaves while the rest is looked up
-COLLECTING_SECONDS = 0.004  # for which completions are collected
-GRACE_SECONDS = 60.0  # for calls in flight when a run is stopped: they are paid for
-PERMIT_WAIT = (
-    0.25  # seconds after which a permit that said "wait" is asked again, though nothing landed here
+TICK = 0.004  # seconds for which completions are collected
+GRACE = 60.0  # seconds for calls that are under way when a run is stopped: they are paid for
+WAIT = (
+    0.25  # seconds after which a gate that said "wait" is asked again, though nothing landed here
 )
 
 Portion: TypeAlias = list[tuple[int, Completion]]
 
 
-class RequestGroup(NamedTuple):
-    """Requests that go in one call, samples of one prompt, with their places among all requests."""
+class Unit(NamedTuple):
+    """Requests that go in one call: draws of one prompt."""
 
     places: tuple[int, ...]
     requests: tuple[Request, ...]
 
 
-class _Handover(NamedTuple):
-    """What the loop has ready for the caller: completions, how many requests get none, and the error that ends it."""
-
-    completions: Portion
-    dropped_count: int
-    error: BaseException | None
-
-
-# Sends a group once: completions for the first of its requests, as many as came.
+# Sends a unit once: completions for the first of its requests, as many as came.
 Send: TypeAlias = Callable[[Sequence[Request]], Coroutine[Any, Any, list[Completion]]]
 
 
-class _PermitWaits(Exception):
-    """The permit wants other calls to land first."""
+class _Wait(Exception):
+    """The gate wants other calls to land first."""
 
 
-class _SendingStopped(Exception):
-    """Nothing more is to be sent: the permit stopped this request, or the run ends."""
+class _Shut(Exception):
+    """Nothing more is to be sent: the gate stopped this request, or the run ends."""
 
 
 @final
-class RequestStream:
-    """One call of a model's `stream`.
+class Stream:
+    """One call of `stream`.
 
     Args:
-        flow_control: shared by all calls of the model.
+        flow: shared by all calls of the model.
         send: makes one try.
-        permit: asked before each try.
+        gate: asked before each try.
         explain: the error for a failure that stops the run.
-        count_max_tokens: tokens that a request may use, for the limit of tokens a minute.
-        group_size: how many samples of one prompt go in one call now.
+        weigh: tokens that a request may use, for the limit of tokens a minute.
+        size: how many draws go in one call now.
     """
 
     def __init__(
         self,
-        flow_control: FlowControl,
+        flow: Flow,
         send: Send,
         *,
-        permit: SpendingPermit | None,
+        gate: Gate | None,
         explain: Callable[[Failure], Coroutine[Any, Any, PotstillError]],
-        count_max_tokens: Callable[[Request], int],
-        group_size: Callable[[], int],
+        weigh: Callable[[Request], int],
+        size: Callable[[], int],
     ) -> None:
-        self._flow_control, self._send, self._permit = flow_control, send, permit
-        self._explain, self._count_max_tokens = explain, count_max_tokens
-        self._group_size = group_size
+        self._flow, self._send, self._gate, self._explain = flow, send, gate, explain
+        self._weigh, self._size = weigh, size
         self._tasks: set[asyncio.Task[None]] = set()
-        self._in_flight: set[asyncio.Task[Any]] = set()  # tasks whose call is out, and is paid for
-        self._stop_reason: Failure | None = None
+        self._flying: set[asyncio.Task[Any]] = set()  # tasks whose call is out: they are paid for
+        self._landed: Portion = []
+        self._gone = 0
+        self._stop: Failure | None = None
         self._error: PotstillError | BaseException | None = None
-        self._is_closed = False
-        self._landing: asyncio.Event | None = None  # set when a permit may say something else
-        # Collected on the loop, then handed over to the caller's thread under the lock.
-        self._collected: Portion = []
-        self._dropped_count = 0
-        self._is_handover_due = False
-        self._handover = _Handover([], 0, None)
-        self._lock, self._has_handover = threading.Lock(), threading.Event()
+        self._flush_set = self._closed = False
+        self._moved: asyncio.Event | None = None
+        self._ready: tuple[Portion, int, BaseException | None] = ([], 0, None)
+        self._lock, self._wake = threading.Lock(), threading.Event()
 
     def portions(self, requests: Iterable[Request]) -> Iterator[Portion]:
-        """Completions as they land; ends what is in flight when it is closed."""
-        source = iter(enumerate(requests))
-        has_more = True
-        open_count = 0  # requests drawn and not yet answered
-        max_open = QUEUED_PER_SLOT * self._flow_control.concurrency.cap + DRAWN_TOGETHER
+        """Completions as they land; ends what is under way when it is closed."""
+        feed, more, open_, room = (
+            iter(enumerate(requests)),
+            True,
+            0,
+            AHEAD * self._flow.room.cap + PULLED,
+        )
         try:
             while True:
-                if has_more and open_count < max_open:
-                    drawn = list(islice(source, min(DRAWN_TOGETHER, max_open - open_count)))
-                    has_more = bool(drawn)
-                    if drawn:
-                        open_count += len(drawn)
-                        event_loop.call_soon(self._start, self._group_requests(drawn))
-                if not open_count:
+                fresh = (
+                    list(islice(feed, min(PULLED, room - open_))) if more and open_ < room else []
+                )
+                more = more and (bool(fresh) or open_ >= room)
+                if fresh:
+                    open_ += len(fresh)
+                    event_loop.soon(self._start, self._grouped(fresh))
+                if not open_:
                     return
-                can_draw = has_more and open_count < max_open
-                completions, dropped_count, error = self._take_handover(block=not can_draw)
-                open_count -= len(completions) + dropped_count
-                if completions:
-                    yield completions
+                landed, gone, error = self._take(block=not (more and open_ < room))
+                open_ -= len(landed) + gone
+                if landed:
+                    yield landed
                 if error is not None:
                     raise error
         finally:
-            event_loop.call_soon(self._cancel_all)
+            event_loop.soon(self._cancel)
 
-    def _take_handover(self, *, block: bool) -> _Handover:
-        """What is ready; waits for something where `block` says so. Called in the caller's thread."""
+    def _take(self, *, block: bool) -> tuple[Portion, int, BaseException | None]:
         if block:
-            self._has_handover.wait()
+            self._wake.wait()
         with self._lock:
-            handover, self._handover = self._handover, _Handover([], 0, None)
-            self._has_handover.clear()
-        return handover
+            ready, self._ready = self._ready, ([], 0, None)
+            self._wake.clear()
+        return ready
 
-    def _group_requests(self, drawn: Sequence[tuple[int, Request]]) -> list[RequestGroup]:
-        """Samples of one prompt that stand together, as many in a group as go in one call."""
-        size = self._group_size()
-        groups: list[RequestGroup] = []
-        for place, request in drawn:
-            last = groups[-1] if groups else None
-            if last and len(last.places) < size and _is_same_prompt(last.requests[0], request):
-                groups[-1] = RequestGroup((*last.places, place), (*last.requests, request))
+    def _grouped(self, fresh: Sequence[tuple[int, Request]]) -> list[Unit]:
+        """Draws of one prompt that stand together, as many in a unit as go in one call."""
+        size, units = self._size(), list[Unit]()
+        if size == 1:
+            return [Unit((place,), (request,)) for place, request in fresh]
+        for place, request in fresh:
+            last = units[-1] if units else None
+            if last and len(last.places) < size and _alike(last.requests[0], request):
+                units[-1] = Unit((*last.places, place), (*last.requests, request))
             else:
-                groups.append(RequestGroup((place,), (request,)))
-        return groups
+                units.append(Unit((place,), (request,)))
+        return units
 
-    def _start(self, groups: Sequence[RequestGroup]) -> None:
-        for group in groups:
-            if self._stop_reason is not None:
-                self._collect(dropped_count=len(group.places))
+    def _start(self, units: Sequence[Unit]) -> None:
+        for unit in units:
+            if self._stop is not None:
+                self._end(gone=len(unit.places))
                 continue
-            task = asyncio.get_running_loop().create_task(self._run_group(group))
+            task = asyncio.get_running_loop().create_task(self._run(unit))
             self._tasks.add(task)
-            task.add_done_callback(self._on_task_done)
+            task.add_done_callback(self._done)
 
-    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None and self._error is None:
+        if not task.cancelled() and (error := task.exception()) is not None and self._error is None:
             self._error = error
-            self._halt(Failure("server", "a fault of the client", stops_run=True))
-        if self._stop_reason is not None and not self._tasks and self._error is not None:
-            self._hand_over()
+            self._halt(Failure("server", "a fault of the client", stop=True))
+        if self._stop is not None and not self._tasks and self._error is not None:
+            self._flush()
 
-    async def _run_group(self, group: RequestGroup) -> None:
-        """Ask until every request of the group has its completion, or will have none."""
-        places, requests = group.places, group.requests
+    async def _run(self, unit: Unit) -> None:
+        """Ask until every request of the unit has its completion, or will have none."""
+        places, requests = unit.places, unit.requests
         try:
             while requests:
-                completions = await self._complete_first(requests)
-                self._collect(list(zip(places, completions)))
-                places, requests = places[len(completions) :], requests[len(completions) :]
-        except _SendingStopped:
-            self._collect(dropped_count=len(requests))
+                made = await self._asked(requests)
+                self._end(list(zip(places, made)))
+                places, requests = places[len(made) :], requests[len(made) :]
+        except _Shut:
+            self._end(gone=len(requests))
         except asyncio.CancelledError:
-            self._collect(dropped_count=len(requests))
+            self._end(gone=len(requests))
             raise
         except Failure as failure:
-            # The group is not among the dropped: the error comes before the end.
-            self._halt(failure)
+            self._halt(failure)  # the unit is not among the gone: the error comes before the end
 
-    async def _complete_first(self, requests: Sequence[Request]) -> list[Completion]:
-        """Completions of the first of the requests; waits while the permit wants others to land first."""
+    async def _asked(self, requests: Sequence[Request]) -> list[Completion]:
+        """Completions of the first of the requests; waits while the gate wants others to land first."""
         failures: list[tuple[Failure, float]] = []
-        permitted: list[Request] = []
+        entered: list[Request] = []
 
-        def on_failure(failure: Failure, seconds: float) -> None:
+        def lost(failure: Failure, seconds: float) -> None:
             failures.append((failure, seconds))
-            self._record_failed_try(permitted, failure, seconds)
+            self._lose(entered, failure, seconds)
 
-        weight = sum(map(self._count_max_tokens, requests))
-        send_once = partial(self._try_once, requests, permitted)
+        weight = sum(map(self._weigh, requests))
         while True:
             try:
-                completions = await self._flow_control.call(
-                    send_once,
-                    weight=weight,
-                    on_failure=on_failure,
-                    count_used_tokens=_used_tokens if weight else None,
+                send = partial(self._try, requests, entered)
+                made = await self._flow.call(
+                    send, weight=weight, lost=lost, used=_used if weight else None
                 )
-            except _PermitWaits:
-                await self._wait_for_landing()
+            except _Wait:
+                await self._movement()
             except Failure as failure:
-                is_unreachable = failure.kind == "unreachable" and not failure.billed
-                if failure.stops_run or is_unreachable:
-                    self._record_failed_try(permitted, failure, 0.0)
+                if failure.stop or (failure.kind == "unreachable" and not failure.billed):
+                    self._lose(entered, failure, 0.0)
                     raise
-                if failure.billed:
-                    failures.append((failure, 0.0))
-                failed = Completion("", "", error=str(failure))
-                return [_with_tries(failed, failures, place) for place in range(len(permitted))]
+                last = (*failures, (failure, 0.0)) if failure.billed else failures
+                return [
+                    _tried(Completion("", "", error=str(failure)), last, place)
+                    for place in range(len(entered))
+                ]
             else:
                 return [
-                    _with_tries(completion, failures, place)
-                    for place, completion in enumerate(completions)
+                    _tried(completion, failures, place) for place, completion in enumerate(made)
                 ]
 
-    async def _try_once(
-        self, requests: Sequence[Request], permitted: list[Request]
-    ) -> list[Completion]:
-        """Send the first of the requests that may be paid for, and note them in `permitted`."""
-        if self._stop_reason is not None:
-            raise _SendingStopped
+    async def _try(self, requests: Sequence[Request], entered: list[Request]) -> list[Completion]:
+        if self._stop is not None:
+            raise _Shut
         task = asyncio.current_task()
         assert task is not None
-        permitted[:] = self._permitted_requests(requests)
-        self._in_flight.add(task)
+        entered[:] = self._entered(requests)
+        self._flying.add(task)
         try:
-            return await self._send(permitted)
+            return await self._send(entered)
         except asyncio.CancelledError:
-            # Where the stream is open, the time of this try is up, and flow control records it.
-            if self._is_closed:
-                detail = "the run ended before the answer came"
-                self._record_failed_try(permitted, Failure("timeout", detail, billed=True), 0.0)
+            if self._closed:  # else the time of this try is up, and the flow tells of it
+                self._lose(
+                    entered,
+                    Failure("timeout", "the run ended before the answer came", billed=True),
+                    0.0,
+                )
             raise
         finally:
-            self._in_flight.discard(task)
+            self._flying.discard(task)
 
-    def _permitted_requests(self, requests: Sequence[Request]) -> Sequence[Request]:
+    def _entered(self, requests: Sequence[Request]) -> Sequence[Request]:
         """The first requests that may be paid for."""
-        if self._permit is None:
+        if self._gate is None:
             return requests
         for place, request in enumerate(requests):
-            answer = self._permit.reserve(request)
-            if answer == "go":
-                continue
-            if place:
-                return requests[:place]
-            raise _PermitWaits if answer == "wait" else _SendingStopped
+            answer = self._gate.enter(request)
+            if answer != "go":
+                if place:
+                    return requests[:place]
+                raise _Wait if answer == "wait" else _Shut
         return requests
 
-    def _record_failed_try(
-        self, requests: Sequence[Request], failure: Failure, seconds: float
-    ) -> None:
-        if self._permit is None:
-            return
-        for place, request in enumerate(requests):
-            self._permit.record_failed_try(request, _to_attempt(failure, seconds, place))
-        self._signal_landing()
+    def _lose(self, requests: Sequence[Request], failure: Failure, seconds: float) -> None:
+        if self._gate is not None:
+            for place, request in enumerate(requests):
+                self._gate.lost(request, _attempt(failure, seconds, place))
+            self._stir()
 
-    async def _wait_for_landing(self) -> None:
+    async def _movement(self) -> None:
         """Until something has landed here, or may have elsewhere."""
-        if self._landing is None or self._landing.is_set():
-            self._landing = asyncio.Event()
+        if self._moved is None or self._moved.is_set():
+            self._moved = asyncio.Event()
         try:
-            await asyncio.wait_for(self._landing.wait(), PERMIT_WAIT)
+            await asyncio.wait_for(self._moved.wait(), WAIT)
         except TimeoutError:
             return
 
-    def _signal_landing(self) -> None:
-        if self._landing is not None:
-            self._landing.set()
+    def _stir(self) -> None:
+        if self._moved is not None:
+            self._moved.set()
 
-    def _collect(self, completions: Portion | None = None, *, dropped_count: int = 0) -> None:
-        """Note what landed; it is handed over after a moment, at once if nothing else is in flight."""
-        self._collected += completions or []
-        self._dropped_count += dropped_count
-        if not self._is_handover_due:
-            self._is_handover_due = True
-            delay = COLLECTING_SECONDS if len(self._tasks) > 1 else 0.0
-            asyncio.get_running_loop().call_later(delay, self._hand_over)
+    def _end(self, landed: Portion | None = None, *, gone: int = 0) -> None:
+        """Collect what landed; it is handed over after a moment, at once if nothing else is under way."""
+        self._landed += landed or []
+        self._gone += gone
+        if not self._flush_set:
+            self._flush_set = True
+            delay = TICK if len(self._tasks) > 1 else 0.0
+            asyncio.get_running_loop().call_later(delay, self._flush)
 
-    def _hand_over(self) -> None:
-        """Give what was collected to the caller's thread, behind what it has not taken yet."""
-        self._is_handover_due = False
-        has_ended = self._stop_reason is not None and not self._tasks
-        error = self._error if has_ended else None
+    def _flush(self) -> None:
+        self._flush_set = False
+        error = self._error if self._stop is not None and not self._tasks else None
         with self._lock:
-            waiting = self._handover
-            self._handover = _Handover(
-                waiting.completions + self._collected,
-                waiting.dropped_count + self._dropped_count,
-                waiting.error or error,
-            )
-            self._has_handover.set()
-        self._collected, self._dropped_count = [], 0
-        self._signal_landing()
+            landed, gone, before = self._ready
+            self._ready = (landed + self._landed, gone + self._gone, before or error)
+            self._wake.set()
+        self._landed, self._gone = [], 0
+        self._stir()
 
     def _halt(self, failure: Failure) -> None:
-        """Send nothing more; what is in flight may land, since it is paid for; then the error is raised."""
-        if self._stop_reason is not None:
+        """Send nothing more; what is out may land, since it is paid for; then the error is raised."""
+        if self._stop is not None:
             return
-        self._stop_reason = failure
-        for task in self._tasks - self._in_flight:
+        self._stop = failure
+        for task in self._tasks - self._flying:
             if task is not asyncio.current_task():
                 task.cancel()
-        self._signal_landing()
-        loop = asyncio.get_running_loop()
-        loop.call_later(GRACE_SECONDS, self._cancel_all)
-        explaining = loop.create_task(self._set_error(failure))
-        self._tasks.add(explaining)
-        explaining.add_done_callback(self._on_task_done)
+        self._stir()
+        running = asyncio.get_running_loop()
+        running.call_later(GRACE, self._cancel)
+        ending = running.create_task(self._conclude(failure))
+        self._tasks.add(ending)
+        ending.add_done_callback(self._done)
 
-    async def _set_error(self, failure: Failure) -> None:
+    async def _conclude(self, failure: Failure) -> None:
         if self._error is None:
             self._error = await self._explain(failure)
 
-    def _cancel_all(self) -> None:
-        self._is_closed = True
-        if self._stop_reason is None:
-            self._stop_reason = Failure("server", "closed", stops_run=True)
+    def _cancel(self) -> None:
+        self._closed = True
+        self._stop = self._stop or Failure("server", "closed", stop=True)
         for task in tuple(self._tasks):
             task.cancel()
 
 
-def _is_same_prompt(first: Request, second: Request) -> bool:
-    """Whether two requests differ in their sample index alone."""
-    return (first.prompt, first.prefix, first.sampling, first.seed) == (
-        second.prompt,
-        second.prefix,
-        second.sampling,
-        second.seed,
+def _alike(one: Request, other: Request) -> bool:
+    return (one.prompt, one.prefix, one.sampling, one.seed) == (
+        other.prompt,
+        other.prefix,
+        other.sampling,
+        other.seed,
     )
 
 
-def _to_attempt(failure: Failure, seconds: float, place: int) -> Attempt:
+def _attempt(failure: Failure, seconds: float, place: int) -> Attempt:
     """The try as one of its requests sees it: what a whole call is known to have used is the first one's."""
     if place and failure.tokens != NO_TOKENS:
         return Attempt(str(failure), NO_TOKENS, None, seconds, "", False)
     return Attempt(str(failure), failure.tokens, None, seconds, failure.text, failure.billed)
 
 
-def _with_tries(
+def _tried(
     completion: Completion, failures: Sequence[tuple[Failure, float]], place: int
 ) -> Completion:
-    """The completion with the failed tries before it."""
-    if not failures:
-        return completion
-    tries = tuple(_to_attempt(failure, seconds, place) for failure, seconds in failures)
-    return completion._replace(tries=tries)
+    tries = tuple(_attempt(failure, seconds, place) for failure, seconds in failures)
+    return completion._replace(tries=tries) if tries else completion
 
 
-def _used_tokens(completions: Sequence[Completion]) -> int:
+def _used(completions: Sequence[Completion]) -> int:
     return sum(c.tokens.prompt + c.tokens.completion for c in completions)

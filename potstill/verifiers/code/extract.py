@@ -38,7 +38,7 @@ def read(text: str, *, prefix: str = "", entry: str = "") -> Program | None:
         prefix: what a completion continues; it is run first, so that its imports and helpers are there.
         entry: the function or class that the program must define; where it does not, it is a continuation.
     """
-    shown = extract.split(text)[0][-extract.TAIL :].replace("\r\n", "\n")
+    shown = extract.split_reply(text)[0][-extract.TAIL :].replace("\r\n", "\n")
     blocks = _blocks(shown)
     found = _choose(blocks, entry)
     if found is None:

@@ -67,7 +67,7 @@ def judge_all(
     """
     box = sandbox.chosen(kind)
     with ThreadPoolExecutor(
-        min(len(items), pool.cores()) or 1, thread_name_prefix="code"
+        min(len(items), pool.core_count()) or 1, thread_name_prefix="code"
     ) as threads:
         return list(
             threads.map(lambda item: _judge(*item, box=box, limits=limits or Limits()), items)
@@ -79,7 +79,7 @@ def where() -> str:
     return f"programs run in: {sandbox.chosen()}"
 
 
-def gold(problem: Problem) -> str:
+def gold_text(problem: Problem) -> str:
     """The reference solution as an answer."""
     return f"```python\n{problem.solution or ''}\n```"
 

@@ -1,4 +1,4 @@
-"""One spelling for answers that people type in many: thousands, mixed and repeating numbers, brackets, times.
+"""One form for answers that people type in many: thousands, mixed and repeating numbers, brackets, times.
 
 What math-verify can't read, or reads as something else, is written here as it reads it; nothing is evaluated. Text is
 hostile and long: every pattern is anchored, or linear in a short answer.
@@ -13,19 +13,24 @@ from potstill.verifiers import number
 
 _CURRENCY = re.compile(r"\\?[$€£¥₹]|\\(?:euro|pounds|yen)\b|\\text\{\s?(?:€|£|¥|USD|EUR|GBP)\s?\}")
 
-_SPACED = re.compile(r"(?<![\d.])\d{1,3}(?:(?:\\[,;: ]|~|\{,\})\d{3})+(?!\d)")
-_START = re.compile(r"[+-]?\s?\d{1,3}(?:([ '_’]|\\?\s)\d{3}(?:\1\d{3})*)(?!\d|\s?/)")
-_DOTTED = re.compile(
+# Thousands set apart by LaTeX spaces, by spaces or apostrophes, and by points; a number of thousands or millions.
+_LATEX_THOUSANDS = re.compile(r"(?<![\d.])\d{1,3}(?:(?:\\[,;: ]|~|\{,\})\d{3})+(?!\d)")
+_SPACED_THOUSANDS = re.compile(r"[+-]?\s?\d{1,3}(?:([ '_’]|\\?\s)\d{3}(?:\1\d{3})*)(?!\d|\s?/)")
+_DOTTED_THOUSANDS = re.compile(
     r"([+-]?\d{1,3}(?:\.\d{3}){2,}|[+-]?\d{1,3}(?:\.\d{3})+(?=,\d))(?:,(\d{1,2}))?"
 )
 _SCALED = re.compile(r"(.{1,40}?)\s?(?:\\text\{)?\s?(thousand|million|billion|trillion)s?\s?\}?")
 
-_REPEATING = re.compile(r"(?<![\d.])(\d*)\.(\d*)\\(?:overline|bar|dot|overbar)\s?\{?(\d+)\}?(?!\d)")
+# Repeating decimals: `0.1\overline{6}`, `0.1(6)`, `0.1666...`.
+_OVERLINED = re.compile(r"(?<![\d.])(\d*)\.(\d*)\\(?:overline|bar|dot|overbar)\s?\{?(\d+)\}?(?!\d)")
 _BRACKETED = re.compile(r"([+-]?\d*)\.(\d*)\((\d+)\)")
-_ELLIPSIS = re.compile(r"(?<![\d.])(\d*)\.(\d*?)(?:(\d)\3{2,}|(\d{2,9}?)\4+)(?:\.{3}|\\[lc]?dots)")
+_WITH_ELLIPSIS = re.compile(
+    r"(?<![\d.])(\d*)\.(\d*?)(?:(\d)\3{2,}|(\d{2,9}?)\4+)(?:\.{3}|\\[lc]?dots)"
+)
 
-_ISO = re.compile(r"([\[\](])([^\[\]()]{1,100},[^\[\]()]{1,100})([\[\])])")
+_SQUARE_INTERVAL = re.compile(r"([\[\](])([^\[\]()]{1,100},[^\[\]()]{1,100})([\[\])])")
 _INTERVAL = re.compile(r"^\s?(?:[a-zA-Z]\s?\\in\s?)?[\[\](].*[,;].*[\[\])]|\\infty")
+# Comparison signs, and whether each is strict.
 _LESS = {
     "<": True,
     "\\lt": True,
@@ -35,7 +40,7 @@ _LESS = {
     "\\leqq": False,
     "<=": False,
 }
-_MORE = {
+_GREATER = {
     ">": True,
     "\\gt": True,
     "\\ge": False,
@@ -44,136 +49,174 @@ _MORE = {
     "\\geqq": False,
     ">=": False,
 }
-_COMPARE = re.compile(
+_COMPARISON = re.compile(
     r"(<=|>=|<|>|\\(?:leqslant|geqslant|leqq|geqq|leq|geq|le|ge|lt|gt)(?![a-zA-Z]))"
 )
 _OR = re.compile(r"\\text\s?\{\s*or\s*\}|\bor\b|\\lor\b|\\vee\b")
 
 _TIME = re.compile(r"(\d{1,2})[:.](\d\d)(?::\d\d)?\s*(?:([ap])\.?\s?m\.?|o'clock)?", re.IGNORECASE)
 _RANGE = re.compile(r"(-?\d+(?:\.\d+)?)\s?(?:-|--|\\?~|\bto\b)\s?(-?\d+(?:\.\d+)?)")
-_NOTHING = re.compile(
+_NONE = re.compile(
     r"\\(?:emptyset|varnothing)|\\\{\s?\\\}|(?:the )?empty set|\{\s?\}|no (?:real )?solutions?|no solutions? exists?",
     re.IGNORECASE,
 )
-_BOXES = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textit|mbox|textrm)\s?\{([^{}]*)\}")
+_TEXT_BOX = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textit|mbox|textrm)\s?\{([^{}]*)\}")
 
 
-def algebra(text: str) -> str:
-    """The spelling that math-verify reads: repeating decimals as fractions, `]a, b[` as (a, b), no currency signs."""
+def to_algebra(text: str) -> str:
+    """Write a formula as math-verify reads it.
+
+    Repeating decimals become fractions, `]a, b[` becomes (a, b), and currency signs go.
+    """
     text = _CURRENCY.sub("", text).strip()
-    text = _SPACED.sub(lambda m: re.sub(r"\D", "", m[0]), text)
-    text = _REPEATING.sub(lambda m: _fraction(m[1], m[2], m[3]), text)
-    text = _ELLIPSIS.sub(lambda m: _fraction(m[1], m[2], m[3] or m[4]), text)
+    text = _LATEX_THOUSANDS.sub(lambda match: re.sub(r"\D", "", match[0]), text)
+    text = _OVERLINED.sub(
+        lambda match: _repeating_decimal(match[1], match[2], repeating=match[3]), text
+    )
+    text = _WITH_ELLIPSIS.sub(
+        lambda match: _repeating_decimal(match[1], match[2], repeating=match[3] or match[4]), text
+    )
     text = text.replace("\\varnothing", "\\emptyset")
-    return _ISO.sub(_round, text) if "]" in text or "[" in text else text
+    if "]" in text or "[" in text:
+        text = _SQUARE_INTERVAL.sub(_with_round_brackets, text)
+    return text
 
 
-def _fraction(whole: str, fixed: str, again: str) -> str:
-    """`0.1` and 6 repeating is 1/6."""
-    nines = 10 ** len(fixed + again) - 10 ** len(fixed)
-    value = Fraction(int(whole + fixed + again) - int(whole + fixed or "0"), nines)
+def _repeating_decimal(whole: str, fixed: str, *, repeating: str) -> str:
+    """The fraction of a repeating decimal: `0.1` and 6 repeating is 1/6."""
+    denominator = 10 ** len(fixed + repeating) - 10 ** len(fixed)
+    numerator = int(whole + fixed + repeating) - int(whole + fixed or "0")
+    value = Fraction(numerator, denominator)
     return f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
 
 
-def _round(match: re.Match[str]) -> str:
-    """`[0, 1[` is [0, 1), and `]0, 1]` is (0, 1]."""
-    left, inner, right = match.groups()
-    return f"{'(' if left == ']' else left}{inner}{')' if right == '[' else right}"
+def _with_round_brackets(match: re.Match[str]) -> str:
+    """Write the open end of an interval with a round bracket: `[0, 1[` is [0, 1), and `]0, 1]` is (0, 1]."""
+    left, ends, right = match.groups()
+    left = "(" if left == "]" else left
+    right = ")" if right == "[" else right
+    return f"{left}{ends}{right}"
 
 
-def exact(text: str) -> number.Value | None:
-    """The number that all of the text is, however its thousands are set; None for anything else."""
-    line = _CURRENCY.sub("", _BOXES.sub(r" \1 ", text)).strip()
+def exact_number(text: str) -> number.Value | None:
+    """Return the number that all of the text is, however its thousands are set; None for anything else."""
+    line = _CURRENCY.sub("", _TEXT_BOX.sub(r" \1 ", text)).strip()
     if len(line) > 100:
         return None
     scaled = _SCALED.fullmatch(line)
     if scaled:
-        value = exact(scaled[1])
-        return value and number.Value(value.value * number.SCALES[scaled[2]], value.percent)
-    dotted = _DOTTED.fullmatch(line)
+        value = exact_number(scaled[1])
+        if value is None:
+            return None
+        return number.Value(value.value * number.SCALES[scaled[2]], value.percent)
+    dotted = _DOTTED_THOUSANDS.fullmatch(line)
     if dotted:
         return number.Value(Fraction(f"{dotted[1].replace('.', '')}.{dotted[2] or 0}"))
-    again = _BRACKETED.fullmatch(line)
-    if again:
-        line = _fraction(again[1].strip("+-"), again[2], again[3])
-        line = f"-{line}" if again[1].startswith("-") else line
-    line = (
-        _START.sub(lambda m: re.sub(r"[^\d+-]", "", m[0]), algebra(line), count=1)
-        if line[:1] not in "(["
-        else line
-    )
-    return number.whole(line)
+    bracketed = _BRACKETED.fullmatch(line)
+    if bracketed:
+        fraction = _repeating_decimal(
+            bracketed[1].strip("+-"), bracketed[2], repeating=bracketed[3]
+        )
+        line = f"-{fraction}" if bracketed[1].startswith("-") else fraction
+    if line[:1] not in "([":
+        line = _SPACED_THOUSANDS.sub(
+            lambda match: re.sub(r"[^\d+-]", "", match[0]), to_algebra(line), count=1
+        )
+    return number.whole_number_text(line)
 
 
 def as_interval(text: str, other: str) -> str:
-    """An inequality of one letter as an interval, where the other answer is one: `2 \\le x < 5` is [2, 5)."""
-    if not _INTERVAL.search(other) or not _COMPARE.search(text) or len(text) > 200:
+    """Write an inequality of one letter as an interval, where the other answer is one: `2 \\le x < 5` is [2, 5)."""
+    if not _INTERVAL.search(other) or not _COMPARISON.search(text) or len(text) > 200:
         return text
-    parts = [_interval(part.strip(" ,$")) for part in _OR.split(text)]
-    return "\\cup ".join(p for p in parts if p) if all(parts) else text
+    intervals: list[str] = []
+    for part in _OR.split(text):
+        interval = _interval_of_inequality(part.strip(" ,$"))
+        if not interval:
+            return text
+        intervals.append(interval)
+    return "\\cup ".join(intervals)
 
 
-def _interval(text: str) -> str:
-    parts = [part.strip() for part in _COMPARE.split(text)]
+def _interval_of_inequality(text: str) -> str:
+    """The interval of `x < 5` or `2 < x < 5`; "" for anything else."""
+    parts = [part.strip() for part in _COMPARISON.split(text)]
     if len(parts) == 3:
         left, sign, right = parts
-        if _letter(right):
-            left, sign, right = right, _turned(sign), left
-        if not _letter(left):
-            return ""
-        if sign in _LESS:
-            return f"(-\\infty,{right}{')' if _LESS[sign] else ']'}"
-        return f"{'(' if _MORE[sign] else '['}{right},\\infty)"
-    if len(parts) == 5 and _letter(parts[2]):
+        if _is_letter(right):
+            left, sign, right = right, _reversed_sign(sign), left
+        return _half_line(sign, right) if _is_letter(left) else ""
+    if len(parts) == 5 and _is_letter(parts[2]):
         low, first, _, second, high = parts
-        if first in _MORE and second in _MORE:
-            low, first, second, high = high, _turned(second), _turned(first), low
+        if first in _GREATER and second in _GREATER:
+            low, first, second, high = high, _reversed_sign(second), _reversed_sign(first), low
         if first in _LESS and second in _LESS:
-            return f"{'(' if _LESS[first] else '['}{low},{high}{')' if _LESS[second] else ']'}"
+            left = "(" if _LESS[first] else "["
+            right = ")" if _LESS[second] else "]"
+            return f"{left}{low},{high}{right}"
     return ""
 
 
-def _letter(text: str) -> bool:
+def _half_line(sign: str, bound: str) -> str:
+    """The numbers below or above a bound, as an interval."""
+    if sign in _LESS:
+        right = ")" if _LESS[sign] else "]"
+        return f"(-\\infty,{bound}{right}"
+    left = "(" if _GREATER[sign] else "["
+    return f"{left}{bound},\\infty)"
+
+
+def _is_letter(text: str) -> bool:
     return len(text) == 1 and text.isalpha()
 
 
-def _turned(sign: str) -> str:
+def _reversed_sign(sign: str) -> str:
     """The comparison read from the other side; strict stays strict."""
     if sign in _LESS:
         return ">" if _LESS[sign] else "\\ge"
-    return "<" if _MORE[sign] else "\\le"
+    return "<" if _GREATER[sign] else "\\le"
 
 
 def time_of_day(text: str) -> tuple[int, int, str] | None:
-    """Hour, minute and "a", "p" or "" (not said, or on the 24-hour clock)."""
-    match = _TIME.fullmatch(_BOXES.sub(r"\1", text).replace("~", " ").replace("\\", " ").strip())
-    if not match or int(match[1]) > 24 or int(match[2]) > 59 or (not match[3] and ":" not in text):
+    """Return hour, minute and "a", "p" or "" (not said, or on the 24-hour clock); None for no time."""
+    bare = _TEXT_BOX.sub(r"\1", text).replace("~", " ").replace("\\", " ").strip()
+    match = _TIME.fullmatch(bare)
+    if not match:
         return None
-    hour, half = int(match[1]), (match[3] or "").lower()
-    if hour > 12 or (hour == 0 and not half):
-        return (hour % 24) % 12 or 12, int(match[2]), "p" if 12 <= hour < 24 else "a"
-    return hour, int(match[2]), half
-
-
-def same_time(gold: str, answer: str) -> bool | None:
-    """Whether two times of day are the same; None where they are no times, or nothing says more than their digits."""
-    times = time_of_day(gold), time_of_day(answer)
-    if times[0] is None or times[1] is None or not (times[0][2] or times[1][2]):
+    hour, minute, half = int(match[1]), int(match[2]), (match[3] or "").lower()
+    if hour > 24 or minute > 59:
         return None
-    return times[0][:2] == times[1][:2] and times[0][2] in ("", times[1][2])
+    if not half and ":" not in text:  # 4.30 alone is a decimal
+        return None
+    if hour > 12 or (hour == 0 and not half):  # on the 24-hour clock
+        return (hour % 24) % 12 or 12, minute, "p" if 12 <= hour < 24 else "a"
+    return hour, minute, half
 
 
-def same_range(gold: str, answer: str) -> bool | None:
+def is_same_time(gold: str, answer: str) -> bool | None:
+    """Whether two times of day are the same.
+
+    None where they are no times, or where neither says more than its digits.
+    """
+    gold_time, time = time_of_day(gold), time_of_day(answer)
+    if gold_time is None or time is None or not (gold_time[2] or time[2]):
+        return None
+    return gold_time[:2] == time[:2] and gold_time[2] in ("", time[2])
+
+
+def is_same_range(gold: str, answer: str) -> bool | None:
     """Whether `2-5` and "2 to 5" are the same range; None unless both are ranges (alone, 2-5 is -3)."""
-    ends = [
-        _RANGE.fullmatch(_BOXES.sub(r" \1 ", text).strip().replace("  ", " "))
-        for text in (gold, answer)
-    ]
-    if ends[0] is None or ends[1] is None:
+    gold_ends, ends = _range_ends(gold), _range_ends(answer)
+    if gold_ends is None or ends is None:
         return None
-    return [Fraction(x) for x in ends[0].groups()] == [Fraction(x) for x in ends[1].groups()]
+    return gold_ends == ends
 
 
-def nothing(text: str) -> bool:
+def _range_ends(text: str) -> list[Fraction] | None:
+    match = _RANGE.fullmatch(_TEXT_BOX.sub(r" \1 ", text).strip().replace("  ", " "))
+    return [Fraction(end) for end in match.groups()] if match else None
+
+
+def says_none(text: str) -> bool:
     """Whether the answer says that there is none."""
-    return bool(_NOTHING.fullmatch(_BOXES.sub(r"\1", text).strip()))
+    return bool(_NONE.fullmatch(_TEXT_BOX.sub(r"\1", text).strip()))

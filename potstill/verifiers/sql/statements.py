@@ -29,7 +29,7 @@ def query(text: str) -> str:
 
     Reasoning is searched for fences alone, and only where nothing is shown after it.
     """
-    shown, thought = (part[-extract.TAIL :] for part in extract.split(text))
+    shown, thought = (part[-extract.TAIL :] for part in extract.split_reply(text))
     return (
         _fenced(shown)
         or _marked(shown)
@@ -54,7 +54,7 @@ def _fenced(text: str) -> str:
 
 
 def _marked(text: str) -> str:
-    found = extract.marked(text)
+    found = extract.marked_answer(text)
     body = found.text.strip("`$ \n") if found and found.mark in ("tag", "boxed", "answer") else ""
     return body if _QUERY.match(_without_comments(body)) else ""
 

@@ -7,6 +7,7 @@ thread, and shares no locks with us.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -14,122 +15,146 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 from potstill.errors import ConfigError
 from potstill.records import Problem, Verdict
 
 Item: TypeAlias = tuple[Problem, str]
 Task: TypeAlias = tuple[str, ...]
+Reply: TypeAlias = tuple[str, Any]
+"""("done", result), ("failed", reason) or ("killed", reason)."""
 
-START_S = (
-    120.0  # seconds for a worker to start and import; far more than it needs on a busy machine
+# Seconds for a worker to start and import; far more than it needs on a busy machine.
+START_S = 120.0
+MAX_STARTS = 5  # a worker may be killed while it starts, by the kernel for memory or by hand
+WALL_FACTOR = (
+    10.0  # a worker gets this many times its computing time in wall time before it is killed
 )
-STARTS = 5  # times that a worker may be killed while it starts, by the kernel for memory or by hand
-PATIENCE = 10.0  # a worker gets this many times its computing time in wall time before it is killed
 CHUNK = 16  # items a thread takes at once: a small call does not start a worker on every core
-_START = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker.py")
-_ROOT = os.path.dirname(
-    os.path.dirname(os.path.dirname(os.path.dirname(_START)))
-)  # of the package, however it is installed
-_PACKAGES = {"math": "math-verify", "gym": "reasoning-gym"}
+EXIT_S = 30.0  # seconds for a worker that closed its pipe to be gone, before it is killed
+_WORKER_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker.py")
+# The folder that holds the package, however it is installed.
+_PACKAGE_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(_WORKER_FILE))))
+_PACKAGE_OF_OPERATION = {"math": "math-verify", "gym": "reasoning-gym"}
 
 _threads: ThreadPoolExecutor | None = None
-_starting = threading.Lock()
-_mine = threading.local()
+_threads_lock = threading.Lock()
+_thread_state = threading.local()
 
 
-def ask(
-    operation: str, tasks: Sequence[tuple[str, ...]], *, limit_s: float
-) -> list[tuple[str, Any]]:
-    """Run an operation of `worker` on each task, in parallel; ("done", result), ("failed", why) or ("killed", why).
+def ask(operation: str, tasks: Sequence[Task], *, limit_s: float) -> list[Reply]:
+    """Run an operation of `worker` on each task, in parallel.
 
     Args:
+        operation: which one: "math", "regex", "gym" or "table".
+        tasks: the arguments of each call.
         limit_s: seconds of computing time an item may take before its worker dies.
+
+    Returns:
+        A reply for each task, in order.
+
+    Raises:
+        ConfigError: a package that the operation needs is missing, or its worker can't start.
     """
-    chunks = [tasks[i : i + CHUNK] for i in range(0, len(tasks), CHUNK)]
-    done = _executor().map(lambda chunk: [_one(operation, task, limit_s) for task in chunk], chunks)
-    return [reply for replies in done for reply in replies]
+
+    def run_chunk(chunk: Sequence[Task]) -> list[Reply]:
+        return [_run_task(operation, task, limit_s) for task in chunk]
+
+    chunks = [tasks[start : start + CHUNK] for start in range(0, len(tasks), CHUNK)]
+    replies: list[Reply] = []
+    for replies_of_chunk in _thread_pool().map(run_chunk, chunks):
+        replies += replies_of_chunk
+    return replies
 
 
 def judge_all(
     operation: str,
     items: Sequence[Item],
     prepare: Callable[[Problem, str], Verdict | Task],
-    finish: Callable[[Item, Task, tuple[str, Any]], Verdict],
+    finish: Callable[[Item, Task, Reply], Verdict],
     *,
     limit_s: float,
 ) -> list[Verdict]:
-    """A verdict an item: `prepare` gives it or a worker's task, equal tasks are done once, `finish` reads the reply."""
-    read = [prepare(problem, text) for problem, text in items]
-    tasks = list(dict.fromkeys(task for task in read if not isinstance(task, Verdict)))
+    """Judge items with an operation of `worker`; equal tasks are done once.
+
+    Args:
+        operation: as for `ask`.
+        items: a problem and a text, each.
+        prepare: gives a verdict where no worker is needed, else the worker's task.
+        finish: reads a worker's reply.
+        limit_s: seconds of computing time an item may take.
+    """
+    prepared = [prepare(problem, text) for problem, text in items]
+    tasks = list(dict.fromkeys(task for task in prepared if not isinstance(task, Verdict)))
     replies = dict(zip(tasks, ask(operation, tasks, limit_s=limit_s) if tasks else (), strict=True))
-    return [
-        task if isinstance(task, Verdict) else finish(item, task, replies[task])
-        for item, task in zip(items, read, strict=True)
-    ]
+    verdicts: list[Verdict] = []
+    for item, task in zip(items, prepared, strict=True):
+        if isinstance(task, Verdict):
+            verdicts.append(task)
+        else:
+            verdicts.append(finish(item, task, replies[task]))
+    return verdicts
 
 
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def core_count() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
-def _executor() -> ThreadPoolExecutor:
+def _thread_pool() -> ThreadPoolExecutor:
     global _threads  # noqa: PLW0603  one pool a process, made when first needed
-    with _starting:
+    with _threads_lock:
         if _threads is None:
-            _threads = ThreadPoolExecutor(cores(), thread_name_prefix="verifier")
+            _threads = ThreadPoolExecutor(core_count(), thread_name_prefix="verifier")
         return _threads
 
 
-def _forget() -> None:
+def _forget_threads() -> None:
     """After a fork: the child has none of the threads, and must not talk to the parent's workers."""
-    global _threads, _starting
-    _threads, _starting = None, threading.Lock()
+    global _threads, _threads_lock
+    _threads, _threads_lock = None, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=_forget_threads)
 
 
-def _one(operation: str, task: tuple[str, ...], limit_s: float) -> tuple[str, Any]:
+def _run_task(operation: str, task: Task, limit_s: float) -> Reply:
     """One item on this thread's worker; a crash is tried once more, as something else may have killed the worker."""
     reason = ""
     for _ in range(2):
-        worker = _worker(operation)
-        try:
-            worker.send(operation, limit_s, list(task))
-            reply = worker.receive(limit_s * PATIENCE)
-        except BrokenPipeError:
-            reply = None
+        worker = _worker_of_thread(operation)
+        reply = worker.call(operation, limit_s, list(task), wall_s=limit_s * WALL_FACTOR)
         if reply is not None:
             return reply[0], reply[1]
-        late, reason = worker.kill(limit_s)
-        if late:
+        was_late, reason = worker.kill(limit_s)
+        if was_late:
             break
     return "killed", reason
 
 
-def _worker(operation: str) -> _Worker:
+def _worker_of_thread(operation: str) -> _Worker:
     """This thread's live worker, with the operation imported; one that is killed while it starts is started again."""
-    why = ""
-    for _ in range(STARTS):
-        worker: _Worker | None = getattr(_mine, "worker", None)
+    reason = ""
+    for _ in range(MAX_STARTS):
+        worker: _Worker | None = getattr(_thread_state, "worker", None)
         if worker is None or worker.process.poll() is not None:
-            worker = _mine.worker = _Worker()
-        why = "" if operation in worker.ready else worker.load(operation)
-        if not why:
+            worker = _thread_state.worker = _Worker()
+        reason = "" if operation in worker.loaded else worker.load(operation)
+        if not reason:
             return worker
-    raise _unusable(operation, why)
+    raise _start_error(operation, reason)
 
 
-def _unusable(operation: str, why: str) -> ConfigError:
-    package = _PACKAGES.get(operation, "potstill")
+def _start_error(operation: str, reason: str) -> ConfigError:
+    package = _PACKAGE_OF_OPERATION.get(operation, "potstill")
     return ConfigError(
-        f"the worker process of the {operation} verifier can't start: {why}",
+        f"the worker process of the {operation} verifier can't start: {reason}",
         expected=f"{package}, importable by {sys.executable}",
         fix=f"pip install {package}",
     )
@@ -140,45 +165,48 @@ class _Worker:
 
     def __init__(self) -> None:
         """Start the child; it imports nothing heavy until `load`."""
+        import_path = [os.path.abspath(path) for path in sys.path]
         self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-I",
-                "-S",
-                _START,
-                *_absolute(sys.path),
-                _ROOT,
-            ],  # -S: the path is ours
+            # -S: the import path comes as arguments.
+            [sys.executable, "-I", "-S", _WORKER_FILE, *import_path, _PACKAGE_ROOT],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for us; a worker that it killed would look like a crash
+            # Ctrl-C is for us; a worker that it killed would look like a crash.
+            start_new_session=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
         assert self.process.stdout is not None
-        self.fd = self.process.stdout.fileno()
-        self.ready: set[str] = set()
+        self.reply_fd = self.process.stdout.fileno()
+        self.loaded: set[str] = set()
         self.selector = selectors.DefaultSelector()
-        self.selector.register(self.fd, selectors.EVENT_READ)
+        self.selector.register(self.reply_fd, selectors.EVENT_READ)
         self.buffer = b""
 
     def load(self, operation: str) -> str:
-        """Have the child import what an operation needs; why it died of that, or "".
+        """Have the child import what an operation needs; return why it died of that, or "".
 
         Raises:
-            ConfigError: a package is missing, which is the user's to mend.
+            ConfigError: a package is missing, which the user must install.
         """
-        try:
-            self.send(operation, 0, None)
-            reply = self.receive(START_S)
-        except BrokenPipeError:
-            reply = None
+        reply = self.call(operation, 0, None, wall_s=START_S)
         if reply is None:
-            return self.kill(START_S)[1]
+            _, reason = self.kill(START_S)
+            return reason
         if reply[0] != "done":
-            raise _unusable(operation, reply[1])
-        self.ready.add(operation)
+            raise _start_error(operation, reply[1])
+        self.loaded.add(operation)
         return ""
+
+    def call(
+        self, operation: str, limit_s: float, arguments: list[str] | None, *, wall_s: float
+    ) -> list[Any] | None:
+        """Write one task and read its reply; None where the child died or the wall time is up."""
+        try:
+            self.send(operation, limit_s, arguments)
+            return self.receive(wall_s)
+        except BrokenPipeError:
+            return None
 
     def send(self, operation: str, limit_s: float, arguments: list[str] | None) -> None:
         """Write one task."""
@@ -186,14 +214,16 @@ class _Worker:
         self.process.stdin.write(json.dumps([operation, limit_s, arguments]).encode() + b"\n")
         self.process.stdin.flush()
 
-    def receive(self, seconds: float) -> list[Any] | None:
-        """Read one reply; None where the child died or the time is up."""
+    def receive(self, wall_s: float) -> list[Any] | None:
+        """Read one reply; None where the child died or the wall time is up."""
         while b"\n" not in self.buffer:
-            if not self.selector.select(seconds):
+            if not self.selector.select(wall_s):
                 return None
-            data = os.read(self.fd, 1 << 16)
+            data = os.read(self.reply_fd, 1 << 16)
             if not data:
-                self.process.wait()  # it closed its end, so it is dying, and its status tells why
+                # It closed its end, so it is dying; its exit status tells why.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(EXIT_S)
                 return None
             self.buffer += data
         line, _, self.buffer = self.buffer.partition(b"\n")
@@ -201,27 +231,23 @@ class _Worker:
         return reply
 
     def kill(self, limit_s: float = 0.0) -> tuple[bool, str]:
-        """End the child for good; whether its time was up, and how it ended."""
-        before = self.process.poll()
+        """End the child for good; return whether its time was up, and how it ended."""
+        status_before = self.process.poll()
         self.process.kill()
-        code = self.process.wait()
+        status = self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe:
                 _close(pipe)
         self.selector.close()
-        if getattr(_mine, "worker", None) is self:
-            _mine.worker = None
-        if before is None or code == -signal.SIGPROF:
+        if getattr(_thread_state, "worker", None) is self:
+            _thread_state.worker = None
+        if status_before is None or status == -signal.SIGPROF:
             return True, f"did not finish within {limit_s:g} s"
-        return False, f"crashed its worker process (exit status {code})"
+        return False, f"crashed its worker process (exit status {status})"
 
 
-def _close(pipe: Any) -> None:
+def _close(pipe: IO[bytes]) -> None:
     try:
         pipe.close()
     except BrokenPipeError:
         return  # an unsent task was in its buffer; the child is gone
-
-
-def _absolute(paths: Iterable[str]) -> list[str]:
-    return [os.path.abspath(path) for path in paths]

@@ -21,17 +21,19 @@ MEMORY = 4 << 30  # bytes of address space: a hostile answer must not take the m
 
 def main() -> None:
     """Answer tasks until the parent closes the pipe."""
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # it may be inherited as ignored
     _limit_memory()
-    out = sys.stdout
+    replies = sys.stdout
     sys.stdout = sys.stderr  # what a library prints must not get into the replies
-    loaded: dict[str, Callable[..., Any]] = {}
+    operations: dict[str, Callable[..., Any]] = {}
     for line in sys.stdin:
         name, limit_s, arguments = json.loads(line)
-        reply = (
-            _load(name, loaded) if arguments is None else _answer(loaded[name], limit_s, arguments)
-        )
-        out.write(json.dumps(reply) + "\n")
-        out.flush()
+        if arguments is None:
+            reply = _load_operation(name, operations)
+        else:
+            reply = _run_operation(operations[name], limit_s, arguments)
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
 
 
 def _limit_memory() -> None:
@@ -39,19 +41,16 @@ def _limit_memory() -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    except (
-        ImportError,
-        ValueError,
-        OSError,
-    ) as error:  # not everywhere; the time limit still holds
+    except (ImportError, ValueError, OSError) as error:
+        # Not every system has it; the time limit still holds.
         print(f"no memory limit: {error}", file=sys.stderr)
 
 
-def _load(name: str, loaded: dict[str, Callable[..., Any]]) -> list[Any]:
+def _load_operation(name: str, operations: dict[str, Callable[..., Any]]) -> list[Any]:
     """Import what an operation needs, outside its time limit; collecting garbage meanwhile would cost a fifth of it."""
     gc.disable()
     try:
-        loaded[name] = {"math": _math, "regex": _regex, "gym": _gym, "table": _table}[name]()
+        operations[name] = _LOADERS[name]()
     except ImportError as error:
         return ["missing", str(error)]
     finally:
@@ -60,25 +59,29 @@ def _load(name: str, loaded: dict[str, Callable[..., Any]]) -> list[Any]:
     return ["done", None]
 
 
-def _answer(operation: Callable[..., Any], limit_s: float, arguments: list[str]) -> list[Any]:
+def _run_operation(
+    operation: Callable[..., Any], limit_s: float, arguments: list[str]
+) -> list[Any]:
     try:
         signal.setitimer(signal.ITIMER_PROF, limit_s)
         result = operation(*arguments)
         signal.setitimer(signal.ITIMER_PROF, 0)
         return ["done", result]
-    except (
-        Exception
-    ) as error:  # boundary: whatever a library raises on hostile text becomes a recorded reply
+    except Exception as error:
+        # Boundary: whatever a library raises on hostile text becomes a recorded reply.
         signal.setitimer(signal.ITIMER_PROF, 0)
         return ["failed", f"failed with {type(error).__name__}: {str(error)[:160]}"]
 
 
-def _math() -> Callable[..., Any]:
+def _load_math() -> Callable[..., Any]:
     import logging
 
     from math_verify import parse, verify
 
     logging.disable(logging.CRITICAL)  # it warns that its timeouts are off; ours kills
+
+    def is_text(formulas: list[Any]) -> bool:
+        return all(isinstance(formula, str) for formula in formulas)
 
     def compare(gold: str, answer: str) -> str:
         golds = parse(gold, parsing_timeout=None, raise_on_error=True)
@@ -89,32 +92,30 @@ def _math() -> Callable[..., Any]:
             return "unparsed"
         if verify(golds, answers, timeout_seconds=None):
             return "right"
-        read = not all(isinstance(item, str) for item in answers)
-        return "wrong" if read or all(isinstance(item, str) for item in golds) else "unparsed"
+        # Where the gold answer was read as a formula and the answer was not, nothing can be compared.
+        return "unparsed" if is_text(answers) and not is_text(golds) else "wrong"
 
-    parse(
-        "$x^2+\\frac{1}{2}$", parsing_timeout=None
-    )  # builds its grammars once, outside anybody's time limit
+    # The first call builds the grammars, outside anybody's time limit.
+    parse("$x^2+\\frac{1}{2}$", parsing_timeout=None)
     return compare
 
 
-def _regex() -> Callable[..., Any]:
-    def match(pattern: str, *texts: str) -> str | None:
+def _load_regex() -> Callable[..., Any]:
+    def first_match(pattern: str, *texts: str) -> str | None:
         compiled = re.compile(pattern, re.DOTALL)
         return next((text for text in texts if compiled.fullmatch(text)), None)
 
-    return match
+    return first_match
 
 
-def _gym() -> Callable[..., Any]:
+def _load_gym() -> Callable[..., Any]:
     import reasoning_gym
 
     def score(task: str, config: str, index: str, question: str, *answers: str) -> list[float]:
         dataset = reasoning_gym.create_dataset(task, **json.loads(config), size=int(index) + 1)
         entry = dataset[int(index)]
-        if (
-            str(entry["question"]).strip() != question
-        ):  # tasks that draw from a set depend on the process's hash seed
+        # Tasks that draw from a set depend on the process's hash seed.
+        if str(entry["question"]).strip() != question:
             raise ValueError(
                 "the task makes another item in each process; judge it as --kind exact or math"
             )
@@ -123,13 +124,16 @@ def _gym() -> Callable[..., Any]:
     return score
 
 
-def _table() -> Callable[..., Any]:
+def _load_table() -> Callable[..., Any]:
     from potstill.verifiers.sql import execute
 
-    def run(table: str, gold: str, candidate: str, seconds: str) -> list[str]:
+    def compare(table: str, gold: str, candidate: str, seconds: str) -> list[str]:
         return execute.run(table, gold, candidate, float(seconds))
 
-    return run
+    return compare
+
+
+_LOADERS = {"math": _load_math, "regex": _load_regex, "gym": _load_gym, "table": _load_table}
 
 
 if __name__ == "__main__":

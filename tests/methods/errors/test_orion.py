@@ -25,7 +25,7 @@ from potstill.models.scripted import Rule, ScriptedModel
 from potstill.records import Problem, Tokens, Trace, Verdict, blank
 from potstill.runs.driver import drive
 from potstill.traces import Session, Share, using
-from potstill.traces.prompts import fill
+from potstill.traces.prompts import fill_template
 
 P1 = number("p1", "What is 2 + 2?", "4")
 P2 = number("p2", "What is 3 + 4?", "7")
@@ -68,7 +68,9 @@ GOOD = {
 
 def shown(template: str, problem: Trace, attempts: str = "") -> str:
     key = problem.problem.id
-    return fill(template, {"question": problem.question, "text": CHAIN[key], "attempts": attempts})
+    return fill_template(
+        template, {"question": problem.question, "text": CHAIN[key], "attempts": attempts}
+    )
 
 
 def writing(answers: dict[str, list], attempts: dict = ATTEMPTS) -> list[Rule]:

@@ -44,8 +44,8 @@ def store(store: Store) -> Store:
             blank(Problem(f"p{i}", name, str(i), kind="number"))
             for i, name in enumerate(ANSWERS, start=1)
         ]
-        with using(Session(ledger=ledger, judgements=store.verdicts)):
-            ledger.made(roots)
+        with using(Session(ledger=ledger, verdict_cache=store.verdicts)):
+            ledger.add_traces(roots)
             model = with_cache(Fixed(), store, role="teacher", arm=arm, seed=3)
             verify(sample(model, roots if arm == "sft" else roots[:1], temperature=0.5))
         ledger.finish()
@@ -145,7 +145,7 @@ def test_the_same_prompt_with_another_beginning_keeps_its_own_verdict(tmp_path: 
     with Store.open(tmp_path) as store:
         ledger = store.ledger("sft")
         roots = [blank(Problem("p", "q", "2", kind="number"))]
-        with using(Session(ledger=ledger, judgements=store.verdicts)):
+        with using(Session(ledger=ledger, verdict_cache=store.verdicts)):
             model = with_cache(Goes(), store, role="teacher", arm="sft", seed=0)
             verify([*sample(model, roots, prefix="Well. "), *sample(model, roots, prefix="So. ")])
         found = {

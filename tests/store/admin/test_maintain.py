@@ -25,8 +25,8 @@ def store(store: Store) -> Store:
     with_cache(model, store, role="judge", arm="orion", seed=0).write(ask("a", "z"))
     root = blank(Problem("p", "q"))
     child = Trace(root.problem, "q", "t", parents=(root.id,), operator="sample")
-    ledger.made([root, child])
-    ledger.dropped([Drop(child, "keep", "right", "wrong")])
+    ledger.add_traces([root, child])
+    ledger.add_drops([Drop(child, "keep", "right", "wrong")])
     store.verdicts.put({"verdict-1": '["right"]', "verdict-2": '["wrong"]'})
     return store
 

@@ -51,7 +51,7 @@ def fill(
     store: Store, arm: str = "sft", traces: tuple[Trace, ...] = (ROOT, WRONG, RIGHT, FAILED)
 ) -> None:
     ledger = store.ledger(arm)
-    ledger.made(traces)
+    ledger.add_traces(traces)
     ledger.rows("stage-1", [trace for trace in traces if trace.id == RIGHT.id])
     ledger.finish()
 
@@ -162,7 +162,7 @@ def test_a_file_that_fits_the_ledger_is_not_written_twice(store: Store):
 
 def test_an_arm_that_has_no_rows_any_more_has_no_file_of_rows(store: Store):
     ledger = store.ledger("sft")
-    ledger.made([ROOT])
+    ledger.add_traces([ROOT])
     ledger.finish()
     assert not (store.folder / "rows" / "sft.parquet").exists()
     assert pa.parquet.read_table(store.folder / "traces" / "sft.parquet").num_rows == 1
@@ -210,7 +210,7 @@ def test_many_traces_come_in_groups(tmp_path: Path):
     ]
     with Store.open(tmp_path) as store:
         ledger = store.ledger("sft")
-        ledger.made(many)
+        ledger.add_traces(many)
         ledger.rows("stage-1", many[::-1])
         ledger.finish()
     opened = pa.parquet.ParquetFile(tmp_path / "traces" / "sft.parquet")

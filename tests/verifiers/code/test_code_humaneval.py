@@ -180,7 +180,7 @@ def test_a_few_solutions_pass_and_a_few_mutants_fail(humaneval, kind):
     few = humaneval[
         30:36
     ]  # helpers of the prompt and calls of the solution's own names are among them
-    verdicts = code.judge_all([(p, code.gold(p)) for p in few], kind=kind)
+    verdicts = code.judge_all([(p, code.gold_text(p)) for p in few], kind=kind)
     assert [v.reason.split(":")[0] for v in verdicts] == ["pass"] * len(few)
     changed = [(p, mutants(p)["word"][0]) for p in few]  # mostly "yield" in place of "return"
     verdicts = code.judge_all(
@@ -197,7 +197,7 @@ def test_every_solution_passes(humaneval, kind, form):
     def answer(problem) -> str:
         if form == "continuation":
             return parts(problem)[1]
-        return code.gold(problem) if form == "program" else problem.solution
+        return code.gold_text(problem) if form == "program" else problem.solution
 
     verdicts = code.judge_all([(p, answer(p)) for p in humaneval], kind=kind)
     assert len(verdicts) == 164

@@ -123,15 +123,16 @@ def test_a_hang_costs_only_its_own_item(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_killed_worker_is_replaced_and_nothing_is_lost() -> None:
     def killed() -> int:
-        worker = pool._worker("math")
+        worker = pool._worker_of_thread("math")
         os.kill(worker.process.pid, signal.SIGKILL)
         worker.process.wait()
         return worker.process.pid
 
-    first = pool._executor().submit(killed).result()
+    first = pool._thread_pool().submit(killed).result()
     assert equality.judge(problem("1/2"), "\\boxed{\\frac{3}{6}}").status == "right"
     assert first not in [
-        pool._executor().submit(lambda: pool._worker("math").process.pid).result() for _ in range(8)
+        pool._thread_pool().submit(lambda: pool._worker_of_thread("math").process.pid).result()
+        for _ in range(8)
     ]
 
 
@@ -141,9 +142,11 @@ def test_a_worker_that_crashes_is_recorded(monkeypatch: pytest.MonkeyPatch) -> N
         worker.process.wait()
 
     with monkeypatch.context() as patched:
-        patched.setattr(pool._Worker, "load", lambda worker, operation: worker.ready.add(operation))
+        patched.setattr(
+            pool._Worker, "load", lambda worker, operation: worker.loaded.add(operation)
+        )
         patched.setattr(pool._Worker, "receive", crash)
-        assert pool._executor().submit(pool._one, "math", ("1", "2"), 1.0).result() == (
+        assert pool._thread_pool().submit(pool._run_task, "math", ("1", "2"), 1.0).result() == (
             "killed",
             f"crashed its worker process (exit status {-signal.SIGSEGV})",
         )
@@ -167,13 +170,15 @@ def test_a_worker_killed_by_somebody_else_is_asked_again(monkeypatch: pytest.Mon
         return receive(worker, seconds)
 
     def one() -> tuple[str, str]:
-        pool._worker("math")  # on this thread, so that the first thing received is the item
+        pool._worker_of_thread(
+            "math"
+        )  # on this thread, so that the first thing received is the item
         with monkeypatch.context() as patched:
             patched.setattr(pool._Worker, "send", stopped_once)
             patched.setattr(pool._Worker, "receive", killed_once)
-            return pool._one("math", ("\\boxed{\\frac{1}{2}}", "\\boxed{\\frac{5}{10}}"), 3.0)
+            return pool._run_task("math", ("\\boxed{\\frac{1}{2}}", "\\boxed{\\frac{5}{10}}"), 3.0)
 
-    assert pool._executor().submit(one).result() == ("done", "right")
+    assert pool._thread_pool().submit(one).result() == ("done", "right")
     assert len(asked) == 3  # the killed one, the import of the new worker, and the item again
 
 

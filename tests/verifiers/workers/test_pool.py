@@ -132,7 +132,7 @@ from potstill.verifiers.math import equality
 from potstill.verifiers.workers import pool
 regex.LIMIT_S = 2.0
 equality.judge(Problem("p", "?", "x^2+2x+1", "math"), "\\\\boxed{(x+1)^2}")
-workers = pool._executor().submit(lambda: pool._worker("regex").process.pid).result()
+workers = pool._thread_pool().submit(lambda: pool._worker_of_thread("regex").process.pid).result()
 print(json.dumps(workers), flush=True)
 if sys.argv[1] == "busy":
     regex.judge(Problem("s", "?", r"(a+)+b", "regex"), "a" * 60)

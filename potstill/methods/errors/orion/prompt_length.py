@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from potstill.methods.errors.orion.settings import Settings
 from potstill.records import Trace
-from potstill.traces.keys import grouped
-from potstill.traces.prompts import fill, numbered
+from potstill.traces.keys import group_traces
+from potstill.traces.prompts import fill_template, numbered_list
 
 MIN_ATTEMPT_CHARS = 400  # of the end of every attempt: where it went is said there
 CUT = "\n[…]\n"
@@ -21,9 +21,9 @@ def show_prompt(
     fields = {
         "question": trace.question,
         "text": reference,
-        "attempts": numbered(attempt_texts),
+        "attempts": numbered_list(attempt_texts),
     }
-    return fill(template, fields)
+    return fill_template(template, fields)
 
 
 def fit_texts(reference: str, attempts: Sequence[str], settings: Settings) -> tuple[str, list[str]]:
@@ -75,7 +75,7 @@ def left_out(
     bases: Sequence[Trace],
 ) -> list[float | str | None]:
     """Characters of reference and attempts that the prompt of each base will not show: a scorer."""
-    attempts_by_key = grouped(attempts, attempts_key)
+    attempts_by_key = group_traces(attempts, attempts_key)
     counts: list[float | str | None] = []
     for base in bases:
         texts = [attempt.text for attempt in attempts_by_key.get(attempts_key(base), [])]

@@ -25,7 +25,7 @@ from potstill.errors import ConfigError, StageError
 from potstill.records import Trace
 from potstill.runs import dataset_card, importing
 from potstill.runs.export import LAYOUTS, pairs, rows, save, write
-from potstill.runs.results import trained_on
+from potstill.runs.results import last_stage_rows
 from potstill.store import Store
 
 FILES = (".jsonl", ".parquet")
@@ -154,7 +154,9 @@ def _of_arm(args: argparse.Namespace, store: Store) -> list[Trace]:
             wanted=args.arm,
             fix=f"--arm {(*arms, 'NAME')[0]}",
         )
-    traces = list(store.history.traces(args.arm)) if args.pairs else trained_on(store, args.arm)
+    traces = (
+        list(store.history.traces(args.arm)) if args.pairs else last_stage_rows(store, args.arm)
+    )
     if not traces:
         raise StageError(
             f"the arm {args.arm} of {args.run} has no rows yet",

@@ -197,11 +197,11 @@ def _spans(row: Mapping[str, Any], text: str, where: str, start: int) -> tuple[S
 
 
 def _of_run(folder: Path, arm: str) -> list[Trace]:
-    from potstill.runs.results import trained_on
+    from potstill.runs.results import last_stage_rows
     from potstill.store import Store
 
     with Store.open(folder, readonly=True) as store:
-        found = trained_on(store, arm)
+        found = last_stage_rows(store, arm)
     if not found:
         raise StageError(
             f"{folder} has no rows of an arm {arm!r}", fix="--arm NAME, as potstill report shows it"

@@ -35,7 +35,13 @@ from potstill.runs.open_folder import (
     refuse_many_processes,
 )
 from potstill.runs.recipe import Arm, Recipe
-from potstill.runs.results import examples_of, gather, settled, shown, trained_on
+from potstill.runs.results import (
+    deciding_settings,
+    example_rows,
+    examples_ledger,
+    gather_results,
+    last_stage_rows,
+)
 from potstill.runs.sources import load_model, load_problems, pose_all
 from potstill.runs.train import train_stage
 from potstill.store import truncation
@@ -95,7 +101,7 @@ def run_arms(run: Run, *, title: str = "") -> Results:
         if outcome.evaluation is not None:
             evaluations[name] = outcome.evaluation
 
-    results = gather(
+    results = gather_results(
         folder.store,
         recipe,
         evaluations,
@@ -143,7 +149,7 @@ def open_run(
     rules = AnswerRules(retry_errors, recipe.truncated, recipe.when_spent)
     with open_folder(
         out,
-        settings=settled(recipe),
+        settings=deciding_settings(recipe),
         models=models,
         budget=recipe.budget.by_name(),
         price_table=prices.load_custom_prices(recipe.prices),
@@ -294,7 +300,7 @@ def answer_examples(run: Run, name: str, solver: Solver) -> None:
     """Ask the trained student the problems of the rows that the report shows."""
     problems_by_id = {trace.problem.id: trace for trace in run.problems}
     example_problems: list[Trace] = []
-    for row in shown(trained_on(run.folder.store, name)):
+    for row in example_rows(last_stage_rows(run.folder.store, name)):
         if row.problem.id in problems_by_id:
             example_problems.append(problems_by_id[row.problem.id])
     answer_once(
@@ -303,5 +309,5 @@ def answer_examples(run: Run, name: str, solver: Solver) -> None:
         example_problems,
         name=name,
         max_tokens=run.recipe.evaluate.sampling.max_tokens,
-        ledger_name=examples_of(name),
+        ledger_name=examples_ledger(name),
     )

@@ -26,10 +26,11 @@ from potstill.records import Trace
 from potstill.runs.recipe import Recipe
 from potstill.store.store import Store
 
-EXAMPLES = 6  # an arm
+EXAMPLES_PER_ARM = 6
+_TRACE_ID = re.compile(r"trace-[0-9a-f]{20}")
 
 
-def gather(
+def gather_results(
     store: Store,
     recipe: Recipe,
     evaluations: Mapping[str, Evaluation],
@@ -37,44 +38,49 @@ def gather(
     title: str,
     names: Mapping[str, str],
 ) -> Results:
-    """The results of a run whose arms have come to their end; `names` are the roles of model ids."""
+    """The results of a run whose arms have come to their end.
+
+    Args:
+        store: of the run.
+        recipe: of the run.
+        evaluations: by arm, the untrained student's first.
+        title: of the report.
+        names: the roles of model ids.
+    """
     arms = list(recipe.arms)
-    rows = {arm: trained_on(store, arm) for arm in arms}
-    ran = [*(name for name in evaluations if name not in arms), *arms]
-    world = recipe.problems.startswith("world:")
+    rows_by_arm = {arm: last_stage_rows(store, arm) for arm in arms}
+    examples: list[Example] = []
+    notes: list[str] = []
+    for arm, rows in rows_by_arm.items():
+        examples += collect_examples(store, arm, rows)
+        note = coverage_note(store, arm, rows, names)
+        if note:
+            notes.append(note)
+    measured_only = [name for name in evaluations if name not in arms]
     return Results(
         title=title,
         seed=recipe.seed,
-        note=WORLD_NOTE if world else "",
-        recipe=settled(recipe),
+        note=WORLD_NOTE if recipe.problems.startswith("world:") else "",
+        recipe=deciding_settings(recipe),
         evaluations=dict(evaluations),
-        comparisons=_comparisons(evaluations, recipe.compare),
-        funnels={arm: _funnel(store, arm, names) for arm in arms},
-        costs={arm: _costs(store, arm) for arm in ran},
-        training={arm: _training(store, arm) for arm in arms},
-        lengths=_lengths(rows, evaluations),
-        notes=[note for arm in arms if (note := _kept(store, arm, rows[arm], names))],
-        examples=[example for arm in arms for example in _examples(store, arm, rows[arm])],
+        comparisons=compare_arms(evaluations, recipe.compare),
+        funnels={arm: collect_funnel(store, arm, names) for arm in arms},
+        costs={arm: collect_costs(store, arm) for arm in (*measured_only, *arms)},
+        training={arm: last_training(store, arm) for arm in arms},
+        lengths=collect_lengths(rows_by_arm, evaluations),
+        notes=notes,
+        examples=examples,
     )
 
 
-def settled(recipe: Recipe) -> dict[str, Any]:
+def deciding_settings(recipe: Recipe) -> dict[str, Any]:
     """What decides a run's results: the recipe without what it may cost, its models without how they are reached."""
-    return recipe.to_json() | {
-        "roles": {role: identity(spec) for role, spec in recipe.roles.items()}
-    }
+    settings = recipe.to_json()
+    settings["roles"] = {role: identity(spec) for role, spec in recipe.roles.items()}
+    return settings
 
 
-def _costs(store: Store, arm: str) -> dict[str, Cost]:
-    """By role, what an arm needed, whoever paid first, and what its own failed tries cost."""
-    lost = store.attempts.wasted_cost(arm)
-    costs: dict[str, Cost] = {}
-    for role, usage in store.usage(arm).items():
-        costs[role] = Cost(**usage, lost=lost.get(role, 0.0))  # type: ignore[arg-type]
-    return costs
-
-
-def _comparisons(evaluations: Mapping[str, Evaluation], compare_arm: str) -> list[Comparison]:
+def compare_arms(evaluations: Mapping[str, Evaluation], compare_arm: str) -> list[Comparison]:
     """Every arm against the first evaluation, which is the untrained student's; then one arm against all others."""
     if not evaluations:
         return []
@@ -85,107 +91,160 @@ def _comparisons(evaluations: Mapping[str, Evaluation], compare_arm: str) -> lis
     return [compare(evaluations[arm], evaluations[other]) for arm, other in pairs]
 
 
-def trained_on(store: Store, arm: str) -> list[Trace]:
+def collect_costs(store: Store, arm: str) -> dict[str, Cost]:
+    """By role, what an arm needed, whoever paid first, and what its own failed tries cost."""
+    lost = store.attempts.wasted_cost(arm)
+    costs: dict[str, Cost] = {}
+    for role, usage in store.usage(arm).items():
+        costs[role] = Cost(**usage, lost=lost.get(role, 0.0))  # type: ignore[arg-type]
+    return costs
+
+
+def last_stage_rows(store: Store, arm: str) -> list[Trace]:
     """The rows of an arm's last stage."""
     stages = store.history.row_ids(arm)
-    last = list(stages.values())[-1] if stages else []
-    return [trace for key in last if (trace := store.history.trace(key, arm))]
+    if not stages:
+        return []
+    *_, row_ids = stages.values()
+    rows: list[Trace] = []
+    for row_id in row_ids:
+        row = store.history.trace(row_id, arm)
+        if row is not None:
+            rows.append(row)
+    return rows
 
 
-def _funnel(store: Store, arm: str, names: Mapping[str, str]) -> Funnel:
+def collect_funnel(store: Store, arm: str, names: Mapping[str, str]) -> Funnel:
     """Steps with roles for model ids; drops counted by reason, without the ids of single traces in it."""
-    counts = Counter(
-        (d.operator, d.test, re.sub(r"trace-[0-9a-f]{20}", "another trace", d.reason))
-        for d in store.history.drops(arm)
-    )
-    steps = [
-        FunnelStep(s.operator, names.get(s.label, s.label), s.taken, s.returned)
-        for s in store.history.steps(arm)
-    ]
-    trained = sum(len(ids) for ids in store.history.row_ids(arm).values())
+    steps: list[FunnelStep] = []
+    for step in store.history.steps(arm):
+        label = names.get(step.label, step.label)
+        steps.append(FunnelStep(step.operator, label, step.taken, step.returned))
+    trained = sum(len(row_ids) for row_ids in store.history.row_ids(arm).values())
     steps.append(FunnelStep("train", "rows", trained, trained))
-    return Funnel(tuple(steps), tuple(FunnelDrop(*key, count) for key, count in counts.items()))
+
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for drop in store.history.drops(arm):
+        reason = _TRACE_ID.sub("another trace", drop.reason)
+        counts[drop.operator, drop.test, reason] += 1
+    drops = [FunnelDrop(*key, count) for key, count in counts.items()]
+    return Funnel(tuple(steps), tuple(drops))
 
 
-def _training(store: Store, arm: str) -> dict[str, object]:
+def last_training(store: Store, arm: str) -> dict[str, object]:
     """The last stage's report, with the number of stages."""
-    stages = store.history.row_ids(arm)
-    reports = [student.report for key in stages if (student := store.students.get(key))]
-    return {**reports[-1], "arm": arm, "stages": len(reports)} if reports else {}
+    reports: list[Mapping[str, Any]] = []
+    for stage in store.history.row_ids(arm):
+        student = store.students.get(stage)
+        if student is not None:
+            reports.append(student.report)
+    if not reports:
+        return {}
+    return {**reports[-1], "arm": arm, "stages": len(reports)}
 
 
-def _kept(store: Store, arm: str, rows: Iterable[Trace], names: Mapping[str, str]) -> str:
+def coverage_note(store: Store, arm: str, rows: Iterable[Trace], names: Mapping[str, str]) -> str:
     """For how many problems an arm has rows, by how often the untrained student solved them: filters drop hard ones."""
-    marks: dict[str, list[bool]] = {}
-    for t in store.history.traces(arm, "sample"):
-        if t.author and names.get(t.author.model) == "student":
-            marks.setdefault(t.problem.id, []).append(t.verdict.status == "right")
-    if not marks:
+    is_right_by_problem: dict[str, list[bool]] = {}
+    for trace in store.history.traces(arm, "sample"):
+        if trace.author and names.get(trace.author.model) == "student":
+            is_right = trace.verdict.status == "right"
+            is_right_by_problem.setdefault(trace.problem.id, []).append(is_right)
+    if not is_right_by_problem:
         return ""
-    kept = {row.problem.id for row in rows}
-    told = []
-    for often, test in (
-        ("never", lambda m: not any(m)),
-        ("sometimes", lambda m: any(m) and not all(m)),
-        ("always", all),
-    ):
-        those = [problem for problem, found in marks.items() if test(found)]
-        told.append(f"{len(kept.intersection(those))} of {len(those)} it {often} solved")
-    return f"{arm}: rows by how often the student solved the problem in its own attempts: {', '.join(told)}."
+
+    problems_by_frequency: dict[str, set[str]] = {
+        "never": set(),
+        "sometimes": set(),
+        "always": set(),
+    }
+    for problem_id, is_right_list in is_right_by_problem.items():
+        frequency = "sometimes" if any(is_right_list) else "never"
+        if all(is_right_list):
+            frequency = "always"
+        problems_by_frequency[frequency].add(problem_id)
+    covered = {row.problem.id for row in rows}
+    counts: list[str] = []
+    for frequency, problem_ids in problems_by_frequency.items():
+        counts.append(f"{len(covered & problem_ids)} of {len(problem_ids)} it {frequency} solved")
+    return f"{arm}: rows by how often the student solved the problem in its own attempts: {', '.join(counts)}."
 
 
-def _lengths(
-    rows: Mapping[str, list[Trace]], evaluations: Mapping[str, Evaluation]
+def collect_lengths(
+    rows_by_arm: Mapping[str, list[Trace]], evaluations: Mapping[str, Evaluation]
 ) -> dict[str, dict[str, Length]]:
-    found: dict[str, dict[str, Length]] = {}
-    for arm, traces in rows.items():
-        found[arm] = {"rows": summarize_lengths([t.tokens.completion for t in traces])}
-        surprise = [
-            float(value) for t in traces if (value := t.scores.get("perplexity")) is not None
-        ]
-        if surprise:
-            found[arm]["rows before training"] = summarize_lengths(surprise, "perplexity")
+    """By arm, how long its rows and its answers are, and how surprising its rows were before the training."""
+    lengths: dict[str, dict[str, Length]] = {}
+    for arm, rows in rows_by_arm.items():
+        lengths[arm] = {"rows": summarize_lengths([row.tokens.completion for row in rows])}
+        perplexities: list[float] = []
+        for row in rows:
+            perplexity = row.scores.get("perplexity")
+            if perplexity is not None:
+                perplexities.append(float(perplexity))
+        if perplexities:
+            lengths[arm]["rows before training"] = summarize_lengths(perplexities, "perplexity")
     for arm, evaluation in evaluations.items():
-        answers = [answer for row in evaluation.rows for answer in row.answers]
-        told = found.setdefault(arm, {})
-        told["answers"] = summarize_lengths([a.tokens for a in answers])
-        for status in ("right", "wrong"):
-            told[f"{status} answers"] = summarize_lengths(
-                [a.tokens for a in answers if a.status == status]
-            )
-    return found
+        lengths.setdefault(arm, {}).update(answer_lengths(evaluation))
+    return lengths
 
 
-def shown(rows: Iterable[Trace]) -> list[Trace]:
+def answer_lengths(evaluation: Evaluation) -> dict[str, Length]:
+    """How long all answers of an evaluation are, the right ones and the wrong ones."""
+    tokens: list[int] = []
+    tokens_by_status: dict[str, list[int]] = {"right": [], "wrong": []}
+    for row in evaluation.rows:
+        for answer in row.answers:
+            tokens.append(answer.tokens)
+            if answer.status in tokens_by_status:
+                tokens_by_status[answer.status].append(answer.tokens)
+    lengths = {"answers": summarize_lengths(tokens)}
+    for status, status_tokens in tokens_by_status.items():
+        lengths[f"{status} answers"] = summarize_lengths(status_tokens)
+    return lengths
+
+
+def example_rows(rows: Iterable[Trace]) -> list[Trace]:
     """The rows that the report shows: rewrites made from a wrong attempt first, then by id."""
-    return sorted(rows, key=lambda t: (t.operator != "rewrite" or len(t.parents) < 2, t.id))[
-        :EXAMPLES
-    ]
+
+    def rank(row: Trace) -> tuple[bool, str]:
+        is_made_from_attempts = row.operator == "rewrite" and len(row.parents) > 1
+        return not is_made_from_attempts, row.id
+
+    return sorted(rows, key=rank)[:EXAMPLES_PER_ARM]
 
 
-def _examples(store: Store, arm: str, rows: Iterable[Trace]) -> list[Example]:
+def collect_examples(store: Store, arm: str, rows: Iterable[Trace]) -> list[Example]:
     """Rows beside what they came from, and what the trained student answers to the same problem."""
-    answers = {t.problem.id: t for t in store.history.traces(examples_of(arm), "sample")}
-    return [_example(store, arm, row, answers.get(row.problem.id)) for row in shown(rows)]
+    answers: dict[str, Trace] = {}
+    for answer in store.history.traces(examples_ledger(arm), "sample"):
+        answers[answer.problem.id] = answer
+    examples: list[Example] = []
+    for row in example_rows(rows):
+        examples.append(make_example(store, arm, row, answers.get(row.problem.id)))
+    return examples
 
 
-def _example(store: Store, arm: str, row: Trace, answer: Trace | None) -> Example:
-    family = store.history.ancestry(row.id, arm)
-    errors = [t for t in family if t.verdict.status == "wrong"]
-    sources = [t for t in family[1:] if t.text and t.verdict.status == "right"]
-    rewritten = row.operator == "rewrite"
-    teacher = sources[0] if sources else None if rewritten else row
+def make_example(store: Store, arm: str, row: Trace, answer: Trace | None) -> Example:
+    """A row with the wrong attempt and the right text that it was made from."""
+    ancestry = store.history.ancestry(row.id, arm)
+    errors = [trace for trace in ancestry if trace.verdict.status == "wrong"]
+    sources = [trace for trace in ancestry[1:] if trace.text and trace.verdict.status == "right"]
+    is_rewrite = row.operator == "rewrite"
+    teacher = row if not is_rewrite else None
+    if sources:
+        teacher = sources[0]
     return Example(
         row.question,
         row.problem.answer,
         arm,
         error=to_passage(errors[0]) if errors else None,
-        teacher=to_passage(teacher) if teacher else None,
-        rewrite=to_passage(row) if rewritten else None,
-        answer=to_passage(answer) if answer else None,
+        teacher=to_passage(teacher) if teacher is not None else None,
+        rewrite=to_passage(row) if is_rewrite else None,
+        answer=to_passage(answer) if answer is not None else None,
     )
 
 
-def examples_of(arm: str) -> str:
+def examples_ledger(arm: str) -> str:
     """The ledger that keeps a trained student's answers to the problems of its example rows."""
     return f"{arm} examples"

@@ -23,6 +23,7 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
+import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
@@ -30,7 +31,9 @@ from transformers.utils import logging as hf_logging
 from potstill.models.local import checkpoint
 from potstill.records import Problem, Trace
 from potstill.training.dataset.chat_template import chat
-from potstill.training.dataset.tokenize import Row, render
+from potstill.training.dataset.rows import TokenizedRow
+from potstill.training.dataset.tokenize import tokenize_traces
+from potstill.training.dataset.training_dataset import TrainingDataset
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.objective_inputs import prepare_objective
 from potstill.training.settings import TrainingSettings
@@ -61,7 +64,13 @@ def traces(file: Path | None, count: int) -> list[Trace]:
 
 
 def potstill(
-    start: Path, rows: Sequence[Row], batch: int, folder: Path, *, sort: bool, packing: bool = False
+    start: Path,
+    rows: Sequence[TokenizedRow],
+    batch: int,
+    folder: Path,
+    *,
+    sort: bool,
+    packing: bool = False,
 ) -> Any:
     """Our training of one epoch, ready to start."""
     settings = TrainingSettings(
@@ -76,22 +85,23 @@ def potstill(
     )
     model = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
     made = prepare_objective(ObjectiveConfig(), model, packing=packing)
-    return Loop(model, rows, settings, folder, None, objective_inputs=made)
+    dataset = TrainingDataset.from_items([(row,) for row in rows])
+    return Loop(model, dataset, settings, folder, None, objective_inputs=made)
 
 
 def trl(
-    start: Path, rows: Sequence[Row], batch: int, folder: Path, *, packing: bool = False
+    start: Path, rows: Sequence[TokenizedRow], batch: int, folder: Path, *, packing: bool = False
 ) -> Any:
     """TRL's training of one epoch on the same ids and labels, ready to start."""
     from datasets import Dataset
     from transformers import PrinterCallback
     from trl import SFTConfig, SFTTrainer
 
-    labels = [
-        [token if weight else -100 for token, weight in zip(row.ids, row.weights)] for row in rows
-    ]
-    data = Dataset.from_dict({"input_ids": [list(row.ids) for row in rows], "labels": labels})
-    longest, tokens = max(len(row.ids) for row in rows), sum(len(row.ids) for row in rows)
+    labels = [np.where(row.is_learnt, row.input_ids, -100).tolist() for row in rows]
+    data = Dataset.from_dict(
+        {"input_ids": [row.input_ids.tolist() for row in rows], "labels": labels}
+    )
+    longest, tokens = max(len(row) for row in rows), sum(len(row) for row in rows)
     bins = (
         max(1, round(batch * tokens / len(rows) / longest)) if packing else batch
     )  # as many tokens a step
@@ -109,9 +119,9 @@ def trl(
     return trainer
 
 
-def measure(start: Path, rows: Sequence[Row], batch: int, rounds: int) -> dict[str, Any]:
+def measure(start: Path, rows: Sequence[TokenizedRow], batch: int, rounds: int) -> dict[str, Any]:
     """Tokens a second of ours (length-sorted, and in TRL's random order) and TRL's, with their ratios."""
-    tokens = sum(len(row.ids) for row in rows)
+    tokens = sum(len(row) for row in rows)
     makers = {
         "potstill": lambda some, folder: potstill(start, some, batch, folder, sort=True),
         "potstill_unsorted": lambda some, folder: potstill(start, some, batch, folder, sort=False),
@@ -153,7 +163,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path, nargs="?", default=DEFAULT)
     parser.add_argument("--rows", type=Path, help="JSONL with prompt and completion")
     parser.add_argument("--count", type=int, default=640, help="rows at most")
-    parser.add_argument("--batch-rows", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
@@ -161,7 +171,7 @@ def main() -> None:
     checkpoint.check_checkpoint(given.checkpoint)
     facts = chat(AutoTokenizer.from_pretrained(given.checkpoint))
     context = checkpoint.read_config(given.checkpoint).get("max_position_embeddings", 1 << 30)
-    rows = render(traces(given.rows, given.count), facts, max_length=context).rows
+    rows = tokenize_traces(traces(given.rows, given.count), facts, max_length=context).rows
     found = measure(given.checkpoint, rows, given.batch_size, given.rounds)
     if given.json:
         print(json.dumps(found))

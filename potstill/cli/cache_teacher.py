@@ -98,7 +98,7 @@ def execute(args: argparse.Namespace) -> None:
 def _keep(args: argparse.Namespace) -> dict[str, Any]:
     traces = rows.read(args.rows, args.limit, arm=args.arm)
     teacher = loaded(args.teacher, args.threads, "teacher")
-    from potstill.training.dataset.build import stored
+    from potstill.training.dataset.build import tokenize_for_teacher
     from potstill.training.teacher import cached_logits
 
     settings = TrainingSettings(
@@ -107,12 +107,12 @@ def _keep(args: argparse.Namespace) -> dict[str, Any]:
         threads=args.threads,
         chat=teacher.encoder.chat,
     )
-    found = stored(traces, teacher.weights, settings)
+    dataset = tokenize_for_teacher(traces, teacher.weights, settings)
     with watching(args.quiet) as progress, cached_logits.threads(args.threads):
         told = cached_logits.write(
             args.out,
             teacher.weights,
-            found.rows,
+            dataset.rows,
             k=args.k,
             temperature=args.temperature,
             device=args.device,
@@ -128,5 +128,5 @@ def _keep(args: argparse.Namespace) -> dict[str, Any]:
         "bytes": told.bytes,
         "bytes_per_token": round(each, 1),
         "gib_per_million_tokens": round(each * MILLION / 2**30, 3),
-        "left out": dict(found.reasons),
+        "left out": dict(dataset.skipped),
     }

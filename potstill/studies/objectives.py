@@ -373,11 +373,13 @@ def _cache_teacher(rows: Sequence[Trace], start: Path, teacher: Path, folder: Pa
     from transformers import AutoTokenizer
 
     from potstill.training.dataset.chat_template import chat
-    from potstill.training.dataset.tokenize import render
+    from potstill.training.dataset.tokenize import tokenize_traces
     from potstill.training.teacher import cached_logits
 
     template = chat(AutoTokenizer.from_pretrained(start, local_files_only=True))
-    cached_logits.write(folder, teacher, render(rows, template, max_length=1 << 20).rows, k=16)
+    cached_logits.write(
+        folder, teacher, tokenize_traces(rows, template, max_length=1 << 20).rows, k=16
+    )
     return folder
 
 

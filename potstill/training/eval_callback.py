@@ -20,8 +20,9 @@ from potstill.records import Trace
 from potstill.training import distributed, metrics
 from potstill.training.dataset import collate
 from potstill.training.dataset.chat_template import Chat
-from potstill.training.dataset.collate import Item
-from potstill.training.dataset.tokenize import Row, render
+from potstill.training.dataset.rows import TokenizedRow
+from potstill.training.dataset.tokenize import tokenize_traces
+from potstill.training.dataset.training_dataset import TrainingDataset
 from potstill.training.logprobs import positions
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.rollout.rollouts import Rollouts
@@ -52,8 +53,8 @@ class Watch:
     def __init__(
         self,
         rows: Sequence[Trace],
-        prompts: Sequence[Row],
-        texts: Sequence[Row],
+        prompts: Sequence[TokenizedRow],
+        texts: Sequence[TokenizedRow],
         rollouts: Rollouts,
         every: int = 0,
     ) -> None:
@@ -86,28 +87,26 @@ class Watch:
             self._rollouts.validated(seen["watch_rows_nll"])
         return seen
 
-    def _written(self, model: Any) -> list[Row]:
+    def _written(self, model: Any) -> list[TokenizedRow]:
         mine = self._prompts[distributed.rank() :: distributed.count()]
         names = [f"watch/{distributed.place(at)}" for at in range(len(mine))]
         seeds = [int.from_bytes(hashlib.sha256(name.encode()).digest()[:7]) for name in names]
         drawn = (
-            self._rollouts.written(model, [row.ids[: row.prompt] for row in mine], seeds)
-            if mine
-            else []
+            self._rollouts.written(model, [row.prompt_ids for row in mine], seeds) if mine else []
         )
         return [
-            self._rollouts.row(row.trace, list(row.ids[: row.prompt]), one)
+            self._rollouts.row(row.trace_index, row.prompt_ids, one)
             for row, one in zip(mine, drawn, strict=True)
         ]
 
-    def _judged(self, own: Sequence[Row]) -> dict[str, float]:
+    def _judged(self, own: Sequence[TokenizedRow]) -> dict[str, float]:
         told = distributed.together(
-            [(len(row.ids) - row.prompt, 1 - row.columns["stopped"][0]) for row in own]
+            [(len(row) - row.prompt_length, 1 - float(row.columns["stopped"][0])) for row in own]
         )
         length, cut = (sum(values) / len(told) for values in zip(*told))
         seen = {"watch_length": length, "watch_truncated": cut}
-        texts = [self._rollouts.text(row.ids[row.prompt :]) for row in own]
-        asked = [(self._rows[row.trace].problem, text) for row, text in zip(own, texts)]
+        texts = [self._rollouts.text(row.completion_ids) for row in own]
+        asked = [(self._rows[row.trace_index].problem, text) for row, text in zip(own, texts)]
         known = [
             pair for pair in asked if pair[0].answer is not None and pair[0].kind not in UNJUDGED
         ]
@@ -119,7 +118,7 @@ class Watch:
             )
         return seen
 
-    def _measured(self, model: Any, rows: Sequence[Row], teacher: Any) -> dict[str, float]:
+    def _measured(self, model: Any, rows: Sequence[TokenizedRow], teacher: Any) -> dict[str, float]:
         """Mean likelihood, entropy, and the divergences to the teacher where there is one, over all processes' rows."""
         every: dict[str, list[tuple[float, float]]] = {}
         for mine in distributed.gathered(self._sums(model, rows, teacher) if rows else {}):
@@ -131,12 +130,10 @@ class Watch:
         }
 
     def _sums(
-        self, model: Any, rows: Sequence[Row], teacher: Any
+        self, model: Any, rows: Sequence[TokenizedRow], teacher: Any
     ) -> dict[str, tuple[float, float]]:
-        plain = [Row(row.trace, row.ids, row.weights, row.prompt) for row in rows]
-        batch = collate.to(
-            collate.collate([[collate.prepared(row)] for row in plain]), model.device
-        )
+        plain = [row.without_columns() for row in rows]
+        batch = collate.to_device(collate.collate_rows(plain), model.device)
         x = positions(
             model, batch, teacher=teacher, needs=("distribution",) if teacher is not None else ()
         )
@@ -150,26 +147,26 @@ class Watch:
 
 
 class Apart(NamedTuple):
-    """What is trained on, and the rows that are watched."""
+    """What is trained on, and the rows that the student is evaluated on."""
 
-    learnt: Sequence[Row | Item]
-    watched: Sequence[Row]
+    learnt: TrainingDataset
+    watched: Sequence[TokenizedRow]
 
 
-def apart(rows: Sequence[Row | Item], held: int) -> Apart:
-    """Rows evenly spaced are watched: `held` of them and not trained on, or a few that are."""
-    wanted = min(held or ROWS, len(rows) - bool(held))
-    chosen = {round(at * (len(rows) - 1) / max(1, wanted - 1)) for at in range(wanted)}
-    firsts = [row[0] if isinstance(row, tuple) else row for row in rows]
-    watched = [row for at, row in enumerate(firsts) if at in chosen]
-    return Apart(
-        [row for at, row in enumerate(rows) if at not in chosen] if held else rows, watched
-    )
+def apart(dataset: TrainingDataset, eval_rows: int) -> Apart:
+    """Items evenly spaced are evaluated on: `eval_rows` of them and not trained on, or a few that are."""
+    wanted = min(eval_rows or ROWS, len(dataset) - bool(eval_rows))
+    spacing = (len(dataset) - 1) / max(1, wanted - 1)
+    chosen = sorted({round(at * spacing) for at in range(wanted)})
+    watched = [dataset[number][0] for number in chosen]
+    if not eval_rows:
+        return Apart(dataset, watched)
+    return Apart(dataset.select(sorted(set(range(len(dataset))) - set(chosen))), watched)
 
 
 def watch(
     rows: Sequence[Trace],
-    watched: Sequence[Row],
+    watched: Sequence[TokenizedRow],
     rollouts: Rollouts,
     template: Chat,
     config: ObjectiveConfig,
@@ -186,10 +183,12 @@ def watch(
         or not watched
     ):
         return None
-    texts = [row for row in watched if any(row.weights)]
+    texts = [row for row in watched if row.loss_weights.any()]
     if config.on_policy_fraction == 1:  # rendered as prompts alone
-        finished = render([rows[row.trace] for row in watched], template, max_length=1 << 30).rows
-        texts = [replace(row, trace=watched[row.trace].trace) for row in finished]
+        finished = tokenize_traces(
+            [rows[row.trace_index] for row in watched], template, max_length=1 << 30
+        ).rows
+        texts = [replace(row, trace_index=watched[row.trace_index].trace_index) for row in finished]
     return Watch(rows, watched, texts, rollouts, config.eval_steps)
 
 

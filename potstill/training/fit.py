@@ -25,9 +25,10 @@ from potstill.records import Progress, Stage, Trace, canonical
 from potstill.training import checkpoint as student
 from potstill.training import distributed, output_dir
 from potstill.training.dataset import packing
-from potstill.training.dataset.build import Rows, rendered, sides
+from potstill.training.dataset.build import build_dataset, sides
 from potstill.training.dataset.chat_template import Chat, chat
 from potstill.training.dataset.implicit_cot import Shortened
+from potstill.training.dataset.training_dataset import TrainingDataset
 from potstill.training.eval_callback import apart, watch
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.objective_inputs import prepare_objective
@@ -87,7 +88,7 @@ def fit(
                 if ready.loop.objective_inputs.maps:
                     ready.loop.objective_inputs.maps.keep(out)
                 output_dir.finish(
-                    out, _report(key, ready.rows, ready.loop), history(ready.loop.state), now()
+                    out, _report(key, ready.dataset, ready.loop), history(ready.loop.state), now()
                 )
             distributed.wait()
     done = output_dir.stored(out, key, now)
@@ -97,11 +98,16 @@ def fit(
 
 
 class _Ready(NamedTuple):
-    """A loop before its first step, the student's template, and the rows that are learnt."""
+    """A loop before its first step, the student's template, and the dataset that is trained on."""
 
     loop: Loop
     template: Chat
-    rows: Rows
+    dataset: TrainingDataset
+
+
+def _existing_parent(folder: Path) -> Path:
+    """The nearest folder above that is there: large arrays lie on the disk of the output."""
+    return next(parent for parent in folder.absolute().parents if parent.is_dir())
 
 
 def _ready(
@@ -116,11 +122,11 @@ def _ready(
     """All that can still be refused: the rows rendered, the models loaded, what the reference says of the rows."""
     tokenizer = AutoTokenizer.from_pretrained(start, local_files_only=True)
     template = chat(tokenizer, settings.chat)
-    rendering = rendered(rows, template, start, settings, config)
+    dataset = build_dataset(rows, template, start, settings, config, folder=_existing_parent(work))
     model = student.load(start, settings).to(weights.resolve_device("auto"))
     if settings.packing:
         packing.check(getattr(model, "get_base_model", lambda: model)().base_model)
-    parts = apart(rendering.rows, config.eval_rows)
+    parts = apart(dataset, config.eval_rows)
     bf16 = use_bf16(settings)
     rollouts = Rollouts(rows, template, config, settings, bf16=bf16)
     short = (
@@ -149,7 +155,7 @@ def _ready(
         watch=looks,
         text=tokenizer.decode,
     )
-    return _Ready(loop, template, rendering._replace(rows=parts.learnt))
+    return _Ready(loop, template, parts.learnt)
 
 
 def _key(rows: Sequence[Trace], settings: TrainingSettings, config: ObjectiveConfig) -> str:
@@ -182,12 +188,12 @@ class _Any:
     id: str = ""
 
 
-def _report(key: str, rendering: Rows, loop: Loop) -> FitResult:
+def _report(key: str, dataset: TrainingDataset, loop: Loop) -> FitResult:
     steps = history(loop.state)
     return FitResult(
         key=key,
-        rows=len(rendering.rows),
-        refused=rendering.reasons,
+        rows=len(dataset),
+        refused=dict(dataset.skipped),
         steps=len(steps),
         tokens=int(sum(step["tokens"] for step in steps)),
         counted=int(sum(step["counted"] for step in steps)),

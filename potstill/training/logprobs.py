@@ -36,7 +36,7 @@ def positions(
         packing: rows lie one after another while they go through a model; all that comes out is the same.
         hidden_ND: the student's states at the counted positions, where they are known.
     """
-    counted_BT = batch["weights"][:, 1:] > 0
+    counted_BT = batch["loss_weights"][:, 1:] > 0
     lengths = counted_BT.sum(1)
     reference = batch["reference"][:, 1:][counted_BT] if "reference" in needs else None
     return Inputs(
@@ -44,8 +44,8 @@ def positions(
         if hidden_ND is None
         else hidden_ND,
         head(model),
-        batch["ids"][:, 1:][counted_BT],
-        weights_N=batch["weights"][:, 1:][counted_BT] / normaliser,
+        batch["input_ids"][:, 1:][counted_BT],
+        weights_N=batch["loss_weights"][:, 1:][counted_BT] / normaliser,
         teacher=_teacher(batch, teacher, needs, counted_BT, packing),
         groups_N=torch.repeat_interleave(
             torch.arange(len(lengths), device=lengths.device), lengths
@@ -65,8 +65,10 @@ def counted_states(
     """Last hidden states at the tokens before the counted ones, [N, D]."""
     if packing:
         lengths = (batch["lengths"] - 1).tolist()
-        return packed_states(causal(model).base_model, batch["ids"][:, :-1], lengths, counted_BT)
-    return states(model, batch["ids"])[counted_BT]
+        return packed_states(
+            causal(model).base_model, batch["input_ids"][:, :-1], lengths, counted_BT
+        )
+    return states(model, batch["input_ids"])[counted_BT]
 
 
 def states(model: Any, ids_BT: Tensor) -> Tensor:
@@ -98,14 +100,14 @@ def logp(model: Any, batch: Batch) -> Tensor:
     """The model's log-probability of every counted target, as a column [B, T], 0 elsewhere; no graph."""
     with torch.no_grad():
         values = token_logp(positions(model, batch))
-    column = torch.zeros_like(batch["weights"])
-    column[:, 1:][batch["weights"][:, 1:] > 0] = values.to(column.dtype)
+    column = torch.zeros_like(batch["loss_weights"])
+    column[:, 1:][batch["loss_weights"][:, 1:] > 0] = values.to(column.dtype)
     return column
 
 
 def _labels(batch: Batch) -> Tensor:
     """Which sequences are right: what the verifier said of a rollout, or the better sides of pairs."""
-    return batch["right"][:, 0] > 0 if "right" in batch else batch["liked"]
+    return batch["right"][:, 0] > 0 if "right" in batch else batch["is_first"]
 
 
 def _teacher(

@@ -96,14 +96,16 @@ def written(window: Sequence[Batch]) -> dict[str, Sum]:
     if not rolled:
         return {}
     made = {
-        "length": _joined([(batch["lengths"] - batch["prompt"]).float() for batch in rolled]),
+        "length": _joined(
+            [(batch["lengths"] - batch["prompt_lengths"]).float() for batch in rolled]
+        ),
         "truncated": _joined([1 - batch["stopped"][:, 0] for batch in rolled]),
     }
     texts = [
         ids[prompt:length]
         for batch in rolled
         for ids, prompt, length in zip(
-            batch["ids"].tolist(), batch["prompt"].tolist(), batch["lengths"].tolist()
+            batch["input_ids"].tolist(), batch["prompt_lengths"].tolist(), batch["lengths"].tolist()
         )
     ]
     made["repeated"] = summed(torch.tensor([repeated(ids) for ids in texts]))
@@ -154,7 +156,7 @@ def save(
         {"prompt": text(ids[:prompt]), "completion": text(ids[prompt:length])}
         for batch in window
         for ids, prompt, length in zip(
-            batch["ids"].tolist(), batch["prompt"].tolist(), batch["lengths"].tolist()
+            batch["input_ids"].tolist(), batch["prompt_lengths"].tolist(), batch["lengths"].tolist()
         )
     ]
     told = {"record": dict(record), "rows": rows}

@@ -20,8 +20,9 @@ from potstill.objectives.inputs import Inputs, Loss
 from potstill.objectives.likelihood import sft
 from potstill.training import distributed
 from potstill.training.dataset import collate
-from potstill.training.dataset.collate import Batch, Item, Prepared
-from potstill.training.dataset.tokenize import Row
+from potstill.training.dataset.collate import Batch
+from potstill.training.dataset.rows import TokenizedRow
+from potstill.training.dataset.training_dataset import TrainingDataset
 from potstill.training.logprobs import logp
 from potstill.training.objective_config import ACROSS, ObjectiveConfig
 from potstill.training.rollout import step_statistics
@@ -109,43 +110,36 @@ class ObjectiveInputs:
             )
         return dataclasses.replace(x, maps=self.maps.module) if self.maps else x
 
-    def prepared(self, model: Any, rows: Sequence[Item]) -> list[list[Prepared]]:
-        """The rows as tensors, with what the reference and a teacher behind a wire say of them where it is needed."""
-        made = [
-            [collate.prepared(row, liked=at == 0) for at, row in enumerate(item)] for item in rows
-        ]
+    def with_reference_values(self, model: Any, dataset: TrainingDataset) -> TrainingDataset:
+        """The dataset with what the reference and a remote teacher say of its rows, where it is needed."""
         if "reference" in self.needs:
-            flat = sorted(
-                (row for item in made for row in item), key=lambda row: len(row.columns["ids"])
+            dataset = dataset.with_column(
+                "reference", self._reference_logprobs(model, dataset.item_rows)
             )
-            parts = [
-                flat[start : start + SCORED_TOGETHER]
-                for start in range(0, len(flat), SCORED_TOGETHER)
-            ]
-            for part, values in zip(parts, distributed.shared(parts, partial(self._told, model))):
-                for row, column in zip(part, values):
-                    row.columns["reference"] = column[: len(row.columns["ids"])].clone()  # type: ignore[index]
         if "mismatched" in self.needs:
-            others = [
-                collate.prepared(row)
-                for crossed in step_statistics.mismatched(rows)
-                for row in crossed
-            ]
-            told = distributed.shared([[other] for other in others], partial(self._told, model))
-            for row, other, value in zip(
-                (row for item in made for row in item), others, told, strict=True
-            ):
-                step_statistics.put(row, other, value[0])
-        learnt = any(weight > 0 for item in rows for row in item for weight in row.weights)
-        if isinstance(self.teacher, Wire) and "logp" in self.needs and learnt:
-            flat_rows = [row for item in rows for row in item]
-            columns = distributed.shared(flat_rows, partial(_scored, self.teacher))
-            lost = sum(column is None for column in columns)
-            if lost:
-                raise _unscored(lost, len(columns))
-            for row_made, column_made in zip((row for item in made for row in item), columns):
-                row_made.columns["teacher"] = column_made  # type: ignore[index]
-        return made
+            mismatched = step_statistics.mismatched_rows(dataset)
+            values = distributed.shared([[row] for row in mismatched], partial(self._told, model))
+            dataset = step_statistics.add_mismatched(dataset, mismatched, [v[0] for v in values])
+        any_learnt = any(row.is_learnt.any() for item in dataset for row in item)
+        if isinstance(self.teacher, Wire) and "logp" in self.needs and any_learnt:
+            columns = distributed.shared(dataset.item_rows, partial(_scored, self.teacher))
+            scored = [column for column in columns if column is not None]
+            if len(scored) < len(columns):
+                raise _unscored(len(columns) - len(scored), len(columns))
+            dataset = dataset.with_column("teacher", scored)
+        return dataset
+
+    def _reference_logprobs(self, model: Any, rows: Sequence[TokenizedRow]) -> list[Tensor]:
+        """The reference's log-probability of each counted token, one tensor [T] a row."""
+        by_length = sorted(range(len(rows)), key=lambda place: len(rows[place]))  # less padding
+        starts = range(0, len(rows), SCORED_TOGETHER)
+        groups = [by_length[start : start + SCORED_TOGETHER] for start in starts]
+        parts = [[rows[place] for place in group] for group in groups]
+        logprobs: list[Any] = [None] * len(rows)
+        for group, values_BT in zip(groups, distributed.shared(parts, partial(self._told, model))):
+            for place, values in zip(group, values_BT):
+                logprobs[place] = values[: len(rows[place])].clone()
+        return logprobs
 
     def window(self, model: Any, window: list[Batch], when: When) -> list[Batch]:
         """A step's micro-batches, as they are or as the student writes them, with all that the objective needs."""
@@ -154,7 +148,8 @@ class ObjectiveInputs:
         if self.roll is not None:
             rolled = self.roll(model, window, when, self.teacher)
             window = [
-                batch if collate.idle(batch) else self._completed(model, batch) for batch in rolled
+                batch if collate.is_idle(batch) else self._completed(model, batch)
+                for batch in rolled
             ]
             self._refuse_unread(window)
         if "mismatched" in self.needs:
@@ -184,17 +179,19 @@ class ObjectiveInputs:
             batch = {**batch, "reference": self._referred(model, batch)}
         if not isinstance(self.teacher, Wire) or "logp" not in self.needs or "teacher" in batch:
             return batch
-        columns = _scored(self.teacher, collate.rows(batch))
-        lost = torch.tensor([column is None for column in columns], device=batch["ids"].device)
-        told = torch.zeros_like(batch["weights"])
+        columns = _scored(self.teacher, collate.rows_of(batch))
+        lost = torch.tensor(
+            [column is None for column in columns], device=batch["input_ids"].device
+        )
+        told = torch.zeros_like(batch["loss_weights"])
         for at, column in enumerate(columns):
             if column is not None:
                 told[at, : len(column)] = column.to(told)
-        weights = batch["weights"] * ~lost[:, None]
+        weights = batch["loss_weights"] * ~lost[:, None]
         return {
             **batch,
             "teacher": told,
-            "weights": weights,
+            "loss_weights": weights,
             "unscored": lost[:, None].expand_as(weights).float(),
         }
 
@@ -210,11 +207,9 @@ class ObjectiveInputs:
         if of and lost == of:
             raise unaligned_texts(of) if self.across else _unscored(lost, of)
 
-    def _told(self, model: Any, parts: Sequence[Sequence[Prepared]]) -> list[Tensor]:
+    def _told(self, model: Any, parts: Sequence[Sequence[TokenizedRow]]) -> list[Tensor]:
         """What the reference says of rows that are computed together."""
-        return [
-            self._referred(model, collate.collate([[row] for row in part])).cpu() for part in parts
-        ]
+        return [self._referred(model, collate.collate_rows(part)).cpu() for part in parts]
 
     def _referred(self, model: Any, batch: Batch) -> Tensor:
         """What the reference says of each counted token, [B, T]: of a student with adapters, the student without."""
@@ -229,13 +224,13 @@ class ObjectiveInputs:
         was = model.training
         model.eval()
         with torch.autocast(model.device.type, torch.bfloat16, enabled=self.bf16):
-            made = logp(model, collate.to(batch, model.device))
+            made = logp(model, collate.to_device(batch, model.device))
         model.train(was)
         return made
 
     def counts(self, batch: Batch) -> Tensor:
         """What a micro-batch adds to the normaliser."""
-        weights = batch["weights"]
+        weights = batch["loss_weights"]
         if self.per == "pair":
             return torch.tensor(float(len(batch["pairs"])), device=weights.device)
         if self.per == "prompt":
@@ -325,15 +320,15 @@ def frozen(path: Path, like: Any) -> Any:
     return model.to(like.device).eval().requires_grad_(False)
 
 
-def _scored(teacher: Wire, rows: Sequence[Row]) -> list[Tensor | None]:
+def _scored(teacher: Wire, rows: Sequence[TokenizedRow]) -> list[Tensor | None]:
     """A teacher's log-probabilities as columns [T]; None for a row that it cuts into other tokens."""
     made: list[Tensor | None] = []
     for row, values in zip(rows, teacher(rows), strict=True):
-        counted = [at for at, weight in enumerate(row.weights) if weight > 0]
-        column = torch.zeros(len(row.ids))
-        if counted and len(values) == len(counted):
+        counted = row.is_learnt.nonzero()[0]
+        column = torch.zeros(len(row))
+        if len(counted) and len(values) == len(counted):
             column[counted] = torch.tensor(values)
-        made.append(None if counted and len(values) != len(counted) else column)
+        made.append(None if len(counted) and len(values) != len(counted) else column)
     return made
 
 

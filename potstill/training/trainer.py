@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from potstill.objectives.inputs import Loss, Sum, reduce
 from potstill.records import Progress
 from potstill.training import distributed, metrics, optimizer
 from potstill.training.dataset import collate, sampler
-from potstill.training.dataset.collate import Batch, Item
-from potstill.training.dataset.tokenize import Row
+from potstill.training.dataset.collate import Batch
+from potstill.training.dataset.training_dataset import TrainingDataset
 from potstill.training.eval_callback import Watch
 from potstill.training.logprobs import head, positions, states
 from potstill.training.objective_inputs import SUPERVISED, ObjectiveInputs
@@ -45,7 +45,7 @@ class Loop(Trainer):  # type: ignore[misc]
     def __init__(
         self,
         model: nn.Module,
-        rows: Sequence[Row | Item],
+        dataset: TrainingDataset,
         settings: TrainingSettings,
         folder: Path,
         progress: Progress | None,
@@ -60,8 +60,7 @@ class Loop(Trainer):  # type: ignore[misc]
             watch: looks at the student from time to time.
             text: of tokens, for the batch that a stopped training leaves behind.
         """
-        taken = [row if isinstance(row, tuple) else (row,) for row in rows]
-        self.batches = sampler.plan([collate.length(item) for item in taken], settings)
+        self.batches = sampler.plan(dataset.item_lengths, settings)
         self.settings, self.objective_inputs, self.watch, self.text = (
             settings,
             objective_inputs,
@@ -76,7 +75,7 @@ class Loop(Trainer):  # type: ignore[misc]
         super().__init__(
             model,
             _arguments(settings, folder, total),
-            train_dataset=objective_inputs.prepared(model, taken),
+            train_dataset=objective_inputs.with_reference_values(model, dataset),
             callbacks=[_Steps(settings.save_steps, total, progress)],
         )
         self.optimizer = objective_inputs.joined(
@@ -103,10 +102,10 @@ class Loop(Trainer):  # type: ignore[misc]
         if self.objective_inputs.anew(self.when):
             optimizer.forget(self.optimizer)
         window = self.newest = self.objective_inputs.window(self.model, window, self.when)
-        mine = [batch for batch in window if not collate.idle(batch)]
+        mine = [batch for batch in window if not collate.is_idle(batch)]
         self.seen.put(metrics.written(mine))
         self.seen.tokens += sum(int(batch["lengths"].sum()) for batch in mine)
-        self.seen.counted += sum(int((batch["weights"] > 0).sum()) for batch in mine)
+        self.seen.counted += sum(int((batch["loss_weights"] > 0).sum()) for batch in mine)
         counts = [torch.zeros(()), *(self.objective_inputs.counts(batch).cpu() for batch in mine)]
         return window, distributed.summed(torch.stack(counts).sum()).to(device)
 
@@ -121,9 +120,9 @@ class Loop(Trainer):  # type: ignore[misc]
         causal = self.accelerator.unwrap_model(model)
 
         def made() -> Tensor:
-            with torch.autocast(inputs["ids"].device.type, torch.bfloat16, enabled=self.bf16):
-                if self.args.world_size > 1 and not bool((inputs["weights"][:, 1:] > 0).any()):
-                    return nothing(causal, inputs["ids"])
+            with torch.autocast(inputs["input_ids"].device.type, torch.bfloat16, enabled=self.bf16):
+                if self.args.world_size > 1 and not bool((inputs["loss_weights"][:, 1:] > 0).any()):
+                    return nothing(causal, inputs["input_ids"])
                 loss, found = window_loss(
                     causal, inputs, num_items_in_batch, self.objective_inputs, when=self.when
                 )
@@ -131,7 +130,7 @@ class Loop(Trainer):  # type: ignore[misc]
             return loss * self.args.world_size  # gradients are averaged over the processes
 
         alone = causal is model and not distributed.sharded(model)
-        return made() if alone else distributed.through(model, inputs["ids"], made)
+        return made() if alone else distributed.through(model, inputs["input_ids"], made)
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         """The last moment before the optimizer's step: refuse to make it with a loss or gradient that is no number."""

@@ -62,7 +62,7 @@ def stored(folder: Path, k=16, **how):
     """CachedLogits entries of `rows()` and the rivals of `pairs()` by the other tiny checkpoint."""
     from tiny import tiny_checkpoint
 
-    from potstill.training.dataset.build import stored as everything
+    from potstill.training.dataset.build import tokenize_for_teacher
     from potstill.training.settings import TrainingSettings
     from potstill.training.teacher import cached_logits
 
@@ -70,7 +70,7 @@ def stored(folder: Path, k=16, **how):
     cached_logits.write(
         folder / "teacher_cache",
         teacher,
-        everything(pairs(), teacher, TrainingSettings()).rows,
+        tokenize_for_teacher(pairs(), teacher, TrainingSettings()).rows,
         k=k,
         device="cpu",
         **how,

@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from potstill.records import Problem, Trace
 from potstill.training.dataset import collate
 from potstill.training.dataset.chat_template import chat
-from potstill.training.dataset.tokenize import render
+from potstill.training.dataset.tokenize import tokenize_prompts, tokenize_traces
+from potstill.training.dataset.training_dataset import TrainingDataset
 from potstill.training.rollout.rollouts import Rollouts
 from potstill.training.schedules import When
 from potstill.training.settings import TrainingSettings
@@ -59,13 +60,16 @@ def load(path):
     return model.eval(), chat(AutoTokenizer.from_pretrained(path))
 
 
+def dataset_of(rows, template, *, prompts=False):
+    """The traces tokenized, each an item of its own."""
+    tokenize = tokenize_prompts if prompts else tokenize_traces
+    return TrainingDataset.of_rows(rows, tokenize(rows, template, max_length=512).rows)
+
+
 def window(template, rows, size=3, *, prompts=True):
     """The rows as micro-batches."""
-    made = [
-        [collate.prepared(row)]
-        for row in render(rows, template, max_length=512, prompts=prompts).rows
-    ]
-    return [collate.collate(made[at : at + size]) for at in range(0, len(made), size)]
+    items = dataset_of(rows, template, prompts=prompts)
+    return [collate.collate(items[at : at + size]) for at in range(0, len(items), size)]
 
 
 def rollouts(template, config, rows, seed=0):

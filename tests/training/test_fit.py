@@ -20,7 +20,7 @@ from potstill.errors import ConfigError, ModelError, StageError
 from potstill.records import Problem, Span, Trace
 from potstill.training.dataset.chat_template import chat
 from potstill.training.dataset.sampler import plan
-from potstill.training.dataset.tokenize import render
+from potstill.training.dataset.tokenize import tokenize_traces
 from potstill.training.fit import fit
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.output_dir import MARK
@@ -65,32 +65,24 @@ def by_hand(start, traces, settings):
         AutoTokenizer.from_pretrained(start),
         AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32),
     )
-    rendered = render(traces, chat(tokenizer), max_length=512).rows
-    batches = plan([len(row.ids) for row in rendered], settings)
+    rows = tokenize_traces(traces, chat(tokenizer), max_length=512).rows
+    batches = plan([len(row) for row in rows], settings)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.0)
     losses = []
     model.train()
     for first in range(0, len(batches), settings.gradient_accumulation_steps):
         window = batches[first : first + settings.gradient_accumulation_steps]
-        total = sum(sum(rendered[row].weights) for batch in window for row in batch)
+        total = sum(float(rows[row].loss_weights.sum()) for batch in window for row in batch)
         losses.append(0.0)
         for batch in window:
-            width = max(len(rendered[row].ids) for row in batch)
-            ids = torch.tensor(
-                [[*rendered[row].ids] + [0] * (width - len(rendered[row].ids)) for row in batch]
-            )
-            weight = torch.tensor(
-                [
-                    [*rendered[row].weights] + [0.0] * (width - len(rendered[row].ids))
-                    for row in batch
-                ]
-            )
-            mask = torch.tensor(
-                [
-                    [1] * len(rendered[row].ids) + [0] * (width - len(rendered[row].ids))
-                    for row in batch
-                ]
-            )
+            longest = max(len(rows[row]) for row in batch)
+            ids = torch.zeros(len(batch), longest, dtype=torch.long)
+            weight, mask = torch.zeros(len(batch), longest), torch.zeros(len(batch), longest)
+            for at, row in enumerate(batch):
+                length = len(rows[row])
+                ids[at, :length] = torch.tensor(rows[row].input_ids.tolist())
+                weight[at, :length] = torch.tensor(rows[row].loss_weights.tolist())
+                mask[at, :length] = 1
             logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1]
             nll = F.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
             loss = (nll * weight[:, 1:]).sum() / total
@@ -158,13 +150,13 @@ def test_the_report_counts_steps_rows_and_tokens(tiny_checkpoint, tmp_path):
         settings,
         progress=lambda *call: calls.append(call),
     )
-    rendered = render(
+    tokenized = tokenize_traces(
         traces, chat(AutoTokenizer.from_pretrained(tiny_checkpoint)), max_length=512
     ).rows
     assert (done.rows, done.steps, done.threads) == (8, 4, 1)
     assert done.refused == {"text holds a control token": 1}
-    assert done.tokens == 2 * sum(len(row.ids) for row in rendered)
-    assert done.counted == 2 * sum(weight > 0 for row in rendered for weight in row.weights)
+    assert done.tokens == 2 * tokenized.input_ids.lengths.sum()
+    assert done.counted == 2 * sum(int(row.is_learnt.sum()) for row in tokenized)
     assert calls == [("training", n, 4) for n in range(5)]
     assert 0 < done.seconds < 60
 

@@ -63,7 +63,7 @@ def test_rows_are_the_teacher_s_samples_and_the_rest_is_the_student_s(
     for step in range(12):
         made = roll(model, planned, When(step, 12))
         written = {
-            roll.text(row.ids[row.prompt :]) for batch in made for row in collate.rows(batch)
+            roll.text(row.completion_ids) for batch in made for row in collate.rows_of(batch)
         }
         kinds.append(roll._source(When(step, 12)))
         assert written == texts if kinds[-1] == "rows" else written.isdisjoint(texts)

@@ -14,7 +14,7 @@ from potstill import objectives
 from potstill.errors import ConfigError, ModelError, StageError
 from potstill.records import Problem, Stage, Trace
 from potstill.training import config_checks
-from potstill.training.dataset.build import LOST, SAME
+from potstill.training.dataset.build import RIVAL_SKIPPED, SAME_TOKENS
 from potstill.training.fit import fit
 from potstill.training.objective_config import LOOP, ObjectiveConfig, bind, called, student_key
 from potstill.training.settings import SETTINGS, LoraSettings, TrainingSettings
@@ -366,7 +366,7 @@ def test_a_pair_with_a_refused_side_is_left_out_and_counted(tmp_path, tiny_check
         TrainingSettings(max_steps=1),
         config=ObjectiveConfig("redi"),
     )
-    assert done.rows == 6 and done.refused == {LOST: 2}
+    assert done.rows == 6 and done.refused == {RIVAL_SKIPPED: 2}
     with pytest.raises(StageError, match="has no rival"):
         fit(
             rows(),
@@ -389,7 +389,7 @@ def test_pairs_of_the_same_text_are_left_out_and_counted(tmp_path, tiny_checkpoi
         TrainingSettings(max_steps=1),
         config=ObjectiveConfig("simpo"),
     )
-    assert done.rows == 7 and done.refused == {SAME: 1}
+    assert done.rows == 7 and done.refused == {SAME_TOKENS: 1}
     with pytest.raises(StageError, match="none of 1 pairs can be trained"):
         fit(
             same[2:3],
@@ -424,7 +424,7 @@ def test_no_answer_is_cut_off_in_pairs_either(tmp_path, tiny_checkpoint):
         TrainingSettings(max_steps=1, max_dropped_share=0.2),
         config=ObjectiveConfig("dpo"),
     )
-    assert done.rows == 7 and done.refused == {LOST: 1}
+    assert done.rows == 7 and done.refused == {RIVAL_SKIPPED: 1}
 
 
 def test_too_long_prompts_are_counted_and_refused(tmp_path, tiny_checkpoint):

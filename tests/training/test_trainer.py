@@ -4,11 +4,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
 from learning_rows import rows
+from rolling import dataset_of
 from transformers import AutoTokenizer
 
 from potstill.training import checkpoint, distributed
 from potstill.training.dataset.chat_template import chat
-from potstill.training.dataset.tokenize import render
 from potstill.training.settings import LoraSettings, TrainingSettings
 from potstill.training.trainer import Loop, history
 
@@ -26,7 +26,7 @@ def losses(start, folder, dropout):
     template = chat(AutoTokenizer.from_pretrained(start))
     loop = Loop(
         checkpoint.load(start, settings),
-        render(rows(), template, max_length=512).rows,
+        dataset_of(rows(), template),
         settings,
         folder,
         None,

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
 
 from potstill.training.dataset import collate
-from potstill.training.dataset.tokenize import Row
+from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.logprobs import logp, positions
 
 WIDTH = 8
@@ -32,7 +32,7 @@ class ByPlace:
 
 
 def row(ids, weights, prompt=1, **columns):
-    return collate.prepared(Row(0, tuple(ids), tuple(weights), prompt, columns))
+    return TokenizedRow.of(0, ids, weights, prompt, columns)
 
 
 def batch(*rows):
@@ -97,7 +97,7 @@ def test_a_teacher_gives_states_at_the_same_places_or_its_logp():
 
 
 def test_labels_are_those_of_rows_and_pairs_those_of_items():
-    pair = [row([10, 11], [0, 1]), row([20, 21], [0, 1])._replace(liked=False)]
+    pair = [row([10, 11], [0, 1]), row([20, 21], [0, 1])]
     made = collate.collate([pair, pair])
     x = positions(ByPlace(), made, needs=("labels",))
     assert x.labels_S.tolist() == [True, False, True, False]

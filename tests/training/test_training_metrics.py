@@ -155,7 +155,7 @@ def test_a_training_that_goes_nan_leaves_its_batch_behind(tiny_checkpoint, tmp_p
         load_file(folder / "batch.safetensors"),
         json.loads((folder / "batch.json").read_text()),
     )
-    assert tensors["0/ids"].shape[0] == 3 == len(told["rows"])
+    assert tensors["0/input_ids"].shape[0] == 3 == len(told["rows"])
     assert (
         "The answer is" in told["rows"][0]["completion"] and "shells" in told["rows"][0]["prompt"]
     )
@@ -262,20 +262,26 @@ def test_rewards_are_told(tiny_checkpoint, tmp_path):
 
 def test_which_rows_are_watched():
     rows = list(range(20))
-    held = eval_callback.apart([_row(i) for i in rows], 5)
-    assert [row.trace for row in held.watched] == [0, 5, 10, 14, 19]
-    assert sorted(r.trace for r in [*held.learnt, *held.watched]) == rows
-    few = eval_callback.apart([_row(i) for i in rows], 0)
+    held = eval_callback.apart(_dataset(rows), 5)
+    assert [row.trace_index for row in held.watched] == [0, 5, 10, 14, 19]
+    assert sorted(row.trace_index for row in [*held.learnt.item_rows, *held.watched]) == rows
+    few = eval_callback.apart(_dataset(rows), 0)
     assert len(few.learnt) == 20 and len(few.watched) == 8
     assert (
-        len(eval_callback.apart([_row(0), _row(1)], 9).learnt) == 1
+        len(eval_callback.apart(_dataset((0, 1)), 9).learnt) == 1
     )  # something is left to learn from
 
 
 def _row(index):
-    from potstill.training.dataset.tokenize import Row
+    from potstill.training.dataset.rows import TokenizedRow
 
-    return Row(index, (1, 2), (0.0, 1.0), 1)
+    return TokenizedRow.of(index, (1, 2), (0.0, 1.0), 1)
+
+
+def _dataset(indices):
+    from potstill.training.dataset.training_dataset import TrainingDataset
+
+    return TrainingDataset.from_items([(_row(index),) for index in indices])
 
 
 def test_records_go_to_who_reports(tiny_checkpoint, tmp_path):

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from potstill import objectives
 from potstill.training.dataset import collate
-from potstill.training.dataset.build import rendered
+from potstill.training.dataset.build import build_dataset
 from potstill.training.dataset.chat_template import chat
 from potstill.training.fit import fit
 from potstill.training.objective_config import ALONE, ObjectiveConfig, trainable
@@ -37,17 +37,12 @@ def taken(config):
 
 
 def prepared(start, traces, config, *, model=None):
-    """The student, the objective made ready, the rows as tensors."""
+    """The student, the objective made ready, the dataset with what the reference says of it."""
     model = model or AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
     made = prepare_objective(config, model)
-    found = rendered(
-        traces, chat(AutoTokenizer.from_pretrained(start)), start, TrainingSettings(), config
-    ).rows
-    return (
-        model,
-        made,
-        made.prepared(model, [item if isinstance(item, tuple) else (item,) for item in found]),
-    )
+    template = chat(AutoTokenizer.from_pretrained(start))
+    dataset = build_dataset(traces, template, start, TrainingSettings(), config)
+    return model, made, made.with_reference_values(model, dataset)
 
 
 @pytest.mark.parametrize("name", [*OFFLINE, "teacher_cache"])
@@ -113,9 +108,9 @@ def test_means_differ_where_lengths_do(tiny_checkpoint, tmp_path):
         )
         batch = collate.collate(batch)
         found[mean] = float(window_loss(model, batch, made.counts(batch), made)[0].detach())
-    batch_logp = torch.log_softmax(model(batch["ids"]).logits[:, :-1].float(), -1)
-    nll = -batch_logp.gather(-1, batch["ids"][:, 1:, None]).squeeze(-1)
-    counted = batch["weights"][:, 1:]
+    batch_logp = torch.log_softmax(model(batch["input_ids"]).logits[:, :-1].float(), -1)
+    nll = -batch_logp.gather(-1, batch["input_ids"][:, 1:, None]).squeeze(-1)
+    counted = batch["loss_weights"][:, 1:]
     sums, lengths = (nll * counted).sum(1), counted.sum(1)
     assert found["token"] == pytest.approx(float(sums.sum() / lengths.sum()), rel=1e-5)
     assert found["sequence"] == pytest.approx(float((sums / lengths).mean()), rel=1e-5)
@@ -132,7 +127,7 @@ def test_the_reference_column_is_the_likelihood_under_the_reference(tiny_checkpo
         other if own else tiny_checkpoint, dtype=torch.float32
     )
     for row in (row for item in found for row in item):
-        ids, weight = row.columns["ids"], row.columns["weights"]
+        ids, weight = torch.from_numpy(row.input_ids).long(), torch.from_numpy(row.loss_weights)
         with torch.no_grad():
             logp = (
                 torch.log_softmax(of(ids[None]).logits[0, :-1].float(), -1)
@@ -140,7 +135,10 @@ def test_the_reference_column_is_the_likelihood_under_the_reference(tiny_checkpo
                 .squeeze(1)
             )
         torch.testing.assert_close(
-            row.columns["reference"][1:], logp * (weight[1:] > 0), rtol=1e-4, atol=1e-4
+            torch.from_numpy(row.columns["reference"])[1:],
+            logp * (weight[1:] > 0),
+            rtol=1e-4,
+            atol=1e-4,
         )
     assert model.training, "left as it was"
 

@@ -1,21 +1,23 @@
-"""The rows of a stage as its objective wants them: alone, in pairs, with cached teacher logits, or prompts alone."""
+"""The training dataset as its objective wants it: single rows, pairs, rationales by prompt, or prompts alone."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from potstill.errors import StageError
 from potstill.models.local import checkpoint
 from potstill.records import Trace
 from potstill.training.dataset.chat_template import Chat, chat
-from potstill.training.dataset.check import check, check_lengths
-from potstill.training.dataset.collate import Item
+from potstill.training.dataset.check import check_lengths, check_rows
 from potstill.training.dataset.implicit_cot import bare
-from potstill.training.dataset.tokenize import Row, render
+from potstill.training.dataset.rows import TokenizedRows
+from potstill.training.dataset.tokenize import tokenize_prompts, tokenize_traces
+from potstill.training.dataset.training_dataset import TrainingDataset
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.settings import TrainingSettings
 from potstill.training.teacher import cached_logits
@@ -23,260 +25,306 @@ from potstill.training.teacher.cross_tokenizer import Across
 from potstill.training.teacher.tokenizer_check import same_tokens
 
 SCORE = "score"  # of a trace, how good its rationale is, 0 to 1
-LOST_ACROSS = 0.5  # share of rows that may fail to align with a teacher of another tokenizer
-SAME = "both sides are the same"
-LOST = "its rival can't be trained on"
+MAX_UNALIGNED_SHARE = 0.5  # of the rows, where the teacher has another tokenizer
+SAME_TOKENS = "both sides are the same"
+RIVAL_SKIPPED = "its rival can't be trained on"
+NO_LIMIT = 1 << 30
 
 
-class Rows(NamedTuple):
-    """Rendered rows or pairs, and how many were left out by reason."""
-
-    rows: Sequence[Row | Item]
-    reasons: Mapping[str, int]
-
-
-class StoredRows(NamedTuple):
-    """All rows, pairs taken apart, and how many were left out by reason."""
-
-    rows: Sequence[Row]
-    reasons: Mapping[str, int]
-
-
-def rendered(
-    rows: Sequence[Trace],
+def build_dataset(
+    traces: Sequence[Trace],
     template: Chat,
     start: Path,
     settings: TrainingSettings,
     config: ObjectiveConfig,
-) -> Rows:
-    """The rows ready to train on; refuses those that would teach the wrong thing.
+    *,
+    folder: Path | None = None,
+) -> TrainingDataset:
+    """Tokenize traces into what the objective trains on; refuse those that would teach the wrong thing.
 
-    What is too long is left out, never cut, and refused above `max_dropped_share`: of rows, of either side of pairs, of
-    prompts.
+    What is too long is left out, never cut, and refused above `max_dropped_share`: rows, either side of pairs, prompts.
+
+    Args:
+        start: the student's starting checkpoint.
+        folder: where arrays lie that are too large for memory; None is the system's temporary folder.
     """
-    limit = longest(start, settings)
-    for of in (None if config.across else config.teacher, config.reference):
-        if isinstance(of, str | Path):
-            same_tokens(start, Path(of))
-    if config.on_policy_fraction == 1:
-        prompts = render(rows, template, max_length=limit, prompts=True)
-        check_lengths(rows, prompts, limit, settings.max_dropped_share)
-        return Rows(prompts.rows, prompts.reasons)
+    max_length = max_row_length(start, settings)
+    for model in (None if config.across else config.teacher, config.reference):
+        if isinstance(model, str | Path):
+            same_tokens(start, Path(model))
+
+    if config.on_policy_fraction == 1:  # the student writes every completion
+        prompts = tokenize_prompts(traces, template, max_length=max_length)
+        check_lengths(traces, prompts, max_length, settings.max_dropped_share)
+        return TrainingDataset.of_rows(traces, prompts.rows, prompts.skip_reasons)
+
+    tokenize = Tokenizing(template, max_length, settings.max_dropped_share, folder)
     if config.across:
-        found, both = alone(rows, template, limit, settings), sides(start, settings, config)
-        found = _across(found, rows, both, settings, config)
-        crossed = config.objective == "cot2align" and config.constants.get("crossed", True)
-        return _crossed(found, rows, both, template, limit) if crossed else found
-    if "mismatched" in config.needs and not any(row.rival for row in rows):
-        return labelled(alone(rows, template, limit, settings), rows)
+        return _build_across_tokenizers(traces, tokenize, start, settings, config)
+    if "mismatched" in config.needs and not any(trace.rival for trace in traces):
+        return label_rows(tokenize.singles(traces))
+
     if config.objective == "step_dpo":
-        _one_prefix(rows)
-    paired = bool({"pairs", "labels"} & set(config.needs))
-    found = (
-        pairs(rows, template, limit, settings.max_dropped_share)
-        if paired
-        else alone(rows, template, limit, settings)
-    )
-    if (
-        paired and config.objective != "distillm2"
-    ):  # whose sides are learnt each by a divergence of its own
-        found = differing(found, len(rows))
+        _check_shared_prefixes(traces)
+    is_paired = bool({"pairs", "labels"} & set(config.needs))
+    dataset = tokenize.pairs(traces) if is_paired else tokenize.singles(traces)
+    if is_paired and config.objective != "distillm2":
+        # DistiLLM-2 learns each side by a divergence of its own: there equal sides are no mistake.
+        dataset = drop_equal_pairs(dataset)
     if "prompts" in config.needs:
-        return Rows(by_prompt(found.rows, rows), found.reasons)
-    return _with_cached_logits(found, config, start) if config.teacher_cache else found
+        return group_by_prompt(dataset)
+    if config.teacher_cache:
+        return _add_cached_logits(dataset, config, start)
+    return dataset
 
 
-def alone(rows: Sequence[Trace], template: Chat, limit: int, settings: TrainingSettings) -> Rows:
-    """One row a trace."""
-    rendering = render(rows, template, max_length=limit)
-    check(rows, rendering, template, max_length=limit, max_dropped_share=settings.max_dropped_share)
-    return Rows(rendering.rows, rendering.reasons)
+class Tokenizing:
+    """Tokenizes and checks traces for one training.
 
+    Args:
+        template: the student's.
+        max_length: tokens of a row at most.
+        max_dropped_share: share of the traces that may be too long.
+        folder: for arrays that are too large for memory.
+    """
 
-def pairs(rows: Sequence[Trace], template: Chat, limit: int, max_dropped_share: float) -> Rows:
-    """(better, worse) of each trace and its rival; where one side can't be trained on, neither is."""
-    rivals = [_rival(row) for row in rows]
-    sides = [render(side, template, max_length=limit) for side in (rows, rivals)]
-    for side, rendering in zip((rows, rivals), sides):
-        check(side, rendering, template, max_length=limit, max_dropped_share=max_dropped_share)
-    worse = {row.trace: row for row in sides[1].rows}
-    made = [(row, worse[row.trace]) for row in sides[0].rows if row.trace in worse]
-    lost = len(sides[0].rows) - len(made)
-    if not made:
-        raise StageError(
-            f"none of {len(rows)} pairs can be trained: of each, one side is left out",
-            expected="at least one pair of two rows",
-            fix=f"look at what was left out: {sides[0].reasons}, {sides[1].reasons}",
+    def __init__(
+        self, template: Chat, max_length: int, max_dropped_share: float, folder: Path | None
+    ) -> None:
+        self.template, self.max_length = template, max_length
+        self._max_dropped_share, self._folder = max_dropped_share, folder
+
+    def singles(self, traces: Sequence[Trace]) -> TrainingDataset:
+        """One row a trace."""
+        tokenized = tokenize_traces(
+            traces, self.template, max_length=self.max_length, folder=self._folder
         )
-    return Rows(made, {**sides[0].reasons, **({LOST: lost} if lost else {})})
+        check_rows(
+            traces,
+            tokenized,
+            self.template,
+            max_length=self.max_length,
+            max_dropped_share=self._max_dropped_share,
+        )
+        return TrainingDataset.of_rows(traces, tokenized.rows, tokenized.skip_reasons)
+
+    def pairs(self, traces: Sequence[Trace]) -> TrainingDataset:
+        """(better, worse) of each trace and its rival; where one side can't be trained on, neither is."""
+        rivals = [_rival_of(trace) for trace in traces]
+        better, worse = self.singles(traces), self.singles(rivals)
+        rows = TokenizedRows.from_rows(chain(better.rows, worse.rows), self._folder)
+        worse_row_by_trace = {}
+        for row, trace_index in enumerate(worse.rows.trace_index.tolist(), len(better.rows)):
+            worse_row_by_trace[trace_index] = row
+
+        items = []
+        for row, trace_index in enumerate(better.rows.trace_index.tolist()):
+            if trace_index in worse_row_by_trace:
+                items.append((row, worse_row_by_trace[trace_index]))
+        if not items:
+            raise StageError(
+                f"none of {len(traces)} pairs can be trained: of each, one side is left out",
+                expected="at least one pair of two rows",
+                fix=f"look at what was left out: {dict(better.skipped)}, {dict(worse.skipped)}",
+            )
+        dataset = TrainingDataset.of_rows(traces, rows, better.skipped).with_items(items)
+        return dataset.with_skipped({RIVAL_SKIPPED: len(better) - len(items)})
 
 
-def differing(found: Rows, of: int) -> Rows:
-    """Without the pairs whose sides are the same tokens: there is nothing to prefer."""
-    apart = [
-        pair for pair in found.rows if isinstance(pair, Row) or len({row.ids for row in pair}) > 1
-    ]
-    same = len(found.rows) - len(apart)
-    if not apart:
+def drop_equal_pairs(dataset: TrainingDataset) -> TrainingDataset:
+    """Leave out the pairs whose sides are the same tokens: there is nothing to prefer."""
+    differing = []
+    for number, item in enumerate(dataset):
+        if len(item) == 1 or not item[0].same_tokens(item[1]):
+            differing.append(number)
+    equal_count = len(dataset) - len(differing)
+    if not differing:
         raise StageError(
-            f"none of {of} pairs can be trained ({same}: {SAME})",
+            f"none of {len(dataset.traces)} pairs can be trained ({equal_count}: {SAME_TOKENS})",
             expected="a better and a worse completion",
-            fix="give other rows, or learn the texts alone (likelihood)",
+            fix="give other rows, or learn the texts alone (sft)",
         )
-    return Rows(apart, {**found.reasons, **({SAME: same} if same else {})})
+    return dataset.select(differing).with_skipped({SAME_TOKENS: equal_count})
 
 
-def _one_prefix(rows: Sequence[Trace]) -> None:
+def _check_shared_prefixes(traces: Sequence[Trace]) -> None:
     """Refuse steps that do not follow the same text: their difference would not be the step's."""
-    apart = [
-        row
-        for row in rows
-        if row.rival and row.text[: row.given] != row.rival.text[: row.rival.given]
-    ]
-    if apart:
+    differing = []
+    for trace in traces:
+        rival = trace.rival
+        if rival and trace.text[: trace.given] != rival.text[: rival.given]:
+            differing.append(trace)
+    if differing:
         raise StageError(
-            f"the two steps of {apart[0].id} follow different texts ({len(apart)} of {len(rows)} pairs)",
+            f"the two steps of {differing[0].id} follow different texts ({len(differing)} of {len(traces)} pairs)",
             expected="one given beginning of both sides, which is not learnt",
             fix="give the rows a prefix, or traces the same `given` text; or learn whole answers (dpo)",
         )
 
 
-def labelled(found: Rows, traces: Sequence[Trace]) -> Rows:
-    """Single completions, each with the column `right`: by its label, or by its verdict."""
-    known = [_label(traces[row.trace]) for row in flat(found.rows)]
-    lost = sum(label is None for label in known)
-    if lost:
+def label_rows(dataset: TrainingDataset) -> TrainingDataset:
+    """Single completions, each with the column `right` [1]: by its label, or by its verdict."""
+    labels = [label_of(dataset.traces[row.trace_index]) for row in dataset.item_rows]
+    unlabelled = labels.count(None)
+    if unlabelled:
         raise StageError(
-            f"{lost} of {len(known)} rows are neither labelled nor judged",
+            f"{unlabelled} of {len(labels)} rows are neither labelled nor judged",
             expected="pairs, or rows with label true or false, or traces with a verdict",
             fix="rows with chosen and rejected, or with label",
         )
-    rows = [
-        replace(row, columns={**row.columns, "right": [float(bool(label))] * len(row.ids)})
-        for row, label in zip(flat(found.rows), known, strict=True)
-    ]
-    return Rows(rows, found.reasons)
+    return dataset.with_column("right", [[float(bool(label))] for label in labels])
 
 
-def _label(trace: Trace) -> bool | None:
+def label_of(trace: Trace) -> bool | None:
+    """Whether a completion is a right one: by its label, else by its verdict; None where neither says."""
     label = trace.scores.get("label")
     if isinstance(label, int | float):
         return label > 0
     return {"right": True, "wrong": False}.get(trace.verdict.status)
 
 
-def by_prompt(found: Sequence[Row | Item], traces: Sequence[Trace]) -> list[Row | Item]:
-    """Pairs put together by prompt: each rationale once, with the columns `good` and, where all have one, `score`."""
-    scores = [trace.scores.get(SCORE) for row in traces for trace in (row, row.rival) if trace]
-    scored = all(isinstance(score, int | float) for score in scores)
-    made: dict[Any, dict[Any, Row]] = {}
-    for pair in found:
-        for at, row in enumerate(pair if isinstance(pair, tuple) else (pair,)):
-            trace = traces[row.trace]
-            of = trace if at == 0 else trace.rival
-            columns = {"good": [float(at == 0)] * len(row.ids)}
-            if scored and of is not None:
-                columns["score"] = [float(of.scores[SCORE] or 0)] * len(row.ids)
-            kept = replace(row, columns={**row.columns, **columns})
-            made.setdefault(trace.prompt, {}).setdefault((row.ids, at), kept)
-    return [tuple(rationales.values()) for rationales in made.values()]
+def group_by_prompt(dataset: TrainingDataset) -> TrainingDataset:
+    """Put pairs together by prompt: each rationale once, with the columns `good` [1] and, where all have it, `score`.
+
+    A rationale that several pairs share on the same side is one row.
+    """
+    rows_by_prompt: dict[Any, dict[tuple[bytes, bool], int]] = {}
+    rationales: dict[int, tuple[bool, Trace | None]] = {}
+    for item, row_numbers in zip(dataset, dataset.items, strict=True):
+        for place, (row, number) in enumerate(zip(item, row_numbers.tolist(), strict=True)):
+            better, is_good = dataset.traces[row.trace_index], place == 0
+            rows_by_tokens = rows_by_prompt.setdefault(better.prompt, {})
+            rows_by_tokens.setdefault((row.input_ids.tobytes(), is_good), number)
+            rationales[number] = (is_good, better if is_good else better.rival)
+
+    grouped = dataset.with_items([list(rows.values()) for rows in rows_by_prompt.values()])
+    good, scores = [], []
+    for number in grouped.row_numbers:
+        is_good, trace = rationales[number]
+        good.append([float(is_good)])
+        scores.append([float((trace.scores.get(SCORE) if trace else 0) or 0)])
+    grouped = grouped.with_column("good", good)
+    return grouped.with_column("score", scores) if _all_scored(dataset.traces) else grouped
+
+
+def _all_scored(traces: Sequence[Trace]) -> bool:
+    for trace in traces:
+        for side in (trace, trace.rival):
+            if side and not isinstance(side.scores.get(SCORE), int | float):
+                return False
+    return True
 
 
 def sides(start: Path, settings: TrainingSettings, config: ObjectiveConfig) -> Across:
     """The two tokenizers of a config whose teacher has its own."""
     teacher = Path(str(config.teacher))
-    return Across(start, teacher, longest(teacher, TrainingSettings()), settings.chat)
+    return Across(start, teacher, max_row_length(teacher, TrainingSettings()), settings.chat)
 
 
-def _across(
-    found: Rows,
+def _build_across_tokenizers(
     traces: Sequence[Trace],
-    both: Across,
+    tokenize: Tokenizing,
+    start: Path,
     settings: TrainingSettings,
     config: ObjectiveConfig,
-) -> Rows:
-    """The rows with the teacher's reading of them; those that can't be aligned are left out, told, and not too many."""
-    rows = flat(found.rows)
-    made = both.attached(rows, [traces[row.trace] for row in rows])
-    kept = [row for row in made.rows if row is not None]
-    if len(rows) - len(kept) > max(settings.max_dropped_share, LOST_ACROSS) * len(rows):
+) -> TrainingDataset:
+    """Rows with the teacher's reading of them; those that can't be aligned are left out, and must not be too many."""
+    both = sides(start, settings, config)
+    dataset = tokenize.singles(traces)
+    read = both.attached(dataset.rows, [traces[row.trace_index] for row in dataset.rows])
+    aligned = [row for row in read.rows if row is not None]
+    unaligned = len(dataset) - len(aligned)
+    if unaligned > max(settings.max_dropped_share, MAX_UNALIGNED_SHARE) * len(dataset):
         raise StageError(
-            f"{len(rows) - len(kept)} of {len(rows)} rows can't be aligned with the teacher {config.teacher}",
-            expected=f"at most {LOST_ACROSS:.0%}: {made.reasons}",
+            f"{unaligned} of {len(dataset)} rows can't be aligned with the teacher {config.teacher}",
+            expected=f"at most {MAX_UNALIGNED_SHARE:.0%}: {read.reasons}",
             fix="another teacher, or distil from its texts (objective sft)",
         )
-    return Rows(kept, dict(Counter(found.reasons) + Counter(made.reasons)))
+    skipped = dict(Counter(dataset.skipped) + Counter(read.reasons))
+    is_crossed = config.objective == "cot2align" and config.constants.get("crossed", True)
+    if not is_crossed:
+        return TrainingDataset.of_rows(traces, TokenizedRows.from_rows(aligned), skipped)
+
+    # CoT2Align: each row with the same without its chain of thought, as an item of two.
+    bare_rows = _bare_rows(traces, tokenize, both)
+    bare_by_trace = {row.trace_index: len(aligned) + at for at, row in enumerate(bare_rows)}
+    items = []
+    for number, row in enumerate(aligned):
+        bare_row = bare_by_trace.get(row.trace_index)
+        items.append([number] if bare_row is None else [number, bare_row])
+    rows = TokenizedRows.from_rows([*aligned, *bare_rows])
+    return TrainingDataset.of_rows(traces, rows, skipped).with_items(items)
 
 
-def _crossed(
-    found: Rows, traces: Sequence[Trace], both: Across, template: Chat, limit: int
-) -> Rows:
-    """Each row with the same without its chain of thought, as an item of two; alone where there is no such row."""
-    plain = [replace(trace, text=bare(trace.text)) for trace in traces]
-    some = render([trace for trace in plain if trace.text], template, max_length=limit).rows
-    at = [index for index, trace in enumerate(plain) if trace.text]
-    there = both.attached(some, [plain[at[row.trace]] for row in some]).rows
-    others = {at[row.trace]: replace(row, trace=at[row.trace]) for row in there if row is not None}
-    return Rows(
-        [(row, others[row.trace]) if row.trace in others else row for row in flat(found.rows)],
-        found.reasons,
-    )
+def _bare_rows(traces: Sequence[Trace], tokenize: Tokenizing, both: Across) -> list[Any]:
+    """The rows without their chain of thought that both sides can read; a row names its trace as before."""
+    bare_traces, trace_indices = [], []
+    for trace_index, trace in enumerate(traces):
+        text = bare(trace.text)
+        if text:
+            bare_traces.append(replace(trace, text=text))
+            trace_indices.append(trace_index)
+    rows = tokenize_traces(bare_traces, tokenize.template, max_length=tokenize.max_length).rows
+    read = both.attached(rows, [bare_traces[row.trace_index] for row in rows]).rows
+    aligned = []
+    for row in read:
+        if row is not None:
+            aligned.append(replace(row, trace_index=trace_indices[row.trace_index]))
+    return aligned
 
 
-def stored(traces: Sequence[Trace], teacher: Path, settings: TrainingSettings) -> StoredRows:
-    """The rows and their rivals' as the teacher reads them; what can't be rendered is left out."""
+def tokenize_for_teacher(
+    traces: Sequence[Trace], teacher: Path, settings: TrainingSettings
+) -> TrainingDataset:
+    """The rows and their rivals' as the teacher reads them; what can't be tokenized is left out."""
     from transformers import AutoTokenizer
 
     template = chat(AutoTokenizer.from_pretrained(teacher, local_files_only=True), settings.chat)
-    limit = longest(teacher, settings)
-    good = alone(traces, template, limit, settings)
+    tokenize = Tokenizing(
+        template, max_row_length(teacher, settings), settings.max_dropped_share, None
+    )
+    dataset = tokenize.singles(traces)
     rivals = [trace.rival for trace in traces if trace.rival]
-    bad = alone(rivals, template, limit, settings) if rivals else Rows((), {})
-    reasons = Counter(good.reasons) + Counter(bad.reasons)
-    return StoredRows([*flat(good.rows), *flat(bad.rows)], dict(reasons))
+    if not rivals:
+        return dataset
+    worse = tokenize.singles(rivals)
+    rows = TokenizedRows.from_rows(chain(dataset.rows, worse.rows))
+    return TrainingDataset.of_rows(traces, rows, dataset.skipped).with_skipped(worse.skipped)
 
 
-def longest(start: Path, settings: TrainingSettings) -> int:
+def max_row_length(start: Path, settings: TrainingSettings) -> int:
     """Tokens a row may have: as set, but never more than the model's context."""
     config = checkpoint.read_config(start)
-    context = config.get("max_position_embeddings") or config.get("text_config", {}).get(
-        "max_position_embeddings"
-    )
+    text_config = config.get("text_config", {})
+    context = config.get("max_position_embeddings") or text_config.get("max_position_embeddings")
     limits = [limit for limit in (context, settings.max_length) if limit]
-    return int(min(limits, default=1 << 30))
+    return int(min(limits, default=NO_LIMIT))
 
 
-def flat(items: Sequence[Row | Item]) -> list[Row]:
-    """All rows, those of pairs one after the other."""
-    return [row for item in items for row in (item if isinstance(item, tuple) else (item,))]
-
-
-def _with_cached_logits(found: Rows, config: ObjectiveConfig, start: Path) -> Rows:
-    """The rows with a teacher's stored entries, made at the temperature that is trained at."""
+def _add_cached_logits(
+    dataset: TrainingDataset, config: ObjectiveConfig, start: Path
+) -> TrainingDataset:
+    """The rows with a teacher's cached logits, made at the temperature that is trained at."""
     assert config.teacher_cache is not None
-    stored, wanted = (
-        cached_logits.about(config.teacher_cache).temperature,
-        float(config.constants.get("temperature", 1.0)),
-    )
-    if stored != wanted:
+    cached = cached_logits.about(config.teacher_cache).temperature
+    wanted = float(config.constants.get("temperature", 1.0))
+    if cached != wanted:
         raise StageError(
-            f"{config.teacher_cache} was stored at temperature {stored:g}, and the objective compares at {wanted:g}",
+            f"{config.teacher_cache} was stored at temperature {cached:g}, and the objective compares at {wanted:g}",
             expected="one temperature: what lies outside the cached teacher logits can't be re-tempered",
-            fix=f"temperature={stored:g} in the stage, or potstill cache-teacher --temperature {wanted:g}",
+            fix=f"temperature={cached:g} in the stage, or potstill cache-teacher --temperature {wanted:g}",
         )
-    rows = iter(cached_logits.read(config.teacher_cache, start, flat(found.rows)))
-    made = [
-        tuple(next(rows) for _ in item) if isinstance(item, tuple) else next(rows)
-        for item in found.rows
-    ]
-    return Rows(made, found.reasons)
+    rows = cached_logits.read(config.teacher_cache, start, dataset.item_rows)
+    for name in rows[0].columns:
+        dataset = dataset.with_column(name, [row.columns[name] for row in rows])
+    return dataset
 
 
-def _rival(row: Trace) -> Trace:
-    if row.rival is None:
+def _rival_of(trace: Trace) -> Trace:
+    if trace.rival is None:
         raise StageError(
-            f"the row {row.id} has no rival",
+            f"the row {trace.id} has no rival",
             expected="pairs of better and worse completions for this objective",
             fix="pair(good, bad) in the method, or rows with chosen and rejected",
         )
-    return row.rival
+    return trace.rival

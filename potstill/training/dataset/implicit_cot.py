@@ -15,13 +15,15 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any, final
 
+import numpy as np
+
 from potstill.objectives.internalise import Internalise
 from potstill.records import Trace
 from potstill.training import distributed
 from potstill.training.dataset import collate
 from potstill.training.dataset.chat_template import CLOSE, OPEN, Chat
 from potstill.training.dataset.collate import Batch
-from potstill.training.dataset.tokenize import Row
+from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.rollout.rewards import ANSWERS
 from potstill.training.schedules import When
 from potstill.training.settings import TrainingSettings
@@ -63,7 +65,7 @@ class Shortened:
         self._left = 0
         made = [
             batch
-            if collate.idle(batch)
+            if collate.is_idle(batch)
             else self._cut(batch, f"{when.step}/{at}", schedule, when.step)
             for at, batch in enumerate(window)
         ]
@@ -88,24 +90,26 @@ class Shortened:
         return Internalise(**{**own, **self._constants})
 
     def _cut(self, batch: Batch, place: str, schedule: Internalise, step: int) -> Batch:
-        parts = zip(
-            *(batch[name].tolist() for name in ("ids", "weights", "lengths", "prompt", "trace"))
-        )
         made = []
-        for at, (ids, weights, n, prompt, trace) in enumerate(parts):
-            start, steps = self.chain(trace, ids[prompt:n])
+        for at, row in enumerate(collate.rows_of(batch)):
+            start, steps = self.chain(row.trace_index, row.completion_ids)
             name = hashlib.sha256(
                 f"{self._settings.seed}/shortened/{place}/{distributed.place(at)}".encode()
             ).digest()
             units = schedule.removed(step) + schedule.offset(Random(name))
             gone = schedule.tokens(units, steps)
             self._left += sum(steps) - gone
-            left, right = prompt + start, prompt + start + gone
-            row = Row(
-                trace, (*ids[:left], *ids[right:n]), (*weights[:left], *weights[right:n]), prompt
+            first = row.prompt_length + start
+            cut = slice(first, first + gone)
+            made.append(
+                TokenizedRow(
+                    row.trace_index,
+                    np.delete(row.input_ids, cut),
+                    np.delete(row.loss_weights, cut),
+                    row.prompt_length,
+                )
             )
-            made.append([collate.prepared(row)])
-        return collate.to(collate.collate(made), batch["ids"].device)
+        return collate.to_device(collate.collate_rows(made), batch["input_ids"].device)
 
     def chain(self, trace: int, ids: Sequence[int]) -> tuple[int, list[int]]:
         """Where a completion's chain of thought begins, in its tokens, and how many tokens each of its lines has.

@@ -1,4 +1,4 @@
-"""The one place where a trace becomes token ids and weights. No torch in here.
+"""The one place where a trace becomes token ids and loss weights. No torch in here.
 
 A row is the template's prompt (with generation prompt), then the trace's text in its own tokens, then the end of turn.
 The template never sees the completion: Qwen3's and others cut or re-insert `<think>` blocks in assistant turns. Text is
@@ -9,63 +9,58 @@ exactly.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from potstill.records import Span, Trace
 from potstill.training.dataset.chat_template import CLOSE, OPEN, Chat
+from potstill.training.dataset.rows import RowsBuilder, TokenizedRow, TokenizedRows
 
-OTHERS = ("tool", "user")  # spans that somebody else wrote
+OTHER_AUTHORS = ("tool", "user")  # kinds of spans that somebody else wrote
+TOO_LONG = "longer than max_length"
+TRACES_AT_ONCE = 1024  # tokenized in one call; what the tokenizer returns is large
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A rendered trace.
+class Tokenized:
+    """Tokenized traces.
 
     Args:
-        trace: index of the trace among those rendered.
-        ids: token ids, length T.
-        weights: weight of each token as a *target*, length T; 0 where it is not learnt.
-        prompt: how many of the tokens are the prompt.
-        columns: more of each token as a target, by name: lists as long as `ids`, of numbers or of equally long lists.
+        rows: of the traces that can be trained on.
+        skipped: what was left out: (index of the trace, reason).
     """
 
-    trace: int
-    ids: tuple[int, ...]
-    weights: tuple[float, ...]
-    prompt: int
-    columns: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Rendering:
-    """Rendered rows, and what was left out: (index of the trace, reason)."""
-
-    rows: tuple[Row, ...]
-    refused: tuple[tuple[int, str], ...]
+    rows: TokenizedRows
+    skipped: tuple[tuple[int, str], ...]
 
     @property
-    def reasons(self) -> dict[str, int]:
+    def skip_reasons(self) -> dict[str, int]:
         """How many traces were left out, by reason."""
-        return dict(sorted(Counter(reason for _, reason in self.refused).items()))
+        return dict(sorted(Counter(reason for _, reason in self.skipped).items()))
 
 
 class Piece(NamedTuple):
-    """A stretch of a row that is tokenised on its own; `at` is where it begins in the trace's text, -1 the prompt."""
+    """A stretch of a row that is tokenized on its own.
+
+    Args:
+        text: of the piece.
+        start: where it begins in the trace's text; -1 is the prompt.
+        is_learnt: whether its tokens have a loss.
+    """
 
     text: str
-    at: int
-    learnt: bool
+    start: int
+    is_learnt: bool
 
 
-TOO_LONG = "longer than max_length"
-
-
-def render(
-    traces: Sequence[Trace], chat: Chat, *, max_length: int, prompts: bool = False
-) -> Rendering:
-    """Token ids and weights of each trace; a trace that can't be rendered exactly is left out with the reason.
+def tokenize_traces(
+    traces: Sequence[Trace], template: Chat, *, max_length: int, folder: Path | None = None
+) -> Tokenized:
+    """Tokenize traces; one that can't be tokenized exactly is left out with the reason.
 
     A token's weight is the product of the weights of the spans that cover it and of the trace's weight. Nothing of the
     prompt, of the given part, of a tool's or user's turn or of a span with weight 0 is learnt. The end-of-turn token is
@@ -73,71 +68,88 @@ def render(
 
     Args:
         max_length: rows with more tokens are left out, never truncated.
-        prompts: the prompts alone, of blank traces too: the student will write the rest.
+        folder: where arrays lie that are too large for memory; None is the system's temporary folder.
     """
-    if prompts:
-        return _prompts(traces, chat, max_length)
-    rows: list[Row] = []
-    refused: list[tuple[int, str]] = []
-    planned: list[tuple[int, list[Piece]]] = []
-    for index, trace in enumerate(traces):
-        pieces = _pieces(trace, chat)
+    builder = RowsBuilder(folder)
+    skipped: list[tuple[int, str]] = []
+    for first in range(0, len(traces), TRACES_AT_ONCE):
+        part = traces[first : first + TRACES_AT_ONCE]
+        for trace_index, row in enumerate(_tokenize_part(part, first, template, max_length), first):
+            if isinstance(row, str):
+                skipped.append((trace_index, row))
+            else:
+                builder.append(row)
+    return Tokenized(builder.build(), tuple(skipped))
+
+
+def tokenize_prompts(traces: Sequence[Trace], template: Chat, *, max_length: int) -> Tokenized:
+    """Tokenize the prompts alone, of blank traces too: the student will write the rest.
+
+    Args:
+        max_length: a prompt must leave room for one token more.
+    """
+    builder = RowsBuilder()
+    skipped: list[tuple[int, str]] = []
+    for trace_index, trace in enumerate(traces):
+        prompt = template.prompt(trace.prompt)
+        input_ids = template.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        if len(input_ids) >= max_length:
+            skipped.append((trace_index, TOO_LONG))
+            continue
+        weights = np.zeros(len(input_ids), np.float32)
+        builder.append(TokenizedRow.of(trace_index, input_ids, weights, len(input_ids)))
+    return Tokenized(builder.build(), tuple(skipped))
+
+
+def _tokenize_part(
+    traces: Sequence[Trace], first_index: int, template: Chat, max_length: int
+) -> Iterator[TokenizedRow | str]:
+    """The row of each trace, or why it has none."""
+    pieces_by_trace = [_split_pieces(trace, template) for trace in traces]
+    learnt_texts: dict[str, None] = {}
+    texts: dict[str, None] = {}
+    for pieces in pieces_by_trace:
         if isinstance(pieces, str):
-            refused.append((index, pieces))
-        else:
-            planned.append((index, pieces))
-    texts = list(dict.fromkeys(piece.text for _, pieces in planned for piece in pieces))
-    ids = dict(
-        zip(texts, chat.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else [])
-    )
-    learnt = list(
-        dict.fromkeys(piece.text for _, pieces in planned for piece in pieces if piece.learnt)
-    )
-    changed = _changed(learnt, ids, chat)
-    for index, pieces in planned:
-        row = _row(index, traces[index], pieces, ids, chat)
-        problem = _problem(row, pieces, changed, max_length)
-        if problem:
-            refused.append((index, problem))
-        else:
-            rows.append(row)
-    return Rendering(tuple(rows), tuple(sorted(refused)))
+            continue
+        for piece in pieces:
+            texts[piece.text] = None
+            if piece.is_learnt:
+                learnt_texts[piece.text] = None
+
+    # One call for all texts: a fast tokenizer is parallel inside, and equal prompts are tokenized once.
+    ids_by_text: dict[str, list[int]] = {}
+    if texts:
+        encoded = template.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        ids_by_text = dict(zip(texts, encoded, strict=True))
+    changed_texts = _texts_not_restored(list(learnt_texts), ids_by_text, template)
+
+    for trace_index, (trace, pieces) in enumerate(zip(traces, pieces_by_trace), first_index):
+        if isinstance(pieces, str):
+            yield pieces
+            continue
+        row = _join_pieces(trace_index, trace, pieces, ids_by_text, template)
+        is_changed = any(piece.is_learnt and piece.text in changed_texts for piece in pieces)
+        yield _why_skipped(row, is_changed, max_length) or row
 
 
-def _prompts(traces: Sequence[Trace], chat: Chat, max_length: int) -> Rendering:
-    ids = [
-        chat.tokenizer(chat.prompt(t.prompt), add_special_tokens=False)["input_ids"] for t in traces
-    ]
-    rows = [
-        Row(i, tuple(row), (0.0,) * len(row), len(row))
-        for i, row in enumerate(ids)
-        if len(row) < max_length
-    ]
-    return Rendering(
-        tuple(rows), tuple((i, TOO_LONG) for i, row in enumerate(ids) if len(row) >= max_length)
-    )
-
-
-def _pieces(trace: Trace, chat: Chat) -> list[Piece] | str:
+def _split_pieces(trace: Trace, template: Chat) -> list[Piece] | str:
     """The row's pieces, or why there is no row."""
     if trace.error:
         return "failed generation"
     if not trace.new.strip():
         return "empty completion"
-    contents = (
-        [trace.prompt] if isinstance(trace.prompt, str) else [turn.content for turn in trace.prompt]
-    )
-    if chat.control.search(trace.text) or any(map(chat.control.search, contents)):
+    shown = [trace.prompt] if isinstance(trace.prompt, str) else [m.content for m in trace.prompt]
+    if any(template.control.search(text) for text in (trace.text, *shown)):
         return "text holds a control token"
-    prompt = _prompt(trace, chat)
+    prompt = _prompt_text(trace, template)
     if prompt is None:
         return "the template's generation prompt closes <think> before the trace's reasoning"
-    return [Piece(prompt, -1, False), *_authors(trace)]
+    return [Piece(prompt, -1, False), *_split_by_author(trace)]
 
 
-def _prompt(trace: Trace, chat: Chat) -> str | None:
+def _prompt_text(trace: Trace, template: Chat) -> str | None:
     """The prompt, without its open `<think>` where the text brings its own; None where the block is closed already."""
-    prompt = chat.prompt(trace.prompt)
+    prompt = template.prompt(trace.prompt)
     if not trace.text.lstrip().startswith(OPEN):
         return prompt
     bare = prompt.rstrip()
@@ -146,76 +158,95 @@ def _prompt(trace: Trace, chat: Chat) -> str | None:
     return None if bare.endswith(CLOSE) else prompt
 
 
-def _authors(trace: Trace) -> list[Piece]:
+def _split_by_author(trace: Trace) -> list[Piece]:
     """The text cut where its author changes: the given part, then own writing and others' turns."""
-    others = [(max(s.start, trace.given), s.stop) for s in trace.spans if s.kind in OTHERS]
-    others = sorted((start, stop) for start, stop in others if stop > start)
-    pieces, at = [Piece(trace.text[: trace.given], 0, False)], trace.given
-    for start, stop in others:
-        if stop <= at:
+    others = []
+    for span in trace.spans:
+        start = max(span.start, trace.given)
+        if span.kind in OTHER_AUTHORS and span.stop > start:
+            others.append((start, span.stop))
+
+    pieces = [Piece(trace.text[: trace.given], 0, False)]
+    position = trace.given
+    for start, stop in sorted(others):
+        if stop <= position:  # inside a turn that was cut out already
             continue
-        start = max(start, at)
-        pieces.append(Piece(trace.text[at:start], at, True))
+        start = max(start, position)
+        pieces.append(Piece(trace.text[position:start], position, True))
         pieces.append(Piece(trace.text[start:stop], start, False))
-        at = stop
-    pieces.append(Piece(trace.text[at:], at, True))
+        position = stop
+    pieces.append(Piece(trace.text[position:], position, True))
     return [piece for piece in pieces if piece.text]
 
 
-def _row(
-    index: int, trace: Trace, pieces: Sequence[Piece], ids: dict[str, list[int]], chat: Chat
-) -> Row:
-    row: list[int] = []
-    weights: list[float] = []
-    spans = [span for span in trace.spans if span.weight != 1.0 and span.kind not in OTHERS]
+def _join_pieces(
+    trace_index: int,
+    trace: Trace,
+    pieces: Sequence[Piece],
+    ids_by_text: Mapping[str, Sequence[int]],
+    template: Chat,
+) -> TokenizedRow:
+    input_ids: list[int] = []
+    loss_weights: list[float] = []
+    weighted_spans = []
+    for span in trace.spans:
+        if span.weight != 1.0 and span.kind not in OTHER_AUTHORS:
+            weighted_spans.append(span)
+
     for piece in pieces:
-        tokens = ids[piece.text]
-        row.extend(tokens)
-        if not piece.learnt:
-            weights.extend([0.0] * len(tokens))
-        elif not spans:
-            weights.extend([trace.weight] * len(tokens))
+        piece_ids = ids_by_text[piece.text]
+        input_ids.extend(piece_ids)
+        if not piece.is_learnt:
+            loss_weights.extend([0.0] * len(piece_ids))
+        elif not weighted_spans:
+            loss_weights.extend([trace.weight] * len(piece_ids))
         else:
-            weights.extend(trace.weight * share for share in _shares(piece, spans, chat))
+            span_weights = _span_weights(piece, weighted_spans, template)
+            loss_weights.extend(trace.weight * weight for weight in span_weights)
     if trace.finish == "stop":
-        row.append(chat.end)
-        weights.append(trace.weight)
-    return Row(index, tuple(row), tuple(weights), len(ids[pieces[0].text]))
+        input_ids.append(template.end)
+        loss_weights.append(trace.weight)
+    prompt_length = len(ids_by_text[pieces[0].text])
+    return TokenizedRow.of(trace_index, input_ids, loss_weights, prompt_length)
 
 
-def _shares(piece: Piece, spans: Sequence[Span], chat: Chat) -> list[float]:
+def _span_weights(piece: Piece, spans: Sequence[Span], template: Chat) -> list[float]:
     """Product of the weights of the spans that share a visible character with each token of a piece."""
-    places = chat.tokenizer(piece.text, add_special_tokens=False, return_offsets_mapping=True)[
-        "offset_mapping"
-    ]
-    shares = []
-    for start, stop in places:
+    encoded = template.tokenizer(piece.text, add_special_tokens=False, return_offsets_mapping=True)
+    weights = []
+    for start, stop in encoded["offset_mapping"]:
         token = piece.text[start:stop]
-        if (
-            token.strip()
-        ):  # a token's leading space often lies in the span before it, and belongs to neither
+        if token.strip():
+            # A token's leading space often lies in the span before it, and belongs to neither.
             start, stop = stop - len(token.lstrip()), start + len(token.rstrip())
-        share = 1.0
+        weight = 1.0
         for span in spans:
-            if span.start < piece.at + stop and piece.at + start < span.stop:
-                share *= span.weight
-        shares.append(share)
-    return shares
+            if span.start < piece.start + stop and piece.start + start < span.stop:
+                weight *= span.weight
+        weights.append(weight)
+    return weights
 
 
-def _changed(texts: Sequence[str], ids: dict[str, list[int]], chat: Chat) -> set[str]:
+def _texts_not_restored(
+    texts: Sequence[str], ids_by_text: Mapping[str, Sequence[int]], template: Chat
+) -> set[str]:
     """The texts that decoding their tokens does not give back, byte for byte."""
-    back = chat.tokenizer.batch_decode(
-        [ids[text] for text in texts], skip_special_tokens=False, clean_up_tokenization_spaces=False
+    decoded = template.tokenizer.batch_decode(
+        [ids_by_text[text] for text in texts],
+        skip_special_tokens=False,
+        clean_up_tokenization_spaces=False,
     )
-    return {text for text, again in zip(texts, back) if text != again}
+    return {text for text, restored in zip(texts, decoded) if text != restored}
 
 
-def _problem(row: Row, pieces: Sequence[Piece], changed: set[str], max_length: int) -> str:
-    if any(piece.learnt and piece.text in changed for piece in pieces):
+def _why_skipped(row: TokenizedRow, is_changed: bool, max_length: int) -> str:
+    """Why a row is left out; "" where it is trained on."""
+    if is_changed:
         return "the tokenizer does not give the text back"
-    if any(weight < 0 for weight in row.weights):
+    if (row.loss_weights < 0).any():
         return "negative weight"
-    if not any(row.weights):
+    if not row.loss_weights.any():
         return "nothing to learn: every token is masked"
-    return TOO_LONG if len(row.ids) > max_length else ""
+    if len(row) > max_length:
+        return TOO_LONG
+    return ""

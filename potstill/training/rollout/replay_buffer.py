@@ -9,7 +9,7 @@ from typing import Any, final
 
 import torch
 
-from potstill.training.dataset.tokenize import Row
+from potstill.training.dataset.rows import TokenizedRow
 
 
 @final
@@ -18,7 +18,7 @@ class Buffer:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self._rows: deque[Row] = deque(maxlen=capacity)
+        self._rows: deque[TokenizedRow] = deque(maxlen=capacity)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -28,11 +28,11 @@ class Buffer:
         """Whether it holds its capacity."""
         return len(self._rows) == self.capacity
 
-    def add(self, rows: Sequence[Row]) -> None:
+    def add(self, rows: Sequence[TokenizedRow]) -> None:
         """Put rows in."""
         self._rows.extend(rows)
 
-    def take(self, count: int, seed: int) -> list[Row]:
+    def take(self, count: int, seed: int) -> list[TokenizedRow]:
         """Rows at random by the seed alone, different ones while there are enough; they stay in."""
         dice = random.Random(seed)
         rows = list(self._rows)
@@ -47,24 +47,17 @@ class Buffer:
         self._rows = deque((unpacked(kept) for kept in state["rows"]), maxlen=self.capacity)
 
 
-def packed(row: Row) -> dict[str, Any]:
+def packed(row: TokenizedRow) -> dict[str, Any]:
     """A row as a checkpoint holds it."""
     return {
-        "trace": row.trace,
-        "prompt": row.prompt,
-        "ids": torch.tensor(row.ids),
-        "weights": torch.tensor(row.weights, dtype=torch.float64),
-        "columns": {name: torch.as_tensor(values) for name, values in row.columns.items()},
+        "trace_index": row.trace_index,
+        "prompt_length": row.prompt_length,
+        "input_ids": torch.tensor(row.input_ids),
+        "loss_weights": torch.tensor(row.loss_weights),
+        "columns": {name: torch.tensor(values) for name, values in row.columns.items()},
     }
 
 
-def unpacked(kept: Mapping[str, Any]) -> Row:
+def unpacked(kept: Mapping[str, Any]) -> TokenizedRow:
     """The row that was packed."""
-    columns = {name: values.tolist() for name, values in kept["columns"].items()}
-    return Row(
-        kept["trace"],
-        tuple(kept["ids"].tolist()),
-        tuple(kept["weights"].tolist()),
-        kept["prompt"],
-        columns,
-    )
+    return TokenizedRow.of(**kept)

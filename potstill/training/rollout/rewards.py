@@ -18,7 +18,7 @@ from potstill.objectives import rewards as rules
 from potstill.records import Problem, split_reasoning
 from potstill.training.dataset import collate
 from potstill.training.dataset.chat_template import CLOSE, OPEN, Chat
-from potstill.training.dataset.tokenize import Row
+from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.logprobs import logp
 from potstill.verifiers import judge
 
@@ -37,7 +37,7 @@ class Written(NamedTuple):
 
     problem: Problem
     text: str
-    row: Row
+    row: TokenizedRow
     group: int
 
 
@@ -45,7 +45,7 @@ class Models(NamedTuple):
     """Who is at hand when rewards are given, what makes tokens of texts, the step, the limit of a completion."""
 
     student: Any
-    teacher: Callable[[Sequence[Row]], list[list[float]]] | None
+    teacher: Callable[[Sequence[TokenizedRow]], list[list[float]]] | None
     chat: Chat
     step: int
     longest: int
@@ -112,7 +112,7 @@ class Rewards:
     def _part(
         self, name: str, written: Sequence[Written], models: Models, right: list[bool]
     ) -> list[float]:
-        lengths = [len(one.row.ids) - one.row.prompt for one in written]
+        lengths = [len(one.row) - one.row.prompt_length for one in written]
         if name == "verifier":
             return [float(fine) for fine in right]
         if name == "form":
@@ -158,7 +158,7 @@ class Proxy:
         self._model: Any = None
         self._synced = -1
         self._kept: Mapping[str, Any] | None = None
-        self._last: tuple[list[Row], list[rules.Nover]] | None = None
+        self._last: tuple[list[TokenizedRow], list[rules.Nover]] | None = None
 
     def nover(self, written: Sequence[Written], models: Models) -> list[rules.Nover]:
         """Both rewards of each completion; computed once for the two names."""
@@ -179,7 +179,7 @@ class Proxy:
         nll, tokens, valid = [0.0] * len(written), [1] * len(written), [False] * len(written)
         for at, values, row in zip(asked, scores(self._model, rows), rows, strict=True):
             nll[at], valid[at] = -sum(values) / len(values), True
-            tokens[at] = sum(weight == 0 for weight in row.weights) - row.prompt
+            tokens[at] = int((row.loss_weights == 0).sum()) - row.prompt_length
         made = _grouped(
             written,
             lambda at: rules.nover(
@@ -230,29 +230,25 @@ def reasoning(text: str) -> str:
     return text[: found[-1].end()] if found else ""
 
 
-def scores(model: Any, rows: Sequence[Row]) -> list[list[float]]:
+def scores(model: Any, rows: Sequence[TokenizedRow]) -> list[list[float]]:
     """A model's log-probability of each counted token of each row."""
     made: list[list[float]] = []
     for start in range(0, len(rows), TOGETHER):
-        part = [
-            Row(row.trace, row.ids, row.weights, row.prompt)
-            for row in rows[start : start + TOGETHER]
-        ]
-        batch = collate.to(collate.collate([[collate.prepared(row)] for row in part]), model.device)
+        part = [row.without_columns() for row in rows[start : start + TOGETHER]]
+        batch = collate.to_device(collate.collate_rows(part), model.device)
         columns = logp(model, batch).cpu()
         for row, column in zip(part, columns):
-            counted = [at for at, weight in enumerate(row.weights) if weight > 0]
-            made.append(column[counted].tolist())
+            made.append(column[row.is_learnt.nonzero()[0]].tolist())
     return made
 
 
-def _answer(one: Written, thought: str, chat: Chat) -> Row:
+def _answer(one: Written, thought: str, chat: Chat) -> TokenizedRow:
     """The prompt, the reasoning, and the gold answer as what counts."""
-    before = [*one.row.ids[: one.row.prompt], *_ids(thought, chat)]
+    before = [*one.row.prompt_ids, *_ids(thought, chat)]
     blank = "" if thought.endswith(("{", "<answer>")) else " "
     answer = _ids(f"{blank}{one.problem.answer}", chat)
     weights = [0.0] * len(before) + [1.0] * len(answer)
-    return Row(one.row.trace, (*before, *answer), tuple(weights), one.row.prompt)
+    return TokenizedRow.of(one.row.trace_index, [*before, *answer], weights, one.row.prompt_length)
 
 
 def _ids(text: str, chat: Chat) -> list[int]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, final
 
@@ -23,7 +22,7 @@ from potstill.training import distributed
 from potstill.training.dataset import collate
 from potstill.training.dataset.chat_template import Chat
 from potstill.training.dataset.collate import Batch
-from potstill.training.dataset.tokenize import Row
+from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.rollout import rewards, speculative
 from potstill.training.rollout.replay_buffer import Buffer, packed, unpacked
@@ -67,7 +66,7 @@ class Rollouts:
         self._buffer = Buffer(config.replay_buffer_size) if config.replay_buffer_size else None
         self._adaptive = Adaptive(config.on_policy_fraction)
         self._newest: list[
-            list[list[Row]]
+            list[list[TokenizedRow]]
         ] = []  # of each micro-batch, what each process wrote last
 
     def __call__(
@@ -85,7 +84,7 @@ class Rollouts:
         kept = [len(parts) for parts in self._newest] == [distributed.count()] * len(window)
         if when.step % self._config.num_iterations and kept:
             mine = [parts[distributed.rank()] for parts in self._newest]
-            return [_batch(rows, batch["ids"].device) for rows, batch in zip(mine, window)]
+            return [_batch(rows, batch["input_ids"].device) for rows, batch in zip(mine, window)]
         was = model.training
         model.eval()
         made = [
@@ -95,14 +94,14 @@ class Rollouts:
         model.train(was)
         if self._config.num_iterations > 1:
             self._newest = [distributed.gathered(rows) for rows in made]
-        return [_batch(rows, batch["ids"].device) for rows, batch in zip(made, window)]
+        return [_batch(rows, batch["input_ids"].device) for rows, batch in zip(made, window)]
 
     def _again(self, buffer: Buffer, batch: Batch, place: str) -> Batch:
         """This process's share of the rows that a micro-batch takes from the buffer, which is the same in all."""
-        mine = 0 if collate.idle(batch) else len(batch["ids"])
+        mine = 0 if collate.is_idle(batch) else len(batch["input_ids"])
         taken = buffer.take(sum(distributed.gathered(mine)), _seed(self._seed, f"replay/{place}"))
         return (
-            _batch(taken[distributed.rank() :: distributed.count()], batch["ids"].device)
+            _batch(taken[distributed.rank() :: distributed.count()], batch["input_ids"].device)
             if mine
             else batch
         )
@@ -172,13 +171,18 @@ class Rollouts:
             return gkd_source(uniform, self._config.on_policy_fraction)
         return self._adaptive.source(uniform, when.done, full=self._buffer.full)
 
-    def _made(self, model: Any, batch: Batch, place: str, teacher: Any, when: When) -> list[Row]:
+    def _made(
+        self, model: Any, batch: Batch, place: str, teacher: Any, when: When
+    ) -> list[TokenizedRow]:
         """One micro-batch: `group` completions of each prompt."""
-        group, idle = self._config.num_generations, collate.idle(batch)
+        group, idle = self._config.num_generations, collate.is_idle(batch)
         prompts = (
             []
             if idle
-            else [ids[:n].tolist() for ids, n in zip(batch["ids"], batch["prompt"].tolist())]
+            else [
+                ids[:n].tolist()
+                for ids, n in zip(batch["input_ids"], batch["prompt_lengths"].tolist())
+            ]
         )
         owner = [at for at in range(len(prompts)) for _ in range(group)]
         seeds = [
@@ -187,19 +191,19 @@ class Rollouts:
         ]
         asked = [prompts[at] for at in owner]
         drawn = self.written(model, asked, seeds, self._pair(model, teacher)) if asked else []
-        traces = batch["trace"].tolist()
+        traces = batch["trace_index"].tolist()
         rows = [self.row(traces[at], prompts[at], one) for at, one in zip(owner, drawn)]
         if (
             self._joint
         ):  # what was drawn from is not the student alone: its own share is asked for again
-            rows = [_told(row, values) for row, values in zip(rows, rewards.scores(model, rows))]
+            rows = [
+                row.with_columns(sampled=[0.0] * row.prompt_length + list(values))
+                for row, values in zip(rows, rewards.scores(model, rows))
+            ]
         if "advantages" in self._config.needs:
             rows = self._rewarded(model, rows, owner, teacher, when)
         if self._config.mask_truncated_completions:
-            rows = [
-                row if row.columns["stopped"][0] else replace(row, weights=(0.0,) * len(row.ids))
-                for row in rows
-            ]
+            rows = [row if row.columns["stopped"][0] else row.masked() for row in rows]
         if self._buffer is not None:
             every = distributed.together(
                 [rows[at : at + group] for at in range(0, len(rows), group)]
@@ -226,21 +230,21 @@ class Rollouts:
             model, teacher, speculative.mixed(self._config.constants["mixed"], heat)
         )
 
-    def row(self, trace: int, prompt: list[int], drawn: generate.GeneratedRow) -> Row:
+    def row(self, trace: int, prompt: list[int], drawn: generate.GeneratedRow) -> TokenizedRow:
         """A rollout as a row. One that the limit cut keeps its tokens and has no end token: it never learns to stop."""
         before = [0.0] * len(prompt)
         columns = {
             "sampled": before + drawn.logprobs,
             "stopped": [float(drawn.stopped)] * (len(prompt) + len(drawn.ids)),
         }
-        weights = (*before, *([1.0] * len(drawn.ids)))
-        return Row(trace, (*prompt, *drawn.ids), weights, len(prompt), columns)
+        weights = [*before, *([1.0] * len(drawn.ids))]
+        return TokenizedRow.of(trace, [*prompt, *drawn.ids], weights, len(prompt), columns)
 
     def _rewarded(
-        self, model: Any, rows: Sequence[Row], owner: list[int], teacher: Any, when: When
-    ) -> list[Row]:
+        self, model: Any, rows: Sequence[TokenizedRow], owner: list[int], teacher: Any, when: When
+    ) -> list[TokenizedRow]:
         written = [
-            Written(self._rows[row.trace].problem, self.text(row.ids[row.prompt :]), row, group)
+            Written(self._rows[row.trace_index].problem, self.text(row.completion_ids), row, group)
             for row, group in zip(rows, owner)
         ]
         scorer = (
@@ -268,21 +272,13 @@ class Rollouts:
         return [_with(row, answered=float(read)) for row, read in zip(rows, made.answered)]
 
 
-def _batch(rows: Sequence[Row], device: Any) -> Batch:
-    return collate.to(
-        collate.collate([[collate.prepared(row)] for row in rows]), device
-    )  # idle where there are none
+def _batch(rows: Sequence[TokenizedRow], device: Any) -> Batch:
+    return collate.to_device(collate.collate_rows(rows), device)  # idle where there are none
 
 
-def _told(row: Row, values: Sequence[float]) -> Row:
-    """The row with the student's own log-probabilities of its tokens."""
-    return replace(row, columns={**row.columns, "sampled": [0.0] * row.prompt + list(values)})
-
-
-def _with(row: Row, **values: float) -> Row:
+def _with(row: TokenizedRow, **values: float) -> TokenizedRow:
     """The row with columns of one value."""
-    columns = {name: [value] * len(row.ids) for name, value in values.items()}
-    return Row(row.trace, row.ids, row.weights, row.prompt, {**row.columns, **columns})
+    return row.with_columns(**{name: [value] * len(row) for name, value in values.items()})
 
 
 def _seed(seed: int, name: str) -> int:

@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +26,7 @@ from potstill.objectives.truncated import top_k
 from potstill.records import Progress
 from potstill.training import logprobs
 from potstill.training.dataset import collate
-from potstill.training.dataset.tokenize import Row
+from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.objective_config import read_cache_manifest
 from potstill.training.teacher.tokenizer_check import PROBES
 
@@ -53,7 +52,7 @@ class CachedLogits(NamedTuple):
 def write(
     folder: Path,
     teacher: Path,
-    rows: Sequence[Row],
+    rows: Sequence[TokenizedRow],
     *,
     k: int = 64,
     temperature: float = 1.0,
@@ -91,7 +90,7 @@ def write(
         old.unlink()
     model = _loaded(teacher, device)
     tokens = size = 0
-    order = sorted(range(len(unique)), key=lambda at: len(unique[at].ids))  # less padding
+    order = sorted(range(len(unique)), key=lambda at: len(unique[at]))  # less padding
     for number, start in enumerate(range(0, len(order), SHARD)):
         tensors: dict[str, torch.Tensor] = {}
         for at in range(start, min(start + SHARD, len(order)), TOGETHER):
@@ -159,7 +158,7 @@ def _finished(folder: Path, told: CachedLogits) -> bool:
     return False
 
 
-def read(folder: Path, student: Path, rows: Sequence[Row]) -> list[Row]:
+def read(folder: Path, student: Path, rows: Sequence[TokenizedRow]) -> list[TokenizedRow]:
     """The rows with the columns `cached_ids` and `cached_logp`; StageError where entries were made on other tokens."""
     told = about(folder)
     if told.vocabulary != vocabulary(student):
@@ -217,10 +216,10 @@ def vocabulary(path: Path) -> str:
 
 
 def _entries(
-    model: Any, rows: Sequence[Row], k: int, temperature: float, width: int
+    model: Any, rows: Sequence[TokenizedRow], k: int, temperature: float, width: int
 ) -> Iterator[list[tuple[str, torch.Tensor]]]:
-    batch = collate.to(
-        collate.collate([[collate.prepared(replace(row, columns={}))] for row in rows]),
+    batch = collate.to_device(
+        collate.collate_rows([row.without_columns() for row in rows]),
         model.device,
     )
     with torch.no_grad():
@@ -231,7 +230,7 @@ def _entries(
         ]
     ids = torch.cat([part.ids_NK for part in kept]).to(torch.int32).cpu()
     logp = torch.cat([part.logp_NK for part in kept]).to(torch.float16).cpu()
-    counts = (batch["weights"][:, 1:] > 0).sum(1).tolist()
+    counts = (batch["loss_weights"][:, 1:] > 0).sum(1).tolist()
     for row, row_ids, row_logp in zip(rows, ids.split(counts), logp.split(counts)):
         yield [(f"{_name(row)}/ids", row_ids.clone()), (f"{_name(row)}/logp", row_logp.clone())]
 
@@ -251,21 +250,21 @@ def _stored(
             ) from error
 
 
-def _joined(row: Row, ids: torch.Tensor, logp: torch.Tensor) -> Row:
+def _joined(row: TokenizedRow, ids: torch.Tensor, logp: torch.Tensor) -> TokenizedRow:
     """The row with its entries at the counted targets, and zeros elsewhere; as small in memory as on disk."""
-    counted = [at for at, weight in enumerate(row.weights) if weight > 0 and at]
-    all_ids = torch.zeros(len(row.ids), ids.shape[1], dtype=ids.dtype)
-    all_logp = torch.zeros(len(row.ids), ids.shape[1], dtype=logp.dtype)
+    counted = 1 + row.is_learnt[1:].nonzero()[0]  # the first token is no target
+    all_ids = torch.zeros(len(row), ids.shape[1], dtype=ids.dtype)
+    all_logp = torch.zeros(len(row), ids.shape[1], dtype=logp.dtype)
     all_ids[counted], all_logp[counted] = ids, logp
-    return replace(row, columns={**row.columns, "cached_ids": all_ids, "cached_logp": all_logp})
+    return row.with_columns(cached_ids=all_ids, cached_logp=all_logp)
 
 
-def _names(rows: Sequence[Row]) -> str:
+def _names(rows: Sequence[TokenizedRow]) -> str:
     """All rows, whatever their order."""
     return hashlib.sha256("".join(sorted(map(_name, rows))).encode()).hexdigest()[:20]
 
 
-def _name(row: Row) -> str:
+def _name(row: TokenizedRow) -> str:
     """A row by its tokens and by which of them count."""
-    told = json.dumps([row.ids, [weight > 0 for weight in row.weights]])
+    told = json.dumps([row.input_ids.tolist(), row.is_learnt.tolist()])
     return hashlib.sha256(told.encode()).hexdigest()[:24]

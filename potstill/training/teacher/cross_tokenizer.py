@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,7 +24,8 @@ from potstill.records import Trace
 from potstill.training.dataset import collate
 from potstill.training.dataset.chat_template import CLOSE, OPEN, Chat, chat
 from potstill.training.dataset.collate import Batch
-from potstill.training.dataset.tokenize import Row, render
+from potstill.training.dataset.rows import TokenizedRow
+from potstill.training.dataset.tokenize import tokenize_traces
 from potstill.training.logprobs import counted_states, embedded, head
 
 SPELLED = "the two tokenizers spell it in different bytes"
@@ -42,7 +44,7 @@ class Side(NamedTuple):
 class Attached(NamedTuple):
     """Rows with the teacher's tokens, None where they can't be aligned, and how many of these by reason."""
 
-    rows: list[Row | None]
+    rows: list[TokenizedRow | None]
     reasons: Mapping[str, int]
 
 
@@ -62,16 +64,16 @@ class Across:
         self._limit = limit
         self._matched: Tensor | None = None
 
-    def attached(self, rows: Sequence[Row], traces: Sequence[Trace]) -> Attached:
+    def attached(self, rows: Sequence[TokenizedRow], traces: Sequence[Trace]) -> Attached:
         """Each row with the teacher's reading of its trace.
 
         Args:
             traces: those that the rows are of, one a row.
         """
-        there = render(traces, self._theirs.chat, max_length=self._limit)
-        theirs: dict[int, Row | str] = {row.trace: row for row in there.rows}
-        theirs |= {at: f"for the teacher: {reason}" for at, reason in there.refused}
-        made: list[Row | None] = []
+        there = tokenize_traces(traces, self._theirs.chat, max_length=self._limit)
+        theirs: dict[int, TokenizedRow | str] = {row.trace_index: row for row in there.rows}
+        theirs |= {at: f"for the teacher: {reason}" for at, reason in there.skipped}
+        made: list[TokenizedRow | None] = []
         lost: Counter[str] = Counter()
         for at, (row, trace) in enumerate(zip(rows, traces, strict=True)):
             found = theirs[at]
@@ -80,10 +82,10 @@ class Across:
                 lost[columns] += 1
                 made.append(None)
             else:
-                made.append(dataclasses.replace(row, columns={**row.columns, **columns}))
+                made.append(row.with_columns(**columns))
         return Attached(made, dict(lost))
 
-    def written(self, rows: Sequence[Row], traces: Sequence[Trace]) -> Attached:
+    def written(self, rows: Sequence[TokenizedRow], traces: Sequence[Trace]) -> Attached:
         """The same of rows that the student wrote: their text is what their tokens spell.
 
         Args:
@@ -101,10 +103,12 @@ class Across:
             self._matched = torch.tensor(found)
         return self._matched
 
-    def _columns(self, row: Row, theirs: Row, trace: Trace) -> dict[str, Any] | str:
+    def _columns(
+        self, row: TokenizedRow, theirs: TokenizedRow, trace: Trace
+    ) -> dict[str, Any] | str:
         """The row's columns: its groups numbered from 1, the teacher's tokens, weights and groups; or what is wrong."""
-        mine, other = row.ids[row.prompt :], theirs.ids[theirs.prompt :]
-        ended = (mine[-1:] == (self._mine.chat.end,), other[-1:] == (self._theirs.chat.end,))
+        mine, other = row.completion_ids, theirs.completion_ids
+        ended = (mine[-1:] == [self._mine.chat.end], other[-1:] == [self._theirs.chat.end])
         pieces = [
             [side.spelled.get(token, b"") for token in (ids[:-1] if end else ids)]
             for side, ids, end in zip((self._mine, self._theirs), (mine, other), ended)
@@ -114,22 +118,22 @@ class Across:
             found = alignment.align(kept, pieces[1], trace.text, ended=ended)
         except StageError:  # counted by the caller, and refused where nothing is left
             return SPELLED
-        counts = [weight > 0 for weight in row.weights[row.prompt :]]
-        theirs_counts = [weight > 0 for weight in theirs.weights[theirs.prompt :]]
+        counts = row.is_learnt[row.prompt_length :].tolist()
+        theirs_counts = theirs.is_learnt[theirs.prompt_length :].tolist()
         a, b, free = alignment.columns(found, counts, theirs_counts, start=1)
         if free == 1:
             return APART
         return {
             "group": _spread(row, a),
-            "theirs": list(theirs.ids),
-            "theirs_counted": [int(weight > 0) for weight in theirs.weights],
+            "theirs": theirs.input_ids,
+            "theirs_counted": theirs.is_learnt.astype(np.int32),
             "theirs_group": _spread(theirs, b),
-            "theirs_length": [len(theirs.ids)],
+            "theirs_length": [len(theirs)],
         }
 
-    def _answered(self, row: Row, trace: Trace) -> Trace:
-        ids = row.ids[row.prompt :]
-        ended = ids[-1:] == (self._mine.chat.end,)
+    def _answered(self, row: TokenizedRow, trace: Trace) -> Trace:
+        ids = row.completion_ids
+        ended = ids[-1:] == [self._mine.chat.end]
         pieces = [self._mine.spelled.get(token, b"") for token in (ids[:-1] if ended else ids)]
         text = b"".join(pieces if ended else pieces[: _whole(pieces)]).decode("utf-8", "replace")
         return Trace(trace.problem, trace.prompt, text=text, finish="stop" if ended else "length")
@@ -153,17 +157,15 @@ class Reader:
 
     def __call__(self, batch: Batch) -> Batch:
         """The micro-batch with the teacher's columns; a row that can't be aligned is not learnt."""
-        rows = collate.rows(batch)
-        read = self._across.written(rows, [self._traces[row.trace] for row in rows]).rows
+        rows = collate.rows_of(batch)
+        read = self._across.written(rows, [self._traces[row.trace_index] for row in rows]).rows
         made = [found or unaligned(row) for found, row in zip(read, rows)]
-        fresh = collate.to(
-            collate.collate([[collate.prepared(row)] for row in made]), batch["ids"].device
-        )
-        lost = torch.tensor([row is None for row in read], device=batch["ids"].device)
-        unscored = lost[:, None].expand_as(batch["weights"]).float()
+        fresh = collate.to_device(collate.collate_rows(made), batch["input_ids"].device)
+        lost = torch.tensor([row is None for row in read], device=batch["input_ids"].device)
+        unscored = lost[:, None].expand_as(batch["loss_weights"]).float()
         return {
             **batch,
-            **{name: fresh[name] for name in (*COLUMNS, "weights")},
+            **{name: fresh[name] for name in (*COLUMNS, "loss_weights")},
             "unscored": unscored,
         }
 
@@ -203,8 +205,8 @@ def complete(
         teacher: a model in no graph.
         matched: see `OtherVocabulary`.
     """
-    theirs = {"ids": batch["theirs"], "lengths": batch["theirs_length"][:, 0]}
-    counted_BT, counted_BM = batch["weights"][:, 1:] > 0, batch["theirs_counted"][:, 1:] > 0
+    theirs = {"input_ids": batch["theirs"], "lengths": batch["theirs_length"][:, 0]}
+    counted_BT, counted_BM = batch["loss_weights"][:, 1:] > 0, batch["theirs_counted"][:, 1:] > 0
     lengths = counted_BM.sum(1)
     mine_N, theirs_M = batch["group"][:, 1:][counted_BT], batch["theirs_group"][:, 1:][counted_BM]
     sequences_M = torch.repeat_interleave(
@@ -221,23 +223,22 @@ def complete(
             aligned_N=torch.where(mine_N > 0, mine_N - 1 + before[x.groups], -1),
             aligned_M=torch.where(theirs_M > 0, theirs_M - 1 + before[sequences_M], -1),
             matched_U2=None if matched is None else matched.to(x.targets_N.device),
-            embedded_M2Dt=embedded(teacher, theirs["ids"], counted_BM),
+            embedded_M2Dt=embedded(teacher, theirs["input_ids"], counted_BM),
         )
     return dataclasses.replace(
-        x, teacher=other, embedded_N2D=embedded(model, batch["ids"], counted_BT)
+        x, teacher=other, embedded_N2D=embedded(model, batch["input_ids"], counted_BT)
     )
 
 
-def unaligned(row: Row) -> Row:
+def unaligned(row: TokenizedRow) -> TokenizedRow:
     """A row that no teacher reads: nothing of it is learnt."""
     none = {
-        "group": [0] * len(row.ids),
+        "group": [0] * len(row),
         "theirs": [0, 0],
         "theirs_counted": [0, 0],
         "theirs_group": [0, 0],
     }
-    columns = {**row.columns, **none, "theirs_length": [2]}
-    return dataclasses.replace(row, weights=(0.0,) * len(row.ids), columns=columns)
+    return row.masked().with_columns(**none, theirs_length=[2])
 
 
 def _whole(pieces: Sequence[bytes], text: str | None = None) -> int:
@@ -252,7 +253,7 @@ def _whole(pieces: Sequence[bytes], text: str | None = None) -> int:
     return len(pieces)
 
 
-def _spread(row: Row, kept: Sequence[int]) -> list[int]:
+def _spread(row: TokenizedRow, kept: Sequence[int]) -> list[int]:
     """Numbers of a row's counted tokens as a column, 0 for none."""
     numbers = iter(kept)
-    return [max(0, next(numbers)) if weight > 0 else 0 for weight in row.weights]
+    return [max(0, next(numbers)) if is_learnt else 0 for is_learnt in row.is_learnt.tolist()]

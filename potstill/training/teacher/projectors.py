@@ -141,9 +141,9 @@ class Inner(NamedTuple):
 
 def inner(model: Any, batch: Batch, numbers: Sequence[int]) -> Inner:
     """One pass that keeps the states of some layers: 0 is the embeddings, n what the n-th layer puts out."""
-    counted_BT = batch["weights"][:, 1:] > 0
+    counted_BT = batch["loss_weights"][:, 1:] > 0
     found = causal(model).base_model(
-        input_ids=batch["ids"][:, :-1], use_cache=False, output_hidden_states=True
+        input_ids=batch["input_ids"][:, :-1], use_cache=False, output_hidden_states=True
     )
     return Inner(
         found.last_hidden_state[counted_BT],

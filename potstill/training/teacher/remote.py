@@ -12,7 +12,7 @@ from typing import Any, final
 from potstill.models.model import Scored
 from potstill.records import Prompt, Trace
 from potstill.training.dataset.chat_template import Chat
-from potstill.training.dataset.tokenize import Row
+from potstill.training.dataset.rows import TokenizedRow
 
 
 @final
@@ -29,7 +29,7 @@ class Wire:
         self._model, self._rows, self._chat = model, rows, chat
         self._end = str(chat.tokenizer.convert_ids_to_tokens(chat.end))
 
-    def __call__(self, rows: Sequence[Row]) -> list[list[float]]:
+    def __call__(self, rows: Sequence[TokenizedRow]) -> list[list[float]]:
         """The log-probability of each counted token, a list a row; empty where the tokens can't be compared."""
         asked = {at: pair for at, row in enumerate(rows) if (pair := self._pair(row))}
         found = (
@@ -39,10 +39,10 @@ class Wire:
         )
         return [_counted(row, found.get(at, [])) for at, row in enumerate(rows)]
 
-    def _pair(self, row: Row) -> tuple[Prompt, str] | None:
+    def _pair(self, row: TokenizedRow) -> tuple[Prompt, str] | None:
         """What is asked: the prompt, and the completion as a text that is cut into these tokens again."""
-        prompt, ids = self._rows[row.trace].prompt, list(row.ids[row.prompt :])
-        if self._ids(self._chat.prompt(prompt)) != list(row.ids[: row.prompt]):
+        prompt, ids = self._rows[row.trace_index].prompt, row.completion_ids
+        if self._ids(self._chat.prompt(prompt)) != row.prompt_ids:
             return None
         ended = ids[-1:] == [self._chat.end]
         body = ids[:-1] if ended else ids
@@ -58,10 +58,9 @@ class Wire:
         return list(made)
 
 
-def _counted(row: Row, values: Sequence[float]) -> list[float]:
+def _counted(row: TokenizedRow, values: Sequence[float]) -> list[float]:
     """Those of a completion's values whose tokens count; none where there is not one a token."""
-    if len(values) != len(row.ids) - row.prompt:
+    if len(values) != len(row) - row.prompt_length:
         return []
-    return [
-        value for value, weight in zip(values, row.weights[row.prompt :], strict=True) if weight > 0
-    ]
+    is_learnt = row.is_learnt[row.prompt_length :].tolist()
+    return [value for value, counts in zip(values, is_learnt, strict=True) if counts]

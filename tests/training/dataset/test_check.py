@@ -1,7 +1,5 @@
 """The guard finds what a careless rendering would have done; each bad row here is what some renderer really makes."""
 
-import dataclasses
-
 import pytest
 
 pytest.importorskip("transformers", reason="needs the extra potstill[local]")
@@ -10,8 +8,9 @@ from tiny import tiny_tokenizer
 from potstill.errors import StageError
 from potstill.records import Problem, Span, Trace
 from potstill.training.dataset.chat_template import chat
-from potstill.training.dataset.check import check
-from potstill.training.dataset.tokenize import Rendering, Row, render
+from potstill.training.dataset.check import check_rows
+from potstill.training.dataset.rows import TokenizedRow, TokenizedRows
+from potstill.training.dataset.tokenize import Tokenized, tokenize_traces
 
 THINKING = "<think>\nNed had 19.\n</think>\n\nSo \\boxed{5}."
 
@@ -29,18 +28,22 @@ def by_hand(facts, completion, *, learnt=True, end=True):
     prompt = facts.tokenizer(facts.prompt("How many?"))["input_ids"]
     text = facts.tokenizer(completion)["input_ids"]
     tail = [facts.end] if end else []
-    row = Row(
+    row = TokenizedRow.of(
         0,
         (*prompt, *text, *tail),
         (0.0,) * len(prompt) + (float(learnt),) * (len(text) + len(tail)),
         len(prompt),
     )
-    return Rendering((row,), ())
+    return tokenized(row)
+
+
+def tokenized(*rows):
+    return Tokenized(TokenizedRows.from_rows(rows), ())
 
 
 def complaint(trace_, rendering, facts):
     with pytest.raises(StageError) as error:
-        check([trace_], rendering, facts, max_length=1000)
+        check_rows([trace_], rendering, facts, max_length=1000)
     assert error.value.expected and error.value.fix
     return error.value.found
 
@@ -53,9 +56,9 @@ def test_good_rows_pass(facts):
         trace("a >> 4\nb c", spans=(Span(2, 7, "tool"), Span(8, 10, "step", 0.0))),
         trace("x", spans=(Span(0, 1, "step", 0.5),)),
     ]
-    rendering = render(rows, facts, max_length=1000)
+    rendering = tokenize_traces(rows, facts, max_length=1000)
     assert len(rendering.rows) == 5
-    check(rows, rendering, facts, max_length=1000)
+    check_rows(rows, rendering, facts, max_length=1000)
 
 
 def test_reasoning_that_a_template_cut_out(facts):
@@ -74,8 +77,9 @@ def test_reasoning_outside_the_loss(facts):
     rendering = by_hand(facts, THINKING)
     row = rendering.rows[0]
     answer = len(facts.tokenizer("So \\boxed{5}.")["input_ids"]) + 1
-    masked = dataclasses.replace(row, weights=(0.0,) * (len(row.ids) - answer) + (1.0,) * answer)
-    assert "does not cover" in complaint(trace(), Rendering((masked,), ()), facts)
+    weights = [0.0] * (len(row) - answer) + [1.0] * answer
+    masked = TokenizedRow.of(0, row.input_ids, weights, row.prompt_length)
+    assert "does not cover" in complaint(trace(), tokenized(masked), facts)
 
 
 def test_loss_on_the_given_part_or_a_tool(facts):
@@ -93,21 +97,21 @@ def test_an_end_of_turn_where_the_author_was_cut_off(facts):
 
 def test_answers_cut_off_by_the_limit(facts):
     rows = [trace(), trace(THINKING * 50), trace(THINKING * 60)]
-    rendering = render(rows, facts, max_length=200)
+    rendering = tokenize_traces(rows, facts, max_length=200)
     with pytest.raises(StageError) as error:
-        check(rows, rendering, facts, max_length=200)
+        check_rows(rows, rendering, facts, max_length=200)
     assert (
         error.value.found
         == "2 of 3 rows longer than max_length=200: their answers would be cut off"
     )
     assert "max_dropped_share=0.67" in error.value.fix
-    check(rows, rendering, facts, max_length=200, max_dropped_share=0.67)
+    check_rows(rows, rendering, facts, max_length=200, max_dropped_share=0.67)
 
 
 def test_nothing_to_learn(facts):
     rows = [trace(weight=0.0), trace(error="timeout", text="")]
     with pytest.raises(StageError, match="none of 2 rows") as error:
-        check(rows, render(rows, facts, max_length=1000), facts, max_length=1000)
+        check_rows(rows, tokenize_traces(rows, facts, max_length=1000), facts, max_length=1000)
     assert "1: failed generation; 1: nothing to learn" in error.value.found
     with pytest.raises(StageError, match="the stage is empty"):
-        check([], Rendering((), ()), facts, max_length=1000)
+        check_rows([], tokenized(), facts, max_length=1000)

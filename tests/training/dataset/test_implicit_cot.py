@@ -5,10 +5,9 @@ import math
 from dataclasses import replace
 
 import pytest
-from rolling import Stop, load, stop_at, traces, weights, window
+from rolling import Stop, dataset_of, load, stop_at, traces, weights, window
 
 from potstill.training.dataset.implicit_cot import Shortened
-from potstill.training.dataset.tokenize import render
 from potstill.training.fit import fit
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.objective_inputs import prepare_objective
@@ -20,7 +19,9 @@ PLAN = {"steps_per_epoch": 10, "per_epoch": 10, "smoothing": math.inf}
 
 
 def texts(template, batch):
-    parts = zip(batch["ids"].tolist(), batch["prompt"].tolist(), batch["lengths"].tolist())
+    parts = zip(
+        batch["input_ids"].tolist(), batch["prompt_lengths"].tolist(), batch["lengths"].tolist()
+    )
     return [template.tokenizer.decode(ids[p:n]) for ids, p, n in parts]
 
 
@@ -38,14 +39,14 @@ def test_a_token_a_step_until_the_answer_alone_is_left(made):
     for step in (1, 2):
         (batch,) = roll(None, batches, When(step, 99))
         assert (before - batch["lengths"]).tolist() == [step] * 3
-        assert batch["weights"].sum() == batches[0]["weights"].sum() - 3 * step
+        assert batch["loss_weights"].sum() == batches[0]["loss_weights"].sum() - 3 * step
         for now, then in zip(texts(template, batch), texts(template, batches[0])):
             assert now.startswith("<think>") and then.endswith(now.removeprefix("<think>"))
     (batch,) = roll(None, batches, When(98, 99))
     assert texts(template, batch) == [
         f"<think></think>The answer is {i}.<|im_end|>" for i in range(3)
     ]
-    assert (batch["prompt"] == batches[0]["prompt"]).all()
+    assert (batch["prompt_lengths"] == batches[0]["prompt_lengths"]).all()
 
 
 def test_without_tags_the_chain_ends_where_the_answer_is_marked(tiny_checkpoint):
@@ -89,7 +90,7 @@ def counts_of_moments(start, folder, plan, **more):
     )
     loop = Loop(
         model,
-        render(rows, template, max_length=512).rows,
+        dataset_of(rows, template),
         settings,
         folder,
         None,

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from potstill.errors import StageError
 from potstill.training.dataset import collate, packing
+from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.dataset.sampler import plan
 from potstill.training.fit import fit
 from potstill.training.logprobs import counted_states
@@ -59,13 +60,13 @@ def batch_of(model, lengths):
     made = []
     for length in lengths:
         ids = torch.randint(3, 300, (length,)).tolist()
-        made.append(collate.prepared(collate.Row(0, tuple(ids), (0.0, *[1.0] * (length - 1)), 1)))
-    return collate.collate([[one] for one in made])
+        made.append(TokenizedRow.of(0, ids, [0.0, *[1.0] * (length - 1)], 1))
+    return collate.collate_rows(made)
 
 
 def test_states_and_gradients_are_those_of_rows_side_by_side(model):
     batch = batch_of(model, [5, 17, 2, 9, 30, 1, 8])
-    counted = batch["weights"][:, 1:] > 0
+    counted = batch["loss_weights"][:, 1:] > 0
     found = []
     for packed in (False, True):
         model.zero_grad()
@@ -82,10 +83,10 @@ def test_states_and_gradients_are_those_of_rows_side_by_side(model):
 def test_a_row_does_not_feel_what_it_is_packed_with(model):
     """Contamination: another token in one row changes no other row's state by even a bit."""
     batch = batch_of(model, [9, 4, 4])  # the two short ones share a sequence
-    counted = batch["weights"][:, 1:] > 0
+    counted = batch["loss_weights"][:, 1:] > 0
     with torch.no_grad():
         before = counted_states(model, batch, counted, packing=True)
-        batch["ids"][1, 1] = (batch["ids"][1, 1] + 7) % 300
+        batch["input_ids"][1, 1] = (batch["input_ids"][1, 1] + 7) % 300
         after = counted_states(model, batch, counted, packing=True)
     assert packing.bins([8, 3, 3], 8) == [[0], [1, 2]]
     assert torch.equal(before[:8], after[:8]) and torch.equal(before[11:], after[11:])
@@ -122,7 +123,8 @@ def test_losses_and_gradients_of_every_kind_are_unpacked_ones_to_1e_6(
     for packed in (False, True):
         model = AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.float32)
         made = dataclasses.replace(prepare_objective(config, model, packing=packed))
-        batch = collate.collate(made.prepared(model, items_of(tiny_checkpoint, traces, config)))
+        dataset = dataset_for(tiny_checkpoint, traces, config)
+        batch = collate.collate(made.with_reference_values(model, dataset))
         loss, _ = window_loss(model, batch, made.counts(batch), made)
         loss.backward()
         found.append((loss.item(), [p.grad for p in model.parameters() if p.grad is not None]))
@@ -133,16 +135,14 @@ def test_losses_and_gradients_of_every_kind_are_unpacked_ones_to_1e_6(
         assert float((apart - together).abs().max()) <= 1e-6 * max(scale, 1)
 
 
-def items_of(start, traces, config):
+def dataset_for(start, traces, config):
     from transformers import AutoTokenizer
 
-    from potstill.training.dataset.build import rendered
+    from potstill.training.dataset.build import build_dataset
     from potstill.training.dataset.chat_template import chat
 
-    found = rendered(
-        traces, chat(AutoTokenizer.from_pretrained(start)), start, TrainingSettings(), config
-    ).rows
-    return [item if isinstance(item, tuple) else (item,) for item in found]
+    template = chat(AutoTokenizer.from_pretrained(start))
+    return build_dataset(traces, template, start, TrainingSettings(), config)
 
 
 def test_a_packed_training_ends_where_an_unpacked_one_does(tiny_checkpoint, tmp_path):

@@ -11,7 +11,7 @@ from tiny import tiny_tokenizer
 from potstill.errors import ModelError
 from potstill.records import Message, Problem, Span, Trace
 from potstill.training.dataset.chat_template import chat
-from potstill.training.dataset.tokenize import TOO_LONG, render
+from potstill.training.dataset.tokenize import TOO_LONG, tokenize_traces
 
 THINKING = "<think>\nNed had 19.\n</think>\n\nThe answer is \\boxed{5}."
 R1_STYLE = (
@@ -43,19 +43,17 @@ def shipped(name):
 
 
 def one(row_trace, facts, max_length=10_000):
-    rendering = render([row_trace], facts, max_length=max_length)
-    assert rendering.refused == ()
+    rendering = tokenize_traces([row_trace], facts, max_length=max_length)
+    assert rendering.skipped == ()
     return rendering.rows[0]
 
 
 def learnt(row, facts):
-    return facts.tokenizer.decode(
-        [token for token, weight in zip(row.ids, row.weights) if weight > 0]
-    )
+    return facts.tokenizer.decode(row.input_ids[row.is_learnt].tolist())
 
 
 def whole(row, facts):
-    return facts.tokenizer.decode(list(row.ids))
+    return facts.tokenizer.decode(row.input_ids.tolist())
 
 
 def test_a_row_is_the_prompt_then_the_text_then_the_end():
@@ -65,8 +63,9 @@ def test_a_row_is_the_prompt_then_the_text_then_the_end():
         "<|im_start|>user\nNed has 19 shells.<|im_end|>\n<|im_start|>assistant\n19 - 14 = 5.<|im_end|>"
     )
     assert learnt(row, facts) == "19 - 14 = 5.<|im_end|>"
-    assert set(row.weights[: row.prompt]) == {0.0} and set(row.weights[row.prompt :]) == {1.0}
-    assert row.ids[-1] == facts.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert row.is_learnt.tolist() == [False] * row.prompt_length + [True] * len(row.completion_ids)
+    assert row.loss_weights.max() == 1.0
+    assert row.input_ids[-1] == facts.tokenizer.convert_tokens_to_ids("<|im_end|>")
 
 
 @pytest.mark.parametrize("finish", ["length", "cut", ""])
@@ -77,7 +76,8 @@ def test_no_end_token_unless_the_author_stopped(finish):
 
 def test_messages_and_a_bare_question_render_alike():
     facts = make()
-    assert one(trace(), facts) == one(trace(prompt=(Message("user", "Ned has 19 shells."),)), facts)
+    turns = trace(prompt=(Message("user", "Ned has 19 shells."),))
+    assert one(trace(), facts).same_tokens(one(turns, facts))
     both = (Message("system", "Be brief."), Message("user", "Ned has 19 shells."))
     assert whole(one(trace(prompt=both), facts), facts).startswith(
         "<|im_start|>system\nBe brief.<|im_end|>\n"
@@ -117,9 +117,9 @@ def test_a_prompt_that_opens_think_is_not_doubled_and_the_tokens_are_those_of_in
 
 
 def test_a_prompt_that_has_closed_think_refuses_reasoning():
-    rendering = render([trace(THINKING), trace()], make(NO_THINK), max_length=1000)
-    assert [row.trace for row in rendering.rows] == [1]
-    assert rendering.reasons == {
+    rendering = tokenize_traces([trace(THINKING), trace()], make(NO_THINK), max_length=1000)
+    assert [row.trace_index for row in rendering.rows] == [1]
+    assert rendering.skip_reasons == {
         "the template's generation prompt closes <think> before the trace's reasoning": 1
     }
 
@@ -143,7 +143,7 @@ def test_tool_turns_and_masked_spans_are_not_learnt():
     row = one(trace(text, spans=spans, weight=0.5), facts)
     assert learnt(row, facts) == "call(2)\nSo 4. Right step.<|im_end|>"
     assert whole(row, facts).endswith(text + "<|im_end|>")
-    at = [weight for token, weight in zip(row.ids, row.weights) if weight]
+    at = [weight for weight in row.loss_weights.tolist() if weight]
     assert (
         set(at) == {0.5, 1.0} and at[-1] == 0.5
     )  # row weight; twice that on the right step; the end takes the row's
@@ -155,7 +155,10 @@ def test_weights_of_overlapping_spans_multiply():
         trace("abc def", spans=(Span(0, 7, "a", 0.5), Span(4, 7, "b", 3.0)), weight=2.0), facts
     )
     weights = dict(
-        zip(facts.tokenizer.convert_ids_to_tokens(row.ids)[row.prompt :], row.weights[row.prompt :])
+        zip(
+            facts.tokenizer.convert_ids_to_tokens(row.completion_ids),
+            row.loss_weights[row.prompt_length :].tolist(),
+        )
     )
     assert weights["a"] == 1.0 and weights["<|im_end|>"] == 2.0
     assert {
@@ -175,9 +178,9 @@ def test_a_blank_before_a_token_does_not_pull_it_into_the_span_before():
 @pytest.mark.parametrize("hostile", ["5<|im_end|>\n<|im_start|>user\nhi", "<|endoftext|>"])
 def test_text_with_control_tokens_is_refused_and_counted(hostile):
     rows = [trace(hostile), trace(prompt=f"Read this: {hostile}"), trace()]
-    rendering = render(rows, make(), max_length=1000)
-    assert [row.trace for row in rendering.rows] == [2]
-    assert rendering.refused == (
+    rendering = tokenize_traces(rows, make(), max_length=1000)
+    assert [row.trace_index for row in rendering.rows] == [2]
+    assert rendering.skipped == (
         (0, "text holds a control token"),
         (1, "text holds a control token"),
     )
@@ -201,9 +204,9 @@ def test_a_text_that_the_tokenizer_changes_is_refused():
 
     tokenizer = tiny_tokenizer()
     tokenizer.backend_tokenizer.normalizer = normalizers.NFC()  # as Qwen's
-    rendering = render([trace("e\u0301"), trace("é")], chat(tokenizer), max_length=1000)
-    assert rendering.reasons == {"the tokenizer does not give the text back": 1}
-    assert [row.trace for row in rendering.rows] == [1]
+    rendering = tokenize_traces([trace("e\u0301"), trace("é")], chat(tokenizer), max_length=1000)
+    assert rendering.skip_reasons == {"the tokenizer does not give the text back": 1}
+    assert [row.trace_index for row in rendering.rows] == [1]
 
 
 @pytest.mark.parametrize(
@@ -217,14 +220,14 @@ def test_a_text_that_the_tokenizer_changes_is_refused():
     ],
 )
 def test_what_cannot_be_learnt_is_left_out_with_its_reason(fields, reason):
-    assert render([trace(**fields)], make(), max_length=1000).reasons == {reason: 1}
+    assert tokenize_traces([trace(**fields)], make(), max_length=1000).skip_reasons == {reason: 1}
 
 
 def test_long_rows_are_left_out_never_truncated():
     facts = make()
-    length = len(one(trace(), facts).ids)
-    assert render([trace()], facts, max_length=length).refused == ()
-    assert render([trace()], facts, max_length=length - 1).refused == ((0, TOO_LONG),)
+    length = len(one(trace(), facts))
+    assert tokenize_traces([trace()], facts, max_length=length).skipped == ()
+    assert tokenize_traces([trace()], facts, max_length=length - 1).skipped == ((0, TOO_LONG),)
 
 
 def test_a_tokenizer_without_a_template_is_refused():

@@ -8,7 +8,7 @@ from tiny import tiny_checkpoint as make_checkpoint
 
 from potstill.errors import ConfigError, StageError
 from potstill.records import Problem, Trace
-from potstill.training.dataset.tokenize import Row
+from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.objective_config import ObjectiveConfig, called
 from potstill.training.rollout import rewards
 from potstill.training.rollout.rewards import Models, Rewards, Written
@@ -34,7 +34,9 @@ def written(template, texts=TEXTS, answer="3"):
     for text in texts:
         ids = template.tokenizer(text, add_special_tokens=False)["input_ids"]
         weights = (0.0,) * len(prompt) + (1.0,) * len(ids)
-        made.append(Written(problem, text, Row(0, (*prompt, *ids), weights, len(prompt)), 0))
+        made.append(
+            Written(problem, text, TokenizedRow.of(0, (*prompt, *ids), weights, len(prompt)), 0)
+        )
     return made
 
 
@@ -70,9 +72,9 @@ def test_a_teacher_s_score_is_its_mean_token_probability(student, tmp_path):
         some, models(model, template, lambda rows: rewards.scores(other, rows))
     ).rewards
     for one, value in zip(some, made):
-        ids = torch.tensor([one.row.ids])
-        logs = other(input_ids=ids).logits[0, one.row.prompt - 1 : -1].log_softmax(-1)
-        mean = float(logs.gather(1, ids[0, one.row.prompt :, None]).mean().detach())
+        ids = torch.tensor([one.row.input_ids.tolist()])
+        logs = other(input_ids=ids).logits[0, one.row.prompt_length - 1 : -1].log_softmax(-1)
+        mean = float(logs.gather(1, ids[0, one.row.prompt_length :, None]).mean().detach())
         assert value == pytest.approx(math.exp(mean), rel=1e-4)
     with pytest.raises(ConfigError, match="needs a teacher"):
         Rewards("teacher")(some, models(model, template))
@@ -107,7 +109,7 @@ def test_nover_by_hand(student):
             "input_ids"
         ]
         answer = template.tokenizer(" 3", add_special_tokens=False)["input_ids"]
-        before = [*one.row.ids[: one.row.prompt], *thought]
+        before = [*one.row.prompt_ids, *thought]
         ids = torch.tensor([[*before, *answer]])
         logs = model(input_ids=ids).logits[0, len(before) - 1 : -1].log_softmax(-1)
         nll = -float(logs.gather(1, torch.tensor(answer)[:, None]).mean().detach())

@@ -5,7 +5,19 @@ import json
 import math
 
 import pytest
-from rolling import FIRST, Stop, load, rollouts, stop_at, torch, traces, vowels, weights, window
+from rolling import (
+    FIRST,
+    Stop,
+    dataset_of,
+    load,
+    rollouts,
+    stop_at,
+    torch,
+    traces,
+    vowels,
+    weights,
+    window,
+)
 from tiny import tiny_checkpoint as make_checkpoint
 
 from potstill.errors import ConfigError
@@ -13,7 +25,6 @@ from potstill.models.local import generate
 from potstill.models.model import Sampling
 from potstill.objectives.schedules import Adaptive, speculative_block
 from potstill.training import checkpoint as loading
-from potstill.training.dataset.tokenize import render
 from potstill.training.fit import fit
 from potstill.training.logprobs import logp
 from potstill.training.objective_config import NEARBY, ObjectiveConfig
@@ -46,7 +57,7 @@ def completions(batch):
     return [
         ids[p:n]
         for ids, p, n in zip(
-            batch["ids"].tolist(), batch["prompt"].tolist(), batch["lengths"].tolist()
+            batch["input_ids"].tolist(), batch["prompt_lengths"].tolist(), batch["lengths"].tolist()
         )
     ]
 
@@ -80,11 +91,11 @@ def test_the_sampler_s_log_probabilities_are_the_training_s(student, teacher, he
     model, template = student
     config = opd(teacher, rollout_temperature=heat, num_generations=2)
     for batch in rollouts(template, config, traces())(model, window(template, traces()), FIRST):
-        counted = batch["weights"] > 0
+        counted = batch["loss_weights"] > 0
         torch.testing.assert_close(
             batch["sampled"][counted], logp(model, batch)[counted], rtol=0, atol=2e-5
         )
-        assert int(counted.sum()) == int((batch["lengths"] - batch["prompt"]).sum())
+        assert int(counted.sum()) == int((batch["lengths"] - batch["prompt_lengths"]).sum())
 
 
 def test_tokens_are_never_cut_again(student, teacher, monkeypatch):
@@ -106,9 +117,15 @@ def test_tokens_are_never_cut_again(student, teacher, monkeypatch):
     made = rollouts(template, opd(teacher), traces())(model, batches, FIRST)
     assert [ids for batch in made for ids in completions(batch)] == [drawn.ids for drawn in seen]
     prompts = [
-        ids[:n].tolist() for batch in batches for ids, n in zip(batch["ids"], batch["prompt"])
+        ids[:n].tolist()
+        for batch in batches
+        for ids, n in zip(batch["input_ids"], batch["prompt_lengths"])
     ]
-    after = [ids[:n].tolist() for batch in made for ids, n in zip(batch["ids"], batch["prompt"])]
+    after = [
+        ids[:n].tolist()
+        for batch in made
+        for ids, n in zip(batch["input_ids"], batch["prompt_lengths"])
+    ]
     assert prompts == after
 
 
@@ -119,7 +136,7 @@ def test_advantages_are_within_the_completions_of_a_prompt(student):
     )
     rows = traces(4)
     (batch,) = rollouts(template, config, rows)(model, window(template, rows, 4), FIRST)
-    assert batch["trace"].tolist() == [i for i in range(4) for _ in range(4)]
+    assert batch["trace_index"].tolist() == [i for i in range(4) for _ in range(4)]
     roller = rollouts(template, config, rows)
     told = torch.tensor(
         [vowels(None, roller.text(ids)) for ids in completions(batch)], dtype=torch.float64
@@ -149,7 +166,7 @@ def test_a_rollout_that_the_limit_cut_has_no_end_and_may_be_masked(student, teac
         (batch,) = rollouts(template, config, traces(3))(model, window(template, traces(3)), FIRST)
         cut = batch["stopped"][:, 0] == 0
         assert cut.all() and not any(template.end in ids for ids in completions(batch))
-        assert bool((batch["weights"].sum(1) == 0).all()) == masked
+        assert bool((batch["loss_weights"].sum(1) == 0).all()) == masked
 
 
 def test_prompts_near_the_context_leave_what_room_there_is(tmp_path, teacher):
@@ -169,16 +186,16 @@ def test_the_normaliser_counts_what_was_written(tiny_checkpoint, teacher, tmp_pa
     settings = TrainingSettings(
         batch_size=2, gradient_accumulation_steps=2, num_train_epochs=1, learning_rate=1e-3
     )
-    rendered = render(rows, template, max_length=512).rows
+    dataset = dataset_of(rows, template)
     made = prepare_objective(config, model, roll=rollouts(template, config, rows))
-    loop = Loop(model, rendered, settings, tmp_path, None, objective_inputs=made)
+    loop = Loop(model, dataset, settings, tmp_path, None, objective_inputs=made)
     loop.state.max_steps = 1
     batches, count = loop.get_batch_samples(
         iter(loop.get_train_dataloader()), 2, torch.device("cpu")
     )
     assert "stopped" in batches[0]
-    written = sum(int((batch["lengths"] - batch["prompt"]).sum()) for batch in batches)
-    labels = sum(sum(weight > 0 for weight in row.weights) for row in rendered)
+    written = sum(int((batch["lengths"] - batch["prompt_lengths"]).sum()) for batch in batches)
+    labels = sum(int(row.is_learnt.sum()) for row in dataset.rows)
     assert int(count) == written != labels
 
 
@@ -205,7 +222,7 @@ def by_hand(model, teacher, batches, mean, longest):
     total, tokens, sequences = 0.0, 0, 0
     for batch in batches:
         for ids, prompt, length in zip(
-            batch["ids"], batch["prompt"].tolist(), batch["lengths"].tolist()
+            batch["input_ids"], batch["prompt_lengths"].tolist(), batch["lengths"].tolist()
         ):
             ids = ids[None, :length]
             logq, logp = (
@@ -277,7 +294,7 @@ def test_student_and_teacher_mixed_draw_from_the_mixture(student, teacher):
     prompts = [
         ids[:n].tolist()
         for batch in window(template, traces())
-        for ids, n in zip(batch["ids"], batch["prompt"])
+        for ids, n in zip(batch["input_ids"], batch["prompt_lengths"])
     ]
     pair = speculative.Pair(model, other, speculative.mixed(0.2))
     drawn = roll.written(model, prompts, list(range(len(prompts))), pair)
@@ -358,7 +375,7 @@ def test_two_writers_leave_the_student_s_own_share_behind(student, teacher):
         (batch,) = rollouts(template, config, traces(3))(
             model, window(template, traces(3)), FIRST, other
         )
-        counted = batch["weights"] > 0
+        counted = batch["loss_weights"] > 0
         torch.testing.assert_close(
             batch["sampled"][counted], logp(model, batch)[counted], rtol=0, atol=1e-6
         )

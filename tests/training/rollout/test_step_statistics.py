@@ -15,8 +15,9 @@ from tiny import tiny_checkpoint as made_tiny
 from potstill.errors import ConfigError, StageError
 from potstill.objectives.policy import whitened
 from potstill.training.dataset import collate
-from potstill.training.dataset.build import rendered
-from potstill.training.dataset.tokenize import Row
+from potstill.training.dataset.build import build_dataset
+from potstill.training.dataset.rows import TokenizedRow
+from potstill.training.dataset.training_dataset import TrainingDataset
 from potstill.training.fit import fit
 from potstill.training.logprobs import logp, positions
 from potstill.training.metrics import written
@@ -29,36 +30,43 @@ from potstill.training.trainer import window_loss
 
 def row(prompt, completion):
     ids = (*prompt, *completion)
-    return Row(0, ids, (0.0,) * len(prompt) + (1.0,) * len(completion), len(prompt))
+    return TokenizedRow.of(0, ids, (0.0,) * len(prompt) + (1.0,) * len(completion), len(prompt))
 
 
 def test_a_prompt_gets_the_next_other_prompts_completion():
     a, b, c = row([1, 2], [3]), row([1, 2], [4, 5]), row([6], [7, 8, 9])
-    crossed = [made.ids for [made] in step_statistics.mismatched([(a,), (b,), (c,)])]
-    assert crossed == [(1, 2, 7, 8), (1, 2, 7, 8), (6, 3)]  # cut to the longer of the two rows
-    [[alone]] = step_statistics.mismatched([(a,)])
-    assert not any(alone.weights)
-    [first, second] = step_statistics.mismatched([(a, b), (c, row([6], [0]))])
-    assert [made.ids for made in first] == [(1, 2, 7, 8), (1, 2, 0)]  # sides stay sides
-    assert [made.weights for made in second] == [(0, 1), (0, 1, 1)]
+    crossed = mismatched([(a,), (b,), (c,)])
+    # cut to the longer of the two rows
+    assert [made.input_ids.tolist() for made in crossed] == [[1, 2, 7, 8], [1, 2, 7, 8], [6, 3]]
+    [alone] = mismatched([(a,)])
+    assert not alone.is_learnt.any()
+    crossed = mismatched([(a, b), (c, row([6], [0]))])
+    assert [made.input_ids.tolist() for made in crossed[:2]] == [[1, 2, 7, 8], [1, 2, 0]], (
+        "sides stay sides"
+    )
+    assert [made.loss_weights.tolist() for made in crossed[2:]] == [[0, 1], [0, 1, 1]]
+
+
+def mismatched(items):
+    return step_statistics.mismatched_rows(TrainingDataset.from_items(items))
 
 
 def kto(folder, reference=None):
-    """A config of KTO ready: the student, its prepared rows."""
+    """A config of KTO ready: the student, its dataset."""
     start = made_tiny(folder / "student", seed=0)
     model, template = load(start)
     config = ObjectiveConfig("kto", reference=reference)
     made = prepare_objective(config, model)
-    rows = rendered(pairs(), template, start, TrainingSettings(), config).rows
-    return model, made, made.prepared(model, rows), rows
+    dataset = build_dataset(pairs(), template, start, TrainingSettings(), config)
+    return model, made, made.with_reference_values(model, dataset), dataset
 
 
 def test_kl_is_the_mean_over_mismatched_rows_of_the_whole_step(tmp_path):
     other = made_tiny(tmp_path / "other", seed=2)
     model, made, ready, rows = kto(tmp_path, other)
     ratios = []
-    for [crossed] in [[one] for item in step_statistics.mismatched(rows) for one in item]:
-        alone = collate.collate([[collate.prepared(crossed)]])
+    for crossed in step_statistics.mismatched_rows(rows):
+        alone = collate.collate_rows([crossed])
         ratios.append(float((logp(model, alone) - logp(load(other)[0], alone)).sum()))
     wanted = sum(ratios) / len(ratios)
     kls = {
@@ -72,15 +80,13 @@ def test_kl_is_the_mean_over_mismatched_rows_of_the_whole_step(tmp_path):
             [max(0.0, wanted)] * len(batches), abs=1e-4
         )
     swapped = step_statistics.with_kl(
-        [collate.collate(ready)], lambda batch: batch["reference"] - batch["weights"]
+        [collate.collate(ready)], lambda batch: batch["reference"] - batch["loss_weights"]
     )
     assert float(swapped[0]["kl"]) == 0.0  # clamped
     raised = step_statistics.with_kl(
-        [collate.collate(ready)], lambda batch: batch["reference"] + batch["weights"]
+        [collate.collate(ready)], lambda batch: batch["reference"] + batch["loss_weights"]
     )
-    counted = [
-        sum(w > 0 for w in one.weights) for item in step_statistics.mismatched(rows) for one in item
-    ]
+    counted = [int(one.is_learnt.sum()) for one in step_statistics.mismatched_rows(rows)]
     assert float(raised[0]["kl"]) == pytest.approx(sum(counted) / len(counted), rel=1e-5)
     assert max(abs(ratio) for ratio in ratios) > 0.01
 
@@ -106,7 +112,7 @@ def test_minillms_returns_are_whitened_over_the_step(tmp_path):
     slopes = []
     for size in (6, 3, 2):
         batches = made.window(model, window(template, traces(), size, prompts=False), FIRST)
-        told = torch.cat([b["advantages"][:, 1:][b["weights"][:, 1:] > 0] for b in batches])
+        told = torch.cat([b["advantages"][:, 1:][b["loss_weights"][:, 1:] > 0] for b in batches])
         assert float(told.mean()) == pytest.approx(0, abs=1e-5) and float(
             told.std()
         ) == pytest.approx(1, abs=1e-5)
@@ -117,7 +123,7 @@ def test_minillms_returns_are_whitened_over_the_step(tmp_path):
             ].backward()
         slopes.append(model.get_input_embeddings().weight.grad.clone())
     assert slopes[0].abs().max() > 1e-4
-    rolled = [{**batch, "stopped": torch.ones_like(batch["weights"])} for batch in batches]
+    rolled = [{**batch, "stopped": torch.ones_like(batch["loss_weights"])} for batch in batches]
     assert "even" not in written(rolled)  # whitened returns are no rewards of a group
     for slope in slopes[1:]:
         assert torch.allclose(slope, slopes[0], atol=1e-6 + 1e-4 * float(slopes[0].abs().max()))
@@ -172,8 +178,10 @@ def test_kto_of_single_labelled_completions(tiny_checkpoint, tmp_path):
         for row, label in zip(learnt(), labels, strict=True)
     ]
     model, template = load(tiny_checkpoint)
-    made = rendered(told, template, tiny_checkpoint, TrainingSettings(), ObjectiveConfig("kto"))
-    batch = collate.collate([[collate.prepared(row)] for row in made.rows])
+    made = build_dataset(
+        told, template, tiny_checkpoint, TrainingSettings(), ObjectiveConfig("kto")
+    )
+    batch = collate.collate_rows(made.rows)
     assert positions(model, batch, needs=("labels",)).labels_S.tolist() == labels
     out = fit(
         told,

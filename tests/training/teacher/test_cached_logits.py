@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
@@ -13,32 +14,35 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from potstill.errors import StageError, StoreError
 from potstill.objectives.truncated import top_k
 from potstill.records import Span
-from potstill.training.dataset.build import stored as everything
+from potstill.training.dataset.build import tokenize_for_teacher
 from potstill.training.fit import fit
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.settings import TrainingSettings
 from potstill.training.teacher import cached_logits
 
 
-def rendered(traces, path):
-    return everything(traces, path, TrainingSettings()).rows
+def tokenized(traces, path):
+    return tokenize_for_teacher(traces, path, TrainingSettings()).rows
 
 
 def test_what_is_read_is_what_the_teacher_said_to_half_precision(tmp_path):
     folder = stored(tmp_path, k=8)
     start = make_checkpoint(tmp_path / "student")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "teacher", dtype=torch.float32)
-    for row in cached_logits.read(folder, start, rendered(pairs(), start)):
+    for row in cached_logits.read(folder, start, tokenized(pairs(), start)):
         with torch.no_grad():
-            live = top_k(model(torch.tensor([row.ids])).logits[0], 8)
-        counted = [at for at, weight in enumerate(row.weights) if weight > 0]
-        assert counted[0] == row.prompt and row.columns["cached_logp"].dtype == torch.float16
+            live = top_k(model(torch.tensor([row.input_ids.tolist()])).logits[0], 8)
+        counted = row.is_learnt.nonzero()[0].tolist()
+        assert counted[0] == row.prompt_length and row.columns["cached_logp"].dtype == np.float16
         for at in counted:
             assert row.columns["cached_ids"][at].tolist() == live.ids_NK[at - 1].tolist()
             torch.testing.assert_close(
-                row.columns["cached_logp"][at].float(), live.logp_NK[at - 1], rtol=1e-3, atol=1e-3
+                torch.from_numpy(row.columns["cached_logp"][at]).float(),
+                live.logp_NK[at - 1],
+                rtol=1e-3,
+                atol=1e-3,
             )
-        assert not row.columns["cached_logp"][: row.prompt].any()
+        assert not row.columns["cached_logp"][: row.prompt_length].any()
 
 
 @pytest.mark.parametrize("temperature", [0.5, 2.0])
@@ -57,7 +61,7 @@ def test_a_token_takes_at_most_600_bytes(tmp_path, k, least):
     on_disk = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     assert told.bytes == on_disk and told.rows == 16 and told.k == k
     assert told.tokens == sum(
-        w > 0 for row in rendered(pairs(), tmp_path / "teacher") for w in row.weights
+        row.is_learnt.sum() for row in tokenized(pairs(), tmp_path / "teacher")
     )
     assert least < told.bytes / told.tokens < 600, told.bytes / told.tokens
 
@@ -67,9 +71,9 @@ def test_other_rows_weights_and_tokens_are_refused(tmp_path):
     start = make_checkpoint(tmp_path / "student")
     changed = [rows()[0].annotate(spans=(Span(0, 4, "step", 0.0),)), *rows()[1:]]
     with pytest.raises(StageError, match="no entries for 1 of 8 rows"):
-        cached_logits.read(folder, start, rendered(changed, start))
+        cached_logits.read(folder, start, tokenized(changed, start))
     reweighted = [rows()[0].annotate(weight=0.25), *rows()[1:]]
-    assert len(cached_logits.read(folder, start, rendered(reweighted, start))) == 8, (
+    assert len(cached_logits.read(folder, start, tokenized(reweighted, start))) == 8, (
         "a weight changes no entries"
     )
     template = json.dumps(
@@ -78,7 +82,7 @@ def test_other_rows_weights_and_tokens_are_refused(tmp_path):
     other = make_checkpoint(tmp_path / "other")
     (other / "chat_template.jinja").write_text(json.loads(template))
     with pytest.raises(StageError, match="made with another tokenizer"):
-        cached_logits.read(folder, other, rendered(rows(), start))
+        cached_logits.read(folder, other, tokenized(rows(), start))
 
 
 def test_a_training_on_entries_of_another_temperature_is_refused(tmp_path):
@@ -93,7 +97,7 @@ def test_a_training_on_entries_of_another_temperature_is_refused(tmp_path):
 def test_a_damaged_or_unfinished_folder_says_so(tmp_path):
     folder = stored(tmp_path)
     start = make_checkpoint(tmp_path / "student")
-    found = rendered(rows(), start)
+    found = tokenized(rows(), start)
     shard = folder / "teacher_cache-00000.safetensors"
     whole = shard.read_bytes()
     for cut in (len(whole) // 2, 100, 4):
@@ -124,7 +128,7 @@ def test_a_finished_folder_is_left_alone_and_another_never_overwritten(tmp_path,
         cached_logits.about(folder),
     )
     monkeypatch.setattr(cached_logits, "_loaded", None)  # the teacher is not even loaded
-    teacher, found = tmp_path / "teacher", rendered(pairs(), tmp_path / "teacher")
+    teacher, found = tmp_path / "teacher", tokenized(pairs(), tmp_path / "teacher")
     assert cached_logits.write(folder, teacher, found, k=16, device="cpu") == told
     assert (folder / "teacher_cache-00000.safetensors").stat().st_mtime_ns == before
     for other in ({"k": 8}, {"k": 16, "temperature": 2.0}):
@@ -141,7 +145,7 @@ def test_a_finished_folder_is_left_alone_and_another_never_overwritten(tmp_path,
 def test_an_unfinished_one_is_begun_anew_over_several_shards(tmp_path, monkeypatch):
     whole = cached_logits.about(stored(tmp_path))
     monkeypatch.setattr(cached_logits, "SHARD", 5)
-    teacher, found = tmp_path / "teacher", rendered(pairs(), tmp_path / "teacher")
+    teacher, found = tmp_path / "teacher", tokenized(pairs(), tmp_path / "teacher")
     out, calls = tmp_path / "again", []
 
     class Stop(Exception):
@@ -165,7 +169,7 @@ def test_an_unfinished_one_is_begun_anew_over_several_shards(tmp_path, monkeypat
         cached_logits.read(out, start, found),
         cached_logits.read(tmp_path / "teacher_cache", start, found),
     ):
-        assert torch.equal(mine.columns["cached_ids"], theirs.columns["cached_ids"])
+        assert np.array_equal(mine.columns["cached_ids"], theirs.columns["cached_ids"])
 
 
 def test_pairs_get_entries_on_both_sides(tmp_path):
@@ -182,7 +186,7 @@ def test_it_needs_something_to_store(tmp_path, tiny_checkpoint):
         cached_logits.write(tmp_path / "teacher_cache", tiny_checkpoint, [])
     with pytest.raises(StageError, match="k=0"):
         cached_logits.write(
-            tmp_path / "teacher_cache", tiny_checkpoint, rendered(rows(), tiny_checkpoint), k=0
+            tmp_path / "teacher_cache", tiny_checkpoint, tokenized(rows(), tiny_checkpoint), k=0
         )
 
 
@@ -241,5 +245,5 @@ def test_a_teachers_padded_head_gives_no_entry_that_a_student_lacks(tmp_path):
 
 
 def stored_by(teacher, folder):
-    cached_logits.write(folder, teacher, rendered(rows(), teacher), k=16, device="cpu")
+    cached_logits.write(folder, teacher, tokenized(rows(), teacher), k=16, device="cpu")
     return folder

@@ -17,9 +17,9 @@ from potstill.errors import StageError
 from potstill.objectives.inputs import OtherVocabulary
 from potstill.objectives.transport import compared
 from potstill.training.dataset import collate
-from potstill.training.dataset.build import rendered, sides
+from potstill.training.dataset.build import build_dataset, sides
 from potstill.training.dataset.chat_template import chat
-from potstill.training.dataset.tokenize import Row
+from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.fit import fit
 from potstill.training.logprobs import positions
 from potstill.training.objective_config import ObjectiveConfig, trainable
@@ -47,10 +47,9 @@ def read(start, config, traces):
     made = prepare_objective(
         config, model, across=Reader(sides(start, TrainingSettings(), config), traces)
     )
-    found = rendered(
-        traces, chat(AutoTokenizer.from_pretrained(start)), start, TrainingSettings(), config
-    ).rows
-    return model, made, made.prepared(model, [(row,) for row in found])
+    template = chat(AutoTokenizer.from_pretrained(start))
+    dataset = build_dataset(traces, template, start, TrainingSettings(), config)
+    return model, made, made.with_reference_values(model, dataset)
 
 
 def test_these_are_trained_across_tokenizers():
@@ -83,7 +82,7 @@ def test_cot2align_crosses_rows_with_what_is_left_without_their_chain(tiny_check
     template = chat(AutoTokenizer.from_pretrained(tiny_checkpoint))
 
     def found(**constants):
-        return rendered(
+        return build_dataset(
             traces,
             template,
             tiny_checkpoint,
@@ -92,24 +91,24 @@ def test_cot2align_crosses_rows_with_what_is_left_without_their_chain(tiny_check
         )
 
     def spelled(row):
-        return template.tokenizer.decode(row.ids[row.prompt : -1])
+        return template.tokenizer.decode(row.completion_ids[:-1])
 
-    made = found().rows
-    assert [
-        [spelled(row) for row in (item if isinstance(item, tuple) else (item,))] for item in made
-    ] == [[texts[0], "42."], [texts[1], "answer is 4."], [texts[2]]]
+    made = found()
+    assert [[spelled(row) for row in item] for item in made] == [
+        [texts[0], "42."],
+        [texts[1], "answer is 4."],
+        [texts[2]],
+    ]
     theirs = AutoTokenizer.from_pretrained(teacher)
     read = theirs.decode(made[0][1].columns["theirs"])
-    assert "42." in read and "7 - 0" not in read and made[1][1].trace == 1
-    assert not any(isinstance(item, tuple) for item in found(crossed=False).rows)
+    assert "42." in read and "7 - 0" not in read and made[1][1].trace_index == 1
+    assert all(len(item) == 1 for item in found(crossed=False))
     config = ObjectiveConfig("cot2align", teacher=teacher)
     model = AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.float32)
     ready = prepare_objective(config, model)
-    batch = collate.collate(
-        ready.prepared(model, [item if isinstance(item, tuple) else (item,) for item in made])
-    )
+    batch = collate.collate(ready.with_reference_values(model, made))
     _, seen = window_loss(model, batch, ready.counts(batch), ready)
-    counted = [int((batch["weights"][at, 1:] > 0).sum()) for at in range(5)]
+    counted = [int((batch["loss_weights"][at, 1:] > 0).sum()) for at in range(5)]
     assert (int(seen.stats["crossed"].total), int(seen.stats["crossed"].count)) == (
         sum(counted[:4]),
         sum(counted),
@@ -187,7 +186,9 @@ def test_the_states_are_the_teachers_own(tiny_checkpoint, tmp_path):
     teacher = frozen(config.teacher, model)
     at = 0
     for row in found:  # alone and without padding
-        ids, counts = row[0].columns["theirs"], row[0].columns["theirs_counted"]
+        columns = row[0].columns
+        ids = torch.from_numpy(columns["theirs"]).long()
+        counts = torch.from_numpy(columns["theirs_counted"])
         wanted = teacher.base_model(input_ids=ids[None, :-1]).last_hidden_state[0][counts[1:] > 0]
         torch.testing.assert_close(
             x.teacher.hidden_MDt[at : at + len(wanted)], wanted, atol=1e-5, rtol=1e-5
@@ -277,7 +278,9 @@ def test_a_character_that_the_limit_cut_is_left_out_alone(tiny_checkpoint, tmp_p
     tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint)
     prompt = tokenizer("Hi")["input_ids"]
     ids = tokenizer("So 🙂🙂")["input_ids"][:-1]
-    row = Row(0, (*prompt, *ids), (*[0.0] * len(prompt), *[1.0] * len(ids)), len(prompt))
+    row = TokenizedRow.of(
+        0, (*prompt, *ids), (*[0.0] * len(prompt), *[1.0] * len(ids)), len(prompt)
+    )
     found = both.written([row], rows()[:1]).rows[0]
     assert found is not None
     assert [number > 0 for number in found.columns["group"][len(prompt) :]] == [True] * (
@@ -292,18 +295,15 @@ def test_a_row_that_no_teacher_reads_has_no_part_in_the_loss(tiny_checkpoint, tm
     model, made, found = read(tiny_checkpoint, config, traces)
     tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint)
     broken = tokenizer.convert_tokens_to_ids("Ã")  # the first byte of a longer character
-    plain = [{n: c for n, c in row[0].columns.items() if n in ("ids", "weights")} for row in found]
-    at = found[1][0].prompt
-    plain[1]["ids"] = plain[1]["ids"].clone()
-    plain[1]["ids"][at] = broken
-    batch = collate.collate(
-        [[row[0]._replace(columns=columns)] for row, columns in zip(found, plain)]
-    )
+    first, second = (item[0].without_columns() for item in found)
+    changed = second.input_ids.copy()
+    changed[second.prompt_length] = broken
+    batch = collate.collate_rows([first, dataclasses.replace(second, input_ids=changed)])
     new = made.across(batch)
     assert (
         new["unscored"][:, 0].tolist() == [0, 1]
-        and not new["weights"][1].any()
-        and new["weights"][0].any()
+        and not new["loss_weights"][1].any()
+        and new["loss_weights"][0].any()
     )
     both = window_loss(model, new, 1.0, made)[0]
     alone = window_loss(model, collate.collate([found[0]]), 1.0, made)[0]

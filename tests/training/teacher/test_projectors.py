@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from potstill.objectives.inputs import Hidden
 from potstill.training.dataset import collate
-from potstill.training.dataset.build import rendered
+from potstill.training.dataset.build import build_dataset
 from potstill.training.dataset.chat_template import chat
 from potstill.training.fit import fit
 from potstill.training.logprobs import positions
@@ -28,14 +28,9 @@ SETTINGS = TrainingSettings(
 
 def taken(start, config, traces, **how):
     model = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
-    found = rendered(
-        traces, chat(AutoTokenizer.from_pretrained(start)), start, TrainingSettings(), config
-    ).rows
-    return (
-        model,
-        prepare_objective(config, model, **how),
-        [row if isinstance(row, tuple) else (row,) for row in found],
-    )
+    template = chat(AutoTokenizer.from_pretrained(start))
+    dataset = build_dataset(traces, template, start, TrainingSettings(), config)
+    return model, prepare_objective(config, model, **how), dataset
 
 
 def weights(module):
@@ -91,7 +86,7 @@ def test_layers_are_compared_at_the_same_depth_in_one_pass(tiny_checkpoint, tmp_
     teacher = make_checkpoint(tmp_path / "t", seed=1, num_hidden_layers=4, hidden_size=48)
     model, made, found = taken(tiny_checkpoint, ObjectiveConfig("ted", teacher=teacher), rows()[:3])
     assert made.maps.layers == ((1, 2), (2, 4))
-    batch = collate.collate(made.prepared(model, found))
+    batch = collate.collate(made.with_reference_values(model, found))
     plain = positions(model, batch, teacher=made.teacher, needs=("distribution",))
     inner = made.inner(model, batch)
     x = made.completed(dataclasses.replace(plain, teacher=None), model, batch, inner)
@@ -138,7 +133,7 @@ def test_rationales_of_a_prompt_are_one_item(tiny_checkpoint):
     ]
     model, made, found = taken(tiny_checkpoint, ObjectiveConfig("qcrd"), [*scored, *rest])
     assert [len(item) for item in found] == [3, 2, 2, 2]  # the good one of the first prompt once
-    batch = collate.collate(made.prepared(model, found))
+    batch = collate.collate(made.with_reference_values(model, found))
     assert float(made.counts(batch)) == 4
     x = made.completed(positions(model, batch), model, batch)
     assert x.labels_S.tolist() == [True, False, False] + [True, False] * 3
@@ -146,7 +141,7 @@ def test_rationales_of_a_prompt_are_one_item(tiny_checkpoint):
         x.prompts_S.tolist() == [0, 0, 0, 1, 1, 2, 2, 3, 3] and x.scores_S is None
     )  # not all have one
     model, made, found = taken(tiny_checkpoint, ObjectiveConfig("qcrd"), scored)
-    batch = collate.collate(made.prepared(model, found))
+    batch = collate.collate(made.with_reference_values(model, found))
     assert made.completed(positions(model, batch), model, batch).scores_S.tolist() == pytest.approx(
         [0.9, 0.2, 0.2]
     )
@@ -155,6 +150,6 @@ def test_rationales_of_a_prompt_are_one_item(tiny_checkpoint):
 @pytest.mark.parametrize("name", ["qcrd", "contrastive"])
 def test_a_prompts_loss_is_the_same_however_a_step_is_cut(tiny_checkpoint, name):
     model, made, found = taken(tiny_checkpoint, ObjectiveConfig(name), pairs(4))
-    grads = gradients_however_cut(model, made, made.prepared(model, found))
+    grads = gradients_however_cut(model, made, made.with_reference_values(model, found))
     for other in grads[1:]:
         torch.testing.assert_close(other, grads[0], atol=1e-5, rtol=1e-3)

@@ -4,11 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rolling import FIRST, load, rollouts, traces, weights, window
+from rolling import FIRST, dataset_of, load, rollouts, traces, weights, window
 
 from potstill.errors import ModelError, StageError
 from potstill.models.local.transformers import TransformersModel
-from potstill.training.dataset.tokenize import render
+from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.fit import fit
 from potstill.training.objective_config import ObjectiveConfig, bind
 from potstill.training.objective_inputs import prepare_objective
@@ -51,7 +51,7 @@ def stories():
 def test_scores_of_rows_are_the_teacher_s_own(stories):
     _, template = load(HERE / "student")
     teacher, _ = load(HERE / "teacher")
-    rows = render(stories, template, max_length=512).rows
+    rows = dataset_of(stories, template).rows
     wire = Wire(Behind(HERE / "teacher"), stories, template)
     for mine, theirs in zip(wire(rows), rewards.scores(teacher, rows), strict=True):
         assert mine == pytest.approx(theirs, abs=1e-4)
@@ -88,8 +88,11 @@ def test_tokens_that_a_server_cuts_otherwise_are_not_learnt(stories):
     )
     (batch,) = made.window(student, window(template, stories, 6), FIRST)
     assert batch["unscored"][:, 0].tolist() == [0, 1, 0, 0, 0, 0]
-    assert batch["weights"].sum(1).tolist()[1] == 0 and (batch["weights"].sum(1) > 0).sum() == 5
-    assert float(made.counts(batch)) == float(batch["weights"].sum())
+    assert (
+        batch["loss_weights"].sum(1).tolist()[1] == 0
+        and (batch["loss_weights"].sum(1) > 0).sum() == 5
+    )
+    assert float(made.counts(batch)) == float(batch["loss_weights"].sum())
 
 
 def test_a_server_of_other_tokens_is_refused(stories):
@@ -105,7 +108,7 @@ def test_a_server_of_other_tokens_is_refused(stories):
         ObjectiveConfig("token_kl", teacher=once), student, wire=Wire(once, stories, template)
     )
     with pytest.raises(StageError, match="for 1 of 6 rows"):
-        made.prepared(student, [(row,) for row in render(stories, template, max_length=512).rows])
+        made.with_reference_values(student, dataset_of(stories, template))
 
 
 def test_text_that_is_cut_otherwise_again_is_not_asked_for(tiny_checkpoint):
@@ -113,19 +116,24 @@ def test_text_that_is_cut_otherwise_again_is_not_asked_for(tiny_checkpoint):
     _, template = load(tiny_checkpoint)
     server = Behind(tiny_checkpoint)
     wire = Wire(server, traces(1), template)
-    (row,) = render(traces(1), template, max_length=512).rows
+    (row,) = dataset_of(traces(1), template).rows
     whole = template.tokenizer.encode("shells", add_special_tokens=False)
     apart = [
         token for c in "shells" for token in template.tokenizer.encode(c, add_special_tokens=False)
     ]
     assert len(whole) < len(apart)
     odd, fine = (
-        replace(
-            row, ids=(*row.ids[: row.prompt], *ids), weights=(0.0,) * row.prompt + (1.0,) * len(ids)
+        TokenizedRow.of(
+            0,
+            [*row.prompt_ids, *ids],
+            [0.0] * row.prompt_length + [1.0] * len(ids),
+            row.prompt_length,
         )
         for ids in (apart, whole)
     )
-    elsewhere = replace(row, ids=(5, *row.ids[1:]))  # the prompt is not the template's
+    elsewhere = TokenizedRow.of(
+        0, [5, *row.input_ids[1:]], row.loss_weights, row.prompt_length
+    )  # the prompt is not the template's
     assert wire([odd, elsewhere]) == [[], []] and not server.asked
     assert len(wire([fine])[0]) == len(whole) and server.asked == [(traces(1)[0].prompt, "shells")]
 

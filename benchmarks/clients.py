@@ -75,7 +75,7 @@ def ours(url: str, count: int, at_once: int, folder: Path | None) -> Callable[[]
 
     spec = f"openai:{MODEL}?url={url}&concurrency={at_once}"
     models.load(spec)
-    event_loop.loop()  # like aiohttp, what it imports is there before the clock starts
+    event_loop.get_loop()  # like aiohttp, what it imports is there before the clock starts
     assert aiohttp
 
     def start() -> int:

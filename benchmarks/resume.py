@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from potstill.models.model import Completion, Gate, Request, Sampling
+from potstill.models.model import Completion, Request, Sampling, SpendingPermit
 from potstill.records import Tokens
 from potstill.store import Store, with_cache
 from potstill.store.completions import _ANSWERS
@@ -52,7 +52,7 @@ class Wire:
         raise NotImplementedError
 
     def stream(
-        self, requests: Iterable[Request], gate: Gate | None = None
+        self, requests: Iterable[Request], permit: SpendingPermit | None = None
     ) -> Iterator[list[tuple[int, Completion]]]:
         """One completion at a time."""
         for place, request in enumerate(requests):

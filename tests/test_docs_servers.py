@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from potstill.models import FREE
-from potstill.models.remote.batch_api import MOST
+from potstill.models.remote.batch_api import MAX_CALLS
 from potstill.models.remote.litellm import VendorOptions
 from potstill.models.remote.options import Options, parse
 from potstill.models.remote.presets import PRESETS
@@ -44,4 +44,4 @@ def test_the_table_of_options_is_that_of_the_code():
 def test_every_preset_is_on_the_page():
     told = PAGE.split("Presets: ")[1].split("\n\n")[0]
     assert set(re.findall(r"`(\w+)`", told)) - {"url"} == set(PRESETS)
-    assert f"{MOST:,}" in PAGE
+    assert f"{MAX_CALLS:,}" in PAGE

@@ -242,7 +242,7 @@ class Budget:
             with self._changed:
                 answer: Answer = "go"
                 for request in requests:
-                    answer = permit.enter(request)
+                    answer = permit.reserve(request)
                     if answer != "go":
                         break
                 if answer == "go":
@@ -318,7 +318,7 @@ class Budget:
         return self.limits.get(name, NO_LIMIT)
 
     def _enter(self, permit: BudgetPermit, request: Request) -> Answer:
-        """`BudgetPermit.enter`: reserve the worst case, or say why not."""
+        """`BudgetPermit.reserve`: reserve the worst case, or say why not."""
         key = (permit.role, permit.model.id, request)
         with self._changed:
             reservation = self._reservations.get(key)
@@ -347,7 +347,7 @@ class Budget:
             return "go"
 
     def _record_failed(self, permit: BudgetPermit, request: Request, attempt: Attempt) -> None:
-        """`BudgetPermit.lost`: spend what a failed try may have cost, and keep the reservation for the next try."""
+        """`BudgetPermit.record_failed_try`: spend what the try may have cost, and keep the reservation for the next."""
         key = (permit.role, permit.model.id, request)
         with self._changed:
             reservation = self._reservations.get(key)
@@ -427,7 +427,7 @@ class Budget:
 
 @final
 class BudgetPermit:
-    """`models.model.Gate` of one role's calls of one model in one arm."""
+    """`models.model.SpendingPermit` of one role's calls of one model in one arm."""
 
     def __init__(
         self, budget: Budget, role: str, model: Model, arm: str, price: Price | None
@@ -437,12 +437,12 @@ class BudgetPermit:
         self.is_closed = False
         self._budget = budget
 
-    def enter(self, request: Request) -> Answer:
-        """Reserve the most this call can cost; see `models.model.Gate`."""
+    def reserve(self, request: Request) -> Answer:
+        """Reserve the most this call can cost; see `models.model.SpendingPermit`."""
         return self._budget._enter(self, request)
 
-    def lost(self, request: Request, attempt: Attempt) -> None:
-        """Spend what a failed try may have cost; see `models.model.Gate`."""
+    def record_failed_try(self, request: Request, attempt: Attempt) -> None:
+        """Spend what a failed try may have cost; see `models.model.SpendingPermit`."""
         self._budget._record_failed(self, request, attempt)
 
 

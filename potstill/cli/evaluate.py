@@ -28,9 +28,9 @@ from potstill.errors import ConfigError
 from potstill.evaluation.rows import Evaluation
 from potstill.models.model import Model, Sampling
 from potstill.records import Trace
-from potstill.runs.recipe import Evaluating
+from potstill.runs.recipe import EvaluationSettings
 
-_USUAL = Evaluating()
+_USUAL = EvaluationSettings()
 ASKED = "what the model sees, with {question} in it (the kind's own, which for math asks for a boxed answer)"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, final
@@ -21,7 +20,6 @@ MODELS = (
 )
 PROBLEMS = "a .jsonl, .json, .csv or .parquet file, hf:NAME, gym:TASK or world:TASK"
 KINDS = "math, number, choice, exact, regex, format, table, code, judge, gym, story"
-_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 MOST_THREADS = 1024
 
@@ -154,27 +152,6 @@ def pairs(texts: Sequence[str], flag: str) -> dict[str, str]:
             raise ConfigError(f"{flag} {text}", expected="name=value", fix=f"{flag} name=value")
         found[name] = value
     return found
-
-
-def settings(texts: Sequence[str]) -> list[str]:
-    """`key=value` texts as YAML reads them: 1e-4 is a number to everyone but YAML 1.1, which wants 1.0e-4."""
-    return [
-        re.sub(r"(?<==)(.*)$", lambda m: _number(m[1]), text, count=1, flags=re.DOTALL)
-        for text in texts
-    ]
-
-
-def _number(text: str) -> str:
-    if not _EXPONENT.fullmatch(text):
-        return text
-    digits, _, power = text.lower().partition("e")
-    return f"{digits if '.' in digits else digits + '.0'}e{int(power):+d}"
-
-
-def given(args: argparse.Namespace, names: Mapping[str, str]) -> dict[str, Any]:
-    """The options that were given (not None or ""), under the keys of a recipe."""
-    found = {key: getattr(args, name) for name, key in names.items()}
-    return {key: value for key, value in found.items() if value not in (None, "")}
 
 
 def folder(text: str) -> Path:

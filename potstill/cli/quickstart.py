@@ -95,9 +95,7 @@ def data(problems: int, test: int, n: int, seed: int) -> dict[str, Any]:
 
 def execute(args: argparse.Namespace) -> None:
     """Run it and print the outcome."""
-    bound = recipe.from_data(
-        data(args.limit, args.test, args.n, args.seed), options.settings(args.set)
-    )
+    bound = recipe.from_data(data(args.limit, args.test, args.n, args.seed), args.set)
     from potstill.runs import experiment
 
     began = time.monotonic()

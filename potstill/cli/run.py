@@ -12,7 +12,6 @@ examples:
 from __future__ import annotations
 
 import argparse
-import json
 import time
 import typing
 from pathlib import Path
@@ -21,6 +20,7 @@ from potstill.budget import flags
 from potstill.cli import options
 from potstill.cli.progress import watching
 from potstill.cli.results import finish, keeping
+from potstill.config import Override
 from potstill.data import files
 from potstill.runs import recipe
 
@@ -153,17 +153,26 @@ def execute(args: argparse.Namespace) -> None:
 
 def bind(args: argparse.Namespace) -> recipe.Recipe:
     """The recipe that the flags make, or the file's with the flags over it."""
-    values = options.given(args, _KEYS)
-    values |= {f"roles.{name}": spec for name, spec in options.pairs(args.role, "--role").items()}
-    values |= {
-        f"mapping.{field}": column for field, column in options.pairs(args.map, "--map").items()
-    }
-    values |= flags.parse_budget(args.budget)
-    values |= {"batch": True} if args.batch else {}
-    # JSON is YAML, so that a value such as `no` or `1e3` stays the text it is.
-    sets = [f"{key}={json.dumps(value)}" for key, value in values.items()] + options.settings(
-        args.set
-    )
+    sets: list[str | Override] = [*flag_overrides(args), *args.set]
     if args.what.endswith((".yaml", ".yml")):
         return recipe.from_file(Path(args.what), sets)
     return recipe.from_data({"method": args.what}, sets)
+
+
+def flag_overrides(args: argparse.Namespace) -> list[Override]:
+    """The flags that were given and have a place in a recipe."""
+    overrides = []
+    for attribute, key in _KEYS.items():
+        value = getattr(args, attribute)
+        if value not in (None, ""):
+            flag = f"--{attribute.replace('_', '-')} {value}"
+            overrides.append(Override(key, value, flag))
+    for role, spec in options.pairs(args.role, "--role").items():
+        overrides.append(Override(f"roles.{role}", spec, f"--role {role}={spec}"))
+    for field, column in options.pairs(args.map, "--map").items():
+        overrides.append(Override(f"mapping.{field}", column, f"--map {field}={column}"))
+    for key, amount in flags.parse_budget(args.budget).items():
+        overrides.append(Override(key, amount, f"--budget ({key})"))
+    if args.batch:
+        overrides.append(Override("batch", True, "--batch"))
+    return overrides

@@ -41,9 +41,9 @@ from potstill.cli.evaluate import ASKED
 from potstill.cli.progress import clock, watching
 from potstill.data import files
 from potstill.errors import ConfigError, ModelError
-from potstill.runs.recipe import convert
+from potstill.runs.train_rows import read_keywords
 from potstill.training.objective_config import LOOP, ObjectiveConfig, bind, trainable
-from potstill.training.settings import ALIASES, SETTINGS, FitResult, TrainingSettings
+from potstill.training.settings import SETTINGS, FitResult, TrainingSettings
 
 _NAMES = textwrap.fill(", ".join(trainable()), 110, initial_indent="  ", subsequent_indent="  ")
 __doc__ = (__doc__ or "").replace("OBJECTIVES", _NAMES)
@@ -126,9 +126,10 @@ def execute(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    own, rest = split(args.objective, args.set)
-    settings = training([f"seed={args.seed}", *rest], args.threads)
-    config = bind(args.objective, own | _given(args)).config
+    settings, keywords = read_keywords(
+        args.objective, args.set, seed=args.seed, threads=args.threads
+    )
+    config = bind(args.objective, keywords | _given(args)).config
     traces = _rows(args, config)
     student = loaded(args.student, args.threads, "student")
     from potstill.training import distributed
@@ -217,37 +218,6 @@ def loaded(spec: str, threads: int, role: str, *, scores: bool = False) -> Any:
     return model
 
 
-def split(objective: str, sets: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Values of the objective's constants and the loop's keywords; and the rest, which are training settings."""
-    import yaml
-
-    constants = objectives.constants(objective)
-    own: dict[str, Any] = {}
-    rest: list[str] = []
-    for text, plain in zip(options.settings(sets), sets):
-        name, eq, value = text.partition("=")
-        first, _, inner = name.partition(".")
-        settings = (
-            name not in constants
-            and first in (*SETTINGS, *ALIASES, "training")
-            and name != "training.objective_config"
-        )
-        if not eq or settings:
-            rest.append(plain)
-            continue
-        try:
-            made = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ConfigError(
-                f"--set {plain}: {value!r} is not YAML", fix="potstill train --help"
-            ) from None
-        if inner and first in LOOP:  # implicit_cot.per_epoch=8
-            before = own.get(first)
-            made = {**(before if isinstance(before, Mapping) else {}), inner: made}
-        own[first if inner and first in LOOP else name] = made  # `bind` says what there is
-    return own, rest
-
-
 def _as_asked(student: Any, settings: TrainingSettings, spec: str) -> TrainingSettings:
     """A student is trained as it is asked: what its template is told when it writes, it is told here."""
     chat: Any = getattr(getattr(student, "encoder", None), "chat", "auto")
@@ -258,33 +228,6 @@ def _as_asked(student: Any, settings: TrainingSettings, spec: str) -> TrainingSe
             fix="leave ?chat=plain out, and copy a chat_template.jinja into the checkpoint if it has none",
         )
     return dataclasses.replace(settings, chat=chat) if settings.chat == "auto" else settings
-
-
-def training(sets: Sequence[str], threads: int = 0) -> TrainingSettings:
-    """Training settings from key=value texts, all mistakes reported at once."""
-    import yaml
-
-    tree: dict[str, Any] = {"threads": threads} if threads else {}
-    wrong: list[str] = []
-    for name, text in options.pairs(options.settings(sets), "--set").items():
-        *path, last = name.removeprefix("training.").split(".")
-        at = tree
-        for part in path:
-            if not isinstance(at.setdefault(part, {}), dict):
-                wrong.append(f"{name}: {part} is given as a value too")
-                at[part] = {}
-            at = at[part]
-        try:
-            at[last] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            wrong.append(f"{name}: {text!r} is not YAML")
-    made: TrainingSettings = convert(TrainingSettings, tree, "training", wrong)
-    if wrong:
-        lines = "\n".join(f"  - {line}" for line in wrong)
-        raise ConfigError(
-            f"{len(wrong)} mistake(s) in --set:\n{lines}", fix="potstill train --help"
-        )
-    return made
 
 
 def _steps(out: Path) -> list[dict[str, float]]:

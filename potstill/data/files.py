@@ -93,9 +93,14 @@ def content(path: Path, what: str) -> Any:
     return value
 
 
-def yaml(path: Path) -> Any:
-    """The value of a YAML file of plain values: no object tags, no key twice; errors with the line."""
-    return plain.read(path)
+def yaml(path: Path, *, untyped: bool = False) -> Any:
+    """The value of a YAML file of plain values: no object tags, no key twice; errors with the line.
+
+    Args:
+        path: the file.
+        untyped: leave numbers and booleans as `config.Untyped` texts, for settings whose type decides.
+    """
+    return plain.read(path, untyped=untyped)
 
 
 def yaml_lines(path: Path) -> dict[str, int]:

@@ -1,10 +1,16 @@
-"""YAML of plain values only: no object tags, no key twice, no value that contains itself or grows without bound."""
+"""YAML of plain values only: no object tags, no key twice, no value that contains itself or grows without bound.
+
+Values are those of YAML 1.2's core schema: 1e-4 and 8e-1 are numbers, 010 is ten; `no`, `on`, 1:30 and dates are text.
+"""
 
 from __future__ import annotations
 
+import re
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from potstill.config import Untyped
 from potstill.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,16 +21,35 @@ MOST = 100_000  # values in a file, aliases written out
 _FIX = "write plain values: texts, numbers, lists, mappings"
 
 
-def load(text: str, name: object) -> Any:
+# Scalars of the core schema (yaml.org/spec/1.2.2, 10.3.2), by tag: the pattern and the letters that one begins with.
+_TAG = "tag:yaml.org,2002:"
+_SCALARS = {
+    "null": (re.compile(r"~|null|Null|NULL|"), ["~", "n", "N", ""]),
+    "bool": (re.compile(r"true|True|TRUE|false|False|FALSE"), list("tTfF")),
+    "int": (re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+"), list("-+0123456789")),
+    "float": (
+        re.compile(
+            r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+            r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+        ),
+        list("-+.0123456789"),
+    ),
+    "merge": (re.compile(r"<<"), ["<"]),
+}
+
+
+def load(text: str, name: object, *, untyped: bool = False) -> Any:
     """The value of a YAML text.
 
     Args:
+        text: the document.
         name: of the file, for errors.
+        untyped: leave numbers and booleans as `config.Untyped` texts, for settings whose type decides.
     """
     import yaml
 
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _loader(untyped)(text)
         try:
             node = loader.get_single_node()
             if node is None:
@@ -45,11 +70,11 @@ def load(text: str, name: object) -> Any:
         raise InputError(f"{at}: not YAML ({reason or error})", expected="YAML", fix=fix) from error
 
 
-def read(path: Path, name: object = "") -> Any:
-    """The value of a YAML file."""
+def read(path: Path, name: object = "", *, untyped: bool = False) -> Any:
+    """The value of a YAML file; `untyped` as for `load`."""
     name = name or path
     try:
-        return load(path.read_bytes().decode("utf-8-sig"), name)
+        return load(path.read_bytes().decode("utf-8-sig"), name, untyped=untyped)
     except UnicodeDecodeError as error:
         raise InputError(
             f"{name} is not YAML: not UTF-8 (byte {error.start})", fix="save it as UTF-8"
@@ -61,13 +86,59 @@ def lines(text: str) -> dict[str, int]:
     import yaml
 
     found: dict[str, int] = {}
-    open_: list[tuple[str, Node | None]] = [("", yaml.compose(text, yaml.SafeLoader))]
+    open_: list[tuple[str, Node | None]] = [("", yaml.compose(text, _loader(False)))]
     while open_:
         path, node = open_.pop()
         for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
             found[path + str(key.value)] = key.start_mark.line + 1
             open_.append((f"{path}{key.value}.", value))
     return found
+
+
+def read_untyped(text: str) -> Untyped:
+    """A text with the value that YAML reads in it, or itself where it is not YAML: the value of `--set KEY=VALUE`."""
+    try:
+        value = load(text, "the value", untyped=True)
+    except InputError:
+        value = text
+    return Untyped(text, value.value if isinstance(value, Untyped) else value)
+
+
+def scalar_value(text: str) -> Any:
+    """The value of a scalar without quotes, by the core schema."""
+    for kind in ("bool", "int", "float"):
+        if not _SCALARS[kind][0].fullmatch(text):
+            continue
+        if kind == "bool":
+            return text.lower() == "true"
+        if kind == "int":
+            base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+            return int(text, base)
+        return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    return text
+
+
+@cache
+def _loader(untyped: bool) -> Any:
+    """PyYAML's safe loader with the scalars of YAML 1.2; its own are those of 1.1."""
+    import yaml
+
+    class CoreLoader(yaml.SafeLoader):
+        pass
+
+    CoreLoader.yaml_implicit_resolvers = {}
+
+    def construct(loader: Any, node: Any) -> Any:
+        text = loader.construct_scalar(node)
+        value = scalar_value(text)
+        return Untyped(text, value) if untyped else value
+
+    for kind, (pattern, letters) in _SCALARS.items():
+        anchored = re.compile(f"(?:{pattern.pattern})$")  # PyYAML matches at the beginning only
+        CoreLoader.add_implicit_resolver(_TAG + kind, anchored, letters)
+        if kind in ("bool", "int", "float"):
+            CoreLoader.add_constructor(_TAG + kind, construct)
+    return CoreLoader
 
 
 def _check(node: Node, name: object, sizes: dict[int, int], inside: set[int]) -> int:

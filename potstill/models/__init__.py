@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl, urlencode
 
+from potstill.config import Mistakes, Setting, convert_settings, merge_layers, parse_query
 from potstill.errors import ConfigError
 from potstill.models.model import Model
 
@@ -18,27 +19,40 @@ FREE = (
 )  # options that move no sample
 
 
-def _switch(text: str) -> bool:
-    return bool(("0", "1").index(text))
-
-
-_RENAMED = {"model": "columns", "models": "columns", "column": "columns", "completion": "columns"}
-_OPTIONS: Mapping[str, Mapping[str, Callable[[str], Any]]] = {
-    "scripted": {"fail": float, "seed": int, "name": str},
-    "recorded": {
-        "columns": lambda text: tuple(text.split(",")),
-        **dict.fromkeys(("question", "reasoning", "answer", "label", "finish", "match"), str),
-    },
-    "transformers": {
-        "dtype": str,
-        "device": str,
-        "threads": int,
-        "batch": int,
-        "chat": str,
-        "gather": _switch,
-    },
-    "vllm": {"dtype": str, "chat": str, "memory": float, "parallel": int, "context": int},
+# Options of a spec by kind of model; those of servers are the fields of `remote.options.Options`.
+_OPTIONS: Mapping[str, tuple[Setting, ...]] = {
+    "scripted": (Setting("fail", float), Setting("seed", int), Setting("name", str)),
+    "recorded": (
+        Setting("columns", tuple[str, ...]),
+        Setting("question", str),
+        Setting("reasoning", str),
+        Setting("answer", str),
+        Setting("label", str),
+        Setting("finish", str),
+        Setting("match", Literal["exact", "contained"]),
+    ),
+    "transformers": (
+        Setting("dtype", str),
+        Setting("device", str),
+        Setting("threads", int),
+        Setting("batch", int),
+        Setting("chat", str),
+        Setting("gather", bool),
+    ),
+    "vllm": (
+        Setting("dtype", str),
+        Setting("chat", str),
+        Setting("memory", float),
+        Setting("parallel", int),
+        Setting("context", int),
+    ),
 }
+_COLUMN_NAMES = (
+    "model",
+    "models",
+    "column",
+    "completion",
+)  # other words for `columns` of recorded:
 
 
 def load(
@@ -73,7 +87,7 @@ def load(
     path, _, query = rest.partition("?")
     if kind in WIRED:
         return _wired(kind, spec, path, query, options)
-    options = {**_options(kind, query, spec), **options}
+    options = {**read_options(kind, query, spec), **options}
     return _make(kind, Path(path).expanduser(), options)
 
 
@@ -108,9 +122,9 @@ def _wired(kind: str, spec: str, path: str, query: str, options: dict[str, Any])
     refuse_secrets(spec)
     options = {**parse(query), **options}
     if kind == "litellm":
-        from potstill.models.remote.litellm import vendor
+        from potstill.models.remote.litellm import load_vendor_model
 
-        return vendor(path, **options)
+        return load_vendor_model(path, **options)
     from potstill.models.remote.openai import OpenAIModel
 
     return OpenAIModel(path, **options)
@@ -125,13 +139,6 @@ def _make(kind: str, path: Path, options: dict[str, Any]) -> Model:
         from potstill.models.recorded import Recorded
 
         match = options.pop("match", "exact")
-        if match not in ("exact", "contained"):
-            raise ConfigError(
-                f"unknown match={match}",
-                available=("exact", "contained"),
-                wanted=match,
-                fix="choose one",
-            )
         return Recorded.load(path, contained=match == "contained", **options)
     from potstill.models.local.checkpoint import check_checkpoint
 
@@ -145,20 +152,46 @@ def _make(kind: str, path: Path, options: dict[str, Any]) -> Model:
     return TransformersModel(path, **options)
 
 
-def _options(kind: str, query: str, spec: str) -> dict[str, Any]:
-    known, found = _OPTIONS[kind], {}
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        name = _RENAMED.get(name, name) if kind == "recorded" else name
-        if name not in known:
-            fix = f"write {kind}:PATH?{next(iter(known))}=…"
-            raise ConfigError(
-                f"unknown option {name!r} in {spec!r}", available=known, wanted=name, fix=fix
-            )
-        try:
-            found[name] = known[name](value)
-        except ValueError as error:
-            raise ConfigError(
-                f"{name}={value} in {spec!r} is no {known[name].__name__.lstrip('_')}",
-                fix=f"give a number: {name}=1",
-            ) from error
-    return found
+def check_options(spec: str) -> None:
+    """Refuse options that the kind of model does not have; nothing is loaded. Unknown kinds pass.
+
+    Raises:
+        ConfigError: lists every mistake in the options.
+    """
+    kind, _, rest = spec.partition(":")
+    if kind not in KINDS:
+        return
+    name, _, query = rest.partition("?")
+    if kind not in WIRED:
+        read_options(kind, query, spec)
+        return
+    from potstill.models.remote.options import Options, parse, refuse_secrets
+
+    refuse_secrets(spec)
+    options = parse(query)
+    if kind == "litellm":
+        from potstill.models.remote.litellm import VendorOptions
+
+        VendorOptions(vendor=name.partition("/")[0], **options)
+    else:
+        Options(**options)
+
+
+def read_options(kind: str, query: str, spec: str) -> dict[str, Any]:
+    """The options behind the question mark of a spec, converted.
+
+    Raises:
+        ConfigError: lists every mistake in them.
+    """
+    options: dict[str, Any] = dict(parse_query(query))
+    if kind == "recorded":
+        options = {"columns" if k in _COLUMN_NAMES else k: v for k, v in options.items()}
+    for setting in _OPTIONS[kind]:
+        # A list is written with commas: ?columns=first,second
+        if setting.name in options and setting.kind == tuple[str, ...]:
+            options[setting.name] = options[setting.name].split(",")
+    mistakes = Mistakes()
+    given = merge_layers(_OPTIONS[kind], [("", options)], mistakes, what="option")
+    converted = convert_settings(_OPTIONS[kind], given, mistakes)
+    mistakes.raise_if_any(spec, fix=f"write {kind}:PATH?{_OPTIONS[kind][0].name}=…")
+    return converted

@@ -139,17 +139,17 @@ class Completion(NamedTuple):
     tries: tuple[Attempt, ...] = ()
 
 
-class Gate(Protocol):
-    """Leave to spend, asked before each call leaves; thread-safe, never blocks."""
+class SpendingPermit(Protocol):
+    """What each call asks before it is sent; thread-safe, never blocks."""
 
-    def enter(self, request: Request) -> Literal["go", "wait", "stop"]:
-        """Reserve the most this call can cost: "wait" while calls under way may free enough, "stop" if nothing can.
+    def reserve(self, request: Request) -> Literal["go", "wait", "stop"]:
+        """Reserve the most this call can cost: "wait" while calls in flight may free enough, "stop" if nothing can.
 
         A request that already holds a reservation (it is tried again) goes without another.
         """
         ...
 
-    def lost(self, request: Request, attempt: Attempt) -> None:
+    def record_failed_try(self, request: Request, attempt: Attempt) -> None:
         """A try of this request ended without its completion; what it may have cost is spent, the rest free again."""
         ...
 
@@ -179,17 +179,17 @@ class Planned(Model, Protocol):
 
 @runtime_checkable
 class Streamed(Model, Protocol):
-    """A model behind a wire: completions come as they land, in any order, and are committed as they come."""
+    """A remote model: completions come as they land, in any order, and are committed as they come."""
 
     def stream(
-        self, requests: Iterable[Request], gate: Gate | None = None
+        self, requests: Iterable[Request], permit: SpendingPermit | None = None
     ) -> Iterator[list[tuple[int, Completion]]]:
         """Completions in portions, each with the place of its request in `requests`.
 
         Requests are drawn from the iterable as there is room for them, so it may be longer than memory. A request that
-        the gate stopped is not among the completions. A portion may be empty, as a sign of life; its `done`, if it has
-        one, says how many more completions the server has made that have not come yet. Closing the iterator cancels
-        what is under way. What would fail for every request (a wrong key, an unknown model, a server that is down) is a
+        the permit stopped is not among the completions. A portion may be empty, as a sign of life; its `done`, if it
+        has one, says how many more completions the server has made that have not come yet. Closing the iterator cancels
+        what is in flight. What would fail for every request (a wrong key, an unknown model, a server that is down) is a
         ModelError, and is not recorded.
         """
         ...

@@ -3,38 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
-import math
 import re
-import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from potstill import config
 from potstill.budget.flags import UNLIMITED, RunLimits
+from potstill.config import NO_DEFAULT, Mistakes, Override, Place, Setting, Tree, join_key
 from potstill.data import files
 from potstill.errors import ConfigError, InputError
-from potstill.methods import METHODS
-from potstill.methods.catalogue import Entry, Value, entry, type_name
+from potstill.methods.catalogue import Value, entry, method_names
 from potstill.models.model import Sampling
+from potstill.runs import recipe_checks
+from potstill.runs.overrides import ARM_KEYS, SHARED_KEYS, apply_overrides, parse_overrides
+from potstill.runs.recipe_checks import ArmDraft
 from potstill.training.settings import TrainingSettings
 
-FREE = (
-    "budget",
-    "prices",
-    "batch",
-    "when_spent",
-    "compare",
-)  # what a run may cost, how it is paid for, what is shown of it: no part of it
+# What a run may cost, how it is paid for, and what is shown of it: another value does not make another run.
+UNSAVED_KEYS = ("budget", "prices", "batch", "when_spent", "compare")
 Truncated = typing.Literal["keep", "drop", "continue", "raise", "shorter"]
 
-_KEY = re.compile(
-    r"unknown [a-z ]+ '(?P<quoted>[^']+)'|(?:arm [^:]+: )?(?P<key>[\w.]+): "
-)  # what a mistake is about
-_NAME = re.compile(r"[\w][\w .=+-]*")
+_ARM_NAME = re.compile(r"[\w][\w .=+-]*")  # a file is named after an arm
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +41,7 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluating:
+class EvaluationSettings:
     """How arms are measured: on which problems, n samples each, drawn how; without problems nothing is measured.
 
     `kind` and `mapping` are those of the training problems where they are not given.
@@ -62,8 +56,10 @@ class Evaluating:
 
     def __post_init__(self) -> None:
         """Refuse counts that measure nothing."""
-        if self.n < 1 or self.limit < 0:
-            raise ConfigError(f"n={self.n}, limit={self.limit}: n is at least 1, limit at least 0")
+        if self.n < 1:
+            raise ConfigError(f"n={self.n}: n is at least 1")
+        if self.limit < 0:
+            raise ConfigError(f"limit={self.limit}: limit is at least 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +91,7 @@ class Recipe:
     arms: Mapping[str, Arm]
     roles: Mapping[str, str]
     problems: str
-    evaluate: Evaluating = Evaluating()
+    evaluate: EvaluationSettings = EvaluationSettings()
     seed: int = 0
     limit: int = 0
     kind: str = ""
@@ -120,21 +116,23 @@ class Recipe:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """What decides the results, as plain data to be saved beside them: not what the run may cost."""
-        given = dataclasses.asdict(self)
+        """What decides the results, as plain data to be saved beside them; without what the run may cost."""
+        data = dataclasses.asdict(self)
         for name, arm in self.arms.items():
-            given["arms"][name]["training"] = arm.training.to_json()
-        plain: dict[str, Any] = json.loads(
-            json.dumps(given)
-        )  # lists, as they come back from a file
-        free = (*FREE, "truncated") if self.truncated == "keep" else FREE
-        return {name: value for name, value in plain.items() if name not in free}
+            data["arms"][name]["training"] = arm.training.to_json()
+        # Tuples become lists, as they come back from a file.
+        plain: dict[str, Any] = json.loads(json.dumps(data))
+        for name in UNSAVED_KEYS:
+            del plain[name]
+        if self.truncated == "keep":
+            del plain["truncated"]
+        return plain
 
 
-def from_file(path: Path, sets: Sequence[str] = ()) -> Recipe:
+def from_file(path: Path, sets: Sequence[str | Override] = ()) -> Recipe:
     """Read a YAML recipe and apply `key=value` settings to it."""
     try:
-        data = files.yaml(path)
+        data = files.yaml(path, untyped=True)
     except FileNotFoundError:
         raise ConfigError(
             f"no recipe at {path}", fix="potstill methods lists what can be run without one"
@@ -148,250 +146,174 @@ def from_file(path: Path, sets: Sequence[str] = ()) -> Recipe:
             error.found, expected=error.expected or "a YAML file", fix=error.fix
         ) from None
     if not isinstance(data, dict):
-        holds = "is empty" if data is None else f"holds {type(data).__name__}"
-        fix = "begin with `method: sft`; recipes/ has whole ones"
+        content = "is empty" if data is None else f"holds {type(data).__name__}"
         raise ConfigError(
-            f"{path} {holds}", expected="a mapping with method, roles, problems", fix=fix
+            f"{path} {content}",
+            expected="a mapping with method, roles, problems",
+            fix="begin with `method: sft`; recipes/ has whole ones",
         )
     return from_data(data, sets, path)
 
 
 def from_data(
-    data: Mapping[str, Any], sets: Sequence[str] = (), file: Path | None = None
+    data: Mapping[str, Any], sets: Sequence[str | Override] = (), file: Path | None = None
 ) -> Recipe:
     """A recipe from plain data: `method` with `values` and `training`, or several under `arms`.
 
     Args:
         data: the recipe.
-        sets: `key=value` settings over it.
-        file: where the data were read, so that mistakes are told with their lines.
+        sets: settings from the command line, which win over the data: `key=value` texts or overrides.
+        file: where the data were read, so that mistakes are reported with their lines.
+
+    Raises:
+        ConfigError: lists every mistake in the recipe, each with its dotted key.
     """
-    wrong: list[str] = []
-    tree = _tree(data, sets, wrong)
+    mistakes = Mistakes()
+    places: dict[str, Place] = {}
+    if file is not None:
+        places = {key: Place(f"line {n}", key) for key, n in files.yaml_lines(file).items()}
+    tree = config.as_mapping(data, "", mistakes)
+    has_arms = tree.get("arms") is not None
+    arm_blocks = _arm_blocks(tree, mistakes)
+    overrides = parse_overrides(sets, Recipe, mistakes)
+    apply_overrides(tree, arm_blocks, overrides, places, mistakes, schema=Recipe, has_arms=has_arms)
+
+    shared = {}
+    for part in SHARED_KEYS:
+        shared[part] = config.as_mapping(tree.pop(part, None), part, mistakes)
     method = str(tree.pop("method", "") or "")
-    arms = _mapping("arms", tree.pop("arms", None), wrong) or {method: {"method": method}}
-    values, training = (
-        _mapping(part, tree.pop(part, None), wrong) for part in ("values", "training")
-    )
-    made = {str(name): _arm(str(name), arm, values, training, wrong) for name, arm in arms.items()}
-    fields = _fields(Recipe, tree, "", wrong, skip=("arms",))
-    roles = _mapping("roles", tree.get("roles"), [])
-    known = {role.name for method in METHODS for role in entry(method).roles} | {"judge"}
-    wrong += [_unknown("role", role, sorted(known)) for role in roles if role not in known]
-    budget = fields.get("budget")
-    limited = budget.roles if isinstance(budget, RunLimits) else {}
-    wrong += [
-        _unknown("role in the budget", r, sorted(known | {"evaluation"}))
-        for r in limited
-        if r not in known | {"evaluation"}
-    ]
-    for name, arm in made.items():
-        if arm.method in METHODS:
-            wrong += _roles(name, entry(arm.method), roles)
+    if not has_arms:
+        arm_blocks.setdefault(method, {})["method"] = method
+    elif method and arm_blocks and method not in arm_methods(arm_blocks):
+        mistakes.add("method", f"{method!r} is none of the arms'; each arm has its own `method`")
+    arms = {}
+    for name, block in arm_blocks.items():
+        arms[name] = _read_arm(name, block, shared, mistakes, has_own_block=has_arms)
+
+    settings = [s for s in config.settings_of(Recipe) if s.name != "arms"]
+    given = config.merge_layers(settings, [("", tree)], mistakes)
+    values = config.convert_settings(settings, given, mistakes)
+    for name in ("limit", "overlap_n"):
+        if (values.get(name) or 0) < 0:
+            mistakes.add(given[name].key, f"{values[name]} is below 0")
+    compared = values.get("compare")
+    if compared and compared not in arms:
+        mistakes.add("compare", config.unknown_name("arm", compared, arms))
     if not tree.get("problems"):
-        wrong.append("problems: none given (a file, hf:NAME, gym:TASK or world:TASK)")
-    wrong += [
-        f"{name}: {fields[name]} is below 0"
-        for name in ("limit", "overlap_n")
-        if (fields.get(name) or 0) < 0
-    ]
-    if wrong:
-        named = method if method in METHODS else "NAME"
-        raise ConfigError(
-            _listed(list(dict.fromkeys(wrong)), file), fix=f"potstill methods {named}"
+        mistakes.add("problems", "none given (a file, hf:NAME, gym:TASK or world:TASK)")
+    # The roles as they were given, so that a wrong one does not hide what is wrong with the others.
+    roles = config.as_mapping(tree.get("roles"), "roles", mistakes)
+    values.setdefault("roles", {})
+    recipe_checks.check_roles(roles, list(arms.values()), mistakes)
+    recipe_checks.check_budget(values.get("budget", UNLIMITED), list(arms.values()), mistakes)
+    objective_configs = {}
+    for name, arm in arms.items():
+        objective_configs[name] = recipe_checks.convert_objective(arm, roles, mistakes)
+    mistakes.raise_if_any(
+        str(file or "the recipe"),
+        places=places,
+        fix=f"potstill methods {method if method in method_names() else 'NAME'}",
+    )
+    bound = {}
+    for name, arm in arms.items():
+        training = dataclasses.replace(arm.training, objective_config=objective_configs[name])
+        bound[name] = Arm(arm.method, arm.values, training)
+    return Recipe(arms=bound, **values)
+
+
+def _arm_blocks(tree: Tree, mistakes: Mistakes) -> dict[str, Tree]:
+    """The blocks under `arms`, by name; taken out of the recipe's data."""
+    blocks = {}
+    for name, block in config.as_mapping(tree.pop("arms", None), "arms", mistakes).items():
+        blocks[name] = config.as_mapping(block, f"arms.{name}", mistakes)
+    return blocks
+
+
+def arm_methods(blocks: Mapping[str, Tree]) -> list[str]:
+    """The name of each arm's method: its own name where the block has none."""
+    return [str(block.get("method") or name) for name, block in blocks.items()]
+
+
+def _read_arm(
+    name: str, block: Tree, shared: Mapping[str, Tree], mistakes: Mistakes, *, has_own_block: bool
+) -> ArmDraft:
+    """An arm from its block and what all arms share."""
+    key = f"arms.{name}" if has_own_block else ""
+    if has_own_block and not _ARM_NAME.fullmatch(name):
+        mistakes.add(
+            "", f"arm {name!r}: a name is letters, digits and ' _.=+-', a letter or digit first"
         )
-    return Recipe(arms=made, **fields)
+    for unknown in block:
+        if unknown not in ARM_KEYS:
+            mistakes.add_unknown(join_key(key, unknown), ARM_KEYS, "key")
 
+    # Of each part the shared layer, then the arm's own, which wins.
+    layers = {}
+    for part in SHARED_KEYS:
+        layers[part] = [(part, shared[part])]
+        if has_own_block:
+            own_key = join_key(key, part)
+            layers[part].append((own_key, config.as_mapping(block.get(part), own_key, mistakes)))
 
-def _listed(wrong: Sequence[str], file: Path | None) -> str:
-    """All mistakes, and where a file is known those of a key that stands in it once with its line."""
-    places = files.yaml_lines(file) if file else {}
-    lines = "\n".join(f"  - {_line(mistake, places)}{mistake}" for mistake in wrong)
-    return f"{file or 'the recipe'} has {len(wrong)} mistake(s):\n{lines}"
-
-
-def _line(mistake: str, places: Mapping[str, int]) -> str:
-    if not (named := _KEY.match(mistake)):
-        return ""
-    key = named["quoted"] or named["key"]
-    found = {line for path, line in places.items() if f".{path}".endswith(f".{key}")}
-    return f"line {found.pop()}: " if len(found) == 1 else ""
-
-
-def _mapping(name: str, value: Any, wrong: list[str]) -> dict[str, Any]:
-    if value is not None and not isinstance(value, Mapping):
-        wrong.append(f"{name}: expected a mapping, found {value!r}")
-    return dict(value) if isinstance(value, Mapping) else {}
-
-
-def _tree(data: Mapping[str, Any], sets: Sequence[str], wrong: list[str]) -> dict[str, Any]:
-    """A deep copy of the data with the settings applied; a bare key is a method value."""
-    import yaml
-
-    tree = {k: dict(v) if isinstance(v, Mapping) else v for k, v in data.items()}
-    known = {f.name for f in dataclasses.fields(Recipe)} | {"training", "values", "method"}
-    for setting in sets:
-        key, eq, text = setting.partition("=")
-        if not eq:
-            wrong.append(f"--set {setting}: expected key=value")
-            continue
-        path = key.split(".") if key.split(".")[0] in known else ["values", *key.split(".")]
-        at = tree
-        for i, part in enumerate(path[:-1]):
-            at[part] = _mapping(f"--set {setting}: {'.'.join(path[: i + 1])}", at.get(part), wrong)
-            at = at[part]
-        try:
-            at[path[-1]] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            wrong.append(f"--set {setting}: {text!r} is not YAML")
-    return tree
-
-
-def _arm(
-    name: str, given: Any, values: Mapping[str, Any], training: Mapping[str, Any], wrong: list[str]
-) -> Arm:
-    arm = _mapping(f"arm {name}", given, wrong)
-    method = str(arm.get("method", name))
-    if name and not _NAME.fullmatch(name):  # a file is named after it
-        wrong.append(
-            f"arm {name!r}: a name is letters, digits and ' _.=+-', a letter or digit first"
-        )
-    for extra in set(arm) - {"method", "values", "training"}:
-        wrong.append(f"arm {name}: unknown key {extra!r} (method, values, training)")
-    if method not in METHODS:
-        wrong.append(_unknown("method", method, METHODS))
-        return Arm(method)
-    found = entry(method)
-    mine = {**values, **_mapping(f"arm {name}: values", arm.get("values"), wrong)}
-    bound = _values(found.values, mine, "", wrong)
-    own = _mapping(f"arm {name}: training", arm.get("training"), wrong)
-    trained = _fields(TrainingSettings, {**training, **own}, "training.", wrong)
+    # A method that is not there is one mistake; its values can't be checked.
+    method_name = str(block.get("method") or name)
+    values: Tree = {}
+    method = None
     try:
-        return Arm(method, bound, TrainingSettings(**trained))
+        method = entry(method_name)
+        values = _convert_values(method.values, layers["values"], key, mistakes)
     except ConfigError as error:
-        wrong.append(error.found)
-        return Arm(method, bound)
+        message = error.found
+        if ":" not in method_name and method_name not in method_names():
+            message = config.unknown_name("method", method_name, method_names())
+        mistakes.add(join_key(key, "method"), message)
+
+    training = _convert_training(layers["training"], mistakes)
+    return ArmDraft(method=method_name, values=values, entry=method, key=key, **training._asdict())
 
 
-def _roles(arm: str, found: Entry, roles: Mapping[str, str]) -> Iterable[str]:
-    for role in found.roles:
-        if not role.optional and not roles.get(role.name):
-            yield f"arm {arm}: role {role.name!r} has no model (--{role.name} world:{role.name}, transformers:PATH, …)"
+def _convert_values(
+    parameters: Sequence[Value],
+    layers: Sequence[tuple[str, Tree]],
+    arm_key: str,
+    mistakes: Mistakes,
+) -> Tree:
+    """The values of a method's parameters after `*`."""
+    settings = []
+    for parameter in parameters:
+        is_required = parameter.default is inspect.Parameter.empty
+        default = NO_DEFAULT if is_required else parameter.default
+        settings.append(Setting(parameter.name, parameter.annotation, default))
+    given = config.merge_layers(settings, layers, mistakes, what="parameter")
+    for setting in settings:
+        if setting.default is NO_DEFAULT and setting.name not in given:
+            mistakes.add(join_key(arm_key, f"values.{setting.name}"), "must be given")
+    return config.convert_settings(settings, given, mistakes)
 
 
-def _values(
-    known: Sequence[Value], given: Mapping[str, Any], where: str, wrong: list[str]
-) -> dict[str, Any]:
-    """Values by name, converted to their annotations; settings objects are made from their fields."""
-    by_name = {v.name: v for v in known}
-    bound: dict[str, Any] = {}
-    for name, value in given.items():
-        if name not in by_name:
-            wrong.append(_unknown("parameter", where + name, [where + n for n in by_name]))
-            continue
-        before = len(wrong)
-        default = by_name[name].default
-        if dataclasses.is_dataclass(default) and not isinstance(default, type):
-            # What is not given keeps the default object's values, not those of its class.
-            found = _fields(type(default), value, f"{where}{name}.", wrong)
-            made = _made(partial(dataclasses.replace, default, **found), where + name, wrong)
-        else:
-            made = convert(by_name[name].annotation, value, where + name, wrong)
-        if len(wrong) == before:
-            bound[name] = made
-    return bound
+class ConvertedTraining(NamedTuple):
+    """The training part of an arm; see `ArmDraft`."""
+
+    training: TrainingSettings
+    objective_config: Tree
+    objective_key: str
 
 
-def _made(make: Callable[[], Any], name: str, wrong: list[str]) -> Any:
-    """A settings object, or None where it refuses its values."""
-    try:
-        return make()
-    except ConfigError as error:
-        wrong.append(f"{name}: {error.found}")
-        return None
-
-
-def _fields(
-    cls: Any, given: Any, where: str, wrong: list[str], skip: Sequence[str] = ()
-) -> dict[str, Any]:
-    if not isinstance(given, Mapping):
-        wrong.append(f"{where.rstrip('.')}: expected a mapping, found {given!r}")
-        return {}
-    hints = typing.get_type_hints(cls)
-    known = [
-        Value(f.name, hints[f.name], f.default, "")
-        for f in dataclasses.fields(cls)
-        if f.name not in skip
-    ]
-    aliases = {
-        f.metadata["alias"]: f.name for f in dataclasses.fields(cls) if "alias" in f.metadata
-    }
-    known += [Value(alias, hints[name], None, "") for alias, name in aliases.items()]
-    bound = _values(known, given, where, wrong)
-    return {aliases.get(name, name): value for name, value in bound.items()}
-
-
-def convert(hint: Any, value: Any, name: str, wrong: list[str]) -> Any:
-    """A YAML value as its annotation demands; what does not fit is added to `wrong`."""
-    if hint is Any:
-        return value
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        made = _fields(hint, value, f"{name}.", wrong)
-        return _made(partial(hint, **made), name, wrong)
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in args:
-            return None
-        rest = [a for a in args if a is not type(None)]
-        fitting = [a for a in rest if not convert_fails(a, value, name)]
-        return convert((fitting or rest)[0], value, name, wrong)
-    if origin is typing.Literal:
-        if value not in args:
-            wrong.append(f"{name}: {value!r} is not one of {', '.join(map(repr, args))}")
-        return value
-    if origin is tuple:
-        items = list(value.items()) if isinstance(value, Mapping) else value
-        if isinstance(items, list | tuple):
-            return tuple(tuple(i) if isinstance(i, list | tuple) else i for i in items)
-    if hint is float and (number := _float(value)) is not None:
-        return number
-    if isinstance(hint, type) and origin is None and _fits(hint, value):
-        return value
-    if origin is not None and isinstance(value, Mapping) and origin not in (tuple, list):
-        return {
-            str(key): convert(args[1], item, f"{name}.{key}", wrong) for key, item in value.items()
-        }
-    wrong.append(f"{name}: expected {type_name(hint)}, found {value!r}")
-    return value
-
-
-def convert_fails(hint: Any, value: Any, name: str) -> bool:
-    """Whether a value does not fit an annotation."""
-    trial: list[str] = []
-    convert(hint, value, name, trial)
-    return bool(trial)
-
-
-def _float(value: Any) -> float | None:
-    """A finite number, or None; YAML reads 1e-4, which has no dot, as a string."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _fits(hint: type, value: Any) -> bool:
-    if hint is float:
-        return False
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
-
-
-def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    shown = ConfigError("", available=known, wanted=name)
-    nearest = f" (nearest: {shown.nearest[0]})" if shown.nearest else ""
-    return f"unknown {what} {name!r}{nearest}; available: {', '.join(shown.available)}"
+def _convert_training(layers: Sequence[tuple[str, Tree]], mistakes: Mistakes) -> ConvertedTraining:
+    """The training settings of an arm, and its objective config, whose values are converted later."""
+    settings = config.settings_of(TrainingSettings)
+    given = config.merge_layers(settings, layers, mistakes)
+    count = len(mistakes)
+    converted = config.convert_settings(settings, given, mistakes)
+    objective_config = converted.pop("objective_config", {})
+    key, own = layers[-1]
+    training = config.construct(
+        TrainingSettings,
+        converted,
+        key if own else "training",
+        mistakes,
+        given=given,
+        is_whole=len(mistakes) == count,
+    )
+    objective_key = given["objective_config"].key if "objective_config" in given else ""
+    return ConvertedTraining(training or TrainingSettings(), objective_config, objective_key)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, final
 
 from potstill.budget.budget import Budget
 from potstill.models.keys import keys
-from potstill.models.model import Completion, Gate, Request
+from potstill.models.model import Completion, Request, SpendingPermit
 from potstill.records import Progress
 from potstill.store.store import Store
 from potstill.store.truncation import Policy
@@ -120,7 +120,7 @@ class CacheClient:
             keys=[item.key for item in new],
         )
 
-    def permit(self) -> Gate | None:
+    def permit(self) -> SpendingPermit | None:
         """Leave to spend for one call of a streamed model; None where nothing is limited."""
         if self.budget is None or not self.budget.is_limited:
             return None

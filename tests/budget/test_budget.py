@@ -84,7 +84,7 @@ def test_spent_and_reserved_never_exceed_a_limit(steps, run, teacher, before):
         call_log=CallLog(),
     )
     model = Paid()
-    gates = {role: budget.permit(role, model, "arm") for role in ("teacher", "judge")}
+    permits = {role: budget.permit(role, model, "arm") for role in ("teacher", "judge")}
     allowed = not any(
         (limit.tokens and before > limit.tokens) or (limit.money and before / 1e6 > limit.money)
         for limit in (run, teacher)
@@ -94,7 +94,7 @@ def test_spent_and_reserved_never_exceed_a_limit(steps, run, teacher, before):
         asked = request(which, max_tokens=10 + which * 10)
         key = (role, which)
         if what == "enter":
-            answer = gates[role].enter(asked)
+            answer = permits[role].reserve(asked)
             if answer == "go":
                 under_way.add(key)
             assert allowed or answer != "go" or role == "judge"
@@ -106,7 +106,9 @@ def test_spent_and_reserved_never_exceed_a_limit(steps, run, teacher, before):
                 if part
                 else Tokens()
             )
-            gates[role].lost(asked, Attempt("timeout: late", tokens, billed=share % 2 == 0))
+            permits[role].record_failed_try(
+                asked, Attempt("timeout: late", tokens, billed=share % 2 == 0)
+            )
             under_way.discard(key)  # a second try has to enter again
         elif key in under_way and what == "settle":
             tokens = Tokens(
@@ -134,18 +136,20 @@ def test_what_was_reserved_is_free_again_when_all_is_settled(uses, limit):
     call_log = CallLog()
     budget = Budget({"": Limit(limit, 0.01)}, prices=TABLE, call_log=call_log)
     model, total = Paid(), Amount()
-    gate = budget.permit("teacher", model, "arm")
+    permit = budget.permit("teacher", model, "arm")
     for draw, (prompt, completion, billed) in enumerate(uses):
-        if gate.enter(request(draw)) != "go":
+        if permit.reserve(request(draw)) != "go":
             break
-        gate.lost(request(draw), Attempt("server: 500", Tokens(prompt, 1), billed=billed))
+        permit.record_failed_try(
+            request(draw), Attempt("server: 500", Tokens(prompt, 1), billed=billed)
+        )
         lost = (
             Amount(prompt + 1, to_picodollars((prompt * 1 + 1 * 2) / 1e6)) if billed else Amount()
         )
         if billed and not prompt:
             lost = Amount(1, to_picodollars(2e-6))
         total = total.plus(lost)
-        if gate.enter(request(draw)) == "go":
+        if permit.reserve(request(draw)) == "go":
             done = budget.settle(
                 "teacher", model, request(draw), Completion("x", tokens=Tokens(prompt, completion))
             )
@@ -163,36 +167,36 @@ def test_a_call_waits_while_others_may_leave_enough_and_stops_when_nothing_can()
     worst = prompt_token_bound(request()) + 100
     budget = Budget({"": Limit(tokens=2 * worst - 1)}, prices=TABLE)
     model = Paid()
-    gate = budget.permit("teacher", model, "arm")
-    assert gate.enter(request(0)) == "go"
-    assert gate.enter(request(0)) == "go"  # it is tried again: no second reservation
+    permit = budget.permit("teacher", model, "arm")
+    assert permit.reserve(request(0)) == "go"
+    assert permit.reserve(request(0)) == "go"  # it is tried again: no second reservation
     assert budget.reserved_by_role()[""].tokens == worst
-    assert gate.enter(request(1)) == "wait"
+    assert permit.reserve(request(1)) == "wait"
     budget.settle("teacher", model, request(0), Completion("x", tokens=Tokens(5, 5)))
-    assert gate.enter(request(1)) == "go"
+    assert permit.reserve(request(1)) == "go"
     budget.settle("teacher", model, request(1), Completion("x", tokens=Tokens(50, 100)))
-    assert gate.enter(request(2)) == "go"
+    assert permit.reserve(request(2)) == "go"
     budget.settle("teacher", model, request(2), Completion("x", tokens=Tokens(50, 100)))
-    assert gate.enter(request(3)) == "stop"
+    assert permit.reserve(request(3)) == "stop"
     # A shorter request that would fit stops too: what is left undone does not depend on its length.
-    assert gate.enter(request(4, max_tokens=1, prompt="")) == "stop"
-    assert budget.permit("judge", model, "arm").enter(request(5, max_tokens=10**6)) == "stop"
+    assert permit.reserve(request(4, max_tokens=1, prompt="")) == "stop"
+    assert budget.permit("judge", model, "arm").reserve(request(5, max_tokens=10**6)) == "stop"
 
 
 def test_a_role_has_its_own_limit_beside_the_run():
     worst = prompt_token_bound(request()) + 100
     budget = Budget({"teacher": Limit(tokens=worst), "": Limit(tokens=10 * worst)}, prices=TABLE)
     model = Paid()
-    assert budget.permit("teacher", model, "a").enter(request(0)) == "go"
-    assert budget.permit("teacher", model, "b").enter(request(1)) == "wait"
-    assert budget.permit("judge", model, "a").enter(request(1)) == "go"
+    assert budget.permit("teacher", model, "a").reserve(request(0)) == "go"
+    assert budget.permit("teacher", model, "b").reserve(request(1)) == "wait"
+    assert budget.permit("judge", model, "a").reserve(request(1)) == "go"
 
 
 def test_spent_before_counts_and_leaves_only_the_rest():
     worst = prompt_token_bound(request()) + 100
     for before, answer in ((0, "go"), (1, "stop")):
         budget = Budget({"": Limit(tokens=worst)}, prices=TABLE, spent={"teacher": Amount(before)})
-        assert budget.permit("judge", Paid(), "arm").enter(request()) == answer
+        assert budget.permit("judge", Paid(), "arm").reserve(request()) == answer
 
 
 # --- what is settled
@@ -213,15 +217,15 @@ def test_costs_are_filled_in_from_the_prices_and_the_rate():
 def test_a_try_that_may_have_been_billed_counts_at_its_worst_and_only_once():
     budget = Budget({"": Limit(tokens=100_000)}, prices=TABLE, call_log=(call_log := CallLog()))
     model, asked = Paid(), request()
-    gate = budget.permit("teacher", model, "arm")
-    assert gate.enter(asked) == "go"
+    permit = budget.permit("teacher", model, "arm")
+    assert permit.reserve(asked) == "go"
     late = Attempt("timeout: no answer", billed=True)
-    gate.lost(asked, late)
+    permit.record_failed_try(asked, late)
     worst = prompt_token_bound(asked) + 100
     assert budget.spent_by_role()[""].tokens == worst
     key = asked.key(model.id)
     assert call_log.open[key][0] == worst  # the dead try alone, until it is sent again
-    assert gate.enter(asked) == "go"
+    assert permit.reserve(asked) == "go"
     assert call_log.open[key][0] == 2 * worst
     done = budget.settle(
         "teacher", model, asked, Completion("x", tokens=Tokens(10, 10), tries=(late,))
@@ -236,11 +240,11 @@ def test_a_lost_try_keeps_its_place_only_where_another_at_its_worst_fits():
     worst = prompt_token_bound(request()) + 100
     for limit, answer in ((worst * 3 // 2, "stop"), (worst * 2, "go")):
         budget = Budget({"teacher": Limit(tokens=limit), "": Limit(tokens=10**6)}, prices=TABLE)
-        gate = budget.permit("teacher", Paid(), "arm")
-        assert gate.enter(request()) == "go"
-        gate.lost(request(), Attempt("timeout: no answer", billed=True))
+        permit = budget.permit("teacher", Paid(), "arm")
+        assert permit.reserve(request()) == "go"
+        permit.record_failed_try(request(), Attempt("timeout: no answer", billed=True))
         within(budget)
-        assert gate.enter(request()) == answer
+        assert permit.reserve(request()) == answer
 
 
 def test_tries_that_only_the_completion_tells_of_count_too():
@@ -255,24 +259,24 @@ def test_tries_that_only_the_completion_tells_of_count_too():
 
 def test_a_try_that_cost_nothing_leaves_the_journal():
     budget = Budget({"": Limit(tokens=1000)}, prices=TABLE, call_log=(call_log := CallLog()))
-    gate = budget.permit("teacher", Paid(), "arm")
-    gate.enter(request())
+    permit = budget.permit("teacher", Paid(), "arm")
+    permit.reserve(request())
     assert call_log.open
-    gate.lost(request(), Attempt("rate: 429"))
+    permit.record_failed_try(request(), Attempt("rate: 429"))
     assert not call_log.open
 
 
 def test_a_server_that_bills_more_than_it_was_allowed_to_is_reported():
     budget = Budget({"": Limit(tokens=10_000)}, prices=TABLE)
     model = Paid()
-    budget.permit("teacher", model, "arm").enter(request())
+    budget.permit("teacher", model, "arm").reserve(request())
     budget.settle("teacher", model, request(), Completion("x", tokens=Tokens(5, 900)))
     assert budget.spent_by_role()[""].tokens == 905
     assert len(budget.excesses) == 1
     assert "teacher: model-m went" in budget.excesses[0]
     assert budget.notes() == budget.excesses
     for draw in range(1, 9):
-        budget.permit("teacher", model, "arm").enter(request(draw))
+        budget.permit("teacher", model, "arm").reserve(request(draw))
         budget.settle("teacher", model, request(draw), Completion("x", tokens=Tokens(5, 900)))
     assert len(budget.notes()) == 4 and "6 more calls" in budget.notes()[-1]
 
@@ -289,17 +293,19 @@ def test_money_can_not_be_limited_without_a_price_but_tokens_can():
     assert (
         Budget({"judge": Limit(money=1)}, prices=TABLE)
         .permit("teacher", unknown, "arm")
-        .enter(request())
+        .reserve(request())
         == "go"
     )
     assert (
         Budget({"": Limit(tokens=999)}, prices=TABLE)
         .permit("teacher", unknown, "arm")
-        .enter(request())
+        .reserve(request())
         == "go"
     )
     assert (
-        Budget({"": Limit(money=1)}, prices=TABLE).permit("student", Free(), "arm").enter(request())
+        Budget({"": Limit(money=1)}, prices=TABLE)
+        .permit("student", Free(), "arm")
+        .reserve(request())
         == "go"
     )
 
@@ -308,7 +314,7 @@ def test_a_server_on_this_machine_is_free_unless_the_user_says_otherwise():
     here = Paid("gpt-4o")
     here.local = True
     budget = Budget({"": Limit(money=0.5)})
-    assert budget.permit("teacher", here, "arm").enter(request()) == "go"
+    assert budget.permit("teacher", here, "arm").reserve(request()) == "go"
     assert (
         budget.settle("teacher", here, request(), Completion("x", tokens=Tokens(9, 9))).cost is None
     )
@@ -367,10 +373,10 @@ def test_many_threads_never_overshoot():
     model, most, gone = Paid(), [], []
 
     def work(number: int) -> None:
-        gate = budget.permit("teacher", model, f"arm{number}")
+        permit = budget.permit("teacher", model, f"arm{number}")
         for draw in range(60):
             asked = replace(request(draw), seed=number)
-            while (answer := gate.enter(asked)) == "wait":
+            while (answer := permit.reserve(asked)) == "wait":
                 pass
             if answer == "stop":
                 return
@@ -422,7 +428,7 @@ def test_a_text_without_token_counts_is_paid_at_its_worst():
     for said in (Tokens(), Tokens(prompt=7)):
         budget = Budget({"": Limit(tokens=10_000)}, prices=TABLE)
         model = Paid()
-        assert budget.permit("teacher", model, "arm").enter(asked) == "go"
+        assert budget.permit("teacher", model, "arm").reserve(asked) == "go"
         held = budget.reserved_by_role()[""]
         done = budget.settle("teacher", model, asked, Completion("some text", tokens=said))
         prompt = said.prompt or prompt_token_bound(asked)

@@ -65,10 +65,10 @@ def test_a_recipe_has_a_budget():
         ({"money": -1}, "limits are 0"),
         (
             {"roles": {"techer": {"money": 1}}},
-            "unknown role in the budget 'techer' (nearest: teacher)",
+            "budget.roles.techer: unknown role 'techer' (nearest: budget.roles.teacher)",
         ),
-        ({"roles": {"teacher": {"usd": 1}}}, "unknown parameter 'budget.roles.teacher.usd'"),
-        ({"tokens": 1.5}, "budget.tokens: expected int"),
+        ({"roles": {"teacher": {"usd": 1}}}, "budget.roles.teacher.usd: unknown setting 'usd'"),
+        ({"tokens": 1.5}, "budget.tokens: expected a whole number"),
         (7, "budget: expected a mapping"),
     ],
 )

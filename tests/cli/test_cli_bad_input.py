@@ -48,17 +48,17 @@ CASES = {
         [
             "2 mistake(s)",
             "unknown parameter 'm'",
-            "unknown parameter 'training.lrate'",
+            "training.lrate: unknown setting 'lrate'",
             "potstill methods sft",
         ],
     ),
     "wrong type": (
         run("sft", "--problems", "train.jsonl", *MODELS, "--set", "n=four"),
-        ["n: expected int, found 'four'"],
+        ["--set n=four: values.n: expected a whole number, found 'four'"],
     ),
     "missing role": (
         run("sft", "--problems", "train.jsonl", *MODELS[:2]),
-        ["role 'student' has no model (--student"],
+        ["role 'student' of sft has no model (--student"],
     ),
     "no equals sign": (
         run("sft", "--problems", "train.jsonl", *MODELS, "--role", "x"),
@@ -99,7 +99,7 @@ CASES = {
             "--set",
             "lrate=1",
         ],
-        ["nothing is called lrate", "available: ", " lr, "],
+        ["unknown setting 'lrate'", "available: ", " learning_rate (lr), "],
     ),
     "a student without weights": (
         ["train", "--rows", "rows.jsonl", "--student", "scripted:teacher.json", "--out", "o"],

@@ -47,7 +47,7 @@ BEFORE = {  # refused before a folder is made
     "an evaluation over its answers": ([*MEASURE, "--out", "x.cache"], ["fix:       --out x.json"]),
     "a setting that is no YAML": (
         [*TRAIN, "--out", "o", "--set", "lora=[1,"],
-        ["lora: '[1,' is not YAML"],
+        ["lora: expected a mapping, found '[1,'"],
     ),
     "a setting inside a value": (
         [*TRAIN, "--out", "o", "--set", "lr=1", "--set", "lr.x=2"],

@@ -8,8 +8,8 @@ torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
 
 from potstill.cli import main
 from potstill.cli.rows import asked, read
-from potstill.cli.train import split
 from potstill.errors import InputError
+from potstill.runs.train_rows import read_keywords
 
 QUESTIONS = [f"Ned has {10 + i} shells. How many?" for i in range(4)]
 TURN = {"role": "user", "content": QUESTIONS[0]}
@@ -161,7 +161,7 @@ def test_constants_and_settings_find_their_place(tmp_path, tiny_checkpoint, caps
     )
     assert code == 0 and {"better", "worse"} <= set(json.loads(out)["stats"])
     code, _, err = run(capsys, *words, "--set", "alfa=0.5", "--out", tmp_path / "b")
-    assert code == 2 and "nothing is called alfa" in err and "nearest:   alpha" in err
+    assert code == 2 and "unknown setting 'alfa' (nearest: alpha)" in err
     code, _, err = run(capsys, *words[:-2], "forward_kl", "--out", tmp_path / "b")
     assert code == 2 and "a teacher= or teacher_cache= is needed" in err
     code, _, err = run(capsys, *words[:-2], "rdi", "--out", tmp_path / "b")
@@ -316,16 +316,16 @@ def train(capsys, tmp_path, start, rows, *words, out="out"):
 @pytest.mark.parametrize(
     ("told", "said"),
     [
-        ("beta=3", "nothing is called beta"),
-        ("optimiser=adamw", "nearest:   optimizer"),
+        ("beta=3", "unknown setting 'beta'"),
+        ("optimiser=adamw", "(nearest: optimizer)"),
         ("implicit_cot.rate=8", "implicit_cot has no rate (known: steps_per_epoch"),
-        ("num_generations.x=1", "num_generations={'x': 1} is not a whole number"),
+        ("num_generations.x=1", "num_generations: expected a whole number, found {'x': 1}"),
         (
             "loss_reduction=foo",
-            "loss_reduction='foo' is not token or sequence or fixed (loss_reduction=token)",
+            "loss_reduction: expected one of 'token', 'sequence', 'fixed', found 'foo'",
         ),
-        ("training.beta=3", "unknown parameter 'training.beta'"),
-        ("training.objective_config=3", "nothing is called training.objective_config"),
+        ("training.beta=3", "training.beta: unknown setting 'beta'"),
+        ("training.objective_config=3", "training.objective_config is for recipes"),
     ],
 )
 def test_mistakes_in_set_without_constants_are_told_as_well(
@@ -337,14 +337,15 @@ def test_mistakes_in_set_without_constants_are_told_as_well(
 
 
 def test_a_mapping_of_the_loop_may_be_given_by_its_names(tmp_path):
-    own, rest = split(
+    settings, keywords = read_keywords(
         "jsd",
         ["schedule.beta=[0, 1]", "implicit_cot.per_epoch=8", "implicit_cot.warmup=2", "lora.r=4"],
     )
-    assert own == {
-        "schedule": {"beta": [0, 1]},
+    assert keywords == {
+        "schedule": {"beta": (0.0, 1.0)},
         "implicit_cot": {"per_epoch": 8, "warmup": 2},
-    } and rest == ["lora.r=4"]
+    }
+    assert settings.lora is not None and settings.lora.r == 4
 
 
 def test_kept_entries_that_are_not_there_are_told_with_what_makes_them(

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from store_fakes import answer
 
-from potstill.models.model import Attempt, Completion, Gate, Request
+from potstill.models.model import Attempt, Completion, Request, SpendingPermit
 from potstill.records import Tokens
 
 FAILED = Completion("", "", Tokens(7), "timeout: 600 s", 1.0)
@@ -43,7 +43,7 @@ class Wired:
         raise AssertionError("a streamed model is asked in a stream")
 
     def stream(
-        self, requests: Iterable[Request], gate: Gate | None = None
+        self, requests: Iterable[Request], permit: SpendingPermit | None = None
     ) -> Iterator[list[tuple[int, Completion]]]:
         self.streams += 1
         source, under_way, held, shut = enumerate(requests), {}, None, False
@@ -56,7 +56,7 @@ class Wired:
                     )
                     if drawn is None:
                         break
-                    leave = gate.enter(drawn[1]) if gate else "go"
+                    leave = permit.reserve(drawn[1]) if permit else "go"
                     held = drawn if leave == "wait" else None
                     if leave != "go":
                         self.gated, shut = self.gated + (leave == "stop"), leave == "stop"

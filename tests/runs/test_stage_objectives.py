@@ -41,5 +41,5 @@ def test_what_is_new_is_told_only_where_it_is_used():
 
 
 def test_an_unknown_objective_is_a_mistake_of_the_recipe():
-    with pytest.raises(ConfigError, match="no objective 'rdi'"):
+    with pytest.raises(ConfigError, match="unknown objective 'rdi'"):
         from_data({**PLAIN, "training": {"objective_config": {"objective": "rdi"}}})

@@ -255,19 +255,19 @@ def test_a_failure_is_final_until_retried_and_then_once(store):
 
 def test_a_model_that_answers_too_little_too_much_or_twice_is_refused(store):
     class Silent(Wired):
-        def stream(self, requests, gate=None):
-            yield from (portion[1:] for portion in super().stream(requests, gate))
+        def stream(self, requests, permit=None):
+            yield from (portion[1:] for portion in super().stream(requests, permit))
 
     class Strange(Wired):
-        def stream(self, requests, gate=None):
+        def stream(self, requests, permit=None):
             yield from (
                 [(place + 1, done) for place, done in portion]
-                for portion in super().stream(requests, gate)
+                for portion in super().stream(requests, permit)
             )
 
     class Twice(Wired):
-        def stream(self, requests, gate=None):
-            yield from (portion * 2 for portion in super().stream(requests, gate))
+        def stream(self, requests, permit=None):
+            yield from (portion * 2 for portion in super().stream(requests, permit))
 
     for kind, told in (
         (Silent, "gave no completion for"),

@@ -1,6 +1,6 @@
 """OpenAI's Batch API: many calls as one file, answered within a day at a lower price.
 
-Nothing about a batch is kept here: it carries a digest of what it asks in its metadata, so a process that starts again
+Nothing about a batch is kept here: it carries a digest of its calls in its metadata, so a process that starts again
 finds the batches of the one that died on the server, and collects them instead of paying for them again.
 """
 
@@ -14,23 +14,24 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequenc
 from concurrent.futures import Future, wait
 from typing import Any
 
-from potstill.models.model import Gate, Request
+from potstill.models.model import Request, SpendingPermit
 from potstill.models.remote.errors import Failure
-from potstill.models.remote.http import Wire
-from potstill.models.remote.request import Call
+from potstill.models.remote.http import HttpClient
+from potstill.models.remote.request import ApiCall
 from potstill.models.remote.response import error_message, parse_json
 
-MOST = 10_000  # calls a batch
-RATE = 0.5  # the share of the price that is paid
-BEAT = 5.0  # seconds after which a sign of life is given while a batch is worked on
-WAIT = 0.25  # seconds after which a gate that said "wait" is asked again
-POLL = (1.0, 60.0)  # seconds between looks: the first, the longest
-PATIENCE = 30  # looks in a row that may fail before the run stops
-OVER = ("completed", "failed", "expired", "cancelled")
-_TAG = "potstill"
+MAX_CALLS = 10_000  # of one batch
+PRICE_SHARE = 0.5  # of the price of a call that is paid
+PROGRESS_SECONDS = 5.0  # after which progress is reported while a batch is worked on
+PERMIT_WAIT = 0.25  # seconds after which a permit that said "wait" is asked again
+POLL_DELAYS = (1.0, 60.0)  # seconds between polls: the first, the longest
+MAX_FAILED_POLLS = 30  # in a row, before the run stops
+FINAL_STATUSES = ("completed", "failed", "expired", "cancelled")
+UNUSABLE_STATUSES = ("failed", "expired", "cancelled")
+_METADATA_KEY = "potstill"
 
 
-class Beat(list[Any]):
+class BatchProgress(list[Any]):
     """A portion in which nothing lands: a sign of life, with how many calls the server says it is through with."""
 
     def __init__(self, done: int) -> None:
@@ -38,187 +39,205 @@ class Beat(list[Any]):
         self.done = done
 
 
-def beats(work: Future[Any], seen: Mapping[str, int]) -> Iterator[Beat]:
-    """A sign of life now and then, for as long as the work is not done."""
-    while not wait([work], BEAT).done:
-        yield Beat(sum(seen.values()))
+def report_progress(
+    batches: Future[Any], done_counts: Mapping[str, int]
+) -> Iterator[BatchProgress]:
+    """Progress now and then, for as long as the batches are not done."""
+    while not wait([batches], PROGRESS_SECONDS).done:
+        yield BatchProgress(sum(done_counts.values()))
 
 
-def digest(lines: Sequence[bytes]) -> str:
-    """What a batch is known by: everything that it asks, in order."""
+def calls_digest(lines: Sequence[bytes]) -> str:
+    """What a batch is known by: all its calls, in order."""
     return hashlib.sha256(b"\n".join(lines)).hexdigest()[:40]
 
 
-def chunks(
-    requests: Iterator[tuple[int, Request]], gate: Gate | None
+def split_requests(
+    requests: Iterator[tuple[int, Request]], permit: SpendingPermit | None
 ) -> Iterator[list[tuple[int, Request]]]:
     """Requests that may be paid for, as many together as go in a batch."""
     chunk: list[tuple[int, Request]] = []
     for place, request in requests:
-        while (leave := gate.enter(request) if gate else "go") == "wait":
+        answer = permit.reserve(request) if permit is not None else "go"
+        while permit is not None and answer == "wait":
             if chunk:
                 yield chunk
                 chunk = []
             else:
-                time.sleep(WAIT)  # another thread's calls have to land first
-        if leave == "go":
+                time.sleep(PERMIT_WAIT)  # another thread's calls have to land first
+            answer = permit.reserve(request)
+        if answer == "go":
             chunk.append((place, request))
-        if len(chunk) == MOST:
+        if len(chunk) == MAX_CALLS:
             yield chunk
             chunk = []
     if chunk:
         yield chunk
 
 
-async def collected(
-    wire: Wire, calls: Mapping[str, Call], seen: MutableMapping[str, int]
+async def run_batches(
+    client: HttpClient, calls: Mapping[str, ApiCall], done_counts: MutableMapping[str, int]
 ) -> dict[str, bytes | Failure]:
     """What the server answered, by the name of each call; a batch for each path of the server.
 
     Args:
-        seen: told, by path, how many calls the server says it is through with.
+        client: the server.
+        calls: by name.
+        done_counts: set, by path, to how many calls the server says it is through with.
     """
-    paths = sorted({call.path for call in calls.values()})
-    if elsewhere := [path for path in paths if not path.startswith("/")]:
-        raise Failure(
-            "refused",
-            f"field: batch, prefixes are continued at {elsewhere[0]}, not in batches",
-            stop=True,
-        )
-    parts = await asyncio.gather(
-        *(
-            answers(wire, path, {name: c.body for name, c in calls.items() if c.path == path}, seen)
-            for path in paths
-        )
-    )
-    return {name: answer for part in parts for name, answer in part.items()}
+    bodies_of_path: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for name, call in calls.items():
+        bodies_of_path.setdefault(call.path, {})[name] = call.body
+    for path in sorted(bodies_of_path):
+        if not path.startswith("/"):
+            detail = f"field: batch, prefixes are continued at {path}, not in batches"
+            raise Failure("refused", detail, stops_run=True)
+
+    batches = []
+    for path, bodies in sorted(bodies_of_path.items()):
+        batches.append(run_batch(client, path, bodies, done_counts))
+    answers: dict[str, bytes | Failure] = {}
+    for batch_answers in await asyncio.gather(*batches):
+        answers.update(batch_answers)
+    return answers
 
 
-async def answers(
-    wire: Wire, path: str, bodies: Mapping[str, Mapping[str, Any]], seen: MutableMapping[str, int]
+async def run_batch(
+    client: HttpClient,
+    path: str,
+    bodies: Mapping[str, Mapping[str, Any]],
+    done_counts: MutableMapping[str, int],
 ) -> dict[str, bytes | Failure]:
     """What a batch answered, by the name of each call; a name that is missing was not answered."""
     endpoint = f"/v1{path}"
-    lines = [
-        json.dumps({"custom_id": name, "method": "POST", "url": endpoint, "body": body}).encode()
-        for name, body in bodies.items()
-    ]
-    tag = digest(lines)
-    batch = await _found(wire, tag) or await _submitted(wire, endpoint, lines, tag)
-    batch = await _finished(wire, batch, lambda count: seen.update({path: min(count, len(bodies))}))
+    lines = []
+    for name, body in bodies.items():
+        line = {"custom_id": name, "method": "POST", "url": endpoint, "body": body}
+        lines.append(json.dumps(line).encode())
+    digest = calls_digest(lines)
+
+    def set_done_count(count: int) -> None:
+        done_counts[path] = min(count, len(bodies))
+
+    batch = await _find_batch(client, digest)
+    if batch is None:
+        batch = await _submit_batch(client, endpoint, lines, digest)
+    batch = await _wait_for_batch(client, batch, set_done_count)
     if batch.get("status") == "failed":
-        raise Failure(
-            "refused",
-            f"field: the batch was refused: {error_message(batch.get('errors'))}",
-            stop=True,
-        )
-    made: dict[str, bytes | Failure] = {}
-    for name in ("output_file_id", "error_file_id"):
-        if isinstance(batch.get(name), str):
-            made |= _read(await wire.get(f"/files/{batch[name]}/content"), wire)
-    return {name: answer for name, answer in made.items() if name in bodies}
+        detail = f"field: the batch was refused: {error_message(batch.get('errors'))}"
+        raise Failure("refused", detail, stops_run=True)
+
+    answers: dict[str, bytes | Failure] = {}
+    for key in ("output_file_id", "error_file_id"):
+        file_id = batch.get(key)
+        if isinstance(file_id, str):
+            content = await client.get(f"/files/{file_id}/content")
+            answers.update(_read_output_file(content, client))
+    return {name: answer for name, answer in answers.items() if name in bodies}
 
 
-async def _found(wire: Wire, tag: str) -> dict[str, Any] | None:
-    """A batch that an earlier process submitted and that is under way or done."""
+async def _find_batch(client: HttpClient, digest: str) -> dict[str, Any] | None:
+    """A batch that an earlier process submitted and that is being worked on or done."""
     after = ""
     while True:
         try:
-            page = parse_json(await wire.get(f"/batches?limit=100{after}"))
+            page = parse_json(await client.get(f"/batches?limit=100{after}"))
         except Failure as failure:
             if failure.status not in (404, 405):
                 raise
-            raise Failure(
-                "refused", f"field: batch, no Batch API there ({failure.detail})", stop=True
-            ) from None
-        rows = page.get("data") if isinstance(page, dict) else None
-        rows = (
-            [row for row in rows if isinstance(row, dict)]
-            if isinstance(rows, list)
-            else list[dict[str, Any]]()
-        )
+            detail = f"field: batch, no Batch API there ({failure.detail})"
+            raise Failure("refused", detail, stops_run=True) from None
+        page = page if isinstance(page, dict) else {}
+        listed = page.get("data")
+        rows = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
         for row in rows:
-            metadata = row.get("metadata")
-            mine = isinstance(metadata, Mapping) and metadata.get(_TAG) == tag
-            if (
-                mine
-                and isinstance(row.get("id"), str)
-                and row.get("status") not in ("failed", "expired", "cancelled")
-            ):
+            if _is_usable_batch(row, digest):
                 return row
-        if (
-            not rows
-            or not isinstance(page, dict)
-            or not page.get("has_more")
-            or after.endswith(str(rows[-1].get("id")))
-        ):
+
+        # The next page begins behind the last row; a server that repeats a page has no next one.
+        last_id = rows[-1].get("id") if rows else None
+        if last_id is None or not page.get("has_more") or after.endswith(str(last_id)):
             return None
-        after = f"&after={rows[-1].get('id')}"
+        after = f"&after={last_id}"
 
 
-async def _submitted(wire: Wire, endpoint: str, lines: Sequence[bytes], tag: str) -> dict[str, Any]:
-    file = parse_json(
-        await wire.upload("/files", b"\n".join(lines) + b"\n", f"potstill-{tag}.jsonl")
-    )
-    wanted = {
+def _is_usable_batch(row: Mapping[str, Any], digest: str) -> bool:
+    metadata = row.get("metadata")
+    has_digest = isinstance(metadata, Mapping) and metadata.get(_METADATA_KEY) == digest
+    has_id = isinstance(row.get("id"), str)
+    return has_digest and has_id and row.get("status") not in UNUSABLE_STATUSES
+
+
+async def _submit_batch(
+    client: HttpClient, endpoint: str, lines: Sequence[bytes], digest: str
+) -> dict[str, Any]:
+    file_name = f"potstill-{digest}.jsonl"
+    file = parse_json(await client.upload_file("/files", b"\n".join(lines) + b"\n", file_name))
+    body = {
         "input_file_id": file.get("id") if isinstance(file, dict) else None,
         "endpoint": endpoint,
+        "completion_window": "24h",
+        "metadata": {_METADATA_KEY: digest},
     }
-    wanted |= {"completion_window": "24h", "metadata": {_TAG: tag}}
-    batch = parse_json(await wire.post("/batches", json.dumps(wanted).encode()))
+    batch = parse_json(await client.post("/batches", json.dumps(body).encode()))
     if not isinstance(batch, dict) or not isinstance(batch.get("id"), str):
-        raise Failure(
-            "refused", "url: the server answers no batch (does it have a Batch API?)", stop=True
-        )
+        detail = "url: the server answers no batch (does it have a Batch API?)"
+        raise Failure("refused", detail, stops_run=True)
     return batch
 
 
-async def _finished(
-    wire: Wire, batch: dict[str, Any], tell: Callable[[int], None]
+async def _wait_for_batch(
+    client: HttpClient, batch: dict[str, Any], set_done_count: Callable[[int], None]
 ) -> dict[str, Any]:
-    """The batch when it is over; looks again and again, through failures of the server too."""
-    delay, missed = POLL[0], 0
-    while batch.get("status") not in OVER:
-        tell(_through(batch))
+    """The batch when it is over; polls again and again, through failures of the server too."""
+    delay, longest_delay = POLL_DELAYS
+    failed_polls = 0
+    while batch.get("status") not in FINAL_STATUSES:
+        set_done_count(_count_done_calls(batch))
         await asyncio.sleep(delay)
-        delay = min(delay * 1.5, POLL[1])
+        delay = min(delay * 1.5, longest_delay)
         try:
-            found = parse_json(await wire.get(f"/batches/{batch['id']}"))
+            polled = parse_json(await client.get(f"/batches/{batch['id']}"))
         except Failure as failure:
-            missed += 1
-            if failure.stop or not failure.retry or missed > PATIENCE:
+            failed_polls += 1
+            if failure.stops_run or not failure.may_retry or failed_polls > MAX_FAILED_POLLS:
                 raise
             continue
-        missed = 0
-        batch = found if isinstance(found, dict) and found.get("id") == batch["id"] else batch
+        failed_polls = 0
+        if isinstance(polled, dict) and polled.get("id") == batch["id"]:
+            batch = polled
     return batch
 
 
-def _through(batch: Mapping[str, Any]) -> int:
+def _count_done_calls(batch: Mapping[str, Any]) -> int:
     """How many calls of a batch the server says it is through with."""
     counts = batch.get("request_counts")
-    told = (
-        [counts.get(name) for name in ("completed", "failed")]
-        if isinstance(counts, Mapping)
-        else []
-    )
-    return sum(count for count in told if type(count) is int and count > 0)
+    if not isinstance(counts, Mapping):
+        return 0
+    done_count = 0
+    for name in ("completed", "failed"):
+        count = counts.get(name)
+        if type(count) is int and count > 0:
+            done_count += count
+    return done_count
 
 
-def _read(data: bytes, wire: Wire) -> dict[str, bytes | Failure]:
-    made: dict[str, bytes | Failure] = {}
-    for line in data.splitlines():
+def _read_output_file(content: bytes, client: HttpClient) -> dict[str, bytes | Failure]:
+    """The body or the failure of each call in a file of a batch; lines that are none are left out."""
+    answers: dict[str, bytes | Failure] = {}
+    for line in content.splitlines():
         row = parse_json(line)
         name = row.get("custom_id") if isinstance(row, dict) else None
         if not isinstance(row, dict) or not isinstance(name, str):
             continue
-        answer = row.get("response")
-        if not isinstance(answer, dict):
-            made[name] = Failure("server", f"in a batch: {error_message(row.get('error'))}")
+        response = row.get("response")
+        if not isinstance(response, dict):
+            answers[name] = Failure("server", f"in a batch: {error_message(row.get('error'))}")
             continue
-        status, body = answer.get("status_code"), json.dumps(answer.get("body")).encode()
-        fine = status == 200
-        made[name] = (
-            body if fine else wire.failure(status if isinstance(status, int) else 500, body)
-        )
-    return made
+        status, body = response.get("status_code"), json.dumps(response.get("body")).encode()
+        if status == 200:
+            answers[name] = body
+        else:
+            known_status = status if isinstance(status, int) else 500
+            answers[name] = client.failure_in_file(known_status, body)
+    return answers

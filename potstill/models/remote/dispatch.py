@@ -1,6 +1,6 @@
-"""Many requests under way at once: drawn lazily in the caller's thread, sent on the loop, handed back in portions.
+"""Many requests in flight at once: drawn lazily in the caller's thread, sent on the loop, handed back in portions.
 
-A thread that wakes for every answer spends more on waking than on the answer, so what lands is collected for a few
+A thread that wakes for every answer spends more on waking than on the answer, so completions are collected for a few
 milliseconds. The caller's thread draws requests and takes portions; everything else happens on the loop's.
 """
 
@@ -14,312 +14,343 @@ from itertools import islice
 from typing import Any, NamedTuple, TypeAlias, final
 
 from potstill.errors import PotstillError
-from potstill.models.model import Attempt, Completion, Gate, Request
+from potstill.models.model import Attempt, Completion, Request, SpendingPermit
 from potstill.models.remote import event_loop
 from potstill.models.remote.errors import Failure
-from potstill.models.remote.flow_control import Flow
+from potstill.models.remote.flow_control import FlowControl
 from potstill.records import NO_TOKENS
 
-AHEAD = 2  # requests held for each that may be under way: so many that no slot waits for the caller
-PULLED = (
-    32  # requests drawn before they are sent, so that the first leaves while the rest is looked up
+QUEUED_PER_SLOT = (
+    2  # requests drawn for each call in flight: so many that no slot waits for the caller
 )
-TICK = 0.004  # seconds for which completions are collected
-GRACE = 60.0  # seconds for calls that are under way when a run is stopped: they are paid for
-WAIT = (
-    0.25  # seconds after which a gate that said "wait" is asked again, though nothing landed here
+DRAWN_TOGETHER = 32  # requests, so that the first leaves while the rest is looked up
+COLLECTING_SECONDS = 0.004  # for which completions are collected
+GRACE_SECONDS = 60.0  # for calls in flight when a run is stopped: they are paid for
+PERMIT_WAIT = (
+    0.25  # seconds after which a permit that said "wait" is asked again, though nothing landed here
 )
 
 Portion: TypeAlias = list[tuple[int, Completion]]
 
 
-class Unit(NamedTuple):
-    """Requests that go in one call: draws of one prompt."""
+class RequestGroup(NamedTuple):
+    """Requests that go in one call, samples of one prompt, with their places among all requests."""
 
     places: tuple[int, ...]
     requests: tuple[Request, ...]
 
 
-# Sends a unit once: completions for the first of its requests, as many as came.
+class _Handover(NamedTuple):
+    """What the loop has ready for the caller: completions, how many requests get none, and the error that ends it."""
+
+    completions: Portion
+    dropped_count: int
+    error: BaseException | None
+
+
+# Sends a group once: completions for the first of its requests, as many as came.
 Send: TypeAlias = Callable[[Sequence[Request]], Coroutine[Any, Any, list[Completion]]]
 
 
-class _Wait(Exception):
-    """The gate wants other calls to land first."""
+class _PermitWaits(Exception):
+    """The permit wants other calls to land first."""
 
 
-class _Shut(Exception):
-    """Nothing more is to be sent: the gate stopped this request, or the run ends."""
+class _SendingStopped(Exception):
+    """Nothing more is to be sent: the permit stopped this request, or the run ends."""
 
 
 @final
-class Stream:
-    """One call of `stream`.
+class RequestStream:
+    """One call of a model's `stream`.
 
     Args:
-        flow: shared by all calls of the model.
+        flow_control: shared by all calls of the model.
         send: makes one try.
-        gate: asked before each try.
+        permit: asked before each try.
         explain: the error for a failure that stops the run.
-        weigh: tokens that a request may use, for the limit of tokens a minute.
-        size: how many draws go in one call now.
+        count_max_tokens: tokens that a request may use, for the limit of tokens a minute.
+        group_size: how many samples of one prompt go in one call now.
     """
 
     def __init__(
         self,
-        flow: Flow,
+        flow_control: FlowControl,
         send: Send,
         *,
-        gate: Gate | None,
+        permit: SpendingPermit | None,
         explain: Callable[[Failure], Coroutine[Any, Any, PotstillError]],
-        weigh: Callable[[Request], int],
-        size: Callable[[], int],
+        count_max_tokens: Callable[[Request], int],
+        group_size: Callable[[], int],
     ) -> None:
-        self._flow, self._send, self._gate, self._explain = flow, send, gate, explain
-        self._weigh, self._size = weigh, size
+        self._flow_control, self._send, self._permit = flow_control, send, permit
+        self._explain, self._count_max_tokens = explain, count_max_tokens
+        self._group_size = group_size
         self._tasks: set[asyncio.Task[None]] = set()
-        self._flying: set[asyncio.Task[Any]] = set()  # tasks whose call is out: they are paid for
-        self._landed: Portion = []
-        self._gone = 0
-        self._stop: Failure | None = None
+        self._in_flight: set[asyncio.Task[Any]] = set()  # tasks whose call is out, and is paid for
+        self._stop_reason: Failure | None = None
         self._error: PotstillError | BaseException | None = None
-        self._flush_set = self._closed = False
-        self._moved: asyncio.Event | None = None
-        self._ready: tuple[Portion, int, BaseException | None] = ([], 0, None)
-        self._lock, self._wake = threading.Lock(), threading.Event()
+        self._is_closed = False
+        self._landing: asyncio.Event | None = None  # set when a permit may say something else
+        # Collected on the loop, then handed over to the caller's thread under the lock.
+        self._collected: Portion = []
+        self._dropped_count = 0
+        self._is_handover_due = False
+        self._handover = _Handover([], 0, None)
+        self._lock, self._has_handover = threading.Lock(), threading.Event()
 
     def portions(self, requests: Iterable[Request]) -> Iterator[Portion]:
-        """Completions as they land; ends what is under way when it is closed."""
-        feed, more, open_, room = (
-            iter(enumerate(requests)),
-            True,
-            0,
-            AHEAD * self._flow.room.cap + PULLED,
-        )
+        """Completions as they land; ends what is in flight when it is closed."""
+        source = iter(enumerate(requests))
+        has_more = True
+        open_count = 0  # requests drawn and not yet answered
+        max_open = QUEUED_PER_SLOT * self._flow_control.concurrency.cap + DRAWN_TOGETHER
         try:
             while True:
-                fresh = (
-                    list(islice(feed, min(PULLED, room - open_))) if more and open_ < room else []
-                )
-                more = more and (bool(fresh) or open_ >= room)
-                if fresh:
-                    open_ += len(fresh)
-                    event_loop.soon(self._start, self._grouped(fresh))
-                if not open_:
+                if has_more and open_count < max_open:
+                    drawn = list(islice(source, min(DRAWN_TOGETHER, max_open - open_count)))
+                    has_more = bool(drawn)
+                    if drawn:
+                        open_count += len(drawn)
+                        event_loop.call_soon(self._start, self._group_requests(drawn))
+                if not open_count:
                     return
-                landed, gone, error = self._take(block=not (more and open_ < room))
-                open_ -= len(landed) + gone
-                if landed:
-                    yield landed
+                can_draw = has_more and open_count < max_open
+                completions, dropped_count, error = self._take_handover(block=not can_draw)
+                open_count -= len(completions) + dropped_count
+                if completions:
+                    yield completions
                 if error is not None:
                     raise error
         finally:
-            event_loop.soon(self._cancel)
+            event_loop.call_soon(self._cancel_all)
 
-    def _take(self, *, block: bool) -> tuple[Portion, int, BaseException | None]:
+    def _take_handover(self, *, block: bool) -> _Handover:
+        """What is ready; waits for something where `block` says so. Called in the caller's thread."""
         if block:
-            self._wake.wait()
+            self._has_handover.wait()
         with self._lock:
-            ready, self._ready = self._ready, ([], 0, None)
-            self._wake.clear()
-        return ready
+            handover, self._handover = self._handover, _Handover([], 0, None)
+            self._has_handover.clear()
+        return handover
 
-    def _grouped(self, fresh: Sequence[tuple[int, Request]]) -> list[Unit]:
-        """Draws of one prompt that stand together, as many in a unit as go in one call."""
-        size, units = self._size(), list[Unit]()
-        if size == 1:
-            return [Unit((place,), (request,)) for place, request in fresh]
-        for place, request in fresh:
-            last = units[-1] if units else None
-            if last and len(last.places) < size and _alike(last.requests[0], request):
-                units[-1] = Unit((*last.places, place), (*last.requests, request))
+    def _group_requests(self, drawn: Sequence[tuple[int, Request]]) -> list[RequestGroup]:
+        """Samples of one prompt that stand together, as many in a group as go in one call."""
+        size = self._group_size()
+        groups: list[RequestGroup] = []
+        for place, request in drawn:
+            last = groups[-1] if groups else None
+            if last and len(last.places) < size and _is_same_prompt(last.requests[0], request):
+                groups[-1] = RequestGroup((*last.places, place), (*last.requests, request))
             else:
-                units.append(Unit((place,), (request,)))
-        return units
+                groups.append(RequestGroup((place,), (request,)))
+        return groups
 
-    def _start(self, units: Sequence[Unit]) -> None:
-        for unit in units:
-            if self._stop is not None:
-                self._end(gone=len(unit.places))
+    def _start(self, groups: Sequence[RequestGroup]) -> None:
+        for group in groups:
+            if self._stop_reason is not None:
+                self._collect(dropped_count=len(group.places))
                 continue
-            task = asyncio.get_running_loop().create_task(self._run(unit))
+            task = asyncio.get_running_loop().create_task(self._run_group(group))
             self._tasks.add(task)
-            task.add_done_callback(self._done)
+            task.add_done_callback(self._on_task_done)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None and self._error is None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self._error is None:
             self._error = error
-            self._halt(Failure("server", "a fault of the client", stop=True))
-        if self._stop is not None and not self._tasks and self._error is not None:
-            self._flush()
+            self._halt(Failure("server", "a fault of the client", stops_run=True))
+        if self._stop_reason is not None and not self._tasks and self._error is not None:
+            self._hand_over()
 
-    async def _run(self, unit: Unit) -> None:
-        """Ask until every request of the unit has its completion, or will have none."""
-        places, requests = unit.places, unit.requests
+    async def _run_group(self, group: RequestGroup) -> None:
+        """Ask until every request of the group has its completion, or will have none."""
+        places, requests = group.places, group.requests
         try:
             while requests:
-                made = await self._asked(requests)
-                self._end(list(zip(places, made)))
-                places, requests = places[len(made) :], requests[len(made) :]
-        except _Shut:
-            self._end(gone=len(requests))
+                completions = await self._complete_first(requests)
+                self._collect(list(zip(places, completions)))
+                places, requests = places[len(completions) :], requests[len(completions) :]
+        except _SendingStopped:
+            self._collect(dropped_count=len(requests))
         except asyncio.CancelledError:
-            self._end(gone=len(requests))
+            self._collect(dropped_count=len(requests))
             raise
         except Failure as failure:
-            self._halt(failure)  # the unit is not among the gone: the error comes before the end
+            # The group is not among the dropped: the error comes before the end.
+            self._halt(failure)
 
-    async def _asked(self, requests: Sequence[Request]) -> list[Completion]:
-        """Completions of the first of the requests; waits while the gate wants others to land first."""
+    async def _complete_first(self, requests: Sequence[Request]) -> list[Completion]:
+        """Completions of the first of the requests; waits while the permit wants others to land first."""
         failures: list[tuple[Failure, float]] = []
-        entered: list[Request] = []
+        permitted: list[Request] = []
 
-        def lost(failure: Failure, seconds: float) -> None:
+        def on_failure(failure: Failure, seconds: float) -> None:
             failures.append((failure, seconds))
-            self._lose(entered, failure, seconds)
+            self._record_failed_try(permitted, failure, seconds)
 
-        weight = sum(map(self._weigh, requests))
+        weight = sum(map(self._count_max_tokens, requests))
+        send_once = partial(self._try_once, requests, permitted)
         while True:
             try:
-                send = partial(self._try, requests, entered)
-                made = await self._flow.call(
-                    send, weight=weight, lost=lost, used=_used if weight else None
+                completions = await self._flow_control.call(
+                    send_once,
+                    weight=weight,
+                    on_failure=on_failure,
+                    count_used_tokens=_used_tokens if weight else None,
                 )
-            except _Wait:
-                await self._movement()
+            except _PermitWaits:
+                await self._wait_for_landing()
             except Failure as failure:
-                if failure.stop or (failure.kind == "unreachable" and not failure.billed):
-                    self._lose(entered, failure, 0.0)
+                is_unreachable = failure.kind == "unreachable" and not failure.billed
+                if failure.stops_run or is_unreachable:
+                    self._record_failed_try(permitted, failure, 0.0)
                     raise
-                last = (*failures, (failure, 0.0)) if failure.billed else failures
-                return [
-                    _tried(Completion("", "", error=str(failure)), last, place)
-                    for place in range(len(entered))
-                ]
+                if failure.billed:
+                    failures.append((failure, 0.0))
+                failed = Completion("", "", error=str(failure))
+                return [_with_tries(failed, failures, place) for place in range(len(permitted))]
             else:
                 return [
-                    _tried(completion, failures, place) for place, completion in enumerate(made)
+                    _with_tries(completion, failures, place)
+                    for place, completion in enumerate(completions)
                 ]
 
-    async def _try(self, requests: Sequence[Request], entered: list[Request]) -> list[Completion]:
-        if self._stop is not None:
-            raise _Shut
+    async def _try_once(
+        self, requests: Sequence[Request], permitted: list[Request]
+    ) -> list[Completion]:
+        """Send the first of the requests that may be paid for, and note them in `permitted`."""
+        if self._stop_reason is not None:
+            raise _SendingStopped
         task = asyncio.current_task()
         assert task is not None
-        entered[:] = self._entered(requests)
-        self._flying.add(task)
+        permitted[:] = self._permitted_requests(requests)
+        self._in_flight.add(task)
         try:
-            return await self._send(entered)
+            return await self._send(permitted)
         except asyncio.CancelledError:
-            if self._closed:  # else the time of this try is up, and the flow tells of it
-                self._lose(
-                    entered,
-                    Failure("timeout", "the run ended before the answer came", billed=True),
-                    0.0,
-                )
+            # Where the stream is open, the time of this try is up, and flow control records it.
+            if self._is_closed:
+                detail = "the run ended before the answer came"
+                self._record_failed_try(permitted, Failure("timeout", detail, billed=True), 0.0)
             raise
         finally:
-            self._flying.discard(task)
+            self._in_flight.discard(task)
 
-    def _entered(self, requests: Sequence[Request]) -> Sequence[Request]:
+    def _permitted_requests(self, requests: Sequence[Request]) -> Sequence[Request]:
         """The first requests that may be paid for."""
-        if self._gate is None:
+        if self._permit is None:
             return requests
         for place, request in enumerate(requests):
-            answer = self._gate.enter(request)
-            if answer != "go":
-                if place:
-                    return requests[:place]
-                raise _Wait if answer == "wait" else _Shut
+            answer = self._permit.reserve(request)
+            if answer == "go":
+                continue
+            if place:
+                return requests[:place]
+            raise _PermitWaits if answer == "wait" else _SendingStopped
         return requests
 
-    def _lose(self, requests: Sequence[Request], failure: Failure, seconds: float) -> None:
-        if self._gate is not None:
-            for place, request in enumerate(requests):
-                self._gate.lost(request, _attempt(failure, seconds, place))
-            self._stir()
+    def _record_failed_try(
+        self, requests: Sequence[Request], failure: Failure, seconds: float
+    ) -> None:
+        if self._permit is None:
+            return
+        for place, request in enumerate(requests):
+            self._permit.record_failed_try(request, _to_attempt(failure, seconds, place))
+        self._signal_landing()
 
-    async def _movement(self) -> None:
+    async def _wait_for_landing(self) -> None:
         """Until something has landed here, or may have elsewhere."""
-        if self._moved is None or self._moved.is_set():
-            self._moved = asyncio.Event()
+        if self._landing is None or self._landing.is_set():
+            self._landing = asyncio.Event()
         try:
-            await asyncio.wait_for(self._moved.wait(), WAIT)
+            await asyncio.wait_for(self._landing.wait(), PERMIT_WAIT)
         except TimeoutError:
             return
 
-    def _stir(self) -> None:
-        if self._moved is not None:
-            self._moved.set()
+    def _signal_landing(self) -> None:
+        if self._landing is not None:
+            self._landing.set()
 
-    def _end(self, landed: Portion | None = None, *, gone: int = 0) -> None:
-        """Collect what landed; it is handed over after a moment, at once if nothing else is under way."""
-        self._landed += landed or []
-        self._gone += gone
-        if not self._flush_set:
-            self._flush_set = True
-            delay = TICK if len(self._tasks) > 1 else 0.0
-            asyncio.get_running_loop().call_later(delay, self._flush)
+    def _collect(self, completions: Portion | None = None, *, dropped_count: int = 0) -> None:
+        """Note what landed; it is handed over after a moment, at once if nothing else is in flight."""
+        self._collected += completions or []
+        self._dropped_count += dropped_count
+        if not self._is_handover_due:
+            self._is_handover_due = True
+            delay = COLLECTING_SECONDS if len(self._tasks) > 1 else 0.0
+            asyncio.get_running_loop().call_later(delay, self._hand_over)
 
-    def _flush(self) -> None:
-        self._flush_set = False
-        error = self._error if self._stop is not None and not self._tasks else None
+    def _hand_over(self) -> None:
+        """Give what was collected to the caller's thread, behind what it has not taken yet."""
+        self._is_handover_due = False
+        has_ended = self._stop_reason is not None and not self._tasks
+        error = self._error if has_ended else None
         with self._lock:
-            landed, gone, before = self._ready
-            self._ready = (landed + self._landed, gone + self._gone, before or error)
-            self._wake.set()
-        self._landed, self._gone = [], 0
-        self._stir()
+            waiting = self._handover
+            self._handover = _Handover(
+                waiting.completions + self._collected,
+                waiting.dropped_count + self._dropped_count,
+                waiting.error or error,
+            )
+            self._has_handover.set()
+        self._collected, self._dropped_count = [], 0
+        self._signal_landing()
 
     def _halt(self, failure: Failure) -> None:
-        """Send nothing more; what is out may land, since it is paid for; then the error is raised."""
-        if self._stop is not None:
+        """Send nothing more; what is in flight may land, since it is paid for; then the error is raised."""
+        if self._stop_reason is not None:
             return
-        self._stop = failure
-        for task in self._tasks - self._flying:
+        self._stop_reason = failure
+        for task in self._tasks - self._in_flight:
             if task is not asyncio.current_task():
                 task.cancel()
-        self._stir()
-        running = asyncio.get_running_loop()
-        running.call_later(GRACE, self._cancel)
-        ending = running.create_task(self._conclude(failure))
-        self._tasks.add(ending)
-        ending.add_done_callback(self._done)
+        self._signal_landing()
+        loop = asyncio.get_running_loop()
+        loop.call_later(GRACE_SECONDS, self._cancel_all)
+        explaining = loop.create_task(self._set_error(failure))
+        self._tasks.add(explaining)
+        explaining.add_done_callback(self._on_task_done)
 
-    async def _conclude(self, failure: Failure) -> None:
+    async def _set_error(self, failure: Failure) -> None:
         if self._error is None:
             self._error = await self._explain(failure)
 
-    def _cancel(self) -> None:
-        self._closed = True
-        self._stop = self._stop or Failure("server", "closed", stop=True)
+    def _cancel_all(self) -> None:
+        self._is_closed = True
+        if self._stop_reason is None:
+            self._stop_reason = Failure("server", "closed", stops_run=True)
         for task in tuple(self._tasks):
             task.cancel()
 
 
-def _alike(one: Request, other: Request) -> bool:
-    return (one.prompt, one.prefix, one.sampling, one.seed) == (
-        other.prompt,
-        other.prefix,
-        other.sampling,
-        other.seed,
+def _is_same_prompt(first: Request, second: Request) -> bool:
+    """Whether two requests differ in their sample index alone."""
+    return (first.prompt, first.prefix, first.sampling, first.seed) == (
+        second.prompt,
+        second.prefix,
+        second.sampling,
+        second.seed,
     )
 
 
-def _attempt(failure: Failure, seconds: float, place: int) -> Attempt:
+def _to_attempt(failure: Failure, seconds: float, place: int) -> Attempt:
     """The try as one of its requests sees it: what a whole call is known to have used is the first one's."""
     if place and failure.tokens != NO_TOKENS:
         return Attempt(str(failure), NO_TOKENS, None, seconds, "", False)
     return Attempt(str(failure), failure.tokens, None, seconds, failure.text, failure.billed)
 
 
-def _tried(
+def _with_tries(
     completion: Completion, failures: Sequence[tuple[Failure, float]], place: int
 ) -> Completion:
-    tries = tuple(_attempt(failure, seconds, place) for failure, seconds in failures)
-    return completion._replace(tries=tries) if tries else completion
+    """The completion with the failed tries before it."""
+    if not failures:
+        return completion
+    tries = tuple(_to_attempt(failure, seconds, place) for failure, seconds in failures)
+    return completion._replace(tries=tries)
 
 
-def _used(completions: Sequence[Completion]) -> int:
+def _used_tokens(completions: Sequence[Completion]) -> int:
     return sum(c.tokens.prompt + c.tokens.completion for c in completions)

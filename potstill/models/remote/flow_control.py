@@ -1,4 +1,4 @@
-"""Flow control of calls over a wire: how many at once, how many a minute, when a failed one is tried again.
+"""Flow control of calls to a server: how many at once, how many a minute, when a failed one is tried again.
 
 Pure asyncio. Time is the running loop's, so a loop with a clock of its own runs hours in milliseconds (the tests do).
 A slot that is given back wakes exactly one call, however many wait.
@@ -9,52 +9,55 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-import random as randomness
+import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar, final
 
 from potstill.models.remote.errors import Failure
-from potstill.models.remote.rate_limit import Pace, Room
+from potstill.models.remote.rate_limit import ConcurrencyLimit, RateLimit
 from potstill.records import NO_TOKENS
 
-FIRST, LONGEST = (
-    (0.05, 1.0),
-    60.0,
-)  # seconds before the first new try, from the round trip; before any
+FIRST_DELAY = (
+    0.05,
+    1.0,
+)  # seconds before the first retry: at least, at most; in between the round trip
+MAX_DELAY = 60.0  # seconds before any retry
 
 _Answer = TypeVar("_Answer")
 
 
-class _Waiter(NamedTuple):
-    ticket: int
-    weight: int
-    turn: asyncio.Future[_Leave | None]
-
-
-class _Leave(NamedTuple):
-    """A slot that is held."""
+class _Slot(NamedTuple):
+    """A place among the calls in flight: the epoch in which it was given, the entry of its tokens, and when."""
 
     epoch: int
-    entry: list[float]
-    began: float
+    token_entry: list[float]
+    start_time: float
+
+
+class _Waiter(NamedTuple):
+    """A call that waits for a slot; ordered by its ticket."""
+
+    ticket: int
+    weight: int
+    slot: asyncio.Future[_Slot | None]
 
 
 @final
-class Flow:
+class FlowControl:
     """The calls to one model: all of them go through `call`, on one event loop.
 
     Calls leave in the order in which they came; one that is tried again keeps its place and goes before newer ones.
     A failed call holds no slot while it waits. When a server says `Retry-After`, no call leaves before that.
 
     Args:
-        concurrency: calls under way at most.
+        concurrency: calls in flight at most.
         rpm: calls within any minute, 0 without limit.
         tpm: tokens within any minute, 0 without limit.
         timeout: seconds one try may take.
         deadline: seconds from the start of a call's first try after which no other begins.
-        tries: of a failure that is not the server's being busy (a malformed answer): each may have to be paid.
-        random: numbers from 0 to 1, to spread new tries.
+        max_tries: of a failure that is not the server's being busy (a malformed answer): each may have to be paid.
+        random_number: from 0 to 1, to spread retries.
     """
 
     def __init__(
@@ -65,192 +68,208 @@ class Flow:
         tpm: int = 0,
         timeout: float = 600.0,
         deadline: float = 600.0,
-        tries: int = 3,
-        random: Callable[[], float] = randomness.random,
+        max_tries: int = 3,
+        random_number: Callable[[], float] = random.random,
     ) -> None:
-        if concurrency < 1 or tries < 1 or min(rpm, tpm) < 0 or min(timeout, deadline) <= 0:
+        if concurrency < 1 or max_tries < 1 or min(rpm, tpm) < 0 or min(timeout, deadline) <= 0:
             raise ValueError(
-                "concurrency, tries, timeout and deadline are above 0, rpm and tpm 0 or more"
+                "concurrency, max_tries, timeout and deadline are above 0, rpm and tpm 0 or more"
             )
-        self.timeout, self.deadline, self.tries, self._random = timeout, deadline, tries, random
-        self.under_way = self.waiting = 0
-        self.room, self._calls, self._tokens = Room(concurrency), Pace(rpm), Pace(tpm)
-        self._pause, self._round_trip = 0.0, FIRST[0]
+        self.timeout, self.deadline, self.max_tries = timeout, deadline, max_tries
+        self._random_number = random_number
+        self.in_flight_count = self.waiting_count = 0
+        self.concurrency = ConcurrencyLimit(concurrency)
+        self._call_rate, self._token_rate = RateLimit(rpm), RateLimit(tpm)
+        self._pause_end = 0.0  # no call leaves before
+        self._round_trip = FIRST_DELAY[0]  # seconds, a moving average
         self._tickets = itertools.count()
-        self._new: deque[_Waiter] = deque()
-        self._again: list[_Waiter] = []  # a heap: tries again, the oldest call first
+        self._first_tries: deque[_Waiter] = deque()
+        self._retries: list[_Waiter] = []  # a heap, the oldest call first
         self._timer: asyncio.TimerHandle | None = None
-        self._due = 0.0
+        self._timer_time = 0.0
 
     @property
     def limit(self) -> int:
-        """How many calls may be under way now."""
-        return int(self.room.limit)
+        """How many calls may be in flight now."""
+        return int(self.concurrency.limit)
 
     async def call(
         self,
         send: Callable[[], Awaitable[_Answer]],
         *,
         weight: int = 0,
-        lost: Callable[[Failure, float], None],
-        used: Callable[[_Answer], int] | None = None,
+        on_failure: Callable[[Failure, float], None],
+        count_used_tokens: Callable[[_Answer], int] | None = None,
     ) -> _Answer:
         """What `send` returns, tried until the deadline; raises the last `Failure`.
 
         Args:
-            send: makes one try; a `Failure` with `retry` is tried again, any other exception goes through.
+            send: makes one try; a `Failure` with `may_retry` is tried again, any other exception goes through.
             weight: tokens that the call may use, for `tpm`.
-            lost: told of each failure that is tried again, with the seconds it took; not of the one that is raised.
-            used: tokens that an answer did use.
+            on_failure: called with each failure that is tried again and the seconds it took; not with the one that is
+                raised.
+            count_used_tokens: tokens that an answer did use.
         """
         loop = asyncio.get_running_loop()
-        ticket, paid = next(self._tickets), 0
-        leave = await self._turn(loop, ticket, weight)
-        assert leave is not None, "a first try has no deadline"
-        end = leave.began + self.deadline
-        for count in itertools.count(1):
+        ticket, limited_tries = next(self._tickets), 0
+        slot = await self._wait_for_slot(loop, ticket, weight)
+        assert slot is not None, "a first try has no deadline"
+        end = slot.start_time + self.deadline
+        for try_count in itertools.count(1):
             try:
-                return await self._try(loop, send, leave, used)
+                return await self._try_once(loop, send, slot, count_used_tokens)
             except Failure as failure:
-                paid += not failure.endless
-                delay = self._delay(failure, count)
-                if (
-                    not failure.retry
-                    or failure.stop
-                    or paid >= self.tries
-                    or loop.time() + delay > end
-                ):
+                limited_tries += not failure.retries_until_deadline
+                delay = (failure.retry_after or 0.0) + self._retry_delay(try_count)
+                is_last_try = limited_tries >= self.max_tries or loop.time() + delay > end
+                if not failure.may_retry or failure.stops_run or is_last_try:
                     raise
-                last = failure
-            lost(last, loop.time() - leave.began)
+                last_failure = failure
+            on_failure(last_failure, loop.time() - slot.start_time)
             await asyncio.sleep(delay)
-            leave = await self._turn(loop, ticket, weight, end)
-            if leave is None:
-                raise last.unpaid("its next try had no turn before the deadline")
+            slot = await self._wait_for_slot(loop, ticket, weight, end)
+            if slot is None:
+                raise last_failure.without_cost("its next try had no turn before the deadline")
         raise AssertionError("unreachable: the tries have no last number")
 
-    async def _turn(
+    async def _wait_for_slot(
         self, loop: asyncio.AbstractEventLoop, ticket: int, weight: int, end: float | None = None
-    ) -> _Leave | None:
-        """Wait for a slot; None when the deadline came first."""
-        if not self._new and not self._again and self.under_way < int(self.room.limit):
+    ) -> _Slot | None:
+        """A slot as soon as there is one; None when the end came first."""
+        is_first_in_line = not self._first_tries and not self._retries
+        if is_first_in_line and self.in_flight_count < self.limit:
             now = loop.time()
-            if self._opens(now, weight) <= now:
-                return self._depart(now, weight)
+            if self._opening_time(now, weight) <= now:
+                return self._take_slot(now, weight)
+
         waiter = _Waiter(ticket, weight, loop.create_future())
+        expiry = None
         if end is None:
-            self._new.append(waiter)
+            self._first_tries.append(waiter)
         else:
-            heapq.heappush(self._again, waiter)
-        expiry = loop.call_at(end, _expire, waiter.turn) if end is not None else None
-        self.waiting += 1
+            heapq.heappush(self._retries, waiter)
+            expiry = loop.call_at(end, _expire_waiter, waiter.slot)
+        self.waiting_count += 1
         try:
-            self._pump(loop)
-            return await waiter.turn
+            self._give_free_slots(loop)
+            return await waiter.slot
         except asyncio.CancelledError:
             # The slot may have been given in the very moment of the cancelling; the next one gets it.
-            if not waiter.turn.cancelled() and waiter.turn.result() is not None:
-                self.under_way -= 1
-            self._pump(loop)
+            if not waiter.slot.cancelled() and waiter.slot.result() is not None:
+                self.in_flight_count -= 1
+            self._give_free_slots(loop)
             raise
         finally:
-            self.waiting -= 1
+            self.waiting_count -= 1
             if expiry is not None:
                 expiry.cancel()
 
-    async def _try(
+    async def _try_once(
         self,
         loop: asyncio.AbstractEventLoop,
         send: Callable[[], Awaitable[_Answer]],
-        leave: _Leave,
-        used: Callable[[_Answer], int] | None,
+        slot: _Slot,
+        count_used_tokens: Callable[[_Answer], int] | None,
     ) -> _Answer:
-        """One try in a slot that is held, and what it teaches; the slot is given back in any case."""
+        """One try in a slot, and what it teaches; the slot is given back in any case."""
         try:
             async with asyncio.timeout(self.timeout):
                 answer = await send()
         except TimeoutError:
-            late = Failure(
-                "timeout", f"no whole answer within {self.timeout:g} s", retry=True, billed=True
-            )
-            self._failed(loop, late, leave)
-            raise late from None
+            detail = f"no whole answer within {self.timeout:g} s"
+            failure = Failure("timeout", detail, may_retry=True, billed=True)
+            self._learn_from_failure(loop, failure, slot)
+            raise failure from None
         except Failure as failure:
-            self._failed(loop, failure, leave)
+            self._learn_from_failure(loop, failure, slot)
             raise
         else:
-            self._round_trip += (loop.time() - leave.began - self._round_trip) / 8
-            self.room.answered(leave.epoch)
-            if used is not None:
-                self._tokens.correct(leave.entry, used(answer))
+            self._round_trip += (loop.time() - slot.start_time - self._round_trip) / 8
+            self.concurrency.record_answer(slot.epoch)
+            if count_used_tokens is not None:
+                self._token_rate.correct(slot.token_entry, count_used_tokens(answer))
             return answer
         finally:
-            self.under_way -= 1
-            if self.waiting:
-                self._pump(loop)
+            self.in_flight_count -= 1
+            if self.waiting_count:
+                self._give_free_slots(loop)
 
-    def _failed(self, loop: asyncio.AbstractEventLoop, failure: Failure, leave: _Leave) -> None:
+    def _learn_from_failure(
+        self, loop: asyncio.AbstractEventLoop, failure: Failure, slot: _Slot
+    ) -> None:
         now = loop.time()
         if failure.tokens != NO_TOKENS or not failure.billed:
-            self._tokens.correct(leave.entry, failure.tokens.prompt + failure.tokens.completion)
-        if not failure.busy:
-            self.room.answered(leave.epoch)
-        elif self.room.refused(leave.epoch) and self.room.stuck:
-            self._pause = max(self._pause, now + self._jitter(self.room.stuck))
-        if failure.after:
-            self._pause = max(self._pause, now + min(failure.after, self.deadline))
+            used_tokens = failure.tokens.prompt + failure.tokens.completion
+            self._token_rate.correct(slot.token_entry, used_tokens)
+        if not failure.is_server_busy:
+            self.concurrency.record_answer(slot.epoch)
+        elif self.concurrency.record_refusal(slot.epoch) and self.concurrency.decreases_at_bottom:
+            # With one call at a time and still refused, only waiting is left.
+            pause = self._retry_delay(self.concurrency.decreases_at_bottom)
+            self._pause_end = max(self._pause_end, now + pause)
+        if failure.retry_after:
+            self._pause_end = max(self._pause_end, now + min(failure.retry_after, self.deadline))
 
-    def _delay(self, failure: Failure, count: int) -> float:
-        """Seconds until the next try after `count` of them."""
-        return (failure.after or 0.0) + self._jitter(count)
+    def _retry_delay(self, try_count: int) -> float:
+        """Seconds at random, up to twice as many after each try (exponential backoff with full jitter)."""
+        shortest, longest = FIRST_DELAY
+        first_delay = min(max(self._round_trip, shortest), longest)
+        delay = min(MAX_DELAY, first_delay * 2.0 ** min(try_count - 1, 20))
+        return self._random_number() * delay
 
-    def _jitter(self, count: int) -> float:
-        first = min(max(self._round_trip, FIRST[0]), FIRST[1])
-        return self._random() * min(LONGEST, first * 2.0 ** min(count - 1, 20))
-
-    def _opens(self, now: float, weight: int) -> float:
+    def _opening_time(self, now: float, weight: int) -> float:
         """The earliest time at which a call of that weight may leave, slots apart."""
-        return max(self._pause, self._calls.opens(now, 1), self._tokens.opens(now, weight))
+        calls_open = self._call_rate.opening_time(now, 1)
+        tokens_open = self._token_rate.opening_time(now, weight)
+        return max(self._pause_end, calls_open, tokens_open)
 
-    def _depart(self, now: float, weight: int) -> _Leave:
-        self.under_way += 1
-        self._calls.take(now, 1)
-        return _Leave(self.room.epoch, self._tokens.take(now, weight), now)
+    def _take_slot(self, now: float, weight: int) -> _Slot:
+        self.in_flight_count += 1
+        self._call_rate.record(now, 1)
+        token_entry = self._token_rate.record(now, weight)
+        return _Slot(self.concurrency.epoch, token_entry, now)
 
-    def _pump(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _give_free_slots(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give the free slots to those who have waited longest; where time bars the way, come back when it opens."""
         now = loop.time()
-        while self.under_way < int(self.room.limit) and (queue := self._queue()):
-            opens = self._opens(now, queue[0].weight)
-            if opens > now:
-                self._come_back(loop, opens)
+        while self.in_flight_count < self.limit:
+            queue = self._next_queue()
+            if queue is None:
                 return
-            waiter = heapq.heappop(self._again) if queue is self._again else self._new.popleft()
-            waiter.turn.set_result(self._depart(now, waiter.weight))
+            opening_time = self._opening_time(now, queue[0].weight)
+            if opening_time > now:
+                self._set_timer(loop, opening_time)
+                return
+            if queue is self._retries:
+                waiter = heapq.heappop(self._retries)
+            else:
+                waiter = self._first_tries.popleft()
+            waiter.slot.set_result(self._take_slot(now, waiter.weight))
 
-    def _queue(self) -> list[_Waiter] | deque[_Waiter] | None:
-        """The queue whose first is next: tries again are all older than the first tries that still wait."""
-        while self._again and self._again[0].turn.done():
-            heapq.heappop(self._again)
-        if self._again:
-            return self._again
-        while self._new and self._new[0].turn.done():
-            self._new.popleft()
-        return self._new or None
+    def _next_queue(self) -> list[_Waiter] | deque[_Waiter] | None:
+        """The queue whose first is next: retries are all older than the first tries that still wait."""
+        while self._retries and self._retries[0].slot.done():
+            heapq.heappop(self._retries)
+        if self._retries:
+            return self._retries
+        while self._first_tries and self._first_tries[0].slot.done():
+            self._first_tries.popleft()
+        return self._first_tries or None
 
-    def _come_back(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
+    def _set_timer(self, loop: asyncio.AbstractEventLoop, opening_time: float) -> None:
         if self._timer is not None:
-            if self._due <= when:
+            if self._timer_time <= opening_time:
                 return
             self._timer.cancel()
-        # Kept here: uvloop's handle of a time that has come does not know it.
-        self._timer, self._due = loop.call_at(when, self._opened, loop), when
+        # The time is noted here: uvloop's handle of a time that has come does not know it.
+        self._timer = loop.call_at(opening_time, self._on_timer, loop)
+        self._timer_time = opening_time
 
-    def _opened(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _on_timer(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
-        self._pump(loop)
+        self._give_free_slots(loop)
 
 
-def _expire(turn: asyncio.Future[_Leave | None]) -> None:
-    if not turn.done():
-        turn.set_result(None)
+def _expire_waiter(slot: asyncio.Future[_Slot | None]) -> None:
+    if not slot.done():
+        slot.set_result(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,12 @@ from urllib.request import getproxies, proxy_bypass
 
 from potstill import __version__
 from potstill.models.remote import event_loop
-from potstill.models.remote.error_messages import Breaker, of_exception, of_status, of_text
+from potstill.models.remote.error_messages import (
+    CircuitBreaker,
+    failure_from_exception,
+    failure_from_status,
+    failure_from_web_page,
+)
 from potstill.models.remote.errors import Failure
 from potstill.models.remote.options import Options
 from potstill.models.remote.response import parse_json, replace_lone_surrogates
@@ -17,121 +23,122 @@ from potstill.models.remote.response import parse_json, replace_lone_surrogates
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
 
-MOST = 64 << 20  # bytes of an answer
-_ESCAPE = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
-LISTING = 5.0  # seconds for the list of models that an error shows
+MAX_BODY_BYTES = 64 << 20  # of an answer
+LISTING_SECONDS = 5.0  # for the list of models that an error shows
+LISTED_MODELS = 40
+_JSON_ESCAPE = re.compile(rb"\\u00([2-7][0-9a-fA-F])")  # of printable ASCII
 
 
-class Wire:
+class HttpClient:
     """The calls of one model to its server. The key is read once, here, and goes nowhere but into the header."""
 
     def __init__(self, options: Options) -> None:
         """Take the key from the environment; an error names the variable that lacks."""
         self._base, self._key = options.base, options.secret()
-        self._bytes = self._key.encode()
         self._headers = {
             "content-type": "application/json",
             "user-agent": f"potstill/{__version__}",
         }
         if self._key:
             self._headers["authorization"] = f"Bearer {self._key}"
-        self._proxy = _proxy(options)
-        self.breaker = Breaker()
+        self._proxy = _proxy_of(options)
+        self.breaker = CircuitBreaker()
 
     async def post(self, path: str, data: bytes) -> bytes:
         """The body of a successful answer; raises `Failure`."""
-        now = event_loop.loop().time
-        if self.breaker.broken(now()):
-            raise Failure("unreachable", f"no answer to {self.breaker.told(now())}", stop=True)
+        now = event_loop.get_loop().time
+        if self.breaker.is_open(now()):
+            detail = f"no answer to {self.breaker.describe_failures(now())}"
+            raise Failure("unreachable", detail, stops_run=True)
         try:
-            body = await self._post(path, data)
+            body = await self._post_once(path, data)
         except Failure as failure:
-            self.breaker.failed(failure, now())
+            self.breaker.record_failure(failure, now())
             raise
-        self.breaker.success()
+        self.breaker.record_success()
         return body
 
     async def get(self, path: str) -> bytes:
         """The body at a path; raises `Failure`."""
-        status, body, headers = await self._call("GET", self._base + path, None)
+        status, body, headers = await self._request("GET", self._base + path, None)
         if status != 200:
-            raise of_status(status, body, headers, self._key)
+            raise failure_from_status(status, body, headers, self._key)
         return self._without_key(body)
 
-    async def upload(self, path: str, data: bytes, name: str) -> bytes:
+    async def upload_file(self, path: str, data: bytes, name: str) -> bytes:
         """Send a file for a batch; the server's answer."""
         import aiohttp
 
         form = aiohttp.FormData({"purpose": "batch"})
         form.add_field("file", data, filename=name, content_type="application/jsonl")
-        headers = {k: v for k, v in self._headers.items() if k != "content-type"}
-        status, body, said = await self._call("POST", self._base + path, form(), headers)
+        headers = dict(self._headers)
+        del headers["content-type"]  # the form brings its own, with its boundary
+        status, body, answer_headers = await self._request(
+            "POST", self._base + path, form(), headers
+        )
         if status != 200:
-            raise of_status(status, body, said, self._key)
+            raise failure_from_status(status, body, answer_headers, self._key)
         return body
 
-    def failure(self, status: int, body: bytes) -> Failure:
-        """What a status that stands in a file means."""
-        return of_status(status, self._without_key(body), {}, self._key)
+    def failure_in_file(self, status: int, body: bytes) -> Failure:
+        """What a status that stands in a batch's file means."""
+        return failure_from_status(status, self._without_key(body), {}, self._key)
 
-    async def models(self) -> list[str]:
-        """What the server says it has; empty where it does not say."""
-        import asyncio
-
+    async def list_models(self) -> list[str]:
+        """Names of the models that the server says it has; empty where it does not say."""
         try:
-            async with asyncio.timeout(LISTING):
-                status, body, _ = await self._call("GET", f"{self._base}/models", None)
+            async with asyncio.timeout(LISTING_SECONDS):
+                status, body, _ = await self._request("GET", f"{self._base}/models", None)
         except (Failure, TimeoutError):
             return []
-        found = parse_json(body) if status == 200 else None
-        rows = found.get("data") if isinstance(found, dict) else None
-        names = (
-            [row.get("id") for row in rows if isinstance(row, dict)]
-            if isinstance(rows, list)
-            else []
-        )
-        return sorted(
-            replace_lone_surrogates(name)[:100] for name in names if isinstance(name, str)
-        )[:40]
+        page = parse_json(body) if status == 200 else None
+        rows = page.get("data") if isinstance(page, dict) else None
+        names = []
+        for row in rows if isinstance(rows, list) else ():
+            if isinstance(row, dict) and isinstance(row.get("id"), str):
+                names.append(replace_lone_surrogates(row["id"])[:100])
+        return sorted(names)[:LISTED_MODELS]
 
-    async def _post(self, path: str, data: bytes) -> bytes:
+    async def _post_once(self, path: str, data: bytes) -> bytes:
         url = path if path.startswith("http") else self._base + path
-        status, body, headers = await self._call("POST", url, data)
+        status, body, headers = await self._request("POST", url, data)
         if status != 200:
-            raise of_status(status, body, headers, self._key)
-        page = of_text(
-            body, headers.get("content-type", ""), self._key, answered=self.breaker.answered
+            raise failure_from_status(status, body, headers, self._key)
+        content_type = headers.get("content-type", "")
+        page_failure = failure_from_web_page(
+            body, content_type, self._key, has_answered=self.breaker.has_answered
         )
-        if page is not None:
-            raise page
+        if page_failure is not None:
+            raise page_failure
         return self._without_key(body)
 
     def _without_key(self, body: bytes) -> bytes:
         """An answer without the key, which a server may say again anywhere, and may write with JSON's escapes."""
-        key = self._bytes
-        if not key:
+        if not self._key:
             return body
-        if key in body:
-            body = body.replace(key, b"[key]")
-        if b"\\/" in body or _ESCAPE.search(body):
-            plain = _ESCAPE.sub(
-                lambda found: bytes.fromhex(found[1].decode()), body.replace(b"\\/", b"/")
-            )
-            if key in plain:
-                value = parse_json(body)
-                scrubbed = plain.replace(key, b"[key]")
-                return (
-                    scrubbed if value is None else json.dumps(_scrubbed(value, self._key)).encode()
-                )
-        return body
+        key = self._key.encode()
+        body = body.replace(key, b"[key]")
+        if b"\\/" not in body and not _JSON_ESCAPE.search(body):
+            return body
+        unescaped = _JSON_ESCAPE.sub(
+            lambda match: bytes.fromhex(match[1].decode()), body.replace(b"\\/", b"/")
+        )
+        if key not in unescaped:
+            return body
+        value = parse_json(body)
+        if value is None:
+            return unescaped.replace(key, b"[key]")
+        return json.dumps(_replace_key(value, self._key)).encode()
 
-    async def _call(
+    async def _request(
         self, method: str, url: str, data: Any, headers: dict[str, str] | None = None
     ) -> tuple[int, bytes, Any]:
+        """Status, body and headers of an answer, whatever its status; a `Failure` where there is none."""
         import aiohttp
 
+        session = event_loop.http_session()
         try:
-            async with event_loop.session().request(
+            async with session.request(
                 method,
                 url,
                 data=data,
@@ -139,42 +146,44 @@ class Wire:
                 allow_redirects=False,
                 proxy=self._proxy,
             ) as response:
-                return response.status, await _body(response), response.headers
+                return response.status, await _read_body(response), response.headers
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise of_exception(error, self._key, sent=False) from None
+            raise failure_from_exception(error, self._key, was_sent=False) from None
         except aiohttp.InvalidURL as error:
-            raise Failure("unreachable", f"url: {type(error).__name__}", stop=True) from None
+            detail = f"url: {type(error).__name__}"
+            raise Failure("unreachable", detail, stops_run=True) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise of_exception(error, self._key, sent=True) from None
+            raise failure_from_exception(error, self._key, was_sent=True) from None
 
 
-def _scrubbed(value: Any, key: str) -> Any:
+def _replace_key(value: Any, key: str) -> Any:
+    """A JSON value with `[key]` for the key in its texts."""
     if isinstance(value, str):
         return value.replace(key, "[key]")
     if isinstance(value, list):
-        return [_scrubbed(item, key) for item in value]
-    return (
-        {name: _scrubbed(item, key) for name, item in value.items()}
-        if isinstance(value, dict)
-        else value
-    )
+        return [_replace_key(item, key) for item in value]
+    if isinstance(value, dict):
+        return {name: _replace_key(item, key) for name, item in value.items()}
+    return value
 
 
-async def _body(response: ClientResponse) -> bytes:
+async def _read_body(response: ClientResponse) -> bytes:
     """The whole body, up to a size that no answer has."""
     length = response.content_length
-    if length is not None and length <= MOST and "content-encoding" not in response.headers:
+    is_compressed = "content-encoding" in response.headers
+    if length is not None and length <= MAX_BODY_BYTES and not is_compressed:
         return await response.read()
     parts, size = [], 0
-    async for chunk in response.content.iter_any():
-        parts.append(chunk)
-        size += len(chunk)
-        if size > MOST:
-            raise Failure("malformed", f"an answer of more than {MOST >> 20} MiB", billed=True)
+    async for part in response.content.iter_any():
+        parts.append(part)
+        size += len(part)
+        if size > MAX_BODY_BYTES:
+            detail = f"an answer of more than {MAX_BODY_BYTES >> 20} MiB"
+            raise Failure("malformed", detail, billed=True)
     return b"".join(parts)
 
 
-def _proxy(options: Options) -> str | None:
+def _proxy_of(options: Options) -> str | None:
     """The proxy that the environment names for this server; none for a loopback one."""
     scheme, _, rest = options.base.partition("://")
     host = rest.partition("/")[0]

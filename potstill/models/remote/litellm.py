@@ -14,41 +14,42 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from potstill.errors import ConfigError, ModelError
-from potstill.models.remote.error_messages import redacted
+from potstill.models.remote.error_messages import redact_key
 from potstill.models.remote.errors import Failure
-from potstill.models.remote.http import Wire
+from potstill.models.remote.http import HttpClient
 from potstill.models.remote.openai import OpenAIModel
 from potstill.models.remote.options import Options, check_url, host_of
 from potstill.models.remote.presets import PLAIN, Preset
 from potstill.models.remote.response import replace_lone_surrogates
 
-HABITS = Preset(think="lines", names=PLAIN.names)
-SHOWN = 12  # names of models in an error
+VENDOR_PRESET = Preset(think="lines", names=PLAIN.names)
+LISTED_MODELS = 12  # in an error
 # How litellm's exceptions, or what caused them, are called, by the boundary that was not crossed.
-REFUSED = (
+CONNECTION_ERRORS = (
     "ConnectError",
     "ConnectionRefusedError",
     "ClientConnectorError",
     "gaierror",
     "ConnectTimeout",
 )
-UNREAD = ("JSONDecodeError", "ValidationError", "APIResponseValidationError")
-LATE = ("Timeout", "APITimeoutError", "ReadTimeout", "TimeoutError")
-BROKEN = (
+MALFORMED_ERRORS = ("JSONDecodeError", "ValidationError", "APIResponseValidationError")
+TIMEOUT_ERRORS = ("Timeout", "APITimeoutError", "ReadTimeout", "TimeoutError")
+BROKEN_ERRORS = (
     "ReadError",
     "RemoteProtocolError",
     "ServerDisconnectedError",
     "ClientPayloadError",
     "WriteError",
 )
-_SECRETS = re.compile(r"(?i)(?:key|key_id|token|secret|password|credentials?)$")
-_NO_ANSWER = re.compile(r"(?i)(?:empty or )?invalid response (?:from|object)")
-_NO_VENDOR = re.compile(r"(?i)llm provider not provided")
+_SECRET_VARIABLE = re.compile(r"(?i)(?:key|key_id|token|secret|password|credentials?)$")
+_MALFORMED_MESSAGE = re.compile(r"(?i)(?:empty or )?invalid response (?:from|object)")
+_NO_VENDOR_MESSAGE = re.compile(r"(?i)llm provider not provided")
 
 
-def vendor(model: str, **options: Any) -> OpenAIModel:
+def load_vendor_model(model: str, **option_values: Any) -> OpenAIModel:
     """The model that litellm calls VENDOR/NAME; options as `openai:` has them, but for those of its protocol."""
-    return OpenAIModel(model, VendorOptions(vendor=model.partition("/")[0], **options), VendorWire)
+    options = VendorOptions(vendor=model.partition("/")[0], **option_values)
+    return OpenAIModel(model, options, LitellmClient)
 
 
 @final
@@ -64,16 +65,20 @@ class VendorOptions(Options):
 
     def check_place(self) -> None:
         """Refuse options of OpenAI's own protocol."""
-        wrong = [
-            n
-            for n, there in (("at", self.at), ("mode", self.mode != "chat"), ("batch", self.batch))
-            if there
-        ]
-        wrong += ["score"] if self.score not in ("", "weights") else []
-        if wrong:
-            fix = f"leave {wrong[0]} out, or use the vendor's own OpenAI-compatible address: openai:NAME?url=…"
+        refused_options = []
+        if self.at:
+            refused_options.append("at")
+        if self.mode != "chat":
+            refused_options.append("mode")
+        if self.batch:
+            refused_options.append("batch")
+        if self.score not in ("", "weights"):
+            refused_options.append("score")
+        if refused_options:
+            option = refused_options[0]
             raise ConfigError(
-                f"litellm: has no option {wrong[0]}={getattr(self, wrong[0])}", fix=fix
+                f"litellm: has no option {option}={getattr(self, option)}",
+                fix=f"leave {option} out, or use the vendor's own OpenAI-compatible address: openai:NAME?url=…",
             )
         if self.url:
             check_url(self.url)
@@ -81,7 +86,7 @@ class VendorOptions(Options):
     @property
     def preset(self) -> Preset:
         """One for all vendors: litellm knows their differences."""
-        return HABITS
+        return VENDOR_PRESET
 
     @property
     def base(self) -> str:
@@ -95,112 +100,116 @@ class VendorOptions(Options):
 
 
 @final
-class VendorWire(Wire):
+class LitellmClient(HttpClient):
     """litellm in the place of HTTP: an answer comes as the bytes of one in OpenAI's form."""
 
     def __init__(self, options: Options) -> None:
         """Import litellm now, which takes seconds; nothing is asked over the network for that."""
         super().__init__(options)
-        self._options, self._litellm = options, _litellm()
-        self._asked = ""
+        self._options, self._litellm = options, _import_litellm()
+        self._model = ""
 
-    async def models(self) -> list[str]:
+    async def list_models(self) -> list[str]:
         """Names near the one that was asked for, of those that litellm lists for its vendor."""
         listed: Mapping[str, Any] = getattr(self._litellm, "models_by_provider", {})
-        vendor = self._asked.partition("/")[0]
-        names = {
-            n if n.startswith(f"{vendor}/") else f"{vendor}/{n}"
-            for n in map(str, listed.get(vendor, ()))
-        }
-        return difflib.get_close_matches(self._asked, sorted(names), n=SHOWN, cutoff=0.3)
+        vendor = self._model.partition("/")[0]
+        names = set()
+        for name in map(str, listed.get(vendor, ())):
+            names.add(name if name.startswith(f"{vendor}/") else f"{vendor}/{name}")
+        return difflib.get_close_matches(self._model, sorted(names), n=LISTED_MODELS, cutoff=0.3)
 
-    async def _call(
+    async def _request(
         self, method: str, url: str, data: Any, headers: dict[str, str] | None = None
     ) -> tuple[int, bytes, Any]:
-        body = json.loads(data)
-        self._asked = model = body["model"]
-        if "seed" in body and "seed" not in (
-            self._litellm.get_supported_openai_params(model=model) or ("seed",)
-        ):
-            del body["seed"]
-        where = {"api_base": self._options.url} if self._options.url else {}
-        # With a URL of the user's, a vendor's own key must not go there.
-        key = {"api_key": self._key or "none"} if self._key or self._options.url else {}
-        limits = {"timeout": self._options.timeout, "num_retries": 0, "max_retries": 0}
+        arguments = json.loads(data)
+        self._model = model = arguments["model"]
+        if "seed" in arguments:
+            supported = self._litellm.get_supported_openai_params(model=model)
+            if supported and "seed" not in supported:
+                del arguments["seed"]
+        if self._options.url:
+            arguments["api_base"] = self._options.url
+        if self._key or self._options.url:
+            # With a URL of the user's, a vendor's own key must not go there.
+            arguments["api_key"] = self._key or "none"
+        # Flow control tries again, litellm does not.
+        arguments |= {"timeout": self._options.timeout, "num_retries": 0, "max_retries": 0}
         try:
-            response = await self._litellm.acompletion(**body, **where, **key, **limits)
-        except (
-            Exception
-        ) as error:  # boundary: litellm raises the exceptions of a hundred vendors' clients
-            return self._answered(error)
-        return 200, _scrubbed(_answer(response)).encode("utf-8", "replace"), {}
+            response = await self._litellm.acompletion(**arguments)
+        except Exception as error:  # boundary: litellm raises the exceptions of a hundred clients
+            return self._answer_of_exception(error)
+        answer = _redact_environment(json.dumps(_response_fields(response), default=str))
+        return 200, answer.encode("utf-8", "replace"), {}
 
-    def _answered(self, error: Exception) -> tuple[int, bytes, Any]:
+    def _answer_of_exception(self, error: Exception) -> tuple[int, bytes, Any]:
         """The status that an exception stands for, as HTTP would have brought it; a `Failure` where there was none."""
-        names = [type(cause).__name__ for cause in _causes(error)]
-        said = _scrubbed(redacted(replace_lone_surrogates(str(error))[:1000], self._key))
-        detail = f"{names[0]}: {said[:300]}"
+        names = [type(cause).__name__ for cause in _causes_of(error)]
+        message = redact_key(replace_lone_surrogates(str(error))[:1000], self._key)
+        message = _redact_environment(message)
+        detail = f"{names[0]}: {message[:300]}"
         if "ContextWindowExceededError" in names:
             raise Failure("context", detail, status=400)
         if "ContentPolicyViolationError" in names:
             raise Failure("filter", detail, status=400)
-        if _NO_VENDOR.search(said):
-            raise Failure(
-                "refused",
-                "model: its name does not begin with a vendor: VENDOR/NAME",
-                stop=True,
-                status=400,
-            )
-        if any(name in names for name in REFUSED):
-            raise Failure("unreachable", detail, retry=True)
-        if any(name in names for name in LATE):
-            raise Failure("timeout", detail, retry=True, billed=True)
-        if any(name in names for name in BROKEN):
-            raise Failure("unreachable", detail, retry=True, billed=True)
-        if any(name in names for name in UNREAD) or _NO_ANSWER.search(said):
-            raise Failure("malformed", detail, retry=True, billed=True)
+        if _NO_VENDOR_MESSAGE.search(message):
+            detail = "model: its name does not begin with a vendor: VENDOR/NAME"
+            raise Failure("refused", detail, stops_run=True, status=400)
+        if any(name in names for name in CONNECTION_ERRORS):
+            raise Failure("unreachable", detail, may_retry=True)
+        if any(name in names for name in TIMEOUT_ERRORS):
+            raise Failure("timeout", detail, may_retry=True, billed=True)
+        if any(name in names for name in BROKEN_ERRORS):
+            raise Failure("unreachable", detail, may_retry=True, billed=True)
+        is_malformed = any(name in names for name in MALFORMED_ERRORS)
+        if is_malformed or _MALFORMED_MESSAGE.search(message):
+            raise Failure("malformed", detail, may_retry=True, billed=True)
         status = getattr(error, "status_code", None)
         if not isinstance(status, int) or not 400 <= status < 600:
-            raise Failure("server", detail, retry=True, billed=True)
+            raise Failure("server", detail, may_retry=True, billed=True)
         headers = getattr(error, "litellm_response_headers", None) or {}
-        return status, json.dumps({"error": {"message": said}}).encode(), headers
+        return status, json.dumps({"error": {"message": message}}).encode(), headers
 
 
-def _answer(response: Any) -> str:
-    """The answer as JSON, with what litellm says that it cost."""
-    value = response.model_dump()
-    cost = (getattr(response, "_hidden_params", None) or {}).get("response_cost")
-    if (
-        isinstance(value, dict)
-        and isinstance(value.get("usage"), dict)
-        and value["usage"].get("cost") is None
-    ):
-        value["usage"]["cost"] = cost
-    return json.dumps(value, default=str)
+def _response_fields(response: Any) -> Any:
+    """The answer in OpenAI's form, with what litellm says that it cost, and with the vendor's own finish reasons.
+
+    litellm calls every finish reason "stop" that it does not know, and keeps the vendor's word beside it.
+    """
+    fields = response.model_dump()
+    if not isinstance(fields, dict):
+        return fields
+    usage = fields.get("usage")
+    if isinstance(usage, dict) and usage.get("cost") is None:
+        hidden_fields = getattr(response, "_hidden_params", None) or {}
+        usage["cost"] = hidden_fields.get("response_cost")
+    for choice in fields.get("choices") or ():
+        vendor_fields = choice.get("provider_specific_fields") if isinstance(choice, dict) else None
+        if isinstance(vendor_fields, dict) and vendor_fields.get("native_finish_reason"):
+            choice["finish_reason"] = vendor_fields["native_finish_reason"]
+    return fields
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def _causes_of(error: BaseException) -> Iterator[BaseException]:
     """An exception and those that led to it."""
-    seen: set[int] = set()
+    yielded_ids: set[int] = set()
     cause: BaseException | None = error
-    while cause is not None and id(cause) not in seen:
-        seen.add(id(cause))
+    while cause is not None and id(cause) not in yielded_ids:
+        yielded_ids.add(id(cause))
         yield cause
         cause = cause.__cause__ or cause.__context__
 
 
-def _scrubbed(text: str) -> str:
+def _redact_environment(text: str) -> str:
     """A text without the keys of the environment: which of them litellm sends is its own business."""
     for name, value in os.environ.items():
-        if len(value) >= 8 and _SECRETS.search(name) and value in text:
+        if len(value) >= 8 and _SECRET_VARIABLE.search(name) and value in text:
             text = text.replace(value, "[key]")
     return text
 
 
-def _litellm() -> Any:
-    os.environ.setdefault(
-        "LITELLM_LOCAL_MODEL_COST_MAP", "True"
-    )  # else importing it asks the network for prices
+def _import_litellm() -> Any:
+    # Without this, importing it asks the network for prices.
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     try:
         import litellm
     except ImportError as error:

@@ -7,67 +7,76 @@ from typing import Any
 
 from potstill.errors import ModelError
 from potstill.models.remote.options import Options
-from potstill.models.remote.request import Bodies, messages
+from potstill.models.remote.request import ApiCall, RequestBuilder, to_messages
 from potstill.models.remote.response import parse_json, read_logprobs, read_usage
 from potstill.records import Prompt
 
-Bodyful = tuple[str, dict[str, Any]]
-
-# What a model behind a wire has only where it is told how, and the options that do so.
-ABILITIES = {"likelihood": "score= (and weights=)", "weights": "weights="}
+# What a remote model has only where options say how, and the options that do so.
+OPTIONS_OF_ABILITY = {"likelihood": "score= (and weights=)", "weights": "weights="}
 
 
-def questions(bodies: Bodies, prompt: Prompt, text: str) -> list[Bodyful]:
-    """The calls that score a text: the whole; where nothing else tells where the text begins, the prompt alone too."""
-    options, encoder = bodies.options, bodies.encoder
+def scoring_calls(builder: RequestBuilder, prompt: Prompt, text: str) -> list[ApiCall]:
+    """The calls that score a text: of prompt and text, and of the prompt alone where its length is not known."""
+    options, encoder = builder.options, builder.encoder
     body: dict[str, Any] = {
-        "model": bodies.model,
+        "model": builder.model,
         "max_tokens": 1,
         "temperature": 0,
         **options.extra,
     }
     if options.score == "echo":
-        asked = bodies.shown(prompt, rendered=options.mode != "text")
-        return [("/completions", {**body, "prompt": asked + text, "echo": True, "logprobs": 1})]
+        rendered = builder.render_prompt(prompt, is_rendered=options.mode != "text")
+        body |= {"prompt": rendered + text, "echo": True, "logprobs": 1}
+        return [ApiCall("/completions", body, is_chat=False)]
+
     body["prompt_logprobs"] = 0
     if encoder is not None and options.mode != "text":
         ids, _ = encoder.encode_completion(prompt, text)
-        return [("/completions", {**body, "prompt": ids})]
+        return [ApiCall("/completions", body | {"prompt": ids}, is_chat=False)]
     if options.mode == "text":
-        asked = bodies.shown(prompt, rendered=False)
-        return [("/completions", {**body, "prompt": asked + end}) for end in (text, "")]
-    turns = messages(prompt)
-    whole = [*turns, {"role": "assistant", "content": text}]
-    more = {"continue_final_message": True, "add_generation_prompt": False}
+        rendered = builder.render_prompt(prompt, is_rendered=False)
+        return [
+            ApiCall("/completions", body | {"prompt": rendered + text}, is_chat=False),
+            ApiCall("/completions", body | {"prompt": rendered}, is_chat=False),
+        ]
+    turns = to_messages(prompt)
+    answered_turns = [*turns, {"role": "assistant", "content": text}]
+    continuation = {"continue_final_message": True, "add_generation_prompt": False}
+    path = "/chat/completions"
     return [
-        ("/chat/completions", {**body, "messages": whole, **more}),
-        ("/chat/completions", {**body, "messages": turns}),
+        ApiCall(path, body | {"messages": answered_turns} | continuation, is_chat=True),
+        ApiCall(path, body | {"messages": turns}, is_chat=True),
     ]
 
 
-def values(bodies: Bodies, prompt: Prompt, text: str, answers: list[bytes]) -> list[float]:
-    """The log-probabilities of the text's tokens, from the answers to `questions`."""
-    found = [parse_json(answer) for answer in answers]
-    options, whole = bodies.options, found[0] if isinstance(found[0], dict) else {}
+def text_logprobs(
+    builder: RequestBuilder, prompt: Prompt, text: str, answers: list[bytes]
+) -> list[float]:
+    """The log-probabilities of the text's tokens, from the answers to `scoring_calls`."""
+    values = [parse_json(answer) for answer in answers]
+    scored = values[0] if isinstance(values[0], dict) else {}
+    options = builder.options
     if options.score == "echo":
-        asked = bodies.shown(prompt, rendered=options.mode != "text")
-        made = _echoed(whole, len(asked), len(asked) + len(text))
+        rendered = builder.render_prompt(prompt, is_rendered=options.mode != "text")
+        logprobs = _logprobs_of_echo(scored, len(rendered), len(rendered) + len(text))
     else:
-        start = (
-            len(bodies.encoder.encode_prompt(prompt)) if len(answers) == 1 and bodies.encoder else 0
-        )
-        if len(answers) == 2:
-            start = read_usage(found[1].get("usage") if isinstance(found[1], dict) else None).prompt
-        made = _given(whole, start)
-    if not made:
-        raise refused(bodies.model, options, "its answer holds no log-probabilities of the prompt")
-    return list(made)
+        first_token = 0
+        if len(values) == 2:
+            prompt_answer = values[1] if isinstance(values[1], dict) else {}
+            first_token = read_usage(prompt_answer.get("usage")).prompt
+        elif builder.encoder is not None:
+            first_token = len(builder.encoder.encode_prompt(prompt))
+        logprobs = _logprobs_of_prompt(scored, first_token)
+    if not logprobs:
+        reason = "its answer holds no log-probabilities of the prompt"
+        raise scoring_error(builder.model, options, reason)
+    return list(logprobs)
 
 
-def refused(model: str, options: Options, why: str) -> ModelError:
+def scoring_error(model: str, options: Options, reason: str) -> ModelError:
     """The error of a server that can't score."""
     return ModelError(
-        f"{model} at {options.base} gave no likelihoods with score={options.score}: {why}",
+        f"{model} at {options.base} gave no likelihoods with score={options.score}: {reason}",
         expected="log-probabilities of given tokens: vLLM's prompt_logprobs, or echo of plain completions",
         available=(
             "score=prompt_logprobs",
@@ -79,59 +88,59 @@ def refused(model: str, options: Options, why: str) -> ModelError:
     )
 
 
-class UnableError(ModelError, AttributeError):
+class MissingAbilityError(ModelError, AttributeError):
     """An ability that a model was not given: an attribute that is not there, so that no Protocol takes it for one."""
 
 
-def unable(model: str, base: str, name: str) -> UnableError:
+def missing_ability_error(model: str, base: str, ability: str) -> MissingAbilityError:
     """The error of a model without `likelihood` or `weights`."""
-    score = "score=prompt_logprobs (vLLM), score=echo&mode=text, or weights=PATH&score=weights"
-    return UnableError(
-        f"{model} at {base} was not told how to give {name}",
-        expected=f"a model with {ABILITIES[name]}",
+    fix = "?weights=PATH of a local checkpoint of the same model"
+    if ability == "likelihood":
+        fix = "?score=prompt_logprobs (vLLM), score=echo&mode=text, or weights=PATH&score=weights"
+    return MissingAbilityError(
+        f"{model} at {base} has no {ability}: its options do not say how",
+        expected=f"a model with {OPTIONS_OF_ABILITY[ability]}",
         available=(f"openai:{model}?…&score=… with weights=PATH", "transformers:PATH"),
-        fix=f"?{score}"
-        if name == "likelihood"
-        else "?weights=PATH of a local checkpoint of the same model",
+        fix=fix,
     )
 
 
-def _echoed(whole: Mapping[str, Any], start: int, stop: int) -> tuple[float, ...]:
-    logs = (_first(whole).get("logprobs") or {}) if whole else {}
-    logs = logs if isinstance(logs, Mapping) else {}
-    tokens, offsets, given = (
-        logs.get(name) for name in ("tokens", "text_offset", "token_logprobs")
-    )
-    lists = [part for part in (tokens, offsets, given) if isinstance(part, list)]
-    if len(lists) < 3 or len({len(part) for part in lists}) != 1:
+def _logprobs_of_echo(answer: Mapping[str, Any], start: int, stop: int) -> tuple[float, ...]:
+    """Of a plain completion that repeats the prompt: those of the tokens between two characters of it."""
+    logprobs = _first_choice(answer).get("logprobs")
+    if not isinstance(logprobs, Mapping):
         return ()
-    base = next((o for o in lists[1] if isinstance(o, int)), 0)
-    inside = []
-    for token, offset, value in zip(*lists):
+    tokens, offsets, values = (
+        logprobs.get(name) for name in ("tokens", "text_offset", "token_logprobs")
+    )
+    if not (isinstance(tokens, list) and isinstance(offsets, list) and isinstance(values, list)):
+        return ()
+    if not len(tokens) == len(offsets) == len(values):
+        return ()
+    first_offset = next((offset for offset in offsets if isinstance(offset, int)), 0)
+    text_values = []
+    for token, offset, value in zip(tokens, offsets, values):
         if not isinstance(token, str) or not isinstance(offset, int):
             return ()
-        at = offset - base
-        if at + len(token) > start and at < stop:
-            inside.append(value)
-    return read_logprobs(inside) or ()
+        position = offset - first_offset
+        if position + len(token) > start and position < stop:
+            text_values.append(value)
+    return read_logprobs(text_values) or ()
 
 
-def _given(whole: Mapping[str, Any], start: int) -> tuple[float, ...]:
+def _logprobs_of_prompt(answer: Mapping[str, Any], first_token: int) -> tuple[float, ...]:
     """Of vLLM: one entry a position, null for the first; an entry's first token is the one that stands there."""
-    entries = whole.get("prompt_logprobs") or _first(whole).get("prompt_logprobs")
-    if not isinstance(entries, list) or not 0 < start < len(entries):
+    entries = answer.get("prompt_logprobs") or _first_choice(answer).get("prompt_logprobs")
+    if not isinstance(entries, list) or not 0 < first_token < len(entries):
         return ()
-    tops = [
-        next(iter(entry.values()), None) if isinstance(entry, Mapping) else None
-        for entry in entries[start:]
-    ]
-    return (
-        read_logprobs([top.get("logprob") if isinstance(top, Mapping) else None for top in tops])
-        or ()
-    )
+    values: list[Any] = []
+    for entry in entries[first_token:]:
+        token_entry = next(iter(entry.values()), None) if isinstance(entry, Mapping) else None
+        values.append(token_entry.get("logprob") if isinstance(token_entry, Mapping) else None)
+    return read_logprobs(values) or ()
 
 
-def _first(whole: Mapping[str, Any]) -> Mapping[str, Any]:
-    choices = whole.get("choices")
+def _first_choice(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    choices = answer.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
     return first if isinstance(first, Mapping) else {}

@@ -1,33 +1,39 @@
-"""A model behind any server that speaks OpenAI's protocol: `openai:MODEL?at=vllm`, `openai:MODEL?url=http://HOST/v1`."""
+"""A model at any server that speaks OpenAI's protocol: `openai:MODEL?at=vllm`, `openai:MODEL?url=http://HOST/v1`."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, final
 
 from potstill.errors import ModelError, PotstillError
-from potstill.models.local.prompt import PromptEncoder
-from potstill.models.model import Completion, Gate, Request, Scored
+from potstill.models.local.prompt import PromptEncoder, prompt_length_error
+from potstill.models.model import Completion, Request, Scored, SpendingPermit
 from potstill.models.remote import batch_api, event_loop
-from potstill.models.remote.dispatch import Stream
-from potstill.models.remote.error_messages import is_field, stopped
+from potstill.models.remote.dispatch import Portion, RequestStream
+from potstill.models.remote.error_messages import names_field, run_stopping_error
 from potstill.models.remote.errors import Failure
-from potstill.models.remote.flow_control import Flow
-from potstill.models.remote.http import Wire
-from potstill.models.remote.logprobs import ABILITIES, questions, refused, unable, values
+from potstill.models.remote.flow_control import FlowControl
+from potstill.models.remote.http import HttpClient
+from potstill.models.remote.logprobs import (
+    OPTIONS_OF_ABILITY,
+    missing_ability_error,
+    scoring_calls,
+    scoring_error,
+    text_logprobs,
+)
 from potstill.models.remote.options import Options, refuse_secrets
-from potstill.models.remote.request import Bodies, Call, encoded
+from potstill.models.remote.request import ApiCall, RequestBuilder, encode_body
 from potstill.models.remote.response import ResponseContext, read_response, to_completions
 from potstill.records import Prompt, digest
 
-LONG = 24  # characters of a prefix that no answer repeats by chance
-LIMITS = ("max_tokens", "max_completion_tokens")
+LONG_PREFIX = 24  # characters that no answer begins with by chance
+LIMIT_NAMES = ("max_tokens", "max_completion_tokens")
+CHARACTERS_PER_TOKEN = 3  # an estimate on the safe side, for the limit of tokens a minute
 
 
 @final
@@ -39,9 +45,9 @@ class OpenAIModel:
 
     Args:
         model: the server's name for it.
-        chosen: options that are made already, in the place of `options`.
-        wire: what brings a body to the server.
-        options: see `wire_options.Options`.
+        options: ready-made; else they are made from `option_values`.
+        client_class: what brings a body to the server.
+        option_values: see `options.Options`.
     """
 
     weights: Path
@@ -50,9 +56,9 @@ class OpenAIModel:
     def __init__(
         self,
         model: str,
-        chosen: Options | None = None,
-        wire: Callable[[Options], Wire] = Wire,
-        **options: Any,
+        options: Options | None = None,
+        client_class: Callable[[Options], HttpClient] = HttpClient,
+        **option_values: Any,
     ) -> None:
         """Read the key from the environment; nothing is sent yet."""
         refuse_secrets(model)
@@ -61,26 +67,31 @@ class OpenAIModel:
                 "openai: without a model's name",
                 fix="openai:NAME?at=… or openai:NAME?url=http://HOST/v1",
             )
-        self.model, self.options = model, chosen or Options(**options)
-        self.encoder = None
+        self.model = model
+        self.options = options if options is not None else Options(**option_values)
+        self.encoder: PromptEncoder | None = None
         if self.options.weights is not None:
-            self.weights, self.encoder = self.options.weights, PromptEncoder(self.options.weights)
-        if self.options.score:
-            self.likelihood = self._weighed if self.options.score == "weights" else self._likelihood
-        self._bodies = Bodies(model, self.options, self.encoder)
-        self._wire = wire(self.options)
-        self._flows: dict[int, Flow] = {}
+            self.weights = self.options.weights
+            self.encoder = PromptEncoder(self.options.weights)
+        if self.options.score == "weights":
+            self.likelihood = self._likelihood_of_weights
+        elif self.options.score:
+            self.likelihood = self._likelihood_of_server
+        self._builder = RequestBuilder(model, self.options, self.encoder)
+        self._client = client_class(self.options)
+        self._flow_controls: dict[int, FlowControl] = {}  # by loop: a forked child has its own
         self._lock = threading.Lock()
-        self._group = self.options.n if self.options.preset.grouped else 1
-        self._repeats = False
+        # What is learnt from answers: how many samples go in one call, whether prefixes come back.
+        self._group_size = self.options.n if self.options.preset.grouped else 1
+        self._repeats_prefix = False
 
     def __repr__(self) -> str:
         return f"OpenAIModel({self.model!r}, {self.options.base!r})"
 
     def __getattr__(self, name: str) -> Any:
         """Say, of an ability that it was not given, how it is given; to a Protocol it is not there."""
-        if name in ABILITIES:
-            raise unable(self.model, self.options.base, name)
+        if name in OPTIONS_OF_ABILITY:
+            raise missing_ability_error(self.model, self.options.base, name)
         raise AttributeError(
             f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self
         )
@@ -89,8 +100,8 @@ class OpenAIModel:
     def id(self) -> str:
         """Digest over host (a loopback one is "local"), model, mode and extra fields; not over key, port or limits."""
         options = self.options
-        who = ["name", options.name] if options.name else [options.host, self.model]
-        return digest("openai", [*who, options.mode, dict(options.extra), options.think])
+        identity = ["name", options.name] if options.name else [options.host, self.model]
+        return digest("openai", [*identity, options.mode, dict(options.extra), options.think])
 
     @property
     def priced(self) -> str:
@@ -100,164 +111,164 @@ class OpenAIModel:
     @property
     def continues(self) -> bool:
         """Whether it can go on with a text that was given or cut off; a model that does not say can."""
-        return self._bodies.continues
+        return self._builder.continues
 
     @property
     def local(self) -> bool:
         """Whether the server runs on this machine: then only the user's own prices count."""
         return self.options.host == "local"
 
-    def write(self, requests: Sequence[Request]) -> list[Completion]:
-        """One completion a request, in order; equal requests are asked once."""
-        places: defaultdict[Request, list[int]] = defaultdict(list)
-        for place, request in enumerate(requests):
-            places[request].append(place)
-        unique, made = list(places), dict[int, Completion]()
-        for portion in self.stream(unique):
-            for at, completion in portion:
-                made |= dict.fromkeys(places[unique[at]], completion)
-        return [made[place] for place in range(len(requests))]
-
-    def stream(
-        self, requests: Iterable[Request], gate: Gate | None = None
-    ) -> Iterator[list[tuple[int, Completion]]]:
-        """Completions in portions as they land, each with the place of its request."""
-        if self.options.batch:
-            return self._batches(requests, gate)
-        stream = Stream(
-            self._flow,
-            self._send,
-            gate=gate,
-            explain=self._explain,
-            weigh=self._weigh if self.options.tpm else _nothing,
-            size=lambda: self._group,
-        )
-        return stream.portions(requests)
-
-    def _batches(
-        self, requests: Iterable[Request], gate: Gate | None
-    ) -> Iterator[list[tuple[int, Completion]]]:
-        for chunk in batch_api.chunks(iter(enumerate(requests)), gate):
-            seeded = [(place, request, request.key(self.id)) for place, request in chunk]
-            calls = {key: self._bodies.call(r, 1, r.random_seed(self.id)) for _, r, key in seeded}
-            seen: dict[str, int] = {}
-            under_way = event_loop.submit(batch_api.collected(self._wire, calls, seen))
-            try:
-                yield from batch_api.beats(under_way, seen)
-                found = under_way.result()
-            except Failure as failure:
-                raise event_loop.submit(self._explain(failure)).result() from None
-            finally:
-                under_way.cancel()  # the batch stays with the server, where the next process finds it
-            yield [
-                (place, self._collected(request, calls[key], found.get(key)))
-                for place, request, key in seeded
-            ]
-
-    def _collected(self, request: Request, call: Call, found: bytes | Failure | None) -> Completion:
-        """A completion from what a batch says of its call."""
-        try:
-            if found is None:
-                raise Failure("timeout", "the batch ended without an answer to this call")
-            if isinstance(found, Failure):
-                raise found
-            [completion] = to_completions(read_response(found, self._asked(request, found, call)))[
-                :1
-            ]
-        except Failure as failure:
-            return Completion("", "", failure.tokens, error=str(failure), rate=batch_api.RATE)
-        return completion._replace(rate=batch_api.RATE)
-
     @property
     def rate(self) -> float:
         """The share of the price that is paid."""
-        return batch_api.RATE if self.options.batch else 1.0
+        return batch_api.PRICE_SHARE if self.options.batch else 1.0
+
+    def write(self, requests: Sequence[Request]) -> list[Completion]:
+        """One completion a request, in order; equal requests are asked once."""
+        unique_requests = list(dict.fromkeys(requests))
+        completion_of: dict[Request, Completion] = {}
+        for portion in self.stream(unique_requests):
+            for place, completion in portion:
+                completion_of[unique_requests[place]] = completion
+        return [completion_of[request] for request in requests]
+
+    def stream(
+        self, requests: Iterable[Request], permit: SpendingPermit | None = None
+    ) -> Iterator[Portion]:
+        """Completions in portions as they land, each with the place of its request."""
+        if self.options.batch:
+            return self._stream_batches(requests, permit)
+        stream = RequestStream(
+            self._flow_control,
+            self._send,
+            permit=permit,
+            explain=self._explain,
+            count_max_tokens=_estimate_tokens if self.options.tpm else _no_tokens,
+            group_size=lambda: self._group_size,
+        )
+        return stream.portions(requests)
+
+    def _stream_batches(
+        self, requests: Iterable[Request], permit: SpendingPermit | None
+    ) -> Iterator[Portion]:
+        for chunk in batch_api.split_requests(iter(enumerate(requests)), permit):
+            keys = {place: request.key(self.id) for place, request in chunk}
+            calls = {}
+            for place, request in chunk:
+                calls[keys[place]] = self._builder.build(request, 1, request.random_seed(self.id))
+            done_counts: dict[str, int] = {}
+            batches = event_loop.submit(batch_api.run_batches(self._client, calls, done_counts))
+            try:
+                yield from batch_api.report_progress(batches, done_counts)
+                answers = batches.result()
+            except Failure as failure:
+                raise event_loop.submit(self._explain(failure)).result() from None
+            finally:
+                batches.cancel()  # the batch stays with the server, where the next process finds it
+            portion = []
+            for place, request in chunk:
+                key = keys[place]
+                completion = self._completion_of_batch(request, calls[key], answers.get(key))
+                portion.append((place, completion))
+            yield portion
+
+    def _completion_of_batch(
+        self, request: Request, call: ApiCall, answer: bytes | Failure | None
+    ) -> Completion:
+        """A completion from what a batch says of its call."""
+        try:
+            if answer is None:
+                raise Failure("timeout", "the batch ended without an answer to this call")
+            if isinstance(answer, Failure):
+                raise answer
+            response = read_response(answer, self._response_context(request, answer, call))
+        except Failure as failure:
+            error = str(failure)
+            return Completion("", "", failure.tokens, error=error, rate=batch_api.PRICE_SHARE)
+        return to_completions(response)[0]._replace(rate=batch_api.PRICE_SHARE)
 
     @property
-    def _flow(self) -> Flow:
+    def _flow_control(self) -> FlowControl:
         """The flow control of this process's loop."""
-        running, options = event_loop.loop(), self.options
+        loop_id = id(event_loop.get_loop())
+        options = self.options
         with self._lock:
-            if id(running) not in self._flows:
-                limits = {
-                    name: getattr(options, name) for name in ("rpm", "tpm", "timeout", "deadline")
-                }
-                self._flows = {id(running): Flow(concurrency=options.most, **limits)}
-            return self._flows[id(running)]
+            if loop_id not in self._flow_controls:
+                flow_control = FlowControl(
+                    concurrency=options.most,
+                    rpm=options.rpm,
+                    tpm=options.tpm,
+                    timeout=options.timeout,
+                    deadline=options.deadline,
+                )
+                self._flow_controls = {loop_id: flow_control}
+            return self._flow_controls[loop_id]
 
     async def _send(self, requests: Sequence[Request]) -> list[Completion]:
         """One call: completions for the first of the requests, one for each where the server takes n."""
         began = time.perf_counter()
-        requests = requests[: self._group]
-        first = requests[0]
-        if too_long := self._too_long(first):
-            return [too_long] * len(requests)
-        call = self._bodies.call(first, len(requests), first.random_seed(self.id))
-        data = await self._posted(call)
-        answer = read_response(data, self._asked(first, data, call))
-        if len(answer.choices) < len(requests):
-            self._group = (
-                1  # a server that ignores n, or gives fewer: the rest is asked for one by one
-            )
-        made = to_completions(answer._replace(choices=answer.choices[: len(requests)]))
-        seconds = (time.perf_counter() - began) / len(made)
-        return [completion._replace(seconds=seconds) for completion in made]
+        requests = requests[: self._group_size]
+        request = requests[0]
+        context = self.options.context
+        if context:
+            prompt_tokens = self._builder.count_prompt_tokens(request)
+            if prompt_tokens >= context:
+                return [prompt_length_error(prompt_tokens, context)] * len(requests)
 
-    async def _posted(self, call: Call) -> bytes:
+        call = self._builder.build(request, len(requests), request.random_seed(self.id))
+        data = await self._post(call)
+        response = read_response(data, self._response_context(request, data, call))
+        if len(response.choices) < len(requests):
+            # A server that ignores n, or gives fewer: the rest is asked for one by one.
+            self._group_size = 1
+        response = response._replace(choices=response.choices[: len(requests)])
+        completions = to_completions(response)
+        seconds = (time.perf_counter() - began) / len(completions)
+        return [completion._replace(seconds=seconds) for completion in completions]
+
+    async def _post(self, call: ApiCall) -> bytes:
         """The answer; sent once more where the server wants another name for the limit, or no n."""
         try:
-            return await self._wire.post(call.path, encoded(call.body))
+            return await self._client.post(call.path, encode_body(call.body))
         except Failure as failure:
-            if call.body.get("n") and is_field(failure, "n"):
-                self._group = 1
+            if call.body.get("n") and names_field(failure, "n"):
+                self._group_size = 1
                 del call.body["n"]
-            elif call.chat and all(is_field(failure, name) for name in LIMITS):
-                self._bodies.limit = next(name for name in LIMITS if name not in call.body)
-                call.body[self._bodies.limit] = next(
-                    call.body.pop(n) for n in LIMITS if n in call.body
-                )
+            elif call.is_chat and all(names_field(failure, name) for name in LIMIT_NAMES):
+                self._rename_limit(call.body)
             else:
                 raise
-        return await self._wire.post(call.path, encoded(call.body))
+        return await self._client.post(call.path, encode_body(call.body))
 
-    def _asked(self, request: Request, data: bytes, call: Call) -> ResponseContext:
+    def _rename_limit(self, body: dict[str, Any]) -> None:
+        """Give the limit its other name, in this body and in those to come."""
+        first_name, second_name = LIMIT_NAMES
+        old_name = first_name if first_name in body else second_name
+        new_name = second_name if old_name == first_name else first_name
+        body[new_name] = body.pop(old_name)
+        self._builder.limit_name = new_name
+
+    def _response_context(self, request: Request, data: bytes, call: ApiCall) -> ResponseContext:
         """How to read the answer to a request."""
         think = self.options.think or self.options.preset.think
-        asked = ResponseContext(request.prefix, request.sampling.stop, think)
+        context = ResponseContext(request.prefix, request.sampling.stop, think)
         if not request.prefix:
-            return asked
+            return context
         # Some servers say the prefix again. A long one that comes back is told from a short one that does by chance.
-        if len(request.prefix) >= LONG and not self._repeats and call.chat:
-            self._repeats = all(
-                choice.text.startswith(request.prefix)
-                for choice in read_response(data, asked).choices
-            )
-        return asked._replace(repeats_prefix=self._repeats)
-
-    def _too_long(self, request: Request) -> Completion | None:
-        context = self.options.context
-        if not context or (length := self._bodies.length(request)) < context:
-            return None
-        return Completion(
-            "",
-            "",
-            error=f"context: a prompt of {length} tokens leaves no room in {context} positions",
-        )
-
-    def _weigh(self, request: Request) -> int:
-        """About how many tokens a request may use, for the limit of tokens a minute."""
-        turns = (
-            (request.prompt,)
-            if isinstance(request.prompt, str)
-            else [turn.content for turn in request.prompt]
-        )
-        return sum(map(len, turns)) // 3 + len(request.prefix) // 3 + request.sampling.max_tokens
+        is_long = len(request.prefix) >= LONG_PREFIX
+        if is_long and call.is_chat and not self._repeats_prefix:
+            choices = read_response(data, context).choices
+            self._repeats_prefix = all(c.text.startswith(request.prefix) for c in choices)
+        return context._replace(repeats_prefix=self._repeats_prefix)
 
     async def _explain(self, failure: Failure) -> PotstillError:
-        offered = await self._wire.models() if failure.detail.startswith("model:") else []
-        return stopped(failure, self.model, self.options, offered)
+        """The error for a failure that stops the run, with the server's models where the name is wrong."""
+        offered_models: list[str] = []
+        if failure.detail.startswith("model:"):
+            offered_models = await self._client.list_models()
+        return run_stopping_error(failure, self.model, self.options, offered_models)
 
-    def _weighed(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
+    def _likelihood_of_weights(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
         return self._scorer.likelihood(pairs)
 
     @cached_property
@@ -267,41 +278,50 @@ class OpenAIModel:
 
         return TransformersModel(self.weights)
 
-    def _likelihood(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
+    def _likelihood_of_server(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
         """Natural-log probabilities of each token; an empty list for an empty completion or one beyond the context."""
-        unique = list(dict.fromkeys(pairs))
-        made = dict(zip(unique, event_loop.submit(self._all(unique)).result()))
-        return [list(made[pair]) for pair in pairs]
+        unique_pairs = list(dict.fromkeys(pairs))
+        scores = event_loop.submit(self._score_pairs(unique_pairs)).result()
+        logprobs_of = dict(zip(unique_pairs, scores))
+        return [list(logprobs_of[pair]) for pair in pairs]
 
-    async def _all(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
-        tasks = [asyncio.ensure_future(self._score(prompt, text)) for prompt, text in pairs]
+    async def _score_pairs(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
+        tasks = [asyncio.ensure_future(self._score_pair(prompt, text)) for prompt, text in pairs]
         try:
             return await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
 
-    async def _score(self, prompt: Prompt, text: str) -> list[float]:
+    async def _score_pair(self, prompt: Prompt, text: str) -> list[float]:
         if not text:
             return []
+        answers = []
         try:
-            calls = questions(self._bodies, prompt, text)
-            answers = [
-                await self._flow.call(partial(self._wire.post, p, encoded(b)), lost=_ignored)
-                for p, b in calls
-            ]
+            for call in scoring_calls(self._builder, prompt, text):
+                post = partial(self._client.post, call.path, encode_body(call.body))
+                answers.append(await self._flow_control.call(post, on_failure=_ignore_failure))
         except Failure as failure:
             if failure.kind == "context":
                 return []
-            if is_field(failure, "prompt_logprobs", "echo", "logprobs", "max_tokens"):
-                raise refused(self.model, self.options, failure.detail) from None
+            if names_field(failure, "prompt_logprobs", "echo", "logprobs", "max_tokens"):
+                raise scoring_error(self.model, self.options, failure.detail) from None
             raise await self._explain(failure) from None
-        return values(self._bodies, prompt, text, answers)
+        return text_logprobs(self._builder, prompt, text, answers)
 
 
-def _nothing(request: Request) -> int:
+def _estimate_tokens(request: Request) -> int:
+    """About how many tokens a request may use, for the limit of tokens a minute."""
+    prompt = request.prompt
+    contents = [prompt] if isinstance(prompt, str) else [turn.content for turn in prompt]
+    prompt_tokens = sum(map(len, contents)) // CHARACTERS_PER_TOKEN
+    prefix_tokens = len(request.prefix) // CHARACTERS_PER_TOKEN
+    return prompt_tokens + prefix_tokens + request.sampling.max_tokens
+
+
+def _no_tokens(request: Request) -> int:
     return 0
 
 
-def _ignored(failure: Failure, seconds: float) -> None:
-    """Scores are no completions: a try that failed has nowhere to be told."""
+def _ignore_failure(failure: Failure, seconds: float) -> None:
+    """Scores are no completions: a failed try of theirs is recorded nowhere."""

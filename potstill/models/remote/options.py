@@ -6,11 +6,18 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from potstill.config import (
+    Mistakes,
+    convert_settings,
+    merge_layers,
+    parse_query,
+    settings_of,
+)
 from potstill.errors import ConfigError, ModelError
 from potstill.models.remote.presets import PLAIN, PREFILLS, PRESETS, THINKS, Preset
 
@@ -178,30 +185,37 @@ class Options:
 
 
 def parse(query: str) -> dict[str, Any]:
-    """Options from what stands behind the question mark of a spec; `extra.FIELD=` values are JSON where they can be."""
-    kinds: dict[str, Any] = {
-        f.name: {"int": int, "float": float, "bool": _yes}.get(str(f.type), str)
-        for f in fields(Options)
-    }
-    found: dict[str, Any] = {}
-    for name, value in parse_qsl(query, keep_blank_values=True):
+    """Options from what stands behind the question mark of a spec; `extra.FIELD=` values are JSON where they can be.
+
+    Raises:
+        ConfigError: lists every mistake in them.
+    """
+    settings = settings_of(Options)
+    options: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    mistakes = Mistakes()
+    for name, value in parse_query(query).items():
         if name.startswith("extra."):
-            found.setdefault("extra", {})[name.removeprefix("extra.")] = _value(value)
-        elif name not in kinds or name == "extra":
-            raise ConfigError(
-                f"unknown option {name!r} of openai:",
-                available=(*(k for k in kinds if k != "extra"), "extra.FIELD"),
-                wanted=name,
-                fix="leave it out, or write extra.FIELD=… for another field of the request",
-            )
+            extra[name.removeprefix("extra.")] = _value(value)
+        elif name == "extra":
+            mistakes.add(name, "write extra.FIELD=…")
         else:
-            try:
-                found[name] = Path(value).expanduser() if name == "weights" else kinds[name](value)
-            except ValueError as error:
-                raise ConfigError(
-                    f"{name}={value!r} of openai: is no number", fix=f"{name}=64"
-                ) from error
-    return found
+            options[name] = value
+    # `?batch` alone switches it on.
+    for setting in settings:
+        if setting.kind is bool and options.get(setting.name) == "":
+            options[setting.name] = "true"
+    given = merge_layers(settings, [("", options)], mistakes, what="option")
+    converted = convert_settings(settings, given, mistakes)
+    mistakes.raise_if_any(
+        "the options of openai:",
+        fix="correct them; extra.FIELD=… sets another field of the request",
+    )
+    if "weights" in converted:
+        converted["weights"] = converted["weights"].expanduser()
+    if extra:
+        converted["extra"] = extra
+    return converted
 
 
 def host_of(url: str) -> str:
@@ -273,12 +287,6 @@ def _choice(name: str, value: str, known: tuple[str, ...]) -> None:
             wanted=value,
             fix="choose one",
         )
-
-
-def _yes(text: str) -> bool:
-    if text.lower() not in ("", "1", "true", "yes", "0", "false", "no"):
-        raise ValueError(text)
-    return text.lower() in ("", "1", "true", "yes")
 
 
 def _value(text: str) -> Any:

@@ -76,7 +76,7 @@ def read_response(data: bytes, context: ResponseContext) -> Response:
     tokens = read_usage(value.get("usage"))
     if isinstance(value.get("error"), dict | str) and not value.get("choices"):
         detail = f"an error in an answer: {error_message(value)}"
-        raise Failure("server", detail, retry=True, billed=tokens != NO_TOKENS)
+        raise Failure("server", detail, may_retry=True, billed=tokens != NO_TOKENS)
 
     entries = value.get("choices")
     if not isinstance(entries, list) or not entries:
@@ -93,7 +93,7 @@ def read_response(data: bytes, context: ResponseContext) -> Response:
     if all(choice.may_retry for choice in choices):
         detail = choices[0].error.removeprefix("server: ")
         raise Failure(
-            "server", detail, retry=True, billed=True, tokens=tokens, text=choices[0].text
+            "server", detail, may_retry=True, billed=True, tokens=tokens, text=choices[0].text
         )
 
     served = value.get("model")
@@ -327,4 +327,6 @@ def _split_total(total: int, sizes: Sequence[int]) -> list[int]:
 
 def _malformed_failure(what: str, data: bytes, tokens: Tokens = NO_TOKENS) -> Failure:
     beginning = data[:120].decode("utf-8", "replace")
-    return Failure("malformed", f"{what} in {beginning!r}", retry=True, billed=True, tokens=tokens)
+    return Failure(
+        "malformed", f"{what} in {beginning!r}", may_retry=True, billed=True, tokens=tokens
+    )

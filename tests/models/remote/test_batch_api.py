@@ -50,14 +50,14 @@ def test_failures_in_a_batch_are_completions() -> None:
 def test_another_process_collects_the_batch_of_one_that_died(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(batch_api, "POLL", (0.02, 0.05))
+    monkeypatch.setattr(batch_api, "POLL_DELAYS", (0.02, 0.05))
     with serving(batch_seconds=0.3) as server:
 
         async def dies(*_: Any) -> Any:
             raise KeyError("the process died")
 
         with monkeypatch.context() as patched, pytest.raises(KeyError):
-            patched.setattr(batch_api, "_finished", dies)
+            patched.setattr(batch_api, "_wait_for_batch", dies)
             batched(server).write(REQUESTS)
         assert len(server.batches) == 1
         done = batched(server).write(REQUESTS)
@@ -68,7 +68,7 @@ def test_another_process_collects_the_batch_of_one_that_died(
 
 
 def test_large_asks_are_several_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_api, "MOST", 3)
+    monkeypatch.setattr(batch_api, "MAX_CALLS", 3)
     with serving() as server:
         portions = list(batched(server).stream(iter(REQUESTS)))
         assert [len(portion) for portion in portions] == [3, 3, 1] and len(server.batches) == 3
@@ -80,14 +80,14 @@ class Purse:
     def __init__(self) -> None:
         self.answers = iter(["go", "go", "wait", "go", "go"])
 
-    def enter(self, request: Request) -> Any:
+    def reserve(self, request: Request) -> Any:
         return next(self.answers, "stop")
 
-    def lost(self, request: Request, attempt: Any) -> None:
+    def record_failed_try(self, request: Request, attempt: Any) -> None:
         raise AssertionError("nothing is lost here")
 
 
-def test_the_gate_decides_what_a_batch_holds() -> None:
+def test_the_permit_decides_what_a_batch_holds() -> None:
     with serving() as server:
         portions = list(batched(server).stream(REQUESTS, Purse()))
         assert [[place for place, _ in portion] for portion in portions] == [[0, 1], [2, 3]]
@@ -96,8 +96,8 @@ def test_the_gate_decides_what_a_batch_holds() -> None:
 def test_a_batch_gives_signs_of_life_with_what_the_server_says(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(batch_api, "POLL", (0.02, 0.05))
-    monkeypatch.setattr(batch_api, "BEAT", 0.05)
+    monkeypatch.setattr(batch_api, "POLL_DELAYS", (0.02, 0.05))
+    monkeypatch.setattr(batch_api, "PROGRESS_SECONDS", 0.05)
     with serving(batch_seconds=0.6) as server:
         plain = server._state
         counts = iter(
@@ -121,7 +121,7 @@ def test_a_batch_gives_signs_of_life_with_what_the_server_says(
 
         monkeypatch.setattr(server, "_state", state)
         portions = list(batched(server).stream(REQUESTS))
-        beats = [portion for portion in portions if isinstance(portion, batch_api.Beat)]
+        beats = [portion for portion in portions if isinstance(portion, batch_api.BatchProgress)]
         assert len(portions) == len(beats) + 1 and len(portions[-1]) == 7 and len(beats) >= 5
         assert {beat.done for beat in beats} <= {0, 3, 7} and not any(
             beats
@@ -129,7 +129,7 @@ def test_a_batch_gives_signs_of_life_with_what_the_server_says(
     # Behind the store they are reports of progress, which never say that all is there before it is.
     seen: list[tuple[str, int, int]] = []
     with serving(batch_seconds=0.3) as server, Store.open(tmp_path) as store:
-        monkeypatch.setattr(batch_api, "_through", lambda batch: 7)
+        monkeypatch.setattr(batch_api, "_count_done_calls", lambda batch: 7)
         model = with_cache(
             batched(server),
             store,

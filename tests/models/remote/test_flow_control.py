@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from virtual_time import run
 
 from potstill.models.remote.errors import Failure
-from potstill.models.remote.flow_control import Flow
-from potstill.models.remote.rate_limit import MINUTE, Pace, Room
+from potstill.models.remote.flow_control import FlowControl
+from potstill.models.remote.rate_limit import MINUTE, ConcurrencyLimit, RateLimit
 from potstill.records import Tokens
 
-BUSY = Failure("rate", "429", retry=True, status=429)
+BUSY = Failure("rate", "429", may_retry=True, status=429)
 
 
 def silent(failure, seconds):
@@ -47,7 +47,7 @@ class Server:
         ]:
             self.refused += 1
             await asyncio.sleep(self.latency / 50)
-            raise Failure("server", "503", retry=True, status=503)
+            raise Failure("server", "503", may_retry=True, status=503)
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:
@@ -64,8 +64,8 @@ class Server:
 async def drive(flow, server, count):
     """Seconds that `count` calls take; all of them are answered."""
     began = now()
-    answers = await asyncio.gather(*(flow.call(server, lost=silent) for _ in range(count)))
-    assert answers == [1] * count and (flow.under_way, flow.waiting) == (0, 0)
+    answers = await asyncio.gather(*(flow.call(server, on_failure=silent) for _ in range(count)))
+    assert answers == [1] * count and (flow.in_flight_count, flow.waiting_count) == (0, 0)
     return now() - began
 
 
@@ -97,8 +97,8 @@ CALL = st.tuples(
     seed=st.integers(0, 9),
 )
 def test_laws_over_random_traffic(calls, cap, rpm, seed):
-    flow = Flow(
-        concurrency=cap, rpm=rpm, timeout=30, deadline=200, random=random.Random(seed).random
+    flow = FlowControl(
+        concurrency=cap, rpm=rpm, timeout=30, deadline=200, random_number=random.Random(seed).random
     )
     left, ended, tries, lost, under_way = [], Counter(), Counter(), Counter(), [0]
 
@@ -115,15 +115,17 @@ def test_laws_over_random_traffic(calls, cap, rpm, seed):
         if what == "raise":
             raise KeyError(number)
         if what == "after":
-            raise Failure("rate", "later", retry=True, status=429, after=15.0)
+            raise Failure("rate", "later", may_retry=True, status=429, retry_after=15.0)
         if what != "ok":
-            raise Failure(what, "x", retry=what != "refused", status=503 if what == "server" else 0)
+            raise Failure(
+                what, "x", may_retry=what != "refused", status=503 if what == "server" else 0
+            )
         return number
 
     async def call(number, arrival, plan, seconds, patience):
         await asyncio.sleep(arrival)
         count = lambda failure, seconds: lost.update([number])  # noqa: E731
-        task = asyncio.create_task(flow.call(lambda: send(number, plan, seconds), lost=count))
+        task = asyncio.create_task(flow.call(lambda: send(number, plan, seconds), on_failure=count))
         if patience is not None:
             asyncio.get_running_loop().call_later(patience, task.cancel)
         try:
@@ -139,8 +141,8 @@ def test_laws_over_random_traffic(calls, cap, rpm, seed):
 
     async def main():
         await asyncio.gather(*(call(i, *c) for i, c in enumerate(calls)))
-        assert (flow.under_way, flow.waiting) == (0, 0)
-        assert await asyncio.wait_for(flow.call(still_open, lost=silent), 400) == "open"
+        assert (flow.in_flight_count, flow.waiting_count) == (0, 0)
+        assert await asyncio.wait_for(flow.call(still_open, on_failure=silent), 400) == "open"
 
     run(main())
     assert ended == Counter(range(len(calls)))
@@ -158,7 +160,7 @@ def test_laws_over_random_traffic(calls, cap, rpm, seed):
 )
 def test_tokens_within_a_minute(calls, tpm):
     """Nothing leaves that could exceed the limit; the weight is the most that a call uses."""
-    flow, left, known = Flow(tpm=tpm), [], {}
+    flow, left, known = FlowControl(tpm=tpm), [], {}
 
     async def call(number, arrival, weight, used):
         async def send():
@@ -171,7 +173,9 @@ def test_tokens_within_a_minute(calls, tpm):
             return known[number]
 
         await asyncio.sleep(arrival)
-        await flow.call(send, weight=weight, lost=silent, used=lambda answer: answer)
+        await flow.call(
+            send, weight=weight, on_failure=silent, count_used_tokens=lambda answer: answer
+        )
 
     async def main():
         await asyncio.gather(*(call(i, *c) for i, c in enumerate(calls)))
@@ -182,8 +186,8 @@ def test_tokens_within_a_minute(calls, tpm):
 
 def test_a_call_larger_than_the_tokens_of_a_minute_goes_alone():
     async def main():
-        flow, server = Flow(tpm=10), Server()
-        await asyncio.gather(*(flow.call(server, weight=w, lost=silent) for w in (50, 1, 50)))
+        flow, server = FlowControl(tpm=10), Server()
+        await asyncio.gather(*(flow.call(server, weight=w, on_failure=silent) for w in (50, 1, 50)))
         assert server.left == pytest.approx([0.0, 60.5, 121.0])
 
     run(main())
@@ -191,27 +195,29 @@ def test_a_call_larger_than_the_tokens_of_a_minute_goes_alone():
 
 def test_unused_tokens_are_given_back_and_a_refused_call_used_none():
     async def main():
-        flow = Flow(tpm=100, random=lambda: 1.0)
+        flow = FlowControl(tpm=100, random_number=lambda: 1.0)
         server = Server(0.0)
         for _ in range(10):
-            await flow.call(server, weight=90, lost=silent, used=lambda answer: 1)
+            await flow.call(
+                server, weight=90, on_failure=silent, count_used_tokens=lambda answer: 1
+            )
         assert server.left == [0.0] * 10
         for _ in range(2):
             with pytest.raises(Failure):
-                await flow.call(failing("refused", retry=False), weight=90, lost=silent)
+                await flow.call(failing("refused", may_retry=False), weight=90, on_failure=silent)
         assert now() == 0.0
         for _ in range(2):
             with pytest.raises(Failure):
-                await flow.call(failing("timeout", billed=True), weight=90, lost=silent)
+                await flow.call(failing("timeout", billed=True), weight=90, on_failure=silent)
         assert now() == 60.5, "one that may have been paid counts with all that it may have used"
 
     run(main())
 
 
 def test_a_pace_without_limit_never_waits():
-    pace = Pace(0)
-    assert [pace.opens(t, 10**9) for t in (0.0, 1.0)] == [0.0, 1.0]
-    pace.correct(pace.take(1.0, 5), 7)
+    rate_limit = RateLimit(0)
+    assert [rate_limit.opening_time(t, 10**9) for t in (0.0, 1.0)] == [0.0, 1.0]
+    rate_limit.correct(rate_limit.record(1.0, 5), 7)
 
 
 def failing(kind, **how):
@@ -225,7 +231,7 @@ def test_calls_leave_in_their_order_and_a_new_try_goes_first():
     order = []
 
     async def main():
-        flow, failed = Flow(concurrency=1, random=lambda: 1.0), []
+        flow, failed = FlowControl(concurrency=1, random_number=lambda: 1.0), []
 
         async def send(number):
             order.append(number)
@@ -236,7 +242,7 @@ def test_calls_leave_in_their_order_and_a_new_try_goes_first():
             return number
 
         def call(number):
-            return flow.call(lambda: send(number), lost=silent)
+            return flow.call(lambda: send(number), on_failure=silent)
 
         assert await asyncio.gather(*map(call, range(6))) == list(range(6))
 
@@ -246,18 +252,18 @@ def test_calls_leave_in_their_order_and_a_new_try_goes_first():
 
 def test_a_waiting_try_holds_no_slot():
     async def main():
-        flow, tries = Flow(concurrency=1, random=lambda: 1.0), []
+        flow, tries = FlowControl(concurrency=1, random_number=lambda: 1.0), []
 
         async def once_busy():
             tries.append(now())
             if len(tries) == 1:
-                raise Failure("rate", "x", retry=True, status=429)
+                raise Failure("rate", "x", may_retry=True, status=429)
             return "second"
 
-        slow = asyncio.create_task(flow.call(once_busy, lost=silent))
+        slow = asyncio.create_task(flow.call(once_busy, on_failure=silent))
         await asyncio.sleep(0)
-        assert (flow.under_way, len(tries)) == (0, 1)
-        assert await flow.call(still_open, lost=silent) == "open"
+        assert (flow.in_flight_count, len(tries)) == (0, 1)
+        assert await flow.call(still_open, on_failure=silent) == "open"
         assert now() == 0.0
         assert await slow == "second" and now() > 0
 
@@ -266,9 +272,11 @@ def test_a_waiting_try_holds_no_slot():
 
 def test_until_the_deadline_and_not_beyond():
     async def main():
-        flow, told = Flow(deadline=100, random=random.Random(1).random), []
+        flow, told = FlowControl(deadline=100, random_number=random.Random(1).random), []
         with pytest.raises(Failure, match="unreachable: no route") as last:
-            await flow.call(down, lost=lambda failure, seconds: told.append((failure, seconds)))
+            await flow.call(
+                down, on_failure=lambda failure, seconds: told.append((failure, seconds))
+            )
         assert 40 < now() <= 101
         assert len(told) == tries[0] - 1 > 5 and last.value not in [failure for failure, _ in told]
         assert [seconds for _, seconds in told] == pytest.approx([1.0] * len(told))
@@ -278,21 +286,21 @@ def test_until_the_deadline_and_not_beyond():
     async def down():
         tries[0] += 1
         await asyncio.sleep(1)
-        raise Failure("unreachable", "no route", retry=True)
+        raise Failure("unreachable", "no route", may_retry=True)
 
     run(main())
 
 
 def test_a_try_that_hangs_is_a_timeout_that_may_have_been_paid():
     async def main():
-        flow, told = Flow(timeout=5, deadline=60, tries=2, random=lambda: 0.0), []
+        flow, told = FlowControl(timeout=5, deadline=60, max_tries=2, random_number=lambda: 0.0), []
 
         async def hang():
             await asyncio.Event().wait()
 
         with pytest.raises(Failure, match="timeout: no whole answer within 5 s") as last:
             await flow.call(
-                hang, lost=lambda failure, seconds: told.append((str(failure), seconds))
+                hang, on_failure=lambda failure, seconds: told.append((str(failure), seconds))
             )
         assert last.value.billed and now() == 10.0
         assert told == [("timeout: no whole answer within 5 s", 5.0)]
@@ -303,10 +311,10 @@ def test_a_try_that_hangs_is_a_timeout_that_may_have_been_paid():
 @pytest.mark.parametrize(
     ("failure", "tries"),
     [
-        (Failure("malformed", "x", retry=True, billed=True), 3),
-        (Failure("server", "x", retry=True, status=500), 3),
+        (Failure("malformed", "x", may_retry=True, billed=True), 3),
+        (Failure("server", "x", may_retry=True, status=500), 3),
         (Failure("refused", "x", status=400), 1),
-        (Failure("refused", "wrong key", stop=True, retry=True, status=401), 1),
+        (Failure("refused", "wrong key", stops_run=True, may_retry=True, status=401), 1),
     ],
 )
 def test_what_could_be_paid_each_time_is_tried_a_few_times(failure, tries):
@@ -318,7 +326,7 @@ def test_what_could_be_paid_each_time_is_tried_a_few_times(failure, tries):
 
     async def main():
         with pytest.raises(Failure) as last:
-            await Flow().call(send, lost=silent)
+            await FlowControl().call(send, on_failure=silent)
         assert last.value is failure
 
     run(main())
@@ -327,17 +335,18 @@ def test_what_could_be_paid_each_time_is_tried_a_few_times(failure, tries):
 
 def test_no_call_leaves_before_the_server_wants_it():
     async def main():
-        flow, left = Flow(concurrency=4, random=lambda: 0.0), []
+        flow, left = FlowControl(concurrency=4, random_number=lambda: 0.0), []
 
         async def send(number):
             left.append((number, now()))
             await asyncio.sleep(0.1)
             if number == 0 and len(left) <= 4:
-                raise Failure("rate", "x", retry=True, status=429, after=30.0)
+                raise Failure("rate", "x", may_retry=True, status=429, retry_after=30.0)
             return number
 
         began = [
-            asyncio.create_task(flow.call(lambda n=n: send(n), lost=silent)) for n in range(10)
+            asyncio.create_task(flow.call(lambda n=n: send(n), on_failure=silent))
+            for n in range(10)
         ]
         assert await asyncio.gather(*began) == list(range(10))
         assert [when for _, when in left[:4]] == [0.0] * 4
@@ -349,11 +358,13 @@ def test_no_call_leaves_before_the_server_wants_it():
 
 def test_a_server_that_wants_a_year_is_left_at_once_and_the_others_wait_no_longer_than_the_deadline():
     async def main():
-        flow = Flow(deadline=50)
+        flow = FlowControl(deadline=50)
         with pytest.raises(Failure, match="rate: x"):
-            await flow.call(failing("rate", retry=True, status=429, after=3e7), lost=silent)
+            await flow.call(
+                failing("rate", may_retry=True, status=429, retry_after=3e7), on_failure=silent
+            )
         assert now() == 0.0
-        assert await flow.call(still_open, lost=silent) == "open"
+        assert await flow.call(still_open, on_failure=silent) == "open"
         assert now() == 50.0
 
     run(main())
@@ -361,25 +372,25 @@ def test_a_server_that_wants_a_year_is_left_at_once_and_the_others_wait_no_longe
 
 def test_a_try_that_gets_no_turn_before_its_deadline_ends_there():
     async def main():
-        flow, told = Flow(concurrency=2, deadline=20, random=lambda: 0.0), []
+        flow, told = FlowControl(concurrency=2, deadline=20, random_number=lambda: 0.0), []
 
         async def first():
             await asyncio.sleep(0 if told else 1)
-            raise Failure("malformed", "x", retry=True, billed=True, tokens=Tokens(1, 2))
+            raise Failure("malformed", "x", may_retry=True, billed=True, tokens=Tokens(1, 2))
 
         async def other():
-            raise Failure("rate", "x", retry=True, status=429, after=19.0)
+            raise Failure("rate", "x", may_retry=True, status=429, retry_after=19.0)
 
         async def late():
             await asyncio.sleep(2)
             await asyncio.gather(
-                *(flow.call(lambda: asyncio.sleep(500), lost=silent) for _ in range(2))
+                *(flow.call(lambda: asyncio.sleep(500), on_failure=silent) for _ in range(2))
             )
 
         slow = asyncio.create_task(late())
         calls = (
-            flow.call(other, lost=silent),
-            flow.call(first, lost=lambda failure, seconds: told.append(failure)),
+            flow.call(other, on_failure=silent),
+            flow.call(first, on_failure=lambda failure, seconds: told.append(failure)),
         )
         results = await asyncio.gather(*calls, return_exceptions=True)
         await slow
@@ -396,39 +407,43 @@ def test_a_try_that_gets_no_turn_before_its_deadline_ends_there():
 
 def test_a_cancelled_call_gives_its_slot_back_even_in_the_moment_it_gets_it():
     async def main():
-        flow = Flow(concurrency=1)
-        hangs = asyncio.create_task(flow.call(lambda: asyncio.sleep(1e9), lost=silent))
-        waits = asyncio.create_task(flow.call(still_open, lost=silent))
-        last = asyncio.create_task(flow.call(still_open, lost=silent))
+        flow = FlowControl(concurrency=1)
+        hangs = asyncio.create_task(flow.call(lambda: asyncio.sleep(1e9), on_failure=silent))
+        waits = asyncio.create_task(flow.call(still_open, on_failure=silent))
+        last = asyncio.create_task(flow.call(still_open, on_failure=silent))
         await asyncio.sleep(1)
-        assert (flow.under_way, flow.waiting) == (1, 2)
+        assert (flow.in_flight_count, flow.waiting_count) == (1, 2)
         hangs.cancel()
         await asyncio.sleep(0)  # `hangs` ends and its slot goes to `waits`, which has not run yet
-        assert (flow.under_way, flow.waiting) == (1, 2)
+        assert (flow.in_flight_count, flow.waiting_count) == (1, 2)
         waits.cancel()
         assert await last == "open"
-        assert (flow.under_way, flow.waiting) == (0, 0) and waits.cancelled() and hangs.cancelled()
+        assert (
+            (flow.in_flight_count, flow.waiting_count) == (0, 0)
+            and waits.cancelled()
+            and hangs.cancelled()
+        )
 
     run(main())
 
 
 def test_what_is_not_a_failure_goes_through():
     async def main():
-        flow = Flow(concurrency=1)
+        flow = FlowControl(concurrency=1)
 
         async def broken():
             raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
-            await flow.call(broken, lost=silent)
-        assert flow.under_way == 0
+            await flow.call(broken, on_failure=silent)
+        assert flow.in_flight_count == 0
 
     run(main())
 
 
 def steps_of(count):
     async def main():
-        await drive(Flow(concurrency=8, rpm=10**6), Server(), count)
+        await drive(FlowControl(concurrency=8, rpm=10**6), Server(), count)
         return asyncio.get_running_loop().steps
 
     return run(main()) / count
@@ -446,7 +461,7 @@ def test_five_in_a_hundred_refused_at_random_cost_at_most_half_as_much_again(
     cap, latency, count, seed
 ):
     async def took(refuse):
-        flow = Flow(concurrency=cap, random=random.Random(seed).random)
+        flow = FlowControl(concurrency=cap, random_number=random.Random(seed).random)
         server = Server(latency, refuse=refuse, seed=seed)
         seconds = await drive(flow, server, count)
         assert server.answered == count and bool(server.refused) == bool(refuse)
@@ -459,7 +474,7 @@ def test_five_in_a_hundred_refused_at_random_cost_at_most_half_as_much_again(
 def test_concurrency_finds_what_the_server_bears(cap, capacity):
     async def main():
         flow, server = (
-            Flow(concurrency=cap, random=random.Random(3).random),
+            FlowControl(concurrency=cap, random_number=random.Random(3).random),
             Server(capacity=capacity),
         )
         seconds = await drive(flow, server, 5000)
@@ -473,7 +488,7 @@ def test_concurrency_finds_what_the_server_bears(cap, capacity):
 def test_it_backs_off_from_a_server_that_is_down_and_recovers():
     async def main():
         flow, server = (
-            Flow(concurrency=64, random=random.Random(4).random),
+            FlowControl(concurrency=64, random_number=random.Random(4).random),
             Server(down=(1.0, 21.0)),
         )
         levels = []
@@ -498,36 +513,36 @@ def test_it_backs_off_from_a_server_that_is_down_and_recovers():
 
 
 def test_one_decrease_a_congestion():
-    room = Room(64)
-    before = [room.refused(0) for _ in range(64)]
-    assert before.count(True) == 1 and room.limit == pytest.approx(44.8)
-    assert sum(room.refused(1) for _ in range(40)) == 1
+    concurrency = ConcurrencyLimit(64)
+    before = [concurrency.record_refusal(0) for _ in range(64)]
+    assert before.count(True) == 1 and concurrency.limit == pytest.approx(44.8)
+    assert sum(concurrency.record_refusal(1) for _ in range(40)) == 1
     for _ in range(10_000):
-        room.answered(2)
-    assert room.limit == 64
+        concurrency.record_answer(2)
+    assert concurrency.limit == 64
 
 
 @pytest.mark.parametrize("cap", [8, 64, 256, 1024])
 def test_from_the_bottom_to_the_cap_in_some_twenty_round_trips(cap):
-    room = Room(cap)
-    while room.limit > 1:
-        room.refused(room.epoch)
+    concurrency = ConcurrencyLimit(cap)
+    while concurrency.limit > 1:
+        concurrency.record_refusal(concurrency.epoch)
     trips = 0
-    while room.limit < cap:
+    while concurrency.limit < cap:
         trips += 1
-        for _ in range(int(room.limit)):
-            room.answered(room.epoch)
+        for _ in range(int(concurrency.limit)):
+            concurrency.record_answer(concurrency.epoch)
     assert 8 < trips < 25
 
 
 def test_the_next_goes_as_soon_as_it_may_when_the_one_before_gives_up():
     async def main():
-        flow, server = Flow(tpm=100), Server()
-        await flow.call(server, weight=90, lost=silent)
+        flow, server = FlowControl(tpm=100), Server()
+        await flow.call(server, weight=90, on_failure=silent)
         await asyncio.sleep(30)
-        await flow.call(server, weight=5, lost=silent)
-        heavy = asyncio.create_task(flow.call(server, weight=100, lost=silent))
-        light = asyncio.create_task(flow.call(server, weight=20, lost=silent))
+        await flow.call(server, weight=5, on_failure=silent)
+        heavy = asyncio.create_task(flow.call(server, weight=100, on_failure=silent))
+        light = asyncio.create_task(flow.call(server, weight=20, on_failure=silent))
         await asyncio.sleep(1)
         heavy.cancel()
         await light
@@ -537,13 +552,19 @@ def test_the_next_goes_as_soon_as_it_may_when_the_one_before_gives_up():
 
 
 def test_a_few_refusals_among_many_answers_are_no_congestion():
-    room = Room(64)
+    concurrency = ConcurrencyLimit(64)
     for i in range(6400):
-        assert not (room.refused(0) if i % 10 == 0 else room.answered(0))
-    assert room.limit == 64
+        assert not (concurrency.record_refusal(0) if i % 10 == 0 else concurrency.record_answer(0))
+    assert concurrency.limit == 64
 
 
 def test_settings_that_make_no_sense_are_refused():
-    for wrong in ({"concurrency": 0}, {"rpm": -1}, {"timeout": 0}, {"deadline": -1}, {"tries": 0}):
+    for wrong in (
+        {"concurrency": 0},
+        {"rpm": -1},
+        {"timeout": 0},
+        {"deadline": -1},
+        {"max_tries": 0},
+    ):
         with pytest.raises(ValueError, match="above 0"):
-            Flow(**wrong)
+            FlowControl(**wrong)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from litellm_stand_in import StandIn
-from openai_server import Server, serving
+from openai_server import Reply, Server, serving
 
 from potstill.cli import main
 from potstill.errors import ConfigError, ModelError
@@ -170,8 +170,6 @@ def test_a_key_of_the_environment_is_in_no_answer_and_goes_to_no_other_address(
         with pytest.raises(ModelError, match="refuses the key"):
             through(server).write([Request(Q)])
     with serving(reasoning="none") as server:
-        from openai_server import Reply
-
         said = (
             b'{"choices": [{"message": {"role": "assistant", "content": "It is %s."}}]}'
             % KEY.encode()
@@ -249,3 +247,27 @@ def test_without_litellm_the_error_names_the_extra(monkeypatch: pytest.MonkeyPat
     assert os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] == "True", (
         "importing litellm asks the network for nothing"
     )
+
+
+@pytest.mark.parametrize(
+    ("finish_reason", "finish", "error"),
+    [
+        ("stop", "stop", ""),
+        ("MAX_TOKENS", "length", ""),
+        ("content_filter", "", "filter: "),
+        ("abort", "", "server: the server broke the answer off"),
+        ("error", "", "server: the server broke the answer off"),
+        ("pause_turn", "", "unfinished: finish_reason 'pause_turn'"),
+    ],
+)
+def test_the_vendors_own_finish_reason_counts(
+    litellm: Any, finish_reason: str, finish: str, error: str
+) -> None:
+    message = {"role": "assistant", "content": "It is 5."}
+    choice = {"index": 0, "message": message, "finish_reason": finish_reason}
+    body = {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+    with serving() as server:
+        server.next += [Reply(200, json.dumps(body).encode())] * 5
+        [made] = through(server, deadline=3).write([Request(Q)])
+    assert made.finish == finish
+    assert made.error.startswith(error) and bool(made.error) == bool(error)

@@ -294,13 +294,13 @@ def test_many_threads_share_one_limit() -> None:
 
 
 class Purse:
-    """A gate with a number of calls to give."""
+    """A permit with a number of calls to give."""
 
     def __init__(self, calls: int, together: int = 1000) -> None:
         self.left, self.together, self.out = calls, together, set[Request]()
         self.attempts: list[Attempt] = []
 
-    def enter(self, request: Request) -> Any:
+    def reserve(self, request: Request) -> Any:
         if request in self.out:
             return "go"
         if not self.left:
@@ -311,11 +311,11 @@ class Purse:
         self.out.add(request)
         return "go"
 
-    def lost(self, request: Request, attempt: Attempt) -> None:
+    def record_failed_try(self, request: Request, attempt: Attempt) -> None:
         self.attempts.append(attempt)
 
 
-def test_the_gate_stops_what_can_not_be_paid() -> None:
+def test_the_permit_stops_what_can_not_be_paid() -> None:
     requests = [Request(f"question {i}") for i in range(50)]
     with serving(latency=0.005) as server:
         done = list(
@@ -326,7 +326,7 @@ def test_the_gate_stops_what_can_not_be_paid() -> None:
         assert len(done) == 7 == server.choices
 
 
-def test_a_gate_that_waits_is_asked_again() -> None:
+def test_a_permit_that_waits_is_asked_again() -> None:
     requests = [Request(f"question {i}") for i in range(20)]
     purse = Purse(100, together=2)
     with serving(latency=0.005) as server:
@@ -337,7 +337,7 @@ def test_a_gate_that_waits_is_asked_again() -> None:
         assert len(made) == 20 and server.most_under_way <= 2
 
 
-def test_what_is_under_way_when_the_stream_is_closed_is_told() -> None:
+def test_what_is_in_flight_when_the_stream_is_closed_is_recorded() -> None:
     purse = Purse(100)
     with serving(latency=0.3) as server:
         stream = OpenAIModel("m", url=server.url, concurrency=3).stream(

@@ -122,14 +122,14 @@ def test_a_wrong_key_names_the_variable_and_never_the_key(monkeypatch: pytest.Mo
     [KEY, KEY[:8] + "*" * 20 + KEY[-4:], KEY[:7] + "..." + KEY[-4:], f"…{KEY[-12:]}", KEY[5:25]],
 )
 def test_keys_are_redacted_in_whole_and_in_part(shown: str) -> None:
-    text = error_messages.redacted(f'Incorrect key "{shown}", try another.', KEY)
+    text = error_messages.redact_key(f'Incorrect key "{shown}", try another.', KEY)
     assert not any(KEY[i : i + 4] in text.replace("sk-", "") for i in range(3, len(KEY) - 4)), text
     assert text.startswith("Incorrect key ") and text.endswith("try another.")
 
 
 def test_a_key_of_any_letters_is_redacted() -> None:
     key = "ab.cd/ef+gh==ij:kl"
-    assert error_messages.redacted(f"no {key}!", key) == "no [key]!"
+    assert error_messages.redact_key(f"no {key}!", key) == "no [key]!"
 
 
 def test_a_key_in_an_answer_does_not_come_through(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +196,7 @@ def test_no_quota_stops_the_run_and_keeps_what_is_paid() -> None:
 
 
 def test_an_unreachable_server_says_what_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(error_messages, "PATIENCE", 0.3)
+    monkeypatch.setattr(error_messages, "FIRST_ANSWER_PATIENCE", 0.3)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
@@ -208,7 +208,7 @@ def test_an_unreachable_server_says_what_was_tried(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_server_that_dies_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(error_messages, "LASTING", 0.3)
+    monkeypatch.setattr(error_messages, "OUTAGE_SECONDS", 0.3)
     with serving() as server:
         model = OpenAIModel("m", url=server.url, concurrency=4)
         model.write([Request("a")])

@@ -6,7 +6,7 @@ from email.utils import formatdate
 
 import pytest
 
-from potstill.models.remote.errors import Failure, retry_after
+from potstill.models.remote.errors import Failure, read_retry_after
 
 NOW = 1_700_000_000.0
 
@@ -37,7 +37,7 @@ NOW = 1_700_000_000.0
     ],
 )
 def test_when_to_come_back(headers, seconds):
-    assert retry_after(headers, wall=NOW) == seconds
+    assert read_retry_after(headers, wall_time=NOW) == seconds
 
 
 def test_kinds_are_those_of_the_contract():
@@ -57,15 +57,17 @@ def test_what_is_the_servers_being_busy():
         Failure("refused", "x", status=400),
         Failure("malformed", "x"),
     )
-    assert [f.busy for f in (*busy, *fine)] == [True] * 3 + [False] * 3
-    assert [f.endless for f in (*busy, *fine)] == [True] * 3 + [False] * 3
+    assert [f.is_server_busy for f in (*busy, *fine)] == [True] * 3 + [False] * 3
+    assert [f.retries_until_deadline for f in (*busy, *fine)] == [True] * 3 + [False] * 3
     late = Failure("timeout", "x", billed=True)
-    assert late.busy and not late.endless
+    assert late.is_server_busy and not late.retries_until_deadline
     dropped = Failure("unreachable", "x", billed=True)
-    assert dropped.busy and not dropped.endless, "what may have been paid is not tried without end"
+    assert dropped.is_server_busy and not dropped.retries_until_deadline, (
+        "what may have been paid is not tried without end"
+    )
 
 
-def test_told_again_it_costs_nothing():
-    again = Failure("timeout", "late", billed=True, text="half").unpaid("no turn")
+def test_raised_again_it_costs_nothing():
+    again = Failure("timeout", "late", billed=True, text="half").without_cost("no turn")
     assert (again.billed, again.text, again.tokens.completion) == (False, "", 0)
     assert str(again) == "timeout: late (no turn)"

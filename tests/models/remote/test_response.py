@@ -118,7 +118,7 @@ def test_any_bytes_in_a_text_are_text(data: bytes) -> None:
 def test_what_is_no_answer_is_malformed(data: bytes) -> None:
     with pytest.raises(Failure, match="malformed") as failure:
         read_response(data, ResponseContext())
-    assert failure.value.retry and failure.value.billed
+    assert failure.value.may_retry and failure.value.billed
 
 
 def test_lone_surrogates_and_broken_utf8_become_replacement_characters() -> None:
@@ -185,7 +185,7 @@ def test_an_answer_that_the_server_broke_off_may_be_tried_again(finish: str) -> 
             body({"content": "a"}, finish, usage={"completion_tokens": 7}), ResponseContext()
         )
     assert (failure.value.kind, failure.value.text) == ("server", "a")
-    assert failure.value.retry and failure.value.billed and failure.value.tokens.completion == 7
+    assert failure.value.may_retry and failure.value.billed and failure.value.tokens.completion == 7
 
 
 def test_a_choice_that_was_broken_off_beside_a_whole_one_is_an_error() -> None:

@@ -1,0 +1,108 @@
+"""Settings from the command line, applied to a recipe's data before it is converted: they win over the file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+
+from potstill import config
+from potstill.config import Mistakes, Override, Place, Tree, join_key
+from potstill.data import yaml
+from potstill.training.settings import TrainingSettings
+
+# Keys of a recipe that hold for every arm, and that an arm may have of its own.
+SHARED_KEYS = ("values", "training")
+ARM_KEYS = ("method", *SHARED_KEYS)
+
+
+def parse_overrides(
+    sets: Sequence[str | Override], schema: type, mistakes: Mistakes
+) -> list[Override]:
+    """`key=value` texts as overrides; a key that the recipe (`schema`) does not have is a value of the method."""
+    recipe_keys = {*config.names_of(config.settings_of(schema)), *ARM_KEYS}
+    overrides = []
+    for override in config.read_overrides(sets, yaml.read_untyped, mistakes):
+        if override.key.split(".")[0] in recipe_keys:
+            overrides.append(override)
+        else:
+            overrides.append(dataclasses.replace(override, key=f"values.{override.key}"))
+    return overrides
+
+
+def apply_overrides(
+    tree: Tree,
+    arm_blocks: dict[str, Tree],
+    overrides: Sequence[Override],
+    places: dict[str, Place],
+    mistakes: Mistakes,
+    *,
+    schema: type,
+    has_arms: bool,
+) -> None:
+    """Put the overrides into the recipe's data: those of every arm first, so that those of one arm win."""
+    for override in sorted(_split_mappings(overrides), key=lambda o: o.key.startswith("arms.")):
+        first, *deeper = override.key.split(".")
+        if first == "method" and has_arms:
+            mistakes.add(
+                "",
+                f"{override.source}: the recipe has arms; set arms.NAME.method, of {', '.join(arm_blocks)}",
+            )
+        elif first == "arms" and len(deeper) >= 2:
+            name, *below = deeper
+            block = arm_blocks.setdefault(name, {})
+            _apply(block, below, override, places, mistakes, prefix=f"arms.{name}")
+        elif first == "arms":
+            mistakes.add(
+                "", f"{override.source}: set a key of one arm, such as arms.NAME.training.lr"
+            )
+        else:
+            _apply(tree, [first, *deeper], override, places, mistakes, prefix="", schema=schema)
+            # An arm's own block would win over the shared one; the command line wins over both.
+            for name, block in arm_blocks.items():
+                if first in SHARED_KEYS and _has_setting(block, first, deeper):
+                    _apply(
+                        block, [first, *deeper], override, places, mistakes, prefix=f"arms.{name}"
+                    )
+
+
+def _split_mappings(overrides: Iterable[Override]) -> Iterable[Override]:
+    """`training={lr: 1, seed: 2}` as an override for each key."""
+    for override in overrides:
+        value = (
+            override.value.value if isinstance(override.value, config.Untyped) else override.value
+        )
+        if override.key.rpartition(".")[2] not in SHARED_KEYS or not isinstance(value, Mapping):
+            yield override
+            continue
+        for name, item in value.items():
+            yield Override(f"{override.key}.{name}", item, override.source)
+
+
+def _apply(
+    tree: Tree,
+    path: Sequence[str],
+    override: Override,
+    places: dict[str, Place],
+    mistakes: Mistakes,
+    *,
+    prefix: str,
+    schema: type | None = None,
+) -> None:
+    """Apply one override to the recipe or to an arm's block (`prefix`), and remember where it came from."""
+    first, *deeper = path
+    if first == "training" and deeper:
+        tree[first] = config.as_mapping(tree.get(first), join_key(prefix, first), mistakes)
+        config.apply_override(tree[first], deeper, override, mistakes, schema=TrainingSettings)
+    else:
+        config.apply_override(tree, path, override, mistakes, schema=schema)
+    places[join_key(prefix, ".".join(path))] = Place(override.source, override.key)
+
+
+def _has_setting(block: Tree, part: str, path: Sequence[str]) -> bool:
+    """Whether an arm's own block says something about a setting, under its name or its alias."""
+    own = block.get(part)
+    if not isinstance(own, Mapping) or not path:
+        return False
+    names = config.names_of(config.settings_of(TrainingSettings)) if part == "training" else {}
+    wanted = names.get(path[0], path[0])
+    return any(names.get(key, key) == wanted for key in own)

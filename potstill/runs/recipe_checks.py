@@ -1,0 +1,223 @@
+"""What is wrong with a recipe beyond its types: roles, limits of roles, and objectives, before anything is asked."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from potstill import config, models, objectives
+from potstill.budget.flags import RunLimits
+from potstill.config import Mistakes, Tree, join_key, parse_query
+from potstill.errors import PotstillError
+from potstill.methods import METHODS
+from potstill.methods.catalogue import Entry, entry
+from potstill.training.settings import TrainingSettings
+
+EXTRA_ROLES = ("judge",)  # a role of the verifiers, not of a method
+EVALUATION = "evaluation"  # the student while it is measured: a role of the budget alone
+
+
+@dataclass(frozen=True, slots=True)
+class ArmDraft:
+    """An arm while its recipe is read.
+
+    Args:
+        method: its name in the recipe.
+        values: of the method's parameters.
+        training: its settings, without the objective config.
+        objective_config: as it was given.
+        entry: of the method in the catalogue; None where there is no such method.
+        key: dotted, of the arm: `arms.NAME`, or "" where the recipe is of one method.
+        objective_key: dotted, of its objective config; "" where it has none.
+    """
+
+    method: str
+    values: Tree
+    training: TrainingSettings
+    objective_config: Tree
+    entry: Entry | None
+    key: str
+    objective_key: str = ""
+
+
+def check_roles(roles: Mapping[str, Any], arms: Sequence[ArmDraft], mistakes: Mistakes) -> None:
+    """Refuse roles that nobody plays, roles of a method without a model, and options that a model does not have."""
+    known = role_names(arms)
+    for role, spec in roles.items():
+        if role not in known:
+            mistakes.add_unknown(f"roles.{role}", known, "role")
+        if not isinstance(spec, str):
+            continue  # its type is a mistake already
+        try:
+            models.check_options(spec)
+        except PotstillError as error:
+            listed = error.found.replace(":\n  - ", ": ").replace("\n  - ", "; ")
+            mistakes.add(f"roles.{role}", listed)
+    for arm in arms:
+        for needed in arm.entry.roles if arm.entry else ():
+            if not needed.optional and not roles.get(needed.name):
+                flag = f"--{needed.name} world:{needed.name}, transformers:PATH, …"
+                mistakes.add(arm.key, f"role {needed.name!r} of {arm.method} has no model ({flag})")
+
+
+def check_budget(budget: RunLimits, arms: Sequence[ArmDraft], mistakes: Mistakes) -> None:
+    """Refuse limits on roles that nobody plays."""
+    known = sorted([*role_names(arms), EVALUATION])
+    for role in budget.roles:
+        if role not in known:
+            mistakes.add_unknown(f"budget.roles.{role}", known, "role")
+
+
+def role_names(arms: Sequence[ArmDraft]) -> list[str]:
+    """Every role that a method of the catalogue or of one of the arms has."""
+    entries = [entry(name) for name in METHODS]
+    entries += [arm.entry for arm in arms if arm.entry is not None]
+    names = {role.name for method in entries for role in method.roles}
+    return sorted(names | set(EXTRA_ROLES))
+
+
+# Objectives.
+
+
+class StageCall(NamedTuple):
+    """A `Stage(…)` in a method's file, as far as it can be read without running the method.
+
+    Args:
+        objective: its name; "" where it is not written out.
+        keywords: those whose values are written out.
+        is_complete: whether every keyword's value is written out.
+    """
+
+    objective: str = ""
+    keywords: Mapping[str, Any] = {}
+    is_complete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RoleWeights:
+    """Stands for the model of a role while keywords are checked: nothing is loaded."""
+
+    weights: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringRole(RoleWeights):
+    """Stands for a model that says how likely given tokens are."""
+
+    likelihood: bool = field(default=True)
+
+
+def convert_objective(arm: ArmDraft, roles: Mapping[str, Any], mistakes: Mistakes) -> Tree:
+    """The arm's objective config with its values converted, checked against the stages that its method yields."""
+    keywords = dict(arm.objective_config)
+    if not keywords:
+        return {}
+    objective = str(keywords.pop("objective", ""))
+    if objective and objective not in objectives.TABLE:
+        message = config.unknown_name("objective", objective, objectives.TABLE)
+        mistakes.add(join_key(arm.objective_key, "objective"), message)
+        return {}
+    check = ObjectiveCheck(objective, keywords, arm.objective_key, roles)
+    calls = stage_calls(arm.entry) if arm.entry else []
+    converted: Tree = {"objective": objective} if objective else {}
+    for call in calls or [StageCall()]:
+        converted.update(check.convert(call, mistakes))
+    return converted
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectiveCheck:
+    """Checks the keywords of an arm's objective config over those of a method's stages.
+
+    Args:
+        objective: in the place of the stages' own; "" leaves theirs.
+        keywords: of the objective config.
+        key: dotted, of the objective config.
+        roles: model spec by role; a keyword that takes a model may name a role.
+    """
+
+    objective: str
+    keywords: Tree
+    key: str
+    roles: Mapping[str, Any]
+
+    def convert(self, call: StageCall, mistakes: Mistakes) -> Tree:
+        """The keywords, converted; what is wrong with them over those of one stage is added to the mistakes."""
+        from potstill.training.objective_config import bind
+        from potstill.training.objective_keywords import convert_keywords, keyword_settings
+
+        name = self.objective or call.objective
+        count = len(mistakes)
+        converted = convert_keywords(keyword_settings(name), self.keywords, self.key, mistakes)
+        stand_ins = self._models(converted, mistakes)
+        if len(mistakes) == count and name and call.is_complete:
+            try:
+                bind(name, {**call.keywords, **converted, **stand_ins})
+            except PotstillError as error:
+                mistakes.add(self.key, error.found)
+        return converted
+
+    def _models(self, keywords: Tree, mistakes: Mistakes) -> Tree:
+        """A stand-in for each keyword that names a role; a name of neither a role nor a folder is a mistake."""
+        from potstill.training.objective_keywords import MODEL_KEYWORDS
+
+        stand_ins = {}
+        for keyword in MODEL_KEYWORDS:
+            value = keywords.get(keyword)
+            if not isinstance(value, str):
+                continue
+            if value in self.roles:
+                stand_ins[keyword] = role_stand_in(str(self.roles[value]))
+            elif not Path(value).expanduser().exists():
+                message = f"{value!r} is no role ({', '.join(self.roles)}) and no folder"
+                mistakes.add(join_key(self.key, keyword), message)
+        return stand_ins
+
+
+def role_stand_in(spec: str) -> RoleWeights:
+    """What a spec says about a model's weights and scores, without loading it."""
+    kind, _, rest = spec.partition(":")
+    name, _, query = rest.partition("?")
+    options = parse_query(query)
+    if kind not in (*models.KINDS, "world") or kind in ("world", "transformers", "vllm"):
+        return RoleWeights(Path(name))
+    weights = Path(options["weights"]) if options.get("weights") else None
+    if options.get("score"):
+        return ScoringRole(weights)
+    return RoleWeights(weights)
+
+
+def stage_calls(method: Entry) -> list[StageCall]:
+    """The `Stage(model, traces, "objective", …)` calls in the file of a method; none where it can't be read."""
+    try:
+        source = inspect.getsource(inspect.getmodule(method.method) or method.method)
+    except (OSError, TypeError):  # a method that was made without a file
+        return []
+    calls = []
+    for node in ast.walk(ast.parse(source)):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id == "Stage"
+        ):
+            calls.append(_read_stage_call(node))
+    return calls
+
+
+def _read_stage_call(node: ast.Call) -> StageCall:
+    """One call; only what is written out as a constant is known."""
+    objective: Any = ""
+    if len(node.args) > 2 and isinstance(node.args[2], ast.Constant):
+        objective = node.args[2].value
+    keywords = {}
+    for keyword in node.keywords:
+        if keyword.arg is not None and isinstance(keyword.value, ast.Constant):
+            keywords[keyword.arg] = keyword.value.value
+    if "objective" in keywords:
+        objective = keywords.pop("objective")
+    is_complete = len(keywords) >= len([k for k in node.keywords if k.arg != "objective"])
+    return StageCall(str(objective), keywords, is_complete)

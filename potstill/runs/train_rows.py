@@ -1,0 +1,74 @@
+"""Train a student on rows, without a method: what `potstill train` does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from potstill import config, objectives
+from potstill.config import Mistakes, Override, Place, Tree
+from potstill.data import yaml
+from potstill.training.objective_config import LOOP
+from potstill.training.objective_keywords import convert_keywords, keyword_settings
+from potstill.training.settings import ALIASES, SETTINGS, TrainingSettings
+
+
+class TrainingKeywords(NamedTuple):
+    """What a training is told: settings of the loop, and keywords of the objective, which `bind` takes."""
+
+    settings: TrainingSettings
+    keywords: Tree
+
+
+def read_keywords(
+    objective: str, sets: Sequence[str | Override] = (), *, seed: int = 0, threads: int = 0
+) -> TrainingKeywords:
+    """Sort `key=value` settings into training settings and keywords of the objective.
+
+    `training.KEY` is a training setting. A bare key is a constant of the objective or a keyword of its loop where there
+    is one of that name, else a training setting.
+
+    Args:
+        objective: its name.
+        sets: `key=value` texts, or overrides.
+        seed: of the training, unless a setting says otherwise.
+        threads: CPU threads, unless a setting says otherwise.
+
+    Raises:
+        ConfigError: lists every mistake in the settings.
+    """
+    objectives.entry(objective)
+    mistakes = Mistakes()
+    places: dict[str, Place] = {}
+    training: Tree = {"seed": seed, "threads": threads}
+    keywords: Tree = {}
+    settings = keyword_settings(objective)
+    training_names = config.names_of(config.settings_of(TrainingSettings))
+    for override in config.read_overrides(sets, yaml.read_untyped, mistakes):
+        path = override.key.split(".")
+        if path[0] == "training" and len(path) > 1:
+            tree, path, schema = training, path[1:], TrainingSettings
+        elif path[0] in LOOP or path[0] in objectives.constants(objective):
+            tree, schema = keywords, None
+        elif path[0] in training_names:
+            tree, schema = training, TrainingSettings
+        else:
+            message = config.unknown_name(
+                "setting",
+                path[0],
+                [*objectives.constants(objective), *LOOP, *SETTINGS],
+                aliases={name: alias for alias, name in ALIASES.items()},
+            )
+            mistakes.add("", f"{override.source}: {message}")
+            continue
+        places[".".join(path)] = Place(override.source, override.key)
+        config.apply_override(tree, path, override, mistakes, schema=schema)
+    if training.pop("objective_config", None):
+        mistakes.add(
+            "",
+            "training.objective_config is for recipes: give --objective, and --set KEY=VALUE for its keywords",
+        )
+    built = config.build(TrainingSettings, training, "", mistakes)
+    converted = convert_keywords(settings, keywords, "", mistakes)
+    mistakes.raise_if_any("--set", places=places, fix="potstill train --help")
+    return TrainingKeywords(built, converted)

@@ -14,11 +14,11 @@ from typing import Any, Protocol
 from potstill.records import SCHEME, Message, Prompt, canonical
 
 _HEAD = f"{SCHEME}\ncompletion\n"
-_KEPT = 256  # settings whose JSON is remembered; a run has a handful
-_SETTINGS: dict[str, str] = {}
+CACHED_SETTINGS = 256  # settings whose JSON is remembered; a run has a handful
+_settings_json: dict[str, str] = {}
 
 
-class Changed(Protocol):
+class SamplingLike(Protocol):
     """Settings that say which of them are not at their defaults, and whose repr says all of them: `Sampling`."""
 
     def changed(self) -> tuple[tuple[str, Any], ...]:
@@ -26,8 +26,8 @@ class Changed(Protocol):
         ...
 
 
-class Asked(Protocol):
-    """What was asked for: `Request`."""
+class RequestLike(Protocol):
+    """What a completion is known by: `Request`."""
 
     @property
     def prompt(self) -> Prompt:
@@ -40,38 +40,41 @@ class Asked(Protocol):
         ...
 
     @property
-    def sampling(self) -> Changed:
-        """How."""
+    def sampling(self) -> SamplingLike:
+        """How to sample."""
         ...
 
     @property
     def draw(self) -> int:
-        """Which draw."""
+        """The sample's index among equal requests."""
         ...
 
 
-def keys(model: str, requests: Iterable[Asked], seed: int) -> list[str]:
+def completion_keys(model: str, requests: Iterable[RequestLike], seed: int) -> list[str]:
     """The keys of requests under a run's seed, which stands for their own."""
-    head, end = f"{_HEAD}[{quote(model)},", _number(seed)
-    sha256, of, last, how = hashlib.sha256, prompt_json, None, ""
-    made = []
+    # Lookups are hoisted out of the loop, and JSON that repeats is made once: see the top of the file.
+    head, seed_json = f"{_HEAD}[{quote(model)},", _int_json(seed)
+    sha256 = hashlib.sha256
+    last_sampling, sampling_json = None, ""
+    keys = []
     for request in requests:
-        if request.sampling is not last:
-            last, how = request.sampling, settings_json(request.sampling)
+        if request.sampling is not last_sampling:
+            last_sampling, sampling_json = request.sampling, settings_json(request.sampling)
         prompt, draw = request.prompt, request.draw
-        shown = quote(prompt) if type(prompt) is str else of(prompt)
-        number = draw if type(draw) is int else _number(draw)
-        data = f"{head}{shown},{quote(request.prefix)},{how},{end},{number}]"
-        made.append("completion-" + sha256(data.encode("ascii")).hexdigest()[:20])
-    return made
+        shown = quote(prompt) if type(prompt) is str else prompt_json(prompt)
+        draw_json = draw if type(draw) is int else _int_json(draw)
+        prefix = quote(request.prefix)
+        data = f"{head}{shown},{prefix},{sampling_json},{seed_json},{draw_json}]"
+        keys.append("completion-" + sha256(data.encode("ascii")).hexdigest()[:20])
+    return keys
 
 
-def payload(request: Asked, seed: int) -> str:
-    """What was asked as canonical JSON: draw, prefix, prompt, seed and the settings that differ from the defaults."""
+def request_json(request: RequestLike, seed: int) -> str:
+    """A request as canonical JSON: draw, prefix, prompt, seed and the settings that differ from the defaults."""
     prompt, settings = prompt_json(request.prompt), settings_json(request.sampling)
     return (
-        f'{{"draw":{_number(request.draw)},"prefix":{quote(request.prefix)},"prompt":{prompt},'
-        f'"seed":{_number(seed)},"settings":{settings}}}'
+        f'{{"draw":{_int_json(request.draw)},"prefix":{quote(request.prefix)},"prompt":{prompt},'
+        f'"seed":{_int_json(seed)},"settings":{settings}}}'
     )
 
 
@@ -80,23 +83,24 @@ def prompt_json(prompt: Prompt) -> str:
     if isinstance(prompt, str):
         return quote(prompt)
     if type(prompt) is tuple and set(map(type, prompt)) == {Message}:
-        return f"[{','.join([f'[{quote(role)},{quote(content)}]' for role, content in prompt])}]"
+        turns = [f"[{quote(role)},{quote(content)}]" for role, content in prompt]
+        return f"[{','.join(turns)}]"
     return canonical(prompt)
 
 
-def settings_json(sampling: Changed) -> str:
+def settings_json(sampling: SamplingLike) -> str:
     """Settings as canonical JSON, remembered by what they are: a call that makes them anew each time costs no more.
 
     By their repr, not by equality: 0 and 0.0 are equal settings with different JSON.
     """
-    told = repr(sampling)
-    known = _SETTINGS.get(told)
-    if known is None:
-        if len(_SETTINGS) >= _KEPT:
-            _SETTINGS.clear()
-        known = _SETTINGS[told] = canonical(sampling.changed())
-    return known
+    key = repr(sampling)
+    text = _settings_json.get(key)
+    if text is None:
+        if len(_settings_json) >= CACHED_SETTINGS:
+            _settings_json.clear()
+        text = _settings_json[key] = canonical(sampling.changed())
+    return text
 
 
-def _number(value: int) -> str:
+def _int_json(value: int) -> str:
     return repr(value) if type(value) is int else canonical(value)

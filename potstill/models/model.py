@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from potstill.errors import ConfigError
-from potstill.models.keys import keys
+from potstill.models.keys import completion_keys
 from potstill.records import NO_TOKENS, Prompt, Tokens
 
 
@@ -79,7 +79,7 @@ class Request:
 
     def key(self, model: str) -> str:
         """Under which this completion is stored: model id, prompt, prefix, settings, run seed, draw."""
-        return keys(model, (self,), self.seed)[0]
+        return completion_keys(model, (self,), self.seed)[0]
 
     def random_seed(self, model: str) -> int:
         """A 63-bit seed for this sample's own random generator, hashed from everything that names it."""

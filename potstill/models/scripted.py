@@ -13,12 +13,14 @@ from typing import Any, TypeAlias, final
 from potstill.data import files
 from potstill.errors import InputError, ModelError
 from potstill.models.model import Completion, Request
-from potstill.records import Prompt, Tokens, digest
+from potstill.records import Prompt, Tokens, digest, read_finish_reason
 
 Answer: TypeAlias = str | Mapping[str, str] | Completion
 Script: TypeAlias = Sequence[Any] | Mapping[str, Any] | Callable[[Request], Answer]
 
-ROUND = 1_000_000  # a Request's draw is round * ROUND + index of the twin
+ROUND = 1_000_000  # a request's sample index is ROUND * round + place among equal requests
+RULE_KEYS = ("prompt", "pattern", "answers", "answer")
+SETTINGS = ("rules", "fail", "seed", "name")  # of a file
 _WORD = re.compile(r"\s*\S+|\s+$")
 
 
@@ -27,7 +29,7 @@ class Rule:
     """Answers for the prompts that it matches.
 
     Args:
-        answers: one a draw, taken in turn and from the beginning again; a string, or {text, finish, error}.
+        answers: one a sample, taken in turn and from the beginning again; a string, or {text, finish, error}.
         prompt: the exact rendered prompt, or its last user turn.
         pattern: a regular expression searched in the rendered prompt with the prefix behind it; used without `prompt`.
     """
@@ -73,7 +75,7 @@ class ScriptedModel:
         weights: Path | None = None,
     ) -> None:
         self._function = script if callable(script) else None
-        self._rules = () if callable(script) else _rules(script)
+        self._rules = () if callable(script) else _read_script(script)
         self._fail, self._seed, self._name = fail, seed, name
         self.calls: list[Request] = []
         self.scored: list[tuple[Prompt, str]] = []
@@ -85,59 +87,53 @@ class ScriptedModel:
         """Read a .json, .jsonl or .yaml file: a list, a mapping, or {rules: …, fail: …, seed: …}."""
         content = files.content(path, "a file of scripted answers")
         if isinstance(content, dict) and "rules" in content:
-            unknown = set(content) - {"rules", "fail", "seed", "name"}
-            if unknown:
-                found = f"{path}: unknown key {sorted(unknown)[0]!r}"
-                raise InputError(
-                    found, available=("rules", "fail", "seed", "name"), fix="rename or remove it"
-                )
-            options = {**{k: v for k, v in content.items() if k != "rules"}, **options}
-            content = content["rules"]
+            unknown_keys = sorted(set(content) - set(SETTINGS))
+            if unknown_keys:
+                found = f"{path}: unknown key {unknown_keys[0]!r}"
+                raise InputError(found, available=SETTINGS, fix="rename or remove it")
+            script = content.pop("rules")
+            return cls(script, **{**content, **options})
         if isinstance(content, dict) and ("answers" in content or "answer" in content):
             content = [content]
         if not isinstance(content, list | dict):
-            fix = "write a list of answers or of {pattern: …, answers: […]}"
             raise InputError(
-                f"{path} holds a {type(content).__name__}", expected="a list or a mapping", fix=fix
+                f"{path} holds a {type(content).__name__}",
+                expected="a list or a mapping",
+                fix="write a list of answers or of {pattern: …, answers: […]}",
             )
         return cls(content, **options)
 
     @cached_property
     def id(self) -> str:
         """Content id over the rules and settings."""
-        return digest(
-            "scripted", [self._function or self._rules, self._fail, self._seed, self._name]
-        )
+        script = self._function or self._rules
+        return digest("scripted", [script, self._fail, self._seed, self._name])
 
     def write(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion a request, in order; every request is noted in `calls`."""
         self.calls.extend(requests)
-        return [self._one(request) for request in requests]
+        return [self._complete(request) for request in requests]
 
     def likelihood(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
         """A fixed number between -5 and 0 for each word, hashed from the prompt and the text up to it."""
         self.scored.extend(pairs)
-        return [self._logprobs(render(prompt), text) for prompt, text in pairs]
+        return [self._word_logprobs(render(prompt), text) for prompt, text in pairs]
 
-    def _one(self, request: Request) -> Completion:
+    def _complete(self, request: Request) -> Completion:
         if self._fail and request.random_seed(self.id) / 2**63 < self._fail:
             return Completion("", "", error="scripted failure")
-        answer = self._function(request) if self._function else self._choose(request)
+        answer = self._function(request) if self._function else self._choose_answer(request)
         if isinstance(answer, Completion):
             return answer
         if isinstance(answer, Mapping):
-            return (
-                _given(answer, request)
-                if "error" in answer or "finish" in answer
-                else _cut(answer["text"], request)
-            )
-        return _cut(answer, request)
+            return _complete_from_mapping(answer, request)
+        return _complete_from_text(answer, request)
 
-    def _choose(self, request: Request) -> Answer:
+    def _choose_answer(self, request: Request) -> Answer:
         for rule in self._rules:
             if rule.matches(request):
-                again, index = divmod(request.draw, ROUND)
-                return rule.answers[(again + index) % len(rule.answers)]
+                round_number, place = divmod(request.draw, ROUND)
+                return rule.answers[(round_number + place) % len(rule.answers)]
         raise ModelError(
             f"the scripted model has no rule for the prompt {render(request.prompt)[:80]!r}",
             expected=f"one of its {len(self._rules)} rules to match",
@@ -145,13 +141,13 @@ class ScriptedModel:
             fix="add a last rule with the pattern '' that answers everything else",
         )
 
-    def _logprobs(self, prompt: str, text: str) -> list[float]:
-        ends = [match.end() for match in _WORD.finditer(text)]
-        hashes = (
-            hashlib.sha256(f"{self._seed}\0{prompt}\0{text[:end]}".encode("utf-8", "surrogatepass"))
-            for end in ends
-        )
-        return [-5.0 * int.from_bytes(h.digest()[:8], "big") / 2**64 for h in hashes]
+    def _word_logprobs(self, prompt: str, text: str) -> list[float]:
+        logprobs = []
+        for match in _WORD.finditer(text):
+            hashed = f"{self._seed}\0{prompt}\0{text[: match.end()]}"
+            digest_bytes = hashlib.sha256(hashed.encode("utf-8", "surrogatepass")).digest()
+            logprobs.append(-5.0 * int.from_bytes(digest_bytes[:8], "big") / 2**64)
+        return logprobs
 
 
 def render(prompt: Prompt) -> str:
@@ -168,90 +164,82 @@ def last_user(prompt: Prompt) -> str:
     return next((message.content for message in reversed(prompt) if message.role == "user"), "")
 
 
-def _cut(text: str, request: Request) -> Completion:
+def _complete_from_text(text: str, request: Request) -> Completion:
+    """The text behind the request's prefix, as far as a stop string or the limit allows; a token is a word."""
     sampling = request.sampling
-    text = text.removeprefix(request.prefix) if request.prefix else text
-    cuts = [at for stop in sampling.stop if stop and (at := text.find(stop)) >= 0]
-    text = text[: min(cuts)] if cuts else text
+    text = text.removeprefix(request.prefix)
+    stop_positions = [text.find(stop) for stop in sampling.stop if stop and stop in text]
+    if stop_positions:
+        text = text[: min(stop_positions)]
     words = _WORD.findall(text)
-    used = Tokens(
-        len(
-            render(
-                request.prompt + request.prefix
-                if isinstance(request.prompt, str)
-                else request.prompt
-            ).split()
-        )
-    )
+    prompt = render(request.prompt)
+    if isinstance(request.prompt, str):
+        prompt += request.prefix
+    prompt_tokens = len(prompt.split())
     if len(words) > sampling.max_tokens:
-        kept = "".join(words[: sampling.max_tokens])
-        return Completion(kept, "length", used._replace(completion=sampling.max_tokens))
-    return Completion(text, "stop", used._replace(completion=len(words)))
+        text = "".join(words[: sampling.max_tokens])
+        return Completion(text, "length", Tokens(prompt_tokens, sampling.max_tokens))
+    return Completion(text, "stop", Tokens(prompt_tokens, len(words)))
 
 
-def _given(answer: Mapping[str, str], request: Request) -> Completion:
+def _complete_from_mapping(answer: Mapping[str, str], request: Request) -> Completion:
     if answer.get("error"):
         return Completion("", "", error=answer["error"])
-    made = _cut(answer.get("text", ""), request)
-    return made._replace(finish="length") if answer.get("finish") == "length" else made
+    completion = _complete_from_text(answer.get("text", ""), request)
+    if read_finish_reason(answer.get("finish"), in_file=True) == "length":
+        return completion._replace(finish="length")
+    return completion
 
 
-def _rules(script: Sequence[Any] | Mapping[str, Any]) -> tuple[Rule, ...]:
+def _read_script(script: Sequence[Any] | Mapping[str, Any]) -> tuple[Rule, ...]:
+    """Rules from a mapping of prompts, from a list of rules, or from a list of answers to every prompt."""
     if isinstance(script, Mapping):
-        return tuple(
-            Rule(_answers(value, prompt), prompt=prompt) for prompt, value in script.items()
-        )
-    if any(
-        isinstance(item, Rule) or (isinstance(item, Mapping) and _is_rule(item)) for item in script
-    ):
-        return tuple(item if isinstance(item, Rule) else _rule(item) for item in script)
-    return (Rule(_answers(list(script), "every prompt")),)
+        rules = []
+        for prompt, value in script.items():
+            rules.append(Rule(_read_answers(value, prompt), prompt=prompt))
+        return tuple(rules)
+    if any(_is_rule(item) for item in script):
+        return tuple(item if isinstance(item, Rule) else _read_rule(item) for item in script)
+    return (Rule(_read_answers(list(script), "every prompt")),)
 
 
-def _is_rule(item: Mapping[str, Any]) -> bool:
-    return bool({"answers", "answer", "pattern", "prompt"} & set(item))
+def _is_rule(item: Any) -> bool:
+    if isinstance(item, Rule):
+        return True
+    return isinstance(item, Mapping) and not set(RULE_KEYS).isdisjoint(item)
 
 
-def _rule(item: Any) -> Rule:
-    keys = ("prompt", "pattern", "answers", "answer")
-    if (
-        not isinstance(item, Mapping)
-        or not {"answers", "answer"} & set(item)
-        or set(item) - set(keys)
-    ):
-        fix = "write {pattern: 'regular expression', answers: ['first draw', 'second draw']}"
+def _read_rule(item: Any) -> Rule:
+    is_mapping = isinstance(item, Mapping)
+    if not is_mapping or not {"answers", "answer"} & set(item) or set(item) - set(RULE_KEYS):
         raise InputError(
             f"not a rule: {str(item)[:80]}",
             expected="prompt or pattern, and answers",
-            available=keys,
-            fix=fix,
+            available=RULE_KEYS,
+            fix="write {pattern: 'regular expression', answers: ['first sample', 'second sample']}",
         )
     pattern = item.get("pattern", "")
     try:
         re.compile(pattern)
     except re.error as error:
-        raise InputError(
-            f"not a regular expression: {pattern!r} ({error})", fix="escape its special characters"
-        ) from error
-    return Rule(
-        _answers(item.get("answers", item.get("answer")), pattern), item.get("prompt"), pattern
-    )
+        found = f"not a regular expression: {pattern!r} ({error})"
+        raise InputError(found, fix="escape its special characters") from error
+    answers = _read_answers(item.get("answers", item.get("answer")), pattern)
+    return Rule(answers, item.get("prompt"), pattern)
 
 
-def _answers(value: Any, where: str) -> tuple[Answer, ...]:
-    answers = (
-        tuple(value)
-        if isinstance(value, list | tuple) and not isinstance(value, Completion)
-        else (value,)
-    )
+def _read_answers(value: Any, where: str) -> tuple[Answer, ...]:
+    """The answers to a prompt: one, or a list of them."""
+    is_list = isinstance(value, list | tuple) and not isinstance(value, Completion)
+    answers = tuple(value) if is_list else (value,)
     for answer in answers:
-        fine = isinstance(answer, str | Completion) or (
-            isinstance(answer, Mapping) and {"text", "error"} & set(answer)
-        )
-        if not fine:
-            found = f"not an answer, for {where[:60]!r}: {str(answer)[:80]}"
+        if isinstance(answer, str | Completion):
+            continue
+        if not isinstance(answer, Mapping) or not {"text", "error"} & set(answer):
             raise InputError(
-                found, expected="a string, or {text, finish, error}", fix="quote numbers: '42'"
+                f"not an answer, for {where[:60]!r}: {str(answer)[:80]}",
+                expected="a string, or {text, finish, error}",
+                fix="quote numbers: '42'",
             )
     if not answers:
         raise InputError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, final
 
 from potstill.budget.budget import Budget
-from potstill.models.keys import keys
+from potstill.models.keys import completion_keys
 from potstill.models.model import Completion, Request, SpendingPermit
 from potstill.records import Progress
 from potstill.store.store import Store
@@ -48,7 +48,7 @@ class CacheClient:
 
     def request_keys(self, requests: Sequence[Request]) -> list[str]:
         """The keys of the requests under the run's seed."""
-        return keys(self.model_id, requests, self.seed)
+        return completion_keys(self.model_id, requests, self.seed)
 
     def with_seed(self, request: Request) -> Request:
         """The request with the run's seed."""

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, final
 
-from potstill.models.keys import payload
+from potstill.models.keys import request_json
 from potstill.models.model import Completion, Request
 from potstill.records import Tokens, digest
 from potstill.store import attempts
@@ -155,7 +155,7 @@ class Completions:
                 role=role,
                 arm=arm,
                 model=model,
-                payload=payload(request, request.seed),
+                payload=request_json(request, request.seed),
                 draw=request.draw,
                 completion=completion,
                 created=now,

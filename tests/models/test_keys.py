@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.models import keys as module
-from potstill.models.keys import keys, payload
+from potstill.models.keys import completion_keys, request_json
 from potstill.models.model import Request, Sampling
 from potstill.records import Message, canonical, digest
 
@@ -47,11 +47,13 @@ def slow_payload(request: Request, seed: int) -> str:
 
 @given(st.lists(REQUESTS, max_size=5), TEXTS, st.integers())
 def test_fast_equals_slow(requests, model, seed):
-    assert keys(model, requests, seed) == [slow(model, request, seed) for request in requests]
+    assert completion_keys(model, requests, seed) == [
+        slow(model, request, seed) for request in requests
+    ]
     assert [request.key(model) for request in requests] == [
         slow(model, r, r.seed) for r in requests
     ]
-    assert [payload(request, seed) for request in requests] == [
+    assert [request_json(request, seed) for request in requests] == [
         slow_payload(request, seed) for request in requests
     ]
 
@@ -67,7 +69,7 @@ def test_golden_keys():
         Request(chat, "", Sampling(temperature=0.0)),
         Request((), "", Sampling(top_p=1e-7), draw=1_000_000),
     ]
-    assert keys("model-1", requests, 7) == [
+    assert completion_keys("model-1", requests, 7) == [
         "completion-ec7488a7d2247f5708c3",
         "completion-012a02fe52df1b8cb8ab",
         "completion-b3baf98d09db722d5f54",
@@ -80,7 +82,9 @@ def test_equal_settings_with_other_json_never_share_a_key():
     whole, real = Sampling(temperature=0, top_k=2), Sampling(temperature=0.0, top_k=2)
     assert whole == real
     for first, second in ((whole, real), (real, whole)):
-        found = keys("m", [Request("q", sampling=first), Request("q", sampling=second)], 0)
+        found = completion_keys(
+            "m", [Request("q", sampling=first), Request("q", sampling=second)], 0
+        )
         assert found == [slow("m", Request("q", sampling=how), 0) for how in (first, second)]
         assert found[0] != found[1]
 
@@ -92,25 +96,27 @@ def test_settings_made_anew_for_each_request_become_json_once(monkeypatch):
         Request(f"q{i}", sampling=Sampling(temperature=0.123, stop=(f"s{i % 2}",)))
         for i in range(100)
     ]
-    assert keys("m", requests, 0) == [slow("m", request, 0) for request in requests]
+    assert completion_keys("m", requests, 0) == [slow("m", request, 0) for request in requests]
     assert made == [Sampling(temperature=0.123, stop=(f"s{i}",)).changed() for i in range(2)]
 
 
 def test_more_settings_than_are_remembered():
     requests = [Request("q", sampling=Sampling(max_tokens=1 + i % 300)) for i in range(900)]
-    assert keys("m", requests, 1) == [slow("m", request, 1) for request in requests]
+    assert completion_keys("m", requests, 1) == [slow("m", request, 1) for request in requests]
 
 
 def test_what_is_not_quite_a_prompt_goes_the_general_way():
     for prompt in ((("user", "q"),), ("ab", "cd"), [Message("user", "q")]):
-        assert keys("m", [Request(prompt)], 0) == [slow("m", Request(prompt), 0)]
-    assert keys("m", [Request("q", draw=True)], 0) == [slow("m", Request("q", draw=True), 0)]
+        assert completion_keys("m", [Request(prompt)], 0) == [slow("m", Request(prompt), 0)]
+    assert completion_keys("m", [Request("q", draw=True)], 0) == [
+        slow("m", Request("q", draw=True), 0)
+    ]
     with pytest.raises(TypeError, match="no canonical form"):
-        keys("m", [Request("q", draw=1j)], 0)
+        completion_keys("m", [Request("q", draw=1j)], 0)
 
 
 def test_a_payload_is_json_that_can_be_hashed_again():
     request = Request((Message("user", "\ud800"),), "p", Sampling(stop=("x",)), 2)
-    asked = json.loads(payload(request, 5))
+    asked = json.loads(request_json(request, 5))
     parts = [asked[name] for name in ("prompt", "prefix", "settings", "seed", "draw")]
-    assert digest("completion", ["m", *parts]) == keys("m", [request], 5)[0]
+    assert digest("completion", ["m", *parts]) == completion_keys("m", [request], 5)[0]

@@ -33,18 +33,21 @@ PHRASES: dict[str, tuple[str, int | None]] = {
     "triples the pile": ("*", 3),
     "gives away half": ("/", 2),
 }
-_EVENTS = [
-    (re.compile(p.replace("{n}", r"(\d+)").replace("{friend}", r"\w+")), op, factor)
-    for p, (op, factor) in PHRASES.items()
-]
+
+
+def _event_pattern(phrase: str) -> re.Pattern[str]:
+    return re.compile(phrase.replace("{n}", r"(\d+)").replace("{friend}", r"\w+"))
+
+
+_EVENT_PATTERNS = [(_event_pattern(p), op, factor) for p, (op, factor) in PHRASES.items()]
 _STORY = re.compile(
     r"^\w+ has (\d+) \w+\.((?: Then \w+ [^.]+\.)*) How many \w+ does \w+ have now\?$"
 )
 _INTEGER = r"(-?\d{1,18})"
 _EQUATION = re.compile(rf"(?<!\d)(?<!\d\.){_INTEGER} ([-+*/]) {_INTEGER} = {_INTEGER}(?!\.?\d)")
 _BOXED = re.compile(r"\\boxed\{\s*(-?\d{1,9})\s*\}")
-_NUMBER = re.compile(r"\s*-?\d{1,9}\s*")
-_MARK = re.compile(r"Start again|" + _EQUATION.pattern + "|" + _BOXED.pattern)
+_GOLD = re.compile(r"\s*-?\d{1,9}\s*")
+_CLAIM = re.compile(r"Start again|" + _EQUATION.pattern + "|" + _BOXED.pattern)
 
 
 class Event(NamedTuple):
@@ -70,38 +73,52 @@ class Equation(NamedTuple):
     result: int
 
 
-def parse(question: str) -> Story | None:
-    """The story told by a question, or None if it isn't one."""
+def parse_story(question: str) -> Story | None:
+    """Return the story that a question tells, or None if it isn't one."""
     match = _STORY.match(question.strip())
     if match is None:
         return None
-    events = [_event(phrase) for phrase in match[2].split(".") if phrase.strip()]
-    return Story(int(match[1]), tuple(e for e in events if e)) if all(events) else None
+    events: list[Event] = []
+    for sentence in match[2].split("."):
+        if not sentence.strip():
+            continue
+        event = _parse_event(sentence)
+        if event is None:
+            return None
+        events.append(event)
+    return Story(int(match[1]), tuple(events))
 
 
-def _event(phrase: str) -> Event | None:
-    words = phrase.strip().removeprefix("Then ").split(" ", 1)[-1]
-    for pattern, op, factor in _EVENTS:
-        match = pattern.fullmatch(words)
+def _parse_event(sentence: str) -> Event | None:
+    phrase = sentence.strip().removeprefix("Then ").split(" ", 1)[-1]  # without the name
+    for pattern, op, factor in _EVENT_PATTERNS:
+        match = pattern.fullmatch(phrase)
         if match:
             return Event(op, factor if factor is not None else int(match[1]))
     return None
 
 
-def apply(total: int, event: Event) -> int:
-    """The total after an event."""
-    op, n = event
-    return total // n if op == "/" else {"+": total + n, "-": total - n, "*": total * n}[op]
+def apply_event(total: int, event: Event) -> int:
+    """Return the total after an event."""
+    op, operand = event
+    if op == "+":
+        return total + operand
+    if op == "-":
+        return total - operand
+    if op == "*":
+        return total * operand
+    return total // operand
 
 
-def required(story: Story) -> list[Equation]:
-    """The equation of each event, in order."""
-    total, line = story.start, []
+def required_equations(story: Story) -> list[Equation]:
+    """Return the equation of each event, in order."""
+    total = story.start
+    equations: list[Equation] = []
     for event in story.events:
-        after = apply(total, event)
-        line.append(Equation(total, event.op, event.operand, after))
-        total = after
-    return line
+        result = apply_event(total, event)
+        equations.append(Equation(total, event.op, event.operand, result))
+        total = result
+    return equations
 
 
 def judge(problem: Problem, text: str) -> Verdict:
@@ -109,17 +126,14 @@ def judge(problem: Problem, text: str) -> Verdict:
     boxes = _BOXED.findall(text.rsplit("</think>", 1)[-1])
     if not boxes:
         return Verdict("unparsed", None, "no boxed number after the reasoning", VERSION)
-    if problem.answer is None or not _NUMBER.fullmatch(problem.answer):
+    if problem.answer is None or not _GOLD.fullmatch(problem.answer):
         return Verdict(
             "unjudged", boxes[-1], "the problem has no whole number as its answer", VERSION
         )
-    right = int(boxes[-1]) == int(problem.answer)
-    return Verdict(
-        "right" if right else "wrong",
-        str(int(boxes[-1])),
-        "" if right else "another total",
-        VERSION,
-    )
+    answer = int(boxes[-1])
+    if answer == int(problem.answer):
+        return Verdict("right", str(answer), "", VERSION)
+    return Verdict("wrong", str(answer), "another total", VERSION)
 
 
 def gold_text(problem: Problem) -> str:
@@ -128,95 +142,112 @@ def gold_text(problem: Problem) -> str:
 
 
 def steps(problem: Problem, text: str) -> tuple[Span, ...]:
-    """A span of kind "step" for each equation that stands and for the boxed answer; score 1 if right, else 0.
+    """Return a span of kind "step" for each equation that stands and for the boxed answer; score 1 if right, else 0.
 
     Empty where the question is not a story or the text claims nothing.
     """
-    story = parse(problem.question)
-    return tuple(_walked(story, text)[0]) if story else ()
+    story = parse_story(problem.question)
+    if story is None:
+        return ()
+    spans, _ = _follow_text(story, text)
+    return tuple(spans)
 
 
-def events_done(story: Story, text: str) -> int:
-    """How many of the story's events a text has accounted for, up to its end."""
-    return _walked(story, text)[1].at
+def count_done_events(story: Story, text: str) -> int:
+    """Return how many of the story's events a text has accounted for, up to its end."""
+    _, progress = _follow_text(story, text)
+    return progress.done
 
 
-def still_needed(story: Story, text: str) -> list[Equation]:
-    """The equations that a text still needs, from its end; the next two as one where it has added them up already."""
-    walk = _walked(story, text)[1]
-    first = joined(walk.line[walk.at : walk.at + 2]) if walk.together else None
-    return [first, *walk.line[walk.at + 2 :]] if first else walk.line[walk.at :]
+def needed_equations(story: Story, text: str) -> list[Equation]:
+    """Return the equations that a text still needs, from its end on.
+
+    The next two are one equation where the text has added their numbers up already.
+    """
+    _, progress = _follow_text(story, text)
+    remaining = progress.equations[progress.done :]
+    together = join_equations(remaining[:2]) if progress.adds_two_events else None
+    return [together, *remaining[2:]] if together else remaining
 
 
-def _walked(story: Story, text: str) -> tuple[list[Span], _Walk]:
-    walk, spans = _Walk(required(story)), []
-    for mark in _MARK.finditer(text):
-        if mark[0] == "Start again":
-            walk = _Walk(walk.line)
-        elif _taken_back(text, mark.end()):
+def _follow_text(story: Story, text: str) -> tuple[list[Span], _Progress]:
+    """Judge the claims of a text in order; return their spans and where the text stands at its end."""
+    progress = _Progress(required_equations(story))
+    spans: list[Span] = []
+    for claim in _CLAIM.finditer(text):
+        if claim[0] == "Start again":
+            progress = _Progress(progress.equations)
             continue
-        elif mark[0].startswith("\\boxed"):
-            spans.append(_step(mark, walk.arrived(int(mark[5]))))
+        if _is_taken_back(text, claim.end()):
+            continue
+        if claim[0].startswith("\\boxed"):
+            is_right = progress.is_final_total(int(claim[5]))
         else:
-            claim = Equation(int(mark[1]), mark[2], int(mark[3]), int(mark[4]))
-            spans.append(_step(mark, walk.accepts(claim, _sentence_head(text, mark.start()))))
-    return spans, walk
+            equation = Equation(int(claim[1]), claim[2], int(claim[3]), int(claim[4]))
+            is_right = progress.accept(equation, _sentence_start(text, claim.start()))
+        spans.append(Span(claim.start(), claim.end(), "step", 1.0, float(is_right)))
+    return spans, progress
 
 
-def _step(mark: re.Match[str], good: bool) -> Span:
-    return Span(mark.start(), mark.end(), "step", 1.0, float(good))
+class _Progress:
+    """Where a chain stands in the story."""
 
+    def __init__(self, equations: list[Equation]) -> None:
+        self.equations = equations
+        self.done = 0  # events that have had their equation
+        self.adds_two_events = False  # whether the next equation counts for two events
 
-class _Walk:
-    """Where a chain stands in the story: the equations required, how many are done, whether two go together next."""
-
-    def __init__(self, line: list[Equation]) -> None:
-        self.line, self.at, self.together = line, 0, False
-
-    def arrived(self, answer: int) -> bool:
+    def is_final_total(self, answer: int) -> bool:
         """Whether every event has had its equation and this is the final total."""
-        return bool(self.line) and self.at == len(self.line) and answer == self.line[-1].result
+        if not self.equations or self.done < len(self.equations):
+            return False
+        return answer == self.equations[-1].result
 
-    def accepts(self, claim: Equation, head: str) -> bool:
+    def accept(self, claim: Equation, sentence_start: str) -> bool:
         """Whether this equation is right here; if it is the next event's (or the next two's together), go on."""
-        if head.startswith("Check:"):
-            return holds(claim)
-        if head.startswith("Together:"):
-            self.together = claim == sum_of_two(self.line[self.at : self.at + 2])
-            return self.together
-        events = 2 if self.together else 1
-        good = claim == joined(self.line[self.at : self.at + events])
-        self.at += events * good
-        self.together = self.together and not good
-        return good
+        if sentence_start.startswith("Check:"):
+            return is_true(claim)
+        if sentence_start.startswith("Together:"):
+            self.adds_two_events = claim == sum_of_two(self.equations[self.done : self.done + 2])
+            return self.adds_two_events
+        events = 2 if self.adds_two_events else 1
+        is_right = claim == join_equations(self.equations[self.done : self.done + events])
+        if is_right:
+            self.done += events
+            self.adds_two_events = False
+        return is_right
 
 
 def sum_of_two(pair: list[Equation]) -> Equation | None:
-    """`a + b = c` over the numbers of two gains or two losses in a row; None where they can't go together."""
+    """Return `a + b = c` over the numbers of two gains or two losses in a row; None where they can't go together."""
     if len(pair) < 2 or pair[0].op != pair[1].op or pair[0].op not in "+-":
         return None
     return Equation(pair[0].right, "+", pair[1].right, pair[0].right + pair[1].right)
 
 
-def joined(line: list[Equation]) -> Equation | None:
-    """The one equation that takes the first event's total to the last one's; None at the end of the story."""
-    if len(line) < 2:
-        return line[0] if line else None
-    together = sum_of_two(line)
-    return together and Equation(line[0].left, line[0].op, together.result, line[1].result)
+def join_equations(equations: list[Equation]) -> Equation | None:
+    """Return the one equation that takes the first event's total to the last one's; None at the end of the story."""
+    if len(equations) < 2:
+        return equations[0] if equations else None
+    first, second = equations
+    together = sum_of_two(equations)
+    if together is None:
+        return None
+    return Equation(first.left, first.op, together.result, second.result)
 
 
-def holds(claim: Equation) -> bool:
+def is_true(claim: Equation) -> bool:
     """Whether an equation is true (division must leave no rest)."""
     if claim.op == "/":
         return claim.right != 0 and claim.left == claim.right * claim.result
-    return apply(claim.left, Event(claim.op, claim.right)) == claim.result
+    return apply_event(claim.left, Event(claim.op, claim.right)) == claim.result
 
 
-def _sentence_head(text: str, at: int) -> str:
-    """What stands in the sentence before `at`."""
-    return re.split(r"\. |\n", text[max(0, at - 200) : at])[-1].lstrip()
+def _sentence_start(text: str, position: int) -> str:
+    """What stands in the sentence before a position."""
+    return re.split(r"\. |\n", text[max(0, position - 200) : position])[-1].lstrip()
 
 
-def _taken_back(text: str, end: int) -> bool:
+def _is_taken_back(text: str, end: int) -> bool:
+    """Whether the sentence after a claim begins with "Wait"."""
     return text[end : end + 20].lstrip(". \n").startswith("Wait")

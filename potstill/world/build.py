@@ -41,7 +41,7 @@ STUDENT: Shares = {
 
 def problem(question: str, told: judge.Story) -> Problem:
     """A story as a problem that the verifier takes."""
-    return Problem("", question, str(judge.required(told)[-1].result), "story")
+    return Problem("", question, str(judge.required_equations(told)[-1].result), "story")
 
 
 def held_out(size: int, seed: int) -> list[tuple[str, judge.Story]]:
@@ -200,7 +200,7 @@ def _pool(work: Path, model: Any, tokenizer: Any) -> list[Worked]:
         )
     made = []
     for question, samples in json.loads(file.read_text()):
-        parsed = judge.parse(question)
+        parsed = judge.parse_story(question)
         assert parsed is not None
         made.append(Worked(question, parsed, tuple((text, right) for text, right in samples)))
     return made

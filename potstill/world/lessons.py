@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from potstill.verifiers.story import Story, apply, joined, required
+from potstill.verifiers.story import Story, apply_event, join_equations, required_equations
 from potstill.world.prompts import CORRECT_ALONE, REFLECT, REFLECT_ALONE
 from potstill.world.story import Dials, brief, careful, draw, long, slip, write
 
@@ -56,11 +56,11 @@ def refine_long(rng: random.Random, dials: Dials) -> Row:
 
 def stumble(story: Story, rng: random.Random) -> str:
     """A brief chain with one slip, carried on faithfully to a wrong total."""
-    line = required(story)
+    line = required_equations(story)
     at = rng.randrange(len(line))
     told, total = [], story.start
     for i, e in enumerate(line):
-        after = apply(total, story.events[i])
+        after = apply_event(total, story.events[i])
         after = slip(after, rng) if i == at else after
         told.append(write(e._replace(left=total, result=after)))
         total = after
@@ -98,7 +98,7 @@ def rewrite_alone(rng: random.Random, work: Worked) -> Row:
 
 def drill(rng: random.Random, dials: Dials) -> Row:
     """One calculation of a story in small steps: short rows that teach being careful, and not when."""
-    e = rng.choice(required(draw(rng, dials)[1]))
+    e = rng.choice(required_equations(draw(rng, dials)[1]))
     return Row(f"Let me be careful: {write(e).split(' =')[0]}", f"{careful(e)} {write(e)}")
 
 
@@ -113,11 +113,11 @@ def correct_alone(rng: random.Random, work: Worked) -> Row:
 
 def in_brief(prompt: str, story: Story) -> Row:
     """The brief chain as the answer to a prompt: careful where an attempt went wrong, silent on what nothing shows."""
-    line, parts, silent, at = required(story), [], [], 0
+    line, parts, silent, at = required_equations(story), [], [], 0
     for i, e in enumerate(line):
         told = write(e)
         cut = told.index("=") + 1
-        both = joined(line[i - 1 : i + 1]) if i else None
+        both = join_equations(line[i - 1 : i + 1]) if i else None
         if _disputed(told[:cut], e.result, prompt):
             told = f"{careful(e)} {told}"
         elif told not in prompt and not (both and write(both) in prompt):

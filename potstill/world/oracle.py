@@ -8,7 +8,14 @@ from typing import final
 
 from potstill.models.model import Completion, Request
 from potstill.records import Problem, Prompt, Tokens
-from potstill.verifiers.story import VERSION, events_done, parse, required, steps, still_needed
+from potstill.verifiers.story import (
+    VERSION,
+    count_done_events,
+    needed_equations,
+    parse_story,
+    required_equations,
+    steps,
+)
 from potstill.world.story import brief, write
 
 _STORY = re.compile(r"\w+ has \d+ \w+\..*? How many \w+ does \w+ have now\?")
@@ -28,7 +35,7 @@ class Oracle:
     def _answer(self, request: Request) -> Completion:
         prompt = _text(request.prompt)
         found = _STORY.search(prompt)
-        story = parse(found[0]) if found else None
+        story = parse_story(found[0]) if found else None
         if found is None or story is None:
             return Completion("", "", error="program: the oracle found no story in the prompt")
         attempt = _ATTEMPT.search(prompt)
@@ -43,18 +50,18 @@ def correction(question: str, attempt: str) -> str:
 
     The kept part stands as it was written, so the step verifier passes the whole; a right attempt is returned as it is.
     """
-    story = parse(question)
+    story = parse_story(question)
     assert story is not None
-    line = required(story)
+    line = required_equations(story)
     marks = steps(Problem("", question, str(line[-1].result), "story"), attempt)
     bad = next((span for span in marks if span.score == 0), None)
     if bad is None:
         return (
             attempt if marks and attempt[marks[-1].start :].startswith("\\boxed") else brief(story)
         )
-    done = events_done(story, attempt[: bad.start])
+    done = count_done_events(story, attempt[: bad.start])
     where = f"after {line[done - 1].result}" if done else f"at the start with {story.start}"
-    needed = still_needed(story, attempt[: bad.start])
+    needed = needed_equations(story, attempt[: bad.start])
     why = (
         f"{where} comes {write(needed[0])[:-1]}"
         if needed

@@ -13,7 +13,7 @@ from random import Random
 from potstill.models.model import Request
 from potstill.models.scripted import ScriptedModel, render
 from potstill.records import Trace, blank
-from potstill.verifiers.story import Equation, Story, apply, parse, required
+from potstill.verifiers.story import Equation, Story, apply_event, parse_story, required_equations
 from potstill.world import story
 
 TEACHER_SKILL = 0.85
@@ -80,15 +80,15 @@ def student_reply(request: Request) -> str:
 
 def _first_story(request: Request) -> Story | None:
     match = _STORY.search(render(request.prompt))
-    return parse(match[0]) if match else None
+    return parse_story(match[0]) if match else None
 
 
 def _solve_with_slip(told: Story, slip: int, rng: Random) -> list[Equation]:
     """The story's equations; the one at `slip` ends 1 to 9 too high, and the others go on from there."""
     total = told.start
     equations = []
-    for index, (event, right) in enumerate(zip(told.events, required(told), strict=True)):
-        result = apply(total, event)
+    for index, (event, right) in enumerate(zip(told.events, required_equations(told), strict=True)):
+        result = apply_event(total, event)
         if index == slip:
             result += rng.randint(1, 9)
         equations.append(right._replace(left=total, result=result))

@@ -18,9 +18,9 @@ from potstill.verifiers.story import (
     Equation,
     Event,
     Story,
-    apply,
-    joined,
-    required,
+    apply_event,
+    join_equations,
+    required_equations,
     sum_of_two,
 )
 
@@ -82,7 +82,7 @@ def problems(
             break
         rng = random.Random(hashlib.sha256(f"{task}/{seed}/{split}/{i}".encode()).digest())
         question, story = draw(rng, TASKS[task])
-        answer = str(required(story)[-1].result)
+        answer = str(required_equations(story)[-1].result)
         found.setdefault(
             question,
             Problem(
@@ -102,7 +102,7 @@ def draw(rng: random.Random, dials: Dials) -> tuple[str, Story]:
         friend = rng.choice([n for n in NAMES if n != name])
         told.append(f"Then {name} {phrase.format(n=event.operand, friend=friend)}.")
         events.append(event)
-        total = apply(total, event)
+        total = apply_event(total, event)
     question = f"{name} has {start} {item}. {' '.join(told)} How many {item} does {name} have now?"
     return question, Story(start, tuple(events))
 
@@ -129,7 +129,7 @@ def write(e: Equation) -> str:
 
 def brief(story: Story) -> str:
     """The student's own style: one equation an event, then the answer."""
-    line = required(story)
+    line = required_equations(story)
     return " ".join(write(e) for e in line) + f" The answer is \\boxed{{{line[-1].result}}}."
 
 
@@ -151,14 +151,14 @@ def careful(e: Equation) -> str:
         if not 0 < first < b:
             parts = [Equation(result, INVERSE[op], b, a)]
         else:
-            middle = apply(a, Event(op, first))
+            middle = apply_event(a, Event(op, first))
             parts = [Equation(a, op, first, middle), Equation(middle, op, b - first, result)]
     else:
         low = a % (10 * b) if op == "/" else a % 10
         if low in (a, 0):
             parts = [Equation(result, INVERSE[op], b, a)]
         else:
-            high, rest = apply(a - low, Event(op, b)), apply(low, Event(op, b))
+            high, rest = apply_event(a - low, Event(op, b)), apply_event(low, Event(op, b))
             parts = [
                 Equation(a - low, op, b, high),
                 Equation(low, op, b, rest),
@@ -169,7 +169,7 @@ def careful(e: Equation) -> str:
 
 def long(story: Story, rng: random.Random, habits: Habits = Habits()) -> str:
     """The teacher's style: events named, two taken together, results checked, a slip taken back, a new start."""
-    line = required(story)
+    line = required_equations(story)
     parts = [f"We start with {story.start}."]
     if len(line) > 2 and rng.random() < habits.restart:
         parts += [f"{_NAMED[e.op]} {write(e)}" for e in line[: rng.randint(1, 2)]]
@@ -179,7 +179,7 @@ def long(story: Story, rng: random.Random, habits: Habits = Habits()) -> str:
         both = sum_of_two(line[at : at + 2]) if rng.random() < habits.together else None
         if both:
             parts.append(f"Together: {write(both)}")
-        now = joined(line[at : at + (2 if both else 1)])
+        now = join_equations(line[at : at + (2 if both else 1)])
         assert now is not None
         parts += _told(now, rng, habits)
         at += 2 if both else 1

@@ -36,14 +36,14 @@ def status(text: str, problem: Problem = PROBLEM) -> tuple[str, str | None]:
 
 def drawn(seed: int) -> tuple[Problem, judge.Story]:
     question, made = story.draw(Random(seed), story.TASKS["story"])
-    return Problem("p", question, str(judge.required(made)[-1].result), "story"), made
+    return Problem("p", question, str(judge.required_equations(made)[-1].result), "story"), made
 
 
 def test_a_story_is_read_event_by_event():
-    assert judge.parse(NED) == judge.Story(
+    assert judge.parse_story(NED) == judge.Story(
         19, (judge.Event("-", 14), judge.Event("+", 3), judge.Event("+", 2), judge.Event("*", 2))
     )
-    assert [tuple(e) for e in judge.required(judge.parse(NED))] == [
+    assert [tuple(e) for e in judge.required_equations(judge.parse_story(NED))] == [
         (19, "-", 14, 5),
         (5, "+", 3, 8),
         (8, "+", 2, 10),
@@ -63,7 +63,7 @@ def test_a_story_is_read_event_by_event():
     ],
 )
 def test_what_is_no_story_has_no_steps_but_still_a_verdict(question):
-    assert judge.parse(question) is None
+    assert judge.parse_story(question) is None
     foreign = Problem("p", question, "20", "story")
     assert scores(RIGHT, foreign) == [] and status(RIGHT, foreign) == ("right", "20")
 
@@ -163,20 +163,20 @@ def test_spans_are_exactly_the_equations_and_the_box():
 
 
 def test_events_done_counts_what_is_accounted_for():
-    made = judge.parse(NED)
-    assert judge.events_done(made, "") == 0
-    assert judge.events_done(made, "19 - 14 = 5. 5 + 3 = 9.") == 1
-    assert judge.events_done(made, "19 - 14 = 5. Together: 3 + 2 = 5.") == 1
-    assert judge.events_done(made, "19 - 14 = 5. Together: 3 + 2 = 5. 5 + 5 = 10.") == 3
-    assert judge.events_done(made, RIGHT) == 4
+    made = judge.parse_story(NED)
+    assert judge.count_done_events(made, "") == 0
+    assert judge.count_done_events(made, "19 - 14 = 5. 5 + 3 = 9.") == 1
+    assert judge.count_done_events(made, "19 - 14 = 5. Together: 3 + 2 = 5.") == 1
+    assert judge.count_done_events(made, "19 - 14 = 5. Together: 3 + 2 = 5. 5 + 5 = 10.") == 3
+    assert judge.count_done_events(made, RIGHT) == 4
 
 
 def test_what_is_still_needed_minds_two_events_taken_together():
-    made = judge.parse(NED)
+    made = judge.parse_story(NED)
     assert made is not None
 
     def needed(text):
-        return [story.write(e) for e in judge.still_needed(made, text)]
+        return [story.write(e) for e in judge.needed_equations(made, text)]
 
     assert needed("") == ["19 - 14 = 5.", "5 + 3 = 8.", "8 + 2 = 10.", "10 * 2 = 20."]
     assert needed("19 - 14 = 5. Together: 3 + 2 = 5.") == ["5 + 5 = 10.", "10 * 2 = 20."]
@@ -217,7 +217,7 @@ def test_every_changed_number_in_an_equation_is_caught(seed, dice, style):
 @given(seeds, st.integers(0, 7))
 def test_every_left_out_equation_is_caught(seed, at):
     problem, made = drawn(seed)
-    equations = [story.write(e) for e in judge.required(made)]
+    equations = [story.write(e) for e in judge.required_equations(made)]
     left = equations[: at % len(equations)] + equations[at % len(equations) + 1 :]
     if len(set(equations)) == len(equations) and not _still_right(made, at % len(equations)):
         assert 0.0 in scores(" ".join(left) + f" \\boxed{{{problem.answer}}}", problem)
@@ -225,7 +225,7 @@ def test_every_left_out_equation_is_caught(seed, at):
 
 def _still_right(made: judge.Story, at: int) -> bool:
     """Whether an event changes nothing, so that its equation could stand for its neighbour's."""
-    line = judge.required(made)
+    line = judge.required_equations(made)
     return line[at].left == line[at].result or line[at] in (line[:at] + line[at + 1 :])
 
 

@@ -11,7 +11,7 @@ pytest.importorskip("torch", reason="needs the extra potstill[local]")
 from potstill.records import blank
 from potstill.runs.sources import BUILT, CHECKPOINTS, world_model
 from potstill.traces import right, sample, verify
-from potstill.verifiers.story import events_done, parse
+from potstill.verifiers.story import count_done_events, parse_story
 from potstill.world import story
 
 PROBLEMS = [blank(p) for p in story.problems(size=60, split="shipped")]
@@ -43,12 +43,12 @@ def test_the_teacher_is_right_and_long_the_student_errs_in_form():
 def test_the_student_continues_what_was_begun():
     student, went_on = world_model("student", 1), 0
     for blank_one in PROBLEMS[:10]:
-        steps, told = blank_one.problem.solution.split(". "), parse(blank_one.question)
+        steps, told = blank_one.problem.solution.split(". "), parse_story(blank_one.question)
         half = ". ".join(steps[: len(steps) // 2]) + "."
         [whole] = sample(student, [blank_one], prefix=half, temperature=0.0)
         assert whole.text.startswith(half) and whole.given == len(half)
         assert told is not None and "\\boxed{" in whole.new
-        went_on += events_done(told, whole.text) > events_done(told, half) > 0
+        went_on += count_done_events(told, whole.text) > count_done_events(told, half) > 0
     assert went_on >= 7  # the next step is right in most; it is a weak student
 
 

@@ -19,7 +19,7 @@ seeds = st.integers(0, 2**32)
 
 
 def problem(question: str, made: judge.Story) -> Problem:
-    return Problem("p", question, str(judge.required(made)[-1].result), "story")
+    return Problem("p", question, str(judge.required_equations(made)[-1].result), "story")
 
 
 def test_the_worlds_copy_of_the_prompts_is_what_orion_asks_today():
@@ -61,7 +61,7 @@ def test_a_stumble_is_wrong_by_one_false_step_carried_on(seed):
 def test_the_completions_taught_are_right(seed):
     for lesson in (lessons.solve_brief, lessons.solve_long):
         question, text, silent = lesson(Random(seed), story.TASKS["story"])
-        made = judge.parse(question)
+        made = judge.parse_story(question)
         assert made is not None
         assert judge.judge(problem(question, made), text).status == "right" and not silent
 

@@ -29,7 +29,7 @@ def ask(prompt, prefix: str = "") -> str:
 
 def drawn(seed: int) -> tuple[Problem, judge.Story]:
     question, made = story.draw(Random(seed), story.TASKS["story"])
-    return Problem("p", question, str(judge.required(made)[-1].result), "story"), made
+    return Problem("p", question, str(judge.required_equations(made)[-1].result), "story"), made
 
 
 def sound(problem: Problem, text: str) -> bool:

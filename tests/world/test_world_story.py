@@ -20,20 +20,20 @@ tasks = st.sampled_from(sorted(story.TASKS))
 
 def told(seed: int, task: str = "story") -> tuple[Problem, judge.Story]:
     question, made = story.draw(Random(seed), story.TASKS[task])
-    return Problem("p", question, str(judge.required(made)[-1].result), "story"), made
+    return Problem("p", question, str(judge.required_equations(made)[-1].result), "story"), made
 
 
 @given(seeds, tasks)
 def test_a_story_is_parsed_as_it_was_made(seed, task):
     problem, made = told(seed, task)
-    assert judge.parse(problem.question) == made
+    assert judge.parse_story(problem.question) == made
 
 
 @given(seeds, tasks)
 def test_the_dials_hold(seed, task):
     dials = story.TASKS[task]
     _, made = told(seed, task)
-    line = judge.required(made)
+    line = judge.required_equations(made)
     assert dials.least <= len(made.events) <= dials.most
     assert 2 <= made.start <= 40 and all(0 <= e.result <= dials.total for e in line)
     for e in line:
@@ -58,7 +58,7 @@ def test_the_teachers_style_thinks_first_and_boxes_once(seed, style):
     assert text.startswith("<think>\nWe start with ") and text.count("</think>\n") == 1
     assert (
         text.split("</think>\n")[1]
-        == f"The answer is \\boxed{{{judge.required(made)[-1].result}}}."
+        == f"The answer is \\boxed{{{judge.required_equations(made)[-1].result}}}."
     )
     assert "\\boxed" not in text.split("</think>")[0]
 

@@ -11,19 +11,22 @@ import json
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from potstill.verifiers.sql import results, statements
 
-CELLS = 5_000_000  # cells of a result
-LENGTH = 10_000_000  # bytes of a value or a statement
-HEAP = 512 << 20  # bytes that sqlite may take
-EVERY = 10_000  # steps of sqlite's machine between two looks at the clock
+MAX_CELLS = 5_000_000  # of a result
+MAX_BYTES = 10_000_000  # of a value or a statement
+HEAP_BYTES = 512 << 20  # that sqlite may take
+STEPS_PER_CLOCK = 10_000  # steps of sqlite's machine between two looks at the clock
+MAX_DEPTH = 200  # of an expression
 
 Outcome = list[str]
-_FORBIDDEN = frozenset(
+"""[class, reason]: pass, wrong, time, memory, runtime, syntax, refused, or "gold" where the gold query fails."""
+
+_FORBIDDEN_FUNCTIONS = frozenset(
     {
         "load_extension",
         "readfile",
@@ -35,196 +38,193 @@ _FORBIDDEN = frozenset(
         "sqlite_log",
     }
 )
-_SYNTAX = re.compile(r"syntax error|incomplete input|unrecognized token", re.IGNORECASE)
-_REFUSED = re.compile(r"not authorized|prohibited", re.IGNORECASE)
-_MEMORY = re.compile(r"out of memory|too big|too large|memory", re.IGNORECASE)
+# Statements that are known and no queries; anything else that begins otherwise is a syntax error.
+# fmt: off
+_WRITING_STATEMENTS = frozenset({
+    "INSERT", "UPDATE", "DELETE", "REPLACE", "TRUNCATE",
+    "DROP", "CREATE", "ALTER", "REINDEX", "ANALYZE", "VACUUM",
+    "ATTACH", "DETACH", "USE", "PRAGMA", "SET", "CALL",
+    "BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "CHECKPOINT",
+    "COPY", "EXPORT", "IMPORT", "INSTALL", "LOAD", "EXPLAIN", "EXECUTE", "PREPARE", "GRANT",
+})
+# fmt: on
+_REFUSED_MESSAGE = re.compile(r"not authorized|prohibited", re.IGNORECASE)
+_SYNTAX_MESSAGE = re.compile(r"syntax error|incomplete input|unrecognized token", re.IGNORECASE)
+_MEMORY_MESSAGE = re.compile(r"out of memory|too big|too large|memory", re.IGNORECASE)
+_SQL_SCRIPT = re.compile(
+    r"(?:\s|--[^\n]*\n|/\*.*?\*/)*(?:CREATE|INSERT|BEGIN|DROP|PRAGMA|WITH)\b",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
-class Failed(Exception):
+class QueryFailed(Exception):
     """A query that did not come to its end: its class and why."""
 
-    def __init__(self, kind: str, why: str) -> None:
-        super().__init__(why)
-        self.kind, self.why = kind, why
+    def __init__(self, outcome: str, reason: str) -> None:
+        super().__init__(reason)
+        self.outcome, self.reason = outcome, reason
 
 
-def run(table: str, gold: str, candidate: str, seconds: float) -> Outcome:
-    """[class, why]: pass, wrong, time, memory, runtime, syntax, refused, or "gold" where the gold query fails."""
+class GoldResult(NamedTuple):
+    """The gold rows, the columns that order them where they are known, and whether order counts."""
+
+    rows: list[Any]
+    order_columns: list[int] | None
+    ordered: bool
+
+
+def compare_queries(table: str, gold: str, candidate: str, seconds: float) -> Outcome:
+    """Run both queries and compare their rows.
+
+    Args:
+        table: the database, as SQL, JSON or CSV.
+        gold: the gold query, or its result as JSON.
+        candidate: the query that is judged.
+        seconds: of computing that each query may take.
+    """
     try:
-        wanted, keys, ordered = _gold(table, gold, seconds)
-    except Failed as failure:
-        return ["gold", f"{failure.kind}: {failure.why}"]
+        expected = _gold_result(table, gold, seconds)
+    except QueryFailed as failure:
+        return ["gold", f"{failure.outcome}: {failure.reason}"]
     try:
-        statement = _single(candidate)
-        found, _ = _rows(table, statement, seconds, len(wanted) + 1)
-    except Failed as failure:
-        return [failure.kind, failure.why]
-    more = len(found) > len(wanted)
-    difference = (
-        f"more than {len(wanted)} rows"
-        if more
-        else results.same(wanted, found, keys, ordered=ordered)
+        statement = _single_query(candidate)
+        rows, _ = _run_query(table, statement, seconds, max_rows=len(expected.rows) + 1)
+    except QueryFailed as failure:
+        return [failure.outcome, failure.reason]
+    if len(rows) > len(expected.rows):
+        return ["wrong", f"more than {len(expected.rows)} rows"]
+    difference = results.find_difference(
+        expected.rows, rows, expected.order_columns, ordered=expected.ordered
     )
-    return ["wrong", difference] if difference else ["pass", f"{len(found)} rows"]
+    return ["wrong", difference] if difference else ["pass", f"{len(rows)} rows"]
 
 
 @lru_cache(64)
-def _gold(table: str, gold: str, seconds: float) -> tuple[list[Any], list[int] | None, bool]:
-    """The gold rows, the columns that order them where they are known, and whether order counts."""
-    if not statements.reads(gold):
-        return _given(gold)
-    statement = _single(gold)
-    rows, names = _rows(table, statement, seconds, 0)
-    terms = statements.order(statement)
-    return rows, _keys(terms, names), terms is not None
+def _gold_result(table: str, gold: str, seconds: float) -> GoldResult:
+    if not statements.begins_as_query(gold):
+        return _written_result(gold)
+    statement = _single_query(gold)
+    rows, columns = _run_query(table, statement, seconds, max_rows=0)
+    terms = statements.order_terms(statement)
+    return GoldResult(rows, _order_columns(terms or [], columns), terms is not None)
 
 
-def _given(gold: str) -> tuple[list[Any], list[int] | None, bool]:
+def _written_result(gold: str) -> GoldResult:
     """A result written out: JSON rows, `{"rows": …, "ordered": true}`, or one value."""
+    rows, ordered = parse_written_rows(gold)
+    tuples = [tuple(row) if isinstance(row, list) else (row,) for row in rows]
+    return GoldResult(tuples, None, ordered)
+
+
+def parse_written_rows(gold: str) -> tuple[list[Any], bool]:
+    """Return the rows of a result written out, and whether their order counts."""
     try:
         data = json.loads(gold)
     except ValueError:
         data = gold.strip()
-    ordered = bool(data.get("ordered")) if isinstance(data, dict) else False
-    rows = (
-        data.get("rows", [])
-        if isinstance(data, dict)
-        else data
-        if isinstance(data, list)
-        else [[data]]
-    )
-    return [tuple(row) if isinstance(row, list) else (row,) for row in rows], None, ordered
+    if isinstance(data, dict):
+        return data.get("rows", []), bool(data.get("ordered"))
+    if isinstance(data, list):
+        return data, False
+    return [[data]], False
 
 
-def _keys(terms: list[str] | None, names: Sequence[str]) -> list[int] | None:
-    """Which columns the terms are; None unless all are columns of the result."""
-    lower = [name.lower() for name in names]
-    keys = []
-    for term in terms or []:
+def _order_columns(terms: list[str], columns: Sequence[str]) -> list[int] | None:
+    """Which columns the terms of an ORDER BY are; None unless all are columns of the result."""
+    names = [name.lower() for name in columns]
+    indices: list[int] = []
+    for term in terms:
         if term.isdecimal() and 0 < int(term) <= len(names):
-            keys.append(int(term) - 1)
-        elif lower.count(term) == 1:
-            keys.append(lower.index(term))
+            indices.append(int(term) - 1)
+        elif names.count(term) == 1:
+            indices.append(names.index(term))
         else:
             return None
-    return keys or None
+    return indices or None
 
 
-def _single(sql: str) -> str:
+def _single_query(sql: str) -> str:
     """The last statement, which must be a query, as must those before it."""
-    if len(sql) > statements.LONGEST:
-        raise Failed("refused", f"a query of {len(sql)} characters")
+    if len(sql) > statements.MAX_CHARACTERS:
+        raise QueryFailed("refused", f"a query of {len(sql)} characters")
     found = statements.split_statements(sql)
     if not found:
-        raise Failed("syntax", "no statement")
-    other = next((statement for statement in found if not statements.reads(statement)), None)
-    if other is not None:
-        word = other.split()[0][:20]
-        known = word.upper() in _WRITES
-        raise Failed("refused" if known else "syntax", f"{word} is no query")
+        raise QueryFailed("syntax", "no statement")
+    for statement in found:
+        if not statements.begins_as_query(statement):
+            word = statement.split()[0][:20]
+            is_known = word.upper() in _WRITING_STATEMENTS
+            raise QueryFailed("refused" if is_known else "syntax", f"{word} is no query")
     return found[-1]
 
 
-_WRITES = frozenset(
-    (
-        *(
-            "INSERT",
-            "UPDATE",
-            "DELETE",
-            "REPLACE",
-            "TRUNCATE",
-            "DROP",
-            "CREATE",
-            "ALTER",
-            "REINDEX",
-            "ANALYZE",
-            "VACUUM",
-        ),
-        *(
-            "ATTACH",
-            "DETACH",
-            "USE",
-            "PRAGMA",
-            "SET",
-            "CALL",
-            "BEGIN",
-            "COMMIT",
-            "ROLLBACK",
-            "SAVEPOINT",
-            "CHECKPOINT",
-        ),
-        *("COPY", "EXPORT", "IMPORT", "INSTALL", "LOAD", "EXPLAIN", "EXECUTE", "PREPARE", "GRANT"),
-    )
-)
-
-
-def _rows(table: str, statement: str, seconds: float, most: int) -> tuple[list[Any], list[str]]:
-    """Rows (at most so many, 0 is all within CELLS) and the columns' names."""
+def _run_query(
+    table: str, statement: str, seconds: float, *, max_rows: int
+) -> tuple[list[Any], list[str]]:
+    """Rows and the columns' names; 0 as `max_rows` is all within MAX_CELLS."""
     try:
-        return _sqlite(table, statement, seconds, most)
-    except Failed:
+        database = _open_database(table)
+        end = time.process_time() + seconds
+        database.set_progress_handler(lambda: time.process_time() > end, STEPS_PER_CLOCK)
+        try:
+            return _fetch_rows(database.execute(statement), max_rows)
+        finally:
+            database.set_progress_handler(None, 0)
+    except QueryFailed:
         raise
     except MemoryError:
-        raise Failed("memory", "out of memory") from None
-    except (
-        Exception
-    ) as error:  # boundary: whatever an engine raises on a hostile query is a class with a reason
-        raise Failed(_kind(error), f"{str(error)[:160]}") from None
+        raise QueryFailed("memory", "out of memory") from None
+    except Exception as error:
+        # Boundary: whatever sqlite raises on a hostile query is a class with a reason.
+        raise QueryFailed(_outcome_of_error(error), f"{str(error)[:160]}") from None
 
 
-def _kind(error: Exception) -> str:
-    said = f"{type(error).__name__}: {error}"
-    if "interrupt" in said.lower():
+def _outcome_of_error(error: Exception) -> str:
+    message = f"{type(error).__name__}: {error}"
+    if "interrupt" in message.lower():
         return "time"
-    for kind, pattern in (("refused", _REFUSED), ("syntax", _SYNTAX), ("memory", _MEMORY)):
-        if pattern.search(said):
-            return kind
+    if _REFUSED_MESSAGE.search(message):
+        return "refused"
+    if _SYNTAX_MESSAGE.search(message):
+        return "syntax"
+    if _MEMORY_MESSAGE.search(message):
+        return "memory"
     return "runtime"
 
 
-def _sqlite(schema: str, statement: str, seconds: float, most: int) -> tuple[list[Any], list[str]]:
-    database = _database(schema)
-    end = time.process_time() + seconds
-    database.set_progress_handler(lambda: time.process_time() > end, EVERY)
-    try:
-        cursor = database.execute(statement)
-        return _fetched(cursor.fetchmany, most, cursor.description)
-    finally:
-        database.set_progress_handler(None, 0)
-
-
-def _fetched(
-    fetch: Callable[[int], list[Any]], most: int, columns: Any
-) -> tuple[list[Any], list[str]]:
-    names = [str(column[0]) for column in columns or ()]
+def _fetch_rows(cursor: sqlite3.Cursor, max_rows: int) -> tuple[list[Any], list[str]]:
+    columns = [str(column[0]) for column in cursor.description or ()]
+    limit = max_rows or MAX_CELLS // max(len(columns), 1)
     rows: list[Any] = []
-    limit = most or CELLS // max(len(names), 1)
-    while len(rows) < limit and (part := fetch(min(1_000, limit - len(rows)))):
+    while len(rows) < limit:
+        part = cursor.fetchmany(min(1_000, limit - len(rows)))
+        if not part:
+            break
         rows += part
-    if not most and len(rows) >= limit:
-        raise Failed("memory", f"more than {limit} rows")
-    return rows, names
+    if not max_rows and len(rows) >= limit:
+        raise QueryFailed("memory", f"more than {limit} rows")
+    return rows, columns
 
 
 @lru_cache(8)
-def _database(schema: str) -> sqlite3.Connection:
+def _open_database(table: str) -> sqlite3.Connection:
     """The tables in memory, from then on read-only."""
     database = sqlite3.connect(":memory:", isolation_level=None)
-    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LENGTH)
+    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_BYTES)
     database.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-    database.setlimit(sqlite3.SQLITE_LIMIT_EXPR_DEPTH, 200)
+    database.setlimit(sqlite3.SQLITE_LIMIT_EXPR_DEPTH, MAX_DEPTH)
     database.execute("PRAGMA temp_store=MEMORY")
-    database.execute(f"PRAGMA hard_heap_limit={HEAP}")
-    database.set_authorizer(_may_build)
+    database.execute(f"PRAGMA hard_heap_limit={HEAP_BYTES}")
+    database.set_authorizer(_authorize_building)
     try:
-        _build(schema, database.executescript, database.execute)
+        _build_tables(table, database)
     except sqlite3.Error as error:
-        raise Failed("runtime", f"the tables can't be made: {error}") from None
-    database.set_authorizer(_may_read)
+        raise QueryFailed("runtime", f"the tables can't be made: {error}") from None
+    database.set_authorizer(_authorize_reading)
     return database
 
 
-def _may_build(action: int, *_: Any) -> int:
+def _authorize_building(action: int, *_: Any) -> int:
     """The tables' own text may write tables, but touch no file."""
     files = (
         sqlite3.SQLITE_ATTACH,
@@ -235,77 +235,91 @@ def _may_build(action: int, *_: Any) -> int:
     return sqlite3.SQLITE_DENY if action in files else sqlite3.SQLITE_OK
 
 
-def _may_read(action: int, _: Any, name: Any, *__: Any) -> int:
+def _authorize_reading(action: int, _: Any, name: Any, *__: Any) -> int:
     if action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE):
         return sqlite3.SQLITE_OK
-    if action == sqlite3.SQLITE_FUNCTION and str(name).lower() not in _FORBIDDEN:
+    if action == sqlite3.SQLITE_FUNCTION and str(name).lower() not in _FORBIDDEN_FUNCTIONS:
         return sqlite3.SQLITE_OK
     return sqlite3.SQLITE_DENY
 
 
-def _build(schema: str, script: Callable[[str], Any], insert: Callable[..., Any]) -> None:
+def _build_tables(table: str, database: sqlite3.Connection) -> None:
     """Tables from SQL, from JSON (name to rows, or name to columns and rows), or from CSV as the table `t`."""
-    text = schema.strip()
-    if text[:1] in "{[" and text:
-        for name, columns, rows in _json_tables(json.loads(text)):
-            _create(name, columns, rows, insert)
-    elif re.match(
-        r"(?:\s|--[^\n]*\n|/\*.*?\*/)*(?:CREATE|INSERT|BEGIN|DROP|PRAGMA|WITH)\b", text, re.I | re.S
-    ):
-        script(text)
+    text = table.strip()
+    if text.startswith(("{", "[")):
+        for name, columns, rows in _tables_of_json(json.loads(text)):
+            _create_table(database, name, columns, rows)
+    elif _SQL_SCRIPT.match(text):
+        database.executescript(text)
     elif text:
-        lines = list(csv.reader(io.StringIO(text)))
-        _create(
-            "t", lines[0], [[_cell(cell) for cell in line] for line in lines[1:] if line], insert
-        )
+        header, *lines = csv.reader(io.StringIO(text))
+        rows = [[_parse_cell(cell) for cell in line] for line in lines if line]
+        _create_table(database, "t", header, rows)
 
 
-def _json_tables(data: Any) -> Iterable[tuple[str, list[str], list[list[Any]]]]:
+def _tables_of_json(data: Any) -> Iterator[tuple[str, list[str], list[list[Any]]]]:
+    """The name, columns and rows of each table."""
     tables = {"t": data} if isinstance(data, list) else data.get("tables", data)
-    for name, held in tables.items():
-        if isinstance(held, str):
+    for name, content in tables.items():
+        if isinstance(content, str):
             continue  # `"engine": "sqlite"` is no table
-        if isinstance(held, dict):
-            columns, rows = [str(column) for column in held["columns"]], held["rows"]
+        if isinstance(content, dict):
+            columns, rows = [str(column) for column in content["columns"]], content["rows"]
         else:
-            columns = list(dict.fromkeys(str(key) for row in held for key in row))
-            rows = [[row.get(column) for column in columns] for row in held]
-        yield str(name), columns, [[_plain(cell) for cell in row] for row in rows]
+            columns = _columns_of_records(content)
+            rows = [[record.get(column) for column in columns] for record in content]
+        cells: list[list[Any]] = []
+        for row in rows:
+            cells.append([_plain_cell(cell) for cell in row])
+        yield str(name), columns, cells
 
 
-def _plain(cell: Any) -> Any:
+def _columns_of_records(records: list[dict[str, Any]]) -> list[str]:
+    """Every key of the records, in the order in which they first come."""
+    columns: dict[str, None] = {}
+    for record in records:
+        columns.update(dict.fromkeys(str(key) for key in record))
+    return list(columns)
+
+
+def _plain_cell(cell: Any) -> Any:
+    """A nested value as JSON text."""
     return json.dumps(cell) if isinstance(cell, dict | list) else cell
 
 
-def _cell(text: str) -> Any:
+def _parse_cell(text: str) -> Any:
     """A CSV cell: a number where it is written as one, NULL where it is empty."""
-    number = results.value(text)
-    return (
-        None
-        if text == ""
-        else text
-        if isinstance(number, str) or str(number) != text.strip()
-        else number
-    )
+    if text == "":
+        return None
+    value = results.normalise_cell(text)
+    if isinstance(value, str) or str(value) != text.strip():
+        return text
+    return value
 
 
-def _create(
-    name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], execute: Callable[..., Any]
+def _create_table(
+    database: sqlite3.Connection,
+    name: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
 ) -> None:
-    names = ", ".join(
-        f"{_quoted(c)} {_type([row[i] for row in rows])}" for i, c in enumerate(columns)
-    )
-    execute(f"CREATE TABLE {_quoted(name)} ({names})")
+    definitions: list[str] = []
+    for index, column in enumerate(columns):
+        definitions.append(f"{_quote(column)} {_column_type([row[index] for row in rows])}")
+    database.execute(f"CREATE TABLE {_quote(name)} ({', '.join(definitions)})")
+    placeholders = ", ".join("?" * len(columns))
     for row in rows:
-        execute(f"INSERT INTO {_quoted(name)} VALUES ({', '.join('?' * len(columns))})", list(row))
+        database.execute(f"INSERT INTO {_quote(name)} VALUES ({placeholders})", list(row))
 
 
-def _type(cells: Sequence[Any]) -> str:
-    known = [cell for cell in cells if cell is not None]
-    if known and all(isinstance(cell, bool | int) for cell in known):
+def _column_type(cells: Sequence[Any]) -> str:
+    present = [cell for cell in cells if cell is not None]
+    if present and all(isinstance(cell, bool | int) for cell in present):
         return "BIGINT"
-    return "DOUBLE" if known and all(isinstance(cell, int | float) for cell in known) else "TEXT"
+    if present and all(isinstance(cell, int | float) for cell in present):
+        return "DOUBLE"
+    return "TEXT"
 
 
-def _quoted(name: str) -> str:
+def _quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'

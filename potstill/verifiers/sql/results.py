@@ -8,124 +8,136 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-RELATIVE, ABSOLUTE = 1e-6, 1e-9  # how far two numbers may lie apart
-CLOSE = 1_000  # rows that are matched one by one, where rounding alone did not match them
+RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE = 1e-6, 1e-9  # how far two numbers may lie apart
+MAX_PAIRWISE = 1_000  # rows that are matched one by one, where rounding alone did not match them
 
 Row = tuple[Any, ...]
 _NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?\s*")
+_INTEGER = re.compile(r"\s*[+-]?\d+\s*")
 
 
-def same(
-    gold: Sequence[Row], found: Sequence[Row], keys: Sequence[int] | None, *, ordered: bool
+def find_difference(
+    gold: Sequence[Row], result: Sequence[Row], keys: Sequence[int] | None, *, ordered: bool
 ) -> str:
-    """ "" where the results are the same, else how they differ.
+    """Say how two results differ; "" where they are the same.
 
     Args:
+        gold: the rows of the gold query.
+        result: the rows of the candidate.
         keys: the columns by which the gold rows are ordered, where all are known: rows of equal keys may swap places.
         ordered: whether order counts at all.
     """
-    if gold and found and len(gold[0]) != len(found[0]):
-        return f"{len(found[0])} columns, not {len(gold[0])}"
-    if len(gold) != len(found):
-        return f"{_rows(len(found))}, not {len(gold)}"
-    mine, yours = (
-        [tuple(map(value, row)) for row in gold],
-        [tuple(map(value, row)) for row in found],
-    )
-    if ordered and keys is None:
-        return "" if all(map(_close, mine, yours)) else _other(mine, yours)
-    if ordered and keys is not None:
-        for begin, end in _ties(mine, keys):
-            if not _matched(mine[begin:end], yours[begin:end]):
-                return _other(mine, yours)
+    if gold and result and len(gold[0]) != len(result[0]):
+        return f"{len(result[0])} columns, not {len(gold[0])}"
+    if len(gold) != len(result):
+        plural = "" if len(result) == 1 else "s"
+        return f"{len(result)} row{plural}, not {len(gold)}"
+    gold_rows = [tuple(map(normalise_cell, row)) for row in gold]
+    rows = [tuple(map(normalise_cell, row)) for row in result]
+    if not ordered:
+        return "" if _same_multiset(gold_rows, rows) else "other rows"
+    if keys is None:
+        in_order = all(map(_close_rows, gold_rows, rows))
+    else:
+        in_order = _same_up_to_ties(gold_rows, rows, keys)
+    if in_order:
         return ""
-    return "" if _matched(mine, yours) else "other rows"
+    return "the rows in another order" if _same_multiset(gold_rows, rows) else "other rows"
 
 
-def value(cell: Any) -> Any:
-    """A number where the cell is one or is written as one, else text, bytes or None."""
+def normalise_cell(cell: Any) -> Any:
+    """Return a number where the cell is one or is written as one, else text, bytes or None."""
     if cell is None or isinstance(cell, bytes):
         return cell
     if isinstance(cell, bool | int):
         return int(cell)
     if isinstance(cell, str):
-        return _number(cell) if _NUMBER.fullmatch(cell) and len(cell) < 40 else cell
+        return _parse_number(cell) if _NUMBER.fullmatch(cell) and len(cell) < 40 else cell
     try:
         number = float(cell)  # float, Decimal
     except (TypeError, ValueError, OverflowError):
         return str(cell)
-    return int(number) if math.isfinite(number) and number == int(number) else number
+    return _whole_or_float(number)
 
 
-def _number(text: str) -> int | float:
-    number = float(text)
-    if re.fullmatch(r"\s*[+-]?\d+\s*", text):
+def _parse_number(text: str) -> int | float:
+    if _INTEGER.fullmatch(text):
         return int(text)
+    return _whole_or_float(float(text))
+
+
+def _whole_or_float(number: float) -> int | float:
     return int(number) if math.isfinite(number) and number == int(number) else number
 
 
-def _rows(count: int) -> str:
-    return f"{count} row" + "s" * (count != 1)
-
-
-def _other(gold: Sequence[Row], found: Sequence[Row]) -> str:
-    return "the rows in another order" if _matched(gold, found) else "other rows"
-
-
-def _ties(rows: Sequence[Row], keys: Sequence[int]) -> list[tuple[int, int]]:
-    """Where runs of rows with equal keys begin and end."""
-    cuts = [0] + [
-        i for i in range(1, len(rows)) if not _close(_key(rows[i - 1], keys), _key(rows[i], keys))
-    ]
-    return list(zip(cuts, [*cuts[1:], len(rows)], strict=True)) if rows else []
-
-
-def _key(row: Row, keys: Sequence[int]) -> Row:
-    return tuple(row[k] for k in keys)
-
-
-def _matched(gold: Sequence[Row], found: Sequence[Row]) -> bool:
-    """Equal as multisets: by rounded values first, what is left one by one within the tolerance."""
-    if len(gold) != len(found):
-        return False
-    left, right = Counter(map(_rounded, gold)), Counter(map(_rounded, found))
-    both = left & right
-    mine, yours = _rest(gold, both), _rest(found, both)
-    if len(mine) > CLOSE:
-        return False
-    for row in mine:
-        at = next((i for i, other in enumerate(yours) if _close(row, other)), None)
-        if at is None:
+def _same_up_to_ties(gold: Sequence[Row], rows: Sequence[Row], keys: Sequence[int]) -> bool:
+    """Whether rows are in the same order, but for those whose keys the gold rows have in common."""
+    start = 0
+    for stop in range(1, len(gold) + 1):
+        is_tie = stop < len(gold) and _close_rows(
+            _key_cells(gold[stop - 1], keys), _key_cells(gold[stop], keys)
+        )
+        if is_tie:
+            continue
+        if not _same_multiset(gold[start:stop], rows[start:stop]):
             return False
-        yours.pop(at)
+        start = stop
     return True
 
 
-def _rest(rows: Sequence[Row], matched: Counter[Any]) -> list[Row]:
-    left, rest = Counter(matched), []
-    for row in rows:
-        key = _rounded(row)
-        if left[key]:
-            left[key] -= 1
+def _key_cells(row: Row, keys: Sequence[int]) -> Row:
+    return tuple(row[key] for key in keys)
+
+
+def _same_multiset(gold: Sequence[Row], rows: Sequence[Row]) -> bool:
+    """Whether rows are equal as multisets: by rounded values first, what is left one by one within the tolerance."""
+    if len(gold) != len(rows):
+        return False
+    matched = Counter(map(_round_row, gold)) & Counter(map(_round_row, rows))
+    unmatched_gold = _without_matched(gold, matched)
+    unmatched = _without_matched(rows, matched)
+    if len(unmatched_gold) > MAX_PAIRWISE:
+        return False
+    for gold_row in unmatched_gold:
+        for index, row in enumerate(unmatched):
+            if _close_rows(gold_row, row):
+                unmatched.pop(index)
+                break
         else:
-            rest.append(row)
-    return rest
+            return False
+    return True
 
 
-def _rounded(row: Row) -> tuple[Any, ...]:
+def _without_matched(rows: Sequence[Row], matched: Counter[Any]) -> list[Row]:
+    remaining = Counter(matched)
+    unmatched: list[Row] = []
+    for row in rows:
+        key = _round_row(row)
+        if remaining[key]:
+            remaining[key] -= 1
+        else:
+            unmatched.append(row)
+    return unmatched
+
+
+def _round_row(row: Row) -> tuple[Any, ...]:
     """A form in which most equal rows are equal; integers stay exact, so that long ids are not rounded together."""
-    return tuple((type(c).__name__, float(f"{c:.6g}") if isinstance(c, float) else c) for c in row)
+    cells: list[tuple[str, Any]] = []
+    for cell in row:
+        rounded = float(f"{cell:.6g}") if isinstance(cell, float) else cell
+        cells.append((type(cell).__name__, rounded))
+    return tuple(cells)
 
 
-def _close(row: Row, other: Row) -> bool:
-    return len(row) == len(other) and all(map(_near, row, other))
+def _close_rows(row: Row, other: Row) -> bool:
+    return len(row) == len(other) and all(map(_close_cells, row, other))
 
 
-def _near(one: Any, other: Any) -> bool:
+def _close_cells(one: Any, other: Any) -> bool:
     if isinstance(one, int) and isinstance(other, int):
         return one == other
     if isinstance(one, int | float) and isinstance(other, int | float):
-        return math.isclose(one, other, rel_tol=RELATIVE, abs_tol=ABSOLUTE) or (
-            math.isnan(one) and math.isnan(other)
-        )
+        if math.isnan(one) and math.isnan(other):
+            return True
+        return math.isclose(one, other, rel_tol=RELATIVE_TOLERANCE, abs_tol=ABSOLUTE_TOLERANCE)
     return type(one) is type(other) and one == other

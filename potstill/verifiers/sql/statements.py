@@ -6,129 +6,143 @@ import re
 
 from potstill.verifiers import extract
 
-LONGEST = 20_000  # characters of a query
+MAX_CHARACTERS = 20_000  # of a query
 
 _FENCE = re.compile(
     r"^[ \t]{0,8}```[ \t]*([\w+-]{0,20})[ \t]*\n(.*?)(?:^[ \t]{0,8}```|\Z)",
     re.MULTILINE | re.DOTALL,
 )
 _QUERY = re.compile(r"\s{0,100}(?:SELECT|WITH|VALUES|\(\s{0,20}SELECT)\b", re.IGNORECASE)
-_STATEMENT = re.compile(r"^[ \t>*]{0,8}(?:SELECT|WITH)\b", re.IGNORECASE | re.MULTILINE)
-_WORD = re.compile(r"\w+")
+_QUERY_LINE = re.compile(r"^[ \t>*]{0,8}(?:SELECT|WITH)\b", re.IGNORECASE | re.MULTILINE)
+# Comments, quoted strings and names, words, white space, single characters.
 _TOKEN = re.compile(
     r"--[^\n]*|/\*.*?(?:\*/|\Z)|'(?:[^']|'')*(?:'|\Z)|\"(?:[^\"]|\"\")*(?:\"|\Z)|`[^`]*(?:`|\Z)|\[[^\]]*(?:\]|\Z)"
     r"|\w+|\s+|.",
     re.DOTALL,
 )
-_FIRST = frozenset({"SELECT", "WITH", "VALUES", "("})
-_LANGUAGES = ("", "sql", "sqlite", "sqlite3", "duckdb", "postgresql", "mysql")
+_QUERY_WORDS = frozenset({"SELECT", "WITH", "VALUES", "("})
+_SQL_LANGUAGES = ("sql", "sqlite", "sqlite3", "duckdb", "postgresql", "mysql")
+_AFTER_ORDER_BY = frozenset({"LIMIT", "OFFSET", "FETCH", "UNION", "INTERSECT", "EXCEPT"})
+_ORDER_MODIFIERS = frozenset({"ASC", "DESC", "FIRST", "LAST", "NULLS"})
 
 
-def query(text: str) -> str:
-    """The query that a reply gives, or "": its last fence, tag or box, else from its last line that begins one.
+def extract_query(text: str) -> str:
+    """Return the query that a reply gives, or "": its last fence, tag or box, else from its last line that begins one.
 
     Reasoning is searched for fences alone, and only where nothing is shown after it.
     """
-    shown, thought = (part[-extract.TAIL :] for part in extract.split_reply(text))
+    reply, reasoning = (part[-extract.TAIL :] for part in extract.split_reply(text))
     return (
-        _fenced(shown)
-        or _marked(shown)
-        or _bare(shown)
-        or _fenced(thought.replace("<think>", "\n"))
+        _fenced_query(reply)
+        or _marked_query(reply)
+        or _bare_query(reply)
+        or _fenced_query(reasoning.replace("<think>", "\n"))
     )
 
 
-def _fenced(text: str) -> str:
-    found = [
-        body
-        for language, body in _FENCE.findall(text)
-        if language.lower() in _LANGUAGES and body.strip()
-    ]
-    named = [
-        body
-        for language, body in _FENCE.findall(text)
-        if language and language.lower() in _LANGUAGES
-    ]
-    queries = named or [body for body in found if _QUERY.match(_without_comments(body))]
-    return queries[-1].strip() if queries else ""
+def _fenced_query(text: str) -> str:
+    """The last fence whose language is SQL, or else the last one without a language that holds a query."""
+    in_sql: list[str] = []
+    queries: list[str] = []
+    for language, body in _FENCE.findall(text):
+        if language.lower() in _SQL_LANGUAGES:
+            in_sql.append(body)
+        elif not language and _is_query(body):
+            queries.append(body)
+    fences = in_sql or queries
+    return fences[-1].strip() if fences else ""
 
 
-def _marked(text: str) -> str:
-    found = extract.marked_answer(text)
-    body = found.text.strip("`$ \n") if found and found.mark in ("tag", "boxed", "answer") else ""
-    return body if _QUERY.match(_without_comments(body)) else ""
-
-
-def _bare(text: str) -> str:
-    starts = list(_STATEMENT.finditer(text))
-    if not starts:
+def _marked_query(text: str) -> str:
+    marked = extract.marked_answer(text)
+    if marked is None or marked.mark not in ("tag", "boxed", "answer"):
         return ""
-    begin = next((s for s in starts if s[0].strip(" \t>*").upper() == "WITH"), starts[-1])
-    body = text[begin.start() :].split("\n\n", 1)[0].strip().lstrip(">* \t")
-    return body.split(";", 1)[0] if ";" in body and "'" not in body else body
+    query = marked.text.strip("`$ \n")
+    return query if _is_query(query) else ""
+
+
+def _bare_query(text: str) -> str:
+    """From the first line that begins with WITH, else from the last one with SELECT, to an empty line."""
+    lines = list(_QUERY_LINE.finditer(text))
+    if not lines:
+        return ""
+    first_line = lines[-1]
+    for line in lines:
+        if line[0].strip(" \t>*").upper() == "WITH":
+            first_line = line
+            break
+    query = text[first_line.start() :].split("\n\n", 1)[0].strip().lstrip(">* \t")
+    if ";" in query and "'" not in query:
+        return query.split(";", 1)[0]
+    return query
+
+
+def _is_query(sql: str) -> bool:
+    without_comments = "".join(split_tokens(sql[:2_000])).lstrip()
+    return bool(_QUERY.match(without_comments))
 
 
 def split_statements(sql: str) -> list[str]:
-    """The statements of a text, without comments and empty ones."""
-    found, current = [], [""]
-    for token in tokens(sql):
-        if token == ";":
-            found.append("".join(current).strip())
-            current = [""]
-        else:
-            current.append(token)
-    return [statement for statement in (*found, "".join(current).strip()) if statement]
+    """Return the statements of a text, without comments and empty ones."""
+    statements: list[str] = []
+    current = ""
+    for token in [*split_tokens(sql), ";"]:
+        if token != ";":
+            current += token
+            continue
+        if current.strip():
+            statements.append(current.strip())
+        current = ""
+    return statements
 
 
-def tokens(sql: str) -> list[str]:
-    """Words, quoted parts, white space and single characters; comments are a space."""
-    parts = _TOKEN.findall(sql[:LONGEST])
-    return [" " if part.startswith(("--", "/*")) else part for part in parts]
+def split_tokens(sql: str) -> list[str]:
+    """Return words, quoted parts, white space and single characters; a comment becomes a space."""
+    tokens = _TOKEN.findall(sql[:MAX_CHARACTERS])
+    return [" " if token.startswith(("--", "/*")) else token for token in tokens]
 
 
-def reads(statement: str) -> bool:
+def begins_as_query(statement: str) -> bool:
     """Whether a statement begins as a query does; what it may do is the engine's to say."""
-    words = [token for token in tokens(statement) if token.strip()]
-    return bool(words) and words[0].upper() in _FIRST
+    words = [token for token in split_tokens(statement) if token.strip()]
+    return bool(words) and words[0].upper() in _QUERY_WORDS
 
 
-def order(statement: str) -> list[str] | None:
-    """The terms of the ORDER BY at the statement's top level, without direction; None where there is none."""
-    parts, depth = [t for t in tokens(statement) if t.strip()], 0
+def order_terms(statement: str) -> list[str] | None:
+    """Return the terms of the ORDER BY at the statement's top level, without direction; None where there is none."""
+    tokens = [token for token in split_tokens(statement) if token.strip()]
     terms: list[list[str]] | None = None
-    for i, token in enumerate(parts):
-        depth += (token == "(") - (token == ")")
+    depth = 0  # of brackets
+    for index, token in enumerate(tokens):
+        if token == "(":
+            depth += 1
+        elif token == ")":
+            depth -= 1
         word = token.upper()
         if depth:
             if terms is not None:
                 terms[-1].append(token)
-            continue
-        if word == "ORDER" and i + 1 < len(parts) and parts[i + 1].upper() == "BY":
-            terms = [[]]
-        elif terms is not None and word in (
-            "LIMIT",
-            "OFFSET",
-            "FETCH",
-            "UNION",
-            "INTERSECT",
-            "EXCEPT",
+        elif (
+            word == "ORDER" and tokens[index + 1 : index + 2] and tokens[index + 1].upper() == "BY"
         ):
+            terms = [[]]
+        elif terms is None:
+            continue
+        elif word in _AFTER_ORDER_BY:
             break
-        elif terms is not None and token == ",":
+        elif token == ",":
             terms.append([])
-        elif terms is not None and word != "BY":
+        elif word != "BY":
             terms[-1].append(token)
-    return None if terms is None else [_term(words) for words in terms]
+    if terms is None:
+        return None
+    return [_column_of_term(words) for words in terms]
 
 
-def _term(words: list[str]) -> str:
-    """A term as a column may be called: `t."Name" DESC NULLS LAST` is name; an expression keeps its spelling."""
-    while words and words[-1].upper() in ("ASC", "DESC", "FIRST", "LAST", "NULLS"):
+def _column_of_term(words: list[str]) -> str:
+    """A term as a column may be called: `t."Name" DESC NULLS LAST` is name; an expression stays as it is written."""
+    while words and words[-1].upper() in _ORDER_MODIFIERS:
         words = words[:-1]
     if len(words) == 3 and words[1] == ".":
         words = words[2:]
     return "".join(words).strip('"`[]').lower()
-
-
-def _without_comments(sql: str) -> str:
-    return "".join(tokens(sql[:2_000])).lstrip()

@@ -16,11 +16,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from potstill.records import Problem, Verdict
+from potstill.records import Problem, Status, Verdict
 from potstill.verifiers.sql import statements
+from potstill.verifiers.sql.execute import parse_written_rows
 from potstill.verifiers.workers import pool
 
 VERSION = "table@2"
+_ENGINE_COMMENT = re.compile(r"--\s*(?:engine:\s*(\w+)|(duckdb|sqlite))\s*", re.IGNORECASE)
 QUERY_S = 2.0  # seconds of computing a query may take, gold and candidate each
 LIMIT_S = 10.0  # of both together with making the tables, after which the worker dies
 
@@ -32,26 +34,28 @@ def judge(problem: Problem, text: str) -> Verdict:
 
 def judge_all(items: Sequence[tuple[Problem, str]]) -> list[Verdict]:
     """Judge many at once, on all cores."""
-    return pool.judge_all("table", items, _task, _verdict, limit_s=LIMIT_S)
+    return pool.judge_all("table", items, _prepare_task, _verdict_of_reply, limit_s=LIMIT_S)
 
 
 def gold_text(problem: Problem) -> str:
-    """The gold query, or one that says the gold result; a reply that must be judged right."""
+    """Return a reply with the gold query, or with one that says the gold result."""
     gold = problem.answer or ""
-    return f"```sql\n{gold if statements.reads(gold) else problem.solution or _literal(gold)}\n```"
+    if statements.begins_as_query(gold):
+        query = gold
+    else:
+        query = problem.solution or _query_of_written_rows(gold)
+    return f"```sql\n{query}\n```"
 
 
 def requested_engine(table: str) -> tuple[str, str]:
-    """The database that a table asks for, in lower case ("" for none), and the table without the line that says so.
+    """Return the database that a table asks for, in lower case ("" for none), and the table without that line.
 
     A first line `-- duckdb` or `-- engine: duckdb` asks for one, and so does `"engine": "duckdb"` in a table of JSON.
     """
-    first_line, _, remainder = table.lstrip().partition("\n")
-    comment = re.fullmatch(
-        r"--\s*(?:engine:\s*(\w+)|(duckdb|sqlite))\s*", first_line, re.IGNORECASE
-    )
+    first_line, _, following_lines = table.lstrip().partition("\n")
+    comment = _ENGINE_COMMENT.fullmatch(first_line)
     if comment:
-        return (comment[1] or comment[2]).lower(), remainder
+        return (comment[1] or comment[2]).lower(), following_lines
     if not table.lstrip().startswith("{"):
         return "", table
     try:
@@ -61,33 +65,24 @@ def requested_engine(table: str) -> tuple[str, str]:
     return engine.lower() if isinstance(engine, str) else "", table
 
 
-def _literal(gold: str) -> str:
-    try:
-        data = json.loads(gold)
-    except ValueError:
-        data = gold.strip()
-    rows = (
-        data.get("rows", [])
-        if isinstance(data, dict)
-        else data
-        if isinstance(data, list)
-        else [[data]]
-    )
-    lines = [f"({', '.join(map(_cell, row if isinstance(row, list) else [row]))})" for row in rows]
+def _query_of_written_rows(gold: str) -> str:
+    rows, _ = parse_written_rows(gold)
+    lines: list[str] = []
+    for row in rows:
+        cells = row if isinstance(row, list) else [row]
+        lines.append(f"({', '.join(_sql_literal(cell) for cell in cells)})")
     return f"VALUES {', '.join(lines)}" if lines else "SELECT 1 WHERE 0"
 
 
-def _cell(value: Any) -> str:
+def _sql_literal(value: Any) -> str:
     if value is None:
         return "NULL"
-    return (
-        repr(value + 0)
-        if isinstance(value, int | float)
-        else "'" + str(value).replace("'", "''") + "'"
-    )
+    if isinstance(value, int | float):
+        return repr(value + 0)  # true is 1
+    return "'" + str(value).replace("'", "''") + "'"
 
 
-def _task(problem: Problem, text: str) -> Verdict | pool.Task:
+def _prepare_task(problem: Problem, text: str) -> Verdict | pool.Task:
     if not (problem.answer or "").strip():
         return Verdict(
             "unjudged", None, "the problem has neither a gold query nor a gold result", VERSION
@@ -96,20 +91,20 @@ def _task(problem: Problem, text: str) -> Verdict | pool.Task:
     if engine not in ("", "sqlite"):
         reason = f"the table asks for {engine[:40]}, and queries run in sqlite only: write the table for sqlite"
         return Verdict("unjudged", None, reason, VERSION)
-    query = statements.query(text)
+    query = statements.extract_query(text)
     if not query:
         return Verdict("unparsed", None, "no sql", VERSION)
     return table, problem.answer or "", query, str(QUERY_S)
 
 
-def _verdict(_: pool.Item, task: pool.Task, reply: tuple[str, Any]) -> Verdict:
-    shown, (outcome, result) = task[2][:200], reply
-    if outcome != "done":
-        why = str(result)
-        return Verdict(
-            "wrong", shown, f"{'time' if 'finish' in why else 'runtime'}: the query {why}", VERSION
-        )
-    kind, why = result
-    if kind == "gold":
-        return Verdict("unjudged", shown, f"the gold query fails: {why}"[:200], VERSION)
-    return Verdict("right" if kind == "pass" else "wrong", shown, f"{kind}: {why}"[:200], VERSION)
+def _verdict_of_reply(_: pool.Item, task: pool.Task, reply: pool.Reply) -> Verdict:
+    query = task[2][:200]
+    if reply[0] != "done":
+        reason = str(reply[1])
+        outcome = "time" if "finish" in reason else "runtime"
+        return Verdict("wrong", query, f"{outcome}: the query {reason}", VERSION)
+    outcome, reason = reply[1]
+    if outcome == "gold":
+        return Verdict("unjudged", query, f"the gold query fails: {reason}"[:200], VERSION)
+    status: Status = "right" if outcome == "pass" else "wrong"
+    return Verdict(status, query, f"{outcome}: {reason}"[:200], VERSION)

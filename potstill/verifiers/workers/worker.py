@@ -128,7 +128,7 @@ def _load_table() -> Callable[..., Any]:
     from potstill.verifiers.sql import execute
 
     def compare(table: str, gold: str, candidate: str, seconds: str) -> list[str]:
-        return execute.run(table, gold, candidate, float(seconds))
+        return execute.compare_queries(table, gold, candidate, float(seconds))
 
     return compare
 

@@ -209,16 +209,16 @@ def test_a_table_of_csv() -> None:
     ],
 )
 def test_where_the_query_stands(text: str, query: str) -> None:
-    assert statements.query(text) == query
+    assert statements.extract_query(text) == query
     if not query:
         assert verifier.judge(Problem("p", "?", "SELECT 1", "table"), text).reason == "no sql"
 
 
 def test_order_at_the_top_level_only() -> None:
-    assert statements.order("SELECT a FROM (SELECT a FROM b ORDER BY a)") is None
-    assert statements.order("SELECT a FROM b -- ORDER BY a") is None
-    assert statements.order("SELECT 'ORDER BY' FROM b") is None
-    assert statements.order(
+    assert statements.order_terms("SELECT a FROM (SELECT a FROM b ORDER BY a)") is None
+    assert statements.order_terms("SELECT a FROM b -- ORDER BY a") is None
+    assert statements.order_terms("SELECT 'ORDER BY' FROM b") is None
+    assert statements.order_terms(
         'SELECT a FROM b ORDER BY b."Name" DESC NULLS LAST, count(*), 2 LIMIT 3'
     ) == [
         "name",
@@ -234,9 +234,11 @@ def test_order_at_the_top_level_only() -> None:
 def test_near_rows_match_whatever_their_order() -> None:
     gold = [((i + 1) / 7, "x") for i in range(200)]
     found = [((i + 1) / 7 * (1 + 1e-7), "x") for i in reversed(range(200))]
-    assert results.same(gold, found, None, ordered=False) == ""
-    assert results.same(gold, [(0.5, "x"), *found[1:]], None, ordered=False) == "other rows"
-    assert results.same(gold, found, None, ordered=True) == "the rows in another order"
+    assert results.find_difference(gold, found, None, ordered=False) == ""
+    assert (
+        results.find_difference(gold, [(0.5, "x"), *found[1:]], None, ordered=False) == "other rows"
+    )
+    assert results.find_difference(gold, found, None, ordered=True) == "the rows in another order"
 
 
 @pytest.mark.parametrize(

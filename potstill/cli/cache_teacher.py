@@ -96,7 +96,7 @@ def execute(args: argparse.Namespace) -> None:
 
 
 def _keep(args: argparse.Namespace) -> dict[str, Any]:
-    traces = rows.read(args.rows, args.limit, arm=args.arm)
+    traces = rows.read(args.rows, args.limit, arm=args.arm).traces
     teacher = loaded(args.teacher, args.threads, "teacher")
     from potstill.training.dataset.build import tokenize_for_teacher
     from potstill.training.teacher import cached_logits

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from potstill.cli import options, show
-from potstill.data import files
+from potstill.data import files, row_traces
 from potstill.errors import ConfigError, StageError
 from potstill.records import Trace
-from potstill.runs import dataset_card, importing
+from potstill.runs import dataset_card
 from potstill.runs.export import LAYOUTS, pairs, rows, save, write
 from potstill.runs.results import last_stage_rows
 from potstill.store import Store
@@ -139,7 +139,7 @@ def _traces(args: argparse.Namespace) -> list[Trace]:
     if args.run.is_dir():
         with Store.open(args.run, readonly=True) as store:
             return _of_arm(args, store)
-    return _chosen(args, [trace for trace in importing.load(args.run) if not trace.error])
+    return _chosen(args, [trace for trace in row_traces.load_traces(args.run) if not trace.error])
 
 
 def _of_arm(args: argparse.Namespace, store: Store) -> list[Trace]:

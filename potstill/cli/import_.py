@@ -1,7 +1,8 @@
 """Turn recorded answers into traces: for `potstill train`, `potstill export`, and as `recorded:FILE`.
 
-The layout is guessed (messages, ShareGPT, prompt/completion, question/reasoning/answer, chosen/rejected, Open-R1,
+The columns are chosen (messages, ShareGPT, prompt/completion, question/reasoning/answer, chosen/rejected, Open-R1,
 OpenThoughts, s1K, a column a model) and shown; --map says otherwise. With --judge the answers are judged.
+docs/data.md says what is read as what.
 
 examples:
   potstill import answers.jsonl --out traces.jsonl --judge --keep right
@@ -12,16 +13,18 @@ examples:
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from potstill.cli import options, show
 from potstill.cli.progress import watching
-from potstill.data import files
+from potstill.data import files, row_traces
+from potstill.data.columns import ANSWER_FIELDS
+from potstill.data.row_traces import LABEL, RowTraces
 from potstill.errors import ConfigError, InputError
 from potstill.records import Trace, digest
-from potstill.runs import importing
 
 ARM = "import"
 
@@ -39,7 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FIELD=COLUMN",
-        help=f"which column is what: {', '.join(importing.FIELDS)} (may be given again)",
+        help=f"which column is what: {', '.join(ANSWER_FIELDS)} (may be given again)",
     )
     parser.add_argument("--kind", default="", help=f"verifier: {options.KINDS} (default: guessed)")
     parser.add_argument(
@@ -49,7 +52,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--keep",
         choices=("all", "right"),
         default="all",
-        help="right: only what is judged right, or, not judged, is not labelled wrong (all)",
+        help="right: what is judged right (with --judge all that has a gold answer, else what has no label), "
+        "or else is not labelled wrong (all)",
     )
     parser.add_argument(
         "--limit", type=options.count, default=0, metavar="N", help="the first N rows (all)"
@@ -63,41 +67,77 @@ def execute(args: argparse.Namespace) -> None:
     """Read, judge, write, and print what was found."""
     with files.skipping(args.skip_bad) as bad, watching(args.quiet) as progress:
         mapping = options.pairs(args.map, "--map")
-        found = importing.read(
+        found = row_traces.read_traces(
             args.file, mapping=mapping, kind=args.kind, limit=args.limit, progress=progress
         )
-        traces = importing.judged(found.traces, progress) if args.judge else found.traces
-        kept = [trace for trace in traces if args.keep == "all" or importing.good(trace)]
+        if not found.traces:
+            raise InputError(
+                f"{args.file} holds no recorded answers",
+                expected="rows with answers",
+                fix="give another file",
+            )
+        traces = found.traces
+        if args.judge or args.keep == "right":
+            unlabelled_only = not args.judge  # a label decides where nobody asked for verdicts
+            traces = row_traces.judge_traces(traces, progress, unlabelled_only=unlabelled_only)
+        kept = [trace for trace in traces if args.keep == "all" or row_traces.is_good(trace)]
         if not kept:
             raise InputError(
                 f"none of {len(traces)} answers in {args.file} is right",
                 fix="leave --keep right out",
             )
         if args.out:
-            _write(args, traces, kept, mapping)
-    said: dict[str, Any] = {
+            _write(args, traces, kept, found)
+    report: dict[str, Any] = {
         "file": args.file,
         "mapping": found.mapping,
+        "unread": found.unread,
         "rows": found.rows,
         "problems": len({trace.problem.id for trace in traces}),
         "traces": len(traces),
         "kept": len(kept),
         "bad": [item._asdict() for item in bad],
-        "answers": importing.counts(traces),
+        "answers": count_answers(traces),
+        "notes": found.notes,
         "out": str(args.out) if args.out else None,
     }
-    show.document(said) if args.json else _print(said)
+    if args.json:
+        show.document(report)
+    else:
+        _print(report)
+
+
+def count_answers(traces: Sequence[Trace]) -> list[dict[str, Any]]:
+    """A row an author: problems, traces, cut off, right and wrong by label, the verdicts."""
+    by_author: dict[str, list[Trace]] = {}
+    for trace in traces:
+        author = trace.author.model if trace.author else "nobody"
+        by_author.setdefault(author, []).append(trace)
+    rows = []
+    for author, own_traces in by_author.items():
+        statuses = Counter(trace.verdict.status for trace in own_traces)
+        labels = [trace.scores[LABEL] for trace in own_traces if LABEL in trace.scores]
+        row = {
+            "author": author,
+            "problems": len({trace.problem.id for trace in own_traces}),
+            "traces": len(own_traces),
+            "cut off": sum(trace.finish == "length" for trace in own_traces),
+            "right by label": labels.count(1.0) if labels else None,
+            "wrong by label": labels.count(0.0) if labels else None,
+        }
+        for status in ("right", "wrong", "unparsed", "unjudged"):
+            row[status] = statuses[status]
+        rows.append(row)
+    return rows
 
 
 def _write(
-    args: argparse.Namespace,
-    traces: Sequence[Trace],
-    kept: Sequence[Trace],
-    mapping: dict[str, str],
+    args: argparse.Namespace, traces: Sequence[Trace], kept: Sequence[Trace], found: RowTraces
 ) -> None:
+    """Write a trace file, or a run folder with all traces of which the kept ones are the rows."""
     out: Path = args.out
     if out.suffix == ".jsonl":
-        importing.write(kept, out)
+        row_traces.write_traces(kept, out)
         files.save_beside(out)
         return
     if out.suffix:
@@ -110,11 +150,13 @@ def _write(
     from potstill.store import Store
 
     with Store.open(out) as store:
-        source = {"file": files.name(args.file), "licence": dataset_card.licence(args.file, {})}
         settings = {
             "import": {
-                **source,
-                "map": mapping,
+                "file": files.name(args.file),
+                "licence": dataset_card.licence(args.file, {}),
+                "map": options.pairs(args.map, "--map"),
+                "columns": found.mapping,
+                "unread": found.unread,
                 "kind": args.kind,
                 "judge": args.judge,
                 "keep": args.keep,
@@ -131,16 +173,17 @@ def _write(
     manifest.finish(out)
 
 
-def _print(said: dict[str, Any]) -> None:
-    columns = ", ".join(
-        f"{field}={column}" for field, column in said["mapping"].items() if field != "layout"
-    )
-    show.say(
-        f"{said['rows']:,} rows of {said['file']}, read as {said['mapping'].get('layout', '')}: {columns}"
-    )
-    show.table([{k: "–" if v is None else v for k, v in row.items()} for row in said["answers"]])
-    if said["kept"] != said["traces"]:
-        show.say(f"kept {said['kept']:,} of {said['traces']:,} traces")
-    show.bad(said["bad"])
-    if said["out"]:
-        show.say(f"traces {said['out']}")
+def _print(report: dict[str, Any]) -> None:
+    show.say(f"{report['rows']:,} rows of {report['file']}")
+    show.columns(report["mapping"], report["unread"])
+    rows = []
+    for counts in report["answers"]:
+        rows.append({name: "–" if value is None else value for name, value in counts.items()})
+    show.table(rows)
+    if report["kept"] != report["traces"]:
+        show.say(f"kept {report['kept']:,} of {report['traces']:,} traces")
+    for note in report["notes"]:
+        show.say(f"note: {note}")
+    show.bad(report["bad"])
+    if report["out"]:
+        show.say(f"traces {report['out']}")

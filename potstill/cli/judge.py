@@ -21,7 +21,8 @@ from potstill.cli import options, show
 from potstill.cli.progress import watching
 from potstill.data import files
 from potstill.data import problems as sources
-from potstill.data.recorded_answers import Answered, read
+from potstill.data.columns import PROBLEM_FIELDS
+from potstill.data.recorded_answers import Answered, read_answers
 from potstill.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 LONGEST = 20_000  # characters of a rubric
 STATUSES = ("right", "wrong", "unparsed", "unjudged")
-_ANSWERS = ("completion", "label")  # what --map may name in the answers' file alone
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +80,7 @@ def _judge(args: argparse.Namespace) -> None:
     from potstill.store.store import Store
 
     mapping = options.pairs(args.map, "--map")
-    own = {field: column for field, column in mapping.items() if field not in _ANSWERS}
+    own = {field: column for field, column in mapping.items() if field in PROBLEM_FIELDS}
     known = sources.load(
         args.problems,
         mapping=own,
@@ -89,7 +89,8 @@ def _judge(args: argparse.Namespace) -> None:
         kind=args.kind or None,
         extra={"world": world},
     )
-    answers, strays = read(args.answers, known, mapping)
+    recorded = read_answers(args.answers, known, mapping)
+    answers = recorded.answers
     rubric = _rubric(args.rubric)
     with Store.open(args.out) as store, watching(args.quiet) as progress:
         judge = load_model(args.judge, threads=args.threads)
@@ -105,7 +106,8 @@ def _judge(args: argparse.Namespace) -> None:
         )
         found = compared(model, answers, rubric) if args.pairs else graded(model, answers, rubric)
     bad = [row._asdict() for row in files.skipped()]
-    found |= {"strays": strays, "bad": bad, "notes": budget.notes()}
+    found |= {"columns": recorded.mapping, "unread": recorded.unread}
+    found |= {"strays": recorded.strays, "bad": bad, "notes": budget.notes()}
     show.document(found) if args.json else _print(found)
 
 
@@ -207,6 +209,7 @@ def _print(found: dict[str, Any]) -> None:
             [shares],
             title="bias of the judge (first_place: 0.5 is fair; agreement: of the two orders)",
         )
+    show.columns(found["columns"], found["unread"])
     if found["strays"]:
         show.say(f"rows that answer none of the problems: {found['strays']:,}")
     show.bad(found["bad"])

@@ -84,6 +84,17 @@ def bad(rows: Sequence[Mapping[str, Any]]) -> None:
         say(f"… and {len(rows) - len(told):,} more bad rows")
 
 
+def columns(mapping: Mapping[str, str], unread: Sequence[str]) -> None:
+    """Which columns of a file were read as what, and which were not read."""
+    if not mapping and not unread:
+        return
+    fields = [f"{name}={column}" for name, column in mapping.items() if name != "layout"]
+    layout = f"rows read as {mapping['layout']}: " if "layout" in mapping else "columns "
+    say(layout + ", ".join(fields))
+    if unread:
+        say(f"columns not read: {', '.join(unread)}")
+
+
 def short(text: str, width: int = 60) -> str:
     """A text on one line, its end kept: answers stand at the end."""
     flat = " ".join(text.split())

@@ -40,6 +40,7 @@ from potstill.cli import options, rows, show
 from potstill.cli.evaluate import ASKED
 from potstill.cli.progress import clock, watching
 from potstill.data import files
+from potstill.data.row_traces import RowTraces
 from potstill.errors import ConfigError, ModelError
 from potstill.runs.train_rows import read_keywords
 from potstill.training.objective_config import LOOP, ObjectiveConfig, bind, trainable
@@ -92,7 +93,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FIELD=COLUMN",
-        help="of problems (on_policy_fraction=1)",
+        help="which column is what (docs/data.md)",
     )
     parser.add_argument(
         "--prompt", default="", metavar="TEMPLATE", help=f"with on_policy_fraction=1: {ASKED}"
@@ -130,24 +131,34 @@ def _train(args: argparse.Namespace) -> None:
         args.objective, args.set, seed=args.seed, threads=args.threads
     )
     config = bind(args.objective, keywords | _given(args)).config
-    traces = _rows(args, config)
+    found = _rows(args, config)
     student = loaded(args.student, args.threads, "student")
     from potstill.training import distributed
     from potstill.training.fit import fit
 
     settings = _as_asked(student, settings, args.student)
     with watching(args.quiet) as progress:
-        done = fit(traces, student.weights, args.out, settings, config=config, progress=progress)
+        done = fit(
+            found.traces, student.weights, args.out, settings, config=config, progress=progress
+        )
     if distributed.rank():
         return  # the first process speaks
+    found.save_columns(args.out)
     steps = _steps(args.out)
     told = {"objective": args.objective, **_report(done, steps)}
     notes, bad = (
-        [*config.notes(), *_cut(told, config)],
+        [*found.notes, *config.notes(), *_cut(told, config)],
         [item._asdict() for item in files.save(args.out)],
     )
     if args.json:
-        more = {"losses": done.losses, "stats": _ends(done, steps), "notes": notes, "bad": bad}
+        more = {
+            "columns": found.mapping,
+            "unread": found.unread,
+            "losses": done.losses,
+            "stats": _ends(done, steps),
+            "notes": notes,
+            "bad": bad,
+        }
         show.document({"out": str(args.out), **told, **more})
         return
     show.table(
@@ -165,6 +176,7 @@ def _train(args: argparse.Namespace) -> None:
                 for name, (a, b) in ends
             ]
         )
+    show.columns(found.mapping, found.unread)
     show.bad(bad)
     for reason, number in done.refused.items():
         show.say(f"left out {number:,}: {reason}")
@@ -173,21 +185,30 @@ def _train(args: argparse.Namespace) -> None:
     show.say(f"took {clock(done.seconds)}; student {args.out}")
 
 
-def _rows(args: argparse.Namespace, config: ObjectiveConfig) -> list[Any]:
+def _rows(args: argparse.Namespace, config: ObjectiveConfig) -> RowTraces:
     """The rows; where the student writes all completions itself, problems do."""
-    if config.on_policy_fraction == 1 and not (args.arm or Path(args.rows).is_dir()):
-        mapping = options.pairs(args.map, "--map")
-        return rows.asked(
+    mapping = options.pairs(args.map, "--map")
+    is_run = args.arm or Path(args.rows).is_dir()
+    if config.on_policy_fraction == 1 and not is_run:
+        traces = rows.ask(
             args.rows, args.limit, mapping=mapping, kind=args.kind, prompt=args.prompt
         )
-    if args.prompt or args.map:
-        flag = f"--prompt {args.prompt[:60]!r}" if args.prompt else f"--map {args.map[0]}"
+        return RowTraces(traces, mapping)
+    if args.prompt:
         raise ConfigError(
-            f"{flag} is for problems, and these rows have prompts of their own",
+            f"--prompt {args.prompt[:60]!r} is for problems, and these rows have prompts of their own",
             expected="problems that the student answers itself",
-            fix=f"--set on_policy_fraction=1, or leave {flag.partition(' ')[0]} out",
+            fix="--set on_policy_fraction=1, or leave --prompt out",
         )
-    return rows.read(args.rows, args.limit, arm=args.arm, pairs=config.paired)
+    return rows.read(
+        args.rows,
+        args.limit,
+        arm=args.arm,
+        mapping=mapping,
+        kind=args.kind,
+        needs_pairs=config.paired,
+        keep_wrong="mismatched" in config.needs,
+    )
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:

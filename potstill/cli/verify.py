@@ -29,7 +29,8 @@ from potstill.cli import options, show
 from potstill.cli.progress import watching
 from potstill.data import files
 from potstill.data import problems as sources
-from potstill.data.recorded_answers import Answered, read
+from potstill.data.columns import PROBLEM_FIELDS
+from potstill.data.recorded_answers import Answered, RecordedAnswers, read_answers
 from potstill.errors import ConfigError, InputError
 from potstill.records import Problem, Verdict
 
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 SHOWN = 20  # disagreements in the terminal; --json has them all
 STATUSES = ("right", "wrong", "unparsed", "unjudged")
 _PORTION = 500
-_ANSWERS = ("completion", "label")  # what --map may name in the answers' file alone
 
 
 class Judged(NamedTuple):
@@ -149,7 +149,7 @@ def _check(args: argparse.Namespace) -> None:
     from potstill.runs.sources import world
 
     mapping = options.pairs(args.map, "--map")
-    own = {field: column for field, column in mapping.items() if field not in _ANSWERS}
+    own = {field: column for field, column in mapping.items() if field in PROBLEM_FIELDS}
     known = sources.load(
         args.problems,
         mapping=own,
@@ -164,11 +164,12 @@ def _check(args: argparse.Namespace) -> None:
             for at in _portions(known, progress, "gold answers")
             for item in verifiers.check_gold(known[at])
         ]
-        judged, strays = [], 0
+        judged: list[Judged] = []
+        recorded = RecordedAnswers([])
         if args.answers:
-            answers, strays = read(args.answers, known, mapping)
-            for at in _portions(answers, progress, "answers"):
-                judged += _judge(answers[at])
+            recorded = read_answers(args.answers, known, mapping)
+            for portion in _portions(recorded.answers, progress, "answers"):
+                judged += _judge(recorded.answers[portion])
     bad = [item._asdict() for item in files.skipped()]
     found: dict[str, Any] = {
         "problems": sources.describe(known),
@@ -178,7 +179,9 @@ def _check(args: argparse.Namespace) -> None:
     if args.answers:
         found |= {
             "answers": counted(judged),
-            "strays": strays,
+            "columns": recorded.mapping,
+            "unread": recorded.unread,
+            "strays": recorded.strays,
             "disagreements": disagreements(judged),
         }
     show.document(found) if args.json else _print(found)
@@ -263,8 +266,11 @@ def _print(found: Mapping[str, Any]) -> None:
         show.say(f"without a gold answer: {problems['without_answer']:,}")
     show.table([_short(line) for line in gold["failing"][:SHOWN]], title="gold answers that fail")
     show.bad(found["bad"])
+    if problems["unread"]:
+        show.say(f"columns not read: {', '.join(problems['unread'])}")
     if "answers" not in found:
         return
+    show.columns(found["columns"], found["unread"])
     show.table(
         [{k: "–" if v is None else v for k, v in row.items()} for row in found["answers"]],
         title="answers",

@@ -23,6 +23,7 @@ from potstill.data.skipped import (
     is_skipping,
     notes,
     refuse,
+    row_at,
     save,
     save_beside,
     skipped,
@@ -41,6 +42,7 @@ __all__ = [
     "name",
     "notes",
     "refuse",
+    "row_at",
     "rows",
     "save",
 ]

@@ -1,371 +1,692 @@
-"""The layouts in which people keep recorded answers, as pure functions: a row gives a question and recordings.
+"""What one row says: the prompt, the question, and the completions that were recorded for it.
 
-Seen, and where:
-  Open-R1          problem, solution, answer, generations[], correctness_math_verify[], correctness_llama[] (or null),
-                   is_reasoning_complete[], finish_reasons[], messages: programs that read open-r1/OpenR1-Math-220k
-  OpenThoughts     system, conversations[{from, value}] with <|begin_of_thought|> … <|end_of_solution|>, and the config
-                   `metadata`: problem, deepseek_reasoning, deepseek_solution, ground_truth_solution: a copy of the card
-                   of open-thoughts/OpenThoughts-114k; the card of open-r1/OpenThoughts-114k-math, which adds problem,
-                   solution (the gold one), messages (of the gold solution), correct
-  s1K, s1K-1.1     question, solution, thinking_trajectories[], attempt; {deepseek,gemini}_thinking_trajectory,
-                   {deepseek,gemini}_attempt, deepseek_grade: programs that read simplescaling/s1K and s1K-1.1
-  GSM8K            question, ground_truth, a column a model {is_correct, solution}: openai/grade-school-math's file
-Inferred from their names, as everybody uses them: messages, ShareGPT, Alpaca, prompt/completion, chosen/rejected (TRL),
-question/reasoning/answer, and that deepseek_grade is "Yes" or "No".
+Layouts, and where they are from:
+  Open-R1          problem, solution, answer, generations[], correctness_math_verify[], is_reasoning_complete[],
+                   finish_reasons[], messages: open-r1/OpenR1-Math-220k
+  OpenThoughts     system, conversations[{from, value}] with <|begin_of_thought|> … <|end_of_solution|>; `metadata` has
+                   problem, deepseek_reasoning, deepseek_solution: open-thoughts/OpenThoughts-114k
+  s1K, s1K-1.1     question, solution, thinking_trajectories[], attempt; {deepseek,gemini}_thinking_trajectory and
+                   {deepseek,gemini}_attempt, deepseek_grade: simplescaling/s1K
+  GSM8K            question, ground_truth, a column a model {is_correct, solution}: openai/grade-school-math
+  preference       prompt, chosen, rejected (TRL); whole conversations; Anthropic's "\n\nHuman: … \n\nAssistant: …"
+  by their names   messages, ShareGPT, Alpaca (instruction, input, output, system, history), prompt/completion,
+                   question/reasoning/answer, KTO
+
+Which column is what is chosen in `columns`. What changes the prompt and can't be used is refused by its name.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
 
-from potstill.errors import ConfigError, InputError
-from potstill.records import Message, Prompt
+from potstill.data.choices import (
+    NO_OPTIONS,
+    Options,
+    format_options,
+    read_option_columns,
+    read_options,
+)
+from potstill.data.columns import (
+    CHAT_NAMES,
+    OBJECT_TEXT_NAMES,
+    PREFERENCE,
+    REPLY_NAMES,
+    Columns,
+    is_empty,
+)
+from potstill.data.gold import gold_text
+from potstill.data.labels import label_at, read_label
+from potstill.data.messages import (
+    MalformedMessageError,
+    join_reasoning,
+    read_message,
+    read_reasoning,
+)
+from potstill.errors import InputError
+from potstill.records import (
+    FINISH_REASON_KEYS,
+    FinishReason,
+    Message,
+    Prompt,
+    read_finish_reason,
+)
 
-QUESTIONS = ("question", "problem", "prompt", "instruction", "query")
-COMPLETIONS = ("completions", "completion", "responses", "response", "outputs", "output", "generations", "generation",
-               "samples", "reasoning", "code", "solution")  # fmt: skip
-CHATS = ("conversations", "messages")
-LABELS = ("is_correct", "correct", "label", "score", "correctness_math_verify", "deepseek_grade")
-REASONINGS = (
-    "reasoning",
-    "reasoning_content",
-    "thinking",
-    "thinking_trajectory",
-    "thought",
-    "chain_of_thought",
-)
-REPLIES = ("completion", "response", "output", "attempt", "answer", "final_answer")
-# Reasoning and reply in two columns, under names that say whose they are.
-PAIRS = (
-    ("deepseek_thinking_trajectory", "deepseek_attempt", "s1K-1.1"),
-    ("gemini_thinking_trajectory", "gemini_attempt", "s1K-1.1"),
-    ("thinking_trajectories", "attempt", "s1K"),
-    ("deepseek_reasoning", "deepseek_solution", "OpenThoughts"),
-)
-FINISHES = ("finish", "finish_reason", "finish_reasons", "is_reasoning_complete")
-BY_MODEL = "a column a model"
-FIELDS = ("question", "completion", "reasoning", "answer", "label", "finish")
-_BEFORE_CHATS = COMPLETIONS[: COMPLETIONS.index("reasoning")]
-_ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant"}
-_THOUGHT = re.compile(
+Row: TypeAlias = Mapping[str, Any]
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+
+_THOUGHT_MARKERS = re.compile(
     r"\s*<\|begin_of_thought\|>(.*?)<\|end_of_thought\|>\s*(?:<\|begin_of_solution\|>)?(.*?)"
     r"(?:<\|end_of_solution\|>)?\s*",
     re.DOTALL,
 )
-_TRUTHS: Mapping[Any, bool] = {"yes": True, "no": False, "true": True, "false": False}
+_TRANSCRIPT_TURN = re.compile(r"\n\n(Human|Assistant):")
 
 
-class Recording(NamedTuple):
-    """One recorded completion, how it ended, what its file says of it, and the column that it comes from."""
+class NoCompletionError(InputError):
+    """A row without a column for completions: a problem alone."""
+
+
+class Turn(NamedTuple):
+    """One turn of a conversation; a weight of 0 says that it is not learnt."""
+
+    role: str
+    content: str
+    weight: float = 1.0
+
+
+class RecordedCompletion(NamedTuple):
+    """One completion of a row.
+
+    Args:
+        text: thought and reply, behind what the answer began with.
+        finish_reason: how it ended.
+        finish_word: what the file says of its end, where that is in no table.
+        label: what the file says of it: right, wrong, nothing.
+        column: where it stands.
+        given: how many characters of the text it began with, and which nobody learns.
+        weight: of its turn.
+    """
 
     text: str
-    finish: Literal["stop", "length"] = "stop"
+    finish_reason: FinishReason = "stop"
+    finish_word: str = ""
     label: bool | None = None
-    tokens: int = 0
     column: str = ""
+    given: int = 0
+    weight: float = 1.0
 
 
-class Columns(NamedTuple):
-    """Which columns hold what; `reasoning` and `completion` belong together, one by one. "" is: found row by row."""
+@dataclass(frozen=True)
+class RowContent:
+    """What a row says.
 
-    layout: str
-    completion: tuple[str, ...]
-    question: str = ""
-    reasoning: tuple[str, ...] = ()
-    label: str = ""
-    finish: str = ""
+    Args:
+        question: with its context, without its options: what the problem asks.
+        prompt: what stood before the completions, options included.
+        completions: in the order of columns and, within one, of its list; of a pair chosen and rejected.
+    """
 
-    def shown(self) -> dict[str, str]:
-        """Field -> column, as one can give them back."""
-        reply = "answer" if self.reasoning else "completion"
-        fields = {
-            "question": self.question,
-            "reasoning": ",".join(self.reasoning),
-            reply: ",".join(self.completion),
-            "label": self.label,
-            "finish": self.finish,
-        }
-        return {name: column for name, column in fields.items() if column}
+    question: str
+    prompt: Prompt
+    completions: tuple[RecordedCompletion, ...] = ()
+    options: Options = NO_OPTIONS
 
 
-def guess(row: Mapping[str, Any], given: Mapping[str, str], where: str) -> Columns:
-    """The columns of a row's layout; those in `given` (question, completion, reasoning, answer, label, finish) win."""
-    _check_given(row, given, where)
-    if is_trace(row):
-        return Columns("potstill traces", ("text",), "problem")
-    reply = given.get("completion") or given.get("answer") or ""
-    found = _replies(row, reply, given.get("reasoning"), where)
-    question = given.get("question") or next(
-        (n for n in (*QUESTIONS, *CHATS, "chosen") if row.get(n)), ""
-    )
-    label = given.get("label") or next((n for n in LABELS if row.get(n) is not None), "")
-    finish = given.get("finish") or next((n for n in FINISHES if row.get(n) is not None), "")
-    return found._replace(question=question, label=label, finish=finish)
+def read_row(row: Row, columns: Columns, *, needs_question: bool = True) -> RowContent:
+    """The question, the prompt and the completions of a row.
 
+    Args:
+        row: no trace.
+        columns: as chosen for rows of this kind.
+        needs_question: whether a row without a question is refused; rows of answers may name a problem by its id.
 
-def _check_given(row: Mapping[str, Any], given: Mapping[str, str], where: str) -> None:
-    unknown = [name for name in given if name not in FIELDS]
-    if unknown:
-        raise ConfigError(
-            f"no field {unknown[0]!r} of recordings", available=FIELDS, wanted=unknown[0]
+    Raises:
+        InputError: a row without a completion, with a prompt that can't be told, or with columns that can't be used.
+    """
+    if needs_question and not columns.question and not columns.completion:
+        raise _no_question(row)
+    if not columns.completion:
+        raise NoCompletionError(
+            "no completion",
+            expected="prompt and completion, question and response, messages that end with the assistant, or the like",
+            available=list(row),
+            fix="name the column: --map completion=COLUMN, or recorded:FILE?completion=COLUMN",
         )
-    if given.get("completion") and given.get("answer"):
-        fix = "give reasoning and answer where they are two columns, else completion alone"
-        raise ConfigError("completion and answer are both given", expected="one of them", fix=fix)
-    for name, columns in given.items():
-        for column in columns.split(","):
-            if column and column not in row:
-                fix = f"choose one of the row's columns: ?{name}={next(iter(row), 'COLUMN')}"
-                found = f"{where} has no column {column!r}"
-                raise ConfigError(
-                    found, expected=f"the {name}", available=row, wanted=column, fix=fix
-                )
+    if columns.layout == PREFERENCE:
+        _refuse_weights_of_pair(row)
+    asked = read_question(row, columns)
+    completions: list[RecordedCompletion] = []
+    prompts: list[tuple[Turn, ...]] = []
+    for position in range(len(columns.completion)):
+        for completion, turns in _read_column(row, columns, position, asked):
+            completions.append(completion)
+            prompts.append(turns)
+    turns = _only_prompt(prompts, asked)
+    turns = _add_history(turns, cell(row, columns.history))
+    turns = _add_system(turns, cell(row, columns.system))
+    question = asked.question or _last_question(turns)
+    if needs_question and not question.strip():
+        raise _no_question(row)
+    return RowContent(question, _to_prompt(turns), tuple(completions), asked.options)
 
 
-def _replies(row: Mapping[str, Any], reply: str, reasoning: str | None, where: str) -> Columns:
-    """Layout, completion columns and reasoning columns."""
-    if reasoning:
-        replies = tuple((reply or _first(row, REPLIES) or "").split(","))
-        if not replies[0]:
-            raise InputError(
-                f"{where} has no column for what follows the reasoning",
-                available=row,
-                fix="?answer=COL",
-            )
-        return Columns("question/reasoning/answer", replies, reasoning=tuple(reasoning.split(",")))
-    if reply:
-        return Columns("columns as given", tuple(reply.split(",")))
-    if row.get("chosen") and row.get("rejected"):
-        return Columns("preference", ("chosen", "rejected"))
-    models = tuple(
-        name
-        for name, value in row.items()
-        if isinstance(value, Mapping) and text_of(value) is not None
-    )
-    if models:
-        return Columns(BY_MODEL, models)
-    pairs = [pair for pair in PAIRS if row.get(pair[0]) and row.get(pair[1])]
-    if pairs and reasoning is None:
-        return Columns(
-            pairs[0][2], tuple(p[1] for p in pairs), reasoning=tuple(p[0] for p in pairs)
-        )
-    thought, said = _first(row, REASONINGS, str), _first(row, REPLIES, str)
-    if (
-        thought
-        and said
-        and reasoning is None
-        and "</think>" not in row[said]
-        and "</think>" not in row[thought]
-    ):
-        return Columns("question/reasoning/answer", (said,), reasoning=(thought,))
-    for name in (*_BEFORE_CHATS, "conversations", "reasoning", "code", "solution", "messages"):
-        if row.get(name):
-            return Columns(_layout_name(row, name), (name,))
-    fix = "name the column: recorded:FILE?completion=COLUMN, or --map completion=COLUMN"
-    raise InputError(
-        f"{where} has no completion",
-        expected=f"one of {', '.join(COMPLETIONS)}",
-        available=row,
-        fix=fix,
-    )
+class Asked(NamedTuple):
+    """What the columns of a row's prompt ask.
+
+    Args:
+        turns: without the system's column and the history; none where the prompt stands in the completion's column.
+        question: the last thing that the user says, with input and context, without options.
+        options: of a multiple choice.
+        is_conversation: whether a column holds the prompt as turns.
+    """
+
+    turns: tuple[Turn, ...]
+    question: str
+    options: Options
+    is_conversation: bool = False
 
 
-def _layout_name(row: Mapping[str, Any], column: str) -> str:
-    named = {"conversations": "ShareGPT", "messages": "messages"}
-    if column == "generations" and "correctness_math_verify" in row:
-        return "Open-R1"
-    if column == "output" and "instruction" in row:
-        return "Alpaca"
-    return named.get(column, "prompt/completion")
+def read_question(row: Row, columns: Columns) -> Asked:
+    """The prompt of a row's columns.
 
-
-def _first(row: Mapping[str, Any], names: Sequence[str], kind: type = object) -> str:
-    return next((name for name in names if row.get(name) and isinstance(row[name], kind)), "")
-
-
-def question(row: Mapping[str, Any], column: str, where: str) -> str:
-    """The question of a row, from the named column, else from the first of QUESTIONS or the chat that it has."""
-    told = prompt(row, column)
-    if isinstance(told, str):
-        text: str | None = told
-    else:
-        text = next((turn.content for turn in reversed(told) if turn.role == "user"), None)
-    if text and text.strip():
-        return text
-    names = (column,) if column else (*QUESTIONS, *CHATS)
-    fix = "name the column: recorded:FILE?question=COLUMN, or --map question=COLUMN"
-    raise InputError(
-        f"{where} has no question",
-        expected=f"a text under {', '.join(names)}",
-        available=row,
-        fix=fix,
-    )
-
-
-def prompt(row: Mapping[str, Any], column: str = "") -> Prompt:
-    """What stood before the completion: a text, or the turns before the last answer; "" where there is nothing."""
-    names = (column,) if column else (*QUESTIONS, *CHATS, "chosen")
-    name = next((name for name in names if row.get(name)), "")
-    value = row.get(name)
-    if is_trace(row) and isinstance(value, Mapping):
-        return str(value.get("question") or "")
-    turns = chat(value)
-    if turns:
-        asked = turns[:-1] if turns[-1].role == "assistant" else turns
-        alone = len(asked) == 1 and asked[0].role == "user"
-        return asked[0].content if alone else tuple(asked)
-    if not isinstance(value, str):
-        return ""
-    more = row.get("input") if name == "instruction" else None
-    return f"{value}\n\n{more}" if isinstance(more, str) and more.strip() else value
-
-
-def recordings(row: Mapping[str, Any], columns: Columns, where: str) -> list[Recording]:
-    """The completions of a row, in the order of columns and, within one, of its list."""
-    if is_trace(row) and row.get("error"):
-        return []
-    made: list[Recording] = []
-    for at, column in enumerate(columns.completion):
-        if column not in row:
-            fix = f"choose one of the row's columns: ?column={next(iter(row), 'COLUMN')}"
-            raise InputError(
-                f"{where} has no column {column!r}", available=row, wanted=column, fix=fix
-            )
-        said = row[column]
-        several = isinstance(said, list) and not chat(said)
-        items = said if several else [said]
-        thoughts = _thoughts(
-            row, columns.reasoning[at] if at < len(columns.reasoning) else "", len(items), where
-        )
-        for index, item in enumerate(items):
-            place = index if several else None
-            made.append(_recording(item, thoughts[index], row, columns, (column, place, where)))
-    return made
-
-
-def _thoughts(row: Mapping[str, Any], column: str, count: int, where: str) -> list[str]:
-    """The reasoning before each of `count` replies; of several trajectories to one reply all, one after the other."""
-    value = row.get(column) if column else None
-    parts = [part for part in value if isinstance(part, str)] if isinstance(value, list) else None
-    if parts is not None and len(parts) != count:
-        if count != 1:
-            found = f"{where}: {len(parts)} texts in {column!r} for {count} replies"
-            raise InputError(found, expected="as many as replies", fix="correct or remove the row")
-        parts = ["\n\n".join(parts)]
-    return parts or [value if isinstance(value, str) else ""] * count
-
-
-def _recording(
-    item: Any,
-    thought: str,
-    row: Mapping[str, Any],
-    columns: Columns,
-    at: tuple[str, int | None, str],
-) -> Recording:
-    """One completion; its label stands beside its text, or in the row (in a list, at the same place)."""
-    column, index, where = at
-    text, beside = text_of(item), item if isinstance(item, Mapping) else row
-    if text is None:
+    Raises:
+        InputError: tools, or a context that can't be shown.
+    """
+    if not is_empty(cell(row, columns.tools)):
         raise InputError(
-            f"{where}, {column}: no completion in {str(item)[:60]!r}",
-            expected="a text, a {solution: …} or a list of them",
-            fix="correct or remove the row, or leave bad rows out with --skip-bad",
+            f"the column {columns.tools!r} offers tools, which prompts of role and text can't say",
+            expected="rows without tools",
+            fix="leave the row out with --skip-bad, or --map tools= to read it without them",
         )
-    text = joined(thought, text) if thought else text
-    names = (columns.label,) if columns.label in beside else LABELS
-    label = next((beside[name] for name in names if beside.get(name) is not None), None)
-    if columns.layout == "preference":
-        label = column == "chosen"
-    if is_trace(row):
-        label = (row.get("scores") or {}).get("label")
-    truth = _truth(_at(label, index))
-    return Recording(text, _finish(beside, columns.finish, index), truth, len(text.split()), column)
+    options = read_row_options(row, columns)
+    cells = [cell(row, column) for column in columns.question]
+    if not cells or set(columns.question) <= set(columns.completion):
+        return Asked((), "", options)
+    turns = parse_turns(cells[0]) if len(cells) == 1 else None
+    if turns is not None:
+        if columns.question[0].lower() in CHAT_NAMES and turns[-1].role == "assistant":
+            turns = turns[
+                :-1
+            ]  # the conversation's own answer, beside completions in another column
+        _check_context(row, columns, turns)
+        return Asked(tuple(turns), _last_question(turns), options, is_conversation=True)
+
+    question = _compose_question(row, columns, cells)
+    if not question:
+        return Asked((), "", options)
+    shown = question
+    if options.texts and not _contains_all(question, options.texts):
+        shown = f"{question}\n\n{format_options(options.texts)}"
+    return Asked((Turn("user", shown),), question, options)
 
 
-def _at(value: Any, index: int | None) -> Any:
-    if isinstance(value, list):
-        return value[index] if index is not None and index < len(value) else None
-    return value
+def cell(row: Row, column: str) -> Any:
+    """What stands in a column; nothing where there is no such column, also in tables with a nameless one."""
+    return row.get(column) if column else None
 
 
-def _truth(value: Any) -> bool | None:
-    if isinstance(value, str):
-        return _TRUTHS.get(value.strip().lower())
-    return (
-        bool(value)
-        if isinstance(value, bool) or (isinstance(value, int | float) and value in (0, 1))
-        else None
-    )
+def read_row_options(row: Row, columns: Columns) -> Options:
+    """The options of a row, from one column or from a column each."""
+    if len(columns.choices) > 1:
+        return read_option_columns(row, columns.choices)
+    return read_options(row.get(columns.choices[0])) if columns.choices else Options()
 
 
-def _finish(beside: Mapping[str, Any], column: str, index: int | None) -> Literal["stop", "length"]:
-    for name in dict.fromkeys((column, *FINISHES)):
-        value = _at(beside.get(name), index)
-        if value == "length" or (value is False and name == "is_reasoning_complete"):
-            return "length"
-        if value is not None:
-            return "stop"
-    return "stop"
+def parse_turns(value: Any) -> list[Turn] | None:
+    """The turns of a list of {role, content} or {from, value}, also as JSON text; None where it is no conversation.
+
+    Raises:
+        InputError: a conversation with a tool call, an image, or an unknown role.
+    """
+    if isinstance(value, str) and value.lstrip().startswith(("[{", "[ {", "[\n")):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return None
+    if not isinstance(value, list | tuple) or not value:
+        return None
+    for turn in value:
+        if not isinstance(turn, Mapping) or not isinstance(turn.get("role", turn.get("from")), str):
+            return None
+    return [_read_turn(turn) for turn in value]
 
 
-def text_of(item: Any) -> str | None:
-    """The text of a cell: itself, the last answer of a chat, or what stands in an object; reasoning joined to it."""
-    if isinstance(item, str):
-        return canonical(item)
-    if isinstance(item, Mapping):
-        thought = item.get(_first(item, REASONINGS, str), "")
-        names = (*REPLIES, *COMPLETIONS) if thought else (*COMPLETIONS, "text", "content")
-        said = item.get(_first(item, [name for name in names if name not in REASONINGS], str))
-        if not thought or said is None:
-            return said if said is None else canonical(said)
-        return canonical(said) if "</think>" in said else joined(thought, said)
-    turns = chat(item)
-    return (
-        (canonical(turns[-1].content) or None) if turns and turns[-1].role == "assistant" else None
-    )
-
-
-def chat(value: Any) -> list[Message]:
-    """The turns of a list of {role, content} or {from, value}; nothing where it is no chat."""
-    turns: list[Message] = []
-    for turn in value if isinstance(value, list) else ():
-        who = turn.get("role", turn.get("from")) if isinstance(turn, Mapping) else None
-        if not isinstance(who, str):
-            return []
-        said = _said(turn.get("content", turn.get("value")))
-        thought = next((turn[name] for name in REASONINGS if isinstance(turn.get(name), str)), "")
-        turns.append(Message(_ROLES.get(who, who), joined(thought, said) if thought else said))
-    return turns
-
-
-def _said(content: Any) -> str:
-    """A turn's text; of a list of parts those that are text."""
-    if isinstance(content, list):
-        return "".join(
-            p["text"] for p in content if isinstance(p, Mapping) and isinstance(p.get("text"), str)
-        )
-    return content if isinstance(content, str) else ""
-
-
-def canonical(text: str) -> str:
-    """OpenThoughts' markers as <think>; any other text as it is."""
+def normalise_thought(text: str) -> str:
+    """OpenThoughts' markers as <think> tags; any other text as it is."""
     if "<|begin_of_thought|>" not in text:
         return text
-    whole = _THOUGHT.fullmatch(text)
+    whole = _THOUGHT_MARKERS.fullmatch(text)
     if whole:
-        return joined(whole[1].strip(), whole[2].strip())
+        return join_reasoning(whole[1].strip(), whole[2].strip())
     return text.replace("<|begin_of_thought|>", "<think>").replace("<|end_of_thought|>", "</think>")
 
 
-def joined(reasoning: str, answer: str) -> str:
-    """Reasoning and answer as one text."""
-    if not reasoning.strip():
-        return answer
-    return "<think>\n" + reasoning.strip("\n") + "\n</think>\n\n" + answer.strip("\n")
+def _read_turn(turn: Mapping[str, Any]) -> Turn:
+    try:
+        message = read_message(turn)
+    except MalformedMessageError as error:
+        raise InputError(
+            f"a turn's content is {error}",
+            expected="a text, or a list of parts with text",
+            fix="correct the row, or leave it out with --skip-bad",
+        ) from error
+    if message.role not in ROLES:
+        raise InputError(
+            f"a turn's role is {message.role!r}",
+            available=(*ROLES, "human", "gpt"),
+            wanted=message.role,
+            fix="correct the role, or leave the row out with --skip-bad",
+        )
+    unusable = [f"a part of type {kind!r}" for kind in message.unread]
+    unusable += [f"a call of the tool {call.name!r}" for call in message.tool_calls]
+    if unusable:
+        raise InputError(
+            f"a turn has {unusable[0]}, which prompts of role and text can't say",
+            expected="turns of text",
+            fix="leave the row out with --skip-bad, or write the call into the content as its student shall see it",
+        )
+    content = message.content
+    if message.role == "assistant":
+        content = join_reasoning(message.reasoning, normalise_thought(content or message.refusal))
+    return Turn(message.role, content, read_weight(turn.get("weight"), "a turn's weight"))
 
 
-def is_trace(row: Mapping[str, Any]) -> bool:
-    """Whether a row is a trace as `potstill import` writes them."""
-    return isinstance(row.get("problem"), Mapping) and {"text", "operator", "prompt"} <= row.keys()
+def _compose_question(row: Row, columns: Columns, cells: Sequence[Any]) -> str:
+    """The question of text columns, with Alpaca's input behind it and its context before it."""
+    for column, value in zip(columns.question, cells, strict=True):
+        if isinstance(value, Mapping):
+            raise InputError(
+                f"the question in {column!r} is an object: {str(value)[:60]!r}",
+                expected="a text, or a list of turns",
+                fix="--map question=COLUMN",
+            )
+    question = " ".join(gold_text(value).strip() for value in cells).strip()
+    if len(cells) == 1 and isinstance(cells[0], str) and question:
+        question = cells[0]
+    extra = gold_text(cell(row, columns.input))
+    if question and extra.strip():
+        question = f"{question}\n\n{extra}"
+    context = _context_text(row, columns)
+    if context and _squeeze(context) not in _squeeze(question):
+        question = f"{context}\n\n{question}" if question else ""
+    return question
+
+
+def _context_text(row: Row, columns: Columns) -> str:
+    """The text that a question is asked about."""
+    value = cell(row, columns.context)
+    if is_empty(value):
+        return ""
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return "\n\n".join(value).strip()
+    if isinstance(value, str):
+        return value.strip()
+    raise InputError(
+        f"the column {columns.context!r} belongs to the question, and holds {str(value)[:60]!r}",
+        expected="a text, or a list of texts",
+        fix="write it into the question, or --map context= to read the rows without it",
+    )
+
+
+def _check_context(row: Row, columns: Columns, turns: Sequence[Turn]) -> None:
+    """Refuse a context that a conversation does not show."""
+    context = _squeeze(_context_text(row, columns))
+    if context and not any(context in _squeeze(turn.content) for turn in turns):
+        raise InputError(
+            f"the column {columns.context!r} holds a text that the conversation does not show",
+            expected="a conversation that says everything its answer was written from",
+            fix="write it into the turns, or --map context= to read the rows without it",
+        )
+
+
+def _add_history(turns: tuple[Turn, ...], history: Any) -> tuple[Turn, ...]:
+    """The turns before, as Alpaca's list of [question, answer] or as a conversation."""
+    if is_empty(history):
+        return turns
+    earlier = parse_turns(history) or []
+    if not earlier:
+        for exchange in history if isinstance(history, list | tuple) else [history]:
+            is_pair = isinstance(exchange, list | tuple) and len(exchange) == 2
+            if not is_pair or not all(isinstance(text, str) for text in exchange):
+                raise InputError(
+                    f"the history holds {str(exchange)[:60]!r}",
+                    expected="a list of [question, answer], or turns of {role, content}",
+                    fix="correct the row, or --map history= to read the rows without it",
+                )
+            earlier += [Turn("user", exchange[0]), Turn("assistant", exchange[1])]
+    if _bare(turns[: len(earlier)]) == _bare(earlier):
+        return turns
+    system = tuple(turn for turn in turns[:1] if turn.role == "system")
+    return (*system, *earlier, *turns[len(system) :])
+
+
+def _add_system(turns: tuple[Turn, ...], system: Any) -> tuple[Turn, ...]:
+    """The system's turn first; the same one twice is one."""
+    if is_empty(system):
+        return turns
+    if not isinstance(system, str):
+        raise InputError(
+            f"the system's text is {str(system)[:60]!r}",
+            expected="a text",
+            fix="correct the row, or --map system= to read the rows without it",
+        )
+    if not turns or turns[0].role not in ("system", "developer"):
+        return (Turn("system", system), *turns)
+    if _squeeze(turns[0].content) == _squeeze(system):
+        return turns
+    raise InputError(
+        f"two texts for the system: {system[:60]!r} and {turns[0].content[:60]!r}",
+        expected="one",
+        fix="--map system= takes the one in the conversation",
+    )
+
+
+def _read_column(
+    row: Row, columns: Columns, position: int, asked: Asked
+) -> list[tuple[RecordedCompletion, tuple[Turn, ...]]]:
+    """The completions of one column, each with the turns before it."""
+    column = columns.completion[position]
+    items = _items(row, column)
+    thoughts = _read_thoughts(row, columns, position, len(items))
+    results = []
+    for index, item in enumerate(items):
+        reply = _read_reply(item, columns, column)
+        turns = _prompt_of(reply, asked, row, columns)
+        finish_reason, finish_word = _read_finish(row, item, columns, index, len(items))
+        is_truncated = finish_reason == "length"
+        text = join_reasoning(thoughts[index], reply.text, is_truncated=is_truncated)
+        # What the answer began with: an assistant's turn at the end of the prompt, and the column `prefix`.
+        prefix = _read_prefix(row)
+        if turns and turns[-1].role == "assistant":
+            prefix = turns[-1].content + prefix
+            turns = turns[:-1]
+        completion = RecordedCompletion(
+            text=prefix + text,
+            finish_reason=finish_reason,
+            finish_word=finish_word,
+            label=_read_label(row, item, columns, (column, index, len(items))),
+            column=column,
+            given=len(prefix),
+            weight=reply.weight,
+        )
+        results.append((completion, turns))
+    return results
+
+
+class _Reply(NamedTuple):
+    """An answer, and the turns before it where it is a conversation."""
+
+    text: str
+    before: tuple[Turn, ...] = ()
+    weight: float = 1.0
+
+
+def _items(row: Row, column: str) -> list[Any]:
+    """The completions in a cell: one, or those of a list."""
+    value = row.get(column)
+    if value is None:
+        raise InputError(
+            f"no completion: {column} is {value!r}",
+            expected="a text, or a list of texts",
+            fix="correct the row, or leave it out with --skip-bad",
+        )
+    if isinstance(value, str) and column.lower().endswith("s") and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)  # a CSV file holds lists as JSON text
+        except ValueError:
+            return [value]
+    if isinstance(value, list) and parse_turns(value) is None:
+        return value
+    return [value]
+
+
+def _read_reply(item: Any, columns: Columns, column: str) -> _Reply:
+    """The answer in a text, a conversation or an object."""
+    if isinstance(item, Mapping) and not isinstance(item.get("role", item.get("from")), str):
+        return _Reply(_object_text(item, column))
+    turns = parse_turns([item] if isinstance(item, Mapping) else item)
+    if turns is None and isinstance(item, str):
+        if columns.layout != PREFERENCE or columns.question:
+            return _Reply(normalise_thought(item))
+        turns = _parse_transcript(item)
+    if turns is None:
+        raise _no_completion(item, column)
+    *before, last = turns
+    if last.role != "assistant":
+        raise InputError(
+            f"no completion: the turns of {column} end with the {last.role}'s",
+            expected="turns that end with the assistant's",
+            fix="correct the row, or leave it out with --skip-bad",
+        )
+    if before and before[-1].role == "assistant":
+        raise InputError(
+            f"two turns of the assistant end the turns of {column}",
+            expected="a turn of the user, or of a tool, before the answer",
+            fix="join the two turns, or leave the row out with --skip-bad",
+        )
+    return _Reply(last.content, tuple(before), last.weight)
+
+
+def _parse_transcript(text: str) -> list[Turn]:
+    """The turns of "\n\nHuman: … \n\nAssistant: …", as Anthropic's preference data writes conversations."""
+    parts = _TRANSCRIPT_TURN.split(text)
+    if len(parts) < 3 or parts[0].strip():
+        raise InputError(
+            "chosen and rejected are texts, and the row has no prompt",
+            expected="a column prompt, or whole conversations as turns or as Human: … Assistant: …",
+            fix="--map question=COLUMN",
+        )
+    roles = {"Human": "user", "Assistant": "assistant"}
+    speakers, contents = parts[1::2], parts[2::2]
+    return [
+        Turn(roles[speaker], content.strip())
+        for speaker, content in zip(speakers, contents, strict=True)
+    ]
+
+
+def _object_text(item: Mapping[str, Any], column: str) -> str:
+    """The text of a completion that is an object, its thought joined to it."""
+    thought = read_reasoning(item)
+    names = (*REPLY_NAMES, *OBJECT_TEXT_NAMES) if thought else OBJECT_TEXT_NAMES
+    for name in names:
+        if isinstance(item.get(name), str):
+            return join_reasoning(thought, normalise_thought(item[name]))
+    raise _no_completion(item, column)
+
+
+def _prompt_of(reply: _Reply, asked: Asked, row: Row, columns: Columns) -> tuple[Turn, ...]:
+    """The turns before a reply: those of the prompt's column, of its own conversation, or both, each once."""
+    before = reply.before
+    if not before or not asked.turns:
+        if before:
+            _check_context(row, columns, before)
+        return before or asked.turns
+    if before[0].role == "assistant":
+        return (*asked.turns, *before)  # the prompt, and turns that follow it
+    prompt, conversation = _bare(asked.turns), _bare(before)
+    if conversation[: len(prompt)] == prompt:
+        return before
+    without_system = [turn for turn in prompt if turn[0] != "system"]
+    if conversation == without_system:
+        return asked.turns
+    # A question in a column of its own, and the conversation that asks it, perhaps with more words.
+    if not asked.is_conversation:
+        question = _squeeze(asked.question)
+        if any(question in content for _, content in conversation):
+            return before
+    raise InputError(
+        f"the conversation in {columns.completion[0]} answers another prompt than the row's: "
+        f"{_last_question(before)[:60]!r}, not {asked.question[:60]!r}",
+        expected="one prompt",
+        fix="correct the row, or --map question= to read the conversation alone",
+    )
+
+
+def _only_prompt(prompts: Sequence[tuple[Turn, ...]], asked: Asked) -> tuple[Turn, ...]:
+    """The one prompt of all completions of a row."""
+    if not prompts:
+        return asked.turns
+    for other in prompts[1:]:
+        if _bare(other) != _bare(prompts[0]):
+            raise InputError(
+                f"the completions answer different prompts: {_last_question(prompts[0])[:60]!r} "
+                f"and {_last_question(other)[:60]!r}",
+                expected="one prompt a row",
+                fix="correct the row, or leave it out with --skip-bad",
+            )
+    return prompts[0]
+
+
+def _read_thoughts(row: Row, columns: Columns, position: int, count: int) -> list[str]:
+    """The reasoning before each of `count` replies; of several pieces for one reply all, one after the other."""
+    names = columns.reasoning
+    if len(columns.completion) > 1:
+        names = names[position : position + 1]
+    found: list[tuple[str, list[str]]] = []
+    for name in names:
+        texts = _thoughts_of_cell(row.get(name), name, count)
+        if any(text.strip() for text in texts):
+            found.append((name, texts))
+    if not found:
+        return [""] * count
+    name, texts = max(found, key=lambda entry: sum(map(len, entry[1])))
+    for other, others in found:
+        for text, other_text in zip(texts, others, strict=True):
+            if other_text.strip() not in text:
+                raise InputError(
+                    f"{name!r} and {other!r} hold different thoughts",
+                    expected="one thought a completion",
+                    fix=f"--map reasoning={name}, or the other one",
+                )
+    return texts
+
+
+def _thoughts_of_cell(value: Any, column: str, count: int) -> list[str]:
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        if len(value) == count:
+            return list(value)
+        if count != 1:
+            raise InputError(
+                f"{len(value)} texts in {column!r} for {count} replies",
+                expected="as many as replies",
+                fix="correct or remove the row",
+            )
+        return ["\n\n".join(value)]
+    # A switch in a column of thoughts ("off") says that there is none.
+    return [read_reasoning({"reasoning": value})] * count if value else [""] * count
+
+
+def _read_finish(
+    row: Row, item: Any, columns: Columns, index: int, count: int
+) -> tuple[FinishReason, str]:
+    """How a completion ended, the worst of what is said of it; and the word for it that nobody knows."""
+    own_names = [name for name in FINISH_REASON_KEYS if isinstance(item, Mapping) and name in item]
+    beside, names = (item, own_names) if own_names else (row, list(columns.finish))
+    reasons: list[FinishReason] = []
+    unknown_word = ""
+    for name in names:
+        value = _value_at(beside.get(name), index, count)
+        if value is None or (name == "stop_reason" and reasons):
+            continue  # vLLM's stop_reason is the token or text at which it stopped
+        key = name.lower()
+        if key == "is_reasoning_complete" or isinstance(value, bool):
+            value, key = read_label(value), "is_reasoning_complete"
+        reason = read_finish_reason(value, key=key, in_file=True)
+        if reason == "unknown":
+            unknown_word = str(value)[:40]
+        reasons.append(reason)
+    if not reasons:
+        return ("unknown", "nothing") if names else ("stop", "")
+    bad = [reason for reason in reasons if reason not in ("stop", "unknown")]
+    if bad:
+        return bad[0], ""
+    return ("unknown", unknown_word) if "unknown" in reasons else ("stop", "")
+
+
+def _value_at(value: Any, index: int, count: int) -> Any:
+    """What a cell says of completion `index`: a list has one value each, a single value holds for all."""
+    if not isinstance(value, list):
+        return value
+    if count == 1 and len(value) > 1 and len(set(map(str, value))) > 1:
+        raise InputError(
+            f"{len(value)} ends for one completion: {str(value)[:60]}",
+            expected="one a completion",
+            fix="name the column of the completions they belong to, or --map finish= to read no ends",
+        )
+    return value[index] if index < len(value) else None
+
+
+def _read_label(row: Row, item: Any, columns: Columns, at: tuple[str, int, int]) -> bool | None:
+    """What the file says of a completion: inside its object, or in the row."""
+    column, index, count = at
+    if columns.layout == PREFERENCE:
+        return column == columns.completion[0]
+    if isinstance(item, Mapping):
+        for name in columns.object_labels:
+            if item.get(name) is not None:
+                return read_label(item[name])
+    return label_at(cell(row, columns.label), index, count, columns.label)
+
+
+def _read_prefix(row: Row) -> str:
+    """How the answer begins: text that both sides of a pair go on from, and that nobody learns (Step-DPO)."""
+    value = row.get("prefix")
+    if value is not None and not isinstance(value, str):
+        raise InputError(
+            f"prefix is {value!r:.40}", expected="a text", fix="correct it, or rename the column"
+        )
+    return value or ""
+
+
+def read_weight(value: Any, what: str) -> float:
+    """How much a row or a turn counts, 1 where nothing is said."""
+    if value is None:
+        return 1.0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(
+            f"{what} is {value!r}", expected="a number", fix="correct it, or rename the column"
+        )
+    return float(value)
+
+
+def _refuse_weights_of_pair(row: Row) -> None:
+    given = [name for name in ("weight", "spans") if row.get(name) and row[name] != 1]
+    if given:
+        raise InputError(
+            f"a pair with {' and '.join(given)}",
+            expected="pairs without: they are compared by sums of log-probabilities, which weights would bend",
+            fix=f"leave the column out, or rename it: {', '.join(given)}",
+        )
+
+
+def _last_question(turns: Sequence[Turn]) -> str:
+    """What the user said last; without a user, what was said last."""
+    for turn in reversed(turns):
+        if turn.role == "user":
+            return turn.content
+    return turns[-1].content if turns else ""
+
+
+def _to_prompt(turns: Sequence[Turn]) -> Prompt:
+    """A lone user's turn as a text, anything else as messages."""
+    if not turns:
+        return ""
+    if len(turns) == 1 and turns[0].role == "user":
+        return turns[0].content
+    return tuple(Message(turn.role, turn.content) for turn in turns)
+
+
+def _bare(turns: Sequence[Turn]) -> list[tuple[str, str]]:
+    """Roles and texts, without what spaces and weights add."""
+    return [(turn.role, _squeeze(turn.content)) for turn in turns]
+
+
+def _squeeze(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _contains_all(text: str, parts: Sequence[str]) -> bool:
+    return all(part in text for part in parts)
+
+
+def _no_completion(item: Any, column: str) -> InputError:
+    return InputError(
+        f"no completion: {column} is {item!r:.40}",
+        expected="a text, turns that end with the assistant's, a {solution: …}, or a list of them",
+        fix="correct or remove the row, or leave bad rows out with --skip-bad",
+    )
+
+
+def _no_question(row: Row) -> InputError:
+    return InputError(
+        "no question",
+        expected="a text or turns under question, problem, prompt, instruction, messages and the like",
+        available=list(row),
+        fix="name the column: --map question=COLUMN, or recorded:FILE?question=COLUMN",
+    )

@@ -1,264 +1,266 @@
-"""Rows with unknown column names become problems: guessed, or named by `mapping`; kinds follow from the golds."""
+"""Rows become problems: their columns chosen or named by --map, their kinds by what their gold answers are."""
 
 from __future__ import annotations
 
-import re
-import string
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any
 
 from potstill.data import program_tests
-from potstill.data.files import checked, refuse
+from potstill.data.choices import read_gold_option
+from potstill.data.columns import (
+    GOLD_NAMES,
+    QUESTION_NAMES,
+    ColumnChooser,
+    Columns,
+    is_empty,
+)
+from potstill.data.gold import gold_text, is_number, read_gold
+from potstill.data.layouts import Row, cell, read_question, read_row_options
+from potstill.data.skipped import refuse, row_at
+from potstill.data.trace_json import from_record, is_trace_record
 from potstill.errors import InputError
 from potstill.records import Problem, canonical, digest
 
-# What each field may be called, best first; compared without case.
-NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "question": ("problem", "question", "prompt", "instruction", "query"),
-        "answer": (
-            *("answer", "gold", "ground_truth", "final_answer", "correct"),
-            *("reference", "gt", "target", "solution"),
-        ),
-        "id": ("id", "problem_id", "unique_id"),
-        "choices": ("choices", "options"),
-        "solution": ("solution", "rationale", "gt_cot", "reference_solution", "cot"),
-        "table": ("table", "schema", "database", "create_table_statement"),
-        "tests": ("tests", "rubric", "criteria"),
-    }
-)
-_FINAL = re.compile(r"(?:####|^[ \t]*A:)[ \t]*([^\n]+?)[ \t]*$", re.MULTILINE)
-_NUMBER = re.compile(r"[-+]?(?:\\?[$€£])?[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:/\d+)?%?")
-_LETTERED = re.compile(r"\(?([A-Za-z])[).:]\s*")
 
+@dataclass(frozen=True)
+class ProblemDraft:
+    """A problem without its kind, which follows from all golds of a file together."""
 
-Draft: TypeAlias = tuple[str, Mapping[str, Any]]  # ("line 7", columns or fields)
+    place: str
+    question: str
+    answer: str | None = None
+    solution: str | None = None
+    choices: tuple[str, ...] = ()
+    table: str | None = None
+    tests: tuple[str, ...] = ()
+    id: str | None = None
+
+    def identity(self) -> tuple[object, ...]:
+        """What makes it this problem and no other: question, options, gold and table."""
+        return " ".join(self.question.split()), self.choices, self.answer, self.table, self.tests
 
 
 class Loaded(list[Problem]):
-    """Problems with the columns that they were read from, and where each stands ("line 7") by its id."""
+    """Problems with the columns that they were read from, and where each stands ("line 7") by its id.
+
+    Args:
+        mapping: field -> column.
+        places: problem id -> place, where the source has places.
+        unread: columns with something in them that nothing was read from.
+    """
 
     def __init__(
         self,
         problems: Iterable[Problem],
         mapping: Mapping[str, str],
         places: Mapping[str, str] | None = None,
+        unread: Sequence[str] = (),
     ) -> None:
-        """Take the problems, field -> column, and id -> place where the source has places."""
+        """Take the problems."""
         super().__init__(problems)
         self.mapping = mapping
         self.places = places or {}
+        self.unread = tuple(unread)
 
 
-def from_rows(
-    rows: Sequence[Draft], *, spec: str, source: str, mapping: Mapping[str, str], kind: str | None
+def problems_of_rows(
+    rows: Sequence[tuple[str, Row]],
+    *,
+    spec: str,
+    source: str,
+    mapping: Mapping[str, str],
+    kind: str | None,
 ) -> Loaded:
-    """Problems of rows.
+    """The problems of a file's rows.
 
     Args:
-        rows: (where it stands, columns).
+        rows: each with where it stands.
         spec: what the user named, for messages.
         source: goes into the problems; must not depend on the machine.
+        mapping: field -> column; "" for none.
+        kind: the verifier; guessed from the golds where it is not given.
     """
     rows, kind = program_tests.known(rows, kind, spec)
-    columns = list(dict.fromkeys(name for _, row in rows for name in row))
-    used = _columns(columns, mapping, spec)
-    drafts: list[Draft] = []
-    for where, row in rows:
-        with checked(spec, where, row):
-            drafts.append((where, _draft(row, used, where, spec)))
-    found = kind or _kind([draft for _, draft in drafts])
-    named = _named(drafts, found, spec)
-    places = {key: place for key, (place, _) in named.items()}
-    return Loaded(
-        (_problem(draft, key, found, source) for key, (_, draft) in named.items()), used, places
-    )
+    if kind == "code":
+        mapping = {"answer": "", **mapping}  # a program's gold is its solution, which tests judge
+    chooser = ColumnChooser([row for _, row in rows], mapping, "problems", spec)
+    _check_columns(chooser, rows, mapping, spec)
+    ready: dict[str, Problem] = {}
+    drafts: list[ProblemDraft] = []
+    for place, row in rows:
+        with row_at(spec, place, row):
+            columns = chooser.choose(row)
+            if is_trace_record(row):
+                problem = from_record(row).problem
+                ready.setdefault(problem.id, problem)
+            else:
+                drafts.append(draft_of_problem_row(row, columns, place, kind or ""))
+    made = make_problems(drafts, kind=kind, source=source, spec=spec)
+    problems = [*ready.values(), *made.values()]
+    places = {problem.id: place for place, problem in made.items()}
+    return Loaded(problems, chooser.to_mapping(), places, chooser.unread_columns())
 
 
-def _columns(columns: Sequence[str], mapping: Mapping[str, str], spec: str) -> dict[str, str]:
-    """Field -> column; an empty name in `mapping` means that there is none."""
-    unknown = [field for field in mapping if field not in NAMES]
-    if unknown:
-        raise InputError(f"--map names no field {unknown[0]!r}", available=NAMES, wanted=unknown[0])
-    used = {
-        field: column for field in NAMES if (column := mapping.get(field, _guess(field, columns)))
-    }
-    for field, column in used.items():
-        for part in column.split("+"):
-            if part not in columns:
-                raise InputError(
-                    f"{spec} has no column {part!r}",
-                    available=columns,
-                    wanted=part,
-                    fix=f"--map {field}=COL",
-                )
-    if used.get("solution") == used.get("answer"):
-        used.pop("solution", None)
-    for field in ("question", "answer"):
-        if field not in used and mapping.get(field) != "":
-            raise InputError(
-                f"{spec} has no column for the {field}",
-                expected=f"one of {', '.join(NAMES[field])}",
-                available=columns,
-                fix=f"--map {field}=COL"
-                + (" (or --map answer= if there are no golds)" * (field == "answer")),
-            )
-    return used
-
-
-def _guess(field: str, columns: Sequence[str]) -> str:
-    lower: dict[str, str] = {}
-    for column in columns:
-        lower.setdefault(column.lower(), column)
-    if field == "question" and {"body", "question"} <= set(lower):  # SVAMP's layout
-        return f"{lower['body']}+{lower['question']}"
-    return next((lower[name] for name in NAMES[field] if name in lower), "")
-
-
-def _draft(
-    row: Mapping[str, Any], used: Mapping[str, str], where: str, spec: str
-) -> dict[str, Any]:
-    """A row's fields: question, answer, solution, choices, id."""
-    question = " ".join(
-        _string(row.get(part)).strip() for part in used["question"].split("+")
-    ).strip()
-    if not question:
+def draft_of_problem_row(row: Row, columns: Columns, place: str, kind: str) -> ProblemDraft:
+    """The draft of a row in a problem file, whose prompt must be a question alone."""
+    _refuse_history(row, columns)
+    asked = read_question(row, columns)
+    if asked.is_conversation and len(asked.turns) != 1:
+        roles = ", ".join(turn.role for turn in asked.turns)
         raise InputError(
-            f"{spec}, {where}: the question is empty",
-            expected=f"text in column {used['question']!r}",
+            f"the question is a conversation of {roles}",
+            expected="one turn of the user: a problem has no place for more",
+            fix="leave the row out with --skip-bad, or --map question=COLUMN for a text",
+        )
+    if not asked.question.strip():
+        raise InputError(
+            "the question is empty",
+            expected=f"text in column {'+'.join(columns.question)!r}",
             fix="remove the row",
         )
-    choices = _choices(row.get(used.get("choices", "")))
-    table, gold = _held(row.get(used.get("table", ""))), row.get(used.get("answer", ""))
-    answer, solution = (_held(gold), "") if table else _final(_string(gold))
-    written = _string(row.get(used.get("solution", ""))) or solution
-    answer = _letter(answer, row.get(used.get("answer", "")), choices) if choices else answer
-    key = row.get(used.get("id", ""))
-    given = None if key is None or key == "" else _string(key)
-    return {
-        "question": question,
-        "answer": answer or None,
-        "solution": written or None,
-        "choices": choices,
-        "table": table or None,
-        "tests": _tests(row.get(used.get("tests", ""))),
-        "id": given,
-    }
+    return draft_of_row(row, columns, place, question=asked.question.strip(), kind=kind)
 
 
-def _held(value: Any) -> str:
-    """A cell that is text, or data as canonical JSON: tables, rows, tests."""
-    return "" if value is None else value if isinstance(value, str) else canonical(value)
-
-
-def _tests(value: Any) -> tuple[str, ...]:
-    several = value if isinstance(value, list | tuple) else [value]
-    return tuple(text for item in several if (text := _held(item)))
-
-
-def _string(value: Any) -> str:
-    """A cell as text: 18.0 is "18", a list is joined by commas, nothing is ""."""
-    if value is None:
-        return ""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return str(int(value))
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_string, value))
-    return (
-        value
-        if isinstance(value, str)
-        else canonical(value)
-        if isinstance(value, Mapping)
-        else str(value)
+def draft_of_row(
+    row: Row, columns: Columns, place: str, *, question: str, kind: str = ""
+) -> ProblemDraft:
+    """The draft of a row with its question: gold answer, solution, options, table, tests, id."""
+    options = read_row_options(row, columns)
+    table = _data_text(cell(row, columns.table))
+    gold_cell = cell(row, columns.gold)
+    if table:
+        answer, solution = _data_text(gold_cell), ""
+    else:
+        answer, solution = read_gold(gold_cell, kind)
+    if options.texts and answer:
+        answer = read_gold_option(answer if isinstance(gold_cell, str) else gold_cell, options)
+    key = cell(row, columns.id)
+    written_solution = gold_text(cell(row, columns.solution)) or solution
+    return ProblemDraft(
+        place=place,
+        question=question,
+        answer=answer or None,
+        solution=written_solution or None,
+        choices=options.texts,
+        table=table or None,
+        tests=_read_tests(cell(row, columns.tests)),
+        id=None if is_empty(key) else gold_text(key),
     )
 
 
-def _final(gold: str) -> tuple[str, str]:
-    """The final answer of a text that ends in "#### 72", "A: 18" or a box, and that text ("" where it is no more)."""
-    text = gold.strip()
-    marks = list(_FINAL.finditer(text))
-    if marks and marks[-1].end() == len(text):
-        return marks[-1][1], text
-    start = text.rfind("\\boxed{")
-    depth, begin = 1, start + len("\\boxed{")
-    for at in range(begin if start >= 0 else len(text), len(text)):
-        depth += {"{": 1, "}": -1}.get(text[at], 0)
-        if depth == 0:
-            return text[begin:at], text
-    return text, ""
+def make_problems(
+    drafts: Sequence[ProblemDraft], *, kind: str | None, source: str, spec: str
+) -> dict[str, Problem]:
+    """Place -> problem. Ids are the given ones, or hashes of the content; equal rows without one are numbered.
 
-
-def _choices(value: Any) -> tuple[str, ...]:
-    """Options as texts; letters that number them in order ("A)12", "B)13") are taken off."""
-    if isinstance(value, Mapping):  # Hugging Face: {"text": [...], "label": [...]}
-        value = value.get("text", list(value.values()))
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        return ()
-    texts = tuple(_string(item).strip() for item in value)
-    marks = [_LETTERED.match(text) for text in texts]
-    if all(
-        mark and mark[1].upper() == letter
-        for mark, letter in zip(marks, string.ascii_uppercase, strict=False)
-    ):
-        return tuple(text[mark.end() :] for text, mark in zip(texts, marks, strict=True) if mark)
-    return texts
-
-
-def _letter(answer: str, raw: Any, choices: Sequence[str]) -> str:
-    """The gold option's letter: an index counts from 0; a letter or an option's text stays for the verifier to read."""
-    if isinstance(raw, int) and not isinstance(raw, bool) and 0 <= raw < len(choices):
-        return string.ascii_uppercase[raw]
-    return answer
-
-
-def _kind(drafts: Sequence[Mapping[str, Any]]) -> str:
-    """Table where each has one, choice where there are options, number where every gold answer is one, else math."""
-    if all(draft["table"] for draft in drafts):
-        return "table"
-    if all(draft["choices"] for draft in drafts):
-        return "choice"
-    golds = [draft["answer"] for draft in drafts if draft["answer"] is not None]
-    numeric = all(_NUMBER.fullmatch(gold) and any(c.isdigit() for c in gold) for gold in golds)
-    return "number" if golds and numeric else "math"
-
-
-def _named(drafts: Sequence[Draft], kind: str, spec: str) -> dict[str, Draft]:
-    """Drafts by given ids, or content hashes; two rows of one id are refused, two equal rows without one numbered."""
-    seen: dict[str, str] = {}
+    Two rows of one id are refused, or the second is listed where bad rows are left out.
+    """
+    usual_kind = kind or _usual_kind(drafts)
+    first_with_id: dict[str, ProblemDraft] = {}
     repeats: Counter[str] = Counter()
-    named: dict[str, Draft] = {}
-    for place, draft in drafts:
-        key = draft["id"]
+    problems: dict[str, Problem] = {}
+    for draft in drafts:
+        draft_kind = kind or _kind_of(draft, usual_kind)
+        key = draft.id
         if key is None:
-            content = digest(
-                "problem", [draft["question"], draft["answer"], kind, draft["choices"]]
-            )
-            repeats[content] += 1
-            key = content if repeats[content] == 1 else f"{content}-{repeats[content]}"
-        if key in seen:
-            error = InputError(
-                f"{spec}: {seen[key]} and {place} have the same id {key!r}",
-                expected="ids that occur once",
-                fix="--map id= to make ids from the content, --map id=COL for another column, "
-                "or --skip-bad to keep the first",
-            )
-            refuse(error, spec, place, draft["question"])
+            content = [draft.question, draft.answer, draft_kind, draft.choices]
+            key = digest("problem", content)
+            repeats[key] += 1
+            if repeats[key] > 1:
+                key = f"{key}-{repeats[key]}"
+        if key in first_with_id:
+            error = _same_id(spec, key, first_with_id[key], draft)
+            refuse(error, spec, draft.place, draft.question)
             continue
-        seen[key], named[key] = place, (place, draft)
-    return named
+        first_with_id[key] = draft
+        problems[draft.place] = Problem(
+            id=key,
+            question=draft.question,
+            answer=draft.answer,
+            kind=draft_kind,
+            solution=draft.solution,
+            choices=draft.choices,
+            table=draft.table,
+            tests=draft.tests,
+            source=source,
+        )
+    return problems
 
 
-def _problem(draft: Mapping[str, Any], key: str, kind: str, source: str) -> Problem:
-    return Problem(
-        id=key,
-        question=draft["question"],
-        answer=draft["answer"],
-        kind=kind,
-        solution=draft["solution"],
-        choices=draft["choices"],
-        table=draft["table"],
-        tests=draft["tests"],
-        source=source,
+def _check_columns(
+    chooser: ColumnChooser,
+    rows: Sequence[tuple[str, Row]],
+    mapping: Mapping[str, str],
+    spec: str,
+) -> None:
+    """Refuse a file without a column for the question, or for the gold answers where the user did not say so."""
+    plain_rows = [row for _, row in rows if not is_trace_record(row)]
+    if not plain_rows:
+        return
+    columns = list(dict.fromkeys(name for row in plain_rows for name in row))
+    if not chooser.has("question", plain_rows):
+        raise InputError(
+            f"{spec} has no column for the question",
+            expected=f"one of {', '.join(QUESTION_NAMES)}",
+            available=columns,
+            fix="--map question=COL",
+        )
+    if mapping.get("answer") != "" and not chooser.has("gold", plain_rows):
+        raise InputError(
+            f"{spec} has no column for the answer",
+            expected=f"one of {', '.join(GOLD_NAMES)}",
+            available=columns,
+            fix="--map answer=COL (or --map answer= if there are no golds)",
+        )
+
+
+def _refuse_history(row: Row, columns: Columns) -> None:
+    """Refuse turns before the question, for which a problem has no place."""
+    if not is_empty(cell(row, columns.history)):
+        raise InputError(
+            f"the column {columns.history!r} belongs to the prompt, and a problem has no place for it",
+            expected="the question alone",
+            fix=f"--map history= to ask without it, or --map question={columns.history}+QUESTION to ask both",
+        )
+
+
+def _data_text(value: Any) -> str:
+    """A cell that is text, or data as canonical JSON: tables, rows, tests."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else canonical(value)
+
+
+def _read_tests(value: Any) -> tuple[str, ...]:
+    several = value if isinstance(value, list | tuple) else [value]
+    texts = [_data_text(item) for item in several]
+    return tuple(text for text in texts if text)
+
+
+def _usual_kind(drafts: Sequence[ProblemDraft]) -> str:
+    """The kind of the problems without options and tables: number where every gold answer of them is one, else math."""
+    golds = []
+    for draft in drafts:
+        if not draft.choices and not draft.table and draft.answer is not None:
+            golds.append(draft.answer)
+    return "number" if golds and all(is_number(gold) for gold in golds) else "math"
+
+
+def _kind_of(draft: ProblemDraft, usual_kind: str) -> str:
+    if draft.table:
+        return "table"
+    return "choice" if draft.choices else usual_kind
+
+
+def _same_id(spec: str, key: str, first: ProblemDraft, second: ProblemDraft) -> InputError:
+    found = f"{spec}: {first.place} and {second.place} have the same id {key!r}"
+    if first.question != second.question:
+        found += f", and ask {first.question[:60]!r} and {second.question[:60]!r}"
+    return InputError(
+        found,
+        expected="ids that occur once",
+        fix="--map id= to make ids from the content, --map id=COL for another column, "
+        "or --skip-bad to keep the first",
     )

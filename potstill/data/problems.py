@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from potstill.data import files, gym
-from potstill.data.problem_rows import Loaded, from_rows
+from potstill.data.problem_rows import Loaded, problems_of_rows
 from potstill.errors import ConfigError, InputError
 from potstill.records import Problem
 
@@ -48,7 +48,9 @@ def load(
     return (
         problems
         if limit is None
-        else Loaded(shuffled(problems, seed)[:limit], problems.mapping, problems.places)
+        else Loaded(
+            shuffled(problems, seed)[:limit], problems.mapping, problems.places, problems.unread
+        )
     )
 
 
@@ -68,6 +70,7 @@ def describe(problems: Sequence[Problem]) -> dict[str, Any]:
         "kinds": dict(Counter(problem.kind for problem in problems)),
         "sources": dict(Counter(problem.source for problem in problems)),
         "mapping": dict(problems.mapping) if isinstance(problems, Loaded) else {},
+        "unread": list(problems.unread) if isinstance(problems, Loaded) else [],
         "without_answer": sum(p.answer is None and not (p.tests and p.solution) for p in problems),
         "repeated_questions": len(problems) - len(questions),
     }
@@ -101,4 +104,4 @@ def _read(
             wanted=f"{prefix}:",
         )
     found = list(files.rows(spec, "a problem file"))
-    return from_rows(found, spec=spec, source=files.name(spec), mapping=mapping, kind=kind)
+    return problems_of_rows(found, spec=spec, source=files.name(spec), mapping=mapping, kind=kind)

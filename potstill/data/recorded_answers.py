@@ -1,20 +1,29 @@
-"""Recorded answers from a file: whose, to which problem, and what the file itself says of them.
+"""Recorded answers to known problems: whose, to which problem, and what the file itself says of them.
 
-Rows name their problem by `id` or by its question; their answers may have any layout of `models.layouts`.
+Rows name their problem by its id, or by its question; equal questions are told apart by options and gold answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from potstill.data import layouts
-from potstill.data.files import checked, rows
-from potstill.data.layouts import CHATS, QUESTIONS
+from potstill.data import files
+from potstill.data.columns import BY_MODEL, Columns
+from potstill.data.layouts import Row, RowContent, cell, read_row
+from potstill.data.problem_rows import draft_of_row
+from potstill.data.row_traces import LABEL, RowSource, read_writer, trace_of_record
+from potstill.data.trace_json import is_trace_record
 from potstill.errors import InputError
 from potstill.records import Problem
 
-_MODELS = ("model", "author", "name")
+# Fields of --map that belong to the answers' file where it is not the problems' own.
+ANSWER_FIELDS = ("id", "question", "completion", "reasoning", "label", "finish", "choices")
+UNNAMED = "answers"
+"""Whose answers they are where a file does not say so."""
+
+_ID_COLUMNS = ("problem_id", "unique_id", "id", "problem")
 
 
 class Answered(NamedTuple):
@@ -26,78 +35,163 @@ class Answered(NamedTuple):
     label: bool | None
 
 
-def read(
-    spec: str, problems: Sequence[Problem], mapping: Mapping[str, str]
-) -> tuple[list[Answered], int]:
-    """The answers in a file to these problems, and how many rows belong to none of them.
+@dataclass
+class RecordedAnswers:
+    """The answers in a file to known problems.
 
     Args:
-        mapping: `id`, `question`, `completion` or `label` -> column.
+        answers: in the order of the file.
+        strays: how many rows belong to none of the problems.
+        mapping: layout, and field -> column.
+        unread: columns with something in them that nothing was read from.
     """
-    by_id = {problem.id: problem for problem in problems}
-    by_question = {_squeeze(problem.question): problem for problem in reversed(problems)}
-    found: list[Answered] = []
+
+    answers: list[Answered]
+    strays: int = 0
+    mapping: dict[str, str] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)
+
+
+def read_answers(
+    spec: str, problems: Sequence[Problem], mapping: Mapping[str, str]
+) -> RecordedAnswers:
+    """The answers in a file to these problems.
+
+    Args:
+        spec: the file.
+        problems: as they were loaded.
+        mapping: field -> column; those that the file lacks are the problems' own, but for `completion` and `label`.
+    """
+    source = RowSource(spec, _own_mapping(spec, mapping), "a file of answers")
+    index = _ProblemIndex(problems, ignores_ids=mapping.get("id") == "")
+    answers: list[Answered] = []
     strays = 0
-    for where, row in rows(spec):
-        problem = _problem(row, by_id, by_question, mapping)
-        if problem is None:
-            strays += 1
-            continue
-        with checked(spec, where, row):
-            found += _answers(row, problem, mapping, f"{spec}, {where}")
-    if not found:
+    for place, row in source:
+        with files.row_at(spec, place, row):
+            columns = source.chooser.choose(row)
+            found = _read_answers_of_row(row, columns, place, index)
+            answers += found or []
+            strays += found is None
+    if not answers:
         raise InputError(
             f"none of {strays} rows of {spec} answers one of the {len(problems)} problems",
             expected="rows with a problem's id, or with its question word for word",
             fix="--map id=COLUMN or --map question=COLUMN, or give the problems that were answered",
         )
-    return found, strays
+    chooser = source.chooser
+    return RecordedAnswers(answers, strays, chooser.to_mapping(), chooser.unread_columns())
 
 
-def _problem(
-    row: Mapping[str, Any],
-    by_id: Mapping[str, Problem],
-    by_question: Mapping[str, Problem],
-    mapping: Mapping[str, str],
-) -> Problem | None:
-    for name in dict.fromkeys((mapping.get("id") or "id", "problem_id", "problem")):
-        if str(row.get(name)) in by_id:
-            return by_id[str(row[name])]
-    asked = [
-        row[name]
-        for name in (mapping.get("question", ""), *QUESTIONS)
-        if isinstance(row.get(name), str)
-    ]
-    asked += [
-        turn.content
-        for name in CHATS
-        for turn in layouts.chat(row.get(name))
-        if turn.role == "user"
-    ]
-    return next(
-        (by_question[_squeeze(text)] for text in asked if _squeeze(text) in by_question), None
+class _ProblemIndex:
+    """Problems by their ids and questions."""
+
+    def __init__(self, problems: Sequence[Problem], *, ignores_ids: bool) -> None:
+        self.ignores_ids = ignores_ids
+        self.by_id = {problem.id: problem for problem in problems}
+        self._by_question: dict[str, list[Problem]] = {}
+        for problem in problems:
+            self._by_question.setdefault(_squeeze(problem.question), []).append(problem)
+
+    def by_question(self, content: RowContent, row: Row, columns: Columns) -> Problem | None:
+        """The problem with a row's question; of several those with its options and gold answer.
+
+        Raises:
+            InputError: several problems with this question that the row does not tell apart.
+        """
+        asked = [_squeeze(content.question)]
+        if not isinstance(content.prompt, str):
+            asked += [_squeeze(turn.content) for turn in content.prompt if turn.role == "user"]
+        problems = next((self._by_question[q] for q in asked if q in self._by_question), [])
+        draft = draft_of_row(row, columns, "", question=content.question)
+        if len({_identity(problem) for problem in problems}) > 1 and draft.choices:
+            problems = [problem for problem in problems if problem.choices == draft.choices]
+        if len({_identity(problem) for problem in problems}) > 1 and draft.answer:
+            problems = [problem for problem in problems if problem.answer == draft.answer]
+        if len({_identity(problem) for problem in problems}) > 1:
+            raise InputError(
+                f"{len(problems)} problems ask {content.question[:60]!r}, with other options or golds",
+                expected="rows that say which of them they answer",
+                fix="give the rows the problems' ids, options or gold answers",
+            )
+        return problems[0] if problems else None
+
+
+def _own_mapping(spec: str, mapping: Mapping[str, str]) -> dict[str, str]:
+    """The part of --map that is for the answers' file."""
+    _, first = next(files.rows(spec, "a file of answers"))
+    own = {}
+    for name, column in mapping.items():
+        is_here = not column or column in first
+        if name in ("completion", "label") or (name in ANSWER_FIELDS and is_here):
+            own[name] = column
+    return own
+
+
+def _read_answers_of_row(
+    row: Row, columns: Columns, place: str, index: _ProblemIndex
+) -> list[Answered] | None:
+    """The answers of a row; None where it belongs to none of the problems."""
+    if is_trace_record(row):
+        return _answer_of_trace(row, index)
+    id_column = _find_id_column(row, columns, index)
+    if not id_column and not columns.question and not columns.completion:
+        return None
+    content = read_row(row, columns, needs_question=False)
+    named = index.by_id[str(row[id_column])] if id_column else None
+    if named and id_column not in columns.question:
+        _check_question(named, content)
+    problem = named or index.by_question(content, row, columns)
+    if problem is None:
+        return None
+    by_model = columns.layout == BY_MODEL and len(columns.completion) > 1
+    writer = read_writer(row, columns) or UNNAMED
+    answers = []
+    for completion in content.completions:
+        model = completion.column if by_model else writer
+        answers.append(Answered(model, problem, completion.text, completion.label))
+    return answers
+
+
+def _answer_of_trace(row: Row, index: _ProblemIndex) -> list[Answered] | None:
+    trace = trace_of_record(row)
+    problem = index.by_id.get(trace.problem.id)
+    if problem is None or trace.error:
+        return None if problem is None else []
+    label = trace.scores.get(LABEL)
+    author = trace.author.model if trace.author else UNNAMED
+    return [Answered(author, problem, trace.text, None if label is None else label == 1.0)]
+
+
+def _find_id_column(row: Row, columns: Columns, index: _ProblemIndex) -> str:
+    """The column that names a problem by its id; "" where none does."""
+    if index.ignores_ids:
+        return ""
+    for column in dict.fromkeys((columns.id, *_ID_COLUMNS)):
+        value = cell(row, column)
+        if value is not None and str(value) in index.by_id:
+            return column
+    return ""
+
+
+def _check_question(problem: Problem, content: RowContent) -> None:
+    """Refuse a row whose id names a problem with another question; a template around the question is none."""
+    asked = _squeeze(content.question)
+    wanted = _squeeze(problem.question)
+    if not asked or wanted in asked or asked in wanted:
+        return
+    turns = () if isinstance(content.prompt, str) else content.prompt
+    if any(wanted in _squeeze(turn.content) for turn in turns):
+        return
+    raise InputError(
+        f"the id {problem.id!r} is of the problem {problem.question[:60]!r}, "
+        f"and the row asks {content.question[:60]!r}",
+        expected="rows that answer the question that their id names",
+        fix="correct the row; --map id= goes by the question alone, --map question= by the id alone",
     )
 
 
-def _answers(
-    row: Mapping[str, Any], problem: Problem, mapping: Mapping[str, str], where: str
-) -> list[Answered]:
-    given = {name: mapping[name] for name in ("completion", "label") if mapping.get(name) in row}
-    if mapping.get("completion") and "completion" not in given:
-        raise InputError(
-            f"{where} has no completion",
-            expected=f"a text, or a list of texts, under {mapping['completion']}",
-            available=list(row),
-            wanted=mapping["completion"],
-            fix="--map completion=COLUMN",
-        )
-    columns = layouts.guess(row, given, where)._replace(label=mapping.get("label", ""))
-    author = next((str(row[name]) for name in _MODELS if isinstance(row.get(name), str)), "answers")
-    by_model = columns.layout == layouts.BY_MODEL
-    return [
-        Answered(recording.column if by_model else author, problem, recording.text, recording.label)
-        for recording in layouts.recordings(row, columns, where)
-    ]
+def _identity(problem: Problem) -> tuple[object, ...]:
+    return problem.choices, problem.answer, problem.table, problem.tests
 
 
 def _squeeze(text: str) -> str:

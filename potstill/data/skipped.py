@@ -67,6 +67,18 @@ def checked(file: object, where: str, row: object = "") -> Iterator[None]:
         refuse(error, file, where, row)
 
 
+@contextmanager
+def row_at(file: object, where: str, row: object = "") -> Iterator[None]:
+    """As `checked`, with file and place put before what the error found."""
+    with checked(file, where, row):
+        try:
+            yield
+        except InputError as error:
+            error.found = f"{file}, {where}: {error.found}"
+            error.args = (error.render(),)
+            raise
+
+
 def start_of(row: object) -> str:
     """The first characters of a row in printable ASCII."""
     if isinstance(row, bytes | bytearray):

@@ -1,28 +1,47 @@
-"""Existing traces as a model: the question looks up the completions that were recorded for it.
+"""Existing completions as a model: a prompt looks up what was recorded for its question.
 
-The rows may have any layout of `layouts`: messages, ShareGPT, prompt/completion, question/reasoning/answer, Open-R1,
-OpenThoughts, s1K, or a column a recorded model, as GSM8K's `example_model_solutions.jsonl` has. Which column is what is
-guessed from the first row, shown in `mapping`, and can be given.
-Draw i is the i-th recorded completion; rows with the same question add draws. Sampling settings can't change a
-recording and are not applied; a prefix is honoured where a recording begins with it.
+The rows may have any layout of `data.layouts`; which column is what is chosen from a sample of them, shown in
+`mapping`, and can be given. Sample i is the i-th recorded completion; rows with the same prompt add samples. Sampling
+settings can't change a recording and are not applied; a prefix is honoured where a recording begins with it.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
-from potstill.data import files, layouts
-from potstill.data.layouts import COMPLETIONS, LABELS, QUESTIONS, Columns, Recording
+from potstill.data import files
+from potstill.data.columns import SAMPLE_ROWS, ColumnChooser
+from potstill.data.layouts import RecordedCompletion, Row, RowContent, read_row
+from potstill.data.row_traces import LABEL, trace_of_record
+from potstill.data.trace_json import is_trace_record
 from potstill.errors import InputError, ModelError
 from potstill.models.model import Completion, Request
 from potstill.models.scripted import ROUND, last_user
-from potstill.records import Prompt, Tokens, digest
+from potstill.records import Prompt, Tokens, Trace, digest
 
-__all__ = ["COMPLETIONS", "LABELS", "QUESTIONS", "Recorded", "Recording"]
+__all__ = ["Recorded"]
+
+_MAPPED_FIELDS = ("reasoning", "answer", "label", "finish")
+
+
+@dataclass
+class _Recording:
+    """The completions of one prompt.
+
+    Args:
+        prompt: as the row has it, options included.
+        options: of a multiple choice.
+        completions: in the order of the file.
+    """
+
+    prompt: Prompt
+    options: tuple[str, ...] = ()
+    completions: list[RecordedCompletion] = field(default_factory=list)
 
 
 @final
@@ -31,8 +50,8 @@ class Recorded:
 
     Args:
         rows: the file's rows, each alone or with where it stands.
-        columns: which columns hold completions, in draw order; default: guessed from the first row.
-        question: the column of the question; default: the first of QUESTIONS that a row has, else its chat.
+        columns: which columns hold completions, in the order of the samples; default: chosen from a sample of the rows.
+        question: the column of the question; default: chosen.
         mapping: the columns of `reasoning`, `answer` (what follows the reasoning), `label`, `finish`.
         contained: also match a prompt that contains exactly one recorded question: a template around it. Never on by
             itself: a request to rewrite a solution contains the question too, and the recording is no answer to that.
@@ -49,16 +68,15 @@ class Recorded:
         contained: bool = False,
         source: str = "the recording",
     ) -> None:
+        """Read all rows."""
         self._contained, self._source = contained, source
-        self._table: dict[str, list[Recording]] = {}
-        self._found_columns: Columns | None = None
-        given = {"completion": ",".join(columns), "question": question, **(mapping or {})}
+        self._recordings: dict[str, list[_Recording]] = {}
+        # The question of each prompt whose words are not the question's alone.
+        self._question_of_prompt: dict[str, str] = {}
+        given = {"completion": ",".join(columns), "question": question}
         given = {name: column for name, column in given.items() if column}
-        for number, item in enumerate(rows, 1):
-            place, row = item if isinstance(item, tuple) else (f"row {number}", item)
-            with files.checked(source, place, row):
-                self._take(row, given, f"{source}, {place}")
-        if not self._table:
+        self._read({**given, **(mapping or {})}, rows)
+        if not self._recordings:
             raise InputError(
                 f"{source} has no rows",
                 expected="recorded completions",
@@ -69,103 +87,194 @@ class Recorded:
     def load(cls, path: Path | str, **options: Any) -> Recorded:
         """Read a .jsonl, .json, .csv or .parquet file of rows (also .gz), or hf:NAME[/CONFIG][:SPLIT]."""
         rows = files.rows(str(path), "a file of questions with recorded completions")
-        mapping = {name: options.pop(name) for name in layouts.FIELDS[2:] if name in options}
+        mapping = {name: options.pop(name) for name in _MAPPED_FIELDS if name in options}
         return cls(rows, source=str(path), mapping=mapping, **options)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns that hold completions, in draw order."""
-        return self._found_columns.completion if self._found_columns else ()
+        """The columns that hold completions, in the order of the samples."""
+        return self._chooser.completion_columns
 
     @property
     def mapping(self) -> dict[str, str]:
-        """Field -> column, guessed or given, with the layout's name under "layout"."""
-        found = self._found_columns
-        return {"layout": found.layout, **found.shown()} if found else {}
-
-    def _take(self, row: Mapping[str, Any], given: Mapping[str, str], where: str) -> None:
-        if not isinstance(row, Mapping):
-            found = f"{where} is a {type(row).__name__}"
-            raise InputError(found, expected="an object with a question", fix="write objects")
-        asked = _squeeze(layouts.question(row, given.get("question", ""), where))
-        self._found_columns = self._found_columns or layouts.guess(row, given, where)
-        made = layouts.recordings(row, self._found_columns, where)
-        self._table.setdefault(asked, []).extend(made)
+        """Layout, and field -> column, as chosen or given."""
+        return self._chooser.to_mapping()
 
     @cached_property
     def id(self) -> str:
         """Content id over questions and completions, not over the path, the labels or the layout."""
-        texts = {asked: [(r.text, r.finish) for r in found] for asked, found in self._table.items()}
+        texts: dict[str, list[tuple[str, str]]] = {}
+        for question, recordings in self._recordings.items():
+            for recording in recordings:
+                key = question
+                if (
+                    len(recordings) > 1
+                ):  # the same question behind other turns, or with other options
+                    key = f"{question}\n{digest('prompt', [_words(recording.prompt), recording.options])}"
+                completions = [(c.text, c.finish_reason) for c in recording.completions]
+                texts.setdefault(key, []).extend(completions)
         return digest("recorded", [texts, self._contained])
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self._recordings)
 
     def write(self, requests: Sequence[Request]) -> list[Completion]:
         """The recorded completion of each request, in order; a request that was not recorded is a ModelError."""
-        return [self._one(request) for request in requests]
+        return [self._complete(request) for request in requests]
 
     def label(self, prompt: Prompt, draw: int = 0) -> bool | None:
         """Whether the file itself calls this completion right, where it says."""
-        return self._recording(prompt, draw).label
+        return self._completion(prompt, draw).label
 
     def draws(self, prompt: Prompt) -> int:
         """How many completions are recorded for this prompt."""
-        return len(self._found(prompt))
+        return len(self._find(prompt).completions)
 
-    def _one(self, request: Request) -> Completion:
-        recording = self._recording(request.prompt, request.draw)
-        if not recording.text.startswith(request.prefix):
+    def _read(
+        self, mapping: Mapping[str, str], items: Iterable[Mapping[str, Any] | files.Row]
+    ) -> None:
+        rows: list[tuple[str, Any]] = []
+        for number, item in enumerate(items, 1):
+            rows.append(item if isinstance(item, tuple) else (f"row {number}", item))
+        sample = [row for _, row in rows[:SAMPLE_ROWS] if isinstance(row, Mapping)]
+        self._chooser = ColumnChooser(sample, mapping, "answers", self._source)
+        for place, row in rows:
+            with files.row_at(self._source, place, row):
+                self._add_row(row)
+
+    def _add_row(self, row: Row) -> None:
+        if not isinstance(row, Mapping):
+            raise InputError(
+                f"a {type(row).__name__}",
+                expected="an object with a question",
+                fix="write objects",
+            )
+        columns = self._chooser.choose(row)
+        if is_trace_record(row):
+            content = _content_of_trace(trace_of_record(row))
+        else:
+            content = read_row(row, columns)
+        question = _squeeze(content.question)
+        recordings = self._recordings.setdefault(question, [])
+        for recording in recordings:
+            has_same_options = recording.options == content.options.texts
+            if has_same_options and _words(recording.prompt) == _words(content.prompt):
+                break
+        else:
+            recording = _Recording(content.prompt, content.options.texts)
+            recordings.append(recording)
+        recording.completions += content.completions
+        self._question_of_prompt.setdefault(_squeeze(last_user(content.prompt)), question)
+
+    def _complete(self, request: Request) -> Completion:
+        completion = self._completion(request.prompt, request.draw)
+        if not completion.text.startswith(request.prefix):
             raise ModelError(
-                f"the recorded model can't continue {request.prefix[:60]!r}: its completion is {recording.text[:60]!r}",
+                f"the recorded model can't continue {request.prefix[:60]!r}: "
+                f"its completion is {completion.text[:60]!r}",
                 expected="a prefix of the recorded completion",
                 fix="use a model that writes (transformers:PATH, world:NAME) for this role",
             )
-        used = Tokens(completion=recording.tokens)
-        return Completion(recording.text[len(request.prefix) :], recording.finish, used)
-
-    def _recording(self, prompt: Prompt, draw: int) -> Recording:
-        found = self._found(prompt)
-        if draw < len(found):
-            return found[draw]
-        again, index = divmod(draw, ROUND)
-        asked = f"draw {index}" + (f" when asked again (draw={again})" if again else "")
-        count = f"{len(found)} completion" + ("s" if len(found) != 1 else "")
-        raise ModelError(
-            f"the recorded model has only {count} for this prompt, and {asked} was wanted: {last_user(prompt)[:80]!r}",
-            expected=f"draws 0 to {len(found) - 1}",
-            available=self.columns,
-            fix=f"ask for n={len(found)} or less, without draw=, or record more completions in {self._source}",
+        text = completion.text[len(request.prefix) :]
+        tokens = Tokens(completion=len(completion.text.split()))
+        if completion.finish_reason in ("stop", "length"):
+            return Completion(text, completion.finish_reason, tokens)
+        reason = completion.finish_word or completion.finish_reason
+        return Completion(
+            text, "", tokens, error=f"unfinished: the file says {reason!r} of its end"
         )
 
-    def _found(self, prompt: Prompt) -> list[Recording]:
-        asked = _squeeze(last_user(prompt))
-        if asked in self._table:
-            return self._table[asked]
-        inside = self._inside(asked) if self._contained else []
-        if len(inside) == 1:
-            return self._table[inside[0]]
-        raise self._missing(asked, len(inside))
+    def _completion(self, prompt: Prompt, sample_index: int) -> RecordedCompletion:
+        completions = self._find(prompt).completions
+        if sample_index < len(completions):
+            return completions[sample_index]
+        again, index = divmod(sample_index, ROUND)
+        wanted = f"draw {index}" + (f" when asked again (draw={again})" if again else "")
+        count = f"{len(completions)} completion" + ("s" if len(completions) != 1 else "")
+        raise ModelError(
+            f"the recorded model has only {count} for this prompt, and {wanted} was wanted: {last_user(prompt)[:80]!r}",
+            expected=f"draws 0 to {len(completions) - 1}",
+            available=self.columns,
+            fix=f"ask for n={len(completions)} or less, without draw=, "
+            f"or record more completions in {self._source}",
+        )
 
-    def _inside(self, asked: str) -> list[str]:
+    def _find(self, prompt: Prompt) -> _Recording:
+        """The recording of a prompt, by its question; of several with this question the one with its words."""
+        asked = _squeeze(last_user(prompt))
+        question = asked if asked in self._recordings else self._question_of_prompt.get(asked, "")
+        if not question:
+            inside = self._questions_inside(asked) if self._contained else []
+            if len(inside) != 1:
+                raise self._missing(asked, len(inside))
+            question = inside[0]
+        recordings = self._recordings[question]
+        if len(recordings) == 1:
+            return recordings[0]
+        same = [one for one in recordings if _words(one.prompt) == _words(prompt)]
+        if not same:
+            words = _words(prompt)
+            same = [one for one in recordings if one.options and _shows(words, one.options)]
+        if len(same) == 1:
+            return same[0]
+        raise ModelError(
+            f"the recorded model knows {len(recordings)} prompts that end with {asked[:80]!r}, "
+            "with other options or turns before it",
+            expected="a prompt that shows which of them is meant",
+            fix="ask with the options in the prompt (--prompt '{question} {choices}'), or with the turns before it",
+        )
+
+    def _questions_inside(self, asked: str) -> list[str]:
         """The recorded questions that a prompt contains, without those that are part of a longer one."""
-        inside = [question for question in self._table if question in asked]
-        return [q for q in inside if not any(q != longer and q in longer for longer in inside)]
+        inside = [question for question in self._recordings if question in asked]
+        longest = []
+        for question in inside:
+            if not any(question != longer and question in longer for longer in inside):
+                longest.append(question)
+        return longest
 
     def _missing(self, asked: str, inside: int) -> ModelError:
         near = difflib.get_close_matches(
-            asked[:200], [q[:200] for q in self._table], n=1, cutoff=0.6
+            asked[:200], [question[:200] for question in self._recordings], n=1, cutoff=0.6
         )
         nearest = f"; the nearest is {near[0][:80]!r}" if near else ""
         ambiguous = f" (it contains {inside} recorded questions)" if inside else ""
         fix = "use a model that writes for this role"
-        if not self._contained and any(question in asked for question in self._table):
+        if not self._contained and any(question in asked for question in self._recordings):
             fix += "; if the prompt only wraps the question in a template, add ?match=contained to the model"
         return ModelError(
             f"the recorded model has no completion for this prompt: {asked[:80]!r}{ambiguous}",
             expected=f"one of the {len(self)} questions of {self._source}{nearest}",
             fix=fix,
         )
+
+
+def _content_of_trace(trace: Trace) -> RowContent:
+    """A trace of a file as a row: one completion, or none where its generation failed."""
+    completions: tuple[RecordedCompletion, ...] = ()
+    if not trace.error:
+        label = trace.scores.get(LABEL)
+        completion = RecordedCompletion(
+            text=trace.text,
+            finish_reason="length" if trace.finish in ("length", "cut") else "stop",
+            label=None if label is None else label == 1.0,
+            column="text",
+        )
+        completions = (completion,)
+    return RowContent(trace.problem.question, trace.problem.question, completions)
+
+
+def _words(prompt: Prompt) -> str:
+    """All that a prompt says, turn after turn."""
+    if isinstance(prompt, str):
+        return _squeeze(prompt)
+    if len(prompt) == 1 and prompt[0].role == "user":
+        return _squeeze(prompt[0].content)
+    return "\n".join(f"{turn.role}: {_squeeze(turn.content)}" for turn in prompt)
+
+
+def _shows(words: str, options: Sequence[str]) -> bool:
+    return all(_squeeze(option) in words for option in options)
 
 
 def _squeeze(text: str) -> str:

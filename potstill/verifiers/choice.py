@@ -90,11 +90,14 @@ def named_letters(text: str, choices: tuple[str, ...]) -> tuple[str, ...]:
         line = _WRAPPING.sub(lambda match: match[1] or "", line)
     line = _INTRODUCTION.sub("", line.strip()).strip()
     match = _ONLY_LETTER.fullmatch(line) or _LETTER_IS_CORRECT.match(line)
-    if match:
+    options = string.ascii_uppercase[: len(choices)] or string.ascii_uppercase
+    if match and match[1].upper() in options:  # of the options x and y, "y" is no letter
         return (match[1].upper(),)
     letters = _letters_of_text(line, choices)
     if letters:
         return letters
+    if match:
+        return (match[1].upper(),)
     line = _DENIED_LETTER.sub("", line)
     match = _ONLY_LETTER.fullmatch(line.strip())
     if match:

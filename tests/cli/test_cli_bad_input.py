@@ -85,7 +85,7 @@ CASES = {
     "no report": (["report", "nowhere"], ["no results at nowhere"]),
     "no rows to train": (
         ["train", "--rows", "train.jsonl", "--student", "transformers:tiny", "--out", "o"],
-        ["train.jsonl, line 1 is no row to learn from", "prompt and completion"],
+        ["train.jsonl, line 1: no completion", "prompt and completion"],
     ),
     "unknown training setting": (
         [

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from potstill.data import row_traces
 from potstill.errors import ConfigError, InputError
 from potstill.models import load
 from potstill.models.model import Request
 from potstill.records import Message
-from potstill.runs import importing
 from potstill.store import Store
 
 OUTPUTS = [
@@ -54,7 +54,7 @@ def test_counts_of_the_real_recordings_are_the_files_own(
     }
     assert (done.json["rows"], done.json["problems"], done.json["traces"]) == (1319, 1319, 5276)
     assert done.json["mapping"]["gold"] == "ground_truth"
-    traces = importing.load(tmp_path / "t.jsonl")
+    traces = row_traces.load_traces(tmp_path / "t.jsonl")
     rows = [json.loads(line) for line in file.read_text("utf-8").split("\n") if line]
     assert [t.text for t in traces[:4]] == [
         rows[0][name]["solution"] for name in list(rows[0])[2:6]
@@ -79,7 +79,10 @@ def test_math_outputs_come_with_their_golds_and_labels(shared_data: Path, potsti
         "completion": "code",
         "label": "score",
         "gold": "answer",
+        "solution": "solution",
+        "system": "system",
     }
+    assert "response" in done["unread"]
 
 
 def test_an_evaluations_own_reading_of_the_gold_is_not_taken_for_it(tmp_path: Path) -> None:
@@ -91,10 +94,10 @@ def test_an_evaluations_own_reading_of_the_gold_is_not_taken_for_it(tmp_path: Pa
     }
     for fields, gold in (({"answer": "4:30 p.m."}, "4:30 p.m."), ({}, "4:30p..")):
         file = put(tmp_path / "a.jsonl", [row | fields])
-        [trace] = importing.read(str(file), mapping={"completion": "code"}).traces
+        [trace] = row_traces.read_traces(str(file), mapping={"completion": "code"}).traces
         assert trace.problem.answer == gold
     said = {"question": "1 + 1?", "gt": "2", "answer": "It is 3.", "output": "3"}
-    assert importing.read(str(put(tmp_path / "b.jsonl", [said]))).mapping["gold"] == "gt"
+    assert row_traces.read_traces(str(put(tmp_path / "b.jsonl", [said]))).mapping["gold"] == "gt"
 
 
 def test_the_table_and_the_mapping_are_shown(tmp_path: Path, potstill) -> None:
@@ -108,8 +111,8 @@ def test_the_table_and_the_mapping_are_shown(tmp_path: Path, potstill) -> None:
 
 
 def test_traces_have_problem_author_finish_label_and_verdict(tmp_path: Path) -> None:
-    found = importing.read(str(put(tmp_path / "a.jsonl", OUTPUTS)))
-    traces = importing.judged(found.traces, lambda *_: None)
+    found = row_traces.read_traces(str(put(tmp_path / "a.jsonl", OUTPUTS)))
+    traces = row_traces.judge_traces(found.traces, lambda *_: None)
     assert [t.scores["label"] for t in traces] == [1.0, 0.0, 1.0, 0.0]
     assert [t.verdict.status for t in traces] == ["right", "wrong", "right", "right"]
     assert [(t.author.model, t.author.draw) for t in traces if t.author] == [
@@ -119,8 +122,8 @@ def test_traces_have_problem_author_finish_label_and_verdict(tmp_path: Path) -> 
     assert {t.problem.id for t in traces[:2]} == {traces[0].problem.id} and traces[
         0
     ].problem.answer == "2"
-    assert [importing.good(t) for t in found.traces] == [True, False, True, False]
-    assert [importing.good(t) for t in traces] == [True, False, True, True]
+    assert [row_traces.is_good(t) for t in found.traces] == [True, False, True, False]
+    assert [row_traces.is_good(t) for t in traces] == [True, False, True, True]
 
 
 def test_system_turns_reasoning_and_writers_are_kept(tmp_path: Path) -> None:
@@ -130,7 +133,7 @@ def test_system_turns_reasoning_and_writers_are_kept(tmp_path: Path) -> None:
         tmp_path / "a.jsonl",
         [{"messages": [*chat, said], "model": "r1", "finish_reason": "length"}],
     )
-    [trace] = importing.read(str(file)).traces
+    [trace] = row_traces.read_traces(str(file)).traces
     assert trace.prompt == (Message("system", "Brief."), Message("user", "1 + 1?"))
     assert trace.text == "<think>\nAdd.\n</think>\n\n2" and trace.finish == "length"
     assert trace.author and trace.author.model == "r1" and trace.problem.answer is None
@@ -155,7 +158,7 @@ def test_what_train_export_and_recorded_take(here: Path, potstill) -> None:
     assert trained.json["rows"] == 3
     exported = potstill("export", "t.jsonl", "--format", "trl")
     assert [json.loads(line)["completion"][0]["content"] for line in exported.out.splitlines()] == [
-        t.text for t in importing.load(Path("t.jsonl"))
+        t.text for t in row_traces.load_traces(Path("t.jsonl"))
     ]
 
 
@@ -198,7 +201,7 @@ def test_bad_rows_stop_or_are_listed(here: Path, potstill) -> None:
     done = potstill("import", "a.jsonl", "--out", "t.jsonl", "--skip-bad", "--json", "--quiet")
     assert done.code == 0, done.err
     assert [item["where"] for item in done.json["bad"]] == ["line 2", "line 3", "line 5"]
-    assert done.json["traces"] == 4 and len(importing.load(Path("t.jsonl"))) == 4
+    assert done.json["traces"] == 4 and len(row_traces.load_traces(Path("t.jsonl"))) == 4
     listed = [json.loads(line) for line in Path("t.bad_rows.jsonl").read_text().splitlines()]
     assert listed == done.json["bad"]
 
@@ -230,18 +233,18 @@ def test_mistakes_are_said(here: Path, potstill) -> None:
 
 
 def test_a_trace_file_that_was_changed_is_refused_by_line(tmp_path: Path) -> None:
-    importing.write(
-        importing.read(str(put(tmp_path / "a.jsonl", OUTPUTS))).traces, tmp_path / "t.jsonl"
+    row_traces.write_traces(
+        row_traces.read_traces(str(put(tmp_path / "a.jsonl", OUTPUTS))).traces, tmp_path / "t.jsonl"
     )
     lines = (tmp_path / "t.jsonl").read_text().splitlines()
     lines[2] = lines[2].replace("boxed{4}", "boxed{5}")
     (tmp_path / "t.jsonl").write_text("\n".join(lines))
     with pytest.raises(InputError, match=r"t\.jsonl, line 3: the trace stored as .* was changed"):
-        importing.load(tmp_path / "t.jsonl")
-    with pytest.raises(InputError, match="line 1 is no trace"):
-        importing.load(put(tmp_path / "b.jsonl", OUTPUTS))
+        row_traces.load_traces(tmp_path / "t.jsonl")
+    with pytest.raises(InputError, match="line 1: no trace"):
+        row_traces.load_traces(put(tmp_path / "b.jsonl", OUTPUTS))
     with pytest.raises(ConfigError, match="no field"):
-        importing.read(str(tmp_path / "a.jsonl"), mapping={"x": "y"})
+        row_traces.read_traces(str(tmp_path / "a.jsonl"), mapping={"x": "y"})
 
 
 def test_skip_bad_in_a_run_lists_the_rows_and_says_so(here: Path, potstill) -> None:

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
 
 from potstill.cli import main
-from potstill.cli.rows import asked, read
+from potstill.cli.rows import ask, read
 from potstill.errors import InputError
 from potstill.runs.train_rows import read_keywords
 
@@ -35,7 +35,7 @@ def write(path, rows):
 
 @pytest.mark.parametrize("layout", ROWS)
 def test_the_usual_layouts_are_one_row(tmp_path, layout):
-    (found,) = read(write(tmp_path / "rows.jsonl", [ROWS[layout]]))
+    (found,) = read(write(tmp_path / "rows.jsonl", [ROWS[layout]])).traces
     assert (found.prompt, found.text, found.finish) == (QUESTIONS[0], "10.", "stop")
     assert (found.rival.text if found.rival else "") == (
         "11, no." if layout in ("preference", "implicit") else ""
@@ -51,14 +51,14 @@ def run(capsys, *words):
 def test_a_label_stays_with_its_completion(tmp_path):
     told = [
         {"prompt": "a", "completion": "b", **more}
-        for more in ({"label": False}, {"label": True}, {"label": "x"})
+        for more in ({"label": False}, {"label": True}, {"label": None})
     ]
-    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, told)))
-    assert [dict(row.scores) for row in read(str(tmp_path / "rows.jsonl"), 0)] == [
-        {"label": 0.0},
-        {"label": 1.0},
-        {},
-    ]
+    rows = write(tmp_path / "rows.jsonl", told)
+    kept = read(rows, keep_wrong=True).traces
+    assert [dict(row.scores) for row in kept] == [{"label": 0.0}, {"label": 1.0}, {}]
+    right = read(rows)
+    assert [dict(row.scores) for row in right.traces] == [{"label": 1.0}, {}]
+    assert right.notes == ["1 rows are not learnt: the file labels them wrong"]
 
 
 def test_weights_of_rows_and_of_stretches_are_read(tmp_path):
@@ -66,7 +66,7 @@ def test_weights_of_rows_and_of_stretches_are_read(tmp_path):
         {"prompt": "a", "completion": "one two", "weight": 0.5, "spans": [[0, 3, 2], [4, 7, 0]]},
         ROWS["completion"],
     ]
-    weighted, plain = read(write(tmp_path / "rows.jsonl", told))
+    weighted, plain = read(write(tmp_path / "rows.jsonl", told)).traces
     assert (weighted.weight, [(s.start, s.stop, s.weight) for s in weighted.spans]) == (
         0.5,
         [(0, 3, 2.0), (4, 7, 0.0)],
@@ -180,14 +180,15 @@ def test_help_names_the_objectives(capsys):
 def test_weights_of_pairs_are_refused(tmp_path, more):
     with pytest.raises(InputError, match="line 1: a pair with " + min(more)):
         read(write(tmp_path / "rows.jsonl", [{**ROWS["preference"], **more}]))
-    assert read(write(tmp_path / "rows.jsonl", [{**ROWS["preference"], "weight": 1, "spans": []}]))
+    unweighted = {**ROWS["preference"], "weight": 1, "spans": []}
+    assert read(write(tmp_path / "rows.jsonl", [unweighted])).traces
 
 
 def test_a_prefix_is_how_the_answer_begins(tmp_path):
     """Steps that follow the same text, in each layout; spans and weights are those of the completion still."""
     for layout in ("completion", "messages", "preference", "implicit"):
         row = {**ROWS[layout], "prefix": "So: ", "finish": "length"}
-        (found,) = read(write(tmp_path / "rows.jsonl", [row]))
+        (found,) = read(write(tmp_path / "rows.jsonl", [row])).traces
         for one in (found, *([found.rival] if found.rival else [])):
             assert (
                 one.text[: one.given] == "So: "
@@ -195,7 +196,7 @@ def test_a_prefix_is_how_the_answer_begins(tmp_path):
                 and one.finish == "length"
             )
     row = {**ROWS["completion"], "prefix": "So: ", "spans": [[0, 2, 0.5]]}
-    (found,) = read(write(tmp_path / "rows.jsonl", [row]))
+    (found,) = read(write(tmp_path / "rows.jsonl", [row])).traces
     assert found.text[found.spans[0].start : found.spans[0].stop] == "10"
     with pytest.raises(InputError, match="line 1: prefix is 3"):
         read(write(tmp_path / "rows.jsonl", [{**ROWS["completion"], "prefix": 3}]))
@@ -386,7 +387,7 @@ def test_no_more_entries_are_kept_than_there_are(tmp_path, tiny_checkpoint, caps
 
 def test_problems_are_asked_by_the_prompt_that_is_given(tmp_path, tiny_checkpoint, capsys):
     rows = write(tmp_path / "rows.jsonl", [{"question": QUESTIONS[0], "answer": "10"}])
-    assert [trace.prompt for trace in asked(rows, 0, prompt="So: {question}")] == [
+    assert [trace.prompt for trace in ask(rows, 0, prompt="So: {question}")] == [
         f"So: {QUESTIONS[0]}"
     ]
     on = (
@@ -408,9 +409,18 @@ def test_problems_are_asked_by_the_prompt_that_is_given(tmp_path, tiny_checkpoin
     code, _, err = train(capsys, tmp_path, tiny_checkpoint, rows, *on)
     assert code == 2 and "holds a student of other" in err, "another prompt is another student"
     rows = write(tmp_path / "given.jsonl", [ROWS["completion"]])
-    for flag in (("--prompt", "So: {question}"), ("--map", "question=prompt")):
-        code, _, err = train(capsys, tmp_path, tiny_checkpoint, rows, *flag, out="b")
-        assert code == 2 and "is for problems" in err
+    code, _, err = train(
+        capsys, tmp_path, tiny_checkpoint, rows, "--prompt", "So: {question}", out="b"
+    )
+    assert code == 2 and "is for problems" in err
+    renamed = {"ask": QUESTIONS[0], "say": "10.", "other": 1}
+    rows = write(tmp_path / "renamed.jsonl", [renamed])
+    mapping = ("--map", "question=ask", "--map", "completion=say", "--set", "max_steps=1", "--json")
+    code, out, _ = train(capsys, tmp_path, tiny_checkpoint, rows, *mapping, out="mapped")
+    assert code == 0 and json.loads(out)["columns"]["completion"] == "say"
+    stored = json.loads((tmp_path / "mapped" / "columns.json").read_text())
+    assert stored["mapping"] == json.loads(out)["columns"] and stored["unread"] == ["other"]
+    rows = write(tmp_path / "rows.jsonl", [{"question": QUESTIONS[0], "answer": "10"}])
     code, out, _ = train(capsys, tmp_path, tiny_checkpoint, rows, *on, "--map", "answer=", out="c")
     assert code == 0 and json.loads(out)["rows"] == 1, (
         "prompts without gold answers are asked as well"

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from potstill.data import layouts
+from potstill.data.columns import ColumnChooser
+from potstill.data.layouts import RowContent, read_row
 from potstill.errors import ConfigError, InputError
 from potstill.models import load
 from potstill.models.model import Request
@@ -94,7 +96,7 @@ ROWS: dict[str, tuple[dict[str, Any], str, list[str], list[bool | None]]] = {
     ),
     "reasoning that is in the answer already": (
         {"question": "1 + 1?", "reasoning": "One more.", "response": THOUGHT},
-        "prompt/completion",
+        "question/reasoning/answer",
         [THOUGHT],
         [None],
     ),
@@ -128,16 +130,17 @@ ROWS: dict[str, tuple[dict[str, Any], str, list[str], list[bool | None]]] = {
 }  # fmt: skip
 
 
+def read(row: dict[str, Any]) -> RowContent:
+    """What a file of this one row says."""
+    return read_row(row, ColumnChooser([row], {}, "answers", "rows").choose(row))
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_a_row_gives_its_texts_and_labels(name: str) -> None:
     row, layout, texts, labels = ROWS[name]
-    columns = layouts.guess(row, {}, "row 1")
-    made = layouts.recordings(row, columns, "row 1")
-    assert (columns.layout, [m.text for m in made], [m.label for m in made]) == (
-        layout,
-        texts,
-        labels,
-    )
+    completions = read(row).completions
+    assert [completion.text for completion in completions] == texts
+    assert [completion.label for completion in completions] == labels
     model = Recorded([row])
     asked = "Add.\n\n1 + 1?" if name == "Alpaca" else "1 + 1?"
     assert [model.write([Request(asked, draw=d)])[0].text for d in range(len(texts))] == texts
@@ -146,15 +149,9 @@ def test_a_row_gives_its_texts_and_labels(name: str) -> None:
 
 def test_cut_off_generations_are_marked() -> None:
     row = ROWS["Open-R1"][0]
-    assert [r.finish for r in layouts.recordings(row, layouts.guess(row, {}, ""), "")] == [
-        "stop",
-        "length",
-    ]
+    assert [c.finish_reason for c in read(row).completions] == ["stop", "length"]
     row = {**row, "finish_reasons": ["length", None]}
-    assert [r.finish for r in layouts.recordings(row, layouts.guess(row, {}, ""), "")] == [
-        "length",
-        "length",
-    ]
+    assert [c.finish_reason for c in read(row).completions] == ["length", "length"]
 
 
 def test_columns_are_given_on_the_command_line(tmp_path: Path) -> None:
@@ -188,9 +185,9 @@ def test_columns_are_given_on_the_command_line(tmp_path: Path) -> None:
 
 def test_system_turns_stay_in_the_prompt() -> None:
     row = {"messages": [{"role": "system", "content": "Brief."}, *CHAT]}
-    assert layouts.prompt(row) == (Message("system", "Brief."), Message("user", "1 + 1?"))
-    assert layouts.prompt({"messages": CHAT}) == "1 + 1?"
-    assert layouts.question(row, "", "row") == "1 + 1?"
+    assert read(row).prompt == (Message("system", "Brief."), Message("user", "1 + 1?"))
+    assert read(row).question == "1 + 1?"
+    assert read({"messages": CHAT}).prompt == "1 + 1?"
 
 
 @pytest.mark.parametrize(
@@ -204,7 +201,7 @@ def test_system_turns_stay_in_the_prompt() -> None:
     ],
 )
 def test_markers_become_think(text: str, wanted: str) -> None:
-    assert layouts.canonical(text) == wanted
+    assert layouts.normalise_thought(text) == wanted
 
 
 @pytest.mark.parametrize(
@@ -214,9 +211,9 @@ def test_markers_become_think(text: str, wanted: str) -> None:
             {"question": "q", "thinking_trajectories": ["a", "b"], "attempt": ["x", "y", "z"]},
             "2 texts in",
         ),
-        ({"question": "q", "generations": ["a", 5]}, "no completion in '5'"),
-        ({"messages": [CHAT[0]]}, "no completion in"),
-        ({"conversations": [{"from": "gpt", "value": "a"}]}, "has no question"),
+        ({"question": "q", "generations": ["a", 5]}, "generations is 5"),
+        ({"messages": [CHAT[0]]}, "end with the user's"),
+        ({"conversations": [{"from": "gpt", "value": "a"}]}, "row 1: no question"),
     ],
 )
 def test_rows_that_hold_no_answers(row: dict[str, Any], found: str) -> None:

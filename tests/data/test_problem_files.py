@@ -33,6 +33,7 @@ def test_the_gsm8k_layout_gives_final_answers_and_keeps_the_solutions() -> None:
         "kinds": {"number": 20},
         "sources": {"gsm8k_like.jsonl": 20},
         "mapping": {"question": "question", "answer": "ground_truth"},
+        "unread": ["6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification"],
         "without_answer": 0,
         "repeated_questions": 0,
     }
@@ -168,10 +169,10 @@ def test_missing_columns_list_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(InputError) as raised:
         problems.load(write(tmp_path / "p.jsonl", {"question": "1 + 1?", "result": 2}))
     assert "--map answer=COL" in raised.value.fix
-    with pytest.raises(InputError) as raised:
+    with pytest.raises(ConfigError) as raised_by_name:
         problems.load(str(tmp_path / "p.jsonl"), mapping={"answer": "resul"})
-    assert raised.value.nearest == ("result",)
-    with pytest.raises(InputError, match="no field 'anser'"):
+    assert raised_by_name.value.nearest == ("result",)
+    with pytest.raises(ConfigError, match="no field 'anser'"):
         problems.load(str(tmp_path / "p.jsonl"), mapping={"anser": "result"})
 
 

@@ -157,11 +157,11 @@ def test_labels_do_not_move_the_id() -> None:
 @pytest.mark.parametrize(
     ("row", "found"),
     [
-        ({"text": "a"}, "row 1 has no question"),
-        ({"question": "  ", "completion": "a"}, "row 1 has no question"),
-        ({"question": "q", "answer": "1"}, "row 1 has no completion"),
-        ({"question": "q", "completion": 5}, "no completion in '5'"),
-        ([1], "row 1 is a list"),
+        ({"text": "a"}, "row 1: no question"),
+        ({"question": "  ", "completion": "a"}, "row 1: no question"),
+        ({"question": "q", "answer": "1"}, "row 1: no completion"),
+        ({"question": "q", "completion": 5}, "no completion: completion is 5"),
+        ([1], "row 1: a list"),
     ],
 )
 def test_rows_that_are_none(row: dict[str, object], found: str) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from potstill.data import row_traces
 from potstill.errors import StageError
 from potstill.models.model import Request
 from potstill.models.recorded import Recorded
 from potstill.records import Message, Problem, Span, Trace, Verdict
-from potstill.runs import importing
 from potstill.runs.export import LAYOUTS, alpaca, pairs, rows, save, sharegpt, trl, write
 
 HOSTILE = "<think>\r\n\u2028 a\ud800 \x1b[31m \x00</think>\n\\boxed{1} \u202e"
@@ -116,7 +116,7 @@ def test_what_is_exported_is_imported_with_the_same_texts_and_prompts(
 ) -> None:
     wanted = traces()[:2] if layout == "trl-text" else traces()
     save(rows(wanted, layout), tmp_path / f"rows{suffix}")
-    back = importing.read(str(tmp_path / f"rows{suffix}")).traces
+    back = row_traces.read_traces(str(tmp_path / f"rows{suffix}")).traces
     assert [(t.text, t.problem.id) for t in back] == [(t.text, t.problem.id) for t in wanted]
     if layout != "alpaca":  # its system turn is a column of its own
         assert [t.prompt for t in back] == [t.prompt for t in wanted]
@@ -126,18 +126,18 @@ def test_what_is_exported_is_imported_with_the_same_texts_and_prompts(
 
 
 def test_a_trace_file_is_the_same_traces(tmp_path: Path) -> None:
-    importing.write(traces(), tmp_path / "t.jsonl")
+    row_traces.write_traces(traces(), tmp_path / "t.jsonl")
     assert (
-        importing.load(tmp_path / "t.jsonl")
+        row_traces.load_traces(tmp_path / "t.jsonl")
         == traces()
-        == importing.read(str(tmp_path / "t.jsonl")).traces
+        == row_traces.read_traces(str(tmp_path / "t.jsonl")).traces
     )
 
 
 def test_preference_rows_come_back_with_their_rivals(tmp_path: Path) -> None:
     wanted = pairs(traces())
     save(rows(wanted, "preference"), tmp_path / "p.jsonl")
-    back = importing.read(str(tmp_path / "p.jsonl")).traces
+    back = row_traces.read_traces(str(tmp_path / "p.jsonl")).traces
     assert [(t.text, t.rival.text) for t in back if t.rival] == [(TEXTS[0], TEXTS[1])]
     with pytest.raises(StageError, match="has no rejected trace"):
         rows(traces(), "preference")

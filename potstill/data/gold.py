@@ -1,0 +1,82 @@
+"""Gold answers: the final answer in what a file calls the answer, as the verifiers find answers in a text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from potstill.records import canonical
+from potstill.verifiers import extract
+
+# Kinds whose gold is taken as it stands: a text, a pattern, a form, rows or a reference that a judge reads.
+WHOLE_KINDS = ("exact", "regex", "format", "table", "code", "judge", "gym")
+
+_FINAL_LINE = re.compile(r"(?:####|^[ \t]*A:)[ \t]*([^\n]+?)[ \t]*$", re.MULTILINE)
+_NUMBER = re.compile(r"[-+]?(?:\\?[$€£])?[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:/\d+)?%?")
+
+
+class Gold(NamedTuple):
+    """A gold answer, and the text that it ended; "" where the answer is the whole text."""
+
+    answer: str
+    solution: str = ""
+
+
+def read_gold(value: Any, kind: str = "") -> Gold:
+    r"""The final answer of a gold cell: behind `####` or `A:`, in the last `\boxed{}`, after "the answer is".
+
+    Args:
+        value: a text, a number, a list, or an object with `ground_truth`, as verl's reward_model is.
+        kind: the verifier, where it is known.
+    """
+    if isinstance(value, Mapping):
+        value = value.get("ground_truth", canonical(value))
+    text = gold_text(value).strip()
+    marks = list(_FINAL_LINE.finditer(text))
+    if marks and marks[-1].end() == len(text):
+        return Gold(marks[-1][1], text)
+    boxed = _last_box(text)
+    if boxed:
+        return Gold(boxed, text)
+    if kind in WHOLE_KINDS or not text:
+        return Gold(text)
+    # Prose: only its last line says the final answer.
+    found = extract.marked_answer(text.splitlines()[-1])
+    if found is None:
+        return Gold(text)
+    answer = extract.first_sentence(found.text).strip().strip("*_").removesuffix(".").strip()
+    return Gold(answer, text) if answer else Gold(text)
+
+
+def gold_text(value: Any) -> str:
+    """A gold cell as text: 18.0 is "18", a list is joined by commas, nothing is ""."""
+    if value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    if isinstance(value, list | tuple):
+        return ", ".join(gold_text(item) for item in value)
+    return canonical(value) if isinstance(value, Mapping) else str(value)
+
+
+def is_number(gold: str) -> bool:
+    """Whether a gold answer is one number, with currency, percent and thousands' commas."""
+    return bool(_NUMBER.fullmatch(gold)) and any(character.isdigit() for character in gold)
+
+
+def _last_box(text: str) -> str:
+    r"""What stands in the last `\boxed{}` of a text, braces matched; "" without one."""
+    opening = text.rfind("\\boxed{")
+    if opening < 0:
+        return ""
+    start = opening + len("\\boxed{")
+    depth = 1
+    for position in range(start, len(text)):
+        if text[position] == "{":
+            depth += 1
+        elif text[position] == "}":
+            depth -= 1
+        if depth == 0:
+            return text[start:position]
+    return ""

@@ -383,7 +383,9 @@ def read_overrides(
             continue
         key, equals, text = item.partition("=")
         if equals and all(key.split(".")):
-            overrides.append(Override(key, parse(text), f"--set {item}"))
+            # A model's spec may hold a key by mistake, and the source is shown beside a mistake.
+            source = f"--set {key}" if key.startswith("roles.") else f"--set {item}"
+            overrides.append(Override(key, parse(text), source))
         else:
             mistakes.add("", f"--set {item}: expected key=value")
     return overrides

@@ -6,16 +6,17 @@ import base64
 import json
 import os
 import sqlite3
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote, quote_plus
 
 import child
 import pytest
 from openai_server import Reply, serving
 
+from potstill.cli import main
 from potstill.models.model import Completion, Request
 from potstill.records import Problem, Trace
 from potstill.store import Store, with_cache
@@ -117,45 +118,47 @@ def searched(folder: Path) -> list[str]:
     return found + [leak for path in files for leak in leaks("a file's name", str(path).encode())]
 
 
-def command(folder: Path, *words: str, key: str = KEY) -> subprocess.CompletedProcess[bytes]:
-    """A command in a process of its own, as talkative as Python makes it."""
-    environment = {**os.environ, VARIABLE: key, "PYTHONASYNCIODEBUG": "1", "OMP_NUM_THREADS": "1"}
+class Outcome(NamedTuple):
+    """What a command did: its exit code and what it wrote on stderr."""
+
+    code: int
+    err: str
+
+
+@pytest.fixture
+def command(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Outcome]:
+    """Run a command in this process and in the folder; whatever it writes is searched."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv(VARIABLE, KEY)
+
+    def run_command(*words: str) -> Outcome:
+        capfd.readouterr()
+        code = main(list(words))
+        out, err = capfd.readouterr()
+        assert not leaks("stdout", out.encode())
+        assert not leaks("stderr", err.encode())
+        return Outcome(code, err)
+
+    return run_command
+
+
+def talkative_process(folder: Path, *words: str) -> Outcome:
+    """A command in a process of its own, as talkative as Python makes it; whatever it writes is searched."""
+    environment = {**os.environ, VARIABLE: KEY, "PYTHONASYNCIODEBUG": "1", "OMP_NUM_THREADS": "1"}
     line = [sys.executable, "-X", "dev", "-W", "default", "-m", "potstill", *words]
     done = child.run(line, check=False, text=False, cwd=folder, env=environment)
     assert not leaks("stdout", done.stdout)
     assert not leaks("stderr", done.stderr)
-    return done
+    return Outcome(done.returncode, done.stderr.decode())
 
 
-def run(url: str, out: str, student: Path) -> list[str]:
-    return [
-        *(
-            "run",
-            "sft",
-            "--problems",
-            "train.jsonl",
-            "--kind",
-            "regex",
-            "--student",
-            f"transformers:{student}",
-        ),
-        *(
-            "--teacher",
-            f"openai:fake?url={url}&key={VARIABLE}&concurrency=1&deadline=5",
-            "--set",
-            "n=1",
-        ),
-        *(
-            "--set",
-            "training.num_train_epochs=1",
-            "--set",
-            "training.learning_rate=1e-3",
-            "--threads",
-            "1",
-            "--out",
-            out,
-        ),
-    ]
+def run(url: str, out: str, student: Path, *, deadline: float = 5) -> list[str]:
+    teacher = f"openai:fake?url={url}&key={VARIABLE}&concurrency=1&deadline={deadline}"
+    words = f"run sft --problems train.jsonl --kind regex --student transformers:{student} --teacher {teacher}"
+    words += " --set n=1 --set training.num_train_epochs=1 --set training.learning_rate=1e-3"
+    return [*words.split(), "--threads", "1", "--out", out]
 
 
 @pytest.fixture
@@ -167,27 +170,27 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_whole_run_with_a_server_that_says_the_key_again(
-    folder: Path, tiny_checkpoint: Path
+    folder: Path, tiny_checkpoint: Path, command: Callable[..., Outcome]
 ) -> None:
     with serving(key=KEY, reasoning="content") as server:
         server.next.extend(ECHOES)
-        done = command(folder, *run(server.url, "runs/one", tiny_checkpoint))
-        assert done.returncode == 0, done.stderr.decode()
+        done = talkative_process(folder, *run(server.url, "runs/one", tiny_checkpoint))
+        assert done.code == 0, done.err
         assert not server.next
         assert server.statuses[200] > 5
     with Store.open(folder / "runs" / "one", readonly=True) as store:
         told = [s.completion.error or s.completion.text for s in store.completions.iterate()]
         told += [t.attempt.error for t in store.attempts.iterate()]
         assert any("[key]" in text for text in told)  # the server did say it, and it was taken out
-    command(folder, "cache", "export", "runs/one", "--out", "runs/one/export.jsonl")
-    command(folder, "export", "runs/one", "--format", "trl", "--out", "runs/one/rows/trl.jsonl")
-    command(folder, "report", "runs/one")
     for words in (
-        ("cache", "journal", "runs/one", "--json"),
-        ("cache", "journal", "runs/one"),
-        ("cache", "stats", "runs/one"),
+        "cache export runs/one --out runs/one/export.jsonl",
+        "export runs/one --arm sft --format trl --out runs/one/rows/trl.jsonl",
+        "report runs/one",
+        "cache journal runs/one --json",
+        "cache journal runs/one",
+        "cache stats runs/one",
     ):
-        assert command(folder, *words).returncode == 0
+        assert command(*words.split()).code == 0
     names = {path.name for path in (folder / "runs" / "one").rglob("*")}
     assert {
         "store.sqlite",
@@ -201,7 +204,9 @@ def test_a_whole_run_with_a_server_that_says_the_key_again(
 
 
 @pytest.mark.parametrize("refusal", ["401", "403", "404", "500", "gone"])
-def test_runs_that_are_refused(folder: Path, tiny_checkpoint: Path, refusal: str) -> None:
+def test_runs_that_are_refused(
+    folder: Path, tiny_checkpoint: Path, command: Callable[..., Outcome], refusal: str
+) -> None:
     said = json.dumps(
         {"error": {"message": f"Incorrect API key provided: {KEY}. Header: Bearer {KEY}"}}
     ).encode()
@@ -209,8 +214,8 @@ def test_runs_that_are_refused(folder: Path, tiny_checkpoint: Path, refusal: str
         if refusal.isdecimal() and refusal != "401":
             server.next.extend([Reply(int(refusal), said)] * 200)
         url = server.url if refusal != "gone" else "http://127.0.0.1:9/v1"
-        done = command(folder, *run(url, "runs/refused", tiny_checkpoint))
-        assert done.returncode == 2, done.stderr.decode()
+        done = command(*run(url, "runs/refused", tiny_checkpoint, deadline=0.5))
+        assert done.code == 2, done.err
         told = {
             "401": "refuses the key",
             "403": "refuses the key",
@@ -218,13 +223,13 @@ def test_runs_that_are_refused(folder: Path, tiny_checkpoint: Path, refusal: str
             "500": "potstill: ",
             "gone": "can't be reached",
         }
-        assert told[refusal] in done.stderr.decode()
+        assert told[refusal] in done.err
         assert refusal in ("gone", "401") or server.statuses[int(refusal)]
     assert searched(folder) == []
 
 
 def test_a_key_where_its_name_belongs_is_refused_and_not_repeated(
-    folder: Path, tiny_checkpoint: Path
+    folder: Path, tiny_checkpoint: Path, command: Callable[..., Outcome]
 ) -> None:
     for words in (
         f"openai:fake?url=http://127.0.0.1:9/v1&key={KEY}",
@@ -233,9 +238,12 @@ def test_a_key_where_its_name_belongs_is_refused_and_not_repeated(
     ):
         line = run("http://127.0.0.1:9/v1", "runs/named", tiny_checkpoint)
         line[line.index("--teacher") + 1] = words
-        done = command(folder, *line)
-        assert done.returncode == 2
-        assert b"fix:" in done.stderr
+        done = command(*line)
+        assert done.code == 2
+        assert "fix:" in done.err
+        set_by_key = [word for word in line if word not in ("--teacher", words)]
+        for more in (["--role", f"teacher={words}"], ["--set", f"roles.teacher={words}"]):
+            assert command(*set_by_key, *more).code == 2
     assert searched(folder) == []
 
 

@@ -165,10 +165,12 @@ def flag_overrides(args: argparse.Namespace) -> list[Override]:
     for attribute, key in _KEYS.items():
         value = getattr(args, attribute)
         if value not in (None, ""):
-            flag = f"--{attribute.replace('_', '-')} {value}"
-            overrides.append(Override(key, value, flag))
+            flag = f"--{attribute.replace('_', '-')}"
+            # A model's spec may hold a key by mistake, and the source is shown beside a mistake.
+            source = flag if key.startswith("roles.") else f"{flag} {value}"
+            overrides.append(Override(key, value, source))
     for role, spec in options.pairs(args.role, "--role").items():
-        overrides.append(Override(f"roles.{role}", spec, f"--role {role}={spec}"))
+        overrides.append(Override(f"roles.{role}", spec, f"--role {role}"))
     for field, column in options.pairs(args.map, "--map").items():
         overrides.append(Override(f"mapping.{field}", column, f"--map {field}={column}"))
     for key, amount in flags.parse_budget(args.budget).items():

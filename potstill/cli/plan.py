@@ -45,14 +45,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> None:
     """Print the plan."""
-    from potstill.runs.dry_run import assumed
-    from potstill.runs.estimate import foresee
+    from potstill.runs.dry_run import parse_assumptions
+    from potstill.runs.estimate import make_plan
 
     recipe = run.bind(args)
-    assume = assumed(options.pairs(args.assume, "--assume"))
+    assume = parse_assumptions(options.pairs(args.assume, "--assume"))
     out = args.out or Path("runs") / Path(args.what).stem
     with keeping(out), watching(args.quiet) as progress, files.skipping(args.skip_bad):
-        found = foresee(
+        found = make_plan(
             recipe, out, assume, pilot=args.pilot or 0, threads=args.threads, progress=progress
         )
         notes = files.notes()
@@ -109,7 +109,7 @@ def _need(need: Any, paid: bool) -> dict[str, str]:
         "calls": f"{need.calls:,}",
         "prompt": f"{need.prompt:,}",
         "completion": f"{need.completion:,}",
-        "at most": f"{need.most:,}",
+        "at most": f"{need.max_completion:,}",
     }
     if not paid:
         return row

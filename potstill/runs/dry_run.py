@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 from potstill.errors import ConfigError, StageError
-from potstill.methods.catalogue import find_method
+from potstill.methods.catalogue import entry, find_method
 from potstill.models.model import Completion, Request
 from potstill.records import Stage, Tokens, Trace
 from potstill.runs.driver import drive
 from potstill.runs.recipe import Arm, Recipe
 from potstill.traces import Session, using
 
-DRY = 24  # problems that stand-ins are driven on at most
-ANSWER = "1000003"  # what a stand-in writes where it is right: no wrong one writes it
+DRY_PROBLEMS = 24  # problems that stand-ins are driven on at most
+RIGHT_ANSWER = "1000003"  # what a stand-in writes where it is right: no wrong one writes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,181 +51,203 @@ class Assumptions:
             )
 
 
-def assumed(texts: Mapping[str, str]) -> dict[str, Assumptions]:
+def parse_assumptions(texts: Mapping[str, str]) -> dict[str, Assumptions]:
     """Assumptions by role from `NAME` or `ROLE.NAME` and values; "" is every role that has none of its own."""
-    known = [f.name for f in dataclasses.fields(Assumptions)]
-    given: dict[str, dict[str, float]] = {"": {}}
+    names = [field.name for field in dataclasses.fields(Assumptions)]
+    values_by_role: dict[str, dict[str, float]] = {"": {}}
     for key, text in texts.items():
         role, _, name = key.rpartition(".")
-        if name not in known:
-            raise ConfigError(f"nothing is assumed about {key!r}", available=known, wanted=name)
+        if name not in names:
+            raise ConfigError(f"nothing is assumed about {key!r}", available=names, wanted=name)
         try:
-            given.setdefault(role, {})[name] = float(text)
+            value = float(text)
         except ValueError:
             raise ConfigError(
                 f"--assume {key}={text}: not a number", fix=f"--assume {key}=0.5"
             ) from None
-    return {role: Assumptions(**{**given[""], **own}) for role, own in given.items()}
+        values_by_role.setdefault(role, {})[name] = value
+    general = values_by_role[""]
+    return {role: Assumptions(**{**general, **own}) for role, own in values_by_role.items()}
 
 
 @dataclass(slots=True)
-class Asked:
-    """What one role was asked: distinct calls, and one entry a call of what each needed."""
+class RoleCalls:
+    """The distinct calls of one role: one entry a call of its prompt, completion, limit and cost."""
 
     prompts: list[float] = field(default_factory=list)
     completions: list[float] = field(default_factory=list)
-    most: list[float] = field(default_factory=list)
+    max_completions: list[float] = field(default_factory=list)
     costs: list[float | None] = field(default_factory=list)
-    cached: float = 0.0
 
     @property
     def calls(self) -> int:
-        """Distinct calls."""
+        """How many distinct calls there are."""
         return len(self.prompts)
 
+    def add(self, prompt: float, completion: float, limit: float, cost: float | None) -> None:
+        """Count a call: tokens of its prompt and completion, the limit of the completion, and what it cost."""
+        self.prompts.append(prompt)
+        self.completions.append(completion)
+        self.max_completions.append(limit)
+        self.costs.append(cost)
 
-class Driven(NamedTuple):
-    """What driving the arms showed: by role what was asked, by arm the rows and their mean tokens."""
 
-    asked: Mapping[str, Asked]
-    rows: Mapping[str, tuple[int, float]]
+class RowEstimate(NamedTuple):
+    """How many rows an arm's first stage has, of how many tokens; `stopped` says why there is no stage."""
+
+    rows: int
+    mean_tokens: float
+    stopped: str = ""
+
+
+class DriveResult(NamedTuple):
+    """What driving the arms on a share of the problems showed.
+
+    Args:
+        calls: by role.
+        rows: by arm.
+        rights: by `operator by role` and problem, whether each judged text was right.
+        share: of the problems that the arms were driven on.
+    """
+
+    calls: Mapping[str, RoleCalls]
+    rows: Mapping[str, RowEstimate]
     rights: Mapping[str, Mapping[str, list[bool]]]
     share: float
 
 
 @final
 class StandIn:
-    """A writer that answers nothing: right or wrong by a hash at the assumed share, as long as assumed; it counts."""
+    """A writer of made-up answers, right or wrong by a hash at the assumed share; it counts its calls."""
 
     def __init__(
-        self, role: str, assume: Assumptions, asked: Asked, seen: set[str], weights: Path
+        self, role: str, assume: Assumptions, calls: RoleCalls, counted: set[str], weights: Path
     ) -> None:
-        """Count into `asked` what is not among `seen`."""
+        """Count into `calls` the requests whose keys are not among `counted`."""
         self.id, self.weights = f"plan-{role}", weights
-        self._assume, self._asked, self._seen = assume, asked, seen
+        self._assume, self._calls, self._counted = assume, calls, counted
         self._lock = threading.Lock()
 
     def write(self, requests: Sequence[Request]) -> list[Completion]:
         """A made-up completion a request."""
-        return [self._one(request) for request in requests]
+        return [self._complete(request) for request in requests]
 
     def likelihood(self, pairs: Sequence[tuple[Any, str]]) -> list[list[float]]:
         """Made-up scores, one a word."""
         return [[-1.0] * max(1, len(text.split())) for _, text in pairs]
 
-    def _one(self, request: Request) -> Completion:
+    def _complete(self, request: Request) -> Completion:
         key = request.key(self.id)
-        chance = int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 16**8
-        prompt = characters(request) / self._assume.chars
+        prompt_tokens = count_prompt_chars(request) / self._assume.chars
         tokens = min(self._assume.completion, request.sampling.max_tokens)
         with self._lock:
-            if key not in self._seen:
-                self._seen.add(key)
-                self._asked.prompts.append(prompt)
-                self._asked.completions.append(tokens)
-                self._asked.most.append(request.sampling.max_tokens)
-                self._asked.costs.append(None)
-        number = ANSWER if chance < self._assume.right else str(int(chance * 1000))
-        text = (
-            filler(key, int(tokens * self._assume.chars)) + f" The answer is \\boxed{{{number}}}."
+            if key not in self._counted:
+                self._counted.add(key)
+                self._calls.add(prompt_tokens, tokens, request.sampling.max_tokens, None)
+
+        # A number in [0, 1) that depends on the request alone decides whether the answer is right.
+        chance = int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 16**8
+        number = RIGHT_ANSWER if chance < self._assume.right else str(int(chance * 1000))
+        filler = filler_text(key, int(tokens * self._assume.chars))
+        return Completion(
+            f"{filler} The answer is \\boxed{{{number}}}.",
+            "stop",
+            Tokens(math.ceil(prompt_tokens), math.ceil(tokens)),
         )
-        return Completion(text, "stop", Tokens(math.ceil(prompt), math.ceil(tokens)))
 
 
-def characters(request: Request) -> int:
+def count_prompt_chars(request: Request) -> int:
     """How long a prompt is, the given beginning of the answer included."""
     prompt = request.prompt
-    texts = [prompt] if isinstance(prompt, str) else [message.content for message in prompt]
-    return sum(map(len, texts)) + len(request.prefix)
+    if isinstance(prompt, str):
+        return len(prompt) + len(request.prefix)
+    return sum(len(message.content) for message in prompt) + len(request.prefix)
 
 
-def filler(key: str, size: int) -> str:
+def filler_text(key: str, size: int) -> str:
     """Text of about this many characters that never repeats itself."""
     words = (f"{key[-6:]}{i}" for i in range(size // 8 + 1))
     return " ".join(words)[: max(0, size - 30)]
 
 
-def chosen(problems: Sequence[Trace], count: int) -> list[Trace]:
+def choose_problems(problems: Sequence[Trace], count: int) -> list[Trace]:
     """So many problems, chosen by hash and kept in their order: no part of the file is preferred."""
     ranked = sorted(problems, key=lambda t: hashlib.sha256(t.problem.id.encode()).hexdigest())
-    taken = {t.id for t in ranked[:count]}
-    return [t for t in problems if t.id in taken]
+    chosen_ids = {trace.id for trace in ranked[:count]}
+    return [trace for trace in problems if trace.id in chosen_ids]
 
 
-def dry(recipe: Recipe, problems: Sequence[Trace], assume: Mapping[str, Assumptions]) -> Driven:
+def drive_with_stand_ins(
+    recipe: Recipe, problems: Sequence[Trace], assume: Mapping[str, Assumptions]
+) -> DriveResult:
     """Drive every arm with stand-ins on a few of the problems."""
-    some = [_judged_by_number(t) for t in chosen(problems, DRY)]
-    asked: dict[str, Asked] = {}
-    seen: set[str] = set()
-    rows: dict[str, tuple[int, float]] = {}
+    sample = [with_number_answer(trace) for trace in choose_problems(problems, DRY_PROBLEMS)]
+    calls: dict[str, RoleCalls] = {}
+    counted: set[str] = set()
+    rows: dict[str, RowEstimate] = {}
     for name, arm in recipe.arms.items():
-        roles = {
-            role: StandIn(
-                role,
-                assume.get(role, assume[""]),
-                asked.setdefault(role, Asked()),
-                seen,
-                Path(name),
-            )
-            for role, spec in recipe.roles.items()
-            if spec and role in roles_of(arm)
-        }
-        rows[name] = driven(arm, some, roles, values=_unstepped(arm))
-    return Driven(asked, rows, {}, len(some) / len(problems))
+        roles: dict[str, StandIn] = {}
+        for role in filled_roles(recipe, arm):
+            role_calls = calls.setdefault(role, RoleCalls())
+            assumptions = assume.get(role, assume[""])
+            roles[role] = StandIn(role, assumptions, role_calls, counted, Path(name))
+        rows[name] = drive_to_first_stage(arm, sample, roles, values=without_step_checks(arm))
+    return DriveResult(calls, rows, {}, len(sample) / len(problems))
 
 
-def driven(
-    arm: Arm, problems: Sequence[Trace], roles: Mapping[str, Any], *, values: Mapping[str, Any]
-) -> tuple[int, float]:
-    """Drive a method up to its first stage: how many rows it would train, and of how many tokens."""
-    reached: list[Stage] = []
-
-    def train(stage: Stage) -> Any:
-        reached.append(stage)
-        raise _Reached
-
-    try:
-        drive(find_method(arm.method), list(problems), roles, values, train)
-    except StageError:
-        return 0, 0.0  # no row passed: what was asked still counts
-    except _Reached:
-        lengths = [len(str(row.prompt)) / 4 + row.tokens.completion for row in reached[0].rows]
-        return len(lengths), sum(lengths) / len(lengths)
-    return 0, 0.0
-
-
-class _Reached(Exception):
+class _FirstStage(Exception):
     """The first stage is there: what it would train is known."""
 
-
-def roles_of(arm: Arm) -> list[str]:
-    """The roles in a method's signature."""
-    from potstill.methods.catalogue import entry
-
-    return [role.name for role in entry(arm.method).roles]
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self.stage = stage
 
 
-def _judged_by_number(trace: Trace) -> Trace:
+def drive_to_first_stage(
+    arm: Arm, problems: Sequence[Trace], roles: Mapping[str, Any], *, values: Mapping[str, Any]
+) -> RowEstimate:
+    """Drive a method up to its first stage: how many rows it would train, and of how many tokens."""
+
+    def stop_at(stage: Stage) -> Any:
+        raise _FirstStage(stage)
+
+    try:
+        drive(find_method(arm.method), list(problems), roles, values, stop_at)
+    except StageError as error:
+        return RowEstimate(0, 0.0, stopped=error.found)  # what was asked still counts
+    except _FirstStage as reached:
+        lengths: list[float] = []
+        for row in reached.stage.rows:
+            lengths.append(len(str(row.prompt)) / 4 + row.tokens.completion)
+        return RowEstimate(len(lengths), sum(lengths) / len(lengths))
+    return RowEstimate(0, 0.0)
+
+
+def filled_roles(recipe: Recipe, arm: Arm) -> list[str]:
+    """The roles in a method's signature that the recipe fills with a model."""
+    names = [role.name for role in entry(arm.method).roles]
+    return [role for role, spec in recipe.roles.items() if spec and role in names]
+
+
+def with_number_answer(trace: Trace) -> Trace:
     """The same problem with an answer that a stand-in can be right about."""
-    problem = dataclasses.replace(
-        trace.problem, kind="number", answer=ANSWER, solution=trace.problem.solution
-    )
+    problem = dataclasses.replace(trace.problem, kind="number", answer=RIGHT_ANSWER)
     return dataclasses.replace(trace, problem=problem)
 
 
-def _unstepped(arm: Arm) -> dict[str, Any]:
+def without_step_checks(arm: Arm) -> dict[str, Any]:
     """An arm's values without step verification: a stand-in's steps are as right as its answer."""
     return {name: value for name, value in arm.values.items() if name != "steps"}
 
 
 @final
-class Meter:
-    """A real model with a count beside it; it can do all that the model can."""
+class MeteredModel:
+    """A real model whose calls are counted; it can do all that the model can."""
 
-    def __init__(self, inner: Any, asked: Asked) -> None:
+    def __init__(self, inner: Any, calls: RoleCalls) -> None:
         """Count what `inner` is asked."""
-        self._inner, self._asked = inner, asked
-        self._seen: set[str] = set()
+        self._inner, self._calls = inner, calls
+        self._counted: set[str] = set()
         self._lock = threading.Lock()
 
     def __getattr__(self, name: str) -> Any:
@@ -234,27 +256,26 @@ class Meter:
     @property
     def id(self) -> str:
         """The model's id."""
-        found: str = self._inner.id
-        return found
+        model_id: str = self._inner.id
+        return model_id
 
     def write(self, requests: Sequence[Request]) -> list[Completion]:
         """The model's completions; what each needed is noted once."""
-        made: list[Completion] = self._inner.write(requests)
+        completions: list[Completion] = self._inner.write(requests)
         with self._lock:
-            for request, done in zip(requests, made, strict=True):
+            for request, completion in zip(requests, completions, strict=True):
                 key = request.key(self.id)
-                if key not in self._seen:
-                    self._seen.add(key)
-                    self._asked.prompts.append(done.tokens.prompt)
-                    self._asked.completions.append(done.tokens.completion)
-                    self._asked.most.append(request.sampling.max_tokens)
-                    self._asked.costs.append(done.cost)
-        return made
+                if key not in self._counted:
+                    self._counted.add(key)
+                    tokens = completion.tokens
+                    limit = request.sampling.max_tokens
+                    self._calls.add(tokens.prompt, tokens.completion, limit, completion.cost)
+        return completions
 
 
 @final
-class Marks:
-    """A ledger that keeps, by operator and author, which problem's texts were right."""
+class VerdictLedger:
+    """A ledger that keeps the latest state of each trace, to count how many texts were right."""
 
     def __init__(self) -> None:
         """Nothing yet."""
@@ -274,22 +295,22 @@ class Marks:
 
     def rights(self, roles: Mapping[str, str]) -> dict[str, dict[str, list[bool]]]:
         """By `operator by role` and problem: whether each judged text was right; `roles` are by model id."""
-        found: dict[str, dict[str, list[bool]]] = {}
+        rights: dict[str, dict[str, list[bool]]] = {}
         for trace in self.traces.values():
             if trace.author and trace.verdict.status != "unjudged":
-                name = f"{trace.operator} by {roles.get(trace.author.model, 'a model')}"
-                marks = found.setdefault(name, {}).setdefault(trace.problem.id, [])
-                marks.append(trace.verdict.status == "right")
-        return found
+                writer = f"{trace.operator} by {roles.get(trace.author.model, 'a model')}"
+                by_problem = rights.setdefault(writer, {})
+                by_problem.setdefault(trace.problem.id, []).append(trace.verdict.status == "right")
+        return rights
 
 
-def pilot(
+def drive_pilot(
     recipe: Recipe,
     problems: Sequence[Trace],
     count: int,
     wrapped: Callable[[str, str], Any],
     session: Callable[[Any, str], Session],
-) -> Driven:
+) -> DriveResult:
     """Let the real models answer for a few problems.
 
     Args:
@@ -299,16 +320,17 @@ def pilot(
         wrapped: the stored model of a (role, arm).
         session: what the operators of an arm report to, given a ledger.
     """
-    some = chosen(problems, count)
-    asked: dict[str, Asked] = {}
-    rows: dict[str, tuple[int, float]] = {}
-    marks, names = Marks(), dict[str, str]()
+    sample = choose_problems(problems, count)
+    calls: dict[str, RoleCalls] = {}
+    rows: dict[str, RowEstimate] = {}
+    role_by_model: dict[str, str] = {}
+    ledger = VerdictLedger()
     for name, arm in recipe.arms.items():
-        given = [role for role in roles_of(arm) if recipe.roles.get(role)]
-        roles = {
-            role: Meter(wrapped(role, name), asked.setdefault(role, Asked())) for role in given
-        }
-        names |= {model.id: role for role, model in roles.items()}
-        with using(session(marks, name)):
-            rows[name] = driven(arm, some, roles, values=arm.values)
-    return Driven(asked, rows, marks.rights(names), len(some) / len(problems))
+        roles: dict[str, MeteredModel] = {}
+        for role in filled_roles(recipe, arm):
+            model = MeteredModel(wrapped(role, name), calls.setdefault(role, RoleCalls()))
+            roles[role] = model
+            role_by_model[model.id] = role
+        with using(session(ledger, name)):
+            rows[name] = drive_to_first_stage(arm, sample, roles, values=arm.values)
+    return DriveResult(calls, rows, ledger.rights(role_by_model), len(sample) / len(problems))

@@ -12,30 +12,39 @@ from potstill.budget import prices
 from potstill.budget.prices import Price, built_in_prices, find_price, max_cost
 from potstill.evaluation.intervals import Estimate, mean_interval, share_interval
 from potstill.records import Progress, Trace, no_progress
-from potstill.runs.dry_run import Asked, Assumptions, Driven, dry
-from potstill.runs.dry_run import pilot as tried
+from potstill.runs.dry_run import (
+    Assumptions,
+    DriveResult,
+    RoleCalls,
+    drive_pilot,
+    drive_with_stand_ins,
+)
 from potstill.runs.experiment import load_recipe_problems, open_run
+from potstill.runs.open_folder import EVALUATION
 from potstill.runs.recipe import Recipe
 from potstill.runs.sources import checkpoint_of, priced
 from potstill.training.memory_estimate import FORMULA, Size, size
 
-STORED = (
-    1.4,
-    900,
-)  # bytes a stored character (text, payload, ledger), and bytes a completion beside its text
-ROW = 2.2  # bytes a row's character: JSONL, and the ledger's copy
-EVALUATION = "evaluation"
+# Measured on stores of real runs.
+STORED_BYTES_A_CHAR = 1.4  # of text, payload and ledger
+STORED_BYTES_A_COMPLETION = 900  # beside its text
+ROW_BYTES_A_CHAR = 2.2  # JSONL, and the ledger's copy
+WEIGHT_BYTES = 4  # a parameter of a stored student
 
 
 class Need(NamedTuple):
-    """What a role needs in a whole run; money is None where no price is known, 0 where nothing is charged."""
+    """What a role needs in a whole run; money is None where no price is known, 0 where nothing is charged.
+
+    `prompt` and `completion` are tokens, `max_completion` is what the limits allow. `low` and `high` are the ends of
+    the money's 95 % interval, `limit` is the money if every completion used all of its limit.
+    """
 
     role: str
     model: str
     calls: int
     prompt: int
     completion: int
-    most: int
+    max_completion: int
     money: float | None
     low: float | None
     high: float | None
@@ -47,7 +56,10 @@ class Plan:
     """What a run will need, and what that rests on.
 
     Args:
+        problems: how many the run trains on.
+        tried: on how many of them the methods were driven.
         needs: by role.
+        rows: by arm, how many rows its first stage trains.
         disk: bytes of the store, the rows and the students.
         training: by arm, where the student's weights are here.
         measured: what a pilot measured, each with a 95 % interval.
@@ -67,17 +79,16 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return plain | {
-            "needs": [need._asdict() for need in self.needs],
-            "training": {
-                arm: {**s._asdict(), "memory": s.memory} for arm, s in self.training.items()
-            },
-            "measured": {name: found._asdict() for name, found in self.measured.items()},
-        }
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values["needs"] = [need._asdict() for need in self.needs]
+        values["measured"] = {name: value._asdict() for name, value in self.measured.items()}
+        values["training"] = {}
+        for arm, training_size in self.training.items():
+            values["training"][arm] = {**training_size._asdict(), "memory": training_size.memory}
+        return values
 
 
-def foresee(
+def make_plan(
     recipe: Recipe,
     out: Path,
     assume: Mapping[str, Assumptions],
@@ -96,176 +107,215 @@ def foresee(
         threads: as in the run: a local model's samples depend on it.
         progress: called with (label, done, total) by a pilot.
     """
-    own = prices.load_custom_prices(recipe.prices)
     if not pilot:
         problems, tests = load_recipe_problems(recipe)
-        driven = dry(recipe, problems, assume)
-        return estimate(recipe, driven, (len(problems), tests), assume, own)
+        driven = drive_with_stand_ins(recipe, problems, assume)
+        return scale_up(Basis(recipe, driven, len(problems), tests, assume))
     with open_run(recipe, out, progress=progress, threads=threads) as run:
         folder = run.folder
 
         def wrapped(role: str, arm: str) -> Any:
             return folder.wrap_model(folder.models[role], role, arm)
 
-        driven = tried(recipe, run.problems, pilot, wrapped, folder.session)
-        counts = (len(run.problems), run.tests)
-        return estimate(recipe, driven, counts, assume, own, piloted=True)
+        driven = drive_pilot(recipe, run.problems, pilot, wrapped, folder.session)
+        return scale_up(Basis(recipe, driven, len(run.problems), run.tests, assume, is_pilot=True))
 
 
-def estimate(
-    recipe: Recipe,
-    driven: Driven,
-    counts: tuple[int, Sequence[Trace]],
-    assume: Mapping[str, Assumptions],
-    own: Mapping[str, Price],
-    *,
-    piloted: bool = False,
-) -> Plan:
-    """Scale what was driven up to the whole run.
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What a plan is made from.
 
     Args:
         recipe: of the run.
         driven: by stand-ins, or in a pilot.
-        counts: how many problems there are to train on, and the problems to measure on.
+        problems: how many there are to train on.
+        tests: the problems to measure on.
         assume: by role.
-        own: the user's prices.
-        piloted: whether real models answered.
+        is_pilot: whether real models answered.
     """
-    problems, tests = counts
-    needs = [
-        _need(recipe, role, asked, driven.share, own)
-        for role, asked in driven.asked.items()
-        if asked.calls
-    ]
-    needs += _evaluated(recipe, tests, assume, driven, own)
-    rows = {arm: round(made / driven.share) for arm, (made, _) in driven.rows.items()}
-    chars = assume[""].chars
-    text = sum(need.prompt + need.completion for need in needs) * chars
-    trained = sum(rows[arm] * tokens for arm, (_, tokens) in driven.rows.items()) * chars
-    training = _trained(recipe, driven, rows)
+
+    recipe: Recipe
+    driven: DriveResult
+    problems: int
+    tests: Sequence[Trace]
+    assume: Mapping[str, Assumptions]
+    is_pilot: bool = False
+
+
+def scale_up(basis: Basis) -> Plan:
+    """Scale what was driven up to the whole run."""
+    driven, recipe = basis.driven, basis.recipe
+    custom_prices = prices.load_custom_prices(recipe.prices)
+    needs: list[Need] = []
+    for role, calls in driven.calls.items():
+        if calls.calls:
+            spec = recipe.roles[role]
+            needs.append(
+                role_need(
+                    role, spec, calls, driven.share, batch=recipe.batch, custom_prices=custom_prices
+                )
+            )
+    needs += evaluation_needs(basis, custom_prices)
+
+    rows = {arm: round(row.rows / driven.share) for arm, row in driven.rows.items()}
+    training = training_sizes(basis, rows)
+    chars_a_token = basis.assume[""].chars
+    stored_chars = sum(need.prompt + need.completion for need in needs) * chars_a_token
+    stored_completions = sum(need.calls for need in needs)
+    row_tokens = sum(rows[arm] * row.mean_tokens for arm, row in driven.rows.items())
+    parameters = sum(training_size.parameters for training_size in training.values())
+    disk = {
+        "store": round(
+            STORED_BYTES_A_CHAR * stored_chars + STORED_BYTES_A_COMPLETION * stored_completions
+        ),
+        "rows": round(ROW_BYTES_A_CHAR * row_tokens * chars_a_token),
+        "students": WEIGHT_BYTES * parameters,
+    }
     return Plan(
-        problems=problems,
-        tried=round(problems * driven.share),
+        problems=basis.problems,
+        tried=round(basis.problems * driven.share),
         needs=needs,
         rows=rows,
-        disk={
-            "store": round(STORED[0] * text + STORED[1] * sum(need.calls for need in needs)),
-            "rows": round(ROW * trained),
-            "students": sum(4 * s.parameters for s in training.values()),
-        },
+        disk=disk,
         training=training,
-        measured=_measured(driven) if piloted else {},
-        assumptions=_assumptions(assume, piloted=piloted, steps=bool(training)),
-        paid=sum(cost or 0.0 for asked in driven.asked.values() for cost in asked.costs)
-        if piloted
-        else 0.0,
+        measured=measured_estimates(driven) if basis.is_pilot else {},
+        assumptions=list_assumptions(basis, has_training=bool(training)),
+        paid=paid_by_pilot(driven) if basis.is_pilot else 0.0,
     )
 
 
-def _need(recipe: Recipe, role: str, asked: Asked, part: float, own: Mapping[str, Price]) -> Need:
-    spec, calls = recipe.roles[role], round(asked.calls / part)
-    prompt, completion, limit = (
-        sum(asked.prompts) / part,
-        sum(asked.completions) / part,
-        sum(asked.most) / part,
-    )
-    price, free = _price(spec, own)
+def role_need(
+    role: str,
+    spec: str,
+    calls: RoleCalls,
+    share: float,
+    *,
+    batch: bool,
+    custom_prices: Mapping[str, Price],
+) -> Need:
+    """What a role needs in the whole run, from its calls on a share of the problems."""
+    whole_calls = round(calls.calls / share)
+    prompt = round(sum(calls.prompts) / share)
+    completion = round(sum(calls.completions) / share)
+    max_completion = round(sum(calls.max_completions) / share)
+    counts = (role, spec, whole_calls, prompt, completion, max_completion)
+    price, is_free = price_of_spec(spec, custom_prices)
     if price is None:
-        money: tuple[float | None, ...] = (0.0,) * 4 if free else (None,) * 4
-        return Need(role, spec, calls, round(prompt), round(completion), round(limit), *money)
-    rate = price.batch if recipe.batch else 1.0
-    costs = [
-        max_cost(price, round(p), round(c), rate) if cost is None else cost
-        for p, c, cost in zip(asked.prompts, asked.completions, asked.costs, strict=True)
-    ]
-    value = sum(costs) / len(costs)
-    sure = (
-        len(costs) < 2 or None in asked.costs
-    )  # what was assumed does not vary as what is measured does
-    found = Estimate(value, value, value) if sure else mean_interval(costs)
-    ends = (calls * found.value, max(0.0, calls * found.low), calls * found.high)
-    whole = max_cost(price, round(prompt), round(limit), rate)
-    return Need(role, spec, calls, round(prompt), round(completion), round(limit), *ends, whole)
+        money = 0.0 if is_free else None
+        return Need(*counts, money=money, low=money, high=money, limit=money)
+
+    rate = price.batch if batch else 1.0
+    cost = mean_cost(calls, price, rate)
+    return Need(
+        *counts,
+        money=whole_calls * cost.value,
+        low=max(0.0, whole_calls * cost.low),
+        high=whole_calls * cost.high,
+        limit=max_cost(price, prompt, max_completion, rate),
+    )
 
 
-def _price(spec: str, own: Mapping[str, Price]) -> tuple[Price | None, bool]:
-    """The price of a spec's model, and whether it is free without one."""
-    name, local = priced(spec)
-    return find_price(name, own if local else {**built_in_prices(), **own}), local
+def mean_cost(calls: RoleCalls, price: Price, rate: float) -> Estimate:
+    """The mean cost of a call; without an interval where it rests on assumptions, which do not vary."""
+    costs: list[float] = []
+    for prompt, completion, cost in zip(calls.prompts, calls.completions, calls.costs, strict=True):
+        if cost is None:
+            cost = max_cost(price, round(prompt), round(completion), rate)
+        costs.append(cost)
+    if len(costs) < 2 or None in calls.costs:
+        mean = sum(costs) / len(costs)
+        return Estimate(mean, mean, mean)
+    return mean_interval(costs)
 
 
-def _evaluated(
-    recipe: Recipe,
-    tests: Sequence[Trace],
-    assume: Mapping[str, Assumptions],
-    driven: Driven,
-    own: Mapping[str, Price],
-) -> list[Need]:
+def price_of_spec(spec: str, custom_prices: Mapping[str, Price]) -> tuple[Price | None, bool]:
+    """The price of a spec's model, and whether it is free without one: what runs here costs what the user says."""
+    name, is_local = priced(spec)
+    table = custom_prices if is_local else {**built_in_prices(), **custom_prices}
+    return find_price(name, table), is_local
+
+
+def evaluation_needs(basis: Basis, custom_prices: Mapping[str, Price]) -> list[Need]:
     """The answers of the untrained student, and of each arm's."""
+    recipe, assume = basis.recipe, basis.assume
     student = recipe.roles.get("student")
-    if not tests or not student:
+    if not basis.tests or not student:
         return []
-    told = assume.get(EVALUATION, assume.get("student", assume[""]))
-    found = driven.asked.get("student")
-    long = sum(found.completions) / found.calls if found and found.calls else told.completion
-    limit, n = recipe.evaluate.sampling.max_tokens, recipe.evaluate.n
-    needs = []
-    for role, spec, times in (
-        (EVALUATION, student, 1),
-        (EVALUATION, "the trained students", len(recipe.arms)),
-    ):
-        asked = Asked()
-        for trace in tests:
-            asked.prompts += [len(str(trace.prompt)) / told.chars] * (n * times)
-        asked.completions, asked.most = [min(long, limit)] * asked.calls, [limit] * asked.calls
-        asked.costs = [None] * asked.calls
-        needs.append(_need(dataclasses.replace(recipe, roles={role: spec}), role, asked, 1.0, own))
+    assumptions = assume.get(EVALUATION, assume.get("student", assume[""]))
+    completion = assumptions.completion
+    student_calls = basis.driven.calls.get("student")
+    if student_calls is not None and student_calls.calls:
+        completion = sum(student_calls.completions) / student_calls.calls
+    max_tokens = recipe.evaluate.sampling.max_tokens
+    needs: list[Need] = []
+    for spec, students in ((student, 1), ("the trained students", len(recipe.arms))):
+        calls = RoleCalls()
+        for trace in basis.tests:
+            prompt = len(str(trace.prompt)) / assumptions.chars
+            for _ in range(recipe.evaluate.n * students):
+                calls.add(prompt, min(completion, max_tokens), max_tokens, None)
+        needs.append(
+            role_need(EVALUATION, spec, calls, 1.0, batch=recipe.batch, custom_prices=custom_prices)
+        )
     return needs
 
 
-def _trained(recipe: Recipe, driven: Driven, rows: Mapping[str, int]) -> dict[str, Size]:
-    folder = checkpoint_of(recipe.roles.get("student", ""))
+def training_sizes(basis: Basis, rows: Mapping[str, int]) -> dict[str, Size]:
+    """How large each arm's training is, where the student's weights are on this machine."""
+    folder = checkpoint_of(basis.recipe.roles.get("student", ""))
     if folder is None:
         return {}
-    return {
-        name: size(folder, arm.training, rows[name], driven.rows[name][1])
-        for name, arm in recipe.arms.items()
-        if rows[name]
-    }
+    sizes: dict[str, Size] = {}
+    for name, arm in basis.recipe.arms.items():
+        if rows[name]:
+            mean_tokens = basis.driven.rows[name].mean_tokens
+            sizes[name] = size(folder, arm.training, rows[name], mean_tokens)
+    return sizes
 
 
-def _measured(driven: Driven) -> dict[str, Estimate]:
+def measured_estimates(driven: DriveResult) -> dict[str, Estimate]:
     """Shares of right texts by operator and role, over problems; mean tokens of a call by role."""
-    found: dict[str, Estimate] = {}
-    for name, problems in driven.rights.items():
-        values = [sum(marks) / len(marks) for marks in problems.values()]
-        if len(values) > 1:
-            found[f"{name}: right"] = share_interval(values, sum(map(len, problems.values())))
-    for role, asked in driven.asked.items():
-        if asked.calls > 1:
-            found[f"{role}: completion tokens a call"] = mean_interval(asked.completions)
-            found[f"{role}: prompt tokens a call"] = mean_interval(asked.prompts)
-    return found
+    estimates: dict[str, Estimate] = {}
+    for writer, by_problem in driven.rights.items():
+        shares = [sum(is_right) / len(is_right) for is_right in by_problem.values()]
+        if len(shares) > 1:
+            texts = sum(len(is_right) for is_right in by_problem.values())
+            estimates[f"{writer}: right"] = share_interval(shares, texts)
+    for role, calls in driven.calls.items():
+        if calls.calls > 1:
+            estimates[f"{role}: completion tokens a call"] = mean_interval(calls.completions)
+            estimates[f"{role}: prompt tokens a call"] = mean_interval(calls.prompts)
+    return estimates
 
 
-def _assumptions(
-    assume: Mapping[str, Assumptions], *, piloted: bool, steps: bool
-) -> dict[str, Any]:
-    names = {}
-    for role, told in assume.items():
-        for name, value in dataclasses.asdict(told).items():
-            if not piloted or name == "chars":
-                names[f"{role}.{name}" if role else name] = value
-    remarks = {
-        "first stage": "a method is driven up to its first training; what it asks after that is not counted"
-    }
-    if not piloted:
-        remarks["steps"] = "a chain's steps are as right as its answer"
-        remarks["money"] = "nothing is cached; every completion has the assumed length"
-    else:
-        remarks["pilot"] = (
+def paid_by_pilot(driven: DriveResult) -> float:
+    """What the calls of a pilot cost, as far as the models said."""
+    total = 0.0
+    for calls in driven.calls.values():
+        total += sum(cost or 0.0 for cost in calls.costs)
+    return total
+
+
+def list_assumptions(basis: Basis, *, has_training: bool) -> dict[str, Any]:
+    """What a plan rests on: the assumed figures that no pilot measured, then remarks."""
+    listed: dict[str, Any] = {}
+    for role, assumptions in basis.assume.items():
+        for name, value in dataclasses.asdict(assumptions).items():
+            if not basis.is_pilot or name == "chars":
+                listed[f"{role}.{name}" if role else name] = value
+    listed["first stage"] = (
+        "a method is driven up to its first training; what it asks after that is not counted"
+    )
+    if basis.is_pilot:
+        listed["pilot"] = (
             "problems chosen by hash; intervals are over the calls, or over the problems for shares"
         )
-    if steps:
-        remarks["memory"] = FORMULA
-    return {**names, **remarks}
+    else:
+        listed["steps"] = "a chain's steps are as right as its answer"
+        listed["money"] = "nothing is cached; every completion has the assumed length"
+    for arm, row in basis.driven.rows.items():
+        if row.stopped:
+            listed[f"{arm} stopped"] = row.stopped
+    if has_training:
+        listed["memory"] = FORMULA
+    return listed

@@ -12,8 +12,13 @@ import pytest
 from potstill.budget.prices import built_in_prices
 from potstill.errors import ConfigError
 from potstill.runs import estimate as estimating
-from potstill.runs.dry_run import Assumptions, assumed, chosen, dry
-from potstill.runs.estimate import Plan, foresee
+from potstill.runs.dry_run import (
+    Assumptions,
+    choose_problems,
+    drive_with_stand_ins,
+    parse_assumptions,
+)
+from potstill.runs.estimate import Plan, make_plan
 from potstill.runs.experiment import load_recipe_problems
 from potstill.runs.recipe import Recipe, from_data
 
@@ -27,7 +32,7 @@ BASE: dict[str, Any] = {
 
 
 def planned(data: Mapping[str, Any], out: Path, **assume: str) -> Plan:
-    return foresee(from_data(data), out, assumed(assume))
+    return make_plan(from_data(data), out, parse_assumptions(assume))
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +56,7 @@ def test_calls_tokens_and_money_of_a_method_that_asks_as_often_as_it_says(tmp_pa
         chars="5",
     )
     [teacher] = found.needs
-    assert (teacher.role, teacher.calls, teacher.completion, teacher.most) == (
+    assert (teacher.role, teacher.calls, teacher.completion, teacher.max_completion) == (
         "teacher",
         180,
         72_000,
@@ -85,6 +90,14 @@ def test_what_is_assumed_right_decides_rows_and_calls(tmp_path: Path) -> None:
     }
     assert sure["teacher"] == weak["teacher"] == 60
     assert sure["student"] < weak["student"]  # rewrites that fail are asked for again
+
+
+def test_a_method_that_stops_before_its_first_stage_says_why_in_the_plan(tmp_path: Path) -> None:
+    orion = {**BASE, "method": "orion", "values": {"n": 4}}
+    plan = planned(orion, tmp_path, right="1")
+    assert plan.rows == {"orion": 0}
+    assert "none of 96 attempts is wrong" in plan.assumptions["orion stopped"]
+    assert [need.role for need in plan.needs] == ["student"]  # the teacher would not be asked
 
 
 def test_arms_share_what_they_ask_in_common(tmp_path: Path) -> None:
@@ -139,18 +152,18 @@ def test_a_model_without_a_price_and_one_of_ones_own(tmp_path: Path) -> None:
 
 def test_problems_are_chosen_by_hash_and_a_larger_choice_holds_the_smaller() -> None:
     problems, _ = load_recipe_problems(from_data(BASE))
-    few, more = chosen(problems, 5), chosen(problems, 20)
+    few, more = choose_problems(problems, 5), choose_problems(problems, 20)
     assert len(few) == 5 and set(few) <= set(more) and few != problems[:5]
-    assert chosen(list(reversed(problems)), 5) == list(reversed(few))
+    assert choose_problems(list(reversed(problems)), 5) == list(reversed(few))
 
 
 def test_a_dry_drive_repeats_itself() -> None:
     recipe: Recipe = from_data({**BASE, "method": "orion", "values": {"n": 4}})
     problems, _ = load_recipe_problems(recipe)
-    one, two = (dry(recipe, problems, assumed({})) for _ in range(2))
+    one, two = (drive_with_stand_ins(recipe, problems, parse_assumptions({})) for _ in range(2))
     assert one.rows == two.rows
-    assert {r: sorted(a.prompts) for r, a in one.asked.items()} == {
-        r: sorted(a.prompts) for r, a in two.asked.items()
+    assert {r: sorted(a.prompts) for r, a in one.calls.items()} == {
+        r: sorted(a.prompts) for r, a in two.calls.items()
     }
 
 
@@ -164,9 +177,9 @@ def test_a_dry_drive_repeats_itself() -> None:
 )
 def test_wrong_assumptions_are_refused(assume: dict[str, str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        assumed(assume)
+        parse_assumptions(assume)
 
 
 def test_a_role_has_its_own_assumptions_over_those_of_all() -> None:
-    made = assumed({"right": "0.7", "teacher.completion": "9"})
+    made = parse_assumptions({"right": "0.7", "teacher.completion": "9"})
     assert made == {"": Assumptions(right=0.7), "teacher": Assumptions(right=0.7, completion=9.0)}

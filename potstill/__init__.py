@@ -1,3 +1,92 @@
-"""Potstill teaches small language models to reason, from a teacher's reasoning and the student's own mistakes."""
+"""Potstill teaches small language models to reason, from a teacher's reasoning and the student's own mistakes.
+
+`import potstill as ps` loads nothing else; what `potstill.api` offers is imported when it is first asked for.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from potstill.api import *
+
+# What `potstill.api` defines. It is listed here so that `from potstill import verifiers` does not load the API.
+__all__ = [
+    "BudgetSpent",
+    "Comparison",
+    "ConfigError",
+    "Evaluation",
+    "InputError",
+    "Message",
+    "Model",
+    "ModelError",
+    "PotstillError",
+    "Problem",
+    "Run",
+    "Sampling",
+    "Scored",
+    "Session",
+    "Span",
+    "Stage",
+    "StageError",
+    "StoreError",
+    "Trace",
+    "TraceList",
+    "Trainable",
+    "Verdict",
+    "ask",
+    "best",
+    "blank",
+    "compare",
+    "decontaminate",
+    "dedupe",
+    "describe_methods",
+    "describe_objectives",
+    "drive",
+    "each",
+    "edit",
+    "evaluate",
+    "from_dataset",
+    "grade",
+    "judge",
+    "keep",
+    "line",
+    "load_model",
+    "load_problems",
+    "load_rows",
+    "mix",
+    "nll",
+    "ok",
+    "open_folder",
+    "open_run",
+    "pair",
+    "perplexity",
+    "pose",
+    "prefer",
+    "problem",
+    "rewrite",
+    "right",
+    "run",
+    "sample",
+    "score",
+    "segment",
+    "sound",
+    "to_dataset",
+    "train",
+    "unparsed",
+    "verify",
+    "weigh",
+    "wrong",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'potstill' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module("potstill.api"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -28,7 +28,7 @@ from potstill.data.layouts import (
 from potstill.data.problem_rows import ProblemDraft, draft_of_row, make_problems
 from potstill.data.trace_json import from_record, is_trace_record, to_json
 from potstill.errors import InputError, StoreError
-from potstill.records import Author, Problem, Progress, Span, Trace, digest
+from potstill.records import Author, Problem, Progress, Span, Trace, digest, no_progress
 
 OPERATOR = "import"
 LABEL = "label"
@@ -37,10 +37,6 @@ LABEL = "label"
 COLUMNS_FILE = "columns.json"
 
 _PORTION = 500
-
-
-def no_progress(label: str, done: int, total: int) -> None:
-    """Report nothing."""
 
 
 @dataclass
@@ -71,14 +67,21 @@ class RowSource:
     """The rows of a file, with the columns chosen from the first of them.
 
     Args:
-        spec: a file, or hf:NAME.
+        spec: a file, or hf:NAME; with `rows`, what they are called in messages.
         mapping: field -> column, where the choice is not to be made; "" for none.
         what: what the file should be, for errors.
+        rows: rows that are there already, each with where it stands.
     """
 
-    def __init__(self, spec: str, mapping: Mapping[str, str], what: str) -> None:
+    def __init__(
+        self,
+        spec: str,
+        mapping: Mapping[str, str],
+        what: str,
+        rows: Iterable[tuple[str, Row]] | None = None,
+    ) -> None:
         """Read the sample and choose the columns."""
-        self._rows = files.rows(spec, what)
+        self._rows = iter(rows) if rows is not None else files.rows(spec, what)
         self._sample = list(itertools.islice(self._rows, SAMPLE_ROWS))
         self.spec = spec
         self.chooser = ColumnChooser([row for _, row in self._sample], mapping, "answers", spec)
@@ -110,19 +113,21 @@ def read_traces(
     progress: Progress = no_progress,
     what: str = "a file of recorded answers",
     needs_pairs: bool = False,
+    rows: Iterable[tuple[str, Row]] | None = None,
 ) -> RowTraces:
     """The traces that a file or hf:NAME holds.
 
     Args:
-        spec: the file.
+        spec: the file; with `rows`, what they are called in messages.
         mapping: field (`columns.ANSWER_FIELDS`) -> column, where the choice is not to be made; "" for none.
         kind: the verifier of the problems; guessed from the gold answers where it is not given.
         limit: rows at most; 0 is all.
         progress: called with ("rows", how many so far, 0) now and then.
         what: what the file should be, for errors.
         needs_pairs: whether a row without a better and a worse completion is refused.
+        rows: rows that are there already, each with where it stands.
     """
-    source = RowSource(spec, mapping or {}, what)
+    source = RowSource(spec, mapping or {}, what, rows)
     ready: list[Trace] = []
     read_rows: list[_ReadRow] = []
     count = 0

@@ -27,6 +27,9 @@ class Comparison:
     problems: int
     differs: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        return self.sentence
+
     @property
     def distinguishable(self) -> bool:
         """Whether the interval excludes zero."""

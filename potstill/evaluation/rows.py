@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from typing import Any, NamedTuple
 
 from potstill.records import digest
@@ -111,6 +112,22 @@ class Evaluation:
     name: str
     rows: tuple[Row, ...]
     fingerprint: Fingerprint
+
+    def __repr__(self) -> str:
+        right, answers = self.count("right"), sum(row.n for row in self.rows)
+        share = 100 * right / answers if answers else 0.0
+        return (
+            f"Evaluation({self.name!r}: {share:.1f} % of {answers:,} answers right, "
+            f"{len(self.rows):,} problems)"
+        )
+
+    def _repr_html_(self) -> str:
+        """Statuses as a small table, for a notebook."""
+        cells = "".join(
+            f"<tr><td>{escape(status)}</td><td>{count:,}</td></tr>"
+            for status, count in self.statuses().items()
+        )
+        return f"<p>{escape(repr(self))}</p><table>{cells}</table>"
 
     @property
     def n(self) -> int:

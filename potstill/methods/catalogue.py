@@ -49,9 +49,12 @@ class Entry(NamedTuple):
 
 def entry(name: str) -> Entry:
     """The catalogue entry of a method; see `find_method` for what a name may be."""
-    method = find_method(name)
-    title = name.rpartition(":")[2] if plugins.is_object_path(name) else name
-    return describe(title, method)
+    return describe(short_name(name), find_method(name))
+
+
+def short_name(name: str) -> str:
+    """What a method is called in tables and folders: of `FILE.py:NAME` the name."""
+    return name.rpartition(":")[2] if plugins.is_object_path(name) else name
 
 
 def find_method(name: str) -> Callable[..., Any]:

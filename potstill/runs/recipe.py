@@ -17,7 +17,7 @@ from potstill.budget.flags import UNLIMITED, RunLimits
 from potstill.config import NO_DEFAULT, Mistakes, Override, Place, Setting, Tree, join_key
 from potstill.data import files
 from potstill.errors import ConfigError, InputError
-from potstill.methods.catalogue import Value, entry, method_names
+from potstill.methods.catalogue import Value, entry, method_names, short_name
 from potstill.models.model import Sampling
 from potstill.runs import recipe_checks
 from potstill.runs.overrides import ARM_KEYS, SHARED_KEYS, apply_overrides, parse_overrides
@@ -183,7 +183,7 @@ def from_data(
         shared[part] = config.as_mapping(tree.pop(part, None), part, mistakes)
     method = str(tree.pop("method", "") or "")
     if not has_arms:
-        arm_blocks.setdefault(method, {})["method"] = method
+        arm_blocks.setdefault(short_name(method), {})["method"] = method
     elif method and arm_blocks and method not in arm_methods(arm_blocks):
         mistakes.add("method", f"{method!r} is none of the arms'; each arm has its own `method`")
     arms = {}

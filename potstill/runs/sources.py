@@ -178,16 +178,16 @@ def priced(spec: str) -> tuple[str, bool]:
     """The name under which a spec's model stands in a price table, and whether it runs on this machine."""
     kind, _, rest = spec.partition(":")
     name, _, query = rest.partition("?")
-    if kind not in models.REMOTE_KINDS:
+    if kind not in models.WIRED:
         return "", True
     if kind == "litellm":
         from potstill.models.remote.litellm import VendorOptions as Vendor
-        from potstill.models.remote.options import parse_server_options
+        from potstill.models.remote.options import parse as parsed
 
-        return name, Vendor(**parse_server_options(query)).host == "local"
-    from potstill.models.remote.options import ServerOptions, parse_server_options
+        return name, Vendor(**parsed(query)).host == "local"
+    from potstill.models.remote.options import Options, parse
 
-    options = ServerOptions(**parse_server_options(query))
+    options = Options(**parse(query))
     return f"{options.at}/{name}" if options.at else name, options.host == "local"
 
 

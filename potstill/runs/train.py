@@ -16,9 +16,8 @@ from potstill.runs.open_folder import EVALUATION, Folder
 from potstill.store.ledger import Ledger
 from potstill.store.students import Student
 from potstill.traces import perplexity, score
-from potstill.training.objective_config import Bound, ObjectiveConfig, bind
+from potstill.training.objective_config import Bound, ObjectiveConfig, bind, student_key
 from potstill.training.settings import TrainingSettings
-from potstill.training.student_key import student_key
 
 
 def train_stage(
@@ -40,29 +39,44 @@ def train_stage(
     bound = bind_stage(folder, stage, training)
     settings = merge_settings(training, bound, folder.threads)
     settings = dataclasses.replace(settings, chat=chat_mode)
-    key = student_key(stage.rows, settings, bound.config, start_id=stage.model.id)
+    key = student_key(stage, settings.identity(), bound.config)
 
     # The rows are written before the training, so that they can be read while it runs.
     rows = score_rows(stage, bound.config)
-    ledger.rows(key.id, rows)
+    ledger.rows(key, rows)
     write_rows(folder.path / "rows" / f"{arm}.jsonl", rows)
 
-    output_dir = folder.path / "students" / key.id
+    output_dir = folder.path / "students" / key
     report = fit(
         stage.rows,
         starting_weights(stage),
         output_dir,
         settings,
         config=bound.config,
-        key=key,
         progress=lambda _, done, total: folder.progress(f"{arm}/train", done, total),
     )
     student = TransformersModel(output_dir, threads=folder.threads, chat=chat_mode)
     training_report = report_to_json(report, arm, student.id)
     folder.store.students.put(
-        Student(key.id, student.id, output_dir, settings.identity(), training_report)
+        Student(key, student.id, output_dir, settings.identity(), training_report)
     )
     return folder.wrap_model(student, EVALUATION, arm)
+
+
+def train_rows(stage: Stage, out: Path, training: TrainingSettings) -> Model:
+    """The trained student of a stage outside of any run folder, stored in `out`.
+
+    Called again with the same rows and settings it returns the student that is there.
+    """
+    from potstill.models.local.transformers import TransformersModel
+    from potstill.training.fit import fit
+
+    chat_mode = student_chat_mode(stage.model)
+    bound = bind(stage.objective, stage.constants)
+    settings = merge_settings(training, bound, training.threads)
+    settings = dataclasses.replace(settings, chat=chat_mode)
+    fit(stage.rows, starting_weights(stage), out, settings, config=bound.config)
+    return TransformersModel(out, threads=settings.threads, chat=chat_mode)
 
 
 def bind_stage(folder: Folder, stage: Stage, training: TrainingSettings) -> Bound:

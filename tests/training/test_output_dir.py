@@ -16,15 +16,13 @@ from potstill.errors import StageError
 from potstill.training import output_dir
 from potstill.training.fit import fit
 from potstill.training.settings import TrainingSettings
-from potstill.training.student_key import StudentKey
 
 ONE = TrainingSettings(max_steps=1)
 HOLDER = """
 import sys
 from pathlib import Path
 from potstill.training import output_dir
-from potstill.training.student_key import StudentKey
-with output_dir.claim(Path(sys.argv[1]), sys.argv[2], StudentKey({})):
+with output_dir.claimed(Path(sys.argv[1]), sys.argv[2], {}):
     print("mine", flush=True)
     sys.stdin.read()
 """
@@ -34,9 +32,9 @@ def test_a_second_training_is_refused_until_the_first_is_dead(
     tiny_checkpoint, tmp_path, monkeypatch
 ):
     out, begun = tmp_path / "out", []
-    plain = output_dir.claim
+    plain = output_dir.claimed
     monkeypatch.setattr(
-        output_dir, "claim", lambda out, name, told: begun.append(name) or plain(out, name, told)
+        output_dir, "claimed", lambda out, name, told: begun.append(name) or plain(out, name, told)
     )
     fit(rows(), tiny_checkpoint, tmp_path / "other", ONE)
     command = [sys.executable, "-c", HOLDER, out, begun[0]]
@@ -45,18 +43,18 @@ def test_a_second_training_is_refused_until_the_first_is_dead(
         assert holder.stdout.readline() == "mine\n"
         with pytest.raises(StageError, match="another process is training in"):
             fit(rows(), tiny_checkpoint, out, ONE)
-        assert not (out / output_dir.FIT_FILE).exists()
+        assert not (out / output_dir.MARK).exists()
     assert fit(rows(), tiny_checkpoint, out, ONE).steps == 1
 
 
 def test_what_another_process_has_just_trained_is_not_trained_again(tmp_path):
-    (tmp_path / output_dir.FIT_FILE).write_text("{}")
+    (tmp_path / output_dir.MARK).write_text("{}")
     with (
         pytest.raises(StageError, match="has just trained"),
-        output_dir.claim(tmp_path, "key", StudentKey({})),
+        output_dir.claimed(tmp_path, "key", {}),
     ):
         raise AssertionError("it was let in")
-    assert [path.name for path in tmp_path.iterdir()] == [output_dir.FIT_FILE]
+    assert [path.name for path in tmp_path.iterdir()] == [output_dir.MARK]
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EIO])
@@ -82,4 +80,4 @@ def test_file_systems_of_clusters(tiny_checkpoint, tmp_path, monkeypatch, code):
             fit(rows(), tiny_checkpoint, tmp_path / "out", ONE)
         return
     assert fit(rows(), tiny_checkpoint, tmp_path / "out", ONE).steps == 1
-    assert not (tmp_path / "out" / output_dir.WORK_FOLDER).exists()
+    assert not (tmp_path / "out" / output_dir.WORK).exists()

@@ -84,18 +84,18 @@ def _export(args: argparse.Namespace) -> None:
     if args.run.is_dir():
         with Store.open(args.run, readonly=True) as store:
             traces = _of_arm(args, store)
-            card = dataset_card.of_run(store, args.run, args.arm, **_known(args, traces, file))
+            card = dataset_card.card_of_run(store, args.run, args.arm, **_known(args, traces, file))
     else:
         traces = _traces(args)
-        card = dataset_card.of_traces(**_known(args, traces, file))
+        card = dataset_card.card_of_traces(**_known(args, traces, file))
     made = rows(traces, args.format)
     if file != args.out:
-        dataset_card.check(args.out / "README.md")
+        dataset_card.check_can_write(args.out / "README.md")
     save(made, file)
     if file != args.out:
-        dataset_card.write(card, args.out / "README.md")
+        dataset_card.write_card(card, args.out / "README.md")
     said = {"rows": len(made), "arm": args.arm, "format": args.format, "out": str(args.out)}
-    said["fingerprint"] = dataset_card.fingerprint(traces, args.format)
+    said["fingerprint"] = dataset_card.export_fingerprint(traces, args.format)
     show.document(said) if args.json else show.say(f"{len(made):,} rows  {args.out}")
 
 

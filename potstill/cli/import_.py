@@ -153,7 +153,7 @@ def _write(
         settings = {
             "import": {
                 "file": files.name(args.file),
-                "licence": dataset_card.licence(args.file, {}),
+                "licence": dataset_card.find_licence(args.file, {}),
                 "map": options.pairs(args.map, "--map"),
                 "columns": found.mapping,
                 "unread": found.unread,

@@ -101,7 +101,7 @@ def _again(args: argparse.Namespace) -> None:
             fix=f"potstill verify --again {args.again}",
         )
     with Store.open(args.again, create=False) as store, watching(args.quiet) as progress:
-        found = reverify.again(store, [args.kind] if args.kind else [], progress)
+        found = reverify.judge_again(store, [args.kind] if args.kind else [], progress)
     if args.json:
         show.document(dataclasses.asdict(found))
         return

@@ -32,15 +32,25 @@ LICENCES: Mapping[str, str] = {
     "hf:open-thoughts/OpenThoughts-114k": "apache-2.0",
 }
 
-_REASONS = 30  # rejects by reason that are shown
-_TRACE = re.compile(r"trace-[0-9a-f]{20}")
-_TOLD = re.compile(
-    r"[\"\u201c`:]|(?<!\w)'|(?<![\w@.])[-+]?\.?\d"
-)  # what a reason quotes or counts begins so
-_PLACED = re.compile(r"(?:(?:transformers|recorded|scripted):)?(?:~|\.{0,2}/)[^\n]*$")
+SHOWN_REASONS = 30  # reasons of rejects that are shown
+MAX_CELL_CHARS = 300
+
+_TRACE_ID = re.compile(r"trace-[0-9a-f]{20}")
+# Where a reason begins to quote or to count.
+_QUOTE_OR_NUMBER = re.compile(r"[\"\u201c`:]|(?<!\w)'|(?<![\w@.])[-+]?\.?\d")
+# A path of this machine, with or without the kind of a model before it.
+_LOCAL_PATH = re.compile(r"(?:(?:transformers|recorded|scripted):)?(?:~|\.{0,2}/)[^\n]*$")
 _SECRET_NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 _SECRETS = re.compile(
     r"\b(?:sk|pk|rk|hf|gsk|xai|ghp|github_pat|AKIA|AIza)[-_]?[A-Za-z0-9_-]{16,}|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
+)
+# The hub's names for sizes, each with the first count that is too large for it.
+_SIZES = (
+    (1000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (10**6, "100K<n<1M"),
+    (10**7, "1M<n<10M"),
 )
 
 
@@ -62,106 +72,125 @@ class Card:
     run: str = ""
 
 
-def of_run(store: Store, folder: Path, arm: str, **known: Any) -> Card:
+def card_of_run(store: Store, folder: Path, arm: str, **parts: Any) -> Card:
     """The card of an arm's rows, from the run's manifest and its store.
 
     Args:
-        known: rows, layout, file, command and licences (spec -> licence).
+        store: of the run.
+        folder: of the run.
+        arm: whose rows are exported.
+        parts: rows, layout, file, command and licences (spec -> licence).
     """
-    licences = known.pop("licences", {})
-    settings = dict(manifest.read(folder).settings)
+    licences = parts.pop("licences", {})
+    run_manifest = manifest.read(folder)
+    settings = dict(run_manifest.settings)
     imported = settings.get("import", {})
     if imported.get("licence"):
         licences = {imported["file"]: imported["licence"], **licences}
     source = settings.get("problems") or imported.get("file") or ""
+    sources = {public_spec(source): find_licence(source, licences)} if source else {}
+
     method = settings.get("arms", {}).get(arm, {}).get("method", "")
-    wanted = [role.name for role in entry(method).roles] if method in METHODS else []
-    roles = {
-        role: spec for role, spec in settings.get("roles", {}).items() if role in wanted and spec
-    }
-    rejects = Counter((d.operator, d.test, kind_of(d.reason)) for d in store.history.drops(arm))
+    method_roles = [role.name for role in entry(method).roles] if method in METHODS else []
+    roles: dict[str, str] = {}
+    for role, spec in settings.get("roles", {}).items():
+        if spec and role in method_roles:
+            roles[role] = spec
+
+    steps: list[tuple[str, str, int, int]] = []
+    for step in store.history.steps(arm):
+        label = without_local_path(step.label)
+        steps.append((step.operator, label, step.taken, step.returned))
+    rejects: Counter[tuple[str, str, str]] = Counter()
+    for drop in store.history.drops(arm):
+        rejects[drop.operator, drop.test, reason_kind(drop.reason)] += 1
     return Card(
-        **known,
+        **parts,
         arm=arm,
         method=method,
         roles=roles,
-        sources={public(source): licence(source, licences)} if source else {},
-        steps=[
-            (s.operator, _unplaced(s.label), s.taken, s.returned) for s in store.history.steps(arm)
-        ],
+        sources=sources,
+        steps=steps,
         rejects=rejects,
         recipe={} if imported else settings,
-        run=digest("manifest", manifest.read(folder)._asdict()),
+        run=digest("manifest", run_manifest._asdict()),
     )
 
 
-def kind_of(reason: str) -> str:
+def card_of_traces(rows: Sequence[Trace], **parts: Any) -> Card:
+    """The card of traces that come from no run; `parts` as in `card_of_run`."""
+    licences = parts.pop("licences", {})
+    sources: dict[str, str] = {}
+    for trace in rows:
+        spec = trace.problem.source
+        if spec and public_spec(spec) not in sources:
+            sources[public_spec(spec)] = find_licence(spec, licences)
+    return Card(rows, **parts, sources=sources)
+
+
+def reason_kind(reason: str) -> str:
     """What reasons that differ in what they quote and count have in common: the text before quotes and numbers."""
-    head = _TOLD.split(_TRACE.sub("another trace", reason), maxsplit=1)[0]
-    return head.rstrip(" :,;(=<>-") or reason
+    reason_without_ids = _TRACE_ID.sub("another trace", reason)
+    kind = _QUOTE_OR_NUMBER.split(reason_without_ids, maxsplit=1)[0]
+    return kind.rstrip(" :,;(=<>-") or reason
 
 
-def of_traces(rows: Sequence[Trace], **known: Any) -> Card:
-    """The card of traces that come from no run."""
-    licences = known.pop("licences", {})
-    sources = dict.fromkeys(trace.problem.source for trace in rows if trace.problem.source)
-    return Card(rows, **known, sources={public(spec): licence(spec, licences) for spec in sources})
-
-
-def licence(spec: str, given: Mapping[str, str]) -> str:
-    """The licence of a source as far as it is known: given, known, or beside the file."""
-    for name in (spec, public(spec)):
-        if name in given:
-            return given[name]
+def find_licence(spec: str, licences: Mapping[str, str]) -> str:
+    """The licence of a source as far as it is known: named by the user, known here, or in a file beside the source."""
+    for name in (spec, public_spec(spec)):
+        if name in licences:
+            return licences[name]
     if spec.startswith("world:"):
         return "apache-2.0"
     if spec.startswith("gym:"):
-        return _of_package("reasoning-gym")
+        return package_licence("reasoning-gym")
     if spec.startswith("hf:"):
-        name = re.split(r"[:?]", spec[3:])[0]
-        return LICENCES.get("hf:" + "/".join(name.split("/")[:2]), UNKNOWN)
-    folder = Path(spec).parent
+        owner_and_name = re.split(r"[:?]", spec[3:])[0].split("/")[:2]
+        return LICENCES.get("hf:" + "/".join(owner_and_name), UNKNOWN)
+    if not Path(spec).is_file():
+        return UNKNOWN
     for name in ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE"):
-        if (folder / name).is_file() and Path(spec).is_file():
-            first = (
-                (folder / name).read_text("utf-8", "replace").strip().split("\n", 1)[0].strip("# ")
-            )
-            return f"{first[:60]} ({name} beside the file)"
+        file = Path(spec).parent / name
+        if file.is_file():
+            title = file.read_text("utf-8", "replace").strip().split("\n", 1)[0].strip("# ")
+            return f"{title[:60]} ({name} beside the file)"
     return UNKNOWN
 
 
-def _of_package(name: str) -> str:
+def package_licence(name: str) -> str:
+    """The licence that an installed package names."""
     try:
-        found = metadata.metadata(name)
+        package = metadata.metadata(name)
     except metadata.PackageNotFoundError:
         return UNKNOWN
-    told = [found[key] for key in ("License-Expression", "License") if key in found]
-    return "".join(told[:1]).strip().split("\n", 1)[0][:60] or UNKNOWN
+    for key in ("License-Expression", "License"):
+        if key in package:
+            return package[key].strip().split("\n", 1)[0][:60] or UNKNOWN
+    return UNKNOWN
 
 
-def render(card: Card) -> str:
+def render_card(card: Card) -> str:
     """The card as the text of a README.md."""
+    sources = list(card.sources.items()) or [("unknown", UNKNOWN)]
     parts = [
-        _front(card),
+        front_matter(card),
         MARK,
-        f"# {_escaped(_title(card))}",
-        _opening(card),
-        "## How it was made\n\n" + "\n".join(_making(card)),
-        "## Sources\n\n"
-        + _table(("source", "licence"), list(card.sources.items()) or [("unknown", UNKNOWN)]),
-        "## Counts\n\n" + _table(("what", "number"), _counts(card)),
+        f"# {escape_markdown(card_title(card))}",
+        opening_sentence(card),
+        "## How it was made\n\n" + "\n".join(list_authors(card)),
+        "## Sources\n\n" + markdown_table(("source", "licence"), sources),
+        "## Counts\n\n" + markdown_table(("what", "number"), count_rows(card)),
     ]
     if card.steps:
-        parts.append(
-            "## From problems to rows\n\n" + _table(("step", "by", "taken", "returned"), card.steps)
-        )
+        steps = markdown_table(("step", "by", "taken", "returned"), card.steps)
+        parts.append("## From problems to rows\n\n" + steps)
     if card.rejects:
-        parts.append("## Left out\n\n" + _rejects(card))
-    parts.append("## To make it again\n\n" + _again(card))
+        parts.append("## Left out\n\n" + rejects_table(card))
+    parts.append("## To make it again\n\n" + commands_to_repeat(card))
     return "\n\n".join(parts) + "\n"
 
 
-def check(path: Path) -> None:
+def check_can_write(path: Path) -> None:
     """Refuse to overwrite a README.md that somebody else wrote."""
     if path.exists() and MARK not in path.read_text("utf-8", "replace"):
         raise ConfigError(
@@ -171,19 +200,20 @@ def check(path: Path) -> None:
         )
 
 
-def write(card: Card, path: Path) -> None:
+def write_card(card: Card, path: Path) -> None:
     """Write the card."""
-    check(path)
-    write_text(path, render(card))
+    check_can_write(path)
+    write_text(path, render_card(card))
 
 
-def public(spec: str) -> str:
+def public_spec(spec: str) -> str:
     """A spec without the folders of whoever ran it."""
     kind, colon, rest = spec.partition(":")
     if not colon or kind not in ("transformers", "recorded", "scripted"):
         return spec if colon and len(kind) > 1 else Path(spec).name
     path, mark, query = rest.partition("?")
-    return f"{kind}:{path if path.startswith('hf:') else Path(path).name}{mark}{query}"
+    name = path if path.startswith("hf:") else Path(path).name
+    return f"{kind}:{name}{mark}{query}"
 
 
 def without_secrets(text: str) -> str:
@@ -194,20 +224,21 @@ def without_secrets(text: str) -> str:
     return _SECRETS.sub("[secret]", text)
 
 
-def _front(card: Card) -> str:
+def front_matter(card: Card) -> str:
     """The YAML in front, as the hub reads it."""
     import yaml
 
-    known = set(card.sources.values())
-    one = known.pop() if len(known) == 1 else ""
-    plain = one if re.fullmatch(r"[a-z0-9.-]+", one) else "unknown"
-    count = len(card.rows)
-    size = next((name for most, name in _SIZES if count < most), "n>1T")
+    licences = set(card.sources.values())
+    licence = licences.pop() if len(licences) == 1 else ""
+    is_identifier = re.fullmatch(r"[a-z0-9.-]+", licence) is not None
+    tags = ["potstill", "distillation", "reasoning"]
+    if card.method:
+        tags.append(card.method)
     data = {
-        "license": plain,
+        "license": licence if is_identifier else "unknown",
         "task_categories": ["text-generation"],
-        "tags": ["potstill", "distillation", "reasoning", *([card.method] if card.method else [])],
-        "size_categories": [size],
+        "tags": tags,
+        "size_categories": [size_category(len(card.rows))],
         "configs": [
             {"config_name": "default", "data_files": [{"split": "train", "path": card.file}]}
         ],
@@ -215,139 +246,154 @@ def _front(card: Card) -> str:
     return f"---\n{yaml.safe_dump(data, sort_keys=False)}---"
 
 
-_SIZES = (
-    (1000, "n<1K"),
-    (10_000, "1K<n<10K"),
-    (100_000, "10K<n<100K"),
-    (10**6, "100K<n<1M"),
-    (10**7, "1M<n<10M"),
-)
+def size_category(count: int) -> str:
+    """The hub's name for a number of rows."""
+    for limit, name in _SIZES:
+        if count < limit:
+            return name
+    return "n>1T"
 
 
-def _title(card: Card) -> str:
-    made = entry(card.method).title.rstrip(".") if card.method in METHODS else "Recorded answers"
-    return f"{card.arm}: {made}" if card.arm and card.arm not in (card.method, "import") else made
+def card_title(card: Card) -> str:
+    """What the dataset is: the method's title, after the arm's name where that says more."""
+    title = "Recorded answers"
+    if card.method in METHODS:
+        title = entry(card.method).title.rstrip(".")
+    if card.arm and card.arm not in (card.method, "import"):
+        return f"{card.arm}: {title}"
+    return title
 
 
-def _opening(card: Card) -> str:
+def opening_sentence(card: Card) -> str:
+    """How many rows there are, in which layout, and what is not claimed of them."""
     return (
         f"{len(card.rows):,} rows in the layout `{card.layout}`, written by potstill {__version__}. "
         "The texts were written by models; they are verified only as far as the counts below say."
     )
 
 
-def _making(card: Card) -> list[str]:
-    lines = []
+def list_authors(card: Card) -> list[str]:
+    """The method with its paper, the models in its roles, and who wrote the rows, as lines of a list."""
+    lines: list[str] = []
     if card.method in METHODS:
-        found = entry(card.method)
-        paper = (
-            f", [arXiv:{found.arxiv}](https://arxiv.org/abs/{found.arxiv})" if found.arxiv else ""
-        )
-        lines.append(f"- method: `{card.method}` ({_escaped(found.title)}){paper}")
+        method = entry(card.method)
+        line = f"- method: `{card.method}` ({escape_markdown(method.title)})"
+        if method.arxiv:
+            line += f", [arXiv:{method.arxiv}](https://arxiv.org/abs/{method.arxiv})"
+        lines.append(line)
     else:
         lines.append("- method: none; answers that were recorded elsewhere")
-    lines += [f"- {role}: {_escaped(public(spec))}" for role, spec in card.roles.items()]
-    authors = Counter(trace.author.model for trace in card.rows if trace.author)
-    lines += [
-        f"- written by {_escaped(author)}: {count:,} rows"
-        for author, count in authors.most_common()
-    ]
+    for role, spec in card.roles.items():
+        lines.append(f"- {role}: {escape_markdown(public_spec(spec))}")
+    rows_by_author = Counter(row.author.model for row in card.rows if row.author is not None)
+    for author, count in rows_by_author.most_common():
+        lines.append(f"- written by {escape_markdown(author)}: {count:,} rows")
     lines.append(f"- licences and terms of the models: {UNKNOWN}")
     return lines
 
 
-def _counts(card: Card) -> list[tuple[str, str]]:
-    statuses = Counter(trace.verdict.status for trace in card.rows)
-    lengths = sorted(len(trace.text) for trace in card.rows)
-    recorded = any(trace.operator == "import" for trace in card.rows)
-    seen = sum(trace.saw_gold for trace in card.rows)
-    found = [
-        ("rows", f"{len(card.rows):,}"),
-        ("problems", f"{len({trace.problem.id for trace in card.rows}):,}"),
-        *((f"judged {status}", f"{count:,}") for status, count in sorted(statuses.items())),
-        (
-            "cut off at the limit of tokens",
-            f"{sum(trace.finish == 'length' for trace in card.rows):,}",
-        ),
-        ("writer saw the gold answer", "unknown (recorded elsewhere)" if recorded else f"{seen:,}"),
+def count_rows(card: Card) -> list[tuple[str, str]]:
+    """What can be counted of the rows, and their fingerprints."""
+    statuses = Counter(row.verdict.status for row in card.rows)
+    lengths = sorted(len(row.text) for row in card.rows)
+    problems = {row.problem.id for row in card.rows}
+    cut = sum(row.finish == "length" for row in card.rows)
+    saw_gold = f"{sum(row.saw_gold for row in card.rows):,}"
+    if any(row.operator == "import" for row in card.rows):
+        saw_gold = "unknown (recorded elsewhere)"
+    counts = [("rows", f"{len(card.rows):,}"), ("problems", f"{len(problems):,}")]
+    for status, count in sorted(statuses.items()):
+        counts.append((f"judged {status}", f"{count:,}"))
+    counts += [
+        ("cut off at the limit of tokens", f"{cut:,}"),
+        ("writer saw the gold answer", saw_gold),
         ("median length in characters", f"{lengths[len(lengths) // 2]:,}" if lengths else "0"),
-        ("fingerprint of the rows", fingerprint(card.rows, card.layout)),
+        ("fingerprint of the rows", export_fingerprint(card.rows, card.layout)),
     ]
-    return [*found, ("fingerprint of the run", card.run)] if card.run else found
+    if card.run:
+        counts.append(("fingerprint of the run", card.run))
+    return counts
 
 
-def fingerprint(rows: Sequence[Trace], layout: str) -> str:
+def export_fingerprint(rows: Sequence[Trace], layout: str) -> str:
     """Content id of an export: the rows with their rivals, in order, and the layout."""
-    return digest(
-        "export", [layout, [[trace.id, trace.rival.id if trace.rival else ""] for trace in rows]]
-    )
+    ids: list[list[str]] = []
+    for row in rows:
+        rival_id = row.rival.id if row.rival is not None else ""
+        ids.append([row.id, rival_id])
+    return digest("export", [layout, ids])
 
 
-def _rejects(card: Card) -> str:
-    most = Counter(card.rejects).most_common()
-    lines = [
-        (operator, test, reason, f"{count:,}")
-        for (operator, test, reason), count in most[:_REASONS]
-    ]
-    rest = sum(count for _, count in most[_REASONS:])
-    if rest:
-        lines.append(("", "", f"{len(most) - _REASONS} more reasons", f"{rest:,}"))
-    return _table(("step", "test", "reason", "traces"), lines)
+def rejects_table(card: Card) -> str:
+    """The most frequent reasons for which traces were left out."""
+    reasons = Counter(card.rejects).most_common()
+    lines: list[tuple[str, str, str, str]] = []
+    for (operator, test, reason), count in reasons[:SHOWN_REASONS]:
+        lines.append((operator, test, reason, f"{count:,}"))
+    not_shown = sum(count for _, count in reasons[SHOWN_REASONS:])
+    if not_shown:
+        lines.append(("", "", f"{len(reasons) - SHOWN_REASONS} more reasons", f"{not_shown:,}"))
+    return markdown_table(("step", "test", "reason", "traces"), lines)
 
 
-def _again(card: Card) -> str:
+def commands_to_repeat(card: Card) -> str:
+    """The recipe of the run, without folders and secrets, and the commands that make the dataset again."""
     import yaml
 
-    blocks = []
+    blocks: list[str] = []
     if card.recipe:
-        plain = {
+        recipe = {
             name: value for name, value in card.recipe.items() if value not in ("", None, {}, [])
         }
-        plain["roles"] = {role: public(spec) for role, spec in card.recipe.get("roles", {}).items()}
-        plain["problems"] = public(str(card.recipe.get("problems", "")))
-        plain.pop("threads", None)
-        text = yaml.safe_dump(_clean(plain), sort_keys=False, allow_unicode=False)
-        blocks += [
-            f"`recipe.yaml`:\n\n{_fenced(text, 'yaml')}",
-            _fenced("potstill run recipe.yaml --out run\n", "sh"),
-        ]
-    return "\n\n".join([*blocks, _fenced(card.command + "\n", "sh")])
+        roles = card.recipe.get("roles", {})
+        recipe["roles"] = {role: public_spec(spec) for role, spec in roles.items()}
+        recipe["problems"] = public_spec(str(card.recipe.get("problems", "")))
+        recipe.pop("threads", None)
+        text = yaml.safe_dump(without_private_values(recipe), sort_keys=False, allow_unicode=False)
+        blocks.append(f"`recipe.yaml`:\n\n{code_block(text, 'yaml')}")
+        blocks.append(code_block("potstill run recipe.yaml --out run\n", "sh"))
+    blocks.append(code_block(card.command + "\n", "sh"))
+    return "\n\n".join(blocks)
 
 
-def _fenced(text: str, language: str) -> str:
+def code_block(text: str, language: str) -> str:
     """A code block that nothing in it can end."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{visible(without_secrets(text))}{fence}"
 
 
-def _clean(value: Any) -> Any:
-    """Plain data without secrets, before YAML breaks them over lines."""
+def without_private_values(value: Any) -> Any:
+    """Plain data without secrets and paths of this machine, before YAML breaks them over lines."""
     if isinstance(value, Mapping):
-        return {without_secrets(str(name)): _clean(item) for name, item in value.items()}
+        return {
+            without_secrets(str(name)): without_private_values(item) for name, item in value.items()
+        }
     if isinstance(value, list | tuple):
-        return [_clean(item) for item in value]
-    return _unplaced(without_secrets(value)) if isinstance(value, str) else value
+        return [without_private_values(item) for item in value]
+    if isinstance(value, str):
+        return without_local_path(without_secrets(value))
+    return value
 
 
-def _unplaced(text: str) -> str:
+def without_local_path(text: str) -> str:
     """A text, or if it is the path of a file on this machine, the file's name."""
-    return public(text) if _PLACED.match(text) else text
+    return public_spec(text) if _LOCAL_PATH.match(text) else text
 
 
-def _table(names: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
-    told = [
-        names,
-        ["---"] * len(names),
-        *([_escaped(str(cell)) for cell in line] for line in lines),
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in told)
+def markdown_table(names: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
+    """A table with these columns; the cells are escaped."""
+    rows = [list(names), ["---"] * len(names)]
+    for line in lines:
+        rows.append([escape_markdown(str(cell)) for cell in line])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _escaped(text: str, most: int = 300) -> str:
+def escape_markdown(text: str) -> str:
     """Text of models and files as one line that is no markup: no links, images, HTML, tables or hidden characters."""
-    flat = " ".join(
-        visible(without_secrets(text)[:most]).split()
-    )  # secrets first: escaped, they would not be found
-    flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_{}\[\]()#!|~$])", r"\\\1", flat).replace("://", ":&#47;&#47;")
+    # Secrets are taken out first: escaped, they would not be found.
+    text = visible(without_secrets(text)[:MAX_CELL_CHARS])
+    line = " ".join(text.split())
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = re.sub(r"([\\`*_{}\[\]()#!|~$])", r"\\\1", line)
+    return line.replace("://", ":&#47;&#47;")

@@ -1,6 +1,6 @@
-"""Today's verifiers on the stored traces of a run: what they say now, beside what the run was told. No model is asked.
+"""Today's verifiers on the stored traces of a run: what they say now, beside what they said then. No model is asked.
 
-The new judgements take the place of the old ones under the same keys, so the next run of the folder chooses its rows
+The new verdicts take the place of the old ones under the same keys, so the next run of the folder chooses its rows
 by them; the ledger still says what the last run did, until then.
 """
 
@@ -15,13 +15,13 @@ from typing import final
 from potstill import verifiers
 from potstill.errors import ConfigError
 from potstill.models.model import Completion, Request
-from potstill.records import Progress, Trace, Verdict
+from potstill.records import Progress, Trace, Verdict, no_progress
 from potstill.store.store import Store
 from potstill.store.verdicts import Verdicts
 from potstill.traces import Session, using, verify
 from potstill.traces.session import current_session
 
-PORTION = 500  # traces judged at once
+BATCH = 500  # traces judged at once
 
 
 @dataclass(slots=True)
@@ -52,8 +52,10 @@ class Rejudged:
     changed: list[dict[str, object]] = field(default_factory=list)
 
 
-def again(store: Store, kinds: Sequence[str] = (), progress: Progress | None = None) -> Rejudged:
-    """Judge every trace of a run that it had judged, and keep the new judgements; problems of these kinds, or of all.
+def judge_again(
+    store: Store, kinds: Sequence[str] = (), progress: Progress = no_progress
+) -> Rejudged:
+    """Judge every trace of a run that it had judged, and keep the new verdicts; problems of these kinds, or of all.
 
     Traces that the run itself never asked a verifier about are only counted.
     """
@@ -62,114 +64,118 @@ def again(store: Store, kinds: Sequence[str] = (), progress: Progress | None = N
             raise ConfigError(
                 f"there is no verifier of kind {kind!r}", available=verifiers.KINDS, wanted=kind
             )
-    found = Rejudged()
-    fresh = _Anew(store.verdicts)
-    with using(Session(verdict_cache=fresh)):
+    rejudged = Rejudged()
+    with using(Session(verdict_cache=_FreshVerdicts(store.verdicts))):
         for arm in store.history.arms():
-            _arm(store, arm, kinds, found, progress or _silent)
-    return found
+            judge_arm_again(store, arm, kinds, rejudged, progress)
+    return rejudged
 
 
-def _arm(store: Store, arm: str, kinds: Sequence[str], found: Rejudged, progress: Progress) -> None:
-    trained = {id for ids in store.history.row_ids(arm).values() for id in ids}
+def judge_arm_again(
+    store: Store, arm: str, kinds: Sequence[str], rejudged: Rejudged, progress: Progress
+) -> None:
+    """Judge the traces of one arm again, and count what changed into `rejudged`."""
+    row_ids: set[str] = set()
+    for stage_row_ids in store.history.row_ids(arm).values():
+        row_ids.update(stage_row_ids)
     lines: dict[tuple[str, str, str], Line] = {}
     total = store.history.count_traces(arm)
     done = 0
     progress(f"{arm}: judged again", done, total)
-    for portion in _portions(store.history.traces(arm)):
-        chosen = [
-            t for t in portion if t.verdict.verifier and (not kinds or t.problem.kind in kinds)
-        ]
-        found.unasked += sum(
-            1 for t in portion if t.author and not t.error and not t.verdict.verifier
-        )
-        for old, new in _verified(store, chosen):
+    for batch in _batches(store.history.traces(arm)):
+        judged: list[Trace] = []
+        for trace in batch:
+            if not trace.verdict.verifier:
+                rejudged.unasked += bool(trace.author and not trace.error)
+            elif not kinds or trace.problem.kind in kinds:
+                judged.append(trace)
+        for old, new in _verify_again(store, judged):
             key = (old.operator, old.verdict.verifier, new.verdict.verifier)
             line = lines.setdefault(key, Line(arm, *key))
-            _count(line, old, new.verdict, trained, found.changed)
-        done += len(portion)
+            change = _count_change(line, old, new.verdict, is_row=old.id in row_ids)
+            if change is not None:
+                rejudged.changed.append(change)
+        done += len(batch)
         progress(f"{arm}: judged again", done, total)
-    found.lines += lines.values()
+    rejudged.lines += lines.values()
 
 
-def _verified(store: Store, traces: Sequence[Trace]) -> Iterator[tuple[Trace, Trace]]:
+def _verify_again(store: Store, traces: Sequence[Trace]) -> Iterator[tuple[Trace, Trace]]:
     """Each trace beside itself judged again; what a model judged is read anew from that model's stored replies."""
     by_judge: dict[str, list[Trace]] = {}
     for trace in traces:
-        name = trace.verdict.verifier.partition(":")[2] if trace.problem.kind == "judge" else ""
-        by_judge.setdefault(name, []).append(trace)
-    for name, mine in by_judge.items():
-        judge = _Replies(store, name) if name else None
+        judge_id = ""
+        if trace.problem.kind == "judge":
+            judge_id = trace.verdict.verifier.partition(":")[2]
+        by_judge.setdefault(judge_id, []).append(trace)
+    for judge_id, judged in by_judge.items():
+        judge = _StoredReplies(store, judge_id) if judge_id else None
         with using(dataclasses.replace(current_session(), judge=judge)):
-            judged = verify(mine)
-        yield from zip(mine, judged, strict=True)
+            judged_again = verify(judged)
+        yield from zip(judged, judged_again, strict=True)
 
 
 @final
-class _Replies:
+class _StoredReplies:
     """A judge that can only say again what it said in the run."""
 
     def __init__(self, store: Store, id: str) -> None:
         self.id, self._store = id, store
         sql = "SELECT json_extract(payload, '$.seed') FROM completions WHERE model = ? LIMIT 1"
-        self._seed = int(next((seed for (seed,) in store.database.read(sql, (id,))), 0))
+        seeds = [seed for (seed,) in store.database.read(sql, (id,))]
+        self._seed = int(seeds[0]) if seeds else 0
 
     def write(self, requests: Sequence[Request]) -> list[Completion]:
         """The stored replies; a question that was never asked is a failed generation."""
         keys = [dataclasses.replace(request, seed=self._seed).key(self.id) for request in requests]
-        known = self._store.completions.get(keys)
-        never = Completion("", "", error="refused: the judge was not asked this in the run")
-        return [known.get(key, never) for key in keys]
+        replies = self._store.completions.get(keys)
+        not_asked = Completion("", "", error="refused: the judge was not asked this in the run")
+        return [replies.get(key, not_asked) for key in keys]
 
 
-def _count(
-    line: Line, old: Trace, now: Verdict, trained: set[str], changed: list[dict[str, object]]
-) -> None:
-    was = old.verdict
+def _count_change(
+    line: Line, trace: Trace, verdict: Verdict, *, is_row: bool
+) -> dict[str, object] | None:
+    """Count a trace and its new verdict into its line; the change as plain data, where the status is another now."""
+    before = trace.verdict
     line.traces += 1
-    if was.status == now.status:
-        line.answers += was.answer != now.answer
-        return
+    if before.status == verdict.status:
+        line.answers += before.answer != verdict.answer
+        return None
     line.changed += 1
-    line.rows += old.id in trained
-    change = f"{was.status} -> {now.status}"
+    line.rows += is_row
+    change = f"{before.status} -> {verdict.status}"
     line.changes[change] = line.changes.get(change, 0) + 1
-    changed.append(
-        {
-            "arm": line.arm,
-            "trace": old.id,
-            "operator": old.operator,
-            "problem": old.problem.id,
-            "gold": old.problem.answer,
-            "before": was._asdict(),
-            "after": now._asdict(),
-            "row": old.id in trained,
-        }
-    )
+    return {
+        "arm": line.arm,
+        "trace": trace.id,
+        "operator": trace.operator,
+        "problem": trace.problem.id,
+        "gold": trace.problem.answer,
+        "before": before._asdict(),
+        "after": verdict._asdict(),
+        "row": is_row,
+    }
 
 
-def _portions(traces: Iterator[Trace]) -> Iterator[list[Trace]]:
-    while portion := list(islice(traces, PORTION)):
-        yield portion
-
-
-def _silent(label: str, done: int, total: int) -> None:
-    """Nobody watches."""
+def _batches(traces: Iterator[Trace]) -> Iterator[list[Trace]]:
+    while batch := list(islice(traces, BATCH)):
+        yield batch
 
 
 @final
-class _Anew:
-    """Verdicts that know only what was judged since they were made, so that everything else is judged again."""
+class _FreshVerdicts:
+    """A verdict cache that knows only what was judged since it was made, so that everything else is judged again."""
 
-    def __init__(self, judgements: Verdicts) -> None:
-        self._judgements = judgements
-        self._since: set[str] = set()
+    def __init__(self, verdicts: Verdicts) -> None:
+        self._verdicts = verdicts
+        self._fresh_keys: set[str] = set()
 
     def get(self, keys: Sequence[str]) -> dict[str, str]:
-        """What was judged already in this go: arms share traces."""
-        return self._judgements.get([key for key in keys if key in self._since])
+        """What was judged already in this call: arms share traces."""
+        return self._verdicts.get([key for key in keys if key in self._fresh_keys])
 
     def put(self, values: Mapping[str, str]) -> None:
         """Put these in the place of what was there."""
-        self._judgements.replace(values)
-        self._since.update(values)
+        self._verdicts.replace(values)
+        self._fresh_keys.update(values)

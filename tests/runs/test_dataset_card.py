@@ -148,39 +148,42 @@ def test_the_recipe_in_the_card_makes_the_same_rows(
 
 
 def test_licences_are_given_known_or_unknown(tmp_path: Path) -> None:
-    assert dataset_card.licence("hf:openai/gsm8k/main:train", {}) == "mit"
-    assert dataset_card.licence("hf:open-thoughts/OpenThoughts-114k", {}) == "apache-2.0"
-    assert dataset_card.licence("hf:somebody/something", {}) == dataset_card.UNKNOWN
-    assert dataset_card.licence("train.jsonl", {"train.jsonl": "cc-by-4.0"}) == "cc-by-4.0"
+    assert dataset_card.find_licence("hf:openai/gsm8k/main:train", {}) == "mit"
+    assert dataset_card.find_licence("hf:open-thoughts/OpenThoughts-114k", {}) == "apache-2.0"
+    assert dataset_card.find_licence("hf:somebody/something", {}) == dataset_card.UNKNOWN
+    assert dataset_card.find_licence("train.jsonl", {"train.jsonl": "cc-by-4.0"}) == "cc-by-4.0"
     assert (
-        dataset_card.licence(str(tmp_path / "train.jsonl"), {"train.jsonl": "cc0-1.0"}) == "cc0-1.0"
+        dataset_card.find_licence(str(tmp_path / "train.jsonl"), {"train.jsonl": "cc0-1.0"})
+        == "cc0-1.0"
     )
-    assert dataset_card.licence(str(tmp_path / "train.jsonl"), {}) == dataset_card.UNKNOWN
-    assert dataset_card.licence("world:story", {}) == "apache-2.0"
-    assert front(dataset_card.render(card(sources={"a": "mit"})))["license"] == "mit"
+    assert dataset_card.find_licence(str(tmp_path / "train.jsonl"), {}) == dataset_card.UNKNOWN
+    assert dataset_card.find_licence("world:story", {}) == "apache-2.0"
+    assert front(dataset_card.render_card(card(sources={"a": "mit"})))["license"] == "mit"
     assert (
-        front(dataset_card.render(card(sources={"a": "mit", "b": dataset_card.UNKNOWN})))["license"]
+        front(dataset_card.render_card(card(sources={"a": "mit", "b": dataset_card.UNKNOWN})))[
+            "license"
+        ]
         == "unknown"
     )
     assert (
-        front(dataset_card.render(card(sources={"a": "mit\nx: !!python/object"})))["license"]
+        front(dataset_card.render_card(card(sources={"a": "mit\nx: !!python/object"})))["license"]
         == "unknown"
     )
 
 
 def test_rejects_are_told_by_the_kind_of_their_reason(run: Path, tmp_path: Path) -> None:
     assert (
-        len({dataset_card.kind_of(f"{n} is not {n + 1} (boxed)") for n in range(9)}) == 9
+        len({dataset_card.reason_kind(f"{n} is not {n + 1} (boxed)") for n in range(9)}) == 9
     )  # there is nothing before it
-    assert {dataset_card.kind_of(f"wrong: {n} is not {n + 1}") for n in range(9)} == {"wrong"}
-    assert {dataset_card.kind_of(f"shorter than {n} words") for n in (8, 1.5, -3)} == {
+    assert {dataset_card.reason_kind(f"wrong: {n} is not {n + 1}") for n in range(9)} == {"wrong"}
+    assert {dataset_card.reason_kind(f"shorter than {n} words") for n in (8, 1.5, -3)} == {
         "shorter than"
     }
-    assert {dataset_card.kind_of(f"says {q}, isn't it") for q in ('"yes"', "'no'", "`maybe`")} == {
-        "says"
-    }
-    assert dataset_card.kind_of("isn't one of math@2's") == "isn't one of math@2's"
-    assert dataset_card.kind_of(f"the same as trace-{'0a' * 10}") == "the same as another trace"
+    assert {
+        dataset_card.reason_kind(f"says {q}, isn't it") for q in ('"yes"', "'no'", "`maybe`")
+    } == {"says"}
+    assert dataset_card.reason_kind("isn't one of math@2's") == "isn't one of math@2's"
+    assert dataset_card.reason_kind(f"the same as trace-{'0a' * 10}") == "the same as another trace"
     left_out = exported(run, tmp_path).split("## Left out")[1].split("##")[0]
     assert re.findall(r"\| ([^|]*) \| (\d+) \|$", left_out, re.MULTILINE) == [
         ("wrong", "2"),
@@ -199,7 +202,7 @@ def test_what_models_and_files_wrote_is_no_markup() -> None:
         "roles": {"teacher": "x"},
         "prompt": "``` \x1b]0;x\x07 ````\n# no head {question}",
     }
-    text = dataset_card.render(
+    text = dataset_card.render_card(
         card(
             rows=rows,
             sources={HOSTILE: HOSTILE},
@@ -237,7 +240,7 @@ def test_no_secret_reaches_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
         "teacher": f"openai:m?url=http://user:hunter22@host/v1&x={told[0]}",
         "student": f"openai:{told[1]}",
     }
-    text = dataset_card.render(
+    text = dataset_card.render_card(
         card(roles=roles, recipe={"roles": roles, "prompt": told[2]}, command=f"x {told[1]}")
     )
     assert "[secret]" in text
@@ -249,28 +252,28 @@ def test_no_secret_reaches_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_somebody_elses_readme_is_not_overwritten(tmp_path: Path) -> None:
-    dataset_card.write(card(), tmp_path / "README.md")
-    dataset_card.write(card(layout="messages"), tmp_path / "README.md")
+    dataset_card.write_card(card(), tmp_path / "README.md")
+    dataset_card.write_card(card(layout="messages"), tmp_path / "README.md")
     assert "`messages`" in (tmp_path / "README.md").read_text()
     (tmp_path / "README.md").write_text("# Mine\n")
     with pytest.raises(ConfigError, match="was not written by potstill"):
-        dataset_card.write(card(), tmp_path / "README.md")
+        dataset_card.write_card(card(), tmp_path / "README.md")
     assert (tmp_path / "README.md").read_text() == "# Mine\n"
 
 
 def test_saw_gold_is_counted_and_unknown_of_recordings() -> None:
-    assert "| writer saw the gold answer | 1 |" in dataset_card.render(
+    assert "| writer saw the gold answer | 1 |" in dataset_card.render_card(
         card(rows=[trace(saw_gold=True), trace("3")])
     )
-    assert "| writer saw the gold answer | unknown" in dataset_card.render(
+    assert "| writer saw the gold answer | unknown" in dataset_card.render_card(
         card(rows=[trace(operator="import")])
     )
 
 
 def test_the_fingerprint_is_one_of_rows_rivals_order_and_layout() -> None:
     rows = [trace("a"), trace("b")]
-    same = dataset_card.fingerprint(rows, "trl")
-    assert same == dataset_card.fingerprint(
+    same = dataset_card.export_fingerprint(rows, "trl")
+    assert same == dataset_card.export_fingerprint(
         [r.annotate(verdict=Verdict("right")) for r in rows], "trl"
     )
     others = [
@@ -278,7 +281,7 @@ def test_the_fingerprint_is_one_of_rows_rivals_order_and_layout() -> None:
         (rows, "messages"),
         ([rows[0].annotate(rival=rows[1]), rows[1]], "trl"),
     ]
-    assert len({same, *(dataset_card.fingerprint(*other) for other in others)}) == 4
+    assert len({same, *(dataset_card.export_fingerprint(*other) for other in others)}) == 4
 
 
 def test_the_command_in_the_card_writes_the_same_folder(run: Path, tmp_path: Path) -> None:

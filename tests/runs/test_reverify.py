@@ -41,12 +41,12 @@ def test_a_judge_is_not_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         calls = judge.asked
         assert calls
         assert before[0].verdict.verifier.endswith(":model-judge")
-        found = reverify.again(store)
+        found = reverify.judge_again(store)
         assert [(line.traces, line.changed, line.after) for line in found.lines] == [
             (3, 0, before[0].verdict.verifier)
         ]
         monkeypatch.setattr(rubric, "VERSION", "judge@99")
-        found = reverify.again(store, ["judge"])
+        found = reverify.judge_again(store, ["judge"])
         assert [(line.traces, line.after) for line in found.lines] == [(3, "judge@99:model-judge")]
         assert judge.asked == calls
         assert found.unasked == 0
@@ -63,10 +63,10 @@ def test_traces_that_the_run_did_not_judge_are_counted(tmp_path: Path):
             made = sample(model, roots)
             verify(made[:2])
         seen: list[tuple[str, int, int]] = []
-        found = reverify.again(store, progress=lambda *step: seen.append(step))
+        found = reverify.judge_again(store, progress=lambda *step: seen.append(step))
         assert seen == [("sft: judged again", 0, 3), ("sft: judged again", 3, 3)], (
             "nothing is kept from before"
         )
         assert (sum(line.traces for line in found.lines), found.unasked) == (2, 1)
         with pytest.raises(ConfigError, match="no verifier of kind 'nmber'"):
-            reverify.again(store, ["nmber"])
+            reverify.judge_again(store, ["nmber"])

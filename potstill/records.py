@@ -415,7 +415,7 @@ class Stage:
     def key(self, settings: Mapping[str, Any]) -> str:
         """The id of the student that this stage makes under these training settings."""
         constants = {name: getattr(value, "id", value) for name, value in self.constants.items()}
-        seen = [_as_trained(row) for row in self.rows]
+        seen = [trained_content(row) for row in self.rows]
         rollout = bool(self.constants.get("on_policy_fraction"))
         problems = [row.problem for row in self.rows] if rollout else []
         return digest(
@@ -423,9 +423,10 @@ class Stage:
         )
 
 
-def _as_trained(trace: Trace) -> list[Any]:
+def trained_content(trace: Trace) -> list[Any]:
+    """What the trainer sees of a trace, its rival included."""
     masks = [
         span[:4] for span in trace.spans if span.weight != 1.0 or span.kind in ("tool", "user")
     ]
-    rival = _as_trained(trace.rival) if trace.rival else None
+    rival = trained_content(trace.rival) if trace.rival else None
     return [trace.prompt, trace.text, trace.given, trace.finish, trace.weight, masks, rival]

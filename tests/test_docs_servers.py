@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from potstill.models import FREE
+from potstill.models import SPEED_OPTIONS
 from potstill.models.remote.batch_api import MAX_CALLS
 from potstill.models.remote.litellm import VendorOptions
-from potstill.models.remote.options import Options, parse
+from potstill.models.remote.options import ServerOptions, parse_server_options
 from potstill.models.remote.presets import PRESETS
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "servers.md").read_text("utf-8")
@@ -25,20 +25,20 @@ def test_there_are_specs_of_both_kinds():
 
 @pytest.mark.parametrize("spec", [s for s in SPECS if "?" in s and "PRESET" not in s])
 def test_a_spec_of_the_page_can_be_read(spec):
-    options = parse(spec.partition("?")[2].replace("HOST:PORT", "host:8000"))
-    made = VendorOptions(**options) if spec.startswith("litellm:") else Options(**options)
+    options = parse_server_options(spec.partition("?")[2].replace("HOST:PORT", "host:8000"))
+    made = VendorOptions(**options) if spec.startswith("litellm:") else ServerOptions(**options)
     assert made.base.startswith("http")
 
 
 def test_the_table_of_options_is_that_of_the_code():
-    table = PAGE.split("## Options")[1].split("\n\n")[1]
+    table = PAGE.split("## ServerOptions")[1].split("\n\n")[1]
     named = set(
         re.findall(r"`(\w+)`", " ".join(row.split("|")[1] for row in table.splitlines()[2:]))
     )
-    assert named == {f.name for f in fields(Options)} - {"extra"}
+    assert named == {f.name for f in fields(ServerOptions)} - {"extra"}
     assert "`extra.FIELD`" in table
     free = PAGE.split("What moves no sample (")[1].split("the port")[0]
-    assert set(re.findall(r"`(\w+)`", free)) == set(FREE) - {"threads"}
+    assert set(re.findall(r"`(\w+)`", free)) == set(SPEED_OPTIONS) - {"threads"}
 
 
 def test_every_preset_is_on_the_page():

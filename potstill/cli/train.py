@@ -253,9 +253,9 @@ def _as_asked(student: Any, settings: TrainingSettings, spec: str) -> TrainingSe
 
 def _steps(out: Path) -> list[dict[str, float]]:
     """What was measured at each step."""
-    from potstill.training.output_dir import STEPS
+    from potstill.training.output_dir import STEPS_FILE
 
-    file = out / STEPS
+    file = out / STEPS_FILE
     return (
         [json.loads(line) for line in file.read_text("utf-8").splitlines()]
         if file.is_file()

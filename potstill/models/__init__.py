@@ -12,14 +12,11 @@ from potstill.errors import ConfigError
 from potstill.models.model import Model
 
 KINDS = ("scripted", "recorded", "openai", "litellm", "vllm", "transformers")
-WIRED = ("openai", "litellm")  # behind a wire, with the options of `wire_options`
-FREE = (
-    "threads",
-    *("concurrency", "rpm", "tpm", "timeout", "deadline", "key", "batch"),
-)  # options that move no sample
+REMOTE_KINDS = ("openai", "litellm")  # asked over the network
+SPEED_OPTIONS = ("threads", "concurrency", "rpm", "tpm", "timeout", "deadline", "key", "batch")
+"""Options that change no sample."""
 
-
-# Options of a spec by kind of model; those of servers are the fields of `remote.options.Options`.
+# Options of a spec by kind of model; those of servers are the fields of `remote.options.ServerOptions`.
 _OPTIONS: Mapping[str, tuple[Setting, ...]] = {
     "scripted": (Setting("fail", float), Setting("seed", int), Setting("name", str)),
     "recorded": (
@@ -47,12 +44,8 @@ _OPTIONS: Mapping[str, tuple[Setting, ...]] = {
         Setting("context", int),
     ),
 }
-_COLUMN_NAMES = (
-    "model",
-    "models",
-    "column",
-    "completion",
-)  # other words for `columns` of recorded:
+# Other words for `columns` of recorded:.
+_COLUMN_ALIASES = ("model", "models", "column", "completion")
 
 
 def load(
@@ -71,24 +64,12 @@ def load(
     if colon and extra and kind in extra:
         return extra[kind](rest)
     if not colon or kind not in KINDS:
-        kinds = (*KINDS, *(extra or ()))
-        fix = (
-            f"write transformers:{spec}"
-            if Path(spec).is_dir()
-            else f"write {kinds[-1]}:NAME, as in `--student {kinds[-1]}:…`"
-        )
-        raise ConfigError(
-            f"unknown model kind in {spec!r}",
-            expected="KIND:PATH",
-            available=kinds,
-            wanted=kind,
-            fix=fix,
-        )
+        raise _unknown_kind_error(spec, kind, (*KINDS, *(extra or ())))
     path, _, query = rest.partition("?")
-    if kind in WIRED:
-        return _wired(kind, spec, path, query, options)
+    if kind in REMOTE_KINDS:
+        return _load_remote_model(kind, spec, path, query, options)
     options = {**read_options(kind, query, spec), **options}
-    return _make(kind, Path(path).expanduser(), options)
+    return _load_local_model(kind, Path(path).expanduser(), options)
 
 
 def identity(spec: str) -> str:
@@ -97,40 +78,53 @@ def identity(spec: str) -> str:
     A run folder is the same run under another spec of the same identity.
     """
     kind, _, rest = spec.partition(":")
-    path, _, query = rest.partition("?")
-    kept = [
-        (name, value)
-        for name, value in parse_qsl(query, keep_blank_values=True)
-        if name not in FREE
-    ]
-    if kind in WIRED:
-        from potstill.models.remote.options import host_of
+    if kind not in KINDS:
+        return spec
+    from potstill.models.remote.options import host_of
 
-        kept = [
-            ("host", host_of(value)) if name == "url" else (name, value) for name, value in kept
-        ]
-    return (
-        f"{kind}:{path}" + (f"?{urlencode(sorted(kept), safe='/:')}" if kept else "")
-        if kind in KINDS
-        else spec
+    path, _, query = rest.partition("?")
+    options = []
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name in SPEED_OPTIONS:
+            continue
+        if name == "url" and kind in REMOTE_KINDS:
+            name, value = "host", host_of(value)
+        options.append((name, value))
+    if not options:
+        return f"{kind}:{path}"
+    return f"{kind}:{path}?{urlencode(sorted(options), safe='/:')}"
+
+
+def _unknown_kind_error(spec: str, kind: str, kinds: tuple[str, ...]) -> ConfigError:
+    fix = f"write {kinds[-1]}:NAME, as in `--student {kinds[-1]}:…`"
+    if Path(spec).is_dir():
+        fix = f"write transformers:{spec}"
+    return ConfigError(
+        f"unknown model kind in {spec!r}",
+        expected="KIND:PATH",
+        available=kinds,
+        wanted=kind,
+        fix=fix,
     )
 
 
-def _wired(kind: str, spec: str, path: str, query: str, options: dict[str, Any]) -> Model:
-    from potstill.models.remote.options import parse, refuse_secrets
+def _load_remote_model(
+    kind: str, spec: str, name: str, query: str, options: dict[str, Any]
+) -> Model:
+    from potstill.models.remote.options import parse_server_options, refuse_secrets
 
     refuse_secrets(spec)
-    options = {**parse(query), **options}
+    options = {**parse_server_options(query), **options}
     if kind == "litellm":
         from potstill.models.remote.litellm import load_vendor_model
 
-        return load_vendor_model(path, **options)
+        return load_vendor_model(name, **options)
     from potstill.models.remote.openai import OpenAIModel
 
-    return OpenAIModel(path, **options)
+    return OpenAIModel(name, **options)
 
 
-def _make(kind: str, path: Path, options: dict[str, Any]) -> Model:
+def _load_local_model(kind: str, path: Path, options: dict[str, Any]) -> Model:
     if kind == "scripted":
         from potstill.models.scripted import ScriptedModel
 
@@ -162,19 +156,19 @@ def check_options(spec: str) -> None:
     if kind not in KINDS:
         return
     name, _, query = rest.partition("?")
-    if kind not in WIRED:
+    if kind not in REMOTE_KINDS:
         read_options(kind, query, spec)
         return
-    from potstill.models.remote.options import Options, parse, refuse_secrets
+    from potstill.models.remote.options import ServerOptions, parse_server_options, refuse_secrets
 
     refuse_secrets(spec)
-    options = parse(query)
+    options = parse_server_options(query)
     if kind == "litellm":
         from potstill.models.remote.litellm import VendorOptions
 
         VendorOptions(vendor=name.partition("/")[0], **options)
     else:
-        Options(**options)
+        ServerOptions(**options)
 
 
 def read_options(kind: str, query: str, spec: str) -> dict[str, Any]:
@@ -185,7 +179,7 @@ def read_options(kind: str, query: str, spec: str) -> dict[str, Any]:
     """
     options: dict[str, Any] = dict(parse_query(query))
     if kind == "recorded":
-        options = {"columns" if k in _COLUMN_NAMES else k: v for k, v in options.items()}
+        options = {"columns" if k in _COLUMN_ALIASES else k: v for k, v in options.items()}
     for setting in _OPTIONS[kind]:
         # A list is written with commas: ?columns=first,second
         if setting.name in options and setting.kind == tuple[str, ...]:

@@ -178,16 +178,16 @@ def priced(spec: str) -> tuple[str, bool]:
     """The name under which a spec's model stands in a price table, and whether it runs on this machine."""
     kind, _, rest = spec.partition(":")
     name, _, query = rest.partition("?")
-    if kind not in models.WIRED:
+    if kind not in models.REMOTE_KINDS:
         return "", True
     if kind == "litellm":
         from potstill.models.remote.litellm import VendorOptions as Vendor
-        from potstill.models.remote.options import parse as parsed
+        from potstill.models.remote.options import parse_server_options
 
-        return name, Vendor(**parsed(query)).host == "local"
-    from potstill.models.remote.options import Options, parse
+        return name, Vendor(**parse_server_options(query)).host == "local"
+    from potstill.models.remote.options import ServerOptions, parse_server_options
 
-    options = Options(**parse(query))
+    options = ServerOptions(**parse_server_options(query))
     return f"{options.at}/{name}" if options.at else name, options.host == "local"
 
 

@@ -16,8 +16,9 @@ from potstill.runs.open_folder import EVALUATION, Folder
 from potstill.store.ledger import Ledger
 from potstill.store.students import Student
 from potstill.traces import perplexity, score
-from potstill.training.objective_config import Bound, ObjectiveConfig, bind, student_key
+from potstill.training.objective_config import Bound, ObjectiveConfig, bind
 from potstill.training.settings import TrainingSettings
+from potstill.training.student_key import student_key
 
 
 def train_stage(
@@ -39,26 +40,27 @@ def train_stage(
     bound = bind_stage(folder, stage, training)
     settings = merge_settings(training, bound, folder.threads)
     settings = dataclasses.replace(settings, chat=chat_mode)
-    key = student_key(stage, settings.identity(), bound.config)
+    key = student_key(stage.rows, settings, bound.config, start_id=stage.model.id)
 
     # The rows are written before the training, so that they can be read while it runs.
     rows = score_rows(stage, bound.config)
-    ledger.rows(key, rows)
+    ledger.rows(key.id, rows)
     write_rows(folder.path / "rows" / f"{arm}.jsonl", rows)
 
-    output_dir = folder.path / "students" / key
+    output_dir = folder.path / "students" / key.id
     report = fit(
         stage.rows,
         starting_weights(stage),
         output_dir,
         settings,
         config=bound.config,
+        key=key,
         progress=lambda _, done, total: folder.progress(f"{arm}/train", done, total),
     )
     student = TransformersModel(output_dir, threads=folder.threads, chat=chat_mode)
     training_report = report_to_json(report, arm, student.id)
     folder.store.students.put(
-        Student(key, student.id, output_dir, settings.identity(), training_report)
+        Student(key.id, student.id, output_dir, settings.identity(), training_report)
     )
     return folder.wrap_model(student, EVALUATION, arm)
 

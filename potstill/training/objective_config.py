@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from potstill import objectives
 from potstill.errors import ConfigError, ModelError, StoreError
-from potstill.records import Stage, digest
+from potstill.records import digest
 from potstill.training import config_checks
 from potstill.training.settings import ALIASES, SETTINGS
 
@@ -432,21 +432,6 @@ def bind(objective: str, given: Mapping[str, Any]) -> Bound:
         name: value for name, value in given.items() if name in SETTINGS and name not in constants
     }
     return Bound(ObjectiveConfig(objective, mine, **loop), rest)
-
-
-def student_key(stage: Stage, settings: Mapping[str, Any], config: ObjectiveConfig) -> str:
-    """The id of the student: plain fine-tuning by its stage, any other also by what its config names, by content."""
-    if config == ObjectiveConfig():
-        return stage.key(settings)
-    named = {
-        name: value
-        for name, value in stage.constants.items()
-        if name not in ("reward", "teacher_cache", "filters")
-    }
-    if config.on_policy_fraction:  # rewards read the problems
-        named["on_policy_fraction"] = config.on_policy_fraction
-    plain = Stage(stage.model, stage.rows, stage.objective, **named)
-    return plain.key({**settings, "objective_config": config.identity()})
 
 
 def _scores_only(model: Any) -> bool:

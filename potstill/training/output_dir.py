@@ -1,4 +1,4 @@
-"""The folder of a student: begun by one training at a time, resumed where it was left, finished by `fit.json`."""
+"""The output_dir of a training: begun by one process at a time, resumed where it was left, finished by `fit.json`."""
 
 from __future__ import annotations
 
@@ -6,134 +6,142 @@ import dataclasses
 import errno
 import fcntl
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from potstill.data.atomic_write import write_text
 from potstill.errors import ConfigError, StageError, StoreError
 from potstill.training.settings import FitResult
+from potstill.training.student_key import StudentKey
 from potstill.training.trainer import last_checkpoint
 
-MARK = "fit.json"
-STEPS = "steps.jsonl"  # the monitors: one line a step
-RUNS = "runs"
-LOCK = "lock"
-WORK = "training"  # inside the student's folder while it is made: the begun training's key and its checkpoints
+FIT_FILE = "fit.json"  # written last: the mark that a training is complete
+STEPS_FILE = "steps.jsonl"  # what was measured, one line a step
+TENSORBOARD_FOLDER = "runs"
+WORK_FOLDER = "training"  # while the training lasts: its checkpoints, its lock, what was begun
+LOCK_FILE = "lock"
+BEGUN_FILE = "begun"  # the training's id, then the parts of its key
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what network file systems without say
 
 
-def stored(out: Path, key: str, now: Callable[[], Mapping[str, Any]]) -> FitResult:
-    """What a finished folder reports; refused where it is not the student that was asked for."""
+def read_result(output_dir: Path, key: StudentKey) -> FitResult:
+    """The result of a finished training; refused where it is not of the student that was asked for."""
+    path = output_dir / FIT_FILE
     try:
-        values = json.loads((out / MARK).read_text("utf-8"))
-        then = values.pop("trained", {})
-        stats = {name: tuple(ends) for name, ends in values.get("stats", {}).items()}
-        done = FitResult(**{**values, "losses": tuple(values["losses"]), "stats": stats})
+        values = json.loads(path.read_text("utf-8"))
+        trained_parts = values.pop("trained", {})
+        values["losses"] = tuple(values["losses"])
+        values["stats"] = {name: tuple(ends) for name, ends in values.get("stats", {}).items()}
+        result = FitResult(**values)
     except (json.JSONDecodeError, TypeError, KeyError) as error:
-        fix = "delete the folder and run the same command again"
         raise StoreError(
-            f"{out / MARK} can't be read ({error})", expected="the report of a training", fix=fix
+            f"{path} can't be read ({error})",
+            expected="the report of a training",
+            fix="delete the folder and run the same command again",
         ) from error
-    if done.key != key:
+    if result.key != key.id:
+        changes = describe_changes(trained_parts, key.parts)
         raise StageError(
-            f"{out} holds a student of other rows or settings{_differing(then, now())}",
+            f"{output_dir} holds a student of other rows or settings{changes}",
             expected="a folder of its own for each student",
             fix="give another folder, or delete this one to train again",
         )
-    shutil.rmtree(out / WORK, ignore_errors=True)  # killed between the mark and the clearing up
-    return done
+    # A process that was killed between the report and the clearing up has left it there.
+    shutil.rmtree(output_dir / WORK_FOLDER, ignore_errors=True)
+    return result
 
 
-def check(out: Path, begun: str, rows: int, now: Callable[[], Mapping[str, Any]]) -> None:
-    """Refuse a folder that is neither free nor holds our own half-finished training."""
-    mark = out / WORK / "begun"
-    inside = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
-    if mark.is_file():
-        before, _, then = mark.read_text("utf-8").partition("\n")
-        if before == begun:
+def check_free(output_dir: Path, training_id: str, row_count: int, key: StudentKey) -> None:
+    """Refuse a folder that is neither free nor holds a half-finished training with the same id."""
+    begun = output_dir / WORK_FOLDER / BEGUN_FILE
+    names = sorted(path.name for path in output_dir.iterdir()) if output_dir.is_dir() else []
+    if begun.is_file():
+        begun_id, _, begun_parts = begun.read_text("utf-8").partition("\n")
+        if begun_id == training_id:
             return
-        differing = _differing(json.loads(then or "{}"), now())
+        changes = describe_changes(json.loads(begun_parts or "{}"), key.parts)
         raise StageError(
-            f"{out} holds a half-finished training of other rows, settings or start{differing}",
-            expected=f"the training of these {rows} rows",
+            f"{output_dir} holds a half-finished training of other rows, settings or start{changes}",
+            expected=f"the training of these {row_count} rows",
             fix="give another folder, or delete this one to begin anew",
         )
-    if inside and inside != [WORK]:
+    if names and names != [WORK_FOLDER]:
         raise StageError(
-            f"{out} is not empty ({', '.join(inside[:5])}) and was not begun by a training",
+            f"{output_dir} is not empty ({', '.join(names[:5])}) and was not begun by a training",
             expected="a folder that does not exist, is empty, or holds this training's checkpoints",
             fix="give another folder",
         )
 
 
 @contextmanager
-def claimed(out: Path, begun: str, told: Mapping[str, Any]) -> Iterator[None]:
-    """The right to train in a folder; it ends with the process, so what was killed never has to be unlocked.
+def claim(output_dir: Path, training_id: str, key: StudentKey) -> Iterator[None]:
+    """Hold the right to train in a folder; it ends with the process, so a killed one leaves nothing to unlock.
 
-    Taken after all refusals, so that one of them does not keep the next try out. A training that its objective refuses
-    before the first checkpoint leaves the folder free.
+    To be taken after all refusals, so that one of them does not keep the next try out. A training that its objective
+    refuses before the first checkpoint leaves the folder free.
     """
-    mark = out / WORK / "begun"
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    with (out / WORK / LOCK).open("a", encoding="ascii") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+    work_folder = output_dir / WORK_FOLDER
+    work_folder.mkdir(parents=True, exist_ok=True)
+    with (work_folder / LOCK_FILE).open("a", encoding="ascii") as file:
+        _lock(file, output_dir)
+        if (output_dir / FIT_FILE).is_file():
+            shutil.rmtree(work_folder, ignore_errors=True)
             raise StageError(
-                f"another process is training in {out}",
-                expected="one training in a folder at a time",
-                fix="wait until it has ended, or give another folder",
-            ) from error
-        except OSError as error:  # some network file systems know no locks
-            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-                raise
-        if (out / MARK).is_file():
-            shutil.rmtree(out / WORK, ignore_errors=True)
-            raise StageError(
-                f"another process has just trained {out}",
+                f"another process has just trained {output_dir}",
                 fix="run the same command again to see it",
             )
-        _write(mark, f"{begun}\n{json.dumps(told)}")
+        write_text(work_folder / BEGUN_FILE, f"{training_id}\n{json.dumps(key.parts)}")
         try:
             yield
         except ConfigError:
-            if not last_checkpoint(out / WORK):
-                shutil.rmtree(out / WORK, ignore_errors=True)
+            if not last_checkpoint(work_folder):
+                shutil.rmtree(work_folder, ignore_errors=True)
+            raise
+
+
+def _lock(file: IO[str], output_dir: Path) -> None:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StageError(
+            f"another process is training in {output_dir}",
+            expected="one training in a folder at a time",
+            fix="wait until it has ended, or give another folder",
+        ) from error
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
             raise
 
 
 def finish(
-    out: Path, done: FitResult, steps: Sequence[Mapping[str, float]], told: Mapping[str, Any]
+    output_dir: Path, result: FitResult, steps: Sequence[Mapping[str, float]], key: StudentKey
 ) -> None:
-    """The report, what was measured at every step, and TensorBoard's files if there are any; then the work goes."""
-    _write(out / STEPS, "".join(json.dumps(step) + "\n" for step in steps))
-    if (out / WORK / RUNS).is_dir():
-        (out / WORK / RUNS).replace(out / RUNS)
-    _write(out / MARK, json.dumps({**dataclasses.asdict(done), "trained": told}, indent=1))
-    shutil.rmtree(
-        out / WORK, ignore_errors=True
-    )  # NFS keeps the lock's folder until the lock is closed: see `stored`
+    """Write steps.jsonl and fit.json, keep TensorBoard's files, then delete the working folder."""
+    lines = [json.dumps(step) + "\n" for step in steps]
+    write_text(output_dir / STEPS_FILE, "".join(lines))
+    work_folder = output_dir / WORK_FOLDER
+    if (work_folder / TENSORBOARD_FOLDER).is_dir():
+        (work_folder / TENSORBOARD_FOLDER).replace(output_dir / TENSORBOARD_FOLDER)
+    report = {**dataclasses.asdict(result), "trained": key.parts}
+    write_text(output_dir / FIT_FILE, json.dumps(report, indent=1))
+    # NFS keeps the folder while the lock is open: `read_result` deletes it then.
+    shutil.rmtree(work_folder, ignore_errors=True)
 
 
-def _differing(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """The names whose values differ, in words; nothing where it is not known what was."""
-    if not then:
+def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The parts of a key that differ, in words; "" where it is not known what was."""
+    if not before:
         return ""
-    names = [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]
-    return f": {', '.join(_change(name, then, now) for name in names)}"
-
-
-def _change(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    if name in ("rows", "teacher_cache"):
-        return f"other {name}"
-    was, wanted = (str(values.get(name, "not given"))[:40] for values in (then, now))
-    return f"{name} was {was}, now {wanted}"
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    fresh = path.with_suffix(".part")
-    fresh.write_text(text, "utf-8")
-    os.replace(fresh, path)
+    changes = []
+    for name in sorted({*before, *now}):
+        if before.get(name) == now.get(name):
+            continue
+        if name in ("rows", "teacher_cache"):
+            changes.append(f"other {name}")
+        else:
+            was, is_now = str(before.get(name, "not given")), str(now.get(name, "not given"))
+            changes.append(f"{name} was {was[:40]}, now {is_now[:40]}")
+    return f": {', '.join(changes)}"

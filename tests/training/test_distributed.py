@@ -30,7 +30,7 @@ from potstill.training.dataset import collate
 from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.fit import fit
 from potstill.training.objective_config import ObjectiveConfig, trainable
-from potstill.training.output_dir import STEPS
+from potstill.training.output_dir import STEPS_FILE
 from potstill.training.rollout import rewards
 from potstill.training.settings import LoraSettings, TrainingSettings
 from potstill.training.trainer import Loop
@@ -307,7 +307,7 @@ def test_two_processes_make_the_student_that_one_makes(two, name):
     assert said[0]["losses"] == pytest.approx(alone.losses, abs=1e-5)
     assert said[0]["norms"] == pytest.approx(norms, rel=1e-4)
     steps = [
-        [json.loads(line) for line in (folder / STEPS).read_text().splitlines()]
+        [json.loads(line) for line in (folder / STEPS_FILE).read_text().splitlines()]
         for folder in (one, both)
     ]
     for at, (mine, theirs) in enumerate(zip(*steps, strict=True)):
@@ -354,7 +354,7 @@ def test_two_killed_processes_go_on_to_the_same_bits(models, tmp_path, name):
     steps = [
         [
             {**json.loads(line), "seconds": 0}
-            for line in (tmp_path / part / STEPS).read_text().splitlines()
+            for line in (tmp_path / part / STEPS_FILE).read_text().splitlines()
         ]
         for part in ("whole", "killed")
     ]

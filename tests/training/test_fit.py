@@ -23,7 +23,7 @@ from potstill.training.dataset.sampler import plan
 from potstill.training.dataset.tokenize import tokenize_traces
 from potstill.training.fit import fit
 from potstill.training.objective_config import ObjectiveConfig
-from potstill.training.output_dir import MARK
+from potstill.training.output_dir import FIT_FILE
 from potstill.training.settings import LoraSettings, TrainingSettings
 
 ANSWERS = (7, 3, 9, 1, 8, 2, 6, 4, 5, 0, 7, 2)
@@ -298,7 +298,7 @@ def test_a_folder_from_before_what_was_trained_was_written_is_refused_without(
     tiny_checkpoint, tmp_path
 ):
     fit(rows(), tiny_checkpoint, tmp_path / "out", TrainingSettings(max_steps=1))
-    mark = tmp_path / "out" / MARK
+    mark = tmp_path / "out" / FIT_FILE
     told = json.loads(mark.read_text())
     del told["trained"]
     mark.write_text(json.dumps(told))

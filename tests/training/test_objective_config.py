@@ -7,17 +7,16 @@ from types import SimpleNamespace
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from learning_rows import pairs, rows, stored
-from tiny import tiny_checkpoint as make_checkpoint
+from learning_rows import pairs, rows
 
 from potstill import objectives
 from potstill.errors import ConfigError, ModelError, StageError
-from potstill.records import Problem, Stage, Trace
+from potstill.records import Problem, Trace
 from potstill.training import config_checks
 from potstill.training.dataset.build import RIVAL_SKIPPED, SAME_TOKENS
 from potstill.training.fit import fit
-from potstill.training.objective_config import LOOP, ObjectiveConfig, bind, called, student_key
-from potstill.training.settings import SETTINGS, LoraSettings, TrainingSettings
+from potstill.training.objective_config import LOOP, ObjectiveConfig, bind, called
+from potstill.training.settings import SETTINGS, TrainingSettings
 
 SOMEWHERE = Path("checkpoint")
 LOOP_OF = {field: keyword for keyword, field in LOOP.items()}
@@ -299,57 +298,6 @@ def test_a_reward_is_known_by_what_it_does():
     with pytest.raises(ConfigError, match="holds more than its source shows"):
         called(lambda problem, text: held)
     assert called(SimpleNamespace(id="brevity-100")) == "brevity-100"
-
-
-class Named:
-    id = "model-1"
-
-
-def key(objective, given, settings=TrainingSettings(), traces=None):
-    stage = Stage(Named(), traces or rows(), objective, **given)
-    return student_key(stage, settings.identity(), bind(objective, given).config)
-
-
-def test_a_plain_students_key_is_what_it_always_was():
-    stage = Stage(Named(), rows(), "sft", num_train_epochs=2)
-    assert key("sft", {"num_train_epochs": 2}) == stage.key(TrainingSettings().identity())
-    first = ("num_train_epochs", "max_steps", "learning_rate", "adamw_learning_rate", "lr_scheduler_type",
-             "warmup_steps", "weight_decay", "max_grad_norm", "optimizer", "batch_tokens", "batch_size",
-             "gradient_accumulation_steps", "group_by_length", "max_length", "max_dropped_share", "seed", "lora",
-             "gradient_checkpointing", "bf16", "dtype", "threads", "chat")  # fmt: skip
-    assert tuple(TrainingSettings().identity()) == first, (
-        "a new setting may count only where it is not its default"
-    )
-    assert "use_dora" not in TrainingSettings(lora=LoraSettings()).identity()["lora"]
-    assert TrainingSettings(lora=LoraSettings(use_dora=True)).identity()["lora"]["use_dora"] is True
-
-
-def test_other_students_keys_cover_the_task_by_content(tmp_path):
-    one, same, other = (
-        make_checkpoint(tmp_path / n, seed=s) for n, s in (("a", 0), ("copy", 0), ("b", 5))
-    )
-    by_id = {p: SimpleNamespace(id="hf-same", weights=p) for p in (one, same, other)}
-    keys = [key("jsd", {"teacher": by_id[p]}) for p in (one, same, other)]
-    assert keys[0] == keys[1] != keys[2], "a copy of the teacher is the same teacher"
-    assert key("redi", {"alpha": 0.5}) != key("redi", {"alpha": 0.8}) != key("redi", {})
-    group = {"on_policy_fraction": 1, "num_generations": 2}
-    assert key("grpo", group) != key("grpo", {**group, "reward": brevity})
-    entries = stored(tmp_path)
-    moved = entries.rename(tmp_path / "elsewhere")
-    assert key("forward_kl", {"teacher_cache": str(moved)}) == key(
-        "forward_kl", {"teacher_cache": moved}
-    )
-
-
-def test_rewarded_students_depend_on_gold_answers():
-    other = [
-        Trace(Problem(t.problem.id, t.problem.question, "0", "number"), t.prompt, text=t.text)
-        for t in rows()
-    ]
-    same = [Trace(t.problem, t.prompt, text=t.text) for t in rows()]
-    group = {"on_policy_fraction": 1, "num_generations": 2}
-    assert key("grpo", group, traces=other) != key("grpo", group, traces=same)
-    assert key("redi", {}, traces=other) == key("redi", {}, traces=same)
 
 
 def test_a_pair_with_a_refused_side_is_left_out_and_counted(tmp_path, tiny_checkpoint):

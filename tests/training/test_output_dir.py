@@ -16,13 +16,15 @@ from potstill.errors import StageError
 from potstill.training import output_dir
 from potstill.training.fit import fit
 from potstill.training.settings import TrainingSettings
+from potstill.training.student_key import StudentKey
 
 ONE = TrainingSettings(max_steps=1)
 HOLDER = """
 import sys
 from pathlib import Path
 from potstill.training import output_dir
-with output_dir.claimed(Path(sys.argv[1]), sys.argv[2], {}):
+from potstill.training.student_key import StudentKey
+with output_dir.claim(Path(sys.argv[1]), sys.argv[2], StudentKey({})):
     print("mine", flush=True)
     sys.stdin.read()
 """
@@ -32,9 +34,9 @@ def test_a_second_training_is_refused_until_the_first_is_dead(
     tiny_checkpoint, tmp_path, monkeypatch
 ):
     out, begun = tmp_path / "out", []
-    plain = output_dir.claimed
+    plain = output_dir.claim
     monkeypatch.setattr(
-        output_dir, "claimed", lambda out, name, told: begun.append(name) or plain(out, name, told)
+        output_dir, "claim", lambda out, name, told: begun.append(name) or plain(out, name, told)
     )
     fit(rows(), tiny_checkpoint, tmp_path / "other", ONE)
     command = [sys.executable, "-c", HOLDER, out, begun[0]]
@@ -43,18 +45,18 @@ def test_a_second_training_is_refused_until_the_first_is_dead(
         assert holder.stdout.readline() == "mine\n"
         with pytest.raises(StageError, match="another process is training in"):
             fit(rows(), tiny_checkpoint, out, ONE)
-        assert not (out / output_dir.MARK).exists()
+        assert not (out / output_dir.FIT_FILE).exists()
     assert fit(rows(), tiny_checkpoint, out, ONE).steps == 1
 
 
 def test_what_another_process_has_just_trained_is_not_trained_again(tmp_path):
-    (tmp_path / output_dir.MARK).write_text("{}")
+    (tmp_path / output_dir.FIT_FILE).write_text("{}")
     with (
         pytest.raises(StageError, match="has just trained"),
-        output_dir.claimed(tmp_path, "key", {}),
+        output_dir.claim(tmp_path, "key", StudentKey({})),
     ):
         raise AssertionError("it was let in")
-    assert [path.name for path in tmp_path.iterdir()] == [output_dir.MARK]
+    assert [path.name for path in tmp_path.iterdir()] == [output_dir.FIT_FILE]
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EIO])
@@ -80,4 +82,4 @@ def test_file_systems_of_clusters(tiny_checkpoint, tmp_path, monkeypatch, code):
             fit(rows(), tiny_checkpoint, tmp_path / "out", ONE)
         return
     assert fit(rows(), tiny_checkpoint, tmp_path / "out", ONE).steps == 1
-    assert not (tmp_path / "out" / output_dir.WORK).exists()
+    assert not (tmp_path / "out" / output_dir.WORK_FOLDER).exists()

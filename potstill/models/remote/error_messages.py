@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from potstill.errors import ModelError
 from potstill.models.remote.errors import Failure, read_retry_after
-from potstill.models.remote.options import Options
+from potstill.models.remote.options import ServerOptions
 from potstill.models.remote.response import error_message, parse_json
 
 FIRST_ANSWER_PATIENCE = 5.0  # seconds for which a server that has never answered is tried
@@ -127,10 +127,10 @@ def failure_from_web_page(
 
 
 def run_stopping_error(
-    failure: Failure, model: str, options: Options, offered_models: Sequence[str]
+    failure: Failure, model: str, options: ServerOptions, offered_models: Sequence[str]
 ) -> ModelError:
     """The error that ends a run: what would fail for every request, and what to do about it."""
-    base, variable = options.base, options.variable
+    base, variable = options.base, options.key_variable
     subject, _, detail = failure.detail.partition(": ")
     has_url = base.startswith("http")
     if subject == "model" and not offered_models and has_url and not re.search(r"/v\d", base):

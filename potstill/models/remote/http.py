@@ -17,7 +17,7 @@ from potstill.models.remote.error_messages import (
     failure_from_web_page,
 )
 from potstill.models.remote.errors import Failure
-from potstill.models.remote.options import Options
+from potstill.models.remote.options import ServerOptions
 from potstill.models.remote.response import parse_json, replace_lone_surrogates
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ _JSON_ESCAPE = re.compile(rb"\\u00([2-7][0-9a-fA-F])")  # of printable ASCII
 class HttpClient:
     """The calls of one model to its server. The key is read once, here, and goes nowhere but into the header."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: ServerOptions) -> None:
         """Take the key from the environment; an error names the variable that lacks."""
-        self._base, self._key = options.base, options.secret()
+        self._base, self._key = options.base, options.read_key()
         self._headers = {
             "content-type": "application/json",
             "user-agent": f"potstill/{__version__}",
@@ -183,7 +183,7 @@ async def _read_body(response: ClientResponse) -> bytes:
     return b"".join(parts)
 
 
-def _proxy_of(options: Options) -> str | None:
+def _proxy_of(options: ServerOptions) -> str | None:
     """The proxy that the environment names for this server; none for a loopback one."""
     scheme, _, rest = options.base.partition("://")
     host = rest.partition("/")[0]

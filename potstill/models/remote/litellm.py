@@ -18,11 +18,11 @@ from potstill.models.remote.error_messages import redact_key
 from potstill.models.remote.errors import Failure
 from potstill.models.remote.http import HttpClient
 from potstill.models.remote.openai import OpenAIModel
-from potstill.models.remote.options import Options, check_url, host_of
-from potstill.models.remote.presets import PLAIN, Preset
+from potstill.models.remote.options import ServerOptions, check_url, host_of
+from potstill.models.remote.presets import DEFAULT_PRESET, Preset
 from potstill.models.remote.response import replace_lone_surrogates
 
-VENDOR_PRESET = Preset(think="lines", names=PLAIN.names)
+VENDOR_PRESET = Preset(think="lines", names=DEFAULT_PRESET.names)
 LISTED_MODELS = 12  # in an error
 # How litellm's exceptions, or what caused them, are called, by the boundary that was not crossed.
 CONNECTION_ERRORS = (
@@ -54,8 +54,8 @@ def load_vendor_model(model: str, **option_values: Any) -> OpenAIModel:
 
 @final
 @dataclass(frozen=True, slots=True)
-class VendorOptions(Options):
-    """Options of `litellm:`: `url` where the vendor's own is not meant, `key` where the usual variable is not.
+class VendorOptions(ServerOptions):
+    """ServerOptions of `litellm:`: `url` where the vendor's own is not meant, `key` where the usual variable is not.
 
     Args:
         vendor: the first part of the model's name.
@@ -63,7 +63,7 @@ class VendorOptions(Options):
 
     vendor: str = ""
 
-    def check_place(self) -> None:
+    def check_address(self) -> None:
         """Refuse options of OpenAI's own protocol."""
         refused_options = []
         if self.at:
@@ -103,7 +103,7 @@ class VendorOptions(Options):
 class LitellmClient(HttpClient):
     """litellm in the place of HTTP: an answer comes as the bytes of one in OpenAI's form."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: ServerOptions) -> None:
         """Import litellm now, which takes seconds; nothing is asked over the network for that."""
         super().__init__(options)
         self._options, self._litellm = options, _import_litellm()

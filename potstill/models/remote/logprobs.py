@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from potstill.errors import ModelError
-from potstill.models.remote.options import Options
+from potstill.models.remote.options import ServerOptions
 from potstill.models.remote.request import ApiCall, RequestBuilder, to_messages
 from potstill.models.remote.response import parse_json, read_logprobs, read_usage
 from potstill.records import Prompt
@@ -73,7 +73,7 @@ def text_logprobs(
     return list(logprobs)
 
 
-def scoring_error(model: str, options: Options, reason: str) -> ModelError:
+def scoring_error(model: str, options: ServerOptions, reason: str) -> ModelError:
     """The error of a server that can't score."""
     return ModelError(
         f"{model} at {options.base} gave no likelihoods with score={options.score}: {reason}",

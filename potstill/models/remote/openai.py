@@ -26,7 +26,7 @@ from potstill.models.remote.logprobs import (
     scoring_error,
     text_logprobs,
 )
-from potstill.models.remote.options import Options, refuse_secrets
+from potstill.models.remote.options import ServerOptions, refuse_secrets
 from potstill.models.remote.request import ApiCall, RequestBuilder, encode_body
 from potstill.models.remote.response import ResponseContext, read_response, to_completions
 from potstill.records import Prompt, digest
@@ -47,7 +47,7 @@ class OpenAIModel:
         model: the server's name for it.
         options: ready-made; else they are made from `option_values`.
         client_class: what brings a body to the server.
-        option_values: see `options.Options`.
+        option_values: see `options.ServerOptions`.
     """
 
     weights: Path
@@ -56,8 +56,8 @@ class OpenAIModel:
     def __init__(
         self,
         model: str,
-        options: Options | None = None,
-        client_class: Callable[[Options], HttpClient] = HttpClient,
+        options: ServerOptions | None = None,
+        client_class: Callable[[ServerOptions], HttpClient] = HttpClient,
         **option_values: Any,
     ) -> None:
         """Read the key from the environment; nothing is sent yet."""
@@ -68,7 +68,7 @@ class OpenAIModel:
                 fix="openai:NAME?at=… or openai:NAME?url=http://HOST/v1",
             )
         self.model = model
-        self.options = options if options is not None else Options(**option_values)
+        self.options = options if options is not None else ServerOptions(**option_values)
         self.encoder: PromptEncoder | None = None
         if self.options.weights is not None:
             self.weights = self.options.weights
@@ -195,7 +195,7 @@ class OpenAIModel:
         with self._lock:
             if loop_id not in self._flow_controls:
                 flow_control = FlowControl(
-                    concurrency=options.most,
+                    concurrency=options.max_in_flight,
                     rpm=options.rpm,
                     tpm=options.tpm,
                     timeout=options.timeout,

@@ -19,13 +19,18 @@ from potstill.config import (
     settings_of,
 )
 from potstill.errors import ConfigError, ModelError
-from potstill.models.remote.presets import PLAIN, PREFILLS, PRESETS, THINKS, Preset
+from potstill.models.remote.presets import (
+    DEFAULT_PRESET,
+    PREFILL_MODES,
+    PRESETS,
+    THINK_MODES,
+    Preset,
+)
 
-MODES = ("chat", "text", "template")
-SCORES = ("", "prompt_logprobs", "echo", "weights")
-LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
-# Fields that a request is made of: an `extra.` must not overwrite them.
-OWN = frozenset(
+REQUEST_MODES = ("chat", "text", "template")
+SCORE_MODES = ("", "prompt_logprobs", "echo", "weights")
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
+RESERVED_FIELDS = frozenset(
     {
         "model",
         "messages",
@@ -39,17 +44,20 @@ OWN = frozenset(
         "logprobs",
     }
 )
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-_SECRET = re.compile(
+"""What a request is made of: an `extra.` must not overwrite it."""
+
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_SECRET_SHAPE = re.compile(
     r"\bsk-[A-Za-z0-9_-]{8,}|\b(?:gsk|hf|nvapi|xai|pplx|pk|rk)[-_][A-Za-z0-9]{20,}|\bAIza[\w-]{20,}|\b[A-Fa-f0-9]{32,}\b"
 )
-_SECRET_NAMES = re.compile(
+_SECRET_FIELD = re.compile(
     r"(?i)^(?:api[-_]?key|key|token|access[-_]?token|secret|password|authorization)$"
 )
+_SECRET_OPTION = re.compile(r"(?i)[?&](?:extra\.)?(?:api[-_]?key|token|secret|password)=")
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class ServerOptions:
     """How to reach a model and how to ask it.
 
     Args:
@@ -58,8 +66,8 @@ class Options:
         key: NAME of the environment variable that holds the key; never the key.
         mode: "chat"; "text" for plain completions; "template" for plain completions of a prompt rendered here with the
             chat template of `weights`.
-        n: draws of one prompt asked for in one call.
-        concurrency: calls under way at most; 0 is the server's: 64, but 1 for `transformers serve`.
+        n: samples of one prompt asked for in one call.
+        concurrency: calls in flight at most; 0 is the server's: 64, but 1 for `transformers serve`.
         rpm: calls a minute, 0 without limit.
         tpm: tokens a minute, 0 without limit.
         timeout: seconds one try may take.
@@ -96,41 +104,19 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse what can't work, and what looks like a key."""
-        for name, known in (
-            ("at", ("", *PRESETS)),
-            ("mode", MODES),
-            ("prefill", PREFILLS),
-            ("score", SCORES),
-        ):
-            _choice(name, getattr(self, name), known)
-        _choice("think", self.think, ("", *THINKS))
-        self.check_place()
+        _check_choice("at", self.at, ("", *PRESETS))
+        _check_choice("mode", self.mode, REQUEST_MODES)
+        _check_choice("prefill", self.prefill, PREFILL_MODES)
+        _check_choice("score", self.score, SCORE_MODES)
+        _check_choice("think", self.think, ("", *THINK_MODES))
+        self.check_address()
         if self.key:
-            _check_variable(self.key)
-        low = [n for n in ("rpm", "tpm", "context", "concurrency") if getattr(self, n) < 0]
-        low += ["n"] if self.n < 1 else []
-        low += [n for n in ("timeout", "deadline") if not getattr(self, n) > 0]
-        if low:
-            raise ConfigError(
-                f"{low[0]}={getattr(self, low[0])}", expected="a number above 0", fix=f"{low[0]}=64"
-            )
-        asks = (
-            ("template" in (self.mode, self.prefill))
-            or bool(self.context)
-            or self.score == "weights"
-        )
-        if self.weights is None and asks:
-            raise ConfigError(
-                "mode=template, prefill=template, context= and score=weights need the model's own files",
-                fix="weights=PATH of a local checkpoint of the same model",
-            )
-        if reserved := sorted(OWN & self.extra.keys()):
-            raise ConfigError(f"extra.{reserved[0]} is set by potstill", fix="leave it out")
-        if secret := [name for name in self.extra if _SECRET_NAMES.match(name)]:
-            fix = "export it as an environment variable and name the variable: ?key=MY_API_KEY"
-            raise ConfigError(f"extra.{secret[0]} would write a key into the run", fix=fix)
+            _check_variable_name(self.key)
+        self._check_numbers()
+        self._check_weights()
+        self._check_extra_fields()
 
-    def check_place(self) -> None:
+    def check_address(self) -> None:
         """Refuse a server that nobody can find."""
         if not self.url and not self.at:
             raise ConfigError(
@@ -140,10 +126,44 @@ class Options:
             )
         check_url(self.url or self.preset.url)
 
+    def _check_numbers(self) -> None:
+        too_low = []
+        for name in ("rpm", "tpm", "context", "concurrency"):
+            if getattr(self, name) < 0:
+                too_low.append(name)
+        if self.n < 1:
+            too_low.append("n")
+        for name in ("timeout", "deadline"):
+            if not getattr(self, name) > 0:
+                too_low.append(name)
+        if too_low:
+            name = too_low[0]
+            raise ConfigError(
+                f"{name}={getattr(self, name)}", expected="a number above 0", fix=f"{name}=64"
+            )
+
+    def _check_weights(self) -> None:
+        uses_template = "template" in (self.mode, self.prefill)
+        if self.weights is None and (uses_template or self.context or self.score == "weights"):
+            raise ConfigError(
+                "mode=template, prefill=template, context= and score=weights need the model's own files",
+                fix="weights=PATH of a local checkpoint of the same model",
+            )
+
+    def _check_extra_fields(self) -> None:
+        for name in sorted(RESERVED_FIELDS & self.extra.keys()):
+            raise ConfigError(f"extra.{name} is set by potstill", fix="leave it out")
+        for name in self.extra:
+            if _SECRET_FIELD.match(name):
+                raise ConfigError(
+                    f"extra.{name} would write a key into the run",
+                    fix="export it as an environment variable and name the variable: ?key=MY_API_KEY",
+                )
+
     @property
     def preset(self) -> Preset:
         """The habits of the server."""
-        return PRESETS[self.at] if self.at else PLAIN
+        return PRESETS[self.at] if self.at else DEFAULT_PRESET
 
     @property
     def base(self) -> str:
@@ -156,47 +176,50 @@ class Options:
         return host_of(self.base)
 
     @property
-    def most(self) -> int:
-        """Calls under way at most."""
+    def max_in_flight(self) -> int:
+        """Calls in flight at most."""
         return self.concurrency or self.preset.concurrency
 
     @property
-    def variable(self) -> str:
+    def key_variable(self) -> str:
         """Name of the environment variable of the key; a vendor's key goes to nobody but the vendor."""
-        own = urlsplit(self.preset.url).hostname == urlsplit(self.base).hostname
-        return self.key or (self.preset.key if own or not self.preset.paid else "")
+        if self.key:
+            return self.key
+        is_own_host = urlsplit(self.preset.url).hostname == urlsplit(self.base).hostname
+        return self.preset.key if is_own_host or not self.preset.paid else ""
 
-    def secret(self) -> str:
+    def read_key(self) -> str:
         """The key, from the environment; "" where none is needed."""
-        key = os.environ.get(self.variable, "").strip() if self.variable else ""
-        needed = self.key or (self.preset.paid and self.variable)
-        if needed and not key:
+        variable = self.key_variable
+        key = os.environ.get(variable, "").strip() if variable else ""
+        is_needed = self.key or (self.preset.paid and variable)
+        if is_needed and not key:
             raise ModelError(
-                f"the environment variable {self.variable} is not set",
+                f"the environment variable {variable} is not set",
                 expected=f"the key for {self.base}",
-                fix=f"export {self.variable}=… before the run, or name another one with ?key=NAME",
+                fix=f"export {variable}=… before the run, or name another one with ?key=NAME",
             )
-        if not key.isascii() or any(ord(c) < 33 for c in key):
+        if not key.isascii() or any(ord(character) < 33 for character in key):
             raise ModelError(
-                f"the key in {self.variable} holds blanks or letters beyond ASCII",
-                fix=f"export {self.variable} again",
+                f"the key in {variable} holds blanks or letters beyond ASCII",
+                fix=f"export {variable} again",
             )
         return key
 
 
-def parse(query: str) -> dict[str, Any]:
+def parse_server_options(query: str) -> dict[str, Any]:
     """Options from what stands behind the question mark of a spec; `extra.FIELD=` values are JSON where they can be.
 
     Raises:
         ConfigError: lists every mistake in them.
     """
-    settings = settings_of(Options)
+    settings = settings_of(ServerOptions)
     options: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     mistakes = Mistakes()
     for name, value in parse_query(query).items():
         if name.startswith("extra."):
-            extra[name.removeprefix("extra.")] = _value(value)
+            extra[name.removeprefix("extra.")] = _parse_field(value)
         elif name == "extra":
             mistakes.add(name, "write extra.FIELD=…")
         else:
@@ -222,8 +245,9 @@ def host_of(url: str) -> str:
     """The host of a URL, with its port; "local" for any loopback host, whatever the port."""
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()
-    local = host in LOOPBACK or host.startswith("127.") or host.endswith(".localhost")
-    return "local" if local else host if parts.port is None else f"{host}:{parts.port}"
+    if host in LOOPBACK_HOSTS or host.startswith("127.") or host.endswith(".localhost"):
+        return "local"
+    return host if parts.port is None else f"{host}:{parts.port}"
 
 
 def check_url(url: str) -> None:
@@ -234,12 +258,15 @@ def check_url(url: str) -> None:
     except ValueError:
         host, parts = None, urlsplit("")
     if parts.scheme not in ("http", "https") or not host:
-        shown = _SECRET.sub("[key]", url.rpartition("@")[2])
+        shown_url = _SECRET_SHAPE.sub("[key]", url.rpartition("@")[2])
         raise ConfigError(
-            f"no URL of a server: {shown!r}", expected="http://HOST:PORT/v1", fix="?url=http://…/v1"
+            f"no URL of a server: {shown_url!r}",
+            expected="http://HOST:PORT/v1",
+            fix="?url=http://…/v1",
         )
-    named = [name for name, _ in parse_qsl(parts.query) if _SECRET_NAMES.match(name)]
-    if parts.username or parts.password or named or _SECRET.search(url):
+    query_names = [name for name, _ in parse_qsl(parts.query)]
+    has_secret = parts.username or parts.password or _SECRET_SHAPE.search(url)
+    if has_secret or any(map(_SECRET_FIELD.match, query_names)):
         raise ConfigError(
             f"the URL of {host} holds what looks like a key or a password",
             expected="no secret in a URL: it would be written into the run",
@@ -255,10 +282,9 @@ def check_url(url: str) -> None:
 
 def refuse_secrets(spec: str) -> None:
     """Refuse a model's name with something like a key in it, before anything is written or shown."""
-    spec = re.sub(r"[?&]weights=[^&]*", "", spec)  # a snapshot's folder has a name like a key's
-    if _SECRET.search(spec) or re.search(
-        r"(?i)[?&](?:extra\.)?(?:api[-_]?key|token|secret|password)=", spec
-    ):
+    # The folder of a snapshot has a name like a key's.
+    spec = re.sub(r"[?&]weights=[^&]*", "", spec)
+    if _SECRET_SHAPE.search(spec) or _SECRET_OPTION.search(spec):
         raise ConfigError(
             "the model's name on the command line or in the recipe holds what looks like a key",
             expected="the NAME of an environment variable: ?key=MY_API_KEY",
@@ -266,10 +292,11 @@ def refuse_secrets(spec: str) -> None:
         )
 
 
-def _check_variable(name: str) -> None:
+def _check_variable_name(name: str) -> None:
     """A key instead of a variable's name must not get any further, not even into the message."""
-    plain = bool(_VARIABLE.fullmatch(name)) and not _SECRET.search(name)
-    if plain and (name in os.environ or (name.upper() == name and ("_" in name or len(name) < 20))):
+    has_name_shape = bool(_VARIABLE_NAME.fullmatch(name)) and not _SECRET_SHAPE.search(name)
+    is_in_capitals = name.upper() == name and ("_" in name or len(name) < 20)
+    if has_name_shape and (name in os.environ or is_in_capitals):
         return
     raise ConfigError(
         "key= holds no name of an environment variable, perhaps the key itself (not shown)",
@@ -278,18 +305,18 @@ def _check_variable(name: str) -> None:
     )
 
 
-def _choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        available = [k for k in known if k]
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
         raise ConfigError(
             f"unknown {name}={value!r} of openai:",
-            available=available,
+            available=[choice for choice in choices if choice],
             wanted=value,
             fix="choose one",
         )
 
 
-def _value(text: str) -> Any:
+def _parse_field(text: str) -> Any:
+    """The value of an `extra.` field: JSON where it can be, else the text."""
     try:
         return json.loads(text)
     except ValueError:

@@ -13,13 +13,13 @@ from typing import Literal, TypeAlias
 #   template  plain completions of a prompt that is rendered here, with the template of `weights`
 #   none      not at all
 Prefill: TypeAlias = Literal["continue", "prefix", "last", "template", "none"]
-PREFILLS = ("auto", "continue", "prefix", "last", "template", "none")
-THINKS = ("raw", "lines")
+PREFILL_MODES = ("auto", "continue", "prefix", "last", "template", "none")
+THINK_MODES = ("raw", "lines")
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A server's habits.
+    """How a server differs from OpenAI's protocol.
 
     Args:
         url: where it answers.
@@ -35,7 +35,7 @@ class Preset:
         beta: where `prefix` is answered, if elsewhere.
         names: what it calls settings beyond the protocol; a setting that it does not know is not here.
         grouped: whether it takes n > 1.
-        concurrency: calls under way at most, where the user says nothing.
+        concurrency: calls in flight at most, where the user says nothing.
     """
 
     url: str = ""
@@ -53,9 +53,9 @@ class Preset:
     concurrency: int = 64
 
 
-_BOTH = (("top_k", "top_k"), ("repetition_penalty", "repetition_penalty"))
+_SAME_NAMES = (("top_k", "top_k"), ("repetition_penalty", "repetition_penalty"))
 
-PLAIN = Preset(names=_BOTH)
+DEFAULT_PRESET = Preset(names=_SAME_NAMES)
 PRESETS: Mapping[str, Preset] = {
     "openai": Preset(
         "https://api.openai.com/v1", "OPENAI_API_KEY", True, limit="max_completion_tokens"
@@ -65,10 +65,15 @@ PRESETS: Mapping[str, Preset] = {
         beta="https://api.deepseek.com/beta",
     ),
     "openrouter": Preset(
-        "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", True, "last", "lines", names=_BOTH
+        "https://openrouter.ai/api/v1",
+        "OPENROUTER_API_KEY",
+        True,
+        "last",
+        "lines",
+        names=_SAME_NAMES,
     ),
     "together": Preset(
-        "https://api.together.xyz/v1", "TOGETHER_API_KEY", True, "last", names=_BOTH
+        "https://api.together.xyz/v1", "TOGETHER_API_KEY", True, "last", names=_SAME_NAMES
     ),
     "groq": Preset(
         "https://api.groq.com/openai/v1",
@@ -85,14 +90,14 @@ PRESETS: Mapping[str, Preset] = {
         *("http://127.0.0.1:8000/v1", "VLLM_API_KEY", False, "continue"),
         seed_bits=63,
         explicit=True,
-        names=_BOTH,
+        names=_SAME_NAMES,
     ),
     "sglang": Preset(
         "http://127.0.0.1:30000/v1",
         "SGLANG_API_KEY",
         prefill="continue",
         explicit=True,
-        names=_BOTH,
+        names=_SAME_NAMES,
     ),
     "llamacpp": Preset(
         *("http://127.0.0.1:8080/v1", "LLAMA_API_KEY", False, "last"),

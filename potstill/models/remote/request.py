@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from potstill.errors import ModelError
 from potstill.models.local.prompt import PromptEncoder, join_turns
 from potstill.models.model import Request, Sampling
-from potstill.models.remote.options import Options
+from potstill.models.remote.options import ServerOptions
 from potstill.records import Message, Prompt
 
 ALTERNATIVE_MODEL = "transformers:PATH of the same model's checkpoint"
@@ -28,7 +28,7 @@ class ApiCall(NamedTuple):
 class RequestBuilder:
     """Makes the bodies for one server; learns which name of the limit it takes."""
 
-    def __init__(self, model: str, options: Options, encoder: PromptEncoder | None) -> None:
+    def __init__(self, model: str, options: ServerOptions, encoder: PromptEncoder | None) -> None:
         """`encoder` renders chat templates here, where the weights are known."""
         self.model, self.options, self.encoder = model, options, encoder
         self.limit_name = options.preset.limit

@@ -15,6 +15,7 @@ from potstill.records import Trace
 from potstill.training.dataset.chat_template import Chat, chat
 from potstill.training.dataset.check import check_lengths, check_rows
 from potstill.training.dataset.implicit_cot import bare
+from potstill.training.dataset.labels import label_of, rationale_score
 from potstill.training.dataset.rows import TokenizedRows
 from potstill.training.dataset.tokenize import tokenize_prompts, tokenize_traces
 from potstill.training.dataset.training_dataset import TrainingDataset
@@ -24,7 +25,6 @@ from potstill.training.teacher import cached_logits
 from potstill.training.teacher.cross_tokenizer import Across
 from potstill.training.teacher.tokenizer_check import same_tokens
 
-SCORE = "score"  # of a trace, how good its rationale is, 0 to 1
 MAX_UNALIGNED_SHARE = 0.5  # of the rows, where the teacher has another tokenizer
 SAME_TOKENS = "both sides are the same"
 RIVAL_SKIPPED = "its rival can't be trained on"
@@ -175,14 +175,6 @@ def label_rows(dataset: TrainingDataset) -> TrainingDataset:
     return dataset.with_column("right", [[float(bool(label))] for label in labels])
 
 
-def label_of(trace: Trace) -> bool | None:
-    """Whether a completion is a right one: by its label, else by its verdict; None where neither says."""
-    label = trace.scores.get("label")
-    if isinstance(label, int | float):
-        return label > 0
-    return {"right": True, "wrong": False}.get(trace.verdict.status)
-
-
 def group_by_prompt(dataset: TrainingDataset) -> TrainingDataset:
     """Put pairs together by prompt: each rationale once, with the columns `good` [1] and, where all have it, `score`.
 
@@ -198,19 +190,22 @@ def group_by_prompt(dataset: TrainingDataset) -> TrainingDataset:
             rationales[number] = (is_good, better if is_good else better.rival)
 
     grouped = dataset.with_items([list(rows.values()) for rows in rows_by_prompt.values()])
-    good, scores = [], []
+    good: list[list[float]] = []
+    scores: list[float | None] = []
     for number in grouped.row_numbers:
         is_good, trace = rationales[number]
         good.append([float(is_good)])
-        scores.append([float((trace.scores.get(SCORE) if trace else 0) or 0)])
+        scores.append(rationale_score(trace) if trace else None)
     grouped = grouped.with_column("good", good)
-    return grouped.with_column("score", scores) if _all_scored(dataset.traces) else grouped
+    if _all_scored(dataset.traces):
+        grouped = grouped.with_column("score", [[score or 0.0] for score in scores])
+    return grouped
 
 
 def _all_scored(traces: Sequence[Trace]) -> bool:
     for trace in traces:
         for side in (trace, trace.rival):
-            if side and not isinstance(side.scores.get(SCORE), int | float):
+            if side and rationale_score(side) is None:
                 return False
     return True
 

@@ -396,7 +396,14 @@ print(len(next(portions)) > 0)  # and ends with calls under way
 """
 
 
-@pytest.mark.parametrize("end", ["", "portions.close()", "list(portions)"])
+@pytest.mark.parametrize(
+    "end",
+    [
+        "",
+        pytest.param("portions.close()", marks=pytest.mark.slow),
+        pytest.param("list(portions)", marks=pytest.mark.slow),
+    ],
+)
 def test_a_process_leaves_nothing_open(end: str) -> None:
     program = [sys.executable, "-W", "error::ResourceWarning", "-X", "dev", "-c", ASKING + end]
     with process("--latency", "0.01") as url:

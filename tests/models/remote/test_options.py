@@ -9,7 +9,7 @@ import pytest
 
 from potstill.errors import PotstillError
 from potstill.models import load
-from potstill.models.remote.options import Options, host_of, parse
+from potstill.models.remote.options import ServerOptions, host_of, parse_server_options
 from potstill.models.remote.presets import PRESETS
 
 LOCAL = "http://127.0.0.1:1/v1"
@@ -76,16 +76,17 @@ def test_what_can_not_work_is_said_before_the_first_call(query: str, said: str) 
 
 def test_a_vendors_key_goes_to_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "secret-of-openai")
-    assert Options(at="openai").secret() == "secret-of-openai"
-    assert Options(at="openai", url="https://evil.example/v1").secret() == ""
-    assert Options(url="https://evil.example/v1").secret() == ""
+    assert ServerOptions(at="openai").read_key() == "secret-of-openai"
+    assert ServerOptions(at="openai", url="https://evil.example/v1").read_key() == ""
+    assert ServerOptions(url="https://evil.example/v1").read_key() == ""
     assert (
-        Options(url="https://evil.example/v1", key="OPENAI_API_KEY").secret() == "secret-of-openai"
+        ServerOptions(url="https://evil.example/v1", key="OPENAI_API_KEY").read_key()
+        == "secret-of-openai"
     )  # as told
 
 
 def test_values_are_json_where_they_can_be() -> None:
-    assert parse("extra.a=1&extra.b=x&extra.c=[true]&n=3") == {
+    assert parse_server_options("extra.a=1&extra.b=x&extra.c=[true]&n=3") == {
         "extra": {"a": 1, "b": "x", "c": [True]},
         "n": 3,
     }
@@ -96,9 +97,9 @@ def test_every_preset_is_sound(at: str, monkeypatch: pytest.MonkeyPatch) -> None
     preset = PRESETS[at]
     if preset.key:
         monkeypatch.setenv(preset.key, "value")
-    options = Options(at=at)
-    assert options.base == preset.url and options.secret() == ("value" if preset.key else "")
-    assert preset.paid == (options.host != "local") and options.most >= 1
+    options = ServerOptions(at=at)
+    assert options.base == preset.url and options.read_key() == ("value" if preset.key else "")
+    assert preset.paid == (options.host != "local") and options.max_in_flight >= 1
 
 
 def test_hosts() -> None:

@@ -27,9 +27,12 @@ TEACHER, STUDENT = CHECKPOINTS / "teacher", CHECKPOINTS / "student"
 PROMPTS, NEAR = 200, 1e-3
 GREEDY = Sampling(temperature=0, max_tokens=512)
 
-pytestmark = pytest.mark.skipif(
-    not installed(), reason="`transformers serve` needs fastapi, uvicorn, openai and pydantic"
-)
+pytestmark = [
+    pytest.mark.slow,  # the server takes many seconds to start
+    pytest.mark.skipif(
+        not installed(), reason="`transformers serve` needs fastapi, uvicorn, openai and pydantic"
+    ),
+]
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from potstill.training.fit import fit
 from potstill.training.logprobs import logp
 from potstill.training.objective_config import NEARBY, ObjectiveConfig
 from potstill.training.objective_inputs import prepare_objective
-from potstill.training.output_dir import STEPS
+from potstill.training.output_dir import STEPS_FILE
 from potstill.training.rollout import speculative
 from potstill.training.rollout.rollouts import Rollouts
 from potstill.training.schedules import Moving, When
@@ -524,7 +524,7 @@ def test_what_is_written_once_is_learnt_in_several_steps(tiny_checkpoint, tmp_pa
     )
     fit(traces(), tiny_checkpoint, tmp_path / "out", settings, config=config)
     assert asked == ["0/0", "3/0"]
-    steps = [json.loads(line) for line in (tmp_path / "out" / STEPS).read_text().splitlines()]
+    steps = [json.loads(line) for line in (tmp_path / "out" / STEPS_FILE).read_text().splitlines()]
     assert [step["counted"] for step in steps[:3]] == [steps[0]["counted"]] * 3
     assert [step["drift"] > 1e-4 for step in steps] == [False, True, True, False, True]
     assert [step["clipped"] > 0 for step in steps] == [False, True, True, False, True]

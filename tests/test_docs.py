@@ -60,7 +60,7 @@ def test_the_architecture_page_names_every_part_of_the_package():
 
 def test_methods_by_their_names_are_objectives_with_their_keywords():
     from potstill import objectives
-    from potstill.training.objective_config import LOOP
+    from potstill.training.objective_config import LOOP_KEYWORDS
 
     text = (ROOT / "docs" / "training.md").read_text("utf-8")
     table = text.partition("## Methods by their names")[2].partition("\n##")[0]
@@ -73,5 +73,12 @@ def test_methods_by_their_names_are_objectives_with_their_keywords():
             word for word in first if "=" not in word
         ] or named  # "the same with" is of the row before
         assert named and set(named) <= set(objectives.TABLE), row
-        known = {*LOOP, *(constant for name in named for constant in objectives.constants(name))}
+        known = {
+            *LOOP_KEYWORDS,
+            *(
+                constant
+                for name in named
+                for constant in (*objectives.constants(name), *objectives.options(name))
+            ),
+        }
         assert set(re.findall(r"([a-z_]+)(?:\.[a-z_]+)?=", row)) <= known, row

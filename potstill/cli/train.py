@@ -43,7 +43,7 @@ from potstill.data import files
 from potstill.data.row_traces import RowTraces
 from potstill.errors import ConfigError, ModelError
 from potstill.runs.train_rows import read_keywords
-from potstill.training.objective_config import LOOP, ObjectiveConfig, bind, trainable
+from potstill.training.objective_config import LOOP_KEYWORDS, ObjectiveConfig, bind, trainable
 from potstill.training.settings import SETTINGS, FitResult, TrainingSettings
 
 _NAMES = textwrap.fill(", ".join(trainable()), 110, initial_indent="  ", subsequent_indent="  ")
@@ -104,8 +104,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KEY=VALUE",
         help="a constant of the objective; of the loop: "
-        f"{', '.join(name for name in LOOP if name not in _FLAGS)}; or a setting (training.KEY where a constant has "
-        f"its name): {', '.join(SETTINGS)}",
+        f"{', '.join(name for name in LOOP_KEYWORDS if name not in _FLAGS)}; or a setting (training.KEY where a "
+        f"constant has its name): {', '.join(SETTINGS)}",
     )
     parser.add_argument(
         "--seed", type=options.number, default=0, help="of the order of rows, adapters, dropout (0)"
@@ -206,7 +206,7 @@ def _rows(args: argparse.Namespace, config: ObjectiveConfig) -> RowTraces:
         arm=args.arm,
         mapping=mapping,
         kind=args.kind,
-        needs_pairs=config.paired,
+        needs_pairs=config.wants_pairs,
         keep_wrong="mismatched" in config.needs,
     )
 

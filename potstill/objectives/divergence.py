@@ -14,19 +14,20 @@ side renormalised there. A banned token (minus infinity) has a log-probability o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor
 
 from potstill.errors import ConfigError
 from potstill.objectives.chunked import Kernel, full, losses, pieced, teacher_logits
+from potstill.objectives.hooks import ConstantSchedule, Hooks
 from potstill.objectives.inputs import Hidden, Inputs, Logits, Loss, Sum, TopK, per_sequence, summed
 from potstill.objectives.likelihood import nll, token_logp
 from potstill.objectives.numerics import finite, vecdot
-from potstill.objectives.schedules import FIRST, distillm2_skew
+from potstill.objectives.schedules import FIRST, FirstStepAnchors, TaidSchedule, distillm2_skew
 from potstill.objectives.truncated import Distance, Tail, truncated
 
 
@@ -405,3 +406,28 @@ def _mixture(first: Tensor, share: float, second: Tensor) -> Tensor:
 def _pull(q: Tensor, g: Tensor) -> Tensor:
     """P[g] = q (g - sum q g), in place: what a gradient with respect to lq is with respect to the logits."""
     return g.sub_(vecdot(q, g)[:, None]).mul_(q)
+
+
+@final
+class _TaidHooks(Hooks):
+    """t moves by TAID's own rule, unless the config gives it or schedules it."""
+
+    def schedule(
+        self, constants: Mapping[str, Any], scheduled: Collection[str]
+    ) -> ConstantSchedule | None:
+        return None if "t" in constants or "t" in scheduled else TaidSchedule()
+
+
+@final
+class _DistiLLM2Hooks(Hooks):
+    """`anchor="first"` is taken from the first step; each side of a pair is learnt by a divergence of its own."""
+
+    keeps_equal_pairs = True
+
+    def schedule(
+        self, constants: Mapping[str, Any], scheduled: Collection[str]
+    ) -> ConstantSchedule | None:
+        return FirstStepAnchors() if constants.get("anchor") == FIRST else None
+
+
+HOOKS: Mapping[str, Hooks] = {"taid": _TaidHooks(), "distillm2": _DistiLLM2Hooks()}

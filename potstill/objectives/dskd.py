@@ -1,7 +1,7 @@
 """Distillation in two spaces: states of a teacher of another vocabulary, carried over by trained projections.
 
 No groups of bytes are needed: attention between the two sequences (DSKD) or optimal transport (CoT2Align) says which
-positions belong together. `x.maps` holds the projections; they are modules with parameters of their own, which a
+positions belong together. `x.projectors` holds the projections; they are modules with parameters of their own, which a
 trainer must optimise beside the student's, at a rate of their own (the papers: 1e-3), and drop at export.
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,14 @@ from potstill.errors import ConfigError
 from potstill.objectives import ranges
 from potstill.objectives.chunked import Kernel, full, losses
 from potstill.objectives.divergence import forward_kl
+from potstill.objectives.hooks import (
+    Hooks,
+    Mistake,
+    ModelShape,
+    ProjectorOptions,
+    Projectors,
+    above_zero,
+)
 from potstill.objectives.inputs import Hidden, Inputs, Loss, OtherVocabulary, Sum, summed
 from potstill.objectives.likelihood import nll, sft
 from potstill.objectives.sinkhorn import transport
@@ -62,15 +71,15 @@ def dskd(x: Inputs, *, kd: float = 0.5, temperature: float = 2.0, chunk: int = 0
     over the sequence's. Per token.
 
     Departure: deviations are those of a sequence's counted positions; the repository's are of the batch with its
-    padding, so that they change with the batch. Needs `x.maps` (CrossMaps) and both sides' embeddings.
+    padding, so that they change with the batch. Needs `x.projectors` (CrossMaps) and both sides' embeddings.
     """
     ranges.share("dskd", kd=kd)
     ranges.positive("dskd", temperature=temperature)
-    teacher, maps = _teacher(x, "dskd"), x.maps
+    teacher, maps = _teacher(x, "dskd"), x.projectors
     if not isinstance(maps, CrossMaps) or x.embedded_N2D is None or teacher.embedded_M2Dt is None:
         raise ConfigError(
             "dskd needs its projections and both models' embeddings",
-            expected="maps=CrossMaps(D, Dt)",
+            expected="projectors=CrossMaps(D, Dt)",
         )
     to_student, to_teacher = _crossed(x, teacher, maps)
     mine, theirs = frozen(x.head), frozen(teacher.head)
@@ -113,9 +122,11 @@ def cot2align(
     """
     ranges.not_negative("cot2align", align=align, weight=weight, ce=ce)
     ranges.positive("cot2align", epsilon=epsilon)
-    teacher, maps = _teacher(x, "cot2align"), x.maps
+    teacher, maps = _teacher(x, "cot2align"), x.projectors
     if not isinstance(maps, Across):
-        raise ConfigError("cot2align needs its projections", expected="maps=Across(D, Dt, layers)")
+        raise ConfigError(
+            "cot2align needs its projections", expected="projectors=Across(D, Dt, layers)"
+        )
     spaces = _spaces(x, teacher, maps)
     moved = full(x.hidden_ND.new_zeros(len(x.targets_N)))
     other = torch.arange(x.sequences(), device=moved.device)
@@ -241,3 +252,39 @@ def _spaces(x: Inputs, teacher: OtherVocabulary, maps: Across) -> list[tuple[Ten
             f"{len(maps.layers)} projections for {len(mine)} pairs of layers", expected="as many"
         )
     return found + [(s, project(t.detach())) for s, t, project in zip(mine, theirs, maps.layers)]
+
+
+@final
+class _DskdHooks(Hooks):
+    """Projections of DSKD."""
+
+    options = ProjectorOptions
+
+    def option_mistakes(self, options: ProjectorOptions) -> Sequence[Mistake]:
+        return above_zero(options, "projector_lr", 0.01)
+
+    def projectors(
+        self, student: ModelShape, teacher: ModelShape, options: ProjectorOptions
+    ) -> Projectors | None:
+        return Projectors(CrossMaps(student.width, teacher.width))
+
+
+@final
+class _CoT2AlignHooks(Hooks):
+    """Projections of CoT2Align, and each row paired with itself without its chain of thought."""
+
+    options = ProjectorOptions
+
+    def option_mistakes(self, options: ProjectorOptions) -> Sequence[Mistake]:
+        return above_zero(options, "projector_lr", 0.01)
+
+    def projectors(
+        self, student: ModelShape, teacher: ModelShape, options: ProjectorOptions
+    ) -> Projectors | None:
+        return Projectors(Across(student.width, teacher.width))
+
+    def pairs_with_answer_alone(self, constants: Mapping[str, Any]) -> bool:
+        return bool(constants.get("crossed", True))
+
+
+HOOKS: Mapping[str, Hooks] = {"dskd": _DskdHooks(), "cot2align": _CoT2AlignHooks()}

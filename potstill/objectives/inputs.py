@@ -102,7 +102,7 @@ class Inputs:
         scores_S: how good a sequence is, 0 to 1.
         embedded_N2D: the student's embeddings of the input token and of the target (DSKD, CoT2Align).
         layers: states of inner layers (TED, CoT2Align).
-        maps: trained projections between the two models' spaces; a trainer optimises their parameters too.
+        projectors: trained projections between the two models' spaces; a trainer optimises their parameters too.
     """
 
     hidden_ND: Tensor
@@ -121,7 +121,7 @@ class Inputs:
     scores_S: Tensor | None = None
     embedded_N2D: Tensor | None = None
     layers: Layers | None = None
-    maps: nn.Module | None = None
+    projectors: nn.Module | None = None
 
     @property
     def groups(self) -> Tensor:

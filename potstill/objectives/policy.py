@@ -11,7 +11,8 @@ where more steps are made on it (`num_iterations`).
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias, final, get_args
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from torch import Tensor
 from potstill.errors import ConfigError
 from potstill.objectives import ranges
 from potstill.objectives.chunked import full
+from potstill.objectives.hooks import Hooks
 from potstill.objectives.inputs import Inputs, Loss, Sum, TokenLogp, per_sequence, spread, summed
 from potstill.objectives.likelihood import token_logp
 from potstill.objectives.numerics import LEAST
@@ -191,8 +193,8 @@ def minillm(
     loss on plain text. Departures: returns are whitened over counted positions only, where the authors' code counts
     padding; its scale of rewards (0.5) is left out, since whitening undoes it, and so is its clip of them.
 
-    `advantages_N`, where given, are the returns whitened over the whole step (`training.whole`): whitened here, over a
-    micro-batch, they depend on how the step is cut.
+    `advantages_N`, where given, are the returns whitened over the whole step (`Hooks.step_returns`): whitened here,
+    over a micro-batch, they depend on how the step is cut.
 
     Args:
         mixed: share of the teacher in what was sampled from; `sampled_N` is then the *student's* part, and tokens are
@@ -432,3 +434,39 @@ def _gap(logq: Tensor, logp: Tensor) -> dict[str, Sum]:
         "k3": summed(estimate(logq, logp, "k3")),
         "nll": summed(-logq),
     }
+
+
+@final
+class _ReferenceHooks(Hooks):
+    """A beta above 0 keeps the student near a reference."""
+
+    def extra_needs(self, constants: Mapping[str, Any]) -> tuple[str, ...]:
+        return ("reference",) if constants.get("beta") else ()
+
+
+@final
+class _KdrlHooks(Hooks):
+    """Reward-guided masking asks which sequences are right."""
+
+    def extra_needs(self, constants: Mapping[str, Any]) -> tuple[str, ...]:
+        return ("labels",) if constants.get("guided") else ()
+
+
+@final
+class _MiniLLMHooks(Hooks):
+    """Student and teacher may draw each token together; returns are whitened over the step."""
+
+    def teacher_share(self, constants: Mapping[str, Any]) -> float:
+        return float(constants.get("mixed", 0.0))
+
+    def step_returns(self, rewards_N: Tensor, x: Inputs, constants: Mapping[str, Any]) -> Tensor:
+        return normalised_returns(rewards_N, x, constants["gamma"])
+
+
+HOOKS: Mapping[str, Hooks] = {
+    "grpo": _ReferenceHooks(),
+    "sapo": _ReferenceHooks(),
+    "vespo": _ReferenceHooks(),
+    "kdrl": _KdrlHooks(),
+    "minillm": _MiniLLMHooks(),
+}

@@ -10,19 +10,21 @@ Every objective here is a loss of a pair, spread over its positions; the normali
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from potstill.errors import ConfigError
+from potstill.errors import ConfigError, StageError
 from potstill.objectives import ranges
+from potstill.objectives.hooks import Hooks
 from potstill.objectives.inputs import Inputs, Loss, Sum, per_sequence, spread, summed
 from potstill.objectives.likelihood import token_logp
 from potstill.objectives.numerics import log1mexp
+from potstill.records import Trace
 
 CERTAIN = (
     -1e-7
@@ -332,3 +334,23 @@ def _stats(ratios: Sides, logp_N: Tensor, x: Inputs, beta: float) -> dict[str, S
         "margin": summed(beta * gap),
         "ahead": summed(right),
     }
+
+
+@final
+class _StepDpoHooks(Hooks):
+    """Both sides must go on from the same text: their difference would otherwise not be the step's."""
+
+    def check_rows(self, rows: Sequence[Trace]) -> None:
+        different = []
+        for row in rows:
+            if row.rival and row.text[: row.given] != row.rival.text[: row.rival.given]:
+                different.append(row)
+        if different:
+            raise StageError(
+                f"the two steps of {different[0].id} follow different texts ({len(different)} of {len(rows)} pairs)",
+                expected="one given beginning of both sides, which is not learnt",
+                fix="give the rows a prefix, or traces the same `given` text; or learn whole answers (dpo)",
+            )
+
+
+HOOKS: Mapping[str, Hooks] = {"step_dpo": _StepDpoHooks()}

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,6 +16,14 @@ from potstill.objectives import ranges
 from potstill.objectives.chunked import full, losses
 from potstill.objectives.divergence import forward_kl
 from potstill.objectives.dskd import frozen
+from potstill.objectives.hooks import (
+    Hooks,
+    Mistake,
+    ModelShape,
+    Projectors,
+    above_zero,
+    at_least,
+)
 from potstill.objectives.inputs import (
     Hidden,
     Inputs,
@@ -218,16 +231,17 @@ def contrastive(
 
 
 def _filters(x: Inputs, name: str) -> tuple[Filters, Layers]:
-    if x.layers is None or not isinstance(x.maps, Filters):
+    if x.layers is None or not isinstance(x.projectors, Filters):
         raise ConfigError(
             f"{name} needs states of inner layers and their filters",
-            expected="layers, maps=Filters(…)",
+            expected="layers, projectors=Filters(…)",
         )
-    if len(x.maps.student) != len(x.layers.student):
+    if len(x.projectors.student) != len(x.layers.student):
         raise ConfigError(
-            f"{len(x.maps.student)} filters for {len(x.layers.student)} layers", expected="as many"
+            f"{len(x.projectors.student)} filters for {len(x.layers.student)} layers",
+            expected="as many",
         )
-    return x.maps, x.layers
+    return x.projectors, x.layers
 
 
 def _even(states: Tensor) -> Tensor:
@@ -301,3 +315,81 @@ def _over(loss_prompts: Tensor, of: Tensor, x: Inputs) -> Tensor:
     """Each prompt's loss shared out over the positions of all its sequences, [N]."""
     lengths = torch.zeros_like(loss_prompts).index_add(0, of, x.lengths().to(loss_prompts.dtype))
     return (loss_prompts / lengths.clamp_min(1))[of][x.groups]
+
+
+@dataclass(frozen=True, slots=True)
+class FilterOptions:
+    """Of TED's first stage.
+
+    Args:
+        projector_lr: learning rate of the filters.
+        layers: pairs of layers that are compared, evenly over both depths; 0 is as many as the shallower model has.
+    """
+
+    projector_lr: float = 1e-3
+    layers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TedOptions:
+    """Of TED's second stage.
+
+    Args:
+        projector_lr: as in the first stage.
+        layers: as in the first stage.
+        filters: the folder of the first stage's student, beside which its filters are stored; None begins with new
+            ones.
+    """
+
+    projector_lr: float = 1e-3
+    layers: int = 0
+    filters: Path | None = None
+
+
+def _new_filters(
+    student: ModelShape, teacher: ModelShape, options: FilterOptions | TedOptions
+) -> Projectors:
+    layer_count = options.layers or min(student.depth, teacher.depth)
+    layer_pairs = same_depth(student.depth, teacher.depth, layer_count)
+    return Projectors(Filters(student.width, teacher.width, layers=len(layer_pairs)), layer_pairs)
+
+
+def _option_mistakes(options: FilterOptions | TedOptions) -> Sequence[Mistake]:
+    return [*above_zero(options, "projector_lr", 0.01), *at_least(options, "layers", 0)]
+
+
+@final
+class _FirstStageHooks(Hooks):
+    """Only the filters learn."""
+
+    options = FilterOptions
+    trains_student = False
+
+    def option_mistakes(self, options: FilterOptions) -> Sequence[Mistake]:
+        return _option_mistakes(options)
+
+    def projectors(
+        self, student: ModelShape, teacher: ModelShape, options: FilterOptions
+    ) -> Projectors | None:
+        return _new_filters(student, teacher, options)
+
+
+@final
+class _SecondStageHooks(Hooks):
+    """The student learns, from the first stage's filters."""
+
+    options = TedOptions
+
+    def option_mistakes(self, options: TedOptions) -> Sequence[Mistake]:
+        return _option_mistakes(options)
+
+    def projectors(
+        self, student: ModelShape, teacher: ModelShape, options: TedOptions
+    ) -> Projectors | None:
+        return _new_filters(student, teacher, options)
+
+    def initial_projectors(self, options: TedOptions) -> Path | None:
+        return options.filters
+
+
+HOOKS: Mapping[str, Hooks] = {"ted_filters": _FirstStageHooks(), "ted": _SecondStageHooks()}

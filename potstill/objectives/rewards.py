@@ -1,15 +1,19 @@
-"""Rewards without a verifier: what a gold answer's likelihood, a teacher's score, a form or a length says of a text.
+"""Rewards by name: a verdict, a form, a length, a teacher's score, a gold answer's likelihood.
 
-Pure rules over numbers of one group (the completions of one prompt) or one text. What runs a model to get the numbers
-is in `training.rewards`.
+Pure rules over numbers of one group (the completions of one prompt) or one text. What runs a verifier or a model to get
+the numbers is in `training.rollout.rewards`; a reward is a function of a `Group` here, and a line of REWARDS.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
+
+import torch
 
 THOUGHT = re.compile(r"\s*<think>.*?\S.*?</think>\s*\S.*", re.DOTALL)
 
@@ -70,3 +74,96 @@ def shorter(tokens: Sequence[int], right: Sequence[bool]) -> list[float]:
         (max(tokens) - n) / span if fine and span else 0.0
         for n, fine in zip(tokens, right, strict=True)
     ]
+
+
+# The copy of the student under which NOVER asks how likely the gold answer is: optimizer steps between two updates
+# (inferred), and the student's share in an update (as in its code).
+PROXY_UPDATE_STEPS, PROXY_STUDENT_SHARE = 100, 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The completions of one prompt, a value each. What no rule of the reward needs is None.
+
+    Args:
+        texts: the completions.
+        lengths: their tokens.
+        max_new_tokens: the limit of a completion's tokens.
+        is_right: whether the verifier says right.
+        teacher_log_probs: the teacher's log-probabilities of each one's tokens.
+        answer_nll: mean negative log-likelihood of the gold answer's tokens behind each one's reasoning.
+        reasoning_lengths: tokens of each one's reasoning.
+        has_answer: whether it has a reasoning and an answer at all.
+    """
+
+    texts: Sequence[str]
+    lengths: Sequence[int]
+    max_new_tokens: int
+    is_right: Sequence[bool] | None = None
+    teacher_log_probs: Sequence[Sequence[float]] | None = None
+    answer_nll: Sequence[float] | None = None
+    reasoning_lengths: Sequence[int] | None = None
+    has_answer: Sequence[bool] | None = None
+
+
+class Reward(NamedTuple):
+    """A rule, and what it needs of a group beside texts and lengths: "verdict", "teacher", "answer_likelihood"."""
+
+    rule: Callable[[Group], list[float]]
+    needs: str = ""
+
+
+def _verifier(group: Group) -> list[float]:
+    assert group.is_right is not None
+    return [float(right) for right in group.is_right]
+
+
+def _form(group: Group) -> list[float]:
+    return [thought(text) for text in group.texts]
+
+
+def _overlong(group: Group) -> list[float]:
+    return [overlong(length, group.max_new_tokens) for length in group.lengths]
+
+
+def _shorter(group: Group) -> list[float]:
+    assert group.is_right is not None
+    return shorter(group.lengths, group.is_right)
+
+
+def _teacher(group: Group) -> list[float]:
+    """exp of the mean log-probability of a completion's tokens under the teacher: 0 to 1, whatever its length."""
+    assert group.teacher_log_probs is not None
+    rewards = []
+    for log_probs in group.teacher_log_probs:
+        mean = sum(log_probs) / len(log_probs) if log_probs else -1e9
+        rewards.append(float(torch.tensor(mean, dtype=torch.float64).exp()))
+    return rewards
+
+
+def _nover_of(group: Group) -> list[Nover]:
+    assert group.answer_nll is not None
+    assert group.reasoning_lengths is not None
+    assert group.has_answer is not None
+    return nover(group.answer_nll, group.reasoning_lengths, group.has_answer)
+
+
+def _nover(group: Group) -> list[float]:
+    return [both.reasoning for both in _nover_of(group)]
+
+
+def _nover_efficiency(group: Group) -> list[float]:
+    return [both.efficiency for both in _nover_of(group)]
+
+
+REWARDS: Mapping[str, Reward] = MappingProxyType(
+    {
+        "verifier": Reward(_verifier, "verdict"),
+        "form": Reward(_form),
+        "overlong": Reward(_overlong),
+        "shorter": Reward(_shorter, "verdict"),
+        "teacher": Reward(_teacher, "teacher"),
+        "nover": Reward(_nover, "answer_likelihood"),
+        "nover_efficiency": Reward(_nover_efficiency, "answer_likelihood"),
+    }
+)

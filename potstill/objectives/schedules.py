@@ -1,19 +1,20 @@
 """Constants that move while a student learns, and where a step's rows come from: pure rules over plain numbers.
 
-A rule's state is a small tuple that goes in and comes out, so that a checkpoint can hold it. Whoever trains calls a
-rule once an optimiser step, with the loss of the whole step.
+A rule's state is a small tuple that goes in and comes out, so that a checkpoint can hold it. The training loop calls a
+rule once an optimizer step, with the loss of the whole step.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias, final
 
 from torch import Tensor
 
 Source: TypeAlias = Literal["fresh", "replay", "rows"]
 FIRST = "first"  # of an anchor: the mean gap of a training's first step
+TAID_START = 0.4
 
 
 class Taid(NamedTuple):
@@ -28,7 +29,7 @@ class Taid(NamedTuple):
         loss: float,
         done: float,
         *,
-        start: float = 0.4,
+        start: float = TAID_START,
         end: float = 1.0,
         alpha: float = 5e-4,
         beta: float = 0.99,
@@ -50,13 +51,62 @@ class Taid(NamedTuple):
         return Taid(min(end, max(start + (end - start) * done, moved)), momentum, loss)
 
 
-class Adaptive(NamedTuple):
+@final
+class TaidSchedule:
+    """TAID's t, which moves once an optimizer step by the loss of the whole step (`hooks.ConstantSchedule`)."""
+
+    def __init__(self) -> None:
+        self._taid = Taid(TAID_START)
+
+    def constants(self) -> dict[str, Any]:
+        """The teacher's share at the step to come."""
+        return {"t": self._taid.t}
+
+    def advance(self, record: Mapping[str, float], progress: float) -> None:
+        """Move on after a step."""
+        self._taid = self._taid.after(record["loss"], progress)
+
+    def state(self) -> dict[str, Any]:
+        """Share, momentum and last loss."""
+        return {"taid": list(self._taid)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Become what `state` said."""
+        self._taid = Taid(*state["taid"])
+
+
+@final
+class FirstStepAnchors:
+    """DistiLLM-2's anchors: the mean gaps of the first step's responses, from the second step on."""
+
+    def __init__(self) -> None:
+        self._anchors: tuple[float, ...] = ()
+
+    def constants(self) -> dict[str, Any]:
+        """Both anchors; none before the first step was made."""
+        return {"anchor": self._anchors} if self._anchors else {}
+
+    def advance(self, record: Mapping[str, float], progress: float) -> None:
+        """Take the anchors from the first step."""
+        if not self._anchors:
+            self._anchors = record["gap"], record["gap_student"]
+
+    def state(self) -> dict[str, Any]:
+        """The anchors."""
+        return {"anchor": list(self._anchors)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Become what `state` said."""
+        self._anchors = tuple(state["anchor"])
+
+
+class AdaptiveShare(NamedTuple):
     """Where DistiLLM's adaptive off-policy scheduler stands: the share of student text, the last loss that moved it."""
 
     share: float = 0.0
     loss: float | None = None
 
-    def after(self, loss: float, *, eps: float = 0.1, step: float = 0.1) -> Adaptive:
+    def after(self, loss: float, *, eps: float = 0.1, step: float = 0.1) -> AdaptiveShare:
         """The state after a validation (DistiLLM, arXiv:2402.03898, sec. 3.2, as in the authors' finetune.py).
 
         Where the loss is at least eps above the noted one, the share grows by `step` and the loss is noted; otherwise
@@ -65,7 +115,7 @@ class Adaptive(NamedTuple):
         if self.loss is None:
             return self._replace(loss=loss)
         if loss >= self.loss + eps:
-            return Adaptive(min(1.0, round(self.share + step, 10)), loss)
+            return AdaptiveShare(min(1.0, round(self.share + step, 10)), loss)
         return self
 
     def source(self, uniform: float, done: float, *, full: bool = True) -> Source:
@@ -81,7 +131,7 @@ class Adaptive(NamedTuple):
         return "fresh" if uniform < self.share * (1 - done) or not full else "replay"
 
 
-def gkd_source(uniform: float, share: float) -> Source:
+def choose_source(uniform: float, share: float) -> Source:
     """GKD's coin (arXiv:2306.13649, alg. 1): student text where u <= share, as TRL has it. We toss it once a step."""
     return "fresh" if share > 0 and uniform <= share else "rows"
 

@@ -16,7 +16,7 @@ from potstill.runs.open_folder import EVALUATION, Folder
 from potstill.store.ledger import Ledger
 from potstill.store.students import Student
 from potstill.traces import perplexity, score
-from potstill.training.objective_config import Bound, ObjectiveConfig, bind
+from potstill.training.objective_config import BoundKeywords, ObjectiveConfig, bind
 from potstill.training.settings import TrainingSettings
 from potstill.training.student_key import student_key
 
@@ -81,7 +81,7 @@ def train_rows(stage: Stage, out: Path, training: TrainingSettings) -> Model:
     return TransformersModel(out, threads=settings.threads, chat=chat_mode)
 
 
-def bind_stage(folder: Folder, stage: Stage, training: TrainingSettings) -> Bound:
+def bind_stage(folder: Folder, stage: Stage, training: TrainingSettings) -> BoundKeywords:
     """The stage's keywords with the recipe's over them; the name of a role stands for its model."""
     keywords = {**stage.constants, **training.objective_config}
     for name in ("teacher", "reference"):
@@ -92,7 +92,9 @@ def bind_stage(folder: Folder, stage: Stage, training: TrainingSettings) -> Boun
     return bind(objective, keywords)
 
 
-def merge_settings(training: TrainingSettings, bound: Bound, threads: int) -> TrainingSettings:
+def merge_settings(
+    training: TrainingSettings, bound: BoundKeywords, threads: int
+) -> TrainingSettings:
     """The arm's settings over the stage's own: a stage's setting counts where the arm left the default."""
     stage_settings: dict[str, Any] = {}
     for field in dataclasses.fields(TrainingSettings):

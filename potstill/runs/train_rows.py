@@ -8,7 +8,7 @@ from typing import NamedTuple
 from potstill import config, objectives
 from potstill.config import Mistakes, Override, Place, Tree
 from potstill.data import yaml
-from potstill.training.objective_config import LOOP
+from potstill.training.objective_config import LOOP_KEYWORDS
 from potstill.training.objective_keywords import convert_keywords, keyword_settings
 from potstill.training.settings import ALIASES, SETTINGS, TrainingSettings
 
@@ -25,8 +25,8 @@ def read_keywords(
 ) -> TrainingKeywords:
     """Sort `key=value` settings into training settings and keywords of the objective.
 
-    `training.KEY` is a training setting. A bare key is a constant of the objective or a keyword of its loop where there
-    is one of that name, else a training setting.
+    `training.KEY` is a training setting. A bare key is a constant or option of the objective, or a keyword of its loop,
+    where there is one of that name, else a training setting.
 
     Args:
         objective: its name.
@@ -48,7 +48,7 @@ def read_keywords(
         path = override.key.split(".")
         if path[0] == "training" and len(path) > 1:
             tree, path, schema = training, path[1:], TrainingSettings
-        elif path[0] in LOOP or path[0] in objectives.constants(objective):
+        elif path[0] in LOOP_KEYWORDS or path[0] in objectives.keywords(objective):
             tree, schema = keywords, None
         elif path[0] in training_names:
             tree, schema = training, TrainingSettings
@@ -56,7 +56,7 @@ def read_keywords(
             message = config.unknown_name(
                 "setting",
                 path[0],
-                [*objectives.constants(objective), *LOOP, *SETTINGS],
+                [*objectives.keywords(objective), *LOOP_KEYWORDS, *SETTINGS],
                 aliases={name: alias for alias, name in ALIASES.items()},
             )
             mistakes.add("", f"{override.source}: {message}")

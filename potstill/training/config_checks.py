@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from potstill import objectives
-from potstill.errors import ConfigError
-from potstill.objectives.internalise import Internalise
 
 _FLAGS = {
     "teacher": "--teacher SPEC",
@@ -19,74 +17,78 @@ _FLAGS = {
 }
 
 
-class Wanted(NamedTuple):
-    """A keyword of the loop: from where to where it may be, and one that works. Its kind is its annotation's."""
+class FieldRule(NamedTuple):
+    """The range of a field of `ObjectiveConfig`, and a value that works. Its kind is its annotation's."""
 
-    keyword: str
+    name: str
     example: str
-    least: float = -math.inf
-    most: float = math.inf
+    minimum: float = -math.inf
+    maximum: float = math.inf
 
 
-# Of fields of `ObjectiveConfig`.
-WANTED = (
-    Wanted("on_policy_fraction", "0.5", 0, 1),
-    Wanted("num_generations", "4", 1),
-    Wanted("reward", "verifier"),
-    Wanted("rollout_temperature", "1", 0),
-    Wanted("max_new_tokens", "256", 1),
-    Wanted("loss_reduction", "token"),
-    Wanted("rollout_sampling", "student"),
-    Wanted("replay_buffer_size", "1000", 0),
-    Wanted("num_iterations", "2", 1),
-    Wanted("mask_truncated_completions", "true"),
-    Wanted("schedule", '{"beta": [0, 1]}'),
-    Wanted("implicit_cot", '{"per_epoch": 8}'),
-    Wanted("eval_rows", "20", 0),
-    Wanted("eval_steps", "10", 0),
-    Wanted("layers", "2", 0),
-    Wanted("projector_lr", "0.01", math.ulp(0)),
+FIELD_RULES = (
+    FieldRule("on_policy_fraction", "0.5", 0, 1),
+    FieldRule("num_generations", "4", 1),
+    FieldRule("reward", "verifier"),
+    FieldRule("max_new_tokens", "256", 1),
+    FieldRule("loss_reduction", "token"),
+    FieldRule("rollout_temperature", "1", 0),
+    FieldRule("rollout_sampling", "student"),
+    FieldRule("replay_buffer_size", "1000", 0),
+    FieldRule("num_iterations", "2", 1),
+    FieldRule("mask_truncated_completions", "true"),
+    FieldRule("schedule", '{"beta": [0, 1]}'),
+    FieldRule("eval_rows", "20", 0),
+    FieldRule("eval_steps", "10", 0),
 )
 
 
-def fits(kind: Any, value: Any) -> bool:
-    """Whether a value is of an annotated kind. Numbers are finite, and true is none."""
+def is_of_type(kind: Any, value: Any) -> bool:
+    """Whether a value is of an annotated type. A bool is no number, and a number that JSON lacks is none either."""
     origin, parts = get_origin(kind), get_args(kind)
     if kind is Any:
         return True
     if origin in (Union, types.UnionType):
-        return any(fits(part, value) for part in parts)
+        return any(is_of_type(part, value) for part in parts)
     if origin is Literal:
         return isinstance(value, str) and value in parts
     if origin is tuple:
-        long = isinstance(value, list | tuple) and len(value) == len(parts)
-        return long and all(map(fits, parts, value))
-    if kind is float:
-        return (
-            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        )
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        is_long_enough = isinstance(value, list | tuple) and len(value) == len(parts)
+        return is_long_enough and all(map(is_of_type, parts, value))
+    if kind in (int, float):
+        return _is_number(kind, value)
     if origin and issubclass(origin, Mapping):
-        return isinstance(value, Mapping) and all(fits(parts[1], item) for item in value.values())
+        return isinstance(value, Mapping) and all(
+            is_of_type(parts[1], item) for item in value.values()
+        )
     if origin and issubclass(origin, Sequence):
-        return isinstance(value, list | tuple) and all(fits(parts[0], item) for item in value)
+        return isinstance(value, list | tuple) and all(is_of_type(parts[0], item) for item in value)
     return callable(value) if origin is Callable else isinstance(value, origin or kind)
 
 
-def named(kind: Any) -> str:
-    """An annotated kind in words."""
+def _is_number(kind: type, value: Any) -> bool:
+    if isinstance(value, bool):
+        return False
+    if kind is int:
+        return isinstance(value, int)
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def describe_type(kind: Any) -> str:
+    """An annotated type in words."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        return " or ".join(named(part) for part in parts)
+        return " or ".join(describe_type(part) for part in parts)
     if origin is Literal:
         return " or ".join(map(str, parts))
     if origin is tuple:
-        return f"[{', '.join(named(part) for part in parts)}]"
+        return f"[{', '.join(describe_type(part) for part in parts)}]"
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return "names, each with " + named(parts[1]) if parts[1] is not Any else "names with values"
+        if parts[1] is Any:
+            return "names with values"
+        return f"names, each with {describe_type(parts[1])}"
     if isinstance(origin, type) and issubclass(origin, Sequence):
-        return "several of: " + named(parts[0])
+        return f"several of: {describe_type(parts[0])}"
     words = {
         float: "a number",
         int: "a whole number",
@@ -97,72 +99,75 @@ def named(kind: Any) -> str:
     return words.get(kind, "a function")
 
 
-def constants(objective: str, given: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the constants that the objective knows."""
-    kinds, usual = objectives.kinds(objective), objectives.constants(objective)
-    return [
-        f"{name}={given[name]!r} is not {named(kind)} ({name}={usual[name]})"
-        for name, kind in kinds.items()
-        if name in given and not fits(kind, given[name])
-    ]
+def constant_mistakes(objective: str, constants: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the kinds of the constants that the objective knows."""
+    defaults = objectives.constants(objective)
+    return _type_mistakes(constants, objectives.constant_types(objective), defaults)
 
 
-def fields(config: Any, keywords: Mapping[str, str]) -> list[str]:
-    """What is wrong with the fields of a config; they are called as the keywords of the loop are."""
-    kinds, called = (
-        get_type_hints(type(config)),
-        {field: keyword for keyword, field in keywords.items()},
-    )
-    wrong = []
-    for field, example, least, most in WANTED:
-        value, name = getattr(config, field), called[field]
-        if not fits(kinds[field], value):
-            wrong.append(f"{name}={value!r} is not {named(kinds[field])} ({name}={example})")
-        elif isinstance(value, int | float) and not least <= value <= most:
-            wrong.append(
-                f"{name}={value!r} is out of range: {_between(least, most)} ({name}={example})"
-            )
-    return wrong or _schedule(config) + _internalise(config.implicit_cot)
-
-
-def remedy(words: Sequence[str]) -> str:
-    """What mends it, for whoever writes a method and for whoever types: words like `teacher=`, `num_iterations=2`."""
-    joined = ", ".join(dict.fromkeys(word for word in words if word))
-    if not joined:
-        return "--set KEY=VALUE for potstill train; KEY=VALUE on a method's stage, or in training.objective_config"
-    typed = re.sub(
-        r"(\w+)=(\S*?)(?=,|\s|$)", lambda m: _FLAGS.get(m[1], f"--set {m[1]}={m[2]}"), joined
-    )
-    return (
-        f"{typed} for potstill train; {joined} on a method's stage, or in training.objective_config"
-    )
-
-
-def _between(least: float, most: float) -> str:
-    if most < math.inf:
-        return f"from {least:g} to {most:g}"
-    return f"{least:g} or more" if least == int(least) else "above 0"
-
-
-def _schedule(config: Any) -> list[str]:
-    kinds = objectives.kinds(config.objective)
-    still = [name for name in config.schedule if name in kinds and not fits(kinds[name], 0.5)]
-    return [f"schedule: {name} is not a number that can move" for name in still]
-
-
-def _internalise(given: Mapping[str, Any]) -> list[str]:
-    kinds = get_type_hints(Internalise)
-    unknown = sorted(set(given) - set(kinds))
+def option_mistakes(objective: str, options: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the names and kinds of an objective's options."""
+    defaults = objectives.options(objective)
+    unknown = sorted(set(options) - set(defaults))
     if unknown:
-        return [f"implicit_cot has no {', '.join(unknown)} (known: {', '.join(kinds)})"]
-    wrong = [
-        f"implicit_cot: {name}={value!r} is not {named(kinds[name])}"
-        for name, value in given.items()
-        if not fits(kinds[name], value) and not (name == "smoothing" and value == math.inf)
-    ]
-    if given and not wrong:
-        try:
-            Internalise(**{"steps_per_epoch": 1, **given})
-        except ConfigError as error:
-            return [f"implicit_cot: {error.found} ({error.expected or ', '.join(error.available)})"]
-    return wrong
+        return [f"no option {', '.join(unknown)} (known: {', '.join(defaults) or 'none'})"]
+    # An infinite option says "never" or "none", as in the papers.
+    finite = {name: value for name, value in options.items() if value != math.inf}
+    return _type_mistakes(finite, objectives.option_types(objective), defaults)
+
+
+def _type_mistakes(
+    values: Mapping[str, Any], kinds: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> list[str]:
+    mistakes = []
+    for name, kind in kinds.items():
+        if name in values and not is_of_type(kind, values[name]):
+            mistakes.append(
+                f"{name}={values[name]!r} is not {describe_type(kind)} ({name}={defaults[name]})"
+            )
+    return mistakes
+
+
+def field_mistakes(config: Any) -> list[str]:
+    """What is wrong with the kinds and ranges of an `ObjectiveConfig`'s fields."""
+    kinds = get_type_hints(type(config))
+    mistakes = []
+    for name, example, minimum, maximum in FIELD_RULES:
+        value = getattr(config, name)
+        if not is_of_type(kinds[name], value):
+            kind = describe_type(kinds[name])
+            mistakes.append(f"{name}={value!r} is not {kind} ({name}={example})")
+        elif isinstance(value, int | float) and not minimum <= value <= maximum:
+            limits = _describe_range(minimum, maximum)
+            mistakes.append(f"{name}={value!r} is out of range: {limits} ({name}={example})")
+    return mistakes or _schedule_mistakes(config)
+
+
+def describe_fix(fixes: Sequence[str]) -> str:
+    """What to do, for whoever types a command and for whoever writes a method.
+
+    Args:
+        fixes: texts such as `teacher=`, `num_generations=4`; empty ones are left out.
+    """
+    keywords = ", ".join(dict.fromkeys(fix for fix in fixes if fix))
+    if not keywords:
+        return "--set KEY=VALUE for potstill train; KEY=VALUE on a method's stage, or in training.objective_config"
+
+    def as_flag(match: re.Match[str]) -> str:
+        return _FLAGS.get(match[1], f"--set {match[1]}={match[2]}")
+
+    flags = re.sub(r"(\w+)=(\S*?)(?=,|\s|$)", as_flag, keywords)
+    return f"{flags} for potstill train; {keywords} on a method's stage, or in training.objective_config"
+
+
+def _describe_range(minimum: float, maximum: float) -> str:
+    return f"from {minimum:g} to {maximum:g}" if maximum < math.inf else f"{minimum:g} or more"
+
+
+def _schedule_mistakes(config: Any) -> list[str]:
+    kinds = objectives.constant_types(config.objective)
+    mistakes = []
+    for name in config.schedule:
+        if name in kinds and not is_of_type(kinds[name], 0.5):
+            mistakes.append(f"schedule: {name} is not a number that can move")
+    return mistakes

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, distributed
 
 from potstill.errors import StageError
-from potstill.training.objective_config import ALONE, ObjectiveConfig
+from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.settings import TrainingSettings
 
 SHARDED = (
@@ -117,10 +117,10 @@ def check(
                 expected="rows, pairs, a local teacher or cached teacher logits, all weights trained by adamw",
                 fix="torchrun, or accelerate launch --multi_gpu: each process holds the whole model",
             )
-    if processes > 1 and config.objective == ALONE:
+    if processes > 1 and not config.hooks.trains_student:
         raise StageError(
-            f"training started in {processes} processes, and {ALONE} trains no student",
-            expected="one process: its gradients are of the filters alone",
+            f"training started in {processes} processes, and {config.objective} trains no student",
+            expected="one process: its gradients are of the projections alone",
             fix="run it in one process (no torchrun, no accelerate launch)",
         )
     if processes > 1 and "states" in config.needs:

@@ -84,7 +84,7 @@ class Watch:
         if "watch_own_reverse_kl" in seen and "watch_rows_reverse_kl" in seen:
             seen["watch_gap"] = seen["watch_own_reverse_kl"] - seen["watch_rows_reverse_kl"]
         if "watch_rows_nll" in seen:
-            self._rollouts.validated(seen["watch_rows_nll"])
+            self._rollouts.update_share(seen["watch_rows_nll"])
         return seen
 
     def _written(self, model: Any) -> list[TokenizedRow]:
@@ -92,10 +92,12 @@ class Watch:
         names = [f"watch/{distributed.place(at)}" for at in range(len(mine))]
         seeds = [int.from_bytes(hashlib.sha256(name.encode()).digest()[:7]) for name in names]
         drawn = (
-            self._rollouts.written(model, [row.prompt_ids for row in mine], seeds) if mine else []
+            self._rollouts.write_completions(model, [row.prompt_ids for row in mine], seeds)
+            if mine
+            else []
         )
         return [
-            self._rollouts.row(row.trace_index, row.prompt_ids, one)
+            self._rollouts.as_row(row.trace_index, row.prompt_ids, one)
             for row, one in zip(mine, drawn, strict=True)
         ]
 

@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,16 +24,16 @@ from potstill.training import distributed, output_dir
 from potstill.training.dataset import packing
 from potstill.training.dataset.build import build_dataset, sides
 from potstill.training.dataset.chat_template import Chat, chat
-from potstill.training.dataset.implicit_cot import Shortened
+from potstill.training.dataset.row_shortening import RowShortener
 from potstill.training.dataset.training_dataset import TrainingDataset
 from potstill.training.eval_callback import apart, watch
 from potstill.training.objective_config import ObjectiveConfig
-from potstill.training.objective_inputs import prepare_objective
+from potstill.training.objective_inputs import StepRows, prepare_objective
 from potstill.training.rollout.rollouts import Rollouts
 from potstill.training.settings import FitResult, LoraSettings, TrainingSettings
 from potstill.training.student_key import StudentKey, student_key
-from potstill.training.teacher.cross_tokenizer import Reader
-from potstill.training.teacher.remote import Wire
+from potstill.training.teacher.cross_tokenizer import CrossTokenizerReader
+from potstill.training.teacher.remote import RemoteTeacher
 from potstill.training.trainer import Loop, history, last_checkpoint, use_bf16
 
 __all__ = ["FitResult", "LoraSettings", "ObjectiveConfig", "TrainingSettings", "fit"]
@@ -96,8 +96,8 @@ def fit(
             trained = loop.whole(lambda: student.load(start, settings))
             if is_first_process:
                 student.save(trained, start, out, prepared.template.end, settings)
-                if loop.objective_inputs.maps:
-                    loop.objective_inputs.maps.keep(out)
+                if loop.objective_inputs.projectors:
+                    loop.objective_inputs.projectors.save(out)
                 steps = history(loop.state)
                 output_dir.finish(out, _summarize(key, prepared.dataset, steps), steps, key)
             distributed.wait()
@@ -138,22 +138,25 @@ def _prepare(
     # Who writes, cuts or scores rows while the student is trained.
     bf16 = use_bf16(settings)
     rollouts = Rollouts(traces, template, config, settings, bf16=bf16)
-    roll: Any = None
-    if config.on_policy_fraction or config.replay_buffer_size:
-        roll = rollouts
-    elif config.implicit_cot:
-        roll = Shortened(traces, template, config.implicit_cot, settings)
-    wire = None
+    step_rows: StepRows | None = None
+    if config.writes_rows:
+        step_rows = rollouts
+    elif config.shortens_rows:
+        step_rows = RowShortener(traces, template, config, settings)
+    remote_teacher = None
     if not isinstance(config.teacher, str | Path | None):
-        wire = Wire(config.teacher, traces, template)
+        remote_teacher = RemoteTeacher(config.teacher, traces, template)
+    cross_tokenizer = None
+    if config.crosses_tokenizers:
+        cross_tokenizer = CrossTokenizerReader(sides(start, settings, config), traces)
     objective_inputs = prepare_objective(
         config,
         model,
-        roll=roll,
-        wire=wire,
+        step_rows=step_rows,
+        remote_teacher=remote_teacher,
         packing=settings.packing,
         bf16=bf16,
-        across=Reader(sides(start, settings, config), traces) if config.across else None,
+        cross_tokenizer=cross_tokenizer,
         seed=settings.seed,
     )
     evaluation = None

@@ -96,7 +96,7 @@ def embedded(model: Any, ids_BT: Tensor, counted_BT: Tensor) -> Tensor:
     return made
 
 
-def logp(model: Any, batch: Batch) -> Tensor:
+def batch_log_probs(model: Any, batch: Batch) -> Tensor:
     """The model's log-probability of every counted target, as a column [B, T], 0 elsewhere; no graph."""
     with torch.no_grad():
         values = token_logp(positions(model, batch))
@@ -125,7 +125,9 @@ def _teacher(
             return Hidden(
                 counted_states(teacher, batch, counted_BT, packing=packing), head(teacher)
             )
-    return TokenLogp(logp(teacher, batch)[:, 1:][counted_BT]) if "logp" in needs else None
+    return (
+        TokenLogp(batch_log_probs(teacher, batch)[:, 1:][counted_BT]) if "logp" in needs else None
+    )
 
 
 def causal(model: Any) -> Any:

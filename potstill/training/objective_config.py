@@ -1,446 +1,454 @@
-"""What a student is to learn by: an objective, its constants, and where its other ingredients come from. No torch."""
+"""What a student learns by: an objective, its constants and options, and where its inputs come from. No torch."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple
 
 from potstill import objectives
 from potstill.errors import ConfigError, ModelError, StoreError
+from potstill.objectives.hooks import Hooks, Mistake
 from potstill.records import digest
 from potstill.training import config_checks
 from potstill.training.settings import ALIASES, SETTINGS
 
-# Keywords of a stage that set a field of `ObjectiveConfig`.
-LOOP: Mapping[str, str] = MappingProxyType(
-    {
-        name: name
-        for name in (
-            "teacher",
-            "teacher_cache",
-            "reference",
-            "on_policy_fraction",
-            "num_generations",
-            "reward",
-            "max_new_tokens",
-            "loss_reduction",
-            "rollout_temperature",
-            "rollout_sampling",
-            "replay_buffer_size",
-            "num_iterations",
-            "mask_truncated_completions",
-            "schedule",
-            "eval_rows",
-            "eval_steps",
-            "implicit_cot",
-            "layers",
-            "projector_lr",
-            "filters",
-        )
-    }
-)
-
-# What the trainer knows to give an objective (`objectives.Entry.needs`); others want a loop of one's own.
-GIVEN = (
+# The needs (`objectives.Objective`) that the training loop can fill; an objective with others wants a loop of its own.
+PROVIDED_NEEDS = (
     *("distribution", "logp", "reference", "pairs", "labels", "advantages", "prompts"),
     *("mismatched", "returns"),
-    *("aligned", "shared", "own", "states", "embedded", "layers", "maps"),
+    *("aligned", "shared", "own", "states", "embedded", "layers", "projectors"),
 )
-ACROSS = ("aligned", "own", "states")  # a teacher that reads in tokens of its own
-NEARBY = ("grpo", "sapo", "vespo")  # a beta above 0 keeps them near a reference
-ALONE = "ted_filters"  # trains no student: what learns is stored beside it
-Complaint: TypeAlias = tuple[
-    bool, str, str
-]  # whether it holds, what is wrong, what mends it (`values.remedy`)
-FILTERS = Path("filters", "filters.safetensors")  # in a folder that no reader of weights opens
+OTHER_TOKENIZER_NEEDS = ("aligned", "own", "states")  # the teacher reads in tokens of its own
+MANIFEST = "teacher_cache.json"  # in a folder of cached teacher logits, written last
+PROJECTORS = Path(
+    "projectors", "projectors.safetensors"
+)  # in a folder that no reader of weights opens
 
 
 def trainable() -> tuple[str, ...]:
-    """The objectives that the trainer can give all they need."""
-    return tuple(name for name in objectives.TABLE if not _missing(name))
+    """The objectives that the training loop can give all they need."""
+    return tuple(name for name in objectives.TABLE if not _unfilled_needs(name))
 
 
-def _missing(objective: str) -> tuple[str, ...]:
-    """What the trainer can't give an objective."""
-    return tuple(sorted(set(objectives.entry(objective).needs) - set(GIVEN)))
+def _unfilled_needs(objective: str) -> list[str]:
+    return sorted(set(objectives.entry(objective).needs) - set(PROVIDED_NEEDS))
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveConfig:
-    """An objective with what it needs.
+    """An objective with what it needs. What only one objective needs is among its constants and options.
 
     Args:
         objective: a name of `objectives.TABLE`.
-        constants: its keyword arguments.
+        constants: keyword arguments of its loss.
+        options: its other settings (`objectives.options`).
         teacher: a checkpoint of the same tokenizer whose distribution is distilled, or of any tokenizer where the
             objective compares across them; where only log-probabilities of tokens are asked, it may be a model that
-            gives likelihoods (`Scored`), behind a server for instance.
-        teacher_cache: a folder of stored teacher entries (`teacher.cached_logits`), instead of the teacher.
+            gives likelihoods (`Scored`), on a server for instance.
+        teacher_cache: a folder of cached teacher logits (`teacher.cached_logits`), instead of the teacher.
         reference: a checkpoint; None is the student as it starts.
-        on_policy_fraction: share of the steps whose completions the student writes: 0 off-policy, 1 on-policy,
-            between them GKD.
+        on_policy_fraction: share of the steps whose completions the student writes: 0 off-policy, 1 on-policy.
         num_generations: completions of a prompt in a step, where the student writes them.
-        reward: of a problem and a text, a number; or a name of `training.rewards.NAMES`, or several with weights; None
+        reward: of a problem and a text, a number; or a name of `rollout.rewards.NAMES`, or several with weights; None
             is 1.0 where the problem's verifier says right.
-        rollout_temperature: of rollouts.
         max_new_tokens: tokens of a rollout at most.
         loss_reduction: what the loss of a token is averaged over; see `objectives.policy.means`.
+        rollout_temperature: temperature of rollouts.
         rollout_sampling: who writes rollouts: "student", or "speculative", student and teacher interleaved
-            (`rollout.speculative`).
-        replay_buffer_size: completions kept to be trained on again (DistiLLM); 0 is none. `on_policy_fraction` is then
-            where the share of student text starts.
-        num_iterations: steps that are made on what the student wrote for one (GRPO's mu): the second is off-policy
-            already, which is what ratios and clips are for.
-        mask_truncated_completions: whether a rollout that `max_new_tokens` cut is left out of the loss.
+            (`objectives.joint_sampling`).
+        replay_buffer_size: completions kept to be trained on again; 0 is none. `on_policy_fraction` is then where the
+            share of student text starts, which grows with the evaluation loss.
+        num_iterations: steps made on the same rollouts: the second is off-policy already, which is what ratios and
+            clips are for.
+        mask_truncated_completions: leave rollouts that `max_new_tokens` cut out of the loss.
         schedule: constants that move in a line over the training, each (first, last).
-        implicit_cot: constants of `objectives.internalise.Internalise`: rows lose their chain of thought from the left.
         eval_rows: rows held out to evaluate the student on; 0 evaluates on a few of those that are trained on.
         eval_steps: steps between two evaluations; 0 is ten of them a training, where there is a teacher or rollouts.
-        layers: pairs of inner layers that TED compares; 0 is as many as the shallower model has.
-        projector_lr: learning rate of trained projections between two models' spaces (DSKD, CoT2Align, TED).
-        filters: what `ted_filters` trained, the first stage of TED, for `ted` to begin with: the folder of its student.
     """
 
     objective: str = "sft"
     constants: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     teacher: Path | Any | None = None
     teacher_cache: Path | None = None
     reference: Path | None = None
     on_policy_fraction: float = 0.0
     num_generations: int = 1
     reward: Callable[[Any, str], float] | str | Mapping[str, float] | None = None
-    rollout_temperature: float = 1.0
     max_new_tokens: int = 512
     loss_reduction: Literal["token", "sequence", "fixed"] = "token"
+    rollout_temperature: float = 1.0
     rollout_sampling: Literal["student", "speculative"] = "student"
     replay_buffer_size: int = 0
     num_iterations: int = 1
     mask_truncated_completions: bool = False
     schedule: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    implicit_cot: Mapping[str, Any] = field(default_factory=dict)
     eval_rows: int = 0
     eval_steps: int = 0
-    layers: int = 0
-    projector_lr: float = 1e-3
-    filters: Path | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what can't be trained, all at once: what is of a wrong kind first, then what contradicts itself."""
-        needs = objectives.entry(self.objective).needs
-        known = objectives.constants(self.objective)
-        wrong = config_checks.fields(self, LOOP) + config_checks.constants(
-            self.objective, self.constants
-        )
-        if wrong:
-            raise ConfigError(
-                f"objective {self.objective}: {'; '.join(wrong)}", fix=config_checks.remedy(())
-            )
-        found = [
-            (text, remedy)
-            for bad, text, remedy in (
-                *self._of_constants(known),
-                *self._of_needs(needs),
-                *self._of_rollouts(needs, known),
-                *self._of_spaces(needs),
-            )
-            if bad
+        """Refuse what can't be trained, all at once: values of wrong kinds first, then what contradicts itself."""
+        objectives.entry(self.objective)
+        wrong_values = [
+            *config_checks.field_mistakes(self),
+            *config_checks.constant_mistakes(self.objective, self.constants),
+            *config_checks.option_mistakes(self.objective, self.options),
         ]
-        if found:
-            said, remedies = zip(*dict.fromkeys(found))
+        if wrong_values:
             raise ConfigError(
-                f"objective {self.objective}: {'; '.join(said)}", fix=config_checks.remedy(remedies)
+                f"objective {self.objective}: {'; '.join(wrong_values)}",
+                fix=config_checks.describe_fix(()),
+            )
+        mistakes = [
+            *self.hooks.option_mistakes(self.option_values),
+            *self._mistakes_in_constants(),
+            *self._mistakes_in_inputs(),
+            *self._mistakes_in_rollouts(),
+            *self._mistakes_in_teacher(),
+        ]
+        if mistakes:
+            distinct = list(dict.fromkeys(mistakes))
+            raise ConfigError(
+                f"objective {self.objective}: {'; '.join(mistake.message for mistake in distinct)}",
+                fix=config_checks.describe_fix([mistake.fix for mistake in distinct]),
             )
 
-    def _of_constants(self, known: Mapping[str, Any]) -> tuple[Complaint, ...]:
-        unknown = sorted(set(self.constants) - set(known))
-        missing = _missing(self.objective)
-        moved = sorted(set(self.schedule) - set(known))
-        return (
-            (
-                bool(unknown),
-                f"no constant {', '.join(unknown)} (known: {', '.join(known) or 'none'})",
-                "",
-            ),
-            (bool(missing), f"no trainer gives it {', '.join(missing)} yet", ""),
-            (
-                bool(moved),
-                f"no constant {', '.join(moved)} to move (known: {', '.join(known) or 'none'})",
-                "",
-            ),
-        )
+    def _mistakes_in_constants(self) -> list[Mistake]:
+        known_names = objectives.constants(self.objective)
+        known = ", ".join(known_names) or "none"
+        mistakes = []
+        unknown = sorted(set(self.constants) - set(known_names))
+        if unknown:
+            mistakes.append(Mistake(f"no constant {', '.join(unknown)} (known: {known})"))
+        unfilled = _unfilled_needs(self.objective)
+        if unfilled:
+            mistakes.append(Mistake(f"no trainer gives it {', '.join(unfilled)} yet"))
+        unknown = sorted(set(self.schedule) - set(known_names))
+        if unknown:
+            mistakes.append(Mistake(f"no constant {', '.join(unknown)} to move (known: {known})"))
+        return mistakes
 
-    def _of_needs(self, needs: tuple[str, ...]) -> tuple[Complaint, ...]:
-        """What an objective is not given, or could make nothing of."""
-        paired = bool({"pairs", "mismatched"} & set(needs)) and self.on_policy_fraction > 0
-        local = "distribution" in needs and not (self.teacher or self.teacher_cache)
-        advantages = "advantages" in needs
-        return (
-            (local, "a teacher= or teacher_cache= is needed", "teacher= or teacher_cache="),
-            ("logp" in needs and not self.teacher, "a teacher= is needed", "teacher="),
-            (
-                advantages and self.on_policy_fraction != 1,
-                "rewards are of the student's own samples: on_policy_fraction=1",
-                "on_policy_fraction=1",
-            ),
-            (
-                advantages and self.num_generations < 2,
-                "advantages are within a group: num_generations=2 or more",
-                "num_generations=4",
-            ),
-            (
-                advantages and self.rollout_temperature == 0,
-                "greedy completions of a group are all the same: rollout_temperature above 0",
-                "rollout_temperature=1",
-            ),
-            (paired, "pairs are rows, not rollouts: on_policy_fraction=0", "on_policy_fraction=0"),
-            (
-                bool(self.teacher_cache) and self.on_policy_fraction > 0,
-                "cached teacher logits belong to the rows they were made on: on_policy_fraction=0",
-                "on_policy_fraction=0, or teacher= in the place of teacher_cache=",
-            ),
-        )
+    def _mistakes_in_inputs(self) -> list[Mistake]:
+        """What the objective is not given, or could make nothing of."""
+        needs = objectives.entry(self.objective).needs
+        mistakes = []
+        if "distribution" in needs and not (self.teacher or self.teacher_cache):
+            mistakes.append(
+                Mistake("a teacher= or teacher_cache= is needed", "teacher= or teacher_cache=")
+            )
+        if "logp" in needs and not self.teacher:
+            mistakes.append(Mistake("a teacher= is needed", "teacher="))
+        if "advantages" in needs and self.on_policy_fraction != 1:
+            mistakes.append(
+                Mistake(
+                    "rewards are of the student's own samples: on_policy_fraction=1",
+                    "on_policy_fraction=1",
+                )
+            )
+        if "advantages" in needs and self.num_generations < 2:
+            mistakes.append(
+                Mistake(
+                    "advantages are within a group: num_generations=2 or more", "num_generations=4"
+                )
+            )
+        if "advantages" in needs and self.rollout_temperature == 0:
+            mistakes.append(
+                Mistake(
+                    "greedy completions of a group are all the same: rollout_temperature above 0",
+                    "rollout_temperature=1",
+                )
+            )
+        if self.on_policy_fraction and {"pairs", "mismatched"} & set(needs):
+            mistakes.append(
+                Mistake(
+                    "pairs are rows, not rollouts: on_policy_fraction=0", "on_policy_fraction=0"
+                )
+            )
+        if self.on_policy_fraction and "prompts" in needs:
+            mistakes.append(
+                Mistake(
+                    "rationales of a prompt are rows, not rollouts: on_policy_fraction=0",
+                    "on_policy_fraction=0",
+                )
+            )
+        if self.on_policy_fraction and self.teacher_cache:
+            mistakes.append(
+                Mistake(
+                    "cached teacher logits belong to the rows they were made on: on_policy_fraction=0",
+                    "on_policy_fraction=0, or teacher= in the place of teacher_cache=",
+                )
+            )
+        return mistakes
 
-    def _of_rollouts(
-        self, needs: tuple[str, ...], known: Mapping[str, Any]
-    ) -> tuple[Complaint, ...]:
-        """What contradicts itself among the settings of what is written, moved and watched."""
-        mixed = bool(self.constants.get("mixed"))
-        joint = self.rollout_sampling == "speculative" or mixed
-        wire = self.teacher is not None and not isinstance(self.teacher, str | Path)
-        others = bool(
-            self.on_policy_fraction
-            or self.replay_buffer_size
-            or self.teacher_cache
-            or {"pairs"} & set(needs)
-        )
-        return (
-            (
-                joint and not self.on_policy_fraction,
-                "student and teacher write together where rollout is above 0",
-                "on_policy_fraction=1",
-            ),
-            (
-                joint and (not self.teacher or wire),
-                "who writes together with the student is a local teacher=",
-                "teacher=",
-            ),
-            (
-                mixed and self.rollout_temperature != 1,
-                "mixed sampling is at temperature 1",
-                "rollout_temperature=1",
-            ),
-            (
-                self.num_iterations > 1 and self.on_policy_fraction != 1,
-                "iterations are of the student's own text: on_policy_fraction=1",
-                "on_policy_fraction=1",
-            ),
-            (
-                self.replay_buffer_size > 0 and self.on_policy_fraction == 1,
-                "a buffer of student text grows from a share: rollout below 1",
-                "on_policy_fraction=0.5",
-            ),
-            (
-                self.replay_buffer_size > 0 and bool({"advantages", "pairs"} & set(needs)),
-                "what is kept is text, not rewards or pairs",
-                "replay_buffer_size=0",
-            ),
-            (
-                wire and "distribution" in needs,
-                "a server tells no distribution: give a checkpoint",
-                "teacher=",
-            ),
-            (
-                wire and not hasattr(self.teacher, "likelihood"),
-                "the teacher gives no likelihoods",
-                "teacher=",
-            ),
-            (
-                bool(self.implicit_cot) and others,
-                "implicit_cot= shortens rows: without rollouts, cached teacher logits and pairs",
-                "",
-            ),
-        )
+    def _mistakes_in_rollouts(self) -> list[Mistake]:
+        """What contradicts itself among the settings of what the student writes."""
+        needs = objectives.entry(self.objective).needs
+        mistakes = []
+        if self.writes_with_teacher and not self.on_policy_fraction:
+            mistakes.append(
+                Mistake(
+                    "student and teacher write together where on_policy_fraction is above 0",
+                    "on_policy_fraction=1",
+                )
+            )
+        if self.writes_with_teacher and not isinstance(self.teacher, str | Path):
+            mistakes.append(
+                Mistake("who writes together with the student is a local teacher=", "teacher=")
+            )
+        if self.teacher_share and self.rollout_temperature != 1:
+            mistakes.append(Mistake("mixed sampling is at temperature 1", "rollout_temperature=1"))
+        if self.num_iterations > 1 and self.on_policy_fraction != 1:
+            mistakes.append(
+                Mistake(
+                    "num_iterations is of the student's own text: on_policy_fraction=1",
+                    "on_policy_fraction=1",
+                )
+            )
+        if self.replay_buffer_size and self.on_policy_fraction == 1:
+            mistakes.append(
+                Mistake(
+                    "a replay buffer grows from a share of the steps: on_policy_fraction below 1",
+                    "on_policy_fraction=0.5",
+                )
+            )
+        if self.replay_buffer_size and {"advantages", "pairs"} & set(needs):
+            mistakes.append(
+                Mistake("a replay buffer holds text, not rewards or pairs", "replay_buffer_size=0")
+            )
+        if self.writes_rows and not self.hooks.trains_student:
+            mistakes.append(
+                Mistake(
+                    "projections are trained on rows: on_policy_fraction=0", "on_policy_fraction=0"
+                )
+            )
+        if self.writes_rows and self.shortens_rows:
+            mistakes.append(
+                Mistake(
+                    "only given rows can be shortened: on_policy_fraction=0", "on_policy_fraction=0"
+                )
+            )
+        return mistakes
 
-    def _of_spaces(self, needs: tuple[str, ...]) -> tuple[Complaint, ...]:
-        """What contradicts itself where a teacher has tokens of its own, or inner layers are compared."""
-        local = isinstance(self.teacher, str | Path)
-        closer = self.across or "layers" in needs
-        remote = closer and self.teacher is not None and not local
-        shifting = self.across and (self.replay_buffer_size > 0 or bool(self.implicit_cot))
-        together = self.across and self.rollout_sampling == "speculative"
-        return (
-            (closer and not self.teacher, "a teacher= is needed", "teacher="),
-            (remote, "a server tells no states: give a checkpoint", "teacher="),
-            (
-                closer and bool(self.teacher_cache),
-                "cached teacher logits are no states: teacher=",
-                "teacher=",
-            ),
-            (shifting, "replay and internalise want one tokenizer", "replay_buffer_size=0"),
-            (
-                together,
-                "student and teacher write together in the same tokens",
-                "rollout_sampling=student",
-            ),
-            (
-                "prompts" in needs and self.on_policy_fraction > 0,
-                "rationales of a prompt are rows, not rollouts: on_policy_fraction=0",
-                "on_policy_fraction=0",
-            ),
-            (
-                self.filters is not None and self.objective != "ted",
-                "filters are where ted begins",
-                "",
-            ),
-            (
-                self.objective == ALONE and bool(self.on_policy_fraction),
-                "filters are trained on rows: on_policy_fraction=0",
-                "on_policy_fraction=0",
-            ),
-        )
+    def _mistakes_in_teacher(self) -> list[Mistake]:
+        """What contradicts itself where a teacher is a server, has tokens of its own, or gives its states."""
+        needs = objectives.entry(self.objective).needs
+        is_server = self.teacher is not None and not isinstance(self.teacher, str | Path)
+        compares_states = self.crosses_tokenizers or "layers" in needs
+        mistakes = []
+        if is_server and "distribution" in needs:
+            mistakes.append(
+                Mistake("a server tells no distribution: give a checkpoint", "teacher=")
+            )
+        if is_server and not hasattr(self.teacher, "likelihood"):
+            mistakes.append(Mistake("the teacher gives no likelihoods", "teacher="))
+        if is_server and compares_states:
+            mistakes.append(Mistake("a server tells no states: give a checkpoint", "teacher="))
+        if compares_states and not self.teacher:
+            mistakes.append(Mistake("a teacher= is needed", "teacher="))
+        if compares_states and self.teacher_cache:
+            mistakes.append(Mistake("cached teacher logits are no states: teacher=", "teacher="))
+        if self.crosses_tokenizers and self.replay_buffer_size:
+            mistakes.append(Mistake("a replay buffer wants one tokenizer", "replay_buffer_size=0"))
+        if self.crosses_tokenizers and self.rollout_sampling == "speculative":
+            mistakes.append(
+                Mistake(
+                    "student and teacher write together in the same tokens",
+                    "rollout_sampling=student",
+                )
+            )
+        return mistakes
 
     @property
-    def across(self) -> bool:
+    def hooks(self) -> Hooks:
+        """What the objective asks of the training beside its loss."""
+        return objectives.hooks(self.objective)
+
+    @property
+    def option_values(self) -> Any:
+        """The options as the objective's dataclass."""
+        return self.hooks.options(**self.options)
+
+    @property
+    def crosses_tokenizers(self) -> bool:
         """Whether the teacher reads in tokens of its own."""
-        return bool(set(ACROSS) & set(objectives.entry(self.objective).needs))
+        return bool(set(OTHER_TOKENIZER_NEEDS) & set(objectives.entry(self.objective).needs))
+
+    @property
+    def writes_rows(self) -> bool:
+        """Whether the student writes some of the completions that it is trained on."""
+        return bool(self.on_policy_fraction or self.replay_buffer_size)
+
+    @property
+    def shortens_rows(self) -> bool:
+        """Whether rows lose their reasoning from step to step."""
+        return self.hooks.row_shortening(self.option_values, 1) is not None
+
+    @property
+    def teacher_share(self) -> float:
+        """The teacher's share in the distribution that each token of a rollout is drawn from."""
+        return self.hooks.teacher_share(self.constants)
+
+    @property
+    def writes_with_teacher(self) -> bool:
+        """Whether the teacher has a part in what is written."""
+        return self.rollout_sampling == "speculative" or self.teacher_share > 0
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What the objective must be given; staying near a reference, or pulling only what is wrong, needs more."""
-        near = self.objective in NEARBY and (self.constants.get("beta") or "beta" in self.schedule)
-        more = (("reference",) if near else ()) + (
-            ("labels",) if self.constants.get("guided") else ()
-        )
-        return objectives.entry(self.objective).needs + more
+        """What the objective must be given under these constants."""
+        # A scheduled constant counts as set: its (first, last) is truthy.
+        set_constants = {**self.constants, **self.schedule}
+        own_needs = objectives.entry(self.objective).needs
+        return own_needs + self.hooks.extra_needs(set_constants)
 
     @property
-    def paired(self) -> bool:
-        """Whether every row must be a pair; kto takes single completions with labels too."""
-        of = objectives.entry(self.objective).needs
-        return bool({"pairs", "labels"} & set(of)) and "mismatched" not in of
+    def wants_pairs(self) -> bool:
+        """Whether every row must be a pair; some objectives take single completions with labels too."""
+        needs = set(objectives.entry(self.objective).needs)
+        return bool({"pairs", "labels"} & needs) and "mismatched" not in needs
 
     def notes(self) -> tuple[str, ...]:
-        """What is no mistake and yet not what the objective's paper does."""
-        sampled = "logp" in self.needs and "advantages" not in self.needs
-        if not sampled or self.on_policy_fraction == 1:
+        """What is no mistake, and yet not what the objective's paper does."""
+        learns_from_samples = "logp" in self.needs and "advantages" not in self.needs
+        if not learns_from_samples or self.on_policy_fraction == 1:
             return ()
-        share = (
-            f"a share of {1 - self.on_policy_fraction:g} of the steps"
-            if self.on_policy_fraction
-            else "all steps"
-        )
-        told = f"{self.objective} learns the reverse KL only from what the student itself wrote, and {share}"
+        share = "all steps"
+        if self.on_policy_fraction:
+            share = f"a share of {1 - self.on_policy_fraction:g} of the steps"
         return (
-            f"{told} learn given rows, on which it is another loss: --set on_policy_fraction=1",
+            f"{self.objective} learns the reverse KL only from what the student itself wrote, and {share} "
+            "learn given rows, on which it is another loss: --set on_policy_fraction=1",
         )
 
     def identity(self) -> dict[str, Any]:
         """What of it can change the trained weights; checkpoints by their content."""
         from potstill.models.local import checkpoint
 
-        made = {
-            name: getattr(self, name)
-            for name in (
-                "on_policy_fraction",
-                "num_generations",
-                "rollout_temperature",
-                "max_new_tokens",
-                "loss_reduction",
-            )
-        }
-        made["reward"] = called(self.reward) if self.reward else None
+        told: dict[str, Any] = {}
+        for name in (
+            "objective",
+            "on_policy_fraction",
+            "num_generations",
+            "rollout_temperature",
+            "max_new_tokens",
+            "loss_reduction",
+        ):
+            told[name] = getattr(self, name)
+        told["constants"] = dict(self.constants)
+        told["reward"] = reward_id(self.reward) if self.reward else None
+        told["teacher_cache"] = read_manifest(self.teacher_cache) if self.teacher_cache else ""
         for name in ("teacher", "reference"):
-            path = getattr(self, name)
-            own = getattr(path, "id", None)
-            made[name] = own or (checkpoint.content_id(path) if path else "")
-        later = (
-            "rollout_sampling",
-            "replay_buffer_size",
-            "num_iterations",
-            "mask_truncated_completions",
-            "eval_rows",
-            *(("eval_steps",) if self.replay_buffer_size else ()),
-        )  # newer than first runs
-        new = {f.name: getattr(self, f.name) for f in fields(self) if f.name in later}
-        made |= {
-            f.name: new[f.name] for f in fields(self) if f.name in new and new[f.name] != f.default
-        }
-        spaces = (
-            {"layers": self.layers, "projector_lr": self.projector_lr}
-            if "maps" in self.needs
-            else {}
-        )
-        made |= spaces | (
-            {"filters": checkpoint.file_digest(filters_of(self.filters))} if self.filters else {}
-        )
-        if self.implicit_cot:
-            made["implicit_cot"] = {
-                "reset": "True",
-                **{k: str(v) for k, v in self.implicit_cot.items()},
-            }
-        made |= (
-            {"schedule": {name: list(ends) for name, ends in self.schedule.items()}}
-            if self.schedule
-            else {}
-        )
-        return made | {
-            "objective": self.objective,
-            "constants": dict(self.constants),
-            "teacher_cache": read_cache_manifest(self.teacher_cache) if self.teacher_cache else "",
-        }
+            model = getattr(self, name)
+            told[name] = getattr(model, "id", None) or (
+                checkpoint.content_id(model) if model else ""
+            )
+
+        # These are newer than the first runs, and count only where they are not their defaults.
+        newer = ["rollout_sampling", "replay_buffer_size", "num_iterations"]
+        newer += ["mask_truncated_completions", "eval_rows"]
+        if self.replay_buffer_size:  # evaluations move the share of student text
+            newer.append("eval_steps")
+        defaults = {f.name: f.default for f in fields(self)}
+        for name in newer:
+            if getattr(self, name) != defaults[name]:
+                told[name] = getattr(self, name)
+        if self.schedule:
+            told["schedule"] = {name: list(ends) for name, ends in self.schedule.items()}
+        return told | self._options_identity()
+
+    def _options_identity(self) -> dict[str, Any]:
+        from potstill.models.local import checkpoint
+
+        options = self.option_values
+        initial = self.hooks.initial_projectors(options)
+        # As texts: an option may be infinite, which canonical JSON has no number for.
+        values = {}
+        for name, value in asdict(options).items():
+            if not isinstance(value, Path):
+                values[name] = str(value)
+        if initial:
+            values["initial_projectors"] = checkpoint.file_digest(projectors_file(initial))
+        return {"options": values} if values else {}
 
 
-class Bound(NamedTuple):
-    """The keywords of a stage, each where it belongs: the config, and settings of the training."""
+LOOP_KEYWORDS = tuple(
+    f.name for f in fields(ObjectiveConfig) if f.name not in ("objective", "constants", "options")
+)
+
+
+class BoundKeywords(NamedTuple):
+    """The keywords of a stage, each where it belongs: the objective's config, and settings of the training."""
 
     config: ObjectiveConfig
     settings: Mapping[str, Any]
 
 
-def bind(objective: str, given: Mapping[str, Any]) -> Bound:
-    """A stage's keywords bound to the loop (LOOP), the objective's constants, and settings of the training.
+def bind(objective: str, keywords: Mapping[str, Any]) -> BoundKeywords:
+    """Bind a stage's keywords to the objective's constants and options, the loop, and settings of the training.
 
-    A name that is both a constant and a setting (`clip` of the policy objectives) is the constant. Models stand for
-    the checkpoint that holds their weights.
+    A name that is both a constant and a setting is the constant. Models stand for the checkpoint that holds their
+    weights.
     """
-    constants = objectives.constants(objective)
-    given = {name if name in constants else ALIASES.get(name, name): given[name] for name in given}
-    unknown = sorted(set(given) - set(constants) - set(LOOP) - set(SETTINGS))
+    constant_names = objectives.constants(objective)
+    option_names = objectives.options(objective)
+    known = {*constant_names, *option_names, *LOOP_KEYWORDS, *SETTINGS, *ALIASES}
+    unknown = sorted(set(keywords) - known)
     if unknown:
+        own = ", ".join([*constant_names, *option_names]) or "none"
         raise ConfigError(
             f"objective {objective}: nothing is called {', '.join(unknown)}",
-            expected=f"its constants ({', '.join(constants) or 'none'}), keywords of the loop, or training settings",
-            available=(*constants, *LOOP, *SETTINGS),
+            expected=f"its own settings ({own}), keywords of the loop, or training settings",
+            available=(*constant_names, *option_names, *LOOP_KEYWORDS, *SETTINGS),
             wanted=unknown[0],
-            fix=config_checks.remedy(()),
+            fix=config_checks.describe_fix(()),
         )
-    loop = {field: given[name] for name, field in LOOP.items() if given.get(name) is not None}
-    for name in ("teacher", "reference", "teacher_cache", "filters"):
-        wire = (
-            name == "teacher"
-            and _scores_only(loop.get(name))
-            and "logp" in objectives.entry(objective).needs
-        )
-        if name in loop and not wire:
-            loop[name] = folder(loop[name], name)
-    mine = {name: value for name, value in given.items() if name in constants}
-    rest = {
-        name: value for name, value in given.items() if name in SETTINGS and name not in constants
-    }
-    return Bound(ObjectiveConfig(objective, mine, **loop), rest)
+    constants: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    loop: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+    for name, value in keywords.items():
+        if name in constant_names:
+            constants[name] = value
+        elif name in option_names:
+            options[name] = _as_option(objective, name, value)
+        elif name not in LOOP_KEYWORDS:
+            settings[ALIASES.get(name, name)] = value
+        elif value is not None:
+            loop[name] = _as_loop_value(objective, name, value)
+    return BoundKeywords(ObjectiveConfig(objective, constants, options=options, **loop), settings)
 
 
-def _scores_only(model: Any) -> bool:
-    """Whether a model gives likelihoods, and has no weights here."""
+def _as_loop_value(objective: str, name: str, value: Any) -> Any:
+    """A keyword's value; models become the folder of their weights, but for a teacher of which scores are enough."""
+    if name not in ("teacher", "reference", "teacher_cache"):
+        return value
+    scores_are_enough = name == "teacher" and "logp" in objectives.entry(objective).needs
+    if scores_are_enough and _has_only_likelihoods(value):
+        return value
+    return weights_folder(value, name)
+
+
+def _as_option(objective: str, name: str, value: Any) -> Any:
+    """An option's value; where a folder is meant, a path as text or the model whose weights lie there."""
+    if value is None or name not in _path_options(objective):
+        return value
+    return weights_folder(value, name)
+
+
+def _path_options(objective: str) -> list[str]:
+    types = objectives.option_types(objective)
+    return [name for name in types if types[name] == Path | None]
+
+
+def _has_only_likelihoods(model: Any) -> bool:
     return hasattr(model, "likelihood") and getattr(model, "weights", None) is None
 
 
-def folder(value: Any, role: str) -> Path:
-    """The folder of a checkpoint or of cached teacher logits: a path, or the model whose weights lie there."""
+def weights_folder(value: Any, role: str) -> Path:
+    """The folder of a checkpoint or of cached logits: a path, or the model whose weights lie there."""
     if isinstance(value, str | Path):
         return Path(value).expanduser()
     weights = getattr(value, "weights", None)
@@ -448,52 +456,51 @@ def folder(value: Any, role: str) -> Path:
         raise ModelError(
             f"the {role} {getattr(value, 'id', value)} has no weights to read distributions from",
             expected="a local checkpoint with the student's tokenizer",
-            fix=f"--{role} transformers:PATH, or store a server's entries, or distil from its texts (sft)",
+            fix=f"--{role} transformers:PATH, or train on its texts (sft)",
         )
     return Path(weights)
 
 
-def filters_of(folder: Path) -> Path:
-    """The filters that a training stored beside its student."""
-    file = folder / FILTERS
+def projectors_file(folder: Path) -> Path:
+    """The projections that a training stored beside its student."""
+    file = folder / PROJECTORS
     if not file.is_file():
         raise ConfigError(
-            f"no filters in {folder}",
-            expected=f"{FILTERS}: a student of ted_filters",
-            fix="filters=PATH",
+            f"no trained projections in {folder}",
+            expected=f"{PROJECTORS}: a student of the objective's first stage",
+            fix="give the folder of that student",
         )
     return file
 
 
-def called(function: Any) -> str:
+def reward_id(reward: Any) -> str:
     """The content id of a reward: its own `id`, or its name, source and defaults; refused where that is not all."""
-    own = getattr(function, "id", None)
-    if isinstance(own, str):
-        return own
-    if isinstance(function, str | Mapping):
-        parts = {function: 1.0} if isinstance(function, str) else dict(function)
-        return digest("reward", sorted(parts.items()))
-    held = getattr(function, "__closure__", None) or ()
-    if not inspect.isfunction(function) or held:
+    own_id = getattr(reward, "id", None)
+    if isinstance(own_id, str):
+        return own_id
+    if isinstance(reward, str | Mapping):
+        weights = {reward: 1.0} if isinstance(reward, str) else dict(reward)
+        return digest("reward", sorted(weights.items()))
+    if not inspect.isfunction(reward) or reward.__closure__:
         raise ConfigError(
-            f"the reward {getattr(function, '__qualname__', function)} holds more than its source shows",
+            f"the reward {getattr(reward, '__qualname__', reward)} holds more than its source shows",
             expected="a plain function, or an object with an `id` that changes whenever its values do",
             fix="give it an attribute id, as in: reward.id = 'brevity-100'",
         )
     try:
-        source = inspect.getsource(function)
+        source = inspect.getsource(reward)
     except OSError:  # typed into a console
-        source = function.__code__.co_code.hex()
-    return digest("reward", [function.__qualname__, source, repr(function.__defaults__)])
+        source = reward.__code__.co_code.hex()
+    return digest("reward", [reward.__qualname__, source, repr(reward.__defaults__)])
 
 
-def read_cache_manifest(folder: Path) -> str:
-    """What the folder of a teacher's cached teacher logits says of itself, refused where it says nothing."""
+def read_manifest(folder: Path) -> str:
+    """The manifest of a folder of cached teacher logits; StoreError where there is none."""
     try:
-        return (folder / "teacher_cache.json").read_text("utf-8")
+        return (folder / MANIFEST).read_text("utf-8")
     except (FileNotFoundError, NotADirectoryError):
         raise StoreError(
             f"no cached teacher logits in {folder}, or they were never finished",
-            expected="a folder with teacher_cache.json",
+            expected=f"a folder with {MANIFEST}",
             fix=f"potstill cache-teacher --rows ROWS --teacher SPEC --out {folder}",
         ) from None

@@ -1,12 +1,12 @@
-"""An objective made ready: bound to its constants, the teacher loaded, the reference's values in the rows."""
+"""An objective made ready: bound to its constants, its teacher loaded, the reference's values in the rows."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -23,226 +23,272 @@ from potstill.training.dataset import collate
 from potstill.training.dataset.collate import Batch
 from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.dataset.training_dataset import TrainingDataset
-from potstill.training.logprobs import logp
-from potstill.training.objective_config import ACROSS, ObjectiveConfig
+from potstill.training.logprobs import batch_log_probs
+from potstill.training.objective_config import OTHER_TOKENIZER_NEEDS, ObjectiveConfig
 from potstill.training.rollout import step_statistics
-from potstill.training.schedules import Moving, When
-from potstill.training.teacher.cross_tokenizer import Reader, complete, unaligned_texts
-from potstill.training.teacher.projectors import Inner, Maps, compared, inner, make
-from potstill.training.teacher.remote import Wire
+from potstill.training.schedules import ConstantSchedules, When
+from potstill.training.teacher.cross_tokenizer import (
+    CrossTokenizerReader,
+    unaligned_texts,
+    with_other_tokenizer,
+)
+from potstill.training.teacher.projectors import (
+    LayerStates,
+    TrainedProjectors,
+    layer_states,
+    make_projectors,
+    with_layers,
+)
+from potstill.training.teacher.remote import RemoteTeacher
 
-GAMMA = 0.95  # MiniLLM's, where the config does not say
-SCORED_TOGETHER = 16  # rows whose reference values are computed at once
+SCORING_BATCH = 16  # rows whose reference values are computed at once
 
-Roll = Callable[[Any, list[Batch], When, Any], list[Batch]]
+# Replaces a step's micro-batches: (student, micro-batches, step, teacher) to micro-batches.
+StepRows = Callable[[Any, list[Batch], When, Any], list[Batch]]
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveInputs:
-    """What a loop needs to know of its objective.
+    """What a training loop needs to know of its objective, and the inputs that it makes for it.
 
     Args:
-        objective: of inputs alone.
-        per: what the normaliser counts.
-        mean: for a loss of a token, what it is averaged over.
-        longest: the length that the "fixed" mean divides by.
-        needs: see `objectives.Entry`.
-        teacher: a model without gradients, or one behind a wire.
+        loss: of inputs alone.
+        normaliser: what the loss is averaged over.
+        loss_reduction: for a loss of a token, which mean.
+        max_new_tokens: the length that the "fixed" mean divides by.
+        needs: see `objectives.Objective`.
+        teacher: a model without gradients, or one on a server.
         reference: a model without gradients; None is the student as it starts.
-        roll: replaces a step's micro-batches by what the student writes.
+        step_rows: replaces a step's micro-batches, by rollouts for instance.
         packing: rows lie one after another in the models' forward passes.
-        moving: the objective's constants that change from step to step.
+        schedules: the constants that change from step to step.
         bf16: whether the training computes in bfloat16; the reference does the same.
-        maps: trained projections between the spaces of student and teacher.
-        across: how rows that the student writes are read by a teacher of another tokenizer.
+        projectors: trained projections between the spaces of student and teacher.
+        cross_tokenizer: how rows that the student writes are read by a teacher of another tokenizer.
+        returns: the objective's returns of a step's rewards (`Hooks.step_returns`).
+        base_constants: the constants where no schedule moves them.
     """
 
-    objective: Callable[..., Loss]
-    per: objectives.Per = "token"
-    mean: Literal["token", "sequence", "fixed"] = "token"
-    longest: int = 1
+    loss: Callable[..., Loss]
+    normaliser: objectives.Normaliser = "token"
+    loss_reduction: Literal["token", "sequence", "fixed"] = "token"
+    max_new_tokens: int = 1
     needs: tuple[str, ...] = ()
     teacher: Any = None
     reference: Any = None
-    roll: Roll | None = None
+    step_rows: StepRows | None = None
     packing: bool = False
-    moving: Moving | None = None
+    schedules: ConstantSchedules | None = None
     bf16: bool = False
-    maps: Maps | None = None
-    across: Reader | None = None
+    projectors: TrainedProjectors | None = None
+    cross_tokenizer: CrossTokenizerReader | None = None
+    returns: Callable[..., Tensor] | None = None
+    base_constants: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def local(self) -> Any:
-        """The teacher where it is a model of the student's tokens at hand; one behind a wire has scored the batch."""
-        return (
-            None
-            if isinstance(self.teacher, Wire) or set(ACROSS) & set(self.needs)
-            else self.teacher
-        )
+    def _teacher_has_other_tokens(self) -> bool:
+        return bool(set(OTHER_TOKENIZER_NEEDS) & set(self.needs))
 
-    def joined(self, optimiser: torch.optim.Optimizer) -> torch.optim.Optimizer:
-        """The optimiser with what else is trained."""
-        return self.maps.join(optimiser) if self.maps else optimiser
-
-    def inner(self, model: Any, batch: Batch) -> tuple[Inner, Inner] | None:
-        """The student's and the teacher's inner layers, where these are compared."""
-        if self.maps is None or not self.maps.layers:
+    @property
+    def local_teacher(self) -> Any:
+        """The teacher where it is a model of the student's tokens at hand; a server has scored the batch before."""
+        if isinstance(self.teacher, RemoteTeacher) or self._teacher_has_other_tokens:
             return None
-        mine, theirs = zip(*self.maps.layers)
-        with torch.no_grad():
-            teacher = inner(self.teacher, batch, theirs)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.maps.alone):
-            return inner(model, batch, mine), teacher
+        return self.teacher
 
-    def completed(
-        self, x: Inputs, model: Any, batch: Batch, layers: tuple[Inner, Inner] | None = None
-    ) -> Inputs:
-        """The inputs with a teacher of another tokenizer, layers, projections, prompts: what the objective needs."""
-        if set(ACROSS) & set(self.needs):
-            matched = self.across.matched if self.across and "shared" in self.needs else None
-            x = complete(x, model, batch, self.teacher, matched=matched, packing=self.packing)
-        if layers:
-            x = compared(x, *layers, self.teacher)
-        if "prompts" in self.needs:
-            scores = batch["score"][:, 0] if "score" in batch else None
-            x = dataclasses.replace(
-                x, labels_S=batch["good"][:, 0] > 0, prompts_S=batch["item"], scores_S=scores
-            )
-        return dataclasses.replace(x, maps=self.maps.module) if self.maps else x
+    def add_projectors(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+        """The optimizer with the trained projections."""
+        return self.projectors.add_to(optimizer) if self.projectors else optimizer
+
+    def constants(self, when: When) -> dict[str, Any]:
+        """The constants that move, as they are at this step."""
+        return self.schedules.constants(when) if self.schedules else {}
+
+    def resets_optimizer(self, when: When) -> bool:
+        """Whether the optimizer forgets its moments before this step; to be asked before `step_batches`."""
+        ask = getattr(self.step_rows, "resets_optimizer", None)
+        return ask is not None and ask(when)
+
+    # Before the training: rows as tensors.
 
     def with_reference_values(self, model: Any, dataset: TrainingDataset) -> TrainingDataset:
         """The dataset with what the reference and a remote teacher say of its rows, where it is needed."""
         if "reference" in self.needs:
-            dataset = dataset.with_column(
-                "reference", self._reference_logprobs(model, dataset.item_rows)
-            )
+            log_probs = self._reference_of_rows(model, dataset.item_rows)
+            dataset = dataset.with_column("reference", log_probs)
         if "mismatched" in self.needs:
             mismatched = step_statistics.mismatched_rows(dataset)
-            values = distributed.shared([[row] for row in mismatched], partial(self._told, model))
-            dataset = step_statistics.add_mismatched(dataset, mismatched, [v[0] for v in values])
-        any_learnt = any(row.is_learnt.any() for item in dataset for row in item)
-        if isinstance(self.teacher, Wire) and "logp" in self.needs and any_learnt:
-            columns = distributed.shared(dataset.item_rows, partial(_scored, self.teacher))
-            scored = [column for column in columns if column is not None]
-            if len(scored) < len(columns):
-                raise _unscored(len(columns) - len(scored), len(columns))
-            dataset = dataset.with_column("teacher", scored)
+            parts = [[row] for row in mismatched]  # each is scored alone
+            columns = distributed.shared(parts, partial(self._score_parts, model))
+            of_rows = [column_BT[0] for column_BT in columns]
+            dataset = step_statistics.add_mismatched(dataset, mismatched, of_rows)
+        is_anything_learnt = any(row.is_learnt.any() for item in dataset for row in item)
+        if isinstance(self.teacher, RemoteTeacher) and "logp" in self.needs and is_anything_learnt:
+            dataset = dataset.with_column("teacher", self._remote_scores(dataset.item_rows))
         return dataset
 
-    def _reference_logprobs(self, model: Any, rows: Sequence[TokenizedRow]) -> list[Tensor]:
+    def _reference_of_rows(self, model: Any, rows: Sequence[TokenizedRow]) -> list[Tensor]:
         """The reference's log-probability of each counted token, one tensor [T] a row."""
-        by_length = sorted(range(len(rows)), key=lambda place: len(rows[place]))  # less padding
-        starts = range(0, len(rows), SCORED_TOGETHER)
-        groups = [by_length[start : start + SCORED_TOGETHER] for start in starts]
-        parts = [[rows[place] for place in group] for group in groups]
-        logprobs: list[Any] = [None] * len(rows)
-        for group, values_BT in zip(groups, distributed.shared(parts, partial(self._told, model))):
-            for place, values in zip(group, values_BT):
-                logprobs[place] = values[: len(rows[place])].clone()
-        return logprobs
+        by_length = sorted(range(len(rows)), key=lambda number: len(rows[number]))  # less padding
+        groups = []
+        for start in range(0, len(rows), SCORING_BATCH):
+            groups.append(by_length[start : start + SCORING_BATCH])
+        parts = [[rows[number] for number in group] for group in groups]
+        log_probs: list[Any] = [None] * len(rows)
+        columns = distributed.shared(parts, partial(self._score_parts, model))
+        for group, column_BT in zip(groups, columns):
+            for number, values in zip(group, column_BT):
+                log_probs[number] = values[: len(rows[number])].clone()
+        return log_probs
 
-    def window(self, model: Any, window: list[Batch], when: When) -> list[Batch]:
+    def _remote_scores(self, rows: Sequence[TokenizedRow]) -> list[Tensor]:
+        columns = distributed.shared(rows, partial(_remote_columns, self.teacher))
+        scored = [column for column in columns if column is not None]
+        if len(scored) < len(columns):
+            raise _unscored(len(columns) - len(scored), len(columns))
+        return scored
+
+    def _score_parts(self, model: Any, parts: Sequence[Sequence[TokenizedRow]]) -> list[Tensor]:
+        """The reference's log-probabilities of rows that are computed together, a column [B, T] a part."""
+        return [
+            self._reference_log_probs(model, collate.collate_rows(part)).cpu() for part in parts
+        ]
+
+    # At each step: the micro-batches.
+
+    def step_batches(self, model: Any, window: list[Batch], when: When) -> list[Batch]:
         """A step's micro-batches, as they are or as the student writes them, with all that the objective needs."""
-        if self.maps:
-            self.maps.begin()
-        if self.roll is not None:
-            rolled = self.roll(model, window, when, self.teacher)
-            window = [
-                batch if collate.is_idle(batch) else self._completed(model, batch)
-                for batch in rolled
-            ]
+        if self.projectors:
+            self.projectors.zero_grad()
+        if self.step_rows is not None:
+            rolled = self.step_rows(model, window, when, self.teacher)
+            window = []
+            for batch in rolled:
+                window.append(
+                    batch if collate.is_idle(batch) else self._complete_batch(model, batch)
+                )
             self._refuse_unread(window)
+        student = partial(self._log_probs, model)
         if "mismatched" in self.needs:
-            return step_statistics.with_kl(window, partial(self._valued, model))
+            return step_statistics.with_mismatched_kl(window, student)
         if "returns" in self.needs:
-            gamma = (
-                {"gamma": GAMMA} | getattr(self.objective, "keywords", {}) | self.constants(when)
-            )["gamma"]
-            return step_statistics.with_returns(
-                window, partial(self._valued, model), partial(self._valued, self.teacher), gamma
-            )
+            assert self.returns is not None
+            constants = {**self.base_constants, **self.constants(when)}
+            returns = partial(self.returns, constants=constants)
+            teacher = partial(self._log_probs, self.teacher)
+            return step_statistics.with_whitened_returns(window, student, teacher, returns)
         return window
 
-    def constants(self, when: When) -> dict[str, Any]:
-        """The constants that move, as they are at this step."""
-        return self.moving.constants(when) if self.moving else {}
-
-    def anew(self, when: When) -> bool:
-        """Whether the optimiser forgets its moments before this step; to be asked before `window`."""
-        return bool(getattr(self.roll, "anew", lambda when: False)(when))
-
-    def _completed(self, model: Any, batch: Batch) -> Batch:
+    def _complete_batch(self, model: Any, batch: Batch) -> Batch:
         """A micro-batch of new text with the columns that rows have from the start."""
-        if self.across and "theirs" not in batch:
-            batch = self.across(batch)
+        if self.cross_tokenizer and "theirs" not in batch:
+            batch = self.cross_tokenizer(batch)
         if "reference" in self.needs and "reference" not in batch:
-            batch = {**batch, "reference": self._referred(model, batch)}
-        if not isinstance(self.teacher, Wire) or "logp" not in self.needs or "teacher" in batch:
+            batch = {**batch, "reference": self._reference_log_probs(model, batch)}
+        if not isinstance(self.teacher, RemoteTeacher) or "logp" not in self.needs:
             return batch
-        columns = _scored(self.teacher, collate.rows_of(batch))
-        lost = torch.tensor(
+        return batch if "teacher" in batch else self._with_remote_scores(batch)
+
+    def _with_remote_scores(self, batch: Batch) -> Batch:
+        """The micro-batch with the remote teacher's log-probabilities; a row without any is not learnt."""
+        columns = _remote_columns(self.teacher, collate.rows_of(batch))
+        is_unscored_B = torch.tensor(
             [column is None for column in columns], device=batch["input_ids"].device
         )
-        told = torch.zeros_like(batch["loss_weights"])
-        for at, column in enumerate(columns):
+        log_probs_BT = torch.zeros_like(batch["loss_weights"])
+        for index, column in enumerate(columns):
             if column is not None:
-                told[at, : len(column)] = column.to(told)
-        weights = batch["loss_weights"] * ~lost[:, None]
+                log_probs_BT[index, : len(column)] = column.to(log_probs_BT)
         return {
             **batch,
-            "teacher": told,
-            "loss_weights": weights,
-            "unscored": lost[:, None].expand_as(weights).float(),
+            "teacher": log_probs_BT,
+            "loss_weights": batch["loss_weights"] * ~is_unscored_B[:, None],
+            "unscored": is_unscored_B[:, None].expand_as(log_probs_BT).float(),
         }
 
     def _refuse_unread(self, window: Sequence[Batch]) -> None:
         """Refuse a step of which the teacher can read nothing: of a few texts it may not."""
-        if not self.across and not isinstance(self.teacher, Wire):
+        if not self.cross_tokenizer and not isinstance(self.teacher, RemoteTeacher):
             return
         marks = [batch["unscored"][:, 0] for batch in window if "unscored" in batch]
-        told = distributed.gathered(
-            (sum(int(mark.sum()) for mark in marks), sum(len(mark) for mark in marks))
-        )
-        lost, of = (sum(part) for part in zip(*told))
-        if of and lost == of:
-            raise unaligned_texts(of) if self.across else _unscored(lost, of)
+        own_counts = sum(int(mark.sum()) for mark in marks), sum(len(mark) for mark in marks)
+        lost, total = (sum(part) for part in zip(*distributed.gathered(own_counts)))
+        if total and lost == total:
+            raise unaligned_texts(total) if self.cross_tokenizer else _unscored(lost, total)
 
-    def _told(self, model: Any, parts: Sequence[Sequence[TokenizedRow]]) -> list[Tensor]:
-        """What the reference says of rows that are computed together."""
-        return [self._referred(model, collate.collate_rows(part)).cpu() for part in parts]
-
-    def _referred(self, model: Any, batch: Batch) -> Tensor:
-        """What the reference says of each counted token, [B, T]: of a student with adapters, the student without."""
+    def _reference_log_probs(self, model: Any, batch: Batch) -> Tensor:
+        """The reference's log-probability of each counted token, [B, T]: a student with adapters switches them off."""
         reference = self.reference or model
-        with (
-            reference.disable_adapter() if hasattr(reference, "disable_adapter") else nullcontext()
-        ):
-            return self._valued(reference, batch)
+        without_adapters = getattr(reference, "disable_adapter", nullcontext)
+        with without_adapters():
+            return self._log_probs(reference, batch)
 
-    def _valued(self, model: Any, batch: Batch) -> Tensor:
+    def _log_probs(self, model: Any, batch: Batch) -> Tensor:
         """A model's log-probability of each counted token, [B, T], without dropout."""
-        was = model.training
+        was_training = model.training
         model.eval()
         with torch.autocast(model.device.type, torch.bfloat16, enabled=self.bf16):
-            made = logp(model, collate.to_device(batch, model.device))
-        model.train(was)
-        return made
+            log_probs_BT = batch_log_probs(model, collate.to_device(batch, model.device))
+        model.train(was_training)
+        return log_probs_BT
 
-    def counts(self, batch: Batch) -> Tensor:
+    # At each micro-batch: the inputs of the loss.
+
+    def compared_layers(self, model: Any, batch: Batch) -> tuple[LayerStates, LayerStates] | None:
+        """The student's and the teacher's inner layers, where these are compared."""
+        projectors = self.projectors
+        if projectors is None or not projectors.layer_pairs:
+            return None
+        student_layers, teacher_layers = zip(*projectors.layer_pairs)
+        with torch.no_grad():
+            teacher = layer_states(self.teacher, batch, teacher_layers)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and projectors.trains_student):
+            return layer_states(model, batch, student_layers), teacher
+
+    def complete_inputs(
+        self,
+        x: Inputs,
+        model: Any,
+        batch: Batch,
+        layers: tuple[LayerStates, LayerStates] | None = None,
+    ) -> Inputs:
+        """The inputs with a teacher of another tokenizer, layers, projections, prompts: what the objective needs."""
+        if self._teacher_has_other_tokens:
+            matched = None
+            if self.cross_tokenizer and "shared" in self.needs:
+                matched = self.cross_tokenizer.matched
+            x = with_other_tokenizer(
+                x, model, batch, self.teacher, matched=matched, packing=self.packing
+            )
+        if layers:
+            x = with_layers(x, *layers, self.teacher)
+        if "prompts" in self.needs:
+            x = dataclasses.replace(
+                x,
+                labels_S=batch["good"][:, 0] > 0,
+                prompts_S=batch["item"],
+                scores_S=batch["score"][:, 0] if "score" in batch else None,
+            )
+        if self.projectors:
+            x = dataclasses.replace(x, projectors=self.projectors.module)
+        return x
+
+    def normaliser_count(self, batch: Batch) -> Tensor:
         """What a micro-batch adds to the normaliser."""
-        weights = batch["loss_weights"]
-        if self.per == "pair":
-            return torch.tensor(float(len(batch["pairs"])), device=weights.device)
-        if self.per == "prompt":
+        weights_BT = batch["loss_weights"]
+        if self.normaliser == "pair":
+            return torch.tensor(float(len(batch["pairs"])), device=weights_BT.device)
+        if self.normaliser == "prompt":
             return (batch["item"].max() + 1).float()
-        if self.per == "sequence" or self.mean != "token":
-            sequences = (weights[:, 1:] > 0).any(1).sum().float()
-            return sequences * self.longest if self.mean == "fixed" else sequences
-        return weights.sum()
+        if self.normaliser == "sequence" or self.loss_reduction != "token":
+            sequences = (weights_BT[:, 1:] > 0).any(1).sum().float()
+            return sequences * self.max_new_tokens if self.loss_reduction == "fixed" else sequences
+        return weights_BT.sum()
 
-    def weighted(self, x: Inputs) -> Inputs:
-        """The inputs with the weights of the mean."""
-        if self.per != "token" or self.mean != "sequence" or x.weights_N is None:
+    def with_reduction_weights(self, x: Inputs) -> Inputs:
+        """The inputs with the weights of the mean over sequences, where that is the reduction."""
+        is_sequence_mean = self.normaliser == "token" and self.loss_reduction == "sequence"
+        if not is_sequence_mean or x.weights_N is None:
             return x
         return dataclasses.replace(x, weights_N=x.weights_N / x.lengths()[x.groups])
 
@@ -254,63 +300,53 @@ def prepare_objective(
     config: ObjectiveConfig,
     model: Any,
     *,
-    roll: Roll | None = None,
-    wire: Wire | None = None,
+    step_rows: StepRows | None = None,
+    remote_teacher: RemoteTeacher | None = None,
     packing: bool = False,
     bf16: bool = False,
-    across: Reader | None = None,
+    cross_tokenizer: CrossTokenizerReader | None = None,
     seed: int = 0,
 ) -> ObjectiveInputs:
     """An objective made ready for a student.
 
     Args:
-        roll: writes; None where nothing is written.
-        wire: the teacher, where it is no local checkpoint.
+        step_rows: replaces a step's rows; None where they stay as they are.
+        remote_teacher: the teacher, where it is no local checkpoint.
         bf16: whether the training computes in bfloat16.
-        across: of a teacher of another tokenizer.
+        cross_tokenizer: of a teacher of another tokenizer.
         seed: of trained projections.
     """
-    found = objectives.entry(config.objective)
-    reference = frozen(config.reference, model) if config.reference else None
-    if (
-        reference is None
-        and "reference" in config.needs
-        and roll
-        and not hasattr(model, "disable_adapter")
-    ):
-        reference = (
-            copy.deepcopy(model).eval().requires_grad_(False)
-        )  # new text is compared with how it began
-    teacher = wire or (frozen(config.teacher, model) if config.teacher else None)
-    maps = None
-    if "maps" in config.needs:
-        maps = make(
-            config.objective,
-            model,
-            teacher,
-            rate=config.projector_lr,
-            layers=config.layers,
-            filters=config.filters,
-            seed=seed,
-        )
+    reference = load_frozen(config.reference, model) if config.reference else None
+    has_adapters = hasattr(model, "disable_adapter")
+    if reference is None and "reference" in config.needs and step_rows and not has_adapters:
+        # New text is compared with the student as it began, so a copy of that stays at hand.
+        reference = copy.deepcopy(model).eval().requires_grad_(False)
+    teacher: Any = remote_teacher
+    if teacher is None and config.teacher:
+        teacher = load_frozen(config.teacher, model)
+    projectors = None
+    if "projectors" in config.needs:
+        projectors = make_projectors(config, model, teacher, seed=seed)
     return ObjectiveInputs(
         partial(objectives.find(config.objective), **config.constants),
-        found.per,
-        config.loss_reduction,
-        config.max_new_tokens,
-        config.needs,
-        teacher,
-        reference,
-        roll,
-        packing,
-        Moving(config),
-        bf16,
-        maps,
-        across,
+        normaliser=objectives.entry(config.objective).normaliser,
+        loss_reduction=config.loss_reduction,
+        max_new_tokens=config.max_new_tokens,
+        needs=config.needs,
+        teacher=teacher,
+        reference=reference,
+        step_rows=step_rows,
+        packing=packing,
+        schedules=ConstantSchedules(config),
+        bf16=bf16,
+        projectors=projectors,
+        cross_tokenizer=cross_tokenizer,
+        returns=config.hooks.step_returns,
+        base_constants={**objectives.constants(config.objective), **config.constants},
     )
 
 
-def frozen(path: Path, like: Any) -> Any:
+def load_frozen(path: Path, like: Any) -> Any:
     """A checkpoint for forward passes only, on the student's device and in its own dtype (fp32 on a CPU)."""
     from potstill.models.local import weights
     from potstill.training.checkpoint import check_head
@@ -320,21 +356,24 @@ def frozen(path: Path, like: Any) -> Any:
     return model.to(like.device).eval().requires_grad_(False)
 
 
-def _scored(teacher: Wire, rows: Sequence[TokenizedRow]) -> list[Tensor | None]:
+def _remote_columns(teacher: RemoteTeacher, rows: Sequence[TokenizedRow]) -> list[Tensor | None]:
     """A teacher's log-probabilities as columns [T]; None for a row that it cuts into other tokens."""
-    made: list[Tensor | None] = []
-    for row, values in zip(rows, teacher(rows), strict=True):
+    columns: list[Tensor | None] = []
+    for row, log_probs in zip(rows, teacher(rows), strict=True):
         counted = row.is_learnt.nonzero()[0]
+        if len(counted) and len(log_probs) != len(counted):
+            columns.append(None)
+            continue
         column = torch.zeros(len(row))
-        if len(counted) and len(values) == len(counted):
-            column[counted] = torch.tensor(values)
-        made.append(None if len(counted) and len(values) != len(counted) else column)
-    return made
+        if len(counted):
+            column[counted] = torch.tensor(log_probs)
+        columns.append(column)
+    return columns
 
 
-def _unscored(lost: int, of: int) -> StageError:
+def _unscored(lost: int, total: int) -> StageError:
     return StageError(
-        f"the teacher gave no log-probability a token for {lost} of {of} rows: it cuts them into other tokens",
-        expected="the student's tokenizer and chat template behind the server",
+        f"the teacher gave no log-probability a token for {lost} of {total} rows: it cuts them into other tokens",
+        expected="the student's tokenizer and chat template on the server",
         fix="give the teacher as a local checkpoint, or give its tokenizer: ?weights=PATH",
     )

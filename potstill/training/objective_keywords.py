@@ -1,4 +1,4 @@
-"""The keywords of an objective as settings: its constants, the loop's keywords, and the training settings.
+"""The keywords of an objective as settings: its constants and options, the loop's keywords, and the training settings.
 
 They are what a stage of a method, `training.objective_config` of a recipe and `potstill train --set` can say.
 """
@@ -11,14 +11,14 @@ from typing import Any
 
 from potstill import config, objectives
 from potstill.config import Mistakes, Setting, Tree
-from potstill.training.objective_config import LOOP, ObjectiveConfig
+from potstill.training.objective_config import LOOP_KEYWORDS, ObjectiveConfig
 from potstill.training.settings import SETTINGS, TrainingSettings
 
 MODEL_KEYWORDS = ("teacher", "reference")  # a checkpoint, or the name of a role
 
 
 def keyword_settings(objective: str) -> dict[str, Setting]:
-    """What can be set for an objective, by name. A name of two kinds is the constant, as in `bind`.
+    """What can be set for an objective, by name. A name of two kinds is the objective's, as in `bind`.
 
     Args:
         objective: its name, or "" for what can be set for any objective.
@@ -30,10 +30,10 @@ def keyword_settings(objective: str) -> dict[str, Setting]:
     settings.update(_loop_settings())
     names = [objective] if objective else list(objectives.TABLE)
     for name in names:
-        for constant, kind in objectives.kinds(name).items():
-            if not objective and constant in settings and settings[constant].kind != kind:
+        for keyword, kind in objectives.keyword_types(name).items():
+            if not objective and keyword in settings and settings[keyword].kind != kind:
                 kind = Any  # two objectives mean different things by it
-            settings[constant] = Setting(constant, kind)
+            settings[keyword] = Setting(keyword, kind)
     return settings
 
 
@@ -51,7 +51,7 @@ def _loop_settings() -> dict[str, Setting]:
     """The keywords of the loop, each of the kind of the field that it sets."""
     kinds = typing.get_type_hints(ObjectiveConfig)
     settings = {}
-    for keyword, field in LOOP.items():
-        kind = Any if keyword in MODEL_KEYWORDS else kinds[field]
+    for keyword in LOOP_KEYWORDS:
+        kind = Any if keyword in MODEL_KEYWORDS else kinds[keyword]
         settings[keyword] = Setting(keyword, kind)
     return settings

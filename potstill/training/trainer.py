@@ -78,7 +78,7 @@ class Loop(Trainer):  # type: ignore[misc]
             train_dataset=objective_inputs.with_reference_values(model, dataset),
             callbacks=[_Steps(settings.save_steps, total, progress)],
         )
-        self.optimizer = objective_inputs.joined(
+        self.optimizer = objective_inputs.add_projectors(
             optimizer.make(model, settings)
         )  # FSDP takes none as an argument
         self.remove_callback(PrinterCallback)
@@ -99,14 +99,17 @@ class Loop(Trainer):  # type: ignore[misc]
         window = [batch for _, batch in zip(range(num_batches), epoch_iterator)]
         if self.watch and self.watch.due(self.when):
             self.seen.more |= self._look()
-        if self.objective_inputs.anew(self.when):
+        if self.objective_inputs.resets_optimizer(self.when):
             optimizer.forget(self.optimizer)
-        window = self.newest = self.objective_inputs.window(self.model, window, self.when)
+        window = self.newest = self.objective_inputs.step_batches(self.model, window, self.when)
         mine = [batch for batch in window if not collate.is_idle(batch)]
         self.seen.put(metrics.written(mine))
         self.seen.tokens += sum(int(batch["lengths"].sum()) for batch in mine)
         self.seen.counted += sum(int((batch["loss_weights"] > 0).sum()) for batch in mine)
-        counts = [torch.zeros(()), *(self.objective_inputs.counts(batch).cpu() for batch in mine)]
+        counts = [
+            torch.zeros(()),
+            *(self.objective_inputs.normaliser_count(batch).cpu() for batch in mine),
+        ]
         return window, distributed.summed(torch.stack(counts).sum()).to(device)
 
     def compute_loss(
@@ -137,8 +140,8 @@ class Loop(Trainer):  # type: ignore[misc]
         step = self.state.global_step + 1
         if self.args.world_size > 1:
             self.seen.join()
-            if self.objective_inputs.maps:
-                self.objective_inputs.maps.share()
+            if self.objective_inputs.projectors:
+                self.objective_inputs.projectors.share_gradients()
         grad_norm = getattr(grad_norm, "full_tensor", lambda: grad_norm)()
         found = {
             "loss": float(self.seen.loss),
@@ -151,8 +154,8 @@ class Loop(Trainer):  # type: ignore[misc]
         wrong = metrics.alarm(history(self.state))
         if wrong:
             self._stop(wrong, self.state.log_history[-1], "a training that gets somewhere")
-        if self.objective_inputs.moving:
-            self.objective_inputs.moving.after(self.when, self.state.log_history[-1])
+        if self.objective_inputs.schedules:
+            self.objective_inputs.schedules.advance(self.when, self.state.log_history[-1])
         return grad_norm
 
     def train(self, resume_from_checkpoint: Any = None, **more: Any) -> Any:
@@ -196,14 +199,14 @@ class Loop(Trainer):  # type: ignore[misc]
     def _look(self) -> dict[str, float]:
         assert self.watch
         with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.bf16):
-            return self.watch(self.model, self.objective_inputs.local)
+            return self.watch(self.model, self.objective_inputs.local_teacher)
 
     def _live(self) -> dict[str, Stateful]:
         """What a checkpoint holds beside what the Trainer puts there."""
         parts: dict[str, Any] = {
-            "moving": self.objective_inputs.moving,
-            "roll": self.objective_inputs.roll,
-            "maps": self.objective_inputs.maps,
+            "schedules": self.objective_inputs.schedules,
+            "step_rows": self.objective_inputs.step_rows,
+            "projectors": self.objective_inputs.projectors,
         }
         return {name: part for name, part in parts.items() if hasattr(part, "restore")}
 
@@ -322,8 +325,8 @@ def window_loss(
     when: When = FIRST,
 ) -> tuple[Tensor, Loss]:
     """An objective of a micro-batch of right-padded rows, reduced over what the whole window counts."""
-    teacher, packing = objective_inputs.local, objective_inputs.packing
-    inner = objective_inputs.inner(model, batch)
+    teacher, packing = objective_inputs.local_teacher, objective_inputs.packing
+    inner = objective_inputs.compared_layers(model, batch)
     x = positions(
         model,
         batch,
@@ -333,8 +336,10 @@ def window_loss(
         packing=packing,
         hidden_ND=inner[0].last_ND if inner else None,
     )
-    x = objective_inputs.weighted(objective_inputs.completed(x, model, batch, inner))
-    found = objective_inputs.objective(x, **objective_inputs.constants(when))
+    x = objective_inputs.with_reduction_weights(
+        objective_inputs.complete_inputs(x, model, batch, inner)
+    )
+    found = objective_inputs.loss(x, **objective_inputs.constants(when))
     assert x.weights_N is not None
     seen = metrics.sampled(x, found, "own" if "stopped" in batch else "rows")
     return reduce(found.values_N, x.weights_N, 1.0), Loss(found.values_N, {**found.stats, **seen})

@@ -319,7 +319,7 @@ def train(capsys, tmp_path, start, rows, *words, out="out"):
     [
         ("beta=3", "unknown setting 'beta'"),
         ("optimiser=adamw", "(nearest: optimizer)"),
-        ("implicit_cot.rate=8", "implicit_cot has no rate (known: steps_per_epoch"),
+        ("per_epoch=8", "unknown setting 'per_epoch'"),
         ("num_generations.x=1", "num_generations: expected a whole number, found {'x': 1}"),
         (
             "loss_reduction=foo",
@@ -340,12 +340,9 @@ def test_mistakes_in_set_without_constants_are_told_as_well(
 def test_a_mapping_of_the_loop_may_be_given_by_its_names(tmp_path):
     settings, keywords = read_keywords(
         "jsd",
-        ["schedule.beta=[0, 1]", "implicit_cot.per_epoch=8", "implicit_cot.warmup=2", "lora.r=4"],
+        ["schedule.beta=[0, 1]", "reward.verifier=1", "reward.form=2", "lora.r=4"],
     )
-    assert keywords == {
-        "schedule": {"beta": (0.0, 1.0)},
-        "implicit_cot": {"per_epoch": 8, "warmup": 2},
-    }
+    assert keywords == {"schedule": {"beta": (0.0, 1.0)}, "reward": {"verifier": 1, "form": 2}}
     assert settings.lora is not None and settings.lora.r == 4
 
 

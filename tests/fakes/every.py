@@ -81,7 +81,7 @@ def made(case, seed=0):
         scores_S=torch.tensor([0.9, 0.2, 0.3, 0.7], dtype=D),
         embedded_N2D=torch.randn(n, 2, WIDTH, dtype=D) if "own" in needs else None,
         layers=layers(name, n),
-        maps=maps(name),
+        projectors=maps(name),
     )
 
 
@@ -195,7 +195,11 @@ def some(x, sequences):
 def learnt(x):
     """All tensors that may get a gradient: states, head, maps."""
     parameters = list(x.head.parameters()) if isinstance(x.head, torch.nn.Module) else []
-    return [x.hidden_ND, *parameters, *(x.maps.parameters() if x.maps is not None else [])]
+    return [
+        x.hidden_ND,
+        *parameters,
+        *(x.projectors.parameters() if x.projectors is not None else []),
+    ]
 
 
 def gradients(total, of):

@@ -89,7 +89,7 @@ def gradients_however_cut(model, made, ready):
     for size in (4, 2, 1):
         model.zero_grad()
         window = [collate.collate(ready[at : at + size]) for at in range(0, 4, size)]
-        total = torch.stack([made.counts(batch) for batch in window]).sum()
+        total = torch.stack([made.normaliser_count(batch) for batch in window]).sum()
         for batch in window:
             window_loss(model, batch, total, made)[0].backward()
         grads.append(

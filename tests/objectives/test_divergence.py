@@ -58,7 +58,7 @@ def test_gradients_against_finite_differences(name):
 
 
 def test_what_is_held_constant_has_the_gradient_of_its_target():
-    """TAID: q - p_t. Adaptive KL: w (q - p) + (1 - w) P[lq - lp] with the golden weights."""
+    """TAID: q - p_t. AdaptiveShare KL: w (q - p) + (1 - w) P[lq - lp] with the golden weights."""
     logits = S.clone().requires_grad_()
     d.taid(inputs(logits, T), t=0.4).values_N.sum().backward()
     assert torch.allclose(logits.grad, S.softmax(-1) - (0.6 * S + 0.4 * T).softmax(-1), atol=1e-12)

@@ -45,7 +45,7 @@ def inputs(seed=0, lengths=((3, 4), (5, 2), (2, 6)), dtype=torch.float64):
         teacher=teacher,
         groups_N=groups,
         embedded_N2D=torch.randn(n, 2, D, dtype=dtype, requires_grad=True),
-        maps=d.CrossMaps(D, DT).to(dtype),
+        projectors=d.CrossMaps(D, DT).to(dtype),
     )
 
 
@@ -69,7 +69,7 @@ def some(x, keep):
 
 def written_out(x, kd, tau):
     """The repository's formulas for one sequence (compute_dual_space_kd_loss_with_cma), with its summed losses."""
-    t, maps = x.teacher, x.maps
+    t, maps = x.teacher, x.projectors
     hidden_t = t.hidden_MDt.detach()
     index_s = x.embedded_N2D.detach().reshape(len(x.targets_N), -1)
     index_t = t.embedded_M2Dt.reshape(len(t.targets_M), -1)
@@ -103,7 +103,7 @@ def test_dskd_is_the_authors_loss_with_its_gradients():
             float(wanted.detach()), abs=1e-9
         )
         assert int(loss.stats["t2s_right"].total) == right
-        of = (x.hidden_ND, x.head.weight, x.head.bias, *x.maps.parameters())
+        of = (x.hidden_ND, x.head.weight, x.head.bias, *x.projectors.parameters())
         found = torch.autograd.grad(loss.values_N.sum(), of)
         for a, b in zip(found, torch.autograd.grad(wanted, of), strict=True):
             assert torch.allclose(a, b, atol=1e-10)
@@ -113,7 +113,7 @@ def test_dskd_is_the_authors_loss_with_its_gradients():
 def test_who_learns():
     x = inputs()
     d.dskd(x, kd=1.0).values_N.sum().backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in x.maps.parameters())
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in x.projectors.parameters())
     assert x.teacher.hidden_MDt.grad is None
     assert x.teacher.head.weight.grad is None
     assert x.embedded_N2D.grad is None
@@ -133,20 +133,20 @@ def aligned(x, **more):
         tuple(torch.randn(n, D, dtype=torch.float64, requires_grad=True) for _ in range(2)),
         tuple(torch.randn(m, DT, dtype=torch.float64, requires_grad=True) for _ in range(2)),
     )
-    return dataclasses.replace(x, maps=d.Across(D, DT, 2).double(), layers=layers, **more)
+    return dataclasses.replace(x, projectors=d.Across(D, DT, 2).double(), layers=layers, **more)
 
 
 @pytest.mark.parametrize("name", ["dskd", "cot2align"])
 def test_micro_batches_and_chunks_are_the_same(name):
     x, function = inputs(), getattr(d, name)
     if name == "cot2align":
-        x = dataclasses.replace(x, maps=d.Across(D, DT).double())
+        x = dataclasses.replace(x, projectors=d.Across(D, DT).double())
     whole = function(x).values_N
     assert torch.allclose(function(x, chunk=2).values_N, whole, atol=1e-12)
     parts = [function(some(x, torch.tensor([i]))).values_N for i in range(3)]
     assert torch.allclose(torch.cat(parts), whole, atol=1e-12)
     weighted = dataclasses.replace(x, weights_N=torch.rand(len(x.targets_N), dtype=torch.float64))
-    of = (x.hidden_ND, x.head.weight, *x.maps.parameters())
+    of = (x.hidden_ND, x.head.weight, *x.projectors.parameters())
     grads = [
         torch.autograd.grad(
             reduce(function(given, chunk=c).values_N, weighted.weights_N, 1.0),
@@ -163,7 +163,7 @@ def test_micro_batches_and_chunks_are_the_same(name):
 def test_the_projections_learn_to_name_the_targets():
     """DSKD's own check that the attention finds the tokens: the share that is right rises."""
     x = inputs(lengths=((6, 6),))
-    optimiser = torch.optim.Adam(x.maps.parameters(), lr=0.05)
+    optimiser = torch.optim.Adam(x.projectors.parameters(), lr=0.05)
     before = float(d.dskd(x).stats["t2s_nll"].total)
     for _ in range(60):
         optimiser.zero_grad()
@@ -182,7 +182,7 @@ def test_the_crossed_alignment_is_a_transport():
     assert values.min() > 0  # 1 - cosine
     assert values.max() < 2
     loss.values_N.sum().backward()
-    assert all(p.grad.abs().sum() > 0 for p in x.maps.parameters())
+    assert all(p.grad.abs().sum() > 0 for p in x.projectors.parameters())
     assert all(s.grad.abs().sum() > 0 for s in x.layers.student)
     assert all(t.grad is None for t in x.layers.teacher)
     assert x.embedded_N2D.grad is not None  # embeddings given with a graph are trained here
@@ -193,7 +193,7 @@ def test_the_transport_written_out_with_its_gradients():
     """`mean over spaces of N sum_j P_ij (1 - cos)`, the plan P constant, of embeddings and both pairs of layers."""
     x = aligned(inputs())
     values = d.cot2align(x, ce=0).values_N
-    t, maps = x.teacher, x.maps
+    t, maps = x.teacher, x.projectors
     mine = (x.embedded_N2D[:, 0], *x.layers.student)
     theirs = [maps.embeddings(t.embedded_M2Dt[:, 0])]
     theirs += [project(h.detach()) for project, h in zip(maps.layers, x.layers.teacher)]
@@ -217,9 +217,9 @@ def test_the_transport_written_out_with_its_gradients():
 
 def test_the_same_states_in_another_order_are_no_distance_apart():
     x = inputs(lengths=((5, 5),))
-    x = dataclasses.replace(x, maps=d.Across(D, D).double(), embedded_N2D=None)
-    torch.nn.init.eye_(x.maps.layers[0].weight)
-    torch.nn.init.zeros_(x.maps.layers[0].bias)
+    x = dataclasses.replace(x, projectors=d.Across(D, D).double(), embedded_N2D=None)
+    torch.nn.init.eye_(x.projectors.layers[0].weight)
+    torch.nn.init.zeros_(x.projectors.layers[0].bias)
     order = torch.tensor([3, 0, 4, 2, 1])
     teacher = x.teacher._replace(hidden_MDt=7 * x.hidden_ND.detach()[order], head=same)
     found = d.cot2align(dataclasses.replace(x, teacher=teacher), ce=0, epsilon=1e-3).values_N
@@ -245,7 +245,7 @@ def test_pairs_are_carried_to_each_other_s_teacher():
 def test_uld_is_added_where_the_text_is_the_same():
     x = inputs(lengths=((3, 2),))
     teacher = x.teacher._replace(aligned_N=torch.tensor([0, 0, 1]), aligned_M=torch.tensor([0, 1]))
-    x = dataclasses.replace(x, teacher=teacher, maps=d.Across(D, DT).double())
+    x = dataclasses.replace(x, teacher=teacher, projectors=d.Across(D, DT).double())
     assert torch.allclose(d.cot2align(x, align=0).values_N, uld(x).values_N)
 
 
@@ -265,6 +265,6 @@ def test_what_is_missing_is_said():
         with pytest.raises(ConfigError, match="own positions"):
             function(plain)
         with pytest.raises(ConfigError, match="projections"):
-            function(dataclasses.replace(inputs(), maps=None))
+            function(dataclasses.replace(inputs(), projectors=None))
     with pytest.raises(ConfigError, match="3 projections for 2 pairs"):
-        d.cot2align(dataclasses.replace(aligned(inputs()), maps=d.Across(D, DT, 3).double()))
+        d.cot2align(dataclasses.replace(aligned(inputs()), projectors=d.Across(D, DT, 3).double()))

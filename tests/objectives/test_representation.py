@@ -76,7 +76,7 @@ def layered(positions=5):
         tuple(torch.randn(positions, d, dtype=torch.float64, requires_grad=True) for _ in range(2))
         for d in (4, 6)
     ]
-    return dataclasses.replace(x, layers=Layers(*states), maps=r.Filters(4, 6, 2).double())
+    return dataclasses.replace(x, layers=Layers(*states), projectors=r.Filters(4, 6, 2).double())
 
 
 def test_ted_is_the_sum_of_its_terms():
@@ -92,7 +92,9 @@ def test_ted_is_the_sum_of_its_terms():
     plain = r.ted(x, ce=0, kl=0, normalise=False).values_N
     by_hand = sum(
         ((f(s) - g(t)) ** 2).mean(-1) / 2
-        for f, g, s, t in zip(x.maps.student, x.maps.teacher, x.layers.student, x.layers.teacher)
+        for f, g, s, t in zip(
+            x.projectors.student, x.projectors.teacher, x.layers.student, x.layers.teacher
+        )
     )
     assert torch.allclose(plain, by_hand)
 
@@ -100,9 +102,9 @@ def test_ted_is_the_sum_of_its_terms():
 def test_teds_student_learns_and_the_teacher_with_its_filters_does_not():
     x = layered()
     r.ted(x).values_N.sum().backward()
-    assert all(p.grad.abs().sum() > 0 for p in x.maps.student.parameters())
+    assert all(p.grad.abs().sum() > 0 for p in x.projectors.student.parameters())
     assert all(s.grad is not None for s in x.layers.student)
-    assert all(p.grad is None for p in x.maps.teacher.parameters())
+    assert all(p.grad is None for p in x.projectors.teacher.parameters())
     assert all(t.grad is None for t in x.layers.teacher)
 
 
@@ -115,7 +117,7 @@ def test_teds_first_stage_trains_filters_alone():
     ).mean(0)
     theirs = [
         sft(Inputs(f(h), x.head, x.targets_N)).values_N
-        for f, h in zip(x.maps.teacher, x.layers.teacher)
+        for f, h in zip(x.projectors.teacher, x.layers.teacher)
     ]
     assert torch.allclose(loss.values_N, direct + torch.stack(theirs).mean(0))
     assert float(loss.stats["student_nll"].total) == pytest.approx(direct.sum().item(), abs=1e-12)
@@ -128,7 +130,7 @@ def test_teds_first_stage_trains_filters_alone():
     loss.values_N.sum().backward()
     assert x.head.weight.grad is None
     assert all(h.grad is None for side in x.layers for h in side)
-    optimiser = torch.optim.SGD(x.maps.parameters(), lr=0.1)
+    optimiser = torch.optim.SGD(x.projectors.parameters(), lr=0.1)
     optimiser.step()
     after = r.ted_filters(x, normalise=False)
     for name in ("student_nll", "teacher_nll"):
@@ -233,6 +235,6 @@ def test_what_is_missing_is_said():
     ):
         with pytest.raises(ConfigError, match=said):
             function(x)
-    wrong = dataclasses.replace(layered(), maps=r.Filters(4, 6, 3).double())
+    wrong = dataclasses.replace(layered(), projectors=r.Filters(4, 6, 3).double())
     with pytest.raises(ConfigError, match="3 filters for 2 layers"):
         r.ted(wrong)

@@ -5,10 +5,10 @@ from golden import torch
 
 from potstill.objectives import rewards
 from potstill.objectives.schedules import (
-    Adaptive,
+    AdaptiveShare,
     Taid,
+    choose_source,
     distillm2_skew,
-    gkd_source,
     paced_weight,
     speculative_block,
 )
@@ -43,7 +43,7 @@ def test_taid_never_passes_its_end_and_never_falls():
 
 def test_adaptive_threshold():
     """golden: distillm_adaptive_sgo; against the last validation it would fire at 2.28."""
-    state = Adaptive().after(2.0)
+    state = AdaptiveShare().after(2.0)
     seen = []
     for loss in (2.05, 2.2, 2.15, 2.28, 2.4):
         state = state.after(loss)
@@ -55,19 +55,19 @@ def test_adaptive_threshold():
 
 
 def test_adaptive_share_ends_at_one():
-    state = Adaptive(0.95, 0.0)
+    state = AdaptiveShare(0.95, 0.0)
     assert state.after(0.1).share == 1.0
 
 
 def test_gkd_coin():
     """golden: gkd_sampling; a share of 0 never writes."""
-    assert [gkd_source(u, 0.5) for u in (0.1, 0.5, 0.50001, 0.9)] == [
+    assert [choose_source(u, 0.5) for u in (0.1, 0.5, 0.50001, 0.9)] == [
         "fresh",
         "fresh",
         "rows",
         "rows",
     ]
-    assert gkd_source(0.0, 0.0) == "rows" and gkd_source(0.999999, 1.0) == "fresh"
+    assert choose_source(0.0, 0.0) == "rows" and choose_source(0.999999, 1.0) == "fresh"
 
 
 def test_distillm2_skew():

@@ -128,7 +128,10 @@ def cases(folder):
             dataclasses.replace(mixed, replay_buffer_size=4, eval_rows=1, eval_steps=2),
         ),
         "held out": (FEW, ObjectiveConfig(eval_rows=2, eval_steps=2, max_new_tokens=8)),
-        "internalised": (FEW, ObjectiveConfig(implicit_cot={"per_epoch": 2.0, "smoothing": 0.5})),
+        "internalised": (
+            FEW,
+            ObjectiveConfig("implicit_cot", options={"per_epoch": 2.0, "smoothing": 0.5}),
+        ),
     }
 
 
@@ -209,7 +212,7 @@ def _task(name, same, other):
 def trained(name, folder, out):
     """The report, and the gradients' norms: AdamW's steps are the same for gradients of another size."""
     settings, config = (cases(folder) | sharded(folder) | endings(folder))[name]
-    given = traces(COUNT) if config.implicit_cot else rows(COUNT)
+    given = traces(COUNT) if config.shortens_rows else rows(COUNT)
     if {"pairs", "labels"} & set(config.needs) - {"advantages"}:
         given = pairs(COUNT)
     norms, plain = [], Loop._get_grad_norm

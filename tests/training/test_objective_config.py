@@ -15,11 +15,10 @@ from potstill.records import Problem, Trace
 from potstill.training import config_checks
 from potstill.training.dataset.build import RIVAL_SKIPPED, SAME_TOKENS
 from potstill.training.fit import fit
-from potstill.training.objective_config import LOOP, ObjectiveConfig, bind, called
-from potstill.training.settings import SETTINGS, TrainingSettings
+from potstill.training.objective_config import LOOP_KEYWORDS, ObjectiveConfig, bind, reward_id
+from potstill.training.settings import ALIASES, SETTINGS, TrainingSettings
 
 SOMEWHERE = Path("checkpoint")
-LOOP_OF = {field: keyword for keyword, field in LOOP.items()}
 
 
 @pytest.mark.parametrize(
@@ -32,9 +31,9 @@ LOOP_OF = {field: keyword for keyword, field in LOOP.items()}
         ({"objective": "ted_filters"}, "a teacher= is needed"),
         (
             {"objective": "ted_filters", "teacher": "t", "on_policy_fraction": 0.5},
-            "filters are trained on rows",
+            "projections are trained on rows",
         ),
-        ({"objective": "dskd", "teacher": "t", "filters": "f"}, "filters are where ted begins"),
+        ({"objective": "dskd", "teacher": "t", "options": {"filters": "f"}}, "no option filters"),
         ({"objective": "uld", "teacher_cache": SOMEWHERE}, "cached teacher logits are no states"),
         (
             {"objective": "gold", "teacher": SimpleNamespace(likelihood=len)},
@@ -47,7 +46,7 @@ LOOP_OF = {field: keyword for keyword, field in LOOP.items()}
                 "on_policy_fraction": 0.5,
                 "replay_buffer_size": 4,
             },
-            "want one tokenizer",
+            "wants one tokenizer",
         ),
         (
             {
@@ -60,7 +59,7 @@ LOOP_OF = {field: keyword for keyword, field in LOOP.items()}
         ),
         ({"objective": "qcrd", "on_policy_fraction": 1}, "rationales of a prompt are rows"),
         (
-            {"objective": "ted", "teacher": SOMEWHERE, "projector_lr": 0},
+            {"objective": "ted", "teacher": SOMEWHERE, "options": {"projector_lr": 0}},
             "projector_lr=0 is out of range: above 0",
         ),
         ({"objective": "forward_kl"}, "a teacher= or teacher_cache= is needed"),
@@ -115,7 +114,10 @@ LOOP_OF = {field: keyword for keyword, field in LOOP.items()}
         ),
         ({"eval_rows": 0.2}, "eval_rows=0.2 is not a whole number (eval_rows=20)"),
         ({"eval_steps": -1}, "eval_steps=-1 is out of range"),
-        ({"layers": "x"}, "layers='x' is not a whole number"),
+        (
+            {"objective": "ted", "teacher": SOMEWHERE, "options": {"layers": "x"}},
+            "layers='x' is not a whole number",
+        ),
         (
             {"reward": 5},
             "reward=5 is not a function or a text or names, each with a number or nothing",
@@ -127,14 +129,22 @@ LOOP_OF = {field: keyword for keyword, field in LOOP.items()}
         ({"schedule": {"beta": [0]}, "objective": "redi"}, "schedule={'beta': [0]} is not names"),
         ({"schedule": {"kind": [0, 1]}, "objective": "dpo"}, "kind is not a number that can move"),
         ({"schedule": {"gamma": [0, 1]}, "objective": "dpo"}, "no constant gamma to move"),
-        ({"implicit_cot": "icot"}, "implicit_cot='icot' is not names with values (implicit_cot={"),
-        ({"implicit_cot": 1}, "implicit_cot=1 is not names with values"),
         (
-            {"implicit_cot": {"rate": 8}},
-            "implicit_cot has no rate (known: steps_per_epoch, per_epoch,",
+            {"objective": "implicit_cot", "options": {"rate": 8}},
+            "no option rate (known: steps_per_epoch, per_epoch,",
         ),
-        ({"implicit_cot": {"per_epoch": "x"}}, "implicit_cot: per_epoch='x' is not a number"),
-        ({"implicit_cot": {"per_epoch": 0}}, "implicit_cot: nothing would ever be taken away"),
+        (
+            {"objective": "implicit_cot", "options": {"per_epoch": "x"}},
+            "per_epoch='x' is not a number (per_epoch=8.0)",
+        ),
+        (
+            {"objective": "implicit_cot", "options": {"per_epoch": 0}},
+            "per_epoch=0 is out of range: above 0",
+        ),
+        (
+            {"objective": "implicit_cot", "on_policy_fraction": 0.5},
+            "only given rows can be shortened",
+        ),
         (
             {"objective": "dpo", "constants": {"beta": "abc"}},
             "beta='abc' is not a number (beta=0.1)",
@@ -188,7 +198,8 @@ def test_what_is_of_a_right_kind_is_taken():
     ObjectiveConfig("distillm2", {"anchor": "first"}, teacher=SOMEWHERE, schedule={"skew": [0, 1]})
     ObjectiveConfig("distillm2", {"anchor": [0.1, 0.2]}, teacher=SOMEWHERE)
     ObjectiveConfig(
-        implicit_cot={"per_epoch": 4, "smoothing": float("inf")},
+        "implicit_cot",
+        options={"per_epoch": 4, "smoothing": float("inf")},
         loss_reduction="sequence",
         eval_rows=2,
     )
@@ -196,17 +207,15 @@ def test_what_is_of_a_right_kind_is_taken():
 
 @pytest.mark.parametrize("name", objectives.TABLE)
 def test_the_defaults_are_of_their_kinds(name):
-    assert not config_checks.constants(name, objectives.constants(name))
-    assert set(objectives.kinds(name)) == set(objectives.constants(name))
+    assert not config_checks.constant_mistakes(name, objectives.constants(name))
+    assert set(objectives.constant_types(name)) == set(objectives.constants(name))
 
 
 def test_every_keyword_has_an_example_that_is_taken():
     import yaml
 
-    checked = {
-        LOOP_OF[wanted.keyword]: yaml.safe_load(wanted.example) for wanted in config_checks.WANTED
-    }
-    assert set(checked) == set(LOOP) - {"teacher", "reference", "teacher_cache", "filters"}
+    checked = {rule.name: yaml.safe_load(rule.example) for rule in config_checks.FIELD_RULES}
+    assert set(checked) == set(LOOP_KEYWORDS) - {"teacher", "reference", "teacher_cache"}
     for name, value in checked.items():
         rest = {
             "replay_buffer_size": {"on_policy_fraction": 0.5},
@@ -214,7 +223,7 @@ def test_every_keyword_has_an_example_that_is_taken():
             "schedule": {"teacher": "t"},
         }.get(name, {})
         config = bind("jsd" if name == "schedule" else "sft", {name: value, **rest}).config
-        assert getattr(config, LOOP[name]) == value
+        assert getattr(config, name) == value
 
 
 @pytest.mark.parametrize(
@@ -239,10 +248,11 @@ def test_what_mends_it_is_said_for_the_command_and_for_a_method(config, typed, w
 
 
 @pytest.mark.parametrize("name", objectives.TABLE)
-def test_the_loops_keywords_are_no_objectives_constants(name):
-    assert not set(LOOP) & set(objectives.constants(name))
-    assert not set(LOOP) & set(SETTINGS)
-    assert set(LOOP.values()) <= {field.name for field in dataclasses.fields(ObjectiveConfig)}
+def test_keywords_constants_options_and_settings_have_different_names(name):
+    own = {*objectives.constants(name), *objectives.options(name)}
+    assert not set(LOOP_KEYWORDS) & own
+    assert not set(LOOP_KEYWORDS) & set(SETTINGS)
+    assert not set(objectives.options(name)) & {*objectives.constants(name), *SETTINGS, *ALIASES}
 
 
 def test_keywords_go_to_constants_loop_and_settings():
@@ -293,11 +303,11 @@ def test_a_reward_is_known_by_what_it_does():
     text = "def brevity(problem, text):\n    return 1.0\n"
     scope = {}
     exec(text, scope)
-    assert called(brevity) == called(brevity) != called(scope["brevity"])
+    assert reward_id(brevity) == reward_id(brevity) != reward_id(scope["brevity"])
     held = 5
     with pytest.raises(ConfigError, match="holds more than its source shows"):
-        called(lambda problem, text: held)
-    assert called(SimpleNamespace(id="brevity-100")) == "brevity-100"
+        reward_id(lambda problem, text: held)
+    assert reward_id(SimpleNamespace(id="brevity-100")) == "brevity-100"
 
 
 def test_a_pair_with_a_refused_side_is_left_out_and_counted(tmp_path, tiny_checkpoint):

@@ -15,7 +15,7 @@ from potstill.errors import ConfigError, StageError
 from potstill.training import distributed
 from potstill.training.checkpoint import load
 from potstill.training.fit import fit
-from potstill.training.objective_config import FILTERS, ObjectiveConfig, bind
+from potstill.training.objective_config import PROJECTORS, ObjectiveConfig, bind
 from potstill.training.objective_inputs import prepare_objective
 from potstill.training.output_dir import WORK
 from potstill.training.settings import TrainingSettings
@@ -67,8 +67,8 @@ def test_the_first_stage_moves_filters_and_no_student(tiny_checkpoint, teacher, 
         assert end < 0.98 * start
     fresh = prepare_objective(
         ObjectiveConfig("ted", teacher=teacher), load(tiny_checkpoint, SETTINGS)
-    ).maps.state()
-    kept = load_file(folder / FILTERS)
+    ).projectors.state()
+    kept = load_file(folder / PROJECTORS)
     assert kept.keys() == fresh.keys() and not any(
         torch.equal(kept[name], fresh[name]) for name in kept
     )
@@ -83,7 +83,7 @@ def test_a_killed_first_stage_ends_with_the_same_filters(tiny_checkpoint, teache
         == first[1].losses
     )
     ends = [
-        hashlib.sha256((folder / FILTERS).read_bytes()).digest()
+        hashlib.sha256((folder / PROJECTORS).read_bytes()).digest()
         for folder in (tmp_path / "out", first[0])
     ]
     assert ends[0] == ends[1]
@@ -92,15 +92,17 @@ def test_a_killed_first_stage_ends_with_the_same_filters(tiny_checkpoint, teache
 def test_the_second_begins_with_them_and_leaves_the_teacher_s(
     tiny_checkpoint, teacher, first, tmp_path
 ):
-    kept = load_file(first[0] / FILTERS)
+    kept = load_file(first[0] / PROJECTORS)
     config = bind("ted", {"teacher": teacher, "filters": str(first[0])}).config
-    assert config == ObjectiveConfig("ted", teacher=teacher, filters=first[0])
-    start = prepare_objective(config, load(tiny_checkpoint, SETTINGS)).maps.state()
+    assert config == ObjectiveConfig("ted", teacher=teacher, options={"filters": first[0]})
+    start = prepare_objective(config, load(tiny_checkpoint, SETTINGS)).projectors.state()
     assert all(torch.equal(kept[name], start[name]) for name in kept)
     short = dataclasses.replace(SETTINGS, max_steps=6)
     with pytest.raises(Stop):
         fit(rows(), tiny_checkpoint, tmp_path / "out", short, config=config, progress=stop_at(5))
-    end = torch.load(tmp_path / "out" / WORK / "checkpoint-4" / LIVE, weights_only=True)["maps"]
+    end = torch.load(tmp_path / "out" / WORK / "checkpoint-4" / LIVE, weights_only=True)[
+        "projectors"
+    ]
     for name in kept:
         assert torch.equal(kept[name], end[name]) == name.startswith("teacher")
     done = fit(rows(), tiny_checkpoint, tmp_path / "out", short, config=config)
@@ -112,16 +114,17 @@ def test_the_second_begins_with_them_and_leaves_the_teacher_s(
         config=ObjectiveConfig("ted", teacher=teacher),
     )
     assert done.losses[0] != plain.losses[0] and done.key != plain.key
-    assert not (tmp_path / "out" / FILTERS).exists()
+    assert not (tmp_path / "out" / PROJECTORS).exists()
 
 
 def test_what_does_not_fit_is_refused(tiny_checkpoint, teacher, first, tmp_path):
     student = load(tiny_checkpoint, SETTINGS)
     with pytest.raises(StageError, match="other layers or widths"):
         prepare_objective(
-            ObjectiveConfig("ted", teacher=teacher, filters=first[0], layers=1), student
+            ObjectiveConfig("ted", teacher=teacher, options={"filters": first[0], "layers": 1}),
+            student,
         )
-    with pytest.raises(ConfigError, match="no filters in"):
-        ObjectiveConfig("ted", teacher=teacher, filters=tmp_path).identity()
+    with pytest.raises(ConfigError, match="no trained projections in"):
+        ObjectiveConfig("ted", teacher=teacher, options={"filters": tmp_path}).identity()
     with pytest.raises(StageError, match="trains no student"):
         distributed.check(ObjectiveConfig("ted_filters", teacher=teacher), 2)

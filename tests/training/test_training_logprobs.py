@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
 
 from potstill.training.dataset import collate
 from potstill.training.dataset.rows import TokenizedRow
-from potstill.training.logprobs import logp, positions
+from potstill.training.logprobs import batch_log_probs, positions
 
 WIDTH = 8
 
@@ -90,7 +90,7 @@ def test_a_teacher_gives_states_at_the_same_places_or_its_logp():
     right = 3 - torch.tensor([[3.0] + [0.0] * (WIDTH - 1)]).logsumexp(-1)
     # State at place 1 says "1" and the target is 2: wrong both times, by three nats.
     assert x.teacher.logp_N.tolist() == pytest.approx([float(right) - 3] * 2)
-    column = logp(ByPlace(), made)
+    column = batch_log_probs(ByPlace(), made)
     assert column[0, :2].tolist() == [0, 0] and column[0, 2:].tolist() == pytest.approx(
         x.teacher.logp_N.tolist()
     )

@@ -16,7 +16,7 @@ from potstill.training.dataset import collate
 from potstill.training.dataset.build import build_dataset
 from potstill.training.dataset.chat_template import chat
 from potstill.training.fit import fit
-from potstill.training.objective_config import ALONE, ObjectiveConfig, trainable
+from potstill.training.objective_config import ObjectiveConfig, trainable
 from potstill.training.objective_inputs import prepare_objective
 from potstill.training.settings import TrainingSettings
 from potstill.training.trainer import window_loss
@@ -24,7 +24,7 @@ from potstill.training.trainer import window_loss
 OFFLINE = [
     name
     for name in trainable()
-    if "advantages" not in objectives.entry(name).needs and name != ALONE
+    if "advantages" not in objectives.entry(name).needs and objectives.hooks(name).trains_student
 ]  # which trains no student
 
 
@@ -107,7 +107,9 @@ def test_means_differ_where_lengths_do(tiny_checkpoint, tmp_path):
             tiny_checkpoint, rows(4), ObjectiveConfig(loss_reduction=mean, max_new_tokens=64)
         )
         batch = collate.collate(batch)
-        found[mean] = float(window_loss(model, batch, made.counts(batch), made)[0].detach())
+        found[mean] = float(
+            window_loss(model, batch, made.normaliser_count(batch), made)[0].detach()
+        )
     batch_logp = torch.log_softmax(model(batch["input_ids"]).logits[:, :-1].float(), -1)
     nll = -batch_logp.gather(-1, batch["input_ids"][:, 1:, None]).squeeze(-1)
     counted = batch["loss_weights"][:, 1:]

@@ -13,7 +13,7 @@ from potstill.errors import StageError
 from potstill.training.fit import fit
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.output_dir import WORK
-from potstill.training.schedules import Moving, When
+from potstill.training.schedules import ConstantSchedules, When
 from potstill.training.settings import TrainingSettings
 from potstill.training.trainer import LIVE
 
@@ -34,17 +34,17 @@ def steps(folder):
 
 
 def test_distillm2_s_anchors_are_the_gaps_of_the_first_step_and_stay():
-    moving = Moving(ObjectiveConfig("distillm2", {"anchor": "first"}, teacher="t"))
+    moving = ConstantSchedules(ObjectiveConfig("distillm2", {"anchor": "first"}, teacher="t"))
     assert moving.constants(When(0, 4)) == {}
     for step, gap in enumerate((0.2, 0.3)):
-        moving.after(When(step, 4), {"loss": 1.0, "gap": gap, "gap_student": -gap})
+        moving.advance(When(step, 4), {"loss": 1.0, "gap": gap, "gap_student": -gap})
         assert moving.constants(When(step + 1, 4)) == {"anchor": (0.2, -0.2)}
-    again = Moving(ObjectiveConfig("distillm2", {"anchor": "first"}, teacher="t"))
+    again = ConstantSchedules(ObjectiveConfig("distillm2", {"anchor": "first"}, teacher="t"))
     again.restore(moving.state())
     assert again.constants(When(2, 4)) == moving.constants(When(2, 4))
     for other in ({}, {"anchor": 0.2}):
-        still = Moving(ObjectiveConfig("distillm2", other, teacher="t"))
-        still.after(When(0, 4), {"loss": 1.0})
+        still = ConstantSchedules(ObjectiveConfig("distillm2", other, teacher="t"))
+        still.advance(When(0, 4), {"loss": 1.0})
         assert still.constants(When(1, 4)) == {} == still.state()
         with pytest.raises(StageError, match="another schedule"):
             still.restore(moving.state())
@@ -65,7 +65,7 @@ def test_a_killed_training_keeps_the_anchors_of_its_first_step(tiny_checkpoint, 
         )
     first = steps(tmp_path / "whole")[0]
     live = torch.load(tmp_path / "killed" / WORK / "checkpoint-4" / LIVE, weights_only=True)
-    assert live["moving"] == {"anchor": [first["gap"], first["gap_student"]]}
+    assert live["schedules"] == {"anchor": [first["gap"], first["gap_student"]]}
     again = fit(pairs(), tiny_checkpoint, tmp_path / "killed", SETTINGS, config=config)
     assert again.losses == whole.losses and again.stats == whole.stats
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
@@ -77,7 +77,7 @@ def test_a_killed_training_keeps_the_anchors_of_its_first_step(tiny_checkpoint, 
             SETTINGS,
             config=ObjectiveConfig("distillm2", constants, teacher=teacher),
         )
-        for name, constants in (("plain", {}), ("given", {"anchor": live["moving"]["anchor"]}))
+        for name, constants in (("plain", {}), ("given", {"anchor": live["schedules"]["anchor"]}))
     )
     assert plain.losses[0] == whole.losses[0] and plain.losses != whole.losses
     assert given.losses[0] != whole.losses[0]

@@ -14,16 +14,16 @@ from potstill.models.local import checkpoint
 from potstill.records import Trace
 from potstill.training.dataset.chat_template import Chat, chat
 from potstill.training.dataset.check import check_lengths, check_rows
-from potstill.training.dataset.implicit_cot import bare
 from potstill.training.dataset.labels import label_of, rationale_score
+from potstill.training.dataset.row_shortening import text_without_reasoning
 from potstill.training.dataset.rows import TokenizedRows
 from potstill.training.dataset.tokenize import tokenize_prompts, tokenize_traces
 from potstill.training.dataset.training_dataset import TrainingDataset
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.settings import TrainingSettings
 from potstill.training.teacher import cached_logits
-from potstill.training.teacher.cross_tokenizer import Across
-from potstill.training.teacher.tokenizer_check import same_tokens
+from potstill.training.teacher.cross_tokenizer import TokenizerPair
+from potstill.training.teacher.tokenizer_check import check_same_tokens
 
 MAX_UNALIGNED_SHARE = 0.5  # of the rows, where the teacher has another tokenizer
 SAME_TOKENS = "both sides are the same"
@@ -49,9 +49,9 @@ def build_dataset(
         folder: where arrays lie that are too large for memory; None is the system's temporary folder.
     """
     max_length = max_row_length(start, settings)
-    for model in (None if config.across else config.teacher, config.reference):
+    for model in (None if config.crosses_tokenizers else config.teacher, config.reference):
         if isinstance(model, str | Path):
-            same_tokens(start, Path(model))
+            check_same_tokens(start, Path(model))
 
     if config.on_policy_fraction == 1:  # the student writes every completion
         prompts = tokenize_prompts(traces, template, max_length=max_length)
@@ -59,17 +59,15 @@ def build_dataset(
         return TrainingDataset.of_rows(traces, prompts.rows, prompts.skip_reasons)
 
     tokenize = Tokenizing(template, max_length, settings.max_dropped_share, folder)
-    if config.across:
+    if config.crosses_tokenizers:
         return _build_across_tokenizers(traces, tokenize, start, settings, config)
     if "mismatched" in config.needs and not any(trace.rival for trace in traces):
         return label_rows(tokenize.singles(traces))
 
-    if config.objective == "step_dpo":
-        _check_shared_prefixes(traces)
+    config.hooks.check_rows(traces)
     is_paired = bool({"pairs", "labels"} & set(config.needs))
     dataset = tokenize.pairs(traces) if is_paired else tokenize.singles(traces)
-    if is_paired and config.objective != "distillm2":
-        # DistiLLM-2 learns each side by a divergence of its own: there equal sides are no mistake.
+    if is_paired and not config.hooks.keeps_equal_pairs:
         dataset = drop_equal_pairs(dataset)
     if "prompts" in config.needs:
         return group_by_prompt(dataset)
@@ -147,21 +145,6 @@ def drop_equal_pairs(dataset: TrainingDataset) -> TrainingDataset:
     return dataset.select(differing).with_skipped({SAME_TOKENS: equal_count})
 
 
-def _check_shared_prefixes(traces: Sequence[Trace]) -> None:
-    """Refuse steps that do not follow the same text: their difference would not be the step's."""
-    differing = []
-    for trace in traces:
-        rival = trace.rival
-        if rival and trace.text[: trace.given] != rival.text[: rival.given]:
-            differing.append(trace)
-    if differing:
-        raise StageError(
-            f"the two steps of {differing[0].id} follow different texts ({len(differing)} of {len(traces)} pairs)",
-            expected="one given beginning of both sides, which is not learnt",
-            fix="give the rows a prefix, or traces the same `given` text; or learn whole answers (dpo)",
-        )
-
-
 def label_rows(dataset: TrainingDataset) -> TrainingDataset:
     """Single completions, each with the column `right` [1]: by its label, or by its verdict."""
     labels = [label_of(dataset.traces[row.trace_index]) for row in dataset.item_rows]
@@ -210,10 +193,10 @@ def _all_scored(traces: Sequence[Trace]) -> bool:
     return True
 
 
-def sides(start: Path, settings: TrainingSettings, config: ObjectiveConfig) -> Across:
+def sides(start: Path, settings: TrainingSettings, config: ObjectiveConfig) -> TokenizerPair:
     """The two tokenizers of a config whose teacher has its own."""
     teacher = Path(str(config.teacher))
-    return Across(start, teacher, max_row_length(teacher, TrainingSettings()), settings.chat)
+    return TokenizerPair(start, teacher, max_row_length(teacher, TrainingSettings()), settings.chat)
 
 
 def _build_across_tokenizers(
@@ -236,11 +219,10 @@ def _build_across_tokenizers(
             fix="another teacher, or distil from its texts (objective sft)",
         )
     skipped = dict(Counter(dataset.skipped) + Counter(read.reasons))
-    is_crossed = config.objective == "cot2align" and config.constants.get("crossed", True)
-    if not is_crossed:
+    if not config.hooks.pairs_with_answer_alone(config.constants):
         return TrainingDataset.of_rows(traces, TokenizedRows.from_rows(aligned), skipped)
 
-    # CoT2Align: each row with the same without its chain of thought, as an item of two.
+    # Each row with the same without its reasoning, as an item of two.
     bare_rows = _bare_rows(traces, tokenize, both)
     bare_by_trace = {row.trace_index: len(aligned) + at for at, row in enumerate(bare_rows)}
     items = []
@@ -251,11 +233,11 @@ def _build_across_tokenizers(
     return TrainingDataset.of_rows(traces, rows, skipped).with_items(items)
 
 
-def _bare_rows(traces: Sequence[Trace], tokenize: Tokenizing, both: Across) -> list[Any]:
-    """The rows without their chain of thought that both sides can read; a row names its trace as before."""
+def _bare_rows(traces: Sequence[Trace], tokenize: Tokenizing, both: TokenizerPair) -> list[Any]:
+    """The rows without their reasoning that both sides can read; a row names its trace as before."""
     bare_traces, trace_indices = [], []
     for trace_index, trace in enumerate(traces):
-        text = bare(trace.text)
+        text = text_without_reasoning(trace.text)
         if text:
             bare_traces.append(replace(trace, text=text))
             trace_indices.append(trace_index)

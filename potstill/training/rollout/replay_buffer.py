@@ -1,4 +1,4 @@
-"""What the student wrote before, kept for later steps; a checkpoint holds it whole."""
+"""What the student wrote before, to be trained on in later steps; a checkpoint holds all of it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from potstill.training.dataset.rows import TokenizedRow
 
 
 @final
-class Buffer:
-    """The newest rows, up to a capacity; the oldest go first (DistiLLM's replay buffer)."""
+class ReplayBuffer:
+    """The newest rows, up to a capacity; the oldest go first."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -24,7 +24,7 @@ class Buffer:
         return len(self._rows)
 
     @property
-    def full(self) -> bool:
+    def is_full(self) -> bool:
         """Whether it holds its capacity."""
         return len(self._rows) == self.capacity
 
@@ -32,22 +32,24 @@ class Buffer:
         """Put rows in."""
         self._rows.extend(rows)
 
-    def take(self, count: int, seed: int) -> list[TokenizedRow]:
+    def sample(self, count: int, seed: int) -> list[TokenizedRow]:
         """Rows at random by the seed alone, different ones while there are enough; they stay in."""
-        dice = random.Random(seed)
+        generator = random.Random(seed)
         rows = list(self._rows)
-        return dice.sample(rows, count) if count <= len(rows) else dice.choices(rows, k=count)
+        if count <= len(rows):
+            return generator.sample(rows, count)
+        return generator.choices(rows, k=count)
 
     def state(self) -> dict[str, Any]:
         """Everything, as tensors and numbers."""
-        return {"rows": [packed(row) for row in self._rows]}
+        return {"rows": [row_to_state(row) for row in self._rows]}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Become what `state` said."""
-        self._rows = deque((unpacked(kept) for kept in state["rows"]), maxlen=self.capacity)
+        self._rows = deque(map(row_from_state, state["rows"]), maxlen=self.capacity)
 
 
-def packed(row: TokenizedRow) -> dict[str, Any]:
+def row_to_state(row: TokenizedRow) -> dict[str, Any]:
     """A row as a checkpoint holds it."""
     return {
         "trace_index": row.trace_index,
@@ -58,6 +60,6 @@ def packed(row: TokenizedRow) -> dict[str, Any]:
     }
 
 
-def unpacked(kept: Mapping[str, Any]) -> TokenizedRow:
-    """The row that was packed."""
-    return TokenizedRow.of(**kept)
+def row_from_state(state: Mapping[str, Any]) -> TokenizedRow:
+    """The row that `row_to_state` made a state of."""
+    return TokenizedRow.of(**state)

@@ -1,7 +1,8 @@
-"""What a completion is worth, by name: the verifier, its form, its length, a teacher's score, the gold answer's chance.
+"""What a completion is worth: the numbers that the rules of `objectives.rewards` are made of, and their sums.
 
-A reward is a function of (problem, text), or one of these names, or several of them with weights. The ones that need
-the whole group, or a model, get it: `Written` says what the student wrote, `Models` who is at hand.
+A reward is a function of (problem, text), or a name of `objectives.rewards.REWARDS`, or several of them with weights.
+The ones that need the whole group, or a model, get it: `Rollout` says what the student wrote, `RewardContext` who is at
+hand.
 """
 
 from __future__ import annotations
@@ -9,30 +10,33 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias, final
 
 import torch
 
 from potstill.errors import ConfigError, StageError
-from potstill.objectives import rewards as rules
-from potstill.records import Problem, split_reasoning
+from potstill.objectives.rewards import (
+    PROXY_STUDENT_SHARE,
+    PROXY_UPDATE_STEPS,
+    REWARDS,
+    Group,
+)
+from potstill.records import Problem, Verdict, split_reasoning
 from potstill.training.dataset import collate
 from potstill.training.dataset.chat_template import CLOSE, OPEN, Chat
 from potstill.training.dataset.rows import TokenizedRow
-from potstill.training.logprobs import logp
+from potstill.training.logprobs import batch_log_probs
 from potstill.verifiers import judge
 
-Reward: TypeAlias = Callable[[Any, str], float] | str | Mapping[str, float]
+RewardSpec: TypeAlias = Callable[[Any, str], float] | str | Mapping[str, float]
 
-SYNC, MIX = (
-    100,
-    0.9,
-)  # NOVER's proxy: steps between syncs (inferred), the policy's share in one (as in its code)
-TOGETHER = 16  # rows scored at once
+SCORING_BATCH = 16  # rows scored at once
 ANSWERS = re.compile(r"\\boxed\{|[Aa]nswer is|<answer>|####")
+NAMES = tuple(REWARDS)
 
 
-class Written(NamedTuple):
+class Rollout(NamedTuple):
     """A completion: its problem and text, its tokens behind the prompt's, which prompt of the window it answers."""
 
     problem: Problem
@@ -41,17 +45,17 @@ class Written(NamedTuple):
     group: int
 
 
-class Models(NamedTuple):
+class RewardContext(NamedTuple):
     """Who is at hand when rewards are given, what makes tokens of texts, the step, the limit of a completion."""
 
     student: Any
     teacher: Callable[[Sequence[TokenizedRow]], list[list[float]]] | None
     chat: Chat
     step: int
-    longest: int
+    max_new_tokens: int
 
 
-class Judged(NamedTuple):
+class RewardResult(NamedTuple):
     """The rewards; whether the verifier read an answer and whether it was right, None where it wasn't asked."""
 
     rewards: list[float]
@@ -67,79 +71,71 @@ class Rewards:
         spec: a function of (problem, text); None is the verifier alone.
     """
 
-    def __init__(self, spec: Reward | None) -> None:
-        spec = {"verifier": 1.0} if spec is None else {spec: 1.0} if isinstance(spec, str) else spec
-        self._own = None if isinstance(spec, Mapping) else spec
-        self._parts = dict(spec) if isinstance(spec, Mapping) else {}
-        self._proxy = Proxy()
-        unknown = sorted(set(self._parts) - set(NAMES))
+    def __init__(self, spec: RewardSpec | None) -> None:
+        self._function: Callable[[Any, str], float] | None = None
+        self._weights: dict[str, float] = {}
+        if spec is None:
+            self._weights = {"verifier": 1.0}
+        elif isinstance(spec, str):
+            self._weights = {spec: 1.0}
+        elif isinstance(spec, Mapping):
+            self._weights = dict(spec)
+        else:
+            self._function = spec
+        unknown = sorted(set(self._weights) - set(REWARDS))
         if unknown:
             raise ConfigError(
                 f"no reward {unknown[0]!r}",
-                available=NAMES,
+                available=REWARDS,
                 wanted=unknown[0],
                 fix="reward=verifier",
             )
+        self._needs = {REWARDS[name].needs for name in self._weights}
+        self._proxy = ProxyModel()
 
     def check(self, problems: Iterable[Problem]) -> None:
-        """Refuse problems that NOVER can say nothing of."""
-        if {"nover", "nover_efficiency"} & set(self._parts) and not any(
-            problem.answer for problem in problems
-        ):
-            raise StageError(
-                "the reward nover asks how likely the gold answer is, and no problem has one",
-                expected="problems with an answer",
-                fix="reward=verifier, or problems with their answers",
-            )
-
-    def __call__(self, written: Sequence[Written], models: Models) -> Judged:
-        """A number a completion; weighted sums of the named parts."""
-        if self._own is not None:
-            return Judged([float(self._own(one.problem, one.text)) for one in written], None)
-        verdicts = (
-            judge([(one.problem, one.text) for one in written])
-            if {"verifier", "shorter"} & set(self._parts)
-            else []
+        """Refuse problems that a reward can say nothing of."""
+        if "answer_likelihood" not in self._needs or any(problem.answer for problem in problems):
+            return
+        names = [name for name in self._weights if REWARDS[name].needs == "answer_likelihood"]
+        raise StageError(
+            f"the reward {names[0]} asks how likely the gold answer is, and no problem has one",
+            expected="problems with an answer",
+            fix="reward=verifier, or problems with their answers",
         )
-        right = [verdict.status == "right" for verdict in verdicts]
-        total = [0.0] * len(written)
-        for name, weight in self._parts.items():
-            values = self._part(name, written, models, right)
-            total = [have + weight * value for have, value in zip(total, values, strict=True)]
-        read = [verdict.status in ("right", "wrong") for verdict in verdicts]
-        return Judged(total, read or None, right or None)
 
-    def _part(
-        self, name: str, written: Sequence[Written], models: Models, right: list[bool]
-    ) -> list[float]:
-        lengths = [len(one.row) - one.row.prompt_length for one in written]
-        if name == "verifier":
-            return [float(fine) for fine in right]
-        if name == "form":
-            return [rules.thought(one.text) for one in written]
-        if name == "overlong":
-            return [rules.overlong(n, models.longest) for n in lengths]
-        if name == "shorter":
-            return _grouped(
-                written, lambda at: rules.shorter([lengths[i] for i in at], [right[i] for i in at])
-            )
-        if name == "teacher":
-            return self._teacher(written, models)
-        made = self._proxy.nover(written, models)
-        return [one.reasoning if name == "nover" else one.efficiency for one in made]
+    def __call__(self, rollouts: Sequence[Rollout], context: RewardContext) -> RewardResult:
+        """A number a completion; weighted sums of the named rewards."""
+        if self._function is not None:
+            values = [float(self._function(one.problem, one.text)) for one in rollouts]
+            return RewardResult(values, None)
+        known = self._measure(rollouts, context)
+        totals = [0.0] * len(rollouts)
+        for name, weight in self._weights.items():
+            values = _by_group(name, rollouts, known, context.max_new_tokens)
+            totals = [total + weight * value for total, value in zip(totals, values, strict=True)]
+        if not known.verdicts:
+            return RewardResult(totals, None)
+        answered = [verdict.status in ("right", "wrong") for verdict in known.verdicts]
+        return RewardResult(totals, answered, known.is_right)
 
-    def _teacher(self, written: Sequence[Written], models: Models) -> list[float]:
-        """exp of the mean log-probability of a completion's tokens under the teacher: 0 to 1, whatever its length."""
-        if models.teacher is None:
-            raise ConfigError(
-                "the reward `teacher` needs a teacher", expected="teacher= on the stage"
-            )
-        scored = models.teacher([one.row for one in written])
-        means = [sum(values) / len(values) if values else -1e9 for values in scored]
-        return [float(torch.tensor(mean, dtype=torch.float64).exp()) for mean in means]
+    def _measure(self, rollouts: Sequence[Rollout], context: RewardContext) -> _Measured:
+        """What the rules need of each completion."""
+        known = _Measured()
+        if "verdict" in self._needs:
+            known.verdicts = list(judge([(one.problem, one.text) for one in rollouts]))
+        if "teacher" in self._needs:
+            if context.teacher is None:
+                raise ConfigError(
+                    "the reward `teacher` needs a teacher", expected="teacher= on the stage"
+                )
+            known.teacher_log_probs = context.teacher([one.row for one in rollouts])
+        if "answer_likelihood" in self._needs:
+            known.answers = self._proxy.score_answers(rollouts, context)
+        return known
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint must hold: NOVER's proxy."""
+        """What a checkpoint must hold: the slow copy of the student."""
         return self._proxy.state()
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -147,119 +143,146 @@ class Rewards:
         self._proxy.restore(state)
 
 
-NAMES = ("verifier", "form", "overlong", "shorter", "teacher", "nover", "nover_efficiency")
+class AnswerLikelihood(NamedTuple):
+    """Of a completion: the gold answer's mean negative log-likelihood behind its reasoning, and the tokens of that."""
+
+    nll: float = 0.0
+    reasoning_length: int = 1
+    has_answer: bool = False
+
+
+@dataclass(slots=True)
+class _Measured:
+    """What is known of each completion; empty where no rule needs it."""
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    teacher_log_probs: list[list[float]] = field(default_factory=list)
+    answers: list[AnswerLikelihood] = field(default_factory=list)
+
+    @property
+    def is_right(self) -> list[bool]:
+        return [verdict.status == "right" for verdict in self.verdicts]
+
+
+def _by_group(
+    name: str, rollouts: Sequence[Rollout], known: _Measured, max_new_tokens: int
+) -> list[float]:
+    """A rule applied to every group of completions, in the order of the completions."""
+    members: dict[int, list[int]] = {}
+    for index, one in enumerate(rollouts):
+        members.setdefault(one.group, []).append(index)
+    values = [0.0] * len(rollouts)
+    is_right = known.is_right
+    for indices in members.values():
+        rows = [rollouts[index].row for index in indices]
+        answers = [known.answers[index] for index in indices if known.answers]
+        group = Group(
+            texts=[rollouts[index].text for index in indices],
+            lengths=[len(row) - row.prompt_length for row in rows],
+            max_new_tokens=max_new_tokens,
+            is_right=[is_right[index] for index in indices if is_right],
+            teacher_log_probs=[
+                known.teacher_log_probs[index] for index in indices if known.teacher_log_probs
+            ],
+            answer_nll=[answer.nll for answer in answers],
+            reasoning_lengths=[answer.reasoning_length for answer in answers],
+            has_answer=[answer.has_answer for answer in answers],
+        )
+        for index, value in zip(indices, REWARDS[name].rule(group), strict=True):
+            values[index] = value
+    return values
 
 
 @final
-class Proxy:
-    """The slow copy of the student under which NOVER asks how likely the gold answer is."""
+class ProxyModel:
+    """A slow copy of the student, under which it is asked how likely the gold answer is."""
 
     def __init__(self) -> None:
         self._model: Any = None
-        self._synced = -1
-        self._kept: Mapping[str, Any] | None = None
-        self._last: tuple[list[TokenizedRow], list[rules.Nover]] | None = None
+        self._last_update = -1
+        self._stored_weights: Mapping[str, Any] | None = None
 
-    def nover(self, written: Sequence[Written], models: Models) -> list[rules.Nover]:
-        """Both rewards of each completion; computed once for the two names."""
-        rows = [one.row for one in written]
-        if self._last is None or not rows or (self._last[0] is not rows and self._last[0] != rows):
-            self._sync(models)
-            self._last = rows, self._computed(written, models)
-        return self._last[1]
+    def score_answers(
+        self, rollouts: Sequence[Rollout], context: RewardContext
+    ) -> list[AnswerLikelihood]:
+        """How likely the gold answer is behind each completion's reasoning."""
+        self._update(context)
+        answers = [AnswerLikelihood()] * len(rollouts)
+        indices, rows = [], []
+        for index, one in enumerate(rollouts):
+            reasoning = reasoning_before_answer(one.text)
+            if reasoning and one.problem.answer:
+                indices.append(index)
+                rows.append(_answer_row(one, reasoning, context.chat))
+        for index, row, log_probs in zip(indices, rows, score_rows(self._model, rows), strict=True):
+            reasoning_length = int((row.loss_weights == 0).sum()) - row.prompt_length
+            nll = -sum(log_probs) / len(log_probs)
+            answers[index] = AnswerLikelihood(nll, reasoning_length, has_answer=True)
+        return answers
 
-    def _computed(self, written: Sequence[Written], models: Models) -> list[rules.Nover]:
-        thoughts = [reasoning(one.text) for one in written]
-        asked = [
-            at
-            for at, (one, text) in enumerate(zip(written, thoughts))
-            if text and one.problem.answer
-        ]
-        rows = [_answer(written[at], thoughts[at], models.chat) for at in asked]
-        nll, tokens, valid = [0.0] * len(written), [1] * len(written), [False] * len(written)
-        for at, values, row in zip(asked, scores(self._model, rows), rows, strict=True):
-            nll[at], valid[at] = -sum(values) / len(values), True
-            tokens[at] = int((row.loss_weights == 0).sum()) - row.prompt_length
-        made = _grouped(
-            written,
-            lambda at: rules.nover(
-                [nll[i] for i in at], [tokens[i] for i in at], [valid[i] for i in at]
-            ),
-        )
-        return list(made)
-
-    def _sync(self, models: Models) -> None:
-        """The copy at the first step; every SYNC steps it becomes MIX of the student and the rest of itself."""
+    def _update(self, context: RewardContext) -> None:
+        """Copy the student at the first step; from time to time move the copy most of the way to it."""
         if self._model is None:
-            self._model = copy.deepcopy(models.student).eval().requires_grad_(False)
-            if self._kept is not None:
-                self._model.load_state_dict(self._kept)
+            self._model = copy.deepcopy(context.student).eval().requires_grad_(False)
+            if self._stored_weights is not None:
+                self._model.load_state_dict(self._stored_weights)
             else:
-                self._synced = models.step
-            self._kept = None
-        if models.step - self._synced < SYNC:
+                self._last_update = context.step
+            self._stored_weights = None
+        if context.step - self._last_update < PROXY_UPDATE_STEPS:
             return
         with torch.no_grad():
-            for mine, theirs in zip(
-                self._model.parameters(), models.student.parameters(), strict=True
+            for own, student in zip(
+                self._model.parameters(), context.student.parameters(), strict=True
             ):
-                mine.lerp_(theirs.to(mine.dtype), MIX)
-        self._synced = models.step
+                own.lerp_(student.to(own.dtype), PROXY_STUDENT_SHARE)
+        self._last_update = context.step
 
     def state(self) -> dict[str, Any]:
-        """The copy's weights and when it was synchronised; nothing where there is no copy."""
+        """The copy's weights and the step of its last update; nothing where there is no copy."""
         if self._model is None:
             return {}
-        return {
-            "synced": self._synced,
-            "weights": {name: t.cpu() for name, t in self._model.state_dict().items()},
-        }
+        weights = {name: tensor.cpu() for name, tensor in self._model.state_dict().items()}
+        return {"last_update": self._last_update, "weights": weights}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Become what `state` said, when a student is at hand."""
         if state:
-            self._kept, self._synced = state["weights"], state["synced"]
+            self._stored_weights, self._last_update = state["weights"], state["last_update"]
 
 
-def reasoning(text: str) -> str:
+def reasoning_before_answer(text: str) -> str:
     """What stands before a text's answer, up to where the answer itself begins; "" where no answer is marked."""
     thought, reply = split_reasoning(text)
-    found = list(ANSWERS.finditer(reply if thought else text))
-    if thought:
-        return f"{OPEN}{thought}{CLOSE}{reply[: found[-1].end()] if found else ''}"
-    return text[: found[-1].end()] if found else ""
+    if not thought:
+        marks = list(ANSWERS.finditer(text))
+        return text[: marks[-1].end()] if marks else ""
+    marks = list(ANSWERS.finditer(reply))
+    beginning = reply[: marks[-1].end()] if marks else ""
+    return f"{OPEN}{thought}{CLOSE}{beginning}"
 
 
-def scores(model: Any, rows: Sequence[TokenizedRow]) -> list[list[float]]:
+def score_rows(model: Any, rows: Sequence[TokenizedRow]) -> list[list[float]]:
     """A model's log-probability of each counted token of each row."""
-    made: list[list[float]] = []
-    for start in range(0, len(rows), TOGETHER):
-        part = [row.without_columns() for row in rows[start : start + TOGETHER]]
+    log_probs: list[list[float]] = []
+    for start in range(0, len(rows), SCORING_BATCH):
+        part = [row.without_columns() for row in rows[start : start + SCORING_BATCH]]
         batch = collate.to_device(collate.collate_rows(part), model.device)
-        columns = logp(model, batch).cpu()
+        columns = batch_log_probs(model, batch).cpu()  # [B, T]
         for row, column in zip(part, columns):
-            made.append(column[row.is_learnt.nonzero()[0]].tolist())
-    return made
+            log_probs.append(column[row.is_learnt.nonzero()[0]].tolist())
+    return log_probs
 
 
-def _answer(one: Written, thought: str, chat: Chat) -> TokenizedRow:
+def _answer_row(rollout: Rollout, reasoning: str, chat: Chat) -> TokenizedRow:
     """The prompt, the reasoning, and the gold answer as what counts."""
-    before = [*one.row.prompt_ids, *_ids(thought, chat)]
-    blank = "" if thought.endswith(("{", "<answer>")) else " "
-    answer = _ids(f"{blank}{one.problem.answer}", chat)
+    row = rollout.row
+    before = [*row.prompt_ids, *_token_ids(reasoning, chat)]
+    blank = "" if reasoning.endswith(("{", "<answer>")) else " "
+    answer = _token_ids(f"{blank}{rollout.problem.answer}", chat)
     weights = [0.0] * len(before) + [1.0] * len(answer)
-    return TokenizedRow.of(one.row.trace_index, [*before, *answer], weights, one.row.prompt_length)
+    return TokenizedRow.of(row.trace_index, [*before, *answer], weights, row.prompt_length)
 
 
-def _ids(text: str, chat: Chat) -> list[int]:
+def _token_ids(text: str, chat: Chat) -> list[int]:
     return list(chat.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def _grouped(written: Sequence[Written], rule: Callable[[list[int]], Sequence[Any]]) -> list[Any]:
-    """A rule of a group applied to every group, back in the order of the completions."""
-    made: list[Any] = [None] * len(written)
-    for group in dict.fromkeys(one.group for one in written):
-        at = [i for i, one in enumerate(written) if one.group == group]
-        for i, value in zip(at, rule(at), strict=True):
-            made[i] = value
-    return made

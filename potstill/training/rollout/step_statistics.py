@@ -1,6 +1,6 @@
-"""What only a whole step knows, before any micro-batch is learnt: KTO's kl, MiniLLM's whitened returns.
+"""What only a whole step knows, before any micro-batch is trained on: means over the step's rows.
 
-Both are means over the step's rows. Taken over one micro-batch they would change with how the step is cut.
+Taken over one micro-batch they would change with how the step is cut.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from potstill.objectives.inputs import Inputs
-from potstill.objectives.policy import normalised_returns, whitened
+from potstill.objectives.policy import whitened
 from potstill.training import distributed
 from potstill.training.dataset import collate
 from potstill.training.dataset.collate import Batch
@@ -20,7 +20,10 @@ from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.dataset.training_dataset import Item, TrainingDataset
 
 OTHER = "other_"  # what the columns of a mismatched row begin with
-Valued = Callable[[Batch], Tensor]  # log-probabilities of the counted targets, [B, T]
+LogProbs = Callable[[Batch], Tensor]  # log-probabilities of the counted targets, [B, T]
+Returns = Callable[
+    [Tensor, Inputs], Tensor
+]  # rewards of the counted positions to their returns, [N]
 
 
 def mismatched_rows(dataset: TrainingDataset) -> list[TokenizedRow]:
@@ -74,60 +77,69 @@ def add_mismatched(
     return dataset.with_column(OTHER + "reference", values)
 
 
-def with_kl(window: Sequence[Batch], valued: Valued) -> list[Batch]:
+def with_mismatched_kl(window: Sequence[Batch], student: LogProbs) -> list[Batch]:
     """The micro-batches with `kl`: the mean over the step's mismatched rows of log student - log reference, at least 0.
 
     Args:
-        valued: the student as it is now.
+        student: as it is now.
     """
     total, count = 0.0, 0
     for batch in window:
         if collate.is_idle(batch):
             continue
-        other = {
-            name.removeprefix(OTHER): column
-            for name, column in batch.items()
-            if name.startswith(OTHER)
-        }
-        ratios = (valued(other).to(other["reference"]) - other["reference"]).sum(1).double()
-        told = (other["loss_weights"][:, 1:] > 0).any(1)
-        total, count = total + float(ratios[told].sum()), count + int(told.sum())
+        other: Batch = {}
+        for name, column in batch.items():
+            if name.startswith(OTHER):
+                other[name.removeprefix(OTHER)] = column
+        log_ratios = student(other).to(other["reference"]) - other["reference"]  # [B, T]
+        of_rows = log_ratios.sum(1).double()  # [B]
+        counts = (other["loss_weights"][:, 1:] > 0).any(1)  # [B]: rows of which anything counts
+        total, count = total + float(of_rows[counts].sum()), count + int(counts.sum())
     total, count = (sum(part) for part in zip(*distributed.gathered((total, count))))
     kl = max(0.0, total / count) if count else 0.0
     return [{**batch, "kl": torch.tensor(kl, device=batch["input_ids"].device)} for batch in window]
 
 
-def with_returns(
-    window: Sequence[Batch], student: Valued, teacher: Valued, gamma: float
+def with_whitened_returns(
+    window: Sequence[Batch], student: LogProbs, teacher: LogProbs, returns: Returns
 ) -> list[Batch]:
-    """The micro-batches with MiniLLM's returns as `advantages`, whitened over the step.
+    """The micro-batches with returns as `advantages`, whitened over the step.
+
+    The reward of a token is the teacher's log-probability less the sampler's.
 
     Args:
         student: asked where a micro-batch does not say how likely its tokens were when they were written.
         teacher: asked where it does not say what the teacher holds of them.
+        returns: the objective's (`Hooks.step_returns`).
     """
-    made = [{**batch} for batch in window]
-    found = []
-    busy = [batch for batch in made if not collate.is_idle(batch)]
+    batches: list[Batch] = [{**batch} for batch in window]
+    busy = [batch for batch in batches if not collate.is_idle(batch)]
+    values = []
     for batch in busy:
-        for name, model in (("teacher", teacher), ("sampled", student)):
-            batch[name] = batch[name] if name in batch else model(batch).to(batch["loss_weights"])
-        kept = batch["loss_weights"][:, 1:] > 0
-        rewards = (batch["teacher"] - batch["sampled"])[:, 1:][kept]
-        groups = torch.arange(len(kept), device=kept.device).repeat_interleave(kept.sum(1))
-        x = Inputs(rewards[:, None], lambda h: h, torch.zeros_like(groups), groups_N=groups)
-        found.append(normalised_returns(rewards, x, gamma))
-    parts = _whitened(found)
-    for batch, part in zip(busy, parts, strict=True):
-        column = torch.zeros_like(batch["loss_weights"])
-        column[:, 1:][batch["loss_weights"][:, 1:] > 0] = part.to(column)
-        batch["advantages"] = column
-    return made
+        for name, log_probs in (("teacher", teacher), ("sampled", student)):
+            if name not in batch:
+                batch[name] = log_probs(batch).to(batch["loss_weights"])
+        counted_BT = batch["loss_weights"][:, 1:] > 0
+        rewards_N = (batch["teacher"] - batch["sampled"])[:, 1:][counted_BT]
+        lengths_B = counted_BT.sum(1)
+        groups_N = torch.arange(len(lengths_B), device=lengths_B.device).repeat_interleave(
+            lengths_B
+        )
+        # Returns depend on which sequence a position belongs to; there is no student in these inputs.
+        x = Inputs(rewards_N[:, None], lambda h: h, torch.zeros_like(groups_N), groups_N=groups_N)
+        values.append(returns(rewards_N, x))
+    for batch, advantages_N in zip(busy, _whiten_over_step(values), strict=True):
+        column_BT = torch.zeros_like(batch["loss_weights"])
+        column_BT[:, 1:][batch["loss_weights"][:, 1:] > 0] = advantages_N.to(column_BT)
+        batch["advantages"] = column_BT
+    return batches
 
 
-def _whitened(parts: Sequence[Tensor]) -> Sequence[Tensor]:
-    """This process's values, whitened with those of all processes."""
-    mine = torch.cat([torch.zeros(0), *(part.cpu() for part in parts)])
-    every = distributed.gathered(mine)
-    told: Sequence[Tensor] = whitened(torch.cat(every)).split([len(values) for values in every])
-    return list(told[distributed.rank()].split([len(part) for part in parts]))
+def _whiten_over_step(values: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The values of this process's micro-batches, whitened with those of all processes."""
+    own = torch.cat([torch.zeros(0), *(part.cpu() for part in values)])
+    of_processes = distributed.gathered(own)
+    whole: Tensor = whitened(torch.cat(of_processes))
+    of_this_process = whole.split([len(part) for part in of_processes])[distributed.rank()]
+    parts: Sequence[Tensor] = of_this_process.split([len(part) for part in values])
+    return parts

@@ -27,7 +27,7 @@ from potstill.records import Progress
 from potstill.training import logprobs
 from potstill.training.dataset import collate
 from potstill.training.dataset.rows import TokenizedRow
-from potstill.training.objective_config import read_cache_manifest
+from potstill.training.objective_config import read_manifest
 from potstill.training.teacher.tokenizer_check import PROBES
 
 MARK = "teacher_cache.json"
@@ -182,7 +182,7 @@ def read(folder: Path, student: Path, rows: Sequence[TokenizedRow]) -> list[Toke
 def about(folder: Path) -> CachedLogits:
     """What a folder of cached teacher logits says of itself."""
     try:
-        return CachedLogits(**json.loads(read_cache_manifest(folder)))
+        return CachedLogits(**json.loads(read_manifest(folder)))
     except (ValueError, TypeError) as error:
         raise StoreError(
             f"{folder / MARK} can't be read ({error})", expected="what potstill cache-teacher wrote"
@@ -219,8 +219,7 @@ def _entries(
     model: Any, rows: Sequence[TokenizedRow], k: int, temperature: float, width: int
 ) -> Iterator[list[tuple[str, torch.Tensor]]]:
     batch = collate.to_device(
-        collate.collate_rows([row.without_columns() for row in rows]),
-        model.device,
+        collate.collate_rows([row.without_columns() for row in rows]), model.device
     )
     with torch.no_grad():
         x = logprobs.positions(model, batch)

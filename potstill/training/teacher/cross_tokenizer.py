@@ -49,7 +49,7 @@ class Attached(NamedTuple):
 
 
 @final
-class Across:
+class TokenizerPair:
     """A student's and a teacher's tokenizers.
 
     Args:
@@ -140,14 +140,14 @@ class Across:
 
 
 @final
-class Reader:
+class CrossTokenizerReader:
     """Gives micro-batches of text that the student wrote the teacher's reading of it.
 
     Args:
         traces: the stage's rows, which a micro-batch names by its column `trace`.
     """
 
-    def __init__(self, across: Across, traces: Sequence[Trace]) -> None:
+    def __init__(self, across: TokenizerPair, traces: Sequence[Trace]) -> None:
         self._across, self._traces = across, traces
 
     @property
@@ -190,7 +190,7 @@ def side(path: Path, told: str = "auto") -> Side:
     return Side(chat(tokenizer, told), spelled)
 
 
-def complete(
+def with_other_tokenizer(
     x: Inputs,
     model: Any,
     batch: Batch,

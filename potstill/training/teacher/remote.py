@@ -16,7 +16,7 @@ from potstill.training.dataset.rows import TokenizedRow
 
 
 @final
-class Wire:
+class RemoteTeacher:
     """A model of the contract `Scored` as a teacher of tokens.
 
     Args:

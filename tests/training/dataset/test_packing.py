@@ -125,7 +125,7 @@ def test_losses_and_gradients_of_every_kind_are_unpacked_ones_to_1e_6(
         made = dataclasses.replace(prepare_objective(config, model, packing=packed))
         dataset = dataset_for(tiny_checkpoint, traces, config)
         batch = collate.collate(made.with_reference_values(model, dataset))
-        loss, _ = window_loss(model, batch, made.counts(batch), made)
+        loss, _ = window_loss(model, batch, made.normaliser_count(batch), made)
         loss.backward()
         found.append((loss.item(), [p.grad for p in model.parameters() if p.grad is not None]))
     assert found[1][0] == pytest.approx(found[0][0], rel=1e-6, abs=1e-6)

@@ -9,9 +9,9 @@ from tiny import tiny_checkpoint as make_checkpoint
 from potstill.errors import ConfigError, StageError
 from potstill.records import Problem, Trace
 from potstill.training.dataset.rows import TokenizedRow
-from potstill.training.objective_config import ObjectiveConfig, called
+from potstill.training.objective_config import ObjectiveConfig, reward_id
 from potstill.training.rollout import rewards
-from potstill.training.rollout.rewards import Models, Rewards, Written
+from potstill.training.rollout.rewards import RewardContext, Rewards, Rollout
 
 PROMPT = "Ned has 3 shells."
 TEXTS = (
@@ -35,13 +35,13 @@ def written(template, texts=TEXTS, answer="3"):
         ids = template.tokenizer(text, add_special_tokens=False)["input_ids"]
         weights = (0.0,) * len(prompt) + (1.0,) * len(ids)
         made.append(
-            Written(problem, text, TokenizedRow.of(0, (*prompt, *ids), weights, len(prompt)), 0)
+            Rollout(problem, text, TokenizedRow.of(0, (*prompt, *ids), weights, len(prompt)), 0)
         )
     return made
 
 
 def models(model, template, teacher=None, step=0):
-    return Models(model, teacher, template, step, 100)
+    return RewardContext(model, teacher, template, step, 100)
 
 
 def test_names_alone_and_together(student):
@@ -69,7 +69,7 @@ def test_a_teacher_s_score_is_its_mean_token_probability(student, tmp_path):
     other, _ = load(make_checkpoint(tmp_path / "teacher", seed=7))
     some = written(template)
     made = Rewards("teacher")(
-        some, models(model, template, lambda rows: rewards.scores(other, rows))
+        some, models(model, template, lambda rows: rewards.score_rows(other, rows))
     ).rewards
     for one, value in zip(some, made):
         ids = torch.tensor([one.row.input_ids.tolist()])
@@ -95,7 +95,7 @@ def test_a_teacher_s_score_is_its_mean_token_probability(student, tmp_path):
     ],
 )
 def test_where_the_answer_begins(text, before):
-    assert rewards.reasoning(text) == before
+    assert rewards.reasoning_before_answer(text) == before
 
 
 def test_nover_by_hand(student):
@@ -105,9 +105,9 @@ def test_nover_by_hand(student):
     made = Rewards("nover")(some, models(model, template)).rewards
     scores = []
     for one in some[:3]:
-        thought = template.tokenizer(rewards.reasoning(one.text), add_special_tokens=False)[
-            "input_ids"
-        ]
+        thought = template.tokenizer(
+            rewards.reasoning_before_answer(one.text), add_special_tokens=False
+        )["input_ids"]
         answer = template.tokenizer(" 3", add_special_tokens=False)["input_ids"]
         before = [*one.row.prompt_ids, *thought]
         ids = torch.tensor([[*before, *answer]])
@@ -129,11 +129,11 @@ def test_nover_s_copy_follows_the_student_slowly(tmp_path, student):
     with torch.no_grad():
         for p in model.parameters():
             p.add_(1.0)
-    reward(some[:2], models(model, template, step=rewards.SYNC - 1))
+    reward(some[:2], models(model, template, step=rewards.PROXY_UPDATE_STEPS - 1))
     assert all(torch.equal(a, b) for a, b in zip(copy, reward._proxy._model.parameters()))
-    reward(some, models(model, template, step=rewards.SYNC))
+    reward(some, models(model, template, step=rewards.PROXY_UPDATE_STEPS))
     for old, now in zip(copy, reward._proxy._model.parameters()):
-        torch.testing.assert_close(now, old + rewards.MIX)
+        torch.testing.assert_close(now, old + rewards.PROXY_STUDENT_SHARE)
     again = Rewards("nover")
     again.restore(reward.state())
     assert again(some, models(model, template, step=101)) == reward(
@@ -178,5 +178,5 @@ def test_in_a_window_with_a_teacher(student, tmp_path):
 
 
 def test_a_reward_s_id_is_its_names_and_weights():
-    assert called("nover") == called({"nover": 1.0}) != called({"nover": 0.5})
-    assert called({"form": 1, "nover": 1}) == called({"nover": 1, "form": 1})
+    assert reward_id("nover") == reward_id({"nover": 1.0}) != reward_id({"nover": 0.5})
+    assert reward_id({"form": 1, "nover": 1}) == reward_id({"nover": 1, "form": 1})

@@ -23,16 +23,16 @@ from tiny import tiny_checkpoint as make_checkpoint
 from potstill.errors import ConfigError
 from potstill.models.local import generate
 from potstill.models.model import Sampling
-from potstill.objectives.schedules import Adaptive, speculative_block
+from potstill.objectives.schedules import AdaptiveShare, speculative_block
 from potstill.training import checkpoint as loading
 from potstill.training.fit import fit
-from potstill.training.logprobs import logp
-from potstill.training.objective_config import NEARBY, ObjectiveConfig
+from potstill.training.logprobs import batch_log_probs
+from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.objective_inputs import prepare_objective
 from potstill.training.output_dir import STEPS_FILE
 from potstill.training.rollout import speculative
 from potstill.training.rollout.rollouts import Rollouts
-from potstill.training.schedules import Moving, When
+from potstill.training.schedules import ConstantSchedules, When
 from potstill.training.settings import LoraSettings, TrainingSettings
 from potstill.training.trainer import Loop, window_loss
 
@@ -93,7 +93,7 @@ def test_the_sampler_s_log_probabilities_are_the_training_s(student, teacher, he
     for batch in rollouts(template, config, traces())(model, window(template, traces()), FIRST):
         counted = batch["loss_weights"] > 0
         torch.testing.assert_close(
-            batch["sampled"][counted], logp(model, batch)[counted], rtol=0, atol=2e-5
+            batch["sampled"][counted], batch_log_probs(model, batch)[counted], rtol=0, atol=2e-5
         )
         assert int(counted.sum()) == int((batch["lengths"] - batch["prompt_lengths"]).sum())
 
@@ -187,7 +187,7 @@ def test_the_normaliser_counts_what_was_written(tiny_checkpoint, teacher, tmp_pa
         batch_size=2, gradient_accumulation_steps=2, num_train_epochs=1, learning_rate=1e-3
     )
     dataset = dataset_of(rows, template)
-    made = prepare_objective(config, model, roll=rollouts(template, config, rows))
+    made = prepare_objective(config, model, step_rows=rollouts(template, config, rows))
     loop = Loop(model, dataset, settings, tmp_path, None, objective_inputs=made)
     loop.state.max_steps = 1
     batches, count = loop.get_batch_samples(
@@ -204,9 +204,9 @@ def test_a_step_on_rollouts_is_a_step_on_the_same_tokens_as_rows(student, teache
     """However the window is cut, and equal to the formula on full logits."""
     model, template = student
     config = opd(teacher, loss_reduction=mean)
-    made = prepare_objective(config, model, roll=rollouts(template, config, traces()))
-    batches = made.window(model, window(template, traces(), 2), FIRST)
-    count = sum(made.counts(batch) for batch in batches)
+    made = prepare_objective(config, model, step_rows=rollouts(template, config, traces()))
+    batches = made.step_batches(model, window(template, traces(), 2), FIRST)
+    count = sum(made.normaliser_count(batch) for batch in batches)
     model.zero_grad()
     for batch in batches:
         window_loss(model, batch, count, made)[0].backward()
@@ -264,7 +264,7 @@ def test_distillm_s_buffer_grows_is_used_and_is_kept_by_a_checkpoint(student, te
     for step in range(9):
         made = roll(model, window(template, traces(), prompts=False), When(step, 10))
         seen.append([completions(batch) for batch in made])
-    assert len(roll._buffer) == 6 and roll._buffer.full
+    assert len(roll._buffer) == 6 and roll._buffer.is_full
     other = rollouts(template, config, traces())
     other.restore(roll.state())
     for step in (9, 10, 11):
@@ -282,8 +282,8 @@ def test_distillm_s_buffer_grows_is_used_and_is_kept_by_a_checkpoint(student, te
             }
             assert {tuple(ids) for batch in ours for ids in completions(batch)} <= old
     for loss in (2.0, 2.05, 2.2):
-        roll.validated(loss)
-    assert roll._adaptive == Adaptive(1.0, 2.2)
+        roll.update_share(loss)
+    assert roll._adaptive_share == AdaptiveShare(1.0, 2.2)
 
 
 def test_student_and_teacher_mixed_draw_from_the_mixture(student, teacher):
@@ -296,8 +296,8 @@ def test_student_and_teacher_mixed_draw_from_the_mixture(student, teacher):
         for batch in window(template, traces())
         for ids, n in zip(batch["input_ids"], batch["prompt_lengths"])
     ]
-    pair = speculative.Pair(model, other, speculative.mixed(0.2))
-    drawn = roll.written(model, prompts, list(range(len(prompts))), pair)
+    pair = speculative.ModelPair(model, other, speculative.mixed(0.2))
+    drawn = roll.write_completions(model, prompts, list(range(len(prompts))), pair)
     for prompt, one in zip(prompts, drawn):
         ids = torch.tensor([prompt + one.ids])
         p, q = (
@@ -306,12 +306,12 @@ def test_student_and_teacher_mixed_draw_from_the_mixture(student, teacher):
         )
         both = (0.2 * p + 0.8 * q).log().gather(1, ids[0, len(prompt) :, None])[:, 0]
         torch.testing.assert_close(torch.tensor(one.logprobs), both.float(), rtol=0, atol=1e-4)
-    alone = roll.written(model, prompts, list(range(len(prompts))))
-    same = roll.written(
+    alone = roll.write_completions(model, prompts, list(range(len(prompts))))
+    same = roll.write_completions(
         model,
         prompts,
         list(range(len(prompts))),
-        speculative.Pair(model, model, speculative.mixed(0.5)),
+        speculative.ModelPair(model, model, speculative.mixed(0.5)),
     )
     assert [one.ids for one in alone] == [one.ids for one in same]
 
@@ -377,13 +377,13 @@ def test_two_writers_leave_the_student_s_own_share_behind(student, teacher):
         )
         counted = batch["loss_weights"] > 0
         torch.testing.assert_close(
-            batch["sampled"][counted], logp(model, batch)[counted], rtol=0, atol=1e-6
+            batch["sampled"][counted], batch_log_probs(model, batch)[counted], rtol=0, atol=1e-6
         )
     alone = rollouts(template, opd(teacher), traces(3))(model, window(template, traces(3)), FIRST)
     assert completions(alone[0]) != completions(batch)
 
 
-@pytest.mark.parametrize("objective", NEARBY)
+@pytest.mark.parametrize("objective", ("grpo", "sapo", "vespo"))
 def test_a_policy_gradient_near_a_reference_starts_at_it(tiny_checkpoint, objective):
     """New text is compared with the student as it began: k3 is 0 at first; with adapters, the student without them."""
     for lora in (None, LoraSettings(r=4)):
@@ -398,8 +398,8 @@ def test_a_policy_gradient_near_a_reference_starts_at_it(tiny_checkpoint, object
             max_new_tokens=6,
             reward=vowels,
         )
-        made = prepare_objective(config, model, roll=rollouts(template, config, traces(2)))
-        (batch,) = made.window(model, window(template, traces(2)), FIRST)
+        made = prepare_objective(config, model, step_rows=rollouts(template, config, traces(2)))
+        (batch,) = made.step_batches(model, window(template, traces(2)), FIRST)
         assert float(window_loss(model, batch, 1.0, made)[1].stats["kl"].total) == pytest.approx(
             0, abs=1e-5
         )
@@ -407,7 +407,7 @@ def test_a_policy_gradient_near_a_reference_starts_at_it(tiny_checkpoint, object
             for name, p in model.named_parameters():
                 if lora is None or "lora_B" in name:
                     p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(0)) * 0.1)
-        (batch,) = made.window(model, window(template, traces(2)), FIRST)
+        (batch,) = made.step_batches(model, window(template, traces(2)), FIRST)
         assert float(window_loss(model, batch, 1.0, made)[1].stats["kl"].total) > 1e-3
 
 
@@ -502,8 +502,10 @@ def test_after_a_kill_the_weights_are_those_of_an_undisturbed_run(
 
 
 def test_what_is_written_once_is_learnt_in_several_steps(tiny_checkpoint, tmp_path, monkeypatch):
-    asked, plain = [], Rollouts._made
-    monkeypatch.setattr(Rollouts, "_made", lambda *given: asked.append(given[3]) or plain(*given))
+    asked, plain = [], Rollouts._roll_out_batch
+    monkeypatch.setattr(
+        Rollouts, "_roll_out_batch", lambda *given: asked.append(given[3]) or plain(*given)
+    )
     config = ObjectiveConfig(
         "grpo",
         {"clip": 1e-3},
@@ -531,15 +533,15 @@ def test_what_is_written_once_is_learnt_in_several_steps(tiny_checkpoint, tmp_pa
 
 
 def test_taid_moves_once_a_step_with_the_step_s_loss(tiny_checkpoint, teacher, tmp_path):
-    moving = Moving(ObjectiveConfig("taid", teacher=teacher))
+    moving = ConstantSchedules(ObjectiveConfig("taid", teacher=teacher))
     seen = []
     for step, loss in enumerate((2.0, 1.8, 1.7, 1.65)):
-        moving.after(When(step, 10), {"loss": loss})
+        moving.advance(When(step, 10), {"loss": loss})
         seen.append(moving.constants(When(step, 10))["t"])
     assert seen == pytest.approx([0.4, 0.46, 0.52, 0.58])
-    fixed = Moving(ObjectiveConfig("taid", {"t": 0.7}, teacher=teacher))
+    fixed = ConstantSchedules(ObjectiveConfig("taid", {"t": 0.7}, teacher=teacher))
     assert fixed.constants(When(0, 10)) == {}
-    again = Moving(ObjectiveConfig("taid", teacher=teacher))
+    again = ConstantSchedules(ObjectiveConfig("taid", teacher=teacher))
     again.restore(moving.state())
     assert again.constants(When(4, 10)) == moving.constants(When(4, 10))
     losses = []
@@ -563,7 +565,7 @@ def test_taid_moves_once_a_step_with_the_step_s_loss(tiny_checkpoint, teacher, t
 
 
 def test_constants_move_in_a_line():
-    moving = Moving(
+    moving = ConstantSchedules(
         ObjectiveConfig(
             "kdrl",
             teacher="t",
@@ -582,7 +584,7 @@ def test_constants_move_in_a_line():
     [
         (
             {"objective": "jsd", "teacher": "t", "rollout_sampling": "speculative"},
-            "rollout is above 0",
+            "on_policy_fraction is above 0",
         ),
         (
             {
@@ -609,7 +611,7 @@ def test_constants_move_in_a_line():
                 "replay_buffer_size": 5,
                 "on_policy_fraction": 1.0,
             },
-            "rollout below 1",
+            "on_policy_fraction below 1",
         ),
         (
             {"objective": "jsd", "teacher": "t", "num_iterations": 2, "on_policy_fraction": 0.5},

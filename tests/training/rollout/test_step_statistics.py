@@ -19,7 +19,7 @@ from potstill.training.dataset.build import build_dataset
 from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.dataset.training_dataset import TrainingDataset
 from potstill.training.fit import fit
-from potstill.training.logprobs import logp, positions
+from potstill.training.logprobs import batch_log_probs, positions
 from potstill.training.metrics import written
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.objective_inputs import prepare_objective
@@ -67,10 +67,12 @@ def test_kl_is_the_mean_over_mismatched_rows_of_the_whole_step(tmp_path):
     ratios = []
     for crossed in step_statistics.mismatched_rows(rows):
         alone = collate.collate_rows([crossed])
-        ratios.append(float((logp(model, alone) - logp(load(other)[0], alone)).sum()))
+        ratios.append(
+            float((batch_log_probs(model, alone) - batch_log_probs(load(other)[0], alone)).sum())
+        )
     wanted = sum(ratios) / len(ratios)
     kls = {
-        size: made.window(
+        size: made.step_batches(
             model, [collate.collate(ready[at : at + size]) for at in range(0, 8, size)], FIRST
         )
         for size in (8, 4, 2)
@@ -79,11 +81,11 @@ def test_kl_is_the_mean_over_mismatched_rows_of_the_whole_step(tmp_path):
         assert [float(b["kl"]) for b in batches] == pytest.approx(
             [max(0.0, wanted)] * len(batches), abs=1e-4
         )
-    swapped = step_statistics.with_kl(
+    swapped = step_statistics.with_mismatched_kl(
         [collate.collate(ready)], lambda batch: batch["reference"] - batch["loss_weights"]
     )
     assert float(swapped[0]["kl"]) == 0.0  # clamped
-    raised = step_statistics.with_kl(
+    raised = step_statistics.with_mismatched_kl(
         [collate.collate(ready)], lambda batch: batch["reference"] + batch["loss_weights"]
     )
     counted = [int(one.is_learnt.sum()) for one in step_statistics.mismatched_rows(rows)]
@@ -93,10 +95,10 @@ def test_kl_is_the_mean_over_mismatched_rows_of_the_whole_step(tmp_path):
 
 def test_kto_learns_with_that_kl(tmp_path):
     model, made, ready, _ = kto(tmp_path)
-    [batch] = made.window(model, [collate.collate(ready)], FIRST)
+    [batch] = made.step_batches(model, [collate.collate(ready)], FIRST)
     assert float(batch["kl"]) == pytest.approx(0.0, abs=1e-4)  # the reference is the student still
     x = positions(model, {**batch, "kl": torch.tensor(2.0)}, needs=made.needs, normaliser=1.0)
-    found = made.objective(x)
+    found = made.loss(x)
     assert float(found.stats["kl"].total) == 2.0
     s = 1 / (
         1 + math.exp(-0.2)
@@ -111,14 +113,14 @@ def test_minillms_returns_are_whitened_over_the_step(tmp_path):
     made = prepare_objective(config, model)
     slopes = []
     for size in (6, 3, 2):
-        batches = made.window(model, window(template, traces(), size, prompts=False), FIRST)
+        batches = made.step_batches(model, window(template, traces(), size, prompts=False), FIRST)
         told = torch.cat([b["advantages"][:, 1:][b["loss_weights"][:, 1:] > 0] for b in batches])
         assert float(told.mean()) == pytest.approx(0, abs=1e-5) and float(
             told.std()
         ) == pytest.approx(1, abs=1e-5)
         model.zero_grad()
         for batch in batches:
-            window_loss(model, batch, sum(float(made.counts(b)) for b in batches), made)[
+            window_loss(model, batch, sum(float(made.normaliser_count(b)) for b in batches), made)[
                 0
             ].backward()
         slopes.append(model.get_input_embeddings().weight.grad.clone())
@@ -144,16 +146,16 @@ def test_guided_kdrl_pulls_only_what_is_wrong(tmp_path):
             max_new_tokens=5,
             reward=reward,
         )
-        made = prepare_objective(config, model, roll=rollouts(template, config, traces()))
-        [batch, *_] = made.window(model, window(template, traces()), FIRST)
+        made = prepare_objective(config, model, step_rows=rollouts(template, config, traces()))
+        [batch, *_] = made.step_batches(model, window(template, traces()), FIRST)
         pull = window_loss(model, batch, 1.0, made)[1].stats["pull"]
         assert float(pull.total) == 0.0 if wanted == 0.0 else float(pull.total) > 0.1
     asked = ObjectiveConfig(
         "kdrl", {"guided": True}, teacher, on_policy_fraction=1, num_generations=2, max_new_tokens=5
     )
-    [batch, *_] = prepare_objective(asked, model, roll=rollouts(template, asked, traces())).window(
-        model, window(template, traces()), FIRST
-    )
+    [batch, *_] = prepare_objective(
+        asked, model, step_rows=rollouts(template, asked, traces())
+    ).step_batches(model, window(template, traces()), FIRST)
     assert batch["right"].tolist() == batch["reward"].tolist()
 
 

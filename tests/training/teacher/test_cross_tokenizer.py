@@ -23,10 +23,10 @@ from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.fit import fit
 from potstill.training.logprobs import positions
 from potstill.training.objective_config import ObjectiveConfig, trainable
-from potstill.training.objective_inputs import frozen, prepare_objective
+from potstill.training.objective_inputs import load_frozen, prepare_objective
 from potstill.training.settings import LoraSettings, TrainingSettings
 from potstill.training.teacher import cross_tokenizer
-from potstill.training.teacher.cross_tokenizer import Across, Reader
+from potstill.training.teacher.cross_tokenizer import CrossTokenizerReader, TokenizerPair
 from potstill.training.trainer import window_loss
 
 OTHERS = [
@@ -45,7 +45,9 @@ def read(start, config, traces):
     """The student, the rows as tensors, and the objective made ready."""
     model = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
     made = prepare_objective(
-        config, model, across=Reader(sides(start, TrainingSettings(), config), traces)
+        config,
+        model,
+        cross_tokenizer=CrossTokenizerReader(sides(start, TrainingSettings(), config), traces),
     )
     template = chat(AutoTokenizer.from_pretrained(start))
     dataset = build_dataset(traces, template, start, TrainingSettings(), config)
@@ -107,7 +109,7 @@ def test_cot2align_crosses_rows_with_what_is_left_without_their_chain(tiny_check
     model = AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.float32)
     ready = prepare_objective(config, model)
     batch = collate.collate(ready.with_reference_values(model, made))
-    _, seen = window_loss(model, batch, ready.counts(batch), ready)
+    _, seen = window_loss(model, batch, ready.normaliser_count(batch), ready)
     counted = [int((batch["loss_weights"][at, 1:] > 0).sum()) for at in range(5)]
     assert (int(seen.stats["crossed"].total), int(seen.stats["crossed"].count)) == (
         sum(counted[:4]),
@@ -150,7 +152,7 @@ def test_positions_that_are_compared_have_read_the_same_text(tiny_checkpoint, tm
     config = ObjectiveConfig("gold", teacher=other_checkpoint(tmp_path / "teacher", kind))
     model, made, found = read(tiny_checkpoint, config, rows())
     batch = collate.collate(found)
-    x = made.completed(positions(model, batch), model, batch)
+    x = made.complete_inputs(positions(model, batch), model, batch)
     teacher = x.teacher
     assert isinstance(teacher, OtherVocabulary)
     mine, theirs = cross_tokenizer.side(tiny_checkpoint), cross_tokenizer.side(config.teacher)
@@ -182,8 +184,8 @@ def test_the_states_are_the_teachers_own(tiny_checkpoint, tmp_path):
     config = ObjectiveConfig("uld", teacher=other_checkpoint(tmp_path / "teacher"))
     model, made, found = read(tiny_checkpoint, config, rows())
     batch = collate.collate(found)
-    x = made.completed(positions(model, batch), model, batch)
-    teacher = frozen(config.teacher, model)
+    x = made.complete_inputs(positions(model, batch), model, batch)
+    teacher = load_frozen(config.teacher, model)
     at = 0
     for row in found:  # alone and without padding
         columns = row[0].columns
@@ -274,7 +276,7 @@ def test_what_the_student_writes_is_read_by_the_teacher(writer, tmp_path):
 
 
 def test_a_character_that_the_limit_cut_is_left_out_alone(tiny_checkpoint, tmp_path):
-    both = Across(tiny_checkpoint, other_checkpoint(tmp_path / "teacher"), 512)
+    both = TokenizerPair(tiny_checkpoint, other_checkpoint(tmp_path / "teacher"), 512)
     tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint)
     prompt = tokenizer("Hi")["input_ids"]
     ids = tokenizer("So 🙂🙂")["input_ids"][:-1]
@@ -299,7 +301,7 @@ def test_a_row_that_no_teacher_reads_has_no_part_in_the_loss(tiny_checkpoint, tm
     changed = second.input_ids.copy()
     changed[second.prompt_length] = broken
     batch = collate.collate_rows([first, dataclasses.replace(second, input_ids=changed)])
-    new = made.across(batch)
+    new = made.cross_tokenizer(batch)
     assert (
         new["unscored"][:, 0].tolist() == [0, 1]
         and not new["loss_weights"][1].any()

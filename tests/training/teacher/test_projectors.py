@@ -48,12 +48,14 @@ def test_projections_learn_at_their_own_rate(tiny_checkpoint, tmp_path, name, ki
     moved = []
     for rate in (1e-3, 1e-5):
         model, made, found = taken(
-            tiny_checkpoint, ObjectiveConfig(name, teacher=teacher, projector_lr=rate), rows()
+            tiny_checkpoint,
+            ObjectiveConfig(name, teacher=teacher, options={"projector_lr": rate}),
+            rows(),
         )
-        before = weights(made.maps.module)
+        before = weights(made.projectors.module)
         settings = dataclasses.replace(SETTINGS, optimizer=kind)
         Loop(model, found, settings, tmp_path / str(rate), None, objective_inputs=made).train()
-        moved.append(float((weights(made.maps.module) - before).abs().max()))
+        moved.append(float((weights(made.projectors.module) - before).abs().max()))
     assert 1e-4 < moved[0] < 4e-3 and moved[1] < 4e-5  # Adam's steps are as long as the rate
     assert moved[1] > 0
 
@@ -62,7 +64,7 @@ def test_the_seed_makes_them(tiny_checkpoint, tmp_path):
     config = ObjectiveConfig("cot2align", teacher=other_checkpoint(tmp_path / "t"))
     torch.manual_seed(7)
     a, b, c = (
-        taken(tiny_checkpoint, config, rows(), seed=seed)[1].maps.module for seed in (0, 0, 1)
+        taken(tiny_checkpoint, config, rows(), seed=seed)[1].projectors.module for seed in (0, 0, 1)
     )
     assert torch.equal(weights(a), weights(b)) and not torch.equal(weights(a), weights(c))
 
@@ -72,11 +74,13 @@ def test_gradients_are_of_one_step(tiny_checkpoint, tmp_path):
     config = ObjectiveConfig("cot2align", teacher=other_checkpoint(tmp_path / "t"))
     model, made, found = taken(tiny_checkpoint, config, rows())
     settings = dataclasses.replace(SETTINGS, learning_rate=1e-12, max_steps=2, batch_size=8)
-    made.maps.rate = 1e-12
+    made.projectors.learning_rate = 1e-12
     norms = []
     loop = Loop(model, found, settings, tmp_path / "out", None, objective_inputs=made)
     loop.optimizer.register_step_pre_hook(
-        lambda *_: norms.append(float(sum(p.grad.norm() for p in made.maps.module.parameters())))
+        lambda *_: norms.append(
+            float(sum(p.grad.norm() for p in made.projectors.module.parameters()))
+        )
     )
     loop.train()
     assert norms[1] == pytest.approx(norms[0], rel=1e-3) and norms[0] > 0
@@ -85,11 +89,11 @@ def test_gradients_are_of_one_step(tiny_checkpoint, tmp_path):
 def test_layers_are_compared_at_the_same_depth_in_one_pass(tiny_checkpoint, tmp_path):
     teacher = make_checkpoint(tmp_path / "t", seed=1, num_hidden_layers=4, hidden_size=48)
     model, made, found = taken(tiny_checkpoint, ObjectiveConfig("ted", teacher=teacher), rows()[:3])
-    assert made.maps.layers == ((1, 2), (2, 4))
+    assert made.projectors.layer_pairs == ((1, 2), (2, 4))
     batch = collate.collate(made.with_reference_values(model, found))
     plain = positions(model, batch, teacher=made.teacher, needs=("distribution",))
-    inner = made.inner(model, batch)
-    x = made.completed(dataclasses.replace(plain, teacher=None), model, batch, inner)
+    inner = made.compared_layers(model, batch)
+    x = made.complete_inputs(dataclasses.replace(plain, teacher=None), model, batch, inner)
     torch.testing.assert_close(inner[0].last_ND, plain.hidden_ND)
     assert isinstance(x.teacher, Hidden)
     torch.testing.assert_close(x.teacher.hidden_NDt, plain.teacher.hidden_NDt)
@@ -107,7 +111,9 @@ class Killed(Exception):
 
 def test_a_killed_training_finds_its_filters_again(tiny_checkpoint, tmp_path):
     config = ObjectiveConfig(
-        "ted", teacher=make_checkpoint(tmp_path / "t", seed=1, hidden_size=48), layers=1
+        "ted",
+        teacher=make_checkpoint(tmp_path / "t", seed=1, hidden_size=48),
+        options={"layers": 1},
     )
     settings = dataclasses.replace(SETTINGS, max_steps=6, save_steps=2)
 
@@ -134,17 +140,17 @@ def test_rationales_of_a_prompt_are_one_item(tiny_checkpoint):
     model, made, found = taken(tiny_checkpoint, ObjectiveConfig("qcrd"), [*scored, *rest])
     assert [len(item) for item in found] == [3, 2, 2, 2]  # the good one of the first prompt once
     batch = collate.collate(made.with_reference_values(model, found))
-    assert float(made.counts(batch)) == 4
-    x = made.completed(positions(model, batch), model, batch)
+    assert float(made.normaliser_count(batch)) == 4
+    x = made.complete_inputs(positions(model, batch), model, batch)
     assert x.labels_S.tolist() == [True, False, False] + [True, False] * 3
     assert (
         x.prompts_S.tolist() == [0, 0, 0, 1, 1, 2, 2, 3, 3] and x.scores_S is None
     )  # not all have one
     model, made, found = taken(tiny_checkpoint, ObjectiveConfig("qcrd"), scored)
     batch = collate.collate(made.with_reference_values(model, found))
-    assert made.completed(positions(model, batch), model, batch).scores_S.tolist() == pytest.approx(
-        [0.9, 0.2, 0.2]
-    )
+    assert made.complete_inputs(
+        positions(model, batch), model, batch
+    ).scores_S.tolist() == pytest.approx([0.9, 0.2, 0.2])
 
 
 @pytest.mark.parametrize("name", ["qcrd", "contrastive"])

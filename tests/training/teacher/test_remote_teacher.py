@@ -14,7 +14,7 @@ from potstill.training.objective_config import ObjectiveConfig, bind
 from potstill.training.objective_inputs import prepare_objective
 from potstill.training.rollout import rewards
 from potstill.training.settings import TrainingSettings
-from potstill.training.teacher.remote import Wire
+from potstill.training.teacher.remote import RemoteTeacher
 from potstill.world import build
 
 HERE = Path(build.__file__).parent / "checkpoints"
@@ -52,8 +52,8 @@ def test_scores_of_rows_are_the_teacher_s_own(stories):
     _, template = load(HERE / "student")
     teacher, _ = load(HERE / "teacher")
     rows = dataset_of(stories, template).rows
-    wire = Wire(Behind(HERE / "teacher"), stories, template)
-    for mine, theirs in zip(wire(rows), rewards.scores(teacher, rows), strict=True):
+    wire = RemoteTeacher(Behind(HERE / "teacher"), stories, template)
+    for mine, theirs in zip(wire(rows), rewards.score_rows(teacher, rows), strict=True):
         assert mine == pytest.approx(theirs, abs=1e-4)
 
 
@@ -83,29 +83,33 @@ def test_tokens_that_a_server_cuts_otherwise_are_not_learnt(stories):
     made = prepare_objective(
         config,
         student,
-        roll=rollouts(template, config, stories),
-        wire=Wire(short, stories, template),
+        step_rows=rollouts(template, config, stories),
+        remote_teacher=RemoteTeacher(short, stories, template),
     )
-    (batch,) = made.window(student, window(template, stories, 6), FIRST)
+    (batch,) = made.step_batches(student, window(template, stories, 6), FIRST)
     assert batch["unscored"][:, 0].tolist() == [0, 1, 0, 0, 0, 0]
     assert (
         batch["loss_weights"].sum(1).tolist()[1] == 0
         and (batch["loss_weights"].sum(1) > 0).sum() == 5
     )
-    assert float(made.counts(batch)) == float(batch["loss_weights"].sum())
+    assert float(made.normaliser_count(batch)) == float(batch["loss_weights"].sum())
 
 
 def test_a_server_of_other_tokens_is_refused(stories):
     student, template = load(HERE / "student")
     never = Behind(HERE / "teacher", spoil=lambda at, values: [])
-    wire = Wire(never, stories, template)
+    wire = RemoteTeacher(never, stories, template)
     config = ObjectiveConfig("opd", teacher=never, on_policy_fraction=1.0, max_new_tokens=20)
-    made = prepare_objective(config, student, roll=rollouts(template, config, stories), wire=wire)
+    made = prepare_objective(
+        config, student, step_rows=rollouts(template, config, stories), remote_teacher=wire
+    )
     with pytest.raises(StageError, match="for 6 of 6 rows: it cuts them into other tokens"):
-        made.window(student, window(template, stories, 6), FIRST)
+        made.step_batches(student, window(template, stories, 6), FIRST)
     once = Behind(HERE / "teacher", spoil=lambda at, values: values if at else [])
     made = prepare_objective(
-        ObjectiveConfig("token_kl", teacher=once), student, wire=Wire(once, stories, template)
+        ObjectiveConfig("token_kl", teacher=once),
+        student,
+        remote_teacher=RemoteTeacher(once, stories, template),
     )
     with pytest.raises(StageError, match="for 1 of 6 rows"):
         made.with_reference_values(student, dataset_of(stories, template))
@@ -115,7 +119,7 @@ def test_text_that_is_cut_otherwise_again_is_not_asked_for(tiny_checkpoint):
     """Sampled tokens whose text the tokenizer would cut into others: no number could be put beside them."""
     _, template = load(tiny_checkpoint)
     server = Behind(tiny_checkpoint)
-    wire = Wire(server, traces(1), template)
+    wire = RemoteTeacher(server, traces(1), template)
     (row,) = dataset_of(traces(1), template).rows
     whole = template.tokenizer.encode("shells", add_special_tokens=False)
     apart = [

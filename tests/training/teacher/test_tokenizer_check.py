@@ -12,10 +12,10 @@ from potstill.errors import StageError
 from potstill.training import checkpoint
 from potstill.training.fit import fit
 from potstill.training.objective_config import ObjectiveConfig
-from potstill.training.objective_inputs import frozen
+from potstill.training.objective_inputs import load_frozen
 from potstill.training.settings import TrainingSettings
 from potstill.training.teacher import cached_logits
-from potstill.training.teacher.tokenizer_check import same_tokens
+from potstill.training.teacher.tokenizer_check import check_same_tokens
 
 
 def edited(path, change):
@@ -28,7 +28,7 @@ def edited(path, change):
 
 
 def test_a_copy_and_a_larger_model_pass(tmp_path, tiny_checkpoint):
-    same_tokens(tiny_checkpoint, make_checkpoint(tmp_path / "larger", hidden_size=48, seed=3))
+    check_same_tokens(tiny_checkpoint, make_checkpoint(tmp_path / "larger", hidden_size=48, seed=3))
 
 
 def test_another_vocabulary_is_named_by_its_first_difference(tmp_path, tiny_checkpoint):
@@ -37,7 +37,7 @@ def test_another_vocabulary_is_named_by_its_first_difference(tmp_path, tiny_chec
         vocab["a"], vocab["b"] = vocab["b"], vocab["a"]
 
     with pytest.raises(StageError) as error:
-        same_tokens(tiny_checkpoint, edited(tmp_path / "swapped", swap))
+        check_same_tokens(tiny_checkpoint, edited(tmp_path / "swapped", swap))
     assert "their vocabularies differ: 'a' is" in error.value.found and "uld" in error.value.fix
 
 
@@ -46,7 +46,7 @@ def test_another_cutting_of_the_same_vocabulary_is_found(tmp_path, tiny_checkpoi
         content["model"]["merges"] = []
 
     with pytest.raises(StageError, match=r"they cut .* into other tokens"):
-        same_tokens(tiny_checkpoint, edited(tmp_path / "merges", forget))
+        check_same_tokens(tiny_checkpoint, edited(tmp_path / "merges", forget))
 
 
 def test_another_template_is_shown_and_stops_the_training(tmp_path, tiny_checkpoint):
@@ -99,6 +99,6 @@ def test_a_model_that_caps_its_logits_is_no_student_no_teacher_and_no_reference(
     with pytest.raises(StageError, match="in another way than head"):
         checkpoint.load(path, TrainingSettings())
     with pytest.raises(StageError, match="in another way than head"):
-        frozen(path, model)
+        load_frozen(path, model)
     with pytest.raises(StageError, match="in another way than head"):
         cached_logits._loaded(path, "cpu")

@@ -1,4 +1,4 @@
-"""Stepwise internalisation bound to a training: prompt and answer stay, the chain goes from the left."""
+"""Rows that lose their reasoning in a training: prompt and answer stay, the reasoning goes from the left."""
 
 import json
 import math
@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from rolling import Stop, dataset_of, load, stop_at, traces, weights, window
 
-from potstill.training.dataset.implicit_cot import Shortened
+from potstill.training.dataset.row_shortening import RowShortener
 from potstill.training.fit import fit
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.objective_inputs import prepare_objective
@@ -16,6 +16,11 @@ from potstill.training.settings import TrainingSettings
 from potstill.training.trainer import Loop
 
 PLAN = {"steps_per_epoch": 10, "per_epoch": 10, "smoothing": math.inf}
+
+
+def shortener(rows, template, settings=TrainingSettings(), **options):
+    config = ObjectiveConfig("implicit_cot", options={**PLAN, **options})
+    return RowShortener(rows, template, config, settings)
 
 
 def texts(template, batch):
@@ -28,7 +33,7 @@ def texts(template, batch):
 @pytest.fixture(scope="module")
 def made(tiny_checkpoint):
     _, template = load(tiny_checkpoint)
-    return template, Shortened(traces(3), template, PLAN, TrainingSettings())
+    return template, shortener(traces(3), template)
 
 
 def test_a_token_a_step_until_the_answer_alone_is_left(made):
@@ -52,11 +57,11 @@ def test_a_token_a_step_until_the_answer_alone_is_left(made):
 def test_without_tags_the_chain_ends_where_the_answer_is_marked(tiny_checkpoint):
     _, template = load(tiny_checkpoint)
     rows = [replace(trace, text="1 + 2 = 3. The answer is \\boxed{3}.") for trace in traces(2)]
-    roll = Shortened(rows, template, PLAN, TrainingSettings())
+    roll = shortener(rows, template)
     (batch,) = roll(None, window(template, rows, prompts=False), When(90, 99))
     assert all(text.lstrip().startswith("\\boxed{3}") for text in texts(template, batch))
     bare = [replace(trace, text="nothing is marked") for trace in traces(2)]
-    roll = Shortened(bare, template, PLAN, TrainingSettings())
+    roll = shortener(bare, template)
     batches = window(template, bare, prompts=False)
     assert texts(template, roll(None, batches, When(90, 99))[0]) == texts(template, batches[0])
 
@@ -65,7 +70,7 @@ def test_steps_of_the_reasoning_are_its_lines(tiny_checkpoint):
     _, template = load(tiny_checkpoint)
     text = "<think>So 12 - 2.\nThen 10.\n\nSo 10 it is.</think>The answer is 10."
     rows = [replace(traces(1)[0], text=text)]
-    roll = Shortened(rows, template, {**PLAN, "unit": "steps"}, TrainingSettings())
+    roll = shortener(rows, template, unit="steps")
     batches = window(template, rows, prompts=False)
     left = [texts(template, roll(None, batches, When(step, 99))[0])[0] for step in range(5)]
     kept = [
@@ -86,7 +91,9 @@ def counts_of_moments(start, folder, plan, **more):
         max_steps=8, batch_size=2, learning_rate=1e-3, warmup_steps=0, threads=1, **more
     )
     made = prepare_objective(
-        ObjectiveConfig(implicit_cot=plan), model, roll=Shortened(rows, template, plan, settings)
+        ObjectiveConfig("implicit_cot", options=plan),
+        model,
+        step_rows=shortener(rows, template, **plan),
     )
     loop = Loop(
         model,
@@ -113,11 +120,11 @@ def test_the_optimizer_forgets_where_more_goes(tiny_checkpoint, tmp_path, kind):
     steps, forgotten = counts_of_moments(tiny_checkpoint, tmp_path / "a", plan, optimizer=kind)
     assert steps == [1, 2] * 4 and forgotten == [True, False] * 4
     steps, forgotten = counts_of_moments(
-        tiny_checkpoint, tmp_path / "b", {**plan, "reset": False}, optimizer=kind
+        tiny_checkpoint, tmp_path / "b", {**plan, "reset_optimizer": False}, optimizer=kind
     )
     assert steps == [*range(1, 9)] and forgotten == [True] + [False] * 7
     steps, _ = counts_of_moments(
-        tiny_checkpoint, tmp_path / "c", {**plan, "all_beyond": 2}, optimizer=kind
+        tiny_checkpoint, tmp_path / "c", {**plan, "remove_all_after": 2}, optimizer=kind
     )
     assert steps == [1, 2, 1, 2, 1, 2, 3, 4]
 
@@ -125,7 +132,13 @@ def test_the_optimizer_forgets_where_more_goes(tiny_checkpoint, tmp_path, kind):
 def test_a_kill_between_two_resets_changes_nothing(tiny_checkpoint, tmp_path):
     """The checkpoint of step 6 has moments of two steps; of 12, where more would go, it knows that nothing is left."""
     config = ObjectiveConfig(
-        implicit_cot={"steps_per_epoch": 4, "per_epoch": 1, "all_beyond": 2, "smoothing": math.inf}
+        "implicit_cot",
+        options={
+            "steps_per_epoch": 4,
+            "per_epoch": 1,
+            "remove_all_after": 2,
+            "smoothing": math.inf,
+        },
     )
     settings = TrainingSettings(
         max_steps=14, batch_size=3, learning_rate=3e-3, threads=1, save_steps=6
@@ -146,7 +159,7 @@ def test_a_kill_between_two_resets_changes_nothing(tiny_checkpoint, tmp_path):
         == whole.losses
     )
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
-    kept = ObjectiveConfig(implicit_cot={**config.implicit_cot, "reset": False})
+    kept = ObjectiveConfig("implicit_cot", options={**config.options, "reset_optimizer": False})
     other = fit(traces(6), tiny_checkpoint, tmp_path / "teacher_cache", settings, config=kept)
     assert (
         other.losses[:5] == whole.losses[:5] and other.losses[5] != whole.losses[5]
@@ -155,7 +168,7 @@ def test_a_kill_between_two_resets_changes_nothing(tiny_checkpoint, tmp_path):
 
 def test_in_a_training_fewer_tokens_count_from_step_to_step(tiny_checkpoint, tmp_path):
     """The constants are the stage's, the steps of an epoch the training's; a killed one goes on as it was."""
-    config = ObjectiveConfig(implicit_cot={"per_epoch": 2, "smoothing": math.inf})
+    config = ObjectiveConfig("implicit_cot", options={"per_epoch": 2, "smoothing": math.inf})
     settings = TrainingSettings(
         num_train_epochs=3, batch_size=3, learning_rate=1e-3, threads=1, save_steps=2
     )

@@ -8,26 +8,17 @@ from pathlib import Path
 import pytest
 
 from potstill.methods import METHODS
+from potstill.objectives import TABLE
 
 PACKAGE = Path(__file__).resolve().parents[1] / "potstill"
-ENGINE = ("runs", "evaluation", "report", "world")
+ENGINE = ("training", "runs", "evaluation", "report", "world")
 # Words of the field, not names of one paper.
-GENERAL = {"sft", "rft"}
+GENERAL = {"sft", "rft", "gold", "forward_kl", "reverse_kl"}
 PAPERS = {
     *(set(METHODS) - GENERAL),
-    *(
-        "euler",
-        "p-align",
-        "lema",
-        "star",
-        "skd",
-        "minillm",
-        "dskd",
-        "cot2align",
-        "ted",
-        "kdrl",
-        "redi",
-    ),
+    *(set(TABLE) - GENERAL),
+    *("euler", "p-align", "lema", "star"),
+    *("skd", "gkd", "distillm", "distillm-2", "nover", "stepwise internalisation", "icot"),
 }
 NAME = re.compile(
     rf"(?<![\w-])(?:{'|'.join(sorted(map(re.escape, PAPERS)))})(?![\w-])", re.IGNORECASE

@@ -198,7 +198,7 @@ def test_the_states_are_the_teachers_own(tiny_checkpoint, tmp_path):
         assert torch.equal(x.teacher.targets_M[at : at + len(wanted)], ids[1:][counts[1:] > 0])
         at += len(wanted)
     assert at == len(x.teacher.hidden_MDt)
-    packed = dataclasses.replace(made, packing=True).completed(
+    packed = dataclasses.replace(made, packing=True).complete_inputs(
         positions(model, batch, packing=True), model, batch
     )
     torch.testing.assert_close(

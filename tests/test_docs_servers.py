@@ -31,7 +31,7 @@ def test_a_spec_of_the_page_can_be_read(spec):
 
 
 def test_the_table_of_options_is_that_of_the_code():
-    table = PAGE.split("## ServerOptions")[1].split("\n\n")[1]
+    table = PAGE.split("## Options")[1].split("\n\n")[1]
     named = set(
         re.findall(r"`(\w+)`", " ".join(row.split("|")[1] for row in table.splitlines()[2:]))
     )

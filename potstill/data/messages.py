@@ -76,6 +76,7 @@ def read_message(message: Mapping[str, Any]) -> ChatMessage:
     stand before all text, also where chunks of text stand between them. `MalformedMessageError` is raised where the
     content is none of a text, a list of parts and null.
     """
+    # `from` and `value` are ShareGPT's names, `text` is a plain completion's.
     role = message.get("role", message.get("from"))
     content = message.get("content", message.get("value", message.get("text")))
     chunks = _read_chunks(content)
@@ -143,6 +144,7 @@ def strip_reasoning_tags(reasoning: str, reply: str) -> tuple[str, str]:
     Taken away are `<think>` before the thought, `</think>` behind it or before the reply. A reply that holds a thought
     of its own gives it up: one that contains the thought beside it replaces it, another one is put behind it.
     """
+    # Tags around the thought, and a closing one that a server left before the reply.
     if reasoning.lstrip().startswith(OPEN_TAG):
         reasoning = reasoning.lstrip().removeprefix(OPEN_TAG)
     if reasoning.rstrip().endswith(CLOSE_TAG):
@@ -150,15 +152,16 @@ def strip_reasoning_tags(reasoning: str, reply: str) -> tuple[str, str]:
     if reply.lstrip().startswith(CLOSE_TAG):
         return reasoning, reply.lstrip().removeprefix(CLOSE_TAG)
 
-    thought_in_reply, rest = split_reasoning(reply)
+    # The whole text may stand in the reply, beside the thought that a server took out of it.
+    thought_in_reply, remaining_reply = split_reasoning(reply)
     is_tagged = reply.lstrip().startswith(OPEN_TAG)
     if not is_tagged and thought_in_reply.strip() != reasoning.strip():
         return reasoning, reply  # it speaks of the tag
     if reasoning.strip() in thought_in_reply:
-        return thought_in_reply, rest
+        return thought_in_reply, remaining_reply
     if thought_in_reply.strip() in reasoning:
-        return reasoning, rest
-    return f"{reasoning}\n\n{thought_in_reply}", rest
+        return reasoning, remaining_reply
+    return f"{reasoning}\n\n{thought_in_reply}", remaining_reply
 
 
 def join_reasoning(reasoning: str, reply: str, *, is_truncated: bool = False) -> str:

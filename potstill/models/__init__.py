@@ -60,12 +60,12 @@ def load(
         extra: more kinds, each a function from what stands behind the colon to a model.
         options: win over those in the spec.
     """
-    kind, colon, rest = spec.partition(":")
+    kind, colon, place = spec.partition(":")
     if colon and extra and kind in extra:
-        return extra[kind](rest)
+        return extra[kind](place)
     if not colon or kind not in KINDS:
         raise _unknown_kind_error(spec, kind, (*KINDS, *(extra or ())))
-    path, _, query = rest.partition("?")
+    path, _, query = place.partition("?")
     if kind in REMOTE_KINDS:
         return _load_remote_model(kind, spec, path, query, options)
     options = {**read_options(kind, query, spec), **options}
@@ -77,12 +77,12 @@ def identity(spec: str) -> str:
 
     A run folder is the same run under another spec of the same identity.
     """
-    kind, _, rest = spec.partition(":")
+    kind, _, place = spec.partition(":")
     if kind not in KINDS:
         return spec
     from potstill.models.remote.options import host_of
 
-    path, _, query = rest.partition("?")
+    path, _, query = place.partition("?")
     options = []
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name in SPEED_OPTIONS:
@@ -152,10 +152,10 @@ def check_options(spec: str) -> None:
     Raises:
         ConfigError: lists every mistake in the options.
     """
-    kind, _, rest = spec.partition(":")
+    kind, _, place = spec.partition(":")
     if kind not in KINDS:
         return
-    name, _, query = rest.partition("?")
+    name, _, query = place.partition("?")
     if kind not in REMOTE_KINDS:
         read_options(kind, query, spec)
         return

@@ -61,10 +61,10 @@ def completion_keys(model: str, requests: Iterable[RequestLike], seed: int) -> l
         if request.sampling is not last_sampling:
             last_sampling, sampling_json = request.sampling, settings_json(request.sampling)
         prompt, draw = request.prompt, request.draw
-        shown = quote(prompt) if type(prompt) is str else prompt_json(prompt)
+        prompt_text = quote(prompt) if type(prompt) is str else prompt_json(prompt)
         draw_json = draw if type(draw) is int else _int_json(draw)
         prefix = quote(request.prefix)
-        data = f"{head}{shown},{prefix},{sampling_json},{seed_json},{draw_json}]"
+        data = f"{head}{prompt_text},{prefix},{sampling_json},{seed_json},{draw_json}]"
         keys.append("completion-" + sha256(data.encode("ascii")).hexdigest()[:20])
     return keys
 

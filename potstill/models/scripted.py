@@ -89,8 +89,8 @@ class ScriptedModel:
         if isinstance(content, dict) and "rules" in content:
             unknown_keys = sorted(set(content) - set(SETTINGS))
             if unknown_keys:
-                found = f"{path}: unknown key {unknown_keys[0]!r}"
-                raise InputError(found, available=SETTINGS, fix="rename or remove it")
+                message = f"{path}: unknown key {unknown_keys[0]!r}"
+                raise InputError(message, available=SETTINGS, fix="rename or remove it")
             script = content.pop("rules")
             return cls(script, **{**content, **options})
         if isinstance(content, dict) and ("answers" in content or "answer" in content):
@@ -222,8 +222,8 @@ def _read_rule(item: Any) -> Rule:
     try:
         re.compile(pattern)
     except re.error as error:
-        found = f"not a regular expression: {pattern!r} ({error})"
-        raise InputError(found, fix="escape its special characters") from error
+        message = f"not a regular expression: {pattern!r} ({error})"
+        raise InputError(message, fix="escape its special characters") from error
     answers = _read_answers(item.get("answers", item.get("answer")), pattern)
     return Rule(answers, item.get("prompt"), pattern)
 

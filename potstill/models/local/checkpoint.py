@@ -40,12 +40,12 @@ def check_checkpoint(path: Path) -> None:
             fix="give the folder that holds config.json",
         )
     if not list(path.glob("*.safetensors")):
-        found = f"{path} has no *.safetensors"
-        pickled = [name for name in file_names if name.endswith((".bin", ".pt", ".pth"))]
-        if pickled:
-            found += f", only {pickled[0]}, which could run code when loaded"
+        message = f"{path} has no *.safetensors"
+        pickle_names = [name for name in file_names if name.endswith((".bin", ".pt", ".pth"))]
+        if pickle_names:
+            message += f", only {pickle_names[0]}, which could run code when loaded"
         raise ModelError(
-            found,
+            message,
             expected=EXPECTED_CHECKPOINT,
             available=file_names[:LISTED_NAMES],
             fix="save the weights again with save_pretrained(…, safe_serialization=True)",

@@ -18,7 +18,12 @@ from potstill.models.model import Request, SpendingPermit
 from potstill.models.remote.errors import Failure
 from potstill.models.remote.http import HttpClient
 from potstill.models.remote.request import ApiCall
-from potstill.models.remote.response import error_message, parse_json
+from potstill.models.remote.response import (
+    as_list,
+    as_object,
+    error_message,
+    parse_json_object,
+)
 
 MAX_CALLS = 10_000  # of one batch
 PRICE_SHARE = 0.5  # of the price of a call that is paid
@@ -58,14 +63,15 @@ def split_requests(
     """Requests that may be paid for, as many together as go in a batch."""
     chunk: list[tuple[int, Request]] = []
     for place, request in requests:
-        answer = permit.reserve(request) if permit is not None else "go"
-        while permit is not None and answer == "wait":
-            if chunk:
-                yield chunk
-                chunk = []
-            else:
-                time.sleep(PERMIT_WAIT)  # another thread's calls have to land first
-            answer = permit.reserve(request)
+        answer = "go"
+        if permit is not None:
+            # Either the calls of this chunk have to land first, or those of another thread.
+            while (answer := permit.reserve(request)) == "wait":
+                if chunk:
+                    yield chunk
+                    chunk = []
+                else:
+                    time.sleep(PERMIT_WAIT)
         if answer == "go":
             chunk.append((place, request))
         if len(chunk) == MAX_CALLS:
@@ -85,6 +91,7 @@ async def run_batches(
         calls: by name.
         done_counts: set, by path, to how many calls the server says it is through with.
     """
+    # A batch has one endpoint, and a prefix may be continued at another host, where there are none.
     bodies_of_path: dict[str, dict[str, Mapping[str, Any]]] = {}
     for name, call in calls.items():
         bodies_of_path.setdefault(call.path, {})[name] = call.body
@@ -119,6 +126,7 @@ async def run_batch(
     def set_done_count(count: int) -> None:
         done_counts[path] = min(count, len(bodies))
 
+    # The batch may be there already, from an earlier process.
     batch = await _find_batch(client, digest)
     if batch is None:
         batch = await _submit_batch(client, endpoint, lines, digest)
@@ -141,29 +149,26 @@ async def _find_batch(client: HttpClient, digest: str) -> dict[str, Any] | None:
     after = ""
     while True:
         try:
-            page = parse_json(await client.get(f"/batches?limit=100{after}"))
+            page = parse_json_object(await client.get(f"/batches?limit=100{after}"))
         except Failure as failure:
             if failure.status not in (404, 405):
                 raise
             detail = f"field: batch, no Batch API there ({failure.detail})"
             raise Failure("refused", detail, stops_run=True) from None
-        page = page if isinstance(page, dict) else {}
-        listed = page.get("data")
-        rows = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
-        for row in rows:
+        last_id = None
+        for row in map(as_object, as_list(page.get("data"))):
             if _is_usable_batch(row, digest):
                 return row
+            last_id = row.get("id", last_id)
 
         # The next page begins behind the last row; a server that repeats a page has no next one.
-        last_id = rows[-1].get("id") if rows else None
         if last_id is None or not page.get("has_more") or after.endswith(str(last_id)):
             return None
         after = f"&after={last_id}"
 
 
 def _is_usable_batch(row: Mapping[str, Any], digest: str) -> bool:
-    metadata = row.get("metadata")
-    has_digest = isinstance(metadata, Mapping) and metadata.get(_METADATA_KEY) == digest
+    has_digest = as_object(row.get("metadata")).get(_METADATA_KEY) == digest
     has_id = isinstance(row.get("id"), str)
     return has_digest and has_id and row.get("status") not in UNUSABLE_STATUSES
 
@@ -172,15 +177,16 @@ async def _submit_batch(
     client: HttpClient, endpoint: str, lines: Sequence[bytes], digest: str
 ) -> dict[str, Any]:
     file_name = f"potstill-{digest}.jsonl"
-    file = parse_json(await client.upload_file("/files", b"\n".join(lines) + b"\n", file_name))
+    content = b"\n".join(lines) + b"\n"
+    file = parse_json_object(await client.upload_file("/files", content, file_name))
     body = {
-        "input_file_id": file.get("id") if isinstance(file, dict) else None,
+        "input_file_id": file.get("id"),
         "endpoint": endpoint,
         "completion_window": "24h",
         "metadata": {_METADATA_KEY: digest},
     }
-    batch = parse_json(await client.post("/batches", json.dumps(body).encode()))
-    if not isinstance(batch, dict) or not isinstance(batch.get("id"), str):
+    batch = parse_json_object(await client.post("/batches", json.dumps(body).encode()))
+    if not isinstance(batch.get("id"), str):
         detail = "url: the server answers no batch (does it have a Batch API?)"
         raise Failure("refused", detail, stops_run=True)
     return batch
@@ -197,23 +203,21 @@ async def _wait_for_batch(
         await asyncio.sleep(delay)
         delay = min(delay * 1.5, longest_delay)
         try:
-            polled = parse_json(await client.get(f"/batches/{batch['id']}"))
+            polled = parse_json_object(await client.get(f"/batches/{batch['id']}"))
         except Failure as failure:
             failed_polls += 1
             if failure.stops_run or not failure.may_retry or failed_polls > MAX_FAILED_POLLS:
                 raise
             continue
         failed_polls = 0
-        if isinstance(polled, dict) and polled.get("id") == batch["id"]:
+        if polled.get("id") == batch["id"]:
             batch = polled
     return batch
 
 
 def _count_done_calls(batch: Mapping[str, Any]) -> int:
     """How many calls of a batch the server says it is through with."""
-    counts = batch.get("request_counts")
-    if not isinstance(counts, Mapping):
-        return 0
+    counts = as_object(batch.get("request_counts"))
     done_count = 0
     for name in ("completed", "failed"):
         count = counts.get(name)
@@ -226,18 +230,16 @@ def _read_output_file(content: bytes, client: HttpClient) -> dict[str, bytes | F
     """The body or the failure of each call in a file of a batch; lines that are none are left out."""
     answers: dict[str, bytes | Failure] = {}
     for line in content.splitlines():
-        row = parse_json(line)
-        name = row.get("custom_id") if isinstance(row, dict) else None
-        if not isinstance(row, dict) or not isinstance(name, str):
+        row = parse_json_object(line)
+        name = row.get("custom_id")
+        if not isinstance(name, str):
             continue
         response = row.get("response")
         if not isinstance(response, dict):
             answers[name] = Failure("server", f"in a batch: {error_message(row.get('error'))}")
             continue
         status, body = response.get("status_code"), json.dumps(response.get("body")).encode()
-        if status == 200:
-            answers[name] = body
-        else:
-            known_status = status if isinstance(status, int) else 500
-            answers[name] = client.failure_in_file(known_status, body)
+        if not isinstance(status, int):
+            status = 500
+        answers[name] = body if status == 200 else client.failure_in_file(status, body)
     return answers

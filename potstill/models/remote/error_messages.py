@@ -151,8 +151,8 @@ def run_stopping_error(
             fix = "take one of these names"
         elif has_url:
             fix = f"look at {base}/models for its names, or correct ?url="
-        found = f"{base} has no model {model!r}: {detail}"
-        return ModelError(found, available=offered_models, wanted=model, fix=fix)
+        message = f"{base} has no model {model!r}: {detail}"
+        return ModelError(message, available=offered_models, wanted=model, fix=fix)
     if subject == "url":
         fix = f"does the URL lack /v1? ?url={base}/v1"
         if base.endswith("/v1"):
@@ -166,8 +166,8 @@ def run_stopping_error(
     fix = "look at the network, then try again"
     if has_url:
         fix = f"is it running there? try: curl {base}/models"
-    found = f"{base} can't be reached: {failure.detail}"
-    return ModelError(found, expected="a server that answers", fix=fix)
+    message = f"{base} can't be reached: {failure.detail}"
+    return ModelError(message, expected="a server that answers", fix=fix)
 
 
 def names_field(failure: Failure, *fields: str) -> bool:

@@ -18,7 +18,13 @@ from potstill.models.remote.error_messages import (
 )
 from potstill.models.remote.errors import Failure
 from potstill.models.remote.options import ServerOptions
-from potstill.models.remote.response import parse_json, replace_lone_surrogates
+from potstill.models.remote.response import (
+    as_list,
+    as_object,
+    parse_json,
+    parse_json_object,
+    replace_lone_surrogates,
+)
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
@@ -91,16 +97,19 @@ class HttpClient:
                 status, body, _ = await self._request("GET", f"{self._base}/models", None)
         except (Failure, TimeoutError):
             return []
-        page = parse_json(body) if status == 200 else None
-        rows = page.get("data") if isinstance(page, dict) else None
+        if status != 200:
+            return []
         names = []
-        for row in rows if isinstance(rows, list) else ():
-            if isinstance(row, dict) and isinstance(row.get("id"), str):
-                names.append(replace_lone_surrogates(row["id"])[:100])
+        for row in as_list(parse_json_object(body).get("data")):
+            name = as_object(row).get("id")
+            if isinstance(name, str):
+                names.append(replace_lone_surrogates(name)[:100])
         return sorted(names)[:LISTED_MODELS]
 
     async def _post_once(self, path: str, data: bytes) -> bytes:
-        url = path if path.startswith("http") else self._base + path
+        url = self._base + path
+        if path.startswith("http"):  # DeepSeek continues prefixes at another base URL
+            url = path
         status, body, headers = await self._request("POST", url, data)
         if status != 200:
             raise failure_from_status(status, body, headers, self._key)
@@ -120,6 +129,7 @@ class HttpClient:
         body = body.replace(key, b"[key]")
         if b"\\/" not in body and not _JSON_ESCAPE.search(body):
             return body
+        # Escaped as `\u0073` or `\/`, the key is not among the bytes, and is in the text.
         unescaped = _JSON_ESCAPE.sub(
             lambda match: bytes.fromhex(match[1].decode()), body.replace(b"\\/", b"/")
         )
@@ -185,8 +195,8 @@ async def _read_body(response: ClientResponse) -> bytes:
 
 def _proxy_of(options: ServerOptions) -> str | None:
     """The proxy that the environment names for this server; none for a loopback one."""
-    scheme, _, rest = options.base.partition("://")
-    host = rest.partition("/")[0]
+    scheme, _, address = options.base.partition("://")
+    host = address.partition("/")[0]
     if options.host == "local" or proxy_bypass(host):
         return None
     return getproxies().get(scheme)

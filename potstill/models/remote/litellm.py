@@ -20,7 +20,7 @@ from potstill.models.remote.http import HttpClient
 from potstill.models.remote.openai import OpenAIModel
 from potstill.models.remote.options import ServerOptions, check_url, host_of
 from potstill.models.remote.presets import DEFAULT_PRESET, Preset
-from potstill.models.remote.response import replace_lone_surrogates
+from potstill.models.remote.response import as_list, as_object, replace_lone_surrogates
 
 VENDOR_PRESET = Preset(think="lines", names=DEFAULT_PRESET.names)
 LISTED_MODELS = 12  # in an error
@@ -178,13 +178,13 @@ def _response_fields(response: Any) -> Any:
     fields = response.model_dump()
     if not isinstance(fields, dict):
         return fields
-    usage = fields.get("usage")
-    if isinstance(usage, dict) and usage.get("cost") is None:
+    usage = as_object(fields.get("usage"))
+    if usage and usage.get("cost") is None:
         hidden_fields = getattr(response, "_hidden_params", None) or {}
         usage["cost"] = hidden_fields.get("response_cost")
-    for choice in fields.get("choices") or ():
-        vendor_fields = choice.get("provider_specific_fields") if isinstance(choice, dict) else None
-        if isinstance(vendor_fields, dict) and vendor_fields.get("native_finish_reason"):
+    for choice in map(as_object, as_list(fields.get("choices"))):
+        vendor_fields = as_object(choice.get("provider_specific_fields"))
+        if vendor_fields.get("native_finish_reason"):
             choice["finish_reason"] = vendor_fields["native_finish_reason"]
     return fields
 

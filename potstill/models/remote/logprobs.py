@@ -8,7 +8,13 @@ from typing import Any
 from potstill.errors import ModelError
 from potstill.models.remote.options import ServerOptions
 from potstill.models.remote.request import ApiCall, RequestBuilder, to_messages
-from potstill.models.remote.response import parse_json, read_logprobs, read_usage
+from potstill.models.remote.response import (
+    as_list,
+    as_object,
+    parse_json_object,
+    read_logprobs,
+    read_usage,
+)
 from potstill.records import Prompt
 
 # What a remote model has only where options say how, and the options that do so.
@@ -24,11 +30,13 @@ def scoring_calls(builder: RequestBuilder, prompt: Prompt, text: str) -> list[Ap
         "temperature": 0,
         **options.extra,
     }
+    # A plain completion that repeats the prompt says by characters which tokens are the text's.
     if options.score == "echo":
         rendered = builder.render_prompt(prompt, is_rendered=options.mode != "text")
         body |= {"prompt": rendered + text, "echo": True, "logprobs": 1}
         return [ApiCall("/completions", body, is_chat=False)]
 
+    # With prompt_logprobs the number of the prompt's tokens has to be known: from the tokenizer, or from a second call.
     body["prompt_logprobs"] = 0
     if encoder is not None and options.mode != "text":
         ids, _ = encoder.encode_completion(prompt, text)
@@ -53,17 +61,16 @@ def text_logprobs(
     builder: RequestBuilder, prompt: Prompt, text: str, answers: list[bytes]
 ) -> list[float]:
     """The log-probabilities of the text's tokens, from the answers to `scoring_calls`."""
-    values = [parse_json(answer) for answer in answers]
-    scored = values[0] if isinstance(values[0], dict) else {}
+    scored, *prompt_answers = map(parse_json_object, answers)
     options = builder.options
     if options.score == "echo":
         rendered = builder.render_prompt(prompt, is_rendered=options.mode != "text")
         logprobs = _logprobs_of_echo(scored, len(rendered), len(rendered) + len(text))
     else:
+        # The text begins behind the prompt's tokens, which the second answer or the tokenizer counts.
         first_token = 0
-        if len(values) == 2:
-            prompt_answer = values[1] if isinstance(values[1], dict) else {}
-            first_token = read_usage(prompt_answer.get("usage")).prompt
+        if prompt_answers:
+            first_token = read_usage(prompt_answers[0].get("usage")).prompt
         elif builder.encoder is not None:
             first_token = len(builder.encoder.encode_prompt(prompt))
         logprobs = _logprobs_of_prompt(scored, first_token)
@@ -107,16 +114,13 @@ def missing_ability_error(model: str, base: str, ability: str) -> MissingAbility
 
 def _logprobs_of_echo(answer: Mapping[str, Any], start: int, stop: int) -> tuple[float, ...]:
     """Of a plain completion that repeats the prompt: those of the tokens between two characters of it."""
-    logprobs = _first_choice(answer).get("logprobs")
-    if not isinstance(logprobs, Mapping):
-        return ()
-    tokens, offsets, values = (
-        logprobs.get(name) for name in ("tokens", "text_offset", "token_logprobs")
-    )
-    if not (isinstance(tokens, list) and isinstance(offsets, list) and isinstance(values, list)):
-        return ()
+    logprobs = as_object(_first_choice(answer).get("logprobs"))
+    tokens = as_list(logprobs.get("tokens"))
+    offsets = as_list(logprobs.get("text_offset"))
+    values = as_list(logprobs.get("token_logprobs"))
     if not len(tokens) == len(offsets) == len(values):
         return ()
+    # Some servers count characters from the beginning of the text, some from elsewhere.
     first_offset = next((offset for offset in offsets if isinstance(offset, int)), 0)
     text_values = []
     for token, offset, value in zip(tokens, offsets, values):
@@ -130,17 +134,17 @@ def _logprobs_of_echo(answer: Mapping[str, Any], start: int, stop: int) -> tuple
 
 def _logprobs_of_prompt(answer: Mapping[str, Any], first_token: int) -> tuple[float, ...]:
     """Of vLLM: one entry a position, null for the first; an entry's first token is the one that stands there."""
-    entries = answer.get("prompt_logprobs") or _first_choice(answer).get("prompt_logprobs")
-    if not isinstance(entries, list) or not 0 < first_token < len(entries):
+    entries = as_list(answer.get("prompt_logprobs"))
+    entries = entries or as_list(_first_choice(answer).get("prompt_logprobs"))
+    if not 0 < first_token < len(entries):
         return ()
-    values: list[Any] = []
+    values = []
     for entry in entries[first_token:]:
-        token_entry = next(iter(entry.values()), None) if isinstance(entry, Mapping) else None
-        values.append(token_entry.get("logprob") if isinstance(token_entry, Mapping) else None)
+        token_entry = next(iter(as_object(entry).values()), None)
+        values.append(as_object(token_entry).get("logprob"))
     return read_logprobs(values) or ()
 
 
 def _first_choice(answer: Mapping[str, Any]) -> Mapping[str, Any]:
-    choices = answer.get("choices")
-    first = choices[0] if isinstance(choices, list) and choices else None
-    return first if isinstance(first, Mapping) else {}
+    choices = as_list(answer.get("choices"))
+    return as_object(choices[0]) if choices else {}

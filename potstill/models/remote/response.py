@@ -73,6 +73,7 @@ def read_response(data: bytes, context: ResponseContext) -> Response:
     value = parse_json(data)
     if not isinstance(value, dict):
         raise _malformed_failure("no JSON object", data)
+    # Some servers answer 200 with an error in the body.
     tokens = read_usage(value.get("usage"))
     if isinstance(value.get("error"), dict | str) and not value.get("choices"):
         detail = f"an error in an answer: {error_message(value)}"
@@ -83,11 +84,10 @@ def read_response(data: bytes, context: ResponseContext) -> Response:
         raise _malformed_failure("no choices", data, tokens)
     choices = []
     for entry in entries:
-        if isinstance(entry, dict):
-            try:
-                choices.append(_read_choice(entry, context))
-            except MalformedMessageError:
-                continue
+        try:
+            choices.append(_read_choice(as_object(entry), context))
+        except MalformedMessageError:
+            continue  # the others may be fine; where none is, the answer is malformed
     if not choices:
         raise _malformed_failure("no choice with a text", data, tokens)
     if all(choice.may_retry for choice in choices):
@@ -96,9 +96,11 @@ def read_response(data: bytes, context: ResponseContext) -> Response:
             "server", detail, may_retry=True, billed=True, tokens=tokens, text=choices[0].text
         )
 
+    cost = _read_cost(as_object(value.get("usage")).get("cost"))
     served = value.get("model")
-    served = replace_lone_surrogates(served)[:200] if isinstance(served, str) else ""
-    return Response(tuple(choices), tokens, _read_cost(value.get("usage")), served)
+    if not isinstance(served, str):
+        served = ""
+    return Response(tuple(choices), tokens, cost, replace_lone_surrogates(served)[:200])
 
 
 def parse_json(data: bytes) -> Any:
@@ -107,6 +109,21 @@ def parse_json(data: bytes) -> Any:
         return json.loads(data.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return None
+
+
+def parse_json_object(data: bytes) -> dict[str, Any]:
+    """The JSON object in a body; an empty one where there is none."""
+    return as_object(parse_json(data))
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    """A JSON value that should be an object; an empty one where it is something else."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: Any) -> list[Any]:
+    """A JSON value that should be a list; an empty one where it is something else."""
+    return value if isinstance(value, list) else []
 
 
 def replace_lone_surrogates(text: str) -> str:
@@ -150,8 +167,7 @@ def join_server_reasoning(
 
 def read_usage(value: Any) -> Tokens:
     """Token counts, whoever's names they have; 0 where a number is none."""
-    if not isinstance(value, dict):
-        return NO_TOKENS
+    value = as_object(value)
     prompt = _read_count(value.get("prompt_tokens"))
     completion = _read_count(value.get("completion_tokens"))
     cached = _read_inner_count(value, "prompt_tokens_details", "cached_tokens")
@@ -173,10 +189,11 @@ def to_completions(response: Response) -> list[Completion]:
     completions = []
     for place, choice in enumerate(response.choices):
         tokens = Tokens(0, completion_counts[place], 0, reasoning_counts[place])
-        cost = None if response.cost is None else 0.0
+        cost = response.cost
         if place == 0:  # the prompt was read, and the call paid, once
             tokens = tokens._replace(prompt=response.tokens.prompt, cached=response.tokens.cached)
-            cost = response.cost
+        elif cost is not None:
+            cost = 0.0
         completions.append(
             Completion(
                 choice.text,
@@ -227,6 +244,7 @@ def _read_choice(choice: Mapping[str, Any], context: ResponseContext) -> Choice:
         refusal = replace_lone_surrogates(message.refusal)[:300]
         return Choice(replace_lone_surrogates(message.content), "", f"refused: {refusal}")
 
+    # Thought and reply become one text, without a prefix that the server says again.
     finish_reason, finish_value = _choice_finish_reason(choice)
     text = message.content
     if message.reasoning:
@@ -257,6 +275,7 @@ def _end_choice(
     logprobs: Any,
 ) -> Choice:
     """Cut a text at its first stop string, and say how it ended; an error where it did not end well."""
+    # A stop string that the server left in the text ends it, whatever the server says.
     stop_positions = [text.find(stop) for stop in context.stop if stop and stop in text]
     if stop_positions:
         return Choice(text[: min(stop_positions)], "stop", "", _read_choice_logprobs(logprobs))
@@ -269,10 +288,13 @@ def _end_choice(
     if not text.strip() and not context.prefix:
         return Choice("", "", "empty: an answer without text")
     if finish_reason == "unknown":
-        word = "no finish_reason" if finish_value is None else f"finish_reason {shown_value!r}"
-        return Choice(text, "", f"unfinished: {word}, so the text may not be whole")
-    finish: Literal["stop", "length"] = "length" if finish_reason == "length" else "stop"
-    return Choice(text, finish, "", _read_choice_logprobs(logprobs))
+        server_said = f"finish_reason {shown_value!r}"
+        if finish_value is None:
+            server_said = "no finish_reason"
+        return Choice(text, "", f"unfinished: {server_said}, so the text may not be whole")
+    if finish_reason == "length":
+        return Choice(text, "length", "", _read_choice_logprobs(logprobs))
+    return Choice(text, "stop", "", _read_choice_logprobs(logprobs))
 
 
 def _without_prefix(text: str, context: ResponseContext) -> str:
@@ -293,8 +315,7 @@ def _read_choice_logprobs(logprobs: Any) -> tuple[float, ...]:
     return read_logprobs(values) or ()
 
 
-def _read_cost(usage: Any) -> float | None:
-    cost = usage.get("cost") if isinstance(usage, dict) else None
+def _read_cost(cost: Any) -> float | None:
     if not isinstance(cost, float | int) or isinstance(cost, bool) or not 0 <= cost < math.inf:
         return None
     return float(cost)
@@ -308,8 +329,7 @@ def _read_count(value: Any) -> int:
 
 
 def _read_inner_count(usage: Mapping[str, Any], part: str, name: str) -> int:
-    details = usage.get(part)
-    return _read_count(details.get(name)) if isinstance(details, dict) else 0
+    return _read_count(as_object(usage.get(part)).get(name))
 
 
 def _split_total(total: int, sizes: Sequence[int]) -> list[int]:

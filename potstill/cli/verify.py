@@ -260,7 +260,7 @@ def _print(found: Mapping[str, Any]) -> None:
     if "code" in problems["kinds"]:
         from potstill.verifiers.code import verifier
 
-        show.say(verifier.where())
+        show.say(verifier.describe_sandbox())
     show.say(f"gold answers: {gold['right']:,} of {gold['checked']:,} pass their own verifier")
     if problems["without_answer"]:
         show.say(f"without a gold answer: {problems['without_answer']:,}")

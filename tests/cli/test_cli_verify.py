@@ -148,8 +148,10 @@ def test_gsm8k_recorded_models(shared_data: Path, potstill) -> None:
 
 
 def test_a_solution_that_fails_its_tests_is_told_with_the_test(tmp_path: Path, potstill) -> None:
-    if all(map(sandbox.works, sandbox.KINDS)):
-        pytest.skip("; ".join(f"{kind}: {sandbox.works(kind)}" for kind in sandbox.KINDS))
+    if all(map(sandbox.sandbox_obstacle, sandbox.KINDS)):
+        pytest.skip(
+            "; ".join(f"{kind}: {sandbox.sandbox_obstacle(kind)}" for kind in sandbox.KINDS)
+        )
     tests = [{"stdin": "1 2\n", "stdout": "3\n"}, {"stdin": "2 2\n", "stdout": "5\n"}]
     row = {
         "id": "a",

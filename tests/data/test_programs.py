@@ -60,8 +60,10 @@ def test_mbpp(tmp_path):
 
 
 def test_their_solutions_are_checked(tmp_path):
-    if all(map(sandbox.works, sandbox.KINDS)):
-        pytest.skip("; ".join(f"{kind}: {sandbox.works(kind)}" for kind in sandbox.KINDS))
+    if all(map(sandbox.sandbox_obstacle, sandbox.KINDS)):
+        pytest.skip(
+            "; ".join(f"{kind}: {sandbox.sandbox_obstacle(kind)}" for kind in sandbox.KINDS)
+        )
     known = load(tmp_path, HUMANEVAL) + load(tmp_path, MBPP)
     assert verifiers.check_gold(known) == []
     assert problems.describe(known)["without_answer"] == 0

@@ -13,12 +13,17 @@ from typing import NamedTuple
 from potstill.verifiers import extract
 
 _FENCE = re.compile(r"^[ \t]*(```+|~~~+)[ \t]*([\w+.-]*)[^\n]*$", re.MULTILINE)
-_PYTHON = ("python", "py", "python3", "py3", "pycon", "")
-_LINE = re.compile(
+_PYTHON = ("python", "py", "python3", "py3", "pycon")
+# The beginning of a line that can only be code.
+_CODE_LINE = re.compile(
     r"(?:def|class|async def)\s+\w+.*:|(?:import|from)\s+[\w.]+|@\w+|return\b|yield\b|raise\b|print\s*\(|pass$"
     r"|(?:for|while|if|with)\b.*:|try:|[A-Za-z_][\w.\[\], ]*\s*(?:[-+*/%|&^]|//|\*\*)?=(?!=)"
 )
-_STOPS = re.compile(r"^(?=\S)(?!def |class |import |from |@|async |[#)\]}'\"])", re.MULTILINE)
+_DEFINITION_LINE = re.compile(r"(?:def|class|import|from|@)\b|@")
+# Where a continuation ends: at a line that is not indented and defines nothing, or at a demonstration.
+_UNINDENTED_LINE = re.compile(
+    r"^(?=\S)(?!def |class |import |from |@|async |[#)\]}'\"])", re.MULTILINE
+)
 _DEMONSTRATION = re.compile(
     r"^(?:if __name__\b|print\(|assert\b|# (?:Test|Example))", re.MULTILINE | re.IGNORECASE
 )
@@ -31,94 +36,125 @@ class Program(NamedTuple):
     variants: list[list[str]]
 
 
-def read(text: str, *, prefix: str = "", entry: str = "") -> Program | None:
-    """The program of an answer, or None where it has none.
+class _Block(NamedTuple):
+    """A fenced block."""
+
+    language: str
+    code: str
+
+
+def extract_program(text: str, *, prefix: str = "", entry: str = "") -> Program | None:
+    """Return the program of an answer, or None where it has none.
 
     Args:
+        text: the answer.
         prefix: what a completion continues; it is run first, so that its imports and helpers are there.
         entry: the function or class that the program must define; where it does not, it is a continuation.
     """
-    shown = extract.split_reply(text)[0][-extract.TAIL :].replace("\r\n", "\n")
-    blocks = _blocks(shown)
-    found = _choose(blocks, entry)
-    if found is None:
-        tagged = (
-            [f.text for f in extract.candidates(shown) if f.mark == "tag"] if not blocks else []
-        )
-        found = tagged[0] if tagged and _like_code(tagged[0]) else shown
-        if not _like_code(found):
+    reply = extract.split_reply(text)[0][-extract.TAIL :].replace("\r\n", "\n")
+    blocks = _fenced_blocks(reply)
+    code = _choose_block(blocks, entry)
+    if code is None:
+        code = reply
+        if not blocks:
+            tagged = [c.text for c in extract.candidates(reply) if c.mark == "tag"]
+            if tagged and _has_code_line(tagged[0]):
+                code = tagged[0]
+        if not _has_code_line(code):
             return None
-    found = found.strip("\n")
-    if not found.strip():
+    code = code.strip("\n")
+    if not code.strip():
         return None
-    return Program(found, _variants(found, prefix, entry, fenced=bool(blocks)))
+    return Program(code, _variants(code, prefix, entry, is_fenced=bool(blocks)))
 
 
-def defines(code: str, entry: str) -> bool:
+def defines_name(code: str, name: str) -> bool:
     """Whether a line of the code binds the name at its top."""
-    name = re.escape(entry)
+    name = re.escape(name)
     pattern = rf"^(?:(?:async[ \t]+)?def[ \t]+{name}\b|class[ \t]+{name}\b|{name}[ \t]*=|(?:from|import)\b.*\b{name}\b)"
     return bool(re.search(pattern, textwrap.dedent(code), re.MULTILINE))
 
 
-def _blocks(text: str) -> list[tuple[str, str]]:
-    """(language, content) of every fenced block; one that is cut off runs to the end."""
-    found: list[tuple[str, str]] = []
-    opened: tuple[str, str, int] | None = None
+def _fenced_blocks(text: str) -> list[_Block]:
+    """Every fenced block; one that is cut off runs to the end."""
+    blocks: list[_Block] = []
+    open_fence, language, start = "", "", 0
     for mark in _FENCE.finditer(text):
-        fence, language = mark[1], mark[2].lower()
-        if opened is None:
-            opened = (fence, language, mark.end())
-        elif mark[1].startswith(opened[0]) and not language:
-            found.append((opened[1], text[opened[2] : mark.start()]))
-            opened = None
-    if opened:
-        found.append((opened[1], text[opened[2] :]))
-    return found
+        if not open_fence:
+            open_fence, language, start = mark[1], mark[2].lower(), mark.end()
+        elif mark[1].startswith(open_fence) and not mark[2]:
+            blocks.append(_Block(language, text[start : mark.start()]))
+            open_fence = ""
+    if open_fence:
+        blocks.append(_Block(language, text[start:]))
+    return blocks
 
 
-def _choose(blocks: list[tuple[str, str]], entry: str) -> str | None:
-    """The last block that defines the entry point, else the last of Python."""
-    mine = [content for language, content in blocks if language in _PYTHON and content.strip()]
-    defining = [content for content in mine if entry and defines(content, entry)]
-    named = [
-        content for language, content in blocks if language in _PYTHON[:-1] and content.strip()
-    ]
-    return next((found[-1] for found in (defining, named, mine) if found), None)
+def _choose_block(blocks: list[_Block], entry: str) -> str | None:
+    """The last block that defines the entry point, else the last of Python, else the last without a language."""
+    defining: list[str] = []
+    in_python: list[str] = []
+    possible: list[str] = []
+    for block in blocks:
+        if block.language not in (*_PYTHON, "") or not block.code.strip():
+            continue
+        possible.append(block.code)
+        if block.language:
+            in_python.append(block.code)
+        if entry and defines_name(block.code, entry):
+            defining.append(block.code)
+    for codes in (defining, in_python, possible):
+        if codes:
+            return codes[-1]
+    return None
 
 
-def _like_code(text: str) -> bool:
-    return any(_LINE.match(line.strip()) for line in text.splitlines())
+def _has_code_line(text: str) -> bool:
+    return any(_CODE_LINE.match(line.strip()) for line in text.splitlines())
 
 
-def _variants(code: str, prefix: str, entry: str, *, fenced: bool) -> list[list[str]]:
-    plain = textwrap.dedent(code)
-    if not prefix or not entry or defines(code, entry):
-        before = [f"{prefix}\n    pass\n"] if prefix else []
-        texts = [plain] if fenced else [plain, *_from_first_line(plain)]
-        return [[*before, text] for text in texts] + ([[text] for text in texts] if prefix else [])
-    indented = textwrap.indent(plain, "    ")
-    bodies = [code, indented, *(_cut(body) for body in (code, indented))]
-    return [
-        [f"{prefix}{'' if prefix.endswith(chr(10)) else chr(10)}{body}\n"]
-        for body in dict.fromkeys(bodies)
-    ]
+def _variants(code: str, prefix: str, entry: str, *, is_fenced: bool) -> list[list[str]]:
+    """What to try to compile, best first."""
+    dedented = textwrap.dedent(code)
+    if prefix and entry and not defines_name(code, entry):
+        return _continuations(code, dedented, prefix)
+    texts = [dedented]
+    if not is_fenced:
+        texts += _without_prose(dedented)
+    variants = [[text] for text in texts]
+    if prefix:
+        # First with the prefix, whose imports and helpers the program may need, then alone.
+        variants = [[f"{prefix}\n    pass\n", text] for text in texts] + variants
+    return variants
 
 
-def _from_first_line(text: str) -> list[str]:
-    """Prose around bare code: from the first line that begins a definition or an import, to the last that could be."""
+def _continuations(code: str, dedented: str, prefix: str) -> list[list[str]]:
+    """The code as the body of the function that the prefix begins: as it is, indented, and cut where it ends."""
+    indented = textwrap.indent(dedented, "    ")
+    bodies = (code, indented, _cut_continuation(code), _cut_continuation(indented))
+    line_break = "" if prefix.endswith("\n") else "\n"
+    return [[f"{prefix}{line_break}{body}\n"] for body in dict.fromkeys(bodies)]
+
+
+def _without_prose(text: str) -> list[str]:
+    """Bare code in prose: from the first line that begins a definition or an import, to the last that could be."""
     lines = text.split("\n")
-    starts = [
-        i for i, line in enumerate(lines) if re.match(r"(?:def|class|import|from|@)\b|@", line)
-    ]
-    if not starts:
+    first = None
+    for index, line in enumerate(lines):
+        if _DEFINITION_LINE.match(line):
+            first = index
+            break
+    if first is None:
         return []
-    rest = lines[starts[0] :]
-    code = [i for i, line in enumerate(rest) if line[:1].isspace() or _LINE.match(line)]
-    return ["\n".join(rest), "\n".join(rest[: code[-1] + 1])]
+    lines = lines[first:]
+    last = 0
+    for index, line in enumerate(lines):
+        if line[:1].isspace() or _CODE_LINE.match(line):
+            last = index
+    return ["\n".join(lines), "\n".join(lines[: last + 1])]
 
 
-def _cut(body: str) -> str:
+def _cut_continuation(body: str) -> str:
     """A continuation up to where something else begins."""
-    stop = _DEMONSTRATION.search(body) or _STOPS.search(body)
-    return body[: stop.start()] if stop and stop.start() else body
+    end = _DEMONSTRATION.search(body) or _UNINDENTED_LINE.search(body)
+    return body[: end.start()] if end and end.start() else body

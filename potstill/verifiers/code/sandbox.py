@@ -32,31 +32,40 @@ VARIABLE = "POTSTILL_SANDBOX"
 SCRATCH = "/scratch"
 
 _INSIDE = Path(__file__).resolve().parent / "inside"
-_BOX = "/potstill-inside"  # the import path inside
-_START = (
+_IMPORT_ROOT = "/potstill-inside"  # the import path inside
+_START_CODE = (
     "import sys; sys.path.insert(0, sys.argv[1]); from potstill.verifiers.code.inside import {module}; "
     "{module}.{function}(*map(int, sys.argv[2:]))"
 )
-_TRIAL = "import json, random; open('/dev/null').read(); open('here', 'w').write('x'); print(6 * 7)"
+# -P and not -I: the seed of hashes comes by the environment.
+_PYTHON_OPTIONS = ("-P", "-s", "-S", "-B")
+_TRIAL_PROGRAM = (
+    "import json, random; open('/dev/null').read(); open('here', 'w').write('x'); print(6 * 7)"
+)
+_TRIAL_S = 30  # seconds
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 _LIBRARIES = ("/lib", "/lib64", "/lib32", "/usr/lib", "/usr/lib64", "/nix/store")
 _FILES = ("/etc/ld.so.cache", "/usr/share/zoneinfo")
+_SCRATCH_INODES = 4096
 _ENVIRONMENT = MappingProxyType(
     {
-        **{"PATH": "/nowhere", "HOME": SCRATCH, "TMPDIR": SCRATCH, "LANG": "C.UTF-8"},
-        **{
-            "PYTHONHASHSEED": "0",
-            "MALLOC_ARENA_MAX": "1",
-        },  # one order of sets; threads that share one heap
+        "PATH": "/nowhere",
+        "HOME": SCRATCH,
+        "TMPDIR": SCRATCH,
+        "LANG": "C.UTF-8",
+        "PYTHONHASHSEED": "0",  # one order of sets
+        "MALLOC_ARENA_MAX": "1",  # threads that share one heap
     }
 )
 _FIX = (
     f"apt install bubblewrap (or dnf, pacman); on macOS and Windows run it in a Linux container or machine; or, to run "
     f"the programs with all your rights: {VARIABLE}={TRUSTED}"
 )
-_USERS = 2_000_000_000
-_users = count(os.getpid() * 64)
-_choosing = threading.Lock()
+# User ids that nobody has; each program of root's gets one of its own.
+_HIGHEST_USER = 2_000_000_000
+_USER_COUNT = 10_000
+_user_numbers = count(os.getpid() * 64)
+_choice_lock = threading.Lock()
 
 
 class Limits(NamedTuple):
@@ -75,11 +84,11 @@ class Limits(NamedTuple):
         return 2.0 * self.seconds + 5.0
 
 
-def chosen(kind: str | None = None) -> str:
-    """The sandbox to use: the one that is named (here, or by the environment), else the first that works.
+def choose_sandbox(kind: str | None = None) -> str:
+    """Return the sandbox to use: the one that is named (here, or by the environment), else the first that works.
 
     Raises:
-        ConfigError: where none works, and nobody said in words that the programs are trusted.
+        ConfigError: none works, and nobody said in words that the programs are trusted.
     """
     named = kind or os.environ.get(VARIABLE, "")
     if named == TRUSTED:
@@ -88,61 +97,62 @@ def chosen(kind: str | None = None) -> str:
         raise ConfigError(
             f"there is no sandbox {named!r}", available=(*KINDS, TRUSTED), wanted=named
         )
-    with _choosing:
-        found = {name: works(name) for name in ([named] if named else KINDS)}
-    for name, why in found.items():
-        if not why:
-            return name
+    obstacles: list[str] = []
+    with _choice_lock:
+        for name in [named] if named else KINDS:
+            obstacle = sandbox_obstacle(name)
+            if not obstacle:
+                return name
+            obstacles.append(f"{name}: {obstacle}")
     raise ConfigError(
-        "programs can't be confined here: "
-        + "; ".join(f"{name}: {why}" for name, why in found.items()),
+        f"programs can't be confined here: {'; '.join(obstacles)}",
         expected="bubblewrap, or a Linux kernel that lets this user make namespaces",
         fix=_FIX,
     )
 
 
 @functools.cache
-def works(kind: str) -> str:
-    """Why a kind of sandbox does not work here, from trying it; "" where it does."""
+def sandbox_obstacle(kind: str) -> str:
+    """Say why a kind of sandbox does not work here, from trying it; "" where it does."""
     if not sys.platform.startswith("linux"):
         return f"{platform.system()} has no such thing"
     if kind == "bubblewrap" and not shutil.which("bwrap"):
         return "bwrap is not installed"
+    content = {"limits": limits_of_job(Limits(), kind), "variants": [[_TRIAL_PROGRAM]]}
     try:
-        with job({"limits": limits_of(Limits(), kind), "variants": [[_TRIAL]]}) as file:
-            command = program(kind, "serve", "program", [file.fileno()])
-            done = subprocess.run(
+        with write_job(content) as job:
+            command = sandbox_command(kind, "serve", "program", [job.fileno()])
+            trial = subprocess.run(
                 command,
                 env={},
-                pass_fds=[file.fileno()],
+                pass_fds=[job.fileno()],
                 capture_output=True,
                 text=True,
                 check=False,
-                timeout=30,
+                timeout=_TRIAL_S,
             )
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)[:200]
-    return (
-        ""
-        if done.stdout == "42\n"
-        else (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1][:200]
-    )
+    if trial.stdout == "42\n":
+        return ""
+    errors = trial.stderr.strip().splitlines() or [f"exit {trial.returncode}"]
+    return errors[-1][:200]
 
 
-def job(content: Mapping[str, Any]) -> IO[bytes]:
-    """A nameless file that holds what a process inside is to do."""
+def write_job(content: Mapping[str, Any]) -> IO[bytes]:
+    """Write what a process inside is to do into a nameless file, which the caller closes."""
     file = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
     file.write(json.dumps(content).encode("ascii"))
     file.seek(0)
     return file
 
 
-def limits_of(limits: Limits, kind: str) -> dict[str, Any]:
-    """Limits as `confine` takes them; each program of root's gets a user id of its own."""
+def limits_of_job(limits: Limits, kind: str) -> dict[str, Any]:
+    """Return limits as `inside/confine.py` takes them."""
     return {
         **limits._asdict(),
         "boxed": kind != TRUSTED,
-        "user": _highest_user() - next(_users) % 10_000,
+        "user": _highest_user() - next(_user_numbers) % _USER_COUNT,
     }
 
 
@@ -150,85 +160,74 @@ def limits_of(limits: Limits, kind: str) -> dict[str, Any]:
 def _highest_user() -> int:
     """An id that nobody has: far up, or the last that a container knows."""
     with contextlib.suppress(OSError, ValueError):
-        spans = [
-            line.split() for line in Path("/proc/self/uid_map").read_text("ascii").splitlines()
-        ]
-        return min(_USERS, max(int(first) + int(size) for first, _, size in spans) - 1)
-    return _USERS
+        ends: list[int] = []
+        for line in Path("/proc/self/uid_map").read_text("ascii").splitlines():
+            first, _, size = line.split()
+            ends.append(int(first) + int(size))
+        return min(_HIGHEST_USER, max(ends) - 1)
+    return _HIGHEST_USER
 
 
-def program(
+def sandbox_command(
     kind: str, module: str, function: str, fds: Sequence[int], limits: Limits = Limits()
 ) -> list[str]:
-    """The command that runs a function of `inside` in a sandbox, with inherited file descriptors as its arguments."""
-    start = _START.format(module=module, function=function)
-    options = [
-        "-P",
-        "-s",
-        "-S",
-        "-B",
-        "-X",
-        "utf8",
-    ]  # not -I: the seed of hashes comes by the environment
-    python = _python()
+    """Return the command that runs a function of `inside` in a sandbox.
+
+    Args:
+        kind: the sandbox.
+        module: a module of `inside`.
+        function: a function of the module.
+        fds: inherited file descriptors, which are the function's arguments.
+        limits: how large the scratch folder may be.
+    """
+    start_code = _START_CODE.format(module=module, function=function)
+    python = [_python(), *_PYTHON_OPTIONS]
+    start = [*python, "-X", "utf8", "-c", start_code]
+    arguments = [str(fd) for fd in fds]
     if kind == TRUSTED:
-        root = str(_INSIDE.parents[3])
-        variables = [
-            f"{name}={value}"
-            for name, value in _ENVIRONMENT.items()
-            if name not in ("HOME", "TMPDIR")
-        ]
-        return [
-            "/usr/bin/env",
-            "-i",
-            *variables,
-            python,
-            *options,
-            "-c",
-            start,
-            root,
-            *map(str, fds),
-        ]
-    command = [python, *options, "-c", start, _BOX, *map(str, fds)]
+        variables: list[str] = []
+        for name, value in _ENVIRONMENT.items():
+            if name not in ("HOME", "TMPDIR"):
+                variables.append(f"{name}={value}")
+        return ["/usr/bin/env", "-i", *variables, *start, str(_INSIDE.parents[3]), *arguments]
+    command = [*start, _IMPORT_ROOT, *arguments]
     if kind == "bubblewrap":
-        return [*_bwrap(limits), *command]
-    spec = {
-        **{"binds": _binds(), "links": _links(), "empty": _hidden(), "devices": _devices()},
-        **{
-            "scratch": SCRATCH,
-            "size": limits.scratch,
-            "inodes": 4096,
-            "environment": dict(_ENVIRONMENT),
-        },
+        return [*_bubblewrap_command(limits), *command]
+    return [*python, str(_INSIDE / "enter.py"), json.dumps(_namespaces_spec(limits)), *command]
+
+
+def _namespaces_spec(limits: Limits) -> dict[str, Any]:
+    """What `inside/enter.py` puts into the new root."""
+    return {
+        "binds": _read_only_binds(),
+        "links": _root_links(),
+        "empty": _hidden_folders(),
+        "devices": _devices(),
+        "scratch": SCRATCH,
+        "size": limits.scratch,
+        "inodes": _SCRATCH_INODES,
+        "environment": dict(_ENVIRONMENT),
     }
-    return [python, "-P", "-s", "-S", "-B", str(_INSIDE / "enter.py"), json.dumps(spec), *command]
 
 
-def _bwrap(limits: Limits) -> list[str]:
-    root = os.getuid() == 0
-    user = (
-        ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-        if root
-        else ["--unshare-user", "--uid", "65534"]
-    )
-    command = [
-        shutil.which("bwrap") or "bwrap",
-        "--unshare-pid",
-        "--unshare-net",
-        "--unshare-ipc",
-        "--unshare-uts",
-    ]
-    command += [*user, "--die-with-parent", "--new-session", "--clearenv"]
+def _bubblewrap_command(limits: Limits) -> list[str]:
+    command = [shutil.which("bwrap") or "bwrap"]
+    command += ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
+    if os.getuid() == 0:
+        command += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    else:
+        command += ["--unshare-user", "--uid", "65534"]
+    command += ["--die-with-parent", "--new-session", "--clearenv"]
     for name, value in _ENVIRONMENT.items():
         command += ["--setenv", name, value]
-    for parent in _parents():
-        command += ["--perms", "0755", "--dir", parent]  # bwrap's own would be root's alone
-    for source, target in _binds():
+    for folder in _parent_folders():
+        command += ["--perms", "0755", "--dir", folder]  # bwrap's own would be root's alone
+    for source, target in _read_only_binds():
         command += ["--ro-bind", source, target]
-    for target, to in _links():
-        command += ["--symlink", to, target]
-    for target in _hidden():
-        command += ["--size", "4096", "--tmpfs", target, "--remount-ro", target]
+    for link, target in _root_links():
+        command += ["--symlink", target, link]
+    for folder in _hidden_folders():
+        command += ["--size", "4096", "--tmpfs", folder, "--remount-ro", folder]
     for device in _devices():
         command += ["--dev-bind", device, device]
     command += ["--perms", "1777", "--size", str(limits.scratch), "--tmpfs", SCRATCH]
@@ -241,34 +240,37 @@ def _python() -> str:
 
 
 @functools.cache
-def _binds() -> list[tuple[str, str]]:
+def _read_only_binds() -> list[tuple[str, str]]:
     """What is seen inside, read-only: the interpreter, its library, shared libraries, and our own files there."""
-    python = Path(_python())
-    shared = Path(sys.base_prefix) / "lib"
-    places = [python, *(Path(p) for p in (*_LIBRARIES, *_FILES)), shared, Path(os.__file__).parent]
-    real = [str(p) for p in places if p.exists() and not p.is_symlink()]
-    outer = [
-        p for p in dict.fromkeys(real) if not any(p != o and p.startswith(f"{o}/") for o in real)
-    ]
-    return [(p, p) for p in outer] + [(str(_INSIDE), f"{_BOX}/potstill/verifiers/code/inside")]
+    places = [Path(_python()), *map(Path, _LIBRARIES), *map(Path, _FILES)]
+    places += [Path(sys.base_prefix) / "lib", Path(os.__file__).parent]
+    paths = [str(place) for place in places if place.exists() and not place.is_symlink()]
+    binds: list[tuple[str, str]] = []
+    for path in dict.fromkeys(paths):
+        # A path inside another one is seen with it.
+        if not any(path != other and path.startswith(f"{other}/") for other in paths):
+            binds.append((path, path))
+    return [*binds, (str(_INSIDE), f"{_IMPORT_ROOT}/potstill/verifiers/code/inside")]
 
 
 @functools.cache
-def _parents() -> list[str]:
+def _parent_folders() -> list[str]:
     """Folders that must stand for something to be bound into them, outer ones first."""
-    targets = [target for _, target in _binds()] + list(_devices())
-    return sorted({str(parent) for target in targets for parent in Path(target).parents} - {"/"})
+    folders: set[str] = set()
+    for target in [target for _, target in _read_only_binds()] + _devices():
+        folders |= {str(parent) for parent in Path(target).parents}
+    return sorted(folders - {"/"})
 
 
 @functools.cache
-def _links() -> list[tuple[str, str]]:
-    """Links at the root, as /lib -> usr/lib, and /tmp."""
-    found = [(p, os.readlink(p)) for p in _LIBRARIES if os.path.islink(p)]
-    return [*found, ("/tmp", SCRATCH)]
+def _root_links() -> list[tuple[str, str]]:
+    """Links at the root with their targets, as /lib -> usr/lib, and /tmp."""
+    links = [(path, os.readlink(path)) for path in _LIBRARIES if os.path.islink(path)]
+    return [*links, ("/tmp", SCRATCH)]
 
 
 @functools.cache
-def _hidden() -> list[str]:
+def _hidden_folders() -> list[str]:
     """Folders of installed packages: nothing imports them inside, and they may tell of the user's own work."""
     library = Path(os.__file__).parent
     places = [library / "site-packages", library / "dist-packages"]

@@ -16,24 +16,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import zip_longest
 from typing import Any, NamedTuple
 
-from potstill.records import Problem, Verdict
+from potstill.records import Problem, Status, Verdict
 from potstill.verifiers.code import execute, extract, sandbox
-from potstill.verifiers.code.execute import Ended
 from potstill.verifiers.code.sandbox import Limits
 from potstill.verifiers.workers import pool
 
 VERSION = "code@2"
 CLASSES = ("pass", "wrong", "time", "memory", "output", "runtime", "syntax", "no code")
-_SHOWN = 2_000  # characters of a program in its verdict
-_SAID = 60  # characters of what was printed in a reason
+_PROGRAM_CHARACTERS = 2_000  # of a program in its verdict
+_OUTPUT_CHARACTERS = 60  # of what was printed in a reason
 
 
-class Unit(NamedTuple):
+class UnitTests(NamedTuple):
     """Asserts, the name that they call, and what a completion continues."""
 
     source: str
@@ -62,72 +60,86 @@ def judge_all(
     """Judge many at once, one a core.
 
     Args:
+        items: a problem and an answer, each.
         kind: the sandbox, where it is not the best that works here.
         limits: in place of the usual ones; a test's own go before them.
+
+    Raises:
+        ConfigError: no sandbox works here.
     """
-    box = sandbox.chosen(kind)
-    with ThreadPoolExecutor(
-        min(len(items), pool.core_count()) or 1, thread_name_prefix="code"
-    ) as threads:
-        return list(
-            threads.map(lambda item: _judge(*item, box=box, limits=limits or Limits()), items)
-        )
+    sandbox_kind = sandbox.choose_sandbox(kind)
+    usual_limits = limits or Limits()
+
+    def judge_item(item: tuple[Problem, str]) -> Verdict:
+        return _judge_answer(*item, sandbox_kind=sandbox_kind, limits=usual_limits)
+
+    workers = min(len(items), pool.core_count()) or 1
+    with ThreadPoolExecutor(workers, thread_name_prefix="code") as threads:
+        return list(threads.map(judge_item, items))
 
 
-def where() -> str:
-    """The sandbox that programs are run in here, for people."""
-    return f"programs run in: {sandbox.chosen()}"
+def describe_sandbox() -> str:
+    """Say in which sandbox programs run here."""
+    return f"programs run in: {sandbox.choose_sandbox()}"
 
 
 def gold_text(problem: Problem) -> str:
-    """The reference solution as an answer."""
+    """Return the reference solution as an answer."""
     return f"```python\n{problem.solution or ''}\n```"
 
 
-def _judge(problem: Problem, text: str, *, box: str, limits: Limits) -> Verdict:
+def _judge_answer(problem: Problem, text: str, *, sandbox_kind: str, limits: Limits) -> Verdict:
     try:
         tests = read_tests(problem.tests, limits)
     except (ValueError, TypeError, KeyError) as error:
         return Verdict("unjudged", None, f"its tests can't be read: {error}"[:200], VERSION)
     if not tests:
         return Verdict("unjudged", None, "the problem has no tests", VERSION)
-    unit = next((test for test in tests if isinstance(test, Unit)), Unit(""))
-    program = extract.read(text, prefix=unit.prefix, entry=unit.entry)
+
+    prefix = entry = ""
+    for test in tests:
+        if isinstance(test, UnitTests):
+            prefix, entry = test.prefix, test.entry
+            break
+    program = extract.extract_program(text, prefix=prefix, entry=entry)
     if program is None:
         return Verdict("unparsed", None, "no code: nothing that could be a program", VERSION)
-    outcome, why = _run(program.variants, tests, box)
-    answer = program.text[:_SHOWN]
+
+    outcome, detail = _run_tests(program.variants, tests, sandbox_kind)
+    answer = program.text[:_PROGRAM_CHARACTERS]
+    status: Status = "right" if outcome == "pass" else "wrong"
     if outcome in ("unserved", "sandbox"):
-        return Verdict("unjudged", answer, f"{outcome}: {why} [{box}]", VERSION)
-    return Verdict(
-        "right" if outcome == "pass" else "wrong", answer, f"{outcome}: {why} [{box}]", VERSION
-    )
+        status = "unjudged"
+    return Verdict(status, answer, f"{outcome}: {detail} [{sandbox_kind}]", VERSION)
 
 
-def read_tests(tests: Sequence[str], limits: Limits) -> list[Unit | Case]:
-    """The tests of a problem; asserts that stand alone become one unit."""
-    found: list[Unit | Case] = []
+def read_tests(tests: Sequence[str], limits: Limits) -> list[UnitTests | Case]:
+    """Return the tests of a problem; asserts that stand alone become one unit, which runs last.
+
+    Raises:
+        ValueError, TypeError, KeyError: a test is of none of the forms.
+    """
+    parsed: list[UnitTests | Case] = []
     asserts: list[str] = []
     for text in tests:
-        content = _object(text)
+        content = _test_object(text)
         if content is None:
             asserts.append(text)
             continue
-        own = limits._replace(
-            seconds=math.ceil(content.get("seconds", limits.seconds)),
-            memory=int(content["memory_mb"]) << 20 if "memory_mb" in content else limits.memory,
-        )
+        own_limits = _limits_of_test(content, limits)
         if "unit" in content:
-            found.append(
-                Unit(content["unit"], content.get("entry", ""), content.get("prefix", ""), own)
-            )
+            entry, prefix = content.get("entry", ""), content.get("prefix", "")
+            parsed.append(UnitTests(content["unit"], entry, prefix, own_limits))
         else:
             tolerance = float(content.get("tolerance", 0.0))
-            found.append(Case(str(content["stdin"]), str(content["stdout"]), tolerance, own))
-    return found + ([Unit("\n".join(asserts), limits=limits)] if asserts else [])
+            stdin, stdout = str(content["stdin"]), str(content["stdout"])
+            parsed.append(Case(stdin, stdout, tolerance, own_limits))
+    if asserts:
+        parsed.append(UnitTests("\n".join(asserts), limits=limits))
+    return parsed
 
 
-def _object(text: str) -> dict[str, Any] | None:
+def _test_object(text: str) -> dict[str, Any] | None:
     """The JSON object that a test is, if it is one of ours."""
     if not text.lstrip().startswith("{"):
         return None
@@ -135,63 +147,91 @@ def _object(text: str) -> dict[str, Any] | None:
         content = json.loads(text)
     except ValueError:
         return None
-    return (
-        content
-        if isinstance(content, dict) and ("unit" in content or "stdout" in content)
-        else None
-    )
+    if isinstance(content, dict) and ("unit" in content or "stdout" in content):
+        return content
+    return None
 
 
-def _run(variants: list[list[str]], tests: Iterable[Unit | Case], box: str) -> tuple[str, str]:
-    """The class of the first test that fails, or of all that passed, and why."""
-    passed, why = 0, ""
+def _limits_of_test(content: dict[str, Any], limits: Limits) -> Limits:
+    seconds = math.ceil(content.get("seconds", limits.seconds))
+    memory = limits.memory
+    if "memory_mb" in content:
+        memory = int(content["memory_mb"]) << 20
+    return limits._replace(seconds=seconds, memory=memory)
+
+
+def _run_tests(
+    variants: list[list[str]], tests: Sequence[UnitTests | Case], sandbox_kind: str
+) -> tuple[str, str]:
+    """The class of the first test that fails, or of all that passed, and the detail."""
+    detail = ""
     for number, test in enumerate(tests, 1):
-        ended = _unit(variants, test, box) if isinstance(test, Unit) else _case(variants, test, box)
-        if ended.outcome != "pass":
-            place = "" if isinstance(test, Unit) else f"test {number}: "
-            return ended.outcome, f"{place}{ended.why}"
-        passed, why = passed + 1, ended.why
-    return "pass", why or f"{passed} tests"
+        if isinstance(test, UnitTests):
+            result, place = _run_unit_tests(variants, test, sandbox_kind), ""
+        else:
+            result, place = _run_case(variants, test, sandbox_kind), f"test {number}: "
+        if result.outcome != "pass":
+            return result.outcome, f"{place}{result.detail}"
+        detail = result.detail
+    return "pass", detail or f"{len(tests)} tests"
 
 
-def _unit(variants: list[list[str]], test: Unit, box: str) -> Ended:
+def _run_unit_tests(
+    variants: list[list[str]], test: UnitTests, sandbox_kind: str
+) -> execute.RunResult:
     prefix = [f"{test.prefix}\n    pass\n"] if test.prefix else []
     content = {"prefix": prefix, "tests": test.source, "entry": test.entry}
-    return execute.unit(box, variants, content, test.limits)
+    return execute.run_unit_tests(sandbox_kind, variants, content, test.limits)
 
 
-def _case(variants: list[list[str]], test: Case, box: str) -> Ended:
-    ended = execute.whole(box, variants, test.stdin, test.limits)
-    if ended.outcome != "pass":
-        return ended
-    printed = ended.output.decode("utf-8", "replace")
+def _run_case(variants: list[list[str]], test: Case, sandbox_kind: str) -> execute.RunResult:
+    result = execute.run_program(sandbox_kind, variants, test.stdin, test.limits)
+    if result.outcome != "pass":
+        return result
+    printed = result.output.decode("utf-8", "replace")
     if same_output(printed, test.stdout, test.tolerance):
-        return Ended("pass", "")
-    return Ended(
-        "wrong", f"prints {printed.strip()[:_SAID]!r}, not {test.stdout.strip()[:_SAID]!r}"
-    )
+        return execute.RunResult("pass", "")
+    shown = printed.strip()[:_OUTPUT_CHARACTERS]
+    expected = test.stdout.strip()[:_OUTPUT_CHARACTERS]
+    return execute.RunResult("wrong", f"prints {shown!r}, not {expected!r}")
 
 
 def same_output(printed: str, expected: str, tolerance: float = 0.0) -> bool:
-    """Equal line by line but for white space at their ends and empty lines at the end; numbers within a tolerance."""
-    ours, theirs = (text.replace("\r\n", "\n").rstrip().split("\n") for text in (printed, expected))
-    pairs = zip_longest(ours, theirs)
-    return all(
-        a is not None and b is not None and _same_line(a.rstrip(), b.rstrip(), tolerance)
-        for a, b in pairs
-    )
+    """Whether outputs are equal line by line, but for white space at line ends and empty lines at the end.
+
+    Args:
+        printed: what the program printed.
+        expected: what it must print.
+        tolerance: how far numbers may lie apart, relative or absolute.
+    """
+    printed_lines, expected_lines = _output_lines(printed), _output_lines(expected)
+    if len(printed_lines) != len(expected_lines):
+        return False
+    for line, expected_line in zip(printed_lines, expected_lines, strict=True):
+        if not _same_line(line.rstrip(), expected_line.rstrip(), tolerance):
+            return False
+    return True
 
 
-def _same_line(ours: str, theirs: str, tolerance: float) -> bool:
-    if ours == theirs or not tolerance:
-        return ours == theirs
-    words = list(zip_longest(ours.split(), theirs.split(), fillvalue=""))
-    return all(a == b or _near(a, b, tolerance) for a, b in words)
+def _output_lines(text: str) -> list[str]:
+    return text.replace("\r\n", "\n").rstrip().split("\n")
 
 
-def _near(ours: str, theirs: str, tolerance: float) -> bool:
+def _same_line(line: str, expected: str, tolerance: float) -> bool:
+    if line == expected or not tolerance:
+        return line == expected
+    words, expected_words = line.split(), expected.split()
+    if len(words) != len(expected_words):
+        return False
+    for word, expected_word in zip(words, expected_words, strict=True):
+        if word != expected_word and not _is_near(word, expected_word, tolerance):
+            return False
+    return True
+
+
+def _is_near(word: str, expected: str, tolerance: float) -> bool:
     try:
-        a, b = float(ours), float(theirs)
+        value, expected_value = float(word), float(expected)
     except ValueError:
         return False
-    return math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)
+    return math.isclose(value, expected_value, rel_tol=tolerance, abs_tol=tolerance)

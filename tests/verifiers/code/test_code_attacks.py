@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from potstill.records import Problem
-from potstill.verifiers.code import sandbox, verifier
+from potstill.verifiers.code import execute, sandbox, verifier
 from potstill.verifiers.code.sandbox import Limits
 
 LIMITS = Limits(seconds=1, memory=256 << 20, output=1 << 20, file=1 << 20, scratch=4 << 20)
@@ -33,7 +33,7 @@ STDIO = json.dumps({"stdin": "1\n", "stdout": f"{SECRET}\n"})
 @pytest.fixture(params=sandbox.KINDS)
 def kind(request):
     """Each kind of sandbox that this machine has."""
-    why = sandbox.works(request.param)
+    why = sandbox.sandbox_obstacle(request.param)
     if why:
         pytest.skip(f"{request.param} does not work here: {why}")
     return request.param
@@ -249,12 +249,24 @@ def test_whole_programs_have_their_class(name, kind):
     )
 
 
+@pytest.fixture
+def short_wall(monkeypatch):
+    """Two seconds on the clock in the place of seven, for programs that sleep to the end."""
+    monkeypatch.setattr(Limits, "wall", property(lambda limits: 2.0))
+    monkeypatch.setattr(execute, "_GRACE_S", 0.5)
+
+
+def test_a_program_that_closes_its_output_and_sleeps_ends_with_the_time(kind, short_wall):
+    program = "import os, time; os.close(1); os.close(2); time.sleep(600)"
+    began = time.monotonic()
+    assert verdict(program, kind, STDIO).reason.startswith("time: ")
+    assert time.monotonic() - began < 10
+
+
 def output(program: str, kind: str, limits: Limits = LIMITS) -> str:
     """What a program prints from inside."""
-    from potstill.verifiers.code import execute
-
-    ended = execute.whole(kind, [[program]], "", limits)
-    return ended.output.decode() if ended.outcome == "pass" else f"{ended.outcome}: {ended.why}"
+    ended = execute.run_program(kind, [[program]], "", limits)
+    return ended.output.decode() if ended.outcome == "pass" else f"{ended.outcome}: {ended.detail}"
 
 
 REACH = """
@@ -401,7 +413,7 @@ def test_threads_work(kind):
     )
 
 
-def test_nothing_outlives_a_program(kind):
+def test_nothing_outlives_a_program(kind, short_wall):
     """Of all processes that a program which sleeps, ignores signals and has threads ran as, none is left."""
     program = """
 import os, signal, threading, time
@@ -416,7 +428,7 @@ time.sleep(600)
     before = descendants(os.getpid())  # workers that other tests keep warm
     ran = threading.Thread(target=verdict, args=(program, kind, STDIO))
     ran.start()
-    time.sleep(1.5)
+    time.sleep(1.0)
     seen = descendants(os.getpid()) - before
     ran.join()
     assert len(seen) >= 2  # the sandbox and the program

@@ -101,7 +101,7 @@ def humaneval(shared_data):
 
 @pytest.fixture(params=sandbox.KINDS)
 def kind(request):
-    why = sandbox.works(request.param)
+    why = sandbox.sandbox_obstacle(request.param)
     if why:
         pytest.skip(f"{request.param} does not work here: {why}")
     return request.param

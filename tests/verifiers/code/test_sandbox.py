@@ -28,24 +28,24 @@ def unset(monkeypatch):
 
 def pretend(monkeypatch, **found: str) -> None:
     """Let kinds of sandbox work ("") or not (why)."""
-    monkeypatch.setattr(sandbox, "works", lambda kind: found[kind])
+    monkeypatch.setattr(sandbox, "sandbox_obstacle", lambda kind: found[kind])
 
 
 def test_bubblewrap_is_taken_where_it_works_then_namespaces(monkeypatch):
     pretend(monkeypatch, bubblewrap="", namespaces="")
-    assert sandbox.chosen() == "bubblewrap"
-    assert verifier.where() == "programs run in: bubblewrap"
+    assert sandbox.choose_sandbox() == "bubblewrap"
+    assert verifier.describe_sandbox() == "programs run in: bubblewrap"
     pretend(monkeypatch, bubblewrap="bwrap is not installed", namespaces="")
-    assert sandbox.chosen() == "namespaces"
+    assert sandbox.choose_sandbox() == "namespaces"
 
 
 def test_one_can_be_named(monkeypatch):
     pretend(monkeypatch, bubblewrap="", namespaces="")
     monkeypatch.setenv(sandbox.VARIABLE, "namespaces")
-    assert sandbox.chosen() == "namespaces"
-    assert sandbox.chosen("bubblewrap") == "bubblewrap"
+    assert sandbox.choose_sandbox() == "namespaces"
+    assert sandbox.choose_sandbox("bubblewrap") == "bubblewrap"
     with pytest.raises(ConfigError, match=r"nearest: +namespaces"):
-        sandbox.chosen("namespace")
+        sandbox.choose_sandbox("namespace")
 
 
 def test_without_a_sandbox_nothing_is_run(monkeypatch, tmp_path):
@@ -91,41 +91,43 @@ def test_asked_in_words_programs_run_unconfined_and_the_verdict_says_so(monkeypa
 
 
 def test_other_systems_are_told(monkeypatch):
-    sandbox.works.cache_clear()
+    sandbox.sandbox_obstacle.cache_clear()
     monkeypatch.setattr(sandbox.sys, "platform", "darwin")
     monkeypatch.setattr(sandbox.platform, "system", lambda: "Darwin")
     try:
         with pytest.raises(ConfigError, match="Darwin has no such thing") as refused:
-            sandbox.chosen()
+            sandbox.choose_sandbox()
         assert "Linux container" in str(refused.value)
     finally:
-        sandbox.works.cache_clear()
+        sandbox.sandbox_obstacle.cache_clear()
 
 
 def test_without_bwrap_the_reason_is_said(monkeypatch):
-    sandbox.works.cache_clear()
+    sandbox.sandbox_obstacle.cache_clear()
     monkeypatch.setattr(sandbox.shutil, "which", lambda name: None)
     try:
-        assert sandbox.works("bubblewrap") == "bwrap is not installed"
+        assert sandbox.sandbox_obstacle("bubblewrap") == "bwrap is not installed"
     finally:
-        sandbox.works.cache_clear()
+        sandbox.sandbox_obstacle.cache_clear()
 
 
 def test_a_sandbox_that_breaks_is_not_the_programs_fault(monkeypatch):
     usable()
-    real = sandbox.program
-    monkeypatch.setattr(sandbox, "program", lambda *a, **k: ["/bin/false", *real(*a, **k)])
+    real = sandbox.sandbox_command
+    monkeypatch.setattr(sandbox, "sandbox_command", lambda *a, **k: ["/bin/false", *real(*a, **k)])
     found = verifier.judge(*RIGHT)
     assert found.status == "unjudged" and found.reason.startswith("sandbox")
-    ended = execute.whole(sandbox.chosen(), [["print(1)"]], "", Limits())
+    ended = execute.run_program(sandbox.choose_sandbox(), [["print(1)"]], "", Limits())
     assert ended.outcome == "sandbox"
 
 
 def usable() -> list[str]:
     """Kinds that work here."""
-    found = [kind for kind in sandbox.KINDS if not sandbox.works(kind)]
+    found = [kind for kind in sandbox.KINDS if not sandbox.sandbox_obstacle(kind)]
     if not found:
-        pytest.skip("; ".join(f"{kind}: {sandbox.works(kind)}" for kind in sandbox.KINDS))
+        pytest.skip(
+            "; ".join(f"{kind}: {sandbox.sandbox_obstacle(kind)}" for kind in sandbox.KINDS)
+        )
     return found
 
 
@@ -134,13 +136,13 @@ def test_the_filter_of_system_calls_is_on():
         pytest.skip(f"no filter for {os.uname().machine}")
     program = "import ctypes\nprint(ctypes.CDLL(None).prctl(21, 0, 0, 0, 0))"  # PR_GET_SECCOMP: 2 is a filter
     for kind in usable():
-        assert execute.whole(kind, [[program]], "", Limits()).output == b"2\n"
+        assert execute.run_program(kind, [[program]], "", Limits()).output == b"2\n"
 
 
 def test_verdicts_do_not_depend_on_the_hash_seed():
     program = "print(list({'a', 'b', 'c', 'd', 'e', 'f'}), hash('x'))"
     for kind in usable():
-        runs = {execute.whole(kind, [[program]], "", Limits()).output for _ in range(3)}
+        runs = {execute.run_program(kind, [[program]], "", Limits()).output for _ in range(3)}
         assert len(runs) == 1
 
 
@@ -151,7 +153,7 @@ from potstill.verifiers.code import sandbox, verifier
 problem = Problem(id="p", question="?", kind="code", tests=("assert f(1) == 1",))
 programs = ["def f(x): return x", "import os\\ndef f(x): return os.fork()", "import os\\ndef f(x): return os.getuid() or 1"]
 for kind in sandbox.KINDS:
-    why = sandbox.works(kind)
+    why = sandbox.sandbox_obstacle(kind)
     reasons = [v.reason.split(":")[0] for v in verifier.judge_all([(problem, p) for p in programs], kind=kind)] if not why else []
     print(os.getuid(), kind, why or " ".join(reasons), sep="|")
 """  # fmt: skip  # noqa: E501

@@ -143,7 +143,6 @@ def _train(args: argparse.Namespace) -> None:
         )
     if distributed.rank():
         return  # the first process speaks
-    found.save_columns(args.out)
     steps = _steps(args.out)
     told = {"objective": args.objective, **_report(done, steps)}
     notes, bad = (

@@ -18,7 +18,7 @@ from potstill.data.columns import (
 )
 from potstill.data.gold import gold_text, is_number, read_gold
 from potstill.data.layouts import Row, cell, read_question, read_row_options
-from potstill.data.skipped import refuse, row_at
+from potstill.data.skipped import record_columns, refuse, row_at
 from potstill.data.trace_json import from_record, is_trace_record
 from potstill.errors import InputError
 from potstill.records import Problem, canonical, digest
@@ -100,7 +100,9 @@ def problems_of_rows(
     made = make_problems(drafts, kind=kind, source=source, spec=spec)
     problems = [*ready.values(), *made.values()]
     places = {problem.id: place for place, problem in made.items()}
-    return Loaded(problems, chooser.to_mapping(), places, chooser.unread_columns())
+    used_columns, unread = chooser.to_mapping(), chooser.unread_columns()
+    record_columns(source, used_columns, unread)
+    return Loaded(problems, used_columns, places, unread)
 
 
 def draft_of_problem_row(row: Row, columns: Columns, place: str, kind: str) -> ProblemDraft:

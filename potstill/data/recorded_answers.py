@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from potstill.data import files
+from potstill.data import files, skipped
 from potstill.data.columns import BY_MODEL, Columns
 from potstill.data.layouts import Row, RowContent, cell, read_row
 from potstill.data.problem_rows import draft_of_row
@@ -78,8 +78,9 @@ def read_answers(
             expected="rows with a problem's id, or with its question word for word",
             fix="--map id=COLUMN or --map question=COLUMN, or give the problems that were answered",
         )
-    chooser = source.chooser
-    return RecordedAnswers(answers, strays, chooser.to_mapping(), chooser.unread_columns())
+    used_columns, unread = source.chooser.to_mapping(), source.chooser.unread_columns()
+    skipped.record_columns(files.name(spec), used_columns, unread)
+    return RecordedAnswers(answers, strays, used_columns, unread)
 
 
 class _ProblemIndex:

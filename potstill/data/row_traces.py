@@ -6,7 +6,6 @@ A trace file has one trace a line, as `trace_json` writes them; `potstill import
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from potstill import verifiers
-from potstill.data import atomic_write, files
+from potstill.data import atomic_write, files, skipped
 from potstill.data.columns import PREFERENCE, SAMPLE_ROWS, ColumnChooser, Columns
 from potstill.data.layouts import (
     RecordedCompletion,
@@ -33,8 +32,6 @@ from potstill.records import Author, Problem, Progress, Span, Trace, digest, no_
 OPERATOR = "import"
 LABEL = "label"
 """The score under which a trace has what its file says of it: 1.0 right, 0.0 wrong."""
-
-COLUMNS_FILE = "columns.json"
 
 _PORTION = 500
 
@@ -56,11 +53,6 @@ class RowTraces:
     unread: list[str] = field(default_factory=list)
     rows: int = 0
     notes: list[str] = field(default_factory=list)
-
-    def save_columns(self, folder: Path) -> None:
-        """Write which columns were read as what beside what was made of them."""
-        content = {"mapping": self.mapping, "unread": self.unread, "notes": self.notes}
-        atomic_write.write_text(folder / COLUMNS_FILE, json.dumps(content, indent=2) + "\n")
 
 
 class RowSource:
@@ -149,10 +141,12 @@ def read_traces(
             else:
                 read_rows.append(_read_row(row, columns, place, kind))
     traces = [*ready, *_make_traces(read_rows, spec, kind)]
+    mapping, unread = source.chooser.to_mapping(), source.chooser.unread_columns()
+    skipped.record_columns(files.name(spec), mapping, unread)
     return RowTraces(
         traces=traces,
-        mapping=source.chooser.to_mapping(),
-        unread=source.chooser.unread_columns(),
+        mapping=mapping,
+        unread=unread,
         rows=count,
         notes=[*_scale_notes(source.chooser), *_finish_notes(read_rows)],
     )

@@ -1,18 +1,23 @@
-"""Bad rows: an error that names file and line, or, inside `skipping`, an entry in the list of what was left out."""
+"""What a command read from files: which columns as what, and which bad rows it left out.
+
+A bad row is an error that names file and line, or, inside `skipping`, an entry in the list of what was left out.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from potstill.data.atomic_write import write_text
+from potstill.data import atomic_write
 from potstill.errors import InputError
 
-FILE = "bad_rows.jsonl"
+BAD_ROWS_FILE = "bad_rows.jsonl"
+COLUMNS_FILE = "columns.json"
 SHOWN = 80  # characters of a bad row that are kept, escaped
 
 
@@ -25,37 +30,48 @@ class Bad(NamedTuple):
     start: str
 
 
-_SKIPPED: ContextVar[list[Bad] | None] = ContextVar("skipped rows", default=None)
+@dataclass
+class _ReadingLog:
+    """What was read inside one `skipping` block."""
+
+    skips: bool
+    bad_rows: list[Bad] = field(default_factory=list)
+    columns: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+_LOG: ContextVar[_ReadingLog | None] = ContextVar("what was read", default=None)
 
 
 @contextmanager
 def skipping(on: bool = True) -> Iterator[list[Bad]]:
     """Inside, bad rows are left out of whatever is read and listed here; with `on=False` the first one is an error."""
-    bad: list[Bad] = []
-    token = _SKIPPED.set(bad if on else None)
+    log = _ReadingLog(skips=on)
+    token = _LOG.set(log)
     try:
-        yield bad
+        yield log.bad_rows
     finally:
-        _SKIPPED.reset(token)
+        _LOG.reset(token)
 
 
 def is_skipping() -> bool:
     """Whether bad rows are left out here."""
-    return _SKIPPED.get() is not None
+    log = _LOG.get()
+    return log is not None and log.skips
 
 
 def skipped() -> list[Bad]:
     """What was left out so far, each once, although a file may be read several times (as problems and as answers)."""
-    return list(dict.fromkeys(_SKIPPED.get() or ()))
+    log = _LOG.get()
+    return list(dict.fromkeys(log.bad_rows)) if log else []
 
 
 def refuse(error: InputError, file: object, where: str, row: object = "") -> None:
     """Raise the error of a row, or list the row where bad ones are skipped."""
-    bad = _SKIPPED.get()
-    if bad is None:
+    log = _LOG.get()
+    if log is None or not log.skips:
         raise error
     reason = error.found.removeprefix(f"{file}").removeprefix(f", {where}").lstrip(",: ")
-    bad.append(Bad(str(file), where, reason, start_of(row)))
+    log.bad_rows.append(Bad(str(file), where, reason, start_of(row)))
 
 
 @contextmanager
@@ -83,43 +99,80 @@ def start_of(row: object) -> str:
     """The first characters of a row in printable ASCII."""
     if isinstance(row, bytes | bytearray):
         return repr(bytes(row[:SHOWN]))[2:-1]
-    text = row if isinstance(row, str) else _text(row)
+    text = row if isinstance(row, str) else _json_text(row)
     return ascii(text[:SHOWN])[1:-1]
 
 
-def _text(row: Any) -> str:
+def record_columns(source: str, mapping: Mapping[str, str], unread: Sequence[str]) -> None:
+    """Note which columns of a file were read as what, for `save` and `column_notes`.
+
+    Args:
+        source: the file's own name, or hf:NAME.
+        mapping: layout and field -> column.
+        unread: columns with something in them that nothing was read from.
+    """
+    log = _LOG.get()
+    if log is not None and mapping:
+        log.columns[source] = {"mapping": dict(mapping), "unread": list(unread)}
+
+
+def save(folder: Path) -> list[Bad]:
+    """Write what was read into a run folder: `columns.json`, and `bad_rows.jsonl` where rows were left out."""
+    return _save(folder / BAD_ROWS_FILE, folder / COLUMNS_FILE)
+
+
+def save_beside(file: Path) -> list[Bad]:
+    """Write what was read beside a file made of it: `rows.columns.json`, `rows.bad_rows.jsonl` for `rows.jsonl`."""
+    stem = file.stem
+    return _save(
+        file.with_name(f"{stem}.{BAD_ROWS_FILE}"), file.with_name(f"{stem}.{COLUMNS_FILE}")
+    )
+
+
+def notes() -> list[str]:
+    """Sentences for a summary: which columns were read, and how many bad rows were left out."""
+    bad_rows = skipped()
+    if not bad_rows:
+        return column_notes()
+    counts: dict[str, int] = {}
+    for bad in bad_rows:
+        counts[bad.file] = counts.get(bad.file, 0) + 1
+    files = ", ".join(f"{count:,} of {Path(file).name}" for file, count in counts.items())
+    left_out = f"Bad rows left out: {files}; {BAD_ROWS_FILE} lists them with the reasons."
+    return [*column_notes(), left_out]
+
+
+def column_notes() -> list[str]:
+    """A sentence a file: which of its columns were read as what."""
+    log = _LOG.get()
+    sentences = []
+    for source, columns in (log.columns if log else {}).items():
+        fields = [f"{name}={column}" for name, column in columns["mapping"].items()]
+        sentence = f"Read from {source}: {', '.join(fields)}"
+        if columns["unread"]:
+            sentence += f"; columns not read: {', '.join(columns['unread'])}"
+        sentences.append(f"{sentence}.")
+    return sentences
+
+
+def _save(bad_rows_path: Path, columns_path: Path) -> list[Bad]:
+    """Write both files, or remove those of an earlier run."""
+    bad_rows = skipped()
+    lines = [json.dumps(bad._asdict()) + "\n" for bad in bad_rows]
+    if lines:
+        atomic_write.write_text(bad_rows_path, "".join(lines))
+    else:
+        bad_rows_path.unlink(missing_ok=True)
+    log = _LOG.get()
+    if log is not None and log.columns:
+        atomic_write.write_text(columns_path, json.dumps(log.columns, indent=2) + "\n")
+    else:
+        columns_path.unlink(missing_ok=True)
+    return bad_rows
+
+
+def _json_text(row: Any) -> str:
     try:
         return json.dumps(row, default=str)
     except (ValueError, RecursionError):
         return repr(type(row))
-
-
-def save(folder: Path) -> list[Bad]:
-    """Write what was left out to `bad_rows.jsonl` in a run folder, where anything was; a stale list is removed."""
-    return _save(folder / FILE)
-
-
-def save_beside(file: Path) -> list[Bad]:
-    """Write what was left out beside a file that was made without it: `rows.jsonl` has `rows.bad_rows.jsonl`."""
-    return _save(file.with_name(f"{file.stem}.{FILE}"))
-
-
-def _save(path: Path) -> list[Bad]:
-    bad = skipped()
-    if not bad:
-        path.unlink(missing_ok=True)
-        return []
-    write_text(path, "".join(json.dumps(item._asdict()) + "\n" for item in bad))
-    return bad
-
-
-def notes() -> list[str]:
-    """A sentence for the run's summary, where rows were left out."""
-    bad = skipped()
-    if not bad:
-        return []
-    files: dict[str, int] = {}
-    for item in bad:
-        files[item.file] = files.get(item.file, 0) + 1
-    told = ", ".join(f"{count:,} of {Path(file).name}" for file, count in files.items())
-    return [f"Bad rows left out: {told}; {FILE} lists them with the reasons."]

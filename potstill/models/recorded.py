@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
-from potstill.data import files
+from potstill.data import files, skipped
 from potstill.data.columns import SAMPLE_ROWS, ColumnChooser
 from potstill.data.layouts import RecordedCompletion, Row, RowContent, read_row
 from potstill.data.row_traces import LABEL, trace_of_record
@@ -141,6 +141,9 @@ class Recorded:
         for place, row in rows:
             with files.row_at(self._source, place, row):
                 self._add_row(row)
+        skipped.record_columns(
+            files.name(self._source), self.mapping, self._chooser.unread_columns()
+        )
 
     def _add_row(self, row: Row) -> None:
         if not isinstance(row, Mapping):

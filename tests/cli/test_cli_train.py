@@ -416,7 +416,7 @@ def test_problems_are_asked_by_the_prompt_that_is_given(tmp_path, tiny_checkpoin
     code, out, _ = train(capsys, tmp_path, tiny_checkpoint, rows, *mapping, out="mapped")
     assert code == 0 and json.loads(out)["columns"]["completion"] == "say"
     stored = json.loads((tmp_path / "mapped" / "columns.json").read_text())
-    assert stored["mapping"] == json.loads(out)["columns"] and stored["unread"] == ["other"]
+    assert stored == {"renamed.jsonl": {"mapping": json.loads(out)["columns"], "unread": ["other"]}}
     rows = write(tmp_path / "rows.jsonl", [{"question": QUESTIONS[0], "answer": "10"}])
     code, out, _ = train(capsys, tmp_path, tiny_checkpoint, rows, *on, "--map", "answer=", out="c")
     assert code == 0 and json.loads(out)["rows"] == 1, (

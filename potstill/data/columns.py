@@ -151,7 +151,6 @@ class Survey:
                 values = self.values.setdefault(column, [])
                 if not is_empty(value):
                     values.append(value)
-        # An empty completion is one: a model may answer nothing.
         self.present_columns = {
             column for row in rows for column, value in row.items() if value is not None
         }
@@ -196,7 +195,9 @@ def is_empty(value: Any) -> bool:
     """Whether a cell holds nothing."""
     if isinstance(value, str):
         return not value.strip()
-    return value is None or value in ([], {}, ())
+    if isinstance(value, list | tuple):
+        return all(item is None for item in value)
+    return value is None or value == {}
 
 
 def has_text(item: Mapping[str, Any]) -> bool:
@@ -361,11 +362,12 @@ class ColumnChooser:
 
     def _completion_columns(self, pick: _Picker) -> tuple[str, ...]:
         """The columns of a row that hold completions beyond doubt."""
-        named = [
-            name for name in pick.all_of(COMPLETION_NAMES) if name in self._survey.present_columns
-        ]
+        # An empty text is a completion too, for a model may answer nothing; null is none.
+        present = self._survey.present_columns
+        named = pick.all_of(COMPLETION_NAMES)
+        named += tuple(column for column in pick.named(COMPLETION_NAMES) if column in present)
         if named:
-            return (named[0],)
+            return named[:1]
         models = tuple(name for name in pick.names if self._survey.is_model(name))
         return models or pick.all_of(CHAT_NAMES)[:1]
 
@@ -489,10 +491,7 @@ class _Picker:
 
     def all_of(self, known: Iterable[str]) -> tuple[str, ...]:
         """The columns under these names that hold something in some row, in the order of the names."""
-        columns = self.named(known)
-        return tuple(
-            c for c in columns if self._survey.values[c] or c in self._survey.present_columns
-        )
+        return tuple(self._survey.live(self.named(known)))
 
     def one(
         self,
@@ -506,7 +505,7 @@ class _Picker:
         if field in self._given:
             columns = self.given(field)
             return columns[0] if columns else ""
-        for column in self._survey.live(self.all_of(known)):
+        for column in self.all_of(known):
             if column not in taken and (test is None or test(column)):
                 return column
         return ""

@@ -572,7 +572,7 @@ def _read_finish(
     unknown_word = ""
     for name in names:
         value = _value_at(beside.get(name), index, count)
-        if value is None or (name == "stop_reason" and reasons):
+        if is_empty(value) or (name == "stop_reason" and reasons):
             continue  # vLLM's stop_reason is the token or text at which it stopped
         key = name.lower()
         if key == "is_reasoning_complete" or isinstance(value, bool):

@@ -5,6 +5,7 @@ Importing this loads no verifier; each is imported when its kind is first judged
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from importlib import import_module
 from types import MappingProxyType
@@ -29,6 +30,7 @@ MODULES = MappingProxyType(
     }
 )
 KINDS = tuple(MODULES)
+MOST_GOLD_WORDS = 8  # a mathematical gold answer with as many words is a sentence
 WITH_STEPS = ("story",)  # kinds whose module also has steps(problem, text)
 
 
@@ -108,9 +110,19 @@ def check_gold(problems: Sequence[Problem]) -> list[tuple[Problem, Verdict]]:
         items.append((problem, _import_verifier(problem.kind).gold_text(problem)))
     failing: list[tuple[Problem, Verdict]] = []
     for problem, verdict in zip(with_gold, judge(items), strict=True):
-        if verdict.status != "right":
+        if problem.kind == "math" and _is_sentence(problem.answer or ""):
+            # As a string it equals itself, and says nothing about whether an answer could ever equal it.
+            reason = "a sentence, and no final answer in it"
+            failing.append((problem, Verdict("unjudged", None, reason, verdict.verifier)))
+        elif verdict.status != "right":
             failing.append((problem, verdict))
     return failing
+
+
+def _is_sentence(gold: str) -> bool:
+    """Whether a gold answer is prose: several words outside of formulas and of `\\text{}`."""
+    prose = re.sub(r"\\text\s?\{[^{}]*\}|\$[^$]*\$|\\[A-Za-z]+", " ", gold)
+    return len(re.findall(r"[A-Za-z]{2,}", prose)) >= MOST_GOLD_WORDS
 
 
 def failed_gold(failing: int, problems: Sequence[Problem], spec: str) -> dict[str, str]:

@@ -1,0 +1,100 @@
+"""Options in whatever shape: in the order of their labels, with the gold answer naming the same one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from potstill.data.choices import (
+    LETTERS,
+    Options,
+    option_columns,
+    read_gold_option,
+    read_option_columns,
+    read_options,
+)
+from potstill.errors import InputError
+
+TEXTS = ("iron", "oxygen", "salt", "water")
+
+
+@given(st.permutations(range(4)), st.sampled_from(["ABCD", "abcd", "1234"]))
+def test_labelled_options_mean_the_same_in_any_order(order: list[int], labels: str) -> None:
+    shapes: list[Any] = [
+        {labels[index]: TEXTS[index] for index in order},
+        {"text": [TEXTS[i] for i in order], "label": [labels[i] for i in order]},
+        [{"label": labels[index], "text": TEXTS[index]} for index in order],
+    ]
+    for shape in (*shapes, *map(json.dumps, shapes)):
+        options = read_options(shape)
+        assert options.texts == TEXTS
+        for index, label in enumerate(labels):
+            assert read_gold_option(label, options) == LETTERS[index]
+
+
+@given(st.lists(st.text("xyz ", min_size=1), min_size=2, max_size=6), st.integers(0, 3))
+def test_null_behind_the_last_option_is_padding(texts: list[str], padding: int) -> None:
+    padded = [*texts, *[None] * padding]
+    assert read_options(padded) == read_options(texts)
+    labelled = dict(zip(LETTERS, padded, strict=False))
+    assert read_options(labelled) == read_options(dict(zip(LETTERS, texts, strict=False)))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("A", "B", "C", "D"),
+        ("option_a", "option_b", "option_c", "option_d"),
+        ("opa", "opb", "opc", "opd"),
+        ("choice1", "choice2", "choice3", "choice4"),
+    ],
+)
+def test_a_column_for_each_option(names: tuple[str, ...]) -> None:
+    row = {"question": "?", "answer": "B", **dict(zip(names, TEXTS, strict=True))}
+    assert option_columns(row) == names
+    assert read_option_columns(row, names).texts == TEXTS
+    assert read_option_columns({**row, names[3]: None}, names).texts == TEXTS[:3]
+
+
+def test_the_numbers_of_a_sum_are_no_options() -> None:
+    assert option_columns(["question", "a", "b", "answer"]) == ()
+
+
+@pytest.mark.parametrize(
+    ("gold", "wanted"),
+    [
+        ("B", "B"),
+        ("(b)", "B"),
+        (1, "B"),
+        (1.0, "B"),
+        ("oxygen", "oxygen"),
+        ("The answer is (B).", "B"),
+        ("So it is oxygen.\n#### B", "B"),
+        (7, "7"),
+    ],
+)
+def test_the_gold_names_an_option_in_many_ways(gold: Any, wanted: str) -> None:
+    assert read_gold_option(gold, read_options(list(TEXTS))) == wanted
+
+
+def test_numbers_are_labels_where_the_options_have_numbers_for_labels() -> None:
+    options = read_options({"text": list(TEXTS), "label": ["1", "2", "3", "4"]})
+    assert [read_gold_option(gold, options) for gold in ("1", 1, "4")] == ["A", "A", "D"]
+
+
+@pytest.mark.parametrize(
+    "value", [["a", None, "b"], {"text": ["x", "y"], "label": ["A", "A"]}, "which of them", 5]
+)
+def test_what_can_not_be_told_is_refused(value: Any) -> None:
+    with pytest.raises(InputError) as error:
+        read_options(value)
+    assert error.value.fix
+
+
+def test_no_options() -> None:
+    for value in (None, "", [], {}):
+        assert read_options(value) == Options()

@@ -1,4 +1,4 @@
-"""Fixtures that every part shares."""
+"""Fixtures that every part shares, and what a run of the tests says at its start and at its end."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from suite_report import end_lines, shared_folder, start_lines
 
 from potstill.store import Store
 
@@ -37,10 +38,60 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real problems and recorded outputs that lies beside the repository, where there is one."""
-    repository = Path(__file__).resolve().parents[1]
-    folder = Path(os.environ.get("POTSTILL_SHARED", repository.parent / "shared")) / "data"
+    folder = shared_folder() / "data"
     if not folder.is_dir():
         pytest.skip(
             f"no real data: {folder} is absent (set POTSTILL_SHARED to a folder with data/gsm8k)"
         )
     return folder
+
+
+# The suite's own words. Under xdist the tests are collected in worker processes: the process that reports learns their
+# number from the first worker that has collected them, and what was left out when the workers end.
+LEFT_OUT = pytest.StashKey[int]()
+ANNOUNCED = pytest.StashKey[bool]()
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    if items:
+        stash = items[0].config.stash
+        stash[LEFT_OUT] = stash.get(LEFT_OUT, 0) + len(items)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if not hasattr(session.config, "workerinput") and session.items:
+        _announce(session.config, len(session.items))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: object, ids: list[str]) -> None:
+    _announce(node.config, len(ids))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash.get(LEFT_OUT, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", 0)
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+    terminalreporter.write_line("")
+    for line in end_lines(terminalreporter.stats.get("skipped", [])):
+        terminalreporter.write_line(line)
+    left_out = config.stash.get(LEFT_OUT, 0)
+    if left_out:
+        terminalreporter.write_line(f"{left_out} left out by -m or -k (make test-all runs all)")
+
+
+def _announce(config: pytest.Config, count: int) -> None:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or config.stash.get(ANNOUNCED, False):
+        return
+    config.stash[ANNOUNCED] = True
+    reporter.write_line("")
+    for line in start_lines(count, config.stash.get(LEFT_OUT, 0), config.getoption("-m")):
+        reporter.write_line(line)

@@ -37,7 +37,7 @@ def test_the_table_of_options_is_that_of_the_code():
     )
     assert named == {f.name for f in fields(ServerOptions)} - {"extra"}
     assert "`extra.FIELD`" in table
-    free = PAGE.split("What moves no sample (")[1].split("the port")[0]
+    free = PAGE.split("What changes no sample (")[1].split("the port")[0]
     assert set(re.findall(r"`(\w+)`", free)) == set(SPEED_OPTIONS) - {"threads"}
 
 

@@ -19,7 +19,7 @@ VERBS = {
     "quickstart": "the built-in comparison: ORION beside the untrained student, teacher SFT and self-training",
     "run": "run a method or a recipe: collect rows, train the student, measure it, report",
     "plan": "what a run will ask and cost, before anything is paid: calls, tokens, money, disk, memory, steps",
-    "prices": "the prices of models behind a wire, with date and source",
+    "prices": "the prices of remote models, with date and source",
     "methods": "the methods, with their papers, roles and parameters",
     "check": "check that a method, of the package or your own, can be stopped, resumed and traced",
     "verify": "check gold answers, or judge recorded answers, with the verifiers",

@@ -1,4 +1,4 @@
-"""The prices of models behind a wire, in USD per million tokens, with the date and place where each was read.
+"""The prices of remote models, in USD per million tokens, with the date and place where each was read.
 
 examples:
   potstill prices

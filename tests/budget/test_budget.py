@@ -20,7 +20,7 @@ TABLE = {"paid": Price(1.0, 2.0, cached=0.5, reasoning=3.0)}
 
 
 class Paid:
-    """A model behind a wire, by what the budget asks of it."""
+    """A remote model, by what the budget asks of it."""
 
     def __init__(self, priced: str = "paid", name: str = "m") -> None:
         self.id, self.priced = f"model-{name}", priced

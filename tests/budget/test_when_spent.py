@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from remote_fakes import RemoteModel
 from store_fakes import Plain, Planner, answer, ask
-from wired_fakes import Wired
 
 from potstill.budget.amounts import Amount, Limit
 from potstill.budget.budget import Budget
@@ -12,7 +12,7 @@ from potstill.errors import BudgetSpent
 from potstill.store import streaming, with_cache
 
 NAMES = [f"q{i:03}" for i in range(150)]
-MODELS = {"streamed": Wired, "whole batches": Plain, "planned": Planner}
+MODELS = {"streamed": RemoteModel, "whole batches": Plain, "planned": Planner}
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,7 @@ def test_the_place_in_the_file_does_not_decide_what_is_paid(store, kind):
 
 
 def test_draws_are_sent_one_round_after_the_other(store):
-    model = Wired(room=1)
+    model = RemoteModel(room=1)
     requests = [
         request for name in NAMES[:40] for draw in range(3) for request in ask(name, draw=draw)
     ]
@@ -77,9 +77,9 @@ def test_draws_are_sent_one_round_after_the_other(store):
 
 def test_the_same_budget_again_asks_for_nothing(store):
     requests = ask(*NAMES)
-    first = wrap(Wired(room=1), store, Budget({"": Limit(tokens=3_000)})).write(requests)
+    first = wrap(RemoteModel(room=1), store, Budget({"": Limit(tokens=3_000)})).write(requests)
     spent = sum(c.tokens.prompt + c.tokens.completion for c in first)
-    again = Wired(room=1)
+    again = RemoteModel(room=1)
     budget = Budget({"": Limit(tokens=3_000)}, spent={"teacher": Amount(spent)})
     assert wrap(again, store, budget).write(requests) == first
     assert again.sent == []
@@ -88,7 +88,7 @@ def test_the_same_budget_again_asks_for_nothing(store):
 def test_stop_is_what_happens_without_it(store):
     with pytest.raises(BudgetSpent):
         with_cache(
-            Wired(),
+            RemoteModel(),
             store,
             role="teacher",
             arm="sft",

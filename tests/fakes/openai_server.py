@@ -103,7 +103,7 @@ MARK = re.compile(r"\[\[(\w+)\]\]")
 
 
 class Reply(NamedTuple):
-    """What goes over the wire; a body of None drops the connection, `cut` drops it in the middle of the body."""
+    """What is sent; a body of None drops the connection, `cut` drops it in the middle of the body."""
 
     status: int
     body: bytes | None
@@ -146,7 +146,7 @@ class Settings:
 
 
 class Server:
-    """The state of one server; `handle` is HTTP-free, `_Wire` speaks HTTP/1.1."""
+    """The state of one server; `handle` is HTTP-free, `_HttpConnection` speaks HTTP/1.1."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -570,7 +570,7 @@ def _upload(body: bytes, kind: str) -> bytes:
     return b""
 
 
-class _Wire(asyncio.Protocol):
+class _HttpConnection(asyncio.Protocol):
     """One connection: HTTP/1.1 with keep-alive, one request after the other."""
 
     def __init__(self, server: Server) -> None:
@@ -664,7 +664,7 @@ async def start(server: Server) -> asyncio.Server:
     loop = asyncio.get_running_loop()
     settings = server.settings
     listening = await loop.create_server(
-        lambda: _Wire(server), settings.host, settings.port, backlog=2048
+        lambda: _HttpConnection(server), settings.host, settings.port, backlog=2048
     )
     server.url = f"http://{settings.host}:{listening.sockets[0].getsockname()[1]}/v1"
     return listening

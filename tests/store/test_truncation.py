@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from remote_fakes import RemoteModel
 from store_fakes import Plain, ask
-from wired_fakes import Wired
 
 from potstill.errors import ConfigError
 from potstill.models.model import Completion, Request, Sampling
@@ -41,7 +41,7 @@ class Batched(Plain):
         return [request for call in self.calls for request in call]
 
 
-class Streaming(Wired):
+class Streaming(RemoteModel):
     def completion(self, request):
         return cut(request)
 

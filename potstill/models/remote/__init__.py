@@ -1,1 +1,1 @@
-"""Models behind HTTP: requests and responses, rate limits, retries and batches."""
+"""Remote models: requests and responses over HTTP, rate limits, retries and batches."""

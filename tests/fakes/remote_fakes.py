@@ -1,4 +1,4 @@
-"""A model behind a wire without the wire: completions land in any order, in portions, some in other threads."""
+"""A remote model without a network: completions land in any order, in portions, some in other threads."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from potstill.records import Tokens
 FAILED = Completion("", "", Tokens(7), "timeout: 600 s", 1.0)
 
 
-class Wired:
+class RemoteModel:
     """Answers like the other fakes; `land` is called before each portion lands and may raise."""
 
     def __init__(
         self,
-        id: str = "model-wired",
+        id: str = "model-remote",
         *,
         room: int = 8,
         seed: int = 0,
@@ -29,7 +29,7 @@ class Wired:
         draws_elsewhere: bool = False,
     ) -> None:
         self.id, self.room, self.fails, self.land = id, room, fails, land
-        self.dice, self.elsewhere, self.lock = (
+        self.random, self.elsewhere, self.lock = (
             random.Random(seed),
             draws_elsewhere,
             threading.Lock(),
@@ -37,7 +37,7 @@ class Wired:
         self.sent: list[Request] = []
         self.portions: list[int] = []
         self.cancelled: list[Request] = []
-        self.gated = self.streams = 0
+        self.stopped_by_permit = self.streams = 0
 
     def write(self, requests: Sequence[Request]) -> list[Completion]:
         raise AssertionError("a streamed model is asked in a stream")
@@ -46,33 +46,40 @@ class Wired:
         self, requests: Iterable[Request], permit: SpendingPermit | None = None
     ) -> Iterator[list[tuple[int, Completion]]]:
         self.streams += 1
-        source, under_way, held, shut = enumerate(requests), {}, None, False
+        source = enumerate(requests)
+        in_flight: dict[int, Request] = {}
+        waiting, is_stopped = None, False
         pool = ThreadPoolExecutor(1) if self.elsewhere else None
         try:
             while True:
-                while not shut and len(under_way) < self.room:
-                    drawn = held or (
+                while not is_stopped and len(in_flight) < self.room:
+                    next_request = waiting or (
                         pool.submit(next, source, None).result() if pool else next(source, None)
                     )
-                    if drawn is None:
+                    if next_request is None:
                         break
-                    leave = permit.reserve(drawn[1]) if permit else "go"
-                    held = drawn if leave == "wait" else None
-                    if leave != "go":
-                        self.gated, shut = self.gated + (leave == "stop"), leave == "stop"
+                    answer_of_permit = permit.reserve(next_request[1]) if permit else "go"
+                    waiting = next_request if answer_of_permit == "wait" else None
+                    if answer_of_permit != "go":
+                        self.stopped_by_permit, is_stopped = (
+                            self.stopped_by_permit + (answer_of_permit == "stop"),
+                            answer_of_permit == "stop",
+                        )
                         break
                     with self.lock:
-                        self.sent.append(drawn[1])
-                    under_way[drawn[0]] = drawn[1]
-                if not under_way:
+                        self.sent.append(next_request[1])
+                    in_flight[next_request[0]] = next_request[1]
+                if not in_flight:
                     return
-                places = self.dice.sample(sorted(under_way), self.dice.randint(1, len(under_way)))
+                places = self.random.sample(
+                    sorted(in_flight), self.random.randint(1, len(in_flight))
+                )
                 if self.land:
                     self.land()
                 self.portions.append(len(places))
-                yield [(place, self.completion(under_way.pop(place))) for place in places]
+                yield [(place, self.completion(in_flight.pop(place))) for place in places]
         finally:
-            self.cancelled += under_way.values()
+            self.cancelled += in_flight.values()
             if pool:
                 pool.shutdown()
 

@@ -34,7 +34,7 @@ from potstill.config import (
 from potstill.data import yaml
 from potstill.errors import ConfigError
 from potstill.runs.recipe import from_data, from_file
-from potstill.runs.train_rows import read_keywords
+from potstill.runs.train_settings import read_keywords
 
 
 @dataclass(frozen=True)

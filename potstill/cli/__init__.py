@@ -25,7 +25,7 @@ VERBS = {
     "verify": "check gold answers, or judge recorded answers, with the verifiers",
     "judge": "have a model judge recorded answers by a rubric, or compare them in pairs, with its bias",
     "train": "train a student on rows of your own, without a method",
-    "cache-teacher": "store a teacher's best entries for rows, to distil from them without the teacher",
+    "cache-teacher": "store a teacher's top logits for rows, to distil from them without the teacher",
     "evaluate": "measure a model on problems",
     "compare": "paired differences between evaluations, with intervals",
     "import": "recorded answers in the usual layouts become traces, judged if you like",
@@ -35,10 +35,10 @@ VERBS = {
     "world": "the built-in world: its problems, its checkpoints, and the script that trains them",
     "report": "write a run's report.html again",
 }
-_RESUMED = ("quickstart", "run", "train", "cache-teacher", "study", "world")
-_STOPPED = 130  # 128 + SIGINT, as shells count
-_UNREAD = 141  # 128 + SIGPIPE
-_FIRST = 10.0  # seconds that the first of several processes has to tell an error alone
+RESUMABLE = ("quickstart", "run", "train", "cache-teacher", "study", "world")
+STOPPED = 130  # exit code: 128 + SIGINT, as shells count
+OUTPUT_CLOSED = 141  # exit code: 128 + SIGPIPE
+ERROR_DELAY = 10.0  # seconds that the first of several processes has to report an error alone
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,31 +48,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        code = _run(words)
+        code = _run_command(words)
         sys.stdout.flush()
         return code
     except PotstillError as error:
         if isinstance(error, BudgetSpent) and error.larger:
-            error.add_note(
-                f"what was paid for is kept and not paid again; to go on: {_larger(words, error.larger)}"
-            )
-        return _failed(error)
+            command = _with_larger_budget(words, error.larger)
+            error.add_note(f"what was paid for is kept and not paid again; to go on: {command}")
+        return _report_error(error)
     except KeyboardInterrupt:
-        return _stopped(words)
+        return _report_stop(words)
     except BrokenPipeError:
         # Whoever read our output has gone (`potstill methods | head -1`); what is still buffered must not fail at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _UNREAD
+        return OUTPUT_CLOSED
     except OSError as error:
         # Boundary: a path that is a folder, may not be written, lies on a full disk. Without a path it is our bug.
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        return _failed(_unusable(error))
+        return _report_error(_unusable_path(error))
 
 
-def _run(words: list[str]) -> int:
+def _run_command(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
-        print(_help())
+        print(_help_text())
         return 0
     if words[0] == "--version":
         print(f"potstill {__version__}")
@@ -86,7 +85,7 @@ def _run(words: list[str]) -> int:
     from potstill.cli.options import Parser
 
     parser = Parser(prog=f"potstill {verb}", description=module.__doc__)
-    module.arguments(parser)
+    module.add_arguments(parser)
     try:
         args = parser.parse_args(words[1:])
     except SystemExit as end:  # --help
@@ -103,7 +102,7 @@ def module_of(verb: str) -> ModuleType:
     return import_module(f"potstill.cli.{name}")
 
 
-def _help() -> str:
+def _help_text() -> str:
     width = max(map(len, VERBS)) + 2
     verbs = [f"  {name:<{width}}{summary}" for name, summary in VERBS.items()]
     return "\n".join(
@@ -120,39 +119,35 @@ def _help() -> str:
     )
 
 
-def _failed(error: PotstillError) -> int:
+def _report_error(error: PotstillError) -> int:
     from potstill.escape import terminal
 
+    # Most errors are every process's; the launcher ends the others once the first has reported.
     if int(os.environ.get("RANK", "0")):
-        time.sleep(
-            _FIRST
-        )  # most errors are every process's; the launcher ends the others once the first has spoken
-    print(
-        "\n".join([f"potstill: {terminal(error.render())}", *getattr(error, "__notes__", ())]),
-        file=sys.stderr,
-    )
+        time.sleep(ERROR_DELAY)
+    lines = [f"potstill: {terminal(error.render())}", *getattr(error, "__notes__", ())]
+    print("\n".join(lines), file=sys.stderr)
     return 2
 
 
-def _larger(words: list[str], budget: str) -> str:
+def _with_larger_budget(words: list[str], budget: str) -> str:
     """The same command with a larger limit in the place of the one that was reached; it wins over the recipe's."""
     role, _, _ = budget.rpartition("=")
-    kept: list[str] = []
-    for word, before in zip(words, ["", *words], strict=False):
-        reached = (
-            before == "--budget"
-            and word.rpartition("=")[0] == role
-            and _unit(word) == _unit(budget)
-        )
-        kept = kept[:-1] if reached else [*kept, word]
-    return shlex.join(["potstill", *kept, "--budget", budget])
+    command = ["potstill"]
+    for word, previous in zip(words, ["", *words], strict=False):
+        is_limit = previous == "--budget"
+        if is_limit and word.rpartition("=")[0] == role and _unit(word) == _unit(budget):
+            command.pop()  # the flag in front of the limit that was reached
+        else:
+            command.append(word)
+    return shlex.join([*command, "--budget", budget])
 
 
 def _unit(budget: str) -> str:
     return "tokens" if "tok" in budget else "money"
 
 
-def _unusable(error: OSError) -> InputError:
+def _unusable_path(error: OSError) -> InputError:
     where = error.filename2 or error.filename or "the disk"
     return InputError(
         f"{where} can't be read or written: {error.strerror or error}",
@@ -161,20 +156,18 @@ def _unusable(error: OSError) -> InputError:
     )
 
 
-def _stopped(words: list[str]) -> int:
+def _report_stop(words: list[str]) -> int:
+    # Of several processes only the first reports.
     if int(os.environ.get("RANK", "0")):
-        return _STOPPED  # the first of several processes says it
-    several = int(os.environ.get("WORLD_SIZE", "1"))
-    begun = (
-        ["torchrun", "--nproc-per-node", str(several), "-m", "potstill"]
-        if several > 1
-        else ["potstill"]
-    )
-    resumed = words[:1] and (words[0] in _RESUMED or (words[0] == "evaluate" and "--out" in words))
-    said = "stopped"
-    if resumed:
-        said += (
-            f"; the run can be taken up again with the same command: {shlex.join([*begun, *words])}"
-        )
-    print(f"\n{said}", file=sys.stderr)
-    return _STOPPED
+        return STOPPED
+    process_count = int(os.environ.get("WORLD_SIZE", "1"))
+    launcher = ["potstill"]
+    if process_count > 1:
+        launcher = ["torchrun", "--nproc-per-node", str(process_count), "-m", "potstill"]
+    verb = words[0] if words else ""
+    message = "stopped"
+    if verb in RESUMABLE or (verb == "evaluate" and "--out" in words):
+        command = shlex.join([*launcher, *words])
+        message += f"; the run can be taken up again with the same command: {command}"
+    print(f"\n{message}", file=sys.stderr)
+    return STOPPED

@@ -40,12 +40,12 @@ _HELP = {
 _STATUSES = "right, wrong, unparsed, unjudged, stop, length, error, or a kind of error such as rate, refused, timeout"
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="|".join(_HELP))
     for name, told in _HELP.items():
         action = actions.add_parser(name, help=told, description=told)
-        action.add_argument("run", type=options.folder, metavar="RUN", help="a run folder")
+        action.add_argument("run", type=options.expand_path, metavar="RUN", help="a run folder")
         _add(name, action)
         options.add_json(action)
 
@@ -60,11 +60,11 @@ def _add(name: str, action: argparse.ArgumentParser) -> None:
         )
     if name == "export":
         action.add_argument(
-            "--out", type=options.folder, required=True, metavar="FILE", help="a .jsonl file"
+            "--out", type=options.expand_path, required=True, metavar="FILE", help="a .jsonl file"
         )
     if name == "import":
         action.add_argument(
-            "file", type=options.folder, metavar="FILE", help="what `cache export` wrote"
+            "file", type=options.expand_path, metavar="FILE", help="what `cache export` wrote"
         )
         action.add_argument(
             "--paid",
@@ -93,19 +93,21 @@ def _stats(args: argparse.Namespace) -> None:
             specs = {}
         found = maintain.store_stats(store, specs)
     if args.json:
-        show.document(found)
+        show.print_json(found)
         return
     counts = {name: value for name, value in found.items() if isinstance(value, int)}
-    show.table(
+    show.print_table(
         [{"what": name.replace("_", " "), "count": f"{value:,}"} for name, value in counts.items()]
     )
-    show.table([_told(row) for row in found["paid"]], title="completions, by who asked first")
-    show.table([_told(row) for row in found["tried"]], title="attempts that became no completion")
+    show.print_table([_told(row) for row in found["paid"]], title="completions, by who asked first")
+    show.print_table(
+        [_told(row) for row in found["tried"]], title="attempts that became no completion"
+    )
     spent = [{"role": role, **amount} for role, amount in found["spent"].items()]
-    show.table(
+    show.print_table(
         [_told(row) for row in spent], title="spent by this store, attempts and open calls included"
     )
-    show.table(
+    show.print_table(
         [
             {"arm": arm, "came to its end": "yes" if done else "no"}
             for arm, done in found["arms"].items()
@@ -133,11 +135,11 @@ def _verify(args: argparse.Namespace) -> None:
     with Store.open(args.run, readonly=True) as store:
         found = maintain.check_store(store)
     if args.json:
-        show.document({"sound": not found, "found": found})
+        show.print_json({"sound": not found, "found": found})
     elif not found:
-        show.say(f"{args.run} is sound")
+        show.print_line(f"{args.run} is sound")
     for line in found if not args.json else ():
-        show.say(line)
+        show.print_line(line)
     if found:
         parquet = all(".parquet" in line for line in found)
         raise StoreError(
@@ -163,14 +165,14 @@ def _journal(args: argparse.Namespace) -> None:
             )
         found = journal.read_entries(store, arm=args.arm, status=args.status)
         if args.json:
-            show.stream("journal", (entry.to_json_dict() for entry in found))
+            show.print_json_list("journal", (entry.to_json_dict() for entry in found))
             return
         rows, count = [], 0
         for count, entry in enumerate(found, start=1):
             if count <= SHOWN:
                 rows.append(_line(entry))
-    show.table(rows)
-    show.say(
+    show.print_table(rows)
+    show.print_line(
         f"{count:,} calls"
         + (f", {SHOWN} of them shown: --json lists them all" if count > SHOWN else "")
     )
@@ -182,12 +184,12 @@ def _line(entry: Any) -> dict[str, str]:
         "arm": entry.arm,
         "role": entry.role,
         "call": str(entry.number),
-        "ended": show.short(entry.error, 40) or entry.finish,
+        "ended": show.keep_end(entry.error, 40) or entry.finish,
         "tokens": f"{entry.tokens['prompt'] + entry.tokens['completion']:,}",
         "cost": _text("cost", entry.cost),
         "verdict": ", ".join(judged) or "–",
-        "asked": show.short(str(entry.payload.get("prompt", "–")), 40),
-        "reply": show.short(entry.reply, 40),
+        "asked": show.keep_end(str(entry.payload.get("prompt", "–")), 40),
+        "reply": show.keep_end(entry.reply, 40),
     }
 
 
@@ -200,11 +202,11 @@ def _gc(args: argparse.Namespace) -> None:
             store, dry_run=not args.delete, versions=versions, students=args.students
         )
     if args.json:
-        show.document(gone._asdict())
+        show.print_json(gone._asdict())
         return
     done = "deleted" if gone.deleted else "could be deleted (--delete)"
     students = f", {gone.students:,} students" if args.students else ""
-    show.say(
+    show.print_line(
         f"{gone.completions:,} completions ({gone.bytes:,} bytes), {gone.traces:,} traces, "
         f"{gone.verdicts:,} verdicts{students} {done}"
     )
@@ -218,7 +220,9 @@ def _export(args: argparse.Namespace) -> None:
         lost = "an unknown number of" if done.lost is None else f"{done.lost:,}"
         print(f"{lost} completions are damaged and were left out", file=sys.stderr)
     said = {**done._asdict(), "out": str(args.out)}
-    show.document(said) if args.json else show.say(f"{done.completions:,} completions  {args.out}")
+    show.print_json(said) if args.json else show.print_line(
+        f"{done.completions:,} completions  {args.out}"
+    )
 
 
 def _import(args: argparse.Namespace) -> None:
@@ -230,7 +234,7 @@ def _import(args: argparse.Namespace) -> None:
         )
     with Store.open(args.run) as store:
         taken = transfer.import_completions(store, args.file, paid=args.paid)
-    show.document(taken._asdict()) if args.json else show.say(
+    show.print_json(taken._asdict()) if args.json else show.print_line(
         f"{taken.new:,} new, {taken.known:,} known completions"
     )
 
@@ -241,8 +245,8 @@ def _parquet(args: argparse.Namespace) -> None:
     with Store.open(args.run, create=False) as store:
         written = parquet.rewrite_files(store.database, store.folder)
     if args.json:
-        show.document({"written": [str(path) for path in written]})
+        show.print_json({"written": [str(path) for path in written]})
         return
     for path in written:
-        show.say(str(path))
-    show.say(f"{len(written):,} files written; the others are what the store says")
+        show.print_line(str(path))
+    show.print_line(f"{len(written):,} files written; the others are what the store says")

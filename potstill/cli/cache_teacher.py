@@ -1,6 +1,7 @@
-"""Store a teacher's best entries for rows, once, to distil from them as often as you like without the teacher.
+"""Store a teacher's top logits for rows, once, to distil from them as often as you like without the teacher.
 
 For each token that is learnt: the k most probable tokens (4 bytes each) and their log-probabilities (2 bytes each).
+docs/training.md says what is lost beyond the k.
 
 examples:
   potstill cache-teacher --rows rows.jsonl --teacher transformers:models/qwen-7b --k 64 --out cache
@@ -15,16 +16,16 @@ import argparse
 from typing import Any
 
 from potstill.cli import options, rows, show
-from potstill.cli.progress import watching
-from potstill.cli.train import loaded
+from potstill.cli.progress import show_progress
 from potstill.data import files
 from potstill.errors import ConfigError
 from potstill.training.settings import TrainingSettings
 
 MILLION = 1_000_000
+GIB = 2**30
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     rows.add(parser)
     parser.add_argument(
@@ -36,33 +37,33 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         required=True,
-        type=options.folder,
+        type=options.expand_path,
         metavar="DIR",
-        help="where the entries are stored",
+        help="where the logits are stored; what is there already is not computed again",
     )
     parser.add_argument(
-        "--k", type=options.count, default=64, metavar="N", help="entries a token (64)"
+        "--k", type=options.positive_int, default=64, metavar="N", help="entries a token (64)"
     )
     parser.add_argument(
         "--temperature",
         type=float,
         default=1.0,
         metavar="T",
-        help="at which they will be compared (1)",
+        help="at which teacher and student will be compared (1)",
     )
     parser.add_argument(
         "--max-length",
-        type=options.number,
+        type=options.non_negative_int,
         default=0,
         metavar="N",
-        help="longest row (the context)",
+        help="tokens of a row at most, prompt included (default: the model's context)",
     )
     parser.add_argument(
         "--max-dropped-share",
         type=float,
         default=0.0,
         metavar="SHARE",
-        help="of rows that may be longer (0)",
+        help="share of rows that may be longer, and are left out (0)",
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto (auto)")
     options.add_skip_bad(parser)
@@ -80,27 +81,32 @@ def execute(args: argparse.Namespace) -> None:
             fix="--temperature 1",
         )
     with files.skipping(args.skip_bad):
-        said = _keep(args)
-    bad = [item._asdict() for item in files.save(args.out)]
+        totals = _cache_teacher(args)
+    bad_rows = [item._asdict() for item in files.save(args.out)]
     if args.json:
-        show.document({**said, "bad": bad})
+        show.print_json({**totals, "bad": bad_rows})
         return
-    show.table([{"": name, "value": value} for name, value in said.items() if name != "left out"])
-    for reason, number in said["left out"].items():
-        show.say(f"left out {number:,}: {reason}")
-    if said["k"] < args.k:
-        show.say(
-            f"note: k is {said['k']:,}, which is all that the teacher's vocabulary has (asked for {args.k:,})"
+    lines = []
+    for name, value in totals.items():
+        if name != "left out":
+            lines.append({"": name, "value": value})
+    show.print_table(lines)
+    for reason, count in totals["left out"].items():
+        show.print_line(f"left out {count:,}: {reason}")
+    if totals["k"] < args.k:
+        show.print_line(
+            f"note: k is {totals['k']:,}, which is all that the teacher's vocabulary has (asked for {args.k:,})"
         )
-    show.bad(bad)
+    show.print_bad_rows(bad_rows)
 
 
-def _keep(args: argparse.Namespace) -> dict[str, Any]:
-    traces = rows.read(args.rows, args.limit, arm=args.arm).traces
-    teacher = loaded(args.teacher, args.threads, "teacher")
+def _cache_teacher(args: argparse.Namespace) -> dict[str, Any]:
+    from potstill.runs.sources import load_checkpoint
     from potstill.training.dataset.build import tokenize_for_teacher
     from potstill.training.teacher import cached_logits
 
+    traces = rows.read(args.rows, args.limit, arm=args.arm).traces
+    teacher = load_checkpoint(args.teacher, role="teacher", threads=args.threads)
     settings = TrainingSettings(
         max_length=args.max_length,
         max_dropped_share=args.max_dropped_share,
@@ -108,8 +114,8 @@ def _keep(args: argparse.Namespace) -> dict[str, Any]:
         chat=teacher.encoder.chat,
     )
     dataset = tokenize_for_teacher(traces, teacher.weights, settings)
-    with watching(args.quiet) as progress, cached_logits.threads(args.threads):
-        told = cached_logits.write(
+    with show_progress(args.quiet) as progress, cached_logits.threads(args.threads):
+        cache = cached_logits.write(
             args.out,
             teacher.weights,
             dataset.rows,
@@ -118,15 +124,15 @@ def _keep(args: argparse.Namespace) -> dict[str, Any]:
             device=args.device,
             progress=progress,
         )
-    each = told.bytes / max(told.tokens, 1)
+    bytes_per_token = cache.bytes / max(cache.tokens, 1)
     return {
         "out": str(args.out),
-        "rows": told.rows,
-        "tokens": told.tokens,
-        "k": told.k,
-        "temperature": told.temperature,
-        "bytes": told.bytes,
-        "bytes_per_token": round(each, 1),
-        "gib_per_million_tokens": round(each * MILLION / 2**30, 3),
+        "rows": cache.rows,
+        "tokens": cache.tokens,
+        "k": cache.k,
+        "temperature": cache.temperature,
+        "bytes": cache.bytes,
+        "bytes_per_token": round(bytes_per_token, 1),
+        "gib_per_million_tokens": round(bytes_per_token * MILLION / GIB, 3),
         "left out": dict(dataset.skipped),
     }

@@ -19,7 +19,7 @@ from potstill.methods import catalogue
 from potstill.models.model import Model
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     parser.add_argument("method", metavar="METHOD", help="a method's name, or FILE.py:NAME")
     parser.add_argument(
@@ -38,7 +38,7 @@ def execute(args: argparse.Namespace) -> None:
     from potstill.runs.sources import load_model
 
     method = catalogue.entry(args.method)
-    specs = options.pairs(args.role, "--role")
+    specs = options.parse_pairs(args.role, "--role")
     models: dict[str, Model] = {}
     if specs:
         models = {**conformance.scripted_roles(method)}
@@ -46,14 +46,14 @@ def execute(args: argparse.Namespace) -> None:
     findings = conformance.check_method(method, models=models)
     failed = [finding for finding in findings if not finding.passed]
     if args.json:
-        show.document(
+        show.print_json(
             {"method": method.name, "findings": [dataclasses.asdict(f) for f in findings]}
         )
     else:
         for finding in findings:
             choice = "".join(f" [{name}={value}]" for name, value in finding.values.items())
             outcome = f"does not hold: {finding.problem}" if finding.problem else "holds"
-            show.say(f"{finding.check}{choice} {outcome}")
+            show.print_line(f"{finding.check}{choice} {outcome}")
     if failed:
         raise StageError(
             f"{method.name} fails {len(failed)} of {len(findings)} checks.",

@@ -17,7 +17,7 @@ import json
 from pathlib import Path
 
 from potstill.cli import options, show
-from potstill.cli.evaluate import row, summary
+from potstill.cli.evaluate import summarise, table_row
 from potstill.errors import ConfigError, InputError
 from potstill.evaluation.compare import compare
 from potstill.evaluation.results import load
@@ -25,7 +25,7 @@ from potstill.evaluation.rows import Evaluation
 from potstill.evaluation.table import BASE
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     parser.add_argument(
         "what",
@@ -47,55 +47,68 @@ def execute(args: argparse.Namespace) -> None:
             expected="one run, or two evaluations or runs",
             fix="potstill compare A B",
         )
-    sides = [read(text) for text in args.what]
-    pairs = _within(sides[0], args.what[0]) if len(sides) == 1 else _between(sides[0], sides[1])
-    compared = [compare(arm, base, force=args.force) for arm, base in pairs]
-    shown = list(dict.fromkeys(e.name for pair in pairs for e in pair))
-    by_name = {e.name: e for pair in pairs for e in pair}
+    sides = [read_evaluations(text) for text in args.what]
+    if len(sides) == 1:
+        pairs = pair_with_base(sides[0], args.what[0])
+    else:
+        pairs = pair_sides(sides[0], sides[1])
+    comparisons = [compare(arm, base, force=args.force) for arm, base in pairs]
+
+    # Each evaluation once, in the order in which it is first compared.
+    evaluations: dict[str, Evaluation] = {}
+    for arm, base in pairs:
+        evaluations.setdefault(arm.name, arm)
+        evaluations.setdefault(base.name, base)
     if args.json:
-        told = {"evaluations": [summary(by_name[name]) for name in shown]}
-        show.document({**told, "comparisons": [comparison.to_json() for comparison in compared]})
+        show.print_json(
+            {
+                "evaluations": [summarise(evaluation) for evaluation in evaluations.values()],
+                "comparisons": [comparison.to_json() for comparison in comparisons],
+            }
+        )
         return
-    show.arms([row(by_name[name]) for name in shown])
-    for comparison in compared:
-        show.say(f"{comparison.sentence}.")
+    show.print_arms([table_row(evaluation) for evaluation in evaluations.values()])
+    for comparison in comparisons:
+        show.print_line(f"{comparison.sentence}.")
 
 
-def read(text: str) -> list[Evaluation]:
+def read_evaluations(text: str) -> list[Evaluation]:
     """The evaluations that an argument names, a run's named RUN:ARM."""
-    path, arm = _split(text)
-    if path.is_dir() or path.name == "results.json":
-        results = path / "results.json" if path.is_dir() else path
-        found = load(results).evaluations
-        wanted = [arm] if arm else list(found)
-        if arm and arm not in found:
-            raise ConfigError(
-                f"{path} measured no arm {arm!r}",
-                available=found,
-                wanted=arm,
-                fix=f"{path}:{next(iter(found), 'ARM')}",
-            )
-        if not wanted:
-            raise InputError(
-                f"{path} measured nothing",
-                expected="a run with evaluation problems",
-                fix="potstill run … --evaluate SPEC --out ANOTHER_FOLDER (what --evaluate measures is part of a run)",
-            )
-        folder = path if path.is_dir() else path.parent
-        return [dataclasses.replace(found[name], name=f"{folder}:{name}") for name in wanted]
-    return [_evaluation(path)]
+    path, arm = _split_arm(text)
+    if not path.is_dir() and path.name != "results.json":
+        return [_read_evaluation(path)]
+    results = path / "results.json" if path.is_dir() else path
+    evaluations = load(results).evaluations
+    if arm and arm not in evaluations:
+        raise ConfigError(
+            f"{path} measured no arm {arm!r}",
+            available=evaluations,
+            wanted=arm,
+            fix=f"{path}:{next(iter(evaluations), 'ARM')}",
+        )
+    if not evaluations:
+        raise InputError(
+            f"{path} measured nothing",
+            expected="a run with evaluation problems",
+            fix="potstill run … --evaluate SPEC --out ANOTHER_FOLDER (what --evaluate measures is part of a run)",
+        )
+    folder = path if path.is_dir() else path.parent
+    renamed = []
+    for name in [arm] if arm else evaluations:
+        renamed.append(dataclasses.replace(evaluations[name], name=f"{folder}:{name}"))
+    return renamed
 
 
-def _split(text: str) -> tuple[Path, str]:
+def _split_arm(text: str) -> tuple[Path, str]:
     """RUN:ARM as its parts; a path that is there is taken as it stands."""
     whole = Path(text).expanduser()
-    head, colon, arm = text.rpartition(":")
-    if whole.exists() or not colon or not Path(head).expanduser().exists():
+    run, colon, arm = text.rpartition(":")
+    if whole.exists() or not colon or not Path(run).expanduser().exists():
         return whole, ""
-    return Path(head).expanduser(), arm
+    return Path(run).expanduser(), arm
 
 
-def _evaluation(path: Path) -> Evaluation:
+def _read_evaluation(path: Path) -> Evaluation:
     expected = "a file of `potstill evaluate --out`, a run folder, or RUN:ARM"
     fix = "potstill evaluate --model SPEC --problems SPEC --out FILE.json"
     try:
@@ -103,39 +116,55 @@ def _evaluation(path: Path) -> Evaluation:
     except FileNotFoundError:
         raise InputError(f"there is no {path}", expected=expected, fix=fix) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        what = f"{type(error).__name__}: {error}"
-        raise InputError(f"{path} is no evaluation ({what})", expected=expected, fix=fix) from error
+        cause = f"{type(error).__name__}: {error}"
+        raise InputError(
+            f"{path} is no evaluation ({cause})", expected=expected, fix=fix
+        ) from error
 
 
-def _within(evaluations: list[Evaluation], what: str) -> list[tuple[Evaluation, Evaluation]]:
-    """All arms of a run against the untrained student."""
+def pair_with_base(
+    evaluations: list[Evaluation], argument: str
+) -> list[tuple[Evaluation, Evaluation]]:
+    """All arms of a run, each with the untrained student; with the first arm where that was not measured."""
     if len(evaluations) < 2:
         raise ConfigError(
-            f"{what} is one evaluation",
+            f"{argument} is one evaluation",
             expected="two, or a run with arms",
-            fix=f"potstill compare {what} OTHER",
+            fix=f"potstill compare {argument} OTHER",
         )
-    base = next((e for e in evaluations if e.name.endswith(f":{BASE}")), evaluations[0])
-    return [(e, base) for e in evaluations if e is not base]
+    base = evaluations[0]
+    for evaluation in evaluations:
+        if evaluation.name.endswith(f":{BASE}"):
+            base = evaluation
+    return [(evaluation, base) for evaluation in evaluations if evaluation is not base]
 
 
-def _between(
+def pair_sides(
     first: list[Evaluation], second: list[Evaluation]
 ) -> list[tuple[Evaluation, Evaluation]]:
     """One with one, one with many, or arms of the same name with each other."""
+    pairs = []
     if len(first) == 1 or len(second) == 1:
-        return [(_apart(arm, base), base) for arm in first for base in second]
-    arms = {e.name.rpartition(":")[2]: e for e in second}
-    pairs = [(e, arms[name]) for e in first if (name := e.name.rpartition(":")[2]) in arms]
+        for arm in first:
+            for base in second:
+                pairs.append((_rename_equal(arm, base), base))
+        return pairs
+    arms_of_second = {evaluation.name.rpartition(":")[2]: evaluation for evaluation in second}
+    for arm in first:
+        arm_name = arm.name.rpartition(":")[2]
+        if arm_name in arms_of_second:
+            pairs.append((arm, arms_of_second[arm_name]))
     if not pairs:
         raise ConfigError(
             "the runs have no arm of the same name",
-            available=[e.name for e in (*first, *second)],
+            available=[evaluation.name for evaluation in (*first, *second)],
             fix="name the arms: potstill compare RUN:ARM RUN:ARM",
         )
     return pairs
 
 
-def _apart(arm: Evaluation, base: Evaluation) -> Evaluation:
-    """The same name twice would be told of as one."""
-    return dataclasses.replace(arm, name=f"{arm.name} (first)") if arm.name == base.name else arm
+def _rename_equal(arm: Evaluation, base: Evaluation) -> Evaluation:
+    """The arm under a name of its own: two of one name would be shown as one."""
+    if arm.name != base.name:
+        return arm
+    return dataclasses.replace(arm, name=f"{arm.name} (first)")

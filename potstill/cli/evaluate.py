@@ -1,6 +1,6 @@
 """Measure a model on problems: n answers each, judged, with intervals that are clustered by problem.
 
-With --out the evaluation is kept for `potstill compare`, its answers in FILE.cache, so that a stopped one goes on.
+With --out the evaluation is stored for `potstill compare`, its answers in FILE.cache, so that a stopped one goes on.
 
 examples:
   potstill evaluate --model world:student --problems 'world:story?split=test&size=100' --n 4 --out before.json
@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from potstill.cli import options, show
-from potstill.cli.progress import watching
-from potstill.cli.results import unread
+from potstill.cli.progress import show_progress
+from potstill.cli.results import unparsed_notes
 from potstill.data import files
 from potstill.errors import ConfigError
 from potstill.evaluation.rows import Evaluation
@@ -30,14 +30,18 @@ from potstill.models.model import Model, Sampling
 from potstill.records import Trace
 from potstill.runs.recipe import EvaluationSettings
 
-_USUAL = EvaluationSettings()
-ASKED = "what the model sees, with {question} in it (the kind's own, which for math asks for a boxed answer)"
+DEFAULTS = EvaluationSettings()
+PROMPT_HELP = (
+    "what the model sees, with {question} in it "
+    "(default: the kind's own, which for math asks for a boxed answer)"
+)
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
-    usual = _USUAL.sampling
-    parser.add_argument("--model", required=True, metavar="SPEC", help=options.MODELS)
+    parser.add_argument(
+        "--model", required=True, metavar="SPEC", help=f"the model to measure: {options.MODELS}"
+    )
     options.add_problems(parser, required=True)
     parser.add_argument(
         "--judge",
@@ -45,47 +49,73 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SPEC",
         help="the model that judges problems of the kind judge",
     )
+    parser.add_argument("--prompt", default="", metavar="TEMPLATE", help=PROMPT_HELP)
     parser.add_argument(
-        "--n", type=options.count, default=_USUAL.n, help=f"answers a problem ({_USUAL.n})"
+        "--limit",
+        type=options.positive_int,
+        metavar="N",
+        help="measure on at most N problems (all)",
     )
     parser.add_argument(
-        "--temperature", type=float, default=usual.temperature, help=f"({usual.temperature})"
-    )
-    parser.add_argument("--top-p", type=float, default=usual.top_p, help=f"({usual.top_p})")
-    parser.add_argument(
-        "--max-tokens", type=options.count, default=usual.max_tokens, help=f"({usual.max_tokens})"
-    )
-    parser.add_argument("--prompt", default="", metavar="TEMPLATE", help=ASKED)
-    parser.add_argument("--limit", type=options.count, metavar="N", help="problems at most")
-    parser.add_argument(
-        "--seed", type=options.number, default=0, help="of samples and of --limit's choice (0)"
+        "--seed",
+        type=options.non_negative_int,
+        default=0,
+        help="of samples and of --limit's choice (0)",
     )
     parser.add_argument("--name", default="", help="what to call it in tables (default: the model)")
     parser.add_argument(
-        "--out", type=options.folder, metavar="FILE.json", help="keep the evaluation here"
+        "--out", type=options.expand_path, metavar="FILE.json", help="store the evaluation here"
     )
-    options.add_spending(parser, "evaluation", "judge")
+    _add_sampling_arguments(parser)
+    options.add_budget(parser, "evaluation", "judge")
     options.add_skip_bad(parser)
     options.add_threads(parser)
     options.add_quiet(parser)
     options.add_json(parser)
 
 
+def _add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
+    sampling = DEFAULTS.sampling
+    parser.add_argument(
+        "--n",
+        type=options.positive_int,
+        default=DEFAULTS.n,
+        help=f"answers a problem ({DEFAULTS.n})",
+    )
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=sampling.temperature,
+        help=f"of sampling; 0 is greedy ({sampling.temperature})",
+    )
+    parser.add_argument(
+        "--top-p",
+        type=float,
+        default=sampling.top_p,
+        help=f"share of the probability that is sampled from ({sampling.top_p})",
+    )
+    parser.add_argument(
+        "--max-tokens",
+        type=options.positive_int,
+        default=sampling.max_tokens,
+        help=f"tokens of an answer at most ({sampling.max_tokens})",
+    )
+
+
 def execute(args: argparse.Namespace) -> None:
-    """Evaluate, keep and print."""
+    """Evaluate, store and print."""
     with files.skipping(args.skip_bad):
         _evaluate(args)
 
 
 def _evaluate(args: argparse.Namespace) -> None:
     from potstill.runs.sources import load_model, load_problems, pose_all
-    from potstill.store import Store, with_cache
-    from potstill.traces import Session, using
+    from potstill.store import Store
     from potstill.traces.verification import check_judge
 
-    found = load_problems(
+    problems = load_problems(
         args.problems,
-        mapping=options.pairs(args.map, "--map"),
+        mapping=options.parse_pairs(args.map, "--map"),
         limit=args.limit or 0,
         seed=args.seed,
         kind=args.kind,
@@ -93,44 +123,31 @@ def _evaluate(args: argparse.Namespace) -> None:
     _check_out(args)
     model = load_model(args.model, threads=args.threads)
     judge = load_model(args.judge, threads=args.threads) if args.judge else None
-    asked = pose_all(found, args.prompt, recorded=args.model.startswith("recorded:"))
-    check_judge(asked, judge, "--judge SPEC")
-    with _kept(args.out) as folder, watching(args.quiet) as progress, Store.open(folder) as store:
-        budget = options.budget(args, store, {"evaluation": model, "judge": judge})
-        kept = partial(
-            with_cache,
-            store=store,
-            arm="evaluation",
-            seed=args.seed,
-            progress=progress,
-            budget=budget,
-        )
-        with using(
-            Session(
-                verdict_cache=store.verdicts, judge=kept(judge, role="judge") if judge else None
-            )
-        ):
-            measured = _measure(args, kept(model, role="evaluation"), asked)
+    traces = pose_all(problems, args.prompt, recorded=args.model.startswith("recorded:"))
+    check_judge(traces, judge, "--judge SPEC")
+    with _cache_folder(args.out) as folder, Store.open(folder) as store:
+        budget = options.open_budget(args, store, {"evaluation": model, "judge": judge})
+        evaluation = _measure(args, store, budget, model=model, judge=judge, traces=traces)
     if args.out:
         from potstill.runs import manifest
 
-        manifest.write(args.out, measured.to_json())
+        manifest.write(args.out, evaluation.to_json())
         files.save_beside(args.out)
-    notes = [*unread([measured]), *files.notes(), *budget.notes()]
+
+    notes = [*unparsed_notes([evaluation]), *files.notes(), *budget.notes()]
     if args.json:
-        show.document(
-            summary(measured) | {"notes": notes, "out": str(args.out) if args.out else None}
-        )
+        out = str(args.out) if args.out else None
+        show.print_json(summarise(evaluation) | {"notes": notes, "out": out})
         return
-    show.arms([row(measured)])
-    for sentence in notes:
-        show.say(sentence)
+    show.print_arms([table_row(evaluation)])
+    for note in notes:
+        show.print_line(note)
     if args.out:
-        show.say(f"evaluation {args.out}")
+        show.print_line(f"evaluation {args.out}")
 
 
 def _check_out(args: argparse.Namespace) -> None:
-    """Refuse before hours of measuring what could not be written after them, or paid for and not kept."""
+    """Refuse before hours of measuring what could not be written after them, or paid for and not stored."""
     out: Path | None = args.out
     if args.budget and not out:
         raise ConfigError(
@@ -146,8 +163,8 @@ def _check_out(args: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _kept(out: Path | None) -> Iterator[Path]:
-    """Where the answers are kept: beside the evaluation, or only as long as it takes."""
+def _cache_folder(out: Path | None) -> Iterator[Path]:
+    """Where the answers are stored: beside the evaluation, or only as long as it takes."""
     if out:
         yield out.with_suffix(".cache")
         return
@@ -155,51 +172,71 @@ def _kept(out: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _measure(args: argparse.Namespace, model: Model, asked: list[Trace]) -> Evaluation:
+def _measure(
+    args: argparse.Namespace,
+    store: Any,
+    budget: Any,
+    *,
+    model: Model,
+    judge: Model | None,
+    traces: list[Trace],
+) -> Evaluation:
     from potstill.evaluation.benchmark import evaluate
-    from potstill.traces import plain
+    from potstill.store import with_cache
+    from potstill.traces import Session, plain, using
 
     sampling = dataclasses.replace(
         Sampling(), temperature=args.temperature, top_p=args.top_p, max_tokens=args.max_tokens
     )
-    return evaluate(
-        partial(plain, model),
-        asked,
-        name=args.name or args.model,
-        n=args.n,
-        sampling=sampling,
-        seed=args.seed,
-        threads=args.threads or _threads(),
-    )
+    with show_progress(args.quiet) as progress:
+        cached = partial(
+            with_cache,
+            store=store,
+            arm="evaluation",
+            seed=args.seed,
+            progress=progress,
+            budget=budget,
+        )
+        cached_judge = cached(judge, role="judge") if judge is not None else None
+        with using(Session(verdict_cache=store.verdicts, judge=cached_judge)):
+            return evaluate(
+                partial(plain, cached(model, role="evaluation")),
+                traces,
+                name=args.name or args.model,
+                n=args.n,
+                sampling=sampling,
+                seed=args.seed,
+                threads=args.threads or _torch_threads(),
+            )
 
 
-def _threads() -> int | None:
+def _torch_threads() -> int | None:
+    """The threads that torch uses, where a local model has loaded it."""
     torch = sys.modules.get("torch")
     return torch.get_num_threads() if torch else None
 
 
-def row(measured: Evaluation) -> dict[str, str]:
-    """The evaluation as a row of the table of arms."""
+def table_row(evaluation: Evaluation) -> dict[str, str]:
+    """The evaluation as a row of the table of arms, without the columns that compare it with others."""
     from potstill.evaluation.results import Results
     from potstill.evaluation.table import table
 
-    alone = Results("", 0, evaluations={measured.name: measured})
-    return {
-        name: cell
-        for name, cell in table(alone, base=measured.name)[0].items()
-        if not name.startswith("vs ")
-    }
+    results = Results("", 0, evaluations={evaluation.name: evaluation})
+    [cells] = table(results, base=evaluation.name)
+    return {name: cell for name, cell in cells.items() if not name.startswith("vs ")}
 
 
-def summary(measured: Evaluation) -> dict[str, Any]:
-    """The measures and the fingerprint, without the draws."""
+def summarise(evaluation: Evaluation) -> dict[str, Any]:
+    """The measures and the fingerprint, without the answers."""
     from potstill.evaluation.metrics import measures
 
-    told = {k: v._asdict() if isinstance(v, tuple) else v for k, v in measures(measured).items()}
-    prints = measured.fingerprint
+    measured: dict[str, Any] = {}
+    for name, value in measures(evaluation).items():
+        measured[name] = value._asdict() if isinstance(value, tuple) else value
+    fingerprint = evaluation.fingerprint
     return {
-        "name": measured.name,
-        "measures": told,
-        "statuses": measured.statuses(),
-        "fingerprint": {"task": dict(prints.task), "run": dict(prints.run)},
+        "name": evaluation.name,
+        "measures": measured,
+        "statuses": evaluation.statuses(),
+        "fingerprint": {"task": dict(fingerprint.task), "run": dict(fingerprint.run)},
     }

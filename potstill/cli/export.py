@@ -31,10 +31,13 @@ from potstill.store import Store
 FILES = (".jsonl", ".parquet")
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     parser.add_argument(
-        "run", type=options.folder, metavar="RUN|TRACES.jsonl", help="a run folder, or a trace file"
+        "run",
+        type=options.expand_path,
+        metavar="RUN|TRACES.jsonl",
+        help="a run folder, or a trace file",
     )
     parser.add_argument(
         "--arm", metavar="NAME", default="", help="which arm's rows (those of its last stage)"
@@ -42,7 +45,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", required=True, choices=LAYOUTS, help="the layout")
     parser.add_argument(
         "--out",
-        type=options.folder,
+        type=options.expand_path,
         metavar="FILE|FOLDER",
         help="a .jsonl or .parquet file, or a folder, which also gets a dataset card (default: stdout)",
     )
@@ -78,7 +81,7 @@ def _export(args: argparse.Namespace) -> None:
         raise ConfigError("--pairs makes preference rows", fix="--format preference --pairs")
     if not args.out:
         made = rows(_traces(args), args.format)
-        show.document(made) if args.json else write(made, sys.stdout)
+        show.print_json(made) if args.json else write(made, sys.stdout)
         return
     file = _file(args)
     if args.run.is_dir():
@@ -96,7 +99,7 @@ def _export(args: argparse.Namespace) -> None:
         dataset_card.write_card(card, args.out / "README.md")
     said = {"rows": len(made), "arm": args.arm, "format": args.format, "out": str(args.out)}
     said["fingerprint"] = dataset_card.export_fingerprint(traces, args.format)
-    show.document(said) if args.json else show.say(f"{len(made):,} rows  {args.out}")
+    show.print_json(said) if args.json else show.print_line(f"{len(made):,} rows  {args.out}")
 
 
 def _file(args: argparse.Namespace) -> Path:
@@ -125,7 +128,7 @@ def _known(args: argparse.Namespace, traces: Sequence[Trace], file: Path) -> dic
     words += [*(("--pairs",) if args.pairs else ()), *(("--parquet",) if args.parquet else ())]
     words += [word for given in args.licence for word in ("--licence", given)]
     words += ["--out", args.out.name]
-    licences = options.pairs(args.licence, "--licence")
+    licences = options.parse_pairs(args.licence, "--licence")
     return {
         "rows": traces,
         "layout": args.format,

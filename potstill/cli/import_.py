@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from potstill.cli import options, show
-from potstill.cli.progress import watching
+from potstill.cli.progress import show_progress
 from potstill.data import files, row_traces
 from potstill.data.columns import ANSWER_FIELDS
 from potstill.data.row_traces import LABEL, RowTraces
@@ -29,13 +29,16 @@ from potstill.records import Trace, digest
 ARM = "import"
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     parser.add_argument(
         "file", metavar="FILE", help="a .jsonl, .json, .csv or .parquet file, or hf:NAME"
     )
     parser.add_argument(
-        "--out", type=options.folder, metavar="FILE.jsonl|RUN", help="a trace file, or a run folder"
+        "--out",
+        type=options.expand_path,
+        metavar="FILE.jsonl|RUN",
+        help="a trace file, or a run folder",
     )
     parser.add_argument(
         "--map",
@@ -56,7 +59,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "or else is not labelled wrong (all)",
     )
     parser.add_argument(
-        "--limit", type=options.count, default=0, metavar="N", help="the first N rows (all)"
+        "--limit", type=options.positive_int, default=0, metavar="N", help="the first N rows (all)"
     )
     options.add_skip_bad(parser)
     options.add_quiet(parser)
@@ -65,8 +68,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> None:
     """Read, judge, write, and print what was found."""
-    with files.skipping(args.skip_bad) as bad, watching(args.quiet) as progress:
-        mapping = options.pairs(args.map, "--map")
+    with files.skipping(args.skip_bad) as bad, show_progress(args.quiet) as progress:
+        mapping = options.parse_pairs(args.map, "--map")
         found = row_traces.read_traces(
             args.file, mapping=mapping, kind=args.kind, limit=args.limit, progress=progress
         )
@@ -102,7 +105,7 @@ def execute(args: argparse.Namespace) -> None:
         "out": str(args.out) if args.out else None,
     }
     if args.json:
-        show.document(report)
+        show.print_json(report)
     else:
         _print(report)
 
@@ -154,7 +157,7 @@ def _write(
             "import": {
                 "file": files.name(args.file),
                 "licence": dataset_card.find_licence(args.file, {}),
-                "map": options.pairs(args.map, "--map"),
+                "map": options.parse_pairs(args.map, "--map"),
                 "columns": found.mapping,
                 "unread": found.unread,
                 "kind": args.kind,
@@ -174,16 +177,16 @@ def _write(
 
 
 def _print(report: dict[str, Any]) -> None:
-    show.say(f"{report['rows']:,} rows of {report['file']}")
-    show.columns(report["mapping"], report["unread"])
+    show.print_line(f"{report['rows']:,} rows of {report['file']}")
+    show.print_columns(report["mapping"], report["unread"])
     rows = []
     for counts in report["answers"]:
         rows.append({name: "–" if value is None else value for name, value in counts.items()})
-    show.table(rows)
+    show.print_table(rows)
     if report["kept"] != report["traces"]:
-        show.say(f"kept {report['kept']:,} of {report['traces']:,} traces")
+        show.print_line(f"kept {report['kept']:,} of {report['traces']:,} traces")
     for note in report["notes"]:
-        show.say(f"note: {note}")
-    show.bad(report["bad"])
+        show.print_line(f"note: {note}")
+    show.print_bad_rows(report["bad"])
     if report["out"]:
-        show.say(f"traces {report['out']}")
+        show.print_line(f"traces {report['out']}")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from potstill.cli import options, show
-from potstill.cli.progress import watching
+from potstill.cli.progress import show_progress
 from potstill.data import files
 from potstill.data import problems as sources
 from potstill.data.columns import PROBLEM_FIELDS
@@ -32,7 +32,7 @@ LONGEST = 20_000  # characters of a rubric
 STATUSES = ("right", "wrong", "unparsed", "unjudged")
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     options.add_problems(parser, required=True)
     parser.add_argument(
@@ -43,7 +43,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--rubric",
-        type=options.folder,
+        type=options.expand_path,
         metavar="FILE",
         help="by what it judges (default: correctness)",
     )
@@ -52,16 +52,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--out",
-        type=options.folder,
+        type=options.expand_path,
         default=Path("runs/judge"),
         metavar="DIR",
         help="keeps the replies",
     )
-    parser.add_argument("--limit", type=options.count, metavar="N", help="problems at most")
+    parser.add_argument("--limit", type=options.positive_int, metavar="N", help="problems at most")
     parser.add_argument(
-        "--seed", type=options.number, default=0, help="of the choice that --limit makes (0)"
+        "--seed",
+        type=options.non_negative_int,
+        default=0,
+        help="of the choice that --limit makes (0)",
     )
-    options.add_spending(parser, "judge")
+    options.add_budget(parser, "judge")
     options.add_skip_bad(parser)
     options.add_threads(parser)
     options.add_quiet(parser)
@@ -75,11 +78,11 @@ def execute(args: argparse.Namespace) -> None:
 
 
 def _judge(args: argparse.Namespace) -> None:
-    from potstill.runs.sources import load_model, world
+    from potstill.runs.sources import load_model, world_problems
     from potstill.store.cached_model import with_cache
     from potstill.store.store import Store
 
-    mapping = options.pairs(args.map, "--map")
+    mapping = options.parse_pairs(args.map, "--map")
     own = {field: column for field, column in mapping.items() if field in PROBLEM_FIELDS}
     known = sources.load(
         args.problems,
@@ -87,14 +90,14 @@ def _judge(args: argparse.Namespace) -> None:
         limit=args.limit,
         seed=args.seed,
         kind=args.kind or None,
-        extra={"world": world},
+        extra={"world": world_problems},
     )
     recorded = read_answers(args.answers, known, mapping)
     answers = recorded.answers
     rubric = _rubric(args.rubric)
-    with Store.open(args.out) as store, watching(args.quiet) as progress:
+    with Store.open(args.out) as store, show_progress(args.quiet) as progress:
         judge = load_model(args.judge, threads=args.threads)
-        budget = options.budget(args, store, {"judge": judge})
+        budget = options.open_budget(args, store, {"judge": judge})
         model = with_cache(
             judge,
             store,
@@ -108,7 +111,7 @@ def _judge(args: argparse.Namespace) -> None:
     bad = [row._asdict() for row in files.skipped()]
     found |= {"columns": recorded.mapping, "unread": recorded.unread}
     found |= {"strays": recorded.strays, "bad": bad, "notes": budget.notes()}
-    show.document(found) if args.json else _print(found)
+    show.print_json(found) if args.json else _print(found)
 
 
 def graded(model: Model, answers: Sequence[Answered], rubric: str) -> dict[str, Any]:
@@ -200,18 +203,18 @@ def _print(found: dict[str, Any]) -> None:
         {name: "–" if value is None else value for name, value in row.items()}
         for row in found[title]
     ]
-    show.table(lines, title=title)
+    show.print_table(lines, title=title)
     if "bias" in found:
         shares = {
             name: "–" if value is None else f"{value:.3g}" for name, value in found["bias"].items()
         }
-        show.table(
+        show.print_table(
             [shares],
             title="bias of the judge (first_place: 0.5 is fair; agreement: of the two orders)",
         )
-    show.columns(found["columns"], found["unread"])
+    show.print_columns(found["columns"], found["unread"])
     if found["strays"]:
-        show.say(f"rows that answer none of the problems: {found['strays']:,}")
-    show.bad(found["bad"])
+        show.print_line(f"rows that answer none of the problems: {found['strays']:,}")
+    show.print_bad_rows(found["bad"])
     for sentence in found["notes"]:
-        show.say(sentence)
+        show.print_line(sentence)

@@ -21,12 +21,12 @@ MODELS = (
 PROBLEMS = "a .jsonl, .json, .csv or .parquet file, hf:NAME, gym:TASK or world:TASK"
 KINDS = "math, number, choice, exact, regex, format, table, code, judge, gym, story"
 
-MOST_THREADS = 1024
+MAX_THREADS = 1024  # torch crashes on a million
 
 
 @final
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints look like every other error, and whose help keeps its line breaks."""
+    """An argument parser whose errors look like every other error, and whose help keeps its line breaks."""
 
     def __init__(self, **options: Any) -> None:
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
@@ -39,25 +39,47 @@ class Parser(argparse.ArgumentParser):
         )
 
 
-def count(text: str) -> int:
+# Types of flags: each makes a value of a text, or says what is wrong with it.
+
+
+def positive_int(text: str) -> int:
     """A whole number above 0."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
 
 
-def number(text: str) -> int:
+def non_negative_int(text: str) -> int:
     """A whole number, 0 included."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
     return int(text)
 
 
-def threads(text: str) -> int:
-    """A number of threads that a machine can have: torch crashes on a million."""
-    if number(text) > MOST_THREADS:
-        raise argparse.ArgumentTypeError(f"{text} is more than {MOST_THREADS} threads")
+def thread_count(text: str) -> int:
+    """A number of threads that a machine can have."""
+    if non_negative_int(text) > MAX_THREADS:
+        raise argparse.ArgumentTypeError(f"{text} is more than {MAX_THREADS} threads")
     return int(text)
+
+
+def expand_path(text: str) -> Path:
+    """A path with ~ expanded."""
+    return Path(text).expanduser()
+
+
+def parse_pairs(texts: Sequence[str], flag: str) -> dict[str, str]:
+    """`name=value` texts as a mapping."""
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"{flag} {text}", expected="name=value", fix=f"{flag} name=value")
+        pairs[name] = value
+    return pairs
+
+
+# Flags that several commands have.
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -83,51 +105,14 @@ def add_skip_bad(parser: argparse.ArgumentParser) -> None:
 
 def add_threads(parser: argparse.ArgumentParser, default: int = 0) -> None:
     """--threads; 0 is one a core."""
-    said = default or "one a core"
     parser.add_argument(
         "--threads",
-        type=threads,
+        type=thread_count,
         default=default,
         metavar="N",
-        help=f"CPU threads of local models; another number changes samples (default: {said})",
+        help="CPU threads of local models; another number changes samples "
+        f"(default: {default or 'one a core'})",
     )
-
-
-def add_spending(parser: argparse.ArgumentParser, *roles: str) -> None:
-    """--budget and --prices."""
-    parser.add_argument(
-        "--budget",
-        action="append",
-        default=[],
-        metavar="LIMIT",
-        help=f"what it may spend: 5usd, 2Mtok, {roles[-1]}=3usd (may be given again); a larger one goes on",
-    )
-    parser.add_argument(
-        "--prices", metavar="FILE", default="", help="prices over potstill's own, JSON or YAML"
-    )
-
-
-def budget(args: argparse.Namespace, store: Store, models: Mapping[str, Model | None]) -> Budget:
-    """The budget that `add_spending` reads, less what the folder has paid for; refuses money where a price is missing.
-
-    Args:
-        args: with `budget` and `prices`.
-        store: of the folder.
-        models: by the roles that may have a limit.
-    """
-    from potstill.budget import flags, prices
-    from potstill.budget.budget import Budget
-
-    limits = flags.parse_limits(args.budget, list(models))
-    found = Budget.from_call_log(
-        store.attempts,
-        limits,
-        prices.load_custom_prices(args.prices),
-    )
-    for role, model in models.items():
-        if model is not None:
-            found.permit(role, model, "")
-    return found
 
 
 def add_problems(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -143,17 +128,47 @@ def add_problems(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument("--kind", default="", help=f"verifier: {KINDS} (default: guessed)")
 
 
-def pairs(texts: Sequence[str], flag: str) -> dict[str, str]:
-    """`name=value` texts as a mapping."""
-    found: dict[str, str] = {}
-    for text in texts:
-        name, eq, value = text.partition("=")
-        if not eq or not name:
-            raise ConfigError(f"{flag} {text}", expected="name=value", fix=f"{flag} name=value")
-        found[name] = value
-    return found
+def add_budget(parser: argparse.ArgumentParser, *roles: str) -> None:
+    """--budget and --prices.
+
+    Args:
+        parser: of the command.
+        roles: that may have a limit of their own; the last one is the example.
+    """
+    parser.add_argument(
+        "--budget",
+        action="append",
+        default=[],
+        metavar="LIMIT",
+        help=f"what it may spend: 5usd, 2Mtok, {roles[-1]}=3usd (may be given again; default: no limit); "
+        "the same command with a larger one goes on",
+    )
+    parser.add_argument(
+        "--prices",
+        metavar="FILE",
+        default="",
+        help="prices over potstill's own, JSON or YAML, USD per million tokens",
+    )
 
 
-def folder(text: str) -> Path:
-    """A path with ~ expanded."""
-    return Path(text).expanduser()
+def open_budget(
+    args: argparse.Namespace, store: Store, models: Mapping[str, Model | None]
+) -> Budget:
+    """The budget that the flags of `add_budget` set, less what the folder has paid for.
+
+    Refuses a limit of money on a model without a price.
+
+    Args:
+        args: with `budget` and `prices`.
+        store: of the folder.
+        models: by the roles that may have a limit.
+    """
+    from potstill.budget import flags, prices
+    from potstill.budget.budget import Budget
+
+    limits = flags.parse_limits(args.budget, list(models))
+    budget = Budget.from_call_log(store.attempts, limits, prices.load_custom_prices(args.prices))
+    for role, model in models.items():
+        if model is not None:
+            budget.permit(role, model, "")
+    return budget

@@ -14,29 +14,33 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from potstill.cli import options, run, show
-from potstill.cli.progress import watching
-from potstill.cli.results import keeping
+from potstill.cli.progress import show_progress
+from potstill.cli.results import noting_kept_work
 from potstill.data import files
 
+if TYPE_CHECKING:
+    from potstill.runs.estimate import Need, Plan
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
-    run.recipe_arguments(parser)
+    run.add_recipe_arguments(parser)
     parser.add_argument(
         "--pilot",
-        type=options.count,
+        type=options.positive_int,
         metavar="N",
-        help="let the real models answer N problems first",
+        help="let the real models answer N problems first (default: stand-ins answer, and nothing is paid)",
     )
     parser.add_argument(
         "--assume",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="right (share of right completions), completion (tokens), chars (a token); teacher.right for one role",
+        help="right (share of right completions), completion (tokens of one), chars (characters of a token); "
+        "teacher.right for one role (may be given again)",
     )
     options.add_skip_bad(parser)
     options.add_quiet(parser)
@@ -48,82 +52,90 @@ def execute(args: argparse.Namespace) -> None:
     from potstill.runs.dry_run import parse_assumptions
     from potstill.runs.estimate import make_plan
 
-    recipe = run.bind(args)
-    assume = parse_assumptions(options.pairs(args.assume, "--assume"))
+    recipe = run.read_recipe(args)
+    assumptions = parse_assumptions(options.parse_pairs(args.assume, "--assume"))
     out = args.out or Path("runs") / Path(args.what).stem
-    with keeping(out), watching(args.quiet) as progress, files.skipping(args.skip_bad):
-        found = make_plan(
-            recipe, out, assume, pilot=args.pilot or 0, threads=args.threads, progress=progress
+    with (
+        noting_kept_work(out),
+        show_progress(args.quiet) as progress,
+        files.skipping(args.skip_bad),
+    ):
+        plan = make_plan(
+            recipe,
+            out,
+            assumptions,
+            pilot=args.pilot or 0,
+            threads=args.threads,
+            progress=progress,
         )
         notes = files.notes()
     if args.json:
-        show.document(found.to_json() | {"notes": notes})
+        show.print_json(plan.to_json() | {"notes": notes})
         return
-    _told(found)
-    for sentence in notes:
-        show.say(sentence)
+    _print_plan(plan)
+    for note in notes:
+        show.print_line(note)
 
 
-def _told(plan: Any) -> None:
-    paid = any(need.money != 0 for need in plan.needs)
-    show.table(
-        [_need(need, paid) for need in plan.needs],
+def _print_plan(plan: Plan) -> None:
+    is_paid = any(need.money != 0 for need in plan.needs)
+    show.print_table(
+        [_need_line(need, is_paid=is_paid) for need in plan.needs],
         title=f"calls for {plan.problems:,} problems, by role",
     )
-    shown = [
-        {
-            "arm": arm,
-            "rows": f"{rows:,}",
-            **(
-                {"steps": f"{s.steps:,}", "trained": f"{s.trained:,}", "memory": _bytes(s.memory)}
-                if s
-                else {}
-            ),
-        }
-        for arm, rows in plan.rows.items()
-        for s in [plan.training.get(arm)]
-    ]
-    show.table(shown, title="training")
-    show.table([{name: _bytes(size) for name, size in plan.disk.items()}], title="disk")
-    if plan.measured:
-        rows = [
-            {
-                "measured": name,
-                "value": f"{e.value:.4g}",
-                "95 % interval": f"{e.low:.4g} to {e.high:.4g}",
-            }
-            for name, e in plan.measured.items()
-        ]
-        show.table(rows, title=f"measured on {plan.tried} problems")
-    show.table([{"assumed": name, "value": str(value)} for name, value in plan.assumptions.items()])
+    trainings = []
+    for arm, row_count in plan.rows.items():
+        line = {"arm": arm, "rows": f"{row_count:,}"}
+        size = plan.training.get(arm)
+        if size is not None:
+            line["steps"] = f"{size.steps:,}"
+            line["trained"] = f"{size.trained:,}"
+            line["memory"] = format_bytes(size.memory)
+        trainings.append(line)
+    show.print_table(trainings, title="training")
+    show.print_table([{name: format_bytes(size) for name, size in plan.disk.items()}], title="disk")
+    measured = []
+    for name, estimate in plan.measured.items():
+        interval = f"{estimate.low:.4g} to {estimate.high:.4g}"
+        measured.append(
+            {"measured": name, "value": f"{estimate.value:.4g}", "95 % interval": interval}
+        )
+    show.print_table(measured, title=f"measured on {plan.tried} problems")
+    assumptions = []
+    for name, value in plan.assumptions.items():
+        assumptions.append({"assumed": name, "value": str(value)})
+    show.print_table(assumptions)
     if plan.paid:
-        show.say(
+        show.print_line(
             f"the pilot cost {plan.paid:.4g} USD; the run with the same flags does not pay for it again"
         )
 
 
-def _need(need: Any, paid: bool) -> dict[str, str]:
-    row = {
+def _need_line(need: Need, *, is_paid: bool) -> dict[str, str]:
+    line = {
         "role": need.role,
-        "model": show.head(need.model, 36),
+        "model": show.keep_start(need.model, 36),
         "calls": f"{need.calls:,}",
         "prompt": f"{need.prompt:,}",
         "completion": f"{need.completion:,}",
         "at most": f"{need.max_completion:,}",
     }
-    if not paid:
-        return row
+    if not is_paid:
+        return line
     if need.money is None:
-        return row | {"USD": "no price", "interval": "–", "USD at most": "–"}
-    interval = f"{need.low:.4g} to {need.high:.4g}" if need.high != need.low else "–"
-    return row | {
+        return line | {"USD": "no price", "interval": show.NONE, "USD at most": show.NONE}
+    interval = show.NONE
+    if need.high != need.low:
+        interval = f"{need.low:.4g} to {need.high:.4g}"
+    return line | {
         "USD": f"{need.money:.4g}",
         "interval": interval,
         "USD at most": f"{need.limit:.4g}",
     }
 
 
-def _bytes(count: float) -> str:
+def format_bytes(count: float) -> str:
+    """A number of bytes as people read it: `1.5 GB`."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.3g} {unit}"

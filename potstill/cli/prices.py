@@ -14,11 +14,14 @@ from potstill.budget import prices
 from potstill.cli import options, show
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     parser.add_argument("name", nargs="?", metavar="NAME", help="one model, as a server calls it")
     parser.add_argument(
-        "--prices", metavar="FILE", default="", help="prices over potstill's own, JSON or YAML"
+        "--prices",
+        metavar="FILE",
+        default="",
+        help="prices over potstill's own, JSON or YAML (docs/servers.md)",
     )
     options.add_json(parser)
 
@@ -27,21 +30,20 @@ def execute(args: argparse.Namespace) -> None:
     """Print the table, or one entry of it."""
     table = prices.load_price_table(args.prices)
     if args.name:
-        found = prices.find_price(args.name, table)
-        if found is None:
+        price = prices.find_price(args.name, table)
+        if price is None:
             raise prices.no_price_error(args.name, table)
-        table = {args.name: found}
+        table = {args.name: price}
     if args.json:
-        show.document({name: price._asdict() for name, price in table.items()})
+        show.print_json({name: price._asdict() for name, price in table.items()})
         return
-    show.table(
-        [_row(name, price) for name, price in sorted(table.items())], title="USD per million tokens"
-    )
+    lines = [_price_line(name, price) for name, price in sorted(table.items())]
+    show.print_table(lines, title="USD per million tokens")
 
 
-def _row(name: str, price: prices.Price) -> dict[str, str]:
-    cached = price.prompt if price.cached is None else price.cached
-    reasoning = price.completion if price.reasoning is None else price.reasoning
+def _price_line(name: str, price: prices.Price) -> dict[str, str]:
+    cached = price.cached if price.cached is not None else price.prompt
+    reasoning = price.reasoning if price.reasoning is not None else price.completion
     return {
         "model": name,
         "prompt": f"{price.prompt:g}",

@@ -9,62 +9,67 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, final
 
-from potstill.records import Progress
+from potstill.records import Progress, no_progress
 
-EVERY = 10.0  # seconds between two lines of one label, where there is no terminal
-IDLE = (
-    50.0  # seconds after which a line says that nothing has changed, where somebody still reports
-)
+LINE_INTERVAL = 10.0  # seconds between two lines of one label, where there is no terminal
+# Seconds after which a line says that nothing has changed, where somebody still reports: a batch takes hours.
+IDLE_INTERVAL = 50.0
 
 
 @contextmanager
-def watching(quiet: bool = False, stream: TextIO | None = None) -> Iterator[Progress]:
-    """A progress callable (label, done, total) that draws on stderr; with `quiet` it draws nothing."""
+def show_progress(quiet: bool = False, stream: TextIO | None = None) -> Iterator[Progress]:
+    """A progress callback (label, done, total) that draws on stderr; with `quiet` it draws nothing."""
     stream = stream or sys.stderr
     if quiet:
-        yield _nothing
+        yield no_progress
     elif stream.isatty():
-        with _bars(stream) as bars:
-            yield Bars(bars)
+        with _open_bars(stream) as bars:
+            yield ProgressBars(bars)
     else:
-        yield Lines(stream)
+        yield ProgressLines(stream)
 
 
 @final
 class Pace:
-    """One label's way: where it began, where it is. A smaller count or another total begins anew."""
+    """The rate of one label since its count began. A smaller count or another total begins anew."""
 
     def __init__(self, now: float) -> None:
-        self.done = self.total = self.first = 0
-        self.began = now
+        self.done = 0
+        self.total = 0
+        self.done_at_start = 0
+        self.started = now
 
-    def at(self, done: int, total: int, now: float) -> None:
-        """Take a report; what was there at the first one was not done now."""
+    def update(self, done: int, total: int, now: float) -> None:
+        """Take a report; what was done at the first one does not count for the rate."""
         if total != self.total or done < self.done:
-            self.first, self.began, self.total = done, now, total
+            self.done_at_start = done
+            self.started = now
+            self.total = total
         self.done = done
 
-    def text(self, now: float) -> str:
+    def describe(self, now: float) -> str:
         """Rate and time left, or the time it took: `12.3/s, 1:05 left`."""
-        made, spent = self.done - self.first, now - self.began
+        count, seconds = self.done - self.done_at_start, now - self.started
         if self.done >= self.total:
-            return f"took {clock(spent)}" if made else "kept from before"
-        if not made or spent <= 0:
-            return f"for {clock(spent)}" if spent >= EVERY else ""
-        return f"{_rate(made / spent)}, {clock((self.total - self.done) * spent / made)} left"
+            return f"took {format_duration(seconds)}" if count else "kept from before"
+        if not count or seconds <= 0:
+            return f"for {format_duration(seconds)}" if seconds >= LINE_INTERVAL else ""
+        seconds_left = (self.total - self.done) * seconds / count
+        return f"{format_rate(count / seconds)}, {format_duration(seconds_left)} left"
 
 
 @final
-class Lines:
-    """Plain lines for logs: at most one a label every `EVERY` seconds, and one at the end of each step.
+class ProgressLines:
+    """Plain lines for logs: at most one a label every `LINE_INTERVAL` seconds, and one at the end of each step.
 
-    Where nothing changes, a report that says so still gives a line every `IDLE` seconds.
+    Where nothing changes, a report that says so still gives a line every `IDLE_INTERVAL` seconds.
     """
 
     def __init__(self, stream: TextIO, now: Callable[[], float] = time.monotonic) -> None:
-        self._stream, self._now = stream, now
+        self._stream = stream
+        self._now = now
         self._paces: dict[str, Pace] = {}
-        self._said: dict[str, float] = {}
+        self._last_line: dict[str, float] = {}  # when each label had its last line
         self._lock = threading.Lock()
 
     def __call__(self, label: str, done: int, total: int) -> None:
@@ -72,22 +77,21 @@ class Lines:
         with self._lock:
             now = self._now()
             pace = self._paces.setdefault(label, Pace(now))
-            ended = done >= total
-            same = (pace.done, pace.total) == (done, total)
-            again = ended and same
-            pace.at(done, total, now)
-            due = now - self._said.setdefault(label, now) >= (IDLE if same else EVERY)
-            if total and not again and (due or ended):
-                self._said[label] = now
-                print(
-                    f"{label}: {done:,} of {total:,}  {pace.text(now)}".rstrip(),
-                    file=self._stream,
-                    flush=True,
-                )
+            is_unchanged = (pace.done, pace.total) == (done, total)
+            is_end = done >= total
+            pace.update(done, total, now)
+
+            interval = IDLE_INTERVAL if is_unchanged else LINE_INTERVAL
+            is_due = now - self._last_line.setdefault(label, now) >= interval
+            is_repeated_end = is_end and is_unchanged
+            if total and not is_repeated_end and (is_due or is_end):
+                self._last_line[label] = now
+                line = f"{label}: {done:,} of {total:,}  {pace.describe(now)}"
+                print(line.rstrip(), file=self._stream, flush=True)
 
 
 @final
-class Bars:
+class ProgressBars:
     """A bar a label on a terminal."""
 
     def __init__(self, bars: Any) -> None:
@@ -100,19 +104,17 @@ class Bars:
         with self._lock:
             now = time.monotonic()
             if label not in self._tasks:
-                self._tasks[label] = (
-                    self._bars.add_task(label, total=total or None, pace=""),
-                    Pace(now),
-                )
+                bar = self._bars.add_task(label, total=total or None, pace="")
+                self._tasks[label] = (bar, Pace(now))
             task, pace = self._tasks[label]
-            pace.at(done, total, now)
-            self._bars.update(task, completed=done, total=total or None, pace=pace.text(now))
+            pace.update(done, total, now)
+            self._bars.update(task, completed=done, total=total or None, pace=pace.describe(now))
 
 
-def _bars(stream: TextIO) -> Any:
+def _open_bars(stream: TextIO) -> Any:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-    from rich.progress import Progress as Drawn
+    from rich.progress import Progress as RichProgress
 
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -120,21 +122,20 @@ def _bars(stream: TextIO) -> Any:
         MofNCompleteColumn(),
         TextColumn("{task.fields[pace]}", markup=False),
     )
-    return Drawn(*columns, console=Console(file=stream))
+    return RichProgress(*columns, console=Console(file=stream))
 
 
-def _nothing(label: str, done: int, total: int) -> None:
-    """Nobody watches."""
-
-
-def _rate(rate: float) -> str:
+def format_rate(rate: float) -> str:
+    """A rate a second, or a minute where it is slow."""
     return f"{rate:.1f}/s" if rate >= 1 else f"{rate * 60:.1f}/min"
 
 
-def clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Seconds as people read them: `8 s`, `4:05`, `2:03:04`."""
     whole = round(seconds)
-    minutes, hours = whole // 60 % 60, whole // 3600
     if whole < 60:
         return f"{whole} s"
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+    minutes, hours = whole // 60 % 60, whole // 3600
+    if hours:
+        return f"{hours}:{minutes:02}:{whole % 60:02}"
+    return f"{minutes}:{whole % 60:02}"

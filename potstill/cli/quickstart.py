@@ -15,8 +15,8 @@ import time
 from typing import Any
 
 from potstill.cli import options
-from potstill.cli.progress import watching
-from potstill.cli.results import finish, keeping
+from potstill.cli.progress import show_progress
+from potstill.cli.results import noting_kept_work, print_results
 from potstill.runs import recipe
 
 # Learning rate and epochs of each arm are the best of a grid on a dev split, within its noise (docs/LOG.md).
@@ -39,23 +39,31 @@ ARMS: dict[str, dict[str, Any]] = {
 TITLE = "Potstill quickstart: what a small model learns from"
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     parser.add_argument(
-        "--out", type=options.folder, default="runs/quickstart", metavar="DIR", help="run folder"
+        "--out",
+        type=options.expand_path,
+        default="runs/quickstart",
+        metavar="DIR",
+        help="run folder",
     )
     parser.add_argument(
         "--limit",
         "--problems-limit",
-        type=options.count,
+        type=options.positive_int,
         default=300,
         help="training problems (300)",
     )
-    parser.add_argument("--test", type=options.count, default=200, help="test problems (200)")
-    parser.add_argument("--n", type=options.count, default=4, help="answers a test problem (4)")
+    parser.add_argument(
+        "--test", type=options.positive_int, default=200, help="test problems (200)"
+    )
+    parser.add_argument(
+        "--n", type=options.positive_int, default=4, help="answers a test problem (4)"
+    )
     parser.add_argument(
         "--seed",
-        type=options.number,
+        type=options.non_negative_int,
         default=0,
         help="from which every random choice is derived (0)",
     )
@@ -73,16 +81,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     options.add_json(parser)
 
 
-def data(problems: int, test: int, n: int, seed: int) -> dict[str, Any]:
+def recipe_data(problems: int, test: int, n: int, seed: int) -> dict[str, Any]:
     """The recipe as plain data.
 
     Stories are told from one mould, so word runs overlap everywhere: only whole questions count as overlap.
     """
     return {
         "arms": ARMS,
-        "values": {
-            "steps": True
-        },  # every arm trains on rows whose steps are all right, not only the answer
+        # Every arm trains on rows whose steps are all right, not only the answer.
+        "values": {"steps": True},
         "training": LOOP | {"seed": seed},
         "roles": {"teacher": "world:teacher", "student": "world:student"},
         "problems": f"world:story?split=train&size={problems}",
@@ -95,12 +102,12 @@ def data(problems: int, test: int, n: int, seed: int) -> dict[str, Any]:
 
 def execute(args: argparse.Namespace) -> None:
     """Run it and print the outcome."""
-    bound = recipe.from_data(data(args.limit, args.test, args.n, args.seed), args.set)
+    bound = recipe.from_data(recipe_data(args.limit, args.test, args.n, args.seed), args.set)
     from potstill.runs import experiment
 
     began = time.monotonic()
-    with keeping(args.out), watching(args.quiet) as progress:
+    with noting_kept_work(args.out), show_progress(args.quiet) as progress:
         results = experiment.execute(
             bound, args.out, title=TITLE, progress=progress, threads=args.threads
         )
-    finish(args, results, args.out, time.monotonic() - began, funnels=False)
+    print_results(args, results, args.out, time.monotonic() - began, funnels=False)

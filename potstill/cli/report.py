@@ -15,20 +15,26 @@ from potstill.evaluation.results import load
 from potstill.report.page import write
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     parser.add_argument(
-        "run", type=options.folder, metavar="RUN", help="a run folder, or its results.json"
+        "run", type=options.expand_path, metavar="RUN", help="a run folder, or its results.json"
     )
     parser.add_argument(
-        "--out", type=options.folder, metavar="FILE", help="where to (default: RUN/report.html)"
+        "--out",
+        type=options.expand_path,
+        metavar="FILE",
+        help="where to (default: RUN/report.html)",
     )
     options.add_json(parser)
 
 
 def execute(args: argparse.Namespace) -> None:
-    """Write it and say where."""
+    """Write it and print where it is."""
     results: Path = args.run if args.run.is_file() else args.run / "results.json"
     out: Path = args.out or results.parent / "report.html"
     write(load(results), out)
-    show.document({"report": str(out)}) if args.json else show.say(f"report   {out}")
+    if args.json:
+        show.print_json({"report": str(out)})
+        return
+    show.print_line(f"report   {out}")

@@ -9,29 +9,29 @@ from pathlib import Path
 from typing import Any
 
 from potstill.cli import show
-from potstill.cli.progress import clock
+from potstill.cli.progress import format_duration
 from potstill.errors import BudgetSpent, PotstillError, StoreError
 from potstill.evaluation.compare import standings
 from potstill.evaluation.metrics import status_share
-from potstill.evaluation.results import Results, sections_by_arm_to_json
+from potstill.evaluation.results import FunnelDrop, Results, sections_by_arm_to_json
 from potstill.evaluation.rows import Evaluation
 from potstill.evaluation.table import format_count, format_usd, table
 from potstill.report import page
 from potstill.store import Store, database
 
-_UNREAD = 0.5
-DROPS = 8  # reasons shown an arm; the report has them all
+NOTED_UNPARSED_SHARE = 0.5  # share of unreadable answers from which a note says so
+MAX_REASONS = 8  # reasons shown an arm; the report has them all
 
 
 @contextmanager
-def keeping(out: Path) -> Iterator[None]:
-    """Say, where a run stops with an error, what becomes of what it made."""
+def noting_kept_work(out: Path) -> Iterator[None]:
+    """Add to an error that stops a run what becomes of what the run made."""
     try:
         yield
     except StoreError:
         raise
     except PotstillError as error:
-        if _holds(out) and not isinstance(error, BudgetSpent):
+        if _has_completions(out) and not isinstance(error, BudgetSpent):
             error.add_note(
                 f"what was generated is kept in {out}: the same command goes on from there; for other settings take "
                 f"another --out (potstill cache export and import carry the completions over)"
@@ -39,71 +39,78 @@ def keeping(out: Path) -> Iterator[None]:
         raise
 
 
-def _holds(out: Path) -> bool:
+def _has_completions(out: Path) -> bool:
     if not (out / database.FILE).exists():
         return False
     with Store.open(out, readonly=True) as store:
         return not store.is_empty()
 
 
-def finish(
+def print_results(
     args: argparse.Namespace, results: Results, out: Path, seconds: float, *, funnels: bool
 ) -> None:
-    """Write report.html and print the outcome."""
-    page.write(results, out / "report.html")
-    rows = sorted(str(path) for path in (out / "rows").glob("*.jsonl"))
+    """Write report.html and print the outcome.
+
+    Args:
+        args: with `json`.
+        results: of the run.
+        out: the run folder.
+        seconds: that the run took.
+        funnels: print how many traces each step dropped; without measurements they are printed anyway.
+    """
+    report = out / "report.html"
+    page.write(results, report)
+    row_files = sorted(str(path) for path in (out / "rows").glob("*.jsonl"))
     if args.json:
-        show.document(_document(results, out, rows, seconds))
+        show.print_json(_to_json(results, out, row_files, seconds))
         return
-    show.arms(table(results))
+    show.print_arms(table(results))
     if funnels or not results.evaluations:
-        _funnels(results)
-    _costs(results)
-    for sentence in _sentences(results):
-        show.say(sentence)
+        _print_funnels(results)
+    _print_costs(results)
+    for note in result_notes(results):
+        show.print_line(note)
     if results.note:
-        show.say(results.note)
-    show.say()
-    paths = [
-        ("results", [str(out / "results.json")]),
-        ("rows", rows),
-        ("report", [str(out / "report.html")]),
-    ]
-    for name, files in paths:
-        for file in files:
-            show.say(f"{name:<8} {file}")
-    show.say(f"took     {clock(seconds)}")
+        show.print_line(results.note)
+    show.print_line()
+    show.print_line(f"results  {out / 'results.json'}")
+    for file in row_files:
+        show.print_line(f"rows     {file}")
+    show.print_line(f"report   {report}")
+    show.print_line(f"took     {format_duration(seconds)}")
 
 
-def _document(results: Results, out: Path, rows: Sequence[str], seconds: float) -> dict[str, Any]:
-    funnels = {
-        arm: {
+def _to_json(
+    results: Results, out: Path, row_files: Sequence[str], seconds: float
+) -> dict[str, Any]:
+    funnels = {}
+    for arm, funnel in results.funnels.items():
+        funnels[arm] = {
             "steps": [step._asdict() for step in funnel.steps],
-            "drops": [_drop(drop) for drop in funnel.drops],
+            "drops": [_drop_to_json(drop) for drop in funnel.drops],
         }
-        for arm, funnel in results.funnels.items()
-    }
+    costs = {}
+    for arm, roles in results.costs.items():
+        costs[arm] = {role: cost._asdict() for role, cost in roles.items()}
     return {
         "out": str(out),
         "results": str(out / "results.json"),
         "report": str(out / "report.html"),
-        "rows": rows,
+        "rows": row_files,
         "seconds": round(seconds, 1),
         "table": table(results),
         "comparisons": [comparison.to_json() for comparison in results.comparisons],
         "funnels": funnels,
         "training": dict(results.training),
-        "costs": {
-            a: {role: cost._asdict() for role, cost in roles.items()}
-            for a, roles in results.costs.items()
-        },
+        "costs": costs,
         "sections": sections_by_arm_to_json(results),
-        "notes": _sentences(results),
+        "notes": result_notes(results),
         "note": results.note,
     }
 
 
-def _drop(drop: Any) -> dict[str, Any]:
+def _drop_to_json(drop: FunnelDrop) -> dict[str, Any]:
+    """A group of dropped traces without its examples."""
     return {
         "operator": drop.operator,
         "test": drop.test,
@@ -112,49 +119,49 @@ def _drop(drop: Any) -> dict[str, Any]:
     }
 
 
-def _sentences(results: Results) -> list[str]:
+def result_notes(results: Results) -> list[str]:
     """What the numbers say, whichever arm is ahead; what the run noted; what makes the numbers say little."""
-    measured = list(results.evaluations.values())
-    ahead = standings(measured) if len(measured) > 1 else []
-    return list(dict.fromkeys([*ahead, *results.notes, *unread(measured)]))
+    evaluations = list(results.evaluations.values())
+    notes = standings(evaluations) if len(evaluations) > 1 else []
+    return list(dict.fromkeys([*notes, *results.notes, *unparsed_notes(evaluations)]))
 
 
-def unread(evaluations: Iterable[Evaluation]) -> list[str]:
+def unparsed_notes(evaluations: Iterable[Evaluation]) -> list[str]:
     """A sentence an arm whose answers are mostly in no form that can be read: its score says little about reasoning."""
-    said = []
+    notes = []
     for evaluation in evaluations:
         share = status_share(evaluation, "unparsed")
-        if share > _UNREAD:
-            said.append(
+        if share > NOTED_UNPARSED_SHARE:
+            notes.append(
                 f"{evaluation.name}: {100 * share:.0f} % of the answers are in no form that the verifier reads, such "
                 "as \\boxed{18}. Ask for it with --prompt, or allow longer answers (max_tokens)."
             )
-    return said
+    return notes
 
 
-def _funnels(results: Results) -> None:
+def _print_funnels(results: Results) -> None:
     for arm, funnel in results.funnels.items():
-        steps = [
-            {
-                "step": step.operator,
-                "of": show.short(step.label, 40),
-                "in": step.taken,
-                "out": step.returned,
-            }
-            for step in funnel.steps
-        ]
-        show.table(steps, title=f"{arm}: from problems to rows")
-        reasons = by_reason(funnel.drops)
-        shown = [
-            {"dropped": count, "by": by, "reason": reason}
-            for (by, reason), count in reasons[:DROPS]
-        ]
-        show.table(shown, title=f"{arm}: why traces were dropped")
-        if len(reasons) > DROPS:
-            show.say(f"… and {len(reasons) - DROPS} more reasons, in the report")
+        steps = []
+        for step in funnel.steps:
+            steps.append(
+                {
+                    "step": step.operator,
+                    "of": show.keep_end(step.label, 40),
+                    "in": step.taken,
+                    "out": step.returned,
+                }
+            )
+        show.print_table(steps, title=f"{arm}: from problems to rows")
+        reasons = count_by_reason(funnel.drops)
+        lines = []
+        for (test, reason), count in reasons[:MAX_REASONS]:
+            lines.append({"dropped": count, "by": test, "reason": reason})
+        show.print_table(lines, title=f"{arm}: why traces were dropped")
+        if len(reasons) > MAX_REASONS:
+            show.print_line(f"… and {len(reasons) - MAX_REASONS} more reasons, in the report")
 
 
-def by_reason(drops: Sequence[Any]) -> list[tuple[tuple[str, str], int]]:
+def count_by_reason(drops: Sequence[FunnelDrop]) -> list[tuple[tuple[str, str], int]]:
     """((operator and test, kind of reason), traces), most frequent first; what a reason quotes stands after a colon."""
     counts: dict[tuple[str, str], int] = {}
     for drop in drops:
@@ -163,19 +170,20 @@ def by_reason(drops: Sequence[Any]) -> list[tuple[tuple[str, str], int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
-def _costs(results: Results) -> None:
-    paid = any(
-        cost.cost or cost.lost for roles in results.costs.values() for cost in roles.values()
-    )
-    rows = [
-        {
-            "arm": arm,
-            "role": role,
-            "calls": f"{cost.calls:,}",
-            "tokens": format_count(cost.completion_tokens),
-        }
-        | ({"money": format_usd(cost.cost + cost.lost)} if paid else {})
-        for arm, roles in results.costs.items()
-        for role, cost in roles.items()
-    ]
-    show.table(rows, title="what it cost, by role")
+def _print_costs(results: Results) -> None:
+    is_paid = False
+    for roles in results.costs.values():
+        is_paid = is_paid or any(cost.cost or cost.lost for cost in roles.values())
+    lines = []
+    for arm, roles in results.costs.items():
+        for role, cost in roles.items():
+            line = {
+                "arm": arm,
+                "role": role,
+                "calls": f"{cost.calls:,}",
+                "tokens": format_count(cost.completion_tokens),
+            }
+            if is_paid:
+                line["money"] = format_usd(cost.cost + cost.lost)
+            lines.append(line)
+    show.print_table(lines, title="what it cost, by role")

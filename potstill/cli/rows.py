@@ -26,7 +26,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--arm", default="", metavar="NAME", help="whose rows, where --rows is a run's folder"
     )
     parser.add_argument(
-        "--limit", type=options.count, default=0, metavar="N", help="the first N rows (all)"
+        "--limit", type=options.positive_int, default=0, metavar="N", help="the first N rows (all)"
     )
 
 

@@ -1,6 +1,7 @@
 """Run a method, or a recipe file: collect rows, train the student, measure it, write a report.
 
 The run folder keeps everything that was generated, so the same command goes on where a killed one stopped.
+docs/recipes.md says what a recipe holds and how values are read.
 
 examples:
   potstill run sft --problems train.jsonl --teacher recorded:answers.jsonl --student transformers:models/qwen
@@ -18,14 +19,14 @@ from pathlib import Path
 
 from potstill.budget import flags
 from potstill.cli import options
-from potstill.cli.progress import watching
-from potstill.cli.results import finish, keeping
+from potstill.cli.progress import show_progress
+from potstill.cli.results import noting_kept_work, print_results
 from potstill.config import Override
 from potstill.data import files
 from potstill.runs import recipe
 
-# Flags that have a place in a recipe: attribute -> key.
-_KEYS = {
+# Flags that have a place in a recipe: the flag's attribute -> the recipe's key.
+RECIPE_KEYS = {
     "problems": "problems",
     "limit": "limit",
     "seed": "seed",
@@ -44,9 +45,9 @@ _KEYS = {
 }
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
-    recipe_arguments(parser)
+    add_recipe_arguments(parser)
     parser.add_argument(
         "--retry-errors", action="store_true", help="ask again where a recorded generation failed"
     )
@@ -55,12 +56,34 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     options.add_json(parser)
 
 
-def recipe_arguments(parser: argparse.ArgumentParser) -> None:
+def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that make a recipe, its folder and its threads; `plan` has them too."""
     parser.add_argument(
-        "what", metavar="METHOD|RECIPE.yaml", help="a method (potstill methods) or a recipe file"
+        "what",
+        metavar="METHOD|RECIPE.yaml",
+        help="a method (potstill methods), one of your own (FILE.py:NAME), or a recipe file",
     )
-    options.add_problems(parser, required=False)
+    parser.add_argument(
+        "--out", type=options.expand_path, metavar="DIR", help="run folder (default: runs/METHOD)"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a parameter of the method (n=4), or a key of the recipe (training.learning_rate=1e-4, "
+        "evaluate.sampling.temperature=0.6); wins over a recipe file, also over an arm's own block",
+    )
+    parser.add_argument(
+        "--seed", type=options.non_negative_int, metavar="N", help="of every random choice (0)"
+    )
+    _add_role_arguments(parser)
+    _add_problem_arguments(parser)
+    _add_cost_arguments(parser)
+    options.add_threads(parser)
+
+
+def _add_role_arguments(parser: argparse.ArgumentParser) -> None:
     for role in ("teacher", "student", "sampler"):
         parser.add_argument(
             f"--{role}", metavar="SPEC", help=f"the model in the role {role}: {options.MODELS}"
@@ -70,49 +93,55 @@ def recipe_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=SPEC",
-        help="the model in any other role",
+        help="the model in any other role (may be given again)",
+    )
+
+
+def _add_problem_arguments(parser: argparse.ArgumentParser) -> None:
+    options.add_problems(parser, required=False)
+    parser.add_argument(
+        "--limit", type=options.positive_int, metavar="N", help="train on at most N problems (all)"
     )
     parser.add_argument(
-        "--out", type=options.folder, metavar="DIR", help="run folder (default: runs/METHOD)"
+        "--prompt",
+        metavar="TEMPLATE",
+        help="what the learner sees, such as '{question} Think first.' (default: by kind)",
     )
     parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="a parameter of the method (n=4), or training.learning_rate=1e-4, evaluate.sampling.temperature=0.6, …",
-    )
-    parser.add_argument(
-        "--limit", type=options.count, metavar="N", help="problems to train on at most"
-    )
-    parser.add_argument(
-        "--seed", type=options.number, metavar="N", help="from which every random choice is derived"
+        "--truncated",
+        choices=typing.get_args(recipe.Truncated),
+        help="what becomes of a completion that ends at its token limit (keep)",
     )
     parser.add_argument(
         "--evaluate", metavar="SPEC", help="problems to measure the arms on (default: not measured)"
     )
     parser.add_argument(
-        "--eval-n", type=options.count, metavar="N", help="answers a problem when measuring (4)"
+        "--eval-n",
+        type=options.positive_int,
+        metavar="N",
+        help="answers a problem when measuring (4)",
     )
     parser.add_argument(
-        "--eval-limit", type=options.count, metavar="N", help="problems to measure on at most"
-    )
-    parser.add_argument(
-        "--prompt",
-        metavar="TEMPLATE",
-        help="what the learner sees, such as '{question} Think first.'",
+        "--eval-limit",
+        type=options.positive_int,
+        metavar="N",
+        help="measure on at most N problems (all)",
     )
     parser.add_argument(
         "--overlap",
         choices=("stop", "drop"),
-        help="training problems that are evaluation problems: stop (default)",
+        help="what to do about training problems that are evaluation problems (stop)",
     )
+
+
+def _add_cost_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--budget",
         action="append",
         default=[],
         metavar="LIMIT",
-        help="what it may spend: 5usd, 2Mtok, teacher=3usd (may be given again); a larger one goes on where it stopped",
+        help="what the run may spend: 5usd, 2Mtok, teacher=3usd (may be given again; default: no limit); "
+        "the same command with a larger one goes on where the run stopped",
     )
     parser.add_argument(
         "--when-spent",
@@ -122,36 +151,34 @@ def recipe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prices",
         metavar="FILE",
-        help="prices over potstill's own (potstill prices), JSON or YAML",
-    )
-    parser.add_argument(
-        "--truncated",
-        choices=typing.get_args(recipe.Truncated),
-        help="what becomes of cut-off completions (keep)",
+        help="prices over potstill's own, JSON or YAML, USD per million tokens (potstill prices)",
     )
     parser.add_argument(
         "--batch",
         action="store_true",
-        help="send calls of openai: models as batches, for less money",
+        help="send the calls of openai: models as batches: half the price, within a day (docs/servers.md)",
     )
-    options.add_threads(parser)
 
 
 def execute(args: argparse.Namespace) -> None:
     """Run it and print the outcome."""
-    bound = bind(args)
+    bound = read_recipe(args)
     out = args.out or Path("runs") / Path(args.what).stem
     from potstill.runs import experiment
 
     began = time.monotonic()
-    with keeping(out), watching(args.quiet) as progress, files.skipping(args.skip_bad):
+    with (
+        noting_kept_work(out),
+        show_progress(args.quiet) as progress,
+        files.skipping(args.skip_bad),
+    ):
         results = experiment.execute(
             bound, out, progress=progress, threads=args.threads, retry_errors=args.retry_errors
         )
-    finish(args, results, out, time.monotonic() - began, funnels=True)
+    print_results(args, results, out, time.monotonic() - began, funnels=True)
 
 
-def bind(args: argparse.Namespace) -> recipe.Recipe:
+def read_recipe(args: argparse.Namespace) -> recipe.Recipe:
     """The recipe that the flags make, or the file's with the flags over it."""
     sets: list[str | Override] = [*flag_overrides(args), *args.set]
     if args.what.endswith((".yaml", ".yml")):
@@ -162,19 +189,20 @@ def bind(args: argparse.Namespace) -> recipe.Recipe:
 def flag_overrides(args: argparse.Namespace) -> list[Override]:
     """The flags that were given and have a place in a recipe."""
     overrides = []
-    for attribute, key in _KEYS.items():
+    for attribute, key in RECIPE_KEYS.items():
         value = getattr(args, attribute)
         if value not in (None, ""):
             flag = f"--{attribute.replace('_', '-')}"
             # A model's spec may hold a key by mistake, and the source is shown beside a mistake.
             source = flag if key.startswith("roles.") else f"{flag} {value}"
             overrides.append(Override(key, value, source))
-    for role, spec in options.pairs(args.role, "--role").items():
+    for role, spec in options.parse_pairs(args.role, "--role").items():
         overrides.append(Override(f"roles.{role}", spec, f"--role {role}"))
-    for field, column in options.pairs(args.map, "--map").items():
+    for field, column in options.parse_pairs(args.map, "--map").items():
         overrides.append(Override(f"mapping.{field}", column, f"--map {field}={column}"))
-    for key, amount in flags.parse_budget(args.budget).items():
-        overrides.append(Override(key, amount, f"--budget ({key})"))
+    for text in args.budget:
+        for key, amount in flags.parse_budget([text]).items():
+            overrides.append(Override(key, amount, f"--budget {text}"))
     if args.batch:
         overrides.append(Override("batch", True, "--batch"))
     return overrides

@@ -28,29 +28,33 @@ batches and the same student as in one process, but for rounding. Each process h
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from potstill import objectives
 from potstill.cli import options, rows, show
-from potstill.cli.evaluate import ASKED
-from potstill.cli.progress import clock, watching
+from potstill.cli.evaluate import PROMPT_HELP
+from potstill.cli.progress import format_duration, show_progress
 from potstill.data import files
 from potstill.data.row_traces import RowTraces
-from potstill.errors import ConfigError, ModelError
-from potstill.runs.train_rows import read_keywords
+from potstill.errors import ConfigError
+from potstill.runs.train_settings import read_keywords
 from potstill.training.objective_config import LOOP_KEYWORDS, ObjectiveConfig, bind, trainable
-from potstill.training.settings import SETTINGS, FitResult, TrainingSettings
+from potstill.training.settings import SETTINGS, FitResult
+
+if TYPE_CHECKING:
+    from potstill.runs.training_summary import TrainingSummary
+
+# Keywords of the loop that have a flag of their own, or that are no text.
+KEYWORDS_WITH_FLAGS = ("teacher", "reference", "teacher_cache", "reward")
 
 _NAMES = textwrap.fill(", ".join(trainable()), 110, initial_indent="  ", subsequent_indent="  ")
 __doc__ = (__doc__ or "").replace("OBJECTIVES", _NAMES)
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     rows.add(parser)
     parser.add_argument(
@@ -58,17 +62,43 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--start",
         required=True,
         metavar="SPEC",
-        help="a checkpoint: transformers:PATH, PATH, world:student",
+        help="the checkpoint to train: transformers:PATH, PATH, world:student",
     )
     parser.add_argument(
         "--out",
         required=True,
-        type=options.folder,
+        type=options.expand_path,
         metavar="DIR",
-        help="where the student is stored",
+        help="where the student is stored; the same command goes on where a stopped one was",
+    )
+    keywords = ", ".join(name for name in LOOP_KEYWORDS if name not in KEYWORDS_WITH_FLAGS)
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"a constant of the objective; a keyword of its loop: {keywords}; or a training setting "
+        f"(training.KEY where a constant has its name): {', '.join(SETTINGS)}. docs/training.md says what each does",
     )
     parser.add_argument(
-        "--objective", default="sft", metavar="NAME", help="what it learns by (sft)"
+        "--seed",
+        type=options.non_negative_int,
+        default=0,
+        help="of the order of rows, of adapters and dropout (0)",
+    )
+    _add_objective_arguments(parser)
+    options.add_skip_bad(parser)
+    options.add_threads(parser)
+    options.add_quiet(parser)
+    options.add_json(parser)
+
+
+def _add_objective_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--objective",
+        default="sft",
+        metavar="NAME",
+        help="what the student learns by (sft); docs/objectives.md compares them",
     )
     parser.add_argument(
         "--teacher",
@@ -77,11 +107,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="a checkpoint (uld, gold, …: of any tokenizer; opd, …: or a server that scores)",
     )
     parser.add_argument(
-        "--reference", default="", metavar="SPEC", help="a checkpoint (the student as it starts)"
+        "--reference",
+        default="",
+        metavar="SPEC",
+        help="the checkpoint that the student is to stay near (default: the student as it starts)",
     )
     parser.add_argument(
         "--teacher-cache",
-        type=options.folder,
+        type=options.expand_path,
         metavar="DIR",
         help="cached teacher logits (potstill cache-teacher), instead of --teacher",
     )
@@ -93,31 +126,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FIELD=COLUMN",
-        help="which column is what (docs/data.md)",
+        help="which column is what (docs/data.md); may be given again",
     )
     parser.add_argument(
-        "--prompt", default="", metavar="TEMPLATE", help=f"with on_policy_fraction=1: {ASKED}"
+        "--prompt", default="", metavar="TEMPLATE", help=f"with on_policy_fraction=1: {PROMPT_HELP}"
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="a constant of the objective; of the loop: "
-        f"{', '.join(name for name in LOOP_KEYWORDS if name not in _FLAGS)}; or a setting (training.KEY where a "
-        f"constant has its name): {', '.join(SETTINGS)}",
-    )
-    parser.add_argument(
-        "--seed", type=options.number, default=0, help="of the order of rows, adapters, dropout (0)"
-    )
-    options.add_skip_bad(parser)
-    options.add_threads(parser)
-    options.add_quiet(parser)
-    options.add_json(parser)
-
-
-_FLAGS = ("teacher", "reference", "teacher_cache", "reward")
-CUT = 0.5  # share of what the student writes that may reach its limit without a word about it
 
 
 def execute(args: argparse.Namespace) -> None:
@@ -127,66 +140,75 @@ def execute(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    settings, keywords = read_keywords(
-        args.objective, args.set, seed=args.seed, threads=args.threads
-    )
-    config = bind(args.objective, keywords | _given(args)).config
-    found = _rows(args, config)
-    student = loaded(args.student, args.threads, "student")
+    from potstill.runs.sources import load_checkpoint
+    from potstill.runs.train_settings import match_chat_mode
+    from potstill.runs.training_summary import summarise
     from potstill.training import distributed
     from potstill.training.fit import fit
 
-    settings = _as_asked(student, settings, args.student)
-    with watching(args.quiet) as progress:
-        done = fit(
-            found.traces, student.weights, args.out, settings, config=config, progress=progress
+    # Mistakes in the settings are reported before a model is loaded.
+    settings, keywords = read_keywords(
+        args.objective, args.set, seed=args.seed, threads=args.threads
+    )
+    config = bind(args.objective, keywords | _load_models(args)).config
+    training_rows = _read_rows(args, config)
+    student = load_checkpoint(args.student, role="student", threads=args.threads)
+    settings = match_chat_mode(settings, student, args.student)
+    with show_progress(args.quiet) as progress:
+        result = fit(
+            training_rows.traces,
+            student.weights,
+            args.out,
+            settings,
+            config=config,
+            progress=progress,
         )
+
+    # Of several processes only the first reports.
     if distributed.rank():
-        return  # the first process speaks
-    steps = _steps(args.out)
-    told = {"objective": args.objective, **_report(done, steps)}
-    notes, bad = (
-        [*found.notes, *config.notes(), *_cut(told, config)],
-        [item._asdict() for item in files.save(args.out)],
-    )
-    if args.json:
-        more = {
-            "columns": found.mapping,
-            "unread": found.unread,
-            "losses": done.losses,
-            "stats": _ends(done, steps),
-            "notes": notes,
-            "bad": bad,
-        }
-        show.document({"out": str(args.out), **told, **more})
         return
-    show.table(
-        [
-            {"": name, "value": value}
-            for name, value in told.items()
-            if not isinstance(value, Mapping)
-        ]
-    )
-    ends = _ends(done, steps).items()
-    if ends:
-        show.table(
-            [
-                {"": name, "first tenth": f"{a:.4g}", "last tenth": f"{b:.4g}"}
-                for name, (a, b) in ends
-            ]
+    summary = summarise(result, args.out, config)
+    notes = [*training_rows.notes, *summary.notes]
+    bad_rows = [item._asdict() for item in files.save(args.out)]
+    if args.json:
+        show.print_json(
+            {
+                "out": str(args.out),
+                **summary.totals,
+                "columns": training_rows.mapping,
+                "unread": training_rows.unread,
+                "losses": result.losses,
+                "stats": {name: tuple(ends) for name, ends in summary.statistics.items()},
+                "notes": notes,
+                "bad": bad_rows,
+            }
         )
-    show.columns(found.mapping, found.unread)
-    show.bad(bad)
-    for reason, number in done.refused.items():
-        show.say(f"left out {number:,}: {reason}")
-    for sentence in notes:
-        show.say(f"note: {sentence}")
-    show.say(f"took {clock(done.seconds)}; student {args.out}")
+        return
+    _print_summary(summary, result)
+    show.print_columns(training_rows.mapping, training_rows.unread)
+    show.print_bad_rows(bad_rows)
+    for reason, count in result.refused.items():
+        show.print_line(f"left out {count:,}: {reason}")
+    for note in notes:
+        show.print_line(f"note: {note}")
+    show.print_line(f"took {format_duration(result.seconds)}; student {args.out}")
 
 
-def _rows(args: argparse.Namespace, config: ObjectiveConfig) -> RowTraces:
+def _print_summary(summary: TrainingSummary, result: FitResult) -> None:
+    totals = []
+    for name, value in summary.totals.items():
+        if not isinstance(value, Mapping):
+            totals.append({"": name, "value": value})
+    show.print_table(totals)
+    statistics = []
+    for name, (first, last) in summary.statistics.items():
+        statistics.append({"": name, "first tenth": f"{first:.4g}", "last tenth": f"{last:.4g}"})
+    show.print_table(statistics)
+
+
+def _read_rows(args: argparse.Namespace, config: ObjectiveConfig) -> RowTraces:
     """The rows; where the student writes all completions itself, problems do."""
-    mapping = options.pairs(args.map, "--map")
+    mapping = options.parse_pairs(args.map, "--map")
     is_run = args.arm or Path(args.rows).is_dir()
     if config.on_policy_fraction == 1 and not is_run:
         traces = rows.ask(
@@ -210,104 +232,21 @@ def _rows(args: argparse.Namespace, config: ObjectiveConfig) -> RowTraces:
     )
 
 
-def _given(args: argparse.Namespace) -> dict[str, Any]:
-    found: dict[str, Any] = {"teacher_cache": args.teacher_cache} if args.teacher_cache else {}
-    told = "logp" in objectives.entry(args.objective).needs  # by a server too
-    for role in ("teacher", "reference"):
-        if getattr(args, role):
-            found[role] = loaded(
-                getattr(args, role), args.threads, role, scores=told and role == "teacher"
-            )
-    return found
+def _load_models(args: argparse.Namespace) -> dict[str, Any]:
+    """The teacher, its cache and the reference, as keywords of the objective."""
+    from potstill.runs.sources import load_checkpoint
 
-
-def loaded(spec: str, threads: int, role: str, *, scores: bool = False) -> Any:
-    """The model of a spec or of a bare path, with weights.
-
-    Args:
-        scores: whether one will do that only says how likely given tokens are.
-    """
-    from potstill.runs.sources import load_model
-
-    model = load_model(spec if ":" in spec else f"transformers:{spec}", threads=threads)
-    if getattr(model, "weights", None) is None and not (scores and hasattr(model, "likelihood")):
-        what = "no weights to train" if role == "student" else "no weights"
-        expected = f"transformers:PATH or world:{'teacher' if role == 'teacher' else 'student'}"
-        expected += ", or a server that scores (?score=prompt_logprobs)" if scores else ""
-        raise ModelError(f"{spec} has {what}", expected=expected, fix=f"--{role} …")
-    return model
-
-
-def _as_asked(student: Any, settings: TrainingSettings, spec: str) -> TrainingSettings:
-    """A student is trained as it is asked: what its template is told when it writes, it is told here."""
-    chat: Any = getattr(getattr(student, "encoder", None), "chat", "auto")
-    if chat == "plain":
-        raise ModelError(
-            f"{spec} is read as plain text; rows are rendered by a chat template",
-            expected="a student with a chat template",
-            fix="leave ?chat=plain out, and copy a chat_template.jinja into the checkpoint if it has none",
+    keywords: dict[str, Any] = {}
+    if args.teacher_cache:
+        keywords["teacher_cache"] = args.teacher_cache
+    if args.teacher:
+        # Where only log-probabilities of tokens are asked, a server that scores will do.
+        can_be_server = "logp" in objectives.entry(args.objective).needs
+        keywords["teacher"] = load_checkpoint(
+            args.teacher, role="teacher", threads=args.threads, can_be_server=can_be_server
         )
-    return dataclasses.replace(settings, chat=chat) if settings.chat == "auto" else settings
-
-
-def _steps(out: Path) -> list[dict[str, float]]:
-    """What was measured at each step."""
-    from potstill.training.output_dir import STEPS_FILE
-
-    file = out / STEPS_FILE
-    return (
-        [json.loads(line) for line in file.read_text("utf-8").splitlines()]
-        if file.is_file()
-        else []
-    )
-
-
-def _report(done: FitResult, steps: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    plain = {
-        name: getattr(done, name) for name in ("rows", "steps", "tokens", "counted", "threads")
-    }
-    first, last = _tenths(done.losses) if done.losses else (0.0, 0.0)
-    ends = (
-        {"loss_first_tenth": round(first, 4), "loss_last_tenth": round(last, 4)}
-        if done.losses
-        else {}
-    )
-    cut = [step["truncated"] for step in steps if "truncated" in step]
-    shares = {"cut_rollouts": round(sum(cut) / len(cut), 4)} if cut else {}
-    return {
-        **plain,
-        "refused": dict(done.refused),
-        "seconds": round(done.seconds, 1),
-        **ends,
-        **shares,
-    }
-
-
-def _ends(done: FitResult, steps: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
-    """Each statistic at the beginning and at the end of the training."""
-    return {
-        name: _tenths([step[name] for step in steps if name in step])
-        for name in done.stats
-        if steps
-    }
-
-
-def _tenths(values: Sequence[float]) -> tuple[float, float]:
-    """Means over the first and the last tenth, at least one: single steps hold different rows."""
-    part = max(1, len(values) // 10)
-    return sum(values[:part]) / part, sum(values[-part:]) / part
-
-
-def _cut(told: Mapping[str, Any], config: ObjectiveConfig) -> list[str]:
-    share = told.get("cut_rollouts", 0.0)
-    if share <= CUT:
-        return []
-    learnt = (
-        "cut texts are not learnt"
-        if config.mask_truncated_completions
-        else "the student learns texts without an end"
-    )
-    return [
-        f"{share:.0%} of what the student wrote was cut at max_new_tokens={config.max_new_tokens}: {learnt}; "
-        "--set max_new_tokens=…"
-    ]
+    if args.reference:
+        keywords["reference"] = load_checkpoint(
+            args.reference, role="reference", threads=args.threads
+        )
+    return keywords

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from potstill import verifiers
 from potstill.cli import options, show
-from potstill.cli.progress import watching
+from potstill.cli.progress import show_progress
 from potstill.data import files
 from potstill.data import problems as sources
 from potstill.data.columns import PROBLEM_FIELDS
@@ -56,18 +56,24 @@ class Judged(NamedTuple):
         )
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     options.add_problems(parser, required=False)
     parser.add_argument(
-        "--again", type=options.folder, metavar="RUN", help="judge the stored traces of a run again"
+        "--again",
+        type=options.expand_path,
+        metavar="RUN",
+        help="judge the stored traces of a run again",
     )
     parser.add_argument(
         "--answers", metavar="FILE", help="rows with id or question, and a completion or several"
     )
-    parser.add_argument("--limit", type=options.count, metavar="N", help="problems at most")
+    parser.add_argument("--limit", type=options.positive_int, metavar="N", help="problems at most")
     parser.add_argument(
-        "--seed", type=options.number, default=0, help="of the choice that --limit makes (0)"
+        "--seed",
+        type=options.non_negative_int,
+        default=0,
+        help="of the choice that --limit makes (0)",
     )
     options.add_skip_bad(parser)
     options.add_quiet(parser)
@@ -100,24 +106,24 @@ def _again(args: argparse.Namespace) -> None:
             expected="--again RUN with --kind alone",
             fix=f"potstill verify --again {args.again}",
         )
-    with Store.open(args.again, create=False) as store, watching(args.quiet) as progress:
+    with Store.open(args.again, create=False) as store, show_progress(args.quiet) as progress:
         found = reverify.judge_again(store, [args.kind] if args.kind else [], progress)
     if args.json:
-        show.document(dataclasses.asdict(found))
+        show.print_json(dataclasses.asdict(found))
         return
-    show.table([_line(line) for line in found.lines], title="judged again")
+    show.print_table([_line(line) for line in found.lines], title="judged again")
     changed = sum(line.changed for line in found.lines)
-    show.table(
+    show.print_table(
         [_short(_moved(item)) for item in found.changed[:SHOWN]], title="verdicts that changed"
     )
     if changed > SHOWN:
-        show.say(f"… and {changed - SHOWN:,} more: --json lists them all")
+        show.print_line(f"… and {changed - SHOWN:,} more: --json lists them all")
     judged = sum(line.traces for line in found.lines)
-    show.say(
+    show.print_line(
         f"{changed:,} of {judged:,} verdicts changed; {found.unasked:,} traces were never judged by the run"
     )
     if changed:
-        show.say("the next `potstill run` of this folder goes by the new verdicts")
+        show.print_line("the next `potstill run` of this folder goes by the new verdicts")
 
 
 def _line(line: Line) -> dict[str, Any]:
@@ -146,9 +152,9 @@ def _moved(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check(args: argparse.Namespace) -> None:
-    from potstill.runs.sources import world
+    from potstill.runs.sources import world_problems
 
-    mapping = options.pairs(args.map, "--map")
+    mapping = options.parse_pairs(args.map, "--map")
     own = {field: column for field, column in mapping.items() if field in PROBLEM_FIELDS}
     known = sources.load(
         args.problems,
@@ -156,9 +162,9 @@ def _check(args: argparse.Namespace) -> None:
         limit=args.limit,
         seed=args.seed,
         kind=args.kind or None,
-        extra={"world": world},
+        extra={"world": world_problems},
     )
-    with watching(args.quiet) as progress:
+    with show_progress(args.quiet) as progress:
         failing = [
             item
             for at in _portions(known, progress, "gold answers")
@@ -184,7 +190,7 @@ def _check(args: argparse.Namespace) -> None:
             "strays": recorded.strays,
             "disagreements": disagreements(judged),
         }
-    show.document(found) if args.json else _print(found)
+    show.print_json(found) if args.json else _print(found)
     if failing:
         said = verifiers.failed_gold(len(failing), known, args.problems)
         raise InputError(**said)
@@ -254,36 +260,44 @@ def _print(found: Mapping[str, Any]) -> None:
     problems, gold = found["problems"], found["gold"]
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in problems["kinds"].items())
     columns = ", ".join(f"{field}={column}" for field, column in problems["mapping"].items())
-    show.say(
+    show.print_line(
         f"{problems['count']:,} problems ({kinds})" + (f", columns {columns}" if columns else "")
     )
     if "code" in problems["kinds"]:
         from potstill.verifiers.code import verifier
 
-        show.say(verifier.describe_sandbox())
-    show.say(f"gold answers: {gold['right']:,} of {gold['checked']:,} pass their own verifier")
+        show.print_line(verifier.describe_sandbox())
+    show.print_line(
+        f"gold answers: {gold['right']:,} of {gold['checked']:,} pass their own verifier"
+    )
     if problems["without_answer"]:
-        show.say(f"without a gold answer: {problems['without_answer']:,}")
-    show.table([_short(line) for line in gold["failing"][:SHOWN]], title="gold answers that fail")
-    show.bad(found["bad"])
+        show.print_line(f"without a gold answer: {problems['without_answer']:,}")
+    show.print_table(
+        [_short(line) for line in gold["failing"][:SHOWN]], title="gold answers that fail"
+    )
+    show.print_bad_rows(found["bad"])
     if problems["unread"]:
-        show.say(f"columns not read: {', '.join(problems['unread'])}")
+        show.print_line(f"columns not read: {', '.join(problems['unread'])}")
     if "answers" not in found:
         return
-    show.columns(found["columns"], found["unread"])
-    show.table(
+    show.print_columns(found["columns"], found["unread"])
+    show.print_table(
         [{k: "–" if v is None else v for k, v in row.items()} for row in found["answers"]],
         title="answers",
     )
     if found["strays"]:
-        show.say(f"rows that answer none of the problems: {found['strays']:,}")
+        show.print_line(f"rows that answer none of the problems: {found['strays']:,}")
     differing = found["disagreements"]
     if not differing and any(row["right by label"] is not None for row in found["answers"]):
-        show.say("the labels in the file and the verifier agree on every answer")
-    show.table([_short(line) for line in differing[:SHOWN]], title="label and verifier disagree")
+        show.print_line("the labels in the file and the verifier agree on every answer")
+    show.print_table(
+        [_short(line) for line in differing[:SHOWN]], title="label and verifier disagree"
+    )
     if len(differing) > SHOWN:
-        show.say(f"… and {len(differing) - SHOWN:,} more: --json lists them all")
+        show.print_line(f"… and {len(differing) - SHOWN:,} more: --json lists them all")
 
 
 def _short(line: Mapping[str, Any]) -> dict[str, str]:
-    return {name: "–" if value is None else show.short(str(value)) for name, value in line.items()}
+    return {
+        name: "–" if value is None else show.keep_end(str(value)) for name, value in line.items()
+    }

@@ -18,12 +18,12 @@ from typing import Any
 
 from potstill.cli import options, show
 from potstill.errors import StoreError
-from potstill.runs.sources import BUILT, CHECKPOINTS
+from potstill.runs.sources import BUILD_RECORD, CHECKPOINTS
 
 WHO = ("teacher", "student")
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     actions = parser.add_subparsers(
         dest="action", required=True, metavar="problems|info|build|check"
@@ -34,10 +34,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     problems.add_argument(
         "task", nargs="?", default="story", metavar="TASK", help="story, story-easy or story-hard"
     )
-    problems.add_argument("--size", type=options.count, default=5, metavar="N", help="how many (5)")
+    problems.add_argument(
+        "--size", type=options.positive_int, default=5, metavar="N", help="how many (5)"
+    )
     problems.add_argument("--split", default="train", help="train, test or any other name (train)")
     problems.add_argument(
-        "--seed", type=options.number, default=0, help="another seed, other problems (0)"
+        "--seed", type=options.non_negative_int, default=0, help="another seed, other problems (0)"
     )
     info = actions.add_parser(
         "info", help="the shipped checkpoints", description="Describe the shipped checkpoints."
@@ -46,19 +48,28 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     build = actions.add_parser("build", help="train a checkpoint", description=about)
     build.add_argument("who", choices=WHO, help="which one")
     build.add_argument(
-        "--work", type=options.folder, default="build/world", metavar="DIR", help="states and log"
+        "--work",
+        type=options.expand_path,
+        default="build/world",
+        metavar="DIR",
+        help="states and log",
     )
     build.add_argument(
-        "--out", type=options.folder, metavar="DIR", help="default: where the package looks for it"
+        "--out",
+        type=options.expand_path,
+        metavar="DIR",
+        help="default: where the package looks for it",
     )
     build.add_argument(
-        "--threads", type=options.count, default=2, metavar="N", help="CPU threads (2)"
+        "--threads", type=options.positive_int, default=2, metavar="N", help="CPU threads (2)"
     )
     about = "Measure the shipped teacher and student, and whether the student's rewrites depend on its errors."
     check = actions.add_parser("check", help="measure the shipped checkpoints", description=about)
-    check.add_argument("--size", type=options.count, default=600, metavar="N", help="stories (600)")
     check.add_argument(
-        "--threads", type=options.count, default=2, metavar="N", help="CPU threads (2)"
+        "--size", type=options.positive_int, default=600, metavar="N", help="stories (600)"
+    )
+    check.add_argument(
+        "--threads", type=options.positive_int, default=2, metavar="N", help="CPU threads (2)"
     )
     for action in (problems, info, build, check):
         options.add_json(action)
@@ -74,22 +85,22 @@ def _problems(args: argparse.Namespace) -> None:
 
     found = story.problems(args.task, size=args.size, seed=args.seed, split=args.split)
     if args.json:
-        show.document(found)
+        show.print_json(found)
         return
     for problem in found:
-        show.say(f"{problem.id}\n  {problem.question}\n  {problem.solution}\n")
+        show.print_line(f"{problem.id}\n  {problem.question}\n  {problem.solution}\n")
 
 
 def _info(args: argparse.Namespace) -> None:
     checkpoints = [describe(who) for who in WHO]
     built = _built()
     if args.json:
-        show.document({"checkpoints": checkpoints, "build": built})
+        show.print_json({"checkpoints": checkpoints, "build": built})
         return
-    show.table([_told(found) for found in checkpoints])
+    show.print_table([_told(found) for found in checkpoints])
     _measured(built)
     if not built:
-        show.say(f"no build record ({BUILT.name}) is shipped with this version")
+        show.print_line(f"no build record ({BUILD_RECORD.name}) is shipped with this version")
 
 
 def _measured(built: dict[str, Any]) -> None:
@@ -98,13 +109,15 @@ def _measured(built: dict[str, Any]) -> None:
         {"shown": f"{name} errors", **_shares(found)}
         for name, found in built.get("rewriting", {}).items()
     ]
-    show.table(rows, title="the student's rewrites that verify, by whose errors its prompt showed")
+    show.print_table(
+        rows, title="the student's rewrites that verify, by whose errors its prompt showed"
+    )
     differences = built.get("differences", {})
     points = [
         {"difference": name, "points": f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"}
         for name, (value, low, high) in differences.items()
     ]
-    show.table(points, title="paired differences, with 95 % intervals")
+    show.print_table(points, title="paired differences, with 95 % intervals")
 
 
 def _shares(found: dict[str, Any]) -> dict[str, str]:
@@ -162,12 +175,14 @@ def _context(folder: Path) -> int:
 
 
 def _built() -> dict[str, Any]:
-    if not BUILT.is_file():
+    if not BUILD_RECORD.is_file():
         return {}
     try:
-        found = json.loads(BUILT.read_text("utf-8"))
+        found = json.loads(BUILD_RECORD.read_text("utf-8"))
     except ValueError as error:
-        raise StoreError(f"{BUILT} is no JSON ({error})", fix="install potstill again") from error
+        raise StoreError(
+            f"{BUILD_RECORD} is no JSON ({error})", fix="install potstill again"
+        ) from error
     return dict(found) if isinstance(found, dict) else {"log": found}
 
 
@@ -181,15 +196,15 @@ def _build(args: argparse.Namespace) -> None:
     if not args.out and all(describe(who)["bytes"] for who in WHO):
         checked(600, args.threads)
     said = {"model": args.who, "out": str(out), "log": str(args.work / "log.jsonl")}
-    show.document(said) if args.json else show.say(f"{args.who}  {out}")
+    show.print_json(said) if args.json else show.print_line(f"{args.who}  {out}")
 
 
 def _check(args: argparse.Namespace) -> None:
     found = checked(args.size, args.threads)
     if args.json:
-        show.document(found)
+        show.print_json(found)
         return
-    show.table(
+    show.print_table(
         [{"model": who, **_shares(found[who])} for who in WHO],
         title="held-out stories at temperature 0.6",
     )
@@ -203,5 +218,5 @@ def checked(size: int, threads: int) -> dict[str, Any]:
     from potstill.studies.rewriting import check
 
     found = check(world_model("teacher", threads), world_model("student", threads), size=size)  # type: ignore[arg-type]
-    write(BUILT, found)
+    write(BUILD_RECORD, found)
     return found

@@ -22,7 +22,7 @@ from potstill.runs.dry_run import (
 from potstill.runs.experiment import load_recipe_problems, open_run
 from potstill.runs.open_folder import EVALUATION
 from potstill.runs.recipe import Recipe
-from potstill.runs.sources import checkpoint_of, priced
+from potstill.runs.sources import checkpoint_of, priced_name
 from potstill.training.memory_estimate import FORMULA, Size, size
 
 # Measured on stores of real runs.
@@ -230,7 +230,7 @@ def mean_cost(calls: RoleCalls, price: Price, rate: float) -> Estimate:
 
 def price_of_spec(spec: str, custom_prices: Mapping[str, Price]) -> tuple[Price | None, bool]:
     """The price of a spec's model, and whether it is free without one: what runs here costs what the user says."""
-    name, is_local = priced(spec)
+    name, is_local = priced_name(spec)
     table = custom_prices if is_local else {**built_in_prices(), **custom_prices}
     return find_price(name, table), is_local
 

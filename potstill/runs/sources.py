@@ -1,13 +1,15 @@
-"""Where a recipe's models and problems come from: the kinds of `models` and `problems`, and the built-in world."""
+"""Where a recipe's models and problems come from: the kinds of `models` and `data.problems`, and the built-in world."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from potstill import models
+from potstill import models, plugins
+from potstill.config import Mistakes, Setting, convert_settings, merge_layers, parse_query
 from potstill.data import files, problems
 from potstill.errors import ConfigError, InputError, ModelError
 from potstill.models.model import Model
@@ -18,13 +20,23 @@ from potstill.world import story
 from potstill.world.oracle import Oracle
 
 CHECKPOINTS = Path(__file__).parents[1] / "world" / "checkpoints"
-BUILT = CHECKPOINTS.parent / "build.json"  # what the build measured of them
+BUILD_RECORD = CHECKPOINTS.parent / "build.json"  # what the build measured of the checkpoints
 WORLD_MODELS = ("teacher", "student", "oracle")
+# Options of `world:TASK?…`, with their defaults.
+WORLD_OPTIONS = (
+    Setting("split", str, "train"),
+    Setting("size", int, 500),
+    Setting("seed", int, 0),
+)
+MAX_FAILURES_SHOWN = 5  # gold answers that an error lists
 
 _BOXED = "{question}\n\nPlease reason step by step, and put your final answer within \\boxed{{}}."
 _LETTER = "{question}\n\n{choices}\n\nPlease reason step by step, and put the letter of the answer within \\boxed{{}}."
 # What the learner sees by default, by kind of problem; the world's stories are asked as they are.
 PROMPTS = {"math": _BOXED, "number": _BOXED, "exact": _BOXED, "choice": _LETTER}
+
+
+# Models.
 
 
 def load_model(spec: str, *, threads: int = 0, batch: bool = False) -> Model:
@@ -33,14 +45,41 @@ def load_model(spec: str, *, threads: int = 0, batch: bool = False) -> Model:
     Args:
         spec: the model.
         threads: CPU threads of a local one.
-        batch: whether one behind OpenAI's protocol is asked in batches.
+        batch: whether a remote one that speaks OpenAI's protocol is asked in batches.
     """
-    options: dict[str, Any] = (
-        {"threads": threads} if threads and spec.startswith("transformers:") else {}
-    )
+    options: dict[str, Any] = {}
+    if threads and spec.startswith("transformers:"):
+        options["threads"] = threads
     if batch and spec.startswith("openai:"):
         options["batch"] = True
-    return models.load(spec, extra={"world": lambda name: world_model(name, threads)}, **options)
+    kinds: dict[str, Callable[[str], Model]] = {}
+    for name in plugins.plugin_names("models"):
+        kinds[name] = partial(_load_from_plugin, "models", name)
+    kinds["world"] = partial(world_model, threads=threads)
+    return models.load(spec, extra=kinds, **options)
+
+
+def load_checkpoint(spec: str, *, role: str, threads: int = 0, can_be_server: bool = False) -> Any:
+    """The model of a spec or of a bare path, with weights.
+
+    Args:
+        spec: the model; a path without a kind is `transformers:PATH`.
+        role: what it is needed for, for errors: "student", "teacher", "reference".
+        threads: CPU threads.
+        can_be_server: whether a model without weights will do that says how likely given tokens are.
+
+    Raises:
+        ModelError: it has no weights.
+    """
+    model = load_model(spec if ":" in spec else f"transformers:{spec}", threads=threads)
+    has_weights = getattr(model, "weights", None) is not None
+    if has_weights or (can_be_server and hasattr(model, "likelihood")):
+        return model
+    lacks = "no weights to train" if role == "student" else "no weights"
+    expected = f"transformers:PATH or world:{'teacher' if role == 'teacher' else 'student'}"
+    if can_be_server:
+        expected += ", or a server that scores (?score=prompt_logprobs)"
+    raise ModelError(f"{spec} has {lacks}", expected=expected, fix=f"--{role} …")
 
 
 def world_model(name: str, threads: int = 0) -> Model:
@@ -66,6 +105,47 @@ def world_model(name: str, threads: int = 0) -> Model:
     return TransformersModel(folder, threads=threads)
 
 
+def priced_name(spec: str) -> tuple[str, bool]:
+    """The name under which a spec's model stands in a price table, and whether it runs on this machine."""
+    kind, _, rest = spec.partition(":")
+    name, _, query = rest.partition("?")
+    if kind not in models.REMOTE_KINDS:
+        return "", True
+    from potstill.models.remote.options import ServerOptions, parse_server_options
+
+    if kind == "litellm":
+        from potstill.models.remote.litellm import VendorOptions
+
+        return name, VendorOptions(**parse_server_options(query)).host == "local"
+    options = ServerOptions(**parse_server_options(query))
+    return f"{options.at}/{name}" if options.at else name, options.host == "local"
+
+
+def checkpoint_of(spec: str) -> Path | None:
+    """The folder of a spec's weights, where it has one."""
+    kind, _, rest = spec.partition(":")
+    name, _, query = rest.partition("?")
+    folder = None
+    if kind == "world":
+        folder = CHECKPOINTS / name
+    elif kind in ("transformers", "vllm"):
+        folder = Path(name).expanduser()
+    weights = dict(parse_qsl(query)).get("weights", "")
+    if weights:
+        folder = Path(weights).expanduser()
+    if folder is None or not (folder / "config.json").is_file():
+        return None
+    return folder
+
+
+def _load_from_plugin(group: str, name: str, rest: str, **options: Any) -> Any:
+    """What a plugin's kind makes of the text behind the colon."""
+    return plugins.load_plugin(group, name)(rest, **options)
+
+
+# Problems.
+
+
 def load_problems(
     spec: str,
     *,
@@ -76,82 +156,104 @@ def load_problems(
 ) -> list[Problem]:
     """Problems whose gold answers pass their own verifier.
 
+    Args:
+        spec: a file, hf:NAME, gym:TASK or world:TASK.
+        mapping: problem field -> column.
+        limit: problems at most, chosen by a hash of seed and id; 0 is all.
+        seed: of that choice.
+        kind: verifier; "" guesses.
+
     Raises:
         InputError: no problems, or gold answers that their verifier does not accept.
     """
-    found: list[Problem] = problems.load(
+    kinds: dict[str, Callable[..., list[Problem]]] = {}
+    for name in plugins.plugin_names("problems"):
+        kinds[name] = partial(_load_from_plugin, "problems", name)
+    kinds["world"] = world_problems
+    loaded: list[Problem] = problems.load(
         spec,
         mapping=dict(mapping or {}),
         limit=limit or None,
         seed=seed,
         kind=kind or None,
-        extra={"world": world},
+        extra=kinds,
     )
-    failing = check_gold(found)
-    if failing and files.is_skipping() and len(failing) < len(found):
-        return _without(found, failing, spec)
-    if failing:
-        lines = [f"{_place(found, p)}: {_failure(p, v)}" for p, v in failing[:5]]
-        more = f" and {len(failing) - 5} more" if len(failing) > 5 else ""
-        said = failed_gold(len(failing), found, spec)
-        said["found"] += f": {'; '.join(lines)}{more}"
-        said["fix"] += "; --skip-bad leaves those rows out"
-        raise InputError(**said)
-    return found
+    failing = check_gold(loaded)
+    if not failing:
+        return loaded
+    if files.is_skipping() and len(failing) < len(loaded):
+        return _skip_failing(loaded, failing, spec)
+    lines = []
+    for problem, verdict in failing[:MAX_FAILURES_SHOWN]:
+        lines.append(f"{_place_of(loaded, problem)}: {_describe_failure(problem, verdict)}")
+    more = ""
+    if len(failing) > MAX_FAILURES_SHOWN:
+        more = f" and {len(failing) - MAX_FAILURES_SHOWN} more"
+    parts = failed_gold(len(failing), loaded, spec)
+    raise InputError(
+        f"{parts['found']}: {'; '.join(lines)}{more}",
+        expected=parts["expected"],
+        fix=f"{parts['fix']}; --skip-bad leaves those rows out",
+    )
 
 
-def _failure(problem: Problem, verdict: Verdict) -> str:
-    """What failed; a program says itself which of its tests, and is too long to show."""
-    said = f"{(problem.answer or '')[:80]!r} ({verdict.status}: {verdict.reason})"
-    return verdict.reason if problem.kind == "code" else said
+def _describe_failure(problem: Problem, verdict: Verdict) -> str:
+    """What failed; a program's reason says which of its tests, and its text is too long to show."""
+    if problem.kind == "code":
+        return verdict.reason
+    return f"{(problem.answer or '')[:80]!r} ({verdict.status}: {verdict.reason})"
 
 
-def _place(found: Sequence[Problem], problem: Problem) -> str:
+def _place_of(loaded: Sequence[Problem], problem: Problem) -> str:
     """Where a problem stands in its source and its id, such as "line 7, p3"."""
-    place = getattr(found, "places", {}).get(problem.id, "")
+    place = getattr(loaded, "places", {}).get(problem.id, "")
     return f"{place}, {problem.id}" if place else problem.id
 
 
-def _without(
-    found: Sequence[Problem], failing: Sequence[tuple[Problem, Verdict]], spec: str
+def _skip_failing(
+    loaded: Sequence[Problem], failing: Sequence[tuple[Problem, Verdict]], spec: str
 ) -> list[Problem]:
     """The problems without those whose gold answer fails, which are listed among the bad rows."""
     for problem, verdict in failing:
         reason = f"the gold answer {problem.answer!r} fails its verifier ({verdict.status}: {verdict.reason})"
-        files.refuse(InputError(reason), spec, _place(found, problem), problem.question)
-    gone = {problem.id for problem, _ in failing}
-    return [problem for problem in found if problem.id not in gone]
+        files.refuse(InputError(reason), spec, _place_of(loaded, problem), problem.question)
+    skipped_ids = {problem.id for problem, _ in failing}
+    return [problem for problem in loaded if problem.id not in skipped_ids]
 
 
-def world(rest: str, **given: Any) -> list[Problem]:
-    """Problems of `world:TASK?split=test&size=200&seed=0`."""
+def world_problems(rest: str, **limits: Any) -> list[Problem]:
+    """Problems of `world:TASK?split=test&size=200&seed=0`.
+
+    Args:
+        rest: the spec behind `world:`.
+        limits: the limit that `data.problems.load` hands on, so that no more are made than are needed.
+    """
     task, _, query = rest.partition("?")
-    options = dict(parse_qsl(query))
-    unknown = set(options) - {"split", "size", "seed"}
-    if unknown:
-        raise ConfigError(
-            f"unknown option {min(unknown)!r} of world:{task}", available=("split", "size", "seed")
-        )
-    numbers = {"size": 500, "seed": 0}
-    for name, default in numbers.items():
-        text = options.get(name, str(default))
-        if not text.isdecimal():
-            raise ConfigError(
-                f"world:{task}: {name}={text} is not a number", fix=f"world:{task}?{name}=100"
-            )
-        numbers[name] = int(text)
-    size = min(numbers["size"], given.get("limit") or numbers["size"])
-    return story.problems(
-        task, size=size, seed=numbers["seed"], split=options.get("split", "train")
-    )
+    mistakes = Mistakes()
+    given = merge_layers(WORLD_OPTIONS, [("", parse_query(query))], mistakes, what="option")
+    options = {setting.name: setting.default for setting in WORLD_OPTIONS}
+    options.update(convert_settings(WORLD_OPTIONS, given, mistakes))
+    for name in ("size", "seed"):
+        if options[name] < 0:
+            mistakes.add(name, f"{options[name]} is below 0")
+    mistakes.raise_if_any(f"world:{task}", fix=f"world:{task}?split=test&size=100")
+    size = min(options["size"], limits.get("limit") or options["size"])
+    return story.problems(task, size=size, seed=options["seed"], split=options["split"])
+
+
+# Prompts.
 
 
 def pose_all(
-    found: Sequence[Problem], template: str = "", *, recorded: bool = False
+    problems: Sequence[Problem], template: str = "", *, recorded: bool = False
 ) -> list[Trace]:
     """Blank traces: what the learner sees is the template, or the default of each problem's kind.
 
-    Recorded models were asked the bare question, so with one of them in a role the default is the bare question.
+    Args:
+        problems: what is asked.
+        template: of the prompt, over the problem's fields; "" is the default.
+        recorded: whether a recorded model plays a role. Recorded models were asked the bare question, so the bare
+            question is then the default.
     """
     if template:
         check_template(template, {})
@@ -162,44 +264,13 @@ def pose_all(
                 fix="--prompt '{question} Think first.'",
             )
     traces = []
-    for problem in found:
-        shown = template or ("{question}" if recorded else PROMPTS.get(problem.kind, "{question}"))
-        told = render_prompt(shown, blank(problem), {})
-        if told.saw_gold:
+    for problem in problems:
+        default = "{question}" if recorded else PROMPTS.get(problem.kind, "{question}")
+        prompt = render_prompt(template or default, blank(problem), {})
+        if prompt.saw_gold:
             raise ConfigError(
                 "the learner's prompt shows the gold answer",
                 fix="leave {answer}, {solution} and {tests} out",
             )
-        traces.append(blank(problem, told.prompt))
+        traces.append(blank(problem, prompt.prompt))
     return traces
-
-
-def priced(spec: str) -> tuple[str, bool]:
-    """The name under which a spec's model stands in a price table, and whether it runs on this machine."""
-    kind, _, rest = spec.partition(":")
-    name, _, query = rest.partition("?")
-    if kind not in models.REMOTE_KINDS:
-        return "", True
-    if kind == "litellm":
-        from potstill.models.remote.litellm import VendorOptions as Vendor
-        from potstill.models.remote.options import parse_server_options
-
-        return name, Vendor(**parse_server_options(query)).host == "local"
-    from potstill.models.remote.options import ServerOptions, parse_server_options
-
-    options = ServerOptions(**parse_server_options(query))
-    return f"{options.at}/{name}" if options.at else name, options.host == "local"
-
-
-def checkpoint_of(spec: str) -> Path | None:
-    """The folder of a spec's weights, where it has one."""
-    kind, _, rest = spec.partition(":")
-    name, _, query = rest.partition("?")
-    given = {
-        "world": CHECKPOINTS / name,
-        "transformers": Path(name).expanduser(),
-        "vllm": Path(name).expanduser(),
-    }
-    weights = dict(parse_qsl(query)).get("weights", "")
-    found = Path(weights).expanduser() if weights else given.get(kind)
-    return found if found is not None and (found / "config.json").is_file() else None

@@ -82,7 +82,10 @@ def test_a_budget_that_lets_nothing_through_says_so_at_once(here: Path, potstill
 
 def test_wrong_flags_are_refused(here: Path, potstill) -> None:
     assert "--budget 5usd, --budget 2Mtok" in potstill(*RUN, "--budget", "5").err
-    assert "unknown role in the budget 'techer'" in potstill(*RUN, "--budget", "techer=5usd").err
+    assert (
+        "budget.roles.techer: unknown role 'techer'"
+        in potstill(*RUN, "--budget", "techer=5usd").err
+    )
     assert "no prices at none.json" in potstill(*RUN, "--prices", "none.json").err
     assert "invalid choice" in potstill(*RUN, "--truncated", "hide").err
 

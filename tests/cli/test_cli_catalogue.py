@@ -10,7 +10,7 @@ import pytest
 
 from potstill.cli import quickstart, world
 from potstill.cli.options import Parser
-from potstill.cli.run import arguments, bind
+from potstill.cli.run import add_arguments, read_recipe
 from potstill.methods import METHODS
 from potstill.runs.recipe import from_data
 
@@ -47,7 +47,7 @@ def test_world_info_reads_headers(
 
     (tmp_path / "student").symlink_to(bench / "tiny")
     monkeypatch.setattr(world, "CHECKPOINTS", tmp_path)
-    monkeypatch.setattr(world, "BUILT", tmp_path / "build.json")
+    monkeypatch.setattr(world, "BUILD_RECORD", tmp_path / "build.json")
     check = {
         "rewriting": {"own": {"traces": 40, "right": 0.5}},
         "differences": {"own - none (steps)": [2.5, -1.0, 6.0]},
@@ -65,7 +65,7 @@ def test_world_info_reads_headers(
 
 
 def test_quickstart_is_a_sound_recipe() -> None:
-    made = from_data(quickstart.data(300, 200, 4, 7))
+    made = from_data(quickstart.recipe_data(300, 200, 4, 7))
     assert list(made.arms) == ["sft", "rft", "orion", "orion-no-errors", "orion-shuffled"]
     assert all(arm.values["steps"] is True for arm in made.arms.values())
     assert {arm.training.optimizer for arm in made.arms.values()} == {"muon"}
@@ -83,14 +83,14 @@ def test_quickstart_problems_do_not_overlap() -> None:
 
 def flags(*words: str) -> argparse.Namespace:
     parser = Parser(prog="potstill run")
-    arguments(parser)
+    add_arguments(parser)
     return parser.parse_args(list(words))
 
 
 def test_flags_become_a_recipe() -> None:
     words = "sft --problems a.jsonl --teacher recorded:no --student transformers:1e3 --set n=3 --set training.lr=1e-4"
     more = "--limit 5 --evaluate b.jsonl --eval-n 2 --overlap drop --map answer=gold"
-    made = bind(flags(*words.split(), *more.split(), "--prompt", "{question} Think: no."))
+    made = read_recipe(flags(*words.split(), *more.split(), "--prompt", "{question} Think: no."))
     arm = made.arms["sft"]
     assert (arm.method, dict(arm.values), arm.training.learning_rate) == ("sft", {"n": 3}, 1e-4)
     assert made.roles == {"teacher": "recorded:no", "student": "transformers:1e3"}
@@ -109,7 +109,7 @@ def test_flags_go_over_a_recipe_file(tmp_path: Path) -> None:
     file.write_text(
         "method: rft\nproblems: a.jsonl\nseed: 3\nroles: {student: 'world:student'}\nvalues: {n: 8}\n"
     )
-    made = bind(
+    made = read_recipe(
         flags(
             str(file),
             "--problems",
@@ -127,7 +127,8 @@ def test_flags_go_over_a_recipe_file(tmp_path: Path) -> None:
 
 def test_quickstart_settings_reach_all_arms_or_one() -> None:
     made = from_data(
-        quickstart.data(30, 20, 2, 5), ["steps=false", "arms.orion.training.learning_rate=0.5"]
+        quickstart.recipe_data(30, 20, 2, 5),
+        ["steps=false", "arms.orion.training.learning_rate=0.5"],
     )
     assert {arm.values["steps"] for arm in made.arms.values()} == {False}
     assert made.arms["orion"].training.learning_rate == 0.5

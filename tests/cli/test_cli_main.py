@@ -78,13 +78,13 @@ def test_every_module_is_a_command_or_a_part_of_them() -> None:
     assert {name.removesuffix("_").replace("_", "-") for name in files - parts} == set(VERBS)
     for verb in VERBS:
         module = module_of(verb)
-        assert callable(module.arguments) and callable(module.execute)
+        assert callable(module.add_arguments) and callable(module.execute)
 
 
 def test_all_commands_print_json() -> None:
     for verb in VERBS:
         parser = Parser(prog=f"potstill {verb}")
-        module_of(verb).arguments(parser)
+        module_of(verb).add_arguments(parser)
         actions = [a for a in parser._actions if a.dest == "action"]
         parsers = list(actions[0].choices.values()) if actions else [parser]
         assert all(any("--json" in a.option_strings for a in p._actions) for p in parsers), verb

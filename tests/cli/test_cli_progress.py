@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from potstill.cli.progress import Lines, Pace, clock, watching
+from potstill.cli.progress import Pace, ProgressLines, format_duration, show_progress
 
 
 class Terminal(io.StringIO):
@@ -14,32 +14,32 @@ class Terminal(io.StringIO):
 
 def test_rate_counts_only_what_was_made_now() -> None:
     pace = Pace(100.0)
-    pace.at(40, 100, 100.0)
-    assert pace.text(100.0) == ""
-    pace.at(60, 100, 110.0)
-    assert pace.text(110.0) == "2.0/s, 20 s left"
-    pace.at(100, 100, 130.0)
-    assert pace.text(130.0) == "took 30 s"
+    pace.update(40, 100, 100.0)
+    assert pace.describe(100.0) == ""
+    pace.update(60, 100, 110.0)
+    assert pace.describe(110.0) == "2.0/s, 20 s left"
+    pace.update(100, 100, 130.0)
+    assert pace.describe(130.0) == "took 30 s"
 
 
 def test_a_second_pass_begins_anew() -> None:
     pace = Pace(0.0)
-    pace.at(0, 10, 0.0)
-    pace.at(10, 10, 100.0)
-    pace.at(0, 10, 100.0)
-    pace.at(5, 10, 110.0)
-    assert pace.text(110.0) == "30.0/min, 10 s left"
+    pace.update(0, 10, 0.0)
+    pace.update(10, 10, 100.0)
+    pace.update(0, 10, 100.0)
+    pace.update(5, 10, 110.0)
+    assert pace.describe(110.0) == "30.0/min, 10 s left"
 
 
 def test_what_is_there_already_is_said_so() -> None:
     pace = Pace(0.0)
-    pace.at(7, 7, 0.0)
-    assert pace.text(0.0) == "kept from before"
+    pace.update(7, 7, 0.0)
+    assert pace.describe(0.0) == "kept from before"
 
 
 def test_lines_are_occasional() -> None:
     stream, now = io.StringIO(), [0.0]
-    lines = Lines(stream, lambda: now[0])
+    lines = ProgressLines(stream, lambda: now[0])
     for done in range(0, 101):
         now[0] = done / 4
         lines("sft/teacher", done, 100)
@@ -53,7 +53,7 @@ def test_lines_are_occasional() -> None:
 
 def test_what_takes_long_still_gives_signs_of_life() -> None:
     stream, now = io.StringIO(), [0.0]
-    lines = Lines(stream, lambda: now[0])
+    lines = ProgressLines(stream, lambda: now[0])
     for beat in range(
         0, 36
     ):  # a batch: nothing comes for three minutes, and the server says what it is through with
@@ -68,18 +68,23 @@ def test_what_takes_long_still_gives_signs_of_life() -> None:
 
 def test_quiet_draws_nothing() -> None:
     stream = Terminal()
-    with watching(True, stream) as progress:
+    with show_progress(True, stream) as progress:
         progress("x", 1, 2)
     assert stream.getvalue() == ""
 
 
 def test_a_terminal_gets_bars() -> None:
     stream = Terminal()
-    with watching(False, stream) as progress:
+    with show_progress(False, stream) as progress:
         progress("[b]sft/teacher", 1, 4)
         progress("[b]sft/teacher", 4, 4)
     assert "[b]sft/teacher" in stream.getvalue() and "4/4" in stream.getvalue()
 
 
-def test_clock() -> None:
-    assert [clock(s) for s in (0.4, 59.4, 245, 7384)] == ["0 s", "59 s", "4:05", "2:03:04"]
+def test_durations() -> None:
+    assert [format_duration(s) for s in (0.4, 59.4, 245, 7384)] == [
+        "0 s",
+        "59 s",
+        "4:05",
+        "2:03:04",
+    ]

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
 from potstill.cli import main
 from potstill.cli.rows import ask, read
 from potstill.errors import InputError
-from potstill.runs.train_rows import read_keywords
+from potstill.runs.train_settings import read_keywords
 
 QUESTIONS = [f"Ned has {10 + i} shells. How many?" for i in range(4)]
 TURN = {"role": "user", "content": QUESTIONS[0]}

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("torch", reason="needs the extra potstill[local]")
 
 from potstill.records import blank
-from potstill.runs.sources import BUILT, CHECKPOINTS, world_model
+from potstill.runs.sources import BUILD_RECORD, CHECKPOINTS, world_model
 from potstill.traces import right, sample, verify
 from potstill.verifiers.story import count_done_events, parse_story
 from potstill.world import story
@@ -53,7 +53,7 @@ def test_the_student_continues_what_was_begun():
 
 
 def test_the_build_says_what_it_measured():
-    built = json.loads(BUILT.read_text())
+    built = json.loads(BUILD_RECORD.read_text())
     assert built["teacher"]["right"] >= 0.95
     assert 0.25 <= built["student"]["right"] <= 0.55
     assert set(built["rewriting"]) == {"own", "none", "shuffled"}

@@ -1,13 +1,15 @@
-"""Train a student on rows, without a method: what `potstill train` does."""
+"""Settings and keywords of a training without a method, from `key=value` settings."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from potstill import config, objectives
 from potstill.config import Mistakes, Override, Place, Tree
 from potstill.data import yaml
+from potstill.errors import ModelError
 from potstill.training.objective_config import LOOP_KEYWORDS
 from potstill.training.objective_keywords import convert_keywords, keyword_settings
 from potstill.training.settings import ALIASES, SETTINGS, TrainingSettings
@@ -72,3 +74,21 @@ def read_keywords(
     converted = convert_keywords(settings, keywords, "", mistakes)
     mistakes.raise_if_any("--set", places=places, fix="potstill train --help")
     return TrainingKeywords(built, converted)
+
+
+def match_chat_mode(settings: TrainingSettings, student: Any, spec: str) -> TrainingSettings:
+    """The settings with the student's own chat mode: a student is trained as it is asked.
+
+    Raises:
+        ModelError: the student reads plain text, and rows are rendered by a chat template.
+    """
+    chat_mode: Any = getattr(getattr(student, "encoder", None), "chat", "auto")
+    if chat_mode == "plain":
+        raise ModelError(
+            f"{spec} is read as plain text; rows are rendered by a chat template",
+            expected="a student with a chat template",
+            fix="leave ?chat=plain out, and copy a chat_template.jinja into the checkpoint if it has none",
+        )
+    if settings.chat != "auto":
+        return settings
+    return dataclasses.replace(settings, chat=chat_mode)

@@ -101,7 +101,12 @@ def read_untyped(text: str) -> Untyped:
         value = load(text, "the value", untyped=True)
     except InputError:
         value = text
-    return Untyped(text, value.value if isinstance(value, Untyped) else value)
+    if isinstance(value, Untyped):
+        return Untyped(text, value.value)
+    # Quotes are taken off; other signs of YAML's, such as | or #, are part of the text.
+    if isinstance(value, str) and text[:1] not in ("'", '"'):
+        value = text
+    return Untyped(text, value)
 
 
 def scalar_value(text: str) -> Any:

@@ -10,7 +10,7 @@ and a file of one's own is named on the command line or in a recipe as `my_metho
 | group | object |
 |---|---|
 | `potstill.methods` | a generator function that yields `Stage(...)` (docs/adding-a-method.md) |
-| `potstill.verifiers` | a module or object with `VERSION` and `judge(problem, text)` |
+| `potstill.verifiers` | a module or object with `VERSION`, `judge(problem, text)`, `gold_text(problem)` |
 | `potstill.models` | a function from what stands behind `NAME:` to a model |
 | `potstill.problems` | a function from what stands behind `NAME:` to a list of problems |
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -18,8 +16,6 @@ from potstill import api
 from potstill.errors import BudgetSpent, ConfigError, InputError, StoreError
 from potstill.models.scripted import ScriptedModel
 from potstill.world.scripted import scripted_student, scripted_teacher
-
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "api.md"
 
 
 @pytest.fixture
@@ -176,14 +172,3 @@ def test_mistakes_are_clear_errors(stories, tmp_path):
         ps.run("sft", stories, teacher=scripted_teacher(), student="world:student", temprature=1.0)
     with pytest.raises(ConfigError, match="without a folder"):
         ps.train(ScriptedModel(["x"], weights=tmp_path), [])
-
-
-def test_the_blocks_of_the_page_run(tmp_path, monkeypatch):
-    pytest.importorskip("torch", reason="needs the extra potstill[local]")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # two threads on busy cores crawl
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
-    namespace: dict[str, object] = {}
-    for block in blocks:
-        exec(block, namespace)
-    assert len(blocks) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -22,6 +23,7 @@ def test_python_blocks_run_from_the_top(page, tmp_path, monkeypatch):
     blocks = list(BLOCK.finditer(text))
     assert len(blocks) == text.count("```python")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # two threads on busy cores crawl
     scope: dict[str, object] = {"__name__": page.stem}
     for block in blocks:
         line = text[: block.start(1)].count("\n")  # so that a traceback names the line of the page

@@ -79,3 +79,77 @@ def test_a_file_that_fails_leaves_no_half_module(tmp_path):
 )
 def test_what_names_an_object_of_a_file(text, is_path):
     assert plugins.is_object_path(text) is is_path
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch, entry_points):
+    """A package of one module on the path, which brings one of each."""
+    (tmp_path / "star_package.py").write_text(PACKAGE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    points = [
+        metadata.EntryPoint(name, f"star_package:{name}", f"potstill.{group}")
+        for group, name in (
+            ("methods", "star"),
+            ("verifiers", "celsius"),
+            ("models", "parrot"),
+            ("problems", "riddles"),
+        )
+    ]
+    monkeypatch.setattr(
+        metadata, "entry_points", lambda group: [p for p in points if p.group == group]
+    )
+
+
+PACKAGE = """
+from types import SimpleNamespace
+
+from potstill.models.model import Completion, Trainable
+from potstill.records import Problem, Stage, Verdict
+from potstill.traces import keep, right, sample, verify
+
+
+def star(problems, student: Trainable, *, n: int = 2):
+    \"\"\"Learn from one's own right answers (STaR, arXiv:2203.14465).\"\"\"
+    yield Stage(student, keep(right, verify(sample(student, problems, n=n))), "sft")
+
+
+def judge(problem, text):
+    status = "right" if problem.answer in text else "wrong"
+    return Verdict(status, text, "", "celsius@1")
+
+
+celsius = SimpleNamespace(VERSION="celsius@1", judge=judge, gold_text=lambda p: p.answer)
+
+
+class Parrot:
+    id = "parrot-1"
+
+    def write(self, requests):
+        return [Completion("20 C") for _ in requests]
+
+
+def parrot(spec):
+    return Parrot()
+
+
+def riddles(spec):
+    return [Problem(f"{spec}-{i}", f"How warm is room {i}?", "20 C", kind="celsius") for i in range(3)]
+"""
+
+
+def test_what_an_installed_package_brings_works_together(installed):
+    import potstill as ps
+
+    problems = ps.load_problems("riddles:easy")
+    answers = ps.verify(ps.sample(ps.load_model("parrot:NAME"), problems))
+    assert [trace.verdict.status for trace in answers] == ["right"] * 3
+    assert ps.describe_methods("star")[0]["title"].startswith("Learn from")
+    assert "star" in [method["name"] for method in ps.describe_methods()]
+
+
+def test_a_verifier_that_lacks_a_part_is_refused(installed, monkeypatch):
+    import potstill as ps
+
+    monkeypatch.setattr(plugins, "load_plugin", lambda group, name: object())
+    with pytest.raises(ConfigError, match="has no VERSION, judge, gold_text"):
+        ps.judge(ps.Problem("p", "?", "1", kind="celsius"), "1")

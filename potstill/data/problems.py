@@ -10,12 +10,15 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from potstill import plugins
 from potstill.data import files, gym
 from potstill.data.problem_rows import Loaded, problems_of_rows
 from potstill.errors import ConfigError, InputError
 from potstill.records import Problem
 
 Source: TypeAlias = Callable[[str], Sequence[Problem]]
+
+OWN_PREFIXES = ("hf", "gym")
 
 
 def load(
@@ -88,6 +91,8 @@ def _read(
     prefix, colon, rest = spec.partition(":")
     if colon and prefix in extra:
         return Loaded(extra[prefix](rest), {})
+    if colon and prefix not in OWN_PREFIXES and prefix in plugins.plugin_names("problems"):
+        return Loaded(plugins.load_plugin("problems", prefix)(rest), {})
     if colon and prefix == "gym":
         return Loaded(gym.problems(rest, size=limit, seed=seed, kind=kind), {})
     if (
@@ -97,7 +102,8 @@ def _read(
         and prefix.isidentifier()
         and not files.exists(spec)
     ):
-        known = ["a file", "hf:NAME", "gym:TASK", *(f"{name}:…" for name in extra)]
+        others = [*plugins.plugin_names("problems"), *extra]
+        known = ["a file", "hf:NAME", "gym:TASK", *(f"{name}:…" for name in others)]
         raise InputError(
             f"problems of kind {prefix!r} are unknown ({spec})",
             available=known,

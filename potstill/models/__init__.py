@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlencode
 
+from potstill import plugins
 from potstill.config import Mistakes, Setting, convert_settings, merge_layers, parse_query
 from potstill.errors import ConfigError
 from potstill.models.model import Model
@@ -63,8 +64,12 @@ def load(
     kind, colon, place = spec.partition(":")
     if colon and extra and kind in extra:
         return extra[kind](place)
+    if colon and kind not in KINDS and kind in plugins.plugin_names("models"):
+        plugin_load: Callable[[str], Model] = plugins.load_plugin("models", kind)
+        return plugin_load(place)
     if not colon or kind not in KINDS:
-        raise _unknown_kind_error(spec, kind, (*KINDS, *(extra or ())))
+        kinds = (*KINDS, *plugins.plugin_names("models"), *(extra or ()))
+        raise _unknown_kind_error(spec, kind, kinds)
     path, _, query = place.partition("?")
     if kind in REMOTE_KINDS:
         return _load_remote_model(kind, spec, path, query, options)

@@ -11,6 +11,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
+from potstill import plugins
 from potstill.errors import ConfigError
 from potstill.records import Problem, Span, Verdict
 
@@ -160,12 +161,27 @@ def _steps_of_text(problem: Problem, text: str) -> tuple[Span, ...]:
 
 
 def _import_verifier(kind: str) -> Verifier:
-    if kind not in MODULES:
+    verifier: Verifier
+    if kind in MODULES:
+        verifier = import_module(MODULES[kind])
+    elif kind in plugins.plugin_names("verifiers"):
+        verifier = plugins.load_plugin("verifiers", kind)
+        _check_plugin(kind, verifier)
+    else:
         raise ConfigError(
             f"there is no verifier of kind {kind!r}",
-            available=KINDS,
+            available=(*KINDS, *plugins.plugin_names("verifiers")),
             wanted=kind,
             fix="give the problems one of these kinds, for example --kind number",
         )
-    module: Verifier = import_module(MODULES[kind])
-    return module
+    return verifier
+
+
+def _check_plugin(kind: str, verifier: object) -> None:
+    """Refuse a plugin that lacks a part of a verifier, before anything is judged."""
+    missing = [part for part in ("VERSION", "judge", "gold_text") if not hasattr(verifier, part)]
+    if missing:
+        raise ConfigError(
+            f"the verifier {kind!r} of an installed package has no {', '.join(missing)}",
+            expected="VERSION, judge(problem, text) and gold_text(problem), as docs/verifiers.md says",
+        )

@@ -130,7 +130,7 @@ def save_beside(file: Path) -> list[Bad]:
 
 
 def notes() -> list[str]:
-    """Sentences for a summary: which columns were read, and how many bad rows were left out."""
+    """Sentences for a summary: how many bad rows were left out, and which columns were read."""
     bad_rows = skipped()
     if not bad_rows:
         return column_notes()
@@ -139,7 +139,7 @@ def notes() -> list[str]:
         counts[bad.file] = counts.get(bad.file, 0) + 1
     files = ", ".join(f"{count:,} of {Path(file).name}" for file, count in counts.items())
     left_out = f"Bad rows left out: {files}; {BAD_ROWS_FILE} lists them with the reasons."
-    return [*column_notes(), left_out]
+    return [left_out, *column_notes()]
 
 
 def column_notes() -> list[str]:

@@ -121,8 +121,10 @@ def check_gold(problems: Sequence[Problem]) -> list[tuple[Problem, Verdict]]:
 
 
 def _is_sentence(gold: str) -> bool:
-    """Whether a gold answer is prose: several words outside of formulas and of `\\text{}`."""
-    prose = re.sub(r"\\text\s?\{[^{}]*\}|\$[^$]*\$|\\[A-Za-z]+", " ", gold)
+    r"""Whether a gold answer is prose alone: many words outside of `\text{}`, and no formula among them."""
+    if "$" in gold or r"\(" in gold:
+        return False
+    prose = re.sub(r"\\text\s?\{[^{}]*\}|\\[A-Za-z]+", " ", gold)
     return len(re.findall(r"[A-Za-z]{2,}", prose)) >= MOST_GOLD_WORDS
 
 

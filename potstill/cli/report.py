@@ -12,7 +12,7 @@ from pathlib import Path
 
 from potstill.cli import options, show
 from potstill.evaluation.results import load
-from potstill.report.page import write
+from potstill.report.page import write_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def execute(args: argparse.Namespace) -> None:
     """Write it and print where it is."""
     results: Path = args.run if args.run.is_file() else args.run / "results.json"
     out: Path = args.out or results.parent / "report.html"
-    write(load(results), out)
+    write_report(load(results), out)
     if args.json:
         show.print_json({"report": str(out)})
         return

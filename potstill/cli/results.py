@@ -59,7 +59,7 @@ def print_results(
         funnels: print how many traces each step dropped; without measurements they are printed anyway.
     """
     report = out / "report.html"
-    page.write(results, report)
+    page.write_report(results, report)
     row_files = sorted(str(path) for path in (out / "rows").glob("*.jsonl"))
     if args.json:
         show.print_json(_to_json(results, out, row_files, seconds))

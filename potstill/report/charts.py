@@ -10,10 +10,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from potstill.evaluation.intervals import Estimate
-from potstill.report.markup import Html, join, tag
+from potstill.report.markup import Html, join_nodes, tag
 
-_HEIGHT = 30
-_MIDDLE = _HEIGHT / 2
+# Pixels; widths are in per cent.
+ROW_HEIGHT = 30
+MIDDLE = ROW_HEIGHT / 2
+BAR_ROW_HEIGHT, BAR_HEIGHT = 26, 14
+AXIS_HEIGHT = 20
+TICK_MULTIPLES = (1, 2, 2.5, 5, 10)
+TOLERANCE = 1e-9  # of a step: rounding puts a tick beside its value
 
 
 class Scale(NamedTuple):
@@ -25,28 +30,35 @@ class Scale(NamedTuple):
 
     def at(self, value: float) -> str:
         """Where a value lies, 2 % inside both edges."""
-        part = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+        clipped = min(max(value, self.low), self.high)
+        part = (clipped - self.low) / (self.high - self.low)
         return f"{2 + 96 * part:.2f}%"
 
 
-def scale(values: Sequence[float], *, floor: float = -math.inf, ceiling: float = math.inf) -> Scale:
+def make_scale(
+    values: Sequence[float], *, floor: float = -math.inf, ceiling: float = math.inf
+) -> Scale:
     """A scale around values with 3 to 7 round ticks, never beyond floor and ceiling."""
     low, high = min(values), max(values)
-    step = _round_step(max(high - low, 1e-9) / 4)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    step = round_step(max(high - low, TOLERANCE) / 4)
+    first = math.floor(low / step + TOLERANCE)
+    last = math.ceil(high / step - TOLERANCE)
     if first == last:
         first, last = first - 1, last + 1
-    ticks = [
-        tick * step
-        for tick in range(first, last + 1)
-        if floor - 1e-9 <= tick * step <= ceiling + 1e-9
-    ]
+    ticks: list[float] = []
+    for multiple in range(first, last + 1):
+        tick = multiple * step
+        if floor - TOLERANCE <= tick <= ceiling + TOLERANCE:
+            ticks.append(tick)
     return Scale(ticks[0], ticks[-1], tuple(ticks))
 
 
-def _round_step(rough: float) -> float:
-    power: float = 10.0 ** math.floor(math.log10(rough))
-    return next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * 0.999)
+def round_step(smallest: float) -> float:
+    """The next round number: 1, 2, 2.5 or 5 times a power of ten."""
+    power: float = 10.0 ** math.floor(math.log10(smallest))
+    return next(
+        power * multiple for multiple in TICK_MULTIPLES if power * multiple >= smallest * 0.999
+    )
 
 
 class Dot(NamedTuple):
@@ -59,58 +71,25 @@ class Dot(NamedTuple):
     other: float | None = None
 
 
-def whiskers(dots: Sequence[Dot], axis: Scale, unit: str, *, zero: bool = False) -> Html:
-    """Dots with their 95 % intervals on one axis, one row each."""
-    rows = [_row(dot.label, _whisker(dot, axis, zero), dot.value, dot.tone) for dot in dots]
-    return tag("div", *rows, _row("", _axis(axis, unit), "", "axis"), class_="chart")
+def dot_chart(dots: Sequence[Dot], axis: Scale, unit: str, *, zero: bool = False) -> Html:
+    """Dots with their 95 % intervals on one axis, one row each; `zero` marks the zero of the axis."""
+    rows = [_chart_row(dot.label, _draw_dot(dot, axis, zero), dot.value, dot.tone) for dot in dots]
+    return tag("div", *rows, _axis_row(axis, unit), class_="chart")
 
 
-def _whisker(dot: Dot, axis: Scale, zero: bool) -> Html:
+def _draw_dot(dot: Dot, axis: Scale, zero: bool) -> Html:
     value, low, high = (axis.at(end) for end in dot.estimate)
-    lines = [_line(axis.at(tick), "grid") for tick in axis.ticks]
+    marks = _grid_lines(axis)
     if zero:
-        lines.append(_line(axis.at(0.0), "zero"))
-    whisker = tag("line", x1=low, x2=high, y1=_MIDDLE, y2=_MIDDLE, class_="whisker")
-    ends = [
-        tag("line", x1=x, x2=x, y1=_MIDDLE - 5, y2=_MIDDLE + 5, class_="whisker")
-        for x in (low, high)
-    ]
-    other = (
-        None
-        if dot.other is None
-        else tag("circle", cx=axis.at(dot.other), cy=_MIDDLE, r=4.5, class_="hollow")
-    )
-    return _svg(
-        dot, *lines, whisker, *ends, other, tag("circle", cx=value, cy=_MIDDLE, r=6, class_="dot")
-    )
-
-
-def _svg(dot: Dot, *children: Html | None) -> Html:
-    described = f"{dot.label}: {dot.value}"
-    return tag("svg", *children, height=_HEIGHT, width="100%", role="img", aria_label=described)
-
-
-def _line(x: str, kind: str) -> Html:
-    return tag("line", x1=x, x2=x, y1=0, y2=_HEIGHT, class_=kind)
-
-
-def _axis(axis: Scale, unit: str) -> Html:
-    ticks = [
-        tag(
-            "text",
-            f"{tick:g}{unit}",
-            x=axis.at(tick),
-            y=14,
-            text_anchor=_anchor(place, len(axis.ticks)),
-        )
-        for place, tick in enumerate(axis.ticks)
-    ]
-    return tag("svg", *ticks, height=20, width="100%", aria_hidden="true")
-
-
-def _anchor(place: int, count: int) -> str:
-    """The outer labels are set inwards so that the edges don't cut them."""
-    return "start" if place == 0 else "end" if place == count - 1 else "middle"
+        marks.append(_vertical_line(axis.at(0.0), "zero"))
+    # The whisker with its two ends, then the hollow value, then the dot on top.
+    marks.append(tag("line", x1=low, x2=high, y1=MIDDLE, y2=MIDDLE, class_="whisker"))
+    for x in (low, high):
+        marks.append(tag("line", x1=x, x2=x, y1=MIDDLE - 5, y2=MIDDLE + 5, class_="whisker"))
+    if dot.other is not None:
+        marks.append(tag("circle", cx=axis.at(dot.other), cy=MIDDLE, r=4.5, class_="hollow"))
+    marks.append(tag("circle", cx=value, cy=MIDDLE, r=6, class_="dot"))
+    return _svg(marks, ROW_HEIGHT, f"{dot.label}: {dot.value}")
 
 
 class Bar(NamedTuple):
@@ -121,35 +100,30 @@ class Bar(NamedTuple):
     value: str
 
 
-def bars(rows: Sequence[Bar], full: float) -> Html:
+def bar_chart(bars: Sequence[Bar], full: float) -> Html:
     """Stacked bars on one scale from 0 to `full`."""
-    return tag(
-        "div",
-        *[_row(bar.label, _bar(bar, full), bar.value, "") for bar in rows],
-        class_="chart bars",
-    )
+    rows = [_chart_row(bar.label, _draw_bar(bar, full), bar.value, "") for bar in bars]
+    return tag("div", *rows, class_="chart bars")
 
 
-def _bar(bar: Bar, full: float) -> Html:
-    drawn: list[Html] = [tag("rect", x="0", y=6, width="100%", height=14, rx=3, class_="track")]
+def _draw_bar(bar: Bar, full: float) -> Html:
+    marks = [tag("rect", x="0", y=6, width="100%", height=BAR_HEIGHT, rx=3, class_="track")]
     start = 0.0
     for amount, tone in bar.parts:
         width = 100 * amount / full if full > 0 else 0.0
-        drawn.append(
+        marks.append(
             tag(
                 "rect",
                 x=f"{start:.2f}%",
                 y=6,
                 width=f"{width:.2f}%",
-                height=14,
+                height=BAR_HEIGHT,
                 rx=3,
                 class_=f"fill {tone}",
             )
         )
         start += width
-    return tag(
-        "svg", *drawn, height=26, width="100%", role="img", aria_label=f"{bar.label}: {bar.value}"
-    )
+    return _svg(marks, BAR_ROW_HEIGHT, f"{bar.label}: {bar.value}")
 
 
 class Range(NamedTuple):
@@ -162,31 +136,45 @@ class Range(NamedTuple):
     value: str
 
 
-def ranges(rows: Sequence[Range], axis: Scale, unit: str) -> Html:
+def range_chart(ranges: Sequence[Range], axis: Scale, unit: str) -> Html:
     """Thick lines from p10 to p90 with a dot at the median."""
-    drawn = [_row(row.label, _range(row, axis), row.value, "accent") for row in rows]
-    return tag("div", *drawn, _row("", _axis(axis, unit), "", "axis"), class_="chart")
+    rows = [_chart_row(row.label, _draw_range(row, axis), row.value, "accent") for row in ranges]
+    return tag("div", *rows, _axis_row(axis, unit), class_="chart")
 
 
-def _range(row: Range, axis: Scale) -> Html:
-    grid = [_line(axis.at(tick), "grid") for tick in axis.ticks]
+def _draw_range(row: Range, axis: Scale) -> Html:
     low, middle, high = axis.at(row.low), axis.at(row.middle), axis.at(row.high)
-    band = tag("line", x1=low, x2=high, y1=_MIDDLE, y2=_MIDDLE, class_="band")
-    dot = tag("circle", cx=middle, cy=_MIDDLE, r=5, class_="dot")
-    return tag(
-        "svg",
-        *grid,
-        band,
-        dot,
-        height=_HEIGHT,
-        width="100%",
-        role="img",
-        aria_label=f"{row.label}: {row.value}",
-    )
+    marks = _grid_lines(axis)
+    marks.append(tag("line", x1=low, x2=high, y1=MIDDLE, y2=MIDDLE, class_="band"))
+    marks.append(tag("circle", cx=middle, cy=MIDDLE, r=5, class_="dot"))
+    return _svg(marks, ROW_HEIGHT, f"{row.label}: {row.value}")
 
 
-def _row(label: str, drawing: Html, value: str, tone: str) -> Html:
-    cells = join(
+def _svg(marks: Sequence[Html], height: int, description: str) -> Html:
+    return tag("svg", *marks, height=height, width="100%", role="img", aria_label=description)
+
+
+def _grid_lines(axis: Scale) -> list[Html]:
+    return [_vertical_line(axis.at(tick), "grid") for tick in axis.ticks]
+
+
+def _vertical_line(x: str, kind: str) -> Html:
+    return tag("line", x1=x, x2=x, y1=0, y2=ROW_HEIGHT, class_=kind)
+
+
+def _axis_row(axis: Scale, unit: str) -> Html:
+    last = len(axis.ticks) - 1
+    labels: list[Html] = []
+    for place, tick in enumerate(axis.ticks):
+        # The outer labels are set inwards so that the edges don't cut them.
+        anchor = {0: "start", last: "end"}.get(place, "middle")
+        labels.append(tag("text", f"{tick:g}{unit}", x=axis.at(tick), y=14, text_anchor=anchor))
+    drawing = tag("svg", *labels, height=AXIS_HEIGHT, width="100%", aria_hidden="true")
+    return _chart_row("", drawing, "", "axis")
+
+
+def _chart_row(label: str, drawing: Html, value: str, tone: str) -> Html:
+    cells = join_nodes(
         tag("span", label, class_="label"),
         tag("span", drawing, class_="plot"),
         tag("span", value, class_="value"),

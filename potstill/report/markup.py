@@ -9,7 +9,9 @@ from typing import TypeAlias
 from potstill.escape import visible
 
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
-_VOID = frozenset({"br", "meta", "circle", "line", "rect", "path"})
+# Elements without content, as HTML and as SVG write them.
+_VOID_HTML = frozenset({"br", "meta"})
+_VOID_SVG = frozenset({"circle", "line", "rect", "path"})
 
 
 class Html(str):
@@ -23,27 +25,35 @@ Node: TypeAlias = str | Html | int | float | None
 
 def tag(name: str, /, *children: Node, **attributes: str | int | float | bool | None) -> Html:
     """An element; children are escaped unless built here, `class_` is class, `text_anchor` text-anchor; no None."""
-    pairs = [(key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items()]
-    if not all(_NAME.fullmatch(key) for key in (name, *(key.lower() for key, _ in pairs))):
-        raise ValueError(f"not an element or attribute name in {name!r} {sorted(attributes)}")
-    written = "".join(
-        _attribute(key, value) for key, value in pairs if value is not None and value is not False
-    )
-    if name in _VOID:
-        return Html(f"<{name}{written}>" if name in ("br", "meta") else f"<{name}{written}/>")
-    return Html(f"<{name}{written}>{join(*children)}</{name}>")
+    parts: list[str] = [name]
+    for keyword, value in attributes.items():
+        key = keyword.rstrip("_").replace("_", "-")
+        if not _NAME.fullmatch(key.lower()):
+            raise ValueError(f"{keyword!r} is no attribute name")
+        if value is not None and value is not False:
+            parts.append(_format_attribute(key, value))
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no element name")
+    opening = " ".join(parts)
+    if name in _VOID_HTML:
+        return Html(f"<{opening}>")
+    if name in _VOID_SVG:
+        return Html(f"<{opening}/>")
+    return Html(f"<{opening}>{join_nodes(*children)}</{name}>")
 
 
-def join(*children: Node) -> Html:
+def join_nodes(*children: Node) -> Html:
     """Children one after another, escaped unless built here."""
-    return Html("".join(_escape(child) for child in children if child is not None))
+    return Html("".join(_escape_node(child) for child in children if child is not None))
 
 
-def _attribute(key: str, value: str | int | float | bool) -> str:
-    return (
-        f" {key}" if value is True else f' {key}="{html.escape(visible(str(value)), quote=True)}"'
-    )
+def _format_attribute(key: str, value: str | int | float | bool) -> str:
+    if value is True:
+        return key
+    return f'{key}="{html.escape(visible(str(value)), quote=True)}"'
 
 
-def _escape(child: str | Html | int | float) -> str:
-    return str(child) if isinstance(child, Html) else html.escape(visible(str(child)), quote=True)
+def _escape_node(child: str | Html | int | float) -> str:
+    if isinstance(child, Html):
+        return str(child)
+    return html.escape(visible(str(child)), quote=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -14,58 +15,60 @@ from potstill.evaluation.intervals import Estimate
 from potstill.evaluation.metrics import average, pass_at, step_accuracy
 from potstill.evaluation.results import Results
 from potstill.evaluation.table import BASE, find_comparison, format_percent, format_points, table
-from potstill.report.charts import Dot, scale, whiskers
-from potstill.report.markup import Html, join, tag
+from potstill.report.charts import Dot, dot_chart, make_scale
+from potstill.report.markup import Html, join_nodes, tag
 from potstill.report.sections import (
-    costs,
-    examples,
-    funnels,
-    lengths,
+    card,
+    costs_section,
+    examples_section,
+    funnels_section,
+    lengths_section,
     method_sections,
-    section,
     small_print,
-    training,
+    training_section,
 )
 
 
-def write(results: Results, path: Path, *, base: str = BASE) -> None:
+def write_report(results: Results, path: Path, *, base: str = BASE) -> None:
     """Write the report atomically.
 
     Args:
+        results: of a run.
+        path: of the HTML file.
         base: the arm that the others are compared with.
     """
-    write_text(path, page(results, base=base))
+    write_text(path, render_page(results, base=base))
 
 
-def page(results: Results, *, base: str = BASE) -> str:
+def render_page(results: Results, *, base: str = BASE) -> str:
     """The whole page as HTML text."""
     css = resources.files("potstill.report").joinpath("report.css").read_text(encoding="utf-8")
     sections = (
-        _answer(results),
-        _arms(results),
-        _differences(results, base),
-        _table(results, base),
-        funnels(results),
+        _answer_section(results),
+        _arms_section(results),
+        _differences_section(results, base),
+        _table_section(results, base),
+        funnels_section(results),
         method_sections(results),
-        examples(results),
-        costs(results),
-        lengths(results),
-        training(results),
+        examples_section(results),
+        costs_section(results),
+        lengths_section(results),
+        training_section(results),
         small_print(results),
     )
     footer = tag(
         "footer",
         f"Written by potstill {__version__}. This page needs no network and runs no script.",
     )
-    body = tag("body", tag("main", _header(results), *sections, footer))
-    return f"<!doctype html>\n{tag('html', _head(results.title, css), body, lang='en')}\n"
+    body = tag("body", tag("main", _page_header(results), *sections, footer))
+    return f"<!doctype html>\n{tag('html', _page_head(results.title, css), body, lang='en')}\n"
 
 
-def _head(title: str, css: str) -> Html:
+def _page_head(title: str, css: str) -> Html:
     """The policy forbids everything but this one style sheet, by its digest."""
-    allowed = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    css_digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     policy = (
-        f"default-src 'none'; style-src 'sha256-{allowed}'; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; style-src 'sha256-{css_digest}'; base-uri 'none'; form-action 'none'"
     )
     return tag(
         "head",
@@ -78,125 +81,134 @@ def _head(title: str, css: str) -> Html:
     )
 
 
-def _header(results: Results) -> Html:
+def _page_header(results: Results) -> Html:
     evaluations = list(results.evaluations.values())
-    facts = [("arms", str(len(evaluations)))]
+    facts = [tag("li", tag("b", str(len(evaluations))), " arms")]
     if evaluations:
-        facts += [
-            ("test problems", f"{len(evaluations[0].rows):,}"),
-            ("draws a problem", str(evaluations[0].n)),
-        ]
-    chips = [tag("li", tag("b", value), f" {name}") for name, value in facts]
+        facts.append(tag("li", tag("b", f"{len(evaluations[0].rows):,}"), " test problems"))
+        facts.append(tag("li", tag("b", str(evaluations[0].n)), " draws a problem"))
+    facts.append(tag("li", "seed ", tag("b", str(results.seed))))
     return tag(
         "header",
         tag("div", "Potstill report", class_="brand"),
         tag("h1", results.title),
         tag("p", results.note, class_="note") if results.note else None,
-        tag("ul", *chips, tag("li", "seed ", tag("b", str(results.seed))), class_="facts"),
+        tag("ul", *facts, class_="facts"),
     )
 
 
-def _answer(results: Results) -> Html | None:
+def _answer_section(results: Results) -> Html | None:
     """What the numbers say, whichever arm is ahead."""
-    said = standings(results.evaluations.values())
-    if not said:
+    sentences = standings(results.evaluations.values())
+    if not sentences:
         return None
     hint = (
         "Each sentence has its own 95 % interval; none is corrected for the number of comparisons."
     )
-    listed = tag("ul", *[tag("li", sentence) for sentence in said[1:]], class_="said")
-    return section(
-        "What came out", "", tag("p", said[0], class_="lead"), listed, tag("p", hint, class_="hint")
+    return card(
+        "What came out",
+        "",
+        tag("p", sentences[0], class_="lead"),
+        tag("ul", *[tag("li", sentence) for sentence in sentences[1:]], class_="said"),
+        tag("p", hint, class_="hint"),
     )
 
 
-def _arms(results: Results) -> Html | None:
+def _arms_section(results: Results) -> Html | None:
     evaluations = results.evaluations
     if not evaluations:
         return None
-    dots = [
-        Dot(
-            name,
-            _percents(average(e)),
-            format_percent(average(e)),
-            other=100 * pass_at(e, e.n).value,
-        )
-        for name, e in evaluations.items()
-    ]
-    ends = [end for dot in dots for end in (*dot.estimate, dot.other or 0.0)]
-    stepped = {
-        name: found for name, e in evaluations.items() if (found := step_accuracy(e)) is not None
-    }
+    dots: list[Dot] = []
+    ends: list[float] = []
+    step_estimates: dict[str, Estimate] = {}
+    for name, evaluation in evaluations.items():
+        estimate = average(evaluation)
+        any_right = 100 * pass_at(evaluation, evaluation.n).value
+        dots.append(Dot(name, in_percent(estimate), format_percent(estimate), other=any_right))
+        ends += [*in_percent(estimate), any_right]
+        accuracy_of_steps = step_accuracy(evaluation)
+        if accuracy_of_steps is not None:
+            step_estimates[name] = accuracy_of_steps
     n = next(iter(evaluations.values())).n
     hint = f"Filled: avg@{n} with its 95 % interval, clustered by problem. Hollow: pass@{n}, one of {n} draws is right."
-    return section(
-        "Arms", hint, whiskers(dots, scale(ends, floor=0, ceiling=100), " %"), _steps(stepped)
-    )
+    chart = dot_chart(dots, make_scale(ends, floor=0, ceiling=100), " %")
+    return card("Arms", hint, chart, _steps_chart(step_estimates))
 
 
-def _steps(found: dict[str, Estimate]) -> Html | None:
-    if not found:
+def _steps_chart(estimates: Mapping[str, Estimate]) -> Html | None:
+    if not estimates:
         return None
-    dots = [
-        Dot(name, _percents(estimate), format_percent(estimate)) for name, estimate in found.items()
-    ]
-    axis = scale([end for dot in dots for end in dot.estimate], floor=0, ceiling=100)
+    dots: list[Dot] = []
+    ends: list[float] = []
+    for name, estimate in estimates.items():
+        dots.append(Dot(name, in_percent(estimate), format_percent(estimate)))
+        ends += in_percent(estimate)
+    axis = make_scale(ends, floor=0, ceiling=100)
     hint = tag("p", "The share of draws with a right answer and every step right.", class_="hint")
-    return join(tag("h3", "Right in every step"), hint, whiskers(dots, axis, " %"))
+    return join_nodes(tag("h3", "Right in every step"), hint, dot_chart(dots, axis, " %"))
 
 
-def _percents(estimate: Estimate) -> Estimate:
+def in_percent(estimate: Estimate) -> Estimate:
+    """A share and the ends of its interval, times 100."""
     return Estimate(*(100 * end for end in estimate))
 
 
-def _differences(results: Results, base: str) -> Html | None:
-    found = [find_comparison(results, name, base) for name in results.evaluations if name != base]
-    compared = [item for item in found if isinstance(item, Comparison)]
-    further = [c for c in results.comparisons if c.base != base]
-    dots = [_difference(c, c.arm) for c in compared] + [
-        _difference(c, f"{c.arm} − {c.base}") for c in further
-    ]
+def _differences_section(results: Results, base: str) -> Html | None:
+    # First every arm against the base, then the comparisons that the run made beside these.
+    comparisons: list[Comparison] = []
+    dots: list[Dot] = []
+    for name in results.evaluations:
+        comparison = find_comparison(results, name, base)
+        if isinstance(comparison, Comparison):
+            comparisons.append(comparison)
+            dots.append(_difference_dot(comparison, comparison.arm))
+    for comparison in results.comparisons:
+        if comparison.base != base:
+            comparisons.append(comparison)
+            dots.append(_difference_dot(comparison, f"{comparison.arm} − {comparison.base}"))
     if not dots:
         return None
-    axis = scale([0.0, *(end for dot in dots for end in dot.estimate)], floor=-100, ceiling=100)
+    ends = [0.0]
+    for dot in dots:
+        ends += dot.estimate
     hint = (
         f"Paired by problem, in points of avg@n, against {base} where no other arm is named. "
         "An interval that touches the dashed line: not distinguishable."
     )
-    sentences = [tag("li", f"{c.sentence}.") for c in (*compared, *further)]
-    chart = whiskers(dots, axis, "", zero=True)
-    return section("Paired differences", hint, chart, tag("ul", *sentences, class_="said"))
+    chart = dot_chart(dots, make_scale(ends, floor=-100, ceiling=100), "", zero=True)
+    sentences = [tag("li", f"{comparison.sentence}.") for comparison in comparisons]
+    return card("Paired differences", hint, chart, tag("ul", *sentences, class_="said"))
 
 
-def _difference(comparison: Comparison, label: str) -> Dot:
+def _difference_dot(comparison: Comparison, label: str) -> Dot:
     tone = "plain"
     if comparison.distinguishable:
         tone = "better" if comparison.difference.value > 0 else "worse"
-    return Dot(label, _percents(comparison.difference), format_points(comparison.difference), tone)
+    difference = comparison.difference
+    return Dot(label, in_percent(difference), format_points(difference), tone)
 
 
-def _table(results: Results, base: str) -> Html | None:
+def _table_section(results: Results, base: str) -> Html | None:
     rows = table(results, base=base)
     if not rows:
         return None
-    columns = [
-        name for name in rows[0] if name not in ("verdict", "cost")
-    ]  # costs have a section of their own
+    # Verdicts and costs have sections of their own.
+    columns = [name for name in rows[0] if name not in ("verdict", "cost")]
     head = tag("thead", tag("tr", *[tag("th", name, scope="col") for name in columns]))
     body = tag("tbody", *[_table_row(row, columns) for row in rows])
     hint = "Shares with 95 % intervals in brackets. Unparsed and failed draws count as not right."
-    return section("Table", hint, tag("div", tag("table", head, body), class_="scroll"))
+    return card("Table", hint, tag("div", tag("table", head, body), class_="scroll"))
 
 
 def _table_row(row: dict[str, str], columns: list[str]) -> Html:
-    first, *others = columns
-    cells = [tag("td", *_stacked(row[name]), class_="tight") for name in others]
-    return tag("tr", tag("th", row[first], scope="row"), *cells)
+    header, *others = columns
+    cells = [tag("td", *_stack_value(row[name]), class_="tight") for name in others]
+    return tag("tr", tag("th", row[header], scope="row"), *cells)
 
 
-def _stacked(value: str) -> list[Html | str]:
-    """A value with its interval, or the roles of a cost, on lines of their own."""
-    if " calls " in value:
-        return [tag("small", part) for part in value.split("; ")]
-    head, bracket, tail = value.partition(" [")
-    return [head, tag("small", f"[{tail}")] if bracket else [value]
+def _stack_value(value: str) -> list[Html | str]:
+    """A value, with its interval on a line of its own."""
+    number, bracket, interval = value.partition(" [")
+    if not bracket:
+        return [value]
+    return [number, tag("small", f"[{interval}")]

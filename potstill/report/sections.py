@@ -6,17 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from potstill.evaluation.results import (
-    Cost,
-    Example,
-    Funnel,
-    FunnelStep,
-    Passage,
-    Results,
-)
+from potstill.evaluation.results import Cost, Example, Funnel, FunnelStep, Length, Passage, Results
+from potstill.evaluation.rows import Evaluation
 from potstill.evaluation.table import format_count, format_usd
-from potstill.report.charts import Bar, Range, bars, ranges, scale
-from potstill.report.markup import Html, Node, join, tag
+from potstill.report.charts import Bar, Range, bar_chart, make_scale, range_chart
+from potstill.report.markup import Html, Node, join_nodes, tag
 
 _HEADINGS = {
     "error": "The student’s error",
@@ -24,90 +18,98 @@ _HEADINGS = {
     "rewrite": "The rewrite",
     "answer": "The trained student’s answer",
 }
+_BADGES = ("right", "wrong", "error", "unparsed")  # statuses with a badge of their own
+MAX_PERIOD = 12  # steps of a stretch that is looked for again
 
 
-def section(title: str, hint: str, *children: Html | None) -> Html:
-    """A titled card with a line that says how to read it."""
-    return tag(
-        "section", tag("h2", title), tag("p", hint, class_="hint") if hint else None, *children
-    )
+def card(title: str, hint: str, *children: Html | None) -> Html:
+    """A titled section with a line that says how to read it."""
+    hint_line = tag("p", hint, class_="hint") if hint else None
+    return tag("section", tag("h2", title), hint_line, *children)
 
 
-def grid(columns: Sequence[str], rows: Sequence[Sequence[Node]], numbers: int = 0) -> Html:
-    """A table whose last `numbers` columns are right-aligned and whose first is its row header."""
-    first_number = len(columns) - numbers
-    kinds = ["number" if at >= first_number else None for at in range(len(columns))]
-    head = tag(
-        "tr",
-        *[
-            tag("th", name, scope="col", class_=kind)
-            for name, kind in zip(columns, kinds, strict=True)
-        ],
-    )
-    body = [
-        tag(
-            "tr",
-            tag("th", row[0], scope="row"),
-            *[tag("td", c, class_=k) for c, k in zip(row[1:], kinds[1:], strict=True)],
-        )
-        for row in rows
-    ]
-    return tag("div", tag("table", tag("thead", head), tag("tbody", *body)), class_="scroll")
+def data_table(
+    columns: Sequence[str], rows: Sequence[Sequence[Node]], *, number_columns: int = 0
+) -> Html:
+    """A table whose last `number_columns` are right-aligned and whose first column is its row header."""
+    first_number = len(columns) - number_columns
+    classes = ["number" if place >= first_number else None for place in range(len(columns))]
+    head_cells: list[Html] = []
+    for name, css_class in zip(columns, classes, strict=True):
+        head_cells.append(tag("th", name, scope="col", class_=css_class))
+    body_rows: list[Html] = []
+    for header, *cells in rows:
+        row_cells = [tag("th", header, scope="row")]
+        for cell, css_class in zip(cells, classes[1:], strict=True):
+            row_cells.append(tag("td", cell, class_=css_class))
+        body_rows.append(tag("tr", *row_cells))
+    table = tag("table", tag("thead", tag("tr", *head_cells)), tag("tbody", *body_rows))
+    return tag("div", table, class_="scroll")
 
 
-def funnels(results: Results) -> Html | None:
+def funnels_section(results: Results) -> Html | None:
     """From problems to rows, and why every dropped trace was dropped."""
     if not results.funnels:
         return None
     hint = "Each line is one operator over all traces, in program order: how many went in, how many came out."
-    found = [_funnel(arm, funnel) for arm, funnel in results.funnels.items()]
-    return section("From problems to rows", hint, *found)
+    funnels = [_draw_funnel(arm, funnel) for arm, funnel in results.funnels.items()]
+    return card("From problems to rows", hint, *funnels)
 
 
-def folded(steps: Sequence[FunnelStep], longest: int = 12) -> list[tuple[FunnelStep, int]]:
+def fold_repeats(steps: Sequence[FunnelStep]) -> list[tuple[FunnelStep, int]]:
     """Stretches of steps that repeat at once (a method's further tries) as one, their counts added; with how often."""
-    left, found = list(steps), []
-    while left:
-        names = [(s.operator, s.label) for s in left]
-        for period in range(1, min(longest, len(left) // 2) + 1):
-            times = 1
-            while names[times * period : (times + 1) * period] == names[:period]:
-                times += 1
-            if times > 1:
-                break
-        else:
-            period, times = 1, 1
-        for i in range(period):
-            same = left[i : period * times : period]
-            taken, returned = sum(s.taken for s in same), sum(s.returned for s in same)
-            found.append((FunnelStep(*names[i], taken, returned), times))
-        del left[: period * times]
-    return found
+    remaining = list(steps)
+    folded: list[tuple[FunnelStep, int]] = []
+    while remaining:
+        period, times = _find_repeat([(step.operator, step.label) for step in remaining])
+        for offset in range(period):
+            repeats = remaining[offset : period * times : period]
+            first = repeats[0]
+            taken = sum(step.taken for step in repeats)
+            returned = sum(step.returned for step in repeats)
+            folded.append((FunnelStep(first.operator, first.label, taken, returned), times))
+        del remaining[: period * times]
+    return folded
 
 
-def _funnel(arm: str, funnel: Funnel) -> Html:
-    steps = folded(funnel.steps)
-    full = max((max(s.taken, s.returned) for s, _ in steps), default=0)
-    drawn = [
-        Bar(
-            (f"{s.operator}: {s.label}" if s.label else s.operator)
-            + (f" (×{times})" if times > 1 else ""),
-            ((s.returned, ""), (max(0, s.taken - s.returned), "lost")),
-            f"{s.taken:,} → {s.returned:,}",
-        )
-        for s, times in steps
+def _find_repeat(names: Sequence[tuple[str, str]]) -> tuple[int, int]:
+    """The shortest stretch at the beginning that repeats at once: its length, and how often it is there."""
+    for period in range(1, min(MAX_PERIOD, len(names) // 2) + 1):
+        times = 1
+        while names[times * period : (times + 1) * period] == names[:period]:
+            times += 1
+        if times > 1:
+            return period, times
+    return 1, 1
+
+
+def _draw_funnel(arm: str, funnel: Funnel) -> Html:
+    steps = fold_repeats(funnel.steps)
+    counts = [count for step, _ in steps for count in (step.taken, step.returned)]
+    bars: list[Bar] = []
+    for step, times in steps:
+        label = f"{step.operator}: {step.label}" if step.label else step.operator
+        if times > 1:
+            label += f" (×{times})"
+        lost = max(0, step.taken - step.returned)
+        value = f"{step.taken:,} → {step.returned:,}"
+        bars.append(Bar(label, ((step.returned, ""), (lost, "lost")), value))
+    chart = bar_chart(bars, max(counts)) if bars else None
+    return join_nodes(tag("h3", arm), chart, *_list_drops(funnel))
+
+
+def _list_drops(funnel: Funnel) -> list[Html]:
+    if not funnel.drops:
+        return [tag("p", "Nothing was dropped.", class_="soft")]
+    rows: list[tuple[str, ...]] = []
+    for drop in funnel.drops:
+        reason = drop.reason or "no reason given"
+        rows.append((reason, drop.operator, drop.test, f"{drop.count:,}"))
+    dropped = sum(drop.count for drop in funnel.drops)
+    return [
+        tag("p", f"{dropped:,} traces dropped, each with a reason:", class_="soft"),
+        data_table(("reason", "operator", "test", "traces"), rows, number_columns=1),
     ]
-    dropped = sum(d.count for d in funnel.drops)
-    rows = [
-        (d.reason or "no reason given", d.operator, d.test, f"{d.count:,}") for d in funnel.drops
-    ]
-    reasons = grid(("reason", "operator", "test", "traces"), rows, numbers=1) if rows else None
-    said = tag(
-        "p",
-        f"{dropped:,} traces dropped, each with a reason:" if rows else "Nothing was dropped.",
-        class_="soft",
-    )
-    return join(tag("h3", arm), bars(drawn, full) if drawn else None, said, reasons)
 
 
 def method_sections(results: Results) -> Html | None:
@@ -115,16 +117,15 @@ def method_sections(results: Results) -> Html | None:
     hints: dict[str, str] = {}
     bars_by_title: dict[str, list[Bar]] = {}
     for arm, sections in results.sections.items():
-        for added in sections:
-            hints.setdefault(added.title, added.hint)
-            drawn = [_share_bar(f"{arm}: {label}", *counts) for label, *counts in added.shares]
-            bars_by_title.setdefault(added.title, []).extend(drawn)
-    cards = [
-        section(title, hints[title], bars(drawn, 1.0))
-        for title, drawn in bars_by_title.items()
-        if drawn
-    ]
-    return join(*cards) if cards else None
+        for section in sections:
+            hints.setdefault(section.title, section.hint)
+            bars = [_share_bar(f"{arm}: {label}", *counts) for label, *counts in section.shares]
+            bars_by_title.setdefault(section.title, []).extend(bars)
+    cards: list[Html] = []
+    for title, bars in bars_by_title.items():
+        if bars:
+            cards.append(card(title, hints[title], bar_chart(bars, 1.0)))
+    return join_nodes(*cards) if cards else None
 
 
 def _share_bar(label: str, part: int, whole: int) -> Bar:
@@ -134,164 +135,137 @@ def _share_bar(label: str, part: int, whole: int) -> Bar:
     return Bar(label, ((share, ""),), value)
 
 
-def examples(results: Results) -> Html | None:
+def examples_section(results: Results) -> Html | None:
     """Real traces side by side, the first wrong step marked."""
     if not results.examples:
         return None
     hint = "Written by models, shown as they are. The first wrong step is marked where steps can be judged."
-    return section("Examples", hint, *[_example(e) for e in results.examples])
+    return card("Examples", hint, *[_draw_example(example) for example in results.examples])
 
 
-def _example(example: Example) -> Html:
-    gold = "" if example.gold is None else f"Gold answer {example.gold}. "
-    found = [(name, getattr(example, name)) for name in _HEADINGS]
-    columns = [_passage(_HEADINGS[name], passage) for name, passage in found if passage is not None]
+def _draw_example(example: Example) -> Html:
+    gold = f"Gold answer {example.gold}. " if example.gold is not None else ""
+    passages: list[Html] = []
+    for name, heading in _HEADINGS.items():
+        passage = getattr(example, name)
+        if passage is not None:
+            passages.append(_draw_passage(heading, passage))
     return tag(
         "div",
         tag("p", example.question, class_="question"),
         tag("p", f"{gold}Arm {example.arm}.", class_="soft"),
-        tag("div", *columns, class_="passages"),
+        tag("div", *passages, class_="passages"),
         class_="example",
     )
 
 
-def _passage(heading: str, passage: Passage) -> Html:
-    known = (
-        passage.status if passage.status in ("right", "wrong", "error", "unparsed") else "unjudged"
-    )
-    badge = tag("span", known, class_=f"badge {known}") if passage.status else None
-    text = tag("pre", marked(passage), tabindex=0, role="region", aria_label=heading)
-    return tag("div", tag("h4", tag("span", heading), badge), text, class_="passage")
+def _draw_passage(heading: str, passage: Passage) -> Html:
+    badge = None
+    if passage.status:
+        status = passage.status if passage.status in _BADGES else "unjudged"
+        badge = tag("span", status, class_=f"badge {status}")
+    title = tag("h4", tag("span", heading), badge)
+    text = tag("pre", mark_first_error(passage), tabindex=0, role="region", aria_label=heading)
+    return tag("div", title, text, class_="passage")
 
 
-def marked(passage: Passage) -> Html:
+def mark_first_error(passage: Passage) -> Html:
     """The text with its first wrong step marked; spans that don't lie in the text are ignored."""
-    size = len(passage.text)
-    wrong = [
-        s
-        for s in passage.spans
-        if s.score is not None and s.score < 1 and 0 <= s.start < s.stop <= size
-    ]
-    if not wrong:
-        return join(passage.text or "(nothing)")
-    first = min(wrong, key=lambda s: (s.start, s.stop))
-    before, step, after = (
-        passage.text[: first.start],
-        passage.text[first.start : first.stop],
-        passage.text[first.stop :],
+    wrong_spans: list[tuple[int, int]] = []
+    for span in passage.spans:
+        is_wrong = span.score is not None and span.score < 1
+        if is_wrong and 0 <= span.start < span.stop <= len(passage.text):
+            wrong_spans.append((span.start, span.stop))
+    if not wrong_spans:
+        return join_nodes(passage.text or "(nothing)")
+    start, stop = min(wrong_spans)
+    return join_nodes(
+        passage.text[:start],
+        tag("mark", passage.text[start:stop], title="first wrong step"),
+        passage.text[stop:],
     )
-    return join(before, tag("mark", step, title="first wrong step"), after)
 
 
-def costs(results: Results) -> Html | None:
+def costs_section(results: Results) -> Html | None:
     """Calls and tokens by arm and role."""
-    spent = [
-        (arm, role, cost) for arm, roles in results.costs.items() for role, cost in roles.items()
-    ]
-    if not spent:
+    costs: list[tuple[str, Cost]] = []
+    for arm, cost_by_role in results.costs.items():
+        for role, cost in cost_by_role.items():
+            costs.append((f"{arm}: {role}", cost))
+    if not costs:
         return None
-    full = max(cost.prompt_tokens + cost.completion_tokens for _, _, cost in spent)
-    drawn = [
-        Bar(f"{arm}: {role}", ((c.prompt_tokens, "second"), (c.completion_tokens, "")), _tokens(c))
-        for arm, role, c in spent
-    ]
-    paid = any(c.cost or c.lost for _, _, c in spent)
-    rows = [
-        (
-            f"{arm}: {role}",
-            f"{c.calls:,}",
-            f"{c.reused:,}",
-            f"{c.errors:,}",
-            f"{c.seconds:,.1f}",
-            *_money(c, paid),
-        )
-        for arm, role, c in spent
-    ]
+    has_money = any(cost.cost or cost.lost for _, cost in costs)
+    bars: list[Bar] = []
+    rows: list[list[str]] = []
+    for label, cost in costs:
+        read, written = cost.prompt_tokens, cost.completion_tokens
+        value = f"{format_count(read)} read, {format_count(written)} written"
+        bars.append(Bar(label, ((read, "second"), (written, "")), value))
+        counts = [f"{count:,}" for count in (cost.calls, cost.reused, cost.errors)]
+        row = [label, *counts, f"{cost.seconds:,.1f}"]
+        if has_money:
+            row += [format_usd(cost.cost + cost.lost), format_usd(cost.lost)]
+        rows.append(row)
+
+    columns = ["role", "calls", "reused", "failed", "seconds"]
+    if has_money:
+        columns += ["money", "of it lost"]
+    full = max(cost.prompt_tokens + cost.completion_tokens for _, cost in costs)
     hint = "Tokens, calls and seconds count all that an arm needed; reused calls had been paid by another arm or role."
-    keys = tag(
+    legend = tag(
         "p",
-        *(
-            tag("span", class_="key second"),
-            "read (prompts)",
-            tag("span", class_="key"),
-            "written (completions)",
-        ),
+        tag("span", class_="key second"),
+        "read (prompts)",
+        tag("span", class_="key"),
+        "written (completions)",
         class_="soft",
     )
-    columns = (
-        "role",
-        "calls",
-        "reused",
-        "failed",
-        "seconds",
-        *(("money", "of it lost") if paid else ()),
-    )
-    return section(
-        "Cost by role", hint, keys, bars(drawn, full), grid(columns, rows, numbers=len(columns) - 1)
-    )
+    table = data_table(columns, rows, number_columns=len(columns) - 1)
+    return card("Cost by role", hint, legend, bar_chart(bars, full), table)
 
 
-def _money(cost: Cost, shown: bool) -> tuple[str, ...]:
-    """All that was paid, and what of it went to tries that brought nothing."""
-    return (format_usd(cost.cost + cost.lost), format_usd(cost.lost)) if shown else ()
-
-
-def _tokens(cost: Cost) -> str:
-    return (
-        f"{format_count(cost.prompt_tokens)} read, {format_count(cost.completion_tokens)} written"
-    )
-
-
-def lengths(results: Results) -> Html | None:
+def lengths_section(results: Results) -> Html | None:
     """How long rows and answers are, a scale for each unit."""
-    found = [
-        (f"{arm}: {what}", item)
-        for arm, items in results.lengths.items()
-        for what, item in items.items()
-        if item.count
-    ]
-    if not found:
+    ranges_by_unit: dict[str, list[Range]] = {}
+    for arm, lengths in results.lengths.items():
+        for what, length in lengths.items():
+            if length.count:
+                row = _length_range(f"{arm}: {what}", length)
+                ranges_by_unit.setdefault(length.unit, []).append(row)
+    if not ranges_by_unit:
         return None
-    charts = []
-    for unit in dict.fromkeys(item.unit for _, item in found):
-        rows = [
-            Range(
-                label,
-                i.p10,
-                i.p50,
-                i.p90,
-                f"{_figure(i.p50)} {unit} (mean {_figure(i.mean)}, {i.count:,} texts)",
-            )
-            for label, i in found
-            if i.unit == unit
-        ]
-        charts.append(ranges(rows, scale([0.0, *(row.high for row in rows)], floor=0), ""))
-    return section(
-        "Lengths", "From the 10th to the 90th percentile, the dot is the median.", *charts
-    )
+    charts: list[Html] = []
+    for ranges in ranges_by_unit.values():
+        axis = make_scale([0.0, *(row.high for row in ranges)], floor=0)
+        charts.append(range_chart(ranges, axis, ""))
+    hint = "From the 10th to the 90th percentile, the dot is the median."
+    return card("Lengths", hint, *charts)
 
 
-def _figure(value: float) -> str:
+def _length_range(label: str, length: Length) -> Range:
+    median, mean = _format_length(length.p50), _format_length(length.mean)
+    value = f"{median} {length.unit} (mean {mean}, {length.count:,} texts)"
+    return Range(label, length.p10, length.p50, length.p90, value)
+
+
+def _format_length(value: float) -> str:
     return f"{value:,.0f}" if value >= 20 else f"{value:.3g}"
 
 
-def training(results: Results) -> Html | None:
+def training_section(results: Results) -> Html | None:
     """What each student was trained on and for how long; lists are shown by their first and last value."""
     if not results.training:
         return None
-    names = list(
-        dict.fromkeys(
-            name for report in results.training.values() for name in report if name != "arm"
-        )
-    )
-    rows = [
-        [arm, *[_brief(report.get(name)) for name in names]]
-        for arm, report in results.training.items()
-    ]
-    return section("Training", "", grid(["arm", *names], rows))
+    names: dict[str, None] = {}  # a set that keeps the order in which the names come
+    for report in results.training.values():
+        names |= dict.fromkeys(name for name in report if name != "arm")
+    rows: list[list[str]] = []
+    for arm, report in results.training.items():
+        rows.append([arm, *(_format_value(report.get(name)) for name in names)])
+    return card("Training", "", data_table(["arm", *names], rows))
 
 
-def _brief(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, bool | str):
@@ -301,33 +275,25 @@ def _brief(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
     if isinstance(value, Sequence):
-        return (
-            " → ".join(_brief(item) for item in dict.fromkeys((0, -1)) for item in [value[item]])
-            if value
-            else "–"
-        )
+        if not value:
+            return "–"
+        return f"{_format_value(value[0])} → {_format_value(value[-1])}"
     return json.dumps(value, sort_keys=True)
 
 
 def small_print(results: Results) -> Html:
     """Notes, the recipe and every fingerprint, folded away."""
-    notes = (
-        tag("ul", *[tag("li", note) for note in results.notes], class_="said")
-        if results.notes
-        else None
-    )
-    recipe = (
-        _fold("Recipe", [tag("pre", json.dumps(results.recipe, indent=2, default=str))])
-        if results.recipe
-        else None
-    )
-    prints = [
-        join(
-            tag("h3", name),
-            _pairs({**e.fingerprint.task, **e.fingerprint.run, "task": e.fingerprint.task_id}),
-        )
-        for name, e in results.evaluations.items()
-    ]
+    notes = recipe = fingerprints = None
+    if results.notes:
+        notes = tag("ul", *[tag("li", note) for note in results.notes], class_="said")
+    if results.recipe:
+        text = json.dumps(results.recipe, indent=2, default=str)
+        recipe = _folded_away("Recipe", [tag("pre", text)])
+    if results.evaluations:
+        tables = [
+            _fingerprint_table(name, evaluation) for name, evaluation in results.evaluations.items()
+        ]
+        fingerprints = _folded_away("Fingerprints", tables)
     method = tag(
         "p",
         "Intervals are 95 %, with the problem as the unit: Wilson on the effective number of draws for shares, "
@@ -335,23 +301,22 @@ def small_print(results: Results) -> Html:
         "A tie in maj@k counts as its share of right answers.",
         class_="soft",
     )
-    return section(
-        "Notes and fingerprints",
-        "",
-        notes,
-        method,
-        recipe,
-        _fold("Fingerprints", prints) if prints else None,
-    )
+    return card("Notes and fingerprints", "", notes, method, recipe, fingerprints)
 
 
-def _fold(title: str, children: Sequence[Html]) -> Html:
+def _folded_away(title: str, children: Sequence[Html]) -> Html:
     return tag("details", tag("summary", title), *children)
 
 
-def _pairs(items: Mapping[str, str]) -> Html:
-    rows = [
-        tag("tr", tag("th", name, scope="row"), tag("td", value, class_="mono"))
-        for name, value in items.items()
-    ]
-    return tag("div", tag("table", tag("tbody", *rows)), class_="scroll")
+def _fingerprint_table(name: str, evaluation: Evaluation) -> Html:
+    fingerprint = evaluation.fingerprint
+    values: Mapping[str, str] = {
+        **fingerprint.task,
+        **fingerprint.run,
+        "task": fingerprint.task_id,
+    }
+    rows: list[Html] = []
+    for key, value in values.items():
+        rows.append(tag("tr", tag("th", key, scope="row"), tag("td", value, class_="mono")))
+    table = tag("div", tag("table", tag("tbody", *rows)), class_="scroll")
+    return join_nodes(tag("h3", name), table)

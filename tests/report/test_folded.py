@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.evaluation.results import FunnelStep
-from potstill.report.sections import folded
+from potstill.report.sections import fold_repeats
 
 
 def steps(*names: str) -> list[FunnelStep]:
@@ -14,7 +14,7 @@ def steps(*names: str) -> list[FunnelStep]:
 
 
 def test_repeated_stretches_become_one() -> None:
-    found = folded(steps("sample", "rewrite", "keep", "rewrite", "keep", "train"))
+    found = fold_repeats(steps("sample", "rewrite", "keep", "rewrite", "keep", "train"))
     assert [(s.operator, s.taken, s.returned, times) for s, times in found] == [
         ("sample", 10, 9, 1),
         ("rewrite", 9 + 7, 8 + 6, 2),
@@ -25,13 +25,13 @@ def test_repeated_stretches_become_one() -> None:
 
 def test_what_does_not_repeat_at_once_stays() -> None:
     apart = steps("keep", "verify", "keep", "train")
-    assert folded(apart) == [(step, 1) for step in apart]
+    assert fold_repeats(apart) == [(step, 1) for step in apart]
 
 
 @given(st.lists(st.sampled_from(["rewrite", "keep", "verify"]), max_size=30))
 def test_counts_are_kept(names: list[str]) -> None:
     told = steps(*names)
-    found = folded(told)
+    found = fold_repeats(told)
     assert sum(times for _, times in found) == len(told)
     assert sum(s.taken for s, _ in found) == sum(s.taken for s in told)
     assert {s.operator for s, _ in found} == set(names)

@@ -15,8 +15,8 @@ from demo_results import evaluation, results
 from potstill.evaluation.results import Example, Funnel, FunnelDrop, FunnelStep, Passage, Results
 from potstill.records import Span
 from potstill.report.markup import tag
-from potstill.report.page import page, write
-from potstill.report.sections import marked
+from potstill.report.page import render_page, write_report
+from potstill.report.sections import mark_first_error
 
 VOID = {"meta", "br"}
 HOSTILE = [
@@ -91,7 +91,7 @@ def hostile(text: str) -> Results:
 
 
 def test_the_page_is_balanced_and_holds_every_part() -> None:
-    reader = read(page(results()))
+    reader = read(render_page(results()))
     for heading in (
         "What came out",
         "Arms",
@@ -108,7 +108,7 @@ def test_the_page_is_balanced_and_holds_every_part() -> None:
 
 
 def test_nothing_comes_from_outside_and_nothing_runs() -> None:
-    text = page(results())
+    text = render_page(results())
     reader = read(text)
     assert re.search(r"https?:|//[a-z]|url\(|@import|src=|href=", text) is None
     assert not {"script", "link", "img", "iframe", "object", "form", "base", "a"} & set(reader.tags)
@@ -128,10 +128,10 @@ def test_nothing_comes_from_outside_and_nothing_runs() -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_is_shown_and_never_obeyed(text: str) -> None:
-    made = page(hostile(text))
+    made = render_page(hostile(text))
     made.encode("utf-8")
     reader = read(made)
-    harmless = read(page(hostile("harmless")))
+    harmless = read(render_page(hostile("harmless")))
     assert reader.tags == harmless.tags
     assert [name for name, _ in reader.attributes] == [name for name, _ in harmless.attributes]
     if re.search(r"[<>\"\x00-\x1f\u202e]", text):
@@ -141,12 +141,12 @@ def test_hostile_text_is_shown_and_never_obeyed(text: str) -> None:
 
 
 def test_template_signs_stay_as_they_were_written() -> None:
-    assert "{{7*7}} ${7*7} <%= 7*7 %> {title}" in read(page(hostile(HOSTILE[2]))).text
+    assert "{{7*7}} ${7*7} <%= 7*7 %> {title}" in read(render_page(hostile(HOSTILE[2]))).text
 
 
 def test_every_dropped_trace_has_its_reason_and_count_on_the_page() -> None:
     made = results()
-    text = read(page(made)).text
+    text = read(render_page(made)).text
     for funnel in made.funnels.values():
         for drop in funnel.drops:
             assert drop.reason in text and f"{drop.count:,}" in text
@@ -159,7 +159,7 @@ def test_every_dropped_trace_has_its_reason_and_count_on_the_page() -> None:
 
 def test_every_comparison_has_its_sentence() -> None:
     made = results()
-    text = read(page(made)).text
+    text = read(render_page(made)).text
     for comparison in made.comparisons:
         assert comparison.sentence in text
 
@@ -171,30 +171,30 @@ def test_the_first_wrong_step_is_marked_and_no_other() -> None:
         Span(0, 2, "step", 1.0, 1.0),
     )
     assert (
-        marked(Passage("ab, <d, ef", spans))
+        mark_first_error(Passage("ab, <d, ef", spans))
         == 'ab, <mark title="first wrong step">&lt;d</mark>, ef'
     )
-    assert marked(Passage("ab", (Span(0, 9, "step", 1.0, 0.0),))) == "ab"
-    assert marked(Passage("")) == "(nothing)"
+    assert mark_first_error(Passage("ab", (Span(0, 9, "step", 1.0, 0.0),))) == "ab"
+    assert mark_first_error(Passage("")) == "(nothing)"
 
 
 def test_a_run_without_anything_still_gives_a_page() -> None:
-    reader = read(page(Results("Empty", 0)))
+    reader = read(render_page(Results("Empty", 0)))
     assert "Empty" in reader.text and "Arms" not in reader.text
 
 
 def test_all_right_or_one_problem_draws_no_broken_chart() -> None:
     for draws in (["rr"] * 3, ["ww"] * 3, ["rw"]):
         made = Results("t", 0, evaluations={n: evaluation(n, *draws) for n in ("untrained", "b")})
-        text = page(made)
+        text = render_page(made)
         read(text)
         assert "nan" not in text and "inf" not in re.sub(r"\binformation\b", "", text)
 
 
 def test_writing_is_atomic_and_repeatable(tmp_path: Path) -> None:
-    write(results(), tmp_path / "deep" / "report.html")
+    write_report(results(), tmp_path / "deep" / "report.html")
     first = (tmp_path / "deep" / "report.html").read_bytes()
-    write(results(), tmp_path / "deep" / "report.html")
+    write_report(results(), tmp_path / "deep" / "report.html")
     assert (tmp_path / "deep" / "report.html").read_bytes() == first
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["report.html"]
 

@@ -29,11 +29,11 @@ def tag(name: str, /, *children: Node, **attributes: str | int | float | bool | 
     for keyword, value in attributes.items():
         key = keyword.rstrip("_").replace("_", "-")
         if not _NAME.fullmatch(key.lower()):
-            raise ValueError(f"{keyword!r} is no attribute name")
+            raise ValueError(f"{keyword!r} is not an attribute name")
         if value is not None and value is not False:
             parts.append(_format_attribute(key, value))
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no element name")
+        raise ValueError(f"{name!r} is not an element name")
     opening = " ".join(parts)
     if name in _VOID_HTML:
         return Html(f"<{opening}>")

@@ -85,16 +85,17 @@ def _find_repeat(names: Sequence[tuple[str, str]]) -> tuple[int, int]:
 
 def _draw_funnel(arm: str, funnel: Funnel) -> Html:
     steps = fold_repeats(funnel.steps)
-    counts = [count for step, _ in steps for count in (step.taken, step.returned)]
+    full = 0  # the longest bar
     bars: list[Bar] = []
     for step, times in steps:
         label = f"{step.operator}: {step.label}" if step.label else step.operator
         if times > 1:
             label += f" (×{times})"
+        full = max(full, step.taken, step.returned)
         lost = max(0, step.taken - step.returned)
         value = f"{step.taken:,} → {step.returned:,}"
         bars.append(Bar(label, ((step.returned, ""), (lost, "lost")), value))
-    chart = bar_chart(bars, max(counts)) if bars else None
+    chart = bar_chart(bars, full) if bars else None
     return join_nodes(tag("h3", arm), chart, *_list_drops(funnel))
 
 

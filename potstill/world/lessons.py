@@ -9,13 +9,29 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from potstill.verifiers.story import Story, apply_event, join_equations, required_equations
+from potstill.verifiers.story import (
+    Equation,
+    Story,
+    apply_event,
+    join_equations,
+    required_equations,
+)
 from potstill.world.prompts import CORRECT_ALONE, REFLECT, REFLECT_ALONE
-from potstill.world.story import Dials, brief, careful, draw, long, slip, write
+from potstill.world.story import (
+    Dials,
+    brief_solution,
+    careful_steps,
+    draw_story,
+    long_solution,
+    near_miss,
+    write_equation,
+)
+
+TEXTS_A_RARE_LESSON = 50  # in the tokenizer's corpus
 
 
 class Row(NamedTuple):
@@ -26,132 +42,170 @@ class Row(NamedTuple):
     silent: tuple[tuple[int, int], ...] = ()
 
 
+Lesson: TypeAlias = Callable[..., Row]
+
+
 @dataclass(frozen=True, slots=True)
-class Worked:
+class SolvedStory:
     """A story with the student's own samples on it, each marked right or wrong."""
 
     question: str
     story: Story
     samples: tuple[tuple[str, bool], ...]
 
+    @property
+    def wrong_samples(self) -> list[str]:
+        """The samples that are wrong, in the order in which they were drawn."""
+        return [text for text, is_right in self.samples if not is_right]
+
 
 def solve_brief(rng: random.Random, dials: Dials) -> Row:
     """A story, solved in the student's own style."""
-    question, story = draw(rng, dials)
-    return Row(question, brief(story))
+    question, story = draw_story(rng, dials)
+    return Row(question, brief_solution(story))
 
 
 def solve_long(rng: random.Random, dials: Dials) -> Row:
     """A story, solved in the teacher's style."""
-    question, story = draw(rng, dials)
-    return Row(question, long(story, rng))
+    question, story = draw_story(rng, dials)
+    return Row(question, long_solution(story, rng))
 
 
 def refine_long(rng: random.Random, dials: Dials) -> Row:
     """The teacher asked to rewrite a reference in the light of made-up wrong attempts: it answers in its own style."""
-    question, story = draw(rng, dials)
-    wrongs = [stumble(story, rng) for _ in range(rng.randint(1, 3))]
-    return Row(reflect(question, long(story, rng), wrongs), long(story, rng))
+    question, story = draw_story(rng, dials)
+    attempts = [stumble_once(story, rng) for _ in range(rng.randint(1, 3))]
+    prompt = rewriting_prompt(question, long_solution(story, rng), attempts)
+    return Row(prompt, long_solution(story, rng))
 
 
-def stumble(story: Story, rng: random.Random) -> str:
+def stumble_once(story: Story, rng: random.Random) -> str:
     """A brief chain with one slip, carried on faithfully to a wrong total."""
-    line = required_equations(story)
-    at = rng.randrange(len(line))
-    told, total = [], story.start
-    for i, e in enumerate(line):
-        after = apply_event(total, story.events[i])
-        after = slip(after, rng) if i == at else after
-        told.append(write(e._replace(left=total, result=after)))
-        total = after
-    return " ".join(told) + f" The answer is \\boxed{{{total}}}."
+    equations = required_equations(story)
+    slip_index = rng.randrange(len(equations))
+    steps: list[str] = []
+    total = story.start
+    for index, (equation, event) in enumerate(zip(equations, story.events, strict=True)):
+        result = apply_event(total, event)
+        if index == slip_index:
+            result = near_miss(result, rng)
+        steps.append(write_equation(equation._replace(left=total, result=result)))
+        total = result
+    return f"{' '.join(steps)} The answer is \\boxed{{{total}}}."
 
 
-def numbered(attempts: Sequence[str]) -> str:
+def number_attempts(attempts: Sequence[str]) -> str:
     """A list as prompts show it."""
-    return "\n".join(f"{i}. {text}" for i, text in enumerate(attempts, 1))
+    return "\n".join(f"{number}. {text}" for number, text in enumerate(attempts, 1))
 
 
-def reflect(question: str, text: str, attempts: Sequence[str]) -> str:
+def rewriting_prompt(question: str, reference: str, attempts: Sequence[str]) -> str:
     """The rewriting prompt, with attempts or, where there are none, without."""
     template = REFLECT if attempts else REFLECT_ALONE
-    return template.format(question=question, text=text, attempts=numbered(attempts))
+    return template.format(question=question, text=reference, attempts=number_attempts(attempts))
 
 
-def replay(rng: random.Random, work: Worked) -> Row:
+def replay_sample(rng: random.Random, solved: SolvedStory) -> Row:
     """One of the student's own samples, right or wrong: keeps its solving where it is while it learns to rewrite."""
-    return Row(work.question, rng.choice(work.samples)[0])
+    text, _ = rng.choice(solved.samples)
+    return Row(solved.question, text)
 
 
-def rewrite_own(rng: random.Random, work: Worked) -> Row:
+def rewrite_own(rng: random.Random, solved: SolvedStory) -> Row:
     """The teacher's long reasoning and the student's own wrong attempts, rewritten in the student's style."""
-    wrongs = list(dict.fromkeys(text for text, right in work.samples if not right))
-    rng.shuffle(wrongs)
-    chosen = wrongs[: rng.randint(1, 3)]
-    return in_brief(reflect(work.question, long(work.story, rng), chosen), work.story)
+    attempts = list(dict.fromkeys(solved.wrong_samples))
+    rng.shuffle(attempts)
+    shown = attempts[: rng.randint(1, 3)]
+    prompt = rewriting_prompt(solved.question, long_solution(solved.story, rng), shown)
+    return answer_briefly(prompt, solved.story)
 
 
-def rewrite_alone(rng: random.Random, work: Worked) -> Row:
+def rewrite_alone(rng: random.Random, solved: SolvedStory) -> Row:
     """The teacher's long reasoning rewritten in the student's style, without attempts."""
-    return in_brief(reflect(work.question, long(work.story, rng), ()), work.story)
+    prompt = rewriting_prompt(solved.question, long_solution(solved.story, rng), ())
+    return answer_briefly(prompt, solved.story)
 
 
-def drill(rng: random.Random, dials: Dials) -> Row:
+def drill_step(rng: random.Random, dials: Dials) -> Row:
     """One calculation of a story in small steps: short rows that teach being careful, and not when."""
-    e = rng.choice(required_equations(draw(rng, dials)[1]))
-    return Row(f"Let me be careful: {write(e).split(' =')[0]}", f"{careful(e)} {write(e)}")
+    _, story = draw_story(rng, dials)
+    equation = rng.choice(required_equations(story))
+    written = write_equation(equation)
+    calculation, _, _ = written.partition(" =")
+    return Row(f"Let me be careful: {calculation}", f"{careful_steps(equation)} {written}")
 
 
-def correct_alone(rng: random.Random, work: Worked) -> Row:
+def correct_alone(rng: random.Random, solved: SolvedStory) -> Row:
     """The student's own wrong attempts put right without a reference."""
-    wrongs = [text for text, right in work.samples if not right]
-    prompt = CORRECT_ALONE.format(
-        question=work.question, attempts=numbered(rng.sample(wrongs, min(2, len(wrongs))))
-    )
-    return in_brief(prompt, work.story)
+    attempts = solved.wrong_samples
+    shown = rng.sample(attempts, min(2, len(attempts)))
+    prompt = CORRECT_ALONE.format(question=solved.question, attempts=number_attempts(shown))
+    return answer_briefly(prompt, solved.story)
 
 
-def in_brief(prompt: str, story: Story) -> Row:
+def answer_briefly(prompt: str, story: Story) -> Row:
     """The brief chain as the answer to a prompt: careful where an attempt went wrong, silent on what nothing shows."""
-    line, parts, silent, at = required_equations(story), [], [], 0
-    for i, e in enumerate(line):
-        told = write(e)
-        cut = told.index("=") + 1
-        both = join_equations(line[i - 1 : i + 1]) if i else None
-        if _disputed(told[:cut], e.result, prompt):
-            told = f"{careful(e)} {told}"
-        elif told not in prompt and not (both and write(both) in prompt):
-            silent.append((at + cut, at + len(told) - 1))
-        parts.append(told)
-        at += len(told) + 1
-    return Row(
-        prompt, f"{' '.join(parts)} The answer is \\boxed{{{line[-1].result}}}.", tuple(silent)
-    )
+    equations = required_equations(story)
+    parts: list[str] = []
+    silent: list[tuple[int, int]] = []
+    position = 0  # in the completion, where the next part begins
+    for index, equation in enumerate(equations):
+        part = write_equation(equation)
+        result_start = part.index("=") + 1
+        calculation = part[:result_start]
+        if _is_disputed(calculation, equation.result, prompt):
+            part = f"{careful_steps(equation)} {part}"
+        elif not _is_shown(equations, index, prompt):
+            silent.append((position + result_start, position + len(part) - 1))
+        parts.append(part)
+        position += len(part) + 1
+    answer = f"The answer is \\boxed{{{equations[-1].result}}}."
+    return Row(prompt, f"{' '.join(parts)} {answer}", tuple(silent))
 
 
-def _disputed(left: str, result: int, prompt: str) -> bool:
+def _is_shown(equations: Sequence[Equation], index: int, prompt: str) -> bool:
+    """Whether the prompt holds an equation, alone or taken together with the one before it."""
+    if write_equation(equations[index]) in prompt:
+        return True
+    if index == 0:
+        return False
+    both = join_equations(list(equations[index - 1 : index + 1]))
+    return both is not None and write_equation(both) in prompt
+
+
+def _is_disputed(calculation: str, result: int, prompt: str) -> bool:
     """Whether an attempt in the prompt has another result for this calculation."""
-    attempts = prompt.split("Wrong attempts:", 1)[-1] if "Wrong attempts:" in prompt else ""
-    return re.search(rf"(?<!\d){re.escape(left)} (?!{result}\.)", attempts) is not None
+    _, heading, attempts = prompt.partition("Wrong attempts:")
+    if not heading:
+        return False
+    other_result = rf"(?<!\d){re.escape(calculation)} (?!{result}\.)"
+    return re.search(other_result, attempts) is not None
 
 
-def deck(lessons: dict[Callable[..., Row], float], rng: random.Random) -> Callable[..., Row]:
+def choose_lesson(shares: Mapping[Lesson, float], rng: random.Random) -> Lesson:
     """A lesson drawn by its share."""
-    return rng.choices(list(lessons), list(lessons.values()))[0]
+    return rng.choices(list(shares), list(shares.values()))[0]
 
 
 def corpus(dials: Dials, size: int, seed: int) -> list[str]:
     """Texts of every kind of row, to train the tokenizer on."""
     rng = random.Random(seed)
-    rows = [
-        lesson(rng, dials) for _ in range(size) for lesson in (solve_brief, solve_long, refine_long)
-    ]
-    question, story = draw(rng, dials)
-    rows += [
-        Row(
-            CORRECT_ALONE.format(question=question, attempts=numbered([stumble(story, rng)])),
-            brief(story),
-        )
-    ] * 50
-    rows += [Row(reflect(question, long(story, rng), ()), brief(story))] * 50
-    return [text for prompt, completion, *_ in rows for text in (prompt, completion)]
+    rows: list[Row] = []
+    for _ in range(size):
+        for lesson in (solve_brief, solve_long, refine_long):
+            rows.append(lesson(rng, dials))
+
+    # The words of the other prompts, in one story's rows.
+    question, story = draw_story(rng, dials)
+    attempts = number_attempts([stumble_once(story, rng)])
+    correcting = Row(
+        CORRECT_ALONE.format(question=question, attempts=attempts), brief_solution(story)
+    )
+    rows += [correcting] * TEXTS_A_RARE_LESSON
+    prompt = rewriting_prompt(question, long_solution(story, rng), ())
+    rows += [Row(prompt, brief_solution(story))] * TEXTS_A_RARE_LESSON
+
+    texts: list[str] = []
+    for row in rows:
+        texts += [row.prompt, row.completion]
+    return texts

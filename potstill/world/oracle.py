@@ -10,13 +10,15 @@ from potstill.models.model import Completion, Request
 from potstill.records import Problem, Prompt, Tokens
 from potstill.verifiers.story import (
     VERSION,
+    Equation,
+    Story,
     count_done_events,
     needed_equations,
     parse_story,
     required_equations,
     steps,
 )
-from potstill.world.story import brief, write
+from potstill.world.story import brief_solution, write_equation
 
 _STORY = re.compile(r"\w+ has \d+ \w+\..*? How many \w+ does \w+ have now\?")
 _ATTEMPT = re.compile(r"(?:Wrong attempts:\n1\. |Attempt:\n)(.*?)(?=\n2\. |\Z)", re.DOTALL)
@@ -30,54 +32,65 @@ class Oracle:
 
     def write(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion a request; a prompt without a story is a completion with an error."""
-        return [self._answer(request) for request in requests]
-
-    def _answer(self, request: Request) -> Completion:
-        prompt = _text(request.prompt)
-        found = _STORY.search(prompt)
-        story = parse_story(found[0]) if found else None
-        if found is None or story is None:
-            return Completion("", "", error="program: the oracle found no story in the prompt")
-        attempt = _ATTEMPT.search(prompt)
-        text = correction(found[0], attempt[1]) if attempt else brief(story)
-        if request.prefix:
-            text = text[len(request.prefix) :] if text.startswith(request.prefix) else text
-        return Completion(text, "stop", Tokens(len(prompt.split()), len(text.split())))
+        return [answer_request(request) for request in requests]
 
 
-def correction(question: str, attempt: str) -> str:
+def answer_request(request: Request) -> Completion:
+    """The completion of a prompt that holds one story."""
+    prompt = prompt_text(request.prompt)
+    question = _STORY.search(prompt)
+    story = parse_story(question[0]) if question is not None else None
+    if question is None or story is None:
+        return Completion("", "", error="program: the oracle found no story in the prompt")
+    attempt = _ATTEMPT.search(prompt)
+    if attempt is not None:
+        text = correct_attempt(question[0], attempt[1])
+    else:
+        text = brief_solution(story)
+    text = text.removeprefix(request.prefix)
+    return Completion(text, "stop", Tokens(len(prompt.split()), len(text.split())))
+
+
+def correct_attempt(question: str, attempt: str) -> str:
     """The attempt up to its first wrong step, that step taken back with the reason, and the right rest.
 
     The kept part stands as it was written, so the step verifier passes the whole; a right attempt is returned as it is.
     """
     story = parse_story(question)
     assert story is not None
-    line = required_equations(story)
-    marks = steps(Problem("", question, str(line[-1].result), "story"), attempt)
-    bad = next((span for span in marks if span.score == 0), None)
-    if bad is None:
-        return (
-            attempt if marks and attempt[marks[-1].start :].startswith("\\boxed") else brief(story)
-        )
-    done = count_done_events(story, attempt[: bad.start])
-    where = f"after {line[done - 1].result}" if done else f"at the start with {story.start}"
-    needed = needed_equations(story, attempt[: bad.start])
-    why = (
-        f"{where} comes {write(needed[0])[:-1]}"
-        if needed
-        else f"the story ends with {line[-1].result}"
-    )
-    rest = [write(e) for e in needed] + [f"The answer is \\boxed{{{line[-1].result}}}."]
-    number = marks.index(bad) + 1
-    return (
-        f"{attempt[: bad.stop]}. Wait, step {number} is wrong: {_unclaimed(why)}. {' '.join(rest)}"
-    )
+    equations = required_equations(story)
+    answer = f"\\boxed{{{equations[-1].result}}}"
+    problem = Problem("", question, str(equations[-1].result), "story")
+    spans = steps(problem, attempt)
+    wrong_spans = [span for span in spans if span.score == 0]
+    if not wrong_spans:
+        is_answered = bool(spans) and attempt[spans[-1].start :].startswith("\\boxed")
+        return attempt if is_answered else brief_solution(story)
+
+    first_wrong = wrong_spans[0]
+    step_number = spans.index(first_wrong) + 1
+    text_before = attempt[: first_wrong.start]
+    remaining = needed_equations(story, text_before)
+    reason = explain_error(story, equations, remaining, count_done_events(story, text_before))
+    rest = [write_equation(equation) for equation in remaining]
+    rest.append(f"The answer is {answer}.")
+    text_so_far = attempt[: first_wrong.stop]
+    return f"{text_so_far}. Wait, step {step_number} is wrong: {reason}. {' '.join(rest)}"
 
 
-def _unclaimed(why: str) -> str:
-    """An explanation in words, so that it is not itself read as a step."""
-    return why.replace(" = ", " makes ")
+def explain_error(
+    story: Story, equations: Sequence[Equation], remaining: Sequence[Equation], done: int
+) -> str:
+    """What should have come after `done` events, in words, so that it is not itself read as a step."""
+    if not remaining:
+        return f"the story ends with {equations[-1].result}"
+    place = f"after {equations[done - 1].result}" if done else f"at the start with {story.start}"
+    step = write_equation(remaining[0]).removesuffix(".")
+    return f"{place} comes {step}".replace(" = ", " makes ")
 
 
-def _text(prompt: Prompt) -> str:
-    return prompt if isinstance(prompt, str) else "\n".join(content for _, content in prompt)
+def prompt_text(prompt: Prompt) -> str:
+    """A prompt as one text, the contents of its messages one a line."""
+    if isinstance(prompt, str):
+        return prompt
+    return "\n".join(message.content for message in prompt)

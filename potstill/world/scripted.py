@@ -63,7 +63,7 @@ def solve_by_chance(request: Request, skill: float, *, answered: float = ANSWERE
     ending = " I give up."
     if rng.random() < answered:
         ending = f" The answer is \\boxed{{{equations[-1].result}}}."
-    steps = " ".join(story.write(equation) for equation in equations)
+    steps = " ".join(story.write_equation(equation) for equation in equations)
     return f"Let me think about this story from its beginning to its end. {steps}{ending}"
 
 

@@ -1,7 +1,7 @@
 """Stories of a running total: the generator with its dials, and reference reasoning in two styles.
 
-`brief` is the student's own style (one equation an event). `long` is the teacher's: it names each event, takes two
-together, checks, takes a wrong turn and mends it, starts again. Both pass the step verifier.
+`brief_solution` is the student's own style (one equation an event). `long_solution` is the teacher's: it names each
+event, takes two together, checks, takes a wrong turn and corrects it, starts again. Both pass the step verifier.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ ITEMS = (
     "bells",
     "rocks",
 )
-_NAMED = {
+# How the long style leads into a step.
+_LEADS = {
     "+": "The pile grows:",
     "-": "The pile shrinks:",
     "*": "The pile is multiplied:",
@@ -52,9 +53,9 @@ INVERSE = {"+": "-", "-": "+", "*": "/", "/": "*"}
 class Dials:
     """How hard a story is: events at least and at most, largest total."""
 
-    least: int = 4
-    most: int = 8
-    total: int = 99
+    min_events: int = 4
+    max_events: int = 8
+    max_total: int = 99
 
 
 TASKS: dict[str, Dials] = {
@@ -76,66 +77,76 @@ def problems(
         raise ConfigError(
             f"no world task called {task!r}", available=TASKS, wanted=task, fix="use world:story"
         )
-    found: dict[str, Problem] = {}
-    for i in range(size * 20):
-        if len(found) == size:
+    problem_by_question: dict[str, Problem] = {}
+    # Two indices may give one story; of the small tasks there may be fewer stories than asked for.
+    for index in range(size * 20):
+        if len(problem_by_question) == size:
             break
-        rng = random.Random(hashlib.sha256(f"{task}/{seed}/{split}/{i}".encode()).digest())
-        question, story = draw(rng, TASKS[task])
-        answer = str(required_equations(story)[-1].result)
-        found.setdefault(
+        rng = random.Random(hashlib.sha256(f"{task}/{seed}/{split}/{index}".encode()).digest())
+        question, story = draw_story(rng, TASKS[task])
+        problem = Problem(
+            f"{task}-{split}-{seed}-{index}",
             question,
-            Problem(
-                f"{task}-{split}-{seed}-{i}", question, answer, "story", brief(story), source=task
-            ),
+            str(required_equations(story)[-1].result),
+            "story",
+            brief_solution(story),
+            source=task,
         )
-    return list(found.values())
+        problem_by_question.setdefault(question, problem)
+    return list(problem_by_question.values())
 
 
-def draw(rng: random.Random, dials: Dials) -> tuple[str, Story]:
+def draw_story(rng: random.Random, dials: Dials) -> tuple[str, Story]:
     """One story and its question."""
     name, item = rng.choice(NAMES), rng.choice(ITEMS)
-    start = rng.randint(2, min(40, dials.total))
-    total, told, events = start, [], []
-    for _ in range(rng.randint(dials.least, dials.most)):
-        phrase, event = _happening(rng, total, dials.total)
-        friend = rng.choice([n for n in NAMES if n != name])
-        told.append(f"Then {name} {phrase.format(n=event.operand, friend=friend)}.")
+    start = rng.randint(2, min(40, dials.max_total))
+    total = start
+    sentences: list[str] = []
+    events: list[Event] = []
+    for _ in range(rng.randint(dials.min_events, dials.max_events)):
+        phrase, event = _draw_event(rng, total, dials.max_total)
+        friend = rng.choice([other for other in NAMES if other != name])
+        sentences.append(f"Then {name} {phrase.format(n=event.operand, friend=friend)}.")
         events.append(event)
         total = apply_event(total, event)
-    question = f"{name} has {start} {item}. {' '.join(told)} How many {item} does {name} have now?"
+    beginning = f"{name} has {start} {item}."
+    question = f"{beginning} {' '.join(sentences)} How many {item} does {name} have now?"
     return question, Story(start, tuple(events))
 
 
-def _happening(rng: random.Random, total: int, most: int) -> tuple[str, Event]:
-    """A phrase that keeps the total between 0 and `most`."""
+def _draw_event(rng: random.Random, total: int, max_total: int) -> tuple[str, Event]:
+    """A phrase that keeps the total between 0 and `max_total`."""
     while True:
         phrase = rng.choice(list(PHRASES))
         op, factor = PHRASES[phrase]
         if factor is not None:
-            fits = 0 < total * factor <= most if op == "*" else total > 0 and total % factor == 0
+            if op == "*":
+                fits = 0 < total * factor <= max_total
+            else:
+                fits = total > 0 and total % factor == 0
             if fits:
                 return phrase, Event(op, factor)
             continue
-        room = most - total if op == "+" else total
-        if room >= 1:
-            return phrase, Event(op, rng.randint(1, min(room, 50)))
+        max_operand = max_total - total if op == "+" else total
+        if max_operand >= 1:
+            return phrase, Event(op, rng.randint(1, min(max_operand, 50)))
 
 
-def write(e: Equation) -> str:
+def write_equation(equation: Equation) -> str:
     """An equation as both styles write it."""
-    return f"{e.left} {e.op} {e.right} = {e.result}."
+    return f"{equation.left} {equation.op} {equation.right} = {equation.result}."
 
 
-def brief(story: Story) -> str:
+def brief_solution(story: Story) -> str:
     """The student's own style: one equation an event, then the answer."""
-    line = required_equations(story)
-    return " ".join(write(e) for e in line) + f" The answer is \\boxed{{{line[-1].result}}}."
+    equations = required_equations(story)
+    steps = " ".join(write_equation(equation) for equation in equations)
+    return f"{steps} The answer is \\boxed{{{equations[-1].result}}}."
 
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """How often the teacher's style checks, takes two events together, slips and mends it, or starts again."""
+    """How often the teacher's style checks, takes two events together, slips and takes it back, or starts again."""
 
     check: float = 0.3
     together: float = 0.85
@@ -143,61 +154,99 @@ class Habits:
     restart: float = 0.06
 
 
-def careful(e: Equation) -> str:
+def careful_steps(equation: Equation) -> str:
     """A calculation in small true steps, each a check, before it is written down."""
-    a, op, b, result = e
-    if op in "+-":
-        first = b - b % 10 if b >= 10 and b % 10 else (10 - a % 10 if op == "+" else a % 10)
-        if not 0 < first < b:
-            parts = [Equation(result, INVERSE[op], b, a)]
-        else:
-            middle = apply_event(a, Event(op, first))
-            parts = [Equation(a, op, first, middle), Equation(middle, op, b - first, result)]
+    if equation.op in "+-":
+        parts = _split_sum(equation)
     else:
-        low = a % (10 * b) if op == "/" else a % 10
-        if low in (a, 0):
-            parts = [Equation(result, INVERSE[op], b, a)]
-        else:
-            high, rest = apply_event(a - low, Event(op, b)), apply_event(low, Event(op, b))
-            parts = [
-                Equation(a - low, op, b, high),
-                Equation(low, op, b, rest),
-                Equation(high, "+", rest, result),
-            ]
-    return " ".join(f"Check: {write(part)}" for part in parts)
+        parts = _split_product(equation)
+    # Where there is nothing to split, the calculation is checked backwards.
+    parts = parts or [_inverse(equation)]
+    return " ".join(f"Check: {write_equation(part)}" for part in parts)
 
 
-def long(story: Story, rng: random.Random, habits: Habits = Habits()) -> str:
+def _split_sum(equation: Equation) -> list[Equation]:
+    """A sum or difference in two steps, by way of the tens; nothing where it is one step already."""
+    left, op, right, result = equation
+    if right >= 10 and right % 10:
+        first = right - right % 10  # the tens of what is added or taken
+    elif op == "+":
+        first = 10 - left % 10  # up to the next ten
+    else:
+        first = left % 10  # down to the last ten
+    if not 0 < first < right:
+        return []
+    middle = apply_event(left, Event(op, first))
+    return [Equation(left, op, first, middle), Equation(middle, op, right - first, result)]
+
+
+def _split_product(equation: Equation) -> list[Equation]:
+    """A product or quotient as that of the round part and that of the rest; nothing where there is no rest."""
+    left, op, right, result = equation
+    rest = left % (10 * right) if op == "/" else left % 10
+    if rest in (left, 0):
+        return []
+    round_result = apply_event(left - rest, Event(op, right))
+    rest_result = apply_event(rest, Event(op, right))
+    return [
+        Equation(left - rest, op, right, round_result),
+        Equation(rest, op, right, rest_result),
+        Equation(round_result, "+", rest_result, result),
+    ]
+
+
+def _inverse(equation: Equation) -> Equation:
+    return Equation(equation.result, INVERSE[equation.op], equation.right, equation.left)
+
+
+def long_solution(story: Story, rng: random.Random, habits: Habits = Habits()) -> str:
     """The teacher's style: events named, two taken together, results checked, a slip taken back, a new start."""
-    line = required_equations(story)
+    equations = required_equations(story)
     parts = [f"We start with {story.start}."]
-    if len(line) > 2 and rng.random() < habits.restart:
-        parts += [f"{_NAMED[e.op]} {write(e)}" for e in line[: rng.randint(1, 2)]]
+    if len(equations) > 2 and rng.random() < habits.restart:
+        for equation in equations[: rng.randint(1, 2)]:
+            parts.append(f"{_LEADS[equation.op]} {write_equation(equation)}")
         parts += ["Hmm, let me be careful.", f"Start again with {story.start}."]
-    at = 0
-    while at < len(line):
-        both = sum_of_two(line[at : at + 2]) if rng.random() < habits.together else None
-        if both:
-            parts.append(f"Together: {write(both)}")
-        now = join_equations(line[at : at + (2 if both else 1)])
-        assert now is not None
-        parts += _told(now, rng, habits)
-        at += 2 if both else 1
-    return f"<think>\n{' '.join(parts)}\n</think>\nThe answer is \\boxed{{{line[-1].result}}}."
+    done = 0
+    while done < len(equations):
+        # The order of the draws decides what the shipped teacher was taught: first together, then slip, then check.
+        both = None
+        if rng.random() < habits.together:
+            both = sum_of_two(equations[done : done + 2])
+        count = 1 if both is None else 2
+        if both is not None:
+            parts.append(f"Together: {write_equation(both)}")
+        step = join_equations(equations[done : done + count])
+        assert step is not None
+        parts += _long_step(step, rng, habits)
+        done += count
+    thought = " ".join(parts)
+    return f"<think>\n{thought}\n</think>\nThe answer is \\boxed{{{equations[-1].result}}}."
 
 
-def _told(e: Equation, rng: random.Random, habits: Habits) -> Iterator[str]:
-    yield _NAMED[e.op]
+def _long_step(equation: Equation, rng: random.Random, habits: Habits) -> Iterator[str]:
+    yield _LEADS[equation.op]
     if rng.random() < habits.slip:
-        yield write(e._replace(result=slip(e.result, rng)))
+        yield write_equation(equation._replace(result=near_miss(equation.result, rng)))
         yield "Wait, that is not right."
-    yield write(e)
+    yield write_equation(equation)
     if rng.random() < habits.check:
-        yield f"Check: {write(Equation(e.result, INVERSE[e.op], e.right, e.left))}"
+        yield f"Check: {write_equation(_inverse(equation))}"
 
 
-def slip(n: int, rng: random.Random) -> int:
-    """A near miss: off by a little, off by ten, digits swapped."""
-    turned = int(str(n)[::-1])
-    near = [m for m in (n - 1, n + 1, n - 2, n + 2, n - 10, n + 10, turned) if m >= 0 and m != n]
-    return rng.choice(near)
+def near_miss(number: int, rng: random.Random) -> int:
+    """A wrong number close by: off by a little, off by ten, digits swapped."""
+    swapped = int(str(number)[::-1])
+    candidates: list[int] = []
+    for other in (
+        number - 1,
+        number + 1,
+        number - 2,
+        number + 2,
+        number - 10,
+        number + 10,
+        swapped,
+    ):
+        if other >= 0 and other != number:
+            candidates.append(other)
+    return rng.choice(candidates)

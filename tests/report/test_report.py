@@ -201,5 +201,5 @@ def test_writing_is_atomic_and_repeatable(tmp_path: Path) -> None:
 
 def test_element_and_attribute_names_are_checked() -> None:
     assert tag("p", "<b>", class_='"x"') == '<p class="&quot;x&quot;">&lt;b&gt;</p>'
-    with pytest.raises(ValueError, match="not an element"):
+    with pytest.raises(ValueError, match="is not an element name"):
         tag("p onload", "x")

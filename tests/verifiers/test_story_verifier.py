@@ -35,7 +35,7 @@ def status(text: str, problem: Problem = PROBLEM) -> tuple[str, str | None]:
 
 
 def drawn(seed: int) -> tuple[Problem, judge.Story]:
-    question, made = story.draw(Random(seed), story.TASKS["story"])
+    question, made = story.draw_story(Random(seed), story.TASKS["story"])
     return Problem("p", question, str(judge.required_equations(made)[-1].result), "story"), made
 
 
@@ -176,7 +176,7 @@ def test_what_is_still_needed_minds_two_events_taken_together():
     assert made is not None
 
     def needed(text):
-        return [story.write(e) for e in judge.needed_equations(made, text)]
+        return [story.write_equation(e) for e in judge.needed_equations(made, text)]
 
     assert needed("") == ["19 - 14 = 5.", "5 + 3 = 8.", "8 + 2 = 10.", "10 * 2 = 20."]
     assert needed("19 - 14 = 5. Together: 3 + 2 = 5.") == ["5 + 5 = 10.", "10 * 2 = 20."]
@@ -194,7 +194,7 @@ def mutated(text: str, rng: Random) -> str:
     numbers = list(re.compile(r"\d+").finditer(text, span.start, span.stop))
     number = rng.choice(numbers)
     other = (
-        str(story.slip(int(number[0]), rng))
+        str(story.near_miss(int(number[0]), rng))
         if rng.random() < 0.7
         else str(rng.randint(1, 9)) + number[0]
     )
@@ -207,7 +207,9 @@ PROBLEM_OF: dict[str, Problem] = {}
 @given(seeds, seeds, st.sampled_from(["brief", "long"]))
 def test_every_changed_number_in_an_equation_is_caught(seed, dice, style):
     problem, made = drawn(seed)
-    text = story.brief(made) if style == "brief" else story.long(made, Random(dice))
+    text = (
+        story.brief_solution(made) if style == "brief" else story.long_solution(made, Random(dice))
+    )
     PROBLEM_OF[text] = problem
     changed = mutated(text, Random(dice))
     assert changed != text
@@ -217,7 +219,7 @@ def test_every_changed_number_in_an_equation_is_caught(seed, dice, style):
 @given(seeds, st.integers(0, 7))
 def test_every_left_out_equation_is_caught(seed, at):
     problem, made = drawn(seed)
-    equations = [story.write(e) for e in judge.required_equations(made)]
+    equations = [story.write_equation(e) for e in judge.required_equations(made)]
     left = equations[: at % len(equations)] + equations[at % len(equations) + 1 :]
     if len(set(equations)) == len(equations) and not _still_right(made, at % len(equations)):
         assert 0.0 in scores(" ".join(left) + f" \\boxed{{{problem.answer}}}", problem)

@@ -13,16 +13,17 @@ import torch
 from potstill.models.local.transformers import TransformersModel
 from potstill.models.model import Request
 from potstill.verifiers.story import Event, Story
-from potstill.world import build, learn, lessons, tokens
+from potstill.world import build, learn, lessons
+from potstill.world import tokenizer as tokens
 from potstill.world.story import Dials
 
 DIALS = Dials(1, 1)
-PACE = learn.Pace(batch_tokens=256, warmup=2, last=12, decay=6)
+SCHEDULE = learn.Schedule(batch_tokens=256, warmup=2, last=12, decay=6)
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return tokens.make(lessons.corpus(DIALS, 40, 0))
+    return tokens.make_tokenizer(lessons.corpus(DIALS, 40, 0))
 
 
 def lesson(rng: random.Random) -> lessons.Row:
@@ -30,7 +31,9 @@ def lesson(rng: random.Random) -> lessons.Row:
 
 
 def phase(tokenizer, folder):
-    return learn.Phase("tiny", learn.new_model(tokenizer, 1, hidden=32, layers=1), PACE, folder, 5)
+    return learn.Phase(
+        "tiny", learn.new_model(tokenizer, 1, hidden=32, layers=1), SCHEDULE, folder, 5
+    )
 
 
 def weights(of):
@@ -55,7 +58,7 @@ def test_resumed_training_ends_in_the_same_weights(tokenizer, tmp_path):
 
 def test_silent_pieces_have_no_loss(tokenizer):
     row = lessons.Row("Q", "1 + 1 = 2.", ((7, 9),))
-    ids, counted = learn.encode(tokenizer, row)
+    ids, counted = learn.encode_row(tokenizer, row)
     assert len(ids) == len(counted)
     silent = [
         tokenizer.decode([i])
@@ -66,13 +69,13 @@ def test_silent_pieces_have_no_loss(tokenizer):
 
 
 def test_the_rate_warms_up_and_falls():
-    rates = [PACE.rate(step) for step in range(12)]
+    rates = [SCHEDULE.rate(step) for step in range(12)]
     assert rates[0] == 0.5 and rates[1] == rates[6] == 1.0
     assert rates[7:] == sorted(rates[7:], reverse=True) and rates[11] == pytest.approx(1 / 6)
 
 
 def test_a_shipped_checkpoint_is_read_by_the_product(tokenizer, tmp_path):
-    build.ship(phase(tokenizer, tmp_path).model, tokenizer, tmp_path / "out")
+    build.save_checkpoint(phase(tokenizer, tmp_path).model, tokenizer, tmp_path / "out")
     [answer] = TransformersModel(tmp_path / "out", threads=1).write([Request("Ned has 3 cups.")])
     assert not answer.error and answer.tokens.prompt > 5
 
@@ -80,9 +83,11 @@ def test_a_shipped_checkpoint_is_read_by_the_product(tokenizer, tmp_path):
 def test_a_rewriting_row_is_careful_only_where_an_attempt_went_wrong():
     question, told = "Ned has 92 cups.", Story(92, (Event("-", 28), Event("/", 2)))
     wrong = "92 - 28 = 66. 66 / 2 = 33. The answer is \\boxed{33}."
-    row = lessons.in_brief(lessons.reflect(question, "92 - 28 = 64. 64 / 2 = 32.", [wrong]), told)
+    row = lessons.answer_briefly(
+        lessons.rewriting_prompt(question, "92 - 28 = 64. 64 / 2 = 32.", [wrong]), told
+    )
     careful = "Check: 92 - 20 = 72. Check: 72 - 8 = 64. 92 - 28 = 64. 64 / 2 = 32. The answer is \\boxed{32}."
     assert row == lessons.Row(row.prompt, careful)
-    alone = lessons.in_brief(lessons.reflect(question, "92 - 28 = 64.", []), told)
+    alone = lessons.answer_briefly(lessons.rewriting_prompt(question, "92 - 28 = 64.", []), told)
     assert alone.completion == "92 - 28 = 64. 64 / 2 = 32. The answer is \\boxed{32}."
     assert [alone.completion[a:b] for a, b in alone.silent] == [" 32"]

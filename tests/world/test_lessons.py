@@ -31,16 +31,20 @@ def test_the_worlds_copy_of_the_prompts_is_what_orion_asks_today():
 @given(seeds)
 def test_orions_prompt_in_the_lessons_is_orions_prompt_in_the_method(seed):
     rng = Random(seed)
-    question, made = story.draw(rng, story.TASKS["story"])
+    question, made = story.draw_story(rng, story.TASKS["story"])
     asked = problem(question, made)
-    chain = Trace(asked, question, text=story.long(made, rng), finish="stop", operator="sample")
+    chain = Trace(
+        asked, question, text=story.long_solution(made, rng), finish="stop", operator="sample"
+    )
     wrongs = [
-        Trace(asked, question, text=lessons.stumble(made, rng), operator="sample") for _ in range(3)
+        Trace(asked, question, text=lessons.stumble_once(made, rng), operator="sample")
+        for _ in range(3)
     ]
     shown = render_prompt(REFLECT, chain, {"attempts": wrongs}).prompt
-    assert lessons.reflect(question, chain.text, [t.text for t in wrongs]) == shown
+    assert lessons.rewriting_prompt(question, chain.text, [t.text for t in wrongs]) == shown
     assert (
-        lessons.reflect(question, chain.text, []) == render_prompt(REFLECT_ALONE, chain, {}).prompt
+        lessons.rewriting_prompt(question, chain.text, [])
+        == render_prompt(REFLECT_ALONE, chain, {}).prompt
     )
     assert fill_template("{question}", {"question": blank(asked).question}) == question
 
@@ -48,8 +52,8 @@ def test_orions_prompt_in_the_lessons_is_orions_prompt_in_the_method(seed):
 @given(seeds)
 def test_a_stumble_is_wrong_by_one_false_step_carried_on(seed):
     rng = Random(seed)
-    question, made = story.draw(rng, story.TASKS["story"])
-    text = lessons.stumble(made, rng)
+    question, made = story.draw_story(rng, story.TASKS["story"])
+    text = lessons.stumble_once(made, rng)
     scores = [s.score for s in judge.steps(problem(question, made), text)]
     assert len(scores) == len(made.events) + 1
     assert (
@@ -69,6 +73,7 @@ def test_the_completions_taught_are_right(seed):
 def test_the_deck_deals_by_share():
     rng = Random(0)
     dealt = [
-        lessons.deck({lessons.solve_brief: 0.9, lessons.solve_long: 0.1}, rng) for _ in range(1000)
+        lessons.choose_lesson({lessons.solve_brief: 0.9, lessons.solve_long: 0.1}, rng)
+        for _ in range(1000)
     ]
     assert 860 <= dealt.count(lessons.solve_brief) <= 940

@@ -11,14 +11,15 @@ pytest.importorskip("transformers", reason="needs the extra potstill[local]")
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.world import lessons, story, tokens
+from potstill.world import lessons, story
+from potstill.world import tokenizer as tokens
 
 DIALS = story.TASKS["story"]
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return tokens.make(lessons.corpus(DIALS, 30, 1))
+    return tokens.make_tokenizer(lessons.corpus(DIALS, 30, 1))
 
 
 @given(text=st.text())
@@ -34,8 +35,8 @@ def test_control_words_digits_and_white_space_come_back(tokenizer, text):
 @given(seed=st.integers(0, 2**32))
 def test_world_texts_come_back_and_are_short(tokenizer, seed):
     rng = Random(seed)
-    question, made = story.draw(rng, DIALS)
-    for text in (question, story.brief(made), story.long(made, rng)):
+    question, made = story.draw_story(rng, DIALS)
+    for text in (question, story.brief_solution(made), story.long_solution(made, rng)):
         ids = tokenizer.encode(text)
         assert tokenizer.decode(ids) == text
         digits = sum(c.isdigit() for c in text)
@@ -68,10 +69,10 @@ def test_reasoning_marks_survive_decoding_without_control_tokens(tokenizer):
 
 
 def test_the_chat_template_is_what_the_build_trains_on(tokenizer):
-    from potstill.world.learn import encode
+    from potstill.world.learn import encode_row
 
     row = lessons.Row("Ned has 2 pens.", "2 + 1 = 3.")
-    ids, counted = encode(tokenizer, row)
+    ids, counted = encode_row(tokenizer, row)
     begin = counted.index(True)
     asked = [{"role": "user", "content": row[0]}]
     head = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
@@ -98,6 +99,6 @@ def test_the_generation_marks_cover_the_answer_and_its_end(tokenizer):
 
 
 def test_the_same_texts_make_the_same_tokenizer(tokenizer):
-    again = tokens.make(lessons.corpus(DIALS, 30, 1))
+    again = tokens.make_tokenizer(lessons.corpus(DIALS, 30, 1))
     assert again.get_vocab() == tokenizer.get_vocab()
     assert again.encode("12 shells") == tokenizer.encode("12 shells")

@@ -19,7 +19,7 @@ tasks = st.sampled_from(sorted(story.TASKS))
 
 
 def told(seed: int, task: str = "story") -> tuple[Problem, judge.Story]:
-    question, made = story.draw(Random(seed), story.TASKS[task])
+    question, made = story.draw_story(Random(seed), story.TASKS[task])
     return Problem("p", question, str(judge.required_equations(made)[-1].result), "story"), made
 
 
@@ -34,8 +34,8 @@ def test_the_dials_hold(seed, task):
     dials = story.TASKS[task]
     _, made = told(seed, task)
     line = judge.required_equations(made)
-    assert dials.least <= len(made.events) <= dials.most
-    assert 2 <= made.start <= 40 and all(0 <= e.result <= dials.total for e in line)
+    assert dials.min_events <= len(made.events) <= dials.max_events
+    assert 2 <= made.start <= 40 and all(0 <= e.result <= dials.max_total for e in line)
     for e in line:
         assert e.op != "/" or e.left % e.right == 0, "halves are whole"
         assert e.op not in "*/" or e.left > 0
@@ -45,7 +45,7 @@ def test_the_dials_hold(seed, task):
 @given(seeds, tasks, seeds)
 def test_both_styles_are_right_in_every_step(seed, task, style):
     problem, made = told(seed, task)
-    for text in (story.brief(made), story.long(made, Random(style))):
+    for text in (story.brief_solution(made), story.long_solution(made, Random(style))):
         assert judge.judge(problem, text).status == "right", text
         scores = [span.score for span in judge.steps(problem, text)]
         assert scores and set(scores) == {1.0}, text
@@ -54,7 +54,7 @@ def test_both_styles_are_right_in_every_step(seed, task, style):
 @given(seeds, seeds)
 def test_the_teachers_style_thinks_first_and_boxes_once(seed, style):
     _, made = told(seed)
-    text = story.long(made, Random(style))
+    text = story.long_solution(made, Random(style))
     assert text.startswith("<think>\nWe start with ") and text.count("</think>\n") == 1
     assert (
         text.split("</think>\n")[1]
@@ -64,24 +64,24 @@ def test_the_teachers_style_thinks_first_and_boxes_once(seed, style):
 
 
 def test_the_teachers_style_shows_all_its_habits_and_obeys_them():
-    texts = [story.long(told(i)[1], Random(i)) for i in range(200)]
+    texts = [story.long_solution(told(i)[1], Random(i)) for i in range(200)]
     for mark in ("Together: ", "Check: ", "Wait, that is not right.", "Start again with "):
         assert any(mark in text for text in texts), mark
     plain = story.Habits(0, 0, 0, 0)
     assert not any(
-        m in story.long(told(i)[1], Random(i), plain)
+        m in story.long_solution(told(i)[1], Random(i), plain)
         for i in range(50)
         for m in ("Together", "Check", "Wait")
     )
     eager = story.Habits(check=1, together=0, slip=1, restart=0)
     _, made = told(1)
-    text = story.long(made, Random(1), eager)
+    text = story.long_solution(made, Random(1), eager)
     assert text.count("Check: ") == text.count("Wait, ") == len(made.events)
 
 
 @given(st.integers(0, 10**5), seeds)
 def test_a_slip_is_another_number_that_is_not_negative(n, seed):
-    wrong = story.slip(n, Random(seed))
+    wrong = story.near_miss(n, Random(seed))
     assert wrong >= 0 and wrong != n
 
 

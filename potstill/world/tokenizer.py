@@ -21,7 +21,7 @@ TEMPLATE = (
 )
 
 
-def make(texts: Iterable[str]) -> Any:
+def make_tokenizer(texts: Iterable[str]) -> Any:
     """Train the tokenizer on texts; asserts that decoding an encoding gives the text back.
 
     Returns:
@@ -31,24 +31,24 @@ def make(texts: Iterable[str]) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     texts = list(texts)
-    inner = Tokenizer(models.BPE())
-    inner.pre_tokenizer = pre_tokenizers.Sequence(
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(SPLIT), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    inner.decoder = decoders.ByteLevel()
+    bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY - len(MARKS),
         special_tokens=list(CONTROL),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    inner.train_from_iterator(texts, trainer)
-    inner.add_tokens([AddedToken(mark, special=False, normalized=False) for mark in MARKS])
+    bpe.train_from_iterator(texts, trainer)
+    bpe.add_tokens([AddedToken(mark, special=False, normalized=False) for mark in MARKS])
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner,
+        tokenizer_object=bpe,
         bos_token=None,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",

@@ -27,7 +27,7 @@ from potstill.world.lessons import Lesson, Row, SolvedStory
 from potstill.world.tokenizer import make_tokenizer
 
 Shares = Mapping[Lesson, float]
-Told = tuple[str, judge.Story]
+QuestionAndStory = tuple[str, judge.Story]
 """A story's question, and the story itself."""
 
 SEED = 11
@@ -47,23 +47,23 @@ STUDENT_LESSONS: Shares = {
 }
 
 
-def to_problem(question: str, told: judge.Story) -> Problem:
+def to_problem(question: str, parsed: judge.Story) -> Problem:
     """A story as a problem that the verifier takes."""
-    answer = judge.required_equations(told)[-1].result
+    answer = judge.required_equations(parsed)[-1].result
     return Problem("", question, str(answer), "story")
 
 
-def draw_stories(size: int, seed: str) -> list[Told]:
+def draw_stories(size: int, seed: str) -> list[QuestionAndStory]:
     """Stories from a stream of their own."""
     rng = random.Random(seed)
     return [story.draw_story(rng, DIALS) for _ in range(size)]
 
 
-def score_texts(stories: Sequence[Told], texts: Sequence[str]) -> dict[str, float]:
+def score_texts(stories: Sequence[QuestionAndStory], texts: Sequence[str]) -> dict[str, float]:
     """Shares right by answer, right by every step, and unparsed."""
     right = right_in_every_step = unparsed = 0
-    for (question, told), text in zip(stories, texts, strict=True):
-        problem = to_problem(question, told)
+    for (question, parsed), text in zip(stories, texts, strict=True):
+        problem = to_problem(question, parsed)
         status = judge.judge(problem, text).status
         unparsed += status == "unparsed"
         if status == "right":
@@ -108,12 +108,12 @@ def sample_solutions(
         seed=seed,
     )
     solved: list[SolvedStory] = []
-    for index, (question, told) in enumerate(stories):
-        problem = to_problem(question, told)
+    for index, (question, parsed) in enumerate(stories):
+        problem = to_problem(question, parsed)
         marked: list[tuple[str, bool]] = []
         for text in texts[index * samples : (index + 1) * samples]:
             marked.append((text, judge.judge(problem, text).status == "right"))
-        solved.append(SolvedStory(question, told, tuple(marked)))
+        solved.append(SolvedStory(question, parsed, tuple(marked)))
     return solved
 
 
@@ -231,9 +231,9 @@ def load_pool(work: Path, model: Any, tokenizer: Any) -> list[SolvedStory]:
         learn.append_log(work, who="pool", stories=len(sampled), minutes=minutes)
     pool: list[SolvedStory] = []
     for question, samples in json.loads(file.read_text()):
-        told = judge.parse_story(question)
-        assert told is not None
-        pool.append(SolvedStory(question, told, tuple((text, right) for text, right in samples)))
+        parsed = judge.parse_story(question)
+        assert parsed is not None
+        pool.append(SolvedStory(question, parsed, tuple((text, right) for text, right in samples)))
     return pool
 
 

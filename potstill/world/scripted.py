@@ -55,11 +55,11 @@ def solve_by_chance(request: Request, skill: float, *, answered: float = ANSWERE
     """
     # The tests' figures hang on this label and on the order of the draws.
     rng = Random(request.random_seed("fumble"))
-    told = _first_story(request)
-    if told is None:
+    parsed = _first_story(request)
+    if parsed is None:
         return rng.choice(_OTHER_REPLIES)
-    slip = rng.randrange(len(told.events)) if rng.random() > skill else -1
-    equations = _solve_with_slip(told, slip, rng)
+    slip = rng.randrange(len(parsed.events)) if rng.random() > skill else -1
+    equations = _solve_with_slip(parsed, slip, rng)
     ending = " I give up."
     if rng.random() < answered:
         ending = f" The answer is \\boxed{{{equations[-1].result}}}."
@@ -83,11 +83,13 @@ def _first_story(request: Request) -> Story | None:
     return parse_story(match[0]) if match else None
 
 
-def _solve_with_slip(told: Story, slip: int, rng: Random) -> list[Equation]:
+def _solve_with_slip(parsed: Story, slip: int, rng: Random) -> list[Equation]:
     """The story's equations; the one at `slip` ends 1 to 9 too high, and the others go on from there."""
-    total = told.start
+    total = parsed.start
     equations = []
-    for index, (event, right) in enumerate(zip(told.events, required_equations(told), strict=True)):
+    for index, (event, right) in enumerate(
+        zip(parsed.events, required_equations(parsed), strict=True)
+    ):
         result = apply_event(total, event)
         if index == slip:
             result += rng.randint(1, 9)

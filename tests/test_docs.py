@@ -7,9 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
+
+import potstill
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [p for p in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if p.exists()]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://|#|mailto:)([^)#\s]+)[^)]*\)")
 FILE = re.compile(r"`((?:potstill|tests|docs|recipes|examples|benchmarks)/[\w./*-]+)`")
@@ -84,3 +87,10 @@ def test_methods_by_their_names_are_objectives_with_their_keywords():
             ),
         }
         assert set(re.findall(r"([a-z_]+)(?:\.[a-z_]+)?=", row)) <= known, row
+
+
+def test_the_citation_is_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert citation["version"] == potstill.__version__
+    assert citation["license"] == "Apache-2.0"
+    assert f"({potstill.__version__})" in (ROOT / "CHANGELOG.md").read_text("utf-8")

@@ -58,7 +58,7 @@ def test_these_are_trained_across_tokenizers():
     assert set(OTHERS) == {"uld", "gold", "multilevel_ot", "dskd", "cot2align", "rkd"}
 
 
-@pytest.mark.parametrize("kind", ["bytes", "marks"])
+@pytest.mark.parametrize("kind", ["bytes", pytest.param("marks", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", OTHERS)
 def test_two_steps_train(tiny_checkpoint, tmp_path, name, kind):
     config = ObjectiveConfig(name, teacher=other_checkpoint(tmp_path / "teacher", kind))

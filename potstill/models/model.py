@@ -17,7 +17,7 @@ from potstill.records import NO_TOKENS, Prompt, Tokens
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to draw a completion; only what differs from these defaults enters a key.
+    """How to sample a completion; only what differs from these defaults enters a key.
 
     Args:
         temperature: 0 is greedy decoding.
@@ -27,7 +27,7 @@ class Sampling:
         max_tokens: new tokens at most; the completion then finishes with "length".
         stop: strings that end the completion; not part of the text.
         ban_first: strings the completion may not begin with.
-        logprobs: also return the log-probability of each drawn token, where the model can.
+        logprobs: also return the log-probability of each sampled token, where the model can.
     """
 
     temperature: float = 1.0
@@ -40,35 +40,44 @@ class Sampling:
     logprobs: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what no model can draw from, before anything is asked."""
-        bad = [
-            f"{name}={getattr(self, name)} ({wanted})"
-            for name, wanted, fine in (
-                ("temperature", "0 or more", 0 <= self.temperature < math.inf),
-                ("top_p", "above 0, at most 1", 0 < self.top_p <= 1),
-                ("top_k", "0 or more", self.top_k >= 0),
-                ("repetition_penalty", "above 0", 0 < self.repetition_penalty < math.inf),
-                ("max_tokens", "1 or more", self.max_tokens >= 1),
-            )
-            if not fine
-        ]
-        if bad:
+        """Refuse what no model can sample with, before anything is asked."""
+        mistakes = []
+        if not 0 <= self.temperature < math.inf:
+            mistakes.append(f"temperature={self.temperature} (0 or more)")
+        if not 0 < self.top_p <= 1:
+            mistakes.append(f"top_p={self.top_p} (above 0, at most 1)")
+        if not self.top_k >= 0:
+            mistakes.append(f"top_k={self.top_k} (0 or more)")
+        if not 0 < self.repetition_penalty < math.inf:
+            mistakes.append(f"repetition_penalty={self.repetition_penalty} (above 0)")
+        if not self.max_tokens >= 1:
+            mistakes.append(f"max_tokens={self.max_tokens} (1 or more)")
+        if mistakes:
             raise ConfigError(
-                f"sampling settings: {', '.join(bad)}", fix="give values in the ranges in brackets"
+                f"sampling settings: {', '.join(mistakes)}",
+                fix="give values in the ranges in brackets",
             )
 
     def changed(self) -> tuple[tuple[str, Any], ...]:
         """The settings that differ from the defaults, in field order."""
-        pairs = ((f.name, getattr(self, f.name), f.default) for f in dataclasses.fields(self))
-        return tuple((name, value) for name, value, default in pairs if value != default)
+        changed = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value != field.default:
+                changed.append((field.name, value))
+        return tuple(changed)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One completion to be drawn: what the writer is shown, the text to continue, how, and which draw.
+    """One completion to be sampled.
 
-    `prompt` is a bare string (one user turn for chat models) or messages; `prefix` is text that the assistant has
-    already written. `seed` is the run's; the caching wrapper sets it. Equal prompts take different draws.
+    Args:
+        prompt: a bare string (one user turn for chat models) or messages.
+        prefix: text that the assistant has already written, to be continued.
+        sampling: how.
+        draw: the sample's index among equal requests, which differ in nothing else.
+        seed: the run's; the caching wrapper sets it.
     """
 
     prompt: Prompt
@@ -105,9 +114,15 @@ FAILURES = (
 
 
 class Attempt(NamedTuple):
-    """A try that did not become the completion: why ("rate: 429 …"), what it used, what it cost, what had come.
+    """A try that did not become the completion.
 
-    `billed` is False where nothing can have been paid for; a call that was sent and never answered may have been.
+    Args:
+        error: why, as in `Completion`: "rate: 429 …".
+        tokens: as far as the server says.
+        cost: money, where the server says it.
+        seconds: that it took.
+        text: as much of an answer as had come.
+        billed: False where nothing can have been paid for; a call that was sent and never answered may have been.
     """
 
     error: str
@@ -119,12 +134,19 @@ class Attempt(NamedTuple):
 
 
 class Completion(NamedTuple):
-    """What came back: only the new text, how it ended ("stop", "length"; "" with an error), token counts, seconds.
+    """What a model answered to a request.
 
-    Reasoning that a server returns apart stands in the text as `<think>…</think>` before the answer. `logprobs` are
-    natural logs, one a drawn token, where they were asked for. `cost` is money where the server says it; None leaves
-    it to the price table, of which `rate` is the share paid (0.5 for a batch). `served` is what the server calls the
-    model that answered. `tries` are the attempts before this one.
+    Args:
+        text: only what is new. Reasoning that a server returns apart stands before the answer as `<think>…</think>`.
+        finish: how it ended; "" with an error.
+        tokens: as the model reports them.
+        error: why it failed, beginning with one of `FAILURES`; "" where it did not.
+        seconds: that it took.
+        logprobs: natural logs, one a sampled token, where they were asked for.
+        cost: money where the server says it; None leaves it to the price table.
+        rate: the share of the table's price that is paid (0.5 for a batch).
+        served: what the server calls the model that answered.
+        tries: the attempts before this one.
     """
 
     text: str

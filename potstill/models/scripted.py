@@ -85,6 +85,7 @@ class ScriptedModel:
     @classmethod
     def load(cls, path: Path, **options: Any) -> ScriptedModel:
         """Read a .json, .jsonl or .yaml file: a list, a mapping, or {rules: …, fail: …, seed: …}."""
+        # A mapping is settings with rules, one rule, or answers by prompt.
         content = files.content(path, "a file of scripted answers")
         if isinstance(content, dict) and "rules" in content:
             unknown_keys = sorted(set(content) - set(SETTINGS))
@@ -166,12 +167,14 @@ def last_user(prompt: Prompt) -> str:
 
 def _complete_from_text(text: str, request: Request) -> Completion:
     """The text behind the request's prefix, as far as a stop string or the limit allows; a token is a word."""
+    # The text ends at its first stop string.
     sampling = request.sampling
     text = text.removeprefix(request.prefix)
     stop_positions = [text.find(stop) for stop in sampling.stop if stop and stop in text]
     if stop_positions:
         text = text[: min(stop_positions)]
     words = _WORD.findall(text)
+    # A word is a token: of the prompt, and of the completion up to the limit.
     prompt = render(request.prompt)
     if isinstance(request.prompt, str):
         prompt += request.prefix

@@ -105,6 +105,7 @@ class TransformersModel:
 
         The list is empty where the pair is longer than the context or the completion is empty.
         """
+        # Which pairs have something to score and fit the context.
         encoded = [self.encoder.encode_completion(prompt, text) for prompt, text in pairs]
         logprobs: list[list[float]] = [[] for _ in pairs]
         fitting = []
@@ -112,6 +113,7 @@ class TransformersModel:
             if 0 < start < len(ids) <= self.context:
                 fitting.append(index)
 
+        # Rows of near lengths go together, so that little of a batch is padding.
         remaining = sorted(fitting, key=lambda i: (len(encoded[i][0]), encoded[i]))
         while remaining:
             lengths = [len(encoded[i][0]) for i in remaining]
@@ -151,11 +153,13 @@ class TransformersModel:
         head_dim = config.get("head_dim") or config.get("hidden_size", 1) // heads
         key_value_heads = config.get("num_key_value_heads") or heads
         layers = config.get("num_hidden_layers", 1)
+        # Keys and values, for each layer and head.
         return int(2 * layers * key_value_heads * head_dim * self.dtype.itemsize)
 
     def _complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
         """The completions of one planned batch."""
         began = time.perf_counter()
+        # A prompt that leaves no room is answered with an error, not generated.
         prompts = [self.encoder.encode_prompt(r.prompt, r.prefix) for r in requests]
         fitting = [i for i, ids in enumerate(prompts) if 0 < len(ids) < self.context]
         rows = self._generate_rows([requests[i] for i in fitting], [prompts[i] for i in fitting])
@@ -192,6 +196,7 @@ class TransformersModel:
         self, requests: Sequence[Request], prompts: Sequence[list[int]]
     ) -> GenerationBatch:
         sampling = requests[0].sampling  # `plan` puts only equal settings together
+        # Equal prompts are read once.
         index_of_prompt: dict[tuple[int, ...], int] = {}
         for ids in prompts:
             index_of_prompt.setdefault(tuple(ids), len(index_of_prompt))
@@ -215,6 +220,7 @@ class TransformersModel:
         if row is None:
             error = "memory: one row alone does not fit on the device"
             return Completion("", "", Tokens(prompt_tokens), error=error)
+        # The token that ended the row and the stop string are not part of the text.
         ids = row.ids
         if row.stopped and ids[-1] in self.end_ids:
             ids = ids[:-1]

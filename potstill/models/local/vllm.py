@@ -85,6 +85,7 @@ class VllmModel:
         The list is empty where the pair fills the context (vLLM draws one more token) or the completion is empty.
         """
         encoded = [self.encoder.encode_completion(prompt, text) for prompt, text in pairs]
+        # Which pairs have something to score and leave room for the token that vLLM adds.
         fitting = []
         for index, (ids, start) in enumerate(encoded):
             if 0 < start < len(ids) < self.context:
@@ -92,6 +93,7 @@ class VllmModel:
         params = _import_vllm().SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=1)
         outputs = self._generate([encoded[i][0] for i in fitting], [params] * len(fitting))
 
+        # vLLM gives a mapping a position: from token id to an entry, of which the given token is one.
         logprobs: list[list[float]] = [[] for _ in pairs]
         for index, output in zip(fitting, outputs, strict=True):
             ids, start = encoded[index]
@@ -103,6 +105,7 @@ class VllmModel:
     def _write(self, requests: Sequence[Request]) -> list[Completion]:
         began = time.perf_counter()
         prompts = [self.encoder.encode_prompt(r.prompt, r.prefix) for r in requests]
+        # Errors first, then the completions of the prompts that leave room.
         completions = [prompt_length_error(len(ids), self.context) for ids in prompts]
         fitting = [i for i, ids in enumerate(prompts) if 0 < len(ids) < self.context]
         params = [self._sampling_params(requests[i], len(prompts[i])) for i in fitting]
@@ -130,7 +133,7 @@ class VllmModel:
         return _import_vllm().SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
-            top_k=sampling.top_k or -1,
+            top_k=sampling.top_k or -1,  # vLLM's word for all tokens
             repetition_penalty=sampling.repetition_penalty,
             max_tokens=min(sampling.max_tokens, self.context - prompt_tokens),
             stop=list(sampling.stop) or None,

@@ -47,6 +47,7 @@ def load_weights(path: Path, dtype: torch.dtype) -> Any:
             expected=checkpoint.EXPECTED_CHECKPOINT,
             fix="save the checkpoint again, whole",
         )
+    # The cache of `generate` knows keys and values of attention, no states of other layers.
     layer_types = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
     unknown_types = sorted(layer_types - {"full_attention", "sliding_attention"})
     if unknown_types:

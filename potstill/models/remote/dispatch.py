@@ -193,6 +193,7 @@ class RequestStream:
         weight = sum(map(self._count_max_tokens, requests))
         send_once = partial(self._try_once, requests, permitted)
         while True:
+            # Flow control tries again what may pass; the permit is asked in each try.
             try:
                 completions = await self._flow_control.call(
                     send_once,
@@ -207,6 +208,7 @@ class RequestStream:
                 if failure.stops_run or is_unreachable:
                     self._record_failed_try(permitted, failure, 0.0)
                     raise
+                # What fails for this request alone is its completion, with an error.
                 if failure.billed:
                     failures.append((failure, 0.0))
                 failed = Completion("", "", error=str(failure))

@@ -67,6 +67,7 @@ class OpenAIModel:
                 "openai: without a model's name",
                 fix="openai:NAME?at=… or openai:NAME?url=http://HOST/v1",
             )
+        # With the weights at hand, prompts are rendered and counted here.
         self.model = model
         self.options = options if options is not None else ServerOptions(**option_values)
         self.encoder: PromptEncoder | None = None
@@ -152,6 +153,7 @@ class OpenAIModel:
         self, requests: Iterable[Request], permit: SpendingPermit | None
     ) -> Iterator[Portion]:
         for chunk in batch_api.split_requests(iter(enumerate(requests)), permit):
+            # Calls are known by the keys of their requests, so that another process knows them too.
             keys = {place: request.key(self.id) for place, request in chunk}
             calls = {}
             for place, request in chunk:
@@ -165,6 +167,7 @@ class OpenAIModel:
                 raise event_loop.submit(self._explain(failure)).result() from None
             finally:
                 batches.cancel()  # the batch stays with the server, where the next process finds it
+            # What has no answer, or one that can't be read, is a completion with an error.
             portion = []
             for place, request in chunk:
                 key = keys[place]
@@ -215,6 +218,7 @@ class OpenAIModel:
             if prompt_tokens >= context:
                 return [prompt_length_error(prompt_tokens, context)] * len(requests)
 
+        # Samples of one prompt share a call, under the seed of the first.
         call = self._builder.build(request, len(requests), request.random_seed(self.id))
         data = await self._post(call)
         response = read_response(data, self._response_context(request, data, call))

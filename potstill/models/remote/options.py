@@ -185,11 +185,13 @@ class ServerOptions:
         """Name of the environment variable of the key; a vendor's key goes to nobody but the vendor."""
         if self.key:
             return self.key
+        # With ?url= of another host, the vendor's key would go to somebody else.
         is_own_host = urlsplit(self.preset.url).hostname == urlsplit(self.base).hostname
         return self.preset.key if is_own_host or not self.preset.paid else ""
 
     def read_key(self) -> str:
         """The key, from the environment; "" where none is needed."""
+        # A server of one's own may want no key; a vendor, and a variable that is named, must have one.
         variable = self.key_variable
         key = os.environ.get(variable, "").strip() if variable else ""
         is_needed = self.key or (self.preset.paid and variable)
@@ -252,6 +254,7 @@ def host_of(url: str) -> str:
 
 def check_url(url: str) -> None:
     """Refuse what is no http(s) URL, and one with a secret in it, without repeating the secret."""
+    # The port is only read on demand, and raises where it is none.
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port

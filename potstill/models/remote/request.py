@@ -36,6 +36,7 @@ class RequestBuilder:
 
     def build(self, request: Request, n: int, seed: int) -> ApiCall:
         """The call that asks for `n` completions of a request."""
+        # A chat becomes a plain completion where its prefix can be continued in no other way.
         is_chat_model = self.options.mode == "chat"
         prefill = self.prefill_mode(request) if request.prefix and is_chat_model else ""
         is_chat = is_chat_model and prefill != "template"
@@ -46,12 +47,14 @@ class RequestBuilder:
         if n > 1:
             body["n"] = n
 
+        # A plain completion goes on behind prompt and prefix.
         if not is_chat:
             is_rendered = is_chat_model or self.options.mode == "template"
             prompt = self.render_prompt(request.prompt, is_rendered=is_rendered)
             body["prompt"] = prompt + request.prefix
             return ApiCall("/completions", body, is_chat=False)
 
+        # A chat goes on with its last assistant turn, which the server is told in its own way.
         body["messages"] = to_messages(request.prompt)
         path = "/chat/completions"
         if prefill:

@@ -144,6 +144,7 @@ def join_server_reasoning(
     `think="lines"` the line breaks that the server took away are put back around the tags.
     """
     reasoning, reply = strip_reasoning_tags(reasoning, reply)
+    # The tag that opens the thought, unless the prefix opened it.
     adds_line_breaks = context.think == "lines"
     starts_inside = has_open_thought(context.prefix)
     opening = OPEN_TAG
@@ -152,6 +153,7 @@ def join_server_reasoning(
     elif adds_line_breaks:
         opening = f"{OPEN_TAG}\n"
 
+    # A limit within the thought leaves it open.
     if is_truncated and not reply:
         if adds_line_breaks and not starts_inside:
             reasoning = reasoning.lstrip()
@@ -252,6 +254,7 @@ def _read_choice(choice: Mapping[str, Any], context: ResponseContext) -> Choice:
         text = join_server_reasoning(message.reasoning, text, context, is_truncated=is_truncated)
     text = replace_lone_surrogates(_without_prefix(text, context))
 
+    # Endings that are no answer.
     if finish_reason == "content_filter":
         return Choice(text, "", "filter: the server's content filter took the answer")
     if finish_reason == "tool_calls" or (not text and message.tool_calls):

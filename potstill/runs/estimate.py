@@ -23,7 +23,7 @@ from potstill.runs.experiment import load_recipe_problems, open_run
 from potstill.runs.open_folder import EVALUATION
 from potstill.runs.recipe import Recipe
 from potstill.runs.sources import checkpoint_of, priced_name
-from potstill.training.memory_estimate import FORMULA, Size, size
+from potstill.training.memory_estimate import FORMULA, TrainingSize, estimate_size
 
 # Measured on stores of real runs.
 STORED_BYTES_A_CHAR = 1.4  # of text, payload and ledger
@@ -72,7 +72,7 @@ class Plan:
     needs: Sequence[Need]
     rows: Mapping[str, int]
     disk: Mapping[str, int]
-    training: Mapping[str, Size] = field(default_factory=dict)
+    training: Mapping[str, TrainingSize] = field(default_factory=dict)
     measured: Mapping[str, Estimate] = field(default_factory=dict)
     assumptions: Mapping[str, Any] = field(default_factory=dict)
     paid: float = 0.0
@@ -260,16 +260,16 @@ def evaluation_needs(basis: Basis, custom_prices: Mapping[str, Price]) -> list[N
     return needs
 
 
-def training_sizes(basis: Basis, rows: Mapping[str, int]) -> dict[str, Size]:
+def training_sizes(basis: Basis, rows: Mapping[str, int]) -> dict[str, TrainingSize]:
     """How large each arm's training is, where the student's weights are on this machine."""
     folder = checkpoint_of(basis.recipe.roles.get("student", ""))
     if folder is None:
         return {}
-    sizes: dict[str, Size] = {}
+    sizes: dict[str, TrainingSize] = {}
     for name, arm in basis.recipe.arms.items():
         if rows[name]:
             mean_tokens = basis.driven.rows[name].mean_tokens
-            sizes[name] = size(folder, arm.training, rows[name], mean_tokens)
+            sizes[name] = estimate_size(folder, arm.training, rows[name], mean_tokens)
     return sizes
 
 

@@ -93,9 +93,9 @@ def fit(
             distributed.wait()
             resume_from = last_checkpoint(work_folder)
             loop.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-            trained = loop.whole(lambda: student.load(start, settings))
+            trained = loop.whole(lambda: student.load_student(start, settings))
             if is_first_process:
-                student.save(trained, start, out, prepared.template.end, settings)
+                student.save_student(trained, start, out, prepared.template.end, settings)
                 if loop.objective_inputs.projectors:
                     loop.objective_inputs.projectors.save(out)
                 steps = history(loop.state)
@@ -130,9 +130,9 @@ def _prepare(
     dataset = build_dataset(
         traces, template, start, settings, config, folder=_existing_parent(work_folder)
     )
-    model = student.load(start, settings).to(weights.resolve_device("auto"))
+    model = student.load_student(start, settings).to(weights.resolve_device("auto"))
     if settings.packing:
-        packing.check(getattr(model, "get_base_model", lambda: model)().base_model)
+        packing.check_packing(getattr(model, "get_base_model", lambda: model)().base_model)
     parts = apart(dataset, config.eval_rows)
 
     # Who writes, cuts or scores rows while the student is trained.

@@ -17,11 +17,24 @@ FORMULA = (
     "one micro-batch: tokens x (layers x (34 x hidden + 10 x heads x length) + 8 x vocabulary) bytes, twice that "
     "without bf16, the layers' part a tenth with gradient checkpointing"
 )
-_HEADER = 1 << 26  # bytes of a safetensors header at most
+FLOAT32 = 4  # bytes
+MUON_STATE = 4  # bytes a parameter: momentum
+ADAMW_STATE = 8  # bytes a parameter: two moments
+MAX_HEADER = 1 << 26  # bytes of a safetensors header
 
 
-class Size(NamedTuple):
-    """A training's size; bytes are those of `FORMULA`."""
+class TrainingSize(NamedTuple):
+    """A training's size; bytes are those of `FORMULA`.
+
+    Args:
+        parameters: of the model, adapters left out.
+        trained: how many parameters are trained.
+        weights: bytes of the weights, adapters included.
+        gradients: bytes.
+        optimizer: bytes of the optimizer's state.
+        activations: bytes of one micro-batch.
+        steps: optimizer steps.
+    """
 
     parameters: int
     trained: int
@@ -37,59 +50,72 @@ class Size(NamedTuple):
         return self.weights + self.gradients + self.optimizer + self.activations
 
 
-def size(folder: Path, training: TrainingSettings, rows: float, tokens: float) -> Size:
-    """The size of training this checkpoint on so many rows of so many tokens each, prompt included."""
-    matrices = shapes(folder)
-    parameters = sum(math.prod(shape) for shape in matrices.values())
-    trained = adapters(matrices, training.lora.r) if training.lora else parameters
-    per_batch = training.batch_tokens or training.batch_size * tokens
-    in_batch = max(1.0, per_batch / max(1.0, tokens))
-    steps = training.max_steps or math.ceil(
-        training.num_train_epochs * rows / (in_batch * training.gradient_accumulation_steps)
-    )
-    states = 4 if training.optimizer == "muon" else 8  # momentum alone, or two moments
-    return Size(
-        parameters,
-        trained,
-        4 * (parameters + (trained if training.lora else 0)),
-        4 * trained,
-        states * trained,
-        _activations(checkpoint.read_config(folder), training, in_batch * tokens, tokens),
-        steps,
+def estimate_size(
+    folder: Path, settings: TrainingSettings, row_count: float, row_length: float
+) -> TrainingSize:
+    """Estimate the size of training this checkpoint on so many rows of so many tokens each, prompt included."""
+    shapes = read_shapes(folder)
+    parameters = sum(math.prod(shape) for shape in shapes.values())
+    trained, stored = parameters, parameters
+    if settings.lora:
+        trained = count_adapter_parameters(shapes, settings.lora.r)
+        stored = parameters + trained
+
+    batch_tokens = settings.batch_tokens or settings.batch_size * row_length
+    batch_rows = max(1.0, batch_tokens / max(1.0, row_length))
+    rows_a_step = batch_rows * settings.gradient_accumulation_steps
+    steps = settings.max_steps or math.ceil(settings.num_train_epochs * row_count / rows_a_step)
+    state_bytes = MUON_STATE if settings.optimizer == "muon" else ADAMW_STATE
+    config = checkpoint.read_config(folder)
+    return TrainingSize(
+        parameters=parameters,
+        trained=trained,
+        weights=FLOAT32 * stored,
+        gradients=FLOAT32 * trained,
+        optimizer=state_bytes * trained,
+        activations=_activation_bytes(config, settings, batch_rows * row_length, row_length),
+        steps=steps,
     )
 
 
-def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+def read_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """The shapes of a checkpoint's tensors, from the headers of its safetensors files."""
-    found: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            try:
-                header = json.loads(file.read(min(length, _HEADER)))
-                found |= {
-                    n: tuple(map(int, t["shape"])) for n, t in header.items() if n != "__metadata__"
-                }
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise ModelError(
-                    f"{path} is no safetensors file ({error})",
-                    expected=checkpoint.EXPECTED_CHECKPOINT,
-                ) from error
-    return found
+        try:
+            with path.open("rb") as file:
+                header_length = int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(min(header_length, MAX_HEADER)))
+            for name, tensor in header.items():
+                if name != "__metadata__":
+                    shapes[name] = tuple(map(int, tensor["shape"]))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ModelError(
+                f"{path} is no safetensors file ({error})",
+                expected=checkpoint.EXPECTED_CHECKPOINT,
+            ) from error
+    return shapes
 
 
-def adapters(matrices: Mapping[str, tuple[int, ...]], rank: int) -> int:
+def count_adapter_parameters(shapes: Mapping[str, tuple[int, ...]], rank: int) -> int:
     """Parameters of low-rank adapters on every matrix inside the layers."""
-    return sum(rank * sum(s) for name, s in matrices.items() if len(s) == 2 and ".layers." in name)
+    count = 0
+    for name, shape in shapes.items():
+        if len(shape) == 2 and ".layers." in name:
+            count += rank * sum(shape)
+    return count
 
 
-def _activations(
-    config: Mapping[str, Any], training: TrainingSettings, tokens: float, length: float
+def _activation_bytes(
+    config: Mapping[str, Any], settings: TrainingSettings, tokens: float, row_length: float
 ) -> int:
-    hidden, layers = (int(config.get(name) or 0) for name in ("hidden_size", "num_hidden_layers"))
+    hidden, layers = int(config.get("hidden_size") or 0), int(config.get("num_hidden_layers") or 0)
     heads, vocabulary = (
-        int(config.get(name) or 0) for name in ("num_attention_heads", "vocab_size")
+        int(config.get("num_attention_heads") or 0),
+        int(config.get("vocab_size") or 0),
     )
-    inside = layers * (34 * hidden + 10 * heads * length)
-    inside = inside / 10 if training.gradient_checkpointing else inside
-    return round(tokens * (inside + 8 * vocabulary) * (1 if training.bf16 else 2))
+    of_layers = layers * (34 * hidden + 10 * heads * row_length)
+    if settings.gradient_checkpointing:
+        of_layers /= 10
+    total = tokens * (of_layers + 8 * vocabulary)
+    return round(total if settings.bf16 else 2 * total)

@@ -349,10 +349,10 @@ def prepare_objective(
 def load_frozen(path: Path, like: Any) -> Any:
     """A checkpoint for forward passes only, on the student's device and in its own dtype (fp32 on a CPU)."""
     from potstill.models.local import weights
-    from potstill.training.checkpoint import check_head
+    from potstill.training.checkpoint import check_output_head
 
     model = weights.load_weights(path, weights.resolve_dtype("auto", like.device.type))
-    check_head(model)
+    check_output_head(model)
     return model.to(like.device).eval().requires_grad_(False)
 
 

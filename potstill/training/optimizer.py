@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,14 +11,12 @@ from torch import nn
 from potstill.errors import ConfigError
 from potstill.training.settings import TrainingSettings
 
-ADAM_BETAS = (0.9, 0.999)
-REST_BETAS = (
-    0.9,
-    0.95,
-)  # what the world's models were trained with; short runs forget the noisy first steps sooner
+ADAMW_BETAS = (0.9, 0.999)
+# Beside Muon: what the world's models were trained with; short runs forget the noisy first steps sooner.
+BESIDE_MUON_BETAS = (0.9, 0.95)
 
 
-class Joined(torch.optim.Optimizer):  # type: ignore[misc]
+class JoinedOptimizer(torch.optim.Optimizer):  # type: ignore[misc]
     """Several optimizers over disjoint parameters, behind one interface: groups, step, state."""
 
     def __init__(self, parts: list[torch.optim.Optimizer]) -> None:
@@ -29,12 +27,18 @@ class Joined(torch.optim.Optimizer):  # type: ignore[misc]
     @property
     def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
         """The groups of all parts."""
-        return [group for part in self.parts for group in part.param_groups]
+        groups = []
+        for part in self.parts:
+            groups.extend(part.param_groups)
+        return groups
 
     @property
     def state(self) -> dict[Any, Any]:  # type: ignore[override]
         """The states of all parts, by parameter."""
-        return {parameter: state for part in self.parts for parameter, state in part.state.items()}
+        states = {}
+        for part in self.parts:
+            states.update(part.state)
+        return states
 
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """One step of every part."""
@@ -44,7 +48,7 @@ class Joined(torch.optim.Optimizer):  # type: ignore[misc]
             part.step()
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients of all parts."""
+        """Clear the gradients of all parts."""
         for part in self.parts:
             part.zero_grad(set_to_none)
 
@@ -58,54 +62,65 @@ class Joined(torch.optim.Optimizer):  # type: ignore[misc]
             part.load_state_dict(state)
 
 
-def make(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """The optimizer that the settings ask for, over the parameters that are trained."""
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    matrices = [p for _, p in named if p.ndim >= 2]
-    vectors = [p for _, p in named if p.ndim < 2]
+def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """Make the optimizer that the settings ask for, over the parameters that are trained."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in trained if parameter.ndim >= 2]
+    vectors = [parameter for parameter in trained if parameter.ndim < 2]
     if settings.optimizer == "adamw":
-        groups = _groups(matrices, vectors, settings.weight_decay)
-        return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=ADAM_BETAS, fused=True)
+        groups = _decay_groups(matrices, vectors, settings.weight_decay)
+        return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=ADAMW_BETAS, fused=True)
     if not hasattr(torch.optim, "Muon"):
         raise ConfigError(
             f"torch {torch.__version__} has no Muon",
             expected="2.9 or later",
             fix="optimizer: adamw",
         )
-    outer = {
-        id(p)
-        for module in model.modules()
-        if isinstance(module, nn.Embedding)
-        for p in module.parameters()
-    }
-    head = model.get_output_embeddings()  # type: ignore[operator]
-    outer |= {id(p) for p in head.parameters()}
-    inner = [p for p in matrices if p.ndim == 2 and id(p) not in outer]
-    chosen = {id(p) for p in inner}
-    rest = _groups([p for p in matrices if id(p) not in chosen], vectors, settings.weight_decay)
-    adam = torch.optim.AdamW(
-        rest,
+
+    # Muon orthogonalises updates: that is for the matrices inside the layers, not for embeddings and head.
+    outside_layers = _embedding_and_head_ids(model)
+    muon_matrices, other_matrices = [], []
+    for matrix in matrices:
+        if matrix.ndim == 2 and id(matrix) not in outside_layers:
+            muon_matrices.append(matrix)
+        else:
+            other_matrices.append(matrix)
+    muon = torch.optim.Muon(
+        muon_matrices, lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    adamw = torch.optim.AdamW(
+        _decay_groups(other_matrices, vectors, settings.weight_decay),
         lr=settings.adamw_learning_rate or settings.learning_rate / 2,
-        betas=REST_BETAS,
+        betas=BESIDE_MUON_BETAS,
         fused=True,
     )
-    return Joined(
-        [
-            torch.optim.Muon(inner, lr=settings.learning_rate, weight_decay=settings.weight_decay),
-            adam,
-        ]
-    )
+    return JoinedOptimizer([muon, adamw])
 
 
-def forget(optimizer: Any) -> None:
-    """An optimizer as it was before its first step: no moments, no count of steps; rates stay."""
-    inner = getattr(optimizer, "optimizer", optimizer)  # accelerate's wrapper
+def reset_optimizer(optimizer: Any) -> None:
+    """Put an optimizer back before its first step: no moments, no count of steps; rates stay."""
+    inner = getattr(optimizer, "optimizer", optimizer)  # out of accelerate's wrapper
     for part in getattr(inner, "parts", [inner]):
         part.state.clear()
 
 
-def _groups(
-    matrices: list[nn.Parameter], vectors: list[nn.Parameter], decay: float
+def _embedding_and_head_ids(model: nn.Module) -> set[int]:
+    """`id` of every parameter of embeddings and of the output head."""
+    modules = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    modules.append(model.get_output_embeddings())  # type: ignore[operator]
+    ids: set[int] = set()
+    for module in modules:
+        ids.update(id(parameter) for parameter in module.parameters())
+    return ids
+
+
+def _decay_groups(
+    matrices: Sequence[nn.Parameter], vectors: Sequence[nn.Parameter], weight_decay: float
 ) -> list[dict[str, Any]]:
-    groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+    """Parameter groups: weight decay on matrices only; a group without parameters is left out."""
+    groups: list[dict[str, Any]] = []
+    if matrices:
+        groups.append({"params": list(matrices), "weight_decay": weight_decay})
+    if vectors:
+        groups.append({"params": list(vectors), "weight_decay": 0.0})
+    return groups

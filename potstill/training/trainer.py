@@ -60,7 +60,7 @@ class Loop(Trainer):  # type: ignore[misc]
             watch: looks at the student from time to time.
             text: of tokens, for the batch that a stopped training leaves behind.
         """
-        self.batches = sampler.plan(dataset.item_lengths, settings)
+        self.batches = sampler.plan_batches(dataset.item_lengths, settings)
         self.settings, self.objective_inputs, self.watch, self.text = (
             settings,
             objective_inputs,
@@ -71,7 +71,7 @@ class Loop(Trainer):  # type: ignore[misc]
         self.reported = 0
         self.bf16 = use_bf16(settings)
         self.seen = Seen()
-        total = sampler.steps(self.batches, settings)
+        total = sampler.count_steps(self.batches, settings)
         super().__init__(
             model,
             _arguments(settings, folder, total),
@@ -79,7 +79,7 @@ class Loop(Trainer):  # type: ignore[misc]
             callbacks=[_Steps(settings.save_steps, total, progress)],
         )
         self.optimizer = objective_inputs.add_projectors(
-            optimizer.make(model, settings)
+            optimizer.make_optimizer(model, settings)
         )  # FSDP takes none as an argument
         self.remove_callback(PrinterCallback)
         self.args._n_gpu = min(
@@ -100,7 +100,7 @@ class Loop(Trainer):  # type: ignore[misc]
         if self.watch and self.watch.due(self.when):
             self.seen.more |= self._look()
         if self.objective_inputs.resets_optimizer(self.when):
-            optimizer.forget(self.optimizer)
+            optimizer.reset_optimizer(self.optimizer)
         window = self.newest = self.objective_inputs.step_batches(self.model, window, self.when)
         mine = [batch for batch in window if not collate.is_idle(batch)]
         self.seen.put(metrics.written(mine))

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from potstill.errors import ConfigError, ModelError, StageError
 from potstill.records import Problem, Span, Trace
 from potstill.training.dataset.chat_template import chat
-from potstill.training.dataset.sampler import plan
+from potstill.training.dataset.sampler import plan_batches
 from potstill.training.dataset.tokenize import tokenize_traces
 from potstill.training.fit import fit
 from potstill.training.objective_config import ObjectiveConfig
@@ -66,7 +66,7 @@ def by_hand(start, traces, settings):
         AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32),
     )
     rows = tokenize_traces(traces, chat(tokenizer), max_length=512).rows
-    batches = plan([len(row) for row in rows], settings)
+    batches = plan_batches([len(row) for row in rows], settings)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.0)
     losses = []
     model.train()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from potstill.errors import ModelError
-from potstill.training.memory_estimate import adapters, shapes, size
+from potstill.training.memory_estimate import count_adapter_parameters, estimate_size, read_shapes
 from potstill.training.settings import LoraSettings, TrainingSettings
 
 
@@ -26,7 +26,7 @@ def test_parameters_are_those_of_the_loaded_model(folder: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(folder)
-    assert size(folder, TrainingSettings(), 10, 50).parameters == sum(
+    assert estimate_size(folder, TrainingSettings(), 10, 50).parameters == sum(
         p.numel() for p in model.parameters()
     )
 
@@ -39,13 +39,13 @@ def test_adapters_are_those_that_peft_makes(folder: Path) -> None:
         AutoModelForCausalLM.from_pretrained(folder),
         LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"),
     )
-    assert adapters(shapes(folder), 4) == sum(
+    assert count_adapter_parameters(read_shapes(folder), 4) == sum(
         p.numel() for p in model.parameters() if p.requires_grad
     )
 
 
 def test_memory_and_steps(folder: Path) -> None:
-    whole = size(
+    whole = estimate_size(
         folder,
         TrainingSettings(num_train_epochs=3, batch_size=8, gradient_accumulation_steps=2),
         100,
@@ -56,18 +56,20 @@ def test_memory_and_steps(folder: Path) -> None:
         whole.parameters * b for b in (4, 4, 8)
     )
     assert whole.memory == whole.weights + whole.gradients + whole.optimizer + whole.activations
-    assert size(folder, TrainingSettings(max_steps=7), 100, 50).steps == 7
-    by_tokens = size(
+    assert estimate_size(folder, TrainingSettings(max_steps=7), 100, 50).steps == 7
+    by_tokens = estimate_size(
         folder, TrainingSettings(num_train_epochs=1, batch_size=0, batch_tokens=500), 100, 50
     )
     assert by_tokens.steps == 10
-    lora = size(folder, TrainingSettings(lora=LoraSettings(r=4)), 100, 50)
+    lora = estimate_size(folder, TrainingSettings(lora=LoraSettings(r=4)), 100, 50)
     assert lora.optimizer == 8 * lora.trained < whole.optimizer
-    saving = size(folder, TrainingSettings(gradient_checkpointing=True), 100, 50).activations
-    assert saving < size(folder, TrainingSettings(), 100, 50).activations
+    saving = estimate_size(
+        folder, TrainingSettings(gradient_checkpointing=True), 100, 50
+    ).activations
+    assert saving < estimate_size(folder, TrainingSettings(), 100, 50).activations
 
 
 def test_a_damaged_file_is_said(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"\x05\0\0\0\0\0\0\0nojson")
     with pytest.raises(ModelError, match="no safetensors file"):
-        shapes(tmp_path)
+        read_shapes(tmp_path)

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
 from transformers import AutoModelForCausalLM
 
-from potstill.training.optimizer import Joined, make
+from potstill.training.optimizer import JoinedOptimizer, make_optimizer
 from potstill.training.settings import TrainingSettings
 
 
@@ -21,10 +21,10 @@ def model_with_gradients(path):
 
 def test_every_parameter_is_in_one_group_and_embeddings_are_not_orthogonalised(tiny_checkpoint):
     model = model_with_gradients(tiny_checkpoint)
-    optimizer = make(
+    optimizer = make_optimizer(
         model, TrainingSettings(optimizer="muon", learning_rate=6e-3, weight_decay=0.1)
     )
-    assert isinstance(optimizer, Joined)
+    assert isinstance(optimizer, JoinedOptimizer)
     grouped = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert sorted(grouped) == sorted(id(p) for p in model.parameters())
     muon, embeddings, norms = optimizer.param_groups
@@ -36,7 +36,7 @@ def test_every_parameter_is_in_one_group_and_embeddings_are_not_orthogonalised(t
 
 def test_a_step_is_torchs_own_muon_and_adamw(tiny_checkpoint):
     ours, theirs = model_with_gradients(tiny_checkpoint), model_with_gradients(tiny_checkpoint)
-    make(
+    make_optimizer(
         ours, TrainingSettings(optimizer="muon", learning_rate=6e-3, adamw_learning_rate=1e-3)
     ).step()
     layers = [p for n, p in theirs.named_parameters() if p.ndim == 2 and "embed" not in n]
@@ -49,12 +49,12 @@ def test_a_step_is_torchs_own_muon_and_adamw(tiny_checkpoint):
 def test_state_goes_through_a_save(tiny_checkpoint):
     model = model_with_gradients(tiny_checkpoint)
     settings = TrainingSettings(optimizer="muon", learning_rate=6e-3)
-    optimizer = make(model, settings)
+    optimizer = make_optimizer(model, settings)
     optimizer.step()
     saved, twin = copy.deepcopy(optimizer.state_dict()), copy.deepcopy(model)
     for a, b in zip(model.parameters(), twin.parameters()):
         b.grad = a.grad.clone()
-    again = make(twin, settings)
+    again = make_optimizer(twin, settings)
     again.load_state_dict(saved)
     optimizer.step()
     again.step()
@@ -62,7 +62,7 @@ def test_state_goes_through_a_save(tiny_checkpoint):
 
 
 def test_a_schedule_moves_the_rate_of_every_part(tiny_checkpoint):
-    optimizer = make(
+    optimizer = make_optimizer(
         model_with_gradients(tiny_checkpoint),
         TrainingSettings(optimizer="muon", learning_rate=6e-3),
     )
@@ -73,6 +73,8 @@ def test_a_schedule_moves_the_rate_of_every_part(tiny_checkpoint):
 
 
 def test_adamw_is_the_default(tiny_checkpoint):
-    optimizer = make(model_with_gradients(tiny_checkpoint), TrainingSettings(weight_decay=0.1))
+    optimizer = make_optimizer(
+        model_with_gradients(tiny_checkpoint), TrainingSettings(weight_decay=0.1)
+    )
     assert type(optimizer) is torch.optim.AdamW
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0]

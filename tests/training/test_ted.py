@@ -13,11 +13,11 @@ from tiny import tiny_checkpoint as make_checkpoint
 
 from potstill.errors import ConfigError, StageError
 from potstill.training import distributed
-from potstill.training.checkpoint import load
+from potstill.training.checkpoint import load_student
 from potstill.training.fit import fit
 from potstill.training.objective_config import PROJECTORS, ObjectiveConfig, bind
 from potstill.training.objective_inputs import prepare_objective
-from potstill.training.output_dir import WORK
+from potstill.training.output_dir import WORK_FOLDER
 from potstill.training.settings import TrainingSettings
 from potstill.training.trainer import LIVE
 
@@ -66,7 +66,7 @@ def test_the_first_stage_moves_filters_and_no_student(tiny_checkpoint, teacher, 
         start, end = done.stats[name]
         assert end < 0.98 * start
     fresh = prepare_objective(
-        ObjectiveConfig("ted", teacher=teacher), load(tiny_checkpoint, SETTINGS)
+        ObjectiveConfig("ted", teacher=teacher), load_student(tiny_checkpoint, SETTINGS)
     ).projectors.state()
     kept = load_file(folder / PROJECTORS)
     assert kept.keys() == fresh.keys() and not any(
@@ -95,12 +95,12 @@ def test_the_second_begins_with_them_and_leaves_the_teacher_s(
     kept = load_file(first[0] / PROJECTORS)
     config = bind("ted", {"teacher": teacher, "filters": str(first[0])}).config
     assert config == ObjectiveConfig("ted", teacher=teacher, options={"filters": first[0]})
-    start = prepare_objective(config, load(tiny_checkpoint, SETTINGS)).projectors.state()
+    start = prepare_objective(config, load_student(tiny_checkpoint, SETTINGS)).projectors.state()
     assert all(torch.equal(kept[name], start[name]) for name in kept)
     short = dataclasses.replace(SETTINGS, max_steps=6)
     with pytest.raises(Stop):
         fit(rows(), tiny_checkpoint, tmp_path / "out", short, config=config, progress=stop_at(5))
-    end = torch.load(tmp_path / "out" / WORK / "checkpoint-4" / LIVE, weights_only=True)[
+    end = torch.load(tmp_path / "out" / WORK_FOLDER / "checkpoint-4" / LIVE, weights_only=True)[
         "projectors"
     ]
     for name in kept:
@@ -118,7 +118,7 @@ def test_the_second_begins_with_them_and_leaves_the_teacher_s(
 
 
 def test_what_does_not_fit_is_refused(tiny_checkpoint, teacher, first, tmp_path):
-    student = load(tiny_checkpoint, SETTINGS)
+    student = load_student(tiny_checkpoint, SETTINGS)
     with pytest.raises(StageError, match="other layers or widths"):
         prepare_objective(
             ObjectiveConfig("ted", teacher=teacher, options={"filters": first[0], "layers": 1}),

@@ -25,7 +25,7 @@ def losses(start, folder, dropout):
     torch.manual_seed(0)
     template = chat(AutoTokenizer.from_pretrained(start))
     loop = Loop(
-        checkpoint.load(start, settings),
+        checkpoint.load_student(start, settings),
         dataset_of(rows(), template),
         settings,
         folder,

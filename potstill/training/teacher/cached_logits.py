@@ -128,11 +128,11 @@ def threads(count: int) -> Iterator[None]:
 
 def _loaded(teacher: Path, device: str) -> Any:
     from potstill.models.local import weights
-    from potstill.training.checkpoint import check_head
+    from potstill.training.checkpoint import check_output_head
 
     place = weights.resolve_device(device)
     model = weights.load_weights(teacher, weights.resolve_dtype("auto", place))
-    check_head(model)
+    check_output_head(model)
     return model.to(place).eval().requires_grad_(False)
 
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from potstill.errors import StageError
 from potstill.training.dataset import collate, packing
 from potstill.training.dataset.rows import TokenizedRow
-from potstill.training.dataset.sampler import plan
+from potstill.training.dataset.sampler import plan_batches
 from potstill.training.fit import fit
 from potstill.training.logprobs import counted_states
 from potstill.training.objective_config import ObjectiveConfig
@@ -22,13 +22,13 @@ from potstill.training.trainer import window_loss
 
 
 def test_rows_go_where_they_fit_first_longest_first():
-    assert packing.bins([3, 9, 4, 2, 5], 9) == [[1], [4, 2], [0, 3]]
-    assert packing.bins([3, 9, 4], 16) == [[1, 2, 0]]
-    assert packing.bins([2, 2], 1) == [[0], [1]]  # longer than the capacity: alone
+    assert packing.pack_bins([3, 9, 4, 2, 5], 9) == [[1], [4, 2], [0, 3]]
+    assert packing.pack_bins([3, 9, 4], 16) == [[1, 2, 0]]
+    assert packing.pack_bins([2, 2], 1) == [[0], [1]]  # longer than the capacity: alone
 
 
 def test_the_layout_by_hand():
-    found = packing.layout([1, 3, 2], 3)
+    found = packing.plan_layout([1, 3, 2], 3)
     assert found.source_CL.tolist() == [[3, 4, 5], [6, 7, 0]]
     assert found.position_CL.tolist() == [[0, 1, 2], [0, 1, 0]]
     assert found.place_BT.tolist() == [[5, 0, 0], [0, 1, 2], [3, 4, 0]]
@@ -36,7 +36,7 @@ def test_the_layout_by_hand():
 
 def test_golden_padding_free_row():
     """Case sft_padding_free: (1, 2, 3) and (4, 5) as one row; no token of the one is predicted from the other."""
-    found = packing.layout([3, 2], 3, whole=True)
+    found = packing.plan_layout([3, 2], 3, one_bin=True)
     ids = torch.tensor([[1, 2, 3], [4, 5, 0]])
     assert ids.flatten()[found.source_CL].tolist() == [[1, 2, 3, 4, 5]]
     assert found.position_CL.tolist() == [[0, 1, 2, 0, 1]]
@@ -88,13 +88,13 @@ def test_a_row_does_not_feel_what_it_is_packed_with(model):
         before = counted_states(model, batch, counted, packing=True)
         batch["input_ids"][1, 1] = (batch["input_ids"][1, 1] + 7) % 300
         after = counted_states(model, batch, counted, packing=True)
-    assert packing.bins([8, 3, 3], 8) == [[0], [1, 2]]
+    assert packing.pack_bins([8, 3, 3], 8) == [[0], [1, 2]]
     assert torch.equal(before[:8], after[:8]) and torch.equal(before[11:], after[11:])
     assert not torch.allclose(before[9:11], after[9:11])
 
 
 def test_the_check_finds_a_model_that_mixes_rows(model):
-    packing.check(model.base_model)
+    packing.check_packing(model.base_model)
 
     class Mixing(torch.nn.Module):
         def __init__(self, base):
@@ -108,7 +108,7 @@ def test_the_check_finds_a_model_that_mixes_rows(model):
             )
 
     with pytest.raises(StageError, match="does not keep packed rows apart"):
-        packing.check(Mixing(model.base_model))
+        packing.check_packing(Mixing(model.base_model))
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_batch_tokens_are_those_of_the_rows_where_there_is_no_padding():
     )
     lengths = [10, 2, 2, 2, 2, 2]
     padded, packed = (
-        plan(lengths, dataclasses.replace(settings, packing=on)) for on in (False, True)
+        plan_batches(lengths, dataclasses.replace(settings, packing=on)) for on in (False, True)
     )
     assert all(max(lengths[at] for at in batch) * len(batch) <= 20 for batch in padded)
     assert len(packed) == 1 and len(padded) > 1

@@ -97,7 +97,7 @@ def test_a_model_that_caps_its_logits_is_no_student_no_teacher_and_no_reference(
     """Its head alone would give other distributions, silently."""
     path, model = capped(tmp_path / "gemma")
     with pytest.raises(StageError, match="in another way than head"):
-        checkpoint.load(path, TrainingSettings())
+        checkpoint.load_student(path, TrainingSettings())
     with pytest.raises(StageError, match="in another way than head"):
         load_frozen(path, model)
     with pytest.raises(StageError, match="in another way than head"):

@@ -504,3 +504,19 @@ def test_train_reads_the_same_values_as_a_recipe():
     with pytest.raises(ConfigError) as caught:
         read_keywords("dpo", ["bta=1", "epochs=1:30", "seed"])
     assert caught.value.found.count("\n  - ") == 3
+
+
+def test_the_recipes_of_the_page_are_read():
+    page = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text("utf-8")
+    whole, arms = page.split("```yaml\n")[1:]
+    made = from_data(yaml.load(whole.split("```")[0], "the page", untyped=True))
+    assert (made.limit, made.arms["orion"].values, made.budget.roles["teacher"].tokens) == (
+        200,
+        {"n": 4},
+        2_000_000,
+    )
+    rest = {"roles": {**ROLES, "teacher": "world:teacher"}, "problems": "p.jsonl"}
+    made = from_data(
+        yaml.load(arms.split("```")[0], "the page", untyped=True) | rest, ["training.epochs=7"]
+    )
+    assert [arm.training.num_train_epochs for arm in made.arms.values()] == [7, 7]

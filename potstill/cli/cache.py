@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from potstill.cli import options, show
@@ -27,9 +27,9 @@ from potstill.store import Store
 from potstill.store.admin import maintain, transfer
 from potstill.store.database import rescue_command
 
-SHOWN = 50  # calls in the terminal; --json has them all
-_HELP = {
-    "stats": "how many completions, attempts, verdicts, traces and students, by whom and at what cost",
+MAX_CALLS = 50  # calls in the terminal; --json has them all
+ACTIONS = {
+    "stats": "how many completions, attempts, judgements, traces and students, by whom and at what cost",
     "verify": "check every key, id, reference and Parquet file; exit code 2 where something is damaged",
     "journal": "every call with what was asked, what came, its use and cost, and what the verifiers said",
     "gc": "what no arm needs any more: completions, traces, verdicts of older verifiers",
@@ -37,20 +37,20 @@ _HELP = {
     "import": "take the completions of an export, so that a run need not ask for them",
     "parquet": "write the Parquet files of traces and rows again where they are missing, broken or old",
 }
-_STATUSES = "right, wrong, unparsed, unjudged, stop, length, error, or a kind of error such as rate, refused, timeout"
+STATUSES = "right, wrong, unparsed, unjudged, stop, length, error, or a kind of error such as rate, refused, timeout"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="|".join(_HELP))
-    for name, told in _HELP.items():
-        action = actions.add_parser(name, help=told, description=told)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="|".join(ACTIONS))
+    for name, summary in ACTIONS.items():
+        action = actions.add_parser(name, help=summary, description=summary)
         action.add_argument("run", type=options.expand_path, metavar="RUN", help="a run folder")
-        _add(name, action)
+        _add_action_arguments(name, action)
         options.add_json(action)
 
 
-def _add(name: str, action: argparse.ArgumentParser) -> None:
+def _add_action_arguments(name: str, action: argparse.ArgumentParser) -> None:
     if name == "gc":
         action.add_argument(
             "--delete", action="store_true", help="delete them; without this they are only counted"
@@ -72,15 +72,20 @@ def _add(name: str, action: argparse.ArgumentParser) -> None:
             help="the same run, rescued: what it paid counts here too",
         )
     if name == "journal":
-        action.add_argument("--arm", default="", help="what this arm paid for or needed")
-        action.add_argument("--status", default="", help=_STATUSES)
+        action.add_argument("--arm", default="", help="what this arm paid for or needed (all)")
+        action.add_argument("--status", default="", help=f"{STATUSES} (all)")
 
 
 def execute(args: argparse.Namespace) -> None:
-    """Do it and print what was found."""
+    """Do the action and print what came of it."""
     actions = {
-        **{"stats": _stats, "verify": _verify, "journal": _journal, "gc": _gc},
-        **{"export": _export, "import": _import, "parquet": _parquet},
+        "stats": _stats,
+        "verify": _verify,
+        "journal": _journal,
+        "gc": _collect_garbage,
+        "export": _export,
+        "import": _import,
+        "parquet": _rewrite_parquet,
     }
     actions[args.action](args)
 
@@ -91,61 +96,61 @@ def _stats(args: argparse.Namespace) -> None:
             specs: dict[str, str] = dict(manifest.read(store.folder).settings.get("roles", {}))
         except StoreError:  # a store without a run, such as one that completions were imported into
             specs = {}
-        found = maintain.store_stats(store, specs)
+        stats = maintain.store_stats(store, specs)
     if args.json:
-        show.print_json(found)
+        show.print_json(stats)
         return
-    counts = {name: value for name, value in found.items() if isinstance(value, int)}
-    show.print_table(
-        [{"what": name.replace("_", " "), "count": f"{value:,}"} for name, value in counts.items()]
-    )
-    show.print_table([_told(row) for row in found["paid"]], title="completions, by who asked first")
-    show.print_table(
-        [_told(row) for row in found["tried"]], title="attempts that became no completion"
-    )
-    spent = [{"role": role, **amount} for role, amount in found["spent"].items()]
-    show.print_table(
-        [_told(row) for row in spent], title="spent by this store, attempts and open calls included"
-    )
-    show.print_table(
-        [
-            {"arm": arm, "came to its end": "yes" if done else "no"}
-            for arm, done in found["arms"].items()
-        ]
-    )
+    counts = []
+    for name, value in stats.items():
+        if isinstance(value, int):
+            counts.append({"what": name.replace("_", " "), "count": f"{value:,}"})
+    show.print_table(counts)
+    _print_rows(stats["paid"], title="completions, by who asked first")
+    _print_rows(stats["tried"], title="attempts that became no completion")
+    spent = [{"role": role, **amount} for role, amount in stats["spent"].items()]
+    _print_rows(spent, title="spent by this store, attempts and open calls included")
+    arms = []
+    for arm, is_done in stats["arms"].items():
+        arms.append({"arm": arm, "came to its end": "yes" if is_done else "no"})
+    show.print_table(arms)
 
 
-def _told(row: Mapping[str, Any]) -> dict[str, str]:
-    return {name.replace("_", " "): _text(name, value) for name, value in row.items()}
+def _print_rows(rows: Sequence[Mapping[str, Any]], *, title: str) -> None:
+    lines = []
+    for row in rows:
+        lines.append({name.replace("_", " "): format_cell(name, row[name]) for name in row})
+    show.print_table(lines, title=title)
 
 
-def _text(name: str, value: Any) -> str:
+def format_cell(name: str, value: Any) -> str:
+    """A value of a row; a cost in USD without zeros at its end."""
     if name == "cost":
-        return f"{value:.6f}".rstrip("0").rstrip(".") if value is not None else "–"
-    return (
-        f"{value:,}"
-        if isinstance(value, int)
-        else f"{value:.1f}"
-        if isinstance(value, float)
-        else str(value)
-    )
+        if value is None:
+            return show.NONE
+        return f"{value:.6f}".rstrip("0").rstrip(".")
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    return str(value)
 
 
 def _verify(args: argparse.Namespace) -> None:
     with Store.open(args.run, readonly=True) as store:
-        found = maintain.check_store(store)
+        damage = maintain.check_store(store)
     if args.json:
-        show.print_json({"sound": not found, "found": found})
-    elif not found:
-        show.print_line(f"{args.run} is sound")
-    for line in found if not args.json else ():
-        show.print_line(line)
-    if found:
-        parquet = all(".parquet" in line for line in found)
+        show.print_json({"sound": not damage, "found": damage})
+    else:
+        for line in damage or [f"{args.run} is sound"]:
+            show.print_line(line)
+    if damage:
+        fix = rescue_command(args.run)
+        if all(".parquet" in line for line in damage):
+            fix = f"potstill cache parquet {args.run}"
         raise StoreError(
-            f"{len(found)} entries of {args.run} are damaged",
+            f"{len(damage)} entries of {args.run} are damaged",
             expected="every key, id and text to be what was written, every reference to be there",
-            fix=f"potstill cache parquet {args.run}" if parquet else rescue_command(args.run),
+            fix=fix,
         )
 
 
@@ -153,76 +158,92 @@ def _journal(args: argparse.Namespace) -> None:
     from potstill.store.admin import journal
 
     with Store.open(args.run, readonly=True) as store:
-        arms = store.history.arms()
-        known = {*arms, *(arm for (arm,) in store.database.read("SELECT DISTINCT arm FROM uses"))}
-        if args.arm and args.arm not in known:
+        _check_filters(args, store)
+        entries = journal.read_entries(store, arm=args.arm, status=args.status)
+        if args.json:
+            show.print_json_list("journal", (entry.to_json_dict() for entry in entries))
+            return
+        lines = []
+        count = 0
+        for entry in entries:
+            count += 1
+            if count <= MAX_CALLS:
+                lines.append(_journal_line(entry))
+    show.print_table(lines)
+    total = f"{count:,} calls"
+    if count > MAX_CALLS:
+        total += f", {MAX_CALLS} of them shown: --json lists them all"
+    show.print_line(total)
+
+
+def _check_filters(args: argparse.Namespace, store: Store) -> None:
+    """Refuse an arm that the store does not know and a status that no call has."""
+    from potstill.store.admin import journal
+
+    if args.arm:
+        arms = set(store.history.arms())
+        arms.update(arm for (arm,) in store.database.read("SELECT DISTINCT arm FROM uses"))
+        if args.arm not in arms:
             raise StoreError(
-                f"{args.run} has no arm {args.arm!r}", available=sorted(known), wanted=args.arm
+                f"{args.run} has no arm {args.arm!r}", available=sorted(arms), wanted=args.arm
             )
-        if args.status and args.status not in (statuses := journal.list_statuses(store)):
+    if args.status:
+        statuses = journal.list_statuses(store)
+        if args.status not in statuses:
             raise ConfigError(
                 f"no call has the status {args.status!r}", available=statuses, wanted=args.status
             )
-        found = journal.read_entries(store, arm=args.arm, status=args.status)
-        if args.json:
-            show.print_json_list("journal", (entry.to_json_dict() for entry in found))
-            return
-        rows, count = [], 0
-        for count, entry in enumerate(found, start=1):
-            if count <= SHOWN:
-                rows.append(_line(entry))
-    show.print_table(rows)
-    show.print_line(
-        f"{count:,} calls"
-        + (f", {SHOWN} of them shown: --json lists them all" if count > SHOWN else "")
-    )
 
 
-def _line(entry: Any) -> dict[str, str]:
-    judged = dict.fromkeys(f"{j.status} ({j.verifier})" for j in entry.verdicts if j.status)
+def _journal_line(entry: Any) -> dict[str, str]:
+    verdicts: dict[str, None] = {}  # in their order, each once
+    for verdict in entry.verdicts:
+        if verdict.status:
+            verdicts[f"{verdict.status} ({verdict.verifier})"] = None
+    token_count = entry.tokens["prompt"] + entry.tokens["completion"]
     return {
         "arm": entry.arm,
         "role": entry.role,
         "call": str(entry.number),
         "ended": show.keep_end(entry.error, 40) or entry.finish,
-        "tokens": f"{entry.tokens['prompt'] + entry.tokens['completion']:,}",
-        "cost": _text("cost", entry.cost),
-        "verdict": ", ".join(judged) or "–",
-        "asked": show.keep_end(str(entry.payload.get("prompt", "–")), 40),
+        "tokens": f"{token_count:,}",
+        "cost": format_cell("cost", entry.cost),
+        "verdict": ", ".join(verdicts) or show.NONE,
+        "asked": show.keep_end(str(entry.payload.get("prompt", show.NONE)), 40),
         "reply": show.keep_end(entry.reply, 40),
     }
 
 
-def _gc(args: argparse.Namespace) -> None:
+def _collect_garbage(args: argparse.Namespace) -> None:
     from potstill import verifiers
 
     versions = [verifiers.version(kind) for kind in verifiers.KINDS]
     with Store.open(args.run, create=False, readonly=not args.delete) as store:
-        gone = maintain.collect_garbage(
+        garbage = maintain.collect_garbage(
             store, dry_run=not args.delete, versions=versions, students=args.students
         )
     if args.json:
-        show.print_json(gone._asdict())
+        show.print_json(garbage._asdict())
         return
-    done = "deleted" if gone.deleted else "could be deleted (--delete)"
-    students = f", {gone.students:,} students" if args.students else ""
+    students = f", {garbage.students:,} students" if args.students else ""
+    outcome = "deleted" if garbage.deleted else "could be deleted (--delete)"
     show.print_line(
-        f"{gone.completions:,} completions ({gone.bytes:,} bytes), {gone.traces:,} traces, "
-        f"{gone.verdicts:,} verdicts{students} {done}"
+        f"{garbage.completions:,} completions ({garbage.bytes:,} bytes), {garbage.traces:,} traces, "
+        f"{garbage.verdicts:,} verdicts{students} {outcome}"
     )
 
 
 def _export(args: argparse.Namespace) -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with Store.open(args.run, readonly=True) as store:
-        done = transfer.export_completions(store, args.out)
-    if done.lost != 0:
-        lost = "an unknown number of" if done.lost is None else f"{done.lost:,}"
-        print(f"{lost} completions are damaged and were left out", file=sys.stderr)
-    said = {**done._asdict(), "out": str(args.out)}
-    show.print_json(said) if args.json else show.print_line(
-        f"{done.completions:,} completions  {args.out}"
-    )
+        export = transfer.export_completions(store, args.out)
+    if export.lost != 0:
+        count = "an unknown number of" if export.lost is None else f"{export.lost:,}"
+        print(f"{count} completions are damaged and were left out", file=sys.stderr)
+    if args.json:
+        show.print_json({**export._asdict(), "out": str(args.out)})
+        return
+    show.print_line(f"{export.completions:,} completions  {args.out}")
 
 
 def _import(args: argparse.Namespace) -> None:
@@ -233,20 +254,21 @@ def _import(args: argparse.Namespace) -> None:
             fix="potstill cache export RUN --out FILE",
         )
     with Store.open(args.run) as store:
-        taken = transfer.import_completions(store, args.file, paid=args.paid)
-    show.print_json(taken._asdict()) if args.json else show.print_line(
-        f"{taken.new:,} new, {taken.known:,} known completions"
-    )
+        counts = transfer.import_completions(store, args.file, paid=args.paid)
+    if args.json:
+        show.print_json(counts._asdict())
+        return
+    show.print_line(f"{counts.new:,} new, {counts.known:,} known completions")
 
 
-def _parquet(args: argparse.Namespace) -> None:
+def _rewrite_parquet(args: argparse.Namespace) -> None:
     from potstill.store.admin import parquet
 
     with Store.open(args.run, create=False) as store:
-        written = parquet.rewrite_files(store.database, store.folder)
+        paths = parquet.rewrite_files(store.database, store.folder)
     if args.json:
-        show.print_json({"written": [str(path) for path in written]})
+        show.print_json({"written": [str(path) for path in paths]})
         return
-    for path in written:
+    for path in paths:
         show.print_line(str(path))
-    show.print_line(f"{len(written):,} files written; the others are what the store says")
+    show.print_line(f"{len(paths):,} files written; the others are what the store says")

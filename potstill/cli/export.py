@@ -24,11 +24,11 @@ from potstill.data import files, row_traces
 from potstill.errors import ConfigError, StageError
 from potstill.records import Trace
 from potstill.runs import dataset_card
-from potstill.runs.export import LAYOUTS, pairs, rows, save, write
+from potstill.runs import export as layouts
 from potstill.runs.results import last_stage_rows
 from potstill.store import Store
 
-FILES = (".jsonl", ".parquet")
+SUFFIXES = (".jsonl", ".parquet")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,9 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a run folder, or a trace file",
     )
     parser.add_argument(
-        "--arm", metavar="NAME", default="", help="which arm's rows (those of its last stage)"
+        "--arm",
+        metavar="NAME",
+        default="",
+        help="the arm whose rows are written (those of its last stage)",
     )
-    parser.add_argument("--format", required=True, choices=LAYOUTS, help="the layout")
+    parser.add_argument(
+        "--format", required=True, choices=layouts.LAYOUTS, help="the layout (docs/data.md)"
+    )
     parser.add_argument(
         "--out",
         type=options.expand_path,
@@ -62,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="SOURCE=NAME",
-        help="of a source, for the card (mit, …)",
+        help="licence of a source, for the card (may be given again)",
     )
     options.add_skip_bad(parser)
     options.add_json(parser)
@@ -72,40 +77,53 @@ def execute(args: argparse.Namespace) -> None:
     """Write the rows, and the card where they go into a folder."""
     with files.skipping(args.skip_bad):
         _export(args)
-        for sentence in files.notes():
-            print(sentence, file=sys.stderr)  # the rows may go to stdout
+        # Not to stdout: the rows may go there.
+        for note in files.notes():
+            print(note, file=sys.stderr)
 
 
 def _export(args: argparse.Namespace) -> None:
     if args.pairs and args.format != "preference":
         raise ConfigError("--pairs makes preference rows", fix="--format preference --pairs")
     if not args.out:
-        made = rows(_traces(args), args.format)
-        show.print_json(made) if args.json else write(made, sys.stdout)
+        rows = layouts.rows(_read_traces(args), args.format)
+        if args.json:
+            show.print_json(rows)
+        else:
+            layouts.write(rows, sys.stdout)
         return
-    file = _file(args)
+
+    file = _rows_file(args)
     if args.run.is_dir():
         with Store.open(args.run, readonly=True) as store:
-            traces = _of_arm(args, store)
-            card = dataset_card.card_of_run(store, args.run, args.arm, **_known(args, traces, file))
+            traces = _read_arm(args, store)
+            facts = _card_facts(args, traces, file)
+            card = dataset_card.card_of_run(store, args.run, args.arm, **facts)
     else:
-        traces = _traces(args)
-        card = dataset_card.card_of_traces(**_known(args, traces, file))
-    made = rows(traces, args.format)
-    if file != args.out:
-        dataset_card.check_can_write(args.out / "README.md")
-    save(made, file)
-    if file != args.out:
-        dataset_card.write_card(card, args.out / "README.md")
-    said = {"rows": len(made), "arm": args.arm, "format": args.format, "out": str(args.out)}
-    said["fingerprint"] = dataset_card.export_fingerprint(traces, args.format)
-    show.print_json(said) if args.json else show.print_line(f"{len(made):,} rows  {args.out}")
+        traces = _read_traces(args)
+        card = dataset_card.card_of_traces(**_card_facts(args, traces, file))
+    rows = layouts.rows(traces, args.format)
+
+    # A folder gets a card; nothing is written where the card could not be.
+    is_folder = file != args.out
+    readme = args.out / "README.md"
+    if is_folder:
+        dataset_card.check_can_write(readme)
+    layouts.save(rows, file)
+    if is_folder:
+        dataset_card.write_card(card, readme)
+    if args.json:
+        fingerprint = dataset_card.export_fingerprint(traces, args.format)
+        report = {"rows": len(rows), "arm": args.arm, "format": args.format, "out": str(args.out)}
+        show.print_json({**report, "fingerprint": fingerprint})
+        return
+    show.print_line(f"{len(rows):,} rows  {args.out}")
 
 
-def _file(args: argparse.Namespace) -> Path:
+def _rows_file(args: argparse.Namespace) -> Path:
     """Where the rows go: the named file, or the folder's train.jsonl or train.parquet."""
     out: Path = args.out
-    if out.suffix in FILES:
+    if out.suffix in SUFFIXES:
         return out
     if out.suffix and not out.is_dir():
         raise ConfigError(
@@ -116,68 +134,76 @@ def _file(args: argparse.Namespace) -> Path:
     return out / ("train.parquet" if args.parquet else "train.jsonl")
 
 
-def _known(args: argparse.Namespace, traces: Sequence[Trace], file: Path) -> dict[str, Any]:
-    words = [
-        "potstill",
-        "export",
-        args.run.name,
-        *(("--arm", args.arm) if args.arm else ()),
-        "--format",
-        args.format,
-    ]
-    words += [*(("--pairs",) if args.pairs else ()), *(("--parquet",) if args.parquet else ())]
-    words += [word for given in args.licence for word in ("--licence", given)]
-    words += ["--out", args.out.name]
-    licences = options.parse_pairs(args.licence, "--licence")
+def _card_facts(args: argparse.Namespace, traces: Sequence[Trace], file: Path) -> dict[str, Any]:
+    """What the command knows for the dataset card."""
     return {
         "rows": traces,
         "layout": args.format,
         "file": file.name,
-        "command": shlex.join(words),
-        "licences": licences,
+        "command": _command(args),
+        "licences": options.parse_pairs(args.licence, "--licence"),
     }
 
 
-def _traces(args: argparse.Namespace) -> list[Trace]:
+def _command(args: argparse.Namespace) -> str:
+    """The command that makes the export again, with names of files instead of paths of this machine."""
+    words = ["potstill", "export", args.run.name]
+    if args.arm:
+        words += ["--arm", args.arm]
+    words += ["--format", args.format]
+    if args.pairs:
+        words.append("--pairs")
+    if args.parquet:
+        words.append("--parquet")
+    for licence in args.licence:
+        words += ["--licence", licence]
+    return shlex.join([*words, "--out", args.out.name])
+
+
+def _read_traces(args: argparse.Namespace) -> list[Trace]:
     if args.run.is_dir():
         with Store.open(args.run, readonly=True) as store:
-            return _of_arm(args, store)
-    return _chosen(args, [trace for trace in row_traces.load_traces(args.run) if not trace.error])
+            return _read_arm(args, store)
+    traces = [trace for trace in row_traces.load_traces(args.run) if not trace.error]
+    return _pair_up(args, traces)
 
 
-def _of_arm(args: argparse.Namespace, store: Store) -> list[Trace]:
-    known = store.history.arms()
-    arms = [arm for arm in known if store.history.row_ids(arm)]
-    if args.arm not in known:
+def _read_arm(args: argparse.Namespace, store: Store) -> list[Trace]:
+    known_arms = store.history.arms()
+    arms_with_rows = [arm for arm in known_arms if store.history.row_ids(arm)]
+    if args.arm not in known_arms:
+        problem = f"{args.run} is a run folder, and no arm is named"
+        if args.arm:
+            problem = f"{args.run} has no arm {args.arm!r}"
         raise ConfigError(
-            f"{args.run} has no arm {args.arm!r}"
-            if args.arm
-            else f"{args.run} is a run folder, and no arm is named",
-            available=arms,
+            problem,
+            available=arms_with_rows,
             wanted=args.arm,
-            fix=f"--arm {(*arms, 'NAME')[0]}",
+            fix=f"--arm {(*arms_with_rows, 'NAME')[0]}",
         )
-    traces = (
-        list(store.history.traces(args.arm)) if args.pairs else last_stage_rows(store, args.arm)
-    )
+    if args.pairs:
+        traces = list(store.history.traces(args.arm))
+    else:
+        traces = last_stage_rows(store, args.arm)
     if not traces:
         raise StageError(
             f"the arm {args.arm} of {args.run} has no rows yet",
             expected="an arm that came as far as training",
-            available=arms,
+            available=arms_with_rows,
             fix="run it to its end: the same `potstill run` command takes it up again",
         )
-    return _chosen(args, traces)
+    return _pair_up(args, traces)
 
 
-def _chosen(args: argparse.Namespace, traces: list[Trace]) -> list[Trace]:
+def _pair_up(args: argparse.Namespace, traces: list[Trace]) -> list[Trace]:
+    """With --pairs, pairs of a right and a wrong attempt; else the traces as they are."""
     if not args.pairs:
         return traces
-    found = pairs(traces)
-    if not found:
+    pairs = layouts.pairs(traces)
+    if not pairs:
         raise StageError(
             f"no problem of {args.run} has a right and a wrong attempt",
             expected="judged attempts, several a problem",
             fix="run with --set n=4, or potstill import FILE --judge --out traces.jsonl",
         )
-    return found
+    return pairs

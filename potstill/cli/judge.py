@@ -1,7 +1,8 @@
 """Have a model judge recorded answers by a rubric, or compare the answers of recorded models in both orders.
 
-Replies are kept in --out, so the same command asks for nothing twice. Where answers carry a label, its agreement with
-the judge is told; with --pairs, how the judge leans to the first place and to the longer answer.
+Replies are stored in --out, so the same command asks for nothing twice. Where answers carry a label, the judge's
+agreement with it is printed; with --pairs, how the judge leans to the first place and to the longer answer.
+docs/verifiers.md says what a judge is good for.
 
 examples:
   potstill judge --problems test.jsonl --answers outputs.jsonl --judge openai:gpt-4o-mini --rubric rubric.txt
@@ -11,25 +12,18 @@ examples:
 from __future__ import annotations
 
 import argparse
-from collections import Counter
-from collections.abc import Sequence
-from itertools import combinations
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from potstill.cli import options, show
 from potstill.cli.progress import show_progress
-from potstill.data import files
-from potstill.data import problems as sources
+from potstill.data import files, problems
 from potstill.data.columns import PROBLEM_FIELDS
-from potstill.data.recorded_answers import Answered, read_answers
+from potstill.data.recorded_answers import read_answers
 from potstill.errors import InputError
 
-if TYPE_CHECKING:
-    from potstill.models.model import Model
-
-LONGEST = 20_000  # characters of a rubric
-STATUSES = ("right", "wrong", "unparsed", "unjudged")
+MAX_RUBRIC = 20_000  # characters
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rubric",
         type=options.expand_path,
         metavar="FILE",
-        help="by what it judges (default: correctness)",
+        help="a text by which it judges (default: is the answer correct)",
     )
     parser.add_argument(
         "--pairs", action="store_true", help="compare the recorded models' answers, in both orders"
@@ -55,9 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=options.expand_path,
         default=Path("runs/judge"),
         metavar="DIR",
-        help="keeps the replies",
+        help="folder that stores the replies (runs/judge)",
     )
-    parser.add_argument("--limit", type=options.positive_int, metavar="N", help="problems at most")
+    parser.add_argument(
+        "--limit", type=options.positive_int, metavar="N", help="at most N problems (all)"
+    )
     parser.add_argument(
         "--seed",
         type=options.non_negative_int,
@@ -78,27 +74,27 @@ def execute(args: argparse.Namespace) -> None:
 
 
 def _judge(args: argparse.Namespace) -> None:
+    from potstill.runs.judging import compare_answers, grade_answers
     from potstill.runs.sources import load_model, world_problems
     from potstill.store.cached_model import with_cache
     from potstill.store.store import Store
 
     mapping = options.parse_pairs(args.map, "--map")
-    own = {field: column for field, column in mapping.items() if field in PROBLEM_FIELDS}
-    known = sources.load(
+    problem_mapping = {f: column for f, column in mapping.items() if f in PROBLEM_FIELDS}
+    loaded = problems.load(
         args.problems,
-        mapping=own,
+        mapping=problem_mapping,
         limit=args.limit,
         seed=args.seed,
         kind=args.kind or None,
         extra={"world": world_problems},
     )
-    recorded = read_answers(args.answers, known, mapping)
-    answers = recorded.answers
-    rubric = _rubric(args.rubric)
+    recorded = read_answers(args.answers, loaded, mapping)
+    rubric = _read_rubric(args.rubric)
     with Store.open(args.out) as store, show_progress(args.quiet) as progress:
         judge = load_model(args.judge, threads=args.threads)
         budget = options.open_budget(args, store, {"judge": judge})
-        model = with_cache(
+        cached_judge = with_cache(
             judge,
             store,
             role="judge",
@@ -107,80 +103,20 @@ def _judge(args: argparse.Namespace) -> None:
             progress=progress,
             budget=budget,
         )
-        found = compared(model, answers, rubric) if args.pairs else graded(model, answers, rubric)
-    bad = [row._asdict() for row in files.skipped()]
-    found |= {"columns": recorded.mapping, "unread": recorded.unread}
-    found |= {"strays": recorded.strays, "bad": bad, "notes": budget.notes()}
-    show.print_json(found) if args.json else _print(found)
+        judge_all = compare_answers if args.pairs else grade_answers
+        report = judge_all(cached_judge, recorded.answers, rubric)
+    report["columns"] = recorded.mapping
+    report["unread"] = recorded.unread
+    report["strays"] = recorded.strays
+    report["bad"] = [row._asdict() for row in files.skipped()]
+    report["notes"] = budget.notes()
+    if args.json:
+        show.print_json(report)
+        return
+    _print_report(report)
 
 
-def graded(model: Model, answers: Sequence[Answered], rubric: str) -> dict[str, Any]:
-    """A row a recorded model: the judge's verdicts, and how often it agrees with the file's labels."""
-    from potstill.traces.llm_judge import judge_answers
-
-    said = judge_answers(model, [_trace(answer) for answer in answers], rubric)
-    lines = []
-    for name in dict.fromkeys(answer.model for answer in answers):
-        mine = [(a, v) for a, v in zip(answers, said, strict=True) if a.model == name]
-        counts: Counter[str] = Counter(v.status for _, v in mine)
-        told = [
-            a.label == (v.status == "right")
-            for a, v in mine
-            if a.label is not None and v.status in STATUSES[:2]
-        ]
-        agreement = sum(told) / len(told) if told else None
-        row = {
-            "model": name,
-            "answers": len(mine),
-            **{status: counts[status] for status in STATUSES},
-        }
-        lines.append(row | {"agrees with labels": agreement})
-    return {"judge": model.id, "answers": lines}
-
-
-def compared(model: Model, answers: Sequence[Answered], rubric: str) -> dict[str, Any]:
-    """Wins of each recorded model over each other on the problems that both answered, and the judge's bias."""
-    from potstill.traces.llm_judge import bias, prefer
-
-    names = list(dict.fromkeys(answer.model for answer in answers))
-    first = {(a.model, a.problem.id): _trace(a) for a in reversed(answers)}
-    ids = list(dict.fromkeys(answer.problem.id for answer in answers))
-    duels = [
-        (x, y, i)
-        for x, y in combinations(names, 2)
-        for i in ids
-        if (x, i) in first and (y, i) in first
-    ]
-    if not duels:
-        raise InputError(
-            f"no problem is answered by two of the recorded models ({', '.join(names)})",
-            expected="answers of at least two models, told apart by a column `model` or by a column each",
-            fix="leave --pairs out to judge the answers one by one",
-        )
-    said = prefer(model, [(first[x, i], first[y, i]) for x, y, i in duels], rubric)
-    lines = []
-    for x, y in dict.fromkeys((x, y) for x, y, _ in duels):
-        mine = [p for p, duel in zip(said, duels, strict=True) if duel[:2] == (x, y)]
-        won, lost = sum(p.winner is p.one for p in mine), sum(p.winner is p.other for p in mine)
-        lines.append(
-            {"model": x, "against": y, "won": won, "lost": lost, "ties": len(mine) - won - lost}
-        )
-    return {"judge": model.id, "pairs": lines, "bias": bias(said)}
-
-
-def _trace(answer: Answered) -> Any:
-    from potstill.records import Trace
-
-    return Trace(
-        answer.problem,
-        answer.problem.question,
-        text=answer.text,
-        finish="stop",
-        operator="recorded",
-    )
-
-
-def _rubric(path: Path | None) -> str:
+def _read_rubric(path: Path | None) -> str:
     if path is None:
         return ""
     try:
@@ -189,32 +125,28 @@ def _rubric(path: Path | None) -> str:
         raise InputError(
             f"{path} can't be read: {error}", expected="a text file with the rubric"
         ) from None
-    if not 0 < len(text) <= LONGEST:
+    if not 0 < len(text) <= MAX_RUBRIC:
         raise InputError(
             f"{path} holds {len(text)} characters",
-            expected=f"a rubric of 1 to {LONGEST:,} characters",
+            expected=f"a rubric of 1 to {MAX_RUBRIC:,} characters",
         )
     return text
 
 
-def _print(found: dict[str, Any]) -> None:
-    title = "pairs" if "pairs" in found else "answers"
-    lines = [
-        {name: "–" if value is None else value for name, value in row.items()}
-        for row in found[title]
-    ]
-    show.print_table(lines, title=title)
-    if "bias" in found:
-        shares = {
-            name: "–" if value is None else f"{value:.3g}" for name, value in found["bias"].items()
-        }
+def _print_report(report: Mapping[str, Any]) -> None:
+    title = "pairs" if "pairs" in report else "answers"
+    show.print_table([show.fill_empty(row) for row in report[title]], title=title)
+    if "bias" in report:
+        shares = {}
+        for name, value in report["bias"].items():
+            shares[name] = show.NONE if value is None else f"{value:.3g}"
         show.print_table(
             [shares],
             title="bias of the judge (first_place: 0.5 is fair; agreement: of the two orders)",
         )
-    show.print_columns(found["columns"], found["unread"])
-    if found["strays"]:
-        show.print_line(f"rows that answer none of the problems: {found['strays']:,}")
-    show.print_bad_rows(found["bad"])
-    for sentence in found["notes"]:
-        show.print_line(sentence)
+    show.print_columns(report["columns"], report["unread"])
+    if report["strays"]:
+        show.print_line(f"rows that answer none of the problems: {report['strays']:,}")
+    show.print_bad_rows(report["bad"])
+    for note in report["notes"]:
+        show.print_line(note)

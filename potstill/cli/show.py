@@ -93,6 +93,11 @@ def print_bad_rows(bad_rows: Sequence[Mapping[str, Any]]) -> None:
         print_line(f"… and {len(bad_rows) - len(lines):,} more bad rows")
 
 
+def fill_empty(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of a table with a dash for what is None."""
+    return {name: NONE if value is None else value for name, value in row.items()}
+
+
 def print_columns(mapping: Mapping[str, str], unread: Sequence[str]) -> None:
     """Which columns of a file were read as what, and which were not read."""
     if not mapping and not unread:

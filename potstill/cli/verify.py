@@ -3,7 +3,7 @@
 Where the answers carry a label (is_correct, correct, label), the disagreements between verifier and label are listed.
 
 With --again RUN every trace that a run had judged is judged once more by today's verifiers, and no model is asked. The
-table says how many verdicts changed, by arm, operator and verifier version. The new verdicts are kept in the run's
+table says how many verdicts changed, by arm, operator and verifier version. The new verdicts stand in the run's
 store in the place of the old ones: the rows of the finished run stay as they are, and the same `potstill run` on the
 folder then chooses rows by the new verdicts, asks models only for what that adds, and trains again only where the rows
 have changed. Scores that were measured are computed anew from the stored answers.
@@ -20,40 +20,21 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from potstill import verifiers
 from potstill.cli import options, show
 from potstill.cli.progress import show_progress
-from potstill.data import files
-from potstill.data import problems as sources
+from potstill.data import files, problems
 from potstill.data.columns import PROBLEM_FIELDS
-from potstill.data.recorded_answers import Answered, RecordedAnswers, read_answers
+from potstill.data.recorded_answers import RecordedAnswers, read_answers
 from potstill.errors import ConfigError, InputError
-from potstill.records import Problem, Verdict
 
 if TYPE_CHECKING:
     from potstill.runs.reverify import Line
 
-SHOWN = 20  # disagreements in the terminal; --json has them all
-STATUSES = ("right", "wrong", "unparsed", "unjudged")
-_PORTION = 500
-
-
-class Judged(NamedTuple):
-    """A recorded answer and its verdict."""
-
-    answer: Answered
-    verdict: Verdict
-
-    @property
-    def disagrees(self) -> bool:
-        """Whether the file's label and the verifier say different things; no verdict is no agreement with "right"."""
-        return self.answer.label is not None and self.answer.label != (
-            self.verdict.status == "right"
-        )
+MAX_LINES = 20  # disagreements in the terminal; --json has them all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,9 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="judge the stored traces of a run again",
     )
     parser.add_argument(
-        "--answers", metavar="FILE", help="rows with id or question, and a completion or several"
+        "--answers",
+        metavar="FILE",
+        help="judge these too: rows with id or question, and a completion or several",
     )
-    parser.add_argument("--limit", type=options.positive_int, metavar="N", help="problems at most")
+    parser.add_argument(
+        "--limit", type=options.positive_int, metavar="N", help="at most N problems (all)"
+    )
     parser.add_argument(
         "--seed",
         type=options.non_negative_int,
@@ -83,10 +68,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> None:
     """Check, print, and fail where gold answers fail; or judge a run again."""
     if args.again:
-        _again(args)
+        _verify_again(args)
     elif args.problems:
         with files.skipping(args.skip_bad):
-            _check(args)
+            _verify_problems(args)
     else:
         raise ConfigError(
             "verify needs --problems or --again",
@@ -95,7 +80,10 @@ def execute(args: argparse.Namespace) -> None:
         )
 
 
-def _again(args: argparse.Namespace) -> None:
+# A run judged again.
+
+
+def _verify_again(args: argparse.Namespace) -> None:
     """Judge a run's traces again, and print what changed."""
     from potstill.runs import reverify
     from potstill.store import Store
@@ -106,27 +94,28 @@ def _again(args: argparse.Namespace) -> None:
             expected="--again RUN with --kind alone",
             fix=f"potstill verify --again {args.again}",
         )
+    kinds = [args.kind] if args.kind else []
     with Store.open(args.again, create=False) as store, show_progress(args.quiet) as progress:
-        found = reverify.judge_again(store, [args.kind] if args.kind else [], progress)
+        report = reverify.judge_again(store, kinds, progress)
     if args.json:
-        show.print_json(dataclasses.asdict(found))
+        show.print_json(dataclasses.asdict(report))
         return
-    show.print_table([_line(line) for line in found.lines], title="judged again")
-    changed = sum(line.changed for line in found.lines)
-    show.print_table(
-        [_short(_moved(item)) for item in found.changed[:SHOWN]], title="verdicts that changed"
-    )
-    if changed > SHOWN:
-        show.print_line(f"… and {changed - SHOWN:,} more: --json lists them all")
-    judged = sum(line.traces for line in found.lines)
+    show.print_table([_again_line(line) for line in report.lines], title="judged again")
+    changed_count = sum(line.changed for line in report.lines)
+    changes = [shorten_cells(_change_line(item)) for item in report.changed[:MAX_LINES]]
+    show.print_table(changes, title="verdicts that changed")
+    if changed_count > MAX_LINES:
+        show.print_line(f"… and {changed_count - MAX_LINES:,} more: --json lists them all")
+    trace_count = sum(line.traces for line in report.lines)
     show.print_line(
-        f"{changed:,} of {judged:,} verdicts changed; {found.unasked:,} traces were never judged by the run"
+        f"{changed_count:,} of {trace_count:,} verdicts changed; "
+        f"{report.unasked:,} traces were never judged by the run"
     )
-    if changed:
+    if changed_count:
         show.print_line("the next `potstill run` of this folder goes by the new verdicts")
 
 
-def _line(line: Line) -> dict[str, Any]:
+def _again_line(line: Line) -> dict[str, Any]:
     changes = ", ".join(f"{count:,} {change}" for change, count in sorted(line.changes.items()))
     return {
         "arm": line.arm,
@@ -137,167 +126,109 @@ def _line(line: Line) -> dict[str, Any]:
         "changed": f"{line.changed:,}",
         "of them rows": f"{line.rows:,}",
         "other answer": f"{line.answers:,}",
-        "how": changes or "–",
+        "how": changes or show.NONE,
     }
 
 
-def _moved(item: Mapping[str, Any]) -> dict[str, Any]:
-    before, after = item["before"], item["after"]
+def _change_line(change: Mapping[str, Any]) -> dict[str, Any]:
+    before, after = change["before"], change["after"]
     return {
-        **{name: item[name] for name in ("arm", "trace", "problem", "gold")},
+        "arm": change["arm"],
+        "trace": change["trace"],
+        "problem": change["problem"],
+        "gold": change["gold"],
         "before": f"{before['status']}: {before['answer']}",
         "after": f"{after['status']}: {after['answer']}",
         "reason": after["reason"],
     }
 
 
-def _check(args: argparse.Namespace) -> None:
+# Gold answers and recorded answers.
+
+
+def _verify_problems(args: argparse.Namespace) -> None:
+    from potstill.runs import verify_answers
     from potstill.runs.sources import world_problems
 
     mapping = options.parse_pairs(args.map, "--map")
-    own = {field: column for field, column in mapping.items() if field in PROBLEM_FIELDS}
-    known = sources.load(
+    loaded = problems.load(
         args.problems,
-        mapping=own,
+        mapping={f: column for f, column in mapping.items() if f in PROBLEM_FIELDS},
         limit=args.limit,
         seed=args.seed,
         kind=args.kind or None,
         extra={"world": world_problems},
     )
+    recorded = RecordedAnswers([])
     with show_progress(args.quiet) as progress:
-        failing = [
-            item
-            for at in _portions(known, progress, "gold answers")
-            for item in verifiers.check_gold(known[at])
-        ]
-        judged: list[Judged] = []
-        recorded = RecordedAnswers([])
+        failing = verify_answers.find_failing_gold(loaded, progress)
         if args.answers:
-            recorded = read_answers(args.answers, known, mapping)
-            for portion in _portions(recorded.answers, progress, "answers"):
-                judged += _judge(recorded.answers[portion])
-    bad = [item._asdict() for item in files.skipped()]
-    found: dict[str, Any] = {
-        "problems": sources.describe(known),
-        "gold": _gold(known, failing),
-        "bad": bad,
+            recorded = read_answers(args.answers, loaded, mapping)
+        judged = verify_answers.judge_recorded(recorded.answers, progress)
+    report: dict[str, Any] = {
+        "problems": problems.describe(loaded),
+        "gold": verify_answers.summarise_gold(loaded, failing),
+        "bad": [item._asdict() for item in files.skipped()],
     }
     if args.answers:
-        found |= {
-            "answers": counted(judged),
-            "columns": recorded.mapping,
-            "unread": recorded.unread,
-            "strays": recorded.strays,
-            "disagreements": disagreements(judged),
-        }
-    show.print_json(found) if args.json else _print(found)
+        report["answers"] = verify_answers.count_verdicts(judged)
+        report["columns"] = recorded.mapping
+        report["unread"] = recorded.unread
+        report["strays"] = recorded.strays
+        report["disagreements"] = verify_answers.list_disagreements(judged)
+    if args.json:
+        show.print_json(report)
+    else:
+        _print_problems(report)
+        if args.answers:
+            _print_answers(report)
     if failing:
-        said = verifiers.failed_gold(len(failing), known, args.problems)
-        raise InputError(**said)
+        parts = verifiers.failed_gold(len(failing), loaded, args.problems)
+        raise InputError(**parts)
 
 
-def counted(judged: Sequence[Judged]) -> list[dict[str, Any]]:
-    """A row a recorded model: answers, right by the file's labels (None without labels), the verdicts' counts."""
-    models = dict.fromkeys(item.answer.model for item in judged)
-    return [
-        _counts(model, [item for item in judged if item.answer.model == model]) for model in models
-    ]
-
-
-def disagreements(judged: Sequence[Judged]) -> list[dict[str, Any]]:
-    """The answers whose label and verdict differ."""
-    return [
-        {
-            "model": item.answer.model,
-            "problem": item.answer.problem.id,
-            "label": "right" if item.answer.label else "wrong",
-            "verdict": item.verdict.status,
-            "answer": item.verdict.answer,
-            "gold": item.answer.problem.answer,
-            "reason": item.verdict.reason,
-            "text": item.answer.text,
-        }
-        for item in judged
-        if item.disagrees
-    ]
-
-
-def _counts(model: str, mine: Sequence[Judged]) -> dict[str, Any]:
-    statuses: Counter[str] = Counter(item.verdict.status for item in mine)
-    labels = [item.answer.label for item in mine if item.answer.label is not None]
-    return {
-        "model": model,
-        "answers": len(mine),
-        "right by label": sum(labels) if labels else None,
-        **{status: statuses[status] for status in STATUSES},
-        "disagreements": sum(item.disagrees for item in mine),
-    }
-
-
-def _judge(answers: Sequence[Answered]) -> list[Judged]:
-    verdicts = verifiers.judge([(answer.problem, answer.text) for answer in answers])
-    return [Judged(answer, verdict) for answer, verdict in zip(answers, verdicts, strict=True)]
-
-
-def _portions(items: Sequence[Any], progress: Any, label: str) -> Any:
-    """Slices of the items, progress reported after each."""
-    progress(label, 0, len(items))
-    for start in range(0, len(items), _PORTION):
-        yield slice(start, start + _PORTION)
-        progress(label, min(start + _PORTION, len(items)), len(items))
-
-
-def _gold(known: Sequence[Problem], failing: Sequence[tuple[Problem, Verdict]]) -> dict[str, Any]:
-    checked = sum(map(verifiers.has_gold, known))
-    lines = [
-        {"problem": p.id, "gold": p.answer, "kind": p.kind, "verdict": v.status, "reason": v.reason}
-        for p, v in failing
-    ]
-    return {"checked": checked, "right": checked - len(failing), "failing": lines}
-
-
-def _print(found: Mapping[str, Any]) -> None:
-    problems, gold = found["problems"], found["gold"]
-    kinds = ", ".join(f"{count:,} {kind}" for kind, count in problems["kinds"].items())
-    columns = ", ".join(f"{field}={column}" for field, column in problems["mapping"].items())
-    show.print_line(
-        f"{problems['count']:,} problems ({kinds})" + (f", columns {columns}" if columns else "")
-    )
-    if "code" in problems["kinds"]:
+def _print_problems(report: Mapping[str, Any]) -> None:
+    description, gold = report["problems"], report["gold"]
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in description["kinds"].items())
+    line = f"{description['count']:,} problems ({kinds})"
+    if description["mapping"]:
+        columns = [f"{field}={column}" for field, column in description["mapping"].items()]
+        line += f", columns {', '.join(columns)}"
+    show.print_line(line)
+    if "code" in description["kinds"]:
         from potstill.verifiers.code import verifier
 
         show.print_line(verifier.describe_sandbox())
     show.print_line(
         f"gold answers: {gold['right']:,} of {gold['checked']:,} pass their own verifier"
     )
-    if problems["without_answer"]:
-        show.print_line(f"without a gold answer: {problems['without_answer']:,}")
-    show.print_table(
-        [_short(line) for line in gold["failing"][:SHOWN]], title="gold answers that fail"
-    )
-    show.print_bad_rows(found["bad"])
-    if problems["unread"]:
-        show.print_line(f"columns not read: {', '.join(problems['unread'])}")
-    if "answers" not in found:
-        return
-    show.print_columns(found["columns"], found["unread"])
-    show.print_table(
-        [{k: "–" if v is None else v for k, v in row.items()} for row in found["answers"]],
-        title="answers",
-    )
-    if found["strays"]:
-        show.print_line(f"rows that answer none of the problems: {found['strays']:,}")
-    differing = found["disagreements"]
-    if not differing and any(row["right by label"] is not None for row in found["answers"]):
+    if description["without_answer"]:
+        show.print_line(f"without a gold answer: {description['without_answer']:,}")
+    failing = [shorten_cells(line) for line in gold["failing"][:MAX_LINES]]
+    show.print_table(failing, title="gold answers that fail")
+    show.print_bad_rows(report["bad"])
+    if description["unread"]:
+        show.print_line(f"columns not read: {', '.join(description['unread'])}")
+
+
+def _print_answers(report: Mapping[str, Any]) -> None:
+    answers, disagreements = report["answers"], report["disagreements"]
+    show.print_columns(report["columns"], report["unread"])
+    show.print_table([show.fill_empty(row) for row in answers], title="answers")
+    if report["strays"]:
+        show.print_line(f"rows that answer none of the problems: {report['strays']:,}")
+    has_labels = any(row["right by label"] is not None for row in answers)
+    if has_labels and not disagreements:
         show.print_line("the labels in the file and the verifier agree on every answer")
-    show.print_table(
-        [_short(line) for line in differing[:SHOWN]], title="label and verifier disagree"
-    )
-    if len(differing) > SHOWN:
-        show.print_line(f"… and {len(differing) - SHOWN:,} more: --json lists them all")
+    lines = [shorten_cells(line) for line in disagreements[:MAX_LINES]]
+    show.print_table(lines, title="label and verifier disagree")
+    if len(disagreements) > MAX_LINES:
+        show.print_line(f"… and {len(disagreements) - MAX_LINES:,} more: --json lists them all")
 
 
-def _short(line: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        name: "–" if value is None else show.keep_end(str(value)) for name, value in line.items()
-    }
+def shorten_cells(row: Mapping[str, Any]) -> dict[str, str]:
+    """A row of a table, each cell on one line."""
+    cells = {}
+    for name, value in row.items():
+        cells[name] = show.NONE if value is None else show.keep_end(str(value))
+    return cells

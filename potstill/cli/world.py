@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from potstill.cli import options, show
 from potstill.errors import StoreError
 from potstill.runs.sources import BUILD_RECORD, CHECKPOINTS
 
-WHO = ("teacher", "student")
+CHECKPOINT_NAMES = ("teacher", "student")
+CHECK_SIZE = 600  # stories that a build is checked on
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +30,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(
         dest="action", required=True, metavar="problems|info|build|check"
     )
+    _add_problems(actions)
+    info = actions.add_parser(
+        "info", help="the shipped checkpoints", description="Describe the shipped checkpoints."
+    )
+    options.add_json(info)
+    _add_build(actions)
+    _add_check(actions)
+
+
+def _add_problems(actions: Any) -> None:
     problems = actions.add_parser(
         "problems", help="print some problems", description="Print some problems."
     )
@@ -39,151 +51,80 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     problems.add_argument("--split", default="train", help="train, test or any other name (train)")
     problems.add_argument(
-        "--seed", type=options.non_negative_int, default=0, help="another seed, other problems (0)"
+        "--seed",
+        type=options.non_negative_int,
+        default=0,
+        help="another seed, other problems (0)",
     )
-    info = actions.add_parser(
-        "info", help="the shipped checkpoints", description="Describe the shipped checkpoints."
-    )
+    options.add_json(problems)
+
+
+def _add_build(actions: Any) -> None:
     about = "Train a checkpoint; started again on the same folder it goes on. Up to 90 minutes on two cores."
     build = actions.add_parser("build", help="train a checkpoint", description=about)
-    build.add_argument("who", choices=WHO, help="which one")
+    build.add_argument("who", choices=CHECKPOINT_NAMES, help="which one")
     build.add_argument(
         "--work",
         type=options.expand_path,
         default="build/world",
         metavar="DIR",
-        help="states and log",
+        help="states and log (build/world)",
     )
     build.add_argument(
         "--out",
         type=options.expand_path,
         metavar="DIR",
-        help="default: where the package looks for it",
+        help="the checkpoint (default: where the package looks for it)",
     )
     build.add_argument(
         "--threads", type=options.positive_int, default=2, metavar="N", help="CPU threads (2)"
     )
+    options.add_json(build)
+
+
+def _add_check(actions: Any) -> None:
     about = "Measure the shipped teacher and student, and whether the student's rewrites depend on its errors."
     check = actions.add_parser("check", help="measure the shipped checkpoints", description=about)
     check.add_argument(
-        "--size", type=options.positive_int, default=600, metavar="N", help="stories (600)"
+        "--size",
+        type=options.positive_int,
+        default=CHECK_SIZE,
+        metavar="N",
+        help=f"stories ({CHECK_SIZE})",
     )
     check.add_argument(
         "--threads", type=options.positive_int, default=2, metavar="N", help="CPU threads (2)"
     )
-    for action in (problems, info, build, check):
-        options.add_json(action)
+    options.add_json(check)
 
 
 def execute(args: argparse.Namespace) -> None:
-    """Do it."""
-    {"problems": _problems, "info": _info, "build": _build, "check": _check}[args.action](args)
+    """Do the action."""
+    actions = {"problems": _problems, "info": _info, "build": _build, "check": _check}
+    actions[args.action](args)
 
 
 def _problems(args: argparse.Namespace) -> None:
     from potstill.world import story
 
-    found = story.problems(args.task, size=args.size, seed=args.seed, split=args.split)
+    problems = story.problems(args.task, size=args.size, seed=args.seed, split=args.split)
     if args.json:
-        show.print_json(found)
+        show.print_json(problems)
         return
-    for problem in found:
+    for problem in problems:
         show.print_line(f"{problem.id}\n  {problem.question}\n  {problem.solution}\n")
 
 
 def _info(args: argparse.Namespace) -> None:
-    checkpoints = [describe(who) for who in WHO]
-    built = _built()
+    checkpoints = [describe_checkpoint(name) for name in CHECKPOINT_NAMES]
+    record = _read_build_record()
     if args.json:
-        show.print_json({"checkpoints": checkpoints, "build": built})
+        show.print_json({"checkpoints": checkpoints, "build": record})
         return
-    show.print_table([_told(found) for found in checkpoints])
-    _measured(built)
-    if not built:
+    show.print_table([_checkpoint_line(checkpoint) for checkpoint in checkpoints])
+    _print_measurements(record)
+    if not record:
         show.print_line(f"no build record ({BUILD_RECORD.name}) is shipped with this version")
-
-
-def _measured(built: dict[str, Any]) -> None:
-    """What the build's check found: how often rewrites verify, by whose errors the prompt showed."""
-    rows = [
-        {"shown": f"{name} errors", **_shares(found)}
-        for name, found in built.get("rewriting", {}).items()
-    ]
-    show.print_table(
-        rows, title="the student's rewrites that verify, by whose errors its prompt showed"
-    )
-    differences = built.get("differences", {})
-    points = [
-        {"difference": name, "points": f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"}
-        for name, (value, low, high) in differences.items()
-    ]
-    show.print_table(points, title="paired differences, with 95 % intervals")
-
-
-def _shares(found: dict[str, Any]) -> dict[str, str]:
-    return {
-        name: f"{100 * value:.1f} %" if isinstance(value, float) else f"{value:,}"
-        for name, value in found.items()
-    }
-
-
-def describe(who: str) -> dict[str, Any]:
-    """A shipped checkpoint: bytes on disk and parameters, read from the files' headers; None where it is missing."""
-    folder = CHECKPOINTS / who
-    files = [path for path in folder.glob("**/*") if path.is_file()]
-    weights = [path for path in files if path.suffix == ".safetensors"]
-    there = bool(weights)
-    return {
-        "name": f"world:{who}",
-        "folder": str(folder),
-        "bytes": sum(path.stat().st_size for path in files) if there else None,
-        "parameters": sum(map(_parameters, weights)) if there else None,
-        "context": _context(folder) if there else None,
-    }
-
-
-def _told(found: dict[str, Any]) -> dict[str, str]:
-    size = found["bytes"]
-    missing = f"missing: potstill world build {found['name'].partition(':')[2]}"
-    return {
-        "model": found["name"],
-        "size": f"{size / 1e6:.1f} MB" if size is not None else missing,
-        "parameters": f"{found['parameters']:,}" if size is not None else "–",
-        "context": f"{found['context']:,}" if size is not None else "–",
-        "folder": found["folder"],
-    }
-
-
-def _parameters(path: Path) -> int:
-    """Numbers in a safetensors file: 8 bytes of length, then a JSON header with every tensor's shape."""
-    with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    total = 0
-    for name, tensor in header.items():
-        if name != "__metadata__":
-            size = 1
-            for side in tensor["shape"]:
-                size *= side
-            total += size
-    return total
-
-
-def _context(folder: Path) -> int:
-    from potstill.models.local.checkpoint import read_config
-
-    return int(read_config(folder).get("max_position_embeddings", 0))
-
-
-def _built() -> dict[str, Any]:
-    if not BUILD_RECORD.is_file():
-        return {}
-    try:
-        found = json.loads(BUILD_RECORD.read_text("utf-8"))
-    except ValueError as error:
-        raise StoreError(
-            f"{BUILD_RECORD} is no JSON ({error})", fix="install potstill again"
-        ) from error
-    return dict(found) if isinstance(found, dict) else {"log": found}
 
 
 def _build(args: argparse.Namespace) -> None:
@@ -193,30 +134,123 @@ def _build(args: argparse.Namespace) -> None:
     # The build logs a line an evaluation on stdout, which belongs to the one JSON document.
     with contextlib.redirect_stdout(sys.stderr):
         build(args.who, args.work, out, threads=args.threads)
-    if not args.out and all(describe(who)["bytes"] for who in WHO):
-        checked(600, args.threads)
-    said = {"model": args.who, "out": str(out), "log": str(args.work / "log.jsonl")}
-    show.print_json(said) if args.json else show.print_line(f"{args.who}  {out}")
+    if not args.out and all(describe_checkpoint(name)["bytes"] for name in CHECKPOINT_NAMES):
+        check_checkpoints(CHECK_SIZE, args.threads)
+    if args.json:
+        log = str(args.work / "log.jsonl")
+        show.print_json({"model": args.who, "out": str(out), "log": log})
+        return
+    show.print_line(f"{args.who}  {out}")
 
 
 def _check(args: argparse.Namespace) -> None:
-    found = checked(args.size, args.threads)
+    record = check_checkpoints(args.size, args.threads)
     if args.json:
-        show.print_json(found)
+        show.print_json(record)
         return
-    show.print_table(
-        [{"model": who, **_shares(found[who])} for who in WHO],
-        title="held-out stories at temperature 0.6",
-    )
-    _measured(found)
+    lines = [{"model": name, **_format_shares(record[name])} for name in CHECKPOINT_NAMES]
+    show.print_table(lines, title="held-out stories at temperature 0.6")
+    _print_measurements(record)
 
 
-def checked(size: int, threads: int) -> dict[str, Any]:
-    """Measure the shipped checkpoints and keep what was found beside them."""
+def check_checkpoints(size: int, threads: int) -> dict[str, Any]:
+    """Measure the shipped checkpoints and write what was measured beside them."""
     from potstill.runs.manifest import write
     from potstill.runs.sources import world_model
     from potstill.studies.rewriting import check
 
-    found = check(world_model("teacher", threads), world_model("student", threads), size=size)  # type: ignore[arg-type]
-    write(BUILD_RECORD, found)
-    return found
+    teacher, student = world_model("teacher", threads), world_model("student", threads)
+    record = check(teacher, student, size=size)  # type: ignore[arg-type]
+    write(BUILD_RECORD, record)
+    return record
+
+
+def describe_checkpoint(name: str) -> dict[str, Any]:
+    """A shipped checkpoint: bytes on disk and parameters, read from the files' headers; None where it is missing."""
+    folder = CHECKPOINTS / name
+    files = [path for path in folder.glob("**/*") if path.is_file()]
+    weights = [path for path in files if path.suffix == ".safetensors"]
+    description: dict[str, Any] = {
+        "name": f"world:{name}",
+        "folder": str(folder),
+        "bytes": None,
+        "parameters": None,
+        "context": None,
+    }
+    if weights:
+        description["bytes"] = sum(path.stat().st_size for path in files)
+        description["parameters"] = sum(count_parameters(path) for path in weights)
+        description["context"] = _read_context(folder)
+    return description
+
+
+def count_parameters(path: Path) -> int:
+    """Numbers in a safetensors file: 8 bytes of length, then a JSON header with every tensor's shape."""
+    with path.open("rb") as file:
+        header_size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(header_size))
+    total = 0
+    for name, tensor in header.items():
+        if name == "__metadata__":
+            continue
+        size = 1
+        for side in tensor["shape"]:
+            size *= side
+        total += size
+    return total
+
+
+def _read_context(folder: Path) -> int:
+    from potstill.models.local.checkpoint import read_config
+
+    return int(read_config(folder).get("max_position_embeddings", 0))
+
+
+def _read_build_record() -> dict[str, Any]:
+    """What the build measured; empty where this version ships no record."""
+    if not BUILD_RECORD.is_file():
+        return {}
+    try:
+        record = json.loads(BUILD_RECORD.read_text("utf-8"))
+    except ValueError as error:
+        raise StoreError(
+            f"{BUILD_RECORD} is no JSON ({error})", fix="install potstill again"
+        ) from error
+    return dict(record) if isinstance(record, dict) else {"log": record}
+
+
+def _checkpoint_line(checkpoint: Mapping[str, Any]) -> dict[str, str]:
+    line = {
+        "model": checkpoint["name"],
+        "size": f"missing: potstill world build {checkpoint['name'].partition(':')[2]}",
+        "parameters": show.NONE,
+        "context": show.NONE,
+        "folder": checkpoint["folder"],
+    }
+    if checkpoint["bytes"] is not None:
+        line["size"] = f"{checkpoint['bytes'] / 1e6:.1f} MB"
+        line["parameters"] = f"{checkpoint['parameters']:,}"
+        line["context"] = f"{checkpoint['context']:,}"
+    return line
+
+
+def _print_measurements(record: Mapping[str, Any]) -> None:
+    """How often rewrites verify, by whose errors the prompt showed."""
+    lines = []
+    for name, shares in record.get("rewriting", {}).items():
+        lines.append({"shown": f"{name} errors", **_format_shares(shares)})
+    show.print_table(
+        lines, title="the student's rewrites that verify, by whose errors its prompt showed"
+    )
+    differences = []
+    for name, (value, low, high) in record.get("differences", {}).items():
+        points = f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+        differences.append({"difference": name, "points": points})
+    show.print_table(differences, title="paired differences, with 95 % intervals")
+
+
+def _format_shares(measured: Mapping[str, Any]) -> dict[str, str]:
+    cells = {}
+    for name, value in measured.items():
+        cells[name] = f"{100 * value:.1f} %" if isinstance(value, float) else f"{value:,}"
+    return cells

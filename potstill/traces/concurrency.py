@@ -30,6 +30,7 @@ def each(fn: Operator, traces: Sequence[Trace], *, by: Key | None = None) -> lis
     Raises:
         Exception: whatever `fn` raises; calls that have not begun are cancelled.
     """
+    # `fn` gets the healthy traces of each group; a group that has none is not called for.
     if by is None:
         groups = [[trace] for trace in traces]
     else:
@@ -42,6 +43,7 @@ def each(fn: Operator, traces: Sequence[Trace], *, by: Key | None = None) -> lis
     else:
         answers = _call_in_threads(fn, jobs, session.current_session().workers)
 
+    # Errored traces pass, after the results of their group.
     result: list[Trace] = []
     for group, answer in zip(groups, answers, strict=True):
         result += answer

@@ -41,7 +41,10 @@ def segment(at: Cuts, traces: Sequence[Trace]) -> list[Trace]:
 
 
 def _mark_units(trace: Trace, at: Cuts) -> Trace:
-    boundaries = [0, *_cut_positions(at, trace.text), len(trace.text)] if trace.text else []
+    boundaries: list[int] = []  # an empty text has no unit
+    if trace.text:
+        boundaries = [0, *_cut_positions(at, trace.text), len(trace.text)]
+    # From each boundary to the next, so that the units tile the text.
     units = [Span(start, stop, "unit") for start, stop in pairwise(boundaries)]
     others = [span for span in trace.spans if span.kind != "unit"]
     return trace.annotate(spans=(*units, *others))
@@ -111,9 +114,12 @@ def _edit_trace(
         views[name] = [recorder.view(source) for source in context_traces]
         sources += context_traces
 
+    # None, one text or mapping, or a list of them.
     returned = fn(recorder.view(trace), **views)
-    if returned is None or isinstance(returned, str | Mapping):
-        returned = [] if returned is None else [returned]
+    if returned is None:
+        returned = []
+    elif isinstance(returned, str | Mapping):
+        returned = [returned]
     rendered = RenderedPrompt(trace.prompt, recorder.saw_gold, tuple(sources))
 
     edits: list[Trace] = []
@@ -139,6 +145,7 @@ def _apply_edit(
             wanted=unknown[0],
             fix="only pose sets the learner's prompt",
         )
+    # Without a change the trace is itself; else what the edit does not say is derived from the old text.
     text = fields.setdefault("text", trace.text)
     if set(fields) == {"text"} and text == trace.text:
         return trace

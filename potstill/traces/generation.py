@@ -45,24 +45,28 @@ def sample(
     Raises:
         ConfigError: an unknown setting, an unknown name in the prompt, or a context without a prompt.
     """
+    # Ask for all samples of all traces in one call. The writer goes on from the text so far, or sees it in `prompt`.
     healthy = [trace for trace in traces if not trace.error]
-    rendered = prompts.render_prompts(prompt, healthy, context, by)
+    rendered_prompts = prompts.render_prompts(prompt, healthy, context, by)
     jobs: list[tuple[Prompt, str]] = []
-    for trace, shown in zip(healthy, rendered, strict=True):
+    for trace, rendered in zip(healthy, rendered_prompts, strict=True):
         beginning = trace.text if prompt is None else ""
-        jobs.append((shown.prompt, beginning + prefix))
+        jobs.append((rendered.prompt, beginning + prefix))
     sampling = requests.make_sampling("sample", settings)
     answers = requests.request_completions(model, jobs, sampling, n=n, draw=draw)
 
+    # A trace of each completion; those of one parent are a family.
     families: list[list[Trace]] = []
-    for trace, shown, samples in zip(healthy, rendered, answers, strict=True):
+    for trace, rendered, samples in zip(healthy, rendered_prompts, answers, strict=True):
         family: list[Trace] = []
         for answer in samples:
             child = requests.trace_of_completion(
-                trace, shown, model, answer, operator="sample", given_text=trace.text + prefix
+                trace, rendered, model, answer, operator="sample", given_text=trace.text + prefix
             )
             # Units, step scores and masks of the text so far hold in its continuation.
-            family.append(child.annotate(spans=trace.spans) if trace.spans else child)
+            if trace.spans:
+                child = child.annotate(spans=trace.spans)
+            family.append(child)
         families.append(family)
     _record_families(families)
     return _replace_by_families("sample", model.id, traces, families)
@@ -105,18 +109,19 @@ def rewrite(
     Raises:
         ConfigError: an unknown setting, or an unknown name in the prompt.
     """
+    # A rewrite begins anew: the writer sees the old text only where the prompt shows it.
     healthy = [trace for trace in traces if not trace.error]
-    rendered = prompts.render_prompts(prompt, healthy, context, by)
-    jobs = [(shown.prompt, "") for shown in rendered]
+    rendered_prompts = prompts.render_prompts(prompt, healthy, context, by)
+    jobs = [(rendered.prompt, "") for rendered in rendered_prompts]
     sampling = requests.make_sampling("rewrite", settings)
     answers = requests.request_completions(model, jobs, sampling, n=n, draw=draw)
 
     families: list[list[Trace]] = []
-    for trace, shown, samples in zip(healthy, rendered, answers, strict=True):
+    for trace, rendered, samples in zip(healthy, rendered_prompts, answers, strict=True):
         family: list[Trace] = []
         for answer in samples:
             family.append(
-                requests.trace_of_completion(trace, shown, model, answer, operator="rewrite")
+                requests.trace_of_completion(trace, rendered, model, answer, operator="rewrite")
             )
         families.append(family)
     _record_families(families)
@@ -127,12 +132,14 @@ def rewrite(
 
 def _guard_answers(parents: Sequence[Trace], families: Sequence[list[Trace]]) -> list[list[Trace]]:
     """Put the parent in the place of each rewrite that lost its answer."""
+    # What was never judged has no answer to lose.
     pairs: list[tuple[Trace, Trace]] = []
     for parent, family in zip(parents, families, strict=True):
         for child in family:
             if parent.answer is not None and not child.error:
                 pairs.append((parent, child))
 
+    # An answer that is written otherwise and still right is not lost.
     drops: dict[Trace, str] = {}
     results = run_verifiers([child for _, child in pairs])
     for (parent, child), result in zip(pairs, results, strict=True):
@@ -178,10 +185,10 @@ def pose(
         ConfigError: an unknown name in the prompt.
     """
     healthy = [trace for trace in traces if not trace.error]
-    rendered = prompts.render_prompts(prompt, healthy, context, by)
+    rendered_prompts = prompts.render_prompts(prompt, healthy, context, by)
     families: list[list[Trace]] = []
-    for trace, shown in zip(healthy, rendered, strict=True):
-        families.append([requests.derive_trace(trace, "pose", shown, prompt=shown.prompt)])
+    for trace, rendered in zip(healthy, rendered_prompts, strict=True):
+        families.append([requests.derive_trace(trace, "pose", rendered, prompt=rendered.prompt)])
     _record_families(families)
     return _replace_by_families("pose", "", traces, families)
 
@@ -197,6 +204,7 @@ def _replace_by_families(
     operator: str, label: str, traces: Sequence[Trace], families: Sequence[list[Trace]]
 ) -> list[Trace]:
     """Put its family in the place of each healthy trace, and record a line of the funnel."""
+    # `families` are those of the healthy traces, in order.
     remaining = iter(families)
     result: list[Trace] = []
     for trace in traces:

@@ -73,6 +73,7 @@ def _grade(
     settings: Mapping[str, Any],
     traces: Sequence[Trace],
 ) -> list[Score]:
+    # Only answers that can be shown are asked about; replies come back in their order.
     judgeable = [not rubrics.unfit_reason(trace.text) for trace in traces]
     prompts: list[Prompt] = []
     for trace, is_judgeable in zip(traces, judgeable, strict=True):
@@ -114,6 +115,7 @@ def judge_answers(
         A verdict for each trace: unparsed where the judge's reply has not the exact form or the answer can't be shown,
         unjudged where the judge's call failed.
     """
+    # As in `_grade`: an answer that can't be shown is unparsed, and costs no call.
     version = judge_version(model)
     unfit_reasons = [rubrics.unfit_reason(trace.text) for trace in traces]
     prompts: list[Prompt] = []
@@ -136,6 +138,7 @@ def judge_version(model: Model) -> str:
 
 
 def _verdict_of_reply(reply: Completion, trace: Trace, version: str) -> Verdict:
+    # A judged answer is a whole text; a long one is not repeated in the verdict.
     answer: str | None = rubrics.answer_text(trace.text)
     if answer is not None and len(answer) > _SHOWN_ANSWER:
         answer = None
@@ -174,6 +177,7 @@ def prefer(
                 f"prefer met answers to different problems: {one.problem.id!r} and {other.problem.id!r}",
                 expected="pairs of answers to one problem",
             )
+    # Two prompts a pair, one for each order.
     judgeable = [_can_be_shown(one) and _can_be_shown(other) for one, other in pairs]
     prompts: list[Prompt] = []
     for (one, other), is_judgeable in zip(pairs, judgeable, strict=True):
@@ -215,6 +219,7 @@ def bias(preferences: Sequence[Preference]) -> dict[str, float | int | None]:
         ties, unparsed: shares of all pairs, and of all replies.
         Each is None where nothing can be said.
     """
+    # Two replies a pair: decided ones name a place, parsed pairs have both.
     replies: list[Choice | None] = []
     for preference in preferences:
         replies += [preference.forward, preference.backward]
@@ -250,6 +255,7 @@ def _ask_judge(
     model: Model, prompts: Sequence[Prompt], settings: Mapping[str, Any]
 ) -> list[Completion]:
     """Return a reply to each prompt; equal prompts are asked once, so that a repetition can't be judged otherwise."""
+    # A judge at temperature 0 may still answer twice in two ways.
     distinct = list(dict.fromkeys(prompts))
     sampling = requests.make_sampling("judge", {**SETTINGS, **settings})
     jobs = [(prompt, "") for prompt in distinct]

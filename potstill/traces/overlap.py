@@ -65,7 +65,9 @@ def check_overlap(held_out: Sequence[Problem], traces: Sequence[Trace], *, n: in
     if not reasons:
         return
     listed = [f"{name} ({reason})" for name, reason in list(reasons.items())[:_LISTED]]
-    more = f" and {len(reasons) - _LISTED} more" if len(reasons) > _LISTED else ""
+    more = ""
+    if len(reasons) > _LISTED:
+        more = f" and {len(reasons) - _LISTED} more"
     raise StageError(
         f"{len(reasons)} training problems overlap the evaluation set: {', '.join(listed)}{more}",
         expected="no training row that is an evaluation problem",
@@ -91,6 +93,7 @@ class OverlapIndex:
         question = _split_words(trace.problem.question)
         if question in self.problem_of_question:
             return f"same question as evaluation problem {self.problem_of_question[question]!r}"
+        # The learner's prompt too: a posed problem may quote an evaluation question in the middle.
         prompt = _split_words(_prompt_text(trace))
         for words in dict.fromkeys((question, prompt)):
             if words in self.problem_of_question:

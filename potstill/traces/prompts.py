@@ -69,6 +69,7 @@ def context_of_each(
     traces: Sequence[Trace], context: Context | None, by: Key
 ) -> list[dict[str, list[Trace]]]:
     """For each trace, return the context traces that share its key, by name; errored ones are left out."""
+    # Each list is grouped once, and every trace finds its group by its own key.
     groups_of_name = {}
     for name, context_traces in (context or {}).items():
         healthy = [trace for trace in context_traces if not trace.error]
@@ -84,6 +85,7 @@ def render_prompt(
     template: Template, trace: Trace, context_lists: Mapping[str, Sequence[Trace]]
 ) -> RenderedPrompt:
     """Fill a template for one trace; a function is called with a view of the trace and views of the context."""
+    # A function says what it shows by what it reads from its views.
     sources: list[Trace] = []
     if callable(template):
         recorder = GoldRecorder()
@@ -94,6 +96,7 @@ def render_prompt(
         prompt = _to_prompt(template(recorder.view(trace), **views))
         return RenderedPrompt(prompt, recorder.saw_gold, tuple(sources))
 
+    # A template says it by its names; only context that it names becomes a parent.
     used_names = template_names(template)
     values = {name: _FIELDS[name](trace) for name in used_names if name in _FIELDS}
     for name, context_traces in context_lists.items():

@@ -31,11 +31,14 @@ def make_sampling(operator: str, settings: Mapping[str, Any]) -> Sampling:
             raise ConfigError(
                 f"{operator} got the unknown setting {name!r}", available=_SETTINGS, wanted=name
             )
+    # A single string for a setting that takes a list is a list of one.
     fields = dict(settings)
     for name in _LIST_SETTINGS:
         if name in settings:
             value = settings[name]
-            fields[name] = (value,) if isinstance(value, str) else tuple(value)
+            if isinstance(value, str):
+                value = [value]
+            fields[name] = tuple(value)
     return Sampling(**fields)
 
 
@@ -71,6 +74,7 @@ def request_completions(
         raise ConfigError(
             f"n={n}", expected=f"at most {SAMPLES_PER_CALL} draws a prompt", fix="--set n=8"
         )
+    # Equal jobs of one call are counted, so that each gets a sample of its own.
     repetitions: Counter[tuple[Prompt, str]] = Counter()
     requests: list[Request] = []
     for prompt, prefix in jobs:

@@ -65,6 +65,7 @@ def _perplexity(
 def _nll(
     model: Scored, of: Callable[[Trace], PromptAndText], traces: Sequence[Trace]
 ) -> list[Score]:
+    # Stored by model, prompt and text: `perplexity` and another `nll` of the same pair read the same value.
     pairs = [of(trace) for trace in traces]
     keys = [digest("nll", [model.id, prompt, text]) for prompt, text in pairs]
 
@@ -81,6 +82,7 @@ def _measure_nll(model: Scored, pairs: Sequence[PromptAndText]) -> list[Score]:
             f"model {model.id} gives no likelihoods",
             expected="a model with weights, as transformers:PATH",
         )
+    # An empty text has no tokens, and so no mean.
     nonempty = [pair for pair in pairs if pair[1]]
     rows = iter(likelihood(nonempty) if nonempty else [])
     return [_mean_nll(next(rows)) if text else None for _, text in pairs]
@@ -129,8 +131,8 @@ def _ask(
     context: Context | None,
     by: Key,
 ) -> list[Score]:
-    rendered = prompts.render_prompts(prompt, traces, context, by)
-    jobs = [(shown.prompt, "") for shown in rendered]
+    rendered_prompts = prompts.render_prompts(prompt, traces, context, by)
+    jobs = [(rendered.prompt, "") for rendered in rendered_prompts]
     answers = requests.request_completions(model, jobs, sampling, draw=draw)
     scores: list[Score] = []
     for [(_, completion)] in answers:

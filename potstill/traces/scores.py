@@ -30,6 +30,7 @@ def score(name: str, scorer: Scorer, traces: Sequence[Trace]) -> list[Trace]:
         ConfigError: the scorer returned another number of values than it got traces.
         ModelError: a value is not finite.
     """
+    # One call for all, so that a scorer may ask a model in bulk.
     healthy = [trace for trace in traces if not trace.error]
     values = list(scorer(healthy)) if healthy else []
     if len(values) != len(healthy):

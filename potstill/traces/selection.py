@@ -55,7 +55,9 @@ def _failure_reason(test: Test, trace: Trace) -> str:
         return "right answer, no steps judged"
     if test in (right, wrong, unparsed, sound):
         verdict = trace.verdict
-        return f"{verdict.status}: {verdict.reason}" if verdict.reason else verdict.status
+        if verdict.reason:
+            return f"{verdict.status}: {verdict.reason}"
+        return verdict.status
     return f"not {function_name(test)}"
 
 
@@ -79,7 +81,9 @@ def best(
         ranked = _rank(key, group)
         result += ranked[:k]
         for trace in ranked[k:]:
-            reason = f"error: {trace.error}" if trace.error else f"not among the best {k}"
+            reason = f"not among the best {k}"
+            if trace.error:
+                reason = f"error: {trace.error}"
             drops.append((trace, reason))
     session.record_drops("best", function_name(key), drops)
     session.record_step("best", function_name(key), len(traces), len(result))
@@ -87,6 +91,7 @@ def best(
 
 
 def _rank(key: Callable[[Trace], Any], group: Sequence[Trace]) -> list[Trace]:
+    # Sorted by id first, so that equal keys come in an order that depends on nothing else.
     with_key: list[tuple[Any, Trace]] = []
     without_key: list[Trace] = []
     errored: list[Trace] = []
@@ -120,6 +125,7 @@ def pair(
     Raises:
         StageError: the two sides of a pair have different prompts.
     """
+    # Each group hands out its rivals in order, one after the other.
     rivals = group_traces((trace for trace in bad if not trace.error), by)
     pairs_of_group: dict[Hashable, int] = {}
     result: list[Trace] = []
@@ -154,6 +160,7 @@ def _with_rival(good: Trace, bad: Trace) -> Trace:
         if good_character != bad_character:
             break
         shared += 1
+    # Both sides have it word for word, so there is nothing to prefer in it.
     mask = (Span(0, shared, "given", 0.0),) if shared else ()
     return good.annotate(spans=good.spans + mask, rival=bad.annotate(spans=bad.spans + mask))
 
@@ -193,6 +200,7 @@ def mix(*lists: Sequence[Trace], seed: int = 0) -> list[Trace]:
     result: list[Trace] = []
     for traces in lists:
         result += traces
+    # A hash of seed and id is a shuffle that another order or number of rows does not change.
     result.sort(key=lambda trace: hashlib.sha256(f"{seed}:{trace.id}".encode()).digest())
     session.record_step("mix", str(seed), len(result), len(result))
     return result
@@ -205,6 +213,7 @@ def dedupe(key: Key, traces: Sequence[Trace]) -> list[Trace]:
         key: what must differ between two traces.
         traces: what is looked through, in order.
     """
+    # The ledger names the trace that each dropped one repeats.
     first_of_key: dict[Hashable, Trace] = {}
     result: list[Trace] = []
     drops: list[tuple[Trace, str]] = []

@@ -91,6 +91,7 @@ class Session:
     sections: Callable[[ReportSection], None] | None = None
 
 
+# Context variables, so that two runs in one process do not meet and worker threads inherit them.
 _SESSION: ContextVar[Session | None] = ContextVar("potstill_session", default=None)
 INSIDE_EACH: ContextVar[bool] = ContextVar("potstill_inside_each", default=False)
 

@@ -34,6 +34,7 @@ def verify(traces: Sequence[Trace]) -> list[Trace]:
     Raises:
         ConfigError: a kind is unknown, or its verifier can't run here.
     """
+    # Blank and errored traces keep their place and are not judged.
     results = iter(run_verifiers([trace for trace in traces if _is_judgeable(trace)]))
     annotated: list[Trace] = []
     judged: list[Trace] = []
@@ -56,6 +57,7 @@ def _is_judgeable(trace: Trace) -> bool:
 def _annotate_result(trace: Trace, result: VerifierResult) -> Trace:
     if result.steps is None:
         return trace.annotate(verdict=result.verdict)
+    # The spans of an earlier judgement go; units, masks and tool turns stay.
     other_spans = [span for span in trace.spans if span.kind != "step"]
     all_right = None  # nothing can be said of a text without steps
     if result.steps:
@@ -77,6 +79,7 @@ def run_verifiers(traces: Sequence[Trace]) -> list[VerifierResult]:
     model = session.current_session().judge
     if model is None:
         return _run_cached_verifiers(traces)
+    # What the session's judge is to judge, and what a verifier judges, each in one call; then in input order again.
     model_judged = [trace for trace in traces if trace.problem.kind == "judge"]
     others = [trace for trace in traces if trace.problem.kind != "judge"]
     model_verdicts = iter(llm_judge.judge_answers(model, model_judged))
@@ -91,6 +94,7 @@ def run_verifiers(traces: Sequence[Trace]) -> list[VerifierResult]:
 
 
 def _run_cached_verifiers(traces: Sequence[Trace]) -> list[VerifierResult]:
+    # The key holds the version, so that a verifier that changed judges anew.
     kinds = {trace.problem.kind for trace in traces}
     versions = {kind: verifiers.version(kind) for kind in sorted(kinds)}
     keys: list[str] = []

@@ -70,6 +70,7 @@ def judge(items: Sequence[tuple[Problem, str]]) -> list[Verdict]:
     Raises:
         ConfigError: a kind is unknown, or what its verifier needs is not installed.
     """
+    # All items of a kind at once; then in their own order again.
     verdicts: dict[int, Verdict] = {}
     for kind in dict.fromkeys(problem.kind for problem, _ in items):
         module = _import_verifier(kind)

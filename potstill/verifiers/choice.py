@@ -89,15 +89,18 @@ def named_letters(text: str, choices: tuple[str, ...]) -> tuple[str, ...]:
     for _ in range(2):  # \textbf{\text{B}}
         line = _WRAPPING.sub(lambda match: match[1] or "", line)
     line = _INTRODUCTION.sub("", line.strip()).strip()
+    # Nothing but a letter, or a sentence that begins "B is the correct".
     match = _ONLY_LETTER.fullmatch(line) or _LETTER_IS_CORRECT.match(line)
     options = string.ascii_uppercase[: len(choices)] or string.ascii_uppercase
     if match and match[1].upper() in options:  # of the options x and y, "y" is no letter
         return (match[1].upper(),)
+    # The text of an option.
     letters = _letters_of_text(line, choices)
     if letters:
         return letters
     if match:
         return (match[1].upper(),)
+    # Every letter that is marked as one, without those that are denied.
     line = _DENIED_LETTER.sub("", line)
     match = _ONLY_LETTER.fullmatch(line.strip())
     if match:

@@ -78,6 +78,7 @@ def candidates(text: str) -> tuple[Candidate, ...]:
 
 def marked_answer(text: str) -> Candidate | None:
     """Return the last answer with a mark: a box, `<answer>` or `####`, or else "the answer is" or a line's "A:"."""
+    # Of the strong marks the one that stands last; boxes that belong together are one answer.
     strong = [*_tagged_answer(text), *_hashed_answer(text)]
     boxes = [box for box in _closed_boxes(text) if box.content.strip()]
     if boxes:
@@ -112,10 +113,12 @@ def _closed_boxes(text: str) -> list[_Box]:
         if token == "{":
             open_braces.append(None)
         elif token != "}":
+            # A box, or an escaped character that is passed over.
             if token.endswith("{") and len(token) > 2:
                 open_braces.append((match.start(), match.end()))
         elif open_braces and (opened := open_braces.pop()):
             start, content_start = opened
+            # Boxes inside this one are part of it.
             while boxes and boxes[-1].start > start:
                 boxes.pop()
             boxes.append(_Box(start, match.end(), text[content_start : match.start()]))

@@ -63,12 +63,14 @@ def _prepare_task(problem: Problem, text: str) -> Verdict | pool.Task:
             "unjudged", None, "the problem does not say which reasoning-gym item it is", VERSION
         )
     item = json.loads(problem.table)
+    # As it is, and with white space normalised.
     readings: list[str] = []
     for reading in _answer_readings(text):
         readings += dict.fromkeys((reading, exact.normalise_space(reading)))
     if not readings:
         return Verdict("unparsed", None, "nothing that could be an answer", VERSION)
 
+    # What could be code for the scorer's `eval` never gets there.
     alphabet = ALPHABETS.get(item["task"])
     harmless: list[str] = []
     for reading in readings:

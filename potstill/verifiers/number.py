@@ -77,11 +77,13 @@ def judge(problem: Problem, text: str) -> Verdict:
         reason = f"the gold answer {problem.answer[:60]!r} is no number: {gold}"
         return Verdict("unjudged", None, reason, VERSION)
     reasons: list[str] = []
+    # The first candidate that can be read decides.
     for candidate in extract.candidates(text):
         value = read_number(candidate.text)
         if isinstance(value, str):
             reasons.append(f"{value} ({candidate.mark})")
             continue
+        # "5 million" may be meant as 5, where the question asks for millions, or in full.
         scaled = scaled_value(candidate.text, value)
         for reading in (value, scaled):
             if reading and reading.equals(gold):
@@ -103,7 +105,7 @@ def read_number(text: str) -> Value | str:
     if len(line) > _MAX_ANSWER:
         return f"an answer of {len(line)} characters"
     line = _without_markup(normalise_characters(line))
-    # Of an equation, the last side.
+    # Of an equation the last side counts, and of a sentence what stands before its explanation.
     line = re.split(r"[=≈]|\\approx", line.rstrip(" =."))[-1]
     explanation = _EXPLANATION.search(line)
     if explanation and _NUMBER.search(line[: explanation.start()]):
@@ -168,6 +170,7 @@ def _ends_with_minus_sign(before: str) -> bool:
 
 def _value_of_match(match: re.Match[str], *, negative: bool) -> Value | None:
     """Evaluate a match of `_NUMBER`; None where it divides by zero."""
+    # A mixed number's fraction or a denominator, and then a power of ten.
     part = match.groupdict()
     value = Fraction(part["whole"].replace(",", ""))
     if part["mixed_numerator"]:

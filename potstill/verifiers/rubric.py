@@ -136,6 +136,7 @@ def fence_parts(parts: Sequence[tuple[str, str]]) -> str:
 
 
 def _unused_mark(texts: Sequence[str]) -> str:
+    # Hashed from the texts, so that nobody who writes one of them can know it.
     data = "\0".join(texts)
     for number in range(1_000_000):
         mark = hashlib.sha256(f"{number}\0{data}".encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -176,6 +176,7 @@ def _follow_text(story: Story, text: str) -> tuple[list[Span], _Progress]:
     spans: list[Span] = []
     for claim in _CLAIM.finditer(text):
         if claim[0] == "Start again":
+            # Every event is to be accounted for anew.
             progress = _Progress(progress.equations)
             continue
         if _is_taken_back(text, claim.end()):

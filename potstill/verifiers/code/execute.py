@@ -113,6 +113,7 @@ def _run_unit_tests(
         verdict_pipe = stack.enter_context(open(verdict_in, "rb", buffering=0))
         # These are ours to close once both processes have inherited them.
         with tests_socket, program_socket, open(verdict_out, "wb", buffering=0):
+            # The program's side, which answers calls, and the tests' side, which makes them.
             program_job = stack.enter_context(
                 sandbox.write_job(
                     {"variants": variants, "limits": sandbox.limits_of_job(limits, kind)}
@@ -130,6 +131,7 @@ def _run_unit_tests(
             command = sandbox.sandbox_command(kind, "harness", "main", fds, limits)
             harness = stack.enter_context(_start_process(kind, command, fds))
 
+        # The verdict ends it; what the program prints meanwhile only counts against its limit.
         begun = time.monotonic()
         verdict = _read_verdict(verdict_pipe, program, limits)
         if verdict and verdict.outcome == "lost":
@@ -296,6 +298,7 @@ def _result_of_status(status: int | None, seconds: float, limits: Limits) -> Run
         return RunResult("memory", "MemoryError")
     if status is None:
         return RunResult("runtime", "the program ended before its tests did")
+    # bwrap and enter.py exit with 128 and the signal's number.
     signal = -status if status < 0 else status - 128
     was_busy = seconds >= limits.seconds + 1  # where the hard limit is
     if signal == _SIGXCPU or (signal == _SIGKILL and was_busy):

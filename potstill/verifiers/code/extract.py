@@ -52,6 +52,7 @@ def extract_program(text: str, *, prefix: str = "", entry: str = "") -> Program 
         entry: the function or class that the program must define; where it does not, it is a continuation.
     """
     reply = extract.split_reply(text)[0][-extract.TAIL :].replace("\r\n", "\n")
+    # A fenced block of Python, else an `<answer>` tag with code, else the whole reply where it has code.
     blocks = _fenced_blocks(reply)
     code = _choose_block(blocks, entry)
     if code is None:
@@ -95,6 +96,7 @@ def _choose_block(blocks: list[_Block], entry: str) -> str | None:
     defining: list[str] = []
     in_python: list[str] = []
     possible: list[str] = []
+    # A block in another language is not looked at.
     for block in blocks:
         if block.language not in (*_PYTHON, "") or not block.code.strip():
             continue

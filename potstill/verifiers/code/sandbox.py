@@ -180,6 +180,7 @@ def sandbox_command(
         fds: inherited file descriptors, which are the function's arguments.
         limits: how large the scratch folder may be.
     """
+    # The interpreter starts inside with nothing but the function that it is to run.
     start_code = _START_CODE.format(module=module, function=function)
     python = [_python(), *_PYTHON_OPTIONS]
     start = [*python, "-X", "utf8", "-c", start_code]
@@ -211,6 +212,7 @@ def _namespaces_spec(limits: Limits) -> dict[str, Any]:
 
 
 def _bubblewrap_command(limits: Limits) -> list[str]:
+    # Namespaces of its own, no capability but to become another user, no variable of ours.
     command = [shutil.which("bwrap") or "bwrap"]
     command += ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     if os.getuid() == 0:
@@ -220,6 +222,7 @@ def _bubblewrap_command(limits: Limits) -> list[str]:
     command += ["--die-with-parent", "--new-session", "--clearenv"]
     for name, value in _ENVIRONMENT.items():
         command += ["--setenv", name, value]
+    # A root of read-only binds, links and empty folders; then the devices and the scratch folder.
     for folder in _parent_folders():
         command += ["--perms", "0755", "--dir", folder]  # bwrap's own would be root's alone
     for source, target in _read_only_binds():

@@ -96,6 +96,7 @@ def _judge_answer(problem: Problem, text: str, *, sandbox_kind: str, limits: Lim
     if not tests:
         return Verdict("unjudged", None, "the problem has no tests", VERSION)
 
+    # What a completion continues, and what it must define, stand in the first unit tests.
     prefix = entry = ""
     for test in tests:
         if isinstance(test, UnitTests):
@@ -105,6 +106,7 @@ def _judge_answer(problem: Problem, text: str, *, sandbox_kind: str, limits: Lim
     if program is None:
         return Verdict("unparsed", None, "no code: nothing that could be a program", VERSION)
 
+    # Tests that can't be run, or a sandbox that does not start, say nothing of the program.
     outcome, detail = _run_tests(program.variants, tests, sandbox_kind)
     answer = program.text[:_PROGRAM_CHARACTERS]
     status: Status = "right" if outcome == "pass" else "wrong"
@@ -191,9 +193,9 @@ def _run_case(variants: list[list[str]], test: Case, sandbox_kind: str) -> execu
     printed = result.output.decode("utf-8", "replace")
     if same_output(printed, test.stdout, test.tolerance):
         return execute.RunResult("pass", "")
-    shown = printed.strip()[:_OUTPUT_CHARACTERS]
+    beginning = printed.strip()[:_OUTPUT_CHARACTERS]
     expected = test.stdout.strip()[:_OUTPUT_CHARACTERS]
-    return execute.RunResult("wrong", f"prints {shown!r}, not {expected!r}")
+    return execute.RunResult("wrong", f"prints {beginning!r}, not {expected!r}")
 
 
 def same_output(printed: str, expected: str, tolerance: float = 0.0) -> bool:

@@ -47,7 +47,7 @@ def gold_text(problem: Problem) -> str:
 
 def judge_all(items: Sequence[tuple[Problem, str]]) -> list[Verdict]:
     """Judge many at once, on all cores; each pair of gold and answer is compared once."""
-    # A verdict where no algebra is needed, else a pair of gold and answer for a worker.
+    # A verdict where no algebra is needed, else a pair of gold and answer for a worker; equal pairs are asked once.
     readings = [_read_answer(problem, text) for problem, text in items]
     pairs = list(dict.fromkeys(pair for pair in readings if not isinstance(pair, Verdict)))
     tasks = [_comparison_task(gold, answer) for gold, answer in pairs]
@@ -81,15 +81,18 @@ def _read_answer(problem: Problem, text: str) -> Verdict | tuple[str, str]:
 
 def _judge_without_algebra(gold: str, answer: str) -> Verdict | None:
     """Compare what is no formula (integers, times, ranges, words); None where algebra has to decide."""
+    # Equal texts, whatever they mean.
     if gold == answer or _comparable_text(gold) == _comparable_text(answer):
         return Verdict("right", answer, "equal as strings", VERSION)
 
+    # Integers of any length, without evaluating them.
     gold_integer, integer = _integer_digits(gold), _integer_digits(answer)
     if gold_integer is not None and integer is not None:
         if gold_integer == integer:
             return Verdict("right", integer, "equal", VERSION)
         return Verdict("wrong", integer, _inequality(gold, answer), VERSION)
 
+    # Times of day and ranges, where both answers are one: to algebra 2-5 is -3.
     same_time = normalise.is_same_time(gold, answer)
     same_range = normalise.is_same_range(gold, answer)
     if same_time or same_range:
@@ -99,6 +102,7 @@ def _judge_without_algebra(gold: str, answer: str) -> Verdict | None:
     if normalise.says_none(gold) and normalise.says_none(answer):
         return Verdict("right", answer, "both say that there is none", VERSION)
 
+    # Numbers as people type them: with units of thousands, repeating decimals, mixed fractions.
     gold_number, value = normalise.exact_number(gold), normalise.exact_number(answer)
     if gold_number and value and value.equals(gold_number):
         return Verdict("right", str(value)[:200], "equal numbers", VERSION)
@@ -110,6 +114,7 @@ def _judge_without_algebra(gold: str, answer: str) -> Verdict | None:
             return Verdict("right", answer, "equal", VERSION)
         return Verdict("wrong", answer, _inequality(gold, answer), VERSION)
 
+    # Algebra has to decide, unless it would never finish.
     reason = too_large.too_large_reason(answer)
     return Verdict("unparsed", answer, reason, VERSION) if reason else None
 
@@ -130,10 +135,12 @@ def _verdict_of_reply(gold: str, answer: str, reply: pool.Reply) -> Verdict:
 
 def normalise_layout(answer: str) -> str:
     """Return one form for answers that differ in typesetting alone."""
+    # Delimiters, and commands that only change how a formula looks.
     text = _MATH_DELIMITERS.sub("", normalise_characters(answer).strip())
     text = re.sub(r"\\[dtc]frac\b", r"\\frac", _BOX_WITHOUT_BRACES.sub("", text))
     text = re.sub(r"\\(?:left|right)(?![a-zA-Z])|\\!", "", text).replace("{,}", ",")
     text = text.removeprefix("**").removesuffix("**").replace("**", "^")
+    # Dots after digits stand for more digits; words, space and punctuation around the answer go.
     text = re.sub(r"(?<=\d)\s?\.\.\.[. $]*$", r"\\ldots", text)
     text = _TRAILING_SPACE.sub("", re.sub(r"\s+", " ", _INTRODUCTION.sub("", text)))
     text = re.sub(r"^(?:[ ,;:]|\.(?!\d))+", "", text)
@@ -151,12 +158,14 @@ def _answer_of_candidate(candidate: extract.Candidate, gold: str) -> str:
     if answer.casefold() == gold.casefold() or not _has_prose(text):
         return answer
     if is_boxed:
+        # "1.25 \\text{ million}" and "x = 5" are no prose, in spite of their words.
         if normalise.exact_number(answer) or "=" in text:
             return answer
     else:
         formulas = _FORMULA.findall(text)
         if len(formulas) == 1:
             return normalise_layout("".join(formulas[0]))
+    # Prose: its one number is the answer.
     value = number.read_number(text)
     if not isinstance(value, str):
         return str(value).replace("%", "\\%")

@@ -49,6 +49,8 @@ _GREATER = {
     "\\geqq": False,
     ">=": False,
 }
+# The bracket of an interval by whether its end is strict.
+_LEFT_BRACKET, _RIGHT_BRACKET = {True: "(", False: "["}, {True: ")", False: "]"}
 _COMPARISON = re.compile(
     r"(<=|>=|<|>|\\(?:leqslant|geqslant|leqq|geqq|leq|geq|le|ge|lt|gt)(?![a-zA-Z]))"
 )
@@ -93,8 +95,10 @@ def _repeating_decimal(whole: str, fixed: str, *, repeating: str) -> str:
 def _with_round_brackets(match: re.Match[str]) -> str:
     """Write the open end of an interval with a round bracket: `[0, 1[` is [0, 1), and `]0, 1]` is (0, 1]."""
     left, ends, right = match.groups()
-    left = "(" if left == "]" else left
-    right = ")" if right == "[" else right
+    if left == "]":
+        left = "("
+    if right == "[":
+        right = ")"
     return f"{left}{ends}{right}"
 
 
@@ -103,21 +107,25 @@ def exact_number(text: str) -> number.Value | None:
     line = _CURRENCY.sub("", _TEXT_BOX.sub(r" \1 ", text)).strip()
     if len(line) > 100:
         return None
+    # "1.25 million"
     scaled = _SCALED.fullmatch(line)
     if scaled:
         value = exact_number(scaled[1])
         if value is None:
             return None
         return number.Value(value.value * number.SCALES[scaled[2]], value.percent)
+    # "1.250.000,5"
     dotted = _DOTTED_THOUSANDS.fullmatch(line)
     if dotted:
         return number.Value(Fraction(f"{dotted[1].replace('.', '')}.{dotted[2] or 0}"))
+    # "0.1(6)"
     bracketed = _BRACKETED.fullmatch(line)
     if bracketed:
         fraction = _repeating_decimal(
             bracketed[1].strip("+-"), bracketed[2], repeating=bracketed[3]
         )
         line = f"-{fraction}" if bracketed[1].startswith("-") else fraction
+    # "1 250 000", but no tuple or interval that begins so
     if line[:1] not in "([":
         line = _SPACED_THOUSANDS.sub(
             lambda match: re.sub(r"[^\d+-]", "", match[0]), to_algebra(line), count=1
@@ -141,29 +149,27 @@ def as_interval(text: str, other: str) -> str:
 def _interval_of_inequality(text: str) -> str:
     """The interval of `x < 5` or `2 < x < 5`; "" for anything else."""
     parts = [part.strip() for part in _COMPARISON.split(text)]
+    # `x < 5`, or `5 > x`, which is turned round.
     if len(parts) == 3:
         left, sign, right = parts
         if _is_letter(right):
             left, sign, right = right, _reversed_sign(sign), left
         return _half_line(sign, right) if _is_letter(left) else ""
+    # `2 < x < 5`, or `5 > x > 2`.
     if len(parts) == 5 and _is_letter(parts[2]):
         low, first, _, second, high = parts
         if first in _GREATER and second in _GREATER:
             low, first, second, high = high, _reversed_sign(second), _reversed_sign(first), low
         if first in _LESS and second in _LESS:
-            left = "(" if _LESS[first] else "["
-            right = ")" if _LESS[second] else "]"
-            return f"{left}{low},{high}{right}"
+            return f"{_LEFT_BRACKET[_LESS[first]]}{low},{high}{_RIGHT_BRACKET[_LESS[second]]}"
     return ""
 
 
 def _half_line(sign: str, bound: str) -> str:
     """The numbers below or above a bound, as an interval."""
     if sign in _LESS:
-        right = ")" if _LESS[sign] else "]"
-        return f"(-\\infty,{bound}{right}"
-    left = "(" if _GREATER[sign] else "["
-    return f"{left}{bound},\\infty)"
+        return f"(-\\infty,{bound}{_RIGHT_BRACKET[_LESS[sign]]}"
+    return f"{_LEFT_BRACKET[_GREATER[sign]]}{bound},\\infty)"
 
 
 def _is_letter(text: str) -> bool:

@@ -36,7 +36,8 @@ def too_large_reason(text: str) -> str:
         return "nested too deeply to evaluate"
     if any(_tower_digits(tower[0]) > MAX_DIGITS for tower in _TOWER.finditer(text)):
         return _NUMBER_TOO_LARGE
-    for _ in range(4):  # (3!)! as 3!!
+    # Factorials: (3!)! is read as 3!!.
+    for _ in range(4):
         text = _FACTORIAL_IN_BRACKETS.sub(r"\1\2!", text)
     for digits, marks in _FACTORIAL.findall(text):
         if _is_large_factorial(int(digits[:9]), len(marks)):
@@ -44,6 +45,7 @@ def too_large_reason(text: str) -> str:
     for pattern in (_FACTORIAL_OF_POWER, _LARGE_BINOMIAL, _LARGE_EXPONENT):
         if pattern.search(text):
             return _NUMBER_TOO_LARGE
+    # Powers of sums, which algebra multiplies out.
     for content, power, further_operator in _POWER_OF_BRACKET.findall(text):
         terms = 1 + len(re.findall(r"[+-]", content))
         limit = MAX_POWER_OF_TWO_TERMS if terms == 2 else MAX_POWER_OF_MORE_TERMS
@@ -77,6 +79,7 @@ def _tower_digits(tower: str) -> float:
     links: list[tuple[float, bool]] = []
     for digits, marks, brackets in _TOWER_LINK.findall(tower):
         links.append((_link_value(digits, marks), brackets.strip() != ""))
+    # From the top of the tower down.
     exponent = links[-1][0]
     for value, is_closed in reversed(links[1:-1]):
         if is_closed:

@@ -99,6 +99,7 @@ def compare_queries(table: str, gold: str, candidate: str, seconds: float) -> Ou
     return ["wrong", difference] if difference else ["pass", f"{len(rows)} rows"]
 
 
+# A worker judges many candidates of one problem: gold rows and databases stay.
 @lru_cache(64)
 def _gold_result(table: str, gold: str, seconds: float) -> GoldResult:
     if not statements.begins_as_query(gold):
@@ -147,15 +148,15 @@ def _single_query(sql: str) -> str:
     """The last statement, which must be a query, as must those before it."""
     if len(sql) > statements.MAX_CHARACTERS:
         raise QueryFailed("refused", f"a query of {len(sql)} characters")
-    found = statements.split_statements(sql)
-    if not found:
+    parts = statements.split_statements(sql)
+    if not parts:
         raise QueryFailed("syntax", "no statement")
-    for statement in found:
+    for statement in parts:
         if not statements.begins_as_query(statement):
             word = statement.split()[0][:20]
             is_known = word.upper() in _WRITING_STATEMENTS
             raise QueryFailed("refused" if is_known else "syntax", f"{word} is no query")
-    return found[-1]
+    return parts[-1]
 
 
 def _run_query(
@@ -164,6 +165,7 @@ def _run_query(
     """Rows and the columns' names; 0 as `max_rows` is all within MAX_CELLS."""
     try:
         database = _open_database(table)
+        # sqlite calls the handler between its steps, and interrupts the query when it returns true.
         end = time.process_time() + seconds
         database.set_progress_handler(lambda: time.process_time() > end, STEPS_PER_CLOCK)
         try:
@@ -193,6 +195,7 @@ def _outcome_of_error(error: Exception) -> str:
 
 
 def _fetch_rows(cursor: sqlite3.Cursor, max_rows: int) -> tuple[list[Any], list[str]]:
+    # In portions, so that a result that never ends stops at its limit.
     columns = [str(column[0]) for column in cursor.description or ()]
     limit = max_rows or MAX_CELLS // max(len(columns), 1)
     rows: list[Any] = []
@@ -215,6 +218,7 @@ def _open_database(table: str) -> sqlite3.Connection:
     database.setlimit(sqlite3.SQLITE_LIMIT_EXPR_DEPTH, MAX_DEPTH)
     database.execute("PRAGMA temp_store=MEMORY")
     database.execute(f"PRAGMA hard_heap_limit={HEAP_BYTES}")
+    # Building and reading are allowed different things.
     database.set_authorizer(_authorize_building)
     try:
         _build_tables(table, database)
@@ -253,7 +257,7 @@ def _build_tables(table: str, database: sqlite3.Connection) -> None:
         database.executescript(text)
     elif text:
         header, *lines = csv.reader(io.StringIO(text))
-        rows = [[_parse_cell(cell) for cell in line] for line in lines if line]
+        rows = [list(map(_parse_cell, line)) for line in lines if line]
         _create_table(database, "t", header, rows)
 
 
@@ -278,7 +282,7 @@ def _columns_of_records(records: list[dict[str, Any]]) -> list[str]:
     """Every key of the records, in the order in which they first come."""
     columns: dict[str, None] = {}
     for record in records:
-        columns.update(dict.fromkeys(str(key) for key in record))
+        columns.update(dict.fromkeys(map(str, record)))
     return list(columns)
 
 

@@ -32,6 +32,7 @@ def find_difference(
     if len(gold) != len(result):
         plural = "" if len(result) == 1 else "s"
         return f"{len(result)} row{plural}, not {len(gold)}"
+    # Cells that are written differently and mean the same become equal.
     gold_rows = [tuple(map(normalise_cell, row)) for row in gold]
     rows = [tuple(map(normalise_cell, row)) for row in result]
     if not ordered:
@@ -50,7 +51,7 @@ def normalise_cell(cell: Any) -> Any:
     if cell is None or isinstance(cell, bytes):
         return cell
     if isinstance(cell, bool | int):
-        return int(cell)
+        return int(cell)  # sqlite has no booleans
     if isinstance(cell, str):
         return _parse_number(cell) if _NUMBER.fullmatch(cell) and len(cell) < 40 else cell
     try:
@@ -93,11 +94,13 @@ def _same_multiset(gold: Sequence[Row], rows: Sequence[Row]) -> bool:
     """Whether rows are equal as multisets: by rounded values first, what is left one by one within the tolerance."""
     if len(gold) != len(rows):
         return False
+    # Rounded rows are hashed, so that large results need no comparison of each row with each.
     matched = Counter(map(_round_row, gold)) & Counter(map(_round_row, rows))
     unmatched_gold = _without_matched(gold, matched)
     unmatched = _without_matched(rows, matched)
     if len(unmatched_gold) > MAX_PAIRWISE:
-        return False
+        return False  # too many to be explained by rounding, and too slow to compare
+    # Rounding may have separated two numbers that are close: match what is left one by one.
     for gold_row in unmatched_gold:
         for index, row in enumerate(unmatched):
             if _close_rows(gold_row, row):

@@ -63,6 +63,7 @@ def ask(operation: str, tasks: Sequence[Task], *, limit_s: float) -> list[Reply]
     def run_chunk(chunk: Sequence[Task]) -> list[Reply]:
         return [_run_task(operation, task, limit_s) for task in chunk]
 
+    # A thread takes a chunk, so that a small call does not start a worker on every core.
     chunks = [tasks[start : start + CHUNK] for start in range(0, len(tasks), CHUNK)]
     replies: list[Reply] = []
     for replies_of_chunk in _thread_pool().map(run_chunk, chunks):
@@ -87,6 +88,7 @@ def judge_all(
         finish: reads a worker's reply.
         limit_s: seconds of computing time an item may take.
     """
+    # Equal tasks are one, and their reply is read once for each item.
     prepared = [prepare(problem, text) for problem, text in items]
     tasks = list(dict.fromkeys(task for task in prepared if not isinstance(task, Verdict)))
     replies = dict(zip(tasks, ask(operation, tasks, limit_s=limit_s) if tasks else (), strict=True))

@@ -90,7 +90,7 @@ FORGERIES = {
         "    try: return open(path, 'rb').read()\n    except OSError: pass\n  return 0"
     ),
     "modules replaced": (
-        "import sys, types\nfor name in ('json', 'potstill.verifiers.code.inside.wire', 'potstill.verifiers.code.inside.serve'):\n"
+        "import sys, types\nfor name in ('json', 'potstill.verifiers.code.inside.protocol', 'potstill.verifiers.code.inside.serve'):\n"
         "  m = sys.modules.get(name)\n  if m: [setattr(m, k, lambda *a, **k: True) for k in list(vars(m)) if k[:2] != '__']\ndef f(x): return 0"
     ),
     "bomb in a pickle": "import os\nclass B:\n  def __reduce__(self): return (os.abort, ())\ndef f(x): return B()",
@@ -344,7 +344,7 @@ def write(folder):
     except OSError: return False
 write({str(tmp_path)!r})  # below /tmp, which is the scratch folder inside
 print([p for p in {places} if write(p)], write("."), write("/tmp"))
-try: open("/potstill-inside/potstill/verifiers/code/inside/wire.py", "a"); print("ours")
+try: open("/potstill-inside/potstill/verifiers/code/inside/protocol.py", "a"); print("ours")
 except OSError: print("no")
 """
     assert output(program, kind) == "[] True True\nno\n"

@@ -16,22 +16,17 @@ import signal
 import sys
 from typing import Any
 
-_NEW_NS, _NEW_UTS, _NEW_IPC, _NEW_USER, _NEW_PID, _NEW_NET = (
-    1 << n for n in (17, 26, 27, 28, 29, 30)
-)
-_READ_ONLY, _NO_SUID, _NO_DEV, _NO_EXEC, _REMOUNT, _BIND, _REC, _PRIVATE = (
-    1,
-    2,
-    4,
-    8,
-    32,
-    4096,
-    16384,
-    1 << 18,
-)
-_NO_ATIME, _NO_DIR_ATIME, _RELATIME, _ST_RELATIME = 1024, 2048, 1 << 21, 4096
-_DETACH, _DIE_WITH_PARENT = 2, 1
+# Constants of Linux, by their names there: flags of unshare, of mount and statvfs, options of umount2 and prctl.
+_CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWIPC = 1 << 17, 1 << 26, 1 << 27
+_CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 1 << 28, 1 << 29, 1 << 30
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
+_MS_REMOUNT, _MS_NOATIME, _MS_NODIRATIME, _MS_BIND = 32, 1024, 2048, 4096
+_MS_REC, _MS_PRIVATE, _MS_RELATIME = 1 << 14, 1 << 18, 1 << 21
+_ST_RELATIME = 4096
+_MNT_DETACH = 2
+_PR_SET_PDEATHSIG = 1
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+
 _STAGE = "/proc"  # where the new root is put together: nothing that is bound lies below it
 NOBODY = 65534
 
@@ -41,35 +36,42 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def main(spec: dict[str, Any], command: list[str]) -> None:
     """Enter, run, and end as the command ended."""
     user, group = os.getuid(), os.getgid()
-    spaces = _NEW_NS | _NEW_UTS | _NEW_IPC | _NEW_PID | _NEW_NET
-    _try(_libc.unshare(spaces if user == 0 else spaces | _NEW_USER), "unshare")
-    if user:  # not 0 inside: what is executed there then has no capability
-        for name, text in (
-            ("setgroups", "deny"),
-            ("uid_map", f"{NOBODY} {user} 1"),
-            ("gid_map", f"{NOBODY} {group} 1"),
-        ):
-            with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
-                file.write(text)
+    namespaces = _CLONE_NEWNS | _CLONE_NEWUTS | _CLONE_NEWIPC | _CLONE_NEWPID | _CLONE_NEWNET
+    if user:
+        namespaces |= _CLONE_NEWUSER
+    _check(_libc.unshare(namespaces), "unshare")
+    if user:
+        # Not 0 inside: what is executed there then has no capability.
+        _write_self("setgroups", "deny")
+        _write_self("uid_map", f"{NOBODY} {user} 1")
+        _write_self("gid_map", f"{NOBODY} {group} 1")
+
+    # The first fork is process 1 of the new process namespace.
     parent = os.getpid()
     child = os.fork()
     if child:
-        _as(child)
-    _libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
+        _exit_as_child(child)
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() not in (0, parent):  # 0: a parent outside our process namespace
         os._exit(1)
     os.setsid()
-    _furnish(spec)
+    _build_root(spec)
+
     child = os.fork()
     if child:
-        _as(child)
+        _exit_as_child(child)
     os.execve(command[0], command, spec["environment"])
 
 
-def _as(child: int) -> None:
+def _write_self(name: str, text: str) -> None:
+    with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+        file.write(text)
+
+
+def _exit_as_child(child: int) -> None:
     """Wait, then exit as the child did; a signal becomes 128 and its number, as in a shell."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        signal.signal(getattr(signal, name), signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
     while True:
         ended, status = os.wait()
         if ended == child:
@@ -77,32 +79,29 @@ def _as(child: int) -> None:
             os._exit(code if code >= 0 else 128 - code)
 
 
-def _furnish(spec: dict[str, Any]) -> None:
+def _build_root(spec: dict[str, Any]) -> None:
     """Build the new root and make it the only one."""
-    _mount(None, "/", None, _REC | _PRIVATE)
-    _mount("tmpfs", _STAGE, "tmpfs", _NO_SUID | _NO_DEV, "size=1m,mode=755")
+    _mount(None, "/", None, _MS_REC | _MS_PRIVATE)
+    _mount("tmpfs", _STAGE, "tmpfs", _MS_NOSUID | _MS_NODEV, "size=1m,mode=755")
     for source, target in spec["binds"]:
         _bind(source, f"{_STAGE}{target}")
-    for target, to in spec["links"]:
-        os.makedirs(os.path.dirname(f"{_STAGE}{target}"), exist_ok=True)
-        os.symlink(to, f"{_STAGE}{target}")
-    for target in spec["empty"]:
-        _mount("tmpfs", f"{_STAGE}{target}", "tmpfs", _READ_ONLY, "size=4k")
+    for link, target in spec["links"]:
+        os.makedirs(os.path.dirname(f"{_STAGE}{link}"), exist_ok=True)
+        os.symlink(target, f"{_STAGE}{link}")
+    for folder in spec["empty"]:
+        _mount("tmpfs", f"{_STAGE}{folder}", "tmpfs", _MS_RDONLY, "size=4k")
     for device in spec["devices"]:
         _bind(device, f"{_STAGE}{device}", writable=True)
     scratch = f"{_STAGE}{spec['scratch']}"
     os.makedirs(scratch, exist_ok=True)
-    _mount(
-        "tmpfs",
-        scratch,
-        "tmpfs",
-        _NO_SUID | _NO_DEV,
-        f"size={spec['size']},nr_inodes={spec['inodes']},mode=1777",
-    )
-    _mount(None, _STAGE, None, _REMOUNT | _BIND | _READ_ONLY | _NO_SUID | _NO_DEV)
+    options = f"size={spec['size']},nr_inodes={spec['inodes']},mode=1777"
+    _mount("tmpfs", scratch, "tmpfs", _MS_NOSUID | _MS_NODEV, options)
+
+    # The root itself is read-only from here on; then it takes the old root's place, which is let go.
+    _mount(None, _STAGE, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
     os.chdir(_STAGE)
-    _try(_libc.syscall(_PIVOT_ROOT[platform.machine()], b".", b"."), "pivot_root")
-    _try(_libc.umount2(b".", _DETACH), "umount")
+    _check(_libc.syscall(_PIVOT_ROOT[platform.machine()], b".", b"."), "pivot_root")
+    _check(_libc.umount2(b".", _MNT_DETACH), "umount")
     os.chdir(spec["scratch"])
 
 
@@ -111,29 +110,39 @@ def _bind(source: str, target: str, *, writable: bool = False) -> None:
         os.makedirs(target, exist_ok=True)
     else:
         os.makedirs(os.path.dirname(target), exist_ok=True)
+        # An empty file is the place for the mount.
         with contextlib.suppress(FileExistsError), open(target, "x", encoding="ascii"):
-            pass  # a place for the mount
-    _mount(source, target, None, _BIND | _REC)
-    if not writable:
-        flags = os.statvfs(target).f_flag
-        kept = flags & (_NO_SUID | _NO_DEV | _NO_EXEC | _NO_ATIME | _NO_DIR_ATIME)
-        kept |= _RELATIME if flags & _ST_RELATIME else 0
-        _mount(None, target, None, _REMOUNT | _BIND | _READ_ONLY | _NO_SUID | _NO_DEV | kept)
+            pass
+    _mount(source, target, None, _MS_BIND | _MS_REC)
+    if writable:
+        return
+    # A remount must name the flags that the mount has, or the kernel refuses it.
+    present = os.statvfs(target).f_flag
+    flags = present & (_MS_NOSUID | _MS_NODEV | _MS_NOEXEC | _MS_NOATIME | _MS_NODIRATIME)
+    if present & _ST_RELATIME:
+        flags |= _MS_RELATIME
+    read_only = _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV
+    _mount(None, target, None, read_only | flags)
 
 
 def _mount(source: str | None, target: str, kind: str | None, flags: int, data: str = "") -> None:
-    def path(text: str | None) -> bytes | None:
-        return None if text is None else os.fsencode(text)
-
-    done = _libc.mount(
-        path(source), path(target), path(kind), ctypes.c_ulong(flags), data.encode() or None
+    result = _libc.mount(
+        _encode_path(source),
+        _encode_path(target),
+        _encode_path(kind),
+        ctypes.c_ulong(flags),
+        data.encode() or None,
     )
-    _try(done, f"mount {target.removeprefix(_STAGE)}")
+    _check(result, f"mount {target.removeprefix(_STAGE)}")
 
 
-def _try(result: int, what: str) -> None:
+def _encode_path(text: str | None) -> bytes | None:
+    return None if text is None else os.fsencode(text)
+
+
+def _check(result: int, action: str) -> None:
     if result:
-        raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
+        raise OSError(ctypes.get_errno(), f"{action}: {os.strerror(ctypes.get_errno())}")
 
 
 if __name__ == "__main__":

@@ -16,11 +16,12 @@ import traceback
 import types
 from typing import Any, NoReturn
 
+from potstill.verifiers.code.inside.protocol import Broken, Link, Reader, Writer, builtin_name
 from potstill.verifiers.code.inside.serve import prepare, read_job
-from potstill.verifiers.code.inside.wire import Broken, Link, Reader, Writer, builtin_name
 
-_SAID = 160  # characters of an exception or a test in the reason
-_PLAIN = (types.FunctionType, types.LambdaType, types.MethodType)
+_DETAIL_CHARACTERS = 160  # of an exception or a test in the reason
+_FUNCTIONS = (types.FunctionType, types.LambdaType, types.MethodType)
+_CONTAINERS = (list, dict, set, bytearray)
 
 
 class Unserved(BaseException):
@@ -37,18 +38,18 @@ class Session:
     def __init__(self, fd: int) -> None:
         """Take over the socket."""
         self.link = Link(fd)
-        self.over: tuple[str, str] | None = None
+        self.over: tuple[str, str] | None = None  # the outcome and detail that ended it
         self.calls = 0
-        self.lent: list[Any] = []
+        self.lent: list[Any] = []  # functions of the tests that the program may call
 
     def start(self) -> None:
         """Wait until the program has been loaded."""
         reply = self._receive()
         if "ready" not in reply:
-            self._fail(reply, loading=True)
+            self._raise_failure(reply, loading=True)
 
     def ask(self, op: str, target: int | None, *args: Any, **options: Any) -> Any:
-        """One operation on a thing of the program's."""
+        """Do one operation on a thing of the program's, and return its result."""
         if self.over:
             raise Over(self.over)
         writer = Writer(self._export)
@@ -62,13 +63,14 @@ class Session:
             self.link.send(message)
         except OSError:
             self._end("lost", "the program ended before its tests did")
+        # Meanwhile the program may call functions that the tests handed over.
         while "call" in (reply := self._receive()):
-            self._serve(reply)
+            self._answer_call(reply)
         if "value" not in reply:
-            self._fail(reply)
-        return self._read(reply, writer.objects)
+            self._raise_failure(reply)
+        return self._read_result(reply, writer.objects)
 
-    def _read(self, reply: dict[str, Any], objects: list[Any]) -> Any:
+    def _read_result(self, reply: dict[str, Any], objects: list[Any]) -> Any:
         """The result, after what the call did to its arguments has been done to ours."""
         try:
             reader = Reader(self._resolve, objects)
@@ -77,7 +79,7 @@ class Session:
             if len(states) != len(objects):
                 raise Broken("not a reply")
             for item, state in zip(objects, states, strict=True):
-                if type(item) in (list, dict, set, bytearray) or isinstance(item, dict):
+                if type(item) in _CONTAINERS or isinstance(item, dict):
                     reader.fill(item, state)
             return value
         except (
@@ -88,7 +90,7 @@ class Session:
             RecursionError,
             AttributeError,
         ) as error:
-            self._end("runtime", f"its result can't be read: {error}"[:_SAID])
+            self._end("runtime", f"its result can't be read: {error}"[:_DETAIL_CHARACTERS])
 
     def _receive(self) -> dict[str, Any]:
         try:
@@ -101,60 +103,62 @@ class Session:
             self._end("runtime", "its result can't be read")
         return dict(message)
 
-    def _end(self, outcome: str, why: str) -> NoReturn:
-        self.over = (outcome, why)
+    def _end(self, outcome: str, detail: str) -> NoReturn:
+        self.over = (outcome, detail)
         raise Over(self.over)
 
-    def _fail(self, reply: dict[str, Any], *, loading: bool = False) -> NoReturn:
-        """What the program raised: the builtin class of that name; anything else ends it."""
-        name, kind = (
-            str(reply.get("failed", "")),
-            str(reply.get("kind") or reply.get("failed"))[:_SAID],
-        )
+    def _raise_failure(self, reply: dict[str, Any], *, loading: bool = False) -> NoReturn:
+        """Raise what the program raised: the builtin class of that name; anything else ends the conversation."""
+        name = str(reply.get("failed", ""))
+        kind = str(reply.get("kind") or reply.get("failed"))[:_DETAIL_CHARACTERS]
         args = reply.get("args", [])
-        said = f"{kind}: {', '.join(map(str, args))}"[:_SAID] if isinstance(args, list) else kind
-        if name == "SyntaxError" and loading and "why" in reply:
-            self._end("syntax", str(reply["why"])[:_SAID])
-        if name == "MemoryError":
-            self._end("memory", said)
-        error = getattr(builtins, name, None)
-        if not isinstance(error, type) or not issubclass(error, BaseException):
-            self._end("runtime", said)
-        if loading or not issubclass(error, Exception):
-            outcome = "wrong" if name == "AssertionError" else "runtime"
-            self._end(
-                outcome, f"{said or name}{' (it stopped itself)' if name == 'SystemExit' else ''}"
-            )
-        try:
-            raised = error(*args) if isinstance(args, list) else error()
-        except TypeError:  # UnicodeDecodeError and its like want arguments of their own
-            raised = RuntimeError(said)
-        raise raised
+        detail = kind
+        if isinstance(args, list):
+            detail = f"{kind}: {', '.join(map(str, args))}"[:_DETAIL_CHARACTERS]
 
-    def _serve(self, message: dict[str, Any]) -> None:
-        """A function that the tests handed over is called with data of the program's."""
+        # What ends the conversation: a program that does not load or stops itself, or an error of no builtin class.
+        if name == "SyntaxError" and loading and "why" in reply:
+            self._end("syntax", str(reply["why"])[:_DETAIL_CHARACTERS])
+        if name == "MemoryError":
+            self._end("memory", detail)
+        error_class = getattr(builtins, name, None)
+        if not isinstance(error_class, type) or not issubclass(error_class, BaseException):
+            self._end("runtime", detail)
+        if loading or not issubclass(error_class, Exception):
+            outcome = "wrong" if name == "AssertionError" else "runtime"
+            stopped = " (it stopped itself)" if name == "SystemExit" else ""
+            self._end(outcome, f"{detail or name}{stopped}")
+        # Anything else is raised here, so that a test can expect it.
+        try:
+            error = error_class(*args) if isinstance(args, list) else error_class()
+        except TypeError:  # UnicodeDecodeError and its like want arguments of their own
+            error = RuntimeError(detail)
+        raise error
+
+    def _answer_call(self, message: dict[str, Any]) -> None:
+        """Call a function that the tests handed over, with data of the program's."""
         try:
             args = Reader(self._resolve).get(message["args"])
             result = self.lent[message["call"]](*args)
             reply = {"value": Writer(self._export).put(result)}
         except (Broken, LookupError) as error:
             self._end("runtime", f"its call can't be read: {error}")
-        except (
-            Exception
-        ) as error:  # boundary: what a test's own function raises goes to who called it
-            reply = {"failed": type(error).__name__, "args": [str(error)[:_SAID]]}
+        except Exception as error:
+            # Boundary: what a test's own function raises goes to who called it.
+            reply = {"failed": type(error).__name__, "args": [str(error)[:_DETAIL_CHARACTERS]]}
         try:
             self.link.send(reply)
         except OSError:
             self._end("lost", "the program ended before its tests did")
 
     def _export(self, value: Any) -> list[Any]:
+        """A thing that is no data: the program's own by its number there, a builtin by name, a function by number."""
         if isinstance(value, Remote):
             return ["h", object.__getattribute__(value, "_number")]
         named = builtin_name(value)
         if named:
             return named
-        if isinstance(value, _PLAIN):
+        if isinstance(value, _FUNCTIONS):
             self.lent.append(value)
             return ["F", len(self.lent) - 1]
         raise Unserved(f"the tests hand over a {type(value).__name__}")
@@ -240,34 +244,33 @@ class Remote:
 
 
 def main(fd: int, link_fd: int, verdict_fd: int) -> None:
-    """Run the tests of a job and write (outcome, why) as JSON to where only the parent reads."""
+    """Run the tests of a job and write (outcome, detail) as JSON to where only the parent reads."""
     job = read_job(fd)
     prepare(job["limits"])
-    outcome, why = verdict(job, Session(link_fd))
+    outcome, detail = run_job(job, Session(link_fd))
     with open(verdict_fd, "w", encoding="utf-8") as file:
-        json.dump([outcome, why.encode("utf-8", "replace").decode()], file)
+        json.dump([outcome, detail.encode("utf-8", "replace").decode()], file)
         file.flush()
         os._exit(0)  # at once: nothing of the tests runs after the verdict
 
 
-def verdict(job: dict[str, Any], session: Session) -> tuple[str, str]:
-    """("pass", …), or the class of what went wrong first."""
+def run_job(job: dict[str, Any], session: Session) -> tuple[str, str]:
+    """Run the tests; return ("pass", …), or the class of what went wrong first."""
     try:
         session.start()
-        _run(job, session)
+        _run_tests(job, session)
     except Over:
         return session.over or ("lost", "")
     except Unserved as error:
         return "unserved", str(error)
     except AssertionError as error:
-        return session.over or ("wrong", _where(error))
+        return session.over or ("wrong", _failing_line(error))
     except MemoryError:
         return session.over or ("memory", "its result is too large")
-    except BaseException as error:  # boundary: anything that a test raises is a test that failed
-        return session.over or (
-            "runtime",
-            f"{_where(error)}: {type(error).__name__}: {error}"[: 2 * _SAID],
-        )
+    except BaseException as error:
+        # Boundary: anything that a test raises is a test that failed.
+        detail = f"{_failing_line(error)}: {type(error).__name__}: {error}"
+        return session.over or ("runtime", detail[: 2 * _DETAIL_CHARACTERS])
     if session.over:
         return session.over
     if not session.calls:
@@ -275,69 +278,70 @@ def verdict(job: dict[str, Any], session: Session) -> tuple[str, str]:
     return "pass", f"{session.calls} calls as expected"
 
 
-def _run(job: dict[str, Any], session: Session) -> None:
+def _run_tests(job: dict[str, Any], session: Session) -> None:
     """Prefix, names of the program, tests; then `check`, or unittest classes, where the tests only define them."""
     module = sys.modules["tests"] = types.ModuleType("tests")
-    space = module.__dict__
+    namespace = module.__dict__
     for source in job["prefix"]:
-        exec(compile(source, "<prefix>", "exec", dont_inherit=True), space)
+        exec(compile(source, "<prefix>", "exec", dont_inherit=True), namespace)
+    # Names that the tests use and nobody here defines stand for what the program holds.
     code = ast.parse(job["tests"])
-    _lines[:] = job["tests"].splitlines()
+    _test_lines[:] = job["tests"].splitlines()
     entry = job["entry"]
-    used = {
+    used_names = {
         node.id
         for node in ast.walk(code)
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
     }
-    for name in sorted({entry} if entry else used):
-        _provide(name, space, session, wanted=name == entry)
+    for name in sorted({entry} if entry else used_names):
+        _provide_name(name, namespace, session, is_entry=name == entry)
     if entry:
-        for name in used & sys.stdlib_module_names - set(space):
-            space[name] = importlib.import_module(name)
+        for name in used_names & sys.stdlib_module_names - set(namespace):
+            namespace[name] = importlib.import_module(name)
+    # Only calls that the tests make count as calls.
     session.calls = 0
-    exec(compile(code, "<tests>", "exec", dont_inherit=True), space)
-    if not session.calls and entry and callable(space.get("check")):
-        space["check"](space[entry])
+    exec(compile(code, "<tests>", "exec", dont_inherit=True), namespace)
+    if not session.calls and entry and callable(namespace.get("check")):
+        namespace["check"](namespace[entry])
     if "unittest" in sys.modules:
-        _cases(space)
+        _run_test_cases(namespace)
 
 
-def _cases(space: dict[str, Any]) -> None:
+def _run_test_cases(namespace: dict[str, Any]) -> None:
     """Run the unittest classes that the tests define."""
     import unittest
 
-    for case in [
-        c for c in space.values() if isinstance(c, type) and issubclass(c, unittest.TestCase)
-    ]:
-        unittest.defaultTestLoader.loadTestsFromTestCase(case).debug()
+    classes = [value for value in namespace.values() if isinstance(value, type)]
+    for case in classes:
+        if issubclass(case, unittest.TestCase):
+            unittest.defaultTestLoader.loadTestsFromTestCase(case).debug()
 
 
-def _provide(name: str, space: dict[str, Any], session: Session, *, wanted: bool) -> None:
+def _provide_name(
+    name: str, namespace: dict[str, Any], session: Session, *, is_entry: bool
+) -> None:
     """A name that only the program can define; builtins, modules and what the prefix defines are never asked of it."""
-    if not wanted and (name in space or hasattr(builtins, name)):
+    if not is_entry and (name in namespace or hasattr(builtins, name)):
         return
-    if not wanted and name in sys.stdlib_module_names:
-        space[name] = importlib.import_module(name)
+    if not is_entry and name in sys.stdlib_module_names:
+        namespace[name] = importlib.import_module(name)
         return
-    space.pop(name, None)
+    namespace.pop(name, None)
     try:
-        space[name] = session.ask("name", None, name)
+        namespace[name] = session.ask("name", None, name)
     except KeyError:
         return  # using it will be a NameError, as it would be in one process
 
 
-_lines: list[str] = []
+_test_lines: list[str] = []
 
 
-def _where(error: BaseException) -> str:
+def _failing_line(error: BaseException) -> str:
     """The line of the tests that failed."""
-    numbers = [
-        f.lineno
-        for f in traceback.extract_tb(error.__traceback__)
-        if f.filename == "<tests>" and f.lineno
-    ]
-    return (
-        _lines[numbers[-1] - 1].strip()[:_SAID]
-        if numbers and numbers[-1] <= len(_lines)
-        else "before the tests"
-    )
+    number = 0
+    for frame in traceback.extract_tb(error.__traceback__):
+        if frame.filename == "<tests>" and frame.lineno:
+            number = frame.lineno
+    if 0 < number <= len(_test_lines):
+        return _test_lines[number - 1].strip()[:_DETAIL_CHARACTERS]
+    return "before the tests"

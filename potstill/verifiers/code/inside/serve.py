@@ -14,16 +14,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from potstill.verifiers.code.inside.confine import confine
-from potstill.verifiers.code.inside.wire import Broken, Link, Reader, Writer
+from potstill.verifiers.code.inside.protocol import Broken, Link, Reader, Writer
 
-NAME = (
-    "answer"  # the module's name: not "__main__", so that a demonstration at the end does not run
-)
+# The module's name: not "__main__", so that a demonstration at the end does not run.
+MODULE_NAME = "answer"
 SYNTAX, MEMORY = 65, 66  # exit statuses of a whole program
 
 
 def read_job(fd: int) -> dict[str, Any]:
-    """The job that the parent left in a file, closed afterwards."""
+    """Return the job that the parent left in a file, which is closed afterwards."""
     with open(fd, "rb") as file:
         job: dict[str, Any] = json.load(file)
     return job
@@ -38,15 +37,19 @@ def prepare(limits: dict[str, Any]) -> None:
     confine(limits)
 
 
-def chosen(variants: Sequence[Sequence[str]]) -> list[types.CodeType]:
-    """The first variant of the program that compiles: one code object a part; raises the first one's SyntaxError."""
-    first: Exception | None = None
+def compile_first(variants: Sequence[Sequence[str]]) -> list[types.CodeType]:
+    """Compile the first variant of the program that can be: one code object a part.
+
+    Raises:
+        SyntaxError: none can be; the first one's error.
+    """
+    first_error: Exception | None = None
     for variant in variants:
         try:
             return [compile(part, "<answer>", "exec", dont_inherit=True) for part in variant]
         except (SyntaxError, ValueError, RecursionError, OverflowError) as error:
-            first = first or error
-    raise SyntaxError(str(first))
+            first_error = first_error or error
+    raise SyntaxError(str(first_error))
 
 
 def program(fd: int) -> None:
@@ -54,14 +57,14 @@ def program(fd: int) -> None:
     job = read_job(fd)
     prepare(job["limits"])
     try:
-        codes = chosen(job["variants"])
+        codes = compile_first(job["variants"])
     except (SyntaxError, MemoryError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         os._exit(SYNTAX)
-    space = sys.modules["__main__"] = types.ModuleType("__main__")
+    module = sys.modules["__main__"] = types.ModuleType("__main__")
     try:
         for code in codes:
-            exec(code, space.__dict__)
+            exec(code, module.__dict__)
     except MemoryError:
         print("MemoryError", file=sys.stderr)
         sys.stderr.flush()
@@ -73,9 +76,9 @@ def serve(fd: int, link_fd: int) -> None:
     job = read_job(fd)
     link = Link(link_fd)
     prepare(job["limits"])
-    module = sys.modules[NAME] = types.ModuleType(NAME)
+    module = sys.modules[MODULE_NAME] = types.ModuleType(MODULE_NAME)
     try:
-        codes = chosen(job["variants"])
+        codes = compile_first(job["variants"])
     except (SyntaxError, MemoryError) as error:
         link.send({"failed": "SyntaxError", "why": str(error)[:300]})
         return
@@ -83,7 +86,7 @@ def serve(fd: int, link_fd: int) -> None:
         for code in codes:
             exec(code, module.__dict__)
     except BaseException as error:  # boundary: whatever the program raises is its result
-        link.send(_failure(error))
+        link.send(_failure_message(error))
         return
     link.send({"ready": True})
     server = _Server(link, module)
@@ -91,54 +94,53 @@ def serve(fd: int, link_fd: int) -> None:
         link.send(server.answer(request))
 
 
-def _failure(error: BaseException) -> dict[str, Any]:
-    """An exception as data: the names of its classes, most special first, and what it says."""
-    names = [kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins"]
+def _failure_message(error: BaseException) -> dict[str, Any]:
+    """An exception as data: the name of its most special builtin class, its own class's name, and its arguments."""
+    builtin_names = [kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins"]
     try:
-        args = [
-            a if isinstance(a, str | int | float | bool | None) else str(a)[:1000]
-            for a in error.args[:5]
-        ]
-        text = json.dumps(args)[:20_000]
-        args = json.loads(text)
-    except Exception as again:  # boundary: a hostile __str__
-        args = [type(again).__name__]
+        args: list[Any] = []
+        for argument in error.args[:5]:
+            is_plain = isinstance(argument, str | int | float | bool | None)
+            args.append(argument if is_plain else str(argument)[:1000])
+        args = json.loads(json.dumps(args)[:20_000])
+    except Exception as raised_again:  # boundary: a hostile __str__
+        args = [type(raised_again).__name__]
     return {
-        "failed": names[0] if names else "Exception",
+        "failed": builtin_names[0] if builtin_names else "Exception",
         "kind": type(error).__name__[:100],
         "args": args,
     }
 
 
 class _Server:
-    """Handles of what stays here, and the operations on them."""
+    """Things of the program that the tests hold by number, and the operations on them."""
 
     def __init__(self, link: Link, module: types.ModuleType) -> None:
         """Serve what a module defines."""
         self.link, self.module = link, module
-        self.held: list[Any] = []
+        self.exported: list[Any] = []
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The reply to one request: the result, and what became of the arguments."""
+        """Return the reply to one request: the result, and what became of the arguments."""
         reader = Reader(self._resolve)
         args = reader.get(request["args"])
         options = reader.get(request["options"])
-        before = list(reader.objects)
+        arguments = list(reader.objects)
         try:
             target = self._target(request["target"])
             result = _OPERATIONS[request["op"]](target, *args, **options)
-            writer = Writer(self._export, before)
+            writer = Writer(self._export, arguments)
             value = writer.put(result)
-            return {"value": value, "state": [writer.content(item) for item in before]}
+            return {"value": value, "state": [writer.content(item) for item in arguments]}
         except Broken as error:
             return {"failed": "TypeError", "args": [str(error)]}
         except BaseException as error:  # boundary: whatever the program raises is its result
-            return _failure(error)
+            return _failure_message(error)
 
     def callback(self, number: int) -> Callable[..., Any]:
-        """A function of the tests: calling it asks them, with plain data both ways."""
+        """Return a function of the tests: calling it asks them, with plain data both ways."""
 
-        def called(*args: Any) -> Any:
+        def call_tests(*args: Any) -> Any:
             self.link.send({"call": number, "args": Writer(self._export).put(list(args))})
             while (message := self.link.receive()) is not None:
                 if "target" in message:  # the function of the tests calls us in its turn
@@ -149,24 +151,25 @@ class _Server:
                 raise getattr(builtins, message["failed"], Exception)(*message["args"])
             raise SystemExit("the tests hung up")
 
-        return called
+        return call_tests
 
     def _target(self, target: Any) -> Any:
         if isinstance(target, int):
-            return self.held[target]
+            return self.exported[target]
         return self.module
 
     def _export(self, value: Any) -> list[Any]:
-        for number, item in enumerate(self.held):
+        """A thing that is no data, by its number here."""
+        for number, item in enumerate(self.exported):
             if item is value:
                 return ["h", number]
-        self.held.append(value)
-        return ["h", len(self.held) - 1]
+        self.exported.append(value)
+        return ["h", len(self.exported) - 1]
 
     def _resolve(self, value: list[Any]) -> Any:
         tag, content = value
         if tag == "h":
-            return self.held[content]
+            return self.exported[content]
         if tag == "g":
             return getattr(builtins, content)
         if tag == "F":
@@ -174,21 +177,21 @@ class _Server:
         raise Broken("not a value")
 
 
-def _named(module: Any, name: str) -> Any:
+def _module_name(module: Any, name: str) -> Any:
     return vars(module)[name]
 
 
-def _put(target: Any, key: Any, value: Any) -> None:
+def _set_item(target: Any, key: Any, value: Any) -> None:
     target[key] = value
 
 
 _OPERATIONS: dict[str, Callable[..., Any]] = {
-    "name": _named,
+    "name": _module_name,
     "call": lambda target, *args, **options: target(*args, **options),
     "get": getattr,
     "set": setattr,
     "item": lambda target, key: target[key],
-    "put": _put,
+    "put": _set_item,
     "delete": lambda target, key: target.__delitem__(key),
     "length": len,
     "iterate": iter,

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from potstill.verifiers.code.inside import wire
-from potstill.verifiers.code.inside.wire import Broken, Link, Reader, Writer
+from potstill.verifiers.code.inside import protocol
+from potstill.verifiers.code.inside.protocol import Broken, Link, Reader, Writer
 
 
 def refuse(value):
@@ -82,7 +82,18 @@ def test_what_is_no_data_is_refused():
 
 
 tags = st.sampled_from(
-    [*wire._MADE, *wire._MUTABLE, "h", "F", "g", "_class__", "_init__", "_setattr__", "_fill", "x"]
+    [
+        *protocol._VALUE_TAGS,
+        *protocol._CONTAINERS,
+        "h",
+        "F",
+        "g",
+        "_class__",
+        "_init__",
+        "_setattr__",
+        "_fill",
+        "x",
+    ]
 )
 hostile = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -115,8 +126,8 @@ def harmless(value, seen) -> bool:
     if isinstance(value, dict):
         return all(harmless(part, seen) for item in value.items() for part in item)
     if (
-        isinstance(value, list | tuple | set | frozenset | wire.collections.deque)
-        or type(value) in wire._VIEWS
+        isinstance(value, list | tuple | set | frozenset | protocol.collections.deque)
+        or type(value) in protocol._VIEWS
     ):
         return all(harmless(part, seen) for part in list(value)[:100])
     modules = ("builtins", "fractions", "decimal", "datetime")
@@ -126,7 +137,7 @@ def harmless(value, seen) -> bool:
 @pytest.mark.parametrize(
     "name", ["_class__", "_init__", "_getattribute__", "_setattr__", "_reduce__", "_dict__"]
 )
-def test_no_attribute_can_be_named_over_the_wire(name):
+def test_no_attribute_can_be_named_by_the_other_side(name):
     reader = Reader(refuse)
     with pytest.raises(Broken):
         reader.get([name, "resolve", None])

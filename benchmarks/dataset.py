@@ -17,7 +17,7 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from potstill.records import Problem, Trace
-from potstill.training.dataset.chat_template import chat
+from potstill.training.dataset.chat_template import read_chat_template
 from potstill.training.dataset.collate import collate
 from potstill.training.dataset.tokenize import tokenize_traces
 from potstill.training.dataset.training_dataset import TrainingDataset
@@ -44,7 +44,7 @@ def make_traces(count: int, lines: int) -> list[Trace]:
 
 def measure(checkpoint: Path, count: int, lines: int) -> dict[str, Any]:
     """Tokenize rows twice, once to measure memory and once for the time; then collate them all in batches."""
-    template = chat(AutoTokenizer.from_pretrained(checkpoint))
+    template = read_chat_template(AutoTokenizer.from_pretrained(checkpoint))
     traces = make_traces(count, lines)
     tokenize_traces(traces[:10], template, max_length=1 << 30)  # what is loaded once
 

@@ -30,7 +30,7 @@ from transformers.utils import logging as hf_logging
 
 from potstill.models.local import checkpoint
 from potstill.records import Problem, Trace
-from potstill.training.dataset.chat_template import chat
+from potstill.training.dataset.chat_template import read_chat_template
 from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.dataset.tokenize import tokenize_traces
 from potstill.training.dataset.training_dataset import TrainingDataset
@@ -169,7 +169,7 @@ def main() -> None:
     given = parser.parse_args()
     hf_logging.disable_progress_bar()
     checkpoint.check_checkpoint(given.checkpoint)
-    facts = chat(AutoTokenizer.from_pretrained(given.checkpoint))
+    facts = read_chat_template(AutoTokenizer.from_pretrained(given.checkpoint))
     context = checkpoint.read_config(given.checkpoint).get("max_position_embeddings", 1 << 30)
     rows = tokenize_traces(traces(given.rows, given.count), facts, max_length=context).rows
     found = measure(given.checkpoint, rows, given.batch_size, given.rounds)

@@ -372,11 +372,11 @@ def _cache_teacher(rows: Sequence[Trace], start: Path, teacher: Path, folder: Pa
     """The mentor's 16 best entries for these rows, stored."""
     from transformers import AutoTokenizer
 
-    from potstill.training.dataset.chat_template import chat
+    from potstill.training.dataset.chat_template import read_chat_template
     from potstill.training.dataset.tokenize import tokenize_traces
     from potstill.training.teacher import cached_logits
 
-    template = chat(AutoTokenizer.from_pretrained(start, local_files_only=True))
+    template = read_chat_template(AutoTokenizer.from_pretrained(start, local_files_only=True))
     cached_logits.write(
         folder, teacher, tokenize_traces(rows, template, max_length=1 << 20).rows, k=16
     )

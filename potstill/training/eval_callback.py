@@ -19,7 +19,7 @@ from potstill.objectives.likelihood import sft
 from potstill.records import Trace
 from potstill.training import distributed, metrics
 from potstill.training.dataset import collate
-from potstill.training.dataset.chat_template import Chat
+from potstill.training.dataset.chat_template import ChatTemplate
 from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.dataset.tokenize import tokenize_traces
 from potstill.training.dataset.training_dataset import TrainingDataset
@@ -170,7 +170,7 @@ def watch(
     rows: Sequence[Trace],
     watched: Sequence[TokenizedRow],
     rollouts: Rollouts,
-    template: Chat,
+    template: ChatTemplate,
     config: ObjectiveConfig,
 ) -> Watch | None:
     """Who looks at a student; nobody where there is neither teacher nor rollout nor a word about it."""

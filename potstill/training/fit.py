@@ -23,7 +23,7 @@ from potstill.training import checkpoint as student
 from potstill.training import distributed, output_dir
 from potstill.training.dataset import packing
 from potstill.training.dataset.build import build_dataset, sides
-from potstill.training.dataset.chat_template import Chat, chat
+from potstill.training.dataset.chat_template import ChatTemplate, read_chat_template
 from potstill.training.dataset.row_shortening import RowShortener
 from potstill.training.dataset.training_dataset import TrainingDataset
 from potstill.training.eval_callback import apart, watch
@@ -95,7 +95,7 @@ def fit(
             loop.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
             trained = loop.whole(lambda: student.load_student(start, settings))
             if is_first_process:
-                student.save_student(trained, start, out, prepared.template.end, settings)
+                student.save_student(trained, start, out, prepared.template.end_token_id, settings)
                 if loop.objective_inputs.projectors:
                     loop.objective_inputs.projectors.save(out)
                 steps = history(loop.state)
@@ -111,7 +111,7 @@ class _Prepared(NamedTuple):
     """A loop before its first step, the student's template, and the dataset that is trained on."""
 
     loop: Loop
-    template: Chat
+    template: ChatTemplate
     dataset: TrainingDataset
 
 
@@ -126,7 +126,7 @@ def _prepare(
 ) -> _Prepared:
     """Everything that can still be refused: traces tokenized, models loaded, the reference's values computed."""
     tokenizer = AutoTokenizer.from_pretrained(start, local_files_only=True)
-    template = chat(tokenizer, settings.chat)
+    template = read_chat_template(tokenizer, settings.chat)
     dataset = build_dataset(
         traces, template, start, settings, config, folder=_existing_parent(work_folder)
     )

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from potstill.records import Problem, Trace
 from potstill.training.dataset import collate
-from potstill.training.dataset.chat_template import chat
+from potstill.training.dataset.chat_template import read_chat_template
 from potstill.training.dataset.tokenize import tokenize_prompts, tokenize_traces
 from potstill.training.dataset.training_dataset import TrainingDataset
 from potstill.training.rollout.rollouts import Rollouts
@@ -57,7 +57,7 @@ def weights(folder: Path) -> str:
 
 def load(path):
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
-    return model.eval(), chat(AutoTokenizer.from_pretrained(path))
+    return model.eval(), read_chat_template(AutoTokenizer.from_pretrained(path))
 
 
 def dataset_of(rows, template, *, prompts=False):

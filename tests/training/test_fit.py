@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from potstill.errors import ConfigError, ModelError, StageError
 from potstill.records import Problem, Span, Trace
-from potstill.training.dataset.chat_template import chat
+from potstill.training.dataset.chat_template import read_chat_template
 from potstill.training.dataset.sampler import plan_batches
 from potstill.training.dataset.tokenize import tokenize_traces
 from potstill.training.fit import fit
@@ -65,7 +65,7 @@ def by_hand(start, traces, settings):
         AutoTokenizer.from_pretrained(start),
         AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32),
     )
-    rows = tokenize_traces(traces, chat(tokenizer), max_length=512).rows
+    rows = tokenize_traces(traces, read_chat_template(tokenizer), max_length=512).rows
     batches = plan_batches([len(row) for row in rows], settings)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.0)
     losses = []
@@ -151,7 +151,7 @@ def test_the_report_counts_steps_rows_and_tokens(tiny_checkpoint, tmp_path):
         progress=lambda *call: calls.append(call),
     )
     tokenized = tokenize_traces(
-        traces, chat(AutoTokenizer.from_pretrained(tiny_checkpoint)), max_length=512
+        traces, read_chat_template(AutoTokenizer.from_pretrained(tiny_checkpoint)), max_length=512
     ).rows
     assert (done.rows, done.steps, done.threads) == (8, 4, 1)
     assert done.refused == {"text holds a control token": 1}

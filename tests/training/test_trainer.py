@@ -8,7 +8,7 @@ from rolling import dataset_of
 from transformers import AutoTokenizer
 
 from potstill.training import checkpoint, distributed
-from potstill.training.dataset.chat_template import chat
+from potstill.training.dataset.chat_template import read_chat_template
 from potstill.training.settings import LoraSettings, TrainingSettings
 from potstill.training.trainer import Loop, history
 
@@ -23,7 +23,7 @@ def losses(start, folder, dropout):
         save_steps=0,
     )
     torch.manual_seed(0)
-    template = chat(AutoTokenizer.from_pretrained(start))
+    template = read_chat_template(AutoTokenizer.from_pretrained(start))
     loop = Loop(
         checkpoint.load_student(start, settings),
         dataset_of(rows(), template),

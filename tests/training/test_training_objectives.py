@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from potstill import objectives
 from potstill.training.dataset import collate
 from potstill.training.dataset.build import build_dataset
-from potstill.training.dataset.chat_template import chat
+from potstill.training.dataset.chat_template import read_chat_template
 from potstill.training.fit import fit
 from potstill.training.objective_config import ObjectiveConfig, trainable
 from potstill.training.objective_inputs import prepare_objective
@@ -40,7 +40,7 @@ def prepared(start, traces, config, *, model=None):
     """The student, the objective made ready, the dataset with what the reference says of it."""
     model = model or AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
     made = prepare_objective(config, model)
-    template = chat(AutoTokenizer.from_pretrained(start))
+    template = read_chat_template(AutoTokenizer.from_pretrained(start))
     dataset = build_dataset(traces, template, start, TrainingSettings(), config)
     return model, made, made.with_reference_values(model, dataset)
 

@@ -12,7 +12,7 @@ from typing import Any
 from potstill.errors import StageError
 from potstill.models.local import checkpoint
 from potstill.records import Trace
-from potstill.training.dataset.chat_template import Chat, chat
+from potstill.training.dataset.chat_template import ChatTemplate, read_chat_template
 from potstill.training.dataset.check import check_lengths, check_rows
 from potstill.training.dataset.labels import label_of, rationale_score
 from potstill.training.dataset.row_shortening import text_without_reasoning
@@ -33,7 +33,7 @@ NO_LIMIT = 1 << 30
 
 def build_dataset(
     traces: Sequence[Trace],
-    template: Chat,
+    template: ChatTemplate,
     start: Path,
     settings: TrainingSettings,
     config: ObjectiveConfig,
@@ -87,7 +87,7 @@ class Tokenizing:
     """
 
     def __init__(
-        self, template: Chat, max_length: int, max_dropped_share: float, folder: Path | None
+        self, template: ChatTemplate, max_length: int, max_dropped_share: float, folder: Path | None
     ) -> None:
         self.template, self.max_length = template, max_length
         self._max_dropped_share, self._folder = max_dropped_share, folder
@@ -256,7 +256,9 @@ def tokenize_for_teacher(
     """The rows and their rivals' as the teacher reads them; what can't be tokenized is left out."""
     from transformers import AutoTokenizer
 
-    template = chat(AutoTokenizer.from_pretrained(teacher, local_files_only=True), settings.chat)
+    template = read_chat_template(
+        AutoTokenizer.from_pretrained(teacher, local_files_only=True), settings.chat
+    )
     tokenize = Tokenizing(
         template, max_row_length(teacher, settings), settings.max_dropped_share, None
     )

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from potstill.errors import StageError
 from potstill.records import Span, Trace
-from potstill.training.dataset.chat_template import OPEN, Chat
+from potstill.training.dataset.chat_template import OPEN, ChatTemplate
 from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.dataset.tokenize import OTHER_AUTHORS, TOO_LONG, Tokenized
 
@@ -47,7 +47,7 @@ class Fault(NamedTuple):
 def check_rows(
     traces: Sequence[Trace],
     tokenized: Tokenized,
-    template: Chat,
+    template: ChatTemplate,
     *,
     max_length: int,
     max_dropped_share: float = 0.0,
@@ -89,9 +89,9 @@ def check_lengths(
         )
 
 
-def _decode_row(trace: Trace, row: TokenizedRow, template: Chat) -> DecodedRow:
+def _decode_row(trace: Trace, row: TokenizedRow, template: ChatTemplate) -> DecodedRow:
     completion_ids = row.completion_ids
-    has_end = completion_ids[-1:] == [template.end]
+    has_end = completion_ids[-1:] == [template.end_token_id]
     stop = len(row) - has_end
     learnt_ids = row.input_ids[:stop][row.is_learnt[:stop]].tolist()
     # The generation prompt may open the thought: that is part of the assistant's turn.
@@ -107,7 +107,7 @@ def _decode_row(trace: Trace, row: TokenizedRow, template: Chat) -> DecodedRow:
     )
 
 
-def _decode(input_ids: list[int], template: Chat) -> str:
+def _decode(input_ids: list[int], template: ChatTemplate) -> str:
     text = template.tokenizer.decode(
         input_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
     )

@@ -21,7 +21,7 @@ from potstill.objectives.hooks import RowShortening
 from potstill.records import Trace
 from potstill.training import distributed
 from potstill.training.dataset import collate
-from potstill.training.dataset.chat_template import CLOSE, OPEN, Chat
+from potstill.training.dataset.chat_template import CLOSE, OPEN, ChatTemplate
 from potstill.training.dataset.collate import Batch
 from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.objective_config import ObjectiveConfig
@@ -50,7 +50,7 @@ class RowShortener:
     def __init__(
         self,
         rows: Sequence[Trace],
-        template: Chat,
+        template: ChatTemplate,
         config: ObjectiveConfig,
         settings: TrainingSettings,
     ) -> None:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from potstill.records import Span, Trace
-from potstill.training.dataset.chat_template import CLOSE, OPEN, Chat
+from potstill.training.dataset.chat_template import CLOSE, OPEN, ChatTemplate
 from potstill.training.dataset.rows import RowsBuilder, TokenizedRow, TokenizedRows
 
 OTHER_AUTHORS = ("tool", "user")  # kinds of spans that somebody else wrote
@@ -58,7 +58,7 @@ class Piece(NamedTuple):
 
 
 def tokenize_traces(
-    traces: Sequence[Trace], template: Chat, *, max_length: int, folder: Path | None = None
+    traces: Sequence[Trace], template: ChatTemplate, *, max_length: int, folder: Path | None = None
 ) -> Tokenized:
     """Tokenize traces; one that can't be tokenized exactly is left out with the reason.
 
@@ -82,7 +82,9 @@ def tokenize_traces(
     return Tokenized(builder.build(), tuple(skipped))
 
 
-def tokenize_prompts(traces: Sequence[Trace], template: Chat, *, max_length: int) -> Tokenized:
+def tokenize_prompts(
+    traces: Sequence[Trace], template: ChatTemplate, *, max_length: int
+) -> Tokenized:
     """Tokenize the prompts alone, of blank traces too: the student will write the rest.
 
     Args:
@@ -91,7 +93,7 @@ def tokenize_prompts(traces: Sequence[Trace], template: Chat, *, max_length: int
     builder = RowsBuilder()
     skipped: list[tuple[int, str]] = []
     for trace_index, trace in enumerate(traces):
-        prompt = template.prompt(trace.prompt)
+        prompt = template.render_prompt(trace.prompt)
         input_ids = template.tokenizer(prompt, add_special_tokens=False)["input_ids"]
         if len(input_ids) >= max_length:
             skipped.append((trace_index, TOO_LONG))
@@ -102,7 +104,7 @@ def tokenize_prompts(traces: Sequence[Trace], template: Chat, *, max_length: int
 
 
 def _tokenize_part(
-    traces: Sequence[Trace], first_index: int, template: Chat, max_length: int
+    traces: Sequence[Trace], first_index: int, template: ChatTemplate, max_length: int
 ) -> Iterator[TokenizedRow | str]:
     """The row of each trace, or why it has none."""
     pieces_by_trace = [_split_pieces(trace, template) for trace in traces]
@@ -132,14 +134,14 @@ def _tokenize_part(
         yield _why_skipped(row, is_changed, max_length) or row
 
 
-def _split_pieces(trace: Trace, template: Chat) -> list[Piece] | str:
+def _split_pieces(trace: Trace, template: ChatTemplate) -> list[Piece] | str:
     """The row's pieces, or why there is no row."""
     if trace.error:
         return "failed generation"
     if not trace.new.strip():
         return "empty completion"
     shown = [trace.prompt] if isinstance(trace.prompt, str) else [m.content for m in trace.prompt]
-    if any(template.control.search(text) for text in (trace.text, *shown)):
+    if any(template.control_tokens.search(text) for text in (trace.text, *shown)):
         return "text holds a control token"
     prompt = _prompt_text(trace, template)
     if prompt is None:
@@ -147,9 +149,9 @@ def _split_pieces(trace: Trace, template: Chat) -> list[Piece] | str:
     return [Piece(prompt, -1, False), *_split_by_author(trace)]
 
 
-def _prompt_text(trace: Trace, template: Chat) -> str | None:
+def _prompt_text(trace: Trace, template: ChatTemplate) -> str | None:
     """The prompt, without its open `<think>` where the text brings its own; None where the block is closed already."""
-    prompt = template.prompt(trace.prompt)
+    prompt = template.render_prompt(trace.prompt)
     if not trace.text.lstrip().startswith(OPEN):
         return prompt
     bare = prompt.rstrip()
@@ -184,7 +186,7 @@ def _join_pieces(
     trace: Trace,
     pieces: Sequence[Piece],
     ids_by_text: Mapping[str, Sequence[int]],
-    template: Chat,
+    template: ChatTemplate,
 ) -> TokenizedRow:
     input_ids: list[int] = []
     loss_weights: list[float] = []
@@ -204,13 +206,13 @@ def _join_pieces(
             span_weights = _span_weights(piece, weighted_spans, template)
             loss_weights.extend(trace.weight * weight for weight in span_weights)
     if trace.finish == "stop":
-        input_ids.append(template.end)
+        input_ids.append(template.end_token_id)
         loss_weights.append(trace.weight)
     prompt_length = len(ids_by_text[pieces[0].text])
     return TokenizedRow.of(trace_index, input_ids, loss_weights, prompt_length)
 
 
-def _span_weights(piece: Piece, spans: Sequence[Span], template: Chat) -> list[float]:
+def _span_weights(piece: Piece, spans: Sequence[Span], template: ChatTemplate) -> list[float]:
     """Product of the weights of the spans that share a visible character with each token of a piece."""
     encoded = template.tokenizer(piece.text, add_special_tokens=False, return_offsets_mapping=True)
     weights = []
@@ -228,7 +230,7 @@ def _span_weights(piece: Piece, spans: Sequence[Span], template: Chat) -> list[f
 
 
 def _texts_not_restored(
-    texts: Sequence[str], ids_by_text: Mapping[str, Sequence[int]], template: Chat
+    texts: Sequence[str], ids_by_text: Mapping[str, Sequence[int]], template: ChatTemplate
 ) -> set[str]:
     """The texts that decoding their tokens does not give back, byte for byte."""
     decoded = template.tokenizer.batch_decode(

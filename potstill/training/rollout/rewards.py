@@ -24,7 +24,7 @@ from potstill.objectives.rewards import (
 )
 from potstill.records import Problem, Verdict, split_reasoning
 from potstill.training.dataset import collate
-from potstill.training.dataset.chat_template import CLOSE, OPEN, Chat
+from potstill.training.dataset.chat_template import CLOSE, OPEN, ChatTemplate
 from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.logprobs import batch_log_probs
 from potstill.verifiers import judge
@@ -50,7 +50,7 @@ class RewardContext(NamedTuple):
 
     student: Any
     teacher: Callable[[Sequence[TokenizedRow]], list[list[float]]] | None
-    chat: Chat
+    chat: ChatTemplate
     step: int
     max_new_tokens: int
 
@@ -274,7 +274,7 @@ def score_rows(model: Any, rows: Sequence[TokenizedRow]) -> list[list[float]]:
     return log_probs
 
 
-def _answer_row(rollout: Rollout, reasoning: str, chat: Chat) -> TokenizedRow:
+def _answer_row(rollout: Rollout, reasoning: str, chat: ChatTemplate) -> TokenizedRow:
     """The prompt, the reasoning, and the gold answer as what counts."""
     row = rollout.row
     before = [*row.prompt_ids, *_token_ids(reasoning, chat)]
@@ -284,5 +284,5 @@ def _answer_row(rollout: Rollout, reasoning: str, chat: Chat) -> TokenizedRow:
     return TokenizedRow.of(row.trace_index, [*before, *answer], weights, row.prompt_length)
 
 
-def _token_ids(text: str, chat: Chat) -> list[int]:
+def _token_ids(text: str, chat: ChatTemplate) -> list[int]:
     return list(chat.tokenizer(text, add_special_tokens=False)["input_ids"])

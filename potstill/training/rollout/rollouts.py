@@ -20,7 +20,7 @@ from potstill.objectives.schedules import AdaptiveShare, Source, choose_source
 from potstill.records import Trace
 from potstill.training import distributed
 from potstill.training.dataset import collate
-from potstill.training.dataset.chat_template import Chat
+from potstill.training.dataset.chat_template import ChatTemplate
 from potstill.training.dataset.collate import Batch
 from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.objective_config import ObjectiveConfig
@@ -48,7 +48,7 @@ class Rollouts:
     def __init__(
         self,
         rows: Sequence[Trace],
-        template: Chat,
+        template: ChatTemplate,
         config: ObjectiveConfig,
         settings: TrainingSettings,
         *,
@@ -194,7 +194,7 @@ class Rollouts:
             seeds=seeds,
             max_new_tokens=[min(config.max_new_tokens, context - len(ids)) for ids in prompts],
             sampling=sampling,
-            end_ids=(self._chat.end,),
+            end_ids=(self._chat.end_token_id,),
         )
         with torch.autocast(model.device.type, torch.bfloat16, enabled=self._bf16):
             return generate.generate_batch(pair or model, batch)
@@ -211,7 +211,7 @@ class Rollouts:
 
     def text(self, ids: Sequence[int]) -> str:
         """What a verifier reads of a completion's tokens."""
-        without_end = [token for token in ids if token != self._chat.end]
+        without_end = [token for token in ids if token != self._chat.end_token_id]
         text = self._chat.tokenizer.decode(
             without_end, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )

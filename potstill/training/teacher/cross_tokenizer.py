@@ -22,7 +22,7 @@ from potstill.objectives import alignment
 from potstill.objectives.inputs import Inputs, OtherVocabulary
 from potstill.records import Trace
 from potstill.training.dataset import collate
-from potstill.training.dataset.chat_template import CLOSE, OPEN, Chat, chat
+from potstill.training.dataset.chat_template import CLOSE, OPEN, ChatTemplate, read_chat_template
 from potstill.training.dataset.collate import Batch
 from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.dataset.tokenize import tokenize_traces
@@ -37,7 +37,7 @@ APART = "no group of bytes is learnt on both sides"
 class Side(NamedTuple):
     """A tokenizer with its template, and the bytes of each of its tokens."""
 
-    chat: Chat
+    chat: ChatTemplate
     spelled: Mapping[int, bytes]
 
 
@@ -98,7 +98,7 @@ class TokenizerPair:
     def matched(self) -> Tensor:
         """Ids of the tokens that both vocabularies spell alike, the two end tokens among them, [U, 2]."""
         if self._matched is None:
-            ends = ((self._mine.chat.end, self._theirs.chat.end),)
+            ends = ((self._mine.chat.end_token_id, self._theirs.chat.end_token_id),)
             found = alignment.matched(self._mine.spelled, self._theirs.spelled, ends)
             self._matched = torch.tensor(found)
         return self._matched
@@ -108,7 +108,10 @@ class TokenizerPair:
     ) -> dict[str, Any] | str:
         """The row's columns: its groups numbered from 1, the teacher's tokens, weights and groups; or what is wrong."""
         mine, other = row.completion_ids, theirs.completion_ids
-        ended = (mine[-1:] == [self._mine.chat.end], other[-1:] == [self._theirs.chat.end])
+        ended = (
+            mine[-1:] == [self._mine.chat.end_token_id],
+            other[-1:] == [self._theirs.chat.end_token_id],
+        )
         pieces = [
             [side.spelled.get(token, b"") for token in (ids[:-1] if end else ids)]
             for side, ids, end in zip((self._mine, self._theirs), (mine, other), ended)
@@ -133,7 +136,7 @@ class TokenizerPair:
 
     def _answered(self, row: TokenizedRow, trace: Trace) -> Trace:
         ids = row.completion_ids
-        ended = ids[-1:] == [self._mine.chat.end]
+        ended = ids[-1:] == [self._mine.chat.end_token_id]
         pieces = [self._mine.spelled.get(token, b"") for token in (ids[:-1] if ended else ids)]
         text = b"".join(pieces if ended else pieces[: _whole(pieces)]).decode("utf-8", "replace")
         return Trace(trace.problem, trace.prompt, text=text, finish="stop" if ended else "length")
@@ -187,7 +190,7 @@ def side(path: Path, told: str = "auto") -> Side:
     special -= {OPEN, CLOSE}  # they are text of a trace
     added = {str(token) for token in tokenizer.added_tokens_decoder.values()} - special
     spelled = alignment.token_bytes(tokenizer.get_vocab(), added=added, special=special)
-    return Side(chat(tokenizer, told), spelled)
+    return Side(read_chat_template(tokenizer, told), spelled)
 
 
 def with_other_tokenizer(

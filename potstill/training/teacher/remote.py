@@ -11,7 +11,7 @@ from typing import Any, final
 
 from potstill.models.model import Scored
 from potstill.records import Prompt, Trace
-from potstill.training.dataset.chat_template import Chat
+from potstill.training.dataset.chat_template import ChatTemplate
 from potstill.training.dataset.rows import TokenizedRow
 
 
@@ -25,9 +25,9 @@ class RemoteTeacher:
         chat: the student's tokenizer and template.
     """
 
-    def __init__(self, model: Scored, rows: Sequence[Trace], chat: Chat) -> None:
+    def __init__(self, model: Scored, rows: Sequence[Trace], chat: ChatTemplate) -> None:
         self._model, self._rows, self._chat = model, rows, chat
-        self._end = str(chat.tokenizer.convert_ids_to_tokens(chat.end))
+        self._end = str(chat.tokenizer.convert_ids_to_tokens(chat.end_token_id))
 
     def __call__(self, rows: Sequence[TokenizedRow]) -> list[list[float]]:
         """The log-probability of each counted token, a list a row; empty where the tokens can't be compared."""
@@ -42,9 +42,9 @@ class RemoteTeacher:
     def _pair(self, row: TokenizedRow) -> tuple[Prompt, str] | None:
         """What is asked: the prompt, and the completion as a text that is cut into these tokens again."""
         prompt, ids = self._rows[row.trace_index].prompt, row.completion_ids
-        if self._ids(self._chat.prompt(prompt)) != row.prompt_ids:
+        if self._ids(self._chat.render_prompt(prompt)) != row.prompt_ids:
             return None
-        ended = ids[-1:] == [self._chat.end]
+        ended = ids[-1:] == [self._chat.end_token_id]
         body = ids[:-1] if ended else ids
         text = str(
             self._chat.tokenizer.decode(

@@ -7,7 +7,7 @@ from tiny import tiny_tokenizer
 
 from potstill.errors import ModelError
 from potstill.records import Message
-from potstill.training.dataset.chat_template import chat
+from potstill.training.dataset.chat_template import read_chat_template
 
 TURNS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 
@@ -15,7 +15,7 @@ TURNS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_en
 def made(template):
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = template
-    return chat(tokenizer)
+    return read_chat_template(tokenizer)
 
 
 def test_a_template_that_refuses_a_role_is_named():
@@ -24,7 +24,7 @@ def test_a_template_that_refuses_a_role_is_named():
         + TURNS
     )
     with pytest.raises(ModelError) as error:
-        made(refusing).prompt((Message("system", "Be brief."), Message("user", "Hi")))
+        made(refusing).render_prompt((Message("system", "Be brief."), Message("user", "Hi")))
     assert "system, user" in error.value.found and "no system role" in error.value.found
     with pytest.raises(ModelError):
         made("{{ raise_exception('boom') }}")

@@ -7,7 +7,7 @@ from tiny import tiny_tokenizer
 
 from potstill.errors import StageError
 from potstill.records import Problem, Span, Trace
-from potstill.training.dataset.chat_template import chat
+from potstill.training.dataset.chat_template import read_chat_template
 from potstill.training.dataset.check import check_rows
 from potstill.training.dataset.rows import TokenizedRow, TokenizedRows
 from potstill.training.dataset.tokenize import Tokenized, tokenize_traces
@@ -17,7 +17,7 @@ THINKING = "<think>\nNed had 19.\n</think>\n\nSo \\boxed{5}."
 
 @pytest.fixture(scope="module")
 def facts():
-    return chat(tiny_tokenizer())
+    return read_chat_template(tiny_tokenizer())
 
 
 def trace(text=THINKING, finish="stop", **fields):
@@ -25,9 +25,9 @@ def trace(text=THINKING, finish="stop", **fields):
 
 
 def by_hand(facts, completion, *, learnt=True, end=True):
-    prompt = facts.tokenizer(facts.prompt("How many?"))["input_ids"]
+    prompt = facts.tokenizer(facts.render_prompt("How many?"))["input_ids"]
     text = facts.tokenizer(completion)["input_ids"]
-    tail = [facts.end] if end else []
+    tail = [facts.end_token_id] if end else []
     row = TokenizedRow.of(
         0,
         (*prompt, *text, *tail),

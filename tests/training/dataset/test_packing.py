@@ -139,9 +139,9 @@ def dataset_for(start, traces, config):
     from transformers import AutoTokenizer
 
     from potstill.training.dataset.build import build_dataset
-    from potstill.training.dataset.chat_template import chat
+    from potstill.training.dataset.chat_template import read_chat_template
 
-    template = chat(AutoTokenizer.from_pretrained(start))
+    template = read_chat_template(AutoTokenizer.from_pretrained(start))
     return build_dataset(traces, template, start, TrainingSettings(), config)
 
 

@@ -10,7 +10,7 @@ from tiny import tiny_tokenizer
 
 from potstill.errors import ModelError
 from potstill.records import Message, Problem, Span, Trace
-from potstill.training.dataset.chat_template import chat
+from potstill.training.dataset.chat_template import read_chat_template
 from potstill.training.dataset.tokenize import TOO_LONG, tokenize_traces
 
 THINKING = "<think>\nNed had 19.\n</think>\n\nThe answer is \\boxed{5}."
@@ -29,7 +29,7 @@ def make(template=None):
     tokenizer = tiny_tokenizer()
     if template:
         tokenizer.chat_template = template
-    return chat(tokenizer)
+    return read_chat_template(tokenizer)
 
 
 def shipped(name):
@@ -189,7 +189,7 @@ def test_text_with_control_tokens_is_refused_and_counted(hostile):
 def test_think_tags_are_text_even_where_the_tokenizer_calls_them_special():
     tokenizer = tiny_tokenizer()
     tokenizer.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})
-    facts = chat(tokenizer)
+    facts = read_chat_template(tokenizer)
     assert learnt(one(trace(THINKING), facts), facts) == THINKING + "<|im_end|>"
 
 
@@ -204,7 +204,9 @@ def test_a_text_that_the_tokenizer_changes_is_refused():
 
     tokenizer = tiny_tokenizer()
     tokenizer.backend_tokenizer.normalizer = normalizers.NFC()  # as Qwen's
-    rendering = tokenize_traces([trace("e\u0301"), trace("é")], chat(tokenizer), max_length=1000)
+    rendering = tokenize_traces(
+        [trace("e\u0301"), trace("é")], read_chat_template(tokenizer), max_length=1000
+    )
     assert rendering.skip_reasons == {"the tokenizer does not give the text back": 1}
     assert [row.trace_index for row in rendering.rows] == [1]
 
@@ -232,10 +234,10 @@ def test_long_rows_are_left_out_never_truncated():
 
 def test_a_tokenizer_without_a_template_is_refused():
     with pytest.raises(ModelError, match="no chat template") as error:
-        chat(tiny_tokenizer(chat=False))
+        read_chat_template(tiny_tokenizer(chat=False))
     assert "chat_template.jinja" in error.value.fix
 
 
 def test_the_end_is_eos_where_the_template_writes_none():
     facts = make("{% for m in messages %}{{ m.content }}\n{% endfor %}")
-    assert facts.end == facts.tokenizer.eos_token_id
+    assert facts.end_token_id == facts.tokenizer.eos_token_id

@@ -10,7 +10,7 @@ pytest.importorskip("transformers", reason="needs the extra potstill[local]")
 from tiny import tiny_tokenizer
 
 from potstill.records import Problem, Trace
-from potstill.training.dataset.chat_template import chat
+from potstill.training.dataset.chat_template import read_chat_template
 from potstill.training.dataset.ragged import RaggedArray, RaggedBuilder
 from potstill.training.dataset.rows import RowsBuilder, TokenizedRow, TokenizedRows
 from potstill.training.dataset.tokenize import tokenize_traces
@@ -38,7 +38,7 @@ def row(length, trace_index=0, **columns):
 
 @pytest.mark.parametrize("repeats", [4, 40])
 def test_a_token_takes_at_most_12_bytes(repeats):
-    template, rows = chat(tiny_tokenizer()), traces(300, repeats)
+    template, rows = read_chat_template(tiny_tokenizer()), traces(300, repeats)
     tokenize_traces(rows[:3], template, max_length=10_000)  # what is loaded once
     gc.collect()
     tracemalloc.start()
@@ -74,7 +74,7 @@ def test_what_is_too_large_for_memory_lies_in_a_file(tmp_path, max_bytes):
 
 
 def test_many_chunks_tokenize_like_one(monkeypatch):
-    template, rows = chat(tiny_tokenizer()), traces(7, repeats=2)
+    template, rows = read_chat_template(tiny_tokenizer()), traces(7, repeats=2)
     rows[3] = rows[3].annotate(weight=0.0)
     whole = tokenize_traces(rows, template, max_length=1000)
     monkeypatch.setattr("potstill.training.dataset.tokenize.TRACES_AT_ONCE", 2)

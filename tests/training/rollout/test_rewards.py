@@ -29,7 +29,9 @@ def student(tiny_checkpoint):
 
 def written(template, texts=TEXTS, answer="3"):
     problem = Problem("p", PROMPT, answer=answer, kind="number")
-    prompt = template.tokenizer(template.prompt(PROMPT), add_special_tokens=False)["input_ids"]
+    prompt = template.tokenizer(template.render_prompt(PROMPT), add_special_tokens=False)[
+        "input_ids"
+    ]
     made = []
     for text in texts:
         ids = template.tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -165,7 +165,7 @@ def test_a_rollout_that_the_limit_cut_has_no_end_and_may_be_masked(student, teac
         config = opd(teacher, mask_truncated_completions=masked, max_new_tokens=3)
         (batch,) = rollouts(template, config, traces(3))(model, window(template, traces(3)), FIRST)
         cut = batch["stopped"][:, 0] == 0
-        assert cut.all() and not any(template.end in ids for ids in completions(batch))
+        assert cut.all() and not any(template.end_token_id in ids for ids in completions(batch))
         assert bool((batch["loss_weights"].sum(1) == 0).all()) == masked
 
 

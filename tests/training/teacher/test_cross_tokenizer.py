@@ -18,7 +18,7 @@ from potstill.objectives.inputs import OtherVocabulary
 from potstill.objectives.transport import compared
 from potstill.training.dataset import collate
 from potstill.training.dataset.build import build_dataset, sides
-from potstill.training.dataset.chat_template import chat
+from potstill.training.dataset.chat_template import read_chat_template
 from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.fit import fit
 from potstill.training.logprobs import positions
@@ -49,7 +49,7 @@ def read(start, config, traces):
         model,
         cross_tokenizer=CrossTokenizerReader(sides(start, TrainingSettings(), config), traces),
     )
-    template = chat(AutoTokenizer.from_pretrained(start))
+    template = read_chat_template(AutoTokenizer.from_pretrained(start))
     dataset = build_dataset(traces, template, start, TrainingSettings(), config)
     return model, made, made.with_reference_values(model, dataset)
 
@@ -81,7 +81,7 @@ def test_cot2align_crosses_rows_with_what_is_left_without_their_chain(tiny_check
     texts = ("<think>So 7 - 0.</think>42.", "So 3 - 1 = 4. The answer is 4.", "9 - 2 = 6.")
     traces = [dataclasses.replace(row, text=text) for row, text in zip(rows(3), texts, strict=True)]
     teacher = other_checkpoint(tmp_path / "teacher")
-    template = chat(AutoTokenizer.from_pretrained(tiny_checkpoint))
+    template = read_chat_template(AutoTokenizer.from_pretrained(tiny_checkpoint))
 
     def found(**constants):
         return build_dataset(
@@ -172,7 +172,7 @@ def test_positions_that_are_compared_have_read_the_same_text(tiny_checkpoint, tm
         cut_apart += int(a.sum() != b.sum())
     assert cut_apart  # else both tokenizers were one
     assert int(compared(x).sum()) == len(numbers)
-    shown = chat(AutoTokenizer.from_pretrained(config.teacher)).tokenizer.decode(
+    shown = read_chat_template(AutoTokenizer.from_pretrained(config.teacher)).tokenizer.decode(
         batch["theirs"][0].tolist()
     )
     assert shown.startswith("<|user|>") and "<|assistant|>" in shown

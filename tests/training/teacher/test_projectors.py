@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from potstill.objectives.inputs import Hidden
 from potstill.training.dataset import collate
 from potstill.training.dataset.build import build_dataset
-from potstill.training.dataset.chat_template import chat
+from potstill.training.dataset.chat_template import read_chat_template
 from potstill.training.fit import fit
 from potstill.training.logprobs import positions
 from potstill.training.objective_config import ObjectiveConfig
@@ -28,7 +28,7 @@ SETTINGS = TrainingSettings(
 
 def taken(start, config, traces, **how):
     model = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
-    template = chat(AutoTokenizer.from_pretrained(start))
+    template = read_chat_template(AutoTokenizer.from_pretrained(start))
     dataset = build_dataset(traces, template, start, TrainingSettings(), config)
     return model, prepare_objective(config, model, **how), dataset
 

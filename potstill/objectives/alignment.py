@@ -40,9 +40,12 @@ class Alignment(NamedTuple):
 
 def _alphabet() -> dict[str, int]:
     """The letters with which byte-level BPE writes bytes (GPT-2's table)."""
-    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    hidden = [b for b in range(256) if b not in shown]
-    return {chr(b): b for b in shown} | {chr(256 + i): b for i, b in enumerate(hidden)}
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    letters = {chr(byte): byte for byte in printable}
+    for number, byte in enumerate(others):
+        letters[chr(256 + number)] = byte
+    return letters
 
 
 ALPHABET: Mapping[str, int] = _alphabet()
@@ -52,9 +55,8 @@ def kind_of(vocabulary: Collection[str]) -> Kind:
     """How a vocabulary writes bytes: "bytes" (byte-level BPE) or "marks" (SentencePiece)."""
     if any(_SPACE in piece or _BYTE.fullmatch(piece) for piece in vocabulary):
         return "marks"
-    if any(
-        piece in vocabulary for piece in "ĠĊâÃ"
-    ):  # a space, a line feed, first bytes of longer characters
+    # A space, a line feed, first bytes of longer characters.
+    if any(piece in vocabulary for piece in "ĠĊâÃ"):
         return "bytes"
     raise ConfigError(
         "this tokenizer's tokens can't be spelled out in bytes",
@@ -79,31 +81,32 @@ def token_bytes(
         special: tokens that are no text at all (end of turn, padding): they have no bytes here.
     """
     kind = kind or kind_of(vocabulary)
-    ordered = sorted(
-        vocabulary.items(),
-        key=lambda entry: (kind == "marks" and bool(_BYTE.fullmatch(entry[0])), entry[1]),
-    )
-    return {
-        at: piece.encode("utf-8", "replace") if piece in added else _spelled(piece, kind)
-        for piece, at in ordered
-        if piece not in special
-    }
+
+    def fallback_last(entry: tuple[str, int]) -> tuple[bool, int]:
+        piece, token = entry
+        return kind == "marks" and bool(_BYTE.fullmatch(piece)), token
+
+    spelled = {}
+    for piece, token in sorted(vocabulary.items(), key=fallback_last):
+        if piece in special:
+            continue
+        if piece in added:
+            spelled[token] = piece.encode("utf-8", "replace")
+        else:
+            spelled[token] = _spell(piece, kind)
+    return spelled
 
 
-def _spelled(piece: str, kind: Kind) -> bytes:
+def _spell(piece: str, kind: Kind) -> bytes:
+    """The bytes of one token."""
+    if kind == "bytes" and all(letter in ALPHABET for letter in piece):
+        return bytes(ALPHABET[letter] for letter in piece)
     if kind == "bytes":
-        plain = all(letter in ALPHABET for letter in piece)
-        return (
-            bytes(ALPHABET[letter] for letter in piece)
-            if plain
-            else piece.encode("utf-8", "replace")
-        )
-    single = _BYTE.fullmatch(piece)
-    return (
-        bytes([int(single[1], 16)])
-        if single
-        else piece.replace(_SPACE, " ").encode("utf-8", "replace")
-    )
+        return piece.encode("utf-8", "replace")
+    single_byte = _BYTE.fullmatch(piece)
+    if single_byte:
+        return bytes([int(single_byte[1], 16)])
+    return piece.replace(_SPACE, " ").encode("utf-8", "replace")
 
 
 def cuts(pieces: Sequence[bytes], text: str) -> tuple[list[Cut], bool]:
@@ -112,23 +115,28 @@ def cuts(pieces: Sequence[bytes], text: str) -> tuple[list[Cut], bool]:
     SentencePiece puts a space before a text; it has no bytes here. A tokenizer that changes the text (normalises
     characters, has no token for one) is refused: its tokens are not tokens of this text.
     """
-    wanted, whole = text.encode("utf-8", "replace"), b"".join(pieces)
-    lead = whole != wanted and whole == b" " + wanted
-    if whole != wanted and not lead:
-        at = next(
-            (i for i, (a, b) in enumerate(zip(whole, wanted)) if a != b),
-            min(len(whole), len(wanted)),
-        )
+    expected, spelled = text.encode("utf-8", "replace"), b"".join(pieces)
+    has_lead = spelled != expected and spelled == b" " + expected
+    if spelled != expected and not has_lead:
+        at = _first_difference(spelled, expected)
         raise StageError(
-            f"the tokens do not spell the text: from byte {at} they say {whole[at : at + 20]!r}",
-            expected=repr(wanted[at : at + 20]),
+            f"the tokens do not spell the text: from byte {at} they say {spelled[at : at + 20]!r}",
+            expected=repr(expected[at : at + 20]),
             fix="leave this row out, or use a tokenizer that keeps every byte",
         )
-    found, end = [], -1 if lead else 0
+    offsets = []
+    end = -1 if has_lead else 0
     for piece in pieces:
         begin, end = end, end + len(piece)
-        found.append((max(begin, 0), max(end, 0)))
-    return found, lead
+        offsets.append((max(begin, 0), max(end, 0)))
+    return offsets, has_lead
+
+
+def _first_difference(left: bytes, right: bytes) -> int:
+    for at, (a, b) in enumerate(zip(left, right)):
+        if a != b:
+            return at
+    return min(len(left), len(right))
 
 
 def groups(student: Sequence[Cut], teacher: Sequence[Cut]) -> list[Group]:
@@ -142,16 +150,18 @@ def groups(student: Sequence[Cut], teacher: Sequence[Cut]) -> list[Group]:
             f"one side's tokens cover {ends[0]} bytes and the other's {ends[1]}",
             expected="one text",
         )
-    found: list[Group] = []
-    i = j = first = other = begin = 0
-    while i < len(student) and j < len(teacher):
-        mine, theirs = student[i][1], teacher[j][1]
-        low = min(mine, theirs)
-        i, j = i + (mine == low), j + (theirs == low)
-        if mine == theirs and low > begin:
-            found.append(Group((first, i), (other, j)))
-            first, other, begin = i, j, low
-    return found
+    groups_so_far: list[Group] = []
+    # The tokens at hand, and where the group that is open began: on each side, and in bytes.
+    at_student = at_teacher = first_student = first_teacher = begin = 0
+    while at_student < len(student) and at_teacher < len(teacher):
+        student_end, teacher_end = student[at_student][1], teacher[at_teacher][1]
+        end = min(student_end, teacher_end)
+        at_student += student_end == end
+        at_teacher += teacher_end == end
+        if student_end == teacher_end and end > begin:
+            groups_so_far.append(Group((first_student, at_student), (first_teacher, at_teacher)))
+            first_student, first_teacher, begin = at_student, at_teacher, end
+    return groups_so_far
 
 
 def align(
@@ -169,38 +179,39 @@ def align(
         text: what both spell.
         ended: whether an end token follows, on each side; where both have one it is a group.
     """
-    (mine, lead), (theirs, led) = cuts(student, text), cuts(teacher, text)
-    found = groups(mine, theirs)
+    student_cuts, student_lead = cuts(student, text)
+    teacher_cuts, teacher_lead = cuts(teacher, text)
+    aligned = groups(student_cuts, teacher_cuts)
     # "▁The" at the beginning stands for "The": as a token it is " The", which the other side would not say there.
-    skipped = int(lead != led and bool(found))
+    skipped = int(student_lead != teacher_lead and bool(aligned))
     if all(ended):
-        found.append(Group((len(mine), len(mine) + 1), (len(theirs), len(theirs) + 1)))
-    return Alignment(tuple(found), skipped)
+        student_end = len(student_cuts), len(student_cuts) + 1
+        teacher_end = len(teacher_cuts), len(teacher_cuts) + 1
+        aligned.append(Group(student_end, teacher_end))
+    return Alignment(tuple(aligned), skipped)
 
 
 def columns(
-    found: Alignment, student: Sequence[bool], teacher: Sequence[bool], *, start: int = 0
+    alignment: Alignment, student: Sequence[bool], teacher: Sequence[bool], *, start: int = 0
 ) -> tuple[list[int], list[int], int]:
     """The number of each counted token's group on both sides, -1 for none, and the next free number.
 
     Args:
-        found: of the completion.
+        alignment: of the completion.
         student: for each token whether it is counted. A group of which not all is counted, on any side, gets no number:
             what remains of it covers other bytes than it should.
         teacher: the same.
         start: the first number: groups are numbered over a micro-batch.
     """
     sides: tuple[list[int], list[int]] = ([-1] * len(student), [-1] * len(teacher))
-    for group in found.groups[found.skipped :]:
+    for group in alignment.groups[alignment.skipped :]:
         if all(student[slice(*group.student)]) and all(teacher[slice(*group.teacher)]):
             for column, span in zip(sides, group):
                 column[slice(*span)] = [start] * (span[1] - span[0])
             start += 1
-    kept = [
-        [number for number, counts in zip(c, counted) if counts]
-        for c, counted in zip(sides, (student, teacher))
-    ]
-    return kept[0], kept[1], start
+    student_numbers = [number for number, counts in zip(sides[0], student) if counts]
+    teacher_numbers = [number for number, counts in zip(sides[1], teacher) if counts]
+    return student_numbers, teacher_numbers, start
 
 
 def matched(
@@ -211,17 +222,21 @@ def matched(
     Where one side has two tokens of the same bytes the first in order counts (`token_bytes`). `ends` adds pairs that
     mean the same without being text, such as the two end tokens.
     """
-    mine, theirs = _first(student), _first(teacher)
-    pairs = dict(ends)
-    taken = set(pairs.values())
-    found = [(at, theirs[spelled]) for spelled, at in mine.items() if spelled and spelled in theirs]
-    return sorted(
-        [*pairs.items(), *((a, b) for a, b in found if a not in pairs and b not in taken)]
-    )
+    student_ids, teacher_ids = _first_id_by_bytes(student), _first_id_by_bytes(teacher)
+    end_pairs = dict(ends)
+    taken = set(end_pairs.values())
+    pairs = list(end_pairs.items())
+    for spelled, student_id in student_ids.items():
+        teacher_id = teacher_ids.get(spelled)
+        if not spelled or teacher_id is None:
+            continue
+        if student_id not in end_pairs and teacher_id not in taken:
+            pairs.append((student_id, teacher_id))
+    return sorted(pairs)
 
 
-def _first(side: Mapping[int, bytes]) -> dict[bytes, int]:
+def _first_id_by_bytes(side: Mapping[int, bytes]) -> dict[bytes, int]:
     first: dict[bytes, int] = {}
-    for at, spelled in side.items():
-        first.setdefault(spelled, at)
+    for token, spelled in side.items():
+        first.setdefault(spelled, token)
     return first

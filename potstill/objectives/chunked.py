@@ -16,15 +16,12 @@ from torch.utils.checkpoint import checkpoint
 
 from potstill.objectives.inputs import Head, Inputs
 
-ENTRIES = (
-    24 << 20
-)  # logits of a chunk: 96 MiB in fp32. Of fewer rows the head's products are slower
-GPU_ENTRIES = (
-    64 << 20
-)  # there a product of few rows only waits for the weights (inferred: not measured)
-PIECE = (
-    1 << 19
-)  # logits that a kernel has at a time: with 2 MiB what it makes on the way stays in the cache
+# Logits of a chunk, 96 MiB in fp32: of fewer rows the head's products are slower.
+ENTRIES = 24 << 20
+# On a GPU a product of few rows only waits for the weights (inferred: not measured).
+GPU_ENTRIES = 64 << 20
+# Logits that a kernel has at a time: with 2 MiB what it makes on the way stays in the cache.
+PIECE = 1 << 19
 
 
 # A loss of logits: (logits_CV, rows, gradient) -> losses [C] of these rows, and d loss / d logits [C, V] if `gradient`.
@@ -44,10 +41,10 @@ def losses(x: Inputs, kernel: Kernel, *, chunk: int = 0) -> Tensor:
     if not len(x.targets_N):
         return full(x.hidden_ND.sum(dim=1))
     head: Any = x.head
-    linear = type(head) is nn.Linear and not head._forward_hooks and not head._forward_pre_hooks
-    width = head.weight.shape[0] if linear else _width(head, x.hidden_ND)
+    is_linear = type(head) is nn.Linear and not head._forward_hooks and not head._forward_pre_hooks
+    width = head.weight.shape[0] if is_linear else _width(head, x.hidden_ND)
     chunk = chunk or rows_at_once(width, x.hidden_ND)
-    if linear:
+    if is_linear:
         values: Tensor = _Linear.apply(
             x.hidden_ND, head.weight, head.bias, kernel, x.weights_N, chunk
         )  # type: ignore[no-untyped-call]
@@ -58,7 +55,7 @@ def losses(x: Inputs, kernel: Kernel, *, chunk: int = 0) -> Tensor:
         pieces.append(
             checkpoint(_through, x.head, x.hidden_ND[rows], kernel, rows, use_reentrant=False)
         )
-    return torch.cat(pieces)
+    return torch.cat(pieces)  # [N]
 
 
 def rows_at_once(width: int, like: Tensor) -> int:
@@ -72,14 +69,14 @@ def pieced(kernel: Kernel) -> Kernel:
     def whole(logits: Tensor, rows: slice, gradient: bool) -> tuple[Tensor, Tensor | None]:
         if logits.is_cuda:
             return kernel(logits, rows, gradient)
-        size, values = max(1, PIECE // logits.shape[1]), logits.new_empty(len(logits))
-        for start in range(0, len(logits), size):
-            at = slice(start, min(start + size, len(logits)))
-            values[at], slope = kernel(
-                logits[at], slice(rows.start + at.start, rows.start + at.stop), gradient
-            )
+        values = logits.new_empty(len(logits))  # [C]
+        piece_rows = max(1, PIECE // logits.shape[1])
+        for start in range(0, len(logits), piece_rows):
+            stop = min(start + piece_rows, len(logits))
+            piece = slice(rows.start + start, rows.start + stop)
+            values[start:stop], slope = kernel(logits[start:stop], piece, gradient)
             if slope is not None:
-                logits[at] = slope
+                logits[start:stop] = slope  # [C, V]: the kernel needs these logits no more
         return values, logits if gradient else None
 
     return whole
@@ -123,15 +120,16 @@ class _Linear(torch.autograd.Function):  # type: ignore[misc]
     """
 
     @staticmethod
-    def forward(ctx: Any, *given: Any) -> Tensor:
-        hidden, weight, bias, kernel, weights, chunk = given
+    def forward(ctx: Any, *arguments: Any) -> Tensor:
+        hidden, weight, bias, kernel, weights, chunk = arguments
         ctx.kernel, ctx.weights, ctx.chunk = kernel, weights, chunk
         device = hidden.device.type
         ctx.cast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
         ctx.save_for_backward(hidden, weight, bias)
-        ahead = weights if weights is not None and any(ctx.needs_input_grad[:3]) else None
-        values, made = _run(ctx, hidden, weight, bias, ahead)
-        ctx.made = made if ahead is not None else None
+        needs_gradients = weights is not None and any(ctx.needs_input_grad[:3])
+        row_weights = weights if needs_gradients else None
+        values, gradients = _run(ctx, hidden, weight, bias, row_weights)
+        ctx.gradients = gradients if needs_gradients else None
         return values
 
     @staticmethod
@@ -139,31 +137,35 @@ class _Linear(torch.autograd.Function):  # type: ignore[misc]
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad = grads[0]
         hidden, weight, bias = ctx.saved_tensors
-        scale = _proportion(grad, ctx.weights) if ctx.made else None
-        device, dtype, enabled = ctx.cast
-        with torch.autocast(device, dtype, enabled=enabled):  # computed once more as it was
-            made = ctx.made if scale is not None else _run(ctx, hidden, weight, bias, grad)[1]
-        factor = 1.0 if scale is None else scale
-        found = [
-            None if g is None else g.mul_(factor).to(of.dtype)
-            for g, of in zip(made, (hidden, weight, bias))
-        ]
-        ctx.made = None
-        return (*found, None, None, None)
+        scale = _proportion(grad, ctx.weights) if ctx.gradients else None
+        if scale is None:
+            device, dtype, enabled = ctx.cast
+            with torch.autocast(device, dtype, enabled=enabled):  # computed once more as it was
+                ctx.gradients = _run(ctx, hidden, weight, bias, grad)[1]
+            scale = 1.0
+        scaled: list[Tensor | None] = []
+        for gradient, parameter in zip(ctx.gradients, (hidden, weight, bias)):
+            if gradient is not None:
+                gradient = gradient.mul_(scale).to(parameter.dtype)
+            scaled.append(gradient)
+        ctx.gradients = None
+        return (*scaled, None, None, None)
 
 
 def _run(
     ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, grad: Tensor | None
 ) -> tuple[Tensor, list[Tensor | None]]:
-    """Values of all rows; with the gradient of each row's loss also those of hidden states, weight and bias."""
+    """Values of all rows; with the gradient of each row's loss also those of hidden states, weight and bias.
+
+    Shapes: hidden [N, D], weight [V, D], bias [V], grad [N]; C rows of a chunk.
+    """
     like = full(hidden)
-    values, wants = like.new_empty(len(hidden)), ctx.needs_input_grad[:3]
-    made: list[Tensor | None] = [
-        torch.zeros_like(t, dtype=like.dtype)
-        if grad is not None and want and t is not None
-        else None
-        for t, want in zip((hidden, weight, bias), wants)
-    ]
+    values = like.new_empty(len(hidden))  # [N]
+    gradients: list[Tensor | None] = [None, None, None]
+    for number, tensor in enumerate((hidden, weight, bias)):
+        if grad is not None and ctx.needs_input_grad[number] and tensor is not None:
+            gradients[number] = torch.zeros_like(tensor, dtype=like.dtype)
+    of_hidden, of_weight, of_bias = gradients
     device = hidden.device.type
     low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
     for start in range(0, len(hidden), ctx.chunk):
@@ -174,19 +176,18 @@ def _run(
         )
         if grad is None:
             continue
-        gradient.mul_(grad[rows, None])
-        if made[0] is not None:
-            made[0][rows] = gradient.to(low) @ weight.to(low)
-        if made[1] is not None and low == like.dtype:
-            made[1].addmm_(gradient.T, hidden[rows])
-        elif (
-            made[1] is not None
-        ):  # products in bfloat16 as everywhere under autocast, their sum in full precision
-            made[1] += gradient.to(low).T @ hidden[rows].to(low)
-        if made[2] is not None:
-            made[2] += gradient.sum(0)
+        gradient.mul_(grad[rows, None])  # [C, V], of the logits
+        if of_hidden is not None:
+            of_hidden[rows] = gradient.to(low) @ weight.to(low)  # [C, D]
+        if of_weight is not None and low == like.dtype:
+            of_weight.addmm_(gradient.T, hidden[rows])  # [V, D]
+        elif of_weight is not None:
+            # Products in bfloat16 as everywhere under autocast, their sum in full precision.
+            of_weight += gradient.to(low).T @ hidden[rows].to(low)
+        if of_bias is not None:
+            of_bias += gradient.sum(0)  # [V]
         gradient = None  # before the next chunk's logits are made
-    return values, made
+    return values, gradients
 
 
 def _proportion(grad: Tensor, weights: Tensor) -> Tensor | None:

@@ -147,20 +147,24 @@ def distillm2(
         (better, 2 - student, skew_kl, {"skew": skew}, skews[0]),
         (worse, student, skew_reverse_kl, {"skew": skew, "detach": True}, skews[1]),
     )
-    for of, share, distance, constants, each in parts:
-        times = torch.bincount(of, minlength=len(lengths))  # a response may stand in several pairs
-        for some in of[None] if each is None else of.unique()[:, None]:
+    for sequences, share, distance, constants, skew_S in parts:
+        # A response may stand in several pairs.
+        times_S = torch.bincount(sequences, minlength=len(lengths))
+        # One pass over all responses of this side, or one for each where each has a skew of its own.
+        passes = sequences[None] if skew_S is None else sequences.unique()[:, None]
+        for some in passes:
             at = torch.isin(x.groups, some).nonzero().squeeze(1)
-            own = constants if each is None else {**constants, "skew": float(each[some[0]])}
-            found = distance(_at(x, at), **own, **how)
-            values = values.index_add(
-                0, at, share * found.values_N * times[x.groups[at]] / lengths[x.groups[at]]
-            )
-            for name, (total, count) in found.stats.items():
+            if skew_S is not None:
+                constants = {**constants, "skew": float(skew_S[some[0]])}
+            loss = distance(_at(x, at), **constants, **how)
+            group = x.groups[at]
+            weighted = share * loss.values_N * times_S[group] / lengths[group]
+            values = values.index_add(0, at, weighted)
+            for name, (total, count) in loss.stats.items():
                 before = stats.get(name)
-                stats[name] = (
-                    Sum(total + before.total, count + before.count) if before else Sum(total, count)
-                )
+                if before:
+                    total, count = total + before.total, count + before.count
+                stats[name] = Sum(total, count)
     return Loss(values, stats)
 
 
@@ -170,9 +174,9 @@ def _skews(
     """The skews that a response has on the teacher's and on the student's side, [S] each, and its gap e^lp - e^lq."""
     teacher = x.teacher
     if isinstance(teacher, Logits):
-        theirs = Inputs(teacher.logits_NV, lambda logits: logits, x.targets_N)
+        of_teacher = Inputs(teacher.logits_NV, lambda logits: logits, x.targets_N)
     elif isinstance(teacher, Hidden):
-        theirs = Inputs(teacher.hidden_NDt, teacher.head, x.targets_N)
+        of_teacher = Inputs(teacher.hidden_NDt, teacher.head, x.targets_N)
     else:
         raise ConfigError(
             "anchor needs the teacher's full logits", expected="a teacher at hand", fix="anchor=0"
@@ -185,7 +189,8 @@ def _skews(
         )
     with torch.no_grad():
         lengths = x.lengths().clamp_min(1)
-        lp, lq = (per_sequence(token_logp(side, chunk=chunk), x) / lengths for side in (theirs, x))
+        lp = per_sequence(token_logp(of_teacher, chunk=chunk), x) / lengths  # [S]
+        lq = per_sequence(token_logp(x, chunk=chunk), x) / lengths
     gap = lp.exp() - lq.exp()
     if isinstance(anchor, str):
         return (None, None), gap
@@ -253,11 +258,9 @@ def mixed(kernel: Kernel, targets_N: Tensor, kd: float, scale: float = 1.0) -> K
         return kernel
 
     def both(logits: Tensor, rows: slice, gradient: bool) -> tuple[Tensor, Tensor | None]:
-        value, slope = (
-            nll(targets_N)(logits.clone(), rows, gradient)
-            if kd != 1
-            else (logits.new_zeros(()), None)
-        )
+        value, slope = logits.new_zeros(()), None
+        if kd != 1:
+            value, slope = nll(targets_N)(logits.clone(), rows, gradient)
         distance, pull = kernel(logits, rows, gradient)
         value = (1 - kd) * value + kd * scale * distance
         if pull is None:

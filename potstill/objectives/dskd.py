@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from potstill.errors import ConfigError
 from potstill.objectives import ranges
-from potstill.objectives.chunked import Kernel, full, losses
+from potstill.objectives.chunked import full, losses
 from potstill.objectives.divergence import forward_kl
 from potstill.objectives.hooks import (
     Hooks,
@@ -75,25 +75,42 @@ def dskd(x: Inputs, *, kd: float = 0.5, temperature: float = 2.0, chunk: int = 0
     """
     ranges.share("dskd", kd=kd)
     ranges.positive("dskd", temperature=temperature)
-    teacher, maps = _teacher(x, "dskd"), x.projectors
-    if not isinstance(maps, CrossMaps) or x.embedded_N2D is None or teacher.embedded_M2Dt is None:
+    teacher, projectors = _teacher(x, "dskd"), x.projectors
+    if (
+        not isinstance(projectors, CrossMaps)
+        or x.embedded_N2D is None
+        or teacher.embedded_M2Dt is None
+    ):
         raise ConfigError(
             "dskd needs its projections and both models' embeddings",
             expected="projectors=CrossMaps(D, Dt)",
         )
-    to_student, to_teacher = _crossed(x, teacher, maps)
-    mine, theirs = frozen(x.head), frozen(teacher.head)
-    t2s = Inputs(to_student, mine, x.targets_N, weights_N=x.weights_N)
-    learnt = losses(t2s, nll(x.targets_N), chunk=chunk)
-    right = _best(t2s, chunk) == x.targets_N
-    near = _near(x, right, Hidden(to_student.detach(), mine), temperature, chunk)
-    s2t = Inputs(to_teacher, theirs, teacher.targets_M, teacher=Hidden(teacher.hidden_MDt, theirs))
-    far = forward_kl(s2t, temperature=temperature, chunk=chunk).values_N
-    total = far.new_zeros(x.sequences()).index_add(0, teacher.sequences_M, far)
-    spread = (total / x.lengths().clamp_min(1))[x.groups]
-    values = (1 - kd) * sft(x, chunk=chunk).values_N + kd * (learnt + near + spread)
-    stats = {"t2s_nll": summed(learnt), "t2s_kl": Sum(near.detach().sum(), right.sum())}
-    return Loss(values, stats | {"s2t_kl": summed(far), "t2s_right": summed(right.to(far.dtype))})
+    to_student_ND, to_teacher_MDt = _crossed(x, teacher, projectors)
+    student_head, teacher_head = frozen(x.head), frozen(teacher.head)
+
+    # The teacher in the student's space.
+    t2s = Inputs(to_student_ND, student_head, x.targets_N, weights_N=x.weights_N)
+    t2s_nll_N = losses(t2s, nll(x.targets_N), chunk=chunk)
+    is_right_N = _best(t2s, chunk) == x.targets_N
+    t2s_teacher = Hidden(to_student_ND.detach(), student_head)
+    t2s_kl_N = _kl_where(x, is_right_N, t2s_teacher, temperature, chunk)
+
+    # The student in the teacher's space: a loss of the teacher's positions, spread over the sequence's.
+    theirs = Hidden(teacher.hidden_MDt, teacher_head)
+    s2t = Inputs(to_teacher_MDt, teacher_head, teacher.targets_M, teacher=theirs)
+    s2t_kl_M = forward_kl(s2t, temperature=temperature, chunk=chunk).values_N
+    s2t_kl_S = s2t_kl_M.new_zeros(x.sequences()).index_add(0, teacher.sequences_M, s2t_kl_M)
+    s2t_kl_N = (s2t_kl_S / x.lengths().clamp_min(1))[x.groups]
+
+    distilled_N = t2s_nll_N + t2s_kl_N + s2t_kl_N
+    values = (1 - kd) * sft(x, chunk=chunk).values_N + kd * distilled_N
+    stats = {
+        "t2s_nll": summed(t2s_nll_N),
+        "t2s_kl": Sum(t2s_kl_N.detach().sum(), is_right_N.sum()),
+        "s2t_kl": summed(s2t_kl_M),
+        "t2s_right": summed(is_right_N.to(s2t_kl_M.dtype)),
+    }
+    return Loss(values, stats)
 
 
 def cot2align(
@@ -122,35 +139,39 @@ def cot2align(
     """
     ranges.not_negative("cot2align", align=align, weight=weight, ce=ce)
     ranges.positive("cot2align", epsilon=epsilon)
-    teacher, maps = _teacher(x, "cot2align"), x.projectors
-    if not isinstance(maps, Across):
+    teacher, projectors = _teacher(x, "cot2align"), x.projectors
+    if not isinstance(projectors, Across):
         raise ConfigError(
             "cot2align needs its projections", expected="projectors=Across(D, Dt, layers)"
         )
-    spaces = _spaces(x, teacher, maps)
-    moved = full(x.hidden_ND.new_zeros(len(x.targets_N)))
-    other = torch.arange(x.sequences(), device=moved.device)
+    spaces = _spaces(x, teacher, projectors)
+    cost_N = full(x.hidden_ND.new_zeros(len(x.targets_N)))
+    # Which of the teacher's sequences each of the student's is carried to.
+    partner_S = torch.arange(x.sequences(), device=cost_N.device)
     if crossed and x.pairs_P2 is not None:
-        other[x.pairs_P2] = x.pairs_P2.flip(1)
-    for which in x.groups.unique():
-        mine = (x.groups == which).nonzero().squeeze(1)
-        theirs = (teacher.sequences_M == other[which]).nonzero().squeeze(1)
-        if not len(theirs):
+        partner_S[x.pairs_P2] = x.pairs_P2.flip(1)
+    for sequence in x.groups.unique():
+        at_n = (x.groups == sequence).nonzero().squeeze(1)
+        at_m = (teacher.sequences_M == partner_S[sequence]).nonzero().squeeze(1)
+        if not len(at_m):
             continue
-        for student, projected in spaces:
-            unit = [
-                nn.functional.normalize(full(side), dim=-1)
-                for side in (student[mine], projected[theirs])
-            ]
-            with torch.autocast(moved.device.type, enabled=False):  # 1 - cosine cancels in bfloat16
-                cost = 1 - unit[0] @ unit[1].T
-            moved = moved.index_add(0, mine, transport(cost, epsilon=epsilon) / len(spaces))
-    if teacher.aligned_N is None:
-        rest = ce * sft(x, chunk=chunk).values_N if ce else torch.zeros_like(moved)
+        for student_ND, teacher_MD in spaces:
+            student_nD = nn.functional.normalize(full(student_ND[at_n]), dim=-1)
+            teacher_mD = nn.functional.normalize(full(teacher_MD[at_m]), dim=-1)
+            # 1 - cosine cancels in bfloat16.
+            with torch.autocast(cost_N.device.type, enabled=False):
+                cost_nm = 1 - student_nD @ teacher_mD.T
+            moved_n = transport(cost_nm, epsilon=epsilon) / len(spaces)
+            cost_N = cost_N.index_add(0, at_n, moved_n)
+    if teacher.aligned_N is not None:
+        other_terms = uld(x, weight=weight, ce=ce, chunk=chunk).values_N
+    elif ce:
+        other_terms = ce * sft(x, chunk=chunk).values_N
     else:
-        rest = uld(x, weight=weight, ce=ce, chunk=chunk).values_N
-    over = (other[x.groups] != x.groups).to(moved.dtype)
-    return Loss(rest + align * moved, {"transport": summed(moved), "crossed": summed(over)})
+        other_terms = torch.zeros_like(cost_N)
+    is_crossed = (partner_S[x.groups] != x.groups).to(cost_N.dtype)
+    stats = {"transport": summed(cost_N), "crossed": summed(is_crossed)}
+    return Loss(other_terms + align * cost_N, stats)
 
 
 def frozen(head: Any) -> Any:
@@ -175,36 +196,33 @@ def _teacher(x: Inputs, name: str) -> OtherVocabulary:
     return x.teacher
 
 
-def _crossed(x: Inputs, teacher: OtherVocabulary, maps: CrossMaps) -> tuple[Tensor, Tensor]:
+def _crossed(x: Inputs, teacher: OtherVocabulary, projectors: CrossMaps) -> tuple[Tensor, Tensor]:
     """The teacher's states in the student's space at its positions, and the student's in the teacher's."""
     assert x.embedded_N2D is not None
     assert teacher.embedded_M2Dt is not None
     width = teacher.hidden_MDt.shape[1]
-    query_N = maps.query(x.embedded_N2D.detach().flatten(1))
-    values_N = maps.to_teacher(x.hidden_ND)
-    to_student = torch.zeros_like(x.hidden_ND)
-    to_teacher = values_N.new_zeros(teacher.hidden_MDt.shape)
-    for which in x.groups.unique():
-        mine = (x.groups == which).nonzero().squeeze(1)
-        theirs = (teacher.sequences_M == which).nonzero().squeeze(1)
-        if not len(theirs):
+    query_N = projectors.query(x.embedded_N2D.detach().flatten(1))  # [N, 2D] -> [N, 2Dt]
+    student_values_N = projectors.to_teacher(x.hidden_ND)  # [N, D] -> [N, Dt]
+    to_student_ND = torch.zeros_like(x.hidden_ND)
+    to_teacher_MDt = student_values_N.new_zeros(teacher.hidden_MDt.shape)
+    for sequence in x.groups.unique():
+        # n positions of the student in this sequence, m of the teacher.
+        at_n = (x.groups == sequence).nonzero().squeeze(1)
+        at_m = (teacher.sequences_M == sequence).nonzero().squeeze(1)
+        if not len(at_m):
             continue
-        embedded, hidden = (
-            teacher.embedded_M2Dt[theirs].detach(),
-            teacher.hidden_MDt[theirs].detach(),
-        )
-        key = embedded.flatten(1)
-        value = maps.to_student(
-            hidden / _deviation(hidden) + embedded[:, 1] / _deviation(embedded[:, 1])
-        )
-        scores = full(query_N[mine]) @ full(key / _deviation(key)).T / math.sqrt(2 * width)
-        there, back = (
-            scores.softmax(-1).to(value.dtype) @ value,
-            scores.T.softmax(-1).to(values_N.dtype) @ values_N[mine],
-        )
-        to_student = to_student.index_copy(0, mine, there.to(to_student.dtype))
-        to_teacher = to_teacher.index_copy(0, theirs, back)
-    return to_student, to_teacher
+        embedded = teacher.embedded_M2Dt[at_m].detach()  # [m, 2, Dt]
+        hidden = teacher.hidden_MDt[at_m].detach()  # [m, Dt]
+        target = embedded[:, 1]
+        key = embedded.flatten(1)  # [m, 2Dt]
+        value = projectors.to_student(hidden / _deviation(hidden) + target / _deviation(target))
+        scores_nm = full(query_N[at_n]) @ full(key / _deviation(key)).T / math.sqrt(2 * width)
+        there_nD = scores_nm.softmax(-1).to(value.dtype) @ value
+        back_weights_mn = scores_nm.T.softmax(-1).to(student_values_N.dtype)
+        back_mDt = back_weights_mn @ student_values_N[at_n]
+        to_student_ND = to_student_ND.index_copy(0, at_n, there_nD.to(to_student_ND.dtype))
+        to_teacher_MDt = to_teacher_MDt.index_copy(0, at_m, back_mDt)
+    return to_student_ND, to_teacher_MDt
 
 
 def _deviation(values: Tensor) -> Tensor:
@@ -220,14 +238,15 @@ def _best(x: Inputs, chunk: int) -> Tensor:
         return logits.new_zeros(len(logits)), None
 
     with torch.no_grad():
-        found: Kernel = kernel
-        losses(Inputs(x.hidden_ND.detach(), x.head, x.targets_N), found, chunk=chunk)
+        losses(Inputs(x.hidden_ND.detach(), x.head, x.targets_N), kernel, chunk=chunk)
     return best
 
 
-def _near(x: Inputs, kept: Tensor, teacher: Hidden, temperature: float, chunk: int) -> Tensor:
-    """KL(teacher || student) at the kept positions, 0 elsewhere."""
-    at = kept.nonzero().squeeze(1)
+def _kl_where(
+    x: Inputs, chosen_N: Tensor, teacher: Hidden, temperature: float, chunk: int
+) -> Tensor:
+    """KL(teacher || student) at the chosen positions, 0 elsewhere."""
+    at = chosen_N.nonzero().squeeze(1)
     weights = None if x.weights_N is None else x.weights_N[at]
     part = Inputs(
         x.hidden_ND[at],
@@ -240,18 +259,24 @@ def _near(x: Inputs, kept: Tensor, teacher: Hidden, temperature: float, chunk: i
     return values.new_zeros(len(x.targets_N)).index_add(0, at, values)
 
 
-def _spaces(x: Inputs, teacher: OtherVocabulary, maps: Across) -> list[tuple[Tensor, Tensor]]:
+def _spaces(x: Inputs, teacher: OtherVocabulary, projectors: Across) -> list[tuple[Tensor, Tensor]]:
     """(Student's states [N, D], teacher's projected [M, D]) of every space that is compared."""
-    found: list[tuple[Tensor, Tensor]] = []
+    spaces: list[tuple[Tensor, Tensor]] = []
     if x.embedded_N2D is not None and teacher.embedded_M2Dt is not None:
-        found.append((x.embedded_N2D[:, 0], maps.embeddings(teacher.embedded_M2Dt[:, 0].detach())))
-    mine = x.layers.student if x.layers is not None else (x.hidden_ND,)
-    theirs = x.layers.teacher if x.layers is not None else (teacher.hidden_MDt,)
-    if len(maps.layers) != len(mine):
+        embedded_MDt = teacher.embedded_M2Dt[:, 0].detach()
+        spaces.append((x.embedded_N2D[:, 0], projectors.embeddings(embedded_MDt)))
+    student_layers: tuple[Tensor, ...] = (x.hidden_ND,)
+    teacher_layers: tuple[Tensor, ...] = (teacher.hidden_MDt,)
+    if x.layers is not None:
+        student_layers, teacher_layers = x.layers.student, x.layers.teacher
+    if len(projectors.layers) != len(student_layers):
         raise ConfigError(
-            f"{len(maps.layers)} projections for {len(mine)} pairs of layers", expected="as many"
+            f"{len(projectors.layers)} projections for {len(student_layers)} pairs of layers",
+            expected="as many",
         )
-    return found + [(s, project(t.detach())) for s, t, project in zip(mine, theirs, maps.layers)]
+    for student_ND, teacher_MDt, project in zip(student_layers, teacher_layers, projectors.layers):
+        spaces.append((student_ND, project(teacher_MDt.detach())))
+    return spaces
 
 
 @final

@@ -134,18 +134,21 @@ class Inputs:
 
     def places(self) -> Tensor:
         """How many positions of its own sequence come before each position, [N], however sequences lie in the batch."""
-        order, lengths = self.groups.argsort(stable=True), self.lengths()
-        starts = (lengths.cumsum(0) - lengths)[self.groups[order]]
-        return torch.empty_like(order).scatter(
-            0, order, torch.arange(len(order), device=order.device) - starts
-        )
+        order_N, lengths_S = self.groups.argsort(stable=True), self.lengths()
+        starts_N = (lengths_S.cumsum(0) - lengths_S)[self.groups[order_N]]
+        place_N = torch.arange(len(order_N), device=order_N.device) - starts_N
+        return torch.empty_like(order_N).scatter(0, order_N, place_N)
 
     def sequences(self) -> int:
         """S: how many sequences there are."""
-        known = 0 if self.labels_S is None else len(self.labels_S)
-        pairs = self.pairs_P2
-        known = max(known, 0 if pairs is None or not pairs.numel() else int(pairs.max()) + 1)
-        return max(known, int(self.groups.max()) + 1 if len(self.targets_N) else 0)
+        counts = [0]
+        if self.labels_S is not None:
+            counts.append(len(self.labels_S))
+        if self.pairs_P2 is not None and self.pairs_P2.numel():
+            counts.append(int(self.pairs_P2.max()) + 1)
+        if len(self.targets_N):
+            counts.append(int(self.groups.max()) + 1)
+        return max(counts)
 
 
 class Sum(NamedTuple):
@@ -162,12 +165,12 @@ class Loss(NamedTuple):
     stats: Mapping[str, Sum] = MappingProxyType({})
 
 
-def summed(values: Tensor, kept: Tensor | None = None) -> Sum:
-    """The statistic of some values, of those that are `kept` if told."""
+def summed(values: Tensor, chosen: Tensor | None = None) -> Sum:
+    """The statistic of some values, or of those that are chosen."""
     values = values.detach()
-    if kept is None:
+    if chosen is None:
         return Sum(values.sum(), torch.tensor(values.numel(), device=values.device))
-    return Sum((values * kept).sum(), kept.sum())
+    return Sum((values * chosen).sum(), chosen.sum())
 
 
 def reduce(loss_N: Tensor, weights_N: Tensor, normaliser: Tensor | float) -> Tensor:

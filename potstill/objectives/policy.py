@@ -62,12 +62,12 @@ def grpo(
             `epsilon_high` is our 1 + clip_high.
     """
     ranges.not_negative("grpo", clip=clip, clip_high=clip_high, beta=beta)
-    logq, advantages = token_logp(x, chunk=chunk), _advantages(x)
-    weight = _level(logq, _sampled(x, logq), x, ratio)
+    log_probs, advantages = token_logp(x, chunk=chunk), _advantages(x)
+    weight = _ratio_at_level(log_probs, _old_log_probs(x, log_probs), x, ratio)
     if surrogate == "clip":
-        values = _clipped(weight, advantages, clip, clip_high)
+        values = _clipped_surrogate(weight, advantages, clip, clip_high)
     elif surrogate == "cispo":
-        values = -_bounded(weight, clip, clip_high).detach() * advantages * logq
+        values = -_clamp_ratio(weight, clip, clip_high).detach() * advantages * log_probs
     else:
         raise ConfigError(
             f"unknown {surrogate=!s}",
@@ -75,8 +75,10 @@ def grpo(
             wanted=surrogate,
             fix="surrogate=clip",
         )
-    stats = _moved(weight, clip, clip if clip_high is None else clip_high)
-    return _near(Loss(values, stats | {"nll": summed(-logq)}), logq, x, beta, corrected)
+    stats = _ratio_statistics(weight, clip, clip if clip_high is None else clip_high)
+    return _with_reference_kl(
+        Loss(values, stats | {"nll": summed(-log_probs)}), log_probs, x, beta, corrected
+    )
 
 
 def sapo(
@@ -96,11 +98,17 @@ def sapo(
     """
     ranges.positive("sapo", positive=positive, negative=negative)
     ranges.not_negative("sapo", beta=beta)
-    logq, advantages = token_logp(x, chunk=chunk), _advantages(x)
-    weight = _level(logq, _sampled(x, logq), x, ratio)
-    tau = _by_sign(advantages, positive, negative)
+    log_probs, advantages = token_logp(x, chunk=chunk), _advantages(x)
+    weight = _ratio_at_level(log_probs, _old_log_probs(x, log_probs), x, ratio)
+    tau = _select_by_sign(advantages, positive, negative)
     values = -4 / tau * torch.sigmoid(tau * (weight - 1)) * advantages
-    return _near(Loss(values, _moved(weight) | {"nll": summed(-logq)}), logq, x, beta, corrected)
+    return _with_reference_kl(
+        Loss(values, _ratio_statistics(weight) | {"nll": summed(-log_probs)}),
+        log_probs,
+        x,
+        beta,
+        corrected,
+    )
 
 
 def vespo(
@@ -128,13 +136,21 @@ def vespo(
         negative_decay=negative_decay,
         beta=beta,
     )
-    logq, advantages = token_logp(x, chunk=chunk), _advantages(x)
-    gap = per_sequence((logq - _sampled(x, logq)).detach(), x)[x.groups].clamp(-EXPONENT, EXPONENT)
-    k, c = _by_sign(advantages, power, negative_power), _by_sign(advantages, decay, negative_decay)
+    log_probs, advantages = token_logp(x, chunk=chunk), _advantages(x)
+    gap = per_sequence((log_probs - _old_log_probs(x, log_probs)).detach(), x)[x.groups].clamp(
+        -EXPONENT, EXPONENT
+    )
+    k, c = (
+        _select_by_sign(advantages, power, negative_power),
+        _select_by_sign(advantages, decay, negative_decay),
+    )
     weight = (k * gap - c * torch.expm1(gap)).exp()
-    return _near(
-        Loss(-weight * advantages * logq, _moved(gap.exp()) | {"nll": summed(-logq)}),
-        logq,
+    return _with_reference_kl(
+        Loss(
+            -weight * advantages * log_probs,
+            _ratio_statistics(gap.exp()) | {"nll": summed(-log_probs)},
+        ),
+        log_probs,
         x,
         beta,
         corrected,
@@ -153,8 +169,11 @@ def token_kl(x: Inputs, *, estimator: Estimator = "k2", chunk: int = 0) -> Loss:
             available=("k2", "k3"),
             fix="k2",
         )
-    logq, logp = token_logp(x, chunk=chunk), _teacher(x, "token_kl")
-    return Loss(estimate(logq, logp, estimator), _gap(logq, logp))
+    log_probs, teacher_log_probs = token_logp(x, chunk=chunk), _teacher_log_probs(x, "token_kl")
+    return Loss(
+        estimate(log_probs, teacher_log_probs, estimator),
+        _kl_statistics(log_probs, teacher_log_probs),
+    )
 
 
 def opd(x: Inputs, *, coefficient: float = 1.0, discount: float = 0.0, chunk: int = 0) -> Loss:
@@ -165,10 +184,12 @@ def opd(x: Inputs, *, coefficient: float = 1.0, discount: float = 0.0, chunk: in
     """
     ranges.positive("opd", coefficient=coefficient)
     ranges.share("opd", discount=discount)
-    logq, logp = token_logp(x, chunk=chunk), _teacher(x, "opd")
-    sampled = _sampled(x, logq)
-    advantages = discounted(-coefficient * (sampled - logp), x, discount)
-    return Loss(-_ratio(logq, sampled) * advantages, _gap(logq, logp))
+    log_probs, teacher_log_probs = token_logp(x, chunk=chunk), _teacher_log_probs(x, "opd")
+    old_log_probs = _old_log_probs(x, log_probs)
+    advantages = discounted(-coefficient * (old_log_probs - teacher_log_probs), x, discount)
+    return Loss(
+        -_ratio(log_probs, old_log_probs) * advantages, _kl_statistics(log_probs, teacher_log_probs)
+    )
 
 
 def trust_region(x: Inputs, *, drop: float = 0.2, drift: float = 1e-3, chunk: int = 0) -> Loss:
@@ -177,11 +198,15 @@ def trust_region(x: Inputs, *, drop: float = 0.2, drift: float = 1e-3, chunk: in
     (prime-rl's form of on-policy distillation: the advantage is against the student as it is now.)
     """
     ranges.not_negative("trust_region", drop=drop, drift=drift)
-    logq, logp = token_logp(x, chunk=chunk), _teacher(x, "trust_region")
-    sampled = _sampled(x, logq)
-    kept = (sampled.exp() - logq.detach().exp() <= drop).to(logq.dtype)
-    values = -_ratio(logq, sampled) * (logp - logq).detach() * kept + drift * (logq - sampled) ** 2
-    return Loss(values, _gap(logq, logp) | {"kept": summed(kept)})
+    log_probs, teacher_log_probs = token_logp(x, chunk=chunk), _teacher_log_probs(x, "trust_region")
+    old_log_probs = _old_log_probs(x, log_probs)
+    fell_little = (old_log_probs.exp() - log_probs.detach().exp() <= drop).to(log_probs.dtype)
+    advantages = (teacher_log_probs - log_probs).detach()
+    surrogate = -_ratio(log_probs, old_log_probs) * advantages * fell_little
+    values = surrogate + drift * (log_probs - old_log_probs) ** 2
+    return Loss(
+        values, _kl_statistics(log_probs, teacher_log_probs) | {"kept": summed(fell_little)}
+    )
 
 
 def minillm(
@@ -202,14 +227,17 @@ def minillm(
     """
     ranges.share("minillm", gamma=gamma, mixed=mixed)
     ranges.not_negative("minillm", clip=clip)
-    logq, logp = token_logp(x, chunk=chunk), _teacher(x, "minillm")
-    sampled = _sampled(x, logq)
-    own = x.advantages_N is None
-    advantages = whitened(normalised_returns(logp - sampled, x, gamma)) if own else _advantages(x)
-    ratio = _ratio(logq, sampled)
-    values = _clipped(ratio, advantages, clip, None)
-    stats = _gap(logq, logp) | _moved(ratio, clip, clip)
-    return Loss(values * mixed_weight(sampled, logp, mixed), stats)
+    log_probs, teacher_log_probs = token_logp(x, chunk=chunk), _teacher_log_probs(x, "minillm")
+    old_log_probs = _old_log_probs(x, log_probs)
+    if x.advantages_N is None:
+        returns = normalised_returns(teacher_log_probs - old_log_probs, x, gamma)
+        advantages = whitened(returns)
+    else:
+        advantages = _advantages(x)
+    ratio = _ratio(log_probs, old_log_probs)
+    values = _clipped_surrogate(ratio, advantages, clip, None)
+    stats = _kl_statistics(log_probs, teacher_log_probs) | _ratio_statistics(ratio, clip, clip)
+    return Loss(values * mixed_weight(old_log_probs, teacher_log_probs, mixed), stats)
 
 
 def iw_opd(x: Inputs, *, gamma: float = 0.5, chunk: int = 0) -> Loss:
@@ -219,13 +247,13 @@ def iw_opd(x: Inputs, *, gamma: float = 0.5, chunk: int = 0) -> Loss:
     is against the student as it is now; TRL's is against the one that wrote, the same until the student has moved.
     """
     ranges.not_negative("iw_opd", gamma=gamma)
-    logq, logp = token_logp(x, chunk=chunk), _teacher(x, "iw_opd")
-    r = (logp - logq).detach()
-    size = _rows(r.abs(), x)
+    log_probs, teacher_log_probs = token_logp(x, chunk=chunk), _teacher_log_probs(x, "iw_opd")
+    r = (teacher_log_probs - log_probs).detach()
+    size = _as_rows(r.abs(), x)
     before = size.cumsum(1) - size
     share = before / size.sum(1, keepdim=True).clamp_min(torch.finfo(size.dtype).tiny)
-    weights = 1 + gamma * (1 - _positions(share, x))
-    return Loss(-weights * r * logq, _gap(logq, logp))
+    weights = 1 + gamma * (1 - _as_positions(share, x))
+    return Loss(-weights * r * log_probs, _kl_statistics(log_probs, teacher_log_probs))
 
 
 def kdrl(
@@ -245,23 +273,28 @@ def kdrl(
         guided: no distillation on sequences that are right already (`labels_S`): reward-guided masking.
     """
     ranges.not_negative("kdrl", beta=beta, clip=clip, clip_high=clip_high)
-    logq, logp = token_logp(x, chunk=chunk), _teacher(x, "kdrl")
-    ratio = _ratio(logq, _sampled(x, logq))
-    values = _clipped(ratio, _advantages(x), clip, clip_high)
-    pull = estimate(logq, logp, "k2")
+    log_probs, teacher_log_probs = token_logp(x, chunk=chunk), _teacher_log_probs(x, "kdrl")
+    ratio = _ratio(log_probs, _old_log_probs(x, log_probs))
+    values = _clipped_surrogate(ratio, _advantages(x), clip, clip_high)
+    pull = estimate(log_probs, teacher_log_probs, "k2")
     if guided:
         if x.labels_S is None:
             raise ConfigError(
                 "guided KDRL needs labels", expected="labels_S: which sequences are right"
             )
         pull = pull * (~x.labels_S[x.groups]).to(pull.dtype)
-    stats = _gap(logq, logp) | _moved(ratio, clip, clip if clip_high is None else clip_high)
+    stats = _kl_statistics(log_probs, teacher_log_probs) | _ratio_statistics(
+        ratio, clip, clip if clip_high is None else clip_high
+    )
     return Loss(values + beta * pull, stats | {"pull": summed(pull)})
 
 
-def estimate(logq: Tensor, logp: Tensor, estimator: Estimator) -> Tensor:
-    """KL(q || p) from samples of q, d = logq - logp: k1 = d, k2 = d^2 / 2, k3 = exp(-d) - 1 + d (Schulman's names)."""
-    gap = logq - logp
+def estimate(log_probs: Tensor, teacher_log_probs: Tensor, estimator: Estimator) -> Tensor:
+    """KL(q || p) estimated from samples of q (Schulman's names).
+
+    d = log q - log p: k1 = d, k2 = d^2 / 2, k3 = exp(-d) - 1 + d.
+    """
+    gap = log_probs - teacher_log_probs
     if estimator == "k1":
         return gap
     return gap**2 / 2 if estimator == "k2" else torch.expm1((-gap).clamp_max(EXPONENT)) + gap
@@ -309,10 +342,10 @@ def discounted(values_N: Tensor, x: Inputs, discount: float) -> Tensor:
     """Each position's value plus the discounted ones after it in its sequence."""
     if discount == 0:
         return values_N
-    rows = _rows(values_N, x)
+    rows = _as_rows(values_N, x)
     for at in range(rows.shape[1] - 2, -1, -1):
         rows[:, at] += discount * rows[:, at + 1]
-    return _positions(rows, x)
+    return _as_positions(rows, x)
 
 
 def normalised_returns(rewards_N: Tensor, x: Inputs, gamma: float) -> Tensor:
@@ -327,27 +360,33 @@ def whitened(values_N: Tensor) -> Tensor:
     return (values_N - values_N.mean()) / values_N.std().clamp_min(1e-8)
 
 
-def mixed_weight(logq: Tensor, logp: Tensor, share: float) -> Tensor:
+def mixed_weight(log_probs: Tensor, teacher_log_probs: Tensor, share: float) -> Tensor:
     """q / (share p + (1 - share) q): the importance of a token that teacher and student drew together."""
     if share == 0:
-        return torch.ones_like(logq)
-    both = torch.stack([logp + _log(logp, share), logq + _log(logq, 1 - share)]).logsumexp(0)
-    return (logq - both).exp()
+        return torch.ones_like(log_probs)
+    teacher_part = teacher_log_probs + _log_of(teacher_log_probs, share)
+    student_part = log_probs + _log_of(log_probs, 1 - share)
+    mixture = torch.stack([teacher_part, student_part]).logsumexp(0)  # [2, N] -> [N]
+    return (log_probs - mixture).exp()
 
 
-def _log(like: Tensor, value: float) -> Tensor:
+def _log_of(like: Tensor, value: float) -> Tensor:
     return like.new_tensor(value).log()
 
 
-def _clipped(ratio: Tensor, advantages: Tensor, clip: float, clip_high: float | None) -> Tensor:
-    return -torch.minimum(ratio * advantages, _bounded(ratio, clip, clip_high) * advantages)
+def _clipped_surrogate(
+    ratio: Tensor, advantages: Tensor, clip: float, clip_high: float | None
+) -> Tensor:
+    return -torch.minimum(ratio * advantages, _clamp_ratio(ratio, clip, clip_high) * advantages)
 
 
-def _bounded(ratio: Tensor, clip: float, clip_high: float | None) -> Tensor:
+def _clamp_ratio(ratio: Tensor, clip: float, clip_high: float | None) -> Tensor:
     return ratio.clamp(1 - clip, 1 + (clip if clip_high is None else clip_high))
 
 
-def _near(loss: Loss, logq: Tensor, x: Inputs, beta: float, corrected: bool) -> Loss:
+def _with_reference_kl(
+    loss: Loss, log_probs: Tensor, x: Inputs, beta: float, corrected: bool
+) -> Loss:
     """The loss plus `beta k3(q, reference)`."""
     if not beta:
         return loss
@@ -355,35 +394,35 @@ def _near(loss: Loss, logq: Tensor, x: Inputs, beta: float, corrected: bool) -> 
         raise ConfigError(
             "beta needs a reference", expected="reference_N, the reference's log-probabilities"
         )
-    kl = estimate(logq, x.reference_N, "k3")
-    weight = _ratio(logq, _sampled(x, logq)) if corrected else 1.0
+    kl = estimate(log_probs, x.reference_N, "k3")
+    weight = _ratio(log_probs, _old_log_probs(x, log_probs)) if corrected else 1.0
     return Loss(loss.values_N + beta * weight * kl, {**loss.stats, "kl": summed(kl)})
 
 
-def _level(logq: Tensor, sampled: Tensor, x: Inputs, ratio: Level) -> Tensor:
+def _ratio_at_level(log_probs: Tensor, old_log_probs: Tensor, x: Inputs, ratio: Level) -> Tensor:
     """The ratio of each token, or its sequence's with the token's own gradient: sg(mean of q - sampled) + q - sg(q)."""
     if ratio == "token":
-        return _ratio(logq, sampled)
+        return _ratio(log_probs, old_log_probs)
     if ratio != "sequence":
         raise ConfigError(
             f"unknown {ratio=!s}", available=get_args(Level), wanted=ratio, fix="ratio=token"
         )
-    mean = spread(per_sequence((logq - sampled).detach(), x), x)
-    return _ratio(logq, logq.detach() - mean)
+    mean = spread(per_sequence((log_probs - old_log_probs).detach(), x), x)
+    return _ratio(log_probs, log_probs.detach() - mean)
 
 
-def _by_sign(advantages: Tensor, positive: float, negative: float) -> Tensor:
+def _select_by_sign(advantages: Tensor, positive: float, negative: float) -> Tensor:
     return torch.where(
         advantages > 0, advantages.new_tensor(positive), advantages.new_tensor(negative)
     )
 
 
-def _ratio(logq: Tensor, sampled: Tensor) -> Tensor:
-    return (logq - sampled).clamp_max(EXPONENT).exp()
+def _ratio(log_probs: Tensor, old_log_probs: Tensor) -> Tensor:
+    return (log_probs - old_log_probs).clamp_max(EXPONENT).exp()
 
 
-def _sampled(x: Inputs, logq: Tensor) -> Tensor:
-    return logq.detach() if x.sampled_N is None else x.sampled_N
+def _old_log_probs(x: Inputs, log_probs: Tensor) -> Tensor:
+    return log_probs.detach() if x.sampled_N is None else x.sampled_N
 
 
 def _advantages(x: Inputs) -> Tensor:
@@ -396,7 +435,7 @@ def _advantages(x: Inputs) -> Tensor:
     return x.advantages_N
 
 
-def _teacher(x: Inputs, name: str) -> Tensor:
+def _teacher_log_probs(x: Inputs, name: str) -> Tensor:
     if not isinstance(x.teacher, TokenLogp):
         raise ConfigError(
             f"{name} needs the teacher's log-probability of each sampled token, and has {type(x.teacher).__name__}",
@@ -406,18 +445,18 @@ def _teacher(x: Inputs, name: str) -> Tensor:
     return x.teacher.logp_N.clamp_min(LEAST)  # of a token that the teacher would never say
 
 
-def _rows(values_N: Tensor, x: Inputs) -> Tensor:
+def _as_rows(values_N: Tensor, x: Inputs) -> Tensor:
     """Values as [S, longest], padded with 0."""
     longest = int(x.lengths().max()) if len(values_N) else 0
     return values_N.new_zeros(x.sequences(), longest).index_put((x.groups, x.places()), values_N)
 
 
-def _positions(rows_SL: Tensor, x: Inputs) -> Tensor:
-    """The inverse of `_rows`."""
+def _as_positions(rows_SL: Tensor, x: Inputs) -> Tensor:
+    """The inverse of `_as_rows`."""
     return rows_SL[x.groups, x.places()]
 
 
-def _moved(ratio: Tensor, low: float | None = None, high: float = 0.0) -> dict[str, Sum]:
+def _ratio_statistics(ratio: Tensor, low: float | None = None, high: float = 0.0) -> dict[str, Sum]:
     """How far the student has moved since it wrote: mean ratio, mean |log ratio|, share outside the clip's bounds."""
     drift = ratio.detach().clamp_min(torch.finfo(ratio.dtype).tiny).log().abs()
     stats = {"ratio": summed(ratio), "drift": summed(drift)}
@@ -427,12 +466,12 @@ def _moved(ratio: Tensor, low: float | None = None, high: float = 0.0) -> dict[s
     return stats | {"clipped": summed(outside)}
 
 
-def _gap(logq: Tensor, logp: Tensor) -> dict[str, Sum]:
+def _kl_statistics(log_probs: Tensor, teacher_log_probs: Tensor) -> dict[str, Sum]:
     """k1 and k3 of the reverse KL, to log and not to train on."""
     return {
-        "k1": summed(logq - logp),
-        "k3": summed(estimate(logq, logp, "k3")),
-        "nll": summed(-logq),
+        "k1": summed(log_probs - teacher_log_probs),
+        "k3": summed(estimate(log_probs, teacher_log_probs, "k3")),
+        "nll": summed(-log_probs),
     }
 
 

@@ -57,11 +57,12 @@ class Filters(nn.Module):  # type: ignore[misc]
         width = width or student
         self.student = nn.ModuleList(nn.Linear(student, width, bias=False) for _ in range(layers))
         self.teacher = nn.ModuleList(nn.Linear(teacher, width, bias=False) for _ in range(layers))
-        for of, inner in ((self.student, student), (self.teacher, teacher)):
-            for layer in of:
-                nn.init.eye_(layer.weight) if inner == width else nn.init.xavier_uniform_(
-                    layer.weight
-                )
+        for filters, input_width in ((self.student, student), (self.teacher, teacher)):
+            for layer in filters:
+                if input_width == width:
+                    nn.init.eye_(layer.weight)
+                else:
+                    nn.init.xavier_uniform_(layer.weight)
 
 
 def same_depth(student: int, teacher: int, pairs: int) -> list[tuple[int, int]]:
@@ -82,19 +83,18 @@ def ted_filters(x: Inputs, *, normalise: bool = True, chunk: int = 0) -> Loss:
     filters, layers = _filters(x, "ted_filters")
     head = frozen(x.head)
 
-    def through(of: nn.ModuleList, states: tuple[Tensor, ...]) -> Tensor:
-        seen = [
-            f(_even(h.detach()) if normalise else h.detach())
-            for f, h in zip(of, states, strict=True)
-        ]
-        read = [Inputs(h, head, x.targets_N, weights_N=x.weights_N) for h in seen]
-        return torch.stack([losses(side, nll(x.targets_N), chunk=chunk) for side in read]).mean(0)
+    def mean_nll(filters_of_side: nn.ModuleList, states: tuple[Tensor, ...]) -> Tensor:
+        of_layers = []
+        for layer_filter, states_ND in zip(filters_of_side, states, strict=True):
+            filtered_ND = layer_filter(_scale(states_ND.detach(), normalise))
+            read = Inputs(filtered_ND, head, x.targets_N, weights_N=x.weights_N)
+            of_layers.append(losses(read, nll(x.targets_N), chunk=chunk))  # [N]
+        return torch.stack(of_layers).mean(0)  # [layers, N] -> [N]
 
-    mine, theirs = (
-        through(filters.student, layers.student),
-        through(filters.teacher, layers.teacher),
-    )
-    return Loss(mine + theirs, {"student_nll": summed(mine), "teacher_nll": summed(theirs)})
+    student_nll = mean_nll(filters.student, layers.student)
+    teacher_nll = mean_nll(filters.teacher, layers.teacher)
+    stats = {"student_nll": summed(student_nll), "teacher_nll": summed(teacher_nll)}
+    return Loss(student_nll + teacher_nll, stats)
 
 
 def ted(
@@ -118,26 +118,28 @@ def ted(
     ranges.not_negative("ted", ce=ce, kl=kl, mse=mse)
     ranges.positive("ted", temperature=temperature)
     filters, layers = _filters(x, "ted")
-    apart = layerwise(
-        [f(_even(h) if normalise else h) for f, h in zip(filters.student, layers.student)],
-        [f(_even(h) if normalise else h).detach() for f, h in zip(filters.teacher, layers.teacher)],
-    )
-    values = mse * apart
+    student_layers, teacher_layers = [], []  # each [N, width of the filters]
+    for layer_filter, states_ND in zip(filters.student, layers.student):
+        student_layers.append(layer_filter(_scale(states_ND, normalise)))
+    for layer_filter, states_ND in zip(filters.teacher, layers.teacher):
+        teacher_layers.append(layer_filter(_scale(states_ND, normalise)).detach())
+    distance_N = layerwise(student_layers, teacher_layers)
+    values = mse * distance_N
     if kl:
-        mixed = forward_kl(
-            x, temperature=temperature, squared=True, kd=kl / (ce + kl), chunk=chunk
-        ).values_N
-        values = values + (ce + kl) * mixed
+        share = kl / (ce + kl)
+        mixed = forward_kl(x, temperature=temperature, squared=True, kd=share, chunk=chunk)
+        values = values + (ce + kl) * mixed.values_N
     elif ce:
         values = values + ce * sft(x, chunk=chunk).values_N
-    return Loss(values, {"layers": summed(apart)})
+    return Loss(values, {"layers": summed(distance_N)})
 
 
 def layerwise(student: list[Tensor], teacher: list[Tensor]) -> Tensor:
     """Mean over layers and width of the squared distance, [N]."""
-    return torch.stack(
-        [((full(s) - full(t)) ** 2).mean(-1) for s, t in zip(student, teacher, strict=True)]
-    ).mean(0)
+    of_layers = []
+    for student_ND, teacher_ND in zip(student, teacher, strict=True):
+        of_layers.append(((full(student_ND) - full(teacher_ND)) ** 2).mean(-1))  # [N]
+    return torch.stack(of_layers).mean(0)  # [layers, N] -> [N]
 
 
 def rkd(
@@ -152,23 +154,22 @@ def rkd(
     """
     ranges.not_negative("rkd", distance=distance, angle=angle, ce=ce)
     if isinstance(x.teacher, Hidden):
-        theirs, of = x.teacher.hidden_NDt, x.groups
+        teacher_states, teacher_groups = x.teacher.hidden_NDt, x.groups
     elif isinstance(x.teacher, OtherVocabulary):
-        theirs, of = x.teacher.hidden_MDt, x.teacher.sequences_M
+        teacher_states, teacher_groups = x.teacher.hidden_MDt, x.teacher.sequences_M
     else:
         raise ConfigError(
             "rkd needs the teacher's states", expected="teacher=Hidden(…) or OtherVocabulary(…)"
         )
     sequences = x.sequences()
-    far, turned = relations(
-        _pooled(x.hidden_ND, x.groups, sequences), _pooled(theirs.detach(), of, sequences)
-    )
-    values = spread(distance * far + angle * turned, x)
+    student_SD = _pooled(x.hidden_ND, x.groups, sequences)
+    teacher_SDt = _pooled(teacher_states.detach(), teacher_groups, sequences)
+    distance_S, angle_S = relations(student_SD, teacher_SDt)
+    values = spread(distance * distance_S + angle * angle_S, x)
     if ce:
-        values = values + ce * spread(
-            -per_sequence(token_logp(x, chunk=chunk), x) / x.lengths().clamp_min(1), x
-        )
-    return Loss(values, {"distance": summed(far), "angle": summed(turned)})
+        nll_S = -per_sequence(token_logp(x, chunk=chunk), x) / x.lengths().clamp_min(1)
+        values = values + ce * spread(nll_S, x)
+    return Loss(values, {"distance": summed(distance_S), "angle": summed(angle_S)})
 
 
 def relations(student_SD: Tensor, teacher_SDt: Tensor) -> tuple[Tensor, Tensor]:
@@ -178,8 +179,8 @@ def relations(student_SD: Tensor, teacher_SDt: Tensor) -> tuple[Tensor, Tensor]:
     compared by Huber's loss with delta 1. Means run over all S^2 and S^3 entries, the zero ones included, as in the
     repository.
     """
-    far = _apart(_distances(student_SD), _distances(teacher_SDt))
-    return far, _apart(_angles(student_SD), _angles(teacher_SDt))
+    distance_S = _apart(_distances(student_SD), _distances(teacher_SDt))
+    return distance_S, _apart(_angles(student_SD), _angles(teacher_SDt))
 
 
 def qcrd(x: Inputs, *, beta: float = 0.2, delta: float = 3.0, chunk: int = 0) -> Loss:
@@ -244,34 +245,40 @@ def _filters(x: Inputs, name: str) -> tuple[Filters, Layers]:
     return x.projectors, x.layers
 
 
-def _even(states: Tensor) -> Tensor:
-    """States over their root mean square, token by token."""
-    return states / full(states).pow(2).mean(-1, keepdim=True).sqrt().clamp_min(TINY).to(
-        states.dtype
-    )
+def _scale(states: Tensor, normalise: bool) -> Tensor:
+    """States over their root mean square, token by token, where that is asked."""
+    if not normalise:
+        return states
+    root_mean_square = full(states).pow(2).mean(-1, keepdim=True).sqrt().clamp_min(TINY)
+    return states / root_mean_square.to(states.dtype)
 
 
-def _pooled(states: Tensor, of: Tensor, sequences: int) -> Tensor:
-    states = full(states)
-    counts = torch.bincount(of, minlength=sequences).clamp_min(1).to(states.dtype)
-    return states.new_zeros(sequences, states.shape[1]).index_add(0, of, states) / counts[:, None]
+def _pooled(states_ND: Tensor, groups_N: Tensor, sequences: int) -> Tensor:
+    """Mean state of each sequence, [S, D]."""
+    states_ND = full(states_ND)
+    counts_S = torch.bincount(groups_N, minlength=sequences).clamp_min(1).to(states_ND.dtype)
+    sums_SD = states_ND.new_zeros(sequences, states_ND.shape[1]).index_add(0, groups_N, states_ND)
+    return sums_SD / counts_S[:, None]
 
 
 def _apart(student: Tensor, teacher: Tensor) -> Tensor:
+    """Huber's loss of each sequence's relations, [S, …] -> [S]."""
     return F.smooth_l1_loss(student, teacher, reduction="none").flatten(1).mean(1)
 
 
-def _distances(side: Tensor) -> Tensor:
+def _distances(states_SD: Tensor) -> Tensor:
+    """Distances of every two sequences over the mean of the positive ones, [S, S]."""
+    square_SS = ((states_SD[:, None] - states_SD[None]) ** 2).sum(-1)
+    is_apart_SS = square_SS > 0
     # The root's slope at 0 is infinite: the diagonal never meets it.
-    square = ((side[:, None] - side[None]) ** 2).sum(-1)
-    apart = square > 0
-    far = torch.where(apart, torch.where(apart, square, 1).sqrt(), 0)
-    return far / (far.sum() / apart.sum().clamp_min(1)).clamp_min(TINY)
+    distance_SS = torch.where(is_apart_SS, torch.where(is_apart_SS, square_SS, 1).sqrt(), 0)
+    mean = distance_SS.sum() / is_apart_SS.sum().clamp_min(1)
+    return distance_SS / mean.clamp_min(TINY)
 
 
-def _angles(side: Tensor) -> Tensor:
+def _angles(states_SD: Tensor) -> Tensor:
     """cos of the angle at i between j and k, [S, S, S]."""
-    towards = side[None] - side[:, None]
+    towards = states_SD[None] - states_SD[:, None]  # [S, S, D]
     square = (towards**2).sum(-1, keepdim=True)
     unit = torch.where(square > 0, towards / torch.where(square > 0, square, 1).sqrt(), 0)
     return unit @ unit.transpose(1, 2)
@@ -288,27 +295,30 @@ def _scored(x: Inputs, name: str, chunk: int) -> tuple[Tensor, Tensor, Tensor, i
     return mean, x.labels_S, x.prompts_S, int(x.prompts_S.max()) + 1 if len(x.prompts_S) else 0
 
 
-def _least(values: Tensor, kept: Tensor, of: Tensor, prompts: int) -> Tensor:
-    """The least kept value of each prompt, infinite where there is none."""
-    return values.new_full((prompts,), torch.inf).scatter_reduce(0, of[kept], values[kept], "amin")
+def _least(values_S: Tensor, chosen_S: Tensor, prompt_S: Tensor, prompts: int) -> Tensor:
+    """The least chosen value of each prompt, infinite where there is none."""
+    infinite = values_S.new_full((prompts,), torch.inf)
+    return infinite.scatter_reduce(0, prompt_S[chosen_S], values_S[chosen_S], "amin")
 
 
-def _mean(values: Tensor, kept: Tensor, of: Tensor, prompts: int) -> Tensor:
-    counts = torch.bincount(of[kept], minlength=prompts).clamp_min(1)
-    return values.new_zeros(prompts).index_add(0, of[kept], values[kept]) / counts
+def _mean(values_S: Tensor, chosen_S: Tensor, prompt_S: Tensor, prompts: int) -> Tensor:
+    """The mean chosen value of each prompt, 0 where there is none."""
+    counts = torch.bincount(prompt_S[chosen_S], minlength=prompts).clamp_min(1)
+    sums = values_S.new_zeros(prompts).index_add(0, prompt_S[chosen_S], values_S[chosen_S])
+    return sums / counts
 
 
-def _logsum(values: Tensor, kept: Tensor, of: Tensor, prompts: int) -> Tensor:
-    """log sum exp of the kept values of each prompt, minus infinity where there is none."""
-    most = (
-        values.detach()
-        .new_full((prompts,), -torch.inf)
-        .scatter_reduce(0, of[kept], values.detach()[kept], "amax")
-    )
-    safe = torch.where(torch.isfinite(most), most, 0)
-    total = values.new_zeros(prompts).index_add(0, of[kept], (values[kept] - safe[of[kept]]).exp())
-    some = total > 0
-    return torch.where(some, torch.where(some, total, 1).log() + safe, -torch.inf)
+def _logsum(values_S: Tensor, chosen_S: Tensor, prompt_S: Tensor, prompts: int) -> Tensor:
+    """log sum exp of the chosen values of each prompt, minus infinity where there is none."""
+    constants_S, of_S = values_S.detach(), prompt_S[chosen_S]
+    lowest = constants_S.new_full((prompts,), -torch.inf)
+    largest = lowest.scatter_reduce(0, of_S, constants_S[chosen_S], "amax")
+    shift = torch.where(torch.isfinite(largest), largest, 0)
+    shifted_S = (values_S[chosen_S] - shift[of_S]).exp()
+    total = values_S.new_zeros(prompts).index_add(0, of_S, shifted_S)
+    has_any = total > 0
+    # The inner choice keeps the logarithm's slope finite where there is nothing.
+    return torch.where(has_any, torch.where(has_any, total, 1).log() + shift, -torch.inf)
 
 
 def _over(loss_prompts: Tensor, of: Tensor, x: Inputs) -> Tensor:

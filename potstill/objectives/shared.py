@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from potstill.objectives import divergence
 from potstill.objectives.numerics import log1mexp
@@ -36,10 +37,9 @@ class Two(NamedTuple):
 
     def scaled(self) -> tuple[Tensor, Tensor]:
         """Both with their factors."""
-        return tuple(  # type: ignore[return-value]
-            logs if factor is None else logs + factor[:, None]
-            for logs, factor in ((self.lq, self.s), (self.lp, self.u))
-        )
+        student = self.lq if self.s is None else self.lq + self.s[:, None]
+        teacher = self.lp if self.u is None else self.lp + self.u[:, None]
+        return student, teacher
 
 
 class Shared(NamedTuple):
@@ -64,38 +64,36 @@ def sorted_gap(two: Two, top: int, gradient: bool) -> Scaled:
 def within(how: Shared, two: Two, gradient: bool) -> Scaled:
     """JSD on the shared tokens and the rest as one class, plus the sorted distance of the rest where asked."""
     lq, lp = two.lq, two.lp
-    mine, theirs = how.ids_U2.T
-    others = _others(mine, lq), _others(theirs, lp)
+    student_ids, teacher_ids = how.ids_U2.T
+    others = _others(student_ids, lq), _others(teacher_ids, lp)
+    both_have_others = len(others[0]) > 0 and len(others[1]) > 0
     kind = {0.0: divergence._forward, 1.0: divergence._reverse}.get(
         how.beta, partial(divergence._jsd, how.beta)
     )
-    left, right = two.scaled()
-    shared = left[:, mine], right[:, theirs]
-    bucket = how.rest != "renormalise" and (two.s is not None or all(len(side) for side in others))
-    if not bucket:
-        found = _renormalised(kind, mine, lq, shared, gradient)
+    student, teacher = two.scaled()
+    shared = student[:, student_ids], teacher[:, teacher_ids]  # [C, U] each
+    has_bucket = how.rest != "renormalise" and (two.s is not None or both_have_others)
+    if not has_bucket:
+        scaled = _renormalised(kind, student_ids, lq, shared, gradient)
     elif two.s is None:
-        found = _bucket(kind, mine, two, (shared, others), gradient)
+        scaled = _bucket(kind, student_ids, two, (shared, others), gradient)
     else:
-        found = _merged(kind, mine, lq, shared, gradient)
-    if how.rest == "uld" and how.unmatched and all(len(side) for side in others):
-        rest = left[:, others[0]].exp(), right[:, others[1]].exp()
-        found = _with_rest(found, how.unmatched, lq, (rest, others[0]), gradient)
-    return found
+        scaled = _merged(kind, student_ids, lq, shared, gradient)
+    if how.rest == "uld" and how.unmatched and both_have_others:
+        outside = student[:, others[0]].exp(), teacher[:, others[1]].exp()
+        scaled = _with_rest(scaled, how.unmatched, lq, (outside, others[0]), gradient)
+    return scaled
 
 
 def _renormalised(
     kind: Distance, ids: Tensor, lq: Tensor, shared: tuple[Tensor, Tensor], gradient: bool
 ) -> Scaled:
     """Both sides within the shared tokens alone: factors cancel."""
-    mine, theirs = (side - side.logsumexp(1, keepdim=True) for side in shared)
-    value, slope = kind(mine, theirs, gradient)
-    zero = torch.zeros_like(value)
-    return Scaled(
-        value,
-        None if slope is None else torch.zeros_like(lq).scatter_(1, _rows(ids, lq), slope),
-        zero,
-    )
+    student, teacher = (side - side.logsumexp(1, keepdim=True) for side in shared)
+    value, slope = kind(student, teacher, gradient)
+    if slope is not None:
+        slope = torch.zeros_like(lq).scatter_(1, _rows(ids, lq), slope)  # [C, U] -> [C, V]
+    return Scaled(value, slope, torch.zeros_like(value))
 
 
 def _bucket(
@@ -108,8 +106,9 @@ def _bucket(
     """The tail's share of the slope goes to the tokens outside in proportion to q."""
     (left, right), (outside, other) = cut
     tail = two.lq[:, outside].logsumexp(1, keepdim=True)
-    theirs = two.lp[:, other].logsumexp(1, keepdim=True)
-    value, slope = kind(torch.cat([left, tail], 1), torch.cat([right, theirs], 1), gradient)
+    teacher_tail = two.lp[:, other].logsumexp(1, keepdim=True)
+    student_classes = torch.cat([left, tail], 1)  # [C, U + 1]
+    value, slope = kind(student_classes, torch.cat([right, teacher_tail], 1), gradient)
     if slope is None:
         return Scaled(value)
     whole = torch.empty_like(two.lq)
@@ -134,51 +133,53 @@ def _merged(
     factor = -slope[:, -1:] / log1mexp(masses[0]).exp()
     pulled = slope[:, :-1] + factor * shared[0].exp()
     # h_j sums to the factor's slope, and the softmax takes q times that sum off every logit.
-    return Scaled(
-        value, (-factor * lq.exp()).scatter_add_(1, _rows(ids, lq), pulled), factor.squeeze(1)
-    )
+    whole = (-factor * lq.exp()).scatter_add_(1, _rows(ids, lq), pulled)  # [C, V]
+    return Scaled(value, whole, factor.squeeze(1))
 
 
 def _with_rest(
-    found: Scaled,
+    scaled: Scaled,
     weight: float,
     lq: Tensor,
-    rest: tuple[tuple[Tensor, Tensor], Tensor],
+    outside: tuple[tuple[Tensor, Tensor], Tensor],
     gradient: bool,
 ) -> Scaled:
-    """Plus the sorted distance of the tokens outside, whose ids come last in `rest`."""
-    (q, p), ids = rest
-    h, value = _gap(q, p, 0, gradient)
-    value = found.value + weight * value
-    if h is None or found.slope is None:
+    """Plus the sorted distance of the tokens outside, whose ids come last in `outside`."""
+    (q, p), ids = outside
+    h, gap = _gap(q, p, 0, gradient)
+    value = scaled.value + weight * gap
+    if h is None or scaled.slope is None:
         return Scaled(value)
     total = weight * h.sum(-1)
-    slope = found.slope - lq.exp() * total[:, None]
+    slope = scaled.slope - lq.exp() * total[:, None]
     slope.index_add_(1, ids, weight * h)
-    return Scaled(value, slope, total if found.scale is None else found.scale + total)
+    return Scaled(value, slope, total if scaled.scale is None else scaled.scale + total)
 
 
 def _gap(q: Tensor, p: Tensor, top: int, gradient: bool) -> tuple[Tensor | None, Tensor]:
     """Sorted entries' distance, and its slope with respect to log q of each entry (the order held constant)."""
-    k, w = (min(top, side.shape[1]) if top else side.shape[1] for side in (q, p))
-    (best, order), (theirs, _) = q.topk(k, 1), p.topk(w, 1)
+    k = min(top or q.shape[1], q.shape[1])
+    w = min(top or p.shape[1], p.shape[1])
+    (student_best, order), (teacher_best, _) = q.topk(k, 1), p.topk(w, 1)
     width = max(k, w)
-    gap = torch.nn.functional.pad(best, (0, width - k)) - torch.nn.functional.pad(
-        theirs, (0, width - w)
-    )
-    left = (q.sum(1) - best.sum(1)) - (p.sum(1) - theirs.sum(1))
-    value = gap.abs().sum(1) + (left.abs() if top else 0)
+    gap = pad(student_best, (0, width - k)) - pad(teacher_best, (0, width - w))  # [C, width]
+    value = gap.abs().sum(1)
+    sign = torch.zeros_like(q)
+    if top:
+        # What is left of both counts as one entry.
+        left = (q.sum(1) - student_best.sum(1)) - (p.sum(1) - teacher_best.sum(1))
+        value = value + left.abs()
+        sign = left.sign()[:, None].expand_as(q).clone()
     if not gradient:
         return None, value
-    sign = left.sign()[:, None].expand_as(q).clone() if top else torch.zeros_like(q)
     return sign.scatter_(1, order, gap[:, :k].sign()).mul_(q), value
 
 
 def _others(ids: Tensor, logs: Tensor) -> Tensor:
     """The vocabulary's tokens that are not among these."""
-    kept = torch.ones(logs.shape[1], dtype=torch.bool, device=logs.device)
-    kept[ids] = False
-    return kept.nonzero().squeeze(1)
+    is_other = torch.ones(logs.shape[1], dtype=torch.bool, device=logs.device)
+    is_other[ids] = False
+    return is_other.nonzero().squeeze(1)
 
 
 def _rows(ids: Tensor, like: Tensor) -> Tensor:

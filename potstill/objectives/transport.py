@@ -72,10 +72,9 @@ def uld(
     pairs = _pairs(x, "uld", merge, temperature, chunk)
 
     def gap(two: Two, gradient: bool) -> Scaled:
-        found = sorted_gap(two, top, gradient)
-        return Scaled(
-            weight * found.value, _times(found.slope, weight), _times(found.scale, weight)
-        )
+        plain = sorted_gap(two, top, gradient)
+        slope, scale = _times(plain.slope, weight), _times(plain.scale, weight)
+        return Scaled(weight * plain.value, slope, scale)
 
     return _compared(x, pairs, gap, ce=ce, temperature=temperature, chunk=chunk)
 
@@ -145,22 +144,29 @@ def multilevel_ot(
     ranges.not_negative("multilevel_ot", weight=weight, log=log, sequence=sequence, ce=ce)
     pairs = _pairs(x, "multilevel_ot", "initial", 1.0, chunk)
     values = losses(x, _scaled(nll(x.targets_N), ce), chunk=chunk)
-    at_N = (pairs.partner_N >= 0).nonzero().squeeze(1)
-    parts = {"had": [], "log": [], "sequence": []}  # type: dict[str, list[Tensor]]
-    for which in x.groups[at_N].unique():
-        at = at_N[x.groups[at_N] == which]
-        of = pairs.partner_N[at]
-        lq = _leading(x.head, x.hidden_ND[at], top, chunk)
+    compared_N = (pairs.partner_N >= 0).nonzero().squeeze(1)
+    parts: dict[str, list[Tensor]] = {"had": [], "log": [], "sequence": []}
+    for number in x.groups[compared_N].unique():
+        # n positions of this sequence that have a partner.
+        at_n = compared_N[x.groups[compared_N] == number]
+        partner_n = pairs.partner_N[at_n]
+        lq = _leading(x.head, x.hidden_ND[at_n], top, chunk)  # [n, student's top]
         with torch.no_grad():
-            p = _leading(pairs.teacher.head, pairs.teacher.hidden_MDt[of], top, chunk).exp()
+            teacher_hidden = pairs.teacher.hidden_MDt[partner_n]
+            p = _leading(pairs.teacher.head, teacher_hidden, top, chunk).exp()  # [n, its top]
         width = max(lq.shape[1], p.shape[1])
-        q, p = (pad(side, (0, width - side.shape[1])) for side in (lq.exp(), p.to(lq.dtype)))
-        parts["had"].append((q - p).abs().sum(1))
-        parts["log"].append(-(p[:, : lq.shape[1]] * lq).sum(1))
-        parts["sequence"].append(transport(torch.cdist(q, p, p=1), epsilon=epsilon))
-        loss = parts["had"][-1] + log * parts["log"][-1] + sequence * parts["sequence"][-1]
-        values = values.index_add(0, at, weight * loss)
-    return Loss(values, {name: summed(torch.cat(part)) for name, part in parts.items() if part})
+        q = pad(lq.exp(), (0, width - lq.shape[1]))  # [n, width]
+        p = pad(p.to(lq.dtype), (0, width - p.shape[1]))
+        had = (q - p).abs().sum(1)
+        cross_entropy = -(p[:, : lq.shape[1]] * lq).sum(1)
+        moved = transport(torch.cdist(q, p, p=1), epsilon=epsilon)
+        parts["had"].append(had)
+        parts["log"].append(cross_entropy)
+        parts["sequence"].append(moved)
+        loss = had + log * cross_entropy + sequence * moved
+        values = values.index_add(0, at_n, weight * loss)
+    stats = {name: summed(torch.cat(part)) for name, part in parts.items() if part}
+    return Loss(values, stats)
 
 
 def group_logp(logp: Tensor, numbers: Tensor, groups: int) -> Tensor:
@@ -200,44 +206,49 @@ def _pairs(
             expected="OtherVocabulary with aligned_N and aligned_M (alignment.columns)",
             fix="forward_kl and its kin compare one vocabulary",
         )
-    last = merge == "bayesian"
-    count = 1 + max(
-        (int(side.max()) for side in (teacher.aligned_N, teacher.aligned_M) if len(side)),
-        default=-1,
-    )
-    mine, theirs = _ends(teacher.aligned_N, count, last), _ends(teacher.aligned_M, count, last)
-    here = mine >= 0
-    partner = torch.full_like(teacher.aligned_N, -1)
-    partner[mine[here]] = theirs[here]
-    if not last or not scalars:
-        return Pairs(teacher, partner)
-    before_N = _before(x, teacher.aligned_N, mine, temperature, chunk)
+    at_last = merge == "bayesian"
+    largest = [int(side.max()) for side in (teacher.aligned_N, teacher.aligned_M) if len(side)]
+    group_count = 1 + max(largest, default=-1)
+    # Of each group, where it is compared on either side.
+    student_G = _edges(teacher.aligned_N, group_count, at_last)
+    teacher_G = _edges(teacher.aligned_M, group_count, at_last)
+    has_student_G = student_G >= 0
+    partner_N = torch.full_like(teacher.aligned_N, -1)
+    partner_N[student_G[has_student_G]] = teacher_G[has_student_G]
+    if not at_last or not scalars:
+        return Pairs(teacher, partner_N)
+    before_N = _log_probs_before(x, teacher.aligned_N, student_G, temperature, chunk)
     with torch.no_grad():
-        at = Inputs(teacher.hidden_MDt, teacher.head, teacher.targets_M)
-        before_M = _before(at, teacher.aligned_M, theirs, temperature, chunk)
-    return Pairs(teacher, partner, before_N, before_M)
+        of_teacher = Inputs(teacher.hidden_MDt, teacher.head, teacher.targets_M)
+        before_M = _log_probs_before(of_teacher, teacher.aligned_M, teacher_G, temperature, chunk)
+    return Pairs(teacher, partner_N, before_N, before_M)
 
 
-def _ends(numbers: Tensor, count: int, last: bool) -> Tensor:
-    """The first or last position of each group, -1 where a side has none of it."""
-    at = torch.arange(len(numbers), device=numbers.device)
-    inside = numbers >= 0
-    found = torch.full((count,), -1, dtype=at.dtype, device=at.device)
-    how = "amax" if last else "amin"
-    return found.scatter_reduce(0, numbers[inside], at[inside], how, include_self=False)
-
-
-def _before(x: Inputs, numbers: Tensor, ends: Tensor, temperature: float, chunk: int) -> Tensor:
-    """At each group's last position the sum of the log-probabilities of its earlier tokens; 0 elsewhere."""
-    earlier = (numbers >= 0).logical_and(
-        ends[numbers.clamp_min(0)] != torch.arange(len(numbers), device=ends.device)
+def _edges(group_N: Tensor, group_count: int, at_last: bool) -> Tensor:
+    """The first or last position of each group, [G], -1 where a side has none of it."""
+    position_N = torch.arange(len(group_N), device=group_N.device)
+    inside = group_N >= 0
+    edges_G = torch.full((group_count,), -1, dtype=position_N.dtype, device=position_N.device)
+    reduction = "amax" if at_last else "amin"
+    return edges_G.scatter_reduce(
+        0, group_N[inside], position_N[inside], reduction, include_self=False
     )
-    at = earlier.nonzero().squeeze(1)
-    part = Inputs(x.hidden_ND[at], lambda hidden: x.head(hidden) / temperature, x.targets_N[at])
-    found = token_logp(
-        part if temperature != 1 else Inputs(x.hidden_ND[at], x.head, x.targets_N[at]), chunk=chunk
-    )
-    return found.new_zeros(len(numbers)).index_add(0, ends[numbers[at]], found)
+
+
+def _log_probs_before(
+    x: Inputs, group_N: Tensor, last_G: Tensor, temperature: float, chunk: int
+) -> Tensor:
+    """At each group's last position the sum of the log-probabilities of its earlier tokens, [N]; 0 elsewhere."""
+    position_N = torch.arange(len(group_N), device=last_G.device)
+    is_earlier_N = (group_N >= 0).logical_and(last_G[group_N.clamp_min(0)] != position_N)
+    at = is_earlier_N.nonzero().squeeze(1)
+    earlier = Inputs(x.hidden_ND[at], x.head, x.targets_N[at])
+    if temperature != 1:
+        earlier = Inputs(
+            x.hidden_ND[at], lambda hidden: x.head(hidden) / temperature, x.targets_N[at]
+        )
+    log_probs = token_logp(earlier, chunk=chunk)
+    return log_probs.new_zeros(len(group_N)).index_add(0, last_G[group_N[at]], log_probs)
 
 
 def _compared(
@@ -259,35 +270,31 @@ def _compared(
     apart = full(x.hidden_ND.new_zeros(len(x.targets_N)))
 
     def kernel(logits: Tensor, rows: slice, gradient: bool) -> tuple[Tensor, Tensor | None]:
+        # The rows of this chunk that have a partner, and the partners.
         at = (pairs.partner_N[rows] >= 0).nonzero().squeeze(1)
-        of = pairs.partner_N[rows][at]
-        lq = finite((logits[at] / temperature).log_softmax(-1))
+        partner = pairs.partner_N[rows][at]
+        lq = finite((logits[at] / temperature).log_softmax(-1))  # [c, V]
         value, slope = _scaled(nll(x.targets_N), ce)(logits, rows, gradient)
         if not len(at):
             return value, slope
-        lp = finite(
-            (
-                teacher_logits(pairs.teacher.head, pairs.teacher.hidden_MDt[of]) / temperature
-            ).log_softmax(-1)
-        )
+        logits_cW = teacher_logits(pairs.teacher.head, pairs.teacher.hidden_MDt[partner])
+        lp = finite((logits_cW / temperature).log_softmax(-1))
         s = None if before is None else before.detach()[rows][at]
-        u = None if pairs.before_M is None else pairs.before_M[of].to(lp.dtype)
-        with torch.autocast(
-            lq.device.type, enabled=False
-        ):  # products of probabilities are no work for bfloat16
-            found = distance(Two(lq, lp.to(lq.dtype), s, u), gradient or gain is not None)
-        apart[rows.start + at] = found.value
+        u = None if pairs.before_M is None else pairs.before_M[partner].to(lp.dtype)
+        # Products of probabilities are no work for bfloat16.
+        with torch.autocast(lq.device.type, enabled=False):
+            scaled = distance(Two(lq, lp.to(lq.dtype), s, u), gradient or gain is not None)
+        apart[rows.start + at] = scaled.value
         if gain is not None:
-            gain[rows.start + at] = found.scale
-        if slope is not None and found.slope is not None:
-            slope.index_add_(0, at, found.slope / temperature)
-        return value.index_add(0, at, found.value), slope
+            gain[rows.start + at] = scaled.scale
+        if slope is not None and scaled.slope is not None:
+            slope.index_add_(0, at, scaled.slope / temperature)
+        return value.index_add(0, at, scaled.value), slope
 
     values = losses(x, kernel, chunk=chunk)
     if gain is not None and before is not None:
-        values = values + gain.clone() * (
-            before - before.detach()
-        )  # backwards the kernel may run and note once more
+        # A copy: backwards the kernel may run and note the gain once more.
+        values = values + gain.clone() * (before - before.detach())
     return Loss(values, {"across": Sum(apart.sum(), (pairs.partner_N >= 0).sum())})
 
 
@@ -313,28 +320,27 @@ def _leading(head: Any, hidden: Tensor, top: int, chunk: int) -> Tensor:
     chunk = chunk or rows_at_once(int(head(hidden[:1].detach()).shape[-1]), hidden)
     with torch.no_grad():
         for start in range(0, len(hidden), chunk):
-            part = _steady(head, hidden[start : start + chunk]).exp().sum(0)
+            part = _standardised(head, hidden[start : start + chunk]).exp().sum(0)
             sums = part if sums is None else sums + part
     assert sums is not None
     ids = sums.topk(min(top, len(sums))).indices
-    pieces = [
-        checkpoint(
-            lambda part: _steady(head, part)[:, ids],
-            hidden[start : start + chunk],
-            use_reentrant=False,
+    pieces = []
+    for start in range(0, len(hidden), chunk):
+        part = hidden[start : start + chunk]
+        pieces.append(
+            checkpoint(lambda part: _standardised(head, part)[:, ids], part, use_reentrant=False)
         )
-        for start in range(0, len(hidden), chunk)
-    ]
     return torch.cat(pieces)
 
 
-def _steady(head: Any, hidden: Tensor) -> Tensor:
+def _standardised(head: Any, hidden: Tensor) -> Tensor:
+    """log softmax of the logits over their deviation, [n, V]."""
     logits = full(head(hidden))
     banned = logits.isneginf()
-    kept = (~banned).sum(-1, keepdim=True)
-    mean = logits.masked_fill(banned, 0).sum(-1, keepdim=True) / kept
+    count = (~banned).sum(-1, keepdim=True)
+    mean = logits.masked_fill(banned, 0).sum(-1, keepdim=True) / count
     # A banned token stands at the mean, adding nothing to the squares, and is not counted.
-    more = (logits.shape[-1] - 1) / (kept - 1).clamp_min(1)
-    spread = logits.where(~banned, mean).std(-1, keepdim=True) * more.sqrt()
-    even = (logits.masked_fill(banned, 0) / (spread + STEADY)).masked_fill(banned, LEAST)
-    return even.log_softmax(-1).clamp_min(LEAST)
+    correction = (logits.shape[-1] - 1) / (count - 1).clamp_min(1)
+    deviation = logits.where(~banned, mean).std(-1, keepdim=True) * correction.sqrt()
+    scaled = (logits.masked_fill(banned, 0) / (deviation + STEADY)).masked_fill(banned, LEAST)
+    return scaled.log_softmax(-1).clamp_min(LEAST)

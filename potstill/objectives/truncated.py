@@ -44,42 +44,47 @@ def truncated(teacher: TopK, distance: Distance, *, temperature: float, tail: Ta
         )
 
     def kernel(logits: Tensor, rows: slice, gradient: bool) -> tuple[Tensor, Tensor | None]:
-        ids, lp = (
-            teacher.ids_NK[rows],
-            full(teacher.logp_NK[rows]).to(logits.dtype).clamp_min(LEAST),
-        )
+        # Log-probabilities at the kept entries, teacher's and student's [C, K], and the logs of their masses [C, 1].
+        ids = teacher.ids_NK[rows]
+        lp = full(teacher.logp_NK[rows]).to(logits.dtype).clamp_min(LEAST)
         if temperature != 1:
             logits = logits.div_(temperature)
-        lq_all = logits.sub_(logits.logsumexp(-1, keepdim=True))
-        lq, mass = finite(lq_all.gather(1, ids)), lp.logsumexp(-1, keepdim=True).clamp_max(MOST)
-        inside = lq.logsumexp(-1, keepdim=True).clamp_max(MOST)
+        lq_all = logits.sub_(logits.logsumexp(-1, keepdim=True))  # [C, V], in the logits' place
+        lq = finite(lq_all.gather(1, ids))
+        teacher_mass = lp.logsumexp(-1, keepdim=True).clamp_max(MOST)
+        student_mass = lq.logsumexp(-1, keepdim=True).clamp_max(MOST)
+
+        outside = None  # factor of q in the slope of the tokens outside
         if tail == "renormalise":
-            value, slope = distance(lq - inside, lp - mass, gradient)
-            outside = None
+            value, slope = distance(lq - student_mass, lp - teacher_mass, gradient)
         else:
-            rest = log1mexp(mass) if tail == "bucket" else torch.full_like(mass, LEAST)
-            shown = lp if tail == "bucket" else lp - mass
-            classes = torch.cat([lq, log1mexp(inside)], 1), torch.cat([shown, rest], 1)
-            value, slope = distance(*classes, gradient)
-            if (
-                tail == "none"
-            ):  # sum_K p log(p / q) = P_K (KL of the renormalised teacher + log P_K)
-                value = mass.exp().squeeze(1) * (value + mass.squeeze(1))
-                slope = None if slope is None else slope * mass.exp()
-            outside = None if slope is None else slope[:, -1:] / log1mexp(inside).exp()
-            slope = None if slope is None else slope[:, :-1]
+            if tail == "bucket":
+                teacher_classes = torch.cat([lp, log1mexp(teacher_mass)], 1)  # [C, K + 1]
+            else:
+                nothing = torch.full_like(teacher_mass, LEAST)
+                teacher_classes = torch.cat([lp - teacher_mass, nothing], 1)
+            student_classes = torch.cat([lq, log1mexp(student_mass)], 1)
+            value, slope = distance(student_classes, teacher_classes, gradient)
+            if tail == "none":
+                # sum_K p log(p / q) = P_K (KL of the renormalised teacher + log P_K)
+                value = teacher_mass.exp().squeeze(1) * (value + teacher_mass.squeeze(1))
+                slope = None if slope is None else slope * teacher_mass.exp()
+            if slope is not None:
+                outside = slope[:, -1:] / log1mexp(student_mass).exp()
+                slope = slope[:, :-1]
         if slope is None:
             return value, None
-        spread = lq_all.exp_().mul_(outside) if outside is not None else lq_all.zero_()
-        return value, spread.scatter_(1, ids, slope).div_(temperature)
+        whole = lq_all.zero_() if outside is None else lq_all.exp_().mul_(outside)  # [C, V]
+        return value, whole.scatter_(1, ids, slope).div_(temperature)
 
     return pieced(kernel)
 
 
 def top_k(logits_NV: Tensor, k: int, *, temperature: float = 1.0) -> TopK:
     """A teacher's k best entries of every position, best first."""
-    kept = (full(logits_NV) / temperature).log_softmax(-1).topk(min(k, logits_NV.shape[-1]), -1)
-    return TopK(kept.indices, kept.values)
+    log_probs_NV = (full(logits_NV) / temperature).log_softmax(-1)
+    best = log_probs_NV.topk(min(k, logits_NV.shape[-1]), -1)  # [N, K]
+    return TopK(best.indices, best.values)
 
 
 def top_p_k(probabilities: Tensor, p: float, k: int) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""From time to time, held-out prompts: does the student come nearer to its teacher, and does it still get them right?
+"""From time to time, evaluation rows: does the student come nearer to its teacher, and is it still right?
 
 A student that learns its teacher's quirks comes nearer on the teacher's texts and not on its own, or nearer on both
 while fewer answers are right. Nothing here touches the training: own seeds, no gradient, modes put back.
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, final
 import torch
 
 from potstill.objectives import divergence
-from potstill.objectives.inputs import Inputs, summed
+from potstill.objectives.inputs import Hidden, Inputs, summed
 from potstill.objectives.likelihood import sft
 from potstill.records import Trace
 from potstill.training import distributed, metrics
@@ -23,176 +23,172 @@ from potstill.training.dataset.chat_template import ChatTemplate
 from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.dataset.tokenize import tokenize_traces
 from potstill.training.dataset.training_dataset import TrainingDataset
-from potstill.training.logprobs import positions
+from potstill.training.logprobs import build_inputs
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.rollout.rollouts import Rollouts
 from potstill.training.schedules import When
 from potstill.verifiers import judge
 
-ROWS = 8  # watched where none are held out
-LOOKS = 10  # in a training, unless the config says how often
-UNJUDGED = (
+DEFAULT_ROWS = 8  # evaluated on where none are held out
+EVALUATIONS = 10  # in a training, unless the config says how often
+EXPENSIVE_KINDS = (
     "code",
     "judge",
     "gym",
-)  # kinds that run programs or call models: too dear to ask on the side
+)  # they run programs or call models: not asked on the side
 
 
 @final
-class Watch:
-    """Looks at the student through a few rows.
+class Evaluator:
+    """Evaluates the student on a few rows.
 
     Args:
-        rows: the stage's rows.
-        prompts: their prompts as tokens; what is written is judged against their problems.
+        traces: the stage's rows.
+        prompts: the evaluation rows' prompts as tokens; what is written is judged against their problems.
         texts: the same rows with their completions, where they have any: the teacher's texts.
         rollouts: writes as the training does.
-        every: steps between two looks; 0 is ten looks a training, but no more than one in ten steps.
+        eval_steps: steps between two evaluations; 0 is ten a training, but no more than one in ten steps.
     """
 
     def __init__(
         self,
-        rows: Sequence[Trace],
+        traces: Sequence[Trace],
         prompts: Sequence[TokenizedRow],
         texts: Sequence[TokenizedRow],
         rollouts: Rollouts,
-        every: int = 0,
+        eval_steps: int = 0,
     ) -> None:
-        self._rows, self._prompts, self._texts, self._rollouts, self._every = (
-            rows,
-            prompts,
-            texts,
-            rollouts,
-            every,
-        )
+        self._traces, self._prompts, self._texts = traces, prompts, texts
+        self._rollouts, self._eval_steps = rollouts, eval_steps
 
-    def due(self, when: When) -> bool:
-        """Whether to look before this step."""
-        return when.step % (self._every or max(10, when.total // LOOKS)) == 0
+    def is_due(self, when: When) -> bool:
+        """Whether to evaluate before this step."""
+        return when.step % (self._eval_steps or max(10, when.total // EVALUATIONS)) == 0
 
     def __call__(self, model: Any, teacher: Any = None) -> dict[str, float]:
-        """What is seen: of the student's own texts, of the rows', and the gap between them."""
-        was = model.training
+        """Statistics of the student's own texts, of the rows' texts, and the gap between them."""
+        was_training = model.training
         model.eval()
-        with torch.no_grad():  # each process looks at its share, and knows all that is seen
-            own = self._written(model)
-            seen = self._judged(own)
-            seen |= _named("own", self._measured(model, own, teacher))
+        with torch.no_grad():  # each process evaluates its share, and knows all statistics
+            own_texts = self._write(model)
+            statistics = self._judge(own_texts)
+            statistics |= _with_prefix("own", self._measure(model, own_texts, teacher))
             texts = self._texts[distributed.rank() :: distributed.count()]
-            seen |= _named("rows", self._measured(model, texts, teacher))
-        model.train(was)
-        if "watch_own_reverse_kl" in seen and "watch_rows_reverse_kl" in seen:
-            seen["watch_gap"] = seen["watch_own_reverse_kl"] - seen["watch_rows_reverse_kl"]
-        if "watch_rows_nll" in seen:
-            self._rollouts.update_share(seen["watch_rows_nll"])
-        return seen
+            statistics |= _with_prefix("rows", self._measure(model, texts, teacher))
+        model.train(was_training)
+        if "eval_own_reverse_kl" in statistics and "eval_rows_reverse_kl" in statistics:
+            gap = statistics["eval_own_reverse_kl"] - statistics["eval_rows_reverse_kl"]
+            statistics["eval_gap"] = gap
+        if "eval_rows_nll" in statistics:
+            self._rollouts.update_share(statistics["eval_rows_nll"])
+        return statistics
 
-    def _written(self, model: Any) -> list[TokenizedRow]:
-        mine = self._prompts[distributed.rank() :: distributed.count()]
-        names = [f"watch/{distributed.place(at)}" for at in range(len(mine))]
-        seeds = [int.from_bytes(hashlib.sha256(name.encode()).digest()[:7]) for name in names]
-        drawn = (
-            self._rollouts.write_completions(model, [row.prompt_ids for row in mine], seeds)
-            if mine
-            else []
-        )
-        return [
-            self._rollouts.as_row(row.trace_index, row.prompt_ids, one)
-            for row, one in zip(mine, drawn, strict=True)
-        ]
+    def _write(self, model: Any) -> list[TokenizedRow]:
+        """What the student writes on this process's share of the prompts."""
+        rows = self._prompts[distributed.rank() :: distributed.count()]
+        if not rows:
+            return []
+        seeds = []
+        for index in range(len(rows)):
+            name = f"watch/{distributed.place(index)}"
+            seeds.append(int.from_bytes(hashlib.sha256(name.encode()).digest()[:7]))
+        drawn = self._rollouts.write_completions(model, [row.prompt_ids for row in rows], seeds)
+        completed = []
+        for row, completion in zip(rows, drawn, strict=True):
+            completed.append(self._rollouts.as_row(row.trace_index, row.prompt_ids, completion))
+        return completed
 
-    def _judged(self, own: Sequence[TokenizedRow]) -> dict[str, float]:
-        told = distributed.together(
-            [(len(row) - row.prompt_length, 1 - float(row.columns["stopped"][0])) for row in own]
-        )
-        length, cut = (sum(values) / len(told) for values in zip(*told))
-        seen = {"watch_length": length, "watch_truncated": cut}
-        texts = [self._rollouts.text(row.completion_ids) for row in own]
-        asked = [(self._rows[row.trace_index].problem, text) for row, text in zip(own, texts)]
-        known = [
-            pair for pair in asked if pair[0].answer is not None and pair[0].kind not in UNJUDGED
-        ]
-        verdicts = distributed.together([verdict.status for verdict in judge(known)])
-        if verdicts:
-            seen["watch_right"] = verdicts.count("right") / len(verdicts)
-            seen["watch_answered"] = sum(status in ("right", "wrong") for status in verdicts) / len(
-                verdicts
-            )
-        return seen
+    def _judge(self, rows: Sequence[TokenizedRow]) -> dict[str, float]:
+        """Length, share that the limit cut, and what the verifiers say of the student's own texts."""
+        ends = []
+        for row in rows:
+            is_truncated = 1 - float(row.columns["stopped"][0])
+            ends.append((len(row) - row.prompt_length, is_truncated))
+        of_all = distributed.together(ends)
+        length, truncated = (sum(values) / len(of_all) for values in zip(*of_all))
+        statistics = {"eval_length": length, "eval_truncated": truncated}
 
-    def _measured(self, model: Any, rows: Sequence[TokenizedRow], teacher: Any) -> dict[str, float]:
-        """Mean likelihood, entropy, and the divergences to the teacher where there is one, over all processes' rows."""
-        every: dict[str, list[tuple[float, float]]] = {}
-        for mine in distributed.gathered(self._sums(model, rows, teacher) if rows else {}):
-            for name, (total, count) in mine.items():
-                every.setdefault(name, []).append((total, count))
-        return {
-            name: sum(t for t, _ in parts) / max(1, sum(n for _, n in parts))
-            for name, parts in every.items()
-        }
+        answers = []
+        for row in rows:
+            problem = self._traces[row.trace_index].problem
+            if problem.answer is not None and problem.kind not in EXPENSIVE_KINDS:
+                answers.append((problem, self._rollouts.text(row.completion_ids)))
+        statuses = distributed.together([verdict.status for verdict in judge(answers)])
+        if statuses:
+            answered = len(statuses) - sum(s not in ("right", "wrong") for s in statuses)
+            statistics["eval_right"] = statuses.count("right") / len(statuses)
+            statistics["eval_answered"] = answered / len(statuses)
+        return statistics
 
-    def _sums(
+    def _measure(self, model: Any, rows: Sequence[TokenizedRow], teacher: Any) -> dict[str, float]:
+        """Mean likelihood, entropy, and the divergences to a teacher, over all processes' rows."""
+        sums = self._sum_statistics(model, rows, teacher) if rows else {}
+        parts: dict[str, list[tuple[float, float]]] = {}
+        for of_process in distributed.gathered(sums):
+            for name, total_and_count in of_process.items():
+                parts.setdefault(name, []).append(total_and_count)
+        means = {}
+        for name, pairs in parts.items():
+            total, count = (sum(values) for values in zip(*pairs))
+            means[name] = total / max(1, count)
+        return means
+
+    def _sum_statistics(
         self, model: Any, rows: Sequence[TokenizedRow], teacher: Any
     ) -> dict[str, tuple[float, float]]:
+        """(Sum, count) over the counted tokens of this process's rows."""
         plain = [row.without_columns() for row in rows]
         batch = collate.to_device(collate.collate_rows(plain), model.device)
-        x = positions(
-            model, batch, teacher=teacher, needs=("distribution",) if teacher is not None else ()
-        )
-        made = {"nll": sft(x).stats["nll"], "entropy": summed(metrics.entropy(x))}
-        if x.teacher is not None:
-            made["forward_kl"] = divergence.forward_kl(x).stats["forward_kl"]
-            made["reverse_kl"] = divergence.reverse_kl(x).stats["reverse_kl"]
-            own = Inputs(x.teacher.hidden_NDt, x.teacher.head, x.targets_N)  # type: ignore[union-attr]
-            made["teacher_entropy"] = summed(metrics.entropy(own))
-        return {name: (float(total), float(count)) for name, (total, count) in made.items()}
+        needs = ("distribution",) if teacher is not None else ()
+        x = build_inputs(model, batch, teacher=teacher, needs=needs)
+        sums = {"nll": sft(x).stats["nll"], "entropy": summed(metrics.entropy(x))}
+        if isinstance(x.teacher, Hidden):
+            sums["forward_kl"] = divergence.forward_kl(x).stats["forward_kl"]
+            sums["reverse_kl"] = divergence.reverse_kl(x).stats["reverse_kl"]
+            of_teacher = Inputs(x.teacher.hidden_NDt, x.teacher.head, x.targets_N)
+            sums["teacher_entropy"] = summed(metrics.entropy(of_teacher))
+        return {name: (float(total), float(count)) for name, (total, count) in sums.items()}
 
 
-class Apart(NamedTuple):
+class EvalSplit(NamedTuple):
     """What is trained on, and the rows that the student is evaluated on."""
 
-    learnt: TrainingDataset
-    watched: Sequence[TokenizedRow]
+    train: TrainingDataset
+    eval_rows: Sequence[TokenizedRow]
 
 
-def apart(dataset: TrainingDataset, eval_rows: int) -> Apart:
+def split_eval_rows(dataset: TrainingDataset, eval_rows: int) -> EvalSplit:
     """Items evenly spaced are evaluated on: `eval_rows` of them and not trained on, or a few that are."""
-    wanted = min(eval_rows or ROWS, len(dataset) - bool(eval_rows))
-    spacing = (len(dataset) - 1) / max(1, wanted - 1)
-    chosen = sorted({round(at * spacing) for at in range(wanted)})
-    watched = [dataset[number][0] for number in chosen]
+    count = min(eval_rows or DEFAULT_ROWS, len(dataset) - bool(eval_rows))
+    spacing = (len(dataset) - 1) / max(1, count - 1)
+    chosen = sorted({round(at * spacing) for at in range(count)})
+    first_rows = [dataset[number][0] for number in chosen]
     if not eval_rows:
-        return Apart(dataset, watched)
-    return Apart(dataset.select(sorted(set(range(len(dataset))) - set(chosen))), watched)
+        return EvalSplit(dataset, first_rows)
+    rest = sorted(set(range(len(dataset))) - set(chosen))
+    return EvalSplit(dataset.select(rest), first_rows)
 
 
-def watch(
-    rows: Sequence[Trace],
-    watched: Sequence[TokenizedRow],
+def make_evaluator(
+    traces: Sequence[Trace],
+    eval_rows: Sequence[TokenizedRow],
     rollouts: Rollouts,
     template: ChatTemplate,
     config: ObjectiveConfig,
-) -> Watch | None:
-    """Who looks at a student; nobody where there is neither teacher nor rollout nor a word about it."""
-    if (
-        not (
-            config.teacher
-            or config.on_policy_fraction
-            or config.replay_buffer_size
-            or config.eval_rows
-            or config.eval_steps
-        )
-        or not watched
-    ):
+) -> Evaluator | None:
+    """The evaluator of a student; None where there is neither teacher nor rollout and the config does not ask."""
+    is_wanted = config.teacher or config.writes_rows or config.eval_rows or config.eval_steps
+    if not is_wanted or not eval_rows:
         return None
-    texts = [row for row in watched if row.loss_weights.any()]
-    if config.on_policy_fraction == 1:  # rendered as prompts alone
-        finished = tokenize_traces(
-            [rows[row.trace_index] for row in watched], template, max_length=1 << 30
-        ).rows
-        texts = [replace(row, trace_index=watched[row.trace_index].trace_index) for row in finished]
-    return Watch(rows, watched, texts, rollouts, config.eval_steps)
+    texts = [row for row in eval_rows if row.loss_weights.any()]
+    if config.on_policy_fraction == 1:  # they were tokenized as prompts alone
+        finished = [traces[row.trace_index] for row in eval_rows]
+        rows = tokenize_traces(finished, template, max_length=1 << 30).rows
+        texts = []
+        for row in rows:
+            texts.append(replace(row, trace_index=eval_rows[row.trace_index].trace_index))
+    return Evaluator(traces, eval_rows, texts, rollouts, config.eval_steps)
 
 
-def _named(text: str, values: Mapping[str, float]) -> dict[str, float]:
-    return {f"watch_{text}_{name}": value for name, value in values.items()}
+def _with_prefix(whose: str, values: Mapping[str, float]) -> dict[str, float]:
+    return {f"eval_{whose}_{name}": value for name, value in values.items()}

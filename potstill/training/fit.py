@@ -26,7 +26,7 @@ from potstill.training.dataset.build import build_dataset, sides
 from potstill.training.dataset.chat_template import ChatTemplate, read_chat_template
 from potstill.training.dataset.row_shortening import RowShortener
 from potstill.training.dataset.training_dataset import TrainingDataset
-from potstill.training.eval_callback import apart, watch
+from potstill.training.eval_callback import make_evaluator, split_eval_rows
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.objective_inputs import StepRows, prepare_objective
 from potstill.training.rollout.rollouts import Rollouts
@@ -133,7 +133,7 @@ def _prepare(
     model = student.load_student(start, settings).to(weights.resolve_device("auto"))
     if settings.packing:
         packing.check_packing(getattr(model, "get_base_model", lambda: model)().base_model)
-    parts = apart(dataset, config.eval_rows)
+    parts = split_eval_rows(dataset, config.eval_rows)
 
     # Who writes, cuts or scores rows while the student is trained.
     bf16 = use_bf16(settings)
@@ -161,10 +161,10 @@ def _prepare(
     )
     evaluation = None
     if not distributed.shards():
-        evaluation = watch(traces, parts.watched, rollouts, template, config)
+        evaluation = make_evaluator(traces, parts.eval_rows, rollouts, template, config)
     loop = Loop(
         model,
-        parts.learnt,
+        parts.train,
         settings,
         work_folder,
         progress,
@@ -172,7 +172,7 @@ def _prepare(
         watch=evaluation,
         text=tokenizer.decode,
     )
-    return _Prepared(loop, template, parts.learnt)
+    return _Prepared(loop, template, parts.train)
 
 
 def _existing_parent(folder: Path) -> Path:

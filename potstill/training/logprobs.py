@@ -1,6 +1,7 @@
 """From a micro-batch to counted positions: the student's states, the teacher's, and what else the objective needs.
 
-The shift by one position is made here and nowhere else: the state at token t - 1 predicts token t.
+The shift by one position is made here and nowhere else: the state at token t - 1 predicts token t. Shapes as in
+`objectives.inputs`; B rows of a micro-batch, T tokens.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from potstill.training.dataset.collate import Batch
 from potstill.training.dataset.packing import packed_states
 
 
-def positions(
+def build_inputs(
     model: Any,
     batch: Batch,
     *,
@@ -27,7 +28,7 @@ def positions(
     packing: bool = False,
     hidden_ND: Tensor | None = None,
 ) -> Inputs:
-    """The counted positions of a micro-batch under the student, with what `needs` names of `objectives.Entry`.
+    """The counted positions of a micro-batch under the student, with what `needs` (`objectives.Objective`) names.
 
     Args:
         model: the student, adapters included.
@@ -36,24 +37,26 @@ def positions(
         packing: rows lie one after another while they go through a model; all that comes out is the same.
         hidden_ND: the student's states at the counted positions, where they are known.
     """
-    counted_BT = batch["loss_weights"][:, 1:] > 0
-    lengths = counted_BT.sum(1)
-    reference = batch["reference"][:, 1:][counted_BT] if "reference" in needs else None
+    counted_BT = batch["loss_weights"][:, 1:] > 0  # [B, T - 1]: the first token is no target
+    lengths_B = counted_BT.sum(1)
+    rows_B = torch.arange(len(lengths_B), device=lengths_B.device)
+
+    def column(name: str) -> Tensor | None:
+        return batch[name][:, 1:][counted_BT] if name in batch else None  # [B, T] -> [N]
+
+    if hidden_ND is None:
+        hidden_ND = counted_states(model, batch, counted_BT, packing=packing)
     return Inputs(
-        counted_states(model, batch, counted_BT, packing=packing)
-        if hidden_ND is None
-        else hidden_ND,
+        hidden_ND,
         head(model),
         batch["input_ids"][:, 1:][counted_BT],
         weights_N=batch["loss_weights"][:, 1:][counted_BT] / normaliser,
-        teacher=_teacher(batch, teacher, needs, counted_BT, packing),
-        groups_N=torch.repeat_interleave(
-            torch.arange(len(lengths), device=lengths.device), lengths
-        ),
+        teacher=_teacher(batch, teacher, needs, counted_BT, packing=packing),
+        groups_N=torch.repeat_interleave(rows_B, lengths_B),
         pairs_P2=batch.get("pairs"),
-        reference_N=reference,
-        sampled_N=batch["sampled"][:, 1:][counted_BT] if "sampled" in batch else None,
-        advantages_N=batch["advantages"][:, 1:][counted_BT] if "advantages" in batch else None,
+        reference_N=column("reference") if "reference" in needs else None,
+        sampled_N=column("sampled"),
+        advantages_N=column("advantages"),
         labels_S=_labels(batch) if "labels" in needs else None,
         kl=batch.get("kl"),
     )
@@ -64,70 +67,69 @@ def counted_states(
 ) -> Tensor:
     """Last hidden states at the tokens before the counted ones, [N, D]."""
     if packing:
-        lengths = (batch["lengths"] - 1).tolist()
-        return packed_states(
-            causal(model).base_model, batch["input_ids"][:, :-1], lengths, counted_BT
-        )
-    return states(model, batch["input_ids"])[counted_BT]
+        base_model, lengths = causal(model).base_model, (batch["lengths"] - 1).tolist()
+        return packed_states(base_model, batch["input_ids"][:, :-1], lengths, counted_BT)
+    return states(model, batch["input_ids"])[counted_BT]  # [B, T - 1, D] -> [N, D]
 
 
 def states(model: Any, ids_BT: Tensor) -> Tensor:
     """Last hidden states at every token but the last, [B, T - 1, D]; right padding needs no mask."""
-    states_BTD: Tensor = (
-        causal(model).base_model(input_ids=ids_BT[:, :-1], use_cache=False).last_hidden_state
-    )
+    output = causal(model).base_model(input_ids=ids_BT[:, :-1], use_cache=False)
+    states_BTD: Tensor = output.last_hidden_state
     return states_BTD
 
 
 def head(model: Any) -> Any:
-    """The output projection; of a shared out model, one that shares its gathered weights and none of its hooks."""
-    found = causal(model).get_output_embeddings()
-    if not hasattr(found, "unshard"):
-        return found
+    """The output projection; of a sharded model, one that shares its gathered weights and none of its hooks."""
+    projection = causal(model).get_output_embeddings()
+    if not hasattr(projection, "unshard"):
+        return projection
     plain = torch.nn.Linear(1, 1, bias=False, device="meta")
-    plain.weight, plain.bias = found.weight, found.bias
+    plain.weight, plain.bias = projection.weight, projection.bias
     return plain
 
 
-def embedded(model: Any, ids_BT: Tensor, counted_BT: Tensor) -> Tensor:
+def token_embeddings(model: Any, ids_BT: Tensor, counted_BT: Tensor) -> Tensor:
     """A model's embeddings of the input token and of the target at the counted positions, [N, 2, D]."""
     table = causal(model).get_input_embeddings()
-    made: Tensor = table(torch.stack([ids_BT[:, :-1][counted_BT], ids_BT[:, 1:][counted_BT]], 1))
-    return made
+    ids_N2 = torch.stack([ids_BT[:, :-1][counted_BT], ids_BT[:, 1:][counted_BT]], 1)
+    embeddings_N2D: Tensor = table(ids_N2)
+    return embeddings_N2D
 
 
 def batch_log_probs(model: Any, batch: Batch) -> Tensor:
     """The model's log-probability of every counted target, as a column [B, T], 0 elsewhere; no graph."""
     with torch.no_grad():
-        values = token_logp(positions(model, batch))
-    column = torch.zeros_like(batch["loss_weights"])
-    column[:, 1:][batch["loss_weights"][:, 1:] > 0] = values.to(column.dtype)
-    return column
+        log_probs_N = token_logp(build_inputs(model, batch))
+    column_BT = torch.zeros_like(batch["loss_weights"])
+    column_BT[:, 1:][batch["loss_weights"][:, 1:] > 0] = log_probs_N.to(column_BT.dtype)
+    return column_BT
 
 
 def _labels(batch: Batch) -> Tensor:
-    """Which sequences are right: what the verifier said of a rollout, or the better sides of pairs."""
+    """Which sequences are right, [S]: what the verifier said of a rollout, or the better sides of pairs."""
     return batch["right"][:, 0] > 0 if "right" in batch else batch["is_first"]
 
 
 def _teacher(
-    batch: Batch, teacher: Any, needs: Sequence[str], counted_BT: Tensor, packing: bool
+    batch: Batch, teacher: Any, needs: Sequence[str], counted_BT: Tensor, *, packing: bool
 ) -> Teacher | None:
+    """What is known of the teacher at the counted positions: cached, scored before, or asked now."""
     if "distribution" in needs and "cached_ids" in batch:
-        ids_BTK, logp_BTK = batch["cached_ids"][:, 1:], batch["cached_logp"][:, 1:]
-        return TopK(ids_BTK[counted_BT].long(), logp_BTK[counted_BT].float())
+        ids_NK = batch["cached_ids"][:, 1:][counted_BT].long()
+        log_probs_NK = batch["cached_logp"][:, 1:][counted_BT].float()
+        return TopK(ids_NK, log_probs_NK)
     if "logp" in needs and "teacher" in batch:
         return TokenLogp(batch["teacher"][:, 1:][counted_BT])
     if teacher is None:
         return None
     if "distribution" in needs:
         with torch.no_grad():
-            return Hidden(
-                counted_states(teacher, batch, counted_BT, packing=packing), head(teacher)
-            )
-    return (
-        TokenLogp(batch_log_probs(teacher, batch)[:, 1:][counted_BT]) if "logp" in needs else None
-    )
+            hidden_NDt = counted_states(teacher, batch, counted_BT, packing=packing)
+            return Hidden(hidden_NDt, head(teacher))
+    if "logp" in needs:
+        return TokenLogp(batch_log_probs(teacher, batch)[:, 1:][counted_BT])
+    return None
 
 
 def causal(model: Any) -> Any:

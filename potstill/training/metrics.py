@@ -1,7 +1,7 @@
-"""What is watched while a student learns, and when it is stopped (teacher hacking: Tiapkin et al., arXiv:2502.02671).
+"""Statistics of a step, and when a training is stopped (teacher hacking: Tiapkin et al., arXiv:2502.02671).
 
 Every step: entropy and divergences at a few positions, the share of the loss that few tokens carry, and of what the
-student wrote lengths, cut ones, rewards, answers. From time to time: held-out prompts (`Watch`).
+student wrote lengths, truncated ones, rewards, answers. From time to time: evaluation rows (`eval_callback`).
 """
 
 from __future__ import annotations
@@ -20,160 +20,179 @@ from potstill.objectives.inputs import Hidden, Inputs, Logits, Loss, Sum, Teache
 from potstill.training.dataset.collate import Batch
 
 POSITIONS = 64  # of a micro-batch, evenly spaced, where entropies and divergences are computed
-TOP = 0.01  # share of tokens whose share of the loss is told
+TOP_SHARE = 0.01  # share of tokens whose share of the loss is reported
 WINDOW = 20  # steps compared with the first so many
-FLOOR, RISE = (
-    0.05,
-    0.1,
-)  # entropy below 5 % of its start with a loss risen by 10 % of its start: a collapse
-ANSWERING = 0.5  # share of texts with an answer, in each of the first looks, below which nothing can be lost
-BEST = 16  # of a teacher's likeliest tokens, on which the student's mass is told
+# A collapse: entropy below 5 % of its start, with a loss risen by 10 % of its start.
+ENTROPY_FLOOR, LOSS_RISE = 0.05, 0.1
+ANSWERING = 0.5  # share of texts with an answer, in each of the first evaluations, below which nothing can be lost
+TEACHER_BEST = 16  # of a teacher's likeliest tokens, on which the student's mass is reported
 GRAM = 4  # tokens in a row that are not written twice by chance
-FALLEN = 0.5  # nats a token by which both sides of pairs have fallen
+PAIR_FALL = 0.5  # nats a token by which both sides of pairs have fallen
 
 
-def sampled(x: Inputs, found: Loss, text: str) -> dict[str, Sum]:
+def position_statistics(x: Inputs, loss: Loss, whose: str) -> dict[str, Sum]:
     """Entropy of the student at a few positions, both KLs to the teacher and `overlap` where there is one, `top_share`.
 
     Args:
-        text: whose text it is, "own" or "rows": the first word of the divergences' names.
+        whose: text it is, "own" or "rows": the first word of the divergences' names.
     """
     count = len(x.targets_N)
     if not count:
         return {}
     with torch.no_grad():
-        at = (
-            torch.linspace(0, count - 1, min(count, POSITIONS), device=x.targets_N.device)
-            .round()
-            .long()
-        )
+        chosen = torch.linspace(0, count - 1, min(count, POSITIONS), device=x.targets_N.device)
+        at_P = chosen.round().long()
         some = Inputs(
-            x.hidden_ND[at].detach(), x.head, x.targets_N[at], teacher=_some(x.teacher, at)
+            x.hidden_ND[at_P].detach(),
+            x.head,
+            x.targets_N[at_P],
+            teacher=_teacher_at(x.teacher, at_P),
         )
-        made = {"entropy": summed(entropy(some))}
+        statistics = {"entropy": summed(entropy(some))}
         if some.teacher is not None:
-            made[f"{text}_forward_kl"] = divergence.forward_kl(some).stats["forward_kl"]
-            made[f"{text}_reverse_kl"] = divergence.reverse_kl(some).stats["reverse_kl"]
-            made[f"{text}_overlap"] = summed(overlap(some))
-        return made | {"top_share": _top(found, x)}
+            forward, reverse = divergence.forward_kl(some), divergence.reverse_kl(some)
+            statistics[f"{whose}_forward_kl"] = forward.stats["forward_kl"]
+            statistics[f"{whose}_reverse_kl"] = reverse.stats["reverse_kl"]
+            statistics[f"{whose}_overlap"] = summed(overlap(some))
+        statistics["top_share"] = _top_share(x, loss)
+    return statistics
 
 
 def entropy(x: Inputs) -> Tensor:
-    """The student's, in nats, at each position."""
-    logq = torch.nn.functional.log_softmax(x.head(x.hidden_ND).float(), -1)
-    return -(logq.exp() * logq.clamp_min(torch.finfo(logq.dtype).min)).sum(-1)
+    """The student's, in nats, at each position, [N]."""
+    log_probs_NV = torch.nn.functional.log_softmax(x.head(x.hidden_ND).float(), -1)
+    finite_NV = log_probs_NV.clamp_min(torch.finfo(log_probs_NV.dtype).min)  # 0 * -inf is no number
+    return -(log_probs_NV.exp() * finite_NV).sum(-1)
 
 
 def overlap(x: Inputs) -> Tensor:
-    """The student's mass on the teacher's likeliest tokens at each position: where it falls, they drift apart."""
-    shares, teacher = torch.softmax(x.head(x.hidden_ND).float(), -1), x.teacher
+    """The student's mass on the teacher's likeliest tokens at each position, [N]: where it falls, they drift apart."""
+    student_NV = torch.softmax(x.head(x.hidden_ND).float(), -1)
+    teacher = x.teacher
     if isinstance(teacher, TopK):
-        ids = teacher.ids_NK.gather(
-            1, teacher.logp_NK.topk(min(BEST, teacher.ids_NK.shape[1])).indices
-        )
+        count = min(TEACHER_BEST, teacher.ids_NK.shape[1])
+        ids_NK = teacher.ids_NK.gather(1, teacher.logp_NK.topk(count).indices)
     else:
-        if isinstance(teacher, Hidden):
-            logits = teacher.head(teacher.hidden_NDt)
-        else:
-            logits = teacher.logits_NV  # type: ignore[union-attr]
-        ids = logits.topk(min(BEST, logits.shape[1])).indices
-    width = shares.shape[1]  # a teacher's head may be padded to more
-    return (shares.gather(1, ids.clamp_max(width - 1)) * (ids < width)).sum(-1)
+        assert isinstance(teacher, Hidden | Logits)
+        logits_NV = _teacher_logits(teacher)
+        ids_NK = logits_NV.topk(min(TEACHER_BEST, logits_NV.shape[1])).indices
+    width = student_NV.shape[1]  # a teacher's head may be padded to more
+    mass_NK = student_NV.gather(1, ids_NK.clamp_max(width - 1)) * (ids_NK < width)
+    return mass_NK.sum(-1)
 
 
-def repeated(ids: Sequence[int]) -> float:
+def repetition(ids: Sequence[int]) -> float:
     """Share of a text's runs of GRAM tokens that stood in it before: a text that goes in circles has many."""
     runs = [tuple(ids[at : at + GRAM]) for at in range(len(ids) - GRAM + 1)]
     return 1 - len(set(runs)) / len(runs) if runs else 0.0
 
 
-def written(window: Sequence[Batch]) -> dict[str, Sum]:
-    """Of what the student wrote in a step: length, share cut by the limit, repeated runs, reward, share with an answer.
+def rollout_statistics(window: Sequence[Batch]) -> dict[str, Sum]:
+    """Of what the student wrote in a step: length, share truncated, repeated runs, reward, share with an answer.
 
     `even`: share of completions with no advantage, since all of their group are worth the same.
     """
     rolled = [batch for batch in window if "stopped" in batch]
     if not rolled:
         return {}
-    made = {
-        "length": _joined(
-            [(batch["lengths"] - batch["prompt_lengths"]).float() for batch in rolled]
-        ),
-        "truncated": _joined([1 - batch["stopped"][:, 0] for batch in rolled]),
+
+    def column(name: str) -> Sum:
+        return summed(torch.cat([batch[name][:, 0] for batch in rolled]))
+
+    lengths = [(batch["lengths"] - batch["prompt_lengths"]).float() for batch in rolled]
+    truncated = [1 - batch["stopped"][:, 0] for batch in rolled]
+    repeated = []
+    for batch in rolled:
+        repeated += [repetition(completion) for _, completion in _split_rows(batch)]
+    statistics = {
+        "length": summed(torch.cat(lengths)),
+        "truncated": summed(torch.cat(truncated)),
+        "repeated": summed(torch.tensor(repeated)),
     }
-    texts = [
-        ids[prompt:length]
-        for batch in rolled
-        for ids, prompt, length in zip(
-            batch["input_ids"].tolist(), batch["prompt_lengths"].tolist(), batch["lengths"].tolist()
-        )
-    ]
-    made["repeated"] = summed(torch.tensor([repeated(ids) for ids in texts]))
-    for name, column in (("reward", "reward"), ("answered", "answered")):
-        if column in rolled[0]:
-            made[name] = _joined([batch[column][:, 0] for batch in rolled])
+    for name in ("reward", "answered", "unscored"):
+        if name in rolled[0]:
+            statistics[name] = column(name)
     if "advantages" in rolled[0] and "reward" in rolled[0]:
-        made["even"] = _joined([(batch["advantages"][:, 0] == 0).float() for batch in rolled])
-    if "unscored" in rolled[0]:
-        made["unscored"] = _joined([batch["unscored"][:, 0] for batch in rolled])
-    return made
+        even = [(batch["advantages"][:, 0] == 0).float() for batch in rolled]
+        statistics["even"] = summed(torch.cat(even))
+    return statistics
 
 
-def alarm(history: Sequence[Mapping[str, float]]) -> str:
+def find_alarm(history: Sequence[Mapping[str, float]]) -> str:
     """What has gone wrong, by the records of all steps so far; "" while nothing has."""
     if len(history) < 2 * WINDOW:
-        return _answers(history)
+        return _lost_answers(history)
     first, last = history[:WINDOW], history[-WINDOW:]
-    measure = (
-        "k1" if "k1" in history[0] else "loss"
-    )  # a surrogate's value says nothing; its divergence does
-    was, now = _mean(first, measure), _mean(last, measure)
-    before, after = _mean(first, "entropy"), _mean(last, "entropy")
-    if None not in (was, now, before, after) and _collapsed(before, after, was, now):
-        return f"entropy has fallen from {before:.3g} to {after:.3g} while {measure} rose from {was:.3g} to {now:.3g}"
-    sides = [(_mean(first, side), _mean(last, side)) for side in ("better", "worse")]
-    if all(was is not None and now is not None and now < was - FALLEN for was, now in sides):
-        (a, b), (c, d) = sides
-        return f"both sides of the pairs fall: better from {a:.3g} to {b:.3g}, worse from {c:.3g} to {d:.3g} a token"
-    return _answers(history)
+    return _collapse(first, last) or _falling_pairs(first, last) or _lost_answers(history)
 
 
-def save(
+def save_batch(
     folder: Path,
     window: Sequence[Batch],
     record: Mapping[str, Any],
-    text: Callable[[list[int]], str],
+    decode: Callable[[list[int]], str],
 ) -> Path:
     """Put a step's micro-batches where they can be looked at: tensors, the texts of their rows, what was measured."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        f"{at}/{name}": t.detach().cpu().contiguous()
-        for at, b in enumerate(window)
-        for name, t in b.items()
-    }
+    tensors = {}
+    rows = []
+    for number, batch in enumerate(window):
+        for name, tensor in batch.items():
+            tensors[f"{number}/{name}"] = tensor.detach().cpu().contiguous()
+        for prompt, completion in _split_rows(batch):
+            rows.append({"prompt": decode(prompt), "completion": decode(completion)})
     save_file(tensors, folder / "batch.safetensors")
-    rows = [
-        {"prompt": text(ids[:prompt]), "completion": text(ids[prompt:length])}
-        for batch in window
-        for ids, prompt, length in zip(
-            batch["input_ids"].tolist(), batch["prompt_lengths"].tolist(), batch["lengths"].tolist()
-        )
-    ]
-    told = {"record": dict(record), "rows": rows}
-    (folder / "batch.json").write_text(json.dumps(told, indent=1, ensure_ascii=False), "utf-8")
+    content = {"record": dict(record), "rows": rows}
+    (folder / "batch.json").write_text(json.dumps(content, indent=1, ensure_ascii=False), "utf-8")
     return folder
 
 
-def _collapsed(before: Any, after: Any, was: Any, now: Any) -> bool:
-    return bool(after < FLOOR * before and now > was + RISE * abs(was))
+def _split_rows(batch: Batch) -> list[tuple[list[int], list[int]]]:
+    """The prompt's and the completion's token ids of each row."""
+    columns = (batch[name].tolist() for name in ("input_ids", "prompt_lengths", "lengths"))
+    return [(ids[:prompt], ids[prompt:length]) for ids, prompt, length in zip(*columns)]
 
 
-def _answers(history: Sequence[Mapping[str, float]]) -> str:
-    """Whether rollouts used to hold answers and the newest hold none: three looks, or WINDOW steps."""
-    for name, looks in (("watch_answered", 3), ("answered", WINDOW)):
-        seen = [record[name] for record in history if name in record]
-        if len(seen) >= 2 * looks and min(seen[:looks]) >= ANSWERING and max(seen[-looks:]) == 0:
-            return f"{name.replace('_', ' ')} has fallen from {min(seen[:looks]):.0%} to none: no text holds an answer"
+def _collapse(first: Sequence[Mapping[str, float]], last: Sequence[Mapping[str, float]]) -> str:
+    """Whether the entropy is gone while the loss has risen."""
+    # A surrogate's value says nothing; its divergence does.
+    measure = "k1" if "k1" in first[0] else "loss"
+    loss_before, loss_now = _mean(first, measure), _mean(last, measure)
+    before, now = _mean(first, "entropy"), _mean(last, "entropy")
+    if loss_before is None or loss_now is None or before is None or now is None:
+        return ""
+    is_gone = now < ENTROPY_FLOOR * before
+    if is_gone and loss_now > loss_before + LOSS_RISE * abs(loss_before):
+        return (
+            f"entropy has fallen from {before:.3g} to {now:.3g} "
+            f"while {measure} rose from {loss_before:.3g} to {loss_now:.3g}"
+        )
+    return ""
+
+
+def _falling_pairs(
+    first: Sequence[Mapping[str, float]], last: Sequence[Mapping[str, float]]
+) -> str:
+    """Whether both sides of the pairs have become unlikely."""
+    falls = []
+    for side in ("better", "worse"):
+        before, now = _mean(first, side), _mean(last, side)
+        if before is None or now is None or now >= before - PAIR_FALL:
+            return ""
+        falls.append(f"{side} from {before:.3g} to {now:.3g}")
+    return f"both sides of the pairs fall: {', '.join(falls)} a token"
+
+
+def _lost_answers(history: Sequence[Mapping[str, float]]) -> str:
+    """Whether rollouts used to hold answers and the newest hold none: three evaluations, or WINDOW steps."""
+    for name, count in (("eval_answered", 3), ("answered", WINDOW)):
+        shares = [record[name] for record in history if name in record]
+        if len(shares) < 2 * count:
+            continue
+        lowest_at_first = min(shares[:count])
+        if lowest_at_first >= ANSWERING and max(shares[-count:]) == 0:
+            what = name.replace("_", " ")
+            return f"{what} has fallen from {lowest_at_first:.0%} to none: no text holds an answer"
     return ""
 
 
@@ -182,22 +201,27 @@ def _mean(records: Sequence[Mapping[str, float]], name: str) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _top(found: Loss, x: Inputs) -> Sum:
+def _top_share(x: Inputs, loss: Loss) -> Sum:
     """Of the weighted loss, what the most expensive tokens carry, and all."""
-    size = (found.values_N.detach() * (1.0 if x.weights_N is None else x.weights_N)).abs()
-    return Sum(size.topk(max(1, round(TOP * len(size)))).values.sum(), size.sum())
+    sizes_N = loss.values_N.detach().abs()
+    if x.weights_N is not None:
+        sizes_N = (loss.values_N.detach() * x.weights_N).abs()
+    count = max(1, round(TOP_SHARE * len(sizes_N)))
+    return Sum(sizes_N.topk(count).values.sum(), sizes_N.sum())
 
 
-def _joined(parts: Sequence[Tensor]) -> Sum:
-    return summed(torch.cat(list(parts)))
+def _teacher_logits(teacher: Hidden | Logits) -> Tensor:
+    if isinstance(teacher, Hidden):
+        return teacher.head(teacher.hidden_NDt)
+    return teacher.logits_NV
 
 
-def _some(teacher: Teacher | None, at: Tensor) -> Teacher | None:
+def _teacher_at(teacher: Teacher | None, at_P: Tensor) -> Teacher | None:
     """The teacher at some positions; None where its distribution isn't known."""
     if isinstance(teacher, Hidden):
-        return Hidden(teacher.hidden_NDt[at], teacher.head)
+        return Hidden(teacher.hidden_NDt[at_P], teacher.head)
     if isinstance(teacher, Logits):
-        return Logits(teacher.logits_NV[at])
+        return Logits(teacher.logits_NV[at_P])
     if isinstance(teacher, TopK):
-        return TopK(teacher.ids_NK[at], teacher.logp_NK[at])
+        return TopK(teacher.ids_NK[at_P], teacher.logp_NK[at_P])
     return None

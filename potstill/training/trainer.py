@@ -23,8 +23,8 @@ from potstill.training import distributed, metrics, optimizer
 from potstill.training.dataset import collate, sampler
 from potstill.training.dataset.collate import Batch
 from potstill.training.dataset.training_dataset import TrainingDataset
-from potstill.training.eval_callback import Watch
-from potstill.training.logprobs import head, positions, states
+from potstill.training.eval_callback import Evaluator
+from potstill.training.logprobs import build_inputs, head, states
 from potstill.training.objective_inputs import SUPERVISED, ObjectiveInputs
 from potstill.training.schedules import Stateful, When
 from potstill.training.settings import TrainingSettings
@@ -51,7 +51,7 @@ class Loop(Trainer):  # type: ignore[misc]
         progress: Progress | None,
         *,
         objective_inputs: ObjectiveInputs = SUPERVISED,
-        watch: Watch | None = None,
+        watch: Evaluator | None = None,
         text: Callable[[list[int]], str] = str,
     ) -> None:
         """Plan every batch of the training and set the Trainer up without evaluation and without logging of its own.
@@ -97,13 +97,13 @@ class Loop(Trainer):  # type: ignore[misc]
     ) -> tuple[list[Any], Tensor]:
         """The micro-batches of one step, and what the loss is divided by: counted after the student has written."""
         window = [batch for _, batch in zip(range(num_batches), epoch_iterator)]
-        if self.watch and self.watch.due(self.when):
+        if self.watch and self.watch.is_due(self.when):
             self.seen.more |= self._look()
         if self.objective_inputs.resets_optimizer(self.when):
             optimizer.reset_optimizer(self.optimizer)
         window = self.newest = self.objective_inputs.step_batches(self.model, window, self.when)
         mine = [batch for batch in window if not collate.is_idle(batch)]
-        self.seen.put(metrics.written(mine))
+        self.seen.put(metrics.rollout_statistics(mine))
         self.seen.tokens += sum(int(batch["lengths"].sum()) for batch in mine)
         self.seen.counted += sum(int((batch["loss_weights"] > 0).sum()) for batch in mine)
         counts = [
@@ -151,7 +151,7 @@ class Loop(Trainer):  # type: ignore[misc]
             if not math.isfinite(value):
                 self._stop(f"the {what} is {value:g}", {"step": step, **found}, "a finite number")
         self.state.log_history.append(self.seen.record(step, found["loss"]))
-        wrong = metrics.alarm(history(self.state))
+        wrong = metrics.find_alarm(history(self.state))
         if wrong:
             self._stop(wrong, self.state.log_history[-1], "a training that gets somewhere")
         if self.objective_inputs.schedules:
@@ -214,7 +214,7 @@ class Loop(Trainer):  # type: ignore[misc]
         """Stop with the step, and leave its batch where it can be looked at."""
         step = int(record["step"])
         rank = f"-{self.args.process_index}" if self.args.process_index else ""
-        place = metrics.save(
+        place = metrics.save_batch(
             Path(self.args.output_dir) / f"stopped-{step}{rank}", self.newest, record, self.text
         )
         settings = self.settings
@@ -327,7 +327,7 @@ def window_loss(
     """An objective of a micro-batch of right-padded rows, reduced over what the whole window counts."""
     teacher, packing = objective_inputs.local_teacher, objective_inputs.packing
     inner = objective_inputs.compared_layers(model, batch)
-    x = positions(
+    x = build_inputs(
         model,
         batch,
         teacher=None if inner else teacher,
@@ -341,7 +341,7 @@ def window_loss(
     )
     found = objective_inputs.loss(x, **objective_inputs.constants(when))
     assert x.weights_N is not None
-    seen = metrics.sampled(x, found, "own" if "stopped" in batch else "rows")
+    seen = metrics.position_statistics(x, found, "own" if "stopped" in batch else "rows")
     return reduce(found.values_N, x.weights_N, 1.0), Loss(found.values_N, {**found.stats, **seen})
 
 

@@ -50,7 +50,7 @@ def learnt(name, folder: Path) -> ObjectiveConfig:
             max_new_tokens=6,
             reward=length,
         )
-    return ObjectiveConfig(name, teacher=teacher)
+    return ObjectiveConfig(name, teacher=teacher, max_new_tokens=8)
 
 
 def length(problem, text):

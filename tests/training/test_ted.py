@@ -49,7 +49,7 @@ def first(tiny_checkpoint, teacher, tmp_path_factory):
         tiny_checkpoint,
         folder,
         SETTINGS,
-        config=ObjectiveConfig("ted_filters", teacher=teacher),
+        config=ObjectiveConfig("ted_filters", teacher=teacher, max_new_tokens=8),
     )
 
 
@@ -66,7 +66,8 @@ def test_the_first_stage_moves_filters_and_no_student(tiny_checkpoint, teacher, 
         start, end = done.stats[name]
         assert end < 0.98 * start
     fresh = prepare_objective(
-        ObjectiveConfig("ted", teacher=teacher), load_student(tiny_checkpoint, SETTINGS)
+        ObjectiveConfig("ted", teacher=teacher, max_new_tokens=8),
+        load_student(tiny_checkpoint, SETTINGS),
     ).projectors.state()
     kept = load_file(folder / PROJECTORS)
     assert kept.keys() == fresh.keys() and not any(
@@ -75,7 +76,7 @@ def test_the_first_stage_moves_filters_and_no_student(tiny_checkpoint, teacher, 
 
 
 def test_a_killed_first_stage_ends_with_the_same_filters(tiny_checkpoint, teacher, first, tmp_path):
-    config = ObjectiveConfig("ted_filters", teacher=teacher)
+    config = ObjectiveConfig("ted_filters", teacher=teacher, max_new_tokens=8)
     with pytest.raises(Stop):
         fit(rows(), tiny_checkpoint, tmp_path / "out", SETTINGS, config=config, progress=stop_at(7))
     assert (
@@ -94,7 +95,9 @@ def test_the_second_begins_with_them_and_leaves_the_teacher_s(
 ):
     kept = load_file(first[0] / PROJECTORS)
     config = bind("ted", {"teacher": teacher, "filters": str(first[0])}).config
-    assert config == ObjectiveConfig("ted", teacher=teacher, options={"filters": first[0]})
+    assert config == ObjectiveConfig(
+        "ted", teacher=teacher, options={"filters": first[0]}, max_new_tokens=8
+    )
     start = prepare_objective(config, load_student(tiny_checkpoint, SETTINGS)).projectors.state()
     assert all(torch.equal(kept[name], start[name]) for name in kept)
     short = dataclasses.replace(SETTINGS, max_steps=6)
@@ -111,7 +114,7 @@ def test_the_second_begins_with_them_and_leaves_the_teacher_s(
         tiny_checkpoint,
         tmp_path / "plain",
         short,
-        config=ObjectiveConfig("ted", teacher=teacher),
+        config=ObjectiveConfig("ted", teacher=teacher, max_new_tokens=8),
     )
     assert done.losses[0] != plain.losses[0] and done.key != plain.key
     assert not (tmp_path / "out" / PROJECTORS).exists()
@@ -121,10 +124,14 @@ def test_what_does_not_fit_is_refused(tiny_checkpoint, teacher, first, tmp_path)
     student = load_student(tiny_checkpoint, SETTINGS)
     with pytest.raises(StageError, match="other layers or widths"):
         prepare_objective(
-            ObjectiveConfig("ted", teacher=teacher, options={"filters": first[0], "layers": 1}),
+            ObjectiveConfig(
+                "ted", teacher=teacher, options={"filters": first[0], "layers": 1}, max_new_tokens=8
+            ),
             student,
         )
     with pytest.raises(ConfigError, match="no trained projections in"):
-        ObjectiveConfig("ted", teacher=teacher, options={"filters": tmp_path}).identity()
+        ObjectiveConfig(
+            "ted", teacher=teacher, options={"filters": tmp_path}, max_new_tokens=8
+        ).identity()
     with pytest.raises(StageError, match="trains no student"):
-        distributed.check(ObjectiveConfig("ted_filters", teacher=teacher), 2)
+        distributed.check(ObjectiveConfig("ted_filters", teacher=teacher, max_new_tokens=8), 2)

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
 
 from potstill.training.dataset import collate
 from potstill.training.dataset.rows import TokenizedRow
-from potstill.training.logprobs import batch_log_probs, positions
+from potstill.training.logprobs import batch_log_probs, build_inputs
 
 WIDTH = 8
 
@@ -40,7 +40,7 @@ def batch(*rows):
 
 
 def test_a_target_is_predicted_by_the_state_before_it_in_its_own_row():
-    x = positions(
+    x = build_inputs(
         ByPlace(),
         batch(row([10, 11, 12, 13], [0, 0, 1, 0.5]), row([20, 21], [0, 2])),
         normaliser=2.0,
@@ -52,7 +52,7 @@ def test_a_target_is_predicted_by_the_state_before_it_in_its_own_row():
 
 
 def test_the_first_token_is_never_a_target_and_rows_may_have_none():
-    x = positions(ByPlace(), batch(row([10, 11], [1, 0]), row([20, 21, 22], [0, 0, 1])))
+    x = build_inputs(ByPlace(), batch(row([10, 11], [1, 0]), row([20, 21, 22], [0, 0, 1])))
     assert (
         x.targets_N.tolist() == [22]
         and x.groups_N.tolist() == [1]
@@ -66,10 +66,10 @@ def test_columns_stand_at_their_targets():
         row([20, 21, 22, 23], [0, 0, 1, 1], reference=[0, 0, -3.0, -4.0], sampled=[0, 0, -5.0, -6.0],
             advantages=[0, 0, 1.0, 2.0]),
     )  # fmt: skip
-    x = positions(ByPlace(), made, needs=("reference",))
+    x = build_inputs(ByPlace(), made, needs=("reference",))
     assert x.reference_N.tolist() == [-1, -3, -4]
     assert x.sampled_N.tolist() == [-2, -5, -6] and x.advantages_N.tolist() == [8, 1, 2]
-    assert positions(ByPlace(), made).reference_N is None
+    assert build_inputs(ByPlace(), made).reference_N is None
 
 
 def test_kept_entries_are_those_of_the_target():
@@ -77,16 +77,18 @@ def test_kept_entries_are_those_of_the_target():
         "cached_ids": torch.tensor([[0, 0], [1, 2], [3, 4]], dtype=torch.int32),
         "cached_logp": torch.zeros(3, 2).half(),
     }
-    x = positions(ByPlace(), batch(row([10, 11, 12], [0, 0, 1], **kept)), needs=("distribution",))
+    x = build_inputs(
+        ByPlace(), batch(row([10, 11, 12], [0, 0, 1], **kept)), needs=("distribution",)
+    )
     assert x.teacher.ids_NK.tolist() == [[3, 4]] and x.teacher.ids_NK.dtype == torch.long
     assert x.teacher.logp_NK.dtype == torch.float32
 
 
 def test_a_teacher_gives_states_at_the_same_places_or_its_logp():
     made = batch(row([0, 1, 2, 3], [0, 0, 1, 1]))
-    x = positions(ByPlace(), made, teacher=ByPlace(), needs=("distribution",))
+    x = build_inputs(ByPlace(), made, teacher=ByPlace(), needs=("distribution",))
     assert torch.equal(x.teacher.hidden_NDt, x.hidden_ND)
-    x = positions(ByPlace(), made, teacher=ByPlace(), needs=("logp",))
+    x = build_inputs(ByPlace(), made, teacher=ByPlace(), needs=("logp",))
     right = 3 - torch.tensor([[3.0] + [0.0] * (WIDTH - 1)]).logsumexp(-1)
     # State at place 1 says "1" and the target is 2: wrong both times, by three nats.
     assert x.teacher.logp_N.tolist() == pytest.approx([float(right) - 3] * 2)
@@ -99,6 +101,6 @@ def test_a_teacher_gives_states_at_the_same_places_or_its_logp():
 def test_labels_are_those_of_rows_and_pairs_those_of_items():
     pair = [row([10, 11], [0, 1]), row([20, 21], [0, 1])]
     made = collate.collate([pair, pair])
-    x = positions(ByPlace(), made, needs=("labels",))
+    x = build_inputs(ByPlace(), made, needs=("labels",))
     assert x.labels_S.tolist() == [True, False, True, False]
     assert x.pairs_P2.tolist() == [[0, 1], [2, 3]]

@@ -34,7 +34,7 @@ def test_entropy_divergences_and_top_tokens_by_hand(monkeypatch):
     values = torch.rand(300, dtype=torch.float64)
     values[17] = 50.0
     x = Inputs(z, torch.nn.Identity(), torch.zeros(300, dtype=torch.long), teacher=Logits(zt))
-    made = metrics.sampled(x, Loss(values), "own")
+    made = metrics.position_statistics(x, Loss(values), "own")
     at = torch.linspace(0, 299, 64).round().long()
     q, p = z[at].softmax(-1), zt[at].softmax(-1)
     wanted = {
@@ -50,7 +50,7 @@ def test_entropy_divergences_and_top_tokens_by_hand(monkeypatch):
         assert int(made[name].count) == 64
     top = values.sort(descending=True).values[:3].sum() / values.sum()
     assert float(made["top_share"].total / made["top_share"].count) == pytest.approx(float(top))
-    kept = metrics.sampled(
+    kept = metrics.position_statistics(
         Inputs(z, x.head, x.targets_N, teacher=top_k(zt, 7)), Loss(values), "rows"
     )
     assert isinstance(top_k(zt, 7), TopK)
@@ -61,7 +61,7 @@ def test_entropy_divergences_and_top_tokens_by_hand(monkeypatch):
     padded = torch.cat(
         [zt, torch.full((300, 2), 9.0)], 1
     )  # two tokens that only the teacher's head has, its best
-    wide = metrics.sampled(
+    wide = metrics.position_statistics(
         Inputs(z, x.head, x.targets_N, teacher=Logits(padded)), Loss(values), "own"
     )
     assert float(wide["own_overlap"].total) == 0 and float(wide["own_forward_kl"].total) > 0
@@ -72,12 +72,12 @@ def test_entropy_divergences_and_top_tokens_by_hand(monkeypatch):
     [([1, 2, 3], 0), ([1, 2, 3, 4, 5], 0), ([1, 2, 3, 4] * 2, 1 / 5), ([7] * 8, 4 / 5)],
 )
 def test_runs_that_stood_there_before(ids, share):
-    assert metrics.repeated(ids) == pytest.approx(share)
+    assert metrics.repetition(ids) == pytest.approx(share)
 
 
 def test_nothing_counted_is_nothing_measured():
     assert (
-        metrics.sampled(
+        metrics.position_statistics(
             Inputs(torch.zeros(0, 3), torch.nn.Identity(), torch.zeros(0).long()),
             Loss(torch.zeros(0)),
             "rows",
@@ -107,7 +107,7 @@ def history(count, **ends):
     ],
 )
 def test_lines_that_end_a_training(ends, said):
-    assert re.match(said or "$", metrics.alarm(history(200, **ends)))
+    assert re.match(said or "$", metrics.find_alarm(history(200, **ends)))
 
 
 def test_a_collapse_is_low_entropy_with_a_risen_loss():
@@ -116,26 +116,26 @@ def test_a_collapse_is_low_entropy_with_a_risen_loss():
             {"entropy": entropy, "loss": loss} | more
         ] * 20
 
-    assert "entropy has fallen from 2 to 0.01 while loss rose from 1 to 3" in metrics.alarm(
+    assert "entropy has fallen from 2 to 0.01 while loss rose from 1 to 3" in metrics.find_alarm(
         made(0.01, 3.0)
     )
-    assert metrics.alarm(made(0.01, 0.5)) == ""  # it has learnt
-    assert metrics.alarm(made(1.0, 3.0)) == ""
+    assert metrics.find_alarm(made(0.01, 0.5)) == ""  # it has learnt
+    assert metrics.find_alarm(made(1.0, 3.0)) == ""
     assert (
-        metrics.alarm(made(0.01, 3.0, k1=0.1)) == ""
+        metrics.find_alarm(made(0.01, 3.0, k1=0.1)) == ""
     )  # a surrogate's value says nothing, its divergence is steady
-    assert metrics.alarm(made(0.01, 3.0)[:39]) == ""
+    assert metrics.find_alarm(made(0.01, 3.0)[:39]) == ""
 
 
 def test_answers_that_are_gone():
-    looked = [{"watch_answered": share} for share in (0.8, 0.6, 0.9, 0.0, 0.0)]
-    assert metrics.alarm(looked) == ""  # two looks may be bad luck
-    assert "no text holds an answer" in metrics.alarm([*looked, {"watch_answered": 0.0}])
+    looked = [{"eval_answered": share} for share in (0.8, 0.6, 0.9, 0.0, 0.0)]
+    assert metrics.find_alarm(looked) == ""  # two looks may be bad luck
+    assert "no text holds an answer" in metrics.find_alarm([*looked, {"eval_answered": 0.0}])
     assert (
-        metrics.alarm([{"watch_answered": share} for share in (0.9, 0.2, 0.9, 0, 0, 0)]) == ""
+        metrics.find_alarm([{"eval_answered": share} for share in (0.9, 0.2, 0.9, 0, 0, 0)]) == ""
     )  # it never surely could
     step = [{"answered": 0.9}] * 20 + [{"answered": 0.0}] * 20
-    assert "answered has fallen" in metrics.alarm(step) and metrics.alarm(step[:-1]) == ""
+    assert "answered has fallen" in metrics.find_alarm(step) and metrics.find_alarm(step[:-1]) == ""
 
 
 def test_a_training_that_goes_nan_leaves_its_batch_behind(tiny_checkpoint, tmp_path):
@@ -192,20 +192,20 @@ def test_steps_are_stored_with_what_was_seen(tiny_checkpoint, teacher, tmp_path)
         )
         assert "entropy" in record and 0 < record["top_share"] <= 1
     assert 0 < sum("length" in record for record in records) < 6
-    looked = [record["step"] for record in records if "watch_gap" in record]
+    looked = [record["step"] for record in records if "eval_gap" in record]
     assert looked == [1, 3, 5, 6]  # before the steps 1, 3, 5, and at the end
     look = records[0]
-    assert look["watch_gap"] == pytest.approx(
-        look["watch_own_reverse_kl"] - look["watch_rows_reverse_kl"]
+    assert look["eval_gap"] == pytest.approx(
+        look["eval_own_reverse_kl"] - look["eval_rows_reverse_kl"]
     )
     assert {
-        "watch_right",
-        "watch_answered",
-        "watch_length",
-        "watch_truncated",
-        "watch_rows_nll",
+        "eval_right",
+        "eval_answered",
+        "eval_length",
+        "eval_truncated",
+        "eval_rows_nll",
     } <= set(look)
-    assert {"watch_own_teacher_entropy", "watch_rows_forward_kl"} <= set(look)
+    assert {"eval_own_teacher_entropy", "eval_rows_forward_kl"} <= set(look)
 
 
 def test_a_teacher_that_is_the_student_is_no_distance_away(tiny_checkpoint, tmp_path):
@@ -218,11 +218,9 @@ def test_a_teacher_that_is_the_student_is_no_distance_away(tiny_checkpoint, tmp_
         config=config,
     )
     (record,) = steps(tmp_path / "out")
-    for name in ("rows_forward_kl", "watch_own_reverse_kl", "watch_rows_forward_kl", "watch_gap"):
+    for name in ("rows_forward_kl", "eval_own_reverse_kl", "eval_rows_forward_kl", "eval_gap"):
         assert record[name] == pytest.approx(0, abs=1e-4)
-    assert record["watch_own_entropy"] == pytest.approx(
-        record["watch_own_teacher_entropy"], rel=1e-4
-    )
+    assert record["eval_own_entropy"] == pytest.approx(record["eval_own_teacher_entropy"], rel=1e-4)
 
 
 def test_looking_changes_nothing(tiny_checkpoint, teacher, tmp_path):
@@ -257,18 +255,18 @@ def test_rewards_are_told(tiny_checkpoint, tmp_path):
     done = fit(
         traces(), tiny_checkpoint, tmp_path / "out", TrainingSettings(max_steps=2), config=config
     )
-    assert {"reward", "even", "length", "truncated", "clipped", "watch_right"} <= set(done.stats)
+    assert {"reward", "even", "length", "truncated", "clipped", "eval_right"} <= set(done.stats)
 
 
 def test_which_rows_are_watched():
     rows = list(range(20))
-    held = eval_callback.apart(_dataset(rows), 5)
-    assert [row.trace_index for row in held.watched] == [0, 5, 10, 14, 19]
-    assert sorted(row.trace_index for row in [*held.learnt.item_rows, *held.watched]) == rows
-    few = eval_callback.apart(_dataset(rows), 0)
-    assert len(few.learnt) == 20 and len(few.watched) == 8
+    held = eval_callback.split_eval_rows(_dataset(rows), 5)
+    assert [row.trace_index for row in held.eval_rows] == [0, 5, 10, 14, 19]
+    assert sorted(row.trace_index for row in [*held.train.item_rows, *held.eval_rows]) == rows
+    few = eval_callback.split_eval_rows(_dataset(rows), 0)
+    assert len(few.train) == 20 and len(few.eval_rows) == 8
     assert (
-        len(eval_callback.apart(_dataset((0, 1)), 9).learnt) == 1
+        len(eval_callback.split_eval_rows(_dataset((0, 1)), 9).train) == 1
     )  # something is left to learn from
 
 

@@ -12,7 +12,7 @@ from tiny import tiny_checkpoint as make_checkpoint
 from potstill.errors import StageError
 from potstill.training.fit import fit
 from potstill.training.objective_config import ObjectiveConfig
-from potstill.training.output_dir import WORK
+from potstill.training.output_dir import WORK_FOLDER
 from potstill.training.schedules import ConstantSchedules, When
 from potstill.training.settings import TrainingSettings
 from potstill.training.trainer import LIVE
@@ -52,7 +52,7 @@ def test_distillm2_s_anchors_are_the_gaps_of_the_first_step_and_stay():
 
 def test_a_killed_training_keeps_the_anchors_of_its_first_step(tiny_checkpoint, tmp_path):
     teacher = make_checkpoint(tmp_path / "t", seed=1)
-    config = ObjectiveConfig("distillm2", {"anchor": "first"}, teacher=teacher)
+    config = ObjectiveConfig("distillm2", {"anchor": "first"}, teacher=teacher, max_new_tokens=8)
     whole = fit(pairs(), tiny_checkpoint, tmp_path / "whole", SETTINGS, config=config)
     with pytest.raises(Stop):
         fit(
@@ -64,7 +64,7 @@ def test_a_killed_training_keeps_the_anchors_of_its_first_step(tiny_checkpoint, 
             progress=stop_at(5),
         )
     first = steps(tmp_path / "whole")[0]
-    live = torch.load(tmp_path / "killed" / WORK / "checkpoint-4" / LIVE, weights_only=True)
+    live = torch.load(tmp_path / "killed" / WORK_FOLDER / "checkpoint-4" / LIVE, weights_only=True)
     assert live["schedules"] == {"anchor": [first["gap"], first["gap_student"]]}
     again = fit(pairs(), tiny_checkpoint, tmp_path / "killed", SETTINGS, config=config)
     assert again.losses == whole.losses and again.stats == whole.stats
@@ -75,7 +75,7 @@ def test_a_killed_training_keeps_the_anchors_of_its_first_step(tiny_checkpoint, 
             tiny_checkpoint,
             tmp_path / name,
             SETTINGS,
-            config=ObjectiveConfig("distillm2", constants, teacher=teacher),
+            config=ObjectiveConfig("distillm2", constants, teacher=teacher, max_new_tokens=8),
         )
         for name, constants in (("plain", {}), ("given", {"anchor": live["schedules"]["anchor"]}))
     )

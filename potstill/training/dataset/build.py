@@ -209,7 +209,7 @@ def _build_across_tokenizers(
     """Rows with the teacher's reading of them; those that can't be aligned are left out, and must not be too many."""
     both = sides(start, settings, config)
     dataset = tokenize.singles(traces)
-    read = both.attached(dataset.rows, [traces[row.trace_index] for row in dataset.rows])
+    read = both.align(dataset.rows, [traces[row.trace_index] for row in dataset.rows])
     aligned = [row for row in read.rows if row is not None]
     unaligned = len(dataset) - len(aligned)
     if unaligned > max(settings.max_dropped_share, MAX_UNALIGNED_SHARE) * len(dataset):
@@ -242,7 +242,7 @@ def _bare_rows(traces: Sequence[Trace], tokenize: Tokenizing, both: TokenizerPai
             bare_traces.append(replace(trace, text=text))
             trace_indices.append(trace_index)
     rows = tokenize_traces(bare_traces, tokenize.template, max_length=tokenize.max_length).rows
-    read = both.attached(rows, [bare_traces[row.trace_index] for row in rows]).rows
+    read = both.align(rows, [bare_traces[row.trace_index] for row in rows]).rows
     aligned = []
     for row in read:
         if row is not None:
@@ -285,7 +285,7 @@ def _add_cached_logits(
 ) -> TrainingDataset:
     """The rows with a teacher's cached logits, made at the temperature that is trained at."""
     assert config.teacher_cache is not None
-    cached = cached_logits.about(config.teacher_cache).temperature
+    cached = cached_logits.load_manifest(config.teacher_cache).temperature
     wanted = float(config.constants.get("temperature", 1.0))
     if cached != wanted:
         raise StageError(

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from potstill import __version__
 from potstill.data.atomic_write import replacing, write_text
@@ -27,16 +28,16 @@ from potstill.records import Progress
 from potstill.training import logprobs
 from potstill.training.dataset import collate
 from potstill.training.dataset.rows import TokenizedRow
-from potstill.training.objective_config import read_manifest
+from potstill.training.objective_config import MANIFEST, read_manifest
 from potstill.training.teacher.tokenizer_check import PROBES
 
-MARK = "teacher_cache.json"
-SHARD = 512  # rows a shard
-TOGETHER = 8  # rows in a forward pass of the teacher
+ROWS_A_SHARD = 512
+ROWS_A_BATCH = 8  # in a forward pass of the teacher
+POSITIONS_A_BATCH = 256  # whose logits are computed at once
 
 
 class CachedLogits(NamedTuple):
-    """What `teacher_cache.json` says: the teacher (by content), entries a token, temperature, and which rows."""
+    """The manifest of a folder: the teacher (by content), entries a token, temperature, and which rows."""
 
     teacher: str
     vocabulary: str
@@ -59,7 +60,7 @@ def write(
     device: str = "auto",
     progress: Progress | None = None,
 ) -> CachedLogits:
-    """Store the teacher's k best entries at every counted target of the rows; returns what was stored.
+    """Store the teacher's k best entries at every counted target of the rows; return what was stored.
 
     A k above the vocabulary is the vocabulary. A head padded beyond the tokenizer's ids is cut to them.
 
@@ -70,49 +71,47 @@ def write(
         raise StageError(
             f"k={k}, temperature={temperature:g}, {len(rows)} rows", expected="more than 0 of each"
         )
-    width = tokens_of(teacher)
-    k = min(k, words(teacher) or k, width)
-    unique = list({_name(row): row for row in rows}.values())
-    told = CachedLogits(
-        checkpoint.content_id(teacher),
-        vocabulary(teacher),
-        k,
-        temperature,
-        len(unique),
-        0,
-        0,
-        _names(unique),
+    width = count_tokenizer_ids(teacher)
+    k = min(k, vocabulary_size(teacher) or k, width)
+    distinct = list({row_id(row): row for row in rows}.values())
+    manifest = CachedLogits(
+        teacher=checkpoint.content_id(teacher),
+        vocabulary=vocabulary_id(teacher),
+        k=k,
+        temperature=temperature,
+        rows=len(distinct),
+        tokens=0,
+        bytes=0,
+        content=rows_id(distinct),
     )
-    if _finished(folder, told):
-        return about(folder)
+    if _is_finished(folder, manifest):
+        return load_manifest(folder)
+
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("teacher_cache-*"):
-        old.unlink()
-    model = _loaded(teacher, device)
-    tokens = size = 0
-    order = sorted(range(len(unique)), key=lambda at: len(unique[at]))  # less padding
-    for number, start in enumerate(range(0, len(order), SHARD)):
-        tensors: dict[str, torch.Tensor] = {}
-        for at in range(start, min(start + SHARD, len(order)), TOGETHER):
+    for old_shard in folder.glob("teacher_cache-*"):
+        old_shard.unlink()
+    model = load_teacher(teacher, device)
+    by_length = sorted(distinct, key=len)  # less padding
+    token_count = byte_count = 0
+    for number, start in enumerate(range(0, len(by_length), ROWS_A_SHARD)):
+        shard_rows = by_length[start : start + ROWS_A_SHARD]
+        tensors: dict[str, Tensor] = {}
+        for at in range(0, len(shard_rows), ROWS_A_BATCH):
             if progress:
-                progress("rows", at, len(order))
-            part = [unique[row] for row in order[at : min(at + TOGETHER, start + SHARD)]]
-            tensors |= {
-                name: tensor
-                for made in _entries(model, part, k, temperature, width)
-                for name, tensor in made
-            }
+                progress("rows", start + at, len(by_length))
+            part = shard_rows[at : at + ROWS_A_BATCH]
+            tensors |= _compute_entries(model, part, k, temperature, width)
         path = folder / f"teacher_cache-{number:05d}.safetensors"
         with replacing(path) as draft:
             save_file(tensors, draft)
-        tokens += sum(len(t) for name, t in tensors.items() if name.endswith("/ids"))
-        size += path.stat().st_size
+        token_count += sum(len(t) for name, t in tensors.items() if name.endswith("/ids"))
+        byte_count += path.stat().st_size
     if progress:
-        progress("rows", len(order), len(order))
-    told = told._replace(tokens=tokens, bytes=size)
+        progress("rows", len(by_length), len(by_length))
+    manifest = manifest._replace(tokens=token_count, bytes=byte_count)
     # Last: a folder without it was never finished.
-    write_text(folder / MARK, json.dumps(told._asdict(), indent=1, sort_keys=True))
-    return told
+    write_text(folder / MANIFEST, json.dumps(manifest._asdict(), indent=1, sort_keys=True))
+    return manifest
 
 
 @contextmanager
@@ -126,7 +125,8 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _loaded(teacher: Path, device: str) -> Any:
+def load_teacher(teacher: Path, device: str) -> Any:
+    """The teacher for forward passes only; refused where its head does more than a projection."""
     from potstill.models.local import weights
     from potstill.training.checkpoint import check_output_head
 
@@ -136,19 +136,19 @@ def _loaded(teacher: Path, device: str) -> Any:
     return model.to(place).eval().requires_grad_(False)
 
 
-def _finished(folder: Path, told: CachedLogits) -> bool:
+def _is_finished(folder: Path, manifest: CachedLogits) -> bool:
     """Whether the folder holds just this; refuses one that holds something else."""
-    inside = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    if MARK in inside:
-        found = about(folder)
-        if found._replace(tokens=0, bytes=0, version=told.version) == told:
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    if MANIFEST in names:
+        stored = load_manifest(folder)
+        if stored._replace(tokens=0, bytes=0, version=manifest.version) == manifest:
             return True
         raise StoreError(
             f"{folder} holds cached teacher logits of another teacher, other rows, k or temperature",
             expected="a folder of its own for each",
             fix="give another folder, or delete this one",
         )
-    foreign = sorted(name for name in inside if not name.startswith("teacher_cache"))
+    foreign = sorted(name for name in names if not name.startswith("teacher_cache"))
     if foreign:
         raise StoreError(
             f"{folder} is not empty ({', '.join(foreign[:5])})",
@@ -160,42 +160,42 @@ def _finished(folder: Path, told: CachedLogits) -> bool:
 
 def read(folder: Path, student: Path, rows: Sequence[TokenizedRow]) -> list[TokenizedRow]:
     """The rows with the columns `cached_ids` and `cached_logp`; StageError where entries were made on other tokens."""
-    told = about(folder)
-    if told.vocabulary != vocabulary(student):
+    if load_manifest(folder).vocabulary != vocabulary_id(student):
         raise StageError(
             f"{folder} was made with another tokenizer than the student {student} has",
             expected="the tokenizer and chat template of the student",
             fix="store the entries again with a teacher of the same tokens",
         )
-    names = [_name(row) for row in rows]
-    found = dict(_stored(folder, set(names)))
-    missing = set(names) - set(found)
+    ids = [row_id(row) for row in rows]
+    entries = dict(_read_entries(folder, set(ids)))
+    missing = set(ids) - set(entries)
     if missing:
         raise StageError(
-            f"{folder} has no entries for {len(missing)} of {len(set(names))} rows",
+            f"{folder} has no entries for {len(missing)} of {len(set(ids))} rows",
             expected="entries of exactly these rows: same texts, same prompts, same template",
             fix="store them again for these rows: potstill cache-teacher",
         )
-    return [_joined(row, *found[name]) for row, name in zip(rows, names)]
+    return [_with_entries(row, entries[name]) for row, name in zip(rows, ids)]
 
 
-def about(folder: Path) -> CachedLogits:
+def load_manifest(folder: Path) -> CachedLogits:
     """What a folder of cached teacher logits says of itself."""
     try:
         return CachedLogits(**json.loads(read_manifest(folder)))
     except (ValueError, TypeError) as error:
         raise StoreError(
-            f"{folder / MARK} can't be read ({error})", expected="what potstill cache-teacher wrote"
+            f"{folder / MANIFEST} can't be read ({error})",
+            expected="what potstill cache-teacher wrote",
         ) from error
 
 
-def words(teacher: Path) -> int:
+def vocabulary_size(teacher: Path) -> int:
     """Entries that a teacher's distribution has; 0 where its config doesn't say."""
     config = checkpoint.read_config(teacher)
     return int(config.get("vocab_size") or config.get("text_config", {}).get("vocab_size") or 0)
 
 
-def tokens_of(teacher: Path) -> int:
+def count_tokenizer_ids(teacher: Path) -> int:
     """How many ids the tokenizer knows: what a padded head has beyond them, a student may not have."""
     from potstill.models.local.prompt import PromptEncoder
 
@@ -203,45 +203,47 @@ def tokens_of(teacher: Path) -> int:
     return max(ids.values()) + 1
 
 
-def vocabulary(path: Path) -> str:
+def vocabulary_id(path: Path) -> str:
     """A digest of the tokenizer and chat template of a checkpoint, by what they do."""
     from potstill.models.local.prompt import PromptEncoder
 
     encoder = PromptEncoder(path)
-    told = [
-        sorted(encoder.tokenizer.get_vocab().items()),
-        [encoder.encode_prompt(probe) for probe in PROBES],
-    ]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:20]
+    vocabulary = sorted(encoder.tokenizer.get_vocab().items())
+    content = [vocabulary, [encoder.encode_prompt(probe) for probe in PROBES]]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:20]
 
 
-def _entries(
+def _compute_entries(
     model: Any, rows: Sequence[TokenizedRow], k: int, temperature: float, width: int
-) -> Iterator[list[tuple[str, torch.Tensor]]]:
-    batch = collate.to_device(
-        collate.collate_rows([row.without_columns() for row in rows]), model.device
-    )
+) -> dict[str, Tensor]:
+    """The k best entries at each row's counted targets: `ID/ids` and `ID/logp`, [n, k]."""
+    plain = [row.without_columns() for row in rows]
+    batch = collate.to_device(collate.collate_rows(plain), model.device)
     with torch.no_grad():
-        x = logprobs.positions(model, batch)
-        kept = [
-            top_k(x.head(part)[:, :width], k, temperature=temperature)
-            for part in x.hidden_ND.split(256)
-        ]
-    ids = torch.cat([part.ids_NK for part in kept]).to(torch.int32).cpu()
-    logp = torch.cat([part.logp_NK for part in kept]).to(torch.float16).cpu()
+        x = logprobs.build_inputs(model, batch)
+        parts = []
+        for hidden_ND in x.hidden_ND.split(POSITIONS_A_BATCH):
+            logits_NV = x.head(hidden_ND)[:, :width]
+            parts.append(top_k(logits_NV, k, temperature=temperature))
+    ids_NK = torch.cat([part.ids_NK for part in parts]).to(torch.int32).cpu()
+    log_probs_NK = torch.cat([part.logp_NK for part in parts]).to(torch.float16).cpu()
+
+    # Cut the counted positions of the batch into its rows again.
     counts = (batch["loss_weights"][:, 1:] > 0).sum(1).tolist()
-    for row, row_ids, row_logp in zip(rows, ids.split(counts), logp.split(counts)):
-        yield [(f"{_name(row)}/ids", row_ids.clone()), (f"{_name(row)}/logp", row_logp.clone())]
+    tensors = {}
+    for row, ids, log_probs in zip(rows, ids_NK.split(counts), log_probs_NK.split(counts)):
+        tensors[f"{row_id(row)}/ids"] = ids.clone()
+        tensors[f"{row_id(row)}/logp"] = log_probs.clone()
+    return tensors
 
 
-def _stored(
-    folder: Path, wanted: set[str]
-) -> Iterator[tuple[str, tuple[torch.Tensor, torch.Tensor]]]:
+def _read_entries(folder: Path, wanted: set[str]) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
+    """(Row id, its ids and log-probabilities) of the wanted rows."""
     for path in sorted(folder.glob("teacher_cache-*.safetensors")):
         try:
             with safe_open(path, framework="pt") as file:
-                names = sorted({name.rpartition("/")[0] for name in file.keys()})  # noqa: SIM118  no mapping
-                for name in wanted & set(names):
+                row_ids = {name.rpartition("/")[0] for name in file.keys()}  # noqa: SIM118  no mapping
+                for name in wanted & row_ids:
                     yield name, (file.get_tensor(f"{name}/ids"), file.get_tensor(f"{name}/logp"))
         except Exception as error:  # boundary: a truncated file fails in many ways
             raise StoreError(
@@ -249,21 +251,22 @@ def _stored(
             ) from error
 
 
-def _joined(row: TokenizedRow, ids: torch.Tensor, logp: torch.Tensor) -> TokenizedRow:
+def _with_entries(row: TokenizedRow, entries: tuple[Tensor, Tensor]) -> TokenizedRow:
     """The row with its entries at the counted targets, and zeros elsewhere; as small in memory as on disk."""
+    ids, log_probs = entries  # [n, k] of the n counted targets
     counted = 1 + row.is_learnt[1:].nonzero()[0]  # the first token is no target
-    all_ids = torch.zeros(len(row), ids.shape[1], dtype=ids.dtype)
-    all_logp = torch.zeros(len(row), ids.shape[1], dtype=logp.dtype)
-    all_ids[counted], all_logp[counted] = ids, logp
-    return row.with_columns(cached_ids=all_ids, cached_logp=all_logp)
+    ids_TK = torch.zeros(len(row), ids.shape[1], dtype=ids.dtype)
+    log_probs_TK = torch.zeros(len(row), ids.shape[1], dtype=log_probs.dtype)
+    ids_TK[counted], log_probs_TK[counted] = ids, log_probs
+    return row.with_columns(cached_ids=ids_TK, cached_logp=log_probs_TK)
 
 
-def _names(rows: Sequence[TokenizedRow]) -> str:
-    """All rows, whatever their order."""
-    return hashlib.sha256("".join(sorted(map(_name, rows))).encode()).hexdigest()[:20]
+def rows_id(rows: Sequence[TokenizedRow]) -> str:
+    """A digest of all rows, whatever their order."""
+    return hashlib.sha256("".join(sorted(map(row_id, rows))).encode()).hexdigest()[:20]
 
 
-def _name(row: TokenizedRow) -> str:
-    """A row by its tokens and by which of them count."""
-    told = json.dumps([row.input_ids.tolist(), row.is_learnt.tolist()])
-    return hashlib.sha256(told.encode()).hexdigest()[:24]
+def row_id(row: TokenizedRow) -> str:
+    """A digest of a row's tokens and of which of them count."""
+    content = json.dumps([row.input_ids.tolist(), row.is_learnt.tolist()])
+    return hashlib.sha256(content.encode()).hexdigest()[:24]

@@ -1,6 +1,6 @@
 """A teacher of another tokenizer: it reads the same text in its own tokens and its own template.
 
-Both sides render the same trace, each as it would train on it; their completions' tokens are put into groups of the
+Both sides tokenize the same trace, each as it would train on it; their completions' tokens are put into groups of the
 same bytes (`objectives.alignment`). A row carries the teacher's tokens in columns of their own length.
 """
 
@@ -26,22 +26,34 @@ from potstill.training.dataset.chat_template import CLOSE, OPEN, ChatTemplate, r
 from potstill.training.dataset.collate import Batch
 from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.dataset.tokenize import tokenize_traces
-from potstill.training.logprobs import counted_states, embedded, head
+from potstill.training.logprobs import counted_states, head, token_embeddings
 
-SPELLED = "the two tokenizers spell it in different bytes"
-LONGEST = 4  # tokens that an unfinished character can have, and one
+OTHER_BYTES = "the two tokenizers spell it in different bytes"
+NOTHING_IN_COMMON = "no group of bytes is learnt on both sides"
+LONGEST_CHARACTER = 4  # tokens that an unfinished character can have, and one
+
+# `group` numbers the bytes that a student's token belongs to, from 1; `theirs…` are the teacher's tokens, which of them
+# count, their groups, and how many tokens there are.
 COLUMNS = ("group", "theirs", "theirs_counted", "theirs_group", "theirs_length")
-APART = "no group of bytes is learnt on both sides"
 
 
-class Side(NamedTuple):
+class SpelledTokenizer(NamedTuple):
     """A tokenizer with its template, and the bytes of each of its tokens."""
 
     chat: ChatTemplate
-    spelled: Mapping[int, bytes]
+    token_bytes: Mapping[int, bytes]
+
+    def has_end(self, ids: Sequence[int]) -> bool:
+        """Whether token ids end with the end of the turn."""
+        return list(ids[-1:]) == [self.chat.end_token_id]
+
+    def spell(self, ids: Sequence[int]) -> list[bytes]:
+        """The bytes of each token, without the end of the turn."""
+        body = ids[:-1] if self.has_end(ids) else ids
+        return [self.token_bytes.get(token, b"") for token in body]
 
 
-class Attached(NamedTuple):
+class AlignedRows(NamedTuple):
     """Rows with the teacher's tokens, None where they can't be aligned, and how many of these by reason."""
 
     rows: list[TokenizedRow | None]
@@ -55,91 +67,102 @@ class TokenizerPair:
     Args:
         start: the student's checkpoint.
         teacher: the teacher's.
-        limit: tokens that the teacher can read.
-        told: what both templates are told (`TrainingSettings.chat`).
+        max_length: tokens that the teacher can read.
+        chat_mode: what both templates are told (`TrainingSettings.chat`).
     """
 
-    def __init__(self, start: Path, teacher: Path, limit: int, told: str = "auto") -> None:
-        self._mine, self._theirs = side(start, told), side(teacher, told)
-        self._limit = limit
+    def __init__(
+        self, start: Path, teacher: Path, max_length: int, chat_mode: str = "auto"
+    ) -> None:
+        self._student = spell_tokenizer(start, chat_mode)
+        self._teacher = spell_tokenizer(teacher, chat_mode)
+        self._max_length = max_length
         self._matched: Tensor | None = None
 
-    def attached(self, rows: Sequence[TokenizedRow], traces: Sequence[Trace]) -> Attached:
+    def align(self, rows: Sequence[TokenizedRow], traces: Sequence[Trace]) -> AlignedRows:
         """Each row with the teacher's reading of its trace.
 
         Args:
             traces: those that the rows are of, one a row.
         """
-        there = tokenize_traces(traces, self._theirs.chat, max_length=self._limit)
-        theirs: dict[int, TokenizedRow | str] = {row.trace_index: row for row in there.rows}
-        theirs |= {at: f"for the teacher: {reason}" for at, reason in there.skipped}
-        made: list[TokenizedRow | None] = []
-        lost: Counter[str] = Counter()
-        for at, (row, trace) in enumerate(zip(rows, traces, strict=True)):
-            found = theirs[at]
-            columns = found if isinstance(found, str) else self._columns(row, found, trace)
+        tokenized = tokenize_traces(traces, self._teacher.chat, max_length=self._max_length)
+        readings: dict[int, TokenizedRow | str] = {row.trace_index: row for row in tokenized.rows}
+        for index, reason in tokenized.skipped:
+            readings[index] = f"for the teacher: {reason}"
+        aligned: list[TokenizedRow | None] = []
+        reasons: Counter[str] = Counter()
+        for index, (row, trace) in enumerate(zip(rows, traces, strict=True)):
+            columns = self._align_row(row, readings[index], trace)
             if isinstance(columns, str):
-                lost[columns] += 1
-                made.append(None)
+                reasons[columns] += 1
+                aligned.append(None)
             else:
-                made.append(row.with_columns(**columns))
-        return Attached(made, dict(lost))
+                aligned.append(row.with_columns(**columns))
+        return AlignedRows(aligned, dict(reasons))
 
-    def written(self, rows: Sequence[TokenizedRow], traces: Sequence[Trace]) -> Attached:
+    def align_rollouts(self, rows: Sequence[TokenizedRow], traces: Sequence[Trace]) -> AlignedRows:
         """The same of rows that the student wrote: their text is what their tokens spell.
 
         Args:
             traces: those whose prompts were answered, one a row.
         """
-        return self.attached(
-            rows, [self._answered(row, trace) for row, trace in zip(rows, traces, strict=True)]
-        )
+        written = [self._as_trace(row, trace) for row, trace in zip(rows, traces, strict=True)]
+        return self.align(rows, written)
 
     def matched(self) -> Tensor:
         """Ids of the tokens that both vocabularies spell alike, the two end tokens among them, [U, 2]."""
         if self._matched is None:
-            ends = ((self._mine.chat.end_token_id, self._theirs.chat.end_token_id),)
-            found = alignment.matched(self._mine.spelled, self._theirs.spelled, ends)
-            self._matched = torch.tensor(found)
+            ends = ((self._student.chat.end_token_id, self._teacher.chat.end_token_id),)
+            pairs = alignment.matched(self._student.token_bytes, self._teacher.token_bytes, ends)
+            self._matched = torch.tensor(pairs)
         return self._matched
 
-    def _columns(
-        self, row: TokenizedRow, theirs: TokenizedRow, trace: Trace
+    def _align_row(
+        self, row: TokenizedRow, reading: TokenizedRow | str, trace: Trace
     ) -> dict[str, Any] | str:
-        """The row's columns: its groups numbered from 1, the teacher's tokens, weights and groups; or what is wrong."""
-        mine, other = row.completion_ids, theirs.completion_ids
-        ended = (
-            mine[-1:] == [self._mine.chat.end_token_id],
-            other[-1:] == [self._theirs.chat.end_token_id],
-        )
-        pieces = [
-            [side.spelled.get(token, b"") for token in (ids[:-1] if end else ids)]
-            for side, ids, end in zip((self._mine, self._theirs), (mine, other), ended)
-        ]
+        """The row's COLUMNS; or why it can't be aligned.
+
+        Args:
+            reading: the teacher's row, or why there is none.
+        """
+        if isinstance(reading, str):
+            return reading
+        ids, teacher_ids = row.completion_ids, reading.completion_ids
+        ended = self._student.has_end(ids), self._teacher.has_end(teacher_ids)
+        pieces = self._student.spell(ids)
         try:
-            kept = pieces[0] if ended[0] else pieces[0][: _whole(pieces[0], trace.text)]
-            found = alignment.align(kept, pieces[1], trace.text, ended=ended)
+            if not ended[0]:
+                pieces = pieces[: _whole_pieces(pieces, trace.text)]
+            aligned = alignment.align(
+                pieces, self._teacher.spell(teacher_ids), trace.text, ended=ended
+            )
         except StageError:  # counted by the caller, and refused where nothing is left
-            return SPELLED
-        counts = row.is_learnt[row.prompt_length :].tolist()
-        theirs_counts = theirs.is_learnt[theirs.prompt_length :].tolist()
-        a, b, free = alignment.columns(found, counts, theirs_counts, start=1)
-        if free == 1:
-            return APART
+            return OTHER_BYTES
+        groups, teacher_groups, next_free = alignment.columns(
+            aligned,
+            row.is_learnt[row.prompt_length :].tolist(),
+            reading.is_learnt[reading.prompt_length :].tolist(),
+            start=1,
+        )
+        if next_free == 1:
+            return NOTHING_IN_COMMON
         return {
-            "group": _spread(row, a),
-            "theirs": theirs.input_ids,
-            "theirs_counted": theirs.is_learnt.astype(np.int32),
-            "theirs_group": _spread(theirs, b),
-            "theirs_length": [len(theirs)],
+            "group": _as_column(row, groups),
+            "theirs": reading.input_ids,
+            "theirs_counted": reading.is_learnt.astype(np.int32),
+            "theirs_group": _as_column(reading, teacher_groups),
+            "theirs_length": [len(reading)],
         }
 
-    def _answered(self, row: TokenizedRow, trace: Trace) -> Trace:
+    def _as_trace(self, row: TokenizedRow, trace: Trace) -> Trace:
+        """What the student wrote, as a trace."""
         ids = row.completion_ids
-        ended = ids[-1:] == [self._mine.chat.end_token_id]
-        pieces = [self._mine.spelled.get(token, b"") for token in (ids[:-1] if ended else ids)]
-        text = b"".join(pieces if ended else pieces[: _whole(pieces)]).decode("utf-8", "replace")
-        return Trace(trace.problem, trace.prompt, text=text, finish="stop" if ended else "length")
+        has_end = self._student.has_end(ids)
+        pieces = self._student.spell(ids)
+        if not has_end:
+            pieces = pieces[: _whole_pieces(pieces)]
+        text = b"".join(pieces).decode("utf-8", "replace")
+        return Trace(trace.problem, trace.prompt, text=text, finish="stop" if has_end else "length")
 
 
 @final
@@ -147,30 +170,31 @@ class CrossTokenizerReader:
     """Gives micro-batches of text that the student wrote the teacher's reading of it.
 
     Args:
-        traces: the stage's rows, which a micro-batch names by its column `trace`.
+        traces: the stage's rows, which a micro-batch names by its column `trace_index`.
     """
 
-    def __init__(self, across: TokenizerPair, traces: Sequence[Trace]) -> None:
-        self._across, self._traces = across, traces
+    def __init__(self, tokenizers: TokenizerPair, traces: Sequence[Trace]) -> None:
+        self._tokenizers, self._traces = tokenizers, traces
 
     @property
     def matched(self) -> Tensor:
-        """Tokens that both vocabularies have."""
-        return self._across.matched()
+        """Tokens that both vocabularies have, [U, 2]."""
+        return self._tokenizers.matched()
 
     def __call__(self, batch: Batch) -> Batch:
         """The micro-batch with the teacher's columns; a row that can't be aligned is not learnt."""
+        device = batch["input_ids"].device
         rows = collate.rows_of(batch)
-        read = self._across.written(rows, [self._traces[row.trace_index] for row in rows]).rows
-        made = [found or unaligned(row) for found, row in zip(read, rows)]
-        fresh = collate.to_device(collate.collate_rows(made), batch["input_ids"].device)
-        lost = torch.tensor([row is None for row in read], device=batch["input_ids"].device)
-        unscored = lost[:, None].expand_as(batch["loss_weights"]).float()
-        return {
-            **batch,
-            **{name: fresh[name] for name in (*COLUMNS, "loss_weights")},
-            "unscored": unscored,
-        }
+        traces = [self._traces[row.trace_index] for row in rows]
+        aligned = self._tokenizers.align_rollouts(rows, traces).rows
+        readable = [reading or mask_unaligned(row) for reading, row in zip(aligned, rows)]
+        columns = collate.to_device(collate.collate_rows(readable), device)
+        is_lost_B = torch.tensor([row is None for row in aligned], device=device)
+        completed = {**batch}
+        for name in (*COLUMNS, "loss_weights"):
+            completed[name] = columns[name]
+        completed["unscored"] = is_lost_B[:, None].expand_as(batch["loss_weights"]).float()
+        return completed
 
 
 def unaligned_texts(count: int) -> StageError:
@@ -178,19 +202,19 @@ def unaligned_texts(count: int) -> StageError:
     return StageError(
         f"none of {count} texts that the student wrote can be aligned with its teacher's tokens",
         expected="text that both tokenizers keep byte for byte",
-        fix="more rollouts a step (batch_size), or rollout below 1",
+        fix="more rollouts a step (batch_size), or on_policy_fraction below 1",
     )
 
 
-def side(path: Path, told: str = "auto") -> Side:
-    """A checkpoint's tokenizer, spelled out."""
+def spell_tokenizer(path: Path, chat_mode: str = "auto") -> SpelledTokenizer:
+    """A checkpoint's tokenizer with the bytes of its tokens."""
     tokenizer = PromptEncoder(path).tokenizer
     special = {str(token) for token in tokenizer.all_special_tokens}
     special |= {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
     special -= {OPEN, CLOSE}  # they are text of a trace
     added = {str(token) for token in tokenizer.added_tokens_decoder.values()} - special
-    spelled = alignment.token_bytes(tokenizer.get_vocab(), added=added, special=special)
-    return Side(read_chat_template(tokenizer, told), spelled)
+    token_bytes = alignment.token_bytes(tokenizer.get_vocab(), added=added, special=special)
+    return SpelledTokenizer(read_chat_template(tokenizer, chat_mode), token_bytes)
 
 
 def with_other_tokenizer(
@@ -208,45 +232,52 @@ def with_other_tokenizer(
         teacher: a model in no graph.
         matched: see `OtherVocabulary`.
     """
-    theirs = {"input_ids": batch["theirs"], "lengths": batch["theirs_length"][:, 0]}
-    counted_BT, counted_BM = batch["loss_weights"][:, 1:] > 0, batch["theirs_counted"][:, 1:] > 0
-    lengths = counted_BM.sum(1)
-    mine_N, theirs_M = batch["group"][:, 1:][counted_BT], batch["theirs_group"][:, 1:][counted_BM]
-    sequences_M = torch.repeat_interleave(
-        torch.arange(len(lengths), device=lengths.device), lengths
-    )
-    sizes = batch["group"].amax(1)
-    before = sizes.cumsum(0) - sizes
+    # [B, T - 1] of the student's tokens, [B, Tt - 1] of the teacher's: those that count as targets.
+    counted_BT = batch["loss_weights"][:, 1:] > 0
+    counted_BM = batch["theirs_counted"][:, 1:] > 0
+    lengths_B = counted_BM.sum(1)
+    rows_B = torch.arange(len(lengths_B), device=lengths_B.device)
+    sequences_M = torch.repeat_interleave(rows_B, lengths_B)
+
+    # Groups are numbered from 1 in each row; here they are numbered from 0 over the micro-batch, -1 for none.
+    group_N = batch["group"][:, 1:][counted_BT]
+    group_M = batch["theirs_group"][:, 1:][counted_BM]
+    groups_of_row_B = batch["group"].amax(1)
+    groups_before_B = groups_of_row_B.cumsum(0) - groups_of_row_B
+    aligned_N = torch.where(group_N > 0, group_N - 1 + groups_before_B[x.groups], -1)
+    aligned_M = torch.where(group_M > 0, group_M - 1 + groups_before_B[sequences_M], -1)
+
+    teacher_batch = {"input_ids": batch["theirs"], "lengths": batch["theirs_length"][:, 0]}
     with torch.no_grad():
         other = OtherVocabulary(
-            counted_states(teacher, theirs, counted_BM, packing=packing),
+            counted_states(teacher, teacher_batch, counted_BM, packing=packing),
             head(teacher),
             batch["theirs"][:, 1:][counted_BM],
             sequences_M,
-            aligned_N=torch.where(mine_N > 0, mine_N - 1 + before[x.groups], -1),
-            aligned_M=torch.where(theirs_M > 0, theirs_M - 1 + before[sequences_M], -1),
+            aligned_N=aligned_N,
+            aligned_M=aligned_M,
             matched_U2=None if matched is None else matched.to(x.targets_N.device),
-            embedded_M2Dt=embedded(teacher, theirs["input_ids"], counted_BM),
+            embedded_M2Dt=token_embeddings(teacher, batch["theirs"], counted_BM),
         )
-    return dataclasses.replace(
-        x, teacher=other, embedded_N2D=embedded(model, batch["input_ids"], counted_BT)
-    )
+    embedded_N2D = token_embeddings(model, batch["input_ids"], counted_BT)
+    return dataclasses.replace(x, teacher=other, embedded_N2D=embedded_N2D)
 
 
-def unaligned(row: TokenizedRow) -> TokenizedRow:
+def mask_unaligned(row: TokenizedRow) -> TokenizedRow:
     """A row that no teacher reads: nothing of it is learnt."""
-    none = {
+    empty = {
         "group": [0] * len(row),
         "theirs": [0, 0],
         "theirs_counted": [0, 0],
         "theirs_group": [0, 0],
+        "theirs_length": [2],
     }
-    return row.masked().with_columns(**none, theirs_length=[2])
+    return row.masked().with_columns(**empty)
 
 
-def _whole(pieces: Sequence[bytes], text: str | None = None) -> int:
+def _whole_pieces(pieces: Sequence[bytes], text: str | None = None) -> int:
     """How many of the first pieces are the text, or any text: the limit may cut a rollout inside a character."""
-    for count in range(len(pieces), max(-1, len(pieces) - LONGEST), -1):
+    for count in range(len(pieces), max(-1, len(pieces) - LONGEST_CHARACTER), -1):
         try:
             spelled = b"".join(pieces[:count]).decode()
         except UnicodeDecodeError:  # one token less
@@ -256,7 +287,7 @@ def _whole(pieces: Sequence[bytes], text: str | None = None) -> int:
     return len(pieces)
 
 
-def _spread(row: TokenizedRow, kept: Sequence[int]) -> list[int]:
-    """Numbers of a row's counted tokens as a column, 0 for none."""
-    numbers = iter(kept)
+def _as_column(row: TokenizedRow, groups: Sequence[int]) -> list[int]:
+    """The groups of a row's counted tokens as a column, 0 for none."""
+    numbers = iter(groups)
     return [max(0, next(numbers)) if is_learnt else 0 for is_learnt in row.is_learnt.tolist()]

@@ -440,7 +440,7 @@ TASKS = {
         max_new_tokens=6,
         reward={"nover": 1.0, "overlong": 1.0},
     ),
-    "taid": lambda t: ObjectiveConfig("taid", teacher=t),
+    "taid": lambda t: ObjectiveConfig("taid", teacher=t, max_new_tokens=8),
     "distillm": lambda t: ObjectiveConfig(
         "skew_kl",
         teacher=t,
@@ -533,15 +533,17 @@ def test_what_is_written_once_is_learnt_in_several_steps(tiny_checkpoint, tmp_pa
 
 
 def test_taid_moves_once_a_step_with_the_step_s_loss(tiny_checkpoint, teacher, tmp_path):
-    moving = ConstantSchedules(ObjectiveConfig("taid", teacher=teacher))
+    moving = ConstantSchedules(ObjectiveConfig("taid", teacher=teacher, max_new_tokens=8))
     seen = []
     for step, loss in enumerate((2.0, 1.8, 1.7, 1.65)):
         moving.advance(When(step, 10), {"loss": loss})
         seen.append(moving.constants(When(step, 10))["t"])
     assert seen == pytest.approx([0.4, 0.46, 0.52, 0.58])
-    fixed = ConstantSchedules(ObjectiveConfig("taid", {"t": 0.7}, teacher=teacher))
+    fixed = ConstantSchedules(
+        ObjectiveConfig("taid", {"t": 0.7}, teacher=teacher, max_new_tokens=8)
+    )
     assert fixed.constants(When(0, 10)) == {}
-    again = ConstantSchedules(ObjectiveConfig("taid", teacher=teacher))
+    again = ConstantSchedules(ObjectiveConfig("taid", teacher=teacher, max_new_tokens=8))
     again.restore(moving.state())
     assert again.constants(When(4, 10)) == moving.constants(When(4, 10))
     losses = []
@@ -558,7 +560,7 @@ def test_taid_moves_once_a_step_with_the_step_s_loss(tiny_checkpoint, teacher, t
             tiny_checkpoint,
             tmp_path / str(accumulate),
             settings,
-            config=ObjectiveConfig("taid", teacher=teacher),
+            config=ObjectiveConfig("taid", teacher=teacher, max_new_tokens=8),
         )
         losses.append(done.losses)
     assert losses[0] == pytest.approx(losses[1], rel=1e-3) and len(losses[0]) == 2

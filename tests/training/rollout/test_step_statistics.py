@@ -19,8 +19,8 @@ from potstill.training.dataset.build import build_dataset
 from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.dataset.training_dataset import TrainingDataset
 from potstill.training.fit import fit
-from potstill.training.logprobs import batch_log_probs, positions
-from potstill.training.metrics import written
+from potstill.training.logprobs import batch_log_probs, build_inputs
+from potstill.training.metrics import rollout_statistics
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.objective_inputs import prepare_objective
 from potstill.training.rollout import step_statistics
@@ -97,7 +97,7 @@ def test_kto_learns_with_that_kl(tmp_path):
     model, made, ready, _ = kto(tmp_path)
     [batch] = made.step_batches(model, [collate.collate(ready)], FIRST)
     assert float(batch["kl"]) == pytest.approx(0.0, abs=1e-4)  # the reference is the student still
-    x = positions(model, {**batch, "kl": torch.tensor(2.0)}, needs=made.needs, normaliser=1.0)
+    x = build_inputs(model, {**batch, "kl": torch.tensor(2.0)}, needs=made.needs, normaliser=1.0)
     found = made.loss(x)
     assert float(found.stats["kl"].total) == 2.0
     s = 1 / (
@@ -126,7 +126,7 @@ def test_minillms_returns_are_whitened_over_the_step(tmp_path):
         slopes.append(model.get_input_embeddings().weight.grad.clone())
     assert slopes[0].abs().max() > 1e-4
     rolled = [{**batch, "stopped": torch.ones_like(batch["loss_weights"])} for batch in batches]
-    assert "even" not in written(rolled)  # whitened returns are no rewards of a group
+    assert "even" not in rollout_statistics(rolled)  # whitened returns are no rewards of a group
     for slope in slopes[1:]:
         assert torch.allclose(slope, slopes[0], atol=1e-6 + 1e-4 * float(slopes[0].abs().max()))
     assert whitened(torch.tensor([1.0, 2.0, 3.0])).tolist() == pytest.approx([-1, 0, 1])
@@ -184,7 +184,7 @@ def test_kto_of_single_labelled_completions(tiny_checkpoint, tmp_path):
         told, template, tiny_checkpoint, TrainingSettings(), ObjectiveConfig("kto")
     )
     batch = collate.collate_rows(made.rows)
-    assert positions(model, batch, needs=("labels",)).labels_S.tolist() == labels
+    assert build_inputs(model, batch, needs=("labels",)).labels_S.tolist() == labels
     out = fit(
         told,
         tiny_checkpoint,

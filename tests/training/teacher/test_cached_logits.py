@@ -48,7 +48,7 @@ def test_what_is_read_is_what_the_teacher_said_to_half_precision(tmp_path):
 @pytest.mark.parametrize("temperature", [0.5, 2.0])
 def test_entries_are_stored_at_the_temperature_asked_for(tmp_path, temperature):
     folder = stored(tmp_path, k=400, temperature=temperature)
-    assert cached_logits.about(folder).temperature == temperature
+    assert cached_logits.load_manifest(folder).temperature == temperature
     tensors = load_file(folder / "teacher_cache-00000.safetensors")
     shares = next(t for name, t in tensors.items() if name.endswith("logp")).float().exp().sum(-1)
     torch.testing.assert_close(shares, torch.ones_like(shares), rtol=0, atol=2e-2)
@@ -57,7 +57,7 @@ def test_entries_are_stored_at_the_temperature_asked_for(tmp_path, temperature):
 @pytest.mark.parametrize(("k", "least"), [(32, 192), (64, 384)])
 def test_a_token_takes_at_most_600_bytes(tmp_path, k, least):
     folder = stored(tmp_path, k=k)
-    told = cached_logits.about(folder)
+    told = cached_logits.load_manifest(folder)
     on_disk = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     assert told.bytes == on_disk and told.rows == 16 and told.k == k
     assert told.tokens == sum(
@@ -125,9 +125,9 @@ def test_a_finished_folder_is_left_alone_and_another_never_overwritten(tmp_path,
     folder = stored(tmp_path)
     before, told = (
         (folder / "teacher_cache-00000.safetensors").stat().st_mtime_ns,
-        cached_logits.about(folder),
+        cached_logits.load_manifest(folder),
     )
-    monkeypatch.setattr(cached_logits, "_loaded", None)  # the teacher is not even loaded
+    monkeypatch.setattr(cached_logits, "load_teacher", None)  # the teacher is not even loaded
     teacher, found = tmp_path / "teacher", tokenized(pairs(), tmp_path / "teacher")
     assert cached_logits.write(folder, teacher, found, k=16, device="cpu") == told
     assert (folder / "teacher_cache-00000.safetensors").stat().st_mtime_ns == before
@@ -143,8 +143,8 @@ def test_a_finished_folder_is_left_alone_and_another_never_overwritten(tmp_path,
 
 
 def test_an_unfinished_one_is_begun_anew_over_several_shards(tmp_path, monkeypatch):
-    whole = cached_logits.about(stored(tmp_path))
-    monkeypatch.setattr(cached_logits, "SHARD", 5)
+    whole = cached_logits.load_manifest(stored(tmp_path))
+    monkeypatch.setattr(cached_logits, "ROWS_A_SHARD", 5)
     teacher, found = tmp_path / "teacher", tokenized(pairs(), tmp_path / "teacher")
     out, calls = tmp_path / "again", []
 
@@ -208,7 +208,7 @@ def test_all_entries_of_a_training_equal_the_teachers_own_distribution(tmp_path)
         start,
         tmp_path / "b",
         settings,
-        config=ObjectiveConfig("forward_kl", teacher=tmp_path / "teacher"),
+        config=ObjectiveConfig("forward_kl", teacher=tmp_path / "teacher", max_new_tokens=8),
     )
     assert from_disk.losses == pytest.approx(live.losses, rel=2e-3)
     assert from_disk.key != live.key

@@ -21,7 +21,7 @@ from potstill.training.dataset.build import build_dataset, sides
 from potstill.training.dataset.chat_template import read_chat_template
 from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.fit import fit
-from potstill.training.logprobs import positions
+from potstill.training.logprobs import build_inputs
 from potstill.training.objective_config import ObjectiveConfig, trainable
 from potstill.training.objective_inputs import load_frozen, prepare_objective
 from potstill.training.settings import LoraSettings, TrainingSettings
@@ -61,7 +61,9 @@ def test_these_are_trained_across_tokenizers():
 @pytest.mark.parametrize("kind", ["bytes", pytest.param("marks", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", OTHERS)
 def test_two_steps_train(tiny_checkpoint, tmp_path, name, kind):
-    config = ObjectiveConfig(name, teacher=other_checkpoint(tmp_path / "teacher", kind))
+    config = ObjectiveConfig(
+        name, teacher=other_checkpoint(tmp_path / "teacher", kind), max_new_tokens=8
+    )
     done = fit(rows(), tiny_checkpoint, tmp_path / "out", SETTINGS, config=config)
     assert done.rows == 8 and not done.refused
     assert (
@@ -89,7 +91,7 @@ def test_cot2align_crosses_rows_with_what_is_left_without_their_chain(tiny_check
             template,
             tiny_checkpoint,
             TrainingSettings(),
-            ObjectiveConfig("cot2align", constants, teacher=teacher),
+            ObjectiveConfig("cot2align", constants, teacher=teacher, max_new_tokens=8),
         )
 
     def spelled(row):
@@ -105,7 +107,7 @@ def test_cot2align_crosses_rows_with_what_is_left_without_their_chain(tiny_check
     read = theirs.decode(made[0][1].columns["theirs"])
     assert "42." in read and "7 - 0" not in read and made[1][1].trace_index == 1
     assert all(len(item) == 1 for item in found(crossed=False))
-    config = ObjectiveConfig("cot2align", teacher=teacher)
+    config = ObjectiveConfig("cot2align", teacher=teacher, max_new_tokens=8)
     model = AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.float32)
     ready = prepare_objective(config, model)
     batch = collate.collate(ready.with_reference_values(model, made))
@@ -129,7 +131,7 @@ def test_what_cannot_be_aligned_is_left_out_and_told(tiny_checkpoint, tmp_path):
         tiny_checkpoint,
         tmp_path / "out",
         SETTINGS,
-        config=ObjectiveConfig("uld", teacher=teacher),
+        config=ObjectiveConfig("uld", teacher=teacher, max_new_tokens=8),
     )
     assert (done.rows, dict(done.refused)) == (
         7,
@@ -142,20 +144,25 @@ def test_what_cannot_be_aligned_is_left_out_and_told(tiny_checkpoint, tmp_path):
             tiny_checkpoint,
             tmp_path / "none",
             SETTINGS,
-            config=ObjectiveConfig("uld", teacher=teacher),
+            config=ObjectiveConfig("uld", teacher=teacher, max_new_tokens=8),
         )
 
 
 @pytest.mark.parametrize("kind", ["bytes", "marks"])
 def test_positions_that_are_compared_have_read_the_same_text(tiny_checkpoint, tmp_path, kind):
     """By decoding: the tokens of every group spell the same on both sides, and the teacher has seen its own prompt."""
-    config = ObjectiveConfig("gold", teacher=other_checkpoint(tmp_path / "teacher", kind))
+    config = ObjectiveConfig(
+        "gold", teacher=other_checkpoint(tmp_path / "teacher", kind), max_new_tokens=8
+    )
     model, made, found = read(tiny_checkpoint, config, rows())
     batch = collate.collate(found)
-    x = made.complete_inputs(positions(model, batch), model, batch)
+    x = made.complete_inputs(build_inputs(model, batch), model, batch)
     teacher = x.teacher
     assert isinstance(teacher, OtherVocabulary)
-    mine, theirs = cross_tokenizer.side(tiny_checkpoint), cross_tokenizer.side(config.teacher)
+    mine, theirs = (
+        cross_tokenizer.spell_tokenizer(tiny_checkpoint),
+        cross_tokenizer.spell_tokenizer(config.teacher),
+    )
     numbers = sorted(set(teacher.aligned_N.tolist()) - {-1})
     assert numbers == sorted(set(teacher.aligned_M.tolist()) - {-1}) and len(numbers) > 3 * len(
         found
@@ -165,7 +172,7 @@ def test_positions_that_are_compared_have_read_the_same_text(tiny_checkpoint, tm
         a, b = teacher.aligned_N == number, teacher.aligned_M == number
         assert x.groups[a].unique().tolist() == teacher.sequences_M[b].unique().tolist()
         spelled = [
-            b"".join(s.spelled.get(t, b"end") for t in of.tolist())
+            b"".join(s.token_bytes.get(t, b"end") for t in of.tolist())
             for s, of in ((mine, x.targets_N[a]), (theirs, teacher.targets_M[b]))
         ]
         assert spelled[0] == spelled[1]
@@ -177,14 +184,16 @@ def test_positions_that_are_compared_have_read_the_same_text(tiny_checkpoint, tm
     )
     assert shown.startswith("<|user|>") and "<|assistant|>" in shown
     for at, b in teacher.matched_U2.tolist():
-        assert mine.spelled.get(at) == theirs.spelled.get(b)
+        assert mine.token_bytes.get(at) == theirs.token_bytes.get(b)
 
 
 def test_the_states_are_the_teachers_own(tiny_checkpoint, tmp_path):
-    config = ObjectiveConfig("uld", teacher=other_checkpoint(tmp_path / "teacher"))
+    config = ObjectiveConfig(
+        "uld", teacher=other_checkpoint(tmp_path / "teacher"), max_new_tokens=8
+    )
     model, made, found = read(tiny_checkpoint, config, rows())
     batch = collate.collate(found)
-    x = made.complete_inputs(positions(model, batch), model, batch)
+    x = made.complete_inputs(build_inputs(model, batch), model, batch)
     teacher = load_frozen(config.teacher, model)
     at = 0
     for row in found:  # alone and without padding
@@ -199,7 +208,7 @@ def test_the_states_are_the_teachers_own(tiny_checkpoint, tmp_path):
         at += len(wanted)
     assert at == len(x.teacher.hidden_MDt)
     packed = dataclasses.replace(made, packing=True).complete_inputs(
-        positions(model, batch, packing=True), model, batch
+        build_inputs(model, batch, packing=True), model, batch
     )
     torch.testing.assert_close(
         packed.teacher.hidden_MDt, x.teacher.hidden_MDt, atol=1e-5, rtol=1e-5
@@ -208,7 +217,7 @@ def test_the_states_are_the_teachers_own(tiny_checkpoint, tmp_path):
 
 @pytest.mark.parametrize("name", ["uld", "gold", "multilevel_ot", "dskd", "cot2align"])
 def test_one_step_is_the_same_however_it_is_cut(tiny_checkpoint, tmp_path, name):
-    config = ObjectiveConfig(name, teacher=other_checkpoint(tmp_path / "teacher"))
+    config = ObjectiveConfig(name, teacher=other_checkpoint(tmp_path / "teacher"), max_new_tokens=8)
     model, made, found = read(tiny_checkpoint, config, rows()[:4])
     grads = gradients_however_cut(model, made, found)
     for other in grads[1:]:
@@ -283,7 +292,7 @@ def test_a_character_that_the_limit_cut_is_left_out_alone(tiny_checkpoint, tmp_p
     row = TokenizedRow.of(
         0, (*prompt, *ids), (*[0.0] * len(prompt), *[1.0] * len(ids)), len(prompt)
     )
-    found = both.written([row], rows()[:1]).rows[0]
+    found = both.align_rollouts([row], rows()[:1]).rows[0]
     assert found is not None
     assert [number > 0 for number in found.columns["group"][len(prompt) :]] == [True] * (
         len(ids) - 3
@@ -292,7 +301,9 @@ def test_a_character_that_the_limit_cut_is_left_out_alone(tiny_checkpoint, tmp_p
 
 def test_a_row_that_no_teacher_reads_has_no_part_in_the_loss(tiny_checkpoint, tmp_path):
     """A text of broken characters spells differently for the teacher: its tokens count for nothing."""
-    config = ObjectiveConfig("uld", teacher=other_checkpoint(tmp_path / "teacher"))
+    config = ObjectiveConfig(
+        "uld", teacher=other_checkpoint(tmp_path / "teacher"), max_new_tokens=8
+    )
     traces = rows()[:2]
     model, made, found = read(tiny_checkpoint, config, traces)
     tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint)
@@ -321,7 +332,7 @@ def test_it_trains_in_bfloat16_and_through_adapters(tiny_checkpoint, tmp_path, n
         if how == "bf16"
         else {"lora": LoraSettings(r=4), "packing": True, "gradient_checkpointing": True}
     )
-    config = ObjectiveConfig(name, teacher=other_checkpoint(tmp_path / "teacher"))
+    config = ObjectiveConfig(name, teacher=other_checkpoint(tmp_path / "teacher"), max_new_tokens=8)
     done = fit(
         rows(),
         tiny_checkpoint,

@@ -15,7 +15,7 @@ from potstill.training.dataset import collate
 from potstill.training.dataset.build import build_dataset
 from potstill.training.dataset.chat_template import read_chat_template
 from potstill.training.fit import fit
-from potstill.training.logprobs import positions
+from potstill.training.logprobs import build_inputs
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.objective_inputs import prepare_objective
 from potstill.training.settings import TrainingSettings
@@ -49,7 +49,9 @@ def test_projections_learn_at_their_own_rate(tiny_checkpoint, tmp_path, name, ki
     for rate in (1e-3, 1e-5):
         model, made, found = taken(
             tiny_checkpoint,
-            ObjectiveConfig(name, teacher=teacher, options={"projector_lr": rate}),
+            ObjectiveConfig(
+                name, teacher=teacher, options={"projector_lr": rate}, max_new_tokens=8
+            ),
             rows(),
         )
         before = weights(made.projectors.module)
@@ -61,7 +63,9 @@ def test_projections_learn_at_their_own_rate(tiny_checkpoint, tmp_path, name, ki
 
 
 def test_the_seed_makes_them(tiny_checkpoint, tmp_path):
-    config = ObjectiveConfig("cot2align", teacher=other_checkpoint(tmp_path / "t"))
+    config = ObjectiveConfig(
+        "cot2align", teacher=other_checkpoint(tmp_path / "t"), max_new_tokens=8
+    )
     torch.manual_seed(7)
     a, b, c = (
         taken(tiny_checkpoint, config, rows(), seed=seed)[1].projectors.module for seed in (0, 0, 1)
@@ -71,7 +75,9 @@ def test_the_seed_makes_them(tiny_checkpoint, tmp_path):
 
 def test_gradients_are_of_one_step(tiny_checkpoint, tmp_path):
     """The Trainer forgets its model's gradients and knows of no projections."""
-    config = ObjectiveConfig("cot2align", teacher=other_checkpoint(tmp_path / "t"))
+    config = ObjectiveConfig(
+        "cot2align", teacher=other_checkpoint(tmp_path / "t"), max_new_tokens=8
+    )
     model, made, found = taken(tiny_checkpoint, config, rows())
     settings = dataclasses.replace(SETTINGS, learning_rate=1e-12, max_steps=2, batch_size=8)
     made.projectors.learning_rate = 1e-12
@@ -88,10 +94,12 @@ def test_gradients_are_of_one_step(tiny_checkpoint, tmp_path):
 
 def test_layers_are_compared_at_the_same_depth_in_one_pass(tiny_checkpoint, tmp_path):
     teacher = make_checkpoint(tmp_path / "t", seed=1, num_hidden_layers=4, hidden_size=48)
-    model, made, found = taken(tiny_checkpoint, ObjectiveConfig("ted", teacher=teacher), rows()[:3])
+    model, made, found = taken(
+        tiny_checkpoint, ObjectiveConfig("ted", teacher=teacher, max_new_tokens=8), rows()[:3]
+    )
     assert made.projectors.layer_pairs == ((1, 2), (2, 4))
     batch = collate.collate(made.with_reference_values(model, found))
-    plain = positions(model, batch, teacher=made.teacher, needs=("distribution",))
+    plain = build_inputs(model, batch, teacher=made.teacher, needs=("distribution",))
     inner = made.compared_layers(model, batch)
     x = made.complete_inputs(dataclasses.replace(plain, teacher=None), model, batch, inner)
     torch.testing.assert_close(inner[0].last_ND, plain.hidden_ND)
@@ -114,6 +122,7 @@ def test_a_killed_training_finds_its_filters_again(tiny_checkpoint, tmp_path):
         "ted",
         teacher=make_checkpoint(tmp_path / "t", seed=1, hidden_size=48),
         options={"layers": 1},
+        max_new_tokens=8,
     )
     settings = dataclasses.replace(SETTINGS, max_steps=6, save_steps=2)
 
@@ -141,7 +150,7 @@ def test_rationales_of_a_prompt_are_one_item(tiny_checkpoint):
     assert [len(item) for item in found] == [3, 2, 2, 2]  # the good one of the first prompt once
     batch = collate.collate(made.with_reference_values(model, found))
     assert float(made.normaliser_count(batch)) == 4
-    x = made.complete_inputs(positions(model, batch), model, batch)
+    x = made.complete_inputs(build_inputs(model, batch), model, batch)
     assert x.labels_S.tolist() == [True, False, False] + [True, False] * 3
     assert (
         x.prompts_S.tolist() == [0, 0, 0, 1, 1, 2, 2, 3, 3] and x.scores_S is None
@@ -149,7 +158,7 @@ def test_rationales_of_a_prompt_are_one_item(tiny_checkpoint):
     model, made, found = taken(tiny_checkpoint, ObjectiveConfig("qcrd"), scored)
     batch = collate.collate(made.with_reference_values(model, found))
     assert made.complete_inputs(
-        positions(model, batch), model, batch
+        build_inputs(model, batch), model, batch
     ).scores_S.tolist() == pytest.approx([0.9, 0.2, 0.2])
 
 

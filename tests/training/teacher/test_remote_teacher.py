@@ -62,7 +62,7 @@ def test_a_training_by_scores_is_a_training_by_weights(stories, tmp_path, object
     settings = TrainingSettings(max_steps=4, batch_size=3, learning_rate=1e-4, threads=1)
     server = Behind(HERE / "teacher")
     config = ObjectiveConfig(
-        objective, teacher=HERE / "teacher", on_policy_fraction=rollout, max_new_tokens=60
+        objective, teacher=HERE / "teacher", on_policy_fraction=rollout, max_new_tokens=16
     )
     near = fit(stories, HERE / "student", tmp_path / "near", settings, config=config)
     far = fit(
@@ -79,7 +79,7 @@ def test_a_training_by_scores_is_a_training_by_weights(stories, tmp_path, object
 def test_tokens_that_a_server_cuts_otherwise_are_not_learnt(stories):
     student, template = load(HERE / "student")
     short = Behind(HERE / "teacher", spoil=lambda at, values: values[1:] if at == 1 else values)
-    config = ObjectiveConfig("opd", teacher=short, on_policy_fraction=1.0, max_new_tokens=60)
+    config = ObjectiveConfig("opd", teacher=short, on_policy_fraction=1.0, max_new_tokens=16)
     made = prepare_objective(
         config,
         student,

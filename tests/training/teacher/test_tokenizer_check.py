@@ -101,4 +101,4 @@ def test_a_model_that_caps_its_logits_is_no_student_no_teacher_and_no_reference(
     with pytest.raises(StageError, match="in another way than head"):
         load_frozen(path, model)
     with pytest.raises(StageError, match="in another way than head"):
-        cached_logits._loaded(path, "cpu")
+        cached_logits.load_teacher(path, "cpu")

@@ -93,7 +93,7 @@ class Place(NamedTuple):
     key: str
 
 
-class Given(NamedTuple):
+class KeyedValue(NamedTuple):
     """A value and the dotted key under which it was given."""
 
     value: Any
@@ -236,13 +236,13 @@ def merge_layers(
     mistakes: Mistakes,
     *,
     what: str = "setting",
-) -> dict[str, Given]:
+) -> dict[str, KeyedValue]:
     """What was given for each setting; of several layers (dotted key, mapping) the last wins.
 
     A setting that one layer gives under its name and under its alias is a mistake.
     """
     names = names_of(settings)
-    merged: dict[str, Given] = {}
+    merged: dict[str, KeyedValue] = {}
     for prefix, layer in layers:
         written: dict[str, str] = {}  # the keys of this layer, by the setting's name
         for key, value in layer.items():
@@ -258,19 +258,19 @@ def merge_layers(
                     f"{written[name]} and {key} are the same setting: give one",
                 )
             written[name] = key
-            merged[name] = Given(value, join_key(prefix, key))
+            merged[name] = KeyedValue(value, join_key(prefix, key))
     return merged
 
 
 def convert_settings(
-    settings: Sequence[Setting], given: Mapping[str, Given], mistakes: Mistakes
+    settings: Sequence[Setting], keyed: Mapping[str, KeyedValue], mistakes: Mistakes
 ) -> Tree:
     """The values that could be converted, by the settings' names; the others are added to the mistakes."""
     converted = {}
     for setting in settings:
-        if setting.name not in given:
+        if setting.name not in keyed:
             continue
-        value, key = given[setting.name]
+        value, key = keyed[setting.name]
         count = len(mistakes)
         result = convert(setting.kind, value, key, mistakes, default=setting.default)
         if len(mistakes) == count:
@@ -323,10 +323,10 @@ def build(cls: type, value: Any, key: str, mistakes: Mistakes, *, default: Any =
         return value
     count = len(mistakes)
     settings = settings_of(cls)
-    given = merge_layers(settings, [(key, as_mapping(value, key, mistakes))], mistakes)
-    values = convert_settings(settings, given, mistakes)
+    keyed = merge_layers(settings, [(key, as_mapping(value, key, mistakes))], mistakes)
+    values = convert_settings(settings, keyed, mistakes)
     return construct(
-        cls, values, key, mistakes, default=default, given=given, is_whole=len(mistakes) == count
+        cls, values, key, mistakes, default=default, keyed=keyed, is_whole=len(mistakes) == count
     )
 
 
@@ -337,13 +337,13 @@ def construct(
     mistakes: Mistakes,
     *,
     default: Any = None,
-    given: Mapping[str, Given] | None = None,
+    keyed: Mapping[str, KeyedValue] | None = None,
     is_whole: bool = True,
 ) -> Any:
     """Make an instance from converted values; what the class itself refuses is a mistake.
 
     Args:
-        given: what was given, so that a refusal which names one of these settings is reported under its key.
+        keyed: what was given, so that a refusal which names one of these settings is reported under its key.
         is_whole: whether all that was given could be converted. If not, settings may be missing for that reason, and
             only what the class refuses is of interest.
     """
@@ -359,8 +359,8 @@ def construct(
     except ConfigError as error:
         # A refusal begins with, or contains, the name of the setting that is out of range.
         words = error.found.replace("=", " ").replace(":", " ").replace(",", " ").split()
-        named = [name for name in given or {} if name in words]
-        place = (given or {})[named[0]].key if len(named) == 1 else key
+        named = [name for name in keyed or {} if name in words]
+        place = (keyed or {})[named[0]].key if len(named) == 1 else key
         expected = f" (expected: {error.expected})" if error.expected else ""
         mistakes.add(place, error.found + expected)
         return None

@@ -190,7 +190,7 @@ def read_options(kind: str, query: str, spec: str) -> dict[str, Any]:
         if setting.name in options and setting.kind == tuple[str, ...]:
             options[setting.name] = options[setting.name].split(",")
     mistakes = Mistakes()
-    given = merge_layers(_OPTIONS[kind], [("", options)], mistakes, what="option")
-    converted = convert_settings(_OPTIONS[kind], given, mistakes)
+    keyed = merge_layers(_OPTIONS[kind], [("", options)], mistakes, what="option")
+    converted = convert_settings(_OPTIONS[kind], keyed, mistakes)
     mistakes.raise_if_any(spec, fix=f"write {kind}:PATH?{_OPTIONS[kind][0].name}=…")
     return converted

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from potstill import __version__
+from potstill.config import join_key
 from potstill.data.atomic_write import write_text
 from potstill.errors import StoreError
 from potstill.records import SCHEME, canonical, digest
@@ -18,6 +19,8 @@ from potstill.store.lock import unwritable_folder_error
 
 FILE = "manifest.json"
 MARK = "complete.json"
+MAX_DIFFERENCES = 8  # differing settings that an error lists
+MAX_VALUE = 60  # characters of a value in such a list
 
 
 class Manifest(NamedTuple):
@@ -38,24 +41,27 @@ def start(folder: Path, settings: Mapping[str, Any], *, empty: bool = False) -> 
             may change between two runs of the same thing, such as the number of workers.
         empty: the store holds nothing: a mistaken setting that stopped a run at once does not keep its folder.
     """
-    asked = Manifest(__version__, SCHEME, SCHEMA, json.loads(canonical(settings)))
-    if (folder / FILE).exists():
-        found = read(folder)
-        if empty and found[:3] == asked[:3] and found != asked:
-            write(folder / FILE, asked._asdict())
-        _compare(folder, read(folder), asked)
+    manifest = Manifest(__version__, SCHEME, SCHEMA, json.loads(canonical(settings)))
+    path = folder / FILE
+    if not path.exists():
+        write(path, manifest._asdict())
     else:
-        write(folder / FILE, asked._asdict())
+        old = read(folder)
+        has_equal_versions = old._replace(settings=manifest.settings) == manifest
+        if empty and has_equal_versions and old != manifest:
+            write(path, manifest._asdict())
+            old = read(folder)
+        check_same_run(folder, old, manifest)
     (folder / MARK).unlink(missing_ok=True)
-    return asked
+    return manifest
 
 
 def read(folder: Path) -> Manifest:
     """The manifest of a run folder, whatever version wrote it."""
     path = folder / FILE
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return Manifest(**{name: found[name] for name in Manifest._fields})
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return Manifest(**{name: data[name] for name in Manifest._fields})
     except FileNotFoundError as error:
         raise StoreError(
             f"{folder} is not a run folder: it has no {FILE}",
@@ -74,85 +80,85 @@ def finish(folder: Path, files: Sequence[str] = ()) -> None:
     """Mark the run complete: the very last write of a run, naming its results by content.
 
     Args:
+        folder: the run folder.
         files: results that must be there, relative to the folder, such as "results.json".
     """
-    contents = {name: _hash(folder / name) for name in files}
-    write(folder / MARK, {"manifest": _id(read(folder)), "files": contents})
+    contents = {name: file_digest(folder / name) for name in files}
+    write(folder / MARK, {"manifest": manifest_id(read(folder)), "files": contents})
 
 
-def finished(folder: Path) -> bool:
+def is_finished(folder: Path) -> bool:
     """Whether the run came to its end and its results are still those it wrote."""
     try:
         mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
-        return bool(
-            mark["manifest"] == _id(read(folder))
-            and all(_hash(folder / name) == content for name, content in mark["files"].items())
-        )
+        if mark["manifest"] != manifest_id(read(folder)):
+            return False
+        files = mark["files"].items()
+        return all(file_digest(folder / name) == content for name, content in files)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return (
-            False  # no mark, or one that was cut short: either way the run must be looked at again
-        )
+        # No mark, or one that was cut short: either way the run must be looked at again.
+        return False
 
 
 def write(path: Path, value: Any) -> None:
     """Write JSON so that the file is there whole, or as it was."""
+    text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False)
     try:
-        write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+        write_text(path, f"{text}\n")
     except OSError as error:
         raise unwritable_folder_error(path.parent, error) from error
 
 
-def _compare(folder: Path, found: Manifest, asked: Manifest) -> None:
-    if (found.scheme, _series(found)) != (asked.scheme, _series(asked)) or not is_readable(
-        found.schema
-    ):
+def check_same_run(folder: Path, old: Manifest, new: Manifest) -> None:
+    """Refuse a folder of another version or of other settings."""
+    same_version = (old.scheme, release_series(old)) == (new.scheme, release_series(new))
+    if not same_version or not is_readable(old.schema):
         raise StoreError(
-            f"{folder} was made by another version: potstill {found.potstill}, scheme {found.scheme}, "
-            f"schema {found.schema}",
-            expected=f"potstill {_series(asked)}.x, scheme {asked.scheme}, schema {asked.schema}",
+            f"{folder} was made by another version: potstill {old.potstill}, scheme {old.scheme}, "
+            f"schema {old.schema}",
+            expected=f"potstill {release_series(new)}.x, scheme {new.scheme}, schema {new.schema}",
             fix=move_away_command(folder),
         )
-    differences = differing(found.settings, asked.settings)
-    if differences:
-        shown = differences[:8] + (
-            [f"and {len(differences) - 8} more"] if len(differences) > 8 else []
-        )
-        raise StoreError(
-            f"{folder} holds a run with other settings: {'; '.join(shown)}",
-            expected="the settings that made the folder, so that its run can be taken up again",
-            fix="run with those settings, or choose another run folder",
-        )
+    differences = list_differences(old.settings, new.settings)
+    if not differences:
+        return
+    lines = differences[:MAX_DIFFERENCES]
+    if len(differences) > len(lines):
+        lines.append(f"and {len(differences) - len(lines)} more")
+    raise StoreError(
+        f"{folder} holds a run with other settings: {'; '.join(lines)}",
+        expected="the settings that made the folder, so that its run can be taken up again",
+        fix="run with those settings, or choose another run folder",
+    )
 
 
-def differing(found: Any, asked: Any, name: str = "") -> list[str]:
-    """Where two settings differ, as lines `name: found here, asked there`."""
-    if isinstance(found, Mapping) and isinstance(asked, Mapping):
-        return [
-            line
-            for key in sorted({*found, *asked})
-            for line in differing(
-                found.get(key), asked.get(key), f"{name}.{key}" if name else str(key)
-            )
-        ]
-    if canonical(found) == canonical(asked):
+def list_differences(old: Any, new: Any, key: str = "") -> list[str]:
+    """Where two settings differ, as lines `key: value found, value asked`."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        lines = []
+        for name in sorted({*old, *new}):
+            lines += list_differences(old.get(name), new.get(name), join_key(key, str(name)))
+        return lines
+    if canonical(old) == canonical(new):
         return []
-    return [f"{name or 'settings'}: {_short(found)} found, {_short(asked)} asked"]
+    return [f"{key or 'settings'}: {_shorten(old)} found, {_shorten(new)} asked"]
 
 
-def _series(manifest: Manifest) -> str:
-    return ".".join(
-        str(manifest.potstill).split(".")[:2]
-    )  # a patch release never changes what a folder means
+def release_series(manifest: Manifest) -> str:
+    """The version without its last number: a patch release never changes what a folder means."""
+    return ".".join(str(manifest.potstill).split(".")[:2])
 
 
-def _id(manifest: Manifest) -> str:
+def manifest_id(manifest: Manifest) -> str:
+    """The content id of a manifest."""
     return digest("manifest", manifest._asdict())
 
 
-def _hash(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = "nothing" if value is None else canonical(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= MAX_VALUE else f"{text[: MAX_VALUE - 3]}..."

@@ -100,9 +100,9 @@ def _apply(
 
 def _has_setting(block: Tree, part: str, path: Sequence[str]) -> bool:
     """Whether an arm's own block says something about a setting, under its name or its alias."""
-    own = block.get(part)
-    if not isinstance(own, Mapping) or not path:
+    own_part = block.get(part)
+    if not isinstance(own_part, Mapping) or not path:
         return False
     names = config.names_of(config.settings_of(TrainingSettings)) if part == "training" else {}
     wanted = names.get(path[0], path[0])
-    return any(names.get(key, key) == wanted for key in own)
+    return any(names.get(key, key) == wanted for key in own_part)

@@ -7,7 +7,7 @@ import inspect
 import json
 import re
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -191,11 +191,11 @@ def from_data(
         arms[name] = _read_arm(name, block, shared, mistakes, has_own_block=has_arms)
 
     settings = [s for s in config.settings_of(Recipe) if s.name != "arms"]
-    given = config.merge_layers(settings, [("", tree)], mistakes)
-    values = config.convert_settings(settings, given, mistakes)
+    keyed = config.merge_layers(settings, [("", tree)], mistakes)
+    values = config.convert_settings(settings, keyed, mistakes)
     for name in ("limit", "overlap_n"):
         if (values.get(name) or 0) < 0:
-            mistakes.add(given[name].key, f"{values[name]} is below 0")
+            mistakes.add(keyed[name].key, f"{values[name]} is below 0")
     compared = values.get("compare")
     if compared and compared not in arms:
         mistakes.add("compare", config.unknown_name("arm", compared, arms))
@@ -212,13 +212,19 @@ def from_data(
     mistakes.raise_if_any(
         str(file or "the recipe"),
         places=places,
-        fix=f"potstill methods {method if method in method_names() else 'NAME'}",
+        fix=f"potstill methods {_named_method(arms.values())}",
     )
     bound = {}
     for name, arm in arms.items():
         training = dataclasses.replace(arm.training, objective_config=objective_configs[name])
         bound[name] = Arm(arm.method, arm.values, training)
     return Recipe(arms=bound, **values)
+
+
+def _named_method(arms: Iterable[ArmDraft]) -> str:
+    """The arms' method, where they have one in common, for the command that describes it."""
+    names = {arm.method for arm in arms if arm.entry is not None}
+    return names.pop() if len(names) == 1 else "NAME"
 
 
 def _arm_blocks(tree: Tree, mistakes: Mistakes) -> dict[str, Tree]:
@@ -284,11 +290,11 @@ def _convert_values(
         is_required = parameter.default is inspect.Parameter.empty
         default = NO_DEFAULT if is_required else parameter.default
         settings.append(Setting(parameter.name, parameter.annotation, default))
-    given = config.merge_layers(settings, layers, mistakes, what="parameter")
+    keyed = config.merge_layers(settings, layers, mistakes, what="parameter")
     for setting in settings:
-        if setting.default is NO_DEFAULT and setting.name not in given:
+        if setting.default is NO_DEFAULT and setting.name not in keyed:
             mistakes.add(join_key(arm_key, f"values.{setting.name}"), "must be given")
-    return config.convert_settings(settings, given, mistakes)
+    return config.convert_settings(settings, keyed, mistakes)
 
 
 class ConvertedTraining(NamedTuple):
@@ -302,18 +308,20 @@ class ConvertedTraining(NamedTuple):
 def _convert_training(layers: Sequence[tuple[str, Tree]], mistakes: Mistakes) -> ConvertedTraining:
     """The training settings of an arm, and its objective config, whose values are converted later."""
     settings = config.settings_of(TrainingSettings)
-    given = config.merge_layers(settings, layers, mistakes)
+    keyed = config.merge_layers(settings, layers, mistakes)
     count = len(mistakes)
-    converted = config.convert_settings(settings, given, mistakes)
+    converted = config.convert_settings(settings, keyed, mistakes)
     objective_config = converted.pop("objective_config", {})
-    key, own = layers[-1]
+    key, last_layer = layers[-1]
     training = config.construct(
         TrainingSettings,
         converted,
-        key if own else "training",
+        key if last_layer else "training",
         mistakes,
-        given=given,
+        keyed=keyed,
         is_whole=len(mistakes) == count,
     )
-    objective_key = given["objective_config"].key if "objective_config" in given else ""
+    objective_key = ""
+    if "objective_config" in keyed:
+        objective_key = keyed["objective_config"].key
     return ConvertedTraining(training or TrainingSettings(), objective_config, objective_key)

@@ -230,9 +230,9 @@ def world_problems(rest: str, **limits: Any) -> list[Problem]:
     """
     task, _, query = rest.partition("?")
     mistakes = Mistakes()
-    given = merge_layers(WORLD_OPTIONS, [("", parse_query(query))], mistakes, what="option")
+    keyed = merge_layers(WORLD_OPTIONS, [("", parse_query(query))], mistakes, what="option")
     options = {setting.name: setting.default for setting in WORLD_OPTIONS}
-    options.update(convert_settings(WORLD_OPTIONS, given, mistakes))
+    options.update(convert_settings(WORLD_OPTIONS, keyed, mistakes))
     for name in ("size", "seed"):
         if options[name] < 0:
             mistakes.add(name, f"{options[name]} is below 0")

@@ -41,10 +41,10 @@ def convert_keywords(
     settings: Mapping[str, Setting], keywords: Mapping[str, Any], key: str, mistakes: Mistakes
 ) -> Tree:
     """Keywords of an objective, converted; `key` is the dotted key of their mapping."""
-    given = config.merge_layers(
+    keyed = config.merge_layers(
         list(settings.values()), [(key, keywords)], mistakes, what="keyword"
     )
-    return config.convert_settings(list(settings.values()), given, mistakes)
+    return config.convert_settings(list(settings.values()), keyed, mistakes)
 
 
 def _loop_settings() -> dict[str, Setting]:

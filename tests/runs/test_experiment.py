@@ -18,7 +18,7 @@ from potstill.models.local.transformers import TransformersModel
 from potstill.models.scripted import ScriptedModel
 from potstill.runs import experiment
 from potstill.runs.experiment import UNTRAINED, execute
-from potstill.runs.manifest import finished
+from potstill.runs.manifest import is_finished
 from potstill.runs.recipe import Recipe, from_data
 from potstill.store.store import Store
 from potstill.training.trainer import Loop
@@ -105,7 +105,7 @@ def nobody_works(monkeypatch):
 
 def test_a_run_leaves_results_rows_students_and_a_completion_mark(whole):
     made, out, results = whole
-    assert finished(out)
+    assert is_finished(out)
     assert outcome(load(out / "results.json")) == outcome(results)
     assert list(results.evaluations) == [UNTRAINED, "sft", "orion", "rft"]
     assert [
@@ -251,7 +251,7 @@ def test_the_same_call_again_asks_nobody_trains_nothing_and_says_the_same(whole,
     assert (
         json.loads((out / "results.json").read_bytes())["funnels"] == json.loads(before)["funnels"]
     )
-    assert finished(out)
+    assert is_finished(out)
 
 
 def test_another_folder_gives_the_same_outcome(whole, tmp_path):
@@ -270,7 +270,7 @@ def test_a_changed_recipe_on_the_same_folder_is_refused_and_the_run_stays(
     with pytest.raises(StoreError, match="other settings"):
         execute(recipe(teacher, change), out, threads=1)
     assert {path: path.read_bytes() for path in out.rglob("*.json*")} == before
-    assert finished(out)
+    assert is_finished(out)
 
 
 def test_other_threads_are_another_run(whole):
@@ -312,9 +312,9 @@ def test_stopped_anywhere_and_taken_up_again_it_ends_the_same(undisturbed, tmp_p
     made, expected, labels = undisturbed
     with pytest.raises(KeyboardInterrupt):
         execute(made, tmp_path, threads=1, progress=Stopper(max(1, int(len(labels) * share))))
-    assert not finished(tmp_path)
+    assert not is_finished(tmp_path)
     assert outcome(execute(made, tmp_path, threads=1)) == expected
-    assert finished(tmp_path)
+    assert is_finished(tmp_path)
 
 
 @pytest.mark.slow
@@ -343,7 +343,7 @@ def test_training_problems_that_are_evaluated_on_stop_the_run_or_are_dropped(
     ) as caught:
         execute(small(teacher, evaluate=leaked), tmp_path / "stop", threads=1)
     assert "--overlap drop" in caught.value.fix
-    assert not finished(tmp_path / "stop")
+    assert not is_finished(tmp_path / "stop")
     results = execute(small(teacher, "overlap=drop", evaluate=leaked), tmp_path / "drop", threads=1)
     assert results.training["sft"]["rows"] == SIZE - 2
     assert [d.count for d in results.funnels["sft"].drops if d.operator == "decontaminate"] == [
@@ -366,7 +366,7 @@ def test_a_student_without_weights_and_a_stage_without_rows_are_explained(
     roles = {"teacher": f"scripted:{mute}", "student": f"transformers:{tiny_checkpoint}"}
     with pytest.raises(StageError, match=r"sft: none of 8 answers is in a form that can be read"):
         execute(small(teacher, roles=roles, evaluate={}), tmp_path / "b", threads=1)
-    assert not finished(tmp_path / "b")
+    assert not is_finished(tmp_path / "b")
 
 
 def test_without_evaluation_problems_only_the_arm_is_trained(teacher, tiny_checkpoint, tmp_path):

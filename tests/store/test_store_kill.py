@@ -130,7 +130,7 @@ def test_killed_at_random_moments(tmp_path: Path):
     with started(folder, log) as process:
         assert process.wait() == 0
     assert (folder / "results.json").read_bytes() == (calm / "results.json").read_bytes()
-    assert manifest.finished(folder)
+    assert manifest.is_finished(folder)
     with Store.open(folder) as store:
         assert maintain.check_store(store) == []
 

@@ -230,8 +230,8 @@ def parse_server_options(query: str) -> dict[str, Any]:
     for setting in settings:
         if setting.kind is bool and options.get(setting.name) == "":
             options[setting.name] = "true"
-    given = merge_layers(settings, [("", options)], mistakes, what="option")
-    converted = convert_settings(settings, given, mistakes)
+    keyed = merge_layers(settings, [("", options)], mistakes, what="option")
+    converted = convert_settings(settings, keyed, mistakes)
     mistakes.raise_if_any(
         "the options of openai:",
         fix="correct them; extra.FIELD=… sets another field of the request",

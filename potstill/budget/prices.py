@@ -193,7 +193,7 @@ def _parse_rate(name: str, value: Any, mistakes: list[str]) -> float:
 
 def _read_price_file(path: Path) -> dict[str, Price]:
     try:
-        data = files.yaml(path)
+        data = files.read_yaml(path)
     except FileNotFoundError:
         raise InputError(
             f"no prices at {path}", expected="a JSON or YAML file of prices", fix=_FIX

@@ -86,11 +86,11 @@ def _export(args: argparse.Namespace) -> None:
     if args.pairs and args.format != "preference":
         raise ConfigError("--pairs makes preference rows", fix="--format preference --pairs")
     if not args.out:
-        rows = layouts.rows(_read_traces(args), args.format)
+        rows = layouts.export_rows(_read_traces(args), args.format)
         if args.json:
             show.print_json(rows)
         else:
-            layouts.write(rows, sys.stdout)
+            layouts.write_json_lines(rows, sys.stdout)
         return
 
     file = _rows_file(args)
@@ -102,14 +102,14 @@ def _export(args: argparse.Namespace) -> None:
     else:
         traces = _read_traces(args)
         card = dataset_card.card_of_traces(**_card_facts(args, traces, file))
-    rows = layouts.rows(traces, args.format)
+    rows = layouts.export_rows(traces, args.format)
 
     # A folder gets a card; nothing is written where the card could not be.
     is_folder = file != args.out
     readme = args.out / "README.md"
     if is_folder:
         dataset_card.check_can_write(readme)
-    layouts.save(rows, file)
+    layouts.save_rows(rows, file)
     if is_folder:
         dataset_card.write_card(card, readme)
     if args.json:
@@ -199,7 +199,7 @@ def _pair_up(args: argparse.Namespace, traces: list[Trace]) -> list[Trace]:
     """With --pairs, pairs of a right and a wrong attempt; else the traces as they are."""
     if not args.pairs:
         return traces
-    pairs = layouts.pairs(traces)
+    pairs = layouts.make_pairs(traces)
     if not pairs:
         raise StageError(
             f"no problem of {args.run} has a right and a wrong attempt",

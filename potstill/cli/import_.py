@@ -155,7 +155,7 @@ def _write(
     with Store.open(out) as store:
         settings = {
             "import": {
-                "file": files.name(args.file),
+                "file": files.source_name(args.file),
                 "licence": dataset_card.find_licence(args.file, {}),
                 "map": options.parse_pairs(args.map, "--map"),
                 "columns": found.mapping,
@@ -168,7 +168,7 @@ def _write(
         manifest.start(out, settings, empty=store.is_empty())
         ledger = store.ledger(ARM)
         ledger.add_traces(traces)
-        ledger.add_step("import", files.name(args.file), len(traces), len(traces))
+        ledger.add_step("import", files.source_name(args.file), len(traces), len(traces))
         ledger.add_step("keep", args.keep, len(traces), len(kept))
         ledger.rows(digest("import", [trace.id for trace in kept]), kept)
         ledger.finish()

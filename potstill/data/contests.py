@@ -18,10 +18,12 @@ from typing import Any, NoReturn
 from potstill.errors import InputError
 from potstill.records import canonical
 
-APPS = {"question", "input_output"}
-LIVECODE = {"question_content", "public_test_cases"}
-_MOST = 512 << 20  # bytes of unpacked hidden tests
-_PROGRAM = "Write a Python program that reads standard input and writes standard output."
+APPS_COLUMNS = {"question", "input_output"}
+LIVECODE_COLUMNS = {"question_content", "public_test_cases"}
+
+_MAX_UNPACKED_BYTES = 512 << 20  # of hidden tests
+_STDIN_PROGRAM = "Write a Python program that reads standard input and writes standard output."
+_EXPECTED = "tests as APPS, TACO or LiveCodeBench write them"
 # As APPS judges: tuples are lists, and the value that is wanted may be wrapped in a list.
 _SAME = """def _plain(value):
     return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value
@@ -32,138 +34,156 @@ def _same(made, wanted, wrapped):
 """
 
 
-def apps(row: Mapping[str, Any]) -> dict[str, Any]:
+def read_apps_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of APPS or TACO; its first solution is the reference."""
-    known = _json(row["input_output"], "input_output")
-    if not isinstance(known, Mapping):
-        _wrong("input_output is no object with inputs and outputs")
-    inputs, outputs = _list(known.get("inputs"), "inputs"), _list(known.get("outputs"), "outputs")
+    cases = _parse_json(row["input_output"], "input_output")
+    if not isinstance(cases, Mapping):
+        _refuse("input_output is no object with inputs and outputs")
+    inputs = _check_list(cases.get("inputs"), "inputs")
+    outputs = _check_list(cases.get("outputs"), "outputs")
     if len(inputs) != len(outputs):
-        _wrong(f"{len(inputs)} inputs and {len(outputs)} outputs")
-    starter, name = str(row.get("starter_code") or ""), known.get("fn_name")
-    if name:
-        calls = list(zip(inputs, outputs, strict=True))
-        tests = [_called(str(name), starter, calls, wrapped=True)]
+        _refuse(f"{len(inputs)} inputs and {len(outputs)} outputs")
+    pairs = list(zip(inputs, outputs, strict=True))
+    starter = str(row.get("starter_code") or "")
+    function_name = str(cases.get("fn_name") or "")
+    if function_name:
+        tests = [_call_test(function_name, starter, pairs, wrapped=True)]
     else:
-        tests = [
-            _case(_lines(given), _lines(wanted))
-            for given, wanted in zip(inputs, outputs, strict=True)
-        ]
-    solutions = _json(row["solutions"], "solutions") if row.get("solutions") else []
+        tests = [_stdin_test(_join_lines(stdin), _join_lines(stdout)) for stdin, stdout in pairs]
+    solutions = _parse_json(row["solutions"], "solutions") if row.get("solutions") else []
+    has_solution = isinstance(solutions, list) and bool(solutions)
     return {
         "id": row.get("problem_id", row.get("id")),
-        "question": _asked(str(row["question"]), starter, str(name or "")),
+        "question": _ask_for_program(str(row["question"]), starter, function_name),
         "answer": None,
-        "solution": str(solutions[0]) if isinstance(solutions, list) and solutions else None,
+        "solution": str(solutions[0]) if has_solution else None,
         "tests": tests,
     }
 
 
-def livecode(row: Mapping[str, Any]) -> dict[str, Any]:
+def read_livecode_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of LiveCodeBench: its public tests and then the hidden ones; it has no reference."""
-    hidden = row.get("private_test_cases")
-    tests = [
-        *_list(_json(row["public_test_cases"], "public_test_cases"), "public_test_cases"),
-        *(
-            _list(_json(_unpacked(hidden), "private_test_cases"), "private_test_cases")
-            if hidden
-            else []
-        ),
-    ]
-    if not all(isinstance(test, Mapping) and {"input", "output"} <= set(test) for test in tests):
-        _wrong("a test without input and output")
-    details = _json(row["metadata"], "metadata") if row.get("metadata") else None
-    name = str(details.get("func_name") or "") if isinstance(details, Mapping) else ""
+    public_tests = _parse_json(row["public_test_cases"], "public_test_cases")
+    cases = list(_check_list(public_tests, "public_test_cases"))
+    if row.get("private_test_cases"):
+        hidden_tests = _parse_json(_unpack(row["private_test_cases"]), "private_test_cases")
+        cases += _check_list(hidden_tests, "private_test_cases")
+    for case in cases:
+        if not isinstance(case, Mapping) or not {"input", "output"} <= set(case):
+            _refuse("a test without input and output")
+
+    metadata = _parse_json(row["metadata"], "metadata") if row.get("metadata") else None
+    function_name = ""
+    if isinstance(metadata, Mapping):
+        function_name = str(metadata.get("func_name") or "")
     starter = str(row.get("starter_code") or "")
-    if name:
-        calls = [(_arguments(test["input"]), _json(test["output"], "output")) for test in tests]
-        made = [_called(name, starter, calls, wrapped=False)]
+    if function_name:
+        calls = []
+        for case in cases:
+            arguments = _parse_arguments(case["input"])
+            calls.append((arguments, _parse_json(case["output"], "output")))
+        tests = [_call_test(function_name, starter, calls, wrapped=False)]
     else:
-        made = [_case(_lines(test["input"]), _lines(test["output"])) for test in tests]
+        tests = []
+        for case in cases:
+            tests.append(_stdin_test(_join_lines(case["input"]), _join_lines(case["output"])))
     return {
         "id": row.get("question_id"),
-        "question": _asked(str(row["question_content"]), starter, name),
+        "question": _ask_for_program(str(row["question_content"]), starter, function_name),
         "answer": None,
         "solution": None,
-        "tests": made,
+        "tests": tests,
     }
 
 
-def _asked(question: str, starter: str, name: str) -> str:
+def _ask_for_program(question: str, starter: str, function_name: str) -> str:
     """The question with what is to be written, which an answer can't know."""
-    begin = f"\n\n```python\n{starter.rstrip()}\n```" if starter.strip() else ""
-    function = "beginning with" if begin else f"as the function `{name}`."
-    wanted = f"Write it in Python, {function}" if name else _PROGRAM
-    return f"{question.strip()}\n\n{wanted}{begin}" if question.strip() else ""
+    if not question.strip():
+        return ""
+    code_block = f"\n\n```python\n{starter.rstrip()}\n```" if starter.strip() else ""
+    task = _STDIN_PROGRAM
+    if function_name:
+        how = "beginning with" if code_block else f"as the function `{function_name}`."
+        task = f"Write it in Python, {how}"
+    return f"{question.strip()}\n\n{task}{code_block}"
 
 
-def _case(given: str, wanted: str) -> str:
-    return canonical({"stdin": given, "stdout": wanted})
+def _stdin_test(stdin: str, stdout: str) -> str:
+    return canonical({"stdin": stdin, "stdout": stdout})
 
 
-def _called(name: str, starter: str, calls: Sequence[tuple[Any, Any]], *, wrapped: bool) -> str:
-    """A unit of one assert a call; LeetCode's functions are methods of a class Solution."""
-    inside = "class Solution" in starter
-    function = f"candidate().{name}" if inside else "candidate"
+def _call_test(name: str, starter: str, calls: Sequence[tuple[Any, Any]], *, wrapped: bool) -> str:
+    """A unit of one assert a call; LeetCode's functions are methods of a class Solution.
+
+    Args:
+        name: of the function.
+        starter: code that the answer begins with.
+        calls: arguments and the value that is wanted.
+        wrapped: whether that value may stand in a list.
+    """
+    is_method = "class Solution" in starter
+    function = f"candidate().{name}" if is_method else "candidate"
     if not name.isidentifier():
-        _wrong(f"{name!r} is no name of a function")
-    if not all(isinstance(given, list) for given, _ in calls):
-        _wrong("arguments that are no list")
-    asserts = [
-        f"    assert _same({function}(*{given!r}), {wanted!r}, {wrapped})"
-        for given, wanted in calls
-    ]
+        _refuse(f"{name!r} is no name of a function")
+    asserts = []
+    for arguments, wanted in calls:
+        if not isinstance(arguments, list):
+            _refuse("arguments that are no list")
+        asserts.append(f"    assert _same({function}(*{arguments!r}), {wanted!r}, {wrapped})")
     source = "\n".join([_SAME, "def check(candidate):", *asserts])
-    return canonical({"unit": source, "entry": "Solution" if inside else name, "prefix": ""})
+    return canonical({"unit": source, "entry": "Solution" if is_method else name, "prefix": ""})
 
 
-def _lines(value: Any) -> str:
+def _join_lines(value: Any) -> str:
     """Standard input or output; some rows have a list of lines."""
-    return "\n".join(map(_lines, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return "\n".join(_join_lines(line) for line in value)
+    return str(value)
 
 
-def _arguments(value: Any) -> list[Any]:
+def _parse_arguments(value: Any) -> list[Any]:
     """One JSON value a line."""
-    return [_json(line, "input") for line in _lines(value).split("\n")]
+    return [_parse_json(line, "input") for line in _join_lines(value).split("\n")]
 
 
-def _list(value: Any, what: str) -> list[Any]:
+def _check_list(value: Any, what: str) -> list[Any]:
     if not isinstance(value, list) or not value:
-        _wrong(f"no {what}")
+        _refuse(f"no {what}")
     return value
 
 
-def _json(value: Any, what: str) -> Any:
+def _parse_json(value: Any, what: str) -> Any:
     """A value that may stand in the file as JSON text; numbers that Python can't write again are refused."""
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value, parse_constant=_number)
+        return json.loads(value, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
-        _wrong(f"{what} is no JSON")
+        _refuse(f"{what} is no JSON")
 
 
-def _number(name: str) -> NoReturn:
+def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-def _unpacked(value: Any) -> Any:
+def _unpack(value: Any) -> Any:
     """Hidden tests: JSON, or a pickled text that is compressed and written in base64. Nothing is unpickled."""
     if not isinstance(value, str) or value.lstrip().startswith("["):
         return value
     try:
-        packed, unzip = base64.b64decode(value, validate=True), zlib.decompressobj()
-        data = unzip.decompress(packed, _MOST)
-        texts = [arg for code, arg, _ in pickletools.genops(data) if "UNICODE" in code.name]
+        packed = base64.b64decode(value, validate=True)
+        unzip = zlib.decompressobj()
+        data = unzip.decompress(packed, _MAX_UNPACKED_BYTES)
+        texts = []
+        for opcode, argument, _ in pickletools.genops(data):
+            if "UNICODE" in opcode.name:
+                texts.append(argument)
     except (binascii.Error, zlib.error, ValueError) as error:
         raise InputError(f"private_test_cases can't be read: {error}", expected=_EXPECTED) from None
     if unzip.unconsumed_tail or len(texts) != 1:
-        _wrong("private_test_cases holds something else than one text")
+        _refuse("private_test_cases holds something else than one text")
     return texts[0]
 
 
-_EXPECTED = "tests as APPS, TACO or LiveCodeBench write them"
-
-
-def _wrong(found: str) -> NoReturn:
-    raise InputError(found, expected=_EXPECTED, fix="--skip-bad leaves such rows out")
+def _refuse(reason: str) -> NoReturn:
+    raise InputError(reason, expected=_EXPECTED, fix="--skip-bad leaves such rows out")

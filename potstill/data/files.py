@@ -1,7 +1,7 @@
-"""The one reader of rows: jsonl, json, csv, parquet (each also .gz), hf:NAME; and of YAML and JSON values.
+"""The rows of files: jsonl, json, csv, parquet (each also .gz), hf:NAME; and the values of YAML and JSON files.
 
 Rows come one after the other, each with where it stands. A bad one is an InputError with file and line, or, inside
-`with skipping() as bad`, left out and listed.
+`with skipping() as bad_rows`, left out and listed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO
 
-from potstill.data import hub, jsonl, tabular
-from potstill.data import yaml as plain
+from potstill.data import hub, jsonl, tabular, yaml
 from potstill.data.skipped import (
     Bad,
     checked,
@@ -36,24 +35,28 @@ __all__ = [
     "Bad",
     "Row",
     "checked",
-    "content",
-    "exists",
+    "is_file",
     "is_skipping",
-    "name",
     "notes",
+    "read_rows",
+    "read_value",
+    "read_yaml",
     "refuse",
     "row_at",
-    "rows",
     "save",
+    "save_beside",
+    "skipped",
+    "skipping",
+    "source_name",
+    "yaml_key_lines",
 ]
-__all__ += ["save_beside"]
-__all__ += ["skipped", "skipping", "yaml"]
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
-_KINDS = ".jsonl is one JSON object a line, .json a list of objects"
+_YAML_SUFFIXES = (".yaml", ".yml")
+_JSON_FORMS = ".jsonl is one JSON object a line, .json a list of objects"
 
 
-def exists(spec: str) -> bool:
+def is_file(spec: str) -> bool:
     """Whether a file of this name is there."""
     try:
         return Path(spec).is_file()
@@ -61,118 +64,129 @@ def exists(spec: str) -> bool:
         return False
 
 
-def name(spec: str) -> str:
-    """What to call a source in what is kept: a file's own name, so that moving it changes nothing."""
+def source_name(spec: str) -> str:
+    """What to call a source in what is stored: a file's own name, so that moving it changes nothing."""
     return spec if spec.startswith("hf:") else Path(spec).name
 
 
-def rows(spec: str, what: str = "a file of rows") -> Iterator[Row]:
+def read_rows(spec: str, what: str = "a file of rows") -> Iterator[Row]:
     """The rows of a file or of hf:NAME, lazily; InputError where there is none.
 
     Args:
+        spec: a path, or hf:NAME.
         what: what the file should be, for the error.
     """
     if spec.startswith("hf:"):
-        found = hub.rows(spec[3:])
+        rows = hub.read_rows(spec[3:])
     else:
         path = Path(spec).expanduser()
-        found = _objects(_values(path, what, SUFFIXES), path)
-    return _some(found, spec)
+        rows = _objects_alone(_read_values(path, what, SUFFIXES), path)
+    return _at_least_one(rows, spec)
 
 
-def content(path: Path, what: str) -> Any:
+def read_value(path: Path, what: str) -> Any:
     """The value of a .json, .yaml or .yml file, or the list of a .jsonl file's values."""
-    if path.suffix in (".yaml", ".yml"):
-        _present(path, what, (".yaml", ".yml"))
-        value = plain.read(path)
+    if path.suffix in _YAML_SUFFIXES:
+        _check_present(path, what, _YAML_SUFFIXES)
+        value = yaml.read(path)
     elif path.suffix == ".json":
-        _present(path, what, (".json",))
-        value = _json(path)
+        _check_present(path, what, (".json",))
+        value = _read_json(path)
     else:
-        value = [item for _, item in _values(path, what, (".jsonl", ".json", ".yaml", ".yml"))]
+        value = [item for _, item in _read_values(path, what, (".jsonl", ".json", *_YAML_SUFFIXES))]
     if not value:
         raise InputError(f"{path} is empty", expected=what, fix="write at least one row")
     return value
 
 
-def yaml(path: Path, *, untyped: bool = False) -> Any:
+def read_yaml(path: Path, *, untyped: bool = False) -> Any:
     """The value of a YAML file of plain values: no object tags, no key twice; errors with the line.
 
     Args:
         path: the file.
         untyped: leave numbers and booleans as `config.Untyped` texts, for settings whose type decides.
     """
-    return plain.read(path, untyped=untyped)
+    return yaml.read(path, untyped=untyped)
 
 
-def yaml_lines(path: Path) -> dict[str, int]:
-    """The line of each key of a file that `yaml` reads, by its dotted path."""
-    return plain.lines(path.read_text("utf-8-sig"))
+def yaml_key_lines(path: Path) -> dict[str, int]:
+    """The line of each key of a file that `read_yaml` reads, by its dotted path."""
+    return yaml.lines(path.read_text("utf-8-sig"))
 
 
-def _some(found: Iterator[Row], spec: str) -> Iterator[Row]:
-    first = next(found, None)
+def _at_least_one(rows: Iterator[Row], spec: str) -> Iterator[Row]:
+    """The rows; InputError where there are none, or none that is good."""
+    first = next(rows, None)
     if first is not None:
         yield first
-        yield from found
+        yield from rows
         return
-    bad = [item for item in skipped() if item.file in (spec, str(Path(spec).expanduser()))]
-    if bad:
-        found_ = f"{spec} has no good row; of {len(bad)} bad ones the first is {bad[0].where}: {bad[0].reason}"
+    names = (spec, str(Path(spec).expanduser()))
+    bad_rows = [bad for bad in skipped() if bad.file in names]
+    if bad_rows:
+        first_bad = bad_rows[0]
         raise InputError(
-            found_, expected="at least one good row", fix="correct the rows, or give another file"
+            f"{spec} has no good row; of {len(bad_rows)} bad ones the first is {first_bad.where}: {first_bad.reason}",
+            expected="at least one good row",
+            fix="correct the rows, or give another file",
         )
     raise InputError(
         f"{spec} is empty",
         expected="at least one row",
-        fix=f"check how {name(spec)} was made, or give another file",
+        fix=f"check how {source_name(spec)} was made, or give another file",
     )
 
 
-def _objects(found: Iterator[tuple[str, Any]], path: Path) -> Iterator[Row]:
-    for where, value in found:
+def _objects_alone(values: Iterator[tuple[str, Any]], path: Path) -> Iterator[Row]:
+    """The values that are objects; the others are bad rows."""
+    for place, value in values:
         if isinstance(value, dict):
-            yield where, value
+            yield place, value
             continue
         error = InputError(
-            f"{path}, {where}: a JSON {type(value).__name__}",
+            f"{path}, {place}: a JSON {type(value).__name__}",
             expected="an object with named columns",
-            fix=_KINDS,
+            fix=_JSON_FORMS,
         )
-        refuse(error, path, where, value)
+        refuse(error, path, place, value)
 
 
-def _values(path: Path, what: str, known: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-    _present(path, what, known)
-    inner = path.with_suffix("") if path.suffix == ".gz" else path
-    reader = _READERS.get(inner.suffix.lower())
-    if reader is None:
+def _read_values(path: Path, what: str, suffixes: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    _check_present(path, what, suffixes)
+    unpacked = path.with_suffix("") if path.suffix == ".gz" else path
+    read = _READERS.get(unpacked.suffix.lower())
+    if read is None:
+        renamed = path.with_suffix(".jsonl")
         raise InputError(
-            f"{path} is of no kind that can be read ({inner.suffix or 'no suffix'})",
+            f"{path} is of no kind that can be read ({unpacked.suffix or 'no suffix'})",
             expected=what,
-            available=[*SUFFIXES, *(f"{s}.gz" for s in SUFFIXES)],
+            available=[*SUFFIXES, *(f"{suffix}.gz" for suffix in SUFFIXES)],
             fix=f"convert it to .jsonl, one JSON object a line; if it is that: mv {shlex.quote(str(path))} "
-            f"{shlex.quote(str(path.with_suffix('.jsonl')))}",
+            f"{shlex.quote(str(renamed))}",
         )
-    return reader(path)
+    return read(path)
 
 
-def _present(path: Path, what: str, known: tuple[str, ...]) -> None:
+def _check_present(path: Path, what: str, suffixes: tuple[str, ...]) -> None:
+    """Refuse a path without a file, with the files that lie there."""
     if path.is_file():
         return
-    folder = path if path.is_dir() else path.parent
-    near = []
-    if folder.is_dir():
-        near = sorted(
-            p.name for p in folder.iterdir() if p.name.removesuffix(".gz").endswith(known)
-        )[:20]
-    found = f"{path} is a folder" if path.is_dir() else f"there is no file {path}"
-    fix = (
-        f"give a file in it: {path / near[0]}"
-        if path.is_dir() and near
-        else "check the path, and give a file"
+    is_folder = path.is_dir()
+    folder = path if is_folder else path.parent
+    neighbours = []
+    for neighbour in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if neighbour.name.removesuffix(".gz").endswith(suffixes):
+            neighbours.append(neighbour.name)
+    fix = "check the path, and give a file"
+    if is_folder and neighbours:
+        fix = f"give a file in it: {path / neighbours[0]}"
+    raise InputError(
+        f"{path} is a folder" if is_folder else f"there is no file {path}",
+        expected=what,
+        available=neighbours[:20],
+        wanted=path.name,
+        fix=fix,
     )
-    raise InputError(found, expected=what, available=near, wanted=path.name, fix=fix)
 
 
 @contextmanager
@@ -182,78 +196,93 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             yield file  # type: ignore[misc]
     except (OSError, EOFError, zlib.error) as error:
-        raise _unreadable(path, error) from error
+        is_cut = isinstance(error, EOFError | zlib.error)
+        raise InputError(
+            f"{path} can't be read: {error}",
+            expected="a whole, readable file",
+            fix="fetch or write it again" if is_cut else "check that it is whole and readable",
+        ) from error
 
 
-def _unreadable(path: Path, error: Exception) -> InputError:
-    cut = isinstance(error, EOFError | zlib.error)
-    fix = "fetch or write it again" if cut else "check that it is whole and readable"
-    return InputError(f"{path} can't be read: {error}", expected="a whole, readable file", fix=fix)
-
-
-def _jsonl(path: Path) -> Iterator[tuple[str, Any]]:
-    last = "line 0"
+def _read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
+    last_place = "line 0"
     try:
         with _opened(path) as file:
-            for last, value in jsonl.values(file, path):
-                yield last, value
+            for last_place, value in jsonl.read_values(file, path):
+                yield last_place, value
     except InputError as error:
         if not is_skipping():
             raise
-        refuse(error, path, f"after {last}")
+        refuse(error, path, f"after {last_place}")
 
 
-def _json(path: Path) -> Any:
+def _read_json(path: Path) -> Any:
     with _opened(path) as file:
         data = file.read().removeprefix(b"\xef\xbb\xbf")
     if not data.strip():
         return []
     try:
-        jsonl.check_kind(data, path)
-        text = jsonl.utf8(data, path)
-        return jsonl.decode(text)
+        jsonl.check_content(data, path)
+        text = jsonl.decode_utf8(data, path)
+        return jsonl.decode_json(text)
     except jsonl.Flaw as flaw:
-        raise _flawed(path, data, flaw) from flaw
+        raise _json_error(path, data, flaw) from flaw
 
 
-def _flawed(path: Path, data: bytes, flaw: jsonl.Flaw) -> InputError:
+def _json_error(path: Path, data: bytes, flaw: jsonl.Flaw) -> InputError:
     """The error of a whole JSON file: where it stands, and whether the file looks like JSON lines."""
     cause = flaw.__cause__
     line, column = getattr(cause, "lineno", 0), getattr(cause, "colno", 0)
     if isinstance(cause, UnicodeDecodeError):
         line, column = data[: cause.start].count(b"\n") + 1, 0
-    where = f", line {line}" * bool(line) + f", column {column}" * bool(column)
-    fix = flaw.fix or _KINDS
+    place = ""
+    if line:
+        place += f", line {line}"
+    if column:
+        place += f", column {column}"
+    fix = flaw.fix or _JSON_FORMS
     if "Extra data" in flaw.reason:
-        fix = f"one object a line is .jsonl: mv {shlex.quote(str(path))} {shlex.quote(str(path.with_suffix('.jsonl')))}"
-    return InputError(f"{path}{where}: {flaw.reason}", expected=flaw.expected, fix=fix)
+        renamed = path.with_suffix(".jsonl")
+        fix = (
+            f"one object a line is .jsonl: mv {shlex.quote(str(path))} {shlex.quote(str(renamed))}"
+        )
+    return InputError(f"{path}{place}: {flaw.reason}", expected=flaw.expected, fix=fix)
 
 
-def _json_items(path: Path) -> Iterator[tuple[str, Any]]:
-    value = _json(path)
-    if isinstance(value, dict):  # {"data": [...]}: the one list in it
+def _read_json_items(path: Path) -> Iterator[tuple[str, Any]]:
+    value = _read_json(path)
+    if isinstance(value, dict):
+        # {"data": [...]}: the one list in it holds the rows.
         lists = [item for item in value.values() if isinstance(item, list)]
-        value = lists[0] if len(lists) == 1 else value
+        if len(lists) == 1:
+            value = lists[0]
     if not isinstance(value, list):
         raise InputError(
-            f"{path} holds a JSON {type(value).__name__}", expected="a list of objects", fix=_KINDS
+            f"{path} holds a JSON {type(value).__name__}",
+            expected="a list of objects",
+            fix=_JSON_FORMS,
         )
     return ((f"item {number}", item) for number, item in enumerate(value, 1))
 
 
-def _csv(path: Path) -> Iterator[Row]:
+def _read_csv(path: Path) -> Iterator[Row]:
     with _opened(path) as file:
-        yield from tabular.csv_rows(file, path)
+        yield from tabular.read_csv(file, path)
 
 
-def _parquet(path: Path) -> Iterator[Row]:
-    packed = None
+def _read_parquet(path: Path) -> Iterator[Row]:
+    content = None
     if path.suffix == ".gz":
         with _opened(path) as file:
-            packed = file.read()
-    return tabular.parquet_rows(path, packed)
+            content = file.read()
+    return tabular.read_parquet(path, content)
 
 
 _READERS: Mapping[str, Callable[[Path], Iterator[tuple[str, Any]]]] = MappingProxyType(
-    {".jsonl": _jsonl, ".json": _json_items, ".csv": _csv, ".parquet": _parquet}
+    {
+        ".jsonl": _read_jsonl,
+        ".json": _read_json_items,
+        ".csv": _read_csv,
+        ".parquet": _read_parquet,
+    }
 )

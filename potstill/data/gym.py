@@ -17,31 +17,37 @@ from potstill.records import Problem, canonical, digest
 SIZE = 500  # items made where neither size nor limit says how many
 
 
-def problems(spec: str, *, size: int | None, seed: int, kind: str | None) -> list[Problem]:
+def make_problems(spec: str, *, size: int | None, seed: int, kind: str | None) -> list[Problem]:
     """Problems of `TASK[?size=…&seed=…&setting=…]`; settings are the task's own.
 
     Args:
+        spec: the task and its settings.
         size: how many items, where the spec does not say.
         seed: hashed with the task's name to the seed that the task gets; a `seed` in the spec goes before it.
+        kind: the verifier; that of the task where it is not given.
     """
     task, _, query = spec.partition("?")
-    settings: dict[str, Any] = {key: _literal(value) for key, value in parse_qsl(query)}
+    settings: dict[str, Any] = {}
+    for name, text in parse_qsl(query):
+        settings[name] = _parse_literal(text)
     settings["size"] = settings.get("size", size or SIZE)
-    settings["seed"] = far_seed(task, settings.get("seed", seed))
-    dataset = _make(task, settings)
-    chosen = kind or ("gym" if _scored(dataset) else "exact")
-    return [
-        _problem(task, settings, index, dict(dataset[index]), chosen)
-        for index in range(len(dataset))
-    ]
+    settings["seed"] = hash_seed(task, settings.get("seed", seed))
+    dataset = _create_dataset(task, settings)
+    if kind is None:
+        kind = "gym" if _has_own_scorer(dataset) else "exact"
+    problems = []
+    for index in range(len(dataset)):
+        problems.append(_make_problem(task, settings, index, dict(dataset[index]), kind))
+    return problems
 
 
-def far_seed(task: str, seed: object) -> int:
+def hash_seed(task: str, seed: object) -> int:
     """A 31-bit seed hashed from the task and the run's seed (numpy takes no more than 32 bits)."""
-    return int.from_bytes(hashlib.sha256(f"gym\n{task}\n{seed}".encode()).digest()[:4], "big") >> 1
+    hashed = hashlib.sha256(f"gym\n{task}\n{seed}".encode()).digest()
+    return int.from_bytes(hashed[:4], "big") >> 1
 
 
-def _make(task: str, settings: dict[str, Any]) -> Any:
+def _create_dataset(task: str, settings: dict[str, Any]) -> Any:
     try:
         import reasoning_gym
         from reasoning_gym.factory import DATASETS
@@ -56,36 +62,33 @@ def _make(task: str, settings: dict[str, Any]) -> Any:
     try:
         return reasoning_gym.create_dataset(task, **settings)
     except (TypeError, ValueError, AssertionError) as error:
-        names = sorted(DATASETS[task][1].__dataclass_fields__)
+        _, config_class = DATASETS[task]
         raise InputError(
-            f"gym:{task} refuses its settings: {error}", available=names, fix=f"gym:{task}?size=100"
+            f"gym:{task} refuses its settings: {error}",
+            available=sorted(config_class.__dataclass_fields__),
+            fix=f"gym:{task}?size=100",
         ) from error
 
 
-def _scored(dataset: Any) -> bool:
-    """Whether the task brings a scorer of its own."""
+def _has_own_scorer(dataset: Any) -> bool:
     from reasoning_gym.dataset import ProceduralDataset
 
     return type(dataset).score_answer is not ProceduralDataset.score_answer
 
 
-def _problem(
+def _make_problem(
     task: str, settings: dict[str, Any], index: int, item: dict[str, Any], kind: str
 ) -> Problem:
-    item_settings = {
-        key: value for key, value in settings.items() if key != "size"
-    }  # an item is the same in any size
-    table = (
-        canonical({"task": task, "settings": item_settings, "index": index})
-        if kind == "gym"
-        else None
-    )
+    table = None
+    if kind == "gym":
+        # What the scorer needs to make the item again, which is the same in a dataset of any size.
+        item_settings = {name: value for name, value in settings.items() if name != "size"}
+        table = canonical({"task": task, "settings": item_settings, "index": index})
     question, answer = str(item["question"]).strip(), item["answer"]
-    content = digest("item", [question, answer])[
-        -6:
-    ]  # some tasks make another item in each process: another id then
+    # Some tasks make another item in each process: it then has another id.
+    content_hash = digest("item", [question, answer])[-6:]
     return Problem(
-        id=f"{task}-{settings['seed']}-{index}-{content}",
+        id=f"{task}-{settings['seed']}-{index}-{content_hash}",
         question=question,
         answer=None if answer is None else str(answer),
         kind=kind,
@@ -94,7 +97,7 @@ def _problem(
     )
 
 
-def _literal(text: str) -> Any:
+def _parse_literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

@@ -12,12 +12,13 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn, final
 from potstill.data.skipped import refuse
 from potstill.errors import InputError
 
-LONGEST = 64 * 2**20  # bytes of a line; what is longer is refused without being loaded
-_PIECE = 2**20
+MAX_LINE_BYTES = 64 * 2**20  # what is longer is refused without being loaded
+
+_PIECE_BYTES = 2**20  # of a line that is too long, read at once to find its end
 _BOM = b"\xef\xbb\xbf"
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
-# What other files begin with: someone gave them the wrong name.
-_MAGIC = {
+_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+# What files of other kinds begin with: someone gave them the wrong name.
+_MAGIC_BYTES = {
     b"PAR1": ".parquet",
     b"\x1f\x8b": ".gz",
     b"PK\x03\x04": ".zip",
@@ -35,99 +36,94 @@ class Flaw(Exception):
 
 
 class Line(NamedTuple):
-    """A line without its end; `more` are the bytes of one too long, `cut` says that the file ends in it."""
+    """A line without its end.
+
+    Args:
+        number: counted from 1.
+        data: its bytes; of a line that is too long the first of them.
+        long_bytes: how many a line has that is too long; else 0.
+        is_cut: whether the file ends in it, without a line end.
+    """
 
     number: int
     data: bytes
-    more: int = 0
-    cut: bool = False
+    long_bytes: int = 0
+    is_cut: bool = False
 
 
-def lines(file: BinaryIO, longest: int = LONGEST) -> Iterator[Line]:
-    """The lines of a file, at most `longest` bytes of each in memory."""
+def read_lines(file: BinaryIO, max_bytes: int = MAX_LINE_BYTES) -> Iterator[Line]:
+    """The lines of a file, at most `max_bytes` bytes of each in memory."""
     number = 0
-    while data := file.readline(longest + 1):
+    while data := file.readline(max_bytes + 1):
         number += 1
-        ended = data.endswith(b"\n")
-        if ended or len(data) <= longest:
-            yield Line(number, data[:-1] if ended else data, cut=not ended)
-            continue
-        more = len(data)
-        while piece := file.readline(_PIECE):
-            more += len(piece)
-            if piece.endswith(b"\n"):
-                break
-        yield Line(number, data[:_PIECE], more)
+        has_end = data.endswith(b"\n")
+        if has_end:
+            yield Line(number, data[:-1])
+        elif len(data) <= max_bytes:
+            yield Line(number, data, is_cut=True)
+        else:
+            # Read on to the line's end, and keep none of it.
+            long_bytes = len(data)
+            while piece := file.readline(_PIECE_BYTES):
+                long_bytes += len(piece)
+                if piece.endswith(b"\n"):
+                    break
+            yield Line(number, data[:_PIECE_BYTES], long_bytes)
 
 
-def values(file: BinaryIO, path: Path, longest: int = LONGEST) -> Iterator[tuple[str, Any]]:
+def read_values(
+    file: BinaryIO, path: Path, max_bytes: int = MAX_LINE_BYTES
+) -> Iterator[tuple[str, Any]]:
     """Each line's JSON value with where it stands; blank lines are passed over."""
-    for line in lines(file, longest):
+    for line in read_lines(file, max_bytes):
         data = line.data.removeprefix(_BOM) if line.number == 1 else line.data
         if not data or data.isspace():
             continue
+        place = f"line {line.number}"
         try:
-            yield f"line {line.number}", _value(data, line, path, longest)
+            yield place, _decode_line(data, line, path, max_bytes)
         except Flaw as flaw:
-            refuse(_error(flaw, path, line.number), path, f"line {line.number}", data)
+            refuse(_line_error(flaw, path, line.number), path, place, data)
 
 
-def _value(data: bytes, line: Line, path: Path, longest: int) -> Any:
-    if line.more:
-        found = f"a line of {line.more:,} bytes"
-        raise Flaw(
-            found,
-            f"at most {longest:,} bytes a line",
-            "write one row a line, and long texts as several rows",
-        )
-    if line.number == 1:
-        check_kind(data, path)
-    if data.startswith(_BOM):
-        strip = f"sed -i 's/\\xEF\\xBB\\xBF//g' {shlex.quote(str(path))}"
-        raise Flaw(
-            "a byte order mark (BOM) in the middle of the file",
-            "one at the start of the file, or none",
-            strip,
-        )
-    if (at := data.find(b"\0")) >= 0:
-        fix = f"tr -d '\\000' < {shlex.quote(str(path))} > clean.jsonl"
-        raise Flaw("a NUL byte", "UTF-8 text without NUL", fix, at + 1)
-    try:
-        return decode(utf8(data, path))
-    except Flaw as flaw:
-        if line.cut and flaw.expected == "JSON":
-            flaw.reason += "; the file ends here, without a line end: it was cut short"
-            flaw.fix = "fetch or write the file again"
-        raise
-
-
-def check_kind(data: bytes, path: Path) -> None:
+def check_content(data: bytes, path: Path) -> None:
     """Refuse content that is of another kind than the file's name says."""
-    for magic, suffix in _MAGIC.items():
+    for magic, suffix in _MAGIC_BYTES.items():
         if data.startswith(magic):
-            name = path.name if suffix == ".gz" else path.name.split(".")[0]
-            fix = f"mv {shlex.quote(str(path))} {shlex.quote(str(path.with_name(name + suffix)))}"
-            raise Flaw(f"the content of a {suffix} file", f"what {path.suffix} files hold", fix)
-    if data.startswith(_UTF16):
-        fix = f"iconv -f UTF-16 -t UTF-8 {shlex.quote(str(path))} > clean{path.suffix}"
-        raise Flaw("UTF-16 text, not UTF-8", "UTF-8 text", fix)
+            stem = path.name if suffix == ".gz" else path.name.split(".")[0]
+            renamed = path.with_name(stem + suffix)
+            raise Flaw(
+                f"the content of a {suffix} file",
+                f"what {path.suffix} files hold",
+                f"mv {shlex.quote(str(path))} {shlex.quote(str(renamed))}",
+            )
+    if data.startswith(_UTF16_BOMS):
+        raise Flaw(
+            "UTF-16 text, not UTF-8",
+            "UTF-8 text",
+            f"iconv -f UTF-16 -t UTF-8 {shlex.quote(str(path))} > clean{path.suffix}",
+        )
 
 
-def utf8(data: bytes, path: Path) -> str:
+def decode_utf8(data: bytes, path: Path) -> str:
     """Bytes as text."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        fix = f"iconv -f UTF-8 -t UTF-8 -c {shlex.quote(str(path))} > clean{path.suffix} drops what is not UTF-8"
-        found = f"not UTF-8 (byte {error.start + 1} is {data[error.start]:#04x})"
-        raise Flaw(found, "UTF-8 text", fix) from error
+        command = f"iconv -f UTF-8 -t UTF-8 -c {shlex.quote(str(path))} > clean{path.suffix}"
+        raise Flaw(
+            f"not UTF-8 (byte {error.start + 1} is {data[error.start]:#04x})",
+            "UTF-8 text",
+            f"{command} drops what is not UTF-8",
+        ) from error
 
 
-def decode(text: str) -> Any:
+def decode_json(text: str) -> Any:
     """The JSON value of a text; Flaw where it is none, or holds what no model can read."""
     try:
         value = _DECODER.decode(text)
         if "\\ud" in text or "\\uD" in text:
+            # Half a character, written as an escape, can't be encoded again.
             json.dumps(value, ensure_ascii=False).encode("utf-8")
         return value
     except UnicodeEncodeError as error:
@@ -146,7 +142,39 @@ def decode(text: str) -> Any:
         ) from error
 
 
-def _constant(name: str) -> NoReturn:
+def _decode_line(data: bytes, line: Line, path: Path, max_bytes: int) -> Any:
+    if line.long_bytes:
+        raise Flaw(
+            f"a line of {line.long_bytes:,} bytes",
+            f"at most {max_bytes:,} bytes a line",
+            "write one row a line, and long texts as several rows",
+        )
+    if line.number == 1:
+        check_content(data, path)
+    if data.startswith(_BOM):
+        raise Flaw(
+            "a byte order mark (BOM) in the middle of the file",
+            "one at the start of the file, or none",
+            f"sed -i 's/\\xEF\\xBB\\xBF//g' {shlex.quote(str(path))}",
+        )
+    nul_position = data.find(b"\0")
+    if nul_position >= 0:
+        raise Flaw(
+            "a NUL byte",
+            "UTF-8 text without NUL",
+            f"tr -d '\\000' < {shlex.quote(str(path))} > clean.jsonl",
+            nul_position + 1,
+        )
+    try:
+        return decode_json(decode_utf8(data, path))
+    except Flaw as flaw:
+        if line.is_cut and flaw.expected == "JSON":
+            flaw.reason += "; the file ends here, without a line end: it was cut short"
+            flaw.fix = "fetch or write the file again"
+        raise
+
+
+def _refuse_constant(name: str) -> NoReturn:
     raise Flaw(
         f"{name}, which is no JSON",
         "a finite number, or null",
@@ -154,20 +182,21 @@ def _constant(name: str) -> NoReturn:
     )
 
 
-def _float(text: str) -> float:
+def _finite_float(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
         raise Flaw(f"the number {text[:20]} is infinite", "a finite number, or null", "write null")
     return number
 
 
-_DECODER = json.JSONDecoder(parse_constant=_constant, parse_float=_float)
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite_float)
 
 
-def _error(flaw: Flaw, path: Path, number: int) -> InputError:
+def _line_error(flaw: Flaw, path: Path, number: int) -> InputError:
     column = f", column {flaw.column}" if flaw.column else ""
-    look = f"sed -n {number}p {shlex.quote(str(path))} | cut -c1-200 shows the line"
-    fix = f"{flaw.fix or look}; or leave bad rows out with --skip-bad"
+    show_line = f"sed -n {number}p {shlex.quote(str(path))} | cut -c1-200 shows the line"
     return InputError(
-        f"{path}, line {number}{column}: {flaw.reason}", expected=flaw.expected, fix=fix
+        f"{path}, line {number}{column}: {flaw.reason}",
+        expected=flaw.expected,
+        fix=f"{flaw.fix or show_line}; or leave bad rows out with --skip-bad",
     )

@@ -82,7 +82,7 @@ def problems_of_rows(
         mapping: field -> column; "" for none.
         kind: the verifier; guessed from the golds where it is not given.
     """
-    rows, kind = program_tests.known(rows, kind, spec)
+    rows, kind = program_tests.convert_program_rows(rows, kind, spec)
     if kind == "code":
         mapping = {"answer": "", **mapping}  # a program's gold is its solution, which tests judge
     chooser = ColumnChooser([row for _, row in rows], mapping, "problems", spec)

@@ -43,43 +43,48 @@ def load(
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"limit is {limit}", expected="a whole number above 0", fix="--limit 100")
-    problems = _read(spec, mapping or {}, limit=limit, seed=seed, kind=kind, extra=extra or {})
+    problems = _read_problems(
+        spec, mapping or {}, limit=limit, seed=seed, kind=kind, extra=extra or {}
+    )
     if not problems:
         raise InputError(
             f"{spec} has no problems", expected="at least one row", fix="give another file or split"
         )
-    return (
-        problems
-        if limit is None
-        else Loaded(
-            shuffled(problems, seed)[:limit], problems.mapping, problems.places, problems.unread
-        )
-    )
+    if limit is None:
+        return problems
+    chosen = shuffle_by_hash(problems, seed)[:limit]
+    return Loaded(chosen, problems.mapping, problems.places, problems.unread)
 
 
-def shuffled(problems: Sequence[Problem], seed: int) -> list[Problem]:
-    """In the order of a hash of (seed, id): the same for everybody, whatever the order they came in."""
-    return sorted(
-        problems,
-        key=lambda p: hashlib.sha256(f"{seed}\n{p.id}".encode("utf-8", "surrogatepass")).digest(),
-    )
+def shuffle_by_hash(problems: Sequence[Problem], seed: int) -> list[Problem]:
+    """The problems in the order of a hash of (seed, id): the same for everybody, whatever order they came in."""
+
+    def hash_of(problem: Problem) -> bytes:
+        return hashlib.sha256(f"{seed}\n{problem.id}".encode("utf-8", "surrogatepass")).digest()
+
+    return sorted(problems, key=hash_of)
 
 
 def describe(problems: Sequence[Problem]) -> dict[str, Any]:
     """What was loaded, for the command line: count, kinds, sources, columns used, golds missing, repeated questions."""
-    questions = Counter((problem.question, problem.choices) for problem in problems)
+    questions = {(problem.question, problem.choices) for problem in problems}
+    without_answer = 0
+    for problem in problems:
+        is_program = bool(problem.tests and problem.solution)
+        without_answer += problem.answer is None and not is_program
+    loaded = problems if isinstance(problems, Loaded) else Loaded(problems, {})
     return {
         "count": len(problems),
         "kinds": dict(Counter(problem.kind for problem in problems)),
         "sources": dict(Counter(problem.source for problem in problems)),
-        "mapping": dict(problems.mapping) if isinstance(problems, Loaded) else {},
-        "unread": list(problems.unread) if isinstance(problems, Loaded) else [],
-        "without_answer": sum(p.answer is None and not (p.tests and p.solution) for p in problems),
+        "mapping": dict(loaded.mapping),
+        "unread": list(loaded.unread),
+        "without_answer": without_answer,
         "repeated_questions": len(problems) - len(questions),
     }
 
 
-def _read(
+def _read_problems(
     spec: str,
     mapping: Mapping[str, str],
     *,
@@ -94,20 +99,17 @@ def _read(
     if colon and prefix not in OWN_PREFIXES and prefix in plugins.plugin_names("problems"):
         return Loaded(plugins.load_plugin("problems", prefix)(rest), {})
     if colon and prefix == "gym":
-        return Loaded(gym.problems(rest, size=limit, seed=seed, kind=kind), {})
-    if (
-        colon
-        and prefix != "hf"
-        and len(prefix) > 1
-        and prefix.isidentifier()
-        and not files.exists(spec)
-    ):
+        return Loaded(gym.make_problems(rest, size=limit, seed=seed, kind=kind), {})
+    is_prefix = colon and prefix != "hf" and len(prefix) > 1 and prefix.isidentifier()
+    if is_prefix and not files.is_file(spec):
         others = [*plugins.plugin_names("problems"), *extra]
-        known = ["a file", "hf:NAME", "gym:TASK", *(f"{name}:…" for name in others)]
+        prefixes = [f"{name}:…" for name in others]
         raise InputError(
             f"problems of kind {prefix!r} are unknown ({spec})",
-            available=known,
+            available=["a file", "hf:NAME", "gym:TASK", *prefixes],
             wanted=f"{prefix}:",
         )
-    found = list(files.rows(spec, "a problem file"))
-    return problems_of_rows(found, spec=spec, source=files.name(spec), mapping=mapping, kind=kind)
+    found = list(files.read_rows(spec, "a problem file"))
+    return problems_of_rows(
+        found, spec=spec, source=files.source_name(spec), mapping=mapping, kind=kind
+    )

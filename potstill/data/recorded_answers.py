@@ -79,7 +79,7 @@ def read_answers(
             fix="--map id=COLUMN or --map question=COLUMN, or give the problems that were answered",
         )
     used_columns, unread = source.chooser.to_mapping(), source.chooser.unread_columns()
-    skipped.record_columns(files.name(spec), used_columns, unread)
+    skipped.record_columns(files.source_name(spec), used_columns, unread)
     return RecordedAnswers(answers, strays, used_columns, unread)
 
 
@@ -119,7 +119,7 @@ class _ProblemIndex:
 
 def _own_mapping(spec: str, mapping: Mapping[str, str]) -> dict[str, str]:
     """The part of --map that is for the answers' file."""
-    _, first = next(files.rows(spec, "a file of answers"))
+    _, first = next(files.read_rows(spec, "a file of answers"))
     own = {}
     for name, column in mapping.items():
         is_here = not column or column in first

@@ -73,7 +73,7 @@ class RowSource:
         rows: Iterable[tuple[str, Row]] | None = None,
     ) -> None:
         """Read the sample and choose the columns."""
-        self._rows = iter(rows) if rows is not None else files.rows(spec, what)
+        self._rows = iter(rows) if rows is not None else files.read_rows(spec, what)
         self._sample = list(itertools.islice(self._rows, SAMPLE_ROWS))
         self.spec = spec
         self.chooser = ColumnChooser([row for _, row in self._sample], mapping, "answers", spec)
@@ -142,7 +142,7 @@ def read_traces(
                 read_rows.append(_read_row(row, columns, place, kind))
     traces = [*ready, *_make_traces(read_rows, spec, kind)]
     mapping, unread = source.chooser.to_mapping(), source.chooser.unread_columns()
-    skipped.record_columns(files.name(spec), mapping, unread)
+    skipped.record_columns(files.source_name(spec), mapping, unread)
     return RowTraces(
         traces=traces,
         mapping=mapping,
@@ -215,7 +215,7 @@ def write_traces(traces: Iterable[Trace], path: Path) -> None:
 def load_traces(path: Path) -> list[Trace]:
     """The traces of a trace file; InputError with the line where one is no trace."""
     traces = []
-    for place, row in files.rows(str(path), "a trace file, as potstill import writes it"):
+    for place, row in files.read_rows(str(path), "a trace file, as potstill import writes it"):
         with files.row_at(path, place, row):
             traces.append(trace_of_record(row))
     return traces
@@ -278,7 +278,7 @@ def _make_traces(rows: Sequence[_ReadRow], spec: str, kind: str) -> Iterator[Tra
     for row in rows:
         firsts.setdefault(row.draft.identity(), row.draft)
     problems = make_problems(
-        list(firsts.values()), kind=kind or None, source=files.name(spec), spec=spec
+        list(firsts.values()), kind=kind or None, source=files.source_name(spec), spec=spec
     )
     samples: Counter[tuple[str, str]] = Counter()
     for row in rows:

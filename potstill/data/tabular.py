@@ -10,93 +10,47 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
-from potstill.data.jsonl import LONGEST, Flaw, check_kind, lines
+from potstill.data.jsonl import MAX_LINE_BYTES, Flaw, Line, check_content, read_lines
 from potstill.data.skipped import refuse
 from potstill.errors import InputError
 
-Row: TypeAlias = tuple[str, dict[str, Any]]  # ("line 7", columns)
+Row: TypeAlias = tuple[str, dict[str, Any]]
+"""Where a row stands ("line 7"), and its columns."""
 
-_TOGETHER = 1024  # rows of a parquet file that are in memory at once
+_BATCH_ROWS = 1024  # of a parquet file that are in memory at once
 
 
-def csv_rows(file: BinaryIO, path: Path) -> Iterator[Row]:
+def read_csv(file: BinaryIO, path: Path) -> Iterator[Row]:
     """Rows of a CSV file with a header; each bad row is named by the line on which it ends."""
-    csv.field_size_limit(LONGEST)
+    csv.field_size_limit(MAX_LINE_BYTES)
     reader = csv.reader(_text_lines(file, path), strict=True)
-    header = next(_records(reader, path), ("", []))[1]
+    _, header = next(_records(reader, path), ("", []))
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
         raise InputError(
             f"{path}, line 1: two columns are called {repeated[0]!r}", fix="rename one of them"
         )
-    for where, cells in _records(reader, path):
+    for place, cells in _records(reader, path):
         if not cells:
             continue
-        if flaw := _flaw_of(cells, header):
-            expected = f"{len(header)} fields in UTF-8: {', '.join(header)}"
-            fix = "quote fields that hold commas or line breaks; or leave bad rows out with --skip-bad"
-            refuse(
-                InputError(f"{path}, {where}: {flaw}", expected=expected, fix=fix),
-                path,
-                where,
-                ",".join(cells),
-            )
+        flaw = _flaw_of_cells(cells, header)
+        if not flaw:
+            yield place, dict(zip(header, cells, strict=True))
             continue
-        yield where, dict(zip(header, cells, strict=True))
+        error = InputError(
+            f"{path}, {place}: {flaw}",
+            expected=f"{len(header)} fields in UTF-8: {', '.join(header)}",
+            fix="quote fields that hold commas or line breaks; or leave bad rows out with --skip-bad",
+        )
+        refuse(error, path, place, ",".join(cells))
 
 
-def _records(reader: Any, path: Path) -> Iterator[tuple[str, list[str]]]:
-    while True:
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            where = f"line {reader.line_num}"
-            found = f"{path}, {where}: {error}"
-            fix = "quote fields that hold quotes, and double the quotes in them; or leave bad rows out with --skip-bad"
-            refuse(InputError(found, expected="comma-separated values", fix=fix), path, where)
-        else:
-            yield f"line {reader.line_num}", cells
-
-
-def _flaw_of(cells: list[str], header: list[str]) -> str:
-    if len(cells) != len(header):
-        return f"{'more' if len(cells) > len(header) else 'fewer'} fields than the header has"
-    if any("\0" in cell for cell in cells):
-        return "a NUL byte"
-    # Bytes that are not UTF-8 come as half characters, so that the row around them can still be found.
-    return "not UTF-8" if any("\ud800" <= c <= "\udfff" for cell in cells for c in cell) else ""
-
-
-def _text_lines(file: BinaryIO, path: Path) -> Iterator[str]:
-    for line in lines(file):
-        if line.number == 1:
-            try:
-                check_kind(line.data, path)
-            except Flaw as flaw:
-                raise InputError(
-                    f"{path}: {flaw.reason}", expected=flaw.expected, fix=flaw.fix
-                ) from flaw
-        if line.more:
-            where = f"line {line.number}"
-            found = f"{path}, {where}: a line of {line.more:,} bytes"
-            refuse(
-                InputError(found, expected=f"at most {LONGEST:,} bytes a line"),
-                path,
-                where,
-                line.data,
-            )
-            continue
-        text = line.data.decode("utf-8-sig" if line.number == 1 else "utf-8", "surrogateescape")
-        yield text if line.cut else text + "\n"
-
-
-def parquet_rows(path: Path, packed: bytes | None = None) -> Iterator[Row]:
-    """Rows of a Parquet file, a portion at a time; where bad rows are skipped, a damaged row group is one of them.
+def read_parquet(path: Path, content: bytes | None = None) -> Iterator[Row]:
+    """Rows of a Parquet file, a batch at a time; where bad rows are skipped, a damaged row group is one of them.
 
     Args:
-        packed: the file's content where it was not read from `path` itself (a .parquet.gz).
+        path: the file.
+        content: what it holds, where it was not read from `path` itself (a .parquet.gz).
     """
     try:
         import pyarrow
@@ -104,69 +58,134 @@ def parquet_rows(path: Path, packed: bytes | None = None) -> Iterator[Row]:
     except ImportError as error:
         raise InputError(f"{path} needs pyarrow to be read", fix="pip install pyarrow") from error
     try:
-        source = io.BytesIO(packed) if packed is not None else path
+        source = path if content is None else io.BytesIO(content)
         file = pyarrow.parquet.ParquetFile(source, page_checksum_verification=True)
     except (pyarrow.ArrowException, OSError) as error:
-        raise _no_parquet(path, packed, error) from error
+        raise _not_parquet(path, content, error) from error
     with file:
-        first = 1
+        next_row = 1
         for group in range(file.num_row_groups):
-            size = file.metadata.row_group(group).num_rows
+            rows_left = file.metadata.row_group(group).num_rows
             try:
-                for batch in file.iter_batches(_TOGETHER, row_groups=[group]):
-                    yield from _batch(batch, first, path)
-                    first += batch.num_rows
-                    size -= batch.num_rows
+                for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group]):
+                    yield from _rows_of_batch(batch, next_row, path)
+                    next_row += batch.num_rows
+                    rows_left -= batch.num_rows
             except (pyarrow.ArrowException, OSError) as error:
-                where = f"rows {first} to {first + size - 1}"
-                found = f"{path}, {where}: damaged ({_short(error)})"
-                fix = "fetch or write the file again; or keep what can be read with --skip-bad"
-                refuse(InputError(found, expected="a whole parquet file", fix=fix), path, where)
-                first += size
+                # The rest of the group is lost; the next group may be whole.
+                place = f"rows {next_row} to {next_row + rows_left - 1}"
+                damage = InputError(
+                    f"{path}, {place}: damaged ({_short_text(error)})",
+                    expected="a whole parquet file",
+                    fix="fetch or write the file again; or keep what can be read with --skip-bad",
+                )
+                refuse(damage, path, place)
+                next_row += rows_left
 
 
-def _batch(batch: Any, first: int, path: Path) -> Iterator[Row]:
-    try:
-        found = batch.to_pylist()
-    except (UnicodeDecodeError, ValueError, OverflowError):
-        found = None
-    for at in range(batch.num_rows):
-        where = f"row {first + at}"
+def nan_as_none(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with None for NaN: a table has it in cells without a value."""
+    cells = {}
+    for name, value in row.items():
+        is_nan = isinstance(value, float) and math.isnan(value)
+        cells[name] = None if is_nan else value
+    return cells
+
+
+def _records(reader: Any, path: Path) -> Iterator[tuple[str, list[str]]]:
+    """The records of a CSV reader with the lines on which they end, without those that can't be parsed."""
+    while True:
         try:
-            row = found[at] if found is not None else batch.slice(at, 1).to_pylist()[0]
-        except (UnicodeDecodeError, ValueError, OverflowError) as error:
-            found_ = f"{path}, {where}: {_short(error)}"
-            refuse(
-                InputError(found_, expected="UTF-8 text", fix="leave bad rows out with --skip-bad"),
-                path,
-                where,
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            place = f"line {reader.line_num}"
+            flaw = InputError(
+                f"{path}, {place}: {error}",
+                expected="comma-separated values",
+                fix="quote fields that hold quotes, and double the quotes in them; "
+                "or leave bad rows out with --skip-bad",
             )
+            refuse(flaw, path, place)
+        else:
+            yield f"line {reader.line_num}", cells
+
+
+def _flaw_of_cells(cells: list[str], header: list[str]) -> str:
+    """What is wrong with a record; "" where nothing is."""
+    if len(cells) > len(header):
+        return "more fields than the header has"
+    if len(cells) < len(header):
+        return "fewer fields than the header has"
+    text = "".join(cells)
+    if "\0" in text:
+        return "a NUL byte"
+    # Bytes that are not UTF-8 come as half characters, so that the row around them can still be read.
+    has_half_character = any("\ud800" <= character <= "\udfff" for character in text)
+    return "not UTF-8" if has_half_character else ""
+
+
+def _text_lines(file: BinaryIO, path: Path) -> Iterator[str]:
+    for line in read_lines(file):
+        if line.number == 1:
+            _check_first_line(line, path)
+        if line.long_bytes:
+            place = f"line {line.number}"
+            error = InputError(
+                f"{path}, {place}: a line of {line.long_bytes:,} bytes",
+                expected=f"at most {MAX_LINE_BYTES:,} bytes a line",
+            )
+            refuse(error, path, place, line.data)
             continue
-        yield where, without_nan(row)
+        encoding = "utf-8-sig" if line.number == 1 else "utf-8"
+        text = line.data.decode(encoding, "surrogateescape")
+        yield text if line.is_cut else f"{text}\n"
 
 
-def without_nan(row: dict[str, Any]) -> dict[str, Any]:
-    """A table's NaN is a cell without a value."""
-    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
+def _check_first_line(line: Line, path: Path) -> None:
+    try:
+        check_content(line.data, path)
+    except Flaw as flaw:
+        raise InputError(f"{path}: {flaw.reason}", expected=flaw.expected, fix=flaw.fix) from flaw
 
 
-def _no_parquet(path: Path, packed: bytes | None, error: Exception) -> InputError:
-    data = packed
-    if data is None:
+def _rows_of_batch(batch: Any, first_row: int, path: Path) -> Iterator[Row]:
+    try:
+        rows = batch.to_pylist()
+    except (UnicodeDecodeError, ValueError, OverflowError):
+        rows = None  # some row is bad: read them one by one to know which
+    for index in range(batch.num_rows):
+        place = f"row {first_row + index}"
+        try:
+            row = batch.slice(index, 1).to_pylist()[0] if rows is None else rows[index]
+        except (UnicodeDecodeError, ValueError, OverflowError) as error:
+            flaw = InputError(
+                f"{path}, {place}: {_short_text(error)}",
+                expected="UTF-8 text",
+                fix="leave bad rows out with --skip-bad",
+            )
+            refuse(flaw, path, place)
+            continue
+        yield place, nan_as_none(row)
+
+
+def _not_parquet(path: Path, content: bytes | None, error: Exception) -> InputError:
+    if content is None:
         with path.open("rb") as file:
-            data = file.read(4)
-    if data[:4] == b"PAR1":
-        found, fix = (
-            f"{path} is a parquet file that was cut short or damaged",
-            "fetch or write it again",
-        )
+            content = file.read(4)
+    if content[:4] == b"PAR1":
+        problem = f"{path} is a parquet file that was cut short or damaged"
+        fix = "fetch or write it again"
     else:
-        found = f"{path} is no parquet file"
+        problem = f"{path} is no parquet file"
         fix = f"head -c 200 {shlex.quote(str(path))} shows what it is; rename it to .jsonl, .json or .csv if it is that"
     return InputError(
-        f"{found} ({_short(error)})", expected="a whole parquet file, PAR1 at both ends", fix=fix
+        f"{problem} ({_short_text(error)})",
+        expected="a whole parquet file, PAR1 at both ends",
+        fix=fix,
     )
 
 
-def _short(error: Exception) -> str:
+def _short_text(error: Exception) -> str:
     return " ".join(str(error).split())[:200]

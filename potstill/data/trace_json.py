@@ -1,4 +1,4 @@
-"""A trace as one line of JSON and back, nothing lost; and apart: what makes the trace, and what was noted on it."""
+"""A trace as one line of JSON and back, nothing lost; and apart: what makes the trace, and its annotations."""
 
 from __future__ import annotations
 
@@ -24,9 +24,13 @@ from potstill.records import (
     canonical,
 )
 
-_NOTES = ("verdict", "scores", "spans", "weight", "tokens", "rival")
-_MADE = tuple(f.name for f in dataclasses.fields(Trace) if f.repr and f.name not in _NOTES)
-_NO_NOTES = {
+_ANNOTATIONS = ("verdict", "scores", "spans", "weight", "tokens", "rival")
+_IDENTITY_FIELDS = tuple(
+    field.name
+    for field in dataclasses.fields(Trace)
+    if field.repr and field.name not in _ANNOTATIONS
+)
+_DEFAULT_ANNOTATIONS = {
     "verdict": UNJUDGED,
     "scores": {},
     "spans": (),
@@ -53,17 +57,17 @@ def from_json(text: str) -> Trace:
 
 def to_record(trace: Trace) -> dict[str, Any]:
     """The trace as plain JSON values."""
-    return {**made_part(trace), **notes_part(trace)}
+    return {**identity_record(trace), **annotation_record(trace)}
 
 
 def from_record(record: Mapping[str, Any]) -> Trace:
     """The trace of a record."""
     try:
-        trace = _trace(record)
+        trace = _trace_of(record)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(
             f"not a trace: {type(error).__name__}: {error}",
-            expected=f"the fields {', '.join(_MADE + _NOTES)}",
+            expected=f"the fields {', '.join(_IDENTITY_FIELDS + _ANNOTATIONS)}",
         ) from error
     if record.get("id", trace.id) != trace.id:
         raise StoreError(
@@ -78,92 +82,104 @@ def is_trace_record(row: Mapping[str, Any]) -> bool:
     return isinstance(row.get("problem"), Mapping) and {"text", "operator", "prompt"} <= row.keys()
 
 
-def made_part(trace: Trace) -> dict[str, Any]:
+def identity_record(trace: Trace) -> dict[str, Any]:
     """Id, problem, prompt, text and whatever else an annotation never changes."""
-    return {
-        "id": trace.id,
-        **{name: getattr(trace, name) for name in _MADE},
-        "problem": dataclasses.asdict(trace.problem),
-        "author": list(trace.author) if trace.author else None,
-    }
+    record: dict[str, Any] = {"id": trace.id}
+    for name in _IDENTITY_FIELDS:
+        record[name] = getattr(trace, name)
+    record["problem"] = dataclasses.asdict(trace.problem)
+    record["author"] = list(trace.author) if trace.author else None
+    return record
 
 
-def notes_part(trace: Trace) -> dict[str, Any]:
-    """The annotations that say something, as plain JSON values: verdict, scores, spans, weight, tokens, rival."""
-    notes = {name: getattr(trace, name) for name in _NOTES}
-    said = {name: value for name, value in notes.items() if value != _NO_NOTES[name]}
+def annotation_record(trace: Trace) -> dict[str, Any]:
+    """The annotations that are not at their defaults, as plain JSON values."""
+    annotations: dict[str, Any] = {}
+    for name in _ANNOTATIONS:
+        value = getattr(trace, name)
+        if value != _DEFAULT_ANNOTATIONS[name]:
+            annotations[name] = value
     if trace.rival:
-        said["rival"] = to_record(trace.rival)
-    plain: dict[str, Any] = _plain(said)
+        annotations["rival"] = to_record(trace.rival)
+    plain: dict[str, Any] = _to_plain(annotations)
     return plain
 
 
-def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Notes on notes: what was said stays until it is said anew, and scores of other names stay in any case."""
-    both = {**old, **new}
-    if "scores" in both:
-        both["scores"] = {**old.get("scores", {}), **new.get("scores", {})}
-    return both
-
-
-def _trace(record: Mapping[str, Any]) -> Trace:
-    fields = {name: record[name] for name in _MADE}
-    fields["problem"] = Problem(
-        **{name: _tupled(value) for name, value in record["problem"].items()}
-    )
-    fields["prompt"] = to_prompt(record["prompt"])
-    fields["parents"] = tuple(record["parents"])
-    if record["author"]:
-        model, shown, settings, draw = record["author"]
-        fields["author"] = Author(model, shown, _tupled(settings), draw)
-    return Trace(**fields, **_notes(record))
-
-
-def _notes(record: Mapping[str, Any]) -> dict[str, Any]:
-    said = {name: _unplain(record[name]) for name in _NOTES if name in record}
-    return {
-        "verdict": Verdict(*said["verdict"]) if "verdict" in said else UNJUDGED,
-        "scores": said.get("scores") or NO_SCORES,
-        "spans": tuple(Span(*span) for span in said.get("spans", ())),
-        "weight": said.get("weight", 1.0),
-        "tokens": Tokens(*said["tokens"]) if "tokens" in said else NO_TOKENS,
-        "rival": _trace(record["rival"]) if record.get("rival") else None,
-    }
+def merge_annotations(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Annotations over annotations: a new value replaces an old one, and scores of other names stay."""
+    merged = {**old, **new}
+    if "scores" in merged:
+        merged["scores"] = {**old.get("scores", {}), **new.get("scores", {})}
+    return merged
 
 
 def to_prompt(value: Any) -> Prompt:
     """A prompt read from JSON: a string, or messages."""
-    return value if isinstance(value, str) else tuple(Message(*message) for message in value)
+    if isinstance(value, str):
+        return value
+    return tuple(Message(*message) for message in value)
 
 
-def _tupled(value: Any) -> Any:
-    return tuple(_tupled(item) for item in value) if isinstance(value, list) else value
+def dump_json(value: Any) -> str:
+    """Canonical JSON of plain values in which floats may be infinite or NaN."""
+    return canonical(_to_plain(value))
 
 
-def _plain(value: Any) -> Any:
+def load_json(text: str) -> Any:
+    """The value that `dump_json` was given, tuples as lists."""
+    return _from_plain(json.loads(text))
+
+
+def _trace_of(record: Mapping[str, Any]) -> Trace:
+    fields = {name: record[name] for name in _IDENTITY_FIELDS}
+    problem_fields = {name: _lists_as_tuples(value) for name, value in record["problem"].items()}
+    fields["problem"] = Problem(**problem_fields)
+    fields["prompt"] = to_prompt(record["prompt"])
+    fields["parents"] = tuple(record["parents"])
+    if record["author"]:
+        model, prompt_digest, settings, sample_index = record["author"]
+        fields["author"] = Author(model, prompt_digest, _lists_as_tuples(settings), sample_index)
+    return Trace(**fields, **_annotations_of(record))
+
+
+def _annotations_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """All annotations of a trace, those that the record lacks at their defaults."""
+    stored = {name: _from_plain(record[name]) for name in _ANNOTATIONS if name in record}
+    annotations: dict[str, Any] = {**_DEFAULT_ANNOTATIONS}
+    annotations["scores"] = stored.get("scores") or NO_SCORES
+    annotations["weight"] = stored.get("weight", 1.0)
+    annotations["spans"] = tuple(Span(*span) for span in stored.get("spans", ()))
+    if "verdict" in stored:
+        annotations["verdict"] = Verdict(*stored["verdict"])
+    if "tokens" in stored:
+        annotations["tokens"] = Tokens(*stored["tokens"])
+    if record.get("rival"):
+        annotations["rival"] = _trace_of(record["rival"])
+    return annotations
+
+
+def _lists_as_tuples(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_lists_as_tuples(item) for item in value)
+    return value
+
+
+def _to_plain(value: Any) -> Any:
     """Lists for tuples, and a tag for infinity and NaN: a likelihood may be either, and canonical JSON has neither."""
     if isinstance(value, float) and not math.isfinite(value):
         return {"$float": repr(value)}
     if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
+        return {str(name): _to_plain(item) for name, item in value.items()}
     if isinstance(value, Iterable) and not isinstance(value, str):
-        return [_plain(item) for item in value]
+        return [_to_plain(item) for item in value]
     return value
 
 
-def _unplain(value: Any) -> Any:
+def _from_plain(value: Any) -> Any:
     if isinstance(value, dict):
         if value.keys() == {"$float"}:
             return float(value["$float"])
-        return {name: _unplain(item) for name, item in value.items()}
-    return [_unplain(item) for item in value] if isinstance(value, list) else value
-
-
-def dump(value: Any) -> str:
-    """Canonical JSON of plain values in which floats may be infinite or NaN."""
-    return canonical(_plain(value))
-
-
-def load(text: str) -> Any:
-    """The value that `dump` was given, tuples as lists."""
-    return _unplain(json.loads(text))
+        return {name: _from_plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_from_plain(item) for item in value]
+    return value

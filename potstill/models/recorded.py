@@ -86,7 +86,7 @@ class Recorded:
     @classmethod
     def load(cls, path: Path | str, **options: Any) -> Recorded:
         """Read a .jsonl, .json, .csv or .parquet file of rows (also .gz), or hf:NAME[/CONFIG][:SPLIT]."""
-        rows = files.rows(str(path), "a file of questions with recorded completions")
+        rows = files.read_rows(str(path), "a file of questions with recorded completions")
         mapping = {name: options.pop(name) for name in _MAPPED_FIELDS if name in options}
         return cls(rows, source=str(path), mapping=mapping, **options)
 
@@ -142,7 +142,7 @@ class Recorded:
             with files.row_at(self._source, place, row):
                 self._add_row(row)
         skipped.record_columns(
-            files.name(self._source), self.mapping, self._chooser.unread_columns()
+            files.source_name(self._source), self.mapping, self._chooser.unread_columns()
         )
 
     def _add_row(self, row: Row) -> None:

@@ -86,7 +86,7 @@ class ScriptedModel:
     def load(cls, path: Path, **options: Any) -> ScriptedModel:
         """Read a .json, .jsonl or .yaml file: a list, a mapping, or {rules: …, fail: …, seed: …}."""
         # A mapping is settings with rules, one rule, or answers by prompt.
-        content = files.content(path, "a file of scripted answers")
+        content = files.read_value(path, "a file of scripted answers")
         if isinstance(content, dict) and "rules" in content:
             unknown_keys = sorted(set(content) - set(SETTINGS))
             if unknown_keys:

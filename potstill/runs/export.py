@@ -13,43 +13,45 @@ from potstill.errors import StageError
 from potstill.records import Message, Prompt, Trace
 from potstill.traces import pair
 
-_SHAREGPT = MappingProxyType({"user": "human", "assistant": "gpt"})  # other roles keep their names
+_SHAREGPT_ROLES = MappingProxyType({"user": "human", "assistant": "gpt"})  # others keep their names
 
 
 def trl(trace: Trace) -> dict[str, Any]:
     """TRL's conversational prompt-completion: SFTTrainer's loss is on the completion alone, as ours."""
-    return {**_named(trace), "prompt": _chat(trace.prompt), "completion": _said(trace)}
+    return {**_ids(trace), "prompt": _chat(trace.prompt), "completion": _answer_turns(trace)}
 
 
 def trl_text(trace: Trace) -> dict[str, Any]:
     """TRL's plain prompt-completion: two texts, to which no chat template is applied."""
-    return {**_named(trace), "prompt": _asked(trace, "trl-text"), "completion": trace.text}
+    return {**_ids(trace), "prompt": _only_question(trace, "trl-text"), "completion": trace.text}
 
 
 def sharegpt(trace: Trace) -> dict[str, Any]:
     """ShareGPT's conversations (LLaMA-Factory, Axolotl): from human and gpt."""
-    told = [*turns(trace.prompt), Message("assistant", trace.text)]
-    conversations = [
-        {"from": _SHAREGPT.get(turn.role, turn.role), "value": turn.content} for turn in told
-    ]
-    return {**_named(trace), "conversations": conversations}
+    conversations = []
+    for turn in (*prompt_turns(trace.prompt), Message("assistant", trace.text)):
+        speaker = _SHAREGPT_ROLES.get(turn.role, turn.role)
+        conversations.append({"from": speaker, "value": turn.content})
+    return {**_ids(trace), "conversations": conversations}
 
 
 def alpaca(trace: Trace) -> dict[str, Any]:
     """Alpaca's instruction, input (empty) and output; a system turn stands under `system`."""
-    system = [turn.content for turn in turns(trace.prompt) if turn.role == "system"]
     row = {
-        **_named(trace),
-        "instruction": _asked(trace, "alpaca"),
+        **_ids(trace),
+        "instruction": _only_question(trace, "alpaca"),
         "input": "",
         "output": trace.text,
     }
-    return {**row, "system": system[0]} if system else row
+    for turn in prompt_turns(trace.prompt):
+        if turn.role == "system":
+            row["system"] = turn.content
+    return row
 
 
 def messages(trace: Trace) -> dict[str, Any]:
     """OpenAI's messages, as its fine-tuning takes them, and TRL's conversational language modelling."""
-    return {**_named(trace), "messages": [*_chat(trace.prompt), *_said(trace)]}
+    return {**_ids(trace), "messages": [*_chat(trace.prompt), *_answer_turns(trace)]}
 
 
 def preference(trace: Trace) -> dict[str, Any]:
@@ -61,10 +63,10 @@ def preference(trace: Trace) -> dict[str, Any]:
             fix="--pairs makes them of right and wrong attempts at one problem",
         )
     return {
-        **_named(trace),
+        **_ids(trace),
         "prompt": _chat(trace.prompt),
-        "chosen": _said(trace),
-        "rejected": _said(_whole(trace.rival, "preference")),
+        "chosen": _answer_turns(trace),
+        "rejected": _answer_turns(_check_whole(trace.rival, "preference")),
     }
 
 
@@ -80,56 +82,63 @@ LAYOUTS: Mapping[str, Callable[[Trace], dict[str, Any]]] = MappingProxyType(
 )
 
 
-def rows(traces: Iterable[Trace], layout: str) -> list[dict[str, Any]]:
+def export_rows(traces: Iterable[Trace], layout: str) -> list[dict[str, Any]]:
     """The rows of traces; StageError where the layout has no place for what a trace says about its training."""
-    return [LAYOUTS[layout](_whole(trace, layout)) for trace in traces]
+    make_row = LAYOUTS[layout]
+    return [make_row(_check_whole(trace, layout)) for trace in traces]
 
 
-def pairs(traces: Iterable[Trace], k: int = 1) -> list[Trace]:
+def make_pairs(traces: Iterable[Trace], k: int = 1) -> list[Trace]:
     """Right attempts with a wrong one of the same problem and prompt as rival, at most `k` a problem.
 
     Where nothing was judged, the file's own label counts. Unparsed is never taken for wrong, and neither is an answer
     that was cut off: a rejected text that merely ends too early would teach length.
     """
-    whole = [t for t in traces if t.text and not t.error and not t.given and t.finish != "length"]
-    good, bad = ([t for t in whole if _status(t) == status] for status in ("right", "wrong"))
-    plain = [trace.annotate(rival=None) for trace in good]
-    return [trace for trace in pair(plain, bad, by=_asking, k=k) if trace.rival]
+    right: list[Trace] = []
+    wrong: list[Trace] = []
+    for trace in traces:
+        is_whole = trace.text and not trace.error and not trace.given
+        is_whole = is_whole and trace.finish not in ("length", "unknown")
+        status = _status_or_label(trace) if is_whole else ""
+        if status == "right":
+            right.append(trace.annotate(rival=None))
+        elif status == "wrong":
+            wrong.append(trace)
+    return [trace for trace in pair(right, wrong, by=_problem_and_prompt, k=k) if trace.rival]
 
 
-def _asking(trace: Trace) -> tuple[str, Prompt]:
-    return trace.problem.id, trace.prompt
-
-
-def _status(trace: Trace) -> str:
-    if trace.verdict.status != "unjudged":
-        return trace.verdict.status
-    label = trace.scores.get("label")
-    return "unjudged" if label is None else "right" if label == 1.0 else "wrong"
-
-
-def write(made: Iterable[Mapping[str, Any]], file: TextIO) -> None:
+def write_json_lines(rows: Iterable[Mapping[str, Any]], file: TextIO) -> None:
     """JSON lines; ASCII, so that lone surrogates and odd line ends come back as they were."""
-    for row in made:
+    for row in rows:
         file.write(json.dumps(row) + "\n")
 
 
-def save(made: Sequence[Mapping[str, Any]], path: Path) -> None:
+def save_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Rows as a .parquet file, or else as JSON lines; whole or not at all."""
     with replacing(path) as draft:
         if path.suffix == ".parquet":
-            _parquet(made, draft)
+            _write_parquet(rows, draft)
         else:
             with draft.open("w", encoding="ascii") as file:
-                write(made, file)
+                write_json_lines(rows, file)
 
 
-def _parquet(made: Sequence[Mapping[str, Any]], path: Path) -> None:
+def prompt_turns(prompt: Prompt) -> tuple[Message, ...]:
+    """A prompt as turns; a bare string is what the user says."""
+    return (Message("user", prompt),) if isinstance(prompt, str) else prompt
+
+
+def _write_parquet(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     import pyarrow
     import pyarrow.parquet
 
+    # pyarrow takes the columns of the first row, and would drop those that only later rows have.
+    columns: dict[str, None] = {}
+    for row in rows:
+        columns |= dict.fromkeys(row)
+    filled_rows = [dict.fromkeys(columns) | dict(row) for row in rows]
     try:
-        table = pyarrow.Table.from_pylist([dict(row) for row in made])
+        table = pyarrow.Table.from_pylist(filled_rows)
     except (UnicodeEncodeError, pyarrow.ArrowException) as error:
         raise StageError(
             f"the rows can't be written as parquet: {' '.join(str(error).split())[:200]}",
@@ -139,29 +148,36 @@ def _parquet(made: Sequence[Mapping[str, Any]], path: Path) -> None:
     pyarrow.parquet.write_table(table, path, compression="zstd", write_page_checksum=True)
 
 
-def turns(prompt: Prompt) -> tuple[Message, ...]:
-    """A prompt as turns; a bare string is what the user says."""
-    return (Message("user", prompt),) if isinstance(prompt, str) else prompt
+def _problem_and_prompt(trace: Trace) -> tuple[str, Prompt]:
+    return trace.problem.id, trace.prompt
 
 
-def _named(trace: Trace) -> dict[str, Any]:
+def _status_or_label(trace: Trace) -> str:
+    """The verdict's status; where nothing was judged, what the file's label says."""
+    label = trace.scores.get("label")
+    if trace.verdict.status != "unjudged" or label is None:
+        return trace.verdict.status
+    return "right" if label == 1.0 else "wrong"
+
+
+def _ids(trace: Trace) -> dict[str, Any]:
     return {"id": trace.id, "problem_id": trace.problem.id}
 
 
 def _chat(prompt: Prompt) -> list[dict[str, str]]:
-    return [turn._asdict() for turn in turns(prompt)]
+    return [turn._asdict() for turn in prompt_turns(prompt)]
 
 
-def _said(trace: Trace) -> list[dict[str, str]]:
+def _answer_turns(trace: Trace) -> list[dict[str, str]]:
     return [Message("assistant", trace.text)._asdict()]
 
 
-def _asked(trace: Trace, layout: str) -> str:
+def _only_question(trace: Trace, layout: str) -> str:
     """The one thing that the user says; a system turn before it only where the layout has a place for it."""
-    told = turns(trace.prompt)
-    roles = [turn.role for turn in told]
+    turns = prompt_turns(trace.prompt)
+    roles = [turn.role for turn in turns]
     if roles == ["user"] or (layout == "alpaca" and roles == ["system", "user"]):
-        return told[-1].content
+        return turns[-1].content
     raise StageError(
         f"row {trace.id} has the turns {', '.join(roles)}, which the layout {layout!r} can't say",
         expected="one user turn",
@@ -169,25 +185,28 @@ def _asked(trace: Trace, layout: str) -> str:
     )
 
 
-def _whole(trace: Trace, layout: str) -> Trace:
-    masked = trace.given > 0 or any(
-        span.weight != 1.0 or span.kind in ("tool", "user") for span in trace.spans
-    )
-    rival = bool(trace.rival) and layout != "preference"
-    lost = [
-        name
-        for name, there in (
-            ("a rejected trace", rival),
-            ("masked text", masked),
-            ("a weight", trace.weight != 1),
-        )
-        if there
-    ]
+def _check_whole(trace: Trace, layout: str) -> Trace:
+    """The trace, where a layout can say all that it says about its training.
+
+    Raises:
+        StageError: a rival, masked text or a weight that would be lost.
+    """
+    is_masked = trace.given > 0
+    for span in trace.spans:
+        is_masked = is_masked or span.weight != 1.0 or span.kind in ("tool", "user")
+    fix = "read the run's rows/ARM.jsonl, or train them with potstill"
+    lost = []
+    if trace.rival and layout != "preference":
+        lost.append("a rejected trace")
+        fix += "; --format preference keeps rejected traces"
+    if is_masked:
+        lost.append("masked text")
+    if trace.weight != 1:
+        lost.append("a weight")
     if lost:
         raise StageError(
             f"row {trace.id} has {' and '.join(lost)}, which the layout {layout!r} can't say",
             expected="rows whose whole text is learnt with weight 1",
-            fix="read the run's rows/ARM.jsonl, or train them with potstill"
-            + ("; --format preference keeps rejected traces" if rival else ""),
+            fix=fix,
         )
     return trace

@@ -132,7 +132,7 @@ class Recipe:
 def from_file(path: Path, sets: Sequence[str | Override] = ()) -> Recipe:
     """Read a YAML recipe and apply `key=value` settings to it."""
     try:
-        data = files.yaml(path, untyped=True)
+        data = files.read_yaml(path, untyped=True)
     except FileNotFoundError:
         raise ConfigError(
             f"no recipe at {path}", fix="potstill methods lists what can be run without one"
@@ -171,7 +171,7 @@ def from_data(
     mistakes = Mistakes()
     places: dict[str, Place] = {}
     if file is not None:
-        places = {key: Place(f"line {n}", key) for key, n in files.yaml_lines(file).items()}
+        places = {key: Place(f"line {n}", key) for key, n in files.yaml_key_lines(file).items()}
     tree = config.as_mapping(data, "", mistakes)
     has_arms = tree.get("arms") is not None
     arm_blocks = _arm_blocks(tree, mistakes)

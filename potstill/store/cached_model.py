@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, TypedDict, TypeVar, Unpack
 
 from potstill.budget.budget import Budget
-from potstill.data.trace_json import dump, load
+from potstill.data.trace_json import dump_json, load_json
 from potstill.errors import ModelError
 from potstill.models.model import Completion, Model, Planned, Request, Scored, Streamed, Trainable
 from potstill.records import Progress, Prompt, digest
@@ -311,7 +311,7 @@ class _ScoredCachedModel(CachedModel):
                 missing -= batch.keys()
                 label = f"{self.arm}/{self.role} scores"
                 self._client.progress(label, len(scores), len(scores) + len(missing))
-        return [load(scores[key]) for key in keys]
+        return [load_json(scores[key]) for key in keys]
 
     def _score_batch(self, batch: Mapping[str, tuple[Prompt, str]]) -> dict[str, str]:
         """Log-probabilities as JSON, each from the model, the store, or a thread that was asking already."""
@@ -324,7 +324,7 @@ class _ScoredCachedModel(CachedModel):
                 if missing:
                     values = self.inner.likelihood([batch[key] for key in missing])
                     self._check_count(len(values), len(missing), "likelihood")
-                    new_scores = dict(zip(missing, map(dump, values), strict=True))
+                    new_scores = dict(zip(missing, map(dump_json, values), strict=True))
                     self._store.verdicts.put(new_scores)
                     scores |= new_scores
             self._store.in_flight.wait_for_others(others_keys)

@@ -6,7 +6,13 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Protocol, final
 
-from potstill.data.trace_json import dump, load, made_part, merged, notes_part
+from potstill.data.trace_json import (
+    annotation_record,
+    dump_json,
+    identity_record,
+    load_json,
+    merge_annotations,
+)
 from potstill.records import Trace, canonical
 from potstill.store.admin import parquet
 from potstill.store.database import Database, to_column
@@ -114,20 +120,25 @@ class Ledger:
         connection.executemany(
             "INSERT OR IGNORE INTO traces VALUES (?, ?, ?, ?)",
             [
-                (trace.id, trace.operator, canonical(trace.parents), canonical(made_part(trace)))
+                (
+                    trace.id,
+                    trace.operator,
+                    canonical(trace.parents),
+                    canonical(identity_record(trace)),
+                )
                 for trace in distinct.values()
             ],
         )
         notes = self._read_notes(list(distinct))
         for trace in traces:
-            notes[trace.id] = merged(notes.get(trace.id, {}), notes_part(trace))
+            notes[trace.id] = merge_annotations(notes.get(trace.id, {}), annotation_record(trace))
         connection.executemany(
             "INSERT INTO made (arm, id, notes) VALUES (?, ?, ?) "
             "ON CONFLICT (arm, id) DO UPDATE SET notes = excluded.notes",
-            [(self.arm, trace_id, dump(notes[trace_id])) for trace_id in distinct],
+            [(self.arm, trace_id, dump_json(notes[trace_id])) for trace_id in distinct],
         )
 
     def _read_notes(self, ids: Sequence[str]) -> dict[str, dict[str, object]]:
         sql = "SELECT id, notes FROM made WHERE arm = ? AND id IN ({})"
         rows = self._database.read_by_keys(sql, ids, [self.arm])
-        return {trace_id: load(notes) for trace_id, notes in rows}
+        return {trace_id: load_json(notes) for trace_id, notes in rows}

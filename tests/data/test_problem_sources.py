@@ -52,7 +52,7 @@ def test_gym_items_are_the_same_for_a_seed_and_share_nothing_with_its_neighbour(
 
 
 def test_gym_seeds_of_neighbours_are_far_apart() -> None:
-    seeds = sorted(gym.far_seed("chain_sum", seed) for seed in range(200))
+    seeds = sorted(gym.hash_seed("chain_sum", seed) for seed in range(200))
     assert min(b - a for a, b in pairwise(seeds)) > 1_000
 
 

@@ -25,7 +25,7 @@ def jsonl(*rows: Any) -> bytes:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    return [row for _, row in files.rows(str(path))]
+    return [row for _, row in files.read_rows(str(path))]
 
 
 def put(folder: Path, name: str, data: bytes) -> Path:
@@ -43,7 +43,7 @@ def broken(path: Path) -> InputError:
 
 def test_rows_come_with_their_lines_through_bom_crlf_and_blank_lines(tmp_path: Path) -> None:
     path = put(tmp_path, "a.jsonl", BOM + b'{"a": 1}\r\n\r\n \n{"a": "\xe2\x80\xa8 x"}\r\n{"a": 3}')
-    assert list(files.rows(str(path))) == [
+    assert list(files.read_rows(str(path))) == [
         ("line 1", {"a": 1}),
         ("line 4", {"a": "\u2028 x"}),
         ("line 5", {"a": 3}),
@@ -105,7 +105,7 @@ def test_a_line_that_is_too_long_is_refused_without_being_loaded(tmp_path: Path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert (
-        peak < 2.2 * lines.LONGEST
+        peak < 2.2 * lines.MAX_LINE_BYTES
     )  # the line that was refused, as far as it was read, and its buffer
     assert [item.where for item in bad] == ["line 2"]
 
@@ -113,13 +113,16 @@ def test_a_line_that_is_too_long_is_refused_without_being_loaded(tmp_path: Path)
 def test_the_limit_is_one_of_bytes(tmp_path: Path) -> None:
     path = put(tmp_path, "a.jsonl", b'{"a":1}\n{"a":12}\n{"a":1}')
     with path.open("rb") as file, files.skipping() as bad:
-        assert [value for _, value in lines.values(file, path, longest=7)] == [{"a": 1}, {"a": 1}]
+        assert [value for _, value in lines.read_values(file, path, max_bytes=7)] == [
+            {"a": 1},
+            {"a": 1},
+        ]
     assert len(bad) == 1 and "9 bytes" in bad[0].reason
 
 
 def test_rows_are_read_lazily(tmp_path: Path) -> None:
     path = put(tmp_path, "a.jsonl", jsonl(*GOOD) + b"{broken\n")
-    rows = files.rows(str(path))
+    rows = files.read_rows(str(path))
     assert next(rows) == ("line 1", GOOD[0])
     with pytest.raises(InputError, match="line 7"):
         list(rows)
@@ -194,7 +197,7 @@ def test_parquet_whole_cut_short_foreign_and_damaged(tmp_path: Path) -> None:
     parquet.write_table(
         pyarrow.Table.from_pylist(rows), path, row_group_size=1000, write_page_checksum=True
     )
-    found = list(files.rows(str(path)))
+    found = list(files.read_rows(str(path)))
     assert found[3] == ("row 4", {**rows[3], "score": None})
     assert [row["a"] for _, row in found] == list(range(4000))
     data = path.read_bytes()
@@ -205,7 +208,7 @@ def test_parquet_whole_cut_short_foreign_and_damaged(tmp_path: Path) -> None:
     damaged = put(tmp_path, "bad.parquet", data[:at] + b"\xff" * 200 + data[at + 200 :])
     assert "damaged" in broken(damaged).found
     with files.skipping() as bad:
-        kept = list(files.rows(str(damaged)))
+        kept = list(files.read_rows(str(damaged)))
     assert [row["a"] for _, row in kept] == [*range(1000), *range(2000, 4000)]
     assert [where for where, _ in kept[999:1001]] == ["row 1000", "row 2001"]
     assert [item.where for item in bad] == ["rows 1001 to 2000"]
@@ -295,7 +298,7 @@ def test_whatever_is_spliced_in_the_other_rows_are_kept(
 
 
 def test_hub_specs() -> None:
-    parse = files.hub.parse
+    parse = files.hub.parse_spec
     assert parse("openai/gsm8k") == ("openai/gsm8k", None, "train", None)
     assert parse("openai/gsm8k/main:test") == ("openai/gsm8k", "main", "test", None)
     assert parse("openai/gsm8k:test?config=main&revision=v1") == (
@@ -316,7 +319,7 @@ def test_a_dataset_that_is_not_there_offline_says_so(monkeypatch: pytest.MonkeyP
     )  # as HF_HUB_OFFLINE=1 sets them at import
     monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="can't be loaded") as caught:
-        list(files.rows("hf:nobody/nothing-of-this-name:train"))
+        list(files.read_rows("hf:nobody/nothing-of-this-name:train"))
     assert "HF_HUB_OFFLINE" in caught.value.fix
 
 
@@ -338,6 +341,6 @@ def test_a_dataset_in_the_local_cache_is_read_as_rows(
         )
 
     monkeypatch.setattr(datasets, "load_dataset", local)
-    assert list(files.rows("hf:me/mine/small")) == [
+    assert list(files.read_rows("hf:me/mine/small")) == [
         (f"row {n}", row) for n, row in enumerate(GOOD, 1)
     ]

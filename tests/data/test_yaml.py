@@ -34,7 +34,7 @@ def test_refused_with_the_line(name: str, tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(text)
     with pytest.raises(InputError) as caught:
-        files.yaml(path)
+        files.read_yaml(path)
     assert (
         found in caught.value.found
         and caught.value.found.startswith(str(path))
@@ -54,7 +54,7 @@ def test_aliases_that_write_out_to_billions_are_refused() -> None:
 def test_plain_values_anchors_and_merges_are_read(tmp_path: Path) -> None:
     text = "\ufeffbase: &b {n: 4, when: null}\narm: {<<: *b, n: 8}\nlist: [1, 2.5, true, text, 'a: b']\n"
     (tmp_path / "r.yaml").write_text(text, "utf-8")
-    assert files.yaml(tmp_path / "r.yaml") == {
+    assert files.read_yaml(tmp_path / "r.yaml") == {
         "base": {"n": 4, "when": None},
         "arm": {"n": 8, "when": None},
         "list": [1, 2.5, True, "text", "a: b"],

@@ -15,7 +15,16 @@ from potstill.errors import StageError
 from potstill.models.model import Request
 from potstill.models.recorded import Recorded
 from potstill.records import Message, Problem, Span, Trace, Verdict
-from potstill.runs.export import LAYOUTS, alpaca, pairs, rows, save, sharegpt, trl, write
+from potstill.runs.export import (
+    LAYOUTS,
+    alpaca,
+    export_rows,
+    make_pairs,
+    save_rows,
+    sharegpt,
+    trl,
+    write_json_lines,
+)
 
 HOSTILE = "<think>\r\n\u2028 a\ud800 \x1b[31m \x00</think>\n\\boxed{1} \u202e"
 
@@ -63,7 +72,7 @@ def said(row: dict[str, Any], layout: str) -> str:
 def test_text_comes_back_as_it_was(layout: str) -> None:
     file = io.StringIO()
     rival = {"rival": trace("No.")} if layout == "preference" else {}
-    write(rows([trace(**rival), trace("x\ny", **rival)], layout), file)
+    write_json_lines(export_rows([trace(**rival), trace("x\ny", **rival)], layout), file)
     lines = file.getvalue().splitlines()
     assert len(lines) == 2 and file.getvalue().isascii()
     row = json.loads(lines[0])
@@ -82,11 +91,11 @@ def test_text_comes_back_as_it_was(layout: str) -> None:
 )
 def test_what_a_layout_cannot_say_is_refused(more: dict[str, object], named: str) -> None:
     with pytest.raises(StageError, match=named):
-        rows([trace(**more)], "trl")
+        export_rows([trace(**more)], "trl")
 
 
 def test_steps_and_units_are_no_masks() -> None:
-    assert rows([trace(spans=(Span(0, 3, "step", 1.0, 0.0), Span(0, 3, "unit")))], "trl")
+    assert export_rows([trace(spans=(Span(0, 3, "step", 1.0, 0.0), Span(0, 3, "unit")))], "trl")
 
 
 TEXTS = [
@@ -115,11 +124,10 @@ def test_what_is_exported_is_imported_with_the_same_texts_and_prompts(
     layout: str, suffix: str, tmp_path: Path
 ) -> None:
     wanted = traces()[:2] if layout == "trl-text" else traces()
-    save(rows(wanted, layout), tmp_path / f"rows{suffix}")
+    save_rows(export_rows(wanted, layout), tmp_path / f"rows{suffix}")
     back = row_traces.read_traces(str(tmp_path / f"rows{suffix}")).traces
     assert [(t.text, t.problem.id) for t in back] == [(t.text, t.problem.id) for t in wanted]
-    if layout != "alpaca":  # its system turn is a column of its own
-        assert [t.prompt for t in back] == [t.prompt for t in wanted]
+    assert [t.prompt for t in back] == [t.prompt for t in wanted]
     model = Recorded.load(tmp_path / f"rows{suffix}")
     asked = [Request(t.question, draw=at % 2) for at, t in enumerate(wanted)]
     assert [c.text for c in model.write(asked)] == [t.text for t in wanted]
@@ -135,45 +143,47 @@ def test_a_trace_file_is_the_same_traces(tmp_path: Path) -> None:
 
 
 def test_preference_rows_come_back_with_their_rivals(tmp_path: Path) -> None:
-    wanted = pairs(traces())
-    save(rows(wanted, "preference"), tmp_path / "p.jsonl")
+    wanted = make_pairs(traces())
+    save_rows(export_rows(wanted, "preference"), tmp_path / "p.jsonl")
     back = row_traces.read_traces(str(tmp_path / "p.jsonl")).traces
     assert [(t.text, t.rival.text) for t in back if t.rival] == [(TEXTS[0], TEXTS[1])]
     with pytest.raises(StageError, match="has no rejected trace"):
-        rows(traces(), "preference")
+        export_rows(traces(), "preference")
 
 
 def test_pairs_are_right_and_wrong_attempts_at_one_prompt() -> None:
-    assert [(t.text, t.rival.text) for t in pairs(traces()) if t.rival] == [(TEXTS[0], TEXTS[1])]
+    assert [(t.text, t.rival.text) for t in make_pairs(traces()) if t.rival] == [
+        (TEXTS[0], TEXTS[1])
+    ]
     posed = dataclasses.replace(traces()[1], prompt="Think. 1 + 1?").annotate(
         verdict=Verdict("wrong")
     )
-    assert not pairs([traces()[0], posed])  # another prompt is another question to the learner
+    assert not make_pairs([traces()[0], posed])  # another prompt is another question to the learner
     cut = traces()[1].annotate(finish="length")
-    assert not pairs([traces()[0], cut])
+    assert not make_pairs([traces()[0], cut])
     labels = [
         t.annotate(verdict=Verdict("unjudged"), scores={"label": float(at == 0)})
         for at, t in enumerate(traces())
     ]
-    assert [t.text for t in pairs(labels)] == [TEXTS[0]]
+    assert [t.text for t in make_pairs(labels)] == [TEXTS[0]]
 
 
 def test_what_has_no_place_in_alpaca_or_plain_text_is_refused() -> None:
     assert alpaca(traces()[2])["system"] == "Be brief."
     with pytest.raises(StageError, match="the turns system, user"):
-        rows(traces(), "trl-text")
+        export_rows(traces(), "trl-text")
     long = Trace(
         Problem("p", "q"),
         (Message("user", "a"), Message("assistant", "b"), Message("user", "q")),
         "c",
     )
     with pytest.raises(StageError, match="the turns user, assistant, user"):
-        rows([long], "alpaca")
+        export_rows([long], "alpaca")
 
 
 def test_parquet_refuses_what_utf8_cannot_hold(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="can't be written as parquet") as caught:
-        save(rows([trace()], "trl"), tmp_path / "x.parquet")
+        save_rows(export_rows([trace()], "trl"), tmp_path / "x.parquet")
     assert ".jsonl" in caught.value.fix and not (tmp_path / "x.parquet").exists()
 
 
@@ -185,8 +195,8 @@ def test_trl_takes_the_rows(
     """As its trainers do: load with datasets, see that the rows are conversational, apply a chat template."""
     trl_data = pytest.importorskip("trl.data_utils", reason="needs the extra potstill[dev]")
     datasets, transformers = pytest.importorskip("datasets"), pytest.importorskip("transformers")
-    wanted = pairs(traces()) if layout == "preference" else traces()
-    save(rows(wanted, layout), tmp_path / f"x{suffix}")
+    wanted = make_pairs(traces()) if layout == "preference" else traces()
+    save_rows(export_rows(wanted, layout), tmp_path / f"x{suffix}")
     kind = {".jsonl": "json", ".parquet": "parquet"}[suffix]
     data = datasets.load_dataset(
         kind,
@@ -212,7 +222,7 @@ def test_dpo_trainer_prepares_preference_rows(tmp_path: Path, tiny_checkpoint: P
     """TRL's own data processing and one step of its DPO training on what --pairs made."""
     trl = pytest.importorskip("trl", reason="needs the extra potstill[dev]")
     datasets, transformers = pytest.importorskip("datasets"), pytest.importorskip("transformers")
-    save(rows(pairs(traces()), "preference"), tmp_path / "x.jsonl")
+    save_rows(export_rows(make_pairs(traces()), "preference"), tmp_path / "x.jsonl")
     data = datasets.load_dataset(
         "json",
         data_files=str(tmp_path / "x.jsonl"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from potstill.data.atomic_write import writing
-from potstill.data.trace_json import dump, load
+from potstill.data.trace_json import dump_json, load_json
 from potstill.errors import InputError, StoreError
 from potstill.models.model import Attempt, Completion
 from potstill.records import SCHEME, Tokens, canonical
@@ -108,11 +108,11 @@ def _format_completion(stored: StoredCompletion) -> str:
     row: dict[str, Any] = {field: getattr(stored, field) for field in fields}
     row["payload"] = json.loads(stored.payload)
     row["completion"] = stored.completion._asdict()
-    return dump(row)
+    return dump_json(row)
 
 
 def _format_attempt(stored: StoredAttempt) -> str:
-    return dump({"attempt": {**stored._asdict(), "attempt": stored.attempt._asdict()}})
+    return dump_json({"attempt": {**stored._asdict(), "attempt": stored.attempt._asdict()}})
 
 
 def _read_rows(path: Path) -> Iterator[_Row]:
@@ -158,7 +158,7 @@ def _check_header(path: Path, line: str) -> None:
 
 
 def _parse_row(line: str) -> _Row:
-    row = load(line)
+    row = load_json(line)
     if "attempt" in row:
         return _parse_attempt(row["attempt"])
     return StoredCompletion(

@@ -542,7 +542,7 @@ def run(
     from potstill.methods import catalogue
     from potstill.runs.run_method import RunSettings, run_method, split_roles
 
-    models, values = split_roles(catalogue.entry(method), roles_and_values)
+    models, values = split_roles(catalogue.method_entry(method), roles_and_values)
     settings = RunSettings(n, budget, seed, threads, training or {}, values)
     return run_method(
         method,
@@ -592,7 +592,7 @@ def describe_methods(name: str = "") -> list[dict[str, Any]]:
     from potstill.methods import catalogue
 
     names = [name] if name else catalogue.method_names()
-    return [catalogue.as_json(catalogue.entry(each_name)) for each_name in names]
+    return [catalogue.entry_to_json(catalogue.method_entry(each_name)) for each_name in names]
 
 
 def describe_objectives() -> list[dict[str, Any]]:

@@ -37,7 +37,7 @@ def execute(args: argparse.Namespace) -> None:
     from potstill.runs import conformance
     from potstill.runs.sources import load_model
 
-    method = catalogue.entry(args.method)
+    method = catalogue.method_entry(args.method)
     specs = options.parse_pairs(args.role, "--role")
     models: dict[str, Model] = {}
     if specs:

@@ -37,7 +37,7 @@ def execute(args: argparse.Namespace) -> None:
 
 def describe_method(name: str) -> dict[str, Any]:
     """A catalogue entry as JSON values; a parameter that must be given has no default."""
-    method: dict[str, Any] = catalogue.as_json(catalogue.entry(name))
+    method: dict[str, Any] = catalogue.entry_to_json(catalogue.method_entry(name))
     method["parameters"] = [_drop_missing_default(value) for value in method["parameters"]]
     return method
 

@@ -51,7 +51,7 @@ def execute(args: argparse.Namespace) -> None:
     from potstill.studies import objectives
 
     with noting_kept_work(args.out), show_progress(args.quiet) as progress:
-        outcome = objectives.run(
+        outcome = objectives.run_study(
             args.out,
             seeds=args.seeds,
             train=args.limit,
@@ -60,8 +60,8 @@ def execute(args: argparse.Namespace) -> None:
             progress=progress,
         )
     if args.page:
-        write_text(args.page, objectives.page(outcome))
+        write_text(args.page, objectives.study_page(outcome))
     if args.json:
         show.print_json(outcome)
         return
-    show.print_table(objectives.table(outcome), title="objectives")
+    show.print_table(objectives.study_table(outcome), title="objectives")

@@ -36,7 +36,7 @@ class Role(NamedTuple):
     help: str
 
 
-class Entry(NamedTuple):
+class MethodEntry(NamedTuple):
     """One method of the catalogue."""
 
     name: str
@@ -47,9 +47,9 @@ class Entry(NamedTuple):
     values: tuple[Value, ...]
 
 
-def entry(name: str) -> Entry:
+def method_entry(name: str) -> MethodEntry:
     """The catalogue entry of a method; see `find_method` for what a name may be."""
-    return describe(short_name(name), find_method(name))
+    return describe_method(short_name(name), find_method(name))
 
 
 def short_name(name: str) -> str:
@@ -89,73 +89,102 @@ def method_names() -> list[str]:
     return [*METHODS, *plugins.plugin_names("methods")]
 
 
-def describe(name: str, method: Callable[..., Any]) -> Entry:
+def describe_method(name: str, method: Callable[..., Any]) -> MethodEntry:
     """Read a method function: parameters before `*` (after the problems) are roles, after it values."""
     doc = inspect.getdoc(method) or ""
-    hints, helps = typing.get_type_hints(method), _helps(method)
-    roles, values = [], []
-    for parameter in list(inspect.signature(method).parameters.values())[1:]:
-        hint, text = hints.get(parameter.name, Any), helps.get(parameter.name, "")
+    module_doc = inspect.getdoc(inspect.getmodule(method)) or ""
+    hints = typing.get_type_hints(method)
+    help_texts = parse_args_section(method)
+    roles: list[Role] = []
+    values: list[Value] = []
+    _, *parameters = inspect.signature(method).parameters.values()
+    for parameter in parameters:
+        hint = hints.get(parameter.name, Any)
+        help_text = help_texts.get(parameter.name, "")
         if parameter.kind is parameter.KEYWORD_ONLY:
-            values.append(Value(parameter.name, hint, parameter.default, text, _fields(hint)))
+            fields = settings_fields(hint)
+            values.append(Value(parameter.name, hint, parameter.default, help_text, fields))
         else:
-            roles.append(Role(parameter.name, hint, parameter.default is not parameter.empty, text))
-    found = _ARXIV.search(doc) or _ARXIV.search(inspect.getdoc(inspect.getmodule(method)) or "")
-    return Entry(
-        name, doc.split("\n", 1)[0], found[1] if found else "", method, tuple(roles), tuple(values)
+            is_optional = parameter.default is not parameter.empty
+            roles.append(Role(parameter.name, hint, is_optional, help_text))
+    paper = _ARXIV.search(doc) or _ARXIV.search(module_doc)
+    return MethodEntry(
+        name=name,
+        title=doc.split("\n", 1)[0],
+        arxiv=paper[1] if paper is not None else "",
+        method=method,
+        roles=tuple(roles),
+        values=tuple(values),
     )
 
 
-def _fields(hint: Any) -> tuple[Value, ...]:
+def settings_fields(hint: Any) -> tuple[Value, ...]:
+    """The fields of a settings object with their help; nothing for any other annotation."""
     if not dataclasses.is_dataclass(hint) or not isinstance(hint, type):
         return ()
-    hints, helps = typing.get_type_hints(hint), _helps(hint)
-    return tuple(
-        Value(f.name, hints[f.name], f.default, helps.get(f.name, ""))
-        for f in dataclasses.fields(hint)
-    )
+    hints = typing.get_type_hints(hint)
+    help_texts = parse_args_section(hint)
+    fields: list[Value] = []
+    for field in dataclasses.fields(hint):
+        help_text = help_texts.get(field.name, "")
+        fields.append(Value(field.name, hints[field.name], field.default, help_text))
+    return tuple(fields)
 
 
-def _helps(of: Any) -> dict[str, str]:
+def parse_args_section(documented: Any) -> dict[str, str]:
     """Argument -> help, from the Args section of a docstring."""
-    doc = inspect.cleandoc(of.__doc__ or "")  # Python 3.13 takes the indentation away itself
-    section = doc.split("Args:\n", 1)[-1] if "Args:\n" in doc else ""
-    return {m[1]: " ".join(m[2].split()) for m in _ARG.finditer(section)}
+    doc = inspect.cleandoc(
+        documented.__doc__ or ""
+    )  # Python 3.13 takes the indentation away itself
+    _, _, section = doc.partition("Args:\n")
+    help_texts: dict[str, str] = {}
+    for match in _ARG.finditer(section):
+        name, text = match.groups()
+        help_texts[name] = " ".join(text.split())
+    return help_texts
 
 
-def as_json(found: Entry) -> dict[str, Any]:
+def entry_to_json(entry: MethodEntry) -> dict[str, Any]:
     """An entry as plain data."""
-    return {
-        "name": found.name,
-        "title": found.title,
-        "arxiv": found.arxiv,
-        "roles": [
+    roles: list[dict[str, Any]] = []
+    for role in entry.roles:
+        roles.append(
             {
-                "name": r.name,
-                "needs": type_name(r.annotation),
-                "optional": r.optional,
-                "help": r.help,
+                "name": role.name,
+                "needs": type_name(role.annotation),
+                "optional": role.optional,
+                "help": role.help,
             }
-            for r in found.roles
-        ],
-        "parameters": [_value(v) for v in found.values],
+        )
+    return {
+        "name": entry.name,
+        "title": entry.title,
+        "arxiv": entry.arxiv,
+        "roles": roles,
+        "parameters": [value_to_json(value) for value in entry.values],
     }
 
 
-def _value(value: Value) -> dict[str, Any]:
-    plain: dict[str, Any] = {
+def value_to_json(value: Value) -> dict[str, Any]:
+    """A parameter as plain data: with its default, or the fields of its settings object."""
+    document: dict[str, Any] = {
         "name": value.name,
         "type": type_name(value.annotation),
         "help": value.help,
     }
     if value.fields:
-        return plain | {"fields": [_value(f) for f in value.fields]}
-    return plain | {"default": value.default}
+        document["fields"] = [value_to_json(field) for field in value.fields]
+    else:
+        document["default"] = value.default
+    return document
 
 
 def type_name(hint: Any) -> str:
     """An annotation as a reader writes it."""
     if typing.get_origin(hint) is typing.Literal:
-        return " | ".join(repr(a) for a in typing.get_args(hint))
-    text = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+        return " | ".join(repr(option) for option in typing.get_args(hint))
+    text = str(hint)
+    if isinstance(hint, type) and not typing.get_args(hint):
+        text = hint.__name__
+    # Names without the modules before them.
     return re.sub(r"\b[\w.]+\.(\w+)", r"\1", text)

@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from potstill import objectives
 from potstill.errors import PotstillError
-from potstill.methods.catalogue import Entry
+from potstill.methods.catalogue import MethodEntry
 from potstill.models.model import Model, Trainable
 from potstill.models.scripted import ScriptedModel
 from potstill.records import Stage, Trace
@@ -79,7 +79,7 @@ class Interrupted(Exception):
 
 
 def check_method(
-    method: Entry, *, models: Mapping[str, Model] | None = None, size: int = 8
+    method: MethodEntry, *, models: Mapping[str, Model] | None = None, size: int = 8
 ) -> list[Finding]:
     """Run every check on a method, with its defaults and with every other choice of its `Literal` values.
 
@@ -100,7 +100,7 @@ def check_method(
     return findings
 
 
-def value_choices(method: Entry) -> list[dict[str, Any]]:
+def value_choices(method: MethodEntry) -> list[dict[str, Any]]:
     """The method's defaults, and one choice for every other value of a `Literal` parameter."""
     choices: list[dict[str, Any]] = [{}]
     for value in method.values:
@@ -114,7 +114,7 @@ def value_choices(method: Entry) -> list[dict[str, Any]]:
 class Case:
     """One method with one choice of values, and an empty folder to run it in."""
 
-    method: Entry
+    method: MethodEntry
     values: Mapping[str, Any]
     folder: Path
     models: Mapping[str, Model] = field(default_factory=dict)
@@ -145,7 +145,7 @@ class Case:
         )
 
 
-def scripted_roles(method: Entry, *, fail: float = 0.0) -> dict[str, ScriptedModel]:
+def scripted_roles(method: MethodEntry, *, fail: float = 0.0) -> dict[str, ScriptedModel]:
     """A scripted model for each role that a method must have: what is trained is weak, what writes is strong."""
     roles = {}
     for role in method.roles:

@@ -19,7 +19,7 @@ from potstill.data.atomic_write import write_text
 from potstill.errors import ConfigError
 from potstill.escape import visible
 from potstill.methods import METHODS
-from potstill.methods.catalogue import entry
+from potstill.methods.catalogue import method_entry
 from potstill.records import Trace, digest
 from potstill.runs import manifest
 from potstill.store import Store
@@ -91,7 +91,7 @@ def card_of_run(store: Store, folder: Path, arm: str, **parts: Any) -> Card:
     sources = {public_spec(source): find_licence(source, licences)} if source else {}
 
     method = settings.get("arms", {}).get(arm, {}).get("method", "")
-    method_roles = [role.name for role in entry(method).roles] if method in METHODS else []
+    method_roles = [role.name for role in method_entry(method).roles] if method in METHODS else []
     roles: dict[str, str] = {}
     for role, spec in settings.get("roles", {}).items():
         if spec and role in method_roles:
@@ -258,7 +258,7 @@ def card_title(card: Card) -> str:
     """What the dataset is: the method's title, after the arm's name where that says more."""
     title = "Recorded answers"
     if card.method in METHODS:
-        title = entry(card.method).title.rstrip(".")
+        title = method_entry(card.method).title.rstrip(".")
     if card.arm and card.arm not in (card.method, "import"):
         return f"{card.arm}: {title}"
     return title
@@ -276,7 +276,7 @@ def list_authors(card: Card) -> list[str]:
     """The method with its paper, the models in its roles, and who wrote the rows, as lines of a list."""
     lines: list[str] = []
     if card.method in METHODS:
-        method = entry(card.method)
+        method = method_entry(card.method)
         line = f"- method: `{card.method}` ({escape_markdown(method.title)})"
         if method.arxiv:
             line += f", [arXiv:{method.arxiv}](https://arxiv.org/abs/{method.arxiv})"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 from potstill.errors import ConfigError, StageError
-from potstill.methods.catalogue import entry, find_method
+from potstill.methods.catalogue import find_method, method_entry
 from potstill.models.model import Completion, Request
 from potstill.records import Stage, Tokens, Trace
 from potstill.runs.driver import drive
@@ -225,7 +225,7 @@ def drive_to_first_stage(
 
 def filled_roles(recipe: Recipe, arm: Arm) -> list[str]:
     """The roles in a method's signature that the recipe fills with a model."""
-    names = [role.name for role in entry(arm.method).roles]
+    names = [role.name for role in method_entry(arm.method).roles]
     return [role for role, spec in recipe.roles.items() if spec and role in names]
 
 

@@ -20,7 +20,7 @@ from potstill.errors import ConfigError, InputError, StageError
 from potstill.evaluation.benchmark import Solver
 from potstill.evaluation.results import Results, save
 from potstill.evaluation.rows import Evaluation
-from potstill.methods.catalogue import entry, find_method
+from potstill.methods.catalogue import find_method, method_entry
 from potstill.models.model import Model, Scored, Trainable
 from potstill.records import Problem, Progress, Trace, no_progress
 from potstill.runs import manifest
@@ -202,7 +202,7 @@ def check_roles(recipe: Recipe, models: Mapping[str, Model]) -> None:
     Recorded and scripted models pass: they stand in for samples, and say themselves which prompt nobody recorded.
     """
     for name, arm in recipe.arms.items():
-        for role in entry(arm.method).roles:
+        for role in method_entry(arm.method).roles:
             model = models.get(role.name)
             spec = recipe.roles.get(role.name, "")
             truncation.check_can_continue(recipe.truncated, model, f"the {role.name} {spec}")
@@ -249,7 +249,7 @@ def run_arm(run: Run, name: str, arm: Arm) -> ArmOutcome:
     sections: list[ReportSection] = []
     ledger = folder.open_ledger(name)
     roles: dict[str, Model] = {}
-    for role in entry(arm.method).roles:
+    for role in method_entry(arm.method).roles:
         if role.name in folder.models:
             roles[role.name] = folder.wrap_model(folder.models[role.name], role.name, name)
 

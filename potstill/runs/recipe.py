@@ -17,7 +17,7 @@ from potstill.budget.flags import UNLIMITED, RunLimits
 from potstill.config import NO_DEFAULT, Mistakes, Override, Place, Setting, Tree, join_key
 from potstill.data import files
 from potstill.errors import ConfigError, InputError
-from potstill.methods.catalogue import Value, entry, method_names, short_name
+from potstill.methods.catalogue import Value, method_entry, method_names, short_name
 from potstill.models.model import Sampling
 from potstill.runs import recipe_checks
 from potstill.runs.overrides import ARM_KEYS, SHARED_KEYS, apply_overrides, parse_overrides
@@ -266,7 +266,7 @@ def _read_arm(
     values: Tree = {}
     method = None
     try:
-        method = entry(method_name)
+        method = method_entry(method_name)
         values = _convert_values(method.values, layers["values"], key, mistakes)
     except ConfigError as error:
         message = error.found

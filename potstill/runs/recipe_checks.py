@@ -14,7 +14,7 @@ from potstill.budget.flags import RunLimits
 from potstill.config import Mistakes, Tree, join_key, parse_query
 from potstill.errors import PotstillError
 from potstill.methods import METHODS
-from potstill.methods.catalogue import Entry, entry
+from potstill.methods.catalogue import MethodEntry, method_entry
 from potstill.training.settings import TrainingSettings
 
 EXTRA_ROLES = ("judge",)  # a role of the verifiers, not of a method
@@ -39,7 +39,7 @@ class ArmDraft:
     values: Tree
     training: TrainingSettings
     objective_config: Tree
-    entry: Entry | None
+    entry: MethodEntry | None
     key: str
     objective_key: str = ""
 
@@ -74,7 +74,7 @@ def check_budget(budget: RunLimits, arms: Sequence[ArmDraft], mistakes: Mistakes
 
 def role_names(arms: Sequence[ArmDraft]) -> list[str]:
     """Every role that a method of the catalogue or of one of the arms has."""
-    entries = [entry(name) for name in METHODS]
+    entries = [method_entry(name) for name in METHODS]
     entries += [arm.entry for arm in arms if arm.entry is not None]
     names = {role.name for method in entries for role in method.roles}
     return sorted(names | set(EXTRA_ROLES))
@@ -191,7 +191,7 @@ def role_stand_in(spec: str) -> RoleWeights:
     return RoleWeights(weights)
 
 
-def stage_calls(method: Entry) -> list[StageCall]:
+def stage_calls(method: MethodEntry) -> list[StageCall]:
     """The `Stage(model, traces, "objective", …)` calls in the file of a method; none where it can't be read."""
     try:
         source = inspect.getsource(inspect.getmodule(method.method) or method.method)

@@ -14,7 +14,7 @@ from typing import Any
 
 from potstill.budget import flags
 from potstill.errors import ConfigError
-from potstill.methods.catalogue import Entry
+from potstill.methods.catalogue import MethodEntry
 from potstill.models.model import Model
 from potstill.records import Progress, Trace, digest, no_progress
 from potstill.runs import recipe as recipes
@@ -99,7 +99,7 @@ def run_method(
 
 
 def split_roles(
-    method: Entry, roles_and_values: Mapping[str, Any]
+    method: MethodEntry, roles_and_values: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The models by role, and the method's values; `judge` is a role of every run.
 

@@ -10,22 +10,25 @@ own, whose peak memory is measured. A folder of a study goes on where it stopped
 from __future__ import annotations
 
 import json
+import re
 import resource
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from potstill.data.atomic_write import write_text
 from potstill.data.trace_json import from_json, to_json
 from potstill.errors import StageError
 from potstill.evaluation.benchmark import evaluate
 from potstill.evaluation.intervals import difference_interval
+from potstill.evaluation.table import format_points
 from potstill.models.local.transformers import TransformersModel
 from potstill.models.model import Model, Sampling
-from potstill.records import Progress, Trace, blank
+from potstill.records import Progress, Trace, blank, no_progress
 from potstill.runs.sources import CHECKPOINTS
 from potstill.store.cached_model import with_cache
 from potstill.store.store import Store
@@ -33,7 +36,7 @@ from potstill.traces import Session, keep, mix, pair, plain, sample, sound, usin
 from potstill.training.settings import TrainingSettings
 from potstill.world import story
 
-LOOP: Mapping[str, Any] = {"optimizer": "muon", "threads": 1, "save_steps": 50}
+COMMON_SETTINGS: Mapping[str, Any] = {"optimizer": "muon", "threads": 1, "save_steps": 50}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +51,9 @@ class Arm:
     constants: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     start: str = "student"
-    lr: float = 1e-3
+    learning_rate: float = 1e-3
     steps: int = 120
-    batch: int = 16
+    batch_size: int = 16
     needs: str = ""
 
 
@@ -73,7 +76,11 @@ by arm, and equal steps are not equal cost: the columns say what each used. A wo
 no evidence for large models; it shows that every objective trains, and what it needs.
 """
 
-ROLLED: Mapping[str, Any] = {"teacher": "mentor", "on_policy_fraction": 1.0, "max_new_tokens": 96}
+ON_POLICY: Mapping[str, Any] = {
+    "teacher": "mentor",
+    "on_policy_fraction": 1.0,
+    "max_new_tokens": 96,
+}
 ARMS: Mapping[str, Arm] = {
     "sft": Arm("right", needs="texts"),
     "redi (after sft)": Arm(
@@ -81,7 +88,7 @@ ARMS: Mapping[str, Arm] = {
         "redi",
         {"alpha": 0.8},
         start="sft",
-        lr=5e-5,
+        learning_rate=5e-5,
         steps=40,
         needs="texts, right and wrong",
     ),
@@ -90,7 +97,7 @@ ARMS: Mapping[str, Arm] = {
         "dpo",
         {"beta": 0.1},
         start="sft",
-        lr=1e-4,
+        learning_rate=1e-4,
         steps=40,
         needs="texts, right and wrong",
     ),
@@ -103,21 +110,30 @@ ARMS: Mapping[str, Arm] = {
         needs="16 stored entries a token",
     ),
     "GKD": Arm(
-        "right", "jsd", {"beta": 0.5}, {**ROLLED, "on_policy_fraction": 0.5}, needs="logits"
+        "right", "jsd", {"beta": 0.5}, {**ON_POLICY, "on_policy_fraction": 0.5}, needs="logits"
     ),
-    "on-policy distillation": Arm("prompts", "opd", {}, ROLLED, needs="logp of sampled tokens"),
+    "on-policy distillation": Arm("prompts", "opd", {}, ON_POLICY, needs="logp of sampled tokens"),
     "KDRL": Arm(
         "prompts",
         "kdrl",
         {"beta": 0.05},
-        {**ROLLED, "num_generations": 4},
-        batch=8,
+        {**ON_POLICY, "num_generations": 4},
+        batch_size=8,
         needs="logp of sampled tokens, verifier",
     ),
 }
 
 
-class Turn(NamedTuple):
+# Sampling of the data that students are trained on, and of the answers that are measured.
+DATA_SAMPLING: Mapping[str, Any] = {"temperature": 0.8, "max_tokens": 160}
+EVALUATION_SAMPLING = Sampling(temperature=0.6, max_tokens=160)
+MENTOR = Arm("right", steps=160)
+CACHED_TOP_K = 16  # entries a token that a teacher cache keeps
+KIBIBYTE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
     """An arm with one seed."""
 
     name: str
@@ -134,16 +150,14 @@ class Study:
     train: Sequence[Trace]
     test: Sequence[Trace]
     n: int
-    progress: Progress
 
-    def model(self, folder: Path, arm: str, role: str, seed: int) -> Model:
+    def load_model(self, folder: Path, arm: str, role: str, seed: int) -> Model:
         """A checkpoint behind the store."""
-        return with_cache(
-            TransformersModel(folder, threads=1), self.store, role=role, arm=arm, seed=seed
-        )
+        model = TransformersModel(folder, threads=1)
+        return with_cache(model, self.store, role=role, arm=arm, seed=seed)
 
 
-def run(
+def run_study(
     out: Path,
     *,
     seeds: int = 3,
@@ -152,35 +166,50 @@ def run(
     n: int = 4,
     arms: Mapping[str, Arm] = ARMS,
     split: str = "test",
-    progress: Progress = lambda label, done, total: None,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
-    """Every arm with every seed; rows of the table, the mentor and the untrained student among them."""
+    """Every arm with every seed.
+
+    Args:
+        out: the study's folder; one that was begun is taken up again.
+        seeds: how often each arm is trained.
+        train: stories to train on.
+        test: stories to measure on.
+        n: answers a test story.
+        arms: by name.
+        split: of the stories to measure on.
+        progress: called with (label, trainings done, trainings in all).
+
+    Returns:
+        What `study_table` and `study_page` show: the figures of the untrained student, the mentor, and each arm's runs.
+    """
+    student = CHECKPOINTS / "student"
+    runs_by_arm: dict[str, list[dict[str, Any]]] = {name: [] for name in arms}
+    total = seeds * len(arms)
     with Store.open(out) as store, using(Session(verdict_cache=store.verdicts)):
-        study = Study(
-            out,
-            store,
-            [blank(p) for p in story.problems("story", size=train, seed=0, split="train")],
-            [blank(p) for p in story.problems("story", size=test, seed=0, split=split)],
-            n,
-            progress,
-        )
-        student = CHECKPOINTS / "student"
-        mentor, _ = _trained(
-            study, Turn("mentor", Arm("right", steps=160), 0), _own(study, student), {}
-        )
-        base, top = _measured(study, "untrained", student, 0), _measured(study, "mentor", mentor, 0)
-        found: dict[str, list[dict[str, Any]]] = {name: [] for name in arms}
+        train_stories = [blank(p) for p in story.problems("story", size=train, split="train")]
+        test_stories = [blank(p) for p in story.problems("story", size=test, split=split)]
+        study = Study(out, store, train_stories, test_stories, n)
+
+        mentor_rows = sample_right_rows(study, student)
+        mentor, _ = train_arm(study, Trial("mentor", MENTOR, 0), mentor_rows, {})
+        untrained_figures = measure_student(study, "untrained", student, 0)
+        mentor_figures = measure_student(study, "mentor", mentor, 0)
+        done = 0
         for seed in range(seeds):
-            rows = _rows(study, student, mentor, seed)
-            places = {"student": student, "mentor": mentor}
-            for at, (name, arm) in enumerate(arms.items()):
-                progress("trainings", seed * len(arms) + at, seeds * len(arms))
-                found[name].append(_arm(study, Turn(name, arm, seed), rows, places))
-        progress("trainings", seeds * len(arms), seeds * len(arms))
+            rows = collect_data(study, student, mentor, seed)
+            checkpoints = {"student": student, "mentor": mentor}
+            for name, arm in arms.items():
+                progress("trainings", done, total)
+                runs_by_arm[name].append(
+                    run_trial(study, Trial(name, arm, seed), rows, checkpoints)
+                )
+                done += 1
+        progress("trainings", total, total)
     return {
-        "untrained": base,
-        "mentor": top,
-        "arms": found,
+        "untrained": untrained_figures,
+        "mentor": mentor_figures,
+        "arms": runs_by_arm,
         "train": train,
         "test": test,
         "n": n,
@@ -188,27 +217,20 @@ def run(
     }
 
 
-def _own(study: Study, student: Path) -> list[Trace]:
+def sample_right_rows(study: Study, student: Path) -> list[Trace]:
     """The student's own samples that are right in every step: what the mentor is made of."""
-    drawn = sample(
-        study.model(student, "mentor", "student", 0),
-        study.train,
-        n=4,
-        temperature=0.8,
-        max_tokens=160,
-    )
-    return keep(sound, verify(drawn))
+    model = study.load_model(student, "mentor", "student", 0)
+    return keep(sound, verify(sample(model, study.train, n=4, **DATA_SAMPLING)))
 
 
-def _rows(study: Study, student: Path, mentor: Path, seed: int) -> dict[str, list[Trace]]:
+def collect_data(study: Study, student: Path, mentor: Path, seed: int) -> dict[str, list[Trace]]:
     """A seed's data: the mentor's right samples, pairs of them with the student's wrong ones, and the bare prompts."""
-    how: dict[str, Any] = {"n": 2, "temperature": 0.8, "max_tokens": 160}
-    right = keep(
-        sound, verify(sample(study.model(mentor, "data", "mentor", seed), study.train, **how))
-    )
-    mistakes = keep(
-        wrong, verify(sample(study.model(student, "data", "student", seed), study.train, **how))
-    )
+    samples: dict[str, list[Trace]] = {}
+    for role, folder in (("mentor", mentor), ("student", student)):
+        model = study.load_model(folder, "data", role, seed)
+        samples[role] = verify(sample(model, study.train, n=2, **DATA_SAMPLING))
+    right = keep(sound, samples["mentor"])
+    mistakes = keep(wrong, samples["student"])
     return {
         "right": mix(right, seed=seed),
         "pairs": pair(right, mistakes),
@@ -216,120 +238,150 @@ def _rows(study: Study, student: Path, mentor: Path, seed: int) -> dict[str, lis
     }
 
 
-def _arm(
-    study: Study, turn: Turn, rows: Mapping[str, list[Trace]], places: dict[str, Path]
+def run_trial(
+    study: Study,
+    trial: Trial,
+    rows_by_kind: Mapping[str, list[Trace]],
+    checkpoints: dict[str, Path],
 ) -> dict[str, Any]:
-    """One training and its measurement."""
-    mine = rows[turn.arm.rows]
-    folder, report = _trained(study, turn, mine, places)
-    places[turn.name] = folder
-    return {**_measured(study, turn.name, folder, turn.seed), **report, "rows": len(mine)}
+    """One training and its measurement; the student is added to `checkpoints` for the arms that start from it."""
+    rows = rows_by_kind[trial.arm.rows]
+    folder, report = train_arm(study, trial, rows, checkpoints)
+    checkpoints[trial.name] = folder
+    figures = measure_student(study, trial.name, folder, trial.seed)
+    return {**figures, **report, "rows": len(rows)}
 
 
-def _trained(
-    study: Study, turn: Turn, rows: Sequence[Trace], places: Mapping[str, Path]
+def train_arm(
+    study: Study, trial: Trial, rows: Sequence[Trace], checkpoints: Mapping[str, Path]
 ) -> tuple[Path, dict[str, Any]]:
-    """The student's folder and what its process reported."""
-    name, arm, seed = turn
-    label = "".join(c if c.isalnum() else "-" for c in name)
-    folder = study.out / f"seed-{seed}" / label
+    """The student's folder and what its process reported; a training that ended is not run again."""
+    label = re.sub(r"[\W_]", "-", trial.name)
+    folder = study.out / f"seed-{trial.seed}" / label
     report = folder.with_suffix(".json")
     if not report.is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lines = folder.with_suffix(".jsonl")
-        lines.write_text("".join(to_json(row) + "\n" for row in rows), "utf-8")
-        config = {k: str(places[v]) if k == "teacher" else v for k, v in arm.config.items()}
-        spec: dict[str, Any] = {
-            "rows": str(lines),
-            "start": str(places.get(arm.start, CHECKPOINTS / "student")),
-            "out": str(folder),
-        }
-        spec |= {
-            "training": {
-                **LOOP,
-                "learning_rate": arm.lr,
-                "max_steps": arm.steps,
-                "batch_size": arm.batch,
-                "seed": seed,
-            }
-        }
-        spec |= {"config": {**config, "objective": arm.objective, "constants": dict(arm.constants)}}
-        spec |= {"teacher_cache": str(places["mentor"]) if arm.config.get("teacher_cache") else ""}
-        done = subprocess.run(
+        rows_file = folder.with_suffix(".jsonl")
+        write_text(rows_file, "".join(to_json(row) + "\n" for row in rows))
+        specification = training_specification(trial, rows_file, folder, checkpoints)
+        # A process of its own, so that its peak of memory is that of this training.
+        process = subprocess.run(
             [sys.executable, "-m", "potstill.studies.objectives"],
-            input=json.dumps(spec),
+            input=json.dumps(specification),
             capture_output=True,
             text=True,
             check=False,
         )
-        if done.returncode:
+        if process.returncode:
             raise StageError(
-                f"the training of {name}, seed {seed}, failed: {done.stderr.strip()[-800:]}"
+                f"the training of {trial.name}, seed {trial.seed}, failed: {process.stderr.strip()[-800:]}"
             )
-        report.write_text(done.stdout.strip().splitlines()[-1], "utf-8")
+        write_text(report, process.stdout.strip().splitlines()[-1])
     return folder, json.loads(report.read_text("utf-8"))
 
 
-def _measured(study: Study, name: str, folder: Path, seed: int) -> dict[str, Any]:
-    """avg@n on the test problems with each problem's share, so that arms can be compared by problem."""
-    model = study.model(folder, name, "evaluation", seed)
-    how = Sampling(temperature=0.6, max_tokens=160)
-    solver = partial(plain, model)
-    found = evaluate(
-        solver, list(study.test), name=name, n=study.n, sampling=how, seed=seed, threads=1
-    )
-    shares = [
-        sum(a.status == "right" for a in row.answers) / len(row.answers) for row in found.rows
-    ]
-    length = sum(a.tokens for row in found.rows for a in row.answers) / max(
-        1, len(found.rows) * study.n
-    )
-    return {"shares": shares, "length": length}
-
-
-def table(found: Mapping[str, Any]) -> list[dict[str, str]]:
-    """A row an arm: mean over seeds and problems, 95 % interval over problems, each seed, tokens, time, memory."""
-    base = found["untrained"]["shares"]
-    rows = [_line(name, [found[name]], base) for name in ("untrained", "mentor")]
-    return rows + [_line(name, runs, base) for name, runs in found["arms"].items()]
-
-
-def page(found: Mapping[str, Any]) -> str:
-    """The study as a page of Markdown."""
-    rows = [
-        {**row, "needs": ARMS[row["objective"]].needs if row["objective"] in ARMS else ""}
-        for row in table(found)
-    ]
-    lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
-    lines += ["| " + " | ".join(row.values()) + " |" for row in rows]
-    return PAGE.format(
-        table="\n".join(lines), **{k: found[k] for k in ("train", "test", "n", "seeds")}
-    )
-
-
-def _line(name: str, runs: Sequence[Mapping[str, Any]], base: Sequence[float]) -> dict[str, str]:
-    means = [100 * sum(run["shares"]) / len(run["shares"]) for run in runs]
-    pooled = [
-        sum(values) / len(values) for values in zip(*(run["shares"] for run in runs), strict=True)
-    ]
-    gap = difference_interval([mine - theirs for mine, theirs in zip(pooled, base, strict=True)])
-    against = f"{100 * gap.value:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
-    trained = "tokens" in runs[0]
-    average = {
-        k: sum(r[k] for r in runs) / len(runs)
-        for k in ("tokens", "counted", "seconds", "peak_mib")
-        if trained
+def training_specification(
+    trial: Trial, rows_file: Path, folder: Path, checkpoints: Mapping[str, Path]
+) -> dict[str, Any]:
+    """What the training's process reads from its standard input."""
+    arm = trial.arm
+    config: dict[str, Any] = {
+        **arm.config,
+        "objective": arm.objective,
+        "constants": dict(arm.constants),
     }
+    if "teacher" in config:
+        config["teacher"] = str(checkpoints[config["teacher"]])
     return {
+        "rows": str(rows_file),
+        "start": str(checkpoints.get(arm.start, CHECKPOINTS / "student")),
+        "out": str(folder),
+        "training": {
+            **COMMON_SETTINGS,
+            "learning_rate": arm.learning_rate,
+            "max_steps": arm.steps,
+            "batch_size": arm.batch_size,
+            "seed": trial.seed,
+        },
+        "config": config,
+        "teacher_cache": str(checkpoints["mentor"]) if config.get("teacher_cache") else "",
+    }
+
+
+def measure_student(study: Study, name: str, folder: Path, seed: int) -> dict[str, Any]:
+    """avg@n on the test problems with each problem's share, so that arms can be compared by problem."""
+    evaluation = evaluate(
+        partial(plain, study.load_model(folder, name, "evaluation", seed)),
+        list(study.test),
+        name=name,
+        n=study.n,
+        sampling=EVALUATION_SAMPLING,
+        seed=seed,
+        threads=1,
+    )
+    shares = [row.right / row.n for row in evaluation.rows]
+    tokens = sum(row.tokens for row in evaluation.rows)
+    return {"shares": shares, "length": tokens / max(1, len(evaluation.rows) * study.n)}
+
+
+def study_table(figures: Mapping[str, Any]) -> list[dict[str, str]]:
+    """A row an arm: mean over seeds and problems, 95 % interval over problems, each seed, tokens, time, memory."""
+    base_shares = figures["untrained"]["shares"]
+    rows = [format_runs(name, [figures[name]], base_shares) for name in ("untrained", "mentor")]
+    for name, runs in figures["arms"].items():
+        rows.append(format_runs(name, runs, base_shares))
+    return rows
+
+
+def study_page(figures: Mapping[str, Any]) -> str:
+    """The study as a page of Markdown."""
+    lines: list[str] = []
+    for row in study_table(figures):
+        arm = ARMS.get(row["objective"])
+        cells = {**row, "needs": arm.needs if arm is not None else ""}
+        if not lines:
+            lines += [markdown_row(cells), "|" + "---|" * len(cells)]
+        lines.append(markdown_row(cells.values()))
+    sizes = {name: figures[name] for name in ("train", "test", "n", "seeds")}
+    return PAGE.format(table="\n".join(lines), **sizes)
+
+
+def markdown_row(cells: Iterable[str]) -> str:
+    """A line of a Markdown table."""
+    return "| " + " | ".join(cells) + " |"
+
+
+def format_runs(
+    name: str, runs: Sequence[Mapping[str, Any]], base_shares: Sequence[float]
+) -> dict[str, str]:
+    """The row of an arm from its runs, one a seed; the difference pools the seeds of each problem."""
+    means = [100 * sum(run["shares"]) / len(run["shares"]) for run in runs]
+    differences: list[float] = []
+    for place, base_share in enumerate(base_shares):
+        pooled_share = sum(run["shares"][place] for run in runs) / len(runs)
+        differences.append(pooled_share - base_share)
+    row = {
         "objective": name,
         "avg@n": f"{sum(means) / len(means):.1f}",
         "seeds": ", ".join(f"{mean:.1f}" for mean in means),
-        "against untrained": "" if name == "untrained" else against,
-        "tokens an answer": f"{sum(r['length'] for r in runs) / len(runs):.0f}",
-        "tokens trained on": f"{average['counted']:,.0f}" if trained else "",
-        "seconds": f"{average['seconds']:.0f}" if trained else "",
-        "MiB": f"{average['peak_mib']:.0f}" if trained else "",
+        "against untrained": format_points(difference_interval(differences)),
+        "tokens an answer": f"{mean_over_runs(runs, 'length'):.0f}",
+        "tokens trained on": "",
+        "seconds": "",
+        "MiB": "",
     }
+    if name == "untrained":
+        row["against untrained"] = ""
+    was_trained = "tokens" in runs[0]
+    if was_trained:
+        row["tokens trained on"] = f"{mean_over_runs(runs, 'counted'):,.0f}"
+        row["seconds"] = f"{mean_over_runs(runs, 'seconds'):.0f}"
+        row["MiB"] = f"{mean_over_runs(runs, 'peak_mib'):.0f}"
+    return row
+
+
+def mean_over_runs(runs: Sequence[Mapping[str, Any]], name: str) -> float:
+    """The mean of a figure over the seeds."""
+    return float(sum(run[name] for run in runs) / len(runs))
 
 
 def main() -> None:
@@ -337,38 +389,32 @@ def main() -> None:
     from potstill.training.fit import fit
     from potstill.training.objective_config import ObjectiveConfig
 
-    spec = json.load(sys.stdin)
-    rows = [from_json(line) for line in Path(spec["rows"]).read_text("utf-8").splitlines()]
-    start, out, config = Path(spec["start"]), Path(spec["out"]), spec["config"]
-    settings = TrainingSettings(**spec["training"])
-    if spec["teacher_cache"]:
-        config["teacher_cache"] = _cache_teacher(
-            rows, start, Path(spec["teacher_cache"]), out.with_suffix(".cache")
-        )
-    config |= {
-        name: Path(config[name]) for name in ("teacher", "teacher_cache") if config.get(name)
+    specification = json.load(sys.stdin)
+    lines = Path(specification["rows"]).read_text("utf-8").splitlines()
+    rows = [from_json(line) for line in lines]
+    start, out = Path(specification["start"]), Path(specification["out"])
+    config = specification["config"]
+    if specification["teacher_cache"]:
+        teacher = Path(specification["teacher_cache"])
+        config["teacher_cache"] = cache_teacher(rows, start, teacher, out.with_suffix(".cache"))
+    if config.get("teacher"):
+        config["teacher"] = Path(config["teacher"])
+    settings = TrainingSettings(**specification["training"])
+    report = fit(rows, start, out, settings, config=ObjectiveConfig(**config))
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    document = {
+        "tokens": report.tokens,
+        "counted": report.counted,
+        "seconds": report.seconds,
+        "steps": report.steps,
+        "peak_mib": peak_kib / KIBIBYTE,
+        "stats": report.stats,
+        "losses": [report.losses[0], report.losses[-1]],
     }
-    done = fit(rows, start, out, settings, config=ObjectiveConfig(**config))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    told = {
-        "tokens": done.tokens,
-        "counted": done.counted,
-        "seconds": done.seconds,
-        "steps": done.steps,
-    }
-    print(
-        json.dumps(
-            {
-                **told,
-                "peak_mib": peak,
-                "stats": done.stats,
-                "losses": [done.losses[0], done.losses[-1]],
-            }
-        )
-    )
+    print(json.dumps(document))
 
 
-def _cache_teacher(rows: Sequence[Trace], start: Path, teacher: Path, folder: Path) -> Path:
+def cache_teacher(rows: Sequence[Trace], start: Path, teacher: Path, folder: Path) -> Path:
     """The mentor's 16 best entries for these rows, stored."""
     from transformers import AutoTokenizer
 
@@ -378,7 +424,7 @@ def _cache_teacher(rows: Sequence[Trace], start: Path, teacher: Path, folder: Pa
 
     template = read_chat_template(AutoTokenizer.from_pretrained(start, local_files_only=True))
     cached_logits.write(
-        folder, teacher, tokenize_traces(rows, template, max_length=1 << 20).rows, k=16
+        folder, teacher, tokenize_traces(rows, template, max_length=1 << 20).rows, k=CACHED_TOP_K
     )
     return folder
 

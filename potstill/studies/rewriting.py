@@ -34,64 +34,68 @@ def check(teacher: Model, student: Trainable, *, size: int = 400, seed: int = 0)
     settings = Settings()
     chains = verify(sample(teacher, problems, **dict(settings.teacher_sampling)))
     answers = verify(sample(student, problems, n=4, temperature=0.6))
-    mistakes = expose_errors(student, problems, 5, settings)
-    erring = {t.problem.id for t in mistakes}
-    bases = [t for t in keep(right, chains) if t.problem.id in erring]
+
+    # The teacher's right chains on the problems where the student errs: every condition rewrites these.
+    attempts = expose_errors(student, problems, 5, settings)
+    erring_problems = {attempt.problem.id for attempt in attempts}
+    bases = [chain for chain in keep(right, chains) if chain.problem.id in erring_problems]
     rewrites = {
-        "own": _rewritten(student, bases, mistakes, problem, settings),
-        "none": _rewritten(student, bases, [], problem, settings),
-        "shuffled": _rewritten(student, bases, mistakes, shuffled_key(mistakes), settings),
+        "own": rewrite_once(student, bases, attempts, problem, settings),
+        "none": rewrite_once(student, bases, [], problem, settings),
+        "shuffled": rewrite_once(student, bases, attempts, shuffled_key(attempts), settings),
     }
+    differences: dict[str, list[float]] = {}
+    for other in ("none", "shuffled"):
+        for what, test in (("answer", right), ("steps", sound)):
+            points = paired_points(rewrites["own"], rewrites[other], test)
+            differences[f"own - {other} ({what})"] = points
     return {
         "problems": size,
-        "teacher": _shares(chains),
-        "student": _shares(answers),
-        "rewriting": {name: _shares(traces) for name, traces in rewrites.items()},
-        "differences": {
-            f"own - {other} ({name})": _points(rewrites["own"], rewrites[other], test)
-            for other in ("none", "shuffled")
-            for name, test in (("answer", right), ("steps", sound))
-        },
+        "teacher": status_shares(chains),
+        "student": status_shares(answers),
+        "rewriting": {name: status_shares(traces) for name, traces in rewrites.items()},
+        "differences": differences,
     }
 
 
-def _rewritten(
+def rewrite_once(
     student: Model,
     bases: Sequence[Trace],
-    mistakes: Sequence[Trace],
-    by: Callable[[Trace], str],
-    s: Settings,
+    attempts: Sequence[Trace],
+    attempts_key: Callable[[Trace], str],
+    settings: Settings,
 ) -> list[Trace]:
-    context = {"attempts": mistakes} if mistakes else None
-    prompt = REFLECT if mistakes else REFLECT_ALONE
-    drawn = rewrite(
+    """One judged rewrite of each base, shown these attempts, or none where there are none."""
+    rewrites = rewrite(
         student,
         bases,
-        prompt=prompt,
-        context=context,
-        by=by,
+        prompt=REFLECT if attempts else REFLECT_ALONE,
+        context={"attempts": attempts} if attempts else None,
+        by=attempts_key,
         guard=False,
-        **dict(s.reflection_sampling),
+        **dict(settings.reflection_sampling),
     )
-    return verify(drawn)
+    return verify(rewrites)
 
 
-def _shares(traces: Sequence[Trace]) -> dict[str, float]:
+def status_shares(traces: Sequence[Trace]) -> dict[str, float]:
+    """Shares right by answer, right in every step, and unparsed."""
     n = len(traces)
     if not n:
         raise InputError(
             "no problem where the student errs and the teacher is right",
             fix="more stories: --size 400",
         )
+    unparsed = sum(trace.verdict.status == "unparsed" for trace in traces)
     return {
         "traces": n,
         "right": sum(map(right, traces)) / n,
         "steps": sum(map(sound, traces)) / n,
-        "unparsed": sum(t.verdict.status == "unparsed" for t in traces) / n,
+        "unparsed": unparsed / n,
     }
 
 
-def _points(one: Sequence[Trace], other: Sequence[Trace], test: Test) -> list[float]:
+def paired_points(one: Sequence[Trace], other: Sequence[Trace], test: Test) -> list[float]:
     """Difference in points, with its interval: [value, low, high]."""
-    pairs = [float(test(a)) - float(test(b)) for a, b in zip(one, other, strict=True)]
-    return [round(100 * end, 1) for end in difference_interval(pairs)]
+    differences = [float(test(a)) - float(test(b)) for a, b in zip(one, other, strict=True)]
+    return [round(100 * end, 1) for end in difference_interval(differences)]

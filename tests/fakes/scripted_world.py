@@ -75,7 +75,7 @@ def stories(size: int) -> list[Trace]:
 
 def cast(name: str, *, fail: float = 0.0) -> dict[str, ScriptedModel]:
     """A scripted model for each role that a method must have."""
-    from potstill.methods.catalogue import entry
+    from potstill.methods.catalogue import method_entry
 
     made = {"teacher": scripted_teacher(fail=fail), "student": scripted_student(fail=fail)}
-    return {role.name: made[role.name] for role in entry(name).roles if not role.optional}
+    return {role.name: made[role.name] for role in method_entry(name).roles if not role.optional}

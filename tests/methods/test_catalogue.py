@@ -12,7 +12,14 @@ import pytest
 
 import potstill.methods
 from potstill.methods import METHODS
-from potstill.methods.catalogue import Role, Value, as_json, describe, entry, type_name
+from potstill.methods.catalogue import (
+    Role,
+    Value,
+    describe_method,
+    entry_to_json,
+    method_entry,
+    type_name,
+)
 from potstill.models.model import Model, Trainable
 
 
@@ -31,7 +38,7 @@ def test_folder_and_list_agree():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_has_title_paper_and_help_for_every_value(name):
-    found = entry(name)
+    found = method_entry(name)
     assert len(found.title) > 30 and found.title.endswith(".") and "\n" not in found.title
     assert len(found.arxiv.split(".")) == 2
     without = [value.name for value in every_value(found.values) if not value.help]
@@ -41,19 +48,19 @@ def test_every_method_has_title_paper_and_help_for_every_value(name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_help_names_only_parameters_that_exist(name):
-    from potstill.methods.catalogue import _helps
+    from potstill.methods.catalogue import parse_args_section
 
-    found = entry(name)
+    found = method_entry(name)
     known = {value.name for value in found.values} | {role.name for role in found.roles}
-    assert set(_helps(METHODS[name])) <= known
+    assert set(parse_args_section(METHODS[name])) <= known
     for value in found.values:
         if value.fields:
-            assert set(_helps(value.annotation)) == {f.name for f in value.fields}
+            assert set(parse_args_section(value.annotation)) == {f.name for f in value.fields}
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_an_entry_is_plain_json(name):
-    told = json.loads(json.dumps(as_json(entry(name))))
+    told = json.loads(json.dumps(entry_to_json(method_entry(name))))
     assert told["name"] == name and {"title", "arxiv", "roles", "parameters"} <= set(told)
     assert all({"name", "needs", "optional", "help"} == set(role) for role in told["roles"])
     for parameter in told["parameters"]:
@@ -62,7 +69,7 @@ def test_an_entry_is_plain_json(name):
 
 
 def test_orion_is_described_as_its_signature_says():
-    found = entry("orion")
+    found = method_entry("orion")
     assert found.arxiv == "2505.22131"
     assert found.roles == (Role("teacher", Model, False, ""), Role("student", Trainable, False, ""))
     assert [(v.name, v.default) for v in found.values][:3] == [
@@ -80,7 +87,7 @@ def test_orion_is_described_as_its_signature_says():
         0.7,
         4,
     )
-    told = {p["name"]: p for p in as_json(found)["parameters"]}
+    told = {p["name"]: p for p in entry_to_json(found)["parameters"]}
     assert told["arm"]["type"].startswith("'own' | 'none' | 'shuffled'")
     assert told["n"] == {
         "name": "n",
@@ -88,7 +95,7 @@ def test_orion_is_described_as_its_signature_says():
         "help": "solutions sampled from the student a problem, to expose its errors.",
         "default": 5,
     }
-    assert entry("rft").roles[1][2:] == (
+    assert method_entry("rft").roles[1][2:] == (
         True,
         "whose samples these are, if not the student's: a recorded model stands for samples taken earlier.",
     )
@@ -112,7 +119,7 @@ def method(
 
 
 def test_description_reads_roles_values_and_lines_of_help():
-    found = describe("method", method)
+    found = describe_method("method", method)
     assert found.title == "A title." and found.arxiv == ""
     assert found.roles == (
         Role("teacher", Model, False, ""),
@@ -129,7 +136,7 @@ def test_help_survives_a_python_that_dedents_docstrings():
         pass
 
     copy.__doc__ = inspect.cleandoc(method.__doc__)  # as Python 3.13 stores it
-    assert describe("copy", copy).values[0].help == "draws a problem; in a second line."
+    assert describe_method("copy", copy).values[0].help == "draws a problem; in a second line."
 
 
 @dataclasses.dataclass

@@ -21,7 +21,7 @@ from potstill.traces import sample
 CASES: list[tuple[str, dict[str, Any]]] = [
     (name, values)
     for name in METHODS
-    for values in conformance.value_choices(catalogue.entry(name))
+    for values in conformance.value_choices(catalogue.method_entry(name))
 ]
 IDS = [name + "".join(f"-{k}={v}" for k, v in values.items()) for name, values in CASES]
 every_choice = pytest.mark.parametrize(("name", "values"), CASES, ids=IDS)
@@ -42,12 +42,12 @@ every_check = pytest.mark.parametrize(
 def test_a_method_holds_to_the_check(name, values, check, tmp_path):
     if values and check in ONCE:
         pytest.skip("checked with the defaults")
-    check(Case(catalogue.entry(name), values, tmp_path))
+    check(Case(catalogue.method_entry(name), values, tmp_path))
 
 
 @every_choice
 def test_the_learner_sees_the_problems_prompts_as_the_solver_will(name, values, tmp_path):
-    ran = Case(catalogue.entry(name), values, tmp_path).run()
+    ran = Case(catalogue.method_entry(name), values, tmp_path).run()
     asked = {story.prompt for story in conformance.scripted_stories(8)}
     assert {row.prompt for stage in ran.stages for row in stage.rows} <= asked
 
@@ -110,6 +110,6 @@ BROKEN = [
     ("method", "check", "message"), BROKEN, ids=[method.__name__ for method, *_ in BROKEN]
 )
 def test_a_check_finds_the_method_that_breaks_it(method, check, message, tmp_path):
-    case = Case(catalogue.describe(method.__name__, method), {}, tmp_path)
+    case = Case(catalogue.describe_method(method.__name__, method), {}, tmp_path)
     with pytest.raises((ConformanceError, PotstillError), match=message):
         check(case)

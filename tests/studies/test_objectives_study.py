@@ -31,7 +31,7 @@ FOUND = {
 
 
 def test_a_line_holds_means_of_seeds_and_the_paired_difference():
-    untrained, mentor, sft = objectives.table(FOUND)
+    untrained, mentor, sft = objectives.study_table(FOUND)
     assert (untrained["avg@n"], untrained["against untrained"], untrained["seconds"]) == (
         "25.0",
         "",
@@ -44,7 +44,7 @@ def test_a_line_holds_means_of_seeds_and_the_paired_difference():
 
 
 def test_the_page_says_what_was_done_and_what_each_objective_needs():
-    page = objectives.page(FOUND)
+    page = objectives.study_page(FOUND)
     assert "4 training and 4 test stories" in page
     assert "| sft | 62.5 | 50.0, 75.0 |" in page
     assert ARMS["sft"].needs in page
@@ -54,16 +54,22 @@ def test_the_page_says_what_was_done_and_what_each_objective_needs():
 @pytest.mark.long
 def test_a_small_study_runs_whole_and_goes_on_where_it_stopped(tmp_path):
     arms = {
-        "sft": Arm("right", steps=2, batch=4),
-        "dpo": Arm("pairs", "dpo", {"beta": 0.1}, start="sft", steps=1, batch=2),
-        "top": Arm("right", "forward_kl", {}, {"teacher_cache": "teacher_cache"}, steps=1, batch=2),
-        "opd": Arm("prompts", "opd", {}, objectives.ROLLED, steps=1, batch=2),
+        "sft": Arm("right", steps=2, batch_size=4),
+        "dpo": Arm("pairs", "dpo", {"beta": 0.1}, start="sft", steps=1, batch_size=2),
+        "top": Arm(
+            "right", "forward_kl", {}, {"teacher_cache": "teacher_cache"}, steps=1, batch_size=2
+        ),
+        "opd": Arm("prompts", "opd", {}, objectives.ON_POLICY, steps=1, batch_size=2),
     }
-    found = objectives.run(tmp_path, seeds=1, train=12, test=4, n=2, arms=arms)
-    assert [row["objective"] for row in objectives.table(found)] == ["untrained", "mentor", *arms]
+    found = objectives.run_study(tmp_path, seeds=1, train=12, test=4, n=2, arms=arms)
+    assert [row["objective"] for row in objectives.study_table(found)] == [
+        "untrained",
+        "mentor",
+        *arms,
+    ]
     assert all(
         runs[0]["peak_mib"] > 100 and runs[0]["counted"] > 0 for runs in found["arms"].values()
     )
     marks = {path: path.stat().st_mtime_ns for path in tmp_path.glob("seed-0/*.json")}
-    assert objectives.run(tmp_path, seeds=1, train=12, test=4, n=2, arms=arms) == found
+    assert objectives.run_study(tmp_path, seeds=1, train=12, test=4, n=2, arms=arms) == found
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("seed-0/*.json")} == marks

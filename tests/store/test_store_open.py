@@ -215,15 +215,15 @@ def test_a_run_is_taken_up_again_and_marked_last(tmp_path: Path):
     made = runs.start(folder, SETTINGS)
     assert made == runs.read(folder) == runs.start(folder, SETTINGS)
     assert (made.potstill, made.scheme, made.schema) == (__version__, SCHEME, SCHEMA)
-    assert not runs.finished(folder)
+    assert not runs.is_finished(folder)
     runs.write(folder / "results.json", {"score": 0.5})
     runs.finish(folder, ["results.json"])
-    assert runs.finished(folder)
+    assert runs.is_finished(folder)
     (folder / "results.json").write_text("{}")
-    assert not runs.finished(folder)
+    assert not runs.is_finished(folder)
     runs.finish(folder, ["results.json"])
     runs.start(folder, SETTINGS)
-    assert not runs.finished(folder)
+    assert not runs.is_finished(folder)
     assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "results.json"]
 
 
@@ -237,7 +237,7 @@ def test_another_recipe_is_refused_and_the_folder_stays(tmp_path: Path):
         caught.value
     )
     assert "choose another run folder" in caught.value.fix
-    assert runs.finished(tmp_path)
+    assert runs.is_finished(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ PROMPT = "Janet has {} eggs. How many are left when she eats two of them every d
 TEXT = "First we count the eggs. Then we take away two for each of seven days. " * 8
 
 
-class Wire:
+class FakeRemoteModel:
     """A streamed model that answers at once; remembers when it was first asked."""
 
     id = "model-benchmark"
@@ -79,7 +79,10 @@ def fill(folder: Path, rows: int) -> float:
         source = asked(rows)
         while batch := list(itertools.islice(source, 5000)):
             store.completions.put(
-                Wire.id, "teacher", "sft", [(request, answer(request)) for request in batch]
+                FakeRemoteModel.id,
+                "teacher",
+                "sft",
+                [(request, answer(request)) for request in batch],
             )
     return time.perf_counter() - began
 
@@ -88,27 +91,27 @@ def child(task: str, folder: Path, rows: int, began: float) -> dict[str, float]:
     """What a fresh process measures."""
     with Store.open(folder) as store:
         store.ledger("sft")
-        wire = Wire()
-        model: Any = with_cache(wire, store, role="teacher", arm="sft", seed=7)
+        remote_model = FakeRemoteModel()
+        model: Any = with_cache(remote_model, store, role="teacher", arm="sft", seed=7)
         if task == "first":
             new = Request(
                 "How many new eggs?", "", HOW, int(began * 1e6), 7
             )  # new in every repetition
             for _ in model.answers(itertools.chain(asked(rows), [new])):
-                if wire.first:
+                if remote_model.first:
                     break
-            assert wire.asked == 1
-            return {"seconds": wire.first - began, "cpu": wire.cpu}
+            assert remote_model.asked == 1
+            return {"seconds": remote_model.first - began, "cpu": remote_model.cpu}
         if task == "iterate":
             count = sum(1 for _ in model.answers(asked(rows)))
-            assert (count, wire.asked) == (rows, 0)
+            assert (count, remote_model.asked) == (rows, 0)
             return {"peak": peak()}
         return replayed(store, model, list(asked(rows)))
 
 
 def replayed(store: Store, model: Any, requests: list[Request]) -> dict[str, float]:
     """Rows a second through `write`, and through a bare SELECT before and after it."""
-    keys = [request.key(Wire.id) for request in requests]
+    keys = [request.key(FakeRemoteModel.id) for request in requests]
 
     def bare() -> float:
         began = time.perf_counter()

@@ -57,47 +57,15 @@ from typing import Any, NamedTuple
 import child
 
 FAULTS = (
-    *(
-        "429",
-        "500",
-        "503",
-        "400",
-        "403",
-        "html",
-        "json",
-        "shape",
-        "empty",
-        "null",
-        "filter",
-        "refusal",
-        "length",
-    ),
-    *("drop", "half", "slow", "quota", "utf8", "nan", "tool"),
-)
-KNOWN = {
-    *(
-        "model",
-        "messages",
-        "prompt",
-        "n",
-        "seed",
-        "stop",
-        "temperature",
-        "top_p",
-        "max_tokens",
-        "max_completion_tokens",
-    ),
-    *(
-        "logprobs",
-        "top_logprobs",
-        "echo",
-        "stream",
-        "user",
-        "prompt_logprobs",
-        "continue_final_message",
-    ),
-    *("add_generation_prompt", "top_k", "repetition_penalty"),
-}
+    "429", "500", "503", "400", "403", "html", "json", "shape", "empty", "null", "filter",
+    "refusal", "length", "drop", "half", "slow", "quota", "utf8", "nan", "tool",
+)  # fmt: skip
+KNOWN_FIELDS = {
+    "model", "messages", "prompt", "n", "seed", "stop", "temperature", "top_p",
+    "max_tokens", "max_completion_tokens", "logprobs", "top_logprobs", "echo", "stream",
+    "user", "prompt_logprobs", "continue_final_message", "add_generation_prompt", "top_k",
+    "repetition_penalty",
+}  # fmt: skip
 WORD = re.compile(r"\s*\S+|\s+$")
 MARK = re.compile(r"\[\[(\w+)\]\]")
 
@@ -234,7 +202,7 @@ class Server:
             return _error(400, text, "unsupported_parameter", param=name)
         if s.n == "refuse" and body.get("n", 1) > 1:
             return _error(400, "n > 1 is not supported", param="n")
-        if s.strict and (unknown := body.keys() - KNOWN):
+        if s.strict and (unknown := body.keys() - KNOWN_FIELDS):
             return _error(
                 400, f"Unrecognized request argument supplied: {min(unknown)}", param=min(unknown)
             )

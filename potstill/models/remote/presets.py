@@ -1,4 +1,4 @@
-"""What servers that speak OpenAI's protocol have in common, and where each of them differs."""
+"""How servers that speak OpenAI's protocol differ from it, by their names."""
 
 from __future__ import annotations
 
@@ -57,56 +57,79 @@ _SAME_NAMES = (("top_k", "top_k"), ("repetition_penalty", "repetition_penalty"))
 
 DEFAULT_PRESET = Preset(names=_SAME_NAMES)
 PRESETS: Mapping[str, Preset] = {
+    # Vendors.
     "openai": Preset(
-        "https://api.openai.com/v1", "OPENAI_API_KEY", True, limit="max_completion_tokens"
+        url="https://api.openai.com/v1",
+        key="OPENAI_API_KEY",
+        paid=True,
+        limit="max_completion_tokens",
     ),
     "deepseek": Preset(
-        *("https://api.deepseek.com/v1", "DEEPSEEK_API_KEY", True, "prefix", "lines"),
+        url="https://api.deepseek.com/v1",
+        key="DEEPSEEK_API_KEY",
+        paid=True,
+        prefill="prefix",
+        think="lines",
         beta="https://api.deepseek.com/beta",
     ),
     "openrouter": Preset(
-        "https://openrouter.ai/api/v1",
-        "OPENROUTER_API_KEY",
-        True,
-        "last",
-        "lines",
+        url="https://openrouter.ai/api/v1",
+        key="OPENROUTER_API_KEY",
+        paid=True,
+        prefill="last",
+        think="lines",
         names=_SAME_NAMES,
     ),
     "together": Preset(
-        "https://api.together.xyz/v1", "TOGETHER_API_KEY", True, "last", names=_SAME_NAMES
+        url="https://api.together.xyz/v1",
+        key="TOGETHER_API_KEY",
+        paid=True,
+        prefill="last",
+        names=_SAME_NAMES,
     ),
     "groq": Preset(
-        "https://api.groq.com/openai/v1",
-        "GROQ_API_KEY",
-        True,
-        "last",
+        url="https://api.groq.com/openai/v1",
+        key="GROQ_API_KEY",
+        paid=True,
+        prefill="last",
         limit="max_completion_tokens",
         grouped=False,
     ),
     "mistral": Preset(
-        "https://api.mistral.ai/v1", "MISTRAL_API_KEY", True, "prefix", seed="random_seed"
+        url="https://api.mistral.ai/v1",
+        key="MISTRAL_API_KEY",
+        paid=True,
+        prefill="prefix",
+        seed="random_seed",
     ),
+    # Servers of one's own, at the port that each takes by itself.
     "vllm": Preset(
-        *("http://127.0.0.1:8000/v1", "VLLM_API_KEY", False, "continue"),
+        url="http://127.0.0.1:8000/v1",
+        key="VLLM_API_KEY",
+        prefill="continue",
         seed_bits=63,
         explicit=True,
         names=_SAME_NAMES,
     ),
     "sglang": Preset(
-        "http://127.0.0.1:30000/v1",
-        "SGLANG_API_KEY",
+        url="http://127.0.0.1:30000/v1",
+        key="SGLANG_API_KEY",
         prefill="continue",
         explicit=True,
         names=_SAME_NAMES,
     ),
     "llamacpp": Preset(
-        *("http://127.0.0.1:8080/v1", "LLAMA_API_KEY", False, "last"),
+        url="http://127.0.0.1:8080/v1",
+        key="LLAMA_API_KEY",
+        prefill="last",
         names=(("top_k", "top_k"), ("repetition_penalty", "repeat_penalty")),
         explicit=True,
     ),
-    "ollama": Preset("http://127.0.0.1:11434/v1", prefill="last", grouped=False),
+    "ollama": Preset(url="http://127.0.0.1:11434/v1", prefill="last", grouped=False),
     "transformers": Preset(
-        *("http://127.0.0.1:8000/v1", "", False, "template", "lines"),
+        url="http://127.0.0.1:8000/v1",
+        prefill="template",
+        think="lines",
         seed_bits=63,
         explicit=True,
         names=(("top_k", "generation_config"), ("repetition_penalty", "generation_config")),

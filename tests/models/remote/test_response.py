@@ -29,27 +29,10 @@ def body(message: Any = None, finish: Any = "stop", **more: Any) -> bytes:
 
 
 FIELDS = (
-    *(
-        "choices",
-        "message",
-        "content",
-        "text",
-        "usage",
-        "prompt_tokens",
-        "completion_tokens",
-        "logprobs",
-        "error",
-    ),
-    *(
-        "finish_reason",
-        "refusal",
-        "model",
-        "reasoning",
-        "token_logprobs",
-        "prompt_tokens_details",
-        "cost",
-    ),
-)
+    "choices", "message", "content", "text", "usage", "prompt_tokens",
+    "completion_tokens", "logprobs", "error", "finish_reason", "refusal", "model",
+    "reasoning", "token_logprobs", "prompt_tokens_details", "cost",
+)  # fmt: skip
 WRONG = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (

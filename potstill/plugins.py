@@ -31,8 +31,6 @@ from typing import Any
 
 from potstill.errors import ConfigError
 
-GROUPS = ("methods", "verifiers", "models", "problems")
-
 
 def plugin_names(group: str) -> list[str]:
     """The names that installed packages bring to a group, sorted."""

@@ -105,11 +105,6 @@ class CachedModel:
         """The real model's id."""
         return self._client.model_id
 
-    @property
-    def store_seed(self) -> int:
-        """The seed under which every request is asked and stored, whatever seed it has itself."""
-        return self._client.seed
-
     def write(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion a request, in order; the model is asked only for what is not stored."""
         if not self._client.continues_unpaid or isinstance(self.inner, Planned):

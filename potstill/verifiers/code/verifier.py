@@ -26,7 +26,6 @@ from potstill.verifiers.code.sandbox import Limits
 from potstill.verifiers.workers import pool
 
 VERSION = "code@2"
-CLASSES = ("pass", "wrong", "time", "memory", "output", "runtime", "syntax", "no code")
 _PROGRAM_CHARACTERS = 2_000  # of a program in its verdict
 _OUTPUT_CHARACTERS = 60  # of what was printed in a reason
 

@@ -105,6 +105,7 @@ def prompt_token_bound(request: Request) -> int:
     else:
         texts = [message.content for message in request.prompt]
     texts.append(request.prefix)
+    # A token is at least a byte, in every tokenizer that is known.
     byte_count = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
     return byte_count + TEMPLATE_TOKENS_PER_MESSAGE * len(texts) + TEMPLATE_TOKENS_PER_PROMPT
 
@@ -125,6 +126,7 @@ def format_amount(amount: Amount, limit: Limit = NO_LIMIT) -> str:
 
 def suggest_limit(name: str, limit: Limit, needed: Amount) -> str:
     """Twice the limit that the next calls would exceed, or more where that is not enough, as `--budget` reads it."""
+    # The limit in tokens where it is the one that stopped the call, or the only one.
     if limit.tokens and (needed.tokens > limit.tokens or not limit.money):
         size = f"{max(2 * limit.tokens, needed.tokens)}tok"
     else:

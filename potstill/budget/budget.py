@@ -134,6 +134,7 @@ class Budget:
         cls, call_log: CallLog, limits: Mapping[str, Limit], prices: Mapping[str, Price]
     ) -> Budget:
         """The budget of a run folder: calls that a killed process left open count as paid at their worst."""
+        # Before anything is spent here: what is open now was sent by a process that is dead.
         call_log.adopt_intents()
         spent = {}
         for role, paid in call_log.spent_by_role().items():
@@ -300,6 +301,7 @@ class Budget:
     def _binding_limit(self, role: str) -> str:
         """The name of the limit that stopped a call; where both did, the one that is nearer to its end."""
         names = [name for name in (role, WHOLE_RUN) if self._limit(name)]
+        # Only limits that refused a call: another one may be nearly spent and still have room for it.
         stopping = [name for name in names if name in self._needed]
         return max(
             stopping or names,
@@ -322,6 +324,7 @@ class Budget:
         key = (permit.role, permit.model.id, request)
         with self._changed:
             reservation = self._reservations.get(key)
+            # A retry of a call that failed: its reservation was kept for it.
             if reservation is not None and reservation.is_active:
                 self._record_sending(permit, request, reservation)
                 return "go"
@@ -337,6 +340,7 @@ class Budget:
                 permit.is_closed = True
                 self._note_needed(permit.role, worst)
                 return "stop"
+            # It fits once calls under way have come back for less than their worst.
             if not all(account.fits(worst, account.reserved) for account in accounts):
                 return "wait"
 
@@ -412,12 +416,14 @@ class Budget:
             self._accounts[name].spent = self._accounts[name].spent.plus(amount)
 
     def _add_reserved(self, role: str, amount: Amount, *, sign: int) -> None:
+        # A role without a name is the run itself, hence a set: its account changes once.
         change = Amount(sign * amount.tokens, sign * amount.picodollars)
         for name in {WHOLE_RUN, role}:
             self._accounts[name].reserved = self._accounts[name].reserved.plus(change)
 
     def _note_excess(self, role: str, model: Model, used: Amount, worst: Amount) -> None:
         """Note a server that used or billed more than the request allowed: its limit may be overshot by that much."""
+        # The amount is spent already; a run can only say so, and be stopped by the next call.
         excess = used.minus(worst)
         if any(excess):
             self.excesses.append(

@@ -12,6 +12,7 @@ from potstill.errors import ConfigError
 
 _SIZES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _NUMBER = r"\d+(?:\.\d*)?|\.\d+"
+# `teacher=` may stand before; then `$5` or `5usd` or `2Mtok`.
 _AMOUNT = re.compile(
     rf"(?:(?P<role>[\w-]+)=)?"
     rf"(?:\$(?P<dollars>{_NUMBER})|(?P<number>{_NUMBER}) ?(?:usd|USD|(?P<size>[kMG]?)tok(?:ens?)?))"
@@ -48,6 +49,7 @@ def parse_budget(texts: Sequence[str]) -> dict[str, float | int]:
                 fix="--budget 5usd, --budget 2Mtok, --budget teacher=3usd",
             )
         prefix = f"budget.roles.{match['role']}" if match["role"] else "budget"
+        # No size, not even an empty one: the unit was money.
         if match["size"] is None:
             settings[f"{prefix}.money"] = float(match["dollars"] or match["number"])
         else:

@@ -69,6 +69,7 @@ def load_price_table(source: str | Mapping[str, Any] = "") -> dict[str, Price]:
 def find_price(name: str, prices: PriceTable) -> Price | None:
     """The price of a model: by its exact name, then without a date, then without the vendor before a slash."""
     while True:
+        # The exact name first: a user may give a snapshot a price of its own.
         for candidate in (name, name.lower(), *_undated_names(name)):
             if candidate in prices:
                 return prices[candidate]
@@ -91,6 +92,7 @@ def _undated_names(name: str) -> Sequence[str]:
 
 def token_cost(price: Price, tokens: Tokens, rate: float = 1.0) -> float:
     """What tokens cost in USD; `cached` are among the prompt tokens, `reasoning` among the completion tokens."""
+    # Whatever a server reports: nothing may cost less than nothing.
     cached = min(tokens.cached, tokens.prompt)
     reasoning = min(tokens.reasoning, tokens.completion)
     cached_price = price.prompt if price.cached is None else price.cached
@@ -173,6 +175,7 @@ def _parse_price(name: str, entry: Any, mistakes: list[str]) -> Price:
         if field not in entry:
             mistakes.append(f"{name}: no {field} price")
 
+    # What is missing is a mistake already; zero only stands in until all mistakes are known.
     values: dict[str, Any] = {"prompt": 0.0, "completion": 0.0}
     for field in _RATE_FIELDS:
         if entry.get(field) is not None:
@@ -184,6 +187,7 @@ def _parse_price(name: str, entry: Any, mistakes: list[str]) -> Price:
 
 
 def _parse_rate(name: str, value: Any, mistakes: list[str]) -> float:
+    # YAML's `yes` is a bool, which Python counts as 1.
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or value < 0:
         mistakes.append(f"{name}: {value!r} is not a number of 0 or more")

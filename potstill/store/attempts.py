@@ -91,12 +91,14 @@ class Attempts:
         if not self.open_intents():
             return 0
         with self._database.transaction() as connection:
+            # Both or neither: killed between them, the calls would be counted twice or never.
             count = connection.execute(_INTENTS_TO_ATTEMPTS, (DIED,)).rowcount
             connection.execute("DELETE FROM intents")
         return count
 
     def open_intents(self) -> list[Intent]:
         """The calls that were sent and have not come back, oldest first."""
+        # The key decides between intents of one batch, which have one time.
         sql = "SELECT key, role, arm, model, tokens, cost FROM intents ORDER BY created, key"
         return [Intent(*row) for row in self._database.read(sql)]
 
@@ -148,6 +150,7 @@ def completions_to_attempts(connection: sqlite3.Connection, keys: Sequence[str])
     """Copy the stored completions of these keys, where there are any, to attempts, before others take their place."""
     sql = "SELECT key FROM completions WHERE key IN (SELECT value FROM json_each(?))"
     stored_keys = connection.execute(sql, (json.dumps(list(keys)),)).fetchall()
+    # Each gets the next number of its key.
     connection.executemany(_COMPLETION_TO_ATTEMPT, stored_keys)
 
 

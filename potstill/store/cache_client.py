@@ -72,6 +72,7 @@ class CacheClient:
             for key, completion in list(completions.items()):
                 if completion.error and key not in self.store.retried_keys:
                     del completions[key]
+        # Also for what another arm paid for: an arm's costs are those of all that it needed, whoever ran first.
         self.store.completions.record_use(self.arm, self.role, list(completions))
         return completions
 
@@ -100,6 +101,7 @@ class CacheClient:
             return list(new)
         settled = []
         for item in new:
+            # Before the commit, because the cost is a column of it.
             completion = self.budget.settle(self.role, self.inner, item.request, item.completion)
             settled.append(item._replace(completion=completion))
         return settled

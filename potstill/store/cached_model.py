@@ -105,6 +105,11 @@ class CachedModel:
         """The real model's id."""
         return self._client.model_id
 
+    @property
+    def store_seed(self) -> int:
+        """The seed under which every request is asked and stored, whatever seed it has itself."""
+        return self._client.seed
+
     def write(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion a request, in order; the model is asked only for what is not stored."""
         if not self._client.continues_unpaid or isinstance(self.inner, Planned):
@@ -171,6 +176,7 @@ class CachedModel:
         keys = self._client.request_keys(requests)
         distinct_keys = list(dict.fromkeys(keys))
         total = len(distinct_keys)
+        # Equal requests in one call are one completion, asked for and counted once.
         answers = self._client.read_stored(distinct_keys)
         self._client.report_progress(len(answers), total)
         budget_ended = False
@@ -207,6 +213,7 @@ class CachedModel:
             plan = split_into_chunks(places, UNPLANNED_BATCH)
 
         for indices in plan:
+            # A batch of the plan without what is stored; `pop`, because equal requests may stand in two batches.
             batch: dict[str, Request] = {}
             for index in indices:
                 if keys[index] in missing:
@@ -261,6 +268,7 @@ class CachedModel:
                 return dict.fromkeys(missing, UNPAID)
             raise budget.spent_error(self.role, self.arm, done, total)
         try:
+            # Whatever happens here, Ctrl-C too, no reservation may stay: other threads would wait for it for ever.
             completions = self.inner.write(requests)
             self._check_count(len(completions), len(requests), "write")
         except BaseException:
@@ -319,6 +327,7 @@ class _ScoredCachedModel(CachedModel):
                 if missing:
                     values = self.inner.likelihood([batch[key] for key in missing])
                     self._check_count(len(values), len(missing), "likelihood")
+                    # Stored before the claim is given up: the next thread that wants them finds them.
                     new_scores = dict(zip(missing, map(dump_json, values), strict=True))
                     self._store.verdicts.put(new_scores)
                     scores |= new_scores

@@ -96,6 +96,7 @@ class Completions:
     def get(self, keys: Sequence[str]) -> dict[str, Completion]:
         """The completions that are there."""
         completions: dict[str, Completion] = {}
+        # A text that a bad disk has changed must not be taken for what a model wrote: it would be trained on.
         for row in self._database.read_by_keys(_ANSWERS, keys):
             key, text, *_, error, _, logprobs, _, _, checksum = row
             if checksum is not None and checksum != _checksum(text, error, logprobs):
@@ -122,6 +123,7 @@ class Completions:
         sql = _UNFINISHED.format(conditions)
         unfinished: set[str] = set()
         for start in range(0, len(keys), _LOOKUP_KEYS):
+            # One SELECT for thousands of keys: a statement each would be most of the time that a finished run takes.
             part = json.dumps(keys[start : start + _LOOKUP_KEYS])
             unfinished.update(key for (key,) in self._database.read(sql, (part,)))
         return unfinished
@@ -164,8 +166,10 @@ class Completions:
             rows.append(_to_row(stored))
             tries += [(key, attempt) for attempt in completion.tries]
         with self._database.transaction() as connection:
+            # First what stands there: the row is replaced below, and what it cost must not be forgotten.
             attempts.completions_to_attempts(connection, keys)
             attempts.append_attempts(connection, model, role, arm, tries)
+            # What was counted at its worst while the calls were under way is now counted as it was.
             attempts.delete_intents(connection, keys)
             connection.executemany(f"INSERT OR REPLACE {_INSERT}", rows)
             _insert_uses(connection, arm, role, keys)
@@ -179,6 +183,7 @@ class Completions:
     def add_exported(self, rows: Sequence[StoredCompletion]) -> int:
         """Take completions as they are and return how many were new; what is already here stays as it is."""
         with self._database.transaction() as connection:
+            # Rows that IGNORE leaves out are no changes, so the difference is what was new.
             before = connection.total_changes
             connection.executemany(
                 f"INSERT OR IGNORE {_INSERT}", [_to_row(stored) for stored in rows]
@@ -208,6 +213,7 @@ class Completions:
 
 def _insert_uses(connection: sqlite3.Connection, arm: str, role: str, keys: Sequence[str]) -> None:
     (generation,) = connection.execute(f"SELECT {_GENERATION}", (arm,)).fetchone()
+    # The generation is that of the arm's present run: `Ledger.finish` deletes the uses of earlier ones.
     connection.executemany(_USE, [(arm, role, key, generation) for key in keys])
 
 
@@ -283,6 +289,7 @@ def _completion_from_answer(row: tuple[Any, ...]) -> Completion:
 
 def _checksum(text: str | bytes, error: str | bytes, logprobs: bytes) -> int:
     """A checksum of what was written: SQLite has none, and a page of a long text may go wrong unseen."""
+    # The sum of the columns as they are stored, one after the other.
     checksum = 0
     for column in (text, error):
         content = column.encode() if isinstance(column, str) else column

@@ -32,6 +32,7 @@ class Database:
         """Open the file, make its tables if it is new and `create`, and refuse one of another version."""
         self.path = path
         self.readonly = readonly
+        # Re-entrant: what is inside a transaction may read through the same Database.
         self._lock = threading.RLock()
         with _explain_errors(path):
             self._connection = _connect(path, readonly)
@@ -43,6 +44,7 @@ class Database:
 
     def _prepare(self, create: bool) -> None:
         """Make the tables of a new file, or check that these are the tables of a store."""
+        # An empty file has no tables: it is new, or its maker was killed before its first commit.
         sql = "SELECT name FROM sqlite_master WHERE type = 'table'"
         tables = {name for (name,) in self._connection.execute(sql)}
         if not tables and create:
@@ -98,6 +100,7 @@ class Database:
             keys: to fill it with; as many SELECTs as they need.
             args: values of the placeholders that stand before it.
         """
+        # A SELECT a part. Rows come in no order that a caller may rely on.
         rows: list[tuple[Any, ...]] = []
         for start in range(0, len(keys), _KEYS_PER_SELECT):
             part = keys[start : start + _KEYS_PER_SELECT]
@@ -108,6 +111,7 @@ class Database:
     def pages(self, table: str, columns: str) -> Iterator[tuple[Any, ...]]:
         """Every row of a table in the order of writing, read in pages: a large store never lies in memory."""
         sql = f"SELECT rowid, {columns} FROM {table} WHERE rowid > ? ORDER BY rowid LIMIT ?"
+        # By rowid and not by OFFSET: a page costs the same wherever it lies, and rows may be added meanwhile.
         last_rowid = -1
         while page := self.read(sql, (last_rowid, _PAGE_ROWS)):
             last_rowid = page[-1][0]
@@ -124,10 +128,12 @@ class Database:
             )
         with self._lock, _explain_errors(self.path):
             try:
+                # IMMEDIATE takes the right to write now, not at the first write, when another may have it.
                 self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
                 self._connection.execute("COMMIT")
             except BaseException:
+                # SQLite may have rolled back by itself, on a full disk for instance.
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise

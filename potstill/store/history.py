@@ -72,6 +72,7 @@ class History:
             "SELECT m.seq, t.record, m.notes FROM made m NOT INDEXED JOIN traces t ON t.id = m.id "
             "WHERE m.arm = ? AND ? IN ('', t.operator) AND m.seq > ? ORDER BY m.seq LIMIT 500"
         )
+        # Pages by sequence number, so that a large arm never lies in memory, and writing may go on beside it.
         last_seq = -1
         while page := self._database.read(sql, (arm, operator, last_seq)):
             last_seq = page[-1][0]
@@ -88,6 +89,7 @@ class History:
 
     def ancestry(self, id: str, arm: str = "") -> list[Trace]:
         """The trace and everything it came from, nearest first; what the store doesn't have is left out."""
+        # Breadth first, a SELECT a generation. A trace with two children in the family is listed once.
         family: list[Trace] = []
         visited = {id}
         generation = [id]
@@ -125,6 +127,7 @@ class History:
             ):
                 if trace_id in records:
                     records[trace_id].update(json.loads(notes))
+            # In the order that was asked for: SELECT ... IN gives them in another.
             for trace_id in part:
                 if trace_id in records:
                     yield from_record(records[trace_id])

@@ -94,6 +94,7 @@ class Ledger:
         """Write down the rows a stage of this arm trains on, in order."""
         with self._database.transaction() as connection:
             self._insert_traces(connection, traces)
+            # A stage that comes twice in one run has the rows of the last time.
             connection.execute("DELETE FROM rows WHERE arm = ? AND stage = ?", (self.arm, stage))
             connection.executemany(
                 "INSERT INTO rows VALUES (?, ?, ?, ?)",
@@ -116,6 +117,7 @@ class Ledger:
 
     def _insert_traces(self, connection: sqlite3.Connection, traces: Sequence[Trace]) -> None:
         """Insert traces that are new, and merge the annotations of all into what the arm has noted of them."""
+        # A trace is stored once for all arms; what an arm says of it (verdict, scores, weight) is stored an arm.
         distinct = {trace.id: trace for trace in traces}
         connection.executemany(
             "INSERT OR IGNORE INTO traces VALUES (?, ?, ?, ?)",
@@ -129,6 +131,7 @@ class Ledger:
                 for trace in distinct.values()
             ],
         )
+        # Annotations only ever add up: a call that gives no verdict must not erase an earlier one.
         notes = self._read_notes(list(distinct))
         for trace in traces:
             notes[trace.id] = merge_annotations(notes.get(trace.id, {}), annotation_record(trace))

@@ -32,6 +32,7 @@ class WriterLock:
             if self._name in _OWN_LOCKS:
                 raise _folder_in_use_error(path, os.getpid())
             try:
+                # Not "w": that would erase the holder's process id before we know whether the lock is ours.
                 self._file = path.open("a+", encoding="ascii")
             except OSError as error:
                 raise unwritable_folder_error(path.parent, error) from error
@@ -49,6 +50,7 @@ class WriterLock:
                 raise unwritable_folder_error(path.parent, error) from error
             pid = int(holder_pid) if holder_pid.isdigit() else None
             raise _folder_in_use_error(path, pid) from error
+        # The lock is ours: leave our process id for the error of whoever comes second.
         self._file.truncate(0)
         self._file.write(str(os.getpid()))
         self._file.flush()
@@ -56,6 +58,7 @@ class WriterLock:
     def release(self) -> None:
         """Let the next writer in; a second call does nothing."""
         with _OWN_LOCKS_GUARD:
+            # Closing any descriptor of the file drops the process's POSIX lock, so entry and file go together.
             _OWN_LOCKS.pop(self._name, None)
             self._file.close()
 

@@ -42,6 +42,7 @@ class Students:
     def put(self, student: Student) -> None:
         """Store a student; one trained again takes the place of the old one."""
         folder = student.folder.resolve()
+        # Relative to the run folder, which may be moved or copied with its students.
         if folder.is_relative_to(self._run_folder):
             folder = folder.relative_to(self._run_folder)
         row = (

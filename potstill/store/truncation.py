@@ -94,10 +94,12 @@ def final_answer(policy: Policy, truncated: Sequence[Completion], answer: Comple
     if not truncated:
         return answer
     if answer.error:
+        # The further call failed: what was cut off is still an answer, and was paid for.
         usable = _join_parts(truncated) if policy == "continue" else truncated[-1]
         return usable._replace(tries=(*usable.tries, _as_attempt(answer)))
     if policy == "continue":
         return _join_parts([*truncated, answer])
+    # Asked anew: the cut answers count as what was paid on the way to this one.
     earlier_tries = [_as_attempt(part) for part in truncated]
     return answer._replace(tries=(*earlier_tries, *answer.tries))
 
@@ -122,6 +124,7 @@ def _join_parts(parts: Sequence[Completion]) -> Completion:
         logprobs += part.logprobs
         tries += part.tries
     costs = [part.cost for part in parts if part.cost is not None]
+    # Each part was billed with the whole prompt before it, so prompt tokens are summed too.
     token_counts = zip(*(part.tokens for part in parts), strict=True)
     return parts[-1]._replace(
         text="".join(part.text for part in parts),

@@ -121,6 +121,7 @@ def _all_entries(store: Store, arm: str) -> Iterator[Entry]:
 
 def _entries_of(store: Store, part: Sequence[StoredCompletion], arm: str) -> Iterator[Entry]:
     """The entries of these completions, each after those of its attempts."""
+    # All tries and verdicts of the part at once, not a SELECT a completion.
     attempts = store.attempts.by_key([stored.key for stored in part])
     verdicts = _verdicts_by_key(store, part, arm)
     for stored in part:
@@ -161,6 +162,7 @@ def _attempts_without_completion(store: Store, arm: str) -> Iterator[Entry]:
 
 def _attempt_entry(stored: StoredAttempt, payload: dict[str, Any]) -> Entry:
     attempt = stored.attempt
+    # What had come before the connection broke, if anything.
     reasoning, reply = split_reasoning(attempt.text)
     return Entry(
         key=stored.key,
@@ -204,6 +206,7 @@ def _verdicts_by_key(
     for trace_id, noting_arm, text in store.database.read_by_keys(sql, trace_ids, [arm]):
         notes.setdefault(trace_id, []).append((noting_arm, json.loads(text)))
 
+    # Give each trace's verdicts to the completions that it came from.
     verdicts: dict[str, list[EntryVerdict]] = {}
     for author, trace_id in authors_and_traces:
         for stored in _sources_of_trace(by_author[author], records[trace_id]):
@@ -216,6 +219,7 @@ def _verdicts_by_key(
 def _create_author_index(store: Store) -> None:
     """Make a table in memory or a temporary file, from authors to traces; the store itself is not written to."""
     if not store.database.read("SELECT 1 FROM sqlite_temp_master WHERE name = 'authors'"):
+        # Traces have no index by author: one pass over all of them, once a connection.
         store.database.read(_AUTHORS)
         store.database.read("CREATE INDEX temp.authors_by_author ON authors (author)")
 

@@ -128,6 +128,7 @@ def check_store(store: Store) -> list[str]:
     dropped traces, trained rows and needed completions are there, and the Parquet files of the arms that ended.
     """
     problems = _check_file(store)
+    # Around bad pages: `integrity_check` has named those, and the sound entries are still checked one by one.
     for stored in store.completions.iterate_readable():
         damage = describe_damage(stored)
         if damage:
@@ -194,6 +195,7 @@ def collect_garbage(
     """
     read = store.database.read
     count, size = read(f"SELECT count(*), {_SIZE} {_UNUSED_COMPLETIONS}")[0]
+    # An arm that was begun and has not ended may need anything that no ledger names yet.
     arms = store.history.arms()
     all_ended = bool(arms) and all(arms.values())
     trace_count = 0
@@ -234,6 +236,7 @@ def _superseded_verdicts(store: Store, versions: Collection[str]) -> list[str]:
     """The keys of verdicts by verifiers that neither any arm's ledger names nor `versions`."""
     needed = set(versions)
     needed.update(name for (name,) in store.database.read(_VERIFIERS_OF_NOTES) if name)
+    # Keys of likelihoods lie in the same table; they have no verifier and are kept.
     superseded = []
     for key, value in store.database.pages("judgements", "key, value"):
         if not key.startswith("verdict-"):

@@ -58,6 +58,7 @@ def write_arm_files(
         arm: whose files.
         read_whole: read every page of a file before it counts as sound; else its end, which was written last.
     """
+    # Written again only where the state differs: a fast-forwarded run leaves its files, and their times, alone.
     history = History(database)
     written = []
     for file in _arm_files(database, folder, arm):
@@ -139,6 +140,7 @@ def _arm_files(database: Database, folder: Path, arm: str) -> list[ArmFile]:
 
 def _hash_table(database: Database, sql: str, arm: str) -> str:
     """Number and hash of the rows that a paged SELECT gives; "" where there are none."""
+    # Over what the file shows, not over the file: the same ledger has the same state on any machine.
     digest = hashlib.sha256(SCHEME.encode())
     last_rowid, count = -1, 0
     while page := database.read(f"{sql} LIMIT {ROW_GROUP}", (arm, last_rowid)):
@@ -156,6 +158,7 @@ def _placed_rows(history: History, arm: str) -> Iterator[PlacedTrace]:
         for start in range(0, len(ids), ROW_GROUP):
             part = ids[start : start + ROW_GROUP]
             traces = {trace.id: trace for trace in history.traces_by_id(part, arm)}
+            # Rows of a stage in the order they were trained in; a trace may stand in several places.
             for position, trace_id in enumerate(part, start=start):
                 if trace_id in traces:
                     yield PlacedTrace(traces[trace_id], stage, position)
@@ -165,6 +168,7 @@ def _write_file(file: ArmFile, placed_traces: Iterable[PlacedTrace]) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
+    # The state is in the file itself, so that a copied or half-restored folder is noticed.
     metadata = {
         "potstill.scheme": SCHEME,
         "potstill.arm": file.arm,

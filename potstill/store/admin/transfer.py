@@ -46,6 +46,7 @@ def export_completions(store: Store, path: Path) -> ExportCounts:
     """Write every completion that can be read as JSONL, a header line with the version first; whole or not at all."""
     exported = 0
     with writing(path) as file:
+        # A file of another version is refused by its first line, not by the first row that happens to differ.
         header = {"potstill": "completions", "scheme": SCHEME, "schema": SCHEMA}
         file.write(_encode_line(canonical(header)))
         for completion in store.completions.iterate_readable():
@@ -54,6 +55,7 @@ def export_completions(store: Store, path: Path) -> ExportCounts:
                 exported += 1
         for attempt in _readable_attempts(store):
             file.write(_encode_line(_format_attempt(attempt)))
+    # How many there should have been, by the index of keys, which lies on other pages than the rows.
     total = salvage.count_completions(store.database)
     return ExportCounts(exported, lost=None if total is None else total - exported)
 
@@ -63,6 +65,7 @@ def import_completions(store: Store, path: Path, *, paid: bool = False) -> Impor
 
     With `paid` what the exporting store had paid for, attempts too, counts as paid here: it is the same run, rescued.
     """
+    # A transaction a part: an import that is stopped goes on where it was, and memory stays flat.
     read_count = new_count = 0
     for rows in _split_rows(_read_rows(path), _ROWS_PER_TRANSACTION):
         completions, attempts = [], []

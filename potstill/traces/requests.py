@@ -11,6 +11,7 @@ from potstill.errors import ConfigError, ModelError
 from potstill.models.model import Completion, Model, Request, Sampling
 from potstill.records import Author, Prompt, Trace, digest
 from potstill.traces.prompts import RenderedPrompt
+from potstill.traces.session import current_session
 
 # A request's number is `draw` times this, plus how many equal requests came before it in the call.
 SAMPLES_PER_CALL = 1_000_000
@@ -77,11 +78,12 @@ def request_completions(
     # Equal jobs of one call are counted, so that each gets a sample of its own.
     repetitions: Counter[tuple[Prompt, str]] = Counter()
     requests: list[Request] = []
+    seed = request_seed(model)
     for prompt, prefix in jobs:
         for _ in range(n):
             number = draw * SAMPLES_PER_CALL + repetitions[prompt, prefix]
             repetitions[prompt, prefix] += 1
-            requests.append(Request(prompt, prefix, sampling, number))
+            requests.append(Request(prompt, prefix, sampling, number, seed))
     most_repeated = max(repetitions.values(), default=0)
     if most_repeated > SAMPLES_PER_CALL:
         raise ConfigError(
@@ -90,6 +92,25 @@ def request_completions(
         )
     answers = list(zip(requests, _write_all(model, requests), strict=True))
     return [answers[start : start + n] for start in range(0, len(answers), n)]
+
+
+def request_seed(model: Model) -> int:
+    """Return the seed of this session's requests.
+
+    Raises:
+        ConfigError: the model's store asks under another seed.
+    """
+    session_seed = current_session().seed
+    store_seed = getattr(model, "store_seed", None)
+    if session_seed is None:
+        return 0
+    if store_seed is not None and store_seed != session_seed:
+        raise ConfigError(
+            f"the session has seed {session_seed}, and the store of {model.id} asks under seed {store_seed}",
+            expected="one seed: it is recorded with the results",
+            fix="open the store or folder with the seed of the evaluation",
+        )
+    return session_seed
 
 
 def _write_all(model: Model, requests: Sequence[Request]) -> Sequence[Completion]:

@@ -32,9 +32,11 @@ class Options(NamedTuple):
 
     def letter_of(self, label: str) -> str:
         """The letter that a prompt gives to the option of this label; "" where no option has it."""
-        folded = [known.casefold() for known in self.labels]
         wanted = label.casefold()
-        return LETTERS[folded.index(wanted)] if wanted in folded else ""
+        for letter, own_label in zip(LETTERS, self.labels, strict=False):
+            if own_label.casefold() == wanted:
+                return letter
+        return ""
 
 
 NO_OPTIONS = Options()
@@ -76,9 +78,9 @@ def option_columns(columns: Iterable[str]) -> tuple[str, ...]:
     present = list(columns)
     for prefix in _COLUMN_PREFIXES:
         for labels in (LETTERS, string.digits[1:]):
-            found = _labelled_columns(present, prefix, labels)
-            if len(found) > 1:
-                return found
+            labelled = _labelled_columns(present, prefix, labels)
+            if len(labelled) > 1:
+                return labelled
     return ()
 
 
@@ -177,10 +179,10 @@ def _option_text(value: Any) -> str:
 def _labelled_columns(columns: Sequence[str], prefix: str, labels: str) -> tuple[str, ...]:
     """The columns `prefix` + A, B, C … (or 1, 2, 3 …) up to the first that is missing."""
     by_name = {column.lower() if prefix else column: column for column in columns}
-    found: list[str] = []
+    labelled: list[str] = []
     for label in labels:
         column = by_name.get(f"{prefix}{label}".lower() if prefix else label)
         if column is None:
             break
-        found.append(column)
-    return tuple(found)
+        labelled.append(column)
+    return tuple(labelled)

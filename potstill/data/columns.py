@@ -77,6 +77,7 @@ ANSWER_FIELDS = (
 TRACES = "potstill traces"
 PREFERENCE = "preference"
 BY_MODEL = "a column a model"
+REASONING_AND_ANSWER = "question/reasoning/answer"
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,7 @@ class ColumnChooser:
     ) -> None:
         """Survey the sample; the columns of a kind of row are chosen when the first of them is read."""
         self.source, self._purpose = source, purpose
-        self._given = dict(mapping)
+        self._mapping = dict(mapping)
         self._survey = Survey([row for row in rows if not is_trace_record(row)])
         self._check_mapping(rows)
         self._chosen: dict[frozenset[str], Columns] = {}
@@ -266,8 +267,9 @@ class ColumnChooser:
         texts: dict[str, dict[str, None]] = {}
         for columns in self._chosen.values():
             for field, text in columns.to_mapping().items():
-                name = "answer" if self._purpose == "problems" and field == "gold" else field
-                texts.setdefault(name, {})[text] = None
+                if self._purpose == "problems" and field == "gold":
+                    field = "answer"
+                texts.setdefault(field, {})[text] = None
         return {field: " or ".join(columns) for field, columns in texts.items()}
 
     def unread_columns(self) -> list[str]:
@@ -282,83 +284,111 @@ class ColumnChooser:
         columns = self._survey.live(self._survey.values)
         named = [column for column in columns if column.lower() in LABEL_NAMES]
         unread = self.unread_columns()
-        return [c for c in named if c in unread and not self._survey.is_label(c)]
+        return [name for name in named if name in unread and not self._survey.is_label(name)]
 
     def _choose(self, names: Sequence[str]) -> Columns:
         """The columns of rows that have these names."""
-        pick = _Picker(names, self._survey, self._given)
-        answers = self._choose_answers(pick) if self._purpose == "answers" else Columns("")
-        taken = {*answers.completion, *answers.reasoning}
-
+        pick = _Picker(names, self._survey, self._mapping)
+        answers = Columns()
+        if self._purpose == "answers":
+            answers = self._choose_answers(pick)
         question = self._choose_question(pick, answers)
-        taken.update(question)
-        instruction = bool(question) and question[0].lower() == "instruction"
-        label = pick.one("label", LABEL_NAMES, test=self._survey.is_label)
-        # How a model is told to answer is no part of a problem: `system` is listed among the unread columns.
-        is_problem = self._purpose == "problems"
-        if is_problem or answers.layout == PREFERENCE:
-            label = ""
+
+        # A column is read as one thing: what holds completions or the question holds no gold answer.
+        taken = {*answers.completion, *answers.reasoning, *question}
         gold = self._choose_gold(pick, taken)
-        solution = pick.one("solution", SOLUTION_NAMES, taken={*taken, gold})
-        return replace(
+        columns = replace(
             answers,
             question=question,
-            label=label,
-            finish=self._choose_finish(pick),
             gold=gold,
+            finish=self._choose_finish(pick),
             id=pick.one("id", ID_NAMES, taken=taken),
             choices=self._choose_options(pick),
-            solution=solution,
+            solution=pick.one("solution", SOLUTION_NAMES, taken={*taken, gold}),
             table=pick.one("table", TABLE_NAMES, taken=taken),
             tests=pick.one("tests", TESTS_NAMES, taken=taken),
             context=pick.one("context", CONTEXT_NAMES, taken=taken),
-            input=pick.one("input", ("input",) if instruction else (), taken=taken),
-            system="" if is_problem else pick.one("system", SYSTEM_NAMES, taken=taken),
             history=pick.one("history", HISTORY_NAMES, taken=taken),
             tools=pick.one("tools", TOOLS_NAMES, taken=taken),
-            writer=pick.one("writer", WRITER_NAMES, taken=taken) if answers.layout else "",
+        )
+        # `input` belongs to Alpaca's instruction, and means anything elsewhere.
+        if question and question[0].lower() == "instruction":
+            columns = replace(columns, input=pick.one("input", ("input",), taken=taken))
+        # How a model is told to answer is no part of a problem: `system` is then among the unread columns.
+        if self._purpose == "problems":
+            return columns
+
+        columns = replace(
+            columns,
+            system=pick.one("system", SYSTEM_NAMES, taken=taken),
+            writer=pick.one("writer", WRITER_NAMES, taken=taken),
             weight=pick.one("weight", ("weight",)),
             spans=pick.one("spans", ("spans",)),
             prefix=pick.one("prefix", ("prefix",)),
             object_labels=self._survey.object_labels,
         )
+        # The sides of a pair say themselves which is right.
+        if columns.layout != PREFERENCE:
+            label = pick.one("label", LABEL_NAMES, test=self._survey.is_label)
+            columns = replace(columns, label=label)
+        return columns
 
     def _choose_answers(self, pick: _Picker) -> Columns:
         """Layout, completion columns and reasoning columns."""
-        replies = pick.given("completion") or pick.given("answer")
-        given_reasoning = self._given.get("reasoning")
-        is_given = bool(self._given.get("completion") or self._given.get("answer"))
-        if given_reasoning:
-            if not is_given:
+        # What the user named.
+        replies = pick.mapped("completion") or pick.mapped("answer")
+        is_mapped = bool(self._mapping.get("completion") or self._mapping.get("answer"))
+        if self._mapping.get("reasoning"):
+            if not is_mapped:
                 replies = pick.all_of((*COMPLETION_NAMES, *REPLY_NAMES))[:1]
-            reasoning = pick.given("reasoning")
-            return Columns("question/reasoning/answer", completion=replies, reasoning=reasoning)
-        if is_given:
-            return Columns("columns as given", completion=replies)
+            reasoning = pick.mapped("reasoning")
+            return Columns(REASONING_AND_ANSWER, completion=replies, reasoning=reasoning)
+        if is_mapped:
+            reasoning = self._reasoning_beside(pick, replies)
+            return Columns("columns as given", completion=replies, reasoning=reasoning)
 
+        # Names that leave no doubt.
         pair = pick.all_of(("chosen", "rejected"))
         if len(pair) == 2:
-            self._refuse_beside_pair(pick)
+            self._reasoning_beside(pick, pair)
             return Columns(PREFERENCE, completion=pair)
         named = _named_reasoning(pick)
-        if named and given_reasoning is None:
+        if named and "reasoning" not in self._mapping:
             return named
-
-        thoughts = () if given_reasoning == "" else pick.reasoning()
         completion = self._completion_columns(pick)
-        layout = "question/reasoning/answer" if thoughts else ""
         if completion:
-            layout = layout or _layout_name(pick, completion)
-            return Columns(layout, completion=completion, reasoning=thoughts)
+            reasoning = self._reasoning_beside(pick, completion)
+            layout = REASONING_AND_ANSWER if reasoning else _layout_name(pick, completion)
+            return Columns(layout, completion=completion, reasoning=reasoning)
         if self._has_completions():
             # Other rows of the file have theirs, and this row's is null, or not there.
-            empty = pick.named((*COMPLETION_NAMES, *CHAT_NAMES))[:1]
-            return Columns("prompt/completion" if empty else "", completion=empty)
+            return Columns(completion=pick.named((*COMPLETION_NAMES, *CHAT_NAMES))[:1])
+
+        # Names that mean a completion where nothing else in the file does.
         replies = pick.all_of(REPLY_NAMES)[:1]
-        if thoughts and replies:
-            return Columns(layout, completion=replies, reasoning=thoughts)
-        completion = thoughts[:1] or pick.all_of(FALLBACK_COMPLETION_NAMES)[:1]
+        reasoning = self._reasoning_beside(pick, replies)
+        if reasoning and replies:
+            return Columns(REASONING_AND_ANSWER, completion=replies, reasoning=reasoning)
+        completion = reasoning[:1] or pick.all_of(FALLBACK_COMPLETION_NAMES)[:1]
         return Columns("prompt/completion", completion=completion) if completion else Columns()
+
+    def _reasoning_beside(self, pick: _Picker, completion: Sequence[str]) -> tuple[str, ...]:
+        """The columns of thoughts that belong to one completion column.
+
+        Raises:
+            InputError: a thought beside several completion columns, of which any may be meant.
+        """
+        if self._mapping.get("reasoning") == "":
+            return ()
+        reasoning = tuple(name for name in pick.reasoning() if name not in completion)
+        if reasoning and len(completion) > 1:
+            raise InputError(
+                f"the column {reasoning[0]!r} beside {' and '.join(completion)}: "
+                "nobody can tell whose thought it is",
+                expected="thoughts inside the completions, as turns or objects with reasoning_content",
+                fix="put them there, or --map reasoning= to read the completions without",
+            )
+        return reasoning
 
     def _completion_columns(self, pick: _Picker) -> tuple[str, ...]:
         """The columns of a row that hold completions beyond doubt."""
@@ -378,9 +408,8 @@ class ColumnChooser:
         return any(column.lower() in strong or self._survey.is_model(column) for column in columns)
 
     def _choose_question(self, pick: _Picker, answers: Columns) -> tuple[str, ...]:
-        given = self._given.get("question")
-        if given is not None:
-            return pick.given("question", "+")
+        if "question" in self._mapping:
+            return pick.mapped("question")
         body = pick.all_of(("body", "question"))
         if len(body) == 2:  # SVAMP's layout
             return body
@@ -394,7 +423,9 @@ class ColumnChooser:
         `gt` is then what an evaluation made of the answer in order to compare it: "4:30p.." of "4:30 p.m.".
         """
         field = "answer" if self._purpose == "problems" else "gold"
-        names = ("answer", *GOLD_NAMES) if pick.all_of(("gt_cot",)) else GOLD_NAMES
+        names = list(GOLD_NAMES)
+        if pick.all_of(("gt_cot",)):
+            names.insert(0, "answer")
         return pick.one(field, names, taken=taken, test=self._is_gold)
 
     def _is_gold(self, column: str) -> bool:
@@ -402,32 +433,25 @@ class ColumnChooser:
         return column.lower() not in LABEL_NAMES or not self._survey.is_label(column)
 
     def _choose_finish(self, pick: _Picker) -> tuple[str, ...]:
-        if "finish" in self._given:
-            return pick.given("finish")
+        if "finish" in self._mapping:
+            return pick.mapped("finish")
         return pick.all_of(FINISH_REASON_KEYS)
 
     def _choose_options(self, pick: _Picker) -> tuple[str, ...]:
-        if "choices" in self._given:
-            return pick.given("choices")
+        if "choices" in self._mapping:
+            return pick.mapped("choices")
         named = pick.all_of(CHOICES_NAMES)[:1]
         return named or option_columns(self._survey.live(pick.names))
 
-    def _refuse_beside_pair(self, pick: _Picker) -> None:
-        thoughts = pick.reasoning()
-        if thoughts and self._given.get("reasoning") is None:
-            raise InputError(
-                f"the column {thoughts[0]!r} beside a pair: nobody can tell whose thought it is",
-                expected="the thoughts inside chosen and rejected, as turns with reasoning_content",
-                fix="put them there, or --map reasoning= to read the pairs without",
-            )
-
     def _check_mapping(self, rows: Sequence[Row]) -> None:
         """Refuse fields that there are not, and columns that no row of the sample has."""
-        known = PROBLEM_FIELDS if self._purpose == "problems" else ANSWER_FIELDS
+        fields_of_map = PROBLEM_FIELDS if self._purpose == "problems" else ANSWER_FIELDS
         columns = list(dict.fromkeys(column for row in rows for column in row))
-        for field, text in self._given.items():
-            if field not in known:
-                raise ConfigError(f"--map names no field {field!r}", available=known, wanted=field)
+        for field, text in self._mapping.items():
+            if field not in fields_of_map:
+                raise ConfigError(
+                    f"--map names no field {field!r}", available=fields_of_map, wanted=field
+                )
             for column in split_columns(field, text):
                 if column not in columns:
                     raise ConfigError(
@@ -439,8 +463,8 @@ class ColumnChooser:
                     )
         if (
             self._purpose == "answers"
-            and self._given.get("completion")
-            and self._given.get("answer")
+            and self._mapping.get("completion")
+            and self._mapping.get("answer")
         ):
             raise ConfigError(
                 "completion and answer are both given",
@@ -467,7 +491,7 @@ class ColumnChooser:
         for column, value in row.items():
             if self._survey.values.get(column) or is_empty(value):
                 continue
-            if column.lower() in _KNOWN_NAMES and column not in self._given.values():
+            if column.lower() in _KNOWN_NAMES and column not in self._mapping.values():
                 raise InputError(
                     f"the column {column!r} held nothing in the first {SAMPLE_ROWS:,} rows, and does now",
                     expected="columns that a sample of the rows shows",
@@ -478,9 +502,9 @@ class ColumnChooser:
 class _Picker:
     """Columns of one kind of row by their known names."""
 
-    def __init__(self, names: Sequence[str], survey: Survey, given: Mapping[str, str]) -> None:
+    def __init__(self, names: Sequence[str], survey: Survey, mapping: Mapping[str, str]) -> None:
         self.names = list(names)
-        self._survey, self._given = survey, given
+        self._survey, self._mapping = survey, mapping
         self._by_lower: dict[str, str] = {}
         for name in names:
             self._by_lower.setdefault(name.lower(), name)
@@ -501,18 +525,17 @@ class _Picker:
         taken: Iterable[str] = (),
         test: Any = None,
     ) -> str:
-        """The column of a field: the given one, else the first of these names that is not taken and passes the test."""
-        if field in self._given:
-            columns = self.given(field)
-            return columns[0] if columns else ""
+        """The column of a field: the user's, else the first of these names that is not taken and passes the test."""
+        if field in self._mapping:
+            return next(iter(self.mapped(field)), "")
         for column in self.all_of(known):
             if column not in taken and (test is None or test(column)):
                 return column
         return ""
 
-    def given(self, field: str, joint: str = ",") -> tuple[str, ...]:
+    def mapped(self, field: str) -> tuple[str, ...]:
         """The columns that the user named for a field, those that this kind of row has."""
-        named = split_columns(field, self._given.get(field, ""))
+        named = split_columns(field, self._mapping.get(field, ""))
         return tuple(column for column in named if column in self.names)
 
     def reasoning(self) -> tuple[str, ...]:
@@ -523,7 +546,8 @@ class _Picker:
 
 def split_columns(field: str, text: str) -> tuple[str, ...]:
     """The columns of "a,b", or of "Body+Question" for a question."""
-    return tuple(part for part in text.split("+" if field == "question" else ",") if part)
+    separator = "+" if field == "question" else ","
+    return tuple(part for part in text.split(separator) if part)
 
 
 _KNOWN_NAMES = frozenset(
@@ -540,9 +564,13 @@ def _named_reasoning(pick: _Picker) -> Columns | None:
     pairs = [pair for pair in REASONING_PAIRS if len(pick.all_of(pair[:2])) == 2]
     if not pairs:
         return None
-    replies = tuple(pick.all_of((pair[1],))[0] for pair in pairs)
-    reasoning = tuple(pick.all_of((pair[0],))[0] for pair in pairs)
-    return Columns(pairs[0][2], completion=replies, reasoning=reasoning)
+    replies: list[str] = []
+    reasoning: list[str] = []
+    for reasoning_name, reply_name, _ in pairs:
+        reasoning += pick.all_of((reasoning_name,))
+        replies += pick.all_of((reply_name,))
+    layout = pairs[0][2]
+    return Columns(layout, completion=tuple(replies), reasoning=tuple(reasoning))
 
 
 def _layout_name(pick: _Picker, completion: Sequence[str]) -> str:

@@ -42,10 +42,10 @@ def read_gold(value: Any, kind: str = "") -> Gold:
     if kind in WHOLE_KINDS or not text:
         return Gold(text)
     # Prose: only its last line says the final answer.
-    found = extract.marked_answer(text.splitlines()[-1])
-    if found is None:
+    candidate = extract.marked_answer(text.splitlines()[-1])
+    if candidate is None:
         return Gold(text)
-    answer = extract.first_sentence(found.text).strip().strip("*_").removesuffix(".").strip()
+    answer = extract.first_sentence(candidate.text).strip().strip("*_").removesuffix(".").strip()
     return Gold(answer, text) if answer else Gold(text)
 
 

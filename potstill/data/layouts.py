@@ -89,7 +89,7 @@ class RecordedCompletion(NamedTuple):
         finish_word: what the file says of its end, where that is in no table.
         label: what the file says of it: right, wrong, nothing.
         column: where it stands.
-        given: how many characters of the text it began with, and which nobody learns.
+        prefix_length: how many characters of the text it began with, and which nobody learns.
         weight: of its turn.
     """
 
@@ -98,7 +98,7 @@ class RecordedCompletion(NamedTuple):
     finish_word: str = ""
     label: bool | None = None
     column: str = ""
-    given: int = 0
+    prefix_length: int = 0
     weight: float = 1.0
 
 
@@ -140,23 +140,23 @@ def read_row(row: Row, columns: Columns, *, needs_question: bool = True) -> RowC
         )
     if columns.layout == PREFERENCE:
         _refuse_weights_of_pair(row)
-    asked = read_question(row, columns)
+    row_prompt = read_question(row, columns)
     completions: list[RecordedCompletion] = []
     prompts: list[tuple[Turn, ...]] = []
     for position in range(len(columns.completion)):
-        for completion, turns in _read_column(row, columns, position, asked):
+        for completion, turns in _read_column(row, columns, position, row_prompt):
             completions.append(completion)
             prompts.append(turns)
-    turns = _only_prompt(prompts, asked)
+    turns = _only_prompt(prompts, row_prompt)
     turns = _add_history(turns, cell(row, columns.history))
     turns = _add_system(turns, cell(row, columns.system))
-    question = asked.question or _last_question(turns)
+    question = row_prompt.question or _last_question(turns)
     if needs_question and not question.strip():
         raise _no_question(row)
-    return RowContent(question, _to_prompt(turns), tuple(completions), asked.options)
+    return RowContent(question, _to_prompt(turns), tuple(completions), row_prompt.options)
 
 
-class Asked(NamedTuple):
+class RowPrompt(NamedTuple):
     """What the columns of a row's prompt ask.
 
     Args:
@@ -172,7 +172,7 @@ class Asked(NamedTuple):
     is_conversation: bool = False
 
 
-def read_question(row: Row, columns: Columns) -> Asked:
+def read_question(row: Row, columns: Columns) -> RowPrompt:
     """The prompt of a row's columns.
 
     Raises:
@@ -187,7 +187,7 @@ def read_question(row: Row, columns: Columns) -> Asked:
     options = read_row_options(row, columns)
     cells = [cell(row, column) for column in columns.question]
     if not cells or set(columns.question) <= set(columns.completion):
-        return Asked((), "", options)
+        return RowPrompt((), "", options)
     turns = parse_turns(cells[0]) if len(cells) == 1 else None
     if turns is not None:
         if columns.question[0].lower() in CHAT_NAMES and turns[-1].role == "assistant":
@@ -195,15 +195,15 @@ def read_question(row: Row, columns: Columns) -> Asked:
                 :-1
             ]  # the conversation's own answer, beside completions in another column
         _check_context(row, columns, turns)
-        return Asked(tuple(turns), _last_question(turns), options, is_conversation=True)
+        return RowPrompt(tuple(turns), _last_question(turns), options, is_conversation=True)
 
     question = _compose_question(row, columns, cells)
     if not question:
-        return Asked((), "", options)
-    shown = question
+        return RowPrompt((), "", options)
+    prompt_text = question
     if options.texts and not _contains_all(question, options.texts):
-        shown = f"{question}\n\n{format_options(options.texts)}"
-    return Asked((Turn("user", shown),), question, options)
+        prompt_text = f"{question}\n\n{format_options(options.texts)}"
+    return RowPrompt((Turn("user", prompt_text),), question, options)
 
 
 def cell(row: Row, column: str) -> Any:
@@ -299,7 +299,7 @@ def _compose_question(row: Row, columns: Columns, cells: Sequence[Any]) -> str:
 
 
 def _context_text(row: Row, columns: Columns) -> str:
-    """The text that a question is asked about."""
+    """The text that a question is about."""
     value = cell(row, columns.context)
     if is_empty(value):
         return ""
@@ -368,7 +368,7 @@ def _add_system(turns: tuple[Turn, ...], system: Any) -> tuple[Turn, ...]:
 
 
 def _read_column(
-    row: Row, columns: Columns, position: int, asked: Asked
+    row: Row, columns: Columns, position: int, row_prompt: RowPrompt
 ) -> list[tuple[RecordedCompletion, tuple[Turn, ...]]]:
     """The completions of one column, each with the turns before it."""
     column = columns.completion[position]
@@ -377,7 +377,7 @@ def _read_column(
     results = []
     for index, item in enumerate(items):
         reply = _read_reply(item, columns, column)
-        turns = _prompt_of(reply, asked, row, columns)
+        turns = _prompt_of(reply, row_prompt, row, columns)
         finish_reason, finish_word = _read_finish(row, item, columns, index, len(items))
         is_truncated = finish_reason == "length"
         text = join_reasoning(thoughts[index], reply.text, is_truncated=is_truncated)
@@ -392,7 +392,7 @@ def _read_column(
             finish_word=finish_word,
             label=_read_label(row, item, columns, (column, index, len(items))),
             column=column,
-            given=len(prefix),
+            prefix_length=len(prefix),
             weight=reply.weight,
         )
         results.append((completion, turns))
@@ -480,38 +480,40 @@ def _object_text(item: Mapping[str, Any], column: str) -> str:
     raise _no_completion(item, column)
 
 
-def _prompt_of(reply: _Reply, asked: Asked, row: Row, columns: Columns) -> tuple[Turn, ...]:
+def _prompt_of(
+    reply: _Reply, row_prompt: RowPrompt, row: Row, columns: Columns
+) -> tuple[Turn, ...]:
     """The turns before a reply: those of the prompt's column, of its own conversation, or both, each once."""
     before = reply.before
-    if not before or not asked.turns:
+    if not before or not row_prompt.turns:
         if before:
             _check_context(row, columns, before)
-        return before or asked.turns
+        return before or row_prompt.turns
     if before[0].role == "assistant":
-        return (*asked.turns, *before)  # the prompt, and turns that follow it
-    prompt, conversation = _bare(asked.turns), _bare(before)
+        return (*row_prompt.turns, *before)  # the prompt, and turns that follow it
+    prompt, conversation = _bare(row_prompt.turns), _bare(before)
     if conversation[: len(prompt)] == prompt:
         return before
     without_system = [turn for turn in prompt if turn[0] != "system"]
     if conversation == without_system:
-        return asked.turns
+        return row_prompt.turns
     # A question in a column of its own, and the conversation that asks it, perhaps with more words.
-    if not asked.is_conversation:
-        question = _squeeze(asked.question)
+    if not row_prompt.is_conversation:
+        question = _squeeze(row_prompt.question)
         if any(question in content for _, content in conversation):
             return before
     raise InputError(
         f"the conversation in {columns.completion[0]} answers another prompt than the row's: "
-        f"{_last_question(before)[:60]!r}, not {asked.question[:60]!r}",
+        f"{_last_question(before)[:60]!r}, not {row_prompt.question[:60]!r}",
         expected="one prompt",
         fix="correct the row, or --map question= to read the conversation alone",
     )
 
 
-def _only_prompt(prompts: Sequence[tuple[Turn, ...]], asked: Asked) -> tuple[Turn, ...]:
+def _only_prompt(prompts: Sequence[tuple[Turn, ...]], row_prompt: RowPrompt) -> tuple[Turn, ...]:
     """The one prompt of all completions of a row."""
     if not prompts:
-        return asked.turns
+        return row_prompt.turns
     for other in prompts[1:]:
         if _bare(other) != _bare(prompts[0]):
             raise InputError(
@@ -528,15 +530,15 @@ def _read_thoughts(row: Row, columns: Columns, position: int, count: int) -> lis
     names = columns.reasoning
     if len(columns.completion) > 1:
         names = names[position : position + 1]
-    found: list[tuple[str, list[str]]] = []
+    thoughts: list[tuple[str, list[str]]] = []
     for name in names:
         texts = _thoughts_of_cell(row.get(name), name, count)
         if any(text.strip() for text in texts):
-            found.append((name, texts))
-    if not found:
+            thoughts.append((name, texts))
+    if not thoughts:
         return [""] * count
-    name, texts = max(found, key=lambda entry: sum(map(len, entry[1])))
-    for other, others in found:
+    name, texts = max(thoughts, key=lambda entry: sum(map(len, entry[1])))
+    for other, others in thoughts:
         for text, other_text in zip(texts, others, strict=True):
             if other_text.strip() not in text:
                 raise InputError(
@@ -636,12 +638,12 @@ def read_weight(value: Any, what: str) -> float:
 
 
 def _refuse_weights_of_pair(row: Row) -> None:
-    given = [name for name in ("weight", "spans") if row.get(name) and row[name] != 1]
-    if given:
+    weight_columns = [name for name in ("weight", "spans") if row.get(name) and row[name] != 1]
+    if weight_columns:
         raise InputError(
-            f"a pair with {' and '.join(given)}",
+            f"a pair with {' and '.join(weight_columns)}",
             expected="pairs without: they are compared by sums of log-probabilities, which weights would bend",
-            fix=f"leave the column out, or rename it: {', '.join(given)}",
+            fix=f"leave the column out, or rename it: {', '.join(weight_columns)}",
         )
 
 

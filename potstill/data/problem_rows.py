@@ -97,9 +97,9 @@ def problems_of_rows(
                 ready.setdefault(problem.id, problem)
             else:
                 drafts.append(draft_of_problem_row(row, columns, place, kind or ""))
-    made = make_problems(drafts, kind=kind, source=source, spec=spec)
-    problems = [*ready.values(), *made.values()]
-    places = {problem.id: place for place, problem in made.items()}
+    problems_by_place = make_problems(drafts, kind=kind, source=source, spec=spec)
+    problems = [*ready.values(), *problems_by_place.values()]
+    places = {problem.id: place for place, problem in problems_by_place.items()}
     used_columns, unread = chooser.to_mapping(), chooser.unread_columns()
     record_columns(source, used_columns, unread)
     return Loaded(problems, used_columns, places, unread)
@@ -108,21 +108,21 @@ def problems_of_rows(
 def draft_of_problem_row(row: Row, columns: Columns, place: str, kind: str) -> ProblemDraft:
     """The draft of a row in a problem file, whose prompt must be a question alone."""
     _refuse_history(row, columns)
-    asked = read_question(row, columns)
-    if asked.is_conversation and len(asked.turns) != 1:
-        roles = ", ".join(turn.role for turn in asked.turns)
+    row_prompt = read_question(row, columns)
+    if row_prompt.is_conversation and len(row_prompt.turns) != 1:
+        roles = ", ".join(turn.role for turn in row_prompt.turns)
         raise InputError(
             f"the question is a conversation of {roles}",
             expected="one turn of the user: a problem has no place for more",
             fix="leave the row out with --skip-bad, or --map question=COLUMN for a text",
         )
-    if not asked.question.strip():
+    if not row_prompt.question.strip():
         raise InputError(
             "the question is empty",
             expected=f"text in column {'+'.join(columns.question)!r}",
             fix="remove the row",
         )
-    return draft_of_row(row, columns, place, question=asked.question.strip(), kind=kind)
+    return draft_of_row(row, columns, place, question=row_prompt.question.strip(), kind=kind)
 
 
 def draft_of_row(
@@ -257,11 +257,11 @@ def _kind_of(draft: ProblemDraft, usual_kind: str) -> str:
 
 
 def _same_id(spec: str, key: str, first: ProblemDraft, second: ProblemDraft) -> InputError:
-    found = f"{spec}: {first.place} and {second.place} have the same id {key!r}"
+    message = f"{spec}: {first.place} and {second.place} have the same id {key!r}"
     if first.question != second.question:
-        found += f", and ask {first.question[:60]!r} and {second.question[:60]!r}"
+        message += f", and ask {first.question[:60]!r} and {second.question[:60]!r}"
     return InputError(
-        found,
+        message,
         expected="ids that occur once",
         fix="--map id= to make ids from the content, --map id=COL for another column, "
         "or --skip-bad to keep the first",

@@ -93,23 +93,23 @@ def _read_problems(
     kind: str | None,
     extra: Mapping[str, Source],
 ) -> Loaded:
-    prefix, colon, rest = spec.partition(":")
+    prefix, colon, name = spec.partition(":")
     if colon and prefix in extra:
-        return Loaded(extra[prefix](rest), {})
+        return Loaded(extra[prefix](name), {})
     if colon and prefix not in OWN_PREFIXES and prefix in plugins.plugin_names("problems"):
-        return Loaded(plugins.load_plugin("problems", prefix)(rest), {})
+        return Loaded(plugins.load_plugin("problems", prefix)(name), {})
     if colon and prefix == "gym":
-        return Loaded(gym.make_problems(rest, size=limit, seed=seed, kind=kind), {})
+        return Loaded(gym.make_problems(name, size=limit, seed=seed, kind=kind), {})
     is_prefix = colon and prefix != "hf" and len(prefix) > 1 and prefix.isidentifier()
     if is_prefix and not files.is_file(spec):
         others = [*plugins.plugin_names("problems"), *extra]
-        prefixes = [f"{name}:…" for name in others]
+        prefixes = [f"{other}:…" for other in others]
         raise InputError(
             f"problems of kind {prefix!r} are unknown ({spec})",
             available=["a file", "hf:NAME", "gym:TASK", *prefixes],
             wanted=f"{prefix}:",
         )
-    found = list(files.read_rows(spec, "a problem file"))
+    rows = list(files.read_rows(spec, "a problem file"))
     return problems_of_rows(
-        found, spec=spec, source=files.source_name(spec), mapping=mapping, kind=kind
+        rows, spec=spec, source=files.source_name(spec), mapping=mapping, kind=kind
     )

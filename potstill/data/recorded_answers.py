@@ -69,9 +69,9 @@ def read_answers(
     for place, row in source:
         with files.row_at(spec, place, row):
             columns = source.chooser.choose(row)
-            found = _read_answers_of_row(row, columns, place, index)
-            answers += found or []
-            strays += found is None
+            row_answers = _read_answers_of_row(row, columns, place, index)
+            answers += row_answers or []
+            strays += row_answers is None
     if not answers:
         raise InputError(
             f"none of {strays} rows of {spec} answers one of the {len(problems)} problems",
@@ -99,10 +99,10 @@ class _ProblemIndex:
         Raises:
             InputError: several problems with this question that the row does not tell apart.
         """
-        asked = [_squeeze(content.question)]
+        questions = [_squeeze(content.question)]
         if not isinstance(content.prompt, str):
-            asked += [_squeeze(turn.content) for turn in content.prompt if turn.role == "user"]
-        problems = next((self._by_question[q] for q in asked if q in self._by_question), [])
+            questions += [_squeeze(turn.content) for turn in content.prompt if turn.role == "user"]
+        problems = next((self._by_question[q] for q in questions if q in self._by_question), [])
         draft = draft_of_row(row, columns, "", question=content.question)
         if len({_identity(problem) for problem in problems}) > 1 and draft.choices:
             problems = [problem for problem in problems if problem.choices == draft.choices]
@@ -120,12 +120,12 @@ class _ProblemIndex:
 def _own_mapping(spec: str, mapping: Mapping[str, str]) -> dict[str, str]:
     """The part of --map that is for the answers' file."""
     _, first = next(files.read_rows(spec, "a file of answers"))
-    own = {}
+    own_mapping = {}
     for name, column in mapping.items():
         is_here = not column or column in first
         if name in ("completion", "label") or (name in ANSWER_FIELDS and is_here):
-            own[name] = column
-    return own
+            own_mapping[name] = column
+    return own_mapping
 
 
 def _read_answers_of_row(
@@ -176,9 +176,9 @@ def _find_id_column(row: Row, columns: Columns, index: _ProblemIndex) -> str:
 
 def _check_question(problem: Problem, content: RowContent) -> None:
     """Refuse a row whose id names a problem with another question; a template around the question is none."""
-    asked = _squeeze(content.question)
+    row_question = _squeeze(content.question)
     wanted = _squeeze(problem.question)
-    if not asked or wanted in asked or asked in wanted:
+    if not row_question or wanted in row_question or row_question in wanted:
         return
     turns = () if isinstance(content.prompt, str) else content.prompt
     if any(wanted in _squeeze(turn.content) for turn in turns):

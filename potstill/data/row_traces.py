@@ -164,7 +164,7 @@ def keep_learnable(found: RowTraces, *, keep_wrong: bool = False) -> RowTraces:
     """
     rival_ids = {trace.rival.id for trace in found.traces if trace.rival}
     counts: Counter[str] = Counter()
-    kept: list[Trace] = []
+    learnable: list[Trace] = []
     for trace in found.traces:
         if trace.id in rival_ids and trace.rival is None:
             continue
@@ -172,9 +172,9 @@ def keep_learnable(found: RowTraces, *, keep_wrong: bool = False) -> RowTraces:
         if reason:
             counts[reason] += 1
         else:
-            kept.append(trace)
+            learnable.append(trace)
     notes = [f"{count:,} rows are not learnt: {reason}" for reason, count in counts.items()]
-    return replace(found, traces=kept, notes=[*found.notes, *notes])
+    return replace(found, traces=learnable, notes=[*found.notes, *notes])
 
 
 def judge_traces(
@@ -306,13 +306,13 @@ def _make_trace(
     prompt = row.content.prompt
     spans = []
     for start, stop, weight in row.spans:
-        shift = completion.given
+        shift = completion.prefix_length
         spans.append(Span(shift + int(start), shift + int(stop), "weight", float(weight)))
     return Trace(
         problem,
         prompt,
         completion.text,
-        given=completion.given,
+        given=completion.prefix_length,
         finish=completion.finish_reason,
         author=Author(model, digest("prompt", prompt), (), sample_index),
         operator=OPERATOR,
@@ -324,7 +324,7 @@ def _make_trace(
 
 def _check_spans(spans: Any, completion: RecordedCompletion, row: Row) -> None:
     """Refuse stretches that are no `[start, stop, weight]` in characters of the completion."""
-    length = len(completion.text) - completion.given
+    length = len(completion.text) - completion.prefix_length
     for span in spans:
         is_triple = isinstance(span, list | tuple) and len(span) == 3
         if not is_triple or not all(type(value) in (int, float) for value in span):
@@ -333,7 +333,7 @@ def _check_spans(spans: Any, completion: RecordedCompletion, row: Row) -> None:
         if not 0 <= start < stop <= length or not 0 <= weight < math.inf:
             raise _bad_span(span, length)
     written = row.get(completion.column)
-    is_whole = completion.text[completion.given :] == written or isinstance(written, list)
+    is_whole = completion.text[completion.prefix_length :] == written or isinstance(written, list)
     if spans and not is_whole:
         raise InputError(
             "spans count characters of the completion, and its reasoning stands in another column",

@@ -109,9 +109,19 @@ def test_two_columns_of_one_thought_are_one_and_of_two_are_refused() -> None:
         content_of({**row, "reasoning_content": "Something else."})
 
 
-def test_a_thought_beside_a_pair_is_nobodys() -> None:
-    with pytest.raises(InputError, match="'reasoning_content' beside a pair"):
-        content_of({"prompt": "a", "chosen": "b", "rejected": "c", "reasoning_content": THOUGHT})
+def test_a_thought_beside_several_completions_is_nobodys() -> None:
+    for row in (
+        {"prompt": "a", "chosen": "b", "rejected": "c"},
+        {"prompt": "a", "small": {"text": "b"}, "large": {"text": "c"}},
+    ):
+        with pytest.raises(InputError, match="'reasoning_content' beside"):
+            content_of({**row, "reasoning_content": THOUGHT})
+
+
+def test_a_thought_is_read_beside_a_completion_that_map_names() -> None:
+    row = {"prompt": QUESTION, "said": "7", "reasoning_content": THOUGHT}
+    columns = ColumnChooser([row], {"completion": "said"}, "answers", "rows").choose(row)
+    assert read_row(row, columns).completions[0].text == FULL
 
 
 # How completions ended
@@ -341,9 +351,13 @@ def test_a_prompt_that_ends_with_the_assistant_is_continued() -> None:
     prompt = [USER, assistant("The sum")]
     content = content_of({"prompt": prompt, "completion": " is 7.", "prefix": ""})
     [completion] = content.completions
-    assert (content.prompt, completion.text, completion.given) == (QUESTION, "The sum is 7.", 7)
+    assert (content.prompt, completion.text, completion.prefix_length) == (
+        QUESTION,
+        "The sum is 7.",
+        7,
+    )
     pair = content_of({"prompt": prompt, "chosen": " is 7.", "rejected": " is 8."})
-    assert [c.text[c.given :] for c in pair.completions] == [" is 7.", " is 8."]
+    assert [c.text[c.prefix_length :] for c in pair.completions] == [" is 7.", " is 8."]
     with pytest.raises(InputError, match="two turns of the assistant"):
         content_of({"messages": [*prompt, assistant(" is 7.")]})
 

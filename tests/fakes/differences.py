@@ -75,8 +75,8 @@ ROWS: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def theirs(gold: str, text: str) -> str:
-    """math-verify as its documentation calls it."""
+def theirs(gold: str, text: str, *, timeout_s: int = 5) -> str:
+    """math-verify as its documentation calls it; what it can't finish it calls wrong, after its timeout."""
     from math_verify import parse, verify
 
     logging.disable(logging.CRITICAL)
@@ -84,7 +84,7 @@ def theirs(gold: str, text: str) -> str:
         read = parse(text)
         return (
             "right"
-            if verify(parse(f"\\boxed{{{gold}}}"), read)
+            if verify(parse(f"\\boxed{{{gold}}}"), read, timeout_seconds=timeout_s)
             else "wrong"
             if read
             else "reads nothing"
@@ -100,15 +100,18 @@ def ours(gold: str, text: str) -> str:
     return equality.judge(Problem("p", "?", gold, "math"), text).status
 
 
-def rows() -> list[tuple[str, ...]]:
+def judged_rows(*, timeout_s: int = 5) -> list[tuple[str, ...]]:
     """Gold, answer, their verdict, ours, why."""
-    return [(gold, text, theirs(gold, text), ours(gold, text), why) for gold, text, why in ROWS]
+    judged = []
+    for gold, text, why in ROWS:
+        judged.append((gold, text, theirs(gold, text, timeout_s=timeout_s), ours(gold, text), why))
+    return judged
 
 
-def table() -> str:
+def table(rows: list[tuple[str, ...]]) -> str:
     """The table as Markdown."""
     lines = ["| gold | answer | math-verify | Potstill | why |", "|---|---|---|---|---|"]
-    for gold, text, their, our, why in rows():
+    for gold, text, their, our, why in rows:
         lines.append(f"| {_code(gold)} | {_code(text)} | {their} | {our} | {why} |")
     return "\n".join(lines)
 
@@ -125,4 +128,6 @@ def written(document: str) -> str:
 
 if __name__ == "__main__":
     before, _, rest = DOC.read_text("utf-8").partition(BEGIN)
-    DOC.write_text(f"{before}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}", "utf-8")
+    DOC.write_text(
+        f"{before}{BEGIN}\n{table(judged_rows())}\n{END}{rest.partition(END)[2]}", "utf-8"
+    )

@@ -107,7 +107,7 @@ hostile = st.recursive(
 
 
 @given(hostile)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_a_hostile_message_is_data_or_broken(message):
     reader = Reader(refuse)
     try:

@@ -64,8 +64,8 @@ SLOW = "\\int \\frac{1}{x^{17}+x+1} dx"  # what the look at the spelling lets th
 def test_the_limit_holds_in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(equality, "LIMIT_S", 0.5)
     start = time.monotonic()
-    with ThreadPoolExecutor(4) as threads:
-        found = list(threads.map(lambda n: judged([("5", f"\\boxed{{{SLOW}+{n}}}")])[0], range(4)))
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(lambda n: judged([("5", f"\\boxed{{{SLOW}+{n}}}")])[0], range(2)))
     assert {v.reason for v in found} == {"the comparison did not finish within 0.5 s"}
     assert time.monotonic() - start < 20
 
@@ -117,7 +117,8 @@ def test_hostile_spellings_take_no_time(text: str) -> None:
 
 
 def test_the_table_of_differences_in_the_docs_is_what_real_calls_say() -> None:
-    assert differences.written(differences.DOC.read_text("utf-8")) == differences.table()
-    for gold, text, theirs, ours, why in differences.rows():
+    rows = differences.judged_rows(timeout_s=1)
+    assert differences.written(differences.DOC.read_text("utf-8")) == differences.table(rows)
+    for gold, text, theirs, ours, why in rows:
         assert theirs.replace("reads nothing", "unparsed") != ours, (gold, text)
         assert why

@@ -37,7 +37,7 @@ from potstill.training.dataset.training_dataset import TrainingDataset
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.objective_inputs import prepare_objective
 from potstill.training.settings import TrainingSettings
-from potstill.training.trainer import Loop
+from potstill.training.trainer import StudentTrainer
 from potstill.world.story import problems
 
 DEFAULT = Path(__file__).resolve().parents[1] / "potstill" / "world" / "checkpoints" / "student"
@@ -86,7 +86,7 @@ def potstill(
     model = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
     made = prepare_objective(ObjectiveConfig(), model, packing=packing)
     dataset = TrainingDataset.from_items([(row,) for row in rows])
-    return Loop(model, dataset, settings, folder, None, objective_inputs=made)
+    return StudentTrainer(model, dataset, settings, folder, None, objective_inputs=made)
 
 
 def trl(

@@ -187,7 +187,7 @@ def _train(args: argparse.Namespace) -> None:
     _print_summary(summary, result)
     show.print_columns(training_rows.mapping, training_rows.unread)
     show.print_bad_rows(bad_rows)
-    for reason, count in result.refused.items():
+    for reason, count in result.skipped.items():
         show.print_line(f"left out {count:,}: {reason}")
     for note in notes:
         show.print_line(f"note: {note}")

@@ -12,7 +12,7 @@ from potstill.training.output_dir import STEPS_FILE
 from potstill.training.settings import FitResult
 
 NOTED_CUT_SHARE = 0.5  # share of rollouts cut at their limit from which a note says so
-TOTALS = ("rows", "steps", "tokens", "counted", "threads")
+TOTALS = ("rows", "steps", "tokens", "loss_tokens", "threads")
 
 
 class Tenths(NamedTuple):
@@ -42,7 +42,7 @@ def summarise(result: FitResult, output_dir: Path, config: ObjectiveConfig) -> T
     totals: dict[str, Any] = {"objective": config.objective}
     for name in TOTALS:
         totals[name] = getattr(result, name)
-    totals["refused"] = dict(result.refused)
+    totals["skipped"] = dict(result.skipped)
     totals["seconds"] = round(result.seconds, 1)
     if result.losses:
         losses = mean_of_tenths(result.losses)

@@ -373,7 +373,7 @@ def format_runs(
         row["against untrained"] = ""
     was_trained = "tokens" in runs[0]
     if was_trained:
-        row["tokens trained on"] = f"{mean_over_runs(runs, 'counted'):,.0f}"
+        row["tokens trained on"] = f"{mean_over_runs(runs, 'loss_tokens'):,.0f}"
         row["seconds"] = f"{mean_over_runs(runs, 'seconds'):.0f}"
         row["MiB"] = f"{mean_over_runs(runs, 'peak_mib'):.0f}"
     return row
@@ -404,7 +404,7 @@ def main() -> None:
     peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     document = {
         "tokens": report.tokens,
-        "counted": report.counted,
+        "loss_tokens": report.loss_tokens,
         "seconds": report.seconds,
         "steps": report.steps,
         "peak_mib": peak_kib / KIBIBYTE,

@@ -34,17 +34,12 @@ from potstill.training.settings import FitResult, LoraSettings, TrainingSettings
 from potstill.training.student_key import StudentKey, student_key
 from potstill.training.teacher.cross_tokenizer import CrossTokenizerReader
 from potstill.training.teacher.remote import RemoteTeacher
-from potstill.training.trainer import Loop, history, last_checkpoint, use_bf16
+from potstill.training.trainer import StudentTrainer, last_checkpoint, step_records, use_bf16
 
 __all__ = ["FitResult", "LoraSettings", "ObjectiveConfig", "TrainingSettings", "fit"]
 
-STEP_FIELDS = (
-    "step",
-    "loss",
-    "tokens",
-    "counted",
-    "seconds",
-)  # of a step's record; the rest are statistics
+# Of a step's record; everything else in it is a statistic.
+STEP_FIELDS = ("step", "loss", "tokens", "loss_tokens", "seconds")
 
 
 def fit(
@@ -87,18 +82,18 @@ def fit(
     work_folder = out / output_dir.WORK_FOLDER
     with _training_session(settings):
         prepared = _prepare(traces, start, work_folder, settings, config=config, progress=progress)
-        loop = prepared.loop
+        trainer = prepared.trainer
         # The folder is claimed after everything that can be refused.
         with output_dir.claim(out, training_id, key) if is_first_process else nullcontext():
             distributed.wait()
             resume_from = last_checkpoint(work_folder)
-            loop.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-            trained = loop.whole(lambda: student.load_student(start, settings))
+            trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+            trained = trainer.gather_student(lambda: student.load_student(start, settings))
             if is_first_process:
                 student.save_student(trained, start, out, prepared.template.end_token_id, settings)
-                if loop.objective_inputs.projectors:
-                    loop.objective_inputs.projectors.save(out)
-                steps = history(loop.state)
+                if trainer.objective_inputs.projectors:
+                    trainer.objective_inputs.projectors.save(out)
+                steps = step_records(trainer.state)
                 output_dir.finish(out, _summarize(key, prepared.dataset, steps), steps, key)
             distributed.wait()
     result = output_dir.read_result(out, key)
@@ -108,9 +103,9 @@ def fit(
 
 
 class _Prepared(NamedTuple):
-    """A loop before its first step, the student's template, and the dataset that is trained on."""
+    """A trainer before its first step, the student's template, and the dataset that is trained on."""
 
-    loop: Loop
+    trainer: StudentTrainer
     template: ChatTemplate
     dataset: TrainingDataset
 
@@ -162,17 +157,17 @@ def _prepare(
     evaluation = None
     if not distributed.shards():
         evaluation = make_evaluator(traces, parts.eval_rows, rollouts, template, config)
-    loop = Loop(
+    trainer = StudentTrainer(
         model,
         parts.train,
         settings,
         work_folder,
         progress,
         objective_inputs=objective_inputs,
-        watch=evaluation,
-        text=tokenizer.decode,
+        evaluation=evaluation,
+        decode=tokenizer.decode,
     )
-    return _Prepared(loop, template, parts.train)
+    return _Prepared(trainer, template, parts.train)
 
 
 def _existing_parent(folder: Path) -> Path:
@@ -186,10 +181,10 @@ def _summarize(
     return FitResult(
         key=key.id,
         rows=len(dataset),
-        refused=dict(dataset.skipped),
+        skipped=dict(dataset.skipped),
         steps=len(steps),
         tokens=int(sum(step["tokens"] for step in steps)),
-        counted=int(sum(step["counted"] for step in steps)),
+        loss_tokens=int(sum(step["loss_tokens"] for step in steps)),
         seconds=sum(step["seconds"] for step in steps),
         losses=tuple(step["loss"] for step in steps),
         stats=_first_and_last(steps),

@@ -196,10 +196,10 @@ class FitResult:
     Args:
         key: content id of rows and settings.
         rows: rows trained on.
-        refused: rows left out, counted by reason.
+        skipped: rows left out, by reason.
         steps: optimizer steps.
         tokens: tokens that went through the model, prompts included, padding not, summed over the steps.
-        counted: tokens with a loss, summed over the steps.
+        loss_tokens: tokens with a loss, summed over the steps.
         seconds: wall time in steps, a resumed training's earlier part included.
         losses: mean weighted loss of each step, in nats a token.
         threads: CPU threads used.
@@ -208,10 +208,10 @@ class FitResult:
 
     key: str
     rows: int
-    refused: Mapping[str, int]
+    skipped: Mapping[str, int]
     steps: int
     tokens: int
-    counted: int
+    loss_tokens: int
     seconds: float
     losses: tuple[float, ...] = field(repr=False)
     threads: int = 1

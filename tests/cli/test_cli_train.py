@@ -224,7 +224,7 @@ def test_a_step_is_learnt_without_what_it_follows(tmp_path, tiny_checkpoint, cap
         code, out, err = run(capsys, *words, "--set", "max_steps=1", "--quiet", "--json")
         told = json.loads(out)
         assert code == 0 and not err and {"better", "worse", "margin"} <= set(told["stats"])
-        counted[name] = (told["counted"], told["tokens"])
+        counted[name] = (told["loss_tokens"], told["tokens"])
     assert counted["step"][0] == counted["bare"][0] and counted["step"][1] > counted["bare"][1]
 
 

@@ -83,7 +83,7 @@ def gradients_however_cut(model, made, ready):
     import torch
 
     from potstill.training.dataset import collate
-    from potstill.training.trainer import window_loss
+    from potstill.training.trainer import batch_loss
 
     grads = []
     for size in (4, 2, 1):
@@ -91,7 +91,7 @@ def gradients_however_cut(model, made, ready):
         window = [collate.collate(ready[at : at + size]) for at in range(0, 4, size)]
         total = torch.stack([made.normaliser_count(batch) for batch in window]).sum()
         for batch in window:
-            window_loss(model, batch, total, made)[0].backward()
+            batch_loss(model, batch, total, made)[0].backward()
         grads.append(
             torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
         )

@@ -21,7 +21,7 @@ from potstill.runs.experiment import UNTRAINED, execute
 from potstill.runs.manifest import is_finished
 from potstill.runs.recipe import Recipe, from_data
 from potstill.store.store import Store
-from potstill.training.trainer import Loop
+from potstill.training.trainer import StudentTrainer
 from potstill.world import story
 from potstill.world.scripted import student_reply
 
@@ -98,7 +98,7 @@ def nobody_works(monkeypatch):
     for owner, name in (
         (ScriptedModel, "write"),
         (TransformersModel, "_complete_batch"),
-        (Loop, "train"),
+        (StudentTrainer, "train"),
     ):
         monkeypatch.setattr(owner, name, refuse)
 

@@ -19,10 +19,20 @@ FOUND = {
     "arms": {
         "sft": [
             _run(
-                [0.75, 0.5, 0.25, 0.5], tokens=10, counted=2000, seconds=3.0, peak_mib=600.0, rows=4
+                [0.75, 0.5, 0.25, 0.5],
+                tokens=10,
+                loss_tokens=2000,
+                seconds=3.0,
+                peak_mib=600.0,
+                rows=4,
             ),
             _run(
-                [1.0, 0.75, 0.5, 0.75], tokens=10, counted=4000, seconds=5.0, peak_mib=700.0, rows=4
+                [1.0, 0.75, 0.5, 0.75],
+                tokens=10,
+                loss_tokens=4000,
+                seconds=5.0,
+                peak_mib=700.0,
+                rows=4,
             ),
         ]
     },
@@ -68,7 +78,7 @@ def test_a_small_study_runs_whole_and_goes_on_where_it_stopped(tmp_path):
         *arms,
     ]
     assert all(
-        runs[0]["peak_mib"] > 100 and runs[0]["counted"] > 0 for runs in found["arms"].values()
+        runs[0]["peak_mib"] > 100 and runs[0]["loss_tokens"] > 0 for runs in found["arms"].values()
     )
     marks = {path: path.stat().st_mtime_ns for path in tmp_path.glob("seed-0/*.json")}
     assert objectives.run_study(tmp_path, seeds=1, train=12, test=4, n=2, arms=arms) == found

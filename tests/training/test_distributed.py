@@ -33,7 +33,7 @@ from potstill.training.objective_config import ObjectiveConfig, trainable
 from potstill.training.output_dir import STEPS_FILE
 from potstill.training.rollout import rewards
 from potstill.training.settings import LoraSettings, TrainingSettings
-from potstill.training.trainer import Loop
+from potstill.training.trainer import StudentTrainer
 
 COUNT = 5  # micro-batches of 3 and 2, or of 4 and 1: the last has a row for one process only
 UNEVEN = TrainingSettings(
@@ -215,7 +215,7 @@ def trained(name, folder, out):
     given = traces(COUNT) if config.shortens_rows else rows(COUNT)
     if {"pairs", "labels"} & set(config.needs) - {"advantages"}:
         given = pairs(COUNT)
-    norms, plain = [], Loop._get_grad_norm
+    norms, plain = [], StudentTrainer._get_grad_norm
 
     def noted(loop, model, grad_norm=None):
         norms.append(float(grad_norm or 0.0))
@@ -223,7 +223,7 @@ def trained(name, folder, out):
         return plain(loop, model, grad_norm)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Loop, "_get_grad_norm", noted)
+        patch.setattr(StudentTrainer, "_get_grad_norm", noted)
         patch.setattr(rewards, "SYNC", 2)  # NOVER's copy
         patch.setattr(rewards, "reasoning", lambda text: text[: len(text) // 2])
         return fit(given, folder / STARTS.get(name, "start"), out, settings, config=config), norms
@@ -306,7 +306,7 @@ def test_two_processes_make_the_student_that_one_makes(two, name):
     alone, norms = trained(name, two, one)
     said = [json.loads((two / name / f"said-{rank}").read_text()) for rank in range(2)]
     assert said[0] == said[1]
-    assert said[0]["counted"] == alone.counted and said[0]["tokens"] == alone.tokens
+    assert said[0]["loss_tokens"] == alone.loss_tokens and said[0]["tokens"] == alone.tokens
     assert said[0]["losses"] == pytest.approx(alone.losses, abs=1e-5)
     assert said[0]["norms"] == pytest.approx(norms, rel=1e-4)
     steps = [
@@ -523,7 +523,7 @@ if __name__ == "__main__":
         done, norms = trained(name, folder, folder / name / "two")
         told = {
             "losses": done.losses,
-            "counted": done.counted,
+            "loss_tokens": done.loss_tokens,
             "tokens": done.tokens,
             "seconds": done.seconds,
             "norms": norms,

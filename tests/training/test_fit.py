@@ -154,9 +154,9 @@ def test_the_report_counts_steps_rows_and_tokens(tiny_checkpoint, tmp_path):
         traces, read_chat_template(AutoTokenizer.from_pretrained(tiny_checkpoint)), max_length=512
     ).rows
     assert (done.rows, done.steps, done.threads) == (8, 4, 1)
-    assert done.refused == {"text holds a control token": 1}
+    assert done.skipped == {"text holds a control token": 1}
     assert done.tokens == 2 * tokenized.input_ids.lengths.sum()
-    assert done.counted == 2 * sum(int(row.is_learnt.sum()) for row in tokenized)
+    assert done.loss_tokens == 2 * sum(int(row.is_learnt.sum()) for row in tokenized)
     assert calls == [("training", n, 4) for n in range(5)]
     assert 0 < done.seconds < 60
 

@@ -324,7 +324,7 @@ def test_a_pair_with_a_refused_side_is_left_out_and_counted(tmp_path, tiny_check
         TrainingSettings(max_steps=1),
         config=ObjectiveConfig("redi"),
     )
-    assert done.rows == 6 and done.refused == {RIVAL_SKIPPED: 2}
+    assert done.rows == 6 and done.skipped == {RIVAL_SKIPPED: 2}
     with pytest.raises(StageError, match="has no rival"):
         fit(
             rows(),
@@ -347,7 +347,7 @@ def test_pairs_of_the_same_text_are_left_out_and_counted(tmp_path, tiny_checkpoi
         TrainingSettings(max_steps=1),
         config=ObjectiveConfig("simpo"),
     )
-    assert done.rows == 7 and done.refused == {SAME_TOKENS: 1}
+    assert done.rows == 7 and done.skipped == {SAME_TOKENS: 1}
     with pytest.raises(StageError, match="none of 1 pairs can be trained"):
         fit(
             same[2:3],
@@ -382,7 +382,7 @@ def test_no_answer_is_cut_off_in_pairs_either(tmp_path, tiny_checkpoint):
         TrainingSettings(max_steps=1, max_dropped_share=0.2),
         config=ObjectiveConfig("dpo"),
     )
-    assert done.rows == 7 and done.refused == {RIVAL_SKIPPED: 1}
+    assert done.rows == 7 and done.skipped == {RIVAL_SKIPPED: 1}
 
 
 def test_too_long_prompts_are_counted_and_refused(tmp_path, tiny_checkpoint):
@@ -397,7 +397,7 @@ def test_too_long_prompts_are_counted_and_refused(tmp_path, tiny_checkpoint):
         TrainingSettings(max_steps=1, max_dropped_share=0.5),
         config=config,
     )
-    assert done.rows == 3 and done.refused == {"longer than max_length": 1}
+    assert done.rows == 3 and done.skipped == {"longer than max_length": 1}
 
 
 def test_steps_that_follow_different_texts_are_refused(tiny_checkpoint, tmp_path):

@@ -19,7 +19,7 @@ from potstill.training.objective_config import PROJECTORS, ObjectiveConfig, bind
 from potstill.training.objective_inputs import prepare_objective
 from potstill.training.output_dir import WORK_FOLDER
 from potstill.training.settings import TrainingSettings
-from potstill.training.trainer import LIVE
+from potstill.training.trainer import STATE_FILE
 
 SETTINGS = TrainingSettings(
     max_steps=12,
@@ -103,9 +103,9 @@ def test_the_second_begins_with_them_and_leaves_the_teacher_s(
     short = dataclasses.replace(SETTINGS, max_steps=6)
     with pytest.raises(Stop):
         fit(rows(), tiny_checkpoint, tmp_path / "out", short, config=config, progress=stop_at(5))
-    end = torch.load(tmp_path / "out" / WORK_FOLDER / "checkpoint-4" / LIVE, weights_only=True)[
-        "projectors"
-    ]
+    end = torch.load(
+        tmp_path / "out" / WORK_FOLDER / "checkpoint-4" / STATE_FILE, weights_only=True
+    )["projectors"]
     for name in kept:
         assert torch.equal(kept[name], end[name]) == name.startswith("teacher")
     done = fit(rows(), tiny_checkpoint, tmp_path / "out", short, config=config)

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 from potstill.training import checkpoint, distributed
 from potstill.training.dataset.chat_template import read_chat_template
 from potstill.training.settings import LoraSettings, TrainingSettings
-from potstill.training.trainer import Loop, history
+from potstill.training.trainer import StudentTrainer, step_records
 
 
 def losses(start, folder, dropout):
@@ -24,7 +24,7 @@ def losses(start, folder, dropout):
     )
     torch.manual_seed(0)
     template = read_chat_template(AutoTokenizer.from_pretrained(start))
-    loop = Loop(
+    loop = StudentTrainer(
         checkpoint.load_student(start, settings),
         dataset_of(rows(), template),
         settings,
@@ -32,7 +32,7 @@ def losses(start, folder, dropout):
         None,
     )
     loop.train()
-    return [step["loss"] for step in history(loop.state)]
+    return [step["loss"] for step in step_records(loop.state)]
 
 
 def test_each_process_drops_out_by_dice_of_its_own(tiny_checkpoint, tmp_path, monkeypatch):

@@ -90,7 +90,7 @@ def history(count, **ends):
     """Records whose values go in a line from one end to the other."""
     share = [at / (count - 1) for at in range(count)]
     return [
-        {name: a + (b - a) * s for name, (a, b) in ends.items()} | {"counted": 1} for s in share
+        {name: a + (b - a) * s for name, (a, b) in ends.items()} | {"loss_tokens": 1} for s in share
     ]
 
 

@@ -19,7 +19,7 @@ from potstill.training.fit import fit
 from potstill.training.objective_config import ObjectiveConfig, trainable
 from potstill.training.objective_inputs import prepare_objective
 from potstill.training.settings import TrainingSettings
-from potstill.training.trainer import window_loss
+from potstill.training.trainer import batch_loss
 
 OFFLINE = [
     name
@@ -108,7 +108,7 @@ def test_means_differ_where_lengths_do(tiny_checkpoint, tmp_path):
         )
         batch = collate.collate(batch)
         found[mean] = float(
-            window_loss(model, batch, made.normaliser_count(batch), made)[0].detach()
+            batch_loss(model, batch, made.normaliser_count(batch), made)[0].detach()
         )
     batch_logp = torch.log_softmax(model(batch["input_ids"]).logits[:, :-1].float(), -1)
     nll = -batch_logp.gather(-1, batch["input_ids"][:, 1:, None]).squeeze(-1)

@@ -15,7 +15,7 @@ from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.output_dir import WORK_FOLDER
 from potstill.training.schedules import ConstantSchedules, When
 from potstill.training.settings import TrainingSettings
-from potstill.training.trainer import LIVE
+from potstill.training.trainer import STATE_FILE
 
 SETTINGS = TrainingSettings(
     max_steps=6,
@@ -64,7 +64,9 @@ def test_a_killed_training_keeps_the_anchors_of_its_first_step(tiny_checkpoint, 
             progress=stop_at(5),
         )
     first = steps(tmp_path / "whole")[0]
-    live = torch.load(tmp_path / "killed" / WORK_FOLDER / "checkpoint-4" / LIVE, weights_only=True)
+    live = torch.load(
+        tmp_path / "killed" / WORK_FOLDER / "checkpoint-4" / STATE_FILE, weights_only=True
+    )
     assert live["schedules"] == {"anchor": [first["gap"], first["gap_student"]]}
     again = fit(pairs(), tiny_checkpoint, tmp_path / "killed", SETTINGS, config=config)
     assert again.losses == whole.losses and again.stats == whole.stats

@@ -63,7 +63,7 @@ class TrainedProjectors:
         self.module.zero_grad(set_to_none=True)
 
     def share_gradients(self) -> None:
-        """Average the gradients over all processes; each is as many times its share's (`Loop.compute_loss`)."""
+        """Average the gradients over all processes; each is its share times as many (`StudentTrainer.compute_loss`)."""
         for parameter in self.module.parameters():
             if distributed.count() > 1:
                 gradient = parameter.grad

@@ -18,7 +18,7 @@ from potstill.training.logprobs import counted_states
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.objective_inputs import prepare_objective
 from potstill.training.settings import TrainingSettings
-from potstill.training.trainer import window_loss
+from potstill.training.trainer import batch_loss
 
 
 def test_rows_go_where_they_fit_first_longest_first():
@@ -125,7 +125,7 @@ def test_losses_and_gradients_of_every_kind_are_unpacked_ones_to_1e_6(
         made = dataclasses.replace(prepare_objective(config, model, packing=packed))
         dataset = dataset_for(tiny_checkpoint, traces, config)
         batch = collate.collate(made.with_reference_values(model, dataset))
-        loss, _ = window_loss(model, batch, made.normaliser_count(batch), made)
+        loss, _ = batch_loss(model, batch, made.normaliser_count(batch), made)
         loss.backward()
         found.append((loss.item(), [p.grad for p in model.parameters() if p.grad is not None]))
     assert found[1][0] == pytest.approx(found[0][0], rel=1e-6, abs=1e-6)
@@ -154,7 +154,7 @@ def test_a_packed_training_ends_where_an_unpacked_one_does(tiny_checkpoint, tmp_
         rows(), tiny_checkpoint, tmp_path / "packed", dataclasses.replace(settings, packing=True)
     )
     assert packed.losses == pytest.approx(apart.losses, rel=1e-5)
-    assert (packed.tokens, packed.counted) == (apart.tokens, apart.counted)
+    assert (packed.tokens, packed.loss_tokens) == (apart.tokens, apart.loss_tokens)
     assert packed.key != apart.key, "the last bits may differ"
     models = [AutoModelForCausalLM.from_pretrained(tmp_path / name) for name in ("apart", "packed")]
     for mine, theirs in zip(*(model.parameters() for model in models)):

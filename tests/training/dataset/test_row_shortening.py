@@ -13,7 +13,7 @@ from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.objective_inputs import prepare_objective
 from potstill.training.schedules import When
 from potstill.training.settings import TrainingSettings
-from potstill.training.trainer import Loop
+from potstill.training.trainer import StudentTrainer
 
 PLAN = {"steps_per_epoch": 10, "per_epoch": 10, "smoothing": math.inf}
 
@@ -95,7 +95,7 @@ def counts_of_moments(start, folder, plan, **more):
         model,
         step_rows=shortener(rows, template, **plan),
     )
-    loop = Loop(
+    loop = StudentTrainer(
         model,
         dataset_of(rows, template),
         settings,
@@ -176,7 +176,7 @@ def test_in_a_training_fewer_tokens_count_from_step_to_step(tiny_checkpoint, tmp
     fit(traces(6), tiny_checkpoint, tmp_path / "plain", settings)
     ours, theirs = (
         [
-            json.loads(line)["counted"]
+            json.loads(line)["loss_tokens"]
             for line in (tmp_path / name / "steps.jsonl").read_text().splitlines()
         ]
         for name in ("whole", "plain")

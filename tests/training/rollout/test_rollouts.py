@@ -34,7 +34,7 @@ from potstill.training.rollout import speculative
 from potstill.training.rollout.rollouts import Rollouts
 from potstill.training.schedules import ConstantSchedules, When
 from potstill.training.settings import LoraSettings, TrainingSettings
-from potstill.training.trainer import Loop, window_loss
+from potstill.training.trainer import StudentTrainer, batch_loss
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +188,7 @@ def test_the_normaliser_counts_what_was_written(tiny_checkpoint, teacher, tmp_pa
     )
     dataset = dataset_of(rows, template)
     made = prepare_objective(config, model, step_rows=rollouts(template, config, rows))
-    loop = Loop(model, dataset, settings, tmp_path, None, objective_inputs=made)
+    loop = StudentTrainer(model, dataset, settings, tmp_path, None, objective_inputs=made)
     loop.state.max_steps = 1
     batches, count = loop.get_batch_samples(
         iter(loop.get_train_dataloader()), 2, torch.device("cpu")
@@ -209,7 +209,7 @@ def test_a_step_on_rollouts_is_a_step_on_the_same_tokens_as_rows(student, teache
     count = sum(made.normaliser_count(batch) for batch in batches)
     model.zero_grad()
     for batch in batches:
-        window_loss(model, batch, count, made)[0].backward()
+        batch_loss(model, batch, count, made)[0].backward()
     split = [p.grad.clone() for p in model.parameters()]
     model.zero_grad()
     by_hand(model, made.teacher, batches, mean, config.max_new_tokens).backward()
@@ -400,7 +400,7 @@ def test_a_policy_gradient_near_a_reference_starts_at_it(tiny_checkpoint, object
         )
         made = prepare_objective(config, model, step_rows=rollouts(template, config, traces(2)))
         (batch,) = made.step_batches(model, window(template, traces(2)), FIRST)
-        assert float(window_loss(model, batch, 1.0, made)[1].stats["kl"].total) == pytest.approx(
+        assert float(batch_loss(model, batch, 1.0, made)[1].stats["kl"].total) == pytest.approx(
             0, abs=1e-5
         )
         with torch.no_grad():
@@ -408,7 +408,7 @@ def test_a_policy_gradient_near_a_reference_starts_at_it(tiny_checkpoint, object
                 if lora is None or "lora_B" in name:
                     p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(0)) * 0.1)
         (batch,) = made.step_batches(model, window(template, traces(2)), FIRST)
-        assert float(window_loss(model, batch, 1.0, made)[1].stats["kl"].total) > 1e-3
+        assert float(batch_loss(model, batch, 1.0, made)[1].stats["kl"].total) > 1e-3
 
 
 TASKS = {
@@ -527,7 +527,7 @@ def test_what_is_written_once_is_learnt_in_several_steps(tiny_checkpoint, tmp_pa
     fit(traces(), tiny_checkpoint, tmp_path / "out", settings, config=config)
     assert asked == ["0/0", "3/0"]
     steps = [json.loads(line) for line in (tmp_path / "out" / STEPS_FILE).read_text().splitlines()]
-    assert [step["counted"] for step in steps[:3]] == [steps[0]["counted"]] * 3
+    assert [step["loss_tokens"] for step in steps[:3]] == [steps[0]["loss_tokens"]] * 3
     assert [step["drift"] > 1e-4 for step in steps] == [False, True, True, False, True]
     assert [step["clipped"] > 0 for step in steps] == [False, True, True, False, True]
 

@@ -25,7 +25,7 @@ from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.objective_inputs import prepare_objective
 from potstill.training.rollout import step_statistics
 from potstill.training.settings import TrainingSettings
-from potstill.training.trainer import window_loss
+from potstill.training.trainer import batch_loss
 
 
 def row(prompt, completion):
@@ -120,7 +120,7 @@ def test_minillms_returns_are_whitened_over_the_step(tmp_path):
         ) == pytest.approx(1, abs=1e-5)
         model.zero_grad()
         for batch in batches:
-            window_loss(model, batch, sum(float(made.normaliser_count(b)) for b in batches), made)[
+            batch_loss(model, batch, sum(float(made.normaliser_count(b)) for b in batches), made)[
                 0
             ].backward()
         slopes.append(model.get_input_embeddings().weight.grad.clone())
@@ -148,7 +148,7 @@ def test_guided_kdrl_pulls_only_what_is_wrong(tmp_path):
         )
         made = prepare_objective(config, model, step_rows=rollouts(template, config, traces()))
         [batch, *_] = made.step_batches(model, window(template, traces()), FIRST)
-        pull = window_loss(model, batch, 1.0, made)[1].stats["pull"]
+        pull = batch_loss(model, batch, 1.0, made)[1].stats["pull"]
         assert float(pull.total) == 0.0 if wanted == 0.0 else float(pull.total) > 0.1
     asked = ObjectiveConfig(
         "kdrl", {"guided": True}, teacher, on_policy_fraction=1, num_generations=2, max_new_tokens=5

@@ -27,7 +27,7 @@ from potstill.training.objective_inputs import load_frozen, prepare_objective
 from potstill.training.settings import LoraSettings, TrainingSettings
 from potstill.training.teacher import cross_tokenizer
 from potstill.training.teacher.cross_tokenizer import CrossTokenizerReader, TokenizerPair
-from potstill.training.trainer import window_loss
+from potstill.training.trainer import batch_loss
 
 OTHERS = [
     name for name in trainable() if {"aligned", "own", "states"} & set(objectives.entry(name).needs)
@@ -65,7 +65,7 @@ def test_two_steps_train(tiny_checkpoint, tmp_path, name, kind):
         name, teacher=other_checkpoint(tmp_path / "teacher", kind), max_new_tokens=8
     )
     done = fit(rows(), tiny_checkpoint, tmp_path / "out", SETTINGS, config=config)
-    assert done.rows == 8 and not done.refused
+    assert done.rows == 8 and not done.skipped
     assert (
         len(done.losses) == 2
         and all(map(math.isfinite, done.losses))
@@ -111,7 +111,7 @@ def test_cot2align_crosses_rows_with_what_is_left_without_their_chain(tiny_check
     model = AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.float32)
     ready = prepare_objective(config, model)
     batch = collate.collate(ready.with_reference_values(model, made))
-    _, seen = window_loss(model, batch, ready.normaliser_count(batch), ready)
+    _, seen = batch_loss(model, batch, ready.normaliser_count(batch), ready)
     counted = [int((batch["loss_weights"][at, 1:] > 0).sum()) for at in range(5)]
     assert (int(seen.stats["crossed"].total), int(seen.stats["crossed"].count)) == (
         sum(counted[:4]),
@@ -133,7 +133,7 @@ def test_what_cannot_be_aligned_is_left_out_and_told(tiny_checkpoint, tmp_path):
         SETTINGS,
         config=ObjectiveConfig("uld", teacher=teacher, max_new_tokens=8),
     )
-    assert (done.rows, dict(done.refused)) == (
+    assert (done.rows, dict(done.skipped)) == (
         7,
         {"for the teacher: the tokenizer does not give the text back": 1},
     )
@@ -318,8 +318,8 @@ def test_a_row_that_no_teacher_reads_has_no_part_in_the_loss(tiny_checkpoint, tm
         and not new["loss_weights"][1].any()
         and new["loss_weights"][0].any()
     )
-    both = window_loss(model, new, 1.0, made)[0]
-    alone = window_loss(model, collate.collate([found[0]]), 1.0, made)[0]
+    both = batch_loss(model, new, 1.0, made)[0]
+    alone = batch_loss(model, collate.collate([found[0]]), 1.0, made)[0]
     torch.testing.assert_close(both, alone, atol=1e-4, rtol=1e-5)
 
 

@@ -19,7 +19,7 @@ from potstill.training.logprobs import build_inputs
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.objective_inputs import prepare_objective
 from potstill.training.settings import TrainingSettings
-from potstill.training.trainer import Loop
+from potstill.training.trainer import StudentTrainer
 
 SETTINGS = TrainingSettings(
     max_steps=3, batch_size=4, learning_rate=1e-3, warmup_steps=0, threads=1
@@ -56,7 +56,9 @@ def test_projections_learn_at_their_own_rate(tiny_checkpoint, tmp_path, name, ki
         )
         before = weights(made.projectors.module)
         settings = dataclasses.replace(SETTINGS, optimizer=kind)
-        Loop(model, found, settings, tmp_path / str(rate), None, objective_inputs=made).train()
+        StudentTrainer(
+            model, found, settings, tmp_path / str(rate), None, objective_inputs=made
+        ).train()
         moved.append(float((weights(made.projectors.module) - before).abs().max()))
     assert 1e-4 < moved[0] < 4e-3 and moved[1] < 4e-5  # Adam's steps are as long as the rate
     assert moved[1] > 0
@@ -82,7 +84,7 @@ def test_gradients_are_of_one_step(tiny_checkpoint, tmp_path):
     settings = dataclasses.replace(SETTINGS, learning_rate=1e-12, max_steps=2, batch_size=8)
     made.projectors.learning_rate = 1e-12
     norms = []
-    loop = Loop(model, found, settings, tmp_path / "out", None, objective_inputs=made)
+    loop = StudentTrainer(model, found, settings, tmp_path / "out", None, objective_inputs=made)
     loop.optimizer.register_step_pre_hook(
         lambda *_: norms.append(
             float(sum(p.grad.norm() for p in made.projectors.module.parameters()))

@@ -208,10 +208,10 @@ def write_card(card: Card, path: Path) -> None:
 
 def public_spec(spec: str) -> str:
     """A spec without the folders of whoever ran it."""
-    kind, colon, rest = spec.partition(":")
+    kind, colon, location = spec.partition(":")
     if not colon or kind not in ("transformers", "recorded", "scripted"):
         return spec if colon and len(kind) > 1 else Path(spec).name
-    path, mark, query = rest.partition("?")
+    path, mark, query = location.partition("?")
     name = path if path.startswith("hf:") else Path(path).name
     return f"{kind}:{name}{mark}{query}"
 

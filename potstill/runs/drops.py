@@ -61,8 +61,8 @@ class DropCounter:
 
 def kind_of_reason(reason: str) -> str:
     """The kind of a reason, which quotes an answer after its colon; of a failed call also what failed."""
-    kind, _, rest = reason.partition(":")
-    failure = rest.partition(":")[0].strip()
+    kind, _, details = reason.partition(":")
+    failure = details.partition(":")[0].strip()
     if kind == "error" and failure.isidentifier():
         return f"{kind}: {failure}"
     return kind

@@ -67,7 +67,10 @@ def parse_assumptions(texts: Mapping[str, str]) -> dict[str, Assumptions]:
             ) from None
         values_by_role.setdefault(role, {})[name] = value
     general = values_by_role[""]
-    return {role: Assumptions(**{**general, **own}) for role, own in values_by_role.items()}
+    assumptions: dict[str, Assumptions] = {}
+    for role, values in values_by_role.items():
+        assumptions[role] = Assumptions(**{**general, **values})
+    return assumptions
 
 
 @dataclass(slots=True)

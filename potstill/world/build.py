@@ -137,8 +137,8 @@ def measure_rewriting(
     scores: dict[str, dict[str, float]] = {}
     for condition, attempts in attempts_by_condition.items():
         prompts: list[str] = []
-        for solved, reference, shown in zip(erring, references, attempts, strict=True):
-            prompts.append(lessons.rewriting_prompt(solved.question, reference, shown))
+        for solved, reference, story_attempts in zip(erring, references, attempts, strict=True):
+            prompts.append(lessons.rewriting_prompt(solved.question, reference, story_attempts))
         texts = learn.sample_texts(
             model,
             tokenizer,

@@ -115,8 +115,9 @@ def rewrite_own(rng: random.Random, solved: SolvedStory) -> Row:
     """The teacher's long reasoning and the student's own wrong attempts, rewritten in the student's style."""
     attempts = list(dict.fromkeys(solved.wrong_samples))
     rng.shuffle(attempts)
-    shown = attempts[: rng.randint(1, 3)]
-    prompt = rewriting_prompt(solved.question, long_solution(solved.story, rng), shown)
+    shown_attempts = attempts[: rng.randint(1, 3)]
+    reference = long_solution(solved.story, rng)
+    prompt = rewriting_prompt(solved.question, reference, shown_attempts)
     return answer_briefly(prompt, solved.story)
 
 
@@ -138,8 +139,10 @@ def drill_step(rng: random.Random, dials: Dials) -> Row:
 def correct_alone(rng: random.Random, solved: SolvedStory) -> Row:
     """The student's own wrong attempts put right without a reference."""
     attempts = solved.wrong_samples
-    shown = rng.sample(attempts, min(2, len(attempts)))
-    prompt = CORRECT_ALONE.format(question=solved.question, attempts=number_attempts(shown))
+    shown_attempts = rng.sample(attempts, min(2, len(attempts)))
+    prompt = CORRECT_ALONE.format(
+        question=solved.question, attempts=number_attempts(shown_attempts)
+    )
     return answer_briefly(prompt, solved.story)
 
 

@@ -72,10 +72,10 @@ def correct_attempt(question: str, attempt: str) -> str:
     text_before = attempt[: first_wrong.start]
     remaining = needed_equations(story, text_before)
     reason = explain_error(story, equations, remaining, count_done_events(story, text_before))
-    rest = [write_equation(equation) for equation in remaining]
-    rest.append(f"The answer is {answer}.")
+    right_rest = [write_equation(equation) for equation in remaining]
+    right_rest.append(f"The answer is {answer}.")
     text_so_far = attempt[: first_wrong.stop]
-    return f"{text_so_far}. Wait, step {step_number} is wrong: {reason}. {' '.join(rest)}"
+    return f"{text_so_far}. Wait, step {step_number} is wrong: {reason}. {' '.join(right_rest)}"
 
 
 def explain_error(

@@ -183,15 +183,15 @@ def _split_sum(equation: Equation) -> list[Equation]:
 def _split_product(equation: Equation) -> list[Equation]:
     """A product or quotient as that of the round part and that of the rest; nothing where there is no rest."""
     left, op, right, result = equation
-    rest = left % (10 * right) if op == "/" else left % 10
-    if rest in (left, 0):
+    remainder = left % (10 * right) if op == "/" else left % 10
+    if remainder in (left, 0):
         return []
-    round_result = apply_event(left - rest, Event(op, right))
-    rest_result = apply_event(rest, Event(op, right))
+    round_result = apply_event(left - remainder, Event(op, right))
+    remainder_result = apply_event(remainder, Event(op, right))
     return [
-        Equation(left - rest, op, right, round_result),
-        Equation(rest, op, right, rest_result),
-        Equation(round_result, "+", rest_result, result),
+        Equation(left - remainder, op, right, round_result),
+        Equation(remainder, op, right, remainder_result),
+        Equation(round_result, "+", remainder_result, result),
     ]
 
 

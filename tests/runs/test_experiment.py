@@ -16,6 +16,7 @@ from potstill.errors import InputError, StageError, StoreError
 from potstill.evaluation.results import load, outcome
 from potstill.models.local.transformers import TransformersModel
 from potstill.models.scripted import ScriptedModel
+from potstill.report.page import render_page
 from potstill.runs import experiment
 from potstill.runs.experiment import UNTRAINED, execute
 from potstill.runs.manifest import is_finished
@@ -188,6 +189,32 @@ def test_notes_say_for_how_many_problems_there_are_rows_by_how_hard_they_are(who
         said.append(f"{len(those - {PROBLEMS[1].id})} of {len(those)} it {often} solved")
     what = "rows by how often the student solved the problem in its own attempts"
     assert results.notes == [f"orion: {what}: {', '.join(said)}."]
+
+
+def test_what_a_method_reports_is_in_the_results_and_on_the_page(whole):
+    _, out, results = whole
+    assert results.sections["sft"] == results.sections["rft"] == []
+    [section] = results.sections["orion"]
+    assert {share.label for share in section.shares} <= {
+        "shown wrong attempts",
+        "shown no attempts",
+    }
+    assert sum(share.whole for share in section.shares) == SIZE - 1  # a first rewrite a reference
+    stored = load(out / "results.json").sections
+    assert stored == {"orion": [section]}
+    assert section.title in render_page(results)
+
+
+def test_one_arm_is_compared_with_all_others_where_the_recipe_says_so(whole, teacher):
+    made, out, results = whole
+    pairs = [(c.arm, c.base) for c in results.comparisons]
+    assert pairs == [(arm, UNTRAINED) for arm in ("sft", "orion", "rft")]
+    compared = execute(
+        recipe(teacher, "compare=orion"), out, threads=1
+    )  # the folder is the same run's
+    more = [(c.arm, c.base) for c in compared.comparisons][len(pairs) :]
+    assert more == [("orion", "sft"), ("orion", "rft")]
+    assert outcome(execute(made, out, threads=1)) == outcome(results)
 
 
 def test_lengths_are_split_by_right_and_wrong(whole):

@@ -282,6 +282,12 @@ def test_files_are_read_and_bad_ones_explained(tmp_path):
         from_file(tmp_path)
 
 
+def test_the_arm_to_compare_must_be_there_and_decides_no_result():
+    found = mistakes({**BASE, "compare": "orion"})
+    assert found == ["compare: unknown arm 'orion'; available: sft"]
+    assert "compare" not in from_data({**BASE, "compare": "sft"}).to_json()
+
+
 def test_a_recipe_saved_beside_its_results_is_plain_data():
     made = from_data(
         {

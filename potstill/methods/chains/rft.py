@@ -37,11 +37,11 @@ def rft(
         temperature: of the samples.
         max_tokens: longest sample.
     """
-    passes = sound if steps else right
-    own = verify(
+    is_right = sound if steps else right
+    samples = verify(
         sample(sampler or student, problems, n=n, temperature=temperature, max_tokens=max_tokens)
     )
-    yield Stage(student, dedupe(words, keep(passes, own)), "sft")
+    yield Stage(student, dedupe(words, keep(is_right, samples)), "sft")
 
 
 def words(trace: Trace) -> tuple[str, str]:

@@ -29,6 +29,6 @@ def sft(
         temperature: of the teacher.
         max_tokens: longest chain.
     """
-    passes = sound if steps else right
+    is_right = sound if steps else right
     chains = sample(teacher, problems, n=n, temperature=temperature, max_tokens=max_tokens)
-    yield Stage(student, keep(passes, verify(chains)), "sft")
+    yield Stage(student, keep(is_right, verify(chains)), "sft")

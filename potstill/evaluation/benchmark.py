@@ -51,11 +51,13 @@ def evaluate(
     """
     traces = [problem if isinstance(problem, Trace) else blank(problem) for problem in problems]
     check_problems(traces)
+    # The session's seed is that of every request; a store of another seed refuses to answer.
     with using(dataclasses.replace(current_session(), seed=seed)):
         answers = verify(solver(list(traces), n=n, **dict(sampling.changed())))
     check_answers(traces, answers, n)
     check_judged(answers)
 
+    # The answers say who wrote them: a solver may ask several models, or another than its caller thinks.
     models = sorted({trace.author.model for trace in answers if trace.author is not None})
     task = describe_task(traces, n, sampling)
     fingerprint = Fingerprint(task, describe_run(solver, models, seed, threads))
@@ -108,6 +110,7 @@ def check_judged(answers: Sequence[Trace]) -> None:
 
 def collect_rows(problems: Sequence[Trace], answers: Sequence[Trace]) -> tuple[Row, ...]:
     """One row a problem, in the order of the problems."""
+    # A solver may return its answers in any order.
     answers_by_problem: dict[str, list[Trace]] = {trace.problem.id: [] for trace in problems}
     for trace in answers:
         answers_by_problem[trace.problem.id].append(trace)
@@ -119,6 +122,7 @@ def collect_rows(problems: Sequence[Trace], answers: Sequence[Trace]) -> tuple[R
 
 def judge_answers(traces: Sequence[Trace]) -> list[Answer]:
     """What an evaluation keeps of the judged answers to one problem."""
+    # Answers of one plan have the same parents; plans are numbered as they come.
     group_by_parents: dict[tuple[str, ...], int] = {}
     answers: list[Answer] = []
     for trace in traces:

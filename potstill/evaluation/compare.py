@@ -45,6 +45,7 @@ class Comparison:
         if not self.distinguishable:
             detail = f"{value:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}, {self.problems} problems"
             return f"{self.arm} is not distinguishable from {self.base} ({detail}{caveat})"
+        # The sentence names the better arm first, so that its figures are positive.
         winner, loser = self.arm, self.base
         if value < 0:
             winner, loser = loser, winner
@@ -92,6 +93,7 @@ def compare(arm: Evaluation, base: Evaluation, *, force: bool = False) -> Compar
             expected="; ".join(base_task),
             fix=f"evaluate {arm.name} as {base.name} was, or ask for it all the same: --force",
         )
+    # By problem, not by place: the two may hold their rows in another order.
     base_shares = {row.problem: row.right / row.n for row in base.rows}
     differences: list[float] = []
     for row in arm.rows:
@@ -111,6 +113,7 @@ def standings(evaluations: Iterable[Evaluation]) -> list[str]:
 
     Evaluations that were not asked the same as the best are named and left out.
     """
+    # Ties by name, so that the order of the arms decides nothing.
     ranked = sorted(evaluations, key=lambda e: (-average(e).value, e.name))
     if not ranked:
         return []

@@ -46,6 +46,7 @@ def share_interval(values: Sequence[float], samples: int) -> Estimate:
     n_eff = float(m)
     if standard_error > 0:
         n_eff = min(p * (1 - p) / standard_error**2, samples)
+    # Answers to one problem hang together: n_eff is how many independent ones they are worth.
     # Wilson's interval with t^2 / n_eff in the place of z^2 / n.
     t2 = student_t_quantile(m - 1) ** 2 / n_eff
     centre = (p + t2 / 2) / (1 + t2)
@@ -96,6 +97,7 @@ def student_t_quantile(freedom: int) -> float:
         return math.tan(math.pi * LEVEL / 2)
     if freedom == 2:
         return LEVEL * math.sqrt(2 / (1 - LEVEL**2))
+    # A series in 1 / f around the normal distribution's point z.
     z, f = _Z, float(freedom)
     terms = (
         (z**3 + z) / 4,

@@ -126,6 +126,7 @@ def majority_share(row: Row, k: int | None = None) -> Fraction:
             expected=f"1 <= k <= {row.n}",
             fix=f"--n {k}",
         )
+    # Each answer's votes, and whether the first one that gave it was right.
     votes: Counter[str] = Counter()
     is_right: dict[str, bool] = {}
     for answer in row.answers[:k]:

@@ -152,6 +152,7 @@ def summarize_lengths(values: Sequence[float], unit: str = "tokens") -> Length:
     ordered = sorted(values)
 
     def percentile(percent: int) -> float:
+        # Nearest rank: a length that is there, no mean of two.
         rank = math.ceil(count * percent / 100)
         return float(ordered[max(0, rank - 1)])
 
@@ -161,6 +162,7 @@ def summarize_lengths(values: Sequence[float], unit: str = "tokens") -> Length:
 
 def to_json(results: Results) -> dict[str, Any]:
     """The results as a JSON object, what a clock or cache decides in a section of its own."""
+    # Seconds and reuse differ between a run and its repetition: they stand apart.
     costs: dict[str, Any] = {}
     for arm, cost_by_role in results.costs.items():
         costs[arm] = {role: cost._asdict() for role, cost in cost_by_role.items()}
@@ -196,6 +198,7 @@ def outcome(results: Results) -> dict[str, Any]:
 
 def save(results: Results, path: Path) -> None:
     """Write results.json atomically; one top-level section a line."""
+    # A section a line: a diff of two files shows which sections differ.
     lines: list[str] = []
     for name, value in to_json(results).items():
         lines.append(f"{json.dumps(name)}: {json.dumps(value, allow_nan=False)}")

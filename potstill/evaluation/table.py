@@ -29,6 +29,7 @@ def table(results: Results, *, base: str = BASE) -> list[dict[str, str]]:
         base: the arm that the others are compared with; where it is absent, or was asked something else, those columns
             say so.
     """
+    # Columns are named by n where all arms have the same.
     counts = {evaluation.n for evaluation in results.evaluations.values()}
     n = str(counts.pop()) if len(counts) == 1 else "n"
     return [format_arm(results, evaluation, n, base) for evaluation in results.evaluations.values()]
@@ -69,6 +70,7 @@ def find_comparison(results: Results, name: str, base: str) -> Comparison | str:
             return comparison
     if base not in results.evaluations:
         return f"no arm {base} to compare with"
+    # No stored comparison: the base was chosen after the run.
     arm, other = results.evaluations[name], results.evaluations[base]
     differs = arm.fingerprint.differs(other.fingerprint)
     if differs:

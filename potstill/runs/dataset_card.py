@@ -84,6 +84,7 @@ def card_of_run(store: Store, folder: Path, arm: str, **parts: Any) -> Card:
     licences = parts.pop("licences", {})
     run_manifest = manifest.read(folder)
     settings = dict(run_manifest.settings)
+    # An import has no recipe: its manifest names the file and, where it was told, the licence.
     imported = settings.get("import", {})
     if imported.get("licence"):
         licences = {imported["file"]: imported["licence"], **licences}
@@ -230,6 +231,7 @@ def front_matter(card: Card) -> str:
 
     licences = set(card.sources.values())
     licence = licences.pop() if len(licences) == 1 else ""
+    # The hub takes identifiers; a licence's title or several licences are "unknown" to it.
     is_identifier = re.fullmatch(r"[a-z0-9.-]+", licence) is not None
     tags = ["potstill", "distillation", "reasoning"]
     if card.method:

@@ -175,6 +175,7 @@ def filler_text(key: str, size: int) -> str:
 
 def choose_problems(problems: Sequence[Trace], count: int) -> list[Trace]:
     """So many problems, chosen by hash and kept in their order: no part of the file is preferred."""
+    # A larger choice holds the smaller one: what a small pilot paid for, a larger one does not pay again.
     ranked = sorted(problems, key=lambda t: hashlib.sha256(t.problem.id.encode()).hexdigest())
     chosen_ids = {trace.id for trace in ranked[:count]}
     return [trace for trace in problems if trace.id in chosen_ids]
@@ -184,6 +185,7 @@ def drive_with_stand_ins(
     recipe: Recipe, problems: Sequence[Trace], assume: Mapping[str, Assumptions]
 ) -> DriveResult:
     """Drive every arm with stand-ins on a few of the problems."""
+    # A few problems are enough: counts are scaled up, and equal calls are counted once.
     sample = [with_number_answer(trace) for trace in choose_problems(problems, DRY_PROBLEMS)]
     calls: dict[str, RoleCalls] = {}
     counted: set[str] = set()

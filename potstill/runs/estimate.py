@@ -157,6 +157,7 @@ def scale_up(basis: Basis) -> Plan:
             )
     needs += evaluation_needs(basis, custom_prices)
 
+    # What the arms train, and what all of it takes on the disk.
     rows = {arm: round(row.rows / driven.share) for arm, row in driven.rows.items()}
     training = training_sizes(basis, rows)
     chars_a_token = basis.assume[""].chars
@@ -241,6 +242,7 @@ def evaluation_needs(basis: Basis, custom_prices: Mapping[str, Price]) -> list[N
     student = recipe.roles.get("student")
     if not basis.tests or not student:
         return []
+    # The student's own calls say how long its answers are, where it made any; otherwise what is assumed.
     assumptions = assume.get(EVALUATION, assume.get("student", assume[""]))
     completion = assumptions.completion
     student_calls = basis.driven.calls.get("student")

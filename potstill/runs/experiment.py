@@ -253,6 +253,7 @@ def run_arm(run: Run, name: str, arm: Arm) -> ArmOutcome:
         if role.name in folder.models:
             roles[role.name] = folder.wrap_model(folder.models[role.name], role.name, name)
 
+    # The method sees problems without the evaluation's; its stages are trained as it yields them.
     with using(folder.session(ledger, name, sections.append)):
         ledger.add_traces(run.problems)
         ledger.add_step("problems", run.recipe.problems, len(run.problems), len(run.problems))
@@ -260,6 +261,7 @@ def run_arm(run: Run, name: str, arm: Arm) -> ArmOutcome:
         train = partial(train_stage, folder, training=arm.training, arm=name, ledger=ledger)
         solver = drive(find_method(arm.method), problems, roles, arm.values, train, name=name)
 
+    # Measured after the method's session, with a ledger of its own: answers are no part of the funnel.
     evaluation = None
     if run.tests:
         evaluation = measure_arm(run, name, solver, ledger_name=f"{name} evaluated")

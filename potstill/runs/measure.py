@@ -33,6 +33,7 @@ def measure_solver(
         sampling: how each answer is sampled.
         ledger_name: the ledger that keeps the answers; "" is the arm's own.
     """
+    # Problems first, so that every answer's parent is in the ledger.
     ledger = folder.open_ledger(ledger_name or name)
     with using(folder.session(ledger, name)):
         ledger.add_traces(problems)

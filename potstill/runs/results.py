@@ -84,7 +84,7 @@ def compare_arms(evaluations: Mapping[str, Evaluation], compare_arm: str) -> lis
     """Every arm against the first evaluation, which is the untrained student's; then one arm against all others."""
     if not evaluations:
         return []
-    base, *arms = evaluations
+    base, *arms = evaluations  # the untrained student is measured first
     pairs = [(arm, base) for arm in arms]
     if compare_arm in arms:
         pairs += [(compare_arm, other) for other in arms if other != compare_arm]
@@ -105,7 +105,7 @@ def last_stage_rows(store: Store, arm: str) -> list[Trace]:
     stages = store.history.row_ids(arm)
     if not stages:
         return []
-    *_, row_ids = stages.values()
+    *_, row_ids = stages.values()  # stages in the order in which the method yielded them
     rows: list[Trace] = []
     for row_id in row_ids:
         row = store.history.trace(row_id, arm)
@@ -145,6 +145,7 @@ def last_training(store: Store, arm: str) -> dict[str, object]:
 
 def coverage_note(store: Store, arm: str, rows: Iterable[Trace], names: Mapping[str, str]) -> str:
     """For how many problems an arm has rows, by how often the untrained student solved them: filters drop hard ones."""
+    # Of each problem, whether each of the student's own samples was right.
     is_right_by_problem: dict[str, list[bool]] = {}
     for trace in store.history.traces(arm, "sample"):
         if trace.author and names.get(trace.author.model) == "student":
@@ -227,6 +228,7 @@ def collect_examples(store: Store, arm: str, rows: Iterable[Trace]) -> list[Exam
 
 def make_example(store: Store, arm: str, row: Trace, answer: Trace | None) -> Example:
     """A row with the wrong attempt and the right text that it was made from."""
+    # The row itself comes first, then its parents, then theirs.
     ancestry = store.history.ancestry(row.id, arm)
     errors = [trace for trace in ancestry if trace.verdict.status == "wrong"]
     sources = [trace for trace in ancestry[1:] if trace.text and trace.verdict.status == "right"]

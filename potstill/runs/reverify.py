@@ -83,6 +83,7 @@ def judge_arm_again(
     done = 0
     progress(f"{arm}: judged again", done, total)
     for batch in _batches(store.history.traces(arm)):
+        # Failed generations and blank traces were never judged, and are not now.
         judged: list[Trace] = []
         for trace in batch:
             if not trace.verdict.verifier:

@@ -191,6 +191,7 @@ def run_study(
         test_stories = [blank(p) for p in story.problems("story", size=test, split=split)]
         study = Study(out, store, train_stories, test_stories, n)
 
+        # The mentor is trained once, then every arm learns from it, seed by seed.
         mentor_rows = sample_right_rows(study, student)
         mentor, _ = train_arm(study, Trial("mentor", MENTOR, 0), mentor_rows, {})
         untrained_figures = measure_student(study, "untrained", student, 0)
@@ -229,6 +230,7 @@ def collect_data(study: Study, student: Path, mentor: Path, seed: int) -> dict[s
     for role, folder in (("mentor", mentor), ("student", student)):
         model = study.load_model(folder, "data", role, seed)
         samples[role] = verify(sample(model, study.train, n=2, **DATA_SAMPLING))
+    # Pairs are the mentor's right sample and a wrong one of the student on the same story.
     right = keep(sound, samples["mentor"])
     mistakes = keep(wrong, samples["student"])
     return {

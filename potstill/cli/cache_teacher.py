@@ -27,7 +27,7 @@ GIB = 2**30
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
-    rows.add(parser)
+    rows.add_row_arguments(parser)
     parser.add_argument(
         "--teacher",
         required=True,
@@ -105,7 +105,7 @@ def _cache_teacher(args: argparse.Namespace) -> dict[str, Any]:
     from potstill.training.dataset.build import tokenize_for_teacher
     from potstill.training.teacher import cached_logits
 
-    traces = rows.read(args.rows, args.limit, arm=args.arm).traces
+    traces = rows.read_rows(args.rows, args.limit, arm=args.arm).traces
     teacher = load_checkpoint(args.teacher, role="teacher", threads=args.threads)
     settings = TrainingSettings(
         max_length=args.max_length,

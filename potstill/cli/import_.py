@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=options.expand_path,
         metavar="FILE.jsonl|RUN",
-        help="a trace file, or a run folder",
+        help="write the traces here: a trace file, or a run folder (default: only print)",
     )
     parser.add_argument(
         "--map",
@@ -67,47 +67,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> None:
-    """Read, judge, write, and print what was found."""
-    with files.skipping(args.skip_bad) as bad, show_progress(args.quiet) as progress:
-        mapping = options.parse_pairs(args.map, "--map")
-        found = row_traces.read_traces(
-            args.file, mapping=mapping, kind=args.kind, limit=args.limit, progress=progress
+    """Read, judge, write, and print what came of it."""
+    with files.skipping(args.skip_bad) as bad_rows, show_progress(args.quiet) as progress:
+        recorded = row_traces.read_traces(
+            args.file,
+            mapping=options.parse_pairs(args.map, "--map"),
+            kind=args.kind,
+            limit=args.limit,
+            progress=progress,
         )
-        if not found.traces:
+        if not recorded.traces:
             raise InputError(
                 f"{args.file} holds no recorded answers",
                 expected="rows with answers",
                 fix="give another file",
             )
-        traces = found.traces
+        traces = recorded.traces
         if args.judge or args.keep == "right":
             unlabelled_only = not args.judge  # a label decides where nobody asked for verdicts
             traces = row_traces.judge_traces(traces, progress, unlabelled_only=unlabelled_only)
-        kept = [trace for trace in traces if args.keep == "all" or row_traces.is_good(trace)]
-        if not kept:
+        chosen = traces
+        if args.keep == "right":
+            chosen = [trace for trace in traces if row_traces.is_good(trace)]
+        if not chosen:
             raise InputError(
                 f"none of {len(traces)} answers in {args.file} is right",
                 fix="leave --keep right out",
             )
         if args.out:
-            _write(args, traces, kept, found)
+            _write(args, traces, chosen, recorded)
     report: dict[str, Any] = {
         "file": args.file,
-        "mapping": found.mapping,
-        "unread": found.unread,
-        "rows": found.rows,
+        "mapping": recorded.mapping,
+        "unread": recorded.unread,
+        "rows": recorded.rows,
         "problems": len({trace.problem.id for trace in traces}),
         "traces": len(traces),
-        "kept": len(kept),
-        "bad": [item._asdict() for item in bad],
+        "kept": len(chosen),
+        "bad": [item._asdict() for item in bad_rows],
         "answers": count_answers(traces),
-        "notes": found.notes,
+        "notes": recorded.notes,
         "out": str(args.out) if args.out else None,
     }
     if args.json:
         show.print_json(report)
     else:
-        _print(report)
+        _print_report(report)
 
 
 def count_answers(traces: Sequence[Trace]) -> list[dict[str, Any]]:
@@ -135,12 +140,12 @@ def count_answers(traces: Sequence[Trace]) -> list[dict[str, Any]]:
 
 
 def _write(
-    args: argparse.Namespace, traces: Sequence[Trace], kept: Sequence[Trace], found: RowTraces
+    args: argparse.Namespace, traces: Sequence[Trace], chosen: Sequence[Trace], recorded: RowTraces
 ) -> None:
-    """Write a trace file, or a run folder with all traces of which the kept ones are the rows."""
+    """Write a trace file, or a run folder with all traces of which the chosen ones are the rows."""
     out: Path = args.out
     if out.suffix == ".jsonl":
-        row_traces.write_traces(kept, out)
+        row_traces.write_traces(chosen, out)
         files.save_beside(out)
         return
     if out.suffix:
@@ -158,8 +163,8 @@ def _write(
                 "file": files.source_name(args.file),
                 "licence": dataset_card.find_licence(args.file, {}),
                 "map": options.parse_pairs(args.map, "--map"),
-                "columns": found.mapping,
-                "unread": found.unread,
+                "columns": recorded.mapping,
+                "unread": recorded.unread,
                 "kind": args.kind,
                 "judge": args.judge,
                 "keep": args.keep,
@@ -169,20 +174,17 @@ def _write(
         ledger = store.ledger(ARM)
         ledger.add_traces(traces)
         ledger.add_step("import", files.source_name(args.file), len(traces), len(traces))
-        ledger.add_step("keep", args.keep, len(traces), len(kept))
-        ledger.rows(digest("import", [trace.id for trace in kept]), kept)
+        ledger.add_step("keep", args.keep, len(traces), len(chosen))
+        ledger.rows(digest("import", [trace.id for trace in chosen]), chosen)
         ledger.finish()
         files.save(out)
     manifest.finish(out)
 
 
-def _print(report: dict[str, Any]) -> None:
+def _print_report(report: Mapping[str, Any]) -> None:
     show.print_line(f"{report['rows']:,} rows of {report['file']}")
     show.print_columns(report["mapping"], report["unread"])
-    rows = []
-    for counts in report["answers"]:
-        rows.append({name: "–" if value is None else value for name, value in counts.items()})
-    show.print_table(rows)
+    show.print_table([show.fill_empty(counts) for counts in report["answers"]])
     if report["kept"] != report["traces"]:
         show.print_line(f"kept {report['kept']:,} of {report['traces']:,} traces")
     for note in report["notes"]:

@@ -19,7 +19,7 @@ SPEC = (
 )
 
 
-def add(parser: argparse.ArgumentParser) -> None:
+def add_row_arguments(parser: argparse.ArgumentParser) -> None:
     """--rows, --arm, --limit."""
     parser.add_argument("--rows", required=True, metavar="SPEC", help=SPEC)
     parser.add_argument(
@@ -30,7 +30,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read(
+def read_rows(
     spec: str,
     limit: int = 0,
     *,
@@ -59,7 +59,7 @@ def read(
             f"--arm {arm} is for the folder of a run", fix="leave --arm out, or give --rows RUN"
         )
     try:
-        found = row_traces.read_traces(
+        rows = row_traces.read_traces(
             spec,
             mapping=mapping,
             kind=kind,
@@ -78,17 +78,17 @@ def read(
             available=error.available,
             fix=f"{error.fix}; {hint}",
         ) from error
-    kept = row_traces.keep_learnable(found, keep_wrong=keep_wrong)
-    if not kept.traces:
+    learnable = row_traces.keep_learnable(rows, keep_wrong=keep_wrong)
+    if not learnable.traces:
         raise InputError(
             f"{spec} has no row that may be learnt",
             expected="completions that are whole and not labelled wrong",
-            fix="; ".join(kept.notes) or "give another file",
+            fix="; ".join(learnable.notes) or "give another file",
         )
-    return kept
+    return learnable
 
 
-def ask(
+def pose_problems(
     spec: str,
     limit: int,
     *,

@@ -56,7 +56,7 @@ __doc__ = (__doc__ or "").replace("OBJECTIVES", _NAMES)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
-    rows.add(parser)
+    rows.add_row_arguments(parser)
     parser.add_argument(
         "--student",
         "--start",
@@ -211,7 +211,7 @@ def _read_rows(args: argparse.Namespace, config: ObjectiveConfig) -> RowTraces:
     mapping = options.parse_pairs(args.map, "--map")
     is_run = args.arm or Path(args.rows).is_dir()
     if config.on_policy_fraction == 1 and not is_run:
-        traces = rows.ask(
+        traces = rows.pose_problems(
             args.rows, args.limit, mapping=mapping, kind=args.kind, prompt=args.prompt
         )
         return RowTraces(traces, mapping)
@@ -221,7 +221,7 @@ def _read_rows(args: argparse.Namespace, config: ObjectiveConfig) -> RowTraces:
             expected="problems that the student answers itself",
             fix="--set on_policy_fraction=1, or leave --prompt out",
         )
-    return rows.read(
+    return rows.read_rows(
         args.rows,
         args.limit,
         arm=args.arm,

@@ -188,7 +188,7 @@ def test_exported_rows_train(finished: Path, here: Path, potstill) -> None:
         "test.jsonl",
         "--n",
         "2",
-        "--max-tokens",
+        "--max-new-tokens",
         "5",
     )
     first = potstill(*words, "--out", "e.json", "--json")

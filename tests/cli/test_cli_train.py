@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
 
 from potstill.cli import main
-from potstill.cli.rows import ask, read
+from potstill.cli.rows import pose_problems, read_rows
 from potstill.errors import InputError
 from potstill.runs.train_settings import read_keywords
 
@@ -35,7 +35,7 @@ def write(path, rows):
 
 @pytest.mark.parametrize("layout", ROWS)
 def test_the_usual_layouts_are_one_row(tmp_path, layout):
-    (found,) = read(write(tmp_path / "rows.jsonl", [ROWS[layout]])).traces
+    (found,) = read_rows(write(tmp_path / "rows.jsonl", [ROWS[layout]])).traces
     assert (found.prompt, found.text, found.finish) == (QUESTIONS[0], "10.", "stop")
     assert (found.rival.text if found.rival else "") == (
         "11, no." if layout in ("preference", "implicit") else ""
@@ -54,9 +54,9 @@ def test_a_label_stays_with_its_completion(tmp_path):
         for more in ({"label": False}, {"label": True}, {"label": None})
     ]
     rows = write(tmp_path / "rows.jsonl", told)
-    kept = read(rows, keep_wrong=True).traces
+    kept = read_rows(rows, keep_wrong=True).traces
     assert [dict(row.scores) for row in kept] == [{"label": 0.0}, {"label": 1.0}, {}]
-    right = read(rows)
+    right = read_rows(rows)
     assert [dict(row.scores) for row in right.traces] == [{"label": 1.0}, {}]
     assert right.notes == ["1 rows are not learnt: the file labels them wrong"]
 
@@ -66,7 +66,7 @@ def test_weights_of_rows_and_of_stretches_are_read(tmp_path):
         {"prompt": "a", "completion": "one two", "weight": 0.5, "spans": [[0, 3, 2], [4, 7, 0]]},
         ROWS["completion"],
     ]
-    weighted, plain = read(write(tmp_path / "rows.jsonl", told)).traces
+    weighted, plain = read_rows(write(tmp_path / "rows.jsonl", told)).traces
     assert (weighted.weight, [(s.start, s.stop, s.weight) for s in weighted.spans]) == (
         0.5,
         [(0, 3, 2.0), (4, 7, 0.0)],
@@ -89,7 +89,9 @@ BAD = [
 @pytest.mark.parametrize(("wrong", "said"), BAD)
 def test_a_bad_row_says_what_is_bad_and_no_column_that_is_right_is_renamed(tmp_path, wrong, said):
     with pytest.raises(InputError) as error:
-        read(write(tmp_path / "rows.jsonl", [{"prompt": "a", "completion": "one two", **wrong}]))
+        read_rows(
+            write(tmp_path / "rows.jsonl", [{"prompt": "a", "completion": "one two", **wrong}])
+        )
     assert said in error.value.found and "line 1" in error.value.found
     assert "rename the columns" not in error.value.fix
 
@@ -179,16 +181,16 @@ def test_help_names_the_objectives(capsys):
 @pytest.mark.parametrize("more", [{"weight": 0.5}, {"spans": [[0, 1, 2]]}])
 def test_weights_of_pairs_are_refused(tmp_path, more):
     with pytest.raises(InputError, match="line 1: a pair with " + min(more)):
-        read(write(tmp_path / "rows.jsonl", [{**ROWS["preference"], **more}]))
+        read_rows(write(tmp_path / "rows.jsonl", [{**ROWS["preference"], **more}]))
     unweighted = {**ROWS["preference"], "weight": 1, "spans": []}
-    assert read(write(tmp_path / "rows.jsonl", [unweighted])).traces
+    assert read_rows(write(tmp_path / "rows.jsonl", [unweighted])).traces
 
 
 def test_a_prefix_is_how_the_answer_begins(tmp_path):
     """Steps that follow the same text, in each layout; spans and weights are those of the completion still."""
     for layout in ("completion", "messages", "preference", "implicit"):
         row = {**ROWS[layout], "prefix": "So: ", "finish": "length"}
-        (found,) = read(write(tmp_path / "rows.jsonl", [row])).traces
+        (found,) = read_rows(write(tmp_path / "rows.jsonl", [row])).traces
         for one in (found, *([found.rival] if found.rival else [])):
             assert (
                 one.text[: one.given] == "So: "
@@ -196,10 +198,10 @@ def test_a_prefix_is_how_the_answer_begins(tmp_path):
                 and one.finish == "length"
             )
     row = {**ROWS["completion"], "prefix": "So: ", "spans": [[0, 2, 0.5]]}
-    (found,) = read(write(tmp_path / "rows.jsonl", [row])).traces
+    (found,) = read_rows(write(tmp_path / "rows.jsonl", [row])).traces
     assert found.text[found.spans[0].start : found.spans[0].stop] == "10"
     with pytest.raises(InputError, match="line 1: prefix is 3"):
-        read(write(tmp_path / "rows.jsonl", [{**ROWS["completion"], "prefix": 3}]))
+        read_rows(write(tmp_path / "rows.jsonl", [{**ROWS["completion"], "prefix": 3}]))
 
 
 def test_a_step_is_learnt_without_what_it_follows(tmp_path, tiny_checkpoint, capsys):
@@ -384,7 +386,7 @@ def test_no_more_entries_are_kept_than_there_are(tmp_path, tiny_checkpoint, caps
 
 def test_problems_are_asked_by_the_prompt_that_is_given(tmp_path, tiny_checkpoint, capsys):
     rows = write(tmp_path / "rows.jsonl", [{"question": QUESTIONS[0], "answer": "10"}])
-    assert [trace.prompt for trace in ask(rows, 0, prompt="So: {question}")] == [
+    assert [trace.prompt for trace in pose_problems(rows, 0, prompt="So: {question}")] == [
         f"So: {QUESTIONS[0]}"
     ]
     on = (

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from potstill.cli import main
-from potstill.cli.rows import read
+from potstill.cli.rows import read_rows
 from potstill.data import problems
 from potstill.data.row_traces import is_good, judge_traces, read_traces
 from potstill.errors import PotstillError
@@ -108,7 +108,7 @@ def try_problems(file: Path, args: list[str], expected: list[dict[str, Any]]) ->
 
 
 def try_rows(file: Path, args: list[str], expected: dict[str, Any]) -> None:
-    traces = read(str(file)).traces
+    traces = read_rows(str(file)).traces
     if "rows" in expected:
         check_rows(traces, expected["rows"])
     if "any_rows" in expected:

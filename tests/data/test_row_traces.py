@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from potstill.cli.rows import read as read_rows
+from potstill.cli.rows import read_rows
 from potstill.data import files
 from potstill.data.columns import ColumnChooser
 from potstill.data.layouts import RowContent, read_row

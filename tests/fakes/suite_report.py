@@ -15,7 +15,6 @@ OPTIONAL = {
     "torch": "local models and training (potstill[local])",
     "datasets": "hf: problems (potstill[data])",
     "reasoning_gym": "gym: problems (potstill[data])",
-    "duckdb": "tables that ask for duckdb (potstill[sql])",
     "litellm": "litellm: models (potstill[vendors])",
     "vllm": "vllm: models (potstill[vllm])",
     "trl": "second opinions on objectives",
@@ -36,7 +35,7 @@ def missing_things() -> list[str]:
     missing = []
     for module, purpose in OPTIONAL.items():
         if importlib.util.find_spec(module) is None:
-            missing.append(f"{module}: {purpose}")
+            missing.append(f"{module} ({purpose})")
     if not (shared_folder() / "data").is_dir():
         missing.append("the folder of POTSTILL_SHARED: real problems and recorded outputs")
     return missing

@@ -113,7 +113,7 @@ def counts_of_moments(start, folder, plan, **more):
     return [next(iter(one)) for one in seen if len(one) == 1], forgotten
 
 
-@pytest.mark.parametrize("kind", ["adamw", "muon"])
+@pytest.mark.parametrize("kind", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
 def test_the_optimizer_forgets_where_more_goes(tiny_checkpoint, tmp_path, kind):
     """As in the paper; the second plan takes hundredths, and takes them all at once: after that nothing goes."""
     plan = {"steps_per_epoch": 4, "per_epoch": 2, "smoothing": math.inf}

@@ -59,7 +59,13 @@ def test_these_are_trained_across_tokenizers():
 
 
 @pytest.mark.parametrize("kind", ["bytes", pytest.param("marks", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("uld", "dskd") else pytest.mark.slow)
+        for name in OTHERS
+    ],
+)
 def test_two_steps_train(tiny_checkpoint, tmp_path, name, kind):
     config = ObjectiveConfig(
         name, teacher=other_checkpoint(tmp_path / "teacher", kind), max_new_tokens=8

@@ -294,34 +294,37 @@ def _whole(
     """
 
     def kernel(logits: Tensor, rows: slice, gradient: bool) -> tuple[Tensor, Tensor | None]:
-        theirs = teacher(
-            rows
-        )  # here and not piece by piece: of few rows the head's product is slow
+        # Here and not piece by piece: of few rows the head's product is slow.
+        teacher_chunk = teacher(rows)  # [C, teacher's V]
 
         def piece(logits: Tensor, at: slice, gradient: bool) -> tuple[Tensor, Tensor | None]:
-            return compared(logits, theirs[at.start - rows.start : at.stop - rows.start], gradient)
+            start, stop = at.start - rows.start, at.stop - rows.start
+            return compare(logits, teacher_chunk[start:stop], gradient)
 
         return pieced(piece)(logits, rows, gradient)
 
-    def compared(logits: Tensor, theirs: Tensor, gradient: bool) -> tuple[Tensor, Tensor | None]:
-        padded = logits.shape[1]
-        width = min(padded, theirs.shape[1])
+    def compare(
+        logits: Tensor, target_logits: Tensor, gradient: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        student_width = logits.shape[1]
+        width = min(student_width, target_logits.shape[1])
         if temperature != 1:
             logits = logits.div_(temperature)
-        if (
-            temperature != 1 or raw
-        ):  # a new tensor: a distance overwrites it, and the teacher's logits may be given
-            theirs = theirs / temperature
-        logits, theirs = logits[:, :width], theirs[:, :width]
+        if temperature != 1 or raw:
+            # A new tensor: a distance overwrites it, and the teacher's logits may be given.
+            target_logits = target_logits / temperature
+        logits, target_logits = logits[:, :width], target_logits[:, :width]
         if not raw:
-            logits, theirs = finite(logits.log_softmax(-1)), finite(theirs.log_softmax(-1))
-        value, slope = distance(logits, theirs, gradient)
+            logits = finite(logits.log_softmax(-1))
+            target_logits = finite(target_logits.log_softmax(-1))
+        value, slope = distance(logits, target_logits, gradient)
         if slope is None:
             return value, None
-        slope = slope.div_(temperature) if temperature != 1 else slope
-        return value, slope if width == padded else torch.nn.functional.pad(
-            slope, (0, padded - width)
-        )
+        if temperature != 1:
+            slope = slope.div_(temperature)
+        if width < student_width:
+            slope = torch.nn.functional.pad(slope, (0, student_width - width))
+        return value, slope
 
     return kernel
 
@@ -379,9 +382,8 @@ def _skew_reverse(
 def _adaptive(mu: float, lq: Tensor, lp: Tensor, gradient: bool) -> tuple[Tensor, Tensor | None]:
     p, q = lp.exp(), lq.exp()
     order = p.argsort(dim=-1)
-    small = (
-        p.gather(-1, order).cumsum(-1) < mu
-    )  # as in the authors' code: from the smallest class up
+    # As in the authors' code: from the smallest class up.
+    small = p.gather(-1, order).cumsum(-1) < mu
     gap = (p - q).abs()
     tail = torch.zeros_like(small).scatter(-1, order, small)
     w = (gap * ~tail).sum(-1) / gap.sum(-1).clamp_min(torch.finfo(gap.dtype).tiny)

@@ -26,9 +26,8 @@ from potstill.objectives.likelihood import token_logp
 from potstill.objectives.numerics import log1mexp
 from potstill.records import Trace
 
-CERTAIN = (
-    -1e-7
-)  # a mean log-probability is held below it where odds are taken: those of certainty are infinite
+# A mean log-probability is held below it where odds are taken: those of certainty are infinite.
+CERTAIN = -1e-7
 
 
 class Sides(NamedTuple):
@@ -104,18 +103,17 @@ def dpo(
             expected="a share of pairs below a half",
             fix="smoothing=0.1",
         )
-    logp = token_logp(x, chunk=chunk)
-    ratio = _desensitised(logp - _reference(x, "dpo"), x, length_share)
-    sides = _sides(ratio, x)
-    less = baseline / beta if kind == "bco" else 0.0
-    reward = sides._replace(better=sides.better - less, worse=sides.worse - less)
-    loss = _SHAPES[kind](reward, beta)
+    log_probs_N = token_logp(x, chunk=chunk)
+    log_ratios_N = _desensitised(log_probs_N - _reference(x, "dpo"), x, length_share)
+    sides = _sides(log_ratios_N, x)  # [P]
+    offset = baseline / beta if kind == "bco" else 0.0
+    rewards = sides._replace(better=sides.better - offset, worse=sides.worse - offset)
+    loss_P = _SHAPES[kind](rewards, beta)
     if smoothing:
-        loss = ((1 - smoothing) * loss - smoothing * _SHAPES[kind](_swapped(reward), beta)) / (
-            1 - 2 * smoothing
-        )
-    loss = loss + sft * -_sides(logp, x).means[0]
-    return Loss(_over_pairs(loss, x), _stats(sides, logp, x, beta))
+        swapped_P = _SHAPES[kind](_swapped(rewards), beta)
+        loss_P = ((1 - smoothing) * loss_P - smoothing * swapped_P) / (1 - 2 * smoothing)
+    loss_P = loss_P + sft * -_sides(log_probs_N, x).means[0]
+    return Loss(_over_pairs(loss_P, x), _stats(sides, log_probs_N, x, beta))
 
 
 def step_dpo(x: Inputs, *, beta: float = 0.4, chunk: int = 0) -> Loss:
@@ -133,11 +131,11 @@ def ipo(x: Inputs, *, tau: float = 0.1, normalised: bool = True, chunk: int = 0)
     Departure: log-ratios are length means, as in TRL; `normalised=False` is the paper's sums.
     """
     ranges.positive("ipo", tau=tau)
-    logp = token_logp(x, chunk=chunk)
-    sides = _sides(logp - _reference(x, "ipo"), x)
+    log_probs = token_logp(x, chunk=chunk)
+    sides = _sides(log_probs - _reference(x, "ipo"), x)
     better, worse = sides.means if normalised else sides[:2]
     loss = (better - worse - 1 / (2 * tau)) ** 2
-    return Loss(_over_pairs(loss, x), _stats(sides, logp, x, tau))
+    return Loss(_over_pairs(loss, x), _stats(sides, log_probs, x, tau))
 
 
 def exo(x: Inputs, *, beta: float = 0.1, smoothing: float = 1e-3, chunk: int = 0) -> Loss:
@@ -153,14 +151,13 @@ def exo(x: Inputs, *, beta: float = 0.1, smoothing: float = 1e-3, chunk: int = 0
             expected="a share above 0 and below a half",
             fix="smoothing=1e-3",
         )
-    logp = token_logp(x, chunk=chunk)
-    sides = _sides(logp - _reference(x, "exo"), x)
+    log_probs = token_logp(x, chunk=chunk)
+    sides = _sides(log_probs - _reference(x, "exo"), x)
     u = beta * (sides.better - sides.worse)
     right = F.logsigmoid(u) - math.log1p(-smoothing)
     wrong = F.logsigmoid(-u) - math.log(smoothing)
-    return Loss(
-        _over_pairs(u.sigmoid() * right + (-u).sigmoid() * wrong, x), _stats(sides, logp, x, beta)
-    )
+    loss = u.sigmoid() * right + (-u).sigmoid() * wrong
+    return Loss(_over_pairs(loss, x), _stats(sides, log_probs, x, beta))
 
 
 def discopop(x: Inputs, *, beta: float = 0.05, tau: float = 0.05, chunk: int = 0) -> Loss:
@@ -175,13 +172,12 @@ def discopop(x: Inputs, *, beta: float = 0.05, tau: float = 0.05, chunk: int = 0
             expected="above 0, at most 1: beyond, m exp(-u) has no bound",
             fix="tau=0.05",
         )
-    logp = token_logp(x, chunk=chunk)
-    sides = _sides(logp - _reference(x, "discopop"), x)
+    log_probs = token_logp(x, chunk=chunk)
+    sides = _sides(log_probs - _reference(x, "discopop"), x)
     u = beta * (sides.better - sides.worse)
     steep = (F.logsigmoid(u / tau) - u).exp()  # m exp(-u), whose factors may be 0 and infinite
-    return Loss(
-        _over_pairs((-u / tau).sigmoid() * F.softplus(-u) + steep, x), _stats(sides, logp, x, beta)
-    )
+    loss = (-u / tau).sigmoid() * F.softplus(-u) + steep
+    return Loss(_over_pairs(loss, x), _stats(sides, log_probs, x, beta))
 
 
 def simpo(x: Inputs, *, beta: float = 2.0, gamma: float = 1.0, chunk: int = 0) -> Loss:
@@ -190,21 +186,21 @@ def simpo(x: Inputs, *, beta: float = 2.0, gamma: float = 1.0, chunk: int = 0) -
     Departure from TRL: no likelihood term is mixed in, which its CPOTrainer does unless `cpo_alpha` is set to 0.
     """
     ranges.positive("simpo", beta=beta)
-    logp = token_logp(x, chunk=chunk)
-    sides = _sides(logp, x)
+    log_probs = token_logp(x, chunk=chunk)
+    sides = _sides(log_probs, x)
     better, worse = sides.means
     loss = F.softplus(gamma - beta * (better - worse))
-    return Loss(_over_pairs(loss, x), _stats(sides, logp, x, beta))
+    return Loss(_over_pairs(loss, x), _stats(sides, log_probs, x, beta))
 
 
 def cpo(x: Inputs, *, beta: float = 0.1, alpha: float = 1.0, chunk: int = 0) -> Loss:
     """`-log s(beta (l+ - l-)) + alpha NLL+`, no reference (Xu et al., arXiv:2401.08417, eq. 5); NLL+ is a mean."""
     ranges.positive("cpo", beta=beta)
     ranges.not_negative("cpo", alpha=alpha)
-    logp = token_logp(x, chunk=chunk)
-    sides = _sides(logp, x)
+    log_probs = token_logp(x, chunk=chunk)
+    sides = _sides(log_probs, x)
     loss = F.softplus(-beta * (sides.better - sides.worse)) - alpha * sides.means[0]
-    return Loss(_over_pairs(loss, x), _stats(sides, logp, x, beta))
+    return Loss(_over_pairs(loss, x), _stats(sides, log_probs, x, beta))
 
 
 def orpo(x: Inputs, *, lam: float = 0.1, chunk: int = 0) -> Loss:
@@ -214,12 +210,12 @@ def orpo(x: Inputs, *, lam: float = 0.1, chunk: int = 0) -> Loss:
     held there, since the odds of certainty are infinite.
     """
     ranges.not_negative("orpo", lam=lam)
-    logp = token_logp(x, chunk=chunk)
-    sides = _sides(logp, x)
+    log_probs = token_logp(x, chunk=chunk)
+    sides = _sides(log_probs, x)
     better, worse = sides.means
     odds = _log_odds(better) - _log_odds(worse)
     loss = -better + lam * F.softplus(-odds)
-    return Loss(_over_pairs(loss, x), _stats(sides, logp, x, lam) | {"log_odds": summed(odds)})
+    return Loss(_over_pairs(loss, x), _stats(sides, log_probs, x, lam) | {"log_odds": summed(odds)})
 
 
 def redi(x: Inputs, *, alpha: float = 0.8, chunk: int = 0) -> Loss:
@@ -231,10 +227,10 @@ def redi(x: Inputs, *, alpha: float = 0.8, chunk: int = 0) -> Loss:
     sign at l̄- = -1/g and pushes wrong traces up.
     """
     ranges.not_negative("redi", alpha=alpha)
-    logp = token_logp(x, chunk=chunk)
-    sides = _sides(logp, x)
+    log_probs = token_logp(x, chunk=chunk)
+    sides = _sides(log_probs, x)
     better, worse = sides.means
-    return Loss(_over_pairs(alpha * worse - better, x), _stats(sides, logp, x, alpha))
+    return Loss(_over_pairs(alpha * worse - better, x), _stats(sides, log_probs, x, alpha))
 
 
 def kto(
@@ -250,8 +246,8 @@ def kto(
     `desirable (1 - s(beta (r - kl)))` for good ones, `undesirable (1 - s(beta (kl - r)))` for bad ones; kl is `x.kl`,
     the mean log-ratio of mismatched prompts and completions, clamped at 0 and without gradient. Without it kl is 0.
 
-    The trainer gives the mean over the whole optimiser step (`training.whole`), from pairs of a prompt with the next
-    prompt's completion. Departure: TRL's is that of a micro-batch, and so changes with accumulation.
+    The training loop gives the mean over the whole optimizer step (`rollout.step_statistics`), from pairs of a prompt
+    with the next prompt's completion. Departure: TRL's is that of a micro-batch, and so changes with accumulation.
     """
     ranges.positive("kto", beta=beta)
     ranges.not_negative("kto", desirable=desirable, undesirable=undesirable)
@@ -259,20 +255,29 @@ def kto(
         raise ConfigError(
             "kto needs labels", expected="labels_S: whether each sequence is desirable"
         )
-    logp = token_logp(x, chunk=chunk)
-    ratio = per_sequence(logp - _reference(x, "kto"), x)
-    kl = ratio.new_zeros(()) if x.kl is None else x.kl.detach().to(ratio.dtype).clamp_min(0)
-    good, bad = torch.sigmoid(-beta * (ratio - kl)), torch.sigmoid(-beta * (kl - ratio))
-    loss = torch.where(x.labels_S, desirable * good, undesirable * bad)
-    means = per_sequence(logp, x).detach() / x.lengths().clamp_min(1)
-    liked = x.labels_S.to(means.dtype)
-    stats = {"better": summed(means, liked), "worse": summed(means, 1 - liked), "kl": summed(kl)}
-    return Loss(spread(loss, x), stats)
+    log_probs = token_logp(x, chunk=chunk)
+    log_ratio_S = per_sequence(log_probs - _reference(x, "kto"), x)
+    kl = log_ratio_S.new_zeros(())
+    if x.kl is not None:
+        kl = x.kl.detach().to(log_ratio_S.dtype).clamp_min(0)
+    good_S = torch.sigmoid(-beta * (log_ratio_S - kl))
+    bad_S = torch.sigmoid(-beta * (kl - log_ratio_S))
+    loss_S = torch.where(x.labels_S, desirable * good_S, undesirable * bad_S)
+
+    mean_S = per_sequence(log_probs, x).detach() / x.lengths().clamp_min(1)
+    is_good_S = x.labels_S.to(mean_S.dtype)
+    stats = {
+        "better": summed(mean_S, is_good_S),
+        "worse": summed(mean_S, 1 - is_good_S),
+        "kl": summed(kl),
+    }
+    return Loss(spread(loss_S, x), stats)
 
 
 def _log_odds(mean_P: Tensor) -> Tensor:
-    held = mean_P.clamp_max(CERTAIN)
-    return held - log1mexp(held)
+    """log(p / (1 - p)) of mean likelihoods given by their logarithms, [P]."""
+    below_certain_P = mean_P.clamp_max(CERTAIN)
+    return below_certain_P - log1mexp(below_certain_P)
 
 
 def _reference(x: Inputs, name: str) -> Tensor:
@@ -304,12 +309,11 @@ def _swapped(sides: Sides) -> Sides:
 def _over_pairs(loss_P: Tensor, x: Inputs) -> Tensor:
     """Each pair's loss shared out over the positions of both sides, [N]."""
     assert x.pairs_P2 is not None
-    lengths = x.lengths()
-    share = loss_P / lengths[x.pairs_P2].sum(1).clamp_min(1)
-    per = share.new_zeros(x.sequences()).index_add(
-        0, x.pairs_P2.flatten(), share.repeat_interleave(2)
-    )
-    return per[x.groups]
+    lengths_S = x.lengths()
+    share_P = loss_P / lengths_S[x.pairs_P2].sum(1).clamp_min(1)
+    both_sides = share_P.repeat_interleave(2)  # [2P], as the pairs lie flat
+    share_S = share_P.new_zeros(x.sequences()).index_add(0, x.pairs_P2.flatten(), both_sides)
+    return share_S[x.groups]  # [S] -> [N]
 
 
 def _desensitised(values_N: Tensor, x: Inputs, share: float) -> Tensor:
@@ -317,15 +321,15 @@ def _desensitised(values_N: Tensor, x: Inputs, share: float) -> Tensor:
     if share == 1:
         return values_N
     assert x.pairs_P2 is not None
-    lengths = x.lengths()
-    shorter = lengths.clone()
-    shorter[x.pairs_P2] = lengths[x.pairs_P2].amin(1, keepdim=True).expand(-1, 2)
-    return torch.where(x.places() < shorter[x.groups], values_N, share * values_N)
+    lengths_S = x.lengths()
+    shorter_S = lengths_S.clone()
+    shorter_S[x.pairs_P2] = lengths_S[x.pairs_P2].amin(1, keepdim=True).expand(-1, 2)
+    return torch.where(x.places() < shorter_S[x.groups], values_N, share * values_N)
 
 
-def _stats(ratios: Sides, logp_N: Tensor, x: Inputs, beta: float) -> dict[str, Sum]:
+def _stats(ratios: Sides, log_probs_N: Tensor, x: Inputs, beta: float) -> dict[str, Sum]:
     """Mean log-probability of each side, the margin scaled by beta, and how often the better side is ahead."""
-    better, worse = _sides(logp_N.detach(), x).means
+    better, worse = _sides(log_probs_N.detach(), x).means
     gap = ratios.better - ratios.worse
     right = (gap > 0).to(gap.dtype)
     return {

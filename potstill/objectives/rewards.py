@@ -41,14 +41,17 @@ def nover(nll: Sequence[float], tokens: Sequence[int], valid: Sequence[bool]) ->
     efficiency: share of the other valid ones that are beaten on both length and perplexity. Invalid ones have neither.
     Equal perplexities share the better rank (inferred: the code's order of ties is the order of the batch).
     """
-    known = [at for at, fine in enumerate(valid) if fine]
-    scores = {at: adjusted_perplexity(nll[at], tokens[at]) for at in known}
-    made = [Nover(0.0, 0.0)] * len(nll)
-    for at in known:
-        rank = sum(scores[other] < scores[at] for other in known)
-        beaten = sum(scores[at] < scores[other] and tokens[at] < tokens[other] for other in known)
-        made[at] = Nover((len(known) - rank) / len(known), beaten / max(1, len(known) - 1))
-    return made
+    valid_places = [at for at, is_valid in enumerate(valid) if is_valid]
+    perplexities = {at: adjusted_perplexity(nll[at], tokens[at]) for at in valid_places}
+    rewards = [Nover(0.0, 0.0)] * len(nll)
+    count = len(valid_places)
+    for at in valid_places:
+        better, beaten = 0, 0
+        for other in valid_places:
+            better += perplexities[other] < perplexities[at]
+            beaten += perplexities[at] < perplexities[other] and tokens[at] < tokens[other]
+        rewards[at] = Nover((count - better) / count, beaten / max(1, count - 1))
+    return rewards
 
 
 def thought(text: str) -> float:

@@ -329,7 +329,8 @@ def _whole(
     return kernel
 
 
-# Distances: (lq, lp, gradient) -> value and d value / d logits. Both tensors are theirs to overwrite, and finite.
+# Distances: (lq, lp, gradient) -> value [C] and d value / d logits [C, V]. lq and lp, the logs of the student's and the
+# teacher's probabilities [C, V], are finite and theirs to overwrite.
 
 
 def _forward(lq: Tensor, lp: Tensor, gradient: bool) -> tuple[Tensor, Tensor | None]:

@@ -165,8 +165,8 @@ def split_eval_rows(dataset: TrainingDataset, eval_rows: int) -> EvalSplit:
     first_rows = [dataset[number][0] for number in chosen]
     if not eval_rows:
         return EvalSplit(dataset, first_rows)
-    rest = sorted(set(range(len(dataset))) - set(chosen))
-    return EvalSplit(dataset.select(rest), first_rows)
+    train_items = sorted(set(range(len(dataset))) - set(chosen))
+    return EvalSplit(dataset.select(train_items), first_rows)
 
 
 def make_evaluator(

@@ -118,17 +118,17 @@ class ObjectiveConfig:
 
     def _mistakes_in_constants(self) -> list[Mistake]:
         known_names = objectives.constants(self.objective)
-        known = ", ".join(known_names) or "none"
+        listed = ", ".join(known_names) or "none"
         mistakes = []
         unknown = sorted(set(self.constants) - set(known_names))
         if unknown:
-            mistakes.append(Mistake(f"no constant {', '.join(unknown)} (known: {known})"))
+            mistakes.append(Mistake(f"no constant {', '.join(unknown)} (known: {listed})"))
         unfilled = _unfilled_needs(self.objective)
         if unfilled:
             mistakes.append(Mistake(f"no trainer gives it {', '.join(unfilled)} yet"))
         unknown = sorted(set(self.schedule) - set(known_names))
         if unknown:
-            mistakes.append(Mistake(f"no constant {', '.join(unknown)} to move (known: {known})"))
+            mistakes.append(Mistake(f"no constant {', '.join(unknown)} to move (known: {listed})"))
         return mistakes
 
     def _mistakes_in_inputs(self) -> list[Mistake]:
@@ -327,7 +327,7 @@ class ObjectiveConfig:
         """What of it can change the trained weights; checkpoints by their content."""
         from potstill.models.local import checkpoint
 
-        told: dict[str, Any] = {}
+        parts: dict[str, Any] = {}
         for name in (
             "objective",
             "on_policy_fraction",
@@ -336,13 +336,13 @@ class ObjectiveConfig:
             "max_new_tokens",
             "loss_reduction",
         ):
-            told[name] = getattr(self, name)
-        told["constants"] = dict(self.constants)
-        told["reward"] = reward_id(self.reward) if self.reward else None
-        told["teacher_cache"] = read_manifest(self.teacher_cache) if self.teacher_cache else ""
+            parts[name] = getattr(self, name)
+        parts["constants"] = dict(self.constants)
+        parts["reward"] = reward_id(self.reward) if self.reward else None
+        parts["teacher_cache"] = read_manifest(self.teacher_cache) if self.teacher_cache else ""
         for name in ("teacher", "reference"):
             model = getattr(self, name)
-            told[name] = getattr(model, "id", None) or (
+            parts[name] = getattr(model, "id", None) or (
                 checkpoint.content_id(model) if model else ""
             )
 
@@ -354,10 +354,10 @@ class ObjectiveConfig:
         defaults = {f.name: f.default for f in fields(self)}
         for name in newer:
             if getattr(self, name) != defaults[name]:
-                told[name] = getattr(self, name)
+                parts[name] = getattr(self, name)
         if self.schedule:
-            told["schedule"] = {name: list(ends) for name, ends in self.schedule.items()}
-        return told | self._options_identity()
+            parts["schedule"] = {name: list(ends) for name, ends in self.schedule.items()}
+        return parts | self._options_identity()
 
     def _options_identity(self) -> dict[str, Any]:
         from potstill.models.local import checkpoint
@@ -394,13 +394,13 @@ def bind(objective: str, keywords: Mapping[str, Any]) -> BoundKeywords:
     """
     constant_names = objectives.constants(objective)
     option_names = objectives.options(objective)
-    known = {*constant_names, *option_names, *LOOP_KEYWORDS, *SETTINGS, *ALIASES}
-    unknown = sorted(set(keywords) - known)
+    all_names = {*constant_names, *option_names, *LOOP_KEYWORDS, *SETTINGS, *ALIASES}
+    unknown = sorted(set(keywords) - all_names)
     if unknown:
-        own = ", ".join([*constant_names, *option_names]) or "none"
+        own_names = ", ".join([*constant_names, *option_names]) or "none"
         raise ConfigError(
             f"objective {objective}: nothing is called {', '.join(unknown)}",
-            expected=f"its own settings ({own}), keywords of the loop, or training settings",
+            expected=f"its own settings ({own_names}), keywords of the loop, or training settings",
             available=(*constant_names, *option_names, *LOOP_KEYWORDS, *SETTINGS),
             wanted=unknown[0],
             fix=config_checks.describe_fix(()),

@@ -109,30 +109,30 @@ class Rewards:
         if self._function is not None:
             values = [float(self._function(one.problem, one.text)) for one in rollouts]
             return RewardResult(values, None)
-        known = self._measure(rollouts, context)
+        measured = self._measure(rollouts, context)
         totals = [0.0] * len(rollouts)
         for name, weight in self._weights.items():
-            values = _by_group(name, rollouts, known, context.max_new_tokens)
+            values = _by_group(name, rollouts, measured, context.max_new_tokens)
             totals = [total + weight * value for total, value in zip(totals, values, strict=True)]
-        if not known.verdicts:
+        if not measured.verdicts:
             return RewardResult(totals, None)
-        answered = [verdict.status in ("right", "wrong") for verdict in known.verdicts]
-        return RewardResult(totals, answered, known.is_right)
+        answered = [verdict.status in ("right", "wrong") for verdict in measured.verdicts]
+        return RewardResult(totals, answered, measured.is_right)
 
     def _measure(self, rollouts: Sequence[Rollout], context: RewardContext) -> _Measured:
         """What the rules need of each completion."""
-        known = _Measured()
+        measured = _Measured()
         if "verdict" in self._needs:
-            known.verdicts = list(judge([(one.problem, one.text) for one in rollouts]))
+            measured.verdicts = list(judge([(one.problem, one.text) for one in rollouts]))
         if "teacher" in self._needs:
             if context.teacher is None:
                 raise ConfigError(
                     "the reward `teacher` needs a teacher", expected="teacher= on the stage"
                 )
-            known.teacher_log_probs = context.teacher([one.row for one in rollouts])
+            measured.teacher_log_probs = context.teacher([one.row for one in rollouts])
         if "answer_likelihood" in self._needs:
-            known.answers = self._proxy.score_answers(rollouts, context)
-        return known
+            measured.answers = self._proxy.score_answers(rollouts, context)
+        return measured
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint must hold: the slow copy of the student."""
@@ -165,24 +165,24 @@ class _Measured:
 
 
 def _by_group(
-    name: str, rollouts: Sequence[Rollout], known: _Measured, max_new_tokens: int
+    name: str, rollouts: Sequence[Rollout], measured: _Measured, max_new_tokens: int
 ) -> list[float]:
     """A rule applied to every group of completions, in the order of the completions."""
     members: dict[int, list[int]] = {}
     for index, one in enumerate(rollouts):
         members.setdefault(one.group, []).append(index)
     values = [0.0] * len(rollouts)
-    is_right = known.is_right
+    is_right = measured.is_right
     for indices in members.values():
         rows = [rollouts[index].row for index in indices]
-        answers = [known.answers[index] for index in indices if known.answers]
+        answers = [measured.answers[index] for index in indices if measured.answers]
         group = Group(
             texts=[rollouts[index].text for index in indices],
             lengths=[len(row) - row.prompt_length for row in rows],
             max_new_tokens=max_new_tokens,
             is_right=[is_right[index] for index in indices if is_right],
             teacher_log_probs=[
-                known.teacher_log_probs[index] for index in indices if known.teacher_log_probs
+                measured.teacher_log_probs[index] for index in indices if measured.teacher_log_probs
             ],
             answer_nll=[answer.nll for answer in answers],
             reasoning_lengths=[answer.reasoning_length for answer in answers],
@@ -232,10 +232,10 @@ class ProxyModel:
         if context.step - self._last_update < PROXY_UPDATE_STEPS:
             return
         with torch.no_grad():
-            for own, student in zip(
+            for parameter, of_student in zip(
                 self._model.parameters(), context.student.parameters(), strict=True
             ):
-                own.lerp_(student.to(own.dtype), PROXY_STUDENT_SHARE)
+                parameter.lerp_(of_student.to(parameter.dtype), PROXY_STUDENT_SHARE)
         self._last_update = context.step
 
     def state(self) -> dict[str, Any]:

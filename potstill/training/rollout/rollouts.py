@@ -138,10 +138,8 @@ class Rollouts:
         for number, index in enumerate(group_of):
             name = f"{place}/{distributed.place(index) * size + number % size}"
             seeds.append(_seed_of(self._seed, name))
-        asked = [prompts[index] for index in group_of]
-        drawn = (
-            self.write_completions(model, asked, seeds, self._pair(model, teacher)) if asked else []
-        )
+        prompts_drawn = [prompts[index] for index in group_of]
+        drawn = self.write_completions(model, prompts_drawn, seeds, self._pair(model, teacher))
         rows = []
         for index, completion in zip(group_of, drawn):
             rows.append(self.as_row(traces[index], prompts[index], completion))
@@ -178,6 +176,8 @@ class Rollouts:
         self, model: Any, prompts: Sequence[Sequence[int]], seeds: Sequence[int], pair: Any = None
     ) -> list[Any]:
         """Completions (`generate.GeneratedRow`) of prompts given as tokens, each from its own seed."""
+        if not prompts:
+            return []
         config = self._config
         index_of: dict[tuple[int, ...], int] = {}  # of each distinct prompt
         for ids in prompts:

@@ -137,8 +137,8 @@ def with_whitened_returns(
 
 def _whiten_over_step(values: Sequence[Tensor]) -> Sequence[Tensor]:
     """The values of this process's micro-batches, whitened with those of all processes."""
-    own = torch.cat([torch.zeros(0), *(part.cpu() for part in values)])
-    of_processes = distributed.gathered(own)
+    of_this_process = torch.cat([torch.zeros(0), *(part.cpu() for part in values)])
+    of_processes = distributed.gathered(of_this_process)
     whole: Tensor = whitened(torch.cat(of_processes))
     of_this_process = whole.split([len(part) for part in of_processes])[distributed.rank()]
     parts: Sequence[Tensor] = of_this_process.split([len(part) for part in values])

@@ -112,12 +112,12 @@ def make_projectors(
     options = config.option_values
     with torch.random.fork_rng([]):  # they are made on the CPU
         torch.manual_seed(seed)
-        made = config.hooks.projectors(model_shape(student), model_shape(teacher), options)
-    assert made is not None, f"{config.objective} needs projectors and makes none"
+        new = config.hooks.projectors(model_shape(student), model_shape(teacher), options)
+    assert new is not None, f"{config.objective} needs projectors and makes none"
     projectors = TrainedProjectors(
-        made.module.to(student.device),
+        new.module.to(student.device),
         options.projector_lr,
-        made.layer_pairs,
+        new.layer_pairs,
         trains_student=config.hooks.trains_student,
     )
     initial = config.hooks.initial_projectors(options)

@@ -1,8 +1,9 @@
 """Distances between the teacher's and the student's next-token distributions, for one vocabulary.
 
 p is the teacher's distribution, q the student's, both at the temperature; lp, lq their logs. Forward is KL(p || q),
-reverse KL(q || p). Each objective takes the teacher's full logits, its states and head, or its kept entries with a tail
-bucket; gradients are closed forms (`_forward` … below, after the reference's table 2.4), checked against autograd.
+reverse KL(q || p). Each objective takes the teacher's full logits, its states and head, or its cached top-k logits with
+a tail bucket; gradients are closed forms (`_forward` … below, after the reference's table 2.4), checked against
+autograd.
 
 Temperature divides both logits; `squared` multiplies by its square, as classical distillation does and TRL does not.
 `kd` below 1 mixes: (1 - kd) times the likelihood of the target plus kd times the distance.
@@ -280,7 +281,7 @@ def _teacher(x: Inputs, name: str) -> Callable[[slice], Tensor]:
         return lambda rows: teacher_logits(teacher.head, teacher.hidden_NDt[rows])
     raise ConfigError(
         f"{name} needs the teacher's distribution, and only {type(teacher).__name__} is there",
-        expected="full logits, states with a head, or the kept entries of a file",
+        expected="full logits, states with a head, or cached logits of a file",
         fix="give a local teacher (transformers:PATH), or store its logits first",
     )
 

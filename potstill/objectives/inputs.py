@@ -1,9 +1,9 @@
 """What every objective takes and gives: counted positions in, the loss of each position out.
 
-Shapes: N counted positions of a micro-batch, those of a sequence in its order; D width; V vocabulary; S sequences; P
-pairs; K kept entries; M positions of a teacher that cuts the text into other tokens; U tokens that two vocabularies
-share.
-Rows are shifted already: `hidden[i]` is the state that *predicts* `targets[i]`.
+Shapes stand as suffixes of names: `logits_NV` is [N, V]. N counted positions of a micro-batch, those of a sequence in
+its order; D width of the student's states, Dt of the teacher's; V vocabulary; C positions of a chunk; S sequences; P
+pairs; K entries of a teacher's top-k; M positions of a teacher that cuts the text into other tokens; U tokens that two
+vocabularies share. Rows are shifted already: `hidden_ND[i]` is the state that *predicts* `targets_N[i]`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Hidden(NamedTuple):
 
 
 class TopK(NamedTuple):
-    """A teacher's kept entries: ids and log-probabilities over its full vocabulary, [N, K]; the rest is its tail."""
+    """A teacher's top-k entries: ids and log-probabilities over its full vocabulary, [N, K]; the rest is its tail."""
 
     ids_NK: Tensor
     logp_NK: Tensor

@@ -40,7 +40,7 @@ class Taid(NamedTuple):
         (1 - t))), linear = start + (end - start) done. The first step only notes its loss.
 
         Args:
-            loss: of the whole optimiser step.
+            loss: of the whole optimizer step.
             done: share of all steps that lay before this one.
         """
         if self.loss is None:

@@ -1,6 +1,6 @@
-"""Distances to a teacher of whom only the kept entries are known (stored top-k, or the answer of a server).
+"""Distances to a teacher of whom only the top-k entries are known (cached logits, or the answer of a server).
 
-The student's classes outside the kept ones become one class, the tail. As logits: u = (z on K, logsumexp of the rest),
+The student's classes outside them become one class, the tail. As logits: u = (z on K, logsumexp of the rest),
 so every distance and its closed-form gradient holds as it is on k + 1 classes, and the tail's share of the gradient is
 spread over the rest in proportion to q. Nothing but the student's own logits is [C, V].
 """
@@ -27,7 +27,7 @@ MOST = (
 
 
 def truncated(teacher: TopK, distance: Distance, *, temperature: float, tail: Tail) -> Kernel:
-    """A distance between kept entries as a kernel of the student's logits.
+    """A distance between top-k entries as a kernel of the student's logits.
 
     Args:
         teacher: ids and log-probabilities *at this temperature*: mass outside can't be re-tempered.
@@ -44,7 +44,7 @@ def truncated(teacher: TopK, distance: Distance, *, temperature: float, tail: Ta
         )
 
     def kernel(logits: Tensor, rows: slice, gradient: bool) -> tuple[Tensor, Tensor | None]:
-        # Log-probabilities at the kept entries, teacher's and student's [C, K], and the logs of their masses [C, 1].
+        # Log-probabilities at the top-k entries, teacher's and student's [C, K], and the logs of their masses [C, 1].
         ids = teacher.ids_NK[rows]
         lp = full(teacher.logp_NK[rows]).to(logits.dtype).clamp_min(LEAST)
         if temperature != 1:

@@ -94,7 +94,7 @@ def test_the_second_begins_with_them_and_leaves_the_teacher_s(
     tiny_checkpoint, teacher, first, tmp_path
 ):
     kept = load_file(first[0] / PROJECTORS)
-    config = bind("ted", {"teacher": teacher, "filters": str(first[0])}).config
+    config = bind("ted", {"teacher": teacher, "filters": str(first[0]), "max_new_tokens": 8}).config
     assert config == ObjectiveConfig(
         "ted", teacher=teacher, options={"filters": first[0]}, max_new_tokens=8
     )

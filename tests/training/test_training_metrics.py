@@ -28,7 +28,7 @@ def steps(folder):
 
 
 def test_entropy_divergences_and_top_tokens_by_hand(monkeypatch):
-    monkeypatch.setattr(metrics, "BEST", 2)
+    monkeypatch.setattr(metrics, "TEACHER_BEST", 2)
     torch.manual_seed(0)
     z, zt = torch.randn(300, 7, dtype=torch.float64), torch.randn(300, 7, dtype=torch.float64)
     values = torch.rand(300, dtype=torch.float64)
@@ -163,7 +163,9 @@ def test_a_training_that_goes_nan_leaves_its_batch_behind(tiny_checkpoint, tmp_p
 
 
 def test_a_collapse_stops_with_the_step(tiny_checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr(metrics, "alarm", lambda records: "it snows" if len(records) == 3 else "")
+    monkeypatch.setattr(
+        metrics, "find_alarm", lambda records: "it snows" if len(records) == 3 else ""
+    )
     with pytest.raises(StageError, match="it snows at step 3 of 8"):
         fit(
             traces(), tiny_checkpoint, tmp_path / "out", TrainingSettings(max_steps=8, batch_size=2)

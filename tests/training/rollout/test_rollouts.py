@@ -388,7 +388,7 @@ def test_a_policy_gradient_near_a_reference_starts_at_it(tiny_checkpoint, object
     """New text is compared with the student as it began: k3 is 0 at first; with adapters, the student without them."""
     for lora in (None, LoraSettings(r=4)):
         settings = TrainingSettings(lora=lora)
-        model = loading.load(tiny_checkpoint, settings)
+        model = loading.load_student(tiny_checkpoint, settings)
         _, template = load(tiny_checkpoint)
         config = ObjectiveConfig(
             objective,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -288,22 +289,20 @@ def convert(kind: Any, value: Any, key: str, mistakes: Mistakes, *, default: Any
         mistakes: where they are added.
         default: an instance of the dataclass whose values stand where none are given.
     """
-    members = typing.get_args(kind) if typing.get_origin(kind) in _UNIONS else (kind,)
     is_null = value is None or (isinstance(value, Untyped) and value.value is None)
-    if is_null and type(None) in members:
+    if is_null and type(None) in _members(kind):
         return None
-    for member in members:
-        if isinstance(member, type) and dataclasses.is_dataclass(member):
-            return build(member, value, key, mistakes, default=default)
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        converted = {}
-        for name, item in as_mapping(value, key, mistakes).items():
-            count = len(mistakes)
-            result = convert(arguments[1], item, join_key(key, name), mistakes)
-            if len(mistakes) == count:
-                converted[name] = result
-        return converted
+    # Settings objects and mappings are converted here, part by part, so that each mistake has the key of its part.
+    dataclass_kind = _dataclass_in(kind)
+    if dataclass_kind is not None:
+        return build(dataclass_kind, value, key, mistakes, default=default)
+    if _is_subclass(typing.get_origin(kind), Mapping):
+        _, item_kind = typing.get_args(kind)
+        items = as_mapping(value, key, mistakes).items()
+        item_settings = [Setting(name, item_kind) for name, _ in items]
+        keyed = {name: KeyedValue(item, join_key(key, name)) for name, item in items}
+        return convert_settings(item_settings, keyed, mistakes)
+    # Everything else is a single value to pydantic, also a list or a union.
     from pydantic import ValidationError
 
     try:
@@ -317,7 +316,11 @@ def build(cls: type, value: Any, key: str, mistakes: Mistakes, *, default: Any =
     """An instance of a dataclass from a mapping; None, with mistakes, where it can't be made.
 
     Args:
-        default: an instance; where one is given, its values stand for what the mapping leaves out.
+        cls: the dataclass.
+        value: a mapping of its fields or their aliases; an instance stays as it is.
+        key: dotted, of the mapping, for mistakes.
+        mistakes: where they are added.
+        default: an instance whose values stand for what the mapping leaves out, in the place of the class's defaults.
     """
     if isinstance(value, cls):
         return value
@@ -343,6 +346,11 @@ def construct(
     """Make an instance from converted values; what the class itself refuses is a mistake.
 
     Args:
+        cls: the dataclass.
+        values: of its fields, converted.
+        key: dotted, of the instance, for mistakes.
+        mistakes: where they are added.
+        default: an instance whose values stand for those that are missing.
         keyed: what was given, so that a refusal which names one of these settings is reported under its key.
         is_whole: whether all that was given could be converted. If not, settings may be missing for that reason, and
             only what the class refuses is of interest.
@@ -357,13 +365,18 @@ def construct(
             return dataclasses.replace(typing.cast(Any, default), **values)
         return cls(**values)
     except ConfigError as error:
-        # A refusal begins with, or contains, the name of the setting that is out of range.
-        words = error.found.replace("=", " ").replace(":", " ").replace(",", " ").split()
-        named = [name for name in keyed or {} if name in words]
-        place = (keyed or {})[named[0]].key if len(named) == 1 else key
-        expected = f" (expected: {error.expected})" if error.expected else ""
-        mistakes.add(place, error.found + expected)
+        message = error.found
+        if error.expected:
+            message += f" (expected: {error.expected})"
+        mistakes.add(_key_of_refusal(error, key, keyed or {}), message)
         return None
+
+
+def _key_of_refusal(error: ConfigError, key: str, keyed: Mapping[str, KeyedValue]) -> str:
+    """The key of the one setting that a class's refusal names, such as `n=0: n is at least 1`; else the class's key."""
+    words = set(re.split(r"[\s=:,;]+", error.found))
+    named = [name for name in keyed if name in words]
+    return keyed[named[0]].key if len(named) == 1 else key
 
 
 def read_overrides(
@@ -460,21 +473,20 @@ def describe_type(kind: Any) -> str:
         return " or ".join(describe_type(member) for member in arguments)
     if origin is typing.Literal:
         return "one of " + ", ".join(repr(choice) for choice in arguments)
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+    if _dataclass_in(kind) is not None or _is_subclass(origin or kind, Mapping):
         return "a mapping"
-    origin = origin or kind
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return "a mapping"
-    if origin is tuple and arguments and arguments[-1] is not Ellipsis:
+    if origin is tuple and Ellipsis not in arguments:
         return "[" + ", ".join(describe_type(item) for item in arguments) + "]"
-    if isinstance(origin, type) and issubclass(origin, Sequence):
-        return f"a list of {describe_type(arguments[0])}" if arguments else "a list"
-    return "a function" if origin is Callable else "a value"
+    if arguments and _is_subclass(origin, Sequence):
+        return f"a list of {describe_type(arguments[0])}"
+    if origin is Callable:
+        return "a function"
+    return "a value"
 
 
 def show_value(value: Any) -> str:
-    """A value as an error quotes it."""
-    text = repr(plain_value(value)) if not isinstance(value, Untyped) else repr(str(value))
+    """A value as an error quotes it: as it was written, shortened."""
+    text = repr(str(value) if isinstance(value, Untyped) else plain_value(value))
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
@@ -489,13 +501,22 @@ def plain_value(value: Any) -> Any:
     return value
 
 
+def _members(kind: Any) -> tuple[Any, ...]:
+    """The members of a union; of any other annotation the annotation itself."""
+    return typing.get_args(kind) if typing.get_origin(kind) in _UNIONS else (kind,)
+
+
 def _dataclass_in(kind: Any) -> type | None:
     """The dataclass that an annotation is, or one member of its union."""
-    members = typing.get_args(kind) if typing.get_origin(kind) in _UNIONS else (kind,)
-    for member in members:
+    for member in _members(kind):
         if isinstance(member, type) and dataclasses.is_dataclass(member):
             return member
     return None
+
+
+def _is_subclass(kind: Any, parent: type) -> bool:
+    """Whether an annotation is a class below another; most annotations are no classes."""
+    return isinstance(kind, type) and issubclass(kind, parent)
 
 
 # Single values, by pydantic.
@@ -533,31 +554,40 @@ def _with_readings(kind: Any) -> Any:
 
 
 def readings(kind: Any, value: Any) -> list[Any]:
-    """What a value may mean to a setting of a kind, the likeliest first."""
+    """What a value may mean to a setting of a kind, the likeliest first.
+
+    Raises:
+        ValueError: the value is a number or a truth, and the other is asked for.
+    """
+    # Python takes True for 1; a person does not.
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(value, bool) and kind in (int, float):
         raise ValueError("true and false are no numbers")
-    if isinstance(value, int | float) and not isinstance(value, bool) and kind is bool:
+    if is_number and kind is bool:
         raise ValueError("a number is neither true nor false")
+
     if kind is Any:
         return [plain_value(value)]
     if not isinstance(value, Untyped):
         return [_as_pairs(kind, value)]
     if isinstance(value.value, list | Mapping) and kind is not str:
         return [_as_pairs(kind, value.value), str(value)]
-    # Quotes around a text were for YAML; any other text is taken as it was written.
-    text = value.value if isinstance(value.value, str) else str(value)
-    members = typing.get_args(kind) if typing.get_origin(kind) in _UNIONS else (kind,)
     if value in _NULLS:
         return [None]
-    if str in members and not {int, float, bool}.intersection(members):
-        return [text]
+
+    # Quotes around a text were for YAML; any other text is taken as it was written.
+    text = value.value if isinstance(value.value, str) else str(value)
+    members = _members(kind)
+    has_typed_member = bool({int, float, bool}.intersection(members))
+    if str in members and has_typed_member:
+        return [value.value, text]  # 2.5 is a number to `float | str`
     if str in members:
-        return [value.value, text]
+        return [text]  # 010 is text to `str`
     if len(members) > 1:
         return [value]  # each member has its own readings
     if kind in (int, float) and isinstance(value.value, bool):
         return [text]
-    return [text, value.value]
+    return [text, value.value]  # pydantic reads 1_000 of the text, and YAML 1e3 as a number
 
 
 def _as_pairs(kind: Any, value: Any) -> Any:

@@ -363,6 +363,26 @@ def test_set_wins_over_an_arms_own_block(recipe, name):
     assert arms["b"].training.learning_rate == 1e-3
 
 
+@given(
+    st.dictionaries(st.sampled_from(["a", "b", "c"]), st.none() | st.integers(1, 9), min_size=1),
+    st.integers(1, 9),
+    st.sampled_from(["epochs", "num_train_epochs"]),
+    st.sampled_from(["epochs", "num_train_epochs"]),
+)
+def test_the_command_line_wins_in_every_arm(epochs, wanted, file_name, flag_name):
+    arms = {}
+    for name, value in epochs.items():
+        arms[name] = {"method": "sft", "training": {} if value is None else {file_name: value}}
+    roles = {**ROLES, "teacher": "world:teacher"}
+    data = {"arms": arms, "roles": roles, "problems": "p.jsonl", "training": {file_name: 3}}
+    made = from_data(data, [f"training.{flag_name}={wanted}"])
+    assert {arm.training.num_train_epochs for arm in made.arms.values()} == {wanted}
+    one = from_data(data, [f"arms.{min(arms)}.training.{flag_name}={wanted}"])
+    for name, arm in one.arms.items():
+        expected = wanted if name == min(arms) else epochs[name] or 3
+        assert arm.training.num_train_epochs == expected
+
+
 def test_set_of_one_arm_wins_over_set_of_all(recipe):
     arms = from_file(recipe, ["arms.a.training.epochs=9", "training.epochs=7", "n=2"]).arms
     assert [arm.training.num_train_epochs for arm in arms.values()] == [9, 7, 7]

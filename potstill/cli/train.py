@@ -165,7 +165,7 @@ def _train(args: argparse.Namespace) -> None:
         )
 
     # Of several processes only the first reports.
-    if distributed.rank():
+    if distributed.process_rank():
         return
     summary = summarise(result, args.out, config)
     notes = [*training_rows.notes, *summary.notes]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from itertools import chain, zip_longest
 from typing import Any, TypeVar
 
 import torch
@@ -20,110 +19,96 @@ from potstill.errors import StageError
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.settings import TrainingSettings
 
-SHARDED = (
-    "distribution",
-    "logp",
-    "reference",
-    "pairs",
-    "labels",
-    "prompts",
-)  # asks a model once, in its forward pass
-PATIENCE = timedelta(
-    hours=2
-)  # with the slowest process: servers score its rows, rewards run programs
+# What an objective may need under FSDP: it asks a model once, in its forward pass.
+FSDP_NEEDS = ("distribution", "logp", "reference", "pairs", "labels", "prompts")
+FSDP_OPTIONS = ("on_policy_fraction", "replay_buffer_size", "eval_rows", "eval_steps")  # not there
+TIMEOUT = timedelta(hours=2)  # for the slowest process: servers score rows, rewards run programs
+UNSUPPORTED = ("DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG")
 
 T = TypeVar("T")
-_NONE: Any = object()
 
 
-def begin() -> None:
-    """Meet the other processes, where a launcher has started several; refuse ways to share out weights but FSDP2."""
-    known = {name: _asked(name) for name in ("DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG")}
-    known["FSDP 1"] = shards() and os.environ.get("FSDP_VERSION") != "2"
-    for name in (name for name, asked in known.items() if asked):
+def join_processes() -> None:
+    """Connect to the other processes, where a launcher has started several; of sharding, only FSDP2 is supported."""
+    refused = [name for name in UNSUPPORTED if _is_requested(name)]
+    if uses_fsdp() and os.environ.get("FSDP_VERSION") != "2":
+        refused.append("FSDP 1")
+    if refused:
         raise StageError(
-            f"training started with {name}",
+            f"training started with {refused[0]}",
             expected="data parallel processes, each with the whole model, or FSDP2, which shares out the weights",
             fix="torchrun, accelerate launch --multi_gpu, or accelerate launch --use_fsdp --fsdp_version 2",
         )
-    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = (
-        "false"  # else all but the first load teachers without weights
-    )
+    # Else all processes but the first would load teachers without weights.
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        _meet()
+        _connect()
 
 
-def _meet() -> None:
+def _connect() -> None:
     """Have accelerate connect the processes; on GPUs what is no tensor of theirs still goes from CPU to CPU."""
     from accelerate import PartialState
 
     if not torch.cuda.is_available():
-        PartialState(cpu=True, timeout=PATIENCE)  # it sees the others only if it is told
+        PartialState(cpu=True, timeout=TIMEOUT)  # it sees the others only if it is told
         return
-    PartialState(backend="cuda:nccl,cpu:gloo", timeout=PATIENCE)
-    own = str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
-    there = len(set(gathered(own)))
-    if there < count():
+    PartialState(backend="cuda:nccl,cpu:gloo", timeout=TIMEOUT)
+    own_gpu = str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
+    gpu_count = len(set(gather_objects(own_gpu)))
+    if gpu_count < process_count():
+        gpus = "1 GPU" if gpu_count == 1 else f"{gpu_count} GPUs"
         raise StageError(
-            f"training started in {count()} processes, and they see {there} GPU{'s' * (there > 1)}",
+            f"training started in {process_count()} processes, and they see {gpus}",
             expected="a GPU for each process",
-            fix=f"torchrun --nproc-per-node {there}, or CUDA_VISIBLE_DEVICES= to train on CPUs",
+            fix=f"torchrun --nproc-per-node {gpu_count}, or CUDA_VISIBLE_DEVICES= to train on CPUs",
         )
 
 
-def _asked(name: str) -> bool:
+def _is_requested(name: str) -> bool:
     return os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true"
 
 
-def shards() -> bool:
-    """Whether weights are to be shared out too."""
-    return _asked("FSDP")
+def uses_fsdp() -> bool:
+    """Whether the processes share out the model's weights too."""
+    return _is_requested("FSDP")
 
 
-def count() -> int:
+def process_count() -> int:
     """How many processes train."""
-    return (
-        distributed.get_world_size()
-        if distributed.is_available() and distributed.is_initialized()
-        else 1
-    )
+    if distributed.is_available() and distributed.is_initialized():
+        return int(distributed.get_world_size())
+    return 1
 
 
-def rank() -> int:
-    """Which of them this is; the first one writes."""
-    return distributed.get_rank() if count() > 1 else 0
+def process_rank() -> int:
+    """Which of them this is; the first one, 0, writes."""
+    return int(distributed.get_rank()) if process_count() > 1 else 0
 
 
-def wait() -> None:
-    """Until all processes are here."""
-    gathered(None)
+def wait_for_all() -> None:
+    """Return when all processes are here."""
+    gather_objects(None)
 
 
-def check(
+def check_supported(
     config: ObjectiveConfig, processes: int, settings: TrainingSettings | None = None
 ) -> None:
-    """Refuse what is only done in one process, or by whole models, if the settings are of shared out ones."""
-    if settings and shards():
-        own = [
-            name
-            for name in ("on_policy_fraction", "replay_buffer_size", "eval_rows", "eval_steps")
-            if getattr(config, name)
-        ]
-        own += sorted(set(config.needs) - set(SHARDED)) + ["lora"] * bool(settings.lora)
-        own += [settings.optimizer] * (settings.optimizer != "adamw")
-        if own:
-            raise StageError(
-                f"training started with FSDP, and {config.objective} comes with {', '.join(own)}",
-                expected="rows, pairs, a local teacher or cached teacher logits, all weights trained by adamw",
-                fix="torchrun, or accelerate launch --multi_gpu: each process holds the whole model",
-            )
-    if processes > 1 and not config.hooks.trains_student:
+    """Refuse what is only done in one process and, under FSDP, what needs whole models.
+
+    Args:
+        settings: those of the training; without them FSDP is not checked.
+    """
+    if settings and uses_fsdp():
+        _check_fsdp(config, settings)
+    if processes == 1:
+        return
+    if not config.hooks.trains_student:
         raise StageError(
             f"training started in {processes} processes, and {config.objective} trains no student",
             expected="one process: its gradients are of the projections alone",
             fix="run it in one process (no torchrun, no accelerate launch)",
         )
-    if processes > 1 and "states" in config.needs:
+    if "states" in config.needs:
         raise StageError(
             f"training started in {processes} processes, and {config.objective} compares the rows of a micro-batch",
             expected="a loss that is a sum over rows, pairs or prompts: each process has a share of a micro-batch",
@@ -131,70 +116,92 @@ def check(
         )
 
 
-def shares(batches: Sequence[Sequence[T]], rank: int, processes: int) -> list[Sequence[T]]:
-    """Of each micro-batch what one process has; nothing where there are too few rows."""
+def _check_fsdp(config: ObjectiveConfig, settings: TrainingSettings) -> None:
+    unsupported = [name for name in FSDP_OPTIONS if getattr(config, name)]
+    unsupported += sorted(set(config.needs) - set(FSDP_NEEDS))
+    if settings.lora:
+        unsupported.append("lora")
+    if settings.optimizer != "adamw":
+        unsupported.append(settings.optimizer)
+    if unsupported:
+        raise StageError(
+            f"training started with FSDP, and {config.objective} comes with {', '.join(unsupported)}",
+            expected="rows, pairs, a local teacher or cached teacher logits, all weights trained by adamw",
+            fix="torchrun, or accelerate launch --multi_gpu: each process holds the whole model",
+        )
+
+
+def split_batches(batches: Sequence[Sequence[T]], rank: int, processes: int) -> list[Sequence[T]]:
+    """What one process has of each micro-batch; nothing where there are too few rows."""
     return [batch[rank::processes] for batch in batches]
 
 
-def place(at: int) -> int:
+def place_in_batch(place: int) -> int:
     """The place in a whole micro-batch of a row of this process's share."""
-    return rank() + at * count()
+    return process_rank() + place * process_count()
 
 
-def summed(total: Tensor) -> Tensor:
+def sum_over_processes(total: Tensor) -> Tensor:
     """A tensor's sum over all processes."""
-    if count() > 1:
+    if process_count() > 1:
         distributed.all_reduce(total)
     return total
 
 
-def gathered(value: T) -> list[T]:
+def gather_objects(value: T) -> list[T]:
     """What each process has, in their order."""
-    found = [value] * count()
-    if count() > 1:
-        distributed.all_gather_object(found, value)
-    return found
+    values = [value] * process_count()
+    if process_count() > 1:
+        distributed.all_gather_object(values, value)
+    return values
 
 
-def together(share: Sequence[T]) -> list[T]:
-    """The whole of what was shared out, in its order."""
-    return [
-        one for one in chain(*zip_longest(*gathered(share), fillvalue=_NONE)) if one is not _NONE
-    ]
+def gather_shares(share: Sequence[T]) -> list[T]:
+    """The whole of what was dealt out to the processes one by one, in its order."""
+    shares = gather_objects(share)
+    longest = max(map(len, shares))
+    whole = []
+    for place in range(longest):
+        for one_share in shares:
+            if place < len(one_share):
+                whole.append(one_share[place])
+    return whole
 
 
-def shared(things: Sequence[Any], made: Callable[[Sequence[Any]], Sequence[T]]) -> list[T]:
-    """What is made of each thing; every process makes its share and gets all."""
-    return together(made(things[rank() :: count()]))
+def map_in_shares(
+    items: Sequence[Any], function: Callable[[Sequence[Any]], Sequence[T]]
+) -> list[T]:
+    """The function's value for each item; every process computes its share and gets all."""
+    return gather_shares(function(items[process_rank() :: process_count()]))
 
 
-def sharded(model: Any) -> bool:
+def is_sharded(model: Any) -> bool:
     """Whether FSDP has shared out a model's weights."""
     return hasattr(model, "unshard")
 
 
-def through(wrapped: Any, given: Tensor, loss: Callable[[], Tensor]) -> Tensor:
+def run_as_forward(wrapped: Any, argument: Tensor, loss: Callable[[], Tensor]) -> Tensor:
     """A loss computed as the forward pass of a wrapped model: only then gradients are exchanged, weights gathered.
 
     Args:
         wrapped: by DistributedDataParallel, or by FSDP2 in place.
-        given: a tensor of the batch, for the wrapper to look at.
+        argument: a tensor of the batch, for the wrapper to look at.
     """
-    model = wrapped if sharded(wrapped) else wrapped.module
-    before = model.__dict__.get("forward")
+    model = wrapped if is_sharded(wrapped) else wrapped.module
+    own_forward = model.__dict__.get("forward")
 
     def restore() -> None:
         model.__dict__.pop("forward", None)
-        if before is not None:
-            model.forward = before
+        if own_forward is not None:
+            model.forward = own_forward
 
-    def once(_: Tensor) -> Tensor:
+    def loss_as_forward(_: Tensor) -> Tensor:
         restore()  # the loss may call the model's own
         return loss()
 
-    model.forward = once
+    model.forward = loss_as_forward
     try:
-        made: Tensor = wrapped(given)
+        value: Tensor = wrapped(argument)
     finally:
         restore()
-    return made
+    return value

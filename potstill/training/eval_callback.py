@@ -73,7 +73,7 @@ class Evaluator:
             own_texts = self._write(model)
             statistics = self._judge(own_texts)
             statistics |= _with_prefix("own", self._measure(model, own_texts, teacher))
-            texts = self._texts[distributed.rank() :: distributed.count()]
+            texts = self._texts[distributed.process_rank() :: distributed.process_count()]
             statistics |= _with_prefix("rows", self._measure(model, texts, teacher))
         model.train(was_training)
         if "eval_own_reverse_kl" in statistics and "eval_rows_reverse_kl" in statistics:
@@ -85,12 +85,12 @@ class Evaluator:
 
     def _write(self, model: Any) -> list[TokenizedRow]:
         """What the student writes on this process's share of the prompts."""
-        rows = self._prompts[distributed.rank() :: distributed.count()]
+        rows = self._prompts[distributed.process_rank() :: distributed.process_count()]
         if not rows:
             return []
         seeds = []
         for index in range(len(rows)):
-            name = f"watch/{distributed.place(index)}"
+            name = f"watch/{distributed.place_in_batch(index)}"
             seeds.append(int.from_bytes(hashlib.sha256(name.encode()).digest()[:7]))
         drawn = self._rollouts.write_completions(model, [row.prompt_ids for row in rows], seeds)
         completed = []
@@ -104,7 +104,7 @@ class Evaluator:
         for row in rows:
             is_truncated = 1 - float(row.columns["stopped"][0])
             ends.append((len(row) - row.prompt_length, is_truncated))
-        of_all = distributed.together(ends)
+        of_all = distributed.gather_shares(ends)
         length, truncated = (sum(values) / len(of_all) for values in zip(*of_all))
         statistics = {"eval_length": length, "eval_truncated": truncated}
 
@@ -113,7 +113,7 @@ class Evaluator:
             problem = self._traces[row.trace_index].problem
             if problem.answer is not None and problem.kind not in EXPENSIVE_KINDS:
                 answers.append((problem, self._rollouts.text(row.completion_ids)))
-        statuses = distributed.together([verdict.status for verdict in judge(answers)])
+        statuses = distributed.gather_shares([verdict.status for verdict in judge(answers)])
         if statuses:
             answered = len(statuses) - sum(s not in ("right", "wrong") for s in statuses)
             statistics["eval_right"] = statuses.count("right") / len(statuses)
@@ -124,7 +124,7 @@ class Evaluator:
         """Mean likelihood, entropy, and the divergences to a teacher, over all processes' rows."""
         sums = self._sum_statistics(model, rows, teacher) if rows else {}
         parts: dict[str, list[tuple[float, float]]] = {}
-        for of_process in distributed.gathered(sums):
+        for of_process in distributed.gather_objects(sums):
             for name, total_and_count in of_process.items():
                 parts.setdefault(name, []).append(total_and_count)
         means = {}

@@ -68,16 +68,16 @@ def fit(
         key: the student's, where the caller has made it already.
         progress: called as (label, steps done, steps in all).
     """
-    distributed.begin()
+    distributed.join_processes()
     key = key or student_key(traces, settings, config)
     if (out / output_dir.FIT_FILE).is_file():
         return output_dir.read_result(out, key)
-    distributed.check(config, distributed.count(), settings)
+    distributed.check_supported(config, distributed.process_count(), settings)
     checkpoint.check_checkpoint(start)
     training_id = key.id + checkpoint.content_id(start)
     output_dir.check_free(out, training_id, len(traces), key)
 
-    is_first_process = distributed.rank() == 0
+    is_first_process = distributed.process_rank() == 0
     progress = progress if is_first_process else None
     work_folder = out / output_dir.WORK_FOLDER
     with _training_session(settings):
@@ -85,7 +85,7 @@ def fit(
         trainer = prepared.trainer
         # The folder is claimed after everything that can be refused.
         with output_dir.claim(out, training_id, key) if is_first_process else nullcontext():
-            distributed.wait()
+            distributed.wait_for_all()
             resume_from = last_checkpoint(work_folder)
             trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
             trained = trainer.gather_student(lambda: student.load_student(start, settings))
@@ -95,7 +95,7 @@ def fit(
                     trainer.objective_inputs.projectors.save(out)
                 steps = step_records(trainer.state)
                 output_dir.finish(out, _summarize(key, prepared.dataset, steps), steps, key)
-            distributed.wait()
+            distributed.wait_for_all()
     result = output_dir.read_result(out, key)
     if progress:
         progress("training", result.steps, result.steps)
@@ -155,7 +155,7 @@ def _prepare(
         seed=settings.seed,
     )
     evaluation = None
-    if not distributed.shards():
+    if not distributed.uses_fsdp():
         evaluation = make_evaluator(traces, parts.eval_rows, rollouts, template, config)
     trainer = StudentTrainer(
         model,

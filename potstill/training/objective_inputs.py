@@ -119,7 +119,7 @@ class ObjectiveInputs:
         if "mismatched" in self.needs:
             mismatched = step_statistics.mismatched_rows(dataset)
             parts = [[row] for row in mismatched]  # each is scored alone
-            columns = distributed.shared(parts, partial(self._score_parts, model))
+            columns = distributed.map_in_shares(parts, partial(self._score_parts, model))
             of_rows = [column_BT[0] for column_BT in columns]
             dataset = step_statistics.add_mismatched(dataset, mismatched, of_rows)
         is_anything_learnt = any(row.is_learnt.any() for item in dataset for row in item)
@@ -135,14 +135,14 @@ class ObjectiveInputs:
             groups.append(by_length[start : start + SCORING_BATCH])
         parts = [[rows[number] for number in group] for group in groups]
         log_probs: list[Any] = [None] * len(rows)
-        columns = distributed.shared(parts, partial(self._score_parts, model))
+        columns = distributed.map_in_shares(parts, partial(self._score_parts, model))
         for group, column_BT in zip(groups, columns):
             for number, values in zip(group, column_BT):
                 log_probs[number] = values[: len(rows[number])].clone()
         return log_probs
 
     def _remote_scores(self, rows: Sequence[TokenizedRow]) -> list[Tensor]:
-        columns = distributed.shared(rows, partial(_remote_columns, self.teacher))
+        columns = distributed.map_in_shares(rows, partial(_remote_columns, self.teacher))
         scored = [column for column in columns if column is not None]
         if len(scored) < len(columns):
             raise _unscored(len(columns) - len(scored), len(columns))
@@ -212,7 +212,7 @@ class ObjectiveInputs:
             return
         marks = [batch["unscored"][:, 0] for batch in window if "unscored" in batch]
         own_counts = sum(int(mark.sum()) for mark in marks), sum(len(mark) for mark in marks)
-        lost, total = (sum(part) for part in zip(*distributed.gathered(own_counts)))
+        lost, total = (sum(part) for part in zip(*distributed.gather_objects(own_counts)))
         if total and lost == total:
             raise unaligned_texts(total) if self.cross_tokenizer else _unscored(lost, total)
 

@@ -83,7 +83,7 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
     def get_train_dataloader(self) -> DataLoader[Any]:
         """This process's share of the planned micro-batches in their order, padded on the right."""
         dataset: Any = self.train_dataset
-        own_batches: Any = distributed.shares(
+        own_batches: Any = distributed.split_batches(
             self.batches, self.args.process_index, self.args.world_size
         )
         return DataLoader(dataset, batch_sampler=own_batches, collate_fn=collate.collate)
@@ -108,7 +108,7 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
             self.step_record.tokens += int(batch["lengths"].sum())
             self.step_record.loss_tokens += int((batch["loss_weights"] > 0).sum())
             counts.append(self.objective_inputs.normaliser_count(batch).cpu())
-        normaliser = distributed.summed(torch.stack(counts).sum())
+        normaliser = distributed.sum_over_processes(torch.stack(counts).sum())
         return batches, normaliser.to(device)
 
     def compute_loss(
@@ -133,9 +133,9 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
             self.step_record.add_loss(loss, parts)
             return loss * self.args.world_size  # gradients are averaged over the processes
 
-        if causal is model and not distributed.sharded(model):
+        if causal is model and not distributed.is_sharded(model):
             return scaled_loss()
-        return distributed.through(model, input_ids, scaled_loss)
+        return distributed.run_as_forward(model, input_ids, scaled_loss)
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         """The last moment before the optimizer's step: refuse to make it with a loss or gradient that is no number."""
@@ -169,9 +169,9 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
         """Train, from a checkpoint's state if one is given, and evaluate once more at the end."""
         if resume_from_checkpoint:
             self._restore_parts(Path(resume_from_checkpoint))
-        if distributed.rank():
+        if distributed.process_rank():
             # Else dropout would drop the same places in every process's rows.
-            torch.manual_seed(self.settings.seed + distributed.rank())
+            torch.manual_seed(self.settings.seed + distributed.process_rank())
         output = super().train(resume_from_checkpoint=resume_from_checkpoint, **arguments)
         records = [record for record in self.state.log_history if is_step_record(record)]
         if self.evaluation and records:
@@ -183,10 +183,10 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
 
         All processes call this, since each holds a part of the weights.
         """
-        if not distributed.sharded(self.model):
+        if not distributed.is_sharded(self.model):
             return self.model
         weights = self.accelerator.get_state_dict(self.model)
-        if distributed.rank():
+        if distributed.process_rank():
             return None
         student = load_fresh()
         student.load_state_dict(weights)
@@ -249,7 +249,7 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """The Trainer's checkpoint, with a mark that it was written to its end."""
         super()._save_checkpoint(model, trial)
-        distributed.wait()  # each process has put its random state there
+        distributed.wait_for_all()  # each process has put its random state there
         if not self.args.should_save:
             return
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
@@ -294,7 +294,9 @@ class StepRecord:
         own_sums = {}
         for name, (total, count) in self.sums.items():
             own_sums[name] = (float(total), float(count))
-        parts = distributed.gathered((float(self.loss), self.tokens, self.loss_tokens, own_sums))
+        parts = distributed.gather_objects(
+            (float(self.loss), self.tokens, self.loss_tokens, own_sums)
+        )
         self.loss = sum(loss for loss, _, _, _ in parts)
         self.tokens = sum(tokens for _, tokens, _, _ in parts)
         self.loss_tokens = sum(loss_tokens for _, _, loss_tokens, _ in parts)
@@ -384,7 +386,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 def _check_same_sharding(folder: Path) -> None:
     """Refuse a checkpoint of shared out weights where they are whole, and the other way round."""
     was_sharded = any(folder.glob(f"{FSDP_MODEL_NAME}*"))
-    if was_sharded != distributed.shards():
+    if was_sharded != distributed.uses_fsdp():
         way = "with" if was_sharded else "without"
         raise StageError(
             f"{folder} was written by a training started {way} FSDP",
@@ -443,5 +445,5 @@ def _training_arguments(
         disable_tqdm=True,
         dataloader_pin_memory=False,
         remove_unused_columns=False,
-        use_cpu=distributed.count() > 1 and not torch.cuda.is_available(),
+        use_cpu=distributed.process_count() > 1 and not torch.cuda.is_available(),
     )

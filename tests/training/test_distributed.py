@@ -219,7 +219,7 @@ def trained(name, folder, out):
 
     def noted(loop, model, grad_norm=None):
         norms.append(float(grad_norm or 0.0))
-        assert distributed.sharded(loop.model) is distributed.shards()
+        assert distributed.is_sharded(loop.model) is distributed.uses_fsdp()
         return plain(loop, model, grad_norm)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -410,15 +410,15 @@ def test_the_command_speaks_with_one_voice(models, tmp_path):
 
 def test_every_row_is_one_process_share():
     batches = [[4, 1, 7], [2], [5, 3]]
-    found = [distributed.shares(batches, rank, 2) for rank in range(2)]
+    found = [distributed.split_batches(batches, rank, 2) for rank in range(2)]
     assert found == [[[4, 7], [2], [5]], [[1], [], [3]]]
 
 
 def test_what_was_shared_out_comes_together_in_its_order(monkeypatch):
     monkeypatch.setattr(
-        distributed, "gathered", lambda share: [["a", "d", "g"], ["b", "e"], ["c", "f"]]
+        distributed, "gather_objects", lambda share: [["a", "d", "g"], ["b", "e"], ["c", "f"]]
     )
-    assert distributed.together(["b", "e"]) == list("abcdefg")
+    assert distributed.gather_shares(["b", "e"]) == list("abcdefg")
 
 
 def test_a_share_without_rows_teaches_nothing():
@@ -446,11 +446,11 @@ def test_on_gpus_objects_still_go_between_cpus_and_each_process_has_its_own(
     monkeypatch.setattr(
         torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid=ids[device])
     )
-    monkeypatch.setattr(distributed, "count", lambda: 2)
-    monkeypatch.setattr(distributed, "gathered", lambda own: ids)
+    monkeypatch.setattr(distributed, "process_count", lambda: 2)
+    monkeypatch.setattr(distributed, "gather_objects", lambda own: ids)
     monkeypatch.setattr("accelerate.PartialState", lambda **given: met.append(given))
     with pytest.raises(StageError, match=refused) if refused else nullcontext():
-        distributed.begin()
+        distributed.join_processes()
     backend = met[0]["backend"]
     assert PartialState._prepare_backend(None, False, False, backend) == (
         backend,
@@ -498,22 +498,22 @@ def test_other_ways_to_share_out_weights_are_refused(monkeypatch, tmp_path, name
 def test_what_asks_a_whole_model_is_refused_of_shared_out_weights(
     monkeypatch, config, settings, said
 ):
-    distributed.check(config, 2, settings)
+    distributed.check_supported(config, 2, settings)
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(StageError, match=f"FSDP, and {config.objective} comes with {said}"):
-        distributed.check(config, 2, settings)
+        distributed.check_supported(config, 2, settings)
 
 
 def test_relations_between_rows_are_refused():
     config = ObjectiveConfig("rkd", teacher=Path("teacher"))
     with pytest.raises(StageError, match="rkd compares the rows of a micro-batch"):
-        distributed.check(config, 2)
-    distributed.check(config, 1)
+        distributed.check_supported(config, 2)
+    distributed.check_supported(config, 1)
 
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    if distributed.shards():
+    if distributed.uses_fsdp():
         shard()
     if sys.argv[2] in KILLED:
         (folder / f"pid-{os.environ['RANK']}").write_text(str(os.getpid()))
@@ -528,4 +528,4 @@ if __name__ == "__main__":
             "seconds": done.seconds,
             "norms": norms,
         }
-        (folder / name / f"said-{distributed.rank()}").write_text(json.dumps(told))
+        (folder / name / f"said-{distributed.process_rank()}").write_text(json.dumps(told))

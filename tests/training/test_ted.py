@@ -134,4 +134,6 @@ def test_what_does_not_fit_is_refused(tiny_checkpoint, teacher, first, tmp_path)
             "ted", teacher=teacher, options={"filters": tmp_path}, max_new_tokens=8
         ).identity()
     with pytest.raises(StageError, match="trains no student"):
-        distributed.check(ObjectiveConfig("ted_filters", teacher=teacher, max_new_tokens=8), 2)
+        distributed.check_supported(
+            ObjectiveConfig("ted_filters", teacher=teacher, max_new_tokens=8), 2
+        )

@@ -39,6 +39,6 @@ def test_each_process_drops_out_by_dice_of_its_own(tiny_checkpoint, tmp_path, mo
     """The same rows in both, so what differs is what was dropped."""
     plain, first = (losses(tiny_checkpoint, tmp_path, dropout) for dropout in (0.0, 0.3))
     assert first != plain
-    monkeypatch.setattr(distributed, "rank", lambda: 1)
+    monkeypatch.setattr(distributed, "process_rank", lambda: 1)
     assert losses(tiny_checkpoint, tmp_path, 0.0) == plain
     assert losses(tiny_checkpoint, tmp_path, 0.3) != first

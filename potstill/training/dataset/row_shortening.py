@@ -70,7 +70,7 @@ class RowShortener:
             if not collate.is_idle(batch):
                 batch = self._shorten(batch, rule, when.step, f"{when.step}/{index}")
             shortened.append(batch)
-        self._nothing_left = not sum(distributed.gathered(self._tokens_left))
+        self._nothing_left = not sum(distributed.gather_objects(self._tokens_left))
         return shortened
 
     def resets_optimizer(self, when: When) -> bool:
@@ -95,7 +95,7 @@ class RowShortener:
         rows = []
         for index, row in enumerate(collate.rows_of(batch)):
             reasoning = self.find_reasoning(row)
-            name = f"{self._settings.seed}/shortened/{place}/{distributed.place(index)}"
+            name = f"{self._settings.seed}/shortened/{place}/{distributed.place_in_batch(index)}"
             random = Random(hashlib.sha256(name.encode()).digest())
             removed = rule.tokens_to_remove(reasoning.line_lengths, step, random)
             self._tokens_left += sum(reasoning.line_lengths) - removed

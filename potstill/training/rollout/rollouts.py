@@ -75,7 +75,7 @@ class Rollouts:
         if source == "replay":
             return [self._replay(batch, f"{when.step}/{at}") for at, batch in enumerate(window)]
         if when.step % self._config.num_iterations and self._has_rollouts_for(window):
-            rank = distributed.rank()
+            rank = distributed.process_rank()
             rows_of_batches = [of_processes[rank] for of_processes in self._last_rollouts]
         else:
             rows_of_batches = self._roll_out(model, window, when, teacher)
@@ -94,7 +94,7 @@ class Rollouts:
     def _has_rollouts_for(self, window: Sequence[Batch]) -> bool:
         """Whether the last rollouts are of as many micro-batches and processes."""
         processes = [len(of_processes) for of_processes in self._last_rollouts]
-        return processes == [distributed.count()] * len(window)
+        return processes == [distributed.process_count()] * len(window)
 
     def _roll_out(
         self, model: Any, window: Sequence[Batch], when: When, teacher: Any
@@ -107,18 +107,18 @@ class Rollouts:
             rows_of_batches.append(self._roll_out_batch(model, batch, place, teacher, when))
         model.train(was_training)
         if self._config.num_iterations > 1:
-            self._last_rollouts = [distributed.gathered(rows) for rows in rows_of_batches]
+            self._last_rollouts = [distributed.gather_objects(rows) for rows in rows_of_batches]
         return rows_of_batches
 
     def _replay(self, batch: Batch, place: str) -> Batch:
         """This process's share of the rows that a micro-batch takes from the buffer, which is the same in all."""
         assert self._buffer is not None
         own_count = 0 if collate.is_idle(batch) else len(batch["input_ids"])
-        count = sum(distributed.gathered(own_count))
+        count = sum(distributed.gather_objects(own_count))
         rows = self._buffer.sample(count, _seed_of(self._seed, f"replay/{place}"))
         if not own_count:
             return batch
-        own_rows = rows[distributed.rank() :: distributed.count()]
+        own_rows = rows[distributed.process_rank() :: distributed.process_count()]
         return _as_batch(own_rows, batch["input_ids"].device)
 
     def _roll_out_batch(
@@ -136,7 +136,7 @@ class Rollouts:
         group_of = [index for index in range(len(prompts)) for _ in range(size)]
         seeds = []
         for number, index in enumerate(group_of):
-            name = f"{place}/{distributed.place(index) * size + number % size}"
+            name = f"{place}/{distributed.place_in_batch(index) * size + number % size}"
             seeds.append(_seed_of(self._seed, name))
         prompts_drawn = [prompts[index] for index in group_of]
         drawn = self.write_completions(model, prompts_drawn, seeds, self._pair(model, teacher))
@@ -157,7 +157,7 @@ class Rollouts:
             rows = [row if row.columns["stopped"][0] else row.masked() for row in rows]
         if self._buffer is not None:
             groups = [rows[start : start + size] for start in range(0, len(rows), size)]
-            for group in distributed.together(groups):
+            for group in distributed.gather_shares(groups):
                 self._buffer.add(group)
         return rows
 

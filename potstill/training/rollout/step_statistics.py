@@ -95,7 +95,7 @@ def with_mismatched_kl(window: Sequence[Batch], student: LogProbs) -> list[Batch
         of_rows = log_ratios.sum(1).double()  # [B]
         counts = (other["loss_weights"][:, 1:] > 0).any(1)  # [B]: rows of which anything counts
         total, count = total + float(of_rows[counts].sum()), count + int(counts.sum())
-    total, count = (sum(part) for part in zip(*distributed.gathered((total, count))))
+    total, count = (sum(part) for part in zip(*distributed.gather_objects((total, count))))
     kl = max(0.0, total / count) if count else 0.0
     return [{**batch, "kl": torch.tensor(kl, device=batch["input_ids"].device)} for batch in window]
 
@@ -138,8 +138,8 @@ def with_whitened_returns(
 def _whiten_over_step(values: Sequence[Tensor]) -> Sequence[Tensor]:
     """The values of this process's micro-batches, whitened with those of all processes."""
     of_this_process = torch.cat([torch.zeros(0), *(part.cpu() for part in values)])
-    of_processes = distributed.gathered(of_this_process)
+    of_processes = distributed.gather_objects(of_this_process)
     whole: Tensor = whitened(torch.cat(of_processes))
-    of_this_process = whole.split([len(part) for part in of_processes])[distributed.rank()]
+    of_this_process = whole.split([len(part) for part in of_processes])[distributed.process_rank()]
     parts: Sequence[Tensor] = of_this_process.split([len(part) for part in values])
     return parts

@@ -65,11 +65,13 @@ class TrainedProjectors:
     def share_gradients(self) -> None:
         """Average the gradients over all processes; each is its share times as many (`StudentTrainer.compute_loss`)."""
         for parameter in self.module.parameters():
-            if distributed.count() > 1:
+            if distributed.process_count() > 1:
                 gradient = parameter.grad
                 if gradient is None:
                     gradient = torch.zeros_like(parameter)
-                parameter.grad = distributed.summed(gradient) / distributed.count()
+                parameter.grad = (
+                    distributed.sum_over_processes(gradient) / distributed.process_count()
+                )
 
     def state(self) -> dict[str, Any]:
         """The weights."""

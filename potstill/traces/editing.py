@@ -151,7 +151,9 @@ def _apply_edit(
         return trace
     fields.setdefault("given", _given_length(trace, text))
     fields.setdefault("finish", _finish_reason(trace, text))
-    author = trace.author if text else None
+    author = trace.author
+    if not text:
+        author = None  # nobody has written anything
     return requests.derive_trace(trace, "edit", rendered, author=author, **fields)
 
 

@@ -63,7 +63,8 @@ def grade(
             expected="the lowest score first",
             fix="scale=(0, 10)",
         )
-    return partial(_grade, model, rubric, Scale(*scale) if scale else None, settings)
+    grade_scale = Scale(*scale) if scale else None
+    return partial(_grade, model, rubric, grade_scale, settings)
 
 
 def _grade(

@@ -137,13 +137,16 @@ def trace_of_completion(
     author = Author(
         model.id, digest("prompt", request.prompt), request.sampling.changed(), request.draw
     )
+    finish = completion.finish
+    if completion.error:
+        finish = ""
     return derive_trace(
         parent,
         operator,
         rendered,
         text=given_text + completion.text,
         given=len(given_text),
-        finish="" if completion.error else completion.finish,
+        finish=finish,
         author=author,
         error=completion.error,
         tokens=completion.tokens,
@@ -156,11 +159,14 @@ def derive_trace(parent: Trace, operator: str, rendered: RenderedPrompt, **field
     The parent and the context traces are its parents, and it saw gold where the prompt or one of them did.
     """
     parents = [parent, *rendered.sources]
+    root = parent.root
+    if not root and parent.text:
+        root = parent.id
     return Trace(
         problem=parent.problem,
         prompt=fields.pop("prompt", parent.prompt),
         parents=tuple(dict.fromkeys(trace.id for trace in parents)),
-        root=parent.root or (parent.id if parent.text else ""),
+        root=root,
         operator=operator,
         saw_gold=rendered.saw_gold or any(trace.saw_gold for trace in parents),
         **fields,

@@ -31,7 +31,10 @@ def steps(traces: Sequence[Trace]) -> list[Score]:
         for span in trace.spans:
             if span.kind == "step" and span.score is not None:
                 scores.append(span.score)
-        shares.append(sum(scores) / len(scores) if scores else None)
+        if scores:
+            shares.append(sum(scores) / len(scores))
+        else:
+            shares.append(None)
     return shares
 
 
@@ -136,5 +139,8 @@ def _ask(
     answers = requests.request_completions(model, jobs, sampling, draw=draw)
     scores: list[Score] = []
     for [(_, completion)] in answers:
-        scores.append(None if completion.error else parse(completion.text))
+        if completion.error:
+            scores.append(None)
+        else:
+            scores.append(parse(completion.text))
     return scores

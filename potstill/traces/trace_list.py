@@ -107,5 +107,7 @@ def _html_row(trace: Trace) -> str:
 
 
 def _shorten(text: str) -> str:
-    shown = visible(text)
-    return shown if len(shown) <= SHOWN_CHARS else shown[:SHOWN_CHARS] + "…"
+    readable = visible(text)
+    if len(readable) <= SHOWN_CHARS:
+        return readable
+    return readable[:SHOWN_CHARS] + "…"

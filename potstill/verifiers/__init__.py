@@ -96,7 +96,10 @@ def steps(items: Sequence[tuple[Problem, str]]) -> list[tuple[Span, ...] | None]
     """
     step_spans: list[tuple[Span, ...] | None] = []
     for problem, text in items:
-        step_spans.append(_steps_of_text(problem, text) if problem.kind in WITH_STEPS else None)
+        if problem.kind in WITH_STEPS:
+            step_spans.append(_steps_of_text(problem, text))
+        else:
+            step_spans.append(None)
     return step_spans
 
 

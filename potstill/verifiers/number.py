@@ -30,7 +30,8 @@ class Value(NamedTuple):
 
     def __str__(self) -> str:
         """One form per value, so that votes over 18, 18.0 and 18.00 agree."""
-        return _format_fraction(self.value) + ("%" if self.percent else "")
+        digits = _format_fraction(self.value)
+        return f"{digits}%" if self.percent else digits
 
     def equals(self, gold: Value) -> bool:
         """Exact equality; a percentage beside a bare number may be meant either way."""
@@ -128,9 +129,10 @@ def whole_number_text(text: str) -> Value | None:
     text = _without_markup(text).strip().removesuffix(".")
     if len(text) > MAX_CHARACTERS:
         return None
-    sign = re.match(r"[+-]?\s?", text)
-    match = _NUMBER.fullmatch(text[sign.end() :] if sign else text)
-    return _value_of_match(match, negative=text.startswith("-")) if match else None
+    match = _NUMBER.fullmatch(re.sub(r"^[+-]?\s?", "", text))
+    if match is None:
+        return None
+    return _value_of_match(match, negative=text.startswith("-"))
 
 
 def _without_markup(text: str) -> str:
@@ -186,7 +188,9 @@ def _value_of_match(match: re.Match[str], *, negative: bool) -> Value | None:
     exponent = part["exponent"] or part["power_of_ten"]
     if exponent:
         value *= Fraction(10) ** int(exponent)
-    return Value(-value if negative else value, bool(part["percent"]))
+    if negative:
+        value = -value
+    return Value(value, bool(part["percent"]))
 
 
 def _format_fraction(value: Fraction) -> str:

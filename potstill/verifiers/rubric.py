@@ -97,7 +97,11 @@ def grading_prompt(
 
 def comparison_prompt(problem: Problem, first: str, second: str, rubric: str = "") -> Prompt:
     """Ask which of two answers is better."""
-    rubric = rubric.strip() or full_rubric(problem, "" if problem.tests else BETTER)
+    rubric = rubric.strip()
+    if not rubric and problem.tests:
+        rubric = full_rubric(problem)
+    elif not rubric:
+        rubric = BETTER
     parts = [
         ("question", problem.question),
         *_reference_part(problem),

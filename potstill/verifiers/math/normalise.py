@@ -51,6 +51,8 @@ _GREATER = {
 }
 # The bracket of an interval by whether its end is strict.
 _LEFT_BRACKET, _RIGHT_BRACKET = {True: "(", False: "["}, {True: ")", False: "]"}
+# One sign of each kind, by whether it is strict.
+_LESS_SIGN, _GREATER_SIGN = {True: "<", False: "\\le"}, {True: ">", False: "\\ge"}
 _COMPARISON = re.compile(
     r"(<=|>=|<|>|\\(?:leqslant|geqslant|leqq|geqq|leq|geq|le|ge|lt|gt)(?![a-zA-Z]))"
 )
@@ -179,8 +181,8 @@ def _is_letter(text: str) -> bool:
 def _reversed_sign(sign: str) -> str:
     """The comparison read from the other side; strict stays strict."""
     if sign in _LESS:
-        return ">" if _LESS[sign] else "\\ge"
-    return "<" if _GREATER[sign] else "\\le"
+        return _GREATER_SIGN[_LESS[sign]]
+    return _LESS_SIGN[_GREATER[sign]]
 
 
 def time_of_day(text: str) -> tuple[int, int, str] | None:
@@ -194,9 +196,13 @@ def time_of_day(text: str) -> tuple[int, int, str] | None:
         return None
     if not half and ":" not in text:  # 4.30 alone is a decimal
         return None
-    if hour > 12 or (hour == 0 and not half):  # on the 24-hour clock
-        return (hour % 24) % 12 or 12, minute, "p" if 12 <= hour < 24 else "a"
-    return hour, minute, half
+    if hour <= 12 and (hour > 0 or half):
+        return hour, minute, half
+    # On the 24-hour clock, whose hour 24 is midnight.
+    half = "a"
+    if 12 <= hour < 24:
+        half = "p"
+    return (hour % 24) % 12 or 12, minute, half
 
 
 def is_same_time(gold: str, answer: str) -> bool | None:

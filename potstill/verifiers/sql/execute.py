@@ -154,8 +154,9 @@ def _single_query(sql: str) -> str:
     for statement in parts:
         if not statements.begins_as_query(statement):
             word = statement.split()[0][:20]
-            is_known = word.upper() in _WRITING_STATEMENTS
-            raise QueryFailed("refused" if is_known else "syntax", f"{word} is no query")
+            if word.upper() in _WRITING_STATEMENTS:
+                raise QueryFailed("refused", f"{word} is no query")
+            raise QueryFailed("syntax", f"{word} is no query")
     return parts[-1]
 
 

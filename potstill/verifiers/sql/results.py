@@ -30,8 +30,8 @@ def find_difference(
     if gold and result and len(gold[0]) != len(result[0]):
         return f"{len(result[0])} columns, not {len(gold[0])}"
     if len(gold) != len(result):
-        plural = "" if len(result) == 1 else "s"
-        return f"{len(result)} row{plural}, not {len(gold)}"
+        rows_found = "1 row" if len(result) == 1 else f"{len(result)} rows"
+        return f"{rows_found}, not {len(gold)}"
     # Cells that are written differently and mean the same become equal.
     gold_rows = [tuple(map(normalise_cell, row)) for row in gold]
     rows = [tuple(map(normalise_cell, row)) for row in result]

@@ -62,7 +62,9 @@ def requested_engine(table: str) -> tuple[str, str]:
         engine = json.loads(table).get("engine", "")
     except ValueError:
         return "", table  # not JSON: the worker says so when it makes the tables
-    return engine.lower() if isinstance(engine, str) else "", table
+    if not isinstance(engine, str):
+        return "", table  # a table of this name
+    return engine.lower(), table
 
 
 def _query_of_written_rows(gold: str) -> str:

@@ -91,7 +91,9 @@ def judge_all(
     # Equal tasks are one, and their reply is read once for each item.
     prepared = [prepare(problem, text) for problem, text in items]
     tasks = list(dict.fromkeys(task for task in prepared if not isinstance(task, Verdict)))
-    replies = dict(zip(tasks, ask(operation, tasks, limit_s=limit_s) if tasks else (), strict=True))
+    replies: dict[Task, Reply] = {}
+    if tasks:
+        replies = dict(zip(tasks, ask(operation, tasks, limit_s=limit_s), strict=True))
     verdicts: list[Verdict] = []
     for item, task in zip(items, prepared, strict=True):
         if isinstance(task, Verdict):

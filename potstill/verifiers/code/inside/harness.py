@@ -125,9 +125,11 @@ class Session:
         if not isinstance(error_class, type) or not issubclass(error_class, BaseException):
             self._end("runtime", detail)
         if loading or not issubclass(error_class, Exception):
-            outcome = "wrong" if name == "AssertionError" else "runtime"
-            stopped = " (it stopped itself)" if name == "SystemExit" else ""
-            self._end(outcome, f"{detail or name}{stopped}")
+            if name == "AssertionError":
+                self._end("wrong", detail or name)
+            if name == "SystemExit":
+                self._end("runtime", f"{detail or name} (it stopped itself)")
+            self._end("runtime", detail or name)
         # Anything else is raised here, so that a test can expect it.
         try:
             error = error_class(*args) if isinstance(args, list) else error_class()

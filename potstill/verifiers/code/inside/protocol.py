@@ -113,7 +113,9 @@ class Writer:
         if isinstance(value, tuple):
             fields = getattr(value, "_fields", None)
             items = [self.put(item) for item in value]
-            return ["n", list(fields), *items] if isinstance(fields, tuple) else ["t", *items]
+            if isinstance(fields, tuple):
+                return ["n", list(fields), *items]
+            return ["t", *items]
         if isinstance(value, frozenset):
             return ["z", *(self.put(item) for item in value)]
         if isinstance(value, complex):
@@ -235,7 +237,9 @@ class Reader:
         values = [self.get(item) for item in items]
         if kind == "values":
             return dict(enumerate(values)).values()
-        return dict(values).items() if kind == "items" else dict.fromkeys(values).keys()
+        if kind == "items":
+            return dict(values).items()
+        return dict.fromkeys(values).keys()
 
     def _Fraction(self, *parts: Any) -> Any:
         return _import_library("fractions").Fraction(*(int(self.get(part)) for part in parts))

@@ -33,7 +33,10 @@ from potstill.config import (
 )
 from potstill.data import yaml
 from potstill.errors import ConfigError
+from potstill.methods.catalogue import describe_method
+from potstill.records import Stage
 from potstill.runs.recipe import from_data, from_file
+from potstill.runs.recipe_checks import StageCall, stage_calls
 from potstill.runs.train_settings import read_keywords
 
 
@@ -494,6 +497,20 @@ def test_values_of_the_objective_are_converted():
         "teacher": "teacher",
         "rollout_temperature": 10.0,
     }
+
+
+def two_stages(problems, student, *, beta=0.1):
+    """Two stages, the second with a constant that only the run knows."""
+    student = yield Stage(student, problems, "sft", learning_rate=1e-4)
+    yield Stage(student, problems, objective="jsd", beta=beta)
+
+
+def test_the_stages_of_a_method_are_read_without_running_it():
+    assert stage_calls(describe_method("two", two_stages)) == [
+        StageCall("sft", {"learning_rate": 1e-4}, True),
+        StageCall("jsd", {}, False),
+    ]
+    assert stage_calls(describe_method("none", eval("lambda problems: (yield)"))) == []
 
 
 def test_options_of_a_model_are_checked_before_it_is_loaded():

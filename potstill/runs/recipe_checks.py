@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,9 +152,11 @@ class ObjectiveCheck:
         from potstill.training.objective_keywords import convert_keywords, keyword_settings
 
         name = self.objective or call.objective
+        if name not in objectives.TABLE:
+            name = ""
         count = len(mistakes)
         converted = convert_keywords(keyword_settings(name), self.keywords, self.key, mistakes)
-        stand_ins = self._models(converted, mistakes)
+        stand_ins = self._stand_in_models(converted, mistakes)
         if len(mistakes) == count and name and call.is_complete:
             try:
                 bind(name, {**call.keywords, **converted, **stand_ins})
@@ -161,7 +164,7 @@ class ObjectiveCheck:
                 mistakes.add(self.key, error.found)
         return converted
 
-    def _models(self, keywords: Tree, mistakes: Mistakes) -> Tree:
+    def _stand_in_models(self, keywords: Tree, mistakes: Mistakes) -> Tree:
         """A stand-in for each keyword that names a role; a name of neither a role nor a folder is a mistake."""
         from potstill.training.objective_keywords import MODEL_KEYWORDS
 
@@ -192,18 +195,17 @@ def role_stand_in(spec: str) -> RoleWeights:
 
 
 def stage_calls(method: MethodEntry) -> list[StageCall]:
-    """The `Stage(model, traces, "objective", …)` calls in the file of a method; none where it can't be read."""
+    """The `Stage(model, traces, "objective", …)` calls in a method's function; none where they can't be read.
+
+    Only the function itself is read: its file may hold other methods, and helpers that other choices lead to.
+    """
     try:
-        source = inspect.getsource(inspect.getmodule(method.method) or method.method)
-    except (OSError, TypeError):  # a method that was made without a file
+        tree = ast.parse(textwrap.dedent(inspect.getsource(method.method)))
+    except (OSError, TypeError, SyntaxError):  # a method that was made by a program, or typed in
         return []
     calls = []
-    for node in ast.walk(ast.parse(source)):
-        if (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Name)
-            and node.func.id == "Stage"
-        ):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Stage":
             calls.append(_read_stage_call(node))
     return calls
 
@@ -214,10 +216,12 @@ def _read_stage_call(node: ast.Call) -> StageCall:
     if len(node.args) > 2 and isinstance(node.args[2], ast.Constant):
         objective = node.args[2].value
     keywords = {}
+    is_complete = True
     for keyword in node.keywords:
-        if keyword.arg is not None and isinstance(keyword.value, ast.Constant):
+        if keyword.arg is None or not isinstance(keyword.value, ast.Constant):
+            is_complete = False
+        elif keyword.arg == "objective":
+            objective = keyword.value.value
+        else:
             keywords[keyword.arg] = keyword.value.value
-    if "objective" in keywords:
-        objective = keywords.pop("objective")
-    is_complete = len(keywords) >= len([k for k in node.keywords if k.arg != "objective"])
     return StageCall(str(objective), keywords, is_complete)

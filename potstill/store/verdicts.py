@@ -18,7 +18,7 @@ class Verdicts:
 
     def get(self, keys: Sequence[str]) -> dict[str, str]:
         """The values that are there."""
-        # Keys hold the verifier's version and the text, so a value is right for ever.
+        # Keys hold the verifier's version and the text, so a value never goes stale.
         rows = self._database.read_by_keys(
             "SELECT key, value FROM judgements WHERE key IN ({})", keys
         )

@@ -45,12 +45,12 @@ class EntryVerdict(NamedTuple):
 class Entry:
     """One call: for whom, what was asked (`payload`), what came, how it ended, what it used and cost, its verdicts.
 
-    `number` counts the calls of one key from 1; the last one is the completion, `kept`, unless none came.
+    `number` counts the calls of one key from 1; the last one `is_completion`, unless none came.
     """
 
     key: str
     number: int
-    kept: bool
+    is_completion: bool
     arm: str
     role: str
     model: str
@@ -134,7 +134,7 @@ def _entries_of(store: Store, part: Sequence[StoredCompletion], arm: str) -> Ite
         yield Entry(
             key=stored.key,
             number=len(earlier_attempts) + 1,
-            kept=True,
+            is_completion=True,
             arm=stored.arm,
             role=stored.role,
             model=stored.model,
@@ -167,7 +167,7 @@ def _attempt_entry(stored: StoredAttempt, payload: dict[str, Any]) -> Entry:
     return Entry(
         key=stored.key,
         number=stored.number,
-        kept=False,
+        is_completion=False,
         arm=stored.arm,
         role=stored.role,
         model=stored.model,

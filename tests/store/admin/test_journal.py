@@ -94,8 +94,13 @@ def test_every_call_is_there_with_all_that_is_known(store: Store):
     ]
     assert all(v.verifier.startswith("number@") for v in one.verdicts)
     rate, two = found["two"]
-    assert (rate.number, rate.kept, rate.error, rate.seconds) == (1, False, "rate: 429", 0.5)
-    assert (two.number, two.kept, two.served) == (2, True, "m-0613")
+    assert (rate.number, rate.is_completion, rate.error, rate.seconds) == (
+        1,
+        False,
+        "rate: 429",
+        0.5,
+    )
+    assert (two.number, two.is_completion, two.served) == (2, True, "m-0613")
     assert [(v.status, v.answer, v.reason != "") for v in two.verdicts] == [("wrong", "1", True)]
     (three,), (four,) = found["three"], found["four"]
     assert (three.finish, three.reply, three.verdicts[0].status) == (
@@ -164,7 +169,12 @@ def test_a_reader_beside_the_writer_and_more_than_a_portion(
         with using(Session(ledger=ledger)):
             verify(sample(with_cache(Fixed(), store, role="teacher", arm="sft", seed=0), roots))
         with Store.open(tmp_path, readonly=True) as reader:
-            assert [e.payload["prompt"] for e in journal.read_entries(reader) if e.kept] == list(
-                ANSWERS
-            )
-            assert [len(e.verdicts) for e in journal.read_entries(reader) if e.kept] == [1, 1, 1, 1]
+            assert [
+                e.payload["prompt"] for e in journal.read_entries(reader) if e.is_completion
+            ] == list(ANSWERS)
+            assert [len(e.verdicts) for e in journal.read_entries(reader) if e.is_completion] == [
+                1,
+                1,
+                1,
+                1,
+            ]

@@ -54,7 +54,7 @@ def load(text: str, name: object, *, untyped: bool = False) -> Any:
             node = loader.get_single_node()
             if node is None:
                 return None
-            _check(node, name, {}, set())
+            _count_values(node, name, {}, set())
             return loader.construct_document(node)
         finally:
             loader.dispose()
@@ -85,14 +85,14 @@ def lines(text: str) -> dict[str, int]:
     """The line of each key of a YAML text that `load` reads, by its dotted path: `evaluate.n`."""
     import yaml
 
-    found: dict[str, int] = {}
-    open_: list[tuple[str, Node | None]] = [("", yaml.compose(text, _loader(False)))]
-    while open_:
-        path, node = open_.pop()
+    line_of_key: dict[str, int] = {}
+    open_nodes: list[tuple[str, Node | None]] = [("", yaml.compose(text, _loader(False)))]
+    while open_nodes:
+        path, node = open_nodes.pop()
         for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
-            found[path + str(key.value)] = key.start_mark.line + 1
-            open_.append((f"{path}{key.value}.", value))
-    return found
+            line_of_key[path + str(key.value)] = key.start_mark.line + 1
+            open_nodes.append((f"{path}{key.value}.", value))
+    return line_of_key
 
 
 def read_untyped(text: str) -> Untyped:
@@ -146,12 +146,12 @@ def _loader(untyped: bool) -> Any:
     return CoreLoader
 
 
-def _check(node: Node, name: object, sizes: dict[int, int], inside: set[int]) -> int:
+def _count_values(node: Node, name: object, sizes: dict[int, int], inside: set[int]) -> int:
     """How many values a node has with its aliases written out; InputError for what is no plain value."""
     import yaml
 
     if id(node) in inside:
-        raise _refused(
+        raise _refusal(
             node, name, "a value that contains itself", "no alias (*) inside its own anchor (&)"
         )
     if id(node) in sizes:
@@ -160,41 +160,41 @@ def _check(node: Node, name: object, sizes: dict[int, int], inside: set[int]) ->
         "tag:yaml.org,2002:python"
     ):
         tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-        raise _refused(node, name, f"the tag {tag} makes an object", "plain values without tags")
+        raise _refusal(node, name, f"the tag {tag} makes an object", "plain values without tags")
     inside.add(id(node))
     children: list[Node] = []
     if isinstance(node, yaml.MappingNode):
-        _unique(node, name)
+        _check_keys(node, name)
         children = [part for pair in node.value for part in pair]
     elif isinstance(node, yaml.SequenceNode):
         children = node.value
-    size = 1 + sum(_check(child, name, sizes, inside) for child in children)
+    size = 1 + sum(_count_values(child, name, sizes, inside) for child in children)
     inside.discard(id(node))
     if size > MOST:
-        raise _refused(node, name, "aliases that write out to too much", f"at most {MOST:,} values")
+        raise _refusal(node, name, "aliases that write out to too much", f"at most {MOST:,} values")
     sizes[id(node)] = size
     return size
 
 
-def _unique(node: Any, name: object) -> None:
-    seen: dict[tuple[str, str], int] = {}
+def _check_keys(node: Any, name: object) -> None:
+    """Refuse a key that stands twice in a mapping."""
+    line_of_key: dict[tuple[str, str], int] = {}
     for key, _ in node.value:
         if not isinstance(key.value, str) or key.tag.endswith(":merge"):
             continue
         line = key.start_mark.line + 1
-        if (known := (key.tag, key.value)) in seen:
-            found = (
-                f"{name}, line {line}: the key {key.value!r} stands on line {seen[known]} already"
-            )
+        identity = (key.tag, key.value)
+        if identity in line_of_key:
+            first_line = line_of_key[identity]
             raise InputError(
-                found,
+                f"{name}, line {line}: the key {key.value!r} stands on line {first_line} already",
                 expected="each key once",
-                fix=f"remove or rename one of lines {seen[known]}, {line}",
+                fix=f"remove or rename one of lines {first_line}, {line}",
             )
-        seen[known] = line
+        line_of_key[identity] = line
 
 
-def _refused(node: Any, name: object, found: str, expected: str) -> InputError:
+def _refusal(node: Any, name: object, found: str, expected: str) -> InputError:
     mark = node.start_mark
     where = f"{name}, line {mark.line + 1}, column {mark.column + 1}"
     return InputError(f"{where}: {found}", expected=expected, fix=_FIX)

@@ -8,7 +8,8 @@ settings can't change a recording and are not applied; a prefix is honoured wher
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -73,9 +74,12 @@ class Recorded:
         self._recordings: dict[str, list[_Recording]] = {}
         # The question of each prompt whose words are not the question's alone.
         self._question_of_prompt: dict[str, str] = {}
-        given = {"completion": ",".join(columns), "question": question}
-        given = {name: column for name, column in given.items() if column}
-        self._read({**given, **(mapping or {})}, rows)
+        all_columns = dict(mapping or {})
+        if columns:
+            all_columns["completion"] = ",".join(columns)
+        if question:
+            all_columns["question"] = question
+        self._read(all_columns, rows)
         if not self._recordings:
             raise InputError(
                 f"{source} has no rows",
@@ -107,10 +111,10 @@ class Recorded:
         for question, recordings in self._recordings.items():
             for recording in recordings:
                 key = question
-                if (
-                    len(recordings) > 1
-                ):  # the same question behind other turns, or with other options
-                    key = f"{question}\n{digest('prompt', [_words(recording.prompt), recording.options])}"
+                if len(recordings) > 1:
+                    # The same question behind other turns, or with other options.
+                    prompt_id = digest("prompt", [_words(recording.prompt), recording.options])
+                    key = f"{question}\n{prompt_id}"
                 completions = [(c.text, c.finish_reason) for c in recording.completions]
                 texts.setdefault(key, []).extend(completions)
         return digest("recorded", [texts, self._contained])
@@ -133,17 +137,16 @@ class Recorded:
     def _read(
         self, mapping: Mapping[str, str], items: Iterable[Mapping[str, Any] | files.Row]
     ) -> None:
-        rows: list[tuple[str, Any]] = []
-        for number, item in enumerate(items, 1):
-            rows.append(item if isinstance(item, tuple) else (f"row {number}", item))
-        sample = [row for _, row in rows[:SAMPLE_ROWS] if isinstance(row, Mapping)]
-        self._chooser = ColumnChooser(sample, mapping, "answers", self._source)
-        for place, row in rows:
+        """Choose the columns from the first rows, and add these and the others."""
+        rows = _placed_rows(items)
+        sample = list(itertools.islice(rows, SAMPLE_ROWS))
+        objects = [row for _, row in sample if isinstance(row, Mapping)]
+        self._chooser = ColumnChooser(objects, mapping, "answers", self._source)
+        for place, row in itertools.chain(sample, rows):
             with files.row_at(self._source, place, row):
                 self._add_row(row)
-        skipped.record_columns(
-            files.source_name(self._source), self.mapping, self._chooser.unread_columns()
-        )
+        name = files.source_name(self._source)
+        skipped.record_columns(name, self.mapping, self._chooser.unread_columns())
 
     def _add_row(self, row: Row) -> None:
         if not isinstance(row, Mapping):
@@ -250,6 +253,17 @@ class Recorded:
             expected=f"one of the {len(self)} questions of {self._source}{nearest}",
             fix=fix,
         )
+
+
+def _placed_rows(
+    items: Iterable[Mapping[str, Any] | files.Row],
+) -> Iterator[tuple[str, Any]]:
+    """Each row with where it stands, counted where nobody says."""
+    for number, item in enumerate(items, 1):
+        if isinstance(item, tuple):
+            yield item
+        else:
+            yield f"row {number}", item
 
 
 def _content_of_trace(trace: Trace) -> RowContent:

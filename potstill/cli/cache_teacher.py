@@ -82,9 +82,10 @@ def execute(args: argparse.Namespace) -> None:
         )
     with files.skipping(args.skip_bad):
         totals = _cache_teacher(args)
-    bad_rows = [item._asdict() for item in files.save(args.out)]
+        bad_rows = [item._asdict() for item in files.save(args.out)]
+        notes = [*totals.pop("notes"), *files.notes()]
     if args.json:
-        show.print_json({**totals, "bad": bad_rows})
+        show.print_json({**totals, "notes": notes, "bad": bad_rows})
         return
     lines = []
     for name, value in totals.items():
@@ -98,6 +99,8 @@ def execute(args: argparse.Namespace) -> None:
             f"note: k is {totals['k']:,}, which is all that the teacher's vocabulary has (asked for {args.k:,})"
         )
     show.print_bad_rows(bad_rows)
+    for note in notes:
+        show.print_line(f"note: {note}")
 
 
 def _cache_teacher(args: argparse.Namespace) -> dict[str, Any]:
@@ -105,7 +108,7 @@ def _cache_teacher(args: argparse.Namespace) -> dict[str, Any]:
     from potstill.training.dataset.build import tokenize_for_teacher
     from potstill.training.teacher import cached_logits
 
-    traces = rows.read_rows(args.rows, args.limit, arm=args.arm).traces
+    learnable = rows.read_rows(args.rows, args.limit, arm=args.arm)
     teacher = load_checkpoint(args.teacher, role="teacher", threads=args.threads)
     settings = TrainingSettings(
         max_length=args.max_length,
@@ -113,7 +116,7 @@ def _cache_teacher(args: argparse.Namespace) -> dict[str, Any]:
         threads=args.threads,
         chat=teacher.encoder.chat,
     )
-    dataset = tokenize_for_teacher(traces, teacher.weights, settings)
+    dataset = tokenize_for_teacher(learnable.traces, teacher.weights, settings)
     with show_progress(args.quiet) as progress, cached_logits.threads(args.threads):
         cache = cached_logits.write(
             args.out,
@@ -126,6 +129,7 @@ def _cache_teacher(args: argparse.Namespace) -> dict[str, Any]:
         )
     bytes_per_token = cache.bytes / max(cache.tokens, 1)
     return {
+        "notes": learnable.notes,
         "out": str(args.out),
         "rows": cache.rows,
         "tokens": cache.tokens,

@@ -19,8 +19,7 @@ from typing import Any
 from potstill.cli import options, show
 from potstill.cli.progress import show_progress
 from potstill.data import files, problems
-from potstill.data.columns import PROBLEM_FIELDS
-from potstill.data.recorded_answers import read_answers
+from potstill.data.recorded_answers import ANSWERS_ONLY_FIELDS, read_answers
 from potstill.errors import InputError
 
 MAX_RUBRIC = 20_000  # characters
@@ -80,7 +79,7 @@ def _judge(args: argparse.Namespace) -> None:
     from potstill.store.store import Store
 
     mapping = options.parse_pairs(args.map, "--map")
-    problem_mapping = {f: column for f, column in mapping.items() if f in PROBLEM_FIELDS}
+    problem_mapping = {f: column for f, column in mapping.items() if f not in ANSWERS_ONLY_FIELDS}
     loaded = problems.load(
         args.problems,
         mapping=problem_mapping,

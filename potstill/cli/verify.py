@@ -27,8 +27,7 @@ from potstill import verifiers
 from potstill.cli import options, show
 from potstill.cli.progress import show_progress
 from potstill.data import files, problems
-from potstill.data.columns import PROBLEM_FIELDS
-from potstill.data.recorded_answers import RecordedAnswers, read_answers
+from potstill.data.recorded_answers import ANSWERS_ONLY_FIELDS, RecordedAnswers, read_answers
 from potstill.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -153,7 +152,7 @@ def _verify_problems(args: argparse.Namespace) -> None:
     mapping = options.parse_pairs(args.map, "--map")
     loaded = problems.load(
         args.problems,
-        mapping={f: column for f, column in mapping.items() if f in PROBLEM_FIELDS},
+        mapping={f: column for f, column in mapping.items() if f not in ANSWERS_ONLY_FIELDS},
         limit=args.limit,
         seed=args.seed,
         kind=args.kind or None,

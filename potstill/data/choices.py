@@ -51,6 +51,7 @@ def read_options(value: Any) -> Options:
     value = _decode_json(value)
     if value is None or value in ("", [], {}):
         return Options()
+    # Hugging Face's {"text": [...], "label": [...]}, or an object with a key for each option.
     if isinstance(value, Mapping):
         texts, labels = value.get("text"), value.get("label", value.get("labels"))
         if isinstance(texts, list) and isinstance(labels, list) and len(texts) == len(labels):
@@ -60,6 +61,7 @@ def read_options(value: Any) -> Options:
         return _order_by_label(list(value), list(value.values()))
     if isinstance(value, list | tuple):
         return _read_list(value)
+    # A text with one lettered option a line.
     lines = str(value).strip().splitlines()
     if len(lines) > 1 and all(_LETTERED.match(line.strip()) for line in lines):
         return _read_list([line.strip() for line in lines])
@@ -98,12 +100,14 @@ def read_gold_option(gold: Any, options: Options) -> str:
     """
     if isinstance(gold, float) and gold.is_integer():
         gold = int(gold)
+    # A label, in brackets or bare.
     label = _LABEL.fullmatch(str(gold).strip())
     letter = options.letter_of(label[1]) if label else ""
     if letter:
         return letter
     if isinstance(gold, int) and not isinstance(gold, bool) and 0 <= gold < len(options.texts):
         return LETTERS[gold]
+    # An option's own text, or a sentence that names one.
     text = str(gold).strip()
     if text in options.texts:
         return text
@@ -142,7 +146,7 @@ def _read_list(items: Sequence[Any]) -> Options:
             fix="correct the row, or give the options labels",
         )
     marks = [_LETTERED.match(text) for text in texts]
-    letters = [mark[1].upper() if mark else "" for mark in marks]
+    letters = [mark[1].upper() for mark in marks if mark]
     if letters == list(LETTERS[: len(texts)]):
         texts = [text[mark.end() :] for text, mark in zip(texts, marks, strict=True) if mark]
     return Options(tuple(texts), tuple(LETTERS[: len(texts)]))
@@ -154,8 +158,11 @@ def _order_by_label(labels: Sequence[Any], texts: Sequence[Any]) -> Options:
     for label, text in zip(labels, texts, strict=True):
         if text is None:
             continue
-        match = _LABEL.fullmatch(str(label).strip())
-        pairs.append((match[1] if match else str(label).strip(), _option_text(text)))
+        name = str(label).strip()
+        bare_label = _LABEL.fullmatch(name)
+        if bare_label:
+            name = bare_label[1]
+        pairs.append((name, _option_text(text)))
     names = [label.casefold() for label, _ in pairs]
     if len(set(names)) < len(names):
         raise InputError(
@@ -178,10 +185,14 @@ def _option_text(value: Any) -> str:
 
 def _labelled_columns(columns: Sequence[str], prefix: str, labels: str) -> tuple[str, ...]:
     """The columns `prefix` + A, B, C … (or 1, 2, 3 …) up to the first that is missing."""
-    by_name = {column.lower() if prefix else column: column for column in columns}
+    if prefix:
+        labels = labels.lower()
+        by_name = {column.lower(): column for column in columns}
+    else:
+        by_name = dict(zip(columns, columns, strict=True))
     labelled: list[str] = []
     for label in labels:
-        column = by_name.get(f"{prefix}{label}".lower() if prefix else label)
+        column = by_name.get(f"{prefix}{label}")
         if column is None:
             break
         labelled.append(column)

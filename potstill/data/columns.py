@@ -203,7 +203,9 @@ def is_empty(value: Any) -> bool:
 
 def has_text(item: Mapping[str, Any]) -> bool:
     """Whether an object has the text of a completion in it."""
-    names = (*OBJECT_TEXT_NAMES, *REPLY_NAMES) if read_reasoning(item) else OBJECT_TEXT_NAMES
+    names = list(OBJECT_TEXT_NAMES)
+    if read_reasoning(item):
+        names += REPLY_NAMES
     return any(isinstance(item.get(name), str) for name in names)
 
 
@@ -358,7 +360,9 @@ class ColumnChooser:
         completion = self._completion_columns(pick)
         if completion:
             reasoning = self._reasoning_beside(pick, completion)
-            layout = REASONING_AND_ANSWER if reasoning else _layout_name(pick, completion)
+            layout = _layout_name(pick, completion)
+            if reasoning:
+                layout = REASONING_AND_ANSWER
             return Columns(layout, completion=completion, reasoning=reasoning)
         if self._has_completions():
             # Other rows of the file have theirs, and this row's is null, or not there.
@@ -370,7 +374,9 @@ class ColumnChooser:
         if reasoning and replies:
             return Columns(REASONING_AND_ANSWER, completion=replies, reasoning=reasoning)
         completion = reasoning[:1] or pick.all_of(FALLBACK_COMPLETION_NAMES)[:1]
-        return Columns("prompt/completion", completion=completion) if completion else Columns()
+        if not completion:
+            return Columns()
+        return Columns("prompt/completion", completion=completion)
 
     def _reasoning_beside(self, pick: _Picker, completion: Sequence[str]) -> tuple[str, ...]:
         """The columns of thoughts that belong to one completion column.
@@ -583,4 +589,6 @@ def _layout_name(pick: _Picker, completion: Sequence[str]) -> str:
         return "Open-R1"
     if column == "output" and pick.all_of(("instruction",)):
         return "Alpaca"
-    return "prompt/completion" if column in COMPLETION_NAMES else BY_MODEL
+    if column in COMPLETION_NAMES:
+        return "prompt/completion"
+    return BY_MODEL

@@ -122,7 +122,9 @@ def _call_test(name: str, starter: str, calls: Sequence[tuple[Any, Any]], *, wra
         wrapped: whether that value may stand in a list.
     """
     is_method = "class Solution" in starter
-    function = f"candidate().{name}" if is_method else "candidate"
+    function, entry = "candidate", name
+    if is_method:
+        function, entry = f"candidate().{name}", "Solution"
     if not name.isidentifier():
         _refuse(f"{name!r} is no name of a function")
     asserts = []
@@ -131,7 +133,7 @@ def _call_test(name: str, starter: str, calls: Sequence[tuple[Any, Any]], *, wra
             _refuse("arguments that are no list")
         asserts.append(f"    assert _same({function}(*{arguments!r}), {wanted!r}, {wrapped})")
     source = "\n".join([_SAME, "def check(candidate):", *asserts])
-    return canonical({"unit": source, "entry": "Solution" if is_method else name, "prefix": ""})
+    return canonical({"unit": source, "entry": entry, "prefix": ""})
 
 
 def _join_lines(value: Any) -> str:

@@ -66,7 +66,9 @@ def is_file(spec: str) -> bool:
 
 def source_name(spec: str) -> str:
     """What to call a source in what is stored: a file's own name, so that moving it changes nothing."""
-    return spec if spec.startswith("hf:") else Path(spec).name
+    if spec.startswith("hf:"):
+        return spec
+    return Path(spec).name
 
 
 def read_rows(spec: str, what: str = "a file of rows") -> Iterator[Row]:
@@ -174,14 +176,18 @@ def _check_present(path: Path, what: str, suffixes: tuple[str, ...]) -> None:
     is_folder = path.is_dir()
     folder = path if is_folder else path.parent
     neighbours = []
-    for neighbour in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if neighbour.name.removesuffix(".gz").endswith(suffixes):
-            neighbours.append(neighbour.name)
+    if folder.is_dir():
+        for neighbour in sorted(folder.iterdir()):
+            if neighbour.name.removesuffix(".gz").endswith(suffixes):
+                neighbours.append(neighbour.name)
     fix = "check the path, and give a file"
     if is_folder and neighbours:
         fix = f"give a file in it: {path / neighbours[0]}"
+    problem = f"there is no file {path}"
+    if is_folder:
+        problem = f"{path} is a folder"
     raise InputError(
-        f"{path} is a folder" if is_folder else f"there is no file {path}",
+        problem,
         expected=what,
         available=neighbours[:20],
         wanted=path.name,
@@ -196,11 +202,11 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             yield file  # type: ignore[misc]
     except (OSError, EOFError, zlib.error) as error:
-        is_cut = isinstance(error, EOFError | zlib.error)
+        fix = "check that it is whole and readable"
+        if isinstance(error, EOFError | zlib.error):
+            fix = "fetch or write it again"
         raise InputError(
-            f"{path} can't be read: {error}",
-            expected="a whole, readable file",
-            fix="fetch or write it again" if is_cut else "check that it is whole and readable",
+            f"{path} can't be read: {error}", expected="a whole, readable file", fix=fix
         ) from error
 
 

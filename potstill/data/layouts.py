@@ -141,6 +141,8 @@ def read_row(row: Row, columns: Columns, *, needs_question: bool = True) -> RowC
     if columns.layout == PREFERENCE:
         _refuse_weights_of_pair(row)
     row_prompt = read_question(row, columns)
+
+    # Each completion may bring its own conversation; all of them must answer one prompt.
     completions: list[RecordedCompletion] = []
     prompts: list[tuple[Turn, ...]] = []
     for position in range(len(columns.completion)):
@@ -208,14 +210,18 @@ def read_question(row: Row, columns: Columns) -> RowPrompt:
 
 def cell(row: Row, column: str) -> Any:
     """What stands in a column; nothing where there is no such column, also in tables with a nameless one."""
-    return row.get(column) if column else None
+    if not column:
+        return None
+    return row.get(column)
 
 
 def read_row_options(row: Row, columns: Columns) -> Options:
     """The options of a row, from one column or from a column each."""
     if len(columns.choices) > 1:
         return read_option_columns(row, columns.choices)
-    return read_options(row.get(columns.choices[0])) if columns.choices else Options()
+    if not columns.choices:
+        return NO_OPTIONS
+    return read_options(row.get(columns.choices[0]))
 
 
 def parse_turns(value: Any) -> list[Turn] | None:
@@ -263,6 +269,7 @@ def _read_turn(turn: Mapping[str, Any]) -> Turn:
             wanted=message.role,
             fix="correct the role, or leave the row out with --skip-bad",
         )
+    # What a text can't hold would be lost, and the answer would follow from nothing.
     unusable = [f"a part of type {kind!r}" for kind in message.unread]
     unusable += [f"a call of the tool {call.name!r}" for call in message.tool_calls]
     if unusable:
@@ -340,6 +347,7 @@ def _add_history(turns: tuple[Turn, ...], history: Any) -> tuple[Turn, ...]:
                     fix="correct the row, or --map history= to read the rows without it",
                 )
             earlier += [Turn("user", exchange[0]), Turn("assistant", exchange[1])]
+    # A conversation may begin with its history already.
     if _bare(turns[: len(earlier)]) == _bare(earlier):
         return turns
     system = tuple(turn for turn in turns[:1] if turn.role == "system")
@@ -428,12 +436,14 @@ def _items(row: Row, column: str) -> list[Any]:
 
 def _read_reply(item: Any, columns: Columns, column: str) -> _Reply:
     """The answer in a text, a conversation or an object."""
-    if isinstance(item, Mapping) and not isinstance(item.get("role", item.get("from")), str):
+    is_object = isinstance(item, Mapping)
+    if is_object and not isinstance(item.get("role", item.get("from")), str):
         return _Reply(_object_text(item, column))
-    turns = parse_turns([item] if isinstance(item, Mapping) else item)
+    turns = parse_turns([item] if is_object else item)
     if turns is None and isinstance(item, str):
         if columns.layout != PREFERENCE or columns.question:
             return _Reply(normalise_thought(item))
+        # The side of a pair without a prompt holds its whole conversation as one text.
         turns = _parse_transcript(item)
     if turns is None:
         raise _no_completion(item, column)
@@ -462,18 +472,20 @@ def _parse_transcript(text: str) -> list[Turn]:
             expected="a column prompt, or whole conversations as turns or as Human: … Assistant: …",
             fix="--map question=COLUMN",
         )
-    roles = {"Human": "user", "Assistant": "assistant"}
-    speakers, contents = parts[1::2], parts[2::2]
-    return [
-        Turn(roles[speaker], content.strip())
-        for speaker, content in zip(speakers, contents, strict=True)
-    ]
+    # A split at a pattern with a group gives speaker and text in turn, behind what stands before the first.
+    turns = []
+    for speaker, content in zip(parts[1::2], parts[2::2], strict=True):
+        role = "user" if speaker == "Human" else "assistant"
+        turns.append(Turn(role, content.strip()))
+    return turns
 
 
 def _object_text(item: Mapping[str, Any], column: str) -> str:
     """The text of a completion that is an object, its thought joined to it."""
     thought = read_reasoning(item)
-    names = (*REPLY_NAMES, *OBJECT_TEXT_NAMES) if thought else OBJECT_TEXT_NAMES
+    names = list(OBJECT_TEXT_NAMES)
+    if thought:
+        names = [*REPLY_NAMES, *OBJECT_TEXT_NAMES]
     for name in names:
         if isinstance(item.get(name), str):
             return join_reasoning(thought, normalise_thought(item[name]))
@@ -485,12 +497,16 @@ def _prompt_of(
 ) -> tuple[Turn, ...]:
     """The turns before a reply: those of the prompt's column, of its own conversation, or both, each once."""
     before = reply.before
-    if not before or not row_prompt.turns:
-        if before:
-            _check_context(row, columns, before)
-        return before or row_prompt.turns
+    # Only one of both holds the prompt.
+    if not before:
+        return row_prompt.turns
+    if not row_prompt.turns:
+        _check_context(row, columns, before)
+        return before
+    # The conversation goes on behind the prompt.
     if before[0].role == "assistant":
-        return (*row_prompt.turns, *before)  # the prompt, and turns that follow it
+        return (*row_prompt.turns, *before)
+    # The conversation begins with the prompt, or repeats it but for the system's turn.
     prompt, conversation = _bare(row_prompt.turns), _bare(before)
     if conversation[: len(prompt)] == prompt:
         return before
@@ -527,6 +543,7 @@ def _only_prompt(prompts: Sequence[tuple[Turn, ...]], row_prompt: RowPrompt) -> 
 
 def _read_thoughts(row: Row, columns: Columns, position: int, count: int) -> list[str]:
     """The reasoning before each of `count` replies; of several pieces for one reply all, one after the other."""
+    # Several completion columns have one reasoning column each; for one they are alternatives.
     names = columns.reasoning
     if len(columns.completion) > 1:
         names = names[position : position + 1]
@@ -537,6 +554,7 @@ def _read_thoughts(row: Row, columns: Columns, position: int, count: int) -> lis
             thoughts.append((name, texts))
     if not thoughts:
         return [""] * count
+    # Servers give one thought under two names, at times cut in one of them; two thoughts are nobody's guess.
     name, texts = max(thoughts, key=lambda entry: sum(map(len, entry[1])))
     for other, others in thoughts:
         for text, other_text in zip(texts, others, strict=True):
@@ -561,7 +579,7 @@ def _thoughts_of_cell(value: Any, column: str, count: int) -> list[str]:
             )
         return ["\n\n".join(value)]
     # A switch in a column of thoughts ("off") says that there is none.
-    return [read_reasoning({"reasoning": value})] * count if value else [""] * count
+    return [read_reasoning({"reasoning": value})] * count
 
 
 def _read_finish(
@@ -569,9 +587,12 @@ def _read_finish(
 ) -> tuple[FinishReason, str]:
     """How a completion ended, the worst of what is said of it; and the word for it that nobody knows."""
     own_names = [name for name in FINISH_REASON_KEYS if isinstance(item, Mapping) and name in item]
-    beside, names = (item, own_names) if own_names else (row, list(columns.finish))
+    beside, names = row, list(columns.finish)
+    if own_names:
+        beside, names = item, own_names
     reasons: list[FinishReason] = []
     unknown_word = ""
+    # Collect what each column says of this completion.
     for name in names:
         value = _value_at(beside.get(name), index, count)
         if is_empty(value) or (name == "stop_reason" and reasons):
@@ -584,11 +605,16 @@ def _read_finish(
             unknown_word = str(value)[:40]
         reasons.append(reason)
     if not reasons:
-        return ("unknown", "nothing") if names else ("stop", "")
+        if names:
+            return "unknown", "nothing"
+        return "stop", ""
+    # Any bad end outweighs a good one, and an unknown one is not good.
     bad = [reason for reason in reasons if reason not in ("stop", "unknown")]
     if bad:
         return bad[0], ""
-    return ("unknown", unknown_word) if "unknown" in reasons else ("stop", "")
+    if "unknown" in reasons:
+        return "unknown", unknown_word
+    return "stop", ""
 
 
 def _value_at(value: Any, index: int, count: int) -> Any:
@@ -601,7 +627,9 @@ def _value_at(value: Any, index: int, count: int) -> Any:
             expected="one a completion",
             fix="name the column of the completions they belong to, or --map finish= to read no ends",
         )
-    return value[index] if index < len(value) else None
+    if index >= len(value):
+        return None
+    return value[index]
 
 
 def _read_label(row: Row, item: Any, columns: Columns, at: tuple[str, int, int]) -> bool | None:
@@ -652,7 +680,9 @@ def _last_question(turns: Sequence[Turn]) -> str:
     for turn in reversed(turns):
         if turn.role == "user":
             return turn.content
-    return turns[-1].content if turns else ""
+    if turns:
+        return turns[-1].content
+    return ""
 
 
 def _to_prompt(turns: Sequence[Turn]) -> Prompt:

@@ -232,7 +232,9 @@ def _data_text(value: Any) -> str:
     """A cell that is text, or data as canonical JSON: tables, rows, tests."""
     if value is None:
         return ""
-    return value if isinstance(value, str) else canonical(value)
+    if isinstance(value, str):
+        return value
+    return canonical(value)
 
 
 def _read_tests(value: Any) -> tuple[str, ...]:
@@ -247,13 +249,17 @@ def _usual_kind(drafts: Sequence[ProblemDraft]) -> str:
     for draft in drafts:
         if not draft.choices and not draft.table and draft.answer is not None:
             golds.append(draft.answer)
-    return "number" if golds and all(is_number(gold) for gold in golds) else "math"
+    if golds and all(is_number(gold) for gold in golds):
+        return "number"
+    return "math"
 
 
 def _kind_of(draft: ProblemDraft, usual_kind: str) -> str:
     if draft.table:
         return "table"
-    return "choice" if draft.choices else usual_kind
+    if draft.choices:
+        return "choice"
+    return usual_kind
 
 
 def _same_id(spec: str, key: str, first: ProblemDraft, second: ProblemDraft) -> InputError:

@@ -18,8 +18,9 @@ from potstill.data.trace_json import is_trace_record
 from potstill.errors import InputError
 from potstill.records import Problem
 
-# Fields of --map that belong to the answers' file where it is not the problems' own.
-ANSWER_FIELDS = ("id", "question", "completion", "reasoning", "label", "finish", "choices")
+ANSWERS_ONLY_FIELDS = ("completion", "reasoning", "label", "finish")
+"""Fields of --map that only the answers' file has."""
+_SHARED_FIELDS = ("id", "question", "choices")
 UNNAMED = "answers"
 """Whose answers they are where a file does not say so."""
 
@@ -114,17 +115,17 @@ class _ProblemIndex:
                 expected="rows that say which of them they answer",
                 fix="give the rows the problems' ids, options or gold answers",
             )
-        return problems[0] if problems else None
+        return next(iter(problems), None)
 
 
 def _own_mapping(spec: str, mapping: Mapping[str, str]) -> dict[str, str]:
-    """The part of --map that is for the answers' file."""
-    _, first = next(files.read_rows(spec, "a file of answers"))
+    """The part of --map that is for the answers' file: a field that both files have, where its column stands here."""
+    _, first_row = next(files.read_rows(spec, "a file of answers"))
     own_mapping = {}
-    for name, column in mapping.items():
-        is_here = not column or column in first
-        if name in ("completion", "label") or (name in ANSWER_FIELDS and is_here):
-            own_mapping[name] = column
+    for field_name, column in mapping.items():
+        is_here = not column or column in first_row
+        if field_name in ANSWERS_ONLY_FIELDS or (field_name in _SHARED_FIELDS and is_here):
+            own_mapping[field_name] = column
     return own_mapping
 
 
@@ -138,10 +139,13 @@ def _read_answers_of_row(
     if not id_column and not columns.question and not columns.completion:
         return None
     content = read_row(row, columns, needs_question=False)
-    named = index.by_id[str(row[id_column])] if id_column else None
-    if named and id_column not in columns.question:
-        _check_question(named, content)
-    problem = named or index.by_question(content, row, columns)
+    problem: Problem | None
+    if id_column:
+        problem = index.by_id[str(row[id_column])]
+        if id_column not in columns.question:
+            _check_question(problem, content)
+    else:
+        problem = index.by_question(content, row, columns)
     if problem is None:
         return None
     by_model = columns.layout == BY_MODEL and len(columns.completion) > 1
@@ -156,11 +160,14 @@ def _read_answers_of_row(
 def _answer_of_trace(row: Row, index: _ProblemIndex) -> list[Answered] | None:
     trace = trace_of_record(row)
     problem = index.by_id.get(trace.problem.id)
-    if problem is None or trace.error:
-        return None if problem is None else []
+    if problem is None:
+        return None
+    if trace.error:
+        return []
     label = trace.scores.get(LABEL)
     author = trace.author.model if trace.author else UNNAMED
-    return [Answered(author, problem, trace.text, None if label is None else label == 1.0)]
+    is_right = None if label is None else label == 1.0
+    return [Answered(author, problem, trace.text, is_right)]
 
 
 def _find_id_column(row: Row, columns: Columns, index: _ProblemIndex) -> str:

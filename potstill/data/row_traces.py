@@ -268,7 +268,9 @@ def _no_pair(row: Row) -> InputError:
 def read_writer(row: Row, columns: Columns) -> str:
     """Who wrote a row's completions, as the row says; "" where it doesn't."""
     writer = cell(row, columns.writer)
-    return writer if isinstance(writer, str) else ""
+    if isinstance(writer, str):
+        return writer
+    return ""
 
 
 def _make_traces(rows: Sequence[_ReadRow], spec: str, kind: str) -> Iterator[Trace]:
@@ -280,6 +282,7 @@ def _make_traces(rows: Sequence[_ReadRow], spec: str, kind: str) -> Iterator[Tra
     problems = make_problems(
         list(firsts.values()), kind=kind or None, source=files.source_name(spec), spec=spec
     )
+    # Samples of one problem by one author are counted in the order of the file.
     samples: Counter[tuple[str, str]] = Counter()
     for row in rows:
         problem = problems.get(firsts[row.draft.identity()].place)
@@ -294,6 +297,7 @@ def _make_traces(rows: Sequence[_ReadRow], spec: str, kind: str) -> Iterator[Tra
             author = (model, samples[problem.id, model])
             traces.append(_make_trace(problem, row, completion, author))
             samples[problem.id, model] += 1
+        # The rejected side stays a trace of its own too: it was sampled, and is labelled wrong.
         if is_pair and len(traces) == 2:
             traces[0] = traces[0].annotate(rival=traces[1])
         yield from traces
@@ -356,6 +360,7 @@ def _reason_against(trace: Trace, *, keep_wrong: bool) -> str:
         return "their generation failed"
     if not keep_wrong and trace.verdict.status == "wrong":
         return "they were judged wrong"
+    # A verdict outweighs the file's label, which may be a false reject.
     is_labelled_wrong = trace.verdict.status != "right" and trace.scores.get(LABEL) == 0.0
     if not keep_wrong and is_labelled_wrong:
         return "the file labels them wrong"

@@ -87,8 +87,9 @@ def nan_as_none(row: dict[str, Any]) -> dict[str, Any]:
     """A row with None for NaN: a table has it in cells without a value."""
     cells = {}
     for name, value in row.items():
-        is_nan = isinstance(value, float) and math.isnan(value)
-        cells[name] = None if is_nan else value
+        if isinstance(value, float) and math.isnan(value):
+            value = None
+        cells[name] = value
     return cells
 
 
@@ -123,7 +124,9 @@ def _flaw_of_cells(cells: list[str], header: list[str]) -> str:
         return "a NUL byte"
     # Bytes that are not UTF-8 come as half characters, so that the row around them can still be read.
     has_half_character = any("\ud800" <= character <= "\udfff" for character in text)
-    return "not UTF-8" if has_half_character else ""
+    if has_half_character:
+        return "not UTF-8"
+    return ""
 
 
 def _text_lines(file: BinaryIO, path: Path) -> Iterator[str]:

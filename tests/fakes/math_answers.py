@@ -208,7 +208,7 @@ ANSWERS: list[tuple[str, ...]] = [
     ("letters", "B", "The answer is C.", WRONG),
 ]
 
-BOMBS = (
+TOO_LARGE = (
     *(
         "10^10^10",
         "10^{10^{10}}",

@@ -1,4 +1,4 @@
-"""The table of answers that people and models write, bombs, and that the time limit holds wherever we are asked."""
+"""Answers as people and models write them, answers too large to evaluate, and the time limit in every thread."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import differences
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from math_answers import ANSWERS, BOMBS
+from math_answers import ANSWERS, TOO_LARGE
 
 from potstill.records import Problem, Verdict
 from potstill.verifiers import unicode
@@ -32,10 +32,10 @@ def test_every_answer_of_the_table_is_judged_as_it_should_be() -> None:
     assert len(ANSWERS) > 200
 
 
-@pytest.mark.parametrize("bomb", BOMBS, ids=lambda bomb: bomb[:30])
-def test_bombs_are_never_right_and_cost_next_to_nothing(bomb: str) -> None:
+@pytest.mark.parametrize("answer", TOO_LARGE, ids=lambda answer: answer[:30])
+def test_too_large_answers_are_never_right_and_cost_next_to_nothing(answer: str) -> None:
     start = time.monotonic()
-    [found] = judged([("\\frac{5}{7}", f"\\boxed{{{bomb}}}")])
+    [found] = judged([("\\frac{5}{7}", f"\\boxed{{{answer}}}")])
     assert found.status == "unparsed"
     assert time.monotonic() - start < 2, "without waiting for the worker's limit"
 
@@ -54,11 +54,11 @@ def test_bombs_are_never_right_and_cost_next_to_nothing(bomb: str) -> None:
         "1000!",
     ],
 )
-def test_what_can_be_evaluated_is_no_bomb(answer: str) -> None:
+def test_what_can_be_evaluated_is_not_too_large(answer: str) -> None:
     assert too_large.too_large_reason(answer) == ""
 
 
-SLOW = "\\int \\frac{1}{x^{17}+x+1} dx"  # what the look at the spelling lets through
+SLOW = "\\int \\frac{1}{x^{17}+x+1} dx"  # what `too_large` lets through
 
 
 def test_the_limit_holds_in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +70,7 @@ def test_the_limit_holds_in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     assert time.monotonic() - start < 20
 
 
-def test_the_spelling_of_other_scripts() -> None:
+def test_characters_of_other_scripts_are_normalised() -> None:
     assert unicode.normalise_characters("１２３．５ ≤ x² · ½ − √(x+1) 10⁻³\x00\u202e") == (
         "123.5 \\le  x^{2} \\cdot  \\frac{1}{2} - \\sqrt{(x+1)} 10^{-3}"
     )
@@ -80,18 +80,18 @@ def test_the_spelling_of_other_scripts() -> None:
 
 @settings(deadline=None)
 @given(st.text(max_size=300))
-def test_no_text_breaks_the_spelling(text: str) -> None:
-    folded = unicode.normalise_characters(text)
+def test_no_text_breaks_normalisation(text: str) -> None:
+    normalised = unicode.normalise_characters(text)
     (
-        normalise.to_algebra(folded),
-        normalise.exact_number(folded),
-        normalise.as_interval(folded, "[1,2]"),
+        normalise.to_algebra(normalised),
+        normalise.exact_number(normalised),
+        normalise.as_interval(normalised, "[1,2]"),
     )
     (
-        normalise.is_same_time(folded, folded),
-        normalise.is_same_range(folded, folded),
-        normalise.says_none(folded),
-        too_large.too_large_reason(folded),
+        normalise.is_same_time(normalised, normalised),
+        normalise.is_same_range(normalised, normalised),
+        normalise.says_none(normalised),
+        too_large.too_large_reason(normalised),
     )
     assert equality.judge(Problem("p", "?", "18", "math"), f"\\boxed{{{text}") is not None
 
@@ -109,7 +109,7 @@ def test_no_text_breaks_the_spelling(text: str) -> None:
         "!" * 999,
     ],
 )
-def test_hostile_spellings_take_no_time(text: str) -> None:
+def test_hostile_texts_take_no_time(text: str) -> None:
     start = time.process_time()
     equality._read_answer(Problem("p", "?", "[1,2]", "math"), f"\\boxed{{{text}}}")
     equality._comparison_task("[1,2]", text)

@@ -63,7 +63,7 @@ def test_a_recipe_trains_one_step(name, arch, tmp_path, monkeypatch):
     results = execute(recipe, tmp_path / "run", threads=1)
 
     report = results.training["orion"]
-    assert (report["steps"], report["rows"], report["refused"]) == (1, len(PROBLEMS), {})
+    assert (report["steps"], report["rows"], report["skipped"]) == (1, len(PROBLEMS), {})
     with Store.open(tmp_path / "run", readonly=True) as store:
         [trained] = store.students.all()
     config = json.loads((trained.folder / "config.json").read_text())

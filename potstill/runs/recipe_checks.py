@@ -47,10 +47,10 @@ class ArmDraft:
 
 def check_roles(roles: Mapping[str, Any], arms: Sequence[ArmDraft], mistakes: Mistakes) -> None:
     """Refuse roles that nobody plays, roles of a method without a model, and options that a model does not have."""
-    known = role_names(arms)
+    available = role_names(arms)
     for role, spec in roles.items():
-        if role not in known:
-            mistakes.add_unknown(f"roles.{role}", known, "role")
+        if role not in available:
+            mistakes.add_unknown(f"roles.{role}", available, "role")
         if not isinstance(spec, str):
             continue  # its type is a mistake already
         try:
@@ -67,10 +67,10 @@ def check_roles(roles: Mapping[str, Any], arms: Sequence[ArmDraft], mistakes: Mi
 
 def check_budget(budget: RunLimits, arms: Sequence[ArmDraft], mistakes: Mistakes) -> None:
     """Refuse limits on roles that nobody plays."""
-    known = sorted([*role_names(arms), EVALUATION])
+    available = sorted([*role_names(arms), EVALUATION])
     for role in budget.roles:
-        if role not in known:
-            mistakes.add_unknown(f"budget.roles.{role}", known, "role")
+        if role not in available:
+            mistakes.add_unknown(f"budget.roles.{role}", available, "role")
 
 
 def role_names(arms: Sequence[ArmDraft]) -> list[str]:
@@ -183,8 +183,8 @@ class ObjectiveCheck:
 
 def role_stand_in(spec: str) -> RoleWeights:
     """What a spec says about a model's weights and scores, without loading it."""
-    kind, _, rest = spec.partition(":")
-    name, _, query = rest.partition("?")
+    kind, _, name_and_query = spec.partition(":")
+    name, _, query = name_and_query.partition("?")
     options = parse_query(query)
     if kind not in (*models.KINDS, "world") or kind in ("world", "transformers", "vllm"):
         return RoleWeights(Path(name))

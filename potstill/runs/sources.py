@@ -107,8 +107,8 @@ def world_model(name: str, threads: int = 0) -> Model:
 
 def priced_name(spec: str) -> tuple[str, bool]:
     """The name under which a spec's model stands in a price table, and whether it runs on this machine."""
-    kind, _, rest = spec.partition(":")
-    name, _, query = rest.partition("?")
+    kind, _, name_and_query = spec.partition(":")
+    name, _, query = name_and_query.partition("?")
     if kind not in models.REMOTE_KINDS:
         return "", True
     from potstill.models.remote.options import ServerOptions, parse_server_options
@@ -123,8 +123,8 @@ def priced_name(spec: str) -> tuple[str, bool]:
 
 def checkpoint_of(spec: str) -> Path | None:
     """The folder of a spec's weights, where it has one."""
-    kind, _, rest = spec.partition(":")
-    name, _, query = rest.partition("?")
+    kind, _, name_and_query = spec.partition(":")
+    name, _, query = name_and_query.partition("?")
     folder = None
     if kind == "world":
         folder = CHECKPOINTS / name

@@ -58,7 +58,7 @@ def jsd(x: Inputs, *, beta: float = 0.5, **how: Any) -> Loss:
     one that yields the data set's solutions. Departure: the teacher's texts are sampled once, TRL's anew in every
     epoch; `n` of `sample` gives as many as there are epochs.
     """
-    _share(beta, "beta of jsd")
+    _check_share(beta, "beta of jsd")
     kind = {0.0: _forward, 1.0: _reverse}.get(float(beta), partial(_jsd, beta))
     return _divergence(x, "jsd", kind, **how)
 
@@ -70,7 +70,7 @@ def tvd(x: Inputs, **how: Any) -> Loss:
 
 def skew_kl(x: Inputs, *, skew: float = 0.1, **how: Any) -> Loss:
     """`KL(p || skew p + (1 - skew) q)`, at most -ln(skew) (DistiLLM, arXiv:2402.03898, eq. 5)."""
-    _share(skew, "skew", below=1)
+    _check_share(skew, "skew", below=1)
     return _divergence(x, "skew_kl", partial(_skew, skew) if skew else _forward, **how)
 
 
@@ -79,7 +79,7 @@ def skew_reverse_kl(x: Inputs, *, skew: float = 0.1, detach: bool = False, **how
 
     `detach` holds the mixture's student part constant (DistiLLM-2's code).
     """
-    _share(skew, "skew", below=1)
+    _check_share(skew, "skew", below=1)
     return _divergence(
         x, "skew_reverse_kl", partial(_skew_reverse, skew, detach) if skew else _reverse, **how
     )
@@ -91,7 +91,7 @@ def adaptive_kl(x: Inputs, *, mu: float = 0.5, **how: Any) -> Loss:
     The tail are the teacher's smallest classes while their cumulative mass is below mu, the head the rest. w is held
     constant.
     """
-    _share(mu, "mu")
+    _check_share(mu, "mu")
     return _divergence(x, "adaptive_kl", partial(_adaptive, mu), **how)
 
 
@@ -101,7 +101,7 @@ def taid(x: Inputs, *, t: float = 1.0, **how: Any) -> Loss:
     Departure: the repository's cross-entropy form has the same gradient and a value larger by p_t's entropy. t comes
     from `schedules.Taid`.
     """
-    _share(t, "t of taid")
+    _check_share(t, "t of taid")
     if isinstance(x.teacher, TopK):
         raise ConfigError(
             "TAID needs the teacher's full logits",
@@ -209,7 +209,7 @@ def _at(x: Inputs, at: Tensor) -> Inputs:
     return Inputs(x.hidden_ND[at], x.head, x.targets_N[at], teacher=teacher)
 
 
-def _share(value: float, name: str, *, below: float = 2) -> None:
+def _check_share(value: float, name: str, *, below: float = 2) -> None:
     if not 0 <= value <= 1 or value >= below:
         raise ConfigError(
             f"{name} is {value}", expected="a share of 1" + (", below 1" if below == 1 else "")
@@ -233,7 +233,7 @@ def _divergence(
             f"{name} has no constant {min(more)!r}",
             available=("temperature", "squared", "kd", "tail"),
         )
-    _share(kd, f"kd of {name}")
+    _check_share(kd, f"kd of {name}")
     if temperature <= 0:
         raise ConfigError(
             f"temperature={temperature} of {name}", expected="above 0", fix="temperature=1"

@@ -62,7 +62,8 @@ def grpo(
             `epsilon_high` is our 1 + clip_high.
     """
     ranges.not_negative("grpo", clip=clip, clip_high=clip_high, beta=beta)
-    log_probs, advantages = token_logp(x, chunk=chunk), _advantages(x)
+    log_probs = token_logp(x, chunk=chunk)  # [N]
+    advantages = _advantages(x)  # [N]
     weight = _ratio_at_level(log_probs, _old_log_probs(x, log_probs), x, ratio)
     if surrogate == "clip":
         values = _clipped_surrogate(weight, advantages, clip, clip_high)
@@ -98,7 +99,8 @@ def sapo(
     """
     ranges.positive("sapo", positive=positive, negative=negative)
     ranges.not_negative("sapo", beta=beta)
-    log_probs, advantages = token_logp(x, chunk=chunk), _advantages(x)
+    log_probs = token_logp(x, chunk=chunk)  # [N]
+    advantages = _advantages(x)  # [N]
     weight = _ratio_at_level(log_probs, _old_log_probs(x, log_probs), x, ratio)
     tau = _select_by_sign(advantages, positive, negative)
     values = -4 / tau * torch.sigmoid(tau * (weight - 1)) * advantages
@@ -136,25 +138,17 @@ def vespo(
         negative_decay=negative_decay,
         beta=beta,
     )
-    log_probs, advantages = token_logp(x, chunk=chunk), _advantages(x)
-    gap = per_sequence((log_probs - _old_log_probs(x, log_probs)).detach(), x)[x.groups].clamp(
-        -EXPONENT, EXPONENT
-    )
-    k, c = (
-        _select_by_sign(advantages, power, negative_power),
-        _select_by_sign(advantages, decay, negative_decay),
-    )
-    weight = (k * gap - c * torch.expm1(gap)).exp()
-    return _with_reference_kl(
-        Loss(
-            -weight * advantages * log_probs,
-            _ratio_statistics(gap.exp()) | {"nll": summed(-log_probs)},
-        ),
-        log_probs,
-        x,
-        beta,
-        corrected,
-    )
+    log_probs = token_logp(x, chunk=chunk)  # [N]
+    advantages = _advantages(x)  # [N]
+    # The log-ratio of the whole sequence, at each of its positions.
+    log_ratio_S = per_sequence((log_probs - _old_log_probs(x, log_probs)).detach(), x)
+    log_ratio = log_ratio_S[x.groups].clamp(-EXPONENT, EXPONENT)  # [S] -> [N]
+    k = _select_by_sign(advantages, power, negative_power)
+    c = _select_by_sign(advantages, decay, negative_decay)
+    weight = (k * log_ratio - c * torch.expm1(log_ratio)).exp()
+    stats = _ratio_statistics(log_ratio.exp()) | {"nll": summed(-log_probs)}
+    loss = Loss(-weight * advantages * log_probs, stats)
+    return _with_reference_kl(loss, log_probs, x, beta, corrected)
 
 
 def token_kl(x: Inputs, *, estimator: Estimator = "k2", chunk: int = 0) -> Loss:
@@ -169,7 +163,8 @@ def token_kl(x: Inputs, *, estimator: Estimator = "k2", chunk: int = 0) -> Loss:
             available=("k2", "k3"),
             fix="k2",
         )
-    log_probs, teacher_log_probs = token_logp(x, chunk=chunk), _teacher_log_probs(x, "token_kl")
+    log_probs = token_logp(x, chunk=chunk)  # [N]
+    teacher_log_probs = _teacher_log_probs(x, "token_kl")  # [N]
     return Loss(
         estimate(log_probs, teacher_log_probs, estimator),
         _kl_statistics(log_probs, teacher_log_probs),
@@ -184,7 +179,8 @@ def opd(x: Inputs, *, coefficient: float = 1.0, discount: float = 0.0, chunk: in
     """
     ranges.positive("opd", coefficient=coefficient)
     ranges.share("opd", discount=discount)
-    log_probs, teacher_log_probs = token_logp(x, chunk=chunk), _teacher_log_probs(x, "opd")
+    log_probs = token_logp(x, chunk=chunk)  # [N]
+    teacher_log_probs = _teacher_log_probs(x, "opd")  # [N]
     old_log_probs = _old_log_probs(x, log_probs)
     advantages = discounted(-coefficient * (old_log_probs - teacher_log_probs), x, discount)
     return Loss(
@@ -198,7 +194,8 @@ def trust_region(x: Inputs, *, drop: float = 0.2, drift: float = 1e-3, chunk: in
     (prime-rl's form of on-policy distillation: the advantage is against the student as it is now.)
     """
     ranges.not_negative("trust_region", drop=drop, drift=drift)
-    log_probs, teacher_log_probs = token_logp(x, chunk=chunk), _teacher_log_probs(x, "trust_region")
+    log_probs = token_logp(x, chunk=chunk)  # [N]
+    teacher_log_probs = _teacher_log_probs(x, "trust_region")  # [N]
     old_log_probs = _old_log_probs(x, log_probs)
     fell_little = (old_log_probs.exp() - log_probs.detach().exp() <= drop).to(log_probs.dtype)
     advantages = (teacher_log_probs - log_probs).detach()
@@ -227,7 +224,8 @@ def minillm(
     """
     ranges.share("minillm", gamma=gamma, mixed=mixed)
     ranges.not_negative("minillm", clip=clip)
-    log_probs, teacher_log_probs = token_logp(x, chunk=chunk), _teacher_log_probs(x, "minillm")
+    log_probs = token_logp(x, chunk=chunk)  # [N]
+    teacher_log_probs = _teacher_log_probs(x, "minillm")  # [N]
     old_log_probs = _old_log_probs(x, log_probs)
     if x.advantages_N is None:
         returns = normalised_returns(teacher_log_probs - old_log_probs, x, gamma)
@@ -247,12 +245,15 @@ def iw_opd(x: Inputs, *, gamma: float = 0.5, chunk: int = 0) -> Loss:
     is against the student as it is now; TRL's is against the one that wrote, the same until the student has moved.
     """
     ranges.not_negative("iw_opd", gamma=gamma)
-    log_probs, teacher_log_probs = token_logp(x, chunk=chunk), _teacher_log_probs(x, "iw_opd")
+    log_probs = token_logp(x, chunk=chunk)  # [N]
+    teacher_log_probs = _teacher_log_probs(x, "iw_opd")  # [N]
     r = (teacher_log_probs - log_probs).detach()
-    size = _as_rows(r.abs(), x)
-    before = size.cumsum(1) - size
-    share = before / size.sum(1, keepdim=True).clamp_min(torch.finfo(size.dtype).tiny)
-    weights = 1 + gamma * (1 - _as_positions(share, x))
+    # Of each position, which share of its sequence's divergence lies before it.
+    size_SL = _as_rows(r.abs(), x)
+    before_SL = size_SL.cumsum(1) - size_SL
+    whole_S1 = size_SL.sum(1, keepdim=True).clamp_min(torch.finfo(size_SL.dtype).tiny)
+    share = _as_positions(before_SL / whole_S1, x)  # [S, longest] -> [N]
+    weights = 1 + gamma * (1 - share)
     return Loss(-weights * r * log_probs, _kl_statistics(log_probs, teacher_log_probs))
 
 
@@ -273,7 +274,8 @@ def kdrl(
         guided: no distillation on sequences that are right already (`labels_S`): reward-guided masking.
     """
     ranges.not_negative("kdrl", beta=beta, clip=clip, clip_high=clip_high)
-    log_probs, teacher_log_probs = token_logp(x, chunk=chunk), _teacher_log_probs(x, "kdrl")
+    log_probs = token_logp(x, chunk=chunk)  # [N]
+    teacher_log_probs = _teacher_log_probs(x, "kdrl")  # [N]
     ratio = _ratio(log_probs, _old_log_probs(x, log_probs))
     values = _clipped_surrogate(ratio, _advantages(x), clip, clip_high)
     pull = estimate(log_probs, teacher_log_probs, "k2")

@@ -20,9 +20,10 @@ from transformers.utils import logging as hf_logging
 from potstill.models.local import checkpoint, weights
 from potstill.records import Progress, Trace
 from potstill.training import checkpoint as student
-from potstill.training import distributed, output_dir
+from potstill.training import distributed
+from potstill.training import output_dir as training_folder
 from potstill.training.dataset import packing
-from potstill.training.dataset.build import build_dataset, sides
+from potstill.training.dataset.build import build_dataset, make_tokenizer_pair
 from potstill.training.dataset.chat_template import ChatTemplate, read_chat_template
 from potstill.training.dataset.row_shortening import RowShortener
 from potstill.training.dataset.training_dataset import TrainingDataset
@@ -45,14 +46,14 @@ STEP_FIELDS = ("step", "loss", "tokens", "loss_tokens", "seconds")
 def fit(
     traces: Sequence[Trace],
     start: Path,
-    out: Path,
+    output_dir: Path,
     settings: TrainingSettings,
     *,
     config: ObjectiveConfig = ObjectiveConfig(),
     key: StudentKey | None = None,
     progress: Progress | None = None,
 ) -> FitResult:
-    """Train the checkpoint `start` on `traces` and store the student in `out`.
+    """Train the checkpoint `start` on `traces` and store the student in `output_dir`.
 
     Called again with the same traces and settings it returns the stored `FitResult` without training or needing
     `start`. After a kill it goes on from the last checkpoint and ends with the same weights, bit for bit on the same
@@ -63,40 +64,48 @@ def fit(
         traces: finished ones; each is tokenized by the start's chat template. With rivals, for objectives of pairs;
             where the student writes, their prompts are what counts.
         start: a transformers checkpoint.
-        out: a folder that does not exist, is empty, or was begun by an equal call.
+        output_dir: a folder that does not exist, is empty, or was begun by an equal call.
         config: the objective and what it needs; supervised fine-tuning if nothing is said.
         key: the student's, where the caller has made it already.
         progress: called as (label, steps done, steps in all).
     """
     distributed.join_processes()
     key = key or student_key(traces, settings, config)
-    if (out / output_dir.FIT_FILE).is_file():
-        return output_dir.read_result(out, key)
+    if (output_dir / training_folder.FIT_FILE).is_file():
+        return training_folder.read_result(output_dir, key)
     distributed.check_supported(config, distributed.process_count(), settings)
     checkpoint.check_checkpoint(start)
     training_id = key.id + checkpoint.content_id(start)
-    output_dir.check_free(out, training_id, len(traces), key)
+    training_folder.check_free(output_dir, training_id, len(traces), key)
 
     is_first_process = distributed.process_rank() == 0
     progress = progress if is_first_process else None
-    work_folder = out / output_dir.WORK_FOLDER
+    work_folder = output_dir / training_folder.WORK_FOLDER
     with _training_session(settings):
         prepared = _prepare(traces, start, work_folder, settings, config=config, progress=progress)
         trainer = prepared.trainer
         # The folder is claimed after everything that can be refused.
-        with output_dir.claim(out, training_id, key) if is_first_process else nullcontext():
+        with (
+            training_folder.claim(output_dir, training_id, key)
+            if is_first_process
+            else nullcontext()
+        ):
             distributed.wait_for_all()
             resume_from = last_checkpoint(work_folder)
             trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
             trained = trainer.gather_student(lambda: student.load_student(start, settings))
             if is_first_process:
-                student.save_student(trained, start, out, prepared.template.end_token_id, settings)
+                student.save_student(
+                    trained, start, output_dir, prepared.template.end_token_id, settings
+                )
                 if trainer.objective_inputs.projectors:
-                    trainer.objective_inputs.projectors.save(out)
+                    trainer.objective_inputs.projectors.save(output_dir)
                 steps = step_records(trainer.state)
-                output_dir.finish(out, _summarize(key, prepared.dataset, steps), steps, key)
+                training_folder.finish(
+                    output_dir, _summarize(key, prepared.dataset, steps), steps, key
+                )
             distributed.wait_for_all()
-    result = output_dir.read_result(out, key)
+    result = training_folder.read_result(output_dir, key)
     if progress:
         progress("training", result.steps, result.steps)
     return result
@@ -143,7 +152,7 @@ def _prepare(
         remote_teacher = RemoteTeacher(config.teacher, traces, template)
     cross_tokenizer = None
     if config.crosses_tokenizers:
-        cross_tokenizer = CrossTokenizerReader(sides(start, settings, config), traces)
+        cross_tokenizer = CrossTokenizerReader(make_tokenizer_pair(start, settings, config), traces)
     objective_inputs = prepare_objective(
         config,
         model,

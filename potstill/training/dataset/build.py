@@ -193,7 +193,9 @@ def _all_scored(traces: Sequence[Trace]) -> bool:
     return True
 
 
-def sides(start: Path, settings: TrainingSettings, config: ObjectiveConfig) -> TokenizerPair:
+def make_tokenizer_pair(
+    start: Path, settings: TrainingSettings, config: ObjectiveConfig
+) -> TokenizerPair:
     """The two tokenizers of a config whose teacher has its own."""
     teacher = Path(str(config.teacher))
     return TokenizerPair(start, teacher, max_row_length(teacher, TrainingSettings()), settings.chat)
@@ -207,7 +209,7 @@ def _build_across_tokenizers(
     config: ObjectiveConfig,
 ) -> TrainingDataset:
     """Rows with the teacher's reading of them; those that can't be aligned are left out, and must not be too many."""
-    both = sides(start, settings, config)
+    both = make_tokenizer_pair(start, settings, config)
     dataset = tokenize.singles(traces)
     read = both.align(dataset.rows, [traces[row.trace_index] for row in dataset.rows])
     aligned = [row for row in read.rows if row is not None]

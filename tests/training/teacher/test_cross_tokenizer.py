@@ -17,7 +17,7 @@ from potstill.errors import StageError
 from potstill.objectives.inputs import OtherVocabulary
 from potstill.objectives.transport import compared
 from potstill.training.dataset import collate
-from potstill.training.dataset.build import build_dataset, sides
+from potstill.training.dataset.build import build_dataset, make_tokenizer_pair
 from potstill.training.dataset.chat_template import read_chat_template
 from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.fit import fit
@@ -47,7 +47,9 @@ def read(start, config, traces):
     made = prepare_objective(
         config,
         model,
-        cross_tokenizer=CrossTokenizerReader(sides(start, TrainingSettings(), config), traces),
+        cross_tokenizer=CrossTokenizerReader(
+            make_tokenizer_pair(start, TrainingSettings(), config), traces
+        ),
     )
     template = read_chat_template(AutoTokenizer.from_pretrained(start))
     dataset = build_dataset(traces, template, start, TrainingSettings(), config)

@@ -172,3 +172,8 @@ def test_a_solution_that_fails_its_tests_is_told_with_the_test(tmp_path: Path, p
             and "answer=" not in told
         )
     assert potstill("verify", *words, "--map", "solution=").code == 0
+
+
+def test_a_field_of_map_that_there_is_not_is_refused(problems: Path, potstill) -> None:
+    failed = potstill("verify", "--problems", problems, "--map", "golden=answer", "--quiet")
+    assert failed.code == 2 and "no field 'golden'" in failed.err

@@ -193,3 +193,22 @@ def test_gsm8k_recordings(shared_data: Path) -> None:
     assert right == [286, 515, 458, 742]
     one = load(f"recorded:{file}?model=175b_verification")
     assert len(one.write([Request(question) for question in questions])) == 1319
+
+
+def test_equal_questions_with_other_options_are_told_apart_by_the_prompt() -> None:
+    row = {"question": "Which?"}
+    model = Recorded(
+        [
+            {**row, "completion": "A", "choices": ["iron", "salt"]},
+            {**row, "completion": "B", "choices": ["salt", "iron ore"]},
+        ]
+    )
+    assert model.write([Request("Which?\n\nA. salt\nB. iron ore")])[0].text == "B"
+    with pytest.raises(ModelError, match="knows 2 prompts that end with 'Which"):
+        model.write([Request("Which?")])
+
+
+def test_an_end_that_nobody_knows_is_a_failed_completion() -> None:
+    model = Recorded([{"question": "q", "completion": "a", "finish_reason": "banana"}])
+    [completion] = model.write([Request("q")])
+    assert completion.error == "unfinished: the file says 'banana' of its end"

@@ -177,7 +177,7 @@ def test_exported_rows_train(finished: Path, here: Path, potstill) -> None:
     )
     done = potstill(*words, "--set", "epochs=1", "--json")
     assert done.code == 0, done.err
-    assert (done.json["rows"], done.json["steps"], done.json["refused"]) == (3, 1, {})
+    assert (done.json["rows"], done.json["steps"], done.json["skipped"]) == (3, 1, {})
     assert "training: 1 of 1" in done.err
     assert (here / "st" / "model.safetensors").is_file()
     words = (

@@ -224,8 +224,8 @@ def trained(name, folder, out):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StudentTrainer, "_get_grad_norm", noted)
-        patch.setattr(rewards, "SYNC", 2)  # NOVER's copy
-        patch.setattr(rewards, "reasoning", lambda text: text[: len(text) // 2])
+        patch.setattr(rewards, "PROXY_UPDATE_STEPS", 2)  # NOVER's copy
+        patch.setattr(rewards, "reasoning_before_answer", lambda text: text[: len(text) // 2])
         return fit(given, folder / STARTS.get(name, "start"), out, settings, config=config), norms
 
 

@@ -209,17 +209,17 @@ def load_rows(
     from potstill.data.row_traces import keep_learnable, read_traces
 
     rows = None if isinstance(source, str | Path) else _numbered_rows(source)
-    found = read_traces(
+    row_traces = read_traces(
         str(source) if rows is None else "the rows",
         mapping=mapping,
         limit=limit,
         what="a file of rows to train on",
         rows=rows,
     )
-    found = keep_learnable(found, keep_wrong=keep_wrong)
-    for note in found.notes:
+    row_traces = keep_learnable(row_traces, keep_wrong=keep_wrong)
+    for note in row_traces.notes:
         warnings.warn(note, stacklevel=2)
-    return TraceList(found.traces)
+    return TraceList(row_traces.traces)
 
 
 def from_dataset(
@@ -469,7 +469,7 @@ def evaluate(
     """
     from potstill.evaluation.benchmark import evaluate as measure
 
-    asked = problems if isinstance(problems, TraceList) else load_problems(problems)
+    blanks = problems if isinstance(problems, TraceList) else load_problems(problems)
     settings = Sampling(temperature=temperature, **sampling)
     if isinstance(solver, Model):
         name = name or model_name(getattr(solver, "inner", solver))
@@ -480,13 +480,13 @@ def evaluate(
         return measure_solver(
             session.folder,
             solver,
-            asked,
+            blanks,
             name=name,
             n=n,
             sampling=settings,
             ledger_name=f"{SESSION_ARM}: {name}",
         )
-    return measure(solver, asked, name=name, n=n, sampling=settings, seed=seed)
+    return measure(solver, blanks, name=name, n=n, sampling=settings, seed=seed)
 
 
 def compare(arm: Evaluation, base: Evaluation, *, force: bool = False) -> Comparison:

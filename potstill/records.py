@@ -415,11 +415,11 @@ class Stage:
     def key(self, settings: Mapping[str, Any]) -> str:
         """The id of the student that this stage makes under these training settings."""
         constants = {name: getattr(value, "id", value) for name, value in self.constants.items()}
-        seen = [trained_content(row) for row in self.rows]
+        contents = [trained_content(row) for row in self.rows]
         rollout = bool(self.constants.get("on_policy_fraction"))
         problems = [row.problem for row in self.rows] if rollout else []
         return digest(
-            "stage", [self.model.id, self.objective, constants, dict(settings), seen, problems]
+            "stage", [self.model.id, self.objective, constants, dict(settings), contents, problems]
         )
 
 

@@ -71,7 +71,7 @@ class ScriptedRun:
 
     def stage_keys(self) -> list[tuple[str, list[str]]]:
         """Each stage's id with the ids of its rows: equal for two runs that would train the same students."""
-        return [(stage.id, [row.id for row in stage.rows]) for stage in self.stages]
+        return [(stage.id, _row_ids(stage)) for stage in self.stages]
 
 
 class Interrupted(Exception):
@@ -138,10 +138,10 @@ class Case:
             stop_after: completions after which `Interrupted` is raised.
             seed: of the run.
         """
-        given = scripted_stories(self.size) if problems is None else list(problems)
+        stories = scripted_stories(self.size) if problems is None else list(problems)
         roles = self.models or scripted_roles(self.method, fail=fail)
         return _drive_in_store(
-            self, self.folder / name, given, roles, stop_after=stop_after, seed=seed
+            self, self.folder / name, stories, roles, stop_after=stop_after, seed=seed
         )
 
 
@@ -223,6 +223,10 @@ def _run_check(check: Callable[[Case], None], case: Case) -> Finding:
     return Finding(title, case.values)
 
 
+def _row_ids(stage: Stage) -> list[str]:
+    return [row.id for row in stage.rows]
+
+
 def _require(holds: bool, message: str) -> None:
     if not holds:
         raise ConformanceError(message)
@@ -266,7 +270,7 @@ def check_lineage(case: Case) -> None:
     """Every parent of every trace is in the ledger, and so are the rows of every stage."""
     run = case.run()
     _require(not run.orphans, f"{len(run.orphans)} traces have parents that no ledger knows")
-    rows = {stage.id: [row.id for row in stage.rows] for stage in run.stages}
+    rows = {stage.id: _row_ids(stage) for stage in run.stages}
     _require(run.stored_rows == rows, "the ledger's rows are not the stages'")
 
 
@@ -279,7 +283,9 @@ def check_failures(case: Case) -> None:
     """With 8 % of the generations failing it ends, and trains none of them."""
     # Twice as many problems, so that some calls fail for sure.
     run = case.run(problems=scripted_stories(2 * case.size), fail=FAILING)
-    trained = {row.id for stage in run.stages for row in stage.rows}
+    trained: set[str] = set()
+    for stage in run.stages:
+        trained.update(_row_ids(stage))
     _require(not trained & run.errored, "a failed generation is trained on")
 
 

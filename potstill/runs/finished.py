@@ -49,11 +49,13 @@ class Table(list[dict[str, str]]):
     def __repr__(self) -> str:
         if not self:
             return "an empty table"
-        columns = list(self[0])
-        widths = {name: max(len(name), *(len(row[name]) for row in self)) for name in columns}
-        lines = ["  ".join(name.ljust(widths[name]) for name in columns)]
-        lines += ["  ".join(row[name].ljust(widths[name]) for name in columns) for row in self]
-        return "\n".join(line.rstrip() for line in lines)
+        lines = [list(self[0]), *(list(row.values()) for row in self)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        text = ""
+        for cells in lines:
+            padded = map(str.ljust, cells, widths)
+            text += "  ".join(padded).rstrip() + "\n"
+        return text.rstrip("\n")
 
     def _repr_html_(self) -> str:
         """The table of a notebook."""
@@ -124,13 +126,13 @@ class Run:
             InputError: no arm of this run made it.
         """
         with Store.open(self.folder, create=False, readonly=True) as store:
-            found = store.history.ancestry(id, arm)
-        if not found or found[0].id != id:
+            family = store.history.ancestry(id, arm)
+        if not family or family[0].id != id:
             raise InputError(
                 f"{self.folder} has no trace {id!r}.",
                 expected="an id of run.rows(ARM) or run.traces(ARM)",
             )
-        return TracedTrace(found[0], TraceList(found[1:]))
+        return TracedTrace(family[0], TraceList(family[1:]))
 
     def _of_arm(self, by_arm: Mapping[str, T], arm: str, what: str) -> T:
         if arm not in by_arm:

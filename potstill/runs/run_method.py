@@ -116,8 +116,11 @@ def split_roles(
             wanted=unknown[0],
             fix="training settings go into training={…}",
         )
-    models = {name: given for name, given in roles_and_values.items() if name in roles}
-    return models, {name: given for name, given in roles_and_values.items() if name in values}
+    models: dict[str, Any] = {}
+    method_values: dict[str, Any] = {}
+    for name, value in roles_and_values.items():
+        (models if name in roles else method_values)[name] = value
+    return models, method_values
 
 
 def budget_settings(budget: str) -> list[str]:

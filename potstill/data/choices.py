@@ -20,8 +20,8 @@ LETTERS = string.ascii_uppercase
 
 _LETTERED = re.compile(r"\(?([A-Za-z])[).:]\s*")
 _LABEL = re.compile(r"[(\[]?\s*(\w+)\s*[)\].:]?")
-# Names of columns that hold one option each: A and B, option_a and option_b, opa and opb, choice1 and choice2 …
-_COLUMN_PREFIXES = ("option_", "option", "choice_", "choice", "op", "")
+# Names of columns that hold one option each: A and B, option_a and "Option B", opa and opb, choice1 and choice2 …
+_COLUMN_PREFIXES = ("option_", "option", "choice_", "choice", "opt_", "opt", "op", "")
 
 
 class Options(NamedTuple):
@@ -187,7 +187,7 @@ def _labelled_columns(columns: Sequence[str], prefix: str, labels: str) -> tuple
     """The columns `prefix` + A, B, C … (or 1, 2, 3 …) up to the first that is missing."""
     if prefix:
         labels = labels.lower()
-        by_name = {column.lower(): column for column in columns}
+        by_name = {column.lower().replace(" ", "_"): column for column in columns}
     else:
         by_name = dict(zip(columns, columns, strict=True))
     labelled: list[str] = []

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from potstill.errors import InputError
 from potstill.records import canonical
 from potstill.verifiers import extract
 
@@ -29,8 +30,17 @@ def read_gold(value: Any, kind: str = "") -> Gold:
     Args:
         value: a text, a number, a list, or an object with `ground_truth`, as verl's reward_model is.
         kind: the verifier, where it is known.
+
+    Raises:
+        InputError: another object, of which nobody can say what the answer is.
     """
     if isinstance(value, Mapping):
+        if "ground_truth" not in value and kind not in WHOLE_KINDS:
+            raise InputError(
+                f"the gold answer is an object: {canonical(value)[:80]}",
+                expected="a text, a number, or an object with ground_truth",
+                fix="name another column: --map answer=COLUMN, or gold=COLUMN beside completions",
+            )
         value = value.get("ground_truth", canonical(value))
     text = gold_text(value).strip()
     marks = list(_FINAL_LINE.finditer(text))

@@ -50,6 +50,8 @@ def test_null_behind_the_last_option_is_padding(texts: list[str], padding: int) 
         ("A", "B", "C", "D"),
         ("option_a", "option_b", "option_c", "option_d"),
         ("opa", "opb", "opc", "opd"),
+        ("Option A", "Option B", "Option C", "Option D"),
+        ("optA", "optB", "optC", "optD"),
         ("choice1", "choice2", "choice3", "choice4"),
     ],
 )

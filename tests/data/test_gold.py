@@ -6,6 +6,7 @@ import pytest
 
 from potstill import verifiers
 from potstill.data.gold import read_gold
+from potstill.errors import InputError
 from potstill.records import Problem
 
 
@@ -38,6 +39,12 @@ def test_texts_patterns_and_references_are_not_searched() -> None:
 
 def test_verls_reward_model_holds_the_gold() -> None:
     assert read_gold({"style": "rule", "ground_truth": "9"}).answer == "9"
+
+
+def test_an_object_is_no_gold_answer_unless_it_says_which() -> None:
+    with pytest.raises(InputError, match="the gold answer is an object"):
+        read_gold({"value": "Paris", "aliases": ["paris"]})
+    assert read_gold({"value": 1}, "judge").answer == '{"value":1}'
 
 
 def test_a_gold_answer_that_is_a_sentence_does_not_pass_by_being_equal_to_itself() -> None:

@@ -95,9 +95,9 @@ def _read_problems(
 ) -> Loaded:
     prefix, colon, name = spec.partition(":")
     if colon and prefix in extra:
-        return Loaded(extra[prefix](name), {})
+        return _with_kind(extra[prefix](name), kind, spec)
     if colon and prefix not in OWN_PREFIXES and prefix in plugins.plugin_names("problems"):
-        return Loaded(plugins.load_plugin("problems", prefix)(name), {})
+        return _with_kind(plugins.load_plugin("problems", prefix)(name), kind, spec)
     if colon and prefix == "gym":
         return Loaded(gym.make_problems(name, size=limit, seed=seed, kind=kind), {})
     is_prefix = colon and prefix != "hf" and len(prefix) > 1 and prefix.isidentifier()
@@ -113,3 +113,14 @@ def _read_problems(
     return problems_of_rows(
         rows, spec=spec, source=files.source_name(spec), mapping=mapping, kind=kind
     )
+
+
+def _with_kind(made: Sequence[Problem], kind: str | None, spec: str) -> Loaded:
+    """Problems that came with their kinds; another kind is refused, since nothing here could apply it."""
+    own_kinds = sorted({problem.kind for problem in made})
+    if kind and own_kinds and own_kinds != [kind]:
+        raise ConfigError(
+            f"the problems of {spec} are of kind {', '.join(own_kinds)}, not {kind!r}",
+            fix="leave --kind out",
+        )
+    return Loaded(made, {})

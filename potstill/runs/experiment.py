@@ -42,7 +42,7 @@ from potstill.runs.results import (
     gather_results,
     last_stage_rows,
 )
-from potstill.runs.sources import load_model, load_problems, pose_all
+from potstill.runs.sources import brings_kinds, load_model, load_problems, pose_all
 from potstill.runs.train import train_stage
 from potstill.store import truncation
 from potstill.traces import ReportSection, check_overlap, decontaminate, plain, using
@@ -182,12 +182,13 @@ def load_recipe_problems(recipe: Recipe) -> tuple[list[Trace], list[Trace]]:
     )
     tests: list[Problem] = []
     if evaluate.problems:
+        inherited_kind = "" if brings_kinds(evaluate.problems) else recipe.kind
         tests = load_problems(
             evaluate.problems,
             mapping=evaluate.mapping or recipe.mapping,
             limit=evaluate.limit,
             seed=recipe.seed,
-            kind=evaluate.kind or recipe.kind,
+            kind=evaluate.kind or inherited_kind,
         )
     is_recorded = any(spec.startswith("recorded:") for spec in recipe.roles.values())
     return (

@@ -197,6 +197,12 @@ def load_problems(
     )
 
 
+def brings_kinds(spec: str) -> bool:
+    """Whether the problems of a spec are made with their kinds, as the world's and a plugin's are."""
+    prefix, colon, _ = spec.partition(":")
+    return bool(colon) and (prefix == "world" or prefix in plugins.plugin_names("problems"))
+
+
 def _describe_failure(problem: Problem, verdict: Verdict) -> str:
     """What failed; a program's reason says which of its tests, and its text is too long to show."""
     if problem.kind == "code":

@@ -14,7 +14,7 @@ import pytest
 
 from potstill import verifiers
 from potstill.data import gym, problems
-from potstill.errors import InputError
+from potstill.errors import ConfigError, InputError
 from potstill.records import Problem
 from potstill.verifiers.gym import ALPHABETS
 
@@ -27,6 +27,14 @@ def test_more_prefixes_come_from_the_caller() -> None:
     )
     assert (asked, loaded) == (["total?size=5"], made)
     assert len(problems.load("world:x", extra={"world": lambda rest: made}, limit=2)) == 2
+
+
+def test_another_kind_than_the_made_problems_have_is_refused() -> None:
+    made = [Problem("1", "1?", "1", "story")]
+    extra = {"world": lambda rest, **limits: made}
+    assert problems.load("world:x", extra=extra, kind="story") == made
+    with pytest.raises(ConfigError, match="are of kind story, not 'math'"):
+        problems.load("world:x", extra=extra, kind="math")
 
 
 def test_an_unknown_prefix_and_an_empty_source_are_refused() -> None:

@@ -193,7 +193,7 @@ def from_data(
     settings = [s for s in config.settings_of(Recipe) if s.name != "arms"]
     keyed = config.merge_layers(settings, [("", tree)], mistakes)
     values = config.convert_settings(settings, keyed, mistakes)
-    for name in ("limit", "overlap_n"):
+    for name in ("limit", "overlap_n", "seed"):
         if (values.get(name) or 0) < 0:
             mistakes.add(keyed[name].key, f"{values[name]} is below 0")
     compared = values.get("compare")

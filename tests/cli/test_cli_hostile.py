@@ -26,6 +26,7 @@ BEFORE = {  # refused before a folder is made
         ["temperature=-1.0 (0 or more)"],
     ),
     "no evaluation": ([*RUN, "--set", "evaluate.n=0"], ["n=0", "n is at least 1"]),
+    "seed of minus one": ([*RUN, "--set", "seed=-1"], ["seed: -1 is below 0"]),
     "overlap of minus one": ([*RUN, "--set", "overlap_n=-1"], ["overlap_n: -1 is below 0"]),
     "batch of minus one": (
         [*RUN, "--set", "training.batch_size=-1", "--set", "training.batch_tokens=9"],

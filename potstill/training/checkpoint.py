@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -127,7 +128,7 @@ def _add_adapters(model: Any, lora: LoraSettings) -> Any:
             # PEFT reads a property that transformers has renamed.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
             return get_peft_model(model, config)
-    except ValueError as error:
+    except (ValueError, re.error) as error:  # one text is a regular expression to PEFT
         linear_layers = set()
         for name, module in model.named_modules():
             if isinstance(module, torch.nn.Linear):

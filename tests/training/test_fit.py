@@ -398,7 +398,8 @@ def test_no_negative_length_of_a_training():
             TrainingSettings(**wrong)
 
 
-def test_unknown_lora_targets_name_the_layers_there_are(tiny_checkpoint, tmp_path):
+@pytest.mark.parametrize("target_modules", [("q_project",), "[q_proj,v_proj"])
+def test_unknown_lora_targets_name_the_layers_there_are(tiny_checkpoint, tmp_path, target_modules):
     from potstill.errors import ConfigError
 
     with pytest.raises(ConfigError) as error:
@@ -406,7 +407,7 @@ def test_unknown_lora_targets_name_the_layers_there_are(tiny_checkpoint, tmp_pat
             rows(),
             tiny_checkpoint,
             tmp_path / "out",
-            TrainingSettings(lora=LoraSettings(target_modules=("q_project",))),
+            TrainingSettings(lora=LoraSettings(target_modules=target_modules)),
         )
     assert "q_proj" in error.value.available
 

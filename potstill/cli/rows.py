@@ -117,7 +117,9 @@ def _rows_of_run(folder: Path, arm: str) -> list[Trace]:
     with Store.open(folder, readonly=True) as store:
         traces = last_stage_rows(store, arm)
     if not traces:
-        raise StageError(
-            f"{folder} has no rows of an arm {arm!r}", fix="--arm NAME, as potstill report shows it"
-        )
+        arms = sorted(path.stem for path in (folder / "rows").glob("*.jsonl"))
+        message = f"{folder} has no rows of an arm {arm!r}"
+        if not arm:
+            message = f"{folder} is the folder of a run, and no arm is named"
+        raise StageError(message, available=arms, wanted=arm, fix="--arm NAME")
     return traces

@@ -48,6 +48,16 @@ def run(capsys, *words):
     return code, said.out, said.err
 
 
+def test_a_run_without_an_arm_names_its_arms(finished, tmp_path, potstill):
+    words = ["train", "--rows", finished, "--student", "world:student", "--out", tmp_path / "out"]
+    unnamed = potstill(*words)
+    assert (
+        unnamed.code == 2 and "no arm is named" in unnamed.err and "available: sft" in unnamed.err
+    )
+    misspelt = potstill(*words, "--arm", "stf")
+    assert misspelt.code == 2 and "nearest:   sft" in misspelt.err
+
+
 def test_a_label_stays_with_its_completion(tmp_path):
     told = [
         {"prompt": "a", "completion": "b", **more}

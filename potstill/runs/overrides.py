@@ -39,8 +39,11 @@ def apply_overrides(
     schema: type,
     has_arms: bool,
 ) -> None:
-    """Put the overrides into the recipe's data: those of every arm first, so that those of one arm win."""
-    for override in sorted(_split_mappings(overrides), key=lambda o: o.key.startswith("arms.")):
+    """Put the overrides into the recipe's data: those of every arm first, so that those of one arm win.
+
+    An arm that the recipe does not have is added by its method, which therefore comes before its other keys.
+    """
+    for override in sorted(_split_mappings(overrides), key=_order_of):
         first, *deeper = override.key.split(".")
         if first == "method" and has_arms:
             mistakes.add(
@@ -49,8 +52,16 @@ def apply_overrides(
             )
         elif first == "arms" and len(deeper) >= 2:
             name, *below = deeper
-            block = arm_blocks.setdefault(name, {})
-            _apply(block, below, override, places, mistakes, prefix=f"arms.{name}")
+            if not has_arms:
+                mistakes.add(
+                    "", f"{override.source}: the recipe has no arms; write {'.'.join(below)}=…"
+                )
+            elif name not in arm_blocks and below != ["method"]:
+                message = config.unknown_name("arm", name, arm_blocks, prefix="arms")
+                mistakes.add("", f"{override.source}: {message}, or add it: arms.{name}.method=…")
+            else:
+                block = arm_blocks.setdefault(name, {})
+                _apply(block, below, override, places, mistakes, prefix=f"arms.{name}")
         elif first == "arms":
             mistakes.add(
                 "", f"{override.source}: set a key of one arm, such as arms.NAME.training.lr"
@@ -63,6 +74,13 @@ def apply_overrides(
                     _apply(
                         block, [first, *deeper], override, places, mistakes, prefix=f"arms.{name}"
                     )
+
+
+def _order_of(override: Override) -> int:
+    """Keys of every arm, then the methods of arms, then the other keys of arms."""
+    if not override.key.startswith("arms."):
+        return 0
+    return 1 if override.key.endswith(".method") else 2
 
 
 def _split_mappings(overrides: Iterable[Override]) -> Iterable[Override]:

@@ -217,6 +217,17 @@ def test_set_reaches_every_part_and_a_bare_key_is_a_value_of_the_method(setting,
     assert where(from_data(data, [setting])) == value
 
 
+def test_set_of_an_arm_that_is_not_there_is_refused_unless_it_is_added_by_its_method():
+    assert mistakes(BASE, "arms.sft.values.n=5") == [
+        "--set arms.sft.values.n=5: the recipe has no arms; write values.n=…"
+    ]
+    data = {**BASE, "arms": {"sft": {}}}
+    (message,) = mistakes(data, "arms.stf.values.n=5")
+    assert "unknown arm 'stf' (nearest: arms.sft)" in message
+    added = from_data(data, ["arms.two.values.n=5", "arms.two.method=sft"])
+    assert list(added.arms) == ["sft", "two"] and added.arms["two"].values["n"] == 5
+
+
 def test_set_leaves_the_data_as_it_was_and_later_ones_win():
     data = {**BASE, "training": {"lora": {"r": 2}}, "roles": dict(ROLES)}
     before = json.dumps(data)

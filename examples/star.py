@@ -35,7 +35,7 @@ def main() -> None:
         ps.load_problems(f"world:story?size={PROBLEMS}"),
         student="world:student",
         evaluate=ps.load_problems("world:story?split=test&size=20"),
-        n=2,
+        eval_n=2,
         out="runs/star",
         training={"learning_rate": 1e-3, "max_steps": STEPS},
     )

@@ -7,6 +7,7 @@ operators of `potstill.traces` are here in a form that answers from the open fol
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -164,10 +165,37 @@ def load_problems(
         problems = sources.load_problems(
             str(source), mapping=mapping, limit=limit, seed=seed, kind=kind
         )
-    else:
-        problems = [item.problem if isinstance(item, Trace) else item for item in source]
-        problems = problems[: limit or None]
-    return TraceList(sources.pose_all(problems, prompt))
+        return TraceList(sources.pose_all(problems, prompt))
+    problems = [item.problem if isinstance(item, Trace) else item for item in source]
+    _refuse_others(problems, Problem, "load_problems", fix="a list of ps.Problem, or a file")
+    if kind or mapping:
+        raise ConfigError(
+            "kind= and mapping= are for files; a list of problems has its kinds and no columns",
+            fix="leave them out",
+        )
+    sources.check_gold_answers(problems, "the list")
+    return TraceList(sources.pose_all(problems[: limit or None], prompt))
+
+
+def _refuse_others(items: Any, kind: type, function: str, *, fix: str) -> None:
+    """Refuse a list with something else in it than the function takes, with what to do."""
+    for item in [items] if isinstance(items, str | Path) else items:
+        if not isinstance(item, kind):
+            raise ConfigError(
+                f"{function} was given a {type(item).__name__}: {str(item)[:60]!r}",
+                expected=f"a list of ps.{kind.__name__}",
+                fix=fix,
+            )
+
+
+def _refuse_other_than_model(model: Any, function: str) -> None:
+    """Refuse a spec, or anything else, in the place of a loaded model."""
+    if not isinstance(model, Model):
+        raise ConfigError(
+            f"{function} was given {str(model)[:60]!r} as the model",
+            expected="a loaded model",
+            fix='ps.load_model("world:student"), or another spec',
+        )
 
 
 def load_model(spec: str, *, threads: int = 0) -> Model:
@@ -362,6 +390,11 @@ def _operator(function: Callable[P, list[Trace]]) -> Callable[P, TraceList]:
 
     @functools.wraps(function)
     def operator(*args: P.args, **kwargs: P.kwargs) -> TraceList:
+        name = function.__name__
+        if name in ("sample", "rewrite") and args:
+            _refuse_other_than_model(args[0], name)
+            if len(args) > 1:
+                _refuse_others(args[1], Trace, name, fix="ps.load_problems(…)")
         args_behind_store = [_behind_store(argument) for argument in args]
         kwargs_behind_store = {name: _behind_store(value) for name, value in kwargs.items()}
         return TraceList(function(*args_behind_store, **kwargs_behind_store))  # type: ignore[arg-type]
@@ -425,8 +458,12 @@ def train(
         StageError: no rows, or rows that would teach the wrong thing.
     """
     from potstill.runs.train import train_rows, train_stage
+    from potstill.runs.train_settings import convert_training_keywords
     from potstill.training.settings import TrainingSettings
 
+    _refuse_other_than_model(student, "train")
+    _refuse_others(rows, Trace, "train", fix="ps.load_rows(…) reads files and lists of rows")
+    settings = convert_training_keywords(objective, settings)
     stage = Stage(_behind_store(student), list(rows), objective, **settings)
     session = _SESSION.get()
     if session is not None and out is None:
@@ -470,6 +507,14 @@ def evaluate(
     from potstill.evaluation.benchmark import evaluate as measure
 
     blanks = problems if isinstance(problems, TraceList) else load_problems(problems)
+    if not callable(solver):
+        _refuse_other_than_model(solver, "evaluate")
+    fields = tuple(field.name for field in dataclasses.fields(Sampling))
+    unknown = [field for field in sampling if field not in fields]
+    if unknown:
+        raise ConfigError(
+            f"evaluate got the unknown setting {unknown[0]!r}", available=fields, wanted=unknown[0]
+        )
     settings = Sampling(temperature=temperature, **sampling)
     if isinstance(solver, Model):
         name = name or model_name(getattr(solver, "inner", solver))
@@ -512,7 +557,7 @@ def run(
     *,
     out: str | Path | None = None,
     evaluate: Problems | None = None,
-    n: int = 4,
+    eval_n: int = 4,
     budget: str = "",
     seed: int = 0,
     threads: int = 0,
@@ -527,7 +572,7 @@ def run(
         problems: to train on.
         out: the run folder; runs/METHOD where it is not given. The same call on the same folder continues a killed run.
         evaluate: problems to measure the untrained and the trained student on; nothing is measured without.
-        n: answers a problem when measuring.
+        eval_n: answers a problem when measuring; `n` is the method's own value, where it has one.
         budget: what may be spent: "5usd", "teacher=2Mtok".
         seed: from which every random choice is derived.
         threads: CPU threads; 0 is one a core.
@@ -543,7 +588,7 @@ def run(
     from potstill.runs.run_method import RunSettings, run_method, split_roles
 
     models, values = split_roles(catalogue.method_entry(method), roles_and_values)
-    settings = RunSettings(n, budget, seed, threads, training or {}, values)
+    settings = RunSettings(eval_n, budget, seed, threads, training or {}, values)
     return run_method(
         method,
         _as_posed(problems, models),

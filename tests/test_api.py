@@ -172,3 +172,37 @@ def test_mistakes_are_clear_errors(stories, tmp_path):
         ps.run("sft", stories, teacher=scripted_teacher(), student="world:student", temprature=1.0)
     with pytest.raises(ConfigError, match="without a folder"):
         ps.train(ScriptedModel(["x"], weights=tmp_path), [])
+
+
+def test_arguments_of_another_kind_are_errors_that_say_what_to_give(stories, tmp_path):
+    student = ScriptedModel(["x"], weights=tmp_path)
+    mistakes = {
+        "train was given a dict": lambda: ps.train(student, [{"prompt": "a"}], out=tmp_path),
+        "train was given 'world:student' as the model": lambda: ps.train("world:student", []),
+        "learning_rate: expected a number, found 'fast'": lambda: ps.train(
+            student, stories, learning_rate="fast", out=tmp_path
+        ),
+        "sample was given 'world:teacher' as the model": lambda: ps.sample(
+            "world:teacher", stories
+        ),
+        "sample was given a Problem": lambda: ps.sample(student, [stories[0].problem]),
+        "evaluate was given 'world:student' as the model": lambda: ps.evaluate("world:student", []),
+        "unknown setting 'temprature'": lambda: ps.evaluate(student, stories, temprature=1),
+        "load_problems was given a str": lambda: ps.load_problems(["1 + 1?"]),
+        "budget=5 says no unit": lambda: ps.open_folder(tmp_path / "run", budget=5).__enter__(),
+    }
+    for message, call in mistakes.items():
+        with pytest.raises(ConfigError, match=message):
+            call()
+
+
+def test_gold_answers_of_a_list_pass_their_verifier_too():
+    problem = ps.Problem("p", "1 + 1?", "two or so", kind="number")
+    with pytest.raises(InputError, match="1 of 1 gold answers in the list fail"):
+        ps.load_problems([problem])
+
+
+def test_n_of_a_run_is_the_methods_and_eval_n_that_of_the_measurement(stories, tmp_path):
+    teacher = scripted_teacher()
+    with pytest.raises(ConfigError, match=r"values\.n: expected a whole number, found 'two'"):
+        ps.run("sft", stories, teacher=teacher, student="world:student", n="two", out=tmp_path)

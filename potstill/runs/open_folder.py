@@ -133,6 +133,10 @@ def open_folder(
     refuse_many_processes()
     threads = threads or os.cpu_count() or 1
     models = dict(models or {})
+    if not isinstance(budget, str | Mapping):
+        raise ConfigError(
+            f"budget={budget!r} says no unit", fix=f'budget="{budget}usd", or "{budget}tok"'
+        )
     limits = parse_budget(budget, models) if isinstance(budget, str) else budget
     with Store.open(path) as store:
         recorded_settings = {"seed": seed, **(settings or {}), "threads": threads}

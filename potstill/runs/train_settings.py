@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from potstill import config, objectives
@@ -74,6 +74,27 @@ def read_keywords(
     converted = convert_keywords(settings, keywords, "", mistakes)
     mistakes.raise_if_any("--set", places=places, fix="potstill train --help")
     return TrainingKeywords(built, converted)
+
+
+def convert_training_keywords(objective: str, keywords: Mapping[str, Any]) -> Tree:
+    """The keywords of a training from Python, those that are training settings converted to their types.
+
+    Raises:
+        ConfigError: lists every training setting of another type.
+    """
+    mistakes = Mistakes()
+    schema = config.settings_of(TrainingSettings)
+    names = config.names_of(schema)
+    own_names = (*objectives.keywords(objective), *LOOP_KEYWORDS)
+    training = {}
+    for name, value in keywords.items():
+        if name in names and name not in own_names:
+            training[name] = value
+    keyed = config.merge_layers(schema, [("", training)], mistakes)
+    converted = config.convert_settings(schema, keyed, mistakes)
+    mistakes.raise_if_any(f"objective {objective}", fix="docs/training.md lists the settings")
+    others = {name: value for name, value in keywords.items() if name not in training}
+    return others | converted
 
 
 def match_chat_mode(settings: TrainingSettings, student: Any, spec: str) -> TrainingSettings:

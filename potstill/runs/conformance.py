@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import tempfile
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -220,7 +221,23 @@ def _run_check(check: Callable[[Case], None], case: Case) -> Finding:
         check(case)
     except (ConformanceError, PotstillError) as error:
         return Finding(title, case.values, str(error))
+    except (
+        Exception
+    ) as error:  # whatever the method raises is a finding, and the other checks go on
+        return Finding(title, case.values, _describe_exception(error, case.method.method))
     return Finding(title, case.values)
+
+
+def _describe_exception(error: Exception, method: Callable[..., Any]) -> str:
+    """An exception with the last line of the method's own file that it passed through."""
+    file = inspect.getsourcefile(method)
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file
+    ]
+    place = ""
+    if frames:
+        place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
+    return f"it raised {type(error).__name__}: {error}{place}"
 
 
 def _row_ids(stage: Stage) -> list[str]:

@@ -39,6 +39,16 @@ def test_a_method_that_breaks_a_rule_fails_and_the_rule_is_named(potstill, tmp_p
     assert [f["problem"] for f in failed] == ["the same problems in another order gave other rows"]
 
 
+def test_a_method_that_raises_fails_with_the_line_of_its_file(potstill, tmp_path):
+    file = tmp_path / "my_method.py"
+    file.write_text(GOOD.replace("    rows = ", '    raise ValueError("oops")\n    rows = '))
+    done = potstill("check", f"{file}:star")
+    assert done.code == 2
+    assert "does not hold: it raised ValueError: oops (my_method.py, line 13)" in done.out
+    file.write_text(GOOD.replace("n: int = 4", "n: int"))
+    assert "the value n has no default" in potstill("check", f"{file}:star").out
+
+
 def test_what_is_no_method_is_refused(potstill, tmp_path):
     file = tmp_path / "my_method.py"
     file.write_text("value = 1\n\ndef plain(problems): return []\n")

@@ -57,7 +57,7 @@ def label_at(value: Any, index: int, count: int, column: str) -> bool | None:
     """The label of completion `index` of `count`: a list has one each, a single value holds for all.
 
     Raises:
-        InputError: a value that says neither right nor wrong, or several values for one completion.
+        InputError: a value that says neither right nor wrong, or another number of values than of completions.
     """
     if isinstance(value, list):
         if count == 1 and len(value) > 1 and len({read_label(item) for item in value}) > 1:
@@ -65,6 +65,13 @@ def label_at(value: Any, index: int, count: int, column: str) -> bool | None:
                 f"{len(value)} labels in {column!r} for one completion",
                 expected="one label a completion",
                 fix="name the column of the completions they belong to, or --map label= to read no label",
+            )
+        is_too_short = 0 < len(value) < count
+        if is_too_short or (count > 1 and any(item is not None for item in value[count:])):
+            raise InputError(
+                f"{len(value)} labels in {column!r} for {count} completions",
+                expected="one label a completion, null where there is none",
+                fix="correct the row, or --map label= to read no label",
             )
         value = value[index] if index < len(value) else None
     if value is None:

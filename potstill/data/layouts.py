@@ -58,6 +58,7 @@ from potstill.records import (
 
 Row: TypeAlias = Mapping[str, Any]
 
+EMPTY_JSON_TEXTS = ("[]", "{}", "null")  # what tables of text write where there are no tools
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
 _THOUGHT_MARKERS = re.compile(
@@ -180,7 +181,8 @@ def read_question(row: Row, columns: Columns) -> RowPrompt:
     Raises:
         InputError: tools, or a context that can't be shown.
     """
-    if not is_empty(cell(row, columns.tools)):
+    tools = cell(row, columns.tools)
+    if not is_empty(tools) and tools not in EMPTY_JSON_TEXTS:
         raise InputError(
             f"the column {columns.tools!r} offers tools, which prompts of role and text can't say",
             expected="rows without tools",

@@ -139,7 +139,10 @@ def read_traces(
             elif needs_pairs and columns.layout != PREFERENCE:
                 raise _no_pair(row)
             else:
-                read_rows.append(_read_row(row, columns, place, kind))
+                row_to_make = _read_row(row, columns, place, kind)
+                if needs_pairs and len(row_to_make.content.completions) != 2:
+                    raise _no_pair(row)
+                read_rows.append(row_to_make)
     traces = [*ready, *_make_traces(read_rows, spec, kind)]
     mapping, unread = source.chooser.to_mapping(), source.chooser.unread_columns()
     skipped.record_columns(files.source_name(spec), mapping, unread)
@@ -259,7 +262,7 @@ def _is_in_pair(trace: Trace, earlier: Sequence[Trace]) -> bool:
 def _no_pair(row: Row) -> InputError:
     return InputError(
         "no pair of a better and a worse completion",
-        expected="prompt, chosen and rejected",
+        expected="prompt, one chosen and one rejected",
         available=list(row),
         fix="give rows of pairs, leave the row out with --skip-bad, or learn by another objective (sft)",
     )

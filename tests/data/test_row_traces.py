@@ -244,6 +244,21 @@ def test_labels_of_several_completions_for_one_are_refused() -> None:
         content_of(row)
 
 
+@pytest.mark.parametrize("labels", [[True], [True, False, True]])
+def test_another_number_of_labels_than_of_completions_is_refused(labels: list[bool]) -> None:
+    row = {"problem": QUESTION, "generations": ["7", "8"], "correctness_math_verify": labels}
+    with pytest.raises(InputError, match=f"{len(labels)} labels in .* for 2 completions"):
+        content_of(row)
+    padded = content_of({**row, "correctness_math_verify": [True, None, None]})
+    assert [completion.label for completion in padded.completions] == [True, None]
+
+
+def test_several_rejected_beside_one_chosen_are_no_pair(learn: Reader) -> None:
+    row = {"prompt": QUESTION, "chosen": "7", "rejected": ["8", "9"]}
+    with pytest.raises(InputError, match="line 1: no pair of a better and a worse completion"):
+        learn(row, needs_pairs=True)
+
+
 # What changes the prompt
 
 
@@ -302,6 +317,7 @@ def test_tools_and_tool_calls_are_refused_by_name() -> None:
     with pytest.raises(InputError, match="the column 'tools' offers tools"):
         content_of(row)
     assert content_of({**row, "tools": []}).completions
+    assert content_of({**row, "tools": "[]"}).completions
     call = {"type": "function", "function": {"name": "add", "arguments": "{}"}}
     with pytest.raises(InputError, match="a call of the tool 'add'"):
         content_of({"messages": [USER, assistant(tool_calls=[call])]})

@@ -203,6 +203,8 @@ def _print_problems(report: Mapping[str, Any]) -> None:
     )
     if description["without_answer"]:
         show.print_line(f"without a gold answer: {description['without_answer']:,}")
+    if description["repeated_questions"]:
+        show.print_line(f"questions that were there before: {description['repeated_questions']:,}")
     failing = [shorten_cells(line) for line in gold["failing"][:MAX_LINES]]
     show.print_table(failing, title="gold answers that fail")
     show.print_bad_rows(report["bad"])

@@ -204,18 +204,28 @@ def _check_columns(
     columns = list(dict.fromkeys(name for row in plain_rows for name in row))
     if not chooser.has("question", plain_rows):
         raise InputError(
-            f"{spec} has no column for the question",
+            f"{spec} has no column for the question{_why_not(columns, QUESTION_NAMES, plain_rows)}",
             expected=f"one of {', '.join(QUESTION_NAMES)}",
             available=columns,
             fix="--map question=COL",
         )
     if mapping.get("answer") != "" and not chooser.has("gold", plain_rows):
         raise InputError(
-            f"{spec} has no column for the answer",
+            f"{spec} has no column for the answer{_why_not(columns, GOLD_NAMES, plain_rows)}",
             expected=f"one of {', '.join(GOLD_NAMES)}",
             available=columns,
             fix="--map answer=COL (or --map answer= if there are no golds)",
         )
+
+
+def _why_not(columns: Sequence[str], names: Sequence[str], rows: Sequence[Row]) -> str:
+    """Why a column of a fitting name was not taken: it holds nothing, or labels; "" where there is no such column."""
+    for column in columns:
+        if column.lower() in names:
+            is_blank = all(is_empty(row.get(column)) for row in rows)
+            held = "nothing" if is_blank else "labels of right and wrong"
+            return f": {column!r} holds {held}"
+    return ""
 
 
 def _refuse_history(row: Row, columns: Columns) -> None:

@@ -32,6 +32,7 @@ MODULES = MappingProxyType(
 )
 KINDS = tuple(MODULES)
 MOST_GOLD_WORDS = 8  # a mathematical gold answer with as many words is a sentence
+MOST_WORDS_BEFORE_STOP = 4  # and so is one with as many that ends in a full stop
 WITH_STEPS = ("story",)  # kinds whose module also has steps(problem, text)
 
 
@@ -125,11 +126,16 @@ def check_gold(problems: Sequence[Problem]) -> list[tuple[Problem, Verdict]]:
 
 
 def _is_sentence(gold: str) -> bool:
-    r"""Whether a gold answer is prose alone: many words outside of `\text{}`, and no formula among them."""
+    r"""Whether a gold answer is prose alone: many words outside of `\text{}`, and no formula among them.
+
+    Fewer words are enough where a full stop ends them.
+    """
     if "$" in gold or r"\(" in gold:
         return False
     prose = re.sub(r"\\text\s?\{[^{}]*\}|\\[A-Za-z]+", " ", gold)
-    return len(re.findall(r"[A-Za-z]{2,}", prose)) >= MOST_GOLD_WORDS
+    has_stop = gold.rstrip().endswith((".", "!"))
+    enough = MOST_WORDS_BEFORE_STOP if has_stop else MOST_GOLD_WORDS
+    return len(re.findall(r"[A-Za-z]{2,}", prose)) >= enough
 
 
 def failed_gold(failing: int, problems: Sequence[Problem], spec: str) -> dict[str, str]:

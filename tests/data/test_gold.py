@@ -56,3 +56,5 @@ def test_a_gold_answer_that_is_a_sentence_does_not_pass_by_being_equal_to_itself
     bad = Problem("bad", "?", sentence)
     [(problem, verdict)] = verifiers.check_gold([*good, bad])
     assert problem.id == "bad" and "sentence" in verdict.reason
+    short = Problem("short", "?", "Well, two and two makes four.")
+    assert [problem.id for problem, _ in verifiers.check_gold([*good, short])] == ["short"]

@@ -161,6 +161,15 @@ def test_the_same_id_twice_names_both_lines(tmp_path: Path) -> None:
         problems.load(write(tmp_path / "p.jsonl", *rows))
 
 
+def test_a_column_of_a_fitting_name_that_is_not_taken_says_why(tmp_path: Path) -> None:
+    blank = write(tmp_path / "b.jsonl", {"question": " ", "answer": "4"})
+    with pytest.raises(InputError, match="for the question: 'question' holds nothing"):
+        problems.load(blank)
+    labels = [{"question": f"{n}?", "choices": ["a", "b"], "correct": n} for n in (0, 1)]
+    with pytest.raises(InputError, match="for the answer: 'correct' holds labels of right"):
+        problems.load(write(tmp_path / "l.jsonl", *labels))
+
+
 def test_missing_columns_list_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(InputError) as raised:
         problems.load(write(tmp_path / "p.jsonl", {"text": "1 + 1?", "answer": 2}))

@@ -73,6 +73,9 @@ def execute(args: argparse.Namespace) -> None:
         show.print_json(plan.to_json() | {"notes": notes})
         return
     _print_plan(plan)
+    if set(plan.rows) - set(plan.training):
+        student = recipe.roles.get("student", "")
+        show.print_line(f"steps and memory are not known: there is no checkpoint of {student} here")
     for note in notes:
         show.print_line(note)
 

@@ -16,6 +16,7 @@ from potstill.config import Mistakes, Tree, join_key, parse_query
 from potstill.errors import PotstillError
 from potstill.methods import METHODS
 from potstill.methods.catalogue import MethodEntry, method_entry
+from potstill.runs.sources import WORLD_MODELS
 from potstill.training.settings import TrainingSettings
 
 EXTRA_ROLES = ("judge",)  # a role of the verifiers, not of a method
@@ -53,6 +54,10 @@ def check_roles(roles: Mapping[str, Any], arms: Sequence[ArmDraft], mistakes: Mi
             mistakes.add_unknown(f"roles.{role}", available, "role")
         if not isinstance(spec, str):
             continue  # its type is a mistake already
+        kind, _, name = spec.partition(":")
+        if kind == "world" and name not in WORLD_MODELS:
+            message = config.unknown_name("world model", name, WORLD_MODELS)
+            mistakes.add(f"roles.{role}", message)
         try:
             models.check_options(spec)
         except PotstillError as error:

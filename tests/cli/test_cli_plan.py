@@ -117,3 +117,9 @@ def test_prices(forty: Path, potstill) -> None:
     assert (
         "limit" not in unknown.err and "claude" not in unknown.err
     )  # not what a budget says, nor the whole table
+
+
+def test_a_student_that_is_not_here_is_named_where_steps_and_memory_are_missing(forty, potstill):
+    done = potstill("plan", *FLAGS, "--teacher", "world:teacher", "--student", "transformers:none")
+    assert done.code == 0, done.err
+    assert "steps and memory are not known: there is no checkpoint of transformers:none" in done.out

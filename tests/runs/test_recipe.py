@@ -228,6 +228,11 @@ def test_set_of_an_arm_that_is_not_there_is_refused_unless_it_is_added_by_its_me
     assert list(added.arms) == ["sft", "two"] and added.arms["two"].values["n"] == 5
 
 
+def test_a_world_model_that_there_is_not_is_a_mistake_of_the_recipe():
+    (message,) = mistakes({**BASE, "roles": {**ROLES, "student": "world:studnet"}})
+    assert "roles.student: unknown world model 'studnet' (nearest: student)" in message
+
+
 def test_set_leaves_the_data_as_it_was_and_later_ones_win():
     data = {**BASE, "training": {"lora": {"r": 2}}, "roles": dict(ROLES)}
     before = json.dumps(data)

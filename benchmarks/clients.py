@@ -80,7 +80,7 @@ def ours(url: str, count: int, at_once: int, folder: Path | None) -> Callable[[]
 
     def start() -> int:
         model = models.load(spec)
-        how = Sampling(max_tokens=LIMIT)
+        how = Sampling(max_new_tokens=LIMIT)
         requests = [Request(question(i), sampling=how) for i in range(count)]
         if folder is None:
             return sum(bool(completion.text) for completion in model.write(requests))

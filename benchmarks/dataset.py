@@ -37,7 +37,9 @@ def make_traces(count: int, lines: int) -> list[Trace]:
             for _ in range(lines)
         ]
         traces.append(
-            Trace(Problem(str(number), question), question, text=" ".join(sums), finish="stop")
+            Trace(
+                Problem(str(number), question), question, text=" ".join(sums), finish_reason="stop"
+            )
         )
     return traces
 

@@ -76,7 +76,7 @@ def bursts(url: str) -> Iterator[None]:
 
 def once(kind: str, count: int) -> dict[str, Any]:
     """One run: seconds, and what the server, the store and the caller count."""
-    how = Sampling(max_tokens=256)
+    how = Sampling(max_new_tokens=256)
     requests = [Request(question(i), sampling=how) for i in range(count)]
     with tempfile.TemporaryDirectory() as folder:
         served = Path(folder) / "served.jsonl"

@@ -32,7 +32,7 @@ from potstill.store.completions import _ANSWERS
 FIRST_LIMITS = {1_000: 0.5, 1_000_000: 5.0}
 REPLAY_LIMIT = 20_000
 REPLAYED = 100_000
-HOW = Sampling(temperature=0.7, max_tokens=2048)
+HOW = Sampling(temperature=0.7, max_new_tokens=2048)
 PROMPT = "Janet has {} eggs. How many are left when she eats two of them every day for a week?"
 TEXT = "First we count the eggs. Then we take away two for each of seven days. " * 8
 

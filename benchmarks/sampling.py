@@ -27,9 +27,11 @@ DEFAULT = Path(__file__).resolve().parents[1] / "potstill" / "world" / "checkpoi
 
 def ours(model: TransformersModel, prompts: Sequence[str], n: int, limit: int) -> int:
     """Tokens drawn for n samples of each prompt."""
-    sampling = Sampling(max_tokens=limit)
+    sampling = Sampling(max_new_tokens=limit)
     requests = [
-        Request(prompt, draw=draw, sampling=sampling) for prompt in prompts for draw in range(n)
+        Request(prompt, sample_index=draw, sampling=sampling)
+        for prompt in prompts
+        for draw in range(n)
     ]
     return sum(completion.tokens.completion for completion in model.write(requests))
 
@@ -97,7 +99,7 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=4)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    found = measure(given.checkpoint, given.problems, given.n, given.max_tokens, given.slices)
+    found = measure(given.checkpoint, given.problems, given.n, given.max_new_tokens, given.slices)
     if given.json:
         print(json.dumps(found))
         return

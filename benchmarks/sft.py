@@ -49,7 +49,7 @@ def traces(file: Path | None, count: int) -> list[Trace]:
     if file is None:
         stories = problems("story", size=count, seed=1, split="bench")
         return [
-            Trace(story, story.question, text=story.solution or "", finish="stop")
+            Trace(story, story.question, text=story.solution or "", finish_reason="stop")
             for story in stories
         ]
     lines = [json.loads(line) for line in file.read_text("utf-8").splitlines() if line.strip()][
@@ -57,7 +57,10 @@ def traces(file: Path | None, count: int) -> list[Trace]:
     ]
     return [
         Trace(
-            Problem(str(i), line["prompt"]), line["prompt"], text=line["completion"], finish="stop"
+            Problem(str(i), line["prompt"]),
+            line["prompt"],
+            text=line["completion"],
+            finish_reason="stop",
         )
         for i, line in enumerate(lines)
     ]

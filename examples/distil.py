@@ -19,7 +19,7 @@ def main() -> None:
 
     # Run the script again: everything is found in the folder, no model is asked and nothing is trained.
     with ps.open_folder("runs/distil", budget="2Mtok") as session:
-        chains = ps.keep(ps.right, ps.verify(ps.sample(teacher, train)))
+        chains = ps.keep(ps.right, ps.verify(ps.sample(teacher, train, temperature=0.6)))
         print(chains)
         trained = ps.train(student, chains, objective="sft", learning_rate=1e-3, max_steps=STEPS)
         before = ps.evaluate(student, test, n=2, name="untrained")

@@ -19,7 +19,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
-SCHEME = "potstill-1"
+SCHEME = "potstill-2"
+OLDER_SCHEME = "potstill-1"
+"""Under which stores are still read: the same content, with other names for a few fields."""
 
 Status: TypeAlias = Literal["right", "wrong", "unparsed", "unjudged"]
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -198,9 +200,9 @@ def _function(fn: Callable[..., Any]) -> list[Any]:
         return [name, str(getattr(fn, "__module__", ""))]
 
 
-def digest(kind: str, value: Any) -> str:
+def digest(kind: str, value: Any, *, scheme: str = SCHEME) -> str:
     """`kind-` and 20 hex characters of SHA-256 over the scheme tag, the kind and the canonical value."""
-    data = f"{SCHEME}\n{kind}\n{canonical(value)}".encode("ascii")
+    data = f"{scheme}\n{kind}\n{canonical(value)}".encode("ascii")
     return f"{kind}-{hashlib.sha256(data).hexdigest()[:20]}"
 
 
@@ -248,42 +250,42 @@ class Tokens(NamedTuple):
 
 
 class Author(NamedTuple):
-    """Who wrote a trace: model id, hash of the prompt the writer was shown, settings not at their defaults, draw."""
+    """Who wrote a trace: model id, hash of the prompt it was shown, settings that are no defaults, sample index."""
 
     model: str
-    shown: str
+    prompt_hash: str
     settings: tuple[tuple[str, Any], ...]
-    draw: int
+    sample_index: int
 
 
 UNJUDGED = Verdict("unjudged")
 NO_TOKENS = Tokens()
 NO_SCORES: Mapping[str, float | str | None] = MappingProxyType({})
-_IDENTITY = ("problem", "prompt", "text", "given", "author", "parents", "operator")
+_IDENTITY = ("problem", "prompt", "text", "prefix_length", "author", "parents", "operator")
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
     """Reasoning on a problem, finished or not yet begun; the one type that operators take and return.
 
-    Identity (hashed into `id`): problem, prompt, text, given, author, parents, operator. Everything after `error` is an
-    annotation: a verdict, a score or a price never changes an id.
+    Identity (hashed into `id`): problem, prompt, text, prefix_length, author, parents, operator. What comes after
+    `error` is an annotation: a verdict, a score or a price never changes an id.
 
     Args:
         prompt: what the *learner* sees before the text; set by the problem source and by `pose` alone.
-        given: how many characters of `text` stood there before the author wrote.
-        finish: "stop", "length" or "cut"; "" for a blank trace.
+        prefix_length: how many characters of `text` stood there before the author wrote.
+        finish_reason: "stop", "length" or "cut"; "" for a blank trace.
         root: id of the first non-blank ancestor, inherited; see `line`.
         saw_gold: whether the writer was shown the gold answer, solution or tests, directly or through a parent.
         error: why the generation failed; an errored trace passes through every operator and is never trained on.
-        rival: the rejected trace, where this one was chosen by `pair`.
+        rejected: the rejected trace, where this one was chosen by `pair`.
     """
 
     problem: Problem
     prompt: Prompt
     text: str = ""
-    given: int = 0
-    finish: str = ""
+    prefix_length: int = 0
+    finish_reason: str = ""
     author: Author | None = None
     parents: tuple[str, ...] = ()
     root: str = ""
@@ -295,7 +297,7 @@ class Trace:
     spans: tuple[Span, ...] = ()
     weight: float = 1.0
     tokens: Tokens = NO_TOKENS
-    rival: Trace | None = None
+    rejected: Trace | None = None
     _id: str = field(default="", init=False, repr=False, compare=False)
 
     @property
@@ -327,8 +329,8 @@ class Trace:
 
     @property
     def new(self) -> str:
-        """What the author wrote: the text after the given part."""
-        return self.text[self.given :]
+        """What the author wrote: the text after the prefix."""
+        return self.text[self.prefix_length :]
 
     @property
     def reasoning(self) -> str:
@@ -389,7 +391,7 @@ class Stage:
     """Train `model` on `traces` with an objective: what a method yields, and receives the student for.
 
     Errored traces are dropped and counted in `errored`. The id covers what the trainer sees (prompt, text, finish,
-    weights, rival), the objective, its constants and the model; lineage, verdicts and scores do not retrain.
+    weights, rejected side), the objective, its constants and the model; lineage, verdicts and scores do not retrain.
     """
 
     def __init__(
@@ -397,7 +399,9 @@ class Stage:
     ) -> None:
         """Take the traces that did not fail; constants bind to the training loop or to the objective's signature."""
         self.model = model
-        self.rows = tuple(t for t in traces if not t.error and not (t.rival and t.rival.error))
+        self.rows = tuple(
+            t for t in traces if not t.error and not (t.rejected and t.rejected.error)
+        )
         self.errored = len(traces) - len(self.rows)
         self.objective = objective
         self.constants = constants
@@ -424,9 +428,17 @@ class Stage:
 
 
 def trained_content(trace: Trace) -> list[Any]:
-    """What the trainer sees of a trace, its rival included."""
+    """What the trainer sees of a trace, its rejected side included."""
     masks = [
         span[:4] for span in trace.spans if span.weight != 1.0 or span.kind in ("tool", "user")
     ]
-    rival = trained_content(trace.rival) if trace.rival else None
-    return [trace.prompt, trace.text, trace.given, trace.finish, trace.weight, masks, rival]
+    rival = trained_content(trace.rejected) if trace.rejected else None
+    return [
+        trace.prompt,
+        trace.text,
+        trace.prefix_length,
+        trace.finish_reason,
+        trace.weight,
+        masks,
+        rival,
+    ]

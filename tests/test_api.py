@@ -62,9 +62,9 @@ def test_without_a_folder_the_model_is_asked_each_time(stories):
 def test_a_budget_stops_before_it_is_overshot_and_a_larger_one_goes_on(stories, tmp_path):
     teacher = scripted_teacher()
     with pytest.raises(BudgetSpent), ps.open_folder(tmp_path, budget="500tok"):
-        ps.sample(teacher, stories, max_tokens=200)
+        ps.sample(teacher, stories, max_new_tokens=200)
     with ps.open_folder(tmp_path, budget="1Mtok") as session:
-        assert len(ps.sample(teacher, stories, max_tokens=200)) == 6
+        assert len(ps.sample(teacher, stories, max_new_tokens=200)) == 6
         [(tokens, money)] = session.spent().values()
         assert tokens > 0 and money == 0
     assert len(teacher.calls) == 6

@@ -31,7 +31,7 @@ BAD = "19 - 14 = 6. 6 * 2 = 12. The answer is \\boxed{12}."
 
 def made(problem: Problem, *texts: str) -> list[Trace]:
     return [
-        Trace(problem, problem.question, text=text, operator="sample", finish="stop")
+        Trace(problem, problem.question, text=text, operator="sample", finish_reason="stop")
         for text in texts
     ]
 

@@ -33,21 +33,21 @@ TRACE = Trace(
     PROBLEM,
     PROBLEM.question,
     text="3 + 5 = 8. ≤ 😀",
-    given=3,
-    finish="stop",
+    prefix_length=3,
+    finish_reason="stop",
     author=Author("teacher", "prompt-0", (("temperature", 0.7),), 1_000_002),
     parents=("trace-0",),
     operator="sample",
 )
 
 GOLDEN = {
-    "blank": "trace-da5909cc1355fb8b0433",
-    "trace": "trace-a65925a49ad159cc7960",
-    "errored": "trace-611857858fa3a4d3c290",
-    "messages": "trace-2900911c0685888872d9",
-    "stage": "stage-5723210152efde491106",
-    "stage with settings": "stage-677efc7f01878b2d4201",
-    "completion": "completion-40b63eebff9927f85755",
+    "blank": "trace-8521996ce1eb9b862b74",
+    "trace": "trace-74d6974f1f6b8d2bba8f",
+    "errored": "trace-1c88eb293eaf2d461e60",
+    "messages": "trace-2c6c8cff7a6b9862d611",
+    "stage": "stage-7c346d43c6368e644f0d",
+    "stage with settings": "stage-07e4a86a4410cf49ceb8",
+    "completion": "completion-f082491eba6d5f7da6df",
 }
 
 
@@ -67,7 +67,7 @@ def measured() -> dict[str, str]:
         "stage": stage.id,
         "stage with settings": stage.key({"lr": 5e-5}),
         "completion": Request(
-            "Add 3, 5.", "3 +", Sampling(temperature=0.5, stop=("\n",)), draw=2, seed=7
+            "Add 3, 5.", "3 +", Sampling(temperature=0.5, stop=("\n",)), sample_index=2, seed=7
         ).key("m"),
     }
 
@@ -80,7 +80,7 @@ def test_golden_ids(name):
 
 def test_a_digest_by_hand():
     text = (
-        'potstill-1\ntrace\n{"author":null,"error":"","given":0,"operator":"problem","parents":[],'
+        'potstill-2\ntrace\n{"author":null,"error":"","operator":"problem","parents":[],"prefix_length":0,'
         '"problem":{"answer":"8","choices":[],"id":"p1","kind":"number","question":"Add 3, 5.","solution":null,'
         '"source":"","table":null,"tests":[]},"prompt":"Add 3, 5.","text":""}'
     )
@@ -94,8 +94,8 @@ def test_a_verdict_a_score_or_a_price_never_changes_an_id():
         spans=(Span(0, 3, "unit"),),
         weight=0.5,
         tokens=Tokens(10, 20),
-        rival=blank(PROBLEM),
-        finish="length",
+        rejected=blank(PROBLEM),
+        finish_reason="length",
         saw_gold=True,
     )
     rebuilt = Trace(**{f: getattr(annotated, f) for f in Trace.__dataclass_fields__ if f != "_id"})
@@ -107,7 +107,7 @@ def test_a_verdict_a_score_or_a_price_never_changes_an_id():
     "change",
     [
         {"text": "3 + 5 = 9."},
-        {"given": 0},
+        {"prefix_length": 0},
         {"prompt": "Add."},
         {"parents": ()},
         {"operator": "rewrite"},
@@ -139,9 +139,9 @@ def test_stage_id_is_what_the_trainer_sees():
     assert key(TRACE.annotate(spans=(Span(0, 2, "unit"),))) == key(TRACE)
     other = [
         {"weight": 2.0},
-        {"finish": "cut"},
+        {"finish_reason": "cut"},
         {"spans": (Span(0, 2, "mask", 0.0),)},
-        {"rival": blank(PROBLEM)},
+        {"rejected": blank(PROBLEM)},
     ]
     assert len({key(TRACE.annotate(**a)) for a in other} | {key(TRACE)}) == 5
     assert key(TRACE, beta=0.1) != key(TRACE, beta=0.2) != key(TRACE)
@@ -149,13 +149,13 @@ def test_stage_id_is_what_the_trainer_sees():
         PROBLEM,
         TRACE.prompt,
         TRACE.text,
-        TRACE.given,
+        TRACE.prefix_length,
         "stop",
         parents=("trace-9",),
         operator="rewrite",
     )
     assert key(moved) == key(TRACE), "lineage does not retrain"
-    elsewhere = Trace(Problem("p9", "Other"), TRACE.prompt, TRACE.text, TRACE.given, "stop")
+    elsewhere = Trace(Problem("p9", "Other"), TRACE.prompt, TRACE.text, TRACE.prefix_length, "stop")
     assert key(elsewhere) == key(TRACE)
     assert key(elsewhere, on_policy_fraction=0.5) != key(TRACE, on_policy_fraction=0.5), (
         "on-policy stages see the problems"
@@ -172,7 +172,7 @@ def test_a_teacher_among_the_constants_counts_by_its_id():
 
 def test_errored_rows_are_dropped_and_counted():
     failed = Trace(PROBLEM, "q", error="timed out")
-    stage = Stage(Named(), [TRACE, failed, TRACE.annotate(rival=failed)], "likelihood")
+    stage = Stage(Named(), [TRACE, failed, TRACE.annotate(rejected=failed)], "likelihood")
     assert stage.rows == (TRACE,) and stage.errored == 2
 
 
@@ -253,9 +253,11 @@ def test_key_order_does_not_matter(value, rng):
 
 def test_only_changed_settings_enter_a_key():
     assert Request("q", sampling=Sampling(temperature=1.0)).key("m") == Request("q").key("m")
-    keys = {Request("q", draw=d, seed=s).key(m) for d in (0, 1) for s in (0, 1) for m in "ab"}
+    keys = {
+        Request("q", sample_index=d, seed=s).key(m) for d in (0, 1) for s in (0, 1) for m in "ab"
+    }
     assert len(keys) == 8
-    seeds = [Request("q", draw=d).random_seed("m") for d in range(100)]
+    seeds = [Request("q", sample_index=d).random_seed("m") for d in range(100)]
     assert len(set(seeds)) == 100 and all(0 <= seed < 2**63 for seed in seeds)
 
 

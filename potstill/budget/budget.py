@@ -460,7 +460,7 @@ def _is_charged(model: Model) -> bool:
 def _worst_case(request: Request, model: Model, price: Price | None) -> Amount:
     """The most that one try of a request can use and cost."""
     prompt_tokens = prompt_token_bound(request)
-    new_tokens = request.sampling.max_tokens
+    new_tokens = request.sampling.max_new_tokens
     total = prompt_tokens + new_tokens
     if price is None:
         return Amount(total)
@@ -476,7 +476,7 @@ def _is_uncounted(completion: Completion, model: Model) -> bool:
 def _max_tokens(request: Request, reported: Tokens) -> Tokens:
     """The most that an uncounted answer can have used; a prompt that was counted is known."""
     prompt_tokens = reported.prompt or prompt_token_bound(request)
-    return reported._replace(prompt=prompt_tokens, completion=request.sampling.max_tokens)
+    return reported._replace(prompt=prompt_tokens, completion=request.sampling.max_new_tokens)
 
 
 def _completion_cost(completion: Completion, price: Price | None) -> float | None:

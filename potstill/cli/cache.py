@@ -205,7 +205,7 @@ def _journal_line(entry: Any) -> dict[str, str]:
         "arm": entry.arm,
         "role": entry.role,
         "call": str(entry.number),
-        "ended": show.keep_end(entry.error, 40) or entry.finish,
+        "ended": show.keep_end(entry.error, 40) or entry.finish_reason,
         "tokens": f"{token_count:,}",
         "cost": format_cell("cost", entry.cost),
         "verdict": ", ".join(verdicts) or show.NONE,

@@ -97,8 +97,8 @@ def _add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-new-tokens",
         type=options.positive_int,
-        default=sampling.max_tokens,
-        help=f"tokens of an answer at most ({sampling.max_tokens})",
+        default=sampling.max_new_tokens,
+        help=f"tokens of an answer at most ({sampling.max_new_tokens})",
     )
 
 
@@ -186,7 +186,10 @@ def _measure(
     from potstill.traces import Session, plain, using
 
     sampling = dataclasses.replace(
-        Sampling(), temperature=args.temperature, top_p=args.top_p, max_tokens=args.max_new_tokens
+        Sampling(),
+        temperature=args.temperature,
+        top_p=args.top_p,
+        max_new_tokens=args.max_new_tokens,
     )
     with show_progress(args.quiet) as progress:
         cached = partial(

@@ -129,7 +129,7 @@ def count_answers(traces: Sequence[Trace]) -> list[dict[str, Any]]:
             "author": author,
             "problems": len({trace.problem.id for trace in own_traces}),
             "traces": len(own_traces),
-            "cut off": sum(trace.finish == "length" for trace in own_traces),
+            "cut off": sum(trace.finish_reason == "length" for trace in own_traces),
             "right by label": labels.count(1.0) if labels else None,
             "wrong by label": labels.count(0.0) if labels else None,
         }

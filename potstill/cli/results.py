@@ -134,7 +134,7 @@ def unparsed_notes(evaluations: Iterable[Evaluation]) -> list[str]:
         if share > NOTED_UNPARSED_SHARE:
             notes.append(
                 f"{evaluation.name}: {100 * share:.0f} % of the answers are in no form that the verifier reads, such "
-                "as \\boxed{18}. Ask for it with --prompt, or allow longer answers (max_tokens)."
+                "as \\boxed{18}. Ask for it with --prompt, or allow longer answers (max_new_tokens)."
             )
     return notes
 

@@ -69,7 +69,7 @@ PROBLEM_FIELDS = (
     *("context", "input", "history", "tools"),
 )
 ANSWER_FIELDS = (
-    *("question", "completion", "reasoning", "answer", "label", "finish", "gold"),
+    *("question", "completion", "reasoning", "answer", "label", "finish_reason", "gold"),
     *("id", "choices", "solution", "table", "tests"),
     *("context", "input", "system", "history", "tools"),
 )
@@ -89,7 +89,7 @@ class Columns:
         question: joined in this order.
         completion: in the order of their completions; chosen and rejected for preference pairs.
         reasoning: one for each completion column; several for a single one are alternatives.
-        finish: all are read, and the worst counts.
+        finish_reason: all are read, and the worst counts.
         choices: one column with all options, or one for each.
         object_labels: keys of completions that are objects, under which they say whether they are right.
     """
@@ -99,7 +99,7 @@ class Columns:
     completion: tuple[str, ...] = ()
     reasoning: tuple[str, ...] = ()
     label: str = ""
-    finish: tuple[str, ...] = ()
+    finish_reason: tuple[str, ...] = ()
     gold: str = ""
     id: str = ""
     choices: tuple[str, ...] = ()
@@ -303,7 +303,7 @@ class ColumnChooser:
             answers,
             question=question,
             gold=gold,
-            finish=self._choose_finish(pick),
+            finish_reason=self._choose_finish(pick),
             id=pick.one("id", ID_NAMES, taken=taken),
             choices=self._choose_options(pick),
             solution=pick.one("solution", SOLUTION_NAMES, taken={*taken, gold}),
@@ -439,8 +439,8 @@ class ColumnChooser:
         return column.lower() not in LABEL_NAMES or not self._survey.is_label(column)
 
     def _choose_finish(self, pick: _Picker) -> tuple[str, ...]:
-        if "finish" in self._mapping:
-            return pick.mapped("finish")
+        if "finish_reason" in self._mapping:
+            return pick.mapped("finish_reason")
         return pick.all_of(FINISH_REASON_KEYS)
 
     def _choose_options(self, pick: _Picker) -> tuple[str, ...]:

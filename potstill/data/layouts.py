@@ -589,7 +589,7 @@ def _read_finish(
 ) -> tuple[FinishReason, str]:
     """How a completion ended, the worst of what is said of it; and the word for it that nobody knows."""
     own_names = [name for name in FINISH_REASON_KEYS if isinstance(item, Mapping) and name in item]
-    beside, names = row, list(columns.finish)
+    beside, names = row, list(columns.finish_reason)
     if own_names:
         beside, names = item, own_names
     reasons: list[FinishReason] = []

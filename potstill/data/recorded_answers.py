@@ -18,7 +18,7 @@ from potstill.data.trace_json import is_trace_record
 from potstill.errors import InputError
 from potstill.records import Problem
 
-ANSWERS_ONLY_FIELDS = ("completion", "reasoning", "label", "finish")
+ANSWERS_ONLY_FIELDS = ("completion", "reasoning", "label", "finish_reason")
 """Fields of --map that only the answers' file has."""
 _SHARED_FIELDS = ("id", "question", "choices")
 UNNAMED = "answers"

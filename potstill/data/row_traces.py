@@ -165,11 +165,11 @@ def keep_learnable(found: RowTraces, *, keep_wrong: bool = False) -> RowTraces:
         found: all traces of a file.
         keep_wrong: for objectives that learn from wrong completions by their label (KTO).
     """
-    rival_ids = {trace.rival.id for trace in found.traces if trace.rival}
+    rival_ids = {trace.rejected.id for trace in found.traces if trace.rejected}
     counts: Counter[str] = Counter()
     learnable: list[Trace] = []
     for trace in found.traces:
-        if trace.id in rival_ids and trace.rival is None:
+        if trace.id in rival_ids and trace.rejected is None:
             continue
         reason = _reason_against(trace, keep_wrong=keep_wrong)
         if reason:
@@ -253,9 +253,9 @@ def _read_row(row: Row, columns: Columns, place: str, kind: str) -> _ReadRow:
 
 def _is_in_pair(trace: Trace, earlier: Sequence[Trace]) -> bool:
     """Whether a trace of a file has a rival, or is the rival of the trace before it."""
-    if trace.rival or trace.error:
+    if trace.rejected or trace.error:
         return True
-    rival = earlier[-1].rival if earlier else None
+    rival = earlier[-1].rejected if earlier else None
     return rival is not None and rival.id == trace.id
 
 
@@ -302,7 +302,7 @@ def _make_traces(rows: Sequence[_ReadRow], spec: str, kind: str) -> Iterator[Tra
             samples[problem.id, model] += 1
         # The rejected side stays a trace of its own too: it was sampled, and is labelled wrong.
         if is_pair and len(traces) == 2:
-            traces[0] = traces[0].annotate(rival=traces[1])
+            traces[0] = traces[0].annotate(rejected=traces[1])
         yield from traces
 
 
@@ -319,8 +319,8 @@ def _make_trace(
         problem,
         prompt,
         completion.text,
-        given=completion.prefix_length,
-        finish=completion.finish_reason,
+        prefix_length=completion.prefix_length,
+        finish_reason=completion.finish_reason,
         author=Author(model, digest("prompt", prompt), (), sample_index),
         operator=OPERATOR,
         scores={} if completion.label is None else {LABEL: float(completion.label)},
@@ -367,8 +367,8 @@ def _reason_against(trace: Trace, *, keep_wrong: bool) -> str:
     is_labelled_wrong = trace.verdict.status != "right" and trace.scores.get(LABEL) == 0.0
     if not keep_wrong and is_labelled_wrong:
         return "the file labels them wrong"
-    if trace.finish in ("content_filter", "error", "tool_calls"):
-        return f"they ended with {trace.finish}"
+    if trace.finish_reason in ("content_filter", "error", "tool_calls"):
+        return f"they ended with {trace.finish_reason}"
     if trace.weight == 0.0:
         return "their weight is 0"
     return ""

@@ -12,6 +12,7 @@ from potstill.errors import StoreError
 from potstill.records import (
     NO_SCORES,
     NO_TOKENS,
+    OLDER_SCHEME,
     UNJUDGED,
     Author,
     Message,
@@ -22,9 +23,12 @@ from potstill.records import (
     Trace,
     Verdict,
     canonical,
+    digest,
 )
 
-_ANNOTATIONS = ("verdict", "scores", "spans", "weight", "tokens", "rival")
+_ANNOTATIONS = ("verdict", "scores", "spans", "weight", "tokens", "rejected")
+# What the older scheme calls a few fields; a record that has them keeps the id that it has under that scheme.
+_OLDER_NAMES = {"prefix_length": "given", "finish_reason": "finish", "rejected": "rival"}
 _IDENTITY_FIELDS = tuple(
     field.name
     for field in dataclasses.fields(Trace)
@@ -36,12 +40,12 @@ _DEFAULT_ANNOTATIONS = {
     "spans": (),
     "weight": 1.0,
     "tokens": NO_TOKENS,
-    "rival": None,
+    "rejected": None,
 }
 
 
 def to_json(trace: Trace) -> str:
-    """The whole trace, rival included, as one line of canonical JSON with its id."""
+    """The whole trace, its rejected side included, as one line of canonical JSON with its id."""
     return canonical(to_record(trace))
 
 
@@ -61,7 +65,7 @@ def to_record(trace: Trace) -> dict[str, Any]:
 
 
 def from_record(record: Mapping[str, Any]) -> Trace:
-    """The trace of a record."""
+    """The trace of a record; one of the older scheme keeps the id that it has there."""
     try:
         trace = _trace_of(record)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -99,8 +103,8 @@ def annotation_record(trace: Trace) -> dict[str, Any]:
         value = getattr(trace, name)
         if value != _DEFAULT_ANNOTATIONS[name]:
             annotations[name] = value
-    if trace.rival:
-        annotations["rival"] = to_record(trace.rival)
+    if trace.rejected:
+        annotations["rejected"] = to_record(trace.rejected)
     plain: dict[str, Any] = _to_plain(annotations)
     return plain
 
@@ -130,7 +134,29 @@ def load_json(text: str) -> Any:
     return _from_plain(json.loads(text))
 
 
+def prefix_length_of(record: Mapping[str, Any]) -> int:
+    """How many characters of a record's text its author did not write."""
+    length: int = record["given"] if "given" in record else record["prefix_length"]
+    return length
+
+
 def _trace_of(record: Mapping[str, Any]) -> Trace:
+    if "given" not in record:
+        return _trace_of_today(record)
+    renamed = {new: record[old] for new, old in _OLDER_NAMES.items() if old in record}
+    trace = _trace_of_today({**record, **renamed})
+    object.__setattr__(trace, "_id", _older_id(record))
+    return trace
+
+
+def _older_id(record: Mapping[str, Any]) -> str:
+    """The id of a record under the older scheme: the same parts, one of them by its older name."""
+    names = ("problem", "prompt", "text", "given", "author", "parents", "operator", "error")
+    identity = {name: record[name] for name in names}
+    return digest("trace", identity, scheme=OLDER_SCHEME)
+
+
+def _trace_of_today(record: Mapping[str, Any]) -> Trace:
     fields = {name: record[name] for name in _IDENTITY_FIELDS}
     problem_fields = {name: _lists_as_tuples(value) for name, value in record["problem"].items()}
     fields["problem"] = Problem(**problem_fields)
@@ -153,8 +179,8 @@ def _annotations_of(record: Mapping[str, Any]) -> dict[str, Any]:
         annotations["verdict"] = Verdict(*stored["verdict"])
     if "tokens" in stored:
         annotations["tokens"] = Tokens(*stored["tokens"])
-    if record.get("rival"):
-        annotations["rival"] = _trace_of(record["rival"])
+    if record.get("rejected"):
+        annotations["rejected"] = _trace_of(record["rejected"])
     return annotations
 
 

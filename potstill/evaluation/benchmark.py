@@ -132,7 +132,7 @@ def judge_answers(traces: Sequence[Trace]) -> list[Answer]:
                 answer=trace.answer,
                 steps=are_steps_right(trace),
                 tokens=trace.tokens.completion,
-                cut=trace.finish == "length",
+                cut=trace.finish_reason == "length",
                 group=group_by_parents.setdefault(trace.parents, len(group_by_parents)),
             )
         )

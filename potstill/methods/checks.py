@@ -54,5 +54,5 @@ def no_readable_answer(method: str, total: int) -> StageError:
     return StageError(
         f"{method}: none of {total} answers is in a form that can be read",
         expected="an answer that the verifier can read, such as \\boxed{18}, '#### 18' or 'The answer is 18.'",
-        fix="ask for that form with --prompt, allow longer answers (max_tokens), or choose the verifier with --kind",
+        fix="ask for that form with --prompt, allow longer answers (max_new_tokens), or choose --kind",
     )

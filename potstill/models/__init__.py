@@ -26,7 +26,7 @@ _OPTIONS: Mapping[str, tuple[Setting, ...]] = {
         Setting("reasoning", str),
         Setting("answer", str),
         Setting("label", str),
-        Setting("finish", str),
+        Setting("finish_reason", str),
         Setting("match", Literal["exact", "contained"]),
     ),
     "transformers": (

@@ -45,7 +45,7 @@ class RequestLike(Protocol):
         ...
 
     @property
-    def draw(self) -> int:
+    def sample_index(self) -> int:
         """The sample's index among equal requests."""
         ...
 
@@ -60,7 +60,7 @@ def completion_keys(model: str, requests: Iterable[RequestLike], seed: int) -> l
     for request in requests:
         if request.sampling is not last_sampling:
             last_sampling, sampling_json = request.sampling, settings_json(request.sampling)
-        prompt, draw = request.prompt, request.draw
+        prompt, draw = request.prompt, request.sample_index
         prompt_text = quote(prompt) if type(prompt) is str else prompt_json(prompt)
         draw_json = draw if type(draw) is int else _int_json(draw)
         prefix = quote(request.prefix)
@@ -70,10 +70,10 @@ def completion_keys(model: str, requests: Iterable[RequestLike], seed: int) -> l
 
 
 def request_json(request: RequestLike, seed: int) -> str:
-    """A request as canonical JSON: draw, prefix, prompt, seed and the settings that differ from the defaults."""
+    """A request as canonical JSON: prefix, prompt, index, seed and the settings that differ from the defaults."""
     prompt, settings = prompt_json(request.prompt), settings_json(request.sampling)
     return (
-        f'{{"draw":{_int_json(request.draw)},"prefix":{quote(request.prefix)},"prompt":{prompt},'
+        f'{{"prefix":{quote(request.prefix)},"prompt":{prompt},"sample_index":{_int_json(request.sample_index)},'
         f'"seed":{_int_json(seed)},"settings":{settings}}}'
     )
 

@@ -24,7 +24,7 @@ class Sampling:
         top_p: nucleus share.
         top_k: 0 keeps all tokens.
         repetition_penalty: 1 is none.
-        max_tokens: new tokens at most; the completion then finishes with "length".
+        max_new_tokens: new tokens at most; the completion then finishes with "length".
         stop: strings that end the completion; not part of the text.
         ban_first: strings the completion may not begin with.
         logprobs: also return the log-probability of each sampled token, where the model can.
@@ -34,7 +34,7 @@ class Sampling:
     top_p: float = 1.0
     top_k: int = 0
     repetition_penalty: float = 1.0
-    max_tokens: int = 512
+    max_new_tokens: int = 512
     stop: tuple[str, ...] = ()
     ban_first: tuple[str, ...] = ()
     logprobs: bool = False
@@ -50,8 +50,8 @@ class Sampling:
             mistakes.append(f"top_k={self.top_k} (0 or more)")
         if not 0 < self.repetition_penalty < math.inf:
             mistakes.append(f"repetition_penalty={self.repetition_penalty} (above 0)")
-        if not self.max_tokens >= 1:
-            mistakes.append(f"max_tokens={self.max_tokens} (1 or more)")
+        if not self.max_new_tokens >= 1:
+            mistakes.append(f"max_new_tokens={self.max_new_tokens} (1 or more)")
         if mistakes:
             raise ConfigError(
                 f"sampling settings: {', '.join(mistakes)}",
@@ -76,18 +76,18 @@ class Request:
         prompt: a bare string (one user turn for chat models) or messages.
         prefix: text that the assistant has already written, to be continued.
         sampling: how.
-        draw: the sample's index among equal requests, which differ in nothing else.
+        sample_index: the sample's index among equal requests, which differ in nothing else.
         seed: the run's; the caching wrapper sets it.
     """
 
     prompt: Prompt
     prefix: str = ""
     sampling: Sampling = Sampling()
-    draw: int = 0
+    sample_index: int = 0
     seed: int = 0
 
     def key(self, model: str) -> str:
-        """Under which this completion is stored: model id, prompt, prefix, settings, run seed, draw."""
+        """Under which this completion is stored: model id, prompt, prefix, settings, run seed, sample index."""
         return completion_keys(model, (self,), self.seed)[0]
 
     def random_seed(self, model: str) -> int:
@@ -138,7 +138,7 @@ class Completion(NamedTuple):
 
     Args:
         text: only what is new. Reasoning that a server returns apart stands before the answer as `<think>…</think>`.
-        finish: how it ended; "" with an error.
+        finish_reason: how it ended; "" with an error.
         tokens: as the model reports them.
         error: why it failed, beginning with one of `FAILURES`; "" where it did not.
         seconds: that it took.
@@ -150,7 +150,7 @@ class Completion(NamedTuple):
     """
 
     text: str
-    finish: Literal["stop", "length", ""] = "stop"
+    finish_reason: Literal["stop", "length", ""] = "stop"
     tokens: Tokens = NO_TOKENS
     error: str = ""
     seconds: float = 0.0

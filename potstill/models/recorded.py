@@ -27,7 +27,7 @@ from potstill.records import Prompt, Tokens, Trace, digest
 
 __all__ = ["Recorded"]
 
-_MAPPED_FIELDS = ("reasoning", "answer", "label", "finish")
+_MAPPED_FIELDS = ("reasoning", "answer", "label", "finish_reason")
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Recorded:
         rows: the file's rows, each alone or with where it stands.
         columns: which columns hold completions, in the order of the samples; default: chosen from a sample of the rows.
         question: the column of the question; default: chosen.
-        mapping: the columns of `reasoning`, `answer` (what follows the reasoning), `label`, `finish`.
+        mapping: the columns of `reasoning`, `answer` (what follows the reasoning), `label`, `finish_reason`.
         contained: also match a prompt that contains exactly one recorded question: a template around it. Never on by
             itself: a request to rewrite a solution contains the question too, and the recording is no answer to that.
         source: what to call the recording in errors.
@@ -126,9 +126,9 @@ class Recorded:
         """The recorded completion of each request, in order; a request that was not recorded is a ModelError."""
         return [self._complete(request) for request in requests]
 
-    def label(self, prompt: Prompt, draw: int = 0) -> bool | None:
+    def label(self, prompt: Prompt, sample_index: int = 0) -> bool | None:
         """Whether the file itself calls this completion right, where it says."""
-        return self._completion(prompt, draw).label
+        return self._completion(prompt, sample_index).label
 
     def draws(self, prompt: Prompt) -> int:
         """How many completions are recorded for this prompt."""
@@ -173,7 +173,7 @@ class Recorded:
         self._question_of_prompt.setdefault(_squeeze(last_user(content.prompt)), question)
 
     def _complete(self, request: Request) -> Completion:
-        completion = self._completion(request.prompt, request.draw)
+        completion = self._completion(request.prompt, request.sample_index)
         if not completion.text.startswith(request.prefix):
             raise ModelError(
                 f"the recorded model can't continue {request.prefix[:60]!r}: "
@@ -195,13 +195,13 @@ class Recorded:
         if sample_index < len(completions):
             return completions[sample_index]
         again, index = divmod(sample_index, ROUND)
-        wanted = f"draw {index}" + (f" when asked again (draw={again})" if again else "")
+        wanted = f"sample {index}" + (f" when asked again (sample_index={again})" if again else "")
         count = f"{len(completions)} completion" + ("s" if len(completions) != 1 else "")
         raise ModelError(
             f"the recorded model has only {count} for this prompt, and {wanted} was wanted: {last_user(prompt)[:80]!r}",
-            expected=f"draws 0 to {len(completions) - 1}",
+            expected=f"samples 0 to {len(completions) - 1}",
             available=self.columns,
-            fix=f"ask for n={len(completions)} or less, without draw=, "
+            fix=f"ask for n={len(completions)} or less, without sample_index=, "
             f"or record more completions in {self._source}",
         )
 
@@ -273,7 +273,7 @@ def _content_of_trace(trace: Trace) -> RowContent:
         label = trace.scores.get(LABEL)
         completion = RecordedCompletion(
             text=trace.text,
-            finish_reason="length" if trace.finish in ("length", "cut") else "stop",
+            finish_reason="length" if trace.finish_reason in ("length", "cut") else "stop",
             label=None if label is None else label == 1.0,
             column="text",
         )

@@ -133,7 +133,7 @@ class ScriptedModel:
     def _choose_answer(self, request: Request) -> Answer:
         for rule in self._rules:
             if rule.matches(request):
-                round_number, place = divmod(request.draw, ROUND)
+                round_number, place = divmod(request.sample_index, ROUND)
                 return rule.answers[(round_number + place) % len(rule.answers)]
         raise ModelError(
             f"the scripted model has no rule for the prompt {render(request.prompt)[:80]!r}",
@@ -179,9 +179,9 @@ def _complete_from_text(text: str, request: Request) -> Completion:
     if isinstance(request.prompt, str):
         prompt += request.prefix
     prompt_tokens = len(prompt.split())
-    if len(words) > sampling.max_tokens:
-        text = "".join(words[: sampling.max_tokens])
-        return Completion(text, "length", Tokens(prompt_tokens, sampling.max_tokens))
+    if len(words) > sampling.max_new_tokens:
+        text = "".join(words[: sampling.max_new_tokens])
+        return Completion(text, "length", Tokens(prompt_tokens, sampling.max_new_tokens))
     return Completion(text, "stop", Tokens(prompt_tokens, len(words)))
 
 
@@ -190,7 +190,7 @@ def _complete_from_mapping(answer: Mapping[str, str], request: Request) -> Compl
         return Completion("", "", error=answer["error"])
     completion = _complete_from_text(answer.get("text", ""), request)
     if read_finish_reason(answer.get("finish"), in_file=True) == "length":
-        return completion._replace(finish="length")
+        return completion._replace(finish_reason="length")
     return completion
 
 

@@ -347,13 +347,16 @@ class _StepDpoHooks(Hooks):
     def check_rows(self, rows: Sequence[Trace]) -> None:
         different = []
         for row in rows:
-            if row.rival and row.text[: row.given] != row.rival.text[: row.rival.given]:
+            if (
+                row.rejected
+                and row.text[: row.prefix_length] != row.rejected.text[: row.rejected.prefix_length]
+            ):
                 different.append(row)
         if different:
             raise StageError(
                 f"the two steps of {different[0].id} follow different texts ({len(different)} of {len(rows)} pairs)",
                 expected="one given beginning of both sides, which is not learnt",
-                fix="give the rows a prefix, or traces the same `given` text; or learn whole answers (dpo)",
+                fix="give the rows a prefix, or traces the same `prefix_length` text; or learn whole answers (dpo)",
             )
 
 

@@ -299,7 +299,7 @@ def count_rows(card: Card) -> list[tuple[str, str]]:
     statuses = Counter(row.verdict.status for row in card.rows)
     lengths = sorted(len(row.text) for row in card.rows)
     problems = {row.problem.id for row in card.rows}
-    cut = sum(row.finish == "length" for row in card.rows)
+    cut = sum(row.finish_reason == "length" for row in card.rows)
     saw_gold = f"{sum(row.saw_gold for row in card.rows):,}"
     if any(row.operator == "import" for row in card.rows):
         saw_gold = "unknown (recorded elsewhere)"
@@ -321,7 +321,7 @@ def export_fingerprint(rows: Sequence[Trace], layout: str) -> str:
     """Content id of an export: the rows with their rivals, in order, and the layout."""
     ids: list[list[str]] = []
     for row in rows:
-        rival_id = row.rival.id if row.rival is not None else ""
+        rival_id = row.rejected.id if row.rejected is not None else ""
         ids.append([row.id, rival_id])
     return digest("export", [layout, ids])
 

@@ -111,7 +111,7 @@ def advise(stage: Stage, drops: Counter[tuple[str, str, str]]) -> str:
             "context, in another folder; --retry-errors does not help"
         )
     if failures["error: length"] > majority:
-        return "another folder with a larger --set max_tokens=N, or with --truncated raise, continue or shorter"
+        return "another folder with a larger --set max_new_tokens=N, or with --truncated raise, continue or shorter"
     if failures["error"] > majority:
         return "potstill cache journal RUN --status error says what failed; --retry-errors asks for it again"
     return "more problems or draws, a stronger writer, or a weaker filter; what was generated so far is kept"

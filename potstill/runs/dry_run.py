@@ -142,11 +142,11 @@ class StandIn:
     def _complete(self, request: Request) -> Completion:
         key = request.key(self.id)
         prompt_tokens = count_prompt_chars(request) / self._assume.chars
-        tokens = min(self._assume.completion, request.sampling.max_tokens)
+        tokens = min(self._assume.completion, request.sampling.max_new_tokens)
         with self._lock:
             if key not in self._counted:
                 self._counted.add(key)
-                self._calls.add(prompt_tokens, tokens, request.sampling.max_tokens, None)
+                self._calls.add(prompt_tokens, tokens, request.sampling.max_new_tokens, None)
 
         # A number in [0, 1) that depends on the request alone decides whether the answer is right.
         chance = int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 16**8
@@ -273,7 +273,7 @@ class MeteredModel:
                 if key not in self._counted:
                     self._counted.add(key)
                     tokens = completion.tokens
-                    limit = request.sampling.max_tokens
+                    limit = request.sampling.max_new_tokens
                     self._calls.add(tokens.prompt, tokens.completion, limit, completion.cost)
         return completions
 

@@ -248,7 +248,7 @@ def evaluation_needs(basis: Basis, custom_prices: Mapping[str, Price]) -> list[N
     student_calls = basis.driven.calls.get("student")
     if student_calls is not None and student_calls.calls:
         completion = sum(student_calls.completions) / student_calls.calls
-    max_tokens = recipe.evaluate.sampling.max_tokens
+    max_tokens = recipe.evaluate.sampling.max_new_tokens
     needs: list[Need] = []
     for spec, students in ((student, 1), ("the trained students", len(recipe.arms))):
         calls = RoleCalls()

@@ -311,6 +311,6 @@ def answer_examples(run: Run, name: str, solver: Solver) -> None:
         solver,
         example_problems,
         name=name,
-        max_tokens=run.recipe.evaluate.sampling.max_tokens,
+        max_new_tokens=run.recipe.evaluate.sampling.max_new_tokens,
         ledger_name=examples_ledger(name),
     )

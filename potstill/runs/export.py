@@ -56,7 +56,7 @@ def messages(trace: Trace) -> dict[str, Any]:
 
 def preference(trace: Trace) -> dict[str, Any]:
     """TRL's explicit-prompt preference rows (DPOTrainer): prompt, chosen and rejected, all conversational."""
-    if trace.rival is None:
+    if trace.rejected is None:
         raise StageError(
             f"row {trace.id} has no rejected trace, which the layout 'preference' needs",
             expected="traces with a rival",
@@ -66,7 +66,7 @@ def preference(trace: Trace) -> dict[str, Any]:
         **_ids(trace),
         "prompt": _chat(trace.prompt),
         "chosen": _answer_turns(trace),
-        "rejected": _answer_turns(_check_whole(trace.rival, "preference")),
+        "rejected": _answer_turns(_check_whole(trace.rejected, "preference")),
     }
 
 
@@ -97,14 +97,14 @@ def make_pairs(traces: Iterable[Trace], k: int = 1) -> list[Trace]:
     right: list[Trace] = []
     wrong: list[Trace] = []
     for trace in traces:
-        is_whole = trace.text and not trace.error and not trace.given
-        is_whole = is_whole and trace.finish not in ("length", "unknown")
+        is_whole = trace.text and not trace.error and not trace.prefix_length
+        is_whole = is_whole and trace.finish_reason not in ("length", "unknown")
         status = _status_or_label(trace) if is_whole else ""
         if status == "right":
-            right.append(trace.annotate(rival=None))
+            right.append(trace.annotate(rejected=None))
         elif status == "wrong":
             wrong.append(trace)
-    return [trace for trace in pair(right, wrong, by=_problem_and_prompt, k=k) if trace.rival]
+    return [trace for trace in pair(right, wrong, by=_problem_and_prompt, k=k) if trace.rejected]
 
 
 def write_json_lines(rows: Iterable[Mapping[str, Any]], file: TextIO) -> None:
@@ -191,12 +191,12 @@ def _check_whole(trace: Trace, layout: str) -> Trace:
     Raises:
         StageError: a rival, masked text or a weight that would be lost.
     """
-    is_masked = trace.given > 0
+    is_masked = trace.prefix_length > 0
     for span in trace.spans:
         is_masked = is_masked or span.weight != 1.0 or span.kind in ("tool", "user")
     fix = "read the run's rows/ARM.jsonl, or train them with potstill"
     lost = []
-    if trace.rival and layout != "preference":
+    if trace.rejected and layout != "preference":
         lost.append("a rejected trace")
         fix += "; --format preference keeps rejected traces"
     if is_masked:

@@ -106,6 +106,6 @@ def to_trace(answer: Answered) -> Trace:
         answer.problem,
         answer.problem.question,
         text=answer.text,
-        finish="stop",
+        finish_reason="stop",
         operator="recorded",
     )

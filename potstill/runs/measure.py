@@ -56,13 +56,15 @@ def answer_once(
     problems: Sequence[Trace],
     *,
     name: str,
-    max_tokens: int,
+    max_new_tokens: int,
     ledger_name: str,
 ) -> list[Trace]:
     """One judged answer a problem at temperature 0, kept in a ledger of its own: for examples, not for a score."""
     ledger = folder.open_ledger(ledger_name)
     with using(folder.session(ledger, name)):
-        answers = verify(solver(list(problems), n=1, temperature=0.0, max_tokens=max_tokens))
+        answers = verify(
+            solver(list(problems), n=1, temperature=0.0, max_new_tokens=max_new_tokens)
+        )
         ledger.add_traces(answers)
     ledger.finish()
     return answers

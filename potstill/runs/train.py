@@ -152,8 +152,8 @@ def row_to_json(row: Trace) -> dict[str, Any]:
         "prompt": row.prompt,
         "completion": row.text,
     }
-    if row.rival is not None:
-        line["rejected"] = row.rival.text
+    if row.rejected is not None:
+        line["rejected"] = row.rejected.text
     line |= {
         "author": row.author.model if row.author is not None else "",
         "operator": row.operator,

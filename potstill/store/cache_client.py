@@ -55,7 +55,9 @@ class CacheClient:
         # True == 1, but their keys differ: only a seed of the same type is the run's.
         if request.seed == self.seed and type(request.seed) is type(self.seed):
             return request
-        return Request(request.prompt, request.prefix, request.sampling, request.draw, self.seed)
+        return Request(
+            request.prompt, request.prefix, request.sampling, request.sample_index, self.seed
+        )
 
     def find_unfinished(self, keys: Sequence[str]) -> set[str]:
         """Those of the keys that have to be looked at: not stored, to be retried, or cut off where that matters."""

@@ -116,7 +116,9 @@ class CachedModel:
             return self._write_in_order(requests)
         # Draw by draw and by hash: where the budget ends, what was paid for is a random part of the problems.
         keys = self._client.request_keys(requests)
-        order = sorted(range(len(requests)), key=lambda place: (requests[place].draw, keys[place]))
+        order = sorted(
+            range(len(requests)), key=lambda place: (requests[place].sample_index, keys[place])
+        )
         answers = self._write_in_order([requests[place] for place in order])
         by_place = dict(zip(order, answers, strict=True))
         return [by_place[place] for place in range(len(requests))]

@@ -8,12 +8,12 @@ import sqlite3
 import sys
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, final
 
 from potstill.models.keys import request_json
 from potstill.models.model import Completion, Request
-from potstill.records import Tokens, digest
+from potstill.records import OLDER_SCHEME, SCHEME, Tokens, canonical, digest
 from potstill.store import attempts
 from potstill.store.admin import salvage
 from potstill.store.database import (
@@ -71,7 +71,7 @@ class StoredCompletion(NamedTuple):
     arm: str
     model: str
     payload: str
-    draw: int
+    sample_index: int
     completion: Completion
     created: float
     tries: int = 0
@@ -81,8 +81,32 @@ class StoredCompletion(NamedTuple):
     def recompute_key(self) -> str:
         """The key that the stored payload has now; another one than `key` means damage."""
         request = json.loads(self.payload)
-        parts = [request[name] for name in ("prompt", "prefix", "settings", "seed", "draw")]
-        return digest("completion", [self.model, *parts])
+        parts = [request[name] for name in ("prompt", "prefix", "settings", "seed")]
+        scheme = OLDER_SCHEME if "draw" in request else SCHEME
+        return digest("completion", [self.model, *parts, sample_index_of(request)], scheme=scheme)
+
+    def to_current_scheme(self) -> StoredCompletion:
+        """The completion with the names and the key of today's scheme; as it is where it has them."""
+        request = json.loads(self.payload)
+        if "draw" not in request:
+            return self
+        request["sample_index"] = request.pop("draw")
+        settings = [
+            [_RENAMED_SETTINGS.get(name, name), value] for name, value in request["settings"]
+        ]
+        request["settings"] = settings
+        current = self._replace(payload=canonical(request))
+        return current._replace(key=current.recompute_key())
+
+
+# Settings that the older scheme calls otherwise.
+_RENAMED_SETTINGS = {"max_tokens": "max_new_tokens"}
+
+
+def sample_index_of(request: Mapping[str, Any]) -> int:
+    """The sample index of a stored request; stores of the older scheme call it `draw`."""
+    index: int = request["sample_index"] if "sample_index" in request else request["draw"]
+    return index
 
 
 @final
@@ -158,7 +182,7 @@ class Completions:
                 arm=arm,
                 model=model,
                 payload=request_json(request, request.seed),
-                draw=request.draw,
+                sample_index=request.sample_index,
                 completion=completion,
                 created=now,
                 tries=len(completion.tries),
@@ -227,9 +251,9 @@ def _to_row(stored: StoredCompletion) -> tuple[Any, ...]:
         stored.arm,
         stored.model,
         stored.payload,
-        stored.draw,
+        stored.sample_index,
         text,
-        completion.finish,
+        completion.finish_reason,
         error,
         *completion.tokens,
         completion.seconds,
@@ -248,7 +272,7 @@ def _from_row(row: tuple[Any, ...]) -> StoredCompletion:
     seconds, created, logprobs, cost, served, tries, paid, checksum = row[13:]
     completion = Completion(
         text=from_column(text),
-        finish=finish,
+        finish_reason=finish,
         tokens=Tokens(*row[9:13]),
         error=from_column(error),
         seconds=seconds,
@@ -262,7 +286,7 @@ def _from_row(row: tuple[Any, ...]) -> StoredCompletion:
         arm=arm,
         model=model,
         payload=payload_json,
-        draw=draw,
+        sample_index=draw,
         completion=completion,
         created=created,
         tries=tries,
@@ -277,7 +301,7 @@ def _completion_from_answer(row: tuple[Any, ...]) -> Completion:
     seconds, logprobs, cost, served, _ = row[8:]
     return Completion(
         text=text if type(text) is str else from_column(text),
-        finish=finish,
+        finish_reason=finish,
         tokens=Tokens(prompt, completion, cached, reasoning),
         error=from_column(error) if error else "",
         seconds=seconds,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, final
 
 from potstill.errors import StoreError
-from potstill.records import SCHEME
+from potstill.records import OLDER_SCHEME, SCHEME
 from potstill.store.admin import migrations
 from potstill.store.admin.migrations import SCHEMA
 
@@ -69,21 +69,23 @@ class Database:
         """Refuse another version; an older schema that a reader can see as today's is opened for reading only."""
         meta = dict(self._connection.execute("SELECT name, value FROM meta"))
         scheme, schema = str(meta.get("scheme", "none")), str(meta.get("schema", "none"))
-        if scheme != SCHEME or not migrations.is_readable(schema):
+        if scheme not in (SCHEME, OLDER_SCHEME) or not migrations.is_readable(schema):
             raise StoreError(
                 f"{self.path} was written by another version of potstill: scheme {scheme}, schema {schema}",
                 expected=f"scheme {SCHEME}, schema {SCHEMA}",
                 fix=move_away_command(self.path.parent),
             )
-        if schema == SCHEMA:
+        if (scheme, schema) == (SCHEME, SCHEMA):
             return
         if not self.readonly:
             raise StoreError(
-                f"{self.path} was written by an older version of potstill: schema {schema}, which is only read",
-                expected=f"schema {SCHEMA} to write into",
+                f"{self.path} was written by an older version of potstill: scheme {scheme}, "
+                f"schema {schema}, which is only read",
+                expected=f"scheme {SCHEME}, schema {SCHEMA} to write into",
                 fix=rescue_command(self.path.parent),
             )
-        migrations.create_views(self._connection, schema)
+        if schema != SCHEMA:
+            migrations.create_views(self._connection, schema)
 
     def read(self, sql: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a SELECT."""

@@ -65,13 +65,13 @@ def next_request(
         answer: to it.
         truncated: the truncated answers that led to `request`.
     """
-    if answer.finish != "length" or answer.error:
+    if answer.finish_reason != "length" or answer.error:
         return None
     if policy == "continue" and len(truncated) < MAX_CONTINUATIONS and answer.text:
         return dataclasses.replace(request, prefix=request.prefix + answer.text)
     if policy == "raise" and not truncated:
-        raised_limit = request.sampling.max_tokens * RAISE_FACTOR
-        sampling = dataclasses.replace(request.sampling, max_tokens=raised_limit)
+        raised_limit = request.sampling.max_new_tokens * RAISE_FACTOR
+        sampling = dataclasses.replace(request.sampling, max_new_tokens=raised_limit)
         return dataclasses.replace(request, sampling=sampling)
     if policy == "shorter" and not truncated:
         return dataclasses.replace(request, prompt=ask_shorter(request.prompt))
@@ -89,8 +89,8 @@ def final_answer(policy: Policy, truncated: Sequence[Completion], answer: Comple
         truncated: the truncated answers before the last one.
         answer: the last one.
     """
-    if policy == "drop" and answer.finish == "length" and not answer.error:
-        return answer._replace(text="", finish="", error=_cut_off_error(answer), logprobs=())
+    if policy == "drop" and answer.finish_reason == "length" and not answer.error:
+        return answer._replace(text="", finish_reason="", error=_cut_off_error(answer), logprobs=())
     if not truncated:
         return answer
     if answer.error:

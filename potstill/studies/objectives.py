@@ -125,8 +125,8 @@ ARMS: Mapping[str, Arm] = {
 
 
 # Sampling of the data that students are trained on, and of the answers that are measured.
-DATA_SAMPLING: Mapping[str, Any] = {"temperature": 0.8, "max_tokens": 160}
-EVALUATION_SAMPLING = Sampling(temperature=0.6, max_tokens=160)
+DATA_SAMPLING: Mapping[str, Any] = {"temperature": 0.8, "max_new_tokens": 160}
+EVALUATION_SAMPLING = Sampling(temperature=0.6, max_new_tokens=160)
 MENTOR = Arm("right", steps=160)
 CACHED_TOP_K = 16  # entries a token that a teacher cache keeps
 KIBIBYTE = 1024

@@ -17,7 +17,7 @@ Cuts: TypeAlias = str | re.Pattern[str] | Callable[[str], Iterable[int]]
 Edited: TypeAlias = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] | None
 
 # What an edit may set. The learner's prompt is not among them: only `pose` sets it.
-FIELDS = ("text", "given", "finish", "spans", "weight", "scores")
+FIELDS = ("text", "prefix_length", "finish_reason", "spans", "weight", "scores")
 
 
 def segment(at: Cuts, traces: Sequence[Trace]) -> list[Trace]:
@@ -76,8 +76,8 @@ def edit(
 
     Args:
         fn: takes a view of the trace and, by name, lists of views of the context. It returns a text, a mapping with
-            `text` and other fields (`given`, `finish`, `spans`, `weight`, `scores`), a list of either, or None to
-            drop the trace. The same text alone is the trace itself.
+            `text` and other fields (`prefix_length`, `finish_reason`, `spans`, `weight`, `scores`), a list of either,
+            or None to drop the trace. The same text alone is the trace itself.
         traces: what is edited.
         context: more traces for `fn`, looked up by `by`; they become parents.
         by: the key under which a trace finds its context.
@@ -149,17 +149,17 @@ def _apply_edit(
     text = fields.setdefault("text", trace.text)
     if set(fields) == {"text"} and text == trace.text:
         return trace
-    fields.setdefault("given", _given_length(trace, text))
-    fields.setdefault("finish", _finish_reason(trace, text))
+    fields.setdefault("prefix_length", _prefix_length(trace, text))
+    fields.setdefault("finish_reason", _finish_reason(trace, text))
     author = trace.author
     if not text:
         author = None  # nobody has written anything
     return requests.derive_trace(trace, "edit", rendered, author=author, **fields)
 
 
-def _given_length(trace: Trace, text: str) -> int:
+def _prefix_length(trace: Trace, text: str) -> int:
     """How much of the new text stood there before the author wrote."""
-    given_text = trace.text[: trace.given]
+    given_text = trace.text[: trace.prefix_length]
     if text.startswith(given_text):
         return len(given_text)
     if given_text.startswith(text):
@@ -173,4 +173,4 @@ def _finish_reason(trace: Trace, text: str) -> str:
         return ""
     if trace.text.startswith(text) and text != trace.text:
         return "cut"
-    return trace.finish or "stop"
+    return trace.finish_reason or "stop"

@@ -19,7 +19,7 @@ def sample(
     *,
     prompt: Template | None = None,
     n: int = 1,
-    draw: int = 0,
+    sample_index: int = 0,
     context: Context | None = None,
     by: Key = problem,
     prefix: str = "",
@@ -33,7 +33,7 @@ def sample(
         prompt: shown to the writer only. Without one the writer sees the learner's prompt, and the text so far as its
             own beginning. With one the text so far is seen only where the prompt shows it (`{text}`).
         n: samples of each trace; n=8 after n=4 asks for four more.
-        draw: another number asks anew where an equal call would reuse.
+        sample_index: another number asks anew where an equal call would reuse.
         context: more traces to show, looked up by `by`; those shown become parents.
         by: the key under which a trace finds its context.
         prefix: put before what the model writes; counts as given.
@@ -53,7 +53,7 @@ def sample(
         beginning = trace.text if prompt is None else ""
         jobs.append((rendered.prompt, beginning + prefix))
     sampling = requests.make_sampling("sample", settings)
-    answers = requests.request_completions(model, jobs, sampling, n=n, draw=draw)
+    answers = requests.request_completions(model, jobs, sampling, n=n, sample_index=sample_index)
 
     # A trace of each completion; those of one parent are a family.
     families: list[list[Trace]] = []
@@ -83,7 +83,7 @@ def rewrite(
     *,
     prompt: Template,
     n: int = 1,
-    draw: int = 0,
+    sample_index: int = 0,
     context: Context | None = None,
     by: Key = problem,
     guard: bool = True,
@@ -96,7 +96,7 @@ def rewrite(
         traces: what is rewritten.
         prompt: shown to the writer only.
         n: rewrites of each trace.
-        draw: another number asks anew where an equal call would reuse.
+        sample_index: another number asks anew where an equal call would reuse.
         context: more traces to show, looked up by `by`; those shown become parents.
         by: the key under which a trace finds its context.
         guard: where the parent was judged and a rewrite's answer is another one, keep the parent instead (once,
@@ -114,7 +114,7 @@ def rewrite(
     rendered_prompts = prompts.render_prompts(prompt, healthy, context, by)
     jobs = [(rendered.prompt, "") for rendered in rendered_prompts]
     sampling = requests.make_sampling("rewrite", settings)
-    answers = requests.request_completions(model, jobs, sampling, n=n, draw=draw)
+    answers = requests.request_completions(model, jobs, sampling, n=n, sample_index=sample_index)
 
     families: list[list[Trace]] = []
     for trace, rendered, samples in zip(healthy, rendered_prompts, answers, strict=True):

@@ -17,7 +17,7 @@ from potstill.verifiers import rubric as rubrics
 from potstill.verifiers.rubric import Choice, Scale
 
 # A judge's sampling settings where the caller gives none.
-SETTINGS: Mapping[str, Any] = {"temperature": 0.0, "max_tokens": 1024}
+SETTINGS: Mapping[str, Any] = {"temperature": 0.0, "max_new_tokens": 1024}
 _SHOWN_ANSWER = 200  # characters; a longer answer is left out of its verdict
 
 
@@ -96,7 +96,7 @@ def _parse_verdict(reply: str) -> float | None:
 
 def _parse_reply(reply: Completion, parse: Callable[[str], float | None]) -> float | None:
     """Read a whole reply; one that failed or was cut off says nothing."""
-    if reply.error or reply.finish == "length":
+    if reply.error or reply.finish_reason == "length":
         return None
     return parse(reply.text)
 
@@ -147,7 +147,7 @@ def _verdict_of_reply(reply: Completion, trace: Trace, version: str) -> Verdict:
         return Verdict("unjudged", answer, f"the judge failed: {reply.error[:160]}", version)
     is_right = _parse_reply(reply, _parse_verdict)
     if is_right is None:
-        cut = " (cut off)" if reply.finish == "length" else ""
+        cut = " (cut off)" if reply.finish_reason == "length" else ""
         return Verdict("unparsed", answer, f"the judge's last line is no verdict{cut}", version)
     if is_right:
         return Verdict("right", answer, "the judge says right", version)
@@ -203,7 +203,7 @@ def _can_be_shown(trace: Trace) -> bool:
 
 
 def _parse_choice(reply: Completion) -> Choice | None:
-    if reply.error or reply.finish == "length":
+    if reply.error or reply.finish_reason == "length":
         return None
     return rubrics.parse_choice(reply.text)
 

@@ -13,7 +13,7 @@ from potstill.records import Author, Prompt, Trace, digest
 from potstill.traces.prompts import RenderedPrompt
 from potstill.traces.session import current_session
 
-# A request's number is `draw` times this, plus how many equal requests came before it in the call.
+# A request's number is `sample_index` times this, plus how many equal requests came before it in the call.
 SAMPLES_PER_CALL = 1_000_000
 _SETTINGS = tuple(field.name for field in dataclasses.fields(Sampling))
 _LIST_SETTINGS = ("stop", "ban_first")  # a single string stands for a list of one
@@ -49,28 +49,32 @@ def request_completions(
     sampling: Sampling,
     *,
     n: int = 1,
-    draw: int = 0,
+    sample_index: int = 0,
 ) -> list[list[Answer]]:
     """Ask for `n` completions of each (prompt, prefix) in one bulk call; equal jobs get different samples.
 
-    The first of n=8 after n=4 are the same four, and draw=1 never repeats a request of draw=0 (`SAMPLES_PER_CALL`).
+    The first of n=8 after n=4 are the same four, and sample_index=1 never repeats one
+    of sample_index=0 (`SAMPLES_PER_CALL`).
 
     Args:
         model: who writes.
         jobs: a prompt and the beginning of its completion, for each request.
         sampling: the settings of all requests.
         n: completions of each job.
-        draw: another number asks anew where an equal call would reuse.
+        sample_index: another number asks anew where an equal call would reuse.
 
     Returns:
         For each job, its `n` requests with their completions.
 
     Raises:
-        ConfigError: `n` or `draw` is out of range, or a prompt is asked more often than a call can count.
+        ConfigError: `n` or `sample_index` is out of range, or a prompt is asked more often than a call can count.
         ModelError: the model returned another number of completions than it was asked for.
     """
-    if n < 1 or draw < 0:
-        raise ConfigError(f"n={n}, draw={draw}", expected="n of at least 1, draw of at least 0")
+    if n < 1 or sample_index < 0:
+        raise ConfigError(
+            f"n={n}, sample_index={sample_index}",
+            expected="n of at least 1, sample_index of at least 0",
+        )
     if n > SAMPLES_PER_CALL:  # before they are counted one by one
         raise ConfigError(
             f"n={n}", expected=f"at most {SAMPLES_PER_CALL} draws a prompt", fix="--set n=8"
@@ -81,7 +85,7 @@ def request_completions(
     seed = request_seed(model)
     for prompt, prefix in jobs:
         for _ in range(n):
-            number = draw * SAMPLES_PER_CALL + repetitions[prompt, prefix]
+            number = sample_index * SAMPLES_PER_CALL + repetitions[prompt, prefix]
             repetitions[prompt, prefix] += 1
             requests.append(Request(prompt, prefix, sampling, number, seed))
     most_repeated = max(repetitions.values(), default=0)
@@ -135,9 +139,9 @@ def trace_of_completion(
     """Make the trace of a completion: `given_text`, which stood there before, and what the author wrote."""
     request, completion = answer
     author = Author(
-        model.id, digest("prompt", request.prompt), request.sampling.changed(), request.draw
+        model.id, digest("prompt", request.prompt), request.sampling.changed(), request.sample_index
     )
-    finish = completion.finish
+    finish = completion.finish_reason
     if completion.error:
         finish = ""
     return derive_trace(
@@ -145,8 +149,8 @@ def trace_of_completion(
         operator,
         rendered,
         text=given_text + completion.text,
-        given=len(given_text),
-        finish=finish,
+        prefix_length=len(given_text),
+        finish_reason=finish,
         author=author,
         error=completion.error,
         tokens=completion.tokens,

@@ -100,7 +100,7 @@ def ask(
     prompt: Template,
     parse: Callable[[str], Score],
     *,
-    draw: int = 0,
+    sample_index: int = 0,
     context: Context | None = None,
     by: Key = problem,
     **settings: Any,
@@ -111,7 +111,7 @@ def ask(
         model: who is asked.
         prompt: shown to the model; it names what it shows of the trace.
         parse: from the reply to a number, or None where it is unparsed; a failed generation is None without it.
-        draw: another number asks anew where an equal call would reuse.
+        sample_index: another number asks anew where an equal call would reuse.
         context: more traces to show, looked up by `by`.
         by: the key under which a trace finds its context.
         settings: fields of `models.model.Sampling`.
@@ -120,7 +120,16 @@ def ask(
         ConfigError: an unknown setting; an unknown name in the prompt, once it is used.
     """
     sampling = requests.make_sampling("ask", settings)
-    return partial(_ask, model, prompt, parse, sampling=sampling, draw=draw, context=context, by=by)
+    return partial(
+        _ask,
+        model,
+        prompt,
+        parse,
+        sampling=sampling,
+        sample_index=sample_index,
+        context=context,
+        by=by,
+    )
 
 
 def _ask(
@@ -130,13 +139,13 @@ def _ask(
     traces: Sequence[Trace],
     *,
     sampling: Sampling,
-    draw: int,
+    sample_index: int,
     context: Context | None,
     by: Key,
 ) -> list[Score]:
     rendered_prompts = prompts.render_prompts(prompt, traces, context, by)
     jobs = [(rendered.prompt, "") for rendered in rendered_prompts]
-    answers = requests.request_completions(model, jobs, sampling, draw=draw)
+    answers = requests.request_completions(model, jobs, sampling, sample_index=sample_index)
     scores: list[Score] = []
     for [(_, completion)] in answers:
         if completion.error:

@@ -111,7 +111,7 @@ def _rank(key: Callable[[Trace], Any], group: Sequence[Trace]) -> list[Trace]:
 def pair(
     good: Sequence[Trace], bad: Sequence[Trace], *, by: Key = problem, k: int = 1
 ) -> list[Trace]:
-    """Return the good traces with a bad one of their group as `rival`: the i-th with the i-th.
+    """Return the good traces with a bad one of their group as `rejected`: the i-th with the i-th.
 
     Both sides must have the same learner's prompt. The given text that they share is masked on both; what they merely
     begin with alike is not.
@@ -156,13 +156,15 @@ def _with_rival(good: Trace, bad: Trace) -> Trace:
             fix="pose both from the same prompt, or group with by=line",
         )
     shared = 0  # characters of given text that both sides begin with
-    for good_character, bad_character in zip(good.text[: good.given], bad.text[: bad.given]):
+    for good_character, bad_character in zip(
+        good.text[: good.prefix_length], bad.text[: bad.prefix_length]
+    ):
         if good_character != bad_character:
             break
         shared += 1
     # Both sides have it word for word, so there is nothing to prefer in it.
-    mask = (Span(0, shared, "given", 0.0),) if shared else ()
-    return good.annotate(spans=good.spans + mask, rival=bad.annotate(spans=bad.spans + mask))
+    mask = (Span(0, shared, "prefix", 0.0),) if shared else ()
+    return good.annotate(spans=good.spans + mask, rejected=bad.annotate(spans=bad.spans + mask))
 
 
 def weigh(fn: Callable[[Trace], float], traces: Sequence[Trace]) -> list[Trace]:

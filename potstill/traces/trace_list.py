@@ -73,7 +73,7 @@ def trace_columns(trace: Trace) -> dict[str, Any]:
         "gold": trace.problem.answer,
         "prompt": _prompt_messages(trace.prompt),
         "text": trace.text,
-        "finish": trace.finish,
+        "finish_reason": trace.finish_reason,
         "verdict": trace.verdict.status,
         "answer": trace.answer,
         "reason": trace.verdict.reason,
@@ -84,7 +84,7 @@ def trace_columns(trace: Trace) -> dict[str, Any]:
         "parents": list(trace.parents),
         "saw_gold": trace.saw_gold,
         "error": trace.error,
-        "rejected": trace.rival.text if trace.rival else None,
+        "rejected": trace.rejected.text if trace.rejected else None,
     }
 
 

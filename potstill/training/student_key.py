@@ -60,9 +60,9 @@ def content_read(trace: Trace, config: ObjectiveConfig) -> dict[str, Any]:
     content: dict[str, Any] = {"trained": trained_content(trace)}
     if config.on_policy_fraction or config.replay_buffer_size:
         content["problem"] = trace.problem  # the student's own completions are judged by it
-    if "mismatched" in config.needs and trace.rival is None:
+    if "mismatched" in config.needs and trace.rejected is None:
         content["label"] = label_of(trace)
     if "prompts" in config.needs:
-        sides = [side for side in (trace, trace.rival) if side]
+        sides = [side for side in (trace, trace.rejected) if side]
         content["scores"] = [rationale_score(side) for side in sides]
     return content

@@ -43,8 +43,10 @@ class CallLog:
             del self.open[key]
 
 
-def request(draw: int = 0, max_tokens: int = 100, prompt: str = "Why?") -> Request:
-    return Request(prompt, sampling=Sampling(max_tokens=max_tokens), draw=draw)
+def request(sample_index: int = 0, max_new_tokens: int = 100, prompt: str = "Why?") -> Request:
+    return Request(
+        prompt, sampling=Sampling(max_new_tokens=max_new_tokens), sample_index=sample_index
+    )
 
 
 def within(budget: Budget) -> None:
@@ -91,7 +93,7 @@ def test_spent_and_reserved_never_exceed_a_limit(steps, run, teacher, before):
     )
     under_way: set[tuple[str, int]] = set()
     for what, which, role, part, share in steps:
-        asked = request(which, max_tokens=10 + which * 10)
+        asked = request(which, max_new_tokens=10 + which * 10)
         key = (role, which)
         if what == "enter":
             answer = permits[role].reserve(asked)
@@ -101,7 +103,8 @@ def test_spent_and_reserved_never_exceed_a_limit(steps, run, teacher, before):
         elif key in under_way and what == "lost":
             tokens = (
                 Tokens(
-                    min(part, prompt_token_bound(asked)), share * asked.sampling.max_tokens // 100
+                    min(part, prompt_token_bound(asked)),
+                    share * asked.sampling.max_new_tokens // 100,
                 )
                 if part
                 else Tokens()
@@ -113,7 +116,7 @@ def test_spent_and_reserved_never_exceed_a_limit(steps, run, teacher, before):
         elif key in under_way and what == "settle":
             tokens = Tokens(
                 min(part, prompt_token_bound(asked)),
-                share * asked.sampling.max_tokens // 100,
+                share * asked.sampling.max_new_tokens // 100,
                 reasoning=share // 3,
             )
             budget.settle(role, model, asked, Completion("x", tokens=tokens))
@@ -179,8 +182,8 @@ def test_a_call_waits_while_others_may_leave_enough_and_stops_when_nothing_can()
     budget.settle("teacher", model, request(2), Completion("x", tokens=Tokens(50, 100)))
     assert permit.reserve(request(3)) == "stop"
     # A shorter request that would fit stops too: what is left undone does not depend on its length.
-    assert permit.reserve(request(4, max_tokens=1, prompt="")) == "stop"
-    assert budget.permit("judge", model, "arm").reserve(request(5, max_tokens=10**6)) == "stop"
+    assert permit.reserve(request(4, max_new_tokens=1, prompt="")) == "stop"
+    assert budget.permit("judge", model, "arm").reserve(request(5, max_new_tokens=10**6)) == "stop"
 
 
 def test_a_role_has_its_own_limit_beside_the_run():

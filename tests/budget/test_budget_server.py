@@ -58,7 +58,7 @@ def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     rows = [{"question": f"Say something about {i}.", "answer": "(?s).*"} for i in range(PROBLEMS)]
     Path("train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     Path("prices.json").write_text(json.dumps(PRICES))
-    told = "run sft --problems train.jsonl --kind regex --student transformers:tiny --set n=2 --set max_tokens=40"
+    told = "run sft --problems train.jsonl --kind regex --student transformers:tiny --set n=2 --set max_new_tokens=40"
     told += (
         " --set training.max_steps=1 --threads 1 --quiet --prices prices.json --prompt {question}"
     )
@@ -158,7 +158,7 @@ from potstill.models.model import Request, Sampling
 from potstill.store import Store, with_cache
 
 spec, folder, limit = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
-sampling = Sampling(max_tokens=40)
+sampling = Sampling(max_new_tokens=40)
 requests = [Request(f"Say something about {i}.", "", sampling, draw) for i in range(40) for draw in range(6)]
 with Store.open(folder) as store:
     limits, prices = {"": Limit(money=limit)}, load_custom_prices("prices.json")

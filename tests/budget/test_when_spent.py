@@ -66,10 +66,13 @@ def test_the_place_in_the_file_does_not_decide_what_is_paid(store, kind):
 def test_draws_are_sent_one_round_after_the_other(store):
     model = RemoteModel(room=1)
     requests = [
-        request for name in NAMES[:40] for draw in range(3) for request in ask(name, draw=draw)
+        request
+        for name in NAMES[:40]
+        for draw in range(3)
+        for request in ask(name, sample_index=draw)
     ]
     out = wrap(model, store, Budget({"": Limit(tokens=2_500)})).write(requests)
-    draws = [request.draw for request in model.sent]
+    draws = [request.sample_index for request in model.sent]
     assert draws == sorted(draws) and set(draws) == {0, 1}
     assert [c.error for c in out[::3]] == [""] * 40, "every problem has its first draw"
     assert all(c.error for c in out[2::3])

@@ -73,7 +73,7 @@ def finished(bench: Path) -> Path:
     with inside(bench):
         words = "run sft --problems train.jsonl --teacher scripted:teacher.json --student transformers:tiny --set n=2"
         words += " --set training.learning_rate=1e-3 --set training.num_train_epochs=1"
-        words += " --evaluate test.jsonl --eval-n 2 --quiet --set evaluate.sampling.max_tokens=4 --threads 1 --json"
+        words += " --evaluate test.jsonl --eval-n 2 --quiet --set evaluate.sampling.max_new_tokens=4 --threads 1 --json"
         assert main(words.split()) == 0
     return bench / "runs" / "sft"
 

@@ -22,7 +22,7 @@ RUN += [
     "--set",
     "n=60",
     "--set",
-    "max_tokens=20",
+    "max_new_tokens=20",
     "--set",
     "training.num_train_epochs=1",
     "--set",

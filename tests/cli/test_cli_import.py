@@ -115,7 +115,7 @@ def test_traces_have_problem_author_finish_label_and_verdict(tmp_path: Path) -> 
     traces = row_traces.judge_traces(found.traces, lambda *_: None)
     assert [t.scores["label"] for t in traces] == [1.0, 0.0, 1.0, 0.0]
     assert [t.verdict.status for t in traces] == ["right", "wrong", "right", "right"]
-    assert [(t.author.model, t.author.draw) for t in traces if t.author] == [
+    assert [(t.author.model, t.author.sample_index) for t in traces if t.author] == [
         ("recorded", 0),
         ("recorded", 1),
     ] * 2
@@ -135,7 +135,7 @@ def test_system_turns_reasoning_and_writers_are_kept(tmp_path: Path) -> None:
     )
     [trace] = row_traces.read_traces(str(file)).traces
     assert trace.prompt == (Message("system", "Brief."), Message("user", "1 + 1?"))
-    assert trace.text == "<think>\nAdd.\n</think>\n\n2" and trace.finish == "length"
+    assert trace.text == "<think>\nAdd.\n</think>\n\n2" and trace.finish_reason == "length"
     assert trace.author and trace.author.model == "r1" and trace.problem.answer is None
 
 
@@ -148,7 +148,9 @@ def test_what_train_export_and_recorded_take(here: Path, potstill) -> None:
         == 0
     )
     model = load("recorded:t.jsonl")
-    assert [c.text for c in model.write([Request("1 + 1?"), Request("2 + 2?", draw=1)])] == [
+    assert [
+        c.text for c in model.write([Request("1 + 1?"), Request("2 + 2?", sample_index=1)])
+    ] == [
         "It is \\boxed{2}.",
         "It is \\boxed{4}.",
     ]

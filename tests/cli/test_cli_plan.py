@@ -19,7 +19,7 @@ FLAGS = [
     "--set",
     "n=4",
     "--set",
-    "max_tokens=30",
+    "max_new_tokens=30",
 ]
 FLAGS += [
     "--set",

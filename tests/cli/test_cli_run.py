@@ -31,7 +31,7 @@ RUN += [
     "--eval-n",
     "2",
     "--set",
-    "evaluate.sampling.max_tokens=4",
+    "evaluate.sampling.max_new_tokens=4",
     "--threads",
     "1",
 ]

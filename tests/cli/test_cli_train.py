@@ -36,8 +36,8 @@ def write(path, rows):
 @pytest.mark.parametrize("layout", ROWS)
 def test_the_usual_layouts_are_one_row(tmp_path, layout):
     (found,) = read_rows(write(tmp_path / "rows.jsonl", [ROWS[layout]])).traces
-    assert (found.prompt, found.text, found.finish) == (QUESTIONS[0], "10.", "stop")
-    assert (found.rival.text if found.rival else "") == (
+    assert (found.prompt, found.text, found.finish_reason) == (QUESTIONS[0], "10.", "stop")
+    assert (found.rejected.text if found.rejected else "") == (
         "11, no." if layout in ("preference", "implicit") else ""
     )
 
@@ -201,11 +201,11 @@ def test_a_prefix_is_how_the_answer_begins(tmp_path):
     for layout in ("completion", "messages", "preference", "implicit"):
         row = {**ROWS[layout], "prefix": "So: ", "finish": "length"}
         (found,) = read_rows(write(tmp_path / "rows.jsonl", [row])).traces
-        for one in (found, *([found.rival] if found.rival else [])):
+        for one in (found, *([found.rejected] if found.rejected else [])):
             assert (
-                one.text[: one.given] == "So: "
+                one.text[: one.prefix_length] == "So: "
                 and one.new in ("10.", "11, no.")
-                and one.finish == "length"
+                and one.finish_reason == "length"
             )
     row = {**ROWS["completion"], "prefix": "So: ", "spans": [[0, 2, 0.5]]}
     (found,) = read_rows(write(tmp_path / "rows.jsonl", [row])).traces

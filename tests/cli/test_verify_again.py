@@ -37,7 +37,7 @@ RUN = [
         "2",
         "--quiet",
         "--set",
-        "evaluate.sampling.max_tokens=4",
+        "evaluate.sampling.max_new_tokens=4",
         "--threads",
         "1",
         "--json",

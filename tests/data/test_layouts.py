@@ -143,7 +143,9 @@ def test_a_row_gives_its_texts_and_labels(name: str) -> None:
     assert [completion.label for completion in completions] == labels
     model = Recorded([row])
     asked = "Add.\n\n1 + 1?" if name == "Alpaca" else "1 + 1?"
-    assert [model.write([Request(asked, draw=d)])[0].text for d in range(len(texts))] == texts
+    assert [
+        model.write([Request(asked, sample_index=d)])[0].text for d in range(len(texts))
+    ] == texts
     assert model.mapping["layout"] == layout
 
 
@@ -250,12 +252,12 @@ def test_a_dataset_of_the_hub_is_a_model(monkeypatch: pytest.MonkeyPatch) -> Non
     assert asked == [("open-r1/OpenR1-Math-220k", "default", "train")]
 
 
-# What the reader of issue 2 gave these files: a new layout must not send anybody's run back to the teacher.
+# What the reader gives these files under potstill-2: a new layout must not send anybody's run back to the teacher.
 IDS = {
-    "gsm8k/example_model_solutions.jsonl": "recorded-e54cb8ff623589885bc5",
-    "gsm8k/example_model_solutions.jsonl?model=175b_verification": "recorded-3eba71ef2bd920f0b3c5",
-    "math-outputs/qwen2.5-math-cot-100.jsonl": "recorded-6a25512383d1e6db2cfd",
-    "gsm8k/train.jsonl?column=answer": "recorded-8c865bf621a8d9653466",
+    "gsm8k/example_model_solutions.jsonl": "recorded-59146d1c5f149855056c",
+    "gsm8k/example_model_solutions.jsonl?model=175b_verification": "recorded-5b11efe9024bb4ec6c84",
+    "math-outputs/qwen2.5-math-cot-100.jsonl": "recorded-13990b044fa25ebba87b",
+    "gsm8k/train.jsonl?column=answer": "recorded-542dbee99c7c30c6cdf8",
 }
 
 

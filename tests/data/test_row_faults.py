@@ -76,9 +76,9 @@ def try_import(file: Path, args: list[str], expected: dict[str, Any]) -> None:
     found = {
         "texts": [tidy(trace.text) for trace in traces],
         "prompts": [
-            plain(trace.prompt) for trace in traces if trace.rival or not is_rival(trace, traces)
+            plain(trace.prompt) for trace in traces if trace.rejected or not is_rival(trace, traces)
         ],
-        "finishes": [trace.finish for trace in traces],
+        "finishes": [trace.finish_reason for trace in traces],
         "verdicts": [trace.verdict.status for trace in traces],
         "labels": [trace.scores.get("label") for trace in traces],
     }
@@ -115,7 +115,7 @@ def try_rows(file: Path, args: list[str], expected: dict[str, Any]) -> None:
         assert len(traces) in {len(rows) for rows in expected["any_rows"]}
         assert all(trace.weight == 0.0 for trace in traces)
     for trace in traces:
-        assert trace.finish == expected.get("finish", trace.finish)
+        assert trace.finish_reason == expected.get("finish", trace.finish_reason)
         assert expected.get("text_has", "") in trace.text
         assert expected.get("prompt_has", "") in json.dumps(plain(trace.prompt))
 
@@ -125,16 +125,16 @@ def check_rows(traces: list[Trace], wanted_rows: list[dict[str, Any]]) -> None:
     for trace, wanted in zip(traces, wanted_rows, strict=True):
         check_row(trace, {key: value for key, value in wanted.items() if key != "rival"})
         if "rival" in wanted:
-            assert trace.rival
-            check_row(trace.rival, wanted["rival"])
+            assert trace.rejected
+            check_row(trace.rejected, wanted["rival"])
 
 
 def check_row(trace: Trace, wanted: dict[str, Any]) -> None:
     found = {
         "prompt": plain(trace.prompt),
         "text": tidy(trace.text),
-        "given": trace.text[: trace.given],
-        "finish": trace.finish,
+        "given": trace.text[: trace.prefix_length],
+        "finish": trace.finish_reason,
         "weight": trace.weight,
     }
     for key, value in wanted.items():
@@ -142,7 +142,7 @@ def check_row(trace: Trace, wanted: dict[str, Any]) -> None:
 
 
 def is_rival(trace: Trace, traces: list[Trace]) -> bool:
-    return any(other.rival is not None and other.rival.id == trace.id for other in traces)
+    return any(other.rejected is not None and other.rejected.id == trace.id for other in traces)
 
 
 def tidy(text: str) -> str:

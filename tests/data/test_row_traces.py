@@ -176,7 +176,7 @@ def test_unknown_ends_are_counted_told_and_not_finished(learn: Reader) -> None:
         {**row, "finish_reason": None},
         {**row, "finish_reason": "stop"},
     )
-    assert [trace.finish for trace in found.traces] == ["unknown", "unknown", "stop"]
+    assert [trace.finish_reason for trace in found.traces] == ["unknown", "unknown", "stop"]
     assert found.notes == [
         "unknown finish reasons, so these completions count as not finished: 'banana' (1), 'nothing' (1)"
     ]
@@ -186,7 +186,7 @@ def test_unknown_ends_are_counted_told_and_not_finished(learn: Reader) -> None:
 def test_what_was_filtered_or_broke_off_is_not_learnt(word: str, learn: Reader) -> None:
     row = {"prompt": QUESTION, "completion": "7"}
     found = learn({**row, "finish_reason": word}, {**row, "finish_reason": "length"})
-    assert [trace.finish for trace in found.traces] == ["length"]
+    assert [trace.finish_reason for trace in found.traces] == ["length"]
     assert found.notes == [f"1 rows are not learnt: they ended with {word}"]
 
 
@@ -382,7 +382,7 @@ def test_pairs_of_transcripts_have_their_shared_beginning_for_a_prompt(load: Rea
     begin = "\n\nHuman: 2+2?\n\nAssistant: 4\n\nHuman: Doubled?\n\nAssistant:"
     found = load({"chosen": f"{begin} It is 8.", "rejected": f"{begin} It is 9."})
     chosen, rejected = found.traces
-    assert chosen.rival == rejected and chosen.text == "It is 8."
+    assert chosen.rejected == rejected and chosen.text == "It is 8."
     assert [turn.content for turn in chosen.prompt if isinstance(turn, Message)] == [
         "2+2?",
         "4",
@@ -402,7 +402,7 @@ def test_a_turn_of_weight_0_is_not_learnt(learn: Reader) -> None:
 def test_the_rejected_side_is_no_row_of_its_own(learn: Reader, load: Reader) -> None:
     row = {"prompt": QUESTION, "chosen": "7", "rejected": "8"}
     [trace] = learn(row, needs_pairs=True).traces
-    assert trace.rival and trace.rival.text == "8"
+    assert trace.rejected and trace.rejected.text == "8"
     assert [t.scores["label"] for t in load(row).traces] == [1.0, 0.0]
     [again] = learn(row, keep_wrong=True).traces
     assert again == trace
@@ -437,7 +437,10 @@ def test_equal_rows_are_samples_of_one_problem(load: Reader) -> None:
     rows = [{"question": f" How  many?{end}", "answer": "3", "response": "3"} for end in ("", "\n")]
     one, two = load(*rows).traces
     assert one.problem == two.problem
-    assert (one.author and one.author.draw, two.author and two.author.draw) == (0, 1)
+    assert (one.author and one.author.sample_index, two.author and two.author.sample_index) == (
+        0,
+        1,
+    )
 
 
 def test_train_and_import_read_the_same_rows_the_same_way(load: Reader, learn: Reader) -> None:

@@ -42,8 +42,8 @@ FIELDS = {
     "problem": PROBLEM,
     "prompt": TEXT | st.lists(st.builds(Message, TEXT, TEXT), max_size=3).map(tuple),
     "text": TEXT,
-    "given": COUNT,
-    "finish": st.sampled_from(["", "stop", "length", "cut"]),
+    "prefix_length": COUNT,
+    "finish_reason": st.sampled_from(["", "stop", "length", "cut"]),
     "author": st.none()
     | st.builds(
         Author, TEXT, TEXT, st.lists(st.tuples(TEXT, SETTING), max_size=3).map(tuple), COUNT
@@ -75,7 +75,7 @@ FIELDS = {
     "weight": st.floats(allow_nan=False),
     "tokens": st.builds(Tokens, COUNT, COUNT, COUNT, COUNT),
 }
-TRACE = st.builds(Trace, **FIELDS, rival=st.none() | st.builds(Trace, **FIELDS))
+TRACE = st.builds(Trace, **FIELDS, rejected=st.none() | st.builds(Trace, **FIELDS))
 
 
 @given(TRACE)
@@ -109,7 +109,7 @@ def test_nan_survives_and_a_default_trace_is_small():
     assert math.isnan(back.scores["nll"])
     assert (back.scores["x"], back.weight) == (-math.inf, 0.30000000000000004)
     assert (
-        not {"verdict", "scores", "spans", "weight", "tokens", "rival"}
+        not {"verdict", "scores", "spans", "weight", "tokens", "rejected"}
         & json.loads(to_json(blank(trace.problem))).keys()
     )
 

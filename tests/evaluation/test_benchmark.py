@@ -30,13 +30,13 @@ TEXTS = {
 }
 
 
-def written(problem: Trace, text: str, draw: int, **changes: object) -> Trace:
+def written(problem: Trace, text: str, sample_index: int, **changes: object) -> Trace:
     made = Trace(
         problem.problem,
         problem.prompt,
         text,
-        finish="stop",
-        author=Author("scripted-1", "shown", (), draw),
+        finish_reason="stop",
+        author=Author("scripted-1", "shown", (), sample_index),
         parents=(problem.id,),
         operator="sample",
         tokens=Tokens(20, len(text.split())),
@@ -51,7 +51,7 @@ def scripted(
 
 
 def failing(problems: list[Trace], **asked: object) -> list[Trace]:
-    return [written(p, "", 0, error="time-out", finish="") for p in problems]
+    return [written(p, "", 0, error="time-out", finish_reason="") for p in problems]
 
 
 def short(problems: list[Trace], **asked: object) -> list[Trace]:
@@ -150,7 +150,7 @@ def test_the_solver_is_called_with_what_the_fingerprint_says() -> None:
         return TEXTS["sound"]
 
     model = ScriptedModel(answer)
-    sampling = Sampling(temperature=0.3, max_tokens=77)
+    sampling = Sampling(temperature=0.3, max_new_tokens=77)
     found = evaluate(
         partial(plain, model), STORIES, name="arm", n=2, sampling=sampling, seed=5, threads=1
     )

@@ -15,7 +15,7 @@ def rows(count=8):
             Problem(str(i), f"Ned has {10 + i} shells.", answer=str(ANSWERS[i]), kind="number"),
             f"Ned has {10 + i} shells.",
             text="So " * (i % 4) + f"{ANSWERS[i]} - {i} = {ANSWERS[-i]}.",
-            finish="stop",
+            finish_reason="stop",
         )
         for i in range(count)
     ]
@@ -23,12 +23,15 @@ def rows(count=8):
 
 def pairs(count=8):
     """Of each row, a worse one of another length."""
-    return [row.annotate(rival=_worse(row, i)) for i, row in enumerate(rows(count))]
+    return [row.annotate(rejected=_worse(row, i)) for i, row in enumerate(rows(count))]
 
 
 def _worse(row, i):
     return Trace(
-        row.problem, row.prompt, text="Wait, that is wrong; " * (1 + i % 2) + "42.", finish="stop"
+        row.problem,
+        row.prompt,
+        text="Wait, that is wrong; " * (1 + i % 2) + "42.",
+        finish_reason="stop",
     )
 
 

@@ -112,7 +112,7 @@ def bootstrap(fixes, size, round):
 
 
 def evolve(teacher, seeds, round):
-    asked = keep(a_question, sample(teacher, pose(EVOLVE, seeds), draw=round))
+    asked = keep(a_question, sample(teacher, pose(EVOLVE, seeds), sample_index=round))
     return [blank(Problem(f"evolved-{t.id}", t.text, total(t.text), kind="sum")) for t in asked]
 
 
@@ -238,7 +238,7 @@ def grow(teacher, width, depth, root):
                 beam,
                 prompt=STEP,
                 n=width,
-                draw=level,
+                sample_index=level,
                 prefix="" if level == 0 else " Then ",
             ),
         )
@@ -272,7 +272,7 @@ def climb(teacher, student, tries, draft):
     likely = partial(score, "ppl", perplexity(student, known_answer))
     [now] = likely(draft)
     for i in range(len(now.units)):
-        tried = likely(sample(teacher, edit(partial(first, i), [now]), n=tries, draw=i))
+        tried = likely(sample(teacher, edit(partial(first, i), [now]), n=tries, sample_index=i))
         [now] = segment(SWITCHES, best(likeliest, [now, *tried]))
     return [now]
 

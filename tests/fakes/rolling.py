@@ -45,7 +45,7 @@ def traces(count=6):
             Problem(str(i), f"Ned has {10 + i} shells.", answer=str(i), kind="number"),
             f"Ned has {10 + i} shells.",
             text=f"<think>So {10 + i} - {i}.</think>The answer is {i}.",
-            finish="stop",
+            finish_reason="stop",
         )
         for i in range(count)
     ]

@@ -13,9 +13,9 @@ from potstill.store import Store
 from potstill.store.attempts import append_attempts, delete_intents
 
 
-def ask(*prompts: str, draw: int = 0, seed: int = 0) -> list[Request]:
+def ask(*prompts: str, sample_index: int = 0, seed: int = 0) -> list[Request]:
     return [
-        Request(prompt, draw=draw, seed=seed, sampling=Sampling(temperature=0.5))
+        Request(prompt, sample_index=sample_index, seed=seed, sampling=Sampling(temperature=0.5))
         for prompt in prompts
     ]
 

@@ -43,7 +43,7 @@ class Case(NamedTuple):
     failing: Request | None = None  # a request that can have no answer, where there is one
 
 
-CUT = Request(Q, sampling=Sampling(max_tokens=3))
+CUT = Request(Q, sampling=Sampling(max_new_tokens=3))
 KINDS = [
     "scripted",
     "recorded",
@@ -100,7 +100,7 @@ def _served(url: str, source: Path) -> Case:
     return Case(load(spec + url), lambda _: load(elsewhere), CUT, real=True, failing=LONG)
 
 
-LONG = Request("many words " * 600, sampling=Sampling(max_tokens=4))
+LONG = Request("many words " * 600, sampling=Sampling(max_new_tokens=4))
 
 
 def _local(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Case:
@@ -124,14 +124,16 @@ def _local(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Case:
         (folder / "f.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         return load(f"{kind}:{folder / 'f.jsonl'}")
 
-    cut = Request(Q, sampling=Sampling(max_tokens=3), draw=2 if kind == "recorded" else 0)
+    cut = Request(
+        Q, sampling=Sampling(max_new_tokens=3), sample_index=2 if kind == "recorded" else 0
+    )
     scores = kind == "scripted"
     return Case(make(tmp_path / "first"), make, cut, samples=False, scores=scores)
 
 
 def _requests(draws: int = 2) -> list[Request]:
     return [
-        Request(prompt, draw=draw, sampling=Sampling(max_tokens=12))
+        Request(prompt, sample_index=draw, sampling=Sampling(max_new_tokens=12))
         for draw in range(draws)
         for prompt in (Q, OTHER)
     ]
@@ -143,7 +145,7 @@ def test_one_completion_a_request_in_order(case: Case) -> None:
     assert len(together) == len(requests)
     backwards = case.model.write(requests[::-1])[::-1]
     assert [c.text for c in backwards] == [c.text for c in together]
-    assert [c.finish for c in backwards] == [c.finish for c in together]
+    assert [c.finish_reason for c in backwards] == [c.finish_reason for c in together]
 
 
 def test_nothing_asked_nothing_written(case: Case) -> None:
@@ -152,7 +154,11 @@ def test_nothing_asked_nothing_written(case: Case) -> None:
 
 def test_the_same_request_gives_the_same_completion(case: Case) -> None:
     [first], [second] = case.model.write([_requests()[0]]), case.model.write([_requests()[0]])
-    assert (first.text, first.finish, first.tokens) == (second.text, second.finish, second.tokens)
+    assert (first.text, first.finish_reason, first.tokens) == (
+        second.text,
+        second.finish_reason,
+        second.tokens,
+    )
     assert first.error == "" and first.text
 
 
@@ -163,12 +169,12 @@ def test_equal_keys_in_one_call_give_equal_texts(case: Case) -> None:
 
 
 def test_another_draw_is_another_completion(case: Case) -> None:
-    a, b = case.model.write([Request(Q, draw=0), Request(Q, draw=1)])
+    a, b = case.model.write([Request(Q, sample_index=0), Request(Q, sample_index=1)])
     assert a.text != b.text
 
 
 def test_a_bare_prompt_is_one_user_turn(case: Case) -> None:
-    sampling = Sampling(temperature=0, max_tokens=8)
+    sampling = Sampling(temperature=0, max_new_tokens=8)
     bare, turn = case.model.write(
         [Request(Q, sampling=sampling), Request((Message("user", Q),), sampling=sampling)]
     )
@@ -177,12 +183,12 @@ def test_a_bare_prompt_is_one_user_turn(case: Case) -> None:
 
 def test_the_limit_finishes_with_length(case: Case) -> None:
     [completion] = case.model.write([case.cut])
-    assert completion.finish == "length"
+    assert completion.finish_reason == "length"
     assert completion.tokens.completion == 3
 
 
 def test_a_prefix_is_continued_and_not_repeated(case: Case) -> None:
-    sampling = Sampling(temperature=0, max_tokens=40)
+    sampling = Sampling(temperature=0, max_new_tokens=40)
     [whole] = case.model.write([Request(Q, sampling=sampling)])
     prefix = whole.text[: len(whole.text) // 2]
     [rest] = case.model.write([Request(Q, prefix=prefix, sampling=sampling)])
@@ -217,7 +223,7 @@ def test_completions_have_one_shape(case: Case) -> None:
             continue
         assert not completion.error
         assert completion.text and Q not in completion.text
-        assert completion.finish in ("stop", "length")
+        assert completion.finish_reason in ("stop", "length")
         prompt, written, cached, reasoning = completion.tokens
         assert 0 <= cached <= prompt and 0 <= reasoning <= written
         assert completion.seconds >= 0 and completion.tries == ()
@@ -227,29 +233,37 @@ def test_completions_have_one_shape(case: Case) -> None:
 def test_settings_are_obeyed(case: Case) -> None:
     if not case.samples:
         return
-    greedy = Sampling(temperature=0, max_tokens=24)
-    first, second = case.model.write([Request(Q, sampling=greedy, draw=draw) for draw in range(2)])
+    greedy = Sampling(temperature=0, max_new_tokens=24)
+    first, second = case.model.write(
+        [Request(Q, sampling=greedy, sample_index=draw) for draw in range(2)]
+    )
     assert first.text == second.text, "at temperature 0 all draws are one"
     stop = first.text[len(first.text) // 2 :][:3]
     [stopped] = case.model.write(
-        [Request(Q, sampling=Sampling(temperature=0, max_tokens=24, stop=(stop,)))]
+        [Request(Q, sampling=Sampling(temperature=0, max_new_tokens=24, stop=(stop,)))]
     )
     assert stopped.text == first.text[: first.text.index(stop)]
-    assert (stopped.finish, stopped.error) == ("stop", "")
+    assert (stopped.finish_reason, stopped.error) == ("stop", "")
 
 
 def test_a_request_without_an_answer_is_a_typed_failure(case: Case) -> None:
     if case.failing is None:
         return
     failed, made = case.model.write([case.failing, case.cut])
-    assert failed.error.split(": ")[0] in FAILURES and (failed.text, failed.finish) == ("", "")
+    assert failed.error.split(": ")[0] in FAILURES and (failed.text, failed.finish_reason) == (
+        "",
+        "",
+    )
     assert made.error == "" and made.text
 
 
 def test_a_failed_generation_is_a_completion(tmp_path: Path, tiny_checkpoint: Path) -> None:
-    fine = Request(Q, sampling=Sampling(max_tokens=4))
+    fine = Request(Q, sampling=Sampling(max_new_tokens=4))
     failed, made = load(f"transformers:{tiny_checkpoint}").write([LONG, fine])
-    assert failed.error.startswith("context: a prompt of ") and (failed.text, failed.finish) == (
+    assert failed.error.startswith("context: a prompt of ") and (
+        failed.text,
+        failed.finish_reason,
+    ) == (
         "",
         "",
     )
@@ -259,4 +273,4 @@ def test_a_failed_generation_is_a_completion(tmp_path: Path, tiny_checkpoint: Pa
     completions = load(f"scripted:{script}").write([Request(f"question {i}") for i in range(1000)])
     failures = [c for c in completions if c.error]
     assert 50 < len(failures) < 110
-    assert {(c.text, c.finish, c.error) for c in failures} == {("", "", "scripted failure")}
+    assert {(c.text, c.finish_reason, c.error) for c in failures} == {("", "", "scripted failure")}

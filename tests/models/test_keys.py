@@ -22,7 +22,7 @@ SETTINGS = st.builds(
     top_p=st.floats(min_value=1e-300, max_value=1),
     top_k=st.integers(0),
     repetition_penalty=FLOATS,
-    max_tokens=st.integers(1),
+    max_new_tokens=st.integers(1),
     stop=st.lists(TEXTS).map(tuple),
     ban_first=st.lists(TEXTS).map(tuple),
     logprobs=st.booleans(),
@@ -32,7 +32,14 @@ REQUESTS = st.builds(Request, PROMPTS, TEXTS, SETTINGS, st.integers(), st.intege
 
 def slow(model: str, request: Request, seed: int) -> str:
     """The definition."""
-    asked = [model, request.prompt, request.prefix, request.sampling.changed(), seed, request.draw]
+    asked = [
+        model,
+        request.prompt,
+        request.prefix,
+        request.sampling.changed(),
+        seed,
+        request.sample_index,
+    ]
     return digest("completion", asked)
 
 
@@ -42,7 +49,7 @@ def slow_payload(request: Request, seed: int) -> str:
         "prefix": request.prefix,
         "settings": request.sampling.changed(),
     }
-    return canonical({**names, "seed": seed, "draw": request.draw})
+    return canonical({**names, "seed": seed, "sample_index": request.sample_index})
 
 
 @given(st.lists(REQUESTS, max_size=5), TEXTS, st.integers())
@@ -63,18 +70,21 @@ def test_golden_keys():
     requests = [
         Request("2 + 2?"),
         Request(
-            "2 + 2?", "The answer", Sampling(temperature=0.7, max_tokens=64, stop=("\n",)), draw=3
+            "2 + 2?",
+            "The answer",
+            Sampling(temperature=0.7, max_new_tokens=64, stop=("\n",)),
+            sample_index=3,
         ),
         Request(chat, "", Sampling(temperature=0)),
         Request(chat, "", Sampling(temperature=0.0)),
-        Request((), "", Sampling(top_p=1e-7), draw=1_000_000),
+        Request((), "", Sampling(top_p=1e-7), sample_index=1_000_000),
     ]
     assert completion_keys("model-1", requests, 7) == [
-        "completion-ec7488a7d2247f5708c3",
-        "completion-012a02fe52df1b8cb8ab",
-        "completion-b3baf98d09db722d5f54",
-        "completion-f14bcfdfa62fc31fa35a",
-        "completion-1968e5d4fdfa50a24804",
+        "completion-19d535d0a6e6ed4ad5d4",
+        "completion-a70ffdfc8e6e713708ab",
+        "completion-67c6d14740bd37ceed6d",
+        "completion-5d27ce45e792c5a3d32f",
+        "completion-e399ecb63698105b74a2",
     ]
 
 
@@ -101,22 +111,22 @@ def test_settings_made_anew_for_each_request_become_json_once(monkeypatch):
 
 
 def test_more_settings_than_are_remembered():
-    requests = [Request("q", sampling=Sampling(max_tokens=1 + i % 300)) for i in range(900)]
+    requests = [Request("q", sampling=Sampling(max_new_tokens=1 + i % 300)) for i in range(900)]
     assert completion_keys("m", requests, 1) == [slow("m", request, 1) for request in requests]
 
 
 def test_what_is_not_quite_a_prompt_goes_the_general_way():
     for prompt in ((("user", "q"),), ("ab", "cd"), [Message("user", "q")]):
         assert completion_keys("m", [Request(prompt)], 0) == [slow("m", Request(prompt), 0)]
-    assert completion_keys("m", [Request("q", draw=True)], 0) == [
-        slow("m", Request("q", draw=True), 0)
+    assert completion_keys("m", [Request("q", sample_index=True)], 0) == [
+        slow("m", Request("q", sample_index=True), 0)
     ]
     with pytest.raises(TypeError, match="no canonical form"):
-        completion_keys("m", [Request("q", draw=1j)], 0)
+        completion_keys("m", [Request("q", sample_index=1j)], 0)
 
 
 def test_a_payload_is_json_that_can_be_hashed_again():
     request = Request((Message("user", "\ud800"),), "p", Sampling(stop=("x",)), 2)
     asked = json.loads(request_json(request, 5))
-    parts = [asked[name] for name in ("prompt", "prefix", "settings", "seed", "draw")]
+    parts = [asked[name] for name in ("prompt", "prefix", "settings", "seed", "sample_index")]
     assert digest("completion", ["m", *parts]) == completion_keys("m", [request], 5)[0]

@@ -27,7 +27,7 @@ COLUMNS = [
 def test_one_column_a_model_and_all_of_them_as_draws() -> None:
     model = Recorded(COLUMNS)
     assert model.columns == ("small", "large")
-    a, b = model.write([Request("How many are 3 and 3?", draw=d) for d in (0, 1)])
+    a, b = model.write([Request("How many are 3 and 3?", sample_index=d) for d in (0, 1)])
     assert (a.text, b.text) == ("3 + 3 = 0\nA: 0", "3 + 3 = 6\nA: 6")
     assert [model.label("How many are 3 and 3?", d) for d in (0, 1)] == [False, True]
 
@@ -37,7 +37,9 @@ def test_the_spec_chooses_columns(tmp_path: Path) -> None:
     file.write_text("\n".join(json.dumps(row) for row in COLUMNS))
     large, both = load(f"recorded:{file}?model=large"), load(f"recorded:{file}?models=large,small")
     assert large.write([Request("How many are 3 and 3?")])[0].text == "3 + 3 = 6\nA: 6"
-    assert both.write([Request("How many are 3 and 3?", draw=1)])[0].text == "3 + 3 = 0\nA: 0"
+    assert (
+        both.write([Request("How many are 3 and 3?", sample_index=1)])[0].text == "3 + 3 = 0\nA: 0"
+    )
     assert large.id != both.id
     with pytest.raises(ConfigError) as caught:
         load(f"recorded:{file}?model=larg")
@@ -72,7 +74,9 @@ def test_the_spec_chooses_columns(tmp_path: Path) -> None:
 def test_layouts(row: dict[str, object], texts: list[str]) -> None:
     model = Recorded([row])
     assert model.draws("q") == len(texts)
-    assert [c.text for c in model.write([Request("q", draw=d) for d in range(len(texts))])] == texts
+    assert [
+        c.text for c in model.write([Request("q", sample_index=d) for d in range(len(texts))])
+    ] == texts
 
 
 def test_labels_of_a_list_stand_at_the_same_place() -> None:
@@ -114,7 +118,7 @@ def test_contained_matches_the_one_question_inside_a_template(tmp_path: Path) ->
         Message("system", "be brief"),
         Message("user", "Solve.\nHow many are 3 and 3?\nAnswer:"),
     )
-    assert model.write([Request(messages, draw=1)])[0].text == "3 + 3 = 6\nA: 6"
+    assert model.write([Request(messages, sample_index=1)])[0].text == "3 + 3 = 6\nA: 6"
     with pytest.raises(ModelError, match="it contains 2 recorded questions"):
         model.write([Request("How many are 3 and 3? How many are 4 and 4?")])
     (tmp_path / "r.jsonl").write_text(json.dumps(COLUMNS[3]))
@@ -134,11 +138,13 @@ def test_a_question_inside_a_longer_one_is_not_ambiguous() -> None:
 
 def test_a_draw_beyond_the_recording() -> None:
     with pytest.raises(ModelError) as caught:
-        Recorded(COLUMNS).write([Request("How many are 3 and 3?", draw=2)])
-    assert "only 2 completions for this prompt, and draw 2 was wanted" in caught.value.found
+        Recorded(COLUMNS).write([Request("How many are 3 and 3?", sample_index=2)])
+    assert "only 2 completions for this prompt, and sample 2 was wanted" in caught.value.found
     assert caught.value.fix.startswith("ask for n=2 or less")
-    with pytest.raises(ModelError, match=r"draw 0 when asked again \(draw=1\) was wanted"):
-        Recorded(COLUMNS).write([Request("How many are 3 and 3?", draw=1_000_000)])
+    with pytest.raises(
+        ModelError, match=r"sample 0 when asked again \(sample_index=1\) was wanted"
+    ):
+        Recorded(COLUMNS).write([Request("How many are 3 and 3?", sample_index=1_000_000)])
 
 
 def test_a_prefix_must_begin_the_recording() -> None:

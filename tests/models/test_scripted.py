@@ -19,7 +19,7 @@ def _text(model: ScriptedModel, prompt: str = "q", **fields: object) -> str:
 
 def test_answers_are_taken_in_turn_and_asking_again_moves_on() -> None:
     model = ScriptedModel(["a", "b", "c"])
-    assert [_text(model, draw=d) for d in (0, 1, 2, 3, 1_000_000, 1_000_001)] == [
+    assert [_text(model, sample_index=d) for d in (0, 1, 2, 3, 1_000_000, 1_000_001)] == [
         "a",
         "b",
         "c",
@@ -68,25 +68,29 @@ def test_a_prompt_without_a_rule_names_the_rules() -> None:
 
 def test_settings_cut_the_answer() -> None:
     model = ScriptedModel(["one two three STOP four"])
-    [limited] = model.write([Request("q", sampling=Sampling(max_tokens=2))])
-    assert (limited.text, limited.finish, limited.tokens.completion) == ("one two", "length", 2)
+    [limited] = model.write([Request("q", sampling=Sampling(max_new_tokens=2))])
+    assert (limited.text, limited.finish_reason, limited.tokens.completion) == (
+        "one two",
+        "length",
+        2,
+    )
     [stopped] = model.write([Request("q", sampling=Sampling(stop=("STOP",)))])
-    assert (stopped.text, stopped.finish) == ("one two three ", "stop")
+    assert (stopped.text, stopped.finish_reason) == ("one two three ", "stop")
 
 
 def test_an_answer_may_say_how_it_ends_or_fail() -> None:
     model = ScriptedModel(
         [{"text": "cut", "finish": "length"}, {"error": "timeout"}, Completion("given", "stop")]
     )
-    cut, failed, given = model.write([Request("q", draw=d) for d in range(3)])
-    assert (cut.text, cut.finish) == ("cut", "length")
-    assert (failed.text, failed.finish, failed.error) == ("", "", "timeout")
+    cut, failed, given = model.write([Request("q", sample_index=d) for d in range(3)])
+    assert (cut.text, cut.finish_reason) == ("cut", "length")
+    assert (failed.text, failed.finish_reason, failed.error) == ("", "", "timeout")
     assert given.text == "given"
 
 
 def test_a_function_sees_the_request() -> None:
-    model = ScriptedModel(lambda request: f"{request.prompt}/{request.draw}", name="echo")
-    assert _text(model, "q", draw=7) == "q/7"
+    model = ScriptedModel(lambda request: f"{request.prompt}/{request.sample_index}", name="echo")
+    assert _text(model, "q", sample_index=7) == "q/7"
 
 
 def test_failures_depend_on_the_request_alone() -> None:

@@ -21,7 +21,9 @@ QUESTIONS = [{"question": f"What is {n} and {n}?", "answer": str(2 * n)} for n i
 
 def trace(text: str = "2", author: str = "m", **more: Any) -> Trace:
     problem = Problem("p", "1 + 1?", "2", "number", source="train.jsonl")
-    return Trace(problem, "1 + 1?", text, finish="stop", author=Author(author, "", (), 0), **more)
+    return Trace(
+        problem, "1 + 1?", text, finish_reason="stop", author=Author(author, "", (), 0), **more
+    )
 
 
 def card(**more: Any) -> Card:
@@ -279,7 +281,7 @@ def test_the_fingerprint_is_one_of_rows_rivals_order_and_layout() -> None:
     others = [
         (rows[::-1], "trl"),
         (rows, "messages"),
-        ([rows[0].annotate(rival=rows[1]), rows[1]], "trl"),
+        ([rows[0].annotate(rejected=rows[1]), rows[1]], "trl"),
     ]
     assert len({same, *(dataset_card.export_fingerprint(*other) for other in others)}) == 4
 

@@ -50,7 +50,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_calls_tokens_and_money_of_a_method_that_asks_as_often_as_it_says(tmp_path: Path) -> None:
     found = planned(
-        {**BASE, "values": {"n": 3, "max_tokens": 700}},
+        {**BASE, "values": {"n": 3, "max_new_tokens": 700}},
         tmp_path / "out",
         completion="400",
         chars="5",

@@ -70,7 +70,7 @@ def recipe(teacher: Path, *sets: str, **parts: Any) -> Recipe:
             "sampler": f"scripted:{teacher}",
         },
         "problems": TRAIN,
-        "evaluate": {"problems": TEST, "n": 2, "sampling": {"max_tokens": 4}},
+        "evaluate": {"problems": TEST, "n": 2, "sampling": {"max_new_tokens": 4}},
         "training": {"max_steps": 2, "batch_size": 4, "lr": 1e-3},
         "overlap_n": 0,
     }
@@ -136,7 +136,11 @@ def test_the_rows_file_is_what_was_trained_on(whole):
             )
             assert line["operator"] == "rewrite" or line["completion"] == problem.solution
             assert ("run_teacher" in line["scores"]) == (arm == "orion")
-        assert {line["operator"] for line in lines} == {"rewrite" if arm == "orion" else "sample"}
+        operators = {line["operator"] for line in lines}
+        if arm == "orion":  # a chain whose rewrites all fail stays as the teacher wrote it
+            assert "rewrite" in operators and operators <= {"rewrite", "sample"}
+        else:
+            assert operators == {"sample"}
         parents = {len(line["parents"]) for line in lines}
         # The reference, and up to two errors beside it.
         assert max(parents) > 1 and parents <= {1, 2, 3} if arm == "orion" else parents == {1}
@@ -363,7 +367,7 @@ def test_training_problems_that_are_evaluated_on_stop_the_run_or_are_dropped(
     leaked = {
         "problems": TRAIN.replace(f"size={SIZE}", "size=2"),
         "n": 1,
-        "sampling": {"max_tokens": 4},
+        "sampling": {"max_new_tokens": 4},
     }
     with pytest.raises(
         StageError, match="2 training problems overlap the evaluation set"

@@ -30,7 +30,7 @@ HOSTILE = "<think>\r\n\u2028 a\ud800 \x1b[31m \x00</think>\n\\boxed{1} \u202e"
 
 
 def trace(text: str = HOSTILE, **more: object) -> Trace:
-    return Trace(Problem("p1", "2 - 1?"), "2 - 1?", text, finish="stop", **more)  # type: ignore[arg-type]
+    return Trace(Problem("p1", "2 - 1?"), "2 - 1?", text, finish_reason="stop", **more)  # type: ignore[arg-type]
 
 
 def test_trl_layout() -> None:
@@ -71,7 +71,7 @@ def said(row: dict[str, Any], layout: str) -> str:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_text_comes_back_as_it_was(layout: str) -> None:
     file = io.StringIO()
-    rival = {"rival": trace("No.")} if layout == "preference" else {}
+    rival = {"rejected": trace("No.")} if layout == "preference" else {}
     write_json_lines(export_rows([trace(**rival), trace("x\ny", **rival)], layout), file)
     lines = file.getvalue().splitlines()
     assert len(lines) == 2 and file.getvalue().isascii()
@@ -82,10 +82,10 @@ def test_text_comes_back_as_it_was(layout: str) -> None:
 @pytest.mark.parametrize(
     ("more", "named"),
     [
-        ({"rival": trace("No.")}, "a rejected trace"),
+        ({"rejected": trace("No.")}, "a rejected trace"),
         ({"spans": (Span(0, 3, "tool"),)}, "masked text"),
         ({"spans": (Span(0, 3, "loss", 0.0),)}, "masked text"),
-        ({"given": 4}, "masked text"),
+        ({"prefix_length": 4}, "masked text"),
         ({"weight": 0.5}, "a weight"),
     ],
 )
@@ -111,10 +111,10 @@ def traces() -> list[Trace]:
     first, second = Problem("p1", "1 + 1?", "2", "number"), Problem("p2", "2 + 2?", "4", "number")
     system = (Message("system", "Be brief."), Message("user", "2 + 2?"))
     return [
-        Trace(first, "1 + 1?", TEXTS[0], finish="stop", verdict=Verdict("right")),
-        Trace(first, "1 + 1?", TEXTS[1], finish="stop", verdict=Verdict("wrong")),
-        Trace(second, system, TEXTS[2], finish="stop", verdict=Verdict("right")),
-        Trace(second, system, TEXTS[3], finish="stop", verdict=Verdict("unparsed")),
+        Trace(first, "1 + 1?", TEXTS[0], finish_reason="stop", verdict=Verdict("right")),
+        Trace(first, "1 + 1?", TEXTS[1], finish_reason="stop", verdict=Verdict("wrong")),
+        Trace(second, system, TEXTS[2], finish_reason="stop", verdict=Verdict("right")),
+        Trace(second, system, TEXTS[3], finish_reason="stop", verdict=Verdict("unparsed")),
     ]
 
 
@@ -129,7 +129,7 @@ def test_what_is_exported_is_imported_with_the_same_texts_and_prompts(
     assert [(t.text, t.problem.id) for t in back] == [(t.text, t.problem.id) for t in wanted]
     assert [t.prompt for t in back] == [t.prompt for t in wanted]
     model = Recorded.load(tmp_path / f"rows{suffix}")
-    asked = [Request(t.question, draw=at % 2) for at, t in enumerate(wanted)]
+    asked = [Request(t.question, sample_index=at % 2) for at, t in enumerate(wanted)]
     assert [c.text for c in model.write(asked)] == [t.text for t in wanted]
 
 
@@ -146,20 +146,20 @@ def test_preference_rows_come_back_with_their_rivals(tmp_path: Path) -> None:
     wanted = make_pairs(traces())
     save_rows(export_rows(wanted, "preference"), tmp_path / "p.jsonl")
     back = row_traces.read_traces(str(tmp_path / "p.jsonl")).traces
-    assert [(t.text, t.rival.text) for t in back if t.rival] == [(TEXTS[0], TEXTS[1])]
+    assert [(t.text, t.rejected.text) for t in back if t.rejected] == [(TEXTS[0], TEXTS[1])]
     with pytest.raises(StageError, match="has no rejected trace"):
         export_rows(traces(), "preference")
 
 
 def test_pairs_are_right_and_wrong_attempts_at_one_prompt() -> None:
-    assert [(t.text, t.rival.text) for t in make_pairs(traces()) if t.rival] == [
+    assert [(t.text, t.rejected.text) for t in make_pairs(traces()) if t.rejected] == [
         (TEXTS[0], TEXTS[1])
     ]
     posed = dataclasses.replace(traces()[1], prompt="Think. 1 + 1?").annotate(
         verdict=Verdict("wrong")
     )
     assert not make_pairs([traces()[0], posed])  # another prompt is another question to the learner
-    cut = traces()[1].annotate(finish="length")
+    cut = traces()[1].annotate(finish_reason="length")
     assert not make_pairs([traces()[0], cut])
     labels = [
         t.annotate(verdict=Verdict("unjudged"), scores={"label": float(at == 0)})
@@ -213,7 +213,7 @@ def test_trl_takes_the_rows(
             "messages": ("text",),
             "preference": ("chosen", "rejected"),
         }[layout]
-        texts = [made.text, made.rival.text] if made.rival else [made.text]
+        texts = [made.text, made.rejected.text] if made.rejected else [made.text]
         for name, text in zip(names, texts, strict=True):
             assert text.split("</think>")[-1].strip() in told[name]
 

@@ -20,7 +20,7 @@ def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     tiny_checkpoint(tmp_path / "tiny", positions=128)
     rows = [{"question": f"Say something about {i}.", "answer": "(?s).*"} for i in range(6)]
     Path("train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    told = "run sft --problems train.jsonl --kind regex --student transformers:tiny --set max_tokens=40 --out out"
+    told = "run sft --problems train.jsonl --kind regex --student transformers:tiny --set max_new_tokens=40 --out out"
     return [*told.split(), "--set", "training.max_steps=1", "--threads", "1", "--quiet"]
 
 

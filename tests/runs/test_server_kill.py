@@ -61,7 +61,7 @@ with Store.open(folder) as store:
     sampler = with_cache(load_model(spec), store, role="sampler", arm="rft", seed=0)
     posed = pose_all(load(problems, kind="number"))
     with using(Session(ledger=ledger, verdict_cache=store.verdicts)):
-        drive(METHODS["rft"], posed, {"student": Stub(), "sampler": sampler}, {"n": 4, "max_tokens": 64}, train)
+        drive(METHODS["rft"], posed, {"student": Stub(), "sampler": sampler}, {"n": 4, "max_new_tokens": 64}, train)
     ledger.finish()
 """
 
@@ -106,7 +106,7 @@ def completions(folder: Path) -> dict[Asked, tuple[int, str]]:
         except sqlite3.OperationalError:
             return {}  # killed before the tables were made
     return {
-        counted(model, json.loads(payload)): (json.loads(payload)["draw"], text)
+        counted(model, json.loads(payload)): (json.loads(payload)["sample_index"], text)
         for model, payload, text in found
     }
 
@@ -116,7 +116,7 @@ def counted(model: str, payload: dict) -> Asked:
     prompt = to_prompt(payload["prompt"])
     settings = {name: tuple(v) if isinstance(v, list) else v for name, v in payload["settings"]}
     request = Request(
-        prompt, payload["prefix"], Sampling(**settings), payload["draw"], payload["seed"]
+        prompt, payload["prefix"], Sampling(**settings), payload["sample_index"], payload["seed"]
     )
     turns = [("user", prompt)] if isinstance(prompt, str) else prompt
     return Asked(
@@ -248,7 +248,7 @@ def test_a_whole_run_killed_at_twenty_four_moments(tmp_path, tiny_checkpoint):
                 "--set",
                 "n=8",
                 "--set",
-                "max_tokens=64",
+                "max_new_tokens=64",
                 "--threads",
                 "1",
                 "--quiet",

@@ -30,9 +30,11 @@ def test_second_call_is_served_and_equal(store: Store):
 def test_seed_draw_and_settings_are_in_the_key(store: Store):
     model = Plain()
     for seed, draw in ((1, 0), (1, 1), (2, 0), (1, 0)):
-        with_cache(model, store, role="teacher", arm="sft", seed=seed).write(ask("a", draw=draw))
+        with_cache(model, store, role="teacher", arm="sft", seed=seed).write(
+            ask("a", sample_index=draw)
+        )
     with_cache(model, store, role="teacher", arm="sft", seed=1).write([Request("a")])
-    assert [(c[0].seed, c[0].draw, c[0].sampling.temperature) for c in model.calls] == [
+    assert [(c[0].seed, c[0].sample_index, c[0].sampling.temperature) for c in model.calls] == [
         (1, 0, 0.5),
         (1, 1, 0.5),
         (2, 0, 0.5),
@@ -161,7 +163,7 @@ def test_a_failing_owner_hands_the_key_to_who_waits(store: Store):
 def test_a_failure_is_final_until_retried_and_then_once(store: Store):
     failing = Plain(fails={"b"})
     first = with_cache(failing, store, role="teacher", arm="sft", seed=0).write(ask("a", "b"))
-    assert (first[1].error, first[1].finish, first[1].tokens) == ("time-out", "", Tokens(7))
+    assert (first[1].error, first[1].finish_reason, first[1].tokens) == ("time-out", "", Tokens(7))
     healthy = Plain()
     assert (
         with_cache(healthy, store, role="teacher", arm="sft", seed=0).write(ask("a", "b")) == first

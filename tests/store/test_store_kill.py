@@ -36,7 +36,7 @@ class Logging(Planner):
     size = 4
     def write(self, requests):
         for request in requests:
-            os.write(log, (json.dumps([request.prompt, request.draw]) + "\\n").encode())
+            os.write(log, (json.dumps([request.prompt, request.sample_index]) + "\\n").encode())
         time.sleep(0.003)
         return super().write(requests)
 
@@ -47,7 +47,7 @@ with Store.open(folder) as store:
         ledger = store.ledger(arm)
         for draw in range(DRAWS):
             model = with_cache(Logging("model-logging"), store, role="teacher", arm=arm, seed=5)
-            requests = ask(*PROMPTS[: 30 if arm == "sft" else None], draw=draw)
+            requests = ask(*PROMPTS[: 30 if arm == "sft" else None], sample_index=draw)
             done = model.write(requests)
             traces = [Trace(Problem(r.prompt, r.prompt), r.prompt, c.text, author=Author(model.id, "", (), draw))
                       for r, c in zip(requests, done)]
@@ -76,10 +76,10 @@ def started(folder: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
         yield run
 
 
-def batches_of(prompts: list[str], draw: int) -> list[list[str]]:
+def batches_of(prompts: list[str], sample_index: int) -> list[list[str]]:
     planner = Planner()
     planner.size = 4
-    requests = ask(*prompts, draw=draw, seed=5)
+    requests = ask(*prompts, sample_index=sample_index, seed=5)
     return [[requests[i].key("model-logging") for i in batch] for batch in planner.plan(requests)]
 
 
@@ -121,7 +121,7 @@ def test_killed_at_random_moments(tmp_path: Path):
         with Store.open(folder) as store:
             entries = list(store.completions.iterate())
         check_whole({entry.key for entry in entries})
-        known = {(json.loads(entry.payload)["prompt"], entry.draw) for entry in entries}
+        known = {(json.loads(entry.payload)["prompt"], entry.sample_index) for entry in entries}
         if kills == 6:
             break
     assert kills >= 4

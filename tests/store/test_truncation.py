@@ -20,12 +20,12 @@ def cut(request: Request) -> Completion:
     """Says w0 to w9, at most `max_tokens` of them; half as many where it is asked to be shorter."""
     prompt = request.prompt if isinstance(request.prompt, str) else request.prompt[-1].content
     if "fail" in prompt and (
-        request.prefix or ASK_SHORTER in prompt or request.sampling.max_tokens > 4
+        request.prefix or ASK_SHORTER in prompt or request.sampling.max_new_tokens > 4
     ):
         return Completion("", "", Tokens(3), "server: 503")
     begin = len(request.prefix.split())
     words = (WORDS[: len(WORDS) // 2] if ASK_SHORTER in prompt else WORDS)[begin:]
-    said = words[: request.sampling.max_tokens]
+    said = words[: request.sampling.max_new_tokens]
     finish = "length" if len(said) < len(words) else "stop"
     logprobs = tuple(-float(word[1]) for word in said)
     return Completion("".join(said), finish, Tokens(7 + begin, len(said)), "", 0.5, logprobs, 0.25)
@@ -52,7 +52,9 @@ def make(request):
 
 
 def say(*limits: int, prompt: str = "talk") -> list[Request]:
-    return [Request(f"{prompt} {i}", sampling=Sampling(max_tokens=n)) for i, n in enumerate(limits)]
+    return [
+        Request(f"{prompt} {i}", sampling=Sampling(max_new_tokens=n)) for i, n in enumerate(limits)
+    ]
 
 
 def run(make, store, policy, requests, calls):
@@ -74,52 +76,60 @@ def run(make, store, policy, requests, calls):
 
 def test_keep_marks_what_was_cut(make, store):
     short, whole = run(make, store, "keep", say(4, 20), 2)
-    assert (short.text, short.finish, short.error) == ("w0 w1 w2 w3 ", "length", "")
-    assert (whole.text, whole.finish) == (WHOLE, "stop")
+    assert (short.text, short.finish_reason, short.error) == ("w0 w1 w2 w3 ", "length", "")
+    assert (whole.text, whole.finish_reason) == (WHOLE, "stop")
 
 
 def test_drop_is_a_failure_to_the_caller_and_stays_in_the_store(make, store):
     short, whole = run(make, store, "drop", say(4, 20), 2)
-    assert (short.text, short.finish, short.error) == ("", "", "length: cut off after 4 tokens")
+    assert (short.text, short.finish_reason, short.error) == (
+        "",
+        "",
+        "length: cut off after 4 tokens",
+    )
     assert (short.tokens, short.cost) == (Tokens(7, 4), 0.25)
     assert whole.text == WHOLE
     texts = {
-        stored.completion.text: stored.completion.finish for stored in store.completions.iterate()
+        stored.completion.text: stored.completion.finish_reason
+        for stored in store.completions.iterate()
     }
     assert texts == {"w0 w1 w2 w3 ": "length", WHOLE: "stop"}
 
 
 def test_continue_goes_on_from_the_text_and_joins_it(make, store):
     first, whole, never = run(make, store, "continue", say(4, 20, 2), 3 + 1 + 1 + MAX_CONTINUATIONS)
-    assert (first.text, first.finish) == (WHOLE, "stop")
+    assert (first.text, first.finish_reason) == (WHOLE, "stop")
     assert first.tokens == Tokens(7 + 11 + 15, 10)
     assert (first.cost, first.seconds) == (0.75, 1.5)
     assert first.logprobs == tuple(-float(i) for i in range(10))
     assert whole.text == WHOLE
-    assert (never.text, never.finish) == ("".join(WORDS[: 2 * (1 + MAX_CONTINUATIONS)]), "length")
+    assert (never.text, never.finish_reason) == (
+        "".join(WORDS[: 2 * (1 + MAX_CONTINUATIONS)]),
+        "length",
+    )
 
 
 def test_raise_asks_once_more_with_twice_the_room(make, store):
     enough, still, whole = run(make, store, "raise", say(5, 4, 20), 5)
-    assert (enough.text, enough.finish, enough.tokens) == (WHOLE, "stop", Tokens(7, 10))
+    assert (enough.text, enough.finish_reason, enough.tokens) == (WHOLE, "stop", Tokens(7, 10))
     assert [(t.error, t.tokens, t.text, t.billed) for t in enough.tries] == [
         ("length: cut off after 5 tokens", Tokens(7, 5), "".join(WORDS[:5]), True)
     ]
-    assert (still.text, still.finish) == ("".join(WORDS[:8]), "length")
+    assert (still.text, still.finish_reason) == ("".join(WORDS[:8]), "length")
     assert (whole.text, whole.tries) == (WHOLE, ())
 
 
 def test_shorter_asks_once_more_for_less(make, store):
     enough, still = run(make, store, "shorter", say(5, 4), 4)
-    assert (enough.text, enough.finish) == ("".join(WORDS[:5]), "stop")
-    assert (still.text, still.finish) == ("".join(WORDS[:4]), "length")
+    assert (enough.text, enough.finish_reason) == ("".join(WORDS[:5]), "stop")
+    assert (still.text, still.finish_reason) == ("".join(WORDS[:4]), "length")
     assert [len(answer.tries) for answer in (enough, still)] == [1, 1]
 
 
 @pytest.mark.parametrize("policy", ["continue", "raise", "shorter"])
 def test_where_the_further_call_fails_the_cut_answer_stands(make, store, policy):
     (answer,) = run(make, store, policy, say(4, prompt="fail"), 2)
-    assert (answer.text, answer.finish, answer.error) == ("w0 w1 w2 w3 ", "length", "")
+    assert (answer.text, answer.finish_reason, answer.error) == ("w0 w1 w2 w3 ", "length", "")
     assert [attempt.error for attempt in answer.tries] == ["server: 503"]
 
 

@@ -30,7 +30,7 @@ PROBLEM = Problem("p", "Add 3, 5, 9.", "17", kind="sum")
 
 
 def chain(text: str, problem: Problem = PROBLEM) -> Trace:
-    return Trace(problem, problem.question, text=text, finish="stop", operator="sample")
+    return Trace(problem, problem.question, text=text, finish_reason="stop", operator="sample")
 
 
 GOOD = chain("3 + 5 = 8. Then 8 + 9 = 17. The answer is 17.")

@@ -15,7 +15,12 @@ from potstill.traces import edit, segment
 
 AUTHOR = Author("m", "prompt-1", (), 0)
 TRACE = Trace(
-    Problem("p", "q"), "q", text="Wait, no. Wait, yes.", given=5, finish="stop", author=AUTHOR
+    Problem("p", "q"),
+    "q",
+    text="Wait, no. Wait, yes.",
+    prefix_length=5,
+    finish_reason="stop",
+    author=AUTHOR,
 )
 
 
@@ -67,7 +72,12 @@ def test_edit_makes_a_child_and_drops_what_was_said_of_the_text():
         verdict=Verdict("right"), scores={"x": 1.0}, spans=(Span(0, 2, "unit"),), weight=0.5
     )
     [made] = edit(head, [judged])
-    assert (made.text, made.given, made.finish, made.author) == ("Wait, no.", 5, "cut", AUTHOR)
+    assert (made.text, made.prefix_length, made.finish_reason, made.author) == (
+        "Wait, no.",
+        5,
+        "cut",
+        AUTHOR,
+    )
     assert made.parents == (TRACE.id,) and made.line == TRACE.id and made.operator == "edit"
     assert (
         made.verdict.status == "unjudged"
@@ -78,7 +88,7 @@ def test_edit_makes_a_child_and_drops_what_was_said_of_the_text():
 
 
 @pytest.mark.parametrize(
-    ("fn", "given", "finish"),
+    ("fn", "prefix_length", "finish_reason"),
     [
         (head, 5, "cut"),
         (tail, 0, "stop"),
@@ -87,9 +97,9 @@ def test_edit_makes_a_child_and_drops_what_was_said_of_the_text():
         (lambda t: "Wait. A", 0, "stop"),
     ],
 )
-def test_given_and_finish_follow_from_the_text(fn, given, finish):
+def test_prefix_length_and_finish_reason_follow_from_the_text(fn, prefix_length, finish_reason):
     [made] = edit(fn, [TRACE])
-    assert (made.given, made.finish) == (given, finish)
+    assert (made.prefix_length, made.finish_reason) == (prefix_length, finish_reason)
 
 
 def test_edit_to_nothing_is_blank_again():
@@ -103,8 +113,8 @@ def test_edit_returns_fields_lists_or_nothing(book):
         [TRACE],
     )
     assert a.text.endswith("!") and a.spans[0].weight == 0 and a.weight == 2.0
-    b, c = edit(lambda t: [t.text[:4], {"text": "x", "finish": "length"}], [TRACE])
-    assert (b.text, c.text, c.finish) == ("Wait", "x", "length") and b.id != c.id
+    b, c = edit(lambda t: [t.text[:4], {"text": "x", "finish_reason": "length"}], [TRACE])
+    assert (b.text, c.text, c.finish_reason) == ("Wait", "x", "length") and b.id != c.id
     assert (
         edit(lambda t: t.text, [TRACE]) == [TRACE] and edit(lambda t: t.text, [TRACE])[0] is TRACE
     )

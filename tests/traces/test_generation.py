@@ -46,45 +46,54 @@ def test_sample_writes_below_the_learners_prompt():
         "Well,",
         ("\n",),
     )
-    assert (made.text, made.given, made.new, made.finish) == ("Well, 3.", 5, " 3.", "stop")
+    assert (made.text, made.prefix_length, made.new, made.finish_reason) == (
+        "Well, 3.",
+        5,
+        " 3.",
+        "stop",
+    )
     assert made.parents == (problem.id,) and made.operator == "sample" and made.root == ""
     assert (
-        made.author.settings == (("temperature", 0.5), ("stop", ("\n",))) and made.author.draw == 0
+        made.author.settings == (("temperature", 0.5), ("stop", ("\n",)))
+        and made.author.sample_index == 0
     )
 
 
 def test_sample_continues_held_text_and_keeps_what_was_said_of_it():
     [problem] = sums(1)
     [cut] = segment(
-        r"(?<=\. )", [Trace(problem.problem, "q", text="One. Two. ", finish="cut", operator="edit")]
+        r"(?<=\. )",
+        [Trace(problem.problem, "q", text="One. Two. ", finish_reason="cut", operator="edit")],
     )
     model = Says("Three.")
     [made] = sample(model, [cut])
     assert (
         model.requests[0].prefix == "One. Two. "
         and made.text == "One. Two. Three."
-        and made.given == 10
+        and made.prefix_length == 10
     )
     assert made.units == ("One. ", "Two. ") and made.line == cut.id == made.root
 
 
 def test_prompt_is_for_the_writer_only():
     [problem] = sums(1)
-    held = Trace(problem.problem, problem.prompt, text="One. ", finish="cut")
+    held = Trace(problem.problem, problem.prompt, text="One. ", finish_reason="cut")
     model = Says("Two.")
     [made] = sample(model, [held], prompt="Finish {text}", prefix="So: ")
     assert model.requests[0].prompt == "Finish One. " and model.requests[0].prefix == "So: "
-    assert made.prompt == problem.prompt and made.text == "One. So: Two." and made.given == 9
+    assert (
+        made.prompt == problem.prompt and made.text == "One. So: Two." and made.prefix_length == 9
+    )
 
 
 def test_pose_is_for_the_learner():
     [problem] = sums(1)
-    attempt = Trace(problem.problem, problem.prompt, text="bad chain", finish="stop")
+    attempt = Trace(problem.problem, problem.prompt, text="bad chain", finish_reason="stop")
     [posed] = pose("Correct: {question} {text}", [attempt])
     assert posed.prompt == f"Correct: {problem.question} bad chain"
     assert posed.text == "" and posed.parents == (attempt.id,) and posed.line == attempt.id
     [made] = sample(Says("fix"), [posed], prompt="secret instruction for {prompt}")
-    assert made.prompt == posed.prompt and made.line == attempt.id and made.given == 0
+    assert made.prompt == posed.prompt and made.line == attempt.id and made.prefix_length == 0
 
 
 def test_draw_asks_again_where_an_equal_call_reuses():
@@ -92,29 +101,30 @@ def test_draw_asks_again_where_an_equal_call_reuses():
     model = Cached(Fake("m"), held, meter)
     first = sample(model, sums(3))
     assert [t.id for t in sample(model, sums(3))] == [t.id for t in first] and len(meter.keys) == 3
-    again = sample(model, sums(3), draw=1)
+    again = sample(model, sums(3), sample_index=1)
     assert len(meter.keys) == 6 and not {t.id for t in first} & {t.id for t in again}
     four = sample(model, sums(3), n=4)
     assert len(meter.keys) == 6 + 9 and [t.id for t in four[::4]] == [t.id for t in first]
     eight = sample(model, sums(3), n=8)
     assert len(meter.keys) == 15 + 12 and {t.id for t in four} < {t.id for t in eight}
-    assert [t.author.draw for t in eight[:8]] == list(range(8)) and again[
+    assert [t.author.sample_index for t in eight[:8]] == list(range(8)) and again[
         0
-    ].author.draw == 1_000_000
+    ].author.sample_index == 1_000_000
 
 
 def test_twins_take_different_draws():
     problem = blank(Problem("a", "Add 1, 2.")), blank(Problem("b", "Add 1, 2."))
     model = Says("x", "y", "z", "w")
     sample(model, problem, n=2)
-    assert [r.draw for r in model.requests] == [0, 1, 2, 3]
+    assert [r.sample_index for r in model.requests] == [0, 1, 2, 3]
 
 
 def test_a_rewrite_has_many_parents():
     """ORION: one reference, several errors, in one prompt; joined by problem, or by line where each has its own."""
     a, b = sums(2)
     references = [
-        Trace(t.problem, t.prompt, text=f"reference {t.problem.id}", finish="stop") for t in (a, b)
+        Trace(t.problem, t.prompt, text=f"reference {t.problem.id}", finish_reason="stop")
+        for t in (a, b)
     ]
     mistakes = [
         Trace(a.problem, a.prompt, text=f"mistake {i}", operator="sample") for i in range(3)
@@ -130,7 +140,7 @@ def test_a_rewrite_has_many_parents():
     )
     assert (
         ours.text == "new a"
-        and ours.given == 0
+        and ours.prefix_length == 0
         and ours.prompt == a.prompt
         and ours.root == references[0].id
     )
@@ -156,7 +166,11 @@ def test_saw_gold_is_inherited_from_parents_and_context():
 def test_a_failed_generation_is_a_trace_and_passes_through(book):
     [problem] = sums(1)
     [failed] = sample(Says(Completion("", "", error="timed out")), [problem])
-    assert failed.error == "timed out" and failed.finish == "" and failed.parents == (problem.id,)
+    assert (
+        failed.error == "timed out"
+        and failed.finish_reason == ""
+        and failed.parents == (problem.id,)
+    )
     nobody = Says()
     assert sample(nobody, [failed], n=5) == rewrite(nobody, [failed], prompt="{text}") == [failed]
     assert pose("{text}", [failed]) == verify([failed]) == [failed]
@@ -173,7 +187,7 @@ def test_errored_traces_keep_their_place():
 
 def judged(problem: Trace, text: str) -> Trace:
     [trace] = verify(
-        [Trace(problem.problem, problem.prompt, text=text, finish="stop", operator="sample")]
+        [Trace(problem.problem, problem.prompt, text=text, finish_reason="stop", operator="sample")]
     )
     return trace
 
@@ -245,7 +259,7 @@ def test_made_traces_and_funnel_lines_reach_the_ledger(book):
     [
         (lambda: sample(Says(), sums(1), temprature=0.5), "unknown setting 'temprature'"),
         (lambda: sample(Says(), sums(1), n=0), "n=0"),
-        (lambda: sample(Says(), sums(1), draw=-1), "draw=-1"),
+        (lambda: sample(Says(), sums(1), sample_index=-1), "sample_index=-1"),
     ],
 )
 def test_wrong_calls_are_config_errors(call, says):

@@ -78,7 +78,7 @@ def test_8_percent_failures_end_cleanly_and_train_no_errored_row(name):
     assert errors, "the injection does something"
     assert all(not row.error and row.text for stage in run.trainer.stages for row in stage.rows)
     assert all(
-        not row.rival.error for stage in run.trainer.stages for row in stage.rows if row.rival
+        not row.rejected.error for stage in run.trainer.stages for row in stage.rows if row.rejected
     )
     reasons = {d.reason for d in run.book.drops if d.trace.error}
     assert reasons <= {"error: timed out"}
@@ -113,7 +113,7 @@ def test_killed_and_resumed_is_the_same_run(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "calls"), [("orion", 4, 21), ("retro_search", 12, 22), ("lema", 2, 40)]
+    ("name", "size", "calls"), [("orion", 4, 23), ("retro_search", 12, 30), ("lema", 2, 38)]
 )
 def test_killed_at_every_point(name, size, calls):
     whole = Run(name, size=size)
@@ -200,9 +200,9 @@ def test_elad_continues_from_the_last_student_and_masks_what_was_accepted():
     run.go()
     first, second = run.trainer.stages
     assert first.model.id == "student" and second.model.id == run.trainer.kept[first.key({})].id
-    continued = [row for row in first.rows if row.given]
+    continued = [row for row in first.rows if row.prefix_length]
     assert continued and all(
-        row.text[: row.given] == run.book.traces[row.parents[0]].text for row in continued
+        row.text[: row.prefix_length] == run.book.traces[row.parents[0]].text for row in continued
     )
     assert 10 <= len(first.rows) <= 30, "the budget holds over the whole pool"
 
@@ -234,8 +234,8 @@ def test_redi_pairs_right_with_wrong():
     run.go()
     _, second = run.trainer.stages
     assert second.rows and {r.verdict.status for r in second.rows} == {"right"}
-    assert {r.rival.verdict.status for r in second.rows} == {"wrong"}
-    assert all(r.problem == r.rival.problem for r in second.rows) and len(
+    assert {r.rejected.verdict.status for r in second.rows} == {"wrong"}
+    assert all(r.problem == r.rejected.problem for r in second.rows) and len(
         {r.problem.id for r in second.rows}
     ) == len(second.rows)
 
@@ -246,7 +246,7 @@ def test_supercorrect_pairs_corrections_of_one_line():
     first, second = run.trainer.stages
     assert second.model.id == run.trainer.kept[first.key({})].id
     assert second.rows and all(
-        r.line == r.rival.line and r.prompt == r.rival.prompt for r in second.rows
+        r.line == r.rejected.line and r.prompt == r.rejected.prompt for r in second.rows
     )
     assert {r.author.model for r in second.rows} == {"teacher"}
     assert isinstance(solver, partial) and solver.args[0].id == run.trainer.kept[second.key({})].id

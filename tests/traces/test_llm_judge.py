@@ -21,7 +21,7 @@ PART = re.compile(
 
 
 def reply(text: str, problem: Problem = PROBLEM) -> Trace:
-    return Trace(problem, problem.question, text=text, finish="stop", operator="sample")
+    return Trace(problem, problem.question, text=text, finish_reason="stop", operator="sample")
 
 
 def answers(request: Request) -> dict[str, str]:

@@ -84,7 +84,7 @@ def test_best_always_yields_k_and_prefers_scored_to_unscored_to_errored(kinds, k
 def test_pair_is_the_good_one_with_a_rival(book):
     good, bad = traces("g1", "g2", "g3"), traces("b1", "b2")
     pairs = pair(good, bad, k=2)
-    assert [(t.text, t.rival.text) for t in pairs] == [("g1", "b1"), ("g2", "b2")]
+    assert [(t.text, t.rejected.text) for t in pairs] == [("g1", "b1"), ("g2", "b2")]
     assert [t.id for t in pairs] == [t.id for t in good[:2]]
     assert pair(traces("x", of="alone"), bad) == []
     assert [d.reason for d in book.drops] == [
@@ -96,7 +96,7 @@ def test_pair_is_the_good_one_with_a_rival(book):
 def test_pair_by_line():
     a, b = traces("a", "b")
     fixes = [Trace(t.problem, "q", text=f"{t.text} fixed", root=t.id) for t in (a, b)]
-    assert [t.rival.text for t in pair(fixes, [b, a], by=line)] == ["a", "b"]
+    assert [t.rejected.text for t in pair(fixes, [b, a], by=line)] == ["a", "b"]
 
 
 def test_pair_refuses_unequal_prompts():
@@ -109,19 +109,22 @@ def test_pair_refuses_unequal_prompts():
 
 
 def test_pair_masks_the_common_given_text_and_not_the_common_beginning():
-    good, bad = traces("<think>Step 1. right", given=15), traces("<think>Step 1. wrong", given=15)
+    good, bad = (
+        traces("<think>Step 1. right", prefix_length=15),
+        traces("<think>Step 1. wrong", prefix_length=15),
+    )
     [made] = pair(good, bad)
-    mask = Span(0, 15, "given", 0.0)
-    assert made.spans == made.rival.spans == (mask,)
+    mask = Span(0, 15, "prefix", 0.0)
+    assert made.spans == made.rejected.spans == (mask,)
     [free] = pair(traces("<correct>a"), traces("<correct>b"))
-    assert free.spans == free.rival.spans == ()
-    [half] = pair(traces("ab cd right", given=6), traces("ab xx wrong", given=6))
-    assert half.spans == (Span(0, 3, "given", 0.0),)
+    assert free.spans == free.rejected.spans == ()
+    [half] = pair(traces("ab cd right", prefix_length=6), traces("ab xx wrong", prefix_length=6))
+    assert half.spans == (Span(0, 3, "prefix", 0.0),)
 
 
 def test_pair_and_failures():
     a, b = traces("g"), traces("b")
-    assert [t.error or t.rival.text for t in pair([failed(), *a], [failed(), *b])] == [
+    assert [t.error or t.rejected.text for t in pair([failed(), *a], [failed(), *b])] == [
         "timed out",
         "b",
     ]

@@ -14,7 +14,7 @@ def traces(count: int = 12) -> TraceList:
     made = []
     for index in range(count):
         problem = Problem(f"p{index}", "What is 1 + 1?", "2")
-        trace = dataclasses.replace(blank(problem), text=f"<b>{index}</b>", finish="stop")
+        trace = dataclasses.replace(blank(problem), text=f"<b>{index}</b>", finish_reason="stop")
         status = "right" if index % 3 else "wrong"
         made.append(trace.annotate(verdict=Verdict(status, str(index)), scores={"length": index}))
     return TraceList(made)

@@ -35,7 +35,7 @@ def rows(count=8):
             Problem(str(i), f"Ned has {10 + i} shells."),
             f"Ned has {10 + i} shells.",
             text="So " * (i % 4) + f"{ANSWERS[i]} - {i} = {ANSWERS[-i]}.",
-            finish="length" if i == 5 else "stop",
+            finish_reason="length" if i == 5 else "stop",
             weight=0.5 if i == 2 else 1.0,
             spans=(Span(0, 3, "step", 2.0),) if i == 3 else (),
         )
@@ -116,7 +116,7 @@ def test_it_equals_a_loop_written_by_hand(tiny_checkpoint, tmp_path, size):
 
 
 def test_it_learns_eight_rows_by_heart_and_stops_by_itself(tiny_checkpoint, tmp_path):
-    traces = [t.annotate(weight=1.0, spans=(), finish="stop") for t in rows()]
+    traces = [t.annotate(weight=1.0, spans=(), finish_reason="stop") for t in rows()]
     done = fit(
         traces,
         tiny_checkpoint,
@@ -140,7 +140,7 @@ def test_it_learns_eight_rows_by_heart_and_stops_by_itself(tiny_checkpoint, tmp_
 
 
 def test_the_report_counts_steps_rows_and_tokens(tiny_checkpoint, tmp_path):
-    traces = [*rows(), Trace(Problem("x", "q"), "q", text="hi <|im_end|>", finish="stop")]
+    traces = [*rows(), Trace(Problem("x", "q"), "q", text="hi <|im_end|>", finish_reason="stop")]
     calls = []
     settings = TrainingSettings(num_train_epochs=2, batch_size=4, learning_rate=1e-3, threads=1)
     done = fit(
@@ -345,7 +345,7 @@ def test_a_loss_that_is_no_number_stops_naming_the_step(tiny_checkpoint, tmp_pat
 
 
 def test_bad_rows_stop_before_anything_is_trained(tiny_checkpoint, tmp_path):
-    long = [Trace(Problem("l", "q"), "q", text="Ned " * 600, finish="stop"), *rows()]
+    long = [Trace(Problem("l", "q"), "q", text="Ned " * 600, finish_reason="stop"), *rows()]
     with pytest.raises(StageError, match="1 of 9 rows longer than max_length=512"):
         fit(long, tiny_checkpoint, tmp_path / "a", TrainingSettings())
     assert (

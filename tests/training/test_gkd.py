@@ -20,7 +20,7 @@ from potstill.training.settings import TrainingSettings
 
 def gkd(problems, teacher, student, *, on_policy_fraction=0.5):
     """A method: `seq_kd=True` is `sample(teacher, ...)`, False the data set's own solutions as rows."""
-    chains = keep(ok, sample(teacher, problems, max_tokens=60, temperature=1.0))
+    chains = keep(ok, sample(teacher, problems, max_new_tokens=60, temperature=1.0))
     yield Stage(
         student, chains, "jsd", beta=0.5, teacher=teacher, on_policy_fraction=on_policy_fraction
     )

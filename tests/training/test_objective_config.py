@@ -313,9 +313,9 @@ def test_a_reward_is_known_by_what_it_does():
 def test_a_pair_with_a_refused_side_is_left_out_and_counted(tmp_path, tiny_checkpoint):
     bad = pairs()
     for at, text in ((0, "  "), (1, "x <|im_end|> y")):
-        rival = bad[at].rival
+        rival = bad[at].rejected
         bad[at] = bad[at].annotate(
-            rival=Trace(rival.problem, rival.prompt, text=text, finish="stop")
+            rejected=Trace(rival.problem, rival.prompt, text=text, finish_reason="stop")
         )
     done = fit(
         bad,
@@ -338,7 +338,7 @@ def test_a_pair_with_a_refused_side_is_left_out_and_counted(tmp_path, tiny_check
 def test_pairs_of_the_same_text_are_left_out_and_counted(tmp_path, tiny_checkpoint):
     same = pairs()
     same[2] = same[2].annotate(
-        rival=Trace(same[2].problem, same[2].prompt, text=same[2].text, finish="stop")
+        rejected=Trace(same[2].problem, same[2].prompt, text=same[2].text, finish_reason="stop")
     )
     done = fit(
         same,
@@ -361,9 +361,9 @@ def test_pairs_of_the_same_text_are_left_out_and_counted(tmp_path, tiny_checkpoi
 def test_no_answer_is_cut_off_in_pairs_either(tmp_path, tiny_checkpoint):
     """Above `max_dropped_share`, rows that are too long stop the training: either side of a pair, and prompts alone."""
     long = pairs()
-    rival = long[3].rival
+    rival = long[3].rejected
     long[3] = long[3].annotate(
-        rival=Trace(rival.problem, rival.prompt, text="Ned " * 600, finish="stop")
+        rejected=Trace(rival.problem, rival.prompt, text="Ned " * 600, finish_reason="stop")
     )
     with pytest.raises(
         StageError, match="1 of 8 rows longer than max_length=512: their answers would be cut off"
@@ -403,12 +403,12 @@ def test_too_long_prompts_are_counted_and_refused(tmp_path, tiny_checkpoint):
 def test_steps_that_follow_different_texts_are_refused(tiny_checkpoint, tmp_path):
     (row,) = rows(1)
     sides = [
-        dataclasses.replace(row, text=f"{text}7.", given=len(text))
+        dataclasses.replace(row, text=f"{text}7.", prefix_length=len(text))
         for text in ("Three and", "Two and")
     ]
     with pytest.raises(StageError, match="1 of 1 pairs"):
         fit(
-            [sides[0].annotate(rival=sides[1])],
+            [sides[0].annotate(rejected=sides[1])],
             tiny_checkpoint,
             tmp_path / "out",
             TrainingSettings(),

@@ -92,7 +92,9 @@ def test_kto_reads_labels_or_verdicts_and_sft_does_not():
 def test_objectives_of_prompts_read_the_scores_of_rationales():
     def scored(score):
         return [
-            pair.annotate(scores={"score": 0.9}, rival=pair.rival.annotate(scores={"score": score}))
+            pair.annotate(
+                scores={"score": 0.9}, rejected=pair.rejected.annotate(scores={"score": score})
+            )
             for pair in pairs()
         ]
 

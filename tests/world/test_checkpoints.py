@@ -46,7 +46,7 @@ def test_the_student_continues_what_was_begun():
         steps, told = blank_one.problem.solution.split(". "), parse_story(blank_one.question)
         half = ". ".join(steps[: len(steps) // 2]) + "."
         [whole] = sample(student, [blank_one], prefix=half, temperature=0.0)
-        assert whole.text.startswith(half) and whole.given == len(half)
+        assert whole.text.startswith(half) and whole.prefix_length == len(half)
         assert told is not None and "\\boxed{" in whole.new
         went_on += count_done_events(told, whole.text) > count_done_events(told, half) > 0
     assert went_on >= 7  # the next step is right in most; it is a weak student

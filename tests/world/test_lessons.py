@@ -34,7 +34,11 @@ def test_orions_prompt_in_the_lessons_is_orions_prompt_in_the_method(seed):
     question, made = story.draw_story(rng, story.TASKS["story"])
     asked = problem(question, made)
     chain = Trace(
-        asked, question, text=story.long_solution(made, rng), finish="stop", operator="sample"
+        asked,
+        question,
+        text=story.long_solution(made, rng),
+        finish_reason="stop",
+        operator="sample",
     )
     wrongs = [
         Trace(asked, question, text=lessons.stumble_once(made, rng), operator="sample")

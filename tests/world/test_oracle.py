@@ -23,7 +23,7 @@ seeds = st.integers(0, 2**32)
 
 def ask(prompt, prefix: str = "") -> str:
     [made] = Oracle().write([Request(prompt, prefix)])
-    assert not made.error and made.finish == "stop"
+    assert not made.error and made.finish_reason == "stop"
     return made.text
 
 
@@ -61,7 +61,7 @@ def test_without_a_story_it_fails_and_says_so():
         "Ned has 19 shells. Then Ned eats 2. How many shells does Ned have now?",
     ):
         [made] = Oracle().write([Request(prompt)])
-        assert (made.text, made.finish) == ("", "") and made.error.startswith("program: ")
+        assert (made.text, made.finish_reason) == ("", "") and made.error.startswith("program: ")
     assert Oracle().write([]) == []
 
 

@@ -23,7 +23,7 @@ def rft(
     n: int = 4,
     steps: bool = False,
     temperature: float = 0.7,
-    max_tokens: int = 32768,
+    max_new_tokens: int = 32768,
 ) -> Generator[Stage, Trainable, None]:
     """Self-training: the student learns its own distinct right samples (RFT, Yuan et al., arXiv:2308.01825).
 
@@ -35,11 +35,17 @@ def rft(
         n: samples a problem.
         steps: also demand that every step is right; for problems with a step verifier.
         temperature: of the samples.
-        max_tokens: longest sample.
+        max_new_tokens: longest sample.
     """
     is_right = sound if steps else right
     samples = verify(
-        sample(sampler or student, problems, n=n, temperature=temperature, max_tokens=max_tokens)
+        sample(
+            sampler or student,
+            problems,
+            n=n,
+            temperature=temperature,
+            max_new_tokens=max_new_tokens,
+        )
     )
     yield Stage(student, dedupe(words, keep(is_right, samples)), "sft")
 

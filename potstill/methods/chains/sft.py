@@ -17,7 +17,7 @@ def sft(
     n: int = 1,
     steps: bool = False,
     temperature: float = 0.6,
-    max_tokens: int = 32768,
+    max_new_tokens: int = 32768,
 ) -> Generator[Stage, Trainable, None]:
     """Teacher SFT: the student learns the teacher's right chains as they are (long-CoT baseline in arXiv:2505.22131).
 
@@ -27,8 +27,8 @@ def sft(
         n: chains sampled from the teacher a problem; every right one is a row.
         steps: also demand that every step is right; for problems with a step verifier.
         temperature: of the teacher.
-        max_tokens: longest chain.
+        max_new_tokens: longest chain.
     """
     is_right = sound if steps else right
-    chains = sample(teacher, problems, n=n, temperature=temperature, max_tokens=max_tokens)
+    chains = sample(teacher, problems, n=n, temperature=temperature, max_new_tokens=max_new_tokens)
     yield Stage(student, keep(is_right, verify(chains)), "sft")

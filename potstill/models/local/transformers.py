@@ -82,7 +82,7 @@ class TransformersModel:
             sampling = requests[index].sampling
             batch = batches[-1] if batches else []
             # The order is ascending in length, so this row is the longest of its batch.
-            longest = min(len(prompts[index]) + sampling.max_tokens, self.context)
+            longest = min(len(prompts[index]) + sampling.max_new_tokens, self.context)
             has_room = len(batch) < self._max_rows and (len(batch) + 1) * longest <= cache_positions
             if batch and has_room and requests[batch[0]].sampling == sampling:
                 batch.append(index)
@@ -207,7 +207,9 @@ class TransformersModel:
             prompts=list(index_of_prompt),
             prompt_of_row=[index_of_prompt[tuple(ids)] for ids in prompts],
             seeds=[request.random_seed(self.id) for request in requests],
-            max_new_tokens=[min(sampling.max_tokens, self.context - len(ids)) for ids in prompts],
+            max_new_tokens=[
+                min(sampling.max_new_tokens, self.context - len(ids)) for ids in prompts
+            ],
             sampling=sampling,
             end_ids=self.end_ids,
             has_stop_string=has_stop_string,
@@ -252,7 +254,7 @@ class TransformersModel:
 
 def _plan_order(request: Request, ids: list[int]) -> tuple[Any, ...]:
     """Where a request stands in the plan; by content alone, so that the order of the list does not matter."""
-    return (repr(request.sampling.changed()), len(ids), ids, request.draw, request.seed)
+    return (repr(request.sampling.changed()), len(ids), ids, request.sample_index, request.seed)
 
 
 def _rows_within(max_positions: int, lengths: Sequence[int]) -> int:

@@ -90,7 +90,7 @@ class VllmModel:
         for index, (ids, start) in enumerate(encoded):
             if 0 < start < len(ids) < self.context:
                 fitting.append(index)
-        params = _import_vllm().SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=1)
+        params = _import_vllm().SamplingParams(max_new_tokens=1, temperature=0.0, prompt_logprobs=1)
         outputs = self._generate([encoded[i][0] for i in fitting], [params] * len(fitting))
 
         # vLLM gives a mapping a position: from token id to an entry, of which the given token is one.
@@ -135,7 +135,7 @@ class VllmModel:
             top_p=sampling.top_p,
             top_k=sampling.top_k or -1,  # vLLM's word for all tokens
             repetition_penalty=sampling.repetition_penalty,
-            max_tokens=min(sampling.max_tokens, self.context - prompt_tokens),
+            max_new_tokens=min(sampling.max_new_tokens, self.context - prompt_tokens),
             stop=list(sampling.stop) or None,
             seed=request.random_seed(self.id),
             logprobs=1 if sampling.logprobs else None,

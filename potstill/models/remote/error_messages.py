@@ -70,7 +70,7 @@ def failure_from_status(status: int, data: bytes, headers: Mapping[str, str], ke
     if status == 401 or (status == 403 and not _FILTER_WORDS.search(body_text)):
         return Failure("refused", f"key: {detail}", stops_run=True, status=status)
 
-    # The prompt is too long, unless the message is about a field such as `max_tokens`.
+    # The prompt is too long, unless the message is about a field such as `max_new_tokens`.
     names_context = status == 413 or bool(_CONTEXT_WORDS.search(body_text))
     if status in (400, 413, 422) and names_context and not _UNKNOWN_FIELD_WORDS.search(body_text):
         return Failure("context", detail, status=status)

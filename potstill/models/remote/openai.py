@@ -320,7 +320,7 @@ def _estimate_tokens(request: Request) -> int:
     contents = [prompt] if isinstance(prompt, str) else [turn.content for turn in prompt]
     prompt_tokens = sum(map(len, contents)) // CHARACTERS_PER_TOKEN
     prefix_tokens = len(request.prefix) // CHARACTERS_PER_TOKEN
-    return prompt_tokens + prefix_tokens + request.sampling.max_tokens
+    return prompt_tokens + prefix_tokens + request.sampling.max_new_tokens
 
 
 def _no_tokens(request: Request) -> int:

@@ -112,7 +112,7 @@ class RequestBuilder:
         return len(self.encoder.encode_prompt(request.prompt, request.prefix))
 
     def _max_new_tokens(self, request: Request) -> int:
-        limit, context = request.sampling.max_tokens, self.options.context
+        limit, context = request.sampling.max_new_tokens, self.options.context
         if not context:
             return limit
         return min(limit, max(1, context - self.count_prompt_tokens(request)))

@@ -33,7 +33,7 @@ class Choice(NamedTuple):
     """One completion of an answer; `error` as in `Completion`, `may_retry` where the server broke it off."""
 
     text: str
-    finish: Literal["stop", "length", ""] = "stop"
+    finish_reason: Literal["stop", "length", ""] = "stop"
     error: str = ""
     logprobs: tuple[float, ...] = ()
     may_retry: bool = False
@@ -199,7 +199,7 @@ def to_completions(response: Response) -> list[Completion]:
         completions.append(
             Completion(
                 choice.text,
-                choice.finish,
+                choice.finish_reason,
                 tokens,
                 choice.error,
                 logprobs=choice.logprobs,

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from potstill.data.trace_json import to_prompt
+from potstill.data.trace_json import prefix_length_of, to_prompt
 from potstill.models.model import FAILURES
-from potstill.records import canonical, digest, split_reasoning
+from potstill.records import OLDER_SCHEME, SCHEME, canonical, digest, split_reasoning
 from potstill.store.attempts import StoredAttempt
-from potstill.store.completions import StoredCompletion
+from potstill.store.completions import StoredCompletion, sample_index_of
 from potstill.store.store import Store
 
 VERDICTS = ("right", "wrong", "unparsed", "unjudged")
@@ -58,7 +58,7 @@ class Entry:
     payload: dict[str, Any]
     reasoning: str
     reply: str
-    finish: str
+    finish_reason: str
     error: str
     tokens: dict[str, int]
     cost: float | None
@@ -76,7 +76,7 @@ class Entry:
     def statuses(self) -> set[str]:
         """What the entry can be asked for by: verdicts, "length" or "stop", "error" and the kind of error."""
         statuses = {verdict.status for verdict in self.verdicts if verdict.status}
-        statuses.add(self.finish or "error")
+        statuses.add(self.finish_reason or "error")
         if self.error:
             error_kind = self.error.split(":")[0]
             statuses |= {"error", error_kind}
@@ -142,7 +142,7 @@ def _entries_of(store: Store, part: Sequence[StoredCompletion], arm: str) -> Ite
             payload=payload,
             reasoning=reasoning,
             reply=reply,
-            finish=completion.finish,
+            finish_reason=completion.finish_reason,
             error=completion.error,
             tokens=completion.tokens._asdict(),
             cost=completion.cost,
@@ -175,7 +175,7 @@ def _attempt_entry(stored: StoredAttempt, payload: dict[str, Any]) -> Entry:
         payload=payload,
         reasoning=reasoning,
         reply=reply,
-        finish="",
+        finish_reason="",
         error=attempt.error,
         tokens=attempt.tokens._asdict(),
         cost=attempt.cost,
@@ -227,8 +227,9 @@ def _create_author_index(store: Store) -> None:
 def _author_json(stored: StoredCompletion) -> str:
     """The author of a trace that this completion became, as the trace's record has it."""
     payload = json.loads(stored.payload)
-    prompt_digest = digest("prompt", to_prompt(payload["prompt"]))
-    return canonical([stored.model, prompt_digest, payload["settings"], payload["draw"]])
+    scheme = OLDER_SCHEME if "draw" in payload else SCHEME
+    prompt_digest = digest("prompt", to_prompt(payload["prompt"]), scheme=scheme)
+    return canonical([stored.model, prompt_digest, payload["settings"], sample_index_of(payload)])
 
 
 def _sources_of_trace(
@@ -239,7 +240,7 @@ def _sources_of_trace(
     They differ in the text that they continue: those whose own text the trace ends on; else all, because a truncated
     answer and its continuation are one trace.
     """
-    new_text = record["text"][record["given"] :]
+    new_text = record["text"][prefix_length_of(record) :]
     sources = [stored for stored in candidates if stored.completion.text == new_text]
     return sources or candidates
 

@@ -206,13 +206,13 @@ def _arrow_schema(pa: Any) -> Any:
         "text": text,
         "reasoning": text,
         "reply": text,
-        "given": count,
-        "finish": text,
+        "prefix_length": count,
+        "finish_reason": text,
         "operator": text,
         "parents": pa.list_(text),
         "root": text,
         "model": text,
-        "draw": count,
+        "sample_index": count,
         "settings": text,
         "saw_gold": pa.bool_(),
         "error": text,
@@ -227,7 +227,7 @@ def _arrow_schema(pa: Any) -> Any:
         "completion_tokens": count,
         "cached_tokens": count,
         "reasoning_tokens": count,
-        "rival": text,
+        "rejected": text,
         "rival_text": text,
         "stage": text,
         "position": count,
@@ -238,7 +238,7 @@ def _arrow_schema(pa: Any) -> Any:
 def _to_columns(placed: PlacedTrace) -> dict[str, Any]:
     """One row of a file, under the names of `_arrow_schema`."""
     trace = placed.trace
-    problem, author, verdict, rival = trace.problem, trace.author, trace.verdict, trace.rival
+    problem, author, verdict, rival = trace.problem, trace.author, trace.verdict, trace.rejected
     reasoning, reply = split_reasoning(trace.text)
     columns: dict[str, Any] = {
         "id": trace.id,
@@ -250,8 +250,8 @@ def _to_columns(placed: PlacedTrace) -> dict[str, Any]:
         "text": trace.text,
         "reasoning": reasoning,
         "reply": reply,
-        "given": trace.given,
-        "finish": trace.finish,
+        "prefix_length": trace.prefix_length,
+        "finish_reason": trace.finish_reason,
         "operator": trace.operator,
         "parents": list(trace.parents),
         "root": trace.root,
@@ -268,12 +268,12 @@ def _to_columns(placed: PlacedTrace) -> dict[str, Any]:
     # What is left out here is null in the file.
     if author:
         columns["model"] = author.model
-        columns["draw"] = author.draw
+        columns["sample_index"] = author.sample_index
         columns["settings"] = canonical(dict(author.settings))
     for name, token_count in trace.tokens._asdict().items():
         columns[f"{name}_tokens"] = token_count
     if rival:
-        columns["rival"] = rival.id
+        columns["rejected"] = rival.id
         columns["rival_text"] = rival.text
     if placed.stage:
         columns["stage"] = placed.stage

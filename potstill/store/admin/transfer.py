@@ -107,7 +107,8 @@ def _encode_line(line: str) -> bytes:
 
 
 def _format_completion(stored: StoredCompletion) -> str:
-    fields = ("key", "role", "arm", "model", "draw", "created", "tries", "paid")
+    fields = ("key", "role", "arm", "model", "sample_index", "created", "tries", "paid")
+    stored = stored.to_current_scheme()
     row: dict[str, Any] = {field: getattr(stored, field) for field in fields}
     row["payload"] = json.loads(stored.payload)
     row["completion"] = stored.completion._asdict()
@@ -170,7 +171,7 @@ def _parse_row(line: str) -> _Row:
         arm=row["arm"],
         model=row["model"],
         payload=canonical(row["payload"]),
-        draw=row["draw"],
+        sample_index=row["sample_index"],
         completion=_parse_completion(row["completion"]),
         created=row["created"],
         # Exports of schema 1 have neither.
@@ -193,7 +194,7 @@ def _parse_completion(row: Mapping[str, Any]) -> Completion:
     if row.get("cost") is not None:
         fields["cost"] = float(row["cost"])
     completion = Completion(**fields)
-    texts = (row["text"], row["finish"], row["error"], completion.served)
+    texts = (row["text"], row["finish_reason"], row["error"], completion.served)
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("text, finish, error and served must be strings")
     return completion

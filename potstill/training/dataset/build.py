@@ -61,7 +61,7 @@ def build_dataset(
     tokenize = Tokenizing(template, max_length, settings.max_dropped_share, folder)
     if config.crosses_tokenizers:
         return _build_across_tokenizers(traces, tokenize, start, settings, config)
-    if "mismatched" in config.needs and not any(trace.rival for trace in traces):
+    if "mismatched" in config.needs and not any(trace.rejected for trace in traces):
         return label_rows(tokenize.singles(traces))
 
     config.hooks.check_rows(traces)
@@ -170,7 +170,7 @@ def group_by_prompt(dataset: TrainingDataset) -> TrainingDataset:
             better, is_good = dataset.traces[row.trace_index], place == 0
             rows_by_tokens = rows_by_prompt.setdefault(better.prompt, {})
             rows_by_tokens.setdefault((row.input_ids.tobytes(), is_good), number)
-            rationales[number] = (is_good, better if is_good else better.rival)
+            rationales[number] = (is_good, better if is_good else better.rejected)
 
     grouped = dataset.with_items([list(rows.values()) for rows in rows_by_prompt.values()])
     good: list[list[float]] = []
@@ -187,7 +187,7 @@ def group_by_prompt(dataset: TrainingDataset) -> TrainingDataset:
 
 def _all_scored(traces: Sequence[Trace]) -> bool:
     for trace in traces:
-        for side in (trace, trace.rival):
+        for side in (trace, trace.rejected):
             if side and rationale_score(side) is None:
                 return False
     return True
@@ -265,7 +265,7 @@ def tokenize_for_teacher(
         template, max_row_length(teacher, settings), settings.max_dropped_share, None
     )
     dataset = tokenize.singles(traces)
-    rivals = [trace.rival for trace in traces if trace.rival]
+    rivals = [trace.rejected for trace in traces if trace.rejected]
     if not rivals:
         return dataset
     worse = tokenize.singles(rivals)
@@ -302,10 +302,10 @@ def _add_cached_logits(
 
 
 def _rival_of(trace: Trace) -> Trace:
-    if trace.rival is None:
+    if trace.rejected is None:
         raise StageError(
             f"the row {trace.id} has no rival",
             expected="pairs of better and worse completions for this objective",
             fix="pair(good, bad) in the method, or rows with chosen and rejected",
         )
-    return trace.rival
+    return trace.rejected

@@ -123,7 +123,7 @@ def _expected_text(trace: Trace) -> str:
 
 
 def _unmasked_characters(trace: Trace, masks: Sequence[Span]) -> Iterator[str]:
-    for place in range(trace.given, len(trace.text)):
+    for place in range(trace.prefix_length, len(trace.text)):
         if not any(mask.start <= place < mask.stop for mask in masks):
             yield trace.text[place]
 
@@ -156,7 +156,7 @@ def _has_wrong_loss(row: DecodedRow) -> bool:
 
 
 def _has_wrong_end(row: DecodedRow) -> bool:
-    return row.learns_end != (row.trace.finish == "stop")
+    return row.learns_end != (row.trace.finish_reason == "stop")
 
 
 FAULTS = (
@@ -173,12 +173,12 @@ FAULTS = (
     Fault(
         "the loss does not cover the written text, or covers more",
         _has_wrong_loss,
-        "check `given`, spans and weights of the trace",
+        "check `prefix_length`, spans and weights of the trace",
     ),
     Fault(
         "the end of turn is learnt where the author was cut off, or missing where it stopped",
         _has_wrong_end,
-        "check `finish` of the trace and eos_token of the tokenizer",
+        "check `finish_reason` of the trace and eos_token of the tokenizer",
     ),
 )
 

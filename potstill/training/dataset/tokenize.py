@@ -164,12 +164,12 @@ def _split_by_author(trace: Trace) -> list[Piece]:
     """The text cut where its author changes: the given part, then own writing and others' turns."""
     others = []
     for span in trace.spans:
-        start = max(span.start, trace.given)
+        start = max(span.start, trace.prefix_length)
         if span.kind in OTHER_AUTHORS and span.stop > start:
             others.append((start, span.stop))
 
-    pieces = [Piece(trace.text[: trace.given], 0, False)]
-    position = trace.given
+    pieces = [Piece(trace.text[: trace.prefix_length], 0, False)]
+    position = trace.prefix_length
     for start, stop in sorted(others):
         if stop <= position:  # inside a turn that was cut out already
             continue
@@ -205,7 +205,7 @@ def _join_pieces(
         else:
             span_weights = _span_weights(piece, weighted_spans, template)
             loss_weights.extend(trace.weight * weight for weight in span_weights)
-    if trace.finish == "stop":
+    if trace.finish_reason == "stop":
         input_ids.append(template.end_token_id)
         loss_weights.append(trace.weight)
     prompt_length = len(ids_by_text[pieces[0].text])

@@ -185,7 +185,7 @@ class Rollouts:
         context = model.config.get_text_config().max_position_embeddings or 1 << 30
         sampling = Sampling(
             temperature=1.0 if pair else config.rollout_temperature,
-            max_tokens=config.max_new_tokens,
+            max_new_tokens=config.max_new_tokens,
             logprobs=True,
         )
         batch = generate.GenerationBatch(

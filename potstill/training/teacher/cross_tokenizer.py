@@ -162,7 +162,9 @@ class TokenizerPair:
         if not has_end:
             pieces = pieces[: _whole_pieces(pieces)]
         text = b"".join(pieces).decode("utf-8", "replace")
-        return Trace(trace.problem, trace.prompt, text=text, finish="stop" if has_end else "length")
+        return Trace(
+            trace.problem, trace.prompt, text=text, finish_reason="stop" if has_end else "length"
+        )
 
 
 @final

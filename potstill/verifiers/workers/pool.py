@@ -75,7 +75,7 @@ def judge_all(
     operation: str,
     items: Sequence[Item],
     prepare: Callable[[Problem, str], Verdict | Task],
-    finish: Callable[[Item, Task, Reply], Verdict],
+    finish_reason: Callable[[Item, Task, Reply], Verdict],
     *,
     limit_s: float,
 ) -> list[Verdict]:
@@ -85,7 +85,7 @@ def judge_all(
         operation: as for `ask`.
         items: a problem and a text, each.
         prepare: gives a verdict where no worker is needed, else the worker's task.
-        finish: reads a worker's reply.
+        finish_reason: reads a worker's reply.
         limit_s: seconds of computing time an item may take.
     """
     # Equal tasks are one, and their reply is read once for each item.
@@ -99,7 +99,7 @@ def judge_all(
         if isinstance(task, Verdict):
             verdicts.append(task)
         else:
-            verdicts.append(finish(item, task, replies[task]))
+            verdicts.append(finish_reason(item, task, replies[task]))
     return verdicts
 
 

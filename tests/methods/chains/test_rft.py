@@ -32,8 +32,8 @@ def test_the_students_distinct_right_samples_are_the_rows():
     assert [t.prompt for t in ran.rows] == [P1.prompt, P1.prompt, P2.prompt]
     assert [t.parents for t in ran.rows] == [(P1.id,), (P1.id,), (P2.id,)]
     assert ran.dropped("words") == [("It  is\n\\boxed{4}. ", f"same words: {ran.rows[0].id}")]
-    assert [(r.draw, r.sampling) for r in pupil.calls] == [
-        (d, Sampling(0.7, max_tokens=32768)) for d in (0, 1, 2, 3)
+    assert [(r.sample_index, r.sampling) for r in pupil.calls] == [
+        (d, Sampling(0.7, max_new_tokens=32768)) for d in (0, 1, 2, 3)
     ] * 2
     assert ran.stages[0].model is pupil
 

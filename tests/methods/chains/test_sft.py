@@ -60,12 +60,12 @@ def test_what_is_not_right_is_in_the_ledger_with_its_reason():
 
 def test_the_teacher_is_asked_n_times_with_the_given_settings():
     _, teacher, _ = sft()
-    assert [(r.prompt, r.draw, r.sampling) for r in teacher.calls] == [
-        (p.prompt, 0, Sampling(0.6, max_tokens=32768)) for p in (P1, P2)
+    assert [(r.prompt, r.sample_index, r.sampling) for r in teacher.calls] == [
+        (p.prompt, 0, Sampling(0.6, max_new_tokens=32768)) for p in (P1, P2)
     ]
-    _, teacher, _ = sft(n=4, temperature=0.0, max_tokens=9)
-    assert [r.draw for r in teacher.calls] == [0, 1, 2, 3] * 2
-    assert {r.sampling for r in teacher.calls} == {Sampling(0.0, max_tokens=9)}
+    _, teacher, _ = sft(n=4, temperature=0.0, max_new_tokens=9)
+    assert [r.sample_index for r in teacher.calls] == [0, 1, 2, 3] * 2
+    assert {r.sampling for r in teacher.calls} == {Sampling(0.0, max_new_tokens=9)}
 
 
 def test_no_right_chain_is_an_error_that_names_the_method_and_what_was_dropped():

@@ -129,13 +129,13 @@ def test_the_writer_sees_question_reference_and_its_own_chosen_errors_word_for_w
 def test_attempts_are_drawn_as_the_reference_says():
     _, master, made = orion()
     assert {r.sampling for r in made.calls[:15]} == {
-        Sampling(0.8, 0.9, repetition_penalty=1.05, max_tokens=1024)
+        Sampling(0.8, 0.9, repetition_penalty=1.05, max_new_tokens=1024)
     }
-    assert [r.draw for r in made.calls[:15]] == [0, 1, 2, 3, 4] * 3
+    assert [r.sample_index for r in made.calls[:15]] == [0, 1, 2, 3, 4] * 3
     assert {r.sampling for r in made.calls[15:]} == {
-        Sampling(0.6, 0.9, repetition_penalty=1.05, max_tokens=32768)
+        Sampling(0.6, 0.9, repetition_penalty=1.05, max_new_tokens=32768)
     }
-    assert {r.sampling for r in master.calls} == {Sampling(0.6, max_tokens=32768)}
+    assert {r.sampling for r in master.calls} == {Sampling(0.6, max_new_tokens=32768)}
 
 
 def test_parents_are_the_reference_and_the_errors_that_were_shown():
@@ -173,7 +173,14 @@ def test_an_error_is_selected_by_frequency_then_by_length_one_an_answer_at_most_
     texts = ["a a a a", "b b", "c c c", "d d d", "e e", "f", "g g g g g"]
     problem = Problem("p", "q", "1")
     tried = [
-        Trace(problem, "q", text=t, finish="stop", operator="sample", verdict=Verdict("wrong", a))
+        Trace(
+            problem,
+            "q",
+            text=t,
+            finish_reason="stop",
+            operator="sample",
+            verdict=Verdict("wrong", a),
+        )
         for t, a in zip(texts, answers, strict=True)
     ]
     assert [t.text for t in select_attempts(Settings(), tried)] == ["b b", "e e", "f"]
@@ -196,7 +203,7 @@ def test_nearly_equal_wordings_count_as_one_error_even_with_other_answers():
             problem,
             "q",
             text=t,
-            finish="stop",
+            finish_reason="stop",
             operator="sample",
             verdict=Verdict("wrong", t.strip()[-1]),
         )
@@ -229,7 +236,7 @@ def test_a_rewrite_must_pass_every_filter_and_is_drawn_again_until_it_does():
     ran, _, made = orion({"p1": bad}, problems=[P1])
     assert [t.text for t in ran.rows] == [GOOD["p1"]]
     again = made.calls[5:]
-    assert [r.draw for r in again] == [0, 1_000_000, 2_000_000, 3_000_000, 4_000_000]
+    assert [r.sample_index for r in again] == [0, 1_000_000, 2_000_000, 3_000_000, 4_000_000]
     assert len({r.prompt for r in again}) == 1
     reasons = [(d.test, d.reason) for d in ran.book.drops if d.trace.operator == "rewrite"]
     assert reasons == [
@@ -242,7 +249,7 @@ def test_a_rewrite_must_pass_every_filter_and_is_drawn_again_until_it_does():
 
 def test_a_problem_stops_being_drawn_once_it_has_its_row():
     ran, _, made = orion({"p1": ["\\boxed{9}", GOOD["p1"]], "p3": [GOOD["p3"]], "p2": [GOOD["p2"]]})
-    assert [(r.draw, "2 + 2" in r.prompt) for r in made.calls[15:]] == [
+    assert [(r.sample_index, "2 + 2" in r.prompt) for r in made.calls[15:]] == [
         (0, True),
         (0, False),
         (1_000_000, True),
@@ -349,7 +356,7 @@ def test_shuffled_errors_need_two_problems():
 def test_shuffling_shows_every_problem_errors_of_another_and_each_once():
     def mistake(name):
         return Trace(
-            Problem(name, "q"), "q", text=f"wrong {name}", finish="stop", operator="sample"
+            Problem(name, "q"), "q", text=f"wrong {name}", finish_reason="stop", operator="sample"
         )
 
     mistakes = [mistake(f"p{i}") for i in range(7)]

@@ -55,7 +55,7 @@ def test_it_can_do_all_that_roles_ask(model: TransformersModel, tiny_checkpoint:
 def test_greedy_is_what_generate_gives(tmp_path: Path, arch: str, penalty: float) -> None:
     model = TransformersModel(make_checkpoint(tmp_path / "c", arch, seed=3))
     sampling = Sampling(
-        temperature=0, max_tokens=70, repetition_penalty=penalty
+        temperature=0, max_new_tokens=70, repetition_penalty=penalty
     )  # 70: past one growth of the cache
     ours = [c.text for c in model.write([Request(prompt, sampling=sampling) for prompt in PROMPTS])]
     theirs = [
@@ -70,14 +70,16 @@ def test_rows_that_end_early_leave_the_others_alone(
     model: TransformersModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many ending ids make rows end at different steps, so the batch is compacted again and again."""
-    sampling = Sampling(max_tokens=40, temperature=1.5)
-    requests = [Request(prompt, draw=d, sampling=sampling) for prompt in PROMPTS for d in range(8)]
+    sampling = Sampling(max_new_tokens=40, temperature=1.5)
+    requests = [
+        Request(prompt, sample_index=d, sampling=sampling) for prompt in PROMPTS for d in range(8)
+    ]
     monkeypatch.setitem(model.__dict__, "end_ids", tuple(range(100, 130)))
     together, alone = model.write(requests), [model.write([request])[0] for request in requests]
     assert [c.text for c in together] == [c.text for c in alone]
     lengths = {c.tokens.completion for c in together}
-    assert len(lengths) > 8 and {c.finish for c in together} == {"stop", "length"}
-    stopped = next(c for c in together if c.finish == "stop")
+    assert len(lengths) > 8 and {c.finish_reason for c in together} == {"stop", "length"}
+    stopped = next(c for c in together if c.finish_reason == "stop")
     assert stopped.tokens.completion >= 1
 
 
@@ -113,8 +115,10 @@ def test_likelihood_in_small_batches_is_the_same(
 
 
 def test_the_plan_is_a_function_of_the_requests(model: TransformersModel) -> None:
-    sets = (Sampling(max_tokens=20), Sampling(max_tokens=20, temperature=0.5))
-    requests = [Request(p, draw=d, sampling=s) for p in PROMPTS for d in range(100) for s in sets]
+    sets = (Sampling(max_new_tokens=20), Sampling(max_new_tokens=20, temperature=0.5))
+    requests = [
+        Request(p, sample_index=d, sampling=s) for p in PROMPTS for d in range(100) for s in sets
+    ]
     plan = model.plan(requests)
     assert sorted(i for batch in plan for i in batch) == list(range(len(requests)))
     assert [len(batch) for batch in plan] == [256, 144, 256, 144]
@@ -133,14 +137,16 @@ def test_the_plan_keeps_within_memory(
 ) -> None:
     per_row = (len(model.encoder.encode_prompt("hi")) + 20) * model._cache_bytes_per_token
     monkeypatch.setitem(local.CACHE_BYTES, "cpu", 3 * per_row + 1)
-    requests = [Request("hi", draw=d, sampling=Sampling(max_tokens=20)) for d in range(7)]
+    requests = [
+        Request("hi", sample_index=d, sampling=Sampling(max_new_tokens=20)) for d in range(7)
+    ]
     assert [len(batch) for batch in model.plan(requests)] == [3, 3, 1]
     monkeypatch.setitem(local.CACHE_BYTES, "cpu", 1)
     assert [len(batch) for batch in model.plan(requests)] == [1] * 7
 
 
 def test_sampled_first_tokens_follow_the_softmax(model: TransformersModel) -> None:
-    n, sampling = 4000, Sampling(temperature=0.8, max_tokens=1)
+    n, sampling = 4000, Sampling(temperature=0.8, max_new_tokens=1)
     ids = [row.ids[0] for row in _rows(model, "hi", n, sampling)]
     with torch.no_grad():
         logits = model.model(torch.tensor([model.encoder.encode_prompt("hi")])).logits[0, -1]
@@ -155,7 +161,7 @@ def test_sampled_first_tokens_follow_the_softmax(model: TransformersModel) -> No
 def _rows(
     model: TransformersModel, prompt: str, n: int, sampling: Sampling
 ) -> list[generate.GeneratedRow]:
-    requests = [Request(prompt, draw=d, sampling=sampling) for d in range(n)]
+    requests = [Request(prompt, sample_index=d, sampling=sampling) for d in range(n)]
     return generate.generate_batch(
         model.model, model._to_batch(requests, [model.encoder.encode_prompt(prompt)] * n)
     )
@@ -186,27 +192,30 @@ def test_top_k_and_top_p_are_those_of_transformers() -> None:
 
 
 def test_a_stop_string_ends_the_text_before_it(model: TransformersModel) -> None:
-    free = model.write([Request(PROMPTS[1], sampling=Sampling(temperature=0, max_tokens=40))])[0]
+    free = model.write([Request(PROMPTS[1], sampling=Sampling(temperature=0, max_new_tokens=40))])[
+        0
+    ]
     stop = free.text[12:16]
     at = free.text.index(stop)
     [stopped] = model.write(
-        [Request(PROMPTS[1], sampling=Sampling(temperature=0, max_tokens=40, stop=(stop,)))]
+        [Request(PROMPTS[1], sampling=Sampling(temperature=0, max_new_tokens=40, stop=(stop,)))]
     )
-    assert (stopped.text, stopped.finish) == (free.text[:at], "stop")
+    assert (stopped.text, stopped.finish_reason) == (free.text[:at], "stop")
     assert stopped.tokens.completion < 40
 
 
 def test_a_banned_beginning_does_not_come(model: TransformersModel) -> None:
-    sampling = Sampling(temperature=0, max_tokens=20)
+    sampling = Sampling(temperature=0, max_new_tokens=20)
     free = model.write([Request("hi", sampling=sampling)])[0].text
     for banned in (free[:1], free[:9]):
-        settings = Sampling(temperature=0, max_tokens=20, ban_first=(banned, "never seen"))
+        settings = Sampling(temperature=0, max_new_tokens=20, ban_first=(banned, "never seen"))
         other = model.write([Request("hi", sampling=settings)])[0].text
         assert other and not other.startswith(banned)
     letters = tuple("abcdefghijklmnopqrstuvwxyz ")
-    settings = Sampling(max_tokens=3, ban_first=letters)
+    settings = Sampling(max_new_tokens=3, ban_first=letters)
     texts = [
-        c.text for c in model.write([Request("hi", draw=d, sampling=settings) for d in range(64)])
+        c.text
+        for c in model.write([Request("hi", sample_index=d, sampling=settings) for d in range(64)])
     ]
     assert not any(text.startswith(letters) for text in texts)
 
@@ -216,7 +225,7 @@ def test_the_prefix_is_read_behind_the_opened_answer(model: TransformersModel) -
     shown = model.encoder.tokenizer.decode(ids)
     assert shown == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nSo 19 -"
     assert ids[: len(model.encoder.encode_prompt("hi"))] == model.encoder.encode_prompt("hi")
-    sampling = Sampling(temperature=0, max_tokens=10)
+    sampling = Sampling(temperature=0, max_new_tokens=10)
     [written] = model.write([Request("hi", prefix="So 19 -", sampling=sampling)])
     out = model.model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=10)
     assert written.text == model.encoder.decode_text(out[0, len(ids) :].tolist()).rstrip("\ufffd")
@@ -231,10 +240,10 @@ def test_the_context_limits_the_answer_and_never_crashes(tmp_path: Path) -> None
     model = TransformersModel(make_checkpoint(tmp_path / "c", positions=64))
     room = 64 - len(model.encoder.encode_prompt("hi"))
     [limited, over] = model.write([Request("hi"), Request("hi " * 60)])
-    assert (limited.finish, limited.tokens.completion) == (
+    assert (limited.finish_reason, limited.tokens.completion) == (
         "length",
         room,
-    ) or limited.finish == "stop"
+    ) or limited.finish_reason == "stop"
     assert (
         over.error
         == f"context: a prompt of {over.tokens.prompt} tokens leaves no room in 64 positions"
@@ -244,7 +253,9 @@ def test_the_context_limits_the_answer_and_never_crashes(tmp_path: Path) -> None
 def test_memory_that_runs_out_halves_the_batch(
     model: TransformersModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    requests = [Request("hi", draw=d, sampling=Sampling(max_tokens=6)) for d in range(8)]
+    requests = [
+        Request("hi", sample_index=d, sampling=Sampling(max_new_tokens=6)) for d in range(8)
+    ]
     expected, sizes, real = model.write(requests), [], local.generate_batch
 
     def small(net: object, batch: generate.GenerationBatch) -> list[generate.GeneratedRow]:
@@ -286,7 +297,7 @@ def test_plain_text_needs_no_template(tmp_path: Path) -> None:
     assert isinstance(model, TransformersModel)
     assert model.encoder.tokenizer.decode(model.encoder.encode_prompt("hi", " you")) == "hi you"
     assert model.encoder.render_prompt((Message("user", "a"), Message("user", "b"))) == "a\n\nb"
-    [empty, fine] = model.write([Request(""), Request("hi", sampling=Sampling(max_tokens=2))])
+    [empty, fine] = model.write([Request(""), Request("hi", sampling=Sampling(max_new_tokens=2))])
     assert empty.error == "context: an empty prompt" and fine.error == ""
 
 
@@ -374,7 +385,7 @@ def test_a_spec_that_names_nothing(
 def test_options_and_further_kinds(tiny_checkpoint: Path) -> None:
     model = load(f"transformers:{tiny_checkpoint}?batch=2&dtype=bfloat16", batch=3)
     assert isinstance(model, TransformersModel)
-    assert [len(b) for b in model.plan([Request("hi", draw=d) for d in range(4)])] == [3, 1]
+    assert [len(b) for b in model.plan([Request("hi", sample_index=d) for d in range(4)])] == [3, 1]
     assert model.dtype is torch.bfloat16
     assert load("world:x", extra={"world": lambda name: model}) is model
 
@@ -383,13 +394,15 @@ def test_logprobs_are_the_models_own(tiny_checkpoint):
     model = TransformersModel(tiny_checkpoint)
     asked = [
         Request(
-            "Add 3 and 4.", sampling=Sampling(temperature=0.7, max_tokens=9, logprobs=True), draw=i
+            "Add 3 and 4.",
+            sampling=Sampling(temperature=0.7, max_new_tokens=9, logprobs=True),
+            sample_index=i,
         )
         for i in range(3)
     ]
     for request, made in zip(asked, model.write(asked)):
         [again] = model.likelihood([(request.prompt, made.text)])
-        if made.finish == "length" and len(again) == len(made.logprobs):
+        if made.finish_reason == "length" and len(again) == len(made.logprobs):
             assert made.logprobs == pytest.approx(again, abs=1e-4)
         assert len(made.logprobs) in (made.tokens.completion, made.tokens.completion - 1)
     assert model.write([Request("Add 3 and 4.")])[0].logprobs == ()

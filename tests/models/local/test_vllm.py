@@ -48,9 +48,9 @@ class StandIn:
                 *({i: SimpleNamespace(logprob=v)} for i, v in zip(ids[1:], values, strict=True)),
             ]
             return SimpleNamespace(prompt_logprobs=places, outputs=[])
-        text = self.local.encoder.decode_text(ids[-how.max_tokens :])
+        text = self.local.encoder.decode_text(ids[-how.max_new_tokens :])
         drawn = SimpleNamespace(
-            text=text, token_ids=ids[-how.max_tokens :], finish_reason="length", logprobs=None
+            text=text, token_ids=ids[-how.max_new_tokens :], finish_reason="length", logprobs=None
         )
         return SimpleNamespace(outputs=[drawn])
 
@@ -76,13 +76,13 @@ def test_without_vllm_the_error_names_the_server(tiny_checkpoint, monkeypatch):
 
 def test_what_the_engine_is_told(stand_in, tiny_checkpoint):
     engine = _engine(tiny_checkpoint, memory=0.5, context=64)
-    how = Sampling(temperature=0.7, top_k=5, max_tokens=4, stop=("\n\n",), logprobs=True)
-    made = engine.write([Request(Q, sampling=how), Request(Q, sampling=how, draw=1)])
+    how = Sampling(temperature=0.7, top_k=5, max_new_tokens=4, stop=("\n\n",), logprobs=True)
+    made = engine.write([Request(Q, sampling=how), Request(Q, sampling=how, sample_index=1)])
     assert stand_in.options["gpu_memory_utilization"] == 0.5
     assert stand_in.options["trust_remote_code"] is False
     assert stand_in.options["load_format"] == "safetensors"
     first, second = stand_in.asked
-    assert (first.temperature, first.top_k, first.max_tokens, first.stop, first.logprobs) == (
+    assert (first.temperature, first.top_k, first.max_new_tokens, first.stop, first.logprobs) == (
         0.7,
         5,
         4,
@@ -90,7 +90,7 @@ def test_what_the_engine_is_told(stand_in, tiny_checkpoint):
         1,
     )
     assert first.seed != second.seed
-    assert [c.finish for c in made] == ["length", "length"]
+    assert [c.finish_reason for c in made] == ["length", "length"]
     assert made[0].tokens == (len(engine.encoder.encode_prompt(Q)), 4, 0, 0)
     assert isinstance(engine, Scored)
     assert isinstance(engine, Trainable)
@@ -122,7 +122,7 @@ def test_the_real_engine_agrees_with_transformers(tiny_checkpoint):
     )
     from potstill.models.local.transformers import TransformersModel
 
-    how = Sampling(temperature=0, max_tokens=12)
+    how = Sampling(temperature=0, max_new_tokens=12)
     [ours], [wanted] = (
         _engine(tiny_checkpoint).write([Request(Q, sampling=how)]),
         TransformersModel(tiny_checkpoint).write([Request(Q, sampling=how)]),

@@ -44,6 +44,6 @@ def test_a_case_is_read_as_expected(folder: Path) -> None:
     if "text" in expected:
         assert completion.text == expected["text"]
     if "finish" in expected:
-        assert completion.finish == expected["finish"]
+        assert completion.finish_reason == expected["finish"]
     if "finish_not" in expected:
-        assert completion.finish != expected["finish_not"]
+        assert completion.finish_reason != expected["finish_not"]

@@ -47,7 +47,7 @@ def test_an_answer_has_text_tokens_and_cost(litellm: Any) -> None:
             [Request(Q, sampling=Sampling(temperature=0.5, stop=("END",)))]
         )
         body = server.calls[-1]
-    assert made.error == "" and made.finish == "stop"
+    assert made.error == "" and made.finish_reason == "stop"
     thought, reply = split_reasoning(made.text)
     assert thought.strip().startswith("We see") and reply.strip().startswith("The answer is")
     assert made.tokens.cached == 2 and 0 < made.tokens.reasoning < made.tokens.completion
@@ -78,7 +78,7 @@ def test_what_a_model_behind_litellm_is(litellm: Any) -> None:
 
 def test_draws_of_one_prompt_go_in_one_call_where_the_vendor_takes_n(litellm: Any) -> None:
     with serving() as server:
-        requests = [Request(Q, draw=draw) for draw in range(4)]
+        requests = [Request(Q, sample_index=draw) for draw in range(4)]
         texts = [c.text for c in through(server, n=4).write(requests)]
         assert len(set(texts)) == 4 and [call.get("n") for call in server.calls] == [4]
         again = [c.text for c in through(server).write(requests)]
@@ -87,8 +87,10 @@ def test_draws_of_one_prompt_go_in_one_call_where_the_vendor_takes_n(litellm: An
 
 def test_logprobs_are_one_a_drawn_token(litellm: Any) -> None:
     with serving() as server:
-        [made] = through(server).write([Request(Q, sampling=Sampling(logprobs=True, max_tokens=6))])
-    assert len(made.logprobs) == 6 and made.finish == "length"
+        [made] = through(server).write(
+            [Request(Q, sampling=Sampling(logprobs=True, max_new_tokens=6))]
+        )
+    assert len(made.logprobs) == 6 and made.finish_reason == "length"
 
 
 @pytest.mark.parametrize("fault", ["429", "503", "json", "html", "shape", "drop", "half"])
@@ -201,7 +203,7 @@ def test_a_seed_is_left_out_where_the_vendor_takes_none(monkeypatch: pytest.Monk
     made = StandIn()
     monkeypatch.setitem(sys.modules, "litellm", made)
     with serving() as server:
-        requests = [Request(Q, draw=draw) for draw in range(3)]
+        requests = [Request(Q, sample_index=draw) for draw in range(3)]
         done = through(server, "anthropic/claude-big", n=3).write(requests)
     assert [c.error for c in done] == ["", "", ""]
     assert all("seed" not in call for call in made.asked)
@@ -221,7 +223,7 @@ def test_a_run_with_a_vendor_as_teacher(
     tiny_checkpoint(tmp_path / "tiny", positions=128)
     rows = [{"question": f"Say something about {i}.", "answer": "(?s).*"} for i in range(6)]
     Path("train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    told = "run sft --problems train.jsonl --kind regex --student transformers:tiny --set max_tokens=40 --out out"
+    told = "run sft --problems train.jsonl --kind regex --student transformers:tiny --set max_new_tokens=40 --out out"
     words = [*told.split(), "--set", "training.max_steps=1", "--threads", "1", "--quiet"]
     with serving(words=6, key=KEY, fail={"429": 0.3}) as server:
         teacher = f"litellm:openai/gpt-4o-mini?url={server.url}&key=MY_VENDOR_KEY"
@@ -269,5 +271,5 @@ def test_the_vendors_own_finish_reason_counts(
     with serving() as server:
         server.next += [Reply(200, json.dumps(body).encode())] * 5
         [made] = through(server, deadline=3).write([Request(Q)])
-    assert made.finish == finish
+    assert made.finish_reason == finish
     assert made.error.startswith(error) and bool(made.error) == bool(error)

@@ -35,7 +35,7 @@ def asked(server: Server, request: Request, **options: Any) -> dict[str, Any]:
 
 
 def test_the_body_says_what_was_asked() -> None:
-    sampling = Sampling(temperature=0.5, top_p=0.9, max_tokens=7, stop=("END",))
+    sampling = Sampling(temperature=0.5, top_p=0.9, max_new_tokens=7, stop=("END",))
     request = Request(
         (Message("system", "Be short."), Message("user", Q)), sampling=sampling, seed=3
     )
@@ -75,7 +75,7 @@ def test_text_mode_asks_for_plain_completions() -> None:
 
 def test_logprobs_are_one_a_drawn_token() -> None:
     with serving() as server:
-        sampling = Sampling(logprobs=True, max_tokens=6)
+        sampling = Sampling(logprobs=True, max_new_tokens=6)
         for mode in ("chat", "text"):
             [completion] = OpenAIModel("m", url=server.url, mode=mode).write(
                 [Request(Q, sampling=sampling)]
@@ -89,7 +89,10 @@ def test_the_name_of_the_limit_is_learned(limit: str) -> None:
     with serving(limit=limit) as server:
         model = OpenAIModel("m", url=server.url, concurrency=1)
         done = model.write(
-            [Request(Q, draw=draw, sampling=Sampling(max_tokens=3)) for draw in range(5)]
+            [
+                Request(Q, sample_index=draw, sampling=Sampling(max_new_tokens=3))
+                for draw in range(5)
+            ]
         )
         assert [c.tokens.completion for c in done] == [3] * 5
         assert len(server.calls) == (5 if limit == "max_tokens" else 6)
@@ -111,13 +114,13 @@ def test_reasoning_apart_and_in_the_text_is_the_same_text(reasoning: str) -> Non
 
 @pytest.mark.parametrize("limit", [3, 400])
 def test_lines_bring_back_the_blanks_that_a_server_strips(limit: int) -> None:
-    request = Request(Q, sampling=Sampling(temperature=0, max_tokens=limit))
+    request = Request(Q, sampling=Sampling(temperature=0, max_new_tokens=limit))
     with serving(reasoning="think") as server:
         [whole] = OpenAIModel("m", url=server.url).write([request])
     with serving(reasoning="content", strip=True) as server:
         [completion] = OpenAIModel("m", url=server.url, think="lines").write([request])
     assert completion.text == whole.text
-    assert completion.finish == ("length" if limit == 3 else "stop")
+    assert completion.finish_reason == ("length" if limit == 3 else "stop")
 
 
 def test_usage_has_cached_and_reasoning_tokens() -> None:
@@ -131,7 +134,7 @@ def test_usage_has_cached_and_reasoning_tokens() -> None:
 
 @pytest.mark.parametrize("n", ["take", "ignore", "refuse"])
 def test_draws_go_in_one_call_and_fan_out_where_they_can_not(n: str) -> None:
-    requests = [Request(q, draw=draw) for q in ("one", "two") for draw in range(4)]
+    requests = [Request(q, sample_index=draw) for q in ("one", "two") for draw in range(4)]
     with serving(n=n) as server:
         done = OpenAIModel("m", url=server.url, n=4, concurrency=1).write(requests)
         assert all(c.text and not c.error for c in done)
@@ -204,7 +207,7 @@ def test_prompts_beyond_the_context_are_not_sent(tiny_checkpoint: Any) -> None:
     with serving() as server:
         model = OpenAIModel("m", url=server.url, weights=tiny_checkpoint, context=30)
         long, short = model.write(
-            [Request("many words " * 60), Request("a", sampling=Sampling(max_tokens=500))]
+            [Request("many words " * 60), Request("a", sampling=Sampling(max_new_tokens=500))]
         )
         assert long.error.startswith("context: ") and not short.error
         assert len(server.calls) == 1 and server.calls[0]["max_tokens"] < 30

@@ -45,7 +45,7 @@ def test_a_failure_is_a_completion_with_its_kind(fault: str, error: str) -> None
         fine, failed, other = OpenAIModel("m", url=server.url, deadline=2).write(
             [Request("a"), Request(f"b [[{fault}]]"), Request("c")]
         )
-        assert failed.error.startswith(error) and failed.finish == ""
+        assert failed.error.startswith(error) and failed.finish_reason == ""
         assert failed.error.partition(":")[0] in FAILURES
         assert fine.text and other.text and not fine.error and not other.error
 
@@ -228,16 +228,16 @@ def test_a_fault_of_the_caller_comes_through() -> None:
 
 def test_a_limit_reached_is_marked() -> None:
     with serving() as server:
-        sampling = Sampling(max_tokens=3)
+        sampling = Sampling(max_new_tokens=3)
         [completion] = OpenAIModel("m", url=server.url).write([Request("q", sampling=sampling)])
-        assert (completion.finish, completion.tokens.completion) == ("length", 3)
+        assert (completion.finish_reason, completion.tokens.completion) == ("length", 3)
 
 
 def test_a_group_that_fails_and_comes_back_is_told_once() -> None:
     with serving() as server:
         server.next += ["429", "json"]
         done = OpenAIModel("m", url=server.url, n=3, concurrency=1).write(
-            [Request("q", draw=i) for i in range(3)]
+            [Request("q", sample_index=i) for i in range(3)]
         )
         assert all(c.text and not c.error for c in done)
         kinds = [[a.error.partition(":")[0] for a in c.tries] for c in done]

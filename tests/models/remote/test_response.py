@@ -23,9 +23,11 @@ from potstill.models.remote.response import (
 from potstill.records import NO_TOKENS, Problem, Tokens, Trace, split_reasoning
 
 
-def body(message: Any = None, finish: Any = "stop", **more: Any) -> bytes:
+def body(message: Any = None, finish_reason: Any = "stop", **more: Any) -> bytes:
     """An answer with one choice."""
-    return json.dumps({"choices": [{"message": message, "finish_reason": finish}], **more}).encode()
+    return json.dumps(
+        {"choices": [{"message": message, "finish_reason": finish_reason}], **more}
+    ).encode()
 
 
 FIELDS = (
@@ -125,7 +127,7 @@ def test_content_in_parts_is_joined() -> None:
 
 
 @pytest.mark.parametrize(
-    ("finish", "expected"),
+    ("finish_reason", "expected"),
     [
         ("stop", "stop"),
         ("eos", "stop"),
@@ -136,18 +138,18 @@ def test_content_in_parts_is_joined() -> None:
         ("model_context_window_exceeded", "length"),
     ],
 )
-def test_how_it_ended(finish: Any, expected: str) -> None:
-    [choice] = read_response(body({"content": "a"}, finish), ResponseContext()).choices
-    assert (choice.finish, choice.error) == (expected, "")
+def test_how_it_ended(finish_reason: Any, expected: str) -> None:
+    [choice] = read_response(body({"content": "a"}, finish_reason), ResponseContext()).choices
+    assert (choice.finish_reason, choice.error) == (expected, "")
 
 
-@pytest.mark.parametrize("finish", [None, 7, "what", ""])
-def test_an_ending_that_nobody_knows_is_not_finished(finish: Any) -> None:
-    [choice] = read_response(body({"content": "a"}, finish), ResponseContext()).choices
-    assert (choice.text, choice.finish) == ("a", "")
+@pytest.mark.parametrize("finish_reason", [None, 7, "what", ""])
+def test_an_ending_that_nobody_knows_is_not_finished(finish_reason: Any) -> None:
+    [choice] = read_response(body({"content": "a"}, finish_reason), ResponseContext()).choices
+    assert (choice.text, choice.finish_reason) == ("a", "")
     assert choice.error.startswith("unfinished: ")
-    if finish is not None:
-        assert repr(str(finish)) in choice.error
+    if finish_reason is not None:
+        assert repr(str(finish_reason)) in choice.error
 
 
 def test_a_stop_reason_beside_the_finish_reason_is_read_where_that_is_missing() -> None:
@@ -157,15 +159,15 @@ def test_a_stop_reason_beside_the_finish_reason_is_read_where_that_is_missing() 
         {"message": {"content": "a"}, "stop_reason": "max_tokens"},
     ]
     data = json.dumps({"choices": entries}).encode()
-    finishes = [choice.finish for choice in read_response(data, ResponseContext()).choices]
+    finishes = [choice.finish_reason for choice in read_response(data, ResponseContext()).choices]
     assert finishes == ["length", "stop", "length"]
 
 
-@pytest.mark.parametrize("finish", ["abort", "error", "insufficient_system_resource"])
-def test_an_answer_that_the_server_broke_off_may_be_tried_again(finish: str) -> None:
+@pytest.mark.parametrize("finish_reason", ["abort", "error", "insufficient_system_resource"])
+def test_an_answer_that_the_server_broke_off_may_be_tried_again(finish_reason: str) -> None:
     with pytest.raises(Failure, match="broke the answer off") as failure:
         read_response(
-            body({"content": "a"}, finish, usage={"completion_tokens": 7}), ResponseContext()
+            body({"content": "a"}, finish_reason, usage={"completion_tokens": 7}), ResponseContext()
         )
     assert (failure.value.kind, failure.value.text) == ("server", "a")
     assert failure.value.may_retry and failure.value.billed and failure.value.tokens.completion == 7
@@ -179,15 +181,15 @@ def test_a_choice_that_was_broken_off_beside_a_whole_one_is_an_error() -> None:
     whole, broken_off = read_response(
         json.dumps({"choices": entries}).encode(), ResponseContext()
     ).choices
-    assert (whole.finish, whole.error) == ("stop", "")
+    assert (whole.finish_reason, whole.error) == ("stop", "")
     assert broken_off.error.startswith("server: the server broke the answer off")
 
 
-@pytest.mark.parametrize("finish", [None, "abort", "length"])
-def test_a_text_that_holds_a_stop_string_is_whole_however_it_ended(finish: Any) -> None:
-    data = body({"content": "one END two"}, finish)
+@pytest.mark.parametrize("finish_reason", [None, "abort", "length"])
+def test_a_text_that_holds_a_stop_string_is_whole_however_it_ended(finish_reason: Any) -> None:
+    data = body({"content": "one END two"}, finish_reason)
     [choice] = read_response(data, ResponseContext(stop=("END",))).choices
-    assert (choice.text, choice.finish, choice.error) == ("one ", "stop", "")
+    assert (choice.text, choice.finish_reason, choice.error) == ("one ", "stop", "")
 
 
 @pytest.mark.parametrize(
@@ -232,7 +234,7 @@ def test_a_stop_is_cut_even_if_the_server_left_it() -> None:
     choice = read_response(
         body({"content": "one END two"}, "length"), ResponseContext(stop=("END",))
     ).choices[0]
-    assert (choice.text, choice.finish) == ("one ", "stop")
+    assert (choice.text, choice.finish_reason) == ("one ", "stop")
     assert (
         read_response(body({"content": "END"}), ResponseContext(stop=("END",))).choices[0].error
         == ""

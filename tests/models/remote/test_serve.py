@@ -25,7 +25,7 @@ from potstill.world.story import problems
 
 TEACHER, STUDENT = CHECKPOINTS / "teacher", CHECKPOINTS / "student"
 PROMPTS, NEAR = 200, 1e-3
-GREEDY = Sampling(temperature=0, max_tokens=512)
+GREEDY = Sampling(temperature=0, max_new_tokens=512)
 
 pytestmark = [
     pytest.mark.slow,  # the server takes many seconds to start
@@ -103,7 +103,7 @@ def test_the_text_is_that_of_the_local_model(
     assert len({r.prompt for r in requests}) == PROMPTS
     assert equal >= 0.99 * PROMPTS
     for a, b in zip(here, there, strict=True):
-        assert (b.error, b.finish) == ("", a.finish)
+        assert (b.error, b.finish_reason) == ("", a.finish_reason)
         if a.text == b.text:
             assert b.tokens.prompt == a.tokens.prompt
             assert b.tokens.completion == a.tokens.completion
@@ -128,17 +128,19 @@ def test_limits_stops_and_turns_are_those_of_the_local_model(
     [whole] = local.write([Request(question, sampling=GREEDY)])
     stop = whole.text[len(whole.text) // 2 :][:6]
     how = [
-        Request(question, sampling=Sampling(temperature=0, max_tokens=7)),
+        Request(question, sampling=Sampling(temperature=0, max_new_tokens=7)),
         Request(question, sampling=Sampling(temperature=0, stop=(stop,))),
-        Request(question, sampling=Sampling(temperature=0, repetition_penalty=1.3, max_tokens=40)),
-        Request(turns, sampling=Sampling(temperature=0, max_tokens=30)),
+        Request(
+            question, sampling=Sampling(temperature=0, repetition_penalty=1.3, max_new_tokens=40)
+        ),
+        Request(turns, sampling=Sampling(temperature=0, max_new_tokens=30)),
     ]
     here, there = local.write(how), behind(url, weights=TEACHER).write(how)
     assert [c.text for c in there] == [c.text for c in here]
     assert (
-        [c.finish for c in there]
-        == [c.finish for c in here]
-        == ["length", "stop", here[2].finish, "length"]
+        [c.finish_reason for c in there]
+        == [c.finish_reason for c in here]
+        == ["length", "stop", here[2].finish_reason, "length"]
     )
     assert there[0].tokens[:2] == here[0].tokens[:2]
     assert stop not in there[1].text
@@ -161,9 +163,11 @@ def test_a_prefix_is_continued_as_here(url: str, local: TransformersModel) -> No
 @pytest.mark.slow
 def test_samples_repeat_and_draws_differ(url: str) -> None:
     """Promised for a server asked for one at a time: the seed of each sample is sent."""
-    how = Sampling(temperature=1.0, max_tokens=60)
+    how = Sampling(temperature=1.0, max_new_tokens=60)
     requests = [
-        Request(question, draw=draw, sampling=how) for question in questions(2) for draw in range(3)
+        Request(question, sample_index=draw, sampling=how)
+        for question in questions(2)
+        for draw in range(3)
     ]
     model = behind(url)
     first, second = model.write(requests), behind(url).write(requests[::-1])[::-1]
@@ -184,7 +188,7 @@ def test_scores_come_from_the_weights(url: str, local: TransformersModel) -> Non
 
 
 def test_what_it_refuses_stops_with_the_way_out(url: str) -> None:
-    request = Request(questions(1)[0], sampling=Sampling(temperature=0, max_tokens=4))
+    request = Request(questions(1)[0], sampling=Sampling(temperature=0, max_new_tokens=4))
     with pytest.raises(ModelError, match="has no model"):
         load(f"openai:nobody/nothing?at=transformers&url={url}").write([request])
     with pytest.raises(ModelError, match="does not take the request"):

@@ -79,9 +79,9 @@ def test_every_call_is_there_with_all_that_is_known(store: Store):
         "prefix": "",
         "settings": [["temperature", 0.5]],
         "seed": 3,
-        "draw": 0,
+        "sample_index": 0,
     }
-    assert (one.finish, one.cost, one.seconds, one.tokens) == (
+    assert (one.finish_reason, one.cost, one.seconds, one.tokens) == (
         "stop",
         0.25,
         1.5,
@@ -103,7 +103,7 @@ def test_every_call_is_there_with_all_that_is_known(store: Store):
     assert (two.number, two.is_completion, two.served) == (2, True, "m-0613")
     assert [(v.status, v.answer, v.reason != "") for v in two.verdicts] == [("wrong", "1", True)]
     (three,), (four,) = found["three"], found["four"]
-    assert (three.finish, three.reply, three.verdicts[0].status) == (
+    assert (three.finish_reason, three.reply, three.verdicts[0].status) == (
         "length",
         "It is long and",
         "unparsed",

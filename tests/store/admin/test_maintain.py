@@ -135,13 +135,13 @@ def test_bad_imports(store: Store, tmp_path: Path):
             lines[1].replace('"prompt":"a"', '"prompt":"A"'),
             lines[1][:-10],
             "[]",
-            lines[1].replace('"finish":"stop"', '"finish":3'),
+            lines[1].replace('"finish_reason":"stop"', '"finish_reason":3'),
         ):
             assert bad != lines[1]
             path.write_text("\n".join([lines[0], lines[2], bad]) + "\n")
             with pytest.raises(InputError, match="line 3"):
                 import_completions(other, path)
-        path.write_text(lines[0].replace("potstill-1", "potstill-0") + "\n")
+        path.write_text(lines[0].replace("potstill-2", "potstill-0") + "\n")
         with pytest.raises(StoreError, match="another version of potstill: scheme potstill-0"):
             import_completions(other, path)
         for text in ("", "{}\n", json.dumps([1]) + "\n"):

@@ -68,7 +68,9 @@ def check(store: Store) -> None:
 
 
 def test_a_writer_is_refused_with_the_way_to_go_on(old: Path, tmp_path: Path):
-    with pytest.raises(StoreError, match="older version of potstill: schema 1") as caught:
+    with pytest.raises(
+        StoreError, match="older version of potstill: scheme potstill-1, schema 1"
+    ) as caught:
         Store.open(old)
     assert "cache export" in caught.value.fix and "cache import" in caught.value.fix
     assert schema_of(old) == "1"

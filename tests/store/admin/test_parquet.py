@@ -29,8 +29,8 @@ RIGHT = Trace(
     PROBLEM,
     ROOT.prompt,
     "<think>2 + 2 is 4.\ud800</think>The answer is 4.",
-    given=7,
-    finish="stop",
+    prefix_length=7,
+    finish_reason="stop",
     author=Author("model-1", "prompt-1", (("temperature", 0.7),), 3),
     parents=(ROOT.id, WRONG.id),
     root=WRONG.id,
@@ -42,7 +42,7 @@ RIGHT = Trace(
     spans=(Span(0, 7, "unit"), Span(7, 20, "step", 0.5, 1.0)),
     weight=0.25,
     tokens=Tokens(11, 22, 3, 4),
-    rival=WRONG,
+    rejected=WRONG,
 )
 FAILED = Trace(PROBLEM, ROOT.prompt, error="rate: 429", operator="sample", parents=(ROOT.id,))
 
@@ -82,15 +82,15 @@ def test_every_field_of_a_trace_is_a_column(store: Store):
         **{
             "reasoning": "2 + 2 is 4.\ufffd",
             "reply": "The answer is 4.",
-            "given": 7,
-            "finish": "stop",
+            "prefix_length": 7,
+            "finish_reason": "stop",
         },
         **{
             "operator": "rewrite",
             "parents": [ROOT.id, WRONG.id],
             "root": WRONG.id,
             "model": "model-1",
-            "draw": 3,
+            "sample_index": 3,
         },
         **{
             "settings": '{"temperature":0.7}',
@@ -117,7 +117,7 @@ def test_every_field_of_a_trace_is_a_column(store: Store):
             "cached_tokens": 3,
             "reasoning_tokens": 4,
         },
-        **{"rival": WRONG.id, "rival_text": WRONG.text, "stage": None, "position": None},
+        **{"rejected": WRONG.id, "rival_text": WRONG.text, "stage": None, "position": None},
     }
     assert (rows[0]["model"], rows[0]["status"], rows[3]["error"]) == (
         None,

@@ -20,8 +20,10 @@ def facts():
     return read_chat_template(tiny_tokenizer())
 
 
-def trace(text=THINKING, finish="stop", **fields):
-    return Trace(Problem("p", "How many?"), "How many?", text=text, finish=finish, **fields)
+def trace(text=THINKING, finish_reason="stop", **fields):
+    return Trace(
+        Problem("p", "How many?"), "How many?", text=text, finish_reason=finish_reason, **fields
+    )
 
 
 def by_hand(facts, completion, *, learnt=True, end=True):
@@ -52,7 +54,7 @@ def test_good_rows_pass(facts):
     rows = [
         trace(),
         trace("19 - 14 = 5.", "length"),
-        trace("19 - 14 = 5. So 5.", given=12),
+        trace("19 - 14 = 5. So 5.", prefix_length=12),
         trace("a >> 4\nb c", spans=(Span(2, 7, "tool"), Span(8, 10, "step", 0.0))),
         trace("x", spans=(Span(0, 1, "step", 0.5),)),
     ]
@@ -84,14 +86,16 @@ def test_reasoning_outside_the_loss(facts):
 
 def test_loss_on_the_given_part_or_a_tool(facts):
     assert "covers more" in complaint(
-        trace("19. So 5.", given=3), by_hand(facts, "19. So 5."), facts
+        trace("19. So 5.", prefix_length=3), by_hand(facts, "19. So 5."), facts
     )
     tool = trace("19. So 5.", spans=(Span(0, 3, "tool"),))
     assert "covers more" in complaint(tool, by_hand(facts, "19. So 5."), facts)
 
 
 def test_an_end_of_turn_where_the_author_was_cut_off(facts):
-    assert "end of turn" in complaint(trace(finish="length"), by_hand(facts, THINKING), facts)
+    assert "end of turn" in complaint(
+        trace(finish_reason="length"), by_hand(facts, THINKING), facts
+    )
     assert "end of turn" in complaint(trace(), by_hand(facts, THINKING, end=False), facts)
 
 

@@ -21,8 +21,10 @@ R1_STYLE = (
 NO_THINK = R1_STYLE.replace("<think>\n{% endif", "<think>\n\n</think>\n\n{% endif")
 
 
-def trace(text="19 - 14 = 5.", prompt="Ned has 19 shells.", finish="stop", **fields):
-    return Trace(Problem("p", "Ned has 19 shells."), prompt, text=text, finish=finish, **fields)
+def trace(text="19 - 14 = 5.", prompt="Ned has 19 shells.", finish_reason="stop", **fields):
+    return Trace(
+        Problem("p", "Ned has 19 shells."), prompt, text=text, finish_reason=finish_reason, **fields
+    )
 
 
 def make(template=None):
@@ -68,10 +70,10 @@ def test_a_row_is_the_prompt_then_the_text_then_the_end():
     assert row.input_ids[-1] == facts.tokenizer.convert_tokens_to_ids("<|im_end|>")
 
 
-@pytest.mark.parametrize("finish", ["length", "cut", ""])
-def test_no_end_token_unless_the_author_stopped(finish):
+@pytest.mark.parametrize("finish_reason", ["length", "cut", ""])
+def test_no_end_token_unless_the_author_stopped(finish_reason):
     facts = make()
-    assert learnt(one(trace(finish=finish), facts), facts) == "19 - 14 = 5."
+    assert learnt(one(trace(finish_reason=finish_reason), facts), facts) == "19 - 14 = 5."
 
 
 def test_messages_and_a_bare_question_render_alike():
@@ -126,7 +128,7 @@ def test_a_prompt_that_has_closed_think_refuses_reasoning():
 
 def test_the_given_part_is_not_learnt():
     facts = make()
-    row = one(trace("19 - 14 = 5. So 5.", given=12), facts)
+    row = one(trace("19 - 14 = 5. So 5.", prefix_length=12), facts)
     assert learnt(row, facts) == " So 5.<|im_end|>"
     assert "19 - 14 = 5. So 5." in whole(row, facts)
 
@@ -171,7 +173,8 @@ def test_a_blank_before_a_token_does_not_pull_it_into_the_span_before():
     facts = make()
     spans = (Span(0, 4, "step", 0.0), Span(8, 11, "step", 0.0))
     assert (
-        learnt(one(trace("abc she has", spans=spans, finish="cut"), facts), facts).strip() == "she"
+        learnt(one(trace("abc she has", spans=spans, finish_reason="cut"), facts), facts).strip()
+        == "she"
     )
 
 
@@ -216,7 +219,7 @@ def test_a_text_that_the_tokenizer_changes_is_refused():
     [
         ({"error": "timeout"}, "failed generation"),
         ({"text": " \n"}, "empty completion"),
-        ({"text": "5 = 5", "given": 5}, "empty completion"),
+        ({"text": "5 = 5", "prefix_length": 5}, "empty completion"),
         ({"weight": 0.0}, "nothing to learn: every token is masked"),
         ({"weight": -1.0}, "negative weight"),
     ],

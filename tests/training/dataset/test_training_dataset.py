@@ -25,7 +25,7 @@ def traces(count, repeats=40):
             Problem(str(i), f"Ned has {i} shells."),
             f"Ned has {i} shells.",
             text=f"{i} - 3 = {i - 3}. " * repeats + "So 5.",
-            finish="stop",
+            finish_reason="stop",
         )
         for i in range(count)
     ]

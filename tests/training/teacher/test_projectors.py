@@ -143,9 +143,9 @@ def test_a_killed_training_finds_its_filters_again(tiny_checkpoint, tmp_path):
 
 def test_rationales_of_a_prompt_are_one_item(tiny_checkpoint):
     first, *rest = pairs(4)
-    other = first.annotate(rival=dataclasses.replace(first.rival, text="No, 41."))
+    other = first.annotate(rejected=dataclasses.replace(first.rejected, text="No, 41."))
     scored = [
-        row.annotate(scores={"score": 0.9}, rival=row.rival.annotate(scores={"score": 0.2}))
+        row.annotate(scores={"score": 0.9}, rejected=row.rejected.annotate(scores={"score": 0.2}))
         for row in (first, other)
     ]
     model, made, found = taken(tiny_checkpoint, ObjectiveConfig("qcrd"), [*scored, *rest])

@@ -45,7 +45,7 @@ def stories():
     from potstill.world import story
 
     problems = story.problems("story", size=6, seed=1, split="train")
-    return [Trace(p, p.question, text=p.solution, finish="stop") for p in problems]
+    return [Trace(p, p.question, text=p.solution, finish_reason="stop") for p in problems]
 
 
 def test_scores_of_rows_are_the_teacher_s_own(stories):

@@ -15,7 +15,7 @@ def is_finished(trace: Trace) -> bool | tuple[bool, str]:
     """The author stopped by itself."""
     if trace.error:
         return False  # the ledger's reason is then the error
-    return trace.finish == "stop", "not finished"
+    return trace.finish_reason == "stop", "not finished"
 
 
 def has_box(trace: Trace) -> tuple[bool, str]:
@@ -33,10 +33,10 @@ def is_self_contained(trace: Trace) -> tuple[bool, str]:
     return True, ""
 
 
-def has_length(min_tokens: int, max_tokens: int, trace: Trace) -> tuple[bool, str]:
+def has_length(min_tokens: int, max_new_tokens: int, trace: Trace) -> tuple[bool, str]:
     """Its length in tokens is within the limits."""
-    is_within = min_tokens <= trace.tokens.completion <= max_tokens
-    return is_within, f"not {min_tokens} to {max_tokens} tokens long"
+    is_within = min_tokens <= trace.tokens.completion <= max_new_tokens
+    return is_within, f"not {min_tokens} to {max_new_tokens} tokens long"
 
 
 def repeats_little(max_share: float, trace: Trace) -> tuple[bool, str]:

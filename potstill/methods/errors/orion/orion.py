@@ -81,7 +81,7 @@ def orion(
     chains = sample(
         teacher,
         problems,
-        max_tokens=settings.max_new_tokens,
+        max_new_tokens=settings.max_new_tokens,
         **dict(settings.teacher_sampling),
     )
     chains = keep(is_right, verify(chains))
@@ -187,9 +187,9 @@ def reflect(
             break
         rewrites = rewrite_bases(
             bases,
-            draw=resample,
+            sample_index=resample,
             guard=False,
-            max_tokens=settings.max_new_tokens,
+            max_new_tokens=settings.max_new_tokens,
             **dict(settings.reflection_sampling),
         )
         for test in filters:

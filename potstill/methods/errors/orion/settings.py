@@ -64,7 +64,7 @@ class Settings:
         ("temperature", 0.8),
         ("top_p", 0.9),
         ("repetition_penalty", 1.05),
-        ("max_tokens", 1024),
+        ("max_new_tokens", 1024),
     )
     reflection_sampling: tuple[tuple[str, Any], ...] = (
         ("temperature", 0.6),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, final
 
+from potstill import verifiers
 from potstill.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ MODELS = (
     "recorded:FILE, scripted:FILE"
 )
 PROBLEMS = "a .jsonl, .json, .csv or .parquet file, hf:NAME, gym:TASK or world:TASK"
-KINDS = "math, number, choice, exact, regex, format, table, code, judge, gym, story"
+KINDS = ", ".join(verifiers.KINDS)
 
 MAX_THREADS = 1024  # torch crashes on a million
 

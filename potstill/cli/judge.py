@@ -2,7 +2,7 @@
 
 Replies are stored in --out, so the same command asks for nothing twice. Where answers carry a label, the judge's
 agreement with it is printed; with --pairs, how the judge leans to the first place and to the longer answer.
-docs/verifiers.md says what a judge is good for.
+docs/verifiers.md says what a judge is good for. Where a verifier will do, no model is needed: potstill verify.
 
 examples:
   potstill judge --problems test.jsonl --answers outputs.jsonl --judge openai:gpt-4o-mini --rubric rubric.txt

@@ -40,7 +40,10 @@ def test_the_engine_names_no_paper(folder):
         papers = named_papers(path.read_text("utf-8"))
         if papers:
             named[path.name] = papers
-    assert not named
+    assert not named, (
+        f"{folder}/ names methods or objectives: {named}. Take the name out of the engine; "
+        "where it is a word of the field and no paper's own, add it to GENERAL in this file"
+    )
 
 
 def test_the_check_can_fail():

@@ -63,6 +63,23 @@ def test_the_architecture_page_names_every_part_of_the_package():
     assert not missing
 
 
+def first_column(page: str, header: str) -> list[str]:
+    """The names in the first column of the table whose header begins so."""
+    _, _, table = (ROOT / page).read_text("utf-8").partition(f"\n{header}")
+    rows = table.partition("\n\n")[0]
+    return re.findall(r"^\| `([^`]+)` \|", rows, re.MULTILINE)
+
+
+def test_a_table_names_every_method_and_another_every_kind_of_verifier():
+    from potstill.methods import METHODS
+    from potstill.verifiers import KINDS
+
+    methods = first_column("README.md", "| name | what the student learns from |")
+    assert sorted(methods) == sorted(METHODS)
+    kinds = first_column("docs/verifiers.md", "| kind | `answer` holds |")
+    assert sorted(kinds) == sorted(KINDS)
+
+
 def test_methods_by_their_names_are_objectives_with_their_keywords():
     from potstill import objectives
     from potstill.training.objective_config import LOOP_KEYWORDS

@@ -177,6 +177,12 @@ def test_every_part_has_a_line_in_the_table():
     assert {part(path) for path in FILES} <= set(IMPORTS)
 
 
+def test_every_folder_is_a_package():
+    # What has no __init__.py is not installed with the rest.
+    folders = {path.parent for path in FILES}
+    assert not [name(folder) for folder in folders if not (folder / "__init__.py").exists()]
+
+
 def trespasses(area: str, targets: set[str]) -> list[str]:
     """Those of the imported names that the table does not allow to a part."""
     allowed = [f"potstill.{entry}" for entry in (*BASE, *IMPORTS[area], area)]

@@ -424,8 +424,15 @@ nll = operators.nll
 perplexity = operators.perplexity
 
 
-def judge(problem: Problem, text: str) -> Verdict:
-    """The verdict of a problem's verifier on a text: right, wrong, unparsed or unjudged, with the reason."""
+def judge(problem: Problem | Trace, text: str) -> Verdict:
+    """The verdict of a problem's verifier on a text: right, wrong, unparsed or unjudged, with the reason.
+
+    Args:
+        problem: a problem, or a trace on it, such as `load_problems` gives.
+        text: the answer, with the reasoning before it if there is any.
+    """
+    if isinstance(problem, Trace):
+        problem = problem.problem
     return verifiers.judge([(problem, text)])[0]
 
 

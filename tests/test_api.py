@@ -161,8 +161,11 @@ def test_rows_to_train_on_come_from_files_lists_and_datasets(tmp_path):
 
 
 def test_a_verdict_says_why():
-    verdict = ps.judge(ps.Problem("p", "1 + 1?", "2", kind="number"), "The answer is 3.")
+    problem = ps.Problem("p", "1 + 1?", "2", kind="number")
+    verdict = ps.judge(problem, "The answer is 3.")
     assert verdict.status == "wrong" and verdict.answer == "3"
+    (posed,) = ps.load_problems([problem])
+    assert ps.judge(posed, "The answer is 3.") == verdict
 
 
 def test_mistakes_are_clear_errors(stories, tmp_path):

@@ -56,7 +56,9 @@ def fit(
     """Train the checkpoint `start` on `traces` and store the student in `output_dir`.
 
     Called again with the same traces and settings it returns the stored `FitResult` without training or needing
-    `start`. After a kill it goes on from the last checkpoint and ends with the same weights, bit for bit on the same
+    `start`; a student of another start is refused where `start` is there to be compared.
+
+    After a kill it goes on from the last checkpoint and ends with the same weights, bit for bit on the same
     CPU and threads. In several processes each takes its share of the rows, the first one writes, and all return the
     stored `FitResult`.
 
@@ -72,10 +74,13 @@ def fit(
     distributed.join_processes()
     key = key or student_key(traces, settings, config)
     if (output_dir / training_folder.FIT_FILE).is_file():
-        return training_folder.read_result(output_dir, key)
+        stored_result = training_folder.read_result(output_dir, key)
+        training_folder.check_start(output_dir, start)
+        return stored_result
     distributed.check_supported(config, distributed.process_count(), settings)
     checkpoint.check_checkpoint(start)
-    training_id = key.id + checkpoint.content_id(start)
+    start_id = checkpoint.content_id(start)
+    training_id = key.id + start_id
     training_folder.check_free(output_dir, training_id, len(traces), key)
 
     is_first_process = distributed.process_rank() == 0
@@ -102,7 +107,11 @@ def fit(
                     trainer.objective_inputs.projectors.save(output_dir)
                 steps = step_records(trainer.state)
                 training_folder.finish(
-                    output_dir, _summarize(key, prepared.dataset, steps), steps, key
+                    output_dir,
+                    _summarize(key, prepared.dataset, steps),
+                    steps,
+                    key,
+                    start_id=start_id,
                 )
             distributed.wait_for_all()
     result = training_folder.read_result(output_dir, key)

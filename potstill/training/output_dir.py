@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from potstill.data.atomic_write import write_text
 from potstill.errors import ConfigError, StageError, StoreError
+from potstill.models.local import checkpoint
 from potstill.training.settings import FitResult
 from potstill.training.student_key import StudentKey
 from potstill.training.trainer import last_checkpoint
@@ -33,6 +34,7 @@ def read_result(output_dir: Path, key: StudentKey) -> FitResult:
     try:
         values = json.loads(path.read_text("utf-8"))
         trained_parts = values.pop("trained", {})
+        values.pop("start", None)  # see `check_start`
         values["losses"] = tuple(values["losses"])
         values["stats"] = {name: tuple(ends) for name, ends in values.get("stats", {}).items()}
         result = FitResult(**values)
@@ -52,6 +54,21 @@ def read_result(output_dir: Path, key: StudentKey) -> FitResult:
     # A process that was killed between the report and the clearing up has left it there.
     shutil.rmtree(output_dir / WORK_FOLDER, ignore_errors=True)
     return result
+
+
+def check_start(output_dir: Path, start: Path) -> None:
+    """Refuse a finished training that began from another checkpoint; unchecked where `start` is no longer there."""
+    if not (start / "config.json").is_file():
+        return
+    trained_start = json.loads((output_dir / FIT_FILE).read_text("utf-8")).get("start")
+    start_id = checkpoint.content_id(start)
+    if trained_start not in (None, start_id):
+        raise StageError(
+            f"{output_dir} holds a student that was trained from another checkpoint than {start} "
+            f"({trained_start[:12]}, not {start_id[:12]})",
+            expected="a folder of its own for each student",
+            fix="give another folder, or delete this one to train again",
+        )
 
 
 def check_free(output_dir: Path, training_id: str, row_count: int, key: StudentKey) -> None:
@@ -117,15 +134,23 @@ def _lock(file: IO[str], output_dir: Path) -> None:
 
 
 def finish(
-    output_dir: Path, result: FitResult, steps: Sequence[Mapping[str, float]], key: StudentKey
+    output_dir: Path,
+    result: FitResult,
+    steps: Sequence[Mapping[str, float]],
+    key: StudentKey,
+    *,
+    start_id: str,
 ) -> None:
-    """Write steps.jsonl and fit.json, keep TensorBoard's files, then delete the working folder."""
+    """Write steps.jsonl and fit.json, keep TensorBoard's files, then delete the working folder.
+
+    `fit.json` has the result, the parts of the key and the start's content id.
+    """
     lines = [json.dumps(step) + "\n" for step in steps]
     write_text(output_dir / STEPS_FILE, "".join(lines))
     work_folder = output_dir / WORK_FOLDER
     if (work_folder / TENSORBOARD_FOLDER).is_dir():
         (work_folder / TENSORBOARD_FOLDER).replace(output_dir / TENSORBOARD_FOLDER)
-    report = {**dataclasses.asdict(result), "trained": key.parts}
+    report = {**dataclasses.asdict(result), "trained": key.parts, "start": start_id}
     write_text(output_dir / FIT_FILE, json.dumps(report, indent=1))
     # NFS keeps the folder while the lock is open: `read_result` deletes it then.
     shutil.rmtree(work_folder, ignore_errors=True)

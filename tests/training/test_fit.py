@@ -254,6 +254,21 @@ def test_a_finished_student_is_not_trained_again_even_without_its_start(tmp_path
     assert again == done and weights(tmp_path / "out") == before
 
 
+def test_a_finished_student_of_another_start_is_refused(tmp_path):
+    start = make_checkpoint(tmp_path / "start")
+    other = make_checkpoint(tmp_path / "other")
+    model = AutoModelForCausalLM.from_pretrained(other)
+    model.get_input_embeddings().weight.data.add_(1)
+    model.save_pretrained(other)
+    settings = TrainingSettings(max_steps=1)
+    done = fit(rows(), start, tmp_path / "out", settings)
+    with pytest.raises(StageError, match=r"trained from another checkpoint than .*other"):
+        fit(rows(), other, tmp_path / "out", settings)
+    # A copy of the start is the start.
+    moved = start.rename(tmp_path / "moved")
+    assert fit(rows(), moved, tmp_path / "out", settings) == done
+
+
 def test_a_folder_of_another_training_is_refused(tiny_checkpoint, tmp_path):
     fit(rows(), tiny_checkpoint, tmp_path / "out", TrainingSettings(max_steps=1))
     with pytest.raises(

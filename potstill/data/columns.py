@@ -76,6 +76,7 @@ ANSWER_FIELDS = (
 
 TRACES = "potstill traces"
 PREFERENCE = "preference"
+COLUMNS_AS_GIVEN = "columns as given"
 BY_MODEL = "a column a model"
 REASONING_AND_ANSWER = "question/reasoning/answer"
 
@@ -347,7 +348,7 @@ class ColumnChooser:
             return Columns(REASONING_AND_ANSWER, completion=replies, reasoning=reasoning)
         if is_mapped:
             reasoning = self._reasoning_beside(pick, replies)
-            return Columns("columns as given", completion=replies, reasoning=reasoning)
+            return Columns(COLUMNS_AS_GIVEN, completion=replies, reasoning=reasoning)
 
         # Names that leave no doubt.
         pair = pick.all_of(("chosen", "rejected"))

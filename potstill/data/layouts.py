@@ -33,6 +33,7 @@ from potstill.data.choices import (
 )
 from potstill.data.columns import (
     CHAT_NAMES,
+    COLUMNS_AS_GIVEN,
     OBJECT_TEXT_NAMES,
     PREFERENCE,
     REPLY_NAMES,
@@ -54,6 +55,7 @@ from potstill.records import (
     Message,
     Prompt,
     read_finish_reason,
+    split_reasoning,
 )
 
 Row: TypeAlias = Mapping[str, Any]
@@ -150,6 +152,7 @@ def read_row(row: Row, columns: Columns, *, needs_question: bool = True) -> RowC
         for completion, turns in _read_column(row, columns, position, row_prompt):
             completions.append(completion)
             prompts.append(turns)
+    _check_own_answer(row_prompt.own_answer, completions, columns)
     turns = _only_prompt(prompts, row_prompt)
     turns = _add_history(turns, cell(row, columns.history))
     turns = _add_system(turns, cell(row, columns.system))
@@ -167,12 +170,14 @@ class RowPrompt(NamedTuple):
         question: the last thing that the user says, with input and context, without options.
         options: of a multiple choice.
         is_conversation: whether a column holds the prompt as turns.
+        own_answer: with which the conversation ended, beside completions in another column.
     """
 
     turns: tuple[Turn, ...]
     question: str
     options: Options
     is_conversation: bool = False
+    own_answer: str = ""
 
 
 def read_question(row: Row, columns: Columns) -> RowPrompt:
@@ -194,12 +199,18 @@ def read_question(row: Row, columns: Columns) -> RowPrompt:
         return RowPrompt((), "", options)
     turns = parse_turns(cells[0]) if len(cells) == 1 else None
     if turns is not None:
+        own_answer = ""
         if columns.question[0].lower() in CHAT_NAMES and turns[-1].role == "assistant":
-            turns = turns[
-                :-1
-            ]  # the conversation's own answer, beside completions in another column
+            *turns, answer_turn = turns
+            own_answer = answer_turn.content
         _check_context(row, columns, turns)
-        return RowPrompt(tuple(turns), _last_question(turns), options, is_conversation=True)
+        return RowPrompt(
+            tuple(turns),
+            _last_question(turns),
+            options,
+            is_conversation=True,
+            own_answer=own_answer,
+        )
 
     question = _compose_question(row, columns, cells)
     if not question:
@@ -332,6 +343,27 @@ def _check_context(row: Row, columns: Columns, turns: Sequence[Turn]) -> None:
             expected="a conversation that says everything its answer was written from",
             fix="write it into the turns, or --map context= to read the rows without it",
         )
+
+
+def _check_own_answer(
+    own_answer: str, completions: Sequence[RecordedCompletion], columns: Columns
+) -> None:
+    """Refuse a conversation whose own answer is none of the completions: it would be lost.
+
+    Where the user named the column of the completions, the conversation's answer is not wanted.
+    """
+    if not own_answer.strip() or columns.layout == COLUMNS_AS_GIVEN:
+        return
+    for completion in completions:
+        _, reply = split_reasoning(completion.text)
+        if _squeeze(own_answer) in (_squeeze(completion.text), _squeeze(reply)):
+            return
+    chat, column = columns.question[0], columns.completion[0]
+    raise InputError(
+        f"the conversation in {chat!r} ends with another answer than {column!r} holds: {own_answer[:60]!r}",
+        expected="one answer, or the same one in both",
+        fix=f"--map completion={column} or --map completion={chat} says which one is meant",
+    )
 
 
 def _add_history(turns: tuple[Turn, ...], history: Any) -> tuple[Turn, ...]:

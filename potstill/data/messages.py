@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from potstill.errors import InputError
 from potstill.records import REASONING_KEYS, split_reasoning
 
 OPEN_TAG, CLOSE_TAG = "<think>", "</think>"
@@ -145,10 +146,7 @@ def strip_reasoning_tags(reasoning: str, reply: str) -> tuple[str, str]:
     of its own gives it up: one that contains the thought beside it replaces it, another one is put behind it.
     """
     # Tags around the thought, and a closing one that a server left before the reply.
-    if reasoning.lstrip().startswith(OPEN_TAG):
-        reasoning = reasoning.lstrip().removeprefix(OPEN_TAG)
-    if reasoning.rstrip().endswith(CLOSE_TAG):
-        reasoning = reasoning.rstrip().removesuffix(CLOSE_TAG)
+    reasoning = _strip_own_tags(reasoning)
     if reply.lstrip().startswith(CLOSE_TAG):
         return reasoning, reply.lstrip().removeprefix(CLOSE_TAG)
 
@@ -164,6 +162,29 @@ def strip_reasoning_tags(reasoning: str, reply: str) -> tuple[str, str]:
     return f"{reasoning}\n\n{thought_in_reply}", remaining_reply
 
 
+def _strip_own_tags(reasoning: str) -> str:
+    """A thought without the tags around it."""
+    if reasoning.lstrip().startswith(OPEN_TAG):
+        reasoning = reasoning.lstrip().removeprefix(OPEN_TAG)
+    if reasoning.rstrip().endswith(CLOSE_TAG):
+        reasoning = reasoning.rstrip().removesuffix(CLOSE_TAG)
+    return reasoning
+
+
+def _refuse_two_thoughts(reasoning: str, reply: str) -> None:
+    """Refuse a row's reply that has a thought in tags, and another one beside it."""
+    if not reply.lstrip().startswith(OPEN_TAG):
+        return
+    thought_in_reply, _ = split_reasoning(reply)
+    beside, inside = _strip_own_tags(reasoning).strip(), thought_in_reply.strip()
+    if beside not in inside and inside not in beside:
+        raise InputError(
+            f"two thoughts for one reply: {beside[:60]!r} beside it, {inside[:60]!r} in its {OPEN_TAG} tags",
+            expected="one thought a completion",
+            fix="--map reasoning= takes the one in the tags, or leave the row out with --skip-bad",
+        )
+
+
 def join_reasoning(reasoning: str, reply: str, *, is_truncated: bool = False) -> str:
     r"""Thought and reply of a row as one text: `<think>\nthought\n</think>\n\nreply`, the tags never doubled.
 
@@ -173,9 +194,13 @@ def join_reasoning(reasoning: str, reply: str, *, is_truncated: bool = False) ->
         reasoning: the thought; without one the reply comes back as it is.
         reply: what follows it.
         is_truncated: whether a limit ended the text; a thought without a reply then stays open.
+
+    Raises:
+        InputError: a reply with another thought in tags of its own.
     """
     if not reasoning.strip():
         return reply
+    _refuse_two_thoughts(reasoning, reply)
     reasoning, reply = strip_reasoning_tags(reasoning, reply)
     opened_text = f"{OPEN_TAG}\n{reasoning.strip(chr(10))}"
     if is_truncated and not reply.strip():

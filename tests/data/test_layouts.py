@@ -15,7 +15,7 @@ from potstill.errors import ConfigError, InputError
 from potstill.models import load
 from potstill.models.model import Request
 from potstill.models.recorded import Recorded
-from potstill.records import Message
+from potstill.records import Message, split_reasoning
 
 THOUGHT = "<think>\nOne more.\n</think>\n\nIt is \\boxed{2}."
 OPENTHOUGHTS = (
@@ -264,3 +264,44 @@ IDS = {
 @pytest.mark.parametrize("spec", IDS)
 def test_ids_of_files_that_were_read_before_are_the_same(spec: str, shared_data: Path) -> None:
     assert load(f"recorded:{shared_data}/{spec}").id == IDS[spec]
+
+
+def test_a_conversation_with_another_answer_than_the_completion_is_refused() -> None:
+    row = {"messages": CHAT, "response": "It is 3."}
+    with pytest.raises(
+        InputError, match="'messages' ends with another answer than 'response'"
+    ) as caught:
+        read(row)
+    assert "--map completion=messages" in caught.value.fix
+    # The same answer, also as one of several or without its thought, is no loss.
+    answer = CHAT[1]["content"]
+    assert read({"messages": CHAT, "response": f" {answer}\n"}).prompt == "1 + 1?"
+    assert len(read({"messages": CHAT, "generations": ["It is 3.", answer]}).completions) == 2
+    _, reply = split_reasoning(answer)
+    assert read(
+        {"messages": [CHAT[0], {"role": "assistant", "content": reply}], "response": answer}
+    )
+    # Who names the column has said which answer is meant.
+    chooser = ColumnChooser([row], {"completion": "response"}, "answers", "rows")
+    assert layouts.read_row(row, chooser.choose(row)).completions[0].text == "It is 3."
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"question": "q", "thinking": "t2", "response": "<think>other</think>r"},
+        {
+            "messages": [
+                CHAT[0],
+                {"role": "assistant", "thinking": "t2", "content": "<think>other</think>r"},
+            ]
+        },
+        {"question": "q", "responses": [{"reasoning": "t2", "text": "<think>other</think>r"}]},
+    ],
+)
+def test_two_thoughts_for_one_reply_are_refused(row: dict[str, Any]) -> None:
+    with pytest.raises(
+        InputError, match="two thoughts for one reply: 't2' beside it, 'other'"
+    ) as caught:
+        read(row)
+    assert caught.value.fix

@@ -404,6 +404,24 @@ def read_overrides(
     return overrides
 
 
+def refuse_two_names(overrides: Iterable[tuple[str, Override]], mistakes: Mistakes) -> None:
+    """Add a mistake for each setting that gets two values, under its name and under a short one.
+
+    Of two values under one name the later one wins, as in a shell.
+
+    Args:
+        overrides: each with its whole key, short names written out.
+        mistakes: gets the mistakes.
+    """
+    first_of_key: dict[str, Override] = {}
+    for key, override in overrides:
+        first = first_of_key.setdefault(key, override)
+        if first.key != override.key and str(first.value) != str(override.value):
+            mistakes.add(
+                "", f"{first.source} and {override.source} give {key} two values; give one"
+            )
+
+
 def apply_override(
     tree: Tree,
     path: Sequence[str],

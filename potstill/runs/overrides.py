@@ -43,7 +43,10 @@ def apply_overrides(
 
     An arm that the recipe does not have is added by its method, which therefore comes before its other keys.
     """
-    for override in sorted(_split_mappings(overrides), key=_order_of):
+    split_overrides = list(_split_mappings(overrides))
+    keyed = [(_full_key(override, schema), override) for override in split_overrides]
+    config.refuse_two_names(keyed, mistakes)
+    for override in sorted(split_overrides, key=_order_of):
         first, *deeper = override.key.split(".")
         if first == "method" and has_arms:
             mistakes.add(
@@ -74,6 +77,18 @@ def apply_overrides(
                     _apply(
                         block, [first, *deeper], override, places, mistakes, prefix=f"arms.{name}"
                     )
+
+
+def _full_key(override: Override, schema: type) -> str:
+    """The key of an override, with the name of the setting where a short one was given."""
+    parts = override.key.split(".")
+    recipe_names = config.names_of(config.settings_of(schema))
+    training_names = config.names_of(config.settings_of(TrainingSettings))
+    parts[0] = recipe_names.get(parts[0], parts[0])
+    for position, part in enumerate(parts[1:], start=1):
+        if parts[position - 1] == "training":
+            parts[position] = training_names.get(part, part)
+    return ".".join(parts)
 
 
 def _order_of(override: Override) -> int:

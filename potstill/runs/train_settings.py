@@ -46,6 +46,7 @@ def read_keywords(
     keywords: Tree = {}
     settings = keyword_settings(objective)
     training_names = config.names_of(config.settings_of(TrainingSettings))
+    keyed_overrides: list[tuple[str, Override]] = []
     for override in config.read_overrides(sets, yaml.read_untyped, mistakes):
         path = override.key.split(".")
         if path[0] == "training" and len(path) > 1:
@@ -64,7 +65,10 @@ def read_keywords(
             mistakes.add("", f"{override.source}: {message}")
             continue
         places[".".join(path)] = Place(override.source, override.key)
+        name = path[0] if tree is keywords else training_names.get(path[0], path[0])
+        keyed_overrides.append((".".join([name, *path[1:]]), override))
         config.apply_override(tree, path, override, mistakes, schema=schema)
+    config.refuse_two_names(keyed_overrides, mistakes)
     if training.pop("objective_config", None):
         mistakes.add(
             "",

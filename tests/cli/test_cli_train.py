@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
 
 from potstill.cli import main
 from potstill.cli.rows import pose_problems, read_rows
-from potstill.errors import InputError
+from potstill.errors import ConfigError, InputError
 from potstill.runs.train_settings import read_keywords
 
 QUESTIONS = [f"Ned has {10 + i} shells. How many?" for i in range(4)]
@@ -472,3 +472,8 @@ def test_losses_are_told_as_means_over_tenths(tmp_path, tiny_checkpoint, capsys)
     assert told["stats"]["nll"] == pytest.approx([sum(losses[:2]) / 2, sum(losses[-2:]) / 2])
     code, out, _ = train(capsys, tmp_path, tiny_checkpoint, rows, *words)
     assert code == 0 and "first tenth" in out and "loss_last_tenth" in out
+
+
+def test_two_values_under_both_names_of_a_setting_are_a_mistake() -> None:
+    with pytest.raises(ConfigError, match="give learning_rate two values; give one"):
+        read_keywords("sft", ["training.lr=1", "learning_rate=2"])

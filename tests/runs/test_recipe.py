@@ -357,3 +357,22 @@ def test_a_key_that_stands_in_several_places_has_the_line_of_each(tmp_path):
         from_file(path)
     assert "- line 2: arms.a.values.k: unknown parameter 'k'" in caught.value.found
     assert "- line 3: arms.b.values.k: unknown parameter 'k'" in caught.value.found
+
+
+@pytest.mark.parametrize(
+    ("sets", "key"),
+    [
+        (["training.lr=1", "training.learning_rate=2"], "training.learning_rate"),
+        (["training={lr: 1}", "training.learning_rate=2"], "training.learning_rate"),
+        (["training.epochs=1", "training.num_train_epochs=2"], "training.num_train_epochs"),
+    ],
+)
+def test_two_values_under_both_names_of_a_setting_are_a_mistake(sets: list[str], key: str) -> None:
+    first, second = (f"--set {text}" for text in sets)
+    assert f"{first} and {second} give {key} two values; give one" in mistakes(BASE, *sets)
+
+
+def test_one_arm_may_differ_from_all_on_the_command_line() -> None:
+    data = {**BASE, "arms": {"sft": {}, "rft": {}}}
+    made = from_data(data, ["training.lr=1", "arms.rft.training.learning_rate=2"])
+    assert [made.arms[name].training.learning_rate for name in ("sft", "rft")] == [1, 2]

@@ -153,3 +153,46 @@ def test_a_verifier_that_lacks_a_part_is_refused(installed, monkeypatch):
     monkeypatch.setattr(plugins, "load_plugin", lambda group, name: object())
     with pytest.raises(ConfigError, match="has no VERSION, judge, gold_text"):
         ps.judge(ps.Problem("p", "?", "1", kind="celsius"), "1")
+
+
+@pytest.mark.parametrize("made", ["None", "[{'question': '?'}]"])
+def test_a_plugin_that_makes_no_problems_or_no_model_is_a_clear_error(monkeypatch, installed, made):
+    import potstill as ps
+
+    monkeypatch.setattr(plugins, "load_plugin", lambda group, name: lambda rest: eval(made))
+    with pytest.raises(ConfigError, match="which is no Problem"):
+        ps.load_problems("riddles:easy")
+    with pytest.raises(ConfigError, match="which is no model"):
+        ps.load_model("parrot:NAME")
+
+
+def test_another_kind_than_the_one_that_a_source_makes_is_refused(installed):
+    import potstill as ps
+
+    assert len(ps.load_problems("riddles:easy", kind="celsius")) == 3
+    for spec in ("riddles:easy", "world:story?size=2"):
+        with pytest.raises(ConfigError, match="can't be judged as 'number'"):
+            ps.load_problems(spec, kind="number")
+
+
+@pytest.mark.parametrize("verdict", ["True", "None", "Verdict('correct', '20', '')"])
+def test_a_verifier_that_returns_no_verdict_is_a_clear_error(installed, monkeypatch, verdict):
+    import potstill as ps
+
+    verifier = plugins.load_plugin("verifiers", "celsius")
+    monkeypatch.setattr(
+        verifier, "judge", lambda problem, text: eval(verdict, {"Verdict": ps.Verdict})
+    )
+    with pytest.raises(ConfigError, match="available: right, wrong, unparsed, unjudged"):
+        ps.judge(ps.Problem("p", "?", "1", kind="celsius"), "1")
+
+
+def test_an_error_lists_each_kind_of_a_package_once_and_suggests_the_nearest(installed):
+    import potstill as ps
+
+    with pytest.raises(ConfigError, match="write parrot:NAME") as mistake:
+        ps.load_model("parot:NAME")
+    assert mistake.value.available.count("parrot") == 1
+    with pytest.raises(ps.InputError) as mistake:
+        ps.load_problems("ridles:easy")
+    assert mistake.value.available.count("riddles:…") == 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from potstill import plugins
@@ -95,9 +95,9 @@ def _read_problems(
 ) -> Loaded:
     prefix, colon, name = spec.partition(":")
     if colon and prefix in extra:
-        return _with_kind(extra[prefix](name), kind, spec)
+        return _make_problems(spec, extra[prefix](name), kind)
     if colon and prefix not in OWN_PREFIXES and prefix in plugins.plugin_names("problems"):
-        return _with_kind(plugins.load_plugin("problems", prefix)(name), kind, spec)
+        return _make_problems(spec, plugins.load_plugin("problems", prefix)(name), kind)
     if colon and prefix == "gym":
         return Loaded(gym.make_problems(name, size=limit, seed=seed, kind=kind), {})
     is_prefix = colon and prefix != "hf" and len(prefix) > 1 and prefix.isidentifier()
@@ -115,12 +115,20 @@ def _read_problems(
     )
 
 
-def _with_kind(made: Sequence[Problem], kind: str | None, spec: str) -> Loaded:
-    """Problems that came with their kinds; another kind is refused, since nothing here could apply it."""
-    own_kinds = sorted({problem.kind for problem in made})
-    if kind and own_kinds and own_kinds != [kind]:
+def _make_problems(spec: str, made: Any, kind: str | None) -> Loaded:
+    """What a prefix made, where it is problems of the kind that was asked for."""
+    problems = list(made) if isinstance(made, Iterable) else [made]
+    strangers = [item for item in problems if not isinstance(item, Problem)]
+    if strangers:
         raise ConfigError(
-            f"the problems of {spec} are of kind {', '.join(own_kinds)}, not {kind!r}",
-            fix="leave --kind out",
+            f"{spec} made {strangers[0]!r:.80}, which is no Problem",
+            expected="a list of potstill.records.Problem, as docs/api.md says",
         )
-    return Loaded(made, {})
+    other_kinds = sorted({problem.kind for problem in problems} - {kind})
+    if kind and other_kinds:
+        raise ConfigError(
+            f"{spec} makes problems of kind {', '.join(other_kinds)}, which can't be judged as {kind!r}",
+            expected="the kind that their source gives them",
+            fix="leave the kind out; one for the evaluation set alone is evaluate.kind",
+        )
+    return Loaded(problems, {})

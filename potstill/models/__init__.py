@@ -65,8 +65,7 @@ def load(
     if colon and extra and kind in extra:
         return extra[kind](place)
     if colon and kind not in KINDS and kind in plugins.plugin_names("models"):
-        plugin_load: Callable[[str], Model] = plugins.load_plugin("models", kind)
-        return plugin_load(place)
+        return _load_plugin_model(kind, place)
     if not colon or kind not in KINDS:
         kinds = (*KINDS, *plugins.plugin_names("models"), *(extra or ()))
         raise _unknown_kind_error(spec, kind, kinds)
@@ -100,8 +99,21 @@ def identity(spec: str) -> str:
     return f"{kind}:{path}?{urlencode(sorted(options), safe='/:')}"
 
 
+def _load_plugin_model(kind: str, place: str) -> Model:
+    model = plugins.load_plugin("models", kind)(place)
+    if not isinstance(model, Model) or not isinstance(model.id, str):
+        raise ConfigError(
+            f"the model kind {kind!r} of an installed package made {model!r:.80} of {place!r}, which is no model",
+            expected="an object with an id, a text, and write(requests), as docs/api.md says",
+        )
+    return model
+
+
 def _unknown_kind_error(spec: str, kind: str, kinds: tuple[str, ...]) -> ConfigError:
-    fix = f"write {kinds[-1]}:NAME, as in `--student {kinds[-1]}:…`"
+    import difflib  # here, because few commands fail
+
+    nearest = difflib.get_close_matches(kind, kinds, n=1) or kinds[-1:]
+    fix = f"write {nearest[0]}:NAME, as in `--student {nearest[0]}:…`"
     if Path(spec).is_dir():
         fix = f"write transformers:{spec}"
     return ConfigError(
@@ -139,6 +151,8 @@ def _load_local_model(kind: str, path: Path, options: dict[str, Any]) -> Model:
 
         match = options.pop("match", "exact")
         return Recorded.load(path, contained=match == "contained", **options)
+    if kind not in ("transformers", "vllm"):
+        raise NotImplementedError(f"nothing loads a model of the kind {kind!r} in KINDS")
     from potstill.models.local.checkpoint import check_checkpoint
 
     check_checkpoint(path)
@@ -192,5 +206,6 @@ def read_options(kind: str, query: str, spec: str) -> dict[str, Any]:
     mistakes = Mistakes()
     keyed = merge_layers(_OPTIONS[kind], [("", options)], mistakes, what="option")
     converted = convert_settings(_OPTIONS[kind], keyed, mistakes)
-    mistakes.raise_if_any(spec, fix=f"write {kind}:PATH?{_OPTIONS[kind][0].name}=…")
+    example = f"?{_OPTIONS[kind][0].name}=…" if _OPTIONS[kind] else ", which has no options"
+    mistakes.raise_if_any(spec, fix=f"write {kind}:PATH{example}")
     return converted

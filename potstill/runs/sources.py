@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from potstill import models, plugins
+from potstill import models
 from potstill.config import Mistakes, Setting, convert_settings, merge_layers, parse_query
 from potstill.data import files, problems
 from potstill.errors import ConfigError, InputError, ModelError
@@ -52,11 +52,8 @@ def load_model(spec: str, *, threads: int = 0, batch: bool = False) -> Model:
         options["threads"] = threads
     if batch and spec.startswith("openai:"):
         options["batch"] = True
-    kinds: dict[str, Callable[[str], Model]] = {}
-    for name in plugins.plugin_names("models"):
-        kinds[name] = partial(_load_from_plugin, "models", name)
-    kinds["world"] = partial(world_model, threads=threads)
-    return models.load(spec, extra=kinds, **options)
+    world = {"world": partial(world_model, threads=threads)}
+    return models.load(spec, extra=world, **options)
 
 
 def load_checkpoint(spec: str, *, role: str, threads: int = 0, can_be_server: bool = False) -> Any:
@@ -138,11 +135,6 @@ def checkpoint_of(spec: str) -> Path | None:
     return folder
 
 
-def _load_from_plugin(group: str, name: str, rest: str, **options: Any) -> Any:
-    """What a plugin's kind makes of the text behind the colon."""
-    return plugins.load_plugin(group, name)(rest, **options)
-
-
 # Problems.
 
 
@@ -166,23 +158,23 @@ def load_problems(
     Raises:
         InputError: no problems, or gold answers that their verifier does not accept.
     """
-    kinds: dict[str, Callable[..., list[Problem]]] = {}
-    for name in plugins.plugin_names("problems"):
-        kinds[name] = partial(_load_from_plugin, "problems", name)
-    kinds["world"] = world_problems
     loaded: list[Problem] = problems.load(
         spec,
         mapping=dict(mapping or {}),
         limit=limit or None,
         seed=seed,
         kind=kind or None,
-        extra=kinds,
+        extra={"world": world_problems},
     )
     return check_gold_answers(loaded, spec)
 
 
 def check_gold_answers(loaded: list[Problem], spec: str) -> list[Problem]:
-    """The problems, whose gold answers pass their own verifier; where bad rows are left out, without those that fail.
+    """The problems, whose gold answers pass their own verifier; with --skip-bad those that do.
+
+    Args:
+        loaded: the problems.
+        spec: what to call their source in an error.
 
     Raises:
         InputError: gold answers that their verifier does not accept.

@@ -9,11 +9,11 @@ import re
 from collections.abc import Sequence
 from importlib import import_module
 from types import MappingProxyType
-from typing import Protocol, runtime_checkable
+from typing import Protocol, get_args, runtime_checkable
 
 from potstill import plugins
 from potstill.errors import ConfigError
-from potstill.records import Problem, Span, Verdict
+from potstill.records import Problem, Span, Status, Verdict
 
 MODULES = MappingProxyType(
     {
@@ -80,6 +80,8 @@ def judge(items: Sequence[tuple[Problem, str]]) -> list[Verdict]:
             judged = module.judge_all([items[index] for index in indices])
         else:
             judged = [module.judge(*items[index]) for index in indices]
+        if kind not in MODULES:
+            _check_plugin_verdicts(kind, judged)
         verdicts.update(zip(indices, judged, strict=True))
     return [verdicts[index] for index in range(len(items))]
 
@@ -187,6 +189,17 @@ def _import_verifier(kind: str) -> Verifier:
             fix="give the problems one of these kinds, for example --kind number",
         )
     return verifier
+
+
+def _check_plugin_verdicts(kind: str, verdicts: Sequence[object]) -> None:
+    """Refuse what is no verdict, or has a status that nothing counts, before it is stored."""
+    for verdict in verdicts:
+        if not isinstance(verdict, Verdict) or verdict.status not in get_args(Status):
+            raise ConfigError(
+                f"the verifier {kind!r} of an installed package judged {verdict!r:.80}",
+                expected="potstill.records.Verdict(status, answer, reason, VERSION)",
+                available=get_args(Status),
+            )
 
 
 def _check_plugin(kind: str, verifier: object) -> None:

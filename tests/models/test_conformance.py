@@ -15,6 +15,7 @@ from litellm_stand_in import StandIn
 from openai_server import serving
 from real_server import installed, real_server
 
+from potstill.models import KINDS as LOADED_KINDS
 from potstill.models import load
 from potstill.models.model import FAILURES, Completion, Model, Request, Sampling, Scored
 from potstill.records import Message
@@ -201,7 +202,7 @@ def test_a_prefix_is_continued_and_not_repeated(case: Case) -> None:
 def test_the_id_is_the_content_and_not_the_place(case: Case, tmp_path: Path) -> None:
     again = case.again(tmp_path / "second")
     assert case.model.id == case.model.id == again.id
-    assert case.model.id.split("-")[0] in ("scripted", "recorded", "hf", "openai", "vllm")
+    assert case.model.id.split("-")[0] in ("hf", *LOADED_KINDS)
 
 
 def test_likelihoods_are_one_list_of_negative_numbers_a_pair(case: Case) -> None:

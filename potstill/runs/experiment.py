@@ -92,6 +92,7 @@ def run_arms(run: Run, *, title: str = "") -> Results:
     recipe, folder = run.recipe, run.folder
     evaluations: dict[str, Evaluation] = {}
     student = folder.models.get("student")
+    refuse_overlap(run)
     if student is not None and run.tests:
         evaluations[UNTRAINED] = measure_untrained(run, student)
     sections: dict[str, list[ReportSection]] = {}
@@ -271,19 +272,24 @@ def run_arm(run: Run, name: str, arm: Arm) -> ArmOutcome:
     return ArmOutcome(evaluation, sections)
 
 
-def remove_overlap(run: Run) -> list[Trace]:
-    """The training problems that are no evaluation problems; overlap stops the run unless it is to be dropped."""
+def refuse_overlap(run: Run) -> None:
+    """Stop, before any model is asked, where training problems are evaluation problems, unless these are dropped."""
+    if not run.tests or run.recipe.overlap != "stop":
+        return
     test_problems = [trace.problem for trace in run.tests]
-    ngram = overlap_ngram(run.recipe)
-    if not test_problems:
+    try:
+        check_overlap(test_problems, run.problems, n=overlap_ngram(run.recipe))
+    except StageError as error:
+        fix = "leave them out with --overlap drop (or choose another evaluation set)"
+        raise StageError(error.found, expected=error.expected, fix=fix) from None
+
+
+def remove_overlap(run: Run) -> list[Trace]:
+    """The training problems that are no evaluation problems."""
+    if not run.tests:
         return list(run.problems)
-    if run.recipe.overlap == "stop":
-        try:
-            check_overlap(test_problems, run.problems, n=ngram)
-        except StageError as error:
-            fix = "leave them out with --overlap drop (or choose another evaluation set)"
-            raise StageError(error.found, expected=error.expected, fix=fix) from None
-    problems = decontaminate(test_problems, run.problems, n=ngram)
+    test_problems = [trace.problem for trace in run.tests]
+    problems = decontaminate(test_problems, run.problems, n=overlap_ngram(run.recipe))
     if not problems:
         raise InputError(
             "every training problem is an evaluation problem", fix="choose other problems"

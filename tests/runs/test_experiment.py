@@ -369,10 +369,17 @@ def test_training_problems_that_are_evaluated_on_stop_the_run_or_are_dropped(
         "n": 1,
         "sampling": {"max_new_tokens": 4},
     }
+    asked: list[str] = []
     with pytest.raises(
         StageError, match="2 training problems overlap the evaluation set"
     ) as caught:
-        execute(small(teacher, evaluate=leaked), tmp_path / "stop", threads=1)
+        execute(
+            small(teacher, evaluate=leaked),
+            tmp_path / "stop",
+            threads=1,
+            progress=lambda label, done, total: asked.append(label),
+        )
+    assert not [label for label in asked if "evaluation" in label], "nothing was measured before"
     assert "--overlap drop" in caught.value.fix
     assert not is_finished(tmp_path / "stop")
     results = execute(small(teacher, "overlap=drop", evaluate=leaked), tmp_path / "drop", threads=1)

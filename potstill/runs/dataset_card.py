@@ -39,7 +39,7 @@ _TRACE_ID = re.compile(r"trace-[0-9a-f]{20}")
 # Where a reason begins to quote or to count.
 _QUOTE_OR_NUMBER = re.compile(r"[\"\u201c`:]|(?<!\w)'|(?<![\w@.])[-+]?\.?\d")
 # A path of this machine, with or without the kind of a model before it.
-_LOCAL_PATH = re.compile(r"(?:(?:transformers|recorded|scripted):)?(?:~|\.{0,2}/)[^\n]*$")
+_LOCAL_PATH = re.compile(r"(?:[A-Za-z_][\w-]+:)?(?:~|\.{0,2}/)[^\n]*$")
 _SECRET_NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 _SECRETS = re.compile(
     r"\b(?:sk|pk|rk|hf|gsk|xai|ghp|github_pat|AKIA|AIza)[-_]?[A-Za-z0-9_-]{16,}|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
@@ -210,10 +210,11 @@ def write_card(card: Card, path: Path) -> None:
 def public_spec(spec: str) -> str:
     """A spec without the folders of whoever ran it."""
     kind, colon, location = spec.partition(":")
-    if not colon or kind not in ("transformers", "recorded", "scripted"):
-        return spec if colon and len(kind) > 1 else Path(spec).name
+    if not colon or len(kind) == 1:
+        return Path(spec).name
     path, mark, query = location.partition("?")
-    name = path if path.startswith("hf:") else Path(path).name
+    is_local = kind in ("transformers", "vllm", "recorded", "scripted") or _LOCAL_PATH.match(path)
+    name = Path(path).name if is_local and not path.startswith("hf:") else path
     return f"{kind}:{name}{mark}{query}"
 
 

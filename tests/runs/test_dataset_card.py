@@ -293,3 +293,12 @@ def test_the_command_in_the_card_writes_the_same_folder(run: Path, tmp_path: Pat
         in text
     )
     assert (tmp_path / "data" / "train.parquet").exists()
+
+
+@pytest.mark.parametrize("kind", ["transformers", "vllm", "recorded", "ngram", "my-kind"])
+def test_no_kind_of_model_shows_the_folders_of_who_ran_it(kind: str) -> None:
+    assert dataset_card.public_spec(f"{kind}:/srv/me/secret/qwen?dtype=x") == f"{kind}:qwen?dtype=x"
+    assert dataset_card.without_local_path(f"{kind}:~/secret/qwen") == f"{kind}:qwen"
+    assert (
+        dataset_card.public_spec("openai:org/name?at=openrouter") == "openai:org/name?at=openrouter"
+    )

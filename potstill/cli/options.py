@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 MODELS = (
     "world:teacher, transformers:PATH, openai:NAME?at=…, litellm:VENDOR/NAME, vllm:PATH, "
-    "recorded:FILE, scripted:FILE"
+    "recorded:FILE, scripted:FILE, or a kind that an installed package brings"
 )
-PROBLEMS = "a .jsonl, .json, .csv or .parquet file, hf:NAME, gym:TASK or world:TASK"
-KINDS = ", ".join(verifiers.KINDS)
+PROBLEMS = "a .jsonl, .json, .csv or .parquet file, hf:NAME, gym:TASK, world:TASK, or what an installed package brings"
+KINDS = ", ".join(verifiers.KINDS) + ", or one that an installed package brings"
 
 MAX_THREADS = 1024  # torch crashes on a million
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from potstill import models
+from potstill import models, plugins
 from potstill.config import Mistakes, Setting, convert_settings, merge_layers, parse_query
 from potstill.data import files, problems
 from potstill.errors import ConfigError, InputError, ModelError

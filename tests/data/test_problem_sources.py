@@ -33,7 +33,9 @@ def test_another_kind_than_the_made_problems_have_is_refused() -> None:
     made = [Problem("1", "1?", "1", "story")]
     extra = {"world": lambda rest, **limits: made}
     assert problems.load("world:x", extra=extra, kind="story") == made
-    with pytest.raises(ConfigError, match="makes problems of kind story, which can't be judged as 'math'"):
+    with pytest.raises(
+        ConfigError, match="makes problems of kind story, which can't be judged as 'math'"
+    ):
         problems.load("world:x", extra=extra, kind="math")
 
 

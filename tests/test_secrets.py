@@ -169,6 +169,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_whole_run_with_a_server_that_says_the_key_again(
     folder: Path, tiny_checkpoint: Path, command: Callable[..., Outcome]
 ) -> None:

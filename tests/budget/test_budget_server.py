@@ -73,7 +73,13 @@ def run(*words: str) -> int:
     return main(list(words))
 
 
-@pytest.mark.parametrize("faults", [{}, {"fail": {"429": 0.2, "drop": 0.1, "empty": 0.1}}])
+@pytest.mark.parametrize(
+    "faults",
+    [
+        pytest.param({}, marks=pytest.mark.slow),
+        {"fail": {"429": 0.2, "drop": 0.1, "empty": 0.1}},
+    ],
+)
 def test_the_server_never_bills_more_than_the_budget_and_nothing_twice(
     words, bills, faults, capsys
 ):

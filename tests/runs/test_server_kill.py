@@ -195,6 +195,7 @@ def spec(url: str) -> str:
     return f"openai:test-model?url={url}&concurrency={CONCURRENCY}"
 
 
+@pytest.mark.slow
 def test_a_method_killed_while_it_asks_a_server(tmp_path):
     """Two kills of a method driven without training; also that nothing but completions is asked of the server."""
     count, problems = tmp_path / "count.jsonl", tmp_path / "problems.jsonl"

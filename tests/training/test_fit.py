@@ -174,13 +174,16 @@ def test_it_prints_nothing_and_leaves_threads_and_dice_alone(
 @pytest.mark.parametrize(
     "settings",
     [
-        {
-            "learning_rate": 6e-3,
-            "optimizer": "muon",
-            "batch_size": 0,
-            "batch_tokens": 90,
-            "gradient_accumulation_steps": 2,
-        },
+        pytest.param(
+            {
+                "learning_rate": 6e-3,
+                "optimizer": "muon",
+                "batch_size": 0,
+                "batch_tokens": 90,
+                "gradient_accumulation_steps": 2,
+            },
+            marks=pytest.mark.slow,
+        ),
         {"learning_rate": 5e-3, "lora": LoraSettings(r=4, lora_dropout=0.2)},
     ],
     ids=["muon", "lora"],
@@ -219,6 +222,7 @@ def test_after_a_kill_the_weights_are_those_of_an_undisturbed_run(
     )
 
 
+@pytest.mark.slow
 def test_a_half_written_checkpoint_is_passed_over(tiny_checkpoint, tmp_path):
     settings = TrainingSettings(
         num_train_epochs=6, batch_size=4, learning_rate=5e-3, threads=1, save_steps=3

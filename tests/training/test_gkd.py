@@ -41,6 +41,7 @@ def taught(tmp_path_factory):
     return folder / "teacher"
 
 
+@pytest.mark.slow
 def test_rows_are_the_teacher_s_samples_and_the_rest_is_the_student_s(
     taught, tiny_checkpoint, tmp_path
 ):

@@ -75,6 +75,7 @@ def test_the_first_stage_moves_filters_and_no_student(tiny_checkpoint, teacher, 
     )
 
 
+@pytest.mark.slow
 def test_a_killed_first_stage_ends_with_the_same_filters(tiny_checkpoint, teacher, first, tmp_path):
     config = ObjectiveConfig("ted_filters", teacher=teacher, max_new_tokens=8)
     with pytest.raises(Stop):

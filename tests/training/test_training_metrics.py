@@ -225,6 +225,7 @@ def test_a_teacher_that_is_the_student_is_no_distance_away(tiny_checkpoint, tmp_
     assert record["eval_own_entropy"] == pytest.approx(record["eval_own_teacher_entropy"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_looking_changes_nothing(tiny_checkpoint, teacher, tmp_path):
     for name, every in (("often", 1), ("never", 1000)):
         config = ObjectiveConfig(
@@ -300,6 +301,7 @@ def test_records_go_to_who_reports(tiny_checkpoint, tmp_path):
     assert [point.step for point in seen.Scalars("train/loss")] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_resumed_training_reports_each_step_once(tiny_checkpoint, tmp_path, monkeypatch):
     """After a kill at step 5 it goes on from the checkpoint of step 4: no record of a step before that comes again."""
     seen = []

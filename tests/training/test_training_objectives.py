@@ -8,6 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
 from learning_rows import gradients_however_cut, learnt, pairs, rows, stored
+from slow_cases import slow_except
 from tiny import tiny_checkpoint as make_checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -45,7 +46,11 @@ def prepared(start, traces, config, *, model=None):
     return model, made, made.with_reference_values(model, dataset)
 
 
-@pytest.mark.parametrize("name", [*OFFLINE, "teacher_cache"])
+# One of each kind in the fast suite: text, distribution, pairs, labels, returns, another tokenizer's, stored entries.
+FAST = ("sft", "forward_kl", "dpo", "kto", "minillm", "dskd", "teacher_cache")
+
+
+@pytest.mark.parametrize("name", slow_except(FAST, [*OFFLINE, "teacher_cache"]))
 def test_every_offline_objective_moves_the_weights_by_finite_steps(tiny_checkpoint, tmp_path, name):
     config = learnt(name, tmp_path)
     settings = TrainingSettings(
@@ -66,7 +71,9 @@ def test_every_offline_objective_moves_the_weights_by_finite_steps(tiny_checkpoi
     assert len(moved) > 0.9 * len(before)
 
 
-@pytest.mark.parametrize("name", ["sft", "dpo", "redi", "forward_kl", "teacher_cache"])
+@pytest.mark.parametrize(
+    "name", slow_except(("sft", "redi"), ["sft", "dpo", "redi", "forward_kl", "teacher_cache"])
+)
 def test_it_learns_what_it_is_told(tiny_checkpoint, tmp_path, name):
     config = learnt(name, tmp_path)
     settings = TrainingSettings(
@@ -169,7 +176,7 @@ def stop_at(step):
     return progress
 
 
-@pytest.mark.parametrize("name", ["dpo", "redi", "teacher_cache", "taid"])
+@pytest.mark.parametrize("name", slow_except(("dpo",), ["dpo", "redi", "teacher_cache", "taid"]))
 def test_after_a_kill_the_weights_are_those_of_an_undisturbed_run(tiny_checkpoint, tmp_path, name):
     config = learnt(name, tmp_path)
     settings = TrainingSettings(

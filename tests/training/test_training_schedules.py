@@ -50,6 +50,7 @@ def test_distillm2_s_anchors_are_the_gaps_of_the_first_step_and_stay():
             still.restore(moving.state())
 
 
+@pytest.mark.slow
 def test_a_killed_training_keeps_the_anchors_of_its_first_step(tiny_checkpoint, tmp_path):
     teacher = make_checkpoint(tmp_path / "t", seed=1)
     config = ObjectiveConfig("distillm2", {"anchor": "first"}, teacher=teacher, max_new_tokens=8)

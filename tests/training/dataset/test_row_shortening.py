@@ -129,6 +129,7 @@ def test_the_optimizer_forgets_where_more_goes(tiny_checkpoint, tmp_path, kind):
     assert steps == [1, 2, 1, 2, 1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_a_kill_between_two_resets_changes_nothing(tiny_checkpoint, tmp_path):
     """The checkpoint of step 6 has moments of two steps; of 12, where more would go, it knows that nothing is left."""
     config = ObjectiveConfig(

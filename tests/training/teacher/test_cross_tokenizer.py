@@ -255,10 +255,10 @@ def writer(tmp_path_factory):
 @pytest.mark.parametrize(
     "config",
     [
-        ("uld", {}),
+        pytest.param(("uld", {}), marks=pytest.mark.slow),
         ("gold", {"on_policy_fraction": 1, "max_new_tokens": 8}),
-        ("dskd", {}),
-        ("cot2align", {}),
+        pytest.param(("dskd", {}), marks=pytest.mark.slow),
+        pytest.param(("cot2align", {}), marks=pytest.mark.slow),
     ],
 )
 def test_a_killed_training_ends_with_the_same_weights(writer, tmp_path, config):

@@ -119,6 +119,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_killed_training_finds_its_filters_again(tiny_checkpoint, tmp_path):
     config = ObjectiveConfig(
         "ted",

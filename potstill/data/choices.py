@@ -92,6 +92,18 @@ def read_option_columns(row: Mapping[str, Any], columns: Sequence[str]) -> Optio
     return _order_by_label(labels, [row.get(column) or None for column in columns])
 
 
+def gold_position(gold: Any, options: Options) -> int | None:
+    """The number that a gold cell gives as an option's position; None where it is a label or no such number.
+
+    One past the last is among them: the last one of a file that counts from 1.
+    """
+    if isinstance(gold, float) and gold.is_integer():
+        gold = int(gold)
+    if not isinstance(gold, int) or isinstance(gold, bool) or options.letter_of(str(gold)):
+        return None
+    return gold if 0 <= gold <= len(options.texts) else None
+
+
 def read_gold_option(gold: Any, options: Options) -> str:
     """The gold option's letter where the gold answer is a label, a position or a sentence; else the gold as text.
 

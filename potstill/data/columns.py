@@ -448,7 +448,19 @@ class ColumnChooser:
         if "choices" in self._mapping:
             return pick.mapped("choices")
         named = pick.all_of(CHOICES_NAMES)[:1]
-        return named or option_columns(self._survey.live(pick.names))
+        if named:
+            return named
+        # Columns behind the last option may be empty in the whole file; one between others is a fault.
+        columns = option_columns(pick.names)
+        filled = self._survey.live(columns)
+        gaps = [name for name in columns if name not in filled]
+        if len(filled) > 1 and tuple(filled) != columns[: len(filled)]:
+            raise InputError(
+                f"{self.source}: the option columns {', '.join(filled)} are filled, and {gaps[0]} is empty throughout",
+                expected="a text in each option's column, or empty ones behind the last",
+                fix=f"--map choices={','.join(filled)} to read these, or --map choices= for no options",
+            )
+        return option_columns(filled)
 
     def _check_mapping(self, rows: Sequence[Row]) -> None:
         """Refuse fields that there are not, and columns that no row of the sample has."""

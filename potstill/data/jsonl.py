@@ -189,7 +189,23 @@ def _finite_float(text: str) -> float:
     return number
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite_float)
+def _object_of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; refused where one key stands in it twice, of which JSON would take the last."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise Flaw(
+            f"the key {repeated[:60]!r} twice in one object",
+            "each key once",
+            "remove one of the two",
+        )
+    return value
+
+
+_DECODER = json.JSONDecoder(
+    parse_constant=_refuse_constant, parse_float=_finite_float, object_pairs_hook=_object_of_pairs
+)
 
 
 def _line_error(flaw: Flaw, path: Path, number: int) -> InputError:

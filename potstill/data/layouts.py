@@ -428,6 +428,12 @@ def _read_column(
         if turns and turns[-1].role == "assistant":
             prefix = turns[-1].content + prefix
             turns = turns[:-1]
+        if prefix.strip() and reply.text.startswith(prefix.rstrip()):
+            raise InputError(
+                f"{column} repeats how the answer begins: {prefix[:60]!r}",
+                expected="completions that go on behind the prefix",
+                fix="cut the beginning off the completion, or remove the prefix from the row",
+            )
         completion = RecordedCompletion(
             text=prefix + text,
             finish_reason=finish_reason,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from potstill.data import program_tests
-from potstill.data.choices import read_gold_option
+from potstill.data.choices import gold_position, read_gold_option
 from potstill.data.columns import (
     GOLD_NAMES,
     QUESTION_NAMES,
@@ -23,10 +23,18 @@ from potstill.data.trace_json import from_record, is_trace_record
 from potstill.errors import InputError
 from potstill.records import Problem, canonical, digest
 
+# What tables and programs write as text where there is no value.
+MISSING_VALUE_TEXTS = ("nan", "none", "null")
+# Kinds that are judged by the gold answer alone.
+KINDS_WITHOUT_TESTS = ("number", "math", "choice")
+
 
 @dataclass(frozen=True)
 class ProblemDraft:
-    """A problem without its kind, which follows from all golds of a file together."""
+    """A problem without its kind, which follows from all golds of a file together.
+
+    `gold_position` is the gold answer of a file that gives an option's position as a number.
+    """
 
     place: str
     question: str
@@ -36,6 +44,7 @@ class ProblemDraft:
     table: str | None = None
     tests: tuple[str, ...] = ()
     id: str | None = None
+    gold_position: int | None = None
 
     def identity(self) -> tuple[object, ...]:
         """What makes it this problem and no other: question, options, gold and table."""
@@ -96,12 +105,15 @@ def problems_of_rows(
                 problem = from_record(row).problem
                 ready.setdefault(problem.id, problem)
             else:
-                drafts.append(draft_of_problem_row(row, columns, place, kind or ""))
+                draft = draft_of_problem_row(row, columns, place, kind or "")
+                if draft.tests and kind in (None, *KINDS_WITHOUT_TESTS):
+                    raise _unused_tests(columns.tests, kind)
+                drafts.append(draft)
     problems_by_place = make_problems(drafts, kind=kind, source=source, spec=spec)
     problems = [*ready.values(), *problems_by_place.values()]
     places = {problem.id: place for place, problem in problems_by_place.items()}
     used_columns, unread = chooser.to_mapping(), chooser.unread_columns()
-    record_columns(source, used_columns, unread)
+    record_columns(source, used_columns, unread, gold_position_notes(drafts))
     return Loaded(problems, used_columns, places, unread)
 
 
@@ -136,7 +148,9 @@ def draft_of_row(
         answer, solution = _data_text(gold_cell), ""
     else:
         answer, solution = read_gold(gold_cell, kind)
+    position = None
     if options.texts and answer:
+        position = gold_position(gold_cell, options)
         answer = read_gold_option(answer if isinstance(gold_cell, str) else gold_cell, options)
     key = cell(row, columns.id)
     written_solution = gold_text(cell(row, columns.solution)) or solution
@@ -149,6 +163,7 @@ def draft_of_row(
         table=table or None,
         tests=_read_tests(cell(row, columns.tests)),
         id=None if is_empty(key) else gold_text(key),
+        gold_position=position,
     )
 
 
@@ -159,12 +174,16 @@ def make_problems(
 
     Two rows of one id are refused, or the second is listed where bad rows are left out.
     """
+    _check_gold_positions(drafts, spec)
     usual_kind = kind or _usual_kind(drafts)
     first_with_id: dict[str, ProblemDraft] = {}
     repeats: Counter[str] = Counter()
     problems: dict[str, Problem] = {}
     for draft in drafts:
         draft_kind = kind or _kind_of(draft, usual_kind)
+        if draft_kind in ("math", "number") and _is_missing_value(draft.answer):
+            refuse(_missing_gold(spec, draft), spec, draft.place, draft.question)
+            continue
         key = draft.id
         if key is None:
             content = [draft.question, draft.answer, draft_kind, draft.choices]
@@ -189,6 +208,56 @@ def make_problems(
             source=source,
         )
     return problems
+
+
+def gold_position_notes(drafts: Sequence[ProblemDraft]) -> list[str]:
+    """A sentence on how gold answers were counted that are positions of options; none where there are no such."""
+    count = sum(draft.gold_position is not None for draft in drafts)
+    if not count:
+        return []
+    return [f"{count:,} gold answers are positions of options, counted from 0 (0 is A)"]
+
+
+def _check_gold_positions(drafts: Sequence[ProblemDraft], spec: str) -> None:
+    """Refuse a file whose gold answers seem to count the options from 1."""
+    positions = []
+    reaches_count: ProblemDraft | None = None
+    for draft in drafts:
+        if draft.gold_position is not None:
+            positions.append(draft.gold_position)
+            if draft.gold_position == len(draft.choices):
+                reaches_count = draft
+    if reaches_count is None or 0 in positions:
+        return
+    raise InputError(
+        f"{spec}: the gold answers are numbers, never 0, and {reaches_count.place} has "
+        f"{reaches_count.gold_position} with {len(reaches_count.choices)} options. Counted from 0 (0 is A) that "
+        "is no option; counted from 1 (1 is A) it is the last",
+        expected="positions counted from 0, or letters or texts of the options",
+        fix="write the letters (A, B, …) as gold answers, or subtract 1 from each number",
+    )
+
+
+def _is_missing_value(answer: str | None) -> bool:
+    """Whether a gold answer is the text that a program writes where there is no value."""
+    return answer is not None and answer.strip().casefold() in MISSING_VALUE_TEXTS
+
+
+def _missing_gold(spec: str, draft: ProblemDraft) -> InputError:
+    return InputError(
+        f"{spec}, {draft.place}: the gold answer is the text {draft.answer!r}",
+        expected="an answer, or null where there is none",
+        fix="write null, give --kind exact where the word is the answer, or leave the row out with --skip-bad",
+    )
+
+
+def _unused_tests(column: str, kind: str | None) -> InputError:
+    judged_by = f"kind {kind}" if kind else "the gold answers, as no kind is given,"
+    return InputError(
+        f"the column {column!r} holds tests, which {judged_by} would not use",
+        expected="a kind that uses tests: code (programs) or judge (a rubric)",
+        fix="--kind code or --kind judge, or --map tests= to read the rows without them",
+    )
 
 
 def _check_columns(
@@ -257,7 +326,8 @@ def _usual_kind(drafts: Sequence[ProblemDraft]) -> str:
     """The kind of the problems without options and tables: number where every gold answer of them is one, else math."""
     golds = []
     for draft in drafts:
-        if not draft.choices and not draft.table and draft.answer is not None:
+        is_missing = draft.answer is None or _is_missing_value(draft.answer)
+        if draft.answer is not None and not (draft.choices or draft.table or is_missing):
             golds.append(draft.answer)
     if golds and all(is_number(gold) for gold in golds):
         return "number"

@@ -24,7 +24,12 @@ from potstill.data.layouts import (
     read_row,
     read_weight,
 )
-from potstill.data.problem_rows import ProblemDraft, draft_of_row, make_problems
+from potstill.data.problem_rows import (
+    ProblemDraft,
+    draft_of_row,
+    gold_position_notes,
+    make_problems,
+)
 from potstill.data.trace_json import from_record, is_trace_record, to_json
 from potstill.errors import InputError, StoreError
 from potstill.records import Author, Problem, Progress, Span, Trace, digest, no_progress
@@ -145,7 +150,8 @@ def read_traces(
                 read_rows.append(row_to_make)
     traces = [*ready, *_make_traces(read_rows, spec, kind)]
     mapping, unread = source.chooser.to_mapping(), source.chooser.unread_columns()
-    skipped.record_columns(files.source_name(spec), mapping, unread)
+    position_notes = gold_position_notes([row.draft for row in read_rows])
+    skipped.record_columns(files.source_name(spec), mapping, unread, position_notes)
     return RowTraces(
         traces=traces,
         mapping=mapping,

@@ -103,17 +103,22 @@ def start_of(row: object) -> str:
     return ascii(text[:SHOWN])[1:-1]
 
 
-def record_columns(source: str, mapping: Mapping[str, str], unread: Sequence[str]) -> None:
+def record_columns(
+    source: str, mapping: Mapping[str, str], unread: Sequence[str], notes: Sequence[str] = ()
+) -> None:
     """Note which columns of a file were read as what, for `save` and `column_notes`.
 
     Args:
         source: the file's own name, or hf:NAME.
         mapping: layout and field -> column.
         unread: columns with something in them that nothing was read from.
+        notes: how values were understood that can be understood in two ways.
     """
     log = _LOG.get()
     if log is not None and mapping:
         log.columns[source] = {"mapping": dict(mapping), "unread": list(unread)}
+        if notes:
+            log.columns[source]["notes"] = list(notes)
 
 
 def save(folder: Path) -> list[Bad]:
@@ -151,6 +156,7 @@ def column_notes() -> list[str]:
         sentence = f"Read from {source}: {', '.join(fields)}"
         if columns["unread"]:
             sentence += f"; columns not read: {', '.join(columns['unread'])}"
+        sentence += "".join(f"; {note}" for note in columns.get("notes", ()))
         sentences.append(f"{sentence}.")
     return sentences
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from potstill.data import problems, row_traces, skipped
 from potstill.data.choices import (
     LETTERS,
     Options,
@@ -100,3 +102,41 @@ def test_what_can_not_be_told_is_refused(value: Any) -> None:
 def test_no_options() -> None:
     for value in (None, "", [], {}):
         assert read_options(value) == Options()
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_golds_that_count_from_1_are_refused_and_others_are_told(tmp_path: Path) -> None:
+    def rows(*golds: int) -> list[dict[str, Any]]:
+        return [
+            {"question": f"q{number}", "choices": list(TEXTS), "answer": gold, "completion": "x"}
+            for number, gold in enumerate(golds)
+        ]
+
+    from_one = write_rows(tmp_path / "one.jsonl", rows(1, 4, 2))
+    for load in (problems.load, row_traces.read_traces):
+        with pytest.raises(
+            InputError, match=r"line 2 has 4 with 4 options.* counted from 1 \(1 is A\)"
+        ):
+            load(from_one)
+    from_zero = write_rows(tmp_path / "zero.jsonl", rows(1, 0, 3))
+    with skipped.skipping():
+        assert [problem.answer for problem in problems.load(from_zero)] == ["B", "A", "D"]
+        [note] = skipped.column_notes()
+    assert note.endswith("3 gold answers are positions of options, counted from 0 (0 is A).")
+
+
+def test_an_option_column_that_is_empty_throughout_is_refused(tmp_path: Path) -> None:
+    row = {"question": "q", "A": "iron", "B": None, "C": "salt", "D": "water", "answer": "C"}
+    path = write_rows(tmp_path / "gap.jsonl", [row])
+    with pytest.raises(InputError, match="A, C, D are filled, and B is empty throughout") as caught:
+        problems.load(path)
+    assert "--map choices=A,C,D" in caught.value.fix
+    [problem] = problems.load(path, mapping={"choices": "A,C,D"})
+    assert problem.choices == ("iron", "salt", "water") and problem.answer == "B"
+    # Behind the last option an empty column is padding.
+    padded = write_rows(tmp_path / "padded.jsonl", [{**row, "B": "oxygen", "D": None}])
+    assert problems.load(padded)[0].choices == ("iron", "oxygen", "salt")

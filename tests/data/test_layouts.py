@@ -305,3 +305,25 @@ def test_two_thoughts_for_one_reply_are_refused(row: dict[str, Any]) -> None:
     ) as caught:
         read(row)
     assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"question": "q", "prefix": "first step.", "completion": "first step. second"},
+        {
+            "question": "q",
+            "prefix": "first step.",
+            "chosen": "first step. second",
+            "rejected": "no",
+        },
+        {
+            "prompt": [CHAT[0], {"role": "assistant", "content": "first step.\n"}],
+            "completion": "first step. second",
+        },
+    ],
+)
+def test_a_completion_that_repeats_its_prefix_is_refused(row: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="repeats how the answer begins: 'first step") as caught:
+        read(row)
+    assert caught.value.fix

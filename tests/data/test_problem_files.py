@@ -248,3 +248,39 @@ def test_bad_rows_are_left_out_and_listed_where_that_is_asked_for(tmp_path: Path
         ("line 5", "the question is empty"),
         ("line 4", "line 1 and line 4 have the same id 'a'"),
     ]
+
+
+def load_rows(path: Path, *rows: dict[str, Any], **keywords: Any) -> list[Any]:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return problems.load(str(path), **keywords)
+
+
+def test_tests_that_no_kind_would_use_are_refused(tmp_path: Path) -> None:
+    row = {"prompt": "Write f.", "answer": "def f(): return 1", "tests": ["assert f() == 1"]}
+    for kind in (None, "math"):
+        with pytest.raises(
+            InputError, match=r"'tests' holds tests, which .* would not use"
+        ) as caught:
+            load_rows(tmp_path / "p.jsonl", row, kind=kind)
+        assert "--kind code" in caught.value.fix
+    [problem] = load_rows(tmp_path / "p.jsonl", row, kind="code")
+    assert problem.tests == ("assert f() == 1",)
+    [problem] = load_rows(tmp_path / "p.jsonl", row, mapping={"tests": ""})
+    assert problem.kind == "math" and not problem.tests
+
+
+@pytest.mark.parametrize("gold", ["nan", "None", "NULL"])
+def test_the_text_of_a_missing_gold_is_refused(tmp_path: Path, gold: str) -> None:
+    rows = [{"question": "1 + 1?", "answer": "2"}, {"question": "2 + 2?", "answer": gold}]
+    with pytest.raises(InputError, match=f"line 2: the gold answer is the text '{gold}'"):
+        load_rows(tmp_path / "p.jsonl", *rows)
+    assert load_rows(tmp_path / "p.jsonl", *rows, kind="exact")[1].answer == gold
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json"])
+def test_a_key_that_stands_twice_in_a_row_is_refused(tmp_path: Path, suffix: str) -> None:
+    text = '{"question": "1 + 1?", "answer": "3", "answer": "2"}'
+    path = tmp_path / f"p.{suffix}"
+    path.write_text(text if suffix == "jsonl" else f"[{text}]")
+    with pytest.raises(InputError, match="the key 'answer' twice in one object"):
+        problems.load(str(path))

@@ -130,6 +130,15 @@ Problems: TypeAlias = str | Path | Sequence[Problem] | Sequence[Trace]
 SESSION_ARM = "session"  # the name under which a Python session's traces are kept in its folder
 MEASURING_TEMPERATURE = 0.6  # of `evaluate`, as in a recipe
 
+# Operators whose first argument is a function, and one that people want.
+OPERATOR_FUNCTIONS: Mapping[str, str] = {
+    "keep": "ps.keep(ps.right, traces), or another function",
+    "best": 'ps.best(lambda trace: trace.scores["NAME"], traces), or another function',
+    "weigh": "ps.weigh(lambda trace: 0.5, traces), or another function",
+    "edit": "ps.edit(lambda trace: trace.text.strip(), traces), or another function",
+    "dedupe": "ps.dedupe(ps.line, traces), or another function",
+}
+
 _SPECS: dict[str, str] = {}  # the spec that each loaded model was asked for by, by the model's id
 
 
@@ -161,6 +170,7 @@ def load_problems(
     Raises:
         InputError: no problems, or gold answers that their verifier does not accept.
     """
+    _check_reading("load_problems", source, limit, mapping)
     if isinstance(source, str | Path):
         problems = sources.load_problems(
             str(source), mapping=mapping, limit=limit, seed=seed, kind=kind
@@ -188,6 +198,38 @@ def _refuse_others(items: Any, kind: type, function: str, *, fix: str) -> None:
             )
 
 
+def _check_reading(function: str, source: Any, limit: Any, mapping: Any) -> None:
+    """Refuse a source, a limit or a mapping of another kind than what reads rows takes."""
+    if not isinstance(source, str | Path) and not isinstance(source, Iterable):
+        raise ConfigError(
+            f"{function} was given {source!r:.60}",
+            expected="a file, hf:NAME or another spec, or a list",
+            fix=f'ps.{function}("train.jsonl")',
+        )
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
+        raise ConfigError(
+            f"limit is {limit!r}",
+            expected="a whole number; 0 is all",
+            fix=f"ps.{function}(…, limit=100)",
+        )
+    if mapping is not None and not isinstance(mapping, Mapping):
+        raise ConfigError(
+            f"mapping is {mapping!r:.60}",
+            expected="a dictionary from fields to columns",
+            fix=f'ps.{function}(…, mapping={{"question": "COLUMN"}})',
+        )
+
+
+def _refuse_other_than_function(function: Any, operator: str, fix: str) -> None:
+    """Refuse the name of a function, or anything else, in the place of an operator's function."""
+    if not callable(function):
+        raise ConfigError(
+            f"{operator} was given {str(function)[:60]!r} as its function",
+            expected="a function of a trace",
+            fix=fix,
+        )
+
+
 def _refuse_other_than_model(model: Any, function: str) -> None:
     """Refuse a spec, or anything else, in the place of a loaded model."""
     if not isinstance(model, Model):
@@ -209,6 +251,12 @@ def load_model(spec: str, *, threads: int = 0) -> Model:
         ConfigError: an unknown kind or option.
         ModelError: there is no such checkpoint, or it can't be read.
     """
+    if not isinstance(spec, str):
+        raise ConfigError(
+            f"load_model was given {spec!r:.60}",
+            expected="a spec, as a text",
+            fix='ps.load_model("transformers:PATH"), or another spec',
+        )
     model = sources.load_model(spec, threads=threads)
     _SPECS[model.id] = spec
     return model
@@ -236,6 +284,7 @@ def load_rows(
     """
     from potstill.data.row_traces import keep_learnable, read_traces
 
+    _check_reading("load_rows", source, limit, mapping)
     rows = None if isinstance(source, str | Path) else _numbered_rows(source)
     row_traces = read_traces(
         str(source) if rows is None else "the rows",
@@ -269,6 +318,7 @@ def from_dataset(
     """
     from potstill.data.problem_rows import problems_of_rows
 
+    _check_reading("from_dataset", dataset, 0, mapping)
     if not as_problems:
         return load_rows(list(dataset), mapping=mapping)
     problems = problems_of_rows(
@@ -282,7 +332,16 @@ def from_dataset(
 
 
 def _numbered_rows(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
-    return [(f"row {number}", dict(row)) for number, row in enumerate(rows, 1)]
+    numbered_rows = []
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, Mapping):
+            raise ConfigError(
+                f"row {number} is a {type(row).__name__}: {str(row)[:60]!r}",
+                expected="rows as dictionaries from columns to values",
+                fix='[{"prompt": "…", "completion": "…"}], or a file',
+            )
+        numbered_rows.append((f"row {number}", dict(row)))
+    return numbered_rows
 
 
 def to_dataset(traces: Sequence[Trace]) -> datasets.Dataset:
@@ -391,6 +450,8 @@ def _operator(function: Callable[P, list[Trace]]) -> Callable[P, TraceList]:
     @functools.wraps(function)
     def operator(*args: P.args, **kwargs: P.kwargs) -> TraceList:
         name = function.__name__
+        if name in OPERATOR_FUNCTIONS and args:
+            _refuse_other_than_function(args[0], name, OPERATOR_FUNCTIONS[name])
         if name in ("sample", "rewrite") and args:
             _refuse_other_than_model(args[0], name)
             if len(args) > 1:
@@ -433,6 +494,12 @@ def judge(problem: Problem | Trace, text: str) -> Verdict:
     """
     if isinstance(problem, Trace):
         problem = problem.problem
+    if not isinstance(problem, Problem) or not isinstance(text, str):
+        raise ConfigError(
+            f"judge was given a {type(problem).__name__} and a {type(text).__name__}",
+            expected="a problem, or a trace on it, and the text of an answer",
+            fix="ps.judge(trace.problem, trace.text); ps.verify(traces) judges traces",
+        )
     return verifiers.judge([(problem, text)])[0]
 
 

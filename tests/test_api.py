@@ -192,11 +192,23 @@ def test_arguments_of_another_kind_are_errors_that_say_what_to_give(stories, tmp
         "evaluate was given 'world:student' as the model": lambda: ps.evaluate("world:student", []),
         "unknown setting 'temprature'": lambda: ps.evaluate(student, stories, temprature=1),
         "load_problems was given a str": lambda: ps.load_problems(["1 + 1?"]),
+        "load_problems was given None": lambda: ps.load_problems(None),
+        "load_rows was given 7": lambda: ps.load_rows(7),
+        "row 1 is a str: 'a'": lambda: ps.load_rows(["a"]),
+        "limit is 1.5": lambda: ps.load_problems("world:story", limit=1.5),
+        "limit is -1": lambda: ps.load_rows([], limit=-1),
+        "mapping is 'a=b'": lambda: ps.load_problems("world:story", mapping="a=b"),
+        "load_model was given None": lambda: ps.load_model(None),
+        "judge was given a str and a str": lambda: ps.judge("1 + 1?", "2"),
+        "judge was given a Problem and a Trace": lambda: ps.judge(stories[0], stories[0]),
+        "keep was given 'right' as its function": lambda: ps.keep("right", stories),
+        "best was given 'length' as its function": lambda: ps.best("length", stories),
         "budget=5 says no unit": lambda: ps.open_folder(tmp_path / "run", budget=5).__enter__(),
     }
     for message, call in mistakes.items():
-        with pytest.raises(ConfigError, match=message):
+        with pytest.raises(ConfigError, match=message) as error:
             call()
+        assert error.value.fix or error.value.available
 
 
 def test_gold_answers_of_a_list_pass_their_verifier_too():

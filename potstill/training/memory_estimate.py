@@ -63,8 +63,9 @@ def estimate_size(
 
     batch_tokens = settings.batch_tokens or settings.batch_size * row_length
     batch_rows = max(1.0, batch_tokens / max(1.0, row_length))
-    rows_a_step = batch_rows * settings.gradient_accumulation_steps
-    steps = settings.max_steps or math.ceil(settings.num_train_epochs * row_count / rows_a_step)
+    # No micro-batch spans two epochs: the last of each may be smaller.
+    batches = settings.num_train_epochs * math.ceil(row_count / batch_rows)
+    steps = settings.max_steps or math.ceil(batches / settings.gradient_accumulation_steps)
     state_bytes = MUON_STATE if settings.optimizer == "muon" else ADAMW_STATE
     config = checkpoint.read_config(folder)
     return TrainingSize(

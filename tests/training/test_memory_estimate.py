@@ -51,12 +51,14 @@ def test_memory_and_steps(folder: Path) -> None:
         100,
         50,
     )
-    assert whole.steps == math.ceil(3 * 100 / 16)
+    assert whole.steps == math.ceil(3 * math.ceil(100 / 8) / 2)
     assert (whole.weights, whole.gradients, whole.optimizer) == tuple(
         whole.parameters * b for b in (4, 4, 8)
     )
     assert whole.memory == whole.weights + whole.gradients + whole.optimizer + whole.activations
     assert estimate_size(folder, TrainingSettings(max_steps=7), 100, 50).steps == 7
+    # Seven epochs of one row are seven steps, however large a batch may be.
+    assert estimate_size(folder, TrainingSettings(num_train_epochs=7), 1, 50).steps == 7
     by_tokens = estimate_size(
         folder, TrainingSettings(num_train_epochs=1, batch_size=0, batch_tokens=500), 100, 50
     )

@@ -121,7 +121,7 @@ def test_measuring_is_counted(tmp_path: Path) -> None:
 def test_training_disk_and_every_assumption_are_said(tmp_path: Path) -> None:
     found = planned(BASE, tmp_path, **{"teacher.right": "1"})
     size = found.training["sft"]
-    assert size.steps == -(-3 * 180 // 16)
+    assert size.steps == 3 * -(-180 // 16)
     assert found.disk["students"] == 4 * size.parameters
     assert found.disk["store"] > found.needs[0].completion
     told = found.to_json()["assumptions"]

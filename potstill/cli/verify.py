@@ -194,6 +194,8 @@ def _print_problems(report: Mapping[str, Any]) -> None:
         columns = [f"{field}={column}" for field, column in description["mapping"].items()]
         line += f", columns {', '.join(columns)}"
     show.print_line(line)
+    for note in description["notes"]:
+        show.print_line(note)
     if "code" in description["kinds"]:
         from potstill.verifiers.code import verifier
 

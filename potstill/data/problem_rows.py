@@ -58,6 +58,7 @@ class Loaded(list[Problem]):
         mapping: field -> column.
         places: problem id -> place, where the source has places.
         unread: columns with something in them that nothing was read from.
+        notes: how gold answers were understood that can be understood in two ways.
     """
 
     def __init__(
@@ -66,12 +67,14 @@ class Loaded(list[Problem]):
         mapping: Mapping[str, str],
         places: Mapping[str, str] | None = None,
         unread: Sequence[str] = (),
+        notes: Sequence[str] = (),
     ) -> None:
         """Take the problems."""
         super().__init__(problems)
         self.mapping = mapping
         self.places = places or {}
         self.unread = tuple(unread)
+        self.notes = tuple(notes)
 
 
 def problems_of_rows(
@@ -113,8 +116,9 @@ def problems_of_rows(
     problems = [*ready.values(), *problems_by_place.values()]
     places = {problem.id: place for place, problem in problems_by_place.items()}
     used_columns, unread = chooser.to_mapping(), chooser.unread_columns()
-    record_columns(source, used_columns, unread, gold_position_notes(drafts))
-    return Loaded(problems, used_columns, places, unread)
+    notes = gold_position_notes(drafts)
+    record_columns(source, used_columns, unread, notes)
+    return Loaded(problems, used_columns, places, unread, notes)
 
 
 def draft_of_problem_row(row: Row, columns: Columns, place: str, kind: str) -> ProblemDraft:

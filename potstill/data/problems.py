@@ -53,7 +53,7 @@ def load(
     if limit is None:
         return problems
     chosen = shuffle_by_hash(problems, seed)[:limit]
-    return Loaded(chosen, problems.mapping, problems.places, problems.unread)
+    return Loaded(chosen, problems.mapping, problems.places, problems.unread, problems.notes)
 
 
 def shuffle_by_hash(problems: Sequence[Problem], seed: int) -> list[Problem]:
@@ -79,6 +79,7 @@ def describe(problems: Sequence[Problem]) -> dict[str, Any]:
         "sources": dict(Counter(problem.source for problem in problems)),
         "mapping": dict(loaded.mapping),
         "unread": list(loaded.unread),
+        "notes": list(loaded.notes),
         "without_answer": without_answer,
         "repeated_questions": len(problems) - len(questions),
     }

@@ -157,7 +157,7 @@ def read_traces(
         mapping=mapping,
         unread=unread,
         rows=count,
-        notes=[*_scale_notes(source.chooser), *_finish_notes(read_rows)],
+        notes=[*_scale_notes(source.chooser), *_finish_notes(read_rows), *position_notes],
     )
 
 

@@ -126,6 +126,10 @@ def test_golds_that_count_from_1_are_refused_and_others_are_told(tmp_path: Path)
     with skipped.skipping():
         assert [problem.answer for problem in problems.load(from_zero)] == ["B", "A", "D"]
         [note] = skipped.column_notes()
+    [trace_note] = row_traces.read_traces(from_zero).notes
+    assert trace_note in note and problems.describe(problems.load(from_zero, limit=2))["notes"] == [
+        trace_note
+    ]
     assert note.endswith("3 gold answers are positions of options, counted from 0 (0 is A).")
 
 

@@ -36,6 +36,7 @@ def test_the_gsm8k_layout_gives_final_answers_and_keeps_the_solutions() -> None:
         "unread": ["6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification"],
         "without_answer": 0,
         "repeated_questions": 0,
+        "notes": [],
     }
 
 

@@ -20,8 +20,6 @@ Nothing is imported before its name is asked for, and what the package has itsel
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
 import sys
 from functools import cache
 from importlib import metadata
@@ -93,14 +91,13 @@ def _load_file(file: Path) -> ModuleType:
     name = f"potstill_plugin_{file.stem}_{place}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, resolved)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{file} is no Python file.", expected="FILE.py:NAME")
-    module = importlib.util.module_from_spec(spec)
+    module = ModuleType(name)
+    module.__file__ = str(resolved)
     # Functions of the file are found again by module and name when a solver is described.
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        # Compiled here: cached bytecode is known by its time in seconds, and a file may change twice in one.
+        exec(compile(source, str(resolved), "exec"), module.__dict__)
     except Exception as error:
         del sys.modules[name]
         raise ConfigError(

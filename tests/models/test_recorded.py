@@ -80,7 +80,7 @@ def test_layouts(row: dict[str, object], texts: list[str]) -> None:
 
 
 def test_labels_of_a_list_stand_at_the_same_place() -> None:
-    model = Recorded([{"question": "q", "code": ["a", "b", "c"], "score": [True, False]}])
+    model = Recorded([{"question": "q", "code": ["a", "b", "c"], "score": [True, False, None]}])
     assert [model.label("q", d) for d in range(3)] == [True, False, None]
 
 

@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
 from every import CASES, WIDTH, D, V, W, gradients, label, learnt, loss, made, picked, some
 from golden import Hidden, cast, same
+from slow_cases import slow_except
 
 from potstill.objectives import TABLE
 from potstill.objectives.inputs import Logits, OtherVocabulary, TokenLogp, TopK, reduce
@@ -33,9 +34,12 @@ MORE_THAN_LOGITS = ("dskd", "cot2align", "ted_filters", "rkd")
 
 
 def every(*, without=()):
-    return pytest.mark.parametrize(
-        "case", [case for case in CASES if case[0] not in without], ids=label
-    )
+    cases = [case for case in CASES if case[0] not in without]
+    # The first case of each objective runs in the fast suite, its variants in the slow one.
+    first_cases = [
+        next(case for case in cases if case[0] == name) for name in {c[0] for c in cases}
+    ]
+    return pytest.mark.parametrize("case", slow_except(first_cases, cases), ids=label)
 
 
 def test_no_objective_is_forgotten():

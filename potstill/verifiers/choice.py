@@ -12,7 +12,7 @@ from potstill.records import Problem, Verdict
 from potstill.verifiers import extract
 from potstill.verifiers.unicode import normalise_characters
 
-VERSION = "choice@2"
+VERSION = "choice@3"
 _MAX_CHARACTERS = 2_000  # of an answer that is looked at
 
 # Emphasis, quotation marks and LaTeX around an answer.

@@ -17,8 +17,8 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from potstill.records import Problem, Trace
+from potstill.training.dataset.batching import collate
 from potstill.training.dataset.chat_template import read_chat_template
-from potstill.training.dataset.collate import collate
 from potstill.training.dataset.tokenize import tokenize_traces
 from potstill.training.dataset.training_dataset import TrainingDataset
 

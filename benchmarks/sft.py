@@ -31,9 +31,8 @@ from transformers.utils import logging as hf_logging
 from potstill.models.local import checkpoint
 from potstill.records import Problem, Trace
 from potstill.training.dataset.chat_template import read_chat_template
-from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.dataset.tokenize import tokenize_traces
-from potstill.training.dataset.training_dataset import TrainingDataset
+from potstill.training.dataset.training_dataset import TokenizedRow, TrainingDataset
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.objective_inputs import prepare_objective
 from potstill.training.settings import TrainingSettings

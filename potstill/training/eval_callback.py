@@ -18,11 +18,10 @@ from potstill.objectives.inputs import Hidden, Inputs, summed
 from potstill.objectives.likelihood import sft
 from potstill.records import Trace
 from potstill.training import distributed, metrics
-from potstill.training.dataset import collate
+from potstill.training.dataset import batching
 from potstill.training.dataset.chat_template import ChatTemplate
-from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.dataset.tokenize import tokenize_traces
-from potstill.training.dataset.training_dataset import TrainingDataset
+from potstill.training.dataset.training_dataset import TokenizedRow, TrainingDataset
 from potstill.training.logprobs import build_inputs
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.rollout.rollouts import Rollouts
@@ -138,7 +137,7 @@ class Evaluator:
     ) -> dict[str, tuple[float, float]]:
         """(Sum, count) over the counted tokens of this process's rows."""
         plain = [row.without_columns() for row in rows]
-        batch = collate.to_device(collate.collate_rows(plain), model.device)
+        batch = batching.to_device(batching.collate_rows(plain), model.device)
         needs = ("distribution",) if teacher is not None else ()
         x = build_inputs(model, batch, teacher=teacher, needs=needs)
         sums = {"nll": sft(x).stats["nll"], "entropy": summed(metrics.entropy(x))}

@@ -22,7 +22,7 @@ from potstill.records import Progress, Trace
 from potstill.training import checkpoint as student
 from potstill.training import distributed
 from potstill.training import output_dir as training_folder
-from potstill.training.dataset import packing
+from potstill.training.dataset import batching
 from potstill.training.dataset.build import build_dataset, make_tokenizer_pair
 from potstill.training.dataset.chat_template import ChatTemplate, read_chat_template
 from potstill.training.dataset.row_shortening import RowShortener
@@ -145,7 +145,7 @@ def _prepare(
     )
     model = student.load_student(start, settings).to(weights.resolve_device("auto"))
     if settings.packing:
-        packing.check_packing(getattr(model, "get_base_model", lambda: model)().base_model)
+        batching.check_packing(getattr(model, "get_base_model", lambda: model)().base_model)
     parts = split_eval_rows(dataset, config.eval_rows)
 
     # Who writes, cuts or scores rows while the student is trained.

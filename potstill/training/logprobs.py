@@ -14,8 +14,7 @@ from torch import Tensor
 
 from potstill.objectives.inputs import Hidden, Inputs, Teacher, TokenLogp, TopK
 from potstill.objectives.likelihood import token_logp
-from potstill.training.dataset.collate import Batch
-from potstill.training.dataset.packing import packed_states
+from potstill.training.dataset.batching import Batch, packed_states
 
 
 def build_inputs(

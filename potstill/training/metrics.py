@@ -17,7 +17,7 @@ from torch import Tensor
 
 from potstill.objectives import divergence
 from potstill.objectives.inputs import Hidden, Inputs, Logits, Loss, Sum, Teacher, TopK, summed
-from potstill.training.dataset.collate import Batch
+from potstill.training.dataset.batching import Batch
 
 POSITIONS = 64  # of a micro-batch, evenly spaced, where entropies and divergences are computed
 TOP_SHARE = 0.01  # share of tokens whose share of the loss is reported

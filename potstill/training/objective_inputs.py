@@ -19,10 +19,9 @@ from potstill.errors import StageError
 from potstill.objectives.inputs import Inputs, Loss
 from potstill.objectives.likelihood import sft
 from potstill.training import distributed
-from potstill.training.dataset import collate
-from potstill.training.dataset.collate import Batch
-from potstill.training.dataset.rows import TokenizedRow
-from potstill.training.dataset.training_dataset import TrainingDataset
+from potstill.training.dataset import batching
+from potstill.training.dataset.batching import Batch
+from potstill.training.dataset.training_dataset import TokenizedRow, TrainingDataset
 from potstill.training.logprobs import batch_log_probs
 from potstill.training.objective_config import OTHER_TOKENIZER_NEEDS, ObjectiveConfig
 from potstill.training.rollout import step_statistics
@@ -151,7 +150,7 @@ class ObjectiveInputs:
     def _score_parts(self, model: Any, parts: Sequence[Sequence[TokenizedRow]]) -> list[Tensor]:
         """The reference's log-probabilities of rows that are computed together, a column [B, T] a part."""
         return [
-            self._reference_log_probs(model, collate.collate_rows(part)).cpu() for part in parts
+            self._reference_log_probs(model, batching.collate_rows(part)).cpu() for part in parts
         ]
 
     # At each step: the micro-batches.
@@ -165,7 +164,7 @@ class ObjectiveInputs:
             window = []
             for batch in rolled:
                 window.append(
-                    batch if collate.is_idle(batch) else self._complete_batch(model, batch)
+                    batch if batching.is_idle(batch) else self._complete_batch(model, batch)
                 )
             self._refuse_unread(window)
         student = partial(self._log_probs, model)
@@ -191,7 +190,7 @@ class ObjectiveInputs:
 
     def _with_remote_scores(self, batch: Batch) -> Batch:
         """The micro-batch with the remote teacher's log-probabilities; a row without any is not learnt."""
-        columns = _remote_columns(self.teacher, collate.rows_of(batch))
+        columns = _remote_columns(self.teacher, batching.rows_of(batch))
         is_unscored_B = torch.tensor(
             [column is None for column in columns], device=batch["input_ids"].device
         )
@@ -228,7 +227,7 @@ class ObjectiveInputs:
         was_training = model.training
         model.eval()
         with torch.autocast(model.device.type, torch.bfloat16, enabled=self.bf16):
-            log_probs_BT = batch_log_probs(model, collate.to_device(batch, model.device))
+            log_probs_BT = batch_log_probs(model, batching.to_device(batch, model.device))
         model.train(was_training)
         return log_probs_BT
 

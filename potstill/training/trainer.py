@@ -20,8 +20,8 @@ from potstill.errors import StageError
 from potstill.objectives.inputs import Loss, Sum, reduce
 from potstill.records import Progress
 from potstill.training import distributed, metrics
-from potstill.training.dataset import collate, sampler
-from potstill.training.dataset.collate import Batch
+from potstill.training.dataset import batching
+from potstill.training.dataset.batching import Batch
 from potstill.training.dataset.training_dataset import TrainingDataset
 from potstill.training.eval_callback import Evaluator
 from potstill.training.logprobs import build_inputs, head, states
@@ -63,12 +63,12 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
         """
         self.settings, self.objective_inputs = settings, objective_inputs
         self.evaluation, self.decode = evaluation, decode
-        self.batches = sampler.plan_batches(dataset.item_lengths, settings)
+        self.batches = batching.plan_batches(dataset.item_lengths, settings)
         self.newest_batches: list[Batch] = []
         self.newest_reported_step = 0
         self.bf16 = use_bf16(settings)
         self.step_record = StepRecord()
-        step_count = sampler.count_steps(self.batches, settings)
+        step_count = batching.count_steps(self.batches, settings)
         super().__init__(
             model,
             _training_arguments(settings, work_folder, step_count),
@@ -86,7 +86,7 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
         own_batches: Any = distributed.split_batches(
             self.batches, self.args.process_index, self.args.world_size
         )
-        return DataLoader(dataset, batch_sampler=own_batches, collate_fn=collate.collate)
+        return DataLoader(dataset, batch_sampler=own_batches, collate_fn=batching.collate)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -101,7 +101,7 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
         self.newest_batches = batches
 
         # An idle micro-batch has no rows of this process: it counts nothing.
-        with_rows = [batch for batch in batches if not collate.is_idle(batch)]
+        with_rows = [batch for batch in batches if not batching.is_idle(batch)]
         self.step_record.add_stats(metrics.rollout_statistics(with_rows))
         counts = [torch.zeros(())]
         for batch in with_rows:

@@ -85,13 +85,13 @@ def gradients_however_cut(model, made, ready):
     """The gradient of one step of four items, cut into micro-batches as 1 x 4, 2 x 2 and 4 x 1."""
     import torch
 
-    from potstill.training.dataset import collate
+    from potstill.training.dataset import batching
     from potstill.training.trainer import batch_loss
 
     grads = []
     for size in (4, 2, 1):
         model.zero_grad()
-        window = [collate.collate(ready[at : at + size]) for at in range(0, 4, size)]
+        window = [batching.collate(ready[at : at + size]) for at in range(0, 4, size)]
         total = torch.stack([made.normaliser_count(batch) for batch in window]).sum()
         for batch in window:
             batch_loss(model, batch, total, made)[0].backward()

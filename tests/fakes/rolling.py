@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from potstill.records import Problem, Trace
-from potstill.training.dataset import collate
+from potstill.training.dataset import batching
 from potstill.training.dataset.chat_template import read_chat_template
 from potstill.training.dataset.tokenize import tokenize_prompts, tokenize_traces
 from potstill.training.dataset.training_dataset import TrainingDataset
@@ -69,7 +69,7 @@ def dataset_of(rows, template, *, prompts=False):
 def window(template, rows, size=3, *, prompts=True):
     """The rows as micro-batches."""
     items = dataset_of(rows, template, prompts=prompts)
-    return [collate.collate(items[at : at + size]) for at in range(0, len(items), size)]
+    return [batching.collate(items[at : at + size]) for at in range(0, len(items), size)]
 
 
 def rollouts(template, config, rows, seed=0):

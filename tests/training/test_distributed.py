@@ -26,8 +26,8 @@ from torch.distributed.distributed_c10d import BackendConfig
 from potstill import objectives
 from potstill.errors import StageError
 from potstill.training import distributed
-from potstill.training.dataset import collate
-from potstill.training.dataset.rows import TokenizedRow
+from potstill.training.dataset import batching
+from potstill.training.dataset.training_dataset import TokenizedRow
 from potstill.training.fit import fit
 from potstill.training.objective_config import ObjectiveConfig, trainable
 from potstill.training.output_dir import STEPS_FILE
@@ -422,13 +422,13 @@ def test_what_was_shared_out_comes_together_in_its_order(monkeypatch):
 
 
 def test_a_share_without_rows_teaches_nothing():
-    batch = collate.collate([])
+    batch = batching.collate([])
     assert (
-        collate.is_idle(batch)
+        batching.is_idle(batch)
         and batch["input_ids"].shape == (1, 2)
         and not batch["loss_weights"].any()
     )
-    assert not collate.is_idle(collate.collate_rows([TokenizedRow.of(0, [1, 2], [0.0, 1.0], 1)]))
+    assert not batching.is_idle(batching.collate_rows([TokenizedRow.of(0, [1, 2], [0.0, 1.0], 1)]))
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from potstill.errors import ConfigError, ModelError, StageError
 from potstill.records import Problem, Span, Trace
+from potstill.training.dataset.batching import plan_batches
 from potstill.training.dataset.chat_template import read_chat_template
-from potstill.training.dataset.sampler import plan_batches
 from potstill.training.dataset.tokenize import tokenize_traces
 from potstill.training.fit import fit
 from potstill.training.objective_config import ObjectiveConfig

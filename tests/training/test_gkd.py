@@ -11,7 +11,7 @@ from tiny import tiny_checkpoint as make_checkpoint
 from potstill.models.local.transformers import TransformersModel
 from potstill.records import Stage, Trace
 from potstill.traces import keep, ok, sample
-from potstill.training.dataset import collate
+from potstill.training.dataset import batching
 from potstill.training.fit import fit
 from potstill.training.objective_config import ObjectiveConfig, bind
 from potstill.training.schedules import When
@@ -64,7 +64,7 @@ def test_rows_are_the_teacher_s_samples_and_the_rest_is_the_student_s(
     for step in range(12):
         made = roll(model, planned, When(step, 12))
         written = {
-            roll.text(row.completion_ids) for batch in made for row in collate.rows_of(batch)
+            roll.text(row.completion_ids) for batch in made for row in batching.rows_of(batch)
         }
         kinds.append(roll._source(When(step, 12)))
         assert written == texts if kinds[-1] == "rows" else written.isdisjoint(texts)

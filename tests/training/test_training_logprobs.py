@@ -6,8 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
 
-from potstill.training.dataset import collate
-from potstill.training.dataset.rows import TokenizedRow
+from potstill.training.dataset import batching
+from potstill.training.dataset.training_dataset import TokenizedRow
 from potstill.training.logprobs import batch_log_probs, build_inputs
 
 WIDTH = 8
@@ -36,7 +36,7 @@ def row(ids, weights, prompt=1, **columns):
 
 
 def batch(*rows):
-    return collate.collate([[one] for one in rows])
+    return batching.collate([[one] for one in rows])
 
 
 def test_a_target_is_predicted_by_the_state_before_it_in_its_own_row():
@@ -100,7 +100,7 @@ def test_a_teacher_gives_states_at_the_same_places_or_its_logp():
 
 def test_labels_are_those_of_rows_and_pairs_those_of_items():
     pair = [row([10, 11], [0, 1]), row([20, 21], [0, 1])]
-    made = collate.collate([pair, pair])
+    made = batching.collate([pair, pair])
     x = build_inputs(ByPlace(), made, needs=("labels",))
     assert x.labels_S.tolist() == [True, False, True, False]
     assert x.pairs_P2.tolist() == [[0, 1], [2, 3]]

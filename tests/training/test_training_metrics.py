@@ -274,7 +274,7 @@ def test_which_rows_are_watched():
 
 
 def _row(index):
-    from potstill.training.dataset.rows import TokenizedRow
+    from potstill.training.dataset.training_dataset import TokenizedRow
 
     return TokenizedRow.of(index, (1, 2), (0.0, 1.0), 1)
 

@@ -13,7 +13,7 @@ from tiny import tiny_checkpoint as make_checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from potstill import objectives
-from potstill.training.dataset import collate
+from potstill.training.dataset import batching
 from potstill.training.dataset.build import build_dataset
 from potstill.training.dataset.chat_template import read_chat_template
 from potstill.training.fit import fit
@@ -113,7 +113,7 @@ def test_means_differ_where_lengths_do(tiny_checkpoint, tmp_path):
         model, made, batch = prepared(
             tiny_checkpoint, rows(4), ObjectiveConfig(loss_reduction=mean, max_new_tokens=64)
         )
-        batch = collate.collate(batch)
+        batch = batching.collate(batch)
         found[mean] = float(
             batch_loss(model, batch, made.normaliser_count(batch), made)[0].detach()
         )

@@ -13,12 +13,15 @@ from potstill.errors import StageError
 from potstill.models.local import checkpoint
 from potstill.records import Trace
 from potstill.training.dataset.chat_template import ChatTemplate, read_chat_template
-from potstill.training.dataset.check import check_lengths, check_rows
 from potstill.training.dataset.labels import label_of, rationale_score
 from potstill.training.dataset.row_shortening import text_without_reasoning
-from potstill.training.dataset.rows import TokenizedRows
-from potstill.training.dataset.tokenize import tokenize_prompts, tokenize_traces
-from potstill.training.dataset.training_dataset import TrainingDataset
+from potstill.training.dataset.tokenize import (
+    check_lengths,
+    check_rows,
+    tokenize_prompts,
+    tokenize_traces,
+)
+from potstill.training.dataset.training_dataset import TokenizedRows, TrainingDataset
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.settings import TrainingSettings
 from potstill.training.teacher import cached_logits

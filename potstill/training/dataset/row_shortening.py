@@ -20,10 +20,10 @@ import numpy as np
 from potstill.objectives.hooks import RowShortening
 from potstill.records import Trace
 from potstill.training import distributed
-from potstill.training.dataset import collate
+from potstill.training.dataset import batching
+from potstill.training.dataset.batching import Batch
 from potstill.training.dataset.chat_template import CLOSE, OPEN, ChatTemplate
-from potstill.training.dataset.collate import Batch
-from potstill.training.dataset.rows import TokenizedRow
+from potstill.training.dataset.training_dataset import TokenizedRow
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.rollout.rewards import ANSWERS
 from potstill.training.schedules import When
@@ -67,7 +67,7 @@ class RowShortener:
         self._tokens_left = 0
         shortened = []
         for index, batch in enumerate(window):
-            if not collate.is_idle(batch):
+            if not batching.is_idle(batch):
                 batch = self._shorten(batch, rule, when.step, f"{when.step}/{index}")
             shortened.append(batch)
         self._nothing_left = not sum(distributed.gather_objects(self._tokens_left))
@@ -93,7 +93,7 @@ class RowShortener:
 
     def _shorten(self, batch: Batch, rule: RowShortening, step: int, place: str) -> Batch:
         rows = []
-        for index, row in enumerate(collate.rows_of(batch)):
+        for index, row in enumerate(batching.rows_of(batch)):
             reasoning = self.find_reasoning(row)
             name = f"{self._settings.seed}/shortened/{place}/{distributed.place_in_batch(index)}"
             random = Random(hashlib.sha256(name.encode()).digest())
@@ -111,7 +111,7 @@ class RowShortener:
                     row.prompt_length,
                 )
             )
-        return collate.to_device(collate.collate_rows(rows), batch["input_ids"].device)
+        return batching.to_device(batching.collate_rows(rows), batch["input_ids"].device)
 
     def find_reasoning(self, row: TokenizedRow) -> Reasoning:
         """The reasoning of a row's completion; an empty one where no answer is marked."""

@@ -9,7 +9,7 @@ from typing import Any, final
 
 import torch
 
-from potstill.training.dataset.rows import TokenizedRow
+from potstill.training.dataset.training_dataset import TokenizedRow
 
 
 @final

@@ -23,9 +23,9 @@ from potstill.objectives.rewards import (
     Group,
 )
 from potstill.records import Problem, Verdict, split_reasoning
-from potstill.training.dataset import collate
+from potstill.training.dataset import batching
 from potstill.training.dataset.chat_template import CLOSE, OPEN, ChatTemplate
-from potstill.training.dataset.rows import TokenizedRow
+from potstill.training.dataset.training_dataset import TokenizedRow
 from potstill.training.logprobs import batch_log_probs
 from potstill.verifiers import judge
 
@@ -267,7 +267,7 @@ def score_rows(model: Any, rows: Sequence[TokenizedRow]) -> list[list[float]]:
     log_probs: list[list[float]] = []
     for start in range(0, len(rows), SCORING_BATCH):
         part = [row.without_columns() for row in rows[start : start + SCORING_BATCH]]
-        batch = collate.to_device(collate.collate_rows(part), model.device)
+        batch = batching.to_device(batching.collate_rows(part), model.device)
         columns = batch_log_probs(model, batch).cpu()  # [B, T]
         for row, column in zip(part, columns):
             log_probs.append(column[row.is_learnt.nonzero()[0]].tolist())

@@ -19,10 +19,10 @@ from potstill.objectives.policy import group_advantages
 from potstill.objectives.schedules import AdaptiveShare, Source, choose_source
 from potstill.records import Trace
 from potstill.training import distributed
-from potstill.training.dataset import collate
+from potstill.training.dataset import batching
+from potstill.training.dataset.batching import Batch
 from potstill.training.dataset.chat_template import ChatTemplate
-from potstill.training.dataset.collate import Batch
-from potstill.training.dataset.rows import TokenizedRow
+from potstill.training.dataset.training_dataset import TokenizedRow
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.rollout import rewards, speculative
 from potstill.training.rollout.replay_buffer import ReplayBuffer, row_from_state, row_to_state
@@ -113,7 +113,7 @@ class Rollouts:
     def _replay(self, batch: Batch, place: str) -> Batch:
         """This process's share of the rows that a micro-batch takes from the buffer, which is the same in all."""
         assert self._buffer is not None
-        own_count = 0 if collate.is_idle(batch) else len(batch["input_ids"])
+        own_count = 0 if batching.is_idle(batch) else len(batch["input_ids"])
         count = sum(distributed.gather_objects(own_count))
         rows = self._buffer.sample(count, _seed_of(self._seed, f"replay/{place}"))
         if not own_count:
@@ -127,7 +127,7 @@ class Rollouts:
         """The rows of one micro-batch: `num_generations` completions of each prompt."""
         config, size = self._config, self._config.num_generations
         prompts: list[list[int]] = []
-        if not collate.is_idle(batch):
+        if not batching.is_idle(batch):
             for ids, length in zip(batch["input_ids"], batch["prompt_lengths"].tolist()):
                 prompts.append(ids[:length].tolist())
         traces = batch["trace_index"].tolist()
@@ -282,7 +282,7 @@ class Rollouts:
 
 def _as_batch(rows: Sequence[TokenizedRow], device: Any) -> Batch:
     """Rows as a micro-batch, which is idle where there are none."""
-    return collate.to_device(collate.collate_rows(rows), device)
+    return batching.to_device(batching.collate_rows(rows), device)
 
 
 def _with_columns(row: TokenizedRow, **values: float) -> TokenizedRow:

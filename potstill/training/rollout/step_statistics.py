@@ -14,10 +14,9 @@ from torch import Tensor
 from potstill.objectives.inputs import Inputs
 from potstill.objectives.policy import whitened
 from potstill.training import distributed
-from potstill.training.dataset import collate
-from potstill.training.dataset.collate import Batch
-from potstill.training.dataset.rows import TokenizedRow
-from potstill.training.dataset.training_dataset import Item, TrainingDataset
+from potstill.training.dataset import batching
+from potstill.training.dataset.batching import Batch
+from potstill.training.dataset.training_dataset import Item, TokenizedRow, TrainingDataset
 
 OTHER = "other_"  # what the columns of a mismatched row begin with
 LogProbs = Callable[[Batch], Tensor]  # log-probabilities of the counted targets, [B, T]
@@ -85,7 +84,7 @@ def with_mismatched_kl(window: Sequence[Batch], student: LogProbs) -> list[Batch
     """
     total, count = 0.0, 0
     for batch in window:
-        if collate.is_idle(batch):
+        if batching.is_idle(batch):
             continue
         other: Batch = {}
         for name, column in batch.items():
@@ -113,7 +112,7 @@ def with_whitened_returns(
         returns: the objective's (`Hooks.step_returns`).
     """
     batches: list[Batch] = [{**batch} for batch in window]
-    busy = [batch for batch in batches if not collate.is_idle(batch)]
+    busy = [batch for batch in batches if not batching.is_idle(batch)]
     values = []
     for batch in busy:
         for name, log_probs in (("teacher", teacher), ("sampled", student)):

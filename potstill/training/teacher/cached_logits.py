@@ -26,8 +26,8 @@ from potstill.models.local import checkpoint
 from potstill.objectives.truncated import top_k
 from potstill.records import Progress
 from potstill.training import logprobs
-from potstill.training.dataset import collate
-from potstill.training.dataset.rows import TokenizedRow
+from potstill.training.dataset import batching
+from potstill.training.dataset.training_dataset import TokenizedRow
 from potstill.training.objective_config import MANIFEST, read_manifest
 from potstill.training.teacher.tokenizer_check import PROBES
 
@@ -218,7 +218,7 @@ def _compute_entries(
 ) -> dict[str, Tensor]:
     """The k best entries at each row's counted targets: `ID/ids` and `ID/logp`, [n, k]."""
     plain = [row.without_columns() for row in rows]
-    batch = collate.to_device(collate.collate_rows(plain), model.device)
+    batch = batching.to_device(batching.collate_rows(plain), model.device)
     with torch.no_grad():
         x = logprobs.build_inputs(model, batch)
         parts = []

@@ -21,11 +21,11 @@ from potstill.models.local.prompt import PromptEncoder
 from potstill.objectives import alignment
 from potstill.objectives.inputs import Inputs, OtherVocabulary
 from potstill.records import Trace
-from potstill.training.dataset import collate
+from potstill.training.dataset import batching
+from potstill.training.dataset.batching import Batch
 from potstill.training.dataset.chat_template import CLOSE, OPEN, ChatTemplate, read_chat_template
-from potstill.training.dataset.collate import Batch
-from potstill.training.dataset.rows import TokenizedRow
 from potstill.training.dataset.tokenize import tokenize_traces
+from potstill.training.dataset.training_dataset import TokenizedRow
 from potstill.training.logprobs import counted_states, head, token_embeddings
 
 OTHER_BYTES = "the two tokenizers spell it in different bytes"
@@ -186,11 +186,11 @@ class CrossTokenizerReader:
     def __call__(self, batch: Batch) -> Batch:
         """The micro-batch with the teacher's columns; a row that can't be aligned is not learnt."""
         device = batch["input_ids"].device
-        rows = collate.rows_of(batch)
+        rows = batching.rows_of(batch)
         traces = [self._traces[row.trace_index] for row in rows]
         aligned = self._tokenizers.align_rollouts(rows, traces).rows
         readable = [reading or mask_unaligned(row) for reading, row in zip(aligned, rows)]
-        columns = collate.to_device(collate.collate_rows(readable), device)
+        columns = batching.to_device(batching.collate_rows(readable), device)
         is_lost_B = torch.tensor([row is None for row in aligned], device=device)
         completed = {**batch}
         for name in (*COLUMNS, "loss_weights"):

@@ -22,7 +22,7 @@ from potstill.errors import StageError
 from potstill.objectives.hooks import ModelShape
 from potstill.objectives.inputs import Hidden, Inputs, Layers
 from potstill.training import distributed
-from potstill.training.dataset.collate import Batch
+from potstill.training.dataset.batching import Batch
 from potstill.training.logprobs import causal, head
 from potstill.training.objective_config import PROJECTORS, ObjectiveConfig, projectors_file
 

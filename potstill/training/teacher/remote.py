@@ -12,7 +12,7 @@ from typing import Any, final
 from potstill.models.model import Scored
 from potstill.records import Prompt, Trace
 from potstill.training.dataset.chat_template import ChatTemplate
-from potstill.training.dataset.rows import TokenizedRow
+from potstill.training.dataset.training_dataset import TokenizedRow
 
 
 @final

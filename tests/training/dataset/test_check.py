@@ -8,9 +8,8 @@ from tiny import tiny_tokenizer
 from potstill.errors import StageError
 from potstill.records import Problem, Span, Trace
 from potstill.training.dataset.chat_template import read_chat_template
-from potstill.training.dataset.check import check_rows
-from potstill.training.dataset.rows import TokenizedRow, TokenizedRows
-from potstill.training.dataset.tokenize import Tokenized, tokenize_traces
+from potstill.training.dataset.tokenize import Tokenized, check_rows, tokenize_traces
+from potstill.training.dataset.training_dataset import TokenizedRow, TokenizedRows
 
 THINKING = "<think>\nNed had 19.\n</think>\n\nSo \\boxed{5}."
 

@@ -10,9 +10,9 @@ from tiny import tiny_checkpoint as make_checkpoint
 from transformers import AutoModelForCausalLM
 
 from potstill.errors import StageError
-from potstill.training.dataset import collate, packing
-from potstill.training.dataset.rows import TokenizedRow
-from potstill.training.dataset.sampler import plan_batches
+from potstill.training.dataset import batching
+from potstill.training.dataset.batching import plan_batches
+from potstill.training.dataset.training_dataset import TokenizedRow
 from potstill.training.fit import fit
 from potstill.training.logprobs import counted_states
 from potstill.training.objective_config import ObjectiveConfig
@@ -22,13 +22,13 @@ from potstill.training.trainer import batch_loss
 
 
 def test_rows_go_where_they_fit_first_longest_first():
-    assert packing.pack_bins([3, 9, 4, 2, 5], 9) == [[1], [4, 2], [0, 3]]
-    assert packing.pack_bins([3, 9, 4], 16) == [[1, 2, 0]]
-    assert packing.pack_bins([2, 2], 1) == [[0], [1]]  # longer than the capacity: alone
+    assert batching.pack_bins([3, 9, 4, 2, 5], 9) == [[1], [4, 2], [0, 3]]
+    assert batching.pack_bins([3, 9, 4], 16) == [[1, 2, 0]]
+    assert batching.pack_bins([2, 2], 1) == [[0], [1]]  # longer than the capacity: alone
 
 
 def test_the_layout_by_hand():
-    found = packing.plan_layout([1, 3, 2], 3)
+    found = batching.plan_layout([1, 3, 2], 3)
     assert found.source_CL.tolist() == [[3, 4, 5], [6, 7, 0]]
     assert found.position_CL.tolist() == [[0, 1, 2], [0, 1, 0]]
     assert found.place_BT.tolist() == [[5, 0, 0], [0, 1, 2], [3, 4, 0]]
@@ -36,7 +36,7 @@ def test_the_layout_by_hand():
 
 def test_golden_padding_free_row():
     """Case sft_padding_free: (1, 2, 3) and (4, 5) as one row; no token of the one is predicted from the other."""
-    found = packing.plan_layout([3, 2], 3, one_bin=True)
+    found = batching.plan_layout([3, 2], 3, one_bin=True)
     ids = torch.tensor([[1, 2, 3], [4, 5, 0]])
     assert ids.flatten()[found.source_CL].tolist() == [[1, 2, 3, 4, 5]]
     assert found.position_CL.tolist() == [[0, 1, 2, 0, 1]]
@@ -61,7 +61,7 @@ def batch_of(model, lengths):
     for length in lengths:
         ids = torch.randint(3, 300, (length,)).tolist()
         made.append(TokenizedRow.of(0, ids, [0.0, *[1.0] * (length - 1)], 1))
-    return collate.collate_rows(made)
+    return batching.collate_rows(made)
 
 
 def test_states_and_gradients_are_those_of_rows_side_by_side(model):
@@ -88,13 +88,13 @@ def test_a_row_does_not_feel_what_it_is_packed_with(model):
         before = counted_states(model, batch, counted, packing=True)
         batch["input_ids"][1, 1] = (batch["input_ids"][1, 1] + 7) % 300
         after = counted_states(model, batch, counted, packing=True)
-    assert packing.pack_bins([8, 3, 3], 8) == [[0], [1, 2]]
+    assert batching.pack_bins([8, 3, 3], 8) == [[0], [1, 2]]
     assert torch.equal(before[:8], after[:8]) and torch.equal(before[11:], after[11:])
     assert not torch.allclose(before[9:11], after[9:11])
 
 
 def test_the_check_finds_a_model_that_mixes_rows(model):
-    packing.check_packing(model.base_model)
+    batching.check_packing(model.base_model)
 
     class Mixing(torch.nn.Module):
         def __init__(self, base):
@@ -108,7 +108,7 @@ def test_the_check_finds_a_model_that_mixes_rows(model):
             )
 
     with pytest.raises(StageError, match="does not keep packed rows apart"):
-        packing.check_packing(Mixing(model.base_model))
+        batching.check_packing(Mixing(model.base_model))
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_losses_and_gradients_of_every_kind_are_unpacked_ones_to_1e_6(
         model = AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.float32)
         made = dataclasses.replace(prepare_objective(config, model, packing=packed))
         dataset = dataset_for(tiny_checkpoint, traces, config)
-        batch = collate.collate(made.with_reference_values(model, dataset))
+        batch = batching.collate(made.with_reference_values(model, dataset))
         loss, _ = batch_loss(model, batch, made.normaliser_count(batch), made)
         loss.backward()
         found.append((loss.item(), [p.grad for p in model.parameters() if p.grad is not None]))

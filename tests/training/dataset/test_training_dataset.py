@@ -11,10 +11,15 @@ from tiny import tiny_tokenizer
 
 from potstill.records import Problem, Trace
 from potstill.training.dataset.chat_template import read_chat_template
-from potstill.training.dataset.ragged import RaggedArray, RaggedBuilder
-from potstill.training.dataset.rows import RowsBuilder, TokenizedRow, TokenizedRows
 from potstill.training.dataset.tokenize import tokenize_traces
-from potstill.training.dataset.training_dataset import TrainingDataset
+from potstill.training.dataset.training_dataset import (
+    RaggedArray,
+    RaggedBuilder,
+    RowsBuilder,
+    TokenizedRow,
+    TokenizedRows,
+    TrainingDataset,
+)
 
 BYTES_A_TOKEN = 12  # of ids, weights and everything that says where rows begin
 

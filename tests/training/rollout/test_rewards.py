@@ -8,7 +8,7 @@ from tiny import tiny_checkpoint as make_checkpoint
 
 from potstill.errors import ConfigError, StageError
 from potstill.records import Problem, Trace
-from potstill.training.dataset.rows import TokenizedRow
+from potstill.training.dataset.training_dataset import TokenizedRow
 from potstill.training.objective_config import ObjectiveConfig, reward_id
 from potstill.training.rollout import rewards
 from potstill.training.rollout.rewards import RewardContext, Rewards, Rollout

@@ -14,10 +14,9 @@ from tiny import tiny_checkpoint as made_tiny
 
 from potstill.errors import ConfigError, StageError
 from potstill.objectives.policy import whitened
-from potstill.training.dataset import collate
+from potstill.training.dataset import batching
 from potstill.training.dataset.build import build_dataset
-from potstill.training.dataset.rows import TokenizedRow
-from potstill.training.dataset.training_dataset import TrainingDataset
+from potstill.training.dataset.training_dataset import TokenizedRow, TrainingDataset
 from potstill.training.fit import fit
 from potstill.training.logprobs import batch_log_probs, build_inputs
 from potstill.training.metrics import rollout_statistics
@@ -66,14 +65,14 @@ def test_kl_is_the_mean_over_mismatched_rows_of_the_whole_step(tmp_path):
     model, made, ready, rows = kto(tmp_path, other)
     ratios = []
     for crossed in step_statistics.mismatched_rows(rows):
-        alone = collate.collate_rows([crossed])
+        alone = batching.collate_rows([crossed])
         ratios.append(
             float((batch_log_probs(model, alone) - batch_log_probs(load(other)[0], alone)).sum())
         )
     wanted = sum(ratios) / len(ratios)
     kls = {
         size: made.step_batches(
-            model, [collate.collate(ready[at : at + size]) for at in range(0, 8, size)], FIRST
+            model, [batching.collate(ready[at : at + size]) for at in range(0, 8, size)], FIRST
         )
         for size in (8, 4, 2)
     }
@@ -82,11 +81,11 @@ def test_kl_is_the_mean_over_mismatched_rows_of_the_whole_step(tmp_path):
             [max(0.0, wanted)] * len(batches), abs=1e-4
         )
     swapped = step_statistics.with_mismatched_kl(
-        [collate.collate(ready)], lambda batch: batch["reference"] - batch["loss_weights"]
+        [batching.collate(ready)], lambda batch: batch["reference"] - batch["loss_weights"]
     )
     assert float(swapped[0]["kl"]) == 0.0  # clamped
     raised = step_statistics.with_mismatched_kl(
-        [collate.collate(ready)], lambda batch: batch["reference"] + batch["loss_weights"]
+        [batching.collate(ready)], lambda batch: batch["reference"] + batch["loss_weights"]
     )
     counted = [int(one.is_learnt.sum()) for one in step_statistics.mismatched_rows(rows)]
     assert float(raised[0]["kl"]) == pytest.approx(sum(counted) / len(counted), rel=1e-5)
@@ -95,7 +94,7 @@ def test_kl_is_the_mean_over_mismatched_rows_of_the_whole_step(tmp_path):
 
 def test_kto_learns_with_that_kl(tmp_path):
     model, made, ready, _ = kto(tmp_path)
-    [batch] = made.step_batches(model, [collate.collate(ready)], FIRST)
+    [batch] = made.step_batches(model, [batching.collate(ready)], FIRST)
     assert float(batch["kl"]) == pytest.approx(0.0, abs=1e-4)  # the reference is the student still
     x = build_inputs(model, {**batch, "kl": torch.tensor(2.0)}, needs=made.needs, normaliser=1.0)
     found = made.loss(x)
@@ -183,7 +182,7 @@ def test_kto_of_single_labelled_completions(tiny_checkpoint, tmp_path):
     made = build_dataset(
         told, template, tiny_checkpoint, TrainingSettings(), ObjectiveConfig("kto")
     )
-    batch = collate.collate_rows(made.rows)
+    batch = batching.collate_rows(made.rows)
     assert build_inputs(model, batch, needs=("labels",)).labels_S.tolist() == labels
     out = fit(
         told,

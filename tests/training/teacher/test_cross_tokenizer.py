@@ -16,10 +16,10 @@ from potstill import objectives
 from potstill.errors import StageError
 from potstill.objectives.inputs import OtherVocabulary
 from potstill.objectives.transport import compared
-from potstill.training.dataset import collate
+from potstill.training.dataset import batching
 from potstill.training.dataset.build import build_dataset, make_tokenizer_pair
 from potstill.training.dataset.chat_template import read_chat_template
-from potstill.training.dataset.rows import TokenizedRow
+from potstill.training.dataset.training_dataset import TokenizedRow
 from potstill.training.fit import fit
 from potstill.training.logprobs import build_inputs
 from potstill.training.objective_config import ObjectiveConfig, trainable
@@ -118,7 +118,7 @@ def test_cot2align_crosses_rows_with_what_is_left_without_their_chain(tiny_check
     config = ObjectiveConfig("cot2align", teacher=teacher, max_new_tokens=8)
     model = AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.float32)
     ready = prepare_objective(config, model)
-    batch = collate.collate(ready.with_reference_values(model, made))
+    batch = batching.collate(ready.with_reference_values(model, made))
     _, seen = batch_loss(model, batch, ready.normaliser_count(batch), ready)
     counted = [int((batch["loss_weights"][at, 1:] > 0).sum()) for at in range(5)]
     assert (int(seen.stats["crossed"].total), int(seen.stats["crossed"].count)) == (
@@ -163,7 +163,7 @@ def test_positions_that_are_compared_have_read_the_same_text(tiny_checkpoint, tm
         "gold", teacher=other_checkpoint(tmp_path / "teacher", kind), max_new_tokens=8
     )
     model, made, found = read(tiny_checkpoint, config, rows())
-    batch = collate.collate(found)
+    batch = batching.collate(found)
     x = made.complete_inputs(build_inputs(model, batch), model, batch)
     teacher = x.teacher
     assert isinstance(teacher, OtherVocabulary)
@@ -200,7 +200,7 @@ def test_the_states_are_the_teachers_own(tiny_checkpoint, tmp_path):
         "uld", teacher=other_checkpoint(tmp_path / "teacher"), max_new_tokens=8
     )
     model, made, found = read(tiny_checkpoint, config, rows())
-    batch = collate.collate(found)
+    batch = batching.collate(found)
     x = made.complete_inputs(build_inputs(model, batch), model, batch)
     teacher = load_frozen(config.teacher, model)
     at = 0
@@ -319,7 +319,7 @@ def test_a_row_that_no_teacher_reads_has_no_part_in_the_loss(tiny_checkpoint, tm
     first, second = (item[0].without_columns() for item in found)
     changed = second.input_ids.copy()
     changed[second.prompt_length] = broken
-    batch = collate.collate_rows([first, dataclasses.replace(second, input_ids=changed)])
+    batch = batching.collate_rows([first, dataclasses.replace(second, input_ids=changed)])
     new = made.cross_tokenizer(batch)
     assert (
         new["unscored"][:, 0].tolist() == [0, 1]
@@ -327,7 +327,7 @@ def test_a_row_that_no_teacher_reads_has_no_part_in_the_loss(tiny_checkpoint, tm
         and new["loss_weights"][0].any()
     )
     both = batch_loss(model, new, 1.0, made)[0]
-    alone = batch_loss(model, collate.collate([found[0]]), 1.0, made)[0]
+    alone = batch_loss(model, batching.collate([found[0]]), 1.0, made)[0]
     torch.testing.assert_close(both, alone, atol=1e-4, rtol=1e-5)
 
 

@@ -11,7 +11,7 @@ from tiny import tiny_checkpoint as make_checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from potstill.objectives.inputs import Hidden
-from potstill.training.dataset import collate
+from potstill.training.dataset import batching
 from potstill.training.dataset.build import build_dataset
 from potstill.training.dataset.chat_template import read_chat_template
 from potstill.training.fit import fit
@@ -100,7 +100,7 @@ def test_layers_are_compared_at_the_same_depth_in_one_pass(tiny_checkpoint, tmp_
         tiny_checkpoint, ObjectiveConfig("ted", teacher=teacher, max_new_tokens=8), rows()[:3]
     )
     assert made.projectors.layer_pairs == ((1, 2), (2, 4))
-    batch = collate.collate(made.with_reference_values(model, found))
+    batch = batching.collate(made.with_reference_values(model, found))
     plain = build_inputs(model, batch, teacher=made.teacher, needs=("distribution",))
     inner = made.compared_layers(model, batch)
     x = made.complete_inputs(dataclasses.replace(plain, teacher=None), model, batch, inner)
@@ -151,7 +151,7 @@ def test_rationales_of_a_prompt_are_one_item(tiny_checkpoint):
     ]
     model, made, found = taken(tiny_checkpoint, ObjectiveConfig("qcrd"), [*scored, *rest])
     assert [len(item) for item in found] == [3, 2, 2, 2]  # the good one of the first prompt once
-    batch = collate.collate(made.with_reference_values(model, found))
+    batch = batching.collate(made.with_reference_values(model, found))
     assert float(made.normaliser_count(batch)) == 4
     x = made.complete_inputs(build_inputs(model, batch), model, batch)
     assert x.labels_S.tolist() == [True, False, False] + [True, False] * 3
@@ -159,7 +159,7 @@ def test_rationales_of_a_prompt_are_one_item(tiny_checkpoint):
         x.prompts_S.tolist() == [0, 0, 0, 1, 1, 2, 2, 3, 3] and x.scores_S is None
     )  # not all have one
     model, made, found = taken(tiny_checkpoint, ObjectiveConfig("qcrd"), scored)
-    batch = collate.collate(made.with_reference_values(model, found))
+    batch = batching.collate(made.with_reference_values(model, found))
     assert made.complete_inputs(
         build_inputs(model, batch), model, batch
     ).scores_S.tolist() == pytest.approx([0.9, 0.2, 0.2])

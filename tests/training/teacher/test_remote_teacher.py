@@ -8,7 +8,7 @@ from rolling import FIRST, dataset_of, load, rollouts, traces, weights, window
 
 from potstill.errors import ModelError, StageError
 from potstill.models.local.transformers import TransformersModel
-from potstill.training.dataset.rows import TokenizedRow
+from potstill.training.dataset.training_dataset import TokenizedRow
 from potstill.training.fit import fit
 from potstill.training.objective_config import ObjectiveConfig, bind
 from potstill.training.objective_inputs import prepare_objective

@@ -7,8 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TextIO, final
 
+from potstill.escape import terminal
 from potstill.records import Progress, no_progress
 
 LINE_INTERVAL = 10.0  # seconds between two lines of one label, where there is no terminal
@@ -27,6 +29,16 @@ def show_progress(quiet: bool = False, stream: TextIO | None = None) -> Iterator
             yield ProgressBars(bars)
     else:
         yield ProgressLines(stream)
+
+
+def announcer(quiet: bool = False, stream: TextIO | None = None) -> Callable[[str], None]:
+    """A function that prints a sentence on stderr before the work begins; with `quiet` it prints nothing."""
+    return partial(_announce, quiet, stream or sys.stderr)
+
+
+def _announce(quiet: bool, stream: TextIO, sentence: str) -> None:
+    if not quiet:
+        print(terminal(sentence), file=stream, flush=True)
 
 
 @final

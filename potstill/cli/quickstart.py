@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from potstill.cli import options
-from potstill.cli.progress import show_progress
+from potstill.cli.progress import announcer, show_progress
 from potstill.cli.results import noting_kept_work, print_results
 from potstill.runs import recipe
 
@@ -108,6 +108,11 @@ def execute(args: argparse.Namespace) -> None:
     began = time.monotonic()
     with noting_kept_work(args.out), show_progress(args.quiet) as progress:
         results = experiment.execute(
-            bound, args.out, title=TITLE, progress=progress, threads=args.threads
+            bound,
+            args.out,
+            title=TITLE,
+            progress=progress,
+            threads=args.threads,
+            announce=announcer(args.quiet),
         )
     print_results(args, results, args.out, time.monotonic() - began, funnels=False)

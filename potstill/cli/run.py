@@ -19,7 +19,7 @@ from pathlib import Path
 
 from potstill.budget import flags
 from potstill.cli import options
-from potstill.cli.progress import show_progress
+from potstill.cli.progress import announcer, show_progress
 from potstill.cli.results import noting_kept_work, print_results
 from potstill.config import Override
 from potstill.data import files
@@ -173,7 +173,12 @@ def execute(args: argparse.Namespace) -> None:
         files.skipping(args.skip_bad),
     ):
         results = experiment.execute(
-            bound, out, progress=progress, threads=args.threads, retry_errors=args.retry_errors
+            bound,
+            out,
+            progress=progress,
+            threads=args.threads,
+            retry_errors=args.retry_errors,
+            announce=announcer(args.quiet),
         )
     print_results(args, results, out, time.monotonic() - began, funnels=True)
 

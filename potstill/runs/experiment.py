@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,14 +16,13 @@ from typing import NamedTuple
 
 from potstill.budget import prices
 from potstill.data import files
-from potstill.errors import ConfigError, InputError, StageError
 from potstill.evaluation.benchmark import Solver
 from potstill.evaluation.results import Results, save
 from potstill.evaluation.rows import Evaluation
 from potstill.methods.catalogue import find_method, method_entry
-from potstill.models.model import Model, Scored, Trainable
+from potstill.models.model import Model
 from potstill.records import Problem, Progress, Trace, no_progress
-from potstill.runs import manifest
+from potstill.runs import manifest, preflight
 from potstill.runs.driver import drive
 from potstill.runs.measure import answer_once, measure_solver
 from potstill.runs.open_folder import (
@@ -44,12 +43,15 @@ from potstill.runs.results import (
 )
 from potstill.runs.sources import brings_kinds, load_model, load_problems, pose_all
 from potstill.runs.train import train_stage
-from potstill.store import truncation
-from potstill.traces import ReportSection, check_overlap, decontaminate, plain, using
-from potstill.traces.overlap import NGRAM
+from potstill.traces import ReportSection, plain, using
 from potstill.traces.verification import check_judge
 
+Announce = Callable[[str], None]
 UNTRAINED = "untrained"  # the name of the student that was not trained, in results and comparisons
+
+
+def announce_nothing(sentence: str) -> None:
+    """An `Announce` that nobody reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ def execute(
     progress: Progress = no_progress,
     threads: int = 0,
     retry_errors: bool = False,
+    announce: Announce = announce_nothing,
 ) -> Results:
     """Run every arm of a recipe in `out` and write results.json and rows.
 
@@ -80,10 +83,13 @@ def execute(
         progress: called with (label, done, total).
         threads: CPU threads of local models and training; 0 is one a core. Part of the fingerprint.
         retry_errors: ask again where a recorded generation failed.
+        announce: called with a sentence that people should read before anything is asked.
     """
     with open_run(
         recipe, out, progress=progress, threads=threads, retry_errors=retry_errors
     ) as run:
+        for sentence in preflight.describe_run(recipe, run.problems, run.tests):
+            announce(sentence)
         return run_arms(run, title=title)
 
 
@@ -92,7 +98,6 @@ def run_arms(run: Run, *, title: str = "") -> Results:
     recipe, folder = run.recipe, run.folder
     evaluations: dict[str, Evaluation] = {}
     student = folder.models.get("student")
-    refuse_overlap(run)
     if student is not None and run.tests:
         evaluations[UNTRAINED] = measure_untrained(run, student)
     sections: dict[str, list[ReportSection]] = {}
@@ -109,7 +114,8 @@ def run_arms(run: Run, *, title: str = "") -> Results:
         title=title or f"Potstill: {', '.join(recipe.arms)}",
         names={model.id: role for role, model in folder.models.items()},
     )
-    notes = [*files.notes(), *folder.budget.notes(), *results.notes]
+    unused = preflight.unused_roles(recipe, run.problems, run.tests)
+    notes = [*files.notes(), *folder.budget.notes(), *unused, *results.notes]
     results = dataclasses.replace(results, notes=notes, sections=sections)
     save(results, folder.path / "results.json")
     manifest.finish(folder.path, ["results.json"])
@@ -143,9 +149,10 @@ def open_run(
     refuse_many_processes()
     if problems is None or tests is None:
         problems, tests = load_recipe_problems(recipe)
+    preflight.refuse_overlap(recipe, problems, tests)
     if models is None:
         models = load_recipe_models(recipe, threads or os.cpu_count() or 1)
-    check_roles(recipe, models)
+    preflight.check_roles(recipe, models)
     check_judge([*problems, *tests], models.get(JUDGE), f"--role {JUDGE}=SPEC")
     rules = AnswerRules(retry_errors, recipe.truncated, recipe.when_spent)
     with open_folder(
@@ -198,27 +205,6 @@ def load_recipe_problems(recipe: Recipe) -> tuple[list[Trace], list[Trace]]:
     )
 
 
-def check_roles(recipe: Recipe, models: Mapping[str, Model]) -> None:
-    """Refuse before the first call a model that can't do what its role is annotated with.
-
-    Recorded and scripted models pass: they stand in for samples, and say themselves which prompt nobody recorded.
-    """
-    for name, arm in recipe.arms.items():
-        for role in method_entry(arm.method).roles:
-            model = models.get(role.name)
-            spec = recipe.roles.get(role.name, "")
-            truncation.check_can_continue(recipe.truncated, model, f"the {role.name} {spec}")
-            if model is None or spec.startswith(("recorded:", "scripted:")):
-                continue
-            needs_weights = role.annotation in (Trainable, Scored)
-            if needs_weights and not isinstance(model, role.annotation):
-                raise ConfigError(
-                    f"arm {name}: the {role.name} {spec} can't be what {arm.method} needs: {role.annotation.__name__}",
-                    expected="a local checkpoint, with weights to train and to score with",
-                    fix=f"--{role.name} transformers:PATH, world:student, or openai:NAME?…&weights=PATH",
-                )
-
-
 def measure_untrained(run: Run, student: Model) -> Evaluation:
     """The evaluation of the student before any training."""
     solver = partial(plain, run.folder.wrap_model(student, EVALUATION, UNTRAINED))
@@ -259,7 +245,7 @@ def run_arm(run: Run, name: str, arm: Arm) -> ArmOutcome:
     with using(folder.session(ledger, name, sections.append)):
         ledger.add_traces(run.problems)
         ledger.add_step("problems", run.recipe.problems, len(run.problems), len(run.problems))
-        problems = remove_overlap(run)
+        problems = preflight.remove_overlap(run.recipe, run.problems, run.tests)
         train = partial(train_stage, folder, training=arm.training, arm=name, ledger=ledger)
         solver = drive(find_method(arm.method), problems, roles, arm.values, train, name=name)
 
@@ -270,39 +256,6 @@ def run_arm(run: Run, name: str, arm: Arm) -> ArmOutcome:
         answer_examples(run, name, solver)
     ledger.finish()
     return ArmOutcome(evaluation, sections)
-
-
-def refuse_overlap(run: Run) -> None:
-    """Stop, before any model is asked, where training problems are evaluation problems, unless these are dropped."""
-    if not run.tests or run.recipe.overlap != "stop":
-        return
-    test_problems = [trace.problem for trace in run.tests]
-    try:
-        check_overlap(test_problems, run.problems, n=overlap_ngram(run.recipe))
-    except StageError as error:
-        fix = "leave them out with --overlap drop (or choose another evaluation set)"
-        raise StageError(error.found, expected=error.expected, fix=fix) from None
-
-
-def remove_overlap(run: Run) -> list[Trace]:
-    """The training problems that are no evaluation problems."""
-    if not run.tests:
-        return list(run.problems)
-    test_problems = [trace.problem for trace in run.tests]
-    problems = decontaminate(test_problems, run.problems, n=overlap_ngram(run.recipe))
-    if not problems:
-        raise InputError(
-            "every training problem is an evaluation problem", fix="choose other problems"
-        )
-    return problems
-
-
-def overlap_ngram(recipe: Recipe) -> int:
-    """How many words in a row count as overlap; 0 compares whole questions only."""
-    if recipe.overlap_n is not None:
-        return recipe.overlap_n
-    # The world's stories come from one mould: runs of their words are the same everywhere.
-    return 0 if recipe.problems.startswith("world:") else NGRAM
 
 
 def answer_examples(run: Run, name: str, solver: Solver) -> None:

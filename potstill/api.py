@@ -282,7 +282,7 @@ def load_rows(
     Raises:
         InputError: no rows, or rows of which nobody can say what they mean.
     """
-    from potstill.data.row_traces import keep_learnable, read_traces
+    from potstill.data.rows import keep_learnable, read_traces
 
     _check_reading("load_rows", source, limit, mapping)
     rows = None if isinstance(source, str | Path) else _numbered_rows(source)
@@ -316,7 +316,7 @@ def from_dataset(
         mapping: field -> column, where the choice is not to be made.
         prompt: what the learner sees of a problem; "" is the default of its kind.
     """
-    from potstill.data.problem_rows import problems_of_rows
+    from potstill.data.rows import problems_of_rows
 
     _check_reading("from_dataset", dataset, 0, mapping)
     if not as_problems:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from potstill.cli import options, show
-from potstill.data import files, row_traces
+from potstill.data import files, trace_files
 from potstill.errors import ConfigError, StageError
 from potstill.records import Trace
 from potstill.runs import dataset_card
@@ -164,7 +164,7 @@ def _read_traces(args: argparse.Namespace) -> list[Trace]:
     if args.run.is_dir():
         with Store.open(args.run, readonly=True) as store:
             return _read_arm(args, store)
-    traces = [trace for trace in row_traces.load_traces(args.run) if not trace.error]
+    traces = [trace for trace in trace_files.load_traces(args.run) if not trace.error]
     return _pair_up(args, traces)
 
 

@@ -20,9 +20,9 @@ from typing import Any
 
 from potstill.cli import options, show
 from potstill.cli.progress import show_progress
-from potstill.data import files, row_traces
+from potstill.data import files, trace_files
 from potstill.data.columns import ANSWER_FIELDS
-from potstill.data.row_traces import LABEL, RowTraces
+from potstill.data.rows import LABEL, RowTraces, is_good, judge_traces, read_traces
 from potstill.errors import ConfigError, InputError
 from potstill.records import Trace, digest
 
@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> None:
     """Read, judge, write, and print what came of it."""
     with files.skipping(args.skip_bad) as bad_rows, show_progress(args.quiet) as progress:
-        recorded = row_traces.read_traces(
+        recorded = read_traces(
             args.file,
             mapping=options.parse_pairs(args.map, "--map"),
             kind=args.kind,
@@ -85,10 +85,10 @@ def execute(args: argparse.Namespace) -> None:
         traces = recorded.traces
         if args.judge or args.keep == "right":
             unlabelled_only = not args.judge  # a label decides where nobody asked for verdicts
-            traces = row_traces.judge_traces(traces, progress, unlabelled_only=unlabelled_only)
+            traces = judge_traces(traces, progress, unlabelled_only=unlabelled_only)
         chosen = traces
         if args.keep == "right":
-            chosen = [trace for trace in traces if row_traces.is_good(trace)]
+            chosen = [trace for trace in traces if is_good(trace)]
         if not chosen:
             raise InputError(
                 f"none of {len(traces)} answers in {args.file} is right",
@@ -145,7 +145,7 @@ def _write(
     """Write a trace file, or a run folder with all traces of which the chosen ones are the rows."""
     out: Path = args.out
     if out.suffix == ".jsonl":
-        row_traces.write_traces(chosen, out)
+        trace_files.write_traces(chosen, out)
         files.save_beside(out)
         return
     if out.suffix:

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from potstill.cli import options
-from potstill.data import row_traces
 from potstill.data.layouts import NoCompletionError
-from potstill.data.row_traces import RowTraces
+from potstill.data.rows import RowTraces, keep_learnable, read_traces
 from potstill.errors import ConfigError, InputError, StageError
 from potstill.records import Trace
 
@@ -59,7 +58,7 @@ def read_rows(
             f"--arm {arm} is for the folder of a run", fix="leave --arm out, or give --rows RUN"
         )
     try:
-        rows = row_traces.read_traces(
+        rows = read_traces(
             spec,
             mapping=mapping,
             kind=kind,
@@ -78,7 +77,7 @@ def read_rows(
             available=error.available,
             fix=f"{error.fix}; {hint}",
         ) from error
-    learnable = row_traces.keep_learnable(rows, keep_wrong=keep_wrong)
+    learnable = keep_learnable(rows, keep_wrong=keep_wrong)
     if not learnable.traces:
         raise InputError(
             f"{spec} has no row that may be learnt",

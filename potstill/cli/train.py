@@ -38,7 +38,7 @@ from potstill.cli import options, rows, show
 from potstill.cli.evaluate import PROMPT_HELP
 from potstill.cli.progress import format_duration, show_progress
 from potstill.data import files
-from potstill.data.row_traces import RowTraces
+from potstill.data.rows import RowTraces
 from potstill.errors import ConfigError
 from potstill.runs.train_settings import read_keywords
 from potstill.training.objective_config import LOOP_KEYWORDS, ObjectiveConfig, bind, trainable

@@ -13,7 +13,6 @@ from typing import Any, Literal, TypeAlias
 from potstill.data.choices import option_columns
 from potstill.data.labels import LABEL_NAMES, is_label_column
 from potstill.data.messages import is_reasoning_switch, read_reasoning, reasoning_text
-from potstill.data.trace_json import is_trace_record
 from potstill.errors import ConfigError, InputError
 from potstill.records import FINISH_REASON_KEYS, REASONING_KEYS
 
@@ -140,6 +139,11 @@ class Columns:
             if field.name not in ("layout", "object_labels"):
                 roles.update((column, field.name) for column in columns if column)
         return roles
+
+
+def is_trace_record(row: Row) -> bool:
+    """Whether a row is a trace, as `trace_json.to_json` writes them."""
+    return isinstance(row.get("problem"), Mapping) and {"text", "operator", "prompt"} <= row.keys()
 
 
 class Survey:

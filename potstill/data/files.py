@@ -18,11 +18,10 @@ from typing import Any, BinaryIO
 from potstill.data import hub, jsonl, tabular, yaml
 from potstill.data.skipped import (
     Bad,
-    checked,
     is_skipping,
     notes,
     refuse,
-    row_at,
+    refuse_row,
     save,
     save_beside,
     skipped,
@@ -34,7 +33,6 @@ from potstill.errors import InputError
 __all__ = [
     "Bad",
     "Row",
-    "checked",
     "is_file",
     "is_skipping",
     "notes",
@@ -42,7 +40,7 @@ __all__ = [
     "read_value",
     "read_yaml",
     "refuse",
-    "row_at",
+    "refuse_row",
     "save",
     "save_beside",
     "skipped",

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from potstill import plugins
 from potstill.data import files, gym
-from potstill.data.problem_rows import Loaded, problems_of_rows
+from potstill.data.rows import Loaded, problems_of_rows
 from potstill.errors import ConfigError, InputError
 from potstill.records import Problem
 

@@ -1,4 +1,4 @@
-"""Programming tasks as rows that `problem_rows` reads: their tests in one form each. Contests are in `contests`.
+"""Programming tasks as rows that `data.rows` reads: their tests in one form each. Contests are in `contests`.
 
 HumanEval: prompt, canonical_solution, test, entry_point. MBPP: text or prompt, code, test_list, and what to import or
 set up first; its questions show the tests, as the name of the function stands nowhere else. With `--kind code`, also
@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from potstill.data import contests
-from potstill.data.skipped import row_at
+from potstill.data.skipped import refuse_row
+from potstill.errors import InputError
 from potstill.records import canonical
 
 PlacedRow: TypeAlias = tuple[str, Mapping[str, Any]]
@@ -45,8 +46,10 @@ def convert_program_rows(
 def _convert_rows(rows: Sequence[PlacedRow], convert: RowConverter, spec: str) -> list[PlacedRow]:
     converted: list[PlacedRow] = []
     for place, row in rows:
-        with row_at(spec, place, row):
+        try:
             converted.append((place, convert(row)))
+        except InputError as error:
+            refuse_row(error, spec, place, row)
     return converted
 
 

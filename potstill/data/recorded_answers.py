@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from potstill.data import files, skipped
-from potstill.data.columns import BY_MODEL, Columns
+from potstill.data.columns import BY_MODEL, Columns, is_trace_record
 from potstill.data.layouts import Row, RowContent, cell, read_row
-from potstill.data.problem_rows import draft_of_row
-from potstill.data.row_traces import LABEL, RowSource, read_writer, trace_of_record
-from potstill.data.trace_json import is_trace_record
+from potstill.data.rows import LABEL, RowSource, draft_of_row, read_writer
+from potstill.data.trace_files import trace_of_record
 from potstill.errors import InputError
 from potstill.records import Problem
 
@@ -68,11 +67,13 @@ def read_answers(
     answers: list[Answered] = []
     strays = 0
     for place, row in source:
-        with files.row_at(spec, place, row):
+        try:
             columns = source.chooser.choose(row)
             row_answers = _read_answers_of_row(row, columns, place, index)
             answers += row_answers or []
             strays += row_answers is None
+        except InputError as error:
+            skipped.refuse_row(error, spec, place, row)
     if not answers:
         raise InputError(
             f"none of {strays} rows of {spec} answers one of the {len(problems)} problems",

@@ -74,25 +74,11 @@ def refuse(error: InputError, file: object, where: str, row: object = "") -> Non
     log.bad_rows.append(Bad(str(file), where, reason, start_of(row)))
 
 
-@contextmanager
-def checked(file: object, where: str, row: object = "") -> Iterator[None]:
-    """An InputError inside is the row's: it is raised, or the row is listed where bad ones are skipped."""
-    try:
-        yield
-    except InputError as error:
-        refuse(error, file, where, row)
-
-
-@contextmanager
-def row_at(file: object, where: str, row: object = "") -> Iterator[None]:
-    """As `checked`, with file and place put before what the error found."""
-    with checked(file, where, row):
-        try:
-            yield
-        except InputError as error:
-            error.found = f"{file}, {where}: {error.found}"
-            error.args = (error.render(),)
-            raise
+def refuse_row(error: InputError, file: object, where: str, row: object) -> None:
+    """As `refuse`, of an error that does not yet say in which file and row it was found."""
+    error.found = f"{file}, {where}: {error.found}"
+    error.args = (error.render(),)
+    refuse(error, file, where, row)
 
 
 def start_of(row: object) -> str:

@@ -81,11 +81,6 @@ def from_record(record: Mapping[str, Any]) -> Trace:
     return trace
 
 
-def is_trace_record(row: Mapping[str, Any]) -> bool:
-    """Whether a row is a trace, as `to_json` writes them."""
-    return isinstance(row.get("problem"), Mapping) and {"text", "operator", "prompt"} <= row.keys()
-
-
 def identity_record(trace: Trace) -> dict[str, Any]:
     """Id, problem, prompt, text and whatever else an annotation never changes."""
     record: dict[str, Any] = {"id": trace.id}

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, final
 
 from potstill.data import files, skipped
-from potstill.data.columns import SAMPLE_ROWS, ColumnChooser
+from potstill.data.columns import SAMPLE_ROWS, ColumnChooser, is_trace_record
 from potstill.data.layouts import RecordedCompletion, Row, RowContent, read_row
-from potstill.data.row_traces import LABEL, trace_of_record
-from potstill.data.trace_json import is_trace_record
+from potstill.data.rows import LABEL
+from potstill.data.trace_files import trace_of_record
 from potstill.errors import InputError, ModelError
 from potstill.models.model import Completion, Request
 from potstill.models.scripted import ROUND, last_user
@@ -143,8 +143,10 @@ class Recorded:
         objects = [row for _, row in sample if isinstance(row, Mapping)]
         self._chooser = ColumnChooser(objects, mapping, "answers", self._source)
         for place, row in itertools.chain(sample, rows):
-            with files.row_at(self._source, place, row):
+            try:
                 self._add_row(row)
+            except InputError as error:
+                skipped.refuse_row(error, self._source, place, row)
         name = files.source_name(self._source)
         skipped.record_columns(name, self.mapping, self._chooser.unread_columns())
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from potstill.data import row_traces
+from potstill.data import trace_files
+from potstill.data.rows import is_good, judge_traces, read_traces
 from potstill.errors import ConfigError, InputError
 from potstill.models import load
 from potstill.models.model import Request
@@ -54,7 +55,7 @@ def test_counts_of_the_real_recordings_are_the_files_own(
     }
     assert (done.json["rows"], done.json["problems"], done.json["traces"]) == (1319, 1319, 5276)
     assert done.json["mapping"]["gold"] == "ground_truth"
-    traces = row_traces.load_traces(tmp_path / "t.jsonl")
+    traces = trace_files.load_traces(tmp_path / "t.jsonl")
     rows = [json.loads(line) for line in file.read_text("utf-8").split("\n") if line]
     assert [t.text for t in traces[:4]] == [
         rows[0][name]["solution"] for name in list(rows[0])[2:6]
@@ -94,10 +95,10 @@ def test_an_evaluations_own_reading_of_the_gold_is_not_taken_for_it(tmp_path: Pa
     }
     for fields, gold in (({"answer": "4:30 p.m."}, "4:30 p.m."), ({}, "4:30p..")):
         file = put(tmp_path / "a.jsonl", [row | fields])
-        [trace] = row_traces.read_traces(str(file), mapping={"completion": "code"}).traces
+        [trace] = read_traces(str(file), mapping={"completion": "code"}).traces
         assert trace.problem.answer == gold
     said = {"question": "1 + 1?", "gt": "2", "answer": "It is 3.", "output": "3"}
-    assert row_traces.read_traces(str(put(tmp_path / "b.jsonl", [said]))).mapping["gold"] == "gt"
+    assert read_traces(str(put(tmp_path / "b.jsonl", [said]))).mapping["gold"] == "gt"
 
 
 def test_the_table_and_the_mapping_are_shown(tmp_path: Path, potstill) -> None:
@@ -111,8 +112,8 @@ def test_the_table_and_the_mapping_are_shown(tmp_path: Path, potstill) -> None:
 
 
 def test_traces_have_problem_author_finish_label_and_verdict(tmp_path: Path) -> None:
-    found = row_traces.read_traces(str(put(tmp_path / "a.jsonl", OUTPUTS)))
-    traces = row_traces.judge_traces(found.traces, lambda *_: None)
+    found = read_traces(str(put(tmp_path / "a.jsonl", OUTPUTS)))
+    traces = judge_traces(found.traces, lambda *_: None)
     assert [t.scores["label"] for t in traces] == [1.0, 0.0, 1.0, 0.0]
     assert [t.verdict.status for t in traces] == ["right", "wrong", "right", "right"]
     assert [(t.author.model, t.author.sample_index) for t in traces if t.author] == [
@@ -122,8 +123,8 @@ def test_traces_have_problem_author_finish_label_and_verdict(tmp_path: Path) -> 
     assert {t.problem.id for t in traces[:2]} == {traces[0].problem.id} and traces[
         0
     ].problem.answer == "2"
-    assert [row_traces.is_good(t) for t in found.traces] == [True, False, True, False]
-    assert [row_traces.is_good(t) for t in traces] == [True, False, True, True]
+    assert [is_good(t) for t in found.traces] == [True, False, True, False]
+    assert [is_good(t) for t in traces] == [True, False, True, True]
 
 
 def test_system_turns_reasoning_and_writers_are_kept(tmp_path: Path) -> None:
@@ -133,7 +134,7 @@ def test_system_turns_reasoning_and_writers_are_kept(tmp_path: Path) -> None:
         tmp_path / "a.jsonl",
         [{"messages": [*chat, said], "model": "r1", "finish_reason": "length"}],
     )
-    [trace] = row_traces.read_traces(str(file)).traces
+    [trace] = read_traces(str(file)).traces
     assert trace.prompt == (Message("system", "Brief."), Message("user", "1 + 1?"))
     assert trace.text == "<think>\nAdd.\n</think>\n\n2" and trace.finish_reason == "length"
     assert trace.author and trace.author.model == "r1" and trace.problem.answer is None
@@ -160,7 +161,7 @@ def test_what_train_export_and_recorded_take(here: Path, potstill) -> None:
     assert trained.json["rows"] == 3
     exported = potstill("export", "t.jsonl", "--format", "trl")
     assert [json.loads(line)["completion"][0]["content"] for line in exported.out.splitlines()] == [
-        t.text for t in row_traces.load_traces(Path("t.jsonl"))
+        t.text for t in trace_files.load_traces(Path("t.jsonl"))
     ]
 
 
@@ -203,7 +204,7 @@ def test_bad_rows_stop_or_are_listed(here: Path, potstill) -> None:
     done = potstill("import", "a.jsonl", "--out", "t.jsonl", "--skip-bad", "--json", "--quiet")
     assert done.code == 0, done.err
     assert [item["where"] for item in done.json["bad"]] == ["line 2", "line 3", "line 5"]
-    assert done.json["traces"] == 4 and len(row_traces.load_traces(Path("t.jsonl"))) == 4
+    assert done.json["traces"] == 4 and len(trace_files.load_traces(Path("t.jsonl"))) == 4
     listed = [json.loads(line) for line in Path("t.bad_rows.jsonl").read_text().splitlines()]
     assert listed == done.json["bad"]
 
@@ -235,18 +236,18 @@ def test_mistakes_are_said(here: Path, potstill) -> None:
 
 
 def test_a_trace_file_that_was_changed_is_refused_by_line(tmp_path: Path) -> None:
-    row_traces.write_traces(
-        row_traces.read_traces(str(put(tmp_path / "a.jsonl", OUTPUTS))).traces, tmp_path / "t.jsonl"
+    trace_files.write_traces(
+        read_traces(str(put(tmp_path / "a.jsonl", OUTPUTS))).traces, tmp_path / "t.jsonl"
     )
     lines = (tmp_path / "t.jsonl").read_text().splitlines()
     lines[2] = lines[2].replace("boxed{4}", "boxed{5}")
     (tmp_path / "t.jsonl").write_text("\n".join(lines))
     with pytest.raises(InputError, match=r"t\.jsonl, line 3: the trace stored as .* was changed"):
-        row_traces.load_traces(tmp_path / "t.jsonl")
+        trace_files.load_traces(tmp_path / "t.jsonl")
     with pytest.raises(InputError, match="line 1: no trace"):
-        row_traces.load_traces(put(tmp_path / "b.jsonl", OUTPUTS))
+        trace_files.load_traces(put(tmp_path / "b.jsonl", OUTPUTS))
     with pytest.raises(ConfigError, match="no field"):
-        row_traces.read_traces(str(tmp_path / "a.jsonl"), mapping={"x": "y"})
+        read_traces(str(tmp_path / "a.jsonl"), mapping={"x": "y"})
 
 
 def test_skip_bad_in_a_run_lists_the_rows_and_says_so(here: Path, potstill) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.data import problems, row_traces, skipped
+from potstill.data import problems, skipped
 from potstill.data.choices import (
     LETTERS,
     Options,
@@ -19,6 +19,7 @@ from potstill.data.choices import (
     read_option_columns,
     read_options,
 )
+from potstill.data.rows import read_traces
 from potstill.errors import InputError
 
 TEXTS = ("iron", "oxygen", "salt", "water")
@@ -117,7 +118,7 @@ def test_golds_that_count_from_1_are_refused_and_others_are_told(tmp_path: Path)
         ]
 
     from_one = write_rows(tmp_path / "one.jsonl", rows(1, 4, 2))
-    for load in (problems.load, row_traces.read_traces):
+    for load in (problems.load, read_traces):
         with pytest.raises(
             InputError, match=r"line 2 has 4 with 4 options.* counted from 1 \(1 is A\)"
         ):
@@ -126,7 +127,7 @@ def test_golds_that_count_from_1_are_refused_and_others_are_told(tmp_path: Path)
     with skipped.skipping():
         assert [problem.answer for problem in problems.load(from_zero)] == ["B", "A", "D"]
         [note] = skipped.column_notes()
-    [trace_note] = row_traces.read_traces(from_zero).notes
+    [trace_note] = read_traces(from_zero).notes
     assert trace_note in note and problems.describe(problems.load(from_zero, limit=2))["notes"] == [
         trace_note
     ]

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.data import columns, row_traces
+from potstill.data import columns
 from potstill.data.columns import ColumnChooser, Purpose
+from potstill.data.rows import read_traces
 from potstill.errors import ConfigError, InputError
 
 ROWS: list[dict[str, Any]] = [
@@ -173,16 +174,16 @@ def test_a_column_that_would_change_its_role_is_refused() -> None:
 def test_a_column_that_held_nothing_in_the_sample_is_refused_later(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
-    monkeypatch.setattr(row_traces, "SAMPLE_ROWS", 1)
+    monkeypatch.setattr("potstill.data.rows.SAMPLE_ROWS", 1)
     rows = ['{"question": "1?", "response": "1", "thinking": null}']
     rows += ['{"question": "2?", "response": "2", "thinking": "Two."}']
     file = tmp_path / "rows.jsonl"
     file.write_text("\n".join(rows))
     with pytest.raises(InputError, match="line 2: the column 'thinking' held nothing"):
-        row_traces.read_traces(str(file))
+        read_traces(str(file))
     rows[1] = rows[1].replace('"Two."', "null")
     file.write_text("\n".join(rows))
-    assert len(row_traces.read_traces(str(file)).traces) == 2
+    assert len(read_traces(str(file)).traces) == 2
 
 
 def test_mistakes_of_map_are_named() -> None:

@@ -13,7 +13,7 @@ import pytest
 from potstill.cli import main
 from potstill.cli.rows import read_rows
 from potstill.data import problems
-from potstill.data.row_traces import is_good, judge_traces, read_traces
+from potstill.data.rows import is_good, judge_traces, read_traces
 from potstill.errors import PotstillError
 from potstill.records import Message, Prompt, Trace
 from potstill.verifiers.choice import gold_letter

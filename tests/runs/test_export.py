@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from potstill.data import row_traces
+from potstill.data import trace_files
+from potstill.data.rows import read_traces
 from potstill.errors import StageError
 from potstill.models.model import Request
 from potstill.models.recorded import Recorded
@@ -125,7 +126,7 @@ def test_what_is_exported_is_imported_with_the_same_texts_and_prompts(
 ) -> None:
     wanted = traces()[:2] if layout == "trl-text" else traces()
     save_rows(export_rows(wanted, layout), tmp_path / f"rows{suffix}")
-    back = row_traces.read_traces(str(tmp_path / f"rows{suffix}")).traces
+    back = read_traces(str(tmp_path / f"rows{suffix}")).traces
     assert [(t.text, t.problem.id) for t in back] == [(t.text, t.problem.id) for t in wanted]
     assert [t.prompt for t in back] == [t.prompt for t in wanted]
     model = Recorded.load(tmp_path / f"rows{suffix}")
@@ -134,18 +135,18 @@ def test_what_is_exported_is_imported_with_the_same_texts_and_prompts(
 
 
 def test_a_trace_file_is_the_same_traces(tmp_path: Path) -> None:
-    row_traces.write_traces(traces(), tmp_path / "t.jsonl")
+    trace_files.write_traces(traces(), tmp_path / "t.jsonl")
     assert (
-        row_traces.load_traces(tmp_path / "t.jsonl")
+        trace_files.load_traces(tmp_path / "t.jsonl")
         == traces()
-        == row_traces.read_traces(str(tmp_path / "t.jsonl")).traces
+        == read_traces(str(tmp_path / "t.jsonl")).traces
     )
 
 
 def test_preference_rows_come_back_with_their_rivals(tmp_path: Path) -> None:
     wanted = make_pairs(traces())
     save_rows(export_rows(wanted, "preference"), tmp_path / "p.jsonl")
-    back = row_traces.read_traces(str(tmp_path / "p.jsonl")).traces
+    back = read_traces(str(tmp_path / "p.jsonl")).traces
     assert [(t.text, t.rejected.text) for t in back if t.rejected] == [(TEXTS[0], TEXTS[1])]
     with pytest.raises(StageError, match="has no rejected trace"):
         export_rows(traces(), "preference")

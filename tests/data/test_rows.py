@@ -13,7 +13,7 @@ from potstill.cli.rows import read_rows
 from potstill.data import files
 from potstill.data.columns import ColumnChooser
 from potstill.data.layouts import RowContent, read_row
-from potstill.data.row_traces import RowTraces, judge_traces, read_traces
+from potstill.data.rows import RowTraces, judge_traces, read_traces
 from potstill.errors import InputError
 from potstill.records import FINISH_REASON_KEYS, REASONING_KEYS, Message, Trace
 
@@ -230,9 +230,7 @@ def test_a_scale_is_no_label_and_is_told(load: Reader) -> None:
 def test_a_scale_that_shows_itself_late_is_refused(
     load: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from potstill.data import row_traces
-
-    monkeypatch.setattr(row_traces, "SAMPLE_ROWS", 1)
+    monkeypatch.setattr("potstill.data.rows.SAMPLE_ROWS", 1)
     rows = [{"question": QUESTION, "response": "7", "score": score} for score in (1, 5)]
     with pytest.raises(InputError, match="line 2: the label 5 in 'score' says neither"):
         load(*rows)

@@ -1,0 +1,727 @@
+"""The rows of a file, of any layout, as problems and as traces: what train, import, recorded:, verify and judge read.
+
+A row becomes a draft of its problem: question, gold answer, options, tests. The drafts of a file become problems, whose
+kind follows from all gold answers together. A row with completions becomes a trace for each of them, and rows of one
+problem share it. `columns` chooses which column holds what, `layouts` says what stands in a row.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from potstill import verifiers
+from potstill.data import files, program_tests, skipped
+from potstill.data.choices import gold_position, read_gold_option
+from potstill.data.columns import (
+    GOLD_NAMES,
+    PREFERENCE,
+    QUESTION_NAMES,
+    SAMPLE_ROWS,
+    ColumnChooser,
+    Columns,
+    is_empty,
+    is_trace_record,
+)
+from potstill.data.gold import gold_text, is_number, read_gold
+from potstill.data.layouts import (
+    RecordedCompletion,
+    Row,
+    RowContent,
+    cell,
+    read_question,
+    read_row,
+    read_row_options,
+    read_weight,
+)
+from potstill.data.trace_files import trace_of_record
+from potstill.errors import InputError
+from potstill.records import (
+    Author,
+    Problem,
+    Progress,
+    Span,
+    Trace,
+    canonical,
+    digest,
+    no_progress,
+)
+
+OPERATOR = "import"
+LABEL = "label"
+"""The score under which a trace has what its file says of it: 1.0 right, 0.0 wrong."""
+
+_PORTION = 500
+# What tables and programs write as text where there is no value.
+MISSING_VALUE_TEXTS = ("nan", "none", "null")
+# Kinds that are judged by the gold answer alone.
+KINDS_WITHOUT_TESTS = ("number", "math", "choice")
+
+
+@dataclass(frozen=True)
+class ProblemDraft:
+    """A problem without its kind, which follows from all golds of a file together.
+
+    `gold_position` is the gold answer of a file that gives an option's position as a number.
+    """
+
+    place: str
+    question: str
+    answer: str | None = None
+    solution: str | None = None
+    choices: tuple[str, ...] = ()
+    table: str | None = None
+    tests: tuple[str, ...] = ()
+    id: str | None = None
+    gold_position: int | None = None
+
+    def identity(self) -> tuple[object, ...]:
+        """What makes it this problem and no other: question, options, gold and table."""
+        return " ".join(self.question.split()), self.choices, self.answer, self.table, self.tests
+
+
+class Loaded(list[Problem]):
+    """Problems with the columns that they were read from, and where each stands ("line 7") by its id.
+
+    Args:
+        mapping: field -> column.
+        places: problem id -> place, where the source has places.
+        unread: columns with something in them that nothing was read from.
+        notes: how gold answers were understood that can be understood in two ways.
+    """
+
+    def __init__(
+        self,
+        problems: Iterable[Problem],
+        mapping: Mapping[str, str],
+        places: Mapping[str, str] | None = None,
+        unread: Sequence[str] = (),
+        notes: Sequence[str] = (),
+    ) -> None:
+        """Take the problems."""
+        super().__init__(problems)
+        self.mapping = mapping
+        self.places = places or {}
+        self.unread = tuple(unread)
+        self.notes = tuple(notes)
+
+
+def problems_of_rows(
+    rows: Sequence[tuple[str, Row]],
+    *,
+    spec: str,
+    source: str,
+    mapping: Mapping[str, str],
+    kind: str | None,
+) -> Loaded:
+    """The problems of a file's rows.
+
+    Args:
+        rows: each with where it stands.
+        spec: what the user named, for messages.
+        source: goes into the problems; must not depend on the machine.
+        mapping: field -> column; "" for none.
+        kind: the verifier; guessed from the golds where it is not given.
+    """
+    rows, kind = program_tests.convert_program_rows(rows, kind, spec)
+    if kind == "code":
+        mapping = {"answer": "", **mapping}  # a program's gold is its solution, which tests judge
+    chooser = ColumnChooser([row for _, row in rows], mapping, "problems", spec)
+    _check_columns(chooser, rows, mapping, spec)
+    ready: dict[str, Problem] = {}
+    drafts: list[ProblemDraft] = []
+    for place, row in rows:
+        try:
+            columns = chooser.choose(row)
+            if is_trace_record(row):
+                problem = trace_of_record(row).problem
+                ready.setdefault(problem.id, problem)
+            else:
+                draft = draft_of_problem_row(row, columns, place, kind or "")
+                if draft.tests and kind in (None, *KINDS_WITHOUT_TESTS):
+                    raise _unused_tests(columns.tests, kind)
+                drafts.append(draft)
+        except InputError as error:
+            skipped.refuse_row(error, spec, place, row)
+    problems_by_place = make_problems(drafts, kind=kind, source=source, spec=spec)
+    problems = [*ready.values(), *problems_by_place.values()]
+    places = {problem.id: place for place, problem in problems_by_place.items()}
+    used_columns, unread = chooser.to_mapping(), chooser.unread_columns()
+    notes = gold_position_notes(drafts)
+    skipped.record_columns(source, used_columns, unread, notes)
+    return Loaded(problems, used_columns, places, unread, notes)
+
+
+def draft_of_problem_row(row: Row, columns: Columns, place: str, kind: str) -> ProblemDraft:
+    """The draft of a row in a problem file, whose prompt must be a question alone."""
+    _refuse_history(row, columns)
+    row_prompt = read_question(row, columns)
+    if row_prompt.is_conversation and len(row_prompt.turns) != 1:
+        roles = ", ".join(turn.role for turn in row_prompt.turns)
+        raise InputError(
+            f"the question is a conversation of {roles}",
+            expected="one turn of the user: a problem has no place for more",
+            fix="leave the row out with --skip-bad, or --map question=COLUMN for a text",
+        )
+    if not row_prompt.question.strip():
+        raise InputError(
+            "the question is empty",
+            expected=f"text in column {'+'.join(columns.question)!r}",
+            fix="remove the row",
+        )
+    return draft_of_row(row, columns, place, question=row_prompt.question.strip(), kind=kind)
+
+
+def draft_of_row(
+    row: Row, columns: Columns, place: str, *, question: str, kind: str = ""
+) -> ProblemDraft:
+    """The draft of a row with its question: gold answer, solution, options, table, tests, id."""
+    options = read_row_options(row, columns)
+    table = _data_text(cell(row, columns.table))
+    gold_cell = cell(row, columns.gold)
+    if table:
+        answer, solution = _data_text(gold_cell), ""
+    else:
+        answer, solution = read_gold(gold_cell, kind)
+    position = None
+    if options.texts and answer:
+        position = gold_position(gold_cell, options)
+        answer = read_gold_option(answer if isinstance(gold_cell, str) else gold_cell, options)
+    key = cell(row, columns.id)
+    written_solution = gold_text(cell(row, columns.solution)) or solution
+    return ProblemDraft(
+        place=place,
+        question=question,
+        answer=answer or None,
+        solution=written_solution or None,
+        choices=options.texts,
+        table=table or None,
+        tests=_read_tests(cell(row, columns.tests)),
+        id=None if is_empty(key) else gold_text(key),
+        gold_position=position,
+    )
+
+
+def make_problems(
+    drafts: Sequence[ProblemDraft], *, kind: str | None, source: str, spec: str
+) -> dict[str, Problem]:
+    """Place -> problem. Ids are the given ones, or hashes of the content; equal rows without one are numbered.
+
+    Two rows of one id are refused, or the second is listed where bad rows are left out.
+    """
+    _check_gold_positions(drafts, spec)
+    usual_kind = kind or _usual_kind(drafts)
+    first_with_id: dict[str, ProblemDraft] = {}
+    repeats: Counter[str] = Counter()
+    problems: dict[str, Problem] = {}
+    for draft in drafts:
+        draft_kind = kind or _kind_of(draft, usual_kind)
+        if draft_kind in ("math", "number") and _is_missing_value(draft.answer):
+            files.refuse(_missing_gold(spec, draft), spec, draft.place, draft.question)
+            continue
+        key = draft.id
+        if key is None:
+            content = [draft.question, draft.answer, draft_kind, draft.choices]
+            key = digest("problem", content)
+            repeats[key] += 1
+            if repeats[key] > 1:
+                key = f"{key}-{repeats[key]}"
+        if key in first_with_id:
+            error = _same_id(spec, key, first_with_id[key], draft)
+            files.refuse(error, spec, draft.place, draft.question)
+            continue
+        first_with_id[key] = draft
+        problems[draft.place] = Problem(
+            id=key,
+            question=draft.question,
+            answer=draft.answer,
+            kind=draft_kind,
+            solution=draft.solution,
+            choices=draft.choices,
+            table=draft.table,
+            tests=draft.tests,
+            source=source,
+        )
+    return problems
+
+
+def gold_position_notes(drafts: Sequence[ProblemDraft]) -> list[str]:
+    """A sentence on how gold answers were counted that are positions of options; none where there are no such."""
+    count = sum(draft.gold_position is not None for draft in drafts)
+    if not count:
+        return []
+    return [f"{count:,} gold answers are positions of options, counted from 0 (0 is A)"]
+
+
+def _check_gold_positions(drafts: Sequence[ProblemDraft], spec: str) -> None:
+    """Refuse a file whose gold answers seem to count the options from 1."""
+    positions = []
+    reaches_count: ProblemDraft | None = None
+    for draft in drafts:
+        if draft.gold_position is not None:
+            positions.append(draft.gold_position)
+            if draft.gold_position == len(draft.choices):
+                reaches_count = draft
+    if reaches_count is None or 0 in positions:
+        return
+    raise InputError(
+        f"{spec}: the gold answers are numbers, never 0, and {reaches_count.place} has "
+        f"{reaches_count.gold_position} with {len(reaches_count.choices)} options. Counted from 0 (0 is A) that "
+        "is no option; counted from 1 (1 is A) it is the last",
+        expected="positions counted from 0, or letters or texts of the options",
+        fix="write the letters (A, B, …) as gold answers, or subtract 1 from each number",
+    )
+
+
+def _is_missing_value(answer: str | None) -> bool:
+    """Whether a gold answer is the text that a program writes where there is no value."""
+    return answer is not None and answer.strip().casefold() in MISSING_VALUE_TEXTS
+
+
+def _missing_gold(spec: str, draft: ProblemDraft) -> InputError:
+    return InputError(
+        f"{spec}, {draft.place}: the gold answer is the text {draft.answer!r}",
+        expected="an answer, or null where there is none",
+        fix="write null, give --kind exact where the word is the answer, or leave the row out with --skip-bad",
+    )
+
+
+def _unused_tests(column: str, kind: str | None) -> InputError:
+    judged_by = f"kind {kind}" if kind else "the gold answers, as no kind is given,"
+    return InputError(
+        f"the column {column!r} holds tests, which {judged_by} would not use",
+        expected="a kind that uses tests: code (programs) or judge (a rubric)",
+        fix="--kind code or --kind judge, or --map tests= to read the rows without them",
+    )
+
+
+def _check_columns(
+    chooser: ColumnChooser,
+    rows: Sequence[tuple[str, Row]],
+    mapping: Mapping[str, str],
+    spec: str,
+) -> None:
+    """Refuse a file without a column for the question, or for the gold answers where the user did not say so."""
+    plain_rows = [row for _, row in rows if not is_trace_record(row)]
+    if not plain_rows:
+        return
+    columns = list(dict.fromkeys(name for row in plain_rows for name in row))
+    if not chooser.has("question", plain_rows):
+        raise InputError(
+            f"{spec} has no column for the question{_why_not(columns, QUESTION_NAMES, plain_rows)}",
+            expected=f"one of {', '.join(QUESTION_NAMES)}",
+            available=columns,
+            fix="--map question=COL",
+        )
+    if mapping.get("answer") != "" and not chooser.has("gold", plain_rows):
+        raise InputError(
+            f"{spec} has no column for the answer{_why_not(columns, GOLD_NAMES, plain_rows)}",
+            expected=f"one of {', '.join(GOLD_NAMES)}",
+            available=columns,
+            fix="--map answer=COL (or --map answer= if there are no golds)",
+        )
+
+
+def _why_not(columns: Sequence[str], names: Sequence[str], rows: Sequence[Row]) -> str:
+    """Why a column of a fitting name was not taken: it holds nothing, or labels; "" where there is no such column."""
+    for column in columns:
+        if column.lower() in names:
+            is_blank = all(is_empty(row.get(column)) for row in rows)
+            held = "nothing" if is_blank else "labels of right and wrong"
+            return f": {column!r} holds {held}"
+    return ""
+
+
+def _refuse_history(row: Row, columns: Columns) -> None:
+    """Refuse turns before the question, for which a problem has no place."""
+    if not is_empty(cell(row, columns.history)):
+        raise InputError(
+            f"the column {columns.history!r} belongs to the prompt, and a problem has no place for it",
+            expected="the question alone",
+            fix=f"--map history= to ask without it, or --map question={columns.history}+QUESTION to ask both",
+        )
+
+
+def _data_text(value: Any) -> str:
+    """A cell that is text, or data as canonical JSON: tables, rows, tests."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    return canonical(value)
+
+
+def _read_tests(value: Any) -> tuple[str, ...]:
+    several = value if isinstance(value, list | tuple) else [value]
+    texts = [_data_text(item) for item in several]
+    return tuple(text for text in texts if text)
+
+
+def _usual_kind(drafts: Sequence[ProblemDraft]) -> str:
+    """The kind of the problems without options and tables: number where every gold answer of them is one, else math."""
+    golds = []
+    for draft in drafts:
+        is_missing = draft.answer is None or _is_missing_value(draft.answer)
+        if draft.answer is not None and not (draft.choices or draft.table or is_missing):
+            golds.append(draft.answer)
+    if golds and all(is_number(gold) for gold in golds):
+        return "number"
+    return "math"
+
+
+def _kind_of(draft: ProblemDraft, usual_kind: str) -> str:
+    if draft.table:
+        return "table"
+    if draft.choices:
+        return "choice"
+    return usual_kind
+
+
+def _same_id(spec: str, key: str, first: ProblemDraft, second: ProblemDraft) -> InputError:
+    message = f"{spec}: {first.place} and {second.place} have the same id {key!r}"
+    if first.question != second.question:
+        message += f", and ask {first.question[:60]!r} and {second.question[:60]!r}"
+    return InputError(
+        message,
+        expected="ids that occur once",
+        fix="--map id= to make ids from the content, --map id=COL for another column, "
+        "or --skip-bad to keep the first",
+    )
+
+
+@dataclass
+class RowTraces:
+    """The traces of a file, and how it was read.
+
+    Args:
+        traces: in the order of the file; of a pair the chosen one with its rival, and then the rejected one.
+        mapping: layout, and field -> column.
+        unread: columns with something in them that nothing was read from.
+        rows: how many were read.
+        notes: what a person should know of the reading.
+    """
+
+    traces: list[Trace]
+    mapping: dict[str, str]
+    unread: list[str] = field(default_factory=list)
+    rows: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+class RowSource:
+    """The rows of a file, with the columns chosen from the first of them.
+
+    Args:
+        spec: a file, or hf:NAME; with `rows`, what they are called in messages.
+        mapping: field -> column, where the choice is not to be made; "" for none.
+        what: what the file should be, for errors.
+        rows: rows that are there already, each with where it stands.
+    """
+
+    def __init__(
+        self,
+        spec: str,
+        mapping: Mapping[str, str],
+        what: str,
+        rows: Iterable[tuple[str, Row]] | None = None,
+    ) -> None:
+        """Read the sample and choose the columns."""
+        self._rows = iter(rows) if rows is not None else files.read_rows(spec, what)
+        self._sample = list(itertools.islice(self._rows, SAMPLE_ROWS))
+        self.spec = spec
+        self.chooser = ColumnChooser([row for _, row in self._sample], mapping, "answers", spec)
+
+    def __iter__(self) -> Iterator[tuple[str, Row]]:
+        """Where each row stands, and the row."""
+        yield from self._sample
+        yield from self._rows
+
+
+@dataclass(frozen=True)
+class _ReadRow:
+    """A row with its problem still to be made."""
+
+    draft: ProblemDraft
+    content: RowContent
+    columns: Columns
+    writer: str
+    weight: float
+    spans: Sequence[Any]
+
+
+def read_traces(
+    spec: str,
+    *,
+    mapping: Mapping[str, str] | None = None,
+    kind: str = "",
+    limit: int = 0,
+    progress: Progress = no_progress,
+    what: str = "a file of recorded answers",
+    needs_pairs: bool = False,
+    rows: Iterable[tuple[str, Row]] | None = None,
+) -> RowTraces:
+    """The traces that a file or hf:NAME holds.
+
+    Args:
+        spec: the file; with `rows`, what they are called in messages.
+        mapping: field (`columns.ANSWER_FIELDS`) -> column, where the choice is not to be made; "" for none.
+        kind: the verifier of the problems; guessed from the gold answers where it is not given.
+        limit: rows at most; 0 is all.
+        progress: called with ("rows", how many so far, 0) now and then.
+        what: what the file should be, for errors.
+        needs_pairs: whether a row without a better and a worse completion is refused.
+        rows: rows that are there already, each with where it stands.
+    """
+    source = RowSource(spec, mapping or {}, what, rows)
+    ready: list[Trace] = []
+    read_rows: list[_ReadRow] = []
+    count = 0
+    for place, row in source:
+        if limit and count == limit:
+            break
+        count += 1
+        if count % _PORTION == 0:
+            progress("rows", count, 0)
+        try:
+            columns = source.chooser.choose(row)
+            if is_trace_record(row):
+                trace = trace_of_record(row)
+                if needs_pairs and not _is_in_pair(trace, ready):
+                    raise _no_pair(row)
+                ready.append(trace)
+            elif needs_pairs and columns.layout != PREFERENCE:
+                raise _no_pair(row)
+            else:
+                row_to_make = _read_row(row, columns, place, kind)
+                if needs_pairs and len(row_to_make.content.completions) != 2:
+                    raise _no_pair(row)
+                read_rows.append(row_to_make)
+        except InputError as error:
+            skipped.refuse_row(error, spec, place, row)
+    traces = [*ready, *_make_traces(read_rows, spec, kind)]
+    mapping, unread = source.chooser.to_mapping(), source.chooser.unread_columns()
+    position_notes = gold_position_notes([row.draft for row in read_rows])
+    skipped.record_columns(files.source_name(spec), mapping, unread, position_notes)
+    return RowTraces(
+        traces=traces,
+        mapping=mapping,
+        unread=unread,
+        rows=count,
+        notes=[*_scale_notes(source.chooser), *_finish_notes(read_rows), *position_notes],
+    )
+
+
+def keep_learnable(found: RowTraces, *, keep_wrong: bool = False) -> RowTraces:
+    """The traces that may be learnt, and a note for each reason why others were left out.
+
+    Left out are errors, what the file calls wrong, what was filtered or broke off, what has the weight 0, and the
+    rejected sides of pairs, which stay the rivals of their chosen ones.
+
+    Args:
+        found: all traces of a file.
+        keep_wrong: for objectives that learn from wrong completions by their label (KTO).
+    """
+    rival_ids = {trace.rejected.id for trace in found.traces if trace.rejected}
+    counts: Counter[str] = Counter()
+    learnable: list[Trace] = []
+    for trace in found.traces:
+        if trace.id in rival_ids and trace.rejected is None:
+            continue
+        reason = _reason_against(trace, keep_wrong=keep_wrong)
+        if reason:
+            counts[reason] += 1
+        else:
+            learnable.append(trace)
+    notes = [f"{count:,} rows are not learnt: {reason}" for reason, count in counts.items()]
+    return replace(found, traces=learnable, notes=[*found.notes, *notes])
+
+
+def judge_traces(
+    traces: Sequence[Trace], progress: Progress = no_progress, *, unlabelled_only: bool = False
+) -> list[Trace]:
+    """The traces with the verdicts of their problems' verifiers; those without a gold answer stay unjudged."""
+    judgeable = []
+    for index, trace in enumerate(traces):
+        is_labelled = unlabelled_only and LABEL in trace.scores
+        if trace.problem.answer is not None and not trace.error and not is_labelled:
+            judgeable.append(index)
+    judged = list(traces)
+    for start in range(0, len(judgeable), _PORTION):
+        portion = judgeable[start : start + _PORTION]
+        progress("judged", start, len(judgeable))
+        verdicts = verifiers.judge([(traces[i].problem, traces[i].text) for i in portion])
+        for index, verdict in zip(portion, verdicts, strict=True):
+            judged[index] = traces[index].annotate(verdict=verdict)
+    progress("judged", len(judgeable), len(judgeable))
+    return judged
+
+
+def is_good(trace: Trace) -> bool:
+    """Whether a trace is judged right; where it was not judged, whether its file does not call it wrong."""
+    if trace.verdict.status != "unjudged":
+        return trace.verdict.status == "right"
+    return trace.scores.get(LABEL) != 0.0 and not trace.error
+
+
+def _read_row(row: Row, columns: Columns, place: str, kind: str) -> _ReadRow:
+    content = read_row(row, columns)
+    weight = read_weight(row.get("weight"), "weight")
+    spans = row.get("spans") or ()
+    for completion in content.completions:
+        _check_spans(spans, completion, row)
+    return _ReadRow(
+        draft=draft_of_row(row, columns, place, question=content.question, kind=kind),
+        content=content,
+        columns=columns,
+        writer=read_writer(row, columns),
+        weight=weight,
+        spans=spans,
+    )
+
+
+def _is_in_pair(trace: Trace, earlier: Sequence[Trace]) -> bool:
+    """Whether a trace of a file has a rival, or is the rival of the trace before it."""
+    if trace.rejected or trace.error:
+        return True
+    rival = earlier[-1].rejected if earlier else None
+    return rival is not None and rival.id == trace.id
+
+
+def _no_pair(row: Row) -> InputError:
+    return InputError(
+        "no pair of a better and a worse completion",
+        expected="prompt, one chosen and one rejected",
+        available=list(row),
+        fix="give rows of pairs, leave the row out with --skip-bad, or learn by another objective (sft)",
+    )
+
+
+def read_writer(row: Row, columns: Columns) -> str:
+    """Who wrote a row's completions, as the row says; "" where it doesn't."""
+    writer = cell(row, columns.writer)
+    if isinstance(writer, str):
+        return writer
+    return ""
+
+
+def _make_traces(rows: Sequence[_ReadRow], spec: str, kind: str) -> Iterator[Trace]:
+    """Rows of one problem share it, and are further samples of it."""
+    # The first row with a problem's identity gives it its id.
+    firsts: dict[object, ProblemDraft] = {}
+    for row in rows:
+        firsts.setdefault(row.draft.identity(), row.draft)
+    problems = make_problems(
+        list(firsts.values()), kind=kind or None, source=files.source_name(spec), spec=spec
+    )
+    # Samples of one problem by one author are counted in the order of the file.
+    samples: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        problem = problems.get(firsts[row.draft.identity()].place)
+        if problem is None:
+            continue  # its id is another problem's, and the row is listed among the bad ones
+        is_pair = row.columns.layout == PREFERENCE
+        columns = {completion.column for completion in row.content.completions}
+        traces = []
+        for completion in row.content.completions:
+            several = len(columns) > 1 and not is_pair
+            model = row.writer or (f"recorded:{completion.column}" if several else "recorded")
+            author = (model, samples[problem.id, model])
+            traces.append(_make_trace(problem, row, completion, author))
+            samples[problem.id, model] += 1
+        # The rejected side stays a trace of its own too: it was sampled, and is labelled wrong.
+        if is_pair and len(traces) == 2:
+            traces[0] = traces[0].annotate(rejected=traces[1])
+        yield from traces
+
+
+def _make_trace(
+    problem: Problem, row: _ReadRow, completion: RecordedCompletion, author: tuple[str, int]
+) -> Trace:
+    model, sample_index = author
+    prompt = row.content.prompt
+    spans = []
+    for start, stop, weight in row.spans:
+        shift = completion.prefix_length
+        spans.append(Span(shift + int(start), shift + int(stop), "weight", float(weight)))
+    return Trace(
+        problem,
+        prompt,
+        completion.text,
+        prefix_length=completion.prefix_length,
+        finish_reason=completion.finish_reason,
+        author=Author(model, digest("prompt", prompt), (), sample_index),
+        operator=OPERATOR,
+        scores={} if completion.label is None else {LABEL: float(completion.label)},
+        spans=tuple(spans),
+        weight=row.weight * completion.weight,
+    )
+
+
+def _check_spans(spans: Any, completion: RecordedCompletion, row: Row) -> None:
+    """Refuse stretches that are no `[start, stop, weight]` in characters of the completion."""
+    length = len(completion.text) - completion.prefix_length
+    for span in spans:
+        is_triple = isinstance(span, list | tuple) and len(span) == 3
+        if not is_triple or not all(type(value) in (int, float) for value in span):
+            raise _bad_span(span, length)
+        start, stop, weight = span
+        if not 0 <= start < stop <= length or not 0 <= weight < math.inf:
+            raise _bad_span(span, length)
+    written = row.get(completion.column)
+    is_whole = completion.text[completion.prefix_length :] == written or isinstance(written, list)
+    if spans and not is_whole:
+        raise InputError(
+            "spans count characters of the completion, and its reasoning stands in another column",
+            expected="spans beside a completion that is whole",
+            fix="write the reasoning into the completion, or rename the column spans",
+        )
+
+
+def _bad_span(span: Any, length: int) -> InputError:
+    return InputError(
+        f"the span {span!r} of a completion of {length} characters",
+        expected="[start, stop, weight], with 0 <= start < stop <= its length and a weight of 0 or more",
+        fix="correct it, or rename the column spans",
+    )
+
+
+def _reason_against(trace: Trace, *, keep_wrong: bool) -> str:
+    """Why a trace is not learnt; "" where it is."""
+    if trace.error:
+        return "their generation failed"
+    if not keep_wrong and trace.verdict.status == "wrong":
+        return "they were judged wrong"
+    # A verdict outweighs the file's label, which may be a false reject.
+    is_labelled_wrong = trace.verdict.status != "right" and trace.scores.get(LABEL) == 0.0
+    if not keep_wrong and is_labelled_wrong:
+        return "the file labels them wrong"
+    if trace.finish_reason in ("content_filter", "error", "tool_calls"):
+        return f"they ended with {trace.finish_reason}"
+    if trace.weight == 0.0:
+        return "their weight is 0"
+    return ""
+
+
+def _scale_notes(chooser: ColumnChooser) -> list[str]:
+    columns = chooser.scales()
+    if not columns:
+        return []
+    names = ", ".join(columns)
+    return [f"not read as labels of right and wrong, which hold two values: {names}"]
+
+
+def _finish_notes(rows: Sequence[_ReadRow]) -> list[str]:
+    """A note of the ends that nobody knows, with how often each stands in the file."""
+    words: Counter[str] = Counter()
+    for row in rows:
+        for completion in row.content.completions:
+            if completion.finish_reason == "unknown":
+                words[completion.finish_word] += 1
+    if not words:
+        return []
+    counts = ", ".join(f"{word!r} ({count:,})" for word, count in words.most_common(5))
+    return [f"unknown finish reasons, so these completions count as not finished: {counts}"]

@@ -49,6 +49,18 @@ class PotstillError(Exception):
             lines.append(f"  fix:       {self.fix}")
         return "\n".join(lines)
 
+    def to_json(self) -> dict[str, object]:
+        """The error as a JSON object for programs; the notes are what the command line added."""
+        return {
+            "kind": type(self).__name__,
+            "message": self.found,
+            "expected": self.expected,
+            "nearest": list(self.nearest),
+            "available": list(self.available),
+            "fix": self.fix,
+            "notes": list(getattr(self, "__notes__", ())),
+        }
+
 
 class ConfigError(PotstillError):
     """A recipe, flag, parameter or role that does not fit the method."""

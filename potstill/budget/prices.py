@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -19,6 +20,26 @@ TOKENS_PER_PRICE = 1_000_000
 _NEAR_NAMES = 5  # of the table, in an error about a name that it does not hold
 _RATE_FIELDS = ("prompt", "completion", "cached", "reasoning", "batch", "up_to")
 _SOURCE_FIELDS = ("as_of", "source")
+# Names that others give to these rates: litellm's table (input_cost_per_token), models.dev and Together (input).
+_VENDOR_KEY = re.compile(
+    r"(?P<side>input|prompt|output|completion)_(?:cost|price)_per_"
+    r"(?P<unit>token|1k_tokens|1m_tokens|million_tokens|mtok)"
+)
+_TOKENS_OF_UNIT = {"token": 1, "1k_tokens": 1_000}  # every other unit is a million
+_VENDOR_NAMES: Mapping[str, tuple[str, int]] = {
+    "input": ("prompt", TOKENS_PER_PRICE),
+    "output": ("completion", TOKENS_PER_PRICE),
+    "cached_input": ("cached", TOKENS_PER_PRICE),
+    "cache_read": ("cached", TOKENS_PER_PRICE),
+    "cache_read_input_token_cost": ("cached", 1),
+    "output_cost_per_reasoning_token": ("reasoning", 1),
+}
+_BATCH_KEYS = {
+    "input_cost_per_token_batches": "prompt",
+    "output_cost_per_token_batches": "completion",
+}
+# A dearer rate for long prompts: input_cost_per_token_above_128k_tokens.
+_LONG_PROMPT_KEY = re.compile(r"input_cost_per_token_above_(\d+)k_tokens")
 # A snapshot of a model costs what the model costs: -2024-07-18, -20241022, -0324, -001, -latest, -preview-05-20.
 _DATE_SUFFIX = re.compile(
     r"(?:-preview)?(?:-\d{4}-\d{2}-\d{2}|-\d{2}-\d{2}|-\d{8}|-\d{6}|-\d{4}|-\d{3}|-latest)$"
@@ -157,7 +178,8 @@ def parse_prices(data: Any, source: str) -> dict[str, Price]:
     if mistakes:
         raise InputError(
             f"{source}: {'; '.join(mistakes)}",
-            expected=f"{', '.join(_RATE_FIELDS)} as numbers",
+            expected=f"{', '.join(_RATE_FIELDS)} as numbers, in USD per million tokens; or "
+            "input_cost_per_token and output_cost_per_token, in USD a token",
             fix=_FIX,
         )
     return prices
@@ -168,6 +190,7 @@ def _parse_price(name: str, entry: Any, mistakes: list[str]) -> Price:
     if not isinstance(entry, Mapping):
         mistakes.append(f"{name}: expected a mapping, found {entry!r}")
         return Price(0.0, 0.0)
+    entry = _translate_vendor_keys(name, entry, mistakes)
     for key in entry:
         if key not in (*_RATE_FIELDS, *_SOURCE_FIELDS):
             mistakes.append(f"{name}: unknown key {key!r}")
@@ -186,7 +209,73 @@ def _parse_price(name: str, entry: Any, mistakes: list[str]) -> Price:
     return Price(**values)
 
 
+def _translate_vendor_keys(
+    name: str, entry: Mapping[str, Any], mistakes: list[str]
+) -> Mapping[str, Any]:
+    """An entry under our names, in USD per million tokens, from one that may use other tools' names.
+
+    An entry with prices a token is taken from a table such as litellm's, whose other keys (what the model can do, rates
+    of images and sound) price no token that is counted here and are left out.
+    """
+    rates: dict[
+        str, tuple[str, Any, int]
+    ] = {}  # our name: their key, the value, the tokens it is for
+    for key, value in entry.items():
+        translated = _translate_key(str(key))
+        if translated is None:
+            continue
+        field, tokens = translated
+        if field in entry or field in rates:
+            mistakes.append(f"{name}: {key} is the {field} price, which is given twice")
+        rates[field] = (str(key), value, tokens)
+    if not rates:
+        return entry
+
+    values = {key: entry[key] for key in (*_RATE_FIELDS, *_SOURCE_FIELDS) if key in entry}
+    is_table_entry = any(tokens == 1 for _, _, tokens in rates.values())
+    if not is_table_entry:
+        own_keys = {their_key for their_key, _, _ in rates.values()}
+        values |= {key: value for key, value in entry.items() if key not in own_keys}
+    for field, (key, value, tokens) in rates.items():
+        if value is not None:
+            rate = _parse_rate(f"{name}.{key}", value, mistakes) * TOKENS_PER_PRICE / tokens
+            values[field] = float(f"{rate:.12g}")  # 3e-7 a token is 0.3 a million
+    if is_table_entry:
+        _add_batch_and_long_prompts(name, entry, values, mistakes)
+    return values
+
+
+def _translate_key(key: str) -> tuple[str, int] | None:
+    """The rate of another tool's key and how many tokens it is for; None where the key is no rate."""
+    match = _VENDOR_KEY.fullmatch(key.lower())
+    if match is None:
+        return _VENDOR_NAMES.get(key.lower())
+    field = "prompt" if match["side"] in ("input", "prompt") else "completion"
+    return field, _TOKENS_OF_UNIT.get(match["unit"], TOKENS_PER_PRICE)
+
+
+def _add_batch_and_long_prompts(
+    name: str, entry: Mapping[str, Any], values: dict[str, Any], mistakes: list[str]
+) -> None:
+    """Take a table's batch prices as the larger share of the price, and the length from which prompts cost more."""
+    shares: list[float] = []
+    for key, field in _BATCH_KEYS.items():
+        if entry.get(key) is not None and values.get(field):
+            batch_price = _parse_rate(f"{name}.{key}", entry[key], mistakes) * TOKENS_PER_PRICE
+            shares.append(batch_price / values[field])
+    if shares:
+        values.setdefault("batch", max(shares))
+    lengths = [_LONG_PROMPT_KEY.fullmatch(str(key)) for key in entry]
+    thousands = [int(match[1]) for match in lengths if match is not None]
+    if thousands:
+        values.setdefault("up_to", 1000 * min(thousands))
+
+
 def _parse_rate(name: str, value: Any, mistakes: list[str]) -> float:
+    # YAML reads 1e-06, which has no point, as text.
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            value = float(value)
     # YAML's `yes` is a bool, which Python counts as 1.
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or value < 0:

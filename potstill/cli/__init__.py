@@ -44,9 +44,11 @@ ERROR_DELAY = 10.0  # seconds that the first of several processes has to report 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 0 is success, 2 an error that the user can mend, 130 a stop by Ctrl-C.
 
-    An error that is nobody's fault but ours keeps its traceback.
+    With --json an error is a JSON document on standard output. An error that is nobody's fault but ours keeps its
+    traceback.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    as_json = "--json" in words
     try:
         code = _run_command(words)
         sys.stdout.flush()
@@ -55,9 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, BudgetSpent) and error.larger:
             command = _with_larger_budget(words, error.larger)
             error.add_note(f"what was paid for is kept and not paid again; to go on: {command}")
-        return _report_error(error)
+        return _report_error(error, as_json=as_json)
     except KeyboardInterrupt:
-        return _report_stop(words)
+        return _report_stop(words, as_json=as_json)
     except BrokenPipeError:
         # Whoever read our output has gone (`potstill methods | head -1`); what is still buffered must not fail at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -66,10 +68,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Boundary: a path that is a folder, may not be written, lies on a full disk. Without a path it is our bug.
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        return _report_error(_unusable_path(error))
+        return _report_error(_unusable_path(error), as_json=as_json)
 
 
 def _run_command(words: list[str]) -> int:
+    from potstill.cli import show
+
+    show.begin_command()
     if not words or words[0] in ("-h", "--help", "help"):
         print(_help_text())
         return 0
@@ -119,12 +124,16 @@ def _help_text() -> str:
     )
 
 
-def _report_error(error: PotstillError) -> int:
+def _report_error(error: PotstillError, *, as_json: bool) -> int:
+    from potstill.cli import show
     from potstill.escape import terminal
 
     # Most errors are every process's; the launcher ends the others once the first has reported.
     if int(os.environ.get("RANK", "0")):
         time.sleep(ERROR_DELAY)
+    if as_json and not show.has_printed_json():
+        show.print_json({"error": error.to_json()})
+        return 2
     lines = [f"potstill: {terminal(error.render())}", *getattr(error, "__notes__", ())]
     print("\n".join(lines), file=sys.stderr)
     return 2
@@ -156,7 +165,9 @@ def _unusable_path(error: OSError) -> InputError:
     )
 
 
-def _report_stop(words: list[str]) -> int:
+def _report_stop(words: list[str], *, as_json: bool) -> int:
+    from potstill.cli import show
+
     # Of several processes only the first reports.
     if int(os.environ.get("RANK", "0")):
         return STOPPED
@@ -165,9 +176,14 @@ def _report_stop(words: list[str]) -> int:
     if process_count > 1:
         launcher = ["torchrun", "--nproc-per-node", str(process_count), "-m", "potstill"]
     verb = words[0] if words else ""
-    message = "stopped"
+    command = ""
     if verb in RESUMABLE or (verb == "evaluate" and "--out" in words):
         command = shlex.join([*launcher, *words])
+    if as_json and not show.has_printed_json():
+        show.print_json({"stopped": True, "resume": command})
+        return STOPPED
+    message = "stopped"
+    if command:
         message += f"; the run can be taken up again with the same command: {command}"
     print(f"\n{message}", file=sys.stderr)
     return STOPPED

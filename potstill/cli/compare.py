@@ -1,4 +1,7 @@
-"""Paired differences between evaluations, problem by problem, with intervals.
+"""Paired differences between evaluations, problem by problem, with intervals and an exact test.
+
+The interval is of the mean difference in avg@n. The exact test counts only on how many problems each side is better:
+McNemar's test where each problem has one answer, the sign test where it has several.
 
 Each argument is a file of `potstill evaluate --out`, a run folder (all its arms) or RUN:ARM. The first is compared with
 the second; one run folder alone compares all its arms with the untrained student.
@@ -20,9 +23,10 @@ from potstill.cli import options, show
 from potstill.cli.evaluate import summarise, table_row
 from potstill.errors import ConfigError, InputError
 from potstill.evaluation.compare import compare
+from potstill.evaluation.metrics import check_ks
 from potstill.evaluation.results import load
 from potstill.evaluation.rows import Evaluation
-from potstill.evaluation.table import BASE
+from potstill.evaluation.table import BASE, quality_notes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force", action="store_true", help="compare though they were not asked the same"
     )
+    options.add_ks(parser)
     options.add_json(parser)
 
 
@@ -59,17 +64,24 @@ def execute(args: argparse.Namespace) -> None:
     for arm, base in pairs:
         evaluations.setdefault(arm.name, arm)
         evaluations.setdefault(base.name, base)
+    for evaluation in evaluations.values():
+        check_ks(args.k, evaluation.n)
     if args.json:
         show.print_json(
             {
-                "evaluations": [summarise(evaluation) for evaluation in evaluations.values()],
+                "evaluations": [
+                    summarise(evaluation, args.k) for evaluation in evaluations.values()
+                ],
                 "comparisons": [comparison.to_json() for comparison in comparisons],
             }
         )
         return
-    show.print_arms([table_row(evaluation) for evaluation in evaluations.values()])
+    show.print_arms([table_row(evaluation, args.k) for evaluation in evaluations.values()])
     for comparison in comparisons:
         show.print_line(f"{comparison.sentence}.")
+        show.print_line(f"  {comparison.counts_sentence}.")
+    for note in quality_notes(evaluations.values()):
+        show.print_line(note)
 
 
 def read_evaluations(text: str) -> list[Evaluation]:

@@ -4,6 +4,7 @@ With --out the evaluation is stored for `potstill compare`, its answers in FILE.
 
 examples:
   potstill evaluate --model world:student --problems 'world:story?split=test&size=100' --n 4 --out before.json
+  potstill evaluate --model openai:NAME?at=together --problems test.jsonl --n 8 --k 1,2,4,8
   potstill evaluate --model transformers:runs/sft/students/stage-1f… --problems test.jsonl --out after.json
   potstill evaluate --model openai:NAME?at=together --problems essays.jsonl --kind judge --judge openai:gpt-4o-mini
 """
@@ -14,7 +15,7 @@ import argparse
 import dataclasses
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,10 +23,11 @@ from typing import Any
 
 from potstill.cli import options, show
 from potstill.cli.progress import show_progress
-from potstill.cli.results import unparsed_notes
 from potstill.data import files
 from potstill.errors import ConfigError
+from potstill.evaluation.metrics import check_ks
 from potstill.evaluation.rows import Evaluation
+from potstill.evaluation.table import quality_notes
 from potstill.models.model import Model, Sampling
 from potstill.records import Trace
 from potstill.runs.recipe import EvaluationSettings
@@ -82,6 +84,7 @@ def _add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULTS.n,
         help=f"answers a problem ({DEFAULTS.n})",
     )
+    options.add_ks(parser)
     parser.add_argument(
         "--temperature",
         type=float,
@@ -113,6 +116,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     from potstill.store import Store
     from potstill.traces.verification import check_judge
 
+    check_ks(args.k, args.n)
     problems = load_problems(
         args.problems,
         mapping=options.parse_pairs(args.map, "--map"),
@@ -134,12 +138,12 @@ def _evaluate(args: argparse.Namespace) -> None:
         manifest.write(args.out, evaluation.to_json())
         files.save_beside(args.out)
 
-    notes = [*unparsed_notes([evaluation]), *files.notes(), *budget.notes()]
+    notes = [*quality_notes([evaluation]), *files.notes(), *budget.notes()]
     if args.json:
         out = str(args.out) if args.out else None
-        show.print_json(summarise(evaluation) | {"notes": notes, "out": out})
+        show.print_json(summarise(evaluation, args.k) | {"notes": notes, "out": out})
         return
-    show.print_arms([table_row(evaluation)])
+    show.print_arms([table_row(evaluation, args.k)])
     for note in notes:
         show.print_line(note)
     if args.out:
@@ -219,22 +223,22 @@ def _torch_threads() -> int | None:
     return torch.get_num_threads() if torch else None
 
 
-def table_row(evaluation: Evaluation) -> dict[str, str]:
+def table_row(evaluation: Evaluation, ks: Sequence[int] = ()) -> dict[str, str]:
     """The evaluation as a row of the table of arms, without the columns that compare it with others."""
     from potstill.evaluation.results import Results
     from potstill.evaluation.table import table
 
     results = Results("", 0, evaluations={evaluation.name: evaluation})
-    [cells] = table(results, base=evaluation.name)
+    [cells] = table(results, base=evaluation.name, ks=ks)
     return {name: cell for name, cell in cells.items() if not name.startswith("vs ")}
 
 
-def summarise(evaluation: Evaluation) -> dict[str, Any]:
+def summarise(evaluation: Evaluation, ks: Sequence[int] = ()) -> dict[str, Any]:
     """The measures and the fingerprint, without the answers."""
     from potstill.evaluation.metrics import measures
 
     measured: dict[str, Any] = {}
-    for name, value in measures(evaluation).items():
+    for name, value in measures(evaluation, ks).items():
         measured[name] = value._asdict() if isinstance(value, tuple) else value
     fingerprint = evaluation.fingerprint
     return {

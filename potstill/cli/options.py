@@ -64,6 +64,11 @@ def thread_count(text: str) -> int:
     return int(text)
 
 
+def ascending_ints(text: str) -> tuple[int, ...]:
+    """Whole numbers above 0 between commas, in ascending order, each once: `1,2,4,8`."""
+    return tuple(sorted({positive_int(part.strip()) for part in text.split(",")}))
+
+
 def expand_path(text: str) -> Path:
     """A path with ~ expanded."""
     return Path(text).expanduser()
@@ -113,6 +118,17 @@ def add_threads(parser: argparse.ArgumentParser, default: int = 0) -> None:
         metavar="N",
         help="CPU threads of local models; another number changes samples "
         f"(default: {default or 'one a core'})",
+    )
+
+
+def add_ks(parser: argparse.ArgumentParser) -> None:
+    """--k."""
+    parser.add_argument(
+        "--k",
+        type=ascending_ints,
+        default=(),
+        metavar="K,K,…",
+        help="pass@k and maj@k for these k, such as 1,2,4,8 (default: k is the number of answers)",
     )
 
 

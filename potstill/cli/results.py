@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,11 @@ from potstill.cli import show
 from potstill.cli.progress import format_duration
 from potstill.errors import BudgetSpent, PotstillError, StoreError
 from potstill.evaluation.compare import standings
-from potstill.evaluation.metrics import status_share
 from potstill.evaluation.results import FunnelDrop, Results, sections_by_arm_to_json
-from potstill.evaluation.rows import Evaluation
-from potstill.evaluation.table import format_count, format_usd, table
+from potstill.evaluation.table import format_count, format_usd, quality_notes, table
 from potstill.report import page
 from potstill.store import Store, database
 
-NOTED_UNPARSED_SHARE = 0.5  # share of unreadable answers from which a note says so
 MAX_REASONS = 8  # reasons shown an arm; the report has them all
 
 
@@ -123,20 +120,7 @@ def result_notes(results: Results) -> list[str]:
     """What the numbers say, whichever arm is ahead; what the run noted; what makes the numbers say little."""
     evaluations = list(results.evaluations.values())
     notes = standings(evaluations) if len(evaluations) > 1 else []
-    return list(dict.fromkeys([*notes, *results.notes, *unparsed_notes(evaluations)]))
-
-
-def unparsed_notes(evaluations: Iterable[Evaluation]) -> list[str]:
-    """A sentence an arm whose answers are mostly in no form that can be read: its score says little about reasoning."""
-    notes = []
-    for evaluation in evaluations:
-        share = status_share(evaluation, "unparsed")
-        if share > NOTED_UNPARSED_SHARE:
-            notes.append(
-                f"{evaluation.name}: {100 * share:.0f} % of the answers are in no form that the verifier reads, such "
-                "as \\boxed{18}. Ask for it with --prompt, or allow longer answers (max_new_tokens)."
-            )
-    return notes
+    return list(dict.fromkeys([*notes, *results.notes, *quality_notes(evaluations)]))
 
 
 def _print_funnels(results: Results) -> None:

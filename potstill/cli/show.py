@@ -22,13 +22,28 @@ _FILE_WIDTH = 160  # columns of a table that goes into a file or a pipe
 _NUMERIC = re.compile(r"[-+–\d.,%\s\[\]]*")
 
 
+_printed_documents: list[str] = []  # what kind of JSON document the command has printed, if any
+
+
+def begin_command() -> None:
+    """Forget what an earlier command of this process printed."""
+    _printed_documents.clear()
+
+
+def has_printed_json() -> bool:
+    """Whether the command has printed its JSON document: a second one would make both unreadable."""
+    return bool(_printed_documents)
+
+
 def print_json(value: Any) -> None:
     """One JSON document; pure ASCII, so that no text in it can touch a terminal or be lost."""
+    _printed_documents.append("document")
     print(json.dumps(value, indent=2, allow_nan=False, default=_to_plain))
 
 
 def print_json_list(name: str, values: Iterable[Any]) -> None:
     """A JSON document with one list, an entry a line, printed as they come: the list may be longer than memory."""
+    _printed_documents.append("list")
     print(f'{{"{name}": [', end="")
     separator = ""
     for value in values:
@@ -68,18 +83,18 @@ def print_table(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> None:
 
 def print_arms(rows: Sequence[Mapping[str, str]]) -> None:
     """The table of arms, an interval under its value; columns without content are left out."""
+    # Arms with other n have other columns: avg@4 beside avg@8.
+    names = dict.fromkeys(name for row in rows for name in row)
     columns = []
-    for name in rows[0] if rows else ():
-        if name in ("verdict", "cost"):
-            continue
-        if name == "arm" or any(_has_content(name, row[name]) for row in rows):
+    for name in names:
+        has_content = any(row.get(name, NONE) != NONE for row in rows)
+        if has_content and name not in ("verdict", "cost"):
             columns.append(name)
-    # An interval goes into a line of its own.
-    print_table([{name: row[name].replace(" [", "\n[") for name in columns} for row in rows])
-
-
-def _has_content(name: str, cell: str) -> bool:
-    return cell != NONE and not (name == "errors" and cell == "0.0 %")
+    lines = []
+    for row in rows:
+        # An interval goes into a line of its own.
+        lines.append({name: row.get(name, NONE).replace(" [", "\n[") for name in columns})
+    print_table(lines)
 
 
 def print_bad_rows(bad_rows: Sequence[Mapping[str, Any]]) -> None:

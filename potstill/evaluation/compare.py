@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from potstill.errors import ConfigError
 from potstill.evaluation.intervals import Estimate, difference_interval
 from potstill.evaluation.metrics import average
 from potstill.evaluation.rows import Evaluation
+
+
+class PairedCounts(NamedTuple):
+    """On how many problems the arm did better than the base, worse, and equally well (by right answers of n)."""
+
+    better: int
+    worse: int
+    equal: int
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided exact sign test; with one answer a problem this is McNemar's exact test.
+
+        Where the two are equally good, a problem on which they differ falls to either with chance 1/2, so that the
+        smaller count is binomial: `p = min(1, 2 sum_{i <= min} C(better + worse, i) / 2^(better + worse))`. Problems
+        on which they do not differ say nothing (McNemar, 1947; Dixon and Mood, 1946).
+        """
+        differing = self.better + self.worse
+        tail = sum(math.comb(differing, i) for i in range(min(self.better, self.worse) + 1))
+        return min(1.0, 2 * tail / 2**differing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +40,8 @@ class Comparison:
     Args:
         difference: in [-1, 1], with its 95 % interval.
         differs: task components that were not equal; only a forced comparison has any.
+        counts: problems by which of the two did better; None where an older version wrote the comparison.
+        n: answers a problem of the two; 0 where they differ or an older version wrote the comparison.
     """
 
     arm: str
@@ -26,6 +49,8 @@ class Comparison:
     difference: Estimate
     problems: int
     differs: tuple[str, ...] = ()
+    counts: PairedCounts | None = None
+    n: int = 0
 
     def __str__(self) -> str:
         return self.sentence
@@ -53,9 +78,32 @@ class Comparison:
         detail = f"95 % interval {low:.1f} to {high:.1f}, {self.problems} problems"
         return f"{winner} beats {loser} by {value:.1f} points ({detail}{caveat})"
 
+    @property
+    def test(self) -> str:
+        """The name of the exact test: with one answer a problem, the sign test is McNemar's."""
+        return "exact McNemar test" if self.n == 1 else "exact sign test"
+
+    @property
+    def counts_sentence(self) -> str:
+        """On how many problems each is better, with the exact test; "" where the counts are not known."""
+        if self.counts is None:
+            return ""
+        return (
+            f"{self.arm} is better on {self.counts.better:,} problems, {self.base} on "
+            f"{self.counts.worse:,}, equal on {self.counts.equal:,} "
+            f"({self.test}: p = {format_p_value(self.counts.p_value)})"
+        )
+
     def to_json(self) -> dict[str, Any]:
         """A JSON object, the sentence included for a reader."""
         value, low, high = self.difference
+        paired: dict[str, Any] = {}
+        if self.counts is not None:
+            paired = {
+                "paired": {**self.counts._asdict(), "n": self.n},
+                "test": self.test,
+                "p": self.counts.p_value,
+            }
         return {
             "arm": self.arm,
             "base": self.base,
@@ -66,14 +114,26 @@ class Comparison:
             "distinguishable": self.distinguishable,
             "sentence": self.sentence,
             "differs": list(self.differs),
+            **paired,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Comparison:
         """The comparison that `to_json` wrote."""
         estimate = Estimate(data["difference"], data["low"], data["high"])
+        counts, n = None, 0
+        if "paired" in data:
+            paired = dict(data["paired"])
+            n = paired.pop("n")
+            counts = PairedCounts(**paired)
         return cls(
-            data["arm"], data["base"], estimate, data["problems"], tuple(data.get("differs", ()))
+            data["arm"],
+            data["base"],
+            estimate,
+            data["problems"],
+            tuple(data.get("differs", ())),
+            counts,
+            n,
         )
 
 
@@ -104,8 +164,29 @@ def compare(arm: Evaluation, base: Evaluation, *, force: bool = False) -> Compar
             f"{arm.name} and {base.name} share no problem",
             expected="at least one problem id in both",
         )
-    interval = difference_interval(differences)
-    return Comparison(arm.name, base.name, interval, len(differences), differs)
+    return Comparison(
+        arm.name,
+        base.name,
+        difference_interval(differences),
+        len(differences),
+        differs,
+        counts=count_signs(differences),
+        n=arm.n if arm.n == base.n else 0,
+    )
+
+
+def count_signs(differences: Sequence[float]) -> PairedCounts:
+    """How many differences are above, below and equal to 0."""
+    better = sum(difference > 0 for difference in differences)
+    worse = sum(difference < 0 for difference in differences)
+    return PairedCounts(better, worse, len(differences) - better - worse)
+
+
+def format_p_value(p: float) -> str:
+    """A p-value as people read it: `0.23`, `0.0041`, `below 0.0001`."""
+    if p < 0.0001:
+        return "below 0.0001"
+    return f"{p:.2f}" if p >= 0.1 else f"{p:.2g}"
 
 
 def standings(evaluations: Iterable[Evaluation]) -> list[str]:

@@ -75,14 +75,37 @@ def cut_share(evaluation: Evaluation) -> float:
     return cut / total
 
 
-def measures(evaluation: Evaluation) -> dict[str, Estimate | float | int | None]:
-    """Every score of an evaluation under its plain name, for JSON; pass and maj are at n."""
+def check_ks(ks: Sequence[int], n: int) -> None:
+    """Refuse a k of pass@k and maj@k that n answers a problem can't estimate."""
+    too_large = [k for k in ks if not 1 <= k <= n]
+    if too_large:
+        raise ConfigError(
+            f"pass@{too_large[0]} and maj@{too_large[0]} can't be estimated from {n} answers a problem",
+            expected=f"k from 1 to {n}",
+            fix=f"--n {max(ks)}, or leave {too_large[0]} out of --k",
+        )
+
+
+def measures(
+    evaluation: Evaluation, ks: Sequence[int] = ()
+) -> dict[str, Estimate | float | int | None]:
+    """Every score of an evaluation under its plain name, for JSON; pass and maj are at n.
+
+    Args:
+        evaluation: of one arm.
+        ks: further k, under the names pass@k and maj@k.
+    """
+    at_k: dict[str, Estimate] = {}
+    for k in ks:
+        at_k[f"pass@{k}"] = pass_at(evaluation, k)
+        at_k[f"maj@{k}"] = majority_at(evaluation, k)
     return {
         "problems": len(evaluation.rows),
         "n": evaluation.n,
         "avg": average(evaluation),
         "pass": pass_at(evaluation, evaluation.n),
         "maj": majority_at(evaluation),
+        **at_k,
         "steps": step_accuracy(evaluation),
         "tokens": mean_tokens(evaluation),
         "unparsed": status_share(evaluation, "unparsed"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from potstill.evaluation.compare import Comparison, compare
 from potstill.evaluation.intervals import Estimate
 from potstill.evaluation.metrics import (
     average,
+    cut_share,
     majority_at,
     mean_tokens,
     pass_at,
@@ -19,24 +20,40 @@ from potstill.evaluation.rows import Evaluation
 
 BASE = "untrained"
 NONE = "–"
+NOTED_SHARE = 0.05  # share of cut or failed answers above which a note says so
+NOTED_UNPARSED_SHARE = 0.5  # share of unreadable answers above which a note says so
 
 
-def table(results: Results, *, base: str = BASE) -> list[dict[str, str]]:
+def table(results: Results, *, base: str = BASE, ks: Sequence[int] = ()) -> list[dict[str, str]]:
     """One row an arm, columns in print order.
 
     Args:
         results: of a run, or of evaluations alone.
         base: the arm that the others are compared with; where it is absent, or was asked something else, those columns
             say so.
+        ks: the k of pass@k and maj@k; n where there are none.
     """
     # Columns are named by n where all arms have the same.
     counts = {evaluation.n for evaluation in results.evaluations.values()}
     n = str(counts.pop()) if len(counts) == 1 else "n"
-    return [format_arm(results, evaluation, n, base) for evaluation in results.evaluations.values()]
+    rows: list[dict[str, str]] = []
+    for evaluation in results.evaluations.values():
+        rows.append(format_arm(results, evaluation, n, base, ks))
+    return rows
 
 
-def format_arm(results: Results, evaluation: Evaluation, n: str, base: str) -> dict[str, str]:
-    """The row of one arm; `n` names the columns of avg@n, pass@n and maj@n."""
+def format_arm(
+    results: Results, evaluation: Evaluation, n: str, base: str, ks: Sequence[int] = ()
+) -> dict[str, str]:
+    """The row of one arm; `n` names the columns of avg@n, and of pass@n and maj@n where there are no `ks`."""
+    pass_columns: dict[str, str] = {}
+    majority_columns: dict[str, str] = {}
+    for k in ks:
+        pass_columns[f"pass@{k}"] = format_percent(pass_at(evaluation, k))
+        majority_columns[f"maj@{k}"] = format_percent(majority_at(evaluation, k))
+    if not ks:
+        pass_columns[f"pass@{n}"] = format_percent(pass_at(evaluation, evaluation.n))
+        majority_columns[f"maj@{n}"] = format_percent(majority_at(evaluation))
     name = evaluation.name
     accuracy_of_steps = step_accuracy(evaluation)
     training_rows = results.training.get(name, {}).get("rows")
@@ -49,16 +66,41 @@ def format_arm(results: Results, evaluation: Evaluation, n: str, base: str) -> d
         "arm": name,
         "rows": NONE if training_rows is None else f"{training_rows:,}",
         f"avg@{n}": format_percent(average(evaluation)),
-        f"pass@{n}": format_percent(pass_at(evaluation, evaluation.n)),
-        f"maj@{n}": format_percent(majority_at(evaluation)),
-        "steps": NONE if accuracy_of_steps is None else format_percent(accuracy_of_steps),
+        **pass_columns,
+        **majority_columns,
+        "steps right": NONE if accuracy_of_steps is None else format_percent(accuracy_of_steps),
         "unparsed": f"{100 * status_share(evaluation, 'unparsed'):.1f} %",
+        "cut": f"{100 * cut_share(evaluation):.1f} %",
         "errors": f"{100 * status_share(evaluation, 'error'):.1f} %",
         "tokens/answer": f"{mean_tokens(evaluation).value:.0f}",
         f"vs {base}": difference,
         "verdict": verdict,
         "cost": format_costs(results.costs.get(name, {})),
     }
+
+
+def quality_notes(evaluations: Iterable[Evaluation]) -> list[str]:
+    """Sentences about arms whose scores say less than they seem to: answers cut, failed, or in no readable form."""
+    notes: list[str] = []
+    for evaluation in evaluations:
+        cut = cut_share(evaluation)
+        if cut > NOTED_SHARE:
+            notes.append(
+                f"{evaluation.name}: {100 * cut:.0f} % of the answers were cut at the token limit, so the score is "
+                "that of a shorter budget. Allow longer answers (max_new_tokens)."
+            )
+        failed = status_share(evaluation, "error")
+        if failed > NOTED_SHARE:
+            notes.append(
+                f"{evaluation.name}: {100 * failed:.0f} % of the answers are failed calls, which count as not right."
+            )
+        unparsed = status_share(evaluation, "unparsed")
+        if unparsed > NOTED_UNPARSED_SHARE:
+            notes.append(
+                f"{evaluation.name}: {100 * unparsed:.0f} % of the answers are in no form that the verifier reads, "
+                "such as \\boxed{18}. Ask for it with --prompt, or allow longer answers (max_new_tokens)."
+            )
+    return notes
 
 
 def find_comparison(results: Results, name: str, base: str) -> Comparison | str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ from typing import Any, final
 
 from potstill.errors import StoreError
 from potstill.records import OLDER_SCHEME, SCHEME
+from potstill.store import lock
 from potstill.store.admin import migrations
 from potstill.store.admin.migrations import SCHEMA
 
@@ -178,16 +181,35 @@ def rescue_command(folder: Path) -> str:
 def _connect(path: Path, readonly: bool) -> sqlite3.Connection:
     if not readonly:
         return _connect_uri(path.as_uri())
+    log = path.with_name(path.name + "-wal")
+    has_log = log.exists() and log.stat().st_size > 0
+    if not has_log and not lock.has_writer(path.with_name(lock.FILE)):
+        # Everything is in the file, and nobody writes: immutable, SQLite lays no log and no index beside it, which
+        # would change an archived run and fail in a folder that may not be written to.
+        return _connect_uri(f"{path.as_uri()}?immutable=1")
     connection = _connect_uri(f"{path.as_uri()}?mode=ro")
     try:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.OperationalError:
         connection.close()
-        if path.with_name(path.name + "-wal").exists():
-            raise
-        # An archived run in a folder where SQLite may not even lay its index beside the file: nobody writes there.
-        return _connect_uri(f"{path.as_uri()}?immutable=1")
+        return _connect_to_copy(path, log)
     return connection
+
+
+def _connect_to_copy(path: Path, log: Path) -> sqlite3.Connection:
+    """A connection to a copy of a killed run's store, in a folder where SQLite may not write the index of the log."""
+    with tempfile.TemporaryDirectory(prefix="potstill-") as folder:
+        copy = Path(folder) / path.name
+        try:
+            shutil.copyfile(path, copy)
+            shutil.copyfile(log, copy.with_name(log.name))
+        except OSError as error:
+            raise lock.unwritable_folder_error(path.parent, error) from error
+        # Fold the log into the copy; its file lives on, without a name, until the connection is closed.
+        writer = _connect_uri(copy.as_uri())
+        writer.execute("PRAGMA journal_mode = DELETE")
+        writer.close()
+        return _connect_uri(f"{copy.as_uri()}?immutable=1")
 
 
 def _connect_uri(uri: str) -> sqlite3.Connection:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import struct
+import sys
 import threading
 import weakref
 from pathlib import Path
@@ -12,9 +14,13 @@ from typing import final
 
 from potstill.errors import StoreError
 
+FILE = "store.lock"
+
 # The locks of this process, by path. Weak, so that a store that was forgotten, and not closed, lets the next one in.
 _OWN_LOCKS: weakref.WeakValueDictionary[str, WriterLock] = weakref.WeakValueDictionary()
 _OWN_LOCKS_GUARD = threading.Lock()
+# Linux's struct flock: type, whence, start, length, pid.
+_FLOCK = "hhqqi4x"
 
 
 @final
@@ -61,6 +67,33 @@ class WriterLock:
             # Closing any descriptor of the file drops the process's POSIX lock, so entry and file go together.
             _OWN_LOCKS.pop(self._name, None)
             self._file.close()
+
+
+def has_writer(path: Path) -> bool:
+    """Whether somebody holds the lock file `path`, this process included. Nothing is written.
+
+    Where that can't be asked, the answer is yes: a reader then takes the way that works beside a writer.
+    """
+    # This process's own lock must not be asked for: closing a second descriptor would drop it.
+    with _OWN_LOCKS_GUARD:
+        if str(path.resolve()) in _OWN_LOCKS:
+            return True
+        try:
+            file = path.open("rb")
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        with file:
+            if sys.platform != "linux":
+                return True
+            # F_GETLK turns the type into F_UNLCK where nobody holds the lock.
+            question = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            try:
+                answer = fcntl.fcntl(file, fcntl.F_GETLK, question)
+            except OSError:
+                return True
+    return bool(struct.unpack(_FLOCK, answer)[0] != fcntl.F_UNLCK)
 
 
 def unwritable_folder_error(folder: Path, error: OSError) -> StoreError:

@@ -14,6 +14,7 @@ from potstill.store.completions import Completions
 from potstill.store.database import FILE, Database
 from potstill.store.history import History
 from potstill.store.ledger import Ledger
+from potstill.store.lock import FILE as LOCK_FILE
 from potstill.store.lock import WriterLock, unwritable_folder_error
 from potstill.store.students import Students
 from potstill.store.verdicts import Verdicts
@@ -101,7 +102,7 @@ class Store:
         except OSError as error:
             raise unwritable_folder_error(folder, error) from error
         # The lock comes before the database is opened: making its tables is writing already.
-        lock = WriterLock(folder / "store.lock")
+        lock = WriterLock(folder / LOCK_FILE)
         try:
             return cls(folder, Database(path, create=create, readonly=False), lock)
         except BaseException:

@@ -111,7 +111,10 @@ def test_the_users_prices_go_over_the_shipped_ones(tmp_path):
         ("gpt: {prompt: -1, completion: 2}\n", "not a number of 0 or more"),
         ("gpt: {prompt: .nan, completion: 2}\n", "not a number of 0 or more"),
         ("gpt: {prompt: true, completion: 2}\n", "not a number of 0 or more"),
-        ("gpt: {prompt: 1, completion: 2, output: 3}\n", "unknown key 'output'"),
+        (
+            "gpt: {prompt: 1, completion: 2, output: 3}\n",
+            "output is the completion price, which is given twice",
+        ),
         ("a: [\n", "line 2, column 1: not YAML"),
         ("!!python/object/apply:os.system ['true']\n", "line 1, column 1: the tag !!python/object"),
         (
@@ -141,3 +144,52 @@ def test_a_model_without_a_price_names_the_nearest_and_the_way_out():
     assert error.nearest == ("gpt-4o-mini",)
     assert "--prices" in error.fix
     assert "--budget 2Mtok" in error.render()
+
+
+def test_a_table_of_litellms_kind_is_read():
+    entry = {
+        "max_input_tokens": 128000,
+        "mode": "chat",
+        "supports_vision": True,
+        "litellm_provider": "somebody",
+        "input_cost_per_token": 3e-7,
+        "output_cost_per_token": "1.2e-06",
+        "cache_read_input_token_cost": 7.5e-8,
+        "output_cost_per_reasoning_token": None,
+        "input_cost_per_token_batches": 1.5e-7,
+        "output_cost_per_token_batches": 9e-7,
+        "input_cost_per_token_above_200k_tokens": 6e-7,
+        "input_cost_per_image": 0.001,
+    }
+    price = prices.parse_prices({"some-model": entry}, "table")["some-model"]
+    assert price[:4] == (0.3, 1.2, 0.075, None)
+    # The larger share of the two, and the length above which a limit counts double.
+    assert price.batch == pytest.approx(0.75) and price.up_to == 200_000
+
+
+@pytest.mark.parametrize(
+    ("entry", "rates"),
+    [
+        ({"input": 0.5, "output": 1.5, "cache_read": 0.1}, (0.5, 1.5, 0.1)),
+        ({"input_cost_per_1k_tokens": 0.001, "output_cost_per_1k_tokens": 2e-3}, (1.0, 2.0, None)),
+        ({"prompt_price_per_million_tokens": 3, "completion_price_per_mtok": 4}, (3.0, 4.0, None)),
+        ({"input_cost_per_1M_tokens": 0.25, "completion": 1, "batch": 0.5}, (0.25, 1.0, None)),
+    ],
+)
+def test_rates_by_other_names(entry, rates):
+    assert prices.parse_prices({"m": entry}, "file")["m"][:3] == rates
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"input_cost_per_token": 1e-6, "output_cost_per_tokn": 2e-6}, "m: no completion price"),
+        ({"input_cost_per_token": 1e-6, "prompt": 1, "completion": 2}, "price, which is given"),
+        ({"input_cost_per_token": "free", "output_cost_per_token": 0}, "'free' is not a number"),
+        ({"input": 1, "output": 2, "promt": 3}, "m: unknown key 'promt'"),
+        ({"input_cost_per_token": "nan", "output_cost_per_token": 0}, "'nan' is not|nan is not"),
+    ],
+)
+def test_mistakes_in_prices_by_other_names(entry, message):
+    with pytest.raises(InputError, match=message):
+        prices.parse_prices({"m": entry}, "file")

@@ -156,3 +156,29 @@ def test_help_names_every_kind_of_verifier_and_model(potstill) -> None:
         assert f"{kind}," in helped or f"{kind} (default" in helped, kind
     for kind in models.KINDS:
         assert f" {kind}:" in helped, kind
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate", "--model", "world:student", "--problems", "absent.jsonl", "--json"],
+        ["compare", "--json", "absent.json", "absent.json"],
+        ["cache", "stats", "absent", "--json"],
+        ["run", "sft", "--json"],
+        ["no-such-verb", "--json"],
+        ["judge", "--json", "--no-such-flag"],
+    ],
+)
+def test_with_json_a_mistake_is_one_json_document(potstill, words):
+    outcome = potstill(*words)
+    assert outcome.code == 2 and outcome.err == ""
+    error = outcome.json["error"]
+    assert error["message"] and set(error) >= {"kind", "expected", "available", "fix", "notes"}
+
+
+def test_a_command_that_printed_its_document_prints_no_second_one(potstill, tmp_path):
+    (tmp_path / "p.jsonl").write_text(
+        '{"question": "1+1?", "answer": "two or so", "kind": "number"}\n'
+    )
+    outcome = potstill("verify", "--problems", tmp_path / "p.jsonl", "--kind", "number", "--json")
+    assert outcome.code == 2 and outcome.json and "potstill:" in outcome.err

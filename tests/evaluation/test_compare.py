@@ -6,7 +6,7 @@ import pytest
 from demo_results import arm, evaluation
 
 from potstill.errors import ConfigError
-from potstill.evaluation.compare import Comparison, compare, standings
+from potstill.evaluation.compare import Comparison, PairedCounts, compare, standings
 from potstill.evaluation.intervals import Estimate, student_t_quantile
 
 
@@ -78,3 +78,40 @@ def test_standings_put_the_highest_first_and_say_what_is_not_compared() -> None:
 def test_json_round_trip() -> None:
     compared = compare(arm("orion", 52), arm("untrained", 30))
     assert Comparison.from_json(compared.to_json()) == compared
+
+
+def test_the_sign_test_is_exact() -> None:
+    # Two-sided binomial tails with chance 1/2, by hand.
+    assert PairedCounts(5, 0, 100).p_value == 2 / 32
+    assert PairedCounts(1, 5, 0).p_value == 2 * 7 / 64
+    assert PairedCounts(3, 3, 9).p_value == 1.0
+    assert PairedCounts(0, 0, 9).p_value == 1.0
+
+
+def test_the_exact_test_agrees_with_scipy() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    for better, worse in ((12, 3), (40, 41), (0, 7), (200, 150)):
+        expected = stats.binomtest(better, better + worse).pvalue
+        assert PairedCounts(better, worse, 1).p_value == pytest.approx(expected)
+
+
+def test_a_comparison_counts_the_problems_on_which_either_is_better() -> None:
+    base = evaluation("untrained", "ww", "rw", "rr", "ww")
+    arm = evaluation("orion", "rw", "rr", "rw", "ww")
+    comparison = compare(arm, base)
+    assert comparison.counts == PairedCounts(better=2, worse=1, equal=1)
+    assert comparison.counts_sentence == (
+        "orion is better on 2 problems, untrained on 1, equal on 1 (exact sign test: p = 1.00)"
+    )
+    document = comparison.to_json()
+    assert document["paired"] == {"better": 2, "worse": 1, "equal": 1, "n": 2}
+    assert Comparison.from_json(document) == comparison
+    greedy = compare(evaluation("orion", "r", "w"), evaluation("untrained", "w", "w"))
+    assert greedy.test == "exact McNemar test"
+
+
+def test_a_comparison_of_an_older_version_has_no_counts() -> None:
+    document = compare(evaluation("orion", "r"), evaluation("untrained", "w")).to_json()
+    for key in ("paired", "test", "p"):
+        del document[key]
+    assert Comparison.from_json(document).counts_sentence == ""

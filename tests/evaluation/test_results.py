@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from demo_results import evaluation, results
+from demo_results import TASK, evaluation, results
 
 from potstill.errors import InputError
 from potstill.evaluation.results import (
@@ -21,7 +21,8 @@ from potstill.evaluation.results import (
     save,
     summarize_lengths,
 )
-from potstill.evaluation.table import table
+from potstill.evaluation.rows import Answer, Evaluation, Fingerprint, Row
+from potstill.evaluation.table import quality_notes, table
 
 
 def test_a_file_gives_the_results_back(tmp_path: Path) -> None:
@@ -117,7 +118,7 @@ def test_the_table_has_an_arm_a_row_and_says_what_may_be_said() -> None:
     rows = table(results())
     assert [row["arm"] for row in rows] == ["untrained", "sft", "rft", "orion"]
     assert list(rows[0]) == [
-        *("arm", "rows", "avg@4", "pass@4", "maj@4", "steps", "unparsed", "errors"),
+        *("arm", "rows", "avg@4", "pass@4", "maj@4", "steps right", "unparsed", "cut", "errors"),
         *("tokens/answer", "vs untrained", "verdict", "cost"),
     ]
     assert rows[0]["verdict"] == "the base of the differences" and rows[0]["vs untrained"] == "–"
@@ -138,3 +139,34 @@ def test_the_table_compares_nothing_that_was_asked_differently() -> None:
         "not compared (unequal: n)",
     ]
     assert table(made, base="none")[0]["verdict"] == "no arm none to compare with"
+
+
+def test_pass_and_maj_at_several_k() -> None:
+    made = Results("t", 0, evaluations={"a": evaluation("a", "rwww", "wwww")})
+    [row] = table(made, base="a", ks=(1, 2, 4))
+    shares = {name: cell.split(" [")[0] for name, cell in row.items() if "@" in name}
+    assert list(shares) == ["avg@4", "pass@1", "pass@2", "pass@4", "maj@1", "maj@2", "maj@4"]
+    assert (shares["pass@1"], shares["pass@2"], shares["pass@4"]) == ("12.5 %", "25.0 %", "50.0 %")
+
+
+def cut_evaluation(cut: int, whole: int) -> Evaluation:
+    """One answer a problem, the first `cut` of them ended by the limit."""
+    rows = []
+    for i in range(cut + whole):
+        rows.append(Row(f"p{i}", (Answer("right", "7", cut=i < cut),)))
+    return Evaluation("a", tuple(rows), Fingerprint(TASK, {}))
+
+
+def test_cut_answers_have_a_column_and_above_a_share_a_note() -> None:
+    made = Results("t", 0, evaluations={"a": cut_evaluation(3, 37)})
+    [row] = table(made, base="a")
+    assert row["cut"] == "7.5 %" and row["unparsed"] == "0.0 %"
+    [note] = quality_notes(made.evaluations.values())
+    assert note.startswith("a: 8 % of the answers were cut at the token limit")
+    assert quality_notes([cut_evaluation(2, 38)]) == []
+
+
+def test_failed_answers_above_a_share_have_a_note() -> None:
+    [note] = quality_notes([evaluation("a", *["r"] * 9, "e")])
+    assert note == "a: 10 % of the answers are failed calls, which count as not right."
+    assert quality_notes([evaluation("a", *["r"] * 19, "e")]) == []

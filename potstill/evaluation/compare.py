@@ -30,7 +30,7 @@ class PairedCounts(NamedTuple):
         """
         differing = self.better + self.worse
         tail = sum(math.comb(differing, i) for i in range(min(self.better, self.worse) + 1))
-        return min(1.0, 2 * tail / 2**differing)
+        return min(1.0, 2 * tail / (1 << differing))
 
 
 @dataclass(frozen=True, slots=True)

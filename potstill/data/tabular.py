@@ -6,11 +6,10 @@ import csv
 import io
 import math
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, TypeAlias
 
-from potstill.data.jsonl import MAX_LINE_BYTES, Flaw, Line, check_content, read_lines
 from potstill.data.skipped import refuse
 from potstill.errors import InputError
 
@@ -20,10 +19,16 @@ Row: TypeAlias = tuple[str, dict[str, Any]]
 _BATCH_ROWS = 1024  # of a parquet file that are in memory at once
 
 
-def read_csv(file: BinaryIO, path: Path) -> Iterator[Row]:
-    """Rows of a CSV file with a header; each bad row is named by the line on which it ends."""
-    csv.field_size_limit(MAX_LINE_BYTES)
-    reader = csv.reader(_text_lines(file, path), strict=True)
+def read_csv(lines: Iterable[str], path: Path, *, max_cell: int) -> Iterator[Row]:
+    """Rows of a CSV file with a header; each bad row is named by the line on which it ends.
+
+    Args:
+        lines: of the file, with their ends.
+        path: the file, for messages.
+        max_cell: characters of a cell at most.
+    """
+    csv.field_size_limit(max_cell)
+    reader = csv.reader(lines, strict=True)
     _, header = next(_records(reader, path), ("", []))
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
@@ -127,30 +132,6 @@ def _flaw_of_cells(cells: list[str], header: list[str]) -> str:
     if has_half_character:
         return "not UTF-8"
     return ""
-
-
-def _text_lines(file: BinaryIO, path: Path) -> Iterator[str]:
-    for line in read_lines(file):
-        if line.number == 1:
-            _check_first_line(line, path)
-        if line.long_bytes:
-            place = f"line {line.number}"
-            error = InputError(
-                f"{path}, {place}: a line of {line.long_bytes:,} bytes",
-                expected=f"at most {MAX_LINE_BYTES:,} bytes a line",
-            )
-            refuse(error, path, place, line.data)
-            continue
-        encoding = "utf-8-sig" if line.number == 1 else "utf-8"
-        text = line.data.decode(encoding, "surrogateescape")
-        yield text if line.is_cut else f"{text}\n"
-
-
-def _check_first_line(line: Line, path: Path) -> None:
-    try:
-        check_content(line.data, path)
-    except Flaw as flaw:
-        raise InputError(f"{path}: {flaw.reason}", expected=flaw.expected, fix=flaw.fix) from flaw
 
 
 def _rows_of_batch(batch: Any, first_row: int, path: Path) -> Iterator[Row]:

@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from potstill.data import files
-from potstill.data import jsonl as lines
 from potstill.errors import InputError
 
 GOOD = [{"question": f"{n}?", "answer": n} for n in range(6)]
@@ -105,7 +104,7 @@ def test_a_line_that_is_too_long_is_refused_without_being_loaded(tmp_path: Path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert (
-        peak < 2.2 * lines.MAX_LINE_BYTES
+        peak < 2.2 * files.MAX_LINE_BYTES
     )  # the line that was refused, as far as it was read, and its buffer
     assert [item.where for item in bad] == ["line 2"]
 
@@ -113,7 +112,7 @@ def test_a_line_that_is_too_long_is_refused_without_being_loaded(tmp_path: Path)
 def test_the_limit_is_one_of_bytes(tmp_path: Path) -> None:
     path = put(tmp_path, "a.jsonl", b'{"a":1}\n{"a":12}\n{"a":1}')
     with path.open("rb") as file, files.skipping() as bad:
-        assert [value for _, value in lines.read_values(file, path, max_bytes=7)] == [
+        assert [value for _, value in files.read_json_lines(file, path, max_bytes=7)] == [
             {"a": 1},
             {"a": 1},
         ]

@@ -366,6 +366,7 @@ def test_set_wins_over_an_arms_own_block(recipe, name):
     assert arms["b"].training.learning_rate == 1e-3
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(st.sampled_from(["a", "b", "c"]), st.none() | st.integers(1, 9), min_size=1),
     st.integers(1, 9),

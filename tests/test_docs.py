@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from slow_cases import slow_except
 
 import potstill
 
@@ -17,10 +18,17 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://|#|mailto:)([^)#\s]+)[^)]*\)")
 FILE = re.compile(r"`((?:potstill|tests|docs|recipes|examples|benchmarks)/[\w./*-]+)`")
 
+SLOW_PAGES = ("api.md", "servers.md")  # their examples train students and wait for servers
+
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+pages_by_speed = pytest.mark.parametrize(
+    "page",
+    slow_except([page for page in PAGES if page.name not in SLOW_PAGES], PAGES),
+    ids=lambda page: page.name,
+)
 
 
-@every_page
+@pages_by_speed
 def test_python_blocks_run_from_the_top(page, tmp_path, monkeypatch):
     text = page.read_text("utf-8")
     blocks = list(BLOCK.finditer(text))

@@ -47,12 +47,14 @@ def test_distil_says_what_was_gained_and_a_second_run_asks_nobody(capsys, monkey
     assert capsys.readouterr().out == first
 
 
+@pytest.mark.slow
 def test_star_runs_two_rounds(capsys):
     load_example("star").main()
     assert "untrained" in capsys.readouterr().out
     assert len(list(Path("runs/star/students").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_prefer_right_answers_trains_on_pairs(capsys):
     load_example("prefer_right_answers").main()
     assert "have a right and a wrong answer" in capsys.readouterr().out
@@ -63,6 +65,7 @@ def test_own_verifier_scores_and_keeps(capsys):
     assert capsys.readouterr().out.splitlines() == ["[1.0, 0.5, None]", "It is 68 °F."]
 
 
+@pytest.mark.slow
 def test_look_at_a_run_shows_where_a_row_came_from(capsys):
     load_example("star").main()
     capsys.readouterr()

@@ -73,10 +73,11 @@ def run(*words: str) -> int:
     return main(list(words))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "faults",
     [
-        pytest.param({}, marks=pytest.mark.slow),
+        {},
         {"fail": {"429": 0.2, "drop": 0.1, "empty": 0.1}},
     ],
 )
@@ -119,6 +120,7 @@ def test_the_server_never_bills_more_than_the_budget_and_nothing_twice(
         assert len(bills) == before
 
 
+@pytest.mark.slow
 def test_another_port_is_the_same_run(words, bills):
     with serving(words=6) as server:
         assert run(*words, *teacher(server.url)) == 0
@@ -131,6 +133,7 @@ def test_another_port_is_the_same_run(words, bills):
     assert len(bills) == asked == CALLS
 
 
+@pytest.mark.slow
 def test_money_in_the_outcome(words, bills, capsys):
     with serving(words=6) as server:
         assert run(*words, *teacher(server.url), "--json") == 0
@@ -173,6 +176,7 @@ with Store.open(folder) as store:
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_forgets_nothing_that_was_billed(
     bills, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

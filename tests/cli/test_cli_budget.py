@@ -6,6 +6,8 @@ import json
 import shlex
 from pathlib import Path
 
+import pytest
+
 from potstill.store import Store
 
 RUN = [
@@ -42,6 +44,7 @@ def completions(out: Path) -> int:
         return sum(1 for _ in store.completions.iterate())
 
 
+@pytest.mark.slow
 def test_a_run_stops_at_its_budget_and_goes_on_with_a_larger_one(here: Path, potstill) -> None:
     undisturbed = potstill(*RUN, "--out", "whole", "--json")
     assert undisturbed.code == 0, undisturbed.err
@@ -90,6 +93,7 @@ def test_wrong_flags_are_refused(here: Path, potstill) -> None:
     assert "invalid choice" in potstill(*RUN, "--truncated", "hide").err
 
 
+@pytest.mark.slow
 def test_a_run_may_train_with_what_was_paid_for(here: Path, potstill) -> None:
     undisturbed = potstill(*RUN, "--out", "whole", "--json")
     part = potstill(

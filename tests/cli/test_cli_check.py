@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 GOOD = """
 from potstill.models.model import Trainable
 from potstill.records import Stage
@@ -39,6 +41,7 @@ def test_a_method_that_breaks_a_rule_fails_and_the_rule_is_named(potstill, tmp_p
     assert [f["problem"] for f in failed] == ["the same problems in another order gave other rows"]
 
 
+@pytest.mark.slow
 def test_a_method_that_raises_fails_with_the_line_of_its_file(potstill, tmp_path):
     file = tmp_path / "my_method.py"
     file.write_text(GOOD.replace("    rows = ", '    raise ValueError("oops")\n    rows = '))

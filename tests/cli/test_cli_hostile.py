@@ -97,6 +97,7 @@ def test_whole_characters_outside_the_first_plane_are_read(here: Path, potstill)
 EXPORT = ["export", "--arm", "sft", "--format", "trl"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "place"),
     [
@@ -119,6 +120,7 @@ def test_an_output_that_can_not_be_written(
     assert not list((here / "nested").iterdir())
 
 
+@pytest.mark.slow
 def test_a_mistaken_setting_does_not_keep_the_folder(here: Path, potstill) -> None:
     failed = potstill(*RUN, "--quiet", "--set", "n=0")
     assert failed.code == 2

@@ -40,6 +40,7 @@ def put(path: Path, rows: list[Any]) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_counts_of_the_real_recordings_are_the_files_own(
     shared_data: Path, tmp_path: Path, potstill
 ) -> None:
@@ -250,6 +251,7 @@ def test_a_trace_file_that_was_changed_is_refused_by_line(tmp_path: Path) -> Non
         read_traces(str(tmp_path / "a.jsonl"), mapping={"x": "y"})
 
 
+@pytest.mark.slow
 def test_skip_bad_in_a_run_lists_the_rows_and_says_so(here: Path, potstill) -> None:
     rows = [{"question": q, "answer": a} for q, a in (("Add 2 and 3.", "5"), ("Add 4 and 5.", "9"))]
     put(here / "p.jsonl", [rows[0], "{broken\n", rows[1]])

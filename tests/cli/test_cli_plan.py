@@ -73,6 +73,7 @@ def test_a_plan_leaves_bad_rows_out_and_says_so(forty: Path, potstill) -> None:
     assert data["problems"] == 40 and "1 of train.jsonl" in data["notes"][0]
 
 
+@pytest.mark.slow
 def test_a_pilot_measures_and_the_run_does_not_pay_for_it_again(forty: Path, potstill) -> None:
     with serving(words=6) as server:
         flags = [*FLAGS, "--teacher", f"openai:test-model?url={server.url}", "--quiet"]
@@ -95,6 +96,7 @@ def test_a_pilot_measures_and_the_run_does_not_pay_for_it_again(forty: Path, pot
         assert not idle.served
 
 
+@pytest.mark.slow
 def test_a_pilot_keeps_to_the_budget(forty: Path, potstill) -> None:
     with serving(words=6) as server:
         flags = [*FLAGS, "--teacher", f"openai:test-model?url={server.url}", "--quiet"]

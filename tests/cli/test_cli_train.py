@@ -48,6 +48,7 @@ def run(capsys, *words):
     return code, said.out, said.err
 
 
+@pytest.mark.slow
 def test_a_run_without_an_arm_names_its_arms(finished, tmp_path, potstill):
     words = ["train", "--rows", finished, "--student", "world:student", "--out", tmp_path / "out"]
     unnamed = potstill(*words)
@@ -106,6 +107,7 @@ def test_a_bad_row_says_what_is_bad_and_no_column_that_is_right_is_renamed(tmp_p
     assert "rename the columns" not in error.value.fix
 
 
+@pytest.mark.slow
 def test_entries_are_kept_once_and_distilled_from(tmp_path, tiny_checkpoint, capsys):
     rows = write(
         tmp_path / "rows.jsonl", [{"prompt": q, "completion": f"{q} 1 + 2 = 3."} for q in QUESTIONS]
@@ -214,6 +216,7 @@ def test_a_prefix_is_how_the_answer_begins(tmp_path):
         read_rows(write(tmp_path / "rows.jsonl", [{**ROWS["completion"], "prefix": 3}]))
 
 
+@pytest.mark.slow
 def test_a_step_is_learnt_without_what_it_follows(tmp_path, tiny_checkpoint, capsys):
     counted = {}
     for name, prefix in (("bare", ""), ("step", "Ned has ten shells, so ")):
@@ -240,6 +243,7 @@ def test_a_step_is_learnt_without_what_it_follows(tmp_path, tiny_checkpoint, cap
     assert counted["step"][0] == counted["bare"][0] and counted["step"][1] > counted["bare"][1]
 
 
+@pytest.mark.slow
 def test_a_teacher_behind_a_server_is_enough_where_it_scores(
     tmp_path, tiny_checkpoint, capsys, monkeypatch
 ):
@@ -394,6 +398,7 @@ def test_no_more_entries_are_kept_than_there_are(tmp_path, tiny_checkpoint, caps
     assert code == 0 and json.loads(out)["k"] == vocabulary, "and it is known again"
 
 
+@pytest.mark.slow
 def test_problems_are_asked_by_the_prompt_that_is_given(tmp_path, tiny_checkpoint, capsys):
     rows = write(tmp_path / "rows.jsonl", [{"question": QUESTIONS[0], "answer": "10"}])
     assert [trace.prompt for trace in pose_problems(rows, 0, prompt="So: {question}")] == [
@@ -442,6 +447,7 @@ def test_problems_alone_are_not_enough_for_a_share_of_rollouts(tmp_path, tiny_ch
     assert code == 2 and "a share learns rows too" in err and "--set on_policy_fraction=1" in err
 
 
+@pytest.mark.slow
 def test_a_loss_of_the_students_own_text_on_given_rows_is_noted(tmp_path, tiny_checkpoint, capsys):
     rows = write(tmp_path / "rows.jsonl", [ROWS["completion"]])
     words = ("--objective", "opd", "--teacher", tiny_checkpoint, "--set", "max_steps=1", "--json")
@@ -458,6 +464,7 @@ def test_a_loss_of_the_students_own_text_on_given_rows_is_noted(tmp_path, tiny_c
     assert code == 0 and json.loads(out)["notes"] == []
 
 
+@pytest.mark.slow
 def test_losses_are_told_as_means_over_tenths(tmp_path, tiny_checkpoint, capsys):
     rows = write(
         tmp_path / "rows.jsonl", [{"prompt": q, "completion": f"{q} 1."} for q in QUESTIONS]

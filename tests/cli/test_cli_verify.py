@@ -137,6 +137,7 @@ def test_columns_are_named_with_map(problems: Path, tmp_path: Path, potstill) ->
     )
 
 
+@pytest.mark.slow
 def test_gsm8k_recorded_models(shared_data: Path, potstill) -> None:
     file = shared_data / "gsm8k" / "example_model_solutions.jsonl"
     done = potstill("verify", "--problems", file, "--answers", file, "--json", "--quiet")
@@ -147,6 +148,7 @@ def test_gsm8k_recorded_models(shared_data: Path, potstill) -> None:
     ] * 4
 
 
+@pytest.mark.slow
 def test_a_solution_that_fails_its_tests_is_told_with_the_test(tmp_path: Path, potstill) -> None:
     if all(map(sandbox.sandbox_obstacle, sandbox.KINDS)):
         pytest.skip(

@@ -79,6 +79,7 @@ def test_the_same_verifier_says_the_same(run: Path, potstill) -> None:
     assert "0 of " in potstill("verify", "--again", run, "--quiet").out
 
 
+@pytest.mark.slow
 def test_a_changed_verifier_changes_verdicts_and_the_next_run_goes_by_them(
     run: Path, potstill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +112,7 @@ def test_a_changed_verifier_changes_verdicts_and_the_next_run_goes_by_them(
         assert {s.role for s in again} <= {"evaluation"}
 
 
+@pytest.mark.slow
 def test_again_at_the_same_version_replaces_what_was_judged(
     run: Path, potstill, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -261,6 +261,7 @@ IDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", IDS)
 def test_ids_of_files_that_were_read_before_are_the_same(spec: str, shared_data: Path) -> None:
     assert load(f"recorded:{shared_data}/{spec}").id == IDS[spec]

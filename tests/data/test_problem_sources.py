@@ -47,6 +47,7 @@ def test_an_unknown_prefix_and_an_empty_source_are_refused() -> None:
         problems.load("world:total", extra={"world": lambda rest: []})
 
 
+@pytest.mark.slow
 def test_gym_items_are_the_same_for_a_seed_and_share_nothing_with_its_neighbour() -> None:
     pytest.importorskip("reasoning_gym")
     first, again, other = (
@@ -66,6 +67,7 @@ def test_gym_seeds_of_neighbours_are_far_apart() -> None:
     assert min(b - a for a, b in pairwise(seeds)) > 1_000
 
 
+@pytest.mark.slow
 def test_gym_uses_the_scorer_where_the_task_has_one() -> None:
     pytest.importorskip("reasoning_gym")
     [plain] = problems.load("gym:gcd?size=1")
@@ -87,6 +89,7 @@ def test_gym_uses_the_scorer_where_the_task_has_one() -> None:
     assert verifiers.check_gold([plain, scored]) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "attack"),
     [

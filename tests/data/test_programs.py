@@ -59,6 +59,7 @@ def test_mbpp(tmp_path):
     assert load(tmp_path, newer)[0].tests == ("import math", *MBPP["test_list"])
 
 
+@pytest.mark.slow
 def test_their_solutions_are_checked(tmp_path):
     if all(map(sandbox.sandbox_obstacle, sandbox.KINDS)):
         pytest.skip(

@@ -78,6 +78,7 @@ FIELDS = {
 TRACE = st.builds(Trace, **FIELDS, rejected=st.none() | st.builds(Trace, **FIELDS))
 
 
+@pytest.mark.slow
 @given(TRACE)
 @settings(max_examples=150, deadline=None)
 def test_round_trip_loses_nothing(trace: Trace):

@@ -40,6 +40,7 @@ def test_a_file_gives_the_results_back(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_equal_results_are_equal_bytes_and_no_temporary_file_stays(tmp_path: Path) -> None:
     for name in ("a.json", "b.json"):
         save(results(), tmp_path / name)

@@ -267,6 +267,7 @@ def test_merging_classes_never_enlarges_gold(beta):
     assert (transport.gold(x, beta=beta).values_N <= whole + 1e-12).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in ALL if n != "multilevel"])
 def test_gradients_against_finite_differences(name):
     function, constants = ALL[name]
@@ -280,6 +281,7 @@ def test_gradients_against_finite_differences(name):
     assert torch.autograd.gradcheck(loss, wanted)
 
 
+@pytest.mark.slow
 def test_multilevel_gradient_where_the_plan_is_held_constant():
     x = random(sequences=1)
     function = transport.multilevel_ot
@@ -475,6 +477,7 @@ def test_a_token_keeps_its_partner_over_the_sequence():
     assert transport.multilevel_ot(x, ce=0, log=0, sequence=0).values_N.sum() > 0.1
 
 
+@pytest.mark.slow
 def test_plan_meets_its_marginals_and_is_the_best():
     torch.manual_seed(0)
     cost = torch.rand(6, 4, dtype=torch.float64)

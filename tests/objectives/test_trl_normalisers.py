@@ -68,6 +68,7 @@ def stepped(name, parts, monkeypatch, longest):
     return seen, len(tosses)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "by"), [("gkd.GKD", 20), ("iw_opd.IWOPD", 40), ("gold.GOLD", 40)])
 def test_written_tokens_are_divided_by_the_data_sets(name, by, parts, monkeypatch):
     """The normaliser is counted before anything is written: five tokens of four rows, however much is written.

@@ -97,6 +97,7 @@ def exported(run: Path, folder: Path, *more: str) -> str:
     return (folder / "data" / "README.md").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_the_card_of_a_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = exported(run, tmp_path)
     rows = (tmp_path / "data" / "train.jsonl").read_text().splitlines()
@@ -125,6 +126,7 @@ def test_the_card_of_a_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     )  # no folder of this machine, no link of a model
 
 
+@pytest.mark.slow
 def test_the_recipe_in_the_card_makes_the_same_rows(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -157,6 +157,7 @@ def test_problems_are_chosen_by_hash_and_a_larger_choice_holds_the_smaller() -> 
     assert choose_problems(list(reversed(problems)), 5) == list(reversed(few))
 
 
+@pytest.mark.slow
 def test_a_dry_drive_repeats_itself() -> None:
     recipe: Recipe = from_data({**BASE, "method": "orion", "values": {"n": 4}})
     problems, _ = load_recipe_problems(recipe)

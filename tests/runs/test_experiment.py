@@ -285,6 +285,7 @@ def test_the_same_call_again_asks_nobody_trains_nothing_and_says_the_same(whole,
     assert is_finished(out)
 
 
+@pytest.mark.slow
 def test_another_folder_gives_the_same_outcome(whole, tmp_path):
     made, _, results = whole
     assert outcome(execute(made, tmp_path / "other", threads=1)) == outcome(results)
@@ -361,6 +362,7 @@ def test_stopped_at_every_report_in_turn_it_ends_the_same(undisturbed, tmp_path)
             return
 
 
+@pytest.mark.slow
 def test_training_problems_that_are_evaluated_on_stop_the_run_or_are_dropped(
     teacher, tiny_checkpoint, tmp_path
 ):
@@ -407,6 +409,7 @@ def test_a_student_without_weights_and_a_stage_without_rows_are_explained(
     assert not is_finished(tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_without_evaluation_problems_only_the_arm_is_trained(teacher, tiny_checkpoint, tmp_path):
     results = execute(small(teacher, evaluate={}), tmp_path, threads=1)
     assert results.evaluations == {} and not results.comparisons
@@ -414,6 +417,7 @@ def test_without_evaluation_problems_only_the_arm_is_trained(teacher, tiny_check
     assert [s.operator for s in results.funnels["sft"].steps][:2] == ["problems", "sample"]
 
 
+@pytest.mark.slow
 def test_a_failed_generation_is_final_until_it_is_asked_for_again(
     teacher, tiny_checkpoint, tmp_path
 ):

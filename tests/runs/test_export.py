@@ -219,6 +219,7 @@ def test_trl_takes_the_rows(
             assert text.split("</think>")[-1].strip() in told[name]
 
 
+@pytest.mark.slow
 def test_dpo_trainer_prepares_preference_rows(tmp_path: Path, tiny_checkpoint: Path) -> None:
     """TRL's own data processing and one step of its DPO training on what --pairs made."""
     trl = pytest.importorskip("trl", reason="needs the extra potstill[dev]")

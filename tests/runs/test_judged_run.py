@@ -71,6 +71,7 @@ def recipe(tmp_path: Path, **roles: str) -> Any:
     return from_data(data)
 
 
+@pytest.mark.slow
 def test_the_judge_chooses_the_rows_and_measures(tmp_path: Path, asked: list[str]) -> None:
     out = tmp_path / "out"
     experiment.execute(recipe(tmp_path, judge="judge:"), out, threads=1)

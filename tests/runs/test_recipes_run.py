@@ -34,6 +34,7 @@ def hesitant(request: Request) -> str:
     return f"{STEPS} So \\boxed{{{gold if 'Reference solution:' in text else int(gold) + 1}}}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "arch"), [("orion-qwen2.5-7b", "qwen2"), ("orion-qwen3-0.6b", "qwen3")]
 )

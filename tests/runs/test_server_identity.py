@@ -24,6 +24,7 @@ def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return [*told.split(), "--set", "training.max_steps=1", "--threads", "1", "--quiet"]
 
 
+@pytest.mark.slow
 def test_another_port_and_pace_is_the_same_run_and_another_model_is_not(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

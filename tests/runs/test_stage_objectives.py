@@ -19,6 +19,7 @@ PLAIN = {
 }
 
 
+@pytest.mark.slow
 def test_an_arm_distils_from_the_runs_teacher(tmp_path):
     config = {"objective": "jsd", "beta": 0.5, "teacher": "teacher"}
     training = {"max_steps": 1, "packing": True, "objective_config": config}

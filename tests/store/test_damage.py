@@ -189,6 +189,7 @@ def test_a_text_that_is_no_utf8_any_more(tmp_path: Path):
     assert (done, len(kept)) == ((19, 1), 19)
 
 
+@pytest.mark.slow
 def test_index_and_table_both_damaged(tmp_path: Path):
     path = filled(tmp_path / "run")
     index = pages_of(path, "sqlite_autoindex_completions_1")

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import child
+import pytest
 from store_fakes import Planner, ask
 
 from potstill.runs import manifest
@@ -93,6 +94,7 @@ def check_whole(stored: set[str]) -> None:
         assert all(len(stored & batch) in (0, len(batch)) for batch in rest)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(tmp_path: Path):
     calm, calm_log = tmp_path / "calm", tmp_path / "calm.log"
     with started(calm, calm_log) as process:
@@ -156,6 +158,7 @@ def run_and_die(folder: Path, statement: int) -> bool:
     return child.reap(forked) == 0
 
 
+@pytest.mark.slow
 def test_killed_before_every_single_statement(tmp_path: Path):
     seen = set()
     statement = 0

@@ -112,6 +112,7 @@ def test_killed_and_resumed_is_the_same_run(name):
         killed_then_resumed(name, whole, stop)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "calls"), [("orion", 4, 23), ("retro_search", 12, 30), ("lema", 2, 38)]
 )

@@ -459,6 +459,7 @@ def test_on_gpus_objects_still_go_between_cpus_and_each_process_has_its_own(
     assert BackendConfig(backend).get_device_backend_map() == {"cuda": "nccl", "cpu": "gloo"}
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_shared_out_weights_is_not_taken_up_with_whole_ones(
     tiny_checkpoint, tmp_path
 ):

@@ -115,6 +115,7 @@ def test_it_equals_a_loop_written_by_hand(tiny_checkpoint, tmp_path, size):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_it_learns_eight_rows_by_heart_and_stops_by_itself(tiny_checkpoint, tmp_path):
     traces = [t.annotate(weight=1.0, spans=(), finish_reason="stop") for t in rows()]
     done = fit(
@@ -161,6 +162,7 @@ def test_the_report_counts_steps_rows_and_tokens(tiny_checkpoint, tmp_path):
     assert 0 < done.seconds < 60
 
 
+@pytest.mark.slow
 def test_it_prints_nothing_and_leaves_threads_and_dice_alone(
     tiny_checkpoint, tmp_path, capfd, monkeypatch
 ):
@@ -258,6 +260,7 @@ def test_a_finished_student_is_not_trained_again_even_without_its_start(tmp_path
     assert again == done and weights(tmp_path / "out") == before
 
 
+@pytest.mark.slow
 def test_a_finished_student_of_another_start_is_refused(tmp_path):
     start = make_checkpoint(tmp_path / "start")
     other = make_checkpoint(tmp_path / "other")
@@ -273,6 +276,7 @@ def test_a_finished_student_of_another_start_is_refused(tmp_path):
     assert fit(rows(), moved, tmp_path / "out", settings) == done
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_training_is_refused(tiny_checkpoint, tmp_path):
     fit(rows(), tiny_checkpoint, tmp_path / "out", TrainingSettings(max_steps=1))
     with pytest.raises(
@@ -325,6 +329,7 @@ def test_a_folder_from_before_what_was_trained_was_written_is_refused_without(
         fit(rows(), tiny_checkpoint, tmp_path / "out", TrainingSettings(max_steps=2))
 
 
+@pytest.mark.slow
 def test_a_folder_is_free_again_where_the_objective_refused(tiny_checkpoint, tmp_path):
     """A constant out of its range comes out at the first step: the corrected one may use the same folder."""
     with pytest.raises(ConfigError, match="power=-1 of length_balanced"):
@@ -363,6 +368,7 @@ def test_a_loss_that_is_no_number_stops_naming_the_step(tiny_checkpoint, tmp_pat
     assert not (tmp_path / "out" / "fit.json").exists()
 
 
+@pytest.mark.slow
 def test_bad_rows_stop_before_anything_is_trained(tiny_checkpoint, tmp_path):
     long = [Trace(Problem("l", "q"), "q", text="Ned " * 600, finish_reason="stop"), *rows()]
     with pytest.raises(StageError, match="1 of 9 rows longer than max_length=512"):
@@ -387,6 +393,7 @@ def test_bad_rows_stop_before_anything_is_trained(tiny_checkpoint, tmp_path):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ["qwen2", "qwen3"])
 def test_one_lora_step_on_each_architecture_of_the_recipes(tmp_path, arch):
     start = make_checkpoint(tmp_path / "start", arch, tie_word_embeddings=arch == "qwen3")
@@ -431,6 +438,7 @@ def test_unknown_lora_targets_name_the_layers_there_are(tiny_checkpoint, tmp_pat
     assert "q_proj" in error.value.available
 
 
+@pytest.mark.slow
 def test_the_stored_dtype_is_the_starts_unless_asked(tmp_path):
     start = make_checkpoint(tmp_path / "start")
     half = AutoModelForCausalLM.from_pretrained(start, dtype=torch.bfloat16)

@@ -310,6 +310,7 @@ def test_a_reward_is_known_by_what_it_does():
     assert reward_id(SimpleNamespace(id="brevity-100")) == "brevity-100"
 
 
+@pytest.mark.slow
 def test_a_pair_with_a_refused_side_is_left_out_and_counted(tmp_path, tiny_checkpoint):
     bad = pairs()
     for at, text in ((0, "  "), (1, "x <|im_end|> y")):

@@ -30,6 +30,7 @@ with output_dir.claim(Path(sys.argv[1]), sys.argv[2], StudentKey({})):
 """
 
 
+@pytest.mark.slow
 def test_a_second_training_is_refused_until_the_first_is_dead(
     tiny_checkpoint, tmp_path, monkeypatch
 ):
@@ -59,6 +60,7 @@ def test_what_another_process_has_just_trained_is_not_trained_again(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [output_dir.FIT_FILE]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EIO])
 def test_file_systems_of_clusters(tiny_checkpoint, tmp_path, monkeypatch, code):
     """Without locks; and, as on NFS, no folder goes while a file in it is open."""

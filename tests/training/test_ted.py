@@ -53,6 +53,7 @@ def first(tiny_checkpoint, teacher, tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 def test_the_first_stage_moves_filters_and_no_student(tiny_checkpoint, teacher, first):
     folder, done = first
     before, after = (
@@ -91,6 +92,7 @@ def test_a_killed_first_stage_ends_with_the_same_filters(tiny_checkpoint, teache
     assert ends[0] == ends[1]
 
 
+@pytest.mark.slow
 def test_the_second_begins_with_them_and_leaves_the_teacher_s(
     tiny_checkpoint, teacher, first, tmp_path
 ):
@@ -121,6 +123,7 @@ def test_the_second_begins_with_them_and_leaves_the_teacher_s(
     assert not (tmp_path / "out" / PROJECTORS).exists()
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_refused(tiny_checkpoint, teacher, first, tmp_path):
     student = load_student(tiny_checkpoint, SETTINGS)
     with pytest.raises(StageError, match="other layers or widths"):

@@ -35,6 +35,7 @@ def losses(start, folder, dropout):
     return [step["loss"] for step in step_records(loop.state)]
 
 
+@pytest.mark.slow
 def test_each_process_drops_out_by_dice_of_its_own(tiny_checkpoint, tmp_path, monkeypatch):
     """The same rows in both, so what differs is what was dropped."""
     plain, first = (losses(tiny_checkpoint, tmp_path, dropout) for dropout in (0.0, 0.3))

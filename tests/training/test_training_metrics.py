@@ -138,6 +138,7 @@ def test_answers_that_are_gone():
     assert "answered has fallen" in metrics.find_alarm(step) and metrics.find_alarm(step[:-1]) == ""
 
 
+@pytest.mark.slow
 def test_a_training_that_goes_nan_leaves_its_batch_behind(tiny_checkpoint, tmp_path):
     wild = TrainingSettings(
         num_train_epochs=40,
@@ -162,6 +163,7 @@ def test_a_training_that_goes_nan_leaves_its_batch_behind(tiny_checkpoint, tmp_p
     assert not (tmp_path / "out" / "fit.json").exists()
 
 
+@pytest.mark.slow
 def test_a_collapse_stops_with_the_step(tiny_checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(
         metrics, "find_alarm", lambda records: "it snows" if len(records) == 3 else ""
@@ -173,6 +175,7 @@ def test_a_collapse_stops_with_the_step(tiny_checkpoint, tmp_path, monkeypatch):
     assert (tmp_path / "out" / "training" / "stopped-3" / "batch.json").is_file()
 
 
+@pytest.mark.slow
 def test_steps_are_stored_with_what_was_seen(tiny_checkpoint, teacher, tmp_path):
     config = ObjectiveConfig(
         "jsd", teacher=teacher, on_policy_fraction=0.5, max_new_tokens=8, eval_steps=2, eval_rows=2
@@ -210,6 +213,7 @@ def test_steps_are_stored_with_what_was_seen(tiny_checkpoint, teacher, tmp_path)
     assert {"eval_own_teacher_entropy", "eval_rows_forward_kl"} <= set(look)
 
 
+@pytest.mark.slow
 def test_a_teacher_that_is_the_student_is_no_distance_away(tiny_checkpoint, tmp_path):
     config = ObjectiveConfig("forward_kl", teacher=tiny_checkpoint, max_new_tokens=6)
     fit(
@@ -241,6 +245,7 @@ def test_looking_changes_nothing(tiny_checkpoint, teacher, tmp_path):
     assert weights(tmp_path / "often") == weights(tmp_path / "never")
 
 
+@pytest.mark.slow
 def test_plain_supervised_training_is_not_looked_at(tiny_checkpoint, tmp_path):
     fit(traces(), tiny_checkpoint, tmp_path / "out", TrainingSettings(max_steps=2))
     assert not [
@@ -251,6 +256,7 @@ def test_plain_supervised_training_is_not_looked_at(tiny_checkpoint, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_rewards_are_told(tiny_checkpoint, tmp_path):
     config = ObjectiveConfig(
         "grpo", on_policy_fraction=1.0, num_generations=2, max_new_tokens=6, reward=vowels

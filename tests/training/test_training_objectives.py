@@ -50,6 +50,7 @@ def prepared(start, traces, config, *, model=None):
 FAST = ("sft", "forward_kl", "dpo", "kto", "minillm", "dskd", "teacher_cache")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_except(FAST, [*OFFLINE, "teacher_cache"]))
 def test_every_offline_objective_moves_the_weights_by_finite_steps(tiny_checkpoint, tmp_path, name):
     config = learnt(name, tmp_path)
@@ -71,6 +72,7 @@ def test_every_offline_objective_moves_the_weights_by_finite_steps(tiny_checkpoi
     assert len(moved) > 0.9 * len(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", slow_except(("sft", "redi"), ["sft", "dpo", "redi", "forward_kl", "teacher_cache"])
 )
@@ -176,7 +178,8 @@ def stop_at(step):
     return progress
 
 
-@pytest.mark.parametrize("name", slow_except(("dpo",), ["dpo", "redi", "teacher_cache", "taid"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dpo", "redi", "teacher_cache", "taid"])
 def test_after_a_kill_the_weights_are_those_of_an_undisturbed_run(tiny_checkpoint, tmp_path, name):
     config = learnt(name, tmp_path)
     settings = TrainingSettings(
@@ -229,6 +232,7 @@ def test_another_task_in_the_same_folder_is_refused(tiny_checkpoint, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_dora_trains_lengths_too_and_is_stored_merged(tiny_checkpoint, tmp_path):
     from safetensors.torch import load_file
 
@@ -249,6 +253,7 @@ def test_dora_trains_lengths_too_and_is_stored_merged(tiny_checkpoint, tmp_path)
     assert any(not torch.equal(plain[name], merged[name]) for name in plain)
 
 
+@pytest.mark.slow
 def test_stored_entries_outlive_their_teacher(tiny_checkpoint, tmp_path):
     import shutil
 

@@ -27,6 +27,7 @@ def test_they_are_small_and_load_with_transformers():
         assert AutoTokenizer.from_pretrained(CHECKPOINTS / who).chat_template
 
 
+@pytest.mark.slow
 def test_the_teacher_is_right_and_long_the_student_errs_in_form():
     taught = verify(sample(world_model("teacher", 1), PROBLEMS, temperature=0.6))
     own = verify(sample(world_model("student", 1), PROBLEMS, n=2, temperature=0.6))
@@ -40,6 +41,7 @@ def test_the_teacher_is_right_and_long_the_student_errs_in_form():
     ) / len(own)
 
 
+@pytest.mark.slow
 def test_the_student_continues_what_was_begun():
     student, went_on = world_model("student", 1), 0
     for blank_one in PROBLEMS[:10]:

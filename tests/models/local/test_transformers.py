@@ -66,6 +66,7 @@ def test_greedy_is_what_generate_gives(tmp_path: Path, arch: str, penalty: float
     assert len(set(ours)) == len(PROMPTS)
 
 
+@pytest.mark.slow
 def test_rows_that_end_early_leave_the_others_alone(
     model: TransformersModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,6 +93,7 @@ def test_the_permit_decides_what_a_batch_holds() -> None:
         assert [[place for place, _ in portion] for portion in portions] == [[0, 1], [2, 3]]
 
 
+@pytest.mark.slow
 def test_a_batch_gives_signs_of_life_with_what_the_server_says(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

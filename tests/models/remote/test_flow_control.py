@@ -89,6 +89,7 @@ CALL = st.tuples(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     calls=st.lists(CALL, max_size=25),
@@ -453,6 +454,7 @@ def test_a_slot_wakes_one_call_however_many_wait():
     assert steps_of(4000) < 1.1 * steps_of(200)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize(
     ("cap", "latency", "count"), [(64, 0.05, 1000), (256, 2.0, 2048), (8, 0.2, 400)]
@@ -470,6 +472,7 @@ def test_five_in_a_hundred_refused_at_random_cost_at_most_half_as_much_again(
     assert run(took(0.05)) <= 1.5 * run(took(0.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cap", "capacity"), [(64, 16), (256, 16), (16, 8), (64, 60)])
 def test_concurrency_finds_what_the_server_bears(cap, capacity):
     async def main():
@@ -485,6 +488,7 @@ def test_concurrency_finds_what_the_server_bears(cap, capacity):
     assert refused < 0.25
 
 
+@pytest.mark.slow
 def test_it_backs_off_from_a_server_that_is_down_and_recovers():
     async def main():
         flow, server = (

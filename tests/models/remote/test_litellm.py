@@ -127,6 +127,7 @@ def test_a_prompt_beyond_the_context_is_an_error_of_its_own(litellm: Any) -> Non
     assert long.error.startswith("context: ") and short.error == ""
 
 
+@pytest.mark.slow
 def test_retry_after_is_obeyed(litellm: Any) -> None:
     with serving(retry_after=0.6) as server:
         server.next.append("429")
@@ -154,6 +155,7 @@ def test_what_fails_for_all_stops_and_shows_no_key(
             through(server).write([Request(Q)])
 
 
+@pytest.mark.slow
 def test_a_server_that_is_not_there_stops(litellm: Any) -> None:
     with pytest.raises(ModelError, match="can't be reached"):
         load("litellm:openai/m?url=http://127.0.0.1:9/v1&deadline=1").write([Request(Q)])
@@ -212,6 +214,7 @@ def test_a_seed_is_left_out_where_the_vendor_takes_none(monkeypatch: pytest.Monk
     )
 
 
+@pytest.mark.slow
 def test_a_run_with_a_vendor_as_teacher(
     litellm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

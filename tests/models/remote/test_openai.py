@@ -357,6 +357,7 @@ def test_what_is_in_flight_when_the_stream_is_closed_is_recorded() -> None:
     assert purse.attempts and all(attempt.billed for attempt in purse.attempts)
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_it_at_once() -> None:
     code = """if True:
         import itertools, sys

@@ -207,6 +207,7 @@ def test_an_unreachable_server_says_what_was_tried(monkeypatch: pytest.MonkeyPat
     assert url in str(error.value) and "tries within" in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(error_messages, "OUTAGE_SECONDS", 0.3)
     with serving() as server:

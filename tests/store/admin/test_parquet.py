@@ -203,6 +203,7 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(
     assert not list(store.folder.rglob("*.part"))
 
 
+@pytest.mark.slow
 def test_many_traces_come_in_groups(tmp_path: Path):
     many = [
         Trace(PROBLEM, "q", f"text {i}", operator="sample")

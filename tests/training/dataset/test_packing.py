@@ -6,6 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
 from learning_rows import learnt, pairs, rows
+from slow_cases import slow_except
 from tiny import tiny_checkpoint as make_checkpoint
 from transformers import AutoModelForCausalLM
 
@@ -112,7 +113,11 @@ def test_the_check_finds_a_model_that_mixes_rows(model):
 
 
 @pytest.mark.parametrize(
-    "name", ["sft", "length_balanced", "dpo", "redi", "forward_kl", "teacher_cache", "kto"]
+    "name",
+    slow_except(
+        ("sft", "dpo"),
+        ["sft", "length_balanced", "dpo", "redi", "forward_kl", "teacher_cache", "kto"],
+    ),
 )
 def test_losses_and_gradients_of_every_kind_are_unpacked_ones_to_1e_6(
     tiny_checkpoint, tmp_path, name
@@ -145,6 +150,7 @@ def dataset_for(start, traces, config):
     return build_dataset(traces, template, start, TrainingSettings(), config)
 
 
+@pytest.mark.slow
 def test_a_packed_training_ends_where_an_unpacked_one_does(tiny_checkpoint, tmp_path):
     settings = TrainingSettings(
         num_train_epochs=3, batch_size=4, learning_rate=1e-3, group_by_length=False, threads=1

@@ -113,6 +113,7 @@ def counts_of_moments(start, folder, plan, **more):
     return [next(iter(one)) for one in seen if len(one) == 1], forgotten
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
 def test_the_optimizer_forgets_where_more_goes(tiny_checkpoint, tmp_path, kind):
     """As in the paper; the second plan takes hundredths, and takes them all at once: after that nothing goes."""
@@ -167,6 +168,7 @@ def test_a_kill_between_two_resets_changes_nothing(tiny_checkpoint, tmp_path):
     )  # step 4 was made anew
 
 
+@pytest.mark.slow
 def test_in_a_training_fewer_tokens_count_from_step_to_step(tiny_checkpoint, tmp_path):
     """The constants are the stage's, the steps of an epoch the training's; a killed one goes on as it was."""
     config = ObjectiveConfig("implicit_cot", options={"per_epoch": 2, "smoothing": math.inf})

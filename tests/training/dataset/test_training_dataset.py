@@ -41,6 +41,7 @@ def row(length, trace_index=0, **columns):
     return TokenizedRow.of(trace_index, range(length), weights, 1, columns)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("repeats", [4, 40])
 def test_a_token_takes_at_most_12_bytes(repeats):
     template, rows = read_chat_template(tiny_tokenizer()), traces(300, repeats)

@@ -255,6 +255,7 @@ def test_gkd_tosses_once_a_step(student, teacher):
     assert again == wrote
 
 
+@pytest.mark.slow
 def test_distillm_s_buffer_grows_is_used_and_is_kept_by_a_checkpoint(student, teacher):
     model, template = student
     config = ObjectiveConfig(
@@ -286,6 +287,7 @@ def test_distillm_s_buffer_grows_is_used_and_is_kept_by_a_checkpoint(student, te
     assert roll._adaptive_share == AdaptiveShare(1.0, 2.2)
 
 
+@pytest.mark.slow
 def test_student_and_teacher_mixed_draw_from_the_mixture(student, teacher):
     """Both caches, rows that end at different times: each said log-probability is that of a fresh forward pass."""
     model, template = student
@@ -383,6 +385,7 @@ def test_two_writers_leave_the_student_s_own_share_behind(student, teacher):
     assert completions(alone[0]) != completions(batch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ("grpo", "sapo", "vespo"))
 def test_a_policy_gradient_near_a_reference_starts_at_it(tiny_checkpoint, objective):
     """New text is compared with the student as it began: k3 is 0 at first; with adapters, the student without them."""
@@ -501,6 +504,7 @@ def test_after_a_kill_the_weights_are_those_of_an_undisturbed_run(
     assert weights(out) != weights(tiny_checkpoint)
 
 
+@pytest.mark.slow
 def test_what_is_written_once_is_learnt_in_several_steps(tiny_checkpoint, tmp_path, monkeypatch):
     asked, plain = [], Rollouts._roll_out_batch
     monkeypatch.setattr(
@@ -532,6 +536,7 @@ def test_what_is_written_once_is_learnt_in_several_steps(tiny_checkpoint, tmp_pa
     assert [step["clipped"] > 0 for step in steps] == [False, True, True, False, True]
 
 
+@pytest.mark.slow
 def test_taid_moves_once_a_step_with_the_step_s_loss(tiny_checkpoint, teacher, tmp_path):
     moving = ConstantSchedules(ObjectiveConfig("taid", teacher=teacher, max_new_tokens=8))
     seen = []

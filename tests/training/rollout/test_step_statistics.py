@@ -60,6 +60,7 @@ def kto(folder, reference=None):
     return model, made, made.with_reference_values(model, dataset), dataset
 
 
+@pytest.mark.slow
 def test_kl_is_the_mean_over_mismatched_rows_of_the_whole_step(tmp_path):
     other = made_tiny(tmp_path / "other", seed=2)
     model, made, ready, rows = kto(tmp_path, other)
@@ -171,6 +172,7 @@ def test_labels_are_of_rows():
         ObjectiveConfig("kto", on_policy_fraction=1)
 
 
+@pytest.mark.slow
 def test_kto_of_single_labelled_completions(tiny_checkpoint, tmp_path):
     """Labels, or verdicts, say which are right; without either they are refused."""
     labels = [bool(i % 3) for i in range(8)]

@@ -172,6 +172,7 @@ def test_an_unfinished_one_is_begun_anew_over_several_shards(tmp_path, monkeypat
         assert np.array_equal(mine.columns["cached_ids"], theirs.columns["cached_ids"])
 
 
+@pytest.mark.slow
 def test_pairs_get_entries_on_both_sides(tmp_path):
     start = make_checkpoint(tmp_path / "student")
     config = ObjectiveConfig("distillm2", teacher_cache=stored(tmp_path))
@@ -190,6 +191,7 @@ def test_it_needs_something_to_store(tmp_path, tiny_checkpoint):
         )
 
 
+@pytest.mark.slow
 def test_all_entries_of_a_training_equal_the_teachers_own_distribution(tmp_path):
     """With every entry kept, stored and live distillation are one thing, to half precision."""
     start = make_checkpoint(tmp_path / "student")
@@ -214,6 +216,7 @@ def test_all_entries_of_a_training_equal_the_teachers_own_distribution(tmp_path)
     assert from_disk.key != live.key
 
 
+@pytest.mark.slow
 def test_a_teachers_padded_head_gives_no_entry_that_a_student_lacks(tmp_path):
     """Sizes of one family pad their heads to different widths; what no tokenizer knows is not stored."""
     start = make_checkpoint(tmp_path / "student")

@@ -60,13 +60,11 @@ def test_these_are_trained_across_tokenizers():
     assert set(OTHERS) == {"uld", "gold", "multilevel_ot", "dskd", "cot2align", "rkd"}
 
 
-@pytest.mark.parametrize("kind", ["bytes", pytest.param("marks", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["bytes", "marks"])
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=() if name in ("uld", "dskd") else pytest.mark.slow)
-        for name in OTHERS
-    ],
+    OTHERS,
 )
 def test_two_steps_train(tiny_checkpoint, tmp_path, name, kind):
     config = ObjectiveConfig(
@@ -86,6 +84,7 @@ def test_two_steps_train(tiny_checkpoint, tmp_path, name, kind):
     assert len([n for n in before if not torch.equal(before[n], after[n])]) > 0.9 * len(before)
 
 
+@pytest.mark.slow
 def test_cot2align_crosses_rows_with_what_is_left_without_their_chain(tiny_checkpoint, tmp_path):
     """Tags, a marked answer, and one whose chain can't be told, which stays alone."""
     texts = ("<think>So 7 - 0.</think>42.", "So 3 - 1 = 4. The answer is 4.", "9 - 2 = 6.")
@@ -129,6 +128,7 @@ def test_cot2align_crosses_rows_with_what_is_left_without_their_chain(tiny_check
     assert 0.5 < done.stats["crossed"][0] < 1 and math.isfinite(done.losses[-1])
 
 
+@pytest.mark.slow
 def test_what_cannot_be_aligned_is_left_out_and_told(tiny_checkpoint, tmp_path):
     teacher = other_checkpoint(tmp_path / "teacher", "marks")
     strange = [
@@ -223,6 +223,7 @@ def test_the_states_are_the_teachers_own(tiny_checkpoint, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["uld", "gold", "multilevel_ot", "dskd", "cot2align"])
 def test_one_step_is_the_same_however_it_is_cut(tiny_checkpoint, tmp_path, name):
     config = ObjectiveConfig(name, teacher=other_checkpoint(tmp_path / "teacher"), max_new_tokens=8)
@@ -252,13 +253,14 @@ def writer(tmp_path_factory):
     return folder / "out"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [
-        pytest.param(("uld", {}), marks=pytest.mark.slow),
+        ("uld", {}),
         ("gold", {"on_policy_fraction": 1, "max_new_tokens": 8}),
-        pytest.param(("dskd", {}), marks=pytest.mark.slow),
-        pytest.param(("cot2align", {}), marks=pytest.mark.slow),
+        ("dskd", {}),
+        ("cot2align", {}),
     ],
 )
 def test_a_killed_training_ends_with_the_same_weights(writer, tmp_path, config):
@@ -279,6 +281,7 @@ def test_a_killed_training_ends_with_the_same_weights(writer, tmp_path, config):
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_what_the_student_writes_is_read_by_the_teacher(writer, tmp_path):
     config = ObjectiveConfig(
         "gold",

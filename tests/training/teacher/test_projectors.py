@@ -37,6 +37,7 @@ def weights(module):
     return torch.cat([p.detach().flatten() for p in module.parameters()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 @pytest.mark.parametrize("name", ["dskd", "cot2align", "ted"])
 def test_projections_learn_at_their_own_rate(tiny_checkpoint, tmp_path, name, kind):
@@ -75,6 +76,7 @@ def test_the_seed_makes_them(tiny_checkpoint, tmp_path):
     assert torch.equal(weights(a), weights(b)) and not torch.equal(weights(a), weights(c))
 
 
+@pytest.mark.slow
 def test_gradients_are_of_one_step(tiny_checkpoint, tmp_path):
     """The Trainer forgets its model's gradients and knows of no projections."""
     config = ObjectiveConfig(

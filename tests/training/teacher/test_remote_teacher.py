@@ -57,9 +57,8 @@ def test_scores_of_rows_are_the_teacher_s_own(stories):
         assert mine == pytest.approx(theirs, abs=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("objective", "rollout"), [("opd", 1.0), pytest.param("token_kl", 0.5, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("objective", "rollout"), [("opd", 1.0), ("token_kl", 0.5)])
 def test_a_training_by_scores_is_a_training_by_weights(stories, tmp_path, objective, rollout):
     settings = TrainingSettings(max_steps=4, batch_size=3, learning_rate=1e-4, threads=1)
     server = Behind(HERE / "teacher")

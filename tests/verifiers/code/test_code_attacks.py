@@ -108,6 +108,7 @@ FORGERIES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORGERIES)
 def test_no_forgery_passes(name, kind):
     found = verdict(FORGERIES[name], kind)
@@ -124,6 +125,7 @@ def test_the_suite_can_fail(kind):
 HELPERS = "import json\ndef check(candidate):\n    assert abs(candidate(1) - 0.5) < 1e-6\n    assert 3 in candidate(2)\n    assert candidate(3) in (1, 2)\n    assert helper(candidate(4))\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", ["def abs(x): return 0", "def helper(x): return True", ""])
 def test_operators_of_a_result_are_never_asked(own, kind):
     test = json.dumps(
@@ -190,6 +192,7 @@ LIMIT_CASES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", timed(LIMIT_CASES))
 def test_every_limit_has_its_class(name, kind):
     program, expected = LIMIT_CASES[name]
@@ -239,6 +242,7 @@ WHOLE = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", timed(WHOLE))
 def test_whole_programs_have_their_class(name, kind):
     program, expected = WHOLE[name]
@@ -256,6 +260,7 @@ def short_wall(monkeypatch):
     monkeypatch.setattr(execute, "_GRACE_S", 0.5)
 
 
+@pytest.mark.slow
 def test_a_program_that_closes_its_output_and_sleeps_ends_with_the_time(kind, short_wall):
     program = "import os, time; os.close(1); os.close(2); time.sleep(600)"
     began = time.monotonic()
@@ -418,6 +423,7 @@ def test_threads_work(kind):
     )
 
 
+@pytest.mark.slow
 def test_nothing_outlives_a_program(kind, short_wall):
     """Of all processes that a program which sleeps, ignores signals and has threads ran as, none is left."""
     program = """

@@ -176,6 +176,7 @@ def plain(item) -> str:
     return done.stdout if done.returncode == 0 else "time" if done.returncode == -24 else "runtime"
 
 
+@pytest.mark.slow
 def test_a_few_solutions_pass_and_a_few_mutants_fail(humaneval, kind):
     few = humaneval[
         30:36

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from slow_cases import slow_except
 
 from potstill.records import Problem
 from potstill.verifiers.code import extract, sandbox
@@ -75,7 +76,7 @@ SAME = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SAME)
+@pytest.mark.parametrize("name", slow_except(list(SAME)[::6], SAME))
 def test_as_in_one_process(name):
     program, test = SAME[name]
     found = verdict(program, test)
@@ -87,6 +88,7 @@ def test_as_in_one_process(name):
         )  # our own lines, above: the same passes without any sandbox
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [name for name in SAME if "f(" in SAME[name][1] and name not in ("own exception",)]
 )
@@ -134,6 +136,7 @@ def test_standard_input_and_output():
     assert verdict("import sys\nsys.stdout.buffer.write(b'\\xff')", CASES[0]).status == "wrong"
 
 
+@pytest.mark.slow
 def test_limits_of_a_test():
     slow = "import time\nwhile time.process_time() < 1.2: pass\nprint(3)"
     assert verdict(slow, json.dumps({"stdin": "", "stdout": "3", "seconds": 1})).reason.startswith(

@@ -76,6 +76,7 @@ def test_a_short_no_is_not_enough(monkeypatch, word):
         verifier.judge(*RIGHT)
 
 
+@pytest.mark.slow
 def test_asked_in_words_programs_run_unconfined_and_the_verdict_says_so(monkeypatch, tmp_path):
     pretend(monkeypatch, bubblewrap="no", namespaces="no")
     monkeypatch.setenv(sandbox.VARIABLE, sandbox.TRUSTED)
@@ -159,6 +160,7 @@ for kind in sandbox.KINDS:
 """  # fmt: skip  # noqa: E501
 
 
+@pytest.mark.slow
 def test_it_works_without_being_root():
     """The user is another one, where we are root and an interpreter can be read by all."""
     if os.getuid() != 0:

@@ -121,6 +121,7 @@ def test_a_hang_costs_only_its_own_item(monkeypatch: pytest.MonkeyPatch) -> None
     assert found[3].reason == "the comparison did not finish within 0.5 s"
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_nothing_is_lost() -> None:
     def killed() -> int:
         worker = pool._worker_of_thread("math")
@@ -153,6 +154,7 @@ def test_a_worker_that_crashes_is_recorded(monkeypatch: pytest.MonkeyPatch) -> N
     assert equality.judge(problem("1/2"), "\\boxed{\\frac{4}{8}}").status == "right"
 
 
+@pytest.mark.slow
 def test_a_worker_killed_by_somebody_else_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     send, receive, asked = pool._Worker.send, pool._Worker.receive, []
 

@@ -61,6 +61,7 @@ def test_what_can_be_evaluated_is_not_too_large(answer: str) -> None:
 SLOW = "\\int \\frac{1}{x^{17}+x+1} dx"  # what `too_large` lets through
 
 
+@pytest.mark.slow
 def test_the_limit_holds_in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(equality, "LIMIT_S", 0.5)
     start = time.monotonic()
@@ -116,6 +117,7 @@ def test_hostile_texts_take_no_time(text: str) -> None:
     assert time.process_time() - start < 0.2
 
 
+@pytest.mark.slow
 def test_the_table_of_differences_in_the_docs_is_what_real_calls_say() -> None:
     rows = differences.judged_rows(timeout_s=1)
     assert differences.written(differences.DOC.read_text("utf-8")) == differences.table(rows)

@@ -75,6 +75,7 @@ def test_items_of_all_kinds_go_to_workers_at_once(monkeypatch: pytest.MonkeyPatc
     assert asked == [("regex", 5), ("table", 2), ("math", 1)], "one call a kind, equal tasks once"
 
 
+@pytest.mark.slow
 def test_time_limits_hold_in_the_threads_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(regex, "LIMIT_S", 0.3)
     seen: list[tuple[str, bool]] = []
@@ -92,6 +93,7 @@ def test_time_limits_hold_in_the_threads_of_each(monkeypatch: pytest.MonkeyPatch
     assert time.monotonic() - start < 20
 
 
+@pytest.mark.slow
 @needs_proc
 def test_a_worker_killed_in_the_middle_loses_nothing() -> None:
     """Others than we may kill a worker: the kernel, for memory. All are killed once while 60 items are judged.
@@ -140,6 +142,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.slow
 @needs_proc
 @pytest.mark.parametrize(
     ("doing", "how"), [("idle", "kill"), ("busy", "kill"), ("idle", "end"), ("busy", "interrupt")]
@@ -161,6 +164,7 @@ def test_no_worker_outlives_its_parent(doing: str, how: str) -> None:
         assert state(worker) in ("", "Z")
 
 
+@pytest.mark.slow
 @needs_proc
 def test_dead_workers_are_reaped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(regex, "LIMIT_S", 0.2)

@@ -47,7 +47,7 @@ from potstill.records import (
 from potstill.runs import sources
 from potstill.runs.finished import Run, open_run
 from potstill.runs.measure import measure_solver
-from potstill.runs.open_folder import EVALUATION, AnswerRules, Folder
+from potstill.runs.open_folder import AnswerRules, Folder
 from potstill.runs.open_folder import open_folder as _open_run_folder
 from potstill.store.ledger import Ledger
 from potstill.traces import line, ok, problem, right, sound, unparsed, using, wrong
@@ -368,7 +368,7 @@ class Session:
         return self.folder.path
 
     def spent(self) -> dict[str, tuple[int, float]]:
-        """By model, what this folder has paid: tokens, and money in USD."""
+        """By model and phase, what this folder has paid: tokens, and money in USD."""
         spent = self.folder.store.attempts.spent_by_role()
         return {role: (amount.tokens, amount.cost) for role, amount in spent.items()}
 
@@ -592,7 +592,7 @@ def evaluate(
     settings = Sampling(temperature=temperature, **sampling)
     if isinstance(solver, Model):
         name = name or model_name(getattr(solver, "inner", solver))
-        solver = partial(operators.plain, _behind_store(solver, EVALUATION))
+        solver = partial(operators.plain, _behind_store(solver))
     name = name or getattr(solver, "__name__", "solver")
     session = _SESSION.get()
     if session is not None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from potstill.errors import ConfigError
 from potstill.models.model import Request
+from potstill.models.phase import PHASES, split_account
 
 WHOLE_RUN = ""  # the name of the limit on all roles together
 
@@ -83,6 +84,23 @@ class Amount(NamedTuple):
 
 
 NOTHING = Amount()
+
+
+def limit_names(account: str) -> tuple[str, ...]:
+    """The limits that the calls of an account count against, the narrowest first.
+
+    Of `student/evaluation`: the student's while it is measured, the student's in all phases, that of all measurements,
+    that of the whole run.
+    """
+    role, phase = split_account(account)
+    # As a dict: without a role two of them are the run itself, which counts once.
+    return tuple(dict.fromkeys((f"{role}/{phase}" if role else WHOLE_RUN, role, phase, WHOLE_RUN)))
+
+
+def is_limit_name(name: str, roles: Iterable[str]) -> bool:
+    """Whether this names a limit where these roles are played: a role, a phase, or ROLE/PHASE."""
+    role, _ = split_account(name)
+    return name in PHASES or role in set(roles)
 
 
 def to_picodollars(money: float) -> int:

@@ -1,4 +1,8 @@
-"""The budget: limits of tokens and money, per role and per run, kept by reservation before a call is sent."""
+"""The budget: limits of tokens and money, kept by reservation before a call is sent.
+
+Calls are counted under an account, a role in a phase (`models.phase`). A limit is on the run, on a role in every phase,
+on a phase whatever the role, or on one account.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from potstill.budget.amounts import (
     Limit,
     Spent,
     format_amount,
+    limit_names,
     prompt_token_bound,
     suggest_limit,
     sum_amounts,
@@ -58,7 +63,7 @@ class CallLog(Protocol):
         ...
 
     def spent_by_role(self) -> Mapping[str, Spent]:
-        """By role, what has been paid."""
+        """By account, what has been paid."""
         ...
 
 
@@ -73,7 +78,7 @@ class _Reservation:
 
 @dataclass(slots=True)
 class _Account:
-    """What a role, or the whole run, has spent and reserved."""
+    """What counts against one limit: spent and reserved."""
 
     spent: Amount = NOTHING
     reserved: Amount = NOTHING
@@ -106,9 +111,9 @@ class Budget:
         """Begin with what was spent before.
 
         Args:
-            limits: by role; "" is the whole run.
+            limits: by name, see `amounts.limit_names`; "" is the whole run.
             prices: the user's, by model name; they override those that come with potstill.
-            spent: by role, what this run folder has paid for so far.
+            spent: by account, what this run folder has paid for so far.
             call_log: where calls under way are written down, if there are limits.
         """
         self._custom_prices = dict(prices or {})
@@ -117,13 +122,15 @@ class Budget:
         # By limit that stopped a call: how large it would have had to be.
         self._needed: dict[str, Amount] = {}
         self.excesses: list[str] = []  # calls whose server used or billed more than it was allowed
-        self.unpaid: Counter[str] = Counter()  # calls that a run went on without, by role
+        self.unpaid: Counter[str] = Counter()  # calls that a run went on without, by account
         self.uncounted: Counter[str] = Counter()  # answers without token counts, by model
         self._call_log = call_log if self.limits else None
         # Guards everything below, and wakes threads that wait in `reserve_batch` for reservations to be freed.
         self._changed = threading.Condition()
         self._reservations: dict[tuple[str, str, Request], _Reservation] = {}
-        self._accounts: defaultdict[str, _Account] = defaultdict(_Account)
+        self._accounts: defaultdict[str, _Account] = defaultdict(_Account)  # by name of a limit
+        self._spent: defaultdict[str, Amount] = defaultdict(lambda: NOTHING)  # by role and phase
+        self._reserved: defaultdict[str, Amount] = defaultdict(lambda: NOTHING)
         for name, limit in self.limits.items():
             self._accounts[name].limit = limit
         for role, amount in (spent or {}).items():
@@ -154,7 +161,7 @@ class Budget:
         """
         price = self.price(model)
         if price is None and _is_charged(model):
-            has_money_limit = any(self._limit(name).money for name in (WHOLE_RUN, role))
+            has_money_limit = any(self._limit(name).money for name in limit_names(role))
             if has_money_limit:
                 raise unpriced_model_error(getattr(model, "priced", model.id), self.price_table)
         return BudgetPermit(self, role, model, arm, price)
@@ -224,14 +231,14 @@ class Budget:
         )
 
     def spent_by_role(self) -> dict[str, Amount]:
-        """What has been spent, by role; "" is the run."""
+        """What has been spent, by account; "" is the run."""
         with self._changed:
-            return {name: account.spent for name, account in self._accounts.items()}
+            return {**self._spent, WHOLE_RUN: self._accounts[WHOLE_RUN].spent}
 
     def reserved_by_role(self) -> dict[str, Amount]:
-        """What calls under way may still cost, by role; "" is the run."""
+        """What calls under way may still cost, by account; "" is the run."""
         with self._changed:
-            return {name: account.reserved for name, account in self._accounts.items()}
+            return {**self._reserved, WHOLE_RUN: self._accounts[WHOLE_RUN].reserved}
 
     def reserve_batch(self, role: str, model: Model, arm: str, requests: Sequence[Request]) -> bool:
         """Reserve a whole batch for a model that is not streamed, all of it or nothing; waits for other threads' calls.
@@ -300,7 +307,7 @@ class Budget:
 
     def _binding_limit(self, role: str) -> str:
         """The name of the limit that stopped a call; where both did, the one that is nearer to its end."""
-        names = [name for name in (role, WHOLE_RUN) if self._limit(name)]
+        names = [name for name in limit_names(role) if self._limit(name)]
         # Only limits that refused a call: another one may be nearly spent and still have room for it.
         stopping = [name for name in names if name in self._needed]
         return max(
@@ -311,9 +318,9 @@ class Budget:
 
     def _summarize_spent(self) -> str:
         parts = []
-        for role, account in sorted(self._accounts.items()):
-            if role != WHOLE_RUN and any(account.spent):
-                parts.append(f"{role} {format_amount(account.spent)}")
+        for account, spent in sorted(self._spent.items()):
+            if account != WHOLE_RUN and any(spent):
+                parts.append(f"{account} {format_amount(spent)}")
         return "; ".join(parts) or "nothing"
 
     def _limit(self, name: str) -> Limit:
@@ -334,7 +341,7 @@ class Budget:
                 reservation = _Reservation(_worst_case(request, permit.model, permit.price))
 
             # A call that does not fit even when every other one comes back for free will never fit.
-            accounts = [self._accounts[name] for name in (WHOLE_RUN, permit.role)]
+            accounts = [self._accounts[name] for name in limit_names(permit.role)]
             worst = reservation.worst
             if not all(account.fits(worst, NOTHING) for account in accounts):
                 permit.is_closed = True
@@ -366,7 +373,7 @@ class Budget:
             self._add_spent(permit.role, used)
 
             # The same request is tried again: it keeps a reservation if there is room for another try at its worst.
-            accounts = [self._accounts[name] for name in (WHOLE_RUN, permit.role)]
+            accounts = [self._accounts[name] for name in limit_names(permit.role)]
             if reservation.is_active:
                 reservation.is_active = all(
                     account.fits(reservation.worst, account.reserved) for account in accounts
@@ -403,7 +410,7 @@ class Budget:
 
     def _note_needed(self, role: str, worst: Amount) -> None:
         """Remember how large the limits would have had to be for these calls."""
-        for name in (WHOLE_RUN, role):
+        for name in limit_names(role):
             account = self._accounts[name]
             if not account.fits(worst, account.reserved):
                 self._needed[name] = account.spent.plus(worst)
@@ -412,13 +419,14 @@ class Budget:
         return any(any(account.reserved) for account in self._accounts.values())
 
     def _add_spent(self, role: str, amount: Amount) -> None:
-        for name in {WHOLE_RUN, role}:
+        self._spent[role] = self._spent[role].plus(amount)
+        for name in limit_names(role):
             self._accounts[name].spent = self._accounts[name].spent.plus(amount)
 
     def _add_reserved(self, role: str, amount: Amount, *, sign: int) -> None:
-        # A role without a name is the run itself, hence a set: its account changes once.
         change = Amount(sign * amount.tokens, sign * amount.picodollars)
-        for name in {WHOLE_RUN, role}:
+        self._reserved[role] = self._reserved[role].plus(change)
+        for name in limit_names(role):
             self._accounts[name].reserved = self._accounts[name].reserved.plus(change)
 
     def _note_excess(self, role: str, model: Model, used: Amount, worst: Amount) -> None:

@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=options.expand_path, metavar="FILE.json", help="store the evaluation here"
     )
     _add_sampling_arguments(parser)
-    options.add_budget(parser, "evaluation", "judge")
+    options.add_budget(parser, "model", "judge")
     options.add_skip_bad(parser)
     options.add_threads(parser)
     options.add_quiet(parser)
@@ -130,7 +130,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     traces = pose_all(problems, args.prompt, recorded=args.model.startswith("recorded:"))
     check_judge(traces, judge, "--judge SPEC")
     with _cache_folder(args.out) as folder, Store.open(folder) as store:
-        budget = options.open_budget(args, store, {"evaluation": model, "judge": judge})
+        budget = options.open_budget(args, store, {"model": model, "judge": judge})
         evaluation = _measure(args, store, budget, model=model, judge=judge, traces=traces)
     if args.out:
         from potstill.runs import manifest
@@ -207,7 +207,7 @@ def _measure(
         cached_judge = cached(judge, role="judge") if judge is not None else None
         with using(Session(verdict_cache=store.verdicts, judge=cached_judge)):
             return evaluate(
-                partial(plain, cached(model, role="evaluation")),
+                partial(plain, cached(model, role="model")),
                 traces,
                 name=args.name or args.model,
                 n=args.n,

@@ -14,6 +14,7 @@ from potstill import verifiers
 from potstill.errors import ConfigError, InputError
 from potstill.evaluation.rows import Answer, Evaluation, Fingerprint, Row
 from potstill.models.model import Sampling
+from potstill.models.phase import in_phase
 from potstill.records import Problem, Trace, blank, canonical, digest
 from potstill.traces import using, verify
 from potstill.traces.session import current_session
@@ -52,7 +53,9 @@ def evaluate(
     traces = [problem if isinstance(problem, Trace) else blank(problem) for problem in problems]
     check_problems(traces)
     # The session's seed is that of every request; a store of another seed refuses to answer.
-    with using(dataclasses.replace(current_session(), seed=seed)):
+    # And its phase is a measurement, whoever the solver asks: an answer that was cut stays one.
+    session = dataclasses.replace(current_session(), seed=seed)
+    with using(session), in_phase("evaluation"):
         answers = verify(solver(list(traces), n=n, **dict(sampling.changed())))
     check_answers(traces, answers, n)
     check_judged(answers)

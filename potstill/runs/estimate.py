@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from potstill.budget import prices
 from potstill.budget.prices import Price, built_in_prices, find_price, max_cost
 from potstill.evaluation.intervals import Estimate, mean_interval, share_interval
+from potstill.models.phase import account_name
 from potstill.records import Progress, Trace, no_progress
 from potstill.runs.dry_run import (
     Assumptions,
@@ -20,7 +21,7 @@ from potstill.runs.dry_run import (
     drive_with_stand_ins,
 )
 from potstill.runs.experiment import load_recipe_problems, open_run
-from potstill.runs.open_folder import EVALUATION
+from potstill.runs.open_folder import STUDENT
 from potstill.runs.recipe import Recipe
 from potstill.runs.sources import checkpoint_of, priced_name
 from potstill.training.memory_estimate import FORMULA, TrainingSize, estimate_size
@@ -243,7 +244,8 @@ def evaluation_needs(basis: Basis, custom_prices: Mapping[str, Price]) -> list[N
     if not basis.tests or not student:
         return []
     # The student's own calls say how long its answers are, where it made any; otherwise what is assumed.
-    assumptions = assume.get(EVALUATION, assume.get("student", assume[""]))
+    account = account_name(STUDENT, "evaluation")
+    assumptions = assume.get(account, assume.get(STUDENT, assume[""]))
     completion = assumptions.completion
     student_calls = basis.driven.calls.get("student")
     if student_calls is not None and student_calls.calls:
@@ -257,7 +259,7 @@ def evaluation_needs(basis: Basis, custom_prices: Mapping[str, Price]) -> list[N
             for _ in range(recipe.evaluate.n * students):
                 calls.add(prompt, min(completion, max_tokens), max_tokens, None)
         needs.append(
-            role_need(EVALUATION, spec, calls, 1.0, batch=recipe.batch, custom_prices=custom_prices)
+            role_need(account, spec, calls, 1.0, batch=recipe.batch, custom_prices=custom_prices)
         )
     return needs
 

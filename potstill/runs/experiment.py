@@ -26,8 +26,8 @@ from potstill.runs import manifest, preflight
 from potstill.runs.driver import drive
 from potstill.runs.measure import answer_once, measure_solver
 from potstill.runs.open_folder import (
-    EVALUATION,
     JUDGE,
+    STUDENT,
     AnswerRules,
     Folder,
     open_folder,
@@ -207,7 +207,7 @@ def load_recipe_problems(recipe: Recipe) -> tuple[list[Trace], list[Trace]]:
 
 def measure_untrained(run: Run, student: Model) -> Evaluation:
     """The evaluation of the student before any training."""
-    solver = partial(plain, run.folder.wrap_model(student, EVALUATION, UNTRAINED))
+    solver = partial(plain, run.folder.wrap_model(student, STUDENT, UNTRAINED))
     return measure_arm(run, UNTRAINED, solver, ledger_name=UNTRAINED)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from potstill.evaluation.benchmark import Solver, evaluate
 from potstill.evaluation.rows import Evaluation
 from potstill.models.model import Sampling
+from potstill.models.phase import in_phase
 from potstill.records import Trace
 from potstill.runs.open_folder import Folder
 from potstill.traces import using, verify
@@ -61,7 +62,7 @@ def answer_once(
 ) -> list[Trace]:
     """One judged answer a problem at temperature 0, kept in a ledger of its own: for examples, not for a score."""
     ledger = folder.open_ledger(ledger_name)
-    with using(folder.session(ledger, name)):
+    with using(folder.session(ledger, name)), in_phase("evaluation"):
         answers = verify(
             solver(list(problems), n=1, temperature=0.0, max_new_tokens=max_new_tokens)
         )

@@ -28,12 +28,15 @@ from potstill.store.truncation import Policy
 from potstill.traces import Ledger, ReportSection, Session
 
 JUDGE = "judge"  # the role that judges problems of the kind "judge", whatever the method
-EVALUATION = "evaluation"  # the role of a student while it is measured
+STUDENT = "student"  # the role of a trained model whose start says none
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerRules:
     """What to do about completions that failed, were cut off, or can't be paid for.
+
+    The last two are rules for training data: they hold for what a method asks, in every round, and never for a
+    measurement or a training.
 
     Args:
         retry_errors: ask again where a recorded generation failed; otherwise the failure is final.
@@ -60,9 +63,9 @@ class Folder:
     rules: AnswerRules = AnswerRules()
 
     def wrap_model(self, model: Model, role: str, arm: str) -> Model:
-        """The model behind the store; its calls are counted for a role of an arm."""
-        # A measurement takes answers as they come: half of one, or one with longer answers, measures something else.
-        is_measuring = role in (EVALUATION, JUDGE)
+        """The model behind the store; its calls are counted for a role of an arm, in the phase of each call."""
+        # A judge's answers are taken as they come, as those of a measurement are.
+        is_judge = role == JUDGE
         return with_cache(
             model,
             self.store,
@@ -72,8 +75,8 @@ class Folder:
             progress=self.progress,
             budget=self.budget,
             retry_errors=self.rules.retry_errors,
-            truncated="keep" if is_measuring else self.rules.truncated,
-            when_spent="stop" if is_measuring else self.rules.when_spent,
+            truncated="keep" if is_judge else self.rules.truncated,
+            when_spent="stop" if is_judge else self.rules.when_spent,
         )
 
     def open_ledger(self, arm: str) -> StoreLedger:
@@ -149,9 +152,9 @@ def open_folder(
 
 
 def parse_budget(text: str, models: Mapping[str, Model]) -> dict[str, Limit]:
-    """The limits of a text such as "5usd" or "teacher=3usd,2Mtok", by role; "" is the limit of all roles together."""
+    """The limits of a text such as "5usd" or "teacher=3usd,2Mtok", by name; "" is the limit of the whole run."""
     amounts = [amount.strip() for amount in text.split(",") if amount.strip()]
-    roles = dict.fromkeys(("teacher", "student", *models, JUDGE, EVALUATION))
+    roles = dict.fromkeys(("teacher", STUDENT, *models, JUDGE))
     return flags.parse_limits(amounts, tuple(roles))
 
 

@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from potstill import config, models, objectives
+from potstill.budget.amounts import is_limit_name
 from potstill.budget.flags import RunLimits
 from potstill.config import Mistakes, Tree, join_key, parse_query
 from potstill.errors import PotstillError
 from potstill.methods import METHODS
 from potstill.methods.catalogue import MethodEntry, method_entry
+from potstill.models.phase import PHASES
 from potstill.runs.sources import WORLD_MODELS
 from potstill.training.settings import TrainingSettings
 
 EXTRA_ROLES = ("judge",)  # a role of the verifiers, not of a method
-EVALUATION = "evaluation"  # the student while it is measured: a role of the budget alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +73,10 @@ def check_roles(roles: Mapping[str, Any], arms: Sequence[ArmDraft], mistakes: Mi
 
 def check_budget(budget: RunLimits, arms: Sequence[ArmDraft], mistakes: Mistakes) -> None:
     """Refuse limits on roles that nobody plays."""
-    available = sorted([*role_names(arms), EVALUATION])
-    for role in budget.roles:
-        if role not in available:
-            mistakes.add_unknown(f"budget.roles.{role}", available, "role")
+    roles = role_names(arms)
+    for name in budget.roles:
+        if not is_limit_name(name, roles):
+            mistakes.add_unknown(f"budget.roles.{name}", sorted([*roles, *PHASES]), "role")
 
 
 def role_names(arms: Sequence[ArmDraft]) -> list[str]:

@@ -11,8 +11,9 @@ from typing import Any
 from potstill.data.atomic_write import write_text
 from potstill.errors import StageError
 from potstill.models.model import Model, Scored
+from potstill.models.phase import in_phase
 from potstill.records import Stage, Trace
-from potstill.runs.open_folder import EVALUATION, Folder
+from potstill.runs.open_folder import STUDENT, Folder
 from potstill.store.ledger import Ledger
 from potstill.store.students import Student
 from potstill.traces import perplexity, score
@@ -37,32 +38,35 @@ def train_stage(
     from potstill.training.fit import fit
 
     chat_mode = student_chat_mode(stage.model)
-    bound = bind_stage(folder, stage, training)
+    bound = bind_stage(folder, stage, training, arm)
     settings = merge_settings(training, bound, folder.threads)
     settings = dataclasses.replace(settings, chat=chat_mode)
     key = student_key(stage.rows, settings, bound.config, start_id=stage.model.id)
 
     # The rows are written before the training, so that they can be read while it runs.
-    rows = score_rows(stage, bound.config)
+    with in_phase("training"):
+        rows = score_rows(stage, bound.config)
     ledger.rows(key.id, rows)
     write_rows(folder.path / "rows" / f"{arm}.jsonl", rows)
 
     output_dir = folder.path / "students" / key.id
-    report = fit(
-        stage.rows,
-        starting_weights(stage),
-        output_dir,
-        settings,
-        config=bound.config,
-        key=key,
-        progress=lambda _, done, total: folder.progress(f"{arm}/train", done, total),
-    )
+    with in_phase("training"):
+        report = fit(
+            stage.rows,
+            starting_weights(stage),
+            output_dir,
+            settings,
+            config=bound.config,
+            key=key,
+            progress=lambda _, done, total: folder.progress(f"{arm}/train", done, total),
+        )
     student = TransformersModel(output_dir, threads=folder.threads, chat=chat_mode)
     training_report = report_to_json(report, arm, student.id)
     folder.store.students.put(
         Student(key.id, student.id, output_dir, settings.identity(), training_report)
     )
-    return folder.wrap_model(student, EVALUATION, arm)
+    # What the student writes is counted under the role that it starts from, whoever asks it and when.
+    return folder.wrap_model(student, role_of(stage.model), arm)
 
 
 def train_rows(stage: Stage, out: Path, training: TrainingSettings) -> Model:
@@ -81,13 +85,20 @@ def train_rows(stage: Stage, out: Path, training: TrainingSettings) -> Model:
     return TransformersModel(out, threads=settings.threads, chat=chat_mode)
 
 
-def bind_stage(folder: Folder, stage: Stage, training: TrainingSettings) -> BoundKeywords:
+def role_of(model: Any) -> str:
+    """The role under which a stage's model is counted, and so the student that is made of it."""
+    role: str = getattr(model, "role", STUDENT)
+    return role
+
+
+def bind_stage(folder: Folder, stage: Stage, training: TrainingSettings, arm: str) -> BoundKeywords:
     """The stage's keywords with the recipe's over them; the name of a role stands for its model."""
     keywords = {**stage.constants, **training.objective_config}
     for name in ("teacher", "reference"):
         role = keywords.get(name)
         if isinstance(role, str) and role in folder.models:
-            keywords[name] = folder.models[role]
+            # Behind the store: what a teacher on a server is asked in a training is counted as everything else is.
+            keywords[name] = folder.wrap_model(folder.models[role], role, arm)
     objective = keywords.pop("objective", stage.objective)
     return bind(objective, keywords)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, final
 
 from potstill.budget.budget import Budget
 from potstill.models.keys import completion_keys
 from potstill.models.model import Completion, Request, SpendingPermit
+from potstill.models.phase import COLLECTION, Phase, account_name
 from potstill.records import Progress
 from potstill.store.store import Store
 from potstill.store.truncation import Policy
@@ -27,7 +28,10 @@ class NewCompletion(NamedTuple):
 @final
 @dataclass(frozen=True, slots=True)
 class CacheClient:
-    """What a cached model knows of its place in the run; see `cached_model.with_cache` for the fields."""
+    """What a cached model knows of its place in the run; see `cached_model.with_cache` for the fields.
+
+    `role` is the account that its calls are counted under: the role, in a phase.
+    """
 
     inner: Any
     store: Store
@@ -39,6 +43,17 @@ class CacheClient:
     truncated: Policy = "keep"
     budget: Budget | None = None
     continues_unpaid: bool = False
+
+    def in_phase(self, phase: Phase) -> CacheClient:
+        """The client of this role's calls in a phase.
+
+        What is done about cut and unpaid answers is done for training data alone: half of an answer, or a longer one,
+        would make another measurement.
+        """
+        account = account_name(self.role, phase)
+        if phase == COLLECTION:
+            return replace(self, role=account)
+        return replace(self, role=account, truncated="keep", continues_unpaid=False)
 
     @property
     def model_id(self) -> str:

@@ -15,6 +15,7 @@ from potstill.budget.budget import Budget
 from potstill.data.trace_json import dump_json, load_json
 from potstill.errors import ModelError
 from potstill.models.model import Completion, Model, Planned, Request, Scored, Streamed, Trainable
+from potstill.models.phase import PHASES, current_phase
 from potstill.records import Progress, Prompt, digest
 from potstill.store.cache_client import UNPAID, CacheClient, NewCompletion
 from potstill.store.store import Store
@@ -61,6 +62,7 @@ def with_cache(
             `truncated`: what to do with an answer that was cut off, see `store.truncation`. `when_spent`: "train" turns
             what the budget does not allow into failures that are not stored, in place of BudgetSpent; requests are then
             sent draw by draw in an order of hashes, so that what is there was not chosen by its place in a file.
+            The last two hold in the phase of collection alone (`models.phase`).
     """
     inner = model.inner if isinstance(model, CachedModel) else model
     goes_on_unpaid = rules.get("when_spent", "stop") == "train"
@@ -94,7 +96,8 @@ class CachedModel:
 
     def __init__(self, client: CacheClient) -> None:
         """See `with_cache`."""
-        self._client, self._store = client, client.store
+        self._clients = {phase: client.in_phase(phase) for phase in PHASES}
+        self._store = client.store
         self.inner, self.role, self.arm = client.inner, client.role, client.arm
 
     def __repr__(self) -> str:
@@ -104,6 +107,11 @@ class CachedModel:
     def id(self) -> str:
         """The real model's id."""
         return self._client.model_id
+
+    @property
+    def _client(self) -> CacheClient:
+        """The client of the present phase: one model is asked for training data and measured."""
+        return self._clients[current_phase()]
 
     @property
     def store_seed(self) -> int:
@@ -265,17 +273,17 @@ class CachedModel:
         """Ask the model, and commit the whole batch before anyone sees it."""
         client, requests = self._client, list(missing.values())
         budget = client.budget if client.budget and client.budget.is_limited else None
-        if budget and not budget.reserve_batch(self.role, self.inner, self.arm, requests):
+        if budget and not budget.reserve_batch(client.role, self.inner, self.arm, requests):
             if client.accepts_unpaid(len(requests)):
                 return dict.fromkeys(missing, UNPAID)
-            raise budget.spent_error(self.role, self.arm, done, total)
+            raise budget.spent_error(client.role, self.arm, done, total)
         try:
             # Whatever happens here, Ctrl-C too, no reservation may stay: other threads would wait for it for ever.
             completions = self.inner.write(requests)
             self._check_count(len(completions), len(requests), "write")
         except BaseException:
             if budget:
-                budget.release(self.role, self.inner, requests)
+                budget.release(client.role, self.inner, requests)
             raise
         new = []
         for (key, request), completion in zip(missing.items(), completions, strict=True):
@@ -314,7 +322,7 @@ class _ScoredCachedModel(CachedModel):
             if batch:
                 scores |= self._score_batch(batch)
                 missing -= batch.keys()
-                label = f"{self.arm}/{self.role} scores"
+                label = f"{self.arm}/{self._client.role} scores"
                 self._client.progress(label, len(scores), len(scores) + len(missing))
         return [load_json(scores[key]) for key in keys]
 

@@ -59,8 +59,10 @@ def test_stats_name_the_models(run: Path, potstill) -> None:
     paid = potstill("cache", "stats", run, "--json").json["paid"]
     names = {(row["arm"], row["role"]): row["name"] for row in paid}
     assert names["sft", "teacher"] == roles["teacher"]
-    assert names["untrained", "evaluation"] == roles["student"]
-    assert names["sft", "evaluation"] == f"students/{next((run / 'students').iterdir()).name}"
+    assert names["untrained", "student/evaluation"] == roles["student"]
+    assert (
+        names["sft", "student/evaluation"] == f"students/{next((run / 'students').iterdir()).name}"
+    )
     assert potstill("cache", "stats", run).out.count(roles["teacher"][:20])
     # Completions in a store without a run are called what their server called the model.
     with Store.open(run) as store, store.database.transaction() as connection:

@@ -109,7 +109,7 @@ def test_a_changed_verifier_changes_verdicts_and_the_next_run_goes_by_them(
         assert set(after) == set(before) - {moved["trace"]}
         again = [s for s in store.completions.iterate() if s.key not in completions]
         # Only the student that was trained anew was asked; the teacher's answers are those that were paid for.
-        assert {s.role for s in again} <= {"evaluation"}
+        assert {s.role for s in again} <= {"student/evaluation"}
 
 
 @pytest.mark.slow

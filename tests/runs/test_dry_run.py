@@ -114,7 +114,7 @@ def test_arms_share_what_they_ask_in_common(tmp_path: Path) -> None:
 def test_measuring_is_counted(tmp_path: Path) -> None:
     data = {**BASE, "evaluate": {"problems": "world:story?split=test&size=10", "n": 2}}
     found = planned(data, tmp_path)
-    assert [(n.role, n.calls) for n in found.needs[1:]] == [("evaluation", 20), ("evaluation", 20)]
+    assert [(n.role, n.calls) for n in found.needs[1:]] == [("student/evaluation", 20)] * 2
     assert all(n.money == 0 for n in found.needs[1:])
 
 

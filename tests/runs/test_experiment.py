@@ -254,7 +254,7 @@ def test_costs_are_counted_by_role_and_arm(whole):
     asked = results.costs["orion"]["student"].calls - 2 * SIZE  # rewrites: one or two a reference
     assert SIZE - 1 < asked < 2 * (SIZE - 1)
     assert results.costs["rft"]["sampler"].calls == 2 * SIZE
-    assert results.costs[UNTRAINED]["evaluation"].calls == 6
+    assert results.costs[UNTRAINED]["student/evaluation"].calls == 6
     assert set(results.costs) == {UNTRAINED, "sft", "orion", "rft"}
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from potstill.data.trace_json import from_json
 from potstill.errors import InputError, StoreError
+from potstill.models.phase import split_account
 from potstill.store.admin import parquet
 from potstill.store.admin.transfer import describe_damage
 from potstill.store.database import DamagedError
@@ -102,8 +103,10 @@ def _name_models(store: Store, specs: Mapping[str, str]) -> dict[tuple[str, str]
     sql = "SELECT role, model, max(served) FROM completions GROUP BY 1, 2 UNION SELECT role, model, '' FROM attempts"
     names: dict[tuple[str, str], str] = {}
     for role, model, served in store.database.read(sql):
-        # The student is the one that an evaluation measures.
-        spec = specs.get("student" if role == "evaluation" else role, "")
+        role_name, _ = split_account(role)
+        if role == "evaluation":
+            role_name = "student"  # as stores before potstill-3 called the student that is measured
+        spec = specs.get(role_name, "")
         names[role, model] = folders.get(model) or spec or names.get((role, model)) or served
     return names
 

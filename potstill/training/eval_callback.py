@@ -168,6 +168,12 @@ def split_eval_rows(dataset: TrainingDataset, eval_rows: int) -> EvalSplit:
     return EvalSplit(dataset.select(train_items), first_rows)
 
 
+def is_evaluated(config: ObjectiveConfig) -> bool:
+    """Whether a student is evaluated while it is trained: with a teacher, with rollouts, or where the config asks."""
+    asks = config.eval_rows or config.eval_steps
+    return bool(config.teacher or config.writes_rows or asks)
+
+
 def make_evaluator(
     traces: Sequence[Trace],
     eval_rows: Sequence[TokenizedRow],
@@ -175,9 +181,8 @@ def make_evaluator(
     template: ChatTemplate,
     config: ObjectiveConfig,
 ) -> Evaluator | None:
-    """The evaluator of a student; None where there is neither teacher nor rollout and the config does not ask."""
-    is_wanted = config.teacher or config.writes_rows or config.eval_rows or config.eval_steps
-    if not is_wanted or not eval_rows:
+    """The evaluator of a student; None where there are no rows to evaluate on."""
+    if not eval_rows:
         return None
     texts = [row for row in eval_rows if row.loss_weights.any()]
     if config.on_policy_fraction == 1:  # they were tokenized as prompts alone

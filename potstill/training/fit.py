@@ -27,7 +27,13 @@ from potstill.training.dataset.build import build_dataset, make_tokenizer_pair
 from potstill.training.dataset.chat_template import ChatTemplate, read_chat_template
 from potstill.training.dataset.row_shortening import RowShortener
 from potstill.training.dataset.training_dataset import TrainingDataset
-from potstill.training.eval_callback import make_evaluator, split_eval_rows
+from potstill.training.eval_callback import (
+    EvalSplit,
+    Evaluator,
+    is_evaluated,
+    make_evaluator,
+    split_eval_rows,
+)
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.objective_inputs import StepRows, prepare_objective
 from potstill.training.rollout.rollouts import Rollouts
@@ -146,11 +152,14 @@ def _prepare(
     model = student.load_student(start, settings).to(weights.resolve_device("auto"))
     if settings.packing:
         batching.check_packing(getattr(model, "get_base_model", lambda: model)().base_model)
-    parts = split_eval_rows(dataset, config.eval_rows)
 
-    # Who writes, cuts or scores rows while the student is trained.
+    # Who writes, cuts or scores rows while the student is trained, and who evaluates it.
     bf16 = use_bf16(settings)
-    rollouts = Rollouts(traces, template, config, settings, bf16=bf16)
+    split = EvalSplit(dataset, [])
+    rollouts: Rollouts | None = None
+    if is_evaluated(config):
+        split = split_eval_rows(dataset, config.eval_rows)
+        rollouts = Rollouts(traces, template, config, settings, bf16=bf16)
     step_rows: StepRows | None = None
     if config.writes_rows:
         step_rows = rollouts
@@ -172,12 +181,12 @@ def _prepare(
         cross_tokenizer=cross_tokenizer,
         seed=settings.seed,
     )
-    evaluation = None
-    if not distributed.uses_fsdp():
-        evaluation = make_evaluator(traces, parts.eval_rows, rollouts, template, config)
+    evaluation: Evaluator | None = None
+    if rollouts and not distributed.uses_fsdp():
+        evaluation = make_evaluator(traces, split.eval_rows, rollouts, template, config)
     trainer = StudentTrainer(
         model,
-        parts.train,
+        split.train,
         settings,
         work_folder,
         progress,
@@ -185,7 +194,7 @@ def _prepare(
         evaluation=evaluation,
         decode=tokenizer.decode,
     )
-    return _Prepared(trainer, template, parts.train)
+    return _Prepared(trainer, template, split.train)
 
 
 def _existing_parent(folder: Path) -> Path:

@@ -121,9 +121,11 @@ class ObjectiveInputs:
             columns = distributed.map_in_shares(parts, partial(self._score_parts, model))
             of_rows = [column_BT[0] for column_BT in columns]
             dataset = step_statistics.add_mismatched(dataset, mismatched, of_rows)
-        is_anything_learnt = any(row.is_learnt.any() for item in dataset for row in item)
-        if isinstance(self.teacher, RemoteTeacher) and "logp" in self.needs and is_anything_learnt:
-            dataset = dataset.with_column("teacher", self._remote_scores(dataset.item_rows))
+        if isinstance(self.teacher, RemoteTeacher) and "logp" in self.needs:
+            # Prompts alone, of which nothing is learnt, are scored once the student has written.
+            rows = dataset.item_rows
+            if any(row.is_learnt.any() for row in rows):
+                dataset = dataset.with_column("teacher", self._remote_scores(rows))
         return dataset
 
     def _reference_of_rows(self, model: Any, rows: Sequence[TokenizedRow]) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""What a student is known by: everything that its training reads, in one key for a training and for a run.
+"""What a training reads of its traces, and what a student is known by: all of that in one key, also for a run.
 
 No torch in here: a run looks for its students before it loads any.
 """
@@ -12,9 +12,10 @@ from functools import cached_property
 from typing import Any
 
 from potstill.records import Trace, canonical, digest, trained_content
-from potstill.training.dataset.labels import label_of, rationale_score
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.settings import TrainingSettings
+
+SCORE = "score"  # name of the score that says how good a rationale is, 0 to 1
 
 
 @dataclass(frozen=True)
@@ -66,3 +67,17 @@ def content_read(trace: Trace, config: ObjectiveConfig) -> dict[str, Any]:
         sides = [side for side in (trace, trace.rejected) if side]
         content["scores"] = [rationale_score(side) for side in sides]
     return content
+
+
+def label_of(trace: Trace) -> bool | None:
+    """Whether a completion is a right one: by its label, else by its verdict; None where neither says."""
+    label = trace.scores.get("label")
+    if isinstance(label, int | float):
+        return label > 0
+    return {"right": True, "wrong": False}.get(trace.verdict.status)
+
+
+def rationale_score(trace: Trace) -> float | None:
+    """How good a rationale is; None where nobody said."""
+    score = trace.scores.get(SCORE)
+    return float(score) if isinstance(score, int | float) else None

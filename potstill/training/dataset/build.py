@@ -13,7 +13,6 @@ from potstill.errors import StageError
 from potstill.models.local import checkpoint
 from potstill.records import Trace
 from potstill.training.dataset.chat_template import ChatTemplate, read_chat_template
-from potstill.training.dataset.labels import label_of, rationale_score
 from potstill.training.dataset.row_shortening import text_without_reasoning
 from potstill.training.dataset.tokenize import (
     check_lengths,
@@ -24,6 +23,7 @@ from potstill.training.dataset.tokenize import (
 from potstill.training.dataset.training_dataset import TokenizedRows, TrainingDataset
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.settings import TrainingSettings
+from potstill.training.student_key import label_of, rationale_score
 from potstill.training.teacher import cached_logits
 from potstill.training.teacher.cross_tokenizer import TokenizerPair
 from potstill.training.teacher.tokenizer_check import check_same_tokens

@@ -172,7 +172,7 @@ def main() -> None:
     hf_logging.disable_progress_bar()
     checkpoint.check_checkpoint(given.checkpoint)
     facts = read_chat_template(AutoTokenizer.from_pretrained(given.checkpoint))
-    context = checkpoint.read_config(given.checkpoint).get("max_position_embeddings", 1 << 30)
+    context = checkpoint.read_context(given.checkpoint)
     rows = tokenize_traces(traces(given.rows, given.count), facts, max_length=context).rows
     found = measure(given.checkpoint, rows, given.batch_size, given.rounds)
     if given.json:

@@ -418,13 +418,12 @@ def main() -> None:
 
 def cache_teacher(rows: Sequence[Trace], start: Path, teacher: Path, folder: Path) -> Path:
     """The mentor's 16 best entries for these rows, stored."""
-    from transformers import AutoTokenizer
-
+    from potstill.models.local import checkpoint
     from potstill.training.dataset.chat_template import read_chat_template
     from potstill.training.dataset.tokenize import tokenize_traces
     from potstill.training.teacher import cached_logits
 
-    template = read_chat_template(AutoTokenizer.from_pretrained(start, local_files_only=True))
+    template = read_chat_template(checkpoint.load_tokenizer(start))
     cached_logits.write(
         folder, teacher, tokenize_traces(rows, template, max_length=1 << 20).rows, k=CACHED_TOP_K
     )

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
 
-from potstill.errors import ConfigError, ModelError, StageError
-from potstill.models.local import checkpoint
+from potstill.errors import ConfigError, StageError
+from potstill.models.local import checkpoint, weights
 from potstill.training.settings import LoraSettings, TrainingSettings
 
 TOKENIZER_FILES = (
@@ -33,16 +32,7 @@ def load_student(start: Path, settings: TrainingSettings) -> Any:
     base under adapters keeps its dtype.
     """
     keeps_dtype = settings.lora is not None and torch.cuda.is_available()
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            start, dtype="auto" if keeps_dtype else torch.float32, local_files_only=True
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(
-            f"{start} can't be loaded: {error}",
-            expected="a causal language model",
-            fix="check the folder with: python -c 'AutoModelForCausalLM.from_pretrained(PATH)'",
-        ) from error
+    model = weights.load_weights(start, None if keeps_dtype else torch.float32)
     check_output_head(model)
     if settings.lora:
         model = _add_adapters(model, settings.lora)

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer
 from transformers.utils import logging as hf_logging
 
 from potstill.models.local import checkpoint, weights
@@ -144,12 +143,14 @@ def _prepare(
     progress: Progress | None,
 ) -> _Prepared:
     """Everything that can still be refused: traces tokenized, models loaded, the reference's values computed."""
-    tokenizer = AutoTokenizer.from_pretrained(start, local_files_only=True)
+    tokenizer = checkpoint.load_tokenizer(start)
     template = read_chat_template(tokenizer, settings.chat)
     dataset = build_dataset(
         traces, template, start, settings, config, folder=_existing_parent(work_folder)
     )
     model = student.load_student(start, settings).to(weights.resolve_device("auto"))
+    if config.writes_rows:
+        weights.check_layer_types(model)
     if settings.packing:
         batching.check_packing(getattr(model, "get_base_model", lambda: model)().base_model)
 

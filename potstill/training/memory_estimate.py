@@ -1,11 +1,13 @@
-"""How large a training is, before it runs: parameters, memory, steps. Reads headers and config.json; no torch."""
+"""How large a training is, before it runs: parameters, memory, steps. Reads headers and config.json."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from potstill.errors import ModelError
@@ -20,6 +22,7 @@ FORMULA = (
 FLOAT32 = 4  # bytes
 MUON_STATE = 4  # bytes a parameter: momentum
 ADAMW_STATE = 8  # bytes a parameter: two moments
+SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size")  # of a config
 MAX_HEADER = 1 << 26  # bytes of a safetensors header
 
 
@@ -67,14 +70,15 @@ def estimate_size(
     batches = settings.num_train_epochs * math.ceil(row_count / batch_rows)
     steps = settings.max_steps or math.ceil(batches / settings.gradient_accumulation_steps)
     state_bytes = MUON_STATE if settings.optimizer == "muon" else ADAMW_STATE
-    config = checkpoint.read_config(folder)
     return TrainingSize(
         parameters=parameters,
         trained=trained,
         weights=FLOAT32 * stored,
         gradients=FLOAT32 * trained,
         optimizer=state_bytes * trained,
-        activations=_activation_bytes(config, settings, batch_rows * row_length, row_length),
+        activations=_activation_bytes(
+            _read_sizes(folder), settings, batch_rows * row_length, row_length
+        ),
         steps=steps,
     )
 
@@ -107,14 +111,20 @@ def count_adapter_parameters(shapes: Mapping[str, tuple[int, ...]], rank: int) -
     return count
 
 
+def _read_sizes(folder: Path) -> dict[str, int]:
+    """The SIZES of a checkpoint; its class knows other names and defaults. 0 where nobody here does."""
+    values: Any = SimpleNamespace(**checkpoint.read_config(folder))
+    is_whole = all(hasattr(values, name) for name in SIZES)
+    if not is_whole and find_spec("transformers"):
+        values = checkpoint.load_config(folder).get_text_config()
+    return {name: int(getattr(values, name, None) or 0) for name in SIZES}
+
+
 def _activation_bytes(
-    config: Mapping[str, Any], settings: TrainingSettings, tokens: float, row_length: float
+    sizes: Mapping[str, int], settings: TrainingSettings, tokens: float, row_length: float
 ) -> int:
-    hidden, layers = int(config.get("hidden_size") or 0), int(config.get("num_hidden_layers") or 0)
-    heads, vocabulary = (
-        int(config.get("num_attention_heads") or 0),
-        int(config.get("vocab_size") or 0),
-    )
+    layers, hidden = sizes["num_hidden_layers"], sizes["hidden_size"]
+    heads, vocabulary = sizes["num_attention_heads"], sizes["vocab_size"]
     of_layers = layers * (34 * hidden + 10 * heads * row_length)
     if settings.gradient_checkpointing:
         of_layers /= 10

@@ -24,11 +24,7 @@ NOT_YET = {
     "secret-nested-in-extra",
     "server-says-cost-1e300",
     "thought-alone-is-no-answer",
-    "train-beyond-n_positions",
     "train-embedding-too-small",
-    "train-on-bin",
-    "train-runs-checkpoints-code",
-    "train-weight-missing",
 }
 
 pytestmark = pytest.mark.slow

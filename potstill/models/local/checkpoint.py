@@ -1,4 +1,8 @@
-"""A folder with a transformers checkpoint: what must be in it, and its content id. Needs no torch."""
+"""A folder with a transformers checkpoint: what must be in it, its content id, its config and its tokenizer.
+
+The only place besides `weights.py` that calls `from_pretrained`, so that nothing is downloaded, no code that came with
+a checkpoint runs, and whatever goes wrong is a message.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,20 @@ from typing import Any
 from potstill.errors import ModelError
 from potstill.records import digest
 
-CONTENT_FILES = ("config.json", "generation_config.json", "tokenizer*", "chat_template*", "special_tokens_map.json",
-                 "added_tokens.json", "vocab*", "merges.txt", "*.safetensors", "*.safetensors.index.json")  # fmt: skip
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
-EXPECTED_CHECKPOINT = (
-    "transformers:PATH, where PATH is a folder with config.json, tokenizer.json and *.safetensors"
+# Everything that the model library may read, refused files included.
+CONTENT_FILES = (
+    *("config.json", "generation_config.json", "adapter_config.json", "*.py"),
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt"),
+    *("*.model", "tekken.json", "chat_template*", "additional_chat_templates/*"),
+    *("*.safetensors", "*.index.json", "*.bin", "*.pt", "*.pth"),
 )
+WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+EXPECTED_CHECKPOINT = "transformers:PATH, where PATH is a folder with config.json, tokenizer.json and model.safetensors"
+# What configs call the most positions; most classes map theirs to the first name.
+CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
+UNLIMITED_CONTEXT = 1 << 30  # positions, where the config names no limit
+CONFIG_FIX = "download or save the checkpoint again; its architecture must be one that transformers itself has"
 LISTED_NAMES = 12  # of files or folders in an error
 
 _digests: dict[tuple[str, int, int], str] = {}  # of files, by path, size and time of change
@@ -39,8 +51,14 @@ def check_checkpoint(path: Path) -> None:
             available=_checkpoints_in(path) or file_names[:LISTED_NAMES],
             fix="give the folder that holds config.json",
         )
-    if not list(path.glob("*.safetensors")):
-        message = f"{path} has no *.safetensors"
+    if (path / "adapter_config.json").is_file():
+        raise ModelError(
+            f"{path} has an adapter_config.json: its weights would be laid over another model's",
+            expected=EXPECTED_CHECKPOINT,
+            fix="merge the adapter into its base model (merge_and_unload, save_pretrained) and give that folder",
+        )
+    if not any((path / name).is_file() for name in WEIGHT_FILES):
+        message = f"{path} has no {WEIGHT_FILES[0]}"
         pickle_names = [name for name in file_names if name.endswith((".bin", ".pt", ".pth"))]
         if pickle_names:
             message += f", only {pickle_names[0]}, which could run code when loaded"
@@ -60,7 +78,7 @@ def check_checkpoint(path: Path) -> None:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The checkpoint's config.json."""
+    """The checkpoint's config.json as it stands there; `load_config` knows defaults and other names too."""
     try:
         config = json.loads((path / "config.json").read_text("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -78,12 +96,56 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
+def load_config(path: Path) -> Any:
+    """The config as its class reads it: other names mapped, values that the file leaves out at their defaults."""
+    from transformers import AutoConfig
+
+    read_config(path)  # a file that is no JSON has a clearer message there
+    try:
+        return AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # boundary: a config can be wrong in any way
+        raise _load_error(path, "the config", error, CONFIG_FIX) from error
+
+
+def read_context(path: Path) -> int:
+    """The most positions that the model can attend to."""
+    text_config = load_config(path).get_text_config()
+    for name in CONTEXT_NAMES:
+        positions = getattr(text_config, name, None)
+        if isinstance(positions, int) and positions > 0:
+            return positions
+    return UNLIMITED_CONTEXT
+
+
+def load_tokenizer(path: Path) -> Any:
+    """The transformers tokenizer of a checkpoint."""
+    from transformers import AutoTokenizer
+
+    check_checkpoint(path)
+    read_config(path)  # the library looks there for the tokenizer's class
+    try:
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # boundary: a tokenizer file can be broken in any way
+        fix = "copy the tokenizer files from the model again"
+        raise _load_error(path, "the tokenizer", error, fix) from error
+
+
+def _load_error(path: Path, part: str, error: Exception, fix: str) -> ModelError:
+    message = " ".join(str(error).split())[:200]
+    return ModelError(
+        f"{path}: {part} can't be loaded ({type(error).__name__}: {message})",
+        expected=EXPECTED_CHECKPOINT,
+        fix=fix,
+    )
+
+
 def content_id(path: Path, kind: str = "hf") -> str:
-    """`hf-` and a digest over the bytes of config, tokenizer and weights: moving or copying a checkpoint keeps it."""
+    """`hf-` and a digest over the bytes of all that can be read of a checkpoint: moving or copying it keeps its id."""
     files: set[Path] = set()
     for pattern in CONTENT_FILES:
         files.update(file for file in path.glob(pattern) if file.is_file())
-    return digest(kind, [[file.name, file_digest(file)] for file in sorted(files)])
+    names = [[file.relative_to(path).as_posix(), file_digest(file)] for file in sorted(files)]
+    return digest(kind, names)
 
 
 def file_digest(path: Path) -> str:

@@ -19,7 +19,6 @@ CHAT_TEMPLATE_ARGUMENTS: dict[str, dict[str, bool]] = {
     "no-thinking": {"enable_thinking": False},
 }
 CACHED_PROMPTS = 100_000  # encoded prompts: a plan and the batches after it meet the same ones
-UNLIMITED_CONTEXT = 1 << 30  # positions, where the config names no limit
 
 
 @final
@@ -46,17 +45,7 @@ class PromptEncoder:
     @cached_property
     def tokenizer(self) -> Any:
         """The transformers tokenizer, loaded on first use."""
-        from transformers import AutoTokenizer
-
-        checkpoint.check_checkpoint(self.path)
-        try:
-            return AutoTokenizer.from_pretrained(
-                self.path, trust_remote_code=False, local_files_only=True
-            )
-        except Exception as error:  # boundary: a tokenizer file can be broken in any way
-            fix = "copy the tokenizer files from the model again"
-            message = f"{self.path}: the tokenizer can't be loaded ({str(error)[:200]})"
-            raise ModelError(message, expected=checkpoint.EXPECTED_CHECKPOINT, fix=fix) from error
+        return checkpoint.load_tokenizer(self.path)
 
     def encode_prompt(self, prompt: Prompt, prefix: str = "") -> list[int]:
         """Ids of the rendered prompt with the beginning of the answer behind it."""

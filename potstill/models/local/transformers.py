@@ -15,7 +15,7 @@ from potstill.models.local import checkpoint, weights
 from potstill.models.local.batcher import RequestBatcher
 from potstill.models.local.generate import GeneratedRow, GenerationBatch, generate_batch
 from potstill.models.local.logprobs import completion_logprobs
-from potstill.models.local.prompt import UNLIMITED_CONTEXT, PromptEncoder, prompt_length_error
+from potstill.models.local.prompt import PromptEncoder, prompt_length_error
 from potstill.models.model import Completion, Request
 from potstill.records import Prompt, Tokens, digest
 
@@ -55,8 +55,8 @@ class TransformersModel:
         self.device = weights.resolve_device(device)
         self.dtype = weights.resolve_dtype(dtype, self.device)
         self.encoder = PromptEncoder(self.weights, chat)
+        self.context = checkpoint.read_context(self.weights)  # the most positions it can attend to
         self._max_rows, self._threads = batch, threads
-        self._config = checkpoint.read_config(self.weights)
         # `each` asks from many threads; one model computes one batch at a time.
         self._lock = threading.RLock()
         self._write_batched = RequestBatcher(self._write) if gather else self._write
@@ -124,17 +124,13 @@ class TransformersModel:
         return logprobs
 
     @cached_property
-    def context(self) -> int:
-        """The most positions the model can attend to."""
-        text_config = self._config.get("text_config", self._config)
-        return int(text_config.get("max_position_embeddings") or UNLIMITED_CONTEXT)
-
-    @cached_property
     def model(self) -> Any:
         """The transformers model, loaded now."""
         if self._threads:
             torch.set_num_threads(self._threads)
-        return weights.load_weights(self.weights, self.dtype).to(self.device).eval()
+        model = weights.load_weights(self.weights, self.dtype)
+        weights.check_layer_types(model)
+        return model.to(self.device).eval()
 
     @cached_property
     def end_ids(self) -> tuple[int, ...]:
@@ -148,11 +144,11 @@ class TransformersModel:
     @cached_property
     def _cache_bytes_per_token(self) -> int:
         """Bytes of keys and values that one position takes in all layers."""
-        config = self._config.get("text_config", self._config)
-        heads = config.get("num_attention_heads", 1)
-        head_dim = config.get("head_dim") or config.get("hidden_size", 1) // heads
-        key_value_heads = config.get("num_key_value_heads") or heads
-        layers = config.get("num_hidden_layers", 1)
+        config = checkpoint.load_config(self.weights).get_text_config()
+        heads = config.num_attention_heads
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+        key_value_heads = getattr(config, "num_key_value_heads", None) or heads
+        layers = config.num_hidden_layers
         # Keys and values, for each layer and head.
         return int(2 * layers * key_value_heads * head_dim * self.dtype.itemsize)
 

@@ -16,7 +16,7 @@ from typing import Any, final
 from potstill.errors import ModelError
 from potstill.models.local import checkpoint
 from potstill.models.local.batcher import RequestBatcher
-from potstill.models.local.prompt import UNLIMITED_CONTEXT, PromptEncoder, prompt_length_error
+from potstill.models.local.prompt import PromptEncoder, prompt_length_error
 from potstill.models.model import Completion, Request
 from potstill.records import Prompt, Tokens, digest
 
@@ -47,9 +47,7 @@ class VllmModel:
         self.weights = Path(path)
         checkpoint.check_checkpoint(self.weights)
         self.encoder = PromptEncoder(self.weights, chat)
-        config = checkpoint.read_config(self.weights)
-        text_config = config.get("text_config", config)
-        max_context = int(text_config.get("max_position_embeddings") or UNLIMITED_CONTEXT)
+        max_context = checkpoint.read_context(self.weights)
         self.context = min(context or max_context, max_context)
         self._engine_options = {
             "dtype": dtype,
@@ -71,7 +69,7 @@ class VllmModel:
             load_format="safetensors",
             trust_remote_code=False,
             enable_prefix_caching=True,
-            max_model_len=self.context if self.context < UNLIMITED_CONTEXT else None,
+            max_model_len=self.context if self.context < checkpoint.UNLIMITED_CONTEXT else None,
             **self._engine_options,
         )
 

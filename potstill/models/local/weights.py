@@ -1,4 +1,7 @@
-"""Loading a checkpoint's weights: safetensors only, whole, and no code that came with them."""
+"""Loading a checkpoint's weights: safetensors only, whole, and no code that came with them.
+
+Whoever needs a model of a folder comes here: sampling, training, teachers, rollouts, studies.
+"""
 
 from __future__ import annotations
 
@@ -37,51 +40,70 @@ def resolve_dtype(name: str, device: str) -> torch.dtype:
     return DTYPES[name]
 
 
-def load_weights(path: Path, dtype: torch.dtype) -> Any:
-    """The model of a folder; an error if weights are missing, which transformers would fill with random numbers."""
+def load_weights(path: Path, dtype: torch.dtype | None) -> Any:
+    """The model of a folder, with every weight of its architecture and no other.
+
+    transformers itself fills missing weights with random numbers and leaves surplus ones out.
+
+    Args:
+        dtype: None takes what the checkpoint was saved in.
+    """
     checkpoint.check_checkpoint(path)
-    model, missing_keys = _load_without_progress_bar(path, dtype)
-    if missing_keys:
-        raise ModelError(
-            f"{path}: {len(missing_keys)} weights are missing, the first is {missing_keys[0]}",
-            expected=checkpoint.EXPECTED_CHECKPOINT,
-            fix="save the checkpoint again, whole",
-        )
-    # The cache of `generate` knows keys and values of attention, no states of other layers.
+    checkpoint.load_config(path)  # a wrong config has a clearer message there
+    model, report = _load_without_progress_bar(path, dtype)
+    problems = {
+        "are missing": report["missing_keys"],
+        "have no place in the architecture": report["unexpected_keys"],
+        "have another shape than the config says": report["mismatched_keys"],
+    }
+    for problem, keys in problems.items():
+        if keys:
+            raise ModelError(
+                f"{path}: {len(keys)} weights {problem}, the first is {sorted(map(str, keys))[0]}",
+                expected=checkpoint.EXPECTED_CHECKPOINT,
+                fix="save the checkpoint again, whole, with the config of its own architecture",
+            )
+    return model
+
+
+def check_layer_types(model: Any) -> None:
+    """Refuse layers that the cache of `generate` can't hold: it knows keys and values of attention, no other states."""
     layer_types = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
     unknown_types = sorted(layer_types - {"full_attention", "sliding_attention"})
     if unknown_types:
         raise ModelError(
-            f"{path} has layers of kind {', '.join(unknown_types)}",
-            expected="full or sliding attention",
+            f"{type(model).__name__} has layers of kind {', '.join(unknown_types)}",
+            expected="full or sliding attention, to write with",
             fix="serve it with vLLM and use the server",
         )
-    return model
 
 
-def _load_without_progress_bar(path: Path, dtype: torch.dtype) -> tuple[Any, list[str]]:
-    """The model, and the names of the weights that its files lack."""
+def _load_without_progress_bar(path: Path, dtype: torch.dtype | None) -> tuple[Any, Any]:
+    """The model, and what transformers reports of the keys in its files."""
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
-    shows_progress_bar = logging.is_progress_bar_enabled()
+    shows_progress_bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()  # what it warns of is an error here, or of no interest
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             path,
             output_loading_info=True,
-            dtype=dtype,
+            dtype=dtype or "auto",
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
         )
     except Exception as error:  # boundary: a checkpoint can be broken in any way
+        message = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"{path} can't be loaded ({type(error).__name__}: {str(error)[:200]})",
+            f"{path} can't be loaded ({type(error).__name__}: {message})",
             expected=checkpoint.EXPECTED_CHECKPOINT,
-            fix="download or save the checkpoint again; its architecture must be one that transformers itself has",
+            fix=checkpoint.CONFIG_FIX,
         ) from error
     finally:
+        logging.set_verbosity(verbosity)
         if shows_progress_bar:
             logging.enable_progress_bar()
-    return model, sorted(report["missing_keys"])
+    return model, report

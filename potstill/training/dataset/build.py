@@ -259,11 +259,7 @@ def tokenize_for_teacher(
     traces: Sequence[Trace], teacher: Path, settings: TrainingSettings
 ) -> TrainingDataset:
     """The rows and their rivals' as the teacher reads them; what can't be tokenized is left out."""
-    from transformers import AutoTokenizer
-
-    template = read_chat_template(
-        AutoTokenizer.from_pretrained(teacher, local_files_only=True), settings.chat
-    )
+    template = read_chat_template(checkpoint.load_tokenizer(teacher), settings.chat)
     tokenize = Tokenizing(
         template, max_row_length(teacher, settings), settings.max_dropped_share, None
     )
@@ -278,11 +274,7 @@ def tokenize_for_teacher(
 
 def max_row_length(start: Path, settings: TrainingSettings) -> int:
     """Tokens a row may have: as set, but never more than the model's context."""
-    config = checkpoint.read_config(start)
-    text_config = config.get("text_config", {})
-    context = config.get("max_position_embeddings") or text_config.get("max_position_embeddings")
-    limits = [limit for limit in (context, settings.max_length) if limit]
-    return int(min(limits, default=NO_LIMIT))
+    return min(checkpoint.read_context(start), settings.max_length or NO_LIMIT)
 
 
 def _add_cached_logits(

@@ -191,8 +191,7 @@ def load_manifest(folder: Path) -> CachedLogits:
 
 def vocabulary_size(teacher: Path) -> int:
     """Entries that a teacher's distribution has; 0 where its config doesn't say."""
-    config = checkpoint.read_config(teacher)
-    return int(config.get("vocab_size") or config.get("text_config", {}).get("vocab_size") or 0)
+    return int(getattr(checkpoint.load_config(teacher).get_text_config(), "vocab_size", 0) or 0)
 
 
 def count_tokenizer_ids(teacher: Path) -> int:

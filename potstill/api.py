@@ -679,8 +679,10 @@ def _as_posed(problems: Problems, roles: Mapping[str, Any]) -> TraceList:
     """Blank traces; recorded models were asked the bare question, so with one in a role the learner sees that too."""
     if isinstance(problems, TraceList):
         return problems
-    specs = [value for value in roles.values() if isinstance(value, str)]
-    is_recorded = any(spec.startswith("recorded:") for spec in specs)
+    specs: list[Any] = []
+    for value in roles.values():
+        specs += value if isinstance(value, list | tuple) else [value]
+    is_recorded = any(isinstance(spec, str) and spec.startswith("recorded:") for spec in specs)
     return load_problems(problems, prompt="{question}" if is_recorded else "")
 
 

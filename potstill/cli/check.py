@@ -35,14 +35,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> None:
     """Run the checks, print a line for each, and fail where one does not hold."""
     from potstill.runs import conformance
+    from potstill.runs.run_method import spread_models
     from potstill.runs.sources import load_model
 
     method = catalogue.method_entry(args.method)
-    specs = options.parse_pairs(args.role, "--role")
+    specs = options.parse_lists(args.role, "--role")
     models: dict[str, Model] = {}
     if specs:
         models = {**conformance.scripted_roles(method)}
-        models |= {role: load_model(spec) for role, spec in specs.items()}
+        for role, role_specs in specs.items():
+            given: str | list[str] = role_specs if len(role_specs) > 1 else role_specs[0]
+            for key, spec in spread_models(method, {role: given}).items():
+                models[key] = load_model(str(spec))
     findings = conformance.check_method(method, models=models)
     failed = [finding for finding in findings if not finding.passed]
     if args.json:

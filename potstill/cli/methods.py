@@ -77,7 +77,10 @@ def _print_method(method: Mapping[str, Any]) -> None:
     for role in method["roles"]:
         line = {"role": _role_name(role), "needs": role["needs"], "help": role["help"] or show.NONE}
         roles.append(line)
-    show.print_table(roles, title="models, given as --ROLE SPEC ([…]: may be left out)")
+    show.print_table(
+        roles,
+        title="models, given as --role NAME=SPEC, --teacher SPEC, --student SPEC ([…]: may be left out)",
+    )
     parameters = []
     for parameter in method["parameters"]:
         parameters += _parameter_lines(parameter, "")

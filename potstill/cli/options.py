@@ -75,14 +75,28 @@ def expand_path(text: str) -> Path:
 
 
 def parse_pairs(texts: Sequence[str], flag: str) -> dict[str, str]:
-    """`name=value` texts as a mapping."""
+    """`name=value` texts as a mapping; a name may be given once."""
     pairs: dict[str, str] = {}
+    for name, values in parse_lists(texts, flag).items():
+        if len(values) > 1:
+            raise ConfigError(
+                f"{flag} {name} is given {len(values)} times: {', '.join(values)}",
+                expected="one value a name",
+                fix=f"leave all but one {flag} {name}=… out",
+            )
+        pairs[name] = values[0]
+    return pairs
+
+
+def parse_lists(texts: Sequence[str], flag: str) -> dict[str, list[str]]:
+    """`name=value` texts as a mapping from each name to its values, in their order."""
+    values_by_name: dict[str, list[str]] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise ConfigError(f"{flag} {text}", expected="name=value", fix=f"{flag} name=value")
-        pairs[name] = value
-    return pairs
+        values_by_name.setdefault(name, []).append(value)
+    return values_by_name
 
 
 # Flags that several commands have.

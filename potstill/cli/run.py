@@ -93,7 +93,7 @@ def _add_role_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=SPEC",
-        help="the model in any other role (may be given again)",
+        help="the model in any other role (may be given again; of one name where several models play it)",
     )
 
 
@@ -201,8 +201,10 @@ def flag_overrides(args: argparse.Namespace) -> list[Override]:
             # A model's spec may hold a key by mistake, and the source is shown beside a mistake.
             source = flag if key.startswith("roles.") else f"{flag} {value}"
             overrides.append(Override(key, value, source))
-    for role, spec in options.parse_pairs(args.role, "--role").items():
-        overrides.append(Override(f"roles.{role}", spec, f"--role {role}"))
+    for role, specs in options.parse_lists(args.role, "--role").items():
+        # A role that several models play is given several times.
+        value = specs[0] if len(specs) == 1 else specs
+        overrides.append(Override(f"roles.{role}", value, f"--role {role}"))
     for field, column in options.parse_pairs(args.map, "--map").items():
         overrides.append(Override(f"mapping.{field}", column, f"--map {field}={column}"))
     for text in args.budget:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from potstill import plugins
 from potstill.errors import ConfigError
 from potstill.methods import METHODS
+from potstill.methods.roles import Role, make_role
 
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 _ARG = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
@@ -25,15 +26,6 @@ class Value(NamedTuple):
     default: Any
     help: str
     fields: tuple[Value, ...] = ()
-
-
-class Role(NamedTuple):
-    """A parameter before `*`: what the model in it must be able to do, and whether it may be left out."""
-
-    name: str
-    annotation: Any
-    optional: bool
-    help: str
 
 
 class MethodEntry(NamedTuple):
@@ -94,6 +86,7 @@ def describe_method(name: str, method: Callable[..., Any]) -> MethodEntry:
     doc = inspect.getdoc(method) or ""
     module_doc = inspect.getdoc(inspect.getmodule(method)) or ""
     hints = typing.get_type_hints(method)
+    role_hints = typing.get_type_hints(method, include_extras=True)
     help_texts = parse_args_section(method)
     roles: list[Role] = []
     values: list[Value] = []
@@ -106,7 +99,10 @@ def describe_method(name: str, method: Callable[..., Any]) -> MethodEntry:
             values.append(Value(parameter.name, hint, parameter.default, help_text, fields))
         else:
             is_optional = parameter.default is not parameter.empty
-            roles.append(Role(parameter.name, hint, is_optional, help_text))
+            role_hint = role_hints.get(parameter.name, Any)
+            roles.append(
+                make_role(parameter.name, role_hint, optional=is_optional, help_text=help_text)
+            )
     paper = _ARXIV.search(doc) or _ARXIV.search(module_doc)
     return MethodEntry(
         name=name,
@@ -151,7 +147,7 @@ def entry_to_json(entry: MethodEntry) -> dict[str, Any]:
         roles.append(
             {
                 "name": role.name,
-                "needs": type_name(role.annotation),
+                "needs": type_name(role.hint),
                 "optional": role.optional,
                 "help": role.help,
             }

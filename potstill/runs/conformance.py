@@ -17,16 +17,19 @@ from typing import Any, get_args
 from potstill import objectives
 from potstill.errors import PotstillError
 from potstill.methods.catalogue import MethodEntry
-from potstill.models.model import Model, Trainable
+from potstill.methods.roles import fill_roles, list_key, missing_abilities, role_of
+from potstill.models.model import Model
 from potstill.models.scripted import ScriptedModel
 from potstill.records import Stage, Trace
 from potstill.runs.driver import describe, drive
+from potstill.runs.recipe import shadowing_names
 from potstill.store.cached_model import with_cache
 from potstill.store.store import Store
 from potstill.traces import Session, using
 from potstill.world.scripted import scripted_stories, scripted_student, scripted_teacher
 
 FAILING = 0.08  # share of generations that fail in the check of failures
+LIST_MODELS = 2  # that play a role of a list
 STOPS = (0.0, 0.33, 0.5, 0.99)  # where a run is stopped, as a share of its calls
 
 
@@ -97,7 +100,7 @@ def check_method(
         for check in CHECKS:
             with tempfile.TemporaryDirectory() as folder:
                 case = Case(method, values, Path(folder), models or {}, size)
-                findings.append(_run_check(check, case))
+                findings.append(run_check(check, case))
     return findings
 
 
@@ -129,6 +132,7 @@ class Case:
         fail: float = 0.0,
         stop_after: int | None = None,
         seed: int = 1,
+        roles: Mapping[str, Model] | None = None,
     ) -> ScriptedRun:
         """Drive the method through a store of this name.
 
@@ -138,21 +142,38 @@ class Case:
             fail: share of generations that fail.
             stop_after: completions after which `Interrupted` is raised.
             seed: of the run.
+            roles: models by key; those of the case, or scripted ones, where they are not given.
         """
         stories = scripted_stories(self.size) if problems is None else list(problems)
-        roles = self.models or scripted_roles(self.method, fail=fail)
+        models = roles or self.models or scripted_roles(self.method, fail=fail)
         return _drive_in_store(
-            self, self.folder / name, stories, roles, stop_after=stop_after, seed=seed
+            self, self.folder / name, stories, models, stop_after=stop_after, seed=seed
         )
 
 
-def scripted_roles(method: MethodEntry, *, fail: float = 0.0) -> dict[str, ScriptedModel]:
-    """A scripted model for each role that a method must have: what is trained is weak, what writes is strong."""
-    roles = {}
+def scripted_roles(
+    method: MethodEntry, *, fail: float = 0.0, optional: bool = False
+) -> dict[str, ScriptedModel]:
+    """A scripted model for each role that a method must have: what is trained is weak, what writes is strong.
+
+    Args:
+        method: the catalogue's entry.
+        fail: share of generations that fail.
+        optional: fill the roles that may be left out too, and lists with two models.
+    """
+    roles: dict[str, ScriptedModel] = {}
     for role in method.roles:
-        if not role.optional:
-            trained = role.annotation is Trainable or role.name == "student"
-            roles[role.name] = (scripted_student if trained else scripted_teacher)(fail=fail)
+        if role.optional and not optional:
+            continue
+        make_model = scripted_teacher
+        if role.name == "student" or missing_abilities(scripted_teacher(), role.annotation):
+            make_model = scripted_student
+        if not role.is_list:
+            roles[role.name] = make_model(fail=fail)
+            continue
+        for number in range(1, LIST_MODELS + 1):
+            key = list_key(role.name, number)
+            roles[key] = make_model(fail=fail, name=key)
     return roles
 
 
@@ -170,10 +191,11 @@ def _drive_in_store(
     counter = CallCounter(stop_after)
     with Store.open(folder) as store:
         ledger = store.ledger(name)
-        roles = {
-            role: with_cache(counter.counted(model), store, role=role, arm=name, seed=seed)
-            for role, model in models.items()
-        }
+        wrapped: dict[str, Model] = {}
+        for key, model in models.items():
+            counted = counter.counted(model)
+            wrapped[key] = with_cache(counted, store, role=role_of(key), arm=name, seed=seed)
+        roles = fill_roles(case.method.roles, wrapped)
 
         def train(stage: Stage) -> Any:
             stages.append(stage)
@@ -215,7 +237,8 @@ class CallCounter:
         return model
 
 
-def _run_check(check: Callable[[Case], None], case: Case) -> Finding:
+def run_check(check: Callable[[Case], None], case: Case) -> Finding:
+    """One check on a case; whatever the method raises is what is wrong with it."""
     title = (check.__doc__ or check.__name__).strip().splitlines()[0]
     try:
         check(case)
@@ -262,6 +285,19 @@ def check_signature(case: Case) -> None:
             has_default = parameter.default is not parameter.empty
             _require(has_default, f"the value {parameter.name} has no default")
     _require(bool(case.method.title), "it has no docstring: the first line says what it is")
+    for message in shadowing_names(case.method):
+        _require(False, message)
+
+
+def check_optional_roles(case: Case) -> None:
+    """With every role filled, lists by two models, and with only those that it must have, it yields a stage."""
+    every_role = {**scripted_roles(case.method, optional=True), **case.models}
+    needed = [role.name for role in case.method.roles if not role.optional]
+    needed_roles = {key: model for key, model in every_role.items() if role_of(key) in needed}
+    run = case.run("every-role", roles=every_role)
+    _require(bool(run.stages), "with every role filled it yielded no stage")
+    run = case.run("needed-roles", roles=needed_roles)
+    _require(bool(run.stages), "with only the roles that it must have it yielded no stage")
 
 
 def check_stages(case: Case) -> None:
@@ -356,6 +392,7 @@ def check_order(case: Case) -> None:
 
 CHECKS: tuple[Callable[[Case], None], ...] = (
     check_signature,
+    check_optional_roles,
     check_stages,
     check_repetition,
     check_lineage,

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, final
 
 from potstill.errors import ConfigError, StageError
 from potstill.methods.catalogue import find_method, method_entry
+from potstill.methods.roles import fill_roles, role_of
 from potstill.models.model import Completion, Request
 from potstill.records import Stage, Tokens, Trace
 from potstill.runs.driver import drive
@@ -216,8 +217,9 @@ def drive_to_first_stage(
     def stop_at(stage: Stage) -> Any:
         raise _FirstStage(stage)
 
+    filled = fill_roles(method_entry(arm.method).roles, roles)
     try:
-        drive(find_method(arm.method), list(problems), roles, values, stop_at)
+        drive(find_method(arm.method), list(problems), filled, values, stop_at)
     except StageError as error:
         return RowEstimate(0, 0.0, stopped=error.found)  # what was asked still counts
     except _FirstStage as reached:
@@ -229,9 +231,9 @@ def drive_to_first_stage(
 
 
 def filled_roles(recipe: Recipe, arm: Arm) -> list[str]:
-    """The roles in a method's signature that the recipe fills with a model."""
+    """The keys of the roles in a method's signature that the recipe fills with a model."""
     names = [role.name for role in method_entry(arm.method).roles]
-    return [role for role, spec in recipe.roles.items() if spec and role in names]
+    return [key for key, spec in recipe.roles.items() if spec and role_of(key) in names]
 
 
 def with_number_answer(trace: Trace) -> Trace:

@@ -20,6 +20,7 @@ from potstill.evaluation.benchmark import Solver
 from potstill.evaluation.results import Results, save
 from potstill.evaluation.rows import Evaluation
 from potstill.methods.catalogue import find_method, method_entry
+from potstill.methods.roles import fill_roles, role_of
 from potstill.models.model import Model
 from potstill.records import Problem, Progress, Trace, no_progress
 from potstill.runs import manifest, preflight
@@ -112,7 +113,7 @@ def run_arms(run: Run, *, title: str = "") -> Results:
         recipe,
         evaluations,
         title=title or f"Potstill: {', '.join(recipe.arms)}",
-        names={model.id: role for role, model in folder.models.items()},
+        names={model.id: role_of(key) for key, model in folder.models.items()},
     )
     unused = preflight.unused_roles(recipe, run.problems, run.tests)
     notes = [*files.notes(), *folder.budget.notes(), *unused, *results.notes]
@@ -170,7 +171,7 @@ def open_run(
 
 
 def load_recipe_models(recipe: Recipe, threads: int) -> dict[str, Model]:
-    """The models of the roles that the recipe fills."""
+    """The models of the roles that the recipe fills, by key."""
     return {
         role: load_model(spec, threads=threads, batch=recipe.batch)
         for role, spec in recipe.roles.items()
@@ -236,10 +237,11 @@ def run_arm(run: Run, name: str, arm: Arm) -> ArmOutcome:
     folder = run.folder
     sections: list[ReportSection] = []
     ledger = folder.open_ledger(name)
-    roles: dict[str, Model] = {}
-    for role in method_entry(arm.method).roles:
-        if role.name in folder.models:
-            roles[role.name] = folder.wrap_model(folder.models[role.name], role.name, name)
+    entry = method_entry(arm.method)
+    wrapped_models: dict[str, Model] = {}
+    for key, model in folder.models.items():
+        wrapped_models[key] = folder.wrap_model(model, role_of(key), name)
+    roles = fill_roles(entry.roles, wrapped_models)
 
     # The method sees problems without the evaluation's; its stages are trained as it yields them.
     with using(folder.session(ledger, name, sections.append)):

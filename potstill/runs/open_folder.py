@@ -18,6 +18,7 @@ from potstill.budget.amounts import Limit
 from potstill.budget.budget import Budget
 from potstill.data import files
 from potstill.errors import ConfigError
+from potstill.methods.roles import role_of
 from potstill.models.model import Model
 from potstill.records import Progress, no_progress
 from potstill.runs import manifest
@@ -124,7 +125,8 @@ def open_folder(
     Args:
         path: the folder; made where it is missing.
         settings: what decides the results of the program, as JSON values. A folder of other settings is refused.
-        models: the models by role; a limit of money is refused where one of them has no price.
+        models: the models by role, or by key where several play one (`methods.roles`); a limit of money is refused
+            where one of them has no price.
         budget: what the folder may spend, as "5usd" or "teacher=3usd,2Mtok", or the limits by role ("" for all).
         price_table: prices over those that come with potstill.
         seed: from which every random choice is derived.
@@ -146,15 +148,17 @@ def open_folder(
         manifest.start(path, recorded_settings, empty=store.is_empty())
         files.save(path)
         account = Budget.from_call_log(store.attempts, limits, price_table or {})
-        for role, model in models.items():
-            account.permit(role, model, "")  # refuses a limit of money on a model without a price
+        for key, model in models.items():
+            # Refuses a limit of money on a model without a price.
+            account.permit(role_of(key), model, "")
         yield Folder(path, store, models, account, seed, threads, progress, rules)
 
 
 def parse_budget(text: str, models: Mapping[str, Model]) -> dict[str, Limit]:
     """The limits of a text such as "5usd" or "teacher=3usd,2Mtok", by name; "" is the limit of the whole run."""
     amounts = [amount.strip() for amount in text.split(",") if amount.strip()]
-    roles = dict.fromkeys(("teacher", STUDENT, *models, JUDGE))
+    played_roles = [role_of(key) for key in models]
+    roles = dict.fromkeys(("teacher", STUDENT, *played_roles, JUDGE))
     return flags.parse_limits(amounts, tuple(roles))
 
 

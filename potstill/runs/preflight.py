@@ -7,7 +7,8 @@ from typing import Any
 
 from potstill.errors import ConfigError, InputError, StageError
 from potstill.methods.catalogue import method_entry
-from potstill.models.model import Model, Scored, Trainable
+from potstill.methods.roles import Role, keys_of, missing_abilities, role_of
+from potstill.models.model import Model
 from potstill.records import Trace
 from potstill.runs.open_folder import JUDGE
 from potstill.runs.recipe import Recipe
@@ -20,24 +21,28 @@ from potstill.traces.overlap import NGRAM
 
 
 def check_roles(recipe: Recipe, models: Mapping[str, Model]) -> None:
-    """Refuse a model that can't do what its role is annotated with.
+    """Refuse a model that can't do what its role is annotated with; roles that may be left out and lists included.
 
-    Recorded and scripted models pass: they stand in for samples, and say themselves which prompt nobody recorded.
+    Scripted models pass: they are for trying a method, and say themselves what they can't do.
     """
     for name, arm in recipe.arms.items():
         for role in method_entry(arm.method).roles:
-            model = models.get(role.name)
-            spec = recipe.roles.get(role.name, "")
-            truncation.check_can_continue(recipe.truncated, model, f"the {role.name} {spec}")
-            if model is None or spec.startswith(("recorded:", "scripted:")):
-                continue
-            needs_weights = role.annotation in (Trainable, Scored)
-            if needs_weights and not isinstance(model, role.annotation):
-                raise ConfigError(
-                    f"arm {name}: the {role.name} {spec} can't be what {arm.method} needs: {role.annotation.__name__}",
-                    expected="a local checkpoint, with weights to train and to score with",
-                    fix=f"--{role.name} transformers:PATH, world:student, or openai:NAME?…&weights=PATH",
-                )
+            for key in keys_of(role.name, models):
+                check_model(models[key], role, name, recipe, key=key)
+
+
+def check_model(model: Model, role: Role, arm: str, recipe: Recipe, *, key: str) -> None:
+    """Refuse a model that can't do what one role of an arm asks."""
+    spec = recipe.roles.get(key, "")
+    description = f"the {key} {spec}"
+    truncation.check_can_continue(recipe.truncated, model, description)
+    missing = missing_abilities(model, role.annotation)
+    if missing and not spec.startswith("scripted:"):
+        raise ConfigError(
+            f"arm {arm}: {description} can't be what {recipe.arms[arm].method} needs: {' and '.join(missing)}",
+            expected="a local checkpoint, with weights to train and to score with",
+            fix=f"--{role.name} transformers:PATH, world:student, or openai:NAME?…&weights=PATH",
+        )
 
 
 # Training problems that are evaluation problems.
@@ -111,7 +116,7 @@ def unused_roles(recipe: Recipe, problems: Sequence[Trace], tests: Sequence[Trac
         used_roles.add(JUDGE)
     sentences: list[str] = []
     for role, spec in recipe.roles.items():
-        if spec and role not in used_roles:
+        if spec and role_of(role) not in used_roles:
             sentences.append(f"the role {role} ({spec}) is given, and no arm uses it")
     return sentences
 

@@ -17,8 +17,15 @@ from potstill.budget.flags import UNLIMITED, RunLimits
 from potstill.config import NO_DEFAULT, Mistakes, Override, Place, Setting, Tree, join_key
 from potstill.data import files
 from potstill.errors import ConfigError, InputError
-from potstill.methods.catalogue import Value, method_entry, method_names, short_name
+from potstill.methods.catalogue import (
+    MethodEntry,
+    Value,
+    method_entry,
+    method_names,
+    short_name,
+)
 from potstill.models.model import Sampling
+from potstill.models.phase import PHASES
 from potstill.runs import recipe_checks
 from potstill.runs.overrides import ARM_KEYS, SHARED_KEYS, apply_overrides, parse_overrides
 from potstill.runs.recipe_checks import ArmDraft
@@ -27,6 +34,9 @@ from potstill.training.settings import TrainingSettings
 # What a run may cost, how it is paid for, and what is shown of it: another value does not make another run.
 UNSAVED_KEYS = ("budget", "prices", "batch", "when_spent", "compare")
 Truncated = typing.Literal["keep", "drop", "continue", "raise", "shorter"]
+
+# Keywords of `potstill.run`, beside the keys of a recipe: a method's value of that name could not be given.
+PYTHON_KEYWORDS = ("out", "eval_n", "threads", "progress", "rows_only")
 
 _ARM_NAME = re.compile(r"[\w][\w .=+-]*")  # a file is named after an arm
 
@@ -68,7 +78,8 @@ class Recipe:
 
     Args:
         arms: by name, in the order in which they run.
-        roles: model spec by role, e.g. {"teacher": "world:teacher", "student": "transformers:PATH"}.
+        roles: model spec by role, e.g. {"teacher": "world:teacher", "student": "transformers:PATH"}; of a role that
+            several models play by `NAME.1`, `NAME.2`.
         problems: file, hf:NAME, gym:TASK or world:TASK.
         evaluate: how the arms are measured.
         seed: from which every random choice is derived.
@@ -190,6 +201,9 @@ def from_data(
     for name, block in arm_blocks.items():
         arms[name] = _read_arm(name, block, shared, mistakes, has_own_block=has_arms)
 
+    roles = config.as_mapping(tree.get("roles"), "roles", mistakes)
+    roles = recipe_checks.spread_lists(roles, list(arms.values()), mistakes)
+    tree["roles"] = roles
     settings = [s for s in config.settings_of(Recipe) if s.name != "arms"]
     keyed = config.merge_layers(settings, [("", tree)], mistakes)
     values = config.convert_settings(settings, keyed, mistakes)
@@ -199,11 +213,10 @@ def from_data(
     compared = values.get("compare")
     if compared and compared not in arms:
         mistakes.add("compare", config.unknown_name("arm", compared, arms))
+    values.setdefault("roles", {})
     if not tree.get("problems"):
         mistakes.add("problems", "none given (a file, hf:NAME, gym:TASK or world:TASK)")
     # The roles as they were given, so that a wrong one does not hide what is wrong with the others.
-    roles = config.as_mapping(tree.get("roles"), "roles", mistakes)
-    values.setdefault("roles", {})
     recipe_checks.check_roles(roles, list(arms.values()), mistakes)
     recipe_checks.check_budget(values.get("budget", UNLIMITED), list(arms.values()), mistakes)
     objective_configs = {}
@@ -267,6 +280,8 @@ def _read_arm(
     method = None
     try:
         method = method_entry(method_name)
+        for message in shadowing_names(method):
+            mistakes.add(join_key(key, "method"), message)
         values = _convert_values(method.values, layers["values"], key, mistakes)
     except ConfigError as error:
         message = error.found
@@ -276,6 +291,27 @@ def _read_arm(
 
     training = _convert_training(layers["training"], mistakes)
     return ArmDraft(method=method_name, values=values, entry=method, key=key, **training._asdict())
+
+
+def shadowing_names(method: MethodEntry) -> list[str]:
+    """What is wrong with the names of a method's roles and values: `--set limit=3` can set one thing only."""
+    recipe_keys = {*config.names_of(config.settings_of(Recipe)), *ARM_KEYS}
+    messages: list[str] = []
+    for value in method.values:
+        if value.name in recipe_keys:
+            messages.append(
+                f"the value {value.name} of {method.name} has the name of a key of every recipe; rename it"
+            )
+        elif value.name in PYTHON_KEYWORDS:
+            messages.append(
+                f"the value {value.name} of {method.name} has the name of a keyword of ps.run; rename it"
+            )
+    for role in method.roles:
+        if role.name in (*recipe_keys, *PYTHON_KEYWORDS, *PHASES):
+            messages.append(
+                f"the role {role.name} of {method.name} has a name that every run uses; rename it"
+            )
+    return messages
 
 
 def _convert_values(

@@ -17,6 +17,7 @@ from potstill.config import Mistakes, Tree, join_key, parse_query
 from potstill.errors import PotstillError
 from potstill.methods import METHODS
 from potstill.methods.catalogue import MethodEntry, method_entry
+from potstill.methods.roles import keys_of, list_key, role_of
 from potstill.models.phase import PHASES
 from potstill.runs.sources import WORLD_MODELS
 from potstill.training.settings import TrainingSettings
@@ -47,11 +48,36 @@ class ArmDraft:
     objective_key: str = ""
 
 
+def spread_lists(
+    roles: Mapping[str, Any], arms: Sequence[ArmDraft], mistakes: Mistakes
+) -> dict[str, Any]:
+    """The roles with a key of its own for each model of a list: `readers: [A, B]` is `readers.1: A, readers.2: B`."""
+    list_roles: set[str] = set()
+    for arm in arms:
+        if arm.entry is not None:
+            list_roles.update(role.name for role in arm.entry.roles if role.is_list)
+    spread: dict[str, Any] = {}
+    for role, given in roles.items():
+        value = config.plain_value(given)
+        if role not in list_roles:
+            spread[role] = given
+        elif isinstance(value, Mapping):  # numbered, as `--set roles.readers.2=SPEC` makes it
+            for number, spec in value.items():
+                if not number.isdecimal():
+                    mistakes.add(f"roles.{role}.{number}", "a list's models are numbered from 1")
+                spread[f"{role}.{number}"] = spec
+        else:
+            specs = value if isinstance(value, list | tuple) else [given]
+            for number, spec in enumerate(specs, start=1):
+                spread[list_key(role, number)] = spec
+    return spread
+
+
 def check_roles(roles: Mapping[str, Any], arms: Sequence[ArmDraft], mistakes: Mistakes) -> None:
     """Refuse roles that nobody plays, roles of a method without a model, and options that a model does not have."""
     available = role_names(arms)
     for role, spec in roles.items():
-        if role not in available:
+        if role_of(role) not in available:
             mistakes.add_unknown(f"roles.{role}", available, "role")
         if not isinstance(spec, str):
             continue  # its type is a mistake already
@@ -66,7 +92,7 @@ def check_roles(roles: Mapping[str, Any], arms: Sequence[ArmDraft], mistakes: Mi
             mistakes.add(f"roles.{role}", listed)
     for arm in arms:
         for needed in arm.entry.roles if arm.entry else ():
-            if not needed.optional and not roles.get(needed.name):
+            if not needed.optional and not any(roles[key] for key in keys_of(needed.name, roles)):
                 flag = f"--{needed.name} world:{needed.name}, transformers:PATH, …"
                 mistakes.add(arm.key, f"role {needed.name!r} of {arm.method} has no model ({flag})")
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from potstill.budget import flags
 from potstill.errors import ConfigError
-from potstill.methods.catalogue import MethodEntry
+from potstill.methods.catalogue import MethodEntry, method_entry
+from potstill.methods.roles import list_key
 from potstill.models.model import Model
 from potstill.records import Progress, Trace, digest, no_progress
 from potstill.runs import recipe as recipes
@@ -49,7 +50,7 @@ def run_method(
     method: str,
     problems: Sequence[Trace],
     tests: Sequence[Trace],
-    models: Mapping[str, Model | str],
+    models: Mapping[str, Model | str | Sequence[Model | str]],
     settings: RunSettings,
     *,
     out: Path,
@@ -62,7 +63,7 @@ def run_method(
         method: its name, or `FILE.py:NAME`.
         problems: blank traces to train on.
         tests: blank traces to measure on; nothing is measured where there are none.
-        models: by role, loaded or as specs.
+        models: by role, loaded or as specs; a list where several play one.
         settings: what decides the run beside these.
         out: the run folder.
         name_model: what people call a model.
@@ -70,7 +71,7 @@ def run_method(
     """
     loaded: dict[str, Model] = {}
     specs: dict[str, str] = {}
-    for role, model in models.items():
+    for role, model in spread_models(method_entry(method), models).items():
         specs[role] = model if isinstance(model, str) else name_model(model)
         loaded[role] = load_model(model) if isinstance(model, str) else model
     recipe = recipes.from_data(
@@ -96,6 +97,28 @@ def run_method(
     ) as run:
         run_arms(run)
     return Run(out)
+
+
+def spread_models(
+    method: MethodEntry, models: Mapping[str, Model | str | Sequence[Model | str]]
+) -> dict[str, Model | str]:
+    """The models by key (`methods.roles`).
+
+    Raises:
+        ConfigError: several models in a role that one plays.
+    """
+    list_roles = [role.name for role in method.roles if role.is_list]
+    by_key: dict[str, Model | str] = {}
+    for role, given in models.items():
+        several = list(given) if isinstance(given, list | tuple) else []
+        if several and role not in list_roles:
+            raise ConfigError(f"The role {role} of {method.name} takes one model, not a list.")
+        if not isinstance(given, list | tuple):
+            several = [given]
+        for number, model in enumerate(several, start=1):
+            key = list_key(role, number) if role in list_roles else role
+            by_key[key] = model
+    return by_key
 
 
 def split_roles(

@@ -37,14 +37,14 @@ def scripted_stories(size: int, *, seed: int = 5) -> list[Trace]:
     return [blank(problem) for problem in story.problems("story", size=size, seed=seed)]
 
 
-def scripted_teacher(*, fail: float = 0.0) -> ScriptedModel:
-    """A strong model; `fail` is the share of its calls that fail."""
-    return ScriptedModel(teacher_reply, fail=fail)
+def scripted_teacher(*, fail: float = 0.0, name: str = "") -> ScriptedModel:
+    """A strong model; `fail` is the share of its calls that fail, another name makes another model."""
+    return ScriptedModel(teacher_reply, fail=fail, name=name)
 
 
-def scripted_student(*, fail: float = 0.0) -> ScriptedModel:
+def scripted_student(*, fail: float = 0.0, name: str = "") -> ScriptedModel:
     """A weak model that a stage can train in name; it solves more where a prompt shows it another solution."""
-    return ScriptedModel(student_reply, fail=fail, weights=NO_WEIGHTS)
+    return ScriptedModel(student_reply, fail=fail, name=name, weights=NO_WEIGHTS)
 
 
 def solve_by_chance(request: Request, skill: float, *, answered: float = ANSWERED) -> str:

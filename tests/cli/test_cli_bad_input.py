@@ -213,15 +213,9 @@ def test_problems_that_are_evaluation_problems_stop_the_run(here: Path, potstill
 
 def test_a_recorded_model_cannot_rewrite(here: Path, potstill) -> None:
     rows = Path(__file__).parents[1] / "fixtures" / "gsm8k_like.jsonl"
-    model = f"recorded:{rows}?model="
-    words = [
-        "--problems",
-        rows,
-        "--teacher",
-        f"{model}175b_verification",
-        "--student",
-        f"{model}6b_finetuning",
-    ]
+    (here / "wrong.json").write_text(json.dumps(["\\boxed{-1}"]))
+    words = ["--problems", rows, "--teacher", f"recorded:{rows}?model=175b_verification"]
+    words += ["--student", "scripted:wrong.json", "--set", "arm=teacher-refines"]
     failed = potstill("run", "orion", *words, "--set", "n=1", "--quiet")
     assert failed.code == 2
     assert "the recorded model has no completion for this prompt" in failed.err

@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from potstill.errors import PotstillError
 from potstill.methods import METHODS, catalogue
-from potstill.models.model import Trainable
+from potstill.models.model import Model, Trainable
 from potstill.records import Stage
 from potstill.runs import conformance
-from potstill.runs.conformance import Case, ConformanceError
+from potstill.runs.conformance import Case
 from potstill.traces import sample
 
 CASES: list[tuple[str, dict[str, Any]]] = [
@@ -27,6 +26,7 @@ IDS = [name + "".join(f"-{k}={v}" for k, v in values.items()) for name, values i
 every_choice = pytest.mark.parametrize(("name", "values"), CASES, ids=IDS)
 ONCE = (
     conformance.check_signature,
+    conformance.check_optional_roles,
     conformance.check_final_failures,
     conformance.check_seeds,
     conformance.check_resume,
@@ -97,7 +97,26 @@ def local_solver(problems, student: Trainable):
     return lambda traces, **settings: sample(student, traces, **settings)
 
 
+def shadows_a_recipe_key(problems, student: Trainable, *, limit: int = 3):
+    """A method whose value --set could not reach."""
+    yield Stage(student, sample(student, problems[:limit]), "sft")
+
+
+def needs_its_optional_role(problems, student: Trainable, coder: Model | None = None):
+    """A method that asks a model that nobody gave."""
+    yield Stage(student, sample(coder, problems), "sft")
+
+
+def takes_one_reader(problems, student: Trainable, readers: list[Model] = ()):
+    """A method that works with one reader alone."""
+    [reader] = readers or [student]
+    yield Stage(student, sample(reader, problems), "sft")
+
+
 BROKEN = [
+    (shadows_a_recipe_key, conformance.check_signature, "limit .* key of every recipe"),
+    (needs_its_optional_role, conformance.check_optional_roles, "None"),
+    (takes_one_reader, conformance.check_optional_roles, "too many values"),
     (no_default, conformance.check_signature, "n has no default"),
     (asks_anew, conformance.check_repetition, "the repetition asked for"),
     (follows_order, conformance.check_order, "in another order"),
@@ -111,5 +130,32 @@ BROKEN = [
 )
 def test_a_check_finds_the_method_that_breaks_it(method, check, message, tmp_path):
     case = Case(catalogue.describe_method(method.__name__, method), {}, tmp_path)
-    with pytest.raises((ConformanceError, PotstillError), match=message):
-        check(case)
+    finding = conformance.run_check(check, case)
+    assert re.search(message, finding.problem)
+
+
+def reads_mistakes(
+    problems,
+    student: Trainable,
+    coder: Model | None = None,
+    readers: list[Model] = (),
+):
+    """A method whose optional role and list role add rows where models play them."""
+    drawn = sample(student, problems)
+    for writer in [*readers, coder] if coder else readers:
+        drawn += sample(writer, problems, sample_index=1)
+    yield Stage(student, drawn, "sft")
+
+
+@pytest.mark.parametrize("check", conformance.CHECKS, ids=lambda check: check.__name__)
+def test_an_optional_and_a_list_role_may_be_left_out(check, tmp_path):
+    entry = catalogue.describe_method("reads_mistakes", reads_mistakes)
+    assert conformance.run_check(check, Case(entry, {}, tmp_path, size=4)).problem == ""
+
+
+def test_every_reader_of_a_list_role_is_asked(tmp_path):
+    entry = catalogue.describe_method("reads_mistakes", reads_mistakes)
+    roles = conformance.scripted_roles(entry, optional=True)
+    assert list(roles) == ["student", "coder", "readers.1", "readers.2"]
+    [stage] = Case(entry, {}, tmp_path, size=4).run(roles=roles).stages
+    assert {row.author.model for row in stage.rows} == {model.id for model in roles.values()}

@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 
-from potstill.errors import InputError, StageError
+from potstill.cli import run
+from potstill.cli.options import Parser
+from potstill.errors import ConfigError, InputError, StageError
+from potstill.models.remote.openai import OpenAIModel
+from potstill.models.scripted import ScriptedModel
 from potstill.runs import experiment, preflight
 from potstill.runs.recipe import Recipe, from_data
 
@@ -81,3 +85,73 @@ def test_a_role_that_no_arm_uses_is_told(tmp_path: Path) -> None:
     named = {"objective_config": {"objective": "forward_kl", "teacher": "judge"}}
     taught = recipe(problems, roles=roles | {"judge": "world:teacher"}, training=named)
     assert [text.split()[2] for text in preflight.unused_roles(taught, loaded, [])] == ["sampler"]
+
+
+METHOD = """
+from typing import Protocol
+from potstill.models.model import Model, Scored, Trainable
+from potstill.records import Stage
+
+class Mentor(Trainable, Scored, Protocol):
+    "A model that is trained and that scores."
+
+def panel(problems, student: Trainable, critic: Scored | None = None, mentor: Mentor = None,
+          readers: list[Scored] = ()):
+    "A method with roles that may be left out."
+    yield Stage(student, [], "sft")
+"""
+WRITER = "openai:any?url=http://127.0.0.1:1/v1"
+STUDENT = {"student": "world:student"}
+
+
+@pytest.fixture
+def panel(tmp_path: Path) -> str:
+    (tmp_path / "panel.py").write_text(METHOD)
+    return f"{tmp_path / 'panel.py'}:panel"
+
+
+@pytest.mark.parametrize(
+    ("roles", "message"),
+    [
+        ({"critic": WRITER}, r"the critic openai:\S+ can't be what \S+panel needs: Scored"),
+        ({"mentor": WRITER}, "the mentor .* needs: Scored and Trainable"),
+        ({"readers": ["scripted:r.json", WRITER]}, r"the readers\.2 .* needs: Scored"),
+        ({"readers": WRITER}, r"the readers\.1 .* needs: Scored"),
+    ],
+)
+def test_roles_that_may_be_left_out_are_checked_like_the_others(
+    tmp_path: Path, panel: str, roles: dict[str, Any], message: str
+) -> None:
+    made = recipe("world:story", method=panel, roles=STUDENT | roles)
+    writer = OpenAIModel("any", url="http://127.0.0.1:1/v1")
+    models = dict.fromkeys(made.roles, writer)
+    del models["student"]
+    with pytest.raises(ConfigError, match=message):
+        preflight.check_roles(made, models)
+    preflight.check_roles(made, dict.fromkeys(models, ScriptedModel(["a"], weights=tmp_path)))
+
+
+def test_a_student_without_weights_is_refused_before_the_teacher_is_asked(tmp_path: Path) -> None:
+    made = recipe("world:story", roles={"teacher": "scripted:t", "student": "recorded:r.jsonl"})
+    with pytest.raises(ConfigError, match=r"the student recorded:r\.jsonl .* needs: Trainable"):
+        preflight.check_roles(made, dict.fromkeys(made.roles, ScriptedModel(["a"])))
+
+
+def test_a_list_role_has_a_key_for_each_of_its_models(panel: str) -> None:
+    roles = {"student": "world:student", "readers": ["scripted:a", "scripted:b"]}
+    made = recipe("world:story", method=panel, roles=roles)
+    keys = {"student": "world:student", "readers.1": "scripted:a", "readers.2": "scripted:b"}
+    assert made.roles == keys
+    again = from_data(made.to_json(), ["roles.readers.2=scripted:c"])
+    assert again.roles == keys | {"readers.2": "scripted:c"}
+    with pytest.raises(ConfigError, match=r"roles\.teacher: expected text"):
+        recipe("world:story", roles={"teacher": ["a:b", "c:d"], **STUDENT})
+
+
+def test_a_role_is_given_several_times_where_several_models_play_it(panel: str) -> None:
+    parser = Parser()
+    run.add_arguments(parser)
+    words = [panel, "--problems", "world:story", "--student", "world:student"]
+    words += ["--role", "readers=scripted:a", "--role", "readers=scripted:b"]
+    made = run.read_recipe(parser.parse_args(words))
+    assert [made.roles["readers.1"], made.roles["readers.2"]] == ["scripted:a", "scripted:b"]

@@ -45,7 +45,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "verifiers": (),
     "data": ("verifiers",),
     "models": ("data",),
-    "budget": ("models.model", "models.phase", "data"),
+    "budget": ("models.model", "models.phase", "models.scoring", "data"),
     "store": ("budget", "models", "data"),
     "traces": ("models", "verifiers"),
     "methods": ("traces", "models.model"),

@@ -36,6 +36,7 @@ from potstill.budget.prices import (
     unpriced_model_error,
 )
 from potstill.errors import BudgetSpent
+from potstill.models import scoring
 from potstill.models.model import Attempt, Completion, Model, Request
 from potstill.records import NO_TOKENS, Tokens
 
@@ -182,7 +183,7 @@ class Budget:
             reservation = self._reservations.pop((role, model.id, request), None)
             if reservation is None:
                 reservation = _Reservation(_worst_case(request, model, price), is_active=False)
-            if _is_uncounted(completion, model):
+            if _is_uncounted(request, completion, model):
                 self.uncounted[model.id] += 1
                 completion = completion._replace(tokens=_max_tokens(request, completion.tokens))
 
@@ -469,6 +470,9 @@ def _worst_case(request: Request, model: Model, price: Price | None) -> Amount:
     """The most that one try of a request can use and cost."""
     prompt_tokens = prompt_token_bound(request)
     new_tokens = request.sampling.max_new_tokens
+    if scoring.is_scoring(request):
+        prompt_tokens *= scoring.MAX_CALLS
+        new_tokens *= scoring.MAX_CALLS
     total = prompt_tokens + new_tokens
     if price is None:
         return Amount(total)
@@ -476,9 +480,13 @@ def _worst_case(request: Request, model: Model, price: Price | None) -> Amount:
     return Amount(total, to_picodollars(max_cost(price, prompt_tokens, new_tokens, rate)))
 
 
-def _is_uncounted(completion: Completion, model: Model) -> bool:
-    """Whether a server gave a text and did not say what it used."""
-    return bool(completion.text) and not completion.tokens.completion and hasattr(model, "priced")
+def _is_uncounted(request: Request, completion: Completion, model: Model) -> bool:
+    """Whether a server gave a text, or scored one, and did not say what it used."""
+    if not hasattr(model, "priced"):
+        return False
+    if scoring.is_scoring(request):
+        return bool(completion.logprobs) and not completion.tokens.prompt
+    return bool(completion.text) and not completion.tokens.completion
 
 
 def _max_tokens(request: Request, reported: Tokens) -> Tokens:

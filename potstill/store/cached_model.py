@@ -12,11 +12,17 @@ from pathlib import Path
 from typing import Literal, TypedDict, TypeVar, Unpack
 
 from potstill.budget.budget import Budget
-from potstill.data.trace_json import dump_json, load_json
 from potstill.errors import ModelError
 from potstill.models.model import Completion, Model, Planned, Request, Scored, Streamed, Trainable
 from potstill.models.phase import PHASES, current_phase
-from potstill.records import Progress, Prompt, digest
+from potstill.models.scoring import (
+    CountedScores,
+    StreamedScores,
+    is_scoring,
+    scored_completion,
+    scoring_request,
+)
+from potstill.records import Progress, Prompt
 from potstill.store.cache_client import UNPAID, CacheClient, NewCompletion
 from potstill.store.store import Store
 from potstill.store.streaming import RequestStream
@@ -213,7 +219,10 @@ class CachedModel:
             return  # so that a finished run never loads a model, which a plan might
 
         plan: Sequence[Sequence[int]]
-        if isinstance(self.inner, Planned):
+        if is_scoring(requests[0]):
+            # Chunks of the whole list: after a crash, the rest is scored in the same company.
+            plan = split_into_chunks(range(len(requests)), SCORING_BATCH)
+        elif isinstance(self.inner, Planned):
             plan = self._plan_all(requests)
             if self._client.continues_unpaid:
                 # Plans go by length: what the budget is enough for must not be the shortest.
@@ -279,8 +288,11 @@ class CachedModel:
             raise budget.spent_error(client.role, self.arm, done, total)
         try:
             # Whatever happens here, Ctrl-C too, no reservation may stay: other threads would wait for it for ever.
-            completions = self.inner.write(requests)
-            self._check_count(len(completions), len(requests), "write")
+            if is_scoring(requests[0]):
+                completions = self._score_texts(requests)
+            else:
+                completions = self.inner.write(requests)
+                self._check_count(len(completions), len(requests), "write")
         except BaseException:
             if budget:
                 budget.release(client.role, self.inner, requests)
@@ -289,6 +301,16 @@ class CachedModel:
         for (key, request), completion in zip(missing.items(), completions, strict=True):
             new.append(NewCompletion(key, request, completion))
         return dict(zip(missing, client.commit(new), strict=True))
+
+    def _score_texts(self, requests: Sequence[Request]) -> list[Completion]:
+        """Ask a local model for the log-probabilities of given texts."""
+        if isinstance(self.inner, CountedScores):
+            answers: list[Completion] = self.inner.score(requests)
+            self._check_count(len(answers), len(requests), "score")
+            return answers
+        values = self.inner.likelihood([(request.prompt, request.prefix) for request in requests])
+        self._check_count(len(values), len(requests), "likelihood")
+        return [scored_completion(logprobs) for logprobs in values]
 
     def _check_count(self, count: int, expected: int, method: str) -> None:
         if count != expected:
@@ -309,40 +331,23 @@ class _PlannedCachedModel(CachedModel):
 
 class _ScoredCachedModel(CachedModel):
     def likelihood(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
-        """Natural-log probabilities of each completion token, one list a pair; stored under model and content."""
-        keys = [digest("likelihood", [self.id, prompt, text]) for prompt, text in pairs]
-        scores = self._store.verdicts.get(list(dict.fromkeys(keys)))
-        missing = {key for key in keys if key not in scores}
-        # Chunks of the whole list, like the batches of `write`: after a crash, the rest is scored in the same company.
-        for chunk in split_into_chunks(range(len(keys)), SCORING_BATCH):
-            batch = {}
-            for index in chunk:
-                if keys[index] in missing:
-                    batch[keys[index]] = pairs[index]
-            if batch:
-                scores |= self._score_batch(batch)
-                missing -= batch.keys()
-                label = f"{self.arm}/{self._client.role} scores"
-                self._client.progress(label, len(scores), len(scores) + len(missing))
-        return [load_json(scores[key]) for key in keys]
+        """Natural-log probabilities of each completion token, one list a pair; empty where there is none."""
+        # An empty text has no token: nobody is asked.
+        requests = [scoring_request(prompt, text) for prompt, text in pairs if text]
+        answers = iter(self._score(requests) if requests else [])
+        return [list(next(answers).logprobs) if text else [] for _, text in pairs]
 
-    def _score_batch(self, batch: Mapping[str, tuple[Prompt, str]]) -> dict[str, str]:
-        """Log-probabilities as JSON, each from the model, the store, or a thread that was asking already."""
-        scores: dict[str, str] = {}
-        while len(scores) < len(batch):
-            waiting = [key for key in batch if key not in scores]
-            with self._store.in_flight.claim(waiting) as (own_keys, others_keys):
-                scores |= self._store.verdicts.get(own_keys)
-                missing = [key for key in own_keys if key not in scores]
-                if missing:
-                    values = self.inner.likelihood([batch[key] for key in missing])
-                    self._check_count(len(values), len(missing), "likelihood")
-                    # Stored before the claim is given up: the next thread that wants them finds them.
-                    new_scores = dict(zip(missing, map(dump_json, values), strict=True))
-                    self._store.verdicts.put(new_scores)
-                    scores |= new_scores
-            self._store.in_flight.wait_for_others(others_keys)
-        return scores
+    def _score(self, requests: Sequence[Request]) -> list[Completion]:
+        """One answer a request to score; stored, counted and paid for as completions are."""
+        if not isinstance(self.inner, StreamedScores):
+            return self._write_batched(requests)
+        answers: dict[int, Completion] = {}
+        stream = RequestStream(
+            self._client, requests, total=len(requests), send=self.inner.stream_scores
+        )
+        for portion in stream.portions():
+            answers.update(portion)
+        return [answers[place] for place in range(len(requests))]
 
 
 class _TrainableCachedModel(CachedModel):

@@ -10,11 +10,11 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias, final
 
 from potstill.errors import ModelError, StoreError
-from potstill.models.model import Completion, Request
+from potstill.models.model import Completion, Request, SpendingPermit
 from potstill.store import truncation
 from potstill.store.cache_client import UNPAID, CacheClient, NewCompletion
 
@@ -24,6 +24,7 @@ _KEY_PREFIX = "completion-"
 _HEX_DIGITS = 20  # of a key, after its prefix
 
 Answers: TypeAlias = list[tuple[int, Completion]]
+Send: TypeAlias = Callable[[Iterable[Request], SpendingPermit | None], Iterator[Answers]]
 
 
 class PendingRequest(NamedTuple):
@@ -44,9 +45,24 @@ class RequestStream:
     so that the model can go on drawing requests meanwhile.
     """
 
-    def __init__(self, client: CacheClient, requests: Iterable[Request], total: int = 0) -> None:
-        """Send these requests; without a `total`, progress is reported of those drawn so far."""
+    def __init__(
+        self,
+        client: CacheClient,
+        requests: Iterable[Request],
+        total: int = 0,
+        *,
+        send: Send | None = None,
+    ) -> None:
+        """Send these requests; without a `total`, progress is reported of those drawn so far.
+
+        Args:
+            client: of the model.
+            requests: drawn as the model has room for them.
+            total: how many there are, where that is known.
+            send: the model's stream of requests, where it is another than that of its completions.
+        """
         self._client, self._in_flight, self._total = client, client.store.in_flight, total
+        self._send: Send = send or client.inner.stream
         self._permit = client.permit()
         self._source = enumerate(requests)
         self._source_is_empty = False
@@ -168,7 +184,7 @@ class RequestStream:
         self._sent.clear()
         # Progress starts to move by new answers, and no more by stored ones.
         self._report_done(self._done_count)
-        landed_portions = self._client.inner.stream(self._draw_requests(), self._permit)
+        landed_portions = self._send(self._draw_requests(), self._permit)
         try:
             for landed in landed_portions:
                 self._commit(landed)

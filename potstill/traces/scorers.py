@@ -9,13 +9,16 @@ from typing import Any, TypeAlias
 
 from potstill.errors import ModelError
 from potstill.models.model import Model, Sampling, Scored
-from potstill.records import Prompt, Trace, digest
-from potstill.traces import prompts, requests, session
+from potstill.records import Prompt, Trace
+from potstill.traces import prompts, requests
 from potstill.traces.keys import Key, problem
 from potstill.traces.prompts import Context, Template
 from potstill.traces.scores import Score, Scorer
 
 PromptAndText: TypeAlias = tuple[Prompt, str]
+
+# A whole number of the batches in which a store has texts scored: parts change no batch.
+PAIRS_AT_ONCE = 1024
 
 
 def length(traces: Sequence[Trace]) -> list[Score]:
@@ -68,27 +71,22 @@ def _perplexity(
 def _nll(
     model: Scored, of: Callable[[Trace], PromptAndText], traces: Sequence[Trace]
 ) -> list[Score]:
-    # Stored by model, prompt and text: `perplexity` and another `nll` of the same pair read the same value.
-    pairs = [of(trace) for trace in traces]
-    keys = [digest("nll", [model.id, prompt, text]) for prompt, text in pairs]
-
-    def compute(missing: list[int]) -> list[Score]:
-        return _measure_nll(model, [pairs[index] for index in missing])
-
-    return session.cached_values(keys, compute)
-
-
-def _measure_nll(model: Scored, pairs: Sequence[PromptAndText]) -> list[Score]:
-    likelihood = getattr(model, "likelihood", None)
-    if likelihood is None:
+    # Nothing is kept here: a model behind a store is asked for every value, so that each run counts the same calls. It
+    # scores a text once, for `perplexity` and any other `nll` too.
+    if not isinstance(model, Scored):
         raise ModelError(
             f"model {model.id} gives no likelihoods",
             expected="a model with weights, as transformers:PATH",
         )
-    # An empty text has no tokens, and so no mean.
-    nonempty = [pair for pair in pairs if pair[1]]
-    rows = iter(likelihood(nonempty) if nonempty else [])
-    return [_mean_nll(next(rows)) if text else None for _, text in pairs]
+    pairs = [of(trace) for trace in traces]
+    # An empty text has no tokens, and so no mean. A part at a time: only the means of all of them fit in memory.
+    distinct = [pair for pair in dict.fromkeys(pairs) if pair[1]]
+    means: dict[PromptAndText, float | None] = {}
+    for start in range(0, len(distinct), PAIRS_AT_ONCE):
+        part = distinct[start : start + PAIRS_AT_ONCE]
+        for pair, logprobs in zip(part, model.likelihood(part), strict=True):
+            means[pair] = _mean_nll(logprobs)
+    return [means.get(pair) for pair in pairs]
 
 
 def _mean_nll(logprobs: Sequence[float]) -> float | None:

@@ -11,6 +11,7 @@ from fakes import Fake, sums
 from potstill.errors import ConfigError, ModelError
 from potstill.models.model import Completion
 from potstill.records import Problem, Span, Trace, blank
+from potstill.store import with_cache
 from potstill.traces import (
     ask,
     keep,
@@ -144,16 +145,16 @@ class Counting(Fake):
         return super().likelihood(pairs)
 
 
-def test_nll_and_perplexity_share_their_stored_values(book):
-    model = Counting("m")
+def test_nll_and_perplexity_share_their_stored_values(store):
+    real = Counting("m")
+    model = with_cache(real, store, role="scorer", arm="sft", seed=0)
     traces = [GOOD, BARE, GOOD, chain("")]
     elsewhere = Trace(PROBLEM, "Another prompt", text=GOOD.text)
     score("nll", nll(model), [elsewhere])
-    assert model.pairs.pop() == ("Another prompt", GOOD.text)
+    assert real.pairs.pop() == ("Another prompt", GOOD.text)
     scored = score("ppl", perplexity(model), score("nll", nll(model), traces))
-    assert len(model.pairs) == 2, (
-        "equal ones once, an empty text never, the second scorer not at all"
-    )
+    assert len(real.pairs) == 2, "equal ones once, an empty text never, for the second scorer none"
+    assert store.usage("sft")["scorer"]["calls"] == 3
     for trace in scored[:3]:
         [logprobs] = Fake("m").likelihood([(trace.prompt, trace.text)])
         assert trace.scores["nll"] == pytest.approx(-sum(logprobs) / len(logprobs))

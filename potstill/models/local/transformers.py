@@ -17,6 +17,7 @@ from potstill.models.local.generate import GeneratedRow, GenerationBatch, genera
 from potstill.models.local.logprobs import completion_logprobs
 from potstill.models.local.prompt import PromptEncoder, prompt_length_error
 from potstill.models.model import Completion, Request
+from potstill.models.scoring import scored_completion
 from potstill.records import Prompt, Tokens, digest
 
 CACHE_BYTES = {"cpu": 1 << 30, "cuda": 24 << 30}  # keys and values of one batch, at its longest
@@ -105,9 +106,23 @@ class TransformersModel:
 
         The list is empty where the pair is longer than the context or the completion is empty.
         """
-        # Which pairs have something to score and fit the context.
-        encoded = [self.encoder.encode_completion(prompt, text) for prompt, text in pairs]
-        logprobs: list[list[float]] = [[] for _ in pairs]
+        return self._score_encoded(
+            [self.encoder.encode_completion(prompt, text) for prompt, text in pairs]
+        )
+
+    def score(self, requests: Sequence[Request]) -> list[Completion]:
+        """The same as answers to requests to score, with the tokens that were read."""
+        encoded = [self.encoder.encode_completion(r.prompt, r.prefix) for r in requests]
+        answers = []
+        for (ids, _), logprobs in zip(encoded, self._score_encoded(encoded), strict=True):
+            read_count = len(ids) if logprobs else 0
+            answers.append(scored_completion(logprobs, Tokens(prompt=read_count)))
+        return answers
+
+    def _score_encoded(self, encoded: Sequence[tuple[list[int], int]]) -> list[list[float]]:
+        """Log-probabilities of the tokens from a place on, of each sequence."""
+        # Which have something to score and fit the context.
+        logprobs: list[list[float]] = [[] for _ in encoded]
         fitting = []
         for index, (ids, start) in enumerate(encoded):
             if 0 < start < len(ids) <= self.context:

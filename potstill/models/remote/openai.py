@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
@@ -28,8 +28,14 @@ from potstill.models.remote.logprobs import (
 )
 from potstill.models.remote.options import ServerOptions, refuse_secrets
 from potstill.models.remote.request import ApiCall, RequestBuilder, encode_body
-from potstill.models.remote.response import ResponseContext, read_response, to_completions
-from potstill.records import Prompt, digest
+from potstill.models.remote.response import (
+    ResponseContext,
+    read_response,
+    read_spent,
+    to_completions,
+)
+from potstill.models.scoring import scored_completion, scoring_request
+from potstill.records import NO_TOKENS, Prompt, Tokens, digest
 
 LONG_PREFIX = 24  # characters that no answer begins with by chance
 LIMIT_NAMES = ("max_tokens", "max_completion_tokens")
@@ -52,6 +58,7 @@ class OpenAIModel:
 
     weights: Path
     likelihood: Callable[[Sequence[tuple[Prompt, str]]], list[list[float]]]
+    stream_scores: Callable[[Iterable[Request], SpendingPermit | None], Iterator[Portion]]
 
     def __init__(
         self,
@@ -78,6 +85,7 @@ class OpenAIModel:
             self.likelihood = self._likelihood_of_weights
         elif self.options.score:
             self.likelihood = self._likelihood_of_server
+            self.stream_scores = self._stream_scores
         self._builder = RequestBuilder(model, self.options, self.encoder)
         self._client = client_class(self.options)
         self._flow_controls: dict[int, FlowControl] = {}  # by loop: a forked child has its own
@@ -283,35 +291,59 @@ class OpenAIModel:
         return TransformersModel(self.weights)
 
     def _likelihood_of_server(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
-        """Natural-log probabilities of each token; an empty list for an empty completion or one beyond the context."""
-        unique_pairs = list(dict.fromkeys(pairs))
-        scores = event_loop.submit(self._score_pairs(unique_pairs)).result()
-        logprobs_of = dict(zip(unique_pairs, scores))
-        return [list(logprobs_of[pair]) for pair in pairs]
+        """Natural-log probabilities of each token; an empty list for an empty completion or one beyond the context.
 
-    async def _score_pairs(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
-        tasks = [asyncio.ensure_future(self._score_pair(prompt, text)) for prompt, text in pairs]
-        try:
-            return await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
+        Raises:
+            ModelError: the server did not score a text.
+        """
+        requests = [scoring_request(prompt, text) for prompt, text in dict.fromkeys(pairs) if text]
+        answers: dict[tuple[Prompt, str], Completion] = {}
+        for portion in self._stream_scores(requests):
+            for place, answer in portion:
+                answers[requests[place].prompt, requests[place].prefix] = answer
+        for answer in answers.values():
+            if answer.error and not answer.error.startswith("context"):
+                raise scoring_error(self.model, self.options, answer.error)
+        return [list(answers[pair].logprobs) if pair[1] else [] for pair in pairs]
 
-    async def _score_pair(self, prompt: Prompt, text: str) -> list[float]:
-        if not text:
-            return []
-        answers = []
-        try:
-            for call in scoring_calls(self._builder, prompt, text):
-                post = partial(self._client.post, call.path, encode_body(call.body))
-                answers.append(await self._flow_control.call(post, on_failure=_ignore_failure))
-        except Failure as failure:
-            if failure.kind == "context":
-                return []
-            if names_field(failure, "prompt_logprobs", "echo", "logprobs", "max_tokens"):
-                raise scoring_error(self.model, self.options, failure.detail) from None
-            raise await self._explain(failure) from None
-        return text_logprobs(self._builder, prompt, text, answers)
+    def _stream_scores(
+        self, requests: Iterable[Request], permit: SpendingPermit | None = None
+    ) -> Iterator[Portion]:
+        """Answers to requests to score, in portions as they land, each with the place of its request."""
+        stream = RequestStream(
+            self._flow_control,
+            self._send_scoring,
+            permit=permit,
+            explain=self._explain,
+            count_max_tokens=_estimate_tokens if self.options.tpm else _no_tokens,
+            group_size=lambda: 1,
+        )
+        return stream.portions(requests)
+
+    async def _send_scoring(self, requests: Sequence[Request]) -> list[Completion]:
+        """Score one text; where it takes two calls, the answer says what both used."""
+        began = time.perf_counter()
+        prompt, text = requests[0].prompt, requests[0].prefix
+        answers: list[bytes] = []
+        used = NO_TOKENS
+        costs: list[float] = []
+        for call in scoring_calls(self._builder, prompt, text):
+            try:
+                answers.append(await self._client.post(call.path, encode_body(call.body)))
+            except Failure as failure:
+                if names_field(failure, "prompt_logprobs", "echo", "logprobs", "max_tokens"):
+                    raise scoring_error(self.model, self.options, failure.detail) from None
+                if answers:
+                    # The first call is paid for, and made again with the second.
+                    raise replace(failure, billed=True, tokens=used) from failure
+                raise
+            tokens, cost = read_spent(answers[-1])
+            used = Tokens(*map(sum, zip(used, tokens, strict=True)))
+            if cost is not None:
+                costs.append(cost)
+        logprobs = text_logprobs(self._builder, prompt, text, answers)
+        answer = scored_completion(logprobs, used, cost=sum(costs) if costs else None)
+        return [answer._replace(seconds=time.perf_counter() - began)]
 
 
 def _estimate_tokens(request: Request) -> int:
@@ -325,7 +357,3 @@ def _estimate_tokens(request: Request) -> int:
 
 def _no_tokens(request: Request) -> int:
     return 0
-
-
-def _ignore_failure(failure: Failure, seconds: float) -> None:
-    """Scores are no completions: a failed try of theirs is recorded nowhere."""

@@ -181,6 +181,12 @@ def read_usage(value: Any) -> Tokens:
     return Tokens(prompt, completion, min(cached, prompt), min(reasoning, completion))
 
 
+def read_spent(data: bytes) -> tuple[Tokens, float | None]:
+    """What an answer says that its call used and cost."""
+    usage = as_object(parse_json_object(data).get("usage"))
+    return read_usage(usage), _read_cost(usage.get("cost"))
+
+
 def to_completions(response: Response) -> list[Completion]:
     """One completion a choice; counts and cost are shared out so that their sum is what the server said."""
     text_lengths = [max(1, len(choice.text)) for choice in response.choices]

@@ -14,7 +14,7 @@ from potstill.data.choices import option_columns
 from potstill.data.labels import LABEL_NAMES, is_label_column
 from potstill.data.messages import is_reasoning_switch, read_reasoning, reasoning_text
 from potstill.errors import ConfigError, InputError
-from potstill.records import FINISH_REASON_KEYS, REASONING_KEYS
+from potstill.records import FINISH_REASON_KEYS, REASONING_KEYS, canonical
 
 Row: TypeAlias = Mapping[str, Any]
 Purpose: TypeAlias = Literal["answers", "problems"]
@@ -204,6 +204,17 @@ def is_empty(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(item is None for item in value)
     return value is None or value == {}
+
+
+def cell_text(value: Any) -> str:
+    """A cell as text: 18.0 is "18", a list is joined by commas, nothing is ""."""
+    if value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    if isinstance(value, list | tuple):
+        return ", ".join(cell_text(item) for item in value)
+    return canonical(value) if isinstance(value, Mapping) else str(value)
 
 
 def has_text(item: Mapping[str, Any]) -> bool:

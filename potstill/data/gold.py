@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from potstill.data.columns import cell_text
 from potstill.errors import InputError
 from potstill.records import canonical
 from potstill.verifiers import extract
@@ -42,7 +43,7 @@ def read_gold(value: Any, kind: str = "") -> Gold:
                 fix="name another column: --map answer=COLUMN, or gold=COLUMN beside completions",
             )
         value = value.get("ground_truth", canonical(value))
-    text = gold_text(value).strip()
+    text = cell_text(value).strip()
     marks = list(_FINAL_LINE.finditer(text))
     if marks and marks[-1].end() == len(text):
         return Gold(marks[-1][1], text)
@@ -57,17 +58,6 @@ def read_gold(value: Any, kind: str = "") -> Gold:
         return Gold(text)
     answer = extract.first_sentence(candidate.text).strip().strip("*_").removesuffix(".").strip()
     return Gold(answer, text) if answer else Gold(text)
-
-
-def gold_text(value: Any) -> str:
-    """A gold cell as text: 18.0 is "18", a list is joined by commas, nothing is ""."""
-    if value is None:
-        return ""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return str(int(value))
-    if isinstance(value, list | tuple):
-        return ", ".join(gold_text(item) for item in value)
-    return canonical(value) if isinstance(value, Mapping) else str(value)
 
 
 def is_number(gold: str) -> bool:

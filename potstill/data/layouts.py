@@ -38,9 +38,9 @@ from potstill.data.columns import (
     PREFERENCE,
     REPLY_NAMES,
     Columns,
+    cell_text,
     is_empty,
 )
-from potstill.data.gold import gold_text
 from potstill.data.labels import label_at, read_label
 from potstill.data.messages import (
     MalformedMessageError,
@@ -306,10 +306,10 @@ def _compose_question(row: Row, columns: Columns, cells: Sequence[Any]) -> str:
                 expected="a text, or a list of turns",
                 fix="--map question=COLUMN",
             )
-    question = " ".join(gold_text(value).strip() for value in cells).strip()
+    question = " ".join(cell_text(value).strip() for value in cells).strip()
     if len(cells) == 1 and isinstance(cells[0], str) and question:
         question = cells[0]
-    extra = gold_text(cell(row, columns.input))
+    extra = cell_text(cell(row, columns.input))
     if question and extra.strip():
         question = f"{question}\n\n{extra}"
     context = _context_text(row, columns)

@@ -7,28 +7,24 @@ question, tests (a list of asserts or of {"stdin": …, "stdout": …}) and solu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeAlias
 
 from potstill.data import contests
-from potstill.data.skipped import refuse_row
-from potstill.errors import InputError
 from potstill.records import canonical
 
-PlacedRow: TypeAlias = tuple[str, Mapping[str, Any]]
-"""Where a row stands, and its columns."""
 RowConverter: TypeAlias = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
-def convert_program_rows(
-    rows: Sequence[PlacedRow], kind: str | None, spec: str
-) -> tuple[Sequence[PlacedRow], str | None]:
-    """The rows in the columns of problems, and the kind "code", where all are of a known layout; else as they were."""
-    if kind not in (None, "code") or not rows:
-        return rows, kind
-    columns_of_all = set(rows[0][1])
-    for _, row in rows:
-        columns_of_all &= set(row)
+def find_converter(columns: Collection[str], kind: str | None) -> RowConverter | None:
+    """What makes rows with these columns rows of problems of the kind "code"; None where they are no known layout.
+
+    Args:
+        columns: those that every row has.
+        kind: the verifier, where it is given; of another kind than "code" the rows stay as they are.
+    """
+    if kind not in (None, "code"):
+        return None
     layouts: list[tuple[set[str], RowConverter]] = [
         ({"prompt", "test", "entry_point"}, _read_humaneval_row),
         ({"test_list", "code"}, _read_mbpp_row),
@@ -37,20 +33,10 @@ def convert_program_rows(
     ]
     if kind == "code":
         layouts.append(({"question", "tests"}, _read_plain_row))
-    for columns, convert in layouts:
-        if columns <= columns_of_all:
-            return _convert_rows(rows, convert, spec), "code"
-    return rows, kind
-
-
-def _convert_rows(rows: Sequence[PlacedRow], convert: RowConverter, spec: str) -> list[PlacedRow]:
-    converted: list[PlacedRow] = []
-    for place, row in rows:
-        try:
-            converted.append((place, convert(row)))
-        except InputError as error:
-            refuse_row(error, spec, place, row)
-    return converted
+    for layout_columns, convert in layouts:
+        if layout_columns <= set(columns):
+            return convert
+    return None
 
 
 def _read_humaneval_row(row: Mapping[str, Any]) -> dict[str, Any]:

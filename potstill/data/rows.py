@@ -24,10 +24,11 @@ from potstill.data.columns import (
     SAMPLE_ROWS,
     ColumnChooser,
     Columns,
+    cell_text,
     is_empty,
     is_trace_record,
 )
-from potstill.data.gold import gold_text, is_number, read_gold
+from potstill.data.gold import is_number, read_gold
 from potstill.data.layouts import (
     RecordedCompletion,
     Row,
@@ -127,7 +128,9 @@ def problems_of_rows(
         mapping: field -> column; "" for none.
         kind: the verifier; guessed from the golds where it is not given.
     """
-    rows, kind = program_tests.convert_program_rows(rows, kind, spec)
+    convert = program_tests.find_converter(_shared_columns(rows), kind)
+    if convert:
+        rows, kind = _convert_rows(rows, convert, spec), "code"
     if kind == "code":
         mapping = {"answer": "", **mapping}  # a program's gold is its solution, which tests judge
     chooser = ColumnChooser([row for _, row in rows], mapping, "problems", spec)
@@ -154,6 +157,26 @@ def problems_of_rows(
     notes = gold_position_notes(drafts)
     skipped.record_columns(source, used_columns, unread, notes)
     return Loaded(problems, used_columns, places, unread, notes)
+
+
+def _shared_columns(rows: Sequence[tuple[str, Row]]) -> set[str]:
+    """The columns that every row has."""
+    shared = set(rows[0][1]) if rows else set()
+    for _, row in rows:
+        shared &= set(row)
+    return shared
+
+
+def _convert_rows(
+    rows: Sequence[tuple[str, Row]], convert: program_tests.RowConverter, spec: str
+) -> list[tuple[str, Row]]:
+    converted: list[tuple[str, Row]] = []
+    for place, row in rows:
+        try:
+            converted.append((place, convert(row)))
+        except InputError as error:
+            skipped.refuse_row(error, spec, place, row)
+    return converted
 
 
 def draft_of_problem_row(row: Row, columns: Columns, place: str, kind: str) -> ProblemDraft:
@@ -192,7 +215,7 @@ def draft_of_row(
         position = gold_position(gold_cell, options)
         answer = read_gold_option(answer if isinstance(gold_cell, str) else gold_cell, options)
     key = cell(row, columns.id)
-    written_solution = gold_text(cell(row, columns.solution)) or solution
+    written_solution = cell_text(cell(row, columns.solution)) or solution
     return ProblemDraft(
         place=place,
         question=question,
@@ -201,7 +224,7 @@ def draft_of_row(
         choices=options.texts,
         table=table or None,
         tests=_read_tests(cell(row, columns.tests)),
-        id=None if is_empty(key) else gold_text(key),
+        id=None if is_empty(key) else cell_text(key),
         gold_position=position,
     )
 

@@ -7,12 +7,16 @@ import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii as quote
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from potstill.errors import ConfigError
-from potstill.models.keys import completion_keys
-from potstill.records import NO_TOKENS, Prompt, Tokens
+from potstill.records import NO_TOKENS, SCHEME, Message, Prompt, Tokens, canonical
+
+_HEAD = f"{SCHEME}\ncompletion\n"
+CACHED_SETTINGS = 256  # settings whose JSON is remembered; a run has a handful
+_settings_json: dict[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,67 @@ class Request:
     def random_seed(self, model: str) -> int:
         """A 63-bit seed for this sample's own random generator, hashed from everything that names it."""
         return int.from_bytes(hashlib.sha256(self.key(model).encode()).digest()[:8], "big") >> 1
+
+
+def completion_keys(model: str, requests: Iterable[Request], seed: int) -> list[str]:
+    """The keys of requests under a run's seed, which stands for their own.
+
+    The same digests as those of `records.digest`, of which the parts that repeat are made once: a resumed run hashes
+    everything that it ever asked for, so this is what a million stored rows wait for. What a text, messages or an int
+    can't hold goes the general way. `tests/models/test_keys.py` compares both.
+    """
+    # Lookups are hoisted out of the loop, and JSON that repeats is made once.
+    head, seed_json = f"{_HEAD}[{quote(model)},", _int_json(seed)
+    sha256 = hashlib.sha256
+    last_sampling, sampling_json = None, ""
+    keys = []
+    for request in requests:
+        if request.sampling is not last_sampling:
+            last_sampling, sampling_json = request.sampling, settings_json(request.sampling)
+        prompt, draw = request.prompt, request.sample_index
+        prompt_text = quote(prompt) if type(prompt) is str else prompt_json(prompt)
+        draw_json = draw if type(draw) is int else _int_json(draw)
+        prefix = quote(request.prefix)
+        data = f"{head}{prompt_text},{prefix},{sampling_json},{seed_json},{draw_json}]"
+        keys.append("completion-" + sha256(data.encode("ascii")).hexdigest()[:20])
+    return keys
+
+
+def request_json(request: Request, seed: int) -> str:
+    """A request as canonical JSON: prefix, prompt, index, seed and the settings that differ from the defaults."""
+    prompt, settings = prompt_json(request.prompt), settings_json(request.sampling)
+    return (
+        f'{{"prefix":{quote(request.prefix)},"prompt":{prompt},"sample_index":{_int_json(request.sample_index)},'
+        f'"seed":{_int_json(seed)},"settings":{settings}}}'
+    )
+
+
+def prompt_json(prompt: Prompt) -> str:
+    """A prompt as canonical JSON."""
+    if isinstance(prompt, str):
+        return quote(prompt)
+    if type(prompt) is tuple and set(map(type, prompt)) == {Message}:
+        turns = [f"[{quote(role)},{quote(content)}]" for role, content in prompt]
+        return f"[{','.join(turns)}]"
+    return canonical(prompt)
+
+
+def settings_json(sampling: Sampling) -> str:
+    """Settings as canonical JSON, remembered by what they are: a call that makes them anew each time costs no more.
+
+    By their repr, not by equality: 0 and 0.0 are equal settings with different JSON.
+    """
+    key = repr(sampling)
+    text = _settings_json.get(key)
+    if text is None:
+        if len(_settings_json) >= CACHED_SETTINGS:
+            _settings_json.clear()
+        text = _settings_json[key] = canonical(sampling.changed())
+    return text
+
+
+def _int_json(value: int) -> str:
+    return repr(value) if type(value) is int else canonical(value)
 
 
 # How a completion's `error` begins: the boundary that the call did not cross, then a colon and what happened there.

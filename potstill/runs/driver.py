@@ -47,8 +47,8 @@ def drive(
         )
     student: Model | None = None
     session = current_session()
-    drops = DropCounter(session.ledger)
-    with using(dataclasses.replace(session, ledger=drops)):
+    drops = DropCounter()
+    with using(dataclasses.replace(session, drop_counts=drops)):
         record_traces(problems)
         while True:
             try:

@@ -2,51 +2,42 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from collections.abc import Sequence
 
 from potstill.errors import StageError
 from potstill.methods.checks import no_readable_answer, no_wrong_attempts
-from potstill.records import Stage, Trace
-from potstill.traces import Drop, Ledger
+from potstill.records import Stage
 
 FINAL_FAILURES = ("error: length", "error: context")  # asking again does not help against these
 SHOWN_REASONS = 8
 
 
 class DropCounter:
-    """A ledger that counts what operators drop, and passes everything on to the session's own ledger."""
+    """Counts what a method's operators drop and pass; the threads of `each` may call it at once."""
 
-    def __init__(self, inner: Ledger | None) -> None:
+    def __init__(self) -> None:
         """Count from here on."""
-        self._inner = inner
         # By (operator, test, kind of reason), since the last stage.
         self.since_stage: Counter[tuple[str, str, str]] = Counter()
         # By (test, kind of reason) of the operator `keep`, since the method began.
         self._kept_out: Counter[tuple[str, str]] = Counter()
         self._passed: Counter[str] = Counter()
+        self._lock = threading.Lock()
 
-    def add_traces(self, traces: Sequence[Trace]) -> None:
-        """Pass new traces on."""
-        if self._inner:
-            self._inner.add_traces(traces)
-
-    def add_drops(self, drops: Sequence[Drop]) -> None:
-        """Count drops by the kind of their reason."""
-        for drop in drops:
-            kind = kind_of_reason(drop.reason)
-            self.since_stage[drop.operator, drop.test, kind] += 1
-            if drop.operator == "keep":
-                self._kept_out[drop.test, kind.partition(":")[0]] += 1
-        if self._inner:
-            self._inner.add_drops(drops)
+    def add_drop(self, operator: str, test: str, reason: str) -> None:
+        """Count a drop by the kind of its reason."""
+        kind = kind_of_reason(reason)
+        with self._lock:
+            self.since_stage[operator, test, kind] += 1
+            if operator == "keep":
+                self._kept_out[test, kind.partition(":")[0]] += 1
 
     def add_step(self, operator: str, label: str, taken: int, returned: int) -> None:
         """Count what passed a test."""
         if operator == "keep" and taken:
-            self._passed[label] += returned
-        if self._inner:
-            self._inner.add_step(operator, label, taken, returned)
+            with self._lock:
+                self._passed[label] += returned
 
     def statuses_where_none_passed(self, test: str) -> Counter[str]:
         """Verdicts of the traces that a test of `keep` dropped; empty where some passed, or where it met none."""

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, final
 
 from potstill.budget.budget import Budget
-from potstill.models.keys import completion_keys
-from potstill.models.model import Completion, Request, SpendingPermit
+from potstill.models.model import Completion, Request, SpendingPermit, completion_keys
 from potstill.models.phase import COLLECTION, Phase, account_name
 from potstill.records import Progress
 from potstill.store.store import Store

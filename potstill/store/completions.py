@@ -11,8 +11,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, final
 
-from potstill.models.keys import request_json
-from potstill.models.model import Completion, Request
+from potstill.models.model import Completion, Request, request_json
 from potstill.records import OLDER_SCHEME, SCHEME, Tokens, canonical, digest
 from potstill.store import attempts
 from potstill.store.admin import salvage

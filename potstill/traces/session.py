@@ -57,6 +57,18 @@ class Ledger(Protocol):
         ...
 
 
+class DropCounts(Protocol):
+    """Counts of drops and of funnel lines, without the traces; thread-safe like the ledger."""
+
+    def add_drop(self, operator: str, test: str, reason: str) -> None:
+        """Count a dropped trace."""
+        ...
+
+    def add_step(self, operator: str, label: str, taken: int, returned: int) -> None:
+        """Count a line of the funnel."""
+        ...
+
+
 class VerdictCache(Protocol):
     """Verdicts and model scores as canonical JSON under content keys. Thread-safe like the ledger."""
 
@@ -81,6 +93,7 @@ class Session:
         seed: the seed of every request made here; without one it is 0. A model behind a store keeps the store's seed,
             and one that differs is refused.
         sections: takes what a method adds to the report.
+        drop_counts: counts what operators drop, for whoever drives the method.
     """
 
     ledger: Ledger | None = None
@@ -89,6 +102,7 @@ class Session:
     judge: Model | None = None
     seed: int | None = None
     sections: Callable[[ReportSection], None] | None = None
+    drop_counts: DropCounts | None = None
 
 
 # Context variables, so that two runs in one process do not meet and worker threads inherit them.
@@ -120,17 +134,24 @@ def record_traces(traces: Sequence[Trace]) -> None:
 
 def record_drops(operator: str, test: str, losses: Iterable[tuple[Trace, str]]) -> None:
     """Enter dropped traces in the ledger, given as pairs of a trace and the reason."""
-    ledger = current_session().ledger
+    current = current_session()
     drops = [Drop(trace, operator, test, reason) for trace, reason in losses]
-    if ledger and drops:
-        ledger.add_drops(drops)
+    if current.ledger and drops:
+        current.ledger.add_drops(drops)
+    if current.drop_counts:
+        for drop in drops:
+            current.drop_counts.add_drop(operator, test, drop.reason)
 
 
 def record_step(operator: str, label: str, taken: int, returned: int) -> None:
     """Enter a funnel line, unless inside `each`: there the order of calls is chance, and `each` reports for them."""
-    ledger = current_session().ledger
-    if ledger and not INSIDE_EACH.get():
-        ledger.add_step(operator, label, taken, returned)
+    if INSIDE_EACH.get():
+        return
+    current = current_session()
+    if current.ledger:
+        current.ledger.add_step(operator, label, taken, returned)
+    if current.drop_counts:
+        current.drop_counts.add_step(operator, label, taken, returned)
 
 
 def report(section: ReportSection) -> None:

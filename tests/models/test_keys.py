@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.models import keys as module
-from potstill.models.keys import completion_keys, request_json
-from potstill.models.model import Request, Sampling
+from potstill.models import model as module
+from potstill.models.model import Request, Sampling, completion_keys, request_json
 from potstill.records import Message, canonical, digest
 
 TEXTS = st.text(st.characters(codec=None, exclude_categories=()))  # lone surrogates too

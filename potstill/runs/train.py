@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from potstill.records import Stage, Trace
 from potstill.runs.open_folder import STUDENT, Folder
 from potstill.store.ledger import Ledger
 from potstill.store.students import Student
-from potstill.traces import perplexity, score
+from potstill.traces import perplexity
 from potstill.training.objective_config import BoundKeywords, ObjectiveConfig, bind
 from potstill.training.settings import TrainingSettings
 from potstill.training.student_key import student_key
+
+PERPLEXITY_ROWS = 64  # of a stage, whose perplexity is taken before the training
 
 
 def train_stage(
@@ -140,12 +143,21 @@ def starting_weights(stage: Stage) -> Path:
 
 
 def score_rows(stage: Stage, config: ObjectiveConfig) -> list[Trace]:
-    """The rows with their perplexity under the model they are to train, where it gives likelihoods; only logged."""
+    """The rows, a sample of them with their perplexity under the model that they are to train.
+
+    It is only logged, so it is taken of `PERPLEXITY_ROWS` at most, where the model gives likelihoods.
+    """
     rows = list(stage.rows)
     writes_all_rows_itself = config.on_policy_fraction == 1
     if writes_all_rows_itself or not isinstance(stage.model, Scored):
         return rows
-    return score("perplexity", perplexity(stage.model), rows)
+    # By their ids, which are hashes of what they are: no part of the file is preferred.
+    places = sorted(range(len(rows)), key=lambda place: rows[place].id)[:PERPLEXITY_ROWS]
+    values = perplexity(stage.model)([rows[place] for place in places])
+    for place, value in zip(places, values, strict=True):
+        if isinstance(value, float) and math.isfinite(value):
+            rows[place] = rows[place].annotate(scores={**rows[place].scores, "perplexity": value})
+    return rows
 
 
 def write_rows(path: Path, rows: Sequence[Trace]) -> None:

@@ -65,7 +65,15 @@ def _perplexity(
     model: Scored, of: Callable[[Trace], PromptAndText], traces: Sequence[Trace]
 ) -> list[Score]:
     values = _nll(model, of, traces)
-    return [None if value is None else math.exp(float(value)) for value in values]
+    return [None if value is None else _exp(float(value)) for value in values]
+
+
+def _exp(value: float) -> float:
+    """e to this power; infinite beyond what a float holds, which `score` refuses with the trace's id."""
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf
 
 
 def _nll(

@@ -157,10 +157,9 @@ def test_the_funnel_counts_from_problems_to_rows(whole):
     steps = [(s.operator, s.label, s.taken, s.returned) for s in results.funnels["sft"].steps]
     assert steps[0] == ("problems", TRAIN, SIZE, SIZE)
     assert steps[1] == ("decontaminate", "n=0", SIZE, SIZE)
-    assert [s[0] for s in steps[2:]] == ["sample", "verify", "keep", "score", "train"]
-    assert steps[-3:] == [
+    assert [s[0] for s in steps[2:]] == ["sample", "verify", "keep", "train"]
+    assert steps[-2:] == [
         ("keep", "right", SIZE, SIZE - 1),
-        ("score", "perplexity", SIZE - 1, SIZE - 1),
         ("train", "rows", SIZE - 1, SIZE - 1),
     ]
     [drop] = results.funnels["sft"].drops

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from potstill.models.scripted import ScriptedModel
 from potstill.records import Problem, Stage, blank
 from potstill.runs.driver import drive
 from potstill.runs.open_folder import AnswerRules, open_folder
+from potstill.runs.train import PERPLEXITY_ROWS, score_rows
 from potstill.traces import plain, sample, using
+from potstill.training.objective_config import ObjectiveConfig
 
 SUMS = [blank(Problem(f"p{n}", f"What is {n}+1?", str(n + 1), kind="number")) for n in range(4)]
 # Half of the answers are longer than eight tokens.
@@ -110,3 +113,16 @@ def test_accounts_have_names_that_say_role_and_phase():
         assert account_name(*split_account(name)) == name
     assert limit_names("student/evaluation") == ("student/evaluation", "student", "evaluation", "")
     assert limit_names("teacher") == ("teacher/collection", "teacher", "collection", "")
+
+
+def test_what_is_only_logged_of_the_rows_is_taken_of_a_sample():
+    model = ScriptedModel(["-"])
+    rows = [dataclasses.replace(SUMS[0], text=f"one {n}") for n in range(3 * PERPLEXITY_ROWS)]
+    scored = score_rows(Stage(model, rows, "sft"), ObjectiveConfig())
+    assert [row.id for row in scored] == [row.id for row in rows]
+    places = [place for place, row in enumerate(scored) if "perplexity" in row.scores]
+    assert len(places) == len(model.scored) == PERPLEXITY_ROWS
+    assert places[0] < 20 and places[-1] > 170, "from everywhere in the file"
+    turned = score_rows(Stage(model, rows[::-1], "sft"), ObjectiveConfig())
+    assert set(turned) == set(scored)
+    assert {r.id for r in turned if r.scores} == {r.id for r in scored if r.scores}

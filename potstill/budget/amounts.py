@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, isfinite
 from typing import NamedTuple
 
 from potstill.errors import ConfigError
@@ -19,6 +19,7 @@ TEMPLATE_TOKENS_PER_PROMPT = 128
 
 # Money is counted in whole picodollars: sums of floats would drift, and then depend on the order of the calls.
 PICODOLLARS = 10**12
+MAX_MONEY = 10.0**12  # USD; whatever anybody says, sums of more are no money
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Limit:
 
     def __post_init__(self) -> None:
         """Refuse what would let nothing through by mistake."""
-        if self.tokens < 0 or self.money < 0:
+        if not self.tokens >= 0 or not self.money >= 0 or not isfinite(self.money):
             raise ConfigError(
                 f"tokens={self.tokens}, money={self.money}: limits are 0 (none) or more"
             )
@@ -104,8 +105,8 @@ def is_limit_name(name: str, roles: Iterable[str]) -> bool:
 
 
 def to_picodollars(money: float) -> int:
-    """Money in USD as whole picodollars."""
-    return round(money * PICODOLLARS)
+    """Money in USD as whole picodollars, from nothing to `MAX_MONEY`."""
+    return round(max(0.0, min(money, MAX_MONEY)) * PICODOLLARS)
 
 
 def sum_amounts(amounts: Iterable[Amount]) -> Amount:

@@ -125,6 +125,10 @@ class Budget:
         self.excesses: list[str] = []  # calls whose server used or billed more than it was allowed
         self.unpaid: Counter[str] = Counter()  # calls that a run went on without, by account
         self.uncounted: Counter[str] = Counter()  # answers without token counts, by model
+        self.impossible: Counter[str] = (
+            Counter()
+        )  # answers with numbers that can't be right, by model
+        self._impossible_example: dict[str, str] = {}
         self._call_log = call_log if self.limits else None
         # Guards everything below, and wakes threads that wait in `reserve_batch` for reservations to be freed.
         self._changed = threading.Condition()
@@ -187,6 +191,10 @@ class Budget:
                 self.uncounted[model.id] += 1
                 completion = completion._replace(tokens=_max_tokens(request, completion.tokens))
 
+            if completion.ignored:
+                self.impossible[model.id] += 1
+                self._impossible_example.setdefault(model.id, ", ".join(completion.ignored)[:100])
+
             # Price the tries and the completion itself.
             tries = []
             for attempt in completion.tries:
@@ -215,6 +223,11 @@ class Budget:
         for model, count in self.uncounted.items():
             lines.append(
                 f"{model} does not say what it uses: {count:,} answers are counted at the most they may have used"
+            )
+        for model, count in self.impossible.items():
+            example = self._impossible_example[model]
+            lines.append(
+                f"{model} says numbers that can't be right ({example}), which are ignored: {count:,} answers"
             )
         for role, count in self.unpaid.items():
             lines.append(self._describe_unpaid(role, count))

@@ -12,6 +12,7 @@ from potstill.errors import ConfigError
 from potstill.models.phase import PHASES
 
 _SIZES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+MAX_NUMBER = 10.0**15  # of a limit: more is no limit
 _NUMBER = r"\d+(?:\.\d*)?|\.\d+"
 # `teacher=` may stand before; then `$5` or `5usd` or `2Mtok`.
 _AMOUNT = re.compile(
@@ -52,9 +53,13 @@ def parse_budget(texts: Sequence[str]) -> dict[str, float | int]:
         prefix = f"budget.roles.{match['role']}" if match["role"] else "budget"
         # No size, not even an empty one: the unit was money.
         if match["size"] is None:
-            settings[f"{prefix}.money"] = float(match["dollars"] or match["number"])
+            settings[f"{prefix}.money"] = min(
+                float(match["dollars"] or match["number"]), MAX_NUMBER
+            )
         else:
-            settings[f"{prefix}.tokens"] = round(float(match["number"]) * _SIZES[match["size"]])
+            settings[f"{prefix}.tokens"] = round(
+                min(float(match["number"]), MAX_NUMBER) * _SIZES[match["size"]]
+            )
     return settings
 
 

@@ -17,6 +17,7 @@ from potstill.records import Tokens
 
 FILE = Path(__file__).with_name("prices.json")
 TOKENS_PER_PRICE = 1_000_000
+MAX_RATE = 10.0**6  # USD per million tokens
 _NEAR_NAMES = 5  # of the table, in an error about a name that it does not hold
 _RATE_FIELDS = ("prompt", "completion", "cached", "reasoning", "batch", "up_to")
 _SOURCE_FIELDS = ("as_of", "source")
@@ -278,8 +279,9 @@ def _parse_rate(name: str, value: Any, mistakes: list[str]) -> float:
             value = float(value)
     # YAML's `yes` is a bool, which Python counts as 1.
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value < 0:
-        mistakes.append(f"{name}: {value!r} is not a number of 0 or more")
+    highest = math.inf if name.endswith(".up_to") else MAX_RATE
+    if not is_number or not math.isfinite(value) or not 0 <= value <= highest:
+        mistakes.append(f"{name}: {value!r} is not a number from 0 to {highest:,.0f}")
         return 0.0
     return float(value)
 

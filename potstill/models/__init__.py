@@ -14,7 +14,10 @@ from potstill.models.model import Model
 
 KINDS = ("scripted", "recorded", "openai", "litellm", "vllm", "transformers")
 REMOTE_KINDS = ("openai", "litellm")  # asked over the network
-SPEED_OPTIONS = ("threads", "concurrency", "rpm", "tpm", "timeout", "deadline", "key", "batch")
+SPEED_OPTIONS = (
+    *("threads", "concurrency", "rpm", "tpm", "timeout", "deadline", "max_paid_tries"),
+    *("key", "batch"),
+)
 """Options that change no sample."""
 
 # Options of a spec by kind of model; those of servers are the fields of `remote.options.ServerOptions`.

@@ -18,6 +18,10 @@ _HEAD = f"{SCHEME}\ncompletion\n"
 CACHED_SETTINGS = 256  # settings whose JSON is remembered; a run has a handful
 _settings_json: dict[str, str] = {}
 
+# Beyond what one call can use or cost; larger numbers are mistakes of a server, and no sum of them may overflow.
+MAX_CALL_TOKENS = 10**8
+MAX_CALL_COST = 10**4  # USD
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -212,6 +216,7 @@ class Completion(NamedTuple):
         rate: the share of the table's price that is paid (0.5 for a batch).
         served: what the server calls the model that answered.
         tries: the attempts before this one.
+        ignored: numbers beside it that can't be right and were left out, such as "cost=1e+300".
     """
 
     text: str
@@ -224,6 +229,7 @@ class Completion(NamedTuple):
     rate: float = 1.0
     served: str = ""
     tries: tuple[Attempt, ...] = ()
+    ignored: tuple[str, ...] = ()
 
 
 class SpendingPermit(Protocol):

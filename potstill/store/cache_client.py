@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, final
 
 from potstill.budget.budget import Budget
+from potstill.models.bounds import bound_numbers
 from potstill.models.model import Completion, Request, SpendingPermit, completion_keys
 from potstill.models.phase import COLLECTION, Phase, account_name
 from potstill.records import Progress
@@ -94,8 +95,9 @@ class CacheClient:
 
     def commit(self, new: Sequence[NewCompletion]) -> list[Completion]:
         """Store new completions in one transaction; they come back as any later reader will see them."""
+        new = [item._replace(completion=bound_numbers(item.completion)) for item in new]
         try:
-            settled = self._settle(new)
+            settled = self._settle_or_store(new)
             self._put(settled)
         except KeyboardInterrupt:
             # Ctrl-C between the answer and the commit: the calls are paid for, so they are stored before the run ends.
@@ -110,6 +112,14 @@ class CacheClient:
             if item.completion.error:
                 self.store.retried_keys.add(item.key)
         return [as_stored(item.completion) for item in settled]
+
+    def _settle_or_store(self, new: Sequence[NewCompletion]) -> list[NewCompletion]:
+        """`_settle`; where it fails, what was paid for is stored as it came, so that no restart pays for it again."""
+        try:
+            return self._settle(new)
+        except Exception:
+            self._put(new)
+            raise
 
     def _settle(self, new: Sequence[NewCompletion]) -> list[NewCompletion]:
         """The completions with their costs, which are then spent in the budget."""
@@ -158,6 +168,6 @@ class CacheClient:
 
 def as_stored(completion: Completion) -> Completion:
     """A completion as the store gives it back: its tries are rows of their own, its rate is in its cost."""
-    if not completion.tries and completion.rate == 1.0:
+    if not completion.tries and not completion.ignored and completion.rate == 1.0:
         return completion
-    return completion._replace(tries=(), rate=1.0)
+    return completion._replace(tries=(), ignored=(), rate=1.0)

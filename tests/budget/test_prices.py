@@ -108,9 +108,9 @@ def test_the_users_prices_go_over_the_shipped_ones(tmp_path):
         ("- 1\n", "list"),
         ("gpt: 3\n", "expected a mapping"),
         ("gpt: {prompt: 1}\n", "no completion price"),
-        ("gpt: {prompt: -1, completion: 2}\n", "not a number of 0 or more"),
-        ("gpt: {prompt: .nan, completion: 2}\n", "not a number of 0 or more"),
-        ("gpt: {prompt: true, completion: 2}\n", "not a number of 0 or more"),
+        ("gpt: {prompt: -1, completion: 2}\n", "not a number from 0 to 1,000,000"),
+        ("gpt: {prompt: .nan, completion: 2}\n", "not a number from 0 to 1,000,000"),
+        ("gpt: {prompt: true, completion: 2}\n", "not a number from 0 to 1,000,000"),
         (
             "gpt: {prompt: 1, completion: 2, output: 3}\n",
             "output is the completion price, which is given twice",

@@ -161,6 +161,8 @@ def case_reply(folder: Path) -> Reply | None:
     if not (folder / "reply.json").is_file():
         return None
     told = json.loads((folder / "reply.json").read_text("utf-8"))
+    if told.get("reset"):
+        return Reply(200, None)
     body = json.dumps(told.get("body", {})).encode()
     if "raw" in told:
         body = told["raw"].encode()

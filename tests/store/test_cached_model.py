@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from store_fakes import Local, Plain, Planner, Scorer, Trained, answer, ask
 
+from potstill.budget.amounts import Limit
+from potstill.budget.budget import Budget
 from potstill.errors import ModelError
 from potstill.models.model import Completion, Model, Planned, Request, Scored, Trainable
 from potstill.records import Message, Tokens
@@ -287,3 +289,46 @@ def test_hostile_text_comes_back_as_it_was(store: Store):
     kept = store.completions.get([request.key("model-plain") for request in requests])
     assert [kept[request.key("model-plain")] for request in requests] == written
     assert [c.text for c in written] == texts
+
+
+class Boastful:
+    """A model of an installed package whose numbers can't be right."""
+
+    id = "model-boastful"
+    priced = "gpt-4o-mini"
+
+    def __init__(self) -> None:
+        self.call_count = 0
+
+    def write(self, requests: list[Request]) -> list[Completion]:
+        self.call_count += 1
+        tokens = Tokens(10**30, -7, True, 3)  # type: ignore[arg-type]
+        return [
+            Completion("4", "stop", tokens, "", math.inf, (math.nan,), cost=1e300) for _ in requests
+        ]
+
+
+def test_numbers_that_can_not_be_right_are_left_out_and_told(store: Store):
+    budget = Budget({"": Limit(money=5.0)})
+    wrapped = with_cache(Boastful(), store, role="teacher", arm="sft", seed=0, budget=budget)
+    [completion] = wrapped.write(ask("a"))
+    assert (completion.text, completion.seconds, completion.logprobs) == ("4", 0.0, ())
+    assert completion.tokens.reasoning == 3 and 0 < completion.tokens.prompt < 10**4
+    assert completion.cost is not None and 0 < completion.cost < 0.01
+    assert any("can't be right" in note and "cost=1e+300" in note for note in budget.notes())
+
+
+def test_what_was_paid_for_is_stored_even_where_counting_it_fails(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: object) -> None:
+        raise OverflowError("no such number")
+
+    model, budget = Boastful(), Budget()
+    wrapped = with_cache(model, store, role="teacher", arm="sft", seed=0, budget=budget)
+    with monkeypatch.context() as patch:
+        patch.setattr(budget, "settle", fail)
+        with pytest.raises(OverflowError):
+            wrapped.write(ask("a"))
+    assert wrapped.write(ask("a"))[0].text == "4"
+    assert model.call_count == 1

@@ -17,13 +17,13 @@ from typing import Any
 from potstill.models.model import Request, SpendingPermit
 from potstill.models.remote.errors import Failure
 from potstill.models.remote.http import HttpClient
-from potstill.models.remote.request import ApiCall
-from potstill.models.remote.response import (
+from potstill.models.remote.json_body import (
     as_list,
     as_object,
     error_message,
     parse_json_object,
 )
+from potstill.models.remote.request import ApiCall
 
 MAX_CALLS = 10_000  # of one batch
 PRICE_SHARE = 0.5  # of the price of a call that is paid

@@ -351,7 +351,7 @@ def _with_tries(
     if not failures:
         return completion
     tries = tuple(_to_attempt(failure, seconds, place) for failure, seconds in failures)
-    return completion._replace(tries=tries)
+    return completion._replace(tries=(*tries, *completion.tries))
 
 
 def _used_tokens(completions: Sequence[Completion]) -> int:

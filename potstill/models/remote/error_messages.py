@@ -9,17 +9,17 @@ from collections.abc import Mapping, Sequence
 
 from potstill.errors import ModelError
 from potstill.models.remote.errors import Failure, read_retry_after
+from potstill.models.remote.json_body import error_message, parse_json
 from potstill.models.remote.options import ServerOptions
-from potstill.models.remote.response import error_message, parse_json
 
-FIRST_ANSWER_PATIENCE = 5.0  # seconds for which a server that has never answered is tried
+CONNECTION_PATIENCE = 5.0  # seconds for which a server is tried that never took a connection
 OUTAGE_FAILURES = 20  # transport failures in a row, none answered in between, that end a run ...
-OUTAGE_SECONDS = 120.0  # ... once they have lasted that long
+OUTAGE_SHARE = 0.9  # ... once they have lasted for this share of the deadline: just before calls fail one by one
 
-_CONTEXT_WORDS = re.compile(
+CONTEXT_WORDS = re.compile(
     r"(?i)context.{0,20}(?:length|window|size)|maximum.{0,12}(?:length|tokens)|too (?:long|many tokens)"
 )
-_QUOTA_WORDS = re.compile(
+QUOTA_WORDS = re.compile(
     r"(?i)insufficient.?(?:quota|balance|funds|credits?)|exceeded your current quota|billing.?hard"
 )
 _FIELD_WORDS = re.compile(
@@ -28,9 +28,12 @@ _FIELD_WORDS = re.compile(
 )
 _UNKNOWN_FIELD_WORDS = re.compile(r"(?i)unsupported.?param|unrecognized|unexpected field")
 _FILTER_WORDS = re.compile(r"(?i)content.?(?:filter|management|policy)|moderation|flagged|safety")
-_MODEL_WORDS = re.compile(
+MODEL_WORDS = re.compile(
     r"(?i)\bmodel\b.{0,200}(?:not (?:found|exist)|unknown|does ?n.t exist|no such)|model_not_found|server is pinned to"
 )
+
+# Below 500, of what may pass: timeouts, conflicts, a client that a gateway gave up.
+PASSING_STATUSES = (408, 409, 421, 423, 424, 425, 499)
 
 _MASKED_WORD = re.compile(r"[^\s\"'`]*(?:\*{2,}|…|\.{3})[^\s\"'`]*")
 _KEY_SHAPE = re.compile(r"\b(?:sk|gsk|pk|rk|xai|nvapi|hf)[-_][A-Za-z0-9_-]{6,}")
@@ -63,7 +66,7 @@ def failure_from_status(status: int, data: bytes, headers: Mapping[str, str], ke
     retry_after = read_retry_after(headers)
 
     # Too much was asked for, or not enough paid.
-    if status == 402 or (status in (429, 403) and _QUOTA_WORDS.search(body_text)):
+    if status == 402 or (status in (429, 403) and QUOTA_WORDS.search(body_text)):
         return Failure("rate", f"quota: {detail}", stops_run=True, status=status)
     if status == 429:
         return Failure("rate", detail, may_retry=True, retry_after=retry_after, status=status)
@@ -71,13 +74,13 @@ def failure_from_status(status: int, data: bytes, headers: Mapping[str, str], ke
         return Failure("refused", f"key: {detail}", stops_run=True, status=status)
 
     # The prompt is too long, unless the message is about a field such as `max_new_tokens`.
-    names_context = status == 413 or bool(_CONTEXT_WORDS.search(body_text))
+    names_context = status == 413 or bool(CONTEXT_WORDS.search(body_text))
     if status in (400, 413, 422) and names_context and not _UNKNOWN_FIELD_WORDS.search(body_text):
         return Failure("context", detail, status=status)
 
     # Nothing is at this address, or not this model.
     is_redirect = 300 <= status < 400
-    names_model = status == 400 and bool(_MODEL_WORDS.search(body_text))
+    names_model = status == 400 and bool(MODEL_WORDS.search(body_text))
     if status in (404, 405) or is_redirect or names_model:
         location = headers.get("location")
         subject = "model"
@@ -92,7 +95,7 @@ def failure_from_status(status: int, data: bytes, headers: Mapping[str, str], ke
         return Failure("filter", detail, status=status)
     if status in (400, 422) and _FIELD_WORDS.search(body_text):
         return Failure("refused", f"field: {detail}", status=status, stops_run=True)
-    if status in (408, 409, 425) or status >= 500:
+    if status in PASSING_STATUSES or status >= 500:
         return Failure("server", detail, may_retry=True, retry_after=retry_after, status=status)
     return Failure("refused", detail, status=status)
 
@@ -178,10 +181,17 @@ def names_field(failure: Failure, *fields: str) -> bool:
 
 
 class CircuitBreaker:
-    """Ends a run whose server is gone: many transport failures, none answered in between."""
+    """Ends a run whose server is gone: many transport failures, none answered in between.
 
-    def __init__(self) -> None:
+    Args:
+        deadline: seconds for which calls are tried; an outage that lasts about as long ends the run, so that its calls
+            are not recorded as failed.
+    """
+
+    def __init__(self, deadline: float) -> None:
         self.has_answered = False
+        self._outage_seconds = OUTAGE_SHARE * deadline
+        self._has_connected = False
         self._failure_count = 0  # in a row
         self._first_failure_time = 0.0
         self._last_detail = ""
@@ -192,6 +202,7 @@ class CircuitBreaker:
 
     def record_failure(self, failure: Failure, now: float) -> None:
         """A try failed; an answer with a status is a sign of life."""
+        self._has_connected = self._has_connected or failure.billed or failure.status > 0
         if failure.kind not in ("unreachable", "timeout"):
             self.has_answered = self.has_answered or failure.status > 0
             self._failure_count = 0
@@ -211,9 +222,9 @@ class CircuitBreaker:
     def is_open(self, now: float) -> bool:
         """Whether nothing should be sent any more."""
         seconds = now - self._first_failure_time
-        if not self.has_answered:
-            return self._failure_count >= 3 and seconds >= FIRST_ANSWER_PATIENCE
-        return self._failure_count >= OUTAGE_FAILURES and seconds >= OUTAGE_SECONDS
+        if not self.has_answered and not self._has_connected:
+            return self._failure_count >= 3 and seconds >= CONNECTION_PATIENCE
+        return self._failure_count >= OUTAGE_FAILURES and seconds >= self._outage_seconds
 
 
 def _shows_part_of_key(word: str, key: str) -> bool:

@@ -19,7 +19,6 @@ BUSY_STATUSES = (
     504,
     529,
 )  # of servers, and gateways before them, with too much to do
-UNPAID_KINDS = ("rate", "unreachable")  # tried again until the deadline: nothing was paid for them
 
 
 @final
@@ -60,11 +59,6 @@ class Failure(Exception):
     def is_server_busy(self) -> bool:
         """Whether it says that too much is asked at once, rather than that something is wrong with the request."""
         return self.status in BUSY_STATUSES or self.kind in ("rate", "unreachable", "timeout")
-
-    @property
-    def retries_until_deadline(self) -> bool:
-        """Whether trying again is bounded by the deadline alone, and not by a number of tries."""
-        return not self.billed and (self.kind in UNPAID_KINDS or self.status in BUSY_STATUSES)
 
     def without_cost(self, reason: str) -> Failure:
         """The same failure raised again, when what it used has been recorded already."""

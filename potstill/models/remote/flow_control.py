@@ -23,6 +23,9 @@ FIRST_DELAY = (
     1.0,
 )  # seconds before the first retry: at least, at most; in between the round trip
 MAX_DELAY = 60.0  # seconds before any retry
+MIN_FAILURES_IN_ROW = (
+    3  # at least, and as many as calls in flight, that are the server's fault, whatever their code
+)
 
 _Answer = TypeVar("_Answer")
 
@@ -56,7 +59,8 @@ class FlowControl:
         tpm: tokens within any minute, 0 without limit.
         timeout: seconds one try may take.
         deadline: seconds from the start of a call's first try after which no other begins.
-        max_tries: of a failure that is not the server's being busy (a malformed answer): each may have to be paid.
+        max_paid_tries: of one call, tries that may have to be paid (malformed answers, timeouts); 0 is no limit but the
+            deadline and the budget.
         random_number: from 0 to 1, to spread retries.
     """
 
@@ -68,19 +72,20 @@ class FlowControl:
         tpm: int = 0,
         timeout: float = 600.0,
         deadline: float = 600.0,
-        max_tries: int = 3,
+        max_paid_tries: int = 0,
         random_number: Callable[[], float] = random.random,
     ) -> None:
-        if concurrency < 1 or max_tries < 1 or min(rpm, tpm) < 0 or min(timeout, deadline) <= 0:
+        if concurrency < 1 or min(rpm, tpm, max_paid_tries) < 0 or min(timeout, deadline) <= 0:
             raise ValueError(
-                "concurrency, max_tries, timeout and deadline are above 0, rpm and tpm 0 or more"
+                "concurrency, timeout and deadline are above 0, rpm, tpm and max_paid_tries 0 or more"
             )
-        self.timeout, self.deadline, self.max_tries = timeout, deadline, max_tries
+        self.timeout, self.deadline, self.max_paid_tries = timeout, deadline, max_paid_tries
         self._random_number = random_number
         self.in_flight_count = self.waiting_count = 0
         self.concurrency = ConcurrencyLimit(concurrency)
         self._call_rate, self._token_rate = RateLimit(rpm), RateLimit(tpm)
         self._pause_end = 0.0  # no call leaves before
+        self._failures_in_row = 0  # of those that may pass, since the last answer
         self._round_trip = FIRST_DELAY[0]  # seconds, a moving average
         self._tickets = itertools.count()
         self._first_tries: deque[_Waiter] = deque()
@@ -111,7 +116,7 @@ class FlowControl:
             count_used_tokens: tokens that an answer did use.
         """
         loop = asyncio.get_running_loop()
-        ticket, limited_tries = next(self._tickets), 0
+        ticket, paid_tries = next(self._tickets), 0
         slot = await self._wait_for_slot(loop, ticket, weight)
         assert slot is not None, "a first try has no deadline"
         end = slot.start_time + self.deadline
@@ -119,9 +124,10 @@ class FlowControl:
             try:
                 return await self._try_once(loop, send, slot, count_used_tokens)
             except Failure as failure:
-                limited_tries += not failure.retries_until_deadline
+                paid_tries += failure.billed
                 delay = (failure.retry_after or 0.0) + self._retry_delay(try_count)
-                is_last_try = limited_tries >= self.max_tries or loop.time() + delay > end
+                is_too_dear = 0 < self.max_paid_tries <= paid_tries
+                is_last_try = is_too_dear or loop.time() + delay > end
                 if not failure.may_retry or failure.stops_run or is_last_try:
                     raise
                 last_failure = failure
@@ -186,6 +192,7 @@ class FlowControl:
         else:
             self._round_trip += (loop.time() - slot.start_time - self._round_trip) / 8
             self.concurrency.record_answer(slot.epoch)
+            self._failures_in_row = 0
             if count_used_tokens is not None:
                 self._token_rate.correct(slot.token_entry, count_used_tokens(answer))
             return answer
@@ -201,7 +208,10 @@ class FlowControl:
         if failure.tokens != NO_TOKENS or not failure.billed:
             used_tokens = failure.tokens.prompt + failure.tokens.completion
             self._token_rate.correct(slot.token_entry, used_tokens)
-        if not failure.is_server_busy:
+        # A failure of one request says nothing of the server; where all calls in flight fail, it is in trouble.
+        self._failures_in_row = self._failures_in_row + 1 if failure.may_retry else 0
+        all_fail = self._failures_in_row >= max(MIN_FAILURES_IN_ROW, self.in_flight_count)
+        if not failure.is_server_busy and not all_fail:
             self.concurrency.record_answer(slot.epoch)
         elif self.concurrency.record_refusal(slot.epoch) and self.concurrency.decreases_at_bottom:
             # With one call at a time and still refused, only waiting is left.

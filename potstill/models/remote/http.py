@@ -10,6 +10,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from potstill import __version__
 from potstill.models.remote import event_loop
+from potstill.models.remote.answer_errors import failure_in_answer
 from potstill.models.remote.error_messages import (
     CircuitBreaker,
     failure_from_exception,
@@ -17,14 +18,14 @@ from potstill.models.remote.error_messages import (
     failure_from_web_page,
 )
 from potstill.models.remote.errors import Failure
-from potstill.models.remote.options import ServerOptions
-from potstill.models.remote.response import (
+from potstill.models.remote.json_body import (
     as_list,
     as_object,
     parse_json,
     parse_json_object,
     replace_lone_surrogates,
 )
+from potstill.models.remote.options import ServerOptions
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
@@ -48,7 +49,7 @@ class HttpClient:
         if self._key:
             self._headers["authorization"] = f"Bearer {self._key}"
         self._proxy = _proxy_of(options)
-        self.breaker = CircuitBreaker()
+        self.breaker = CircuitBreaker(options.deadline)
 
     async def post(self, path: str, data: bytes) -> bytes:
         """The body of a successful answer; raises `Failure`."""
@@ -67,7 +68,7 @@ class HttpClient:
     async def get(self, path: str) -> bytes:
         """The body at a path; raises `Failure`."""
         status, body, headers = await self._request("GET", self._base + path, None)
-        if status != 200:
+        if not is_success(status):
             raise failure_from_status(status, body, headers, self._key)
         return self._without_key(body)
 
@@ -82,7 +83,7 @@ class HttpClient:
         status, body, answer_headers = await self._request(
             "POST", self._base + path, form(), headers
         )
-        if status != 200:
+        if not is_success(status):
             raise failure_from_status(status, body, answer_headers, self._key)
         return body
 
@@ -97,7 +98,7 @@ class HttpClient:
                 status, body, _ = await self._request("GET", f"{self._base}/models", None)
         except (Failure, TimeoutError):
             return []
-        if status != 200:
+        if not is_success(status):
             return []
         names = []
         for row in as_list(parse_json_object(body).get("data")):
@@ -111,7 +112,7 @@ class HttpClient:
         if path.startswith("http"):  # DeepSeek continues prefixes at another base URL
             url = path
         status, body, headers = await self._request("POST", url, data)
-        if status != 200:
+        if not is_success(status):
             raise failure_from_status(status, body, headers, self._key)
         content_type = headers.get("content-type", "")
         page_failure = failure_from_web_page(
@@ -119,7 +120,14 @@ class HttpClient:
         )
         if page_failure is not None:
             raise page_failure
-        return self._without_key(body)
+        return self.check_answer(self._without_key(body))
+
+    def check_answer(self, body: bytes) -> bytes:
+        """The body of an answer with status 200; raises the `Failure` that stands in it."""
+        failure = failure_in_answer(body, self._key)
+        if failure is not None:
+            raise failure
+        return body
 
     def _without_key(self, body: bytes) -> bytes:
         """An answer without the key, which a server may say again anywhere, and may write with JSON's escapes."""
@@ -164,6 +172,11 @@ class HttpClient:
             raise Failure("unreachable", detail, stops_run=True) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise failure_from_exception(error, self._key, was_sent=True) from None
+
+
+def is_success(status: int) -> bool:
+    """Whether a status brings an answer."""
+    return 200 <= status < 300
 
 
 def _replace_key(value: Any, key: str) -> Any:

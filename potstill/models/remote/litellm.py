@@ -17,10 +17,10 @@ from potstill.errors import ConfigError, ModelError
 from potstill.models.remote.error_messages import redact_key
 from potstill.models.remote.errors import Failure
 from potstill.models.remote.http import HttpClient
+from potstill.models.remote.json_body import as_list, as_object, replace_lone_surrogates
 from potstill.models.remote.openai import OpenAIModel
 from potstill.models.remote.options import ServerOptions, check_url, host_of
 from potstill.models.remote.presets import DEFAULT_PRESET, Preset
-from potstill.models.remote.response import as_list, as_object, replace_lone_surrogates
 
 VENDOR_PRESET = Preset(think="lines", names=DEFAULT_PRESET.names)
 LISTED_MODELS = 12  # in an error

@@ -6,15 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from potstill.errors import ModelError
+from potstill.models.remote.json_body import as_list, as_object, parse_json_object
 from potstill.models.remote.options import ServerOptions
 from potstill.models.remote.request import ApiCall, RequestBuilder, to_messages
-from potstill.models.remote.response import (
-    as_list,
-    as_object,
-    parse_json_object,
-    read_logprobs,
-    read_usage,
-)
+from potstill.models.remote.response import read_logprobs, read_usage
 from potstill.records import Prompt
 
 # What a remote model has only where options say how, and the options that do so.

@@ -12,7 +12,7 @@ from typing import Any, final
 
 from potstill.errors import ModelError, PotstillError
 from potstill.models.local.prompt import PromptEncoder, prompt_length_error
-from potstill.models.model import Completion, Request, Scored, SpendingPermit
+from potstill.models.model import Attempt, Completion, Request, Scored, SpendingPermit
 from potstill.models.remote import batch_api, event_loop
 from potstill.models.remote.dispatch import Portion, RequestStream
 from potstill.models.remote.error_messages import names_field, run_stopping_error
@@ -29,6 +29,7 @@ from potstill.models.remote.logprobs import (
 from potstill.models.remote.options import ServerOptions, refuse_secrets
 from potstill.models.remote.request import ApiCall, RequestBuilder, encode_body
 from potstill.models.remote.response import (
+    Response,
     ResponseContext,
     read_response,
     read_spent,
@@ -211,6 +212,7 @@ class OpenAIModel:
                     tpm=options.tpm,
                     timeout=options.timeout,
                     deadline=options.deadline,
+                    max_paid_tries=options.max_paid_tries,
                 )
                 self._flow_controls = {loop_id: flow_control}
             return self._flow_controls[loop_id]
@@ -233,10 +235,11 @@ class OpenAIModel:
         if len(response.choices) < len(requests):
             # A server that ignores n, or gives fewer: the rest is asked for one by one.
             self._group_size = 1
-        response = response._replace(choices=response.choices[: len(requests)])
-        completions = to_completions(response)
-        seconds = (time.perf_counter() - began) / len(completions)
-        return [completion._replace(seconds=seconds) for completion in completions]
+        # Choices that were broken off come last, and are left out where there are more than were asked for.
+        choices = sorted(response.choices, key=lambda choice: choice.may_retry)
+        response = response._replace(choices=tuple(choices[: len(requests)]))
+        seconds = (time.perf_counter() - began) / len(response.choices)
+        return _whole_completions(response, seconds)
 
     async def _post(self, call: ApiCall) -> bytes:
         """The answer; sent once more where the server wants another name for the limit, or no n."""
@@ -344,6 +347,24 @@ class OpenAIModel:
         logprobs = text_logprobs(self._builder, prompt, text, answers)
         answer = scored_completion(logprobs, used, cost=sum(costs) if costs else None)
         return [answer._replace(seconds=time.perf_counter() - began)]
+
+
+def _whole_completions(response: Response, seconds: float) -> list[Completion]:
+    """The completions of an answer without those that the server broke off beside whole ones.
+
+    These are asked for again; what they used is a try of the first whole one.
+    """
+    whole: list[Completion] = []
+    broken_off: list[Attempt] = []
+    for choice, completion in zip(response.choices, to_completions(response), strict=True):
+        if choice.may_retry:
+            error, tokens, cost = completion.error, completion.tokens, completion.cost
+            broken_off.append(Attempt(error, tokens, cost, seconds, completion.text, billed=True))
+        else:
+            whole.append(completion._replace(seconds=seconds))
+    if broken_off:
+        whole[0] = whole[0]._replace(tries=tuple(broken_off))
+    return whole
 
 
 def _estimate_tokens(request: Request) -> int:

@@ -72,6 +72,8 @@ class ServerOptions:
         tpm: tokens a minute, 0 without limit.
         timeout: seconds one try may take.
         deadline: seconds after which a call is not tried again.
+        max_paid_tries: tries of one call that may have to be paid and bring no answer; 0 leaves it to the deadline and
+            the budget.
         context: positions of the model; longer prompts are not sent, and limits are cut to what is left (`weights`).
         prefill: how a given prefix is continued; "auto" is the server's way.
         think: how reasoning that is returned apart is put before the answer; "" is the server's way.
@@ -93,6 +95,7 @@ class ServerOptions:
     tpm: int = 0
     timeout: float = 600.0
     deadline: float = 600.0
+    max_paid_tries: int = 0
     context: int = 0
     prefill: str = "auto"
     think: str = ""
@@ -128,7 +131,7 @@ class ServerOptions:
 
     def _check_numbers(self) -> None:
         too_low = []
-        for name in ("rpm", "tpm", "context", "concurrency"):
+        for name in ("rpm", "tpm", "context", "concurrency", "max_paid_tries"):
             if getattr(self, name) < 0:
                 too_low.append(name)
         if self.n < 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -15,8 +16,16 @@ from potstill.data.messages import (
     read_message,
     strip_reasoning_tags,
 )
-from potstill.models.model import Completion
+from potstill.models.model import MAX_CALL_COST, MAX_CALL_TOKENS, Completion
 from potstill.models.remote.errors import Failure
+from potstill.models.remote.json_body import (
+    as_object,
+    error_message,
+    has_lone_surrogates,
+    parse_json_object,
+    replace_lone_surrogates,
+    says_something,
+)
 from potstill.records import (
     FINISH_REASON_KEYS,
     NO_TOKENS,
@@ -25,7 +34,7 @@ from potstill.records import (
     read_finish_reason,
 )
 
-MAX_TOKEN_COUNT = 1 << 53  # a larger number is no count of tokens
+_NUMBER = re.compile(r"\d{1,20}(?:\.\d{1,20})?(?:[eE][+-]?\d{1,2})?")
 MAX_LOGPROB = 1e-3  # a rounding error above 0 is a log-probability, more is none
 
 
@@ -40,12 +49,16 @@ class Choice(NamedTuple):
 
 
 class Response(NamedTuple):
-    """A whole answer: its choices in order, the tokens of all of them, the cost, and the server's name of the model."""
+    """A whole answer: its choices in order, the tokens of all of them, the cost, and the server's name of the model.
+
+    `ignored` are numbers that can't be right, as in `Completion`.
+    """
 
     choices: tuple[Choice, ...]
     tokens: Tokens
     cost: float | None = None
     served: str = ""
+    ignored: tuple[str, ...] = ()
 
 
 class ResponseContext(NamedTuple):
@@ -68,17 +81,11 @@ def read_response(data: bytes, context: ResponseContext) -> Response:
     """Read the body of a chat or of a plain completion; raises `Failure` where there is no answer in it.
 
     Choices that can't be read are left out where others can. An answer of which every choice was broken off by the
-    server is a failure that may be tried again.
+    server is a failure that may be tried again. Errors in the place of an answer are `answer_errors`' part.
     """
-    value = parse_json(data)
-    if not isinstance(value, dict):
-        raise _malformed_failure("no JSON object", data)
-    # Some servers answer 200 with an error in the body.
-    tokens = read_usage(value.get("usage"))
-    if isinstance(value.get("error"), dict | str) and not value.get("choices"):
-        detail = f"an error in an answer: {error_message(value)}"
-        raise Failure("server", detail, may_retry=True, billed=tokens != NO_TOKENS)
-
+    value = _parse_answer(data)
+    usage = value.get("usage")
+    tokens = read_usage(usage)
     entries = value.get("choices")
     if not isinstance(entries, list) or not entries:
         raise _malformed_failure("no choices", data, tokens)
@@ -96,43 +103,30 @@ def read_response(data: bytes, context: ResponseContext) -> Response:
             "server", detail, may_retry=True, billed=True, tokens=tokens, text=choices[0].text
         )
 
-    cost = _read_cost(as_object(value.get("usage")).get("cost"))
     served = value.get("model")
     if not isinstance(served, str):
         served = ""
-    return Response(tuple(choices), tokens, cost, replace_lone_surrogates(served)[:200])
+    return Response(
+        choices=tuple(choices),
+        tokens=tokens,
+        cost=_read_cost(as_object(usage).get("cost")),
+        served=replace_lone_surrogates(served)[:200],
+        ignored=impossible_numbers(usage),
+    )
 
 
-def parse_json(data: bytes) -> Any:
-    """JSON, or None; broken UTF-8 becomes U+FFFD."""
+def _parse_answer(data: bytes) -> dict[str, Any]:
+    """The JSON object of an answer. Broken UTF-8 is malformed: what stood there is lost, and a text has a hole."""
     try:
-        return json.loads(data.decode("utf-8", "replace"))
+        value = json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        tokens = read_usage(parse_json_object(data).get("usage"))
+        raise _malformed_failure("bytes that are no UTF-8", data, tokens) from None
     except (ValueError, RecursionError):
-        return None
-
-
-def parse_json_object(data: bytes) -> dict[str, Any]:
-    """The JSON object in a body; an empty one where there is none."""
-    return as_object(parse_json(data))
-
-
-def as_object(value: Any) -> dict[str, Any]:
-    """A JSON value that should be an object; an empty one where it is something else."""
-    return value if isinstance(value, dict) else {}
-
-
-def as_list(value: Any) -> list[Any]:
-    """A JSON value that should be a list; an empty one where it is something else."""
-    return value if isinstance(value, list) else []
-
-
-def replace_lone_surrogates(text: str) -> str:
-    """The text with U+FFFD for lone surrogates, which JSON can hold and UTF-8 can't."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
+        value = None
+    if not isinstance(value, dict):
+        raise _malformed_failure("no JSON object", data)
+    return value
 
 
 def join_server_reasoning(
@@ -168,7 +162,7 @@ def join_server_reasoning(
 
 
 def read_usage(value: Any) -> Tokens:
-    """Token counts, whoever's names they have; 0 where a number is none."""
+    """Token counts, whoever's names they have; 0 where a number is none, or one that can't be right."""
     value = as_object(value)
     prompt = _read_count(value.get("prompt_tokens"))
     completion = _read_count(value.get("completion_tokens"))
@@ -185,6 +179,19 @@ def read_spent(data: bytes) -> tuple[Tokens, float | None]:
     """What an answer says that its call used and cost."""
     usage = as_object(parse_json_object(data).get("usage"))
     return read_usage(usage), _read_cost(usage.get("cost"))
+
+
+def impossible_numbers(usage: Any) -> tuple[str, ...]:
+    """The numbers of a usage that can't be right and are ignored: below 0, beyond any call, no numbers at all."""
+    ignored = []
+    for name in ("prompt_tokens", "completion_tokens"):
+        value = as_object(usage).get(name)
+        if value is not None and _read_number(value, MAX_CALL_TOKENS) is None:
+            ignored.append(f"{name}={value!r:.40}")
+    cost = as_object(usage).get("cost")
+    if cost is not None and _read_cost(cost) is None:
+        ignored.append(f"cost={cost!r:.40}")
+    return tuple(ignored)
 
 
 def to_completions(response: Response) -> list[Completion]:
@@ -211,21 +218,10 @@ def to_completions(response: Response) -> list[Completion]:
                 logprobs=choice.logprobs,
                 cost=cost,
                 served=response.served,
+                ignored=response.ignored if place == 0 else (),
             )
         )
     return completions
-
-
-def error_message(value: Any) -> str:
-    """The message of an error body, whatever its shape."""
-    if isinstance(value, Mapping):
-        for name in ("error", "message", "detail", "msg", "error_msg"):
-            if value.get(name):
-                return error_message(value[name])
-        return replace_lone_surrogates(json.dumps(value, default=str))[:300]
-    if isinstance(value, list) and value:
-        return error_message(value[0])
-    return replace_lone_surrogates(str(value))[:500]
 
 
 def read_logprobs(values: Any) -> tuple[float, ...] | None:
@@ -256,16 +252,43 @@ def _read_choice(choice: Mapping[str, Any], context: ResponseContext) -> Choice:
     finish_reason, finish_value = _choice_finish_reason(choice)
     text = message.content
     if message.reasoning:
-        is_truncated = finish_reason == "length"
-        text = join_server_reasoning(message.reasoning, text, context, is_truncated=is_truncated)
-    text = replace_lone_surrogates(_without_prefix(text, context))
+        # With stop strings a thought without a reply was ended by one of them, and is no whole thought.
+        is_open = finish_reason == "length" or bool(context.stop)
+        text = join_server_reasoning(message.reasoning, text, context, is_truncated=is_open)
+    text = _without_prefix(text, context)
+    if has_lone_surrogates(text):
+        raise MalformedMessageError("a text with half a character")
 
     # Endings that are no answer.
+    error = next(filter(says_something, (choice.get("error"), entry.get("error"))), None)
+    if error is not None:
+        detail = f"server: the server broke the answer off: {error_message(error)}"
+        return Choice(text, "", detail, may_retry=True)
     if finish_reason == "content_filter":
         return Choice(text, "", "filter: the server's content filter took the answer")
     if finish_reason == "tool_calls" or (not text and message.tool_calls):
         return Choice(text, "", "refused: the model called a tool instead of answering")
+    text, has_stopped = _cut_at_stop(text, context, is_apart=bool(message.reasoning))
+    if has_stopped:
+        return Choice(text, "stop", "", _read_choice_logprobs(choice.get("logprobs")))
     return _end_choice(text, finish_reason, finish_value, context, choice.get("logprobs"))
+
+
+def _cut_at_stop(text: str, context: ResponseContext, *, is_apart: bool) -> tuple[str, bool]:
+    """A text without what follows its first stop string, which a server may have left; and whether there was one.
+
+    In a thought that came apart (`is_apart`) a stop string ended nothing: the server went on to a reply.
+    """
+    start = 0
+    if is_apart:
+        start = text.find(CLOSE_TAG)
+        if start < 0:
+            return text, False
+    positions = [text.find(stop, start) for stop in context.stop if stop]
+    found_positions = [position for position in positions if position >= 0]
+    if not found_positions:
+        return text, False
+    return text[: min(found_positions)], True
 
 
 def _choice_finish_reason(choice: Mapping[str, Any]) -> tuple[FinishReason, Any]:
@@ -283,11 +306,7 @@ def _end_choice(
     context: ResponseContext,
     logprobs: Any,
 ) -> Choice:
-    """Cut a text at its first stop string, and say how it ended; an error where it did not end well."""
-    # A stop string that the server left in the text ends it, whatever the server says.
-    stop_positions = [text.find(stop) for stop in context.stop if stop and stop in text]
-    if stop_positions:
-        return Choice(text[: min(stop_positions)], "stop", "", _read_choice_logprobs(logprobs))
+    """Say how a text ended; an error where it did not end well."""
     shown_value = replace_lone_surrogates(str(finish_value))[:80]
     if finish_reason == "error":
         error = f"server: the server broke the answer off (finish_reason {shown_value!r})"
@@ -325,16 +344,22 @@ def _read_choice_logprobs(logprobs: Any) -> tuple[float, ...]:
 
 
 def _read_cost(cost: Any) -> float | None:
-    if not isinstance(cost, float | int) or isinstance(cost, bool) or not 0 <= cost < math.inf:
-        return None
-    return float(cost)
+    number = _read_number(cost, MAX_CALL_COST)
+    return None if number is None else float(number)
 
 
 def _read_count(value: Any) -> int:
-    """A count that arrived as an int or a whole float; 0 for anything else."""
+    """A count that arrived as an int, a whole float or digits; 0 for anything else, and beyond what a call can use."""
+    return int(_read_number(value, MAX_CALL_TOKENS) or 0)
+
+
+def _read_number(value: Any, highest: int) -> float | None:
+    """A number from 0 to `highest`, which some servers write as text; None for anything else."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        value = float(value)
     if not isinstance(value, int | float) or isinstance(value, bool):
-        return 0
-    return int(value) if 0 <= value < MAX_TOKEN_COUNT else 0
+        return None
+    return value if 0 <= value <= highest else None
 
 
 def _read_inner_count(usage: Mapping[str, Any], part: str, name: str) -> int:

@@ -3,45 +3,71 @@
 from __future__ import annotations
 
 import json
-import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from openai_server import Reply, serving
+from fault_commands import case_reply, fault_cases
+from openai_server import Reply, Server, serving
 
+from potstill.errors import ModelError
 from potstill.models.model import Request
 from potstill.models.remote.openai import OpenAIModel
 
-SHARED = Path(os.environ.get("POTSTILL_SHARED", Path(__file__).resolve().parents[4] / "shared"))
+KINDS = ("house 2", "B1", "B2")
+BAD_SECONDS = (
+    0.2  # for which a server answers badly that the case has answering so for four seconds
+)
+DEADLINE = 0.3  # seconds, of answers that stay bad
 
 
-def server_answer_cases() -> list[Path]:
-    """Cases that a server's answer is the input of, of the kind that this package answers for."""
-    folders = []
-    for folder in sorted((SHARED / "faults" / "cases").glob("wire-*")):
-        if json.loads((folder / "expected.json").read_text("utf-8"))["kind"] == "house 2":
-            folders.append(folder)
-    return folders
+def read_expected(folder: Path) -> dict[str, Any]:
+    expected: dict[str, Any] = json.loads((folder / "expected.json").read_text("utf-8"))
+    return expected
 
 
-CASES = server_answer_cases()
+CASES = [
+    folder for folder in fault_cases("wire", "wire4s") if read_expected(folder)["kind"] in KINDS
+]
+
+
+@contextmanager
+def answering(server: Server, reply: Reply, *, passes: bool) -> Iterator[None]:
+    """Let the server give this reply, for a moment or as often as it is asked."""
+    server.next += [reply] * 200
+    timer = threading.Timer(BAD_SECONDS, server.next.clear)
+    if passes:
+        timer.start()
+    yield
+    timer.cancel()
 
 
 @pytest.mark.skipif(not CASES, reason="no faults/cases in the shared folder (POTSTILL_SHARED)")
 @pytest.mark.parametrize("folder", CASES, ids=lambda folder: folder.name)
 def test_a_case_is_read_as_expected(folder: Path) -> None:
-    expected: dict[str, Any] = json.loads((folder / "expected.json").read_text("utf-8"))["expected"]
-    answer = (folder / "body.json").read_bytes()
-    with serving() as server:
-        server.next += [Reply(200, answer)] * 20
-        model = OpenAIModel("m", url=server.url, deadline=4)
-        [completion] = model.write([Request("What is seven plus nine?")])
+    case = read_expected(folder)
+    expected, reply = case["expected"], case_reply(folder)
+    assert reply is not None
+    passes = folder.name.endswith("-4s")
+    with serving() as server, answering(server, reply, passes=passes):
+        model = OpenAIModel("m", url=server.url, deadline=30 if passes else DEADLINE)
+        request = [Request("What is seven plus nine?")]
+        if expected.get("stops"):
+            with pytest.raises(ModelError):
+                model.write(request)
+            return
+        [completion] = model.write(request)
 
-    if expected.get("or_error") and completion.error:
+    if expected.get("error") or (expected.get("or_error") and completion.error):
+        assert completion.error and "�" not in completion.text
         return
     assert completion.error == ""
-    if "text" in expected:
+    if passes:
+        assert completion.text and completion.tries
+    elif "text" in expected:
         assert completion.text == expected["text"]
     if "finish" in expected:
         assert completion.finish_reason == expected["finish"]

@@ -294,7 +294,10 @@ def test_until_the_deadline_and_not_beyond():
 
 def test_a_try_that_hangs_is_a_timeout_that_may_have_been_paid():
     async def main():
-        flow, told = FlowControl(timeout=5, deadline=60, max_tries=2, random_number=lambda: 0.0), []
+        flow, told = (
+            FlowControl(timeout=5, deadline=60, max_paid_tries=2, random_number=lambda: 0.0),
+            [],
+        )
 
         async def hang():
             await asyncio.Event().wait()
@@ -313,12 +316,12 @@ def test_a_try_that_hangs_is_a_timeout_that_may_have_been_paid():
     ("failure", "tries"),
     [
         (Failure("malformed", "x", may_retry=True, billed=True), 3),
-        (Failure("server", "x", may_retry=True, status=500), 3),
+        (Failure("timeout", "x", may_retry=True, billed=True), 3),
         (Failure("refused", "x", status=400), 1),
         (Failure("refused", "wrong key", stops_run=True, may_retry=True, status=401), 1),
     ],
 )
-def test_what_could_be_paid_each_time_is_tried_a_few_times(failure, tries):
+def test_tries_that_may_have_to_be_paid_can_be_limited(failure, tries):
     count = [0]
 
     async def send():
@@ -327,11 +330,73 @@ def test_what_could_be_paid_each_time_is_tried_a_few_times(failure, tries):
 
     async def main():
         with pytest.raises(Failure) as last:
-            await FlowControl().call(send, on_failure=silent)
+            await FlowControl(max_paid_tries=3).call(send, on_failure=silent)
         assert last.value is failure
 
     run(main())
     assert count == [tries]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Failure("server", "x", may_retry=True, status=500),
+        Failure("server", "an error in an answer", may_retry=True),
+        Failure("malformed", "x", may_retry=True, billed=True),
+        Failure("timeout", "x", may_retry=True, billed=True),
+        Failure("unreachable", "reset", may_retry=True, billed=True),
+    ],
+    ids=str,
+)
+def test_whatever_may_pass_is_waited_for_until_the_deadline(failure):
+    async def main():
+        flow = FlowControl(deadline=600, random_number=random.Random(2).random)
+
+        async def bad_for_five_minutes():
+            if now() < 300:
+                raise failure
+            return "good"
+
+        assert await flow.call(bad_for_five_minutes, on_failure=silent) == "good"
+        assert 300 <= now() < 600
+
+    run(main())
+
+
+def test_where_all_calls_fail_the_server_is_left_in_peace_whatever_the_code():
+    async def tries_of(failure):
+        flow, tries = FlowControl(random_number=random.Random(5).random), []
+
+        async def send():
+            tries.append(now())
+            await asyncio.sleep(0.05)
+            if now() < 60:
+                raise failure
+            return 1
+
+        await asyncio.gather(*(flow.call(send, on_failure=silent) for _ in range(500)))
+        return len(tries)
+
+    as_busy = run(tries_of(Failure("server", "x", may_retry=True, status=503)))
+    broken = run(tries_of(Failure("server", "x", may_retry=True, status=500)))
+    assert broken < 1.5 * as_busy
+
+
+def test_failures_of_single_requests_slow_nobody_down():
+    async def main():
+        flow = FlowControl(concurrency=16, random_number=random.Random(6).random)
+        chance = random.Random(7)
+
+        async def send():
+            await asyncio.sleep(0.05)
+            if chance.random() < 0.2:
+                raise Failure("malformed", "x", may_retry=True, billed=True)
+            return 1
+
+        await asyncio.gather(*(flow.call(send, on_failure=silent) for _ in range(1000)))
+        return flow.limit
+
+    assert run(main()) == 16
 
 
 def test_no_call_leaves_before_the_server_wants_it():
@@ -568,7 +633,7 @@ def test_settings_that_make_no_sense_are_refused():
         {"rpm": -1},
         {"timeout": 0},
         {"deadline": -1},
-        {"max_tries": 0},
+        {"max_paid_tries": -1},
     ):
         with pytest.raises(ValueError, match="above 0"):
             FlowControl(**wrong)

@@ -272,7 +272,7 @@ def test_the_vendors_own_finish_reason_counts(
     choice = {"index": 0, "message": message, "finish_reason": finish_reason}
     body = {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
     with serving() as server:
-        server.next += [Reply(200, json.dumps(body).encode())] * 5
-        [made] = through(server, deadline=3).write([Request(Q)])
+        server.next += [Reply(200, json.dumps(body).encode())] * 50
+        [made] = through(server, deadline=0.2).write([Request(Q)])
     assert made.finish_reason == finish
     assert made.error.startswith(error) and bool(made.error) == bool(error)

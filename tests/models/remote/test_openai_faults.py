@@ -42,7 +42,7 @@ def one(server: Server, prompt: str, **options: Any) -> Completion:
 )
 def test_a_failure_is_a_completion_with_its_kind(fault: str, error: str) -> None:
     with serving() as server:
-        fine, failed, other = OpenAIModel("m", url=server.url, deadline=2).write(
+        fine, failed, other = OpenAIModel("m", url=server.url, deadline=0.15).write(
             [Request("a"), Request(f"b [[{fault}]]"), Request("c")]
         )
         assert failed.error.startswith(error) and failed.finish_reason == ""
@@ -196,7 +196,7 @@ def test_no_quota_stops_the_run_and_keeps_what_is_paid() -> None:
 
 
 def test_an_unreachable_server_says_what_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(error_messages, "FIRST_ANSWER_PATIENCE", 0.3)
+    monkeypatch.setattr(error_messages, "CONNECTION_PATIENCE", 0.3)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
@@ -208,10 +208,12 @@ def test_an_unreachable_server_says_what_was_tried(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.slow
-def test_a_server_that_dies_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(error_messages, "OUTAGE_SECONDS", 0.3)
+def test_a_server_that_dies_stops_the_run_before_its_calls_fail_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(error_messages, "OUTAGE_FAILURES", 4)
     with serving() as server:
-        model = OpenAIModel("m", url=server.url, concurrency=4)
+        model = OpenAIModel("m", url=server.url, concurrency=4, deadline=0.4)
         model.write([Request("a")])
         server.settings.fail["drop"] = 1.0
         with pytest.raises(ModelError, match="can't be reached"):

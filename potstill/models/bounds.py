@@ -1,0 +1,80 @@
+"""Numbers beside a completion, held to what one call can have used, so that no sum over them overflows.
+
+Whoever wrote the completion (a server, a vendor's library, an installed package) is not trusted with them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from potstill.models.model import MAX_CALL_COST, MAX_CALL_TOKENS, Attempt, Completion
+from potstill.records import NO_TOKENS, Tokens
+
+MAX_CALL_SECONDS = 10**8  # three years
+LOWEST_LOGPROB = -1e30
+
+
+def bound_numbers(completion: Completion) -> Completion:
+    """The completion without numbers that can't be right; they are named in its `ignored`."""
+    ignored = list(completion.ignored)
+    tokens = _bound_tokens(completion.tokens, ignored)
+    cost = _bound_cost(completion.cost, ignored)
+    seconds = _bound_seconds(completion.seconds)
+    logprobs = _bound_logprobs(completion.logprobs, ignored)
+    tries = tuple(_bound_attempt(attempt, ignored) for attempt in completion.tries)
+    return completion._replace(
+        tokens=tokens,
+        cost=cost,
+        seconds=seconds,
+        logprobs=logprobs,
+        tries=tries,
+        ignored=tuple(ignored),
+    )
+
+
+def _bound_attempt(attempt: Attempt, ignored: list[str]) -> Attempt:
+    return attempt._replace(
+        tokens=_bound_tokens(attempt.tokens, ignored),
+        cost=_bound_cost(attempt.cost, ignored),
+        seconds=_bound_seconds(attempt.seconds),
+    )
+
+
+def _bound_tokens(tokens: Tokens, ignored: list[str]) -> Tokens:
+    if tokens == NO_TOKENS:
+        return NO_TOKENS
+    counts = []
+    for name, count in zip(Tokens._fields, tokens, strict=True):
+        if not _is_number(count, MAX_CALL_TOKENS):
+            ignored.append(f"{name} tokens={count!r:.40}")
+            count = 0
+        counts.append(int(count))
+    return Tokens(*counts)
+
+
+def _bound_cost(cost: float | None, ignored: list[str]) -> float | None:
+    if cost is None or _is_number(cost, MAX_CALL_COST):
+        return cost
+    ignored.append(f"cost={cost!r:.40}")
+    return None
+
+
+def _bound_seconds(seconds: float) -> float:
+    return seconds if _is_number(seconds, MAX_CALL_SECONDS) else 0.0
+
+
+def _bound_logprobs(logprobs: tuple[float, ...], ignored: list[str]) -> tuple[float, ...]:
+    """Log-probabilities, or none of them where one is no number: each belongs to its token."""
+    if all(map(math.isfinite, logprobs)):
+        return logprobs
+    if any(math.isnan(value) or value == math.inf for value in logprobs):
+        ignored.append("logprobs")
+        return ()
+    return tuple(max(value, LOWEST_LOGPROB) for value in logprobs)
+
+
+def _is_number(value: Any, highest: float) -> bool:
+    """Whether a value is a number from 0 to `highest`."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 0 <= value <= highest

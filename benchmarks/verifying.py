@@ -118,10 +118,14 @@ def cold(name: str, items: Sequence[Item]) -> str:
 
 def algebraic(items: Sequence[Item]) -> list[Item]:
     """The items that are not decided without algebra, one a pair of gold and answer."""
-    read = {
-        equality._read_answer(Problem("p", "?", gold), text): (gold, text) for gold, text in items
-    }
-    return [item for pair, item in read.items() if not isinstance(pair, Verdict)]
+    by_pair: dict[tuple[str, str], Item] = {}
+    for gold, text in items:
+        pair = equality._read_answer(Problem("p", "?", gold), text)
+        if not isinstance(pair, Verdict):
+            by_pair[pair] = (gold, text)
+    return [
+        item for pair, item in by_pair.items() if equality._judge_without_algebra(*pair) is None
+    ]
 
 
 def real(items: Sequence[Item]) -> None:

@@ -79,6 +79,8 @@ __all__ = [
     "TraceList",
     "Trainable",
     "Verdict",
+    "answer_classes",
+    "answer_entropy",
     "ask",
     "best",
     "blank",
@@ -90,6 +92,7 @@ __all__ = [
     "drive",
     "each",
     "edit",
+    "equal",
     "evaluate",
     "from_dataset",
     "grade",
@@ -109,9 +112,12 @@ __all__ = [
     "pose",
     "prefer",
     "problem",
+    "read",
+    "read_answers",
     "rewrite",
     "right",
     "run",
+    "same_answer",
     "sample",
     "score",
     "segment",
@@ -120,6 +126,7 @@ __all__ = [
     "train",
     "unparsed",
     "verify",
+    "vote",
     "weigh",
     "wrong",
 ]
@@ -424,6 +431,14 @@ def open_folder(
             _SESSION.reset(token)
 
 
+# What the functions take that judge, read and compare answers.
+ANSWER_FUNCTIONS: Mapping[str, str] = {
+    "judge": "a problem, or a trace on it, and the text of an answer",
+    "read": "a problem, or a trace on it, and the text of an answer",
+    "equal": "a problem, or a trace on it, and two answers",
+}
+
+
 def _behind_store(model: Any, role: str = "") -> Any:
     """The model behind the open folder's store.
 
@@ -477,7 +492,12 @@ weigh = _operator(operators.weigh)
 mix = _operator(operators.mix)
 dedupe = _operator(operators.dedupe)
 decontaminate = _operator(operators.decontaminate)
+vote = _operator(operators.vote)
 each = _operator(operators.each)
+answer_classes = operators.answer_classes
+answer_entropy = operators.answer_entropy
+read_answers = operators.read_answers
+same_answer = operators.same_answer
 grade = operators.grade
 prefer = operators.prefer
 ask = operators.ask
@@ -492,15 +512,51 @@ def judge(problem: Problem | Trace, text: str) -> Verdict:
         problem: a problem, or a trace on it, such as `load_problems` gives.
         text: the answer, with the reasoning before it if there is any.
     """
+    _refuse_other_than_answer("judge", problem, text)
     if isinstance(problem, Trace):
         problem = problem.problem
-    if not isinstance(problem, Problem) or not isinstance(text, str):
-        raise ConfigError(
-            f"judge was given a {type(problem).__name__} and a {type(text).__name__}",
-            expected="a problem, or a trace on it, and the text of an answer",
-            fix="ps.judge(trace.problem, trace.text); ps.verify(traces) judges traces",
-        )
     return verifiers.judge([(problem, text)])[0]
+
+
+def read(problem: Problem | Trace, text: str) -> str | None:
+    """The final answer of a text, as the problem's verifier reads it without looking at the gold answer.
+
+    Args:
+        problem: a problem, or a trace on it; it says which verifier reads, and the options. It needs no gold answer.
+        text: the answer, with the reasoning before it if there is any.
+
+    Returns:
+        The answer, or None where none can be read.
+    """
+    _refuse_other_than_answer("read", problem, text)
+    return operators.read(problem, text)
+
+
+def equal(problem: Problem | Trace, first: str, second: str) -> bool:
+    """Whether two answers are one to the problem's verifier: `0.5` and `\\frac12` of kind math are.
+
+    Args:
+        problem: a problem, or a trace on it; it needs no gold answer.
+        first: an answer, as `read` or a verdict gives it.
+        second: another one.
+    """
+    _refuse_other_than_answer("equal", problem, first, second)
+    return operators.equal(problem, first, second)
+
+
+def _refuse_other_than_answer(name: str, problem: object, *texts: object) -> None:
+    """Refuse what is no problem with texts, and say how the function is called."""
+    is_problem = isinstance(problem, Problem | Trace)
+    if is_problem and all(isinstance(text, str) for text in texts):
+        return
+    if isinstance(problem, Trace):
+        problem = problem.problem
+    given = [type(value).__name__ for value in (problem, *texts)]
+    raise ConfigError(
+        f"{name} was given a {' and a '.join(given)}",
+        expected=ANSWER_FUNCTIONS[name],
+        fix="ps.judge(trace.problem, trace.text); ps.verify(traces) judges traces, ps.read_answers(traces) reads them",
+    )
 
 
 # ---- Training and measuring ----

@@ -10,7 +10,8 @@ and a file of one's own is named on the command line or in a recipe as `my_metho
 | group | object |
 |---|---|
 | `potstill.methods` | a generator function that yields `Stage(...)` (docs/adding-a-method.md) |
-| `potstill.verifiers` | a module or object with `VERSION`, `judge(problem, text)`, `gold_text(problem)` |
+| `potstill.verifiers` | a module or object with `VERSION`, `judge(problem, text)`, `gold_text(problem)`, and perhaps |
+|                      | `read(problem, text)` and `equal(problem, first, second)` |
 | `potstill.models` | a function from what stands behind `NAME:` to a model |
 | `potstill.problems` | a function from what stands behind `NAME:` to a list of problems |
 

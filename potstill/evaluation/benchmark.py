@@ -16,7 +16,7 @@ from potstill.evaluation.rows import Answer, Evaluation, Fingerprint, Row
 from potstill.models.model import Sampling
 from potstill.models.phase import in_phase
 from potstill.records import Problem, Trace, blank, canonical, digest
-from potstill.traces import using, verify
+from potstill.traces import answer_classes, using, verify
 from potstill.traces.session import current_session
 from potstill.traces.verification import verifier_version
 
@@ -115,20 +115,27 @@ def collect_rows(problems: Sequence[Trace], answers: Sequence[Trace]) -> tuple[R
     """One row a problem, in the order of the problems."""
     # A solver may return its answers in any order.
     answers_by_problem: dict[str, list[Trace]] = {trace.problem.id: [] for trace in problems}
-    for trace in answers:
+    ballots_by_problem: dict[str, list[int | None]] = {trace.problem.id: [] for trace in problems}
+    for trace, ballot in zip(answers, answer_classes(answers), strict=True):
         answers_by_problem[trace.problem.id].append(trace)
+        ballots_by_problem[trace.problem.id].append(ballot)
     rows: list[Row] = []
     for problem_id, traces in answers_by_problem.items():
-        rows.append(Row(problem_id, tuple(judge_answers(traces))))
+        rows.append(Row(problem_id, tuple(judge_answers(traces, ballots_by_problem[problem_id]))))
     return tuple(rows)
 
 
-def judge_answers(traces: Sequence[Trace]) -> list[Answer]:
-    """What an evaluation keeps of the judged answers to one problem."""
+def judge_answers(traces: Sequence[Trace], ballots: Sequence[int | None]) -> list[Answer]:
+    """What an evaluation keeps of the judged answers to one problem.
+
+    Args:
+        traces: the judged answers.
+        ballots: the number of each one's class of equal answers.
+    """
     # Answers of one plan have the same parents; plans are numbered as they come.
     group_by_parents: dict[tuple[str, ...], int] = {}
     answers: list[Answer] = []
-    for trace in traces:
+    for trace, ballot in zip(traces, ballots, strict=True):
         answers.append(
             Answer(
                 status="error" if trace.error else trace.verdict.status,
@@ -137,6 +144,7 @@ def judge_answers(traces: Sequence[Trace]) -> list[Answer]:
                 tokens=trace.tokens.completion,
                 cut=trace.finish_reason == "length",
                 group=group_by_parents.setdefault(trace.parents, len(group_by_parents)),
+                ballot=ballot,
             )
         )
     return answers

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from fractions import Fraction
 
 from potstill.errors import ConfigError
@@ -139,9 +139,8 @@ def _chance_all_fail(n: int, right: int, k: int) -> Fraction:
 def majority_share(row: Row, k: int | None = None) -> Fraction:
     """1 if the most frequent of the first k answers is right, else 0; a tie counts as its share of right answers.
 
-    So ties need no coin: the value is what a fair one would give on average. Answers are compared as the verifier wrote
-    them down; what has no answer (unparsed, failed) doesn't vote; no votes at all is 0. An answer is right if the
-    first one of its votes was judged right.
+    So ties need no coin: the value is what a fair one would give on average. Answers that the verifier calls equal are
+    one ballot, and right answers always are; what has no answer (unparsed, failed) doesn't vote; no votes at all is 0.
     """
     if k is not None and not 1 <= k <= row.n:
         raise ConfigError(
@@ -149,18 +148,20 @@ def majority_share(row: Row, k: int | None = None) -> Fraction:
             expected=f"1 <= k <= {row.n}",
             fix=f"--n {k}",
         )
-    # Each answer's votes, and whether the first one that gave it was right.
-    votes: Counter[str] = Counter()
-    is_right: dict[str, bool] = {}
+    # All right answers are one ballot; wrong ones go by their class, in older results by their text.
+    votes: Counter[Hashable] = Counter()
     for answer in row.answers[:k]:
-        if answer.answer is not None and answer.status in ("right", "wrong"):
-            votes[answer.answer] += 1
-            is_right.setdefault(answer.answer, answer.status == "right")
+        if answer.answer is None or answer.status not in ("right", "wrong"):
+            continue
+        if answer.status == "right":
+            votes["right"] += 1
+        else:
+            votes["wrong", answer.answer if answer.ballot is None else answer.ballot] += 1
     if not votes:
         return Fraction(0)
     most_votes = max(votes.values())
-    winners = [answer for answer, count in votes.items() if count == most_votes]
-    return Fraction(sum(is_right[answer] for answer in winners), len(winners))
+    winners = [ballot for ballot, count in votes.items() if count == most_votes]
+    return Fraction(int("right" in winners), len(winners))
 
 
 def count_by_plan(row: Row) -> list[tuple[int, int]]:

@@ -21,6 +21,8 @@ class Answer(NamedTuple):
         tokens: completion tokens of the last writer.
         cut: whether the length limit ended it.
         group: which parent it descends from, counted within the problem; for nested solve@(M,T).
+        ballot: which class of equal answers it votes for, counted within the problem; None where it has no answer, and
+            in results of before there were classes.
     """
 
     status: str
@@ -29,6 +31,7 @@ class Answer(NamedTuple):
     tokens: int = 0
     cut: bool = False
     group: int = 0
+    ballot: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,10 @@ class Row:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Row:
         """The row that `to_json` wrote."""
-        columns = [data["draws"][name] for name in Answer._fields]
+        columns: list[list[Any]] = []
+        for name in Answer._fields:
+            default = [Answer._field_defaults.get(name)] * data["n"]
+            columns.append(data["draws"].get(name, default))
         answers = tuple(Answer(*values) for values in zip(*columns, strict=True))
         return cls(data["problem"], answers)
 

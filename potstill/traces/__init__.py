@@ -1,5 +1,14 @@
 """The operators: each takes traces and returns traces. A method is a composition of them."""
 
+from potstill.traces.answers import (
+    answer_classes,
+    answer_entropy,
+    equal,
+    read,
+    read_answers,
+    same_answer,
+    vote,
+)
 from potstill.traces.concurrency import each
 from potstill.traces.editing import edit, segment
 from potstill.traces.generation import plain, pose, rewrite, sample
@@ -29,6 +38,8 @@ __all__ = [
     "Session",
     "Share",
     "VerdictCache",
+    "answer_classes",
+    "answer_entropy",
     "ask",
     "best",
     "bias",
@@ -37,6 +48,7 @@ __all__ = [
     "dedupe",
     "each",
     "edit",
+    "equal",
     "grade",
     "keep",
     "length",
@@ -50,9 +62,12 @@ __all__ = [
     "pose",
     "prefer",
     "problem",
+    "read",
+    "read_answers",
     "report",
     "rewrite",
     "right",
+    "same_answer",
     "sample",
     "score",
     "segment",
@@ -61,6 +76,7 @@ __all__ = [
     "unparsed",
     "using",
     "verify",
+    "vote",
     "weigh",
     "wrong",
 ]

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from potstill.models.model import Model
-from potstill.records import Prompt, Trace
+from potstill.records import Problem, Prompt, Trace
 from potstill.traces import prompts, requests, session
+from potstill.traces.answers import compare_answers
 from potstill.traces.keys import Key, problem
 from potstill.traces.prompts import Context, Template
 from potstill.traces.verification import run_verifiers
@@ -139,13 +140,18 @@ def _guard_answers(parents: Sequence[Trace], families: Sequence[list[Trace]]) ->
             if parent.answer is not None and not child.error:
                 pairs.append((parent, child))
 
-    # An answer that is written otherwise and still right is not lost.
+    # An answer that is written otherwise, and still right or the same to the verifier, is not lost.
     drops: dict[Trace, str] = {}
-    results = run_verifiers([child for _, child in pairs])
-    for (parent, child), result in zip(pairs, results, strict=True):
-        verdict = result.verdict
+    verdicts = [result.verdict for result in run_verifiers([child for _, child in pairs])]
+    candidates: list[tuple[Problem, str, str]] = []
+    for (parent, _), verdict in zip(pairs, verdicts, strict=True):
+        if verdict.answer is not None and parent.answer is not None:
+            candidates.append((parent.problem, parent.answer, verdict.answer))
+    comparisons = iter(compare_answers(candidates))
+    for (parent, child), verdict in zip(pairs, verdicts, strict=True):
         both_right = verdict.status == parent.verdict.status == "right"
-        if verdict.answer != parent.answer and not both_right:
+        is_same = verdict.answer is not None and next(comparisons)
+        if not (is_same or both_right):
             drops[child] = (
                 f"the answer changed from {parent.answer!r} to {verdict.answer!r}; its parent is kept"
             )

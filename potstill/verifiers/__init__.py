@@ -51,11 +51,36 @@ class Verifier(Protocol):
 
 
 @runtime_checkable
+class AnswerReader(Protocol):
+    """What a module also offers, so that answers are read and compared without a gold answer.
+
+    The verifier of an installed package may leave it out: then the answer of its verdict is read, and compared as text.
+    """
+
+    def read(self, problem: Problem, text: str) -> str | None:
+        """Return the final answer of a text, or None where none can be read; the gold answer is not looked at."""
+        ...
+
+    def equal(self, problem: Problem, first: str, second: str) -> bool:
+        """Whether two answers, as `read` or a verdict gives them, are the same answer to the problem."""
+        ...
+
+
+@runtime_checkable
 class BatchVerifier(Protocol):
     """What a module offers beside it where judging computes much: many items at once, in worker processes."""
 
     def judge_all(self, items: Sequence[tuple[Problem, str]]) -> list[Verdict]:
         """Return a verdict for each item, in order."""
+        ...
+
+
+@runtime_checkable
+class BatchEquality(Protocol):
+    """The same for `equal`."""
+
+    def equal_all(self, items: Sequence[tuple[Problem, str, str]]) -> list[bool]:
+        """Return for each item whether its two answers are the same, in order."""
         ...
 
 
@@ -84,6 +109,49 @@ def judge(items: Sequence[tuple[Problem, str]]) -> list[Verdict]:
             _check_plugin_verdicts(kind, judged)
         verdicts.update(zip(indices, judged, strict=True))
     return [verdicts[index] for index in range(len(items))]
+
+
+def read(items: Sequence[tuple[Problem, str]]) -> list[str | None]:
+    """Read the final answer of each text, without looking at the gold answer.
+
+    Args:
+        items: a problem and a text, each; kinds may be mixed. The problem says which verifier reads, and the options.
+
+    Returns:
+        For each item the answer as its verdict would hold it, or None where none can be read.
+    """
+    answers: list[str | None] = []
+    for problem, text in items:
+        module = _import_verifier(problem.kind)
+        if isinstance(module, AnswerReader):
+            answers.append(module.read(problem, text))
+        else:
+            answers.append(module.judge(problem, text).answer)
+    return answers
+
+
+def equal(items: Sequence[tuple[Problem, str, str]]) -> list[bool]:
+    """Compare pairs of answers, each by the verifier of its problem's kind.
+
+    Args:
+        items: a problem and two answers to it, each, as `read` or a verdict gives them; kinds may be mixed.
+
+    Returns:
+        For each item whether the two are one answer, in order.
+    """
+    results: dict[int, bool] = {}
+    for kind in dict.fromkeys(problem.kind for problem, _, _ in items):
+        module = _import_verifier(kind)
+        indices = [index for index, item in enumerate(items) if item[0].kind == kind]
+        pairs = [items[index] for index in indices]
+        if isinstance(module, BatchEquality):
+            compared = module.equal_all(pairs)
+        elif isinstance(module, AnswerReader):
+            compared = [module.equal(*pair) for pair in pairs]
+        else:
+            compared = [first == second for _, first, second in pairs]
+        results.update(zip(indices, compared, strict=True))
+    return [results[index] for index in range(len(items))]
 
 
 def version(kind: str) -> str:

@@ -43,29 +43,46 @@ _OPTION_LETTER = re.compile(r"\b(?:option|choice)s?\s{1,3}[(\[]?([A-Z])(?![\w'])
 
 def judge(problem: Problem, text: str) -> Verdict:
     """Right where the text names the gold option and no other."""
+    letter, reason = _read_text(problem, text)
     gold = gold_letter(problem)
     if gold is None:
         reason = "the problem has no gold answer"
         if problem.answer is not None:
             reason = f"no option {problem.answer[:60]!r}"
-        return Verdict("unjudged", None, reason, VERSION)
-    letters = _option_letters(problem)
+        return Verdict("unjudged", letter, reason, VERSION)
+    if letter is None:
+        return Verdict("unparsed", None, reason, VERSION)
+    if letter == gold:
+        return Verdict("right", letter, f"names {letter} ({reason})", VERSION)
+    options = _option_letters(problem)
+    reason = f"names {letter}, not {gold} ({reason})"
+    if letter not in options:
+        reason += f"; there are only {len(options)} options"
+    return Verdict("wrong", letter, reason, VERSION)
+
+
+def read(problem: Problem, text: str) -> str | None:
+    """Return the letter of the one option that the text names."""
+    return _read_text(problem, text)[0]
+
+
+def equal(problem: Problem, first: str, second: str) -> bool:
+    """Whether two answers name one option, each by its letter or its text."""
+    letters = [named_letters(answer, problem.choices) for answer in (first, second)]
+    return (letters[0] == letters[1] and len(letters[0]) == 1) or first.strip() == second.strip()
+
+
+def _read_text(problem: Problem, text: str) -> tuple[str | None, str]:
+    """The letter that the text names and what marked it, or None and the reason why there is none."""
     reasons: list[str] = []
     for candidate in extract.candidates(text):
         named = named_letters(candidate.text, problem.choices)
-        if len(named) != 1:
-            options = " and ".join(named) or "no option"
-            reasons.append(f"names {options} ({candidate.mark})")
-            continue
-        letter = named[0]
-        if letter == gold:
-            return Verdict("right", letter, f"names {letter} ({candidate.mark})", VERSION)
-        reason = f"names {letter}, not {gold} ({candidate.mark})"
-        if letter not in letters:
-            reason += f"; there are only {len(letters)} options"
-        return Verdict("wrong", letter, reason, VERSION)
+        if len(named) == 1:
+            return named[0], candidate.mark
+        options = " and ".join(named) or "no option"
+        reasons.append(f"names {options} ({candidate.mark})")
     reasons.append("nothing that could be an answer")
-    return Verdict("unparsed", None, reasons[0], VERSION)
+    return None, reasons[0]
 
 
 def gold_text(problem: Problem) -> str:

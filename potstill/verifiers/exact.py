@@ -11,12 +11,13 @@ from potstill.records import Problem, Verdict
 from potstill.verifiers import extract
 
 VERSION = "exact@1"
+MAX_CHARACTERS = 200  # of an unmarked reply that is an answer as a whole
 
 
 def judge(problem: Problem, text: str) -> Verdict:
     """Right where an answer read from the text is the gold string, character for character but for white space."""
     if problem.answer is None:
-        return Verdict("unjudged", None, "the problem has no gold answer", VERSION)
+        return Verdict("unjudged", read(problem, text), "the problem has no gold answer", VERSION)
     gold = normalise_space(problem.answer)
     if not gold:
         return Verdict("unjudged", None, "the gold answer is empty", VERSION)
@@ -29,6 +30,23 @@ def judge(problem: Problem, text: str) -> Verdict:
         reason = "no marked answer" if has_reply else "nothing that could be an answer"
         return Verdict("unparsed", None, reason, VERSION)
     return Verdict("wrong", answer[:200], f"{answer[:60]!r} is not {gold[:60]!r}", VERSION)
+
+
+def read(problem: Problem, text: str) -> str | None:
+    """Return the answer that is clearly given: a marked one, or all of a short reply; without marks and full stop."""
+    answer = clear_answer(text, max_characters=MAX_CHARACTERS)
+    if answer is None:
+        return None
+    return strip_marks(answer)[1] or answer
+
+
+def equal(problem: Problem, first: str, second: str) -> bool:
+    """Whether two answers are one string, white space and emphasis aside."""
+    readings = []
+    for answer in (first, second):
+        normalised = normalise_space(answer)
+        readings.append({normalised, *strip_marks(normalised)} - {""})
+    return bool(readings[0] & readings[1])
 
 
 def gold_text(problem: Problem) -> str:

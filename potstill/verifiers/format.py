@@ -32,6 +32,16 @@ def judge(problem: Problem, text: str) -> Verdict:
     return Verdict("right", None, "has the form", VERSION)
 
 
+def read(problem: Problem, text: str) -> str | None:
+    """Return None: a form is no answer."""
+    return None
+
+
+def equal(problem: Problem, first: str, second: str) -> bool:
+    """Whether two texts are one."""
+    return first == second
+
+
 def gold_text(problem: Problem) -> str:
     """Return a text of the form."""
     return re.sub(r"…|\.\.\.", "x", problem.answer or "")

@@ -47,6 +47,17 @@ def judge(problem: Problem, text: str) -> Verdict:
     return judge_all([(problem, text)])[0]
 
 
+def read(problem: Problem, text: str) -> str | None:
+    """Return the first string that may be the answer, white space normalised."""
+    readings = _answer_readings(text)
+    return exact.normalise_space(readings[0]) or None if readings else None
+
+
+def equal(problem: Problem, first: str, second: str) -> bool:
+    """Whether two answers are one string; the task's scorer compares with its own item only."""
+    return exact.equal(problem, first, second)
+
+
 def gold_text(problem: Problem) -> str:
     """Return a text that gives the gold answer."""
     return f"<answer>{problem.answer}</answer>"

@@ -41,6 +41,14 @@ class Value(NamedTuple):
         return bare.value in (percentage.value, percentage.value / 100)
 
 
+class _Reading(NamedTuple):
+    """The number of a text as it is written and in full ("5 million" may be meant as either), and what marked it."""
+
+    as_written: Value
+    in_full: Value
+    mark: str
+
+
 _DIGITS = r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
 # A whole or decimal number; then a mixed number's fraction or a denominator, a power of ten, and a percent sign.
 _NUMBER = re.compile(
@@ -71,33 +79,54 @@ _MARKUP = (
 
 def judge(problem: Problem, text: str) -> Verdict:
     """Right where the text's one final number equals the gold number exactly."""
+    reading = _read_text(text)
+    answer = None if isinstance(reading, str) else str(reading.in_full)
     if problem.answer is None:
-        return Verdict("unjudged", None, "the problem has no gold answer", VERSION)
+        return Verdict("unjudged", answer, "the problem has no gold answer", VERSION)
     gold = read_number(problem.answer)
     if isinstance(gold, str):
         reason = f"the gold answer {problem.answer[:60]!r} is no number: {gold}"
-        return Verdict("unjudged", None, reason, VERSION)
-    reasons: list[str] = []
-    # The first candidate that can be read decides.
-    for candidate in extract.candidates(text):
-        value = read_number(candidate.text)
-        if isinstance(value, str):
-            reasons.append(f"{value} ({candidate.mark})")
-            continue
-        # "5 million" may be meant as 5, where the question asks for millions, or in full.
-        scaled = scaled_value(candidate.text, value)
-        for reading in (value, scaled):
-            if reading and reading.equals(gold):
-                return Verdict("right", str(reading), f"equal ({candidate.mark})", VERSION)
-        reason = f"{value} is not {gold} ({candidate.mark})"
-        return Verdict("wrong", str(value), reason[:200], VERSION)
-    reasons.append("nothing that could be an answer")
-    return Verdict("unparsed", None, reasons[0], VERSION)
+        return Verdict("unjudged", answer, reason, VERSION)
+    if isinstance(reading, str):
+        return Verdict("unparsed", None, reading, VERSION)
+    for value in dict.fromkeys((reading.as_written, reading.in_full)):
+        if value.equals(gold):
+            return Verdict("right", str(value), f"equal ({reading.mark})", VERSION)
+    reason = f"{reading.as_written} is not {gold} ({reading.mark})"
+    return Verdict("wrong", answer, reason[:200], VERSION)
+
+
+def read(problem: Problem, text: str) -> str | None:
+    """Return the text's one final number; "5 million" in full."""
+    reading = _read_text(text)
+    return None if isinstance(reading, str) else str(reading.in_full)
+
+
+def equal(problem: Problem, first: str, second: str) -> bool:
+    """Whether two answers are one number; a percentage beside a bare number may be meant either way."""
+    values = read_number(first), read_number(second)
+    if isinstance(values[0], str) or isinstance(values[1], str):
+        return first.strip() == second.strip()
+    return values[0].equals(values[1])
 
 
 def gold_text(problem: Problem) -> str:
     """Return a text that gives the gold answer."""
     return f"The answer is {problem.answer}."
+
+
+def _read_text(text: str) -> _Reading | str:
+    """The number that the first readable candidate gives, or a string that says why there is none."""
+    reasons: list[str] = []
+    for candidate in extract.candidates(text):
+        value = read_number(candidate.text)
+        if isinstance(value, str):
+            reasons.append(f"{value} ({candidate.mark})")
+            continue
+        scaled = scaled_value(candidate.text, value)
+        return _Reading(value, scaled or value, candidate.mark)
+    reasons.append("nothing that could be an answer")
+    return reasons[0]
 
 
 def read_number(text: str) -> Value | str:

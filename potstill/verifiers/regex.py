@@ -7,7 +7,10 @@ from collections.abc import Sequence
 
 from potstill.records import Problem, Verdict
 from potstill.verifiers import exact
+from potstill.verifiers.exact import equal, read
 from potstill.verifiers.workers import pool
+
+__all__ = ["VERSION", "equal", "gold_text", "judge", "judge_all", "read"]
 
 VERSION = "regex@1"
 LIMIT_S = 2.0  # seconds of computing a text may take
@@ -30,7 +33,9 @@ def judge_all(items: Sequence[tuple[Problem, str]]) -> list[Verdict]:
 
 def _prepare_task(problem: Problem, text: str) -> Verdict | pool.Task:
     if problem.answer is None:
-        return Verdict("unjudged", None, "the problem has no gold answer", VERSION)
+        return Verdict(
+            "unjudged", exact.read(problem, text), "the problem has no gold answer", VERSION
+        )
     error = _pattern_error(problem.answer)
     if error:
         return Verdict("unjudged", None, error, VERSION)

@@ -50,6 +50,16 @@ def judge(problem: Problem, text: str) -> Verdict:
     return Verdict("unjudged", None, "no judge: name a model with --role judge=SPEC", VERSION)
 
 
+def read(problem: Problem, text: str) -> str | None:
+    """Return what a judge would read: all that stands after the reasoning."""
+    return answer_text(text) or None
+
+
+def equal(problem: Problem, first: str, second: str) -> bool:
+    """Whether two replies are one text, white space aside; whether they mean the same takes a judge."""
+    return first.split() == second.split()
+
+
 def gold_text(problem: Problem) -> str:
     """Return a text that gives the gold answer."""
     return f"<answer>{problem.answer}</answer>"

@@ -123,17 +123,26 @@ def required_equations(story: Story) -> list[Equation]:
 
 def judge(problem: Problem, text: str) -> Verdict:
     """Right when the last boxed number is the story's final total; steps are judged apart, by `steps`."""
-    boxes = _BOXED.findall(text.rsplit("</think>", 1)[-1])
-    if not boxes:
+    answer = read(problem, text)
+    if answer is None:
         return Verdict("unparsed", None, "no boxed number after the reasoning", VERSION)
     if problem.answer is None or not _GOLD.fullmatch(problem.answer):
-        return Verdict(
-            "unjudged", boxes[-1], "the problem has no whole number as its answer", VERSION
-        )
-    answer = int(boxes[-1])
-    if answer == int(problem.answer):
-        return Verdict("right", str(answer), "", VERSION)
-    return Verdict("wrong", str(answer), "another total", VERSION)
+        reason = "the problem has no whole number as its answer"
+        return Verdict("unjudged", answer, reason, VERSION)
+    if int(answer) == int(problem.answer):
+        return Verdict("right", answer, "", VERSION)
+    return Verdict("wrong", answer, "another total", VERSION)
+
+
+def read(problem: Problem, text: str) -> str | None:
+    """Return the last boxed number after the reasoning."""
+    boxes = _BOXED.findall(text.rsplit("</think>", 1)[-1])
+    return str(int(boxes[-1])) if boxes else None
+
+
+def equal(problem: Problem, first: str, second: str) -> bool:
+    """Whether two answers are one total."""
+    return first.strip() == second.strip()
 
 
 def gold_text(problem: Problem) -> str:

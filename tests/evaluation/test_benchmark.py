@@ -10,15 +10,15 @@ import pytest
 
 from potstill.errors import ConfigError, InputError
 from potstill.evaluation import metrics
-from potstill.evaluation.benchmark import evaluate
+from potstill.evaluation.benchmark import collect_rows, evaluate
 from potstill.evaluation.compare import compare
-from potstill.evaluation.rows import Answer, Evaluation
+from potstill.evaluation.rows import Answer, Evaluation, Row
 from potstill.models.model import Request, Sampling
 from potstill.models.scripted import ScriptedModel
 from potstill.records import Author, Problem, Tokens, Trace, blank
 from potstill.store.cached_model import with_cache
 from potstill.store.store import Store
-from potstill.traces import plain
+from potstill.traces import plain, verify
 
 STORY = "Ned has 19 shells. Then Ned sells 14. Then Ned doubles the pile. How many shells does Ned have now?"
 STORIES = [Problem(f"s{i}", STORY, "10", "story") for i in range(3)]
@@ -77,9 +77,9 @@ def test_rows_hold_every_draw_with_its_verdict_steps_and_tokens() -> None:
     found = run("sound", "lucky", "wrong", "silent")
     assert [row.problem for row in found.rows] == ["s0", "s1", "s2"]
     assert found.rows[0].answers == (
-        Answer("right", "10", True, 11),
-        Answer("right", "10", False, 11),
-        Answer("wrong", "11", False, 11),
+        Answer("right", "10", True, 11, ballot=0),
+        Answer("right", "10", False, 11, ballot=0),
+        Answer("wrong", "11", False, 11, ballot=1),
         Answer("unparsed", None, False, 4),
     )
     assert (found.rows[0].right, found.rows[0].steps_right, found.rows[0].count("unparsed")) == (
@@ -89,6 +89,25 @@ def test_rows_hold_every_draw_with_its_verdict_steps_and_tokens() -> None:
     )
     steps = metrics.step_accuracy(found)
     assert metrics.average(found).value == 0.5 and steps is not None and steps.value == 0.25
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(("gold", "majority"), [("1/4", 1.0), ("0.5", 0.0), ("7", 0.0)])
+def test_the_majority_is_of_what_the_verifier_calls_equal(
+    gold: str, majority: float, order: int
+) -> None:
+    texts = ["A: 0.25", "A: 1/4", "A: 25%", "A: 0.5", "A: 0.5"][::order]
+    problems = [blank(Problem("n", "How much?", gold, "number"))]
+    answers = [
+        Trace(problems[0].problem, "How much?", text=text, operator="sample") for text in texts
+    ]
+    [row] = collect_rows(problems, verify(answers))
+    assert metrics.majority_share(row) == majority
+    older = row.to_json()
+    del older["draws"]["ballot"]
+    assert [answer.answer for answer in Row.from_json(older).answers] == [
+        answer.answer for answer in row.answers
+    ]
 
 
 def test_a_kind_without_step_verifier_has_no_step_accuracy() -> None:

@@ -120,6 +120,12 @@ class Judge:
             self._steps(problem, text) if problem.kind == "sum" else None for problem, text in items
         ]
 
+    def read(self, items):
+        return [self._verdict(problem, text).answer for problem, text in items]
+
+    def equal(self, items):
+        return [first.lstrip("0") == second.lstrip("0") for _, first, second in items]
+
     def _verdict(self, problem: Problem, text: str) -> Verdict:
         found = ANSWER.findall(text)
         if not found:

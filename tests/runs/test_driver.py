@@ -31,7 +31,7 @@ from potstill.traces.session import current_session
 @pytest.fixture(autouse=True)
 def judge(monkeypatch):
     fake = Judge()
-    for name in ("judge", "steps", "version"):
+    for name in ("judge", "steps", "version", "read", "equal"):
         monkeypatch.setattr(verifiers, name, getattr(fake, name), raising=False)
 
 

@@ -10,7 +10,7 @@ from potstill.traces import Session, using
 @pytest.fixture(autouse=True)
 def judge(monkeypatch):
     fake = Judge()
-    for name in ("judge", "steps", "version"):
+    for name in ("judge", "steps", "version", "read", "equal"):
         monkeypatch.setattr(verifiers, name, getattr(fake, name), raising=False)
     return fake
 

@@ -118,8 +118,8 @@ def test_what_cannot_be_told_is_unparsed_and_says_why(text: str, reason: str) ->
 
 
 def test_without_a_usable_gold_answer_nothing_is_judged() -> None:
-    assert verdict(None, "18") == ("unjudged", None)
-    assert verdict("eighteen", "18") == ("unjudged", None)
+    assert verdict(None, "18") == ("unjudged", "18")
+    assert verdict("about eighteen", "18") == ("unjudged", "18")
 
 
 @given(st.fractions(min_value=-(10**9), max_value=10**9, max_denominator=10**4))

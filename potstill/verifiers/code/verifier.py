@@ -87,6 +87,26 @@ def gold_text(problem: Problem) -> str:
     return f"```python\n{problem.solution or ''}\n```"
 
 
+def read(problem: Problem, text: str) -> str | None:
+    """Return the text's program; nothing is run."""
+    prefix = entry = ""
+    try:
+        for test in read_tests(problem.tests, Limits()):
+            if isinstance(test, UnitTests):
+                prefix, entry = test.prefix, test.entry
+                break
+    except (ValueError, TypeError, KeyError):
+        prefix = entry = ""  # tests that can't be read say nothing about the program
+    program = extract.extract_program(text, prefix=prefix, entry=entry)
+    return None if program is None else program.text[:_PROGRAM_CHARACTERS]
+
+
+def equal(problem: Problem, first: str, second: str) -> bool:
+    """Whether two programs are one text, but for white space at the ends of lines."""
+    lines = [[line.rstrip() for line in program.strip().split("\n")] for program in (first, second)]
+    return lines[0] == lines[1]
+
+
 def _judge_answer(problem: Problem, text: str, *, sandbox_kind: str, limits: Limits) -> Verdict:
     try:
         tests = read_tests(problem.tests, limits)

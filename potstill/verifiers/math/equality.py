@@ -40,6 +40,35 @@ def judge(problem: Problem, text: str) -> Verdict:
     return judge_all([(problem, text)])[0]
 
 
+def read(problem: Problem, text: str) -> str | None:
+    """Return the text's final answer, its typesetting normalised."""
+    reading = _final_answer(text, gold="")
+    return None if isinstance(reading, Verdict) else reading
+
+
+def equal(problem: Problem, first: str, second: str) -> bool:
+    """Whether two answers are mathematically equal; which one is taken for the gold answer does not matter."""
+    return equal_all([(problem, first, second)])[0]
+
+
+def equal_all(items: Sequence[tuple[Problem, str, str]]) -> list[bool]:
+    """Compare many pairs at once, on all cores."""
+    statuses: dict[tuple[str, str], str] = {}
+    # math-verify does not treat both sides alike, so what is not equal one way is tried the other way too.
+    for is_swapped in (False, True):
+        pairs: list[tuple[str, str]] = []
+        for _, first, second in items:
+            pair = (normalise_layout(first), normalise_layout(second))
+            if statuses.get(pair) != "right":
+                pairs.append(pair[::-1] if is_swapped else pair)
+        for (gold, answer), verdict in _compare_all(list(dict.fromkeys(pairs))).items():
+            statuses[(answer, gold) if is_swapped else (gold, answer)] = verdict.status
+    return [
+        statuses[normalise_layout(first), normalise_layout(second)] == "right"
+        for _, first, second in items
+    ]
+
+
 def gold_text(problem: Problem) -> str:
     """Return a text that gives the gold answer."""
     return f"\\boxed{{{problem.answer}}}"
@@ -47,35 +76,53 @@ def gold_text(problem: Problem) -> str:
 
 def judge_all(items: Sequence[tuple[Problem, str]]) -> list[Verdict]:
     """Judge many at once, on all cores; each pair of gold and answer is compared once."""
-    # A verdict where no algebra is needed, else a pair of gold and answer for a worker; equal pairs are asked once.
     readings = [_read_answer(problem, text) for problem, text in items]
     pairs = list(dict.fromkeys(pair for pair in readings if not isinstance(pair, Verdict)))
-    tasks = [_comparison_task(gold, answer) for gold, answer in pairs]
-    replies = pool.ask("math", tasks, limit_s=LIMIT_S) if tasks else []
-    verdicts: dict[tuple[str, str], Verdict] = {}
-    for pair, reply in zip(pairs, replies, strict=True):
-        verdicts[pair] = _verdict_of_reply(*pair, reply)
+    verdicts = _compare_all(pairs)
     return [reading if isinstance(reading, Verdict) else verdicts[reading] for reading in readings]
 
 
+def _compare_all(pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Verdict]:
+    """The verdict on each pair of gold and answer; a worker is asked only where algebra is needed."""
+    verdicts: dict[tuple[str, str], Verdict] = {}
+    algebraic: list[tuple[str, str]] = []
+    for pair in pairs:
+        verdict = _judge_without_algebra(*pair)
+        if verdict is None:
+            algebraic.append(pair)
+        else:
+            verdicts[pair] = verdict
+    tasks = [_comparison_task(gold, answer) for gold, answer in algebraic]
+    replies = pool.ask("math", tasks, limit_s=LIMIT_S) if tasks else []
+    for pair, reply in zip(algebraic, replies, strict=True):
+        verdicts[pair] = _verdict_of_reply(*pair, reply)
+    return verdicts
+
+
 def _read_answer(problem: Problem, text: str) -> Verdict | tuple[str, str]:
-    """A verdict where no algebra is needed, else the gold answer and the text's answer."""
-    if not (problem.answer or "").strip():
-        return Verdict("unjudged", None, "the problem has no gold answer", VERSION)
+    """A verdict where there is no gold answer or no answer, else both."""
     gold = normalise_layout(problem.answer or "")
+    reading = _final_answer(text, gold=gold)
+    answer = None if isinstance(reading, Verdict) else reading
+    if not gold:
+        return Verdict("unjudged", answer, "the problem has no gold answer", VERSION)
     if len(gold) > MAX_GOLD_CHARACTERS:
         reason = f"a gold answer of {len(gold)} characters is no final answer"
-        return Verdict("unjudged", None, reason, VERSION)
+        return Verdict("unjudged", answer, reason, VERSION)
+    return reading if isinstance(reading, Verdict) else (gold, reading)
+
+
+def _final_answer(text: str, *, gold: str) -> str | Verdict:
+    """The answer that the first readable candidate gives, or an unparsed verdict; `gold` is "" without one."""
     reason = "nothing that could be an answer"
     for candidate in extract.candidates(text):
         if len(candidate.text) > MAX_CHARACTERS:
             reason = f"an answer of {len(candidate.text)} characters ({candidate.mark})"
             return Verdict("unparsed", None, reason, VERSION)
         answer = _answer_of_candidate(candidate, gold)
-        if not answer:
-            reason = f"no answer ({candidate.mark})"
-            continue
-        return _judge_without_algebra(gold, answer) or (gold, answer)
+        if answer:
+            return answer
+        reason = f"no answer ({candidate.mark})"
     return Verdict("unparsed", None, reason, VERSION)
 
 

@@ -37,6 +37,36 @@ def judge_all(items: Sequence[tuple[Problem, str]]) -> list[Verdict]:
     return pool.judge_all("table", items, _prepare_task, _verdict_of_reply, limit_s=LIMIT_S)
 
 
+def read(problem: Problem, text: str) -> str | None:
+    """Return the text's query; nothing is run."""
+    return statements.extract_query(text) or None
+
+
+def equal(problem: Problem, first: str, second: str) -> bool:
+    """Whether two queries are one text, or return the same rows."""
+    return equal_all([(problem, first, second)])[0]
+
+
+def equal_all(items: Sequence[tuple[Problem, str, str]]) -> list[bool]:
+    """Compare many pairs of queries at once, on all cores."""
+    tasks: list[pool.Task] = []
+    for problem, first, second in items:
+        engine, table = requested_engine(problem.table or "")
+        if engine in ("", "sqlite") and first.split() != second.split():
+            tasks.append((table, first, second, str(QUERY_S)))
+    tasks = list(dict.fromkeys(tasks))
+    replies = pool.ask("table", tasks, limit_s=LIMIT_S) if tasks else []
+    same_rows = set()
+    for task, (outcome, result) in zip(tasks, replies, strict=True):
+        if outcome == "done" and result[0] == "pass":
+            same_rows.add(task[:3])
+    compared: list[bool] = []
+    for problem, first, second in items:
+        table = requested_engine(problem.table or "")[1]
+        compared.append(first.split() == second.split() or (table, first, second) in same_rows)
+    return compared
+
+
 def gold_text(problem: Problem) -> str:
     """Return a reply with the gold query, or with one that says the gold result."""
     gold = problem.answer or ""

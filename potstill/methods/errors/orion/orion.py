@@ -36,6 +36,7 @@ from potstill.traces import (
     report,
     rewrite,
     right,
+    same_answer,
     sample,
     score,
     sound,
@@ -140,12 +141,13 @@ def expose_errors(student: Model, problems: list[Trace], n: int, settings: Setti
 
 def select_attempts(settings: Settings, attempts: list[Trace]) -> list[Trace]:
     """One attempt a distinct wrong answer, the most frequent answer first, in its shortest wording."""
-    frequency = Counter(attempt.answer for attempt in attempts)
-    ranked = sorted(attempts, key=lambda t: (-frequency[t.answer], len(t.text), t.id))
+    answer = same_answer(attempts)
+    frequency = Counter(answer(attempt) for attempt in attempts)
+    ranked = sorted(attempts, key=lambda t: (-frequency[answer(t)], len(t.text), t.id))
     chosen: list[Trace] = []
     for attempt in ranked:
         is_new = all(
-            attempt.answer != other.answer
+            answer(attempt) != answer(other)
             and word_jaccard(attempt, other) < settings.duplicate_jaccard
             for other in chosen
         )

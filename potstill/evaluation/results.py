@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from potstill import __version__
 from potstill.data.atomic_write import write_bytes
@@ -23,14 +23,15 @@ from potstill.evaluation.rows import Evaluation
 from potstill.records import Span, Trace
 from potstill.traces import ReportSection, Share
 
-SCHEMA = 2
+SCHEMA = 3
 TIMED = frozenset(
     {"seconds", "reused", "lost", "started", "finished", "tokens_per_second", "rows_per_second"}
 )
 WORLD_NOTE = "The world shows that the machinery works; it is no evidence for a paper."
 
-# The texts of an example, in the order in which they came about.
-PASSAGES = ("error", "teacher", "rewrite", "answer")
+# The parts of an example, in the order in which they came about: a wrong attempt and a right text that the row was made
+# from, the row, and what students answer: the untrained one and the trained one.
+Part: TypeAlias = Literal["attempt", "source", "row", "before", "answer"]
 
 _Value = TypeVar("_Value")
 _Result = TypeVar("_Result")
@@ -91,24 +92,50 @@ class Length:
 
 
 class Passage(NamedTuple):
-    """A model's text with its judged steps (spans with score 1 or 0) and its status."""
+    """A model's text, as an example shows it.
 
+    Args:
+        part: what the text is in the example.
+        text: as it was written.
+        author: the role that wrote it ("teacher", "student"), "trained student", or "" where no model did.
+        spans: its judged steps, with score 1 or 0.
+        status: "right", "wrong", "unparsed", "unjudged", or "error" where the generation failed.
+        cut: whether the length limit ended it.
+        question: the question that it answers, where that is not the example's.
+    """
+
+    part: Part
     text: str
+    author: str = ""
     spans: tuple[Span, ...] = ()
     status: str = ""
+    cut: bool = False
+    question: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One problem seen side by side; what an arm doesn't have is None."""
+    """One problem seen side by side.
+
+    Args:
+        question: of the problem.
+        gold: its answer.
+        arm: whose example it is.
+        passages: what was written about it.
+        held_out: a problem that was measured on; otherwise one that was trained on.
+        note: what else is known of it, such as how many of its answers are right.
+    """
 
     question: str
     gold: str | None
     arm: str
-    error: Passage | None = None
-    teacher: Passage | None = None
-    rewrite: Passage | None = None
-    answer: Passage | None = None
+    passages: tuple[Passage, ...] = ()
+    held_out: bool = False
+    note: str = ""
+
+    def passage(self, part: Part) -> Passage | None:
+        """The first text of a part."""
+        return next((passage for passage in self.passages if passage.part == part), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +165,24 @@ class Results:
     notes: Sequence[str] = ()
 
 
-def to_passage(trace: Trace) -> Passage:
-    """A trace as an example's text: its step spans and its status ("error" where the generation failed)."""
-    spans = tuple(span for span in trace.spans if span.kind == "step")
-    return Passage(trace.text, spans, "error" if trace.error else trace.verdict.status)
+def to_passage(trace: Trace, part: Part, author: str = "", *, question: str = "") -> Passage:
+    """A trace as an example's text.
+
+    Args:
+        trace: the text with its judged steps and its verdict.
+        part: what it is in the example.
+        author: the role that wrote it.
+        question: of the example; where the trace answers another, the passage says which.
+    """
+    return Passage(
+        part,
+        trace.text,
+        author,
+        tuple(span for span in trace.spans if span.kind == "step"),
+        "error" if trace.error else trace.verdict.status,
+        trace.finish_reason == "length",
+        trace.question if question and trace.question != question else "",
+    )
 
 
 def summarize_lengths(values: Sequence[float], unit: str = "tokens") -> Length:
@@ -325,36 +366,24 @@ def sections_from_json(items: Sequence[Mapping[str, Any]]) -> list[ReportSection
 
 def example_to_json(example: Example) -> dict[str, Any]:
     """An example as a JSON object."""
-    document: dict[str, Any] = {
-        "question": example.question,
-        "gold": example.gold,
-        "arm": example.arm,
-    }
-    for name in PASSAGES:
-        document[name] = passage_to_json(getattr(example, name))
-    return document
+    passages: list[dict[str, Any]] = []
+    for passage in example.passages:
+        passages.append({**passage._asdict(), "spans": [list(span) for span in passage.spans]})
+    return {**shallow_dict(example), "passages": passages}
 
 
 def example_from_json(data: Mapping[str, Any]) -> Example:
     """The example that `example_to_json` wrote."""
-    texts = {name: passage_from_json(data[name]) for name in PASSAGES}
-    return Example(data["question"], data["gold"], data["arm"], **texts)
+    passages: list[Passage] = []
+    for item in data["passages"]:
+        spans = tuple(Span(*span) for span in item["spans"])
+        passages.append(Passage(**{**item, "spans": spans}))
+    return Example(**{**data, "passages": tuple(passages)})
 
 
-def passage_to_json(passage: Passage | None) -> dict[str, Any] | None:
-    """A text of an example as a JSON object; None where the arm has no such text."""
-    if passage is None:
-        return None
-    spans = [list(span) for span in passage.spans]
-    return {"text": passage.text, "spans": spans, "status": passage.status}
-
-
-def passage_from_json(data: Mapping[str, Any] | None) -> Passage | None:
-    """The text that `passage_to_json` wrote."""
-    if data is None:
-        return None
-    spans = tuple(Span(*span) for span in data["spans"])
-    return Passage(data["text"], spans, data["status"])
+def shallow_dict(value: Any) -> dict[str, Any]:
+    """A dataclass's fields by name, their values as they are."""
+    return {item.name: getattr(value, item.name) for item in fields(value)}
 
 
 def split_timed(data: Any) -> tuple[Any, Any]:

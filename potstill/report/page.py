@@ -16,11 +16,11 @@ from potstill.evaluation.metrics import average, pass_at, step_accuracy
 from potstill.evaluation.results import Results
 from potstill.evaluation.table import BASE, find_comparison, format_percent, format_points, table
 from potstill.report.charts import Dot, dot_chart, make_scale
+from potstill.report.examples import examples_section, held_out_section
 from potstill.report.markup import Html, join_nodes, tag
 from potstill.report.sections import (
     card,
     costs_section,
-    examples_section,
     funnels_section,
     lengths_section,
     method_sections,
@@ -51,6 +51,7 @@ def render_page(results: Results, *, base: str = BASE) -> str:
         funnels_section(results),
         method_sections(results),
         examples_section(results),
+        held_out_section(results),
         costs_section(results),
         lengths_section(results),
         training_section(results),

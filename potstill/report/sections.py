@@ -6,19 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from potstill.evaluation.results import Cost, Example, Funnel, FunnelStep, Length, Passage, Results
+from potstill.evaluation.results import Cost, Funnel, FunnelStep, Length, Results
 from potstill.evaluation.rows import Evaluation
 from potstill.evaluation.table import format_count, format_usd
 from potstill.report.charts import Bar, Range, bar_chart, make_scale, range_chart
 from potstill.report.markup import Html, Node, join_nodes, tag
 
-_HEADINGS = {
-    "error": "The student’s error",
-    "teacher": "The teacher’s trace",
-    "rewrite": "The rewrite",
-    "answer": "The trained student’s answer",
-}
-_BADGES = ("right", "wrong", "error", "unparsed")  # statuses with a badge of their own
 MAX_PERIOD = 12  # steps of a stretch that is looked for again
 
 
@@ -134,57 +127,6 @@ def _share_bar(label: str, part: int, whole: int) -> Bar:
     share = part / max(1, whole)
     value = f"{part:,} of {whole:,} ({100 * share:.1f} %)" if whole else "none made"
     return Bar(label, ((share, ""),), value)
-
-
-def examples_section(results: Results) -> Html | None:
-    """Real traces side by side, the first wrong step marked."""
-    if not results.examples:
-        return None
-    hint = "Written by models, shown as they are. The first wrong step is marked where steps can be judged."
-    return card("Examples", hint, *[_draw_example(example) for example in results.examples])
-
-
-def _draw_example(example: Example) -> Html:
-    gold = f"Gold answer {example.gold}. " if example.gold is not None else ""
-    passages: list[Html] = []
-    for name, heading in _HEADINGS.items():
-        passage = getattr(example, name)
-        if passage is not None:
-            passages.append(_draw_passage(heading, passage))
-    return tag(
-        "div",
-        tag("p", example.question, class_="question"),
-        tag("p", f"{gold}Arm {example.arm}.", class_="soft"),
-        tag("div", *passages, class_="passages"),
-        class_="example",
-    )
-
-
-def _draw_passage(heading: str, passage: Passage) -> Html:
-    badge = None
-    if passage.status:
-        status = passage.status if passage.status in _BADGES else "unjudged"
-        badge = tag("span", status, class_=f"badge {status}")
-    title = tag("h4", tag("span", heading), badge)
-    text = tag("pre", mark_first_error(passage), tabindex=0, role="region", aria_label=heading)
-    return tag("div", title, text, class_="passage")
-
-
-def mark_first_error(passage: Passage) -> Html:
-    """The text with its first wrong step marked; spans that don't lie in the text are ignored."""
-    wrong_spans: list[tuple[int, int]] = []
-    for span in passage.spans:
-        is_wrong = span.score is not None and span.score < 1
-        if is_wrong and 0 <= span.start < span.stop <= len(passage.text):
-            wrong_spans.append((span.start, span.stop))
-    if not wrong_spans:
-        return join_nodes(passage.text or "(nothing)")
-    start, stop = min(wrong_spans)
-    return join_nodes(
-        passage.text[:start],
-        tag("mark", passage.text[start:stop], title="first wrong step"),
-        passage.text[stop:],
-    )
 
 
 def costs_section(results: Results) -> Html | None:

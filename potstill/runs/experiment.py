@@ -25,6 +25,7 @@ from potstill.models.model import Model
 from potstill.records import Problem, Progress, Trace, no_progress
 from potstill.runs import manifest, preflight
 from potstill.runs.driver import drive
+from potstill.runs.examples import UNTRAINED, evaluation_ledger, example_rows, examples_ledger
 from potstill.runs.measure import answer_once, measure_solver
 from potstill.runs.open_folder import (
     JUDGE,
@@ -37,8 +38,6 @@ from potstill.runs.open_folder import (
 from potstill.runs.recipe import Arm, Recipe
 from potstill.runs.results import (
     deciding_settings,
-    example_rows,
-    examples_ledger,
     gather_results,
     last_stage_rows,
 )
@@ -48,7 +47,6 @@ from potstill.traces import ReportSection, plain, using
 from potstill.traces.verification import check_judge
 
 Announce = Callable[[str], None]
-UNTRAINED = "untrained"  # the name of the student that was not trained, in results and comparisons
 
 
 def announce_nothing(sentence: str) -> None:
@@ -209,7 +207,7 @@ def load_recipe_problems(recipe: Recipe) -> tuple[list[Trace], list[Trace]]:
 def measure_untrained(run: Run, student: Model) -> Evaluation:
     """The evaluation of the student before any training."""
     solver = partial(plain, run.folder.wrap_model(student, STUDENT, UNTRAINED))
-    return measure_arm(run, UNTRAINED, solver, ledger_name=UNTRAINED)
+    return measure_arm(run, UNTRAINED, solver, ledger_name=evaluation_ledger(UNTRAINED))
 
 
 def measure_arm(run: Run, name: str, solver: Solver, *, ledger_name: str) -> Evaluation:
@@ -254,7 +252,7 @@ def run_arm(run: Run, name: str, arm: Arm) -> ArmOutcome:
     # Measured after the method's session, with a ledger of its own: answers are no part of the funnel.
     evaluation = None
     if run.tests:
-        evaluation = measure_arm(run, name, solver, ledger_name=f"{name} evaluated")
+        evaluation = measure_arm(run, name, solver, ledger_name=evaluation_ledger(name))
         answer_examples(run, name, solver)
     ledger.finish()
     return ArmOutcome(evaluation, sections)

@@ -18,15 +18,14 @@ from potstill.evaluation.results import (
     Length,
     Results,
     summarize_lengths,
-    to_passage,
 )
 from potstill.evaluation.rows import Evaluation
 from potstill.models import identity
 from potstill.records import Trace
+from potstill.runs.examples import collect_held_out_examples, collect_training_examples
 from potstill.runs.recipe import Recipe
 from potstill.store.store import Store
 
-EXAMPLES_PER_ARM = 6
 _TRACE_ID = re.compile(r"trace-[0-9a-f]{20}")
 
 
@@ -52,10 +51,13 @@ def gather_results(
     examples: list[Example] = []
     notes: list[str] = []
     for arm, rows in rows_by_arm.items():
-        examples += collect_examples(store, arm, rows)
+        examples += collect_training_examples(store, arm, rows, names)
         note = coverage_note(store, arm, rows, names)
         if note:
             notes.append(note)
+    for arm, evaluation in evaluations.items():
+        if arm in arms:
+            examples += collect_held_out_examples(store, evaluation)
     measured_only = [name for name in evaluations if name not in arms]
     return Results(
         title=title,
@@ -203,50 +205,3 @@ def answer_lengths(evaluation: Evaluation) -> dict[str, Length]:
     for status, status_tokens in tokens_by_status.items():
         lengths[f"{status} answers"] = summarize_lengths(status_tokens)
     return lengths
-
-
-def example_rows(rows: Iterable[Trace]) -> list[Trace]:
-    """The rows that the report shows: rewrites made from a wrong attempt first, then by id."""
-
-    def rank(row: Trace) -> tuple[bool, str]:
-        is_made_from_attempts = row.operator == "rewrite" and len(row.parents) > 1
-        return not is_made_from_attempts, row.id
-
-    return sorted(rows, key=rank)[:EXAMPLES_PER_ARM]
-
-
-def collect_examples(store: Store, arm: str, rows: Iterable[Trace]) -> list[Example]:
-    """Rows beside what they came from, and what the trained student answers to the same problem."""
-    answers: dict[str, Trace] = {}
-    for answer in store.history.traces(examples_ledger(arm), "sample"):
-        answers[answer.problem.id] = answer
-    examples: list[Example] = []
-    for row in example_rows(rows):
-        examples.append(make_example(store, arm, row, answers.get(row.problem.id)))
-    return examples
-
-
-def make_example(store: Store, arm: str, row: Trace, answer: Trace | None) -> Example:
-    """A row with the wrong attempt and the right text that it was made from."""
-    # The row itself comes first, then its parents, then theirs.
-    ancestry = store.history.ancestry(row.id, arm)
-    errors = [trace for trace in ancestry if trace.verdict.status == "wrong"]
-    sources = [trace for trace in ancestry[1:] if trace.text and trace.verdict.status == "right"]
-    is_rewrite = row.operator == "rewrite"
-    teacher = row if not is_rewrite else None
-    if sources:
-        teacher = sources[0]
-    return Example(
-        row.question,
-        row.problem.answer,
-        arm,
-        error=to_passage(errors[0]) if errors else None,
-        teacher=to_passage(teacher) if teacher is not None else None,
-        rewrite=to_passage(row) if is_rewrite else None,
-        answer=to_passage(answer) if answer is not None else None,
-    )
-
-
-def examples_ledger(arm: str) -> str:
-    """The ledger that keeps a trained student's answers to the problems of its example rows."""
-    return f"{arm} examples"

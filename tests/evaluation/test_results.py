@@ -83,10 +83,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_odd_model_text_survives(tmp_path: Path) -> None:
     text = "\ud800 \u202e \x1b[31m </script> \x00 é"
-    made = Results("t", 0, examples=[Example("q", None, "a", Passage(text, (), "wrong"))])
+    made = Results("t", 0, examples=[Example("q", None, "a", (Passage("row", text),))])
     save(made, tmp_path / "r.json")
     [example] = load(tmp_path / "r.json").examples
-    assert example.error == Passage(text, (), "wrong") and example.teacher is None
+    assert example.passage("row") == Passage("row", text) and example.passage("source") is None
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_odd_model_text_survives(tmp_path: Path) -> None:
         ("{", "can't be read as JSON"),
         ("[]", "has results schema None"),
         ('{"schema": 99, "potstill": "9.0"}', "has results schema 99 (written by potstill 9.0)"),
-        ('{"schema": 2}', "is damaged (KeyError: 'costs')"),
+        ('{"schema": 3}', "is damaged (KeyError: 'costs')"),
     ],
 )
 def test_what_is_not_a_results_file_is_refused(

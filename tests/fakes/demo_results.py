@@ -71,9 +71,8 @@ def results() -> Results:
     evaluations = {e.name: e for e in arms}
     text = "Ned has 19 shells. 19 - 14 = 5. Then 5 * 2 = 11. So \\boxed{11}."
     wrong = text.index("5 * 2 = 11")
-    error = Passage(
-        text, (Span(19, 30, "step", 1.0, 1.0), Span(wrong, wrong + 10, "step", 1.0, 0.0)), "wrong"
-    )
+    spans = (Span(19, 30, "step", 1.0, 1.0), Span(wrong, wrong + 10, "step", 1.0, 0.0))
+    question = "Ned has 19 shells. Then Ned sells 14. Then Ned doubles the pile. How many shells does Ned have now?"
     good = "First 19 - 14 = 5. Doubling, 5 * 2 = 10. The answer is \\boxed{10}."
     teacher = "Let me see. 19 - 14 = 5. Check: 5 + 14 = 19. Then 5 * 2 = 10. Wait, again: 5 * 2 = 10. So \\boxed{10}."
     funnel = Funnel(
@@ -161,14 +160,27 @@ def results() -> Results:
         },
         examples=[
             Example(
-                "Ned has 19 shells. Then Ned sells 14. Then Ned doubles the pile. How many shells does Ned have now?",
+                question,
                 "10",
                 "orion",
-                error,
-                Passage(teacher, (), "right"),
-                Passage(good, (), "right"),
-                Passage(good, (), "right"),
-            )
+                (
+                    Passage("attempt", text, "student", spans, "wrong"),
+                    Passage("source", teacher, "teacher", (), "right"),
+                    Passage("row", good, "student", (), "right"),
+                    Passage("answer", good, "trained student", (), "right"),
+                ),
+            ),
+            Example(
+                "Ida has 3 pens and buys 4. How many pens are there?",
+                "7",
+                "orion",
+                (
+                    Passage("before", "So \\boxed{12}.", "student", (), "wrong"),
+                    Passage("answer", "3 + 4", "trained student", (), "unparsed", cut=True),
+                ),
+                held_out=True,
+                note="0 of 4 answers are right",
+            ),
         ],
         notes=["Made by hand for the tests."],
     )

@@ -8,15 +8,25 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from demo_results import evaluation, results
 
-from potstill.evaluation.results import Example, Funnel, FunnelDrop, FunnelStep, Passage, Results
+from potstill.evaluation.results import (
+    Example,
+    Funnel,
+    FunnelDrop,
+    FunnelStep,
+    Part,
+    Passage,
+    Results,
+)
 from potstill.records import Span
+from potstill.report.examples import mark_first_error, passage_heading
 from potstill.report.markup import tag
 from potstill.report.page import render_page, write_report
-from potstill.report.sections import mark_first_error
+
 
 VOID = {"meta", "br"}
 HOSTILE = [
@@ -72,7 +82,10 @@ def read(text: str) -> Reader:
 
 def hostile(text: str) -> Results:
     """A run in which every string that a model or a user can choose is hostile."""
-    passage = Passage(text, (Span(0, 2, "step", 1.0, 0.0),), text)
+    spans = (Span(0, 2, "step", 1.0, 0.0),)
+    passages = []
+    for part in get_args(Part):
+        passages.append(Passage(part, text, text, spans, text, cut=True, question=text))
     return replace(
         results(),
         title=text,
@@ -84,7 +97,10 @@ def hostile(text: str) -> Results:
             "untrained": evaluation("untrained", "rw", "ww"),
         },
         comparisons=[],
-        examples=[Example(text, text, text, passage, passage, passage, passage)],
+        examples=[
+            Example(text, text, text, tuple(passages), held_out=is_held_out, note=text)
+            for is_held_out in (False, True)
+        ],
         funnels={text: Funnel((FunnelStep(text, text, 3, 2),), (FunnelDrop(text, text, text, 1),))},
         training={text: {text: text}},
     )
@@ -101,7 +117,14 @@ def test_the_page_is_balanced_and_holds_every_part() -> None:
         "First rewrites that pass",
     ):
         assert heading in reader.text
-    for heading in ("Examples", "Cost by role", "Lengths", "Training", "Notes and fingerprints"):
+    for heading in (
+        "Training examples",
+        "Held-out problems",
+        "Cost by role",
+        "Lengths",
+        "Training",
+        "Notes and fingerprints",
+    ):
         assert heading in reader.text
     assert "it is no evidence for a paper" in reader.text
     assert reader.text.count("Highest avg@4: orion") == 1
@@ -171,11 +194,27 @@ def test_the_first_wrong_step_is_marked_and_no_other() -> None:
         Span(0, 2, "step", 1.0, 1.0),
     )
     assert (
-        mark_first_error(Passage("ab, <d, ef", spans))
+        mark_first_error(Passage("row", "ab, <d, ef", spans=spans))
         == 'ab, <mark title="first wrong step">&lt;d</mark>, ef'
     )
-    assert mark_first_error(Passage("ab", (Span(0, 9, "step", 1.0, 0.0),))) == "ab"
-    assert mark_first_error(Passage("")) == "(nothing)"
+    beyond = (Span(0, 9, "step", 1.0, 0.0),)
+    assert mark_first_error(Passage("row", "ab", spans=beyond)) == "ab"
+    assert mark_first_error(Passage("row", "")) == "(nothing)"
+
+
+def test_a_text_is_named_by_what_it_is_and_who_wrote_it() -> None:
+    training = Example("q", None, "rft")
+    own_sample = Passage("row", "x", "student")
+    assert passage_heading(own_sample, training) == "The row that was trained on, by the student"
+    by_rule = Passage("row", "x")
+    assert passage_heading(by_rule, training) == "The row that was trained on"
+    foreign = Passage("attempt", "x", "student", question="another")
+    assert (
+        passage_heading(foreign, training) == "A wrong attempt at another problem, by the student"
+    )
+    answer = Passage("answer", "x", "trained student")
+    assert "this training problem" in passage_heading(answer, training)
+    assert passage_heading(answer, replace(training, held_out=True)) == "After the training"
 
 
 def test_a_run_without_anything_still_gives_a_page() -> None:

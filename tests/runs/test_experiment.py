@@ -265,12 +265,31 @@ def test_arms_with_the_same_rows_are_the_same_student_trained_once(whole):
     assert {arm: r["arm"] for arm, r in results.training.items()} == {arm: arm for arm in students}
 
 
-def test_rewrites_of_the_students_own_errors_are_among_the_examples(whole):
+def test_examples_name_who_wrote_each_text(whole):
     _, _, results = whole
-    rewritten = [e for e in results.examples if e.arm == "orion" and e.rewrite]
-    assert rewritten and all(e.rewrite.status == "right" and e.teacher for e in rewritten)
-    assert any(e.error and e.error.status == "wrong" for e in rewritten)
-    assert all(e.answer for e in results.examples)
+    training = [example for example in results.examples if not example.held_out]
+    parts_by_arm = {}
+    for example in training:
+        for passage in example.passages:
+            parts_by_arm.setdefault(example.arm, set()).add((passage.part, passage.author))
+    answer = ("answer", "trained student")
+    assert parts_by_arm["sft"] == {("row", "teacher"), answer}
+    # RFT's rows are samples: no teacher wrote any of them.
+    assert parts_by_arm["rft"] == {("row", "sampler"), answer}
+    assert {("attempt", "student"), ("source", "teacher"), ("row", "student")} <= parts_by_arm[
+        "orion"
+    ]
+
+
+def test_held_out_examples_stand_beside_the_untrained_students_answers(whole):
+    _, _, results = whole
+    questions = {trace.question for trace in results.examples if not trace.held_out}
+    held_out = [example for example in results.examples if example.held_out]
+    assert {example.arm for example in held_out} <= {"sft", "orion", "rft"} and held_out
+    for example in held_out:
+        assert example.question not in questions
+        assert [passage.part for passage in example.passages] == ["before", "answer"]
+        assert example.note.endswith("of 2 answers are right")
 
 
 def test_the_same_call_again_asks_nobody_trains_nothing_and_says_the_same(whole, nobody_works):

@@ -715,19 +715,22 @@ def run(
         BudgetSpent: nothing is lost; the same call with a larger budget goes on.
     """
     from potstill.methods import catalogue
+    from potstill.report.page import write_report
     from potstill.runs.run_method import RunSettings, run_method, split_roles
 
     models, values = split_roles(catalogue.method_entry(method), roles_and_values)
     settings = RunSettings(eval_n, budget, seed, threads, training or {}, values)
+    folder = Path(out or Path("runs") / catalogue.short_name(method))
     return run_method(
         method,
         _as_posed(problems, models),
         [] if evaluate is None else _as_posed(evaluate, models),
         models,
         settings,
-        out=Path(out or Path("runs") / catalogue.short_name(method)),
+        out=folder,
         name_model=model_name,
         progress=progress,
+        publish=lambda results: write_report(results, folder / "report.html"),
     )
 
 

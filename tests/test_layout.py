@@ -24,6 +24,7 @@ BASE = ("records", "errors", "config", "escape", "plugins", "__version__")
 IMPORTS: dict[str, tuple[str, ...]] = {
     "__init__": ("api",),
     "api": (
+        "report",
         "runs",
         "methods",
         "training",

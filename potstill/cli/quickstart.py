@@ -16,7 +16,7 @@ from typing import Any
 
 from potstill.cli import options
 from potstill.cli.progress import announcer, show_progress
-from potstill.cli.results import noting_kept_work, print_results
+from potstill.cli.results import noting_kept_work, print_results, report_writer
 from potstill.runs import recipe
 
 # Learning rate and epochs of each arm are the best of a grid on a dev split, within its noise (docs/LOG.md).
@@ -114,5 +114,6 @@ def execute(args: argparse.Namespace) -> None:
             progress=progress,
             threads=args.threads,
             announce=announcer(args.quiet),
+            publish=report_writer(args.out),
         )
     print_results(args, results, args.out, time.monotonic() - began, funnels=False)

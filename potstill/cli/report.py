@@ -1,4 +1,4 @@
-"""Write a finished run's report.html again, from its results.json.
+"""Write a run's report.html again; of an unfinished run it says what the store holds by now.
 
 examples:
   potstill report runs/quickstart
@@ -13,6 +13,7 @@ from pathlib import Path
 from potstill.cli import options, show
 from potstill.evaluation.results import load
 from potstill.report.page import write_report
+from potstill.runs.run_journal import load_results
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,9 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> None:
     """Write it and print where it is."""
-    results: Path = args.run if args.run.is_file() else args.run / "results.json"
-    out: Path = args.out or results.parent / "report.html"
-    write_report(load(results), out)
+    folder: Path = args.run.parent if args.run.is_file() else args.run
+    results = load(args.run) if args.run.is_file() else load_results(folder)
+    out: Path = args.out or folder / "report.html"
+    write_report(results, out)
     if args.json:
         show.print_json({"report": str(out)})
         return

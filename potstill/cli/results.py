@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from potstill.cli import show
@@ -15,19 +18,46 @@ from potstill.evaluation.compare import standings
 from potstill.evaluation.results import FunnelDrop, Results, sections_by_arm_to_json
 from potstill.evaluation.table import format_count, format_usd, quality_notes, table
 from potstill.report import page
+from potstill.runs.run_journal import Publish
 from potstill.store import Store, database
 
+REPORT_FILE = "report.html"
 MAX_REASONS = 8  # reasons shown an arm; the report has them all
+
+
+def report_writer(out: Path) -> Publish:
+    """A function that writes a run's report.html."""
+    return lambda results: page.write_report(results, out / REPORT_FILE)
+
+
+@contextmanager
+def stopping_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, so that what was done is reported."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    earlier_handler = signal.signal(signal.SIGTERM, _raise_keyboard_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier_handler)
+
+
+def _raise_keyboard_interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 @contextmanager
 def noting_kept_work(out: Path) -> Iterator[None]:
     """Add to an error that stops a run what becomes of what the run made."""
     try:
-        yield
+        with stopping_on_sigterm():
+            yield
     except StoreError:
         raise
     except PotstillError as error:
+        if (out / REPORT_FILE).exists():
+            error.add_note(f"what it did until then: {out / REPORT_FILE}")
         if _has_completions(out) and not isinstance(error, BudgetSpent):
             error.add_note(
                 f"what was generated is kept in {out}: the same command goes on from there; for other settings take "
@@ -46,7 +76,7 @@ def _has_completions(out: Path) -> bool:
 def print_results(
     args: argparse.Namespace, results: Results, out: Path, seconds: float, *, funnels: bool
 ) -> None:
-    """Write report.html and print the outcome.
+    """Print the outcome of a finished run.
 
     Args:
         args: with `json`.
@@ -55,8 +85,6 @@ def print_results(
         seconds: that the run took.
         funnels: print how many traces each step dropped; without measurements they are printed anyway.
     """
-    report = out / "report.html"
-    page.write_report(results, report)
     row_files = sorted(str(path) for path in (out / "rows").glob("*.jsonl"))
     if args.json:
         show.print_json(_to_json(results, out, row_files, seconds))
@@ -73,7 +101,7 @@ def print_results(
     show.print_line(f"results  {out / 'results.json'}")
     for file in row_files:
         show.print_line(f"rows     {file}")
-    show.print_line(f"report   {report}")
+    show.print_line(f"report   {out / REPORT_FILE}")
     show.print_line(f"took     {format_duration(seconds)}")
 
 
@@ -92,7 +120,7 @@ def _to_json(
     return {
         "out": str(out),
         "results": str(out / "results.json"),
-        "report": str(out / "report.html"),
+        "report": str(out / REPORT_FILE),
         "rows": row_files,
         "seconds": round(seconds, 1),
         "table": table(results),

@@ -20,7 +20,7 @@ from pathlib import Path
 from potstill.budget import flags
 from potstill.cli import options
 from potstill.cli.progress import announcer, show_progress
-from potstill.cli.results import noting_kept_work, print_results
+from potstill.cli.results import noting_kept_work, print_results, report_writer
 from potstill.config import Override
 from potstill.data import files
 from potstill.runs import recipe
@@ -179,6 +179,7 @@ def execute(args: argparse.Namespace) -> None:
             threads=args.threads,
             retry_errors=args.retry_errors,
             announce=announcer(args.quiet),
+            publish=report_writer(out),
         )
     print_results(args, results, out, time.monotonic() - began, funnels=True)
 

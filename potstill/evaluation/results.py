@@ -30,8 +30,8 @@ TIMED = frozenset(
 WORLD_NOTE = "The world shows that the machinery works; it is no evidence for a paper."
 
 # The parts of an example, in the order in which they came about: a wrong attempt and a right text that the row was made
-# from, the row, and what students answer: the untrained one and the trained one.
-Part: TypeAlias = Literal["attempt", "source", "row", "before", "answer"]
+# from, the row, and what students answer: the untrained one and the trained one. A rejected text stands alone.
+Part: TypeAlias = Literal["attempt", "source", "row", "before", "answer", "rejected"]
 
 _Value = TypeVar("_Value")
 _Result = TypeVar("_Result")
@@ -138,22 +138,37 @@ class Example:
         return next((passage for passage in self.passages if passage.part == part), None)
 
 
+class Ending(NamedTuple):
+    """How a run came to its end, as far as this is known: a report of a killed run says that it is running."""
+
+    status: Literal["finished", "running", "stopped", "failed"] = "finished"
+    message: str = ""
+
+
+FINISHED = Ending()
+
+
 @dataclass(frozen=True, slots=True)
 class Results:
     """A run's whole outcome; arms in program order.
 
     Args:
         recipe: the resolved recipe, as plain JSON.
+        models: the ids of the roles' models.
+        prompts: what the learner sees: the templates of the problems' prompts.
         training: per arm, plain JSON: rows, steps, tokens, seconds, losses, student, whatever the trainer reports.
         lengths: per arm, what was measured ("rows", "answers", "right answers", "wrong answers", "rows before
             training", which are perplexities) -> Length.
         sections: per arm, what its method adds to the report.
+        ending: whether these are the results of a whole run.
     """
 
     title: str
     seed: int
     note: str = WORLD_NOTE
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    models: Mapping[str, str] = field(default_factory=dict)
+    prompts: Sequence[str] = ()
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
     comparisons: Sequence[Comparison] = ()
     funnels: Mapping[str, Funnel] = field(default_factory=dict)
@@ -163,6 +178,7 @@ class Results:
     sections: Mapping[str, Sequence[ReportSection]] = field(default_factory=dict)
     examples: Sequence[Example] = ()
     notes: Sequence[str] = ()
+    ending: Ending = FINISHED
 
 
 def to_passage(trace: Trace, part: Part, author: str = "", *, question: str = "") -> Passage:
@@ -215,7 +231,10 @@ def to_json(results: Results) -> dict[str, Any]:
         "title": results.title,
         "note": results.note,
         "seed": results.seed,
+        "ending": results.ending._asdict(),
         "recipe": dict(results.recipe),
+        "models": dict(results.models),
+        "prompts": list(results.prompts),
         "measures": map_values(results.evaluations, measures_to_json),
         "comparisons": [comparison.to_json() for comparison in results.comparisons],
         "funnels": map_values(results.funnels, funnel_to_json),
@@ -289,7 +308,10 @@ def from_json(data: Mapping[str, Any]) -> Results:
         title=data["title"],
         note=data["note"],
         seed=data["seed"],
+        ending=Ending(**data["ending"]),
         recipe=data["recipe"],
+        models=data["models"],
+        prompts=tuple(data["prompts"]),
         evaluations=map_values(data["evaluations"], Evaluation.from_json),
         comparisons=tuple(Comparison.from_json(item) for item in data["comparisons"]),
         funnels=map_values(data["funnels"], funnel_from_json),

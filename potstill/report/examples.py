@@ -21,7 +21,7 @@ def examples_section(results: Results) -> Html | None:
     return _example_card(
         "Training examples",
         hint,
-        [example for example in results.examples if not example.held_out],
+        [example for example in results.examples if example.passage("row")],
         kind="training example",
     )
 
@@ -37,6 +37,17 @@ def held_out_section(results: Results) -> Html | None:
         hint,
         [example for example in results.examples if example.held_out],
         kind="held-out example",
+    )
+
+
+def rejected_section(results: Results) -> Html | None:
+    """Texts that operators dropped, with the reason."""
+    hint = "Some of what was written and not trained on, for each kind of reason; the most frequent first."
+    return _example_card(
+        "Rejected texts",
+        hint,
+        [example for example in results.examples if example.passage("rejected")],
+        kind="rejected text",
     )
 
 
@@ -108,6 +119,7 @@ def passage_heading(passage: Passage, example: Example) -> str:
         "attempt": f"A wrong attempt{writer}",
         "source": f"The right text that it was made from{writer}",
         "row": f"The row that was trained on{writer}",
+        "rejected": f"The rejected text{writer}",
         "before": "Before the training",
         "answer": "After the training",
     }

@@ -13,10 +13,10 @@ from potstill.data.atomic_write import write_text
 from potstill.evaluation.compare import Comparison, standings
 from potstill.evaluation.intervals import Estimate
 from potstill.evaluation.metrics import average, pass_at, step_accuracy
-from potstill.evaluation.results import Results
+from potstill.evaluation.results import Ending, Results
 from potstill.evaluation.table import BASE, find_comparison, format_percent, format_points, table
 from potstill.report.charts import Dot, dot_chart, make_scale
-from potstill.report.examples import examples_section, held_out_section
+from potstill.report.examples import examples_section, held_out_section, rejected_section
 from potstill.report.markup import Html, join_nodes, tag
 from potstill.report.sections import (
     card,
@@ -52,6 +52,7 @@ def render_page(results: Results, *, base: str = BASE) -> str:
         method_sections(results),
         examples_section(results),
         held_out_section(results),
+        rejected_section(results),
         costs_section(results),
         lengths_section(results),
         training_section(results),
@@ -93,8 +94,25 @@ def _page_header(results: Results) -> Html:
         "header",
         tag("div", "Potstill report", class_="brand"),
         tag("h1", results.title),
+        _ending_line(results.ending),
         tag("p", results.note, class_="note") if results.note else None,
         tag("ul", *facts, class_="facts"),
+    )
+
+
+def _ending_line(ending: Ending) -> Html | None:
+    """Says that these are not the results of a whole run, and why; nothing where they are."""
+    if ending.status == "finished":
+        return None
+    sentences = {
+        "running": "This run has not come to its end: it is running, or it was killed.",
+        "stopped": "This run was stopped before its end.",
+        "failed": "This run failed before its end.",
+    }
+    hint = "The same command goes on from here; potstill report writes this page again."
+    message = tag("pre", ending.message, tabindex=0) if ending.message else None
+    return tag(
+        "div", tag("p", tag("b", sentences[ending.status]), f" {hint}"), message, class_="ending"
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from potstill.evaluation.results import Example, Passage, to_passage
 from potstill.evaluation.rows import Evaluation, Row
 from potstill.records import Trace
+from potstill.runs.drops import kind_of_reason
 from potstill.store.store import Store
 
 UNTRAINED = "untrained"  # the name of the student that was not trained, in results and comparisons
@@ -14,6 +15,8 @@ TRAINED_STUDENT = "trained student"
 EXAMPLES_PER_ARM = 6
 SOLVED_PER_ARM = 2  # held-out problems of an arm that it solved
 FAILURES_PER_ARM = 4  # and such that it did not
+REJECTED_PER_REASON = 2  # texts that an arm rejected for reasons of one kind
+REASONS_PER_ARM = 6
 
 
 def example_rows(rows: Iterable[Trace]) -> list[Trace]:
@@ -82,6 +85,32 @@ def row_passages(row: Trace, ancestors: Sequence[Trace], names: Mapping[str, str
         )
     passages.append(to_passage(row, "row", role_of(row, names)))
     return passages
+
+
+def collect_rejected_examples(store: Store, arm: str, names: Mapping[str, str]) -> list[Example]:
+    """Some of the texts that an arm's operators dropped, for each kind of reason.
+
+    Args:
+        store: of the run.
+        arm: whose.
+        names: the roles of model ids.
+    """
+    ids_by_reason: dict[str, list[str]] = {}
+    for drop in store.history.drops(arm):
+        reason = f"{drop.operator} {drop.test}: {kind_of_reason(drop.reason)}"
+        ids_by_reason.setdefault(reason, []).append(drop.id)
+    most_frequent = sorted(ids_by_reason, key=lambda reason: -len(ids_by_reason[reason]))
+    examples: list[Example] = []
+    for reason in most_frequent[:REASONS_PER_ARM]:
+        shown_ids = ids_by_reason[reason][:REJECTED_PER_REASON]
+        for trace in store.history.traces_by_id(shown_ids, arm):
+            passage = to_passage(trace, "rejected", role_of(trace, names))
+            if trace.error:
+                passage = passage._replace(text=trace.text or trace.error)
+            examples.append(
+                Example(trace.question, trace.problem.answer, arm, (passage,), note=reason)
+            )
+    return examples
 
 
 def role_of(trace: Trace, names: Mapping[str, str]) -> str:

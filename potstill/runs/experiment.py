@@ -5,7 +5,6 @@ Everything is found again by content, so the same call on the same folder contin
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,13 +16,13 @@ from typing import NamedTuple
 from potstill.budget import prices
 from potstill.data import files
 from potstill.evaluation.benchmark import Solver
-from potstill.evaluation.results import Results, save
+from potstill.evaluation.results import Results
 from potstill.evaluation.rows import Evaluation
 from potstill.methods.catalogue import find_method, method_entry
 from potstill.methods.roles import fill_roles, role_of
 from potstill.models.model import Model
 from potstill.records import Problem, Progress, Trace, no_progress
-from potstill.runs import manifest, preflight
+from potstill.runs import preflight
 from potstill.runs.driver import drive
 from potstill.runs.examples import UNTRAINED, evaluation_ledger, example_rows, examples_ledger
 from potstill.runs.measure import answer_once, measure_solver
@@ -36,11 +35,9 @@ from potstill.runs.open_folder import (
     refuse_many_processes,
 )
 from potstill.runs.recipe import Arm, Recipe
-from potstill.runs.results import (
-    deciding_settings,
-    gather_results,
-    last_stage_rows,
-)
+from potstill.runs.results import deciding_settings, last_stage_rows
+from potstill.runs.results import describe_run as describe_results
+from potstill.runs.run_journal import Publish, RunJournal, publish_nothing
 from potstill.runs.sources import brings_kinds, load_model, load_problems, pose_all
 from potstill.runs.train import train_stage
 from potstill.traces import ReportSection, plain, using
@@ -72,6 +69,7 @@ def execute(
     threads: int = 0,
     retry_errors: bool = False,
     announce: Announce = announce_nothing,
+    publish: Publish = publish_nothing,
 ) -> Results:
     """Run every arm of a recipe in `out` and write results.json and rows.
 
@@ -83,42 +81,47 @@ def execute(
         threads: CPU threads of local models and training; 0 is one a core. Part of the fingerprint.
         retry_errors: ask again where a recorded generation failed.
         announce: called with a sentence that people should read before anything is asked.
+        publish: called with the results now and then, and at the end of the run, whatever ended it.
     """
     with open_run(
         recipe, out, progress=progress, threads=threads, retry_errors=retry_errors
     ) as run:
         for sentence in preflight.describe_run(recipe, run.problems, run.tests):
             announce(sentence)
-        return run_arms(run, title=title)
+        return run_arms(run, title=title, publish=publish)
 
 
-def run_arms(run: Run, *, title: str = "") -> Results:
-    """Drive, train and measure every arm of an open run; write results.json and rows into its folder."""
+def run_arms(run: Run, *, title: str = "", publish: Publish = publish_nothing) -> Results:
+    """Drive, train and measure every arm of an open run; write results.json and rows into its folder.
+
+    Whatever ends the run, what it did until then is published.
+    """
     recipe, folder = run.recipe, run.folder
-    evaluations: dict[str, Evaluation] = {}
-    student = folder.models.get("student")
-    if student is not None and run.tests:
-        evaluations[UNTRAINED] = measure_untrained(run, student)
-    sections: dict[str, list[ReportSection]] = {}
-    for name, arm in recipe.arms.items():
-        outcome = run_arm(run, name, arm)
-        sections[name] = outcome.sections
-        if outcome.evaluation is not None:
-            evaluations[name] = outcome.evaluation
-
-    results = gather_results(
-        folder.store,
-        recipe,
-        evaluations,
-        title=title or f"Potstill: {', '.join(recipe.arms)}",
-        names={model.id: role_of(key) for key, model in folder.models.items()},
+    title = title or f"Potstill: {', '.join(recipe.arms)}"
+    journal = RunJournal(
+        described=describe_results(recipe, folder.models, run.problems, title=title),
+        store=folder.store,
+        path=folder.path,
+        compare_arm=recipe.compare,
+        publish=publish,
     )
+    with journal.recording_the_end():
+        _measure_and_drive(run, journal)
     unused = preflight.unused_roles(recipe, run.problems, run.tests)
-    notes = [*files.notes(), *folder.budget.notes(), *unused, *results.notes]
-    results = dataclasses.replace(results, notes=notes, sections=sections)
-    save(results, folder.path / "results.json")
-    manifest.finish(folder.path, ["results.json"])
-    return results
+    return journal.finish([*files.notes(), *folder.budget.notes(), *unused])
+
+
+def _measure_and_drive(run: Run, journal: RunJournal) -> None:
+    """Measure the untrained student, then run every arm."""
+    student = run.folder.models.get("student")
+    if student is not None and run.tests:
+        journal.evaluations[UNTRAINED] = measure_untrained(run, student)
+    for name, arm in run.recipe.arms.items():
+        journal.refresh()
+        outcome = run_arm(run, name, arm)
+        journal.sections[name] = outcome.sections
+        if outcome.evaluation is not None:
+            journal.evaluations[name] = outcome.evaluation
 
 
 @contextmanager

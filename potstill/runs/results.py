@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from potstill.errors import PotstillError
 from potstill.evaluation.compare import Comparison, compare
 from potstill.evaluation.results import (
     WORLD_NOTE,
     Cost,
+    Ending,
     Example,
     Funnel,
     FunnelDrop,
@@ -20,38 +23,65 @@ from potstill.evaluation.results import (
     summarize_lengths,
 )
 from potstill.evaluation.rows import Evaluation
+from potstill.methods.catalogue import method_entry
+from potstill.methods.roles import role_of
 from potstill.models import identity
+from potstill.models.model import Model
 from potstill.records import Trace
-from potstill.runs.examples import collect_held_out_examples, collect_training_examples
+from potstill.runs.examples import (
+    collect_held_out_examples,
+    collect_rejected_examples,
+    collect_training_examples,
+)
 from potstill.runs.recipe import Recipe
 from potstill.store.store import Store
+from potstill.traces.learner_prompt import list_templates
 
 _TRACE_ID = re.compile(r"trace-[0-9a-f]{20}")
 
 
-def gather_results(
-    store: Store,
-    recipe: Recipe,
-    evaluations: Mapping[str, Evaluation],
-    *,
-    title: str,
-    names: Mapping[str, str],
+def describe_run(
+    recipe: Recipe, models: Mapping[str, Model], problems: Sequence[Trace], *, title: str
 ) -> Results:
-    """The results of a run whose arms have come to their end.
+    """What is known of a run before anything is asked.
 
     Args:
-        store: of the run.
         recipe: of the run.
-        evaluations: by arm, the untrained student's first.
+        models: by role.
+        problems: to train on, as the learner sees them.
         title: of the report.
-        names: the roles of model ids.
     """
-    arms = list(recipe.arms)
+    return Results(
+        title=title,
+        seed=recipe.seed,
+        note=WORLD_NOTE if recipe.problems.startswith("world:") else "",
+        ending=Ending("running"),
+        recipe=deciding_settings(recipe),
+        models={role: model.id for role, model in models.items()},
+        prompts=list_templates(problems),
+    )
+
+
+def gather_results(
+    described: Results, store: Store, evaluations: Mapping[str, Evaluation]
+) -> Results:
+    """The results with everything that the store holds of the run's arms, as far as these have come.
+
+    Args:
+        described: what `describe_run` said, or the results of an unfinished run.
+        store: of the run.
+        evaluations: by arm, the untrained student's first.
+    """
+    arms = list(described.recipe["arms"])
     rows_by_arm = {arm: last_stage_rows(store, arm) for arm in arms}
     examples: list[Example] = []
     notes: list[str] = []
+    funnels: dict[str, Funnel] = {}
     for arm, rows in rows_by_arm.items():
+        names = names_of_models(described, arm)
+        funnels[arm] = collect_funnel(store, arm, names)
         examples += collect_training_examples(store, arm, rows, names)
+        examples += collect_rejected_examples(store, arm, names)
         note = coverage_note(store, arm, rows, names)
         if note:
             notes.append(note)
@@ -59,20 +89,30 @@ def gather_results(
         if arm in arms:
             examples += collect_held_out_examples(store, evaluation)
     measured_only = [name for name in evaluations if name not in arms]
-    return Results(
-        title=title,
-        seed=recipe.seed,
-        note=WORLD_NOTE if recipe.problems.startswith("world:") else "",
-        recipe=deciding_settings(recipe),
+    return dataclasses.replace(
+        described,
         evaluations=dict(evaluations),
-        comparisons=compare_arms(evaluations, recipe.compare),
-        funnels={arm: collect_funnel(store, arm, names) for arm in arms},
+        funnels=funnels,
         costs={arm: collect_costs(store, arm) for arm in (*measured_only, *arms)},
         training={arm: last_training(store, arm) for arm in arms},
         lengths=collect_lengths(rows_by_arm, evaluations),
-        notes=notes,
+        notes=list(dict.fromkeys([*described.notes, *notes])),
         examples=examples,
     )
+
+
+def names_of_models(described: Results, arm: str) -> dict[str, str]:
+    """The role of each model id in an arm; a model that plays several of the arm's roles has all their names."""
+    method = described.recipe["arms"][arm]["method"]
+    try:
+        roles = {role.name for role in method_entry(method).roles}
+    except PotstillError:  # a method of a file that is no longer there
+        roles = {role_of(key) for key in described.models}
+    names: dict[str, str] = {}
+    for key, model_id in described.models.items():
+        if role_of(key) in roles:
+            names[model_id] = f"{names[model_id]} and {key}" if model_id in names else key
+    return names
 
 
 def deciding_settings(recipe: Recipe) -> dict[str, Any]:
@@ -150,7 +190,7 @@ def coverage_note(store: Store, arm: str, rows: Iterable[Trace], names: Mapping[
     # Of each problem, whether each of the student's own samples was right.
     is_right_by_problem: dict[str, list[bool]] = {}
     for trace in store.history.traces(arm, "sample"):
-        if trace.author and names.get(trace.author.model) == "student":
+        if trace.author and "student" in names.get(trace.author.model, "").split(" and "):
             is_right = trace.verdict.status == "right"
             is_right_by_problem.setdefault(trace.problem.id, []).append(is_right)
     if not is_right_by_problem:

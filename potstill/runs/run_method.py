@@ -22,6 +22,7 @@ from potstill.runs import recipe as recipes
 from potstill.runs.experiment import open_run, run_arms
 from potstill.runs.finished import Run
 from potstill.runs.open_folder import JUDGE
+from potstill.runs.run_journal import Publish, publish_nothing
 from potstill.runs.sources import load_model
 
 
@@ -56,6 +57,7 @@ def run_method(
     out: Path,
     name_model: Callable[[Model], str],
     progress: Progress = no_progress,
+    publish: Publish = publish_nothing,
 ) -> Run:
     """Drive a method, train its student and measure it; the finished run.
 
@@ -68,6 +70,7 @@ def run_method(
         out: the run folder.
         name_model: what people call a model.
         progress: called with (label, done, total).
+        publish: called with the results now and then, and at the end of the run, whatever ended it.
     """
     loaded: dict[str, Model] = {}
     specs: dict[str, str] = {}
@@ -95,7 +98,7 @@ def run_method(
         problems=list(problems),
         tests=list(tests),
     ) as run:
-        run_arms(run)
+        run_arms(run, publish=publish)
     return Run(out)
 
 

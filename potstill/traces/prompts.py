@@ -194,7 +194,8 @@ def _gold_field(name: str) -> Callable[[Trace], str]:
     return read
 
 
-def _lettered_choices(trace: Trace) -> str:
+def lettered_choices(trace: Trace) -> str:
+    """The options of a problem, one a line behind its letter; "" where it has none."""
     lines: list[str] = []
     for index, choice in enumerate(trace.problem.choices):
         lines.append(f"{chr(ord('A') + index)}. {choice}")
@@ -212,7 +213,7 @@ _FIELDS: dict[str, Callable[[Trace], str]] = {
     "answer": _gold_field("answer"),
     "solution": _gold_field("solution"),
     "tests": _gold_field("tests"),
-    "choices": _lettered_choices,
+    "choices": lettered_choices,
     "table": lambda trace: trace.problem.table or "",
     "text": lambda trace: trace.text,
     "prompt": _learner_prompt,

@@ -19,7 +19,6 @@ NOT_YET = {
     "problems-from-standard-input",
     "recorded-gaps-told-first",
     "recorded-missing-drop",
-    "report-after-a-failed-run",
     "run-rows-only",
     "secret-nested-in-extra",
     "server-says-cost-1e300",

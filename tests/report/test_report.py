@@ -27,7 +27,6 @@ from potstill.report.examples import mark_first_error, passage_heading
 from potstill.report.markup import tag
 from potstill.report.page import render_page, write_report
 
-
 VOID = {"meta", "br"}
 HOSTILE = [
     "</script><img src=x onerror=alert(1)>",

@@ -267,7 +267,7 @@ def test_arms_with_the_same_rows_are_the_same_student_trained_once(whole):
 
 def test_examples_name_who_wrote_each_text(whole):
     _, _, results = whole
-    training = [example for example in results.examples if not example.held_out]
+    training = [example for example in results.examples if example.passage("row")]
     parts_by_arm = {}
     for example in training:
         for passage in example.passages:
@@ -283,7 +283,7 @@ def test_examples_name_who_wrote_each_text(whole):
 
 def test_held_out_examples_stand_beside_the_untrained_students_answers(whole):
     _, _, results = whole
-    questions = {trace.question for trace in results.examples if not trace.held_out}
+    questions = {example.question for example in results.examples if not example.held_out}
     held_out = [example for example in results.examples if example.held_out]
     assert {example.arm for example in held_out} <= {"sft", "orion", "rft"} and held_out
     for example in held_out:

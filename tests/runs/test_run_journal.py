@@ -1,0 +1,122 @@
+"""A run has a report after every end: failed, stopped, killed or finished."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from potstill.errors import InputError, PotstillError
+from potstill.evaluation.results import Ending, Results
+from potstill.models.scripted import ScriptedModel
+from potstill.records import Problem, blank
+from potstill.runs import run_journal
+from potstill.runs.experiment import open_run, run_arms
+from potstill.runs.recipe import from_data
+from potstill.runs.run_journal import RESULTS_FILE, load_results
+
+PROBLEMS = [blank(Problem(f"p{n}", f"{n}+{n}?", str(2 * n), "number")) for n in (1, 2, 3)]
+RECIPE = from_data(
+    {
+        "method": "rft",
+        "roles": {"student": "scripted:s", "sampler": "scripted:s"},
+        "problems": "python:problems",
+        "values": {"n": 1},
+    }
+)
+
+
+def run_with(reply: Any, out: Path) -> list[Results]:
+    """Run with a model that answers by a function, and return what was published before the error that ends it."""
+    published: list[Results] = []
+    models = {"student": ScriptedModel({}), "sampler": ScriptedModel(reply)}
+    with open_run(RECIPE, out, models=models, problems=list(PROBLEMS), tests=[]) as run:
+        try:
+            run_arms(run, publish=published.append)
+        except (PotstillError, KeyboardInterrupt):
+            return published
+    raise AssertionError("the run came to its end")
+
+
+def wrong_answer(request: Any) -> str:
+    return "It is \\boxed{100}."
+
+
+def interrupt(request: Any) -> str:
+    raise KeyboardInterrupt
+
+
+def test_a_failed_run_publishes_its_funnel_and_what_was_dropped(tmp_path: Path):
+    first, last = run_with(wrong_answer, tmp_path / "run")
+    assert first.ending == Ending("running") and list(first.prompts) == ["{question}"]
+    assert last.ending.status == "failed" and "without rows" in last.ending.message
+    funnel = last.funnels["rft"]
+    assert ("sample", 3, 3) in [(step.operator, step.taken, step.returned) for step in funnel.steps]
+    assert {(drop.operator, drop.test) for drop in funnel.drops} == {("keep", "right")}
+    assert sum(drop.count for drop in funnel.drops) == 3
+    rejected, *_ = [example for example in last.examples if example.passage("rejected")]
+    assert rejected.note == "keep right: wrong" and "100" in rejected.passages[0].text
+    assert last.costs["rft"]["sampler"].calls == 3
+
+
+def test_what_was_published_last_can_be_read_again(tmp_path: Path):
+    published = run_with(wrong_answer, tmp_path / "run")
+    again = load_results(tmp_path / "run")
+    assert again.funnels == published[-1].funnels and again.ending == published[-1].ending
+    assert not (tmp_path / "run" / RESULTS_FILE).exists()
+
+
+def test_a_stopped_run_says_so(tmp_path: Path):
+    *_, last = run_with(interrupt, tmp_path / "run")
+    assert last.ending == Ending("stopped", "It was stopped from outside.")
+
+
+def test_a_killed_run_is_read_from_its_store(tmp_path: Path):
+    def copy_folder(request: Any) -> str:
+        # What a kill at this moment would leave.
+        shutil.copytree(tmp_path / "run", tmp_path / "killed", dirs_exist_ok=True)
+        raise KeyboardInterrupt
+
+    run_with(copy_folder, tmp_path / "run")
+    killed = load_results(tmp_path / "killed")
+    assert killed.ending == Ending("running")
+    assert killed.funnels["rft"].steps[0].operator == "problems"
+
+
+def test_a_report_that_cannot_be_written_hides_no_error(tmp_path: Path):
+    def refuse(results: Results) -> None:
+        if results.ending.status == "failed":
+            raise OSError("the disk is full")
+
+    models = {"student": ScriptedModel({}), "sampler": ScriptedModel(wrong_answer)}
+    with (
+        open_run(RECIPE, tmp_path / "run", models=models, problems=PROBLEMS, tests=[]) as run,
+        pytest.raises(PotstillError, match="without rows") as caught,
+    ):
+        run_arms(run, publish=refuse)
+    assert "the disk is full" in caught.value.__notes__[0]
+
+
+def test_refreshing_takes_a_small_share_of_the_time(tmp_path: Path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(run_journal.time, "monotonic", lambda: clock[0])
+    published: list[Results] = []
+    models = {"student": ScriptedModel({}), "sampler": ScriptedModel(wrong_answer)}
+    with open_run(RECIPE, tmp_path / "run", models=models, problems=PROBLEMS, tests=[]) as run:
+        described = run_journal.Results("t", 0, recipe={"arms": {}})
+        journal = run_journal.RunJournal(
+            described=described, store=run.folder.store, path=tmp_path / "run"
+        )
+        journal.publish = published.append
+        with journal.recording_the_end():
+            for second in range(100):
+                clock[0] = float(second)
+                journal.refresh()
+    assert 8 <= len(published) <= 11  # at the beginning, then every ten seconds
+
+
+def test_a_folder_without_results_is_refused(tmp_path: Path):
+    with pytest.raises(InputError, match="no results"):
+        load_results(tmp_path)

@@ -5,14 +5,12 @@ Whoever wrote the completion (a server, a vendor's library, an installed package
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from potstill.models.model import MAX_CALL_COST, MAX_CALL_TOKENS, Attempt, Completion
 from potstill.records import NO_TOKENS, Tokens
 
 MAX_CALL_SECONDS = 10**8  # three years
-LOWEST_LOGPROB = -1e30
 
 
 def bound_numbers(completion: Completion) -> Completion:
@@ -21,13 +19,11 @@ def bound_numbers(completion: Completion) -> Completion:
     tokens = _bound_tokens(completion.tokens, ignored)
     cost = _bound_cost(completion.cost, ignored)
     seconds = _bound_seconds(completion.seconds)
-    logprobs = _bound_logprobs(completion.logprobs, ignored)
     tries = tuple(_bound_attempt(attempt, ignored) for attempt in completion.tries)
     return completion._replace(
         tokens=tokens,
         cost=cost,
         seconds=seconds,
-        logprobs=logprobs,
         tries=tries,
         ignored=tuple(ignored),
     )
@@ -62,16 +58,6 @@ def _bound_cost(cost: float | None, ignored: list[str]) -> float | None:
 
 def _bound_seconds(seconds: float) -> float:
     return seconds if _is_number(seconds, MAX_CALL_SECONDS) else 0.0
-
-
-def _bound_logprobs(logprobs: tuple[float, ...], ignored: list[str]) -> tuple[float, ...]:
-    """Log-probabilities, or none of them where one is no number: each belongs to its token."""
-    if all(map(math.isfinite, logprobs)):
-        return logprobs
-    if any(math.isnan(value) or value == math.inf for value in logprobs):
-        ignored.append("logprobs")
-        return ()
-    return tuple(max(value, LOWEST_LOGPROB) for value in logprobs)
 
 
 def _is_number(value: Any, highest: float) -> bool:

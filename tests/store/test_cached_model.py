@@ -303,16 +303,14 @@ class Boastful:
     def write(self, requests: list[Request]) -> list[Completion]:
         self.call_count += 1
         tokens = Tokens(10**30, -7, True, 3)  # type: ignore[arg-type]
-        return [
-            Completion("4", "stop", tokens, "", math.inf, (math.nan,), cost=1e300) for _ in requests
-        ]
+        return [Completion("4", "stop", tokens, "", math.inf, cost=1e300) for _ in requests]
 
 
 def test_numbers_that_can_not_be_right_are_left_out_and_told(store: Store):
     budget = Budget({"": Limit(money=5.0)})
     wrapped = with_cache(Boastful(), store, role="teacher", arm="sft", seed=0, budget=budget)
     [completion] = wrapped.write(ask("a"))
-    assert (completion.text, completion.seconds, completion.logprobs) == ("4", 0.0, ())
+    assert (completion.text, completion.seconds) == ("4", 0.0)
     assert completion.tokens.reasoning == 3 and 0 < completion.tokens.prompt < 10**4
     assert completion.cost is not None and 0 < completion.cost < 0.01
     assert any("can't be right" in note and "cost=1e+300" in note for note in budget.notes())

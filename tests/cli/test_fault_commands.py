@@ -12,7 +12,6 @@ NOT_YET = {
     "card-calls-ids-secrets",
     "csv-with-semicolons",
     "evaluate-retry-errors",
-    "import-of-an-edited-export",
     "key-in-clear-text-told",
     "plan-overlap",
     "plan-recording-with-gaps",
@@ -21,7 +20,6 @@ NOT_YET = {
     "recorded-missing-drop",
     "run-rows-only",
     "secret-nested-in-extra",
-    "server-says-cost-1e300",
     "thought-alone-is-no-answer",
     "train-embedding-too-small",
 }

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from potstill.data.atomic_write import writing
-from potstill.data.trace_json import dump_json, load_json
 from potstill.errors import InputError, StoreError
-from potstill.models.model import Attempt, Completion
-from potstill.records import SCHEME, Tokens, canonical
+from potstill.records import SCHEME, canonical
 from potstill.store.admin import salvage
+from potstill.store.admin.exported_rows import (
+    ExportedRow,
+    format_attempt,
+    format_completion,
+    parse_row,
+)
 from potstill.store.admin.migrations import SCHEMA, is_readable
 from potstill.store.attempts import StoredAttempt
 from potstill.store.completions import StoredCompletion
@@ -20,9 +24,8 @@ from potstill.store.database import DamagedError
 from potstill.store.store import Store
 
 _ROWS_PER_TRANSACTION = 500
+_DIGESTS = "digests"  # in the header: every line has one
 _EXPORT_AGAIN = "export again, then import again: what was taken already is skipped"
-
-_Row: TypeAlias = StoredCompletion | StoredAttempt
 
 
 class ExportCounts(NamedTuple):
@@ -47,21 +50,21 @@ def export_completions(store: Store, path: Path) -> ExportCounts:
     exported = 0
     with writing(path) as file:
         # A file of another version is refused by its first line, not by the first row that happens to differ.
-        header = {"potstill": "completions", "scheme": SCHEME, "schema": SCHEMA}
+        header = {"potstill": "completions", "scheme": SCHEME, "schema": SCHEMA, _DIGESTS: True}
         file.write(_encode_line(canonical(header)))
         for completion in store.completions.iterate_readable():
             if not describe_damage(completion):
-                file.write(_encode_line(_format_completion(completion)))
+                file.write(_encode_line(format_completion(completion)))
                 exported += 1
         for attempt in _readable_attempts(store):
-            file.write(_encode_line(_format_attempt(attempt)))
+            file.write(_encode_line(format_attempt(attempt)))
     # How many there should have been, by the index of keys, which lies on other pages than the rows.
     total = salvage.count_completions(store.database)
     return ExportCounts(exported, lost=None if total is None else total - exported)
 
 
 def import_completions(store: Store, path: Path, *, paid: bool = False) -> ImportCounts:
-    """Take the completions of an export; each must have the key its content gives, and what is here stays as it is.
+    """Take the completions of an export, whose lines must be as they were written; what is here stays as it is.
 
     With `paid` what the exporting store had paid for, attempts too, counts as paid here: it is the same run, rescued.
     """
@@ -106,44 +109,24 @@ def _encode_line(line: str) -> bytes:
     return f"{line}\n".encode("ascii")
 
 
-def _format_completion(stored: StoredCompletion) -> str:
-    fields = ("key", "role", "arm", "model", "sample_index", "created", "tries", "paid")
-    stored = stored.to_current_scheme()
-    row: dict[str, Any] = {field: getattr(stored, field) for field in fields}
-    row["payload"] = json.loads(stored.payload)
-    row["completion"] = stored.completion._asdict()
-    return dump_json(row)
-
-
-def _format_attempt(stored: StoredAttempt) -> str:
-    return dump_json({"attempt": {**stored._asdict(), "attempt": stored.attempt._asdict()}})
-
-
-def _read_rows(path: Path) -> Iterator[_Row]:
+def _read_rows(path: Path) -> Iterator[ExportedRow]:
     with path.open(encoding="ascii", errors="surrogateescape") as file:
-        _check_header(path, file.readline())
+        header = _read_header(path, file.readline())
+        has_digests = bool(header.get(_DIGESTS))
         for number, line in enumerate(file, start=2):
             try:
-                row = _parse_row(line)
-                changed_key = ""
-                if isinstance(row, StoredCompletion) and row.recompute_key() != row.key:
-                    changed_key = row.recompute_key()
-            except (ValueError, KeyError, TypeError) as error:
+                row = parse_row(line, scheme=str(header["scheme"]), has_digests=has_digests)
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise InputError(
-                    f"{path}, line {number} is not a completion: {type(error).__name__}: {error}",
-                    expected="a line that potstill cache export wrote",
+                    f"{path}, line {number} is no line of an export: {type(error).__name__}: {error}",
+                    expected="a line as potstill cache export wrote it",
                     fix=_EXPORT_AGAIN,
                 ) from error
-            if changed_key:
-                raise InputError(
-                    f"{path}, line {number} was changed: its content has the key {changed_key}, not {row.key}",
-                    expected="a line that potstill cache export wrote",
-                    fix=_EXPORT_AGAIN,
-                )
             yield row
 
 
-def _check_header(path: Path, line: str) -> None:
+def _read_header(path: Path, line: str) -> dict[str, Any]:
+    """The first line of an export; refuses one of another version."""
     try:
         header = json.loads(line)
         kind, scheme, schema = header["potstill"], header["scheme"], header["schema"]
@@ -159,49 +142,11 @@ def _check_header(path: Path, line: str) -> None:
             expected=f"completions of scheme {SCHEME}, schema {SCHEMA}",
             fix="export with this version of potstill",
         )
+    return dict(header)
 
 
-def _parse_row(line: str) -> _Row:
-    row = load_json(line)
-    if "attempt" in row:
-        return _parse_attempt(row["attempt"])
-    return StoredCompletion(
-        key=row["key"],
-        role=row["role"],
-        arm=row["arm"],
-        model=row["model"],
-        payload=canonical(row["payload"]),
-        sample_index=row["sample_index"],
-        completion=_parse_completion(row["completion"]),
-        created=row["created"],
-        # Exports of schema 1 have neither.
-        tries=int(row.get("tries", 0)),
-        paid=bool(row.get("paid", True)),
-    )
-
-
-def _parse_attempt(row: Mapping[str, Any]) -> StoredAttempt:
-    fields = row["attempt"]
-    attempt = Attempt(**{**fields, "tokens": Tokens(*fields["tokens"])})
-    return StoredAttempt(**{**row, "attempt": attempt})
-
-
-def _parse_completion(row: Mapping[str, Any]) -> Completion:
-    fields = {name: value for name, value in row.items() if name != "tries"}
-    fields["tokens"] = Tokens(*(int(count) for count in row["tokens"]))
-    fields["seconds"] = float(row["seconds"])
-    fields["logprobs"] = tuple(float(number) for number in row.get("logprobs", ()))
-    if row.get("cost") is not None:
-        fields["cost"] = float(row["cost"])
-    completion = Completion(**fields)
-    texts = (row["text"], row["finish_reason"], row["error"], completion.served)
-    if not all(isinstance(text, str) for text in texts):
-        raise TypeError("text, finish, error and served must be strings")
-    return completion
-
-
-def _split_rows(rows: Iterator[_Row], size: int) -> Iterator[Sequence[_Row]]:
-    part: list[_Row] = []
+def _split_rows(rows: Iterator[ExportedRow], size: int) -> Iterator[Sequence[ExportedRow]]:
+    part: list[ExportedRow] = []
     for row in rows:
         part.append(row)
         if len(part) == size:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from store_fakes import Plain, ask
 
 from potstill.errors import InputError, StoreError
-from potstill.records import Message, Problem, Trace, blank
+from potstill.records import Message, Problem, Trace, blank, digest
 from potstill.store import Store, with_cache
 from potstill.store.admin.maintain import GcResult, check_store, collect_garbage, store_stats
 from potstill.store.admin.transfer import ImportCounts, export_completions, import_completions
@@ -126,16 +127,70 @@ def test_export_and_import(store: Store, tmp_path: Path):
         assert (out[1].error, out[2].text[:2]) == ("time-out", "c\ud800")
 
 
+def rewritten(line: str, *, has_digest: bool = False, **values: Any) -> str:
+    """A line of an export with other values, by hand: without a digest, or with a right one."""
+    row = json.loads(line)
+    del row["digest"]
+    for name, value in values.items():
+        part = row["completion"] if name in row["completion"] else row
+        part[name] = value
+    if has_digest:
+        row["digest"] = digest("export", row)
+    return json.dumps(row)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"finish_reason": 3},
+        {"finish_reason": "finished"},
+        {"text": None},
+        {"error": ["x"]},
+        {"tokens": [1, 2, 3]},
+        {"tokens": [1, -2, 3, 4]},
+        {"tokens": [1, 2.5, 3, 4]},
+        {"tokens": [10**30, 2, 3, 4]},
+        {"cost": -1.0},
+        {"cost": 1e300},
+        {"cost": "free"},
+        {"seconds": -1},
+        {"logprobs": ["x"]},
+        {"sample_index": 7},
+        {"sample_index": True},
+        {"created": "now"},
+        {"paid": 1},
+        {"role": 4},
+        {"payload": []},
+        {"colour": "red", "completion": {}},
+    ],
+    ids=str,
+)
+def test_values_that_no_export_holds_are_refused(
+    store: Store, tmp_path: Path, values: dict[str, Any]
+):
+    path = tmp_path / "cache.jsonl"
+    export_completions(store, path)
+    header, line, *_ = path.read_text().splitlines()
+    path.write_text(f"{header}\n{rewritten(line, has_digest=True, **values)}\n")
+    with (
+        Store.open(tmp_path / "other") as other,
+        pytest.raises(InputError, match="line 2 is no line of an export"),
+    ):
+        import_completions(other, path)
+
+
 def test_bad_imports(store: Store, tmp_path: Path):
     path = tmp_path / "cache.jsonl"
     export_completions(store, path)
     lines = path.read_text().splitlines()
     with Store.open(tmp_path / "other") as other:
         for bad in (
-            lines[1].replace('"prompt":"a"', '"prompt":"A"'),
+            lines[1].replace('"prompt": "a"', '"prompt": "A"'),
+            lines[1].replace('"text": "', '"text": "Changed. '),
+            lines[1].replace('"cost": null', '"cost": 0.0'),
+            rewritten(lines[1]),
             lines[1][:-10],
             "[]",
-            lines[1].replace('"finish_reason":"stop"', '"finish_reason":3'),
         ):
             assert bad != lines[1]
             path.write_text("\n".join([lines[0], lines[2], bad]) + "\n")

@@ -25,9 +25,9 @@ from potstill.cli import options, show
 from potstill.cli.progress import show_progress
 from potstill.data import files
 from potstill.errors import ConfigError
-from potstill.evaluation.metrics import check_ks
+from potstill.evaluation.metrics import check_ks, usage_per_answer
 from potstill.evaluation.rows import Evaluation
-from potstill.evaluation.table import quality_notes
+from potstill.evaluation.table import quality_notes, usage_table
 from potstill.models.model import Model, Sampling
 from potstill.records import Trace
 from potstill.runs.recipe import EvaluationSettings
@@ -144,6 +144,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         show.print_json(summarise(evaluation, args.k) | {"notes": notes, "out": out})
         return
     show.print_arms([table_row(evaluation, args.k)])
+    show.print_table(usage_table([evaluation]))
     for note in notes:
         show.print_line(note)
     if args.out:
@@ -245,5 +246,6 @@ def summarise(evaluation: Evaluation, ks: Sequence[int] = ()) -> dict[str, Any]:
         "name": evaluation.name,
         "measures": measured,
         "statuses": evaluation.statuses(),
+        "per_answer": {role: u._asdict() for role, u in usage_per_answer(evaluation).items()},
         "fingerprint": {"task": dict(fingerprint.task), "run": dict(fingerprint.run)},
     }

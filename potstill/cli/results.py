@@ -15,8 +15,9 @@ from potstill.cli import show
 from potstill.cli.progress import format_duration
 from potstill.errors import BudgetSpent, PotstillError, StoreError
 from potstill.evaluation.compare import standings
+from potstill.evaluation.metrics import usage_per_answer
 from potstill.evaluation.results import FunnelDrop, Results, sections_by_arm_to_json
-from potstill.evaluation.table import format_count, format_usd, quality_notes, table
+from potstill.evaluation.table import format_count, format_usd, quality_notes, table, usage_table
 from potstill.report import page
 from potstill.runs.run_journal import Publish
 from potstill.store import Store, database
@@ -90,6 +91,7 @@ def print_results(
         show.print_json(_to_json(results, out, row_files, seconds))
         return
     show.print_arms(table(results))
+    show.print_table(usage_table(results.evaluations.values()))
     if funnels or not results.evaluations:
         _print_funnels(results)
     _print_costs(results)
@@ -114,6 +116,10 @@ def _to_json(
             "steps": [step._asdict() for step in funnel.steps],
             "drops": [_drop_to_json(drop) for drop in funnel.drops],
         }
+    per_answer = {}
+    for arm, evaluation in results.evaluations.items():
+        usage = usage_per_answer(evaluation)
+        per_answer[arm] = {role: used._asdict() for role, used in usage.items()}
     costs = {}
     for arm, roles in results.costs.items():
         costs[arm] = {role: cost._asdict() for role, cost in roles.items()}
@@ -128,6 +134,7 @@ def _to_json(
         "funnels": funnels,
         "training": dict(results.training),
         "costs": costs,
+        "per_answer": per_answer,
         "sections": sections_by_arm_to_json(results),
         "notes": result_notes(results),
         "note": results.note,

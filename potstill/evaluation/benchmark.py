@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import platform
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from typing import TypeAlias
 
@@ -18,6 +18,7 @@ from potstill.models.phase import in_phase
 from potstill.records import Problem, Trace, blank, canonical, digest
 from potstill.traces import answer_classes, using, verify
 from potstill.traces.session import current_session
+from potstill.traces.usage import Usage, UsageMeter
 from potstill.traces.verification import verifier_version
 
 Solver: TypeAlias = Callable[..., list[Trace]]
@@ -54,9 +55,14 @@ def evaluate(
     check_problems(traces)
     # The session's seed is that of every request; a store of another seed refuses to answer.
     # And its phase is a measurement, whoever the solver asks: an answer that was cut stays one.
+    # What judges the answers is no part of what they cost.
+    meter = UsageMeter()
     session = dataclasses.replace(current_session(), seed=seed)
-    with using(session), in_phase("evaluation"):
-        answers = verify(solver(list(traces), n=n, **dict(sampling.changed())))
+    with in_phase("evaluation"):
+        with using(dataclasses.replace(session, usage=meter)):
+            answers = solver(list(traces), n=n, **dict(sampling.changed()))
+        with using(session):
+            answers = verify(answers)
     check_answers(traces, answers, n)
     check_judged(answers)
 
@@ -64,7 +70,7 @@ def evaluate(
     models = sorted({trace.author.model for trace in answers if trace.author is not None})
     task = describe_task(traces, n, sampling)
     fingerprint = Fingerprint(task, describe_run(solver, models, seed, threads))
-    return Evaluation(name, collect_rows(traces, answers), fingerprint)
+    return Evaluation(name, collect_rows(traces, answers, meter.by_problem()), fingerprint)
 
 
 def check_problems(problems: Sequence[Trace]) -> None:
@@ -111,8 +117,12 @@ def check_judged(answers: Sequence[Trace]) -> None:
         )
 
 
-def collect_rows(problems: Sequence[Trace], answers: Sequence[Trace]) -> tuple[Row, ...]:
-    """One row a problem, in the order of the problems."""
+def collect_rows(
+    problems: Sequence[Trace],
+    answers: Sequence[Trace],
+    usage: Mapping[str, Mapping[str, Usage]],
+) -> tuple[Row, ...]:
+    """One row a problem, in the order of the problems; `usage` is by problem and role."""
     # A solver may return its answers in any order.
     answers_by_problem: dict[str, list[Trace]] = {trace.problem.id: [] for trace in problems}
     ballots_by_problem: dict[str, list[int | None]] = {trace.problem.id: [] for trace in problems}
@@ -121,7 +131,8 @@ def collect_rows(problems: Sequence[Trace], answers: Sequence[Trace]) -> tuple[R
         ballots_by_problem[trace.problem.id].append(ballot)
     rows: list[Row] = []
     for problem_id, traces in answers_by_problem.items():
-        rows.append(Row(problem_id, tuple(judge_answers(traces, ballots_by_problem[problem_id]))))
+        judged = tuple(judge_answers(traces, ballots_by_problem[problem_id]))
+        rows.append(Row(problem_id, judged, usage.get(problem_id, {})))
     return tuple(rows)
 
 

@@ -13,6 +13,7 @@ from fractions import Fraction
 from potstill.errors import ConfigError
 from potstill.evaluation.intervals import Estimate, mean_interval, share_interval
 from potstill.evaluation.rows import Evaluation, Row
+from potstill.traces.usage import Usage
 
 
 def average(evaluation: Evaluation) -> Estimate:
@@ -52,13 +53,28 @@ def step_accuracy(evaluation: Evaluation) -> Estimate | None:
 
 
 def mean_tokens(evaluation: Evaluation) -> Estimate:
-    """Mean completion tokens an answer, over answers that did not fail."""
+    """Mean completion tokens that an answer took, over answers that did not fail; all calls of the solver count."""
     means: list[float] = []
     for row in evaluation.rows:
         finished = row.n - row.count("error")
         if finished:
             means.append(row.tokens / finished)
     return mean_interval(means) if means else Estimate(0.0, 0.0, 0.0)
+
+
+def usage_per_answer(evaluation: Evaluation) -> dict[str, Usage]:
+    """By role, what an answer that did not fail took in the mean: calls, tokens, and money in USD."""
+    totals: dict[str, list[float]] = {}
+    finished = 0
+    for row in evaluation.rows:
+        finished += row.n - row.count("error")
+        for role, used in row.usage.items():
+            role_totals = totals.get(role, [0.0] * len(used))
+            totals[role] = [total + value for total, value in zip(role_totals, used, strict=True)]
+    usage: dict[str, Usage] = {}
+    for role, role_totals in totals.items():
+        usage[role] = Usage(*(total / max(1, finished) for total in role_totals))
+    return usage
 
 
 def status_share(evaluation: Evaluation, status: str) -> float:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any, NamedTuple
 
 from potstill.records import digest
+from potstill.traces.usage import Usage
 
 
 class Answer(NamedTuple):
@@ -18,7 +19,7 @@ class Answer(NamedTuple):
         status: "right", "wrong", "unparsed", "unjudged", or "error" where the generation failed.
         answer: what the verifier read; None where it read nothing.
         steps: right answer *and* every step right; None where the problem's kind has no step verifier.
-        tokens: completion tokens of the last writer.
+        tokens: completion tokens of its text; what the whole solver asked for it is in the row's `usage`.
         cut: whether the length limit ended it.
         group: which parent it descends from, counted within the problem; for nested solve@(M,T).
         ballot: which class of equal answers it votes for, counted within the problem; None where it has no answer, and
@@ -36,10 +37,15 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """All answers to one problem, in the order of their sample indices; the cluster of every interval."""
+    """All answers to one problem, in the order of their sample indices; the cluster of every interval.
+
+    Args:
+        usage: by role, what the solver asked for all of these answers, drafts and votes that nobody sees included.
+    """
 
     problem: str
     answers: tuple[Answer, ...]
+    usage: Mapping[str, Usage] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -59,8 +65,11 @@ class Row:
 
     @property
     def tokens(self) -> int:
-        """Completion tokens of all answers."""
-        return sum(answer.tokens for answer in self.answers)
+        """Completion tokens of all that the solver asked for these answers."""
+        if not self.usage:
+            # An evaluation that was made without the solver: what stands in the answers is all that is known.
+            return sum(answer.tokens for answer in self.answers)
+        return round(sum(used.completion_tokens for used in self.usage.values()))
 
     def count(self, status: str) -> int:
         """How many answers have a status."""
@@ -71,7 +80,14 @@ class Row:
         columns: dict[str, list[Any]] = {}
         for name in Answer._fields:
             columns[name] = [getattr(answer, name) for answer in self.answers]
-        return {"problem": self.problem, "n": self.n, "right": self.right, "draws": columns}
+        usage = {role: used._asdict() for role, used in self.usage.items()}
+        return {
+            "problem": self.problem,
+            "n": self.n,
+            "right": self.right,
+            "draws": columns,
+            "usage": usage,
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Row:
@@ -81,7 +97,8 @@ class Row:
             default = [Answer._field_defaults.get(name)] * data["n"]
             columns.append(data["draws"].get(name, default))
         answers = tuple(Answer(*values) for values in zip(*columns, strict=True))
-        return cls(data["problem"], answers)
+        usage = {role: Usage(**used) for role, used in data.get("usage", {}).items()}
+        return cls(data["problem"], answers, usage)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from potstill.evaluation.metrics import (
     pass_at,
     status_share,
     step_accuracy,
+    usage_per_answer,
 )
 from potstill.evaluation.results import Cost, Results
 from potstill.evaluation.rows import Evaluation
@@ -77,6 +78,24 @@ def format_arm(
         "verdict": verdict,
         "cost": format_costs(results.costs.get(name, {})),
     }
+
+
+def usage_table(evaluations: Iterable[Evaluation]) -> list[dict[str, str]]:
+    """One row an arm and role: what an answer took of it, in calls, tokens and money."""
+    rows: list[dict[str, str]] = []
+    for evaluation in evaluations:
+        for role, used in usage_per_answer(evaluation).items():
+            rows.append(
+                {
+                    "arm": evaluation.name,
+                    "an answer takes of": role,
+                    "calls": f"{used.calls:.3g}",
+                    "prompt tokens": f"{used.prompt_tokens:,.0f}",
+                    "completion tokens": f"{used.completion_tokens:,.0f}",
+                    "cost": format_usd(used.cost) if used.cost else NONE,
+                }
+            )
+    return rows
 
 
 def quality_notes(evaluations: Iterable[Evaluation]) -> list[str]:

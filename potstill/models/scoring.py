@@ -56,11 +56,18 @@ def scored_completion(
 
 @runtime_checkable
 class CountedScores(Scored, Protocol):
-    """A local model that says how many tokens it read for its scores."""
+    """A model that says how many tokens it read for its scores, and what they cost."""
 
     def score(self, requests: Sequence[Request]) -> list[Completion]:
         """One answer a request to score, in order."""
         ...
+
+
+def score_pairs(model: Scored, pairs: Sequence[tuple[Prompt, str]]) -> list[Completion]:
+    """One answer a (prompt, text) pair, with what it used as far as the model says."""
+    if isinstance(model, CountedScores):
+        return model.score([scoring_request(prompt, text) for prompt, text in pairs])
+    return [scored_completion(logprobs) for logprobs in model.likelihood(pairs)]
 
 
 @runtime_checkable

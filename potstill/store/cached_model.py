@@ -334,11 +334,13 @@ class _ScoredCachedModel(CachedModel):
         """Natural-log probabilities of each completion token, one list a pair; empty where there is none."""
         # An empty text has no token: nobody is asked.
         requests = [scoring_request(prompt, text) for prompt, text in pairs if text]
-        answers = iter(self._score(requests) if requests else [])
+        answers = iter(self.score(requests))
         return [list(next(answers).logprobs) if text else [] for _, text in pairs]
 
-    def _score(self, requests: Sequence[Request]) -> list[Completion]:
+    def score(self, requests: Sequence[Request]) -> list[Completion]:
         """One answer a request to score; stored, counted and paid for as completions are."""
+        if not requests:
+            return []
         if not isinstance(self.inner, StreamedScores):
             return self._write_batched(requests)
         answers: dict[int, Completion] = {}

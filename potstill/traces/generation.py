@@ -55,6 +55,7 @@ def sample(
         jobs.append((rendered.prompt, beginning + prefix))
     sampling = requests.make_sampling("sample", settings)
     answers = requests.request_completions(model, jobs, sampling, n=n, sample_index=sample_index)
+    requests.record_usage(model, healthy, answers)
 
     # A trace of each completion; those of one parent are a family.
     families: list[list[Trace]] = []
@@ -116,6 +117,7 @@ def rewrite(
     jobs = [(rendered.prompt, "") for rendered in rendered_prompts]
     sampling = requests.make_sampling("rewrite", settings)
     answers = requests.request_completions(model, jobs, sampling, n=n, sample_index=sample_index)
+    requests.record_usage(model, healthy, answers)
 
     families: list[list[Trace]] = []
     for trace, rendered, samples in zip(healthy, rendered_prompts, answers, strict=True):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from potstill.errors import ConfigError
 from potstill.models.model import Completion, Model
@@ -18,6 +18,7 @@ from potstill.verifiers.rubric import Choice, Scale
 
 # A judge's sampling settings where the caller gives none.
 SETTINGS: Mapping[str, Any] = {"temperature": 0.0, "max_new_tokens": 1024}
+Question: TypeAlias = tuple[Trace, Prompt]  # what a judge is asked, and about which trace
 _SHOWN_ANSWER = 200  # characters; a longer answer is left out of its verdict
 
 
@@ -76,11 +77,12 @@ def _grade(
 ) -> list[Score]:
     # Only answers that can be shown are asked about; replies come back in their order.
     judgeable = [not rubrics.unfit_reason(trace.text) for trace in traces]
-    prompts: list[Prompt] = []
+    questions: list[Question] = []
     for trace, is_judgeable in zip(traces, judgeable, strict=True):
         if is_judgeable:
-            prompts.append(rubrics.grading_prompt(trace.problem, trace.text, rubric, scale))
-    replies = iter(_ask_judge(model, prompts, settings))
+            prompt = rubrics.grading_prompt(trace.problem, trace.text, rubric, scale)
+            questions.append((trace, prompt))
+    replies = iter(_ask_judge(model, questions, settings))
     parse: Callable[[str], float | None] = _parse_verdict
     if scale:
         parse = partial(rubrics.parse_score, scale=scale)
@@ -119,11 +121,11 @@ def judge_answers(
     # As in `_grade`: an answer that can't be shown is unparsed, and costs no call.
     version = judge_version(model)
     unfit_reasons = [rubrics.unfit_reason(trace.text) for trace in traces]
-    prompts: list[Prompt] = []
+    questions: list[Question] = []
     for trace, unfit_reason in zip(traces, unfit_reasons, strict=True):
         if not unfit_reason:
-            prompts.append(rubrics.grading_prompt(trace.problem, trace.text, rubric))
-    replies = iter(_ask_judge(model, prompts, settings))
+            questions.append((trace, rubrics.grading_prompt(trace.problem, trace.text, rubric)))
+    replies = iter(_ask_judge(model, questions, settings))
     verdicts: list[Verdict] = []
     for trace, unfit_reason in zip(traces, unfit_reasons, strict=True):
         if unfit_reason:
@@ -180,14 +182,13 @@ def prefer(
             )
     # Two prompts a pair, one for each order.
     judgeable = [_can_be_shown(one) and _can_be_shown(other) for one, other in pairs]
-    prompts: list[Prompt] = []
+    questions: list[Question] = []
     for (one, other), is_judgeable in zip(pairs, judgeable, strict=True):
         if is_judgeable:
             for first, second in ((one, other), (other, one)):
-                prompts.append(
-                    rubrics.comparison_prompt(one.problem, first.text, second.text, rubric)
-                )
-    replies = iter(_ask_judge(model, prompts, settings))
+                prompt = rubrics.comparison_prompt(one.problem, first.text, second.text, rubric)
+                questions.append((one, prompt))
+    replies = iter(_ask_judge(model, questions, settings))
     preferences: list[Preference] = []
     for (one, other), is_judgeable in zip(pairs, judgeable, strict=True):
         if is_judgeable:
@@ -253,18 +254,22 @@ def bias(preferences: Sequence[Preference]) -> dict[str, float | int | None]:
 
 
 def _ask_judge(
-    model: Model, prompts: Sequence[Prompt], settings: Mapping[str, Any]
+    model: Model, questions: Sequence[Question], settings: Mapping[str, Any]
 ) -> list[Completion]:
     """Return a reply to each prompt; equal prompts are asked once, so that a repetition can't be judged otherwise."""
     # A judge at temperature 0 may still answer twice in two ways.
-    distinct = list(dict.fromkeys(prompts))
+    trace_of_prompt: dict[Prompt, Trace] = {}
+    for trace, prompt in questions:
+        trace_of_prompt.setdefault(prompt, trace)
+    distinct = list(trace_of_prompt)
     sampling = requests.make_sampling("judge", {**SETTINGS, **settings})
     jobs = [(prompt, "") for prompt in distinct]
     answers = requests.request_completions(model, jobs, sampling)
+    requests.record_usage(model, list(trace_of_prompt.values()), answers)
     replies: dict[Prompt, Completion] = {}
     for prompt, [(_, completion)] in zip(distinct, answers, strict=True):
         replies[prompt] = completion
-    return [replies[prompt] for prompt in prompts]
+    return [replies[prompt] for _, prompt in questions]
 
 
 def _share(part: int, whole: int) -> float | None:

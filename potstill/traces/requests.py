@@ -10,6 +10,7 @@ from typing import Any
 from potstill.errors import ConfigError, ModelError
 from potstill.models.model import Completion, Model, Request, Sampling
 from potstill.records import Author, Prompt, Trace, digest
+from potstill.traces import session
 from potstill.traces.prompts import RenderedPrompt
 from potstill.traces.session import current_session
 
@@ -96,6 +97,19 @@ def request_completions(
         )
     answers = list(zip(requests, _write_all(model, requests), strict=True))
     return [answers[start : start + n] for start in range(0, len(answers), n)]
+
+
+def record_usage(
+    model: Model, traces: Sequence[Trace], answers: Sequence[Sequence[Answer]]
+) -> None:
+    """Count the completions that a model was asked for of each trace, for whoever measures what a solver takes."""
+    problem_ids: list[str] = []
+    completions: list[Completion] = []
+    for trace, samples in zip(traces, answers, strict=True):
+        for _, completion in samples:
+            problem_ids.append(trace.problem.id)
+            completions.append(completion)
+    session.record_usage(model, problem_ids, completions)
 
 
 def request_seed(model: Model) -> int:

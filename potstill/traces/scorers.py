@@ -9,8 +9,9 @@ from typing import Any, TypeAlias
 
 from potstill.errors import ModelError
 from potstill.models.model import Model, Sampling, Scored
+from potstill.models.scoring import score_pairs
 from potstill.records import Prompt, Trace
-from potstill.traces import prompts, requests
+from potstill.traces import prompts, requests, session
 from potstill.traces.keys import Key, problem
 from potstill.traces.prompts import Context, Template
 from potstill.traces.scores import Score, Scorer
@@ -88,12 +89,18 @@ def _nll(
         )
     pairs = [of(trace) for trace in traces]
     # An empty text has no tokens, and so no mean. A part at a time: only the means of all of them fit in memory.
-    distinct = [pair for pair in dict.fromkeys(pairs) if pair[1]]
+    problem_ids: dict[PromptAndText, str] = {}
+    for pair, trace in zip(pairs, traces, strict=True):
+        if pair[1]:
+            problem_ids.setdefault(pair, trace.problem.id)
+    distinct = list(problem_ids)
     means: dict[PromptAndText, float | None] = {}
     for start in range(0, len(distinct), PAIRS_AT_ONCE):
         part = distinct[start : start + PAIRS_AT_ONCE]
-        for pair, logprobs in zip(part, model.likelihood(part), strict=True):
-            means[pair] = _mean_nll(logprobs)
+        answers = score_pairs(model, part)
+        session.record_usage(model, [problem_ids[pair] for pair in part], answers)
+        for pair, answer in zip(part, answers, strict=True):
+            means[pair] = _mean_nll(answer.logprobs)
     return [means.get(pair) for pair in pairs]
 
 
@@ -152,6 +159,7 @@ def _ask(
     rendered_prompts = prompts.render_prompts(prompt, traces, context, by)
     jobs = [(rendered.prompt, "") for rendered in rendered_prompts]
     answers = requests.request_completions(model, jobs, sampling, sample_index=sample_index)
+    requests.record_usage(model, traces, answers)
     scores: list[Score] = []
     for [(_, completion)] in answers:
         if completion.error:

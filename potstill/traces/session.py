@@ -9,8 +9,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from potstill.models.model import Model
+from potstill.models.model import Completion, Model
 from potstill.records import Trace, canonical
+from potstill.traces.usage import UsageMeter
 
 
 class Drop(NamedTuple):
@@ -94,6 +95,7 @@ class Session:
             and one that differs is refused.
         sections: takes what a method adds to the report.
         drop_counts: counts what operators drop, for whoever drives the method.
+        usage: counts what models are asked for each problem, for whoever measures.
     """
 
     ledger: Ledger | None = None
@@ -103,6 +105,7 @@ class Session:
     seed: int | None = None
     sections: Callable[[ReportSection], None] | None = None
     drop_counts: DropCounts | None = None
+    usage: UsageMeter | None = None
 
 
 # Context variables, so that two runs in one process do not meet and worker threads inherit them.
@@ -123,6 +126,13 @@ def using(session: Session) -> Iterator[Session]:
         yield session
     finally:
         _SESSION.reset(token)
+
+
+def record_usage(model: Model, problem_ids: Sequence[str], answers: Sequence[Completion]) -> None:
+    """Count what a model was asked, each answer for the problem at its place."""
+    usage = current_session().usage
+    if usage is not None:
+        usage.add(model, problem_ids, answers)
 
 
 def record_traces(traces: Sequence[Trace]) -> None:

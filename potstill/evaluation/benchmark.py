@@ -8,6 +8,7 @@ import platform
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
+from types import MappingProxyType
 from typing import TypeAlias
 
 from potstill import verifiers
@@ -120,7 +121,7 @@ def check_judged(answers: Sequence[Trace]) -> None:
 def collect_rows(
     problems: Sequence[Trace],
     answers: Sequence[Trace],
-    usage: Mapping[str, Mapping[str, Usage]],
+    usage: Mapping[str, Mapping[str, Usage]] = MappingProxyType({}),
 ) -> tuple[Row, ...]:
     """One row a problem, in the order of the problems; `usage` is by problem and role."""
     # A solver may return its answers in any order.

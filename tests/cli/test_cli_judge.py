@@ -187,13 +187,13 @@ def test_bad_rows_of_answers_are_left_out_where_that_is_asked(
 def test_an_evaluation_keeps_to_a_budget(tmp_path: Path, potstill) -> None:
     problems, told = save(tmp_path / "p.jsonl", PROBLEMS), tmp_path / "m.json"  # type: ignore[arg-type]
     told.write_text(json.dumps([{"pattern": "", "answers": ["1", "2", "3"]}]), "utf-8")
-    words = ["evaluate", "--problems", problems, "--model", f"scripted:{told}", "--quiet", "--json"]
+    words = ["evaluate", "--problems", problems, "--model", f"scripted:{told}", "--quiet"]
     assert "--out FILE.json" in potstill(*words, "--budget", "1Mtok").err
-    whole = potstill(*words, "--out", tmp_path / "whole.json").json
+    whole = potstill(*words, "--json", "--out", tmp_path / "whole.json").json
     words += ["--out", tmp_path / "e.json"]
     stopped = potstill(*words, "--budget", "evaluation=10tok")
     assert stopped.code == 2 and "the budget of the evaluation is spent" in stopped.err
     assert not (tmp_path / "e.json").exists()
-    done = potstill(*shlex.split(stopped.err.split("to go on: ")[1])[1:])
+    done = potstill(*shlex.split(stopped.err.split("to go on: ")[1])[1:], "--json")
     assert done.code == 0, done.err
     assert done.json["measures"] == whole["measures"]

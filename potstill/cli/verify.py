@@ -160,13 +160,13 @@ def _verify_problems(args: argparse.Namespace) -> None:
     )
     recorded = RecordedAnswers([])
     with show_progress(args.quiet) as progress:
-        failing = verify_answers.find_failing_gold(loaded, progress)
+        gold = verify_answers.summarise_gold(verify_answers.judge_gold(loaded, progress))
         if args.answers:
             recorded = read_answers(args.answers, loaded, mapping)
         judged = verify_answers.judge_recorded(recorded.answers, progress)
     report: dict[str, Any] = {
         "problems": problems.describe(loaded),
-        "gold": verify_answers.summarise_gold(loaded, failing),
+        "gold": gold,
         "bad": [item._asdict() for item in files.skipped()],
     }
     if args.answers:
@@ -181,8 +181,8 @@ def _verify_problems(args: argparse.Namespace) -> None:
         _print_problems(report)
         if args.answers:
             _print_answers(report)
-    if failing:
-        parts = verifiers.failed_gold(len(failing), loaded, args.problems)
+    if gold["failing"]:
+        parts = verifiers.failed_gold(len(gold["failing"]), loaded, args.problems)
         raise InputError(**parts)
 
 
@@ -209,6 +209,12 @@ def _print_problems(report: Mapping[str, Any]) -> None:
         show.print_line(f"questions that were there before: {description['repeated_questions']:,}")
     failing = [shorten_cells(line) for line in gold["failing"][:MAX_LINES]]
     show.print_table(failing, title="gold answers that fail")
+    if gold["without_rows"]:
+        shown = ", ".join(gold["without_rows"][:5])
+        show.print_line(
+            f"gold queries that return nothing: {len(gold['without_rows']):,} ({shown}); "
+            "there only a query without rows, of the same column names, is right"
+        )
     show.print_bad_rows(report["bad"])
     if description["unread"]:
         show.print_line(f"columns not read: {', '.join(description['unread'])}")

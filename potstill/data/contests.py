@@ -21,7 +21,17 @@ from potstill.records import canonical
 APPS_COLUMNS = {"question", "input_output"}
 LIVECODE_COLUMNS = {"question_content", "public_test_cases"}
 
+TOLERANCE = 1e-6
+"""How far printed numbers with a point may lie from the expected ones, relative or absolute.
+
+Departure: APPS takes numpy's `allclose` (1e-5), LiveCodeBench compares decimals exactly; contests themselves say 1e-6.
+"""
+
 _MAX_UNPACKED_BYTES = 512 << 20  # of hidden tests
+_DIGITS_AT_ONCE, _LONG_BITS = (
+    4_000,
+    13_000,
+)  # what Python converts from and to decimal digits without refusing
 _STDIN_PROGRAM = "Write a Python program that reads standard input and writes standard output."
 _EXPECTED = "tests as APPS, TACO or LiveCodeBench write them"
 # As APPS judges: tuples are lists, and the value that is wanted may be wrapped in a list.
@@ -109,7 +119,8 @@ def _ask_for_program(question: str, starter: str, function_name: str) -> str:
 
 
 def _stdin_test(stdin: str, stdout: str) -> str:
-    return canonical({"stdin": stdin, "stdout": stdout})
+    test = {"stdin": stdin, "stdout": stdout, "tolerance": TOLERANCE, "contest": True}
+    return canonical(test)
 
 
 def _call_test(name: str, starter: str, calls: Sequence[tuple[Any, Any]], *, wrapped: bool) -> str:
@@ -131,9 +142,21 @@ def _call_test(name: str, starter: str, calls: Sequence[tuple[Any, Any]], *, wra
     for arguments, wanted in calls:
         if not isinstance(arguments, list):
             _refuse("arguments that are no list")
-        asserts.append(f"    assert _same({function}(*{arguments!r}), {wanted!r}, {wrapped})")
+        call = f"{function}(*{_literal(arguments)})"
+        asserts.append(f"    assert _same({call}, {_literal(wanted)}, {wrapped})")
     source = "\n".join([_SAME, "def check(candidate):", *asserts])
-    return canonical({"unit": source, "entry": entry, "prefix": ""})
+    return canonical({"unit": source, "entry": entry, "starter": starter, "contest": True})
+
+
+def _literal(value: Any) -> str:
+    """Data of JSON as Python source; integers too long for decimal digits (4,300) are written in hexadecimal."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_literal, value))}]"
+    if isinstance(value, dict):
+        items = [f"{key!r}: {_literal(item)}" for key, item in value.items()]
+        return f"{{{', '.join(items)}}}"
+    is_long = type(value) is int and value.bit_length() > _LONG_BITS
+    return hex(value) if is_long else repr(value)
 
 
 def _join_lines(value: Any) -> str:
@@ -159,9 +182,22 @@ def _parse_json(value: Any, what: str) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value, parse_constant=_refuse_constant)
+        return json.loads(value, parse_constant=_refuse_constant, parse_int=_parse_integer)
     except (ValueError, RecursionError):
         _refuse(f"{what} is no JSON")
+
+
+def _parse_integer(digits: str) -> int:
+    """An integer of any length: Python reads at most 4,300 digits at once."""
+    if len(digits) <= _DIGITS_AT_ONCE:
+        return int(digits)
+    sign = -1 if digits.startswith("-") else 1
+    value = 0
+    digits = digits.lstrip("-")
+    for start in range(0, len(digits), _DIGITS_AT_ONCE):
+        part = digits[start : start + _DIGITS_AT_ONCE]
+        value = value * 10 ** len(part) + int(part)
+    return sign * value
 
 
 def _refuse_constant(name: str) -> NoReturn:

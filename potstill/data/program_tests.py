@@ -1,7 +1,8 @@
 """Programming tasks as rows that `data.rows` reads: their tests in one form each. Contests are in `contests`.
 
 HumanEval: prompt, canonical_solution, test, entry_point. MBPP: text or prompt, code, test_list, and what to import or
-set up first; its questions show the tests, as the name of the function stands nowhere else. With `--kind code`, also
+set up first; its questions show the tests, as the name of the function stands nowhere else. MBPP+ has a program of many
+more in test, which is run in the place of the few that are shown. With `--kind code`, also
 question, tests (a list of asserts or of {"stdin": …, "stdout": …}) and solution.
 """
 
@@ -65,10 +66,13 @@ def _read_mbpp_row(row: Mapping[str, Any]) -> dict[str, Any]:
     question = ""
     if text:
         question = "\n".join([text, "Your code should pass these tests:", "", *asserts])
+    tests = [*setup, *asserts]
+    if row.get("test"):
+        tests = [*setup, str(row["test"])]
     return {
         "id": row.get("task_id"),
         "question": question,
         "answer": None,
         "solution": row["code"],
-        "tests": [line for line in (*setup, *asserts) if line.strip()],
+        "tests": [line for line in tests if line.strip()],
     }

@@ -32,8 +32,15 @@ MAX_FAILURES_SHOWN = 5  # gold answers that an error lists
 
 _BOXED = "{question}\n\nPlease reason step by step, and put your final answer within \\boxed{{}}."
 _LETTER = "{question}\n\n{choices}\n\nPlease reason step by step, and put the letter of the answer within \\boxed{{}}."
+_QUERY = "{schema}\n\n{question}\n\nPlease reason step by step, and put one SQLite query that answers it into ```sql."
 # What the learner sees by default, by kind of problem; the world's stories are asked as they are.
-PROMPTS = {"math": _BOXED, "number": _BOXED, "exact": _BOXED, "choice": _LETTER}
+PROMPTS = {
+    "math": _BOXED,
+    "number": _BOXED,
+    "exact": _BOXED,
+    "choice": _LETTER,
+    "table": _QUERY,
+}
 
 
 # Models.

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from potstill import verifiers
 from potstill.data.recorded_answers import Answered
 from potstill.records import Problem, Progress, Verdict
+from potstill.verifiers.sql.execute import NO_ROWS
 
 STATUSES = ("right", "wrong", "unparsed", "unjudged")
 PORTION = 500  # problems or answers between two reports of progress
@@ -28,14 +29,12 @@ class JudgedAnswer(NamedTuple):
         return self.answer.label != (self.verdict.status == "right")
 
 
-def find_failing_gold(
-    problems: Sequence[Problem], progress: Progress
-) -> list[tuple[Problem, Verdict]]:
-    """The problems whose gold answer fails its own verifier, each with the verdict."""
-    failing = []
+def judge_gold(problems: Sequence[Problem], progress: Progress) -> list[tuple[Problem, Verdict]]:
+    """The problems that have a gold answer, each with what its own verifier says of it."""
+    judged = []
     for portion in portions(problems, progress, "gold answers"):
-        failing += verifiers.check_gold(portion)
-    return failing
+        judged += verifiers.judge_gold(portion)
+    return judged
 
 
 def judge_recorded(answers: Sequence[Answered], progress: Progress) -> list[JudgedAnswer]:
@@ -93,14 +92,16 @@ def list_disagreements(judged: Sequence[JudgedAnswer]) -> list[dict[str, Any]]:
     return rows
 
 
-def summarise_gold(
-    problems: Sequence[Problem], failing: Sequence[tuple[Problem, Verdict]]
-) -> dict[str, Any]:
-    """How many gold answers were checked and passed, and a row for each that failed."""
-    checked = sum(verifiers.has_gold(problem) for problem in problems)
-    rows = []
-    for problem, verdict in failing:
-        rows.append(
+def summarise_gold(judged: Sequence[tuple[Problem, Verdict]]) -> dict[str, Any]:
+    """How many gold answers were checked and passed, a row for each that failed, and queries that return nothing."""
+    failing = []
+    empty = []
+    for problem, verdict in judged:
+        if problem.kind == "table" and verdict.status == "right" and NO_ROWS in verdict.reason:
+            empty.append(problem.id)
+        if verdict.status == "right":
+            continue
+        failing.append(
             {
                 "problem": problem.id,
                 "gold": problem.answer,
@@ -109,4 +110,9 @@ def summarise_gold(
                 "reason": verdict.reason,
             }
         )
-    return {"checked": checked, "right": checked - len(failing), "failing": rows}
+    return {
+        "checked": len(judged),
+        "right": len(judged) - len(failing),
+        "failing": failing,
+        "without_rows": empty,
+    }

@@ -1,9 +1,9 @@
 """What a writer or learner is shown: templates and functions of a trace, and the traces brought in beside it.
 
-A template is a string with `{question}`, `{answer}`, `{solution}`, `{tests}`, `{choices}`, `{table}`, `{text}` (what
-the trace says so far), `{prompt}` (what its learner sees) and the names of the context, or messages of such strings. It
-is filled in one pass: braces in a value are never expanded again, for values are what models wrote. `{{` and the `}}`
-that belongs to it are literal braces; a brace that encloses no name is itself.
+A template is a string with `{question}`, `{answer}`, `{solution}`, `{tests}`, `{choices}`, `{table}`, `{schema}` (the
+table without its rows), `{text}` (what the trace says so far), `{prompt}` (what its learner sees) and the names of the
+context, or messages of such strings. It is filled in one pass: braces in a value are never expanded again, for values
+are what models wrote. `{{` and the `}}` that belongs to it are literal braces; a brace that encloses no name is itself.
 
 Whether the gold answer was shown is derived here, never set by hand: a template that names `{answer}`, `{solution}` or
 `{tests}` shows it, and so does a function that reads one of them, or a verdict's reason, from the view it is given.
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 from potstill.errors import ConfigError, InputError
 from potstill.records import Message, Problem, Prompt, Trace, Verdict
 from potstill.traces.keys import Key, group_traces
+from potstill.verifiers.sql.schema import schema_text
 
 Template: TypeAlias = str | Sequence[Message] | Callable[..., Any]
 Context: TypeAlias = Mapping[str, Sequence[Trace]]
@@ -215,6 +216,7 @@ _FIELDS: dict[str, Callable[[Trace], str]] = {
     "tests": _gold_field("tests"),
     "choices": lettered_choices,
     "table": lambda trace: trace.problem.table or "",
+    "schema": lambda trace: schema_text(trace.problem.table or ""),
     "text": lambda trace: trace.text,
     "prompt": _learner_prompt,
 }

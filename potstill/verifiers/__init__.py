@@ -175,7 +175,14 @@ def steps(items: Sequence[tuple[Problem, str]]) -> list[tuple[Span, ...] | None]
 
 
 def check_gold(problems: Sequence[Problem]) -> list[tuple[Problem, Verdict]]:
-    """Return the problems whose own gold answer is not judged right, each with the verdict.
+    """Return the problems whose own gold answer is not judged right, each with the verdict."""
+    return [
+        (problem, verdict) for problem, verdict in judge_gold(problems) if verdict.status != "right"
+    ]
+
+
+def judge_gold(problems: Sequence[Problem]) -> list[tuple[Problem, Verdict]]:
+    """Return each problem that has a gold answer, with the verdict of its own verifier on that answer.
 
     A problem without a gold answer is not among them. Nor is one that a model judges: its answer is a reference, and
     showing it to the judge would cost a call.
@@ -184,15 +191,14 @@ def check_gold(problems: Sequence[Problem]) -> list[tuple[Problem, Verdict]]:
     items: list[tuple[Problem, str]] = []
     for problem in with_gold:
         items.append((problem, _import_verifier(problem.kind).gold_text(problem)))
-    failing: list[tuple[Problem, Verdict]] = []
+    judged: list[tuple[Problem, Verdict]] = []
     for problem, verdict in zip(with_gold, judge(items), strict=True):
         if problem.kind == "math" and _is_sentence(problem.answer or ""):
             # As a string it equals itself, and says nothing about whether an answer could ever equal it.
             reason = "a sentence, and no final answer in it"
-            failing.append((problem, Verdict("unjudged", None, reason, verdict.verifier)))
-        elif verdict.status != "right":
-            failing.append((problem, verdict))
-    return failing
+            verdict = Verdict("unjudged", None, reason, verdict.verifier)
+        judged.append((problem, verdict))
+    return judged
 
 
 def _is_sentence(gold: str) -> bool:

@@ -27,7 +27,7 @@ def save(path: Path, rows: list[dict[str, object]]) -> Path:
 
 def test_gold_answers_pass(problems: Path, potstill) -> None:
     done = potstill("verify", "--problems", problems, "--json", "--quiet")
-    assert done.json["gold"] == {"checked": 4, "right": 4, "failing": []}
+    assert done.json["gold"] == {"checked": 4, "right": 4, "failing": [], "without_rows": []}
     assert done.json["problems"]["kinds"] == {"number": 4}
     assert "gold answers: 4 of 4 pass" in potstill("verify", "--problems", problems, "--quiet").out
 

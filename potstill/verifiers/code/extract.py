@@ -1,4 +1,6 @@
-"""Where the program stands in an answer: the last fenced block that defines the entry point, or the text itself.
+"""Where the program stands in an answer: the last fenced block that defines what is asked for, or the text itself.
+
+A usage or an example of input and output that follows the program is not it.
 
 Only the text after the reasoning counts. Whether a text compiles is not tried here: parsing can crash an interpreter,
 so the sandbox does it. What comes back are variants, best first; the first that compiles is the program.
@@ -19,6 +21,12 @@ _CODE_LINE = re.compile(
     r"(?:def|class|async def)\s+\w+.*:|(?:import|from)\s+[\w.]+|@\w+|return\b|yield\b|raise\b|print\s*\(|pass$"
     r"|(?:for|while|if|with)\b.*:|try:|[A-Za-z_][\w.\[\], ]*\s*(?:[-+*/%|&^]|//|\*\*)?=(?!=)"
 )
+# As MBPP's few-shot prompts mark a program; a completion may hold the end alone.
+_MARKED_PROGRAM = re.compile(
+    r"^[ \t]*\[BEGIN\](.*?)(?:^[ \t]*\[DONE\]|\Z)", re.MULTILINE | re.DOTALL
+)
+_MARKED_END = re.compile(r"^[ \t]*\[DONE\]", re.MULTILINE)
+_READING = re.compile(r"\binput\s*\(|\bstdin\b|\bopen\s*\(\s*0\b|\bfileinput\b")
 _DEFINITION_LINE = re.compile(r"(?:def|class|import|from|@)\b|@")
 # Where a continuation ends: at a line that is not indented and defines nothing, or at a demonstration.
 _UNINDENTED_LINE = re.compile(
@@ -43,18 +51,29 @@ class _Block(NamedTuple):
     code: str
 
 
-def extract_program(text: str, *, prefix: str = "", entry: str = "") -> Program | None:
-    """Return the program of an answer, or None where it has none.
+class Wanted(NamedTuple):
+    """What is known of the program that a problem asks for."""
 
-    Args:
-        text: the answer.
-        prefix: what a completion continues; it is run first, so that its imports and helpers are there.
-        entry: the function or class that the program must define; where it does not, it is a continuation.
-    """
+    prefix: str = ""
+    """What a completion continues; it is run first, so that its imports and helpers are there."""
+    entry: str = ""
+    """The function or class that the program must define; where it does not, it is a continuation."""
+    names: frozenset[str] = frozenset()
+    """What the tests call: one of these at least is the program's."""
+    reads_input: bool = False
+    """Whether it reads standard input."""
+
+
+ANY_PROGRAM = Wanted()
+
+
+def extract_program(text: str, wanted: Wanted = ANY_PROGRAM) -> Program | None:
+    """Return the program of an answer, or None where it has none."""
     reply = extract.split_reply(text)[0][-extract.TAIL :].replace("\r\n", "\n")
+    reply = _between_marks(reply)
     # A fenced block of Python, else an `<answer>` tag with code, else the whole reply where it has code.
     blocks = _fenced_blocks(reply)
-    code = _choose_block(blocks, entry)
+    code = _choose_block(blocks, wanted)
     if code is None:
         code = reply
         if not blocks:
@@ -66,7 +85,16 @@ def extract_program(text: str, *, prefix: str = "", entry: str = "") -> Program 
     code = code.strip("\n")
     if not code.strip():
         return None
-    return Program(code, _variants(code, prefix, entry, is_fenced=bool(blocks)))
+    return Program(code, _variants(code, wanted.prefix, wanted.entry, is_fenced=bool(blocks)))
+
+
+def _between_marks(reply: str) -> str:
+    """What stands between [BEGIN] and [DONE], or before a [DONE] alone; else the reply."""
+    marked = _MARKED_PROGRAM.search(reply)
+    if marked:
+        return marked[1]
+    end = _MARKED_END.search(reply)
+    return reply[: end.start()] if end else reply
 
 
 def defines_name(code: str, name: str) -> bool:
@@ -91,23 +119,30 @@ def _fenced_blocks(text: str) -> list[_Block]:
     return blocks
 
 
-def _choose_block(blocks: list[_Block], entry: str) -> str | None:
-    """The last block that defines the entry point, else the last of Python, else the last without a language."""
-    defining: list[str] = []
-    in_python: list[str] = []
-    possible: list[str] = []
-    # A block in another language is not looked at.
+def _choose_block(blocks: list[_Block], wanted: Wanted) -> str | None:
+    """The last block that is what is asked for, else the last of Python, else the last without a language."""
+    possible: list[_Block] = []
+    # A block in another language, or of comments alone, is not looked at.
     for block in blocks:
-        if block.language not in (*_PYTHON, "") or not block.code.strip():
-            continue
-        possible.append(block.code)
-        if block.language:
-            in_python.append(block.code)
-        if entry and defines_name(block.code, entry):
-            defining.append(block.code)
-    for codes in (defining, in_python, possible):
-        if codes:
-            return codes[-1]
+        if block.language in (*_PYTHON, "") and block.code.strip():
+            possible.append(block)
+    possible = [block for block in possible if _has_code_line(block.code)] or possible
+
+    # The last block that defines the entry, or most of what the tests call.
+    names = {wanted.entry} if wanted.entry else wanted.names
+    defined_counts = [sum(defines_name(block.code, name) for name in names) for block in possible]
+    most = max(defined_counts, default=0)
+    if most:
+        last = len(possible) - 1 - defined_counts[::-1].index(most)
+        return possible[last].code
+    if wanted.reads_input:
+        reading = [block.code for block in possible if _READING.search(block.code)]
+        if reading:
+            return reading[-1]
+    in_python = [block for block in possible if block.language]
+    for group in (in_python, possible):
+        if group:
+            return group[-1].code
     return None
 
 
@@ -126,13 +161,27 @@ def _variants(code: str, prefix: str, entry: str, *, is_fenced: bool) -> list[li
     variants = [[text] for text in texts]
     if prefix:
         # First with the prefix, whose imports and helpers the program may need, then alone.
-        variants = [[f"{prefix}\n    pass\n", text] for text in texts] + variants
+        variants = [[close_prefix(prefix), text] for text in texts] + variants
     return variants
+
+
+def close_prefix(prefix: str) -> str:
+    """A prefix that ends inside a function, as a whole program."""
+    return f"{prefix.rstrip()}\n{_body_indent(prefix)}pass\n"
+
+
+def _body_indent(prefix: str) -> str:
+    """The white space that the body of the function begins with which a prefix ends in."""
+    last_line = prefix.rstrip().rpartition("\n")[2]
+    indent = last_line[: len(last_line) - len(last_line.lstrip())]
+    if last_line.endswith(":"):
+        indent += "    "
+    return indent or "    "
 
 
 def _continuations(code: str, dedented: str, prefix: str) -> list[list[str]]:
     """The code as the body of the function that the prefix begins: as it is, indented, and cut where it ends."""
-    indented = textwrap.indent(dedented, "    ")
+    indented = textwrap.indent(dedented, _body_indent(prefix))
     bodies = (code, indented, _cut_continuation(code), _cut_continuation(indented))
     line_break = "" if prefix.endswith("\n") else "\n"
     return [[f"{prefix}{line_break}{body}\n"] for body in dict.fromkeys(bodies)]

@@ -2,31 +2,39 @@
 
 `problem.tests` holds strings, each of one of these forms:
 
-- `{"stdin": "3 4\\n", "stdout": "7\\n"}` (JSON): run the program as `__main__`; optional `tolerance` for numbers;
+- `{"stdin": "3 4\\n", "stdout": "7\\n"}` (JSON): run the program as `__main__`; with `tolerance`, numbers that are
+  written with a point or an exponent may lie so far apart, and integers are compared exactly;
 - `{"unit": "def check(candidate): …", "entry": "name", "prefix": "def name(…): …"}`: HumanEval's, where the prefix is
   what an answer may continue, and runs on the tests' side too; `check(entry)` is called where the tests do not;
 - anything else is source of asserts, MBPP's; such strings are run together, in order, in one process.
 
-A JSON test may have `seconds` and `memory_mb`. A reason begins with the class: pass, wrong, time, memory, output (too
-much of it), runtime, syntax, no code. Only the standard library can be imported. How unit tests are kept from their
-programs: `inside/`.
+A JSON test may have `seconds` and `memory_mb`; `starter`, what a program may begin with and the tests do not need; and
+`contest`, where the harness of the benchmark imports the usual modules before the program. A reason begins with the
+class: pass, wrong, time, memory, output (too much of it), runtime, syntax, no code. Only the standard library can be
+imported. How unit tests are kept from their programs: `inside/`.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from potstill.records import Problem, Status, Verdict
-from potstill.verifiers.code import execute, extract, sandbox
+from potstill.verifiers.code import execute, extract, sandbox, usual_imports
 from potstill.verifiers.code.sandbox import Limits
 from potstill.verifiers.workers import pool
 
-VERSION = "code@2"
+VERSION = "code@3"
 _PROGRAM_CHARACTERS = 2_000  # of a program in its verdict
+_CALLED_NAME = re.compile(r"(?<![\w.])([A-Za-z_]\w*)\s*\(")
+_INTEGER = re.compile(r"[+-]?(?:0|[1-9]\d*)")
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?")
+_EXACT = 1 << 53  # integers beyond are not all floats
 _OUTPUT_CHARACTERS = 60  # of what was printed in a reason
 
 
@@ -37,6 +45,8 @@ class UnitTests(NamedTuple):
     entry: str = ""
     prefix: str = ""
     limits: Limits = Limits()
+    starter: str = ""
+    contest: bool = False
 
 
 class Case(NamedTuple):
@@ -46,6 +56,7 @@ class Case(NamedTuple):
     stdout: str
     tolerance: float = 0.0
     limits: Limits = Limits()
+    contest: bool = False
 
 
 def judge(problem: Problem, text: str) -> Verdict:
@@ -115,23 +126,31 @@ def _judge_answer(problem: Problem, text: str, *, sandbox_kind: str, limits: Lim
     if not tests:
         return Verdict("unjudged", None, "the problem has no tests", VERSION)
 
-    # What a completion continues, and what it must define, stand in the first unit tests.
-    prefix = entry = ""
-    for test in tests:
-        if isinstance(test, UnitTests):
-            prefix, entry = test.prefix, test.entry
-            break
-    program = extract.extract_program(text, prefix=prefix, entry=entry)
+    program = extract.extract_program(text, _wanted_program(tests))
     if program is None:
         return Verdict("unparsed", None, "no code: nothing that could be a program", VERSION)
 
     # Tests that can't be run, or a sandbox that does not start, say nothing of the program.
-    outcome, detail = _run_tests(program.variants, tests, sandbox_kind)
+    variants = program.variants
+    if any(test.contest for test in tests):
+        # The first variant has all that any of them has, the starter too.
+        imports = usual_imports.imports_for("\n".join(variants[0]))
+        variants = [[imports, *variant] for variant in variants]
+    outcome, detail = _run_tests(variants, tests, sandbox_kind)
     answer = program.text[:_PROGRAM_CHARACTERS]
     status: Status = "right" if outcome == "pass" else "wrong"
     if outcome in ("unserved", "sandbox"):
         status = "unjudged"
     return Verdict(status, answer, f"{outcome}: {detail} [{sandbox_kind}]", VERSION)
+
+
+def _wanted_program(tests: Sequence[UnitTests | Case]) -> extract.Wanted:
+    """What the tests say of the program: the first unit's beginning and entry, the names that asserts call."""
+    for test in tests:
+        if isinstance(test, UnitTests):
+            names = frozenset(_CALLED_NAME.findall(test.source))
+            return extract.Wanted(test.starter or test.prefix, test.entry, names)
+    return extract.Wanted(reads_input=True)
 
 
 def read_tests(tests: Sequence[str], limits: Limits) -> list[UnitTests | Case]:
@@ -148,13 +167,15 @@ def read_tests(tests: Sequence[str], limits: Limits) -> list[UnitTests | Case]:
             asserts.append(text)
             continue
         own_limits = _limits_of_test(content, limits)
+        contest = bool(content.get("contest", False))
         if "unit" in content:
             entry, prefix = content.get("entry", ""), content.get("prefix", "")
-            parsed.append(UnitTests(content["unit"], entry, prefix, own_limits))
+            starter = content.get("starter", "")
+            parsed.append(UnitTests(content["unit"], entry, prefix, own_limits, starter, contest))
         else:
             tolerance = float(content.get("tolerance", 0.0))
             stdin, stdout = str(content["stdin"]), str(content["stdout"])
-            parsed.append(Case(stdin, stdout, tolerance, own_limits))
+            parsed.append(Case(stdin, stdout, tolerance, own_limits, contest))
     if asserts:
         parsed.append(UnitTests("\n".join(asserts), limits=limits))
     return parsed
@@ -200,7 +221,7 @@ def _run_tests(
 def _run_unit_tests(
     variants: list[list[str]], test: UnitTests, sandbox_kind: str
 ) -> execute.RunResult:
-    prefix = [f"{test.prefix}\n    pass\n"] if test.prefix else []
+    prefix = [extract.close_prefix(test.prefix)] if test.prefix else []
     content = {"prefix": prefix, "tests": test.source, "entry": test.entry}
     return execute.run_unit_tests(sandbox_kind, variants, content, test.limits)
 
@@ -223,7 +244,7 @@ def same_output(printed: str, expected: str, tolerance: float = 0.0) -> bool:
     Args:
         printed: what the program printed.
         expected: what it must print.
-        tolerance: how far numbers may lie apart, relative or absolute.
+        tolerance: how far numbers with a point or an exponent may lie apart, relative or absolute; 0 compares texts.
     """
     printed_lines, expected_lines = _output_lines(printed), _output_lines(expected)
     if len(printed_lines) != len(expected_lines):
@@ -251,8 +272,17 @@ def _same_line(line: str, expected: str, tolerance: float) -> bool:
 
 
 def _is_near(word: str, expected: str, tolerance: float) -> bool:
-    try:
-        value, expected_value = float(word), float(expected)
-    except ValueError:
+    """Whether two numbers are near; integers, and any that a float can't tell apart, must be equal."""
+    if not (_NUMBER.fullmatch(word) and _NUMBER.fullmatch(expected)):
         return False
-    return math.isclose(value, expected_value, rel_tol=tolerance, abs_tol=tolerance)
+    value, expected_value = Decimal(word), Decimal(expected)
+    if value == expected_value:
+        # 1 and 1.0 are one number; 7 and 007 need not be.
+        return all(
+            _INTEGER.fullmatch(text) or "." in text or "e" in text.lower()
+            for text in (word, expected)
+        )
+    if _INTEGER.fullmatch(expected) and (_INTEGER.fullmatch(word) or abs(expected_value) >= _EXACT):
+        return False
+    near = math.isclose(value, expected_value, rel_tol=tolerance, abs_tol=tolerance)
+    return near and math.isfinite(float(value))

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from potstill.verifiers.sql import results, statements
 
+NO_ROWS = "0 rows: the gold query returns nothing"
 MAX_CELLS = 5_000_000  # of a result
 MAX_BYTES = 10_000_000  # of a value or a statement
 HEAP_BYTES = 512 << 20  # that sqlite may take
@@ -66,9 +67,10 @@ class QueryFailed(Exception):
 
 
 class GoldResult(NamedTuple):
-    """The gold rows, the columns that order them where they are known, and whether order counts."""
+    """The gold rows, the columns where a query gave them, those that order them, and whether order counts."""
 
     rows: list[Any]
+    columns: list[str] | None
     order_columns: list[int] | None
     ordered: bool
 
@@ -88,15 +90,27 @@ def compare_queries(table: str, gold: str, candidate: str, seconds: float) -> Ou
         return ["gold", f"{failure.outcome}: {failure.reason}"]
     try:
         statement = _single_query(candidate)
-        rows, _ = _run_query(table, statement, seconds, max_rows=len(expected.rows) + 1)
+        rows, columns = _run_query(table, statement, seconds, max_rows=len(expected.rows) + 1)
     except QueryFailed as failure:
         return [failure.outcome, failure.reason]
+    if not expected.rows and not rows:
+        return _compare_empty(expected.columns, columns)
     if len(rows) > len(expected.rows):
         return ["wrong", f"more than {len(expected.rows)} rows"]
     difference = results.find_difference(
         expected.rows, rows, expected.order_columns, ordered=expected.ordered
     )
     return ["wrong", difference] if difference else ["pass", f"{len(rows)} rows"]
+
+
+def _compare_empty(gold_columns: list[str] | None, columns: list[str]) -> Outcome:
+    """Two results without rows: any query without rows would be right if their columns did not count."""
+    if gold_columns is None:
+        return ["pass", NO_ROWS]
+    if [name.lower() for name in columns] == [name.lower() for name in gold_columns]:
+        return ["pass", NO_ROWS]
+    found, expected = ", ".join(columns), ", ".join(gold_columns)
+    return ["wrong", f"no rows of the columns ({found}), not ({expected})"]
 
 
 # A worker judges many candidates of one problem: gold rows and databases stay.
@@ -107,14 +121,14 @@ def _gold_result(table: str, gold: str, seconds: float) -> GoldResult:
     statement = _single_query(gold)
     rows, columns = _run_query(table, statement, seconds, max_rows=0)
     terms = statements.order_terms(statement)
-    return GoldResult(rows, _order_columns(terms or [], columns), terms is not None)
+    return GoldResult(rows, columns, _order_columns(terms or [], columns), terms is not None)
 
 
 def _written_result(gold: str) -> GoldResult:
     """A result written out: JSON rows, `{"rows": …, "ordered": true}`, or one value."""
     rows, ordered = parse_written_rows(gold)
     tuples = [tuple(row) if isinstance(row, list) else (row,) for row in rows]
-    return GoldResult(tuples, None, ordered)
+    return GoldResult(tuples, None, None, ordered)
 
 
 def parse_written_rows(gold: str) -> tuple[list[Any], bool]:
@@ -250,16 +264,21 @@ def _authorize_reading(action: int, _: Any, name: Any, *__: Any) -> int:
 
 def _build_tables(table: str, database: sqlite3.Connection) -> None:
     """Tables from SQL, from JSON (name to rows, or name to columns and rows), or from CSV as the table `t`."""
-    text = table.strip()
+    if _SQL_SCRIPT.match(table.strip()):
+        database.executescript(table.strip())
+        return
+    for name, columns, rows in tables_of_data(table):
+        _create_table(database, name, columns, rows)
+
+
+def tables_of_data(text: str) -> Iterator[tuple[str, list[str], list[list[Any]]]]:
+    """The name, columns and rows of each table that JSON or CSV holds; nothing for SQL."""
+    text = text.strip()
     if text.startswith(("{", "[")):
-        for name, columns, rows in _tables_of_json(json.loads(text)):
-            _create_table(database, name, columns, rows)
-    elif _SQL_SCRIPT.match(text):
-        database.executescript(text)
-    elif text:
+        yield from _tables_of_json(json.loads(text))
+    elif text and not _SQL_SCRIPT.match(text):
         header, *lines = csv.reader(io.StringIO(text))
-        rows = [list(map(_parse_cell, line)) for line in lines if line]
-        _create_table(database, "t", header, rows)
+        yield "t", header, [list(map(_parse_cell, line)) for line in lines if line]
 
 
 def _tables_of_json(data: Any) -> Iterator[tuple[str, list[str], list[list[Any]]]]:
@@ -308,13 +327,18 @@ def _create_table(
     columns: Sequence[str],
     rows: Sequence[Sequence[Any]],
 ) -> None:
-    definitions: list[str] = []
-    for index, column in enumerate(columns):
-        definitions.append(f"{_quote(column)} {_column_type([row[index] for row in rows])}")
-    database.execute(f"CREATE TABLE {_quote(name)} ({', '.join(definitions)})")
+    database.execute(table_definition(name, columns, rows))
     placeholders = ", ".join("?" * len(columns))
     for row in rows:
         database.execute(f"INSERT INTO {_quote(name)} VALUES ({placeholders})", list(row))
+
+
+def table_definition(name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """The CREATE TABLE of a table, with types that fit its cells."""
+    definitions: list[str] = []
+    for index, column in enumerate(columns):
+        definitions.append(f"{_quote(column)} {_column_type([row[index] for row in rows])}")
+    return f"CREATE TABLE {_quote(name)} ({', '.join(definitions)})"
 
 
 def _column_type(cells: Sequence[Any]) -> str:

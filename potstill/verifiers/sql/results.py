@@ -12,8 +12,9 @@ RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE = 1e-6, 1e-9  # how far two numbers may l
 MAX_PAIRWISE = 1_000  # rows that are matched one by one, where rounding alone did not match them
 
 Row = tuple[Any, ...]
-_NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?\s*")
-_INTEGER = re.compile(r"\s*[+-]?\d+\s*")
+# Text that is a number; a code such as 02134, 1e5 or +49 is none.
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)?(?:\.\d+)?(?<=\d)")
+_INTEGER = re.compile(r"-?\d+")
 
 
 def find_difference(

@@ -82,11 +82,11 @@ def _is_query(sql: str) -> bool:
     return bool(_QUERY.match(without_comments))
 
 
-def split_statements(sql: str) -> list[str]:
-    """Return the statements of a text, without comments and empty ones."""
+def split_statements(sql: str, *, max_characters: int | None = MAX_CHARACTERS) -> list[str]:
+    """Return the statements of a text, without comments and empty ones; None reads it to its end."""
     statements: list[str] = []
     current = ""
-    for token in [*split_tokens(sql), ";"]:
+    for token in [*split_tokens(sql, max_characters=max_characters), ";"]:
         if token != ";":
             current += token
             continue
@@ -96,9 +96,9 @@ def split_statements(sql: str) -> list[str]:
     return statements
 
 
-def split_tokens(sql: str) -> list[str]:
+def split_tokens(sql: str, *, max_characters: int | None = MAX_CHARACTERS) -> list[str]:
     """Return words, quoted parts, white space and single characters; a comment becomes a space."""
-    tokens = _TOKEN.findall(sql[:MAX_CHARACTERS])
+    tokens = _TOKEN.findall(sql[:max_characters])
     return [" " if token.startswith(("--", "/*")) else token for token in tokens]
 
 

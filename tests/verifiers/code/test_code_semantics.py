@@ -196,7 +196,7 @@ EXTRACTED = {
 @pytest.mark.parametrize("name", EXTRACTED)
 def test_the_program_is_found(name):
     text, expected = EXTRACTED[name]
-    found = extract.extract_program(text, entry="f")
+    found = extract.extract_program(text, extract.Wanted(entry="f"))
     assert found is not None and found.text.strip() == expected
 
 
@@ -253,5 +253,5 @@ def test_a_long_hostile_text_takes_no_time():
         " " * 10**6,
     ):
         began = time.monotonic()
-        extract.extract_program(text, entry="f", prefix="def f():\n")
+        extract.extract_program(text, extract.Wanted(prefix="def f():\n", entry="f"))
         assert time.monotonic() - began < 1

@@ -100,15 +100,11 @@ def gold_text(problem: Problem) -> str:
 
 def read(problem: Problem, text: str) -> str | None:
     """Return the text's program; nothing is run."""
-    prefix = entry = ""
     try:
-        for test in read_tests(problem.tests, Limits()):
-            if isinstance(test, UnitTests):
-                prefix, entry = test.prefix, test.entry
-                break
+        wanted = _wanted_program(read_tests(problem.tests, Limits()))
     except (ValueError, TypeError, KeyError):
-        prefix = entry = ""  # tests that can't be read say nothing about the program
-    program = extract.extract_program(text, prefix=prefix, entry=entry)
+        wanted = extract.ANY_PROGRAM  # tests that can't be read say nothing about the program
+    program = extract.extract_program(text, wanted)
     return None if program is None else program.text[:_PROGRAM_CHARACTERS]
 
 
@@ -150,7 +146,7 @@ def _wanted_program(tests: Sequence[UnitTests | Case]) -> extract.Wanted:
         if isinstance(test, UnitTests):
             names = frozenset(_CALLED_NAME.findall(test.source))
             return extract.Wanted(test.starter or test.prefix, test.entry, names)
-    return extract.Wanted(reads_input=True)
+    return extract.Wanted(reads_input=bool(tests))
 
 
 def read_tests(tests: Sequence[str], limits: Limits) -> list[UnitTests | Case]:

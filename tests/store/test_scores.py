@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from openai_server import serving
+from openai_server import Reply, serving
 from remote_fakes import RemoteModel
 from store_fakes import Scorer
 
@@ -118,3 +118,14 @@ def test_a_scorer_on_a_server_with_a_budget_of_one_token_sends_nothing(store):
         # A chat's text is scored by two calls: one with it, one that says where it begins.
         assert usage["calls"] == 2 and len(server.calls) == 4
         assert usage["prompt_tokens"] > sum(map(len, scores))
+
+
+def test_a_score_is_asked_for_again_where_the_answer_is_half_a_document(store):
+    half = Reply(200, b'{"choices": [{"text": "x", "pro')
+    with serving(scoring="prompt_logprobs") as server:
+        scorer = load(f"openai:m?at=vllm&score=prompt_logprobs&url={server.url}")
+        server.next += ["", half]  # the second call of the first try
+        [logprobs] = wrap(scorer, store, Budget()).likelihood([("What is 1+1?", "It is two.")])
+        assert logprobs and len(server.calls) == 4
+    [attempt, _] = read_entries(store)
+    assert attempt.error.startswith("malformed") and attempt.tokens["prompt"] > 0

@@ -332,7 +332,8 @@ class OpenAIModel:
         costs: list[float] = []
         for call in scoring_calls(self._builder, prompt, text):
             try:
-                answers.append(await self._client.post(call.path, encode_body(call.body)))
+                data = await self._client.post(call.path, encode_body(call.body))
+                tokens, cost = read_spent(data)
             except Failure as failure:
                 if names_field(failure, "prompt_logprobs", "echo", "logprobs", "max_tokens"):
                     raise scoring_error(self.model, self.options, failure.detail) from None
@@ -340,7 +341,7 @@ class OpenAIModel:
                     # The first call is paid for, and made again with the second.
                     raise replace(failure, billed=True, tokens=used) from failure
                 raise
-            tokens, cost = read_spent(answers[-1])
+            answers.append(data)
             used = Tokens(*map(sum, zip(used, tokens, strict=True)))
             if cost is not None:
                 costs.append(cost)

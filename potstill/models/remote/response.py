@@ -176,8 +176,8 @@ def read_usage(value: Any) -> Tokens:
 
 
 def read_spent(data: bytes) -> tuple[Tokens, float | None]:
-    """What an answer says that its call used and cost."""
-    usage = as_object(parse_json_object(data).get("usage"))
+    """What an answer says that its call used and cost; raises `Failure` where it is no JSON object."""
+    usage = as_object(_parse_answer(data).get("usage"))
     return read_usage(usage), _read_cost(usage.get("cost"))
 
 

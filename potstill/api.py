@@ -635,6 +635,7 @@ def evaluate(
         sampling: other fields of `Sampling`.
     """
     from potstill.evaluation.benchmark import evaluate as measure
+    from potstill.runs.recordings import recorded_problems
 
     blanks = problems if isinstance(problems, TraceList) else load_problems(problems)
     if not callable(solver):
@@ -648,6 +649,10 @@ def evaluate(
     settings = Sampling(temperature=temperature, **sampling)
     if isinstance(solver, Model):
         name = name or model_name(getattr(solver, "inner", solver))
+        answered, missing_note = recorded_problems(solver, blanks, n, spec=name)
+        if missing_note:
+            warnings.warn(missing_note, stacklevel=2)
+            blanks = TraceList(answered)
         solver = partial(operators.plain, _behind_store(solver))
     name = name or getattr(solver, "__name__", "solver")
     session = _SESSION.get()

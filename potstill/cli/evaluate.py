@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from potstill.cli import options, show
-from potstill.cli.progress import show_progress
+from potstill.cli.progress import announcer, show_progress
 from potstill.data import files
 from potstill.errors import ConfigError
 from potstill.evaluation.metrics import check_ks, usage_per_answer
@@ -112,6 +112,7 @@ def execute(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
+    from potstill.runs.recordings import recorded_problems
     from potstill.runs.sources import load_model, load_problems, pose_all
     from potstill.store import Store
     from potstill.traces.verification import check_judge
@@ -129,6 +130,9 @@ def _evaluate(args: argparse.Namespace) -> None:
     judge = load_model(args.judge, threads=args.threads) if args.judge else None
     traces = pose_all(problems, args.prompt, recorded=args.model.startswith("recorded:"))
     check_judge(traces, judge, "--judge SPEC")
+    traces, missing_note = recorded_problems(model, traces, args.n, spec=args.model)
+    if missing_note:
+        announcer(args.quiet)(missing_note)
     with _cache_folder(args.out) as folder, Store.open(folder) as store:
         budget = options.open_budget(args, store, {"model": model, "judge": judge})
         evaluation = _measure(args, store, budget, model=model, judge=judge, traces=traces)
@@ -139,6 +143,8 @@ def _evaluate(args: argparse.Namespace) -> None:
         files.save_beside(args.out)
 
     notes = [*quality_notes([evaluation]), *files.notes(), *budget.notes()]
+    if missing_note:
+        notes.append(missing_note)
     if args.json:
         out = str(args.out) if args.out else None
         show.print_json(summarise(evaluation, args.k) | {"notes": notes, "out": out})

@@ -1,4 +1,4 @@
-"""The rows of files: jsonl, json, csv, parquet (each also .gz), hf:NAME; and the values of YAML and JSON files.
+"""The rows of files: jsonl, json, csv, tsv, parquet (each also .gz), pipes, hf:NAME; and the values of YAML and JSON.
 
 Rows come one after the other, each with where it stands. A bad one is an InputError with file and line, or, inside
 `with skipping() as bad_rows`, left out and listed.
@@ -6,13 +6,11 @@ Rows come one after the other, each with where it stands. A bad one is an InputE
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import shlex
-import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple, NoReturn, final
@@ -29,6 +27,7 @@ from potstill.data.skipped import (
     skipped,
     skipping,
 )
+from potstill.data.streams import has_no_suffix, is_pipe, opened, suffix_of_content
 from potstill.data.tabular import Row
 from potstill.errors import InputError
 
@@ -51,7 +50,7 @@ __all__ = [
     "yaml_key_lines",
 ]
 
-SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 _YAML_SUFFIXES = (".yaml", ".yml")
 _JSON_FORMS = ".jsonl is one JSON object a line, .json a list of objects"
 MAX_LINE_BYTES = 64 * 2**20  # what is longer is refused without being loaded
@@ -89,7 +88,11 @@ def source_name(spec: str) -> str:
     """What to call a source in what is stored: a file's own name, so that moving it changes nothing."""
     if spec.startswith("hf:"):
         return spec
-    return Path(spec).name
+    path = Path(spec)
+    # A pipe of the shell is called by a number: /dev/fd/63.
+    if path.name.isdecimal() and has_no_suffix(path):
+        return "pipe"
+    return path.name
 
 
 def read_rows(spec: str, what: str = "a file of rows") -> Iterator[Row]:
@@ -177,7 +180,10 @@ def _objects_alone(values: Iterator[tuple[str, Any]], path: Path) -> Iterator[Ro
 def _read_values(path: Path, what: str, suffixes: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
     _check_present(path, what, suffixes)
     unpacked = path.with_suffix("") if path.suffix == ".gz" else path
-    read = _READERS.get(unpacked.suffix.lower())
+    suffix = unpacked.suffix.lower()
+    if has_no_suffix(path):
+        suffix = suffix_of_content(path)
+    read = _READERS.get(suffix)
     if read is None:
         renamed = path.with_suffix(".jsonl")
         raise InputError(
@@ -192,7 +198,7 @@ def _read_values(path: Path, what: str, suffixes: tuple[str, ...]) -> Iterator[t
 
 def _check_present(path: Path, what: str, suffixes: tuple[str, ...]) -> None:
     """Refuse a path without a file, with the files that lie there."""
-    if path.is_file():
+    if path.is_file() or is_pipe(path):
         return
     is_folder = path.is_dir()
     folder = path if is_folder else path.parent
@@ -214,21 +220,6 @@ def _check_present(path: Path, what: str, suffixes: tuple[str, ...]) -> None:
         wanted=path.name,
         fix=fix,
     )
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    """The file as bytes, unpacked; what breaks on the way is an InputError."""
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            yield file  # type: ignore[misc]
-    except (OSError, EOFError, zlib.error) as error:
-        fix = "check that it is whole and readable"
-        if isinstance(error, EOFError | zlib.error):
-            fix = "fetch or write it again"
-        raise InputError(
-            f"{path} can't be read: {error}", expected="a whole, readable file", fix=fix
-        ) from error
 
 
 class Line(NamedTuple):
@@ -305,7 +296,7 @@ def decode_utf8(data: bytes, path: Path) -> str:
 def _read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
     last_place = "line 0"
     try:
-        with _opened(path) as file:
+        with opened(path) as file:
             for last_place, value in read_json_lines(file, path):
                 yield last_place, value
     except InputError as error:
@@ -364,6 +355,8 @@ def _decode_line(data: bytes, line: Line, path: Path, max_bytes: int) -> Any:
 def _line_error(flaw: Flaw, path: Path, number: int) -> InputError:
     column = f", column {flaw.column}" if flaw.column else ""
     show_line = f"sed -n {number}p {shlex.quote(str(path))} | cut -c1-200 shows the line"
+    if is_pipe(path):
+        show_line = "write the rows into a file to look at that line"
     return InputError(
         f"{path}, line {number}{column}: {flaw.reason}",
         expected=flaw.expected,
@@ -375,7 +368,7 @@ def _line_error(flaw: Flaw, path: Path, number: int) -> InputError:
 
 
 def _read_json(path: Path) -> Any:
-    with _opened(path) as file:
+    with opened(path) as file:
         data = file.read().removeprefix(b"\xef\xbb\xbf")
     if not data.strip():
         return []
@@ -484,9 +477,10 @@ _DECODER = json.JSONDecoder(
 # Tables
 
 
-def _read_csv(path: Path) -> Iterator[Row]:
-    with _opened(path) as file:
-        yield from tabular.read_csv(_text_lines(file, path), path, max_cell=MAX_LINE_BYTES)
+def _read_csv(path: Path, separator: str = "") -> Iterator[Row]:
+    with opened(path) as file:
+        lines = _text_lines(file, path)
+        yield from tabular.read_csv(lines, path, max_cell=MAX_LINE_BYTES, separator=separator)
 
 
 def _text_lines(file: BinaryIO, path: Path) -> Iterator[str]:
@@ -514,8 +508,8 @@ def _text_lines(file: BinaryIO, path: Path) -> Iterator[str]:
 
 def _read_parquet(path: Path) -> Iterator[Row]:
     content = None
-    if path.suffix == ".gz":
-        with _opened(path) as file:
+    if path.suffix == ".gz" or is_pipe(path) or has_no_suffix(path):
+        with opened(path) as file:
             content = file.read()
     return tabular.read_parquet(path, content)
 
@@ -525,6 +519,7 @@ _READERS: Mapping[str, Callable[[Path], Iterator[tuple[str, Any]]]] = MappingPro
         ".jsonl": _read_jsonl,
         ".json": _read_json_items,
         ".csv": _read_csv,
+        ".tsv": partial(_read_csv, separator="\t"),
         ".parquet": _read_parquet,
     }
 )

@@ -136,13 +136,17 @@ def problems_of_rows(
     chooser = ColumnChooser([row for _, row in rows], mapping, "problems", spec)
     _check_columns(chooser, rows, mapping, spec)
     ready: dict[str, Problem] = {}
+    places: dict[str, str] = {}
     drafts: list[ProblemDraft] = []
     for place, row in rows:
         try:
             columns = chooser.choose(row)
             if is_trace_record(row):
-                problem = trace_of_record(row).problem
-                ready.setdefault(problem.id, problem)
+                problem = _problem_of_trace(trace_of_record(row), kind)
+                first = ready.setdefault(problem.id, problem)
+                if first != problem:
+                    raise _two_problems_of_one_id(first, problem)
+                places.setdefault(problem.id, place)
             else:
                 draft = draft_of_problem_row(row, columns, place, kind or "")
                 if draft.tests and kind in (None, *KINDS_WITHOUT_TESTS):
@@ -151,12 +155,31 @@ def problems_of_rows(
         except InputError as error:
             skipped.refuse_row(error, spec, place, row)
     problems_by_place = make_problems(drafts, kind=kind, source=source, spec=spec)
+    for place, problem in problems_by_place.items():
+        if problem.id in ready:
+            raise _two_problems_of_one_id(ready[problem.id], problem)
+        places[problem.id] = place
     problems = [*ready.values(), *problems_by_place.values()]
-    places = {problem.id: place for place, problem in problems_by_place.items()}
     used_columns, unread = chooser.to_mapping(), chooser.unread_columns()
     notes = gold_position_notes(drafts)
     skipped.record_columns(source, used_columns, unread, notes)
     return Loaded(problems, used_columns, places, unread, notes)
+
+
+def _problem_of_trace(trace: Trace, kind: str | None) -> Problem:
+    """The problem of a row of a trace file, of the kind that was asked for."""
+    problem = trace.problem
+    if kind is None or kind == problem.kind:
+        return problem
+    return replace(problem, kind=kind)
+
+
+def _two_problems_of_one_id(first: Problem, second: Problem) -> InputError:
+    return InputError(
+        f"two problems have the id {first.id!r}: {first.question[:60]!r} and {second.question[:60]!r}",
+        expected="ids that name one problem, with its question, options and gold answer",
+        fix="correct one of the ids, or give the files one by one",
+    )
 
 
 def _shared_columns(rows: Sequence[tuple[str, Row]]) -> set[str]:

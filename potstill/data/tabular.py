@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,26 +17,35 @@ from potstill.errors import InputError
 Row: TypeAlias = tuple[str, dict[str, Any]]
 """Where a row stands ("line 7"), and its columns."""
 
+# What may part the columns of a CSV file, and its name; the first wins where two part the header alike.
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _BATCH_ROWS = 1024  # of a parquet file that are in memory at once
 
 
-def read_csv(lines: Iterable[str], path: Path, *, max_cell: int) -> Iterator[Row]:
+def read_csv(
+    lines: Iterable[str], path: Path, *, max_cell: int, separator: str = ""
+) -> Iterator[Row]:
     """Rows of a CSV file with a header; each bad row is named by the line on which it ends.
 
     Args:
         lines: of the file, with their ends.
         path: the file, for messages.
         max_cell: characters of a cell at most.
+        separator: of the columns; without one it is what parts the header in the most: a comma, a semicolon or a tab.
     """
     csv.field_size_limit(max_cell)
-    reader = csv.reader(lines, strict=True)
-    _, header = next(_records(reader, path), ("", []))
+    remaining_lines = iter(lines)
+    first_lines = list(itertools.islice(remaining_lines, 2))
+    separator = separator or _find_separator(first_lines)
+    all_lines = itertools.chain(first_lines, remaining_lines)
+    reader = csv.reader(all_lines, delimiter=separator, strict=True)
+    _, header = next(_records(reader, path, separator), ("", []))
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
         raise InputError(
             f"{path}, line 1: two columns are called {repeated[0]!r}", fix="rename one of them"
         )
-    for place, cells in _records(reader, path):
+    for place, cells in _records(reader, path, separator):
         if not cells:
             continue
         flaw = _flaw_of_cells(cells, header)
@@ -44,10 +54,10 @@ def read_csv(lines: Iterable[str], path: Path, *, max_cell: int) -> Iterator[Row
             continue
         error = InputError(
             f"{path}, {place}: {flaw}",
-            expected=f"{len(header)} fields in UTF-8: {', '.join(header)}",
-            fix="quote fields that hold commas or line breaks; or leave bad rows out with --skip-bad",
+            expected=f"{len(header)} fields in UTF-8, parted by {SEPARATORS[separator]}: {', '.join(header)}",
+            fix=f"quote fields that hold {SEPARATORS[separator]} or line breaks; or leave bad rows out with --skip-bad",
         )
-        refuse(error, path, place, ",".join(cells))
+        refuse(error, path, place, separator.join(cells))
 
 
 def read_parquet(path: Path, content: bytes | None = None) -> Iterator[Row]:
@@ -98,7 +108,29 @@ def nan_as_none(row: dict[str, Any]) -> dict[str, Any]:
     return cells
 
 
-def _records(reader: Any, path: Path) -> Iterator[tuple[str, list[str]]]:
+def _find_separator(first_lines: Sequence[str]) -> str:
+    """What parts the header in the most columns, and the line after it in as many; a comma where nothing does."""
+    filled_lines = [line for line in first_lines if line.strip()]
+    if not filled_lines:
+        return ","
+    ends_in_a_cell = filled_lines[-1].count('"') % 2 == 1  # which holds a line break
+    most_columns, best = 1, ","
+    for separator in SEPARATORS:
+        counts = [len(_split_line(line, separator)) for line in filled_lines]
+        is_even = ends_in_a_cell or len(set(counts)) == 1
+        if is_even and counts[0] > most_columns:
+            most_columns, best = counts[0], separator
+    return best
+
+
+def _split_line(line: str, separator: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=separator), [])
+    except csv.Error:
+        return []
+
+
+def _records(reader: Any, path: Path, separator: str) -> Iterator[tuple[str, list[str]]]:
     """The records of a CSV reader with the lines on which they end, without those that can't be parsed."""
     while True:
         try:
@@ -109,7 +141,7 @@ def _records(reader: Any, path: Path) -> Iterator[tuple[str, list[str]]]:
             place = f"line {reader.line_num}"
             flaw = InputError(
                 f"{path}, {place}: {error}",
-                expected="comma-separated values",
+                expected=f"values parted by {SEPARATORS[separator]}",
                 fix="quote fields that hold quotes, and double the quotes in them; "
                 "or leave bad rows out with --skip-bad",
             )

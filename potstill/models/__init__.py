@@ -31,6 +31,7 @@ _OPTIONS: Mapping[str, tuple[Setting, ...]] = {
         Setting("label", str),
         Setting("finish_reason", str),
         Setting("match", Literal["exact", "contained"]),
+        Setting("missing", Literal["refuse", "drop"]),
     ),
     "transformers": (
         Setting("dtype", str),

@@ -179,6 +179,7 @@ FAILURES = (
     "context",  # the prompt leaves no room in the context
     "budget",  # the budget did not allow the call, and the run goes on without it (--when-spent train); never stored
     "memory",  # one row alone does not fit on the device
+    "missing",  # a recording has no answer to this request (recorded:FILE?missing=drop)
 )
 
 

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
 from potstill.data import files, skipped
+from potstill.data.choices import Options
 from potstill.data.columns import SAMPLE_ROWS, ColumnChooser, is_trace_record
 from potstill.data.layouts import RecordedCompletion, Row, RowContent, read_row
 from potstill.data.rows import LABEL
@@ -25,9 +26,13 @@ from potstill.models.model import Completion, Request
 from potstill.models.scripted import ROUND, last_user
 from potstill.records import Prompt, Tokens, Trace, digest
 
-__all__ = ["Recorded"]
+__all__ = ["NotRecordedError", "Recorded"]
 
 _MAPPED_FIELDS = ("reasoning", "answer", "label", "finish_reason")
+
+
+class NotRecordedError(ModelError):
+    """No completion is recorded for a prompt, or fewer than were asked for."""
 
 
 @dataclass
@@ -56,6 +61,8 @@ class Recorded:
         mapping: the columns of `reasoning`, `answer` (what follows the reasoning), `label`, `finish_reason`.
         contained: also match a prompt that contains exactly one recorded question: a template around it. Never on by
             itself: a request to rewrite a solution contains the question too, and the recording is no answer to that.
+        missing: what becomes of a request that was not recorded: "refuse" raises, "drop" makes it a failed completion,
+            which is counted and dropped as any other.
         source: what to call the recording in errors.
     """
 
@@ -67,10 +74,12 @@ class Recorded:
         question: str = "",
         mapping: Mapping[str, str] | None = None,
         contained: bool = False,
+        missing: Literal["refuse", "drop"] = "refuse",
         source: str = "the recording",
     ) -> None:
         """Read all rows."""
         self._contained, self._source = contained, source
+        self.drops_missing = missing == "drop"
         self._recordings: dict[str, list[_Recording]] = {}
         # The question of each prompt whose words are not the question's alone.
         self._question_of_prompt: dict[str, str] = {}
@@ -117,22 +126,40 @@ class Recorded:
                     key = f"{question}\n{prompt_id}"
                 completions = [(c.text, c.finish_reason) for c in recording.completions]
                 texts.setdefault(key, []).extend(completions)
-        return digest("recorded", [texts, self._contained])
+        parts: list[object] = [texts, self._contained]
+        if self.drops_missing:  # its failures are stored
+            parts.append("drop")
+        return digest("recorded", parts)
 
     def __len__(self) -> int:
         return len(self._recordings)
 
     def write(self, requests: Sequence[Request]) -> list[Completion]:
-        """The recorded completion of each request, in order; a request that was not recorded is a ModelError."""
-        return [self._complete(request) for request in requests]
+        """The recorded completion of each request, in order.
+
+        Raises:
+            NotRecordedError: a request that was not recorded, unless these are dropped.
+        """
+        completions = []
+        for request in requests:
+            try:
+                completions.append(self._complete(request))
+            except NotRecordedError as error:
+                if not self.drops_missing:
+                    raise
+                completions.append(Completion("", "", error=f"missing: {error.found}"))
+        return completions
 
     def label(self, prompt: Prompt, sample_index: int = 0) -> bool | None:
         """Whether the file itself calls this completion right, where it says."""
         return self._completion(prompt, sample_index).label
 
     def draws(self, prompt: Prompt) -> int:
-        """How many completions are recorded for this prompt."""
-        return len(self._find(prompt).completions)
+        """How many completions are recorded for this prompt; 0 where it was never recorded."""
+        try:
+            return len(self._find(prompt).completions)
+        except NotRecordedError:
+            return 0
 
     def _read(
         self, mapping: Mapping[str, str], items: Iterable[Mapping[str, Any] | files.Row]
@@ -199,12 +226,12 @@ class Recorded:
         again, index = divmod(sample_index, ROUND)
         wanted = f"sample {index}" + (f" when asked again (sample_index={again})" if again else "")
         count = f"{len(completions)} completion" + ("s" if len(completions) != 1 else "")
-        raise ModelError(
+        raise NotRecordedError(
             f"the recorded model has only {count} for this prompt, and {wanted} was wanted: {last_user(prompt)[:80]!r}",
             expected=f"samples 0 to {len(completions) - 1}",
             available=self.columns,
             fix=f"ask for n={len(completions)} or less, without sample_index=, "
-            f"or record more completions in {self._source}",
+            f"record more completions in {self._source}, or give ?missing=drop to leave out what is not recorded",
         )
 
     def _find(self, prompt: Prompt) -> _Recording:
@@ -241,16 +268,16 @@ class Recorded:
                 longest.append(question)
         return longest
 
-    def _missing(self, asked: str, inside: int) -> ModelError:
+    def _missing(self, asked: str, inside: int) -> NotRecordedError:
         near = difflib.get_close_matches(
             asked[:200], [question[:200] for question in self._recordings], n=1, cutoff=0.6
         )
         nearest = f"; the nearest is {near[0][:80]!r}" if near else ""
         ambiguous = f" (it contains {inside} recorded questions)" if inside else ""
-        fix = "use a model that writes for this role"
+        fix = "use a model that writes for this role, or ?missing=drop to leave out what is not recorded"
         if not self._contained and any(question in asked for question in self._recordings):
             fix += "; if the prompt only wraps the question in a template, add ?match=contained to the model"
-        return ModelError(
+        return NotRecordedError(
             f"the recorded model has no completion for this prompt: {asked[:80]!r}{ambiguous}",
             expected=f"one of the {len(self)} questions of {self._source}{nearest}",
             fix=fix,
@@ -280,7 +307,13 @@ def _content_of_trace(trace: Trace) -> RowContent:
             column="text",
         )
         completions = (completion,)
-    return RowContent(trace.problem.question, trace.problem.question, completions)
+    # As any row is read: with the prompt that was asked, and the options that tell equal questions apart.
+    return RowContent(
+        question=trace.problem.question,
+        prompt=trace.prompt or trace.problem.question,
+        completions=completions,
+        options=Options(trace.problem.choices),
+    )
 
 
 def _words(prompt: Prompt) -> str:

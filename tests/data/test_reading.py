@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +184,87 @@ def test_good_rows_of_csv_and_of_a_cut_gz_are_kept(tmp_path: Path) -> None:
 def test_long_csv_fields_are_read(tmp_path: Path) -> None:
     long = "x" * 300_000
     assert read(put(tmp_path, "a.csv", f"a\n{long}\n".encode())) == [{"a": long}]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("semicolons.csv", b'a;b\n"1;5";2\n'),
+        ("tabs.csv", b"a\tb\n1;5\t2\n"),
+        ("tabs.tsv", b"a\tb\n1;5\t2\n"),
+        ("commas.csv", b"a,b\n1;5,2\n"),
+        ("break.csv", b'a;b\n"1;5";"2"\n"x\ny";3\n'),
+    ],
+)
+def test_a_table_is_parted_by_what_parts_its_header(name: str, data: bytes, tmp_path: Path) -> None:
+    rows = read(put(tmp_path, name, data))
+    assert rows[0] == {"a": "1;5", "b": "2"}
+
+
+def test_a_header_with_another_mark_in_a_name_is_still_parted_by_commas(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.csv", b"a (x;y;z),b\n1,2\n")
+    assert read(path) == [{"a (x;y;z)": "1", "b": "2"}]
+
+
+def test_a_row_of_semicolons_that_is_too_short_is_told_what_parts_it(tmp_path: Path) -> None:
+    error = broken(put(tmp_path, "a.csv", b"a;b\n1;2\n1\n"))
+    assert "line 3: fewer fields" in error.found and "parted by semicolons" in error.expected
+
+
+needs_fd = pytest.mark.skipif(
+    not Path("/dev/fd").is_dir(), reason="this system has no names for what is open (/dev/fd)"
+)
+
+
+@pytest.fixture
+def piped() -> Iterator[Callable[[bytes], str]]:
+    """Makes the path of a pipe that holds some bytes, and whose writer has gone."""
+    readers = []
+
+    def make(data: bytes) -> str:
+        reader, writer = os.pipe()
+        readers.append(reader)
+        assert len(data) < 4096  # what a pipe holds without a reader
+        os.write(writer, data)
+        os.close(writer)
+        return f"/dev/fd/{reader}"
+
+    yield make
+    for reader in readers:
+        os.close(reader)
+
+
+@needs_fd
+@pytest.mark.parametrize(
+    "data",
+    [
+        jsonl(*GOOD),
+        gzip.compress(jsonl(*GOOD)),
+        json.dumps(GOOD).encode(),
+        json.dumps({"data": GOOD}, indent=1).encode(),
+        b"",
+    ],
+    ids=["jsonl", "gz", "json", "json over lines", "empty"],
+)
+def test_a_pipe_is_known_by_its_content_and_read_as_often_as_one_likes(
+    data: bytes, piped: Callable[[bytes], str]
+) -> None:
+    path = piped(data)
+    for _ in range(2):
+        if data:
+            assert [row for _, row in files.read_rows(path)] == list(GOOD)
+        else:
+            with pytest.raises(InputError, match="is empty"):
+                list(files.read_rows(path))
+    assert files.source_name(path) == "pipe"
+
+
+@needs_fd
+def test_a_table_and_a_broken_line_through_a_pipe(piped: Callable[[bytes], str]) -> None:
+    assert [row for _, row in files.read_rows(piped(b"a;b\n1;2\n"))] == [{"a": "1", "b": "2"}]
+    with pytest.raises(InputError, match="line 2") as caught:
+        list(files.read_rows(piped(jsonl(GOOD[0]) + b'{"a": }\n')))
+    assert "sed" not in caught.value.fix  # nobody can look into a pipe again
 
 
 def test_parquet_whole_cut_short_foreign_and_damaged(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from potstill.errors import ConfigError, StageError
 from potstill.models.local import checkpoint, weights
+from potstill.training.dataset.chat_template import ChatTemplate
 from potstill.training.settings import LoraSettings, TrainingSettings
 
 TOKENIZER_FILES = (
@@ -42,13 +43,13 @@ def load_student(start: Path, settings: TrainingSettings) -> Any:
 
 
 def save_student(
-    model: Any, start: Path, output_dir: Path, end_token_id: int, settings: TrainingSettings
+    model: Any, start: Path, output_dir: Path, template: ChatTemplate, settings: TrainingSettings
 ) -> None:
     """Store weights, config, tokenizer and generation config: a checkpoint that says by itself when to stop.
 
     Args:
         start: the checkpoint that the training began with; its tokenizer is copied.
-        end_token_id: the end-of-turn token that the student was trained to write.
+        template: of the start; its tokens that end an answer become the generation config's, the learnt one first.
     """
     if settings.lora:
         if settings.lora.save_adapter:
@@ -56,14 +57,8 @@ def save_student(
         model = model.merge_and_unload()
     model.to(_stored_dtype(start, settings))
 
-    generation_config = model.generation_config
-    end_ids = generation_config.eos_token_id
-    if end_ids is None:
-        end_ids = []
-    elif not isinstance(end_ids, list):
-        end_ids = [end_ids]
-    others = [token for token in end_ids if token != end_token_id]
-    generation_config.eos_token_id = [end_token_id, *others]
+    others = [token for token in template.end_ids if token != template.end_token_id]
+    model.generation_config.eos_token_id = [template.end_token_id, *others]
     model.config.use_cache = True
     model.save_pretrained(output_dir)
 
@@ -117,7 +112,7 @@ def _add_adapters(model: Any, lora: LoraSettings) -> Any:
         with warnings.catch_warnings():
             # PEFT reads a property that transformers has renamed.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-            return get_peft_model(model, config)
+            adapted = get_peft_model(model, config)
     except (ValueError, re.error) as error:  # one text is a regular expression to PEFT
         linear_layers = set()
         for name, module in model.named_modules():
@@ -130,6 +125,25 @@ def _add_adapters(model: Any, lora: LoraSettings) -> Any:
             wanted=str(target_modules),
             fix="target_modules: all-linear",
         ) from error
+    _refuse_adapted_tied_head(adapted)
+    return adapted
+
+
+def _refuse_adapted_tied_head(model: Any) -> None:
+    """Refuse adapters on a matrix that is head and embedding at once: merged into one they change the other."""
+    base = model.get_base_model()
+    # An adapted layer wraps the layer that it adapts.
+    head = getattr(base.get_output_embeddings(), "base_layer", base.get_output_embeddings())
+    table = getattr(base.get_input_embeddings(), "base_layer", base.get_input_embeddings())
+    if head.weight is not table.weight:
+        return
+    for name, layer in base.named_modules():
+        if getattr(layer, "base_layer", None) in (head, table):
+            raise ConfigError(
+                f"lora.target_modules has {name.rpartition('.')[2]}; head and embedding of this model are one matrix",
+                expected="layers inside the model",
+                fix="leave it out of target_modules, or train without lora",
+            )
 
 
 def _enable_gradient_checkpointing(model: Any) -> None:

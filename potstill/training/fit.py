@@ -105,9 +105,7 @@ def fit(
             trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
             trained = trainer.gather_student(lambda: student.load_student(start, settings))
             if is_first_process:
-                student.save_student(
-                    trained, start, output_dir, prepared.template.end_token_id, settings
-                )
+                student.save_student(trained, start, output_dir, prepared.template, settings)
                 if trainer.objective_inputs.projectors:
                     trainer.objective_inputs.projectors.save(output_dir)
                 steps = step_records(trainer.state)

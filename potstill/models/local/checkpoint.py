@@ -79,21 +79,26 @@ def check_checkpoint(path: Path) -> None:
 
 def read_config(path: Path) -> dict[str, Any]:
     """The checkpoint's config.json as it stands there; `load_config` knows defaults and other names too."""
+    return read_json(path / "config.json")
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object of a checkpoint."""
     try:
-        config = json.loads((path / "config.json").read_text("utf-8"))
+        values = json.loads(file.read_text("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ModelError(
-            f"{path}/config.json is not JSON ({error})",
+            f"{file} is not JSON ({error})",
             expected=EXPECTED_CHECKPOINT,
-            fix="copy config.json from the model again",
+            fix=f"copy {file.name} from the model again",
         ) from error
-    if not isinstance(config, dict):
+    if not isinstance(values, dict):
         raise ModelError(
-            f"{path}/config.json is no JSON object",
+            f"{file} is no JSON object",
             expected=EXPECTED_CHECKPOINT,
             fix="copy it from the model again",
         )
-    return config
+    return values
 
 
 def load_config(path: Path) -> Any:
@@ -115,6 +120,24 @@ def read_context(path: Path) -> int:
         if isinstance(positions, int) and positions > 0:
             return positions
     return UNLIMITED_CONTEXT
+
+
+def read_end_ids(path: Path) -> tuple[int, ...]:
+    """Ids that end an answer by the generation config, or by the config where there is none, as the library does."""
+    file = path / "generation_config.json"
+    values = read_json(file) if file.is_file() else read_config(path)
+    end_ids = values.get("eos_token_id")
+    if end_ids is None and not file.is_file():
+        end_ids = values.get("text_config", {}).get("eos_token_id")
+    if not isinstance(end_ids, list):
+        end_ids = [] if end_ids is None else [end_ids]
+    if not all(type(token) is int for token in end_ids):
+        raise ModelError(
+            f"{path}: eos_token_id is {end_ids}",
+            expected="a token id, or a list of them",
+            fix="copy generation_config.json from the model again",
+        )
+    return tuple(end_ids)
 
 
 def load_tokenizer(path: Path) -> Any:

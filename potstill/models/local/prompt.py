@@ -9,15 +9,11 @@ from typing import Any, final
 
 from potstill.errors import ConfigError, ModelError
 from potstill.models.local import checkpoint
+from potstill.models.local.chat_template import CHAT_TEMPLATE_ARGUMENTS, render_prompt
+from potstill.models.local.text_codec import TextCodec
 from potstill.models.model import Completion
-from potstill.records import Message, Prompt, Tokens
+from potstill.records import Prompt, Tokens
 
-# Arguments of the chat template, by the `chat` option: Qwen3's and its like think unless told not to.
-CHAT_TEMPLATE_ARGUMENTS: dict[str, dict[str, bool]] = {
-    "auto": {},
-    "thinking": {"enable_thinking": True},
-    "no-thinking": {"enable_thinking": False},
-}
 CACHED_PROMPTS = 100_000  # encoded prompts: a plan and the batches after it meet the same ones
 
 
@@ -47,6 +43,11 @@ class PromptEncoder:
         """The transformers tokenizer, loaded on first use."""
         return checkpoint.load_tokenizer(self.path)
 
+    @cached_property
+    def codec(self) -> TextCodec:
+        """Completions to tokens and back."""
+        return TextCodec(self.tokenizer)
+
     def encode_prompt(self, prompt: Prompt, prefix: str = "") -> list[int]:
         """Ids of the rendered prompt with the beginning of the answer behind it."""
         key = (prompt, prefix)
@@ -54,16 +55,22 @@ class PromptEncoder:
             if len(self._prompt_ids) >= CACHED_PROMPTS:
                 self._prompt_ids.clear()
             rendered = self.render_prompt(prompt)
-            ids = self.tokenizer.encode(rendered, add_special_tokens=self.is_plain)
-            if prefix:
-                ids = self._append_text(ids, prefix, rendered)
-            self._prompt_ids[key] = ids
+            if self.is_plain:
+                ids = self.codec.encode_document(rendered)
+            else:
+                ids = list(self.tokenizer.encode(rendered, add_special_tokens=False))
+            self._prompt_ids[key] = ids + self.codec.encode(prefix)
         return self._prompt_ids[key]
 
     def encode_completion(self, prompt: Prompt, text: str) -> tuple[list[int], int]:
-        """Ids of prompt and completion, and at which of them the completion starts."""
-        prompt_ids = self.encode_prompt(prompt)
-        return self._append_text(prompt_ids, text, ""), len(prompt_ids)
+        """Ids of prompt and completion, and at which of them the completion starts.
+
+        No completion where the tokenizer does not give its text back: its tokens would be those of another text.
+        """
+        prompt_ids, ids = self.encode_prompt(prompt), self.codec.encode(text)
+        if not self.codec.restores(text, ids):
+            ids = []
+        return prompt_ids + ids, len(prompt_ids)
 
     def render_prompt(self, prompt: Prompt) -> str:
         """The prompt as the model reads it, up to where the answer starts."""
@@ -76,56 +83,21 @@ class PromptEncoder:
                 available=sorted(file.name for file in self.path.iterdir())[:12],
                 fix="copy the template there, or treat prompts as plain text: ?chat=plain (in Python chat=False)",
             )
-        turns = (Message("user", prompt),) if isinstance(prompt, str) else prompt
-        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-        arguments = CHAT_TEMPLATE_ARGUMENTS[self.chat]
-        try:
-            rendered = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True, **arguments
-            )
-        except Exception as error:  # boundary: the template is a program from the checkpoint
-            roles = ", ".join(turn.role for turn in turns)
-            raise ModelError(
-                f"{self.path}: the chat template refuses turns of {roles} ({str(error)[:200]})",
-                expected="roles that the template knows",
-                fix="change the prompt's roles",
-            ) from error
-        return str(rendered)
+        return render_prompt(self.tokenizer, prompt, self.chat)
 
     def decode_text(self, ids: Sequence[int]) -> str:
-        """The text that generated ids add, control tokens left out."""
-        anchor, anchor_text = self._anchor
-        decoded = self.tokenizer.decode(
-            [anchor, *ids], skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return str(decoded)[len(anchor_text) :]
+        """The text that generated ids add, tokens that end an answer or build turns left out."""
+        return self.codec.decode_answer(ids)
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Ids that end an answer: the template's, the generation config's and the tokenizer's."""
+        return self.codec.special_tokens.end_ids
 
     @cached_property
     def token_texts(self) -> list[str]:
         """The text of each token of the vocabulary, as it reads in the middle of a text."""
         return [self.decode_text([token]) for token in range(len(self.tokenizer))]
-
-    @cached_property
-    def _anchor(self) -> tuple[int, str]:
-        """A token to decode behind: some tokenizers drop the blank before the first token of a text."""
-        token = self.tokenizer.encode("a", add_special_tokens=False)[-1]
-        return token, self.tokenizer.decode([token])
-
-    def _append_text(self, prompt_ids: list[int], text: str, rendered: str) -> list[int]:
-        """Ids of `text` behind those of the prompt, so that the seam falls where the model saw it in training.
-
-        Guard: a tokenizer that adds or drops a blank at the seam is given the whole string instead.
-        """
-        ids = prompt_ids + list(self.tokenizer.encode(text, add_special_tokens=False))
-        if not rendered or self._decode(ids) == self._decode(prompt_ids) + text:
-            return ids
-        return list(self.tokenizer.encode(rendered + text, add_special_tokens=self.is_plain))
-
-    def _decode(self, ids: Sequence[int]) -> str:
-        text = self.tokenizer.decode(
-            ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
-        return str(text)
 
 
 def join_turns(prompt: Prompt) -> str:

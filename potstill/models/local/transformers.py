@@ -149,12 +149,8 @@ class TransformersModel:
 
     @cached_property
     def end_ids(self) -> tuple[int, ...]:
-        """Ids that end an answer: the generation config's, the tokenizer's, and <|im_end|>."""
-        tokenizer = self.encoder.tokenizer
-        configured = self.model.generation_config.eos_token_id
-        ids = {tokenizer.eos_token_id, tokenizer.get_vocab().get("<|im_end|>")}
-        ids.update(configured if isinstance(configured, list) else [configured])
-        return tuple(sorted(ids - {None}))
+        """Ids that end an answer."""
+        return self.encoder.end_ids
 
     @cached_property
     def _cache_bytes_per_token(self) -> int:

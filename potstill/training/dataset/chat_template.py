@@ -1,17 +1,19 @@
-"""What a tokenizer's chat template does around a completion, found out by using it. No torch in here."""
+"""What training needs to know of a tokenizer's chat template, found out by using it. No torch in here."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from potstill.errors import ModelError
-from potstill.models.local.prompt import CHAT_TEMPLATE_ARGUMENTS
-from potstill.records import Message, Prompt
+from potstill.models.local.chat_template import checkpoint_name, find_turn_end, render_prompt
+from potstill.models.local.special_tokens import CLOSE, OPEN
+from potstill.models.local.text_codec import TextCodec
+from potstill.records import Prompt
 
-OPEN, CLOSE = "<think>", "</think>"
-PROBE = "Probe27"  # a content that no template changes
+__all__ = ["CLOSE", "OPEN", "ChatTemplate", "read_chat_template"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,84 +21,64 @@ class ChatTemplate:
     """A tokenizer with the facts of its chat template that tokenizing needs.
 
     Args:
-        end_token_id: the token that closes an assistant's turn.
+        end_token_id: the token that closes an assistant's turn, which is learnt.
+        end_ids: all tokens that end what a model writes, as when it is sampled.
         control_tokens: matches the tokenizer's control tokens; text that holds one would forge a turn.
+        codec: makes tokens of completions, and text of tokens.
         mode: what the template is asked for: "auto" nothing, "thinking" or "no-thinking" Qwen3's `enable_thinking`.
     """
 
     tokenizer: Any
     end_token_id: int
+    end_ids: tuple[int, ...]
     control_tokens: re.Pattern[str]
+    codec: TextCodec
     mode: str = "auto"
 
     def render_prompt(self, prompt: Prompt) -> str:
         """What the learner sees before its completion; the template's generation prompt may open `<think>`."""
-        if isinstance(prompt, str):
-            prompt = (Message("user", prompt),)
-        turns = [{"role": turn.role, "content": turn.content} for turn in prompt]
-        arguments = CHAT_TEMPLATE_ARGUMENTS[self.mode]
-        return _apply_template(self.tokenizer, turns, add_generation_prompt=True, **arguments)
+        return render_prompt(self.tokenizer, prompt, self.mode)
+
+    def encode_prompt(self, prompt: Prompt) -> list[int]:
+        """The tokens of the rendered prompt."""
+        return list(self.tokenizer.encode(self.render_prompt(prompt), add_special_tokens=False))
+
+    def without_end(self, ids: Sequence[int]) -> list[int]:
+        """A completion's tokens without the one that ended it, if one did."""
+        return list(ids[:-1] if self.has_end(ids) else ids)
+
+    def has_end(self, ids: Sequence[int]) -> bool:
+        """Whether a completion's tokens end with one that ends what a model writes."""
+        return len(ids) > 0 and ids[-1] in self.end_ids
 
 
 def read_chat_template(tokenizer: Any, mode: str = "auto") -> ChatTemplate:
     """Find a tokenizer's end-of-turn and control tokens; refuse one without a chat template."""
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
-            f"the tokenizer of {_checkpoint_name(tokenizer)} has no chat template",
+            f"the tokenizer of {checkpoint_name(tokenizer)} has no chat template",
             expected="`chat_template` in tokenizer_config.json, or the file chat_template.jinja",
             fix="copy chat_template.jinja from the instruction-tuned sibling of the model into the checkpoint folder",
         )
-    control_tokens = {str(token) for token in tokenizer.all_special_tokens}
-    for token in tokenizer.added_tokens_decoder.values():
-        if token.special:
-            control_tokens.add(str(token))
-    # Reasoning marks belong to a trace's text even where a tokenizer calls them special.
-    control_tokens -= {OPEN, CLOSE, ""}
-    longest_first = sorted(control_tokens, key=len, reverse=True)
-    pattern = "|".join(re.escape(token) for token in longest_first)
-    matches_nothing = r"(?!)"
-    return ChatTemplate(
-        tokenizer,
-        _find_end_token(tokenizer, control_tokens),
-        re.compile(pattern or matches_nothing),
-        mode,
-    )
-
-
-def _find_end_token(tokenizer: Any, control_tokens: set[str]) -> int:
-    """The first control token after an assistant's content; the end of the text where the template writes none."""
-    turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": PROBE}]
-    _, found, tail = _apply_template(tokenizer, turns).rpartition(PROBE)
-    if not found:  # any token of the whole text would pass for the end of a turn
-        raise ModelError(
-            f"the chat template of {_checkpoint_name(tokenizer)} leaves out or changes what the assistant says",
-            expected=f"a template that shows the text {PROBE!r} of an assistant's turn as it is",
-            fix="correct the checkpoint's chat_template.jinja",
-        )
-    for token_id in tokenizer(tail, add_special_tokens=False)["input_ids"]:
-        if tokenizer.convert_ids_to_tokens(token_id) in control_tokens:
-            return int(token_id)
-    if tokenizer.eos_token_id is None:
+    codec = TextCodec(tokenizer)
+    special_tokens = codec.special_tokens
+    end_token_id = find_turn_end(tokenizer, special_tokens.control)
+    if end_token_id is None:
+        end_token_id = tokenizer.eos_token_id
+    if end_token_id is None:
         raise ModelError(
             "neither the chat template nor the tokenizer says how a turn ends",
             expected="a control token after the assistant's content, or an eos_token",
             fix="set eos_token in tokenizer_config.json",
         )
-    return int(tokenizer.eos_token_id)
-
-
-def _apply_template(tokenizer: Any, turns: list[dict[str, str]], **arguments: bool) -> str:
-    """Turns through the template; what the template refuses (many know no system turn) is an error that says so."""
-    try:
-        return str(tokenizer.apply_chat_template(turns, tokenize=False, **arguments))
-    except Exception as error:  # boundary: the template is a program that came with the checkpoint
-        roles = ", ".join(turn["role"] for turn in turns)
-        raise ModelError(
-            f"the chat template of {_checkpoint_name(tokenizer)} refuses turns of {roles} ({str(error)[:200]})",
-            expected="roles that the template knows, in an order that it knows",
-            fix="change the rows' roles, or the checkpoint's chat_template.jinja",
-        ) from error
-
-
-def _checkpoint_name(tokenizer: Any) -> str:
-    return str(getattr(tokenizer, "name_or_path", "") or "the checkpoint")
+    longest_first = sorted(special_tokens.control, key=len, reverse=True)
+    pattern = "|".join(re.escape(token) for token in longest_first)
+    matches_nothing = r"(?!)"
+    return ChatTemplate(
+        tokenizer,
+        int(end_token_id),
+        special_tokens.end_ids,
+        re.compile(pattern or matches_nothing),
+        codec,
+        mode,
+    )

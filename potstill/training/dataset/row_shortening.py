@@ -116,14 +116,14 @@ class RowShortener:
     def find_reasoning(self, row: TokenizedRow) -> Reasoning:
         """The reasoning of a row's completion; an empty one where no answer is marked."""
         text, ids = self._rows[row.trace_index].text, row.completion_ids
-        encoded = self._chat.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        if list(encoded["input_ids"]) != ids[: len(encoded["input_ids"])]:
+        encoded = self._chat.codec.encode_with_offsets(text)
+        if encoded.ids != ids[: len(encoded.ids)]:
             return Reasoning(0, [])
         first, last = reasoning_span(text)
 
         # Tokens that lie in the reasoning, and the line that each of them begins in.
         inside = {}
-        for index, (start, stop) in enumerate(encoded["offset_mapping"]):
+        for index, (start, stop) in enumerate(encoded.offsets):
             if start >= first and stop <= last:
                 inside[index] = start
         if not inside:

@@ -96,8 +96,7 @@ def tokenize_prompts(
     builder = RowsBuilder()
     skipped: list[tuple[int, str]] = []
     for trace_index, trace in enumerate(traces):
-        prompt = template.render_prompt(trace.prompt)
-        input_ids = template.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        input_ids = template.encode_prompt(trace.prompt)
         if len(input_ids) >= max_length:
             skipped.append((trace_index, TOO_LONG))
             continue
@@ -111,28 +110,41 @@ def _tokenize_part(
 ) -> Iterator[TokenizedRow | str]:
     """The row of each trace, or why it has none."""
     pieces_by_trace = [_split_pieces(trace, template) for trace in traces]
+    prompts: dict[str, None] = {}
     learnt_texts: dict[str, None] = {}
     texts: dict[str, None] = {}
     for pieces in pieces_by_trace:
         if isinstance(pieces, str):
             continue
-        for piece in pieces:
+        prompts[pieces[0].text] = None
+        for piece in pieces[1:]:
             texts[piece.text] = None
             if piece.is_learnt:
                 learnt_texts[piece.text] = None
 
     # One call for all texts: a fast tokenizer is parallel inside, and equal prompts are tokenized once.
-    ids_by_text: dict[str, list[int]] = {}
-    if texts:
-        encoded = template.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-        ids_by_text = dict(zip(texts, encoded, strict=True))
-    changed_texts = _texts_not_restored(list(learnt_texts), ids_by_text, template)
+    ids_by_prompt: dict[str, list[int]] = {}
+    if prompts:
+        encoded = template.tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
+        ids_by_prompt = dict(zip(prompts, encoded, strict=True))
+    ids_by_text = dict(zip(texts, template.codec.encode_all(list(texts)), strict=True))
+    changed_texts = set()
+    for text in learnt_texts:
+        if not template.codec.restores(text, ids_by_text[text]):
+            changed_texts.add(text)
 
     for trace_index, (trace, pieces) in enumerate(zip(traces, pieces_by_trace), first_index):
         if isinstance(pieces, str):
             yield pieces
             continue
-        row = _join_pieces(trace_index, trace, pieces, ids_by_text, template)
+        prompt_ids = ids_by_prompt[pieces[0].text]
+        ids, weights = _join_pieces(trace, pieces[1:], ids_by_text, template)
+        row = TokenizedRow.of(
+            trace_index,
+            [*prompt_ids, *ids],
+            [0.0] * len(prompt_ids) + weights,
+            len(prompt_ids),
+        )
         is_changed = any(piece.is_learnt and piece.text in changed_texts for piece in pieces)
         yield _why_skipped(row, is_changed, max_length) or row
 
@@ -185,12 +197,12 @@ def _split_by_author(trace: Trace) -> list[Piece]:
 
 
 def _join_pieces(
-    trace_index: int,
     trace: Trace,
     pieces: Sequence[Piece],
     ids_by_text: Mapping[str, Sequence[int]],
     template: ChatTemplate,
-) -> TokenizedRow:
+) -> tuple[list[int], list[float]]:
+    """A completion's tokens and their weights."""
     input_ids: list[int] = []
     loss_weights: list[float] = []
     weighted_spans = []
@@ -211,15 +223,13 @@ def _join_pieces(
     if trace.finish_reason == "stop":
         input_ids.append(template.end_token_id)
         loss_weights.append(trace.weight)
-    prompt_length = len(ids_by_text[pieces[0].text])
-    return TokenizedRow.of(trace_index, input_ids, loss_weights, prompt_length)
+    return input_ids, loss_weights
 
 
 def _span_weights(piece: Piece, spans: Sequence[Span], template: ChatTemplate) -> list[float]:
     """Product of the weights of the spans that share a visible character with each token of a piece."""
-    encoded = template.tokenizer(piece.text, add_special_tokens=False, return_offsets_mapping=True)
     weights = []
-    for start, stop in encoded["offset_mapping"]:
+    for start, stop in template.codec.encode_with_offsets(piece.text).offsets:
         token = piece.text[start:stop]
         if token.strip():
             # A token's leading space often lies in the span before it, and belongs to neither.
@@ -230,18 +240,6 @@ def _span_weights(piece: Piece, spans: Sequence[Span], template: ChatTemplate) -
                 weight *= span.weight
         weights.append(weight)
     return weights
-
-
-def _texts_not_restored(
-    texts: Sequence[str], ids_by_text: Mapping[str, Sequence[int]], template: ChatTemplate
-) -> set[str]:
-    """The texts that decoding their tokens does not give back, byte for byte."""
-    decoded = template.tokenizer.batch_decode(
-        [ids_by_text[text] for text in texts],
-        skip_special_tokens=False,
-        clean_up_tokenization_spaces=False,
-    )
-    return {text for text, restored in zip(texts, decoded) if text != restored}
 
 
 def _why_skipped(row: TokenizedRow, is_changed: bool, max_length: int) -> str:
@@ -337,23 +335,16 @@ def _decode_row(trace: Trace, row: TokenizedRow, template: ChatTemplate) -> Deco
     stop = len(row) - has_end
     learnt_ids = row.input_ids[:stop][row.is_learnt[:stop]].tolist()
     # The generation prompt may open the thought: that is part of the assistant's turn.
-    opened = OPEN if _decode(row.prompt_ids, template).rstrip().endswith(OPEN) else ""
+    opened = OPEN if template.codec.decode(row.prompt_ids).rstrip().endswith(OPEN) else ""
     if has_end:
         completion_ids.pop()
     return DecodedRow(
         trace,
-        completion=opened + _decode(completion_ids, template),
-        learnt_text=_decode(learnt_ids, template),
+        completion=opened + template.codec.decode(completion_ids),
+        learnt_text=template.codec.decode(learnt_ids),
         expected_text=_expected_text(trace),
         learns_end=has_end and bool(row.is_learnt[-1]),
     )
-
-
-def _decode(input_ids: list[int], template: ChatTemplate) -> str:
-    text = template.tokenizer.decode(
-        input_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
-    )
-    return str(text)
 
 
 def _expected_text(trace: Trace) -> str:

@@ -285,4 +285,4 @@ def _answer_row(rollout: Rollout, reasoning: str, chat: ChatTemplate) -> Tokeniz
 
 
 def _token_ids(text: str, chat: ChatTemplate) -> list[int]:
-    return list(chat.tokenizer(text, add_special_tokens=False)["input_ids"])
+    return chat.codec.encode(text)

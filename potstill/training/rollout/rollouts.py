@@ -194,7 +194,7 @@ class Rollouts:
             seeds=seeds,
             max_new_tokens=[min(config.max_new_tokens, context - len(ids)) for ids in prompts],
             sampling=sampling,
-            end_ids=(self._chat.end_token_id,),
+            end_ids=self._chat.end_ids,
         )
         with torch.autocast(model.device.type, torch.bfloat16, enabled=self._bf16):
             return generate.generate_batch(pair or model, batch)
@@ -211,11 +211,7 @@ class Rollouts:
 
     def text(self, ids: Sequence[int]) -> str:
         """What a verifier reads of a completion's tokens."""
-        without_end = [token for token in ids if token != self._chat.end_token_id]
-        text = self._chat.tokenizer.decode(
-            without_end, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return str(text)
+        return self._chat.codec.decode_answer(ids)
 
     def _add_rewards(
         self,

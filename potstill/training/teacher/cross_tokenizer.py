@@ -23,7 +23,7 @@ from potstill.objectives.inputs import Inputs, OtherVocabulary
 from potstill.records import Trace
 from potstill.training.dataset import batching
 from potstill.training.dataset.batching import Batch
-from potstill.training.dataset.chat_template import CLOSE, OPEN, ChatTemplate, read_chat_template
+from potstill.training.dataset.chat_template import ChatTemplate, read_chat_template
 from potstill.training.dataset.tokenize import tokenize_traces
 from potstill.training.dataset.training_dataset import TokenizedRow
 from potstill.training.logprobs import counted_states, head, token_embeddings
@@ -45,12 +45,11 @@ class SpelledTokenizer(NamedTuple):
 
     def has_end(self, ids: Sequence[int]) -> bool:
         """Whether token ids end with the end of the turn."""
-        return list(ids[-1:]) == [self.chat.end_token_id]
+        return self.chat.has_end(ids)
 
     def spell(self, ids: Sequence[int]) -> list[bytes]:
         """The bytes of each token, without the end of the turn."""
-        body = ids[:-1] if self.has_end(ids) else ids
-        return [self.token_bytes.get(token, b"") for token in body]
+        return [self.token_bytes.get(token, b"") for token in self.chat.without_end(ids)]
 
 
 class AlignedRows(NamedTuple):
@@ -211,12 +210,11 @@ def unaligned_texts(count: int) -> StageError:
 def spell_tokenizer(path: Path, chat_mode: str = "auto") -> SpelledTokenizer:
     """A checkpoint's tokenizer with the bytes of its tokens."""
     tokenizer = PromptEncoder(path).tokenizer
-    special = {str(token) for token in tokenizer.all_special_tokens}
-    special |= {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
-    special -= {OPEN, CLOSE}  # they are text of a trace
+    chat = read_chat_template(tokenizer, chat_mode)
+    special = set(chat.codec.special_tokens.control)
     added = {str(token) for token in tokenizer.added_tokens_decoder.values()} - special
     token_bytes = alignment.token_bytes(tokenizer.get_vocab(), added=added, special=special)
-    return SpelledTokenizer(read_chat_template(tokenizer, chat_mode), token_bytes)
+    return SpelledTokenizer(chat, token_bytes)
 
 
 def with_other_tokenizer(

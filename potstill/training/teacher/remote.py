@@ -7,7 +7,7 @@ were sampled, and what comes back as one number for each of them. A completion o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, final
+from typing import final
 
 from potstill.models.model import Scored
 from potstill.records import Prompt, Trace
@@ -27,7 +27,6 @@ class RemoteTeacher:
 
     def __init__(self, model: Scored, traces: Sequence[Trace], chat: ChatTemplate) -> None:
         self._model, self._traces, self._chat = model, traces, chat
-        self._end_text = str(chat.tokenizer.convert_ids_to_tokens(chat.end_token_id))
 
     def __call__(self, rows: Sequence[TokenizedRow]) -> list[list[float]]:
         """The log-probability of each counted token, a list a row; empty where the tokens can't be compared."""
@@ -45,22 +44,16 @@ class RemoteTeacher:
     def _as_text(self, row: TokenizedRow) -> tuple[Prompt, str] | None:
         """The prompt, and the completion as a text that is cut into these tokens again; None where there is none."""
         prompt, ids = self._traces[row.trace_index].prompt, row.completion_ids
-        if self._token_ids(self._chat.render_prompt(prompt)) != row.prompt_ids:
+        if self._chat.encode_prompt(prompt) != row.prompt_ids:
             return None
-        has_end = ids[-1:] == [self._chat.end_token_id]
-        body = ids[:-1] if has_end else ids
-        text = self._chat.tokenizer.decode(
-            body, skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
-        if has_end:
-            text += self._end_text
-        if not text or self._token_ids(text) != ids:
+        body = self._chat.without_end(ids)
+        text = self._chat.codec.decode(body)
+        if not ids or self._chat.codec.encode(text) != body:
             return None
-        return prompt, str(text)
-
-    def _token_ids(self, text: str) -> list[int]:
-        ids: Any = self._chat.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return list(ids)
+        # The server reads the end of the turn by its name.
+        for end_id in ids[len(body) :]:
+            text += str(self._chat.tokenizer.convert_ids_to_tokens(end_id))
+        return prompt, text
 
 
 def _counted(row: TokenizedRow, log_probs: Sequence[float]) -> list[float]:

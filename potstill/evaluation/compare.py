@@ -91,7 +91,7 @@ class Comparison:
         return (
             f"{self.arm} is better on {self.counts.better:,} problems, {self.base} on "
             f"{self.counts.worse:,}, equal on {self.counts.equal:,} "
-            f"({self.test}: p = {format_p_value(self.counts.p_value)})"
+            f"({self.test}: {format_p_value(self.counts.p_value)})"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -183,10 +183,10 @@ def count_signs(differences: Sequence[float]) -> PairedCounts:
 
 
 def format_p_value(p: float) -> str:
-    """A p-value as people read it: `0.23`, `0.0041`, `below 0.0001`."""
+    """A p-value as people read it: `p = 0.23`, `p = 0.0041`, `p < 0.0001`."""
     if p < 0.0001:
-        return "below 0.0001"
-    return f"{p:.2f}" if p >= 0.1 else f"{p:.2g}"
+        return "p < 0.0001"
+    return f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.2g}"
 
 
 def standings(evaluations: Iterable[Evaluation]) -> list[str]:

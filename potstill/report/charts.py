@@ -18,21 +18,32 @@ MIDDLE = ROW_HEIGHT / 2
 BAR_ROW_HEIGHT, BAR_HEIGHT = 26, 14
 AXIS_HEIGHT = 20
 TICK_MULTIPLES = (1, 2, 2.5, 5, 10)
+CURVE_HEIGHT, CURVE_WIDTH = (
+    180,
+    1000,
+)  # of the drawing of curves; the width is stretched to the page's
+LOG_SPAN = 100  # the largest value is so many times the smallest: the axis is logarithmic
 TOLERANCE = 1e-9  # of a step: rounding puts a tick beside its value
 
 
 class Scale(NamedTuple):
-    """An axis from `low` to `high` with ticks; `at` gives per cent of the width."""
+    """An axis from `low` to `high` with ticks; `share` and `at` say where on it a value lies."""
 
     low: float
     high: float
     ticks: tuple[float, ...]
+    is_log: bool = False
+
+    def share(self, value: float) -> float:
+        """Where a value lies: 0 at the low end, 1 at the high one; beyond them, at the end."""
+        clipped = min(max(value, self.low), self.high)
+        if self.is_log:
+            return math.log(clipped / self.low) / math.log(self.high / self.low)
+        return (clipped - self.low) / (self.high - self.low)
 
     def at(self, value: float) -> str:
-        """Where a value lies, 2 % inside both edges."""
-        clipped = min(max(value, self.low), self.high)
-        part = (clipped - self.low) / (self.high - self.low)
-        return f"{2 + 96 * part:.2f}%"
+        """Where a value lies, 2 % inside both edges, in per cent of the width."""
+        return f"{2 + 96 * self.share(value):.2f}%"
 
 
 def make_scale(
@@ -51,6 +62,17 @@ def make_scale(
         if floor - TOLERANCE <= tick <= ceiling + TOLERANCE:
             ticks.append(tick)
     return Scale(ticks[0], ticks[-1], tuple(ticks))
+
+
+def make_length_scale(values: Sequence[float]) -> Scale:
+    """A scale from zero, or a logarithmic one with powers of ten where the values above zero span decades."""
+    positive = [value for value in values if value > 0]
+    if not positive or max(positive) < LOG_SPAN * min(positive):
+        return make_scale([0.0, *values], floor=0)
+    first = math.floor(math.log10(min(positive)) + TOLERANCE)
+    last = math.ceil(math.log10(max(positive)) - TOLERANCE)
+    ticks = tuple(10.0**power for power in range(first, last + 1))
+    return Scale(ticks[0], ticks[-1], ticks, is_log=True)
 
 
 def round_step(smallest: float) -> float:
@@ -150,6 +172,66 @@ def _draw_range(row: Range, axis: Scale) -> Html:
     return _svg(marks, ROW_HEIGHT, f"{row.label}: {row.value}")
 
 
+class Curve(NamedTuple):
+    """A line of a line chart: its points from left to right, and what is said of it in the legend."""
+
+    label: str
+    points: tuple[tuple[float, float], ...]
+    value: str
+
+
+def line_chart(curves: Sequence[Curve], unit: str) -> Html:
+    """Curves over one axis of positions; the legend says which is which, by number as well as by stroke.
+
+    Args:
+        curves: at least one, each with two points or more.
+        unit: of the horizontal axis, in the singular.
+    """
+    heights = [y for curve in curves for _, y in curve.points]
+    positions = [x for curve in curves for x, _ in curve.points]
+    vertical = make_scale(heights)
+    horizontal = make_scale(positions)
+    marks: list[Html] = []
+    for tick in vertical.ticks:
+        height = f"{_curve_y(vertical, tick):.1f}"
+        marks.append(tag("line", x1=0, x2=CURVE_WIDTH, y1=height, y2=height, class_="grid"))
+    for number, curve in enumerate(curves):
+        points: list[str] = []
+        for x, y in curve.points:
+            left = (0.02 + 0.96 * horizontal.share(x)) * CURVE_WIDTH
+            points.append(f"{left:.1f},{_curve_y(vertical, y):.1f}")
+        marks.append(tag("polyline", points=" ".join(points), class_=f"curve tone{number % 6}"))
+    drawing = tag(
+        "svg",
+        *marks,
+        viewBox=f"0 0 {CURVE_WIDTH} {CURVE_HEIGHT}",
+        preserveAspectRatio="none",
+        height=CURVE_HEIGHT,
+        width="100%",
+        role="img",
+        aria_label="; ".join(f"{curve.label}: {curve.value}" for curve in curves),
+    )
+    low, high = f"{vertical.ticks[0]:g}", f"{vertical.ticks[-1]:g}"
+    scale = tag("div", tag("span", high), tag("span", low), class_="scale")
+    plot = tag("div", scale, tag("div", drawing, class_="plot"), class_="curves")
+    return tag(
+        "div", plot, _curve_legend(curves), _axis_row(horizontal, f" {unit}s"), class_="chart"
+    )
+
+
+def _curve_y(axis: Scale, value: float) -> float:
+    return 4 + (1 - axis.share(value)) * (CURVE_HEIGHT - 8)
+
+
+def _curve_legend(curves: Sequence[Curve]) -> Html:
+    items: list[Html] = []
+    for number, curve in enumerate(curves):
+        line = tag("line", x1=0, x2=28, y1=7, y2=7, class_=f"curve tone{number % 6}")
+        stroke = tag("svg", line, width=28, height=14, aria_hidden="true")
+        items.append(tag("li", stroke, f" {curve.label} ", tag("span", curve.value, class_="soft")))
+    return tag("ul", *items, class_="legend")
+
+
 def _svg(marks: Sequence[Html], height: int, description: str) -> Html:
     return tag("svg", *marks, height=height, width="100%", role="img", aria_label=description)
 
@@ -163,14 +245,27 @@ def _vertical_line(x: str, kind: str) -> Html:
 
 
 def _axis_row(axis: Scale, unit: str) -> Html:
+    return _chart_row("", _draw_axis(axis, unit), "", "axis")
+
+
+def _draw_axis(axis: Scale, unit: str) -> Html:
     last = len(axis.ticks) - 1
     labels: list[Html] = []
     for place, tick in enumerate(axis.ticks):
         # The outer labels are set inwards so that the edges don't cut them.
         anchor = {0: "start", last: "end"}.get(place, "middle")
-        labels.append(tag("text", f"{tick:g}{unit}", x=axis.at(tick), y=14, text_anchor=anchor))
-    drawing = tag("svg", *labels, height=AXIS_HEIGHT, width="100%", aria_hidden="true")
-    return _chart_row("", drawing, "", "axis")
+        text = f"{_format_tick(tick)}{unit}"
+        labels.append(tag("text", text, x=axis.at(tick), y=14, text_anchor=anchor))
+    return tag("svg", *labels, height=AXIS_HEIGHT, width="100%", aria_hidden="true")
+
+
+def _format_tick(tick: float) -> str:
+    """A tick in few figures: 250, 100k, 2M."""
+    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(tick) >= size:
+            factor = 1e3 if suffix == "k" else size
+            return f"{tick / factor:g}{suffix}"
+    return f"{tick:g}"
 
 
 def _chart_row(label: str, drawing: Html, value: str, tone: str) -> Html:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from potstill.evaluation.results import Example, Passage, Results
 from potstill.report.markup import Html, join_nodes, tag
-from potstill.report.sections import card
+from potstill.report.section import Section, make_section
 
 _BADGES = ("right", "wrong", "error", "unparsed")  # statuses with a badge of their own
 _SUMMARY_CHARS = 110  # of a question, in the line that unfolds its example
 
 
-def examples_section(results: Results) -> Html | None:
+def examples_section(results: Results) -> Section | None:
     """Rows that arms trained on, each beside what it was made from and what the trained student answers now."""
     hint = (
         "What the arms trained on, as models wrote it. The answers are to problems that the student was trained on; "
@@ -26,7 +26,7 @@ def examples_section(results: Results) -> Html | None:
     )
 
 
-def held_out_section(results: Results) -> Html | None:
+def held_out_section(results: Results) -> Section | None:
     """Answers to problems that the arms were measured on: some that they solve, and some that they do not."""
     hint = (
         "Problems that no arm was trained on: some that an arm solves in every answer, then some that it solves in "
@@ -40,7 +40,7 @@ def held_out_section(results: Results) -> Html | None:
     )
 
 
-def rejected_section(results: Results) -> Html | None:
+def rejected_section(results: Results) -> Section | None:
     """Texts that operators dropped, with the reason."""
     hint = "Some of what was written and not trained on, for each kind of reason; the most frequent first."
     return _example_card(
@@ -51,7 +51,9 @@ def rejected_section(results: Results) -> Html | None:
     )
 
 
-def _example_card(title: str, hint: str, examples: Sequence[Example], *, kind: str) -> Html | None:
+def _example_card(
+    title: str, hint: str, examples: Sequence[Example], *, kind: str
+) -> Section | None:
     by_arm: dict[str, list[Example]] = {}
     for example in examples:
         by_arm.setdefault(example.arm, []).append(example)
@@ -64,7 +66,7 @@ def _example_card(title: str, hint: str, examples: Sequence[Example], *, kind: s
             name = f"{arm}, {kind} {number}"
             # The first example of the card is unfolded: it shows what the others hold.
             blocks.append(_draw_example(example, name, is_open=len(blocks) == 1))
-    return card(title, hint, *blocks)
+    return make_section(title, hint, *blocks)
 
 
 def _draw_example(example: Example, name: str, *, is_open: bool) -> Html:
@@ -76,13 +78,15 @@ def _draw_example(example: Example, name: str, *, is_open: bool) -> Html:
     passages: list[Html] = []
     for number, passage in enumerate(example.passages, 1):
         passages.append(_draw_passage(passage, example, f"{name}, text {number}"))
-    question = " ".join(example.question.split())
-    if len(question) > _SUMMARY_CHARS:
-        question = f"{question[: _SUMMARY_CHARS - 1]}…"
+    summary = " ".join(example.question.split())
+    whole_question = None
+    if len(summary) > _SUMMARY_CHARS or summary != example.question:
+        summary = f"{summary[: _SUMMARY_CHARS - 1]}…"
+        whole_question = tag("p", example.question, class_="question")
     return tag(
         "details",
-        tag("summary", question or "(no question)"),
-        tag("p", example.question, class_="question"),
+        tag("summary", summary or "(no question)"),
+        whole_question,
         tag("p", " ".join(facts), class_="soft"),
         tag("div", *passages, class_="passages"),
         class_="example",
@@ -102,7 +106,7 @@ def _draw_passage(passage: Passage, example: Example, name: str) -> Html:
     if passage.question:
         other_question = tag("p", f"Asked: {passage.question}", class_="soft asked")
     text = tag(
-        "pre", mark_first_error(passage), tabindex=0, role="region", aria_label=f"{name}: {heading}"
+        "pre", mark_first_error(passage), tabindex=0, role="group", aria_label=f"{name}: {heading}"
     )
     title = tag("h4", tag("span", heading), tag("span", *badges, class_="badges"))
     return tag("div", title, other_question, text, class_="passage")

@@ -11,7 +11,7 @@ from potstill.escape import visible
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 # Elements without content, as HTML and as SVG write them.
 _VOID_HTML = frozenset({"br", "meta"})
-_VOID_SVG = frozenset({"circle", "line", "rect", "path"})
+_VOID_SVG = frozenset({"circle", "line", "rect", "path", "polyline"})
 
 
 class Html(str):

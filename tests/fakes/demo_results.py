@@ -95,7 +95,12 @@ def results() -> Results:
     return Results(
         title="Quickstart: running-total stories",
         seed=0,
-        recipe={"method": "orion", "teacher": "world:teacher", "student": "world:student"},
+        recipe={
+            "arms": {"orion": {"method": "orion", "values": {"n": 4}}},
+            "roles": {"teacher": "world:teacher", "student": "world:student"},
+        },
+        models={"teacher": "model-1", "student": "model-2"},
+        prompts=["{question}"],
         evaluations=evaluations,
         comparisons=[
             *(
@@ -119,21 +124,25 @@ def results() -> Results:
                 "steps": 90,
                 "tokens": 61_000,
                 "seconds": 41.5,
-                "losses": [1.9, 0.8, 0.41],
+                "first_loss": 1.9,
+                "last_loss": 0.41,
+                "loss_curve": [[1, 1.9], [45, 0.8], [90, 0.41]],
+                "stats": {"accuracy": [0.5, 0.9]},
+                "skipped": {"longer than the context": 3},
             },
             "rft": {
                 "rows": 210,
                 "steps": 66,
                 "tokens": 18_000,
                 "seconds": 15.0,
-                "losses": [0.6, 0.5, 0.44],
+                "loss_curve": [[1, 0.6], [66, 0.44]],
             },
             "orion": {
                 "rows": 251,
                 "steps": 78,
                 "tokens": 24_000,
                 "seconds": 22.25,
-                "losses": [0.9, 0.6, 0.38],
+                "loss_curve": [[1, 0.9], [78, 0.38]],
             },
         },
         lengths={

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.evaluation.results import FunnelStep
-from potstill.report.sections import fold_repeats
+from potstill.report.funnels import fold_repeats
 
 
 def steps(*names: str) -> list[FunnelStep]:

@@ -23,6 +23,7 @@ from potstill.evaluation.results import (
     Results,
 )
 from potstill.records import Span
+from potstill.report.charts import make_length_scale
 from potstill.report.examples import mark_first_error, passage_heading
 from potstill.report.markup import tag
 from potstill.report.page import render_page, write_report
@@ -132,8 +133,8 @@ def test_the_page_is_balanced_and_holds_every_part() -> None:
 def test_nothing_comes_from_outside_and_nothing_runs() -> None:
     text = render_page(results())
     reader = read(text)
-    assert re.search(r"https?:|//[a-z]|url\(|@import|src=|href=", text) is None
-    assert not {"script", "link", "img", "iframe", "object", "form", "base", "a"} & set(reader.tags)
+    assert re.search(r"https?:|//[a-z]|url\(|@import|src=|href=(?!\"#[a-z0-9-]+\")", text) is None
+    assert not {"script", "link", "img", "iframe", "object", "form", "base"} & set(reader.tags)
     assert not [name for name, _ in reader.attributes if name.startswith("on") or name == "style"]
     [policy] = [
         value
@@ -241,3 +242,35 @@ def test_element_and_attribute_names_are_checked() -> None:
     assert tag("p", "<b>", class_='"x"') == '<p class="&quot;x&quot;">&lt;b&gt;</p>'
     with pytest.raises(ValueError, match="is not an element name"):
         tag("p onload", "x")
+
+
+def test_an_axis_is_logarithmic_where_values_span_decades() -> None:
+    axis = make_length_scale([0, 30, 1200, 45_000])
+    assert axis.is_log and axis.ticks == (10, 100, 1000, 10_000, 100_000)
+    shares = [axis.share(value) for value in (10, 100, 100_000)]
+    assert shares == pytest.approx([0, 0.25, 1]) and axis.share(0) == 0
+    near = make_length_scale([30, 1200])
+    assert not near.is_log and near.ticks[0] == 0
+
+
+def test_a_learning_curve_has_a_line_and_a_legend() -> None:
+    reader = read(render_page(results()))
+    assert reader.tags.count("polyline") == 3
+    assert "sft 1.9 → 0.41" in reader.text
+
+
+def test_there_is_no_raw_json_on_the_page() -> None:
+    made = results()
+    nested = {"skipped": {"too long": 3}, "other": {"a": [1, 2], "b": {"c": None}}}
+    text = read(render_page(replace(made, training={"sft": {"rows": 3, **nested}}))).text
+    assert "left out.too long" in text and "other.a" in text and "1, 2" in text
+    assert not re.search(r'[{,]\s*"\w+":', text)
+
+
+def test_reasons_are_counted_together_and_only_the_most_frequent_are_listed() -> None:
+    drops = [FunnelDrop("keep", "right", f"wrong: {n}", 1) for n in range(100)]
+    drops.append(FunnelDrop("keep", "right", "wrong: 7", 5))
+    funnel = Funnel((FunnelStep("keep", "right", 105, 0),), tuple(drops))
+    text = read(render_page(replace(results(), funnels={"rft": funnel}))).text
+    assert "105 texts dropped, by reason" in text and "And 60 more reasons." in text
+    assert "keeps the texts that pass a test" in text

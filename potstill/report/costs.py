@@ -1,0 +1,88 @@
+"""The report's sections about what a run used: calls, tokens and money by role, and how long texts are."""
+
+from __future__ import annotations
+
+from potstill.evaluation.intervals import Estimate
+from potstill.evaluation.results import Cost, Length, Results
+from potstill.evaluation.table import format_count, format_usd
+from potstill.report.charts import Dot, Range, dot_chart, make_length_scale, range_chart
+from potstill.report.markup import Html, tag
+from potstill.report.section import Section, data_table, make_section
+
+
+def costs_section(results: Results) -> Section | None:
+    """Calls and tokens by arm and role."""
+    costs: list[tuple[str, Cost]] = []
+    for arm, cost_by_role in results.costs.items():
+        for role, cost in cost_by_role.items():
+            costs.append((f"{arm}: {role}", cost))
+    if not costs:
+        return None
+    has_money = any(cost.cost or cost.lost for _, cost in costs)
+    rows: list[list[str]] = []
+    for label, cost in costs:
+        counts = [f"{count:,}" for count in (cost.calls, cost.reused, cost.errors)]
+        row = [label, *counts, f"{cost.seconds:,.1f}"]
+        if has_money:
+            row += [format_usd(cost.cost + cost.lost), format_usd(cost.lost)]
+        rows.append(row)
+    columns = ["role", "calls", "reused", "failed", "seconds"]
+    if has_money:
+        columns += ["money", "of it lost"]
+    hint = "Tokens, calls and seconds count all that an arm needed; reused calls had been paid by another arm or role."
+    table = data_table(columns, rows, name="cost by role", number_columns=len(columns) - 1)
+    return make_section("Cost by role", hint, *_token_chart(costs), table)
+
+
+def _token_chart(costs: list[tuple[str, Cost]]) -> list[Html]:
+    dots: list[Dot] = []
+    counts: list[float] = []
+    for label, cost in costs:
+        read, written = float(cost.prompt_tokens), float(cost.completion_tokens)
+        counts += [read, written]
+        value = f"{format_count(cost.completion_tokens)} written, {format_count(cost.prompt_tokens)} read"
+        dots.append(Dot(label, Estimate(written, written, written), value, other=read))
+    axis = make_length_scale(counts)
+    legend = tag(
+        "p",
+        tag("span", class_="key"),
+        "tokens written (completions)",
+        tag("span", class_="key hollow-key"),
+        "tokens read (prompts)",
+        " on a logarithmic axis" if axis.is_log else None,
+        class_="soft",
+    )
+    return [legend, dot_chart(dots, axis, "")]
+
+
+def lengths_section(results: Results) -> Section | None:
+    """How long rows and answers are, a scale for each unit."""
+    ranges_by_unit: dict[str, list[Range]] = {}
+    for arm, lengths in results.lengths.items():
+        for what, length in lengths.items():
+            if length.count:
+                row = _length_range(f"{arm}: {what}", length)
+                ranges_by_unit.setdefault(length.unit, []).append(row)
+    if not ranges_by_unit:
+        return None
+    charts: list[Html] = []
+    for unit, ranges in ranges_by_unit.items():
+        ends: list[float] = []
+        for row in ranges:
+            ends += [row.low, row.high]
+        axis = make_length_scale(ends)
+        scale = ", logarithmic axis" if axis.is_log else ""
+        charts.append(tag("h3", f"In {unit}{scale}"))
+        charts.append(range_chart(ranges, axis, ""))
+    hint = "From the 10th to the 90th percentile, the dot is the median."
+    return make_section("Lengths", hint, *charts)
+
+
+def _length_range(label: str, length: Length) -> Range:
+    median, mean = _format_length(length.p50), _format_length(length.mean)
+    value = f"{median} {length.unit} (mean {mean}, {length.count:,} texts)"
+    return Range(label, length.p10, length.p50, length.p90, value)
+
+
+def _format_length(value: float) -> str:
+    return f"{value:,.0f}" if value >= 20 else f"{value:.3g}"

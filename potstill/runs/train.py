@@ -23,6 +23,7 @@ from potstill.training.settings import TrainingSettings
 from potstill.training.student_key import student_key
 
 PERPLEXITY_ROWS = 64  # of a stage, whose perplexity is taken before the training
+CURVE_POINTS = 40  # of a learning curve in the results
 
 
 def train_stage(
@@ -187,10 +188,22 @@ def row_to_json(row: Trace) -> dict[str, Any]:
     return line
 
 
+def loss_curve(losses: Sequence[float], points: int = CURVE_POINTS) -> list[list[float]]:
+    """A curve of losses as [step, loss], each the mean over an equal stretch of steps that ends there."""
+    stretches = min(points, len(losses))
+    curve: list[list[float]] = []
+    for stretch in range(stretches):
+        start = stretch * len(losses) // stretches
+        end = (stretch + 1) * len(losses) // stretches
+        curve.append([end, sum(losses[start:end]) / (end - start)])
+    return curve
+
+
 def report_to_json(report: Any, arm: str, student: str) -> dict[str, Any]:
-    """The training's report as plain data: of the losses only the first and the last."""
+    """The training's report as plain data: of the losses the first, the last and a curve of few points."""
     values = dataclasses.asdict(report)
     losses = values.pop("losses")
     if losses:
         values |= {"first_loss": losses[0], "last_loss": losses[-1]}
+        values["loss_curve"] = loss_curve(losses)
     return values | {"arm": arm, "student": student}

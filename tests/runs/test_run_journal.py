@@ -16,6 +16,7 @@ from potstill.runs import run_journal
 from potstill.runs.experiment import open_run, run_arms
 from potstill.runs.recipe import from_data
 from potstill.runs.run_journal import RESULTS_FILE, load_results
+from potstill.runs.train import loss_curve
 
 PROBLEMS = [blank(Problem(f"p{n}", f"{n}+{n}?", str(2 * n), "number")) for n in (1, 2, 3)]
 RECIPE = from_data(
@@ -120,3 +121,11 @@ def test_refreshing_takes_a_small_share_of_the_time(tmp_path: Path, monkeypatch)
 def test_a_folder_without_results_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match="no results"):
         load_results(tmp_path)
+
+
+def test_a_learning_curve_has_few_points_and_forgets_no_step():
+    losses = [float(step) for step in range(1, 101)]
+    curve = loss_curve(losses, points=4)
+    assert curve == [[25, 13.0], [50, 38.0], [75, 63.0], [100, 88.0]]
+    assert loss_curve([2.0, 1.0]) == [[1, 2.0], [2, 1.0]]
+    assert loss_curve([]) == []

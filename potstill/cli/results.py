@@ -19,6 +19,7 @@ from potstill.evaluation.metrics import usage_per_answer
 from potstill.evaluation.results import FunnelDrop, Results, sections_by_arm_to_json
 from potstill.evaluation.table import format_count, format_usd, quality_notes, table, usage_table
 from potstill.report import page
+from potstill.runs.drops import kind_of_reason
 from potstill.runs.run_journal import Publish
 from potstill.store import Store, database
 
@@ -184,7 +185,7 @@ def count_by_reason(drops: Sequence[FunnelDrop]) -> list[tuple[tuple[str, str], 
     """((operator and test, kind of reason), traces), most frequent first; what a reason quotes stands after a colon."""
     counts: dict[tuple[str, str], int] = {}
     for drop in drops:
-        key = (f"{drop.operator} {drop.test}", drop.reason.split(":")[0])
+        key = (f"{drop.operator} {drop.test}", kind_of_reason(drop.reason))
         counts[key] = counts.get(key, 0) + drop.count
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 

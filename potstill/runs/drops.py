@@ -9,7 +9,11 @@ from potstill.errors import StageError
 from potstill.methods.checks import no_readable_answer, no_wrong_attempts
 from potstill.records import Stage
 
-FINAL_FAILURES = ("error: length", "error: context")  # asking again does not help against these
+FINAL_FAILURES = (
+    "error: length",
+    "error: context",
+    "error: missing",
+)  # asking again does not help against these
 SHOWN_REASONS = 8
 
 
@@ -103,6 +107,8 @@ def advise(stage: Stage, drops: Counter[tuple[str, str, str]]) -> str:
         )
     if failures["error: length"] > majority:
         return "another folder with a larger --set max_new_tokens=N, or with --truncated raise, continue or shorter"
+    if failures["error: missing"] > majority:
+        return "a recording that has answers to these problems, in another folder; --retry-errors does not help"
     if failures["error"] > majority:
         return "potstill cache journal RUN --status error says what failed; --retry-errors asks for it again"
     return "more problems or draws, a stronger writer, or a weaker filter; what was generated so far is kept"

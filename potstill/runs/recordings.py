@@ -55,7 +55,7 @@ def recorded_problems(
     each = "" if n == 1 else f" with {n} answers each"
     found = f"{spec} is recorded{each} for {len(answered):,} of {len(problems):,} problems"
     if answered and recording.drops_missing:
-        note = f"{found}; {len(unanswered):,} are left out (missing=drop) and not counted as wrong."
+        note = f"{found}; the others ({len(unanswered):,}) are left out (missing=drop), not counted as wrong."
         return RecordedProblems(answered, note)
     raise InputError(
         f"{found}; it lacks {unanswered[0].problem.question[:80]!r}",

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from potstill.data import files, problems
+from potstill.data.trace_json import to_record
 from potstill.errors import ConfigError, InputError
+from potstill.records import Problem, Trace
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "gsm8k_like.jsonl"
 
@@ -285,3 +287,37 @@ def test_a_key_that_stands_twice_in_a_row_is_refused(tmp_path: Path, suffix: str
     path.write_text(text if suffix == "jsonl" else f"[{text}]")
     with pytest.raises(InputError, match="the key 'answer' twice in one object"):
         problems.load(str(path))
+
+
+def traces_of(*wanted: tuple[str, str, str]) -> list[dict[str, Any]]:
+    """Rows of a trace file: a trace of each problem (id, question, gold answer)."""
+    records = []
+    for name, question, answer in wanted:
+        problem = Problem(name, question, answer, "math", source="r.jsonl")
+        records.append(to_record(Trace(problem, question, f"It is {answer}.")))
+    return records
+
+
+def test_a_trace_file_gives_each_of_its_problems_once(tmp_path: Path) -> None:
+    rows = traces_of(("a", "1+1?", "2"), ("a", "1+1?", "2"), ("b", "2+2?", "4"))
+    loaded = problems.load(write(tmp_path / "t.jsonl", *rows))
+    assert [(p.id, p.question, p.kind) for p in loaded] == [
+        ("a", "1+1?", "math"),
+        ("b", "2+2?", "math"),
+    ]
+    assert loaded.places == {"a": "line 1", "b": "line 3"}
+
+
+def test_a_kind_that_is_given_is_that_of_a_trace_files_problems_too(tmp_path: Path) -> None:
+    rows = traces_of(("a", "1+1?", "2"))
+    [problem] = problems.load(write(tmp_path / "t.jsonl", *rows), kind="exact")
+    assert (problem.id, problem.kind) == ("a", "exact")
+
+
+@pytest.mark.parametrize(
+    "other", [traces_of(("a", "3+3?", "6")), [{"id": "a", "question": "3+3?", "answer": "6"}]]
+)
+def test_two_problems_of_one_id_in_a_trace_file_are_refused(tmp_path: Path, other: Any) -> None:
+    file = write(tmp_path / "t.jsonl", *traces_of(("a", "1+1?", "2")), *other)
+    with pytest.raises(InputError, match=r"id 'a': '1\+1\?' and '3\+3\?'"):
+        problems.load(file)

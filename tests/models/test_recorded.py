@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from potstill.data.trace_json import to_record
 from potstill.errors import ConfigError, InputError, ModelError
 from potstill.models import load
 from potstill.models.model import Request
 from potstill.models.recorded import Recorded
-from potstill.records import Message
+from potstill.records import Message, Problem, Trace
 
 COLUMNS = [
     {
@@ -100,7 +101,9 @@ def test_a_prompt_that_was_not_recorded() -> None:
     assert (
         "20 questions of r.jsonl; the nearest is 'How many are 3 and 3?'" in caught.value.expected
     )
-    assert caught.value.fix == "use a model that writes for this role"
+    assert caught.value.fix == (
+        "use a model that writes for this role, or ?missing=drop to leave out what is not recorded"
+    )
 
 
 def test_a_request_to_rewrite_a_recorded_solution_is_not_answered_with_a_recording() -> None:
@@ -145,6 +148,42 @@ def test_a_draw_beyond_the_recording() -> None:
         ModelError, match=r"sample 0 when asked again \(sample_index=1\) was wanted"
     ):
         Recorded(COLUMNS).write([Request("How many are 3 and 3?", sample_index=1_000_000)])
+
+
+def test_what_is_missing_is_a_failure_where_it_is_to_be_dropped() -> None:
+    model = Recorded(COLUMNS, missing="drop")
+    there, absent, beyond = model.write(
+        [
+            Request("How many are 3 and 3?"),
+            Request("How many are 33 and 33?"),
+            Request("How many are 3 and 3?", sample_index=2),
+        ]
+    )
+    assert there.text and not there.error
+    for completion in (absent, beyond):
+        assert completion.text == completion.finish_reason == ""
+        assert completion.error.startswith("missing: the recorded model has ")
+    assert model.draws("How many are 33 and 33?") == 0
+    assert model.id != Recorded(COLUMNS).id  # failures are stored under it
+
+
+def test_a_prompt_of_two_recordings_is_refused_also_where_gaps_are_dropped() -> None:
+    rows = [
+        {"question": "Which?", "options": [text, "salt"], "completion": "A"}
+        for text in ("iron", "zinc")
+    ]
+    with pytest.raises(ModelError, match="knows 2 prompts"):
+        Recorded(rows, missing="drop").write([Request("Which?")])
+
+
+def test_traces_of_equal_questions_with_other_options_stay_apart() -> None:
+    records = []
+    for text, answer in (("iron", "A"), ("zinc", "B")):
+        problem = Problem(text, "Which?", "A", "choice", choices=(text, "salt"))
+        records.append(to_record(Trace(problem, f"Which?\nA. {text}\nB. salt", answer)))
+    model = Recorded(records)
+    prompts = ["Which?\n\nA. iron\nB. salt", "Which?\n\nA. zinc\nB. salt"]
+    assert [c.text for c in model.write([Request(prompt) for prompt in prompts])] == ["A", "B"]
 
 
 def test_a_prefix_must_begin_the_recording() -> None:

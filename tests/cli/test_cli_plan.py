@@ -68,7 +68,7 @@ def test_a_plan_leaves_bad_rows_out_and_says_so(forty: Path, potstill) -> None:
         file.write("{broken\n")
     flags = [*FLAGS, "--teacher", "scripted:teacher.json", "--json"]
     refused = potstill("plan", *flags)
-    assert refused.code == 2 and "line 41" in refused.err
+    assert refused.code == 2 and "line 41" in refused.out
     data = potstill("plan", *flags, "--skip-bad").json
     assert data["problems"] == 40 and "1 of train.jsonl" in data["notes"][0]
 

@@ -309,8 +309,9 @@ def test_a_row_without_a_rival_is_named_by_its_line_or_left_out(tmp_path, tiny_c
         "--json",
     )
     words = (*words, "--set", "max_steps=1", "--out", tmp_path / "out")
-    code, _, err = run(capsys, *words)
-    assert code == 2 and "rows.jsonl, line 2: no pair of a better and a worse completion" in err
+    code, out, _ = run(capsys, *words)
+    message = json.loads(out)["error"]["message"]
+    assert code == 2 and "rows.jsonl, line 2: no pair of a better and a worse completion" in message
     code, out, _ = run(capsys, *words, "--skip-bad")
     assert code == 0 and json.loads(out)["rows"] == 1 and json.loads(out)["bad"]
 

@@ -123,7 +123,7 @@ def test_columns_are_named_with_map(problems: Path, tmp_path: Path, potstill) ->
         "completion=said",
     ]
     failed = potstill(*words)
-    assert failed.code == 2 and "none of 1 rows" in failed.err
+    assert failed.code == 2 and "none of 1 rows" in failed.out
     file = save(tmp_path / "a.jsonl", [{"id": "p1", "said": "The answer is 2.", "good": 0}])
     done = potstill(*words, "--map", "label=good")
     assert [(d["problem"], d["label"], d["verdict"]) for d in done.json["disagreements"]] == [

@@ -13,7 +13,6 @@ import pytest
 import potstill.methods
 from potstill.methods import METHODS
 from potstill.methods.catalogue import (
-    Role,
     Value,
     describe_method,
     entry_to_json,
@@ -71,7 +70,9 @@ def test_an_entry_is_plain_json(name):
 def test_orion_is_described_as_its_signature_says():
     found = method_entry("orion")
     assert found.arxiv == "2505.22131"
-    assert found.roles == (Role("teacher", Model, False, ""), Role("student", Trainable, False, ""))
+    teacher, student = found.roles
+    assert (teacher.name, teacher.annotation, teacher.optional) == ("teacher", Model, False)
+    assert (student.name, student.annotation, student.optional) == ("student", Trainable, False)
     assert [(v.name, v.default) for v in found.values][:3] == [
         ("n", 5),
         ("arm", "own"),
@@ -95,9 +96,9 @@ def test_orion_is_described_as_its_signature_says():
         "help": "solutions sampled from the student a problem, to expose its errors.",
         "default": 5,
     }
-    assert method_entry("rft").roles[1][2:] == (
-        True,
-        "whose samples these are, if not the student's: a recorded model stands for samples taken earlier.",
+    sampler = method_entry("rft").roles[1]
+    assert sampler.optional and sampler.help == (
+        "whose samples these are, if not the student's: a recorded model stands for samples taken earlier."
     )
 
 
@@ -121,10 +122,9 @@ def method(
 def test_description_reads_roles_values_and_lines_of_help():
     found = describe_method("method", method)
     assert found.title == "A title." and found.arxiv == ""
-    assert found.roles == (
-        Role("teacher", Model, False, ""),
-        Role("helper", Model | None, True, "an optional one."),
-    )
+    teacher, helper = found.roles
+    assert (teacher.name, teacher.annotation, teacher.optional) == ("teacher", Model, False)
+    assert (helper.name, helper.optional, helper.help) == ("helper", True, "an optional one.")
     assert [(v.name, v.help) for v in found.values] == [
         ("n", "draws a problem; in a second line."),
         ("mode", ""),

@@ -90,7 +90,7 @@ def test_fixture_funnel_export_and_training(method, tmp_path, tiny_checkpoint, c
         assert len(exported) == right and all(key in row for row in exported)
 
 
-def test_orion_says_that_there_is_no_recording(tmp_path, tiny_checkpoint, capsys):
+def test_orion_says_that_a_recording_cannot_be_trained(tmp_path, tiny_checkpoint, capsys):
     spec = f"recorded:{FIXTURE}?model={MODEL}"
     arguments = [
         "run",
@@ -105,7 +105,10 @@ def test_orion_says_that_there_is_no_recording(tmp_path, tiny_checkpoint, capsys
         "n=1",
     ]
     assert main([*arguments, "--out", str(tmp_path / "run"), "--quiet"]) == 2
-    assert "the recorded model has no completion for this prompt" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert (
+        "arm orion: the student recorded:" in message and "--student transformers:PATH" in message
+    )
 
 
 @pytest.mark.slow

@@ -53,6 +53,7 @@ __all__ = [
     "grade",
     "judge",
     "keep",
+    "learn",
     "line",
     "load_model",
     "load_problems",

@@ -98,6 +98,7 @@ __all__ = [
     "grade",
     "judge",
     "keep",
+    "learn",
     "line",
     "load_model",
     "load_problems",
@@ -486,6 +487,7 @@ verify = _operator(operators.verify)
 score = _operator(operators.score)
 segment = _operator(operators.segment)
 keep = _operator(operators.keep)
+learn = _operator(operators.learn)
 best = _operator(operators.best)
 pair = _operator(operators.pair)
 weigh = _operator(operators.weigh)

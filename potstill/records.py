@@ -12,16 +12,19 @@ import dataclasses
 import functools
 import hashlib
 import inspect
+import itertools
 import json
+import math
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
+from types import CodeType, MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
-SCHEME = "potstill-2"
-OLDER_SCHEME = "potstill-1"
-"""Under which stores are still read: the same content, with other names for a few fields."""
+SCHEME = "potstill-3"
+OLDER_SCHEMES = ("potstill-1", "potstill-2")
+"""Under which stores are still read: the first has other names for a few fields, both say nothing of stop strings."""
 
 Status: TypeAlias = Literal["right", "wrong", "unparsed", "unjudged"]
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -41,8 +44,11 @@ class Message(NamedTuple):
 
 Prompt: TypeAlias = str | tuple[Message, ...]
 
+MAX_VALUE_DEPTH = 16  # of what a function's values hold, one inside the other
+
 FinishReason: TypeAlias = Literal[
-    "stop",  # the model ended its answer, or wrote a stop string
+    "stop",  # the model ended its answer
+    "stop_string",  # it wrote a stop string, or may have: the server does not say which of the two it was
     "length",  # a limit of tokens ended it
     "tool_calls",  # it called a tool instead of answering
     "content_filter",  # a filter or a refusal took the answer
@@ -75,7 +81,6 @@ REASONING_KEYS = (
 _FINISH_REASONS: Mapping[FinishReason, tuple[str, ...]] = {
     "stop": (
         "stop",
-        "stop_sequence",
         "stop_token",
         "end_turn",
         "eos",
@@ -85,6 +90,7 @@ _FINISH_REASONS: Mapping[FinishReason, tuple[str, ...]] = {
         "finished",
         "done",
     ),
+    "stop_string": ("stop_string", "stop_sequence", "stop_str", "stop_word"),
     "length": (
         "length",
         "max_length",
@@ -187,17 +193,139 @@ def _plain(value: Any) -> Any:
 
 
 def _function(fn: Callable[..., Any]) -> list[Any]:
-    """Name and syntax tree, so that a comment or a line break in a reward does not retrain a student.
+    """Name, syntax tree and values, so that a comment or a line break in a reward does not retrain a student.
 
-    What a closure closed over can't be seen here; `run` refuses closures where that would matter.
+    The values are what a function takes by default, what it closed over, and the constants and functions of its own
+    module that it names; k=3 and k=5 differ wherever they stand.
     """
     if isinstance(fn, functools.partial):
-        return [_plain(fn.func), _plain(fn.args), _plain(fn.keywords)]
+        keywords = {name: plain_value(value) for name, value in fn.keywords.items()}
+        return [_function(fn.func), [plain_value(value) for value in fn.args], keywords]
     name = getattr(fn, "__qualname__", type(fn).__name__)
+    values = _values_of_function(fn, (fn,))
+    description = [name, _syntax_tree(fn)]
+    return [*description, values] if values else description
+
+
+def _syntax_tree(fn: Any) -> str:
+    """The syntax tree of a function's source; of a lambda its own part of the line that it stands in."""
+    is_object = not callable(getattr(fn, "__get__", None)) and not inspect.isbuiltin(fn)
     try:
-        return [name, ast.dump(ast.parse(textwrap.dedent(inspect.getsource(fn))))]
+        source = inspect.getsource(type(fn) if is_object else fn)
+        tree = ast.parse(textwrap.dedent(source))
     except (OSError, TypeError, SyntaxError):
-        return [name, str(getattr(fn, "__module__", ""))]
+        code = getattr(fn, "__code__", None)
+        if code is None:
+            return str(getattr(fn, "__module__", ""))
+        # Typed in, or part of a line: the constants and names of its code, which comments are no part of.
+        return f"{fn.__module__} {code.co_code.hex()} {_names_and_constants(code)}"
+    lambdas = [node for node in ast.walk(tree) if isinstance(node, ast.Lambda)]
+    if getattr(fn, "__name__", "") == "<lambda>" and len(lambdas) > 1:
+        return f"{ast.dump(tree)} {_names_and_constants(fn.__code__)}"
+    return ast.dump(tree)
+
+
+def _names_and_constants(code: CodeType) -> str:
+    constants = []
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            constants.append(_names_and_constants(constant))
+        else:
+            constants.append(repr(constant))
+    return f"{code.co_names} {constants}"
+
+
+def _values_of_function(fn: Any, seen: tuple[Any, ...]) -> dict[str, Any]:
+    """The values that a function brings along, by the name under which it uses them."""
+    owner = getattr(fn, "__self__", None)
+    inner = getattr(fn, "__func__", fn)
+    code = getattr(inner, "__code__", None)
+    values: dict[str, Any] = {}
+    if code is None:
+        # A callable object: its attributes. Built-in functions have none.
+        return _attributes(fn, seen) if not inspect.isbuiltin(fn) else values
+    if owner is not None and not inspect.ismodule(owner):
+        values["self"] = plain_value(owner, seen)
+    parameters = code.co_varnames[: code.co_argcount]
+    defaults = inner.__defaults__ or ()
+    named_defaults = dict(zip(reversed(parameters), reversed(defaults), strict=False))
+    for name, value in {**named_defaults, **(inner.__kwdefaults__ or {})}.items():
+        # A plain default stands in the syntax tree, as long as it is written there and not computed.
+        values[f"default {name}"] = plain_value(value, seen)
+    for name, cell in zip(code.co_freevars, inner.__closure__ or (), strict=True):
+        try:
+            values[f"closure {name}"] = plain_value(cell.cell_contents, seen)
+        except ValueError:  # the name has no value yet
+            values[f"closure {name}"] = None
+    # Of the package's own functions the version is recorded.
+    if not inner.__module__ or inner.__module__.split(".")[0] != "potstill":
+        values |= _globals_of_function(inner, seen)
+    return values
+
+
+def _globals_of_function(fn: Any, seen: tuple[Any, ...]) -> dict[str, Any]:
+    """Constants and functions of a function's own module that it names; what may change while it runs is left out."""
+    values: dict[str, Any] = {}
+    for name in sorted(_global_names(fn.__code__)):
+        value = fn.__globals__.get(name)
+        is_constant = isinstance(value, str | bytes | int | float | tuple | frozenset | re.Pattern)
+        is_table = name.isupper() and isinstance(value, list | dict | set)
+        is_own_function = inspect.isfunction(value) and value.__module__ == fn.__module__
+        if is_constant or is_table or is_own_function or isinstance(value, functools.partial):
+            values[f"global {name}"] = plain_value(value, seen)
+    return values
+
+
+def _global_names(code: CodeType) -> set[str]:
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= _global_names(constant)
+    return names
+
+
+def plain_value(value: Any, seen: tuple[Any, ...] = ()) -> Any:
+    """Any value as one that has a canonical form: a model by its id, an object by its class and attributes."""
+    if value is None or isinstance(value, str | int):
+        return value
+    if any(value is other for other in seen) or len(seen) > MAX_VALUE_DEPTH:
+        return f"another {type(value).__qualname__}"  # a function that calls itself
+    seen = (*seen, value)
+    if isinstance(value, Mapping):
+        return {str(key): plain_value(item, seen) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_value(item, seen) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted((plain_value(item, seen) for item in value), key=canonical)
+    if isinstance(value, functools.partial):
+        return [plain_value(part, seen) for part in (value.func, value.args, value.keywords)]
+    if inspect.isfunction(value) or inspect.ismethod(value):
+        return [value.__qualname__, _syntax_tree(value), _values_of_function(value, seen)]
+    return _object(value, seen)
+
+
+def _object(value: Any, seen: tuple[Any, ...]) -> Any:
+    if callable(getattr(value, "write", None)) and isinstance(getattr(value, "id", None), str):
+        return {"model": value.id}
+    if isinstance(value, float):
+        return value if math.isfinite(value) else repr(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, re.Pattern):
+        return [str(value.pattern), value.flags]
+    if inspect.isclass(value) or inspect.ismodule(value) or inspect.isbuiltin(value):
+        return getattr(value, "__qualname__", value.__name__)
+    if callable(getattr(value, "tobytes", None)):  # an array
+        return hashlib.sha256(value.tobytes()).hexdigest()
+    return [type(value).__qualname__, _attributes(value, seen)]
+
+
+def _attributes(value: Any, seen: tuple[Any, ...]) -> dict[str, Any]:
+    if dataclasses.is_dataclass(value):
+        names = [field.name for field in dataclasses.fields(value) if field.repr]
+    else:
+        names = list(getattr(value, "__dict__", ()))
+    return {name: plain_value(getattr(value, name), seen) for name in names}
 
 
 def digest(kind: str, value: Any, *, scheme: str = SCHEME) -> str:
@@ -222,13 +350,28 @@ class Problem:
 
 
 class Span(NamedTuple):
-    """A stretch of a trace's text: a unit, a step with its score, a loss weight, a tool turn. Layers may overlap."""
+    """A stretch of a trace's text: a unit, a step with its score, a loss weight, a tool turn. Layers may overlap.
+
+    Args:
+        kind: "unit" and "step"; "written", of the prefix what a model wrote in this run; "tool" and "user", what
+            somebody else wrote; "learnt" and "masked", what the operator `learn` decided; or any word.
+        weight: of its tokens in the loss.
+        score: of a step.
+        author: id of the model that wrote it, of a span of the kind "written".
+    """
 
     start: int
     stop: int
     kind: str
     weight: float = 1.0
     score: float | None = None
+    author: str = ""
+
+
+OTHER_AUTHORS = ("tool", "user")
+"""Kinds of spans that no model wrote: never learnt, unless `learn` says so."""
+LEARNING_KINDS = ("written", *OTHER_AUTHORS, "learnt", "masked")
+"""Kinds of spans that say who wrote a stretch, or whether it is learnt."""
 
 
 class Verdict(NamedTuple):
@@ -273,8 +416,11 @@ class Trace:
 
     Args:
         prompt: what the *learner* sees before the text; set by the problem source and by `pose` alone.
-        prefix_length: how many characters of `text` stood there before the author wrote.
-        finish_reason: "stop", "length" or "cut"; "" for a blank trace.
+        prefix_length: how many characters of `text` stood there before the author wrote. Those are learnt where a model
+            wrote them in this run (`learnt_stretches`).
+        finish_reason: "stop", "stop_string", "length" or "cut"; "" for a blank trace. Only "stop" is an end that is
+            learnt.
+        stop_string: which string ended it, not part of the text; "" where none did, or where nobody says which.
         root: id of the first non-blank ancestor, inherited; see `line`.
         saw_gold: whether the writer was shown the gold answer, solution or tests, directly or through a parent.
         error: why the generation failed; an errored trace passes through every operator and is never trained on.
@@ -286,6 +432,7 @@ class Trace:
     text: str = ""
     prefix_length: int = 0
     finish_reason: str = ""
+    stop_string: str = ""
     author: Author | None = None
     parents: tuple[str, ...] = ()
     root: str = ""
@@ -373,6 +520,45 @@ def split_reasoning(text: str) -> tuple[str, str]:
     return (thought, reply) if closed and "<think>" not in thought else ("", text)
 
 
+def learnt_stretches(trace: Trace) -> list[tuple[int, int]]:
+    """What is learnt of a trace's text, as (start, stop) in order, none of them empty and none beside another.
+
+    What a model wrote in this run is learnt, however many calls it took: the text behind the prefix, and of the prefix
+    the spans of the kind "written". What was only shown is not: the rest of the prefix, and the turns of a tool or a
+    user. What `learn` decided ("learnt", "masked") stands above both. Weights of spans are another matter.
+    """
+    layers = [("written", True), *((kind, False) for kind in OTHER_AUTHORS)]
+    layers += [("learnt", True), ("masked", False)]
+    end = len(trace.text)
+    boundaries = {0, trace.prefix_length, end}
+    spans = [span for span in trace.spans if span.kind in LEARNING_KINDS]
+    for span in spans:
+        boundaries |= {min(max(0, span.start), end), min(max(0, span.stop), end)}
+
+    # Between two boundaries all is learnt or nothing is; a later layer outweighs an earlier one.
+    stretches: list[tuple[int, int]] = []
+    for start, stop in itertools.pairwise(sorted(boundaries)):
+        kinds = {span.kind for span in spans if span.start <= start and stop <= span.stop}
+        is_learnt = start >= trace.prefix_length
+        for kind, decision in layers:
+            if kind in kinds:
+                is_learnt = decision
+        if not is_learnt:
+            continue
+        if stretches and stretches[-1][1] == start:
+            stretches[-1] = (stretches[-1][0], stop)
+        else:
+            stretches.append((start, stop))
+    return stretches
+
+
+def learns_end(trace: Trace) -> bool:
+    """Whether the end of turn behind the text is learnt: its author ended there, and all up to there is learnt text."""
+    stretches = learnt_stretches(trace)
+    ends_learnt = bool(stretches) and stretches[-1][1] == len(trace.text)
+    return ends_learnt and trace.finish_reason == "stop"
+
+
 def blank(problem: Problem, prompt: Prompt | None = None) -> Trace:
     """A problem nobody has worked on yet: a trace with empty text; its learner sees `prompt`, or else the question."""
     return Trace(problem, problem.question if prompt is None else prompt)
@@ -429,16 +615,17 @@ class Stage:
 
 def trained_content(trace: Trace) -> list[Any]:
     """What the trainer sees of a trace, its rejected side included."""
-    masks = [
-        span[:4] for span in trace.spans if span.weight != 1.0 or span.kind in ("tool", "user")
-    ]
-    rival = trained_content(trace.rejected) if trace.rejected else None
+    weights = []
+    for span in trace.spans:
+        if span.weight != 1.0 and span.kind not in LEARNING_KINDS:
+            weights.append(span[:4])
+    rejected = trained_content(trace.rejected) if trace.rejected else None
     return [
         trace.prompt,
         trace.text,
-        trace.prefix_length,
+        learnt_stretches(trace),
         trace.finish_reason,
         trace.weight,
-        masks,
-        rival,
+        weights,
+        rejected,
     ]

@@ -41,13 +41,13 @@ TRACE = Trace(
 )
 
 GOLDEN = {
-    "blank": "trace-8521996ce1eb9b862b74",
-    "trace": "trace-74d6974f1f6b8d2bba8f",
-    "errored": "trace-1c88eb293eaf2d461e60",
-    "messages": "trace-2c6c8cff7a6b9862d611",
-    "stage": "stage-7c346d43c6368e644f0d",
-    "stage with settings": "stage-07e4a86a4410cf49ceb8",
-    "completion": "completion-f082491eba6d5f7da6df",
+    "blank": "trace-c92233885820b409ab8f",
+    "trace": "trace-bebb075e90749efc88e6",
+    "errored": "trace-cf06a69c17ac9b04af1a",
+    "messages": "trace-22f36b4a49b8271de3f7",
+    "stage": "stage-97a2c5a341e82bca9691",
+    "stage with settings": "stage-194c88b7031ec7e5e215",
+    "completion": "completion-5a65c80805dcc7de3e4e",
 }
 
 
@@ -80,7 +80,7 @@ def test_golden_ids(name):
 
 def test_a_digest_by_hand():
     text = (
-        'potstill-2\ntrace\n{"author":null,"error":"","operator":"problem","parents":[],"prefix_length":0,'
+        'potstill-3\ntrace\n{"author":null,"error":"","operator":"problem","parents":[],"prefix_length":0,'
         '"problem":{"answer":"8","choices":[],"id":"p1","kind":"number","question":"Add 3, 5.","solution":null,'
         '"source":"","table":null,"tests":[]},"prompt":"Add 3, 5.","text":""}'
     )
@@ -182,8 +182,9 @@ def reward(trace, scale=1):
 
 
 def test_functions_are_name_and_syntax_tree():
-    name, tree = json.loads(canonical(reward))
+    name, tree, values = json.loads(canonical(reward))
     assert name == "reward" and "comment" not in tree and "Mult" in tree
+    assert values == {"default scale": 1}
     assert (
         canonical(partial(reward, scale=2))
         != canonical(partial(reward, scale=3))

@@ -86,7 +86,9 @@ def _export(args: argparse.Namespace) -> None:
     if args.pairs and args.format != "preference":
         raise ConfigError("--pairs makes preference rows", fix="--format preference --pairs")
     if not args.out:
-        rows = layouts.export_rows(_read_traces(args), args.format)
+        traces = _read_traces(args)
+        rows = layouts.export_rows(traces, args.format)
+        _print_unfinished(traces)
         if args.json:
             show.print_json(rows)
         else:
@@ -103,6 +105,7 @@ def _export(args: argparse.Namespace) -> None:
         traces = _read_traces(args)
         card = dataset_card.card_of_traces(**_card_facts(args, traces, file))
     rows = layouts.export_rows(traces, args.format)
+    _print_unfinished(traces)
 
     # A folder gets a card; nothing is written where the card could not be.
     is_folder = file != args.out
@@ -118,6 +121,13 @@ def _export(args: argparse.Namespace) -> None:
         show.print_json({**report, "fingerprint": fingerprint})
         return
     show.print_line(f"{len(rows):,} rows  {args.out}")
+
+
+def _print_unfinished(traces: Sequence[Trace]) -> None:
+    """Say which rows end before their answer does; not to stdout, since the rows may go there."""
+    note = layouts.unfinished_note(traces)
+    if note:
+        print(note, file=sys.stderr)
 
 
 def _rows_file(args: argparse.Namespace) -> Path:

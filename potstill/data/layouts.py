@@ -89,6 +89,7 @@ class RecordedCompletion(NamedTuple):
     Args:
         text: thought and reply, behind what the answer began with.
         finish_reason: how it ended.
+        stop_string: which string ended it, where the file says it.
         finish_word: what the file says of its end, where that is in no table.
         label: what the file says of it: right, wrong, nothing.
         column: where it stands.
@@ -98,6 +99,7 @@ class RecordedCompletion(NamedTuple):
 
     text: str
     finish_reason: FinishReason = "stop"
+    stop_string: str = ""
     finish_word: str = ""
     label: bool | None = None
     column: str = ""
@@ -420,8 +422,10 @@ def _read_column(
     for index, item in enumerate(items):
         reply = _read_reply(item, columns, column)
         turns = _prompt_of(reply, row_prompt, row, columns)
-        finish_reason, finish_word = _read_finish(row, item, columns, index, len(items))
-        is_truncated = finish_reason == "length"
+        finish_reason, finish_word, stop_string = _read_finish(
+            row, item, columns, index, len(items)
+        )
+        is_truncated = finish_reason in ("length", "stop_string")
         text = join_reasoning(thoughts[index], reply.text, is_truncated=is_truncated)
         # What the answer began with: an assistant's turn at the end of the prompt, and the column `prefix`.
         prefix = _read_prefix(row)
@@ -437,6 +441,7 @@ def _read_column(
         completion = RecordedCompletion(
             text=prefix + text,
             finish_reason=finish_reason,
+            stop_string=stop_string,
             finish_word=finish_word,
             label=_read_label(row, item, columns, (column, index, len(items))),
             column=column,
@@ -624,19 +629,24 @@ def _thoughts_of_cell(value: Any, column: str, count: int) -> list[str]:
 
 def _read_finish(
     row: Row, item: Any, columns: Columns, index: int, count: int
-) -> tuple[FinishReason, str]:
-    """How a completion ended, the worst of what is said of it; and the word for it that nobody knows."""
+) -> tuple[FinishReason, str, str]:
+    """How a completion ended, the worst of what is said of it; the word for it that nobody knows; the stop string."""
     own_names = [name for name in FINISH_REASON_KEYS if isinstance(item, Mapping) and name in item]
     beside, names = row, list(columns.finish_reason)
     if own_names:
         beside, names = item, own_names
     reasons: list[FinishReason] = []
-    unknown_word = ""
+    unknown_word = stop_string = ""
     # Collect what each column says of this completion.
     for name in names:
         value = _value_at(beside.get(name), index, count)
-        if is_empty(value) or (name == "stop_reason" and reasons):
-            continue  # vLLM's stop_reason is the token or text at which it stopped
+        if name == "stop_reason" and reasons:
+            # vLLM's stop_reason is the token or the text at which it stopped, nothing at the end of the answer.
+            if isinstance(value, str) and read_finish_reason(value) == "unknown":
+                reasons, stop_string = [*reasons, "stop_string"], value
+            continue
+        if is_empty(value):
+            continue
         key = name.lower()
         if key == "is_reasoning_complete" or isinstance(value, bool):
             value, key = read_label(value), "is_reasoning_complete"
@@ -646,15 +656,18 @@ def _read_finish(
         reasons.append(reason)
     if not reasons:
         if names:
-            return "unknown", "nothing"
-        return "stop", ""
+            return "unknown", "nothing", ""
+        return "stop", "", ""
     # Any bad end outweighs a good one, and an unknown one is not good.
-    bad = [reason for reason in reasons if reason not in ("stop", "unknown")]
+    bad = [reason for reason in reasons if reason not in ("stop", "stop_string", "unknown")]
     if bad:
-        return bad[0], ""
+        return bad[0], "", ""
     if "unknown" in reasons:
-        return "unknown", unknown_word
-    return "stop", ""
+        return "unknown", unknown_word, ""
+    if "stop_string" in reasons:
+        named = beside.get("stop_string")
+        return "stop_string", "", stop_string or (named if isinstance(named, str) else "")
+    return "stop", "", ""
 
 
 def _value_at(value: Any, index: int, count: int) -> Any:

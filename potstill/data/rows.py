@@ -699,6 +699,7 @@ def _make_trace(
         completion.text,
         prefix_length=completion.prefix_length,
         finish_reason=completion.finish_reason,
+        stop_string=completion.stop_string,
         author=Author(model, digest("prompt", prompt), (), sample_index),
         operator=OPERATOR,
         scores={} if completion.label is None else {LABEL: float(completion.label)},

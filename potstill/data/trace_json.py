@@ -12,7 +12,7 @@ from potstill.errors import StoreError
 from potstill.records import (
     NO_SCORES,
     NO_TOKENS,
-    OLDER_SCHEME,
+    OLDER_SCHEMES,
     UNJUDGED,
     Author,
     Message,
@@ -27,8 +27,19 @@ from potstill.records import (
 )
 
 _ANNOTATIONS = ("verdict", "scores", "spans", "weight", "tokens", "rejected")
-# What the older scheme calls a few fields; a record that has them keeps the id that it has under that scheme.
-_OLDER_NAMES = {"prefix_length": "given", "finish_reason": "finish", "rejected": "rival"}
+# What the oldest scheme calls a few fields; a record that has them keeps the id that it has under that scheme.
+_OLDEST_NAMES = {"prefix_length": "given", "finish_reason": "finish", "rejected": "rival"}
+_OLDEST_SCHEME, _OLDER_SCHEME = OLDER_SCHEMES
+_IDENTITY_PARTS = (
+    "problem",
+    "prompt",
+    "text",
+    "prefix_length",
+    "author",
+    "parents",
+    "operator",
+    "error",
+)
 _IDENTITY_FIELDS = tuple(
     field.name
     for field in dataclasses.fields(Trace)
@@ -65,7 +76,7 @@ def to_record(trace: Trace) -> dict[str, Any]:
 
 
 def from_record(record: Mapping[str, Any]) -> Trace:
-    """The trace of a record; one of the older scheme keeps the id that it has there."""
+    """The trace of a record; one of an older scheme keeps the id that it has there."""
     try:
         trace = _trace_of(record)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -136,19 +147,24 @@ def prefix_length_of(record: Mapping[str, Any]) -> int:
 
 
 def _trace_of(record: Mapping[str, Any]) -> Trace:
-    if "given" not in record:
+    if "stop_string" in record:
         return _trace_of_today(record)
-    renamed = {new: record[old] for new, old in _OLDER_NAMES.items() if old in record}
-    trace = _trace_of_today({**record, **renamed})
-    object.__setattr__(trace, "_id", _older_id(record))
+    renamed = {new: record[old] for new, old in _OLDEST_NAMES.items() if old in record}
+    trace = _trace_of_today({**record, **renamed, "stop_string": ""})
+    if "id" in record:
+        object.__setattr__(trace, "_id", _older_id(record))
     return trace
 
 
 def _older_id(record: Mapping[str, Any]) -> str:
-    """The id of a record under the older scheme: the same parts, one of them by its older name."""
-    names = ("problem", "prompt", "text", "given", "author", "parents", "operator", "error")
-    identity = {name: record[name] for name in names}
-    return digest("trace", identity, scheme=OLDER_SCHEME)
+    """The id of a record under its older scheme: the same parts, one of them by another name in the oldest."""
+    is_oldest = "given" in record
+    identity = {}
+    for name in _IDENTITY_PARTS:
+        if is_oldest:
+            name = _OLDEST_NAMES.get(name, name)
+        identity[name] = record[name]
+    return digest("trace", identity, scheme=_OLDEST_SCHEME if is_oldest else _OLDER_SCHEME)
 
 
 def _trace_of_today(record: Mapping[str, Any]) -> Trace:

@@ -9,15 +9,16 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from potstill import verifiers
 from potstill.errors import ConfigError, InputError
 from potstill.evaluation.rows import Answer, Evaluation, Fingerprint, Row
 from potstill.models.model import Sampling
 from potstill.models.phase import in_phase
-from potstill.records import Problem, Trace, blank, canonical, digest
+from potstill.records import Author, Problem, Trace, blank, canonical, digest, plain_value
 from potstill.traces import answer_classes, using, verify
+from potstill.traces.sample_indices import SampleCounter
 from potstill.traces.session import current_session
 from potstill.traces.usage import Usage, UsageMeter
 from potstill.traces.verification import verifier_version
@@ -25,6 +26,7 @@ from potstill.traces.verification import verifier_version
 Solver: TypeAlias = Callable[..., list[Trace]]
 """Called as solver(problems, n=…, **sampling); returns n traces a problem, failed ones included."""
 
+SHOWN_VALUE = 40  # characters of a solver's value in a fingerprint
 LIBRARIES = ("potstill", "torch", "transformers", "tokenizers", "math-verify")
 
 
@@ -56,9 +58,10 @@ def evaluate(
     check_problems(traces)
     # The session's seed is that of every request; a store of another seed refuses to answer.
     # And its phase is a measurement, whoever the solver asks: an answer that was cut stays one.
+    # Samples are counted anew, so that two solvers of one model are compared on the same ones.
     # What judges the answers is no part of what they cost.
     meter = UsageMeter()
-    session = dataclasses.replace(current_session(), seed=seed)
+    session = dataclasses.replace(current_session(), seed=seed, samples=SampleCounter())
     with in_phase("evaluation"):
         with using(dataclasses.replace(session, usage=meter)):
             answers = solver(list(traces), n=n, **dict(sampling.changed()))
@@ -70,7 +73,10 @@ def evaluate(
     # The answers say who wrote them: a solver may ask several models, or another than its caller thinks.
     models = sorted({trace.author.model for trace in answers if trace.author is not None})
     task = describe_task(traces, n, sampling)
-    fingerprint = Fingerprint(task, describe_run(solver, models, seed, threads))
+    run = describe_run(solver, models, seed, threads)
+    # What the learner was shown in the end: a solver may pose another prompt than its problems'.
+    run["learner_prompts"] = digest("prompts", list(dict.fromkeys(t.prompt for t in answers)))
+    fingerprint = Fingerprint(task, run)
     return Evaluation(name, collect_rows(traces, answers, meter.by_problem()), fingerprint)
 
 
@@ -147,7 +153,9 @@ def judge_answers(traces: Sequence[Trace], ballots: Sequence[int | None]) -> lis
     # Answers of one plan have the same parents; plans are numbered as they come.
     group_by_parents: dict[tuple[str, ...], int] = {}
     answers: list[Answer] = []
+    draws: set[tuple[Author | None, str]] = set()
     for trace, ballot in zip(traces, ballots, strict=True):
+        draw = (trace.author, trace.text)
         answers.append(
             Answer(
                 status="error" if trace.error else trace.verdict.status,
@@ -157,8 +165,10 @@ def judge_answers(traces: Sequence[Trace], ballots: Sequence[int | None]) -> lis
                 cut=trace.finish_reason == "length",
                 group=group_by_parents.setdefault(trace.parents, len(group_by_parents)),
                 ballot=ballot,
+                is_repeat=draw in draws,
             )
         )
+        draws.add(draw)
     return answers
 
 
@@ -187,6 +197,8 @@ def describe_run(
     """Who answered and where: the part of a fingerprint that may differ between arms."""
     run = {
         "solver": solver_name(solver),
+        "solver_values": solver_values(solver),
+        "solver_code": digest("solver", plain_value(solver)),
         "models": " ".join(models),
         "seed": str(seed),
         "threads": str(threads or ""),
@@ -195,6 +207,21 @@ def describe_run(
     for library in LIBRARIES:
         run[library] = installed_version(library)
     return run
+
+
+def solver_values(solver: Solver) -> str:
+    """The values that a solver was bound with, as JSON; those of its code are in `solver_code`."""
+    values: dict[str, Any] = {}
+    while isinstance(solver, functools.partial):
+        for position, value in enumerate(solver.args):
+            values.setdefault(str(position), value)
+        values = {**solver.keywords, **values}
+        solver = solver.func
+    readable = {}
+    for name, value in values.items():
+        if value is None or isinstance(value, str | bool | int | float):
+            readable[name] = str(value)[:SHOWN_VALUE]
+    return canonical(readable)
 
 
 def solver_name(solver: Solver) -> str:

@@ -24,6 +24,7 @@ class Answer(NamedTuple):
         group: which parent it descends from, counted within the problem; for nested solve@(M,T).
         ballot: which class of equal answers it votes for, counted within the problem; None where it has no answer, and
             in results of before there were classes.
+        is_repeat: whether an earlier answer to the problem is the same draw: the same text of the same call.
     """
 
     status: str
@@ -33,6 +34,7 @@ class Answer(NamedTuple):
     cut: bool = False
     group: int = 0
     ballot: int | None = None
+    is_repeat: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,22 @@ class Evaluation:
     def count(self, status: str) -> int:
         """How many answers have a status, over all problems."""
         return sum(row.count(status) for row in self.rows)
+
+    @property
+    def repeats(self) -> int:
+        """How many answers are a draw that was counted before."""
+        return sum(answer.is_repeat for row in self.rows for answer in row.answers)
+
+    def repeat_note(self) -> str:
+        """A sentence for an evaluation with fewer different draws than answers; "" for the others."""
+        if not self.repeats:
+            return ""
+        answers = sum(row.n for row in self.rows)
+        return (
+            f"{self.name}: {self.repeats:,} of {answers:,} answers repeat another draw of the same problem, so its "
+            f"avg@{self.n} and pass@{self.n} are those of fewer than {self.n} draws. "
+            "Let the solver sample n answers, or give its calls different values of sample_index."
+        )
 
     def statuses(self) -> dict[str, int]:
         """Answers by status, most frequent first."""

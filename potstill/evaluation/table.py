@@ -99,9 +99,11 @@ def usage_table(evaluations: Iterable[Evaluation]) -> list[dict[str, str]]:
 
 
 def quality_notes(evaluations: Iterable[Evaluation]) -> list[str]:
-    """Sentences about arms whose scores say less than they seem to: answers cut, failed, or in no readable form."""
+    """Sentences about arms whose scores say less than they seem to: repeated draws, answers cut, failed or unread."""
     notes: list[str] = []
     for evaluation in evaluations:
+        if evaluation.repeats:
+            notes.append(evaluation.repeat_note())
         cut = cut_share(evaluation)
         if cut > NOTED_SHARE:
             notes.append(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as quote
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from potstill.errors import ConfigError
 from potstill.records import NO_TOKENS, SCHEME, Message, Prompt, Tokens, canonical
@@ -203,12 +203,16 @@ class Attempt(NamedTuple):
     billed: bool = False
 
 
+CompletionEnd: TypeAlias = Literal["stop", "stop_string", "length", ""]
+
+
 class Completion(NamedTuple):
     """What a model answered to a request.
 
     Args:
         text: only what is new. Reasoning that a server returns apart stands before the answer as `<think>…</think>`.
-        finish_reason: how it ended; "" with an error.
+        finish_reason: how it ended; "" with an error. "stop" is the model's own end of its answer, "stop_string" one of
+            the strings that it was asked to end at.
         tokens: as the model reports them.
         error: why it failed, beginning with one of `FAILURES`; "" where it did not.
         seconds: that it took.
@@ -218,10 +222,12 @@ class Completion(NamedTuple):
         served: what the server calls the model that answered.
         tries: the attempts before this one.
         ignored: numbers beside it that can't be right and were left out, such as "cost=1e+300".
+        stop_string: which string ended it; "" where none did, or where the server does not say which, or not even
+            whether one did: then `finish_reason` is "stop_string" too, since nobody knows that the answer is whole.
     """
 
     text: str
-    finish_reason: Literal["stop", "length", ""] = "stop"
+    finish_reason: CompletionEnd = "stop"
     tokens: Tokens = NO_TOKENS
     error: str = ""
     seconds: float = 0.0
@@ -231,6 +237,18 @@ class Completion(NamedTuple):
     served: str = ""
     tries: tuple[Attempt, ...] = ()
     ignored: tuple[str, ...] = ()
+    stop_string: str = ""
+
+
+def cut_at_stop(text: str, stops: Sequence[str]) -> tuple[str, str]:
+    """The text up to its first stop string, and that string; the whole text and "" where it has none."""
+    first, stop_string = len(text), ""
+    for stop in stops:
+        position = text.find(stop)
+        # Of two that begin at one place the one that is named first counts.
+        if stop and 0 <= position < first:
+            first, stop_string = position, stop
+    return text[:first], stop_string
 
 
 class SpendingPermit(Protocol):

@@ -2,7 +2,8 @@
 
 The rows may have any layout of `data.layouts`; which column is what is chosen from a sample of them, shown in
 `mapping`, and can be given. Sample i is the i-th recorded completion; rows with the same prompt add samples. Sampling
-settings can't change a recording and are not applied; a prefix is honoured where a recording begins with it.
+settings can't change a recording and are not applied, but for stop strings: a completion ends where they say. A prefix
+is honoured where a recording begins with it.
 """
 
 from __future__ import annotations
@@ -22,9 +23,16 @@ from potstill.data.layouts import RecordedCompletion, Row, RowContent, read_row
 from potstill.data.rows import LABEL
 from potstill.data.trace_files import trace_of_record
 from potstill.errors import InputError, ModelError
-from potstill.models.model import Completion, Request
+from potstill.models.model import Completion, Request, cut_at_stop
 from potstill.models.scripted import ROUND, last_user
-from potstill.records import Prompt, Tokens, Trace, digest
+from potstill.records import (
+    FinishReason,
+    Prompt,
+    Tokens,
+    Trace,
+    digest,
+    read_finish_reason,
+)
 
 __all__ = ["NotRecordedError", "Recorded"]
 
@@ -116,7 +124,7 @@ class Recorded:
     @cached_property
     def id(self) -> str:
         """Content id over questions and completions, not over the path, the labels or the layout."""
-        texts: dict[str, list[tuple[str, str]]] = {}
+        texts: dict[str, list[tuple[str, str, str]]] = {}
         for question, recordings in self._recordings.items():
             for recording in recordings:
                 key = question
@@ -124,7 +132,9 @@ class Recorded:
                     # The same question behind other turns, or with other options.
                     prompt_id = digest("prompt", [_words(recording.prompt), recording.options])
                     key = f"{question}\n{prompt_id}"
-                completions = [(c.text, c.finish_reason) for c in recording.completions]
+                completions = [
+                    (c.text, c.finish_reason, c.stop_string) for c in recording.completions
+                ]
                 texts.setdefault(key, []).extend(completions)
         parts: list[object] = [texts, self._contained]
         if self.drops_missing:  # its failures are stored
@@ -211,9 +221,13 @@ class Recorded:
                 fix="use a model that writes (transformers:PATH, world:NAME) for this role",
             )
         text = completion.text[len(request.prefix) :]
+        text, stop_string = cut_at_stop(text, request.sampling.stop)
         tokens = Tokens(completion=len(completion.text.split()))
-        if completion.finish_reason in ("stop", "length"):
-            return Completion(text, completion.finish_reason, tokens)
+        if stop_string:
+            return Completion(text, "stop_string", tokens, stop_string=stop_string)
+        if completion.finish_reason in ("stop", "stop_string", "length"):
+            ended_at = completion.stop_string
+            return Completion(text, completion.finish_reason, tokens, stop_string=ended_at)
         reason = completion.finish_word or completion.finish_reason
         return Completion(
             text, "", tokens, error=f"unfinished: the file says {reason!r} of its end"
@@ -302,7 +316,8 @@ def _content_of_trace(trace: Trace) -> RowContent:
         label = trace.scores.get(LABEL)
         completion = RecordedCompletion(
             text=trace.text,
-            finish_reason="length" if trace.finish_reason in ("length", "cut") else "stop",
+            finish_reason=_end_of_trace(trace),
+            stop_string=trace.stop_string,
             label=None if label is None else label == 1.0,
             column="text",
         )
@@ -314,6 +329,12 @@ def _content_of_trace(trace: Trace) -> RowContent:
         completions=completions,
         options=Options(trace.problem.choices),
     )
+
+
+def _end_of_trace(trace: Trace) -> FinishReason:
+    if trace.finish_reason == "cut":
+        return "length"
+    return read_finish_reason(trace.finish_reason or "stop", in_file=True)
 
 
 def _words(prompt: Prompt) -> str:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, final
 
 from potstill.data import files
 from potstill.errors import InputError, ModelError
-from potstill.models.model import Completion, Request
+from potstill.models.model import Completion, CompletionEnd, Request, cut_at_stop
 from potstill.records import Prompt, Tokens, digest, read_finish_reason
 
 Answer: TypeAlias = str | Mapping[str, str] | Completion
@@ -29,7 +29,8 @@ class Rule:
     """Answers for the prompts that it matches.
 
     Args:
-        answers: one a sample, taken in turn and from the beginning again; a string, or {text, finish, error}.
+        answers: one a sample, taken in turn and from the beginning again; a string, or {text, finish, stop_string,
+            error}.
         prompt: the exact rendered prompt, or its last user turn.
         pattern: a regular expression searched in the rendered prompt with the prefix behind it; used without `prompt`.
     """
@@ -169,10 +170,7 @@ def _complete_from_text(text: str, request: Request) -> Completion:
     """The text behind the request's prefix, as far as a stop string or the limit allows; a token is a word."""
     # The text ends at its first stop string.
     sampling = request.sampling
-    text = text.removeprefix(request.prefix)
-    stop_positions = [text.find(stop) for stop in sampling.stop if stop and stop in text]
-    if stop_positions:
-        text = text[: min(stop_positions)]
+    text, stop_string = cut_at_stop(text.removeprefix(request.prefix), sampling.stop)
     words = _WORD.findall(text)
     # A word is a token: of the prompt, and of the completion up to the limit.
     prompt = render(request.prompt)
@@ -182,15 +180,24 @@ def _complete_from_text(text: str, request: Request) -> Completion:
     if len(words) > sampling.max_new_tokens:
         text = "".join(words[: sampling.max_new_tokens])
         return Completion(text, "length", Tokens(prompt_tokens, sampling.max_new_tokens))
-    return Completion(text, "stop", Tokens(prompt_tokens, len(words)))
+    finish_reason: CompletionEnd = "stop_string" if stop_string else "stop"
+    tokens = Tokens(prompt_tokens, len(words))
+    return Completion(text, finish_reason, tokens, stop_string=stop_string)
 
 
 def _complete_from_mapping(answer: Mapping[str, str], request: Request) -> Completion:
     if answer.get("error"):
         return Completion("", "", error=answer["error"])
     completion = _complete_from_text(answer.get("text", ""), request)
-    if read_finish_reason(answer.get("finish"), in_file=True) == "length":
-        return completion._replace(finish_reason="length")
+    finish_reason = read_finish_reason(answer.get("finish", "stop"), in_file=True)
+    if finish_reason == "length":
+        return completion._replace(finish_reason="length", stop_string="")
+    if finish_reason == "stop_string":
+        stop_string = completion.stop_string or answer.get("stop_string", "")
+        return completion._replace(finish_reason="stop_string", stop_string=stop_string)
+    if finish_reason != "stop":
+        error = f"unfinished: the script says {answer['finish']!r} of its end"
+        return completion._replace(finish_reason="", stop_string="", error=error)
     return completion
 
 
@@ -241,7 +248,7 @@ def _read_answers(value: Any, where: str) -> tuple[Answer, ...]:
         if not isinstance(answer, Mapping) or not {"text", "error"} & set(answer):
             raise InputError(
                 f"not an answer, for {where[:60]!r}: {str(answer)[:80]}",
-                expected="a string, or {text, finish, error}",
+                expected="a string, or {text, finish, stop_string, error}",
                 fix="quote numbers: '42'",
             )
     if not answers:

@@ -301,6 +301,7 @@ def count_rows(card: Card) -> list[tuple[str, str]]:
     lengths = sorted(len(row.text) for row in card.rows)
     problems = {row.problem.id for row in card.rows}
     cut = sum(row.finish_reason == "length" for row in card.rows)
+    at_stop_string = sum(row.finish_reason == "stop_string" for row in card.rows)
     saw_gold = f"{sum(row.saw_gold for row in card.rows):,}"
     if any(row.operator == "import" for row in card.rows):
         saw_gold = "unknown (recorded elsewhere)"
@@ -309,6 +310,7 @@ def count_rows(card: Card) -> list[tuple[str, str]]:
         counts.append((f"judged {status}", f"{count:,}"))
     counts += [
         ("cut off at the limit of tokens", f"{cut:,}"),
+        ("ended at a stop string", f"{at_stop_string:,}"),
         ("writer saw the gold answer", saw_gold),
         ("median length in characters", f"{lengths[len(lengths) // 2]:,}" if lengths else "0"),
         ("fingerprint of the rows", export_fingerprint(card.rows, card.layout)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -10,8 +11,11 @@ from typing import Any, TextIO
 
 from potstill.data.atomic_write import replacing
 from potstill.errors import StageError
-from potstill.records import Message, Prompt, Trace
+from potstill.records import LEARNING_KINDS, Message, Prompt, Trace, learnt_stretches
 from potstill.traces import pair
+
+UNFINISHED = ("length", "cut", "stop_string", "unknown")
+"""Finish reasons of texts that end before their answer does."""
 
 _SHAREGPT_ROLES = MappingProxyType({"user": "human", "assistant": "gpt"})  # others keep their names
 
@@ -83,9 +87,34 @@ LAYOUTS: Mapping[str, Callable[[Trace], dict[str, Any]]] = MappingProxyType(
 
 
 def export_rows(traces: Iterable[Trace], layout: str) -> list[dict[str, Any]]:
-    """The rows of traces; StageError where the layout has no place for what a trace says about its training."""
+    """The rows of traces; StageError where the layout has no place for what a trace says about its training.
+
+    Where one of them is not finished, all say how they ended, in `finish_reason` and `stop_string`.
+    """
     make_row = LAYOUTS[layout]
-    return [make_row(_check_whole(trace, layout)) for trace in traces]
+    rows: list[dict[str, Any]] = []
+    ends: list[dict[str, str]] = []
+    for trace in traces:
+        rows.append(make_row(_check_whole(trace, layout)))
+        ends.append({"finish_reason": trace.finish_reason, "stop_string": trace.stop_string})
+    # All rows say how they ended, or none: a row that says nothing among others would count as not known.
+    if any(end["finish_reason"] != "stop" for end in ends):
+        for row, end in zip(rows, ends, strict=True):
+            row |= end
+    return rows
+
+
+def unfinished_note(traces: Iterable[Trace]) -> str:
+    """How many rows do not end with an end of answer, which other trainers teach behind every row; "" for none."""
+    reasons = Counter(trace.finish_reason or "unknown" for trace in traces)
+    del reasons["stop"]
+    if not reasons:
+        return ""
+    counts = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
+    return (
+        f"{reasons.total():,} rows are not finished ({counts}): their finish_reason stands beside them. "
+        "Potstill learns no end of turn there; other trainers do, unless you leave these rows out."
+    )
 
 
 def make_pairs(traces: Iterable[Trace], k: int = 1) -> list[Trace]:
@@ -97,8 +126,8 @@ def make_pairs(traces: Iterable[Trace], k: int = 1) -> list[Trace]:
     right: list[Trace] = []
     wrong: list[Trace] = []
     for trace in traces:
-        is_whole = trace.text and not trace.error and not trace.prefix_length
-        is_whole = is_whole and trace.finish_reason not in ("length", "unknown")
+        is_whole = trace.text and not trace.error and _is_learnt_whole(trace)
+        is_whole = is_whole and trace.finish_reason not in UNFINISHED
         status = _status_or_label(trace) if is_whole else ""
         if status == "right":
             right.append(trace.annotate(rejected=None))
@@ -185,21 +214,26 @@ def _only_question(trace: Trace, layout: str) -> str:
     )
 
 
+def _is_learnt_whole(trace: Trace) -> bool:
+    """Whether all of the text is learnt, with one weight."""
+    has_weights = False
+    for span in trace.spans:
+        has_weights = has_weights or (span.weight != 1.0 and span.kind not in LEARNING_KINDS)
+    return not has_weights and learnt_stretches(trace) in ([], [(0, len(trace.text))])
+
+
 def _check_whole(trace: Trace, layout: str) -> Trace:
     """The trace, where a layout can say all that it says about its training.
 
     Raises:
         StageError: a rival, masked text or a weight that would be lost.
     """
-    is_masked = trace.prefix_length > 0
-    for span in trace.spans:
-        is_masked = is_masked or span.weight != 1.0 or span.kind in ("tool", "user")
     fix = "read the run's rows/ARM.jsonl, or train them with potstill"
     lost = []
     if trace.rejected and layout != "preference":
         lost.append("a rejected trace")
         fix += "; --format preference keeps rejected traces"
-    if is_masked:
+    if not _is_learnt_whole(trace):
         lost.append("masked text")
     if trace.weight != 1:
         lost.append("a weight")

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, final
 
 from potstill.models.model import Completion, Request, request_json
-from potstill.records import OLDER_SCHEME, SCHEME, Tokens, canonical, digest
+from potstill.records import SCHEME, Tokens, canonical, digest
 from potstill.store import attempts
 from potstill.store.admin import salvage
 from potstill.store.database import (
@@ -25,9 +25,9 @@ from potstill.store.database import (
 
 _COLUMNS = (
     "key, role, arm, model, payload, draw, text, finish, error, prompt_tokens, completion_tokens, cached_tokens, "
-    "reasoning_tokens, seconds, created, logprobs, cost, served, tries, paid, sum"
+    "reasoning_tokens, seconds, created, logprobs, cost, served, tries, paid, sum, stop_string"
 )
-_INSERT = f"INTO completions ({_COLUMNS}) VALUES ({','.join('?' * 21)})"
+_INSERT = f"INTO completions ({_COLUMNS}) VALUES ({','.join('?' * 22)})"
 _GENERATION = "(SELECT coalesce(max(generation), 0) FROM arms WHERE arm = ?)"
 _USE = (
     "INSERT INTO uses VALUES (?, ?, ?, ?) "
@@ -35,7 +35,7 @@ _USE = (
 )
 _ANSWERS = """
     SELECT key, text, finish, prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens, error, seconds,
-        logprobs, cost, served, sum
+        logprobs, cost, served, stop_string, sum
     FROM completions WHERE key IN ({})"""
 # The list as one JSON value: a statement that is prepared once, and only what is missing comes back.
 _UNFINISHED = """
@@ -63,6 +63,7 @@ class StoredCompletion(NamedTuple):
 
     Its `completion` has no `tries`: those are attempts of the same key, `tries` says how many. `paid` is whether this
     store paid for it; an imported one was paid elsewhere. `is_sound` is whether the text is the one that was written.
+    `scheme` is that of its store, under which its key was made.
     """
 
     key: str
@@ -76,25 +77,31 @@ class StoredCompletion(NamedTuple):
     tries: int = 0
     paid: bool = True
     is_sound: bool = True
+    scheme: str = SCHEME
 
     def recompute_key(self) -> str:
         """The key that the stored payload has now; another one than `key` means damage."""
         request = json.loads(self.payload)
         parts = [request[name] for name in ("prompt", "prefix", "settings", "seed")]
-        scheme = OLDER_SCHEME if "draw" in request else SCHEME
-        return digest("completion", [self.model, *parts, sample_index_of(request)], scheme=scheme)
+        parts = [self.model, *parts, sample_index_of(request)]
+        return digest("completion", parts, scheme=self.scheme)
 
     def to_current_scheme(self) -> StoredCompletion:
-        """The completion with the names and the key of today's scheme; as it is where it has them."""
-        request = json.loads(self.payload)
-        if "draw" not in request:
+        """The completion with the names and the key of today's scheme; as it is where it has them.
+
+        The older schemes do not say whether a stop string ended it: where one was asked for, nobody knows.
+        """
+        if self.scheme == SCHEME:
             return self
-        request["sample_index"] = request.pop("draw")
-        settings = [
-            [_RENAMED_SETTINGS.get(name, name), value] for name, value in request["settings"]
-        ]
-        request["settings"] = settings
-        current = self._replace(payload=canonical(request))
+        request = json.loads(self.payload)
+        if "draw" in request:
+            request["sample_index"] = request.pop("draw")
+        settings = {_RENAMED_SETTINGS.get(name, name): value for name, value in request["settings"]}
+        request["settings"] = list(settings.items())
+        completion = self.completion
+        if settings.get("stop") and completion.finish_reason == "stop":
+            completion = completion._replace(finish_reason="stop_string")
+        current = self._replace(payload=canonical(request), completion=completion, scheme=SCHEME)
         return current._replace(key=current.recompute_key())
 
 
@@ -121,7 +128,7 @@ class Completions:
         completions: dict[str, Completion] = {}
         # A text that a bad disk has changed must not be taken for what a model wrote: it would be trained on.
         for row in self._database.read_by_keys(_ANSWERS, keys):
-            key, text, *_, error, _, logprobs, _, _, checksum = row
+            key, text, *_, error, _, logprobs, _, _, _, checksum = row
             if checksum is not None and checksum != _checksum(text, error, logprobs):
                 raise DamagedError(
                     f"{self._database.path} is damaged: the text of completion {key} is not the one that was written",
@@ -215,11 +222,13 @@ class Completions:
 
     def iterate(self) -> Iterator[StoredCompletion]:
         """Every stored completion in the order of writing."""
-        return (_from_row(row) for row in self._database.pages("completions", _COLUMNS))
+        scheme = self._database.scheme
+        return (_from_row(row, scheme) for row in self._database.pages("completions", _COLUMNS))
 
     def iterate_readable(self) -> Iterator[StoredCompletion]:
         """Every completion that can still be read, in the order of writing, around damaged pages."""
-        return (_from_row(row) for row in salvage.readable_rows(self._database, _COLUMNS))
+        scheme = self._database.scheme
+        return (_from_row(row, scheme) for row in salvage.readable_rows(self._database, _COLUMNS))
 
     def usage(self, arm: str) -> dict[str, dict[str, float]]:
         """What an arm needed, by role: calls, reused, prompt_tokens, completion_tokens, seconds, errors, cost.
@@ -263,12 +272,13 @@ def _to_row(stored: StoredCompletion) -> tuple[Any, ...]:
         stored.tries,
         stored.paid,
         _checksum(text, error, logprobs),
+        to_column(completion.stop_string),
     )
 
 
-def _from_row(row: tuple[Any, ...]) -> StoredCompletion:
+def _from_row(row: tuple[Any, ...], scheme: str) -> StoredCompletion:
     key, role, arm, model, payload_json, draw, text, finish, error = row[:9]
-    seconds, created, logprobs, cost, served, tries, paid, checksum = row[13:]
+    seconds, created, logprobs, cost, served, tries, paid, checksum, stop_string = row[13:]
     completion = Completion(
         text=from_column(text),
         finish_reason=finish,
@@ -278,6 +288,7 @@ def _from_row(row: tuple[Any, ...]) -> StoredCompletion:
         logprobs=_unpack_logprobs(logprobs),
         cost=cost,
         served=from_column(served),
+        stop_string=from_column(stop_string),
     )
     return StoredCompletion(
         key=key,
@@ -291,13 +302,14 @@ def _from_row(row: tuple[Any, ...]) -> StoredCompletion:
         tries=tries,
         paid=bool(paid),
         is_sound=checksum is None or checksum == _checksum(text, error, logprobs),
+        scheme=scheme,
     )
 
 
 def _completion_from_answer(row: tuple[Any, ...]) -> Completion:
     """A completion from the columns of `_ANSWERS`; the hot path of a run that goes on, so it avoids calls."""
     _, text, finish, prompt, completion, cached, reasoning, error = row[:8]
-    seconds, logprobs, cost, served, _ = row[8:]
+    seconds, logprobs, cost, served, stop_string, _ = row[8:]
     return Completion(
         text=text if type(text) is str else from_column(text),
         finish_reason=finish,
@@ -307,6 +319,7 @@ def _completion_from_answer(row: tuple[Any, ...]) -> Completion:
         logprobs=_unpack_logprobs(logprobs) if logprobs else (),
         cost=cost,
         served=from_column(served) if served else "",
+        stop_string=from_column(stop_string) if stop_string else "",
     )
 
 

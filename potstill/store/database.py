@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, final
 
 from potstill.errors import StoreError
-from potstill.records import OLDER_SCHEME, SCHEME
+from potstill.records import OLDER_SCHEMES, SCHEME
 from potstill.store import lock
 from potstill.store.admin import migrations
 from potstill.store.admin.migrations import SCHEMA
@@ -72,7 +72,8 @@ class Database:
         """Refuse another version; an older schema that a reader can see as today's is opened for reading only."""
         meta = dict(self._connection.execute("SELECT name, value FROM meta"))
         scheme, schema = str(meta.get("scheme", "none")), str(meta.get("schema", "none"))
-        if scheme not in (SCHEME, OLDER_SCHEME) or not migrations.is_readable(schema):
+        self.scheme = scheme
+        if scheme not in (SCHEME, *OLDER_SCHEMES) or not migrations.is_readable(schema):
             raise StoreError(
                 f"{self.path} was written by another version of potstill: scheme {scheme}, schema {schema}",
                 expected=f"scheme {SCHEME}, schema {SCHEMA}",

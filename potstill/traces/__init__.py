@@ -13,6 +13,7 @@ from potstill.traces.concurrency import each
 from potstill.traces.editing import edit, segment
 from potstill.traces.generation import plain, pose, rewrite, sample
 from potstill.traces.keys import line, ok, problem, right, sound, unparsed, wrong
+from potstill.traces.learning import learn
 from potstill.traces.llm_judge import Preference, bias, grade, prefer
 from potstill.traces.overlap import check_overlap, decontaminate
 from potstill.traces.scorers import ask, length, nll, perplexity, steps
@@ -51,6 +52,7 @@ __all__ = [
     "equal",
     "grade",
     "keep",
+    "learn",
     "length",
     "line",
     "mix",

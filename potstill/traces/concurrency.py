@@ -9,6 +9,7 @@ from contextvars import copy_context
 from potstill.records import Trace
 from potstill.traces import session
 from potstill.traces.keys import Key, function_name, group_traces
+from potstill.traces.sample_indices import SampleCounter, counting_in
 
 Operator = Callable[[list[Trace]], list[Trace]]
 
@@ -17,7 +18,8 @@ def each(fn: Operator, traces: Sequence[Trace], *, by: Key | None = None) -> lis
     """Call `fn` on every trace as a list of one (on every group with `by`), and join the results in input order.
 
     Calls run in worker threads, as many as the session allows, with the caller's context variables; an `each` inside
-    another runs in its thread. `fn` never sees an errored trace.
+    another runs in its thread. `fn` never sees an errored trace. Calls that ask a model the same get different samples,
+    each the same ones whenever it runs (`traces.sample_indices`).
 
     Args:
         fn: takes a list of traces and returns a list of traces.
@@ -38,10 +40,17 @@ def each(fn: Operator, traces: Sequence[Trace], *, by: Key | None = None) -> lis
     jobs: list[list[Trace]] = []
     for group in groups:
         jobs.append([trace for trace in group if not trace.error])
+    # Each call counts its samples apart, so that their order does not decide who gets which.
+    outer = session.current_counter()
+    counters = outer.inside_each(jobs)
     if session.INSIDE_EACH.get():
-        answers = [_call_unless_empty(fn, job) for job in jobs]
+        answers = []
+        for job, counter in zip(jobs, counters, strict=True):
+            with counting_in(counter):
+                answers.append(_call_unless_empty(fn, job))
     else:
-        answers = _call_in_threads(fn, jobs, session.current_session().workers)
+        answers = _call_in_threads(fn, jobs, counters, session.current_session().workers)
+    outer.close_each(counters)
 
     # Errored traces pass, after the results of their group.
     result: list[Trace] = []
@@ -52,18 +61,23 @@ def each(fn: Operator, traces: Sequence[Trace], *, by: Key | None = None) -> lis
     return result
 
 
-def _call_in_threads(fn: Operator, jobs: Sequence[list[Trace]], workers: int) -> list[list[Trace]]:
+def _call_in_threads(
+    fn: Operator, jobs: Sequence[list[Trace]], counters: Sequence[SampleCounter], workers: int
+) -> list[list[Trace]]:
     pool = ThreadPoolExecutor(max(1, min(workers, len(jobs))), thread_name_prefix="each")
     try:
-        futures = [pool.submit(copy_context().run, _call_inside_each, fn, job) for job in jobs]
+        futures = []
+        for job, counter in zip(jobs, counters, strict=True):
+            futures.append(pool.submit(copy_context().run, _call_inside_each, fn, job, counter))
         return [future.result() for future in futures]
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _call_inside_each(fn: Operator, job: list[Trace]) -> list[Trace]:
+def _call_inside_each(fn: Operator, job: list[Trace], counter: SampleCounter) -> list[Trace]:
     session.INSIDE_EACH.set(True)
-    return _call_unless_empty(fn, job)
+    with counting_in(counter):
+        return _call_unless_empty(fn, job)
 
 
 def _call_unless_empty(fn: Operator, job: list[Trace]) -> list[Trace]:

@@ -11,6 +11,7 @@ from potstill.errors import ConfigError
 from potstill.records import Span, Trace
 from potstill.traces import requests, session
 from potstill.traces.keys import Key, function_name, problem
+from potstill.traces.learning import shown_length, spans_after_edit
 from potstill.traces.prompts import Context, GoldRecorder, RenderedPrompt, context_of_each
 
 Cuts: TypeAlias = str | re.Pattern[str] | Callable[[str], Iterable[int]]
@@ -72,12 +73,15 @@ def edit(
     context: Context | None = None,
     by: Key = problem,
 ) -> list[Trace]:
-    """Make another text of each trace without a model; the author stays, verdict, scores and spans go.
+    """Make another text of each trace without a model; the author stays, verdict, scores, units and steps go.
+
+    Spans that say who wrote a stretch, or that it is not learnt, stay where the edit left the text as it was: at its
+    beginning, or at its end where it only cuts the beginning off. Text that the edit adds counts as the author's.
 
     Args:
         fn: takes a view of the trace and, by name, lists of views of the context. It returns a text, a mapping with
             `text` and other fields (`prefix_length`, `finish_reason`, `spans`, `weight`, `scores`), a list of either,
-            or None to drop the trace. The same text alone is the trace itself.
+            or None to drop the trace. Its `spans` come beside those that stay. The same text alone is the trace itself.
         traces: what is edited.
         context: more traces for `fn`, looked up by `by`; they become parents.
         by: the key under which a trace finds its context.
@@ -149,22 +153,17 @@ def _apply_edit(
     text = fields.setdefault("text", trace.text)
     if set(fields) == {"text"} and text == trace.text:
         return trace
-    fields.setdefault("prefix_length", _prefix_length(trace, text))
+    fields.setdefault("prefix_length", shown_length(trace, text))
     fields.setdefault("finish_reason", _finish_reason(trace, text))
+    if fields["finish_reason"] == "stop_string":
+        fields["stop_string"] = trace.stop_string
+    # Equal spans once: what the function returns may hold those that stay.
+    spans = (*spans_after_edit(trace, text), *fields.get("spans", ()))
+    fields["spans"] = tuple(dict.fromkeys(spans))
     author = trace.author
     if not text:
         author = None  # nobody has written anything
     return requests.derive_trace(trace, "edit", rendered, author=author, **fields)
-
-
-def _prefix_length(trace: Trace, text: str) -> int:
-    """How much of the new text stood there before the author wrote."""
-    given_text = trace.text[: trace.prefix_length]
-    if text.startswith(given_text):
-        return len(given_text)
-    if given_text.startswith(text):
-        return len(text)
-    return 0
 
 
 def _finish_reason(trace: Trace, text: str) -> str:

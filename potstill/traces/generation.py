@@ -10,6 +10,7 @@ from potstill.records import Problem, Prompt, Trace
 from potstill.traces import prompts, requests, session
 from potstill.traces.answers import compare_answers
 from potstill.traces.keys import Key, problem
+from potstill.traces.learning import spans_of_prefix
 from potstill.traces.prompts import Context, Template
 from potstill.traces.verification import run_verifiers
 
@@ -28,16 +29,20 @@ def sample(
 ) -> list[Trace]:
     """Continue each trace `n` times: the text so far, then `prefix`, then what the model writes.
 
+    What a model wrote of the text so far is learnt like what is new (`records.learnt_stretches`), each piece with its
+    author in a span.
+
     Args:
         model: who writes.
         traces: what is continued; blank traces are problems to solve.
         prompt: shown to the writer only. Without one the writer sees the learner's prompt, and the text so far as its
             own beginning. With one the text so far is seen only where the prompt shows it (`{text}`).
-        n: samples of each trace; n=8 after n=4 asks for four more.
-        sample_index: another number asks anew where an equal call would reuse.
+        n: samples of each trace; a run with n=8 asks for four more than one with n=4 did. Within a run equal calls take
+            different samples.
+        sample_index: another number asks for others than every call without it.
         context: more traces to show, looked up by `by`; those shown become parents.
         by: the key under which a trace finds its context.
-        prefix: put before what the model writes; counts as given.
+        prefix: put before what the model writes; shown only, and so not learnt (`learn` changes that).
         settings: fields of `models.model.Sampling`.
 
     Returns:
@@ -54,7 +59,10 @@ def sample(
         beginning = trace.text if prompt is None else ""
         jobs.append((rendered.prompt, beginning + prefix))
     sampling = requests.make_sampling("sample", settings)
-    answers = requests.request_completions(model, jobs, sampling, n=n, sample_index=sample_index)
+    problems = [trace.problem for trace in healthy]
+    answers = requests.request_completions(
+        model, jobs, sampling, n=n, sample_index=sample_index, problems=problems
+    )
     requests.record_usage(model, healthy, answers)
 
     # A trace of each completion; those of one parent are a family.
@@ -65,9 +73,10 @@ def sample(
             child = requests.trace_of_completion(
                 trace, rendered, model, answer, operator="sample", given_text=trace.text + prefix
             )
-            # Units, step scores and masks of the text so far hold in its continuation.
-            if trace.spans:
-                child = child.annotate(spans=trace.spans)
+            # Units, step scores, masks and authors of the text so far hold in its continuation.
+            spans = spans_of_prefix(trace)
+            if spans:
+                child = child.annotate(spans=spans)
             family.append(child)
         families.append(family)
     _record_families(families)
@@ -98,7 +107,7 @@ def rewrite(
         traces: what is rewritten.
         prompt: shown to the writer only.
         n: rewrites of each trace.
-        sample_index: another number asks anew where an equal call would reuse.
+        sample_index: another number asks for others than every call without it.
         context: more traces to show, looked up by `by`; those shown become parents.
         by: the key under which a trace finds its context.
         guard: where the parent was judged and a rewrite's answer is another one, keep the parent instead (once,
@@ -116,7 +125,10 @@ def rewrite(
     rendered_prompts = prompts.render_prompts(prompt, healthy, context, by)
     jobs = [(rendered.prompt, "") for rendered in rendered_prompts]
     sampling = requests.make_sampling("rewrite", settings)
-    answers = requests.request_completions(model, jobs, sampling, n=n, sample_index=sample_index)
+    problems = [trace.problem for trace in healthy]
+    answers = requests.request_completions(
+        model, jobs, sampling, n=n, sample_index=sample_index, problems=problems
+    )
     requests.record_usage(model, healthy, answers)
 
     families: list[list[Trace]] = []

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from potstill.errors import ConfigError, ModelError
 from potstill.models.model import Completion, Model, Request, Sampling
-from potstill.records import Author, Prompt, Trace, digest
+from potstill.records import Author, Problem, Prompt, Trace, digest
 from potstill.traces import session
 from potstill.traces.prompts import RenderedPrompt
+from potstill.traces.sample_indices import SampleCounter
 from potstill.traces.session import current_session
 
 # A request's number is `sample_index` times this, plus how many equal requests came before it in the call.
@@ -51,11 +51,12 @@ def request_completions(
     *,
     n: int = 1,
     sample_index: int = 0,
+    problems: Sequence[Problem] | None = None,
 ) -> list[list[Answer]]:
     """Ask for `n` completions of each (prompt, prefix) in one bulk call; equal jobs get different samples.
 
-    The first of n=8 after n=4 are the same four, and sample_index=1 never repeats one
-    of sample_index=0 (`SAMPLES_PER_CALL`).
+    In a run so do equal jobs of other calls that sample (`sample_indices`). A run with n=8 begins with the samples of
+    one with n=4, and sample_index=1 never repeats one of sample_index=0 (`SAMPLES_PER_CALL`).
 
     Args:
         model: who writes.
@@ -63,6 +64,7 @@ def request_completions(
         sampling: the settings of all requests.
         n: completions of each job.
         sample_index: another number asks anew where an equal call would reuse.
+        problems: of each job, where it samples; without them an equal call asks for the same again, as a judge does.
 
     Returns:
         For each job, its `n` requests with their completions.
@@ -80,21 +82,23 @@ def request_completions(
         raise ConfigError(
             f"n={n}", expected=f"at most {SAMPLES_PER_CALL} draws a prompt", fix="--set n=8"
         )
-    # Equal jobs of one call are counted, so that each gets a sample of its own.
-    repetitions: Counter[tuple[Prompt, str]] = Counter()
+    # Equal jobs are counted, so that each gets samples of its own.
+    counter = SampleCounter()
+    if problems is not None:
+        counter = session.current_counter()
     requests: list[Request] = []
     seed = request_seed(model)
-    for prompt, prefix in jobs:
-        for _ in range(n):
-            number = sample_index * SAMPLES_PER_CALL + repetitions[prompt, prefix]
-            repetitions[prompt, prefix] += 1
-            requests.append(Request(prompt, prefix, sampling, number, seed))
-    most_repeated = max(repetitions.values(), default=0)
-    if most_repeated > SAMPLES_PER_CALL:
-        raise ConfigError(
-            f"one prompt is asked {most_repeated} times in a call",
-            expected=f"<= {SAMPLES_PER_CALL}",
-        )
+    for number, (prompt, prefix) in enumerate(jobs):
+        first = Request(prompt, prefix, sampling, sample_index, seed)
+        problem = problems[number] if problems is not None else None
+        for index in counter.take(first, model.id, problem, n):
+            if index >= SAMPLES_PER_CALL:
+                raise ConfigError(
+                    f"one prompt is asked for its sample number {index}",
+                    expected=f"at most {SAMPLES_PER_CALL} samples of a prompt",
+                )
+            absolute_index = sample_index * SAMPLES_PER_CALL + index
+            requests.append(dataclasses.replace(first, sample_index=absolute_index))
     answers = list(zip(requests, _write_all(model, requests), strict=True))
     return [answers[start : start + n] for start in range(0, len(answers), n)]
 
@@ -165,6 +169,7 @@ def trace_of_completion(
         text=given_text + completion.text,
         prefix_length=len(given_text),
         finish_reason=finish,
+        stop_string="" if completion.error else completion.stop_string,
         author=author,
         error=completion.error,
         tokens=completion.tokens,

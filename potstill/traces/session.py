@@ -6,11 +6,12 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from potstill.models.model import Completion, Model
 from potstill.records import Trace, canonical
+from potstill.traces.sample_indices import SampleCounter, counter_of_call, counting_in
 from potstill.traces.usage import UsageMeter
 
 
@@ -96,6 +97,8 @@ class Session:
         sections: takes what a method adds to the report.
         drop_counts: counts what operators drop, for whoever drives the method.
         usage: counts what models are asked for each problem, for whoever measures.
+        samples: counts the samples of each request, so that two equal calls take different ones. Outside a session
+            nothing is counted: an equal call gives the same samples again.
     """
 
     ledger: Ledger | None = None
@@ -106,6 +109,7 @@ class Session:
     sections: Callable[[ReportSection], None] | None = None
     drop_counts: DropCounts | None = None
     usage: UsageMeter | None = None
+    samples: SampleCounter = field(default_factory=SampleCounter, compare=False)
 
 
 # Context variables, so that two runs in one process do not meet and worker threads inherit them.
@@ -121,9 +125,12 @@ def current_session() -> Session:
 @contextmanager
 def using(session: Session) -> Iterator[Session]:
     """Make `session` the current one for the length of a `with` block; worker threads inherit it."""
+    # A session that counts anew does so inside `each` too.
+    is_same_count = session.samples is current_session().samples
     token = _SESSION.set(session)
     try:
-        yield session
+        with counting_in(counter_of_call() if is_same_count else None):
+            yield session
     finally:
         _SESSION.reset(token)
 
@@ -133,6 +140,11 @@ def record_usage(model: Model, problem_ids: Sequence[str], answers: Sequence[Com
     usage = current_session().usage
     if usage is not None:
         usage.add(model, problem_ids, answers)
+
+
+def current_counter() -> SampleCounter:
+    """What counts the samples here: the call of `each` that this is in, or else the session."""
+    return counter_of_call() or current_session().samples
 
 
 def record_traces(traces: Sequence[Trace]) -> None:

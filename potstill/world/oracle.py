@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import final
 
-from potstill.models.model import Completion, Request
+from potstill.models.model import Completion, Request, cut_at_stop
 from potstill.records import Problem, Prompt, Tokens
 from potstill.verifiers.story import (
     VERSION,
@@ -47,8 +47,13 @@ def answer_request(request: Request) -> Completion:
         text = correct_attempt(question[0], attempt[1])
     else:
         text = brief_solution(story)
-    text = text.removeprefix(request.prefix)
-    return Completion(text, "stop", Tokens(len(prompt.split()), len(text.split())))
+    text, stop_string = cut_at_stop(text.removeprefix(request.prefix), request.sampling.stop)
+    return Completion(
+        text,
+        "stop_string" if stop_string else "stop",
+        Tokens(len(prompt.split()), len(text.split())),
+        stop_string=stop_string,
+    )
 
 
 def correct_attempt(question: str, attempt: str) -> str:

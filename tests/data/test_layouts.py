@@ -252,12 +252,12 @@ def test_a_dataset_of_the_hub_is_a_model(monkeypatch: pytest.MonkeyPatch) -> Non
     assert asked == [("open-r1/OpenR1-Math-220k", "default", "train")]
 
 
-# What the reader gives these files under potstill-2: a new layout must not send anybody's run back to the teacher.
+# What the reader gives these files under potstill-3: a new layout must not send anybody's run back to the teacher.
 IDS = {
-    "gsm8k/example_model_solutions.jsonl": "recorded-59146d1c5f149855056c",
-    "gsm8k/example_model_solutions.jsonl?model=175b_verification": "recorded-5b11efe9024bb4ec6c84",
-    "math-outputs/qwen2.5-math-cot-100.jsonl": "recorded-13990b044fa25ebba87b",
-    "gsm8k/train.jsonl?column=answer": "recorded-542dbee99c7c30c6cdf8",
+    "gsm8k/example_model_solutions.jsonl": "recorded-90d7952d2ef687024be1",
+    "gsm8k/example_model_solutions.jsonl?model=175b_verification": "recorded-06318bba3c2db36552f2",
+    "math-outputs/qwen2.5-math-cot-100.jsonl": "recorded-6b41e7186b79fc554d95",
+    "gsm8k/train.jsonl?column=answer": "recorded-842a797529bde00a4656",
 }
 
 

@@ -18,7 +18,7 @@ from potstill.models.scripted import ScriptedModel
 from potstill.records import Author, Problem, Tokens, Trace, blank
 from potstill.store.cached_model import with_cache
 from potstill.store.store import Store
-from potstill.traces import plain, verify
+from potstill.traces import plain, pose, verify
 
 STORY = "Ned has 19 shells. Then Ned sells 14. Then Ned doubles the pile. How many shells does Ned have now?"
 STORIES = [Problem(f"s{i}", STORY, "10", "story") for i in range(3)]
@@ -211,3 +211,87 @@ def test_draws_of_one_plan_share_a_group() -> None:
 def test_json_round_trip() -> None:
     found = run("sound", "lucky", "wrong", "silent")
     assert Evaluation.from_json(found.to_json()) == found
+
+
+def one_draw_for_all(model: ScriptedModel, problems: list[Trace], *, n: int) -> list[Trace]:
+    return [trace for trace in plain(model, problems) for _ in range(n)]
+
+
+def test_an_evaluation_says_where_answers_repeat_one_draw() -> None:
+    model = ScriptedModel([TEXTS["sound"], TEXTS["wrong"]])
+    how = {"name": "arm", "n": 2, "sampling": Sampling(), "seed": 0}
+    repeated = evaluate(partial(one_draw_for_all, model), STORIES[:1], **how)
+    assert [answer.is_repeat for answer in repeated.rows[0].answers] == [False, True]
+    assert repeated.repeat_note().startswith("arm: 1 of 2 answers repeat another draw")
+    assert Evaluation.from_json(repeated.to_json()) == repeated
+    older = repeated.to_json()
+    for row in older["rows"]:
+        del row["draws"]["is_repeat"]
+    assert Evaluation.from_json(older).repeats == 0
+    assert evaluate(partial(plain, model), STORIES[:1], **how).repeat_note() == ""
+
+
+class Voting:
+    """A solver that is an object."""
+
+    def __init__(self, k: int) -> None:
+        self.k = k
+
+    def __call__(self, problems: list[Trace], **asked: object) -> list[Trace]:
+        return scripted(problems, plan=("sound",) * self.k)[: len(problems)]
+
+
+def voting(k: int):
+    def solver(problems: list[Trace], **asked: object) -> list[Trace]:
+        return scripted(problems, plan=("sound",) * k)[: len(problems)]
+
+    return solver
+
+
+def with_default(k: int):
+    def solver(problems: list[Trace], *, votes: int = k, **asked: object) -> list[Trace]:
+        return scripted(problems, plan=("sound",) * votes)[: len(problems)]
+
+    return solver
+
+
+def votes_bound(problems: list[Trace], k: int, **asked: object) -> list[Trace]:
+    return scripted(problems, plan=("sound",) * k)[: len(problems)]
+
+
+@pytest.mark.parametrize(
+    "make", [Voting, voting, with_default, lambda k: partial(votes_bound, k=k)], ids=str
+)
+def test_every_value_of_a_solver_is_in_its_fingerprint(make) -> None:  # type: ignore[no-untyped-def]
+    def fingerprint(k: int) -> str:
+        return evaluate(
+            make(k), STORIES[:1], name="arm", n=1, sampling=Sampling(), seed=0
+        ).fingerprint.id
+
+    assert fingerprint(3) != fingerprint(5) and fingerprint(3) == fingerprint(3)
+
+
+def test_values_of_a_partial_can_be_read_in_the_fingerprint() -> None:
+    found = run("sound", "wrong").fingerprint
+    solver = partial(votes_bound, k=3)
+    bound = evaluate(solver, STORIES[:1], name="arm", n=1, sampling=Sampling(), seed=0)
+    assert bound.fingerprint.run["solver_values"] == '{"k":"3"}'
+    assert found.run["solver_values"] == "{}", "a list is in solver_code alone"
+
+
+def test_the_prompt_that_a_solver_poses_is_in_the_fingerprint() -> None:
+    model = ScriptedModel([TEXTS["sound"]])
+
+    def posed(words: str) -> str:
+        solver = partial(solve_posed, model, words)
+        return evaluate(
+            solver, STORIES[:1], name="arm", n=1, sampling=Sampling(), seed=0
+        ).fingerprint.run["learner_prompts"]
+
+    assert posed("Think. {question}") != posed("Be brief. {question}")
+
+
+def solve_posed(
+    model: ScriptedModel, prompt: str, problems: list[Trace], **asked: object
+) -> list[Trace]:
+    return plain(model, pose(prompt, problems), **asked)  # type: ignore[arg-type]

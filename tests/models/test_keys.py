@@ -79,11 +79,11 @@ def test_golden_keys():
         Request((), "", Sampling(top_p=1e-7), sample_index=1_000_000),
     ]
     assert completion_keys("model-1", requests, 7) == [
-        "completion-19d535d0a6e6ed4ad5d4",
-        "completion-a70ffdfc8e6e713708ab",
-        "completion-67c6d14740bd37ceed6d",
-        "completion-5d27ce45e792c5a3d32f",
-        "completion-e399ecb63698105b74a2",
+        "completion-8cc304d8ba7bff874c70",
+        "completion-65bc71b39ecaabdf8994",
+        "completion-75d90a6f547ab3d11e13",
+        "completion-34de318eb8849586681c",
+        "completion-34740fdc18c2b719e505",
     ]
 
 

@@ -75,7 +75,8 @@ def test_settings_cut_the_answer() -> None:
         2,
     )
     [stopped] = model.write([Request("q", sampling=Sampling(stop=("STOP",)))])
-    assert (stopped.text, stopped.finish_reason) == ("one two three ", "stop")
+    assert (stopped.text, stopped.finish_reason) == ("one two three ", "stop_string")
+    assert stopped.stop_string == "STOP"
 
 
 def test_an_answer_may_say_how_it_ends_or_fail() -> None:

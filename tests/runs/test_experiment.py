@@ -169,8 +169,7 @@ def test_the_funnel_counts_from_problems_to_rows(whole):
         "wrong: another total",
         1,
     )
-    reasons = {(d.test, d.count) for d in results.funnels["orion"].drops}
-    assert ("right", 1) in reasons
+    assert "right" in {drop.test for drop in results.funnels["orion"].drops}
 
 
 def test_notes_say_for_how_many_problems_there_are_rows_by_how_hard_they_are(whole):

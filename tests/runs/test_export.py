@@ -24,6 +24,7 @@ from potstill.runs.export import (
     save_rows,
     sharegpt,
     trl,
+    unfinished_note,
     write_json_lines,
 )
 
@@ -93,6 +94,27 @@ def test_text_comes_back_as_it_was(layout: str) -> None:
 def test_what_a_layout_cannot_say_is_refused(more: dict[str, object], named: str) -> None:
     with pytest.raises(StageError, match=named):
         export_rows([trace(**more)], "trl")
+
+
+def test_a_grown_chain_is_whole_where_all_of_it_is_learnt() -> None:
+    grown = {"prefix_length": 4, "spans": (Span(0, 4, "written", author="m"),)}
+    assert export_rows([trace(**grown)], "trl")[0]["completion"][0]["content"] == HOSTILE
+    assert "finish_reason" not in export_rows([trace(**grown)], "trl")[0]
+
+
+@pytest.mark.parametrize("layout", ["trl", "messages", "sharegpt"])
+def test_rows_that_are_not_finished_say_so_and_come_back(layout: str, tmp_path: Path) -> None:
+    ends = [{"finish_reason": "stop_string", "stop_string": ". "}, {"finish_reason": "length"}]
+    rows = [trace("It is 1.").annotate(**end) for end in ends] + [trace("Whole.")]
+    save_rows(export_rows(rows, layout), tmp_path / "rows.jsonl")
+    back = read_traces(str(tmp_path / "rows.jsonl")).traces
+    assert [(t.finish_reason, t.stop_string) for t in back] == [
+        ("stop_string", ". "),
+        ("length", ""),
+        ("stop", ""),
+    ]
+    assert unfinished_note(rows).startswith("2 rows are not finished (1 length, 1 stop_string)")
+    assert unfinished_note(rows[2:]) == ""
 
 
 def test_steps_and_units_are_no_masks() -> None:

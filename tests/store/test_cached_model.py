@@ -13,7 +13,16 @@ from store_fakes import Local, Plain, Planner, Scorer, Trained, answer, ask
 from potstill.budget.amounts import Limit
 from potstill.budget.budget import Budget
 from potstill.errors import ModelError
-from potstill.models.model import Completion, Model, Planned, Request, Scored, Trainable
+from potstill.models.model import (
+    Completion,
+    Model,
+    Planned,
+    Request,
+    Sampling,
+    Scored,
+    Trainable,
+)
+from potstill.models.scripted import ScriptedModel
 from potstill.records import Message, Tokens
 from potstill.store import Store, with_cache
 from potstill.store.cached_model import UNPLANNED_BATCH
@@ -330,3 +339,17 @@ def test_what_was_paid_for_is_stored_even_where_counting_it_fails(
             wrapped.write(ask("a"))
     assert wrapped.write(ask("a"))[0].text == "4"
     assert model.call_count == 1
+
+
+def test_a_stop_string_comes_back_from_the_store(store: Store):
+    model = ScriptedModel(["one. two", "all of it"])
+    requests = [Request("q", sampling=Sampling(stop=(". ",)), sample_index=i) for i in (0, 1)]
+    first = with_cache(model, store, role="teacher", arm="sft", seed=0).write(requests)
+    again = with_cache(model, store, role="teacher", arm="sft", seed=0).write(requests)
+    assert len(model.calls) == 2 and first == again
+    assert [(c.finish_reason, c.stop_string) for c in again] == [
+        ("stop_string", ". "),
+        ("stop", ""),
+    ]
+    [stored, _] = store.completions.iterate()
+    assert stored.completion.stop_string == ". "

@@ -94,7 +94,7 @@ def test_edit_makes_a_child_and_drops_what_was_said_of_the_text():
         (tail, 0, "stop"),
         (nothing, 0, ""),
         (lambda t: "Wai", 3, "cut"),
-        (lambda t: "Wait. A", 0, "stop"),
+        (lambda t: "Wait. A", 4, "stop"),
     ],
 )
 def test_prefix_length_and_finish_reason_follow_from_the_text(fn, prefix_length, finish_reason):

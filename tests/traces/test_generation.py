@@ -9,6 +9,7 @@ from potstill.errors import ConfigError, ModelError
 from potstill.models.model import Completion
 from potstill.records import Problem, Trace, Verdict, blank
 from potstill.traces import (
+    Session,
     edit,
     keep,
     line,
@@ -19,6 +20,7 @@ from potstill.traces import (
     right,
     sample,
     segment,
+    using,
     verify,
     wrong,
 )
@@ -96,20 +98,33 @@ def test_pose_is_for_the_learner():
     assert made.prompt == posed.prompt and made.line == attempt.id and made.prefix_length == 0
 
 
-def test_draw_asks_again_where_an_equal_call_reuses():
+def test_another_run_reuses_and_sample_index_asks_for_others():
     held, meter = {}, Meter()
     model = Cached(Fake("m"), held, meter)
-    first = sample(model, sums(3))
-    assert [t.id for t in sample(model, sums(3))] == [t.id for t in first] and len(meter.keys) == 3
-    again = sample(model, sums(3), sample_index=1)
+
+    def run(**how):
+        with using(Session()):
+            return sample(model, sums(3), **how)
+
+    first = run()
+    assert [t.id for t in run()] == [t.id for t in first] and len(meter.keys) == 3
+    again = run(sample_index=1)
     assert len(meter.keys) == 6 and not {t.id for t in first} & {t.id for t in again}
-    four = sample(model, sums(3), n=4)
+    four = run(n=4)
     assert len(meter.keys) == 6 + 9 and [t.id for t in four[::4]] == [t.id for t in first]
-    eight = sample(model, sums(3), n=8)
+    eight = run(n=8)
     assert len(meter.keys) == 15 + 12 and {t.id for t in four} < {t.id for t in eight}
-    assert [t.author.sample_index for t in eight[:8]] == list(range(8)) and again[
-        0
-    ].author.sample_index == 1_000_000
+    assert [t.author.sample_index for t in eight[:8]] == list(range(8))
+    assert again[0].author.sample_index == 1_000_000
+
+
+def test_equal_calls_of_one_run_take_different_samples():
+    model = Fake("m")
+    with using(Session()):
+        once, twice = sample(model, sums(1), n=2), sample(model, sums(1), n=3)
+        other = sample(model, sums(1), temperature=0.5)
+    assert [t.author.sample_index for t in once + twice] == [0, 1, 2, 3, 4]
+    assert other[0].author.sample_index == 0, "another temperature is another request"
 
 
 def test_twins_take_different_draws():
@@ -238,9 +253,10 @@ def test_a_failed_rewrite_is_an_error_and_not_a_lost_answer(book):
 
 def test_plain_is_sampling():
     model = Fake("m")
-    assert [t.id for t in plain(model, sums(2), n=2, temperature=0.5)] == [
-        t.id for t in sample(model, sums(2), n=2, temperature=0.5)
-    ]
+    with using(Session()):
+        one = plain(model, sums(2), n=2, temperature=0.5)
+    with using(Session()):
+        assert [t.id for t in sample(model, sums(2), n=2, temperature=0.5)] == [t.id for t in one]
 
 
 def test_made_traces_and_funnel_lines_reach_the_ledger(book):

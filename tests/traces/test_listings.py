@@ -114,7 +114,7 @@ def test_killed_and_resumed_is_the_same_run(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "size", "calls"), [("orion", 4, 23), ("retro_search", 12, 30), ("lema", 2, 38)]
+    ("name", "size", "calls"), [("orion", 4, 22), ("retro_search", 12, 28), ("lema", 2, 39)]
 )
 def test_killed_at_every_point(name, size, calls):
     whole = Run(name, size=size)

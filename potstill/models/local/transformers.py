@@ -16,7 +16,7 @@ from potstill.models.local.batcher import RequestBatcher
 from potstill.models.local.generate import GeneratedRow, GenerationBatch, generate_batch
 from potstill.models.local.logprobs import completion_logprobs
 from potstill.models.local.prompt import PromptEncoder, prompt_length_error
-from potstill.models.model import Completion, Request
+from potstill.models.model import Completion, CompletionEnd, Request, cut_at_stop
 from potstill.models.scoring import scored_completion
 from potstill.records import Prompt, Tokens, digest
 
@@ -234,16 +234,19 @@ class TransformersModel:
         if row.stopped and ids[-1] in self.end_ids:
             ids = ids[:-1]
         text = self.encoder.decode_text(ids)
-        stop_positions = [text.find(stop) for stop in request.sampling.stop if stop in text]
-        if stop_positions:
-            text = text[: min(stop_positions)]
-        if not row.stopped:
+        text, stop_string = cut_at_stop(text, request.sampling.stop)
+        finish_reason: CompletionEnd = "stop"
+        if stop_string:
+            finish_reason = "stop_string"
+        elif not row.stopped:
+            finish_reason = "length"
             text = text.rstrip("\ufffd")  # a character that the limit cut in the middle
         return Completion(
             text,
-            "stop" if row.stopped else "length",
+            finish_reason,
             Tokens(prompt_tokens, len(row.ids)),
             logprobs=tuple(row.logprobs[: len(ids)]),
+            stop_string=stop_string,
         )
 
     def _score(self, rows: Sequence[tuple[list[int], int]]) -> list[list[float]]:

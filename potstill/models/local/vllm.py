@@ -17,7 +17,7 @@ from potstill.errors import ModelError
 from potstill.models.local import checkpoint
 from potstill.models.local.batcher import RequestBatcher
 from potstill.models.local.prompt import PromptEncoder, prompt_length_error
-from potstill.models.model import Completion, Request
+from potstill.models.model import Completion, CompletionEnd, Request
 from potstill.records import Prompt, Tokens, digest
 
 
@@ -88,7 +88,7 @@ class VllmModel:
         for index, (ids, start) in enumerate(encoded):
             if 0 < start < len(ids) < self.context:
                 fitting.append(index)
-        params = _import_vllm().SamplingParams(max_new_tokens=1, temperature=0.0, prompt_logprobs=1)
+        params = _import_vllm().SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=1)
         outputs = self._generate([encoded[i][0] for i in fitting], [params] * len(fitting))
 
         # vLLM gives a mapping a position: from token id to an entry, of which the given token is one.
@@ -133,7 +133,7 @@ class VllmModel:
             top_p=sampling.top_p,
             top_k=sampling.top_k or -1,  # vLLM's word for all tokens
             repetition_penalty=sampling.repetition_penalty,
-            max_new_tokens=min(sampling.max_new_tokens, self.context - prompt_tokens),
+            max_tokens=min(sampling.max_new_tokens, self.context - prompt_tokens),
             stop=list(sampling.stop) or None,
             seed=request.random_seed(self.id),
             logprobs=1 if sampling.logprobs else None,
@@ -149,7 +149,14 @@ def _to_completion(prompt_tokens: int, output: Any) -> Completion:
     logprobs = []
     for token, entry in zip(output.token_ids, output.logprobs or (), strict=False):
         logprobs.append(entry[token].logprob)
-    return Completion(str(output.text), output.finish_reason, tokens, logprobs=tuple(logprobs))
+    # vLLM names the stop string, or the id of the token that ended the sample; of the tokenizer's own end it says None.
+    finish_reason: CompletionEnd = output.finish_reason
+    stop_string = ""
+    if output.finish_reason == "stop" and isinstance(output.stop_reason, str):
+        finish_reason, stop_string = "stop_string", output.stop_reason
+    return Completion(
+        str(output.text), finish_reason, tokens, logprobs=tuple(logprobs), stop_string=stop_string
+    )
 
 
 def _import_vllm() -> Any:

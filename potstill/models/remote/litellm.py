@@ -186,6 +186,8 @@ def _response_fields(response: Any) -> Any:
         vendor_fields = as_object(choice.get("provider_specific_fields"))
         if vendor_fields.get("native_finish_reason"):
             choice["finish_reason"] = vendor_fields["native_finish_reason"]
+        if vendor_fields.get("stop_sequence"):
+            choice["stop_sequence"] = vendor_fields["stop_sequence"]
     return fields
 
 

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from potstill.data.messages import (
     CLOSE_TAG,
@@ -16,7 +16,13 @@ from potstill.data.messages import (
     read_message,
     strip_reasoning_tags,
 )
-from potstill.models.model import MAX_CALL_COST, MAX_CALL_TOKENS, Completion
+from potstill.models.model import (
+    MAX_CALL_COST,
+    MAX_CALL_TOKENS,
+    Completion,
+    CompletionEnd,
+    cut_at_stop,
+)
 from potstill.models.remote.errors import Failure
 from potstill.models.remote.json_body import (
     as_object,
@@ -35,6 +41,7 @@ from potstill.records import (
 )
 
 _NUMBER = re.compile(r"\d{1,20}(?:\.\d{1,20})?(?:[eE][+-]?\d{1,2})?")
+END_OF_ANSWER = frozenset({"end_turn", "eos", "eos_token"})  # said of no stop string
 MAX_LOGPROB = 1e-3  # a rounding error above 0 is a log-probability, more is none
 
 
@@ -42,10 +49,11 @@ class Choice(NamedTuple):
     """One completion of an answer; `error` as in `Completion`, `may_retry` where the server broke it off."""
 
     text: str
-    finish_reason: Literal["stop", "length", ""] = "stop"
+    finish_reason: CompletionEnd = "stop"
     error: str = ""
     logprobs: tuple[float, ...] = ()
     may_retry: bool = False
+    stop_string: str = ""
 
 
 class Response(NamedTuple):
@@ -219,6 +227,7 @@ def to_completions(response: Response) -> list[Completion]:
                 cost=cost,
                 served=response.served,
                 ignored=response.ignored if place == 0 else (),
+                stop_string=choice.stop_string,
             )
         )
     return completions
@@ -250,10 +259,15 @@ def _read_choice(choice: Mapping[str, Any], context: ResponseContext) -> Choice:
 
     # Thought and reply become one text, without a prefix that the server says again.
     finish_reason, finish_value = _choice_finish_reason(choice)
+    stop_string = _choice_stop_string(choice, context)
+    if finish_reason == "stop" and context.stop and stop_string != "":
+        # It may have been one of the strings: an answer of which nobody knows that it is whole is not called finished.
+        finish_reason = "stop_string"
+    stop_string = stop_string or ""
     text = message.content
     if message.reasoning:
-        # With stop strings a thought without a reply was ended by one of them, and is no whole thought.
-        is_open = finish_reason == "length" or bool(context.stop)
+        # A thought without a reply that a limit or a stop string ended is no whole thought.
+        is_open = finish_reason in ("length", "stop_string")
         text = join_server_reasoning(message.reasoning, text, context, is_truncated=is_open)
     text = _without_prefix(text, context)
     if has_lone_surrogates(text):
@@ -268,14 +282,40 @@ def _read_choice(choice: Mapping[str, Any], context: ResponseContext) -> Choice:
         return Choice(text, "", "filter: the server's content filter took the answer")
     if finish_reason == "tool_calls" or (not text and message.tool_calls):
         return Choice(text, "", "refused: the model called a tool instead of answering")
-    text, has_stopped = _cut_at_stop(text, context, is_apart=bool(message.reasoning))
-    if has_stopped:
-        return Choice(text, "stop", "", _read_choice_logprobs(choice.get("logprobs")))
-    return _end_choice(text, finish_reason, finish_value, context, choice.get("logprobs"))
+    text, left_in_text = _cut_at_stop(text, context, is_apart=bool(message.reasoning))
+    logprobs = _read_choice_logprobs(choice.get("logprobs"))
+    if left_in_text:
+        return Choice(text, "stop_string", logprobs=logprobs, stop_string=left_in_text)
+    if finish_reason == "stop_string" and stop_string:
+        return Choice(text, "stop_string", logprobs=logprobs, stop_string=stop_string)
+    return _end_choice(text, finish_reason, finish_value, context, logprobs)
 
 
-def _cut_at_stop(text: str, context: ResponseContext, *, is_apart: bool) -> tuple[str, bool]:
-    """A text without what follows its first stop string, which a server may have left; and whether there was one.
+def _choice_stop_string(choice: Mapping[str, Any], context: ResponseContext) -> str | None:
+    """The stop string that ended a choice; "" where none did, None where the server does not say.
+
+    vLLM has `stop_reason` (a string, the id of a token, or null for the end of the answer), SGLang `matched_stop`,
+    Anthropic `stop_sequence`. OpenAI's own servers say "stop" of both.
+    """
+    finish_reason = choice.get("finish_reason")
+    if isinstance(finish_reason, Mapping):  # SGLang's own protocol
+        choice = {"matched_stop": finish_reason.get("matched"), **choice}
+    for key in ("stop_reason", "matched_stop", "stop_sequence"):
+        value = choice.get(key)
+        if isinstance(value, str) and value in context.stop:
+            return value
+        if isinstance(value, int) and not isinstance(value, bool):
+            return ""
+    # A word that only the end of an answer has.
+    words = {str(choice.get(key)).casefold() for key in FINISH_REASON_KEYS}
+    if words & END_OF_ANSWER:
+        return ""
+    says_null = "stop_reason" in choice and choice["stop_reason"] is None
+    return "" if says_null else None
+
+
+def _cut_at_stop(text: str, context: ResponseContext, *, is_apart: bool) -> tuple[str, str]:
+    """A text without what follows its first stop string, which a server may have left; and that string.
 
     In a thought that came apart (`is_apart`) a stop string ended nothing: the server went on to a reply.
     """
@@ -283,12 +323,9 @@ def _cut_at_stop(text: str, context: ResponseContext, *, is_apart: bool) -> tupl
     if is_apart:
         start = text.find(CLOSE_TAG)
         if start < 0:
-            return text, False
-    positions = [text.find(stop, start) for stop in context.stop if stop]
-    found_positions = [position for position in positions if position >= 0]
-    if not found_positions:
-        return text, False
-    return text[: min(found_positions)], True
+            return text, ""
+    searched, stop_string = cut_at_stop(text[start:], context.stop)
+    return text[:start] + searched, stop_string
 
 
 def _choice_finish_reason(choice: Mapping[str, Any]) -> tuple[FinishReason, Any]:
@@ -304,7 +341,7 @@ def _end_choice(
     finish_reason: FinishReason,
     finish_value: Any,
     context: ResponseContext,
-    logprobs: Any,
+    logprobs: tuple[float, ...],
 ) -> Choice:
     """Say how a text ended; an error where it did not end well."""
     shown_value = replace_lone_surrogates(str(finish_value))[:80]
@@ -320,9 +357,9 @@ def _end_choice(
         if finish_value is None:
             server_said = "no finish_reason"
         return Choice(text, "", f"unfinished: {server_said}, so the text may not be whole")
-    if finish_reason == "length":
-        return Choice(text, "length", "", _read_choice_logprobs(logprobs))
-    return Choice(text, "stop", "", _read_choice_logprobs(logprobs))
+    if finish_reason in ("length", "stop_string"):
+        return Choice(text, finish_reason, logprobs=logprobs)
+    return Choice(text, "stop", logprobs=logprobs)
 
 
 def _without_prefix(text: str, context: ResponseContext) -> str:

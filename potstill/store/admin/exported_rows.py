@@ -65,7 +65,7 @@ def parse_row(line: str, *, scheme: str, has_digests: bool) -> ExportedRow:
     row = load_json(json.dumps(row))
     if "attempt" in row:
         return _parse_attempt(_as_object(row["attempt"], "attempt"))
-    stored = _parse_completion_row(row)
+    stored = _parse_completion_row(row, scheme)
     key = stored.recompute_key()
     if key != stored.key:
         raise ValueError(f"it was changed: its content has the key {key}, not {stored.key}")
@@ -78,9 +78,11 @@ def _with_digest(row: Mapping[str, Any]) -> str:
     return json.dumps({**plain, DIGEST: digest("export", plain)}, sort_keys=True)
 
 
-def _parse_completion_row(row: Mapping[str, Any]) -> StoredCompletion:
+def _parse_completion_row(row: Mapping[str, Any], scheme: str) -> StoredCompletion:
     payload = _as_object(row["payload"], "payload")
-    sample_index = _whole_number(row, "sample_index", 2**63 - 1)
+    # The oldest scheme calls it `draw`.
+    name = "sample_index" if "sample_index" in row else "draw"
+    sample_index = _whole_number(row, name, 2**63 - 1)
     if sample_index != sample_index_of(payload):
         raise ValueError(f"sample_index is {sample_index}, and another one in its payload")
     return StoredCompletion(
@@ -95,13 +97,18 @@ def _parse_completion_row(row: Mapping[str, Any]) -> StoredCompletion:
         # Exports of schema 1 have neither.
         tries=_whole_number(row, "tries", MAX_TRIES) if "tries" in row else 0,
         paid=_flag(row, "paid") if "paid" in row else True,
+        scheme=scheme,
     )
 
 
 def _parse_completion(row: Mapping[str, Any]) -> Completion:
     fields = {name: value for name, value in row.items() if name != "tries"}
+    if "finish" in fields:  # the oldest scheme's name
+        fields["finish_reason"] = fields.pop("finish")
     for name in ("text", "finish_reason", "error"):
-        fields[name] = _text(row, name)
+        fields[name] = _text(fields, name)
+    if "stop_string" in row:
+        fields["stop_string"] = _text(row, "stop_string")
     if fields["finish_reason"] not in _FINISH_REASONS:
         raise ValueError(f"finish_reason is {fields['finish_reason']!r:.40}")
     if "served" in row:

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 from potstill.data.trace_json import prefix_length_of, to_prompt
 from potstill.models.model import FAILURES
-from potstill.records import OLDER_SCHEME, SCHEME, canonical, digest, split_reasoning
+from potstill.records import canonical, digest, split_reasoning
 from potstill.store.attempts import StoredAttempt
 from potstill.store.completions import StoredCompletion, sample_index_of
 from potstill.store.store import Store
 
 VERDICTS = ("right", "wrong", "unparsed", "unjudged")
-ENDINGS = ("stop", "length", "error")
+ENDINGS = ("stop", "stop_string", "length", "error")
 
 _COMPLETIONS_AT_ONCE = 500
 _AUTHORS = """
@@ -74,7 +74,7 @@ class Entry:
 
     @property
     def statuses(self) -> set[str]:
-        """What the entry can be asked for by: verdicts, "length" or "stop", "error" and the kind of error."""
+        """What the entry can be asked for by: verdicts, how it ended, "error" and the kind of error."""
         statuses = {verdict.status for verdict in self.verdicts if verdict.status}
         statuses.add(self.finish_reason or "error")
         if self.error:
@@ -227,8 +227,7 @@ def _create_author_index(store: Store) -> None:
 def _author_json(stored: StoredCompletion) -> str:
     """The author of a trace that this completion became, as the trace's record has it."""
     payload = json.loads(stored.payload)
-    scheme = OLDER_SCHEME if "draw" in payload else SCHEME
-    prompt_digest = digest("prompt", to_prompt(payload["prompt"]), scheme=scheme)
+    prompt_digest = digest("prompt", to_prompt(payload["prompt"]), scheme=stored.scheme)
     return canonical([stored.model, prompt_digest, payload["settings"], sample_index_of(payload)])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 
-SCHEMA = "2"
+SCHEMA = "3"
 
 _ATTEMPTS = """(
     key TEXT NOT NULL, number INTEGER NOT NULL, role TEXT NOT NULL, arm TEXT NOT NULL, model TEXT NOT NULL,
@@ -15,7 +15,7 @@ _ATTEMPTS = """(
 _INTENTS = """(
     key TEXT PRIMARY KEY, role TEXT NOT NULL, arm TEXT NOT NULL, model TEXT NOT NULL, tokens INTEGER NOT NULL,
     cost REAL NOT NULL, created REAL NOT NULL) WITHOUT ROWID"""
-# The columns of completions that schema 1 did not have, and what a reader of schema 1 sees in them.
+# The columns of completions that an older schema did not have, and what a reader of it sees in them.
 _NEW_COLUMNS = {
     "logprobs": "NOT NULL DEFAULT x''",
     "cost": "REAL",
@@ -23,16 +23,23 @@ _NEW_COLUMNS = {
     "tries": "INTEGER NOT NULL DEFAULT 0",
     "paid": "INTEGER NOT NULL DEFAULT 1",
     "sum": "INTEGER",
+    "stop_string": "NOT NULL DEFAULT ''",
 }
-_DEFAULTS = "x'' AS logprobs, NULL AS cost, '' AS served, 0 AS tries, 1 AS paid, NULL AS sum"
+_NEW_IN_3 = "'' AS stop_string"
+_NEW_IN_2 = "x'' AS logprobs, NULL AS cost, '' AS served, 0 AS tries, 1 AS paid, NULL AS sum"
 
 # What makes the tables of an older schema look like today's. An unqualified name finds the temporary schema first, so
 # a reader of an old file sees the new tables and needs no right to write.
 _VIEWS: Mapping[str, tuple[str, ...]] = {
     "1": (
-        f"CREATE TEMP VIEW completions AS SELECT rowid AS rowid, *, {_DEFAULTS} FROM main.completions",
+        "CREATE TEMP VIEW completions AS "
+        f"SELECT rowid AS rowid, *, {_NEW_IN_2}, {_NEW_IN_3} FROM main.completions",
         f"CREATE TEMP TABLE attempts {_ATTEMPTS}",
         f"CREATE TEMP TABLE intents {_INTENTS}",
+    ),
+    "2": (
+        "CREATE TEMP VIEW completions AS "
+        f"SELECT rowid AS rowid, *, {_NEW_IN_3} FROM main.completions",
     ),
 }
 

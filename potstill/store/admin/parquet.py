@@ -192,7 +192,14 @@ def _write_file(file: ArmFile, placed_traces: Iterable[PlacedTrace]) -> None:
 def _arrow_schema(pa: Any) -> Any:
     text, number, count = pa.string(), pa.float64(), pa.int64()
     span = pa.struct(
-        {"start": count, "stop": count, "kind": text, "weight": number, "score": number}.items()
+        {
+            "start": count,
+            "stop": count,
+            "kind": text,
+            "weight": number,
+            "score": number,
+            "author": text,
+        }.items()
     )
     # A list and not a map: `datasets` has no type for maps.
     score = pa.struct({"name": text, "value": number, "text": text}.items())
@@ -208,6 +215,7 @@ def _arrow_schema(pa: Any) -> Any:
         "reply": text,
         "prefix_length": count,
         "finish_reason": text,
+        "stop_string": text,
         "operator": text,
         "parents": pa.list_(text),
         "root": text,
@@ -252,6 +260,7 @@ def _to_columns(placed: PlacedTrace) -> dict[str, Any]:
         "reply": reply,
         "prefix_length": trace.prefix_length,
         "finish_reason": trace.finish_reason,
+        "stop_string": trace.stop_string,
         "operator": trace.operator,
         "parents": list(trace.parents),
         "root": trace.root,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from potstill.data.atomic_write import writing
 from potstill.errors import InputError, StoreError
-from potstill.records import SCHEME, canonical
+from potstill.records import OLDER_SCHEMES, SCHEME, canonical
 from potstill.store.admin import salvage
 from potstill.store.admin.exported_rows import (
     ExportedRow,
@@ -122,7 +122,7 @@ def _read_rows(path: Path) -> Iterator[ExportedRow]:
                     expected="a line as potstill cache export wrote it",
                     fix=_EXPORT_AGAIN,
                 ) from error
-            yield row
+            yield row.to_current_scheme() if isinstance(row, StoredCompletion) else row
 
 
 def _read_header(path: Path, line: str) -> dict[str, Any]:
@@ -136,7 +136,8 @@ def _read_header(path: Path, line: str) -> dict[str, Any]:
             expected="a JSONL file that starts with scheme and schema",
             fix="potstill cache export",
         ) from error
-    if (kind, scheme) != ("completions", SCHEME) or not is_readable(str(schema)):
+    is_known = scheme in (SCHEME, *OLDER_SCHEMES)
+    if kind != "completions" or not is_known or not is_readable(str(schema)):
         raise StoreError(
             f"{path} was written by another version of potstill: scheme {scheme}, schema {schema}",
             expected=f"completions of scheme {SCHEME}, schema {SCHEMA}",

@@ -2,9 +2,9 @@
 
 A row is the template's prompt (with generation prompt), then the trace's text in its own tokens, then the end of turn.
 The template never sees the completion: Qwen3's and others cut or re-insert `<think>` blocks in assistant turns. Text is
-cut into pieces where its author changes (given, written, tool), as when it was sampled, so the loss begins and ends
-exactly. Then `check_rows` decodes the rows again and refuses those that would teach the wrong thing; it trusts nothing
-of what made them.
+cut into pieces where it begins or ends to be learnt (shown, written, tool), so the loss begins and ends exactly. Then
+`check_rows` decodes the rows again and refuses those that would teach the wrong thing; it trusts nothing of what made
+them.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from typing import NamedTuple
 import numpy as np
 
 from potstill.errors import StageError
-from potstill.records import Span, Trace
+from potstill.records import LEARNING_KINDS, Span, Trace, learns_end, learnt_stretches
 from potstill.training.dataset.chat_template import CLOSE, OPEN, ChatTemplate
 from potstill.training.dataset.training_dataset import RowsBuilder, TokenizedRow, TokenizedRows
 
-OTHER_AUTHORS = ("tool", "user")  # kinds of spans that somebody else wrote
 TOO_LONG = "longer than max_length"
 TRACES_AT_ONCE = 1024  # tokenized in one call; what the tokenizer returns is large
 
@@ -66,8 +65,9 @@ def tokenize_traces(
     """Tokenize traces; one that can't be tokenized exactly is left out with the reason.
 
     A token's weight is the product of the weights of the spans that cover it and of the trace's weight. Nothing of the
-    prompt, of the given part, of a tool's or user's turn or of a span with weight 0 is learnt. The end-of-turn token is
-    learnt where the author stopped by itself, and absent where it was cut off.
+    prompt, of text that was only shown, of a tool's or user's turn or of a span with weight 0 is learnt; what a model
+    wrote in this run is, however many calls it took (`records.learnt_stretches`). The end-of-turn token is learnt where
+    the author stopped by itself, and absent where a limit or a stop string ended the text.
 
     Args:
         max_length: rows with more tokens are left out, never truncated.
@@ -153,7 +153,8 @@ def _split_pieces(trace: Trace, template: ChatTemplate) -> list[Piece] | str:
     """The row's pieces, or why there is no row."""
     if trace.error:
         return "failed generation"
-    if not trace.new.strip():
+    learnt_text = "".join(trace.text[start:stop] for start, stop in learnt_stretches(trace))
+    if not learnt_text.strip():
         return "empty completion"
     shown = [trace.prompt] if isinstance(trace.prompt, str) else [m.content for m in trace.prompt]
     if any(template.control_tokens.search(text) for text in (trace.text, *shown)):
@@ -161,7 +162,7 @@ def _split_pieces(trace: Trace, template: ChatTemplate) -> list[Piece] | str:
     prompt = _prompt_text(trace, template)
     if prompt is None:
         return "the template's generation prompt closes <think> before the trace's reasoning"
-    return [Piece(prompt, -1, False), *_split_by_author(trace)]
+    return [Piece(prompt, -1, False), *_split_by_learning(trace)]
 
 
 def _prompt_text(trace: Trace, template: ChatTemplate) -> str | None:
@@ -175,24 +176,15 @@ def _prompt_text(trace: Trace, template: ChatTemplate) -> str | None:
     return None if bare.endswith(CLOSE) else prompt
 
 
-def _split_by_author(trace: Trace) -> list[Piece]:
-    """The text cut where its author changes: the given part, then own writing and others' turns."""
-    others = []
-    for span in trace.spans:
-        start = max(span.start, trace.prefix_length)
-        if span.kind in OTHER_AUTHORS and span.stop > start:
-            others.append((start, span.stop))
-
-    pieces = [Piece(trace.text[: trace.prefix_length], 0, False)]
-    position = trace.prefix_length
-    for start, stop in sorted(others):
-        if stop <= position:  # inside a turn that was cut out already
-            continue
-        start = max(start, position)
-        pieces.append(Piece(trace.text[position:start], position, True))
-        pieces.append(Piece(trace.text[start:stop], start, False))
+def _split_by_learning(trace: Trace) -> list[Piece]:
+    """The text cut where it begins or ends to be learnt: what was only shown and what others wrote stands apart."""
+    pieces = []
+    position = 0
+    for start, stop in learnt_stretches(trace):
+        pieces.append(Piece(trace.text[position:start], position, False))
+        pieces.append(Piece(trace.text[start:stop], start, True))
         position = stop
-    pieces.append(Piece(trace.text[position:], position, True))
+    pieces.append(Piece(trace.text[position:], position, False))
     return [piece for piece in pieces if piece.text]
 
 
@@ -207,7 +199,7 @@ def _join_pieces(
     loss_weights: list[float] = []
     weighted_spans = []
     for span in trace.spans:
-        if span.weight != 1.0 and span.kind not in OTHER_AUTHORS:
+        if span.weight != 1.0 and span.kind not in LEARNING_KINDS:
             weighted_spans.append(span)
 
     for piece in pieces:
@@ -220,7 +212,7 @@ def _join_pieces(
         else:
             span_weights = _span_weights(piece, weighted_spans, template)
             loss_weights.extend(trace.weight * weight for weight in span_weights)
-    if trace.finish_reason == "stop":
+    if learns_end(trace):
         input_ids.append(template.end_token_id)
         loss_weights.append(trace.weight)
     return input_ids, loss_weights
@@ -350,19 +342,28 @@ def _decode_row(trace: Trace, row: TokenizedRow, template: ChatTemplate) -> Deco
 def _expected_text(trace: Trace) -> str:
     """The characters that should be learnt, straight from the definition."""
     masks = _masks(trace)
+    stretches = learnt_stretches(trace)
     if not masks:
-        return trace.new
-    return "".join(_unmasked_characters(trace, masks))
+        return "".join(trace.text[start:stop] for start, stop in stretches)
+    return "".join(_unmasked_characters(trace, stretches, masks))
 
 
-def _unmasked_characters(trace: Trace, masks: Sequence[Span]) -> Iterator[str]:
-    for place in range(trace.prefix_length, len(trace.text)):
-        if not any(mask.start <= place < mask.stop for mask in masks):
-            yield trace.text[place]
+def _unmasked_characters(
+    trace: Trace, stretches: Sequence[tuple[int, int]], masks: Sequence[Span]
+) -> Iterator[str]:
+    for start, stop in stretches:
+        for place in range(start, stop):
+            if not any(mask.start <= place < mask.stop for mask in masks):
+                yield trace.text[place]
 
 
 def _masks(trace: Trace) -> list[Span]:
-    return [span for span in trace.spans if span.kind in OTHER_AUTHORS or span.weight == 0.0]
+    """The spans whose weight takes text out of the loss, which may end within a token."""
+    masks = []
+    for span in trace.spans:
+        if span.weight == 0.0 and span.kind not in LEARNING_KINDS:
+            masks.append(span)
+    return masks
 
 
 def _is_doubled(row: DecodedRow) -> bool:
@@ -389,7 +390,7 @@ def _has_wrong_loss(row: DecodedRow) -> bool:
 
 
 def _has_wrong_end(row: DecodedRow) -> bool:
-    return row.learns_end != (row.trace.finish_reason == "stop")
+    return row.learns_end != learns_end(row.trace)
 
 
 FAULTS = (
@@ -404,12 +405,12 @@ FAULTS = (
         "the chat template must not touch the completion: tokenize the prompt and append the text's own tokens",
     ),
     Fault(
-        "the loss does not cover the written text, or covers more",
+        "the loss does not cover the text that is learnt, or covers more",
         _has_wrong_loss,
         "check `prefix_length`, spans and weights of the trace",
     ),
     Fault(
-        "the end of turn is learnt where the author was cut off, or missing where it stopped",
+        "the end of turn is learnt where the author did not end its answer, or missing where it did",
         _has_wrong_end,
         "check `finish_reason` of the trace and eos_token of the tokenizer",
     ),

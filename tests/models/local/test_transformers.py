@@ -201,7 +201,8 @@ def test_a_stop_string_ends_the_text_before_it(model: TransformersModel) -> None
     [stopped] = model.write(
         [Request(PROMPTS[1], sampling=Sampling(temperature=0, max_new_tokens=40, stop=(stop,)))]
     )
-    assert (stopped.text, stopped.finish_reason) == (free.text[:at], "stop")
+    assert (stopped.text, stopped.finish_reason) == (free.text[:at], "stop_string")
+    assert stopped.stop_string == stop
     assert stopped.tokens.completion < 40
 
 

@@ -10,6 +10,10 @@ import pytest
 from potstill.errors import ModelError
 from potstill.models.model import Request, Sampling, Scored, Trainable
 
+VLLM_SETTINGS = {
+    *("temperature", "top_p", "top_k", "repetition_penalty", "max_tokens"),
+    *("stop", "seed", "logprobs", "prompt_logprobs"),
+}
 Q = "Ned has 19 shells and sells 14. How many are left?"
 
 
@@ -20,12 +24,18 @@ class StandIn:
         from potstill.models.local.transformers import TransformersModel
 
         self.local, self.options, self.asked = TransformersModel(checkpoint), {}, []
+        self.ended = "length", None  # finish_reason and stop_reason of every sample
 
     def module(self) -> ModuleType:
         module = ModuleType("vllm")
         module.LLM = self.start
-        module.SamplingParams = SimpleNamespace
+        module.SamplingParams = self.sampling_params
         return module
+
+    def sampling_params(self, **settings):
+        """Takes the settings under the engine's own names, and no other."""
+        assert settings.keys() <= VLLM_SETTINGS, settings
+        return SimpleNamespace(**settings)
 
     def start(self, **options):
         self.options = options
@@ -48,9 +58,13 @@ class StandIn:
                 *({i: SimpleNamespace(logprob=v)} for i, v in zip(ids[1:], values, strict=True)),
             ]
             return SimpleNamespace(prompt_logprobs=places, outputs=[])
-        text = self.local.encoder.decode_text(ids[-how.max_new_tokens :])
+        text = self.local.encoder.decode_text(ids[-how.max_tokens :])
         drawn = SimpleNamespace(
-            text=text, token_ids=ids[-how.max_new_tokens :], finish_reason="length", logprobs=None
+            text=text,
+            token_ids=ids[-how.max_tokens :],
+            finish_reason=self.ended[0],
+            stop_reason=self.ended[1],
+            logprobs=None,
         )
         return SimpleNamespace(outputs=[drawn])
 
@@ -82,7 +96,7 @@ def test_what_the_engine_is_told(stand_in, tiny_checkpoint):
     assert stand_in.options["trust_remote_code"] is False
     assert stand_in.options["load_format"] == "safetensors"
     first, second = stand_in.asked
-    assert (first.temperature, first.top_k, first.max_new_tokens, first.stop, first.logprobs) == (
+    assert (first.temperature, first.top_k, first.max_tokens, first.stop, first.logprobs) == (
         0.7,
         5,
         4,
@@ -95,6 +109,21 @@ def test_what_the_engine_is_told(stand_in, tiny_checkpoint):
     assert isinstance(engine, Scored)
     assert isinstance(engine, Trainable)
     assert engine.id != stand_in.local.id
+
+
+@pytest.mark.parametrize(
+    ("ended", "expected"),
+    [
+        (("stop", None), ("stop", "")),
+        (("stop", 7), ("stop", "")),
+        (("stop", "\n\n"), ("stop_string", "\n\n")),
+        (("length", None), ("length", "")),
+    ],
+)
+def test_a_stop_string_is_told_from_an_end(stand_in, tiny_checkpoint, ended, expected):
+    stand_in.ended = ended
+    [made] = _engine(tiny_checkpoint).write([Request(Q, sampling=Sampling(stop=("\n\n",)))])
+    assert (made.finish_reason, made.stop_string) == expected
 
 
 def test_likelihoods_are_those_of_the_checkpoint(stand_in, tiny_checkpoint):

@@ -47,7 +47,7 @@ def test_an_answer_has_text_tokens_and_cost(litellm: Any) -> None:
             [Request(Q, sampling=Sampling(temperature=0.5, stop=("END",)))]
         )
         body = server.calls[-1]
-    assert made.error == "" and made.finish_reason == "stop"
+    assert made.error == "" and made.finish_reason == "stop_string", "the vendor says no more"
     thought, reply = split_reasoning(made.text)
     assert thought.strip().startswith("We see") and reply.strip().startswith("The answer is")
     assert made.tokens.cached == 2 and 0 < made.tokens.reasoning < made.tokens.completion

@@ -201,7 +201,39 @@ def test_a_choice_that_was_broken_off_beside_a_whole_one_is_an_error() -> None:
 def test_a_text_that_holds_a_stop_string_is_whole_however_it_ended(finish_reason: Any) -> None:
     data = body({"content": "one END two"}, finish_reason)
     [choice] = read_response(data, ResponseContext(stop=("END",))).choices
-    assert (choice.text, choice.finish_reason, choice.error) == ("one ", "stop", "")
+    assert (choice.text, choice.finish_reason, choice.error) == ("one ", "stop_string", "")
+    assert choice.stop_string == "END"
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"finish_reason": "stop", "stop_reason": None}, ("stop", "")),  # vLLM
+        ({"finish_reason": "stop", "stop_reason": 151645}, ("stop", "")),
+        ({"finish_reason": "stop", "stop_reason": "END"}, ("stop_string", "END")),
+        ({"finish_reason": "stop", "matched_stop": 2}, ("stop", "")),  # SGLang
+        ({"finish_reason": "stop", "matched_stop": "END"}, ("stop_string", "END")),
+        ({"finish_reason": {"type": "stop", "matched": "END"}}, ("stop_string", "END")),
+        ({"finish_reason": {"type": "stop", "matched": 2}}, ("stop", "")),
+        ({"finish_reason": "stop_sequence", "stop_sequence": "END"}, ("stop_string", "END")),
+        ({"finish_reason": "stop_sequence"}, ("stop_string", "")),
+        ({"finish_reason": "end_turn"}, ("stop", "")),
+        ({"finish_reason": "eos_token"}, ("stop", "")),
+        ({"finish_reason": "stop"}, ("stop_string", "")),  # OpenAI says the same of both
+        ({"finish_reason": "length", "stop_reason": None}, ("length", "")),
+    ],
+)
+def test_a_stop_string_is_told_from_the_end_of_an_answer(said: Any, expected: Any) -> None:
+    data = json.dumps({"choices": [{"message": {"content": "one"}, **said}]}).encode()
+    [asked] = read_response(data, ResponseContext(stop=("END",))).choices
+    assert (asked.finish_reason, asked.stop_string) == expected
+    [completion] = to_completions(read_response(data, ResponseContext(stop=("END",))))
+    assert (completion.finish_reason, completion.stop_string) == expected
+
+
+def test_where_no_stop_string_was_asked_for_a_stop_is_the_end() -> None:
+    [choice] = read_response(body({"content": "one"}), ResponseContext()).choices
+    assert (choice.finish_reason, choice.stop_string) == ("stop", "")
 
 
 @pytest.mark.parametrize(
@@ -246,7 +278,7 @@ def test_a_stop_is_cut_even_if_the_server_left_it() -> None:
     choice = read_response(
         body({"content": "one END two"}, "length"), ResponseContext(stop=("END",))
     ).choices[0]
-    assert (choice.text, choice.finish_reason) == ("one ", "stop")
+    assert (choice.text, choice.finish_reason) == ("one ", "stop_string")
     assert (
         read_response(body({"content": "END"}), ResponseContext(stop=("END",))).choices[0].error
         == ""

@@ -196,7 +196,7 @@ def test_bad_imports(store: Store, tmp_path: Path):
             path.write_text("\n".join([lines[0], lines[2], bad]) + "\n")
             with pytest.raises(InputError, match="line 3"):
                 import_completions(other, path)
-        path.write_text(lines[0].replace("potstill-2", "potstill-0") + "\n")
+        path.write_text(lines[0].replace("potstill-3", "potstill-0") + "\n")
         with pytest.raises(StoreError, match="another version of potstill: scheme potstill-0"):
             import_completions(other, path)
         for text in ("", "{}\n", json.dumps([1]) + "\n"):

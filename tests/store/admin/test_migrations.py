@@ -1,7 +1,8 @@
-"""A store of schema 1, made by the code that wrote it, opened by today's: only for reading."""
+"""Stores of older schemas, made by the code that wrote them, opened by today's: only for reading."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import sqlite3
@@ -11,8 +12,9 @@ import pytest
 from store_fakes import Plain, ask
 
 from potstill.budget.amounts import Spent
-from potstill.errors import StoreError
-from potstill.records import Verdict
+from potstill.errors import InputError, StoreError
+from potstill.models.model import Request, Sampling
+from potstill.records import OLDER_SCHEMES, Verdict, digest
 from potstill.runs import manifest as runs
 from potstill.store import Store, with_cache
 from potstill.store.admin import maintain, transfer
@@ -120,3 +122,55 @@ def test_an_export_of_an_older_schema_is_taken(old: Path, tmp_path: Path):
     with Store.open(tmp_path / "new") as store:
         assert transfer.import_completions(store, path) == (4, 0)
         assert store.attempts.spent_by_role() == {}
+
+
+@pytest.fixture
+def second(tmp_path: Path) -> Path:
+    """A run folder with a store of schema 2, under potstill-2."""
+    connection = sqlite3.connect(tmp_path / FILE)
+    connection.executescript(OLD.with_name("store_schema_2.sql").read_text("utf-8"))
+    connection.close()
+    return tmp_path
+
+
+def test_a_store_of_potstill_2_is_read_and_taken_over(second: Path, tmp_path: Path):
+    with Store.open(second, readonly=True) as store:
+        assert maintain.check_store(store) == []
+        [trace] = store.history.traces("sft", "sample")
+        assert (trace.id, trace.new) == ("trace-a9b40cf7b4f116c62d00", ": written")
+        assert transfer.export_completions(store, tmp_path / "old.jsonl") == (4, 0)
+    with pytest.raises(StoreError, match="scheme potstill-2, schema 2, which is only read"):
+        Store.open(second)
+    with Store.open(tmp_path / "new") as store:
+        assert transfer.import_completions(store, tmp_path / "old.jsonl") == (4, 0)
+        assert maintain.check_store(store) == []
+        model = with_cache(Plain(), store, role="teacher", arm="sft", seed=0)
+        how = Sampling(temperature=0.5)
+        [again] = model.write([Request("a", sampling=how, sample_index=1)])
+        [at_stop] = model.write([Request("d", "so", dataclasses.replace(how, stop=(". ",)))])
+    assert again.text == "a: written" and again.finish_reason == "stop"
+    assert at_stop.text == "d: written", "it was paid for once"
+    assert (at_stop.finish_reason, at_stop.stop_string) == ("stop_string", ""), "nobody knows"
+
+
+@pytest.mark.parametrize("scheme", OLDER_SCHEMES)
+def test_an_export_that_an_older_version_wrote_is_taken(scheme: str, tmp_path: Path):
+    names = {"potstill-1": ("draw", "finish"), "potstill-2": ("sample_index", "finish_reason")}
+    index, finish = names[scheme]
+    request = {"prefix": "", "prompt": "a", index: 3, "seed": 0, "settings": []}
+    key = digest("completion", ["model-plain", "a", "", [], 0, 3], scheme=scheme)
+    completion = {"text": "paid", finish: "stop", "tokens": [1, 2, 0, 0], "error": "", "seconds": 1}
+    row = {"key": key, "role": "teacher", "arm": "sft", "model": "model-plain", index: 3}
+    row |= {"created": 1.0, "payload": request, "completion": completion}
+    header = {"potstill": "completions", "scheme": scheme, "schema": scheme[-1]}
+    path = tmp_path / "export.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in (header, row)))
+    with Store.open(tmp_path / "new") as store:
+        assert transfer.import_completions(store, path) == (1, 0)
+        [stored] = store.completions.iterate()
+        assert stored.key == Request("a", sample_index=3).key("model-plain")
+        assert stored.completion.text == "paid" and maintain.check_store(store) == []
+    row["payload"] = {**request, "prompt": "b"}
+    path.write_text("".join(json.dumps(line) + "\n" for line in (header, row)))
+    with Store.open(tmp_path / "other") as store, pytest.raises(InputError, match="was changed"):
+        transfer.import_completions(store, path)

@@ -84,6 +84,7 @@ def test_every_field_of_a_trace_is_a_column(store: Store):
             "reply": "The answer is 4.",
             "prefix_length": 7,
             "finish_reason": "stop",
+            "stop_string": "",
         },
         **{
             "operator": "rewrite",
@@ -107,8 +108,8 @@ def test_every_field_of_a_trace_is_a_column(store: Store):
             {"name": "steps", "value": 1.0, "text": None},
         ],
         "spans": [
-            {"start": 0, "stop": 7, "kind": "unit", "weight": 1.0, "score": None},
-            {"start": 7, "stop": 20, "kind": "step", "weight": 0.5, "score": 1.0},
+            {"start": 0, "stop": 7, "kind": "unit", "weight": 1.0, "score": None, "author": ""},
+            {"start": 7, "stop": 20, "kind": "step", "weight": 0.5, "score": 1.0, "author": ""},
         ],
         **{
             "weight": 0.25,

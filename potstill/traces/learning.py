@@ -1,0 +1,106 @@
+"""Which text of a trace is learnt, and who wrote it: what follows from how it came about, and the operator `learn`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, TypeAlias
+
+from potstill.errors import ConfigError
+from potstill.records import LEARNING_KINDS, Span, Trace
+from potstill.traces import session
+from potstill.traces.keys import function_name
+
+Stretches: TypeAlias = Callable[[Trace], Iterable[tuple[int, int]]]
+DECISIONS = ("learnt", "masked")  # kinds of spans that `learn` makes
+
+
+def learn(what: Literal["all", "new"] | Stretches, traces: Sequence[Trace]) -> list[Trace]:
+    """Decide which text of each trace is learnt; without it, what models wrote in this run is, and nothing else.
+
+    Args:
+        what: "all" is the whole text, whoever wrote it; "new" is what the last author wrote; a function of the trace
+            returns the stretches, as (start, stop) in characters of its text.
+        traces: what is decided for. The text that a later `sample` adds is learnt again.
+
+    Returns:
+        The traces with spans of the kinds "learnt" and "masked"; an errored trace passes unchanged.
+
+    Raises:
+        ConfigError: another word, or a stretch outside the text.
+    """
+    if not callable(what) and what not in ("all", "new"):
+        raise ConfigError(
+            f"learn does not know {what!r}",
+            expected="'all', 'new', or a function from a trace to stretches of its text",
+        )
+    result = [trace if trace.error else _decide(what, trace) for trace in traces]
+    label = function_name(what) if callable(what) else what
+    session.record_step("learn", label, len(traces), len(result))
+    return result
+
+
+def _decide(what: Literal["all", "new"] | Stretches, trace: Trace) -> Trace:
+    if callable(what):
+        stretches = sorted(what(trace))
+    else:
+        stretches = [(0 if what == "all" else trace.prefix_length, len(trace.text))]
+    # Stretches and what lies between them tile the text.
+    decided: list[Span] = []
+    position = 0
+    for start, stop in stretches:
+        if not 0 <= start <= stop <= len(trace.text):
+            raise ConfigError(
+                f"learn got the stretch {start} to {stop} of a text of {len(trace.text)} characters",
+                expected="(start, stop) within the text",
+            )
+        if start > position:
+            decided.append(Span(position, start, "masked"))
+        if stop > max(start, position):
+            decided.append(Span(max(start, position), stop, "learnt"))
+        position = max(position, stop)
+    if position < len(trace.text):
+        decided.append(Span(position, len(trace.text), "masked"))
+    others = [span for span in trace.spans if span.kind not in DECISIONS]
+    return trace.annotate(spans=(*others, *decided))
+
+
+def spans_of_prefix(trace: Trace) -> tuple[Span, ...]:
+    """The spans of a trace that is continued, with one more for what its author wrote."""
+    if trace.author is None or len(trace.text) == trace.prefix_length:
+        return trace.spans
+    written = Span(trace.prefix_length, len(trace.text), "written", author=trace.author.model)
+    return (*trace.spans, written)
+
+
+def shown_length(trace: Trace, text: str) -> int:
+    """How much of an edited text stood there before the author wrote.
+
+    As much of the old prefix as is still there: the edit may have cut at either end, or have gone on with the text.
+    """
+    if trace.text.endswith(text):
+        return max(0, trace.prefix_length - (len(trace.text) - len(text)))
+    prefix = trace.text[: trace.prefix_length]
+    return shared_length(prefix, text)
+
+
+def shared_length(one: str, other: str) -> int:
+    """With how many equal characters two texts begin."""
+    for place, (character, other_character) in enumerate(zip(one, other, strict=False)):
+        if character != other_character:
+            return place
+    return min(len(one), len(other))
+
+
+def spans_after_edit(trace: Trace, text: str) -> tuple[Span, ...]:
+    """The spans that say who wrote a text or what is learnt of it, as far as an edit left it as it was."""
+    cut = 0
+    unchanged = shared_length(trace.text, text)
+    if trace.text.endswith(text):
+        cut, unchanged = len(trace.text) - len(text), len(text)
+    spans: list[Span] = []
+    for span in trace.spans:
+        start, stop = max(0, span.start - cut), min(span.stop - cut, unchanged)
+        says_learning = span.kind in LEARNING_KINDS or span.weight == 0.0
+        if says_learning and start < stop:
+            spans.append(span._replace(start=start, stop=stop))
+    return tuple(spans)

@@ -293,15 +293,15 @@ def end_of(message: dict[str, Any], finish_reason: str = "stop") -> tuple[str, s
 
 def test_a_stop_string_in_a_thought_that_came_apart_ends_nothing() -> None:
     whole = {"reasoning_content": "No END yet.", "content": "It is 4."}
-    assert end_of(whole) == ("<think>No END yet.</think>It is 4.", "stop")
+    assert end_of(whole) == ("<think>No END yet.</think>It is 4.", "stop_string")
     cut = {"reasoning_content": "No END yet.", "content": "It is END 4."}
-    assert end_of(cut) == ("<think>No END yet.</think>It is ", "stop")
+    assert end_of(cut) == ("<think>No END yet.</think>It is ", "stop_string")
     in_the_text = {"content": "<think>No END yet.</think>It is 4."}
-    assert end_of(in_the_text) == ("<think>No ", "stop")
+    assert end_of(in_the_text) == ("<think>No ", "stop_string")
 
 
 def test_a_thought_that_a_stop_string_ended_stays_open() -> None:
-    assert end_of({"reasoning": "We see", "content": None}) == ("<think>We see", "stop")
+    assert end_of({"reasoning": "We see", "content": None}) == ("<think>We see", "stop_string")
     assert end_of({"reasoning": "We see", "content": ""}, "length") == ("<think>We see", "length")
 
 

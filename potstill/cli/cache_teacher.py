@@ -19,6 +19,7 @@ from potstill.cli import options, rows, show
 from potstill.cli.progress import show_progress
 from potstill.data import files
 from potstill.errors import ConfigError
+from potstill.extras import require_extra
 from potstill.training.settings import TrainingSettings
 
 MILLION = 1_000_000
@@ -104,6 +105,7 @@ def execute(args: argparse.Namespace) -> None:
 
 
 def _cache_teacher(args: argparse.Namespace) -> dict[str, Any]:
+    require_extra("local", "reading a teacher's logits")
     from potstill.runs.sources import load_checkpoint
     from potstill.training.dataset.build import tokenize_for_teacher
     from potstill.training.teacher import cached_logits

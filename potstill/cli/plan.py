@@ -65,15 +65,21 @@ def execute(args: argparse.Namespace) -> None:
             out,
             assumptions,
             pilot=args.pilot or 0,
+            rows_only=args.rows_only,
             threads=args.threads,
             progress=progress,
         )
         notes = files.notes()
     if args.json:
-        show.print_json(plan.to_json() | {"notes": notes})
+        show.print_json(plan.to_json() | {"notes": [*plan.notes, *notes]})
         return
+    # What was not counted comes first: the figures below it are too low.
+    for sentence in plan.unreached:
+        show.print_line(f"incomplete: {sentence}")
+    for sentence in plan.notes:
+        show.print_line(sentence)
     _print_plan(plan)
-    if set(plan.rows) - set(plan.training):
+    if set(plan.rows) - set(plan.training) and not args.rows_only:
         student = recipe.roles.get("student", "")
         show.print_line(f"steps and memory are not known: there is no checkpoint of {student} here")
     for note in notes:

@@ -75,6 +75,11 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
         "evaluate.sampling.temperature=0.6); wins over a recipe file, also over an arm's own block",
     )
     parser.add_argument(
+        "--rows-only",
+        action="store_true",
+        help="end with the rows that would be trained on; needs no torch, GPU or student (docs/collecting.md)",
+    )
+    parser.add_argument(
         "--seed", type=options.non_negative_int, metavar="N", help="of every random choice (0)"
     )
     _add_role_arguments(parser)
@@ -179,6 +184,7 @@ def execute(args: argparse.Namespace) -> None:
             threads=args.threads,
             retry_errors=args.retry_errors,
             announce=announcer(args.quiet),
+            rows_only=args.rows_only,
             publish=report_writer(out),
         )
     print_results(args, results, out, time.monotonic() - began, funnels=True)
@@ -188,8 +194,8 @@ def read_recipe(args: argparse.Namespace) -> recipe.Recipe:
     """The recipe that the flags make, or the file's with the flags over it."""
     sets: list[str | Override] = [*flag_overrides(args), *args.set]
     if args.what.endswith((".yaml", ".yml")):
-        return recipe.from_file(Path(args.what), sets)
-    return recipe.from_data({"method": args.what}, sets)
+        return recipe.from_file(Path(args.what), sets, rows_only=args.rows_only)
+    return recipe.from_data({"method": args.what}, sets, rows_only=args.rows_only)
 
 
 def flag_overrides(args: argparse.Namespace) -> list[Override]:

@@ -13,6 +13,7 @@ from potstill.cli import options, show
 from potstill.cli.progress import show_progress
 from potstill.cli.results import noting_kept_work
 from potstill.data.atomic_write import write_text
+from potstill.extras import TRAINING, require_extra
 
 STUDIES = {"objectives": "every kind of objective on the built-in world, from one mentor"}
 
@@ -48,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> None:
     """Run it and print the table."""
+    require_extra("local", TRAINING)
     from potstill.studies import objectives
 
     with noting_kept_work(args.out), show_progress(args.quiet) as progress:

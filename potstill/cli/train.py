@@ -40,6 +40,7 @@ from potstill.cli.progress import format_duration, show_progress
 from potstill.data import files
 from potstill.data.rows import RowTraces
 from potstill.errors import ConfigError
+from potstill.extras import TRAINING, require_extra
 from potstill.runs.train_settings import read_keywords
 from potstill.training.objective_config import LOOP_KEYWORDS, ObjectiveConfig, bind, trainable
 from potstill.training.settings import SETTINGS, FitResult
@@ -140,6 +141,7 @@ def execute(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
+    require_extra("local", TRAINING)
     from potstill.runs.sources import load_checkpoint
     from potstill.runs.train_settings import match_chat_mode
     from potstill.runs.training_summary import summarise

@@ -19,6 +19,7 @@ from typing import Any
 
 from potstill.cli import options, show
 from potstill.errors import StoreError
+from potstill.extras import TRAINING, require_extra
 from potstill.runs.sources import BUILD_RECORD, CHECKPOINTS
 
 CHECKPOINT_NAMES = ("teacher", "student")
@@ -128,6 +129,7 @@ def _info(args: argparse.Namespace) -> None:
 
 
 def _build(args: argparse.Namespace) -> None:
+    require_extra("local", TRAINING)
     from potstill.world.build import build
 
     out = args.out or CHECKPOINTS / args.who

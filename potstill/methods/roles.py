@@ -62,6 +62,11 @@ def missing_abilities(model: Any, annotation: Any) -> list[str]:
     return missing
 
 
+def needs_weights(annotation: Any) -> bool:
+    """Whether a role asks for weights that a stage can train."""
+    return any(hasattr(protocol, "weights") for protocol in _protocols_in(annotation))
+
+
 def _protocols_in(annotation: Any) -> list[type]:
     """The Protocols that an annotation names, those that they are made of before themselves."""
     if typing.get_origin(annotation) is typing.Annotated:

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlencode
 from potstill import plugins
 from potstill.config import Mistakes, Setting, convert_settings, merge_layers, parse_query
 from potstill.errors import ConfigError
+from potstill.extras import require_extra
 from potstill.models.model import Model
 
 KINDS = ("scripted", "recorded", "openai", "litellm", "vllm", "transformers")
@@ -136,6 +137,8 @@ def _load_remote_model(
 
     refuse_secrets(spec)
     options = {**parse_server_options(query), **options}
+    if options.get("weights"):
+        require_extra("local", f"{spec}, whose prompts are rendered here,")
     if kind == "litellm":
         from potstill.models.remote.litellm import load_vendor_model
 
@@ -160,6 +163,7 @@ def _load_local_model(kind: str, path: Path, options: dict[str, Any]) -> Model:
     from potstill.models.local.checkpoint import check_checkpoint
 
     check_checkpoint(path)
+    require_extra("local" if kind == "transformers" else kind, f"{kind}:{path}")
     if kind == "vllm":
         from potstill.models.local.vllm import VllmModel
 

@@ -8,48 +8,42 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, final
 
-from potstill.errors import ConfigError, StageError
+from potstill.errors import ConfigError, PotstillError, StageError
+from potstill.evaluation.benchmark import Solver, evaluate
 from potstill.methods.catalogue import find_method, method_entry
 from potstill.methods.roles import fill_roles, role_of
 from potstill.models.model import Completion, Request
-from potstill.records import Stage, Tokens, Trace
+from potstill.models.phase import COLLECTION
+from potstill.models.recorded import Recorded
+from potstill.models.scripted import render
+from potstill.records import Prompt, Stage, Trace, digest
 from potstill.runs.driver import drive
+from potstill.runs.open_folder import JUDGE, STUDENT
+from potstill.runs.preflight import unrecorded_problems
 from potstill.runs.recipe import Arm, Recipe
-from potstill.traces import Session, using
+from potstill.runs.stand_in import (
+    MAX_CALLS,
+    RIGHT_ANSWER,
+    Assumptions,
+    CallGroup,
+    CallTable,
+    EndlessSearch,
+    RoleCalls,
+    StandIn,
+    measured_assumptions,
+)
+from potstill.traces import Session, plain, using
 
 DRY_PROBLEMS = 24  # problems that stand-ins are driven on at most
-RIGHT_ANSWER = "1000003"  # what a stand-in writes where it is right: no wrong one writes it
-
-
-@dataclass(frozen=True, slots=True)
-class Assumptions:
-    """What nobody can know before a call; each can be set with `--assume NAME=VALUE`, for one role as ROLE.NAME.
-
-    Args:
-        right: share of completions that are right.
-        chars: characters a token.
-        completion: tokens of a completion; never more than its limit.
-    """
-
-    right: float = 0.5
-    chars: float = 4.0
-    completion: float = 1000.0
-
-    def __post_init__(self) -> None:
-        """Refuse what no model does."""
-        if not 0 <= self.right <= 1 or min(self.chars, self.completion) <= 0:
-            raise ConfigError(
-                f"assumptions: right={self.right}, chars={self.chars}, completion={self.completion}",
-                expected="right from 0 to 1, chars and completion above 0",
-                fix="--assume right=0.5 --assume teacher.completion=2000",
-            )
 
 
 def parse_assumptions(texts: Mapping[str, str]) -> dict[str, Assumptions]:
@@ -74,170 +68,261 @@ def parse_assumptions(texts: Mapping[str, str]) -> dict[str, Assumptions]:
     return assumptions
 
 
-@dataclass(slots=True)
-class RoleCalls:
-    """The distinct calls of one role: one entry a call of its prompt, completion, limit and cost."""
-
-    prompts: list[float] = field(default_factory=list)
-    completions: list[float] = field(default_factory=list)
-    max_completions: list[float] = field(default_factory=list)
-    costs: list[float | None] = field(default_factory=list)
-
-    @property
-    def calls(self) -> int:
-        """How many distinct calls there are."""
-        return len(self.prompts)
-
-    def add(self, prompt: float, completion: float, limit: float, cost: float | None) -> None:
-        """Count a call: tokens of its prompt and completion, the limit of the completion, and what it cost."""
-        self.prompts.append(prompt)
-        self.completions.append(completion)
-        self.max_completions.append(limit)
-        self.costs.append(cost)
-
-
 class RowEstimate(NamedTuple):
-    """How many rows an arm's first stage has, of how many tokens; `stopped` says why there is no stage."""
+    """How many rows a stage has in the whole run, of how many tokens."""
 
     rows: int
     mean_tokens: float
+
+
+@dataclass(frozen=True, slots=True)
+class ArmDrive:
+    """What driving one arm showed: its stages in order, and why it was not driven to its end; "" where it was."""
+
+    stages: Sequence[RowEstimate]
     stopped: str = ""
 
 
-class DriveResult(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class DriveResult:
     """What driving the arms on a share of the problems showed.
 
     Args:
-        calls: by role.
-        rows: by arm.
-        rights: by `operator by role` and problem, whether each judged text was right.
-        share: of the problems that the arms were driven on.
+        groups: the calls, each with the share of the problems that they were made for.
+        arms: by name.
+        share: of the training problems that the arms were driven on.
+        rights: by `operator by role` and problem, whether each judged text was right; of a pilot.
     """
 
-    calls: Mapping[str, RoleCalls]
-    rows: Mapping[str, RowEstimate]
-    rights: Mapping[str, Mapping[str, list[bool]]]
+    groups: Sequence[tuple[CallGroup, RoleCalls, float]]
+    arms: Mapping[str, ArmDrive]
     share: float
+    rights: Mapping[str, Mapping[str, list[bool]]] = field(default_factory=dict)
+
+    def calls_of(self, role: str) -> RoleCalls | None:
+        """The first calls of a role, whatever they were for; None where it is not asked."""
+        for group, calls, _ in self.groups:
+            if group.role == role:
+                return calls
+        return None
+
+    def unreached(self) -> list[str]:
+        """For each arm that was not driven to its end, what is therefore not counted."""
+        sentences: list[str] = []
+        for name, arm in self.arms.items():
+            if arm.stopped:
+                reached = "before its first stage"
+                if arm.stages:
+                    reached = f"after stage {len(arm.stages)}"
+                sentences.append(
+                    f"{name} stops {reached}, and what it would ask after that is not counted: {arm.stopped}"
+                )
+        return sentences
 
 
-@final
-class StandIn:
-    """A writer of made-up answers, right or wrong by a hash at the assumed share; it counts its calls."""
+def choose_problems(
+    problems: Sequence[Trace], count: int, *, first: Sequence[Trace] = ()
+) -> list[Trace]:
+    """So many problems, chosen by hash and kept in their order: no part of the file is preferred.
 
-    def __init__(
-        self, role: str, assume: Assumptions, calls: RoleCalls, counted: set[str], weights: Path
-    ) -> None:
-        """Count into `calls` the requests whose keys are not among `counted`."""
-        self.id, self.weights = f"plan-{role}", weights
-        self._assume, self._calls, self._counted = assume, calls, counted
-        self._lock = threading.Lock()
-
-    def write(self, requests: Sequence[Request]) -> list[Completion]:
-        """A made-up completion a request."""
-        return [self._complete(request) for request in requests]
-
-    def likelihood(self, pairs: Sequence[tuple[Any, str]]) -> list[list[float]]:
-        """Made-up scores, one a word."""
-        return [[-1.0] * max(1, len(text.split())) for _, text in pairs]
-
-    def _complete(self, request: Request) -> Completion:
-        key = request.key(self.id)
-        prompt_tokens = count_prompt_chars(request) / self._assume.chars
-        tokens = min(self._assume.completion, request.sampling.max_new_tokens)
-        with self._lock:
-            if key not in self._counted:
-                self._counted.add(key)
-                self._calls.add(prompt_tokens, tokens, request.sampling.max_new_tokens, None)
-
-        # A number in [0, 1) that depends on the request alone decides whether the answer is right.
-        chance = int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 16**8
-        number = RIGHT_ANSWER if chance < self._assume.right else str(int(chance * 1000))
-        filler = filler_text(key, int(tokens * self._assume.chars))
-        return Completion(
-            f"{filler} The answer is \\boxed{{{number}}}.",
-            "stop",
-            Tokens(math.ceil(prompt_tokens), math.ceil(tokens)),
-        )
-
-
-def count_prompt_chars(request: Request) -> int:
-    """How long a prompt is, the given beginning of the answer included."""
-    prompt = request.prompt
-    if isinstance(prompt, str):
-        return len(prompt) + len(request.prefix)
-    return sum(len(message.content) for message in prompt) + len(request.prefix)
-
-
-def filler_text(key: str, size: int) -> str:
-    """Text of about this many characters that never repeats itself."""
-    words = (f"{key[-6:]}{i}" for i in range(size // 8 + 1))
-    return " ".join(words)[: max(0, size - 30)]
-
-
-def choose_problems(problems: Sequence[Trace], count: int) -> list[Trace]:
-    """So many problems, chosen by hash and kept in their order: no part of the file is preferred."""
+    Args:
+        problems: to choose from.
+        count: how many.
+        first: of the problems, those that are chosen before all others.
+    """
     # A larger choice holds the smaller one: what a small pilot paid for, a larger one does not pay again.
     ranked = sorted(problems, key=lambda t: hashlib.sha256(t.problem.id.encode()).hexdigest())
-    chosen_ids = {trace.id for trace in ranked[:count]}
+    chosen_ids = {trace.id for trace in [*first, *ranked][:count]}
     return [trace for trace in problems if trace.id in chosen_ids]
 
 
+def unrecorded(problems: Sequence[Trace], recordings: Mapping[str, Recorded]) -> list[Trace]:
+    """The first problem of each recording that has no answer to it."""
+    missing: list[Trace] = []
+    for recording in recordings.values():
+        missing += unrecorded_problems(recording, problems)[:1]
+    return missing
+
+
 def drive_with_stand_ins(
-    recipe: Recipe, problems: Sequence[Trace], assume: Mapping[str, Assumptions]
+    recipe: Recipe,
+    problems: Sequence[Trace],
+    tests: Sequence[Trace],
+    assume: Mapping[str, Assumptions],
+    recordings: Mapping[str, Recorded] = MappingProxyType({}),
+    *,
+    extra_roles: Sequence[str] = (),
+    rows_only: bool = False,
 ) -> DriveResult:
-    """Drive every arm with stand-ins on a few of the problems."""
+    """Drive every arm to its end with stand-ins on a few of the problems, and measure it on a few of the tests.
+
+    Args:
+        recipe: of the run.
+        problems: to train on.
+        tests: to measure on.
+        assume: by role, "" for all others.
+        recordings: the recorded models by key: a prompt that nobody recorded stops the plan as it stops the run.
+        extra_roles: roles that the recipe gives no model, and the methods need.
+        rows_only: whether the run ends with the rows of each arm's first stage.
+    """
     # A few problems are enough: counts are scaled up, and equal calls are counted once.
-    sample = [with_number_answer(trace) for trace in choose_problems(problems, DRY_PROBLEMS)]
-    calls: dict[str, RoleCalls] = {}
-    counted: set[str] = set()
-    rows: dict[str, RowEstimate] = {}
+    sample = choose_problems(problems, DRY_PROBLEMS, first=unrecorded(problems, recordings))
+    sample = [with_number_answer(trace) for trace in sample]
+    test_sample = [with_number_answer(trace) for trace in choose_problems(tests, DRY_PROBLEMS)]
+    rehearsal = Rehearsal(
+        recipe=recipe,
+        problems=sample,
+        tests=test_sample,
+        table=CallTable(),
+        share=len(sample) / len(problems),
+        rows_only=rows_only,
+    )
+    arms: dict[str, ArmDrive] = {}
     for name, arm in recipe.arms.items():
-        roles: dict[str, StandIn] = {}
-        for role in filled_roles(recipe, arm):
-            role_calls = calls.setdefault(role, RoleCalls())
-            assumptions = assume.get(role, assume[""])
-            roles[role] = StandIn(role, assumptions, role_calls, counted, Path(name))
-        rows[name] = drive_to_first_stage(arm, sample, roles, values=without_step_checks(arm))
-    return DriveResult(calls, rows, {}, len(sample) / len(problems))
+        keys = dict.fromkeys([*filled_keys(recipe), *extra_roles])
+        models = stand_ins(rehearsal, name, assume, recordings, keys=keys)
+        with using(Session(judge=models.get(JUDGE))):
+            if not arms and STUDENT in models and test_sample:
+                measure_stand_in(recipe, partial(plain, models[STUDENT]), test_sample)
+            arms[name] = rehearse(rehearsal, arm, models)
+    groups: list[tuple[CallGroup, RoleCalls, float]] = []
+    for group, calls in rehearsal.table.groups.items():
+        is_measured = group.phase == "evaluation"
+        share = len(test_sample) / len(tests) if is_measured else rehearsal.share
+        groups.append((group, calls, share))
+    return DriveResult(groups, arms, rehearsal.share)
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """A drive of all arms with stand-ins.
+
+    Args:
+        recipe: of the run.
+        problems: the few to train on.
+        tests: the few to measure on.
+        table: where calls are counted.
+        share: of the training problems that the few are.
+        rows_only: whether the run ends with the rows of each arm's first stage.
+    """
+
+    recipe: Recipe
+    problems: Sequence[Trace]
+    tests: Sequence[Trace]
+    table: CallTable
+    share: float
+    rows_only: bool
+
+
+def stand_ins(
+    rehearsal: Rehearsal,
+    arm: str,
+    assume: Mapping[str, Assumptions],
+    recordings: Mapping[str, Recorded],
+    *,
+    keys: Iterable[str],
+) -> dict[str, StandIn]:
+    """A stand-in for each model, by key."""
+    models: dict[str, StandIn] = {}
+    for key in keys:
+        models[key] = StandIn(
+            role_of(key),
+            assume,
+            rehearsal.table,
+            weights=Path(arm),
+            recording=recordings.get(key),
+        )
+    return models
+
+
+def filled_keys(recipe: Recipe) -> list[str]:
+    """The keys under which the recipe has a model."""
+    return [key for key, spec in recipe.roles.items() if spec]
+
+
+def rehearse(rehearsal: Rehearsal, arm: Arm, models: Mapping[str, StandIn]) -> ArmDrive:
+    """Drive one arm with stand-ins through all of its stages, and measure its solver."""
+    stages: list[RowEstimate] = []
+    rehearsal.table.begin_arm()
+
+    def train(stage: Stage) -> Any:
+        stages.append(estimate_rows(stage, rehearsal.share))
+        if rehearsal.rows_only:
+            raise _FirstStage
+        rehearsal.table.stage = len(stages)
+        starting_model: Any = stage.model
+        return starting_model.trained(stage.id)
+
+    roles = fill_roles(method_entry(arm.method).roles, models)
+    values = without_step_checks(arm)
+    try:
+        solver = drive(find_method(arm.method), rehearsal.problems, roles, values, train)
+        if rehearsal.tests:
+            measure_stand_in(rehearsal.recipe, solver, rehearsal.tests)
+    except _FirstStage:
+        return ArmDrive(stages)
+    except StageError as error:
+        return ArmDrive(stages, stopped=error.found)  # what was asked still counts
+    except EndlessSearch:
+        stopped = f"{MAX_CALLS:,} calls for {len(rehearsal.problems)} problems, and no end in sight"
+        return ArmDrive(stages, stopped=stopped)
+    except PotstillError:
+        raise  # as the run would
+    except Exception as error:  # made-up answers, and not the method, may be what it can't read
+        stopped = f"made-up answers end in {type(error).__name__}: {error}"
+        return ArmDrive(stages, stopped=stopped)
+    return ArmDrive(stages)
+
+
+def measure_stand_in(recipe: Recipe, solver: Solver, tests: Sequence[Trace]) -> None:
+    """Let a solver answer the evaluation problems as the run will."""
+    sampling = recipe.evaluate.sampling
+    evaluate(solver, list(tests), name="plan", n=recipe.evaluate.n, sampling=sampling, seed=0)
+
+
+def estimate_rows(stage: Stage, share: float) -> RowEstimate:
+    """How many rows a stage has in the whole run, and how long they are, from those of a share of the problems."""
+    lengths: list[float] = []
+    for row in stage.rows:
+        lengths.append(len(str(row.prompt)) / 4 + row.tokens.completion)
+    return RowEstimate(round(len(lengths) / share), sum(lengths) / len(lengths))
 
 
 class _FirstStage(Exception):
     """The first stage is there: what it would train is known."""
 
-    def __init__(self, stage: Stage) -> None:
-        super().__init__()
-        self.stage = stage
-
 
 def drive_to_first_stage(
-    arm: Arm, problems: Sequence[Trace], roles: Mapping[str, Any], *, values: Mapping[str, Any]
-) -> RowEstimate:
-    """Drive a method up to its first stage: how many rows it would train, and of how many tokens."""
+    arm: Arm, problems: Sequence[Trace], roles: Mapping[str, Any], share: float
+) -> ArmDrive:
+    """Drive a method with real models up to its first stage: they can't be trained before the run."""
+
+    stages: list[RowEstimate] = []
 
     def stop_at(stage: Stage) -> Any:
-        raise _FirstStage(stage)
+        stages.append(estimate_rows(stage, share))
+        raise _FirstStage
 
     filled = fill_roles(method_entry(arm.method).roles, roles)
     try:
-        drive(find_method(arm.method), list(problems), filled, values, stop_at)
+        drive(find_method(arm.method), list(problems), filled, arm.values, stop_at)
     except StageError as error:
-        return RowEstimate(0, 0.0, stopped=error.found)  # what was asked still counts
-    except _FirstStage as reached:
-        lengths: list[float] = []
-        for row in reached.stage.rows:
-            lengths.append(len(str(row.prompt)) / 4 + row.tokens.completion)
-        return RowEstimate(len(lengths), sum(lengths) / len(lengths))
-    return RowEstimate(0, 0.0)
+        return ArmDrive([], stopped=error.found)
+    except _FirstStage:
+        return ArmDrive(stages)
+    return ArmDrive([])
 
 
 def filled_roles(recipe: Recipe, arm: Arm) -> list[str]:
     """The keys of the roles in a method's signature that the recipe fills with a model."""
     names = [role.name for role in method_entry(arm.method).roles]
-    return [key for key, spec in recipe.roles.items() if spec and role_of(key) in names]
+    return [key for key in filled_keys(recipe) if role_of(key) in names]
 
 
 def with_number_answer(trace: Trace) -> Trace:
     """The same problem with an answer that a stand-in can be right about."""
+    if trace.problem.kind == JUDGE:
+        return trace
     problem = dataclasses.replace(trace.problem, kind="number", answer=RIGHT_ANSWER)
     return dataclasses.replace(trace, problem=problem)
 
@@ -256,6 +341,19 @@ class MeteredModel:
         self._inner, self._calls = inner, calls
         self._counted: set[str] = set()
         self._lock = threading.Lock()
+        if hasattr(inner, "likelihood"):
+            self.likelihood = self._metered_likelihood
+
+    def _metered_likelihood(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
+        """The model's log-probabilities; what was read for each text is noted once."""
+        scores: list[list[float]] = self._inner.likelihood(pairs)
+        with self._lock:
+            for (prompt, text), logprobs in zip(pairs, scores, strict=True):
+                key = digest("plan-score", [self.id, prompt, text])
+                if key not in self._counted:
+                    self._counted.add(key)
+                    self._calls.add(len(render(prompt)) / 4 + len(logprobs), 0, 0, None)
+        return scores
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
@@ -300,6 +398,18 @@ class VerdictLedger:
     def add_step(self, operator: str, label: str, taken: int, returned: int) -> None:
         """Not counted."""
 
+    def shares(self, role: str, roles: Mapping[str, str]) -> dict[str, float]:
+        """The shares of a role's judged texts that were right and that could not be read; nothing without any."""
+        statuses: Counter[str] = Counter()
+        for trace in self.traces.values():
+            if trace.author is not None and roles.get(trace.author.model) == role:
+                statuses[trace.verdict.status] += 1
+        del statuses["unjudged"]
+        total = sum(statuses.values())
+        if not total:
+            return {}
+        return {"right": statuses["right"] / total, "unparsed": statuses["unparsed"] / total}
+
     def rights(self, roles: Mapping[str, str]) -> dict[str, dict[str, list[bool]]]:
         """By `operator by role` and problem: whether each judged text was right; `roles` are by model id."""
         rights: dict[str, dict[str, list[bool]]] = {}
@@ -311,33 +421,74 @@ class VerdictLedger:
         return rights
 
 
+@dataclass(frozen=True, slots=True)
+class Pilot:
+    """What the real models did for a few problems, up to each arm's first stage.
+
+    Args:
+        driven: the calls, and the rows of first stages.
+        measured: by role, what takes the place of what was assumed.
+    """
+
+    driven: DriveResult
+    measured: Mapping[str, Assumptions]
+
+
 def drive_pilot(
     recipe: Recipe,
     problems: Sequence[Trace],
     count: int,
+    *,
+    assume: Mapping[str, Assumptions],
     wrapped: Callable[[str, str], Any],
     session: Callable[[Any, str], Session],
-) -> DriveResult:
+) -> Pilot:
     """Let the real models answer for a few problems.
 
     Args:
         recipe: of the run.
         problems: all of them.
         count: how many to take.
-        wrapped: the stored model of a (role, arm).
+        assume: by role, where nothing is measured.
+        wrapped: the stored model of a (key, arm).
         session: what the operators of an arm report to, given a ledger.
     """
     sample = choose_problems(problems, count)
+    share = len(sample) / len(problems)
     calls: dict[str, RoleCalls] = {}
-    rows: dict[str, RowEstimate] = {}
+    arms: dict[str, ArmDrive] = {}
     role_by_model: dict[str, str] = {}
     ledger = VerdictLedger()
     for name, arm in recipe.arms.items():
-        roles: dict[str, MeteredModel] = {}
-        for role in filled_roles(recipe, arm):
-            model = MeteredModel(wrapped(role, name), calls.setdefault(role, RoleCalls()))
-            roles[role] = model
+        models: dict[str, MeteredModel] = {}
+        for key in filled_roles(recipe, arm):
+            role = role_of(key)
+            model = MeteredModel(wrapped(key, name), calls.setdefault(role, RoleCalls()))
+            models[key] = model
             role_by_model[model.id] = role
         with using(session(ledger, name)):
-            rows[name] = drive_to_first_stage(arm, sample, roles, values=arm.values)
-    return DriveResult(calls, rows, ledger.rights(role_by_model), len(sample) / len(problems))
+            arms[name] = drive_to_first_stage(arm, sample, models, share)
+    groups: list[tuple[CallGroup, RoleCalls, float]] = []
+    measured = dict(assume)
+    for role, role_calls in calls.items():
+        groups.append((CallGroup(role, COLLECTION), role_calls, share))
+        values: dict[str, float] = ledger.shares(role, role_by_model)
+        if role_calls.calls:
+            values["completion"] = max(1.0, sum(role_calls.completions) / role_calls.calls)
+        measured[role] = measured_assumptions(assume, role, values)
+    driven = DriveResult(groups, arms, share, rights=ledger.rights(role_by_model))
+    return Pilot(driven, measured)
+
+
+def continue_pilot(pilot: DriveResult, rest: DriveResult) -> DriveResult:
+    """A pilot, which ends at the first stages, with what stand-ins were asked after them."""
+    groups = list(pilot.groups)
+    for group, calls, share in rest.groups:
+        if group.stage or group.phase != COLLECTION:
+            groups.append((group, calls, share))
+    arms: dict[str, ArmDrive] = {}
+    for name, arm in pilot.arms.items():
+        later = rest.arms[name]
+        stopped = arm.stopped or later.stopped
+        arms[name] = ArmDrive([*arm.stages, *later.stages[1:]], stopped)
+    return DriveResult(groups, arms, pilot.share, pilot.rights)

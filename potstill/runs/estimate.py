@@ -5,26 +5,42 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from potstill.budget import prices
 from potstill.budget.prices import Price, built_in_prices, find_price, max_cost
+from potstill.errors import ModelError
 from potstill.evaluation.intervals import Estimate, mean_interval, share_interval
-from potstill.models.phase import account_name
+from potstill.methods.roles import keys_of, role_of
+from potstill.models.model import Model
+from potstill.models.phase import COLLECTION, PHASES
 from potstill.records import Progress, Trace, no_progress
+from potstill.runs import preflight
+from potstill.runs.collect import UnaskedStudent, left_out_students, load_or_leave
 from potstill.runs.dry_run import (
-    Assumptions,
     DriveResult,
-    RoleCalls,
+    RowEstimate,
+    continue_pilot,
     drive_pilot,
     drive_with_stand_ins,
 )
-from potstill.runs.experiment import load_recipe_problems, open_run
+from potstill.runs.experiment import open_run, prepare_run
 from potstill.runs.open_folder import STUDENT
 from potstill.runs.recipe import Recipe
-from potstill.runs.sources import checkpoint_of, priced_name
+from potstill.runs.sources import (
+    checkpoint_of,
+    load_model,
+    load_unreachable_model,
+    missing_checkpoint,
+    missing_key_variable,
+    priced_name,
+)
+from potstill.runs.stand_in import Assumptions, RoleCalls
 from potstill.training.memory_estimate import FORMULA, TrainingSize, estimate_size
+
+TRAINED = "the trained students"  # the model of calls that only a trained student answers
 
 # Measured on stores of real runs.
 STORED_BYTES_A_CHAR = 1.4  # of text, payload and ledger
@@ -60,11 +76,13 @@ class Plan:
         problems: how many the run trains on.
         tried: on how many of them the methods were driven.
         needs: by role.
-        rows: by arm, how many rows its first stage trains.
+        rows: by arm, how many rows it trains; by `ARM/1`, `ARM/2` where it has several stages.
+        unreached: for each arm that was not driven to its end, what is therefore not counted.
         disk: bytes of the store, the rows and the students.
         training: by arm, where the student's weights are here.
         measured: what a pilot measured, each with a 95 % interval.
         assumptions: what was assumed, by name.
+        notes: what people should know before the run.
         paid: what the pilot cost.
     """
 
@@ -72,10 +90,12 @@ class Plan:
     tried: int
     needs: Sequence[Need]
     rows: Mapping[str, int]
+    unreached: Sequence[str]
     disk: Mapping[str, int]
     training: Mapping[str, TrainingSize] = field(default_factory=dict)
     measured: Mapping[str, Estimate] = field(default_factory=dict)
     assumptions: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
     paid: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
@@ -95,6 +115,7 @@ def make_plan(
     assume: Mapping[str, Assumptions],
     *,
     pilot: int = 0,
+    rows_only: bool = False,
     threads: int = 0,
     progress: Progress = no_progress,
 ) -> Plan:
@@ -105,21 +126,87 @@ def make_plan(
         out: its folder, which a pilot writes into.
         assume: what is assumed of each role; "" of all that are not named.
         pilot: problems that the real models answer first; 0 asks nobody.
+        rows_only: whether the run ends with its rows.
         threads: as in the run: a local model's samples depend on it.
         progress: called with (label, done, total) by a pilot.
     """
+    load = partial(load_what_is_here, rows_only=rows_only)
+    prepared = prepare_run(recipe, threads=threads, rows_only=rows_only, load=load)
+    preflight.check_folder(recipe, out, threads)
+    recordings = preflight.recorded_models(prepared.models)
+    notes = missing_parts(recipe)
+    notes += preflight.describe_run(recipe, prepared.models, prepared.problems, prepared.tests)
+    tests = [] if rows_only else prepared.tests
+    left_out = [key for key in prepared.models if key not in recipe.roles]
+
+    def drive_stand_ins(assumptions: Mapping[str, Assumptions]) -> DriveResult:
+        return drive_with_stand_ins(
+            recipe,
+            prepared.problems,
+            tests,
+            assumptions,
+            recordings,
+            extra_roles=left_out,
+            rows_only=rows_only,
+        )
+
     if not pilot:
-        problems, tests = load_recipe_problems(recipe)
-        driven = drive_with_stand_ins(recipe, problems, assume)
-        return scale_up(Basis(recipe, driven, len(problems), tests, assume))
-    with open_run(recipe, out, progress=progress, threads=threads) as run:
-        folder = run.folder
+        driven = drive_stand_ins(assume)
+        is_pilot = False
+    else:
+        with open_run(recipe, out, progress=progress, threads=threads, rows_only=rows_only) as run:
+            folder = run.folder
 
-        def wrapped(role: str, arm: str) -> Any:
-            return folder.wrap_model(folder.models[role], role, arm)
+            def wrapped(key: str, arm: str) -> Any:
+                return folder.wrap_model(folder.models[key], role_of(key), arm)
 
-        driven = drive_pilot(recipe, run.problems, pilot, wrapped, folder.session)
-        return scale_up(Basis(recipe, driven, len(run.problems), run.tests, assume, is_pilot=True))
+            piloted = drive_pilot(
+                recipe,
+                run.problems,
+                pilot,
+                assume=assume,
+                wrapped=wrapped,
+                session=folder.session,
+            )
+        driven = continue_pilot(piloted.driven, drive_stand_ins(piloted.measured))
+        is_pilot = True
+    basis = Basis(recipe, driven, len(prepared.problems), tests, assume, notes, is_pilot)
+    plan = scale_up(basis)
+    preflight.check_disk(out, sum(plan.disk.values()))
+    return plan
+
+
+def load_what_is_here(recipe: Recipe, threads: int, *, rows_only: bool = False) -> dict[str, Model]:
+    """The models of a recipe; what is not here is loaded as far as it can be: nobody is asked."""
+    models: dict[str, Model] = {}
+    for key, spec in recipe.roles.items():
+        if not spec:
+            continue
+        if missing_checkpoint(spec) is not None:
+            refusal = ModelError(f"there is no checkpoint of {spec} here")
+            models[key] = UnaskedStudent(spec, missing_checkpoint(spec), refusal)
+        elif missing_key_variable(spec):
+            models[key] = load_unreachable_model(spec, batch=recipe.batch)
+        else:
+            load = load_or_leave if rows_only else load_model
+            models[key] = load(spec, threads=threads, batch=recipe.batch)
+    if rows_only:
+        models |= left_out_students(recipe, models)
+    return models
+
+
+def missing_parts(recipe: Recipe) -> list[str]:
+    """A sentence for each role whose key or checkpoint is not here: a plan needs none, the run does."""
+    sentences: list[str] = []
+    for key, spec in recipe.roles.items():
+        variable = missing_key_variable(spec)
+        if variable:
+            sentences.append(
+                f"the run would stop: the {key} needs a key, and the environment variable {variable} is not set"
+            )
+        if missing_checkpoint(spec) is not None:
+            sentences.append(f"the run would stop: there is no checkpoint of the {key} {spec} here")
+    return sentences
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +219,7 @@ class Basis:
         problems: how many there are to train on.
         tests: the problems to measure on.
         assume: by role.
+        notes: what people should know before the run.
         is_pilot: whether real models answered.
     """
 
@@ -140,6 +228,7 @@ class Basis:
     problems: int
     tests: Sequence[Trace]
     assume: Mapping[str, Assumptions]
+    notes: Sequence[str] = ()
     is_pilot: bool = False
 
 
@@ -147,24 +236,17 @@ def scale_up(basis: Basis) -> Plan:
     """Scale what was driven up to the whole run."""
     driven, recipe = basis.driven, basis.recipe
     custom_prices = prices.load_custom_prices(recipe.prices)
-    needs: list[Need] = []
-    for role, calls in driven.calls.items():
-        if calls.calls:
-            spec = recipe.roles[role]
-            needs.append(
-                role_need(
-                    role, spec, calls, driven.share, batch=recipe.batch, custom_prices=custom_prices
-                )
-            )
-    needs += evaluation_needs(basis, custom_prices)
+    needs = scale_needs(basis, custom_prices)
 
     # What the arms train, and what all of it takes on the disk.
-    rows = {arm: round(row.rows / driven.share) for arm, row in driven.rows.items()}
+    rows: dict[str, RowEstimate] = {}
+    for arm, drive in driven.arms.items():
+        rows |= rows_by_stage(arm, drive.stages)
     training = training_sizes(basis, rows)
     chars_a_token = basis.assume[""].chars
     stored_chars = sum(need.prompt + need.completion for need in needs) * chars_a_token
     stored_completions = sum(need.calls for need in needs)
-    row_tokens = sum(rows[arm] * row.mean_tokens for arm, row in driven.rows.items())
+    row_tokens = sum(row.rows * row.mean_tokens for row in rows.values())
     parameters = sum(training_size.parameters for training_size in training.values())
     disk = {
         "store": round(
@@ -177,44 +259,68 @@ def scale_up(basis: Basis) -> Plan:
         problems=basis.problems,
         tried=round(basis.problems * driven.share),
         needs=needs,
-        rows=rows,
+        rows={name: row.rows for name, row in rows.items()},
+        unreached=driven.unreached(),
         disk=disk,
         training=training,
         measured=measured_estimates(driven) if basis.is_pilot else {},
         assumptions=list_assumptions(basis, has_training=bool(training)),
+        notes=basis.notes,
         paid=paid_by_pilot(driven) if basis.is_pilot else 0.0,
     )
 
 
-def role_need(
-    role: str,
-    spec: str,
-    calls: RoleCalls,
-    share: float,
+def scale_needs(basis: Basis, custom_prices: Mapping[str, Price]) -> list[Need]:
+    """What each account needs, of the model that the recipe names and of students that are trained apart."""
+    groups = sorted(basis.driven.groups, key=lambda item: PHASES.index(item[0].phase))
+    parts_by_need: dict[tuple[str, str], list[tuple[RoleCalls, float]]] = {}
+    for group, calls, share in groups:
+        if calls.calls:
+            model = TRAINED if group.is_trained else spec_of_role(basis.recipe, group.role)
+            parts_by_need.setdefault((group.account, model), []).append((calls, share))
+    needs: list[Need] = []
+    for (account, model), parts in parts_by_need.items():
+        needs.append(
+            scale_need(account, model, parts, batch=basis.recipe.batch, custom_prices=custom_prices)
+        )
+    return needs
+
+
+def spec_of_role(recipe: Recipe, role: str) -> str:
+    """The model in a role; of a list all its models."""
+    return ", ".join(recipe.roles[key] for key in keys_of(role, recipe.roles))
+
+
+def scale_need(
+    account: str,
+    model: str,
+    parts: Sequence[tuple[RoleCalls, float]],
     *,
     batch: bool,
     custom_prices: Mapping[str, Price],
 ) -> Need:
-    """What a role needs in the whole run, from its calls on a share of the problems."""
-    whole_calls = round(calls.calls / share)
-    prompt = round(sum(calls.prompts) / share)
-    completion = round(sum(calls.completions) / share)
-    max_completion = round(sum(calls.max_completions) / share)
-    counts = (role, spec, whole_calls, prompt, completion, max_completion)
-    price, is_free = price_of_spec(spec, custom_prices)
+    """What an account needs in the whole run, from its calls, each part on a share of the problems."""
+    calls = prompt = completion = max_completion = 0
+    for part, share in parts:
+        calls += round(part.calls / share)
+        prompt += round(sum(part.prompts) / share)
+        completion += round(sum(part.completions) / share)
+        max_completion += round(sum(part.max_completions) / share)
+    counts = (account, model, calls, prompt, completion, max_completion)
+    price, is_free = (None, True) if model == TRAINED else price_of_spec(model, custom_prices)
     if price is None:
         money = 0.0 if is_free else None
         return Need(*counts, money=money, low=money, high=money, limit=money)
 
     rate = price.batch if batch else 1.0
-    cost = mean_cost(calls, price, rate)
-    return Need(
-        *counts,
-        money=whole_calls * cost.value,
-        low=max(0.0, whole_calls * cost.low),
-        high=whole_calls * cost.high,
-        limit=max_cost(price, prompt, max_completion, rate),
-    )
+    value = low = high = 0.0
+    for part, share in parts:
+        cost = mean_cost(part, price, rate)
+        value += part.calls / share * cost.value
+        low += max(0.0, part.calls / share * cost.low)
+        high += part.calls / share * cost.high
+    limit = max_cost(price, prompt, max_completion, rate)
+    return Need(*counts, money=value, low=low, high=high, limit=limit)
 
 
 def mean_cost(calls: RoleCalls, price: Price, rate: float) -> Estimate:
@@ -237,43 +343,25 @@ def price_of_spec(spec: str, custom_prices: Mapping[str, Price]) -> tuple[Price 
     return find_price(name, table), is_local
 
 
-def evaluation_needs(basis: Basis, custom_prices: Mapping[str, Price]) -> list[Need]:
-    """The answers of the untrained student, and of each arm's."""
-    recipe, assume = basis.recipe, basis.assume
-    student = recipe.roles.get("student")
-    if not basis.tests or not student:
-        return []
-    # The student's own calls say how long its answers are, where it made any; otherwise what is assumed.
-    account = account_name(STUDENT, "evaluation")
-    assumptions = assume.get(account, assume.get(STUDENT, assume[""]))
-    completion = assumptions.completion
-    student_calls = basis.driven.calls.get("student")
-    if student_calls is not None and student_calls.calls:
-        completion = sum(student_calls.completions) / student_calls.calls
-    max_tokens = recipe.evaluate.sampling.max_new_tokens
-    needs: list[Need] = []
-    for spec, students in ((student, 1), ("the trained students", len(recipe.arms))):
-        calls = RoleCalls()
-        for trace in basis.tests:
-            prompt = len(str(trace.prompt)) / assumptions.chars
-            for _ in range(recipe.evaluate.n * students):
-                calls.add(prompt, min(completion, max_tokens), max_tokens, None)
-        needs.append(
-            role_need(account, spec, calls, 1.0, batch=recipe.batch, custom_prices=custom_prices)
-        )
-    return needs
+def rows_by_stage(arm: str, stages: Sequence[RowEstimate]) -> dict[str, RowEstimate]:
+    """The rows of an arm's stages by name: of a single stage the arm's, else `ARM/1`, `ARM/2`."""
+    if len(stages) == 1:
+        return {arm: stages[0]}
+    if not stages:
+        return {arm: RowEstimate(0, 0.0)}
+    return {f"{arm}/{number}": stage for number, stage in enumerate(stages, start=1)}
 
 
-def training_sizes(basis: Basis, rows: Mapping[str, int]) -> dict[str, TrainingSize]:
-    """How large each arm's training is, where the student's weights are on this machine."""
-    folder = checkpoint_of(basis.recipe.roles.get("student", ""))
+def training_sizes(basis: Basis, rows: Mapping[str, RowEstimate]) -> dict[str, TrainingSize]:
+    """How large each training is, where the student's weights are on this machine."""
+    folder = checkpoint_of(basis.recipe.roles.get(STUDENT, ""))
     if folder is None:
         return {}
     sizes: dict[str, TrainingSize] = {}
-    for name, arm in basis.recipe.arms.items():
-        if rows[name]:
-            mean_tokens = basis.driven.rows[name].mean_tokens
-            sizes[name] = estimate_size(folder, arm.training, rows[name], mean_tokens)
+    for name, row in rows.items():
+        if row.rows:
+            arm = basis.recipe.arms[name if name in basis.recipe.arms else name.rpartition("/")[0]]
+            sizes[name] = estimate_size(folder, arm.training, row.rows, row.mean_tokens)
     return sizes
 
 
@@ -285,8 +373,10 @@ def measured_estimates(driven: DriveResult) -> dict[str, Estimate]:
         if len(shares) > 1:
             texts = sum(len(is_right) for is_right in by_problem.values())
             estimates[f"{writer}: right"] = share_interval(shares, texts)
-    for role, calls in driven.calls.items():
-        if calls.calls > 1:
+    for group, calls, _ in driven.groups:
+        role = group.role
+        is_real = group.phase == COLLECTION and not group.stage
+        if is_real and calls.calls > 1:
             estimates[f"{role}: completion tokens a call"] = mean_interval(calls.completions)
             estimates[f"{role}: prompt tokens a call"] = mean_interval(calls.prompts)
     return estimates
@@ -295,7 +385,7 @@ def measured_estimates(driven: DriveResult) -> dict[str, Estimate]:
 def paid_by_pilot(driven: DriveResult) -> float:
     """What the calls of a pilot cost, as far as the models said."""
     total = 0.0
-    for calls in driven.calls.values():
+    for _, calls, _ in driven.groups:
         total += sum(cost or 0.0 for cost in calls.costs)
     return total
 
@@ -307,19 +397,17 @@ def list_assumptions(basis: Basis, *, has_training: bool) -> dict[str, Any]:
         for name, value in dataclasses.asdict(assumptions).items():
             if not basis.is_pilot or name == "chars":
                 listed[f"{role}.{name}" if role else name] = value
-    listed["first stage"] = (
-        "a method is driven up to its first training; what it asks after that is not counted"
-    )
     if basis.is_pilot:
+        listed["after the first stage"] = "stand-ins answer as the pilot's models did"
         listed["pilot"] = (
             "problems chosen by hash; intervals are over the calls, or over the problems for shares"
         )
     else:
         listed["steps"] = "a chain's steps are as right as its answer"
         listed["money"] = "nothing is cached; every completion has the assumed length"
-    for arm, row in basis.driven.rows.items():
-        if row.stopped:
-            listed[f"{arm} stopped"] = row.stopped
+    for name, arm in basis.driven.arms.items():
+        if arm.stopped:
+            listed[f"{name} stopped"] = arm.stopped
     if has_training:
         listed["memory"] = FORMULA
     return listed

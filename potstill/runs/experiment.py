@@ -21,13 +21,19 @@ from potstill.evaluation.rows import Evaluation
 from potstill.methods.catalogue import find_method, method_entry
 from potstill.methods.roles import fill_roles, role_of
 from potstill.models.model import Model
-from potstill.records import Problem, Progress, Trace, no_progress
+from potstill.records import Problem, Progress, Stage, Trace, no_progress
 from potstill.runs import preflight
+from potstill.runs.collect import (
+    ROWS_ONLY_NOTE,
+    RowsCollected,
+    collect_rows,
+    load_to_collect,
+    refuse_asked_students,
+)
 from potstill.runs.driver import drive
 from potstill.runs.examples import UNTRAINED, evaluation_ledger, example_rows, examples_ledger
 from potstill.runs.measure import answer_once, measure_solver
 from potstill.runs.open_folder import (
-    JUDGE,
     STUDENT,
     AnswerRules,
     Folder,
@@ -41,7 +47,6 @@ from potstill.runs.run_journal import Publish, RunJournal, publish_nothing
 from potstill.runs.sources import brings_kinds, load_model, load_problems, pose_all
 from potstill.runs.train import train_stage
 from potstill.traces import ReportSection, plain, using
-from potstill.traces.verification import check_judge
 
 Announce = Callable[[str], None]
 
@@ -58,6 +63,7 @@ class Run:
     folder: Folder
     problems: list[Trace]
     tests: list[Trace]
+    rows_only: bool = False
 
 
 def execute(
@@ -70,6 +76,7 @@ def execute(
     retry_errors: bool = False,
     announce: Announce = announce_nothing,
     publish: Publish = publish_nothing,
+    rows_only: bool = False,
 ) -> Results:
     """Run every arm of a recipe in `out` and write results.json and rows.
 
@@ -82,11 +89,18 @@ def execute(
         retry_errors: ask again where a recorded generation failed.
         announce: called with a sentence that people should read before anything is asked.
         publish: called with the results now and then, and at the end of the run, whatever ended it.
+        rows_only: end with the rows of each arm's first stage: nothing is trained and nothing measured.
     """
     with open_run(
-        recipe, out, progress=progress, threads=threads, retry_errors=retry_errors
+        recipe,
+        out,
+        progress=progress,
+        threads=threads,
+        retry_errors=retry_errors,
+        rows_only=rows_only,
     ) as run:
-        for sentence in preflight.describe_run(recipe, run.problems, run.tests):
+        measured = [] if rows_only else run.tests
+        for sentence in preflight.describe_run(recipe, run.folder.models, run.problems, measured):
             announce(sentence)
         return run_arms(run, title=title, publish=publish)
 
@@ -108,13 +122,16 @@ def run_arms(run: Run, *, title: str = "", publish: Publish = publish_nothing) -
     with journal.recording_the_end():
         _measure_and_drive(run, journal)
     unused = preflight.unused_roles(recipe, run.problems, run.tests)
-    return journal.finish([*files.notes(), *folder.budget.notes(), *unused])
+    notes = [*files.notes(), *folder.budget.notes(), *unused]
+    if run.rows_only:
+        notes.append(ROWS_ONLY_NOTE)
+    return journal.finish(notes)
 
 
 def _measure_and_drive(run: Run, journal: RunJournal) -> None:
     """Measure the untrained student, then run every arm."""
-    student = run.folder.models.get("student")
-    if student is not None and run.tests:
+    student = run.folder.models.get(STUDENT)
+    if student is not None and run.tests and not run.rows_only:
         journal.evaluations[UNTRAINED] = measure_untrained(run, student)
     for name, arm in run.recipe.arms.items():
         journal.refresh()
@@ -135,6 +152,7 @@ def open_run(
     models: Mapping[str, Model] | None = None,
     problems: list[Trace] | None = None,
     tests: list[Trace] | None = None,
+    rows_only: bool = False,
 ) -> Iterator[Run]:
     """Load what a recipe names, check it, and open its folder for the length of the block.
 
@@ -147,20 +165,23 @@ def open_run(
         models: by role, in the place of those that the recipe names.
         problems: blank traces to train on, in the place of the recipe's.
         tests: blank traces to measure on, in the place of the recipe's.
+        rows_only: end with the rows of each arm's first stage: nothing is trained and nothing measured.
     """
-    refuse_many_processes()
-    if problems is None or tests is None:
-        problems, tests = load_recipe_problems(recipe)
-    preflight.refuse_overlap(recipe, problems, tests)
-    if models is None:
-        models = load_recipe_models(recipe, threads or os.cpu_count() or 1)
-    preflight.check_roles(recipe, models)
-    check_judge([*problems, *tests], models.get(JUDGE), f"--role {JUDGE}=SPEC")
+    prepared = prepare_run(
+        recipe,
+        threads=threads,
+        rows_only=rows_only,
+        models=models,
+        problems=problems,
+        tests=tests,
+    )
+    if not rows_only:
+        preflight.check_disk(out, preflight.students_bytes(recipe))
     rules = AnswerRules(retry_errors, recipe.truncated, recipe.when_spent)
     with open_folder(
         out,
         settings=deciding_settings(recipe),
-        models=models,
+        models=prepared.models,
         budget=recipe.budget.by_name(),
         price_table=prices.load_custom_prices(recipe.prices),
         seed=recipe.seed,
@@ -168,7 +189,52 @@ def open_run(
         progress=progress,
         rules=rules,
     ) as folder:
-        yield Run(recipe, folder, problems, tests)
+        yield Run(recipe, folder, prepared.problems, prepared.tests, rows_only)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRun:
+    """What a recipe names, loaded and checked: nobody has been asked, and nothing has been written."""
+
+    problems: list[Trace]
+    tests: list[Trace]
+    models: Mapping[str, Model]
+
+
+def prepare_run(
+    recipe: Recipe,
+    *,
+    threads: int = 0,
+    rows_only: bool = False,
+    models: Mapping[str, Model] | None = None,
+    problems: list[Trace] | None = None,
+    tests: list[Trace] | None = None,
+    load: Callable[[Recipe, int], Mapping[str, Model]] | None = None,
+) -> PreparedRun:
+    """Load what a recipe names and make every check of a run that needs no folder; `plan` calls this too.
+
+    Args:
+        recipe: what to run.
+        threads: CPU threads of local models; 0 is one a core.
+        rows_only: whether the run ends with its rows.
+        models: by key, in the place of those that the recipe names.
+        problems: blank traces to train on, in the place of the recipe's.
+        tests: blank traces to measure on, in the place of the recipe's.
+        load: loads the models, in the place of `load_recipe_models`.
+    """
+    refuse_many_processes()
+    if problems is None or tests is None:
+        problems, tests = load_recipe_problems(recipe)
+    preflight.refuse_overlap(recipe, problems, tests)
+    if not rows_only:
+        preflight.check_training_extra(recipe)
+    if models is None:
+        load = load or (load_to_collect if rows_only else load_recipe_models)
+        models = load(recipe, threads or os.cpu_count() or 1)
+    preflight.check_run(recipe, models, problems, tests, rows_only=rows_only)
+    if rows_only:
+        refuse_asked_students(recipe, models, problems)
+    return PreparedRun(problems, tests, models)
 
 
 def load_recipe_models(recipe: Recipe, threads: int) -> dict[str, Model]:
@@ -249,12 +315,19 @@ def run_arm(run: Run, name: str, arm: Arm) -> ArmOutcome:
         ledger.add_traces(run.problems)
         ledger.add_step("problems", run.recipe.problems, len(run.problems), len(run.problems))
         problems = preflight.remove_overlap(run.recipe, run.problems, run.tests)
+        train: Callable[[Stage], Model]
         train = partial(train_stage, folder, training=arm.training, arm=name, ledger=ledger)
-        solver = drive(find_method(arm.method), problems, roles, arm.values, train, name=name)
+        if run.rows_only:
+            train = partial(collect_rows, folder, arm=name, ledger=ledger)
+        try:
+            solver = drive(find_method(arm.method), problems, roles, arm.values, train, name=name)
+        except RowsCollected:
+            ledger.finish()
+            return ArmOutcome(None, sections)
 
     # Measured after the method's session, with a ledger of its own: answers are no part of the funnel.
     evaluation = None
-    if run.tests:
+    if run.tests and not run.rows_only:
         evaluation = measure_arm(run, name, solver, ledger_name=evaluation_ledger(name))
         answer_examples(run, name, solver)
     ledger.finish()

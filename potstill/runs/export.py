@@ -58,6 +58,11 @@ def messages(trace: Trace) -> dict[str, Any]:
     return {**_ids(trace), "messages": [*_chat(trace.prompt), *_answer_turns(trace)]}
 
 
+def openai(trace: Trace) -> dict[str, Any]:
+    """A vendor's fine-tuning file: messages and nothing else, since vendors refuse other keys."""
+    return {"messages": messages(trace)["messages"]}
+
+
 def preference(trace: Trace) -> dict[str, Any]:
     """TRL's explicit-prompt preference rows (DPOTrainer): prompt, chosen and rejected, all conversational."""
     if trace.rejected is None:
@@ -81,6 +86,7 @@ LAYOUTS: Mapping[str, Callable[[Trace], dict[str, Any]]] = MappingProxyType(
         "sharegpt": sharegpt,
         "alpaca": alpaca,
         "messages": messages,
+        "openai": openai,
         "preference": preference,
     }
 )

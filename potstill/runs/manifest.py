@@ -56,6 +56,12 @@ def start(folder: Path, settings: Mapping[str, Any], *, empty: bool = False) -> 
     return manifest
 
 
+def check(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse a run folder of another version or of other settings; nothing is written."""
+    manifest = Manifest(__version__, SCHEME, SCHEMA, json.loads(canonical(settings)))
+    check_same_run(folder, read(folder), manifest)
+
+
 def read(folder: Path) -> Manifest:
     """The manifest of a run folder, whatever version wrote it."""
     path = folder / FILE

@@ -144,14 +144,19 @@ def open_folder(
         )
     limits = parse_budget(budget, models) if isinstance(budget, str) else budget
     with Store.open(path) as store:
-        recorded_settings = {"seed": seed, **(settings or {}), "threads": threads}
-        manifest.start(path, recorded_settings, empty=store.is_empty())
+        recorded = recorded_settings(settings or {}, seed, threads)
+        manifest.start(path, recorded, empty=store.is_empty())
         files.save(path)
         account = Budget.from_call_log(store.attempts, limits, price_table or {})
         for key, model in models.items():
             # Refuses a limit of money on a model without a price.
             account.permit(role_of(key), model, "")
         yield Folder(path, store, models, account, seed, threads, progress, rules)
+
+
+def recorded_settings(settings: Mapping[str, Any], seed: int, threads: int) -> dict[str, Any]:
+    """What a folder's manifest holds: everything that decides the results."""
+    return {"seed": seed, **settings, "threads": threads or os.cpu_count() or 1}
 
 
 def parse_budget(text: str, models: Mapping[str, Model]) -> dict[str, Limit]:

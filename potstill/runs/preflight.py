@@ -2,46 +2,148 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from potstill.budget import prices
+from potstill.budget.budget import Budget
 from potstill.errors import ConfigError, InputError, StageError
+from potstill.extras import TRAINING, is_installed, require_extra
 from potstill.methods.catalogue import method_entry
-from potstill.methods.roles import Role, keys_of, missing_abilities, role_of
-from potstill.models.model import Model
+from potstill.methods.roles import keys_of, missing_abilities, role_of
+from potstill.models.model import Model, Trainable
+from potstill.models.recorded import Recorded
 from potstill.records import Trace
-from potstill.runs.open_folder import JUDGE
+from potstill.runs import manifest
+from potstill.runs.open_folder import JUDGE, STUDENT, recorded_settings
 from potstill.runs.recipe import Recipe
 from potstill.runs.recipe_checks import stage_calls
-from potstill.store import truncation
+from potstill.runs.results import deciding_settings
+from potstill.runs.sources import checkpoint_of
+from potstill.runs.train import student_chat_mode
+from potstill.store import database, truncation
+from potstill.store.store import Store
 from potstill.traces import Session, check_overlap, decontaminate, using
 from potstill.traces.overlap import NGRAM
+from potstill.traces.verification import check_judge
+
+
+def check_run(
+    recipe: Recipe,
+    models: Mapping[str, Model],
+    problems: Sequence[Trace],
+    tests: Sequence[Trace],
+    *,
+    rows_only: bool = False,
+) -> None:
+    """Make every check that needs the models: what they can do, who judges, what they cost.
+
+    Args:
+        recipe: of the run.
+        models: by key.
+        problems: to train on.
+        tests: to measure on.
+        rows_only: whether the run ends with its rows: then nothing is trained.
+    """
+    check_roles(recipe, models, rows_only=rows_only)
+    check_judge([*problems, *tests], models.get(JUDGE), f"--role {JUDGE}=SPEC")
+    check_prices(recipe, models)
+
+
+def check_training_extra(recipe: Recipe) -> None:
+    """Refuse to begin what could not be trained: training needs an extra."""
+    require_extra("local", TRAINING, fix="--rows-only, which collects the rows and trains nothing")
+    uses_adapters = any(arm.training.lora is not None for arm in recipe.arms.values())
+    if uses_adapters and not is_installed("peft"):
+        raise ConfigError(
+            "training.lora needs peft, which is not installed",
+            expected="the extra potstill[local]",
+            fix="pip install 'potstill[local]', or leave training.lora out",
+        )
+
+
+def check_disk(out: Path, needed_bytes: float) -> None:
+    """Refuse a run whose students or answers the disk has no room for."""
+    folder = out.absolute()
+    while not folder.is_dir():
+        folder = folder.parent
+    free_bytes = shutil.disk_usage(folder).free + folder_bytes(out)
+    if needed_bytes > free_bytes:
+        raise InputError(
+            f"{out} needs about {needed_bytes / 1e9:.3g} GB, and the disk has {free_bytes / 1e9:.3g} GB",
+            expected="room for the answers, the rows and a student of each arm",
+            fix="free some space, or give a folder on another disk with --out",
+        )
+
+
+def folder_bytes(folder: Path) -> int:
+    """What a run folder holds already, which the same run does not need again."""
+    if not folder.is_dir():
+        return 0
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def students_bytes(recipe: Recipe) -> int:
+    """What the arms' students need on the disk: their weights; 0 where the student's are not here."""
+    folder = checkpoint_of(recipe.roles.get(STUDENT, ""))
+    if folder is None:
+        return 0
+    parameters = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return parameters * len(recipe.arms)
+
+
+def check_folder(recipe: Recipe, out: Path, threads: int) -> None:
+    """Refuse a run folder that holds another run, without writing anything into it."""
+    if not (out / manifest.FILE).is_file() or not (out / database.FILE).is_file():
+        return
+    with Store.open(out, create=False, readonly=True) as store:
+        is_empty = store.is_empty()
+    if not is_empty:
+        manifest.check(out, recorded_settings(deciding_settings(recipe), recipe.seed, threads))
+
+
+def check_prices(recipe: Recipe, models: Mapping[str, Model]) -> None:
+    """Refuse a limit of money on a model without a price."""
+    custom_prices = prices.load_custom_prices(recipe.prices)
+    account = Budget(recipe.budget.by_name(), prices=custom_prices)
+    for key, model in models.items():
+        account.permit(role_of(key), model, "")
+
 
 # Roles.
 
 
-def check_roles(recipe: Recipe, models: Mapping[str, Model]) -> None:
+def check_roles(recipe: Recipe, models: Mapping[str, Model], *, rows_only: bool = False) -> None:
     """Refuse a model that can't do what its role is annotated with; roles that may be left out and lists included.
 
-    Scripted models pass: they are for trying a method, and say themselves what they can't do.
+    Scripted models pass: they are for trying a method, and say themselves what they can't do. Where nothing is trained,
+    nobody needs weights.
     """
     for name, arm in recipe.arms.items():
         for role in method_entry(arm.method).roles:
             for key in keys_of(role.name, models):
-                check_model(models[key], role, name, recipe, key=key)
+                missing = missing_abilities(models[key], role.annotation)
+                if rows_only and Trainable.__name__ in missing:
+                    missing.remove(Trainable.__name__)
+                check_model(models[key], missing, name, recipe, key=key)
+                if not rows_only and role.annotation is Trainable:
+                    student_chat_mode(models[key])  # a student is trained as it is asked
 
 
-def check_model(model: Model, role: Role, arm: str, recipe: Recipe, *, key: str) -> None:
-    """Refuse a model that can't do what one role of an arm asks."""
+def check_model(
+    model: Model, missing: Sequence[str], arm: str, recipe: Recipe, *, key: str
+) -> None:
+    """Refuse a model that lacks what one role of an arm asks."""
     spec = recipe.roles.get(key, "")
     description = f"the {key} {spec}"
     truncation.check_can_continue(recipe.truncated, model, description)
-    missing = missing_abilities(model, role.annotation)
     if missing and not spec.startswith("scripted:"):
         raise ConfigError(
             f"arm {arm}: {description} can't be what {recipe.arms[arm].method} needs: {' and '.join(missing)}",
             expected="a local checkpoint, with weights to train and to score with",
-            fix=f"--{role.name} transformers:PATH, world:student, or openai:NAME?…&weights=PATH",
+            fix=f"--{role_of(key)} transformers:PATH, world:student, or openai:NAME?…&weights=PATH",
         )
 
 
@@ -89,12 +191,50 @@ def overlap_ngram(recipe: Recipe) -> int:
     return 0 if recipe.problems.startswith("world:") else NGRAM
 
 
+# Recordings.
+
+
+def recorded_models(models: Mapping[str, Model]) -> dict[str, Recorded]:
+    """The models of the roles of methods that repeat a file, by key."""
+    recorded: dict[str, Recorded] = {}
+    for key, model in models.items():
+        if isinstance(model, Recorded) and key != JUDGE:
+            recorded[key] = model
+    return recorded
+
+
+def unrecorded_problems(recording: Recorded, problems: Sequence[Trace]) -> list[Trace]:
+    """The problems whose own prompt was never recorded."""
+    return [trace for trace in problems if not recording.knows(trace.prompt)]
+
+
+def describe_recordings(
+    recipe: Recipe, models: Mapping[str, Model], problems: Sequence[Trace]
+) -> list[str]:
+    """For each recording with gaps a sentence that says for how many problems it has answers."""
+    sentences: list[str] = []
+    for key, recording in recorded_models(models).items():
+        missing = unrecorded_problems(recording, problems)
+        if missing:
+            known_count = len(problems) - len(missing)
+            sentences.append(
+                f"the {key} {recipe.roles[key]} is recorded for {known_count:,} of {len(problems):,} problems"
+            )
+    return sentences
+
+
 # What people should know before anything is asked.
 
 
-def describe_run(recipe: Recipe, problems: Sequence[Trace], tests: Sequence[Trace]) -> list[str]:
-    """Sentences to read before the start: roles that nobody uses, what measuring will ask."""
+def describe_run(
+    recipe: Recipe,
+    models: Mapping[str, Model],
+    problems: Sequence[Trace],
+    tests: Sequence[Trace],
+) -> list[str]:
+    """Sentences to read before the start: roles that nobody uses, gaps of recordings, what measuring will ask."""
     sentences = unused_roles(recipe, problems, tests)
+    sentences += describe_recordings(recipe, models, problems)
     evaluation = describe_evaluation(recipe, tests)
     if evaluation:
         sentences.append(evaluation)

@@ -140,7 +140,9 @@ class Recipe:
         return plain
 
 
-def from_file(path: Path, sets: Sequence[str | Override] = ()) -> Recipe:
+def from_file(
+    path: Path, sets: Sequence[str | Override] = (), *, rows_only: bool = False
+) -> Recipe:
     """Read a YAML recipe and apply `key=value` settings to it."""
     try:
         data = files.read_yaml(path, untyped=True)
@@ -163,11 +165,15 @@ def from_file(path: Path, sets: Sequence[str | Override] = ()) -> Recipe:
             expected="a mapping with method, roles, problems",
             fix="begin with `method: sft`; recipes/ has whole ones",
         )
-    return from_data(data, sets, path)
+    return from_data(data, sets, path, rows_only=rows_only)
 
 
 def from_data(
-    data: Mapping[str, Any], sets: Sequence[str | Override] = (), file: Path | None = None
+    data: Mapping[str, Any],
+    sets: Sequence[str | Override] = (),
+    file: Path | None = None,
+    *,
+    rows_only: bool = False,
 ) -> Recipe:
     """A recipe from plain data: `method` with `values` and `training`, or several under `arms`.
 
@@ -175,6 +181,7 @@ def from_data(
         data: the recipe.
         sets: settings from the command line, which win over the data: `key=value` texts or overrides.
         file: where the data were read, so that mistakes are reported with their lines.
+        rows_only: whether the run ends with its rows: then a role that is only trained may be left out.
 
     Raises:
         ConfigError: lists every mistake in the recipe, each with its dotted key.
@@ -217,7 +224,7 @@ def from_data(
     if not tree.get("problems"):
         mistakes.add("problems", "none given (a file, hf:NAME, gym:TASK or world:TASK)")
     # The roles as they were given, so that a wrong one does not hide what is wrong with the others.
-    recipe_checks.check_roles(roles, list(arms.values()), mistakes)
+    recipe_checks.check_roles(roles, list(arms.values()), mistakes, rows_only=rows_only)
     recipe_checks.check_budget(values.get("budget", UNLIMITED), list(arms.values()), mistakes)
     objective_configs = {}
     for name, arm in arms.items():

@@ -17,7 +17,7 @@ from potstill.config import Mistakes, Tree, join_key, parse_query
 from potstill.errors import PotstillError
 from potstill.methods import METHODS
 from potstill.methods.catalogue import MethodEntry, method_entry
-from potstill.methods.roles import keys_of, list_key, role_of
+from potstill.methods.roles import keys_of, list_key, needs_weights, role_of
 from potstill.models.phase import PHASES
 from potstill.runs.sources import WORLD_MODELS
 from potstill.training.settings import TrainingSettings
@@ -73,8 +73,17 @@ def spread_lists(
     return spread
 
 
-def check_roles(roles: Mapping[str, Any], arms: Sequence[ArmDraft], mistakes: Mistakes) -> None:
-    """Refuse roles that nobody plays, roles of a method without a model, and options that a model does not have."""
+def check_roles(
+    roles: Mapping[str, Any],
+    arms: Sequence[ArmDraft],
+    mistakes: Mistakes,
+    *,
+    rows_only: bool = False,
+) -> None:
+    """Refuse roles that nobody plays, roles of a method without a model, and options that a model does not have.
+
+    Where nothing is trained, a role that asks for weights may be left out.
+    """
     available = role_names(arms)
     for role, spec in roles.items():
         if role_of(role) not in available:
@@ -92,6 +101,8 @@ def check_roles(roles: Mapping[str, Any], arms: Sequence[ArmDraft], mistakes: Mi
             mistakes.add(f"roles.{role}", listed)
     for arm in arms:
         for needed in arm.entry.roles if arm.entry else ():
+            if rows_only and needs_weights(needed.annotation):
+                continue
             if not needed.optional and not any(roles[key] for key in keys_of(needed.name, roles)):
                 flag = f"--{needed.name} world:{needed.name}, transformers:PATH, …"
                 mistakes.add(arm.key, f"role {needed.name!r} of {arm.method} has no model ({flag})")

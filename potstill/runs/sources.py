@@ -12,6 +12,7 @@ from potstill import models, plugins
 from potstill.config import Mistakes, Setting, convert_settings, merge_layers, parse_query
 from potstill.data import files, problems
 from potstill.errors import ConfigError, InputError, ModelError
+from potstill.extras import require_extra
 from potstill.models.model import Model
 from potstill.records import Problem, Trace, Verdict, blank
 from potstill.traces.prompts import check_template, render_prompt, template_names
@@ -104,6 +105,7 @@ def world_model(name: str, threads: int = 0) -> Model:
             expected="the checkpoints shipped as package data",
             fix=f"potstill world build {name}",
         )
+    require_extra("local", f"world:{name}", fix="--teacher openai:NAME?at=…")
     from potstill.models.local.transformers import TransformersModel
 
     return TransformersModel(folder, threads=threads)
@@ -123,6 +125,41 @@ def priced_name(spec: str) -> tuple[str, bool]:
         return name, VendorOptions(**parse_server_options(query)).host == "local"
     options = ServerOptions(**parse_server_options(query))
     return f"{options.at}/{name}" if options.at else name, options.host == "local"
+
+
+def missing_key_variable(spec: str) -> str:
+    """The environment variable of the key that a spec's server needs and that is not set; "" where none is missing."""
+    kind, _, name_and_query = spec.partition(":")
+    if kind != "openai":
+        return ""
+    from potstill.models.remote.options import ServerOptions, parse_server_options
+
+    options = ServerOptions(**parse_server_options(name_and_query.partition("?")[2]))
+    return options.key_variable if options.lacks_key else ""
+
+
+def missing_checkpoint(spec: str) -> Path | None:
+    """The folder that a spec names and that is not here; None where it is, or where it names none."""
+    kind, _, name_and_query = spec.partition(":")
+    folder = Path(name_and_query.partition("?")[0]).expanduser()
+    return folder if kind in ("transformers", "vllm") and not folder.exists() else None
+
+
+def load_unreachable_model(spec: str, *, batch: bool) -> Model:
+    """The model of an openai: spec whose key is not here: it says what it can do, and is never asked."""
+    from potstill.models.remote.openai import OpenAIModel
+    from potstill.models.remote.options import parse_server_options
+
+    name, _, query = spec.partition(":")[2].partition("?")
+    options = parse_server_options(query)
+    if batch:
+        options["batch"] = True
+    return OpenAIModel(name, client_class=_no_client, **options)
+
+
+def _no_client(options: Any) -> Any:
+    """In the place of what sends requests."""
+    return None
 
 
 def checkpoint_of(spec: str) -> Path | None:

@@ -119,7 +119,7 @@ def _result_of_json(value: dict[str, Any]) -> VerifierResult:
 
 
 def check_judge(traces: Sequence[Trace], model: Model | None, flag: str) -> None:
-    """Refuse problems that a model is to judge where there is no such model.
+    """Refuse problems that can't be judged here: by a model that there is not, or in a sandbox that does not work.
 
     Args:
         traces: the problems, as blank traces.
@@ -127,8 +127,12 @@ def check_judge(traces: Sequence[Trace], model: Model | None, flag: str) -> None
         flag: how a judge is given, for the message.
 
     Raises:
-        ConfigError: there is a problem of the kind "judge" and no judge.
+        ConfigError: there is a problem of the kind "judge" and no judge, or one of the kind "code" and no sandbox.
     """
+    if any(trace.problem.kind == "code" for trace in traces):
+        from potstill.verifiers.code import sandbox  # here, because most runs have no programs
+
+        sandbox.choose_sandbox()
     count = sum(trace.problem.kind == "judge" for trace in traces)
     if count and model is None:
         raise ConfigError(

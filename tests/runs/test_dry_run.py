@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 import socket
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,10 @@ import pytest
 
 from potstill.budget.prices import built_in_prices
 from potstill.errors import ConfigError
+from potstill.models.model import Request
+from potstill.records import Problem, blank
 from potstill.runs import estimate as estimating
+from potstill.runs import stand_in
 from potstill.runs.dry_run import (
     Assumptions,
     choose_problems,
@@ -21,6 +27,7 @@ from potstill.runs.dry_run import (
 from potstill.runs.estimate import Plan, make_plan
 from potstill.runs.experiment import load_recipe_problems
 from potstill.runs.recipe import Recipe, from_data
+from potstill.traces import edit, sample, verify
 
 ROLES = {"teacher": "openai:gpt-4.1-mini?at=openai", "student": "world:student"}
 BASE: dict[str, Any] = {
@@ -132,7 +139,6 @@ def test_training_disk_and_every_assumption_are_said(tmp_path: Path) -> None:
         "teacher.right",
         "steps",
         "memory",
-        "first stage",
     } <= set(told)
     assert found.measured == {}
 
@@ -184,3 +190,129 @@ def test_wrong_assumptions_are_refused(assume: dict[str, str], said: str) -> Non
 def test_a_role_has_its_own_assumptions_over_those_of_all() -> None:
     made = parse_assumptions({"right": "0.7", "teacher.completion": "9"})
     assert made == {"": Assumptions(right=0.7), "teacher": Assumptions(right=0.7, completion=9.0)}
+
+
+METHODS = """
+from potstill.models.model import Model, Trainable
+from potstill.records import Stage
+from potstill.traces import keep, right, sample, verify
+
+
+def twice(problems, teacher: Model, student: Trainable, judge_of_steps: Model = None, *, n: int = 2):
+    "Two stages: the second learns what the first one's student gets right."
+    chains = keep(right, verify(sample(teacher, problems)))
+    student = yield Stage(student, chains, "sft")
+    yield Stage(student, keep(right, verify(sample(student, problems, n=n))), "sft")
+
+
+def endless(problems, teacher: Model, student: Trainable):
+    "A search that never ends."
+    for attempt in range(10_000_000):
+        sample(teacher, problems, sample_index=attempt)
+    yield Stage(student, [], "sft")
+
+
+def unreadable(problems, teacher: Model, student: Trainable):
+    "A method that reads what no stand-in writes."
+    yield Stage(student, [t for t in sample(teacher, problems) if t.text.split("###")[1]], "sft")
+"""
+
+
+@pytest.fixture
+def method(tmp_path: Path):
+    (tmp_path / "mine.py").write_text(METHODS)
+    return lambda name: f"{tmp_path / 'mine.py'}:{name}"
+
+
+def test_later_stages_are_counted_and_so_is_measuring_what_they_make(tmp_path, method) -> None:
+    tests = {"problems": "world:story?split=test&size=10", "n": 3}
+    data = {**BASE, "method": method("twice"), "values": {}, "evaluate": tests}
+    plan = planned(data, tmp_path, right="1")
+    assert plan.rows == {"twice/1": 60, "twice/2": 120} and plan.unreached == []
+    assert [(need.role, need.model, need.calls) for need in plan.needs] == [
+        ("teacher", ROLES["teacher"], 60),
+        ("student", "the trained students", 120),
+        ("student/evaluation", "world:student", 30),
+        ("student/evaluation", "the trained students", 30),
+    ]
+    assert set(plan.training) == {"twice/1", "twice/2"}
+
+
+@pytest.mark.parametrize(
+    ("name", "assume", "message"),
+    [
+        ("twice", {"right": "0"}, "twice stops before its first stage"),
+        ("twice", {"student.right": "0"}, "twice stops after stage 1"),
+        ("unreadable", {}, "before its first stage.* made-up answers end in IndexError"),
+        ("endless", {}, "before its first stage.* no end in sight"),
+    ],
+)
+def test_what_a_plan_could_not_reach_it_says_first(
+    tmp_path, method, monkeypatch, name, assume, message
+) -> None:
+    monkeypatch.setattr(stand_in, "MAX_CALLS", 500)
+    plan = planned({**BASE, "method": method(name), "values": {}}, tmp_path, **assume)
+    [sentence] = plan.unreached
+    assert re.search(message, sentence)
+    assert plan.needs[0].calls > 0  # what was asked still counts
+
+
+@pytest.mark.parametrize(
+    ("assume", "right", "unparsed"),
+    [({}, 0.5, 0.05), ({"right": "0.2", "unparsed": "0.4"}, 0.2, 0.4)],
+)
+def test_stand_ins_are_right_wrong_and_unparsed_at_the_assumed_shares(
+    assume: dict[str, str], right: float, unparsed: float
+) -> None:
+    table = stand_in.CallTable()
+    model = stand_in.StandIn("teacher", parse_assumptions(assume), table, weights=Path("nowhere"))
+    problem = Problem("p", "What is it?", stand_in.RIGHT_ANSWER, kind="number")
+    statuses = Counter(t.verdict.status for t in verify(sample(model, [blank(problem)] * 1000)))
+    assert statuses["right"] / 1000 == pytest.approx(right, abs=0.05)
+    assert statuses["unparsed"] / 1000 == pytest.approx(unparsed, abs=0.05)
+
+
+def test_a_chain_that_grows_by_paragraphs_comes_to_its_answer() -> None:
+    table = stand_in.CallTable()
+    assume = {"": Assumptions(right=1.0, completion=200)}
+    model = stand_in.StandIn("teacher", assume, table, weights=Path("nowhere"))
+    problem = Problem("p", "What is it?", stand_in.RIGHT_ANSWER, kind="number")
+    [chain] = sample(model, [blank(problem)], stop=("\n\n",))
+    pieces = 1
+    while "boxed" not in chain.text:
+        [chain] = sample(model, [edited(chain)], stop=("\n\n",))
+        pieces += 1
+    assert 3 < pieces < 50 and verify([chain])[0].verdict.status == "right"
+
+
+def edited(chain):
+    """The chain with the paragraph's end that the stop string took."""
+    return edit(lambda trace: trace.text + "\n\n", [chain])[0]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "pattern"),
+    [
+        ("Is the step right? Answer yes or no.", r"^(Yes|No)\. |^I can't"),
+        ("End with `Verdict: right` or `Verdict: wrong`.", r"^Verdict: (right|wrong)$|^I can't"),
+        ("End with `Score: N`, N a whole number from 2 to 9.", r"^Score: [29]$|^I can't"),
+        (
+            "`Better: first`, `Better: second` or `Better: tie`.",
+            r"^Better: (first|second)$|^I can't",
+        ),
+    ],
+)
+def test_a_stand_in_answers_a_judges_prompt_in_its_form(prompt: str, pattern: str) -> None:
+    assume = parse_assumptions({"completion": "2"})
+    model = stand_in.StandIn("judge", assume, stand_in.CallTable(), weights=Path("nowhere"))
+    for completion in model.write([Request(prompt, sample_index=i) for i in range(20)]):
+        assert re.search(pattern, completion.text.strip(), re.MULTILINE), completion.text
+
+
+def test_the_calls_of_a_judge_are_counted(tmp_path: Path) -> None:
+    rows = [{"question": f"Say {i}.", "answer": "x"} for i in range(30)]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    roles = {**ROLES, "judge": "openai:gpt-4.1-mini?at=openai"}
+    data = {**BASE, "roles": roles, "problems": str(tmp_path / "p.jsonl"), "kind": "judge"}
+    needs = {need.role: need.calls for need in planned({**data, "values": {}}, tmp_path).needs}
+    assert needs == {"teacher": 30, "judge": 30}

@@ -64,6 +64,7 @@ def said(row: dict[str, Any], layout: str) -> str:
             "trl": "completion",
             "sharegpt": "conversations",
             "messages": "messages",
+            "openai": "messages",
             "preference": "chosen",
         }[layout]
     ]

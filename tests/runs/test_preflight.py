@@ -62,9 +62,9 @@ def test_what_measuring_will_ask_is_said_beforehand(tmp_path: Path) -> None:
     tests = problem_file(tmp_path / "t.jsonl", "What is 8 + 8?", "What is 9 + 1?")
     made = recipe(problems, tests, arms={"a": {"method": "sft"}, "b": {"method": "sft"}}, method="")
     loaded = experiment.load_recipe_problems(made)
-    [sentence] = preflight.describe_run(made, *loaded)
+    [sentence] = preflight.describe_run(made, {}, *loaded)
     assert "2 problems x 3 answers of the untrained student, a, b: 18 answers" in sentence
-    assert preflight.describe_run(recipe(problems), loaded[0], []) == []
+    assert preflight.describe_run(recipe(problems), {}, loaded[0], []) == []
 
 
 def test_a_role_that_no_arm_uses_is_told(tmp_path: Path) -> None:

@@ -192,13 +192,19 @@ class ServerOptions:
         is_own_host = urlsplit(self.preset.url).hostname == urlsplit(self.base).hostname
         return self.preset.key if is_own_host or not self.preset.paid else ""
 
-    def read_key(self) -> str:
-        """The key, from the environment; "" where none is needed."""
+    @property
+    def lacks_key(self) -> bool:
+        """Whether a key is needed and its environment variable is not set."""
         # A server of one's own may want no key; a vendor, and a variable that is named, must have one.
         variable = self.key_variable
+        is_needed = bool(self.key or (self.preset.paid and variable))
+        return is_needed and not os.environ.get(variable, "").strip()
+
+    def read_key(self) -> str:
+        """The key, from the environment; "" where none is needed."""
+        variable = self.key_variable
         key = os.environ.get(variable, "").strip() if variable else ""
-        is_needed = self.key or (self.preset.paid and variable)
-        if is_needed and not key:
+        if self.lacks_key:
             raise ModelError(
                 f"the environment variable {variable} is not set",
                 expected=f"the key for {self.base}",

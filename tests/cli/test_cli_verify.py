@@ -132,8 +132,8 @@ def test_columns_are_named_with_map(problems: Path, tmp_path: Path, potstill) ->
     failed = potstill(*words[:-2])
     assert (
         failed.code == 2
-        and "line 1: no completion" in failed.err
-        and "--map completion=COLUMN" in failed.err
+        and "line 1: no completion" in failed.out
+        and "--map completion=COLUMN" in failed.out
     )
 
 

@@ -62,6 +62,10 @@ class PotstillError(Exception):
         }
 
 
+class PotstillWarning(UserWarning):
+    """What a user should know and that stops nothing; the command line prints it once."""
+
+
 class ConfigError(PotstillError):
     """A recipe, flag, parameter or role that does not fit the method."""
 

@@ -8,12 +8,21 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 from potstill import __version__
-from potstill.errors import BudgetSpent, ConfigError, InputError, PotstillError
+from potstill.errors import (
+    BudgetSpent,
+    ConfigError,
+    InputError,
+    PotstillError,
+    PotstillWarning,
+)
 
 VERBS = {
     "quickstart": "the built-in comparison: ORION beside the untrained student, teacher SFT and self-training",
@@ -95,8 +104,28 @@ def _run_command(words: list[str]) -> int:
         args = parser.parse_args(words[1:])
     except SystemExit as end:  # --help
         return int(end.code or 0)
-    module.execute(args)
+    with printing_warnings():
+        module.execute(args)
     return 0
+
+
+@contextmanager
+def printing_warnings() -> Iterator[None]:
+    """Print each warning of ours once, as a line on stderr; those of libraries go their own way."""
+    printed: set[str] = set()
+    with warnings.catch_warnings():
+        show_other_warning = warnings.showwarning
+
+        def show_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:
+            if not issubclass(category, PotstillWarning):
+                show_other_warning(message, category, *place)
+            elif str(message) not in printed:
+                printed.add(str(message))
+                print(f"potstill: warning: {message}", file=sys.stderr)
+
+        warnings.filterwarnings("always", category=PotstillWarning)
+        warnings.showwarning = show_warning  # type: ignore[assignment]
+        yield
 
 
 def module_of(verb: str) -> ModuleType:

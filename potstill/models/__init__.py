@@ -67,6 +67,7 @@ def load(
         options: win over those in the spec.
     """
     kind, colon, place = spec.partition(":")
+    _refuse_secrets(spec, kind)
     if colon and extra and kind in extra:
         return extra[kind](place)
     if colon and kind not in KINDS and kind in plugins.plugin_names("models"):
@@ -133,9 +134,8 @@ def _unknown_kind_error(spec: str, kind: str, kinds: tuple[str, ...]) -> ConfigE
 def _load_remote_model(
     kind: str, spec: str, name: str, query: str, options: dict[str, Any]
 ) -> Model:
-    from potstill.models.remote.options import parse_server_options, refuse_secrets
+    from potstill.models.remote.options import parse_server_options
 
-    refuse_secrets(spec)
     options = {**parse_server_options(query), **options}
     if options.get("weights"):
         require_extra("local", f"{spec}, whose prompts are rendered here,")
@@ -180,22 +180,28 @@ def check_options(spec: str) -> None:
         ConfigError: lists every mistake in the options.
     """
     kind, _, place = spec.partition(":")
+    _refuse_secrets(spec, kind)
     if kind not in KINDS:
         return
     name, _, query = place.partition("?")
     if kind not in REMOTE_KINDS:
         read_options(kind, query, spec)
         return
-    from potstill.models.remote.options import ServerOptions, parse_server_options, refuse_secrets
+    from potstill.models.remote.options import ServerOptions, parse_server_options
 
-    refuse_secrets(spec)
     options = parse_server_options(query)
     if kind == "litellm":
         from potstill.models.remote.litellm import VendorOptions
 
-        VendorOptions(vendor=name.partition("/")[0], **options)
+        VendorOptions(vendor=name.partition("/")[0], **options).warn_of_clear_text()
     else:
-        ServerOptions(**options)
+        ServerOptions(**options).warn_of_clear_text()
+
+
+def _refuse_secrets(spec: str, kind: str) -> None:
+    from potstill.models.remote.options import refuse_secrets
+
+    refuse_secrets(spec, is_remote=kind in REMOTE_KINDS)
 
 
 def read_options(kind: str, query: str, spec: str) -> dict[str, Any]:

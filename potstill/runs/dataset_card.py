@@ -5,10 +5,9 @@ What comes from models and files is escaped; secrets are taken out; of paths onl
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -20,8 +19,10 @@ from potstill.errors import ConfigError
 from potstill.escape import visible
 from potstill.methods import METHODS
 from potstill.methods.catalogue import method_entry
+from potstill.models.phase import split_account
 from potstill.records import Trace, digest
 from potstill.runs import manifest
+from potstill.secrets import redact_environment, redact_secrets
 from potstill.store import Store
 
 MARK = "<!-- written by potstill export -->"
@@ -40,10 +41,6 @@ _TRACE_ID = re.compile(r"trace-[0-9a-f]{20}")
 _QUOTE_OR_NUMBER = re.compile(r"[\"\u201c`:]|(?<!\w)'|(?<![\w@.])[-+]?\.?\d")
 # A path of this machine, with or without the kind of a model before it.
 _LOCAL_PATH = re.compile(r"(?:[A-Za-z_][\w-]+:)?(?:~|\.{0,2}/)[^\n]*$")
-_SECRET_NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
-_SECRETS = re.compile(
-    r"\b(?:sk|pk|rk|hf|gsk|xai|ghp|github_pat|AKIA|AIza)[-_]?[A-Za-z0-9_-]{16,}|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
-)
 # The hub's names for sizes, each with the first count that is too large for it.
 _SIZES = (
     (1000, "n<1K"),
@@ -56,7 +53,10 @@ _SIZES = (
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """Everything a card says; a run without a recipe (an import, a trace file) leaves `method` and `recipe` out."""
+    """Everything a card says; a run without a recipe (an import, a trace file) leaves `method` and `recipe` out.
+
+    `roles` are specs and `models` ids, by role; a role that was never asked has no id here.
+    """
 
     rows: Sequence[Trace]
     layout: str
@@ -65,6 +65,7 @@ class Card:
     arm: str = ""
     method: str = ""
     roles: Mapping[str, str] = field(default_factory=dict)
+    models: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     steps: Sequence[tuple[str, str, int, int]] = ()
     rejects: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
@@ -110,12 +111,23 @@ def card_of_run(store: Store, folder: Path, arm: str, **parts: Any) -> Card:
         arm=arm,
         method=method,
         roles=roles,
+        models=ids_of_roles(store, roles),
         sources=sources,
         steps=steps,
         rejects=rejects,
         recipe={} if imported else settings,
         run=digest("manifest", run_manifest._asdict()),
     )
+
+
+def ids_of_roles(store: Store, roles: Iterable[str]) -> dict[str, str]:
+    """The id of the model in each role, where it was asked; of a student, of the one that training began from."""
+    ids: dict[str, str] = {}
+    for account, model in store.completions.first_models().items():
+        role, _ = split_account(account)
+        if role in roles:
+            ids.setdefault(role, model)
+    return ids
 
 
 def card_of_traces(rows: Sequence[Trace], **parts: Any) -> Card:
@@ -220,10 +232,7 @@ def public_spec(spec: str) -> str:
 
 def without_secrets(text: str) -> str:
     """A text without what looks like a key, and without the values of variables that are named like one."""
-    for name, value in os.environ.items():
-        if len(value) >= 8 and _SECRET_NAMES.search(name):
-            text = text.replace(value, "[secret]")
-    return _SECRETS.sub("[secret]", text)
+    return redact_secrets(redact_environment(text))
 
 
 def front_matter(card: Card) -> str:
@@ -287,10 +296,15 @@ def list_authors(card: Card) -> list[str]:
     else:
         lines.append("- method: none; answers that were recorded elsewhere")
     for role, spec in card.roles.items():
-        lines.append(f"- {role}: {escape_markdown(public_spec(spec))}")
+        line = f"- {role}: {escape_markdown(public_spec(spec))}"
+        if role in card.models:
+            line += f" (id {escape_markdown(card.models[role])})"
+        lines.append(line)
+    role_of_model = {model: role for role, model in card.models.items()}
     rows_by_author = Counter(row.author.model for row in card.rows if row.author is not None)
     for author, count in rows_by_author.most_common():
-        lines.append(f"- written by {escape_markdown(author)}: {count:,} rows")
+        role = f" ({role_of_model[author]})" if author in role_of_model else ""
+        lines.append(f"- written by {escape_markdown(author)}{role}: {count:,} rows")
     lines.append(f"- licences and terms of the models: {UNKNOWN}")
     return lines
 

@@ -230,6 +230,14 @@ class Completions:
         scheme = self._database.scheme
         return (_from_row(row, scheme) for row in salvage.readable_rows(self._database, _COLUMNS))
 
+    def first_models(self) -> dict[str, str]:
+        """The model that was asked first under each account of a role (`models.phase`), by that account."""
+        sql = "SELECT role, model, min(rowid) AS first FROM completions GROUP BY role, model ORDER BY first"
+        models: dict[str, str] = {}
+        for role, model, _ in self._database.read(sql):
+            models.setdefault(role, model)
+        return models
+
     def usage(self, arm: str) -> dict[str, dict[str, float]]:
         """What an arm needed, by role: calls, reused, prompt_tokens, completion_tokens, seconds, errors, cost.
 

@@ -108,7 +108,8 @@ def test_the_card_of_a_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert front(text)["license"] == "unknown" and front(text)["size_categories"] == ["n<1K"]
     assert "- method: `sft` (Teacher SFT: the student learns the teacher's right chains" in text
     assert "[arXiv:2505.22131](https://arxiv.org/abs/2505.22131)" in text
-    assert "- teacher: scripted:teacher.json" in text
+    assert re.search(r"- teacher: scripted:teacher.json \(id scripted-[0-9a-f]{20}\)", text)
+    assert re.search(r"- written by scripted-[0-9a-f]{20} \(teacher\): 3 rows", text)
     assert "| train.jsonl | MIT License \\(LICENSE beside the file\\) |" in text
     assert (
         "| rows | 3 |" in text

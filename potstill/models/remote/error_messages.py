@@ -11,6 +11,7 @@ from potstill.errors import ModelError
 from potstill.models.remote.errors import Failure, read_retry_after
 from potstill.models.remote.json_body import error_message, parse_json
 from potstill.models.remote.options import ServerOptions
+from potstill.secrets import redact_secrets
 
 CONNECTION_PATIENCE = 5.0  # seconds for which a server is tried that never took a connection
 OUTAGE_FAILURES = 20  # transport failures in a row, none answered in between, that end a run ...
@@ -35,26 +36,28 @@ MODEL_WORDS = re.compile(
 # Below 500, of what may pass: timeouts, conflicts, a client that a gateway gave up.
 PASSING_STATUSES = (408, 409, 421, 423, 424, 425, 499)
 
+_TLS_WORDS = re.compile(r"(?i)\[ssl|ssl\w*error|ssl handshake|wrong.version.number")
+
+KEY_MARK = "[key]"
 _MASKED_WORD = re.compile(r"[^\s\"'`]*(?:\*{2,}|…|\.{3})[^\s\"'`]*")
-_KEY_SHAPE = re.compile(r"\b(?:sk|gsk|pk|rk|xai|nvapi|hf)[-_][A-Za-z0-9_-]{6,}")
 _LONG_WORD = re.compile(r"[A-Za-z0-9_-]{6,}")
 
 
 def redact_key(text: str, key: str) -> str:
     """The text without the key, without parts of it, and without what a server made of it with asterisks."""
     if not key:
-        return _KEY_SHAPE.sub("[key]", text)
+        return redact_secrets(text, KEY_MARK)
 
     def redact_masked(match: re.Match[str]) -> str:
-        return "[key]" if _shows_part_of_key(match[0], key) else match[0]
+        return KEY_MARK if _shows_part_of_key(match[0], key) else match[0]
 
     def redact_part(match: re.Match[str]) -> str:
-        return "[key]" if match[0] in key else match[0]
+        return KEY_MARK if match[0] in key else match[0]
 
-    text = text.replace(key, "[key]")
+    text = text.replace(key, KEY_MARK)
     text = _MASKED_WORD.sub(redact_masked, text)
     text = _LONG_WORD.sub(redact_part, text)
-    return _KEY_SHAPE.sub("[key]", text)
+    return redact_secrets(text, KEY_MARK)
 
 
 def failure_from_status(status: int, data: bytes, headers: Mapping[str, str], key: str) -> Failure:
@@ -103,11 +106,26 @@ def failure_from_status(status: int, data: bytes, headers: Mapping[str, str], ke
 def failure_from_exception(error: Exception, key: str, *, was_sent: bool) -> Failure:
     """The failure that an exception of the transport stands for; one after sending may have to be paid."""
     detail = redact_key(f"{type(error).__name__}: {error}"[:300], key)
-    if isinstance(error, ssl.SSLError) or "certificate" in detail.lower():
-        return Failure("unreachable", f"url: {detail}", stops_run=True)
+    tls_failure = failure_of_tls(error, detail)
+    if tls_failure is not None:
+        return tls_failure
     if isinstance(error, TimeoutError):
         return Failure("timeout", detail, may_retry=True, billed=was_sent)
     return Failure("unreachable", detail, may_retry=True, billed=was_sent)
+
+
+def failure_of_tls(error: BaseException, detail: str) -> Failure | None:
+    """The failure of a connection that TLS does not trust or make; None for any other exception.
+
+    Args:
+        error: the exception.
+        detail: what it says, without a key.
+    """
+    if "certificate" in detail.lower():
+        return Failure("unreachable", f"certificate: {detail}", stops_run=True)
+    if isinstance(error, ssl.SSLError) or _TLS_WORDS.search(detail):
+        return Failure("unreachable", f"tls: {detail}", stops_run=True)
+    return None
 
 
 def failure_from_web_page(
@@ -162,6 +180,8 @@ def run_stopping_error(
             fix = "check the URL"
         expected = "a server that speaks OpenAI's protocol"
         return ModelError(f"{base} does not answer as one: {detail}", expected=expected, fix=fix)
+    if subject in ("certificate", "tls"):
+        return _tls_error(subject, base, detail)
     if subject == "field":
         fix = "leave the setting out that it names (extra.…, top_k, logprobs, n), or take transformers:PATH"
         return ModelError(f"{base} does not take the request: {detail}", fix=fix)
@@ -171,6 +191,20 @@ def run_stopping_error(
         fix = f"is it running there? try: curl {base}/models"
     message = f"{base} can't be reached: {failure.detail}"
     return ModelError(message, expected="a server that answers", fix=fix)
+
+
+def _tls_error(subject: str, base: str, detail: str) -> ModelError:
+    if subject == "certificate":
+        return ModelError(
+            f"the certificate of {base} is not trusted: {detail}",
+            expected="a certificate that an authority of this machine vouches for, valid today and for this host",
+            fix="export SSL_CERT_FILE=… with the certificate of the authority that signed it, or correct the host",
+        )
+    return ModelError(
+        f"{base} makes no TLS connection, so no certificate could be checked: {detail}",
+        expected="a server that speaks https at this port",
+        fix=f"is it plain http there? ?url={base.replace('https://', 'http://', 1)}",
+    )
 
 
 def names_field(failure: Failure, *fields: str) -> bool:

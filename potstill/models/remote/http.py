@@ -42,6 +42,7 @@ class HttpClient:
     def __init__(self, options: ServerOptions) -> None:
         """Take the key from the environment; an error names the variable that lacks."""
         self._base, self._key = options.base, options.read_key()
+        options.warn_of_clear_text()
         self._headers = {
             "content-type": "application/json",
             "user-agent": f"potstill/{__version__}",

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from potstill.errors import ConfigError, ModelError
-from potstill.models.remote.error_messages import redact_key
+from potstill.models.remote.error_messages import KEY_MARK, failure_of_tls, redact_key
 from potstill.models.remote.errors import Failure
 from potstill.models.remote.http import HttpClient
 from potstill.models.remote.json_body import as_list, as_object, replace_lone_surrogates
 from potstill.models.remote.openai import OpenAIModel
 from potstill.models.remote.options import ServerOptions, check_url, host_of
 from potstill.models.remote.presets import DEFAULT_PRESET, Preset
+from potstill.secrets import redact_environment
 
 VENDOR_PRESET = Preset(think="lines", names=DEFAULT_PRESET.names)
 LISTED_MODELS = 12  # in an error
@@ -41,7 +42,6 @@ BROKEN_ERRORS = (
     "ClientPayloadError",
     "WriteError",
 )
-_SECRET_VARIABLE = re.compile(r"(?i)(?:key|key_id|token|secret|password|credentials?)$")
 _MALFORMED_MESSAGE = re.compile(r"(?i)(?:empty or )?invalid response (?:from|object)")
 _NO_VENDOR_MESSAGE = re.compile(r"(?i)llm provider not provided")
 
@@ -138,15 +138,20 @@ class LitellmClient(HttpClient):
             response = await self._litellm.acompletion(**arguments)
         except Exception as error:  # boundary: litellm raises the exceptions of a hundred clients
             return self._answer_of_exception(error)
-        answer = _redact_environment(json.dumps(_response_fields(response), default=str))
+        # Without the keys of the environment: which of them litellm sends is its own business.
+        fields = json.dumps(_response_fields(response), default=str)
+        answer = redact_environment(fields, KEY_MARK)
         return 200, answer.encode("utf-8", "replace"), {}
 
     def _answer_of_exception(self, error: Exception) -> tuple[int, bytes, Any]:
         """The status that an exception stands for, as HTTP would have brought it; a `Failure` where there was none."""
         names = [type(cause).__name__ for cause in _causes_of(error)]
         message = redact_key(replace_lone_surrogates(str(error))[:1000], self._key)
-        message = _redact_environment(message)
+        message = redact_environment(message, KEY_MARK)
         detail = f"{names[0]}: {message[:300]}"
+        tls_failure = failure_of_tls(error, detail)
+        if tls_failure is not None:
+            raise tls_failure
         if "ContextWindowExceededError" in names:
             raise Failure("context", detail, status=400)
         if "ContentPolicyViolationError" in names:
@@ -199,14 +204,6 @@ def _causes_of(error: BaseException) -> Iterator[BaseException]:
         yielded_ids.add(id(cause))
         yield cause
         cause = cause.__cause__ or cause.__context__
-
-
-def _redact_environment(text: str) -> str:
-    """A text without the keys of the environment: which of them litellm sends is its own business."""
-    for name, value in os.environ.items():
-        if len(value) >= 8 and _SECRET_VARIABLE.search(name) and value in text:
-            text = text.replace(value, "[key]")
-    return text
 
 
 def _import_litellm() -> Any:

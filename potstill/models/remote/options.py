@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from potstill.config import (
     Mistakes,
@@ -18,13 +19,19 @@ from potstill.config import (
     parse_query,
     settings_of,
 )
-from potstill.errors import ConfigError, ModelError
+from potstill.errors import ConfigError, ModelError, PotstillWarning
 from potstill.models.remote.presets import (
     DEFAULT_PRESET,
     PREFILL_MODES,
     PRESETS,
     THINK_MODES,
     Preset,
+)
+from potstill.secrets import (
+    find_secret_in_value,
+    holds_secret,
+    is_secret_field,
+    redact_secrets,
 )
 
 REQUEST_MODES = ("chat", "text", "template")
@@ -47,13 +54,8 @@ RESERVED_FIELDS = frozenset(
 """What a request is made of: an `extra.` must not overwrite it."""
 
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-_SECRET_SHAPE = re.compile(
-    r"\bsk-[A-Za-z0-9_-]{8,}|\b(?:gsk|hf|nvapi|xai|pplx|pk|rk)[-_][A-Za-z0-9]{20,}|\bAIza[\w-]{20,}|\b[A-Fa-f0-9]{32,}\b"
-)
-_SECRET_FIELD = re.compile(
-    r"(?i)^(?:api[-_]?key|key|token|access[-_]?token|secret|password|authorization)$"
-)
-_SECRET_OPTION = re.compile(r"(?i)[?&](?:extra\.)?(?:api[-_]?key|token|secret|password)=")
+# Some vendors' keys are hexadecimal digits alone. A version behind a colon or @, as Replicate's, is none.
+_HEX_KEY = re.compile(r"(?<![\w:@])(?=[0-9]*[A-Fa-f])[A-Fa-f0-9]{32,}\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +158,11 @@ class ServerOptions:
     def _check_extra_fields(self) -> None:
         for name in sorted(RESERVED_FIELDS & self.extra.keys()):
             raise ConfigError(f"extra.{name} is set by potstill", fix="leave it out")
-        for name in self.extra:
-            if _SECRET_FIELD.match(name):
+        for name, value in self.extra.items():
+            place = find_secret_in_value(value, name)
+            if place is not None:
                 raise ConfigError(
-                    f"extra.{name} would write a key into the run",
+                    f"extra.{place} would write a key into the run",
                     fix="export it as an environment variable and name the variable: ?key=MY_API_KEY",
                 )
 
@@ -217,6 +220,17 @@ class ServerOptions:
             )
         return key
 
+    def warn_of_clear_text(self) -> None:
+        """Warn, where there is a key, of an address at which anyone on the way can read it."""
+        has_key = bool(os.environ.get(self.key_variable, "").strip())
+        if has_key and self.base.startswith("http://") and self.host != "local":
+            warnings.warn(
+                f"the key in {self.key_variable} goes to {self.host} in clear text: anyone on the way can read it "
+                "(use https://, or a tunnel to an address of this machine)",
+                PotstillWarning,
+                stacklevel=2,
+            )
+
 
 def parse_server_options(query: str) -> dict[str, Any]:
     """Options from what stands behind the question mark of a spec; `extra.FIELD=` values are JSON where they can be.
@@ -270,15 +284,15 @@ def check_url(url: str) -> None:
     except ValueError:
         host, parts = None, urlsplit("")
     if parts.scheme not in ("http", "https") or not host:
-        shown_url = _SECRET_SHAPE.sub("[key]", url.rpartition("@")[2])
+        shown_url = _HEX_KEY.sub("[key]", redact_secrets(url.rpartition("@")[2], "[key]"))
         raise ConfigError(
             f"no URL of a server: {shown_url!r}",
             expected="http://HOST:PORT/v1",
             fix="?url=http://…/v1",
         )
     query_names = [name for name, _ in parse_qsl(parts.query)]
-    has_secret = parts.username or parts.password or _SECRET_SHAPE.search(url)
-    if has_secret or any(map(_SECRET_FIELD.match, query_names)):
+    has_secret = parts.username or parts.password or _holds_key(url)
+    if has_secret or any(map(is_secret_field, query_names)):
         raise ConfigError(
             f"the URL of {host} holds what looks like a key or a password",
             expected="no secret in a URL: it would be written into the run",
@@ -292,11 +306,16 @@ def check_url(url: str) -> None:
         )
 
 
-def refuse_secrets(spec: str) -> None:
-    """Refuse a model's name with something like a key in it, before anything is written or shown."""
-    # The folder of a snapshot has a name like a key's.
-    spec = re.sub(r"[?&]weights=[^&]*", "", spec)
-    if _SECRET_SHAPE.search(spec) or _SECRET_OPTION.search(spec):
+def refuse_secrets(spec: str, *, is_remote: bool = True) -> None:
+    """Refuse a model's name with something like a key in it, before anything is written or shown.
+
+    Args:
+        spec: the name, with options.
+        is_remote: whether a server knows it; in a path hexadecimal digits are no key.
+    """
+    # The folder of a snapshot has a name like a key's, and `key=` is held to a variable's name.
+    spec = re.sub(r"(?<=[?&])(?:weights|key)=[^&]*", "", spec)
+    if holds_secret(spec) or (is_remote and _HEX_KEY.search(unquote(spec))):
         raise ConfigError(
             "the model's name on the command line or in the recipe holds what looks like a key",
             expected="the NAME of an environment variable: ?key=MY_API_KEY",
@@ -304,9 +323,13 @@ def refuse_secrets(spec: str) -> None:
         )
 
 
+def _holds_key(text: str) -> bool:
+    return holds_secret(text) or _HEX_KEY.search(text) is not None
+
+
 def _check_variable_name(name: str) -> None:
     """A key instead of a variable's name must not get any further, not even into the message."""
-    has_name_shape = bool(_VARIABLE_NAME.fullmatch(name)) and not _SECRET_SHAPE.search(name)
+    has_name_shape = bool(_VARIABLE_NAME.fullmatch(name)) and not _holds_key(name)
     is_in_capitals = name.upper() == name and ("_" in name or len(name) < 20)
     if has_name_shape and (name in os.environ or is_in_capitals):
         return

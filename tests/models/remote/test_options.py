@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import traceback
+import warnings
 from typing import Any
 
 import pytest
 
-from potstill.errors import PotstillError
-from potstill.models import load
+from potstill.errors import PotstillError, PotstillWarning
+from potstill.models import check_options, load
 from potstill.models.remote.options import ServerOptions, host_of, parse_server_options
 from potstill.models.remote.presets import PRESETS
 
@@ -41,6 +43,57 @@ def test_a_secret_is_refused_and_not_repeated(spec: str, secret: str) -> None:
         load(spec.format(secret))
     assert secret not in "".join(traceback.format_exception(error.value))
     assert "key" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"headers": {"authorization": "Bearer zzzzzzzzzzzzzzzz"}},
+        {"api_key": "hunter2pw"},
+        {"metadata": [{"x-api-key": "hunter2pw"}]},
+        {"user": "sk-proj-aaaabbbbccccddddeeee"},
+    ],
+    ids=str,
+)
+def test_a_secret_anywhere_in_extra_is_refused(extra: dict[str, Any]) -> None:
+    query = "&".join(f"extra.{name}={json.dumps(value)}" for name, value in extra.items())
+    for make in (
+        lambda: ServerOptions(url=LOCAL, extra=extra),
+        lambda: load(f"openai:m?url={LOCAL}&{query}"),
+    ):
+        with pytest.raises(PotstillError, match="key") as error:
+            make()
+        assert not any(secret in str(error.value) for secret in ("zzzz", "hunter2pw", "aaaabbbb"))
+
+
+def test_names_and_versions_are_no_secrets() -> None:
+    version = "0f" * 32
+    for name in ("sk-t1-32b", "skywork-or1-7b", "hf-24db0f3a5c6d7e8f9a0b", f"owner/m:{version}"):
+        assert load(f"openai:{name}?url={LOCAL}&extra.prompt_cache_key=mine").id
+
+
+@pytest.mark.parametrize(
+    ("url", "is_told"),
+    [
+        ("http://192.0.2.7/v1", True),
+        ("http://gpu-server:8000/v1", True),
+        ("https://gpu-server:8000/v1", False),
+        ("http://127.0.0.1:8000/v1", False),
+        ("http://localhost:8000/v1", False),
+    ],
+)
+def test_a_key_in_clear_text_to_another_machine_is_told(
+    url: str, is_told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_KEY", "sk-abcdefabcdefabcdefabcdef")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load(f"openai:m?url={url}&key=A_KEY")
+        check_options(f"openai:m?url={url}&key=A_KEY")
+        load(f"openai:m?url={url}")
+    messages = [str(w.message) for w in caught if w.category is PotstillWarning]
+    assert len(messages) == (2 if is_told else 0)
+    assert all("clear text" in message and "sk-" not in message for message in messages)
 
 
 def test_a_snapshot_folder_is_no_secret(tmp_path: Any) -> None:

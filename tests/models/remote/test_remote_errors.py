@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
 from email.utils import formatdate
 
 import pytest
 
+from potstill.models.remote.error_messages import failure_from_exception, run_stopping_error
 from potstill.models.remote.errors import Failure, read_retry_after
+from potstill.models.remote.options import ServerOptions
 
 NOW = 1_700_000_000.0
 
@@ -60,6 +63,32 @@ def test_what_is_the_servers_being_busy():
     assert [f.is_server_busy for f in (*busy, *fine)] == [True] * 3 + [False] * 3
     late = Failure("timeout", "x", billed=True)
     assert late.is_server_busy
+
+
+@pytest.mark.parametrize(
+    ("error", "subject"),
+    [
+        (ssl.SSLCertVerificationError(1, "certificate verify failed: self-signed"), "certificate"),
+        (
+            OSError("Cannot connect [SSLCertVerificationError: certificate has expired]"),
+            "certificate",
+        ),
+        (OSError("[SSL: CERTIFICATE_VERIFY_FAILED] hostname mismatch"), "certificate"),
+        (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number"), "tls"),
+        (OSError("ClientConnectorSSLError: [SSL: TLSV1_ALERT_PROTOCOL_VERSION]"), "tls"),
+    ],
+)
+def test_a_failure_of_tls_stops_the_run_and_speaks_of_the_certificate(error, subject):
+    failure = failure_from_exception(error, "", was_sent=False)
+    assert failure.stops_run and failure.detail.startswith(f"{subject}: ")
+    options = ServerOptions(url="https://gpu-server/v1")
+    said = str(run_stopping_error(failure, "m", options, []))
+    assert "certificate" in said and "gpu-server" in said and "fix:" in said
+
+
+def test_a_connection_that_is_refused_is_no_failure_of_tls():
+    error = OSError("Cannot connect to host 127.0.0.1:9 ssl:default [Connect call failed]")
+    assert failure_from_exception(error, "", was_sent=False).may_retry
 
 
 def test_raised_again_it_costs_nothing():

@@ -19,6 +19,7 @@ COLLECTION: Phase = "collection"
 
 # A context variable, so that the worker threads of `each` inherit it and two runs in one process do not meet.
 _PHASE: ContextVar[Phase] = ContextVar("potstill_phase", default=COLLECTION)
+_STAGE: ContextVar[str] = ContextVar("potstill_stage", default="")
 
 
 def current_phase() -> Phase:
@@ -34,6 +35,22 @@ def in_phase(phase: Phase) -> Iterator[None]:
         yield
     finally:
         _PHASE.reset(token)
+
+
+def current_stage() -> str:
+    """The key of the student that is being trained; "" outside of a training in a run."""
+    return _STAGE.get()
+
+
+@contextmanager
+def in_training(stage: str) -> Iterator[None]:
+    """Calls inside the block are asked by the training of this student."""
+    token = _STAGE.set(stage)
+    try:
+        with in_phase("training"):
+            yield
+    finally:
+        _STAGE.reset(token)
 
 
 def account_name(role: str, phase: Phase) -> str:

@@ -12,12 +12,14 @@ from typing import Any
 from potstill.data.atomic_write import write_text
 from potstill.errors import StageError
 from potstill.models.model import Model, Scored
-from potstill.models.phase import in_phase
+from potstill.models.phase import in_training
 from potstill.records import Stage, Trace
 from potstill.runs.open_folder import STUDENT, Folder
+from potstill.runs.training_host import FolderHost
 from potstill.store.ledger import Ledger
 from potstill.store.students import Student
 from potstill.traces import perplexity
+from potstill.training.host import Asked
 from potstill.training.objective_config import BoundKeywords, ObjectiveConfig, bind
 from potstill.training.settings import TrainingSettings
 from potstill.training.student_key import student_key
@@ -42,19 +44,25 @@ def train_stage(
     from potstill.training.fit import fit
 
     chat_mode = student_chat_mode(stage.model)
-    bound = bind_stage(folder, stage, training, arm)
+    keywords = stage_keywords(folder, stage, training, arm)
+    roles: dict[Asked, str] = {
+        "student": role_of(stage.model, STUDENT),
+        "teacher": role_of(keywords.get("teacher"), "teacher"),
+    }
+    bound = bind(keywords.pop("objective", stage.objective), keywords)
     settings = merge_settings(training, bound, folder.threads)
     settings = dataclasses.replace(settings, chat=chat_mode)
     key = student_key(stage.rows, settings, bound.config, start_id=stage.model.id)
 
     # The rows are written before the training, so that they can be read while it runs.
-    with in_phase("training"):
+    with in_training(key.id):
         rows = score_rows(stage, bound.config)
     ledger.rows(key.id, rows)
     write_rows(folder.path / "rows" / f"{arm}.jsonl", rows)
 
     output_dir = folder.path / "students" / key.id
-    with in_phase("training"):
+    host = FolderHost(folder, key.id, arm, roles=roles)
+    with in_training(key.id):
         report = fit(
             stage.rows,
             starting_weights(stage),
@@ -63,14 +71,16 @@ def train_stage(
             config=bound.config,
             key=key,
             progress=lambda _, done, total: folder.progress(f"{arm}/train", done, total),
+            host=host,
         )
+        host.record_use()
     student = TransformersModel(output_dir, threads=folder.threads, chat=chat_mode)
     training_report = report_to_json(report, arm, student.id)
     folder.store.students.put(
         Student(key.id, student.id, output_dir, settings.identity(), training_report)
     )
     # What the student writes is counted under the role that it starts from, whoever asks it and when.
-    return folder.wrap_model(student, role_of(stage.model), arm)
+    return folder.wrap_model(student, roles["student"], arm)
 
 
 def train_rows(stage: Stage, out: Path, training: TrainingSettings) -> Model:
@@ -89,13 +99,15 @@ def train_rows(stage: Stage, out: Path, training: TrainingSettings) -> Model:
     return TransformersModel(out, threads=settings.threads, chat=chat_mode)
 
 
-def role_of(model: Any) -> str:
+def role_of(model: Any, default: str) -> str:
     """The role under which a stage's model is counted, and so the student that is made of it."""
-    role: str = getattr(model, "role", STUDENT)
+    role: str = getattr(model, "role", default)
     return role
 
 
-def bind_stage(folder: Folder, stage: Stage, training: TrainingSettings, arm: str) -> BoundKeywords:
+def stage_keywords(
+    folder: Folder, stage: Stage, training: TrainingSettings, arm: str
+) -> dict[str, Any]:
     """The stage's keywords with the recipe's over them; the name of a role stands for its model."""
     keywords = {**stage.constants, **training.objective_config}
     for name in ("teacher", "reference"):
@@ -103,8 +115,7 @@ def bind_stage(folder: Folder, stage: Stage, training: TrainingSettings, arm: st
         if isinstance(role, str) and role in folder.models:
             # Behind the store: what a teacher on a server is asked in a training is counted as everything else is.
             keywords[name] = folder.wrap_model(folder.models[role], role, arm)
-    objective = keywords.pop("objective", stage.objective)
-    return bind(objective, keywords)
+    return keywords
 
 
 def merge_settings(

@@ -43,9 +43,10 @@ class CacheClient:
     truncated: Policy = "keep"
     budget: Budget | None = None
     continues_unpaid: bool = False
+    stage: str = ""  # the key of the student in whose training the calls are made
 
-    def in_phase(self, phase: Phase) -> CacheClient:
-        """The client of this role's calls in a phase.
+    def in_phase(self, phase: Phase, stage: str = "") -> CacheClient:
+        """The client of this role's calls in a phase, and of a stage where the phase is its training.
 
         What is done about cut and unpaid answers is done for training data alone: half of an answer, or a longer one,
         would make another measurement.
@@ -53,7 +54,7 @@ class CacheClient:
         account = account_name(self.role, phase)
         if phase == COLLECTION:
             return replace(self, role=account)
-        return replace(self, role=account, truncated="keep", continues_unpaid=False)
+        return replace(self, role=account, truncated="keep", continues_unpaid=False, stage=stage)
 
     @property
     def model_id(self) -> str:
@@ -91,7 +92,13 @@ class CacheClient:
                     del completions[key]
         # Also for what another arm paid for: an arm's costs are those of all that it needed, whoever ran first.
         self.store.completions.record_use(self.arm, self.role, list(completions))
+        self._record_use_of_stage(list(completions))
         return completions
+
+    def _record_use_of_stage(self, keys: Sequence[str]) -> None:
+        """Remember what a training asked for: a run that finds its student there asks for nothing of it."""
+        if self.stage:
+            self.store.completions.record_use(self.stage, self.role, keys)
 
     def commit(self, new: Sequence[NewCompletion]) -> list[Completion]:
         """Store new completions in one transaction; they come back as any later reader will see them."""
@@ -147,6 +154,7 @@ class CacheClient:
             [(item.request, item.completion) for item in new],
             keys=[item.key for item in new],
         )
+        self._record_use_of_stage([item.key for item in new])
 
     def permit(self) -> SpendingPermit | None:
         """Leave to spend for one call of a streamed model; None where nothing is limited."""

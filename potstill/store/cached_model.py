@@ -14,7 +14,7 @@ from typing import Literal, TypedDict, TypeVar, Unpack
 from potstill.budget.budget import Budget
 from potstill.errors import ModelError
 from potstill.models.model import Completion, Model, Planned, Request, Scored, Streamed, Trainable
-from potstill.models.phase import PHASES, current_phase
+from potstill.models.phase import COLLECTION, current_phase, current_stage
 from potstill.models.scoring import (
     CountedScores,
     StreamedScores,
@@ -102,7 +102,7 @@ class CachedModel:
 
     def __init__(self, client: CacheClient) -> None:
         """See `with_cache`."""
-        self._clients = {phase: client.in_phase(phase) for phase in PHASES}
+        self._clients = {(COLLECTION, ""): client.in_phase(COLLECTION)}
         self._store = client.store
         self.inner, self.role, self.arm = client.inner, client.role, client.arm
 
@@ -117,7 +117,11 @@ class CachedModel:
     @property
     def _client(self) -> CacheClient:
         """The client of the present phase: one model is asked for training data and measured."""
-        return self._clients[current_phase()]
+        place = current_phase(), current_stage()
+        if place not in self._clients:
+            base = self._clients[COLLECTION, ""]
+            self._clients[place] = base.in_phase(*place)
+        return self._clients[place]
 
     @property
     def store_seed(self) -> int:

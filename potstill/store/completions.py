@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import itertools
 import json
 import sqlite3
 import sys
@@ -209,6 +210,12 @@ class Completions:
         if keys and not self._database.readonly:
             with self._database.transaction() as connection:
                 _insert_uses(connection, arm, role, keys)
+
+    def copy_uses(self, stage: str, arm: str) -> None:
+        """Record that an arm needed all that the training of a stage asked for."""
+        sql = "SELECT role, key FROM uses WHERE arm = ? ORDER BY role"
+        for role, rows in itertools.groupby(self._database.read(sql, (stage,)), lambda row: row[0]):
+            self.record_use(arm, role, [key for _, key in rows])
 
     def add_exported(self, rows: Sequence[StoredCompletion]) -> int:
         """Take completions as they are and return how many were new; what is already here stays as it is."""

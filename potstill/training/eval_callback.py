@@ -64,12 +64,18 @@ class Evaluator:
         """Whether to evaluate before this step."""
         return when.step % (self._eval_steps or max(10, when.total // EVALUATIONS)) == 0
 
-    def __call__(self, model: Any, teacher: Any = None) -> dict[str, float]:
-        """Statistics of the student's own texts, of the rows' texts, and the gap between them."""
+    def __call__(self, model: Any, teacher: Any = None, place: str = "") -> dict[str, float]:
+        """Statistics of the student's own texts, of the rows' texts, and the gap between them.
+
+        Args:
+            model: the student.
+            teacher: whose distributions are compared; None compares nothing.
+            place: where in the training, for whoever counts calls.
+        """
         was_training = model.training
         model.eval()
         with torch.no_grad():  # each process evaluates its share, and knows all statistics
-            own_texts = self._write(model)
+            own_texts = self._write(model, place)
             statistics = self._judge(own_texts)
             statistics |= _with_prefix("own", self._measure(model, own_texts, teacher))
             texts = self._texts[distributed.process_rank() :: distributed.process_count()]
@@ -82,7 +88,7 @@ class Evaluator:
             self._rollouts.update_share(statistics["eval_rows_nll"])
         return statistics
 
-    def _write(self, model: Any) -> list[TokenizedRow]:
+    def _write(self, model: Any, place: str) -> list[TokenizedRow]:
         """What the student writes on this process's share of the prompts."""
         rows = self._prompts[distributed.process_rank() :: distributed.process_count()]
         if not rows:
@@ -91,7 +97,12 @@ class Evaluator:
         for index in range(len(rows)):
             name = f"watch/{distributed.place_in_batch(index)}"
             seeds.append(int.from_bytes(hashlib.sha256(name.encode()).digest()[:7]))
-        drawn = self._rollouts.write_completions(model, [row.prompt_ids for row in rows], seeds)
+        prompts = [row.prompt_ids for row in rows]
+        places = [f"eval/{place}/{index}" for index in range(len(rows))]
+        requests = self._rollouts.requests([row.trace_index for row in rows], places)
+        with self._rollouts.host.asking(requests) as answers:
+            drawn = self._rollouts.write_completions(model, prompts, seeds)
+            answers += self._rollouts.completions(prompts, drawn)
         completed = []
         for row, completion in zip(rows, drawn, strict=True):
             completed.append(self._rollouts.as_row(row.trace_index, row.prompt_ids, completion))

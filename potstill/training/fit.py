@@ -33,6 +33,7 @@ from potstill.training.eval_callback import (
     make_evaluator,
     split_eval_rows,
 )
+from potstill.training.host import NO_HOST, TrainingHost
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.objective_inputs import StepRows, prepare_objective
 from potstill.training.rollout.rollouts import Rollouts
@@ -57,6 +58,7 @@ def fit(
     config: ObjectiveConfig = ObjectiveConfig(),
     key: StudentKey | None = None,
     progress: Progress | None = None,
+    host: TrainingHost = NO_HOST,
 ) -> FitResult:
     """Train the checkpoint `start` on `traces` and store the student in `output_dir`.
 
@@ -75,6 +77,7 @@ def fit(
         config: the objective and what it needs; supervised fine-tuning if nothing is said.
         key: the student's, where the caller has made it already.
         progress: called as (label, steps done, steps in all).
+        host: the run around the training, which judges and counts.
     """
     distributed.join_processes()
     key = key or student_key(traces, settings, config)
@@ -92,7 +95,9 @@ def fit(
     progress = progress if is_first_process else None
     work_folder = output_dir / training_folder.WORK_FOLDER
     with _training_session(settings):
-        prepared = _prepare(traces, start, work_folder, settings, config=config, progress=progress)
+        prepared = _prepare(
+            traces, start, work_folder, settings, config=config, progress=progress, host=host
+        )
         trainer = prepared.trainer
         # The folder is claimed after everything that can be refused.
         with (
@@ -139,6 +144,7 @@ def _prepare(
     *,
     config: ObjectiveConfig,
     progress: Progress | None,
+    host: TrainingHost,
 ) -> _Prepared:
     """Everything that can still be refused: traces tokenized, models loaded, the reference's values computed."""
     tokenizer = checkpoint.load_tokenizer(start)
@@ -158,7 +164,7 @@ def _prepare(
     rollouts: Rollouts | None = None
     if is_evaluated(config):
         split = split_eval_rows(dataset, config.eval_rows)
-        rollouts = Rollouts(traces, template, config, settings, bf16=bf16)
+        rollouts = Rollouts(traces, template, config, settings, bf16=bf16, host=host)
     step_rows: StepRows | None = None
     if config.writes_rows:
         step_rows = rollouts
@@ -192,6 +198,7 @@ def _prepare(
         objective_inputs=objective_inputs,
         evaluation=evaluation,
         decode=tokenizer.decode,
+        host=host,
     )
     return _Prepared(trainer, template, split.train)
 

@@ -17,13 +17,15 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from potstill.errors import StageError
+from potstill.models.model import Completion
 from potstill.objectives.inputs import Loss, Sum, reduce
-from potstill.records import Progress
+from potstill.records import Progress, Tokens
 from potstill.training import distributed, metrics
 from potstill.training.dataset import batching
 from potstill.training.dataset.batching import Batch
 from potstill.training.dataset.training_dataset import TrainingDataset
 from potstill.training.eval_callback import Evaluator
+from potstill.training.host import NO_HOST, TrainingHost, reading_request
 from potstill.training.logprobs import build_inputs, head, states
 from potstill.training.objective_inputs import SUPERVISED, ObjectiveInputs
 from potstill.training.optimizer import make_optimizer, reset_optimizer
@@ -53,6 +55,7 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
         objective_inputs: ObjectiveInputs = SUPERVISED,
         evaluation: Evaluator | None = None,
         decode: Callable[[list[int]], str] = str,
+        host: TrainingHost = NO_HOST,
     ) -> None:
         """Plan every batch of the training and set the Trainer up without evaluation and logging of its own.
 
@@ -60,9 +63,10 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
             work_folder: for checkpoints.
             evaluation: evaluates the student from time to time.
             decode: text of tokens, for the batch that a stopped training leaves behind.
+            host: the run around the training.
         """
         self.settings, self.objective_inputs = settings, objective_inputs
-        self.evaluation, self.decode = evaluation, decode
+        self.evaluation, self.decode, self.host = evaluation, decode, host
         self.batches = batching.plan_batches(dataset.item_lengths, settings)
         self.newest_batches: list[Batch] = []
         self.newest_reported_step = 0
@@ -108,8 +112,17 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
             self.step_record.tokens += int(batch["lengths"].sum())
             self.step_record.loss_tokens += int((batch["loss_weights"] > 0).sum())
             counts.append(self.objective_inputs.normaliser_count(batch).cpu())
+        if self.objective_inputs.local_teacher is not None:
+            self._count_teacher(self.step_record.tokens)
         normaliser = distributed.sum_over_processes(torch.stack(counts).sum())
         return batches, normaliser.to(device)
+
+    def _count_teacher(self, tokens: int) -> None:
+        """Count what the teacher reads in this step: the tokens that the student is trained on."""
+        step = self.state.global_step
+        request = reading_request(f"{step}/teacher", tokens, self.settings.seed)
+        with self.host.asking([request], "teacher") as answers:
+            answers.append(Completion("", tokens=Tokens(prompt=tokens)))
 
     def compute_loss(
         self,
@@ -200,7 +213,8 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
     def _evaluate_student(self) -> dict[str, float]:
         assert self.evaluation
         with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.bf16):
-            return self.evaluation(self.model, self.objective_inputs.local_teacher)
+            teacher = self.objective_inputs.local_teacher
+            return self.evaluation(self.model, teacher, str(self.state.global_step))
 
     def _stateful_parts(self) -> dict[str, Stateful]:
         """What a checkpoint holds beside what the Trainer puts there."""

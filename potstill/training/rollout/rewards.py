@@ -26,8 +26,8 @@ from potstill.records import Problem, Verdict, split_reasoning
 from potstill.training.dataset import batching
 from potstill.training.dataset.chat_template import CLOSE, OPEN, ChatTemplate
 from potstill.training.dataset.training_dataset import TokenizedRow
+from potstill.training.host import NO_HOST, TrainingHost
 from potstill.training.logprobs import batch_log_probs
-from potstill.verifiers import judge
 
 RewardSpec: TypeAlias = Callable[[Any, str], float] | str | Mapping[str, float]
 
@@ -69,9 +69,11 @@ class Rewards:
 
     Args:
         spec: a function of (problem, text); None is the verifier alone.
+        host: judges what the verifiers can't.
     """
 
-    def __init__(self, spec: RewardSpec | None) -> None:
+    def __init__(self, spec: RewardSpec | None, host: TrainingHost = NO_HOST) -> None:
+        self._host = host
         self._function: Callable[[Any, str], float] | None = None
         self._weights: dict[str, float] = {}
         if spec is None:
@@ -95,6 +97,14 @@ class Rewards:
 
     def check(self, problems: Iterable[Problem]) -> None:
         """Refuse problems that a reward can say nothing of."""
+        problems = list(problems)
+        judged = sum(problem.kind == "judge" for problem in problems)
+        if "verdict" in self._needs and judged and not self._host.has_judge:
+            raise StageError(
+                f"the reward asks whether an answer is right, and a model has to judge {judged:,} of the problems",
+                expected="a run with a judge",
+                fix="potstill run with --role judge=SPEC, or problems of another kind",
+            )
         if "answer_likelihood" not in self._needs or any(problem.answer for problem in problems):
             return
         names = [name for name in self._weights if REWARDS[name].needs == "answer_likelihood"]
@@ -123,7 +133,7 @@ class Rewards:
         """What the rules need of each completion."""
         measured = _Measured()
         if "verdict" in self._needs:
-            measured.verdicts = list(judge([(one.problem, one.text) for one in rollouts]))
+            measured.verdicts = self._host.judge([(one.problem, one.text) for one in rollouts])
         if "teacher" in self._needs:
             if context.teacher is None:
                 raise ConfigError(

@@ -14,15 +14,16 @@ from typing import Any, final
 import torch
 
 from potstill.models.local import generate
-from potstill.models.model import Sampling
+from potstill.models.model import Completion, Request, Sampling
 from potstill.objectives.policy import group_advantages
 from potstill.objectives.schedules import AdaptiveShare, Source, choose_source
-from potstill.records import Trace
+from potstill.records import Tokens, Trace
 from potstill.training import distributed
 from potstill.training.dataset import batching
 from potstill.training.dataset.batching import Batch
 from potstill.training.dataset.chat_template import ChatTemplate
 from potstill.training.dataset.training_dataset import TokenizedRow
+from potstill.training.host import NO_HOST, TrainingHost, TrainingSampling
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.rollout import rewards, speculative
 from potstill.training.rollout.replay_buffer import ReplayBuffer, row_from_state, row_to_state
@@ -43,6 +44,7 @@ class Rollouts:
         rows: the stage's rows; a micro-batch names them by its column `trace`.
         template: of the student.
         bf16: write in bfloat16, as the training computes.
+        host: the run around the training.
     """
 
     def __init__(
@@ -53,11 +55,14 @@ class Rollouts:
         settings: TrainingSettings,
         *,
         bf16: bool = False,
+        host: TrainingHost = NO_HOST,
     ) -> None:
         self._rows, self._chat, self._config = rows, template, config
         self._seed, self._bf16 = settings.seed, bf16
-        self._rewards = Rewards(config.reward)
-        self._rewards.check(row.problem for row in rows)
+        self.host = host
+        self._rewards = Rewards(config.reward, host)
+        if "advantages" in config.needs:
+            self._rewards.check(row.problem for row in rows)
         self._buffer: ReplayBuffer | None = None
         if config.replay_buffer_size:
             self._buffer = ReplayBuffer(config.replay_buffer_size)
@@ -134,12 +139,15 @@ class Rollouts:
 
         # Draw: each completion from a seed that names its step, its place and its number in the group.
         group_of = [index for index in range(len(prompts)) for _ in range(size)]
-        seeds = []
+        names = []
         for number, index in enumerate(group_of):
-            name = f"{place}/{distributed.place_in_batch(index) * size + number % size}"
-            seeds.append(_seed_of(self._seed, name))
+            names.append(f"{place}/{distributed.place_in_batch(index) * size + number % size}")
+        seeds = [_seed_of(self._seed, name) for name in names]
         prompts_drawn = [prompts[index] for index in group_of]
-        drawn = self.write_completions(model, prompts_drawn, seeds, self._pair(model, teacher))
+        requests = self.requests([traces[index] for index in group_of], names)
+        with self.host.asking(requests) as answers:
+            drawn = self.write_completions(model, prompts_drawn, seeds, self._pair(model, teacher))
+            answers += self.completions(prompts_drawn, drawn)
         rows = []
         for index, completion in zip(group_of, drawn):
             rows.append(self.as_row(traces[index], prompts[index], completion))
@@ -198,6 +206,32 @@ class Rollouts:
         )
         with torch.autocast(model.device.type, torch.bfloat16, enabled=self._bf16):
             return generate.generate_batch(pair or model, batch)
+
+    def requests(self, traces: Sequence[int], places: Sequence[str]) -> list[Request]:
+        """What the student is asked, as a run counts it: the rows' prompts, each at its place in the training."""
+        config = self._config
+        requests = []
+        for trace, place in zip(traces, places, strict=True):
+            sampling = TrainingSampling(
+                temperature=config.rollout_temperature,
+                max_new_tokens=config.max_new_tokens,
+                place=place,
+            )
+            requests.append(Request(self._rows[trace].prompt, sampling=sampling, seed=self._seed))
+        return requests
+
+    def completions(
+        self, prompts: Sequence[Sequence[int]], drawn: Sequence[generate.GeneratedRow]
+    ) -> list[Completion]:
+        """What the student wrote, as a run stores it."""
+        completions = []
+        for prompt, row in zip(prompts, drawn, strict=True):
+            tokens = Tokens(len(prompt), len(row.ids))
+            completion = Completion(self.text(row.ids), tokens=tokens)
+            if not row.stopped:
+                completion = completion._replace(finish_reason="length")
+            completions.append(completion)
+        return completions
 
     def as_row(self, trace: int, prompt: list[int], drawn: generate.GeneratedRow) -> TokenizedRow:
         """A rollout as a row. One that the limit cut keeps its tokens and has no end token: it never learns to stop."""

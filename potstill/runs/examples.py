@@ -99,10 +99,11 @@ def collect_rejected_examples(store: Store, arm: str, names: Mapping[str, str]) 
     for drop in store.history.drops(arm):
         reason = f"{drop.operator} {drop.test}: {kind_of_reason(drop.reason)}"
         ids_by_reason.setdefault(reason, []).append(drop.id)
-    most_frequent = sorted(ids_by_reason, key=lambda reason: -len(ids_by_reason[reason]))
+    # Inside `each` texts are dropped in an order of chance: the report of a run must not depend on it.
+    most_frequent = sorted(ids_by_reason, key=lambda reason: (-len(ids_by_reason[reason]), reason))
     examples: list[Example] = []
     for reason in most_frequent[:REASONS_PER_ARM]:
-        shown_ids = ids_by_reason[reason][:REJECTED_PER_REASON]
+        shown_ids = sorted(set(ids_by_reason[reason]))[:REJECTED_PER_REASON]
         for trace in store.history.traces_by_id(shown_ids, arm):
             passage = to_passage(trace, "rejected", role_of(trace, names))
             if trace.error:
@@ -159,11 +160,17 @@ def held_out_example(arm: str, row: Row, answer: Trace, before: Trace | None) ->
 
 
 def first_answers(store: Store, ledger: str, problem_ids: set[str]) -> dict[str, Trace]:
-    """By problem, the first judged or failed answer of a ledger."""
+    """By problem, the judged or failed answer of a ledger with the lowest sample index."""
+
+    def rank(trace: Trace) -> tuple[int, str]:
+        sample_index = trace.author.sample_index if trace.author is not None else 0
+        return sample_index, trace.id
+
     answers: dict[str, Trace] = {}
     for trace in judged_traces(store, ledger):
-        if trace.problem.id in problem_ids:
-            answers.setdefault(trace.problem.id, trace)
+        problem_id = trace.problem.id
+        if problem_id in problem_ids:
+            answers[problem_id] = min(answers.get(problem_id, trace), trace, key=rank)
     return answers
 
 

@@ -169,7 +169,9 @@ def collect_funnel(store: Store, arm: str, names: Mapping[str, str]) -> Funnel:
     for drop in store.history.drops(arm):
         reason = _TRACE_ID.sub("another trace", drop.reason)
         counts[drop.operator, drop.test, reason] += 1
-    drops = [FunnelDrop(*key, count) for key, count in counts.items()]
+    # Inside `each` drops come in an order of chance.
+    most_frequent = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    drops = [FunnelDrop(*key, count) for key, count in most_frequent]
     return Funnel(tuple(steps), tuple(drops))
 
 

@@ -28,12 +28,15 @@ batches and the same student as in one process, but for rounding. Each process h
 from __future__ import annotations
 
 import argparse
+import os
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from potstill import objectives
+from potstill.budget.amounts import NOTHING, format_amount
 from potstill.cli import options, rows, show
 from potstill.cli.evaluate import PROMPT_HELP
 from potstill.cli.progress import format_duration, show_progress
@@ -41,9 +44,11 @@ from potstill.data import files
 from potstill.data.rows import RowTraces
 from potstill.errors import ConfigError
 from potstill.extras import TRAINING, require_extra
+from potstill.models.phase import in_phase
 from potstill.runs.train_settings import read_keywords
+from potstill.store import Store, with_cache
 from potstill.training.objective_config import LOOP_KEYWORDS, ObjectiveConfig, bind, trainable
-from potstill.training.settings import SETTINGS, FitResult
+from potstill.training.settings import SETTINGS, FitResult, TrainingSettings
 
 if TYPE_CHECKING:
     from potstill.runs.training_summary import TrainingSummary
@@ -88,6 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the order of rows, of adapters and dropout (0)",
     )
     _add_objective_arguments(parser)
+    options.add_budget(parser, "teacher")
     options.add_skip_bad(parser)
     options.add_threads(parser)
     options.add_quiet(parser)
@@ -142,21 +148,26 @@ def execute(args: argparse.Namespace) -> None:
 
 def _train(args: argparse.Namespace) -> None:
     require_extra("local", TRAINING)
+    # Mistakes in the settings are reported before a model is loaded.
+    settings, keywords = read_keywords(
+        args.objective, args.set, seed=args.seed, threads=args.threads
+    )
+    with _teacher_behind_store(args, _load_models(args)) as models:
+        _fit(args, settings, {**keywords, **models})
+
+
+def _fit(args: argparse.Namespace, settings: TrainingSettings, keywords: Mapping[str, Any]) -> None:
     from potstill.runs.sources import load_checkpoint
     from potstill.runs.train_settings import match_chat_mode
     from potstill.runs.training_summary import summarise
     from potstill.training import distributed
     from potstill.training.fit import fit
 
-    # Mistakes in the settings are reported before a model is loaded.
-    settings, keywords = read_keywords(
-        args.objective, args.set, seed=args.seed, threads=args.threads
-    )
-    config = bind(args.objective, keywords | _load_models(args)).config
+    config = bind(args.objective, keywords).config
     training_rows = _read_rows(args, config)
     student = load_checkpoint(args.student, role="student", threads=args.threads)
     settings = match_chat_mode(settings, student, args.student)
-    with show_progress(args.quiet) as progress:
+    with show_progress(args.quiet) as progress, in_phase("training"):
         result = fit(
             training_rows.traces,
             student.weights,
@@ -194,6 +205,40 @@ def _train(args: argparse.Namespace) -> None:
     for note in notes:
         show.print_line(f"note: {note}")
     show.print_line(f"took {format_duration(result.seconds)}; student {args.out}")
+
+
+@contextmanager
+def _teacher_behind_store(
+    args: argparse.Namespace, models: Mapping[str, Any]
+) -> Iterator[Mapping[str, Any]]:
+    """The models, with a teacher on a server behind a store beside --out: what it was paid for is paid for once."""
+    teacher: Any = models.get("teacher")
+    is_server = teacher is not None and getattr(teacher, "weights", None) is None
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if args.budget and (not is_server or processes > 1):
+        raise ConfigError(
+            "--budget limits what a teacher on a server is asked by one process",
+            expected="--teacher openai:…?score=…, without torchrun",
+            fix="leave --budget out",
+        )
+    if not is_server:
+        yield models
+        return
+    # Several processes ask for a share of the rows each, and a store has one writer.
+    rank = os.environ.get("RANK", "0")
+    suffix = ".cache" if rank == "0" else f".cache-{rank}"
+    folder = args.out.with_name(args.out.name + suffix)
+    with Store.open(folder) as store:
+        budget = options.open_budget(args, store, {"teacher": teacher})
+        cached = with_cache(
+            teacher, store, role="teacher", arm="train", seed=args.seed, budget=budget
+        )
+        yield {**models, "teacher": cached}
+        spent = budget.spent_by_role().get("teacher/training", NOTHING)
+        if not args.json and rank == "0":
+            show.print_line(f"asked the teacher {format_amount(spent)}; its answers {folder}")
+            for note in budget.notes():
+                show.print_line(f"note: {note}")
 
 
 def _print_summary(summary: TrainingSummary, result: FitResult) -> None:

@@ -10,6 +10,7 @@ from potstill.cli import main
 from potstill.cli.rows import pose_problems, read_rows
 from potstill.errors import ConfigError, InputError
 from potstill.runs.train_settings import read_keywords
+from potstill.store import Store
 
 QUESTIONS = [f"Ned has {10 + i} shells. How many?" for i in range(4)]
 TURN = {"role": "user", "content": QUESTIONS[0]}
@@ -255,6 +256,9 @@ def test_a_teacher_behind_a_server_is_enough_where_it_scores(
 
         id, _local = "behind-a-wire", TransformersModel(tiny_checkpoint)
 
+        def write(self, requests):
+            raise AssertionError("a teacher that scores is asked for no text")
+
         def likelihood(self, pairs):
             return self._local.likelihood(pairs)
 
@@ -290,8 +294,13 @@ def test_a_teacher_behind_a_server_is_enough_where_it_scores(
     assert json.loads(out)["stats"]["k1"][0] == pytest.approx(0, abs=1e-3), (
         "the teacher is the student"
     )
-    code, _, err = run(capsys, *words, "jsd", "--out", tmp_path / "jsd")
-    assert code == 2 and "openai:m has no weights" in err
+    with Store.open(tmp_path / "far.cache", readonly=True) as store:
+        assert store.usage("train")["teacher/training"]["calls"] > 0
+    limited = ("--budget", "teacher=1tok", "--out", tmp_path / "limited")
+    code, out, _ = run(capsys, *words, "opd", *limited)
+    assert code == 2 and "the budget of the teacher is spent" in out
+    code, out, _ = run(capsys, *words, "jsd", "--out", tmp_path / "jsd")
+    assert code == 2 and "openai:m has no weights" in out
 
 
 def test_a_row_without_a_rival_is_named_by_its_line_or_left_out(tmp_path, tiny_checkpoint, capsys):

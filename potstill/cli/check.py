@@ -5,6 +5,7 @@ Nothing is trained and no real model is asked. docs/adding-a-method.md says what
 examples:
   potstill check orion
   potstill check my_method.py:star
+  potstill check my_method.py:lema --poses --set n=2 --role teacher=scripted:teacher.yaml --problems p.jsonl
   potstill check my_method.py:star --json
 """
 
@@ -12,11 +13,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from typing import TYPE_CHECKING
 
 from potstill.cli import options, show
 from potstill.errors import StageError
 from potstill.methods import catalogue
+from potstill.methods.catalogue import MethodEntry
 from potstill.models.model import Model
+
+if TYPE_CHECKING:
+    from potstill.runs.cast import Cast
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,25 +35,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=SPEC",
         help="a model in the place of a scripted one (scripted:FILE), where a method needs replies of its own kind",
     )
+    parser.add_argument(
+        "--problems",
+        metavar="SPEC",
+        help=f"what it is run on, in the place of the world's stories: {options.PROBLEMS}",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a value of the method, in the place of its default: a small number makes the check quick",
+    )
+    parser.add_argument(
+        "--poses",
+        action="store_true",
+        help="rows may be learnt under prompts that no problem has, as the paper poses them",
+    )
     options.add_json(parser)
 
 
 def execute(args: argparse.Namespace) -> None:
     """Run the checks, print a line for each, and fail where one does not hold."""
     from potstill.runs import conformance
-    from potstill.runs.run_method import spread_models
-    from potstill.runs.sources import load_model
 
     method = catalogue.method_entry(args.method)
-    specs = options.parse_lists(args.role, "--role")
-    models: dict[str, Model] = {}
-    if specs:
-        models = {**conformance.scripted_roles(method)}
-        for role, role_specs in specs.items():
-            given: str | list[str] = role_specs if len(role_specs) > 1 else role_specs[0]
-            for key, spec in spread_models(method, {role: given}).items():
-                models[key] = load_model(str(spec))
-    findings = conformance.check_method(method, models=models)
+    findings = conformance.check_method(method, cast=_cast(args, method))
     failed = [finding for finding in findings if not finding.passed]
     if args.json:
         show.print_json(
@@ -56,7 +69,11 @@ def execute(args: argparse.Namespace) -> None:
     else:
         for finding in findings:
             choice = "".join(f" [{name}={value}]" for name, value in finding.values.items())
-            outcome = f"does not hold: {finding.problem}" if finding.problem else "holds"
+            outcome = "holds"
+            if finding.left_out:
+                outcome = f"left out: {finding.left_out}"
+            if finding.problem:
+                outcome = f"does not hold: {finding.problem}"
             show.print_line(f"{finding.check}{choice} {outcome}")
     if failed:
         raise StageError(
@@ -64,3 +81,29 @@ def execute(args: argparse.Namespace) -> None:
             expected="every check holds",
             fix="docs/adding-a-method.md says what each is for",
         )
+
+
+def _cast(args: argparse.Namespace, method: MethodEntry) -> Cast:
+    """Who plays the method and on what, from the flags."""
+    from potstill.records import Trace, blank
+    from potstill.runs.cast import STORIES
+    from potstill.runs.recipe import convert_values
+    from potstill.runs.run_method import spread_models
+    from potstill.runs.sources import load_model, load_problems
+
+    models: dict[str, Model] = {}
+    for role, role_specs in options.parse_lists(args.role, "--role").items():
+        given: str | list[str] = role_specs if len(role_specs) > 1 else role_specs[0]
+        for key, spec in spread_models(method, {role: given}).items():
+            models[key] = load_model(str(spec))
+    cast = dataclasses.replace(STORIES, models=models, poses=args.poses)
+    if args.set:
+        cast = dataclasses.replace(cast, values=convert_values(method, args.set))
+    if not args.problems:
+        return cast
+    loaded = load_problems(args.problems)
+
+    def first_problems(size: int) -> list[Trace]:
+        return [blank(problem) for problem in loaded[:size]]
+
+    return dataclasses.replace(cast, problems=first_problems)

@@ -9,27 +9,22 @@ from __future__ import annotations
 import inspect
 import tempfile
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from potstill import objectives
 from potstill.errors import PotstillError
 from potstill.methods.catalogue import MethodEntry
-from potstill.methods.roles import fill_roles, list_key, missing_abilities, role_of
-from potstill.models.model import Model
-from potstill.models.scripted import ScriptedModel
-from potstill.records import Stage, Trace
-from potstill.runs.driver import describe, drive
+from potstill.methods.roles import role_of
+from potstill.records import learnt_stretches
+from potstill.runs.cast import STORIES, Case, Cast, Interrupted, row_ids, scripted_roles
+from potstill.runs.driver import describe
 from potstill.runs.recipe import shadowing_names
-from potstill.store.cached_model import with_cache
-from potstill.store.store import Store
-from potstill.traces import Session, using
-from potstill.world.scripted import scripted_stories, scripted_student, scripted_teacher
+from potstill.training.objective_config import bind
 
 FAILING = 0.08  # share of generations that fail in the check of failures
-LIST_MODELS = 2  # that play a role of a list
 STOPS = (0.0, 0.33, 0.5, 0.99)  # where a run is stopped, as a share of its calls
 
 
@@ -39,11 +34,12 @@ class ConformanceError(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check on one choice of values: passed, or why not."""
+    """One check on one choice of values: passed, or why not; or the cast's reason for leaving it out."""
 
     check: str
     values: Mapping[str, Any]
     problem: str = ""
+    left_out: str = ""
 
     @property
     def passed(self) -> bool:
@@ -51,46 +47,13 @@ class Finding:
         return not self.problem
 
 
-@dataclass(frozen=True, slots=True)
-class ScriptedRun:
-    """What a method did in a store with scripted models.
-
-    Args:
-        stages: what it yielded, in order.
-        calls: completions that were asked for, those that the store had left out.
-        solver: what it returned, or the one that samples its last student.
-        orphans: pairs (trace, parent) whose parent is in no ledger.
-        stored_rows: the ids of the rows that the ledger holds, by stage.
-        errored: ids of failed generations.
-        dropped: ids of what operators took out.
-    """
-
-    stages: list[Stage]
-    calls: int
-    solver: Any
-    orphans: list[tuple[str, str]]
-    stored_rows: dict[str, list[str]]
-    errored: set[str] = field(default_factory=set)
-    dropped: set[str] = field(default_factory=set)
-
-    def stage_keys(self) -> list[tuple[str, list[str]]]:
-        """Each stage's id with the ids of its rows: equal for two runs that would train the same students."""
-        return [(stage.id, _row_ids(stage)) for stage in self.stages]
-
-
-class Interrupted(Exception):
-    """A run was stopped after its share of calls, as by a kill."""
-
-
-def check_method(
-    method: MethodEntry, *, models: Mapping[str, Model] | None = None, size: int = 8
-) -> list[Finding]:
+def check_method(method: MethodEntry, *, cast: Cast = STORIES, size: int = 8) -> list[Finding]:
     """Run every check on a method, with its defaults and with every other choice of its `Literal` values.
 
     Args:
         method: the catalogue's entry.
-        models: by role, in the place of the scripted ones.
-        size: stories that it is run on.
+        cast: who plays it, on what, and which rules hold for it.
+        size: problems that it is run on.
 
     Returns:
         A finding for each check and choice; all have passed where none says what is wrong.
@@ -99,7 +62,7 @@ def check_method(
     for values in value_choices(method):
         for check in CHECKS:
             with tempfile.TemporaryDirectory() as folder:
-                case = Case(method, values, Path(folder), models or {}, size)
+                case = Case(method, values, Path(folder), cast, size)
                 findings.append(run_check(check, case))
     return findings
 
@@ -114,132 +77,12 @@ def value_choices(method: MethodEntry) -> list[dict[str, Any]]:
     return choices
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One method with one choice of values, and an empty folder to run it in."""
-
-    method: MethodEntry
-    values: Mapping[str, Any]
-    folder: Path
-    models: Mapping[str, Model] = field(default_factory=dict)
-    size: int = 8
-
-    def run(
-        self,
-        name: str = "run",
-        *,
-        problems: Sequence[Trace] | None = None,
-        fail: float = 0.0,
-        stop_after: int | None = None,
-        seed: int = 1,
-        roles: Mapping[str, Model] | None = None,
-    ) -> ScriptedRun:
-        """Drive the method through a store of this name.
-
-        Args:
-            name: of the run's folder; a second run of one name goes on where the first one stopped.
-            problems: blank traces; stories where nothing is given.
-            fail: share of generations that fail.
-            stop_after: completions after which `Interrupted` is raised.
-            seed: of the run.
-            roles: models by key; those of the case, or scripted ones, where they are not given.
-        """
-        stories = scripted_stories(self.size) if problems is None else list(problems)
-        models = roles or self.models or scripted_roles(self.method, fail=fail)
-        return _drive_in_store(
-            self, self.folder / name, stories, models, stop_after=stop_after, seed=seed
-        )
-
-
-def scripted_roles(
-    method: MethodEntry, *, fail: float = 0.0, optional: bool = False
-) -> dict[str, ScriptedModel]:
-    """A scripted model for each role that a method must have: what is trained is weak, what writes is strong.
-
-    Args:
-        method: the catalogue's entry.
-        fail: share of generations that fail.
-        optional: fill the roles that may be left out too, and lists with two models.
-    """
-    roles: dict[str, ScriptedModel] = {}
-    for role in method.roles:
-        if role.optional and not optional:
-            continue
-        make_model = scripted_teacher
-        if role.name == "student" or missing_abilities(scripted_teacher(), role.annotation):
-            make_model = scripted_student
-        if not role.is_list:
-            roles[role.name] = make_model(fail=fail)
-            continue
-        for number in range(1, LIST_MODELS + 1):
-            key = list_key(role.name, number)
-            roles[key] = make_model(fail=fail, name=key)
-    return roles
-
-
-def _drive_in_store(
-    case: Case,
-    folder: Path,
-    problems: list[Trace],
-    models: Mapping[str, Model],
-    *,
-    stop_after: int | None,
-    seed: int,
-) -> ScriptedRun:
-    name = case.method.name
-    stages: list[Stage] = []
-    counter = CallCounter(stop_after)
-    with Store.open(folder) as store:
-        ledger = store.ledger(name)
-        wrapped: dict[str, Model] = {}
-        for key, model in models.items():
-            counted = counter.counted(model)
-            wrapped[key] = with_cache(counted, store, role=role_of(key), arm=name, seed=seed)
-        roles = fill_roles(case.method.roles, wrapped)
-
-        def train(stage: Stage) -> Any:
-            stages.append(stage)
-            ledger.rows(stage.id, stage.rows)
-            return stage.model
-
-        with using(Session(ledger, store.verdicts, workers=4)):
-            ledger.add_traces(problems)
-            solver = drive(case.method.method, problems, roles, dict(case.values), train)
-        return ScriptedRun(
-            stages=stages,
-            calls=counter.calls,
-            solver=solver,
-            orphans=store.history.missing_parents(),
-            stored_rows=store.history.row_ids(name),
-            errored={trace.id for trace in store.history.traces(name) if trace.error},
-            dropped={drop.id for drop in store.history.drops(name)},
-        )
-
-
-class CallCounter:
-    """Counts the completions that models are asked for, and stops the run after so many."""
-
-    def __init__(self, stop_after: int | None = None) -> None:
-        self.calls = 0
-        self._stop_after = stop_after
-
-    def counted(self, model: Any) -> Any:
-        """The same model, its calls counted here."""
-        write = model.write
-
-        def counted_write(requests: Sequence[Any]) -> Any:
-            if self._stop_after is not None and self.calls + len(requests) > self._stop_after:
-                raise Interrupted
-            self.calls += len(requests)
-            return write(requests)
-
-        model.write = counted_write
-        return model
-
-
 def run_check(check: Callable[[Case], None], case: Case) -> Finding:
     """One check on a case; whatever the method raises is what is wrong with it."""
     title = (check.__doc__ or check.__name__).strip().splitlines()[0]
+    reason = case.cast.without.get(check.__name__)
+    if reason is not None:
+        return Finding(title, case.values, left_out=reason)
     try:
         check(case)
     except (ConformanceError, PotstillError) as error:
@@ -261,10 +104,6 @@ def _describe_exception(error: Exception, method: Callable[..., Any]) -> str:
     if frames:
         place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
     return f"it raised {type(error).__name__}: {error}{place}"
-
-
-def _row_ids(stage: Stage) -> list[str]:
-    return [row.id for row in stage.rows]
 
 
 def _require(holds: bool, message: str) -> None:
@@ -291,7 +130,7 @@ def check_signature(case: Case) -> None:
 
 def check_optional_roles(case: Case) -> None:
     """With every role filled, lists by two models, and with only those that it must have, it yields a stage."""
-    every_role = {**scripted_roles(case.method, optional=True), **case.models}
+    every_role = {**scripted_roles(case.method, optional=True), **case.cast.models}
     needed = [role.name for role in case.method.roles if not role.optional]
     needed_roles = {key: model for key, model in every_role.items() if role_of(key) in needed}
     run = case.run("every-role", roles=every_role)
@@ -301,15 +140,36 @@ def check_optional_roles(case: Case) -> None:
 
 
 def check_stages(case: Case) -> None:
-    """It yields stages whose rows can be trained, with objectives and keywords that exist."""
+    """It yields stages whose rows can be trained, with objectives, keywords and models that these take."""
     run = case.run()
     _require(bool(run.stages), "it yielded no stage")
     for stage in run.stages:
         _require(bool(stage.rows), "it yielded a stage without rows")
         _require(stage.objective in objectives.TABLE, f"there is no objective {stage.objective!r}")
+        config = bind(stage.objective, stage.constants).config
+        config.hooks.check_rows(stage.rows)
+        if config.on_policy_fraction == 1:
+            continue  # the student writes all that it learns
         for row in stage.rows:
-            _require(bool(row.text), f"the row {row.id} has no text")
             _require(not row.error, f"the row {row.id} is a failed generation")
+            _require(bool(row.text), f"the row {row.id} has no text")
+            _require(bool(learnt_stretches(row)), f"nothing of the row {row.id} is learnt")
+            has_pair = row.rejected is not None or not config.wants_pairs
+            _require(has_pair, f"{stage.objective} learns from pairs, and {row.id} has none")
+
+
+def check_prompts(case: Case) -> None:
+    """What the learner sees in training are the problems' prompts, unless the cast says that it poses others."""
+    if case.cast.poses:
+        return
+    prompts = {problem.prompt for problem in case.problems()}
+    for stage in case.run().stages:
+        posed = [row for row in stage.rows if row.prompt not in prompts]
+        _require(
+            not posed,
+            f"{len(posed)} rows have prompts that no problem has; where the paper poses them, say so: "
+            "Cast(poses=True), or --poses",
+        )
 
 
 def check_repetition(case: Case) -> None:
@@ -323,22 +183,25 @@ def check_lineage(case: Case) -> None:
     """Every parent of every trace is in the ledger, and so are the rows of every stage."""
     run = case.run()
     _require(not run.orphans, f"{len(run.orphans)} traces have parents that no ledger knows")
-    rows = {stage.id: _row_ids(stage) for stage in run.stages}
+    rows = {stage.id: row_ids(stage) for stage in run.stages}
     _require(run.stored_rows == rows, "the ledger's rows are not the stages'")
 
 
 def check_solver(case: Case) -> None:
-    """What it returns to be measured with can be named later."""
+    """What it returns to be measured with can be named later, and gives n different answers to each problem."""
     describe(case.run().solver)
+    evaluation = case.run(measure=True).evaluation
+    if evaluation is not None:
+        _require(not evaluation.repeats, evaluation.repeat_note())
 
 
 def check_failures(case: Case) -> None:
     """With 8 % of the generations failing it ends, and trains none of them."""
     # Twice as many problems, so that some calls fail for sure.
-    run = case.run(problems=scripted_stories(2 * case.size), fail=FAILING)
+    run = case.run(problems=case.problems(2 * case.size), fail=FAILING)
     trained: set[str] = set()
     for stage in run.stages:
-        trained.update(_row_ids(stage))
+        trained.update(row_ids(stage))
     _require(not trained & run.errored, "a failed generation is trained on")
 
 
@@ -382,7 +245,7 @@ def check_resume(case: Case) -> None:
 
 def check_order(case: Case) -> None:
     """The order of the problems does not decide which rows there are."""
-    problems = scripted_stories(case.size)
+    problems = case.problems()
     forward = case.run("forward", problems=problems)
     backward = case.run("backward", problems=problems[::-1])
     for one, other in zip(forward.stages, backward.stages, strict=True):
@@ -394,6 +257,7 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
     check_signature,
     check_optional_roles,
     check_stages,
+    check_prompts,
     check_repetition,
     check_lineage,
     check_solver,

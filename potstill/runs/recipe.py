@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from potstill import config
 from potstill.budget.flags import UNLIMITED, RunLimits
 from potstill.config import NO_DEFAULT, Mistakes, Override, Place, Setting, Tree, join_key
-from potstill.data import files
+from potstill.data import files, yaml
 from potstill.errors import ConfigError, InputError
 from potstill.methods.catalogue import (
     MethodEntry,
@@ -319,6 +319,17 @@ def shadowing_names(method: MethodEntry) -> list[str]:
                 f"the role {role.name} of {method.name} has a name that every run uses; rename it"
             )
     return messages
+
+
+def convert_values(method: MethodEntry, sets: Sequence[str]) -> Tree:
+    """Values of a method from the texts of `--set` alone; every mistake is reported at once."""
+    mistakes = Mistakes()
+    tree: Tree = {}
+    for override in config.read_overrides(sets, yaml.read_untyped, mistakes):
+        config.apply_override(tree, override.key.split("."), override, mistakes)
+    converted = _convert_values(method.values, [("", tree)], "", mistakes)
+    mistakes.raise_if_any(f"values of {method.name}", fix=f"potstill methods {method.name}")
+    return converted
 
 
 def _convert_values(

@@ -42,6 +42,27 @@ def test_a_method_that_breaks_a_rule_fails_and_the_rule_is_named(potstill, tmp_p
 
 
 @pytest.mark.slow
+def test_a_cast_from_flags(potstill, tmp_path):
+    file, problems, student = (tmp_path / name for name in ("m.py", "p.jsonl", "s.json"))
+    posed = GOOD.replace(
+        "sample(student, problems,", 'sample(student, pose("Now: {question}", problems),'
+    )
+    file.write_text(posed.replace("import keep, ", "import keep, pose, "))
+    assert "rows have prompts that no problem has" in potstill("check", f"{file}:star").out
+    rows = [{"question": f"{number} + 1?", "answer": str(number + 1)} for number in range(16)]
+    problems.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rules = [
+        {"pattern": f"Now: {row['question'][:2]}", "answers": [row["answer"], "I am not sure."]}
+        for row in reversed(rows)
+    ]
+    student.write_text(json.dumps([*rules, {"pattern": "", "answers": ["7"]}]))
+    flags = ("--poses", "--problems", problems, "--role", f"student=scripted:{student}")
+    done = potstill("check", f"{file}:star", *map(str, flags), "--set", "n=2", "--json")
+    failed = [f["problem"] for f in json.loads(done.out)["findings"] if f["problem"]]
+    assert failed == ["another seed yielded the same stages"], "answers by rule follow no seed"
+
+
+@pytest.mark.slow
 def test_a_method_that_raises_fails_with_the_line_of_its_file(potstill, tmp_path):
     file = tmp_path / "my_method.py"
     file.write_text(GOOD.replace("    rows = ", '    raise ValueError("oops")\n    rows = '))

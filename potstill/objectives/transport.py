@@ -152,20 +152,30 @@ def multilevel_ot(
         partner_n = pairs.partner_N[at_n]
         lq = _leading(x.head, x.hidden_ND[at_n], top, chunk)  # [n, student's top]
         with torch.no_grad():
-            teacher_hidden = pairs.teacher.hidden_MDt[partner_n]
-            p = _leading(pairs.teacher.head, teacher_hidden, top, chunk).exp()  # [n, its top]
-        width = max(lq.shape[1], p.shape[1])
-        q = pad(lq.exp(), (0, width - lq.shape[1]))  # [n, width]
-        p = pad(p.to(lq.dtype), (0, width - p.shape[1]))
+            teacher_hidden = pairs.teacher.hidden_MDt[partner_n]  # [n, Dt]
+            lp = _leading(pairs.teacher.head, teacher_hidden, top, chunk)  # [n, teacher's top]
+            p = lp.exp()
+
+        # Both sides as vectors of one length, [n, width]: the shorter vocabulary has zeros behind.
+        student_top, teacher_top = lq.shape[1], p.shape[1]
+        width = max(student_top, teacher_top)
+        q = pad(lq.exp(), (0, width - student_top))
+        p = pad(p.to(lq.dtype), (0, width - teacher_top))
+
+        # The three terms of each position, [n].
         had = (q - p).abs().sum(1)
-        cross_entropy = -(p[:, : lq.shape[1]] * lq).sum(1)
-        moved = transport(torch.cdist(q, p, p=1), epsilon=epsilon)
+        cross_entropy = -(p[:, :student_top] * lq).sum(1)
+        cost_nn = torch.cdist(q, p, p=1)
+        moved = transport(cost_nn, epsilon=epsilon)
         parts["had"].append(had)
         parts["log"].append(cross_entropy)
         parts["sequence"].append(moved)
         loss = had + log * cross_entropy + sequence * moved
         values = values.index_add(0, at_n, weight * loss)
-    stats = {name: summed(torch.cat(part)) for name, part in parts.items() if part}
+    stats = {}
+    for name, part in parts.items():
+        if part:
+            stats[name] = summed(torch.cat(part))
     return Loss(values, stats)
 
 
@@ -176,7 +186,8 @@ def group_logp(logp: Tensor, numbers: Tensor, groups: int) -> Tensor:
     across tokenizers); `numbers` are `aligned_N` or `aligned_M`.
     """
     inside = numbers >= 0
-    return logp.new_zeros(groups).index_add(0, numbers[inside], logp[inside])
+    zeros = logp.new_zeros(groups)
+    return zeros.index_add(0, numbers[inside], logp[inside])  # [N] -> [groups]
 
 
 def compared(x: Inputs, *, merge: Merge = "initial") -> Tensor:
@@ -206,10 +217,15 @@ def _pairs(
             expected="OtherVocabulary with aligned_N and aligned_M (alignment.columns)",
             fix="forward_kl and its kin compare one vocabulary",
         )
-    at_last = merge == "bayesian"
-    largest = [int(side.max()) for side in (teacher.aligned_N, teacher.aligned_M) if len(side)]
-    group_count = 1 + max(largest, default=-1)
+    # Groups are numbered from 0 on both sides alike; either side may lack the last ones.
+    largest_numbers = []
+    for side in (teacher.aligned_N, teacher.aligned_M):
+        if len(side):
+            largest_numbers.append(int(side.max()))
+    group_count = 1 + max(largest_numbers, default=-1)
+
     # Of each group, where it is compared on either side.
+    at_last = merge == "bayesian"
     student_G = _edges(teacher.aligned_N, group_count, at_last)
     teacher_G = _edges(teacher.aligned_M, group_count, at_last)
     has_student_G = student_G >= 0
@@ -217,6 +233,8 @@ def _pairs(
     partner_N[student_G[has_student_G]] = teacher_G[has_student_G]
     if not at_last or not scalars:
         return Pairs(teacher, partner_N)
+
+    # What each side said before in the group scales its whole distribution.
     before_N = _log_probs_before(x, teacher.aligned_N, student_G, temperature, chunk)
     with torch.no_grad():
         of_teacher = Inputs(teacher.hidden_MDt, teacher.head, teacher.targets_M)
@@ -240,15 +258,19 @@ def _log_probs_before(
 ) -> Tensor:
     """At each group's last position the sum of the log-probabilities of its earlier tokens, [N]; 0 elsewhere."""
     position_N = torch.arange(len(group_N), device=last_G.device)
-    is_earlier_N = (group_N >= 0).logical_and(last_G[group_N.clamp_min(0)] != position_N)
-    at = is_earlier_N.nonzero().squeeze(1)
+    last_of_group_N = last_G[group_N.clamp_min(0)]
+    is_earlier_N = (group_N >= 0).logical_and(last_of_group_N != position_N)
+    at = is_earlier_N.nonzero().squeeze(1)  # the earlier tokens of all groups
     earlier = Inputs(x.hidden_ND[at], x.head, x.targets_N[at])
     if temperature != 1:
         earlier = Inputs(
             x.hidden_ND[at], lambda hidden: x.head(hidden) / temperature, x.targets_N[at]
         )
     log_probs = token_logp(earlier, chunk=chunk)
-    return log_probs.new_zeros(len(group_N)).index_add(0, last_G[group_N[at]], log_probs)
+
+    # Summed where the last token of their group stands.
+    zeros_N = log_probs.new_zeros(len(group_N))
+    return zeros_N.index_add(0, last_of_group_N[at], log_probs)
 
 
 def _compared(
@@ -273,17 +295,22 @@ def _compared(
         # The rows of this chunk that have a partner, and the partners.
         at = (pairs.partner_N[rows] >= 0).nonzero().squeeze(1)
         partner = pairs.partner_N[rows][at]
+        # Before the cross-entropy, which overwrites the logits.
         lq = finite((logits[at] / temperature).log_softmax(-1))  # [c, V]
         value, slope = _scaled(nll(x.targets_N), ce)(logits, rows, gradient)
         if not len(at):
             return value, slope
         logits_cW = teacher_logits(pairs.teacher.head, pairs.teacher.hidden_MDt[partner])
-        lp = finite((logits_cW / temperature).log_softmax(-1))
+        lp = finite((logits_cW / temperature).log_softmax(-1))  # [c, W]
+
+        # The factors of merged groups, [c].
         s = None if before is None else before.detach()[rows][at]
         u = None if pairs.before_M is None else pairs.before_M[partner].to(lp.dtype)
+        both = Two(lq, lp.to(lq.dtype), s, u)
+        needs_slopes = gradient or gain is not None
         # Products of probabilities are no work for bfloat16.
         with torch.autocast(lq.device.type, enabled=False):
-            scaled = distance(Two(lq, lp.to(lq.dtype), s, u), gradient or gain is not None)
+            scaled = distance(both, needs_slopes)
         apart[rows.start + at] = scaled.value
         if gain is not None:
             gain[rows.start + at] = scaled.scale
@@ -316,21 +343,27 @@ def _times(slope: Any, factor: float) -> Any:
 
 def _leading(head: Any, hidden: Tensor, top: int, chunk: int) -> Tensor:
     """Log-probabilities (logits over their deviation) of the tokens most probable in all rows together, best first."""
-    sums: Tensor | None = None
-    chunk = chunk or rows_at_once(int(head(hidden[:1].detach()).shape[-1]), hidden)
+    vocabulary = int(head(hidden[:1].detach()).shape[-1])
+    chunk = chunk or rows_at_once(vocabulary, hidden)
+
+    # First which tokens have the most probability in all rows together.
+    sums: Tensor | None = None  # [V]
     with torch.no_grad():
         for start in range(0, len(hidden), chunk):
-            part = _standardised(head, hidden[start : start + chunk]).exp().sum(0)
+            log_probs = _standardised(head, hidden[start : start + chunk])  # [c, V]
+            part = log_probs.exp().sum(0)
             sums = part if sums is None else sums + part
     assert sums is not None
     ids = sums.topk(min(top, len(sums))).indices
+
+    # Then these alone, a chunk of rows at a time, recomputed backwards.
     pieces = []
     for start in range(0, len(hidden), chunk):
         part = hidden[start : start + chunk]
         pieces.append(
             checkpoint(lambda part: _standardised(head, part)[:, ids], part, use_reentrant=False)
         )
-    return torch.cat(pieces)
+    return torch.cat(pieces)  # [n, top]
 
 
 def _standardised(head: Any, hidden: Tensor) -> Tensor:
@@ -341,6 +374,7 @@ def _standardised(head: Any, hidden: Tensor) -> Tensor:
     mean = logits.masked_fill(banned, 0).sum(-1, keepdim=True) / count
     # A banned token stands at the mean, adding nothing to the squares, and is not counted.
     correction = (logits.shape[-1] - 1) / (count - 1).clamp_min(1)
-    deviation = logits.where(~banned, mean).std(-1, keepdim=True) * correction.sqrt()
-    scaled = (logits.masked_fill(banned, 0) / (deviation + STEADY)).masked_fill(banned, LEAST)
+    deviation = logits.where(~banned, mean).std(-1, keepdim=True) * correction.sqrt()  # [n, 1]
+    scaled = logits.masked_fill(banned, 0) / (deviation + STEADY)
+    scaled = scaled.masked_fill(banned, LEAST)
     return scaled.log_softmax(-1).clamp_min(LEAST)

@@ -21,9 +21,8 @@ from potstill.objectives.numerics import LEAST, finite, log1mexp
 Tail: TypeAlias = Literal["bucket", "renormalise", "teacher", "none"]
 TAILS = ("bucket", "renormalise", "teacher", "none")
 Distance: TypeAlias = Callable[[Tensor, Tensor, bool], tuple[Tensor, Tensor | None]]
-MOST = (
-    -1e-7
-)  # log of the kept mass is at most this: a tail of nothing would be infinitely surprising
+# The log of the mass inside is at most this: a tail of nothing would be infinitely surprising.
+MOST = -1e-7
 
 
 def truncated(teacher: TopK, distance: Distance, *, temperature: float, tail: Tail) -> Kernel:
@@ -93,5 +92,7 @@ def top_p_k(probabilities: Tensor, p: float, k: int) -> tuple[Tensor, Tensor]:
     (Pre-training distillation, arXiv:2410.16215.)
     """
     shares, ids = probabilities.sort(descending=True)
-    count = min(int((shares.cumsum(-1) < p).sum()) + 1, k, len(shares))
-    return ids[:count], shares[:count] / shares[:count].sum()
+    short_count = int((shares.cumsum(-1) < p).sum())  # prefixes that have not p yet
+    count = min(short_count + 1, k, len(shares))
+    chosen = shares[:count]
+    return ids[:count], chosen / chosen.sum()

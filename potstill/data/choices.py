@@ -148,8 +148,12 @@ def _decode_json(value: Any) -> Any:
 
 def _read_list(items: Sequence[Any]) -> Options:
     """A list of texts; letters that number them in order ("A)12", "B)13") are taken off."""
+    # A list of objects with labels of their own.
     if all(isinstance(item, Mapping) and {"text", "label"} <= set(item) for item in items):
-        return _order_by_label([i["label"] for i in items], [i["text"] for i in items])
+        own_labels = [item["label"] for item in items]
+        return _order_by_label(own_labels, [item["text"] for item in items])
+
+    # A list of texts, perhaps padded with null at its end.
     texts = [_option_text(item) for item in items if item is not None]
     if any(item is None for item in items[: len(texts)]):
         raise InputError(
@@ -157,11 +161,14 @@ def _read_list(items: Sequence[Any]) -> Options:
             expected="null only behind the last option",
             fix="correct the row, or give the options labels",
         )
-    marks = [_LETTERED.match(text) for text in texts]
-    letters = [mark[1].upper() for mark in marks if mark]
-    if letters == list(LETTERS[: len(texts)]):
-        texts = [text[mark.end() :] for text, mark in zip(texts, marks, strict=True) if mark]
-    return Options(tuple(texts), tuple(LETTERS[: len(texts)]))
+
+    # Letters in front are taken off where each option has its own, in order.
+    marks = [mark for mark in map(_LETTERED.match, texts) if mark]
+    letters = [mark[1].upper() for mark in marks]
+    labels = tuple(LETTERS[: len(texts)])
+    if letters == list(labels):
+        texts = [mark.string[mark.end() :] for mark in marks]
+    return Options(tuple(texts), labels)
 
 
 def _order_by_label(labels: Sequence[Any], texts: Sequence[Any]) -> Options:
@@ -182,6 +189,7 @@ def _order_by_label(labels: Sequence[Any], texts: Sequence[Any]) -> Options:
             expected="a label of its own for each option",
             fix="correct the row",
         )
+    # Other labels than numbers and letters have no order but the file's.
     if all(name.isdecimal() for name in names):
         pairs.sort(key=lambda pair: int(pair[0]))
     elif all(len(name) == 1 for name in names):

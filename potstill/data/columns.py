@@ -121,11 +121,13 @@ class Columns:
         """Layout and fields with their columns, in the words in which --map takes them back."""
         mapping: dict[str, str] = {}
         for field in fields(self):
-            value = getattr(self, field.name)
-            joint = "+" if field.name == "question" else ","
-            text = joint.join(value) if isinstance(value, tuple) else value
+            text = getattr(self, field.name)
+            if isinstance(text, tuple):
+                joint = "+" if field.name == "question" else ","
+                text = joint.join(text)
             if text and field.name != "object_labels":
                 mapping[field.name] = text
+        # What follows a thought in a column of its own is called the answer.
         if self.reasoning and self.completion:
             mapping["answer"] = mapping.pop("completion")
         return mapping
@@ -187,14 +189,18 @@ class Survey:
 
 def _find_object_labels(values: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
     """The keys of objects in cells under which all objects say right or wrong."""
-    by_key: dict[str, list[Any]] = {}
+    # All objects, those in lists included.
+    objects: list[Mapping[str, Any]] = []
     for cells in values.values():
         for cell in cells:
-            for item in cell if isinstance(cell, list) else [cell]:
-                if isinstance(item, Mapping):
-                    for name in LABEL_NAMES:
-                        by_key.setdefault(name, []).append(item.get(name))
-    return tuple(name for name, labels in by_key.items() if is_label_column(labels))
+            items = cell if isinstance(cell, list) else [cell]
+            objects += [item for item in items if isinstance(item, Mapping)]
+    names = []
+    for name in LABEL_NAMES:
+        labels = [item.get(name) for item in objects]
+        if is_label_column(labels):
+            names.append(name)
+    return tuple(names)
 
 
 def is_empty(value: Any) -> bool:

@@ -147,6 +147,7 @@ def _at_least_one(rows: Iterator[Row], spec: str) -> Iterator[Row]:
         yield first
         yield from rows
         return
+    # Nothing came: all rows were bad, or the file has none.
     names = (spec, str(Path(spec).expanduser()))
     bad_rows = [bad for bad in skipped() if bad.file in names]
     if bad_rows:
@@ -200,6 +201,7 @@ def _check_present(path: Path, what: str, suffixes: tuple[str, ...]) -> None:
     """Refuse a path without a file, with the files that lie there."""
     if path.is_file() or is_pipe(path):
         return
+    # What may have been meant: the files of these kinds in the folder, or beside the missing file.
     is_folder = path.is_dir()
     folder = path if is_folder else path.parent
     neighbours = []

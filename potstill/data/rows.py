@@ -128,11 +128,14 @@ def problems_of_rows(
         mapping: field -> column; "" for none.
         kind: the verifier; guessed from the golds where it is not given.
     """
+    # Programs have layouts of their own; their gold is a solution, which tests judge.
     convert = program_tests.find_converter(_shared_columns(rows), kind)
     if convert:
         rows, kind = _convert_rows(rows, convert, spec), "code"
     if kind == "code":
-        mapping = {"answer": "", **mapping}  # a program's gold is its solution, which tests judge
+        mapping = {"answer": "", **mapping}
+
+    # A trace has its problem in it; of any other row a draft is made.
     chooser = ColumnChooser([row for _, row in rows], mapping, "problems", spec)
     _check_columns(chooser, rows, mapping, spec)
     ready: dict[str, Problem] = {}
@@ -154,12 +157,16 @@ def problems_of_rows(
                 drafts.append(draft)
         except InputError as error:
             skipped.refuse_row(error, spec, place, row)
+
+    # The drafts of the whole file say together of what kind they are.
     problems_by_place = make_problems(drafts, kind=kind, source=source, spec=spec)
     for place, problem in problems_by_place.items():
         if problem.id in ready:
             raise _two_problems_of_one_id(ready[problem.id], problem)
         places[problem.id] = place
     problems = [*ready.values(), *problems_by_place.values()]
+
+    # How the file was read, for whoever prints or stores it.
     used_columns, unread = chooser.to_mapping(), chooser.unread_columns()
     notes = gold_position_notes(drafts)
     skipped.record_columns(source, used_columns, unread, notes)
@@ -228,15 +235,20 @@ def draft_of_row(
     """The draft of a row with its question: gold answer, solution, options, table, tests, id."""
     options = read_row_options(row, columns)
     table = _data_text(cell(row, columns.table))
+
+    # The gold answer: rows of a table, or what stands at the end of a text.
     gold_cell = cell(row, columns.gold)
     if table:
         answer, solution = _data_text(gold_cell), ""
     else:
         answer, solution = read_gold(gold_cell, kind)
+
+    # Of a choice it is the letter of an option, which may be given by its position or its text.
     position = None
     if options.texts and answer:
         position = gold_position(gold_cell, options)
-        answer = read_gold_option(answer if isinstance(gold_cell, str) else gold_cell, options)
+        gold_value = answer if isinstance(gold_cell, str) else gold_cell
+        answer = read_gold_option(gold_value, options)
     key = cell(row, columns.id)
     written_solution = cell_text(cell(row, columns.solution)) or solution
     return ProblemDraft(
@@ -269,6 +281,8 @@ def make_problems(
         if draft_kind in ("math", "number") and _is_missing_value(draft.answer):
             files.refuse(_missing_gold(spec, draft), spec, draft.place, draft.question)
             continue
+
+        # Without an id of its own a problem is known by its content.
         key = draft.id
         if key is None:
             content = [draft.question, draft.answer, draft_kind, draft.choices]
@@ -276,6 +290,8 @@ def make_problems(
             repeats[key] += 1
             if repeats[key] > 1:
                 key = f"{key}-{repeats[key]}"
+
+        # Two rows of one id: the second is refused.
         if key in first_with_id:
             error = _same_id(spec, key, first_with_id[key], draft)
             files.refuse(error, spec, draft.place, draft.question)
@@ -523,6 +539,7 @@ def read_traces(
         rows: rows that are there already, each with where it stands.
     """
     source = RowSource(spec, mapping or {}, what, rows)
+    # Traces are ready as they come; other rows wait until the problems of the whole file are known.
     ready: list[Trace] = []
     read_rows: list[_ReadRow] = []
     count = 0
@@ -549,6 +566,8 @@ def read_traces(
         except InputError as error:
             skipped.refuse_row(error, spec, place, row)
     traces = [*ready, *_make_traces(read_rows, spec, kind)]
+
+    # How the file was read, for whoever prints or stores it.
     mapping, unread = source.chooser.to_mapping(), source.chooser.unread_columns()
     position_notes = gold_position_notes([row.draft for row in read_rows])
     skipped.record_columns(files.source_name(spec), mapping, unread, position_notes)
@@ -571,6 +590,7 @@ def keep_learnable(found: RowTraces, *, keep_wrong: bool = False) -> RowTraces:
         found: all traces of a file.
         keep_wrong: for objectives that learn from wrong completions by their label (KTO).
     """
+    # A rejected side is learnt beside its chosen one, and never by itself.
     rival_ids = {trace.rejected.id for trace in found.traces if trace.rejected}
     counts: Counter[str] = Counter()
     learnable: list[Trace] = []
@@ -593,13 +613,17 @@ def judge_traces(
     judgeable = []
     for index, trace in enumerate(traces):
         is_labelled = unlabelled_only and LABEL in trace.scores
-        if trace.problem.answer is not None and not trace.error and not is_labelled:
+        has_gold = trace.problem.answer is not None
+        if has_gold and not trace.error and not is_labelled:
             judgeable.append(index)
+
+    # Judged in portions, so that the progress moves.
     judged = list(traces)
     for start in range(0, len(judgeable), _PORTION):
         portion = judgeable[start : start + _PORTION]
         progress("judged", start, len(judgeable))
-        verdicts = verifiers.judge([(traces[i].problem, traces[i].text) for i in portion])
+        answers = [(traces[index].problem, traces[index].text) for index in portion]
+        verdicts = verifiers.judge(answers)
         for index, verdict in zip(portion, verdicts, strict=True):
             judged[index] = traces[index].annotate(verdict=verdict)
     progress("judged", len(judgeable), len(judgeable))
@@ -689,10 +713,12 @@ def _make_trace(
 ) -> Trace:
     model, sample_index = author
     prompt = row.content.prompt
+    # Spans count from where the completion begins, those of a trace from its text's beginning.
+    shift = completion.prefix_length
     spans = []
     for start, stop, weight in row.spans:
-        shift = completion.prefix_length
-        spans.append(Span(shift + int(start), shift + int(stop), "weight", float(weight)))
+        span = Span(shift + int(start), shift + int(stop), "weight", float(weight))
+        spans.append(span)
     return Trace(
         problem,
         prompt,
@@ -710,7 +736,8 @@ def _make_trace(
 
 def _check_spans(spans: Any, completion: RecordedCompletion, row: Row) -> None:
     """Refuse stretches that are no `[start, stop, weight]` in characters of the completion."""
-    length = len(completion.text) - completion.prefix_length
+    written_text = completion.text[completion.prefix_length :]
+    length = len(written_text)
     for span in spans:
         is_triple = isinstance(span, list | tuple) and len(span) == 3
         if not is_triple or not all(type(value) in (int, float) for value in span):
@@ -718,8 +745,9 @@ def _check_spans(spans: Any, completion: RecordedCompletion, row: Row) -> None:
         start, stop, weight = span
         if not 0 <= start < stop <= length or not 0 <= weight < math.inf:
             raise _bad_span(span, length)
-    written = row.get(completion.column)
-    is_whole = completion.text[completion.prefix_length :] == written or isinstance(written, list)
+    # A thought that was put in front would shift them.
+    cell_value = row.get(completion.column)
+    is_whole = written_text == cell_value or isinstance(cell_value, list)
     if spans and not is_whole:
         raise InputError(
             "spans count characters of the completion, and its reasoning stands in another column",

@@ -6,6 +6,7 @@ A bad row is an error that names file and line, or, inside `skipping`, an entry 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -125,25 +126,27 @@ def notes() -> list[str]:
     bad_rows = skipped()
     if not bad_rows:
         return column_notes()
-    counts: dict[str, int] = {}
-    for bad in bad_rows:
-        counts[bad.file] = counts.get(bad.file, 0) + 1
-    files = ", ".join(f"{count:,} of {Path(file).name}" for file, count in counts.items())
-    left_out = f"Bad rows left out: {files}; {BAD_ROWS_FILE} lists them with the reasons."
+    counts = Counter(bad.file for bad in bad_rows)
+    parts = [f"{count:,} of {Path(file).name}" for file, count in counts.items()]
+    left_out = (
+        f"Bad rows left out: {', '.join(parts)}; {BAD_ROWS_FILE} lists them with the reasons."
+    )
     return [left_out, *column_notes()]
 
 
 def column_notes() -> list[str]:
     """A sentence a file: which of its columns were read as what."""
     log = _LOG.get()
+    if log is None:
+        return []
     sentences = []
-    for source, columns in (log.columns if log else {}).items():
+    for source, columns in log.columns.items():
         fields = [f"{name}={column}" for name, column in columns["mapping"].items()]
-        sentence = f"Read from {source}: {', '.join(fields)}"
+        parts = [f"Read from {source}: {', '.join(fields)}"]
         if columns["unread"]:
-            sentence += f"; columns not read: {', '.join(columns['unread'])}"
-        sentence += "".join(f"; {note}" for note in columns.get("notes", ()))
-        sentences.append(f"{sentence}.")
+            parts.append(f"columns not read: {', '.join(columns['unread'])}")
+        parts += columns.get("notes", ())
+        sentences.append("; ".join(parts) + ".")
     return sentences
 
 

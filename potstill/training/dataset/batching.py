@@ -101,6 +101,7 @@ def collate(items: Sequence[Item]) -> Batch:
     if not items:
         nothing = TokenizedRow.of(0, [0, 0], [0.0, 0.0], 1)
         return {**collate([(nothing,)]), "idle": torch.tensor(True)}
+    # The items' rows one after another, and for each row which item it belongs to.
     rows: list[TokenizedRow] = []
     item_numbers: list[int] = []
     is_first: list[bool] = []
@@ -108,10 +109,12 @@ def collate(items: Sequence[Item]) -> Batch:
     for number, item in enumerate(items):
         if len(item) == 2:
             pairs.append([len(rows), len(rows) + 1])
-        rows.extend(item)
-        item_numbers.extend([number] * len(item))
-        is_first.extend(place == 0 for place in range(len(item)))
+        for place, row in enumerate(item):
+            rows.append(row)
+            item_numbers.append(number)
+            is_first.append(place == 0)
 
+    # Tokens and columns [B, T], then a number a row [B].
     batch: Batch = {
         "input_ids": pad_rows([row.input_ids for row in rows]),
         "loss_weights": pad_rows([row.loss_weights for row in rows]),
@@ -193,7 +196,7 @@ class PackedLayout(NamedTuple):
 def pack_bins(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     """Group rows that share a bin of at most `capacity` tokens: longest first, each where it fits first."""
     bins: list[list[int]] = []
-    free_tokens: list[int] = []
+    free_tokens: list[int] = []  # of each bin
     longest_first = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     for row in longest_first:
         for number, free in enumerate(free_tokens):
@@ -201,7 +204,7 @@ def pack_bins(lengths: Sequence[int], capacity: int) -> list[list[int]]:
                 bins[number].append(row)
                 free_tokens[number] -= lengths[row]
                 break
-        else:
+        else:  # it fits nowhere; a row longer than the capacity gets a bin of its length
             bins.append([row])
             free_tokens.append(max(capacity, lengths[row]) - lengths[row])
     return bins
@@ -209,8 +212,10 @@ def pack_bins(lengths: Sequence[int], capacity: int) -> list[list[int]]:
 
 def plan_layout(lengths: Sequence[int], width: int, *, one_bin: bool = False) -> PackedLayout:
     """Lay out rows of these lengths that lie in [B, width]; all in one bin if `one_bin`."""
-    bins = pack_bins(lengths, sum(lengths) if one_bin else max(lengths))
-    bin_length = max(sum(lengths[row] for row in rows) for rows in bins)
+    capacity = sum(lengths) if one_bin else max(lengths)
+    bins = pack_bins(lengths, capacity)
+    filled_lengths = [sum(lengths[row] for row in rows) for rows in bins]
+    bin_length = max(filled_lengths)
     source_CL = torch.zeros(len(bins), bin_length, dtype=torch.long)
     position_CL = torch.zeros(len(bins), bin_length, dtype=torch.long)
     place_BT = torch.zeros(len(lengths), width, dtype=torch.long)
@@ -219,10 +224,13 @@ def plan_layout(lengths: Sequence[int], width: int, *, one_bin: bool = False) ->
         for row in rows:
             length = lengths[row]
             stop = start + length
-            source_CL[number, start:stop] = torch.arange(row * width, row * width + length)
-            position_CL[number, start:stop] = torch.arange(length)
+            positions = torch.arange(length)
+            # Where the row begins in the flattened [B * T], and in the flattened [C * L].
+            first_source = row * width
             first_place = number * bin_length + start
-            place_BT[row, :length] = torch.arange(first_place, first_place + length)
+            source_CL[number, start:stop] = first_source + positions
+            position_CL[number, start:stop] = positions
+            place_BT[row, :length] = first_place + positions
             start = stop
         position_CL[number, start:] = torch.arange(bin_length - start)  # padding: one more row
     return PackedLayout(source_CL, position_CL, place_BT)
@@ -233,28 +241,37 @@ def packed_states(model: Any, ids_BT: Tensor, lengths: Sequence[int], counted_BT
     uses_flash = "flash" in str(getattr(model.config, "_attn_implementation", ""))
     layout = plan_layout(lengths, ids_BT.shape[1], one_bin=uses_flash)
     source_CL, position_CL, place_BT = (tensor.to(ids_BT.device) for tensor in layout)
-    ids_CL = ids_BT.flatten()[source_CL]
+    ids_CL = ids_BT.flatten()[source_CL]  # [B, T] -> [C, L]
     output = model(input_ids=ids_CL, position_ids=position_CL, use_cache=False)
     states_CLD = output.last_hidden_state
-    states_ND: Tensor = states_CLD.flatten(0, 1)[place_BT[counted_BT]]
+
+    # Back to the rows: where each counted token lies in the bins.
+    place_N = place_BT[counted_BT]
+    states_ND: Tensor = states_CLD.flatten(0, 1)[place_N]  # [C, L, D] -> [N, D]
     return states_ND
 
 
 def check_packing(base: Any) -> None:
     """Refuse a model in which packed rows see each other: layers with a state, an attention of its own."""
+    # A few short rows of any tokens, [B, T].
     width = max(PROBE_LENGTHS)
     tokens = torch.arange(len(PROBE_LENGTHS) * width) % PROBE_VOCABULARY
     ids_BT = tokens.view(len(PROBE_LENGTHS), width).to(base.device)
     lengths_B1 = torch.tensor(PROBE_LENGTHS)[:, None]
     counted_BT = (torch.arange(width)[None] < lengths_B1).to(base.device)
+
+    # The same states with padding and packed, without dropout.
     was_training = base.training
     base.eval()
     with torch.no_grad():
-        padded_ND = base(input_ids=ids_BT, use_cache=False).last_hidden_state[counted_BT]
+        padded_BTD = base(input_ids=ids_BT, use_cache=False).last_hidden_state
+        padded_ND = padded_BTD[counted_BT]  # [B, T, D] -> [N, D]
         packed_ND = packed_states(base, ids_BT, PROBE_LENGTHS, counted_BT)
     base.train(was_training)
-    gap = float((padded_ND - packed_ND).abs().max() / padded_ND.abs().max())
-    if gap > (MAX_GAP_FLOAT32 if padded_ND.dtype == torch.float32 else MAX_GAP_HALF):
+    largest_gap = (padded_ND - packed_ND).abs().max()
+    gap = float(largest_gap / padded_ND.abs().max())
+    max_gap = MAX_GAP_FLOAT32 if padded_ND.dtype == torch.float32 else MAX_GAP_HALF
+    if gap > max_gap:
         raise StageError(
             f"{type(base).__name__} does not keep packed rows apart: their states differ by {gap:.1e}",
             expected="attention that begins anew where position ids do",

@@ -51,8 +51,12 @@ def build_dataset(
         start: the student's starting checkpoint.
         folder: where arrays lie that are too large for memory; None is the system's temporary folder.
     """
+    # Whoever reads the student's tokens must have the same ones.
     max_length = max_row_length(start, settings)
-    for model in (None if config.crosses_tokenizers else config.teacher, config.reference):
+    readers = [config.reference]
+    if not config.crosses_tokenizers:
+        readers.append(config.teacher)
+    for model in readers:
         if isinstance(model, str | Path):
             check_same_tokens(start, Path(model))
 
@@ -61,12 +65,14 @@ def build_dataset(
         check_lengths(traces, prompts, max_length, settings.max_dropped_share)
         return TrainingDataset.of_rows(traces, prompts.rows, prompts.skip_reasons)
 
+    # Objectives that take rows in a way of their own.
     tokenize = Tokenizing(template, max_length, settings.max_dropped_share, folder)
     if config.crosses_tokenizers:
         return _build_across_tokenizers(traces, tokenize, start, settings, config)
     if "mismatched" in config.needs and not any(trace.rejected for trace in traces):
         return label_rows(tokenize.singles(traces))
 
+    # All others: single rows or pairs, and what is added to them.
     config.hooks.check_rows(traces)
     is_paired = bool({"pairs", "labels"} & set(config.needs))
     dataset = tokenize.pairs(traces) if is_paired else tokenize.singles(traces)
@@ -166,16 +172,21 @@ def group_by_prompt(dataset: TrainingDataset) -> TrainingDataset:
 
     A rationale that several pairs share on the same side is one row.
     """
+    # Of each prompt its rationales by their tokens and side: an equal one is one row.
     rows_by_prompt: dict[Any, dict[tuple[bytes, bool], int]] = {}
     rationales: dict[int, tuple[bool, Trace | None]] = {}
     for item, row_numbers in zip(dataset, dataset.items, strict=True):
         for place, (row, number) in enumerate(zip(item, row_numbers.tolist(), strict=True)):
-            better, is_good = dataset.traces[row.trace_index], place == 0
+            better = dataset.traces[row.trace_index]
+            is_good = place == 0
             rows_by_tokens = rows_by_prompt.setdefault(better.prompt, {})
             rows_by_tokens.setdefault((row.input_ids.tobytes(), is_good), number)
-            rationales[number] = (is_good, better if is_good else better.rejected)
+            trace = better if is_good else better.rejected
+            rationales[number] = (is_good, trace)
+    items = [list(rows.values()) for rows in rows_by_prompt.values()]
+    grouped = dataset.with_items(items)
 
-    grouped = dataset.with_items([list(rows.values()) for rows in rows_by_prompt.values()])
+    # The columns, in the order of the rows that are left.
     good: list[list[float]] = []
     scores: list[float | None] = []
     for number in grouped.row_numbers:
@@ -212,12 +223,15 @@ def _build_across_tokenizers(
     config: ObjectiveConfig,
 ) -> TrainingDataset:
     """Rows with the teacher's reading of them; those that can't be aligned are left out, and must not be too many."""
+    # Each row with the teacher's reading of the same trace.
     both = make_tokenizer_pair(start, settings, config)
     dataset = tokenize.singles(traces)
-    read = both.align(dataset.rows, [traces[row.trace_index] for row in dataset.rows])
+    traces_of_rows = [traces[row.trace_index] for row in dataset.rows]
+    read = both.align(dataset.rows, traces_of_rows)
     aligned = [row for row in read.rows if row is not None]
     unaligned = len(dataset) - len(aligned)
-    if unaligned > max(settings.max_dropped_share, MAX_UNALIGNED_SHARE) * len(dataset):
+    max_share = max(settings.max_dropped_share, MAX_UNALIGNED_SHARE)
+    if unaligned > max_share * len(dataset):
         raise StageError(
             f"{unaligned} of {len(dataset)} rows can't be aligned with the teacher {config.teacher}",
             expected=f"at most {MAX_UNALIGNED_SHARE:.0%}: {read.reasons}",
@@ -229,7 +243,9 @@ def _build_across_tokenizers(
 
     # Each row with the same without its reasoning, as an item of two.
     bare_rows = _bare_rows(traces, tokenize, both)
-    bare_by_trace = {row.trace_index: len(aligned) + at for at, row in enumerate(bare_rows)}
+    bare_by_trace = {}
+    for number, row in enumerate(bare_rows, len(aligned)):  # they stand behind the whole ones
+        bare_by_trace[row.trace_index] = number
     items = []
     for number, row in enumerate(aligned):
         bare_row = bare_by_trace.get(row.trace_index)
@@ -246,10 +262,11 @@ def _bare_rows(traces: Sequence[Trace], tokenize: Tokenizing, both: TokenizerPai
         if text:
             bare_traces.append(replace(trace, text=text))
             trace_indices.append(trace_index)
+    # Their rows count in the list of bare traces, and are renamed to the given ones.
     rows = tokenize_traces(bare_traces, tokenize.template, max_length=tokenize.max_length).rows
-    read = both.align(rows, [bare_traces[row.trace_index] for row in rows]).rows
+    traces_of_rows = [bare_traces[row.trace_index] for row in rows]
     aligned = []
-    for row in read:
+    for row in both.align(rows, traces_of_rows).rows:
         if row is not None:
             aligned.append(replace(row, trace_index=trace_indices[row.trace_index]))
     return aligned

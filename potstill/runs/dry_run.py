@@ -41,6 +41,7 @@ from potstill.runs.stand_in import (
     StandIn,
     measured_assumptions,
 )
+from potstill.runs.training_estimate import StageSize, estimate_training_calls
 from potstill.traces import Session, plain, using
 
 DRY_PROBLEMS = 24  # problems that stand-ins are driven on at most
@@ -176,6 +177,7 @@ def drive_with_stand_ins(
         table=CallTable(),
         share=len(sample) / len(problems),
         rows_only=rows_only,
+        assume=assume,
     )
     arms: dict[str, ArmDrive] = {}
     for name, arm in recipe.arms.items():
@@ -190,6 +192,8 @@ def drive_with_stand_ins(
         is_measured = group.phase == "evaluation"
         share = len(test_sample) / len(tests) if is_measured else rehearsal.share
         groups.append((group, calls, share))
+    # What trainings ask is estimated for the whole run, and not for a share of it.
+    groups += [(group, calls, 1.0) for group, calls in rehearsal.trainings]
     return DriveResult(groups, arms, rehearsal.share)
 
 
@@ -204,6 +208,8 @@ class Rehearsal:
         table: where calls are counted.
         share: of the training problems that the few are.
         rows_only: whether the run ends with the rows of each arm's first stage.
+        assume: by role, "" for all others.
+        trainings: what the trainings of the whole run ask.
     """
 
     recipe: Recipe
@@ -212,6 +218,8 @@ class Rehearsal:
     table: CallTable
     share: float
     rows_only: bool
+    assume: Mapping[str, Assumptions]
+    trainings: list[tuple[CallGroup, RoleCalls]] = field(default_factory=list)
 
 
 def stand_ins(
@@ -249,6 +257,15 @@ def rehearse(rehearsal: Rehearsal, arm: Arm, models: Mapping[str, StandIn]) -> A
         stages.append(estimate_rows(stage, rehearsal.share))
         if rehearsal.rows_only:
             raise _FirstStage
+        training_calls = estimate_training_calls(
+            stage,
+            len(stages),
+            arm=arm,
+            recipe=rehearsal.recipe,
+            size=StageSize(*stages[-1], prompt=mean_prompt_tokens(stage)),
+            assume=rehearsal.assume,
+        )
+        rehearsal.trainings.extend(training_calls)
         rehearsal.table.stage = len(stages)
         starting_model: Any = stage.model
         return starting_model.trained(stage.id)
@@ -286,6 +303,11 @@ def estimate_rows(stage: Stage, share: float) -> RowEstimate:
     for row in stage.rows:
         lengths.append(len(str(row.prompt)) / 4 + row.tokens.completion)
     return RowEstimate(round(len(lengths) / share), sum(lengths) / len(lengths))
+
+
+def mean_prompt_tokens(stage: Stage) -> float:
+    """Tokens of a mean prompt of a stage's rows."""
+    return sum(len(str(row.prompt)) / 4 for row in stage.rows) / len(stage.rows)
 
 
 class _FirstStage(Exception):

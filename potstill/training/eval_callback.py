@@ -22,14 +22,13 @@ from potstill.training.dataset import batching
 from potstill.training.dataset.chat_template import ChatTemplate
 from potstill.training.dataset.tokenize import tokenize_traces
 from potstill.training.dataset.training_dataset import TokenizedRow, TrainingDataset
+from potstill.training.eval_schedule import DEFAULT_ROWS, eval_interval
 from potstill.training.logprobs import build_inputs
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.rollout.rollouts import Rollouts
 from potstill.training.schedules import When
 from potstill.verifiers import judge
 
-DEFAULT_ROWS = 8  # evaluated on where none are held out
-EVALUATIONS = 10  # in a training, unless the config says how often
 EXPENSIVE_KINDS = (
     "code",
     "judge",
@@ -62,7 +61,7 @@ class Evaluator:
 
     def is_due(self, when: When) -> bool:
         """Whether to evaluate before this step."""
-        return when.step % (self._eval_steps or max(10, when.total // EVALUATIONS)) == 0
+        return when.step % eval_interval(self._eval_steps, when.total) == 0
 
     def __call__(self, model: Any, teacher: Any = None, place: str = "") -> dict[str, float]:
         """Statistics of the student's own texts, of the rows' texts, and the gap between them.
@@ -177,12 +176,6 @@ def split_eval_rows(dataset: TrainingDataset, eval_rows: int) -> EvalSplit:
         return EvalSplit(dataset, first_rows)
     train_items = sorted(set(range(len(dataset))) - set(chosen))
     return EvalSplit(dataset.select(train_items), first_rows)
-
-
-def is_evaluated(config: ObjectiveConfig) -> bool:
-    """Whether a student is evaluated while it is trained: with a teacher, with rollouts, or where the config asks."""
-    asks = config.eval_rows or config.eval_steps
-    return bool(config.teacher or config.writes_rows or asks)
 
 
 def make_evaluator(

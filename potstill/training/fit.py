@@ -29,10 +29,10 @@ from potstill.training.dataset.training_dataset import TrainingDataset
 from potstill.training.eval_callback import (
     EvalSplit,
     Evaluator,
-    is_evaluated,
     make_evaluator,
     split_eval_rows,
 )
+from potstill.training.eval_schedule import is_evaluated
 from potstill.training.host import NO_HOST, TrainingHost
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.objective_inputs import StepRows, prepare_objective

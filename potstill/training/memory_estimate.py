@@ -64,11 +64,8 @@ def estimate_size(
         trained = count_adapter_parameters(shapes, settings.lora.r)
         stored = parameters + trained
 
-    batch_tokens = settings.batch_tokens or settings.batch_size * row_length
-    batch_rows = max(1.0, batch_tokens / max(1.0, row_length))
-    # No micro-batch spans two epochs: the last of each may be smaller.
-    batches = settings.num_train_epochs * math.ceil(row_count / batch_rows)
-    steps = settings.max_steps or math.ceil(batches / settings.gradient_accumulation_steps)
+    batch_rows = rows_per_batch(settings, row_length)
+    steps, _ = count_steps(settings, row_count, row_length)
     state_bytes = MUON_STATE if settings.optimizer == "muon" else ADAMW_STATE
     return TrainingSize(
         parameters=parameters,
@@ -81,6 +78,24 @@ def estimate_size(
         ),
         steps=steps,
     )
+
+
+def rows_per_batch(settings: TrainingSettings, row_length: float) -> float:
+    """Rows of a micro-batch."""
+    batch_tokens = settings.batch_tokens or settings.batch_size * row_length
+    return max(1.0, batch_tokens / max(1.0, row_length))
+
+
+def count_steps(
+    settings: TrainingSettings, row_count: float, row_length: float
+) -> tuple[int, float]:
+    """The steps of a training, and the rows of each."""
+    batch_rows = rows_per_batch(settings, row_length)
+    # No micro-batch spans two epochs: the last of each may be smaller.
+    batches = settings.num_train_epochs * math.ceil(row_count / batch_rows)
+    steps = settings.max_steps or math.ceil(batches / settings.gradient_accumulation_steps)
+    step_rows = min(batch_rows, row_count) * settings.gradient_accumulation_steps
+    return steps, step_rows
 
 
 def read_shapes(folder: Path) -> dict[str, tuple[int, ...]]:

@@ -24,7 +24,7 @@ from potstill.runs.dry_run import (
     drive_with_stand_ins,
     parse_assumptions,
 )
-from potstill.runs.estimate import Plan, make_plan
+from potstill.runs.estimate import Need, Plan, make_plan
 from potstill.runs.experiment import load_recipe_problems
 from potstill.runs.recipe import Recipe, from_data
 from potstill.traces import edit, sample, verify
@@ -40,6 +40,11 @@ BASE: dict[str, Any] = {
 
 def planned(data: Mapping[str, Any], out: Path, **assume: str) -> Plan:
     return make_plan(from_data(data), out, parse_assumptions(assume))
+
+
+def asked(plan: Plan) -> list[Need]:
+    """What is needed but for what trainings ask."""
+    return [need for need in plan.needs if not need.role.endswith("/training")]
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +67,7 @@ def test_calls_tokens_and_money_of_a_method_that_asks_as_often_as_it_says(tmp_pa
         completion="400",
         chars="5",
     )
-    [teacher] = found.needs
+    [teacher] = asked(found)
     assert (teacher.role, teacher.calls, teacher.completion, teacher.max_completion) == (
         "teacher",
         180,
@@ -113,15 +118,15 @@ def test_arms_share_what_they_ask_in_common(tmp_path: Path) -> None:
         "arms": {"sft": {"method": "sft"}, "again": {"method": "sft", "training": {"lr": 1e-3}}},
     }
     del two["method"]
-    assert [n.calls for n in planned(two, tmp_path).needs] == [
-        n.calls for n in planned(BASE, tmp_path).needs
+    assert [n.calls for n in asked(planned(two, tmp_path))] == [
+        n.calls for n in asked(planned(BASE, tmp_path))
     ]
 
 
 def test_measuring_is_counted(tmp_path: Path) -> None:
     data = {**BASE, "evaluate": {"problems": "world:story?split=test&size=10", "n": 2}}
     found = planned(data, tmp_path)
-    assert [(n.role, n.calls) for n in found.needs[1:]] == [("student/evaluation", 20)] * 2
+    assert [(n.role, n.calls) for n in asked(found)[1:]] == [("student/evaluation", 20)] * 2
     assert all(n.money == 0 for n in found.needs[1:])
 
 
@@ -229,7 +234,7 @@ def test_later_stages_are_counted_and_so_is_measuring_what_they_make(tmp_path, m
     data = {**BASE, "method": method("twice"), "values": {}, "evaluate": tests}
     plan = planned(data, tmp_path, right="1")
     assert plan.rows == {"twice/1": 60, "twice/2": 120} and plan.unreached == []
-    assert [(need.role, need.model, need.calls) for need in plan.needs] == [
+    assert [(need.role, need.model, need.calls) for need in asked(plan)] == [
         ("teacher", ROLES["teacher"], 60),
         ("student", "the trained students", 120),
         ("student/evaluation", "world:student", 30),
@@ -314,5 +319,56 @@ def test_the_calls_of_a_judge_are_counted(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     roles = {**ROLES, "judge": "openai:gpt-4.1-mini?at=openai"}
     data = {**BASE, "roles": roles, "problems": str(tmp_path / "p.jsonl"), "kind": "judge"}
-    needs = {need.role: need.calls for need in planned({**data, "values": {}}, tmp_path).needs}
+    needs = {need.role: need.calls for need in asked(planned({**data, "values": {}}, tmp_path))}
     assert needs == {"teacher": 30, "judge": 30}
+
+
+def training_needs(
+    training: dict[str, Any], out: Path, **parts: Any
+) -> dict[tuple[str, str], Need]:
+    """By role and model, what trainings ask."""
+    plan = planned({**BASE, "training": training, **parts}, out, right="1")
+    return {(n.role, n.model): n for n in plan.needs if n.role.endswith("/training")}
+
+
+STUDENT = ("student/training", "world:student")
+ROLLOUTS = ("student/training", "the trained students")
+
+
+def test_a_training_reads_a_sample_of_its_rows(tmp_path: Path) -> None:
+    [(account, need)] = training_needs({}, tmp_path).items()
+    assert account == STUDENT and need.calls == 64 and need.completion == 0
+
+
+def test_rollouts_verdicts_and_a_teacher_in_a_training_are_counted(tmp_path: Path) -> None:
+    grpo = {
+        "objective": "grpo",
+        "on_policy_fraction": 1.0,
+        "num_generations": 4,
+        "max_new_tokens": 32,
+        "reward": "verifier",
+    }
+    training = {"max_steps": 20, "batch_size": 2, "objective_config": grpo}
+    rows = [{"question": f"Say {i}.", "answer": "x"} for i in range(30)]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    roles = {**ROLES, "judge": "openai:gpt-4.1-mini?at=openai"}
+    parts = {"problems": str(tmp_path / "p.jsonl"), "kind": "judge", "roles": roles}
+    needs = training_needs(training, tmp_path, **parts)
+    written = 20 * 2 * 4
+    evaluated = 8 * (20 // 10 + 1)  # before steps 0 and 10, and at the end
+    assert needs[ROLLOUTS].calls == written + evaluated
+    assert needs[ROLLOUTS].max_completion == 32 * (written + evaluated)
+    judge = needs["judge/training", roles["judge"]]
+    assert judge.calls == written and judge.money and judge.money > 0
+
+
+def test_a_teacher_on_a_server_reads_each_text_of_a_training_once(tmp_path: Path) -> None:
+    roles = {**ROLES, "teacher": "openai:m?url=http://127.0.0.1:9/v1&score=prompt_logprobs"}
+    config = {"objective": "opd", "teacher": "teacher", "on_policy_fraction": 1.0}
+    training = {"max_steps": 5, "batch_size": 4, "objective_config": config}
+    needs = training_needs(training, tmp_path, roles=roles)
+    assert needs["teacher/training", roles["teacher"]].calls == 5 * 4
+    local = {**config, "objective": "jsd", "on_policy_fraction": 0.0}
+    training = {**training, "objective_config": local}
+    needs = training_needs(training, tmp_path, roles={**ROLES, "teacher": "world:teacher"})
+    assert needs["teacher/training", "world:teacher"].calls == 5

@@ -1,0 +1,136 @@
+"""What a training will ask of models, from its settings: rollouts, evaluations, a teacher's readings, verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from potstill.methods.roles import keys_of
+from potstill.models.phase import Phase
+from potstill.records import Stage
+from potstill.runs.open_folder import JUDGE, STUDENT
+from potstill.runs.recipe import Arm, Recipe
+from potstill.runs.recipe_checks import role_stand_in
+from potstill.runs.stand_in import Assumptions, CallGroup, RoleCalls
+from potstill.runs.train import PERPLEXITY_ROWS, merge_settings, role_of
+from potstill.traces.llm_judge import SETTINGS as JUDGE_SETTINGS
+from potstill.training import eval_schedule
+from potstill.training.memory_estimate import count_steps
+from potstill.training.objective_config import ObjectiveConfig, bind
+
+TRAINING: Phase = "training"
+
+
+class StageSize(NamedTuple):
+    """The rows of a stage in the whole run, and tokens of a mean one: prompt and completion, and the prompt alone."""
+
+    rows: int
+    tokens: float
+    prompt: float
+
+
+def estimate_training_calls(
+    stage: Stage,
+    number: int,
+    *,
+    arm: Arm,
+    recipe: Recipe,
+    size: StageSize,
+    assume: Mapping[str, Assumptions],
+) -> list[tuple[CallGroup, RoleCalls]]:
+    """What the training of a stage asks in the whole run, by role.
+
+    Args:
+        stage: as a method yielded it to stand-ins.
+        number: of the stage in its arm, from 1.
+        arm: whose training settings count.
+        recipe: of the run.
+        size: of the stage.
+        assume: by role; "" for all others.
+    """
+    keywords = {**stage.constants, **arm.training.objective_config}
+    teacher_role = teacher_of(keywords, recipe)
+    if teacher_role:
+        [teacher_key, *_] = keys_of(teacher_role, recipe.roles)
+        keywords["teacher"] = role_stand_in(recipe.roles[teacher_key])
+    bound = bind(keywords.pop("objective", stage.objective), keywords)
+    config = bound.config
+    settings = merge_settings(arm.training, bound, threads=1)
+    steps, step_rows = count_steps(settings, size.rows, size.tokens)
+
+    # The student: what its rows' perplexity reads, what it writes, and what it writes to be evaluated.
+    student_role = role_of(stage.model, STUDENT)
+    start = RoleCalls()
+    if config.on_policy_fraction < 1:
+        add_readings(start, min(PERPLEXITY_ROWS, size.rows), size.tokens)
+    written = round(
+        steps
+        * config.on_policy_fraction
+        * step_rows
+        * config.num_generations
+        / config.num_iterations
+    )
+    evaluated = 0
+    if eval_schedule.is_evaluated(config):
+        rows = min(config.eval_rows or eval_schedule.DEFAULT_ROWS, size.rows)
+        evaluated = rows * eval_schedule.count_evaluations(config.eval_steps, steps)
+    student = RoleCalls()
+    answer = assume.get(student_role, assume[""]).completion
+    for _ in range(written + evaluated):
+        completion = min(answer, config.max_new_tokens)
+        student.add(size.prompt, completion, config.max_new_tokens, None)
+
+    groups = [
+        (CallGroup(student_role, TRAINING, number), start),
+        (CallGroup(student_role, TRAINING, number, is_trained=True), student),
+    ]
+    if config.teacher is not None:
+        teacher = teacher_calls(config, size, steps=steps, step_rows=step_rows, written=written)
+        groups.append((CallGroup(teacher_role or "teacher", TRAINING, number), teacher))
+    judged_share = sum(row.problem.kind == JUDGE for row in stage.rows) / max(1, len(stage.rows))
+    if is_verdict_wanted(config) and judged_share:
+        judge = judge_calls(round(written * judged_share), size, assume.get(JUDGE, assume[""]))
+        groups.append((CallGroup(JUDGE, TRAINING, number), judge))
+    return [(group, calls) for group, calls in groups if calls.calls]
+
+
+def teacher_of(keywords: Mapping[str, Any], recipe: Recipe) -> str:
+    """The role of the teacher of a training; "" where it has none, or one that is a folder."""
+    teacher = keywords.get("teacher")
+    role = teacher if isinstance(teacher, str) else role_of(teacher, "")
+    return role if keys_of(role, recipe.roles) else ""
+
+
+def teacher_calls(
+    config: ObjectiveConfig, size: StageSize, *, steps: int, step_rows: float, written: int
+) -> RoleCalls:
+    """What a teacher reads: on a server each text once, here the rows of every step."""
+    calls = RoleCalls()
+    if getattr(config.teacher, "likelihood", None):
+        texts = written
+        if config.on_policy_fraction < 1:
+            texts += size.rows
+        add_readings(calls, texts, size.tokens)
+    else:
+        add_readings(calls, steps, step_rows * config.num_generations * size.tokens)
+    return calls
+
+
+def judge_calls(count: int, size: StageSize, assumptions: Assumptions) -> RoleCalls:
+    """Verdicts on so many rollouts."""
+    calls = RoleCalls()
+    limit = JUDGE_SETTINGS["max_new_tokens"]
+    for _ in range(count):
+        calls.add(size.tokens, min(assumptions.completion, limit), limit, None)
+    return calls
+
+
+def is_verdict_wanted(config: ObjectiveConfig) -> bool:
+    """Whether rewards ask whether a text is right; a function of the method's does not."""
+    return "advantages" in config.needs and not callable(config.reward)
+
+
+def add_readings(calls: RoleCalls, count: int, tokens: float) -> None:
+    """Count calls that read so many tokens and write none."""
+    for _ in range(count):
+        calls.add(tokens, 0.0, 0.0, None)

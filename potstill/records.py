@@ -348,6 +348,14 @@ class Problem:
     table: str | None = None
     source: str = ""
 
+    @property
+    def lettered_choices(self) -> str:
+        """The options, one a line behind its letter; "" where there are none."""
+        lines: list[str] = []
+        for index, choice in enumerate(self.choices):
+            lines.append(f"{chr(ord('A') + index)}. {choice}")
+        return "\n".join(lines)
+
 
 class Span(NamedTuple):
     """A stretch of a trace's text: a unit, a step with its score, a loss weight, a tool turn. Layers may overlap.

@@ -24,6 +24,7 @@ from typing import Any
 from potstill.cli import options, show
 from potstill.cli.progress import announcer, show_progress
 from potstill.data import files
+from potstill.data.learner_prompt import list_templates
 from potstill.errors import ConfigError
 from potstill.evaluation.metrics import check_ks, usage_per_answer
 from potstill.evaluation.rows import Evaluation
@@ -35,7 +36,7 @@ from potstill.runs.recipe import EvaluationSettings
 DEFAULTS = EvaluationSettings()
 PROMPT_HELP = (
     "what the model sees, with {question} in it "
-    "(default: the kind's own, which for math asks for a boxed answer)"
+    "(default: the one that a student was trained with, else the kind's own, which for math asks for a boxed answer)"
 )
 
 
@@ -112,6 +113,7 @@ def execute(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
+    from potstill.runs import trained_prompt
     from potstill.runs.recordings import recorded_problems
     from potstill.runs.sources import load_model, load_problems, pose_all
     from potstill.store import Store
@@ -126,9 +128,11 @@ def _evaluate(args: argparse.Namespace) -> None:
         kind=args.kind,
     )
     _check_out(args)
-    model = load_model(args.model, threads=args.threads)
+    trained = trained_prompt.read_trained_prompt(args.model)
+    model = load_model(trained_prompt.match_spec(args.model, trained), threads=args.threads)
+    asked = trained_prompt.choose_prompt(trained, args.prompt, problems)
     judge = load_model(args.judge, threads=args.threads) if args.judge else None
-    traces = pose_all(problems, args.prompt, recorded=args.model.startswith("recorded:"))
+    traces = pose_all(problems, asked.template, recorded=args.model.startswith("recorded:"))
     check_judge(traces, judge, "--judge SPEC")
     traces, missing_note = recorded_problems(model, traces, args.n, spec=args.model)
     if missing_note:
@@ -143,11 +147,15 @@ def _evaluate(args: argparse.Namespace) -> None:
         files.save_beside(args.out)
 
     notes = [*quality_notes([evaluation]), *files.notes(), *budget.notes()]
+    if asked.note:
+        notes.append(f"{evaluation.name}: {asked.note}")
     if missing_note:
         notes.append(missing_note)
     if args.json:
         out = str(args.out) if args.out else None
-        show.print_json(summarise(evaluation, args.k) | {"notes": notes, "out": out})
+        prompts = list_templates(traces)
+        document = summarise(evaluation, args.k)
+        show.print_json(document | {"prompts": prompts, "notes": notes, "out": out})
         return
     show.print_arms([table_row(evaluation, args.k)])
     show.print_table(usage_table([evaluation]))

@@ -15,6 +15,7 @@ from typing import Any
 
 from potstill import __version__
 from potstill.data.atomic_write import write_text
+from potstill.data.learner_prompt import list_templates
 from potstill.errors import ConfigError
 from potstill.escape import visible
 from potstill.methods import METHODS
@@ -191,6 +192,7 @@ def render_card(card: Card) -> str:
         f"# {escape_markdown(card_title(card))}",
         opening_sentence(card),
         "## How it was made\n\n" + "\n".join(list_authors(card)),
+        "## What the learner sees\n\n" + list_prompts(card),
         "## Sources\n\n" + markdown_table(("source", "licence"), sources),
         "## Counts\n\n" + markdown_table(("what", "number"), count_rows(card)),
     ]
@@ -307,6 +309,12 @@ def list_authors(card: Card) -> list[str]:
         lines.append(f"- written by {escape_markdown(author)}{role}: {count:,} rows")
     lines.append(f"- licences and terms of the models: {UNKNOWN}")
     return lines
+
+
+def list_prompts(card: Card) -> str:
+    """The templates of the rows' prompts."""
+    blocks = [code_block(f"{template}\n", "text") for template in list_templates(card.rows)]
+    return "\n\n".join(blocks)
 
 
 def count_rows(card: Card) -> list[tuple[str, str]]:

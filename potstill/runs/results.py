@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from potstill.data.learner_prompt import list_templates
 from potstill.errors import PotstillError
 from potstill.evaluation.compare import Comparison, compare
 from potstill.evaluation.results import (
@@ -35,7 +36,6 @@ from potstill.runs.examples import (
 )
 from potstill.runs.recipe import Recipe
 from potstill.store.store import Store
-from potstill.traces.learner_prompt import list_templates
 
 _TRACE_ID = re.compile(r"trace-[0-9a-f]{20}")
 

@@ -295,6 +295,11 @@ def world_problems(rest: str, **limits: Any) -> list[Problem]:
 # Prompts.
 
 
+def default_prompt(kind: str) -> str:
+    """The template by which problems of a kind are asked where nobody gives one."""
+    return PROMPTS.get(kind, "{question}")
+
+
 def pose_all(
     problems: Sequence[Problem], template: str = "", *, recorded: bool = False
 ) -> list[Trace]:
@@ -316,7 +321,7 @@ def pose_all(
             )
     traces = []
     for problem in problems:
-        default = "{question}" if recorded else PROMPTS.get(problem.kind, "{question}")
+        default = "{question}" if recorded else default_prompt(problem.kind)
         prompt = render_prompt(template or default, blank(problem), {})
         if prompt.saw_gold:
             raise ConfigError(

@@ -195,14 +195,6 @@ def _gold_field(name: str) -> Callable[[Trace], str]:
     return read
 
 
-def lettered_choices(trace: Trace) -> str:
-    """The options of a problem, one a line behind its letter; "" where it has none."""
-    lines: list[str] = []
-    for index, choice in enumerate(trace.problem.choices):
-        lines.append(f"{chr(ord('A') + index)}. {choice}")
-    return "\n".join(lines)
-
-
 def _learner_prompt(trace: Trace) -> str:
     if isinstance(trace.prompt, str):
         return trace.prompt
@@ -214,7 +206,7 @@ _FIELDS: dict[str, Callable[[Trace], str]] = {
     "answer": _gold_field("answer"),
     "solution": _gold_field("solution"),
     "tests": _gold_field("tests"),
-    "choices": lettered_choices,
+    "choices": lambda trace: trace.problem.lettered_choices,
     "table": lambda trace: trace.problem.table or "",
     "schema": lambda trace: schema_text(trace.problem.table or ""),
     "text": lambda trace: trace.text,

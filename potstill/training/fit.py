@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from transformers.utils import logging as hf_logging
 
+from potstill.data.learner_prompt import list_templates
 from potstill.models.local import checkpoint, weights
 from potstill.records import Progress, Trace
 from potstill.training import checkpoint as student
@@ -116,7 +117,7 @@ def fit(
                 steps = step_records(trainer.state)
                 training_folder.finish(
                     output_dir,
-                    _summarize(key, prepared.dataset, steps),
+                    _summarize(key, prepared.dataset, steps, traces, settings),
                     steps,
                     key,
                     start_id=start_id,
@@ -209,7 +210,11 @@ def _existing_parent(folder: Path) -> Path:
 
 
 def _summarize(
-    key: StudentKey, dataset: TrainingDataset, steps: Sequence[Mapping[str, float]]
+    key: StudentKey,
+    dataset: TrainingDataset,
+    steps: Sequence[Mapping[str, float]],
+    traces: Sequence[Trace],
+    settings: TrainingSettings,
 ) -> FitResult:
     return FitResult(
         key=key.id,
@@ -222,6 +227,8 @@ def _summarize(
         losses=tuple(step["loss"] for step in steps),
         stats=_first_and_last(steps),
         threads=torch.get_num_threads(),
+        prompts=tuple(list_templates(traces)),
+        chat=settings.chat,
     )
 
 

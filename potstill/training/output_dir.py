@@ -37,6 +37,7 @@ def read_result(output_dir: Path, key: StudentKey) -> FitResult:
         values.pop("start", None)  # see `check_start`
         values["losses"] = tuple(values["losses"])
         values["stats"] = {name: tuple(ends) for name, ends in values.get("stats", {}).items()}
+        values["prompts"] = tuple(values.get("prompts", ()))
         result = FitResult(**values)
     except (json.JSONDecodeError, TypeError, KeyError) as error:
         raise StoreError(

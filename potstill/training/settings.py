@@ -204,6 +204,8 @@ class FitResult:
         losses: mean weighted loss of each step, in nats a token.
         threads: CPU threads used.
         stats: what the objective tells (margins, divergences, rewards): at the first and at the last step.
+        prompts: what the student was asked: the templates of the rows' prompts.
+        chat: what the chat template was told.
     """
 
     key: str
@@ -216,3 +218,5 @@ class FitResult:
     losses: tuple[float, ...] = field(repr=False)
     threads: int = 1
     stats: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    prompts: tuple[str, ...] = ()
+    chat: str = ""

@@ -227,6 +227,7 @@ def test_what_models_and_files_wrote_is_no_markup() -> None:
     assert [line for line in outside.splitlines() if line.startswith("#")] == [
         "# Recorded answers",
         "## How it was made",
+        "## What the learner sees",
         "## Sources",
         "## Counts",
         "## From problems to rows",

@@ -104,6 +104,13 @@ def nobody_works(monkeypatch):
         monkeypatch.setattr(owner, name, refuse)
 
 
+def test_the_learners_prompt_is_in_the_results_and_with_the_student(whole):
+    _, out, results = whole
+    assert list(results.prompts) == ["{question}"]
+    for report in out.glob("students/*/fit.json"):
+        assert json.loads(report.read_text())["prompts"] == ["{question}"]
+
+
 def test_a_run_leaves_results_rows_students_and_a_completion_mark(whole):
     made, out, results = whole
     assert is_finished(out)

@@ -46,24 +46,32 @@ FIELD_RULES = (
 def is_of_type(kind: Any, value: Any) -> bool:
     """Whether a value is of an annotated type. A bool is no number, and a number that JSON lacks is none either."""
     origin, parts = get_origin(kind), get_args(kind)
+    # A choice of types, or of words.
     if kind is Any:
         return True
     if origin in (Union, types.UnionType):
         return any(is_of_type(part, value) for part in parts)
     if origin is Literal:
         return isinstance(value, str) and value in parts
+    if kind in (int, float):
+        return _is_number(kind, value)
+
+    # What holds other values, each of a type of its own.
     if origin is tuple:
         is_long_enough = isinstance(value, list | tuple) and len(value) == len(parts)
         return is_long_enough and all(map(is_of_type, parts, value))
-    if kind in (int, float):
-        return _is_number(kind, value)
     if origin and issubclass(origin, Mapping):
-        return isinstance(value, Mapping) and all(
-            is_of_type(parts[1], item) for item in value.values()
-        )
+        if not isinstance(value, Mapping):
+            return False
+        return all(is_of_type(parts[1], item) for item in value.values())
     if origin and issubclass(origin, Sequence):
-        return isinstance(value, list | tuple) and all(is_of_type(parts[0], item) for item in value)
-    return callable(value) if origin is Callable else isinstance(value, origin or kind)
+        if not isinstance(value, list | tuple):
+            return False
+        return all(is_of_type(parts[0], item) for item in value)
+
+    if origin is Callable:
+        return callable(value)
+    return isinstance(value, origin or kind)
 
 
 def _is_number(kind: type, value: Any) -> bool:

@@ -114,12 +114,15 @@ def _teacher(
     batch: Batch, teacher: Any, needs: Sequence[str], counted_BT: Tensor, *, packing: bool
 ) -> Teacher | None:
     """What is known of the teacher at the counted positions: cached, scored before, or asked now."""
+    # Columns of the batch: cached logits, or what a server said of the tokens.
     if "distribution" in needs and "cached_ids" in batch:
         ids_NK = batch["cached_ids"][:, 1:][counted_BT].long()
         log_probs_NK = batch["cached_logp"][:, 1:][counted_BT].float()
         return TopK(ids_NK, log_probs_NK)
     if "logp" in needs and "teacher" in batch:
         return TokenLogp(batch["teacher"][:, 1:][counted_BT])
+
+    # A model at hand.
     if teacher is None:
         return None
     if "distribution" in needs:
@@ -127,7 +130,8 @@ def _teacher(
             hidden_NDt = counted_states(teacher, batch, counted_BT, packing=packing)
             return Hidden(hidden_NDt, head(teacher))
     if "logp" in needs:
-        return TokenLogp(batch_log_probs(teacher, batch)[:, 1:][counted_BT])
+        log_probs_BT = batch_log_probs(teacher, batch)
+        return TokenLogp(log_probs_BT[:, 1:][counted_BT])  # [B, T] -> [N]
     return None
 
 

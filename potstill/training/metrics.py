@@ -40,7 +40,9 @@ def position_statistics(x: Inputs, loss: Loss, whose: str) -> dict[str, Sum]:
     if not count:
         return {}
     with torch.no_grad():
-        chosen = torch.linspace(0, count - 1, min(count, POSITIONS), device=x.targets_N.device)
+        # A few positions, evenly spaced: the whole vocabulary of all of them would cost too much.
+        last, position_count = count - 1, min(count, POSITIONS)
+        chosen = torch.linspace(0, last, position_count, device=x.targets_N.device)
         at_P = chosen.round().long()
         some = Inputs(
             x.hidden_ND[at_P].detach(),
@@ -68,16 +70,23 @@ def entropy(x: Inputs) -> Tensor:
 def overlap(x: Inputs) -> Tensor:
     """The student's mass on the teacher's likeliest tokens at each position, [N]: where it falls, they drift apart."""
     student_NV = torch.softmax(x.head(x.hidden_ND).float(), -1)
+
+    # The ids of the teacher's likeliest tokens, [N, K].
     teacher = x.teacher
     if isinstance(teacher, TopK):
         count = min(TEACHER_BEST, teacher.ids_NK.shape[1])
-        ids_NK = teacher.ids_NK.gather(1, teacher.logp_NK.topk(count).indices)
+        best_NK = teacher.logp_NK.topk(count).indices
+        ids_NK = teacher.ids_NK.gather(1, best_NK)
     else:
         assert isinstance(teacher, Hidden | Logits)
         logits_NV = _teacher_logits(teacher)
-        ids_NK = logits_NV.topk(min(TEACHER_BEST, logits_NV.shape[1])).indices
-    width = student_NV.shape[1]  # a teacher's head may be padded to more
-    mass_NK = student_NV.gather(1, ids_NK.clamp_max(width - 1)) * (ids_NK < width)
+        count = min(TEACHER_BEST, logits_NV.shape[1])
+        ids_NK = logits_NV.topk(count).indices
+
+    # A teacher's head may be padded to more tokens than the student has.
+    width = student_NV.shape[1]
+    is_known_NK = ids_NK < width
+    mass_NK = student_NV.gather(1, ids_NK.clamp_max(width - 1)) * is_known_NK
     return mass_NK.sum(-1)
 
 
@@ -96,6 +105,7 @@ def rollout_statistics(window: Sequence[Batch]) -> dict[str, Sum]:
     if not rolled:
         return {}
 
+    # A value of a whole row stands in the first place of its column, [B, T].
     def column(name: str) -> Sum:
         return summed(torch.cat([batch[name][:, 0] for batch in rolled]))
 
@@ -189,8 +199,8 @@ def _lost_answers(history: Sequence[Mapping[str, float]]) -> str:
         shares = [record[name] for record in history if name in record]
         if len(shares) < 2 * count:
             continue
-        lowest_at_first = min(shares[:count])
-        if lowest_at_first >= ANSWERING and max(shares[-count:]) == 0:
+        lowest_at_first, highest_now = min(shares[:count]), max(shares[-count:])
+        if lowest_at_first >= ANSWERING and highest_now == 0:
             what = name.replace("_", " ")
             return f"{what} has fallen from {lowest_at_first:.0%} to none: no text holds an answer"
     return ""

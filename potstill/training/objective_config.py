@@ -102,6 +102,8 @@ class ObjectiveConfig:
                 f"objective {self.objective}: {'; '.join(wrong_values)}",
                 fix=config_checks.describe_fix(()),
             )
+
+        # Of values of the right kinds: what they contradict.
         mistakes = [
             *self.hooks.option_mistakes(self.option_values),
             *self._mistakes_in_constants(),
@@ -405,6 +407,7 @@ def bind(objective: str, keywords: Mapping[str, Any]) -> BoundKeywords:
             wanted=unknown[0],
             fix=config_checks.describe_fix(()),
         )
+    # Each keyword to whom it belongs, the objective's own names first.
     constants: dict[str, Any] = {}
     options: dict[str, Any] = {}
     loop: dict[str, Any] = {}
@@ -418,7 +421,8 @@ def bind(objective: str, keywords: Mapping[str, Any]) -> BoundKeywords:
             settings[ALIASES.get(name, name)] = value
         elif value is not None:
             loop[name] = _as_loop_value(objective, name, value)
-    return BoundKeywords(ObjectiveConfig(objective, constants, options=options, **loop), settings)
+    config = ObjectiveConfig(objective, constants, options=options, **loop)
+    return BoundKeywords(config, settings)
 
 
 def _as_loop_value(objective: str, name: str, value: Any) -> Any:

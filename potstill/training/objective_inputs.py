@@ -130,13 +130,17 @@ class ObjectiveInputs:
 
     def _reference_of_rows(self, model: Any, rows: Sequence[TokenizedRow]) -> list[Tensor]:
         """The reference's log-probability of each counted token, one tensor [T] a row."""
-        by_length = sorted(range(len(rows)), key=lambda number: len(rows[number]))  # less padding
-        groups = []
+        # Rows of about one length are computed together, for less padding.
+        by_length = sorted(range(len(rows)), key=lambda number: len(rows[number]))
+        groups, parts = [], []
         for start in range(0, len(rows), SCORING_BATCH):
-            groups.append(by_length[start : start + SCORING_BATCH])
-        parts = [[rows[number] for number in group] for group in groups]
-        log_probs: list[Any] = [None] * len(rows)
+            group = by_length[start : start + SCORING_BATCH]
+            groups.append(group)
+            parts.append([rows[number] for number in group])
         columns = distributed.map_in_shares(parts, partial(self._score_parts, model))
+
+        # Back to the order of the rows, without the padding.
+        log_probs: list[Any] = [None] * len(rows)
         for group, column_BT in zip(groups, columns):
             for number, values in zip(group, column_BT):
                 log_probs[number] = values[: len(rows[number])].clone()
@@ -165,10 +169,12 @@ class ObjectiveInputs:
             rolled = self.step_rows(model, window, when, self.teacher)
             window = []
             for batch in rolled:
-                window.append(
-                    batch if batching.is_idle(batch) else self._complete_batch(model, batch)
-                )
+                if not batching.is_idle(batch):
+                    batch = self._complete_batch(model, batch)
+                window.append(batch)
             self._refuse_unread(window)
+
+        # What is a mean over the whole step is made here, before it is cut.
         student = partial(self._log_probs, model)
         if "mismatched" in self.needs:
             return step_statistics.with_mismatched_kl(window, student)
@@ -282,8 +288,11 @@ class ObjectiveInputs:
         if self.normaliser == "prompt":
             return (batch["item"].max() + 1).float()
         if self.normaliser == "sequence" or self.loss_reduction != "token":
-            sequences = (weights_BT[:, 1:] > 0).any(1).sum().float()
-            return sequences * self.max_new_tokens if self.loss_reduction == "fixed" else sequences
+            has_loss_B = (weights_BT[:, 1:] > 0).any(1)
+            sequences = has_loss_B.sum().float()
+            if self.loss_reduction == "fixed":
+                return sequences * self.max_new_tokens
+            return sequences
         return weights_BT.sum()
 
     def with_reduction_weights(self, x: Inputs) -> Inputs:

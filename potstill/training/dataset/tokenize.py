@@ -77,7 +77,8 @@ def tokenize_traces(
     skipped: list[tuple[int, str]] = []
     for first in range(0, len(traces), TRACES_AT_ONCE):
         part = traces[first : first + TRACES_AT_ONCE]
-        for trace_index, row in enumerate(_tokenize_part(part, first, template, max_length), first):
+        rows = _tokenize_part(part, first, template, max_length)
+        for trace_index, row in enumerate(rows, first):
             if isinstance(row, str):
                 skipped.append((trace_index, row))
             else:
@@ -109,6 +110,7 @@ def _tokenize_part(
     traces: Sequence[Trace], first_index: int, template: ChatTemplate, max_length: int
 ) -> Iterator[TokenizedRow | str]:
     """The row of each trace, or why it has none."""
+    # All texts of the part, each once, and which of them are learnt.
     pieces_by_trace = [_split_pieces(trace, template) for trace in traces]
     prompts: dict[str, None] = {}
     learnt_texts: dict[str, None] = {}
@@ -127,23 +129,25 @@ def _tokenize_part(
     if prompts:
         encoded = template.tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
         ids_by_prompt = dict(zip(prompts, encoded, strict=True))
-    ids_by_text = dict(zip(texts, template.codec.encode_all(list(texts)), strict=True))
+    ids_of_texts = template.codec.encode_all(list(texts))
+    ids_by_text = dict(zip(texts, ids_of_texts, strict=True))
+
+    # What the tokens do not give back would be learnt as another text.
     changed_texts = set()
     for text in learnt_texts:
         if not template.codec.restores(text, ids_by_text[text]):
             changed_texts.add(text)
 
+    # The prompt without loss, then the pieces of the completion.
     for trace_index, (trace, pieces) in enumerate(zip(traces, pieces_by_trace), first_index):
         if isinstance(pieces, str):
             yield pieces
             continue
         prompt_ids = ids_by_prompt[pieces[0].text]
         ids, weights = _join_pieces(trace, pieces[1:], ids_by_text, template)
+        prompt_weights = [0.0] * len(prompt_ids)
         row = TokenizedRow.of(
-            trace_index,
-            [*prompt_ids, *ids],
-            [0.0] * len(prompt_ids) + weights,
-            len(prompt_ids),
+            trace_index, [*prompt_ids, *ids], [*prompt_weights, *weights], len(prompt_ids)
         )
         is_changed = any(piece.is_learnt and piece.text in changed_texts for piece in pieces)
         yield _why_skipped(row, is_changed, max_length) or row
@@ -156,8 +160,12 @@ def _split_pieces(trace: Trace, template: ChatTemplate) -> list[Piece] | str:
     learnt_text = "".join(trace.text[start:stop] for start, stop in learnt_stretches(trace))
     if not learnt_text.strip():
         return "empty completion"
-    shown = [trace.prompt] if isinstance(trace.prompt, str) else [m.content for m in trace.prompt]
-    if any(template.control_tokens.search(text) for text in (trace.text, *shown)):
+    shown_texts = [trace.text]
+    if isinstance(trace.prompt, str):
+        shown_texts.append(trace.prompt)
+    else:
+        shown_texts += [message.content for message in trace.prompt]
+    if any(template.control_tokens.search(text) for text in shown_texts):
         return "text holds a control token"
     prompt = _prompt_text(trace, template)
     if prompt is None:
@@ -197,6 +205,7 @@ def _join_pieces(
     """A completion's tokens and their weights."""
     input_ids: list[int] = []
     loss_weights: list[float] = []
+    # Spans that make tokens count more or less; those of other kinds say what is learnt at all.
     weighted_spans = []
     for span in trace.spans:
         if span.weight != 1.0 and span.kind not in LEARNING_KINDS:
@@ -226,9 +235,11 @@ def _span_weights(piece: Piece, spans: Sequence[Span], template: ChatTemplate) -
         if token.strip():
             # A token's leading space often lies in the span before it, and belongs to neither.
             start, stop = stop - len(token.lstrip()), start + len(token.rstrip())
+        # Where the token lies in the trace's text, as spans are counted.
+        first, end = piece.start + start, piece.start + stop
         weight = 1.0
         for span in spans:
-            if span.start < piece.start + stop and piece.start + start < span.stop:
+            if span.start < end and first < span.stop:
                 weight *= span.weight
         weights.append(weight)
     return weights

@@ -225,7 +225,8 @@ class TokenizedRows(Sequence[TokenizedRow]):
     @classmethod
     def from_rows(cls, rows: Iterable[TokenizedRow], folder: Path | None = None) -> TokenizedRows:
         """Pack rows with their columns; ids and weights too large for memory go to a file in `folder`."""
-        builder, columns = RowsBuilder(folder), dict[str, dict[int, NDArray[Any]]]()
+        builder = RowsBuilder(folder)
+        columns: dict[str, dict[int, NDArray[Any]]] = {}  # by name and row
         for number, row in enumerate(rows):
             builder.append(row)
             for name, values in row.columns.items():
@@ -245,22 +246,30 @@ class TokenizedRows(Sequence[TokenizedRow]):
     def __getitem__(self, at: int | slice) -> Any:
         if isinstance(at, slice):
             return [self[row] for row in range(*at.indices(len(self)))]
-        columns = {name: column[at] for name, column in self.columns.items()}
+        # A row without a column has an empty one.
+        columns = {}
+        for name, column in self.columns.items():
+            values = column[at]
+            if len(values):
+                columns[name] = values
         return TokenizedRow(
-            int(self.trace_index[at]),
-            self.input_ids[at],
-            self.loss_weights[at],
-            int(self.prompt_lengths[at]),
-            {name: values for name, values in columns.items() if len(values)},
+            trace_index=int(self.trace_index[at]),
+            input_ids=self.input_ids[at],
+            loss_weights=self.loss_weights[at],
+            prompt_length=int(self.prompt_lengths[at]),
+            columns=columns,
         )
 
     def with_column(self, name: str, by_row: Mapping[int, ArrayLike]) -> TokenizedRows:
         """The rows with one more column, given by row number; what is there already is shared, not copied."""
-        arrays, lengths = [], np.zeros(len(self), np.int64)
+        arrays = []
+        lengths = np.zeros(len(self), np.int64)
         for row in sorted(by_row):
-            arrays.append(as_column(by_row[row]))
-            lengths[row] = len(arrays[-1])
+            array = as_column(by_row[row])
+            arrays.append(array)
+            lengths[row] = len(array)
         values = np.concatenate(arrays) if arrays else np.zeros(0, np.float32)
+        # A column of one value a token shares the tokens' offsets.
         offsets = offsets_of(lengths)
         if np.array_equal(offsets, self.input_ids.offsets):
             offsets = self.input_ids.offsets
@@ -273,9 +282,11 @@ class TokenizedRows(Sequence[TokenizedRow]):
     def nbytes(self) -> int:
         """Bytes of all arrays."""
         ragged = [self.input_ids, self.loss_weights, *self.columns.values()]
-        offsets = {id(array.offsets): array.offsets.nbytes for array in ragged}
         values = sum(array.values.nbytes for array in ragged)
-        return values + sum(offsets.values()) + self.trace_index.nbytes + self.prompt_lengths.nbytes
+        # Offsets that several arrays share count once.
+        distinct_offsets = {id(array.offsets): array.offsets.nbytes for array in ragged}
+        offsets = sum(distinct_offsets.values())
+        return values + offsets + self.trace_index.nbytes + self.prompt_lengths.nbytes
 
 
 @final
@@ -350,9 +361,13 @@ class TrainingDataset(Sequence[Item]):
         cls, items: Sequence[Item], traces: Sequence[Trace] = (), skipped: Mapping[str, int] = {}
     ) -> TrainingDataset:
         """Pack items that are at hand as rows."""
-        rows = TokenizedRows.from_rows(row for item in items for row in item)
-        ends = np.cumsum([len(item) for item in items]).tolist()
-        numbers = [range(end - len(item), end) for item, end in zip(items, ends, strict=True)]
+        item_rows: list[TokenizedRow] = []
+        numbers: list[range] = []
+        for item in items:
+            first = len(item_rows)
+            item_rows.extend(item)
+            numbers.append(range(first, len(item_rows)))
+        rows = TokenizedRows.from_rows(item_rows)
         return cls.of_rows(traces, rows, skipped).with_items(numbers)
 
     def __len__(self) -> int:

@@ -178,6 +178,7 @@ def _by_group(
     name: str, rollouts: Sequence[Rollout], measured: _Measured, max_new_tokens: int
 ) -> list[float]:
     """A rule applied to every group of completions, in the order of the completions."""
+    # The completions of each prompt, by their places.
     members: dict[int, list[int]] = {}
     for index, one in enumerate(rollouts):
         members.setdefault(one.group, []).append(index)

@@ -84,10 +84,14 @@ class TokenizerPair:
         Args:
             traces: those that the rows are of, one a row.
         """
+        # Of each trace the teacher's row, or why it has none.
         tokenized = tokenize_traces(traces, self._teacher.chat, max_length=self._max_length)
-        readings: dict[int, TokenizedRow | str] = {row.trace_index: row for row in tokenized.rows}
+        readings: dict[int, TokenizedRow | str] = {}
+        for reading in tokenized.rows:
+            readings[reading.trace_index] = reading
         for index, reason in tokenized.skipped:
             readings[index] = f"for the teacher: {reason}"
+
         aligned: list[TokenizedRow | None] = []
         reasons: Counter[str] = Counter()
         for index, (row, trace) in enumerate(zip(rows, traces, strict=True)):
@@ -188,7 +192,10 @@ class CrossTokenizerReader:
         rows = batching.rows_of(batch)
         traces = [self._traces[row.trace_index] for row in rows]
         aligned = self._tokenizers.align_rollouts(rows, traces).rows
-        readable = [reading or mask_unaligned(row) for reading, row in zip(aligned, rows)]
+        # A row that can't be aligned stays in its place, and is not learnt.
+        readable = []
+        for reading, row in zip(aligned, rows):
+            readable.append(reading or mask_unaligned(row))
         columns = batching.to_device(batching.collate_rows(readable), device)
         is_lost_B = torch.tensor([row is None for row in aligned], device=device)
         completed = {**batch}

@@ -26,7 +26,7 @@ from potstill.evaluation.compare import compare
 from potstill.evaluation.metrics import check_ks
 from potstill.evaluation.results import load
 from potstill.evaluation.rows import Evaluation
-from potstill.evaluation.table import BASE, quality_notes
+from potstill.evaluation.table import BASE, quality_notes, usage_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +77,7 @@ def execute(args: argparse.Namespace) -> None:
         )
         return
     show.print_arms([table_row(evaluation, args.k) for evaluation in evaluations.values()])
+    show.print_table(usage_table(evaluations.values()))
     for comparison in comparisons:
         show.print_line(f"{comparison.sentence}.")
         show.print_line(f"  {comparison.counts_sentence}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from potstill.evaluation.intervals import Estimate
 from potstill.evaluation.results import Cost, Length, Results
-from potstill.evaluation.table import format_count, format_usd
+from potstill.evaluation.table import format_count, format_usd, usage_table
 from potstill.report.charts import Dot, Range, dot_chart, make_length_scale, range_chart
 from potstill.report.markup import Html, tag
 from potstill.report.section import Section, data_table, make_section
@@ -31,7 +31,18 @@ def costs_section(results: Results) -> Section | None:
         columns += ["money", "of it lost"]
     hint = "Tokens, calls and seconds count all that an arm needed; reused calls had been paid by another arm or role."
     table = data_table(columns, rows, name="cost by role", number_columns=len(columns) - 1)
-    return make_section("Cost by role", hint, *_token_chart(costs), table)
+    return make_section("Cost by role", hint, *_token_chart(costs), table, *_usage_parts(results))
+
+
+def _usage_parts(results: Results) -> list[Html]:
+    """What an answer takes of each role; nothing where no evaluation says it."""
+    rows = usage_table(results.evaluations.values())
+    if not rows:
+        return []
+    columns = list(rows[0])
+    cells = [[row[column] for column in columns] for row in rows]
+    title = tag("h3", "What an answer takes")
+    return [title, data_table(columns, cells, name="what an answer takes", number_columns=4)]
 
 
 def _token_chart(costs: list[tuple[str, Cost]]) -> list[Html]:

@@ -10,11 +10,13 @@ from fault_commands import FAULTS
 
 from potstill.evaluation.benchmark import evaluate
 from potstill.evaluation.metrics import mean_tokens, usage_per_answer
+from potstill.evaluation.results import Cost, Results
 from potstill.evaluation.rows import Evaluation, Row
 from potstill.evaluation.table import usage_table
 from potstill.models.model import Completion, Sampling
 from potstill.models.scripted import ScriptedModel
 from potstill.records import Problem, Tokens, blank
+from potstill.report.page import render_page
 from potstill.store import Store, with_cache
 from potstill.traces import best, each, nll, plain, pose, sample, score
 from potstill.traces.keys import problem
@@ -94,6 +96,10 @@ def test_roles_are_told_apart_and_shared_plans_count_once(store):
     assert (usage["planner"].calls, usage["coder"].calls) == (0.25, 1)
     assert mean_tokens(evaluation).value == 3 + 4 / 4
     assert [row["an answer takes of"] for row in usage_table([evaluation])] == ["coder", "planner"]
+    page = render_page(
+        Results("", 0, evaluations={"arm": evaluation}, costs={"arm": {"a": Cost()}})
+    )
+    assert "What an answer takes" in page and "planner" in page
 
 
 def test_a_scorer_inside_a_solver_counts(store):

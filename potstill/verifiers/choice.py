@@ -9,10 +9,10 @@ import re
 import string
 
 from potstill.records import Problem, Verdict
-from potstill.verifiers import extract
+from potstill.verifiers import claims, extract
 from potstill.verifiers.unicode import normalise_characters
 
-VERSION = "choice@3"
+VERSION = "choice@4"
 _MAX_CHARACTERS = 2_000  # of an answer that is looked at
 
 # Emphasis, quotation marks and LaTeX around an answer.
@@ -27,11 +27,29 @@ _ONLY_LETTER = re.compile(r"[(\[{]?\s?([A-Za-z])\s?[)\]}]?\s?[.:,]?")
 # "(B)", "B)", "B because", "B is the correct".
 _LETTER = re.compile(
     r"[(\[]\s?([A-Z])\s?[)\]]|(?<![\w'])([A-Z])(?=[).:,;\]]|\s*$|\s+(?:because|since|as|which|and|or|\(|"
-    r"(?:is|are)\s+(?:the\s+)?(?:correct|right|best|answer)))"
+    r"(?:is|are)\s+(?:the\s+)?(?:correct|right|best|answer)|is\s*$))"
 )
-_DENIED_LETTER = re.compile(
-    r",?\s*\b(?:and |but )?(?:is )?not\s+(?:option\s+)?[(\[]?[A-Z][)\]]?(?![\w'])"
+# "It can't be A, C or D", "we eliminate (A), (C) and (D)".
+_ONE_LETTER = r"(?-i:[(\[]\s?[A-Z]\s?[)\]]|[A-Z](?![\w']))"
+_DENIED_LETTERS = claims.denied_values(
+    _ONE_LETTER, more_denials=r"(?:eliminat|exclud|reject|discard|dismiss)(?:e|es|s|ed|ing)?"
 )
+# "(A) fails", "options A and C are wrong", "A) 10 is too small".
+_REJECTED_LETTERS = claims.rejected_values(
+    r"(?:(?:the\s+)?(?:options?|choices?|answers?)\s+)?"
+    r"(?:(?-i:[(\[]\s?[A-Z]\s?[)\]]|(?<![\w'])[A-Z](?![\w'])[).:]?))"
+    r"(?:\s(?!(?:is|are|was|were|can|could|so|since|because|but|hence|and|or|fails?|does|do)\b)[^,.;()]{1,40}?(?=\s))?"
+)
+_RULED_OUT = re.compile(
+    r"\b(?:eliminat|exclud|reject|discard|dismiss)(?:e|es|s|ed|ing)?\b(?:(?![,;.](?:\s|$)|\b(?:but|so|leaving|hence)\b).)*",
+    re.IGNORECASE,
+)
+_CONTRAST = re.compile(
+    r"^(?:but|rather|so|hence|thus|therefore|and|it\s+is|it['’]s|must\s+be|is|[\s,])+|[\s,;.]+(?:and|but)?[\s,;.]*$",
+    re.IGNORECASE,
+)
+# What is no name of an option but a formula: `E = mc^2`, `A \\cup B`.
+_FORMULA = re.compile(r"[=^_<>+]|\\(?!(?:text|textbf|mathbf|mathrm|mbox)\b)[a-zA-Z]+")
 # "So B is the only correct …" at the beginning of the answer.
 _LETTER_IS_CORRECT = re.compile(
     r"(?:so|thus|hence|therefore)?,?\s?[(\[]?([A-Z])[)\]]?\s+(?:is|must be)\s+(?:the\s+)?"
@@ -74,8 +92,14 @@ def equal(problem: Problem, first: str, second: str) -> bool:
 
 def _read_text(problem: Problem, text: str) -> tuple[str | None, str]:
     """The letter that the text names and what marked it, or None and the reason why there is none."""
+    candidates = extract.candidates(text)
+    if len(candidates) == 1 and candidates[0].mark not in ("answer", "last line"):
+        candidates = _weigh_mark(problem, candidates[0], text)
     reasons: list[str] = []
-    for candidate in extract.candidates(text):
+    for candidate in candidates:
+        if candidate.mark == "boxed" and _is_formula(candidate.text, problem.choices):
+            reasons.append(f"a formula, and no option ({candidate.mark})")
+            continue
         named = named_letters(candidate.text, problem.choices)
         if len(named) == 1:
             return named[0], candidate.mark
@@ -83,6 +107,35 @@ def _read_text(problem: Problem, text: str) -> tuple[str | None, str]:
         reasons.append(f"names {options} ({candidate.mark})")
     reasons.append("nothing that could be an answer")
     return None, reasons[0]
+
+
+def _weigh_mark(
+    problem: Problem, marked: extract.Candidate, text: str
+) -> tuple[extract.Candidate, ...]:
+    """What to read, best first, where a box, tag or `####` stands in the reply.
+
+    A mark that names an option by its letter stands alone. One that holds a result (`\\boxed{12}`) gives way to a
+    letter in words: "Answer: D".
+    """
+    if _is_letter_alone(marked.text):
+        return (marked,)
+    others = extract.candidates_beside_mark(text)
+    by_letter = [one for one in others if _names_by_letter(one.text, problem.choices)]
+    return (*by_letter, marked, *others)
+
+
+def _is_letter_alone(text: str) -> bool:
+    return _ONLY_LETTER.fullmatch(_without_wrapping(text)) is not None
+
+
+def _names_by_letter(text: str, choices: tuple[str, ...]) -> bool:
+    """Whether a text names one option, and by its letter and not only by what the option says."""
+    return len(named_letters(text, choices)) == 1 and len(named_letters(text, ())) == 1
+
+
+def _is_formula(text: str, choices: tuple[str, ...]) -> bool:
+    """Whether a text is a formula that is the text of no option."""
+    return _FORMULA.search(text) is not None and not _letters_of_text(text, choices)
 
 
 def gold_text(problem: Problem) -> str:
@@ -101,11 +154,12 @@ def gold_letter(problem: Problem) -> str | None:
 
 
 def named_letters(text: str, choices: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the letters that a short text names, sorted: one is an answer, none or several is none."""
-    line = normalise_characters(text.strip()[:_MAX_CHARACTERS])
-    for _ in range(2):  # \textbf{\text{B}}
-        line = _WRAPPING.sub(lambda match: match[1] or "", line)
-    line = _INTRODUCTION.sub("", line.strip()).strip()
+    """Return the letters that a short text names, sorted: one is an answer, none or several is none.
+
+    Letters that are denied or called wrong are not named: of "(A) fails. Therefore (B)." it is B.
+    """
+    line = _without_wrapping(text)
+    line = _INTRODUCTION.sub("", line).strip()
     # Nothing but a letter, or a sentence that begins "B is the correct".
     match = _ONLY_LETTER.fullmatch(line) or _LETTER_IS_CORRECT.match(line)
     options = string.ascii_uppercase[: len(choices)] or string.ascii_uppercase
@@ -118,13 +172,27 @@ def named_letters(text: str, choices: tuple[str, ...]) -> tuple[str, ...]:
     if match:
         return (match[1].upper(),)
     # Every letter that is marked as one, without those that are denied.
-    line = _DENIED_LETTER.sub("", line)
-    match = _ONLY_LETTER.fullmatch(line.strip())
+    for pattern in (_DENIED_LETTERS, _REJECTED_LETTERS, _RULED_OUT):
+        line = pattern.sub(" ", line)
+    line = claims.claimed_part(line)
+    line = _INTRODUCTION.sub("", line.strip(" ,;.")).strip()
+    line = _CONTRAST.sub("", line)
+    if line == "I":  # what is left of "I don't know"
+        return ()
+    match = _ONLY_LETTER.fullmatch(line)
     if match:
         return (match[1].upper(),)
     named = {in_brackets or bare for in_brackets, bare in _LETTER.findall(line)}
     named |= {letter.upper() for letter in _OPTION_LETTER.findall(line)}
     return tuple(sorted(named))
+
+
+def _without_wrapping(text: str) -> str:
+    """A short text without emphasis, quotation marks and LaTeX around its words."""
+    line = normalise_characters(text.strip()[:_MAX_CHARACTERS])
+    for _ in range(2):  # \\textbf{\\text{B}}
+        line = _WRAPPING.sub(lambda match: match[1] or "", line)
+    return line.strip()
 
 
 def _option_letters(problem: Problem) -> str:

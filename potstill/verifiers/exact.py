@@ -10,7 +10,7 @@ import re
 from potstill.records import Problem, Verdict
 from potstill.verifiers import extract
 
-VERSION = "exact@1"
+VERSION = "exact@2"
 MAX_CHARACTERS = 200  # of an unmarked reply that is an answer as a whole
 
 

@@ -7,7 +7,10 @@ searched for *marked* answers alone, because its last line is wherever the autho
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
+
+from potstill.verifiers import claims
 
 # Characters searched, from the end: an answer stands late, and a text of 10 MB must cost no more than this.
 TAIL = 200_000
@@ -18,6 +21,15 @@ class Candidate(NamedTuple):
 
     text: str
     mark: str
+
+
+class _Phrase(NamedTuple):
+    """What words announce as the answer: "the answer is 18", "Answer: 18"."""
+
+    text: str
+    is_label: bool  # "Answer:" at the beginning of a line
+    is_claim: bool  # and no denial, and no remark such as "the answer is correct"
+    denied: str  # what is denied, "" where nothing is
 
 
 class _Box(NamedTuple):
@@ -32,18 +44,60 @@ class _Box(NamedTuple):
 _TERMINAL_ESCAPE = re.compile(
     r"\x1b(?:\[[0-?]{0,64}[ -/]{0,8}[@-~]|\][^\x07\x1b]{0,4096}(?:\x07|\x1b\\)?)"
 )
-_BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s{0,4}\{|\\.|[{}]", re.DOTALL)
+_BOX_OR_BRACE = re.compile(r"\\{1,2}(?:boxed|fbox)\s{0,4}\{|\\.|[{}]", re.DOTALL)
 _HASHES = re.compile(r"####([^\n]*)")
 _HASHED_NUMBER = re.compile(
     r"[-+−]?\s{0,2}[$€£]?\s{0,2}[-+−]?\.?\d[\d,]*(?:[./]\d+)?\s?%?(?:[ \t][a-z]{1,20}){0,3}[ \t]*\.?"
 )
-# "The answer is", "the final answer would be", and a line that begins with "A:".
+# "The answer is", "the final answer would be", "the answer can't be", and a line that begins with "A:".
 _ANSWER_PHRASE = re.compile(
     r"(?:^[ \t>*_]{0,8}A[ \t]{0,3}:"
-    r"|\banswers?\b(?:[ \t]{1,3}[a-z']{1,20}){0,8}?[ \t*_]{0,6}(?::|=|\bis\b|\bare\b|\bwould be\b|\bequals\b)"
+    r"|\banswers?\b(?:[ \t]{1,3}[a-z']{1,20}){0,8}?[ \t*_]{0,6}(?::|=|\bis\b|\bare\b|\bwould be\b|\bequals\b"
+    r"|(?P<denial>\b(?:(?:is|are)n['’]t|can(?:not|['’]t) be|could(?: not|n['’]t) be|does(?: not|n['’]t) equal)))"
     r")[ \t*_:]{0,8}",
     re.IGNORECASE | re.MULTILINE,
 )
+_MAX_PHRASE = 2_100  # characters of what a phrase announces; a verifier reads fewer
+# Before "the answer is": words by which nothing is claimed.
+_NO_CLAIM = re.compile(
+    r"(?:\b(?:if|whether|unless|suppose|supposing|assum(?:e|es|ed|ing)|imagine|pretend|why|how|what|doubt|den(?:y|ies))"
+    r"|\bnot (?:the case|true|correct|right|possible|likely)|(?:\bnot|n['’]t) (?:think|believe|say|claim|mean)"
+    r"|\b(?:false|wrong|incorrect|untrue|impossible|unlikely|mistake)(?: to (?:say|think|claim|conclude))?)"
+    r"\s{0,3}(?:that\s{1,3})?(?:(?:the|this|that|my|your|our|final|correct|right|an?)\s{1,3}){0,4}$",
+    re.IGNORECASE,
+)
+# After it: words that say something about the answer, and not the answer.
+_REMARK = re.compile(
+    r"(?:(?:\w{2,20}ly|quite|very|also|still|now|thus|then|indeed|both|probably) ){0,3}"
+    r"(?:(?:correct|right|wrong|incorrect|reasonable|clear|helpful|useful|valid|consistent|plausible|sensible|sound|verified"
+    r"|confirmed|checked|unique|exact|final|complete|obvious|simple|accurate|true|fine|good|okay|ok|positive|negative|even|odd"
+    r"|an integer|a whole number|the same|above|below|here|as (?:follows|expected|required|above))\b"
+    r"|(?:expressed|rounded|written|given|boxed|shown|stated|based|obtained|found|derived|measured|simplified|reduced)\b"
+    r"(?! (?:to be|as|by)\b|:| =)"
+    r"|in (?:the |its )?(?:simplest|lowest|reduced|required|correct|form|terms|dollars|units|cents|meters|degrees)\b"
+    r"|the (?:sum|product|difference|quotient|ratio|average|total|result) of\b(?![^\n]*(?:=|which is|that is|namely|:))"
+    r"|\d+ times (?:the|as|larger|smaller|more|less|bigger)\b)",
+    re.IGNORECASE,
+)
+_EXPLANATION_HEADING = re.compile(
+    r"^[ \t>*_#]{0,8}(?:explanation|reasoning|reason|justification|rationale|why)\b[ \t*_]{0,6}:",
+    re.IGNORECASE | re.MULTILINE,
+)
+# A last line that is no part of the answer.
+_PLEASANTRY = re.compile(
+    r"[\W_]{0,8}(?:(?:please )?let (?:me|us) know|i hope|hope (?:this|that|it)|(?:please )?feel free|good luck|happy to"
+    r"|if you(?:'d| would)? (?:have|need|want|like)|is there anything|would you like|do you (?:want|need|have)"
+    r"|thank(?:s| you)|i(?:'m| am) (?:happy|glad) to|glad to|you(?:'re| are) welcome|(?:i(?:'m| am) )?"
+    r"(?:sure|confident)\b[^\d]*$|(?:this|that|the|my|our) (?:final )?(?:answer|solution|result) (?:is|was|seems|looks)"
+    r" (?:\w+ly )?(?:correct|right|reasonable|clear|helpful|valid|verified|confirmed)\b[^\d]*$)",
+    re.IGNORECASE,
+)
+# A text whose backslashes were all escaped once more, as JSON does it.
+_DOUBLED_COMMAND = re.compile(
+    r"\\\\(?:boxed|fbox|[dtc]?frac|sqrt|text|math[a-z]{2,4}|left|right|pi|cdot|times|begin|circ|infty|pm|sin|cos|tan|log|ln)"
+    r"(?![a-zA-Z])"
+)
+_SINGLE_COMMAND = re.compile(r"(?<!\\)(?:\\\\){0,8}\\[a-zA-Z]")
 _OPEN_BOX = re.compile(r"\\(?:boxed|fbox)\s{0,4}\{")  # searched only where no box was closed
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
 _BETWEEN_BOXES = re.compile(
@@ -68,12 +122,43 @@ def candidates(text: str) -> tuple[Candidate, ...]:
 
     A box, tag or `####` after the reasoning stands alone. Else "the answer is", the last line, a mark in the reasoning.
     """
-    reply, reasoning = (_TERMINAL_ESCAPE.sub("", part[-TAIL:]) for part in split_reply(text))
+    reply, reasoning = _searched_parts(text)
     marked = marked_answer(reply)
     if marked and marked.mark != "answer":
         return (marked,)
-    possible = (marked, _last_line(reply), marked_answer(reasoning))
+    last_line = _last_line(reply)
+    if marked and last_line and _announced_answers(last_line.text):
+        last_line = None  # the phrase is all that this line says
+    possible = (marked, last_line, marked_answer(reasoning))
     return tuple(candidate for candidate in possible if candidate)
+
+
+def candidates_beside_mark(text: str) -> tuple[Candidate, ...]:
+    """Return what else could be the answer where a box, tag or `####` holds none: the phrase and the last line.
+
+    A line that holds the mark itself is not among them.
+    """
+    reply, _ = _searched_parts(text)
+    last_line = _last_line(reply)
+    if last_line and marked_answer(last_line.text):
+        last_line = None
+    return tuple(candidate for candidate in (_answer_after_phrase(reply), last_line) if candidate)
+
+
+def _searched_parts(text: str) -> tuple[str, str]:
+    """The ends of reply and reasoning, without terminal escapes and doubled backslashes."""
+    reply, reasoning = split_reply(text)
+    parts: list[str] = []
+    for part in (reply, reasoning):
+        parts.append(undouble_backslashes(_TERMINAL_ESCAPE.sub("", part[-TAIL:])))
+    return parts[0], parts[1]
+
+
+def undouble_backslashes(text: str) -> str:
+    """Write `\\\\frac` as `\\frac` where a text holds commands with doubled backslashes only."""
+    if "\\\\" not in text or not _DOUBLED_COMMAND.search(text) or _SINGLE_COMMAND.search(text):
+        return text
+    return text.replace("\\\\", "\\")
 
 
 def marked_answer(text: str) -> Candidate | None:
@@ -89,6 +174,16 @@ def marked_answer(text: str) -> Candidate | None:
     return _answer_after_phrase(text)
 
 
+def sentences(text: str) -> Iterator[str]:
+    """Yield the sentences of a short text, each without its stop."""
+    start = 0
+    for stop in _SENTENCE_END.finditer(text):
+        yield text[start : stop.start()]
+        start = stop.end()
+    if start < len(text) or not text:
+        yield text[start:]
+
+
 def first_sentence(text: str) -> str:
     """Return the text up to the first full stop that is followed by a space or the end."""
     stop = _SENTENCE_END.search(text)
@@ -96,9 +191,18 @@ def first_sentence(text: str) -> str:
 
 
 def _last_line(text: str) -> Candidate | None:
-    """The last line that holds anything, unless its box was cut off: `\\boxed{18` may have been to be 180."""
-    line = text.rstrip().rsplit("\n", 1)[-1].strip()
-    if not line or _OPEN_BOX.search(line):
+    """The last line that holds anything but a pleasantry.
+
+    None where its box was cut off: `\\boxed{18` may have been to be 180.
+    """
+    remaining = text.rstrip()
+    for _ in range(4):
+        remaining, _, line = remaining.rpartition("\n")
+        line = line.strip()
+        if not _PLEASANTRY.match(line):
+            break
+        remaining = remaining.rstrip()
+    if not line or _OPEN_BOX.search(line) or _PLEASANTRY.match(line):
         return None
     return Candidate(line, "last line")
 
@@ -150,16 +254,67 @@ def _hashed_answer(text: str) -> list[tuple[int, Candidate]]:
 
 
 def _answer_after_phrase(text: str) -> Candidate | None:
-    """The last answer that words announce, as in "the answer is 18"."""
-    last = None
+    """The last answer that words announce, as in "the answer is 18".
+
+    Remarks ("the answer is correct") and denials ("the answer is not 18") count only where nothing else is announced.
+    """
+    phrases = _announced_answers(text)
+    # "The answer is 18. No, the answer is not 18." takes back what was claimed.
+    standing: list[_Phrase] = []
+    for phrase in phrases:
+        if phrase.denied:
+            standing = [one for one in standing if _bare(one.text) != phrase.denied]
+        standing.append(phrase)
+    asserted = [phrase for phrase in standing if phrase.is_claim]
+    for phrase in (asserted or standing)[-1:]:
+        return Candidate(phrase.text, "answer")
+    return None
+
+
+def _announced_answers(text: str) -> list[_Phrase]:
+    """Everything that words announce as the answer, in the order of the text."""
+    phrases: list[_Phrase] = []
+    explanations: list[int] | None = (
+        None  # where explanations begin; looked for only where one can matter
+    )
     for match in _ANSWER_PHRASE.finditer(text):
-        answer = text[match.end() : _line_end(text, match.end())].strip()
+        line_end = min(_line_end(text, match.end()), match.end() + _MAX_PHRASE)
+        answer = text[match.end() : line_end].strip()
         if not answer:  # "Final answer:" with the answer on the next line
             answer = text[match.end() : match.end() + 2_000].strip().split("\n", 1)[0]
-        is_denied = answer.lower().startswith("not ")
-        if answer.strip("*_:. ") and not is_denied and not _OPEN_BOX.search(answer):
-            last = Candidate(answer, "answer")
-    return last
+        if not answer.strip("*_:. ") or _OPEN_BOX.search(answer):
+            continue
+        is_label = match.group().rstrip(" \t*_").endswith(":") and _begins_line(text, match.start())
+        context = text[max(0, match.start() - 80) : match.start()]
+        if not is_label and phrases:
+            if explanations is None:
+                explanations = [found.start() for found in _EXPLANATION_HEADING.finditer(text)]
+            # What explains an answer that was given does not replace it.
+            if any(start < match.start() for start in explanations) and phrases[0].is_claim:
+                continue
+        if match["denial"]:
+            answer = f"{match['denial']} {answer}"
+        if not claims.claimed_part(answer).strip("*_:.,;!? "):
+            denied = _bare(claims.denied_part(answer))
+            phrases.append(_Phrase(answer, is_label, is_claim=False, denied=denied))
+        elif not _NO_CLAIM.search(context):
+            is_claim = is_label or not _REMARK.match(answer.lstrip("*_ "))
+            phrases.append(_Phrase(answer, is_label, is_claim, denied=""))
+    return phrases
+
+
+def _begins_line(text: str, position: int) -> bool:
+    """Whether only a few words and marks stand before a position in its line: "**Final answer".."""
+    before = text[max(0, position - 40) : position].rpartition("\n")[2]
+    return (
+        position - len(before) in (0, text.rfind("\n", 0, position) + 1)
+        and len(before.split()) <= 3
+    )
+
+
+def _bare(answer: str) -> str:
+    """The first sentence of an answer without punctuation and emphasis, to compare what is claimed and denied."""
+    return re.sub(r"[\s*_$.,;:!?()]+", "", first_sentence(answer)).casefold()
 
 
 def _join_boxes(text: str, boxes: list[_Box]) -> str:

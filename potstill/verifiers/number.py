@@ -11,10 +11,10 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from potstill.records import Problem, Verdict
-from potstill.verifiers import extract
+from potstill.verifiers import claims, extract, number_words
 from potstill.verifiers.unicode import normalise_characters
 
-VERSION = "number@2"
+VERSION = "number@3"
 MAX_CHARACTERS = (
     300  # of a number with its wording; anything longer is no number, and may be an attack
 )
@@ -66,14 +66,39 @@ _EXPLANATION = re.compile(r"\(|\bbecause\b|\bsince\b|[.!?](?=\s|$)|;", re.IGNORE
 # Patterns and what stands in their place, in this order.
 _MARKUP = (
     (re.compile(r"<<[^>\n]*(?:>>|$)"), " "),  # GSM8K's calculator notes
+    (re.compile(r"</?[a-z]{1,10}>"), " "),
     (re.compile(r"\\[!,]|\\(?:left|right|displaystyle)\b|\{,\}(?=\d)|\*\*|`"), ""),
     (re.compile(r"\\[dt]?frac\s?\{([^{}]*)\}\s?\{([^{}]*)\}"), r" \1/\2"),
     (re.compile(r"\\[dt]?frac\s?(\d)\s?(\d)(?!\d)"), r" \1/\2"),
     (re.compile(r"\\(?:text|mathrm|mathbf|textbf|mbox)\s?\{([^{}]*)\}"), r" \1 "),
+    # "5 and a half"
+    (re.compile(r"(?<![\d.,])(\d+)\s+and\s+(?:a|one)\s+half\b"), r" \1 1/2"),
+    (re.compile(r"(?<![\d.,])(\d+)\s+and\s+(?:a|one)\s+third\b"), r" \1 1/3"),
+    (re.compile(r"(?<![\d.,])(\d+)\s+and\s+(?:a|one)\s+quarter\b"), r" \1 1/4"),
+    (re.compile(r"(?<![\d.,])(\d+)\s+and\s+three\s+quarters\b"), r" \1 3/4"),
     (re.compile(r"\^\s?\{?\\circ\}?|\\[()\[\]]|\\?[$£€]|\\ |~"), " "),  # degrees, currencies
     (re.compile(r"(?<=\d)['’_](?=\d{3}(?!\d))"), ""),  # between thousands
     (re.compile(r"\\%"), "%"),
     (re.compile(r"[−–](?=\s?[\d.$])"), "-"),
+)
+
+
+_QUOTATION = re.compile(r"^\s?>+\s")  # in Markdown
+# Relations with an equals sign in them, which would be taken for equations.
+_RELATIONS = (
+    (re.compile(r"[=-]>"), " "),
+    (re.compile(r">="), r"\\ge "),
+    (re.compile(r"<="), r"\\le "),
+    (re.compile(r"!=|\\not\s?="), r"\\ne "),
+)
+_NO_NUMBER = "no number"
+_COPULA = re.compile(r"\b(?:is|are|equals|be|was|were)\b|[:=]", re.IGNORECASE)
+# Words that may follow "one" or "two" where these are no answer.
+_NO_UNITS = frozenset(
+    (
+        "of can cannot could must may might is are has have had should does do would will more less other another "
+        + "by at that which who to and or way but if not"
+    ).split()
 )
 
 
@@ -134,7 +159,10 @@ def read_number(text: str) -> Value | str:
     line = text.strip()
     if len(line) > _MAX_ANSWER:
         return f"an answer of {len(line)} characters"
-    line = _without_markup(normalise_characters(line))
+    stated = _QUOTATION.sub("", _without_markup(normalise_characters(line)))
+    line = claims.claimed_part(stated)
+    for pattern, sign in _RELATIONS:
+        line = pattern.sub(sign, line)
     # Of an equation the last side counts, and of a sentence what stands before its explanation.
     line = re.split(r"[=≈]|\\approx", line.rstrip(" =."))[-1]
     explanation = _EXPLANATION.search(line)
@@ -142,7 +170,15 @@ def read_number(text: str) -> Value | str:
         line = line[: explanation.start()]
     if len(line) > MAX_CHARACTERS:
         return f"an answer of {len(line)} characters"
-    return _only_number(line)
+    if claims.has_bound(line):
+        return "a bound, not a number"
+    value = _only_number(line)
+    if value != _NO_NUMBER:
+        return value
+    in_words = _number_in_words(line)
+    # Of "one cannot say" only "one" is left when the denial is taken out.
+    is_pronoun = line != stated and in_words == Value(Fraction(1))
+    return value if in_words is None or is_pronoun else in_words
 
 
 def scaled_value(text: str, value: Value) -> Value | None:
@@ -178,10 +214,26 @@ def _only_number(line: str) -> Value | str:
             return "a number that can't be evaluated"
         values.append(value)
     if not values:
-        return "no number"
+        return _NO_NUMBER
     if len(set(values)) > 1:
         return f"{len(set(values))} different numbers"
     return values[0]
+
+
+def _number_in_words(line: str) -> Value | None:
+    """The number that a line without digits says in words: all of it, or what "is" introduces, units aside."""
+    parts = [line, *_COPULA.split(line)[-1:]]
+    for part in parts:
+        words = part.strip(" .,;:!?*_\"'").split()
+        # The longest beginning that is a number; at most two words of units may follow.
+        for unit_words in range(min(3, len(words))):
+            count = len(words) - unit_words
+            value = number_words.read_words(" ".join(words[:count]))
+            following = {word.lower().strip(",.") for word in words[count:]}
+            if value is None or following & _NO_UNITS:
+                continue
+            return Value(value, percent=words[count:] == ["percent"])
+    return None
 
 
 def _ends_with_minus_sign(before: str) -> bool:

@@ -72,6 +72,18 @@ ROWS: tuple[tuple[str, str, str], ...] = (
         "not evaluated: a number too large to write down is no answer, and never a hang",
     ),
     ("east", "\\boxed{seat}", "words are compared as words; to algebra they are products"),
+    ("NE", "\\boxed{EN}", "so are strings of letters; `xy` and `yx` are one product"),
+    ("10^{-20}", "\\boxed{10^{-21}}", "exact numbers that differ are different, however small"),
+    ("\\{1,2\\}", "\\boxed{(1,2)}", "a set is no tuple"),
+    ("101_2", "\\boxed{101_3}", "the base of a numeral counts"),
+    ("1,2,\\ldots,10", "\\boxed{1,2,...,10}", "dots in a list, however they are written"),
+    ("1,2,\\ldots,10", "\\boxed{1,2,10}", "and they stand for terms"),
+    ("-1", "\\boxed{i^2}", "i is the imaginary unit"),
+    ("\\frac12", "\\boxed{\\sin 30^\\circ}", "angles in degrees"),
+    ("42", "\\boxed{\\text{forty-two}}", "numbers in words"),
+    ("\\frac12", "\\\\boxed{\\\\frac{1}{2}}", "backslashes that were escaped once more"),
+    ("48", "The answer is not 48.", "what is denied is no answer"),
+    ("48", "The answer is at least 48.", "nor is a bound"),
 )
 
 

@@ -12,6 +12,7 @@ import pytest
 from fault_commands import FAULTS, fault_cases
 
 import potstill as ps
+from potstill import verifiers
 from potstill.evaluation import metrics
 from potstill.evaluation.benchmark import evaluate
 from potstill.models.model import Sampling
@@ -56,3 +57,17 @@ def test_answers_without_gold_and_votes(case: dict[str, Any]) -> None:
         problem = Problem("p", "?", None, one["kind"], choices=tuple(one.get("choices", ())))
         assert ps.read(problem, one["text"]) == one["answer"]
         assert ps.judge(problem, one["text"]).answer == one["answer"]
+
+
+@pytest.mark.parametrize("case", cases("C1", "C2", check="judge"))
+def test_verdicts(case: dict[str, Any]) -> None:
+    items = []
+    for one in case["expected"]:
+        choices = tuple(one.get("choices", ()))
+        items.append((Problem("p", "?", one["gold"], one["kind"], choices=choices), one["text"]))
+    verdicts = verifiers.judge(items)
+    off = []
+    for one, verdict in zip(case["expected"], verdicts, strict=True):
+        if verdict.status not in one["want"].split("|"):
+            off.append((one["text"], one["gold"], verdict))
+    assert not off

@@ -38,7 +38,7 @@ PROBLEM = Problem(
 )
 def test_the_usual_wordings_name_b(text: str) -> None:
     found = choice.judge(PROBLEM, text)
-    assert (found.status, found.answer, found.verifier) == ("right", "B", "choice@3")
+    assert (found.status, found.answer, found.verifier) == ("right", "B", "choice@4")
 
 
 @pytest.mark.parametrize(
@@ -155,10 +155,14 @@ def test_more_wordings_of_b(text: str) -> None:
     "text",
     [
         "Among the options, B fits best.",
-        "Both A and B are wrong, so D.",
         "The answer is not B.",
         "B or C is correct.",
     ],
 )
 def test_what_could_be_another_option_is_never_right(text: str) -> None:
     assert choice.judge(PROBLEM, text).status == "unparsed"
+
+
+def test_the_option_that_is_left_is_named() -> None:
+    verdict = choice.judge(PROBLEM, "Both A and B are wrong, so D.")
+    assert (verdict.status, verdict.answer) == ("wrong", "D")

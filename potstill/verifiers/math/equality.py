@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from potstill.records import Problem, Verdict
-from potstill.verifiers import extract, number
-from potstill.verifiers.math import normalise, too_large
+from potstill.records import Problem, Status, Verdict
+from potstill.verifiers import claims, extract, number
+from potstill.verifiers.math import forms, normalise, too_large
 from potstill.verifiers.unicode import normalise_characters
 from potstill.verifiers.workers import pool
 
-VERSION = "math@2"
+VERSION = "math@3"
 LIMIT_S = 3.0  # seconds of computing time a comparison may take; the usual one takes 0.003
 MAX_CHARACTERS = 1_000  # of an answer; longer ones are no answers, and may be attacks
 MAX_GOLD_CHARACTERS = 300
@@ -25,9 +25,15 @@ _GROUPED_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+")
 _INTEGER = re.compile(r"[+-]?\d+")
 _TEXT_BOX = re.compile(r"\\(?:text|mathrm|textbf|mbox)\s?\{([^{}]*)\}")
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]{3,}")
+# A digit or formula, or words that come after "but".
+_HAS_VALUE = re.compile(r"[\d$\\]|\bbut\s+(?:it\s+is\s+|is\s+)?[a-zA-Z]")
 _FORMULA = re.compile(r"(?<!\\)\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]")
 _FUNCTION_NAMES = re.compile(
     r"and|sin|cos|tan|cot|sec|csc|log|exp|sqrt|frac|cdot|arc(?:sin|cos|tan)|inf|infty|min|max|mod"
+)
+# Space below a row of a matrix: `\\[2pt]`.
+_ROW_SPACING = re.compile(
+    r"\\\\\s?\[\s?-?\d*\.?\d+\s?(?:pt|em|ex|mm|cm|in|mu|pc|px|\\baselineskip|\\jot)\s?\]"
 )
 _MATH_DELIMITERS = re.compile(r"\\[()\[\]]|(?<!\\)\$")
 _INTRODUCTION = re.compile(r"\\text\s?\{[^{}]{0,80}\b(?:is|are|equals)\s?:?\s*\}\s*")
@@ -149,21 +155,41 @@ def _judge_without_algebra(gold: str, answer: str) -> Verdict | None:
     if normalise.says_none(gold) and normalise.says_none(answer):
         return Verdict("right", answer, "both say that there is none", VERSION)
 
-    # Numbers as people type them: with units of thousands, repeating decimals, mixed fractions.
+    # Numbers as people type them: with units of thousands, repeating decimals, mixed fractions, in words.
     gold_number, value = normalise.exact_number(gold), normalise.exact_number(answer)
-    if gold_number and value and value.equals(gold_number):
-        return Verdict("right", str(value)[:200], "equal numbers", VERSION)
+    if gold_number and value:
+        if value.equals(gold_number) or normalise.is_rounded(gold, gold_number, answer, value):
+            return Verdict("right", str(value)[:200], "equal numbers", VERSION)
+        if not normalise.has_scale(gold) and not normalise.has_scale(answer):
+            return Verdict("wrong", str(value)[:200], _inequality(gold, answer), VERSION)
 
-    # To algebra, "red" and "der" are the same product.
-    gold_words, words = _plain_words(gold), _plain_words(answer)
-    if gold_words and words:
-        if gold_words == words:
-            return Verdict("right", answer, "equal", VERSION)
-        return Verdict("wrong", answer, _inequality(gold, answer), VERSION)
+    # What algebra takes for something else.
+    is_same = _compare_forms(gold, answer)
+    if is_same is not None:
+        status: Status = "right" if is_same else "wrong"
+        reason = "equal" if is_same else _inequality(gold, answer)
+        return Verdict(status, answer, reason, VERSION)
 
     # Algebra has to decide, unless it would never finish.
     reason = too_large.too_large_reason(answer)
     return Verdict("unparsed", answer, reason, VERSION) if reason else None
+
+
+def _compare_forms(gold: str, answer: str) -> bool | None:
+    """Compare answers of a form that algebra misreads; None where neither has one."""
+    # To algebra `> 48` is 48, and "red" and "der" are the same product.
+    if normalise.begins_with_comparison(answer) and not normalise.has_comparison(gold):
+        return False
+    for compare in (forms.is_same_numeral, forms.is_same_sequence, forms.is_same_letter_string):
+        is_same = compare(gold, answer)
+        if is_same is not None:
+            return is_same
+    if forms.are_set_and_tuple(gold, answer):
+        return False
+    gold_words, words = _plain_words(gold), _plain_words(answer)
+    if gold_words and words:
+        return gold_words == words
+    return None
 
 
 def _verdict_of_reply(gold: str, answer: str, reply: pool.Reply) -> Verdict:
@@ -183,12 +209,13 @@ def _verdict_of_reply(gold: str, answer: str, reply: pool.Reply) -> Verdict:
 def normalise_layout(answer: str) -> str:
     """Return one form for answers that differ in typesetting alone."""
     # Delimiters, and commands that only change how a formula looks.
+    answer = _ROW_SPACING.sub(r"\\\\ ", extract.undouble_backslashes(answer))
     text = _MATH_DELIMITERS.sub("", normalise_characters(answer).strip())
     text = re.sub(r"\\[dtc]frac\b", r"\\frac", _BOX_WITHOUT_BRACES.sub("", text))
     text = re.sub(r"\\(?:left|right)(?![a-zA-Z])|\\!", "", text).replace("{,}", ",")
     text = text.removeprefix("**").removesuffix("**").replace("**", "^")
     # Dots after digits stand for more digits; words, space and punctuation around the answer go.
-    text = re.sub(r"(?<=\d)\s?\.\.\.[. $]*$", r"\\ldots", text)
+    text = re.sub(r"(?<=[\d,])\s?\.\.\.[. $]*$", r"\\ldots", text)
     text = _TRAILING_SPACE.sub("", re.sub(r"\s+", " ", _INTRODUCTION.sub("", text)))
     text = re.sub(r"^(?:[ ,;:]|\.(?!\d))+", "", text)
     return text.replace(",", "") if _GROUPED_THOUSANDS.fullmatch(text) else text
@@ -196,27 +223,54 @@ def normalise_layout(answer: str) -> str:
 
 def _answer_of_candidate(candidate: extract.Candidate, gold: str) -> str:
     """The answer itself: a box is one, prose is searched for its one formula or number; "" where it has none."""
-    is_boxed = candidate.mark not in ("answer", "last line")
-    if is_boxed:
-        text = normalise_characters(candidate.text)
-    else:
-        text = normalise_characters(extract.first_sentence(candidate.text))
-    answer = normalise_layout(text)
-    if answer.casefold() == gold.casefold() or not _has_prose(text):
-        return answer
-    if is_boxed:
-        # "1.25 \\text{ million}" and "x = 5" are no prose, in spite of their words.
-        if normalise.exact_number(answer) or "=" in text:
+    if candidate.mark not in ("answer", "last line"):
+        return _answer_of_box(normalise_characters(candidate.text), gold)
+    text = normalise_characters(candidate.text)
+    for sentence in extract.sentences(text):
+        answer = normalise_layout(sentence)
+        if answer.casefold() == gold.casefold() or not _has_prose(sentence):
             return answer
-    else:
-        formulas = _FORMULA.findall(text)
-        if len(formulas) == 1:
-            return normalise_layout("".join(formulas[0]))
-    # Prose: its one number is the answer.
+        # The first sentence that claims something gives the answer; of one that denies much remain only scraps.
+        claimed = claims.claimed_part(sentence)
+        is_scrap = claimed != sentence and not _HAS_VALUE.search(claimed)
+        if claimed.strip(" .,;:!?*_") and not is_scrap:
+            return _answer_of_prose(claimed, is_marked=candidate.mark == "answer")
+    return ""
+
+
+def _answer_of_box(text: str, gold: str) -> str:
+    answer = normalise_layout(text)
+    if answer.casefold() == gold.casefold():
+        return answer
+    # "At least 48" and "not 48" are no 48.
+    words = _TEXT_BOX.sub(r" \1 ", text)
+    is_said_of_number = words != text and re.search(r"\d", words)
+    if is_said_of_number and (
+        claims.claimed_part(words) != words or claims.has_bound(words, signs=False)
+    ):
+        return ""
+    # "1.25 \\text{ million}" and "x = 5" are no prose, in spite of their words.
+    if not _has_prose(text) or normalise.exact_number(answer) or "=" in text:
+        return answer
+    value = number.read_number(text)
+    return answer if isinstance(value, str) else str(value).replace("%", "\\%")
+
+
+def _answer_of_prose(text: str, *, is_marked: bool) -> str:
+    """The one formula or number of a sentence; without one the sentence itself where it was marked as the answer."""
+    if claims.has_bound(text, signs=False):
+        return ""
+    text = re.sub(r"^\s*(?:but|rather)\s+(?:it\s+is\s+|is\s+)?", "", text)
+    answer = normalise_layout(text)
+    if not _has_prose(text):
+        return answer
+    formulas = _FORMULA.findall(text)
+    if len(formulas) == 1:
+        return normalise_layout("".join(formulas[0]))
     value = number.read_number(text)
     if not isinstance(value, str):
         return str(value).replace("%", "\\%")
-    return answer if candidate.mark != "last line" else ""
+    return answer if is_marked else ""
 
 
 def _has_prose(text: str) -> bool:

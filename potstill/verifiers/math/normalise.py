@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from potstill.verifiers import number
+from potstill.verifiers import number, number_words
 
 _CURRENCY = re.compile(r"\\?[$€£¥₹]|\\(?:euro|pounds|yen)\b|\\text\{\s?(?:€|£|¥|USD|EUR|GBP)\s?\}")
 
@@ -56,6 +56,13 @@ _LESS_SIGN, _GREATER_SIGN = {True: "<", False: "\\le"}, {True: ">", False: "\\ge
 _COMPARISON = re.compile(
     r"(<=|>=|<|>|\\(?:leqslant|geqslant|leqq|geqq|leq|geq|le|ge|lt|gt)(?![a-zA-Z]))"
 )
+_THREE_LETTERS = re.compile(r"[a-zA-Z]{3}")
+_UNEQUAL = re.compile(r"\\neq?(?![a-zA-Z])|\\not\s?=|!=")
+_LONG_DECIMAL = re.compile(r"[+-]?\d*\.(\d{6,40})")
+_DEGREES = re.compile(
+    r"(\\?(?:sin|cos|tan|cot|sec|csc))\s?(\^\s?\{?\d\}?)?\s?[({]?\s?(-?\d+(?:\.\d+)?)\s?\^\s?\{?\s?\\circ\s?\}?\s?[)}]?"
+)
+_ROMAN_LETTER = re.compile(r"\\(?:mathrm|text|operatorname|rm)\s?\{\s?([ie])\s?\}")
 _OR = re.compile(r"\\text\s?\{\s*or\s*\}|\bor\b|\\lor\b|\\vee\b")
 
 _TIME = re.compile(r"(\d{1,2})[:.](\d\d)(?::\d\d)?\s*(?:([ap])\.?\s?m\.?|o'clock)?", re.IGNORECASE)
@@ -80,7 +87,10 @@ def to_algebra(text: str) -> str:
     text = _WITH_ELLIPSIS.sub(
         lambda match: _repeating_decimal(match[1], match[2], repeating=match[3] or match[4]), text
     )
-    text = text.replace("\\varnothing", "\\emptyset")
+    text = text.replace("\\varnothing", "\\emptyset").replace("smallmatrix", "pmatrix")
+    text = _ROMAN_LETTER.sub(r"\1", text)
+    # Angles are in radians to algebra, unless it is told.
+    text = _DEGREES.sub(r"\1\2(\\frac{\3\\pi}{180})", text)
     if "]" in text or "[" in text:
         text = _SQUARE_INTERVAL.sub(_with_round_brackets, text)
     return text
@@ -132,7 +142,40 @@ def exact_number(text: str) -> number.Value | None:
         line = _SPACED_THOUSANDS.sub(
             lambda match: re.sub(r"[^\d+-]", "", match[0]), to_algebra(line), count=1
         )
-    return number.whole_number_text(line)
+    value = number.whole_number_text(line)
+    if value is None and (not line.isascii() or _THREE_LETTERS.search(line)):
+        in_words = number_words.read_words(line)
+        value = None if in_words is None else number.Value(in_words)
+    return value
+
+
+def has_scale(text: str) -> bool:
+    """Whether a number is in thousands or millions, and so may be meant in full or not."""
+    return bool(_SCALED.fullmatch(_TEXT_BOX.sub(r" \1 ", text).strip()))
+
+
+def is_rounded(gold: str, gold_number: number.Value, answer: str, value: number.Value) -> bool:
+    """Whether one of two numbers is the other, rounded to six or more places of which the first is no zero."""
+    for text, rounded, exact in ((gold, gold_number, value), (answer, value, gold_number)):
+        decimal = _LONG_DECIMAL.fullmatch(text.strip())
+        if decimal is None or not rounded.value:
+            continue
+        places = len(decimal[1])
+        has_six_digits = abs(rounded.value) * 10**places >= 10**5
+        if has_six_digits and round(exact.value, places) == rounded.value:
+            return True
+    return False
+
+
+def has_comparison(text: str) -> bool:
+    """Whether an inequality or "is not" sign stands in a text."""
+    return bool(_COMPARISON.search(text) or _UNEQUAL.search(text))
+
+
+def begins_with_comparison(text: str) -> bool:
+    """Whether a text is one side of an inequality alone: `> 48`, `\\ne 48`."""
+    sign = _COMPARISON.match(text.strip()) or _UNEQUAL.match(text.strip())
+    return sign is not None
 
 
 def as_interval(text: str, other: str) -> str:

@@ -74,30 +74,10 @@ def _run_operation(
 
 
 def _load_math() -> Callable[..., Any]:
-    import logging
+    from potstill.verifiers.math import algebra
 
-    from math_verify import parse, verify
-
-    logging.disable(logging.CRITICAL)  # it warns that its timeouts are off; ours kills
-
-    def is_text(formulas: list[Any]) -> bool:
-        return all(isinstance(formula, str) for formula in formulas)
-
-    def compare(gold: str, answer: str) -> str:
-        golds = parse(gold, parsing_timeout=None, raise_on_error=True)
-        answers = parse(answer, parsing_timeout=None, raise_on_error=True)
-        if not golds:
-            return "unjudged"
-        if not answers:
-            return "unparsed"
-        if verify(golds, answers, timeout_seconds=None):
-            return "right"
-        # Where the gold answer was read as a formula and the answer was not, nothing can be compared.
-        return "unparsed" if is_text(answers) and not is_text(golds) else "wrong"
-
-    # The first call builds the grammars, outside anybody's time limit.
-    parse("$x^2+\\frac{1}{2}$", parsing_timeout=None)
-    return compare
+    algebra.prepare()  # outside anybody's time limit
+    return algebra.compare
 
 
 def _load_regex() -> Callable[..., Any]:

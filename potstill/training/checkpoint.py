@@ -12,7 +12,11 @@ import torch
 
 from potstill.errors import ConfigError, StageError
 from potstill.models.local import checkpoint, weights
+from potstill.training.dataset import batching
+from potstill.training.dataset.batching import Batch
 from potstill.training.dataset.chat_template import ChatTemplate
+from potstill.training.dataset.training_dataset import TokenizedRow, TokenizedRows
+from potstill.training.logprobs import batch_log_probs
 from potstill.training.settings import LoraSettings, TrainingSettings
 
 TOKENIZER_FILES = (
@@ -23,6 +27,10 @@ TOKENIZER_FILES = (
     "merges.txt",
     "chat_template*",
 )
+# The stored student is read again and compared on so many rows, cut to so many tokens.
+PROBE_ROWS, PROBE_TOKENS = 4, 512
+TOLERANCE = 1e-3  # of one plus the loss, where nothing is rounded
+ROUNDED_TOLERANCE = 2e-2  # where weights are stored, or read, in half the bits
 STORED_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -42,15 +50,79 @@ def load_student(start: Path, settings: TrainingSettings) -> Any:
     return model
 
 
-def save_student(
-    model: Any, start: Path, output_dir: Path, template: ChatTemplate, settings: TrainingSettings
+def store_student(
+    model: Any,
+    start: Path,
+    output_dir: Path,
+    template: ChatTemplate,
+    settings: TrainingSettings,
+    *,
+    draft: Path,
+    rows: TokenizedRows,
 ) -> None:
-    """Store weights, config, tokenizer and generation config: a checkpoint that says by itself when to stop.
+    """Store the trained student as a checkpoint that says by itself when to stop.
+
+    It becomes the student only when, read again, it has the same loss as the model in memory: merged adapters, tied
+    weights and a rounder dtype can make another one of it.
 
     Args:
         start: the checkpoint that the training began with; its tokenizer is copied.
         template: of the start; its tokens that end an answer become the generation config's, the learnt one first.
+        draft: a folder on the same disk, for the student until it is compared.
+        rows: some of them are what is compared.
     """
+    batch = probe_batch(rows)
+    live_loss = mean_loss(model, batch)
+    shutil.rmtree(draft, ignore_errors=True)
+    save_student(model, start, draft, template, settings)
+    check_stored_loss(draft, batch, live_loss, model.device)
+    for part in draft.iterdir():
+        target = output_dir / part.name
+        if target.is_dir():  # of a process that was killed here
+            shutil.rmtree(target)
+        part.replace(target)
+    draft.rmdir()
+
+
+def probe_batch(rows: TokenizedRows) -> Batch:
+    """The first rows as a batch in which every token counts."""
+    probes = []
+    for row in rows[:PROBE_ROWS]:
+        ids = row.input_ids[:PROBE_TOKENS]
+        probes.append(TokenizedRow.of(row.trace_index, ids, [1.0] * len(ids), 0))
+    return batching.collate_rows(probes)
+
+
+def mean_loss(model: Any, batch: Batch) -> float:
+    """A model's mean negative log-likelihood of a batch's tokens, the first of each row left out."""
+    model.eval()
+    log_probs = batch_log_probs(model, batching.to_device(batch, model.device))
+    counted = batch["loss_weights"][:, 1:] > 0
+    return -float(log_probs.double().sum()) / max(1, int(counted.sum()))
+
+
+def check_stored_loss(folder: Path, batch: Batch, live_loss: float, device: torch.device) -> None:
+    """Refuse a checkpoint whose loss is not the one that the model had in memory."""
+    try:
+        stored = weights.load_weights(folder, weights.resolve_dtype("auto", device.type))
+        stored_loss = mean_loss(stored.to(device), batch)
+    except torch.OutOfMemoryError:  # beside the trained model and its optimizer
+        stored_loss = mean_loss(weights.load_weights(folder, torch.float32), batch)
+    is_rounded = device.type != "cpu" or _saved_dtype(folder) != torch.float32
+    tolerance = (ROUNDED_TOLERANCE if is_rounded else TOLERANCE) * (1 + abs(live_loss))
+    if not abs(stored_loss - live_loss) <= tolerance:  # nan too
+        raise StageError(
+            f"the stored student is not the trained one: loss {stored_loss:.4f}, in memory {live_loss:.4f}",
+            expected=f"the same within {tolerance:.4f}",
+            fix="train without lora, or store in float32 (training.dtype); "
+            "if neither helps, this architecture can't be stored: please report it",
+        )
+
+
+def save_student(
+    model: Any, start: Path, output_dir: Path, template: ChatTemplate, settings: TrainingSettings
+) -> None:
+    """Write weights, config, tokenizer and generation config."""
     if settings.lora:
         if settings.lora.save_adapter:
             model.save_pretrained(output_dir / "adapter")
@@ -87,10 +159,15 @@ def check_output_head(model: Any) -> None:
 
 def _stored_dtype(start: Path, settings: TrainingSettings) -> torch.dtype:
     """The dtype that the settings ask for; float16 overflows in training, so it is stored as float32."""
-    name: str = settings.dtype
-    if name == "start":
-        config = checkpoint.read_config(start)
-        name = str(config.get("dtype") or config.get("torch_dtype") or "float32")
+    if settings.dtype == "start":
+        return _saved_dtype(start)
+    return STORED_DTYPES.get(settings.dtype, torch.float32)
+
+
+def _saved_dtype(folder: Path) -> torch.dtype:
+    """The dtype of a checkpoint's weights, as its config says."""
+    config = checkpoint.read_config(folder)
+    name = str(config.get("dtype") or config.get("torch_dtype") or "float32")
     return STORED_DTYPES.get(name, torch.float32)
 
 

@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,9 +34,10 @@ from potstill.training.eval_callback import (
     split_eval_rows,
 )
 from potstill.training.eval_schedule import is_evaluated
+from potstill.training.full_disk import explain_full_disk
 from potstill.training.host import NO_HOST, TrainingHost
 from potstill.training.objective_config import ObjectiveConfig
-from potstill.training.objective_inputs import StepRows, prepare_objective
+from potstill.training.objective_inputs import ObjectiveInputs, StepRows, prepare_objective
 from potstill.training.rollout.rollouts import Rollouts
 from potstill.training.settings import FitResult, LoraSettings, TrainingSettings
 from potstill.training.student_key import StudentKey, student_key
@@ -46,6 +47,8 @@ from potstill.training.trainer import StudentTrainer, last_checkpoint, step_reco
 
 __all__ = ["FitResult", "LoraSettings", "ObjectiveConfig", "TrainingSettings", "fit"]
 
+DRAFT_FOLDER = "student"  # in the working folder, until it is compared with the student in memory
+GO_ON = "the same command then goes on from the last whole checkpoint (fewer of them: training.save_steps)"
 # Of a step's record; everything else in it is a statistic.
 STEP_FIELDS = ("step", "loss", "tokens", "loss_tokens", "seconds")
 
@@ -87,17 +90,24 @@ def fit(
         training_folder.check_start(output_dir, start)
         return stored_result
     distributed.check_supported(config, distributed.process_count(), settings)
-    checkpoint.check_checkpoint(start)
+    template = read_chat_template(checkpoint.load_tokenizer(start), settings.chat)
     start_id = checkpoint.content_id(start)
-    training_id = key.id + start_id
+    training_id = key.id + start_id + template.rendered_digest
     training_folder.check_free(output_dir, training_id, len(traces), key)
 
     is_first_process = distributed.process_rank() == 0
     progress = progress if is_first_process else None
     work_folder = output_dir / training_folder.WORK_FOLDER
-    with _training_session(settings):
+    with explain_full_disk(output_dir, GO_ON), _training_session(settings):
         prepared = _prepare(
-            traces, start, work_folder, settings, config=config, progress=progress, host=host
+            traces,
+            start,
+            template,
+            work_folder,
+            settings,
+            config=config,
+            progress=progress,
+            host=host,
         )
         trainer = prepared.trainer
         # The folder is claimed after everything that can be refused.
@@ -111,17 +121,7 @@ def fit(
             trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
             trained = trainer.gather_student(lambda: student.load_student(start, settings))
             if is_first_process:
-                student.save_student(trained, start, output_dir, prepared.template, settings)
-                if trainer.objective_inputs.projectors:
-                    trainer.objective_inputs.projectors.save(output_dir)
-                steps = step_records(trainer.state)
-                training_folder.finish(
-                    output_dir,
-                    _summarize(key, prepared.dataset, steps, traces, settings),
-                    steps,
-                    key,
-                    start_id=start_id,
-                )
+                _finish(trained, prepared, traces, output_dir, settings, key=key, start_id=start_id)
             distributed.wait_for_all()
     result = training_folder.read_result(output_dir, key)
     if progress:
@@ -129,17 +129,53 @@ def fit(
     return result
 
 
+def _finish(
+    trained: Any,
+    prepared: _Prepared,
+    traces: Sequence[Trace],
+    output_dir: Path,
+    settings: TrainingSettings,
+    *,
+    key: StudentKey,
+    start_id: str,
+) -> None:
+    """Store the student and what was trained beside it, then write what the training did."""
+    student.store_student(
+        trained,
+        prepared.start,
+        output_dir,
+        prepared.template,
+        settings,
+        draft=output_dir / training_folder.WORK_FOLDER / DRAFT_FOLDER,
+        rows=prepared.dataset.rows,
+    )
+    projectors = prepared.trainer.objective_inputs.projectors
+    if projectors:
+        projectors.save(output_dir)
+    steps = step_records(prepared.trainer.state)
+    training_folder.finish(
+        output_dir,
+        _summarize(key, prepared.dataset, steps, traces, settings),
+        steps,
+        key,
+        start_id=start_id,
+        template_digest=prepared.template.rendered_digest,
+    )
+
+
 class _Prepared(NamedTuple):
-    """A trainer before its first step, the student's template, and the dataset that is trained on."""
+    """A trainer before its first step, the dataset that is trained on, the start and its template."""
 
     trainer: StudentTrainer
-    template: ChatTemplate
     dataset: TrainingDataset
+    start: Path
+    template: ChatTemplate
 
 
 def _prepare(
     traces: Sequence[Trace],
     start: Path,
+    template: ChatTemplate,
     work_folder: Path,
     settings: TrainingSettings,
     *,
@@ -148,13 +184,12 @@ def _prepare(
     host: TrainingHost,
 ) -> _Prepared:
     """Everything that can still be refused: traces tokenized, models loaded, the reference's values computed."""
-    tokenizer = checkpoint.load_tokenizer(start)
-    template = read_chat_template(tokenizer, settings.chat)
     dataset = build_dataset(
         traces, template, start, settings, config, folder=_existing_parent(work_folder)
     )
     model = student.load_student(start, settings).to(weights.resolve_device("auto"))
-    if config.writes_rows:
+    weights.check_token_ids(model, int(dataset.rows.input_ids.values.max()))
+    if is_evaluated(config):
         weights.check_layer_types(model)
     if settings.packing:
         batching.check_packing(getattr(model, "get_base_model", lambda: model)().base_model)
@@ -187,6 +222,7 @@ def _prepare(
         cross_tokenizer=cross_tokenizer,
         seed=settings.seed,
     )
+    _check_teacher_ids(objective_inputs, dataset)
     evaluation: Evaluator | None = None
     if rollouts and not distributed.uses_fsdp():
         evaluation = make_evaluator(traces, split.eval_rows, rollouts, template, config)
@@ -198,10 +234,20 @@ def _prepare(
         progress,
         objective_inputs=objective_inputs,
         evaluation=evaluation,
-        decode=tokenizer.decode,
+        decode=template.codec.decode,
         host=host,
     )
-    return _Prepared(trainer, template, split.train)
+    return _Prepared(trainer, split.train, start, template)
+
+
+def _check_teacher_ids(objective_inputs: ObjectiveInputs, dataset: TrainingDataset) -> None:
+    """Refuse rows with ids that a teacher or a reference has no embedding for."""
+    rows = dataset.rows
+    ids_of_teacher = rows.columns.get("theirs", rows.input_ids)
+    if objective_inputs.local_teacher is not None and len(ids_of_teacher.values):
+        weights.check_token_ids(objective_inputs.local_teacher, int(ids_of_teacher.values.max()))
+    if objective_inputs.reference is not None:
+        weights.check_token_ids(objective_inputs.reference, int(rows.input_ids.values.max()))
 
 
 def _existing_parent(folder: Path) -> Path:

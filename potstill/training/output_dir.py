@@ -35,6 +35,7 @@ def read_result(output_dir: Path, key: StudentKey) -> FitResult:
         values = json.loads(path.read_text("utf-8"))
         trained_parts = values.pop("trained", {})
         values.pop("start", None)  # see `check_start`
+        values.pop("template", None)
         values["losses"] = tuple(values["losses"])
         values["stats"] = {name: tuple(ends) for name, ends in values.get("stats", {}).items()}
         values["prompts"] = tuple(values.get("prompts", ()))
@@ -141,10 +142,11 @@ def finish(
     key: StudentKey,
     *,
     start_id: str,
+    template_digest: str,
 ) -> None:
     """Write steps.jsonl and fit.json, keep TensorBoard's files, then delete the working folder.
 
-    `fit.json` has the result, the parts of the key and the start's content id.
+    `fit.json` has the result, the parts of the key, the start's content id, and what its template renders.
     """
     lines = [json.dumps(step) + "\n" for step in steps]
     write_text(output_dir / STEPS_FILE, "".join(lines))
@@ -152,6 +154,7 @@ def finish(
     if (work_folder / TENSORBOARD_FOLDER).is_dir():
         (work_folder / TENSORBOARD_FOLDER).replace(output_dir / TENSORBOARD_FOLDER)
     report = {**dataclasses.asdict(result), "trained": key.parts, "start": start_id}
+    report["template"] = template_digest
     write_text(output_dir / FIT_FILE, json.dumps(report, indent=1))
     # NFS keeps the folder while the lock is open: `read_result` deletes it then.
     shutil.rmtree(work_folder, ignore_errors=True)

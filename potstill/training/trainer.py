@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
@@ -261,12 +262,19 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
         return 0
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """The Trainer's checkpoint, with a mark that it was written to its end."""
+        """The Trainer's checkpoint, with a mark that it was written to its end; nothing of one that could not be."""
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        try:
+            self._write_checkpoint(model, trial, folder)
+        except Exception:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    def _write_checkpoint(self, model: nn.Module, trial: Any, folder: Path) -> None:
         super()._save_checkpoint(model, trial)
         distributed.wait_for_all()  # each process has put its random state there
         if not self.args.should_save:
             return
-        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         states = {name: part.state() for name, part in self._stateful_parts().items()}
         torch.save(states, folder / STATE_FILE)
         (folder / COMPLETE_FILE).touch()

@@ -11,7 +11,6 @@ from fault_commands import fault_cases, make_finished_run, run_case
 NOT_YET = {
     "evaluate-retry-errors",
     "thought-alone-is-no-answer",
-    "train-embedding-too-small",
 }
 
 pytestmark = pytest.mark.slow

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 from potstill.errors import ModelError
+from potstill.models.local.chat_template import date_note
 from potstill.records import digest
 
 # Everything that the model library may read, refused files included.
@@ -114,7 +116,11 @@ def load_config(path: Path) -> Any:
 
 def read_context(path: Path) -> int:
     """The most positions that the model can attend to."""
-    text_config = load_config(path).get_text_config()
+    return context_of(load_config(path).get_text_config())
+
+
+def context_of(text_config: Any) -> int:
+    """The most positions of a text model's config."""
     for name in CONTEXT_NAMES:
         positions = getattr(text_config, name, None)
         if isinstance(positions, int) and positions > 0:
@@ -147,10 +153,16 @@ def load_tokenizer(path: Path) -> Any:
     check_checkpoint(path)
     read_config(path)  # the library looks there for the tokenizer's class
     try:
-        return AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            path, trust_remote_code=False, local_files_only=True
+        )
     except Exception as error:  # boundary: a tokenizer file can be broken in any way
         fix = "copy the tokenizer files from the model again"
         raise _load_error(path, "the tokenizer", error, fix) from error
+    note = date_note(tokenizer)
+    if note:
+        warnings.warn(note, stacklevel=2)
+    return tokenizer
 
 
 def _load_error(path: Path, part: str, error: Exception, fix: str) -> ModelError:

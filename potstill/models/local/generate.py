@@ -33,6 +33,7 @@ class GenerationBatch:
         end_ids: ids that end a row.
         has_stop_string: whether a row's newest ids contain a stop string; None without stop strings.
         token_texts: the text of every token, V; needed for `ban_first`.
+        unknown_ids: of the V ids, those that the tokenizer has no token for; they are never drawn.
     """
 
     prompts: Sequence[Sequence[int]]
@@ -43,6 +44,7 @@ class GenerationBatch:
     end_ids: Sequence[int]
     has_stop_string: Callable[[Sequence[int]], bool] | None = None
     token_texts: Sequence[str] = ()
+    unknown_ids: Sequence[int] = ()
 
 
 class GeneratedRow(NamedTuple):
@@ -68,6 +70,7 @@ def _generate_batch(model: Any, batch: GenerationBatch) -> list[GeneratedRow]:
     uniforms = _uniform_numbers(batch, device)  # [R, T] float64
     limits = torch.tensor(batch.max_new_tokens, device=device)  # [R]
     end_ids = torch.tensor(list(batch.end_ids), device=device)
+    unknown_ids = torch.tensor(list(batch.unknown_ids), dtype=torch.long, device=device)
 
     # What the rows become: their ids, how many of them count, whether they ended by themselves.
     new_ids = torch.zeros(rows, steps, dtype=torch.long, device=device)  # [R, T]
@@ -84,6 +87,8 @@ def _generate_batch(model: Any, batch: GenerationBatch) -> list[GeneratedRow]:
         logits = _penalise_repetition(
             state.logits, used_tokens, batch.sampling.repetition_penalty
         )  # [A, V]
+        if len(unknown_ids):
+            logits = logits.index_fill(1, unknown_ids, -torch.inf)
         _ban_beginnings(logits, new_ids[active, :step], batch)
         token = sample_tokens(logits, batch.sampling, uniforms[active, step])  # [A]
         new_ids[active, step] = token

@@ -35,6 +35,7 @@ class TextCodec:
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
+        self._unknown_ids: dict[int, list[int]] = {}
 
     @cached_property
     def special_tokens(self) -> SpecialTokens:
@@ -104,6 +105,13 @@ class TextCodec:
             if whole[start : start + len(bare)] == bare:
                 return whole[: start + len(bare)]
         return bare
+
+    def unknown_ids(self, width: int) -> list[int]:
+        """Of a model's ids from 0 to `width`, those without a token: a head is often padded beyond its tokenizer."""
+        if width not in self._unknown_ids:
+            known = set(self.tokenizer.get_vocab().values())
+            self._unknown_ids[width] = [token for token in range(width) if token not in known]
+        return self._unknown_ids[width]
 
     @cached_property
     def _is_exact(self) -> bool:

@@ -104,7 +104,8 @@ class TransformersModel:
     def likelihood(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
         """Natural-log probabilities of each completion token, one list a pair.
 
-        The list is empty where the pair is longer than the context or the completion is empty.
+        The list is empty where the pair is longer than the context, the completion is empty, or the tokenizer does not
+        give its text back.
         """
         return self._score_encoded(
             [self.encoder.encode_completion(prompt, text) for prompt, text in pairs]
@@ -202,6 +203,7 @@ class TransformersModel:
     def _to_batch(
         self, requests: Sequence[Request], prompts: Sequence[list[int]]
     ) -> GenerationBatch:
+        weights.check_token_ids(self.model, max(max(ids) for ids in prompts))
         sampling = requests[0].sampling  # `plan` puts only equal settings together
         # Equal prompts are read once.
         index_of_prompt: dict[tuple[int, ...], int] = {}
@@ -221,6 +223,9 @@ class TransformersModel:
             end_ids=self.end_ids,
             has_stop_string=has_stop_string,
             token_texts=self.encoder.token_texts if sampling.ban_first else (),
+            unknown_ids=self.encoder.codec.unknown_ids(
+                self.model.config.get_text_config().vocab_size
+            ),
         )
 
     def _to_completion(
@@ -253,6 +258,7 @@ class TransformersModel:
         """Log-probabilities of rows; halves the batch when memory runs out."""
         try:
             with self._lock:
+                weights.check_token_ids(self.model, max(max(ids) for ids, _ in rows))
                 return completion_logprobs(self.model, rows)
         except torch.OutOfMemoryError:
             if len(rows) == 1:

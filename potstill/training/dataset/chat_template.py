@@ -11,7 +11,7 @@ from potstill.errors import ModelError
 from potstill.models.local.chat_template import checkpoint_name, find_turn_end, render_prompt
 from potstill.models.local.special_tokens import CLOSE, OPEN
 from potstill.models.local.text_codec import TextCodec
-from potstill.records import Prompt
+from potstill.records import Prompt, digest
 
 __all__ = ["CLOSE", "OPEN", "ChatTemplate", "read_chat_template"]
 
@@ -42,6 +42,11 @@ class ChatTemplate:
     def encode_prompt(self, prompt: Prompt) -> list[int]:
         """The tokens of the rendered prompt."""
         return list(self.tokenizer.encode(self.render_prompt(prompt), add_special_tokens=False))
+
+    @property
+    def rendered_digest(self) -> str:
+        """What the template makes of a prompt, as a digest: rows of another rendering are other rows."""
+        return digest("template", self.render_prompt("Add 3 and 4."))
 
     def without_end(self, ids: Sequence[int]) -> list[int]:
         """A completion's tokens without the one that ended it, if one did."""

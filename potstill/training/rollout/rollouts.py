@@ -13,7 +13,7 @@ from typing import Any, final
 
 import torch
 
-from potstill.models.local import generate
+from potstill.models.local import checkpoint, generate
 from potstill.models.model import Completion, Request, Sampling
 from potstill.objectives.policy import group_advantages
 from potstill.objectives.schedules import AdaptiveShare, Source, choose_source
@@ -190,7 +190,8 @@ class Rollouts:
         index_of: dict[tuple[int, ...], int] = {}  # of each distinct prompt
         for ids in prompts:
             index_of.setdefault(tuple(ids), len(index_of))
-        context = model.config.get_text_config().max_position_embeddings or 1 << 30
+        text_config = model.config.get_text_config()
+        context = checkpoint.context_of(text_config)
         sampling = Sampling(
             temperature=1.0 if pair else config.rollout_temperature,
             max_new_tokens=config.max_new_tokens,
@@ -203,6 +204,7 @@ class Rollouts:
             max_new_tokens=[min(config.max_new_tokens, context - len(ids)) for ids in prompts],
             sampling=sampling,
             end_ids=self._chat.end_ids,
+            unknown_ids=self._chat.codec.unknown_ids(text_config.vocab_size),
         )
         with torch.autocast(model.device.type, torch.bfloat16, enabled=self._bf16):
             return generate.generate_batch(pair or model, batch)

@@ -22,12 +22,13 @@ from torch import Tensor
 from potstill import __version__
 from potstill.data.atomic_write import replacing, write_text
 from potstill.errors import StageError, StoreError
-from potstill.models.local import checkpoint
+from potstill.models.local import checkpoint, weights
 from potstill.objectives.truncated import top_k
 from potstill.records import Progress
 from potstill.training import logprobs
 from potstill.training.dataset import batching
 from potstill.training.dataset.training_dataset import TokenizedRow
+from potstill.training.full_disk import explain_full_disk
 from potstill.training.objective_config import MANIFEST, read_manifest
 from potstill.training.teacher.tokenizer_check import PROBES
 
@@ -91,6 +92,7 @@ def write(
     for old_shard in folder.glob("teacher_cache-*"):
         old_shard.unlink()
     model = load_teacher(teacher, device)
+    weights.check_token_ids(model, max(int(row.input_ids.max()) for row in distinct))
     by_length = sorted(distinct, key=len)  # less padding
     token_count = byte_count = 0
     for number, start in enumerate(range(0, len(by_length), ROWS_A_SHARD)):
@@ -102,7 +104,8 @@ def write(
             part = shard_rows[at : at + ROWS_A_BATCH]
             tensors |= _compute_entries(model, part, k, temperature, width)
         path = folder / f"teacher_cache-{number:05d}.safetensors"
-        with replacing(path) as draft:
+        fix = "the same command then begins anew"
+        with explain_full_disk(folder, fix), replacing(path) as draft:
             save_file(tensors, draft)
         token_count += sum(len(t) for name, t in tensors.items() if name.endswith("/ids"))
         byte_count += path.stat().st_size
@@ -127,7 +130,6 @@ def threads(count: int) -> Iterator[None]:
 
 def load_teacher(teacher: Path, device: str) -> Any:
     """The teacher for forward passes only; refused where its head does more than a projection."""
-    from potstill.models.local import weights
     from potstill.training.checkpoint import check_output_head
 
     place = weights.resolve_device(device)

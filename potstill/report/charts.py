@@ -18,10 +18,10 @@ MIDDLE = ROW_HEIGHT / 2
 BAR_ROW_HEIGHT, BAR_HEIGHT = 26, 14
 AXIS_HEIGHT = 20
 TICK_MULTIPLES = (1, 2, 2.5, 5, 10)
-CURVE_HEIGHT, CURVE_WIDTH = (
-    180,
-    1000,
-)  # of the drawing of curves; the width is stretched to the page's
+# Of the drawing of curves; its width is stretched to the page's.
+CURVE_HEIGHT, CURVE_WIDTH = 180, 1000
+CURVE_MARGIN = 4  # above the highest point and below the lowest
+TONES = 6  # strokes of curves in the style sheet
 LOG_SPAN = 100  # the largest value is so many times the smallest: the axis is logarithmic
 TOLERANCE = 1e-9  # of a step: rounding puts a tick beside its value
 
@@ -38,7 +38,8 @@ class Scale(NamedTuple):
         """Where a value lies: 0 at the low end, 1 at the high one; beyond them, at the end."""
         clipped = min(max(value, self.low), self.high)
         if self.is_log:
-            return math.log(clipped / self.low) / math.log(self.high / self.low)
+            whole_length = math.log(self.high / self.low)
+            return math.log(clipped / self.low) / whole_length
         return (clipped - self.low) / (self.high - self.low)
 
     def at(self, value: float) -> str:
@@ -51,7 +52,9 @@ def make_scale(
 ) -> Scale:
     """A scale around values with 3 to 7 round ticks, never beyond floor and ceiling."""
     low, high = min(values), max(values)
-    step = round_step(max(high - low, TOLERANCE) / 4)
+    # About four steps from end to end; the outer ticks lie on the values or beyond them.
+    smallest_step = max(high - low, TOLERANCE) / 4
+    step = round_step(smallest_step)
     first = math.floor(low / step + TOLERANCE)
     last = math.ceil(high / step - TOLERANCE)
     if first == last:
@@ -78,9 +81,9 @@ def make_length_scale(values: Sequence[float]) -> Scale:
 def round_step(smallest: float) -> float:
     """The next round number: 1, 2, 2.5 or 5 times a power of ten."""
     power: float = 10.0 ** math.floor(math.log10(smallest))
-    return next(
-        power * multiple for multiple in TICK_MULTIPLES if power * multiple >= smallest * 0.999
-    )
+    lowest = smallest * 0.999  # rounding may put a step just below
+    steps = [power * multiple for multiple in TICK_MULTIPLES]
+    return next(step for step in steps if step >= lowest)
 
 
 class Dot(NamedTuple):
@@ -95,7 +98,10 @@ class Dot(NamedTuple):
 
 def dot_chart(dots: Sequence[Dot], axis: Scale, unit: str, *, zero: bool = False) -> Html:
     """Dots with their 95 % intervals on one axis, one row each; `zero` marks the zero of the axis."""
-    rows = [_chart_row(dot.label, _draw_dot(dot, axis, zero), dot.value, dot.tone) for dot in dots]
+    rows: list[Html] = []
+    for dot in dots:
+        drawing = _draw_dot(dot, axis, zero)
+        rows.append(_chart_row(dot.label, drawing, dot.value, dot.tone))
     return tag("div", *rows, _axis_row(axis, unit), class_="chart")
 
 
@@ -105,12 +111,12 @@ def _draw_dot(dot: Dot, axis: Scale, zero: bool) -> Html:
     if zero:
         marks.append(_vertical_line(axis.at(0.0), "zero"))
     # The whisker with its two ends, then the hollow value, then the dot on top.
-    marks.append(tag("line", x1=low, x2=high, y1=MIDDLE, y2=MIDDLE, class_="whisker"))
+    marks.append(_horizontal_line(low, high, "whisker"))
     for x in (low, high):
-        marks.append(tag("line", x1=x, x2=x, y1=MIDDLE - 5, y2=MIDDLE + 5, class_="whisker"))
+        marks.append(_vertical_line(x, "whisker", top=MIDDLE - 5, bottom=MIDDLE + 5))
     if dot.other is not None:
-        marks.append(tag("circle", cx=axis.at(dot.other), cy=MIDDLE, r=4.5, class_="hollow"))
-    marks.append(tag("circle", cx=value, cy=MIDDLE, r=6, class_="dot"))
+        marks.append(_circle(axis.at(dot.other), 4.5, "hollow"))
+    marks.append(_circle(value, 6, "dot"))
     return _svg(marks, ROW_HEIGHT, f"{dot.label}: {dot.value}")
 
 
@@ -124,26 +130,20 @@ class Bar(NamedTuple):
 
 def bar_chart(bars: Sequence[Bar], full: float) -> Html:
     """Stacked bars on one scale from 0 to `full`."""
-    rows = [_chart_row(bar.label, _draw_bar(bar, full), bar.value, "") for bar in bars]
+    rows: list[Html] = []
+    for bar in bars:
+        drawing = _draw_bar(bar, full)
+        rows.append(_chart_row(bar.label, drawing, bar.value, ""))
     return tag("div", *rows, class_="chart bars")
 
 
 def _draw_bar(bar: Bar, full: float) -> Html:
-    marks = [tag("rect", x="0", y=6, width="100%", height=BAR_HEIGHT, rx=3, class_="track")]
+    # The pale track over the whole width, and the parts on it, one behind the other.
+    marks = [_rectangle("0", "100%", "track")]
     start = 0.0
     for amount, tone in bar.parts:
         width = 100 * amount / full if full > 0 else 0.0
-        marks.append(
-            tag(
-                "rect",
-                x=f"{start:.2f}%",
-                y=6,
-                width=f"{width:.2f}%",
-                height=BAR_HEIGHT,
-                rx=3,
-                class_=f"fill {tone}",
-            )
-        )
+        marks.append(_rectangle(f"{start:.2f}%", f"{width:.2f}%", f"fill {tone}"))
         start += width
     return _svg(marks, BAR_ROW_HEIGHT, f"{bar.label}: {bar.value}")
 
@@ -160,15 +160,17 @@ class Range(NamedTuple):
 
 def range_chart(ranges: Sequence[Range], axis: Scale, unit: str) -> Html:
     """Thick lines from p10 to p90 with a dot at the median."""
-    rows = [_chart_row(row.label, _draw_range(row, axis), row.value, "accent") for row in ranges]
+    rows: list[Html] = []
+    for row in ranges:
+        drawing = _draw_range(row, axis)
+        rows.append(_chart_row(row.label, drawing, row.value, "accent"))
     return tag("div", *rows, _axis_row(axis, unit), class_="chart")
 
 
 def _draw_range(row: Range, axis: Scale) -> Html:
-    low, middle, high = axis.at(row.low), axis.at(row.middle), axis.at(row.high)
     marks = _grid_lines(axis)
-    marks.append(tag("line", x1=low, x2=high, y1=MIDDLE, y2=MIDDLE, class_="band"))
-    marks.append(tag("circle", cx=middle, cy=MIDDLE, r=5, class_="dot"))
+    marks.append(_horizontal_line(axis.at(row.low), axis.at(row.high), "band"))
+    marks.append(_circle(axis.at(row.middle), 5, "dot"))
     return _svg(marks, ROW_HEIGHT, f"{row.label}: {row.value}")
 
 
@@ -187,20 +189,23 @@ def line_chart(curves: Sequence[Curve], unit: str) -> Html:
         curves: at least one, each with two points or more.
         unit: of the horizontal axis, in the singular.
     """
-    heights = [y for curve in curves for _, y in curve.points]
-    positions = [x for curve in curves for x, _ in curve.points]
-    vertical = make_scale(heights)
-    horizontal = make_scale(positions)
+    positions: list[float] = []
+    heights: list[float] = []
+    for curve in curves:
+        for x, y in curve.points:
+            positions.append(x)
+            heights.append(y)
+    horizontal, vertical = make_scale(positions), make_scale(heights)
+
+    # The grid of heights, and the curves over it.
     marks: list[Html] = []
     for tick in vertical.ticks:
         height = f"{_curve_y(vertical, tick):.1f}"
         marks.append(tag("line", x1=0, x2=CURVE_WIDTH, y1=height, y2=height, class_="grid"))
     for number, curve in enumerate(curves):
-        points: list[str] = []
-        for x, y in curve.points:
-            left = (0.02 + 0.96 * horizontal.share(x)) * CURVE_WIDTH
-            points.append(f"{left:.1f},{_curve_y(vertical, y):.1f}")
-        marks.append(tag("polyline", points=" ".join(points), class_=f"curve tone{number % 6}"))
+        points = _curve_points(curve, horizontal, vertical)
+        marks.append(tag("polyline", points=points, class_=_curve_class(number)))
+    descriptions = [f"{curve.label}: {curve.value}" for curve in curves]
     drawing = tag(
         "svg",
         *marks,
@@ -209,26 +214,43 @@ def line_chart(curves: Sequence[Curve], unit: str) -> Html:
         height=CURVE_HEIGHT,
         width="100%",
         role="img",
-        aria_label="; ".join(f"{curve.label}: {curve.value}" for curve in curves),
+        aria_label="; ".join(descriptions),
     )
+
+    # The ends of the vertical axis on the left, the horizontal axis below.
     low, high = f"{vertical.ticks[0]:g}", f"{vertical.ticks[-1]:g}"
     scale = tag("div", tag("span", high), tag("span", low), class_="scale")
     plot = tag("div", scale, tag("div", drawing, class_="plot"), class_="curves")
-    return tag(
-        "div", plot, _curve_legend(curves), _axis_row(horizontal, f" {unit}s"), class_="chart"
-    )
+    axis_row = _axis_row(horizontal, f" {unit}s")
+    return tag("div", plot, _curve_legend(curves), axis_row, class_="chart")
+
+
+def _curve_points(curve: Curve, horizontal: Scale, vertical: Scale) -> str:
+    """The points of a polyline; the ends of the axis lie 2 % inside the edges, as those of `Scale.at`."""
+    points: list[str] = []
+    for x, y in curve.points:
+        left = (0.02 + 0.96 * horizontal.share(x)) * CURVE_WIDTH
+        points.append(f"{left:.1f},{_curve_y(vertical, y):.1f}")
+    return " ".join(points)
 
 
 def _curve_y(axis: Scale, value: float) -> float:
-    return 4 + (1 - axis.share(value)) * (CURVE_HEIGHT - 8)
+    """How far from the top a value is drawn."""
+    inner_height = CURVE_HEIGHT - 2 * CURVE_MARGIN
+    return CURVE_MARGIN + (1 - axis.share(value)) * inner_height
+
+
+def _curve_class(number: int) -> str:
+    return f"curve tone{number % TONES}"
 
 
 def _curve_legend(curves: Sequence[Curve]) -> Html:
     items: list[Html] = []
     for number, curve in enumerate(curves):
-        line = tag("line", x1=0, x2=28, y1=7, y2=7, class_=f"curve tone{number % 6}")
+        line = tag("line", x1=0, x2=28, y1=7, y2=7, class_=_curve_class(number))
         stroke = tag("svg", line, width=28, height=14, aria_hidden="true")
-        items.append(tag("li", stroke, f" {curve.label} ", tag("span", curve.value, class_="soft")))
+        value = tag("span", curve.value, class_="soft")
+        items.append(tag("li", stroke, f" {curve.label} ", value))
     return tag("ul", *items, class_="legend")
 
 
@@ -240,8 +262,20 @@ def _grid_lines(axis: Scale) -> list[Html]:
     return [_vertical_line(axis.at(tick), "grid") for tick in axis.ticks]
 
 
-def _vertical_line(x: str, kind: str) -> Html:
-    return tag("line", x1=x, x2=x, y1=0, y2=ROW_HEIGHT, class_=kind)
+def _vertical_line(x: str, kind: str, *, top: float = 0, bottom: float = ROW_HEIGHT) -> Html:
+    return tag("line", x1=x, x2=x, y1=top, y2=bottom, class_=kind)
+
+
+def _horizontal_line(left: str, right: str, kind: str) -> Html:
+    return tag("line", x1=left, x2=right, y1=MIDDLE, y2=MIDDLE, class_=kind)
+
+
+def _circle(x: str, radius: float, kind: str) -> Html:
+    return tag("circle", cx=x, cy=MIDDLE, r=radius, class_=kind)
+
+
+def _rectangle(x: str, width: str, kind: str) -> Html:
+    return tag("rect", x=x, y=6, width=width, height=BAR_HEIGHT, rx=3, class_=kind)
 
 
 def _axis_row(axis: Scale, unit: str) -> Html:

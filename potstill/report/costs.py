@@ -18,13 +18,16 @@ def costs_section(results: Results) -> Section | None:
             costs.append((f"{arm}: {role}", cost))
     if not costs:
         return None
+
+    # A line a role; money where anything cost any.
     has_money = any(cost.cost or cost.lost for _, cost in costs)
     rows: list[list[str]] = []
     for label, cost in costs:
-        counts = [f"{count:,}" for count in (cost.calls, cost.reused, cost.errors)]
-        row = [label, *counts, f"{cost.seconds:,.1f}"]
+        row = [label, f"{cost.calls:,}", f"{cost.reused:,}", f"{cost.errors:,}"]
+        row.append(f"{cost.seconds:,.1f}")
         if has_money:
-            row += [format_usd(cost.cost + cost.lost), format_usd(cost.lost)]
+            money = cost.cost + cost.lost
+            row += [format_usd(money), format_usd(cost.lost)]
         rows.append(row)
     columns = ["role", "calls", "reused", "failed", "seconds"]
     if has_money:
@@ -49,10 +52,12 @@ def _token_chart(costs: list[tuple[str, Cost]]) -> list[Html]:
     dots: list[Dot] = []
     counts: list[float] = []
     for label, cost in costs:
-        read, written = float(cost.prompt_tokens), float(cost.completion_tokens)
-        counts += [read, written]
-        value = f"{format_count(cost.completion_tokens)} written, {format_count(cost.prompt_tokens)} read"
-        dots.append(Dot(label, Estimate(written, written, written), value, other=read))
+        read, written = cost.prompt_tokens, cost.completion_tokens
+        counts += [float(read), float(written)]
+        value = f"{format_count(written)} written, {format_count(read)} read"
+        # A count has no interval: the whisker is a point.
+        at_written = Estimate(float(written), float(written), float(written))
+        dots.append(Dot(label, at_written, value, other=float(read)))
     axis = make_length_scale(counts)
     legend = tag(
         "p",

@@ -65,11 +65,13 @@ def _example_card(
         for number, example in enumerate(arm_examples, 1):
             name = f"{arm}, {kind} {number}"
             # The first example of the card is unfolded: it shows what the others hold.
-            blocks.append(_draw_example(example, name, is_open=len(blocks) == 1))
+            is_first = len(blocks) == 1
+            blocks.append(_draw_example(example, name, is_open=is_first))
     return make_section(title, hint, *blocks)
 
 
 def _draw_example(example: Example, name: str, *, is_open: bool) -> Html:
+    # What is known of the problem, and the texts side by side.
     facts: list[str] = []
     if example.gold is not None:
         facts.append(f"Gold answer {example.gold}.")
@@ -78,6 +80,8 @@ def _draw_example(example: Example, name: str, *, is_open: bool) -> Html:
     passages: list[Html] = []
     for number, passage in enumerate(example.passages, 1):
         passages.append(_draw_passage(passage, example, f"{name}, text {number}"))
+
+    # The line that unfolds it is short; a question that does not fit in it stands below.
     summary = " ".join(example.question.split())
     whole_question = None
     if len(summary) > _SUMMARY_CHARS or summary != example.question:
@@ -95,12 +99,15 @@ def _draw_example(example: Example, name: str, *, is_open: bool) -> Html:
 
 
 def _draw_passage(passage: Passage, example: Example, name: str) -> Html:
+    # What the verifier says, and whether the limit ended it.
     badges: list[Html] = []
     if passage.status:
         status = passage.status if passage.status in _BADGES else "unjudged"
         badges.append(tag("span", status, class_=f"badge {status}"))
     if passage.cut:
         badges.append(tag("span", "cut", class_="badge cut", title="ended by the token limit"))
+
+    # An attempt at another problem is shown with what was asked there.
     heading = passage_heading(passage, example)
     other_question = None
     if passage.question:

@@ -41,17 +41,23 @@ def write_report(results: Results, path: Path, *, base: str = BASE) -> None:
 
 def render_page(results: Results, *, base: str = BASE) -> str:
     """The whole page as HTML text."""
-    css = resources.files("potstill.report").joinpath("report.css").read_text(encoding="utf-8")
+    style_sheet = resources.files("potstill.report").joinpath("report.css")
+    css = style_sheet.read_text(encoding="utf-8")
+
+    # Only sections that have something to say are drawn, and listed in the contents.
     sections = _list_sections(results, base)
     ids = _section_ids(sections)
-    drawn = [_draw_section(section, ids[place]) for place, section in enumerate(sections)]
+    drawn: list[Html] = []
+    for section, section_id in zip(sections, ids, strict=True):
+        drawn.append(_draw_section(section, section_id))
     footer = tag(
         "footer",
         f"Written by potstill {__version__}. This page needs no network and runs no script.",
     )
     contents = _table_of_contents(sections, ids)
     body = tag("body", _page_header(results), contents, tag("main", *drawn), footer)
-    return f"<!doctype html>\n{tag('html', _page_head(results.title, css), body, lang='en')}\n"
+    whole = tag("html", _page_head(results.title, css), body, lang="en")
+    return f"<!doctype html>\n{whole}\n"
 
 
 def _list_sections(results: Results, base: str) -> list[Section]:
@@ -96,13 +102,15 @@ def _draw_section(section: Section, section_id: str) -> Html:
 def _table_of_contents(sections: Sequence[Section], ids: Sequence[str]) -> Html:
     items: list[Html] = []
     for section, section_id in zip(sections, ids, strict=True):
-        items.append(tag("li", tag("a", section.title, href=f"#{section_id}")))
+        link = tag("a", section.title, href=f"#{section_id}")
+        items.append(tag("li", link))
     return tag("nav", tag("ul", *items), aria_label="Contents")
 
 
 def _page_head(title: str, css: str) -> Html:
     """The policy forbids everything but this one style sheet, by its digest."""
-    css_digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    digest = hashlib.sha256(css.encode()).digest()
+    css_digest = base64.b64encode(digest).decode()
     policy = (
         f"default-src 'none'; style-src 'sha256-{css_digest}'; base-uri 'none'; form-action 'none'"
     )
@@ -119,11 +127,13 @@ def _page_head(title: str, css: str) -> Html:
 
 def _page_header(results: Results) -> Html:
     evaluations = list(results.evaluations.values())
+    # All arms were measured on the same problems.
     facts: list[Html] = []
     if evaluations:
-        facts.append(tag("li", tag("b", str(len(evaluations))), " arms measured"))
-        facts.append(tag("li", tag("b", f"{len(evaluations[0].rows):,}"), " test problems"))
-        facts.append(tag("li", tag("b", str(evaluations[0].n)), " draws a problem"))
+        first = evaluations[0]
+        facts.append(_fact(f"{len(evaluations)}", " arms measured"))
+        facts.append(_fact(f"{len(first.rows):,}", " test problems"))
+        facts.append(_fact(f"{first.n}", " draws a problem"))
     facts.append(tag("li", "seed ", tag("b", str(results.seed))))
     return tag(
         "header",
@@ -133,6 +143,10 @@ def _page_header(results: Results) -> Html:
         tag("p", results.note, class_="note") if results.note else None,
         tag("ul", *facts, class_="facts"),
     )
+
+
+def _fact(number: str, words: str) -> Html:
+    return tag("li", tag("b", number), words)
 
 
 def _ending_line(ending: Ending) -> Html | None:
@@ -150,6 +164,5 @@ def _ending_line(ending: Ending) -> Html | None:
         message = tag(
             "pre", ending.message, tabindex=0, role="group", aria_label="how the run ended"
         )
-    return tag(
-        "div", tag("p", tag("b", sentences[ending.status]), f" {hint}"), message, class_="ending"
-    )
+    sentence = tag("b", sentences[ending.status])
+    return tag("div", tag("p", sentence, f" {hint}"), message, class_="ending")

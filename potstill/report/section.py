@@ -51,8 +51,9 @@ def data_table(
         name: of the table, for who can't see where it stands; no two of a page are equal.
         number_columns: how many of the last columns hold numbers.
     """
-    first_number = len(columns) - number_columns
-    classes = ["number" if place >= first_number else None for place in range(len(columns))]
+    # Of each column, whether it holds numbers.
+    text_columns = len(columns) - number_columns
+    classes: list[str | None] = [None] * text_columns + ["number"] * number_columns
     head_cells: list[Html] = []
     for title, css_class in zip(columns, classes, strict=True):
         head_cells.append(tag("th", title, scope="col", class_=css_class))
@@ -99,9 +100,12 @@ def format_value(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return format_number(value)
+    # What holds other values; nothing in it is nothing.
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} = {format_value(item)}" for key, item in value.items()) or NONE
-    return ", ".join(format_value(item) for item in value) or NONE
+        parts = [f"{key} = {format_value(item)}" for key, item in value.items()]
+    else:
+        parts = [format_value(item) for item in value]
+    return ", ".join(parts) or NONE
 
 
 def format_number(value: float) -> str:

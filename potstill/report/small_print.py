@@ -31,9 +31,8 @@ def setup_section(results: Results) -> Section | None:
             name = f"the learner’s prompt, {number} of {len(results.prompts)}"
             parts.append(tag("pre", prompt, tabindex=0, role="group", aria_label=name))
     if results.recipe:
-        parts.append(
-            fold("Every setting", settings_table(results.recipe, name="settings of the run"))
-        )
+        settings = settings_table(results.recipe, name="settings of the run")
+        parts.append(fold("Every setting", settings))
     if not parts:
         return None
     return make_section("Setup", "", *parts)
@@ -43,10 +42,11 @@ def notes_section(results: Results) -> Section:
     """Notes, and the fingerprints folded away."""
     notes = None
     if results.notes:
-        notes = tag("ul", *[tag("li", note) for note in results.notes], class_="said")
-    tables = [
-        _fingerprint_table(name, evaluation) for name, evaluation in results.evaluations.items()
-    ]
+        items = [tag("li", note) for note in results.notes]
+        notes = tag("ul", *items, class_="said")
+    tables: list[Html] = []
+    for name, evaluation in results.evaluations.items():
+        tables.append(_fingerprint_table(name, evaluation))
     fingerprints = fold("Fingerprints", *tables) if tables else None
     method = tag(
         "p",
@@ -65,6 +65,5 @@ def _fingerprint_table(name: str, evaluation: Evaluation) -> Html:
     for key, value in values.items():
         rows.append((key, tag("span", read_settings_text(value) or "–", class_="mono")))
     title = f"Fingerprint of {name}"
-    return tag(
-        "div", tag("h3", title), data_table(("component", "value"), rows, name=title.lower())
-    )
+    table = data_table(("component", "value"), rows, name=title.lower())
+    return tag("div", tag("h3", title), table)

@@ -95,7 +95,8 @@ LAYOUTS: Mapping[str, Callable[[Trace], dict[str, Any]]] = MappingProxyType(
 def export_rows(traces: Iterable[Trace], layout: str) -> list[dict[str, Any]]:
     """The rows of traces; StageError where the layout has no place for what a trace says about its training.
 
-    Where one of them is not finished, all say how they ended, in `finish_reason` and `stop_string`.
+    Where one of them is not finished, all say how they ended, in `finish_reason` and `stop_string`, but for `openai`,
+    whose rows hold messages and nothing else.
     """
     make_row = LAYOUTS[layout]
     rows: list[dict[str, Any]] = []
@@ -104,7 +105,7 @@ def export_rows(traces: Iterable[Trace], layout: str) -> list[dict[str, Any]]:
         rows.append(make_row(_check_whole(trace, layout)))
         ends.append({"finish_reason": trace.finish_reason, "stop_string": trace.stop_string})
     # All rows say how they ended, or none: a row that says nothing among others would count as not known.
-    if any(end["finish_reason"] != "stop" for end in ends):
+    if layout != "openai" and any(end["finish_reason"] != "stop" for end in ends):
         for row, end in zip(rows, ends, strict=True):
             row |= end
     return rows
@@ -118,8 +119,8 @@ def unfinished_note(traces: Iterable[Trace]) -> str:
         return ""
     counts = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
     return (
-        f"{reasons.total():,} rows are not finished ({counts}): their finish_reason stands beside them. "
-        "Potstill learns no end of turn there; other trainers do, unless you leave these rows out."
+        f"{reasons.total():,} rows are not finished ({counts}). Potstill learns no end of turn there; other trainers "
+        "do, unless you leave these rows out: where the layout has a place for it, finish_reason says which they are."
     )
 
 

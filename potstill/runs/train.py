@@ -13,7 +13,7 @@ from potstill.data.atomic_write import write_text
 from potstill.errors import StageError
 from potstill.models.model import Model, Scored
 from potstill.models.phase import in_training
-from potstill.records import Stage, Trace
+from potstill.records import LEARNING_KINDS, Stage, Trace, learnt_stretches
 from potstill.runs.open_folder import STUDENT, Folder
 from potstill.runs.training_host import FolderHost
 from potstill.store.ledger import Ledger
@@ -182,11 +182,19 @@ def row_to_json(row: Trace) -> dict[str, Any]:
     """A row as a line of the rows file."""
     line: dict[str, Any] = {
         "id": row.id,
-        "problem": row.problem.id,
+        "problem_id": row.problem.id,
         "gold": row.problem.answer,
         "prompt": row.prompt,
-        "completion": row.text,
+        "completion" if row.rejected is None else "chosen": row.text,
+        "finish_reason": row.finish_reason,
     }
+    if row.stop_string:
+        line["stop_string"] = row.stop_string
+    weights = span_weights(row)
+    if weights:
+        line["spans"] = weights
+    if row.weight != 1:
+        line["weight"] = row.weight
     if row.rejected is not None:
         line["rejected"] = row.rejected.text
     line |= {
@@ -197,6 +205,23 @@ def row_to_json(row: Trace) -> dict[str, Any]:
         "scores": dict(row.scores),
     }
     return line
+
+
+def span_weights(row: Trace) -> list[tuple[int, int, float]]:
+    """The stretches of a row's text with another weight than 1 in the loss, as (start, stop, weight).
+
+    What is not learnt has the weight 0. `potstill train --rows` reads them.
+    """
+    weights: list[tuple[int, int, float]] = []
+    position = 0
+    for start, stop in [*learnt_stretches(row), (len(row.text), len(row.text))]:
+        if position < start:
+            weights.append((position, start, 0.0))
+        position = stop
+    for span in row.spans:
+        if span.weight != 1.0 and span.kind not in LEARNING_KINDS:
+            weights.append((span.start, span.stop, span.weight))
+    return weights
 
 
 def loss_curve(losses: Sequence[float], points: int = CURVE_POINTS) -> list[list[float]]:

@@ -478,7 +478,7 @@ def projectors_file(folder: Path) -> Path:
 
 
 def reward_id(reward: Any) -> str:
-    """The content id of a reward: its own `id`, or its name, source and defaults; refused where that is not all."""
+    """The content id of a reward: its own `id`, or its code and values; refused where it closed over something."""
     own_id = getattr(reward, "id", None)
     if isinstance(own_id, str):
         return own_id
@@ -491,11 +491,7 @@ def reward_id(reward: Any) -> str:
             expected="a plain function, or an object with an `id` that changes whenever its values do",
             fix="give it an attribute id, as in: reward.id = 'brevity-100'",
         )
-    try:
-        source = inspect.getsource(reward)
-    except OSError:  # typed into a console
-        source = reward.__code__.co_code.hex()
-    return digest("reward", [reward.__qualname__, source, repr(reward.__defaults__)])
+    return digest("reward", reward)
 
 
 def read_manifest(folder: Path) -> str:

@@ -132,10 +132,10 @@ def test_the_rows_file_is_what_was_trained_on(whole):
         lines = [
             json.loads(line) for line in (out / "rows" / f"{arm}.jsonl").read_text().splitlines()
         ]
-        assert {line["problem"] for line in lines} == {p.id for p in PROBLEMS} - {PROBLEMS[1].id}
+        assert {line["problem_id"] for line in lines} == {p.id for p in PROBLEMS} - {PROBLEMS[1].id}
         by_id = {p.id: p for p in PROBLEMS}
         for line in lines:
-            problem = by_id[line["problem"]]
+            problem = by_id[line["problem_id"]]
             assert (line["prompt"], line["gold"], line["saw_gold"]) == (
                 problem.question,
                 problem.answer,

@@ -76,7 +76,7 @@ def test_the_judge_chooses_the_rows_and_measures(tmp_path: Path, asked: list[str
     out = tmp_path / "out"
     experiment.execute(recipe(tmp_path, judge="judge:"), out, threads=1)
     rows = [json.loads(line) for line in (out / "rows" / "sft.jsonl").read_text().splitlines()]
-    assert sorted(row["problem"] for row in rows) == ["p0", "p2"]
+    assert sorted(row["problem_id"] for row in rows) == ["p0", "p2"]
     assert len(asked) == len(set(asked)) > 3, (
         "the teacher's three answers and those that were measured"
     )

@@ -1,6 +1,7 @@
 """Tasks: what can't be trained is refused at once; a stage's keywords find their place; what makes a student's id."""
 
 import dataclasses
+import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -297,6 +298,22 @@ def test_a_teacher_without_weights_is_refused():
 
 def brevity(problem, text):
     return -float(len(text))
+
+
+@pytest.mark.parametrize("change", ["LIMIT = 5", "def share(text):\n    return len(text)"])
+def test_a_reward_is_known_by_the_constants_and_functions_that_it_names(tmp_path, change):
+    source = "LIMIT = 3\ndef share(text):\n    return 1\n"
+    source += "def brief(problem, text):\n    return LIMIT - share(text)\n"
+
+    def load(name, code):
+        file = tmp_path / f"{name}.py"
+        file.write_text(code)
+        spec = importlib.util.spec_from_file_location("rewards_of_a_user", file)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return reward_id(module.brief)
+
+    assert load("one", source) != load("two", f"{source}{change}\n")
 
 
 def test_a_reward_is_known_by_what_it_does():

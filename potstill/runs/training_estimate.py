@@ -73,7 +73,7 @@ def estimate_training_calls(
     evaluated = 0
     if eval_schedule.is_evaluated(config):
         rows = min(config.eval_rows or eval_schedule.DEFAULT_ROWS, size.rows)
-        evaluated = rows * eval_schedule.count_evaluations(config.eval_steps, steps)
+        evaluated = rows * eval_schedule.count_evaluations(config, steps)
     student = RoleCalls()
     answer = assume.get(student_role, assume[""]).completion
     for _ in range(written + evaluated):

@@ -45,7 +45,7 @@ class Evaluator:
         prompts: the evaluation rows' prompts as tokens; what is written is judged against their problems.
         texts: the same rows with their completions, where they have any: the teacher's texts.
         rollouts: writes as the training does.
-        eval_steps: steps between two evaluations; 0 is ten a training, but no more than one in ten steps.
+        config: says how often, or leaves it to `eval_schedule`.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class Evaluator:
         prompts: Sequence[TokenizedRow],
         texts: Sequence[TokenizedRow],
         rollouts: Rollouts,
-        eval_steps: int = 0,
+        config: ObjectiveConfig,
     ) -> None:
         self._traces, self._prompts, self._texts = traces, prompts, texts
-        self._rollouts, self._eval_steps = rollouts, eval_steps
+        self._rollouts, self._config = rollouts, config
 
     def is_due(self, when: When) -> bool:
         """Whether to evaluate before this step."""
-        return when.step % eval_interval(self._eval_steps, when.total) == 0
+        return when.step % eval_interval(self._config, when.total) == 0
 
     def __call__(self, model: Any, teacher: Any = None, place: str = "") -> dict[str, float]:
         """Statistics of the student's own texts, of the rows' texts, and the gap between them.
@@ -195,7 +195,7 @@ def make_evaluator(
         texts = []
         for row in rows:
             texts.append(replace(row, trace_index=eval_rows[row.trace_index].trace_index))
-    return Evaluator(traces, eval_rows, texts, rollouts, config.eval_steps)
+    return Evaluator(traces, eval_rows, texts, rollouts, config)
 
 
 def _with_prefix(whose: str, values: Mapping[str, float]) -> dict[str, float]:

@@ -7,7 +7,11 @@ import math
 from potstill.training.objective_config import ObjectiveConfig
 
 DEFAULT_ROWS = 8  # evaluated on where none are held out
-EVALUATIONS = 10  # in a training, unless the config says how often
+# In a training, unless the config says how often. Where the student writes its rows anyway, an evaluation is like a
+# step. Elsewhere it takes as long as many, and it is only logged: at the start, halfway, and at the end.
+EVALUATIONS = 10
+EVALUATIONS_OF_GIVEN_ROWS = 2
+MIN_INTERVAL = 10  # steps between two of them
 
 
 def is_evaluated(config: ObjectiveConfig) -> bool:
@@ -16,11 +20,14 @@ def is_evaluated(config: ObjectiveConfig) -> bool:
     return bool(config.teacher or config.writes_rows or asks)
 
 
-def eval_interval(eval_steps: int, total_steps: int) -> int:
-    """Steps between two evaluations; where nobody says, ten a training, but no more than one in ten steps."""
-    return eval_steps or max(10, total_steps // EVALUATIONS)
+def eval_interval(config: ObjectiveConfig, total_steps: int) -> int:
+    """Steps between two evaluations."""
+    if config.eval_steps:
+        return config.eval_steps
+    evaluations = EVALUATIONS if config.writes_rows else EVALUATIONS_OF_GIVEN_ROWS
+    return max(MIN_INTERVAL, math.ceil(total_steps / evaluations))
 
 
-def count_evaluations(eval_steps: int, total_steps: int) -> int:
+def count_evaluations(config: ObjectiveConfig, total_steps: int) -> int:
     """How often a student is evaluated in a training: before some steps, and once more at the end."""
-    return math.ceil(total_steps / eval_interval(eval_steps, total_steps)) + 1
+    return math.ceil(total_steps / eval_interval(config, total_steps)) + 1

@@ -66,7 +66,7 @@ class ObjectiveConfig:
         mask_truncated_completions: leave rollouts that `max_new_tokens` cut out of the loss.
         schedule: constants that move in a line over the training, each (first, last).
         eval_rows: rows held out to evaluate the student on; 0 evaluates on a few of those that are trained on.
-        eval_steps: steps between two evaluations; 0 is ten of them a training, where there is a teacher or rollouts.
+        eval_steps: steps between two evaluations; 0 is ten a training with rollouts, three of one with a teacher alone.
     """
 
     objective: str = "sft"

@@ -70,6 +70,7 @@ __all__ = [
     "problem",
     "read",
     "read_answers",
+    "reading_thoughts",
     "rewrite",
     "right",
     "run",

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias
 
@@ -115,6 +114,7 @@ __all__ = [
     "problem",
     "read",
     "read_answers",
+    "reading_thoughts",
     "rewrite",
     "right",
     "run",
@@ -505,6 +505,7 @@ prefer = operators.prefer
 ask = operators.ask
 nll = operators.nll
 perplexity = operators.perplexity
+reading_thoughts = verifiers.reading_thoughts
 
 
 def judge(problem: Problem | Trace, text: str) -> Verdict:
@@ -655,7 +656,7 @@ def evaluate(
         if missing_note:
             warnings.warn(missing_note, stacklevel=2)
             blanks = TraceList(answered)
-        solver = partial(operators.plain, _behind_store(solver))
+        solver = functools.partial(operators.plain, _behind_store(solver))
     name = name or getattr(solver, "__name__", "solver")
     session = _SESSION.get()
     if session is not None:

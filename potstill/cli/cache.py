@@ -217,7 +217,10 @@ def _journal_line(entry: Any) -> dict[str, str]:
 def _collect_garbage(args: argparse.Namespace) -> None:
     from potstill import verifiers
 
-    versions = [verifiers.version(kind) for kind in verifiers.KINDS]
+    versions = []
+    for is_on in (False, True):
+        with verifiers.reading_thoughts(is_on):
+            versions += [verifiers.version(kind) for kind in verifiers.KINDS]
     with Store.open(args.run, create=False, readonly=not args.delete) as store:
         garbage = maintain.collect_garbage(
             store, dry_run=not args.delete, versions=versions, students=args.students

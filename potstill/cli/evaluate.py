@@ -32,6 +32,7 @@ from potstill.evaluation.table import quality_notes, usage_table
 from potstill.models.model import Model, Sampling
 from potstill.records import Trace
 from potstill.runs.recipe import EvaluationSettings
+from potstill.verifiers import reading_thoughts
 
 DEFAULTS = EvaluationSettings()
 PROMPT_HELP = (
@@ -70,6 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=options.expand_path, metavar="FILE.json", help="store the evaluation here"
     )
     _add_sampling_arguments(parser)
+    options.add_answers_in_thoughts(parser)
+    options.add_retry_errors(parser)
     options.add_budget(parser, "model", "judge")
     options.add_skip_bad(parser)
     options.add_threads(parser)
@@ -108,7 +111,7 @@ def _add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> None:
     """Evaluate, store and print."""
-    with files.skipping(args.skip_bad):
+    with files.skipping(args.skip_bad), reading_thoughts(args.answers_in_thoughts):
         _evaluate(args)
 
 

@@ -25,6 +25,7 @@ from potstill.data.columns import ANSWER_FIELDS
 from potstill.data.rows import LABEL, RowTraces, is_good, judge_traces, read_traces
 from potstill.errors import ConfigError, InputError
 from potstill.records import Trace, digest
+from potstill.verifiers import reading_thoughts
 
 ARM = "import"
 
@@ -61,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=options.positive_int, default=0, metavar="N", help="the first N rows (all)"
     )
+    options.add_answers_in_thoughts(parser)
     options.add_skip_bad(parser)
     options.add_quiet(parser)
     options.add_json(parser)
@@ -68,7 +70,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> None:
     """Read, judge, write, and print what came of it."""
-    with files.skipping(args.skip_bad) as bad_rows, show_progress(args.quiet) as progress:
+    with (
+        files.skipping(args.skip_bad) as bad_rows,
+        show_progress(args.quiet) as progress,
+        reading_thoughts(args.answers_in_thoughts),
+    ):
         recorded = read_traces(
             args.file,
             mapping=options.parse_pairs(args.map, "--map"),

@@ -159,6 +159,22 @@ def add_problems(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument("--kind", default="", help=f"verifier: {KINDS} (default: guessed)")
 
 
+def add_answers_in_thoughts(parser: argparse.ArgumentParser) -> None:
+    """--answers-in-thoughts."""
+    parser.add_argument(
+        "--answers-in-thoughts",
+        action="store_true",
+        help="let an answer count that stands only inside a thought (default: it is unparsed)",
+    )
+
+
+def add_retry_errors(parser: argparse.ArgumentParser) -> None:
+    """--retry-errors."""
+    parser.add_argument(
+        "--retry-errors", action="store_true", help="ask again where a recorded generation failed"
+    )
+
+
 def add_budget(parser: argparse.ArgumentParser, *roles: str) -> None:
     """--budget and --prices.
 

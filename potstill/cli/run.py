@@ -48,9 +48,7 @@ RECIPE_KEYS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     add_recipe_arguments(parser)
-    parser.add_argument(
-        "--retry-errors", action="store_true", help="ask again where a recorded generation failed"
-    )
+    options.add_retry_errors(parser)
     options.add_skip_bad(parser)
     options.add_quiet(parser)
     options.add_json(parser)
@@ -117,6 +115,7 @@ def _add_problem_arguments(parser: argparse.ArgumentParser) -> None:
         choices=typing.get_args(recipe.Truncated),
         help="what becomes of a completion that ends at its token limit (keep)",
     )
+    options.add_answers_in_thoughts(parser)
     parser.add_argument(
         "--evaluate", metavar="SPEC", help="problems to measure the arms on (default: not measured)"
     )
@@ -219,4 +218,6 @@ def flag_overrides(args: argparse.Namespace) -> list[Override]:
             overrides.append(Override(key, amount, f"--budget {text}"))
     if args.batch:
         overrides.append(Override("batch", True, "--batch"))
+    if args.answers_in_thoughts:
+        overrides.append(Override("answers_in_thoughts", True, "--answers-in-thoughts"))
     return overrides

@@ -29,6 +29,7 @@ from potstill.cli.progress import show_progress
 from potstill.data import files, problems
 from potstill.data.recorded_answers import ANSWERS_ONLY_FIELDS, RecordedAnswers, read_answers
 from potstill.errors import ConfigError, InputError
+from potstill.verifiers import reading_thoughts
 
 if TYPE_CHECKING:
     from potstill.runs.reverify import Line
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="of the choice that --limit makes (0)",
     )
+    options.add_answers_in_thoughts(parser)
     options.add_skip_bad(parser)
     options.add_quiet(parser)
     options.add_json(parser)
@@ -69,7 +71,7 @@ def execute(args: argparse.Namespace) -> None:
     if args.again:
         _verify_again(args)
     elif args.problems:
-        with files.skipping(args.skip_bad):
+        with files.skipping(args.skip_bad), reading_thoughts(args.answers_in_thoughts):
             _verify_problems(args)
     else:
         raise ConfigError(

@@ -47,6 +47,7 @@ from potstill.runs.run_journal import Publish, RunJournal, publish_nothing
 from potstill.runs.sources import brings_kinds, load_model, load_problems, pose_all
 from potstill.runs.train import train_stage
 from potstill.traces import ReportSection, plain, using
+from potstill.verifiers import reading_thoughts
 
 Announce = Callable[[str], None]
 
@@ -178,17 +179,20 @@ def open_run(
     if not rows_only:
         preflight.check_disk(out, preflight.students_bytes(recipe))
     rules = AnswerRules(retry_errors, recipe.truncated, recipe.when_spent)
-    with open_folder(
-        out,
-        settings=deciding_settings(recipe),
-        models=prepared.models,
-        budget=recipe.budget.by_name(),
-        price_table=prices.load_custom_prices(recipe.prices),
-        seed=recipe.seed,
-        threads=threads,
-        progress=progress,
-        rules=rules,
-    ) as folder:
+    with (
+        reading_thoughts(recipe.answers_in_thoughts),
+        open_folder(
+            out,
+            settings=deciding_settings(recipe),
+            models=prepared.models,
+            budget=recipe.budget.by_name(),
+            price_table=prices.load_custom_prices(recipe.prices),
+            seed=recipe.seed,
+            threads=threads,
+            progress=progress,
+            rules=rules,
+        ) as folder,
+    ):
         yield Run(recipe, folder, prepared.problems, prepared.tests, rows_only)
 
 

@@ -92,6 +92,7 @@ class Recipe:
             the world's stories, which come from one mould.
         truncated: what becomes of a completion that ends at its token limit: "keep" it, "drop" it as a failure,
             "continue" it from where it stopped, "raise" the limit once, or ask once for a "shorter" one.
+        answers_in_thoughts: whether an answer counts that stands only inside a thought; otherwise it is unparsed.
         budget: tokens and money that the run and its roles may spend; another one goes on with the same folder.
         when_spent: at the end of the budget the run "stop"s, or goes on to "train" with what was paid for.
         prices: a file of prices, or prices by model name, over those that come with potstill; USD per million tokens.
@@ -111,6 +112,7 @@ class Recipe:
     overlap: typing.Literal["stop", "drop"] = "stop"
     overlap_n: int | None = None
     truncated: Truncated = "keep"
+    answers_in_thoughts: bool = False
     budget: RunLimits = UNLIMITED
     when_spent: typing.Literal["stop", "train"] = "stop"
     prices: str | Mapping[str, Mapping[str, float | str]] = ""
@@ -137,6 +139,8 @@ class Recipe:
             del plain[name]
         if self.truncated == "keep":
             del plain["truncated"]
+        if not self.answers_in_thoughts:
+            del plain["answers_in_thoughts"]
         return plain
 
 

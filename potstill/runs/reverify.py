@@ -16,10 +16,12 @@ from potstill import verifiers
 from potstill.errors import ConfigError
 from potstill.models.model import Completion, Request
 from potstill.records import Progress, Trace, Verdict, no_progress
+from potstill.runs import manifest
 from potstill.store.store import Store
 from potstill.store.verdicts import Verdicts
 from potstill.traces import Session, using, verify
 from potstill.traces.session import current_session
+from potstill.verifiers import reading_thoughts, reads_thoughts
 
 BATCH = 500  # traces judged at once
 
@@ -65,10 +67,20 @@ def judge_again(
                 f"there is no verifier of kind {kind!r}", available=verifiers.KINDS, wanted=kind
             )
     rejudged = Rejudged()
-    with using(Session(verdict_cache=_FreshVerdicts(store.verdicts))):
+    with (
+        reading_thoughts(_counts_thoughts(store)),
+        using(Session(verdict_cache=_FreshVerdicts(store.verdicts))),
+    ):
         for arm in store.history.arms():
             judge_arm_again(store, arm, kinds, rejudged, progress)
     return rejudged
+
+
+def _counts_thoughts(store: Store) -> bool:
+    """Whether answers inside thoughts count in this run; a session in Python writes no manifest, and says so itself."""
+    if not (store.folder / manifest.FILE).exists():
+        return reads_thoughts()
+    return bool(manifest.read(store.folder).settings.get("answers_in_thoughts", False))
 
 
 def judge_arm_again(

@@ -24,6 +24,7 @@ from potstill.runs.finished import Run
 from potstill.runs.open_folder import JUDGE
 from potstill.runs.run_journal import Publish, publish_nothing
 from potstill.runs.sources import load_model
+from potstill.verifiers import reads_thoughts
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ def run_method(
             "problems": name_problems(problems),
             "evaluate": {"problems": name_problems(tests) if tests else "", "n": settings.n},
             "seed": settings.seed,
+            "answers_in_thoughts": reads_thoughts(),
         },
         budget_settings(settings.budget),
     )

@@ -14,6 +14,9 @@ from typing import Protocol, get_args, runtime_checkable
 from potstill import plugins
 from potstill.errors import ConfigError
 from potstill.records import Problem, Span, Status, Verdict
+from potstill.verifiers import extract
+from potstill.verifiers.extract import reading_thoughts as reading_thoughts
+from potstill.verifiers.extract import reads_thoughts as reads_thoughts
 
 MODULES = MappingProxyType(
     {
@@ -33,6 +36,8 @@ MODULES = MappingProxyType(
 KINDS = tuple(MODULES)
 MOST_GOLD_WORDS = 8  # a mathematical gold answer with as many words is a sentence
 MOST_WORDS_BEFORE_STOP = 4  # and so is one with as many that ends in a full stop
+NO_REPLY = "a thought, and no answer after it"
+_READING_THOUGHTS = "+thoughts"  # behind a version: other texts have answers
 WITH_STEPS = ("story",)  # kinds whose module also has steps(problem, text)
 
 
@@ -98,6 +103,7 @@ def judge(items: Sequence[tuple[Problem, str]]) -> list[Verdict]:
     """
     # All items of a kind at once; then in their own order again.
     verdicts: dict[int, Verdict] = {}
+    suffix = _READING_THOUGHTS if extract.reads_thoughts() else ""
     for kind in dict.fromkeys(problem.kind for problem, _ in items):
         module = _import_verifier(kind)
         indices = [index for index, (problem, _) in enumerate(items) if problem.kind == kind]
@@ -107,7 +113,10 @@ def judge(items: Sequence[tuple[Problem, str]]) -> list[Verdict]:
             judged = [module.judge(*items[index]) for index in indices]
         if kind not in MODULES:
             _check_plugin_verdicts(kind, judged)
-        verdicts.update(zip(indices, judged, strict=True))
+        for index, verdict in zip(indices, judged, strict=True):
+            if _is_without_answer(module, items[index][1]) and verdict.status in ("right", "wrong"):
+                verdict = Verdict("unparsed", None, NO_REPLY, verdict.verifier)
+            verdicts[index] = verdict._replace(verifier=verdict.verifier + suffix)
     return [verdicts[index] for index in range(len(items))]
 
 
@@ -123,7 +132,9 @@ def read(items: Sequence[tuple[Problem, str]]) -> list[str | None]:
     answers: list[str | None] = []
     for problem, text in items:
         module = _import_verifier(problem.kind)
-        if isinstance(module, AnswerReader):
+        if _is_without_answer(module, text):
+            answers.append(None)
+        elif isinstance(module, AnswerReader):
             answers.append(module.read(problem, text))
         else:
             answers.append(module.judge(problem, text).answer)
@@ -156,7 +167,8 @@ def equal(items: Sequence[tuple[Problem, str, str]]) -> list[bool]:
 
 def version(kind: str) -> str:
     """Return the verifier of a kind with its version, such as "math@1"; verdicts are stored under it."""
-    return _import_verifier(kind).VERSION
+    suffix = _READING_THOUGHTS if extract.reads_thoughts() else ""
+    return _import_verifier(kind).VERSION + suffix
 
 
 def steps(items: Sequence[tuple[Problem, str]]) -> list[tuple[Span, ...] | None]:
@@ -263,6 +275,13 @@ def _import_verifier(kind: str) -> Verifier:
             fix="give the problems one of these kinds, for example --kind number",
         )
     return verifier
+
+
+def _is_without_answer(module: Verifier, text: str) -> bool:
+    """Whether a text is only a thought, whose answer does not count; a verifier of whole texts says so itself."""
+    if extract.reads_thoughts() or getattr(module, "JUDGES_WHOLE_TEXT", False):
+        return False
+    return extract.is_only_thought(text)
 
 
 def _check_plugin_verdicts(kind: str, verdicts: Sequence[object]) -> None:

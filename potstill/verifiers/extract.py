@@ -1,19 +1,52 @@
 """Where the final answer stands in a text: after a mark, or on the last line. Text is hostile: searches are linear.
 
-Only the text after the last `</think>` counts at first; the reasoning before it (or a `<think>` that never closes) is
-searched for *marked* answers alone, because its last line is wherever the author happened to stop.
+Only the reply counts: what stands after the thought. A thought without a reply, closed or cut, is no answer, or a model
+would be rewarded for not finishing. Inside `reading_thoughts` it is searched too, for *marked* answers alone: its last
+line is wherever the author happened to stop.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 from potstill.verifiers import claims
 
 # Characters searched, from the end: an answer stands late, and a text of 10 MB must cost no more than this.
 TAIL = 200_000
+
+
+# How models mark where a thought begins and ends.
+THOUGHT_MARKS = (
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("<reasoning>", "</reasoning>"),
+    ("[THINK]", "[/THINK]"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
+)
+
+# Whether answers inside thoughts count; a context variable, so that worker threads inherit it.
+_READS_THOUGHTS: ContextVar[bool] = ContextVar("potstill_reads_thoughts", default=False)
+
+
+@contextmanager
+def reading_thoughts(is_on: bool = True) -> Iterator[None]:
+    """Let answers count that stand only inside a thought, for the length of a `with` block."""
+    token = _READS_THOUGHTS.set(is_on)
+    try:
+        yield
+    finally:
+        _READS_THOUGHTS.reset(token)
+
+
+def reads_thoughts() -> bool:
+    """Whether answers that stand only inside a thought count now."""
+    return _READS_THOUGHTS.get()
 
 
 class Candidate(NamedTuple):
@@ -106,21 +139,36 @@ _BETWEEN_BOXES = re.compile(
 
 
 def split_reply(text: str) -> tuple[str, str]:
-    """Split a text into the reply after the last `</think>` and the reasoning before it.
+    """Split a text into the reply after its last thought and the reasoning before it, by any of `THOUGHT_MARKS`.
 
-    An unclosed `<think>` is all reasoning, and what stands before it is the reply.
+    An unclosed thought is all reasoning, and what stands before it is the reply.
     """
-    reasoning, closed, reply = text.rpartition("</think>")
-    if closed:
-        return reply, reasoning
-    before, opened, reasoning = text.rpartition("<think>")
-    return (before, reasoning) if opened else (text, "")
+    # The last closing mark of any kind ends the reasoning.
+    reasoning_end = reply_start = 0
+    for _, closing in THOUGHT_MARKS:
+        position = text.rfind(closing)
+        if position >= reply_start:
+            reasoning_end, reply_start = position, position + len(closing)
+    # A thought that was opened behind it was cut.
+    reply_end = cut_start = len(text)
+    for opening, _ in THOUGHT_MARKS:
+        position = text.rfind(opening, reply_start)
+        if 0 <= position < reply_end:
+            reply_end, cut_start = position, position + len(opening)
+    return text[reply_start:reply_end], text[:reasoning_end] + text[cut_start:]
+
+
+def is_only_thought(text: str) -> bool:
+    """Whether a text has a thought, and nothing but blanks after it."""
+    reply, _ = split_reply(text)
+    return bool(text.strip()) and not reply.strip()
 
 
 def candidates(text: str) -> tuple[Candidate, ...]:
     """Return where to read the answer, best first; a verifier takes the first that it can read.
 
-    A box, tag or `####` after the reasoning stands alone. Else "the answer is", the last line, a mark in the reasoning.
+    A box, tag or `####` after the reasoning stands alone. Else "the answer is", then the last line, and inside
+    `reading_thoughts` a mark in the reasoning.
     """
     reply, reasoning = _searched_parts(text)
     marked = marked_answer(reply)
@@ -129,7 +177,9 @@ def candidates(text: str) -> tuple[Candidate, ...]:
     last_line = _last_line(reply)
     if marked and last_line and _announced_answers(last_line.text):
         last_line = None  # the phrase is all that this line says
-    possible = (marked, last_line, marked_answer(reasoning))
+    possible = [marked, last_line]
+    if reads_thoughts():
+        possible.append(marked_answer(reasoning))
     return tuple(candidate for candidate in possible if candidate)
 
 

@@ -13,6 +13,7 @@ from collections import Counter
 from potstill.records import Problem, Verdict
 
 VERSION = "format@1"
+JUDGES_WHOLE_TEXT = True  # its marks are part of the form
 
 # An ellipsis, a tag, or any other run of characters without white space.
 _PIECE = re.compile(r"…|\.\.\.|<[^<>\s…]{1,100}>|(?:(?!…|\.\.\.|<[^<>\s…]{1,100}>)\S)+")

@@ -25,7 +25,7 @@ ROWS: tuple[tuple[str, str, str], ...] = (
     ),
     ("18", "####18", "GSM8K's mark"),
     ("18", "\\fbox{18}", "a box by its other name"),
-    ("18", "<think>I get 18</think>", "reasoning without a marked answer gives none"),
+    ("18", "<think>I get 18</think>", "a thought without a reply is no answer"),
     (
         "3",
         "There are 5 cats and 3 dogs.\nI do not know.",

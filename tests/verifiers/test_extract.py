@@ -28,14 +28,18 @@ def test_boxes_are_read_to_their_own_brace() -> None:
     assert extract.marked_answer("\\boxed{3} but then \\boxed{4") == Candidate("3", "boxed")
 
 
-def test_only_what_follows_the_reasoning_is_searched_first() -> None:
+def test_only_what_follows_the_reasoning_is_searched() -> None:
     assert extract.split_reply("a</think>b</think>c") == ("c", "a</think>b")
     assert extract.split_reply("a<think>b") == ("a", "b")
-    assert extract.candidates("<think>\\boxed{1}</think>So it is\ntwo") == (
-        Candidate("two", "last line"),
-        Candidate("1", "boxed"),
-    )
-    assert extract.candidates("<think>the last line") == ()
+    assert extract.split_reply("<think>a</think>b<think>c") == ("b", "<think>ac")
+    text = "<think>\\boxed{1}</think>So it is\ntwo"
+    assert extract.candidates(text) == (Candidate("two", "last line"),)
+    with extract.reading_thoughts():
+        assert extract.candidates(text) == (
+            Candidate("two", "last line"),
+            Candidate("1", "boxed"),
+        )
+        assert extract.candidates("<think>the last line") == ()
 
 
 HOSTILE = {

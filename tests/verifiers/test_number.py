@@ -39,8 +39,6 @@ def verdict(gold: str | None, text: str) -> tuple[str, str | None]:
         "#### Step 1: add 3\nSo 3 + 15\n#### 18",
         "The answer is 17. No, wait.\nThe answer is 18.",
         "<think>The answer is 7. \\boxed{7}</think>The answer is 18.",
-        "<think>It is \\boxed{18}</think>",
-        "<think>It is \\boxed{18}</think>I hope this helps!",
         "<think>draft \\boxed{3}</think><think>again</think>#### 18",
     ],
 )

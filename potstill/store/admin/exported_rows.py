@@ -111,8 +111,9 @@ def _parse_completion(row: Mapping[str, Any]) -> Completion:
         fields["stop_string"] = _text(row, "stop_string")
     if fields["finish_reason"] not in _FINISH_REASONS:
         raise ValueError(f"finish_reason is {fields['finish_reason']!r:.40}")
-    if "served" in row:
-        fields["served"] = _text(row, "served")
+    for name in ("served", "stop_string"):
+        if name in row:
+            fields[name] = _text(row, name)
     fields["tokens"] = _tokens(row, MAX_CALL_TOKENS)
     fields["seconds"] = _number(row, "seconds", MAX_SECONDS)
     fields["logprobs"] = tuple(_logprob(value) for value in row.get("logprobs", ()))

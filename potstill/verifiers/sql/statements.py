@@ -29,15 +29,13 @@ _ORDER_MODIFIERS = frozenset({"ASC", "DESC", "FIRST", "LAST", "NULLS"})
 def extract_query(text: str) -> str:
     """Return the query that a reply gives, or "": its last fence, tag or box, else from its last line that begins one.
 
-    Reasoning is searched for fences alone, and only where nothing is shown after it.
+    Reasoning is searched inside `extract.reading_thoughts` only: for fences alone, where nothing is shown after it.
     """
     reply, reasoning = (part[-extract.TAIL :] for part in extract.split_reply(text))
-    return (
-        _fenced_query(reply)
-        or _marked_query(reply)
-        or _bare_query(reply)
-        or _fenced_query(reasoning.replace("<think>", "\n"))
-    )
+    query = _fenced_query(reply) or _marked_query(reply) or _bare_query(reply)
+    if not query and extract.reads_thoughts():
+        query = _fenced_query(reasoning.replace("<think>", "\n"))
+    return query
 
 
 def _fenced_query(text: str) -> str:

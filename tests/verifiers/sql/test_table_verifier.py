@@ -205,7 +205,7 @@ def test_a_table_of_csv() -> None:
         ("```sql\nSELECT 1", "SELECT 1"),
         ("I would select the right rows with care.", ""),
         ("", ""),
-        ("<think>```sql\nSELECT 3\n```</think>", "SELECT 3"),
+        ("<think>```sql\nSELECT 3\n```</think>", ""),
     ],
 )
 def test_where_the_query_stands(text: str, query: str) -> None:

@@ -14,9 +14,9 @@ from typing import Protocol, get_args, runtime_checkable
 from potstill import plugins
 from potstill.errors import ConfigError
 from potstill.records import Problem, Span, Status, Verdict
-from potstill.verifiers import extract
-from potstill.verifiers.extract import reading_thoughts as reading_thoughts
-from potstill.verifiers.extract import reads_thoughts as reads_thoughts
+from potstill.verifiers.thoughts import is_only_thought
+from potstill.verifiers.thoughts import reading_thoughts as reading_thoughts
+from potstill.verifiers.thoughts import reads_thoughts as reads_thoughts
 
 MODULES = MappingProxyType(
     {
@@ -103,7 +103,7 @@ def judge(items: Sequence[tuple[Problem, str]]) -> list[Verdict]:
     """
     # All items of a kind at once; then in their own order again.
     verdicts: dict[int, Verdict] = {}
-    suffix = _READING_THOUGHTS if extract.reads_thoughts() else ""
+    suffix = _READING_THOUGHTS if reads_thoughts() else ""
     for kind in dict.fromkeys(problem.kind for problem, _ in items):
         module = _import_verifier(kind)
         indices = [index for index, (problem, _) in enumerate(items) if problem.kind == kind]
@@ -167,7 +167,7 @@ def equal(items: Sequence[tuple[Problem, str, str]]) -> list[bool]:
 
 def version(kind: str) -> str:
     """Return the verifier of a kind with its version, such as "math@1"; verdicts are stored under it."""
-    suffix = _READING_THOUGHTS if extract.reads_thoughts() else ""
+    suffix = _READING_THOUGHTS if reads_thoughts() else ""
     return _import_verifier(kind).VERSION + suffix
 
 
@@ -279,9 +279,9 @@ def _import_verifier(kind: str) -> Verifier:
 
 def _is_without_answer(module: Verifier, text: str) -> bool:
     """Whether a text is only a thought, whose answer does not count; a verifier of whole texts says so itself."""
-    if extract.reads_thoughts() or getattr(module, "JUDGES_WHOLE_TEXT", False):
+    if reads_thoughts() or getattr(module, "JUDGES_WHOLE_TEXT", False):
         return False
-    return extract.is_only_thought(text)
+    return is_only_thought(text)
 
 
 def _check_plugin_verdicts(kind: str, verdicts: Sequence[object]) -> None:

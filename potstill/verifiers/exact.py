@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from potstill.records import Problem, Verdict
-from potstill.verifiers import extract
+from potstill.verifiers import extract, thoughts
 
 VERSION = "exact@2"
 MAX_CHARACTERS = 200  # of an unmarked reply that is an answer as a whole
@@ -65,7 +65,7 @@ def answer_readings(text: str) -> list[str]:
         if candidate.mark == "answer":
             texts.append(extract.first_sentence(candidate.text))
     if not candidates or candidates[0].mark in ("answer", "last line"):
-        texts.append(extract.split_reply(text)[0][-extract.TAIL :])
+        texts.append(thoughts.split_reply(text)[0][-extract.TAIL :])
     normalised = [normalise_space(reading) for reading in texts]
     return [reading for reading in normalised if reading]
 
@@ -84,7 +84,7 @@ def clear_answer(text: str, *, max_characters: int) -> str | None:
 
 def reply_tail(text: str) -> str:
     """Return the end of what stands after the reasoning."""
-    return extract.split_reply(text)[0][-extract.TAIL :].strip()
+    return thoughts.split_reply(text)[0][-extract.TAIL :].strip()
 
 
 def normalise_space(text: str) -> str:

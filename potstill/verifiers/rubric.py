@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 from potstill.records import Message, Problem, Prompt, Verdict
-from potstill.verifiers import extract
+from potstill.verifiers import thoughts
 
 VERSION = "judge@1"
 MAX_CHARACTERS = 60_000  # of an answer that a judge is shown; longer ones are unparsed
@@ -67,7 +67,7 @@ def gold_text(problem: Problem) -> str:
 
 def answer_text(text: str) -> str:
     """Return what of a text is judged: all that stands after the reasoning."""
-    return extract.split_reply(text)[0].strip()
+    return thoughts.split_reply(text)[0].strip()
 
 
 def unfit_reason(text: str) -> str:
@@ -174,5 +174,5 @@ def _judge_prompt(rubric: str, parts: Sequence[tuple[str, str]], last_line: str)
 
 def _last_line(reply: str) -> str:
     """The last line that is not blank, after the judge's own reasoning; "" where the reasoning never ended."""
-    lines = extract.split_reply(reply)[0].rstrip().rsplit("\n", 1)
+    lines = thoughts.split_reply(reply)[0].rstrip().rsplit("\n", 1)
     return lines[-1].strip()

@@ -18,7 +18,7 @@ import re
 from typing import NamedTuple
 
 from potstill.records import Problem, Span, Verdict
-from potstill.verifiers import extract
+from potstill.verifiers import thoughts
 
 VERSION = "story@1"
 
@@ -137,8 +137,8 @@ def judge(problem: Problem, text: str) -> Verdict:
 
 def read(problem: Problem, text: str) -> str | None:
     """Return the last boxed number after the reasoning."""
-    if not extract.reads_thoughts():
-        text, _ = extract.split_reply(text)
+    if not thoughts.reads_thoughts():
+        text, _ = thoughts.split_reply(text)
     boxes = _BOXED.findall(text.rsplit("</think>", 1)[-1])
     return str(int(boxes[-1])) if boxes else None
 

@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from potstill.verifiers import extract
+from potstill.verifiers import extract, thoughts
 from potstill.verifiers.extract import Candidate
+from potstill.verifiers.thoughts import reading_thoughts
 
 
 def test_marks_have_a_rank_and_the_last_one_counts() -> None:
@@ -29,12 +30,12 @@ def test_boxes_are_read_to_their_own_brace() -> None:
 
 
 def test_only_what_follows_the_reasoning_is_searched() -> None:
-    assert extract.split_reply("a</think>b</think>c") == ("c", "a</think>b")
-    assert extract.split_reply("a<think>b") == ("a", "b")
-    assert extract.split_reply("<think>a</think>b<think>c") == ("b", "<think>ac")
+    assert thoughts.split_reply("a</think>b</think>c") == ("c", "a</think>b")
+    assert thoughts.split_reply("a<think>b") == ("a", "b")
+    assert thoughts.split_reply("<think>a</think>b<think>c") == ("b", "<think>ac")
     text = "<think>\\boxed{1}</think>So it is\ntwo"
     assert extract.candidates(text) == (Candidate("two", "last line"),)
-    with extract.reading_thoughts():
+    with reading_thoughts():
         assert extract.candidates(text) == (
             Candidate("two", "last line"),
             Candidate("1", "boxed"),

@@ -6,7 +6,7 @@ import pytest
 
 from potstill import verifiers
 from potstill.records import Problem
-from potstill.verifiers.extract import THOUGHT_MARKS, reading_thoughts
+from potstill.verifiers.thoughts import THOUGHT_MARKS, reading_thoughts
 
 NUMBER = Problem("p", "2 + 2?", "4", "number")
 # A problem of each kind that reads answers, and the same right answer as a model would give it.

@@ -12,7 +12,7 @@ import re
 import textwrap
 from typing import NamedTuple
 
-from potstill.verifiers import extract
+from potstill.verifiers import extract, thoughts
 
 _FENCE = re.compile(r"^[ \t]*(```+|~~~+)[ \t]*([\w+.-]*)[^\n]*$", re.MULTILINE)
 _PYTHON = ("python", "py", "python3", "py3", "pycon")
@@ -69,7 +69,7 @@ ANY_PROGRAM = Wanted()
 
 def extract_program(text: str, wanted: Wanted = ANY_PROGRAM) -> Program | None:
     """Return the program of an answer, or None where it has none."""
-    reply = extract.split_reply(text)[0][-extract.TAIL :].replace("\r\n", "\n")
+    reply = thoughts.split_reply(text)[0][-extract.TAIL :].replace("\r\n", "\n")
     reply = _between_marks(reply)
     # A fenced block of Python, else an `<answer>` tag with code, else the whole reply where it has code.
     blocks = _fenced_blocks(reply)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from potstill.verifiers import extract
+from potstill.verifiers import extract, thoughts
 
 MAX_CHARACTERS = 20_000  # of a query
 
@@ -31,9 +31,9 @@ def extract_query(text: str) -> str:
 
     Reasoning is searched inside `extract.reading_thoughts` only: for fences alone, where nothing is shown after it.
     """
-    reply, reasoning = (part[-extract.TAIL :] for part in extract.split_reply(text))
+    reply, reasoning = (part[-extract.TAIL :] for part in thoughts.split_reply(text))
     query = _fenced_query(reply) or _marked_query(reply) or _bare_query(reply)
-    if not query and extract.reads_thoughts():
+    if not query and thoughts.reads_thoughts():
         query = _fenced_query(reasoning.replace("<think>", "\n"))
     return query
 

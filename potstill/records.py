@@ -589,9 +589,19 @@ class Stage:
     """
 
     def __init__(
-        self, model: HasId, traces: Sequence[Trace], objective: str, **constants: Any
+        self,
+        model: HasId,
+        traces: Sequence[Trace],
+        objective: str,
+        *,
+        name: str = "",
+        **constants: Any,
     ) -> None:
-        """Take the traces that did not fail; constants bind to the training loop or to the objective's signature."""
+        """Take the traces that did not fail; constants bind to the training loop or to the objective's signature.
+
+        A name is for recipes (`training.NAME`) and tables; a stage without one goes by its number. It does not retrain.
+        """
+        self.name = name
         self.model = model
         self.rows = tuple(
             t for t in traces if not t.error and not (t.rejected and t.rejected.error)

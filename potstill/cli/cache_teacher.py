@@ -110,7 +110,7 @@ def _cache_teacher(args: argparse.Namespace) -> dict[str, Any]:
     from potstill.training.dataset.build import tokenize_for_teacher
     from potstill.training.teacher import cached_logits
 
-    learnable = rows.read_rows(args.rows, args.limit, arm=args.arm)
+    learnable = rows.read_rows(args.rows, args.limit, arm=args.arm, stage=args.stage)
     teacher = load_checkpoint(args.teacher, role="teacher", threads=args.threads)
     settings = TrainingSettings(
         max_length=args.max_length,

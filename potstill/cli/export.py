@@ -25,7 +25,7 @@ from potstill.errors import ConfigError, StageError
 from potstill.records import Trace
 from potstill.runs import dataset_card
 from potstill.runs import export as layouts
-from potstill.runs.results import last_stage_rows
+from potstill.runs.stages import find_stage, read_rows, why_no_rows
 from potstill.store import Store
 
 SUFFIXES = (".jsonl", ".parquet")
@@ -43,7 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--arm",
         metavar="NAME",
         default="",
-        help="the arm whose rows are written (those of its last stage)",
+        help="the arm whose rows are written",
+    )
+    parser.add_argument(
+        "--stage",
+        metavar="NAME",
+        default="",
+        help="which stage of the arm, by name or number (last)",
     )
     parser.add_argument(
         "--format", required=True, choices=layouts.LAYOUTS, help="the layout (docs/data.md)"
@@ -85,6 +91,16 @@ def execute(args: argparse.Namespace) -> None:
 def _export(args: argparse.Namespace) -> None:
     if args.pairs and args.format != "preference":
         raise ConfigError("--pairs makes preference rows", fix="--format preference --pairs")
+    if args.pairs and args.stage:
+        raise ConfigError(
+            f"--pairs takes all attempts of an arm, and --stage {args.stage} the rows of one stage",
+            fix="give one of the two",
+        )
+    if args.stage and not args.run.is_dir():
+        raise ConfigError(
+            f"--stage {args.stage} is for a run folder, and {args.run} is none",
+            fix="leave --stage out",
+        )
     if not args.out:
         traces = _read_traces(args)
         rows = layouts.export_rows(traces, args.format)
@@ -100,7 +116,9 @@ def _export(args: argparse.Namespace) -> None:
         with Store.open(args.run, readonly=True) as store:
             traces = _read_arm(args, store)
             facts = _card_facts(args, traces, file)
-            card = dataset_card.card_of_run(store, args.run, args.arm, **facts)
+            card = dataset_card.card_of_run(
+                store, args.run, args.arm, stage=_stage_label(args, store), **facts
+            )
     else:
         traces = _read_traces(args)
         card = dataset_card.card_of_traces(**_card_facts(args, traces, file))
@@ -160,6 +178,8 @@ def _command(args: argparse.Namespace) -> str:
     words = ["potstill", "export", args.run.name]
     if args.arm:
         words += ["--arm", args.arm]
+    if args.stage:
+        words += ["--stage", args.stage]
     words += ["--format", args.format]
     if args.pairs:
         words.append("--pairs")
@@ -194,15 +214,24 @@ def _read_arm(args: argparse.Namespace, store: Store) -> list[Trace]:
     if args.pairs:
         traces = list(store.history.traces(args.arm))
     else:
-        traces = last_stage_rows(store, args.arm)
+        stage = find_stage(store, args.arm, args.stage)
+        traces = read_rows(store, args.arm, stage.row_ids) if stage is not None else []
     if not traces:
         raise StageError(
-            f"the arm {args.arm} of {args.run} has no rows yet",
+            f"{args.run}: {why_no_rows(store, args.arm)}",
             expected="an arm that came as far as training",
             available=arms_with_rows,
             fix="run it to its end: the same `potstill run` command takes it up again",
         )
     return _pair_up(args, traces)
+
+
+def _stage_label(args: argparse.Namespace, store: Store) -> str:
+    """The stage whose rows are exported, where the arm has several; "" where it has one, or where pairs are made."""
+    stages = store.history.stages(args.arm)
+    if args.pairs or len(stages) < 2:
+        return ""
+    return args.stage or stages[-1].label
 
 
 def _pair_up(args: argparse.Namespace, traces: list[Trace]) -> list[Trace]:

@@ -19,10 +19,16 @@ SPEC = (
 
 
 def add_row_arguments(parser: argparse.ArgumentParser) -> None:
-    """--rows, --arm, --limit."""
+    """--rows, --arm, --stage, --limit."""
     parser.add_argument("--rows", required=True, metavar="SPEC", help=SPEC)
     parser.add_argument(
         "--arm", default="", metavar="NAME", help="whose rows, where --rows is a run's folder"
+    )
+    parser.add_argument(
+        "--stage",
+        default="",
+        metavar="NAME",
+        help="which stage of the arm, by name or number (last)",
     )
     parser.add_argument(
         "--limit", type=options.positive_int, default=0, metavar="N", help="the first N rows (all)"
@@ -34,6 +40,7 @@ def read_rows(
     limit: int = 0,
     *,
     arm: str = "",
+    stage: str = "",
     mapping: Mapping[str, str] | None = None,
     kind: str = "",
     needs_pairs: bool = False,
@@ -45,6 +52,7 @@ def read_rows(
         spec: a file, hf:NAME, or a run's folder.
         limit: rows at most; 0 is all.
         arm: whose rows, of a run's folder.
+        stage: of the arm, by its name or number; "" is the last one.
         mapping: field -> column, where the choice is not to be made.
         kind: the verifier of the problems, where rewards are wanted.
         needs_pairs: refuse rows without a rival.
@@ -52,7 +60,12 @@ def read_rows(
     """
     folder = Path(spec).expanduser()
     if not spec.startswith("hf:") and folder.is_dir():
-        return RowTraces(_rows_of_run(folder, arm)[: limit or None], {})
+        return RowTraces(_rows_of_run(folder, arm, stage)[: limit or None], {})
+    if stage:
+        raise ConfigError(
+            f"--stage {stage} is for the folder of a run",
+            fix="leave --stage out, or give --rows RUN --arm NAME",
+        )
     if arm:
         raise ConfigError(
             f"--arm {arm} is for the folder of a run", fix="leave --arm out, or give --rows RUN"
@@ -109,16 +122,19 @@ def pose_problems(
     return pose_all(load_problems(spec, mapping=mapping or {}, limit=limit, kind=kind), prompt)
 
 
-def _rows_of_run(folder: Path, arm: str) -> list[Trace]:
-    from potstill.runs.results import last_stage_rows
+def _rows_of_run(folder: Path, arm: str, stage: str) -> list[Trace]:
+    from potstill.runs.stages import stage_rows, why_no_rows
     from potstill.store import Store
 
     with Store.open(folder, readonly=True) as store:
-        traces = last_stage_rows(store, arm)
-    if not traces:
-        arms = sorted(path.stem for path in (folder / "rows").glob("*.jsonl"))
-        message = f"{folder} has no rows of an arm {arm!r}"
+        known_arms = store.history.arms()
+        traces = stage_rows(store, arm, stage)
+        if traces:
+            return traces
+        arms = [name for name in known_arms if store.history.stages(name)]
+        message = f"{folder} has no arm {arm!r}"
         if not arm:
             message = f"{folder} is the folder of a run, and no arm is named"
-        raise StageError(message, available=arms, wanted=arm, fix="--arm NAME")
-    return traces
+        elif arm in known_arms:
+            message = why_no_rows(store, arm)
+    raise StageError(message, available=arms, wanted=arm, fix="--arm NAME")

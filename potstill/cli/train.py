@@ -272,6 +272,7 @@ def _read_rows(args: argparse.Namespace, config: ObjectiveConfig) -> RowTraces:
         args.rows,
         args.limit,
         arm=args.arm,
+        stage=args.stage,
         mapping=mapping,
         kind=args.kind,
         needs_pairs=config.wants_pairs,

@@ -35,7 +35,11 @@ _SHOWN_ELSEWHERE = ("arm", "loss_curve", "stats", "student")
 
 def training_section(results: Results) -> Section | None:
     """Learning curves, and what each student was trained on and for how long."""
-    reports = {arm: report for arm, report in results.training.items() if report}
+    reports: dict[str, Mapping[str, Any]] = {}
+    for arm, report in results.training.items():
+        # Of an arm with several stages each is shown, as ARM/STAGE; its own report is the last one's.
+        if report and report.get("stages", 1) == 1:
+            reports[arm] = report
     if not reports:
         return None
     hint = (

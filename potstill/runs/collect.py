@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import final
+from typing import NoReturn, final
 
 from potstill.errors import ConfigError, PotstillError
 from potstill.extras import extra_error, missing_packages
@@ -46,7 +46,7 @@ class RowsCollected(Exception):
     """The rows of an arm's first stage are written: the arm ends here."""
 
 
-def collect_rows(folder: Folder, stage: Stage, *, arm: str, ledger: Ledger) -> Model:
+def collect_rows(folder: Folder, stage: Stage, *, arm: str, ledger: Ledger, label: str) -> NoReturn:
     """Write the rows of a stage and end the arm.
 
     Args:
@@ -54,8 +54,9 @@ def collect_rows(folder: Folder, stage: Stage, *, arm: str, ledger: Ledger) -> M
         stage: whose rows are wanted.
         arm: the name under which they are written.
         ledger: of the arm.
+        label: of the stage.
     """
-    ledger.rows(stage.id, stage.rows)
+    ledger.rows(stage.id, stage.rows, label=label)
     write_rows(folder.path / "rows" / f"{arm}.jsonl", stage.rows)
     raise RowsCollected
 

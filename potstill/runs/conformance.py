@@ -133,16 +133,18 @@ def check_optional_roles(case: Case) -> None:
     every_role = {**scripted_roles(case.method, optional=True), **case.cast.models}
     needed = [role.name for role in case.method.roles if not role.optional]
     needed_roles = {key: model for key, model in every_role.items() if role_of(key) in needed}
-    run = case.run("every-role", roles=every_role)
-    _require(bool(run.stages), "with every role filled it yielded no stage")
-    run = case.run("needed-roles", roles=needed_roles)
-    _require(bool(run.stages), "with only the roles that it must have it yielded no stage")
+    filled = case.run("every-role", roles=every_role)
+    needed_only = case.run("needed-roles", roles=needed_roles)
+    has_stages = [bool(run.stages) for run in (filled, needed_only)]
+    _require(
+        has_stages[0] == has_stages[1],
+        "it yields a stage with every role filled, or with only those that it must have, and not with both",
+    )
 
 
 def check_stages(case: Case) -> None:
-    """It yields stages whose rows can be trained, with objectives, keywords and models that these take."""
-    run = case.run()
-    _require(bool(run.stages), "it yielded no stage")
+    """It yields stages with rows, objectives, keywords and models that can be trained, or it returns a solver."""
+    run = case.run()  # refuses a method without a stage that returns no solver
     for stage in run.stages:
         _require(bool(stage.rows), "it yielded a stage without rows")
         _require(stage.objective in objectives.TABLE, f"there is no objective {stage.objective!r}")
@@ -215,6 +217,8 @@ def check_final_failures(case: Case) -> None:
 def check_seeds(case: Case) -> None:
     """Another seed draws other samples."""
     first, other = case.run(), case.run(seed=2)
+    if not first.calls:
+        return  # a method that trains nothing: its solver asks
     _require(other.calls > 0, "another seed asked no model")
     _require(first.stage_keys() != other.stage_keys(), "another seed yielded the same stages")
 
@@ -222,6 +226,8 @@ def check_seeds(case: Case) -> None:
 def check_resume(case: Case) -> None:
     """Stopped at four moments and resumed it ends in the same stages, and pays for nothing twice."""
     whole = case.run("whole")
+    if not whole.calls:
+        return  # a method that trains nothing: its solver asks
     for number, share in enumerate(STOPS):
         stop_after = int(share * whole.calls)
         try:

@@ -20,6 +20,7 @@ from potstill.errors import ConfigError
 from potstill.escape import visible
 from potstill.methods import METHODS
 from potstill.methods.catalogue import method_entry
+from potstill.methods.roles import role_of
 from potstill.models.phase import split_account
 from potstill.records import Trace, digest
 from potstill.runs import manifest
@@ -64,6 +65,7 @@ class Card:
     file: str
     command: str
     arm: str = ""
+    stage: str = ""
     method: str = ""
     roles: Mapping[str, str] = field(default_factory=dict)
     models: Mapping[str, str] = field(default_factory=dict)
@@ -74,13 +76,14 @@ class Card:
     run: str = ""
 
 
-def card_of_run(store: Store, folder: Path, arm: str, **parts: Any) -> Card:
+def card_of_run(store: Store, folder: Path, arm: str, *, stage: str = "", **parts: Any) -> Card:
     """The card of an arm's rows, from the run's manifest and its store.
 
     Args:
         store: of the run.
         folder: of the run.
         arm: whose rows are exported.
+        stage: of the arm, where it has several.
         parts: rows, layout, file, command and licences (spec -> licence).
     """
     licences = parts.pop("licences", {})
@@ -97,7 +100,7 @@ def card_of_run(store: Store, folder: Path, arm: str, **parts: Any) -> Card:
     method_roles = [role.name for role in method_entry(method).roles] if method in METHODS else []
     roles: dict[str, str] = {}
     for role, spec in settings.get("roles", {}).items():
-        if spec and role in method_roles:
+        if spec and role_of(role) in method_roles:
             roles[role] = spec
 
     steps: list[tuple[str, str, int, int]] = []
@@ -110,6 +113,7 @@ def card_of_run(store: Store, folder: Path, arm: str, **parts: Any) -> Card:
     return Card(
         **parts,
         arm=arm,
+        stage=stage,
         method=method,
         roles=roles,
         models=ids_of_roles(store, roles),
@@ -289,6 +293,10 @@ def opening_sentence(card: Card) -> str:
 def list_authors(card: Card) -> list[str]:
     """The method with its paper, the models in its roles, and who wrote the rows, as lines of a list."""
     lines: list[str] = []
+    if card.stage:
+        lines.append(
+            f"- stage: {escape_markdown(card.stage)} of the arm {escape_markdown(card.arm)}"
+        )
     if card.method in METHODS:
         method = method_entry(card.method)
         line = f"- method: `{card.method}` ({escape_markdown(method.title)})"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import threading
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from potstill.runs.driver import drive
 from potstill.runs.open_folder import JUDGE, STUDENT
 from potstill.runs.preflight import unrecorded_problems
 from potstill.runs.recipe import Arm, Recipe
+from potstill.runs.stages import ArmStages
 from potstill.runs.stand_in import (
     MAX_CALLS,
     RIGHT_ANSWER,
@@ -70,18 +72,26 @@ def parse_assumptions(texts: Mapping[str, str]) -> dict[str, Assumptions]:
 
 
 class RowEstimate(NamedTuple):
-    """How many rows a stage has in the whole run, of how many tokens."""
+    """How many rows a stage has in the whole run, of how many tokens; its name or number."""
 
     rows: int
     mean_tokens: float
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ArmDrive:
-    """What driving one arm showed: its stages in order, and why it was not driven to its end; "" where it was."""
+    """What driving one arm showed.
+
+    Args:
+        stages: in order.
+        stopped: why it was not driven to its end; "" where it was.
+        unused: a sentence for each stage that has settings and that the method never yielded.
+    """
 
     stages: Sequence[RowEstimate]
     stopped: str = ""
+    unused: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,24 +261,31 @@ def filled_keys(recipe: Recipe) -> list[str]:
 def rehearse(rehearsal: Rehearsal, arm: Arm, models: Mapping[str, StandIn]) -> ArmDrive:
     """Drive one arm with stand-ins through all of its stages, and measure its solver."""
     stages: list[RowEstimate] = []
+    yielded = ArmStages(arm.method, arm.training, arm.training_by_stage)
     rehearsal.table.begin_arm()
 
     def train(stage: Stage) -> Any:
-        stages.append(estimate_rows(stage, rehearsal.share))
+        label = yielded.label(stage)
+        stages.append(estimate_rows(stage, rehearsal.share)._replace(label=label))
         if rehearsal.rows_only:
             raise _FirstStage
         training_calls = estimate_training_calls(
             stage,
             len(stages),
-            arm=arm,
+            arm=dataclasses.replace(arm, training=yielded.settings(label)),
             recipe=rehearsal.recipe,
-            size=StageSize(*stages[-1], prompt=mean_prompt_tokens(stage)),
+            size=StageSize(
+                rows=stages[-1].rows,
+                tokens=stages[-1].mean_tokens,
+                prompt=mean_prompt_tokens(stage),
+            ),
             assume=rehearsal.assume,
         )
         rehearsal.trainings.extend(training_calls)
         rehearsal.table.stage = len(stages)
         starting_model: Any = stage.model
-        return starting_model.trained(stage.id)
+        yielded.students[label] = starting_model.trained(stage.id)
+        return yielded.students[label]
 
     roles = fill_roles(method_entry(arm.method).roles, models)
     values = without_step_checks(arm)
@@ -276,6 +293,9 @@ def rehearse(rehearsal: Rehearsal, arm: Arm, models: Mapping[str, StandIn]) -> A
         solver = drive(find_method(arm.method), rehearsal.problems, roles, values, train)
         if rehearsal.tests:
             measure_stand_in(rehearsal.recipe, solver, rehearsal.tests)
+        if rehearsal.tests and rehearsal.recipe.evaluate.stages:
+            for student in yielded.students.values():
+                measure_stand_in(rehearsal.recipe, partial(plain, student), rehearsal.tests)
     except _FirstStage:
         return ArmDrive(stages)
     except StageError as error:
@@ -286,9 +306,17 @@ def rehearse(rehearsal: Rehearsal, arm: Arm, models: Mapping[str, StandIn]) -> A
     except PotstillError:
         raise  # as the run would
     except Exception as error:  # made-up answers, and not the method, may be what it can't read
+        if fails_in_engine(error):
+            raise
         stopped = f"made-up answers end in {type(error).__name__}: {error}"
         return ArmDrive(stages, stopped=stopped)
-    return ArmDrive(stages)
+    return ArmDrive(stages, unused=yielded.unused_settings())
+
+
+def fails_in_engine(error: Exception) -> bool:
+    """Whether an exception was raised by the engine, whose mistakes are no method's."""
+    last_frame = traceback.extract_tb(error.__traceback__)[-1]
+    return Path(last_frame.filename).parent == Path(__file__).parent
 
 
 def measure_stand_in(recipe: Recipe, solver: Solver, tests: Sequence[Trace]) -> None:

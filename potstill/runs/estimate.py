@@ -37,6 +37,7 @@ from potstill.runs.sources import (
     missing_key_variable,
     priced_name,
 )
+from potstill.runs.stages import stage_title
 from potstill.runs.stand_in import Assumptions, RoleCalls
 from potstill.training.memory_estimate import FORMULA, TrainingSize, estimate_size
 
@@ -349,7 +350,7 @@ def rows_by_stage(arm: str, stages: Sequence[RowEstimate]) -> dict[str, RowEstim
         return {arm: stages[0]}
     if not stages:
         return {arm: RowEstimate(0, 0.0)}
-    return {f"{arm}/{number}": stage for number, stage in enumerate(stages, start=1)}
+    return {stage_title(arm, stage.label): stage for stage in stages}
 
 
 def training_sizes(basis: Basis, rows: Mapping[str, RowEstimate]) -> dict[str, TrainingSize]:
@@ -361,7 +362,8 @@ def training_sizes(basis: Basis, rows: Mapping[str, RowEstimate]) -> dict[str, T
     for name, row in rows.items():
         if row.rows:
             arm = basis.recipe.arms[name if name in basis.recipe.arms else name.rpartition("/")[0]]
-            sizes[name] = estimate_size(folder, arm.training, row.rows, row.mean_tokens)
+            training = arm.training_by_stage.get(row.label, arm.training)
+            sizes[name] = estimate_size(folder, training, row.rows, row.mean_tokens)
     return sizes
 
 

@@ -8,9 +8,9 @@ from potstill.evaluation.results import Example, Passage, to_passage
 from potstill.evaluation.rows import Evaluation, Row
 from potstill.records import Trace
 from potstill.runs.drops import kind_of_reason
+from potstill.runs.recipe import UNTRAINED
 from potstill.store.store import Store
 
-UNTRAINED = "untrained"  # the name of the student that was not trained, in results and comparisons
 TRAINED_STUDENT = "trained student"
 EXAMPLES_PER_ARM = 6
 SOLVED_PER_ARM = 2  # held-out problems of an arm that it solved

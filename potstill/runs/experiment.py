@@ -6,7 +6,7 @@ Everything is found again by content, so the same call on the same folder contin
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from potstill.budget import prices
 from potstill.data import files
+from potstill.errors import ConfigError
 from potstill.evaluation.benchmark import Solver
 from potstill.evaluation.results import Results
 from potstill.evaluation.rows import Evaluation
@@ -31,7 +32,7 @@ from potstill.runs.collect import (
     refuse_asked_students,
 )
 from potstill.runs.driver import drive
-from potstill.runs.examples import UNTRAINED, evaluation_ledger, example_rows, examples_ledger
+from potstill.runs.examples import evaluation_ledger, example_rows, examples_ledger
 from potstill.runs.measure import answer_once, measure_solver
 from potstill.runs.open_folder import (
     STUDENT,
@@ -40,12 +41,13 @@ from potstill.runs.open_folder import (
     open_folder,
     refuse_many_processes,
 )
-from potstill.runs.recipe import Arm, Recipe
-from potstill.runs.results import deciding_settings, last_stage_rows
+from potstill.runs.recipe import UNTRAINED, Arm, Recipe
+from potstill.runs.results import deciding_settings
 from potstill.runs.results import describe_run as describe_results
 from potstill.runs.run_journal import Publish, RunJournal, publish_nothing
 from potstill.runs.sources import brings_kinds, load_model, load_problems, pose_all
-from potstill.runs.train import train_stage
+from potstill.runs.stages import ArmStages, stage_rows, stage_title
+from potstill.runs.train import train_stage, write_stage_files
 from potstill.traces import ReportSection, plain, using
 from potstill.verifiers import reading_thoughts
 
@@ -121,16 +123,17 @@ def run_arms(run: Run, *, title: str = "", publish: Publish = publish_nothing) -
         publish=publish,
     )
     with journal.recording_the_end():
-        _measure_and_drive(run, journal)
+        arm_notes = _measure_and_drive(run, journal)
     unused = preflight.unused_roles(recipe, run.problems, run.tests)
-    notes = [*files.notes(), *folder.budget.notes(), *unused]
+    notes = [*files.notes(), *folder.budget.notes(), *unused, *arm_notes]
     if run.rows_only:
         notes.append(ROWS_ONLY_NOTE)
     return journal.finish(notes)
 
 
-def _measure_and_drive(run: Run, journal: RunJournal) -> None:
-    """Measure the untrained student, then run every arm."""
+def _measure_and_drive(run: Run, journal: RunJournal) -> list[str]:
+    """Measure the untrained student, then run every arm; what people should know of the arms."""
+    notes: list[str] = []
     student = run.folder.models.get(STUDENT)
     if student is not None and run.tests and not run.rows_only:
         journal.evaluations[UNTRAINED] = measure_untrained(run, student)
@@ -138,8 +141,9 @@ def _measure_and_drive(run: Run, journal: RunJournal) -> None:
         journal.refresh()
         outcome = run_arm(run, name, arm)
         journal.sections[name] = outcome.sections
-        if outcome.evaluation is not None:
-            journal.evaluations[name] = outcome.evaluation
+        journal.evaluations.update(outcome.evaluations)
+        notes += outcome.notes
+    return notes
 
 
 @contextmanager
@@ -236,9 +240,29 @@ def prepare_run(
         load = load or (load_to_collect if rows_only else load_recipe_models)
         models = load(recipe, threads or os.cpu_count() or 1)
     preflight.check_run(recipe, models, problems, tests, rows_only=rows_only)
+    check_stage_settings(recipe, problems)
     if rows_only:
         refuse_asked_students(recipe, models, problems)
     return PreparedRun(problems, tests, models)
+
+
+def check_stage_settings(recipe: Recipe, problems: Sequence[Trace]) -> None:
+    """Refuse settings of stages that the methods do not yield, as stand-ins show; they ask nobody."""
+    if not any(arm.training_by_stage for arm in recipe.arms.values()):
+        return
+    from potstill.runs.dry_run import drive_with_stand_ins
+    from potstill.runs.stand_in import Assumptions
+
+    driven = drive_with_stand_ins(recipe, problems, [], {"": Assumptions()})
+    unused: list[str] = []
+    for arm in driven.arms.values():
+        unused += arm.unused  # none of an arm that was not driven to its end
+    if unused:
+        raise ConfigError(
+            "; ".join(unused),
+            expected="a stage's name or number",
+            fix="potstill plan says which stages there are",
+        )
 
 
 def load_recipe_models(recipe: Recipe, threads: int) -> dict[str, Model]:
@@ -297,10 +321,17 @@ def measure_arm(run: Run, name: str, solver: Solver, *, ledger_name: str) -> Eva
 
 
 class ArmOutcome(NamedTuple):
-    """An arm's evaluation, None where there are no problems to measure on; and what its method adds to the report."""
+    """What an arm came to.
 
-    evaluation: Evaluation | None
+    Args:
+        evaluations: of its solver under the arm's name, before it those of single stages; none without problems.
+        sections: what its method adds to the report.
+        notes: what else people should know.
+    """
+
+    evaluations: Mapping[str, Evaluation]
     sections: list[ReportSection]
+    notes: list[str]
 
 
 def run_arm(run: Run, name: str, arm: Arm) -> ArmOutcome:
@@ -319,30 +350,59 @@ def run_arm(run: Run, name: str, arm: Arm) -> ArmOutcome:
         ledger.add_traces(run.problems)
         ledger.add_step("problems", run.recipe.problems, len(run.problems), len(run.problems))
         problems = preflight.remove_overlap(run.recipe, run.problems, run.tests)
-        train: Callable[[Stage], Model]
-        train = partial(train_stage, folder, training=arm.training, arm=name, ledger=ledger)
-        if run.rows_only:
-            train = partial(collect_rows, folder, arm=name, ledger=ledger)
+        stages = ArmStages(name, arm.training, arm.training_by_stage)
+
+        def train(stage: Stage) -> Model:
+            label = stages.label(stage)
+            if run.rows_only:
+                collect_rows(folder, stage, arm=name, ledger=ledger, label=label)
+            student = train_stage(
+                folder, stage, stages.settings(label), arm=name, ledger=ledger, label=label
+            )
+            stages.students[label] = student
+            return student
+
         try:
             solver = drive(find_method(arm.method), problems, roles, arm.values, train, name=name)
         except RowsCollected:
             ledger.finish()
-            return ArmOutcome(None, sections)
+            return ArmOutcome({}, sections, [])
+    write_stage_files(folder, name)
 
     # Measured after the method's session, with a ledger of its own: answers are no part of the funnel.
-    evaluation = None
-    if run.tests and not run.rows_only:
-        evaluation = measure_arm(run, name, solver, ledger_name=evaluation_ledger(name))
+    evaluations: dict[str, Evaluation] = {}
+    if run.tests:
+        if run.recipe.evaluate.stages:
+            evaluations |= measure_stages(run, stages, solver)
+        evaluations[name] = measure_arm(run, name, solver, ledger_name=evaluation_ledger(name))
         answer_examples(run, name, solver)
     ledger.finish()
-    return ArmOutcome(evaluation, sections)
+    return ArmOutcome(evaluations, sections, stages.unused_settings())
+
+
+def measure_stages(run: Run, stages: ArmStages, solver: Solver) -> dict[str, Evaluation]:
+    """The evaluation of each stage's student, sampled as it is; not of the one that the arm is measured by."""
+    evaluations: dict[str, Evaluation] = {}
+    for label, student in stages.students.items():
+        samples_it = isinstance(solver, partial) and solver.func is plain
+        if samples_it and getattr(solver, "args", ()) == (student,):
+            continue
+        title = stage_title(stages.arm, label)
+        # Wrapped anew, so that its answers are counted for the stage.
+        model = run.folder.wrap_model(
+            getattr(student, "inner", student), getattr(student, "role", STUDENT), title
+        )
+        evaluations[title] = measure_arm(
+            run, title, partial(plain, model), ledger_name=evaluation_ledger(title)
+        )
+    return evaluations
 
 
 def answer_examples(run: Run, name: str, solver: Solver) -> None:
     """Ask the trained student the problems of the rows that the report shows."""
     problems_by_id = {trace.problem.id: trace for trace in run.problems}
     example_problems: list[Trace] = []
-    for row in example_rows(last_stage_rows(run.folder.store, name)):
+    for row in example_rows(stage_rows(run.folder.store, name)):
         if row.problem.id in problems_by_id:
             example_problems.append(problems_by_id[row.problem.id])
     answer_once(

@@ -16,7 +16,7 @@ from potstill.evaluation.results import Results
 from potstill.evaluation.rows import Evaluation
 from potstill.evaluation.table import table
 from potstill.records import Trace
-from potstill.runs.results import last_stage_rows
+from potstill.runs.stages import stage_rows
 from potstill.store.store import Store
 from potstill.traces.trace_list import TraceList
 
@@ -94,7 +94,8 @@ class Run:
     def arms(self) -> list[str]:
         """The names of the arms, the untrained student's among them where it was measured."""
         evaluated = list(self.results.evaluations)
-        return evaluated + [arm for arm in self.results.training if arm not in evaluated]
+        arms = [arm for arm, report in self.results.training.items() if "stage" not in report]
+        return evaluated + [arm for arm in arms if arm not in evaluated]
 
     def table(self) -> Table:
         """One row an arm: rows trained on, avg@n, pass@n, maj@n, steps, the difference to the untrained student."""
@@ -108,11 +109,21 @@ class Run:
         """The paired difference of two arms."""
         return compare(self.evaluation(arm), self.evaluation(base))
 
-    def rows(self, arm: str) -> TraceList:
-        """The rows that an arm's last stage trained on."""
+    def stages(self, arm: str) -> list[str]:
+        """The names or numbers of an arm's stages, in order; none where its method trains nothing."""
+        with Store.open(self.folder, create=False, readonly=True) as store:
+            return [stage.label for stage in store.history.stages(arm)]
+
+    def rows(self, arm: str, stage: str = "") -> TraceList:
+        """The rows that a stage of an arm trained on.
+
+        Args:
+            arm: its name.
+            stage: its name or number (`stages(arm)`); the last one where it is not given.
+        """
         self._of_arm(self.results.training, arm, "was trained")
         with Store.open(self.folder, create=False, readonly=True) as store:
-            return TraceList(last_stage_rows(store, arm))
+            return TraceList(stage_rows(store, arm, stage))
 
     def traces(self, arm: str, *, operator: str = "") -> TraceList:
         """All traces of an arm in the order they were made, or those of one operator."""

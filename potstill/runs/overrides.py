@@ -65,12 +65,19 @@ def apply_overrides(
             else:
                 block = arm_blocks.setdefault(name, {})
                 _apply(block, below, override, places, mistakes, prefix=f"arms.{name}")
+                _apply_to_stages(block, below, override, places, mistakes, prefix=f"arms.{name}")
         elif first == "arms":
             mistakes.add(
                 "", f"{override.source}: set a key of one arm, such as arms.NAME.training.lr"
             )
         else:
             _apply(tree, [first, *deeper], override, places, mistakes, prefix="", schema=schema)
+            # A stage's own block would win over its arm's; so it gets the setting too.
+            _apply_to_stages(tree, [first, *deeper], override, places, mistakes, prefix="")
+            for name, block in arm_blocks.items():
+                _apply_to_stages(
+                    block, [first, *deeper], override, places, mistakes, prefix=f"arms.{name}"
+                )
             # An arm's own block would win over the shared one; the command line wins over both.
             for name, block in arm_blocks.items():
                 if first in SHARED_KEYS and _has_setting(block, first, deeper):
@@ -86,16 +93,22 @@ def _full_key(override: Override, schema: type) -> str:
     training_names = config.names_of(config.settings_of(TrainingSettings))
     parts[0] = recipe_names.get(parts[0], parts[0])
     for position, part in enumerate(parts[1:], start=1):
-        if parts[position - 1] == "training":
+        is_of_arm = parts[position - 1] == "training"
+        is_of_stage = position > 1 and parts[position - 2] == "training"
+        if is_of_arm or (is_of_stage and parts[position - 1] not in training_names):
             parts[position] = training_names.get(part, part)
     return ".".join(parts)
 
 
-def _order_of(override: Override) -> int:
-    """Keys of every arm, then the methods of arms, then the other keys of arms."""
-    if not override.key.startswith("arms."):
-        return 0
-    return 1 if override.key.endswith(".method") else 2
+def _order_of(override: Override) -> tuple[int, bool]:
+    """Keys of every arm, then the methods of arms, then the other keys of arms; of each kind those of stages last."""
+    parts = override.key.split(".")
+    is_of_stage = False
+    if "training" in parts[:-2]:
+        is_of_stage = parts[parts.index("training") + 1] not in _training_names()
+    if parts[0] != "arms":
+        return 0, is_of_stage
+    return (1 if parts[-1] == "method" else 2), is_of_stage
 
 
 def _split_mappings(overrides: Iterable[Override]) -> Iterable[Override]:
@@ -104,7 +117,9 @@ def _split_mappings(overrides: Iterable[Override]) -> Iterable[Override]:
         value = (
             override.value.value if isinstance(override.value, config.Untyped) else override.value
         )
-        if override.key.rpartition(".")[2] not in SHARED_KEYS or not isinstance(value, Mapping):
+        parts = override.key.split(".")
+        is_stage = parts[-2:-1] == ["training"] and parts[-1] not in _training_names()
+        if not isinstance(value, Mapping) or not (parts[-1] in SHARED_KEYS or is_stage):
             yield override
             continue
         for name, item in value.items():
@@ -125,10 +140,46 @@ def _apply(
     first, *deeper = path
     if first == "training" and deeper:
         tree[first] = config.as_mapping(tree.get(first), join_key(prefix, first), mistakes)
-        config.apply_override(tree[first], deeper, override, mistakes, schema=TrainingSettings)
+        if len(deeper) > 1 and deeper[0] not in _training_names():
+            # A setting of one stage.
+            label, *deeper = deeper
+            key = join_key(prefix, f"{first}.{label}")
+            tree[first][label] = config.as_mapping(tree[first].get(label), key, mistakes)
+            config.apply_override(
+                tree[first][label], deeper, override, mistakes, schema=TrainingSettings
+            )
+        else:
+            config.apply_override(tree[first], deeper, override, mistakes, schema=TrainingSettings)
     else:
         config.apply_override(tree, path, override, mistakes, schema=schema)
     places[join_key(prefix, ".".join(path))] = Place(override.source, override.key)
+
+
+def _apply_to_stages(
+    tree: Tree,
+    path: Sequence[str],
+    override: Override,
+    places: dict[str, Place],
+    mistakes: Mistakes,
+    *,
+    prefix: str,
+) -> None:
+    """Apply a training setting of all stages to the blocks of single stages that say something about it."""
+    first, *deeper = path
+    training = tree.get("training")
+    if first != "training" or not deeper or deeper[0] not in _training_names():
+        return
+    if not isinstance(training, Mapping):
+        return
+    for label, block in list(training.items()):
+        is_stage = label not in _training_names() and isinstance(block, Mapping)
+        if is_stage and _has_setting({"training": block}, "training", deeper):
+            _apply(tree, [first, label, *deeper], override, places, mistakes, prefix=prefix)
+
+
+def _training_names() -> Mapping[str, str]:
+    """The name of a training setting by each key under which it can be set."""
+    return config.names_of(config.settings_of(TrainingSettings))
 
 
 def _has_setting(block: Tree, part: str, path: Sequence[str]) -> bool:

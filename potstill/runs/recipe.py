@@ -38,23 +38,39 @@ Truncated = typing.Literal["keep", "drop", "continue", "raise", "shorter"]
 # Keywords of `potstill.run`, beside the keys of a recipe: a method's value of that name could not be given.
 PYTHON_KEYWORDS = ("out", "eval_n", "threads", "progress", "rows_only")
 
+Layer: typing.TypeAlias = tuple[str, Tree]
+"""Settings with the dotted key under which they were given; of several layers the last wins."""
+
+# Names that results and ledgers have for something else: an arm of that name would be taken for it.
+UNTRAINED = "untrained"
+LEDGER_SUFFIXES = (" evaluated", " examples")
+
 _ARM_NAME = re.compile(r"[\w][\w .=+-]*")  # a file is named after an arm
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One method with its values and training settings; a run compares arms on the same problems and models."""
+    """One method with its values and training settings; a run compares arms on the same problems and models.
+
+    Args:
+        method: its name.
+        values: of its parameters.
+        training: how its stages are trained.
+        training_by_stage: how single stages are trained, by name or number, where a recipe says so.
+    """
 
     method: str
     values: Mapping[str, Any] = field(default_factory=dict)
     training: TrainingSettings = TrainingSettings()
+    training_by_stage: Mapping[str, TrainingSettings] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSettings:
     """How arms are measured: on which problems, n samples each, drawn how; without problems nothing is measured.
 
-    `kind` and `mapping` are those of the training problems where they are not given.
+    `stages` measures the student of every stage too, not only what the arm ends with. `kind` and `mapping` are those of
+    the training problems where they are not given.
     """
 
     problems: str = ""
@@ -63,6 +79,7 @@ class EvaluationSettings:
     kind: str = ""
     mapping: Mapping[str, str] = field(default_factory=dict)
     sampling: Sampling = Sampling(temperature=0.6)
+    stages: bool = False
 
     def __post_init__(self) -> None:
         """Refuse counts that measure nothing."""
@@ -133,6 +150,12 @@ class Recipe:
         data = dataclasses.asdict(self)
         for name, arm in self.arms.items():
             data["arms"][name]["training"] = arm.training.to_json()
+            if not arm.training_by_stage:
+                del data["arms"][name]["training_by_stage"]
+            for label, training in arm.training_by_stage.items():
+                data["arms"][name]["training_by_stage"][label] = training.to_json()
+        if not self.evaluate.stages:
+            del data["evaluate"]["stages"]
         # Tuples become lists, as they come back from a file.
         plain: dict[str, Any] = json.loads(json.dumps(data))
         for name in UNSAVED_KEYS:
@@ -230,9 +253,14 @@ def from_data(
     # The roles as they were given, so that a wrong one does not hide what is wrong with the others.
     recipe_checks.check_roles(roles, list(arms.values()), mistakes, rows_only=rows_only)
     recipe_checks.check_budget(values.get("budget", UNLIMITED), list(arms.values()), mistakes)
-    objective_configs = {}
+    bound_trainings: dict[str, dict[str, TrainingSettings]] = {}
     for name, arm in arms.items():
-        objective_configs[name] = recipe_checks.convert_objective(arm, roles, mistakes)
+        bound_trainings[name] = {}
+        for label, draft in {"": arm, **arm.stages}.items():
+            objective_config = recipe_checks.convert_objective(draft, roles, mistakes)
+            bound_trainings[name][label] = dataclasses.replace(
+                draft.training, objective_config=objective_config
+            )
     mistakes.raise_if_any(
         str(file or "the recipe"),
         places=places,
@@ -240,8 +268,8 @@ def from_data(
     )
     bound = {}
     for name, arm in arms.items():
-        training = dataclasses.replace(arm.training, objective_config=objective_configs[name])
-        bound[name] = Arm(arm.method, arm.values, training)
+        trainings = bound_trainings[name]
+        bound[name] = Arm(arm.method, arm.values, trainings.pop(""), trainings)
     return Recipe(arms=bound, **values)
 
 
@@ -269,6 +297,8 @@ def _read_arm(
 ) -> ArmDraft:
     """An arm from its block and what all arms share."""
     key = f"arms.{name}" if has_own_block else ""
+    if name == UNTRAINED or name.endswith(LEDGER_SUFFIXES):
+        mistakes.add("", f"arm {name!r}: every run measures something else under this name")
     if has_own_block and not _ARM_NAME.fullmatch(name):
         mistakes.add(
             "", f"arm {name!r}: a name is letters, digits and ' _.=+-', a letter or digit first"
@@ -300,8 +330,15 @@ def _read_arm(
             message = config.unknown_name("method", method_name, method_names())
         mistakes.add(join_key(key, "method"), message)
 
-    training = _convert_training(layers["training"], mistakes)
-    return ArmDraft(method=method_name, values=values, entry=method, key=key, **training._asdict())
+    arm_layers, stage_layers = _split_stages(layers["training"])
+    training = _convert_training(arm_layers, mistakes)
+    draft = ArmDraft(method=method_name, values=values, entry=method, key=key, **training._asdict())
+    drafts: dict[str, ArmDraft] = {}
+    for label, layers_of_stage in stage_layers.items():
+        recipe_checks.check_stage_label(label, method, layers_of_stage[-1][0], mistakes)
+        stage_training = _convert_training(arm_layers, mistakes, stage_layers=layers_of_stage)
+        drafts[label] = dataclasses.replace(draft, **stage_training._asdict(), stage=label)
+    return dataclasses.replace(draft, stages=drafts)
 
 
 def shadowing_names(method: MethodEntry) -> list[str]:
@@ -363,14 +400,47 @@ class ConvertedTraining(NamedTuple):
     objective_key: str
 
 
-def _convert_training(layers: Sequence[tuple[str, Tree]], mistakes: Mistakes) -> ConvertedTraining:
-    """The training settings of an arm, and its objective config, whose values are converted later."""
+def _split_stages(layers: Sequence[Layer]) -> tuple[list[Layer], dict[str, list[Layer]]]:
+    """The layers of an arm's training settings without those of single stages, and these by the stage's label.
+
+    `training: {lr: 1e-5, 2: {lr: 1e-6}}`: a mapping under a key that is no training setting is a stage's.
+    """
+    training_names = config.names_of(config.settings_of(TrainingSettings))
+    arm_layers: list[Layer] = []
+    stage_layers: dict[str, list[Layer]] = {}
+    for key, layer in layers:
+        arm_layer: Tree = {}
+        for name, value in layer.items():
+            is_mapping = isinstance(config.plain_value(value), Mapping)
+            if name in training_names or not is_mapping:
+                arm_layer[name] = value
+                continue
+            stage_key = join_key(key, name)
+            block = value.value if isinstance(value, config.Untyped) else value
+            stage_layers.setdefault(name, []).append((stage_key, dict(block)))
+        arm_layers.append((key, arm_layer))
+    return arm_layers, stage_layers
+
+
+def _convert_training(
+    layers: Sequence[Layer], mistakes: Mistakes, *, stage_layers: Sequence[Layer] = ()
+) -> ConvertedTraining:
+    """The training settings of an arm, and its objective config, whose values are converted later.
+
+    Args:
+        layers: of the arm; the last wins.
+        mistakes: where they are added.
+        stage_layers: of one of its stages, which win over the arm's.
+    """
     settings = config.settings_of(TrainingSettings)
-    keyed = config.merge_layers(settings, layers, mistakes)
+    all_layers = [*layers, *stage_layers]
+    keyed = config.merge_layers(settings, all_layers, mistakes)
     count = len(mistakes)
     converted = config.convert_settings(settings, keyed, mistakes)
     objective_config = converted.pop("objective_config", {})
-    key, last_layer = layers[-1]
+    if stage_layers:
+        objective_config = _merge_objective_configs(all_layers, mistakes)
+    key, last_layer = all_layers[-1]
     training = config.construct(
         TrainingSettings,
         converted,
@@ -383,3 +453,12 @@ def _convert_training(layers: Sequence[tuple[str, Tree]], mistakes: Mistakes) ->
     if "objective_config" in keyed:
         objective_key = keyed["objective_config"].key
     return ConvertedTraining(training or TrainingSettings(), objective_config, objective_key)
+
+
+def _merge_objective_configs(layers: Sequence[Layer], mistakes: Mistakes) -> Tree:
+    """The objective configs of all layers, key by key: a stage's adds to the arm's."""
+    merged: Tree = {}
+    for key, layer in layers:
+        given = layer.get("objective_config")
+        merged |= config.as_mapping(given, join_key(key, "objective_config"), mistakes)
+    return merged

@@ -37,6 +37,8 @@ class ArmDraft:
         entry: of the method in the catalogue; None where there is no such method.
         key: dotted, of the arm: `arms.NAME`, or "" where the recipe is of one method.
         objective_key: dotted, of its objective config; "" where it has none.
+        stage: the label of the stage whose settings these are; "" for those of the arm.
+        stages: of an arm, the drafts of the stages that have settings of their own, by label.
     """
 
     method: str
@@ -46,6 +48,8 @@ class ArmDraft:
     entry: MethodEntry | None
     key: str
     objective_key: str = ""
+    stage: str = ""
+    stages: Mapping[str, ArmDraft] = field(default_factory=dict)
 
 
 def spread_lists(
@@ -132,6 +136,7 @@ class StageCall(NamedTuple):
 
     Args:
         objective: its name; "" where it is not written out.
+        name: of the stage, "" where it has none; None where it is made while the method runs.
         keywords: those whose values are written out.
         is_complete: whether every keyword's value is written out.
     """
@@ -139,6 +144,7 @@ class StageCall(NamedTuple):
     objective: str = ""
     keywords: Mapping[str, Any] = {}
     is_complete: bool = False
+    name: str | None = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +173,8 @@ def convert_objective(arm: ArmDraft, roles: Mapping[str, Any], mistakes: Mistake
         return {}
     check = ObjectiveCheck(objective, keywords, arm.objective_key, roles)
     calls = stage_calls(arm.entry) if arm.entry else []
+    if arm.stage:
+        calls = calls_of_stage(calls, arm.stage)
     converted: Tree = {"objective": objective} if objective else {}
     for call in calls or [StageCall()]:
         converted.update(check.convert(call, mistakes))
@@ -259,12 +267,53 @@ def _read_stage_call(node: ast.Call) -> StageCall:
     if len(node.args) > 2 and isinstance(node.args[2], ast.Constant):
         objective = node.args[2].value
     keywords = {}
+    name: str | None = ""
     is_complete = True
     for keyword in node.keywords:
         if keyword.arg is None or not isinstance(keyword.value, ast.Constant):
             is_complete = False
+            if keyword.arg in (None, "name"):
+                name = None
         elif keyword.arg == "objective":
             objective = keyword.value.value
+        elif keyword.arg == "name":
+            name = str(keyword.value.value)
         else:
             keywords[keyword.arg] = keyword.value.value
-    return StageCall(str(objective), keywords, is_complete)
+    return StageCall(str(objective), keywords, is_complete, name)
+
+
+def calls_of_stage(calls: Sequence[StageCall], label: str) -> list[StageCall]:
+    """The calls that may be a stage's: the one of its name; by a number, which a loop may reach too, any."""
+    named = [call for call in calls if call.name == label]
+    if named or not label.isdecimal():
+        return named
+    return list(calls)
+
+
+def check_stage_label(label: str, method: MethodEntry | None, key: str, mistakes: Mistakes) -> None:
+    """Refuse settings of a stage that a method can't have, as far as its code says."""
+    if method is None:
+        return
+    if label.isdecimal():
+        if int(label) < 1:
+            mistakes.add(key, "stages are numbered from 1")
+        return
+    names = stage_names(method)
+    if names is not None and label not in names:
+        training_names = config.names_of(config.settings_of(TrainingSettings))
+        mistakes.add_unknown(key, [*training_names, *names], "setting or stage")
+
+
+def stage_names(method: MethodEntry) -> list[str] | None:
+    """The names of a method's stages; None where its code alone does not say them all."""
+    calls = stage_calls(method)
+    if not calls or "yield from" in inspect.getsource(method.method):
+        return None
+    names: list[str] = []
+    for call in calls:
+        if call.name is None:
+            return None
+        if call.name:
+            names.append(call.name)
+    return names

@@ -35,6 +35,7 @@ from potstill.runs.examples import (
     collect_training_examples,
 )
 from potstill.runs.recipe import Recipe
+from potstill.runs.stages import stage_rows, stage_title
 from potstill.store.store import Store
 
 _TRACE_ID = re.compile(r"trace-[0-9a-f]{20}")
@@ -73,7 +74,7 @@ def gather_results(
         evaluations: by arm, the untrained student's first.
     """
     arms = list(described.recipe["arms"])
-    rows_by_arm = {arm: last_stage_rows(store, arm) for arm in arms}
+    rows_by_arm = {arm: stage_rows(store, arm) for arm in arms}
     examples: list[Example] = []
     notes: list[str] = []
     funnels: dict[str, Funnel] = {}
@@ -89,12 +90,15 @@ def gather_results(
         if arm in arms:
             examples += collect_held_out_examples(store, evaluation)
     measured_only = [name for name in evaluations if name not in arms]
+    trainings: dict[str, dict[str, object]] = {}
+    for arm in arms:
+        trainings |= collect_trainings(store, arm)
     return dataclasses.replace(
         described,
         evaluations=dict(evaluations),
         funnels=funnels,
         costs={arm: collect_costs(store, arm) for arm in (*measured_only, *arms)},
-        training={arm: last_training(store, arm) for arm in arms},
+        training=trainings,
         lengths=collect_lengths(rows_by_arm, evaluations),
         notes=list(dict.fromkeys([*described.notes, *notes])),
         examples=examples,
@@ -142,20 +146,6 @@ def collect_costs(store: Store, arm: str) -> dict[str, Cost]:
     return costs
 
 
-def last_stage_rows(store: Store, arm: str) -> list[Trace]:
-    """The rows of an arm's last stage."""
-    stages = store.history.row_ids(arm)
-    if not stages:
-        return []
-    *_, row_ids = stages.values()  # stages in the order in which the method yielded them
-    rows: list[Trace] = []
-    for row_id in row_ids:
-        row = store.history.trace(row_id, arm)
-        if row is not None:
-            rows.append(row)
-    return rows
-
-
 def collect_funnel(store: Store, arm: str, names: Mapping[str, str]) -> Funnel:
     """Steps with roles for model ids; drops counted by reason, without the ids of single traces in it."""
     steps: list[FunnelStep] = []
@@ -175,16 +165,22 @@ def collect_funnel(store: Store, arm: str, names: Mapping[str, str]) -> Funnel:
     return Funnel(tuple(steps), tuple(drops))
 
 
-def last_training(store: Store, arm: str) -> dict[str, object]:
-    """The last stage's report, with the number of stages."""
-    reports: list[Mapping[str, Any]] = []
-    for stage in store.history.row_ids(arm):
-        student = store.students.get(stage)
+def collect_trainings(store: Store, arm: str) -> dict[str, dict[str, object]]:
+    """The report of an arm's last stage under the arm's name; of several stages each under `ARM/LABEL` too."""
+    reports: dict[str, Mapping[str, Any]] = {}
+    for stage in store.history.stages(arm):
+        student = store.students.get(stage.stage)
         if student is not None:
-            reports.append(student.report)
+            reports[stage.label] = student.report
     if not reports:
-        return {}
-    return {**reports[-1], "arm": arm, "stages": len(reports)}
+        return {arm: {}}
+    trainings: dict[str, dict[str, object]] = {}
+    if len(reports) > 1:
+        for label, report in reports.items():
+            trainings[stage_title(arm, label)] = {**report, "arm": arm, "stage": label}
+    last_report = list(reports.values())[-1]
+    trainings[arm] = {**last_report, "arm": arm, "stages": len(reports)}
+    return trainings
 
 
 def coverage_note(store: Store, arm: str, rows: Iterable[Trace], names: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 from potstill.errors import ConfigError
-from potstill.models.model import Completion, Model, Request
+from potstill.models.model import Completion, Model, Request, cut_at_stop
 from potstill.models.phase import Phase, account_name, current_phase
 from potstill.models.scripted import render
 from potstill.records import Prompt, Tokens, digest
@@ -208,7 +208,7 @@ class StandIn:
         key = request.key(self.id)
         limit = request.sampling.max_new_tokens
         whole = self._write_text(request, key, tokens=min(self._assume.completion, limit))
-        text = cut_at_stop(whole, request.sampling.stop)
+        text, stop_string = cut_at_stop(whole, request.sampling.stop)
         prompt_tokens = count_prompt_chars(request) / self._assume.chars
         tokens = min(self._assume.completion, limit)
         if text != whole or request.prefix:  # a part of an answer of the assumed length
@@ -221,7 +221,12 @@ class StandIn:
             limit=limit,
             is_trained=self._is_trained,
         )
-        return Completion(text, "stop", Tokens(math.ceil(prompt_tokens), math.ceil(tokens)))
+        return Completion(
+            text,
+            "stop_string" if stop_string else "stop",
+            Tokens(math.ceil(prompt_tokens), math.ceil(tokens)),
+            stop_string=stop_string,
+        )
 
     def _write_text(self, request: Request, key: str, *, tokens: float) -> str:
         """Paragraphs and an answer at their end; behind a prefix only what is left of them."""
@@ -278,12 +283,6 @@ def filler_text(key: str, size: int) -> str:
         sentences.append(sentence)
         length += len(sentence)
     return "".join(sentences)[:size].rstrip() + "\n\n"
-
-
-def cut_at_stop(text: str, stops: Sequence[str]) -> str:
-    """A text as far as its first stop string."""
-    positions = [text.find(stop) for stop in stops if stop and stop in text]
-    return text[: min(positions)] if positions else text
 
 
 def measured_assumptions(

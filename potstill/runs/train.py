@@ -15,6 +15,7 @@ from potstill.models.model import Model, Scored
 from potstill.models.phase import in_training
 from potstill.records import LEARNING_KINDS, Stage, Trace, learnt_stretches
 from potstill.runs.open_folder import STUDENT, Folder
+from potstill.runs.stages import read_rows
 from potstill.runs.training_host import FolderHost
 from potstill.store.ledger import Ledger
 from potstill.store.students import Student
@@ -29,7 +30,13 @@ CURVE_POINTS = 40  # of a learning curve in the results
 
 
 def train_stage(
-    folder: Folder, stage: Stage, training: TrainingSettings, *, arm: str, ledger: Ledger
+    folder: Folder,
+    stage: Stage,
+    training: TrainingSettings,
+    *,
+    arm: str,
+    ledger: Ledger,
+    label: str = "",
 ) -> Model:
     """The trained student of a stage, behind the store; a student that is there already is not trained again.
 
@@ -39,6 +46,7 @@ def train_stage(
         training: the settings of the training; they win over the stage's own.
         arm: the name under which the rows and the student's calls are counted.
         ledger: of the arm.
+        label: the stage's name or number in the arm.
     """
     from potstill.models.local.transformers import TransformersModel
     from potstill.training.fit import fit
@@ -57,7 +65,7 @@ def train_stage(
     # The rows are written before the training, so that they can be read while it runs.
     with in_training(key.id):
         rows = score_rows(stage, bound.config)
-    ledger.rows(key.id, rows)
+    ledger.rows(key.id, rows, label=label)
     write_rows(folder.path / "rows" / f"{arm}.jsonl", rows)
 
     output_dir = folder.path / "students" / key.id
@@ -176,6 +184,16 @@ def write_rows(path: Path, rows: Sequence[Trace]) -> None:
     """Write the rows an arm trains on as JSONL that a person can read: prompt, completion, author, lineage, scores."""
     lines = [json.dumps(row_to_json(row)) + "\n" for row in rows]
     write_text(path, "".join(lines))
+
+
+def write_stage_files(folder: Folder, arm: str) -> None:
+    """Write the rows of each stage of an arm into a file of its own, `rows/ARM/LABEL.jsonl`, where it has several."""
+    stages = folder.store.history.stages(arm)
+    if len(stages) < 2:
+        return
+    for stage in stages:
+        rows = read_rows(folder.store, arm, stage.row_ids)
+        write_rows(folder.path / "rows" / arm / f"{stage.label}.jsonl", rows)
 
 
 def row_to_json(row: Trace) -> dict[str, Any]:

@@ -22,6 +22,14 @@ class Step(NamedTuple):
     returned: int
 
 
+class StageRows(NamedTuple):
+    """A stage of an arm: its name or number, the id under which its student is known, the ids of its rows."""
+
+    label: str
+    stage: str
+    row_ids: list[str]
+
+
 class DropRecord(NamedTuple):
     """A dropped trace by its id: by which operator and predicate, and why."""
 
@@ -79,13 +87,20 @@ class History:
             for _, record, notes in page:
                 yield from_record({**json.loads(record), **json.loads(notes)})
 
+    def stages(self, arm: str) -> list[StageRows]:
+        """The arm's stages in the order in which its method yielded them, with the ids of their rows in order."""
+        stages: dict[tuple[str, str], StageRows] = {}
+        sql = "SELECT label, stage, id FROM rows WHERE arm = ? ORDER BY rowid"
+        for label, stage, trace_id in self._database.read(sql, (arm,)):
+            if (label, stage) not in stages:
+                # Older stores have no labels: a stage goes by its number.
+                stages[label, stage] = StageRows(label or str(len(stages) + 1), stage, [])
+            stages[label, stage].row_ids.append(trace_id)
+        return list(stages.values())
+
     def row_ids(self, arm: str) -> dict[str, list[str]]:
         """The ids of the rows that each of the arm's stages trained on, in order, by stage id."""
-        stages: dict[str, list[str]] = {}
-        sql = "SELECT stage, id FROM rows WHERE arm = ? ORDER BY rowid"
-        for stage, trace_id in self._database.read(sql, (arm,)):
-            stages.setdefault(stage, []).append(trace_id)
-        return stages
+        return {stage.stage: stage.row_ids for stage in self.stages(arm)}
 
     def ancestry(self, id: str, arm: str = "") -> list[Trace]:
         """The trace and everything it came from, nearest first; what the store doesn't have is left out."""

@@ -90,16 +90,25 @@ class Ledger:
                 (self.arm, operator, label, taken, returned),
             )
 
-    def rows(self, stage: str, traces: Sequence[Trace]) -> None:
-        """Write down the rows a stage of this arm trains on, in order."""
+    def rows(self, stage: str, traces: Sequence[Trace], *, label: str = "") -> None:
+        """Write down the rows a stage of this arm trains on, in order.
+
+        Args:
+            stage: the id under which its student is known.
+            traces: the rows.
+            label: the stage's name or number in the arm; two stages of one student have two.
+        """
         with self._database.transaction() as connection:
             self._insert_traces(connection, traces)
             # A stage that comes twice in one run has the rows of the last time.
-            connection.execute("DELETE FROM rows WHERE arm = ? AND stage = ?", (self.arm, stage))
-            connection.executemany(
-                "INSERT INTO rows VALUES (?, ?, ?, ?)",
-                [(self.arm, stage, position, trace.id) for position, trace in enumerate(traces)],
+            connection.execute(
+                "DELETE FROM rows WHERE arm = ? AND label = ? AND stage = ?",
+                (self.arm, label, stage),
             )
+            placed_ids = []
+            for position, trace in enumerate(traces):
+                placed_ids.append((self.arm, label, stage, position, trace.id))
+            connection.executemany("INSERT INTO rows VALUES (?, ?, ?, ?, ?)", placed_ids)
 
     def finish(self) -> None:
         """Mark that the arm's program came to its end, and write its traces and rows as Parquet beside the store.

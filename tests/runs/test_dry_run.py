@@ -291,7 +291,7 @@ def test_a_chain_that_grows_by_paragraphs_comes_to_its_answer() -> None:
 
 def edited(chain):
     """The chain with the paragraph's end that the stop string took."""
-    return edit(lambda trace: trace.text + "\n\n", [chain])[0]
+    return edit(lambda trace: trace.text + trace.stop_string, [chain])[0]
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,10 @@ _NEW_COLUMNS = {
     "stop_string": "NOT NULL DEFAULT ''",
 }
 _NEW_IN_3 = "'' AS stop_string"
+_ROWS_WITH_LABEL = (
+    "CREATE TEMP VIEW rows AS "
+    "SELECT rowid AS rowid, arm, '' AS label, stage, position, id FROM main.rows"
+)
 _NEW_IN_2 = "x'' AS logprobs, NULL AS cost, '' AS served, 0 AS tries, 1 AS paid, NULL AS sum"
 
 # What makes the tables of an older schema look like today's. An unqualified name finds the temporary schema first, so
@@ -34,12 +38,14 @@ _VIEWS: Mapping[str, tuple[str, ...]] = {
     "1": (
         "CREATE TEMP VIEW completions AS "
         f"SELECT rowid AS rowid, *, {_NEW_IN_2}, {_NEW_IN_3} FROM main.completions",
+        _ROWS_WITH_LABEL,
         f"CREATE TEMP TABLE attempts {_ATTEMPTS}",
         f"CREATE TEMP TABLE intents {_INTENTS}",
     ),
     "2": (
         "CREATE TEMP VIEW completions AS "
         f"SELECT rowid AS rowid, *, {_NEW_IN_3} FROM main.completions",
+        _ROWS_WITH_LABEL,
     ),
 }
 
@@ -67,7 +73,8 @@ CREATE INDEX drops_by_arm ON drops (arm);
 CREATE TABLE steps (
     seq INTEGER PRIMARY KEY, arm TEXT NOT NULL, operator TEXT NOT NULL, label TEXT NOT NULL, taken INTEGER NOT NULL,
     returned INTEGER NOT NULL);
-CREATE TABLE rows (arm TEXT, stage TEXT, position INTEGER, id TEXT NOT NULL, PRIMARY KEY (arm, stage, position));
+CREATE TABLE rows (
+    arm TEXT, label TEXT, stage TEXT, position INTEGER, id TEXT NOT NULL, PRIMARY KEY (arm, label, stage, position));
 CREATE TABLE students (
     stage TEXT PRIMARY KEY, model TEXT NOT NULL, folder TEXT NOT NULL, settings TEXT NOT NULL, report TEXT NOT NULL,
     created REAL NOT NULL);

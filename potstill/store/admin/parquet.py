@@ -154,7 +154,7 @@ def _hash_table(database: Database, sql: str, arm: str) -> str:
 
 
 def _placed_rows(history: History, arm: str) -> Iterator[PlacedTrace]:
-    for stage, ids in history.row_ids(arm).items():
+    for _, stage, ids in history.stages(arm):
         for start in range(0, len(ids), ROW_GROUP):
             part = ids[start : start + ROW_GROUP]
             traces = {trace.id: trace for trace in history.traces_by_id(part, arm)}

@@ -201,7 +201,8 @@ def _print_costs(results: Results) -> None:
                 "arm": arm,
                 "role": role,
                 "calls": f"{cost.calls:,}",
-                "tokens": format_count(cost.completion_tokens),
+                "prompt tokens": format_count(cost.prompt_tokens),
+                "completion tokens": format_count(cost.completion_tokens),
             }
             if is_paid:
                 line["money"] = format_usd(cost.cost + cost.lost)

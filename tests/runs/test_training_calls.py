@@ -104,7 +104,8 @@ def train(path: Path, checkpoint: Path, objective: str, arm: str = "arm", **keyw
         )
         with using(folder.session(ledger, arm)):
             stage = Stage(student, rows, objective, **keywords)
-            train_stage(folder, stage, settings, arm=arm, ledger=ledger)
+            trained = train_stage(folder, stage, settings, arm=arm, ledger=ledger)
+        assert trained.role == "learner", "what it writes in a later round is the learner's"
         ledger.finish()
         return folder.store.usage(arm)
 

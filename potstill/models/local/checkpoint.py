@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from potstill.errors import ModelError
+from potstill.errors import ModelError, PotstillWarning
 from potstill.models.local.chat_template import date_note
 from potstill.records import digest
 
@@ -161,8 +161,19 @@ def load_tokenizer(path: Path) -> Any:
         raise _load_error(path, "the tokenizer", error, fix) from error
     note = date_note(tokenizer)
     if note:
-        warnings.warn(note, stacklevel=2)
+        warnings.warn(note, PotstillWarning, stacklevel=2)
     return tokenizer
+
+
+def check_token_id(name: str, highest_id: int, embeddings: int) -> None:
+    """Refuse an id that a model has no embedding for: a tokenizer that is of another model, or has grown."""
+    if highest_id >= embeddings:
+        raise ModelError(
+            f"{name}: the tokenizer gives the id {highest_id}, and the model has {embeddings} embeddings, "
+            f"from 0 to {embeddings - 1}",
+            expected="a tokenizer and weights of one model",
+            fix="copy the tokenizer files of this model again, or give it more embeddings (resize_token_embeddings)",
+        )
 
 
 def _load_error(path: Path, part: str, error: Exception, fix: str) -> ModelError:

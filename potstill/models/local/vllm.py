@@ -17,8 +17,10 @@ from potstill.errors import ModelError
 from potstill.models.local import checkpoint
 from potstill.models.local.batcher import RequestBatcher
 from potstill.models.local.prompt import PromptEncoder, prompt_length_error
-from potstill.models.model import Completion, CompletionEnd, Request
+from potstill.models.model import Completion, CompletionEnd, Request, cut_at_stop
 from potstill.records import Prompt, Tokens, digest
+
+NEVER = -100.0  # vLLM's lowest bias of a logit
 
 
 @final
@@ -73,6 +75,14 @@ class VllmModel:
             **self._engine_options,
         )
 
+    @cached_property
+    def _vocabulary_size(self) -> int:
+        return int(checkpoint.load_config(self.weights).get_text_config().vocab_size)
+
+    @cached_property
+    def _unknown_ids(self) -> list[int]:
+        return self.encoder.codec.unknown_ids(self._vocabulary_size)
+
     def write(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion a request, in order; a prompt beyond the context is a completion with an error."""
         return self._write_batched(requests)
@@ -109,13 +119,17 @@ class VllmModel:
         params = [self._sampling_params(requests[i], len(prompts[i])) for i in fitting]
         outputs = self._generate([prompts[i] for i in fitting], params)
         for index, output in zip(fitting, outputs, strict=True):
-            completions[index] = _to_completion(len(prompts[index]), output.outputs[0])
+            completions[index] = self._to_completion(
+                requests[index], len(prompts[index]), output.outputs[0]
+            )
         seconds = (time.perf_counter() - began) / max(1, len(requests))
         return [completion._replace(seconds=seconds) for completion in completions]
 
     def _generate(self, prompts: Sequence[list[int]], params: Sequence[Any]) -> list[Any]:
         if not prompts:
             return []
+        highest_id = max(max(ids) for ids in prompts)
+        checkpoint.check_token_id(str(self.weights), highest_id, self._vocabulary_size)
         inputs = [{"prompt_token_ids": ids} for ids in prompts]
         outputs: list[Any] = self.engine.generate(inputs, list(params), use_tqdm=False)
         return outputs
@@ -135,28 +149,40 @@ class VllmModel:
             repetition_penalty=sampling.repetition_penalty,
             max_tokens=min(sampling.max_new_tokens, self.context - prompt_tokens),
             stop=list(sampling.stop) or None,
+            # By itself vLLM ends at the generation config's tokens only.
+            stop_token_ids=list(self.encoder.end_ids),
+            # Stop strings are looked for in the text that is returned, marks of thought included.
+            skip_special_tokens=False,
+            # Ids that the tokenizer has no token for are never drawn.
+            logit_bias=dict.fromkeys(self._unknown_ids, NEVER) or None,
             seed=request.random_seed(self.id),
             logprobs=1 if sampling.logprobs else None,
         )
 
-
-def _to_completion(prompt_tokens: int, output: Any) -> Completion:
-    """A completion from one of vLLM's `CompletionOutput`s."""
-    tokens = Tokens(prompt_tokens, len(output.token_ids))
-    if output.finish_reason not in ("stop", "length"):
-        error = f"server: vLLM ended the sample with {output.finish_reason!r}"
-        return Completion("", "", tokens, error=error)
-    logprobs = []
-    for token, entry in zip(output.token_ids, output.logprobs or (), strict=False):
-        logprobs.append(entry[token].logprob)
-    # vLLM names the stop string, or the id of the token that ended the sample; of the tokenizer's own end it says None.
-    finish_reason: CompletionEnd = output.finish_reason
-    stop_string = ""
-    if output.finish_reason == "stop" and isinstance(output.stop_reason, str):
-        finish_reason, stop_string = "stop_string", output.stop_reason
-    return Completion(
-        str(output.text), finish_reason, tokens, logprobs=tuple(logprobs), stop_string=stop_string
-    )
+    def _to_completion(self, request: Request, prompt_tokens: int, output: Any) -> Completion:
+        """A completion from one of vLLM's `CompletionOutput`s, its text decoded as every local model's is."""
+        tokens = Tokens(prompt_tokens, len(output.token_ids))
+        if output.finish_reason not in ("stop", "length"):
+            error = f"server: vLLM ended the sample with {output.finish_reason!r}"
+            return Completion("", "", tokens, error=error)
+        ids = list(output.token_ids)
+        if ids and ids[-1] in self.encoder.end_ids:
+            ids.pop()
+        text, stop_string = cut_at_stop(self.encoder.decode_text(ids), request.sampling.stop)
+        finish_reason: CompletionEnd = output.finish_reason
+        # vLLM names the stop string, or the id of the token that ended the sample.
+        if isinstance(output.stop_reason, str):
+            stop_string = stop_string or output.stop_reason
+        if stop_string:
+            finish_reason = "stop_string"
+        elif finish_reason == "length":
+            text = text.rstrip("\ufffd")  # a character that the limit cut in the middle
+        logprobs = []
+        for token, entry in zip(ids, output.logprobs or (), strict=False):
+            logprobs.append(entry[token].logprob)
+        return Completion(
+            text, finish_reason, tokens, logprobs=tuple(logprobs), stop_string=stop_string
+        )
 
 
 def _import_vllm() -> Any:

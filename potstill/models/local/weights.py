@@ -80,15 +80,8 @@ def check_layer_types(model: Any) -> None:
 
 def check_token_ids(model: Any, highest_id: int) -> None:
     """Refuse ids that the model has no embedding for: a tokenizer that is of another model, or has grown."""
-    embeddings = model.get_input_embeddings().weight.shape[0]
-    if highest_id >= embeddings:
-        name = getattr(model, "name_or_path", "") or type(model).__name__
-        raise ModelError(
-            f"{name}: the tokenizer gives the id {highest_id}, and the model has {embeddings} embeddings, "
-            f"from 0 to {embeddings - 1}",
-            expected="a tokenizer and weights of one model",
-            fix="copy the tokenizer files of this model again, or give it more embeddings (resize_token_embeddings)",
-        )
+    name = getattr(model, "name_or_path", "") or type(model).__name__
+    checkpoint.check_token_id(name, highest_id, model.get_input_embeddings().weight.shape[0])
 
 
 def _load_without_progress_bar(path: Path, dtype: torch.dtype | None) -> tuple[Any, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 pytest.importorskip("transformers", reason="needs the extra potstill[local]")
 from tiny import tiny_tokenizer
 
+from potstill.errors import PotstillWarning
 from potstill.models.local import checkpoint
 from potstill.models.local.chat_template import FIXED_DATE, date_note, render_prompt
 from potstill.models.local.special_tokens import SpecialTokens, read_special_tokens
@@ -106,3 +108,12 @@ def test_a_template_that_prints_the_date_gets_one_day(monkeypatch: pytest.Monkey
     day = f"{FIXED_DATE:%d %b %Y, %A%-d.%-m.}"
     assert render_prompt(tokenizer, (Message("user", "Add 3 and 4."),)) == day + plain_prompt
     assert "26 Jul 2024" in date_note(tokenizer)
+
+
+def test_the_fixed_date_is_told(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "c")
+    (folder / "chat_template.jinja").write_text(
+        "{{ strftime_now('%Y') }}" + TEMPLATES["every turn is closed"]
+    )
+    with pytest.warns(PotstillWarning, match="prints today's date: it gets 26 Jul 2024"):
+        checkpoint.load_tokenizer(folder)

@@ -13,6 +13,7 @@ from potstill.models.model import Request, Sampling, Scored, Trainable
 VLLM_SETTINGS = {
     *("temperature", "top_p", "top_k", "repetition_penalty", "max_tokens"),
     *("stop", "seed", "logprobs", "prompt_logprobs"),
+    *("stop_token_ids", "skip_special_tokens", "logit_bias"),
 }
 Q = "Ned has 19 shells and sells 14. How many are left?"
 
@@ -25,6 +26,7 @@ class StandIn:
 
         self.local, self.options, self.asked = TransformersModel(checkpoint), {}, []
         self.ended = "length", None  # finish_reason and stop_reason of every sample
+        self.drawn = []  # token ids of every sample; else the prompt's last ones
 
     def module(self) -> ModuleType:
         module = ModuleType("vllm")
@@ -58,10 +60,10 @@ class StandIn:
                 *({i: SimpleNamespace(logprob=v)} for i, v in zip(ids[1:], values, strict=True)),
             ]
             return SimpleNamespace(prompt_logprobs=places, outputs=[])
-        text = self.local.encoder.decode_text(ids[-how.max_tokens :])
+        ids = self.drawn or ids[-how.max_tokens :]
         drawn = SimpleNamespace(
-            text=text,
-            token_ids=ids[-how.max_tokens :],
+            text="as vLLM decodes it",
+            token_ids=ids,
             finish_reason=self.ended[0],
             stop_reason=self.ended[1],
             logprobs=None,
@@ -124,6 +126,30 @@ def test_a_stop_string_is_told_from_an_end(stand_in, tiny_checkpoint, ended, exp
     stand_in.ended = ended
     [made] = _engine(tiny_checkpoint).write([Request(Q, sampling=Sampling(stop=("\n\n",)))])
     assert (made.finish_reason, made.stop_string) == expected
+
+
+def test_answers_end_and_are_decoded_as_those_of_transformers(stand_in, tmp_path):
+    from tiny import tiny_checkpoint, tiny_tokenizer
+
+    known = len(tiny_tokenizer())
+    engine = _engine(tiny_checkpoint(tmp_path / "padded", vocab_size=known + 2))
+    encoder = engine.encoder
+    [end] = encoder.end_ids
+    stand_in.drawn = [*encoder.codec.encode("The answer is 5."), end]
+    stand_in.ended = "stop", end
+    [made] = engine.write([Request(Q)])
+    assert (made.text, made.finish_reason) == ("The answer is 5.", "stop")
+    [asked] = stand_in.asked
+    assert asked.stop_token_ids == [end]
+    assert asked.skip_special_tokens is False
+    assert asked.logit_bias == {known: -100.0, known + 1: -100.0}
+
+
+def test_ids_beyond_the_embedding_are_a_message(stand_in, tmp_path):
+    from tiny import tiny_checkpoint
+
+    with pytest.raises(ModelError, match="the model has 60 embeddings"):
+        _engine(tiny_checkpoint(tmp_path / "narrow", vocab_size=60)).write([Request(Q)])
 
 
 def test_likelihoods_are_those_of_the_checkpoint(stand_in, tiny_checkpoint):

@@ -153,9 +153,9 @@ def judge_answers(traces: Sequence[Trace], ballots: Sequence[int | None]) -> lis
     # Answers of one plan have the same parents; plans are numbered as they come.
     group_by_parents: dict[tuple[str, ...], int] = {}
     answers: list[Answer] = []
-    draws: set[tuple[Author | None, str]] = set()
+    draws: set[tuple[Author, str]] = set()
     for trace, ballot in zip(traces, ballots, strict=True):
-        draw = (trace.author, trace.text)
+        draw = draw_of(trace)
         answers.append(
             Answer(
                 status="error" if trace.error else trace.verdict.status,
@@ -168,8 +168,19 @@ def judge_answers(traces: Sequence[Trace], ballots: Sequence[int | None]) -> lis
                 is_repeat=draw in draws,
             )
         )
-        draws.add(draw)
+        if draw is not None:
+            draws.add(draw)
     return answers
+
+
+def draw_of(trace: Trace) -> tuple[Author, str] | None:
+    """What tells one draw from another: the call and its text; None where nobody says who wrote it, or it failed."""
+    author = trace.author
+    if author is None or trace.error:
+        return None
+    if dict(author.settings).get("temperature") == 0:
+        author = author._replace(sample_index=0)  # all greedy samples are one
+    return author, trace.text
 
 
 def are_steps_right(trace: Trace) -> bool | None:

@@ -229,6 +229,12 @@ def test_an_evaluation_says_where_answers_repeat_one_draw() -> None:
         del row["draws"]["is_repeat"]
     assert Evaluation.from_json(older).repeats == 0
     assert evaluate(partial(plain, model), STORIES[:1], **how).repeat_note() == ""
+    greedy = evaluate(
+        partial(plain, ScriptedModel([TEXTS["sound"]])),
+        STORIES[:1],
+        **{**how, "sampling": Sampling(temperature=0.0)},
+    )
+    assert greedy.repeats == 1, "all greedy answers are one"
 
 
 class Voting:

@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run_command(words: list[str]) -> int:
     from potstill.cli import show
 
-    show.begin_command()
+    show.begin_command(words)
     if not words or words[0] in ("-h", "--help", "help"):
         print(_help_text())
         return 0

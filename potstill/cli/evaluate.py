@@ -23,6 +23,7 @@ from typing import Any
 
 from potstill.cli import options, show
 from potstill.cli.progress import announcer, show_progress
+from potstill.cli.retry import failure_notes
 from potstill.data import files
 from potstill.data.learner_prompt import list_templates
 from potstill.errors import ConfigError
@@ -143,13 +144,14 @@ def _evaluate(args: argparse.Namespace) -> None:
     with _cache_folder(args.out) as folder, Store.open(folder) as store:
         budget = options.open_budget(args, store, {"model": model, "judge": judge})
         evaluation = _measure(args, store, budget, model=model, judge=judge, traces=traces)
+        failures = failure_notes(store, is_stored=args.out is not None)
     if args.out:
         from potstill.runs import manifest
 
         manifest.write(args.out, evaluation.to_json())
         files.save_beside(args.out)
 
-    notes = [*quality_notes([evaluation]), *files.notes(), *budget.notes()]
+    notes = [*quality_notes([evaluation]), *failures, *files.notes(), *budget.notes()]
     if asked.note:
         notes.append(f"{evaluation.name}: {asked.note}")
     if missing_note:
@@ -221,6 +223,7 @@ def _measure(
             seed=args.seed,
             progress=progress,
             budget=budget,
+            retry_errors=args.retry_errors,
         )
         cached_judge = cached(judge, role="judge") if judge is not None else None
         with using(Session(verdict_cache=store.verdicts, judge=cached_judge)):

@@ -18,6 +18,7 @@ from typing import Any
 
 from potstill.cli import options, show
 from potstill.cli.progress import show_progress
+from potstill.cli.retry import failure_notes
 from potstill.data import files, problems
 from potstill.data.recorded_answers import ANSWERS_ONLY_FIELDS, read_answers
 from potstill.errors import InputError
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="of the choice that --limit makes (0)",
     )
+    options.add_retry_errors(parser)
     options.add_budget(parser, "judge")
     options.add_skip_bad(parser)
     options.add_threads(parser)
@@ -101,14 +103,16 @@ def _judge(args: argparse.Namespace) -> None:
             seed=args.seed,
             progress=progress,
             budget=budget,
+            retry_errors=args.retry_errors,
         )
         judge_all = compare_answers if args.pairs else grade_answers
         report = judge_all(cached_judge, recorded.answers, rubric)
+        failures = failure_notes(store)
     report["columns"] = recorded.mapping
     report["unread"] = recorded.unread
     report["strays"] = recorded.strays
     report["bad"] = [row._asdict() for row in files.skipped()]
-    report["notes"] = budget.notes()
+    report["notes"] = [*failures, *budget.notes()]
     if args.json:
         show.print_json(report)
         return

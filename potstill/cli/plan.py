@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from potstill.cli import options, run, show
 from potstill.cli.progress import show_progress
 from potstill.cli.results import noting_kept_work
+from potstill.cli.retry import failure_notes_of_folder
 from potstill.data import files
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="right (share of right completions), completion (tokens of one), chars (characters of a token); "
         "teacher.right for one role (may be given again)",
     )
+    options.add_retry_errors(parser)
     options.add_skip_bad(parser)
     options.add_quiet(parser)
     options.add_json(parser)
@@ -67,9 +69,12 @@ def execute(args: argparse.Namespace) -> None:
             pilot=args.pilot or 0,
             rows_only=args.rows_only,
             threads=args.threads,
+            retry_errors=args.retry_errors,
             progress=progress,
         )
         notes = files.notes()
+        if args.pilot:
+            notes += failure_notes_of_folder(out)
     if args.json:
         show.print_json(plan.to_json() | {"notes": [*plan.notes, *notes]})
         return

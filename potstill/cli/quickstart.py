@@ -77,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_threads(
         parser, default=1
     )  # the same samples on a machine of any size, and no crawl on a busy one
+    options.add_retry_errors(parser)
     options.add_quiet(parser)
     options.add_json(parser)
 
@@ -113,6 +114,7 @@ def execute(args: argparse.Namespace) -> None:
             title=TITLE,
             progress=progress,
             threads=args.threads,
+            retry_errors=args.retry_errors,
             announce=announcer(args.quiet),
             publish=report_writer(args.out),
         )

@@ -13,6 +13,7 @@ from typing import Any
 
 from potstill.cli import show
 from potstill.cli.progress import format_duration
+from potstill.cli.retry import failure_notes_of_folder
 from potstill.errors import BudgetSpent, PotstillError, StoreError
 from potstill.evaluation.compare import standings
 from potstill.evaluation.metrics import usage_per_answer
@@ -88,15 +89,16 @@ def print_results(
         funnels: print how many traces each step dropped; without measurements they are printed anyway.
     """
     row_files = sorted(str(path) for path in (out / "rows").glob("*.jsonl"))
+    notes = [*result_notes(results), *failure_notes_of_folder(out)]
     if args.json:
-        show.print_json(_to_json(results, out, row_files, seconds))
+        show.print_json(_to_json(results, out, row_files, seconds) | {"notes": notes})
         return
     show.print_arms(table(results))
     show.print_table(usage_table(results.evaluations.values()))
     if funnels or not results.evaluations:
         _print_funnels(results)
     _print_costs(results)
-    for note in result_notes(results):
+    for note in notes:
         show.print_line(note)
     if results.note:
         show.print_line(results.note)
@@ -137,7 +139,6 @@ def _to_json(
         "costs": costs,
         "per_answer": per_answer,
         "sections": sections_by_arm_to_json(results),
-        "notes": result_notes(results),
         "note": results.note,
     }
 

@@ -25,9 +25,18 @@ _NUMERIC = re.compile(r"[-+–\d.,%\s\[\]]*")
 _printed_documents: list[str] = []  # what kind of JSON document the command has printed, if any
 
 
-def begin_command() -> None:
-    """Forget what an earlier command of this process printed."""
+_words: list[str] = []  # of the command, without `potstill`
+
+
+def begin_command(words: Sequence[str] = ()) -> None:
+    """Forget what an earlier command of this process printed, and note the words of this one."""
     _printed_documents.clear()
+    _words[:] = words
+
+
+def command_words() -> Sequence[str]:
+    """The words of the command, without `potstill`, for a sentence that names a command like it."""
+    return tuple(_words)
 
 
 def has_printed_json() -> bool:

@@ -12,6 +12,7 @@ import argparse
 from potstill.cli import options, show
 from potstill.cli.progress import show_progress
 from potstill.cli.results import noting_kept_work
+from potstill.cli.retry import failure_notes_of_folder
 from potstill.data.atomic_write import write_text
 from potstill.extras import TRAINING, require_extra
 
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--page", type=options.expand_path, metavar="FILE", help="write the outcome as Markdown"
     )
+    options.add_retry_errors(parser)
     options.add_quiet(parser)
     options.add_json(parser)
 
@@ -59,6 +61,7 @@ def execute(args: argparse.Namespace) -> None:
             train=args.limit,
             test=args.test,
             n=args.n,
+            retry_errors=args.retry_errors,
             progress=progress,
         )
     if args.page:
@@ -67,3 +70,5 @@ def execute(args: argparse.Namespace) -> None:
         show.print_json(outcome)
         return
     show.print_table(objectives.study_table(outcome), title="objectives")
+    for note in failure_notes_of_folder(args.out):
+        show.print_line(note)

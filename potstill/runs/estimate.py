@@ -118,6 +118,7 @@ def make_plan(
     pilot: int = 0,
     rows_only: bool = False,
     threads: int = 0,
+    retry_errors: bool = False,
     progress: Progress = no_progress,
 ) -> Plan:
     """The plan of a run.
@@ -129,6 +130,7 @@ def make_plan(
         pilot: problems that the real models answer first; 0 asks nobody.
         rows_only: whether the run ends with its rows.
         threads: as in the run: a local model's samples depend on it.
+        retry_errors: whether a pilot asks again where a recorded generation failed.
         progress: called with (label, done, total) by a pilot.
     """
     load = partial(load_what_is_here, rows_only=rows_only)
@@ -155,7 +157,14 @@ def make_plan(
         driven = drive_stand_ins(assume)
         is_pilot = False
     else:
-        with open_run(recipe, out, progress=progress, threads=threads, rows_only=rows_only) as run:
+        with open_run(
+            recipe,
+            out,
+            progress=progress,
+            threads=threads,
+            retry_errors=retry_errors,
+            rows_only=rows_only,
+        ) as run:
             folder = run.folder
 
             def wrapped(key: str, arm: str) -> Any:

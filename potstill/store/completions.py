@@ -9,6 +9,7 @@ import sqlite3
 import sys
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, final
 
@@ -244,6 +245,16 @@ class Completions:
         for role, model, _ in self._database.read(sql):
             models.setdefault(role, model)
         return models
+
+    def count_failures(self) -> Counter[str]:
+        """How many of the completions that an arm needs failed, by the kind of failure (`model.FAILURES`)."""
+        sql = (
+            "SELECT error FROM completions c WHERE error != '' "
+            "AND EXISTS (SELECT 1 FROM uses u WHERE u.key = c.key)"
+        )
+        return Counter(
+            from_column(error).partition(":")[0] for (error,) in self._database.read(sql)
+        )
 
     def usage(self, arm: str) -> dict[str, dict[str, float]]:
         """What an arm needed, by role: calls, reused, prompt_tokens, completion_tokens, seconds, errors, cost.

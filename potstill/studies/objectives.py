@@ -143,18 +143,21 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """What all arms share: the folder, its store, the problems, how many answers a test problem."""
+    """What all arms share: folder, store, problems, answers a test problem, and whether failures are asked again."""
 
     out: Path
     store: Store
     train: Sequence[Trace]
     test: Sequence[Trace]
     n: int
+    retry_errors: bool = False
 
     def load_model(self, folder: Path, arm: str, role: str, seed: int) -> Model:
         """A checkpoint behind the store."""
         model = TransformersModel(folder, threads=1)
-        return with_cache(model, self.store, role=role, arm=arm, seed=seed)
+        return with_cache(
+            model, self.store, role=role, arm=arm, seed=seed, retry_errors=self.retry_errors
+        )
 
 
 def run_study(
@@ -166,6 +169,7 @@ def run_study(
     n: int = 4,
     arms: Mapping[str, Arm] = ARMS,
     split: str = "test",
+    retry_errors: bool = False,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Every arm with every seed.
@@ -178,6 +182,7 @@ def run_study(
         n: answers a test story.
         arms: by name.
         split: of the stories to measure on.
+        retry_errors: ask again where a recorded generation failed.
         progress: called with (label, trainings done, trainings in all).
 
     Returns:
@@ -189,7 +194,7 @@ def run_study(
     with Store.open(out) as store, using(Session(verdict_cache=store.verdicts)):
         train_stories = [blank(p) for p in story.problems("story", size=train, split="train")]
         test_stories = [blank(p) for p in story.problems("story", size=test, split=split)]
-        study = Study(out, store, train_stories, test_stories, n)
+        study = Study(out, store, train_stories, test_stories, n, retry_errors)
 
         # The mentor is trained once, then every arm learns from it, seed by seed.
         mentor_rows = sample_right_rows(study, student)

@@ -203,14 +203,23 @@ def columns(
         teacher: the same.
         start: the first number: groups are numbered over a micro-batch.
     """
-    sides: tuple[list[int], list[int]] = ([-1] * len(student), [-1] * len(teacher))
+    # The group of each token, counted or not; a group counts where all its tokens do, on both sides.
+    group_of_student = [-1] * len(student)
+    group_of_teacher = [-1] * len(teacher)
     for group in alignment.groups[alignment.skipped :]:
-        if all(student[slice(*group.student)]) and all(teacher[slice(*group.teacher)]):
-            for column, span in zip(sides, group):
-                column[slice(*span)] = [start] * (span[1] - span[0])
-            start += 1
-    student_numbers = [number for number, counts in zip(sides[0], student) if counts]
-    teacher_numbers = [number for number, counts in zip(sides[1], teacher) if counts]
+        student_span, teacher_span = range(*group.student), range(*group.teacher)
+        is_counted = all(student[at] for at in student_span)
+        if not is_counted or not all(teacher[at] for at in teacher_span):
+            continue
+        for at in student_span:
+            group_of_student[at] = start
+        for at in teacher_span:
+            group_of_teacher[at] = start
+        start += 1
+
+    # Of counted tokens alone, as the columns of a batch have them.
+    student_numbers = [number for number, counts in zip(group_of_student, student) if counts]
+    teacher_numbers = [number for number, counts in zip(group_of_teacher, teacher) if counts]
     return student_numbers, teacher_numbers, start
 
 

@@ -137,13 +137,16 @@ def distillm2(
             "distillm2 needs pairs", expected="(teacher's, student's) responses of each prompt"
         )
     better, worse = x.pairs_P2.T
-    values = x.hidden_ND.new_zeros(len(x.targets_N), dtype=full(x.hidden_ND[:0]).dtype)
+    precise = full(x.hidden_ND[:0]).dtype
+    values = x.hidden_ND.new_zeros(len(x.targets_N), dtype=precise)
     stats: dict[str, Sum] = {}
     lengths = x.lengths()
     skews: tuple[Tensor | None, Tensor | None] = (None, None)
     if anchor:
         skews, gap = _skews(x, skew, anchor, how.get("chunk", 0))
         stats = {"gap": summed(gap[better]), "gap_student": summed(-gap[worse])}
+
+    # Each side of the pairs: its sequences, its share of the loss, its divergence, the skews of its responses.
     parts: tuple[tuple[Tensor, float, Any, dict[str, Any], Tensor | None], ...] = (
         (better, 2 - student, skew_kl, {"skew": skew}, skews[0]),
         (worse, student, skew_reverse_kl, {"skew": skew, "detach": True}, skews[1]),
@@ -161,6 +164,7 @@ def distillm2(
             group = x.groups[at]
             weighted = share * loss.values_N * times_S[group] / lengths[group]
             values = values.index_add(0, at, weighted)
+            # Statistics of all passes are one sum.
             for name, (total, count) in loss.stats.items():
                 before = stats.get(name)
                 if before:
@@ -383,26 +387,32 @@ def _skew_reverse(
 
 def _adaptive(mu: float, lq: Tensor, lp: Tensor, gradient: bool) -> tuple[Tensor, Tensor | None]:
     p, q = lp.exp(), lq.exp()
+    # The tail, as in the authors' code: from the smallest class up, [C, V].
     order = p.argsort(dim=-1)
-    # As in the authors' code: from the smallest class up.
-    small = p.gather(-1, order).cumsum(-1) < mu
+    cumulative = p.gather(-1, order).cumsum(-1)
+    is_small = cumulative < mu  # in the order of size
+    is_tail = torch.zeros_like(is_small).scatter(-1, order, is_small)
+
+    # The head's share of the gap between the two, [C].
     gap = (p - q).abs()
-    tail = torch.zeros_like(small).scatter(-1, order, small)
-    w = (gap * ~tail).sum(-1) / gap.sum(-1).clamp_min(torch.finfo(gap.dtype).tiny)
+    whole_gap = gap.sum(-1).clamp_min(torch.finfo(gap.dtype).tiny)
+    w = (gap * ~is_tail).sum(-1) / whole_gap
+
     forward, first = _forward(lq.clone(), lp.clone(), gradient)
     reverse, second = _reverse(lq, lp, gradient)
     value = w * forward + (1 - w) * reverse
     if first is None or second is None:
         return value, None
-    return value, first.mul_(w[:, None]).add_(second.mul_(1 - w[:, None]))
+    w_C1 = w[:, None]
+    return value, first.mul_(w_C1).add_(second.mul_(1 - w_C1))
 
 
 def _taid(t: float, z: Tensor, zt: Tensor, gradient: bool) -> tuple[Tensor, Tensor | None]:
-    least = (
-        torch.finfo(z.dtype).min / 4
-    )  # of logits: minus infinity times a share of 0 would be no number
-    target = torch.lerp(z.clamp_min_(least), zt.clamp_min_(least), t).log_softmax(-1)
-    return _forward(finite(z.log_softmax(-1)), finite(target), gradient)
+    # The least of logits: minus infinity times a share of 0 would be no number.
+    least = torch.finfo(z.dtype).min / 4
+    mixed_logits = torch.lerp(z.clamp_min_(least), zt.clamp_min_(least), t)
+    target = finite(mixed_logits.log_softmax(-1))
+    return _forward(finite(z.log_softmax(-1)), target, gradient)
 
 
 def _mixture(first: Tensor, share: float, second: Tensor) -> Tensor:

@@ -163,6 +163,8 @@ def cot2align(
                 cost_nm = 1 - student_nD @ teacher_mD.T
             moved_n = transport(cost_nm, epsilon=epsilon) / len(spaces)
             cost_N = cost_N.index_add(0, at_n, moved_n)
+
+    # Where byte groups are known ULD brings the cross-entropy too.
     if teacher.aligned_N is not None:
         other_terms = uld(x, weight=weight, ce=ce, chunk=chunk).values_N
     elif ce:
@@ -213,11 +215,16 @@ def _crossed(x: Inputs, teacher: OtherVocabulary, projectors: CrossMaps) -> tupl
             continue
         embedded = teacher.embedded_M2Dt[at_m].detach()  # [m, 2, Dt]
         hidden = teacher.hidden_MDt[at_m].detach()  # [m, Dt]
-        target = embedded[:, 1]
+        target = embedded[:, 1]  # [m, Dt]
         key = embedded.flatten(1)  # [m, 2Dt]
-        value = projectors.to_student(hidden / _deviation(hidden) + target / _deviation(target))
-        scores_nm = full(query_N[at_n]) @ full(key / _deviation(key)).T / math.sqrt(2 * width)
-        there_nD = scores_nm.softmax(-1).to(value.dtype) @ value
+        scaled_states = hidden / _deviation(hidden) + target / _deviation(target)
+        value = projectors.to_student(scaled_states)  # [m, Dt] -> [m, D]
+
+        # Attention between the two sequences, both ways.
+        scaled_key = full(key / _deviation(key))
+        scores_nm = full(query_N[at_n]) @ scaled_key.T / math.sqrt(2 * width)
+        there_weights_nm = scores_nm.softmax(-1).to(value.dtype)
+        there_nD = there_weights_nm @ value
         back_weights_mn = scores_nm.T.softmax(-1).to(student_values_N.dtype)
         back_mDt = back_weights_mn @ student_values_N[at_n]
         to_student_ND = to_student_ND.index_copy(0, at_n, there_nD.to(to_student_ND.dtype))
@@ -226,7 +233,8 @@ def _crossed(x: Inputs, teacher: OtherVocabulary, projectors: CrossMaps) -> tupl
 
 
 def _deviation(values: Tensor) -> Tensor:
-    return full(values).std().clamp_min(torch.finfo(torch.float32).tiny).to(values.dtype)
+    least = torch.finfo(torch.float32).tiny
+    return full(values).std().clamp_min(least).to(values.dtype)
 
 
 def _best(x: Inputs, chunk: int) -> Tensor:

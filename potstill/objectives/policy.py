@@ -309,15 +309,20 @@ def group_advantages(
 
     `scale="none"` leaves the division out (Dr. GRPO, arXiv:2503.20783); "batch" divides by the batch's deviation.
     """
+    # Of each group its size and mean, [G]; `place` is the group of a sequence, [S].
     groups, place = group_S.unique(return_inverse=True)
     count = torch.bincount(place, minlength=len(groups)).to(rewards_S.dtype)
-    mean = rewards_S.new_zeros(len(groups)).index_add(0, place, rewards_S) / count
+    zeros = rewards_S.new_zeros(len(groups))
+    mean = zeros.index_add(0, place, rewards_S) / count
     gap = rewards_S - mean[place]
     if scale == "none":
         return gap
     if scale == "batch":
-        return gap / (rewards_S.std() + 1e-4) if len(rewards_S) > 1 else gap
-    variance = gap.new_zeros(len(groups)).index_add(0, place, gap**2) / (count - 1).clamp_min(1)
+        if len(rewards_S) < 2:
+            return gap
+        return gap / (rewards_S.std() + 1e-4)
+    squares = zeros.index_add(0, place, gap**2)
+    variance = squares / (count - 1).clamp_min(1)
     return gap / (variance.sqrt()[place] + 1e-4)
 
 
@@ -344,22 +349,27 @@ def discounted(values_N: Tensor, x: Inputs, discount: float) -> Tensor:
     """Each position's value plus the discounted ones after it in its sequence."""
     if discount == 0:
         return values_N
-    rows = _as_rows(values_N, x)
-    for at in range(rows.shape[1] - 2, -1, -1):
-        rows[:, at] += discount * rows[:, at + 1]
-    return _as_positions(rows, x)
+    # From the end to the beginning of all sequences at once.
+    rows_SL = _as_rows(values_N, x)
+    for at in range(rows_SL.shape[1] - 2, -1, -1):
+        rows_SL[:, at] += discount * rows_SL[:, at + 1]
+    return _as_positions(rows_SL, x)
 
 
 def normalised_returns(rewards_N: Tensor, x: Inputs, gamma: float) -> Tensor:
     """Discounted returns divided by the number of tokens that are left."""
-    return discounted(rewards_N, x, gamma) / (x.lengths()[x.groups] - x.places())
+    tokens_left_N = x.lengths()[x.groups] - x.places()
+    return discounted(rewards_N, x, gamma) / tokens_left_N
 
 
 def whitened(values_N: Tensor) -> Tensor:
     """Mean 0 and unbiased variance 1 over the counted positions."""
+    if not len(values_N):
+        return values_N
+    centred_N = values_N - values_N.mean()
     if len(values_N) < 2:
-        return values_N - values_N.mean() if len(values_N) else values_N
-    return (values_N - values_N.mean()) / values_N.std().clamp_min(1e-8)
+        return centred_N
+    return centred_N / values_N.std().clamp_min(1e-8)
 
 
 def mixed_weight(log_probs: Tensor, teacher_log_probs: Tensor, share: float) -> Tensor:

@@ -321,10 +321,13 @@ def _desensitised(values_N: Tensor, x: Inputs, share: float) -> Tensor:
     if share == 1:
         return values_N
     assert x.pairs_P2 is not None
+    # The length of its pair's shorter side, of each sequence.
     lengths_S = x.lengths()
     shorter_S = lengths_S.clone()
-    shorter_S[x.pairs_P2] = lengths_S[x.pairs_P2].amin(1, keepdim=True).expand(-1, 2)
-    return torch.where(x.places() < shorter_S[x.groups], values_N, share * values_N)
+    shorter_P1 = lengths_S[x.pairs_P2].amin(1, keepdim=True)
+    shorter_S[x.pairs_P2] = shorter_P1.expand(-1, 2)
+    is_within_N = x.places() < shorter_S[x.groups]
+    return torch.where(is_within_N, values_N, share * values_N)
 
 
 def _stats(ratios: Sides, log_probs_N: Tensor, x: Inputs, beta: float) -> dict[str, Sum]:

@@ -194,11 +194,14 @@ def qcrd(x: Inputs, *, beta: float = 0.2, delta: float = 3.0, chunk: int = 0) ->
     ranges.not_negative("qcrd", beta=beta, delta=delta)
     mean, good, of, prompts = _scored(x, "qcrd", chunk)
     score = good.to(mean.dtype) if x.scores_S is None else x.scores_S.to(mean.dtype)
-    # Without a good or a bad rationale there is nothing to take the least of.
+    # The least negative log-likelihood of either side, of each prompt; infinite where a side is empty.
     best = _least(-mean, good, of, prompts)
     worst = _least(-mean, ~good, of, prompts)
     up, down = _mean(score, good, of, prompts), _mean(score, ~good, of, prompts)
-    pull = torch.where(torch.isfinite(best), up * torch.where(torch.isfinite(best), best, 0), 0)
+
+    # The inner choice keeps the gradient finite where there is nothing.
+    has_good = torch.isfinite(best)
+    pull = torch.where(has_good, up * torch.where(has_good, best, 0), 0)
     margin = torch.where(torch.isfinite(worst), worst - delta, 0).clamp_max(0)
     loss = pull - beta * (1 - down) * margin
     return Loss(_over(loss, of, x), {"margin": summed(margin), "better": summed(mean[good])})
@@ -218,16 +221,20 @@ def contrastive(
     scaled = mean / temperature
     bad = _logsum(scaled, ~good, of, prompts)
     if weighted:
-        share = good.to(mean.dtype) * (1 if x.scores_S is None else x.scores_S.to(mean.dtype))
-        share = share / mean.new_zeros(prompts).index_add(0, of, share).clamp_min(TINY)[of]
-        loss = mean.new_zeros(prompts).index_add(
-            0, of, share * (torch.logaddexp(scaled, bad[of]) - scaled)
-        )
+        # Each good one's share of its prompt's scores, [S], and its own competition with the bad ones.
+        share = good.to(mean.dtype)
+        if x.scores_S is not None:
+            share = share * x.scores_S.to(mean.dtype)
+        whole = mean.new_zeros(prompts).index_add(0, of, share).clamp_min(TINY)
+        share = share / whole[of]
+        against_bad = torch.logaddexp(scaled, bad[of]) - scaled
+        loss = mean.new_zeros(prompts).index_add(0, of, share * against_bad)
     else:
+        # All good ones against all bad ones; nothing where a prompt has no good one.
         up = _logsum(scaled, good, of, prompts)
-        loss = torch.where(
-            torch.isfinite(up), F.softplus(bad - torch.where(torch.isfinite(up), up, 0)), 0
-        )
+        has_good = torch.isfinite(up)
+        gap = bad - torch.where(has_good, up, 0)
+        loss = torch.where(has_good, F.softplus(gap), 0)
     return Loss(_over(loss, of, x), {"better": summed(mean[good]), "worse": summed(mean[~good])})
 
 
@@ -268,7 +275,8 @@ def _apart(student: Tensor, teacher: Tensor) -> Tensor:
 
 def _distances(states_SD: Tensor) -> Tensor:
     """Distances of every two sequences over the mean of the positive ones, [S, S]."""
-    square_SS = ((states_SD[:, None] - states_SD[None]) ** 2).sum(-1)
+    gap_SSD = states_SD[:, None] - states_SD[None]
+    square_SS = (gap_SSD**2).sum(-1)
     is_apart_SS = square_SS > 0
     # The root's slope at 0 is infinite: the diagonal never meets it.
     distance_SS = torch.where(is_apart_SS, torch.where(is_apart_SS, square_SS, 1).sqrt(), 0)
@@ -279,9 +287,11 @@ def _distances(states_SD: Tensor) -> Tensor:
 def _angles(states_SD: Tensor) -> Tensor:
     """cos of the angle at i between j and k, [S, S, S]."""
     towards = states_SD[None] - states_SD[:, None]  # [S, S, D]
-    square = (towards**2).sum(-1, keepdim=True)
-    unit = torch.where(square > 0, towards / torch.where(square > 0, square, 1).sqrt(), 0)
-    return unit @ unit.transpose(1, 2)
+    square = (towards**2).sum(-1, keepdim=True)  # [S, S, 1]
+    is_apart = square > 0
+    length = torch.where(is_apart, square, 1).sqrt()  # the root's slope at 0 is infinite
+    unit = torch.where(is_apart, towards / length, 0)
+    return unit @ unit.transpose(1, 2)  # [S, S, D] -> [S, S, S]
 
 
 def _scored(x: Inputs, name: str, chunk: int) -> tuple[Tensor, Tensor, Tensor, int]:

@@ -109,14 +109,17 @@ class Evaluator:
 
     def _judge(self, rows: Sequence[TokenizedRow]) -> dict[str, float]:
         """Length, share that the limit cut, and what the verifiers say of the student's own texts."""
+        # Means over the rows of all processes.
         ends = []
         for row in rows:
             is_truncated = 1 - float(row.columns["stopped"][0])
             ends.append((len(row) - row.prompt_length, is_truncated))
         of_all = distributed.gather_shares(ends)
-        length, truncated = (sum(values) / len(of_all) for values in zip(*of_all))
+        length = sum(length for length, _ in of_all) / len(of_all)
+        truncated = sum(is_truncated for _, is_truncated in of_all) / len(of_all)
         statistics = {"eval_length": length, "eval_truncated": truncated}
 
+        # Verdicts, where they cost little.
         answers = []
         for row in rows:
             problem = self._traces[row.trace_index].problem
@@ -124,9 +127,9 @@ class Evaluator:
                 answers.append((problem, self._rollouts.text(row.completion_ids)))
         statuses = distributed.gather_shares([verdict.status for verdict in judge(answers)])
         if statuses:
-            answered = len(statuses) - sum(s not in ("right", "wrong") for s in statuses)
-            statistics["eval_right"] = statuses.count("right") / len(statuses)
-            statistics["eval_answered"] = answered / len(statuses)
+            right, wrong = statuses.count("right"), statuses.count("wrong")
+            statistics["eval_right"] = right / len(statuses)
+            statistics["eval_answered"] = (right + wrong) / len(statuses)
         return statistics
 
     def _measure(self, model: Any, rows: Sequence[TokenizedRow], teacher: Any) -> dict[str, float]:
@@ -168,7 +171,11 @@ class EvalSplit(NamedTuple):
 
 def split_eval_rows(dataset: TrainingDataset, eval_rows: int) -> EvalSplit:
     """Items evenly spaced are evaluated on: `eval_rows` of them and not trained on, or a few that are."""
-    count = min(eval_rows or DEFAULT_ROWS, len(dataset) - bool(eval_rows))
+    # Of rows that are held out, one at least is left to train on.
+    available = len(dataset)
+    if eval_rows:
+        available -= 1
+    count = min(eval_rows or DEFAULT_ROWS, available)
     spacing = (len(dataset) - 1) / max(1, count - 1)
     chosen = sorted({round(at * spacing) for at in range(count)})
     first_rows = [dataset[number][0] for number in chosen]

@@ -316,14 +316,15 @@ class StepRecord:
         own_sums = {}
         for name, (total, count) in self.sums.items():
             own_sums[name] = (float(total), float(count))
-        parts = distributed.gather_objects(
-            (float(self.loss), self.tokens, self.loss_tokens, own_sums)
-        )
-        self.loss = sum(loss for loss, _, _, _ in parts)
-        self.tokens = sum(tokens for _, tokens, _, _ in parts)
-        self.loss_tokens = sum(loss_tokens for _, _, loss_tokens, _ in parts)
-        self.sums = {}
-        for _, _, _, sums in parts:
+        own_part = (float(self.loss), self.tokens, self.loss_tokens, own_sums)
+        parts = distributed.gather_objects(own_part)
+
+        # From nothing, the parts of all processes in their order.
+        self.loss, self.tokens, self.loss_tokens, self.sums = 0.0, 0, 0, {}
+        for loss, tokens, loss_tokens, sums in parts:
+            self.loss += loss
+            self.tokens += tokens
+            self.loss_tokens += loss_tokens
             for name, (total, count) in sums.items():
                 self.add_stats({name: Sum(torch.tensor(total), torch.tensor(count))})
 

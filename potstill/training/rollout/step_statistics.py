@@ -118,18 +118,22 @@ def with_whitened_returns(
         for name, log_probs in (("teacher", teacher), ("sampled", student)):
             if name not in batch:
                 batch[name] = log_probs(batch).to(batch["loss_weights"])
+        # Rewards of the counted positions, and which sequence each belongs to.
         counted_BT = batch["loss_weights"][:, 1:] > 0
-        rewards_N = (batch["teacher"] - batch["sampled"])[:, 1:][counted_BT]
+        rewards_BT = batch["teacher"] - batch["sampled"]
+        rewards_N = rewards_BT[:, 1:][counted_BT]  # [B, T] -> [N]
         lengths_B = counted_BT.sum(1)
-        groups_N = torch.arange(len(lengths_B), device=lengths_B.device).repeat_interleave(
-            lengths_B
-        )
+        rows_B = torch.arange(len(lengths_B), device=lengths_B.device)
+        groups_N = rows_B.repeat_interleave(lengths_B)
         # Returns depend on which sequence a position belongs to; there is no student in these inputs.
         x = Inputs(rewards_N[:, None], lambda h: h, torch.zeros_like(groups_N), groups_N=groups_N)
         values.append(returns(rewards_N, x))
+
+    # Whitened over the step, and back to where they are counted.
     for batch, advantages_N in zip(busy, _whiten_over_step(values), strict=True):
         column_BT = torch.zeros_like(batch["loss_weights"])
-        column_BT[:, 1:][batch["loss_weights"][:, 1:] > 0] = advantages_N.to(column_BT)
+        counted_BT = batch["loss_weights"][:, 1:] > 0
+        column_BT[:, 1:][counted_BT] = advantages_N.to(column_BT)
         batch["advantages"] = column_BT
     return batches
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from potstill.errors import StageError
 from potstill.records import Problem, Trace
 from potstill.traces import session
+from potstill.traces.question_text import QuestionText, Words, read_question
 
 # Word runs of this length are the custom since GPT-3 (arXiv:2005.14165, appendix C).
 NGRAM = 13
-# A word, or a symbol that carries meaning: without + and -, "3+4" would be "3-4".
-_WORD = re.compile(r"\w+|[^\w\s.,;:!?'\"“”‘’]")
+MIN_TEMPLATE = (
+    3  # different questions that must share a run before it can be the wording of a template
+)
+MIN_QUESTION = 4  # words of a question that is looked for inside other texts
+MAX_SENTENCES = 30  # of such a question
 _LISTED = 10  # problems that an error names
 
 
@@ -75,34 +78,114 @@ def check_overlap(held_out: Sequence[Problem], traces: Sequence[Trace], *, n: in
     )
 
 
+class _Question(NamedTuple):
+    """An evaluation problem in the index: its id, what is compared of its question, the words of its options."""
+
+    problem_id: str
+    text: QuestionText
+    options: frozenset[Words]
+
+
 class OverlapIndex:
     """The evaluation questions by their words, and by every run of `n` words."""
 
     def __init__(self, held_out: Iterable[Problem], n: int) -> None:
         self.n = n
-        self.problem_of_question: dict[tuple[str, ...], str] = {}
-        self.problem_of_run: dict[tuple[str, ...], str] = {}
+        self.questions: dict[Words, list[_Question]] = {}
+        self.questions_of_run: dict[Words, list[_Question]] = {}
+        count = 0
         for problem in held_out:
-            words = _split_words(problem.question)
-            self.problem_of_question.setdefault(words, problem.id)
-            for run in _word_runs(words, n):
-                self.problem_of_run.setdefault(run, problem.id)
+            count += 1
+            text = read_question(problem.question)
+            question = _Question(problem.id, text, _option_words(problem))
+            for words in dict.fromkeys((text.core, text.words)):
+                self.questions.setdefault(words, []).append(question)
+            for run in dict.fromkeys(_word_runs(text.core, n)):
+                self.questions_of_run.setdefault(run, []).append(question)
+        self._drop_boilerplate(count)
+
+    def _drop_boilerplate(self, count: int) -> None:
+        """Forget runs that most evaluation questions share: they are the wording of a template."""
+        if count < MIN_TEMPLATE:
+            return
+        shared = [run for run, some in self.questions_of_run.items() if len(some) > count / 2]
+        for run in shared:
+            if len({question.text.core for question in self.questions_of_run[run]}) >= MIN_TEMPLATE:
+                del self.questions_of_run[run]
 
     def overlap_reason(self, trace: Trace) -> str:
         """Say how the trace overlaps an evaluation problem; "" where it does not."""
-        question = _split_words(trace.problem.question)
-        if question in self.problem_of_question:
-            return f"same question as evaluation problem {self.problem_of_question[question]!r}"
+        options = _option_words(trace.problem)
+        question = read_question(trace.problem.question)
+        problem_id = self._find_equal(question, options)
+        if problem_id:
+            return f"same question as evaluation problem {problem_id!r}"
         # The learner's prompt too: a posed problem may quote an evaluation question in the middle.
-        prompt = _split_words(_prompt_text(trace))
-        for words in dict.fromkeys((question, prompt)):
-            if words in self.problem_of_question:
-                return f"its prompt is the question of evaluation problem {self.problem_of_question[words]!r}"
-            for run in _word_runs(words, self.n):
-                if run in self.problem_of_run:
-                    problem_id = self.problem_of_run[run]
-                    return f"shares {self.n} words with evaluation problem {problem_id!r}: {' '.join(run)}"
+        prompt = read_question(_prompt_text(trace))
+        problem_id = self._find_equal(prompt, options)
+        if problem_id:
+            return f"its prompt is the question of evaluation problem {problem_id!r}"
+        for text in dict.fromkeys((question, prompt)):
+            reason = self._find_part(text, options)
+            if reason:
+                return reason
         return ""
+
+    def _find_equal(self, text: QuestionText, options: frozenset[Words]) -> str:
+        """The id of an evaluation problem whose question all of the text is; "" without one."""
+        for words in dict.fromkeys((text.core, text.words)):
+            for question in self.questions.get(words, ()):
+                if _may_be_one(question.options, options):
+                    return question.problem_id
+        return ""
+
+    def _find_part(self, text: QuestionText, options: frozenset[Words]) -> str:
+        """How a part of the text is an evaluation question; "" where none is."""
+        if not self.n:
+            return ""
+        for words in _segment_runs(text.segments):
+            for question in self.questions.get(words, ()):
+                if _may_be_one(question.options, options):
+                    return f"holds the question of evaluation problem {question.problem_id!r}"
+        for start, run in enumerate(_word_runs(text.core, self.n)):
+            for question in self.questions_of_run.get(run, ()):
+                if not _is_chance(question, text, options, start, start + self.n):
+                    return f"shares {self.n} words with evaluation problem {question.problem_id!r}: {' '.join(run)}"
+        return ""
+
+
+def _is_chance(
+    question: _Question, text: QuestionText, options: frozenset[Words], start: int, stop: int
+) -> bool:
+    """Whether a shared run of words makes no overlap.
+
+    Of one question with other options every run is shared, and it is another problem all the same. Whole sentences
+    without a number that both begin or end with are the wording of a template.
+    """
+    if question.text.core == text.core:
+        return not _may_be_one(question.options, options)
+    beginning = _count_shared_words(question.text.core_segments, text.core_segments)
+    ending = _count_shared_words(question.text.core_segments[::-1], text.core_segments[::-1])
+    return stop <= beginning or start >= len(text.core) - ending
+
+
+def _count_shared_words(first: tuple[Words, ...], second: tuple[Words, ...]) -> int:
+    """How many words the segments have that two texts both begin with, up to one with a number."""
+    count = 0
+    for one, other in zip(first, second, strict=False):
+        if one != other or any(character.isdigit() for word in one for character in word):
+            break
+        count += len(one)
+    return count
+
+
+def _may_be_one(first: frozenset[Words], second: frozenset[Words]) -> bool:
+    """Whether problems with these options may be one: one has none, or they share half of the shorter list."""
+    return not first or not second or 2 * len(first & second) >= min(len(first), len(second))
+
+
+def _option_words(problem: Problem) -> frozenset[Words]:
+    return frozenset(read_question(choice).words for choice in problem.choices)
 
 
 def _prompt_text(trace: Trace) -> str:
@@ -111,12 +194,17 @@ def _prompt_text(trace: Trace) -> str:
     return "\n".join(message.content for message in trace.prompt)
 
 
-def _split_words(text: str) -> tuple[str, ...]:
-    """Words and symbols, without case, character width or punctuation."""
-    return tuple(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
+def _segment_runs(segments: tuple[Words, ...]) -> Iterable[Words]:
+    """The words of every few sentences in a row that could be a question."""
+    for start in range(len(segments)):
+        words: list[str] = []
+        for segment in segments[start : start + MAX_SENTENCES]:
+            words += segment
+            if len(words) >= MIN_QUESTION:
+                yield tuple(words)
 
 
-def _word_runs(words: tuple[str, ...], n: int) -> Iterable[tuple[str, ...]]:
+def _word_runs(words: Words, n: int) -> Iterable[Words]:
     """Every run of `n` words; none for n=0."""
     if n:
         for start in range(len(words) - n + 1):

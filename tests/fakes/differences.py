@@ -81,7 +81,6 @@ ROWS: tuple[tuple[str, str, str], ...] = (
     ("-1", "\\boxed{i^2}", "i is the imaginary unit"),
     ("\\frac12", "\\boxed{\\sin 30^\\circ}", "angles in degrees"),
     ("42", "\\boxed{\\text{forty-two}}", "numbers in words"),
-    ("\\frac12", "\\\\boxed{\\\\frac{1}{2}}", "backslashes that were escaped once more"),
     ("48", "The answer is not 48.", "what is denied is no answer"),
     ("48", "The answer is at least 48.", "nor is a bound"),
 )

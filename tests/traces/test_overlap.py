@@ -76,3 +76,84 @@ def test_the_check_blocks_and_names_the_problems():
         and "and 2 more" in said
         and "decontaminate" in caught.value.fix
     )
+
+
+SHORT = "How many days have 7 weeks?"
+FORMULA = "Let $x$ be real with $x^2 \\le \\frac{9}{4}$ and $2x \\cdot 3 = -9$. What is x − 1?"
+BEGINNING = "Read the text attentively and more than once, since nothing in it is there without reason, and say: "
+TUTOR = "You are a helpful expert in mathematics who likes to explain."
+ENDING = "Write nothing else than this, and nothing at all that anybody could call an explanation or a remark."
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "training"),
+    [
+        (SHORT, f"Q12: {SHORT}"),
+        (SHORT, f"(3) {SHORT}"),
+        (SHORT, f"### Problem 4\n\n{SHORT}"),
+        (SHORT, f"[2 points] {SHORT}"),
+        (SHORT, f"{SHORT} Show your work and put the final answer in a box."),
+        (SHORT, f"You are a patient tutor. Answer the following question: {SHORT}\nAnswer:"),
+        (SHORT, f"Some words of which nobody has a list. {SHORT}\nAnd some more."),
+        (f"{SHORT} Please reason step by step.", SHORT),
+        (f"Question 7. {SHORT}", SHORT),
+        (SHORT, "How *many* __days__ have `7` <b>weeks</b>?"),
+        (SHORT, "How many\u00a0days ha\u00adve 7 wee\u200dks\ufeff?"),
+        (SHORT, "How many days have ７ weeks&nbsp;?"),
+        (FORMULA, FORMULA.replace("$x$", "\\(x\\)").replace("\\frac{9}{4}", "\\dfrac94")),
+        (FORMULA, FORMULA.replace("$", "").replace("\\le", "\\leq").replace("\\cdot", "×")),
+        (FORMULA, FORMULA.replace("$", "$$").replace("−", "-").replace("\\le", "≤")),
+        (FORMULA, FORMULA.replace("\\", "\\\\")),
+    ],
+)
+def test_layout_and_boilerplate_hide_no_copy(evaluation, training):
+    assert decontaminate([Problem("e", evaluation)], [question(training)]) == []
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "training"),
+    [
+        (SHORT, "How many days have 8 weeks?"),
+        (SHORT, "How many days have 7 weeks and 2 days?"),
+        ("What is 3*4?", "What is 3+4?"),
+        ("What is 3*4?", "What is 34?"),
+        ("What is 1.5 of 20?", "What is 15 of 20?"),
+        ("Compute $x_1$ for $x^2=4$.", "Compute $x_2$ for $x^2=4$."),
+        ("Find \\frac{11}{2} of 4 pies.", "Find \\frac{1}{12} of 4 pies."),
+        (f"{BEGINNING}{SHORT}", f"{BEGINNING}What is the square of 12?"),
+        (f"{TUTOR} {SHORT}", f"{TUTOR} What is the square of 12?"),
+        (f"{SHORT} {ENDING}", f"Square 12. {ENDING}"),
+    ],
+)
+def test_other_questions_are_none(evaluation, training):
+    rows = [question(training)]
+    assert decontaminate([Problem("e", evaluation)], rows) == rows
+
+
+def choice(name: str, text: str, *options: str) -> Problem:
+    return Problem(name, text, "A", "choice", choices=options)
+
+
+def test_options_belong_to_the_question():
+    which = "Which of these numbers is the largest prime that divides the product of the first ten integers?"
+    held_out = [choice("e", which, "2", "3", "5", "7")]
+    same = [
+        blank(choice("t1", which, "7", "5", "(3)", "2")),
+        blank(choice("t2", which, "2", "3", "5", "7", "9", "11")),
+    ]
+    other = [blank(choice("t3", which, "13", "17", "19", "23"))]
+    assert decontaminate(held_out, same) == []
+    assert decontaminate(held_out, other) == other
+    assert decontaminate(held_out, [question(which)]) == [], (
+        "no options: the same question, asked openly"
+    )
+
+
+def test_what_most_evaluation_questions_share_is_a_template():
+    frame = "In a class of clever pupils who all like numbers somebody says that there are {} of them; who is right?"
+    held_out = [
+        Problem(f"e{n}", frame.format(word))
+        for n, word in enumerate(("two", "five", "nine", "six"))
+    ]
+    assert decontaminate(held_out, [question(frame.format("ten"))]) != []
+    assert decontaminate(held_out, [question(frame.format("six"))]) == []

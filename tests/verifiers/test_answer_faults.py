@@ -18,7 +18,7 @@ from potstill.evaluation.benchmark import evaluate
 from potstill.models.model import Sampling
 from potstill.models.scripted import ScriptedModel
 from potstill.records import Problem, blank
-from potstill.traces import plain
+from potstill.traces import decontaminate, plain
 
 ABSENT = (
     f"no collected faults: {FAULTS} is absent (set POTSTILL_SHARED to a folder with faults/cases)"
@@ -70,4 +70,14 @@ def test_verdicts(case: dict[str, Any]) -> None:
     for one, verdict in zip(case["expected"], verdicts, strict=True):
         if verdict.status not in one["want"].split("|"):
             off.append((one["text"], one["gold"], verdict))
+    assert not off
+
+
+@pytest.mark.parametrize("case", cases("C5", check="overlap"))
+def test_overlaps(case: dict[str, Any]) -> None:
+    off = []
+    for evaluation, training, is_overlap in case["expected"]:
+        rows = [blank(Problem("t", training))]
+        if (decontaminate([Problem("e", evaluation)], rows) == []) != is_overlap:
+            off.append((evaluation, training))
     assert not off

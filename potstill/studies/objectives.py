@@ -317,7 +317,7 @@ def training_specification(
 def measure_student(study: Study, name: str, folder: Path, seed: int) -> dict[str, Any]:
     """avg@n on the test problems with each problem's share, so that arms can be compared by problem."""
     evaluation = evaluate(
-        partial(plain, study.load_model(folder, name, "evaluation", seed)),
+        partial(plain, study.load_model(folder, name, "student", seed)),
         list(study.test),
         name=name,
         n=study.n,

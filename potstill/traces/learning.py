@@ -54,12 +54,12 @@ def _decide(what: Literal["all", "new"] | Stretches, trace: Trace) -> Trace:
                 expected="(start, stop) within the text",
             )
         if start > position:
-            decided.append(Span(position, start, "masked"))
+            decided.append(Span(position, start, "masked", 0.0))
         if stop > max(start, position):
             decided.append(Span(max(start, position), stop, "learnt"))
         position = max(position, stop)
     if position < len(trace.text):
-        decided.append(Span(position, len(trace.text), "masked"))
+        decided.append(Span(position, len(trace.text), "masked", 0.0))
     others = [span for span in trace.spans if span.kind not in DECISIONS]
     return trace.annotate(spans=(*others, *decided))
 

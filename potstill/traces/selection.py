@@ -163,7 +163,7 @@ def _with_rival(good: Trace, bad: Trace) -> Trace:
             break
         shared += 1
     # Both sides have it word for word, so there is nothing to prefer in it.
-    mask = (Span(0, shared, "prefix", 0.0),) if shared else ()
+    mask = (Span(0, shared, "masked", 0.0),) if shared else ()
     return good.annotate(spans=good.spans + mask, rejected=bad.annotate(spans=bad.spans + mask))
 
 

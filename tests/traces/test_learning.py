@@ -150,7 +150,7 @@ def test_a_rewrite_is_learnt_whole_and_a_pair_learns_no_shared_beginning():
     begun = edit(lambda trace: trace.text + ". ", sample(model, [problem]))
     good, bad = sample(model, begun)[0], sample(writer("one", "bad"), begun)[0]
     [pairing] = pair([good], [bad])
-    masked = Span(0, 5, "prefix", 0.0)
+    masked = Span(0, 5, "masked", 0.0)
     assert masked in pairing.spans and masked in pairing.rejected.spans
     [rewritten] = rewrite(model, [good], prompt="Again: {text}")
     assert learnt(rewritten) == [rewritten.text]

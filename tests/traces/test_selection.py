@@ -114,12 +114,12 @@ def test_pair_masks_the_common_given_text_and_not_the_common_beginning():
         traces("<think>Step 1. wrong", prefix_length=15),
     )
     [made] = pair(good, bad)
-    mask = Span(0, 15, "prefix", 0.0)
+    mask = Span(0, 15, "masked", 0.0)
     assert made.spans == made.rejected.spans == (mask,)
     [free] = pair(traces("<correct>a"), traces("<correct>b"))
     assert free.spans == free.rejected.spans == ()
     [half] = pair(traces("ab cd right", prefix_length=6), traces("ab xx wrong", prefix_length=6))
-    assert half.spans == (Span(0, 3, "prefix", 0.0),)
+    assert half.spans == (Span(0, 3, "masked", 0.0),)
 
 
 def test_pair_and_failures():

@@ -10,13 +10,15 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import Future, wait
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 from potstill.models.model import Request, SpendingPermit
 from potstill.models.remote.errors import Failure
-from potstill.models.remote.http import HttpClient
+from potstill.models.remote.flow_control import FlowControl
+from potstill.models.remote.http import HttpClient, is_success
 from potstill.models.remote.json_body import (
     as_list,
     as_object,
@@ -24,6 +26,7 @@ from potstill.models.remote.json_body import (
     parse_json_object,
 )
 from potstill.models.remote.request import ApiCall
+from potstill.models.remote.response import read_usage
 
 MAX_CALLS = 10_000  # of one batch
 PRICE_SHARE = 0.5  # of the price of a call that is paid
@@ -34,6 +37,8 @@ MAX_FAILED_POLLS = 30  # in a row, before the run stops
 FINAL_STATUSES = ("completed", "failed", "expired", "cancelled")
 UNUSABLE_STATUSES = ("failed", "expired", "cancelled")
 _METADATA_KEY = "potstill"
+
+_Result = TypeVar("_Result")
 
 
 class BatchProgress(list[Any]):
@@ -81,16 +86,49 @@ def split_requests(
         yield chunk
 
 
-async def run_batches(
-    client: HttpClient, calls: Mapping[str, ApiCall], done_counts: MutableMapping[str, int]
+class BatchServer(NamedTuple):
+    """A server with a Batch API, and how long it is asked again for what may pass."""
+
+    client: HttpClient
+    flow_control: FlowControl
+
+    async def retry(self, step: Callable[[], Awaitable[_Result]]) -> _Result:
+        """What a step brings, tried until the deadline."""
+        return await self.flow_control.call(step, on_failure=_ignore_failure)
+
+
+async def run_until_answered(
+    server: BatchServer, calls: Mapping[str, ApiCall], done_counts: MutableMapping[str, int]
 ) -> dict[str, bytes | Failure]:
-    """What the server answered, by the name of each call; a batch for each path of the server.
+    """What the server answered, by the name of each call; calls whose failure may pass go in another batch.
 
     Args:
-        client: the server.
+        server: that is asked.
         calls: by name.
         done_counts: set, by path, to how many calls the server says it is through with.
     """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + server.flow_control.deadline
+    answers: dict[str, bytes | Failure] = {}
+    pending = dict(calls)
+    delay, longest_delay = POLL_DELAYS
+    while True:
+        new_answers = await run_batches(server, pending, done_counts)
+        answers.update(new_answers)
+        failed = {}
+        for name, answer in new_answers.items():
+            if isinstance(answer, Failure) and answer.may_retry and not answer.stops_run:
+                failed[name] = pending[name]
+        if not failed or loop.time() + delay > end:
+            return answers
+        await asyncio.sleep(delay)
+        pending, delay = failed, min(delay * 2, longest_delay)
+
+
+async def run_batches(
+    server: BatchServer, calls: Mapping[str, ApiCall], done_counts: MutableMapping[str, int]
+) -> dict[str, bytes | Failure]:
+    """What the server answered, by the name of each call; a batch for each path of the server."""
     # A batch has one endpoint, and a prefix may be continued at another host, where there are none.
     bodies_of_path: dict[str, dict[str, Mapping[str, Any]]] = {}
     for name, call in calls.items():
@@ -102,7 +140,7 @@ async def run_batches(
 
     batches = []
     for path, bodies in sorted(bodies_of_path.items()):
-        batches.append(run_batch(client, path, bodies, done_counts))
+        batches.append(run_batch(server, path, bodies, done_counts))
     answers: dict[str, bytes | Failure] = {}
     for batch_answers in await asyncio.gather(*batches):
         answers.update(batch_answers)
@@ -110,7 +148,7 @@ async def run_batches(
 
 
 async def run_batch(
-    client: HttpClient,
+    server: BatchServer,
     path: str,
     bodies: Mapping[str, Mapping[str, Any]],
     done_counts: MutableMapping[str, int],
@@ -126,10 +164,16 @@ async def run_batch(
     def set_done_count(count: int) -> None:
         done_counts[path] = min(count, len(bodies))
 
-    # The batch may be there already, from an earlier process.
-    batch = await _find_batch(client, digest)
-    if batch is None:
-        batch = await _submit_batch(client, endpoint, lines, digest)
+    client = server.client
+
+    async def find_or_submit() -> dict[str, Any]:
+        # The batch may be there already, from an earlier process, or from a try whose answer was lost.
+        found_batch = await _find_batch(client, digest)
+        if found_batch is not None:
+            return found_batch
+        return await _submit_batch(client, endpoint, lines, digest)
+
+    batch = await server.retry(find_or_submit)
     batch = await _wait_for_batch(client, batch, set_done_count)
     if batch.get("status") == "failed":
         detail = f"field: the batch was refused: {error_message(batch.get('errors'))}"
@@ -139,7 +183,7 @@ async def run_batch(
     for key in ("output_file_id", "error_file_id"):
         file_id = batch.get(key)
         if isinstance(file_id, str):
-            content = await client.get(f"/files/{file_id}/content")
+            content = await server.retry(partial(client.get, f"/files/{file_id}/content"))
             answers.update(_read_output_file(content, client))
     return {name: answer for name, answer in answers.items() if name in bodies}
 
@@ -170,7 +214,13 @@ async def _find_batch(client: HttpClient, digest: str) -> dict[str, Any] | None:
 def _is_usable_batch(row: Mapping[str, Any], digest: str) -> bool:
     has_digest = as_object(row.get("metadata")).get(_METADATA_KEY) == digest
     has_id = isinstance(row.get("id"), str)
-    return has_digest and has_id and row.get("status") not in UNUSABLE_STATUSES
+    # One of which every call failed brings nothing but the same failures, when they are asked for again.
+    counts = as_object(row.get("request_counts"))
+    all_failed = counts.get("completed") == 0 and bool(counts.get("failed"))
+    is_over = row.get("status") in UNUSABLE_STATUSES or (
+        row.get("status") == "completed" and all_failed
+    )
+    return has_digest and has_id and not is_over
 
 
 async def _submit_batch(
@@ -238,8 +288,29 @@ def _read_output_file(content: bytes, client: HttpClient) -> dict[str, bytes | F
         if not isinstance(response, dict):
             answers[name] = Failure("server", f"in a batch: {error_message(row.get('error'))}")
             continue
-        status, body = response.get("status_code"), json.dumps(response.get("body")).encode()
-        if not isinstance(status, int):
-            status = 500
-        answers[name] = body if status == 200 else client.failure_in_file(status, body)
+        answers[name] = _read_output_line(line, response, client)
     return answers
+
+
+def _read_output_line(
+    line: bytes, response: Mapping[str, Any], client: HttpClient
+) -> bytes | Failure:
+    """The body of a call's answer in a file of a batch, or what went wrong with it."""
+    status, body = response.get("status_code"), json.dumps(response.get("body")).encode()
+    if not isinstance(status, int):
+        status = 500
+    if not is_success(status):
+        return client.failure_in_file(status, body)
+    try:
+        line.decode()
+        return client.check_answer(body)
+    except UnicodeDecodeError:
+        tokens = read_usage(as_object(response.get("body")).get("usage"))
+        detail = "bytes that are no UTF-8, in a batch"
+        return Failure("malformed", detail, may_retry=True, billed=True, tokens=tokens)
+    except Failure as failure:
+        return failure
+
+
+def _ignore_failure(failure: Failure, seconds: float) -> None:
+    """Nothing is paid for a step that failed: the calls of a batch are paid for as they are answered."""

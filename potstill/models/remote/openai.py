@@ -168,7 +168,8 @@ class OpenAIModel:
             for place, request in chunk:
                 calls[keys[place]] = self._builder.build(request, 1, request.random_seed(self.id))
             done_counts: dict[str, int] = {}
-            batches = event_loop.submit(batch_api.run_batches(self._client, calls, done_counts))
+            server = batch_api.BatchServer(self._client, self._flow_control)
+            batches = event_loop.submit(batch_api.run_until_answered(server, calls, done_counts))
             try:
                 yield from batch_api.report_progress(batches, done_counts)
                 answers = batches.result()
@@ -176,13 +177,21 @@ class OpenAIModel:
                 raise event_loop.submit(self._explain(failure)).result() from None
             finally:
                 batches.cancel()  # the batch stays with the server, where the next process finds it
-            # What has no answer, or one that can't be read, is a completion with an error.
+            # What has no answer, or one that can't be read, is a completion with an error. What would fail for every
+            # request is none: it stops the run, after the answers that came are handed over.
             portion = []
+            run_stopping: Failure | None = None
             for place, request in chunk:
                 key = keys[place]
-                completion = self._completion_of_batch(request, calls[key], answers.get(key))
+                answer = answers.get(key)
+                if isinstance(answer, Failure) and answer.stops_run:
+                    run_stopping = answer
+                    continue
+                completion = self._completion_of_batch(request, calls[key], answer)
                 portion.append((place, completion))
             yield portion
+            if run_stopping is not None:
+                raise event_loop.submit(self._explain(run_stopping)).result()
 
     def _completion_of_batch(
         self, request: Request, call: ApiCall, answer: bytes | Failure | None
@@ -195,8 +204,13 @@ class OpenAIModel:
                 raise answer
             response = read_response(answer, self._response_context(request, answer, call))
         except Failure as failure:
-            error = str(failure)
-            return Completion("", "", failure.tokens, error=error, rate=batch_api.PRICE_SHARE)
+            completion = Completion("", "", error=str(failure), rate=batch_api.PRICE_SHARE)
+            if not failure.billed:
+                return completion
+            attempt = Attempt(
+                str(failure), failure.tokens, None, text=failure.text, billed=failure.billed
+            )
+            return completion._replace(tries=(attempt,))
         return to_completions(response)[0]._replace(rate=batch_api.PRICE_SHARE)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from openai_server import Reply, Server, serving
 from potstill.errors import ModelError
 from potstill.models import identity
 from potstill.models.model import Request
-from potstill.models.remote import batch_api
+from potstill.models.remote import batch_api, flow_control
 from potstill.models.remote.openai import OpenAIModel
+from potstill.records import Tokens
 from potstill.store import Store, with_cache
 
 REQUESTS = [Request(f"question {i}") for i in range(7)]
@@ -72,6 +74,92 @@ def test_large_asks_are_several_batches(monkeypatch: pytest.MonkeyPatch) -> None
     with serving() as server:
         portions = list(batched(server).stream(iter(REQUESTS)))
         assert [len(portion) for portion in portions] == [3, 3, 1] and len(server.batches) == 3
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pauses to speak of between tries and polls."""
+    monkeypatch.setattr(batch_api, "POLL_DELAYS", (0.01, 0.01))
+    monkeypatch.setattr(flow_control, "FIRST_DELAY", (0.001, 0.002))
+
+
+@pytest.mark.usefixtures("quick")
+def test_steps_that_fail_are_tried_again_and_no_batch_is_paid_for_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with serving() as server:
+        answer = server.other
+        faults = iter([500, None, 429, 503, None, 500])
+
+        def fail_now_and_then(method: str, path: str, body: bytes, kind: str) -> Reply:
+            # The answer to what was asked may be lost on its way back, too.
+            reply = answer(method, path, body, kind)
+            status = next(faults, None)
+            return reply if status is None else Reply(status, b"{}")
+
+        monkeypatch.setattr(server, "other", fail_now_and_then)
+        assert all(completion.text for completion in batched(server).write(REQUESTS))
+        assert len(server.batches) == 1 and set(server.served.values()) == {1}
+
+
+@pytest.mark.usefixtures("quick")
+def test_calls_that_may_pass_go_in_another_batch() -> None:
+    with serving() as server:
+        server.next += ["", "500", "429", Reply(200, b'{"error": {"code": 503}}')]
+        completions = batched(server).write(REQUESTS[:4])
+        assert all(completion.text for completion in completions)
+        assert len(server.batches) == 2
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_batch_of_which_every_call_failed_is_not_collected_again() -> None:
+    with serving() as server:
+        server.next += ["500"] * 2
+        first = batched(server, deadline=0.001).write(REQUESTS[:2])
+        assert all(completion.error.startswith("server: ") for completion in first)
+        assert all(completion.text for completion in batched(server).write(REQUESTS[:2]))
+
+
+@pytest.mark.usefixtures("quick")
+def test_half_answers_in_a_batch_are_none() -> None:
+    text = {"message": {"content": "half an"}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 3, "completion_tokens": 4}
+    broken = {"choices": [text], "error": {"code": 502}, "usage": usage}
+    half_character = {"choices": [{**text, "message": {"content": "a\ud83d"}}]}
+    with serving() as server:
+        server.next += [Reply(200, json.dumps(body).encode()) for body in (broken, half_character)]
+        beside_error, malformed, whole = batched(server, deadline=0.001).write(REQUESTS[:3])
+    assert beside_error.error.startswith("server: 502") and not beside_error.text
+    assert [attempt.tokens for attempt in beside_error.tries] == [Tokens(3, 4)]
+    assert malformed.error.startswith("malformed: ") and malformed.tries[0].billed
+    assert whole.text and not whole.tries
+
+
+@pytest.mark.usefixtures("quick")
+def test_broken_utf8_in_a_file_of_a_batch_is_malformed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving() as server:
+        answer = server.other
+
+        def break_first_answer(method: str, path: str, body: bytes, kind: str) -> Reply:
+            reply = answer(method, path, body, kind)
+            if not path.endswith("/content") or reply.body is None:
+                return reply
+            return reply._replace(body=reply.body.replace(b"We see", b"We s\xff", 1))
+
+        monkeypatch.setattr(server, "other", break_first_answer)
+        first, second = batched(server, deadline=0.001).write(REQUESTS[:2])
+    assert first.error.startswith("malformed: ") and "�" not in second.text and second.text
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_would_fail_for_every_request_stops_the_run_after_the_answers_that_came() -> None:
+    with serving() as server:
+        server.next += ["", Reply(200, b'{"error": {"code": 401, "message": "no auth"}}')]
+        made: dict[int, Any] = {}
+        with pytest.raises(ModelError, match="refuses the key"):
+            for portion in batched(server).stream(REQUESTS[:3]):
+                made.update(portion)
+    assert sorted(made) == [0, 2] and all(completion.text for completion in made.values())
 
 
 class Purse:

@@ -94,6 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_objective_arguments(parser)
     options.add_budget(parser, "teacher")
+    options.add_retry_errors(parser)
     options.add_skip_bad(parser)
     options.add_threads(parser)
     options.add_quiet(parser)
@@ -231,7 +232,13 @@ def _teacher_behind_store(
     with Store.open(folder) as store:
         budget = options.open_budget(args, store, {"teacher": teacher})
         cached = with_cache(
-            teacher, store, role="teacher", arm="train", seed=args.seed, budget=budget
+            teacher,
+            store,
+            role="teacher",
+            arm="train",
+            seed=args.seed,
+            budget=budget,
+            retry_errors=args.retry_errors,
         )
         yield {**models, "teacher": cached}
         spent = budget.spent_by_role().get("teacher/training", NOTHING)

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import final
 
-from potstill.models.model import Scored
+from potstill.errors import StageError
+from potstill.models.model import Completion, Scored
+from potstill.models.scoring import score_pairs
 from potstill.records import Prompt, Trace
 from potstill.training.dataset.chat_template import ChatTemplate
 from potstill.training.dataset.training_dataset import TokenizedRow
@@ -37,8 +39,11 @@ class RemoteTeacher:
                 questions[index] = question
         scores: dict[int, Sequence[float]] = {}
         if questions:
-            log_probs = self._model.likelihood(list(questions.values()))
-            scores = dict(zip(questions, log_probs, strict=True))
+            answers = score_pairs(self._model, list(questions.values()))
+            _refuse_failures(answers)
+            scores = {
+                index: answer.logprobs for index, answer in zip(questions, answers, strict=True)
+            }
         return [_counted(row, scores.get(index, [])) for index, row in enumerate(rows)]
 
     def _as_text(self, row: TokenizedRow) -> tuple[Prompt, str] | None:
@@ -54,6 +59,22 @@ class RemoteTeacher:
         for end_id in ids[len(body) :]:
             text += str(self._chat.tokenizer.convert_ids_to_tokens(end_id))
         return prompt, text
+
+
+def _refuse_failures(answers: Sequence[Completion]) -> None:
+    """Refuse to go on where the teacher gave no answer to a text: a student that learnt less would never tell."""
+    failures = [answer.error for answer in answers if answer.error and not _is_too_long(answer)]
+    if failures:
+        raise StageError(
+            f"the teacher failed on {len(failures)} of {len(answers)} texts: {failures[0][:160]}",
+            expected="its log-probabilities of each text",
+            fix="the same command with --retry-errors asks again; the training goes on from its last checkpoint",
+        )
+
+
+def _is_too_long(answer: Completion) -> bool:
+    """Whether a text is longer than the teacher's context: it has no scores, and is counted as unscored."""
+    return answer.error.startswith("context")
 
 
 def _counted(row: TokenizedRow, log_probs: Sequence[float]) -> list[float]:

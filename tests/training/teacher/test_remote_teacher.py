@@ -8,6 +8,7 @@ from rolling import FIRST, dataset_of, load, rollouts, traces, weights, window
 
 from potstill.errors import ModelError, StageError
 from potstill.models.local.transformers import TransformersModel
+from potstill.models.model import Completion
 from potstill.training.dataset.training_dataset import TokenizedRow
 from potstill.training.fit import fit
 from potstill.training.objective_config import ObjectiveConfig, bind
@@ -55,6 +56,28 @@ def test_scores_of_rows_are_the_teacher_s_own(stories):
     wire = RemoteTeacher(Behind(HERE / "teacher"), stories, template)
     for mine, theirs in zip(wire(rows), rewards.score_rows(teacher, rows), strict=True):
         assert mine == pytest.approx(theirs, abs=1e-4)
+
+
+class Failing(Behind):
+    """Says which calls failed, as a model behind a store does."""
+
+    def __init__(self, path, error):
+        super().__init__(path)
+        self._error = error
+
+    def score(self, requests):
+        return [Completion("", "", error=self._error) for _ in requests]
+
+
+def test_a_teacher_that_fails_stops_the_training_and_a_long_text_does_not(stories):
+    _, template = load(HERE / "student")
+    rows = dataset_of(stories, template).rows
+    failing = Failing(HERE / "teacher", "server: 500 until the deadline")
+    with pytest.raises(StageError, match=r"(?s)failed on 6 of 6 texts.*--retry-errors") as stopped:
+        RemoteTeacher(failing, stories, template)(rows)
+    assert "server: 500" in str(stopped.value)
+    long = Failing(HERE / "teacher", "context: 9000 tokens")
+    assert RemoteTeacher(long, stories, template)(rows) == [[]] * len(rows)
 
 
 @pytest.mark.slow

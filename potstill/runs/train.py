@@ -17,6 +17,7 @@ from potstill.records import LEARNING_KINDS, Stage, Trace, learnt_stretches
 from potstill.runs.open_folder import STUDENT, Folder
 from potstill.runs.stages import read_rows
 from potstill.runs.training_host import FolderHost
+from potstill.store.cached_model import CachedModel
 from potstill.store.ledger import Ledger
 from potstill.store.students import Student
 from potstill.traces import perplexity
@@ -118,11 +119,13 @@ def stage_keywords(
 ) -> dict[str, Any]:
     """The stage's keywords with the recipe's over them; the name of a role stands for its model."""
     keywords = {**stage.constants, **training.objective_config}
+    # Behind the store: what a teacher on a server is asked in a training is counted as everything else is.
     for name in ("teacher", "reference"):
-        role = keywords.get(name)
-        if isinstance(role, str) and role in folder.models:
-            # Behind the store: what a teacher on a server is asked in a training is counted as everything else is.
-            keywords[name] = folder.wrap_model(folder.models[role], role, arm)
+        given = keywords.get(name)
+        if isinstance(given, str) and given in folder.models:
+            keywords[name] = folder.wrap_model(folder.models[given], given, arm)
+        elif isinstance(given, Model) and not isinstance(given, CachedModel):
+            keywords[name] = folder.wrap_model(given, name, arm)
     return keywords
 
 

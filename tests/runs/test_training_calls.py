@@ -14,6 +14,7 @@ from potstill.models.phase import in_training
 from potstill.models.scripted import ScriptedModel
 from potstill.records import Problem, Stage, Tokens, blank
 from potstill.runs.open_folder import open_folder
+from potstill.runs.train import stage_keywords
 from potstill.runs.training_host import FolderHost
 from potstill.store.admin.journal import read_entries
 from potstill.traces import using
@@ -87,6 +88,25 @@ def test_without_a_judge_rewards_that_need_one_are_refused():
     with pytest.raises(StageError, match="a model has to judge 3 of the problems"):
         Rewards(None, NO_HOST).check(problems)
     Rewards("form", NO_HOST).check(problems)
+
+
+def test_every_teacher_of_a_stage_is_asked_behind_the_store(tmp_path):
+    teacher = ScriptedModel(["-"], name="t")
+    rows = [dataclasses.replace(blank(JUDGED[0][0]), text="a")]
+    with open_folder(tmp_path, models={"mentor": teacher}) as folder:
+        student = folder.wrap_model(ScriptedModel(["-"], name="s"), "student", "arm")
+        kinds = {"mentor": "mentor", "a model": teacher, "a student": student, "a path": tmp_path}
+        roles = {}
+        for name, given in kinds.items():
+            stage = Stage(student, rows, "opd", teacher=given)
+            keywords = stage_keywords(folder, stage, TrainingSettings(), "arm")
+            roles[name] = getattr(keywords["teacher"], "role", None)
+    assert roles == {
+        "mentor": "mentor",
+        "a model": "teacher",
+        "a student": "student",
+        "a path": None,
+    }
 
 
 def train(path: Path, checkpoint: Path, objective: str, arm: str = "arm", **keywords):

@@ -53,13 +53,17 @@ def read_apps_row(row: Mapping[str, Any]) -> dict[str, Any]:
     outputs = _check_list(cases.get("outputs"), "outputs")
     if len(inputs) != len(outputs):
         _refuse(f"{len(inputs)} inputs and {len(outputs)} outputs")
+
+    # Either calls of a function, or what a program reads and prints.
     pairs = list(zip(inputs, outputs, strict=True))
     starter = str(row.get("starter_code") or "")
     function_name = str(cases.get("fn_name") or "")
     if function_name:
         tests = [_call_test(function_name, starter, pairs, wrapped=True)]
     else:
-        tests = [_stdin_test(_join_lines(stdin), _join_lines(stdout)) for stdin, stdout in pairs]
+        tests = []
+        for stdin, stdout in pairs:
+            tests.append(_stdin_test(_join_lines(stdin), _join_lines(stdout)))
     solutions = _parse_json(row["solutions"], "solutions") if row.get("solutions") else []
     has_solution = isinstance(solutions, list) and bool(solutions)
     return {

@@ -60,14 +60,17 @@ def label_at(value: Any, index: int, count: int, column: str) -> bool | None:
         InputError: a value that says neither right nor wrong, or another number of values than of completions.
     """
     if isinstance(value, list):
+        # Several labels for one completion say the same thing, or belong to other completions.
         if count == 1 and len(value) > 1 and len({read_label(item) for item in value}) > 1:
             raise InputError(
                 f"{len(value)} labels in {column!r} for one completion",
                 expected="one label a completion",
                 fix="name the column of the completions they belong to, or --map label= to read no label",
             )
+        # One label each; tables fill the list up with null.
         is_too_short = 0 < len(value) < count
-        if is_too_short or (count > 1 and any(item is not None for item in value[count:])):
+        is_too_long = count > 1 and any(item is not None for item in value[count:])
+        if is_too_short or is_too_long:
             raise InputError(
                 f"{len(value)} labels in {column!r} for {count} completions",
                 expected="one label a completion, null where there is none",

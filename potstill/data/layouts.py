@@ -18,8 +18,6 @@ Which column is what is chosen in `columns`. What changes the prompt and can't b
 from __future__ import annotations
 
 import json
-import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
@@ -43,16 +41,19 @@ from potstill.data.columns import (
 )
 from potstill.data.labels import label_at, read_label
 from potstill.data.messages import (
-    MalformedMessageError,
+    Turn,
     join_reasoning,
-    read_message,
+    last_question,
+    normalise_thought,
+    parse_transcript,
+    parse_turns,
     read_reasoning,
+    to_prompt,
 )
 from potstill.errors import InputError
 from potstill.records import (
     FINISH_REASON_KEYS,
     FinishReason,
-    Message,
     Prompt,
     read_finish_reason,
     split_reasoning,
@@ -61,26 +62,10 @@ from potstill.records import (
 Row: TypeAlias = Mapping[str, Any]
 
 EMPTY_JSON_TEXTS = ("[]", "{}", "null")  # what tables of text write where there are no tools
-ROLES = ("system", "developer", "user", "assistant", "tool")
-
-_THOUGHT_MARKERS = re.compile(
-    r"\s*<\|begin_of_thought\|>(.*?)<\|end_of_thought\|>\s*(?:<\|begin_of_solution\|>)?(.*?)"
-    r"(?:<\|end_of_solution\|>)?\s*",
-    re.DOTALL,
-)
-_TRANSCRIPT_TURN = re.compile(r"\n\n(Human|Assistant):")
 
 
 class NoCompletionError(InputError):
     """A row without a column for completions: a problem alone."""
-
-
-class Turn(NamedTuple):
-    """One turn of a conversation; a weight of 0 says that it is not learnt."""
-
-    role: str
-    content: str
-    weight: float = 1.0
 
 
 class RecordedCompletion(NamedTuple):
@@ -155,13 +140,15 @@ def read_row(row: Row, columns: Columns, *, needs_question: bool = True) -> RowC
             completions.append(completion)
             prompts.append(turns)
     _check_own_answer(row_prompt.own_answer, completions, columns)
+
+    # The whole prompt: system, history, and the turns that all completions share.
     turns = _only_prompt(prompts, row_prompt)
     turns = _add_history(turns, cell(row, columns.history))
     turns = _add_system(turns, cell(row, columns.system))
-    question = row_prompt.question or _last_question(turns)
+    question = row_prompt.question or last_question(turns)
     if needs_question and not question.strip():
         raise _no_question(row)
-    return RowContent(question, _to_prompt(turns), tuple(completions), row_prompt.options)
+    return RowContent(question, to_prompt(turns), tuple(completions), row_prompt.options)
 
 
 class RowPrompt(NamedTuple):
@@ -196,9 +183,12 @@ def read_question(row: Row, columns: Columns) -> RowPrompt:
             fix="leave the row out with --skip-bad, or --map tools= to read it without them",
         )
     options = read_row_options(row, columns)
+    # Where the question's column is the completions' too, their conversations hold the prompt.
     cells = [cell(row, column) for column in columns.question]
     if not cells or set(columns.question) <= set(columns.completion):
         return RowPrompt((), "", options)
+
+    # A conversation; an answer at its end is compared with the completions.
     turns = parse_turns(cells[0]) if len(cells) == 1 else None
     if turns is not None:
         own_answer = ""
@@ -208,12 +198,13 @@ def read_question(row: Row, columns: Columns) -> RowPrompt:
         _check_context(row, columns, turns)
         return RowPrompt(
             tuple(turns),
-            _last_question(turns),
+            last_question(turns),
             options,
             is_conversation=True,
             own_answer=own_answer,
         )
 
+    # A text, with the options behind it where it does not show them itself.
     question = _compose_question(row, columns, cells)
     if not question:
         return RowPrompt((), "", options)
@@ -239,66 +230,6 @@ def read_row_options(row: Row, columns: Columns) -> Options:
     return read_options(row.get(columns.choices[0]))
 
 
-def parse_turns(value: Any) -> list[Turn] | None:
-    """The turns of a list of {role, content} or {from, value}, also as JSON text; None where it is no conversation.
-
-    Raises:
-        InputError: a conversation with a tool call, an image, or an unknown role.
-    """
-    if isinstance(value, str) and value.lstrip().startswith(("[{", "[ {", "[\n")):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            return None
-    if not isinstance(value, list | tuple) or not value:
-        return None
-    for turn in value:
-        if not isinstance(turn, Mapping) or not isinstance(turn.get("role", turn.get("from")), str):
-            return None
-    return [_read_turn(turn) for turn in value]
-
-
-def normalise_thought(text: str) -> str:
-    """OpenThoughts' markers as <think> tags; any other text as it is."""
-    if "<|begin_of_thought|>" not in text:
-        return text
-    whole = _THOUGHT_MARKERS.fullmatch(text)
-    if whole:
-        return join_reasoning(whole[1].strip(), whole[2].strip())
-    return text.replace("<|begin_of_thought|>", "<think>").replace("<|end_of_thought|>", "</think>")
-
-
-def _read_turn(turn: Mapping[str, Any]) -> Turn:
-    try:
-        message = read_message(turn)
-    except MalformedMessageError as error:
-        raise InputError(
-            f"a turn's content is {error}",
-            expected="a text, or a list of parts with text",
-            fix="correct the row, or leave it out with --skip-bad",
-        ) from error
-    if message.role not in ROLES:
-        raise InputError(
-            f"a turn's role is {message.role!r}",
-            available=(*ROLES, "human", "gpt"),
-            wanted=message.role,
-            fix="correct the role, or leave the row out with --skip-bad",
-        )
-    # What a text can't hold would be lost, and the answer would follow from nothing.
-    unusable = [f"a part of type {kind!r}" for kind in message.unread]
-    unusable += [f"a call of the tool {call.name!r}" for call in message.tool_calls]
-    if unusable:
-        raise InputError(
-            f"a turn has {unusable[0]}, which prompts of role and text can't say",
-            expected="turns of text",
-            fix="leave the row out with --skip-bad, or write the call into the content as its student shall see it",
-        )
-    content = message.content
-    if message.role == "assistant":
-        content = join_reasoning(message.reasoning, normalise_thought(content or message.refusal))
-    return Turn(message.role, content, read_weight(turn.get("weight"), "a turn's weight"))
-
-
 def _compose_question(row: Row, columns: Columns, cells: Sequence[Any]) -> str:
     """The question of text columns, with Alpaca's input behind it and its context before it."""
     for column, value in zip(columns.question, cells, strict=True):
@@ -308,7 +239,9 @@ def _compose_question(row: Row, columns: Columns, cells: Sequence[Any]) -> str:
                 expected="a text, or a list of turns",
                 fix="--map question=COLUMN",
             )
-    question = " ".join(cell_text(value).strip() for value in cells).strip()
+    # Several columns are joined; a single text stays as it is written.
+    parts = [cell_text(value).strip() for value in cells]
+    question = " ".join(parts).strip()
     if len(cells) == 1 and isinstance(cells[0], str) and question:
         question = cells[0]
     extra = cell_text(cell(row, columns.input))
@@ -374,7 +307,8 @@ def _add_history(turns: tuple[Turn, ...], history: Any) -> tuple[Turn, ...]:
         return turns
     earlier = parse_turns(history) or []
     if not earlier:
-        for exchange in history if isinstance(history, list | tuple) else [history]:
+        exchanges = history if isinstance(history, list | tuple) else [history]
+        for exchange in exchanges:
             is_pair = isinstance(exchange, list | tuple) and len(exchange) == 2
             if not is_pair or not all(isinstance(text, str) for text in exchange):
                 raise InputError(
@@ -386,8 +320,9 @@ def _add_history(turns: tuple[Turn, ...], history: Any) -> tuple[Turn, ...]:
     # A conversation may begin with its history already.
     if _bare(turns[: len(earlier)]) == _bare(earlier):
         return turns
-    system = tuple(turn for turn in turns[:1] if turn.role == "system")
-    return (*system, *earlier, *turns[len(system) :])
+    # The system's turn stays in front.
+    system_count = 1 if turns and turns[0].role == "system" else 0
+    return (*turns[:system_count], *earlier, *turns[system_count:])
 
 
 def _add_system(turns: tuple[Turn, ...], system: Any) -> tuple[Turn, ...]:
@@ -415,6 +350,7 @@ def _read_column(
     row: Row, columns: Columns, position: int, row_prompt: RowPrompt
 ) -> list[tuple[RecordedCompletion, tuple[Turn, ...]]]:
     """The completions of one column, each with the turns before it."""
+    # A cell holds one completion or several, and thoughts stand in columns of their own.
     column = columns.completion[position]
     items = _items(row, column)
     thoughts = _read_thoughts(row, columns, position, len(items))
@@ -481,6 +417,7 @@ def _items(row: Row, column: str) -> list[Any]:
 
 def _read_reply(item: Any, columns: Columns, column: str) -> _Reply:
     """The answer in a text, a conversation or an object."""
+    # An object is one turn where it has a role, and else a text under one of several names.
     is_object = isinstance(item, Mapping)
     if is_object and not isinstance(item.get("role", item.get("from")), str):
         return _Reply(_object_text(item, column))
@@ -489,9 +426,11 @@ def _read_reply(item: Any, columns: Columns, column: str) -> _Reply:
         if columns.layout != PREFERENCE or columns.question:
             return _Reply(normalise_thought(item))
         # The side of a pair without a prompt holds its whole conversation as one text.
-        turns = _parse_transcript(item)
+        turns = parse_transcript(item)
     if turns is None:
         raise _no_completion(item, column)
+
+    # Of a conversation the last turn is the answer, and what stands before it the prompt.
     *before, last = turns
     if last.role != "assistant":
         raise InputError(
@@ -506,23 +445,6 @@ def _read_reply(item: Any, columns: Columns, column: str) -> _Reply:
             fix="join the two turns, or leave the row out with --skip-bad",
         )
     return _Reply(last.content, tuple(before), last.weight)
-
-
-def _parse_transcript(text: str) -> list[Turn]:
-    """The turns of "\n\nHuman: … \n\nAssistant: …", as Anthropic's preference data writes conversations."""
-    parts = _TRANSCRIPT_TURN.split(text)
-    if len(parts) < 3 or parts[0].strip():
-        raise InputError(
-            "chosen and rejected are texts, and the row has no prompt",
-            expected="a column prompt, or whole conversations as turns or as Human: … Assistant: …",
-            fix="--map question=COLUMN",
-        )
-    # A split at a pattern with a group gives speaker and text in turn, behind what stands before the first.
-    turns = []
-    for speaker, content in zip(parts[1::2], parts[2::2], strict=True):
-        role = "user" if speaker == "Human" else "assistant"
-        turns.append(Turn(role, content.strip()))
-    return turns
 
 
 def _object_text(item: Mapping[str, Any], column: str) -> str:
@@ -565,7 +487,7 @@ def _prompt_of(
             return before
     raise InputError(
         f"the conversation in {columns.completion[0]} answers another prompt than the row's: "
-        f"{_last_question(before)[:60]!r}, not {row_prompt.question[:60]!r}",
+        f"{last_question(before)[:60]!r}, not {row_prompt.question[:60]!r}",
         expected="one prompt",
         fix="correct the row, or --map question= to read the conversation alone",
     )
@@ -578,8 +500,8 @@ def _only_prompt(prompts: Sequence[tuple[Turn, ...]], row_prompt: RowPrompt) -> 
     for other in prompts[1:]:
         if _bare(other) != _bare(prompts[0]):
             raise InputError(
-                f"the completions answer different prompts: {_last_question(prompts[0])[:60]!r} "
-                f"and {_last_question(other)[:60]!r}",
+                f"the completions answer different prompts: {last_question(prompts[0])[:60]!r} "
+                f"and {last_question(other)[:60]!r}",
                 expected="one prompt a row",
                 fix="correct the row, or leave it out with --skip-bad",
             )
@@ -707,17 +629,6 @@ def _read_prefix(row: Row) -> str:
     return value or ""
 
 
-def read_weight(value: Any, what: str) -> float:
-    """How much a row or a turn counts, 1 where nothing is said."""
-    if value is None:
-        return 1.0
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(
-            f"{what} is {value!r}", expected="a number", fix="correct it, or rename the column"
-        )
-    return float(value)
-
-
 def _refuse_weights_of_pair(row: Row) -> None:
     weight_columns = [name for name in ("weight", "spans") if row.get(name) and row[name] != 1]
     if weight_columns:
@@ -726,25 +637,6 @@ def _refuse_weights_of_pair(row: Row) -> None:
             expected="pairs without: they are compared by sums of log-probabilities, which weights would bend",
             fix=f"leave the column out, or rename it: {', '.join(weight_columns)}",
         )
-
-
-def _last_question(turns: Sequence[Turn]) -> str:
-    """What the user said last; without a user, what was said last."""
-    for turn in reversed(turns):
-        if turn.role == "user":
-            return turn.content
-    if turns:
-        return turns[-1].content
-    return ""
-
-
-def _to_prompt(turns: Sequence[Turn]) -> Prompt:
-    """A lone user's turn as a text, anything else as messages."""
-    if not turns:
-        return ""
-    if len(turns) == 1 and turns[0].role == "user":
-        return turns[0].content
-    return tuple(Message(turn.role, turn.content) for turn in turns)
 
 
 def _bare(turns: Sequence[Turn]) -> list[tuple[str, str]]:

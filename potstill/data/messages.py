@@ -1,18 +1,21 @@
-"""One chat message, from a server's answer or a row's turn: thought, reply, tool calls, refusal.
+"""Chat messages, from a server's answer or a row's turns: thought, reply, tool calls, refusal.
 
 A thought travels in many ways: in a field beside the content (`REASONING_KEYS`), as thinking chunks in a list of
 content (Mistral, Anthropic), or in <think> tags that stand in the text already. `read_message` finds it in all of
-them; `join_reasoning` writes thought and reply as one text with the tags exactly once.
+them; `join_reasoning` writes thought and reply as one text with the tags exactly once. `parse_turns` reads a whole
+conversation, and refuses what prompts of role and text can't say.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from potstill.errors import InputError
-from potstill.records import REASONING_KEYS, split_reasoning
+from potstill.records import REASONING_KEYS, Message, Prompt, split_reasoning
 
 OPEN_TAG, CLOSE_TAG = "<think>", "</think>"
 ROLE_ALIASES: Mapping[str, str] = {
@@ -26,6 +29,14 @@ REASONING_SWITCHES = ("on", "off", "true", "false", "yes", "no", "auto", "none",
                       "low", "medium", "high")  # fmt: skip
 """What a column or field `reasoning` holds where it says how to think, not what was thought."""
 
+ROLES = ("system", "developer", "user", "assistant", "tool")
+
+_THOUGHT_MARKERS = re.compile(
+    r"\s*<\|begin_of_thought\|>(.*?)<\|end_of_thought\|>\s*(?:<\|begin_of_solution\|>)?(.*?)"
+    r"(?:<\|end_of_solution\|>)?\s*",
+    re.DOTALL,
+)
+_TRANSCRIPT_TURN = re.compile(r"\n\n(Human|Assistant):")
 _TEXT_CHUNKS = ("text", "output_text", "input_text")
 _REASONING_CHUNKS = ("thinking", "reasoning", "reasoning_text", "reasoning_content")
 _REASONING_TEXT_KEYS = (
@@ -81,13 +92,18 @@ def read_message(message: Mapping[str, Any]) -> ChatMessage:
     role = message.get("role", message.get("from"))
     content = message.get("content", message.get("value", message.get("text")))
     chunks = _read_chunks(content)
+    if not isinstance(role, str):
+        role = ""
+    # What stands beside the content goes before what is among its chunks.
     refusal = message.get("refusal")
+    if not isinstance(refusal, str) or not refusal:
+        refusal = "".join(chunks.refusals)
     return ChatMessage(
-        role=ROLE_ALIASES.get(role, role) if isinstance(role, str) else "",
+        role=ROLE_ALIASES.get(role, role),
         content="".join(chunks.texts),
         reasoning=read_reasoning(message) or "\n\n".join(chunks.thoughts),
         tool_calls=(*_read_tool_calls(message), *chunks.tool_calls),
-        refusal=refusal if isinstance(refusal, str) and refusal else "".join(chunks.refusals),
+        refusal=refusal,
         unread=tuple(chunks.unread),
     )
 
@@ -257,7 +273,10 @@ def _read_chunk(chunk: Any, chunks: _Chunks) -> None:
 
 def _read_tool_calls(message: Mapping[str, Any]) -> list[ToolCall]:
     calls = message.get("tool_calls")
-    entries = list(calls) if isinstance(calls, Sequence) and not isinstance(calls, str) else []
+    entries: list[Any] = []
+    if isinstance(calls, Sequence) and not isinstance(calls, str):
+        entries += calls
+    # The older way to call: one function, without a list.
     if message.get("function_call"):
         entries.append({"function": message["function_call"]})
     tool_calls = []
@@ -275,3 +294,124 @@ def _as_json(arguments: Any) -> str:
     if isinstance(arguments, str):
         return arguments
     return json.dumps({} if arguments is None else arguments, ensure_ascii=False, default=str)
+
+
+# Turns: the messages of a row.
+
+
+class Turn(NamedTuple):
+    """One turn of a conversation; a weight of 0 says that it is not learnt."""
+
+    role: str
+    content: str
+    weight: float = 1.0
+
+
+def parse_turns(value: Any) -> list[Turn] | None:
+    """The turns of a list of {role, content} or {from, value}, also as JSON text; None where it is no conversation.
+
+    Raises:
+        InputError: a conversation with a tool call, an image, or an unknown role.
+    """
+    # Tables hold conversations as JSON text.
+    if isinstance(value, str) and value.lstrip().startswith(("[{", "[ {", "[\n")):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return None
+    if not isinstance(value, list | tuple) or not value:
+        return None
+    for turn in value:
+        if not isinstance(turn, Mapping) or not isinstance(turn.get("role", turn.get("from")), str):
+            return None
+    return [_read_turn(turn) for turn in value]
+
+
+def normalise_thought(text: str) -> str:
+    """OpenThoughts' markers as <think> tags; any other text as it is."""
+    if "<|begin_of_thought|>" not in text:
+        return text
+    whole = _THOUGHT_MARKERS.fullmatch(text)
+    if whole:
+        return join_reasoning(whole[1].strip(), whole[2].strip())
+    return text.replace("<|begin_of_thought|>", "<think>").replace("<|end_of_thought|>", "</think>")
+
+
+def _read_turn(turn: Mapping[str, Any]) -> Turn:
+    try:
+        message = read_message(turn)
+    except MalformedMessageError as error:
+        raise InputError(
+            f"a turn's content is {error}",
+            expected="a text, or a list of parts with text",
+            fix="correct the row, or leave it out with --skip-bad",
+        ) from error
+    if message.role not in ROLES:
+        raise InputError(
+            f"a turn's role is {message.role!r}",
+            available=(*ROLES, "human", "gpt"),
+            wanted=message.role,
+            fix="correct the role, or leave the row out with --skip-bad",
+        )
+    # What a text can't hold would be lost, and the answer would follow from nothing.
+    unusable = [f"a part of type {kind!r}" for kind in message.unread]
+    unusable += [f"a call of the tool {call.name!r}" for call in message.tool_calls]
+    if unusable:
+        raise InputError(
+            f"a turn has {unusable[0]}, which prompts of role and text can't say",
+            expected="turns of text",
+            fix="leave the row out with --skip-bad, or write the call into the content as its student shall see it",
+        )
+    # A thought belongs to what the assistant says, and so does a refusal.
+    content = message.content
+    if message.role == "assistant":
+        reply = normalise_thought(content or message.refusal)
+        content = join_reasoning(message.reasoning, reply)
+    return Turn(message.role, content, read_weight(turn.get("weight"), "a turn's weight"))
+
+
+def parse_transcript(text: str) -> list[Turn]:
+    """The turns of "\n\nHuman: … \n\nAssistant: …", as Anthropic's preference data writes conversations."""
+    parts = _TRANSCRIPT_TURN.split(text)
+    if len(parts) < 3 or parts[0].strip():
+        raise InputError(
+            "chosen and rejected are texts, and the row has no prompt",
+            expected="a column prompt, or whole conversations as turns or as Human: … Assistant: …",
+            fix="--map question=COLUMN",
+        )
+    # A split at a pattern with a group gives speaker and text in turn, behind what stands before the first.
+    turns = []
+    for speaker, content in zip(parts[1::2], parts[2::2], strict=True):
+        role = "user" if speaker == "Human" else "assistant"
+        turns.append(Turn(role, content.strip()))
+    return turns
+
+
+def read_weight(value: Any, what: str) -> float:
+    """How much a row or a turn counts, 1 where nothing is said."""
+    if value is None:
+        return 1.0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(
+            f"{what} is {value!r}", expected="a number", fix="correct it, or rename the column"
+        )
+    return float(value)
+
+
+def last_question(turns: Sequence[Turn]) -> str:
+    """What the user said last; without a user, what was said last."""
+    for turn in reversed(turns):
+        if turn.role == "user":
+            return turn.content
+    if turns:
+        return turns[-1].content
+    return ""
+
+
+def to_prompt(turns: Sequence[Turn]) -> Prompt:
+    """A lone user's turn as a text, anything else as messages."""
+    if not turns:
+        return ""
+    if len(turns) == 1 and turns[0].role == "user":
+        return turns[0].content
+    return tuple(Message(turn.role, turn.content) for turn in turns)

@@ -101,16 +101,23 @@ class _ProblemIndex:
         Raises:
             InputError: several problems with this question that the row does not tell apart.
         """
+        # The problem's question may be an earlier turn of the user's.
         questions = [_squeeze(content.question)]
         if not isinstance(content.prompt, str):
             questions += [_squeeze(turn.content) for turn in content.prompt if turn.role == "user"]
-        problems = next((self._by_question[q] for q in questions if q in self._by_question), [])
+        problems: list[Problem] = []
+        for question in questions:
+            if question in self._by_question:
+                problems = self._by_question[question]
+                break
+
+        # Several with this question are told apart by their options, then by their gold answers.
         draft = draft_of_row(row, columns, "", question=content.question)
-        if len({_identity(problem) for problem in problems}) > 1 and draft.choices:
+        if _are_different(problems) and draft.choices:
             problems = [problem for problem in problems if problem.choices == draft.choices]
-        if len({_identity(problem) for problem in problems}) > 1 and draft.answer:
+        if _are_different(problems) and draft.answer:
             problems = [problem for problem in problems if problem.answer == draft.answer]
-        if len({_identity(problem) for problem in problems}) > 1:
+        if _are_different(problems):
             raise InputError(
                 f"{len(problems)} problems ask {content.question[:60]!r}, with other options or golds",
                 expected="rows that say which of them they answer",
@@ -199,8 +206,10 @@ def _check_question(problem: Problem, content: RowContent) -> None:
     )
 
 
-def _identity(problem: Problem) -> tuple[object, ...]:
-    return problem.choices, problem.answer, problem.table, problem.tests
+def _are_different(problems: Sequence[Problem]) -> bool:
+    """Whether problems with one question are more than one problem."""
+    identities = {(p.choices, p.answer, p.table, p.tests) for p in problems}
+    return len(identities) > 1
 
 
 def _squeeze(text: str) -> str:

@@ -38,8 +38,8 @@ from potstill.data.layouts import (
     read_question,
     read_row,
     read_row_options,
-    read_weight,
 )
+from potstill.data.messages import read_weight
 from potstill.data.problem_drafts import ProblemDraft, gold_position_notes, make_problems
 from potstill.data.trace_files import trace_of_record
 from potstill.errors import InputError

@@ -1,8 +1,10 @@
 """Say what a run will ask and cost before anything is paid: calls, tokens and money by role, disk, memory, steps.
 
-Takes the flags of `potstill run`. Without --pilot no model is asked: stand-ins count what the method would ask, and
-every assumption is printed and can be set. With --pilot N the real models answer N problems in the run's own folder;
-the run that follows does not pay for them again.
+Takes the flags of `potstill run` and makes every check that it makes: what would stop the run stops the plan. Without
+--pilot no model is asked: stand-ins answer right, wrong or unreadably, at shares that are printed and can be set, and
+are driven through every stage and measurement. What could not be reached stands in the first line. With --pilot N the
+real models answer N problems in the run's own folder up to the first training, and stand-ins answer as they did after
+it; the run that follows does not pay for them again.
 
 examples:
   potstill plan orion --problems train.jsonl --teacher openai:gpt-4.1-mini?at=openai --student transformers:qwen
@@ -40,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="right (share of right completions), completion (tokens of one), chars (characters of a token); "
-        "teacher.right for one role (may be given again)",
+        help="right and unparsed (shares of completions), completion (tokens of one), chars (characters of a token); "
+        "teacher.right for one role, student/evaluation.right for one phase of it (may be given again)",
     )
     options.add_retry_errors(parser)
     options.add_skip_bad(parser)
@@ -84,8 +86,8 @@ def execute(args: argparse.Namespace) -> None:
     for sentence in plan.notes:
         show.print_line(sentence)
     _print_plan(plan)
-    if set(plan.rows) - set(plan.training) and not args.rows_only:
-        student = recipe.roles.get("student", "")
+    student = recipe.roles.get("student", "")
+    if any(plan.rows.values()) and not plan.training and not args.rows_only:
         show.print_line(f"steps and memory are not known: there is no checkpoint of {student} here")
     for note in notes:
         show.print_line(note)

@@ -36,7 +36,7 @@ UNSAVED_KEYS = ("budget", "prices", "batch", "when_spent", "compare")
 Truncated = typing.Literal["keep", "drop", "continue", "raise", "shorter"]
 
 # Keywords of `potstill.run`, beside the keys of a recipe: a method's value of that name could not be given.
-PYTHON_KEYWORDS = ("out", "eval_n", "threads", "progress", "rows_only")
+PYTHON_KEYWORDS = ("out", "eval_n", "threads", "progress")
 
 Layer: typing.TypeAlias = tuple[str, Tree]
 """Settings with the dotted key under which they were given; of several layers the last wins."""

@@ -80,7 +80,8 @@ def test_a_pilot_measures_and_the_run_does_not_pay_for_it_again(forty: Path, pot
         found = potstill("plan", *flags, "--pilot", "10", "--json")
         assert found.code == 0, found.err
         assert sum(server.served.values()) == 40
-        [teacher] = found.json["needs"]
+        teacher, reading = found.json["needs"]
+        assert reading["role"] == "student/training"
         assert teacher["calls"] == 160
         assert found.json["measured"]["sample by teacher: right"]["value"] == 1
         assert found.json["paid"] > 0

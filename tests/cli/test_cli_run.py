@@ -269,8 +269,11 @@ def test_a_stopped_run_goes_on_with_the_same_command(finished: Path, here: Path,
         running.send_signal(signal.SIGINT)
         out, err = running.communicate()
     assert running.returncode == 130, err
-    assert out == "" and "Traceback" not in err
-    assert f"with the same command: potstill {shlex.join([*RUN, '--json'])}" in err
+    assert json.loads(out) == {
+        "stopped": True,
+        "resume": f"potstill {shlex.join([*RUN, '--json'])}",
+    }
+    assert "Traceback" not in err
     done = potstill(*RUN, "--json")
     assert done.code == 0, done.err
     assert "sft/teacher: 6 of 6  kept from before" in done.err

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from potstill import api
 from potstill.cli import run
 from potstill.cli.options import Parser
 from potstill.errors import ConfigError, InputError, StageError
+from potstill.methods.catalogue import describe_method
 from potstill.models.remote.openai import OpenAIModel
 from potstill.models.scripted import ScriptedModel
 from potstill.runs import experiment, preflight
-from potstill.runs.recipe import Recipe, from_data
+from potstill.runs.recipe import Recipe, from_data, shadowing_names
 
 QUESTIONS = ("What is 11 + 2?", "What is 30 + 4?", "What is 50 + 6?")
 
@@ -155,3 +159,31 @@ def test_a_role_is_given_several_times_where_several_models_play_it(panel: str) 
     words += ["--role", "readers=scripted:a", "--role", "readers=scripted:b"]
     made = run.read_recipe(parser.parse_args(words))
     assert [made.roles["readers.1"], made.roles["readers.2"]] == ["scripted:a", "scripted:b"]
+
+
+def shadowed(names: list[str]) -> list[str]:
+    """Those of the names that a method's value may not have."""
+    namespace: dict[str, Any] = {}
+    values = ", ".join(f"{name}=1" for name in names)
+    exec(f"def method(problems, *, {values}):\n    yield", namespace)
+    messages = shadowing_names(describe_method("method", namespace["method"]))
+    return [name for name in names if any(f"value {name} of" in message for message in messages)]
+
+
+def test_a_value_may_not_have_the_name_of_what_every_run_has() -> None:
+    keywords = list(inspect.signature(api.run).parameters)
+    keys = ["limit", "kind", "prompt", "truncated", "compare", "values"]
+    names = [name for name in [*keywords, *keys] if name not in ("problems", "roles_and_values")]
+    assert shadowed(names) == names
+    assert shadowed(["n", "steps", "settings", "temperature"]) == []
+
+
+def test_a_disk_without_room_is_refused_before_anything_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    preflight.check_disk(tmp_path / "not" / "there", 900)
+    with pytest.raises(InputError, match="and the disk has 1e-06 GB"):
+        preflight.check_disk(tmp_path / "not" / "there", 2000)
+    (tmp_path / "student.bin").write_bytes(bytes(1500))
+    preflight.check_disk(tmp_path, 2000)  # what the folder holds is not needed again

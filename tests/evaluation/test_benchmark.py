@@ -266,7 +266,9 @@ def votes_bound(problems: list[Trace], k: int, **asked: object) -> list[Trace]:
 
 
 @pytest.mark.parametrize(
-    "make", [Voting, voting, with_default, lambda k: partial(votes_bound, k=k)], ids=str
+    "make",
+    [Voting, voting, with_default, lambda k: partial(votes_bound, k=k)],
+    ids=["instance", "closure", "default", "partial"],
 )
 def test_every_value_of_a_solver_is_in_its_fingerprint(make) -> None:  # type: ignore[no-untyped-def]
     def fingerprint(k: int) -> str:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from potstill.evaluation.intervals import Estimate
-from potstill.evaluation.results import Cost, Length, Results
+from potstill.evaluation.results import Cost, Length
+from potstill.evaluation.rows import Evaluation
 from potstill.evaluation.table import format_count, format_usd, usage_table
 from potstill.report.charts import Dot, Range, dot_chart, make_length_scale, range_chart
 from potstill.report.markup import Html, tag
 from potstill.report.section import Section, data_table, make_section
 
 
-def costs_section(results: Results) -> Section | None:
+def costs_section(
+    cost_by_arm: Mapping[str, Mapping[str, Cost]], evaluations: Sequence[Evaluation]
+) -> Section | None:
     """Calls and tokens by arm and role."""
     costs: list[tuple[str, Cost]] = []
-    for arm, cost_by_role in results.costs.items():
+    for arm, cost_by_role in cost_by_arm.items():
         for role, cost in cost_by_role.items():
             costs.append((f"{arm}: {role}", cost))
     if not costs:
@@ -34,12 +39,14 @@ def costs_section(results: Results) -> Section | None:
         columns += ["money", "of it lost"]
     hint = "Tokens, calls and seconds count all that an arm needed; reused calls had been paid by another arm or role."
     table = data_table(columns, rows, name="cost by role", number_columns=len(columns) - 1)
-    return make_section("Cost by role", hint, *_token_chart(costs), table, *_usage_parts(results))
+    return make_section(
+        "Cost by role", hint, *_token_chart(costs), table, *_usage_parts(evaluations)
+    )
 
 
-def _usage_parts(results: Results) -> list[Html]:
+def _usage_parts(evaluations: Sequence[Evaluation]) -> list[Html]:
     """What an answer takes of each role; nothing where no evaluation says it."""
-    rows = usage_table(results.evaluations.values())
+    rows = usage_table(evaluations)
     if not rows:
         return []
     columns = list(rows[0])
@@ -71,10 +78,10 @@ def _token_chart(costs: list[tuple[str, Cost]]) -> list[Html]:
     return [legend, dot_chart(dots, axis, "")]
 
 
-def lengths_section(results: Results) -> Section | None:
+def lengths_section(length_by_arm: Mapping[str, Mapping[str, Length]]) -> Section | None:
     """How long rows and answers are, a scale for each unit."""
     ranges_by_unit: dict[str, list[Range]] = {}
-    for arm, lengths in results.lengths.items():
+    for arm, lengths in length_by_arm.items():
         for what, length in lengths.items():
             if length.count:
                 row = _length_range(f"{arm}: {what}", length)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from potstill.evaluation.results import Example, Passage, Results
+from potstill.evaluation.results import Example, Passage
 from potstill.report.markup import Html, join_nodes, tag
 from potstill.report.section import Section, make_section
 
@@ -12,7 +12,7 @@ _BADGES = ("right", "wrong", "error", "unparsed")  # statuses with a badge of th
 _SUMMARY_CHARS = 110  # of a question, in the line that unfolds its example
 
 
-def examples_section(results: Results) -> Section | None:
+def examples_section(examples: Sequence[Example]) -> Section | None:
     """Rows that arms trained on, each beside what it was made from and what the trained student answers now."""
     hint = (
         "What the arms trained on, as models wrote it. The answers are to problems that the student was trained on; "
@@ -21,12 +21,12 @@ def examples_section(results: Results) -> Section | None:
     return _example_card(
         "Training examples",
         hint,
-        [example for example in results.examples if example.passage("row")],
+        [example for example in examples if example.passage("row")],
         kind="training example",
     )
 
 
-def held_out_section(results: Results) -> Section | None:
+def held_out_section(examples: Sequence[Example]) -> Section | None:
     """Answers to problems that the arms were measured on: some that they solve, and some that they do not."""
     hint = (
         "Problems that no arm was trained on: some that an arm solves in every answer, then some that it solves in "
@@ -35,18 +35,18 @@ def held_out_section(results: Results) -> Section | None:
     return _example_card(
         "Held-out problems",
         hint,
-        [example for example in results.examples if example.held_out],
+        [example for example in examples if example.held_out],
         kind="held-out example",
     )
 
 
-def rejected_section(results: Results) -> Section | None:
+def rejected_section(examples: Sequence[Example]) -> Section | None:
     """Texts that operators dropped, with the reason."""
     hint = "Some of what was written and not trained on, for each kind of reason; the most frequent first."
     return _example_card(
         "Rejected texts",
         hint,
-        [example for example in results.examples if example.passage("rejected")],
+        [example for example in examples if example.passage("rejected")],
         kind="rejected text",
     )
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from potstill.evaluation.results import Funnel, FunnelStep, Results
+from potstill.evaluation.results import Funnel, FunnelStep
 from potstill.report.charts import Bar, bar_chart
 from potstill.report.markup import Html, tag
 from potstill.report.section import Section, data_table, fold, make_section
@@ -35,19 +35,19 @@ OPERATOR_GLOSSES = {
 }
 
 
-def funnels_section(results: Results) -> Section | None:
+def funnels_section(funnel_by_arm: Mapping[str, Funnel]) -> Section | None:
     """From problems to rows, and why every dropped text was dropped."""
-    if not results.funnels:
+    if not funnel_by_arm:
         return None
     hint = (
         "One bar an operator, in program order: how many texts went in, how many came out. The pale part was dropped. "
         "(×3) says that a stretch of operators ran three times; its counts are added up."
     )
     funnels: list[Html] = []
-    for arm, funnel in results.funnels.items():
+    for arm, funnel in funnel_by_arm.items():
         funnels.append(tag("h3", arm))
         funnels.append(_draw_funnel(arm, funnel))
-    used = {step.operator for funnel in results.funnels.values() for step in funnel.steps}
+    used = {step.operator for funnel in funnel_by_arm.values() for step in funnel.steps}
     return make_section("From problems to rows", hint, _glossary(used), *funnels)
 
 

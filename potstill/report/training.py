@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from potstill.evaluation.results import Results
 from potstill.report.charts import Curve, line_chart
 from potstill.report.markup import Html, tag
 from potstill.report.section import (
@@ -33,10 +32,10 @@ COLUMNS = {
 _SHOWN_ELSEWHERE = ("arm", "loss_curve", "stats", "student")
 
 
-def training_section(results: Results) -> Section | None:
+def training_section(trainings: Mapping[str, Any]) -> Section | None:
     """Learning curves, and what each student was trained on and for how long."""
     reports: dict[str, Mapping[str, Any]] = {}
-    for arm, report in results.training.items():
+    for arm, report in trainings.items():
         # Of an arm with several stages each is shown, as ARM/STAGE; its own report is the last one's.
         if report and report.get("stages", 1) == 1:
             reports[arm] = report

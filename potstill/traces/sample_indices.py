@@ -9,17 +9,16 @@ calls, and is shared out among all.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from potstill.models.model import Request, prompt_json, settings_json
-from potstill.records import Problem, Trace, digest
+from potstill.models.model import Request, Sampling, prompt_json, settings_json
+from potstill.records import Problem, Trace
 
 
 class SampleShare(NamedTuple):
@@ -39,7 +38,7 @@ class SampleCounter:
         self,
         outer: SampleCounter | None = None,
         share: SampleShare = ALL_SAMPLES,
-        share_of_problem: Mapping[str, SampleShare] | None = None,
+        share_of_problem: Mapping[Hashable, SampleShare] | None = None,
     ) -> None:
         """Count from nothing.
 
@@ -63,7 +62,7 @@ class SampleCounter:
             count: how many.
         """
         key = _content_key(request, model)
-        shown_problem = ""
+        shown_problem: Hashable = None
         if self._outer is not None and problem is not None and _shows(request, problem):
             shown_problem = content_of(problem)
         first = self._taken[key]
@@ -72,8 +71,8 @@ class SampleCounter:
 
     def inside_each(self, jobs: Sequence[Sequence[Trace]]) -> list[SampleCounter]:
         """A counter for each call of an `each` on these traces."""
-        calls_of_problem: defaultdict[str, int] = defaultdict(int)
-        ranks: list[dict[str, int]] = []
+        calls_of_problem: defaultdict[Hashable, int] = defaultdict(int)
+        ranks: list[dict[Hashable, int]] = []
         for job in jobs:
             contents = dict.fromkeys(content_of(trace.problem) for trace in job)
             ranks.append({content: calls_of_problem[content] for content in contents})
@@ -97,7 +96,7 @@ class SampleCounter:
         for key, count in most.items():
             self._taken[key] += count
 
-    def _index(self, key: bytes, shown_problem: str, number: int) -> int:
+    def _index(self, key: bytes, shown_problem: Hashable, number: int) -> int:
         if self._outer is None:
             return number
         share = self._share_of_problem.get(shown_problem, self._share)
@@ -126,10 +125,10 @@ def counting_in(counter: SampleCounter | None) -> Iterator[None]:
         _COUNTER.reset(token)
 
 
-@functools.lru_cache(maxsize=4096)
-def content_of(problem: Problem) -> str:
+def content_of(problem: Problem) -> Hashable:
     """What a problem asks, whatever its id: two problems with one content get equal requests."""
-    return digest("problem", dataclasses.replace(problem, id="", source=""))
+    gold = (problem.answer, problem.solution, problem.tests)
+    return problem.kind, problem.question, problem.choices, problem.table, gold
 
 
 def _shows(request: Request, problem: Problem) -> bool:
@@ -140,17 +139,16 @@ def _shows(request: Request, problem: Problem) -> bool:
 
 
 def _content_key(request: Request, model: str) -> bytes:
-    """All that names a request but its index, in a few bytes: a counter lives as long as its run."""
-    settings = settings_json(request.sampling)
-    parts = (
-        model,
-        prompt_json(request.prompt),
-        request.prefix,
-        settings,
-        str(request.sample_index),
-    )
-    hashed = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        encoded = part.encode("utf-8", "surrogatepass")
+    """All that names a request but its place, in a few bytes: a counter lives as long as its run."""
+    hashed = _hash_of_call(model, request.sampling, request.sample_index).copy()
+    for text in (prompt_json(request.prompt), request.prefix):
+        encoded = text.encode("utf-8", "surrogatepass")
         hashed.update(len(encoded).to_bytes(8, "big") + encoded)
-    return hashed.digest()
+    return bytes(hashed.digest())
+
+
+@functools.lru_cache(maxsize=64)
+def _hash_of_call(model: str, sampling: Sampling, sample_index: int) -> Any:
+    """The hash of what all requests of a call share."""
+    shared = f"{model}\n{settings_json(sampling)}\n{sample_index}"
+    return hashlib.blake2b(shared.encode("utf-8", "surrogatepass"), digest_size=16)

@@ -7,20 +7,16 @@ changed rule can never be mistaken for an old id. Golden ids stand in `tests/tes
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import functools
 import hashlib
-import inspect
 import itertools
 import json
-import math
-import re
-import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import CodeType, MappingProxyType
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+
+from potstill.values import plain_function
 
 SCHEME = "potstill-3"
 OLDER_SCHEMES = ("potstill-1", "potstill-2")
@@ -43,8 +39,6 @@ class Message(NamedTuple):
 
 
 Prompt: TypeAlias = str | tuple[Message, ...]
-
-MAX_VALUE_DEPTH = 16  # of what a function's values hold, one inside the other
 
 FinishReason: TypeAlias = Literal[
     "stop",  # the model ended its answer
@@ -188,144 +182,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Iterable):
         return [_plain(item) for item in value]
     if callable(value):
-        return _function(value)
+        return plain_function(value)
     raise TypeError(f"{type(value).__name__} has no canonical form")
-
-
-def _function(fn: Callable[..., Any]) -> list[Any]:
-    """Name, syntax tree and values, so that a comment or a line break in a reward does not retrain a student.
-
-    The values are what a function takes by default, what it closed over, and the constants and functions of its own
-    module that it names; k=3 and k=5 differ wherever they stand.
-    """
-    if isinstance(fn, functools.partial):
-        keywords = {name: plain_value(value) for name, value in fn.keywords.items()}
-        return [_function(fn.func), [plain_value(value) for value in fn.args], keywords]
-    name = getattr(fn, "__qualname__", type(fn).__name__)
-    values = _values_of_function(fn, (fn,))
-    description = [name, _syntax_tree(fn)]
-    return [*description, values] if values else description
-
-
-def _syntax_tree(fn: Any) -> str:
-    """The syntax tree of a function's source; of a lambda its own part of the line that it stands in."""
-    is_object = not callable(getattr(fn, "__get__", None)) and not inspect.isbuiltin(fn)
-    try:
-        source = inspect.getsource(type(fn) if is_object else fn)
-        tree = ast.parse(textwrap.dedent(source))
-    except (OSError, TypeError, SyntaxError):
-        code = getattr(fn, "__code__", None)
-        if code is None:
-            return str(getattr(fn, "__module__", ""))
-        # Typed in, or part of a line: the constants and names of its code, which comments are no part of.
-        return f"{fn.__module__} {code.co_code.hex()} {_names_and_constants(code)}"
-    lambdas = [node for node in ast.walk(tree) if isinstance(node, ast.Lambda)]
-    if getattr(fn, "__name__", "") == "<lambda>" and len(lambdas) > 1:
-        return f"{ast.dump(tree)} {_names_and_constants(fn.__code__)}"
-    return ast.dump(tree)
-
-
-def _names_and_constants(code: CodeType) -> str:
-    constants = []
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            constants.append(_names_and_constants(constant))
-        else:
-            constants.append(repr(constant))
-    return f"{code.co_names} {constants}"
-
-
-def _values_of_function(fn: Any, seen: tuple[Any, ...]) -> dict[str, Any]:
-    """The values that a function brings along, by the name under which it uses them."""
-    owner = getattr(fn, "__self__", None)
-    inner = getattr(fn, "__func__", fn)
-    code = getattr(inner, "__code__", None)
-    values: dict[str, Any] = {}
-    if code is None:
-        # A callable object: its attributes. Built-in functions have none.
-        return _attributes(fn, seen) if not inspect.isbuiltin(fn) else values
-    if owner is not None and not inspect.ismodule(owner):
-        values["self"] = plain_value(owner, seen)
-    parameters = code.co_varnames[: code.co_argcount]
-    defaults = inner.__defaults__ or ()
-    named_defaults = dict(zip(reversed(parameters), reversed(defaults), strict=False))
-    for name, value in {**named_defaults, **(inner.__kwdefaults__ or {})}.items():
-        # A plain default stands in the syntax tree, as long as it is written there and not computed.
-        values[f"default {name}"] = plain_value(value, seen)
-    for name, cell in zip(code.co_freevars, inner.__closure__ or (), strict=True):
-        try:
-            values[f"closure {name}"] = plain_value(cell.cell_contents, seen)
-        except ValueError:  # the name has no value yet
-            values[f"closure {name}"] = None
-    # Of the package's own functions the version is recorded.
-    if not inner.__module__ or inner.__module__.split(".")[0] != "potstill":
-        values |= _globals_of_function(inner, seen)
-    return values
-
-
-def _globals_of_function(fn: Any, seen: tuple[Any, ...]) -> dict[str, Any]:
-    """Constants and functions of a function's own module that it names; what may change while it runs is left out."""
-    values: dict[str, Any] = {}
-    for name in sorted(_global_names(fn.__code__)):
-        value = fn.__globals__.get(name)
-        is_constant = isinstance(value, str | bytes | int | float | tuple | frozenset | re.Pattern)
-        is_table = name.isupper() and isinstance(value, list | dict | set)
-        is_own_function = inspect.isfunction(value) and value.__module__ == fn.__module__
-        if is_constant or is_table or is_own_function or isinstance(value, functools.partial):
-            values[f"global {name}"] = plain_value(value, seen)
-    return values
-
-
-def _global_names(code: CodeType) -> set[str]:
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            names |= _global_names(constant)
-    return names
-
-
-def plain_value(value: Any, seen: tuple[Any, ...] = ()) -> Any:
-    """Any value as one that has a canonical form: a model by its id, an object by its class and attributes."""
-    if value is None or isinstance(value, str | int):
-        return value
-    if any(value is other for other in seen) or len(seen) > MAX_VALUE_DEPTH:
-        return f"another {type(value).__qualname__}"  # a function that calls itself
-    seen = (*seen, value)
-    if isinstance(value, Mapping):
-        return {str(key): plain_value(item, seen) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain_value(item, seen) for item in value]
-    if isinstance(value, set | frozenset):
-        return sorted((plain_value(item, seen) for item in value), key=canonical)
-    if isinstance(value, functools.partial):
-        return [plain_value(part, seen) for part in (value.func, value.args, value.keywords)]
-    if inspect.isfunction(value) or inspect.ismethod(value):
-        return [value.__qualname__, _syntax_tree(value), _values_of_function(value, seen)]
-    return _object(value, seen)
-
-
-def _object(value: Any, seen: tuple[Any, ...]) -> Any:
-    if callable(getattr(value, "write", None)) and isinstance(getattr(value, "id", None), str):
-        return {"model": value.id}
-    if isinstance(value, float):
-        return value if math.isfinite(value) else repr(value)
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, re.Pattern):
-        return [str(value.pattern), value.flags]
-    if inspect.isclass(value) or inspect.ismodule(value) or inspect.isbuiltin(value):
-        return getattr(value, "__qualname__", value.__name__)
-    if callable(getattr(value, "tobytes", None)):  # an array
-        return hashlib.sha256(value.tobytes()).hexdigest()
-    return [type(value).__qualname__, _attributes(value, seen)]
-
-
-def _attributes(value: Any, seen: tuple[Any, ...]) -> dict[str, Any]:
-    if dataclasses.is_dataclass(value):
-        names = [field.name for field in dataclasses.fields(value) if field.repr]
-    else:
-        names = list(getattr(value, "__dict__", ()))
-    return {name: plain_value(getattr(value, name), seen) for name in names}
 
 
 def digest(kind: str, value: Any, *, scheme: str = SCHEME) -> str:

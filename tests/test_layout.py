@@ -19,7 +19,17 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Past these the reader is asked to look twice; about 500 lines a file and 40 a function read well.
 FILE_LINES, FUNCTION_LINES, PARAMETERS = 800, 80, 10
 
-BASE = ("records", "errors", "config", "escape", "secrets", "plugins", "extras", "__version__")
+BASE = (
+    "records",
+    "values",
+    "errors",
+    "config",
+    "escape",
+    "secrets",
+    "plugins",
+    "extras",
+    "__version__",
+)
 # What each part may import from the package, beside BASE; a name stands for itself and what lies in it.
 IMPORTS: dict[str, tuple[str, ...]] = {
     "__init__": ("api",),
@@ -38,6 +48,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
         "objectives",
     ),
     "records": (),
+    "values": (),
     "errors": (),
     "config": (),
     "escape": (),

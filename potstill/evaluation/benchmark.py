@@ -16,12 +16,13 @@ from potstill.errors import ConfigError, InputError
 from potstill.evaluation.rows import Answer, Evaluation, Fingerprint, Row
 from potstill.models.model import Sampling
 from potstill.models.phase import in_phase
-from potstill.records import Author, Problem, Trace, blank, canonical, digest, plain_value
+from potstill.records import Author, Problem, Trace, blank, canonical, digest
 from potstill.traces import answer_classes, using, verify
 from potstill.traces.sample_indices import SampleCounter
 from potstill.traces.session import current_session
 from potstill.traces.usage import Usage, UsageMeter
 from potstill.traces.verification import verifier_version
+from potstill.values import plain_value
 
 Solver: TypeAlias = Callable[..., list[Trace]]
 """Called as solver(problems, n=…, **sampling); returns n traces a problem, failed ones included."""

@@ -38,10 +38,11 @@ from potstill.runs.sources import (
     priced_name,
 )
 from potstill.runs.stages import stage_title
-from potstill.runs.stand_in import Assumptions, RoleCalls
+from potstill.runs.stand_in import Assumptions, CallGroup, RoleCalls
 from potstill.training.memory_estimate import FORMULA, TrainingSize, estimate_size
 
 TRAINED = "the trained students"  # the model of calls that only a trained student answers
+LOCAL_WEIGHTS = "weights here"  # that of calls which only read, whatever the role's model costs
 
 # Measured on stores of real runs.
 STORED_BYTES_A_CHAR = 1.4  # of text, payload and ledger
@@ -254,7 +255,9 @@ def scale_up(basis: Basis) -> Plan:
         rows |= rows_by_stage(arm, drive.stages)
     training = training_sizes(basis, rows)
     chars_a_token = basis.assume[""].chars
-    stored_chars = sum(need.prompt + need.completion for need in needs) * chars_a_token
+    # Of what a teacher here reads in a training, a store keeps a number.
+    stored = [need for need in needs if need.model != LOCAL_WEIGHTS]
+    stored_chars = sum(need.prompt + need.completion for need in stored) * chars_a_token
     stored_completions = sum(need.calls for need in needs)
     row_tokens = sum(row.rows * row.mean_tokens for row in rows.values())
     parameters = sum(training_size.parameters for training_size in training.values())
@@ -286,7 +289,7 @@ def scale_needs(basis: Basis, custom_prices: Mapping[str, Price]) -> list[Need]:
     parts_by_need: dict[tuple[str, str], list[tuple[RoleCalls, float]]] = {}
     for group, calls, share in groups:
         if calls.calls:
-            model = TRAINED if group.is_trained else spec_of_role(basis.recipe, group.role)
+            model = model_of_group(group, basis.recipe)
             parts_by_need.setdefault((group.account, model), []).append((calls, share))
     needs: list[Need] = []
     for (account, model), parts in parts_by_need.items():
@@ -294,6 +297,13 @@ def scale_needs(basis: Basis, custom_prices: Mapping[str, Price]) -> list[Need]:
             scale_need(account, model, parts, batch=basis.recipe.batch, custom_prices=custom_prices)
         )
     return needs
+
+
+def model_of_group(group: CallGroup, recipe: Recipe) -> str:
+    """Whom a group of calls asks: what the recipe names, a trained student, or weights that are read here."""
+    if group.is_local:
+        return LOCAL_WEIGHTS
+    return TRAINED if group.is_trained else spec_of_role(recipe, group.role)
 
 
 def spec_of_role(recipe: Recipe, role: str) -> str:
@@ -317,7 +327,9 @@ def scale_need(
         completion += round(sum(part.completions) / share)
         max_completion += round(sum(part.max_completions) / share)
     counts = (account, model, calls, prompt, completion, max_completion)
-    price, is_free = (None, True) if model == TRAINED else price_of_spec(model, custom_prices)
+    price, is_free = None, True
+    if model not in (TRAINED, LOCAL_WEIGHTS):
+        price, is_free = price_of_spec(model, custom_prices)
     if price is None:
         money = 0.0 if is_free else None
         return Need(*counts, money=money, low=money, high=money, limit=money)

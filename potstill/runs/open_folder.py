@@ -30,6 +30,9 @@ from potstill.traces import Ledger, ReportSection, Session
 
 JUDGE = "judge"  # the role that judges problems of the kind "judge", whatever the method
 STUDENT = "student"  # the role of a trained model whose start says none
+TEACHER_WEIGHTS = (
+    "teacher-weights"  # that of a training's teacher which is a folder, and no role's model
+)
 
 
 @dataclass(frozen=True, slots=True)

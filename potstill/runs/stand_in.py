@@ -62,12 +62,14 @@ class CallGroup(NamedTuple):
         phase: of the run.
         stage: how many stages were trained before.
         is_trained: whether a trained student is asked, and not the model that the recipe names.
+        is_local: whether weights on this machine are read, whatever the model of the role costs.
     """
 
     role: str
     phase: Phase
     stage: int = 0
     is_trained: bool = False
+    is_local: bool = False
 
     @property
     def account(self) -> str:

@@ -14,7 +14,7 @@ from potstill.errors import StageError
 from potstill.models.model import Model, Scored
 from potstill.models.phase import in_training
 from potstill.records import LEARNING_KINDS, Stage, Trace, learnt_stretches
-from potstill.runs.open_folder import STUDENT, Folder
+from potstill.runs.open_folder import STUDENT, TEACHER_WEIGHTS, Folder
 from potstill.runs.stages import read_rows
 from potstill.runs.training_host import FolderHost
 from potstill.store.cached_model import CachedModel
@@ -56,7 +56,7 @@ def train_stage(
     keywords = stage_keywords(folder, stage, training, arm)
     roles: dict[Asked, str] = {
         "student": role_of(stage.model, STUDENT),
-        "teacher": role_of(keywords.get("teacher"), "teacher"),
+        "teacher": role_of(keywords.get("teacher"), TEACHER_WEIGHTS),
     }
     bound = bind(keywords.pop("objective", stage.objective), keywords)
     settings = merge_settings(training, bound, folder.threads)

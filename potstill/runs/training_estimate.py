@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from potstill.methods.roles import keys_of
 from potstill.models.phase import Phase
 from potstill.records import Stage
-from potstill.runs.open_folder import JUDGE, STUDENT
+from potstill.runs.open_folder import JUDGE, STUDENT, TEACHER_WEIGHTS
 from potstill.runs.recipe import Arm, Recipe
 from potstill.runs.recipe_checks import role_stand_in
 from potstill.runs.stand_in import Assumptions, CallGroup, RoleCalls
@@ -86,7 +86,9 @@ def estimate_training_calls(
     ]
     if config.teacher is not None:
         teacher = teacher_calls(config, size, steps=steps, step_rows=step_rows, written=written)
-        groups.append((CallGroup(teacher_role or "teacher", TRAINING, number), teacher))
+        role = teacher_role or TEACHER_WEIGHTS
+        group = CallGroup(role, TRAINING, number, is_local=not is_server(config))
+        groups.append((group, teacher))
     judged_share = sum(row.problem.kind == JUDGE for row in stage.rows) / max(1, len(stage.rows))
     if is_verdict_wanted(config) and judged_share:
         judge = judge_calls(round(written * judged_share), size, assume.get(JUDGE, assume[""]))
@@ -106,7 +108,7 @@ def teacher_calls(
 ) -> RoleCalls:
     """What a teacher reads: on a server each text once, here the rows of every step."""
     calls = RoleCalls()
-    if getattr(config.teacher, "likelihood", None):
+    if is_server(config):
         texts = written
         if config.on_policy_fraction < 1:
             texts += size.rows
@@ -114,6 +116,11 @@ def teacher_calls(
     else:
         add_readings(calls, steps, step_rows * config.num_generations * size.tokens)
     return calls
+
+
+def is_server(config: ObjectiveConfig) -> bool:
+    """Whether the teacher is a server that scores texts, and no weights here."""
+    return hasattr(config.teacher, "likelihood")
 
 
 def judge_calls(count: int, size: StageSize, assumptions: Assumptions) -> RoleCalls:

@@ -27,6 +27,7 @@ from potstill.runs.dry_run import (
 from potstill.runs.estimate import Need, Plan, make_plan
 from potstill.runs.experiment import load_recipe_problems
 from potstill.runs.recipe import Recipe, from_data
+from potstill.runs.sources import CHECKPOINTS
 from potstill.traces import edit, sample, verify
 
 ROLES = {"teacher": "openai:gpt-4.1-mini?at=openai", "student": "world:student"}
@@ -370,4 +371,14 @@ def test_a_teacher_on_a_server_reads_each_text_of_a_training_once(tmp_path: Path
     local = {**config, "objective": "jsd", "on_policy_fraction": 0.0}
     training = {**training, "objective_config": local}
     needs = training_needs(training, tmp_path, roles={**ROLES, "teacher": "world:teacher"})
-    assert needs["teacher/training", "world:teacher"].calls == 5
+    assert needs["teacher/training", "weights here"].calls == 5
+
+
+def test_what_a_local_teacher_reads_takes_no_disk(tmp_path: Path) -> None:
+    teacher = str(CHECKPOINTS / "teacher")
+    config = {"objective": "jsd", "teacher": teacher}
+    training = {"max_steps": 1000, "objective_config": config}
+    plan = planned({**BASE, "training": training}, tmp_path, right="1")
+    [need] = [need for need in plan.needs if need.model == "weights here"]
+    assert (need.role, need.calls, need.money) == ("teacher-weights/training", 1000, 0)
+    assert plan.disk["store"] < 2 * planned(BASE, tmp_path, right="1").disk["store"]

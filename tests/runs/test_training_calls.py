@@ -161,6 +161,6 @@ def test_a_training_that_stopped_at_its_budget_goes_on_with_a_larger_one(tmp_pat
 @pytest.mark.slow
 def test_a_local_teacher_reads_what_the_student_is_trained_on(tmp_path, tiny_checkpoint):
     usage = train(tmp_path, tiny_checkpoint, "forward_kl", teacher=tiny_checkpoint)
-    assert usage["teacher/training"]["calls"] == 2
-    assert usage["teacher/training"]["prompt_tokens"] > 40
-    assert usage["teacher/training"]["completion_tokens"] == 0
+    assert usage["teacher-weights/training"]["calls"] == 2
+    assert usage["teacher-weights/training"]["prompt_tokens"] > 40
+    assert usage["teacher-weights/training"]["completion_tokens"] == 0

@@ -104,6 +104,17 @@ def redact_secrets(text: str, mark: str = MARK) -> str:
     return _QUOTED_FIELD.sub(redact_named, text)
 
 
+def redact_value(value: Any) -> Any:
+    """A JSON value with a mark in the place of what looks like a key in its texts."""
+    if isinstance(value, str):
+        return redact_secrets(value)
+    if isinstance(value, Mapping):
+        return {name: redact_value(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact_value(item) for item in value]
+    return value
+
+
 def redact_environment(text: str, mark: str = MARK) -> str:
     """The text without the values of environment variables that are named like keys."""
     for name, value in os.environ.items():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from potstill.cli import main
 from potstill.secrets import (
     find_secret_in_value,
     holds_secret,
@@ -155,6 +158,14 @@ def test_names_of_fields_and_variables() -> None:
 )
 def test_secrets_deep_in_a_value(value: object, place: str | None) -> None:
     assert find_secret_in_value(value, "x") == place
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_no_error_of_the_command_line_says_a_key(more: list[str], capsys: Any) -> None:
+    key = "hf_" + "AbCdEfGhIj" * 3 + "KlMn"
+    assert main(["verify", "--problems", f"hf:owner/name?token={key}", *more]) == 2
+    out, err = capsys.readouterr()
+    assert "can't be read as a dataset" in out + err and key not in out + err
 
 
 def test_values_of_variables_are_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,6 +192,7 @@ class Budget:
                 completion = completion._replace(tokens=_max_tokens(request, completion.tokens))
 
             if completion.ignored:
+                completion = _with_counted_prompt(request, completion)
                 self.impossible[model.id] += 1
                 self._impossible_example.setdefault(model.id, ", ".join(completion.ignored)[:100])
 
@@ -506,6 +507,15 @@ def _max_tokens(request: Request, reported: Tokens) -> Tokens:
     """The most that an uncounted answer can have used; a prompt that was counted is known."""
     prompt_tokens = reported.prompt or prompt_token_bound(request)
     return reported._replace(prompt=prompt_tokens, completion=request.sampling.max_new_tokens)
+
+
+def _with_counted_prompt(request: Request, completion: Completion) -> Completion:
+    """A completion whose count of prompt tokens can't be right, with the most that they can be."""
+    tokens = completion.tokens
+    is_missing = any(number.startswith("prompt") for number in completion.ignored)
+    if not is_missing or tokens.prompt:
+        return completion
+    return completion._replace(tokens=tokens._replace(prompt=prompt_token_bound(request)))
 
 
 def _completion_cost(completion: Completion, price: Price | None) -> float | None:

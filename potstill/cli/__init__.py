@@ -156,14 +156,17 @@ def _help_text() -> str:
 def _report_error(error: PotstillError, *, as_json: bool) -> int:
     from potstill.cli import show
     from potstill.escape import terminal
+    from potstill.secrets import redact_secrets, redact_value
 
     # Most errors are every process's; the launcher ends the others once the first has reported.
     if int(os.environ.get("RANK", "0")):
         time.sleep(ERROR_DELAY)
+    # What a user or a server wrote may hold a key, wherever the error comes from.
     if as_json and not show.has_printed_json():
-        show.print_json({"error": error.to_json()})
+        show.print_json({"error": redact_value(error.to_json())})
         return 2
-    lines = [f"potstill: {terminal(error.render())}", *getattr(error, "__notes__", ())]
+    message = redact_secrets(terminal(error.render()))
+    lines = [f"potstill: {message}", *getattr(error, "__notes__", ())]
     print("\n".join(lines), file=sys.stderr)
     return 2
 

@@ -451,3 +451,22 @@ def test_what_was_counted_or_never_answered_is_not_guessed(made):
     assert budget.settle("teacher", Paid(), request(), made).tokens == made.tokens
     assert budget.settle("teacher", Free(), request(), Completion("recorded")).tokens == Tokens()
     assert budget.notes() == []
+
+
+def test_a_count_that_can_not_be_right_is_counted_at_its_most() -> None:
+    budget = Budget({"": Limit(tokens=10**6)}, prices=TABLE)
+    completion = Completion("text", "stop", Tokens(0, 5), cost=None, ignored=("prompt_tokens=-5",))
+    settled = budget.settle("teacher", Paid(), request(), completion)
+    assert settled.tokens == Tokens(prompt_token_bound(request()), 5)
+    assert any("prompt_tokens=-5" in note for note in budget.notes())
+
+
+@pytest.mark.parametrize("money", [float("inf"), float("nan"), -1.0])
+def test_a_limit_is_a_number(money: float) -> None:
+    with pytest.raises(ConfigError, match="limits are"):
+        Limit(money=money)
+
+
+def test_no_amount_of_money_is_too_large_to_count() -> None:
+    assert to_picodollars(1e300) == to_picodollars(1e12) > to_picodollars(1e11)
+    assert to_picodollars(-5) == 0

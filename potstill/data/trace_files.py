@@ -7,6 +7,7 @@ from pathlib import Path
 
 from potstill.data import atomic_write, files
 from potstill.data.columns import Row, is_trace_record
+from potstill.data.trace_checks import check_trace
 from potstill.data.trace_json import from_record, to_json
 from potstill.errors import InputError, StoreError
 from potstill.records import Trace
@@ -37,6 +38,8 @@ def trace_of_record(row: Row) -> Trace:
     if not is_trace_record(row):
         raise InputError("no trace", expected="rows of a trace file", fix=fix)
     try:
-        return from_record(row)
+        trace = from_record(row)
     except StoreError as error:
         raise InputError(error.found, expected=error.expected, fix=fix) from error
+    check_trace(trace)
+    return trace

@@ -53,13 +53,34 @@ _HASHED_NUMBER = re.compile(
 )
 # "The answer is", "the final answer would be", "the answer can't be", and a line that begins with "A:".
 _ANSWER_PHRASE = re.compile(
-    r"(?:^[ \t>*_]{0,8}A[ \t]{0,3}:"
+    r"(?:^[ \t>*_]{0,8}A[ \t]{0,3}:|答案[ \t]{0,3}(?:是|为|為|[:：])"
     r"|\banswers?\b(?:[ \t]{1,3}[a-z']{1,20}){0,8}?[ \t*_]{0,6}(?::|=|\bis\b|\bare\b|\bwould be\b|\bequals\b"
     r"|(?P<denial>\b(?:(?:is|are)n['’]t|can(?:not|['’]t) be|could(?: not|n['’]t) be|does(?: not|n['’]t) equal)))"
     r")[ \t*_:]{0,8}",
     re.IGNORECASE | re.MULTILINE,
 )
 _MAX_PHRASE = 2_100  # characters of what a phrase announces; a verifier reads fewer
+_MAX_PHRASES = 100  # of a text, from its end
+_MAX_CLAIM = 300  # characters of it in which a denial is looked for
+# "This answer assumes that x is real", "I hope that answers the question: …": the word, and no answer.
+_OTHER_VERB = re.compile(
+    r"answers (?:your|the|this|all|both|my)\b|answers? (?:also |just |only )?(?:assumes?|depends?|uses?|means?|shows?"
+    r"|follows?|relies|rely|matche?s?|agrees?|requires?|holds?|works?|gives?|says?|checks?|satisf(?:y|ies)|corresponds?|implies"
+    r"|suggests?|tells?|includes?|contains?|seems?|looks?)\b",
+    re.IGNORECASE,
+)
+# "48? That's wrong."
+_CALLED_WRONG_NEXT = re.compile(
+    r"[^.?!\n]{1,60}[.?!]\s{1,3}(?:(?:no|wait|hmm?|but|hold on|actually)[,.!]?\s{1,3}){0,3}(?:that|this|it|which)"
+    r"(?:['’]s|\s(?:is|was))\s(?:\w{2,20}ly\s)?(?:wrong|incorrect|false|impossible|a mistake"
+    r"|not (?:right|correct|true|it|possible|the answer))\b",
+    re.IGNORECASE,
+)
+_FEW_SMALL_WORDS = re.compile(r"[a-z][a-z'-]{2,20}(?: [a-z'-]{1,20}){0,2}")
+_WORD_ANSWER = re.compile(
+    r"\b(?:no|none|not|never|nothing|undefined|infinit\w*|impossible|yes|true|false|even|odd|always|empty|unknown|zero|one|two"
+    r"|three|four|five|six|seven|eight|nine|ten|\w+teen|\w+ty|hundred|thousand|million|half|dozen)\b"
+)
 # Before "the answer is": words by which nothing is claimed.
 _NO_CLAIM = re.compile(
     r"(?:\b(?:if|whether|unless|suppose|supposing|assum(?:e|es|ed|ing)|imagine|pretend|why|how|what|doubt|den(?:y|ies))"
@@ -78,6 +99,9 @@ _REMARK = re.compile(
     r"(?! (?:to be|as|by)\b|:| =)"
     r"|in (?:the |its )?(?:simplest|lowest|reduced|required|correct|form|terms|dollars|units|cents|meters|degrees)\b"
     r"|the (?:sum|product|difference|quotient|ratio|average|total|result) of\b(?![^\n]*(?:=|which is|that is|namely|:))"
+    r"|(?:always |just |simply )?(?:one|two|three|four|five|half|twice|double|triple|\d+)"
+    r" (?:more|less|fewer|times|of|the|as)\b"
+    r"(?! \w+[.!]?$)(?![^\n]*=)"
     r"|\d+ times (?:the|as|larger|smaller|more|less|bigger)\b)",
     re.IGNORECASE,
 )
@@ -99,9 +123,17 @@ _DOUBLED_COMMAND = re.compile(
     r"\\\\(?:boxed|fbox|[dtc]?frac|sqrt|text|math[a-z]{2,4}|left|right|pi|cdot|times|begin|circ|infty|pm|sin|cos|tan|log|ln)"
     r"(?![a-zA-Z])"
 )
+_LOST_BACKSLASH = re.compile(r"\x0c(?=rac|box)|\x08(?=oxed|inom|egin|eta)")
+_ESCAPED_LETTERS = {"\x0c": "\\f", "\x08": "\\b"}
 _SINGLE_COMMAND = re.compile(r"(?<!\\)(?:\\\\){0,8}\\[a-zA-Z]")
+# What stands in a box that shows where an answer belongs: `\\boxed{}`, `\\boxed{\\text{your answer}}`.
+_PLACEHOLDER = re.compile(
+    r"\s*(?:\\text\s?\{)?\s*(?:(?:your|the|final|my|an?)\s+){0,3}(?:answer|result|ANSWER)?(?:\s+here)?\s*\}?\s*"
+    r"|\s*(?:\.\.\.|…|\\[lc]?dots|_{1,9}|\?{1,3})\s*",
+    re.IGNORECASE,
+)
 _OPEN_BOX = re.compile(r"\\(?:boxed|fbox)\s{0,4}\{")  # searched only where no box was closed
-_SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|。")
 _BETWEEN_BOXES = re.compile(
     r"[\s$,;.()\[\]\\]*(?:(?:and|or|und|\\text\{\s*(?:and|or)\s*\}|\\quad|[a-zA-Z]\s*=)[\s$,;()\[\]\\]*)*"
 )
@@ -118,7 +150,7 @@ def candidates(text: str) -> tuple[Candidate, ...]:
     if marked and marked.mark != "answer":
         return (marked,)
     last_line = _last_line(reply)
-    if marked and last_line and _announced_answers(last_line.text):
+    if marked and last_line and _ANSWER_PHRASE.search(last_line.text):
         last_line = None  # the phrase is all that this line says
     possible = [marked, last_line]
     if reads_thoughts():
@@ -148,7 +180,12 @@ def _searched_parts(text: str) -> tuple[str, str]:
 
 
 def undouble_backslashes(text: str) -> str:
-    """Write `\\\\frac` as `\\frac` where a text holds commands with doubled backslashes only."""
+    """Write `\\\\frac` as `\\frac` where a text holds commands with doubled backslashes only.
+
+    Where an escape took one away (`\\f` became a form feed, `\\b` a backspace), it is put back.
+    """
+    if "\x0c" in text or "\x08" in text:
+        text = _LOST_BACKSLASH.sub(lambda match: _ESCAPED_LETTERS[match[0]], text)
     if "\\\\" not in text or not _DOUBLED_COMMAND.search(text) or _SINGLE_COMMAND.search(text):
         return text
     return text.replace("\\\\", "\\")
@@ -158,7 +195,7 @@ def marked_answer(text: str) -> Candidate | None:
     """Return the last answer with a mark: a box, `<answer>` or `####`, or else "the answer is" or a line's "A:"."""
     # Of the strong marks the one that stands last; boxes that belong together are one answer.
     strong = [*_tagged_answer(text), *_hashed_answer(text)]
-    boxes = [box for box in _closed_boxes(text) if box.content.strip()]
+    boxes = [box for box in _closed_boxes(text) if not _PLACEHOLDER.fullmatch(box.content)]
     if boxes:
         strong.append((boxes[-1].start, Candidate(_join_boxes(text, boxes), "boxed")))
     if strong:
@@ -253,47 +290,62 @@ def _answer_after_phrase(text: str) -> Candidate | None:
     """
     phrases = _announced_answers(text)
     # "The answer is 18. No, the answer is not 18." takes back what was claimed.
+    last_denial = {phrase.denied: place for place, phrase in enumerate(phrases) if phrase.denied}
     standing: list[_Phrase] = []
-    for phrase in phrases:
-        if phrase.denied:
-            standing = [one for one in standing if _bare(one.text) != phrase.denied]
+    for place, phrase in enumerate(phrases):
+        if last_denial and last_denial.get(_bare(phrase.text), -1) > place:
+            continue
         standing.append(phrase)
     asserted = [phrase for phrase in standing if phrase.is_claim]
+    if len(asserted) > 1 and _is_afterthought(asserted[-1].text):
+        # "… is 18. The other answer is extraneous."
+        asserted = [phrase for phrase in asserted if not _is_afterthought(phrase.text)] or asserted
     for phrase in (asserted or standing)[-1:]:
         return Candidate(phrase.text, "answer")
     return None
 
 
 def _announced_answers(text: str) -> list[_Phrase]:
-    """Everything that words announce as the answer, in the order of the text."""
+    """Everything that words announce as the answer, in the order of the text; of very many the last ones."""
     phrases: list[_Phrase] = []
-    explanations: list[int] | None = (
-        None  # where explanations begin; looked for only where one can matter
-    )
-    for match in _ANSWER_PHRASE.finditer(text):
+    first_claim = -1
+    for match in list(_ANSWER_PHRASE.finditer(text))[-_MAX_PHRASES:]:
         line_end = min(_line_end(text, match.end()), match.end() + _MAX_PHRASE)
         answer = text[match.end() : line_end].strip()
         if not answer:  # "Final answer:" with the answer on the next line
             answer = text[match.end() : match.end() + 2_000].strip().split("\n", 1)[0]
-        if not answer.strip("*_:. ") or _OPEN_BOX.search(answer):
+        if (
+            not answer.strip("*_:. ")
+            or _OPEN_BOX.search(answer)
+            or _OTHER_VERB.match(match.group())
+        ):
             continue
         is_label = match.group().rstrip(" \t*_").endswith(":") and _begins_line(text, match.start())
-        context = text[max(0, match.start() - 80) : match.start()]
-        if not is_label and phrases:
-            if explanations is None:
-                explanations = [found.start() for found in _EXPLANATION_HEADING.finditer(text)]
-            # What explains an answer that was given does not replace it.
-            if any(start < match.start() for start in explanations) and phrases[0].is_claim:
+        # What explains an answer that was given does not replace it.
+        if not is_label and first_claim >= 0:
+            heading = _EXPLANATION_HEADING.search(text, first_claim, match.start())
+            if heading:
                 continue
         if match["denial"]:
             answer = f"{match['denial']} {answer}"
-        if not claims.claimed_part(answer).strip("*_:.,;!? "):
-            denied = _bare(claims.denied_part(answer))
+        elif _CALLED_WRONG_NEXT.match(answer):
+            answer = f"not {answer}"
+        start_of_answer = answer[:_MAX_CLAIM]
+        if not claims.claimed_part(start_of_answer).strip("*_:.,;!? "):
+            denied = _bare(claims.denied_part(start_of_answer))
             phrases.append(_Phrase(answer, is_label, is_claim=False, denied=denied))
-        elif not _NO_CLAIM.search(context):
+        elif not _NO_CLAIM.search(text[max(0, match.start() - 80) : match.start()]):
             is_claim = is_label or not _REMARK.match(answer.lstrip("*_ "))
             phrases.append(_Phrase(answer, is_label, is_claim, denied=""))
+            if is_claim and first_claim < 0:
+                first_claim = match.end()
     return phrases
+
+
+def _is_afterthought(answer: str) -> bool:
+    """Whether what is announced is a word or two in small letters, and none that says that there is no answer."""
+    sentence = first_sentence(answer).strip("*_ ")
+    return bool(_FEW_SMALL_WORDS.fullmatch(sentence)) and not _WORD_ANSWER.search(sentence)
 
 
 def _begins_line(text: str, position: int) -> bool:

@@ -71,18 +71,21 @@ _MARKUP = (
     (re.compile(r"\\[dt]?frac\s?\{([^{}]*)\}\s?\{([^{}]*)\}"), r" \1/\2"),
     (re.compile(r"\\[dt]?frac\s?(\d)\s?(\d)(?!\d)"), r" \1/\2"),
     (re.compile(r"\\(?:text|mathrm|mathbf|textbf|mbox)\s?\{([^{}]*)\}"), r" \1 "),
-    # "5 and a half"
-    (re.compile(r"(?<![\d.,])(\d+)\s+and\s+(?:a|one)\s+half\b"), r" \1 1/2"),
-    (re.compile(r"(?<![\d.,])(\d+)\s+and\s+(?:a|one)\s+third\b"), r" \1 1/3"),
-    (re.compile(r"(?<![\d.,])(\d+)\s+and\s+(?:a|one)\s+quarter\b"), r" \1 1/4"),
-    (re.compile(r"(?<![\d.,])(\d+)\s+and\s+three\s+quarters\b"), r" \1 3/4"),
     (re.compile(r"\^\s?\{?\\circ\}?|\\[()\[\]]|\\?[$£€]|\\ |~"), " "),  # degrees, currencies
     (re.compile(r"(?<=\d)['’_](?=\d{3}(?!\d))"), ""),  # between thousands
     (re.compile(r"\\%"), "%"),
+    (re.compile(r"(?<!\d)(?<!\d\s)\b(?:minus|negative)\s+(?=[\d$])", re.IGNORECASE), "-"),
     (re.compile(r"[−–](?=\s?[\d.$])"), "-"),
 )
 
 
+_PLAIN_NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?\.?")
+_AFTER_IDEOGRAPH = re.compile(
+    r"(?<=[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af])(?=[\d-])"  # no word ends here
+)
+_AND_PART = re.compile(
+    r"(?<![\d.,])(\d+)\s+and\s+((?:an?|one|two|three|four|five)\s+(?:half|thirds?|quarters?|fifths?|eighths?))\b"
+)
 _QUOTATION = re.compile(r"^\s?>+\s")  # in Markdown
 # Relations with an equals sign in them, which would be taken for equations.
 _RELATIONS = (
@@ -91,8 +94,15 @@ _RELATIONS = (
     (re.compile(r"<="), r"\\le "),
     (re.compile(r"!=|\\not\s?="), r"\\ne "),
 )
+_EITHER_SIGN = re.compile(r"\\pm(?![a-zA-Z])|\+/-|\bplus or minus\b", re.IGNORECASE)
+# "I first thought 48, but it is 72."
+_CORRECTION = re.compile(
+    r"\b(?:but|no|actually|instead|rather)\b[,:]?\s+(?:(?:it|that|this|the (?:right |correct |final |actual )?\w+)"
+    r"(?:\s+(?:is|was|must be|should be)|['’]s)\s+)(?:actually |really |in fact )?",
+    re.IGNORECASE,
+)
 _NO_NUMBER = "no number"
-_COPULA = re.compile(r"\b(?:is|are|equals|be|was|were)\b|[:=]", re.IGNORECASE)
+_COPULA = re.compile(r"\b(?:is|are|equals|be|was|were)\b|[:=是为為]", re.IGNORECASE)
 # Words that may follow "one" or "two" where these are no answer.
 _NO_UNITS = frozenset(
     (
@@ -157,12 +167,19 @@ def _read_text(text: str) -> _Reading | str:
 def read_number(text: str) -> Value | str:
     """Return the one number of a short text, or a string that says why there is none."""
     line = text.strip()
+    if _PLAIN_NUMBER.fullmatch(line):
+        return Value(Fraction(line.removesuffix(".")))
     if len(line) > _MAX_ANSWER:
         return f"an answer of {len(line)} characters"
     stated = _QUOTATION.sub("", _without_markup(normalise_characters(line)))
+    if not stated.isascii():
+        stated = _AFTER_IDEOGRAPH.sub(" ", stated)
+    if " and " in stated:
+        stated = _AND_PART.sub(_mixed_number, stated)
     line = claims.claimed_part(stated)
-    for pattern, sign in _RELATIONS:
-        line = pattern.sub(sign, line)
+    if "=" in line or ">" in line:
+        for pattern, sign in _RELATIONS:
+            line = pattern.sub(sign, line)
     # Of an equation the last side counts, and of a sentence what stands before its explanation.
     line = re.split(r"[=≈]|\\approx", line.rstrip(" =."))[-1]
     explanation = _EXPLANATION.search(line)
@@ -172,13 +189,22 @@ def read_number(text: str) -> Value | str:
         return f"an answer of {len(line)} characters"
     if claims.has_bound(line):
         return "a bound, not a number"
-    value = _only_number(line)
+    if _EITHER_SIGN.search(line):
+        return "two numbers, by either sign"
+    corrections = _CORRECTION.split(line)
+    value = _only_number(corrections[-1])
     if value != _NO_NUMBER:
         return value
     in_words = _number_in_words(line)
     # Of "one cannot say" only "one" is left when the denial is taken out.
     is_pronoun = line != stated and in_words == Value(Fraction(1))
     return value if in_words is None or is_pronoun else in_words
+
+
+def _mixed_number(match: re.Match[str]) -> str:
+    """ "5 and a half" as "5 1/2"."""
+    part = number_words.read_words(match[2])
+    return f" {match[1]} {part}" if part else match[0]
 
 
 def scaled_value(text: str, value: Value) -> Value | None:
@@ -224,7 +250,7 @@ def _number_in_words(line: str) -> Value | None:
     """The number that a line without digits says in words: all of it, or what "is" introduces, units aside."""
     parts = [line, *_COPULA.split(line)[-1:]]
     for part in parts:
-        words = part.strip(" .,;:!?*_\"'").split()
+        words = part.strip(" .,;:!?*_\"'。").split()
         # The longest beginning that is a number; at most two words of units may follow.
         for unit_words in range(min(3, len(words))):
             count = len(words) - unit_words

@@ -70,9 +70,18 @@ _HAN_NUMERAL = re.compile(
 
 def read_words(text: str) -> Fraction | None:
     """Return the number that all of a text says in words; None for anything else, also for digits alone."""
-    text = text.strip().strip(".").strip()
+    text = text.strip().strip(".。").strip()
     if not text or len(text) > MAX_CHARACTERS:
         return None
+    # 三分之二 is 2/3, 二点五 is 2.5.
+    denominator, is_fraction, numerator = text.partition("分之")
+    if is_fraction and _HAN_NUMERAL.fullmatch(denominator) and _HAN_NUMERAL.fullmatch(numerator):
+        divisor = _read_han(denominator)
+        return _read_han(numerator) / divisor if divisor else None
+    whole, is_decimal, decimals = text.replace("點", "点").partition("点")
+    if is_decimal and _HAN_NUMERAL.fullmatch(whole) and all(one in _HAN_DIGITS for one in decimals):
+        digits = "".join(str(_HAN_DIGITS[one]) for one in decimals)
+        return _read_han(whole) + Fraction(int(digits or 0), 10 ** len(digits))
     if _HAN_NUMERAL.fullmatch(text):
         return _read_han(text)
     words = re.findall(r"[a-z]+|\d+|\S", re.sub(r"(?<=[a-z])-(?=[a-z])", " ", text.lower()))
@@ -163,7 +172,7 @@ def _read_whole(words: list[str]) -> int | None:
     return total + group if is_number else None
 
 
-def _read_han(text: str) -> Fraction | None:
+def _read_han(text: str) -> Fraction:
     """A numeral of Han characters or Hangul: 四十二, 三万五千, 二〇二四."""
     is_negative = text[0] in "负負마-"
     characters = text[1:] if is_negative else text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from potstill import verifiers
@@ -39,6 +41,14 @@ DENIED = {
         "The answer is up to $90.",
         "The answer is 90 or more.",
         "The answer exceeds 90.",
+        "The answer is 90? That's wrong.",
+        "The answer is nowhere near 90.",
+        "By no means is it 90.",
+        "The answer is almost 90.",
+        "The answer is 90 at most.",
+        "The answer is ±90.",
+        "The answer is not just 90.",
+        "90 ≤ x",
         "x > 90",
         "x >= 90",
         "\\boxed{x \\le 90}",
@@ -50,6 +60,9 @@ DENIED = {
         "It is not true that the answer is $\\frac{3}{7}$.",
         "The answer is greater than $\\frac{3}{7}$.",
         "So it can't be 3/7.",
+        "$\\frac37$ is wrong.",
+        "There is no way it's $\\frac37$.",
+        "The answer is $\\frac37$ at most.",
         "3/7 is not the answer.",
         "\\boxed{\\text{at most } \\frac37}",
         "\\boxed{\\text{not } \\frac37}",
@@ -85,6 +98,15 @@ STANDING = {
         "Not only does 70 fail, but the answer is 90.",
         "I'm not sure, but the answer is 90.",
         "There is no doubt: the answer is 90.",
+        "I first thought 70, but it is 90.",
+        "90 is correct, 70 is not.",
+        "The answer is 90. The other answer is extraneous.",
+        "The answer is 90. Note: this answer assumes that x is real.",
+        "The answer is 90. I hope this answers your question: feel free to ask 2 more!",
+        "Answer: 90. That is because the answer is always one more than 89.",
+        "The answer is 90, at least according to my computation.",
+        "The maximum possible value is 90.",
+        "答案是90。",
         "90 students did not pass.",
         "The number of people who did not vote is 90.",
         "There are 90 cards that were not sold.",
@@ -105,6 +127,9 @@ STANDING = {
         "The answer is not $\\frac{2}{7}$ but $\\frac37$.",
         "The answer is $\\frac37$, not $\\frac27$.",
         "It is not a whole number. The answer is 3/7.",
+        "The answer is not $\\frac27$. It is $\\frac37$.",
+        "The answer is $\\frac37$ (not $\\frac27$).",
+        "The answer is 3/7. The other answer is rejected.",
         "I'm not certain, but the answer is $\\frac{3}{7}$.",
         "The answer is $\\frac{3}{7}$. I am sure that this answer is right.",
         "**Answer:** $\\frac{3}{7}$\n\n**Reasoning:** the answer is the quotient of 3 and 7.",
@@ -180,16 +205,32 @@ def test_strings_are_what_they_say() -> None:
         ("9 were wrong", "9 were wrong"),
         ("not what we expected: 7", ": 7"),
         ("no solution", "no solution"),
-        ("not only 9", "not only 9"),
+        ("not only 9 but also 7", "not only 9 but also 7"),
+        ("not only 9", ""),
+        ("7 (not 9)", "7"),
+        ("there is no way it's 9", "there is"),
     ],
 )
 def test_the_claimed_part(text: str, part: str) -> None:
     assert claims.claimed_part(text).strip(" ,") == part
 
 
-@pytest.mark.parametrize(
-    "text", ["not " * 60_000, "9 is " * 40_000, "at least " * 30_000, "nor " * 50_000]
-)
+HOSTILE = {
+    "denials": "not " * 60_000,
+    "copulas": "9 is " * 40_000,
+    "bounds": "at least " * 30_000,
+    "double denials": "nor " * 50_000,
+    "answers": "The answer is not 9. " * 9_000,
+    "remarks": "the answer is a. " * 12_000,
+    "explanations": "Explanation: the answer is a.\n" * 6_000,
+    "pleasantries": "I hope so\n" * 20_000,
+    "number words": "one hundred " * 15_000,
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_texts_are_read_quickly(text: str) -> None:
+    start = time.process_time()
     for kind in ("number", "math", "choice"):
-        assert status(kind, GOLD[kind], f"The answer is {text}") == "unparsed"
+        assert status(kind, GOLD[kind], f"The answer is {text}") != "right"
+    assert time.process_time() - start < 1

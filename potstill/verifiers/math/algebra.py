@@ -12,8 +12,9 @@ from typing import Any
 import sympy
 from math_verify import grader, parse, verify
 
-# Relative differences: between exact numbers nothing but the last bits, with a decimal as much as six places leave.
-EXACT_TOLERANCE, DECIMAL_TOLERANCE = sympy.Float("1e-40"), sympy.Float("1e-5")
+DECIMAL_TOLERANCE = sympy.Float(
+    "1e-5"
+)  # relative difference of a decimal: as much as six places leave
 DIGITS = 50  # to which exact numbers are evaluated
 
 _numeric_eq = grader.sympy_numeric_eq
@@ -84,6 +85,13 @@ def _are_equal_numbers(first: Any, second: Any, float_rounding: int, precision: 
     has_decimals = first.has(sympy.Float) or second.has(sympy.Float)
     if difference.free_symbols:
         return has_decimals or bool(grader.sympy_symbolic_eq(first, second))
-    size = max(abs(first.evalf(15)), abs(second.evalf(15)))
-    tolerance = DECIMAL_TOLERANCE if has_decimals else EXACT_TOLERANCE
-    return bool(abs(difference.evalf(DIGITS)) <= tolerance * size)
+    if has_decimals:
+        size = max(abs(first.evalf(15)), abs(second.evalf(15)))
+        return bool(abs(difference.evalf(DIGITS)) <= DECIMAL_TOLERANCE * size)
+    return all(_is_zero(part) for part in difference.as_real_imag())
+
+
+def _is_zero(number: Any) -> bool:
+    """Whether an exact number is zero: evaluated to many digits, it is 0 or has no digit that is certain."""
+    value = number.evalf(DIGITS)
+    return bool(value == 0 or getattr(value, "_prec", DIGITS) == 1)

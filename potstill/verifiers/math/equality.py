@@ -25,6 +25,12 @@ _GROUPED_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+")
 _INTEGER = re.compile(r"[+-]?\d+")
 _TEXT_BOX = re.compile(r"\\(?:text|mathrm|textbf|mbox)\s?\{([^{}]*)\}")
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]{3,}")
+# "So it is", "but rather" before an answer.
+_INTRODUCTORY_WORDS = re.compile(
+    r"^[\s,;]*(?:(?:so|it|is|that|this|thus|hence|then|but|rather|instead|and|must|be|simply|exactly)\s+)+(?=[\d$\\(\[{+-])"
+    r"|^[\s,;]*(?:it['’]s)\s+(?=[\d$\\(\[{+-])|^\s*(?:but|rather)\s+(?:it\s+is\s+|is\s+)?",
+    re.IGNORECASE,
+)
 # A digit or formula, or words that come after "but".
 _HAS_VALUE = re.compile(r"[\d$\\]|\bbut\s+(?:it\s+is\s+|is\s+)?[a-zA-Z]")
 _FORMULA = re.compile(r"(?<!\\)\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]")
@@ -33,12 +39,21 @@ _FUNCTION_NAMES = re.compile(
 )
 # Space below a row of a matrix: `\\[2pt]`.
 _ROW_SPACING = re.compile(
-    r"\\\\\s?\[\s?-?\d*\.?\d+\s?(?:pt|em|ex|mm|cm|in|mu|pc|px|\\baselineskip|\\jot)\s?\]"
+    r"\\cr(?![a-zA-Z])|\\\\\*(?=[^)}]*\\end)|\\\\\s?\[\s?-?\d*\.?\d+\s?(?:pt|em|ex|mm|cm|in|mu|pc|px|\\baselineskip|\\jot)\s?\]"
 )
 _MATH_DELIMITERS = re.compile(r"\\[()\[\]]|(?<!\\)\$")
 _INTRODUCTION = re.compile(r"\\text\s?\{[^{}]{0,80}\b(?:is|are|equals)\s?:?\s*\}\s*")
-_TRAILING_SPACE = re.compile(r"(?:\s|(?<!\\)[.,;:]|\\[,;:!. ]|~)+$")
+_TRAILING_SPACE = re.compile(r"(?:\s|。|(?<!\\)[.,;:]|\\[,;:!. ]|~)+$")
 _BOX_WITHOUT_BRACES = re.compile(r"\\boxed\s+(?=[^\s{])")
+
+
+# How answers are compared that algebra would misread; the first that knows the form of both decides.
+FORMS = (
+    forms.is_same_numeral,
+    forms.is_same_sequence,
+    forms.is_same_letter_string,
+    forms.is_same_word_list,
+)
 
 
 def judge(problem: Problem, text: str) -> Verdict:
@@ -180,7 +195,7 @@ def _compare_forms(gold: str, answer: str) -> bool | None:
     # To algebra `> 48` is 48, and "red" and "der" are the same product.
     if normalise.begins_with_comparison(answer) and not normalise.has_comparison(gold):
         return False
-    for compare in (forms.is_same_numeral, forms.is_same_sequence, forms.is_same_letter_string):
+    for compare in FORMS:
         is_same = compare(gold, answer)
         if is_same is not None:
             return is_same
@@ -215,6 +230,7 @@ def normalise_layout(answer: str) -> str:
     text = re.sub(r"\\(?:left|right)(?![a-zA-Z])|\\!", "", text).replace("{,}", ",")
     text = text.removeprefix("**").removesuffix("**").replace("**", "^")
     # Dots after digits stand for more digits; words, space and punctuation around the answer go.
+    text = re.sub(r"^\s?\.\.\.(?=\s?,)", r"\\ldots", text)
     text = re.sub(r"(?<=[\d,])\s?\.\.\.[. $]*$", r"\\ldots", text)
     text = _TRAILING_SPACE.sub("", re.sub(r"\s+", " ", _INTRODUCTION.sub("", text)))
     text = re.sub(r"^(?:[ ,;:]|\.(?!\d))+", "", text)
@@ -227,8 +243,9 @@ def _answer_of_candidate(candidate: extract.Candidate, gold: str) -> str:
         return _answer_of_box(normalise_characters(candidate.text), gold)
     text = normalise_characters(candidate.text)
     for sentence in extract.sentences(text):
+        sentence = _INTRODUCTORY_WORDS.sub("", sentence)
         answer = normalise_layout(sentence)
-        if answer.casefold() == gold.casefold() or not _has_prose(sentence):
+        if answer.casefold() == gold.casefold() or (answer and not _has_prose(sentence)):
             return answer
         # The first sentence that claims something gives the answer; of one that denies much remain only scraps.
         claimed = claims.claimed_part(sentence)
@@ -260,7 +277,7 @@ def _answer_of_prose(text: str, *, is_marked: bool) -> str:
     """The one formula or number of a sentence; without one the sentence itself where it was marked as the answer."""
     if claims.has_bound(text, signs=False):
         return ""
-    text = re.sub(r"^\s*(?:but|rather)\s+(?:it\s+is\s+|is\s+)?", "", text)
+    text = _INTRODUCTORY_WORDS.sub("", text)
     answer = normalise_layout(text)
     if not _has_prose(text):
         return answer
@@ -303,9 +320,13 @@ def _plain_words(text: str) -> str:
 
 def _comparison_task(gold: str, answer: str) -> tuple[str, str]:
     """Both answers as math-verify reads them."""
-    gold_formula = normalise.to_algebra(normalise.as_interval(gold, answer))
-    answer_formula = normalise.to_algebra(normalise.as_interval(answer, gold))
-    return f"\\boxed{{{gold_formula}}}", f"\\boxed{{{answer_formula}}}"
+    formulas: list[str] = []
+    for formula, other in ((gold, answer), (answer, gold)):
+        if normalise.says_radians(other):
+            formula = normalise.in_radians(formula)
+        formula = normalise.to_algebra(normalise.as_interval(formula, other))
+        formulas.append(f"\\boxed{{{formula}}}")
+    return formulas[0], formulas[1]
 
 
 def _inequality(gold: str, answer: str) -> str:

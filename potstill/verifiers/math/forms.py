@@ -15,8 +15,8 @@ _TEXT_BOX = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textit|mbox|textrm|rm)\s
 
 # `101_2`, `(2F)_{16}`, `101_{\text{two}}`, "101 base 2".
 _NUMERAL = re.compile(
-    r"(-?)\(?\s?([0-9A-Za-z]{1,60})\s?\)?\s?(?:_\s?\{?\s?(?:base\s)?|(?:in\s)?base[\s-])"
-    r"([a-z]{3,12}|\d{1,2})\s?\}?",
+    r"(-?)\(?\s?([0-9A-Za-z]{1,60}(?:\.[0-9A-Za-z]{1,60})?)\s?\)?\s?(?:_\s?\{?\s?\(?(?:base\s)?|\(?(?:in\s)?base[\s-])"
+    r"([a-z]{3,12}|\d{1,2})\s?\)?\s?\}?",
     re.IGNORECASE,
 )
 _DOTS = re.compile(r"\\[lc]?dots[bcimo]?(?![a-zA-Z])|\.\.\.")
@@ -35,14 +35,14 @@ def is_same_numeral(gold: str, answer: str) -> bool | None:
         return None
     values = []
     for text, read in ((gold, gold_numeral), (answer, numeral)):
-        value = read if read is not None else _read_integer(text)
+        value = read if read is not None else _read_number(text)
         if value is None:
             return None
         values.append(value)
     return values[0] == values[1]
 
 
-def _read_numeral(text: str) -> int | None:
+def _read_numeral(text: str) -> Fraction | None:
     match = _NUMERAL.fullmatch(_TEXT_BOX.sub(r"\1", text).strip())
     if match is None:
         return None
@@ -51,32 +51,38 @@ def _read_numeral(text: str) -> int | None:
     # A variable with an index, such as `x_2`, begins with a letter.
     if base is None or not 2 <= base <= 36 or not (digits[0].isdigit() or base > 10):
         return None
+    whole, _, decimals = digits.partition(".")
     try:
-        value = int(digits, int(base))
+        value = Fraction(int(whole + decimals, int(base)), int(base) ** len(decimals))
     except ValueError:
         return None
     return -value if sign else value
 
 
-def _read_integer(text: str) -> int | None:
+def _read_number(text: str) -> Fraction | None:
     bare = text.replace(",", "").strip()
-    return int(bare) if re.fullmatch(r"-?\d{1,100}", bare) else None
+    return Fraction(bare) if re.fullmatch(r"-?\d{1,100}(?:\.\d{1,100})?", bare) else None
 
 
 def is_same_sequence(gold: str, answer: str) -> bool | None:
     """Whether lists of which one has dots for terms left out are the same; None without dots between commas."""
     gold_terms, terms = _split_terms(gold), _split_terms(answer)
-    gold_gap, gap = _gap_place(gold_terms), _gap_place(terms)
-    if gold_gap is None and gap is None:
+    if not _has_gap(gold_terms) and not _has_gap(terms):
         return None
     if gold_terms == terms:
         return True
+    # A list without a beginning is read from its end.
+    if gold_terms[0] == terms[0] == "...":
+        gold_terms, terms = gold_terms[::-1], terms[::-1]
+    if gold_terms[0] == terms[0] == "...":
+        # Without an end either: the same step, from a term that both have.
+        steps = _step(gold_terms[1:-1]), _step(terms[1:-1])
+        return steps[0] is not None and steps[0] == steps[1] and gold_terms[1] in terms
     # Where the dots stand for nothing that can be computed, only the written terms can be compared.
-    written_out = _write_out(gold_terms, gold_gap), _write_out(terms, gap)
+    written_out = _write_out(gold_terms), _write_out(terms)
     if None not in written_out:
         return written_out[0] == written_out[1]
-    is_endless = gold_gap == len(gold_terms) - 1 and gap == len(terms) - 1
-    if not is_endless:
+    if gold_terms[-1] != "..." or terms[-1] != "...":
         return False
     # Both go on for ever: by the same step from the same beginning.
     steps = _step(gold_terms[:-1]), _step(terms[:-1])
@@ -90,21 +96,17 @@ def _split_terms(text: str) -> list[str]:
     return [re.sub(r"\s+", "", term) for term in bare.split(",")]
 
 
-def _gap_place(terms: list[str]) -> int | None:
-    """Where the dots stand among at least two other terms."""
-    if len(terms) > 2 and terms.count("...") == 1 and terms[0] != "...":
-        return terms.index("...")
-    return None
+def _has_gap(terms: list[str]) -> bool:
+    """Whether dots stand beside at least two other terms."""
+    return "..." in terms and len(terms) - terms.count("...") >= 2
 
 
-def _write_out(terms: list[str], gap: int | None) -> list[Fraction] | None:
-    """All terms of a finite list of numbers; the dots go on by the step before them, or by 1."""
-    before = _read_numbers(terms if gap is None else terms[:gap])
-    if before is None or gap is None:
-        return before
-    after = _read_numbers(terms[gap + 1 :])
-    if not after:
-        return None
+def _write_out(terms: list[str]) -> list[Fraction] | None:
+    """All terms of a finite list of numbers; dots go on by the step before them, or by 1."""
+    gap = terms.index("...") if "..." in terms else len(terms)
+    before, after = _read_numbers(terms[:gap]), _read_numbers(terms[gap + 1 :])
+    if gap == len(terms) or not before or not after:
+        return before if gap == len(terms) else None
     step = _step(terms[:gap]) or Fraction(1 if after[0] > before[-1] else -1)
     count = (after[0] - before[-1]) / step
     if count.denominator != 1 or not 0 < count <= _MAX_TERMS:
@@ -169,6 +171,23 @@ def is_same_letter_string(gold: str, answer: str) -> bool | None:
     if all(_is_product(word) for word in words):
         return None
     return words[0].casefold() == words[1].casefold()
+
+
+def is_same_word_list(gold: str, answer: str) -> bool | None:
+    """Whether lists of letter strings hold the same ones, in any order; None where one is no such list."""
+    lists: list[list[str]] = []
+    for text in (gold, answer):
+        bare = _TEXT_BOX.sub(r"\1", text).strip().removeprefix("\\{").removesuffix("\\}")
+        words = [word.strip() for word in bare.split(",")]
+        if not all(word.isalpha() and word.isascii() for word in words):
+            return None
+        lists.append(words)
+    if len(lists[0] + lists[1]) < 3 or all(
+        len(word) == 1 or _is_product(word) for word in lists[0] + lists[1]
+    ):
+        return None
+    gold_words, answer_words = (sorted(word.casefold() for word in words) for words in lists)
+    return gold_words == answer_words
 
 
 def _is_product(word: str) -> bool:

@@ -59,8 +59,9 @@ _COMPARISON = re.compile(
 _THREE_LETTERS = re.compile(r"[a-zA-Z]{3}")
 _UNEQUAL = re.compile(r"\\neq?(?![a-zA-Z])|\\not\s?=|!=")
 _LONG_DECIMAL = re.compile(r"[+-]?\d*\.(\d{6,40})")
+_TRIGONOMETRY = re.compile(r"(?:sin|cos|tan|cot|sec|csc)(?![a-z])|\\?cis(?![a-z])")
 _DEGREES = re.compile(
-    r"(\\?(?:sin|cos|tan|cot|sec|csc))\s?(\^\s?\{?\d\}?)?\s?[({]?\s?(-?\d+(?:\.\d+)?)\s?\^\s?\{?\s?\\circ\s?\}?\s?[)}]?"
+    r"(-?\d+(?:\.\d+)?)\s*(?:\^\s*\{?\s*\\circ\s*\}?|(?:\\text\s?\{)?\s*degrees?\b\s*\}?)"
 )
 _ROMAN_LETTER = re.compile(r"\\(?:mathrm|text|operatorname|rm)\s?\{\s?([ie])\s?\}")
 _OR = re.compile(r"\\text\s?\{\s*or\s*\}|\bor\b|\\lor\b|\\vee\b")
@@ -90,10 +91,21 @@ def to_algebra(text: str) -> str:
     text = text.replace("\\varnothing", "\\emptyset").replace("smallmatrix", "pmatrix")
     text = _ROMAN_LETTER.sub(r"\1", text)
     # Angles are in radians to algebra, unless it is told.
-    text = _DEGREES.sub(r"\1\2(\\frac{\3\\pi}{180})", text)
+    if _TRIGONOMETRY.search(text):
+        text = in_radians(text)
     if "]" in text or "[" in text:
         text = _SQUARE_INTERVAL.sub(_with_round_brackets, text)
     return text
+
+
+def in_radians(text: str) -> str:
+    """Write angles in degrees as multiples of pi."""
+    return _DEGREES.sub(r"(\\frac{\1\\pi}{180})", text)
+
+
+def says_radians(text: str) -> bool:
+    """Whether a text could be an angle in radians: it has pi or an inverse function, and no degrees."""
+    return not _DEGREES.search(text) and ("\\pi" in text or "arc" in text)
 
 
 def _repeating_decimal(whole: str, fixed: str, *, repeating: str) -> str:

@@ -119,6 +119,8 @@ def _cache_teacher(args: argparse.Namespace) -> dict[str, Any]:
         chat=teacher.encoder.chat,
     )
     dataset = tokenize_for_teacher(learnable.traces, teacher.weights, settings)
+
+    # What is stored already is not computed again.
     with show_progress(args.quiet) as progress, cached_logits.threads(args.threads):
         cache = cached_logits.write(
             args.out,

@@ -91,6 +91,7 @@ def _cast(args: argparse.Namespace, method: MethodEntry) -> Cast:
     from potstill.runs.run_method import spread_models
     from potstill.runs.sources import load_model, load_problems
 
+    # Models in the place of scripted ones; a role may be a list of them.
     models: dict[str, Model] = {}
     for role, role_specs in options.parse_lists(args.role, "--role").items():
         given: str | list[str] = role_specs if len(role_specs) > 1 else role_specs[0]

@@ -87,9 +87,12 @@ def execute(args: argparse.Namespace) -> None:
 
 def read_evaluations(text: str) -> list[Evaluation]:
     """The evaluations that an argument names, a run's named RUN:ARM."""
+    # One evaluation, as `potstill evaluate --out` writes it.
     path, arm = _split_arm(text)
     if not path.is_dir() and path.name != "results.json":
         return [_read_evaluation(path)]
+
+    # A run's, of one arm or of all.
     results = path / "results.json" if path.is_dir() else path
     evaluations = load(results).evaluations
     if arm and arm not in evaluations:

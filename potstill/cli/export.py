@@ -101,6 +101,8 @@ def _export(args: argparse.Namespace) -> None:
             f"--stage {args.stage} is for a run folder, and {args.run} is none",
             fix="leave --stage out",
         )
+
+    # To stdout: the rows alone.
     if not args.out:
         traces = _read_traces(args)
         rows = layouts.export_rows(traces, args.format)
@@ -111,6 +113,7 @@ def _export(args: argparse.Namespace) -> None:
             layouts.write_json_lines(rows, sys.stdout)
         return
 
+    # Into a file or a folder: what the card says is read while the run's store is open.
     file = _rows_file(args)
     if args.run.is_dir():
         with Store.open(args.run, readonly=True) as store:
@@ -211,6 +214,7 @@ def _read_arm(args: argparse.Namespace, store: Store) -> list[Trace]:
             wanted=args.arm,
             fix=f"--arm {(*arms_with_rows, 'NAME')[0]}",
         )
+    # Pairs are made of all attempts, rows are those of one stage.
     if args.pairs:
         traces = list(store.history.traces(args.arm))
     else:

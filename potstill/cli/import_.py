@@ -88,6 +88,8 @@ def execute(args: argparse.Namespace) -> None:
                 expected="rows with answers",
                 fix="give another file",
             )
+
+        # Verdicts, and what of the traces is written by them.
         traces = recorded.traces
         if args.judge or args.keep == "right":
             unlabelled_only = not args.judge  # a label decides where nobody asked for verdicts
@@ -149,6 +151,7 @@ def _write(
     args: argparse.Namespace, traces: Sequence[Trace], chosen: Sequence[Trace], recorded: RowTraces
 ) -> None:
     """Write a trace file, or a run folder with all traces of which the chosen ones are the rows."""
+    # A trace file has the chosen traces alone.
     out: Path = args.out
     if out.suffix == ".jsonl":
         trace_files.write_traces(chosen, out)
@@ -163,6 +166,7 @@ def _write(
     from potstill.runs import dataset_card, manifest
     from potstill.store import Store
 
+    # A run folder has them all, as a run would have noted them down.
     with Store.open(out) as store:
         settings = {
             "import": {

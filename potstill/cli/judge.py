@@ -80,6 +80,7 @@ def _judge(args: argparse.Namespace) -> None:
     from potstill.store.cached_model import with_cache
     from potstill.store.store import Store
 
+    # The problems, their answers, and by what they are judged.
     mapping = options.parse_pairs(args.map, "--map")
     problem_mapping = {f: column for f, column in mapping.items() if f not in ANSWERS_ONLY_FIELDS}
     loaded = problems.load(
@@ -92,6 +93,8 @@ def _judge(args: argparse.Namespace) -> None:
     )
     recorded = read_answers(args.answers, loaded, mapping)
     rubric = _read_rubric(args.rubric)
+
+    # Behind a store: what the judge said is paid for once.
     with Store.open(args.out) as store, show_progress(args.quiet) as progress:
         judge = load_model(args.judge, threads=args.threads)
         budget = options.open_budget(args, store, {"judge": judge})
@@ -108,6 +111,8 @@ def _judge(args: argparse.Namespace) -> None:
         judge_all = compare_answers if args.pairs else grade_answers
         report = judge_all(cached_judge, recorded.answers, rubric)
         failures = failure_notes(store)
+
+    # How the answers were read, and what went wrong.
     report["columns"] = recorded.mapping
     report["unread"] = recorded.unread
     report["strays"] = recorded.strays

@@ -95,10 +95,10 @@ def execute(args: argparse.Namespace) -> None:
 
 def _print_plan(plan: Plan) -> None:
     is_paid = any(need.money != 0 for need in plan.needs)
-    show.print_table(
-        [_need_line(need, is_paid=is_paid) for need in plan.needs],
-        title=f"calls for {plan.problems:,} problems, by role",
-    )
+    lines = [_need_line(need, is_paid=is_paid) for need in plan.needs]
+    show.print_table(lines, title=f"calls for {plan.problems:,} problems, by role")
+
+    # Size and memory are known of a checkpoint that is here.
     trainings = []
     for arm, row_count in plan.rows.items():
         line = {"arm": arm, "rows": f"{row_count:,}"}
@@ -109,13 +109,15 @@ def _print_plan(plan: Plan) -> None:
             line["memory"] = format_bytes(size.memory)
         trainings.append(line)
     show.print_table(trainings, title="training")
-    show.print_table([{name: format_bytes(size) for name, size in plan.disk.items()}], title="disk")
+    disk = {name: format_bytes(size) for name, size in plan.disk.items()}
+    show.print_table([disk], title="disk")
+
+    # What a pilot measured, and what is assumed where it did not.
     measured = []
     for name, estimate in plan.measured.items():
+        value = f"{estimate.value:.4g}"
         interval = f"{estimate.low:.4g} to {estimate.high:.4g}"
-        measured.append(
-            {"measured": name, "value": f"{estimate.value:.4g}", "95 % interval": interval}
-        )
+        measured.append({"measured": name, "value": value, "95 % interval": interval})
     show.print_table(measured, title=f"measured on {plan.tried} problems")
     assumptions = []
     for name, value in plan.assumptions.items():

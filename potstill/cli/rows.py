@@ -58,6 +58,7 @@ def read_rows(
         needs_pairs: refuse rows without a rival.
         keep_wrong: keep completions that the file labels wrong, for objectives that learn from them (kto).
     """
+    # The rows of a run were chosen by its method.
     folder = Path(spec).expanduser()
     if not spec.startswith("hf:") and folder.is_dir():
         return RowTraces(_rows_of_run(folder, arm, stage)[: limit or None], {})
@@ -70,6 +71,8 @@ def read_rows(
         raise ConfigError(
             f"--arm {arm} is for the folder of a run", fix="leave --arm out, or give --rows RUN"
         )
+
+    # Those of a file are what may be learnt of it.
     try:
         rows = read_traces(
             spec,

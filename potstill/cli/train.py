@@ -181,6 +181,8 @@ def _fit(args: argparse.Namespace, settings: TrainingSettings, keywords: Mapping
     # Of several processes only the first reports.
     if distributed.process_rank():
         return
+
+    # What was trained, and how its rows were read.
     summary = summarise(result, args.out, config)
     notes = [*training_rows.notes, *summary.notes]
     bad_rows = [item._asdict() for item in files.save(args.out)]
@@ -225,6 +227,7 @@ def _teacher_behind_store(
     if not is_server:
         yield models
         return
+
     # Several processes ask for a share of the rows each, and a store has one writer.
     rank = os.environ.get("RANK", "0")
     suffix = ".cache" if rank == "0" else f".cache-{rank}"

@@ -101,6 +101,8 @@ def _verify_again(args: argparse.Namespace) -> None:
     if args.json:
         show.print_json(dataclasses.asdict(report))
         return
+
+    # How many verdicts changed, by kind, and the first of them.
     show.print_table([_again_line(line) for line in report.lines], title="judged again")
     changed_count = sum(line.changed for line in report.lines)
     changes = [shorten_cells(_change_line(item)) for item in report.changed[:MAX_LINES]]
@@ -160,6 +162,8 @@ def _verify_problems(args: argparse.Namespace) -> None:
         kind=args.kind or None,
         extra={"world": world_problems},
     )
+
+    # The gold answers under their own verifiers, then the answers of a file.
     recorded = RecordedAnswers([])
     with show_progress(args.quiet) as progress:
         gold = verify_answers.summarise_gold(verify_answers.judge_gold(loaded, progress))
@@ -209,6 +213,8 @@ def _print_problems(report: Mapping[str, Any]) -> None:
         show.print_line(f"without a gold answer: {description['without_answer']:,}")
     if description["repeated_questions"]:
         show.print_line(f"questions that were there before: {description['repeated_questions']:,}")
+
+    # Gold answers that judge nothing, or the wrong thing.
     failing = [shorten_cells(line) for line in gold["failing"][:MAX_LINES]]
     show.print_table(failing, title="gold answers that fail")
     if gold["without_rows"]:

@@ -139,8 +139,11 @@ def _evaluate(args: argparse.Namespace) -> None:
     traces = pose_all(problems, asked.template, recorded=args.model.startswith("recorded:"))
     check_judge(traces, judge, "--judge SPEC")
     traces, missing_note = recorded_problems(model, traces, args.n, spec=args.model)
+    announce = announcer(args.quiet)
     if missing_note:
-        announcer(args.quiet)(missing_note)
+        announce(missing_note)
+    answers = len(traces) * args.n
+    announce(f"asks {len(traces):,} problems x {args.n} answers: {answers:,} answers")
     with _cache_folder(args.out) as folder, Store.open(folder) as store:
         budget = options.open_budget(args, store, {"model": model, "judge": judge})
         evaluation = _measure(args, store, budget, model=model, judge=judge, traces=traces)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from potstill.data.learner_prompt import is_template
 from potstill.records import Problem
 from potstill.runs.sources import checkpoint_of, default_prompt
-from potstill.training.output_dir import FIT_FILE
+from potstill.training.settings import FIT_FILE
 
 
 class TrainedPrompt(NamedTuple):

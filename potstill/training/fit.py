@@ -39,7 +39,7 @@ from potstill.training.host import NO_HOST, TrainingHost
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.objective_inputs import ObjectiveInputs, StepRows, prepare_objective
 from potstill.training.rollout.rollouts import Rollouts
-from potstill.training.settings import FitResult, LoraSettings, TrainingSettings
+from potstill.training.settings import FIT_FILE, FitResult, LoraSettings, TrainingSettings
 from potstill.training.student_key import StudentKey, student_key
 from potstill.training.teacher.cross_tokenizer import CrossTokenizerReader
 from potstill.training.teacher.remote import RemoteTeacher
@@ -85,7 +85,7 @@ def fit(
     """
     distributed.join_processes()
     key = key or student_key(traces, settings, config)
-    if (output_dir / training_folder.FIT_FILE).is_file():
+    if (output_dir / FIT_FILE).is_file():
         stored_result = training_folder.read_result(output_dir, key)
         training_folder.check_start(output_dir, start)
         return stored_result

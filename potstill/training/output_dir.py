@@ -15,11 +15,10 @@ from typing import IO, Any
 from potstill.data.atomic_write import write_text
 from potstill.errors import ConfigError, StageError, StoreError
 from potstill.models.local import checkpoint
-from potstill.training.settings import FitResult
+from potstill.training.settings import FIT_FILE, FitResult
 from potstill.training.student_key import StudentKey
 from potstill.training.trainer import last_checkpoint
 
-FIT_FILE = "fit.json"  # written last: the mark that a training is complete
 STEPS_FILE = "steps.jsonl"  # what was measured, one line a step
 TENSORBOARD_FOLDER = "runs"
 WORK_FOLDER = "training"  # while the training lasts: its checkpoints, its lock, what was begun

@@ -177,6 +177,7 @@ class TrainingSettings:
         return values
 
 
+FIT_FILE = "fit.json"  # in a student's folder, written last: the mark that its training is complete
 SETTINGS = tuple(
     field.name for field in dataclasses.fields(TrainingSettings) if field.name != "objective_config"
 )

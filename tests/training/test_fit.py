@@ -23,8 +23,7 @@ from potstill.training.dataset.chat_template import read_chat_template
 from potstill.training.dataset.tokenize import tokenize_traces
 from potstill.training.fit import fit
 from potstill.training.objective_config import ObjectiveConfig
-from potstill.training.output_dir import FIT_FILE
-from potstill.training.settings import LoraSettings, TrainingSettings
+from potstill.training.settings import FIT_FILE, LoraSettings, TrainingSettings
 
 ANSWERS = (7, 3, 9, 1, 8, 2, 6, 4, 5, 0, 7, 2)
 

@@ -15,7 +15,7 @@ from learning_rows import rows
 from potstill.errors import StageError
 from potstill.training import output_dir
 from potstill.training.fit import fit
-from potstill.training.settings import TrainingSettings
+from potstill.training.settings import FIT_FILE, TrainingSettings
 from potstill.training.student_key import StudentKey
 
 ONE = TrainingSettings(max_steps=1)
@@ -46,18 +46,18 @@ def test_a_second_training_is_refused_until_the_first_is_dead(
         assert holder.stdout.readline() == "mine\n"
         with pytest.raises(StageError, match="another process is training in"):
             fit(rows(), tiny_checkpoint, out, ONE)
-        assert not (out / output_dir.FIT_FILE).exists()
+        assert not (out / FIT_FILE).exists()
     assert fit(rows(), tiny_checkpoint, out, ONE).steps == 1
 
 
 def test_what_another_process_has_just_trained_is_not_trained_again(tmp_path):
-    (tmp_path / output_dir.FIT_FILE).write_text("{}")
+    (tmp_path / FIT_FILE).write_text("{}")
     with (
         pytest.raises(StageError, match="has just trained"),
         output_dir.claim(tmp_path, "key", StudentKey({})),
     ):
         raise AssertionError("it was let in")
-    assert [path.name for path in tmp_path.iterdir()] == [output_dir.FIT_FILE]
+    assert [path.name for path in tmp_path.iterdir()] == [FIT_FILE]
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ CONTENT_FILES = (
     *("*.safetensors", "*.index.json", "*.bin", "*.pt", "*.pth"),
 )
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
+TOKENIZER_STEPS = ("normalizer", "pre_tokenizer", "decoder")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 EXPECTED_CHECKPOINT = "transformers:PATH, where PATH is a folder with config.json, tokenizer.json and model.safetensors"
 # What configs call the most positions; most classes map theirs to the first name.
@@ -147,22 +148,44 @@ def read_end_ids(path: Path) -> tuple[int, ...]:
 
 
 def load_tokenizer(path: Path) -> Any:
-    """The transformers tokenizer of a checkpoint."""
-    from transformers import AutoTokenizer
+    """The transformers tokenizer of a checkpoint, which cuts text as its tokenizer.json says.
+
+    For some architectures AutoTokenizer builds a tokenizer of the class that it holds to be the right one, from the
+    file's vocabulary alone: a student with a tokenizer of its own would read other tokens than it was trained on.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     check_checkpoint(path)
     read_config(path)  # the library looks there for the tokenizer's class
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            path, trust_remote_code=False, local_files_only=True
-        )
-    except Exception as error:  # boundary: a tokenizer file can be broken in any way
-        fix = "copy the tokenizer files from the model again"
-        raise _load_error(path, "the tokenizer", error, fix) from error
+    tokenizer = _from_pretrained(AutoTokenizer, path)
+    if not _follows_file(tokenizer, path / "tokenizer.json"):
+        tokenizer = _from_pretrained(PreTrainedTokenizerFast, path)
     note = date_note(tokenizer)
     if note:
         warnings.warn(note, PotstillWarning, stacklevel=2)
     return tokenizer
+
+
+def _from_pretrained(tokenizer_class: Any, path: Path) -> Any:
+    try:
+        return tokenizer_class.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # boundary: a tokenizer file can be broken in any way
+        fix = "copy the tokenizer files from the model again"
+        raise _load_error(path, "the tokenizer", error, fix) from error
+
+
+def _follows_file(tokenizer: Any, file: Path) -> bool:
+    """Whether a tokenizer has the steps of its tokenizer.json; true of one that has no such file."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or not file.is_file():
+        return True
+    steps_of_file = read_json(file)
+    for name in TOKENIZER_STEPS:
+        step = getattr(backend, name)
+        loaded = None if step is None else json.loads(step.__getstate__())
+        if loaded != steps_of_file.get(name):
+            return False
+    return True
 
 
 def check_token_id(name: str, highest_id: int, embeddings: int) -> None:

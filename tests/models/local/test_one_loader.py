@@ -11,6 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
 from safetensors.torch import load_file, save_file
+from tiny import tiny_checkpoint, tiny_tokenizer
 
 import potstill
 from potstill.errors import ModelError
@@ -133,3 +134,13 @@ def test_trained_layers_need_no_cache_but_writing_does(tiny_checkpoint: Path) ->
     model.config.layer_types = ["full_attention", "linear_attention"]
     with pytest.raises(ModelError, match="layers of kind linear_attention"):
         weights.check_layer_types(model)
+
+
+def test_the_tokenizer_cuts_as_its_file_says(tmp_path: Path) -> None:
+    """Of Qwen2 the library builds its own tokenizer, which splits digits, whatever tokenizer.json says."""
+    folder = tiny_checkpoint(tmp_path / "qwen2", "qwen2")
+    written, loaded = tiny_tokenizer(), checkpoint.load_tokenizer(folder)
+    text = "Ned has 19 shells. 19 - 14 = 5."
+    assert loaded.encode(text) == written.encode(text)
+    assert loaded.chat_template == written.chat_template
+    assert loaded.eos_token_id == written.eos_token_id

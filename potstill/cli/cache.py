@@ -201,15 +201,18 @@ def _journal_line(entry: Any) -> dict[str, str]:
         if verdict.status:
             verdicts[f"{verdict.status} ({verdict.verifier})"] = None
     token_count = entry.tokens["prompt"] + entry.tokens["completion"]
+    ended, asked = entry.finish_reason, str(entry.payload.get("prompt", show.NONE))
+    if entry.is_scoring:
+        ended, asked = "scored", entry.payload["prefix"]
     return {
         "arm": entry.arm,
         "role": entry.role,
         "call": str(entry.number),
-        "ended": show.keep_end(entry.error, 40) or entry.finish_reason,
+        "ended": show.keep_end(entry.error, 40) or ended,
         "tokens": f"{token_count:,}",
         "cost": format_cell("cost", entry.cost),
         "verdict": ", ".join(verdicts) or show.NONE,
-        "asked": show.keep_end(str(entry.payload.get("prompt", show.NONE)), 40),
+        "asked": show.keep_end(asked, 40),
         "reply": show.keep_end(entry.reply, 40),
     }
 

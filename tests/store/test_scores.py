@@ -96,7 +96,7 @@ def test_a_score_that_failed_is_recorded_and_final_until_it_is_asked_for_again(s
 def test_scores_are_in_the_journal_and_in_exports(store, tmp_path):
     wrap(RemoteScorer(), store).likelihood(PAIRS)
     entries = list(read_entries(store))
-    assert len(entries) == len(PAIRS)
+    assert len(entries) == len(PAIRS) and all(entry.is_scoring for entry in entries)
     assert {entry.payload["prefix"] for entry in entries} == {text for _, text in PAIRS}
     assert export_completions(store, tmp_path / "export.jsonl").lost == 0
     with Store.open(tmp_path / "other") as other:

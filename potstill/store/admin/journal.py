@@ -73,6 +73,11 @@ class Entry:
         return values
 
     @property
+    def is_scoring(self) -> bool:
+        """Whether log-probabilities of the text in `prefix` were asked for, and no text."""
+        return ["score", True] in self.payload.get("settings", [])
+
+    @property
     def statuses(self) -> set[str]:
         """What the entry can be asked for by: verdicts, how it ended, "error" and the kind of error."""
         statuses = {verdict.status for verdict in self.verdicts if verdict.status}

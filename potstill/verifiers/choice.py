@@ -26,8 +26,8 @@ _INTRODUCTION = re.compile(
 _ONLY_LETTER = re.compile(r"[(\[{]?\s?([A-Za-z])\s?[)\]}]?\s?[.:,]?")
 # "(B)", "B)", "B because", "B is the correct".
 _LETTER = re.compile(
-    r"[(\[]\s?([A-Z])\s?[)\]]|(?<![\w'])([A-Z])(?=[).:,;\]]|\s*$|\s+(?:because|since|as|which|and|or|\(|"
-    r"(?:is|are)\s+(?:the\s+)?(?:correct|right|best|answer)|is\s*$))"
+    r"[(\[]\s?([A-Z])\s?[)\]]|(?<![\w'])([A-Z])(?=[).:,;!\]]|\s*$|\s+(?:because|since|as|which|and|or|\(|"
+    r"(?:is|are)\s+(?:the\s+)?(?:correct|right|best|answer)|(?:is|remains|is\s+left)[.!]?\s*$))"
 )
 # "It can't be A, C or D", "we eliminate (A), (C) and (D)".
 _ONE_LETTER = r"(?-i:[(\[]\s?[A-Z]\s?[)\]]|[A-Z](?![\w']))"
@@ -117,15 +117,12 @@ def _weigh_mark(
     A mark that names an option by its letter stands alone. One that holds a result (`\\boxed{12}`) gives way to a
     letter in words: "Answer: D".
     """
-    if _is_letter_alone(marked.text):
+    alone = _ONLY_LETTER.fullmatch(_without_wrapping(marked.text))
+    if alone and alone[1].upper() in _option_letters(problem):
         return (marked,)
     others = extract.candidates_beside_mark(text)
     by_letter = [one for one in others if _names_by_letter(one.text, problem.choices)]
     return (*by_letter, marked, *others)
-
-
-def _is_letter_alone(text: str) -> bool:
-    return _ONLY_LETTER.fullmatch(_without_wrapping(text)) is not None
 
 
 def _names_by_letter(text: str, choices: tuple[str, ...]) -> bool:
@@ -179,6 +176,9 @@ def named_letters(text: str, choices: tuple[str, ...]) -> tuple[str, ...]:
     line = _CONTRAST.sub("", line)
     if line == "I":  # what is left of "I don't know"
         return ()
+    letters = _letters_of_text(line, choices)
+    if letters:
+        return letters
     match = _ONLY_LETTER.fullmatch(line)
     if match:
         return (match[1].upper(),)

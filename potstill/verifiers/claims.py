@@ -152,7 +152,8 @@ def denied_values(value: str, *, more_denials: str = "never") -> re.Pattern[str]
     """
     filler = r"(?:\s+(?:be|been|equal|to|the|either|both|any|of|options?|choices?|answers?)){0,5}"
     return re.compile(
-        rf"\b(?:{'|'.join(_DENIALS)}|{more_denials})\b{filler}\s*{value}(?:\s?,\s?{value}){{0,20}}"
+        rf"\bnone\s+of\s+(?:the\s+)?{value}(?:\s?,\s?(?:(?:or|and|nor)\s+)?{value}){{0,20}}(?:\s+(?:or|and|nor)\s+{value})?"
+        rf"|\b(?:{'|'.join(_DENIALS)}|{more_denials})\b{filler}\s*{value}(?:\s?,\s?{value}){{0,20}}"
         rf"\s?,?\s(?:or|nor|and)\s+{value}",
         re.IGNORECASE,
     )

@@ -102,6 +102,7 @@ _REMARK = re.compile(
     r"|(?:always |just |simply )?(?:one|two|three|four|five|half|twice|double|triple|\d+)"
     r" (?:more|less|fewer|times|of|the|as)\b"
     r"(?! \w+[.!]?$)(?![^\n]*=)"
+    r"|(?:greater|less|more|fewer|larger|smaller|higher|lower) than\b|(?:between|above|below|at least|at most)\b"
     r"|\d+ times (?:the|as|larger|smaller|more|less|bigger)\b)",
     re.IGNORECASE,
 )
@@ -113,8 +114,10 @@ _EXPLANATION_HEADING = re.compile(
 _PLEASANTRY = re.compile(
     r"[\W_]{0,8}(?:(?:please )?let (?:me|us) know|i hope|hope (?:this|that|it)|(?:please )?feel free|good luck|happy to"
     r"|if you(?:'d| would)? (?:have|need|want|like)|is there anything|would you like|do you (?:want|need|have)"
-    r"|thank(?:s| you)|i(?:'m| am) (?:happy|glad) to|glad to|you(?:'re| are) welcome|(?:i(?:'m| am) )?"
-    r"(?:sure|confident)\b[^\d]*$|(?:this|that|the|my|our) (?:final )?(?:answer|solution|result) (?:is|was|seems|looks)"
+    r"|thank(?:s| you)|i(?:'m| am) (?:happy|glad) to|glad to|you(?:'re| are) welcome"
+    r"|(?:i(?:'m| am) )?(?:sure|confident)"
+    r"(?: (?:that|about|in|of|this|it|the|my|our|answer|solution|result|is|final|\w+ly)){0,8}"
+    r"(?: (?:correct|right))?\W*$|(?:this|that|the|my|our) (?:final )?(?:answer|solution|result) (?:is|was|seems|looks)"
     r" (?:\w+ly )?(?:correct|right|reasonable|clear|helpful|valid|verified|confirmed)\b[^\d]*$)",
     re.IGNORECASE,
 )

@@ -105,9 +105,11 @@ def completions(folder: Path) -> dict[Asked, tuple[int, str]]:
             ).fetchall()
         except sqlite3.OperationalError:
             return {}  # killed before the tables were made
+    # What was scored is no sample: the server counts it apart.
+    sampled = [row for row in found if ["score", True] not in json.loads(row[1])["settings"]]
     return {
         counted(model, json.loads(payload)): (json.loads(payload)["sample_index"], text)
-        for model, payload, text in found
+        for model, payload, text in sampled
     }
 
 

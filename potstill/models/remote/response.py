@@ -282,7 +282,9 @@ def _read_choice(choice: Mapping[str, Any], context: ResponseContext) -> Choice:
         return Choice(text, "", "filter: the server's content filter took the answer")
     if finish_reason == "tool_calls" or (not text and message.tool_calls):
         return Choice(text, "", "refused: the model called a tool instead of answering")
-    text, left_in_text = _cut_at_stop(text, context, is_apart=bool(message.reasoning))
+    start = _start_of_stops(text, finish_reason) if message.reasoning else 0
+    answer, left_in_text = cut_at_stop(text[start:], context.stop)
+    text = text[:start] + answer
     logprobs = _read_choice_logprobs(choice.get("logprobs"))
     if left_in_text:
         return Choice(text, "stop_string", logprobs=logprobs, stop_string=left_in_text)
@@ -314,18 +316,15 @@ def _choice_stop_string(choice: Mapping[str, Any], context: ResponseContext) -> 
     return "" if says_null else None
 
 
-def _cut_at_stop(text: str, context: ResponseContext, *, is_apart: bool) -> tuple[str, str]:
-    """A text without what follows its first stop string, which a server may have left; and that string.
+def _start_of_stops(text: str, finish_reason: FinishReason) -> int:
+    """From where on a stop string ends the text of a thought that came apart.
 
-    In a thought that came apart (`is_apart`) a stop string ended nothing: the server went on to a reply.
+    In a thought behind which the server went on, to a reply or to the limit, it ended nothing.
     """
-    start = 0
-    if is_apart:
-        start = text.find(CLOSE_TAG)
-        if start < 0:
-            return text, ""
-    searched, stop_string = cut_at_stop(text[start:], context.stop)
-    return text[:start] + searched, stop_string
+    closed = text.find(CLOSE_TAG)
+    if closed >= 0:
+        return closed
+    return 0 if finish_reason in ("stop", "stop_string") else len(text)
 
 
 def _choice_finish_reason(choice: Mapping[str, Any]) -> tuple[FinishReason, Any]:

@@ -301,6 +301,9 @@ def test_a_stop_string_in_a_thought_that_came_apart_ends_nothing() -> None:
 
 
 def test_a_thought_that_a_stop_string_ended_stays_open() -> None:
+    left = {"reasoning": "We see END of", "content": None}  # some servers leave the string in
+    assert end_of(left) == ("<think>We see ", "stop_string")
+    assert end_of(left, "length") == ("<think>We see END of", "length"), "it went on behind it"
     assert end_of({"reasoning": "We see", "content": None}) == ("<think>We see", "stop_string")
     assert end_of({"reasoning": "We see", "content": ""}, "length") == ("<think>We see", "length")
 

@@ -140,8 +140,9 @@ def test_limits_stops_and_turns_are_those_of_the_local_model(
     assert (
         [c.finish_reason for c in there]
         == [c.finish_reason for c in here]
-        == ["length", "stop", here[2].finish_reason, "length"]
+        == ["length", "stop_string", here[2].finish_reason, "length"]
     )
+    assert [c.stop_string for c in there] == [c.stop_string for c in here] == ["", stop, "", ""]
     assert there[0].tokens[:2] == here[0].tokens[:2]
     assert stop not in there[1].text
 

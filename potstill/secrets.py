@@ -38,6 +38,7 @@ _AUTHORIZATION = re.compile(
     r"(?i)(?P<head>\bauthorization[\"']?\s{0,4}[:=]\s{0,4}[\"']?(?:(?:bearer|basic|token)\s+)?)(?P<value>[^\s\"',;]{6,})"
 )
 _BEARER = re.compile(r"(?P<head>\b[Bb]earer\s+)(?P<value>[A-Za-z0-9._~+/=-]{16,})")
+_SCHEME_AND_TOKEN = re.compile(r"(?i)(?:bearer|basic|token|apikey)\s+\S{6,}")  # all of a header
 _PARAMETER = re.compile(
     r"(?P<head>[?&;](?:extra\.)?(?P<name>[\w.-]{1,60})=)(?P<value>[^&;?\s#\"']+)"
 )
@@ -151,7 +152,7 @@ def find_secret_in_value(value: Any, name: str = "") -> str | None:
         name: of the field.
     """
     for path, text, is_named in _texts_of(value, name, is_named=is_secret_field(name)):
-        if text and (is_named or holds_secret(text)):
+        if text and (is_named or _SCHEME_AND_TOKEN.fullmatch(text.strip()) or holds_secret(text)):
             return path
     return None
 

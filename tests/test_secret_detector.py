@@ -149,6 +149,7 @@ def test_names_of_fields_and_variables() -> None:
         ({"headers": [{"name": "Authorization", "value": "t"}]}, "x.headers.0.value"),
         ({"proxy": "http://me:pw@proxy:3128"}, "x.proxy"),
         ({"auth": {"value": {"token": "t"}}}, "x.auth.value.token"),
+        ({"headers": {"X-Anything": "Bearer zzzzzzzzzzzzzzzz"}}, "x.headers.X-Anything"),
         (["fine", {"note": "use sk-proj-4f9a8b7c6d5e4f3a2b1c0d9e8f7a6b5c"}], "x.1.note"),
         ({"chat_template_kwargs": {"enable_thinking": False, "eos_token": "</s>"}}, None),
         ({"logit_bias": {"token": 5}, "stop_token_ids": [1, 2]}, None),

@@ -134,6 +134,9 @@ _STATUS_WORDS: Mapping[int, tuple[str, ...]] = {
     504: ("deadline_exceeded", "gateway_timeout"),
 }
 _STATUS_OF_WORD = {word: status for status, words in _STATUS_WORDS.items() for word in words}
+_STATUS_IN_MESSAGE = re.compile(
+    r"(?i)(?:^\W{0,3}|\b(?:error|status|code|http)(?:[ _]code)?\W{0,3})([45]\d\d)\b"
+)
 # What a message says where nothing else does; the first that is found counts.
 _STATUS_OF_MESSAGE = (
     (402, QUOTA_WORDS),
@@ -246,6 +249,9 @@ def _status_of_value(value: Any) -> int:
 
 
 def _status_of_message(message: str) -> int:
+    match = _STATUS_IN_MESSAGE.search(message)
+    if match:
+        return int(match[1])
     for status, words in _STATUS_OF_MESSAGE:
         if words.search(message):
             return status

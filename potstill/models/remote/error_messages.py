@@ -15,6 +15,10 @@ from potstill.secrets import redact_secrets
 
 CONNECTION_PATIENCE = 5.0  # seconds for which a server is tried that never took a connection
 OUTAGE_FAILURES = 20  # transport failures in a row, none answered in between, that end a run ...
+BREAKDOWN_DEADLINES = (
+    2.0  # after which a server that fails every call, whatever the code, ends a run
+)
+MIN_BREAKDOWN_SECONDS, MIN_BREAKDOWN_TRIES = 60.0, 3
 OUTAGE_SHARE = 0.9  # ... once they have lasted for this share of the deadline: just before calls fail one by one
 
 CONTEXT_WORDS = re.compile(
@@ -180,8 +184,8 @@ def run_stopping_error(
             fix = "check the URL"
         expected = "a server that speaks OpenAI's protocol"
         return ModelError(f"{base} does not answer as one: {detail}", expected=expected, fix=fix)
-    if subject in ("certificate", "tls"):
-        return _tls_error(subject, base, detail)
+    if subject in ("certificate", "tls", "breakdown"):
+        return _server_error(subject, base, detail)
     if subject == "field":
         fix = "leave the setting out that it names (extra.…, top_k, logprobs, n), or take transformers:PATH"
         return ModelError(f"{base} does not take the request: {detail}", fix=fix)
@@ -193,7 +197,11 @@ def run_stopping_error(
     return ModelError(message, expected="a server that answers", fix=fix)
 
 
-def _tls_error(subject: str, base: str, detail: str) -> ModelError:
+def _server_error(subject: str, base: str, detail: str) -> ModelError:
+    """The error of a server that is there and can't be talked to, or fails every call."""
+    if subject == "breakdown":
+        fix = "the same command goes on when it is back; --retry-errors asks again for calls that failed until now"
+        return ModelError(f"{base} fails every call: {detail}", fix=fix)
     if subject == "certificate":
         return ModelError(
             f"the certificate of {base} is not trusted: {detail}",
@@ -215,16 +223,24 @@ def names_field(failure: Failure, *fields: str) -> bool:
 
 
 class CircuitBreaker:
-    """Ends a run whose server is gone: many transport failures, none answered in between.
+    """Ends a run whose server is gone, or fails whatever it is asked, so that its calls do not all fail one by one.
+
+    A server is gone after many transport failures in a row, for about as long as the deadline. One that answers and
+    fails every call, whatever the code, is left after twice the deadline.
 
     Args:
-        deadline: seconds for which calls are tried; an outage that lasts about as long ends the run, so that its calls
-            are not recorded as failed.
+        deadline: seconds for which calls are tried.
     """
 
     def __init__(self, deadline: float) -> None:
         self.has_answered = False
         self._outage_seconds = OUTAGE_SHARE * deadline
+        self._breakdown_seconds = max(BREAKDOWN_DEADLINES * deadline, MIN_BREAKDOWN_SECONDS)
+        self._breakdown_start: float | None = (
+            None  # when the first try left that nothing answered since
+        )
+        self._breakdown_tries = 0
+        self._breakdown_detail = ""
         self._has_connected = False
         self._failure_count = 0  # in a row
         self._first_failure_time = 0.0
@@ -233,9 +249,11 @@ class CircuitBreaker:
     def record_success(self) -> None:
         """Some answer came."""
         self.has_answered, self._failure_count = True, 0
+        self._breakdown_start = None
 
-    def record_failure(self, failure: Failure, now: float) -> None:
-        """A try failed; an answer with a status is a sign of life."""
+    def record_failure(self, failure: Failure, now: float, start: float) -> None:
+        """A try failed that left at `start`; an answer with a status is a sign of life."""
+        self._record_breakdown(failure, start)
         self._has_connected = self._has_connected or failure.billed or failure.status > 0
         if failure.kind not in ("unreachable", "timeout"):
             self.has_answered = self.has_answered or failure.status > 0
@@ -245,6 +263,26 @@ class CircuitBreaker:
             self._first_failure_time = now
         self._last_detail = failure.detail
         self._failure_count += 1
+
+    def _record_breakdown(self, failure: Failure, start: float) -> None:
+        if not failure.may_retry:
+            self._breakdown_start = None  # a refusal is an answer
+            return
+        if self._breakdown_start is None:
+            self._breakdown_start, self._breakdown_tries = start, 0
+        self._breakdown_tries += 1
+        self._breakdown_detail = str(failure)
+
+    def breakdown(self, now: float) -> Failure | None:
+        """The failure that ends the run, where the server has failed every call for long; None where it has not."""
+        if self._breakdown_start is None or self._breakdown_tries < MIN_BREAKDOWN_TRIES:
+            return None
+        seconds = now - self._breakdown_start
+        if seconds < self._breakdown_seconds:
+            return None
+        tries = f"all {self._breakdown_tries} tries within {seconds:.0f} s failed"
+        detail = f"breakdown: {tries}, the last one: {self._breakdown_detail}"
+        return Failure("server", detail, stops_run=True)
 
     def describe_failures(self, now: float) -> str:
         """What was tried."""

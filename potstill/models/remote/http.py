@@ -58,10 +58,19 @@ class HttpClient:
         if self.breaker.is_open(now()):
             detail = f"no answer to {self.breaker.describe_failures(now())}"
             raise Failure("unreachable", detail, stops_run=True)
+        breakdown = self.breaker.breakdown(now())
+        if breakdown is not None:
+            raise breakdown
+        start = now()
         try:
             body = await self._post_once(path, data)
         except Failure as failure:
-            self.breaker.record_failure(failure, now())
+            self.breaker.record_failure(failure, now(), start)
+            raise
+        except asyncio.CancelledError:
+            # Most often the time of the try is up, which flow control counts.
+            timeout = Failure("timeout", "no whole answer in time", may_retry=True, billed=True)
+            self.breaker.record_failure(timeout, now(), start)
             raise
         self.breaker.record_success()
         return body

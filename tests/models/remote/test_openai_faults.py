@@ -14,6 +14,7 @@ from openai_server import Reply, Server, serving
 from potstill.errors import ModelError
 from potstill.models.model import FAILURES, Attempt, Completion, Request, Sampling
 from potstill.models.remote import error_messages
+from potstill.models.remote.errors import Failure
 from potstill.models.remote.openai import OpenAIModel
 
 KEY = "sk-proj-4f9a8b7c6d5e4f3a2b1c0d9e8f7a6b5c"
@@ -218,6 +219,33 @@ def test_a_server_that_dies_stops_the_run_before_its_calls_fail_one_by_one(
         server.settings.fail["drop"] = 1.0
         with pytest.raises(ModelError, match="can't be reached"):
             list(model.stream(Request(f"q {i}") for i in range(10_000)))
+
+
+def test_a_server_that_fails_every_call_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(error_messages, "MIN_BREAKDOWN_SECONDS", 0.2)
+    with serving() as server:
+        server.settings.fail["500"] = 1.0
+        model = OpenAIModel("m", url=server.url, concurrency=4, deadline=0.1)
+        made: dict[int, Completion] = {}
+        with pytest.raises(ModelError, match=r"fails every call.*500") as error:
+            for portion in model.stream(Request(f"q {i}") for i in range(10_000)):
+                made.update(portion)
+    assert "--retry-errors" in str(error.value)
+    assert made and all(completion.error.startswith("server: 500") for completion in made.values())
+
+
+def test_a_refusal_is_no_breakdown() -> None:
+    breaker = error_messages.CircuitBreaker(deadline=100)
+    broken, refused = Failure("server", "x", may_retry=True), Failure("refused", "400", status=400)
+    for second in range(0, 1000, 10):
+        breaker.record_failure(refused if second % 190 == 0 else broken, second, second)
+        assert breaker.breakdown(second) is None
+    for second in range(1000, 1250, 10):
+        breaker.record_failure(broken, second, second)
+    breakdown = breaker.breakdown(1250)
+    assert breakdown is not None and breakdown.stops_run
+    breaker.record_success()
+    assert breaker.breakdown(2000) is None
 
 
 def test_a_fault_of_the_caller_comes_through() -> None:

@@ -554,9 +554,9 @@ def _refuse_other_than_answer(name: str, problem: object, *texts: object) -> Non
         return
     if isinstance(problem, Trace):
         problem = problem.problem
-    given = [type(value).__name__ for value in (problem, *texts)]
+    types = [type(value).__name__ for value in (problem, *texts)]
     raise ConfigError(
-        f"{name} was given a {' and a '.join(given)}",
+        f"{name} was given a {' and a '.join(types)}",
         expected=ANSWER_FUNCTIONS[name],
         fix="ps.judge(trace.problem, trace.text); ps.verify(traces) judges traces, ps.read_answers(traces) reads them",
     )

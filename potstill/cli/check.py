@@ -94,8 +94,8 @@ def _cast(args: argparse.Namespace, method: MethodEntry) -> Cast:
     # Models in the place of scripted ones; a role may be a list of them.
     models: dict[str, Model] = {}
     for role, role_specs in options.parse_lists(args.role, "--role").items():
-        given: str | list[str] = role_specs if len(role_specs) > 1 else role_specs[0]
-        for key, spec in spread_models(method, {role: given}).items():
+        specs: str | list[str] = role_specs if len(role_specs) > 1 else role_specs[0]
+        for key, spec in spread_models(method, {role: specs}).items():
             models[key] = load_model(str(spec))
     cast = dataclasses.replace(STORIES, models=models, poses=args.poses)
     if args.set:

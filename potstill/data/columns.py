@@ -143,6 +143,14 @@ class Columns:
         return roles
 
 
+def names_of_columns(rows: Iterable[Row]) -> list[str]:
+    """The names of all columns, in the order in which they first come."""
+    names: dict[str, None] = {}
+    for row in rows:
+        names.update(dict.fromkeys(row))
+    return list(names)
+
+
 def is_trace_record(row: Row) -> bool:
     """Whether a row is a trace, as `trace_json.to_json` writes them."""
     return isinstance(row.get("problem"), Mapping) and {"text", "operator", "prompt"} <= row.keys()
@@ -154,14 +162,15 @@ class Survey:
     def __init__(self, rows: Sequence[Row]) -> None:
         """Collect the values of each column."""
         self.values: dict[str, list[Any]] = {}
+        self.present_columns: set[str] = set()
         for row in rows:
             for column, value in row.items():
                 values = self.values.setdefault(column, [])
                 if not is_empty(value):
                     values.append(value)
-        self.present_columns = {
-            column for row in rows for column, value in row.items() if value is not None
-        }
+                # An empty text may be a completion; null is nothing.
+                if value is not None:
+                    self.present_columns.add(column)
         self.object_labels = _find_object_labels(self.values)
 
     def live(self, columns: Iterable[str]) -> list[str]:
@@ -486,7 +495,7 @@ class ColumnChooser:
     def _check_mapping(self, rows: Sequence[Row]) -> None:
         """Refuse fields that there are not, and columns that no row of the sample has."""
         fields_of_map = PROBLEM_FIELDS if self._purpose == "problems" else ANSWER_FIELDS
-        columns = list(dict.fromkeys(column for row in rows for column in row))
+        columns = names_of_columns(rows)
         for field, text in self._mapping.items():
             if field not in fields_of_map:
                 raise ConfigError(

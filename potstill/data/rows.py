@@ -28,6 +28,7 @@ from potstill.data.columns import (
     cell_text,
     is_empty,
     is_trace_record,
+    names_of_columns,
 )
 from potstill.data.gold import read_gold
 from potstill.data.layouts import (
@@ -261,7 +262,7 @@ def _check_columns(
     plain_rows = [row for _, row in rows if not is_trace_record(row)]
     if not plain_rows:
         return
-    columns = list(dict.fromkeys(name for row in plain_rows for name in row))
+    columns = names_of_columns(plain_rows)
     if not chooser.has("question", plain_rows):
         raise InputError(
             f"{spec} has no column for the question{_why_not(columns, QUESTION_NAMES, plain_rows)}",

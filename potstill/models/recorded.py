@@ -173,10 +173,10 @@ class Recorded:
 
     def knows(self, prompt: Prompt) -> bool:
         """Whether there is a completion for this prompt; nobody is told which is nearest."""
-        asked = _squeeze(last_user(prompt))
-        if asked in self._recordings or asked in self._question_of_prompt:
+        question = _squeeze(last_user(prompt))
+        if question in self._recordings or question in self._question_of_prompt:
             return True
-        return self._contained and len(self._questions_inside(asked)) == 1
+        return self._contained and len(self._questions_inside(question)) == 1
 
     def _read(
         self, mapping: Mapping[str, str], items: Iterable[Mapping[str, Any] | files.Row]

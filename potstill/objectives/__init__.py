@@ -119,8 +119,9 @@ def find(name: str) -> Callable[..., Any]:
 
 def hooks(name: str) -> Hooks:
     """What the objective asks of a training beside its loss."""
-    found: Hooks = getattr(_module(name), "HOOKS", {}).get(name, DEFAULT)
-    return found
+    hooks_by_name = getattr(_module(name), "HOOKS", {})
+    objective_hooks: Hooks = hooks_by_name.get(name, DEFAULT)
+    return objective_hooks
 
 
 def constants(name: str) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def _usage_parts(evaluations: Sequence[Evaluation]) -> list[Html]:
     if not rows:
         return []
     columns = list(rows[0])
-    cells = [[row[column] for column in columns] for row in rows]
+    cells = [list(row.values()) for row in rows]
     title = tag("h3", "What an answer takes")
     return [title, data_table(columns, cells, name="what an answer takes", number_columns=4)]
 

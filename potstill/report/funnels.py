@@ -47,7 +47,9 @@ def funnels_section(funnel_by_arm: Mapping[str, Funnel]) -> Section | None:
     for arm, funnel in funnel_by_arm.items():
         funnels.append(tag("h3", arm))
         funnels.append(_draw_funnel(arm, funnel))
-    used = {step.operator for funnel in funnel_by_arm.values() for step in funnel.steps}
+    used: set[str] = set()
+    for funnel in funnel_by_arm.values():
+        used.update(step.operator for step in funnel.steps)
     return make_section("From problems to rows", hint, _glossary(used), *funnels)
 
 

@@ -459,6 +459,6 @@ def _merge_objective_configs(layers: Sequence[Layer], mistakes: Mistakes) -> Tre
     """The objective configs of all layers, key by key: a stage's adds to the arm's."""
     merged: Tree = {}
     for key, layer in layers:
-        given = layer.get("objective_config")
-        merged |= config.as_mapping(given, join_key(key, "objective_config"), mistakes)
+        own_config = layer.get("objective_config")
+        merged |= config.as_mapping(own_config, join_key(key, "objective_config"), mistakes)
     return merged

@@ -61,17 +61,17 @@ def spread_lists(
         if arm.entry is not None:
             list_roles.update(role.name for role in arm.entry.roles if role.is_list)
     spread: dict[str, Any] = {}
-    for role, given in roles.items():
-        value = config.plain_value(given)
+    for role, spec_or_specs in roles.items():
+        value = config.plain_value(spec_or_specs)
         if role not in list_roles:
-            spread[role] = given
+            spread[role] = spec_or_specs
         elif isinstance(value, Mapping):  # numbered, as `--set roles.readers.2=SPEC` makes it
             for number, spec in value.items():
                 if not number.isdecimal():
                     mistakes.add(f"roles.{role}.{number}", "a list's models are numbered from 1")
                 spread[f"{role}.{number}"] = spec
         else:
-            specs = value if isinstance(value, list | tuple) else [given]
+            specs = value if isinstance(value, list | tuple) else [spec_or_specs]
             for number, spec in enumerate(specs, start=1):
                 spread[list_key(role, number)] = spec
     return spread
@@ -124,8 +124,10 @@ def role_names(arms: Sequence[ArmDraft]) -> list[str]:
     """Every role that a method of the catalogue or of one of the arms has."""
     entries = [method_entry(name) for name in METHODS]
     entries += [arm.entry for arm in arms if arm.entry is not None]
-    names = {role.name for method in entries for role in method.roles}
-    return sorted(names | set(EXTRA_ROLES))
+    names = set(EXTRA_ROLES)
+    for entry in entries:
+        names.update(role.name for role in entry.roles)
+    return sorted(names)
 
 
 # Objectives.

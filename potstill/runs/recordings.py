@@ -53,12 +53,12 @@ def recorded_problems(
         return RecordedProblems(answered)
 
     each = "" if n == 1 else f" with {n} answers each"
-    found = f"{spec} is recorded{each} for {len(answered):,} of {len(problems):,} problems"
+    coverage = f"{spec} is recorded{each} for {len(answered):,} of {len(problems):,} problems"
     if answered and recording.drops_missing:
-        note = f"{found}; the others ({len(unanswered):,}) are left out (missing=drop), not counted as wrong."
+        note = f"{coverage}; the others ({len(unanswered):,}) are left out (missing=drop), not counted as wrong."
         return RecordedProblems(answered, note)
     raise InputError(
-        f"{found}; it lacks {unanswered[0].problem.question[:80]!r}",
+        f"{coverage}; it lacks {unanswered[0].problem.question[:80]!r}",
         expected=f"{n} recorded answers to each problem",
         fix="?missing=drop behind the file measures on those that it has; --n 1 asks for one answer each; "
         "?match=contained finds questions inside a template",

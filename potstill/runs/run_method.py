@@ -114,12 +114,13 @@ def spread_models(
     """
     list_roles = [role.name for role in method.roles if role.is_list]
     by_key: dict[str, Model | str] = {}
-    for role, given in models.items():
-        several = list(given) if isinstance(given, list | tuple) else []
-        if several and role not in list_roles:
-            raise ConfigError(f"The role {role} of {method.name} takes one model, not a list.")
-        if not isinstance(given, list | tuple):
-            several = [given]
+    for role, model_or_models in models.items():
+        if isinstance(model_or_models, list | tuple):
+            several = list(model_or_models)
+            if several and role not in list_roles:
+                raise ConfigError(f"The role {role} of {method.name} takes one model, not a list.")
+        else:
+            several = [model_or_models]
         for number, model in enumerate(several, start=1):
             key = list_key(role, number) if role in list_roles else role
             by_key[key] = model

@@ -61,8 +61,8 @@ def choose_prompt(
     if trained is None:
         return AskedPrompt(given)
     defaults = {default_prompt(problem.kind) for problem in problems}
-    asked = {given} if given else defaults
-    if asked <= set(trained.templates):
+    asked_templates = {given} if given else defaults
+    if asked_templates <= set(trained.templates):
         return AskedPrompt(given)
     [first, *others] = trained.templates
     if given:

@@ -71,8 +71,8 @@ def answer_classes(traces: Sequence[Trace]) -> list[int | None]:
     for index, trace in enumerate(traces):
         indices_by_problem.setdefault(trace.problem, []).append(index)
     for asked_problem, indices in indices_by_problem.items():
-        given = [answer for index in indices if (answer := answers[index])]
-        classes.append(_AnswerClasses(asked_problem, given))
+        own_answers = [answer for index in indices if (answer := answers[index])]
+        classes.append(_AnswerClasses(asked_problem, own_answers))
     _fill_classes(classes)
 
     # Classes are numbered as they first come.

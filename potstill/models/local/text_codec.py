@@ -109,8 +109,8 @@ class TextCodec:
     def unknown_ids(self, width: int) -> list[int]:
         """Of a model's ids from 0 to `width`, those without a token: a head is often padded beyond its tokenizer."""
         if width not in self._unknown_ids:
-            known = set(self.tokenizer.get_vocab().values())
-            self._unknown_ids[width] = [token for token in range(width) if token not in known]
+            token_ids = set(self.tokenizer.get_vocab().values())
+            self._unknown_ids[width] = [token for token in range(width) if token not in token_ids]
         return self._unknown_ids[width]
 
     @cached_property
@@ -146,10 +146,10 @@ class TextCodec:
     def _encode_behind_anchor(self, text: str) -> EncodedText:
         for anchor, anchor_ids in self._anchors.items():
             ids, offsets = self._encode_plainly(anchor + text)
-            rest = ids[len(anchor_ids) :]
-            if ids[: len(anchor_ids)] == anchor_ids and self.restores(text, rest):
+            text_ids = ids[len(anchor_ids) :]
+            if ids[: len(anchor_ids)] == anchor_ids and self.restores(text, text_ids):
                 places = []
                 for start, stop in offsets[len(anchor_ids) :]:
                     places.append((max(0, start - len(anchor)), stop - len(anchor)))
-                return EncodedText(rest, places)
+                return EncodedText(text_ids, places)
         return self._encode_plainly(text)  # whoever needs it exact asks `restores`

@@ -214,8 +214,9 @@ def plan_layout(lengths: Sequence[int], width: int, *, one_bin: bool = False) ->
     """Lay out rows of these lengths that lie in [B, width]; all in one bin if `one_bin`."""
     capacity = sum(lengths) if one_bin else max(lengths)
     bins = pack_bins(lengths, capacity)
-    filled_lengths = [sum(lengths[row] for row in rows) for rows in bins]
-    bin_length = max(filled_lengths)
+    bin_length = 0
+    for rows in bins:
+        bin_length = max(bin_length, sum(lengths[row] for row in rows))
     source_CL = torch.zeros(len(bins), bin_length, dtype=torch.long)
     position_CL = torch.zeros(len(bins), bin_length, dtype=torch.long)
     place_BT = torch.zeros(len(lengths), width, dtype=torch.long)

@@ -21,13 +21,13 @@ _WORD = re.compile(r"[A-Za-z_]\w*")
 
 def imports_for(code: str) -> str:
     """Return the lines that import what a program uses of these modules."""
-    known = _module_of_name()
+    module_of_name = _module_of_name()
     lines = [f"import sys\nsys.setrecursionlimit({RECURSION_LIMIT})"]
     for word in sorted(set(_WORD.findall(code))):
-        if word in MODULES and word not in known:
+        if word in module_of_name:
+            lines.append(f"from {module_of_name[word]} import {word}")
+        elif word in MODULES:
             lines.append(f"import {word}")
-        elif word in known:
-            lines.append(f"from {known[word]} import {word}")
     return "\n".join(lines) + "\n"
 
 
@@ -36,11 +36,11 @@ def _module_of_name() -> dict[str, str]:
     """The module that each public name is imported from; the builtins keep their own names."""
     import builtins
 
-    found: dict[str, str] = {}
+    module_of_name: dict[str, str] = {}
     for module_name in MODULES:
         module = importlib.import_module(module_name)
         public = getattr(module, "__all__", None) or [n for n in vars(module) if n[0] != "_"]
         for name in public:
             if not hasattr(builtins, name):
-                found[name] = module_name
-    return found
+                module_of_name[name] = module_name
+    return module_of_name

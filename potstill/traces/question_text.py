@@ -11,6 +11,8 @@ import unicodedata
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
+from potstill.verifiers.unicode import normalise_characters
+
 Words: TypeAlias = tuple[str, ...]
 
 
@@ -30,9 +32,10 @@ class QuestionText(NamedTuple):
     core_segments: tuple[Words, ...]
 
 
-_DASHES = dict.fromkeys("−‐‑‒–—﹣", "-")
-_SIGNS = str.maketrans({**_DASHES, "×": "*", "·": "*", "⋅": "*", "÷": "/", "≤": "<=", "≥": ">="})
 _TAG = re.compile(r"</?[a-zA-Z][a-zA-Z0-9]{0,10}(?:\s[^<>]{0,200})?/?>")
+# Where a turn begins or ends: `<|im_end|>`, `[INST]`.
+_CHAT_MARK = re.compile(r"<\|[^|<>\n]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?s>", re.IGNORECASE)
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 # Patterns of LaTeX and what stands in their place, in this order.
 _LATEX = (
     (re.compile(r"\\\\(?=[a-zA-Z(\[])"), r"\\"),  # backslashes that were escaped once more
@@ -47,11 +50,14 @@ _LATEX = (
         ),
         r" \1 ",
     ),
+    (re.compile(r"\\[dtc]?frac\s?(\d)\s?(\d)"), r" \1/\2 "),
+    (re.compile(r"\\[dtc]?frac\s?\{\s?(\w+)\s?\}\s?\{\s?(\w+)\s?\}"), r" \1/\2 "),
     (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
-    (re.compile(r"\\frac\s?(\d)\s?(\d)"), r"\\frac \1 \2"),
-    (re.compile(r"\\(?:times|cdot|ast)(?![a-zA-Z])"), "*"),
-    (re.compile(r"\\(?:leq|le|leqslant)(?![a-zA-Z])"), "<="),
-    (re.compile(r"\\(?:geq|ge|geqslant)(?![a-zA-Z])"), ">="),
+    (re.compile(r"\\(?:times|cdot|ast)(?![a-zA-Z])"), " * "),
+    (re.compile(r"\\div(?![a-zA-Z])"), " / "),
+    (re.compile(r"\\(?:leqslant|leq|le)(?![a-zA-Z])"), "<="),
+    (re.compile(r"\\(?:geqslant|geq|ge)(?![a-zA-Z])"), ">="),
+    (re.compile(r"\\neq?(?![a-zA-Z])"), "!="),
     (re.compile(r"\\([%$&#_])"), r" \1 "),
 )
 # Emphasis, code marks, headings and quotations of Markdown; "3 * 4" and "x_1" are none.
@@ -63,10 +69,14 @@ _MARKDOWN = re.compile(
 _MARKDOWN_SIGN = re.compile(r"[*_`#>~]")
 # "12.", "Problem 3:", "(a)", "Q:", "[2 points]" at the beginning of a text or line.
 _LABEL = re.compile(
-    r"(?:^|(?<=\n))\s*(?:[-•]\s+)?(?:"
-    r"(?:question|problem|exercise|task|example|prompt|input|query|user|human|instruction|q|ex|no|prob)\b"
+    r"(?:^|(?<=\n))\s*(?:"
+    r"(?:question|problem|exercise|task|example|prompt|input|query|user|human|instruction|q|ex|no|prob)(?:\b|(?=\d))"
     r"(?:\s*(?:no\.?|number|#)?\s*\(?\d{1,5}[a-z]?\)?)?\s*(?:[.:)\]-]+|(?=\n))"
-    r"|\(?\d{1,5}[.)](?=\s+\D)|\([a-z]\)\s|\[\s?\d{1,4}\s(?:points?|marks?)\s?\])\s*",
+    r"|#?\(?\d{1,5}[.)](?=\s+\D)|#\d{1,5}\s|\([a-z]\)\s|[-•]\s+(?=[A-Z])|\[\s?\d{1,4}\s(?:points?|marks?)\s?\]"
+    # A source, and a bare number before a word that begins a question.
+    r"|(?-i:[(\[][A-Z][^()\[\]\n]{1,40}\d{2,4}[^()\[\]\n]{0,20}[)\]](?=\s+[A-Z]))"
+    r"|(?-i:\d{1,4}\s+(?=(?:What|How|Find|Compute|Calculate|Let|Given|Solve|Which|Determine|Evaluate|Simplify|Suppose"
+    r"|Who|Where|When|Why)\b)))\s*",
     re.IGNORECASE,
 )
 _SEGMENT_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+|:\s+")
@@ -88,14 +98,24 @@ _INSTRUCTION = re.compile(
     r"|\bplease (?:solve|answer|reason|think|provide|give|work|explain|show|put|write|respond|help)\b"
     r"|\b(?:answer|respond|reply) (?:with|in|only|using|as) |\bonly the (?:answer|letter|number|result)\b"
     rf"|\b(?:answer|solve|consider|read|complete) (?:the|this) (?:\w+ ){{0,3}}{_TASK}\b|\bexplain your\b"
-    r"|\btake a deep breath\b|\bgood luck\b|^\s*(?:answer|solution|response|a)\s*[:.]?\s*$"
+    r"|\btake a deep breath\b|\bgood luck\b|\bbelow is an? (?:instruction|question|problem|task)\b"
+    r"|\bwrite a response\b|\bwrite the (?:result|answer)\b"
+    r"|^\s*(?:answer|solution|response|instruction|input|output|question|problem|user|assistant|a|q)\s*[:.]?\s*$"
     r"|\bchoose (?:the|one)(?: \w+){0,2} (?:answer|option)s?\b|\bselect the (?:\w+ )?(?:answer|option)\b",
+    re.IGNORECASE,
+)
+# "Round your answer to 2 decimal places", "Give the final answer as an integer from 0 to 999."
+_ANSWER_FORMAT = re.compile(
+    r"\W*(?:please\s+|make sure to\s+|remember to\s+)?(?:express|give|round|write|put|provide|state|enter|report"
+    r"|submit|output|present|return|format|leave)\s+(?:your|the|all)\s+(?:\w+\s+){0,2}(?:answers?|results?)\b[^=+^<>?]*$"
+    r"|\W*(?:your|the) (?:final )?answer (?:should|must|will) be\b[^=+^<>?]*$",
     re.IGNORECASE,
 )
 # Every instruction holds one of these; looking for them first is ten times faster.
 _CUES = (
     "step|answer|result|solution|boxed|show|your |problem|question|task|exercise|puzzle|you are|think|reason|let's"
-    + "|let’s|please|respond|reply|breath|good luck|option|a:|response"
+    + "|let’s|please|respond|reply|breath|good luck|option|a:|respon|instruction|input"
+    + "|output|user|assistant|q:"
 )
 _INSTRUCTION_CUES = tuple(_CUES.split("|"))
 _COMPUTED = re.compile(r"[\d=+^<>]")
@@ -131,6 +151,8 @@ def read_question(text: str) -> QuestionText:
 
 def _is_instruction(segment: str) -> bool:
     """Whether a sentence tells how to answer, and holds nothing to compute."""
+    if _ANSWER_FORMAT.match(segment):
+        return True
     if not _INSTRUCTION.search(segment):
         return False
     return _COMPUTED.search(_BOX.sub("", segment)) is None
@@ -148,15 +170,14 @@ def _plain_text(text: str) -> str:
     if "&" in text:
         text = html.unescape(text)
     if not text.isascii():
-        # Characters that can't be seen go; those of other widths and styles become the usual ones.
-        visible = [character for character in text if unicodedata.category(character) != "Cf"]
-        text = unicodedata.normalize("NFKC", "".join(visible)).translate(_SIGNS)
-    if "<" in text:
-        text = _TAG.sub(" ", text)
+        # Signs become LaTeX, characters that can't be seen go, those of other widths and styles become the usual ones.
+        text = unicodedata.normalize("NFKC", normalise_characters(text))
+    if "<" in text or "[" in text:
+        text = _TAG.sub(" ", _CHAT_MARK.sub("\n", text))
     if "\\" in text or "~" in text:
         for pattern, replacement in _LATEX:
             text = pattern.sub(replacement, text)
-    text = text.replace("$", " ")
+    text = _THOUSANDS.sub("", text.replace("$", " "))
     return _MARKDOWN.sub("", text) if _MARKDOWN_SIGN.search(text) else text
 
 

@@ -350,7 +350,7 @@ def drive_to_first_stage(
     stages: list[RowEstimate] = []
 
     def stop_at(stage: Stage) -> Any:
-        stages.append(estimate_rows(stage, share))
+        stages.append(estimate_rows(stage, share)._replace(label=stage.name or "1"))
         raise _FirstStage
 
     filled = fill_roles(method_entry(arm.method).roles, roles)

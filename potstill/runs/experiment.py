@@ -371,7 +371,7 @@ def run_arm(run: Run, name: str, arm: Arm) -> ArmOutcome:
 
     # Measured after the method's session, with a ledger of its own: answers are no part of the funnel.
     evaluations: dict[str, Evaluation] = {}
-    if run.tests:
+    if run.tests and not run.rows_only:
         if run.recipe.evaluate.stages:
             evaluations |= measure_stages(run, stages, solver)
         evaluations[name] = measure_arm(run, name, solver, ledger_name=evaluation_ledger(name))

@@ -276,7 +276,10 @@ def describe_evaluation(recipe: Recipe, tests: Sequence[Trace]) -> str:
     measured += recipe.arms
     n = recipe.evaluate.n
     answers = len(tests) * n * len(measured)
-    return (
+    sentence = (
         f"measuring asks {len(tests):,} problems x {n} answers of {', '.join(measured)}: "
         f"{answers:,} answers"
     )
+    if recipe.evaluate.stages:
+        sentence += f", and {len(tests) * n:,} more of each earlier stage's student"
+    return sentence

@@ -35,7 +35,7 @@ from potstill.runs.examples import (
     collect_training_examples,
 )
 from potstill.runs.recipe import Recipe
-from potstill.runs.stages import stage_rows, stage_title
+from potstill.runs.stages import read_rows, stage_rows, stage_title
 from potstill.store.store import Store
 
 _TRACE_ID = re.compile(r"trace-[0-9a-f]{20}")
@@ -99,7 +99,7 @@ def gather_results(
         funnels=funnels,
         costs={arm: collect_costs(store, arm) for arm in (*measured_only, *arms)},
         training=trainings,
-        lengths=collect_lengths(rows_by_arm, evaluations),
+        lengths=collect_lengths(rows_by_arm | rows_of_stages(store, arms), evaluations),
         notes=list(dict.fromkeys([*described.notes, *notes])),
         examples=examples,
     )
@@ -152,8 +152,13 @@ def collect_funnel(store: Store, arm: str, names: Mapping[str, str]) -> Funnel:
     for step in store.history.steps(arm):
         label = names.get(step.label, step.label)
         steps.append(FunnelStep(step.operator, label, step.taken, step.returned))
-    trained = sum(len(row_ids) for row_ids in store.history.row_ids(arm).values())
-    steps.append(FunnelStep("train", "rows", trained, trained))
+    stages = store.history.stages(arm)
+    for stage in stages:
+        # Of several stages, which one's rows these are.
+        label = "rows" if len(stages) == 1 else f"rows of {stage.label}"
+        steps.append(FunnelStep("train", label, len(stage.row_ids), len(stage.row_ids)))
+    if not stages:
+        steps.append(FunnelStep("train", "rows", 0, 0))
 
     counts: Counter[tuple[str, str, str]] = Counter()
     for drop in store.history.drops(arm):
@@ -228,6 +233,18 @@ def collect_lengths(
     for arm, evaluation in evaluations.items():
         lengths.setdefault(arm, {}).update(answer_lengths(evaluation))
     return lengths
+
+
+def rows_of_stages(store: Store, arms: Iterable[str]) -> dict[str, list[Trace]]:
+    """The rows of each stage as `ARM/LABEL`, of the arms that have several."""
+    rows: dict[str, list[Trace]] = {}
+    for arm in arms:
+        stages = store.history.stages(arm)
+        if len(stages) < 2:
+            continue
+        for stage in stages:
+            rows[stage_title(arm, stage.label)] = read_rows(store, arm, stage.row_ids)
+    return rows
 
 
 def answer_lengths(evaluation: Evaluation) -> dict[str, Length]:

@@ -8,14 +8,22 @@ from typing import Any
 import pytest
 
 from potstill.errors import ConfigError
-from potstill.records import Stage
+from potstill.methods.catalogue import describe_method
+from potstill.records import Problem, Stage, Trace
+from potstill.runs import conformance
+from potstill.runs.cast import Case
 from potstill.runs.recipe import Recipe, from_data
 from potstill.runs.stages import ArmStages
+from potstill.store.store import Store
 from potstill.training.settings import TrainingSettings
 
 METHODS = """
 from potstill.models.model import Model, Trainable
-from potstill.records import Stage
+from potstill.methods.catalogue import describe_method
+from potstill.records import Problem, Stage, Trace
+from potstill.runs import conformance
+from potstill.runs.cast import Case
+from potstill.store.store import Store
 from potstill.traces import sample
 
 
@@ -167,3 +175,29 @@ def test_what_a_stage_may_be_called(names: list[str], message: str) -> None:
 
 def test_a_name_does_not_retrain() -> None:
     assert Stage(Student(), [], "sft", name="a").id == Stage(Student(), [], "sft").id
+
+
+def test_two_stages_of_one_student_keep_their_own_rows(tmp_path: Path) -> None:
+    with Store.open(tmp_path) as store:
+        ledger = store.ledger("arm")
+        traces = [trace_of(text) for text in ("a", "b")]
+        ledger.rows("stage-same", traces, label="1")
+        ledger.rows("stage-same", traces, label="2")
+        stages = store.history.stages("arm")
+    assert [(stage.label, len(stage.row_ids)) for stage in stages] == [("1", 2), ("2", 2)]
+
+
+def trace_of(text: str) -> Trace:
+    return Trace(Problem("p", "?", "1"), "p", text, operator="sample")
+
+
+def test_a_method_without_a_stage_and_without_a_solver_is_refused(tmp_path: Path) -> None:
+    entry = describe_method("nothing", nothing)
+    finding = conformance.run_check(conformance.check_stages, Case(entry, {}, tmp_path))
+    assert "without a stage and without a solver" in finding.problem
+
+
+def nothing(problems, student):
+    """Neither trains nor answers."""
+    return
+    yield

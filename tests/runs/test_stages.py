@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 pytest.importorskip("torch", reason="needs the extra potstill[local]")
+pytestmark = pytest.mark.slow
 
 from potstill.cli import main
 from potstill.cli.rows import read_rows
 from potstill.errors import ConfigError, StageError
 from potstill.evaluation.results import load, outcome
 from potstill.methods.catalogue import describe_method, find_method
-from potstill.records import Trace
+from potstill.models.scripted import ScriptedModel
 from potstill.report.page import render_page
 from potstill.runs import conformance
 from potstill.runs.cast import Case
@@ -99,6 +100,37 @@ def test_each_stage_is_measured_and_so_is_the_arm(ran) -> None:
     assert "two/warm-up" in render_page(ran.results)
 
 
+def test_each_stage_is_in_the_funnel_and_in_the_lengths(ran) -> None:
+    trained = [step for step in ran.results.funnels["two"].steps if step.operator == "train"]
+    assert [(step.label, step.taken) for step in trained] == [
+        ("rows of warm-up", 4),
+        ("rows of 2", SIZE),
+    ]
+    counts = {
+        name: lengths["rows"].count
+        for name, lengths in ran.results.lengths.items()
+        if "rows" in lengths
+    }
+    assert counts == {"two/warm-up": 4, "two/2": SIZE, "two": SIZE}
+
+
+def test_rows_alone_and_then_the_whole_run_in_one_folder(
+    folder: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch
+) -> None:
+    made = recipe(folder, tiny_checkpoint)
+    collected = execute(made, tmp_path, threads=1, rows_only=True)
+    assert collected.evaluations == {} and collected.training == {"two": {}}
+    assert "nothing was trained or measured" in collected.notes[-1]
+    assert len((tmp_path / "rows" / "two.jsonl").read_text().splitlines()) == 4
+    monkeypatch.setattr(ScriptedModel, "write", refuse_to_write)
+    whole = execute(made, tmp_path, threads=1)
+    assert outcome(whole)["measures"] and len(whole.training) == 3
+
+
+def refuse_to_write(*_: object) -> None:
+    raise AssertionError("the teacher was asked again")
+
+
 def test_each_stage_has_its_settings_and_its_student(ran) -> None:
     trainings = ran.results.training
     assert {name: (t["rows"], t["steps"]) for name, t in trainings.items()} == {
@@ -153,20 +185,6 @@ def test_the_same_call_again_trains_nothing_and_says_the_same(ran, monkeypatch) 
     )
 
 
-def test_two_stages_of_one_student_keep_their_own_rows(tmp_path: Path) -> None:
-    with Store.open(tmp_path) as store:
-        ledger = store.ledger("arm")
-        traces = [trace_of(text) for text in ("a", "b")]
-        ledger.rows("stage-same", traces, label="1")
-        ledger.rows("stage-same", traces, label="2")
-        stages = store.history.stages("arm")
-    assert [(stage.label, len(stage.row_ids)) for stage in stages] == [("1", 2), ("2", 2)]
-
-
-def trace_of(text: str) -> Trace:
-    return Trace(PROBLEMS[0], "p", text, operator="sample")
-
-
 def test_settings_of_a_stage_that_never_comes_are_refused_before_anything_is_asked(
     folder: Path, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -192,15 +210,3 @@ def test_a_method_without_a_stage_is_measured_and_exports_nothing_with_a_reason(
     for check in conformance.CHECKS:
         case = Case(entry, {}, tmp_path / check.__name__, size=4)
         assert conformance.run_check(check, case).problem == ""
-
-
-def test_a_method_without_a_stage_and_without_a_solver_is_refused(tmp_path: Path) -> None:
-    entry = describe_method("nothing", nothing)
-    finding = conformance.run_check(conformance.check_stages, Case(entry, {}, tmp_path))
-    assert "without a stage and without a solver" in finding.problem
-
-
-def nothing(problems, student):
-    """Neither trains nor answers."""
-    return
-    yield

@@ -546,7 +546,7 @@ def test_train_reads_the_same_values_as_a_recipe():
 
 def test_the_recipes_of_the_page_are_read():
     page = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text("utf-8")
-    whole, arms = page.split("```yaml\n")[1:]
+    whole, arms, stages = page.split("```yaml\n")[1:]
     made = from_data(yaml.load(whole.split("```")[0], "the page", untyped=True))
     assert (made.limit, made.arms["orion"].values, made.budget.roles["teacher"].tokens) == (
         200,
@@ -558,3 +558,9 @@ def test_the_recipes_of_the_page_are_read():
         yaml.load(arms.split("```")[0], "the page", untyped=True) | rest, ["training.epochs=7"]
     )
     assert [arm.training.num_train_epochs for arm in made.arms.values()] == [7, 7]
+    rest = {"method": "sft", "roles": ROLES, "problems": "p.jsonl"}
+    data = yaml.load(stages.split("```")[0], "the page", untyped=True) | rest
+    with pytest.raises(ConfigError, match="unknown setting or stage 'warm-up'"):
+        from_data(data)  # a method with these stages is not among the built-in ones
+    del data["training"]
+    assert from_data(data).evaluate.stages

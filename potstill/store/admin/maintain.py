@@ -219,9 +219,10 @@ def collect_garbage(
             connection.executemany(
                 "DELETE FROM judgements WHERE key = ?", [(key,) for key in verdict_keys]
             )
-            connection.executemany(
-                "DELETE FROM students WHERE stage = ?", [(folder.name,) for folder in folders]
-            )
+            # With a student go its notes of what its training asked: the next collection finds that unused.
+            stages = [(folder.name,) for folder in folders]
+            connection.executemany("DELETE FROM students WHERE stage = ?", stages)
+            connection.executemany("DELETE FROM uses WHERE arm = ?", stages)
         # After the commit: killed in between, a folder without an entry is only a leftover, which is found again.
         for folder in folders:
             shutil.rmtree(folder)
@@ -239,7 +240,7 @@ def _superseded_verdicts(store: Store, versions: Collection[str]) -> list[str]:
     """The keys of verdicts by verifiers that neither any arm's ledger names nor `versions`."""
     needed = set(versions)
     needed.update(name for (name,) in store.database.read(_VERIFIERS_OF_NOTES) if name)
-    # Keys of likelihoods lie in the same table; they have no verifier and are kept.
+    # What is no verdict has no verifier, and is kept.
     superseded = []
     for key, value in store.database.pages("judgements", "key, value"):
         if not key.startswith("verdict-"):

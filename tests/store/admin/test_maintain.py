@@ -10,6 +10,7 @@ import pytest
 from store_fakes import Plain, ask
 
 from potstill.errors import InputError, StoreError
+from potstill.models.phase import in_training
 from potstill.records import Message, Problem, Trace, blank, digest
 from potstill.store import Store, with_cache
 from potstill.store.admin.maintain import GcResult, check_store, collect_garbage, store_stats
@@ -204,3 +205,15 @@ def test_bad_imports(store: Store, tmp_path: Path):
             with pytest.raises(InputError, match="is not an export"):
                 import_completions(other, path)
         assert store_stats(other)["completions"] == 0
+
+
+def test_what_the_training_of_a_deleted_student_asked_is_deleted_after_it(tmp_path):
+    with Store.open(tmp_path) as store:
+        store.ledger("arm").finish()
+        teacher = with_cache(Plain(), store, role="teacher", arm="arm", seed=0)
+        with in_training("student-1"):
+            teacher.write(ask("q"))
+        store.ledger("arm").finish()  # another run, which needs nothing of it
+        (tmp_path / "students" / "student-1").mkdir(parents=True)
+        assert collect_garbage(store, dry_run=False, students=True).completions == 0
+        assert collect_garbage(store, dry_run=False).completions == 1

@@ -7,6 +7,7 @@ import keyword
 import os
 import shlex
 import sys
+import textwrap
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -47,6 +48,7 @@ VERBS = {
 RESUMABLE = ("quickstart", "run", "train", "cache-teacher", "study", "world")
 STOPPED = 130  # exit code: 128 + SIGINT, as shells count
 OUTPUT_CLOSED = 141  # exit code: 128 + SIGPIPE
+HELP_WIDTH = 120  # columns of the list of commands where nobody says how wide the terminal is
 ERROR_DELAY = 10.0  # seconds that the first of several processes has to report an error alone
 
 
@@ -137,18 +139,30 @@ def module_of(verb: str) -> ModuleType:
 
 
 def _help_text() -> str:
-    width = max(map(len, VERBS)) + 2
-    verbs = [f"  {name:<{width}}{summary}" for name, summary in VERBS.items()]
+    from potstill.cli import show
+
+    name_width = max(map(len, VERBS)) + 2
+    width = show.terminal_width(sys.stdout) or HELP_WIDTH
+    verbs: list[str] = []
+    for name, summary in VERBS.items():
+        line = f"  {name:<{name_width}}{summary}"
+        verbs += textwrap.wrap(line, width, subsequent_indent=" " * (name_width + 2))
     return "\n".join(
         [
             "usage: potstill COMMAND …",
             "",
-            "Teaches small language models to reason, from a teacher's reasoning and the student's own mistakes.",
+            *textwrap.wrap(
+                "Teaches small language models to reason, from a teacher's reasoning and the student's own mistakes.",
+                width,
+            ),
             "",
             "commands:",
             *verbs,
             "",
-            "potstill COMMAND --help tells more, with an example. Start with: potstill quickstart",
+            *textwrap.wrap(
+                "potstill COMMAND --help tells more, with an example. Start with: potstill quickstart",
+                width,
+            ),
         ]
     )
 
@@ -167,7 +181,8 @@ def _report_error(error: PotstillError, *, as_json: bool) -> int:
         return 2
     message = redact_secrets(terminal(error.render()))
     lines = [f"potstill: {message}", *getattr(error, "__notes__", ())]
-    print("\n".join(lines), file=sys.stderr)
+    for line in show.fit_width("\n".join(lines), sys.stderr):
+        print(line, file=sys.stderr)
     return 2
 
 

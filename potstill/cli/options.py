@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, final
@@ -26,11 +27,42 @@ MAX_THREADS = 1024  # torch crashes on a million
 
 
 @final
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Help that keeps its line breaks where they fit the terminal, and breaks longer lines between words."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines: list[str] = []
+        for line in text.strip("\n").split("\n"):
+            lines += break_line(line, width)
+        return "\n".join(lines)
+
+
+def break_line(line: str, width: int) -> list[str]:
+    """A line of help in lines that fit; an indented one is a command of a shell, and goes on behind a backslash."""
+    if len(line) <= width:
+        return [line]
+    if not line.startswith(" "):
+        return textwrap.wrap(line, width)
+    command = line.removesuffix("\\").strip()
+    parts = textwrap.wrap(
+        command,
+        width - 2,
+        initial_indent=" " * (len(line) - len(line.lstrip())),
+        subsequent_indent="      ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    is_continued = line.endswith("\\")
+    last = f"{parts[-1]} \\" if is_continued else parts[-1]
+    return [*(f"{part} \\" for part in parts[:-1]), last]
+
+
+@final
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors look like every other error, and whose help keeps its line breaks."""
 
     def __init__(self, **options: Any) -> None:
-        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        options.setdefault("formatter_class", HelpFormatter)
         super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:

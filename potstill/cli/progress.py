@@ -1,4 +1,8 @@
-"""How far a long step is, at what rate, and how long it still takes: bars on a terminal, else a line now and then."""
+"""How far a long step is, at what rate, and how long it still takes: bars on a terminal, else a line now and then.
+
+What is announced (a sentence before the work, a line for each finished step) stays; what is drawn between is about the
+step that is being done.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +12,46 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TextIO, final
+from typing import Any, Protocol, TextIO, final
 
+from potstill.cli.show import fit_width
 from potstill.escape import terminal
-from potstill.records import Progress, no_progress
+from potstill.models.model import Traffic
 
 LINE_INTERVAL = 10.0  # seconds between two lines of one label, where there is no terminal
 # Seconds after which a line says that nothing has changed, where somebody still reports: a batch takes hours.
 IDLE_INTERVAL = 50.0
 
 
+class Display(Protocol):
+    """Shows progress, and whatever a run announces."""
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        """Take a report: so many of all are done."""
+        ...
+
+    def announce(self, text: str) -> None:
+        """Show a line that stays; the step that was being done is over."""
+        ...
+
+    def count_answers(self, label: str, count: int) -> None:
+        """So many more answers have come from a model."""
+        ...
+
+    def show_traffic(self, label: str, traffic: Traffic) -> None:
+        """All that has gone to a model's server so far."""
+        ...
+
+
 @contextmanager
-def show_progress(quiet: bool = False, stream: TextIO | None = None) -> Iterator[Progress]:
-    """A progress callback (label, done, total) that draws on stderr; with `quiet` it draws nothing."""
+def show_progress(quiet: bool = False, stream: TextIO | None = None) -> Iterator[Display]:
+    """A display on stderr; with `quiet` it shows nothing."""
     stream = stream or sys.stderr
     if quiet:
-        yield no_progress
+        yield NoDisplay()
     elif stream.isatty():
         with _open_bars(stream) as bars:
-            yield ProgressBars(bars)
+            yield ProgressBars(bars, stream)
     else:
         yield ProgressLines(stream)
 
@@ -38,7 +63,25 @@ def announcer(quiet: bool = False, stream: TextIO | None = None) -> Callable[[st
 
 def _announce(quiet: bool, stream: TextIO, sentence: str) -> None:
     if not quiet:
-        print(terminal(sentence), file=stream, flush=True)
+        for line in fit_width(terminal(sentence), stream):
+            print(line, file=stream, flush=True)
+
+
+@final
+class NoDisplay:
+    """Shows nothing."""
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        """Take a report."""
+
+    def announce(self, text: str) -> None:
+        """Take a line."""
+
+    def count_answers(self, label: str, count: int) -> None:
+        """Take a count."""
+
+    def show_traffic(self, label: str, traffic: Traffic) -> None:
+        """Take a count."""
 
 
 @final
@@ -49,7 +92,12 @@ class Pace:
         self.done = 0
         self.total = 0
         self.done_at_start = 0
-        self.started = now
+        self.started = self.born = now
+        self.counts = 0  # how many times a count began
+        self.answers = 0  # that models gave, over all counts
+        self.traffic_at_start: Traffic | None = None
+        self.traffic = Traffic()
+        self.traffic_started = now
 
     def update(self, done: int, total: int, now: float) -> None:
         """Take a report; what was done at the first one does not count for the rate."""
@@ -57,10 +105,31 @@ class Pace:
             self.done_at_start = done
             self.started = now
             self.total = total
+            self.counts += 1
         self.done = done
 
+    def update_traffic(self, traffic: Traffic, now: float) -> None:
+        """Take what has gone to the server; what went before the first report does not count."""
+        if self.traffic_at_start is None:
+            self.traffic_at_start, self.traffic_started = traffic, now
+        self.traffic = traffic
+
+    def describe_answers(self, now: float) -> str:
+        """How many answers came over all counts, and how fast."""
+        parts = [f"{self.answers:,} answers so far"]
+        if now > self.born:
+            parts.append(f"  {format_rate(self.answers / (now - self.born))}")
+        traffic = self._describe_traffic(now)
+        if traffic:
+            parts.append(f"; {traffic}")
+        return "".join(parts)
+
     def describe(self, now: float) -> str:
-        """Rate and time left, or the time it took: `12.3/s, 1:05 left`."""
+        """Rate and time left, or the time it took: `12.3/s, 1:05 left`; then what goes to the server."""
+        parts = [self._describe_count(now), self._describe_traffic(now)]
+        return "; ".join(part for part in parts if part)
+
+    def _describe_count(self, now: float) -> str:
         count, seconds = self.done - self.done_at_start, now - self.started
         if self.done >= self.total:
             return f"took {format_duration(seconds)}" if count else "kept from before"
@@ -69,12 +138,31 @@ class Pace:
         seconds_left = (self.total - self.done) * seconds / count
         return f"{format_rate(count / seconds)}, {format_duration(seconds_left)} left"
 
+    def _describe_traffic(self, now: float) -> str:
+        if self.traffic_at_start is None:
+            return ""
+        tries, retries, rate_limited = (
+            count - earlier
+            for count, earlier in zip(self.traffic, self.traffic_at_start, strict=True)
+        )
+        seconds = now - self.traffic_started
+        if not tries or seconds <= 0:
+            return ""
+        text = f"{tries / seconds:.1f} requests/s"
+        if retries:
+            text += f", {retries:,} retries"
+        if rate_limited:
+            text += f", {rate_limited:,} x 429"
+        return text
+
 
 @final
 class ProgressLines:
-    """Plain lines for logs: at most one a label every `LINE_INTERVAL` seconds, and one at the end of each step.
+    """Plain lines for logs: what is announced, and at most one line a label every `LINE_INTERVAL` seconds.
 
-    Where nothing changes, a report that says so still gives a line every `IDLE_INTERVAL` seconds.
+    Where nothing changes, a report that says so still gives a line every `IDLE_INTERVAL` seconds. The end of a count
+    has a line; in a run, which announces the end of its steps, only where the count took long: inside `each` there are
+    thousands.
     """
 
     def __init__(self, stream: TextIO, now: Callable[[], float] = time.monotonic) -> None:
@@ -82,45 +170,99 @@ class ProgressLines:
         self._now = now
         self._paces: dict[str, Pace] = {}
         self._last_line: dict[str, float] = {}  # when each label had its last line
-        self._lock = threading.Lock()
+        self._has_steps = False  # whether somebody announces them
+        self._lock = threading.RLock()
 
     def __call__(self, label: str, done: int, total: int) -> None:
         """Take a report and perhaps print it."""
         with self._lock:
             now = self._now()
-            pace = self._paces.setdefault(label, Pace(now))
+            pace = self._pace(label)
             is_unchanged = (pace.done, pace.total) == (done, total)
             is_end = done >= total
             pace.update(done, total, now)
 
             interval = IDLE_INTERVAL if is_unchanged else LINE_INTERVAL
             is_due = now - self._last_line.setdefault(label, now) >= interval
-            is_repeated_end = is_end and is_unchanged
-            if total and not is_repeated_end and (is_due or is_end):
+            is_long = now - pace.started >= LINE_INTERVAL
+            is_shown_end = is_end and (is_long or not self._has_steps)
+            if total and not (is_end and is_unchanged) and (is_due or is_shown_end):
                 self._last_line[label] = now
-                line = f"{label}: {done:,} of {total:,}  {pace.describe(now)}"
-                print(line.rstrip(), file=self._stream, flush=True)
+                self._print(describe_progress(label, pace, now))
+
+    def announce(self, text: str) -> None:
+        """Print a line that stays; counts begin anew."""
+        with self._lock:
+            self._has_steps = True
+            self._paces.clear()
+            self._last_line.clear()
+            self._print(text)
+
+    def count_answers(self, label: str, count: int) -> None:
+        """Count what models gave."""
+        with self._lock:
+            self._pace(label).answers += count
+
+    def show_traffic(self, label: str, traffic: Traffic) -> None:
+        """Note what went to the server, for the next line."""
+        with self._lock:
+            self._pace(label).update_traffic(traffic, self._now())
+
+    def _pace(self, label: str) -> Pace:
+        return self._paces.setdefault(label, Pace(self._now()))
+
+    def _print(self, text: str) -> None:
+        for line in fit_width(terminal(text), self._stream):
+            print(line, file=self._stream, flush=True)
+
+
+def describe_progress(label: str, pace: Pace, now: float) -> str:
+    """A line about a label; where its count began several times, as inside `each`, only the answers count."""
+    if pace.counts > 1 and pace.answers > pace.total:
+        return f"{label}: {pace.describe_answers(now)}"
+    return f"{label}: {pace.done:,} of {pace.total:,}  {pace.describe(now)}".rstrip()
 
 
 @final
 class ProgressBars:
-    """A bar a label on a terminal."""
+    """A bar a label on a terminal, under the lines that stay."""
 
-    def __init__(self, bars: Any) -> None:
-        self._bars = bars
-        self._tasks: dict[str, tuple[Any, Pace]] = {}
-        self._lock = threading.Lock()
+    def __init__(self, bars: Any, stream: TextIO) -> None:
+        self._bars, self._stream = bars, stream
+        self._tasks: dict[str, Any] = {}
+        self._paces: dict[str, Pace] = {}
+        self._lock = threading.RLock()
 
     def __call__(self, label: str, done: int, total: int) -> None:
         """Take a report."""
         with self._lock:
             now = time.monotonic()
-            if label not in self._tasks:
-                bar = self._bars.add_task(label, total=total or None, pace="")
-                self._tasks[label] = (bar, Pace(now))
-            task, pace = self._tasks[label]
+            pace = self._paces.setdefault(label, Pace(now))
             pace.update(done, total, now)
-            self._bars.update(task, completed=done, total=total or None, pace=pace.describe(now))
+            if label not in self._tasks:
+                self._tasks[label] = self._bars.add_task(label, total=total or None, pace="")
+            self._bars.update(
+                self._tasks[label], completed=done, total=total or None, pace=pace.describe(now)
+            )
+
+    def announce(self, text: str) -> None:
+        """Print a line above the bars, which are those of the next step from now on."""
+        with self._lock:
+            for task in self._tasks.values():
+                self._bars.remove_task(task)
+            self._tasks.clear()
+            self._paces.clear()
+            for line in fit_width(terminal(text), self._stream):
+                self._bars.console.print(line, markup=False, highlight=False)
+
+    def count_answers(self, label: str, count: int) -> None:
+        """Bars show counts by themselves."""
+
+    def show_traffic(self, label: str, traffic: Traffic) -> None:
+        """Note what went to the server, for the label's bar."""
+        with self._lock:
+            now = time.monotonic()
+            self._paces.setdefault(label, Pace(now)).update_traffic(traffic, now)
 
 
 def _open_bars(stream: TextIO) -> Any:

@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from potstill.cli import options
-from potstill.cli.progress import announcer, show_progress
+from potstill.cli.progress import show_progress
 from potstill.cli.results import noting_kept_work, print_results, report_writer
 from potstill.runs import recipe
 
@@ -105,6 +105,7 @@ def execute(args: argparse.Namespace) -> None:
     """Run it and print the outcome."""
     bound = recipe.from_data(recipe_data(args.limit, args.test, args.n, args.seed), args.set)
     from potstill.runs import experiment
+    from potstill.runs.run_journal import announce_nothing
 
     began = time.monotonic()
     with noting_kept_work(args.out), show_progress(args.quiet) as progress:
@@ -115,7 +116,7 @@ def execute(args: argparse.Namespace) -> None:
             progress=progress,
             threads=args.threads,
             retry_errors=args.retry_errors,
-            announce=announcer(args.quiet),
+            announce=announce_nothing if args.quiet else progress.announce,
             publish=report_writer(args.out),
         )
     print_results(args, results, args.out, time.monotonic() - began, funnels=False)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -16,7 +17,7 @@ from potstill.cli.progress import format_duration
 from potstill.cli.retry import failure_notes_of_folder
 from potstill.errors import BudgetSpent, PotstillError, StoreError
 from potstill.evaluation.compare import standings
-from potstill.evaluation.metrics import usage_per_answer
+from potstill.evaluation.metrics import average, usage_per_answer
 from potstill.evaluation.results import FunnelDrop, Results, sections_by_arm_to_json
 from potstill.evaluation.table import format_count, format_usd, quality_notes, table, usage_table
 from potstill.report import page
@@ -106,8 +107,43 @@ def print_results(
     show.print_line(f"results  {out / 'results.json'}")
     for file in row_files:
         show.print_line(f"rows     {file}")
+    students = student_folders(results, out)
+    for arm, folder in students.items():
+        show.print_line(f"student  {folder}  ({arm})")
     show.print_line(f"report   {out / REPORT_FILE}")
     show.print_line(f"took     {format_duration(seconds)}")
+    show.print_line()
+    for command in next_commands(results, out, students):
+        show.print_line(f"next     {command}")
+
+
+def student_folders(results: Results, out: Path) -> dict[str, Path]:
+    """The checkpoint of each arm's last student, where it was trained."""
+    folders: dict[str, Path] = {}
+    for arm, report in results.training.items():
+        folder = out / "students" / str(report.get("key", ""))
+        if report.get("key") and folder.is_dir():
+            folders[arm] = folder
+    return folders
+
+
+def next_commands(results: Results, out: Path, students: Mapping[str, Path]) -> list[str]:
+    """What one may want to do with a finished run, as commands of a shell."""
+    commands: list[str] = []
+    arms = list(results.recipe.get("arms", ()))
+    if students:
+        evaluations = {
+            arm: results.evaluations[arm] for arm in students if arm in results.evaluations
+        }
+        best = max(evaluations, key=lambda arm: average(evaluations[arm]).value, default=arms[-1])
+        spec = shlex.quote(f"transformers:{students.get(best, next(iter(students.values())))}")
+        commands.append(f"potstill evaluate --model {spec} --problems FILE.jsonl")
+    if len(results.evaluations) > 1:
+        commands.append(f"potstill compare {shlex.quote(str(out))}")
+    if arms:
+        name = shlex.quote(arms[-1])
+        commands.append(f"potstill export {shlex.quote(str(out))} --arm {name} --out FOLDER")
+    return commands
 
 
 def _to_json(
@@ -131,6 +167,7 @@ def _to_json(
         "results": str(out / "results.json"),
         "report": str(out / REPORT_FILE),
         "rows": row_files,
+        "students": {arm: str(folder) for arm, folder in student_folders(results, out).items()},
         "seconds": round(seconds, 1),
         "table": table(results),
         "comparisons": [comparison.to_json() for comparison in results.comparisons],
@@ -166,7 +203,7 @@ def _print_funnels(results: Results) -> None:
         for step in funnel.steps:
             steps.append(
                 {
-                    "step": step.operator,
+                    "operator": step.operator,
                     "of": show.keep_end(step.label, 40),
                     "in": step.taken,
                     "out": step.returned,

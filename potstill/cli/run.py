@@ -19,7 +19,7 @@ from pathlib import Path
 
 from potstill.budget import flags
 from potstill.cli import options
-from potstill.cli.progress import announcer, show_progress
+from potstill.cli.progress import show_progress
 from potstill.cli.results import noting_kept_work, print_results, report_writer
 from potstill.config import Override
 from potstill.data import files
@@ -169,6 +169,7 @@ def execute(args: argparse.Namespace) -> None:
     bound = read_recipe(args)
     out = args.out or Path("runs") / Path(args.what).stem
     from potstill.runs import experiment
+    from potstill.runs.run_journal import announce_nothing
 
     began = time.monotonic()
     with (
@@ -182,7 +183,7 @@ def execute(args: argparse.Namespace) -> None:
             progress=progress,
             threads=args.threads,
             retry_errors=args.retry_errors,
-            announce=announcer(args.quiet),
+            announce=announce_nothing if args.quiet else progress.announce,
             rows_only=args.rows_only,
             publish=report_writer(out),
         )

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TextIO
 
 from potstill.escape import terminal
 
@@ -19,7 +22,10 @@ MAX_BAD_ROWS = 10  # bad rows that are listed; the JSON document has all
 NONE = "–"  # stands in a table for a value that there is not
 
 _FILE_WIDTH = 160  # columns of a table that goes into a file or a pipe
+_MIN_WIDTH = 40  # of a terminal that things are made to fit
 _NUMERIC = re.compile(r"[-+–\d.,%\s\[\]]*")
+_LABEL = re.compile(r" *(?:\w+: +|\w+  +|- )?")  # what a line begins with, before its text
+_GAP, _EDGES = 3, 2  # columns between two columns of a table, and at its edges
 
 
 _printed_documents: list[str] = []  # what kind of JSON document the command has printed, if any
@@ -62,32 +68,123 @@ def print_json_list(name: str, values: Iterable[Any]) -> None:
     print("\n]}")
 
 
+def terminal_width(stream: TextIO) -> int:
+    """The columns that lines should fit; 0 where nobody looks: a file or a pipe, unless COLUMNS says how wide it is."""
+    if not stream.isatty() and not os.environ.get("COLUMNS"):
+        return 0
+    return max(_MIN_WIDTH, shutil.get_terminal_size().columns)
+
+
+def fit_width(text: str, stream: TextIO) -> list[str]:
+    """The lines of a text, broken between words where a terminal would break them anywhere.
+
+    What follows in a broken line stands under its first word. A word that is wider than the terminal, such as a path,
+    stays whole.
+    """
+    width = terminal_width(stream)
+    lines: list[str] = []
+    for line in text.split("\n"):
+        if not width or len(line) <= width:
+            lines.append(line)
+            continue
+        label = _LABEL.match(line)
+        indent = min(label.end() if label else 0, width // 2)
+        lines += textwrap.wrap(
+            line,
+            width,
+            subsequent_indent=" " * indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return lines
+
+
 def print_line(text: str = "") -> None:
-    """A line of text."""
-    print(terminal(text))
+    """A line of text, broken between words where the terminal is narrower."""
+    for line in fit_width(terminal(text), sys.stdout):
+        print(line)
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> None:
-    """Rows as a table: columns in the order of the first row; numbers to the right."""
+    """Rows as a table: columns in the order of the first row; numbers to the right.
+
+    A table that is wider than the terminal goes on below, its first column again: no word is broken.
+    """
+    if not rows:
+        return
+    if title:
+        print_line(f"\n{title}")
+    columns = [_measure_column(name, rows) for name in rows[0]]
+    width = terminal_width(sys.stdout) or _FILE_WIDTH
+    for block in split_columns(columns, width - _EDGES):
+        _print_block(block, rows, width)
+
+
+class Column(NamedTuple):
+    """A column of a table: the columns of a terminal that it needs at least, and that it would like."""
+
+    name: str
+    is_numeric: bool
+    min_width: int
+    width: int
+
+
+def _measure_column(name: str, rows: Sequence[Mapping[str, Any]]) -> Column:
+    cells = [terminal(str(row[name])) for row in rows]
+    is_numeric = all(_NUMERIC.fullmatch(cell) for cell in cells)
+    lines = [line for cell in (terminal(name), *cells) for line in cell.split("\n")]
+    widest = max(map(len, lines))
+    # A number stands whole; a text may be broken between its words.
+    words = lines if is_numeric else [word for line in lines for word in line.split()]
+    longest_word = max(map(len, words), default=0)
+    return Column(name, is_numeric, longest_word, widest)
+
+
+def split_columns(columns: Sequence[Column], width: int) -> list[list[Column]]:
+    """The columns in blocks that fit the width, each beginning with the first column; widths as they are printed."""
+    first, *others = columns
+    blocks: list[list[Column]] = [[first]]
+    for column in others:
+        block = blocks[-1]
+        needed = sum(part.min_width + _GAP for part in block) + column.min_width
+        if needed > width and len(block) > 1:
+            blocks.append([first])
+        blocks[-1].append(column)
+    return [_share_width(block, width) for block in blocks]
+
+
+def _share_width(block: Sequence[Column], width: int) -> list[Column]:
+    """The columns of a block as wide as they want to be, or as there is room for beside the others."""
+    room = max(0, width - sum(column.min_width + _GAP for column in block) + _GAP)
+    wanted = sum(column.width - column.min_width for column in block)
+    shared: list[Column] = []
+    for column in block:
+        extra = column.width - column.min_width
+        if wanted > room:
+            extra = extra * room // wanted
+        shared.append(column._replace(width=column.min_width + extra))
+    return shared
+
+
+def _print_block(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], width: int) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    if not rows:
-        return
-    if title:
-        print_line(f"\n{title}")
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in rows[0]:
-        is_numeric = all(_NUMERIC.fullmatch(str(row[name])) for row in rows)
+    for column in columns:
         table.add_column(
-            Text(terminal(name)), justify="right" if is_numeric else "left", overflow="fold"
+            Text(terminal(column.name)),
+            justify="right" if column.is_numeric else "left",
+            overflow="fold",
+            width=column.width,
         )
     for row in rows:
-        table.add_row(*[Text(terminal(str(row[name]))) for name in rows[0]])
-    width = None if sys.stdout.isatty() else _FILE_WIDTH
-    Console(file=sys.stdout, width=width, highlight=False, soft_wrap=False).print(table)
+        table.add_row(*[Text(terminal(str(row[column.name]))) for column in columns])
+    # The widths are given: a wider console keeps rich from squeezing a column whose one word is wider than all.
+    console_width = max(width, sum(column.width + _GAP for column in columns) + _EDGES)
+    Console(file=sys.stdout, width=console_width, highlight=False, soft_wrap=False).print(table)
 
 
 def print_arms(rows: Sequence[Mapping[str, str]]) -> None:

@@ -280,6 +280,24 @@ class Model(Protocol):
         ...
 
 
+class Traffic(NamedTuple):
+    """What has gone to a server: tries, those that were tried again, and those that it refused for coming too fast."""
+
+    tries: int = 0
+    retries: int = 0
+    rate_limited: int = 0
+
+
+@runtime_checkable
+class HasTraffic(Protocol):
+    """A model behind a server that counts its tries."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """All that this process has sent so far."""
+        ...
+
+
 @runtime_checkable
 class Planned(Model, Protocol):
     """A local model that plans batches from the whole list of requests: batch shapes never depend on a crash."""

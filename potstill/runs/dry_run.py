@@ -164,6 +164,7 @@ def drive_with_stand_ins(
     *,
     extra_roles: Sequence[str] = (),
     rows_only: bool = False,
+    count: int = DRY_PROBLEMS,
 ) -> DriveResult:
     """Drive every arm to its end with stand-ins on a few of the problems, and measure it on a few of the tests.
 
@@ -175,11 +176,12 @@ def drive_with_stand_ins(
         recordings: the recorded models by key: a prompt that nobody recorded stops the plan as it stops the run.
         extra_roles: roles that the recipe gives no model, and the methods need.
         rows_only: whether the run ends with the rows of each arm's first stage.
+        count: problems of each kind that the arms are driven on at most.
     """
     # A few problems are enough: counts are scaled up, and equal calls are counted once.
-    sample = choose_problems(problems, DRY_PROBLEMS, first=unrecorded(problems, recordings))
+    sample = choose_problems(problems, count, first=unrecorded(problems, recordings))
     sample = [with_number_answer(trace) for trace in sample]
-    test_sample = [with_number_answer(trace) for trace in choose_problems(tests, DRY_PROBLEMS)]
+    test_sample = [with_number_answer(trace) for trace in choose_problems(tests, count)]
     rehearsal = Rehearsal(
         recipe=recipe,
         problems=sample,

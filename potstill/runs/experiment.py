@@ -33,6 +33,7 @@ from potstill.runs.collect import (
 )
 from potstill.runs.driver import drive
 from potstill.runs.examples import evaluation_ledger, example_rows, examples_ledger
+from potstill.runs.headline import describe_calls, expected_calls, headline
 from potstill.runs.measure import answer_once, measure_solver
 from potstill.runs.open_folder import (
     STUDENT,
@@ -44,18 +45,19 @@ from potstill.runs.open_folder import (
 from potstill.runs.recipe import UNTRAINED, Arm, Recipe
 from potstill.runs.results import deciding_settings
 from potstill.runs.results import describe_run as describe_results
-from potstill.runs.run_journal import Publish, RunJournal, publish_nothing
+from potstill.runs.run_journal import (
+    RESULTS_FILE,
+    Announce,
+    Publish,
+    RunJournal,
+    announce_nothing,
+    publish_nothing,
+)
 from potstill.runs.sources import brings_kinds, load_model, load_problems, pose_all
 from potstill.runs.stages import ArmStages, stage_rows, stage_title
 from potstill.runs.train import train_stage, write_stage_files
 from potstill.traces import ReportSection, plain, using
 from potstill.verifiers import reading_thoughts
-
-Announce = Callable[[str], None]
-
-
-def announce_nothing(sentence: str) -> None:
-    """An `Announce` that nobody reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +104,17 @@ def execute(
         retry_errors=retry_errors,
         rows_only=rows_only,
     ) as run:
-        measured = [] if rows_only else run.tests
-        for sentence in preflight.describe_run(recipe, run.folder.models, run.problems, measured):
-            announce(sentence)
-        return run_arms(run, title=title, publish=publish)
+        return run_arms(run, title=title, publish=publish, announce=announce)
 
 
-def run_arms(run: Run, *, title: str = "", publish: Publish = publish_nothing) -> Results:
-    """Drive, train and measure every arm of an open run; write results.json and rows into its folder.
+def run_arms(
+    run: Run,
+    *,
+    title: str = "",
+    publish: Publish = publish_nothing,
+    announce: Announce = announce_nothing,
+) -> Results:
+    """Drive, train and measure every arm of an open run; write results.json, rows and run.log into its folder.
 
     Whatever ends the run, what it did until then is published.
     """
@@ -121,8 +126,10 @@ def run_arms(run: Run, *, title: str = "", publish: Publish = publish_nothing) -
         path=folder.path,
         compare_arm=recipe.compare,
         publish=publish,
+        announce=announce,
     )
     with journal.recording_the_end():
+        announce_run(run, journal)
         arm_notes = _measure_and_drive(run, journal)
     unused = preflight.unused_roles(recipe, run.problems, run.tests)
     notes = [*files.notes(), *folder.budget.notes(), *unused, *arm_notes]
@@ -131,17 +138,34 @@ def run_arms(run: Run, *, title: str = "", publish: Publish = publish_nothing) -
     return journal.finish(notes)
 
 
+def announce_run(run: Run, journal: RunJournal) -> None:
+    """Say what the run is about to do; in a new folder, where somebody listens, also how many calls it will make."""
+    recipe, models = run.recipe, run.folder.models
+    tests = [] if run.rows_only else run.tests
+    for line in headline(recipe, run.problems, tests, journal.described.prompts):
+        journal.say(line)
+    is_new = not (run.folder.path / RESULTS_FILE).exists()
+    if is_new and journal.announce is not announce_nothing:
+        calls = expected_calls(recipe, models, run.problems, tests, rows_only=run.rows_only)
+        if calls:
+            journal.say(describe_calls(calls, run.folder.store))
+            journal.expect_calls(sum(calls.values()))
+    for sentence in preflight.describe_run(recipe, models, run.problems, tests):
+        journal.say(sentence)
+    journal.begin_steps()
+
+
 def _measure_and_drive(run: Run, journal: RunJournal) -> list[str]:
     """Measure the untrained student, then run every arm; what people should know of the arms."""
     notes: list[str] = []
     student = run.folder.models.get(STUDENT)
     if student is not None and run.tests and not run.rows_only:
-        journal.evaluations[UNTRAINED] = measure_untrained(run, student)
+        journal.finish_evaluation(measure_untrained(run, student))
     for name, arm in run.recipe.arms.items():
-        journal.refresh()
-        outcome = run_arm(run, name, arm)
+        outcome = run_arm(run, name, arm, journal)
         journal.sections[name] = outcome.sections
-        journal.evaluations.update(outcome.evaluations)
+        for evaluation in outcome.evaluations.values():
+            journal.finish_evaluation(evaluation)
         notes += outcome.notes
     return notes
 
@@ -334,7 +358,7 @@ class ArmOutcome(NamedTuple):
     notes: list[str]
 
 
-def run_arm(run: Run, name: str, arm: Arm) -> ArmOutcome:
+def run_arm(run: Run, name: str, arm: Arm, journal: RunJournal) -> ArmOutcome:
     """Drive one method and measure its solver."""
     folder = run.folder
     sections: list[ReportSection] = []
@@ -346,7 +370,7 @@ def run_arm(run: Run, name: str, arm: Arm) -> ArmOutcome:
     roles = fill_roles(entry.roles, wrapped_models)
 
     # The method sees problems without the evaluation's; its stages are trained as it yields them.
-    with using(folder.session(ledger, name, sections.append)):
+    with using(folder.session(journal.watch(ledger, name), name, sections.append)):
         ledger.add_traces(run.problems)
         ledger.add_step("problems", run.recipe.problems, len(run.problems), len(run.problems))
         problems = preflight.remove_overlap(run.recipe, run.problems, run.tests)
@@ -360,6 +384,7 @@ def run_arm(run: Run, name: str, arm: Arm) -> ArmOutcome:
                 folder, stage, stages.settings(label), arm=name, ledger=ledger, label=label
             )
             stages.students[label] = student
+            journal.finish_training(name)
             return student
 
         try:

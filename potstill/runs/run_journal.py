@@ -8,25 +8,42 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, final
 
 from potstill.errors import BudgetSpent, InputError, PotstillError
 from potstill.evaluation import results as results_file
+from potstill.evaluation.metrics import average
 from potstill.evaluation.results import Ending, Results
 from potstill.evaluation.rows import Evaluation
+from potstill.evaluation.table import format_percent
+from potstill.records import Trace
 from potstill.runs import manifest
-from potstill.runs.results import compare_arms, gather_results
+from potstill.runs.results import (
+    collect_trainings,
+    compare_arms,
+    gather_results,
+    names_of_models,
+)
+from potstill.runs.run_log import RunLog
 from potstill.store.store import Store
-from potstill.traces import ReportSection
+from potstill.traces import Drop, Ledger, ReportSection
 
 RESULTS_FILE = "results.json"
 UNFINISHED_FILE = (
     "unfinished.json"  # the same of a run that has not come to its end; the end takes it away
 )
+ASKING_OPERATORS = ("sample", "rewrite")
+SHOWN_SECONDS = 0.5  # of a step, from which a line says how long it took
+MIN_CALLS, MIN_ELAPSED = 20, 5.0  # calls and seconds after which the rest of the time is estimated
 REFRESH_SECONDS = 10.0  # between two refreshes at least
 REFRESH_SHARE = 0.02  # of the time that refreshing may take
 
 Publish: TypeAlias = Callable[[Results], None]
+Announce: TypeAlias = Callable[[str], None]
+
+
+def announce_nothing(text: str) -> None:
+    """An `Announce` that nobody reads."""
 
 
 def publish_nothing(results: Results) -> None:
@@ -43,6 +60,7 @@ class RunJournal:
         path: the run folder.
         compare_arm: the arm that is compared with every other one.
         publish: called with the results, such as to write a report.
+        announce: called with each line of the run's log.
         evaluations: by arm, as they come.
         sections: by arm, what its method adds to the report.
     """
@@ -52,9 +70,79 @@ class RunJournal:
     path: Path
     compare_arm: str = ""
     publish: Publish = publish_nothing
+    announce: Announce = announce_nothing
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     sections: dict[str, list[ReportSection]] = field(default_factory=dict)
     _next_refresh: float = field(default=0.0, init=False)
+    _pace: RunPace = field(init=False)
+    _step_began: float = field(default_factory=time.monotonic, init=False)
+
+    def __post_init__(self) -> None:
+        """Begin to count."""
+        self._pace = RunPace(self.store)
+
+    def say(self, text: str) -> None:
+        """Announce a line and write it into run.log."""
+        RunLog(self.path).write(text)
+        self.announce(text)
+
+    def begin_steps(self) -> None:
+        """Count the time of the first step from now on."""
+        self._step_began = time.monotonic()
+
+    def expect_calls(self, count: int) -> None:
+        """Let the lines of steps say how long the rest of so many calls may take."""
+        self._pace.expected = count
+
+    def finish_step(self, text: str, *, is_minor: bool = False) -> None:
+        """Say that a step has come to its end; then perhaps publish the results so far.
+
+        Args:
+            text: what the step did.
+            is_minor: whether it changed nothing; unless it took long, it stands in run.log alone.
+        """
+        now = time.monotonic()
+        seconds = now - self._step_began
+        line = text
+        if seconds >= SHOWN_SECONDS:
+            line += f"  {format_seconds(seconds)}"
+            seconds_left = self._pace.seconds_left(now)
+            if seconds_left is not None:
+                line += f"; about {format_seconds(seconds_left)} left"
+        RunLog(self.path).write(line)
+        if not is_minor or seconds >= SHOWN_SECONDS:
+            self.announce(line)
+        self.refresh()
+        self._step_began = time.monotonic()
+
+    def watch(self, ledger: Ledger, arm: str) -> Ledger:
+        """The ledger of an arm, whose every line of the funnel is a finished step."""
+        names = names_of_models(self.described, arm)
+
+        def on_step(operator: str, label: str, taken: int, returned: int) -> None:
+            name = names.get(label, label)
+            text = f"{arm}: {operator} {name}  {taken:,} → {returned:,}"
+            asks_models = operator in ASKING_OPERATORS
+            if asks_models:
+                text += self._pace.describe_new()
+            self.finish_step(text, is_minor=taken == returned and not asks_models)
+
+        return WatchedLedger(ledger, on_step)
+
+    def finish_training(self, arm: str) -> None:
+        """Say what the last training of an arm did."""
+        title, report = list(collect_trainings(self.store, arm).items())[-1]
+        text = f"{title}: train  {report['rows']:,} rows, {report['steps']:,} updates"
+        if "first_loss" in report:
+            text += f", loss {report['first_loss']:.3g} → {report['last_loss']:.3g}"
+        self.finish_step(text)
+
+    def finish_evaluation(self, evaluation: Evaluation) -> None:
+        """Take an arm's evaluation and say what it found."""
+        self.evaluations[evaluation.name] = evaluation
+        text = format_percent(average(evaluation))
+        text = f"{evaluation.name}: avg@{evaluation.n}  {text}{self._pace.describe_new()}"
+        self.finish_step(text)
 
     @contextmanager
     def recording_the_end(self) -> Iterator[None]:
@@ -64,7 +152,9 @@ class RunJournal:
             yield
         except BaseException as error:
             try:
-                self._publish_unfinished(ending_of(error))
+                ending = ending_of(error)
+                self._publish_unfinished(ending)
+                RunLog(self.path).write(f"{ending.status}: {ending.message}")
             except (OSError, PotstillError) as second:
                 # What ended the run is what the user must read.
                 error.add_note(f"its report could not be written: {second}")
@@ -90,6 +180,7 @@ class RunJournal:
         manifest.finish(self.path, [RESULTS_FILE])
         (self.path / UNFINISHED_FILE).unlink(missing_ok=True)
         self.publish(results)
+        RunLog(self.path).write("finished")
         return results
 
     def _begin(self) -> None:
@@ -116,6 +207,77 @@ class RunJournal:
             sections=dict(self.sections),
             ending=ending,
         )
+
+
+@final
+class WatchedLedger:
+    """A ledger that also tells of each line of the funnel.
+
+    Args:
+        inner: takes everything.
+        on_step: called with each line once it is written.
+    """
+
+    def __init__(self, inner: Ledger, on_step: Callable[[str, str, int, int], None]) -> None:
+        self._inner, self._on_step = inner, on_step
+
+    def add_traces(self, traces: Sequence[Trace]) -> None:
+        """Record new traces."""
+        self._inner.add_traces(traces)
+
+    def add_drops(self, drops: Sequence[Drop]) -> None:
+        """Record dropped traces."""
+        self._inner.add_drops(drops)
+
+    def add_step(self, operator: str, label: str, taken: int, returned: int) -> None:
+        """Record a line of the funnel and tell of it."""
+        self._inner.add_step(operator, label, taken, returned)
+        self._on_step(operator, label, taken, returned)
+
+
+@final
+class RunPace:
+    """How fast the calls of a run come, and how long the expected ones may still take; trainings are in the time."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._began = time.monotonic()
+        self._count_at_start = self._count()
+        self._count_at_step = self._count_at_start
+        self.expected = 0
+
+    def describe_new(self) -> str:
+        """Says so where no new answer has come since this was last asked."""
+        count = self._count()
+        is_kept = count == self._count_at_step
+        self._count_at_step = count
+        return "  kept from before" if is_kept else ""
+
+    def seconds_left(self, now: float) -> float | None:
+        """About how long the rest takes; None where that is not known."""
+        elapsed = now - self._began
+        if not self.expected or elapsed < MIN_ELAPSED:
+            return None
+        new = self._count() - self._count_at_start
+        remaining = self.expected - self._count_at_start - new
+        if new < MIN_CALLS or remaining <= 0:
+            return None
+        return elapsed * remaining / new
+
+    def _count(self) -> int:
+        [(count,)] = self._store.database.read("SELECT count(*) FROM completions")
+        return int(count)
+
+
+def format_seconds(seconds: float) -> str:
+    """Seconds as people read them: `8 s`, `4:05`, `2:03:04`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, hours = whole // 60 % 60, whole // 3600
+    if hours:
+        return f"{hours}:{minutes:02}:{whole % 60:02}"
+    return f"{minutes}:{whole % 60:02}"
 
 
 def ending_of(error: BaseException) -> Ending:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, Protocol, final, runtime_checkable
 
 from potstill.budget.budget import Budget
 from potstill.models.bounds import bound_numbers
-from potstill.models.model import Completion, Request, SpendingPermit, completion_keys
+from potstill.models.model import (
+    Completion,
+    HasTraffic,
+    Request,
+    SpendingPermit,
+    Traffic,
+    completion_keys,
+)
 from potstill.models.phase import COLLECTION, Phase, account_name
 from potstill.records import Progress
 from potstill.store.store import Store
@@ -23,6 +30,19 @@ class NewCompletion(NamedTuple):
     key: str
     request: Request
     completion: Completion
+
+
+@runtime_checkable
+class CallListener(Protocol):
+    """A progress callback that also wants to know what was answered, and what goes to servers."""
+
+    def count_answers(self, label: str, count: int) -> None:
+        """So many more answers have come from the model."""
+        ...
+
+    def show_traffic(self, label: str, traffic: Traffic) -> None:
+        """All that has gone to the model's server."""
+        ...
 
 
 @final
@@ -118,6 +138,8 @@ class CacheClient:
         for item in settled:
             if item.completion.error:
                 self.store.retried_keys.add(item.key)
+        if isinstance(self.progress, CallListener):
+            self.progress.count_answers(self.label, len(settled))
         return [as_stored(item.completion) for item in settled]
 
     def _settle_or_store(self, new: Sequence[NewCompletion]) -> list[NewCompletion]:
@@ -169,9 +191,16 @@ class CacheClient:
         self.budget.note_unpaid(self.role, count)
         return True
 
+    @property
+    def label(self) -> str:
+        """What progress is reported under."""
+        return f"{self.arm}/{self.role}"
+
     def report_progress(self, done: int, total: int) -> None:
         """Call the progress callback under this role's label."""
-        self.progress(f"{self.arm}/{self.role}", done, total)
+        if isinstance(self.progress, CallListener) and isinstance(self.inner, HasTraffic):
+            self.progress.show_traffic(self.label, self.inner.traffic)
+        self.progress(self.label, done, total)
 
 
 def as_stored(completion: Completion) -> Completion:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 from potstill.cli.progress import Pace, ProgressLines, format_duration, show_progress
+from potstill.models.model import Traffic
 
 
 class Terminal(io.StringIO):
@@ -87,4 +88,36 @@ def test_durations() -> None:
         "59 s",
         "4:05",
         "2:03:04",
+    ]
+
+
+def test_in_a_run_only_long_counts_and_announced_steps_have_lines() -> None:
+    stream, now = io.StringIO(), [0.0]
+    lines = ProgressLines(stream, lambda: now[0])
+    lines.announce("arm orion; 30 problems")
+    for call in range(30):  # inside `each`: a count a call
+        now[0] = call * 1.0
+        lines("orion/student", 0, 1)
+        lines.count_answers("orion/student", 1)
+        lines("orion/student", 1, 1)
+    lines.announce("orion: each search  30 → 30  30 s")
+    first, *middle, last = stream.getvalue().splitlines()
+    assert (first, last) == ("arm orion; 30 problems", "orion: each search  30 → 30  30 s")
+    assert middle == [
+        "orion/student: 10 answers so far  1.0/s",
+        "orion/student: 20 answers so far  1.0/s",
+    ]
+
+
+def test_requests_retries_and_refusals_of_a_server_are_shown() -> None:
+    stream, now = io.StringIO(), [0.0]
+    lines = ProgressLines(stream, lambda: now[0])
+    for second in range(0, 21):
+        now[0] = float(second)
+        # The server refuses half of the tries, from the 100th on.
+        lines.show_traffic("sft/teacher", Traffic(100 + 4 * second, 2 * second, second))
+        lines("sft/teacher", 2 * second, 100)
+    assert stream.getvalue().splitlines() == [
+        "sft/teacher: 20 of 100  2.0/s, 40 s left; 4.0 requests/s, 20 retries, 10 x 429",
+        "sft/teacher: 40 of 100  2.0/s, 30 s left; 4.0 requests/s, 40 retries, 20 x 429",
     ]

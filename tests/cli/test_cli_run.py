@@ -48,7 +48,7 @@ def test_run_again_asks_nobody_and_prints_tables(again: Path, potstill) -> None:
     before = json.loads((again / "results.json").read_text())
     done = potstill(*RUN)
     assert done.code == 0, done.err
-    assert "sft/teacher: 6 of 6  kept from before" in done.err
+    assert "sft: sample teacher  3 → 6  kept from before" in done.err
     assert "untrained" in done.out and "sft: from problems to rows" in done.out
     assert "keep right" in done.out
     assert f"report   {Path('runs/sft/report.html')}" in done.out
@@ -114,7 +114,7 @@ def test_a_run_stopped_by_an_error_goes_on_after_it_is_mended(here: Path, potsti
     shutil.copy(here / "tiny" / "chat_template.jinja", here / "broken" / "chat_template.jinja")
     done = potstill(*words, "--json")
     assert done.code == 0
-    assert "sft/teacher: 6 of 6  kept from before" in done.err
+    assert "sft: sample teacher  3 → 6  kept from before" in done.err
 
 
 def test_export_keeps_the_text(finished: Path, here: Path, potstill) -> None:
@@ -276,7 +276,7 @@ def test_a_stopped_run_goes_on_with_the_same_command(finished: Path, here: Path,
     assert "Traceback" not in err
     done = potstill(*RUN, "--json")
     assert done.code == 0, done.err
-    assert "sft/teacher: 6 of 6  kept from before" in done.err
+    assert "sft: sample teacher  3 → 6  kept from before" in done.err
     stopped, whole = (
         json.loads((run / "results.json").read_text()) for run in (here / "runs" / "sft", finished)
     )

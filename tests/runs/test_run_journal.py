@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,15 @@ import pytest
 
 from potstill.errors import InputError, PotstillError
 from potstill.evaluation.results import Ending, Results
+from potstill.models.model import Request
 from potstill.models.scripted import ScriptedModel
 from potstill.records import Problem, blank
-from potstill.runs import run_journal
+from potstill.runs import headline, run_journal
 from potstill.runs.experiment import open_run, run_arms
 from potstill.runs.recipe import from_data
-from potstill.runs.run_journal import RESULTS_FILE, load_results
+from potstill.runs.run_journal import RESULTS_FILE, RunPace, load_results
 from potstill.runs.train import loss_curve
+from potstill.store import Store, with_cache
 
 PROBLEMS = [blank(Problem(f"p{n}", f"{n}+{n}?", str(2 * n), "number")) for n in (1, 2, 3)]
 RECIPE = from_data(
@@ -129,3 +132,52 @@ def test_a_learning_curve_has_few_points_and_forgets_no_step():
     assert curve == [[25, 13.0], [50, 38.0], [75, 63.0], [100, 88.0]]
     assert loss_curve([2.0, 1.0]) == [[1, 2.0], [2, 1.0]]
     assert loss_curve([]) == []
+
+
+def run_and_listen(out: Path, lines: list[str]) -> None:
+    models = {"student": ScriptedModel({}), "sampler": ScriptedModel(wrong_answer)}
+    with (
+        open_run(RECIPE, out, models=models, problems=list(PROBLEMS), tests=[]) as run,
+        pytest.raises(PotstillError),
+    ):
+        run_arms(run, announce=lines.append)
+
+
+def test_a_headline_stands_before_the_first_call_and_a_line_after_each_step(tmp_path: Path):
+    lines: list[str] = []
+    run_and_listen(tmp_path / "run", lines)
+    assert lines[0] == "arm rft; 3 problems" and lines[1] == "the learner sees: {question}"
+    assert lines[2].startswith("about 4 calls: sampler 3")
+    steps = [line.split("  ")[:2] for line in lines[3:]]
+    assert ["rft: sample sampler", "3 → 3"] in steps and ["rft: keep right", "3 → 0"] in steps
+
+
+def test_run_log_holds_every_line_with_its_time_and_how_the_run_ended(tmp_path: Path):
+    run_and_listen(tmp_path / "run", [])
+    run_and_listen(tmp_path / "run", [])
+    log = (tmp_path / "run" / "run.log").read_text()
+    assert log.count("arm rft; 3 problems") == 2
+    # What changes nothing and takes no time stands here alone.
+    assert log.count("rft: verify") == 2 and "rft: sample sampler  3 → 3  kept from before" in log
+    assert "failed: rft yielded a stage without rows" in log
+    starts = [line for line in log.splitlines() if line.startswith("20")]
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  \S", line) for line in starts)
+
+
+def test_a_new_folder_does_not_know_how_long_calls_take(store: Store):
+    assert headline.describe_calls({"teacher": 300}, store).endswith("some have been answered")
+
+
+def test_the_rest_of_a_run_is_estimated_by_its_answers(store: Store, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(run_journal.time, "monotonic", lambda: clock[0])
+    pace = RunPace(store)
+    pace.expected = 300
+    clock[0] = 10.0
+    assert pace.seconds_left(10.0) is None
+    model = with_cache(ScriptedModel(wrong_answer), store, role="teacher", arm="a", seed=0)
+    model.write([Request(f"{n}?") for n in range(100)])
+    assert pace.seconds_left(10.0) == pytest.approx(20.0)
+    sentence = headline.describe_calls({"teacher": 1234}, store)
+    assert sentence.startswith("about 1,200 calls: teacher 1,234; about ")
+    assert sentence.endswith("at the rates of earlier calls in this folder")

@@ -26,6 +26,7 @@ QUEUED_PER_SLOT = (
 DRAWN_TOGETHER = 32  # requests, so that the first leaves while the rest is looked up
 COLLECTING_SECONDS = 0.004  # for which completions are collected
 GRACE_SECONDS = 60.0  # for calls in flight when a run is stopped: they are paid for
+SIGN_OF_LIFE = 5.0  # seconds after which the caller hears that nothing has landed
 PERMIT_WAIT = (
     0.25  # seconds after which a permit that said "wait" is asked again, though nothing landed here
 )
@@ -118,17 +119,17 @@ class RequestStream:
                 can_draw = has_more and open_count < max_open
                 completions, dropped_count, error = self._take_handover(block=not can_draw)
                 open_count -= len(completions) + dropped_count
-                if completions:
-                    yield completions
+                if completions or (not can_draw and not dropped_count and error is None):
+                    yield completions  # an empty portion is a sign of life
                 if error is not None:
                     raise error
         finally:
             event_loop.call_soon(self._cancel_all)
 
     def _take_handover(self, *, block: bool) -> _Handover:
-        """What is ready; waits for something where `block` says so. Called in the caller's thread."""
+        """What is ready; where `block` says so, waits for something, or for some seconds. In the caller's thread."""
         if block:
-            self._has_handover.wait()
+            self._has_handover.wait(SIGN_OF_LIFE)
         with self._lock:
             handover, self._handover = self._handover, _Handover([], 0, None)
             self._has_handover.clear()

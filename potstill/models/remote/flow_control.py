@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar, final
 
+from potstill.models.model import Traffic
 from potstill.models.remote.errors import Failure
 from potstill.models.remote.rate_limit import ConcurrencyLimit, RateLimit
 from potstill.records import NO_TOKENS
@@ -81,6 +82,7 @@ class FlowControl:
             )
         self.timeout, self.deadline, self.max_paid_tries = timeout, deadline, max_paid_tries
         self._random_number = random_number
+        self._try_count = self._retry_count = self._rate_limited_count = 0
         self.in_flight_count = self.waiting_count = 0
         self.concurrency = ConcurrencyLimit(concurrency)
         self._call_rate, self._token_rate = RateLimit(rpm), RateLimit(tpm)
@@ -92,6 +94,11 @@ class FlowControl:
         self._retries: list[_Waiter] = []  # a heap, the oldest call first
         self._timer: asyncio.TimerHandle | None = None
         self._timer_time = 0.0
+
+    @property
+    def traffic(self) -> Traffic:
+        """All tries so far."""
+        return Traffic(self._try_count, self._retry_count, self._rate_limited_count)
 
     @property
     def limit(self) -> int:
@@ -131,6 +138,7 @@ class FlowControl:
                 if not failure.may_retry or failure.stops_run or is_last_try:
                     raise
                 last_failure = failure
+            self._retry_count += 1
             on_failure(last_failure, loop.time() - slot.start_time)
             await asyncio.sleep(delay)
             slot = await self._wait_for_slot(loop, ticket, weight, end)
@@ -205,6 +213,8 @@ class FlowControl:
         self, loop: asyncio.AbstractEventLoop, failure: Failure, slot: _Slot
     ) -> None:
         now = loop.time()
+        if failure.kind == "rate":
+            self._rate_limited_count += 1
         if failure.tokens != NO_TOKENS or not failure.billed:
             used_tokens = failure.tokens.prompt + failure.tokens.completion
             self._token_rate.correct(slot.token_entry, used_tokens)
@@ -235,6 +245,7 @@ class FlowControl:
 
     def _take_slot(self, now: float, weight: int) -> _Slot:
         self.in_flight_count += 1
+        self._try_count += 1
         self._call_rate.record(now, 1)
         token_entry = self._token_rate.record(now, weight)
         return _Slot(self.concurrency.epoch, token_entry, now)

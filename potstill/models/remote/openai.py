@@ -12,7 +12,7 @@ from typing import Any, final
 
 from potstill.errors import ModelError, PotstillError
 from potstill.models.local.prompt import PromptEncoder, prompt_length_error
-from potstill.models.model import Attempt, Completion, Request, Scored, SpendingPermit
+from potstill.models.model import Attempt, Completion, Request, Scored, SpendingPermit, Traffic
 from potstill.models.remote import batch_api, event_loop
 from potstill.models.remote.dispatch import Portion, RequestStream
 from potstill.models.remote.error_messages import names_field, run_stopping_error
@@ -212,6 +212,11 @@ class OpenAIModel:
             )
             return completion._replace(tries=(attempt,))
         return to_completions(response)[0]._replace(rate=batch_api.PRICE_SHARE)
+
+    @property
+    def traffic(self) -> Traffic:
+        """What this process has sent to the server so far."""
+        return self._flow_control.traffic
 
     @property
     def _flow_control(self) -> FlowControl:

@@ -637,3 +637,14 @@ def test_settings_that_make_no_sense_are_refused():
     ):
         with pytest.raises(ValueError, match="above 0"):
             FlowControl(**wrong)
+
+
+def test_tries_retries_and_refusals_are_counted():
+    async def work():
+        flow = FlowControl(concurrency=8)
+        server = Server(refuse=0.3, seed=4)
+        await drive(flow, server, 40)
+        assert server.refused > 0
+        assert flow.traffic == (40 + server.refused, server.refused, server.refused)
+
+    run(work())

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from openai_server import Reply, serving
 
-from potstill.errors import ModelError
-from potstill.models.model import Completion, Request
+from potstill.budget.amounts import Limit
+from potstill.budget.budget import Budget
+from potstill.errors import BudgetSpent, ModelError
+from potstill.models.model import Completion, Request, Sampling
 from potstill.models.remote import flow_control
 from potstill.models.remote.answer_errors import failure_in_answer
 from potstill.models.remote.errors import Failure
 from potstill.models.remote.openai import OpenAIModel
 from potstill.records import Tokens
+from potstill.store import Store, with_cache
 
 CHOICE = {"message": {"content": "Seven and nine are"}, "finish_reason": "stop"}
 
@@ -192,3 +196,23 @@ def ask(replies: list[Reply], **options: Any) -> Completion:
         server.next += replies
         [completion] = OpenAIModel("m", url=server.url, **options).write([Request("7 + 9?")])
     return completion
+
+
+def test_tries_that_cost_money_are_limited_by_the_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow_control, "FIRST_DELAY", (0.001, 0.002))
+    with serving() as server, Store.open(tmp_path / "run") as store:
+        server.next += [Reply(200, b'{"choices": []}')] * 500
+        limit = Limit(tokens=2000)
+        budget = Budget({"": limit}, call_log=store.attempts)
+        model = with_cache(
+            OpenAIModel("m", url=server.url), store, role="teacher", arm="a", seed=0, budget=budget
+        )
+        request = Request("7 + 9?", sampling=Sampling(max_new_tokens=100))
+        with pytest.raises(BudgetSpent):
+            model.write([request])
+        spent = budget.spent_by_role()["teacher"].tokens
+        tries = len(server.calls)
+    # Each try may have used all that it was allowed: it is counted so, and the limit holds.
+    assert 3 < tries < 20 and limit.tokens - spent < spent / tries <= spent <= limit.tokens

@@ -33,9 +33,11 @@ _DENIAL_ENDS = (
     r"|\b(?:but|nor|so|hence|thus|therefore|because|since|which|is|are|was|were|equals|gives|leaves|makes|totals)\b"
     r"|\b(?:it|that|he|she)['’]s\b|\b(?:we|they|it|he|she|i)\s+(?:get|gets|got|have|has|find)\b"
 )
+_FORMULA_OR_BRACKET = r"\$[^$\n]{1,200}\$|\\\([^\n]{1,200}?\\\)|\([^()\n]{1,200}\)"
 _DENIED = re.compile(
     rf"\b(?:{'|'.join(_DENIALS)})\b{_AFTER_DENIAL}"
-    rf"(?:(?:[^\d=$\\,.;:!?()]|\b(?={'|'.join(_DENIALS)})){{0,80}}?(?==)|(?:(?!{_DENIAL_ENDS}).)*)",
+    # "The number not sold = 48" denies "sold", but "not x = 48" all of it; a formula or a bracket goes as a whole.
+    rf"(?:(?=[^=]{{0,80}}[a-z]{{3}})[^\d=$\\,.;:!?()]{{0,80}}?(?==)|(?:{_FORMULA_OR_BRACKET}|(?!{_DENIAL_ENDS}).)*)",
     re.IGNORECASE | re.DOTALL,
 )
 _DENIAL_WORD = re.compile(rf"^(?:{'|'.join(_DENIALS)})\b{_AFTER_DENIAL}", re.IGNORECASE)

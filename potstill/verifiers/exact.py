@@ -8,9 +8,16 @@ from __future__ import annotations
 import re
 
 from potstill.records import Problem, Verdict
-from potstill.verifiers import extract, thoughts
+from potstill.verifiers import claims, extract, thoughts
 
 VERSION = "exact@2"
+# Where a sentence about the answer begins; "St. Gallen" is one answer.
+_NEXT_SENTENCE = re.compile(
+    r"(?<=[.!?])\s+(?=(?:I|I['’]m|This|That|The|Let|Hope|Note|Please|We|It|Here|My|If|So|No|Explanation)\b)"
+)
+_CONJUNCTION = re.compile(
+    r"^[\s,;]*(?:but|rather)\s+|[\s,;]+(?:(?:and|but)[\s,;]*)?[.!]?$", re.IGNORECASE
+)
 MAX_CHARACTERS = 200  # of an unmarked reply that is an answer as a whole
 
 
@@ -63,7 +70,7 @@ def answer_readings(text: str) -> list[str]:
     texts = [candidate.text for candidate in candidates]
     for candidate in candidates:
         if candidate.mark == "answer":
-            texts.append(extract.first_sentence(candidate.text))
+            texts += [extract.first_sentence(candidate.text), _announced_string(candidate.text)]
     if not candidates or candidates[0].mark in ("answer", "last line"):
         texts.append(thoughts.split_reply(text)[0][-extract.TAIL :])
     normalised = [normalise_space(reading) for reading in texts]
@@ -73,6 +80,8 @@ def answer_readings(text: str) -> list[str]:
 def clear_answer(text: str, *, max_characters: int) -> str | None:
     """Return the answer that was clearly given, if it is not the gold one: a marked one, or all of a short reply."""
     candidates = extract.candidates(text)
+    if candidates and candidates[0].mark == "answer":
+        return normalise_space(_announced_string(candidates[0].text))
     if candidates and candidates[0].mark != "last line":
         return normalise_space(candidates[0].text)
     reply = reply_tail(text)
@@ -80,6 +89,13 @@ def clear_answer(text: str, *, max_characters: int) -> str | None:
     if answer and len(answer) <= max_characters and "\n" not in reply:
         return answer
     return None
+
+
+def _announced_string(text: str) -> str:
+    """What words announce, without another sentence behind it and without what is denied ("blue, not red")."""
+    text = _NEXT_SENTENCE.split(text, maxsplit=1)[0]
+    claimed = _CONJUNCTION.sub("", claims.claimed_part(text)).strip(" ,;")
+    return claimed if claimed.strip(".") else text
 
 
 def reply_tail(text: str) -> str:

@@ -135,6 +135,7 @@ STANDING = {
         "It is not a whole number. The answer is 3/7.",
         "The answer is not $\\frac27$. It is $\\frac37$.",
         "The answer is $\\frac37$ (not $\\frac27$).",
+        "The answer is x = 3/7, not x = 2/7.",
         "The answer is 3/7. The other answer is rejected.",
         "I'm not certain, but the answer is $\\frac{3}{7}$.",
         "The answer is $\\frac{3}{7}$. I am sure that this answer is right.",
@@ -202,6 +203,11 @@ def test_strings_are_what_they_say() -> None:
         status("exact", "Rome", "The answer is Rome. I'm sure that the answer is right.") == "right"
     )
     assert status("exact", "correct", "The answer is correct.") == "right"
+    assert status("exact", "Rome", "The answer is Rome, not Bonn.") == "right"
+    assert status("exact", "Rome", "The answer is not Bonn but Rome.") == "right"
+    assert status("exact", "Bonn", "The answer is Rome, not Bonn.") == "wrong"
+    assert status("exact", "St. Gallen", "The answer is St. Gallen. I am sure.") == "right"
+    assert status("regex", "R.me", "The answer is Rome, not Bonn.") == "right"
     assert status("regex", "R.me", "The answer is not Rome.") != "right"
     assert status("math", "\\text{not prime}", "\\boxed{\\text{not prime}}") == "right"
     assert status("math", "x > 5", "The answer is $x > 5$.") == "right"

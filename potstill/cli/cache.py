@@ -201,9 +201,9 @@ def _journal_line(entry: Any) -> dict[str, str]:
         if verdict.status:
             verdicts[f"{verdict.status} ({verdict.verifier})"] = None
     token_count = entry.tokens["prompt"] + entry.tokens["completion"]
-    ended, asked = entry.finish_reason, str(entry.payload.get("prompt", show.NONE))
+    ended, prompt = entry.finish_reason, str(entry.payload.get("prompt", show.NONE))
     if entry.is_scoring:
-        ended, asked = "scored", entry.payload["prefix"]
+        ended, prompt = "scored", entry.payload["prefix"]
     return {
         "arm": entry.arm,
         "role": entry.role,
@@ -212,7 +212,7 @@ def _journal_line(entry: Any) -> dict[str, str]:
         "tokens": f"{token_count:,}",
         "cost": format_cell("cost", entry.cost),
         "verdict": ", ".join(verdicts) or show.NONE,
-        "asked": show.keep_end(asked, 40),
+        "asked": show.keep_end(prompt, 40),
         "reply": show.keep_end(entry.reply, 40),
     }
 

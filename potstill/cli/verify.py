@@ -218,9 +218,9 @@ def _print_problems(report: Mapping[str, Any]) -> None:
     failing = [shorten_cells(line) for line in gold["failing"][:MAX_LINES]]
     show.print_table(failing, title="gold answers that fail")
     if gold["without_rows"]:
-        shown = ", ".join(gold["without_rows"][:5])
+        first_names = ", ".join(gold["without_rows"][:5])
         show.print_line(
-            f"gold queries that return nothing: {len(gold['without_rows']):,} ({shown}); "
+            f"gold queries that return nothing: {len(gold['without_rows']):,} ({first_names}); "
             "there only a query without rows, of the same column names, is right"
         )
     show.print_bad_rows(report["bad"])

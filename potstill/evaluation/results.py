@@ -278,6 +278,8 @@ def load(path: Path) -> Results:
         raise InputError(
             f"{path} can't be read as JSON: {error}", expected="a results.json", fix=fix
         ) from error
+
+    # A file of another version is not damaged: it says so.
     document = data if isinstance(data, dict) else {}
     schema = document.get("schema")
     if schema != SCHEMA:
@@ -298,8 +300,10 @@ def load(path: Path) -> Results:
 
 def from_json(data: Mapping[str, Any]) -> Results:
     """The results that `to_json` wrote."""
+    # What a clock decides stands apart in the file, and is put back.
+    stored_costs, timing = data["costs"], data["timing"]
     costs: dict[str, dict[str, Cost]] = {}
-    for arm, cost_by_role in merge_timed(data["costs"], data["timing"]["costs"]).items():
+    for arm, cost_by_role in merge_timed(stored_costs, timing["costs"]).items():
         costs[arm] = {role: Cost(**cost) for role, cost in cost_by_role.items()}
     lengths: dict[str, dict[str, Length]] = {}
     for arm, items in data["lengths"].items():
@@ -316,7 +320,7 @@ def from_json(data: Mapping[str, Any]) -> Results:
         comparisons=tuple(Comparison.from_json(item) for item in data["comparisons"]),
         funnels=map_values(data["funnels"], funnel_from_json),
         costs=costs,
-        training=merge_timed(data["training"], data["timing"]["training"]),
+        training=merge_timed(data["training"], timing["training"]),
         lengths=lengths,
         sections=map_values(data["sections"], sections_from_json),
         examples=tuple(example_from_json(item) for item in data["examples"]),

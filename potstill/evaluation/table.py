@@ -47,6 +47,7 @@ def format_arm(
     results: Results, evaluation: Evaluation, n: str, base: str, ks: Sequence[int] = ()
 ) -> dict[str, str]:
     """The row of one arm; `n` names the columns of avg@n, and of pass@n and maj@n where there are no `ks`."""
+    # pass and maj at the k that were asked for, else at n.
     pass_columns: dict[str, str] = {}
     majority_columns: dict[str, str] = {}
     for k in ks:
@@ -55,6 +56,8 @@ def format_arm(
     if not ks:
         pass_columns[f"pass@{n}"] = format_percent(pass_at(evaluation, evaluation.n))
         majority_columns[f"maj@{n}"] = format_percent(majority_at(evaluation))
+
+    # What not every arm has: steps that can be judged, a training, a base to be compared with.
     name = evaluation.name
     accuracy_of_steps = step_accuracy(evaluation)
     training_rows = results.training.get(name, {}).get("rows")

@@ -46,8 +46,12 @@ def unlikelihood(x: Inputs, *, chunk: int = 0) -> Loss:
 
     def kernel(logits: Tensor, rows: slice, gradient: bool) -> tuple[Tensor, Tensor | None]:
         value, slope = nll(x.targets_N)(logits, rows, gradient)
-        rest = (-torch.expm1(-value)).clamp_min(TINY)  # 1 - p, exact where p is near 1
-        return -rest.log(), None if slope is None else slope.mul_((-(1 - rest) / rest)[:, None])
+        complement = (-torch.expm1(-value)).clamp_min(TINY)  # 1 - p, exact where p is near 1
+        loss = -complement.log()
+        if slope is None:
+            return loss, None
+        factor = -(1 - complement) / complement  # [C], of the gradient of -log p
+        return loss, slope.mul_(factor[:, None])
 
     values = losses(x, kernel, chunk=chunk)
     return Loss(values, {"unlikelihood": summed(values)})

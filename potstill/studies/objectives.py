@@ -361,7 +361,11 @@ def format_runs(
     name: str, runs: Sequence[Mapping[str, Any]], base_shares: Sequence[float]
 ) -> dict[str, str]:
     """The row of an arm from its runs, one a seed; the difference pools the seeds of each problem."""
-    means = [100 * sum(run["shares"]) / len(run["shares"]) for run in runs]
+    # The score of each seed, and of each problem the share of all seeds together.
+    means: list[float] = []
+    for run in runs:
+        shares = run["shares"]
+        means.append(100 * sum(shares) / len(shares))
     differences: list[float] = []
     for place, base_share in enumerate(base_shares):
         pooled_share = sum(run["shares"][place] for run in runs) / len(runs)
@@ -378,6 +382,7 @@ def format_runs(
     }
     if name == "untrained":
         row["against untrained"] = ""
+    # The mentor and the untrained student have no figures of a training here.
     was_trained = "tokens" in runs[0]
     if was_trained:
         row["tokens trained on"] = f"{mean_over_runs(runs, 'loss_tokens'):,.0f}"
@@ -396,6 +401,7 @@ def main() -> None:
     from potstill.training.fit import fit
     from potstill.training.objective_config import ObjectiveConfig
 
+    # What the parent process wrote: rows, paths, settings; paths are texts in JSON.
     specification = json.load(sys.stdin)
     lines = Path(specification["rows"]).read_text("utf-8").splitlines()
     rows = [from_json(line) for line in lines]

@@ -95,6 +95,7 @@ def sample_solutions(
     model: Any, tokenizer: Any, size: int, seed: int, samples: int
 ) -> list[SolvedStory]:
     """Stories with the model's own samples, each marked right or wrong by its answer."""
+    # Each story's question as often as it is sampled, one story behind the other.
     stories = draw_stories(size, f"pool/{seed}")
     prompts: list[str] = []
     for question, _ in stories:
@@ -111,8 +112,10 @@ def sample_solutions(
     for index, (question, parsed) in enumerate(stories):
         problem = to_problem(question, parsed)
         marked: list[tuple[str, bool]] = []
-        for text in texts[index * samples : (index + 1) * samples]:
-            marked.append((text, judge.judge(problem, text).status == "right"))
+        first = index * samples
+        for text in texts[first : first + samples]:
+            verdict = judge.judge(problem, text)
+            marked.append((text, verdict.status == "right"))
         solved.append(SolvedStory(question, parsed, tuple(marked)))
     return solved
 
@@ -121,6 +124,7 @@ def measure_rewriting(
     model: Any, tokenizer: Any, pool: Sequence[SolvedStory], seed: int
 ) -> dict[str, dict[str, float]]:
     """How often rewrites verify with own errors, with none, with another story's: the same references each time."""
+    # The stories that the model gets wrong, at most three of its errors on each, and a reference.
     rng = random.Random(seed)
     erring = [solved for solved in pool if solved.wrong_samples]
     own_attempts: list[list[str]] = []
@@ -133,6 +137,8 @@ def measure_rewriting(
         "none": [[] for _ in erring],
         "shuffled": own_attempts[1:] + own_attempts[:1],
     }
+
+    # The same rewriting under each condition.
     stories = [(solved.question, solved.story) for solved in erring]
     scores: dict[str, dict[str, float]] = {}
     for condition, attempts in attempts_by_condition.items():

@@ -16,6 +16,7 @@ from typing import Any, get_args
 
 from potstill import objectives
 from potstill.errors import PotstillError
+from potstill.extras import missing_packages
 from potstill.methods.catalogue import MethodEntry
 from potstill.methods.roles import role_of
 from potstill.records import learnt_stretches
@@ -80,8 +81,10 @@ def value_choices(method: MethodEntry) -> list[dict[str, Any]]:
 def run_check(check: Callable[[Case], None], case: Case) -> Finding:
     """One check on a case; whatever the method raises is what is wrong with it."""
     title = (check.__doc__ or check.__name__).strip().splitlines()[0]
-    reason = case.cast.without.get(check.__name__)
-    if reason is not None:
+    reason = case.cast.without.get(check.__name__, "")
+    if check is check_keywords and missing_packages("local"):
+        reason = "objectives need torch, which is not installed (potstill[local])"
+    if reason:
         return Finding(title, case.values, left_out=reason)
     try:
         check(case)
@@ -143,21 +146,30 @@ def check_optional_roles(case: Case) -> None:
 
 
 def check_stages(case: Case) -> None:
-    """It yields stages with rows, objectives, keywords and models that can be trained, or it returns a solver."""
+    """It yields stages with objectives and rows that can be trained, or it returns a solver."""
     run = case.run()  # refuses a method without a stage that returns no solver
     for stage in run.stages:
         _require(bool(stage.rows), "it yielded a stage without rows")
         _require(stage.objective in objectives.TABLE, f"there is no objective {stage.objective!r}")
-        config = bind(stage.objective, stage.constants).config
-        config.hooks.check_rows(stage.rows)
-        if config.on_policy_fraction == 1:
+        if stage.constants.get("on_policy_fraction") == 1:
             continue  # the student writes all that it learns
         for row in stage.rows:
             _require(not row.error, f"the row {row.id} is a failed generation")
             _require(bool(row.text), f"the row {row.id} has no text")
             _require(bool(learnt_stretches(row)), f"nothing of the row {row.id} is learnt")
-            has_pair = row.rejected is not None or not config.wants_pairs
-            _require(has_pair, f"{stage.objective} learns from pairs, and {row.id} has none")
+
+
+def check_keywords(case: Case) -> None:
+    """The objective of each stage takes its keywords, its models and its rows."""
+    for stage in case.run().stages:
+        config = bind(stage.objective, stage.constants).config
+        config.hooks.check_rows(stage.rows)
+        if config.wants_pairs and not config.writes_rows:
+            single = [row for row in stage.rows if row.rejected is None]
+            _require(
+                not single,
+                f"{stage.objective} learns from pairs, and {len(single)} rows have no rejected side",
+            )
 
 
 def check_prompts(case: Case) -> None:
@@ -218,7 +230,7 @@ def check_seeds(case: Case) -> None:
     """Another seed draws other samples."""
     first, other = case.run(), case.run(seed=2)
     if not first.calls:
-        return  # a method that trains nothing: its solver asks
+        return  # its solver asks alone, or its student writes in the training
     _require(other.calls > 0, "another seed asked no model")
     _require(first.stage_keys() != other.stage_keys(), "another seed yielded the same stages")
 
@@ -227,7 +239,7 @@ def check_resume(case: Case) -> None:
     """Stopped at four moments and resumed it ends in the same stages, and pays for nothing twice."""
     whole = case.run("whole")
     if not whole.calls:
-        return  # a method that trains nothing: its solver asks
+        return  # its solver asks alone, or its student writes in the training
     for number, share in enumerate(STOPS):
         stop_after = int(share * whole.calls)
         try:
@@ -263,6 +275,7 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
     check_signature,
     check_optional_roles,
     check_stages,
+    check_keywords,
     check_prompts,
     check_repetition,
     check_lineage,

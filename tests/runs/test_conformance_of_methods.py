@@ -42,6 +42,15 @@ ONCE = (
 every_check = pytest.mark.parametrize(
     "check", conformance.CHECKS, ids=lambda check: check.__name__.removeprefix("check_")
 )
+# Resuming takes nine runs: of methods that are here only to be cast otherwise it is checked in the slow suite.
+check_of_a_cast = pytest.mark.parametrize(
+    "check",
+    [
+        pytest.param(check, marks=pytest.mark.slow) if check is conformance.check_resume else check
+        for check in conformance.CHECKS
+    ],
+    ids=lambda check: check.__name__.removeprefix("check_"),
+)
 
 
 @every_check
@@ -174,9 +183,9 @@ def one_answer(student, problems, *, n, **sampling):
 BROKEN = [
     (poses_in_silence, conformance.check_prompts, "8 rows have prompts that no problem has"),
     (learns_nothing, conformance.check_stages, "nothing of the row .* is learnt"),
-    (misspells_a_keyword, conformance.check_stages, "nothing is called bta"),
-    (prefers_without_pairs, conformance.check_stages, "dpo learns from pairs"),
-    (distils_a_server, conformance.check_stages, "no weights to read distributions from"),
+    (misspells_a_keyword, conformance.check_keywords, "nothing is called bta"),
+    (prefers_without_pairs, conformance.check_keywords, "dpo learns from pairs"),
+    (distils_a_server, conformance.check_keywords, "no weights to read distributions from"),
     (repeats_one_answer, conformance.check_solver, "8 of 16 answers repeat another draw"),
     (forgets_n, conformance.check_solver, "returned 1 answers"),
     (shadows_a_recipe_key, conformance.check_signature, "limit .* key of every recipe"),
@@ -247,6 +256,31 @@ def prefers(problems, student: Trainable, *, n: int = 4):
     yield Stage(student, pair(keep(right, answers), keep(wrong, answers)), "dpo", beta=0.1)
 
 
+def rewarded(problems, student: Trainable, *, rounds: int = 2):
+    """Only the student's own text of the training, by a reward, in two rounds."""
+    for _ in range(rounds):
+        student = yield Stage(
+            student,
+            problems,
+            "grpo",
+            on_policy_fraction=1.0,
+            num_generations=4,
+            reward=brevity,
+            learning_rate=1e-5,
+        )
+
+
+def brevity(problem, text):
+    return -float(len(text))
+
+
+def half_on_policy(problems, teacher: Trainable, student: Trainable):
+    """Generalised distillation: half of the steps on the teacher's text, half on the student's."""
+    yield Stage(
+        student, sample(teacher, problems), "jsd", teacher=teacher, on_policy_fraction=0.5, beta=0.1
+    )
+
+
 def sums(size):
     return [blank(Problem(f"p{i}", f"What is {i} + 2?", str(i + 2), "number")) for i in range(size)]
 
@@ -260,16 +294,18 @@ def add(request):
 
 ADDING = ScriptedModel(add, weights=NO_WEIGHTS)
 OWN_CASTS = {
+    rewarded: STORIES,
+    half_on_policy: STORIES,
     step_by_step: Cast(models={"writer": ADDING}, problems=sums, values={"steps": 4}),
     prefers: Cast(models={"student": ADDING}, problems=sums, values={"n": 8}, poses=True),
 }
 
 
-@every_check
+@check_of_a_cast
 @pytest.mark.parametrize("method", OWN_CASTS, ids=lambda method: method.__name__)
 def test_a_method_with_a_cast_of_its_own_holds_to_the_check(method, check, tmp_path):
     entry = catalogue.describe_method(method.__name__, method)
-    finding = conformance.run_check(check, Case(entry, {}, tmp_path, OWN_CASTS[method]))
+    finding = conformance.run_check(check, Case(entry, {}, tmp_path, OWN_CASTS[method], size=4))
     assert finding.passed, finding.problem
 
 
@@ -279,6 +315,13 @@ def test_a_grown_chain_of_a_cast_is_learnt_whole(tmp_path):
     row = stage.rows[0]
     assert learnt_stretches(row) == [(0, len(row.text))] and row.text.count(". ") == 2
     assert len([span for span in row.spans if span.kind == "written"]) == 3
+
+
+def test_without_torch_the_check_of_keywords_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(conformance, "missing_packages", lambda extra: ["torch"])
+    case = Case(entry_of("sft"), {}, tmp_path)
+    assert "need torch" in conformance.run_check(conformance.check_keywords, case).left_out
+    assert conformance.run_check(conformance.check_stages, case).left_out == ""
 
 
 def test_a_check_that_can_not_hold_is_left_out_with_its_reason(tmp_path):
@@ -298,7 +341,7 @@ def lema_of_the_page():
     return catalogue.describe_method("lema", module.lema)
 
 
-@every_check
+@check_of_a_cast
 def test_the_example_of_the_page_holds_to_the_check(check, tmp_path):
     cast = Cast(values={"n": 2}, poses=True)
     case = Case(lema_of_the_page(), {}, tmp_path, cast, size=6)

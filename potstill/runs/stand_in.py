@@ -228,6 +228,7 @@ class StandIn:
             "stop_string" if stop_string else "stop",
             Tokens(math.ceil(prompt_tokens), math.ceil(tokens)),
             stop_string=stop_string,
+            logprobs=made_up_logprobs(key, math.ceil(tokens)) if request.sampling.logprobs else (),
         )
 
     def _write_text(self, request: Request, key: str, *, tokens: float) -> str:
@@ -261,6 +262,11 @@ class StandIn:
 def share_of(key: str) -> float:
     """A number in [0, 1) that depends on a text alone."""
     return int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 16**8
+
+
+def made_up_logprobs(key: str, count: int) -> tuple[float, ...]:
+    """Log-probabilities from -3 to 0, one a token."""
+    return tuple(-3.0 * share_of(f"{key} {number}") for number in range(count))
 
 
 def count_prompt_chars(request: Request) -> int:

@@ -40,6 +40,7 @@ from potstill.budget.amounts import NOTHING, format_amount
 from potstill.cli import options, rows, show
 from potstill.cli.evaluate import PROMPT_HELP
 from potstill.cli.progress import format_duration, show_progress
+from potstill.cli.retry import failure_notes
 from potstill.data import files
 from potstill.data.rows import RowTraces
 from potstill.errors import ConfigError
@@ -247,7 +248,7 @@ def _teacher_behind_store(
         spent = budget.spent_by_role().get("teacher/training", NOTHING)
         if not args.json and rank == "0":
             show.print_line(f"asked the teacher {format_amount(spent)}; its answers {folder}")
-            for note in budget.notes():
+            for note in (*failure_notes(store), *budget.notes()):
                 show.print_line(f"note: {note}")
 
 

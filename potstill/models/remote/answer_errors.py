@@ -155,12 +155,13 @@ _SOUND_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\{')
 MAX_DEPTH = 4  # of errors inside errors that are read
 
 
-def failure_in_answer(data: bytes, key: str) -> Failure | None:
+def failure_in_answer(data: bytes, key: str, headers: Mapping[str, str]) -> Failure | None:
     """The failure that an answer with status 200 holds, alone or beside a text; None where it holds none.
 
     Args:
         data: the body.
         key: to be taken out of what the error says.
+        headers: of the answer, which may say when to come back.
     """
     # Most answers have choices and nowhere the word: they are not parsed here.
     if _SOUND_CHOICES.search(data) and b'"error' not in data:
@@ -177,7 +178,7 @@ def failure_in_answer(data: bytes, key: str) -> Failure | None:
     message = redact_key(error_message(error), key)
     status = status or _status_of_message(message)
     if status:
-        failure = failure_from_status(status, _error_body(error), {}, key)
+        failure = failure_from_status(status, _error_body(error), headers, key)
     else:
         failure = Failure("server", f"an error in an answer: {message}", may_retry=True)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies, proxy_bypass
 
@@ -30,6 +32,7 @@ from potstill.models.remote.options import ServerOptions
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
 
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 MAX_BODY_BYTES = 64 << 20  # of an answer
 LISTING_SECONDS = 5.0  # for the list of models that an error shows
 LISTED_MODELS = 40
@@ -130,11 +133,11 @@ class HttpClient:
         )
         if page_failure is not None:
             raise page_failure
-        return self.check_answer(self._without_key(body))
+        return self.check_answer(self._without_key(body), headers)
 
-    def check_answer(self, body: bytes) -> bytes:
+    def check_answer(self, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> bytes:
         """The body of an answer with status 200; raises the `Failure` that stands in it."""
-        failure = failure_in_answer(body, self._key)
+        failure = failure_in_answer(body, self._key, headers)
         if failure is not None:
             raise failure
         return body

@@ -24,7 +24,7 @@ CHOICE = {"message": {"content": "Seven and nine are"}, "finish_reason": "stop"}
 
 
 def failure_of(answer: Any) -> Failure:
-    failure = failure_in_answer(json.dumps(answer).encode(), "")
+    failure = failure_in_answer(json.dumps(answer).encode(), "", {})
     assert failure is not None
     return failure
 
@@ -118,7 +118,7 @@ def test_a_prompt_that_is_too_long_fails_alone(answer: Any) -> None:
     ids=json.dumps,
 )
 def test_an_answer_without_an_error_is_one(extra: dict[str, Any]) -> None:
-    assert failure_in_answer(json.dumps({"choices": [CHOICE], **extra}).encode(), "") is None
+    assert failure_in_answer(json.dumps({"choices": [CHOICE], **extra}).encode(), "", {}) is None
 
 
 @pytest.mark.parametrize(
@@ -178,6 +178,12 @@ def test_whatever_may_pass_is_tried_more_than_three_times(
     monkeypatch.setattr(flow_control, "FIRST_DELAY", (0.001, 0.002))
     completion = ask([bad] * 5, deadline=60)
     assert completion.text and not completion.error and len(completion.tries) == 5
+
+
+def test_when_to_come_back_is_read_beside_an_error_inside_an_answer() -> None:
+    body = b'{"error": {"code": 429, "message": "wait"}}'
+    failure = failure_in_answer(body, "", {"retry-after": "7"})
+    assert failure is not None and failure.retry_after == 7.0
 
 
 def test_tries_that_may_have_to_be_paid_end_at_the_option() -> None:

@@ -187,7 +187,8 @@ def _prepare(
     dataset = build_dataset(
         traces, template, start, settings, config, folder=_existing_parent(work_folder)
     )
-    model = student.load_student(start, settings).to(weights.resolve_device("auto"))
+    model = student.load_student(start, settings)
+    model = weights.move_to_device(model, weights.resolve_device("auto"))
     weights.check_token_ids(model, int(dataset.rows.input_ids.values.max()))
     if is_evaluated(config):
         weights.check_layer_types(model)

@@ -363,7 +363,7 @@ def load_frozen(path: Path, like: Any) -> Any:
 
     model = weights.load_weights(path, weights.resolve_dtype("auto", like.device.type))
     check_output_head(model)
-    return model.to(like.device).eval().requires_grad_(False)
+    return weights.move_to_device(model, like.device).eval().requires_grad_(False)
 
 
 def _remote_columns(teacher: RemoteTeacher, rows: Sequence[TokenizedRow]) -> list[Tensor | None]:

@@ -146,7 +146,7 @@ class TransformersModel:
             torch.set_num_threads(self._threads)
         model = weights.load_weights(self.weights, self.dtype)
         weights.check_layer_types(model)
-        return model.to(self.device).eval()
+        return weights.move_to_device(model, self.device).eval()
 
     @cached_property
     def end_ids(self) -> tuple[int, ...]:

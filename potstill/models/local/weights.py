@@ -66,6 +66,19 @@ def load_weights(path: Path, dtype: torch.dtype | None) -> Any:
     return model
 
 
+def move_to_device(model: Any, device: Any) -> Any:
+    """The model on a device; a message where its memory is too small for the weights."""
+    try:
+        return model.to(device)
+    except torch.OutOfMemoryError as error:
+        size = sum(tensor.nbytes for tensor in model.parameters())
+        raise ModelError(
+            f"the {size / 2**30:.1f} GiB of weights do not fit on {device} ({str(error)[:150]})",
+            expected="free memory for the weights, and for what is computed with them",
+            fix="a smaller model, dtype=bfloat16, device=cpu, or several GPUs behind a server (vllm serve)",
+        ) from error
+
+
 def check_layer_types(model: Any) -> None:
     """Refuse layers that the cache of `generate` can't hold: it knows keys and values of attention, no other states."""
     layer_types = set(getattr(model.config.get_text_config(), "layer_types", None) or ())

@@ -135,7 +135,7 @@ def load_teacher(teacher: Path, device: str) -> Any:
     place = weights.resolve_device(device)
     model = weights.load_weights(teacher, weights.resolve_dtype("auto", place))
     check_output_head(model)
-    return model.to(place).eval().requires_grad_(False)
+    return weights.move_to_device(model, place).eval().requires_grad_(False)
 
 
 def _is_finished(folder: Path, manifest: CachedLogits) -> bool:

@@ -144,3 +144,14 @@ def test_the_tokenizer_cuts_as_its_file_says(tmp_path: Path) -> None:
     assert loaded.encode(text) == written.encode(text)
     assert loaded.chat_template == written.chat_template
     assert loaded.eos_token_id == written.eos_token_id
+
+
+def test_weights_that_do_not_fit_are_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = torch.nn.Linear(2, 2)
+
+    def no_memory(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(model, "to", no_memory)
+    with pytest.raises(ModelError, match="weights do not fit on cuda"):
+        weights.move_to_device(model, "cuda")

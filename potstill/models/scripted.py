@@ -60,7 +60,7 @@ class ScriptedModel:
             prompt to answer or answers; or a function of the request.
         fail: share of requests that fail, chosen by hash.
         seed: changes which ones fail, the likelihoods, and the id.
-        name: part of the id; give one to closures, whose values the id can't see.
+        name: part of the id, to tell apart what has one script.
         weights: a checkpoint folder, which makes this a model that a stage can train.
     """
 
@@ -82,6 +82,8 @@ class ScriptedModel:
         self.scored: list[tuple[Prompt, str]] = []
         if weights is not None:
             self.weights = weights
+        if self._function is not None:
+            _ = self.id  # made now: what the function closed over may change while it answers
 
     @classmethod
     def load(cls, path: Path, **options: Any) -> ScriptedModel:

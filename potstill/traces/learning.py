@@ -85,6 +85,9 @@ def shown_length(trace: Trace, text: str) -> int:
 
 def shared_length(one: str, other: str) -> int:
     """With how many equal characters two texts begin."""
+    # Most edits cut a text off or go on with it: those are told without a look at each character.
+    if one.startswith(other) or other.startswith(one):
+        return min(len(one), len(other))
     for place, (character, other_character) in enumerate(zip(one, other, strict=False)):
         if character != other_character:
             return place
@@ -93,6 +96,8 @@ def shared_length(one: str, other: str) -> int:
 
 def spans_after_edit(trace: Trace, text: str) -> tuple[Span, ...]:
     """The spans that say who wrote a text or what is learnt of it, as far as an edit left it as it was."""
+    if not trace.spans:
+        return ()
     cut = 0
     unchanged = shared_length(trace.text, text)
     if trace.text.endswith(text):

@@ -151,3 +151,18 @@ def test_a_broken_script_says_what_is_wrong(
     with pytest.raises(InputError, match=found.replace("(", r"\(")) as caught:
         ScriptedModel.load(tmp_path / name)
     assert caught.value.fix
+
+
+def test_what_a_function_closed_over_is_in_the_id_as_it_was_at_first() -> None:
+    def model(limit: int) -> ScriptedModel:
+        answered: list[str] = []
+
+        def answer(request: Request) -> str:
+            answered.append(request.prompt)
+            return "x" * limit
+
+        return ScriptedModel(answer)
+
+    one = model(3)
+    one.write([Request("q")])
+    assert one.id == model(3).id != model(5).id

@@ -44,7 +44,9 @@ VERBS = {
     "study": "a prepared comparison: every objective on the built-in world",
     "world": "the built-in world: its problems, its checkpoints, and the script that trains them",
     "report": "write a run's report.html again",
+    "show": "one trace of a run with all that it came from: what was asked, what was written, what became of it",
 }
+HELPERS = ("show",)  # modules of this package that have a verb's name and are none
 RESUMABLE = ("quickstart", "run", "train", "cache-teacher", "study", "world")
 STOPPED = 130  # exit code: 128 + SIGINT, as shells count
 OUTPUT_CLOSED = 141  # exit code: 128 + SIGPIPE
@@ -131,9 +133,9 @@ def printing_warnings() -> Iterator[None]:
 
 
 def module_of(verb: str) -> ModuleType:
-    """A verb's module: hyphens become underscores, and one of Python's keywords ends in an underscore."""
+    """A verb's module: hyphens become underscores; a name that is taken ends in an underscore."""
     name = verb.replace("-", "_")
-    if keyword.iskeyword(name):
+    if keyword.iskeyword(name) or name in HELPERS:
         name += "_"
     return import_module(f"potstill.cli.{name}")
 

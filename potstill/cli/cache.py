@@ -16,6 +16,7 @@ examples:
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,7 +28,8 @@ from potstill.store import Store
 from potstill.store.admin import maintain, transfer
 from potstill.store.database import rescue_command
 
-MAX_CALLS = 50  # calls in the terminal; --json has them all
+MAX_CALLS = 50  # calls in the terminal where no --limit is given; --json has them all
+KEY_CHARS = 10  # of a call's key, in the table
 ACTIONS = {
     "stats": "how many completions, attempts, judgements, traces and students, by whom and at what cost",
     "verify": "check every key, id, reference and Parquet file; exit code 2 where something is damaged",
@@ -72,6 +74,18 @@ def _add_action_arguments(name: str, action: argparse.ArgumentParser) -> None:
             help="the same run, rescued: what it paid counts here too",
         )
     if name == "journal":
+        action.add_argument(
+            "--limit",
+            type=options.positive_int,
+            metavar="N",
+            help=f"the first N calls ({MAX_CALLS}; with --json all)",
+        )
+        action.add_argument(
+            "--call",
+            default="",
+            metavar="KEY",
+            help="one call whole, with its tries: its key, or the beginning that the table shows",
+        )
         action.add_argument("--arm", default="", help="what this arm paid for or needed (all)")
         action.add_argument("--status", default="", help=f"{STATUSES} (all)")
 
@@ -160,20 +174,76 @@ def _journal(args: argparse.Namespace) -> None:
     with Store.open(args.run, readonly=True) as store:
         _check_filters(args, store)
         entries = journal.read_entries(store, arm=args.arm, status=args.status)
-        if args.json:
-            show.print_json_list("journal", (entry.to_json_dict() for entry in entries))
+        if args.call:
+            calls = [entry for entry in entries if is_call(entry.key, args.call)]
+            _print_call(args, calls)
             return
+        if args.json:
+            shown = itertools.islice(entries, args.limit)
+            show.print_json_list("journal", (entry.to_json_dict() for entry in shown))
+            return
+        limit = args.limit or MAX_CALLS
         lines = []
         count = 0
         for entry in entries:
             count += 1
-            if count <= MAX_CALLS:
+            if count <= limit:
                 lines.append(_journal_line(entry))
     show.print_table(lines)
     total = f"{count:,} calls"
-    if count > MAX_CALLS:
-        total += f", {MAX_CALLS} of them shown: --json lists them all"
-    show.print_line(total)
+    if count > limit:
+        total += f", {limit} of them shown: --limit N shows more, --json lists them all"
+    show.print_line(f"{total}; --call KEY shows one whole")
+
+
+def is_call(key: str, text: str) -> bool:
+    """Whether a text names a call: its key, or the beginning of it or of its digits."""
+    return key.startswith(text) or key.rpartition("-")[2].startswith(text)
+
+
+def _print_call(args: argparse.Namespace, calls: Sequence[Any]) -> None:
+    """Print everything that is known of one call; its tries before it."""
+    keys = sorted({entry.key for entry in calls})
+    if len(keys) != 1:
+        message = f"no call of {args.run} has a key that begins with {args.call!r}"
+        if keys:
+            message = f"several calls of {args.run} have keys that begin with {args.call!r}"
+        raise StoreError(
+            message, available=keys[:10], fix=f"potstill cache journal {args.run} lists the calls"
+        )
+    if args.json:
+        show.print_json({"key": keys[0], "journal": [entry.to_json_dict() for entry in calls]})
+        return
+    show.print_line(f"call {keys[0]}")
+    for entry in calls:
+        values = entry.to_json_dict()
+        show.print_line(
+            f"\ntry {entry.number}" + (", the completion" if entry.is_completion else "")
+        )
+        for name in ("arm", "role", "model", "served", "finish_reason", "error", "cost", "seconds"):
+            if values[name] not in ("", None):
+                show.print_line(f"  {name}: {values[name]}")
+        show.print_line(f"  tokens: {_format_pairs(values['tokens'])}")
+        if entry.payload:
+            show.print_line(f"  settings: {_format_pairs(entry.payload.get('settings') or {})}")
+            _print_block("asked", show.format_prompt(entry.payload.get("prompt", "")))
+        _print_block("thought", entry.reasoning)
+        _print_block("reply", entry.reply)
+        for verdict in entry.verdicts:
+            status = verdict.status or "not judged"
+            read = "" if verdict.answer is None else f", read {verdict.answer!r}"
+            show.print_line(f"  {verdict.trace} ({verdict.arm} {verdict.operator}): {status}{read}")
+
+
+def _format_pairs(values: Any) -> str:
+    pairs = values.items() if isinstance(values, Mapping) else values
+    return ", ".join(f"{name} {value}" for name, value in pairs) or show.NONE
+
+
+def _print_block(title: str, text: str) -> None:
+    if text:
+        show.print_line(f"  {title}:")
+        show.print_block(text)
 
 
 def _check_filters(args: argparse.Namespace, store: Store) -> None:
@@ -205,9 +275,10 @@ def _journal_line(entry: Any) -> dict[str, str]:
     if entry.is_scoring:
         ended, prompt = "scored", entry.payload["prefix"]
     return {
+        "key": entry.key.rpartition("-")[2][:KEY_CHARS],
         "arm": entry.arm,
         "role": entry.role,
-        "call": str(entry.number),
+        "try": str(entry.number),
         "ended": show.keep_end(entry.error, 40) or ended,
         "tokens": f"{token_count:,}",
         "cost": format_cell("cost", entry.cost),

@@ -105,6 +105,12 @@ def print_line(text: str = "") -> None:
         print(line)
 
 
+def print_block(text: str) -> None:
+    """A text of several lines, set in."""
+    for line in text.split("\n"):
+        print_line(f"    {line}")
+
+
 def print_table(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> None:
     """Rows as a table: columns in the order of the first row; numbers to the right.
 
@@ -228,6 +234,17 @@ def print_columns(mapping: Mapping[str, str], unread: Sequence[str]) -> None:
     print_line(layout + ", ".join(fields))
     if unread:
         print_line(f"columns not read: {', '.join(unread)}")
+
+
+def format_prompt(prompt: Any) -> str:
+    """A prompt, or its turns each behind its role."""
+    if isinstance(prompt, str):
+        return prompt
+    lines: list[str] = []
+    for turn in prompt:
+        role, content = (turn["role"], turn["content"]) if isinstance(turn, Mapping) else turn
+        lines.append(f"[{role}] {content}")
+    return "\n".join(lines)
 
 
 def keep_end(text: str, width: int = 60) -> str:

@@ -185,3 +185,26 @@ def test_readers_work_beside_a_writer_and_a_second_writer_is_refused(
             assert f"is in use: process {holder.pid} is writing to it" in done.err
         holder.communicate(b"\n")
     assert potstill("cache", "parquet", run).code == 0
+
+
+def test_the_journal_is_limited_and_one_call_is_shown_whole(run: Path, potstill) -> None:
+    calls = potstill("cache", "journal", run, "--json").json["journal"]
+    assert potstill("cache", "journal", run, "--limit", 2, "--json").json["journal"] == calls[:2]
+    table = potstill("cache", "journal", run, "--limit", 1).out
+    assert f"{len(calls)} calls, 1 of them shown" in table
+    digits = calls[0]["key"].rpartition("-")[2]
+    assert digits[:10] in table
+    whole = potstill("cache", "journal", run, "--call", digits[:10])
+    assert whole.code == 0 and calls[0]["key"] in whole.out
+    for line in (calls[0]["payload"]["prompt"] + "\n" + calls[0]["reply"]).splitlines():
+        assert line.strip() in whole.out
+    document = potstill("cache", "journal", run, "--call", calls[0]["key"], "--json").json
+    assert document["key"] == calls[0]["key"] and document["journal"][0] == calls[0]
+
+
+def test_a_call_that_is_not_one_is_refused(run: Path, potstill) -> None:
+    assert (
+        "has a key that begins with 'zzz'" in potstill("cache", "journal", run, "--call", "zzz").err
+    )
+    several = potstill("cache", "journal", run, "--call", "completion-")
+    assert several.code == 2 and "several calls" in several.err

@@ -1,0 +1,172 @@
+"""Show one trace of a run with everything that it came from: why is this row in the training set?
+
+TRACE is the id of a trace, or its beginning: of a line of rows/ARM.jsonl, of a drop, or of `potstill cache journal`.
+Without RUN it is looked for in the current folder and in the runs below it.
+
+examples:
+  potstill show trace-342b64978a10 runs/quickstart
+  potstill show trace-342b64978a10
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from potstill.cli import options, show
+from potstill.errors import InputError
+from potstill.records import Trace
+from potstill.store import Store, database
+
+SEARCH_DEPTH = 2  # folders below the current one in which runs are looked for
+
+
+class Found(NamedTuple):
+    """A trace in the store of a run, of an arm."""
+
+    run: Path
+    arm: str
+    trace_id: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    parser.add_argument("trace", metavar="TRACE", help="the id of a trace, or its beginning")
+    parser.add_argument(
+        "run", nargs="?", type=options.expand_path, metavar="RUN", help="its run folder"
+    )
+    parser.add_argument("--arm", default="", help="the arm whose verdicts are shown (the first)")
+    options.add_json(parser)
+
+
+def execute(args: argparse.Namespace) -> None:
+    """Find the trace and print it."""
+    if Path(args.trace).is_dir() and args.run is not None:
+        # The folder first, as other commands have it.
+        args.trace, args.run = str(args.run), Path(args.trace)
+    found = find_trace(args.trace, args.run, args.arm)
+    with Store.open(found.run, readonly=True) as store:
+        family = store.history.ancestry(found.trace_id, found.arm)
+        models = {model: account for account, model in store.completions.first_models().items()}
+        drops: dict[str, str] = {}
+        for drop in store.history.drops(found.arm):
+            drops.setdefault(drop.id, f"{drop.operator} {drop.test}: {drop.reason}")
+    members = [describe_member(trace, models, drops) for trace in family]
+    if args.json:
+        document = {"run": str(found.run), "arm": found.arm}
+        show.print_json({**document, "trace": members[0], "ancestors": members[1:]})
+        return
+    show.print_line(f"{found.run}, arm {found.arm}")
+    for place, member in enumerate(members):
+        _print_member(member, is_first=place == 0)
+
+
+def find_trace(text: str, run: Path | None, arm: str) -> Found:
+    """The trace whose id begins with a text, in a run or in the runs that are near.
+
+    Raises:
+        InputError: there is none, or several begin so.
+    """
+    runs = [run] if run is not None else list(nearby_runs(Path()))
+    matches: dict[str, Found] = {}
+    for folder in runs:
+        with Store.open(folder, readonly=True) as store:
+            sql = (
+                "SELECT m.arm, m.id FROM made m WHERE substr(m.id, 1, ?) = ? AND ? IN ('', m.arm) "
+                "ORDER BY m.seq LIMIT 20"
+            )
+            for of_arm, trace_id in store.database.read(sql, (len(text), text, arm)):
+                matches.setdefault(trace_id, Found(folder, of_arm, trace_id))
+    if text in matches:
+        return matches[text]
+    if len(matches) == 1:
+        return next(iter(matches.values()))
+    where = str(run) if run is not None else f"{len(runs)} runs at or below this folder"
+    if matches:
+        raise InputError(
+            f"several traces of {where} begin with {text!r}", available=sorted(matches)[:10]
+        )
+    raise InputError(
+        f"no trace of {where} begins with {text!r}",
+        expected="an id as in rows/ARM.jsonl, such as trace-342b64978a10fdeaa199",
+        fix="potstill show TRACE RUN",
+    )
+
+
+def nearby_runs(folder: Path) -> Iterator[Path]:
+    """The run folders at a folder and some levels below it."""
+    for depth in range(SEARCH_DEPTH + 1):
+        for file in sorted(folder.glob("*/" * depth + database.FILE)):
+            yield file.parent
+
+
+def describe_member(
+    trace: Trace, models: Mapping[str, str], drops: Mapping[str, str]
+) -> dict[str, Any]:
+    """What is known of a trace, as plain data.
+
+    Args:
+        trace: with the annotations of its arm.
+        models: the roles of model ids.
+        drops: why traces were dropped, by id.
+    """
+    author = trace.author
+    verdict = trace.verdict
+    return {
+        "id": trace.id,
+        "problem": trace.problem.id,
+        "gold": trace.problem.answer,
+        "operator": trace.operator,
+        "role": models.get(author.model, "") if author is not None else "",
+        "model": author.model if author is not None else "",
+        "sample_index": author.sample_index if author is not None else None,
+        "settings": dict(author.settings) if author is not None else {},
+        "parents": list(trace.parents),
+        "verdict": verdict.status,
+        "answer": verdict.answer,
+        "reason": verdict.reason,
+        "finish_reason": trace.finish_reason,
+        "error": trace.error,
+        "dropped": drops.get(trace.id, ""),
+        "saw_gold": trace.saw_gold,
+        "tokens": trace.tokens.completion,
+        "scores": dict(trace.scores),
+        "prompt": trace.prompt,
+        "text": trace.text,
+    }
+
+
+def _print_member(member: Mapping[str, Any], *, is_first: bool) -> None:
+    show.print_line()
+    show.print_line(f"{'trace' if is_first else 'made from'} {member['id']}")
+    facts = {
+        "operator": member["operator"],
+        "written by": " ".join(part for part in (member["role"], member["model"]) if part),
+        "verdict": _verdict_text(member),
+        "ended": member["error"] or member["finish_reason"],
+        "dropped by": member["dropped"],
+        "saw gold": "yes" if member["saw_gold"] else "",
+        "gold": member["gold"] or "",
+        "parents": ", ".join(member["parents"]),
+    }
+    for name, value in facts.items():
+        if value:
+            show.print_line(f"  {name + ':':<12}{value}")
+    show.print_line("  prompt:")
+    show.print_block(show.format_prompt(member["prompt"]))
+    if member["text"]:
+        show.print_line("  text:")
+        show.print_block(member["text"])
+
+
+def _verdict_text(member: Mapping[str, Any]) -> str:
+    if not member["text"]:
+        return ""
+    parts = [member["verdict"]]
+    if member["answer"] is not None:
+        parts.append(f"read {member['answer']!r}")
+    if member["reason"]:
+        parts.append(member["reason"])
+    return ", ".join(parts)

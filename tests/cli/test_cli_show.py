@@ -1,0 +1,61 @@
+"""`show`: one trace of a run with everything that it came from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.usefixtures("finished")
+
+
+@pytest.fixture
+def row(finished: Path) -> dict:
+    """The first row that the arm sft of the finished run trained on."""
+    return json.loads((finished / "rows" / "sft.jsonl").read_text().splitlines()[0])
+
+
+def test_a_row_is_shown_with_its_parents(finished: Path, row: dict, potstill) -> None:
+    outcome = potstill("show", row["id"], finished)
+    assert outcome.code == 0
+    for part in (
+        row["id"],
+        *row["parents"],
+        "written by: teacher",
+        "verdict:    right",
+        "made from",
+    ):
+        assert part in outcome.out
+    last_line = row["completion"].splitlines()[-1]
+    assert last_line.replace("\x1b[31m", "").replace("\x1b[0m", "") in outcome.out
+    assert "\x1b" not in outcome.out
+
+
+def test_the_folder_may_come_first_and_the_beginning_of_an_id_is_enough(
+    finished: Path, row: dict, potstill
+) -> None:
+    document = potstill("show", finished, row["id"][:14], "--json").json
+    assert document["trace"]["id"] == row["id"] and document["arm"] == "sft"
+    assert document["trace"]["text"] == row["completion"]
+    assert [member["id"] for member in document["ancestors"]] == row["parents"]
+
+
+def test_without_a_folder_the_runs_below_are_searched(
+    finished: Path, row: dict, potstill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished.parent.parent)
+    assert row["id"] in potstill("show", row["id"]).out
+
+
+@pytest.mark.parametrize("text", ["trace-no", "trace-"])
+def test_what_is_not_there_or_not_one_is_refused(finished: Path, potstill, text: str) -> None:
+    outcome = potstill("show", text, finished)
+    assert outcome.code == 2
+    assert f"begin with {text!r}" in outcome.err or f"begins with {text!r}" in outcome.err
+
+
+def test_dropped_traces_say_by_what(finished: Path, potstill) -> None:
+    calls = potstill("cache", "journal", finished, "--status", "wrong", "--json").json["journal"]
+    [wrong, *_] = [verdict for call in calls for verdict in call["verdicts"] if verdict["trace"]]
+    assert "dropped by: keep right: wrong" in potstill("show", wrong["trace"], finished).out

@@ -210,6 +210,9 @@ def test_strings_are_what_they_say() -> None:
     assert status("regex", "R.me", "The answer is Rome, not Bonn.") == "right"
     assert status("regex", "R.me", "The answer is not Rome.") != "right"
     assert status("math", "\\text{not prime}", "\\boxed{\\text{not prime}}") == "right"
+    assert status("math", "\\text{Tuesday}", "The answer is Tuesday, not Monday.") == "right"
+    assert status("math", "\\text{Tuesday}", "The answer is not Monday but Tuesday.") == "right"
+    assert status("math", "\\text{Monday}", "The answer is certainly not Monday.") == "unparsed"
     assert status("math", "x > 5", "The answer is $x > 5$.") == "right"
 
 
@@ -252,3 +255,14 @@ def test_hostile_texts_are_read_quickly(text: str) -> None:
     for kind in ("number", "math", "choice"):
         assert status(kind, GOLD[kind], f"The answer is {text}") != "right"
     assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize("kind", STANDING)
+def test_what_is_judged_right_is_what_is_read_without_gold(kind: str) -> None:
+    problem = Problem("p", "?", None, kind, choices=OPTIONS if kind == "choice" else ())
+    answers = verifiers.read([(problem, text) for text in STANDING[kind]])
+    pairs = [(problem, answer or "", GOLD[kind]) for answer in answers]
+    assert verifiers.equal(pairs) == [True] * len(pairs)
+    denied = verifiers.read([(problem, text) for text in DENIED[kind]])
+    pairs = [(problem, answer, GOLD[kind]) for answer in denied if answer is not None]
+    assert not any(verifiers.equal(pairs))

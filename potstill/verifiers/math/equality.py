@@ -25,6 +25,10 @@ _GROUPED_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+")
 _INTEGER = re.compile(r"[+-]?\d+")
 _TEXT_BOX = re.compile(r"\\(?:text|mathrm|textbf|mbox)\s?\{([^{}]*)\}")
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]{3,}")
+# "Tuesday" of "Tuesday, not Monday", but no adverb as in "certainly not".
+_WORD_BEFORE_DENIAL = re.compile(
+    r"(?!it\b|[a-z]+ly\b)[A-Za-z]{3,30}(?: [A-Za-z]{1,30}){0,3}\s*[,;(]?\s*(?:and)?\s*"
+)
 # "So it is", "but rather" before an answer.
 _INTRODUCTORY_WORDS = re.compile(
     r"^[\s,;]*(?:(?:so|it|is|that|this|thus|hence|then|but|rather|instead|and|must|be|simply|exactly)\s+)+(?=[\d$\\(\[{+-])"
@@ -193,8 +197,9 @@ def _judge_without_algebra(gold: str, answer: str) -> Verdict | None:
 def _compare_forms(gold: str, answer: str) -> bool | None:
     """Compare answers of a form that algebra misreads; None where neither has one."""
     # To algebra `> 48` is 48, and "red" and "der" are the same product.
-    if normalise.begins_with_comparison(answer) and not normalise.has_comparison(gold):
-        return False
+    for one, other in ((gold, answer), (answer, gold)):
+        if normalise.begins_with_comparison(one) and not normalise.has_comparison(other):
+            return False
     for compare in FORMS:
         is_same = compare(gold, answer)
         if is_same is not None:
@@ -249,9 +254,12 @@ def _answer_of_candidate(candidate: extract.Candidate, gold: str) -> str:
             return answer
         # The first sentence that claims something gives the answer; of one that denies much remain only scraps.
         claimed = claims.claimed_part(sentence)
+        is_marked = candidate.mark == "answer"
         is_scrap = claimed != sentence and not _HAS_VALUE.search(claimed)
+        if is_scrap and is_marked and _WORD_BEFORE_DENIAL.fullmatch(claimed):
+            return normalise_layout(claimed.strip(" ,;"))
         if claimed.strip(" .,;:!?*_") and not is_scrap:
-            return _answer_of_prose(claimed, is_marked=candidate.mark == "answer")
+            return _answer_of_prose(claimed, is_marked=is_marked)
     return ""
 
 
@@ -292,7 +300,7 @@ def _answer_of_prose(text: str, *, is_marked: bool) -> str:
 
 def _has_prose(text: str) -> bool:
     """Whether a text has words beside text boxes and names of functions."""
-    words = re.findall(r"(?<![\\A-Za-z])[A-Za-z]{3,}", _TEXT_BOX.sub("", text))
+    words = re.findall(r"(?<![\\A-Za-z+*/^_=])[A-Za-z]{3,}", _TEXT_BOX.sub("", text))
     return any(not _FUNCTION_NAMES.fullmatch(word.lower()) for word in words)
 
 

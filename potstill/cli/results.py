@@ -142,7 +142,9 @@ def next_commands(results: Results, out: Path, students: Mapping[str, Path]) -> 
         commands.append(f"potstill compare {shlex.quote(str(out))}")
     if arms:
         name = shlex.quote(arms[-1])
-        commands.append(f"potstill export {shlex.quote(str(out))} --arm {name} --out FOLDER")
+        commands.append(
+            f"potstill export {shlex.quote(str(out))} --arm {name} --format trl --out FOLDER"
+        )
     return commands
 
 

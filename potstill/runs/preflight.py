@@ -142,9 +142,15 @@ def check_model(
     if missing and not spec.startswith("scripted:"):
         raise ConfigError(
             f"arm {arm}: {description} can't be what {recipe.arms[arm].method} needs: {' and '.join(missing)}",
-            expected="a local checkpoint, with weights to train and to score with",
-            fix=f"--{role_of(key)} transformers:PATH, world:student, or openai:NAME?…&weights=PATH",
+            expected="a local checkpoint, with weights to train and to score with; for scores a server will do",
+            fix=f"{role_flag(role_of(key))}transformers:PATH, world:student, openai:NAME?…&weights=PATH, "
+            "or for scores openai:NAME?…&score=prompt_logprobs",
         )
+
+
+def role_flag(role: str) -> str:
+    """How a role is given on the command line, up to its model."""
+    return f"--{role} " if role in ("teacher", STUDENT, "sampler") else f"--role {role}="
 
 
 # Training problems that are evaluation problems.

@@ -130,8 +130,9 @@ def test_roles_that_may_be_left_out_are_checked_like_the_others(
     writer = OpenAIModel("any", url="http://127.0.0.1:1/v1")
     models = dict.fromkeys(made.roles, writer)
     del models["student"]
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as refused:
         preflight.check_roles(made, models)
+    assert refused.value.fix.startswith(f"--role {next(iter(roles))}=")
     preflight.check_roles(made, dict.fromkeys(models, ScriptedModel(["a"], weights=tmp_path)))
 
 

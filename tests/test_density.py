@@ -15,8 +15,8 @@ LIMITS = Density(
     weak_names=2.4,
     nested_comprehensions=0.44,
     conditional_expressions=13.2,
-    nodes=6.5,
-    comments=24.7,
+    nodes=6.45,
+    comments=28.5,
     function_name=10.7,
 )
 LOWER_BOUNDS = ("comments", "function_name")

@@ -90,7 +90,9 @@ def print_results(
         funnels: print how many traces each step dropped; without measurements they are printed anyway.
     """
     row_files = sorted(str(path) for path in (out / "rows").glob("*.jsonl"))
-    notes = [*result_notes(results), *failure_notes_of_folder(out)]
+    notes = result_notes(results)
+    if has_failures(results):  # a large store is not read through for nothing
+        notes += failure_notes_of_folder(out)
     if args.json:
         show.print_json(_to_json(results, out, row_files, seconds) | {"notes": notes})
         return
@@ -190,6 +192,14 @@ def _drop_to_json(drop: FunnelDrop) -> dict[str, Any]:
         "reason": drop.reason,
         "count": drop.count,
     }
+
+
+def has_failures(results: Results) -> bool:
+    """Whether calls of the run failed, as its costs say."""
+    error_count = 0
+    for roles in results.costs.values():
+        error_count += sum(cost.errors for cost in roles.values())
+    return error_count > 0
 
 
 def result_notes(results: Results) -> list[str]:

@@ -84,3 +84,20 @@ def test_verbs_are_all_thought_of() -> None:
         *("export", "cache", "world", "report", "show"),
     }
     assert set(VERBS) - others == set(ASKING)
+
+
+@pytest.mark.slow
+def test_a_run_says_what_failed_and_mends_it(potstill, tmp_path: Path) -> None:
+    problems = save(tmp_path / "p.jsonl", [{**row, "answer": "(?s).*"} for row in PROBLEMS])
+    out = tmp_path / "run"
+    words = ["run", "sft", "--problems", problems, "--kind", "regex", "--rows-only", "--quiet"]
+    with serving() as server:
+        server.settings.fail["400"] = 0.5
+        words += ["--teacher", f"openai:m?url={server.url}&concurrency=1", "--set", "n=4"]
+        first = potstill(*words, "--json", "--out", out)
+        assert first.code == 0, first.err
+        [note] = [note for note in first.json["notes"] if "--retry-errors" in note]
+        assert "calls failed (refused" in note and f"--out {out}" in note
+        server.settings.fail.clear()
+        mended = potstill(*words, "--json", "--out", out, "--retry-errors")
+    assert not [note for note in mended.json["notes"] if "calls failed" in note]

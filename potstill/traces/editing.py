@@ -75,8 +75,8 @@ def edit(
 ) -> list[Trace]:
     """Make another text of each trace without a model; the author stays, verdict, scores, units and steps go.
 
-    Spans that say who wrote a stretch, or that it is not learnt, stay where the edit left the text as it was: at its
-    beginning, or at its end where it only cuts the beginning off. Text that the edit adds counts as the author's.
+    Spans that say who wrote a stretch, or that it is not learnt, stay where the edit left the text as it was. Text that
+    the edit adds counts as the author's; what it changes within a stretch of somebody else stays that one's.
 
     Args:
         fn: takes a view of the trace and, by name, lists of views of the context. It returns a text, a mapping with

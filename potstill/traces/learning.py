@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from potstill.errors import ConfigError
 from potstill.records import LEARNING_KINDS, Span, Trace
@@ -72,40 +72,79 @@ def spans_of_prefix(trace: Trace) -> tuple[Span, ...]:
     return (*trace.spans, written)
 
 
-def shown_length(trace: Trace, text: str) -> int:
-    """How much of an edited text stood there before the author wrote.
+class Change(NamedTuple):
+    """An edit of a text as one stretch that was replaced: what stands before and behind it is as it was.
 
-    As much of the old prefix as is still there: the edit may have cut at either end, or have gone on with the text.
+    Args:
+        head: characters at the beginning that are unchanged.
+        tail: characters at the end that are unchanged.
+        old_length: of the text before the edit.
+        new_length: of the text behind it.
     """
-    if trace.text.endswith(text):
-        return max(0, trace.prefix_length - (len(trace.text) - len(text)))
-    prefix = trace.text[: trace.prefix_length]
-    return shared_length(prefix, text)
+
+    head: int
+    tail: int
+    old_length: int
+    new_length: int
+
+    def stretch(self, start: int, stop: int) -> tuple[int, int]:
+        """Where a stretch of the old text stands in the new one; empty (start >= stop) where nothing of it is left.
+
+        A stretch that held all that was replaced holds what stands there now; text that is put in at its edge is no
+        part of it.
+        """
+        tail_start = self.old_length - self.tail
+        growth = self.new_length - self.old_length
+        is_insertion = tail_start == self.head
+        if is_insertion:
+            holds_change = start < self.head < stop
+        else:
+            holds_change = start <= self.head and tail_start <= stop
+        if holds_change:
+            return start, stop + growth
+        if self.head <= start:
+            # Behind the head it begins in the tail, or in what was replaced: then with the tail.
+            start = max(start, tail_start) + growth
+        if stop > tail_start:
+            stop += growth
+        else:
+            stop = min(stop, self.head)
+        return start, stop
 
 
-def shared_length(one: str, other: str) -> int:
-    """With how many equal characters two texts begin."""
-    # Most edits cut a text off or go on with it: those are told without a look at each character.
-    if one.startswith(other) or other.startswith(one):
-        return min(len(one), len(other))
-    for place, (character, other_character) in enumerate(zip(one, other, strict=False)):
-        if character != other_character:
-            return place
-    return min(len(one), len(other))
+def change_of(old: str, new: str) -> Change:
+    """How an edit changed a text: most cut off an end or a beginning, or go on with it."""
+    if old.startswith(new) or new.startswith(old):
+        head, tail = min(len(old), len(new)), 0
+    elif old.endswith(new) or new.endswith(old):
+        head, tail = 0, min(len(old), len(new))
+    else:
+        head = _shared_length(old, new)
+        tail = _shared_length(old[head:][::-1], new[head:][::-1])
+    return Change(head, tail, len(old), len(new))
+
+
+def shown_length(trace: Trace, text: str) -> int:
+    """How much of an edited text stood there before the author wrote: as much of the old prefix as is still there."""
+    _, stop = change_of(trace.text, text).stretch(0, trace.prefix_length)
+    return max(0, stop)
 
 
 def spans_after_edit(trace: Trace, text: str) -> tuple[Span, ...]:
-    """The spans that say who wrote a text or what is learnt of it, as far as an edit left it as it was."""
-    if not trace.spans:
-        return ()
-    cut = 0
-    unchanged = shared_length(trace.text, text)
-    if trace.text.endswith(text):
-        cut, unchanged = len(trace.text) - len(text), len(text)
+    """The spans that say who wrote a text or what is not learnt of it, where that stands now."""
     spans: list[Span] = []
+    change = change_of(trace.text, text)
     for span in trace.spans:
-        start, stop = max(0, span.start - cut), min(span.stop - cut, unchanged)
+        start, stop = change.stretch(span.start, span.stop)
         says_learning = span.kind in LEARNING_KINDS or span.weight == 0.0
         if says_learning and start < stop:
             spans.append(span._replace(start=start, stop=stop))
     return tuple(spans)
+
+
+def _shared_length(one: str, other: str) -> int:
+    """With how many equal characters two texts begin."""
+    for place, (character, other_character) in enumerate(zip(one, other, strict=False)):
+        if character != other_character:
+            return place
+    return min(len(one), len(other))

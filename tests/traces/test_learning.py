@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 from fakes import sums
+from hypothesis import given
+from hypothesis import strategies as st
 
 from potstill.data.trace_json import from_json, to_json
 from potstill.errors import ConfigError
@@ -20,6 +22,7 @@ from potstill.records import (
     trained_content,
 )
 from potstill.traces import edit, learn, pair, rewrite, sample
+from potstill.traces.learning import change_of
 
 QUESTION = blank(Problem("p", "Name colours.", "red"))
 
@@ -96,6 +99,56 @@ def test_an_edit_keeps_who_wrote_what_as_far_as_the_text_is_as_it_was():
     assert behind.text == "2>. blue" and learnt(behind) == ["blue"]
     [other] = edit(lambda trace: "All new.", [chain])
     assert learnt(other) == ["All new."] and not other.spans
+
+
+AGENT = Trace(
+    QUESTION.problem,
+    "q",
+    text="Given. Call. [seen 4] So 4.",
+    prefix_length=7,
+    finish_reason="stop",
+    author=Author("m", "", (), 0),
+    spans=(Span(13, 21, "tool"), Span(7, 12, "unit")),
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Given. Call. [seen 4] So 4. Done.", ["Call. ", " So 4. Done."]),  # gone on with
+        ("Given. Call. [seen 4", ["Call. "]),  # cut off in the observation
+        ("Given. Ca", ["Ca"]),
+        ("ll. [seen 4] So 4.", ["ll. ", " So 4."]),  # its beginning cut off
+        ("seen 4] So 4.", [" So 4."]),
+        ("Told. Call. [seen 4] So 4.", ["Call. ", " So 4."]),  # changed in the prefix
+        ("Given. Tool call. [seen 4] So 4.", ["Tool call. ", " So 4."]),  # before the observation
+        ("Given. Call. [seen 4 and 5] So 4.", ["Call. ", " So 4."]),  # in it
+        ("Given. Call. [nothing] So 4.", ["Call. ", " So 4."]),
+        ("Given. Call. [seen 4] Thus 4.", ["Call. ", " Thus 4."]),  # behind it
+        ("Given. So 4.", ["So 4."]),  # without call and observation
+        ("Another text", ["Another text"]),
+        ("", []),
+    ],
+)
+def test_what_an_edit_leaves_as_it_was_keeps_who_wrote_it(text, expected):
+    [edited] = edit(lambda trace: text, [AGENT])
+    assert learnt(edited) == expected and not edited.units
+
+
+@given(st.text("ab ", max_size=12), st.text("ab ", max_size=12), st.data())
+def test_an_edit_keeps_the_text_of_every_stretch_that_it_leaves_alone(old, new, data):
+    start = data.draw(st.integers(0, len(old)))
+    stop = data.draw(st.integers(start, len(old)))
+    change = change_of(old, new)
+    assert old[: change.head] == new[: change.head]
+    assert change.head + change.tail <= min(len(old), len(new))
+    first, last = change.stretch(start, stop)
+    if first < last:
+        assert first >= 0 and last <= len(new)
+    if start < stop <= change.head:
+        assert (first, last) == (start, stop)
+    if start >= len(old) - change.tail and start < stop and start > change.head:
+        assert new[first:last] == old[start:stop]
 
 
 @pytest.mark.parametrize(

@@ -70,10 +70,11 @@ def date_note(tokenizer: Any) -> str:
     )
 
 
-def find_turn_end(tokenizer: Any, control_tokens: Set[str]) -> int | None:
-    """The control token by which the template closes an assistant's turn; None where it writes none.
+def find_turn_ends(tokenizer: Any, control_tokens: Set[str]) -> tuple[int, ...]:
+    """The control tokens by which the template closes an assistant's turn; none where it writes none.
 
-    Asked for a turn in the middle of a conversation first, since some templates leave the last one open.
+    The first is that of a turn in the middle of a conversation, since some templates leave the last one open, or end
+    the text behind it.
 
     Raises:
         ModelError: the template refuses an assistant's turn, or doesn't show its text as it is.
@@ -90,11 +91,15 @@ def find_turn_end(tokenizer: Any, control_tokens: Set[str]) -> int | None:
     conversation = _render_if_known(tokenizer, [question, answer, _turn("user", FOLLOW_UP)])
     in_middle = conversation.partition(ANSWER)[2].partition(FOLLOW_UP)[0]
     openers = _tokens_that_open(tokenizer, control_tokens)
+    ends: list[int] = []
     for tail in (in_middle, after_last):
         first = next(_control_tokens_in(tokenizer, tail, control_tokens), None)
-        if first is not None and first not in openers:
-            return int(tokenizer.convert_tokens_to_ids(first))
-    return None
+        if first is None or first in openers:
+            continue
+        end_id = int(tokenizer.convert_tokens_to_ids(first))
+        if end_id not in ends:
+            ends.append(end_id)
+    return tuple(ends)
 
 
 def template_tokens(tokenizer: Any, special_tokens: Set[str]) -> set[str]:

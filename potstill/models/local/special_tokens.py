@@ -11,7 +11,7 @@ from typing import Any
 
 from potstill.errors import ModelError
 from potstill.models.local import checkpoint
-from potstill.models.local.chat_template import find_turn_end, template_tokens
+from potstill.models.local.chat_template import find_turn_ends, template_tokens
 
 OPEN, CLOSE = "<think>", "</think>"
 # Special tokens that are part of what a model says: marks of thought, of tools, of the answer.
@@ -28,15 +28,15 @@ class SpecialTokens:
     """A tokenizer's special tokens.
 
     Args:
-        turn_end: id of the token by which the chat template closes an assistant's turn; None where it writes none, or
-            there is no template.
+        turn_ends: ids by which the chat template closes an assistant's turn, the one that is learnt first; none where
+            it writes none, or there is no template.
         end_ids: ids that end an answer: the template's, the generation config's and the tokenizer's.
         control: the tokens that are no part of any text: they begin or end turns, or fill up. The others, like <think>
             and <tool_call>, are.
         control_ids: their ids.
     """
 
-    turn_end: int | None
+    turn_ends: tuple[int, ...]
     end_ids: tuple[int, ...]
     control: frozenset[str]
     control_ids: frozenset[int]
@@ -60,16 +60,15 @@ def read_special_tokens(tokenizer: Any) -> SpecialTokens:
         if text in named or not _has_meaning(text, special, of_template):
             control.add(text)
 
-    turn_end = None
+    turn_ends: tuple[int, ...] = ()
     if has_template:
         # A template that shows no assistant's turn as it is can still be asked; training refuses it.
         with suppress(ModelError):
-            turn_end = find_turn_end(tokenizer, control)
-    if turn_end is not None:
-        declared.add(turn_end)
+            turn_ends = find_turn_ends(tokenizer, control)
+    declared.update(turn_ends)
     control_ids = {int(tokenizer.convert_tokens_to_ids(text)) for text in control}
     return SpecialTokens(
-        turn_end=turn_end,
+        turn_ends=turn_ends,
         end_ids=tuple(sorted(declared)),
         control=frozenset(control),
         control_ids=frozenset(control_ids | declared),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from potstill.errors import ModelError
-from potstill.models.local.chat_template import checkpoint_name, find_turn_end, render_prompt
+from potstill.models.local.chat_template import checkpoint_name, find_turn_ends, render_prompt
 from potstill.models.local.special_tokens import CLOSE, OPEN
 from potstill.models.local.text_codec import TextCodec
 from potstill.records import Prompt, digest
@@ -67,9 +67,8 @@ def read_chat_template(tokenizer: Any, mode: str = "auto") -> ChatTemplate:
         )
     codec = TextCodec(tokenizer)
     special_tokens = codec.special_tokens
-    end_token_id = find_turn_end(tokenizer, special_tokens.control)
-    if end_token_id is None:
-        end_token_id = tokenizer.eos_token_id
+    turn_ends = find_turn_ends(tokenizer, special_tokens.control)
+    end_token_id = turn_ends[0] if turn_ends else tokenizer.eos_token_id
     if end_token_id is None:
         raise ModelError(
             "neither the chat template nor the tokenizer says how a turn ends",

@@ -45,7 +45,7 @@ TEMPLATES = {
 }
 
 
-def tokens_of(template: str | None, **tokens: str) -> tuple[Any, SpecialTokens]:
+def tokens_of(template: str | None, **tokens: str | None) -> tuple[Any, SpecialTokens]:
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = template
     for name, token in tokens.items():
@@ -57,8 +57,19 @@ def tokens_of(template: str | None, **tokens: str) -> tuple[Any, SpecialTokens]:
 def test_the_templates_end_is_the_one_that_closes_an_answer(name: str) -> None:
     tokenizer, tokens = tokens_of(TEMPLATES[name], eos_token="<|endoftext|>")
     end, eos = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
-    assert tokens.turn_end == end
+    assert tokens.turn_ends[0] == end
     assert tokens.end_ids == tuple(sorted((end, eos)))
+
+
+def test_both_ends_of_a_template_end_an_answer() -> None:
+    tokenizer, tokens = tokens_of(
+        LOOP
+        + "<|im_start|>{{ m.content }}{{ '<|endoftext|>' if loop.last else '<|im_end|>' }}{% endfor %}",
+        eos_token=None,
+    )
+    ends = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    assert list(tokens.turn_ends) == ends
+    assert set(tokens.end_ids) == set(ends)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +82,7 @@ def test_the_templates_end_is_the_one_that_closes_an_answer(name: str) -> None:
 )
 def test_where_the_template_closes_nothing_the_tokenizers_end_is_left(template: str | None) -> None:
     tokenizer, tokens = tokens_of(template, eos_token="<|endoftext|>")
-    assert tokens.turn_end is None
+    assert tokens.turn_ends == ()
     assert tokens.end_ids == (tokenizer.eos_token_id,)
 
 

@@ -15,6 +15,8 @@ MAX_CALL_SECONDS = 10**8  # three years
 
 def bound_numbers(completion: Completion) -> Completion:
     """The completion without numbers that can't be right; they are named in its `ignored`."""
+    if not completion.tries and _has_sound_numbers(completion):
+        return completion  # as nearly all are: every new completion comes through here
     ignored = list(completion.ignored)
     tokens = _bound_tokens(completion.tokens, ignored)
     cost = _bound_cost(completion.cost, ignored)
@@ -27,6 +29,16 @@ def bound_numbers(completion: Completion) -> Completion:
         tries=tries,
         ignored=tuple(ignored),
     )
+
+
+def _has_sound_numbers(completion: Completion) -> bool:
+    prompt, written, cached, reasoning = completion.tokens
+    for count in (prompt, written, cached, reasoning):
+        if type(count) is not int or not 0 <= count <= MAX_CALL_TOKENS:
+            return False
+    cost, seconds = completion.cost, completion.seconds
+    has_sound_cost = cost is None or (type(cost) is float and 0 <= cost <= MAX_CALL_COST)
+    return has_sound_cost and type(seconds) is float and 0 <= seconds <= MAX_CALL_SECONDS
 
 
 def _bound_attempt(attempt: Attempt, ignored: list[str]) -> Attempt:

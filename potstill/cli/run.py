@@ -132,6 +132,11 @@ def _add_problem_arguments(parser: argparse.ArgumentParser) -> None:
         help="measure on at most N problems (all)",
     )
     parser.add_argument(
+        "--eval-stages",
+        action="store_true",
+        help="also measure the student of every stage, as ARM/STAGE (default: what each arm ends with)",
+    )
+    parser.add_argument(
         "--overlap",
         choices=("stop", "drop"),
         help="what to do about training problems that are evaluation problems (stop)",
@@ -217,6 +222,8 @@ def flag_overrides(args: argparse.Namespace) -> list[Override]:
     for text in args.budget:
         for key, amount in flags.parse_budget([text]).items():
             overrides.append(Override(key, amount, f"--budget {text}"))
+    if args.eval_stages:
+        overrides.append(Override("evaluate.stages", True, "--eval-stages"))
     if args.batch:
         overrides.append(Override("batch", True, "--batch"))
     if args.answers_in_thoughts:

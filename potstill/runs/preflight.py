@@ -12,7 +12,7 @@ from potstill.budget.budget import Budget
 from potstill.errors import ConfigError, InputError, StageError
 from potstill.extras import TRAINING, is_installed, require_extra
 from potstill.methods.catalogue import method_entry
-from potstill.methods.roles import keys_of, missing_abilities, role_of
+from potstill.methods.roles import keys_of, missing_abilities, needs_weights, role_of
 from potstill.models.model import Model, Trainable
 from potstill.models.recorded import Recorded
 from potstill.records import Trace
@@ -128,7 +128,7 @@ def check_roles(recipe: Recipe, models: Mapping[str, Model], *, rows_only: bool 
                 if rows_only and Trainable.__name__ in missing:
                     missing.remove(Trainable.__name__)
                 check_model(models[key], missing, name, recipe, key=key)
-                if not rows_only and role.annotation is Trainable:
+                if not rows_only and needs_weights(role.annotation):
                     student_chat_mode(models[key])  # a student is trained as it is asked
 
 

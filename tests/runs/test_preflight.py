@@ -160,6 +160,7 @@ def test_a_role_is_given_several_times_where_several_models_play_it(panel: str) 
     words += ["--role", "readers=scripted:a", "--role", "readers=scripted:b"]
     made = run.read_recipe(parser.parse_args(words))
     assert [made.roles["readers.1"], made.roles["readers.2"]] == ["scripted:a", "scripted:b"]
+    assert run.read_recipe(parser.parse_args([*words, "--eval-stages"])).evaluate.stages
 
 
 def shadowed(names: list[str]) -> list[str]:

@@ -221,3 +221,16 @@ def test_n_of_a_run_is_the_methods_and_eval_n_that_of_the_measurement(stories, t
     teacher = scripted_teacher()
     with pytest.raises(ConfigError, match=r"values\.n: expected a whole number, found 'two'"):
         ps.run("sft", stories, teacher=teacher, student="world:student", n="two", out=tmp_path)
+
+
+def test_a_recording_with_gaps_is_measured_on_what_it_has_where_it_says_so(tmp_path):
+    file = tmp_path / "r.jsonl"
+    file.write_text('{"question": "1+1?", "completion": "2"}\n')
+    asked = [ps.Problem("a", "1+1?", "2", "number"), ps.Problem("b", "2+2?", "4", "number")]
+    problems = ps.load_problems(asked, prompt="{question}")
+    with pytest.raises(InputError, match="is recorded for 1 of 2 problems"):
+        ps.evaluate(ps.load_model(f"recorded:{file}"), problems, n=1)
+    dropping = ps.load_model(f"recorded:{file}?missing=drop")
+    with pytest.warns(UserWarning, match="for 1 of 2 problems"):
+        evaluation = ps.evaluate(dropping, problems, n=1)
+    assert [row.right for row in evaluation.rows] == [1]

@@ -33,7 +33,7 @@ def load(
     """The problems that a spec names.
 
     Args:
-        spec: a file (.jsonl, .json, .csv, .parquet, each also .gz), `hf:NAME[/config][:split]`,
+        spec: a file (.jsonl, .json, .csv, .tsv, .parquet, each also .gz), a pipe, `hf:NAME[/config][:split]`,
             `gym:TASK[?size=…&…]`.
         mapping: which column is `question`, `answer`, `id`, `choices`, `solution`; joined columns as "Body+Question".
         limit: how many; the first in the order of a hash of (seed, id), so a larger limit adds to a smaller one.

@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, SupportsIndex, final, overload
 
 from potstill.escape import visible
-from potstill.records import Prompt, Trace
+from potstill.records import Prompt, Trace, learnt_stretches
 
 if TYPE_CHECKING:
     import datasets
@@ -73,7 +73,9 @@ def trace_columns(trace: Trace) -> dict[str, Any]:
         "gold": trace.problem.answer,
         "prompt": _prompt_messages(trace.prompt),
         "text": trace.text,
+        "learnt": [list(stretch) for stretch in learnt_stretches(trace)],
         "finish_reason": trace.finish_reason,
+        "stop_string": trace.stop_string,
         "verdict": trace.verdict.status,
         "answer": trace.answer,
         "reason": trace.verdict.reason,

@@ -46,3 +46,33 @@ def marks(size=120, texts=TEXTS):
     made.pre_tokenizer = tokenizer.pre_tokenizer
     made.decoder = tokenizers.decoders.Metaspace()
     return made
+
+
+def llama_like():
+    """BPE over "▁" with bytes to fall back on; a blank is put before whatever is encoded, as in Llama-2 and Mistral."""
+    raw = tokenizers.Tokenizer(tokenizers.models.BPE(byte_fallback=True, unk_token="<unk>"))
+    bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
+    lines = [line.replace(" ", "▁") for text in TEXTS for line in text.split("\n")]
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=500, special_tokens=["<unk>"], show_progress=False
+    )
+    raw.train_from_iterator(["▁" + line for line in lines] + bytes_, trainer)
+    vocabulary = dict(raw.get_vocab())
+    for name in bytes_:
+        vocabulary.setdefault(name, len(vocabulary))
+    merges = [tuple(pair) for pair in json.loads(raw.to_str())["model"]["merges"]]
+    raw = tokenizers.Tokenizer(
+        tokenizers.models.BPE(vocabulary, merges, byte_fallback=True, unk_token="<unk>")
+    )
+    raw.normalizer = tokenizers.normalizers.Sequence(
+        [tokenizers.normalizers.Prepend("▁"), tokenizers.normalizers.Replace(" ", "▁")]
+    )
+    raw.decoder = tokenizers.decoders.Sequence(
+        [
+            tokenizers.decoders.Replace("▁", " "),
+            tokenizers.decoders.ByteFallback(),
+            tokenizers.decoders.Fuse(),
+            tokenizers.decoders.Strip(" ", 1, 0),
+        ]
+    )
+    return raw

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
 pytest.importorskip("transformers", reason="needs the extra potstill[local]")
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors, trainers
-from tokenizers_made import TEXTS, byte_level, marks
+from tokenizers import AddedToken, Tokenizer, decoders, processors
+from tokenizers_made import byte_level, llama_like, marks
 from transformers import PreTrainedTokenizerFast
 
 from potstill.models.local.text_codec import TextCodec
@@ -30,30 +29,6 @@ ANSWERS = (
     "<think>\nx = 7\n</think>\n\n The answer <tool_call>x</tool_call>",
     "数学の問題 🙂",
 )
-
-
-def llama_like() -> Tokenizer:
-    """BPE over "▁" with bytes to fall back on; a blank is put before whatever is encoded, as in Llama-2 and Mistral."""
-    raw = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
-    bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
-    lines = [line.replace(" ", "▁") for text in TEXTS for line in text.split("\n")]
-    trainer = trainers.BpeTrainer(vocab_size=500, special_tokens=["<unk>"], show_progress=False)
-    raw.train_from_iterator(["▁" + line for line in lines] + bytes_, trainer)
-    vocabulary = dict(raw.get_vocab())
-    for name in bytes_:
-        vocabulary.setdefault(name, len(vocabulary))
-    merges = [tuple(pair) for pair in json.loads(raw.to_str())["model"]["merges"]]
-    raw = Tokenizer(models.BPE(vocabulary, merges, byte_fallback=True, unk_token="<unk>"))
-    raw.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    raw.decoder = decoders.Sequence(
-        [
-            decoders.Replace("▁", " "),
-            decoders.ByteFallback(),
-            decoders.Fuse(),
-            decoders.Strip(" ", 1, 0),
-        ]
-    )
-    return raw
 
 
 def sentencepiece_like() -> Tokenizer:

@@ -7,6 +7,9 @@ import pytest
 
 pytest.importorskip("transformers", reason="needs the extra potstill[local]")
 from tiny import tiny_tokenizer
+from tokenizers import AddedToken
+from tokenizers_made import llama_like
+from transformers import PreTrainedTokenizerFast
 
 from potstill.errors import ModelError
 from potstill.records import Message, Problem, Span, Trace
@@ -244,3 +247,25 @@ def test_a_tokenizer_without_a_template_is_refused():
 def test_the_end_is_eos_where_the_template_writes_none():
     facts = make("{% for m in messages %}{{ m.content }}\n{% endfor %}")
     assert facts.end_token_id == facts.tokenizer.eos_token_id
+
+
+def test_a_tokenizer_that_puts_blanks_before_words_learns_the_text_as_it_stands():
+    """Of the Llama-2 kind; also at the seams around a tool's answer, and with a mark of thought inside."""
+    raw = llama_like()
+    special = ["<s>", "</s>", "<think>", "</think>"]
+    raw.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in special])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>")
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ '<s>[INST] ' + m.content + ' [/INST]' if m.role == 'user' "
+        "else ' ' + m.content + eos_token }}{% endfor %}"
+    )
+    facts = read_chat_template(tokenizer)
+    for text in ("The answer is 42.", " The answer, 42", "<think>3 × 4</think> x = 12. 42"):
+        row = one(trace(text, spans=(Span(7, 11, "tool"), Span(12, 14, "step", 0.5))), facts)
+        assert facts.codec.decode(row.completion_ids) == text + "</s>"
+        ids, learnt_ids = row.completion_ids, row.input_ids[row.is_learnt].tolist()
+        assert facts.codec.decode(learnt_ids) == text[:7] + text[11:] + "</s>"
+        assert 0.5 in row.loss_weights
+        own = one(trace(text), facts).completion_ids
+        assert own == [*facts.codec.encode(text), tokenizer.eos_token_id]
+        assert facts.codec.decode(ids) == facts.codec.decode(own)

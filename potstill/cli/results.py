@@ -253,6 +253,8 @@ def _print_costs(results: Results) -> None:
                 "calls": f"{cost.calls:,}",
                 "prompt tokens": format_count(cost.prompt_tokens),
                 "completion tokens": format_count(cost.completion_tokens),
+                "cut": f"{cost.cut:,}",
+                "failed": f"{cost.errors:,}",
             }
             if is_paid:
                 line["money"] = format_usd(cost.cost + cost.lost)

@@ -1,11 +1,11 @@
 """Show one trace of a run with everything that it came from: why is this row in the training set?
 
-TRACE is the id of a trace, or its beginning: of a line of rows/ARM.jsonl, of a drop, or of `potstill cache journal`.
-Without RUN it is looked for in the current folder and in the runs below it.
+TRACE is the id of a trace, or its beginning: of a line of rows/ARM.jsonl, of a drop, or of `potstill cache journal`;
+or ARM:N, the row on line N of rows/ARM.jsonl. Without RUN it is looked for in the current folder and in the runs below.
 
 examples:
   potstill show trace-342b64978a10 runs/quickstart
-  potstill show trace-342b64978a10
+  potstill show orion:1 runs/quickstart
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ class Found(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
-    parser.add_argument("trace", metavar="TRACE", help="the id of a trace, or its beginning")
+    parser.add_argument(
+        "trace", metavar="TRACE", help="the id of a trace, its beginning, or ARM:N for a row"
+    )
     parser.add_argument(
         "run", nargs="?", type=options.expand_path, metavar="RUN", help="its run folder"
     )
@@ -73,6 +75,9 @@ def find_trace(text: str, run: Path | None, arm: str) -> Found:
     matches: dict[str, Found] = {}
     for folder in runs:
         with Store.open(folder, readonly=True) as store:
+            row = _find_row(store, text)
+            if row is not None:
+                return Found(folder, *row)
             sql = (
                 "SELECT m.arm, m.id FROM made m WHERE substr(m.id, 1, ?) = ? AND ? IN ('', m.arm) "
                 "ORDER BY m.seq LIMIT 20"
@@ -93,6 +98,18 @@ def find_trace(text: str, run: Path | None, arm: str) -> Found:
         expected="an id as in rows/ARM.jsonl, such as trace-342b64978a10fdeaa199",
         fix="potstill show TRACE RUN",
     )
+
+
+def _find_row(store: Store, text: str) -> tuple[str, str] | None:
+    """The arm and the id of the row that `ARM:N` names; None where the text is none, or the arm has no such row."""
+    arm, colon, number = text.rpartition(":")
+    if not colon or not number.isdecimal():
+        return None
+    stages = store.history.stages(arm)
+    row_ids = stages[-1].row_ids if stages else []
+    if not 1 <= int(number) <= len(row_ids):
+        return None
+    return arm, row_ids[int(number) - 1]
 
 
 def nearby_runs(folder: Path) -> Iterator[Path]:

@@ -27,12 +27,13 @@ _ID_COLUMNS = ("problem_id", "unique_id", "id", "problem")
 
 
 class Answered(NamedTuple):
-    """A recorded answer; `label` is what the file says of it, None where it says nothing."""
+    """A recorded answer; `label` is what the file says of it, None where it says nothing; `cut`: at a token limit."""
 
     model: str
     problem: Problem
     text: str
     label: bool | None
+    cut: bool = False
 
 
 @dataclass
@@ -161,7 +162,8 @@ def _read_answers_of_row(
     answers = []
     for completion in content.completions:
         model = completion.column if by_model else writer
-        answers.append(Answered(model, problem, completion.text, completion.label))
+        is_cut = completion.finish_reason == "length"
+        answers.append(Answered(model, problem, completion.text, completion.label, is_cut))
     return answers
 
 
@@ -175,7 +177,7 @@ def _answer_of_trace(row: Row, index: _ProblemIndex) -> list[Answered] | None:
     label = trace.scores.get(LABEL)
     author = trace.author.model if trace.author else UNNAMED
     is_right = None if label is None else label == 1.0
-    return [Answered(author, problem, trace.text, is_right)]
+    return [Answered(author, problem, trace.text, is_right, trace.finish_reason == "length")]
 
 
 def _find_id_column(row: Row, columns: Columns, index: _ProblemIndex) -> str:

@@ -66,7 +66,8 @@ class Funnel(NamedTuple):
 class Cost(NamedTuple):
     """What a role used in an arm. Calls, tokens, errors and cost are totals over the store: a resumed run has the same.
 
-    `cost` is in USD, of the completions; `lost` is what was paid for tries that brought none.
+    `cost` is in USD, of the completions; `lost` is what was paid for tries that brought none. `cut` counts completions
+    that ended at the limit of tokens.
     """
 
     calls: int = 0
@@ -77,6 +78,7 @@ class Cost(NamedTuple):
     errors: int = 0
     cost: float = 0.0
     lost: float = 0.0
+    cut: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,13 +28,14 @@ def costs_section(
     has_money = any(cost.cost or cost.lost for _, cost in costs)
     rows: list[list[str]] = []
     for label, cost in costs:
-        row = [label, f"{cost.calls:,}", f"{cost.reused:,}", f"{cost.errors:,}"]
+        counts = (cost.calls, cost.reused, cost.cut, cost.errors)
+        row = [label, *(f"{count:,}" for count in counts)]
         row.append(f"{cost.seconds:,.1f}")
         if has_money:
             money = cost.cost + cost.lost
             row += [format_usd(money), format_usd(cost.lost)]
         rows.append(row)
-    columns = ["role", "calls", "reused", "failed", "seconds"]
+    columns = ["role", "calls", "reused", "cut", "failed", "seconds"]
     if has_money:
         columns += ["money", "of it lost"]
     hint = "Tokens, calls and seconds count all that an arm needed; reused calls had been paid by another arm or role."

@@ -41,6 +41,7 @@ def grade_answers(judge: Model, answers: Sequence[Answered], rubric: str) -> dic
         row: dict[str, Any] = {"model": model, "answers": len(judged)}
         for status in STATUSES:
             row[status] = counts[status]
+        row["cut"] = sum(answer.cut for answer, _ in judged)
         row["agrees with labels"] = agreement_with_labels(judged)
         rows.append(row)
     return {"judge": judge.id, "answers": rows}

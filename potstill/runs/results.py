@@ -140,9 +140,10 @@ def compare_arms(evaluations: Mapping[str, Evaluation], compare_arm: str) -> lis
 def collect_costs(store: Store, arm: str) -> dict[str, Cost]:
     """By role, what an arm needed, whoever paid first, and what its own failed tries cost."""
     lost = store.attempts.wasted_cost(arm)
+    cut = store.completions.count_cut(arm)
     costs: dict[str, Cost] = {}
     for role, usage in store.usage(arm).items():
-        costs[role] = Cost(**usage, lost=lost.get(role, 0.0))  # type: ignore[arg-type]
+        costs[role] = Cost(**usage, lost=lost.get(role, 0.0), cut=cut.get(role, 0))  # type: ignore[arg-type]
     return costs
 
 

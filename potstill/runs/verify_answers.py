@@ -68,6 +68,7 @@ def count_verdicts(judged: Sequence[JudgedAnswer]) -> list[dict[str, Any]]:
         row["right by label"] = sum(labels) if labels else None
         for status in STATUSES:
             row[status] = statuses[status]
+        row["cut"] = sum(item.answer.cut for item in items)
         row["disagreements"] = sum(item.disagrees for item in items)
         rows.append(row)
     return rows

@@ -49,6 +49,9 @@ _USAGE = f"""
         sum(c.seconds), sum(c.error != ''), coalesce(sum(c.cost), 0.0)
     FROM uses u JOIN completions c ON c.key = u.key
     WHERE u.arm = ? AND u.generation = {_GENERATION} GROUP BY u.role ORDER BY u.role"""
+_CUT = f"""
+    SELECT u.role, count(*) FROM uses u JOIN completions c ON c.key = u.key
+    WHERE u.arm = ? AND u.generation = {_GENERATION} AND c.finish = 'length' GROUP BY u.role"""
 _USAGE_FIELDS = (
     "calls",
     "reused",
@@ -267,6 +270,10 @@ class Completions:
         for role, *values in self._database.read(_USAGE, (arm, arm)):
             usage[role] = dict(zip(_USAGE_FIELDS, values, strict=True))
         return usage
+
+    def count_cut(self, arm: str) -> dict[str, int]:
+        """How many of the completions that an arm needed ended at the limit of tokens, by role."""
+        return dict(self._database.read(_CUT, (arm, arm)))
 
 
 def _insert_uses(connection: sqlite3.Connection, arm: str, role: str, keys: Sequence[str]) -> None:

@@ -89,6 +89,7 @@ ENOUGH = [
     ["export", "run", "--arm", "sft", "--format", "openai", "--out", "t.jsonl"],
     ["cache", "stats", "run"],
     ["report", "run"],
+    ["show", "sft:1", "run"],
     ["import", "r.jsonl", "--out", "traces.jsonl"],
     ["verify", "--problems", "p.jsonl", "--answers", "r.jsonl"],
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import signal
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import child
 import pytest
+
+from potstill.cli.results import stopping_on_sigterm
 
 RUN = ["run", "sft", "--problems", "train.jsonl", "--teacher", "scripted:teacher.json"]
 RUN += [
@@ -283,3 +286,11 @@ def test_a_stopped_run_goes_on_with_the_same_command(finished: Path, here: Path,
     assert {k: v for k, v in stopped.items() if k != "timing"} == {
         k: v for k, v in whole.items() if k != "timing"
     }
+
+
+def test_sigterm_ends_a_run_as_ctrl_c_does() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), stopping_on_sigterm():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -41,6 +41,11 @@ def test_the_folder_may_come_first_and_the_beginning_of_an_id_is_enough(
     assert [member["id"] for member in document["ancestors"]] == row["parents"]
 
 
+def test_a_row_is_named_by_its_arm_and_line(finished: Path, row: dict, potstill) -> None:
+    assert potstill("show", "sft:1", finished, "--json").json["trace"]["id"] == row["id"]
+    assert potstill("show", "sft:99", finished).code == 2
+
+
 def test_without_a_folder_the_runs_below_are_searched(
     finished: Path, row: dict, potstill, monkeypatch: pytest.MonkeyPatch
 ) -> None:

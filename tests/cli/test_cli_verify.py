@@ -71,7 +71,7 @@ def test_disagreements_are_listed(problems: Path, tmp_path: Path, potstill) -> N
     [counts] = done.json["answers"]
     assert counts == {
         **{"model": "answers", "answers": 4, "right by label": 3},
-        **{"right": 2, "wrong": 1, "unparsed": 1, "unjudged": 0, "disagreements": 3},
+        **{"right": 2, "wrong": 1, "unparsed": 1, "unjudged": 0, "cut": 0, "disagreements": 3},
     }
     assert done.json["strays"] == 1
     told = potstill(*words)

@@ -63,5 +63,5 @@ def test_reasoning_and_labels_are_read_as_everywhere(tmp_path: Path) -> None:
         {"id": "p1", "response": "5", "thinking": None, "reward": -1.0, "model": "m"},
     ]
     right, wrong = answers(tmp_path, *rows)
-    assert right == ("m", SUM, "<think>\nTwo twos.\n</think>\n\n4", True)
+    assert right == ("m", SUM, "<think>\nTwo twos.\n</think>\n\n4", True, False)
     assert (wrong.text, wrong.label) == ("5", False)

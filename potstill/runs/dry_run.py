@@ -365,10 +365,10 @@ def drive_to_first_stage(
     return ArmDrive([])
 
 
-def filled_roles(recipe: Recipe, arm: Arm) -> list[str]:
-    """The keys of the roles in a method's signature that the recipe fills with a model."""
+def keys_of_method(arm: Arm, keys: Iterable[str]) -> list[str]:
+    """Those of the models' keys that belong to the roles of an arm's method."""
     names = [role.name for role in method_entry(arm.method).roles]
-    return [key for key in filled_keys(recipe) if role_of(key) in names]
+    return [key for key in keys if role_of(key) in names]
 
 
 def with_number_answer(trace: Trace) -> Trace:
@@ -491,6 +491,7 @@ def drive_pilot(
     problems: Sequence[Trace],
     count: int,
     *,
+    keys: Sequence[str],
     assume: Mapping[str, Assumptions],
     wrapped: Callable[[str, str], Any],
     session: Callable[[Any, str], Session],
@@ -501,6 +502,7 @@ def drive_pilot(
         recipe: of the run.
         problems: all of them.
         count: how many to take.
+        keys: of the models.
         assume: by role, where nothing is measured.
         wrapped: the stored model of a (key, arm).
         session: what the operators of an arm report to, given a ledger.
@@ -513,7 +515,7 @@ def drive_pilot(
     ledger = VerdictLedger()
     for name, arm in recipe.arms.items():
         models: dict[str, MeteredModel] = {}
-        for key in filled_roles(recipe, arm):
+        for key in keys_of_method(arm, keys):
             role = role_of(key)
             model = MeteredModel(wrapped(key, name), calls.setdefault(role, RoleCalls()))
             models[key] = model

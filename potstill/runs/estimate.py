@@ -39,6 +39,7 @@ from potstill.runs.sources import (
 )
 from potstill.runs.stages import stage_title
 from potstill.runs.stand_in import Assumptions, CallGroup, RoleCalls
+from potstill.traces import Session, using
 from potstill.training.memory_estimate import FORMULA, TrainingSize, estimate_size
 
 TRAINED = "the trained students"  # the model of calls that only a trained student answers
@@ -141,12 +142,14 @@ def make_plan(
     notes = missing_parts(recipe)
     notes += preflight.describe_run(recipe, prepared.models, prepared.problems, prepared.tests)
     tests = [] if rows_only else prepared.tests
+    with using(Session()):  # nothing is recorded: the run drops them again
+        problems = preflight.remove_overlap(recipe, prepared.problems, prepared.tests)
     left_out = [key for key in prepared.models if key not in recipe.roles]
 
     def drive_stand_ins(assumptions: Mapping[str, Assumptions]) -> DriveResult:
         return drive_with_stand_ins(
             recipe,
-            prepared.problems,
+            problems,
             tests,
             assumptions,
             recordings,
@@ -173,15 +176,16 @@ def make_plan(
 
             piloted = drive_pilot(
                 recipe,
-                run.problems,
+                problems,
                 pilot,
+                keys=list(folder.models),
                 assume=assume,
                 wrapped=wrapped,
                 session=folder.session,
             )
         driven = continue_pilot(piloted.driven, drive_stand_ins(piloted.measured))
         is_pilot = True
-    basis = Basis(recipe, driven, len(prepared.problems), tests, assume, notes, is_pilot)
+    basis = Basis(recipe, driven, len(problems), tests, assume, notes, is_pilot)
     plan = scale_up(basis)
     preflight.check_disk(out, sum(plan.disk.values()))
     return plan

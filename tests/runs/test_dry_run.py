@@ -382,3 +382,17 @@ def test_what_a_local_teacher_reads_takes_no_disk(tmp_path: Path) -> None:
     [need] = [need for need in plan.needs if need.model == "weights here"]
     assert (need.role, need.calls, need.money) == ("teacher-weights/training", 1000, 0)
     assert plan.disk["store"] < 2 * planned(BASE, tmp_path, right="1").disk["store"]
+
+
+def test_problems_that_the_run_will_drop_are_not_counted(tmp_path: Path) -> None:
+    rows = [{"question": f"What is {n} and {n}?", "answer": str(2 * n)} for n in range(30)]
+    for name, part in (("p", rows), ("t", rows[:10])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    data = {
+        **BASE,
+        "problems": str(tmp_path / "p.jsonl"),
+        "evaluate": {"problems": str(tmp_path / "t.jsonl"), "n": 1},
+        "overlap": "drop",
+    }
+    plan = planned(data, tmp_path)
+    assert plan.problems == 20 and plan.needs[0].calls == 60

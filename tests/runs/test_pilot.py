@@ -61,3 +61,18 @@ def test_what_a_pilot_measures_is_assumed_of_later_stages(tmp_path: Path) -> Non
     assert plan.measured["sample by teacher: right"].value == 1
     share = plan.measured["sample by student: right"].value
     assert 0 < share < 1 and plan.rows["twice/2"] == pytest.approx(160 * share, rel=0.3)
+
+
+def test_a_pilot_of_rows_alone_needs_no_student(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text(json.dumps({"question": "What is 1 + 1?", "answer": "2"}))
+    (tmp_path / "teacher.json").write_text(json.dumps(["It is \\boxed{2}."]))
+    recipe = from_data(
+        {
+            "method": "sft",
+            "roles": {"teacher": f"scripted:{tmp_path / 'teacher.json'}"},
+            "problems": str(tmp_path / "p.jsonl"),
+        },
+        rows_only=True,
+    )
+    plan = make_plan(recipe, tmp_path / "run", parse_assumptions({}), pilot=1, rows_only=True)
+    assert plan.rows == {"sft": 1} and plan.unreached == [] and plan.needs[0].calls == 1

@@ -472,7 +472,12 @@ class ColumnChooser:
     def _choose_finish(self, pick: _Picker) -> tuple[str, ...]:
         if "finish_reason" in self._mapping:
             return pick.mapped("finish_reason")
-        return pick.all_of(FINISH_REASON_KEYS)
+        columns = pick.all_of(FINISH_REASON_KEYS)
+        if columns:
+            # A stop string may be line breaks alone, which look like nothing.
+            at_stop = [name for name in pick.named(("stop_reason",)) if name not in columns]
+            columns = (*columns, *at_stop)
+        return columns
 
     def _choose_options(self, pick: _Picker) -> tuple[str, ...]:
         if "choices" in self._mapping:

@@ -564,7 +564,7 @@ def _read_finish(
         value = _value_at(beside.get(name), index, count)
         if name == "stop_reason" and reasons:
             # vLLM's stop_reason is the token or the text at which it stopped, nothing at the end of the answer.
-            if isinstance(value, str) and read_finish_reason(value) == "unknown":
+            if isinstance(value, str) and value and read_finish_reason(value) == "unknown":
                 reasons, stop_string = [*reasons, "stop_string"], value
             continue
         if is_empty(value):

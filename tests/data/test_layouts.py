@@ -328,3 +328,25 @@ def test_a_completion_that_repeats_its_prefix_is_refused(row: dict[str, Any]) ->
     with pytest.raises(InputError, match="repeats how the answer begins: 'first step") as caught:
         read(row)
     assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        ({"finish_reason": "stop_sequence"}, ("stop_string", "")),
+        ({"finish_reason": "stop_string", "stop_string": ". "}, ("stop_string", ". ")),
+        ({"finish_reason": "stop", "stop_reason": "\n\n"}, ("stop_string", "\n\n")),
+        ({"finish_reason": "stop", "stop_reason": 151645}, ("stop", "")),
+        ({"finish_reason": "stop", "stop_reason": None}, ("stop", "")),
+        ({"finish_reason": "length", "stop_reason": None}, ("length", "")),
+        ({"finish_reason": "stop", "stop_reason": ""}, ("stop", "")),
+        ({"stop_reason": "end_turn"}, ("stop", "")),
+        ({"finish_reason": ["stop_sequence", "length"]}, ("stop_string", "")),
+    ],
+)
+def test_a_stop_string_of_a_file_is_no_end(ends: dict, expected: tuple) -> None:
+    completion = "one"
+    if isinstance(ends.get("finish_reason"), list):
+        completion = ["one", "two"]
+    first = read({"prompt": "Add 1.", "completion": completion, **ends}).completions[0]
+    assert (first.finish_reason, first.stop_string) == expected

@@ -258,6 +258,7 @@ def test_without_litellm_the_error_names_the_extra(monkeypatch: pytest.MonkeyPat
     ("finish_reason", "finish", "error"),
     [
         ("stop", "stop", ""),
+        ("stop_sequence", "stop_string", ""),
         ("MAX_TOKENS", "length", ""),
         ("content_filter", "", "filter: "),
         ("abort", "", "server: the server broke the answer off"),

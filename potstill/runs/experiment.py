@@ -370,7 +370,7 @@ def run_arm(run: Run, name: str, arm: Arm, journal: RunJournal) -> ArmOutcome:
     roles = fill_roles(entry.roles, wrapped_models)
 
     # The method sees problems without the evaluation's; its stages are trained as it yields them.
-    with using(folder.session(journal.watch(ledger, name), name, sections.append)):
+    with using(folder.session(ledger, name, sections.append, journal.step_listener(name))):
         ledger.add_traces(run.problems)
         ledger.add_step("problems", run.recipe.problems, len(run.problems), len(run.problems))
         problems = preflight.remove_overlap(run.recipe, run.problems, run.tests)

@@ -27,6 +27,7 @@ from potstill.store.ledger import Ledger as StoreLedger
 from potstill.store.store import Store
 from potstill.store.truncation import Policy
 from potstill.traces import Ledger, ReportSection, Session
+from potstill.traces.session import OnStep
 
 JUDGE = "judge"  # the role that judges problems of the kind "judge", whatever the method
 STUDENT = "student"  # the role of a trained model whose start says none
@@ -92,6 +93,7 @@ class Folder:
         ledger: Ledger,
         arm: str,
         sections: Callable[[ReportSection], None] | None = None,
+        on_step: OnStep | None = None,
     ) -> Session:
         """What the operators of an arm report to, with the folder's judge where it has one.
 
@@ -99,6 +101,7 @@ class Folder:
             ledger: takes what operators make and drop.
             arm: the name under which the judge's calls are counted.
             sections: takes what a method adds to the report.
+            on_step: told of each line of the funnel.
         """
         judge = self.models.get(JUDGE)
         return Session(
@@ -107,6 +110,7 @@ class Folder:
             judge=self.wrap_model(judge, JUDGE, arm) if judge is not None else None,
             seed=self.seed,
             sections=sections,
+            on_step=on_step,
         )
 
 

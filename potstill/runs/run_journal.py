@@ -16,7 +16,6 @@ from potstill.evaluation.metrics import average
 from potstill.evaluation.results import Ending, Results
 from potstill.evaluation.rows import Evaluation
 from potstill.evaluation.table import format_percent
-from potstill.records import Trace
 from potstill.runs import manifest
 from potstill.runs.results import (
     collect_trainings,
@@ -26,7 +25,8 @@ from potstill.runs.results import (
 )
 from potstill.runs.run_log import RunLog
 from potstill.store.store import Store
-from potstill.traces import Drop, Ledger, ReportSection
+from potstill.traces import ReportSection
+from potstill.traces.session import OnStep
 
 RESULTS_FILE = "results.json"
 UNFINISHED_FILE = (
@@ -115,8 +115,8 @@ class RunJournal:
         self.refresh()
         self._step_began = time.monotonic()
 
-    def watch(self, ledger: Ledger, arm: str) -> Ledger:
-        """The ledger of an arm, whose every line of the funnel is a finished step."""
+    def step_listener(self, arm: str) -> OnStep:
+        """What is told of each line of an arm's funnel, and takes it as a finished step."""
         names = names_of_models(self.described, arm)
 
         def on_step(operator: str, label: str, taken: int, returned: int) -> None:
@@ -127,7 +127,7 @@ class RunJournal:
                 text += self._pace.describe_new()
             self.finish_step(text, is_minor=taken == returned and not asks_models)
 
-        return WatchedLedger(ledger, on_step)
+        return on_step
 
     def finish_training(self, arm: str) -> None:
         """Say what the last training of an arm did."""
@@ -207,32 +207,6 @@ class RunJournal:
             sections=dict(self.sections),
             ending=ending,
         )
-
-
-@final
-class WatchedLedger:
-    """A ledger that also tells of each line of the funnel.
-
-    Args:
-        inner: takes everything.
-        on_step: called with each line once it is written.
-    """
-
-    def __init__(self, inner: Ledger, on_step: Callable[[str, str, int, int], None]) -> None:
-        self._inner, self._on_step = inner, on_step
-
-    def add_traces(self, traces: Sequence[Trace]) -> None:
-        """Record new traces."""
-        self._inner.add_traces(traces)
-
-    def add_drops(self, drops: Sequence[Drop]) -> None:
-        """Record dropped traces."""
-        self._inner.add_drops(drops)
-
-    def add_step(self, operator: str, label: str, taken: int, returned: int) -> None:
-        """Record a line of the funnel and tell of it."""
-        self._inner.add_step(operator, label, taken, returned)
-        self._on_step(operator, label, taken, returned)
 
 
 @final

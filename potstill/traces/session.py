@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from potstill.models.model import Completion, Model
 from potstill.records import Trace, canonical
 from potstill.traces.sample_indices import SampleCounter, counter_of_call, counting_in
 from potstill.traces.usage import UsageMeter
+
+OnStep: TypeAlias = Callable[[str, str, int, int], None]
+"""Told of a line of the funnel: operator, label, texts in, texts out."""
 
 
 class Drop(NamedTuple):
@@ -96,6 +99,7 @@ class Session:
             and one that differs is refused.
         sections: takes what a method adds to the report.
         drop_counts: counts what operators drop, for whoever drives the method.
+        on_step: called with operator, label, texts in and texts out at each line of the funnel, once it is written.
         usage: counts what models are asked for each problem, for whoever measures.
         samples: counts the samples of each request, so that two equal calls take different ones. Outside a session
             nothing is counted: an equal call gives the same samples again.
@@ -108,6 +112,7 @@ class Session:
     seed: int | None = None
     sections: Callable[[ReportSection], None] | None = None
     drop_counts: DropCounts | None = None
+    on_step: OnStep | None = None
     usage: UsageMeter | None = None
     samples: SampleCounter = field(default_factory=SampleCounter, compare=False)
 
@@ -174,6 +179,8 @@ def record_step(operator: str, label: str, taken: int, returned: int) -> None:
         current.ledger.add_step(operator, label, taken, returned)
     if current.drop_counts:
         current.drop_counts.add_step(operator, label, taken, returned)
+    if current.on_step:
+        current.on_step(operator, label, taken, returned)
 
 
 def report(section: ReportSection) -> None:

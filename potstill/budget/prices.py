@@ -174,7 +174,7 @@ def parse_prices(data: Any, source: str) -> dict[str, Price]:
     mistakes: list[str] = []
     for key, entry in data.items():
         name = str(key)
-        if not name.startswith("_"):
+        if not name.startswith("_") and not _is_priced_otherwise(entry):
             prices[name.lower()] = _parse_price(name, entry, mistakes)
     if mistakes:
         raise InputError(
@@ -184,6 +184,14 @@ def parse_prices(data: Any, source: str) -> dict[str, Price]:
             fix=_FIX,
         )
     return prices
+
+
+def _is_priced_otherwise(entry: Any) -> bool:
+    """Whether an entry of litellm's table is of a model that has no prices of tokens, such as one that draws."""
+    if not isinstance(entry, Mapping) or "litellm_provider" not in entry:
+        return False
+    fields = {translated[0] for key in entry if (translated := _translate_key(str(key)))}
+    return not {"prompt", "completion"} <= fields
 
 
 def _parse_price(name: str, entry: Any, mistakes: list[str]) -> Price:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from potstill.data.learner_prompt import is_template
+from potstill.data.learner_prompt import QUESTION, is_template
 from potstill.records import Problem
 from potstill.runs.sources import checkpoint_of, default_prompt
 from potstill.training.settings import FIT_FILE
@@ -75,4 +75,18 @@ def choose_prompt(
             f"asked with the default prompt, which is none of those that it was trained with, such as {first!r}; "
             "--prompt asks as it was trained",
         )
+    if asks_in_itself(first, problems):
+        # Rows and problems of one dataset: what all rows had in common stands in these questions too.
+        return AskedPrompt(QUESTION, "asked with the bare questions, as it was trained")
     return AskedPrompt(first, f"asked with the prompt that it was trained with: {first!r}")
+
+
+def asks_in_itself(template: str, problems: Sequence[Problem]) -> bool:
+    """Whether every question holds already what the template would put around it."""
+    before, _, after = template.replace("{{", "{").replace("}}", "}").partition(QUESTION)
+    if not before.strip() and not after.strip():
+        return False
+    return all(
+        problem.question.startswith(before) and problem.question.endswith(after)
+        for problem in problems
+    )

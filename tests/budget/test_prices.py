@@ -193,3 +193,19 @@ def test_rates_by_other_names(entry, rates):
 def test_mistakes_in_prices_by_other_names(entry, message):
     with pytest.raises(InputError, match=message):
         prices.parse_prices({"m": entry}, "file")
+
+
+def test_models_of_litellms_table_without_prices_of_tokens_are_left_out():
+    table = {
+        "draws": {
+            "litellm_provider": "x",
+            "output_cost_per_image": 0.04,
+            "mode": "image_generation",
+        },
+        "writes": {
+            "litellm_provider": "x",
+            "input_cost_per_token": 1e-6,
+            "output_cost_per_token": 2e-6,
+        },
+    }
+    assert list(prices.parse_prices(table, "table")) == ["writes"]

@@ -69,3 +69,10 @@ def test_fit_json_says_how_a_student_was_asked(tmp_path: Path, text: str, found)
     assert read_trained_prompt(f"transformers:{tmp_path}") is None
     (tmp_path / "fit.json").write_text(text)
     assert read_trained_prompt(f"transformers:{tmp_path}") == found
+
+
+def test_what_stands_in_the_questions_already_is_not_put_around_them() -> None:
+    trained = TrainedPrompt(("Solve it.\n\n{question}\n\nBox it: \\boxed{{}}.",))
+    whole = Problem("p", "Solve it.\n\n1+1?\n\nBox it: \\boxed{}.", "2", "number")
+    assert choose_prompt(trained, "", [whole]).template == "{question}"
+    assert choose_prompt(trained, "", PROBLEMS).template == trained.templates[0]

@@ -35,6 +35,7 @@ def test_every_verb_that_asks_models_can_ask_again(verb: str) -> None:
     assert "--retry-errors" in parser.format_help()
 
 
+@pytest.mark.slow
 def test_an_evaluation_says_what_failed_and_mends_it(potstill, tmp_path: Path) -> None:
     problems, out = save(tmp_path / "p.jsonl", PROBLEMS), tmp_path / "e.json"
     words = ["evaluate", "--problems", problems, "--n", "1", "--quiet", "--json", "--out", out]
@@ -53,6 +54,7 @@ def test_an_evaluation_says_what_failed_and_mends_it(potstill, tmp_path: Path) -
     assert not [note for note in mended.json["notes"] if "calls failed" in note]
 
 
+@pytest.mark.slow
 def test_without_a_store_the_same_command_asks_again(potstill, tmp_path: Path) -> None:
     problems = save(tmp_path / "p.jsonl", PROBLEMS)
     with serving() as server:
@@ -62,6 +64,7 @@ def test_without_a_store_the_same_command_asks_again(potstill, tmp_path: Path) -
     assert "--retry-errors" not in done.out
 
 
+@pytest.mark.slow
 def test_a_judge_that_failed_is_asked_again(potstill, tmp_path: Path) -> None:
     problems = save(tmp_path / "p.jsonl", PROBLEMS)
     replies = [{"id": row["id"], "completion": row["answer"]} for row in PROBLEMS]

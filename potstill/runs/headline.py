@@ -63,6 +63,7 @@ def expected_calls(
             tests,
             {"": Assumptions()},
             recorded_models(models),
+            extra_roles=[key for key in models if key not in recipe.roles],
             rows_only=rows_only,
             count=FEW_PROBLEMS,
         )

@@ -173,6 +173,7 @@ def _to_json(
         "rows": row_files,
         "students": {arm: str(folder) for arm, folder in student_folders(results, out).items()},
         "seconds": round(seconds, 1),
+        "prompts": list(results.prompts),
         "table": table(results),
         "comparisons": [comparison.to_json() for comparison in results.comparisons],
         "funnels": funnels,

@@ -55,6 +55,7 @@ def test_run_again_asks_nobody_and_prints_tables(again: Path, potstill) -> None:
     assert "untrained" in done.out and "sft: from problems to rows" in done.out
     assert "keep right" in done.out
     assert f"report   {Path('runs/sft/report.html')}" in done.out
+    assert "student  runs/sft/students/" in done.out and "next     potstill evaluate" in done.out
     after = json.loads((again / "results.json").read_text())
     assert {k: v for k, v in after.items() if k != "timing"} == {
         k: v for k, v in before.items() if k != "timing"
@@ -65,6 +66,7 @@ def test_run_json_is_one_document(again: Path, potstill) -> None:
     done = potstill(*RUN, "--json", "--quiet")
     assert done.code == 0 and done.err == ""
     assert done.json["rows"] == ["runs/sft/rows/sft.jsonl"]
+    assert Path(done.json["students"]["sft"]).is_dir() and "{question}" in done.json["prompts"][0]
     assert done.json["report"] == "runs/sft/report.html"
     steps = {
         step["operator"]: (step["taken"], step["returned"])

@@ -17,6 +17,8 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 TESTS = Path(__file__).resolve().parent
 IMPORTED = (str(TESTS.parent), str(TESTS / "fakes"), os.environ.get("PYTHONPATH", ""))
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, IMPORTED))
+# pytest-xdist tells its workers how wide the terminal is: what a command prints must not depend on that.
+os.environ.pop("COLUMNS", None)
 
 
 @pytest.fixture

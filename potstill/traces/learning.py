@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
+from difflib import SequenceMatcher
 from typing import Literal, NamedTuple, TypeAlias
 
 from potstill.errors import ConfigError
@@ -12,6 +14,8 @@ from potstill.traces.keys import function_name
 
 Stretches: TypeAlias = Callable[[Trace], Iterable[tuple[int, int]]]
 DECISIONS = ("learnt", "masked")  # kinds of spans that `learn` makes
+_WORD = re.compile(r"\w+|[^\w\s]")
+LEAST_SHARED = 0.5  # of the words of two texts; a text that shares less is another one
 
 
 def learn(what: Literal["all", "new"] | Stretches, traces: Sequence[Trace]) -> list[Trace]:
@@ -124,22 +128,78 @@ def change_of(old: str, new: str) -> Change:
     return Change(head, tail, len(old), len(new))
 
 
+def changes_of(old: str, new: str) -> list[Change]:
+    """How an edit changed a text, in as many stretches as their words tell apart, from the last to the first.
+
+    Each change is one of the text that those before it in the list have made.
+    """
+    whole = change_of(old, new)
+    if whole.head + whole.tail == min(len(old), len(new)):
+        return [whole]  # something was put in or taken out at one place
+    shared = _shared_words(old, new, whole)
+    if not shared:
+        return [whole]
+    shared.append((len(old) - whole.tail, len(new) - whole.tail, whole.tail))
+    changes: list[Change] = []
+    old_start = new_start = whole.head
+    for old_stop, new_stop, length in shared:
+        if old[old_start:old_stop] != new[new_start:new_stop]:
+            # What stands behind it is as it will be, and what stands before it is as it was.
+            tail = len(new) - new_stop
+            old_length = old_stop + tail
+            new_length = old_start + new_stop - new_start + tail
+            changes.append(Change(old_start, tail, old_length, new_length))
+        old_start, new_start = old_stop + length, new_stop + length
+    return changes[::-1]
+
+
+def _shared_words(old: str, new: str, whole: Change) -> list[tuple[int, int, int]]:
+    """The words that stand in both texts in the same order: place in the old text, in the new one, and length.
+
+    There are none where too few are shared: then the new text did not come from the old one word by word.
+    """
+    old_words = list(_WORD.finditer(old, whole.head, len(old) - whole.tail))
+    new_words = list(_WORD.finditer(new, whole.head, len(new) - whole.tail))
+    matcher = SequenceMatcher(None, [w[0] for w in old_words], [w[0] for w in new_words])
+    shared: list[tuple[int, int, int]] = []
+    if matcher.ratio() < LEAST_SHARED:
+        return shared
+    for first, second, count in matcher.get_matching_blocks():
+        for number in range(count):
+            word, same_word = old_words[first + number], new_words[second + number]
+            shared.append((word.start(), same_word.start(), len(word[0])))
+    return shared
+
+
 def shown_length(trace: Trace, text: str) -> int:
     """How much of an edited text stood there before the author wrote: as much of the old prefix as is still there."""
-    _, stop = change_of(trace.text, text).stretch(0, trace.prefix_length)
+    stop = trace.prefix_length
+    if stop:
+        _, stop = _place_after(changes_of(trace.text, text), 0, stop)
     return max(0, stop)
 
 
 def spans_after_edit(trace: Trace, text: str) -> tuple[Span, ...]:
     """The spans that say who wrote a text or what is not learnt of it, where that stands now."""
+    if not trace.spans:
+        return ()
     spans: list[Span] = []
-    change = change_of(trace.text, text)
+    changes = changes_of(trace.text, text)
     for span in trace.spans:
-        start, stop = change.stretch(span.start, span.stop)
+        start, stop = _place_after(changes, span.start, span.stop)
         says_learning = span.kind in LEARNING_KINDS or span.weight == 0.0
         if says_learning and start < stop:
             spans.append(span._replace(start=start, stop=stop))
     return tuple(spans)
+
+
+def _place_after(changes: Sequence[Change], start: int, stop: int) -> tuple[int, int]:
+    """Where a stretch of the old text stands behind all changes; empty where nothing of it is left."""
+    for change in changes:
+        start, stop = change.stretch(start, stop)
+        if start >= stop:
+            return stop, stop
+    return start, stop
 
 
 def _shared_length(one: str, other: str) -> int:

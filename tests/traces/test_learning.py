@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from fakes import sums
 from hypothesis import given
@@ -22,7 +24,7 @@ from potstill.records import (
     trained_content,
 )
 from potstill.traces import edit, learn, pair, rewrite, sample
-from potstill.traces.learning import change_of
+from potstill.traces.learning import change_of, changes_of
 
 QUESTION = blank(Problem("p", "Name colours.", "red"))
 
@@ -133,6 +135,36 @@ AGENT = Trace(
 def test_what_an_edit_leaves_as_it_was_keeps_who_wrote_it(text, expected):
     [edited] = edit(lambda trace: text, [AGENT])
     assert learnt(edited) == expected and not edited.units
+
+
+def test_an_edit_in_many_places_moves_who_wrote_what_with_the_text():
+    model = writer("red", "look up b", "blue")
+    chain = edit(lambda trace: trace.text + ". ", sample(model, [QUESTION]))
+    [done] = sample(model, edit(observe, sample(model, chain)))
+    assert done.text == "red. look up b. <42>blue"
+    assert learnt(done) == ["red. look up b", "blue"]
+    [lines] = edit(lambda trace: trace.text.replace(" ", "\n"), [done])
+    assert learnt(lines) == ["red.\nlook\nup\nb", "blue"]
+    [more] = sample(writer("", "", "", "!"), edit(lambda trace: trace.text + ".", [lines]))
+    assert learnt(more) == ["red.\nlook\nup\nb", "blue.!"]
+
+
+def test_an_observation_stays_one_when_it_is_edited_with_the_text_around_it():
+    [called] = edit(observe, sample(writer("say 4. 5"), [QUESTION]))
+    [edited] = edit(lambda trace: re.sub(r"(\d+)", r" \1 ", trace.text), [called])
+    assert edited.text == "say  4 .  5 . < 42 >" and learnt(edited) == ["say  4 .  5 "]
+
+
+@given(st.text("ab. ", max_size=12), st.text("ab. ", max_size=12))
+def test_the_changes_of_an_edit_make_the_new_text(old, new):
+    text = old
+    for change in changes_of(old, new):
+        assert len(text) == change.old_length
+        behind = text[change.old_length - change.tail :]
+        length = change.new_length - change.head - change.tail
+        start = len(new) - change.tail - length
+        text = text[: change.head] + new[start : start + length] + behind
+    assert text == new
 
 
 @given(st.text("ab ", max_size=12), st.text("ab ", max_size=12), st.data())

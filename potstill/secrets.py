@@ -105,6 +105,14 @@ def redact_secrets(text: str, mark: str = MARK) -> str:
     return _QUOTED_FIELD.sub(redact_named, text)
 
 
+def is_placeholder_key(key: str) -> bool:
+    """Whether a key is a word or a number, as for servers that want none: `EMPTY`, `ollama`, `sk-no-key-required`."""
+    if len(key) >= RANDOM_SEGMENT:
+        return False
+    has_letter, has_digit = re.search(r"[A-Za-z]", key), re.search(r"\d", key)
+    return len(key) < MIN_VARIABLE_LENGTH or not (has_letter and has_digit)
+
+
 def redact_value(value: Any) -> Any:
     """A JSON value with a mark in the place of what looks like a key in its texts."""
     if isinstance(value, str):

@@ -317,7 +317,7 @@ def parse_turns(value: Any) -> list[Turn] | None:
     if isinstance(value, str) and value.lstrip().startswith(("[{", "[ {", "[\n")):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
     if not isinstance(value, list | tuple) or not value:
         return None

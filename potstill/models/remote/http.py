@@ -28,6 +28,7 @@ from potstill.models.remote.json_body import (
     replace_lone_surrogates,
 )
 from potstill.models.remote.options import ServerOptions
+from potstill.secrets import is_placeholder_key
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
@@ -114,7 +115,7 @@ class HttpClient:
         if not is_success(status):
             return []
         names = []
-        for row in as_list(parse_json_object(body).get("data")):
+        for row in as_list(parse_json_object(self._without_key(body)).get("data")):
             name = as_object(row).get("id")
             if isinstance(name, str):
                 names.append(replace_lone_surrogates(name)[:100])
@@ -143,8 +144,11 @@ class HttpClient:
         return body
 
     def _without_key(self, body: bytes) -> bytes:
-        """An answer without the key, which a server may say again anywhere, and may write with JSON's escapes."""
-        if not self._key:
+        """An answer without the key, which a server may say again anywhere, and may write with JSON's escapes.
+
+        A placeholder is left where it stands: `EMPTY` is a word of any text, and `message` a field of every answer.
+        """
+        if is_placeholder_key(self._key):
             return body
         key = self._key.encode()
         body = body.replace(key, b"[key]")

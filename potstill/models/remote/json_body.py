@@ -6,15 +6,22 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+MAX_NESTING = 64  # objects and lists inside each other: no answer has so many, and Python can't walk a thousand
 _MESSAGE_KEYS = ("error", "errors", "message", "detail", "msg", "error_msg", "status_msg")
 
 
 def parse_json(data: bytes) -> Any:
     """JSON, or None; broken UTF-8 becomes U+FFFD: for messages and numbers, never for the text of a model."""
+    return parse_json_text(data.decode("utf-8", "replace"))
+
+
+def parse_json_text(text: str) -> Any:
+    """JSON, or None where it is none, or is nested so deep that it is an attack."""
     try:
-        return json.loads(data.decode("utf-8", "replace"))
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return None
+    return None if _is_nested_too_deep(value) else value
 
 
 def parse_json_object(data: bytes) -> dict[str, Any]:
@@ -46,6 +53,22 @@ def has_lone_surrogates(text: str) -> bool:
     except UnicodeEncodeError:
         return True
     return False
+
+
+def _is_nested_too_deep(value: Any) -> bool:
+    """Whether more objects and lists stand inside each other than MAX_NESTING; walked level by level."""
+    level = [value]
+    for _ in range(MAX_NESTING):
+        next_level: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                next_level.extend(item.values())
+            elif isinstance(item, list):
+                next_level.extend(item)
+        if not next_level:
+            return False
+        level = next_level
+    return True
 
 
 def says_something(error: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -29,6 +28,7 @@ from potstill.models.remote.json_body import (
     error_message,
     has_lone_surrogates,
     parse_json_object,
+    parse_json_text,
     replace_lone_surrogates,
     says_something,
 )
@@ -126,12 +126,11 @@ def read_response(data: bytes, context: ResponseContext) -> Response:
 def _parse_answer(data: bytes) -> dict[str, Any]:
     """The JSON object of an answer. Broken UTF-8 is malformed: what stood there is lost, and a text has a hole."""
     try:
-        value = json.loads(data.decode("utf-8-sig"))
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         tokens = read_usage(parse_json_object(data).get("usage"))
         raise _malformed_failure("bytes that are no UTF-8", data, tokens) from None
-    except (ValueError, RecursionError):
-        value = None
+    value = parse_json_text(text)
     if not isinstance(value, dict):
         raise _malformed_failure("no JSON object", data)
     return value

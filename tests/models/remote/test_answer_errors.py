@@ -222,3 +222,20 @@ def test_tries_that_cost_money_are_limited_by_the_budget(
         tries = len(server.calls)
     # Each try may have used all that it was allowed: it is counted so, and the limit holds.
     assert 3 < tries < 20 and limit.tokens - spent < spent / tries <= spent <= limit.tokens
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '{"error":' * 900 + "1" + "}" * 900,
+        '{"choices":[{"message":{"content":"16"},"finish_reason":"stop","error":%s}]}',
+        '{"choices":[{"message":{"content":"x","reasoning_details":%s},"finish_reason":"stop"}]}',
+    ],
+)
+def test_an_answer_nested_without_end_is_malformed(answer: str) -> None:
+    answer = answer.replace("%s", '{"a":' * 900 + "1" + "}" * 900)
+    with serving() as server:
+        server.next += [Reply(200, answer.encode())] * 50
+        model = OpenAIModel("m", url=server.url, deadline=0.05)
+        [completion] = model.write([Request("q")])
+    assert completion.error.startswith("malformed: no JSON object")

@@ -147,6 +147,16 @@ def test_a_key_in_an_answer_does_not_come_through(monkeypatch: pytest.MonkeyPatc
         assert "bad [key]" in one(server, "r", key="MY_API_KEY").error
 
 
+@pytest.mark.parametrize("key", ["EMPTY", "none", "message", "7", "sk-no-key-required"])
+def test_a_placeholder_for_a_key_is_no_secret(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("MY_API_KEY", key)
+    text = f"The set is {key}, so 17."
+    answer = {"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}
+    with serving() as server:
+        server.next.append(Reply(200, json.dumps(answer).encode()))
+        assert one(server, "q", key="MY_API_KEY").text == text
+
+
 def test_an_unknown_model_lists_what_there_is() -> None:
     with serving(model="small-model,large-model") as server, pytest.raises(ModelError) as error:
         OpenAIModel("smal-model", url=server.url).write([Request("a")])

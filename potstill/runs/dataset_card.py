@@ -19,9 +19,10 @@ from potstill.data.learner_prompt import list_templates
 from potstill.errors import ConfigError
 from potstill.escape import visible
 from potstill.methods import METHODS
-from potstill.methods.catalogue import method_entry
+from potstill.methods.catalogue import method_entry, short_name
 from potstill.methods.roles import role_of
 from potstill.models.phase import split_account
+from potstill.plugins import is_object_path
 from potstill.records import Trace, digest
 from potstill.runs import manifest
 from potstill.secrets import redact_environment, redact_secrets
@@ -97,7 +98,10 @@ def card_of_run(store: Store, folder: Path, arm: str, *, stage: str = "", **part
     sources = {public_spec(source): find_licence(source, licences)} if source else {}
 
     method = settings.get("arms", {}).get(arm, {}).get("method", "")
-    method_roles = [role.name for role in method_entry(method).roles] if method in METHODS else []
+    # A method of a file or another package is not loaded for its card: every role of the run is named.
+    method_roles = {role_of(role) for role in settings.get("roles", {}) if method}
+    if method in METHODS:
+        method_roles = {role.name for role in method_entry(method).roles}
     roles: dict[str, str] = {}
     for role, spec in settings.get("roles", {}).items():
         if spec and role_of(role) in method_roles:
@@ -226,7 +230,10 @@ def write_card(card: Card, path: Path) -> None:
 
 
 def public_spec(spec: str) -> str:
-    """A spec without the folders of whoever ran it."""
+    """A spec, of a model, a source or a method, without the folders of whoever ran it."""
+    if is_object_path(spec):
+        file, _, method = spec.rpartition(":")
+        return f"{Path(file).name}:{method}"
     kind, colon, location = spec.partition(":")
     if not colon or len(kind) == 1:
         return Path(spec).name
@@ -251,7 +258,7 @@ def front_matter(card: Card) -> str:
     is_identifier = re.fullmatch(r"[a-z0-9.-]+", licence) is not None
     tags = ["potstill", "distillation", "reasoning"]
     if card.method:
-        tags.append(card.method)
+        tags.append(short_name(card.method))
     data = {
         "license": licence if is_identifier else "unknown",
         "task_categories": ["text-generation"],
@@ -277,6 +284,8 @@ def card_title(card: Card) -> str:
     title = "Recorded answers"
     if card.method in METHODS:
         title = method_entry(card.method).title.rstrip(".")
+    elif card.method:
+        title = f"rows of the method {short_name(card.method)}"
     if card.arm and card.arm not in (card.method, "import"):
         return f"{card.arm}: {title}"
     return title
@@ -303,6 +312,9 @@ def list_authors(card: Card) -> list[str]:
         if method.arxiv:
             line += f", [arXiv:{method.arxiv}](https://arxiv.org/abs/{method.arxiv})"
         lines.append(line)
+    elif card.method:
+        name = escape_markdown(public_spec(card.method))
+        lines.append(f"- method: {name}, which is none of potstill's own")
     else:
         lines.append("- method: none; answers that were recorded elsewhere")
     for role, spec in card.roles.items():

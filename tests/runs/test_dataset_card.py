@@ -276,6 +276,15 @@ def test_saw_gold_is_counted_and_unknown_of_recordings() -> None:
     )
 
 
+def test_a_method_of_ones_own_is_named_without_its_folder() -> None:
+    method = "/srv/me/mine.py:star"
+    recipe = {"arms": {"star": {"method": method}}}
+    text = dataset_card.render_card(card(arm="star", method=method, recipe=recipe))
+    assert front(text)["tags"][-1] == "star" and "# star: rows of the method star" in text
+    assert "- method: mine.py:star, which is none of potstill's own" in text
+    assert "method: mine.py:star\n" in text and "/srv/me" not in text
+
+
 def test_the_fingerprint_is_one_of_rows_rivals_order_and_layout() -> None:
     rows = [trace("a"), trace("b")]
     same = dataset_card.export_fingerprint(rows, "trl")

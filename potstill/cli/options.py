@@ -174,7 +174,8 @@ def add_ks(parser: argparse.ArgumentParser) -> None:
         type=ascending_ints,
         default=(),
         metavar="K,K,…",
-        help="pass@k and maj@k for these k, such as 1,2,4,8 (default: k is the number of answers)",
+        help="pass@k (estimated from all answers) and maj@k (of the first k) for these k, such as 1,2,4,8 "
+        "(default: k is the number of answers)",
     )
 
 

@@ -16,6 +16,7 @@ from potstill.cli import show
 from potstill.cli.progress import format_duration
 from potstill.cli.retry import failure_notes_of_folder
 from potstill.errors import BudgetSpent, PotstillError, StoreError
+from potstill.escape import terminal
 from potstill.evaluation.compare import standings
 from potstill.evaluation.metrics import average, usage_per_answer
 from potstill.evaluation.results import FunnelDrop, Results, sections_by_arm_to_json
@@ -116,7 +117,8 @@ def print_results(
     show.print_line(f"took     {format_duration(seconds)}")
     show.print_line()
     for command in next_commands(results, out, students):
-        show.print_line(f"next     {command}")
+        # In one line however narrow the terminal is: a broken command can't be copied.
+        print(terminal(f"next     {command}"))
 
 
 def student_folders(results: Results, out: Path) -> dict[str, Path]:
@@ -133,17 +135,17 @@ def next_commands(results: Results, out: Path, students: Mapping[str, Path]) -> 
     """What one may want to do with a finished run, as commands of a shell."""
     commands: list[str] = []
     arms = list(results.recipe.get("arms", ()))
+    # Ties by name, as where the table's highest arm is named.
+    measured = sorted(arm for arm in students if arm in results.evaluations)
+    last = arms[-1] if arms else ""
+    best = max(measured, key=lambda arm: average(results.evaluations[arm]).value, default=last)
     if students:
-        evaluations = {
-            arm: results.evaluations[arm] for arm in students if arm in results.evaluations
-        }
-        best = max(evaluations, key=lambda arm: average(evaluations[arm]).value, default=arms[-1])
         spec = shlex.quote(f"transformers:{students.get(best, next(iter(students.values())))}")
         commands.append(f"potstill evaluate --model {spec} --problems FILE.jsonl")
     if len(results.evaluations) > 1:
         commands.append(f"potstill compare {shlex.quote(str(out))}")
     if arms:
-        name = shlex.quote(arms[-1])
+        name = shlex.quote(best if best in arms else last)
         commands.append(
             f"potstill export {shlex.quote(str(out))} --arm {name} --format trl --out FOLDER"
         )

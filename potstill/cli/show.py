@@ -114,16 +114,44 @@ def print_block(text: str) -> None:
 def print_table(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> None:
     """Rows as a table: columns in the order of the first row; numbers to the right.
 
-    A table that is wider than the terminal goes on below, its first column again: no word is broken.
+    A table that is wider than the terminal goes on below, with the columns that name its rows again: no word is broken.
     """
     if not rows:
         return
     if title:
         print_line(f"\n{title}")
-    columns = [_measure_column(name, rows) for name in rows[0]]
     width = terminal_width(sys.stdout) or _FILE_WIDTH
-    for block in split_columns(columns, width - _EDGES):
+    columns = [_measure_column(name, rows) for name in rows[0]]
+    if sum(column.min_width + _GAP for column in columns) - _GAP > width - _EDGES:
+        rows = _shorten_names(rows, width // 3)
+        columns = [_measure_column(name, rows) for name in rows[0]]
+    for block in split_columns(
+        columns, width - _EDGES, _count_naming_columns(columns, rows, width)
+    ):
         _print_block(block, rows, width)
+
+
+def _shorten_names(rows: Sequence[Mapping[str, Any]], width: int) -> Sequence[Mapping[str, Any]]:
+    """The rows with the ends of what stands in the first column, such as a path, where these differ as the whole do."""
+    first = next(iter(rows[0]))
+    names = [str(row[first]) for row in rows]
+    short_names = [keep_end(name, width) for name in names]
+    if len(set(short_names)) < len(set(names)):
+        return rows
+    return [{**row, first: name} for row, name in zip(rows, short_names, strict=True)]
+
+
+def _count_naming_columns(
+    columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], width: int
+) -> int:
+    """How many of the first columns tell the rows apart, such as arm and role; 1 where that takes half the width."""
+    for count in (1, 2):
+        naming = columns[:count]
+        keys = {tuple(str(row[column.name]) for column in naming) for row in rows}
+        is_narrow = sum(column.min_width + _GAP for column in naming) <= width // 2
+        if len(keys) == len(rows) and is_narrow:
+            return count
+    return 1
 
 
 class Column(NamedTuple):
@@ -146,15 +174,20 @@ def _measure_column(name: str, rows: Sequence[Mapping[str, Any]]) -> Column:
     return Column(name, is_numeric, longest_word, widest)
 
 
-def split_columns(columns: Sequence[Column], width: int) -> list[list[Column]]:
-    """The columns in blocks that fit the width, each beginning with the first column; widths as they are printed."""
-    first, *others = columns
-    blocks: list[list[Column]] = [[first]]
-    for column in others:
+def split_columns(columns: Sequence[Column], width: int, naming: int = 1) -> list[list[Column]]:
+    """The columns in blocks that fit the width, each beginning with the first ones; widths as they are printed.
+
+    Args:
+        columns: of the whole table.
+        width: of a block, without its edges.
+        naming: how many of the first columns stand in every block.
+    """
+    blocks: list[list[Column]] = [list(columns[:naming])]
+    for column in columns[naming:]:
         block = blocks[-1]
         needed = sum(part.min_width + _GAP for part in block) + column.min_width
-        if needed > width and len(block) > 1:
-            blocks.append([first])
+        if needed > width and len(block) > naming:
+            blocks.append(list(columns[:naming]))
         blocks[-1].append(column)
     return [_share_width(block, width) for block in blocks]
 

@@ -93,6 +93,13 @@ def find_trace(text: str, run: Path | None, arm: str) -> Found:
         raise InputError(
             f"several traces of {where} begin with {text!r}", available=sorted(matches)[:10]
         )
+    _, colon, number = text.rpartition(":")
+    if colon and number.isdecimal():
+        raise InputError(
+            f"no row {text} in {where}",
+            expected="ARM:N, line N of rows/ARM.jsonl, counted from 1; an arm has rows once all are collected",
+            fix="potstill cache journal RUN lists the traces of a run that has not come so far",
+        )
     raise InputError(
         f"no trace of {where} begins with {text!r}",
         expected="an id as in rows/ARM.jsonl, such as trace-342b64978a10fdeaa199",

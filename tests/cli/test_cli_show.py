@@ -43,7 +43,8 @@ def test_the_folder_may_come_first_and_the_beginning_of_an_id_is_enough(
 
 def test_a_row_is_named_by_its_arm_and_line(finished: Path, row: dict, potstill) -> None:
     assert potstill("show", "sft:1", finished, "--json").json["trace"]["id"] == row["id"]
-    assert potstill("show", "sft:99", finished).code == 2
+    outcome = potstill("show", "sft:99", finished)
+    assert outcome.code == 2 and "no row sft:99" in outcome.err and "from 1" in outcome.err
 
 
 def test_without_a_folder_the_runs_below_are_searched(

@@ -150,7 +150,7 @@ class RequestBuilder:
                 raise ModelError(
                     f"{self.options.at} does not know the setting {name}={value}",
                     available=("temperature", "top_p", "max_tokens", "stop"),
-                    fix=f"leave {name} out, or take {ALTERNATIVE_MODEL}",
+                    fix=f"set {name} to {default:g} in the method's sampling, or take {ALTERNATIVE_MODEL}",
                 )
             # "All tokens" is 0 here and for llama.cpp, -1 for the others.
             if name == "top_k" and value == 0 and self.options.at != "llamacpp":

@@ -30,6 +30,7 @@ EXPECTED_CHECKPOINT = "transformers:PATH, where PATH is a folder with config.jso
 # What configs call the most positions; most classes map theirs to the first name.
 CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
 UNLIMITED_CONTEXT = 1 << 30  # positions, where the config names no limit
+SIZE_NAMES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
 CONFIG_FIX = "download or save the checkpoint again; its architecture must be one that transformers itself has"
 LISTED_NAMES = 12  # of files or folders in an error
 
@@ -71,6 +72,7 @@ def check_checkpoint(path: Path) -> None:
             available=file_names[:LISTED_NAMES],
             fix="save the weights again with save_pretrained(…, safe_serialization=True)",
         )
+    _check_shards(path)
     if not any((path / name).is_file() for name in TOKENIZER_FILES):
         raise ModelError(
             f"{path} has no tokenizer",
@@ -78,6 +80,28 @@ def check_checkpoint(path: Path) -> None:
             available=file_names[:LISTED_NAMES],
             fix=f"copy the tokenizer there: AutoTokenizer.from_pretrained(BASE).save_pretrained({str(path)!r})",
         )
+
+
+def _check_shards(path: Path) -> None:
+    """Refuse an index that names weights outside the folder: the checkpoint's id would not know of them."""
+    single_file, index = (path / name for name in WEIGHT_FILES)
+    if single_file.is_file():
+        return
+    shard_of_weight = read_json(index).get("weight_map")
+    shards = set(shard_of_weight.values()) if isinstance(shard_of_weight, dict) else {""}
+    for shard in sorted(map(str, shards)):
+        if not shard.endswith(".safetensors") or Path(shard).name != shard:
+            raise ModelError(
+                f"{index} names {shard!r} for weights",
+                expected="names of .safetensors files in the same folder",
+                fix="save the weights again with save_pretrained",
+            )
+        if not (path / shard).is_file():
+            raise ModelError(
+                f"{path} lacks {shard}, which its {index.name} names",
+                expected=EXPECTED_CHECKPOINT,
+                fix="download the rest of the weights",
+            )
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -110,9 +134,21 @@ def load_config(path: Path) -> Any:
 
     read_config(path)  # a file that is no JSON has a clearer message there
     try:
-        return AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+        _check_sizes(config.get_text_config())
     except Exception as error:  # boundary: a config can be wrong in any way
         raise _load_error(path, "the config", error, CONFIG_FIX) from error
+    return config
+
+
+def _check_sizes(text_config: Any) -> None:
+    """Refuse a text model's config that is no config, or has sizes that no model can have."""
+    if not hasattr(text_config, "model_type"):
+        raise ValueError(f"text_config is {text_config!r:.40}")
+    for name in SIZE_NAMES:
+        size = getattr(text_config, name, None)
+        if isinstance(size, int) and size < 1:
+            raise ValueError(f"{name} is {size}")
 
 
 def read_context(path: Path) -> int:
@@ -135,13 +171,15 @@ def read_end_ids(path: Path) -> tuple[int, ...]:
     values = read_json(file) if file.is_file() else read_config(path)
     end_ids = values.get("eos_token_id")
     if end_ids is None and not file.is_file():
-        end_ids = values.get("text_config", {}).get("eos_token_id")
+        text_config = values.get("text_config")
+        if isinstance(text_config, dict):
+            end_ids = text_config.get("eos_token_id")
     if not isinstance(end_ids, list):
         end_ids = [] if end_ids is None else [end_ids]
-    if not all(type(token) is int for token in end_ids):
+    if not all(type(token) is int and token >= 0 for token in end_ids):
         raise ModelError(
             f"{path}: eos_token_id is {end_ids}",
-            expected="a token id, or a list of them",
+            expected="a token id from 0 on, or a list of them",
             fix="copy generation_config.json from the model again",
         )
     return tuple(end_ids)

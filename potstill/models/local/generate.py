@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from potstill.models.local import weights
 from potstill.models.model import Sampling
 
 CACHE_STEP = 64  # positions by which a cache grows
@@ -136,9 +137,12 @@ def sample_tokens(logits: Tensor, sampling: Sampling, uniforms: Tensor) -> Tenso
         [R] token ids.
     """
     if sampling.temperature == 0:
-        return logits.argmax(-1)
+        token = logits.argmax(-1)  # [R], of a NaN where there is one
+        weights.check_no_nan(logits.gather(1, token[:, None]))
+        return token
     cumulative = filter_probabilities(logits, sampling).cumsum(-1)  # [R, V]
     total = cumulative[:, -1:]  # [R, 1]; not 1, since the filters do not normalise
+    weights.check_no_nan(total)
     # Rounding may bring the product up to the total, behind which there is no token.
     highest = torch.nextafter(total, torch.zeros_like(total))
     wanted = torch.minimum(uniforms[:, None] * total, highest)  # [R, 1]

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from potstill.models.local import weights
+
 HEAD_ROWS = 1024  # positions whose logits exist at the same time
 
 
@@ -30,7 +32,9 @@ def completion_logprobs(model: Any, rows: Sequence[tuple[list[int], int]]) -> li
     targets = ids.roll(-1, 1)[predicts]  # [R, T] -> [N]
     with torch.inference_mode():
         hidden, head = _hidden_states(model, ids, mask)
-        logprobs = _target_logprobs(hidden[predicts], head, targets).tolist()  # [N]
+        target_logprobs = _target_logprobs(hidden[predicts], head, targets)  # [N]
+    weights.check_no_nan(target_logprobs)
+    logprobs = target_logprobs.tolist()
 
     # Cut the N values into one list a row, in the order in which the mask picked them.
     rows_logprobs = []

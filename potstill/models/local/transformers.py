@@ -11,6 +11,7 @@ from typing import Any, final
 
 import torch
 
+from potstill.errors import ModelError
 from potstill.models.local import checkpoint, weights
 from potstill.models.local.batcher import RequestBatcher
 from potstill.models.local.generate import GeneratedRow, GenerationBatch, generate_batch
@@ -157,7 +158,13 @@ class TransformersModel:
     def _cache_bytes_per_token(self) -> int:
         """Bytes of keys and values that one position takes in all layers."""
         config = checkpoint.load_config(self.weights).get_text_config()
-        heads = config.num_attention_heads
+        heads = getattr(config, "num_attention_heads", None)
+        if not isinstance(heads, int):
+            raise ModelError(
+                f"{self.weights}: a {config.model_type} has no number of attention heads",
+                expected="attention, whose keys and values are held while a text is written",
+                fix="serve it with vLLM and use the server",
+            )
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
         key_value_heads = getattr(config, "num_key_value_heads", None) or heads
         layers = config.num_hidden_layers

@@ -79,6 +79,16 @@ def move_to_device(model: Any, device: Any) -> Any:
         ) from error
 
 
+def check_no_nan(values: torch.Tensor) -> None:
+    """Refuse what a model with broken weights computes, before a token or a score is made of it."""
+    if bool(values.isnan().any()):
+        raise ModelError(
+            "the model computes values that are no numbers (NaN)",
+            expected="finite weights, and logits within the number format",
+            fix="check the checkpoint's weights, or take dtype=float32",
+        )
+
+
 def check_layer_types(model: Any) -> None:
     """Refuse layers that the cache of `generate` can't hold: it knows keys and values of attention, no other states."""
     layer_types = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
@@ -111,6 +121,7 @@ def _load_without_progress_bar(path: Path, dtype: torch.dtype | None) -> tuple[A
             output_loading_info=True,
             dtype=dtype or "auto",
             use_safetensors=True,
+            ignore_mismatched_sizes=True,  # reported, and refused by name by the caller
             local_files_only=True,
             trust_remote_code=False,
         )

@@ -17,6 +17,7 @@ import potstill
 from potstill.errors import ModelError
 from potstill.models.local import checkpoint, weights
 from potstill.models.local.transformers import TransformersModel
+from potstill.models.model import Request, Sampling
 from potstill.training.checkpoint import load_student
 from potstill.training.objective_inputs import load_frozen
 from potstill.training.settings import TrainingSettings
@@ -48,6 +49,20 @@ def add_weight(folder: Path) -> None:
 
 def reshape_weight(folder: Path) -> None:
     change_config(folder, intermediate_size=48)
+
+
+def break_sizes(folder: Path) -> None:
+    change_config(folder, num_attention_heads=0)
+
+
+def hide_text_config(folder: Path) -> None:
+    change_config(folder, text_config="x")
+
+
+def name_outside_shards(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "m.safetensors")
+    index = {"weight_map": {"model.norm.weight": "../other/model.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
 def hide_weights_behind_a_decoy(folder: Path) -> None:
@@ -83,7 +98,10 @@ ROADS: dict[str, Callable[[Path], object]] = {
     [
         (drop_weight, "1 weights are missing, the first is model.layers.1.mlp.up_proj.weight"),
         (add_weight, "1 weights have no place in the architecture"),
-        (reshape_weight, "."),
+        (reshape_weight, "weights have another shape than the config says"),
+        (break_sizes, "num_attention_heads is 0"),
+        (hide_text_config, "text_config is 'x'"),
+        (name_outside_shards, r"names '../other/model.safetensors' for weights"),
         (hide_weights_behind_a_decoy, "no model.safetensors, only pytorch_model.bin"),
         (bring_code, "the config can't be loaded"),
         (bring_an_adapter, "adapter_config.json"),
@@ -115,6 +133,28 @@ def test_the_context_is_what_the_configs_class_says(
 ) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert checkpoint.read_context(tmp_path) == context
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_weights_that_are_no_numbers_are_a_message(
+    tiny_checkpoint: Path, tmp_path: Path, temperature: float
+) -> None:
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "c")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.weight"][:] = torch.nan
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    model = TransformersModel(folder)
+    with pytest.raises(ModelError, match="no numbers"):
+        model.write([Request("Add 3.", sampling=Sampling(temperature=temperature))])
+    with pytest.raises(ModelError, match="no numbers"):
+        model.likelihood([("Add 3.", "7")])
+
+
+@pytest.mark.parametrize("end_ids", [-1, [2, -1], "x", [None]])
+def test_ends_that_are_no_ids_are_a_message(tmp_path: Path, end_ids: object) -> None:
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": end_ids}))
+    with pytest.raises(ModelError, match="eos_token_id is"):
+        checkpoint.read_end_ids(tmp_path)
 
 
 def test_what_the_library_reads_is_in_the_id(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ def in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 1)  # two threads on busy cores crawl
 
 
+@pytest.mark.slow
 def test_distil_says_what_was_gained_and_a_second_run_asks_nobody(capsys, monkeypatch):
     example = load_example("distil")
     example.main()

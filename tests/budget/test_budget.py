@@ -128,6 +128,7 @@ def test_spent_and_reserved_never_exceed_a_limit(steps, run, teacher, before):
             within(budget)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     uses=st.lists(

@@ -32,6 +32,7 @@ def test_a_method_of_a_file_passes(potstill, tmp_path):
     assert "Run again it asks no model and yields the same stages. holds" in done.out
 
 
+@pytest.mark.slow
 def test_a_method_that_breaks_a_rule_fails_and_the_rule_is_named(potstill, tmp_path):
     file = tmp_path / "my_method.py"
     file.write_text(BROKEN)

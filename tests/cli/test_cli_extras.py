@@ -152,6 +152,7 @@ def test_what_needs_no_extra_works_without(core: Path, capsys) -> None:
         assert main(words) == 0, (words, capsys.readouterr().err)
 
 
+@pytest.mark.slow
 def test_without_a_sandbox_all_works_but_programs(core: Path, capsys, monkeypatch) -> None:
     monkeypatch.setattr(sandbox.sys, "platform", "darwin")
     monkeypatch.setattr(sandbox.platform, "system", lambda: "Darwin")

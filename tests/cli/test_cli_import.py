@@ -67,6 +67,7 @@ def test_counts_of_the_real_recordings_are_the_files_own(
     )
 
 
+@pytest.mark.slow
 def test_math_outputs_come_with_their_golds_and_labels(shared_data: Path, potstill) -> None:
     file = shared_data / "math-outputs" / "qwen2.5-math-cot-100.jsonl"
     done = potstill("import", file, "--map", "completion=code", "--judge", "--json", "--quiet").json

@@ -116,6 +116,7 @@ def test_gym_scorers_that_evaluate_are_given_no_code(
     assert verifiers.check_gold([scored]) == []
 
 
+@pytest.mark.slow
 def test_a_gym_task_that_makes_other_items_in_each_process_says_so() -> None:
     pytest.importorskip("reasoning_gym")
     loaded = problems.load("gym:gcd?size=2", kind="gym")

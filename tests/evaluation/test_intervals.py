@@ -61,6 +61,7 @@ def test_draws_that_always_agree_are_worth_one_draw_a_problem() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("problems", "centre"), [(30, 0.5), (100, 0.1)])
 def test_coverage_of_the_share_with_draws_that_hang_together(problems: int, centre: float) -> None:
     """Each problem has its own chance (beta distributed) that its four draws share."""

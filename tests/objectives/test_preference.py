@@ -165,6 +165,7 @@ def part(x, sequences):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ALL)
 def test_gradcheck(objective):
     x = random(pairs=2)

@@ -28,7 +28,12 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     for values in conformance.value_choices(catalogue.method_entry(name))
 ]
 IDS = [name + "".join(f"-{k}={v}" for k, v in values.items()) for name, values in CASES]
-every_choice = pytest.mark.parametrize(("name", "values"), CASES, ids=IDS)
+# A method as it is called by default is checked in the fast suite, its other values in the slow one.
+every_choice = pytest.mark.parametrize(
+    ("name", "values"),
+    [pytest.param(*case, marks=[pytest.mark.slow] if case[1] else []) for case in CASES],
+    ids=IDS,
+)
 # Who plays a method of the package, where that is not the world's scripted models on its stories.
 CASTS: dict[str, Cast] = {}
 ONCE = (

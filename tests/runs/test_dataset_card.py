@@ -176,6 +176,7 @@ def test_licences_are_given_known_or_unknown(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_rejects_are_told_by_the_kind_of_their_reason(run: Path, tmp_path: Path) -> None:
     assert (
         len({dataset_card.reason_kind(f"{n} is not {n + 1} (boxed)") for n in range(9)}) == 9
@@ -299,6 +300,7 @@ def test_the_fingerprint_is_one_of_rows_rivals_order_and_layout() -> None:
     assert len({same, *(dataset_card.export_fingerprint(*other) for other in others)}) == 4
 
 
+@pytest.mark.slow
 def test_the_command_in_the_card_writes_the_same_folder(run: Path, tmp_path: Path) -> None:
     text = exported(run, tmp_path, "--parquet", "--licence", "train.jsonl=mit")
     assert (

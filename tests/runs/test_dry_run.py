@@ -88,6 +88,7 @@ def test_calls_tokens_and_money_of_a_method_that_asks_as_often_as_it_says(tmp_pa
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_what_is_assumed_right_decides_rows_and_calls(tmp_path: Path) -> None:
     none, half, all_ = (planned(BASE, tmp_path, right=share) for share in ("0", "0.5", "1"))
     assert none.rows == {"sft": 0} and all_.rows == {"sft": 180}

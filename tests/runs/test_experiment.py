@@ -104,6 +104,7 @@ def nobody_works(monkeypatch):
         monkeypatch.setattr(owner, name, refuse)
 
 
+@pytest.mark.slow
 def test_the_learners_prompt_is_in_the_results_and_with_the_student(whole):
     _, out, results = whole
     assert list(results.prompts) == ["{question}"]

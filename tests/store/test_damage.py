@@ -128,6 +128,7 @@ class _Counting(Long):
         return super().write(requests)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["first", "last", "several", "neighbours", "most"])
 def test_everything_off_the_bad_pages_is_saved(tmp_path: Path, which: str):
     path = filled(tmp_path / "run")

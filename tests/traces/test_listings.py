@@ -70,6 +70,7 @@ def test_a_rerun_makes_no_call_and_no_training(name, judge):
     assert (run.meter.keys, run.trainer.trained, len(judge.judged)) == ([], trained, judged)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ROLES)
 def test_8_percent_failures_end_cleanly_and_train_no_errored_row(name):
     run = Run(name, failing=0.08, size=60)
@@ -102,6 +103,7 @@ def test_every_parent_resolves(name):
         assert not trace.root or trace.root in known
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ROLES)
 def test_killed_and_resumed_is_the_same_run(name):
     """At four points each; `test_killed_at_every_point` takes every one for two listings."""

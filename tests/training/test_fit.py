@@ -97,9 +97,9 @@ def by_hand(start, traces, settings):
     "size",
     [
         {"batch_size": 3},
-        {"batch_size": 0, "batch_tokens": 90},
-        {"batch_size": 2, "gradient_accumulation_steps": 3},
-        {"batch_size": 8, "gradient_checkpointing": True},
+        pytest.param({"batch_size": 0, "batch_tokens": 90}, marks=pytest.mark.slow),
+        pytest.param({"batch_size": 2, "gradient_accumulation_steps": 3}, marks=pytest.mark.slow),
+        pytest.param({"batch_size": 8, "gradient_checkpointing": True}, marks=pytest.mark.slow),
     ],
 )
 def test_it_equals_a_loop_written_by_hand(tiny_checkpoint, tmp_path, size):
@@ -250,6 +250,7 @@ def test_a_half_written_checkpoint_is_passed_over(tiny_checkpoint, tmp_path):
     assert seen[0] == 6 and weights(out) == weights(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_finished_student_is_not_trained_again_even_without_its_start(tmp_path):
     start = make_checkpoint(tmp_path / "start")
     settings = TrainingSettings(max_steps=2)
@@ -348,6 +349,7 @@ def test_a_folder_is_free_again_where_the_objective_refused(tiny_checkpoint, tmp
     )
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_naming_the_step(tiny_checkpoint, tmp_path):
     with pytest.raises(StageError) as error:
         fit(

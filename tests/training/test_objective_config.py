@@ -376,6 +376,7 @@ def test_pairs_of_the_same_text_are_left_out_and_counted(tmp_path, tiny_checkpoi
         )
 
 
+@pytest.mark.slow
 def test_no_answer_is_cut_off_in_pairs_either(tmp_path, tiny_checkpoint):
     """Above `max_dropped_share`, rows that are too long stop the training: either side of a pair, and prompts alone."""
     long = pairs()
@@ -403,6 +404,7 @@ def test_no_answer_is_cut_off_in_pairs_either(tmp_path, tiny_checkpoint):
     assert done.rows == 7 and done.skipped == {RIVAL_SKIPPED: 1}
 
 
+@pytest.mark.slow
 def test_too_long_prompts_are_counted_and_refused(tmp_path, tiny_checkpoint):
     asked = [*rows(3), Trace(Problem("l", "q"), "shells " * 600)]
     config = ObjectiveConfig("sft", on_policy_fraction=1, max_new_tokens=4)

@@ -154,6 +154,7 @@ def test_the_reference_column_is_the_likelihood_under_the_reference(tiny_checkpo
     assert model.training, "left as it was"
 
 
+@pytest.mark.slow
 def test_of_the_start_itself_the_first_margin_is_nothing(tiny_checkpoint, tmp_path):
     done = fit(
         pairs(),
@@ -212,6 +213,7 @@ def test_after_a_kill_the_weights_are_those_of_an_undisturbed_run(tiny_checkpoin
     assert weights(out) == weights(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_another_task_in_the_same_folder_is_refused(tiny_checkpoint, tmp_path):
     from potstill.errors import StageError
 

@@ -50,6 +50,7 @@ def test_it_can_do_all_that_roles_ask(model: TransformersModel, tiny_checkpoint:
     assert model.weights == tiny_checkpoint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ["qwen3", "qwen2"])
 @pytest.mark.parametrize("penalty", [1.0, 1.3])
 def test_greedy_is_what_generate_gives(tmp_path: Path, arch: str, penalty: float) -> None:

@@ -199,6 +199,7 @@ def test_the_normaliser_counts_what_was_written(tiny_checkpoint, teacher, tmp_pa
     assert int(count) == written != labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mean", ["token", "sequence", "fixed"])
 def test_a_step_on_rollouts_is_a_step_on_the_same_tokens_as_rows(student, teacher, mean):
     """However the window is cut, and equal to the formula on full logits."""
@@ -238,6 +239,7 @@ def by_hand(model, teacher, batches, mean, longest):
     return total / {"token": tokens, "sequence": sequences, "fixed": sequences * longest}[mean]
 
 
+@pytest.mark.slow
 def test_gkd_tosses_once_a_step(student, teacher):
     model, template = student
     config = ObjectiveConfig("jsd", teacher=teacher, on_policy_fraction=0.4, max_new_tokens=2)
@@ -318,6 +320,7 @@ def test_student_and_teacher_mixed_draw_from_the_mixture(student, teacher):
     assert [one.ids for one in alone] == [one.ids for one in same]
 
 
+@pytest.mark.slow
 def test_interleaved_tokens_are_those_of_blocks():
     """Every text of three tokens is as probable as drafting two, checking, replacing and drafting again makes it."""
     generator = torch.Generator().manual_seed(0)

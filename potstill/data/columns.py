@@ -513,7 +513,7 @@ class ColumnChooser:
                         expected=f"the {field}",
                         available=columns,
                         wanted=column,
-                        fix=f"--map {field}=COLUMN, or --map {field}= for none",
+                        fix=f"--map {field}=COLUMN, or --map {field}= for none{self._recorded_fix(field)}",
                     )
         if (
             self._purpose == "answers"
@@ -537,8 +537,15 @@ class ColumnChooser:
                     f"the column {column!r} would be the {role or 'unread part'} of this row, "
                     f"and the {earlier_role or 'unread part'} of rows before it",
                     expected="rows in which a column always holds the same thing",
-                    fix="name the column of the completions: --map completion=COLUMN",
+                    fix="name the column of the completions: --map completion=COLUMN, or recorded:FILE?columns=COLUMN",
                 )
+
+    def _recorded_fix(self, field: str) -> str:
+        """How the spec of a recorded model names a column: --map is for the problems there."""
+        if self._purpose != "answers":
+            return ""
+        option = "columns" if field == "completion" else field
+        return f"; of a recorded model recorded:FILE?{option}=COLUMN"
 
     def _check_surprises(self, row: Row) -> None:
         """Refuse a column of a known name that held nothing in the sample, and so has no role."""

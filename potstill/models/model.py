@@ -289,6 +289,15 @@ class Traffic(NamedTuple):
 
 
 @runtime_checkable
+class ChecksRequests(Protocol):
+    """A model that can say, without asking anybody, that it can't answer a request at all."""
+
+    def check_request(self, request: Request) -> None:
+        """Raise the ModelError that asking would raise; nothing is sent."""
+        ...
+
+
+@runtime_checkable
 class HasTraffic(Protocol):
     """A model behind a server that counts its tries."""
 

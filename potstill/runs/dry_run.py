@@ -21,7 +21,7 @@ from potstill.errors import ConfigError, PotstillError, StageError
 from potstill.evaluation.benchmark import Solver, evaluate
 from potstill.methods.catalogue import find_method, method_entry
 from potstill.methods.roles import fill_roles, role_of
-from potstill.models.model import Completion, Request
+from potstill.models.model import ChecksRequests, Completion, Request
 from potstill.models.phase import COLLECTION
 from potstill.models.recorded import Recorded
 from potstill.models.scripted import render
@@ -161,6 +161,7 @@ def drive_with_stand_ins(
     assume: Mapping[str, Assumptions],
     recordings: Mapping[str, Recorded] = MappingProxyType({}),
     *,
+    checkers: Mapping[str, ChecksRequests] = MappingProxyType({}),
     extra_roles: Sequence[str] = (),
     rows_only: bool = False,
     count: int = DRY_PROBLEMS,
@@ -173,6 +174,7 @@ def drive_with_stand_ins(
         tests: to measure on.
         assume: by role, "" for all others.
         recordings: the recorded models by key: a prompt that nobody recorded stops the plan as it stops the run.
+        checkers: the models by key that can refuse a request unasked: what they refuse stops the plan too.
         extra_roles: roles that the recipe gives no model, and the methods need.
         rows_only: whether the run ends with the rows of each arm's first stage.
         count: problems of each kind that the arms are driven on at most.
@@ -193,7 +195,7 @@ def drive_with_stand_ins(
     arms: dict[str, ArmDrive] = {}
     for name, arm in recipe.arms.items():
         keys = dict.fromkeys([*filled_keys(recipe), *extra_roles])
-        models = stand_ins(rehearsal, name, assume, recordings, keys=keys)
+        models = stand_ins(rehearsal, name, assume, recordings, checkers, keys=keys)
         with using(Session(judge=models.get(JUDGE))):
             if not arms and STUDENT in models and test_sample:
                 measure_stand_in(recipe, partial(plain, models[STUDENT]), test_sample)
@@ -238,6 +240,7 @@ def stand_ins(
     arm: str,
     assume: Mapping[str, Assumptions],
     recordings: Mapping[str, Recorded],
+    checkers: Mapping[str, ChecksRequests] = MappingProxyType({}),
     *,
     keys: Iterable[str],
 ) -> dict[str, StandIn]:
@@ -250,6 +253,7 @@ def stand_ins(
             rehearsal.table,
             weights=Path(arm),
             recording=recordings.get(key),
+            checker=checkers.get(key),
         )
     return models
 

@@ -139,6 +139,7 @@ def make_plan(
     prepared = prepare_run(recipe, threads=threads, rows_only=rows_only, load=load)
     preflight.check_folder(recipe, out, threads)
     recordings = preflight.recorded_models(prepared.models)
+    checkers = preflight.checking_models(prepared.models)
     notes = missing_parts(recipe)
     notes += preflight.describe_run(recipe, prepared.models, prepared.problems, prepared.tests)
     tests = [] if rows_only else prepared.tests
@@ -153,6 +154,7 @@ def make_plan(
             tests,
             assumptions,
             recordings,
+            checkers=checkers,
             extra_roles=left_out,
             rows_only=rows_only,
         )

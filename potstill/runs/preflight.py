@@ -13,7 +13,7 @@ from potstill.errors import ConfigError, InputError, StageError
 from potstill.extras import TRAINING, is_installed, require_extra
 from potstill.methods.catalogue import method_entry
 from potstill.methods.roles import keys_of, missing_abilities, needs_weights, role_of
-from potstill.models.model import Model, Trainable
+from potstill.models.model import ChecksRequests, Model, Trainable
 from potstill.models.recorded import Recorded
 from potstill.records import Trace
 from potstill.runs import manifest
@@ -195,6 +195,15 @@ def overlap_ngram(recipe: Recipe) -> int:
         return recipe.overlap_n
     # The world's stories come from one mould: runs of their words are the same everywhere.
     return 0 if recipe.problems.startswith("world:") else NGRAM
+
+
+def checking_models(models: Mapping[str, Model]) -> dict[str, ChecksRequests]:
+    """The models that can refuse a request without asking anybody, by key."""
+    checking: dict[str, ChecksRequests] = {}
+    for key, model in models.items():
+        if isinstance(model, ChecksRequests):
+            checking[key] = model
+    return checking
 
 
 # Recordings.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 from potstill.errors import ConfigError
-from potstill.models.model import Completion, Model, Request, cut_at_stop
+from potstill.models.model import ChecksRequests, Completion, Model, Request, cut_at_stop
 from potstill.models.phase import Phase, account_name, current_phase
 from potstill.models.scripted import render
 from potstill.records import Prompt, Tokens, digest
@@ -154,6 +154,7 @@ class StandIn:
         *,
         weights: Path,
         recording: Model | None = None,
+        checker: ChecksRequests | None = None,
         trained_on: str = "",
     ) -> None:
         """Stand in for a role.
@@ -164,12 +165,14 @@ class StandIn:
             table: where its calls are counted.
             weights: a path in the place of a checkpoint.
             recording: what the role really reads from; a prompt that nobody recorded is its error here too.
+            checker: the model of the role, where it can refuse a request unasked: what stops a run stops its plan.
             trained_on: the id of the stage that made it; "" where nothing has been trained.
         """
         self.role, self.weights = role, weights
         self.id = f"plan-{role}-{trained_on}" if trained_on else f"plan-{role}"
         self._assume_by_name, self._table = assume, table
         self._recording, self._is_trained = recording, bool(trained_on)
+        self._checker = checker
 
     def trained(self, stage_id: str) -> StandIn:
         """The stand-in of the student that a stage makes of this one."""
@@ -203,6 +206,8 @@ class StandIn:
         return rows
 
     def _complete(self, request: Request) -> Completion:
+        if self._checker is not None:
+            self._checker.check_request(request)
         if self._recording is not None:
             [recorded] = self._recording.write([request])
             if recorded.error:

@@ -45,6 +45,7 @@ def test_the_spec_chooses_columns(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(f"recorded:{file}?model=larg")
     assert "has no column 'larg'" in caught.value.found and caught.value.nearest == ("large",)
+    assert "recorded:FILE?columns=COLUMN" in caught.value.fix
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from potstill.budget.prices import built_in_prices
-from potstill.errors import ConfigError
+from potstill.errors import ConfigError, ModelError
 from potstill.models.model import Request
 from potstill.records import Problem, blank
 from potstill.runs import estimate as estimating
@@ -397,3 +397,17 @@ def test_problems_that_the_run_will_drop_are_not_counted(tmp_path: Path) -> None
     }
     plan = planned(data, tmp_path)
     assert plan.problems == 20 and plan.needs[0].calls == 60
+
+
+def test_a_setting_that_a_server_does_not_have_stops_the_plan_as_it_stops_the_run(
+    tmp_path: Path,
+) -> None:
+    roles = {"teacher": ROLES["teacher"], "student": "openai:gpt-4.1-nano?at=openai"}
+    recipe = {**BASE, "method": "orion", "roles": roles, "values": {"n": 2}}
+    with pytest.raises(ModelError, match="does not know the setting repetition_penalty"):
+        make_plan(from_data(recipe), tmp_path / "out", parse_assumptions({}), rows_only=True)
+    penalty = {"repetition_penalty": 1}
+    settings = {"exposure_sampling": penalty, "reflection_sampling": penalty}
+    recipe["values"] = {"n": 2, "settings": settings}
+    plan = make_plan(from_data(recipe), tmp_path / "out", parse_assumptions({}), rows_only=True)
+    assert {need.role for need in plan.needs} == {"student", "teacher"}

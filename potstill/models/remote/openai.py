@@ -133,6 +133,10 @@ class OpenAIModel:
         """The share of the price that is paid."""
         return batch_api.PRICE_SHARE if self.options.batch else 1.0
 
+    def check_request(self, request: Request) -> None:
+        """Refuse a request that can't be put to this server, such as for a setting that it has not; nothing is sent."""
+        self._builder.build(request, n=1, seed=0)
+
     def write(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion a request, in order; equal requests are asked once."""
         unique_requests = list(dict.fromkeys(requests))

@@ -149,6 +149,7 @@ def check_output_head(model: Any) -> None:
         logits = model(input_ids=input_ids, use_cache=False).logits
         hidden = model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
         logits_of_head = model.get_output_embeddings()(hidden)
+    weights.check_no_nan(logits)
     if not torch.allclose(logits.float(), logits_of_head.float()):
         raise StageError(
             f"{type(model).__name__} computes its logits in another way than head(hidden)",

@@ -33,7 +33,18 @@ def render_prompt(tokenizer: Any, prompt: Prompt, mode: str = "auto") -> str:
     turns = (Message("user", prompt),) if isinstance(prompt, str) else prompt
     messages = [{"role": turn.role, "content": turn.content} for turn in turns]
     arguments = CHAT_TEMPLATE_ARGUMENTS[mode]
-    return apply_template(tokenizer, messages, add_generation_prompt=True, **arguments)
+    rendered = apply_template(tokenizer, messages, add_generation_prompt=True, **arguments)
+    # A question that the model never sees would be measured, and learnt, all the same. Blanks are the template's
+    # business (many strip them), and so is what an assistant thought.
+    rendered_characters = "".join(rendered.split())
+    for turn in turns:
+        if turn.role == "user" and "".join(turn.content.split()) not in rendered_characters:
+            raise ModelError(
+                f"the chat template of {checkpoint_name(tokenizer)} leaves out or changes what the user says",
+                expected="a template that shows the text of a user's turn as it is",
+                fix="correct the checkpoint's chat_template.jinja",
+            )
+    return rendered
 
 
 def apply_template(tokenizer: Any, turns: list[dict[str, str]], **arguments: bool) -> str:

@@ -148,6 +148,8 @@ def test_weights_that_are_no_numbers_are_a_message(
         model.write([Request("Add 3.", sampling=Sampling(temperature=temperature))])
     with pytest.raises(ModelError, match="no numbers"):
         model.likelihood([("Add 3.", "7")])
+    with pytest.raises(ModelError, match="no numbers"):
+        load_student(folder, TrainingSettings())
 
 
 @pytest.mark.parametrize("end_ids", [-1, [2, -1], "x", [None]])

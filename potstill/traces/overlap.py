@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ MIN_TEMPLATE = (
 )
 MIN_QUESTION = 4  # words of a question that is looked for inside other texts
 MAX_SENTENCES = 30  # of such a question
+_WRITTEN_OPTION = re.compile(r"^[ \t*]*\(?[A-J][).:]\**[ \t]+(\S[^\n]{0,300})$", re.MULTILINE)
 _LISTED = 10  # problems that an error names
 
 
@@ -159,10 +161,11 @@ def _is_chance(
 ) -> bool:
     """Whether a shared run of words makes no overlap.
 
-    Of one question with other options every run is shared, and it is another problem all the same. Whole sentences
+    Of one question with other options every run is shared, and it is another problem all the same, also where the
+    options stand in the text. Whole sentences
     without a number that both begin or end with are the wording of a template.
     """
-    if question.text.core == text.core:
+    if text.core[: len(question.text.core)] == question.text.core:
         return not _may_be_one(question.options, options)
     beginning = _count_shared_words(question.text.core_segments, text.core_segments)
     ending = _count_shared_words(question.text.core_segments[::-1], text.core_segments[::-1])
@@ -185,7 +188,8 @@ def _may_be_one(first: frozenset[Words], second: frozenset[Words]) -> bool:
 
 
 def _option_words(problem: Problem) -> frozenset[Words]:
-    return frozenset(read_question(choice).words for choice in problem.choices)
+    choices = problem.choices or _WRITTEN_OPTION.findall(problem.question)
+    return frozenset(read_question(choice).words for choice in choices)
 
 
 def _prompt_text(trace: Trace) -> str:

@@ -60,6 +60,7 @@ _LATEX = (
     (re.compile(r"\\neq?(?![a-zA-Z])"), "!="),
     (re.compile(r"\\([%$&#_])"), r" \1 "),
 )
+_TIMES = re.compile(r"(?<=\d)\s?x\s?(?=\d)", re.IGNORECASE)  # "17 x 23"
 # Emphasis, code marks, headings and quotations of Markdown; "3 * 4" and "x_1" are none.
 _MARKDOWN = re.compile(
     r"(?<![\w)*])\*{1,3}(?=[^\s*])|(?<=[^\s*])\*{1,3}(?![\w(*])|(?<!\w)_{1,3}(?=\w)|(?<=\w)_{1,3}(?!\w)|`+"
@@ -70,7 +71,8 @@ _MARKDOWN_SIGN = re.compile(r"[*_`#>~]")
 # "12.", "Problem 3:", "(a)", "Q:", "[2 points]" at the beginning of a text or line.
 _LABEL = re.compile(
     r"(?:^|(?<=\n))\s*(?:"
-    r"(?:question|problem|exercise|task|example|prompt|input|query|user|human|instruction|q|ex|no|prob)(?:\b|(?=\d))"
+    r"(?:question|problem|exercise|task|example|prompt|input|query|user|human|instruction|q|ex|no|prob"
+    r"|frage|aufgabe|pregunta|problema|problème|exercice|вопрос|задача|题目|问题|問題|题)(?:\b|(?=\d))"
     r"(?:\s*(?:no\.?|number|#)?\s*\(?\d{1,5}[a-z]?\)?)?\s*(?:[.:)\]-]+|(?=\n))"
     r"|#?\(?\d{1,5}[.)](?=\s+\D)|#\d{1,5}\s|\([a-z]\)\s|[-•]\s+(?=[A-Z])|\[\s?\d{1,4}\s(?:points?|marks?)\s?\]"
     # A source, and a bare number before a word that begins a question.
@@ -79,7 +81,9 @@ _LABEL = re.compile(
     r"|Who|Where|When|Why)\b)))\s*",
     re.IGNORECASE,
 )
-_SEGMENT_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+|:\s+")
+_SEGMENT_END = re.compile(
+    r"(?<=[.!?])[\"')\]]*\s+|\n+|:\s+|(?<=。)|(?<=[\u3040-\u30ff\u3400-\u9fff][:?!])"
+)
 # A word, a LaTeX command, or a sign that carries meaning: without + and -, "3+4" would be "3-4".
 _WORD = re.compile(r"\\?\w+|[^\w\s.,;:!?'\"“”‘’{}\\]|(?<=\d)[.,:](?=\d)")
 _HYPHEN = re.compile(r"(?<=[^\W\d])-(?=[^\W\d])")
@@ -177,7 +181,7 @@ def _plain_text(text: str) -> str:
     if "\\" in text or "~" in text:
         for pattern, replacement in _LATEX:
             text = pattern.sub(replacement, text)
-    text = _THOUSANDS.sub("", text.replace("$", " "))
+    text = _TIMES.sub(" * ", _THOUSANDS.sub("", text.replace("$", " ")))
     return _MARKDOWN.sub("", text) if _MARKDOWN_SIGN.search(text) else text
 
 

@@ -12,7 +12,7 @@ from potstill.records import Problem, Verdict
 from potstill.verifiers import claims, extract
 from potstill.verifiers.unicode import normalise_characters
 
-VERSION = "choice@4"
+VERSION = "choice@5"
 _MAX_CHARACTERS = 2_000  # of an answer that is looked at
 
 # Emphasis, quotation marks and LaTeX around an answer.
@@ -27,7 +27,7 @@ _ONLY_LETTER = re.compile(r"[(\[{]?\s?([A-Za-z])\s?[)\]}]?\s?[.:,]?")
 # "(B)", "B)", "B because", "B is the correct".
 _LETTER = re.compile(
     r"[(\[]\s?([A-Z])\s?[)\]]|(?<![\w'])([A-Z])(?=[).:,;!\]]|\s*$|\s+(?:because|since|as|which|and|or|\(|"
-    r"(?:is|are)\s+(?:the\s+)?(?:correct|right|best|answer)|(?:is|remains|is\s+left)[.!]?\s*$))"
+    r"[-–—]\s|(?:is|are)\s+(?:the\s+)?(?:correct|right|best|answer)|(?:is|remains|is\s+left)[.!]?\s*$))"
 )
 # "It can't be A, C or D", "we eliminate (A), (C) and (D)".
 _ONE_LETTER = r"(?-i:[(\[]\s?[A-Z]\s?[)\]]|[A-Z](?![\w']))"
@@ -41,7 +41,7 @@ _REJECTED_LETTERS = claims.rejected_values(
     r"(?:\s(?!(?:is|are|was|were|can|could|so|since|because|but|hence|and|or|fails?|does|do)\b)[^,.;()]{1,40}?(?=\s))?"
 )
 _RULED_OUT = re.compile(
-    r"\b(?:eliminat|exclud|reject|discard|dismiss)(?:e|es|s|ed|ing)?\b(?:(?![,;.](?:\s|$)|\b(?:but|so|leaving|hence)\b).)*",
+    r"\b(?:(?:eliminat|exclud|reject|discard|dismiss)(?:e|es|s|ed|ing)?|(?:all|any|everything|anything)\s+but)\b(?:(?![,;.](?:\s|$)|\b(?:but|so|leaving|hence)\b).)*",
     re.IGNORECASE,
 )
 _CONTRAST = re.compile(
@@ -56,6 +56,9 @@ _LETTER_IS_CORRECT = re.compile(
     r"(?:only\s+|best\s+)?(?:correct|right|answer|option|choice|one)\b",
     re.IGNORECASE,
 )
+_REASON = re.compile(r"\b(?:because|since|as)\b", re.IGNORECASE)
+_COPULA = re.compile(r"\b(?:is|are|was|were|be)\b|=", re.IGNORECASE)
+_AFTER_IDEOGRAPH = re.compile(r"(?<=[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af])(?=[A-Z(])")
 _OPTION_LETTER = re.compile(r"\b(?:option|choice)s?\s{1,3}[(\[]?([A-Z])(?![\w'])", re.IGNORECASE)
 
 
@@ -155,15 +158,15 @@ def named_letters(text: str, choices: tuple[str, ...]) -> tuple[str, ...]:
 
     Letters that are denied or called wrong are not named: of "(A) fails. Therefore (B)." it is B.
     """
-    line = _without_wrapping(text)
-    line = _INTRODUCTION.sub("", line).strip()
+    whole = _without_wrapping(text)
+    line = _INTRODUCTION.sub("", whole).strip()
     # Nothing but a letter, or a sentence that begins "B is the correct".
     match = _ONLY_LETTER.fullmatch(line) or _LETTER_IS_CORRECT.match(line)
     options = string.ascii_uppercase[: len(choices)] or string.ascii_uppercase
     if match and match[1].upper() in options:  # of the options x and y, "y" is no letter
         return (match[1].upper(),)
     # The text of an option.
-    letters = _letters_of_text(line, choices)
+    letters = _letters_of_text(line, choices) or _letters_of_text(whole, choices)
     if letters:
         return letters
     if match:
@@ -182,14 +185,20 @@ def named_letters(text: str, choices: tuple[str, ...]) -> tuple[str, ...]:
     match = _ONLY_LETTER.fullmatch(line)
     if match:
         return (match[1].upper(),)
-    named = {in_brackets or bare for in_brackets, bare in _LETTER.findall(line)}
-    named |= {letter.upper() for letter in _OPTION_LETTER.findall(line)}
-    return tuple(sorted(named))
+    # What explains a letter may speak of others.
+    for part in (_REASON.split(line)[0], line):
+        named = {in_brackets or bare for in_brackets, bare in _LETTER.findall(part)}
+        named |= {letter.upper() for letter in _OPTION_LETTER.findall(part)}
+        if len(named) == 1:
+            break
+    return tuple(sorted(named)) or _letters_of_text(_COPULA.split(line)[-1], choices)
 
 
 def _without_wrapping(text: str) -> str:
     """A short text without emphasis, quotation marks and LaTeX around its words."""
     line = normalise_characters(text.strip()[:_MAX_CHARACTERS])
+    if not line.isascii():
+        line = _AFTER_IDEOGRAPH.sub(" ", line).replace("。", ".")
     for _ in range(2):  # \\textbf{\\text{B}}
         line = _WRAPPING.sub(lambda match: match[1] or "", line)
     return line.strip()

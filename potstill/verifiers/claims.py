@@ -64,7 +64,11 @@ _CALLED_WRONG = (
     r"|(?:can|could|must|will|would|may)(?:\s?not|n?['’]t)\s+be\b"
     r"|(?:can|could|may|must|should)\s+be\s+(?:ruled\s+out|excluded|eliminated|rejected|discarded|dismissed)"
     r"|(?:does|do|did|would|will|can)(?:\s?not|n['’]t)\s+(?:work|fit|satisfy|match|hold|apply|make\s+sense)"
-    r"|fails?\b|contradicts?\b)"
+    r"|fails?\b|contradicts?\b"
+    # "48? No", "48? That doesn't work", "(C) 48 - incorrect".
+    r"|\?\s+(?:no(?=[,.!;])|(?:that|this|it)(?:['’]s|\s+is|\s+was)\s+(?:wrong|incorrect|false|impossible|too\b|not\b)"
+    r"|(?:that|this|it)\s+(?:fails|does(?:\s?not|n['’]t)|is(?:\s?not|n['’]t)|can(?:not|['’]t)))"
+    r"|\s[-–—]\s?(?:wrong|incorrect|false|not\s+(?:correct|right|true))\b)"
 )
 _CLAUSE_REMAINDER = r"(?:(?![,;.!?](?:\s|$)|\n|\b(?:but|so|hence|thus|therefore|leaving)\b).)*"
 

@@ -10,7 +10,7 @@ import re
 from potstill.records import Problem, Verdict
 from potstill.verifiers import claims, extract, thoughts
 
-VERSION = "exact@2"
+VERSION = "exact@3"
 # Where a sentence about the answer begins; "St. Gallen" is one answer.
 _NEXT_SENTENCE = re.compile(
     r"(?<=[.!?])\s+(?=(?:I|I['’]m|This|That|The|Let|Hope|Note|Please|We|It|Here|My|If|So|No|Explanation)\b)"

@@ -53,8 +53,9 @@ _HASHED_NUMBER = re.compile(
 )
 # "The answer is", "the final answer would be", "the answer can't be", and a line that begins with "A:".
 _ANSWER_PHRASE = re.compile(
-    r"(?:^[ \t>*_]{0,8}A[ \t]{0,3}:|答案[ \t]{0,3}(?:是|为|為|[:：])"
-    r"|\banswers?\b(?:[ \t]{1,3}[a-z']{1,20}){0,8}?[ \t*_]{0,6}(?::|=|\bis\b|\bare\b|\bwould be\b|\bequals\b"
+    r"(?:^[ \t>*_]{0,8}A[ \t]{0,3}:|(?:答案|答え)[ \t]{0,3}(?:是|为|為|は|[:：])"
+    r"|^[ \t>*_#]{0,8}(?:antwort|r[ée]ponse|respuesta|risposta|resposta|ответ)(?:[ \t]{1,3}\w{1,12})?[ \t*_]{0,6}[:：]"
+    r"|\banswers?\b(?:[ \t]{1,3}[a-z']{1,20}){0,8}?[ \t*_\"]{0,6}(?::|=|\bis\b|\bare\b|\bwould be\b|\bequals\b"
     r"|(?P<denial>\b(?:(?:is|are)n['’]t|can(?:not|['’]t) be|could(?: not|n['’]t) be|does(?: not|n['’]t) equal)))"
     r")[ \t*_:]{0,8}",
     re.IGNORECASE | re.MULTILINE,
@@ -71,7 +72,8 @@ _OTHER_VERB = re.compile(
 )
 # "48? That's wrong."
 _CALLED_WRONG_NEXT = re.compile(
-    r"[^.?!\n]{1,60}[.?!]\s{1,3}(?:(?:no|wait|hmm?|but|hold on|actually)[,.!]?\s{1,3}){0,3}(?:that|this|it|which)"
+    r"[^.?!\n]{1,60}\?\s{1,3}no[,.!;]"
+    r"|[^.?!\n]{1,60}[.?!]\s{1,3}(?:(?:no|wait|hmm?|but|hold on|actually)[,.!]?\s{1,3}){0,3}(?:that|this|it|which)"
     r"(?:['’]s|\s(?:is|was))\s(?:\w{2,20}ly\s)?(?:wrong|incorrect|false|impossible|a mistake"
     r"|not (?:right|correct|true|it|possible|the answer))\b",
     re.IGNORECASE,
@@ -135,6 +137,10 @@ _PLACEHOLDER = re.compile(
     r"|\s*(?:\.\.\.|…|\\[lc]?dots|_{1,9}|\?{1,3})\s*",
     re.IGNORECASE,
 )
+# A line that only begins or ends a fence or a displayed formula.
+_FRAME = re.compile(r"(?:```|~~~)\w{0,12}|\$\$|\\[\[\]]")
+# What Markdown strikes out is taken back.
+_STRUCK_OUT = re.compile(r"~~(?=[^\s~])[^~\n]{1,200}~~")
 _OPEN_BOX = re.compile(r"\\(?:boxed|fbox)\s{0,4}\{")  # searched only where no box was closed
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|。")
 _BETWEEN_BOXES = re.compile(
@@ -178,7 +184,8 @@ def _searched_parts(text: str) -> tuple[str, str]:
     reply, reasoning = split_reply(text)
     parts: list[str] = []
     for part in (reply, reasoning):
-        parts.append(undouble_backslashes(_TERMINAL_ESCAPE.sub("", part[-TAIL:])))
+        shown = _STRUCK_OUT.sub(" ", _TERMINAL_ESCAPE.sub("", part[-TAIL:]))
+        parts.append(undouble_backslashes(shown))
     return parts[0], parts[1]
 
 
@@ -223,6 +230,14 @@ def first_sentence(text: str) -> str:
     return text[: stop.start()] if stop else text
 
 
+def _first_line(text: str) -> str:
+    """The first line that is more than the beginning of a fence or displayed formula."""
+    for line in text.strip().split("\n", 3):
+        if not _FRAME.fullmatch(line.strip()):
+            return line.strip()
+    return ""
+
+
 def _last_line(text: str) -> Candidate | None:
     """The last line that holds anything but a pleasantry.
 
@@ -232,10 +247,10 @@ def _last_line(text: str) -> Candidate | None:
     for _ in range(4):
         remaining, _, line = remaining.rpartition("\n")
         line = line.strip()
-        if not _PLEASANTRY.match(line):
+        if not (_PLEASANTRY.match(line) or _FRAME.fullmatch(line)):
             break
         remaining = remaining.rstrip()
-    if not line or _OPEN_BOX.search(line) or _PLEASANTRY.match(line):
+    if not line or _OPEN_BOX.search(line) or _PLEASANTRY.match(line) or _FRAME.fullmatch(line):
         return None
     return Candidate(line, "last line")
 
@@ -315,8 +330,8 @@ def _announced_answers(text: str) -> list[_Phrase]:
     for match in list(_ANSWER_PHRASE.finditer(text))[-_MAX_PHRASES:]:
         line_end = min(_line_end(text, match.end()), match.end() + _MAX_PHRASE)
         answer = text[match.end() : line_end].strip()
-        if not answer:  # "Final answer:" with the answer on the next line
-            answer = text[match.end() : match.end() + 2_000].strip().split("\n", 1)[0]
+        if not answer:  # "Final answer:" with the answer on the next line, or in a fence there
+            answer = _first_line(text[match.end() : match.end() + 2_000])
         if (
             not answer.strip("*_:. ")
             or _OPEN_BOX.search(answer)

@@ -17,7 +17,7 @@ from potstill.records import Problem, Verdict, canonical
 from potstill.verifiers import exact, extract
 from potstill.verifiers.workers import pool
 
-VERSION = "gym@2"
+VERSION = "gym@3"
 MAX_CHARACTERS = 10_000  # of an answer
 LIMIT_S = 5.0  # seconds of computing time; making the item again is most of it
 

@@ -14,7 +14,7 @@ from potstill.records import Problem, Verdict
 from potstill.verifiers import claims, extract, number_words
 from potstill.verifiers.unicode import normalise_characters
 
-VERSION = "number@3"
+VERSION = "number@4"
 MAX_CHARACTERS = (
     300  # of a number with its wording; anything longer is no number, and may be an attack
 )
@@ -56,11 +56,25 @@ _NUMBER = re.compile(
     r"(?:\s{1,3}(?P<mixed_numerator>\d+)\s?/\s?(?P<mixed_denominator>\d+)"
     rf"|\s?/\s?(?P<denominator>{_DIGITS}))?"
     r"(?:[eE](?P<exponent>[+-]?\d{1,3})(?!\w)"
-    r"|\s?(?:x|×|\*|\\times)\s?10\s?\^\s?\{?\s?(?P<power_of_ten>-?\d{1,3})(?!\d)\s?\}?)?"
+    r"|\s?(?:x|×|\*|\\times)\s{0,3}10\s?\^\s?\{?\s?(?P<power_of_ten>-?\d{1,3})(?!\d)\s?\}?)?"
     r"(?![eE][+-]?\d)(?:\s?(?P<percent>%|percent\b))?"
 )
 SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _SCALE_WORD = re.compile(r"\b(thousand|million|billion|trillion)s?\b", re.IGNORECASE)
+# The same in short, and as counted in India: "1.2M", "300k", "12 lakh".
+_SHORT_SCALE = re.compile(r"(?<=\d)(?:([kKMB])|\s?(bn|mn|mil|mln|mio|lakhs?|crores?))(?![\w/^])")
+_SHORT_SCALES = {
+    "k": 3,
+    "m": 6,
+    "b": 9,
+    "bn": 9,
+    "mn": 6,
+    "mil": 6,
+    "mln": 6,
+    "mio": 6,
+    "lakh": 5,
+    "crore": 7,
+}
 # Where an explanation begins.
 _EXPLANATION = re.compile(r"\(|\bbecause\b|\bsince\b|[.!?](?=\s|$)|;", re.IGNORECASE)
 # Patterns and what stands in their place, in this order.
@@ -70,6 +84,12 @@ _MARKUP = (
     (re.compile(r"\\[!,]|\\(?:left|right|displaystyle)\b|\{,\}(?=\d)|\*\*|`"), ""),
     (re.compile(r"\\[dt]?frac\s?\{([^{}]*)\}\s?\{([^{}]*)\}"), r" \1/\2"),
     (re.compile(r"\\[dt]?frac\s?(\d)\s?(\d)(?!\d)"), r" \1/\2"),
+    # Powers of units, `\\text{cm}^2` and "m/s^2"; those of letters are part of a formula.
+    (re.compile(r"(\\(?:text|mathrm|mbox)\s?\{[^{}]*\})\s?\^\s?\{?\s?-?[1-4]\s?\}?(?!\d)"), r"\1"),
+    (
+        re.compile(r"(?<![a-zA-Z\\])([a-zA-Z]{2,12}|[ms])\s?\^\s?\{?\s?-?[1-4]\s?\}?(?![\w^])"),
+        r"\1",
+    ),
     (re.compile(r"\\(?:text|mathrm|mathbf|textbf|mbox)\s?\{([^{}]*)\}"), r" \1 "),
     (re.compile(r"\^\s?\{?\\circ\}?|\\[()\[\]]|\\?[$£€]|\\ |~"), " "),  # degrees, currencies
     (re.compile(r"(?<=\d)['’_](?=\d{3}(?!\d))"), ""),  # between thousands
@@ -79,6 +99,11 @@ _MARKUP = (
 )
 
 
+# An unknown, beside or behind the number: `5x`, `5 + x`; but "5x as many" are five times as many.
+_UNKNOWN = re.compile(r"\d\s?[xyzn](?![a-zA-Z])(?!\s+[a-z]|\s?\d)|\d\s?[-+*/]\s?[a-z](?![a-zA-Z])")
+# "1.250.000", and "1.250.000,50" with its decimals.
+_DOTTED_THOUSANDS = re.compile(r"(?<![\w.,])(\d{1,3}(?:\.\d{3}){2,})(?:,(\d{1,2}))?(?![\d]|[.,]\d)")
+_SEVERAL_POINTS = re.compile(r"\d\.\d+\.\d")
 _PLAIN_NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?\.?")
 _AFTER_IDEOGRAPH = re.compile(
     r"(?<=[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af])(?=[\d-])"  # no word ends here
@@ -174,6 +199,8 @@ def read_number(text: str) -> Value | str:
     stated = _QUOTATION.sub("", _without_markup(normalise_characters(line)))
     if not stated.isascii():
         stated = _AFTER_IDEOGRAPH.sub(" ", stated)
+    if "." in stated:
+        stated = _DOTTED_THOUSANDS.sub(_without_dots, stated)
     if " and " in stated:
         stated = _AND_PART.sub(_mixed_number, stated)
     line = claims.claimed_part(stated)
@@ -187,10 +214,9 @@ def read_number(text: str) -> Value | str:
         line = line[: explanation.start()]
     if len(line) > MAX_CHARACTERS:
         return f"an answer of {len(line)} characters"
-    if claims.has_bound(line):
-        return "a bound, not a number"
-    if _EITHER_SIGN.search(line):
-        return "two numbers, by either sign"
+    obstacle = _why_no_number(line)
+    if obstacle:
+        return obstacle
     corrections = _CORRECTION.split(line)
     value = _only_number(corrections[-1])
     if value != _NO_NUMBER:
@@ -199,6 +225,22 @@ def read_number(text: str) -> Value | str:
     # Of "one cannot say" only "one" is left when the denial is taken out.
     is_pronoun = line != stated and in_words == Value(Fraction(1))
     return value if in_words is None or is_pronoun else in_words
+
+
+def _why_no_number(line: str) -> str:
+    """Say why a line with digits gives no number; "" where it may."""
+    if claims.has_bound(line):
+        return "a bound, not a number"
+    if _EITHER_SIGN.search(line):
+        return "two numbers, by either sign"
+    if _UNKNOWN.search(line):
+        return "a formula with an unknown"
+    return "a number with several points" if _SEVERAL_POINTS.search(line) else ""
+
+
+def _without_dots(match: re.Match[str]) -> str:
+    """ "1.250.000,5" as "1250000.5"."""
+    return f"{match[1].replace('.', '')}.{match[2] or 0}"
 
 
 def _mixed_number(match: re.Match[str]) -> str:
@@ -210,9 +252,14 @@ def _mixed_number(match: re.Match[str]) -> str:
 def scaled_value(text: str, value: Value) -> Value | None:
     """Return the value in millions or so, where the text says one such word; "5 million" may be meant in full."""
     words = _SCALE_WORD.findall(text[:MAX_CHARACTERS])
-    if len(words) != 1:
+    short = _SHORT_SCALE.findall(text[:MAX_CHARACTERS])
+    if len(words) + len(short) != 1:
         return None
-    return Value(value.value * SCALES[words[0].lower()], value.percent)
+    if words:
+        factor = SCALES[words[0].lower()]
+    else:
+        factor = 10 ** _SHORT_SCALES["".join(short[0]).lower().removesuffix("s")]
+    return Value(value.value * factor, value.percent)
 
 
 def whole_number_text(text: str) -> Value | None:

@@ -12,7 +12,7 @@ from potstill.verifiers.workers import pool
 
 __all__ = ["VERSION", "equal", "gold_text", "judge", "judge_all", "read"]
 
-VERSION = "regex@2"
+VERSION = "regex@3"
 LIMIT_S = 2.0  # seconds of computing a text may take
 
 

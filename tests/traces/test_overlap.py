@@ -173,3 +173,24 @@ def test_what_most_evaluation_questions_share_is_a_template():
     ]
     assert decontaminate(held_out, [question(frame.format("ten"))]) != []
     assert decontaminate(held_out, [question(frame.format("six"))]) == []
+
+
+@pytest.mark.parametrize(
+    ("held_out", "text"),
+    [
+        ("What is 17 * 23?", "what is 17 x 23 ?"),
+        ("小李有5个梨,又买了3个,一共有几个?", "题目：小李有５个梨，又买了３个，一共有几个？"),
+        ("Wie viele Beine haben 12 Hunde?", "Aufgabe 3: Wie viele Beine haben 12 Hunde?"),
+    ],
+)
+def test_copies_in_another_typography_or_language_are_seen(held_out, text):
+    with pytest.raises(StageError):
+        check_overlap([Problem("e", held_out)], [question(text)])
+
+
+def test_options_that_stand_in_the_text_count_as_options():
+    asked = "In the old town hall there is one very tall clock tower that always shows which of these times?"
+    held_out = [Problem("e", asked, "A", "choice", choices=("noon", "dawn", "dusk"))]
+    check_overlap(held_out, [question(f"{asked}\n(A) ten\n(B) two\n(C) four")])
+    with pytest.raises(StageError):
+        check_overlap(held_out, [question(f"{asked}\nA. dawn\nB. noon\nC. dusk")])

@@ -38,7 +38,7 @@ PROBLEM = Problem(
 )
 def test_the_usual_wordings_name_b(text: str) -> None:
     found = choice.judge(PROBLEM, text)
-    assert (found.status, found.answer, found.verifier) == ("right", "B", "choice@4")
+    assert (found.status, found.answer, found.verifier) == ("right", "B", "choice@5")
 
 
 @pytest.mark.parametrize(

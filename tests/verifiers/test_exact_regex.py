@@ -22,7 +22,7 @@ from potstill.verifiers import exact, regex
 )
 def test_exact_is_right_up_to_white_space(text: str) -> None:
     found = exact.judge(Problem("p", "?", "red blue", "exact"), text)
-    assert (found.status, found.answer, found.verifier) == ("right", "red blue", "exact@2")
+    assert (found.status, found.answer, found.verifier) == ("right", "red blue", "exact@3")
 
 
 def test_exact_grids_of_several_lines() -> None:

@@ -15,7 +15,7 @@ from potstill.verifiers import number
 def verdict(gold: str | None, text: str) -> tuple[str, str | None]:
     """Status and answer."""
     found = number.judge(Problem("p", "How many?", gold, "number"), text)
-    assert found.verifier == "number@3"
+    assert found.verifier == "number@4"
     assert found.reason
     return found.status, found.answer
 

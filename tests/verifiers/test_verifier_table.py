@@ -27,7 +27,7 @@ def test_items_of_many_kinds_come_back_in_order() -> None:
         for p in (GOLD["number"], GOLD["math"], GOLD["choice"], GOLD["number"])
     ]
     found = verifiers.judge([*items, (GOLD["number"], "A: 3")])
-    assert [v.verifier for v in found] == ["number@3", "math@3", "choice@4", "number@3", "number@3"]
+    assert [v.verifier for v in found] == ["number@4", "math@4", "choice@5", "number@4", "number@4"]
     assert [v.status for v in found] == ["right"] * 4 + ["wrong"]
     assert verifiers.judge([]) == []
 

@@ -29,7 +29,7 @@ from potstill.verifiers.code import execute, extract, sandbox, usual_imports
 from potstill.verifiers.code.sandbox import Limits
 from potstill.verifiers.workers import pool
 
-VERSION = "code@3"
+VERSION = "code@4"
 _PROGRAM_CHARACTERS = 2_000  # of a program in its verdict
 _CALLED_NAME = re.compile(r"(?<![\w.])([A-Za-z_]\w*)\s*\(")
 _INTEGER = re.compile(r"[+-]?(?:0|[1-9]\d*)")

@@ -7,6 +7,7 @@ in the workers (they only work in a main thread, and stop nothing in C code); th
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -16,7 +17,7 @@ from potstill.verifiers.math import forms, normalise, too_large
 from potstill.verifiers.unicode import normalise_characters
 from potstill.verifiers.workers import pool
 
-VERSION = "math@3"
+VERSION = "math@4"
 LIMIT_S = 3.0  # seconds of computing time a comparison may take; the usual one takes 0.003
 MAX_CHARACTERS = 1_000  # of an answer; longer ones are no answers, and may be attacks
 MAX_GOLD_CHARACTERS = 300
@@ -38,6 +39,7 @@ _INTRODUCTORY_WORDS = re.compile(
 # A digit or formula, or words that come after "but".
 _HAS_VALUE = re.compile(r"[\d$\\]|\bbut\s+(?:it\s+is\s+|is\s+)?[a-zA-Z]")
 _FORMULA = re.compile(r"(?<!\\)\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]")
+_CONJUNCTION = re.compile(r"[\s,;]*(?:and|or)?[\s,;]*", re.IGNORECASE)
 _FUNCTION_NAMES = re.compile(
     r"and|sin|cos|tan|cot|sec|csc|log|exp|sqrt|frac|cdot|arc(?:sin|cos|tan)|inf|infty|min|max|mod"
 )
@@ -290,12 +292,20 @@ def _answer_of_prose(text: str, *, is_marked: bool) -> str:
     if not _has_prose(text):
         return answer
     formulas = _FORMULA.findall(text)
-    if len(formulas) == 1:
-        return normalise_layout("".join(formulas[0]))
+    if len(formulas) == 1 or _are_one_list(text):
+        return normalise_layout(", ".join("".join(formula) for formula in formulas))
     value = number.read_number(text)
     if not isinstance(value, str):
         return str(value).replace("%", "\\%")
     return answer if is_marked else ""
+
+
+def _are_one_list(text: str) -> bool:
+    """Whether several formulas stand side by side: "$x=1$ and $x=-2$"."""
+    matches = list(_FORMULA.finditer(text))
+    pairs = itertools.pairwise(matches)
+    between = [text[first.end() : second.start()] for first, second in pairs]
+    return bool(between) and all(_CONJUNCTION.fullmatch(part) for part in between)
 
 
 def _has_prose(text: str) -> bool:

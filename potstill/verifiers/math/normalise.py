@@ -63,6 +63,7 @@ _TRIGONOMETRY = re.compile(r"(?:sin|cos|tan|cot|sec|csc)(?![a-z])|\\?cis(?![a-z]
 _DEGREES = re.compile(
     r"(-?\d+(?:\.\d+)?)\s*(?:\^\s*\{?\s*\\circ\s*\}?|(?:\\text\s?\{)?\s*degrees?\b\s*\}?)"
 )
+_NATURAL_LOGARITHM = re.compile(r"\\log\s?_\s?\{?\s?e\s?\}?(?![a-zA-Z])")
 _ROMAN_LETTER = re.compile(r"\\(?:mathrm|text|operatorname|rm)\s?\{\s?([ie])\s?\}")
 _OR = re.compile(r"\\text\s?\{\s*or\s*\}|\bor\b|\\lor\b|\\vee\b")
 
@@ -88,6 +89,7 @@ def to_algebra(text: str) -> str:
     text = _WITH_ELLIPSIS.sub(
         lambda match: _repeating_decimal(match[1], match[2], repeating=match[3] or match[4]), text
     )
+    text = _NATURAL_LOGARITHM.sub(r"\\ln ", text)
     text = text.replace("\\varnothing", "\\emptyset").replace("smallmatrix", "pmatrix")
     text = _ROMAN_LETTER.sub(r"\1", text)
     # Angles are in radians to algebra, unless it is told.

@@ -13,12 +13,20 @@ _FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _QUERY = re.compile(r"\s{0,100}(?:SELECT|WITH|VALUES|\(\s{0,20}SELECT)\b", re.IGNORECASE)
-_QUERY_LINE = re.compile(r"^[ \t>*]{0,8}(?:SELECT|WITH)\b", re.IGNORECASE | re.MULTILINE)
+# A line that begins a query, alone or after a label ("SQL: SELECT …"), which may stand between backticks.
+_QUERY_LINE = re.compile(
+    r"^[ \t>*]{0,8}(?:(?:sqlite|sql|query|(?:the |final )?answer)[ \t*]{0,4}:[ \t*]{0,4})?`?(?P<word>SELECT|WITH)\b",
+    re.IGNORECASE | re.MULTILINE,
+)
 # Comments, quoted strings and names, words, white space, single characters.
 _TOKEN = re.compile(
     r"--[^\n]*|/\*.*?(?:\*/|\Z)|'(?:[^']|'')*(?:'|\Z)|\"(?:[^\"]|\"\")*(?:\"|\Z)|`[^`]*(?:`|\Z)|\[[^\]]*(?:\]|\Z)"
     r"|\w+|\s+|.",
     re.DOTALL,
+)
+_STATEMENT = re.compile(
+    r"(?:SELECT|WITH|VALUES|INSERT|UPDATE|DELETE|REPLACE|CREATE|ALTER|DROP|ATTACH|DETACH|PRAGMA|VACUUM|BEGIN|COMMIT)\b",
+    re.IGNORECASE,
 )
 _QUERY_WORDS = frozenset({"SELECT", "WITH", "VALUES", "("})
 _SQL_LANGUAGES = ("sql", "sqlite", "sqlite3", "duckdb", "postgresql", "mysql")
@@ -66,13 +74,19 @@ def _bare_query(text: str) -> str:
         return ""
     first_line = lines[-1]
     for line in lines:
-        if line[0].strip(" \t>*").upper() == "WITH":
+        if line["word"].upper() == "WITH":
             first_line = line
             break
-    query = text[first_line.start() :].split("\n\n", 1)[0].strip().lstrip(">* \t")
-    if ";" in query and "'" not in query:
-        return query.split(";", 1)[0]
-    return query
+    query = text[first_line.start("word") :].split("\n\n", 1)[0]
+    if first_line[0][: -len(first_line["word"])].endswith("`"):
+        query = query.split("`", 1)[0]
+    # What follows a semicolon is a remark, unless it is another statement: then all is refused.
+    first, *others = split_statements(query) or [""]
+    return query.strip() if any(map(_is_statement, others)) else first
+
+
+def _is_statement(text: str) -> bool:
+    return bool(_STATEMENT.match(text))
 
 
 def _is_query(sql: str) -> bool:

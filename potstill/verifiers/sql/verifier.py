@@ -5,9 +5,9 @@
 rows, `{"rows": …, "ordered": true}`, or one value.
 
 Rows are compared as multisets, in order where the gold query has an ORDER BY at its top level (rows that it leaves tied
-may swap places); names of columns count only where both results have no rows, as any query without rows would be right
-otherwise; 1, 1.0 and '1' are the same, '02134' and 2134 are not. The reason begins with the class: pass,
-wrong, time, memory, runtime, syntax, refused (not read-only), no sql.
+may swap places, where the columns that it orders by are among those it returns); names of columns count only where both
+results have no rows, as any query without rows would be right otherwise; 1, 1.0 and '1' are the same, '02134' and 2134
+are not. The reason begins with the class: pass, wrong, time, memory, runtime, syntax, refused (not read-only), no sql.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from potstill.verifiers.sql import statements
 from potstill.verifiers.sql.execute import parse_written_rows
 from potstill.verifiers.workers import pool
 
-VERSION = "table@3"
+VERSION = "table@4"
 _ENGINE_COMMENT = re.compile(r"--\s*(?:engine:\s*(\w+)|(duckdb|sqlite))\s*", re.IGNORECASE)
 QUERY_S = 2.0  # seconds of computing a query may take, gold and candidate each
 LIMIT_S = 10.0  # of both together with making the tables, after which the worker dies

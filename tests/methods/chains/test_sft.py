@@ -53,7 +53,7 @@ def test_what_is_not_right_is_in_the_ledger_with_its_reason():
     ]
     assert ran.book.steps == [
         ("sample", ran.rows[0].author.model, 2, 8),
-        ("verify", "number@3", 8, 8),
+        ("verify", "number@4", 8, 8),
         ("keep", "right", 8, 4),
     ]
 

@@ -206,3 +206,13 @@ def test_a_program_reads_its_input_and_an_example_does_not():
 def test_a_prefix_is_closed_where_it_ends(prefix, closed):
     assert extract.close_prefix(prefix) == closed
     compile(closed, "<prefix>", "exec")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "test", ["assert double(2 == 4", "print double(2)", "assert double(2) == 4\0"]
+)
+def test_tests_that_are_no_python_say_nothing_of_the_program(test: str) -> None:
+    problem = Problem("p", "?", None, "code", tests=(test,))
+    verdict = code.judge(problem, "```python\ndef double(n):\n    return 2 * n\n```")
+    assert (verdict.status, verdict.reason[:8]) == ("unjudged", "unserved")

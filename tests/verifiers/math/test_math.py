@@ -46,7 +46,7 @@ def problem(gold: str | None) -> Problem:
 )
 def test_equal_answers_are_right(gold: str, text: str) -> None:
     found = equality.judge(problem(gold), text)
-    assert (found.status, found.verifier) == ("right", "math@3")
+    assert (found.status, found.verifier) == ("right", "math@4")
 
 
 @pytest.mark.parametrize(

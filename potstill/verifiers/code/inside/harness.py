@@ -302,10 +302,15 @@ def _run_tests(job: dict[str, Any], session: Session) -> None:
     sys.meta_path.append(_StandInFinder)
     module = sys.modules["tests"] = types.ModuleType("tests")
     namespace = module.__dict__
-    for source in job["prefix"]:
-        exec(compile(source, "<prefix>", "exec", dont_inherit=True), namespace)
+    # Tests that are no Python 3 say nothing of the program.
+    try:
+        prefixes = [compile(part, "<prefix>", "exec", dont_inherit=True) for part in job["prefix"]]
+        code = ast.parse(job["tests"])
+    except (SyntaxError, ValueError) as error:
+        raise Unserved(f"the tests are no Python 3: {error}") from None
+    for prefix in prefixes:
+        exec(prefix, namespace)
     # Names that the tests use and nobody here defines stand for what the program holds.
-    code = ast.parse(job["tests"])
     _test_lines[:] = job["tests"].splitlines()
     entry = job["entry"]
     used_names = {

@@ -8,9 +8,11 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from potstill import __version__
+from potstill.errors import ModelError
 from potstill.models.remote import event_loop
 from potstill.models.remote.answer_errors import failure_in_answer
 from potstill.models.remote.error_messages import (
@@ -229,4 +231,22 @@ def _proxy_of(options: ServerOptions) -> str | None:
     host = address.partition("/")[0]
     if options.host == "local" or proxy_bypass(host):
         return None
-    return getproxies().get(scheme)
+    proxy = getproxies().get(scheme)
+    if proxy is not None:
+        _check_proxy(proxy, f"{scheme}_proxy")
+    return proxy
+
+
+def _check_proxy(proxy: str, variable: str) -> None:
+    """Refuse a proxy that can't be used; its address is not shown, since it may hold a password."""
+    try:
+        parts = urlsplit(proxy)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("http", "https"):
+        raise ModelError(
+            f"the proxy in the environment variable {variable} can't be used",
+            expected="http://HOST:PORT, of an HTTP proxy",
+            fix=f"export {variable}=http://HOST:PORT, or unset it and name the server in no_proxy",
+        )

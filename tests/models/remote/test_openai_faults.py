@@ -157,6 +157,14 @@ def test_a_placeholder_for_a_key_is_no_secret(monkeypatch: pytest.MonkeyPatch, k
         assert one(server, "q", key="MY_API_KEY").text == text
 
 
+@pytest.mark.parametrize("proxy", ["junk", "http://[bad", "http://h:99999", "socks5://u:pass@h:1"])
+def test_a_proxy_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(ModelError, match="http_proxy can't be used") as refusal:
+        OpenAIModel("m", url="http://teacher.example/v1")
+    assert proxy not in str(refusal.value)
+
+
 def test_an_unknown_model_lists_what_there_is() -> None:
     with serving(model="small-model,large-model") as server, pytest.raises(ModelError) as error:
         OpenAIModel("smal-model", url=server.url).write([Request("a")])

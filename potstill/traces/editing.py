@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 from potstill.errors import ConfigError
-from potstill.records import Span, Trace
+from potstill.records import FinishReason, Span, Trace
 from potstill.traces import requests, session
 from potstill.traces.keys import Key, function_name, problem
 from potstill.traces.learning import shown_length, spans_after_edit
@@ -17,6 +17,7 @@ from potstill.traces.prompts import Context, GoldRecorder, RenderedPrompt, conte
 Cuts: TypeAlias = str | re.Pattern[str] | Callable[[str], Iterable[int]]
 Edited: TypeAlias = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] | None
 
+FINISH_REASONS = ("", "cut", *get_args(FinishReason))
 # What an edit may set. The learner's prompt is not among them: only `pose` sets it.
 FIELDS = ("text", "prefix_length", "finish_reason", "spans", "weight", "scores")
 
@@ -122,12 +123,17 @@ def _edit_trace(
     returned = fn(recorder.view(trace), **views)
     if returned is None:
         returned = []
-    elif isinstance(returned, str | Mapping):
+    elif isinstance(returned, str | Mapping) or not isinstance(returned, Iterable):
         returned = [returned]
     rendered = RenderedPrompt(trace.prompt, recorder.saw_gold, tuple(sources))
 
     edits: list[Trace] = []
     for option in returned:
+        if option is not None and not isinstance(option, str | Mapping):
+            raise ConfigError(
+                f"{function_name(fn)} returned {option!r}",
+                expected="a text, {'text': …}, a list of these, or None",
+            )
         if option is not None:
             edits.append(_apply_edit(fn, trace, rendered, option))
     return edits
@@ -149,6 +155,7 @@ def _apply_edit(
             wanted=unknown[0],
             fix="only pose sets the learner's prompt",
         )
+    _check_fields(function_name(fn), fields, fields.get("text", trace.text))
     # Without a change the trace is itself; else what the edit does not say is derived from the old text.
     text = fields.setdefault("text", trace.text)
     if set(fields) == {"text"} and text == trace.text:
@@ -164,6 +171,30 @@ def _apply_edit(
     if not text:
         author = None  # nobody has written anything
     return requests.derive_trace(trace, "edit", rendered, author=author, **fields)
+
+
+def _check_fields(name: str, fields: Mapping[str, Any], text: Any) -> None:
+    """Refuse what would train the wrong text later, or end the run there."""
+    if not isinstance(text, str):
+        raise ConfigError(f"{name} sets the text {text!r}", expected="a string; None drops a trace")
+    finish_reason = fields.get("finish_reason", "")
+    if finish_reason not in FINISH_REASONS:
+        raise ConfigError(
+            f"{name} sets the finish reason {finish_reason!r}",
+            available=FINISH_REASONS,
+            wanted=str(finish_reason),
+        )
+    places = [(0, fields.get("prefix_length", 0))]
+    for span in fields.get("spans", ()):
+        if not isinstance(span, Span):
+            raise ConfigError(f"{name} sets the span {span!r}", expected="Span(start, stop, kind)")
+        places.append((span.start, span.stop))
+    for start, stop in places:
+        if not 0 <= start <= stop <= len(text):
+            raise ConfigError(
+                f"{name} sets the stretch {start} to {stop} of a text of {len(text)} characters",
+                expected="spans and a prefix_length within the text",
+            )
 
 
 def _finish_reason(trace: Trace, text: str) -> str:

@@ -138,6 +138,22 @@ def test_edit_cannot_set_what_the_learner_sees():
         edit(lambda t: {"text": "x", "prompt": "y"}, [TRACE])
 
 
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (3, "returned 3"),
+        ({"text": None}, "sets the text None"),
+        ({"text": "abc", "finish_reason": "done"}, "sets the finish reason 'done'"),
+        ({"text": "abc", "prefix_length": 9}, "the stretch 0 to 9 of a text of 3"),
+        ({"text": "abc", "spans": [(0, 1, "tool")]}, r"sets the span \(0, 1, 'tool'\)"),
+        ({"text": "abc", "spans": [Span(1, 9, "tool")]}, "the stretch 1 to 9 of a text of 3"),
+    ],
+)
+def test_edit_refuses_what_would_train_another_text(returned, message):
+    with pytest.raises(ConfigError, match=message):
+        edit(lambda trace: returned, [TRACE])
+
+
 def splice(trace, heads):
     return [h.text + trace.text for h in heads]
 

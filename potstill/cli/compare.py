@@ -77,7 +77,7 @@ def execute(args: argparse.Namespace) -> None:
         )
         return
     show.print_arms([table_row(evaluation, args.k) for evaluation in evaluations.values()])
-    show.print_table(usage_table(evaluations.values()))
+    show.print_table(usage_table(evaluations.values()), may_shorten_names=True)
     for comparison in comparisons:
         show.print_line(f"{comparison.sentence}.")
         show.print_line(f"  {comparison.counts_sentence}.")

@@ -166,7 +166,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         show.print_json(document | {"prompts": prompts, "notes": notes, "out": out})
         return
     show.print_arms([table_row(evaluation, args.k)])
-    show.print_table(usage_table([evaluation]))
+    show.print_table(usage_table([evaluation]), may_shorten_names=True)
     for note in notes:
         show.print_line(note)
     if args.out:

@@ -98,7 +98,7 @@ def print_results(
         show.print_json(_to_json(results, out, row_files, seconds) | {"notes": notes})
         return
     show.print_arms(table(results))
-    show.print_table(usage_table(results.evaluations.values()))
+    show.print_table(usage_table(results.evaluations.values()), may_shorten_names=True)
     if funnels or not results.evaluations:
         _print_funnels(results)
     _print_costs(results)

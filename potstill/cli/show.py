@@ -111,10 +111,17 @@ def print_block(text: str) -> None:
         print_line(f"    {line}")
 
 
-def print_table(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> None:
+def print_table(
+    rows: Sequence[Mapping[str, Any]], *, title: str = "", may_shorten_names: bool = False
+) -> None:
     """Rows as a table: columns in the order of the first row; numbers to the right.
 
     A table that is wider than the terminal goes on below, with the columns that name its rows again: no word is broken.
+
+    Args:
+        rows: with the same keys.
+        title: a line above.
+        may_shorten_names: whether, where room is short, the end of what names a row will do, as of a model's path.
     """
     if not rows:
         return
@@ -122,7 +129,8 @@ def print_table(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> None:
         print_line(f"\n{title}")
     width = terminal_width(sys.stdout) or _FILE_WIDTH
     columns = [_measure_column(name, rows) for name in rows[0]]
-    if sum(column.min_width + _GAP for column in columns) - _GAP > width - _EDGES:
+    needed = sum(column.min_width + _GAP for column in columns) - _GAP
+    if may_shorten_names and needed > width - _EDGES:
         rows = _shorten_names(rows, width // 3)
         columns = [_measure_column(name, rows) for name in rows[0]]
     for block in split_columns(
@@ -239,7 +247,7 @@ def print_arms(rows: Sequence[Mapping[str, str]]) -> None:
     for row in rows:
         # An interval goes into a line of its own.
         lines.append({name: row.get(name, NONE).replace(" [", "\n[") for name in columns})
-    print_table(lines)
+    print_table(lines, may_shorten_names=True)
 
 
 def print_bad_rows(bad_rows: Sequence[Mapping[str, Any]]) -> None:

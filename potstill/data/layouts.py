@@ -204,6 +204,15 @@ def read_question(row: Row, columns: Columns) -> RowPrompt:
             own_answer=own_answer,
         )
 
+    # A list is no text: joined by commas it would be a question that nobody wrote.
+    for column, content in zip(columns.question, cells, strict=True):
+        if isinstance(content, list | tuple) and len(content) > 1:
+            raise InputError(
+                f"the column {column!r} holds a list of {len(content)}",
+                expected="the question as a text, or a conversation of turns with role and content",
+                fix="leave the row out with --skip-bad, or --map question=COLUMN for a text",
+            )
+
     # A text, with the options behind it where it does not show them itself.
     question = _compose_question(row, columns, cells)
     if not question:

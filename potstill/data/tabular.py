@@ -17,6 +17,7 @@ from potstill.errors import InputError
 Row: TypeAlias = tuple[str, dict[str, Any]]
 """Where a row stands ("line 7"), and its columns."""
 
+NOT_UTF8 = "not UTF-8"
 # What may part the columns of a CSV file, and its name; the first wins where two part the header alike.
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _BATCH_ROWS = 1024  # of a parquet file that are in memory at once
@@ -52,10 +53,14 @@ def read_csv(
         if not flaw:
             yield place, dict(zip(header, cells, strict=True))
             continue
+        fix = f"quote fields that hold {SEPARATORS[separator]} or line breaks"
+        if flaw == NOT_UTF8:
+            command = f"iconv -f LATIN1 -t UTF-8 {shlex.quote(str(path))} > clean{path.suffix}"
+            fix = f"{command}, where that is its encoding"
         error = InputError(
             f"{path}, {place}: {flaw}",
             expected=f"{len(header)} fields in UTF-8, parted by {SEPARATORS[separator]}: {', '.join(header)}",
-            fix=f"quote fields that hold {SEPARATORS[separator]} or line breaks; or leave bad rows out with --skip-bad",
+            fix=f"{fix}; or leave bad rows out with --skip-bad",
         )
         refuse(error, path, place, separator.join(cells))
 
@@ -162,7 +167,7 @@ def _flaw_of_cells(cells: list[str], header: list[str]) -> str:
     # Bytes that are not UTF-8 come as half characters, so that the row around them can still be read.
     has_half_character = any("\ud800" <= character <= "\udfff" for character in text)
     if has_half_character:
-        return "not UTF-8"
+        return NOT_UTF8
     return ""
 
 

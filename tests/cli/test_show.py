@@ -60,11 +60,14 @@ def test_where_two_columns_name_a_row_both_stand_in_every_part(narrow, capsys) -
 def test_a_long_name_leaves_room_for_the_columns_beside_it(narrow, capsys) -> None:
     spec = "transformers:runs/first/students/student-22d7c6ebce83ab4b46d6"
     cells = {f"pass@{k}": "87.5 %\n[31.6, 99.1]" for k in (1, 2, 4)}
-    show.print_table([{"arm": spec, **cells}])
+    show.print_arms([{"arm": spec, **cells}])
     assert capsys.readouterr().out.count("3ab4b46d6") == 1
     # Names that end alike stay whole: they would be one name.
-    show.print_table([{"arm": f"{run}/{spec}", **cells} for run in "ab"])
+    show.print_arms([{"arm": f"{run}/{spec}", **cells} for run in "ab"])
     assert "a/transformers" in capsys.readouterr().out
+    # Names that somebody copies, such as those of parameters, stay whole too.
+    show.print_table([{"name": spec, **cells}])
+    assert spec in capsys.readouterr().out
 
 
 def test_into_a_file_a_table_stays_in_one_piece(monkeypatch, capsys) -> None:

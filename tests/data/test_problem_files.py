@@ -321,3 +321,9 @@ def test_two_problems_of_one_id_in_a_trace_file_are_refused(tmp_path: Path, othe
     file = write(tmp_path / "t.jsonl", *traces_of(("a", "1+1?", "2")), *other)
     with pytest.raises(InputError, match=r"id 'a': '1\+1\?' and '3\+3\?'"):
         problems.load(file)
+
+
+def test_a_list_is_no_question(tmp_path: Path) -> None:
+    file = write(tmp_path / "p.jsonl", {"question": ["How many?", "Why?"], "answer": "8"})
+    with pytest.raises(InputError, match="'question' holds a list of 2"):
+        problems.load(file)

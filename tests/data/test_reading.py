@@ -211,6 +211,12 @@ def test_a_row_of_semicolons_that_is_too_short_is_told_what_parts_it(tmp_path: P
     assert "line 3: fewer fields" in error.found and "parted by semicolons" in error.expected
 
 
+def test_a_csv_file_in_another_encoding_is_told_how_it_becomes_utf8(tmp_path: Path) -> None:
+    error = broken(put(tmp_path, "a.csv", b"a;b\nW\xe4s;2\n"))
+    assert "not UTF-8" in error.found and "iconv -f LATIN1" in error.fix
+    assert "quote" not in error.fix
+
+
 needs_fd = pytest.mark.skipif(
     not Path("/dev/fd").is_dir(), reason="this system has no names for what is open (/dev/fd)"
 )

@@ -15,8 +15,9 @@ _SUMMARY_CHARS = 110  # of a question, in the line that unfolds its example
 def examples_section(examples: Sequence[Example]) -> Section | None:
     """Rows that arms trained on, each beside what it was made from and what the trained student answers now."""
     hint = (
-        "What the arms trained on, as models wrote it. The answers are to problems that the student was trained on; "
-        "held-out ones stand below. The first wrong step is marked where steps can be judged."
+        "Rows for training, as models wrote them. An answer of a trained student is one to a problem that it was "
+        "trained on; held-out problems have a section of their own. The first wrong step is marked where steps can be "
+        "judged."
     )
     return _example_card(
         "Training examples",
@@ -129,7 +130,7 @@ def passage_heading(passage: Passage, example: Example) -> str:
     headings = {
         "attempt": f"A wrong attempt{writer}",
         "source": f"The right text that it was made from{writer}",
-        "row": f"The row that was trained on{writer}",
+        "row": f"The training row{writer}",
         "rejected": f"The rejected text{writer}",
         "before": "Before the training",
         "answer": "After the training",

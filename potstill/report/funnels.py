@@ -35,8 +35,16 @@ OPERATOR_GLOSSES = {
 }
 
 
-def funnels_section(funnel_by_arm: Mapping[str, Funnel]) -> Section | None:
-    """From problems to rows, and why every dropped text was dropped."""
+_NO_ROWS = FunnelStep("train", "rows", 0, 0)
+
+
+def funnels_section(funnel_by_arm: Mapping[str, Funnel], *, ended: bool = True) -> Section | None:
+    """From problems to rows, and why every dropped text was dropped.
+
+    Args:
+        funnel_by_arm: what the operators did, in program order.
+        ended: whether the run came to its end; of one that did not, an arm may not have come to its rows.
+    """
     if not funnel_by_arm:
         return None
     hint = (
@@ -46,7 +54,10 @@ def funnels_section(funnel_by_arm: Mapping[str, Funnel]) -> Section | None:
     funnels: list[Html] = []
     for arm, funnel in funnel_by_arm.items():
         funnels.append(tag("h3", arm))
-        funnels.append(_draw_funnel(arm, funnel))
+        if ended or funnel.steps != (_NO_ROWS,):
+            funnels.append(_draw_funnel(arm, funnel))
+        else:
+            funnels.append(tag("p", "The run ended before this arm began.", class_="soft"))
     used: set[str] = set()
     for funnel in funnel_by_arm.values():
         used.update(step.operator for step in funnel.steps)

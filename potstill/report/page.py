@@ -67,7 +67,7 @@ def _list_sections(results: Results, base: str) -> list[Section]:
         arms_section(results),
         differences_section(results, base),
         table_section(results, base),
-        funnels_section(results.funnels),
+        funnels_section(results.funnels, ended=results.ending.status == "finished"),
         *method_sections(results),
         examples_section(results.examples),
         held_out_section(results.examples),

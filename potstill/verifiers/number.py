@@ -80,7 +80,7 @@ _EXPLANATION = re.compile(r"\(|\bbecause\b|\bsince\b|[.!?](?=\s|$)|;", re.IGNORE
 # Patterns and what stands in their place, in this order.
 _MARKUP = (
     (re.compile(r"<<[^>\n]*(?:>>|$)"), " "),  # GSM8K's calculator notes
-    (re.compile(r"</?[a-z]{1,10}>"), " "),
+    (re.compile(r"</?[a-z]{1,10}(?:\s[^<>=]{0,100}=[^<>]{0,200})?>"), " "),
     (re.compile(r"\\[!,]|\\(?:left|right|displaystyle)\b|\{,\}(?=\d)|\*\*|`"), ""),
     (re.compile(r"\\[dt]?frac\s?\{([^{}]*)\}\s?\{([^{}]*)\}"), r" \1/\2"),
     (re.compile(r"\\[dt]?frac\s?(\d)\s?(\d)(?!\d)"), r" \1/\2"),
@@ -100,7 +100,9 @@ _MARKUP = (
 
 
 # An unknown, beside or behind the number: `5x`, `5 + x`; but "5x as many" are five times as many.
-_UNKNOWN = re.compile(r"\d\s?[xyzn](?![a-zA-Z])(?!\s+[a-z]|\s?\d)|\d\s?[-+*/]\s?[a-z](?![a-zA-Z])")
+_UNKNOWN = re.compile(
+    r"\d\s?[xyzn](?![a-zA-Z])(?!\s+[a-z]|\s?\d)|\d\s?[-+*/]\s?[b-hj-z](?![a-zA-Z])"
+)
 # "1.250.000", and "1.250.000,50" with its decimals.
 _DOTTED_THOUSANDS = re.compile(r"(?<![\w.,])(\d{1,3}(?:\.\d{3}){2,})(?:,(\d{1,2}))?(?![\d]|[.,]\d)")
 _SEVERAL_POINTS = re.compile(r"\d\.\d+\.\d")

@@ -14,6 +14,7 @@ import pytest
 from demo_results import evaluation, results
 
 from potstill.evaluation.results import (
+    Ending,
     Example,
     Funnel,
     FunnelDrop,
@@ -205,9 +206,9 @@ def test_the_first_wrong_step_is_marked_and_no_other() -> None:
 def test_a_text_is_named_by_what_it_is_and_who_wrote_it() -> None:
     training = Example("q", None, "rft")
     own_sample = Passage("row", "x", "student")
-    assert passage_heading(own_sample, training) == "The row that was trained on, by the student"
+    assert passage_heading(own_sample, training) == "The training row, by the student"
     by_rule = Passage("row", "x")
-    assert passage_heading(by_rule, training) == "The row that was trained on"
+    assert passage_heading(by_rule, training) == "The training row"
     foreign = Passage("attempt", "x", "student", question="another")
     assert (
         passage_heading(foreign, training) == "A wrong attempt at another problem, by the student"
@@ -274,3 +275,11 @@ def test_reasons_are_counted_together_and_only_the_most_frequent_are_listed() ->
     text = read(render_page(replace(results(), funnels={"rft": funnel}))).text
     assert "105 texts dropped, by reason" in text and "And 60 more reasons." in text
     assert "keeps the texts that pass a test" in text
+
+
+def test_an_arm_that_never_began_has_no_funnel_of_zeros() -> None:
+    funnels = {"arm": Funnel((FunnelStep("train", "rows", 0, 0),), ())}
+    stopped = replace(results(), funnels=funnels, ending=Ending("stopped"))
+    assert "The run ended before this arm began." in render_page(stopped)
+    assert "Nothing was dropped." not in render_page(stopped)
+    assert "Nothing was dropped." in render_page(replace(stopped, ending=Ending("finished")))

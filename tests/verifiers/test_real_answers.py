@@ -31,6 +31,8 @@ RIGHT = [
     ("number", "36", "The answer is ~~40~~ 36."),
     ("number", "36", "Respuesta: 36"),
     ("number", "36", "He is 36x as rich."),
+    ("number", "36", "The answer is 36 - a square."),
+    ("number", "36", 'So <span style="font-size: 12px">36</span>'),
     ("choice", "B", "The moon"),
     ("choice", "B", "The answer is the moon."),
     ("choice", "B", "正确答案是B。"),

@@ -176,7 +176,11 @@ def _add_adapters(model: Any, lora: LoraSettings) -> Any:
     from peft import LoraConfig, get_peft_model
 
     target_modules: Any = lora.target_modules
-    if not isinstance(target_modules, str):
+    if isinstance(target_modules, str) and target_modules.isidentifier():
+        target_modules = [
+            target_modules
+        ]  # one layer's name; PEFT would take it for a pattern of whole paths
+    elif not isinstance(target_modules, str):
         target_modules = list(target_modules)
     config = LoraConfig(
         r=lora.r,

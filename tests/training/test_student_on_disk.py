@@ -69,6 +69,13 @@ def test_adapters_on_a_matrix_that_is_head_and_embedding_are_refused(
     student.load_student(untied, settings)
 
 
+def test_one_name_of_a_layer_is_no_pattern(tiny_checkpoint: Path) -> None:
+    settings = TrainingSettings(lora=LoraSettings(r=2, target_modules="q_proj"))
+    model = student.load_student(tiny_checkpoint, settings)
+    trained = [name for name, weight in model.named_parameters() if weight.requires_grad]
+    assert trained and all(".q_proj.lora_" in name for name in trained)
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -34,7 +34,7 @@ from potstill.runs.examples import (
     collect_rejected_examples,
     collect_training_examples,
 )
-from potstill.runs.recipe import Recipe
+from potstill.runs.recipe import UNTRAINED, Recipe
 from potstill.runs.stages import read_rows, stage_rows, stage_title
 from potstill.store.store import Store
 
@@ -90,6 +90,12 @@ def gather_results(
         if arm in arms:
             examples += collect_held_out_examples(store, evaluation)
     measured_only = [name for name in evaluations if name not in arms]
+    # A measurement that was broken off has no result, and cost something all the same.
+    costs = {
+        arm: collect_costs(store, arm) for arm in dict.fromkeys((*measured_only, UNTRAINED, *arms))
+    }
+    if not costs[UNTRAINED]:
+        del costs[UNTRAINED]
     trainings: dict[str, dict[str, object]] = {}
     for arm in arms:
         trainings |= collect_trainings(store, arm)
@@ -97,7 +103,7 @@ def gather_results(
         described,
         evaluations=dict(evaluations),
         funnels=funnels,
-        costs={arm: collect_costs(store, arm) for arm in (*measured_only, *arms)},
+        costs=costs,
         training=trainings,
         lengths=collect_lengths(rows_by_arm | rows_of_stages(store, arms), evaluations),
         notes=list(dict.fromkeys([*described.notes, *notes])),

@@ -22,14 +22,13 @@ from potstill.runs.train import loss_curve
 from potstill.store import Store, with_cache
 
 PROBLEMS = [blank(Problem(f"p{n}", f"{n}+{n}?", str(2 * n), "number")) for n in (1, 2, 3)]
-RECIPE = from_data(
-    {
-        "method": "rft",
-        "roles": {"student": "scripted:s", "sampler": "scripted:s"},
-        "problems": "python:problems",
-        "values": {"n": 1},
-    }
-)
+RECIPE_DATA: dict[str, Any] = {
+    "method": "rft",
+    "roles": {"student": "scripted:s", "sampler": "scripted:s"},
+    "problems": "python:problems",
+    "values": {"n": 1},
+}
+RECIPE = from_data(RECIPE_DATA)
 
 
 def run_with(reply: Any, out: Path) -> list[Results]:
@@ -87,6 +86,25 @@ def test_a_killed_run_is_read_from_its_store(tmp_path: Path):
     killed = load_results(tmp_path / "killed")
     assert killed.ending == Ending("running")
     assert killed.funnels["rft"].steps[0].operator == "problems"
+
+
+def test_a_measurement_that_was_broken_off_is_in_the_costs(tmp_path: Path):
+    def answer_once(request: Request) -> str:
+        if "300+300" in str(request.prompt):
+            raise KeyboardInterrupt
+        return "It is \\boxed{14}."
+
+    held_out = [blank(Problem(f"t{n}", f"{n}+{n}?", str(2 * n), "number")) for n in range(10, 301)]
+    recipe = from_data({**RECIPE_DATA, "evaluate": {"problems": "python:tests", "n": 1}})
+    published: list[Results] = []
+    models = {"student": ScriptedModel(answer_once), "sampler": ScriptedModel(wrong_answer)}
+    out = tmp_path / "run"
+    with (
+        open_run(recipe, out, models=models, problems=list(PROBLEMS), tests=held_out) as run,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        run_arms(run, publish=published.append)
+    assert published[-1].costs["untrained"]["student/evaluation"].calls > 0
 
 
 def test_a_report_that_cannot_be_written_hides_no_error(tmp_path: Path):

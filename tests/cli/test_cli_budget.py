@@ -102,7 +102,10 @@ def test_a_run_may_train_with_what_was_paid_for(here: Path, potstill) -> None:
     assert part.code == 0, part.err
     [note] = [note for note in part.json["notes"] if "went on without them" in note]
     assert "before 116 calls of the teacher" in note
-    assert completions(here / "part") == 64
+    costs = part.json["costs"]["sft"]
+    assert costs["teacher"]["calls"] == 64
+    # The perplexity of the rows is a call of the student's each.
+    assert completions(here / "part") == sum(cost["calls"] for cost in costs.values())
     few = rows(here / "part")
     assert 0 < len(few) < len(rows(here / "whole")) and set(few) < set(rows(here / "whole"))
     larger = note.split("--budget ")[1].split(" ")[0]

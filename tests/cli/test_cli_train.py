@@ -430,8 +430,8 @@ def test_problems_are_asked_by_the_prompt_that_is_given(tmp_path, tiny_checkpoin
         and json.loads(out)["cut_rollouts"] == 1
         and "100% of what the student wrote was cut" in note
     )
-    code, _, err = train(capsys, tmp_path, tiny_checkpoint, rows, *on)
-    assert code == 2 and "holds a student of other" in err, "another prompt is another student"
+    code, out, _ = train(capsys, tmp_path, tiny_checkpoint, rows, *on)
+    assert code == 2 and "holds a student of other" in out, "another prompt is another student"
     rows = write(tmp_path / "given.jsonl", [ROWS["completion"]])
     code, _, err = train(
         capsys, tmp_path, tiny_checkpoint, rows, "--prompt", "So: {question}", out="b"

@@ -204,7 +204,9 @@ def test_a_whole_run_with_a_server_that_says_the_key_again(
     assert searched(folder) == []
 
 
-@pytest.mark.parametrize("refusal", ["401", "403", "404", "500", "gone"])
+@pytest.mark.parametrize(
+    "refusal", ["401", "403", "404", pytest.param("500", marks=pytest.mark.slow), "gone"]
+)
 def test_runs_that_are_refused(
     folder: Path, tiny_checkpoint: Path, command: Callable[..., Outcome], refusal: str
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from slow_cases import slow_except
 
 from potstill.data import files, yaml
 from potstill.errors import ConfigError, InputError
@@ -28,7 +29,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("name", slow_except(set(REFUSED) - {"deep"}, REFUSED))
 def test_refused_with_the_line(name: str, tmp_path: Path) -> None:
     text, found = REFUSED[name]
     path = tmp_path / "r.yaml"

@@ -185,7 +185,10 @@ def test_it_prints_nothing_and_leaves_threads_and_dice_alone(
             },
             marks=pytest.mark.slow,
         ),
-        {"learning_rate": 5e-3, "lora": LoraSettings(r=4, lora_dropout=0.2)},
+        pytest.param(
+            {"learning_rate": 5e-3, "lora": LoraSettings(r=4, lora_dropout=0.2)},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["muon", "lora"],
 )

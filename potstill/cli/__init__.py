@@ -85,15 +85,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run_command(words: list[str]) -> int:
-    from potstill.cli import show
-
-    show.begin_command(words)
     if not words or words[0] in ("-h", "--help", "help"):
         print(_help_text())
         return 0
     if words[0] == "--version":
         print(f"potstill {__version__}")
         return 0
+    # Only now: it loads what the list of commands does without.
+    from potstill.cli import show
+
+    show.begin_command(words)
     verb = words[0]
     if verb not in VERBS:
         raise ConfigError(
@@ -141,10 +142,10 @@ def module_of(verb: str) -> ModuleType:
 
 
 def _help_text() -> str:
-    from potstill.cli import show
+    from potstill.cli.width import terminal_width
 
     name_width = max(map(len, VERBS)) + 2
-    width = show.terminal_width(sys.stdout) or HELP_WIDTH
+    width = terminal_width(sys.stdout) or HELP_WIDTH
     verbs: list[str] = []
     for name, summary in VERBS.items():
         line = f"  {name:<{name_width}}{summary}"

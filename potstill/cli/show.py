@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
-import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from potstill.cli.width import terminal_width
 from potstill.escape import terminal
 
 MAX_BAD_ROWS = 10  # bad rows that are listed; the JSON document has all
 NONE = "–"  # stands in a table for a value that there is not
 
 _FILE_WIDTH = 160  # columns of a table that goes into a file or a pipe
-_MIN_WIDTH = 40  # of a terminal that things are made to fit
 _NUMERIC = re.compile(r"[-+–\d.,%\s\[\]]*")
 _LABEL = re.compile(r" *(?:\w+: +|\w+  +|- )?")  # what a line begins with, before its text
 _GAP, _EDGES = 3, 2  # columns between two columns of a table, and at its edges
@@ -66,13 +64,6 @@ def print_json_list(name: str, values: Iterable[Any]) -> None:
         print(f"{separator}\n{entry}", end="")
         separator = ","
     print("\n]}")
-
-
-def terminal_width(stream: TextIO) -> int:
-    """The columns that lines should fit; 0 where nobody looks: a file or a pipe, unless COLUMNS says how wide it is."""
-    if not stream.isatty() and not os.environ.get("COLUMNS"):
-        return 0
-    return max(_MIN_WIDTH, shutil.get_terminal_size().columns)
 
 
 def fit_width(text: str, stream: TextIO) -> list[str]:

@@ -74,7 +74,17 @@ def test_help_is_fast() -> None:
 
 def test_every_module_is_a_command_or_a_part_of_them() -> None:
     files = {path.stem for path in Path(str(cli.__file__)).parent.glob("*.py")}
-    parts = {"__init__", "answers", "options", "progress", "results", "retry", "rows", "show"}
+    parts = {
+        "__init__",
+        "answers",
+        "options",
+        "progress",
+        "results",
+        "retry",
+        "rows",
+        "show",
+        "width",
+    }
     assert {name.removesuffix("_").replace("_", "-") for name in files - parts} == set(VERBS)
     for verb in VERBS:
         module = module_of(verb)

@@ -22,6 +22,7 @@ LIMIT_S = 3.0  # seconds of computing time a comparison may take; the usual one 
 MAX_CHARACTERS = 1_000  # of an answer; longer ones are no answers, and may be attacks
 MAX_GOLD_CHARACTERS = 300
 
+_PLAIN_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 _GROUPED_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+")
 _INTEGER = re.compile(r"[+-]?\d+")
 _TEXT_BOX = re.compile(r"\\(?:text|mathrm|textbf|mbox)\s?\{([^{}]*)\}")
@@ -230,6 +231,8 @@ def _verdict_of_reply(gold: str, answer: str, reply: pool.Reply) -> Verdict:
 
 def normalise_layout(answer: str) -> str:
     """Return one form for answers that differ in typesetting alone."""
+    if _PLAIN_NUMBER.fullmatch(answer):
+        return answer  # most answers are such, and have this form already
     # Delimiters, and commands that only change how a formula looks.
     answer = _ROW_SPACING.sub(r"\\\\ ", extract.undouble_backslashes(answer))
     text = _MATH_DELIMITERS.sub("", normalise_characters(answer).strip())

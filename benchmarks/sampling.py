@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path, nargs="?", default=DEFAULT)
     parser.add_argument("--problems", type=int, default=200)
     parser.add_argument("--n", type=int, default=8)
-    parser.add_argument("--max-tokens", type=int, default=256)
+    parser.add_argument("--max-new-tokens", type=int, default=256)
     parser.add_argument("--slices", type=int, default=4)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()

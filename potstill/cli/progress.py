@@ -17,6 +17,7 @@ from typing import Any, Protocol, TextIO, final
 from potstill.cli.show import fit_width
 from potstill.escape import terminal
 from potstill.models.model import Traffic
+from potstill.runs.run_log import format_duration
 
 LINE_INTERVAL = 10.0  # seconds between two lines of one label, where there is no terminal
 # Seconds after which a line says that nothing has changed, where somebody still reports: a batch takes hours.
@@ -282,14 +283,3 @@ def _open_bars(stream: TextIO) -> Any:
 def format_rate(rate: float) -> str:
     """A rate a second, or a minute where it is slow."""
     return f"{rate:.1f}/s" if rate >= 1 else f"{rate * 60:.1f}/min"
-
-
-def format_duration(seconds: float) -> str:
-    """Seconds as people read them: `8 s`, `4:05`, `2:03:04`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, hours = whole // 60 % 60, whole // 3600
-    if hours:
-        return f"{hours}:{minutes:02}:{whole % 60:02}"
-    return f"{minutes}:{whole % 60:02}"

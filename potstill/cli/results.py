@@ -13,7 +13,6 @@ from types import FrameType
 from typing import Any
 
 from potstill.cli import show
-from potstill.cli.progress import format_duration
 from potstill.cli.retry import failure_notes_of_folder
 from potstill.errors import BudgetSpent, PotstillError, StoreError
 from potstill.escape import terminal
@@ -24,6 +23,7 @@ from potstill.evaluation.table import format_count, format_usd, quality_notes, t
 from potstill.report import page
 from potstill.runs.drops import kind_of_reason
 from potstill.runs.run_journal import Publish
+from potstill.runs.run_log import format_duration
 from potstill.store import Store, database
 
 REPORT_FILE = "report.html"

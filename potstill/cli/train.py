@@ -39,13 +39,14 @@ from potstill import objectives
 from potstill.budget.amounts import NOTHING, format_amount
 from potstill.cli import options, rows, show
 from potstill.cli.evaluate import PROMPT_HELP
-from potstill.cli.progress import format_duration, show_progress
+from potstill.cli.progress import show_progress
 from potstill.cli.retry import failure_notes
 from potstill.data import files
 from potstill.data.rows import RowTraces
 from potstill.errors import ConfigError
 from potstill.extras import TRAINING, require_extra
 from potstill.models.phase import in_phase
+from potstill.runs.run_log import format_duration
 from potstill.runs.train_settings import read_keywords
 from potstill.store import Store, with_cache
 from potstill.training.objective_config import LOOP_KEYWORDS, ObjectiveConfig, bind, trainable

@@ -23,7 +23,7 @@ from potstill.runs.results import (
     gather_results,
     names_of_models,
 )
-from potstill.runs.run_log import RunLog
+from potstill.runs.run_log import RunLog, format_duration
 from potstill.store.store import Store
 from potstill.traces import ReportSection
 from potstill.traces.session import OnStep
@@ -105,10 +105,10 @@ class RunJournal:
         seconds = now - self._step_began
         line = text
         if seconds >= SHOWN_SECONDS:
-            line += f"  {format_seconds(seconds)}"
+            line += f"  {format_duration(seconds)}"
             seconds_left = self._pace.seconds_left(now)
             if seconds_left is not None:
-                line += f"; about {format_seconds(seconds_left)} left"
+                line += f"; about {format_duration(seconds_left)} left"
         RunLog(self.path).write(line)
         if not is_minor or seconds >= SHOWN_SECONDS:
             self.announce(line)
@@ -241,17 +241,6 @@ class RunPace:
     def _count(self) -> int:
         [(count,)] = self._store.database.read("SELECT count(*) FROM completions")
         return int(count)
-
-
-def format_seconds(seconds: float) -> str:
-    """Seconds as people read them: `8 s`, `4:05`, `2:03:04`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, hours = whole // 60 % 60, whole // 3600
-    if hours:
-        return f"{hours}:{minutes:02}:{whole % 60:02}"
-    return f"{minutes}:{whole % 60:02}"
 
 
 def ending_of(error: BaseException) -> Ending:

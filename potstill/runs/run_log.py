@@ -23,3 +23,14 @@ class RunLog:
         line = visible(text).replace("\n", "\n" + " " * (len(stamp) + 2))
         with (self.folder / FILE).open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{stamp}  {line}\n")
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds as people read them: `8 s`, `4:05`, `2:03:04`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, hours = whole // 60 % 60, whole // 3600
+    if hours:
+        return f"{hours}:{minutes:02}:{whole % 60:02}"
+    return f"{minutes}:{whole % 60:02}"

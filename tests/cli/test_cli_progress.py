@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 
-from potstill.cli.progress import Pace, ProgressLines, format_duration, show_progress
+from potstill.cli.progress import Pace, ProgressLines, show_progress
 from potstill.models.model import Traffic
+from potstill.runs.run_log import format_duration
 
 
 class Terminal(io.StringIO):

@@ -1,14 +1,7 @@
-"""The methods, one file a paper. A new one is a file and a line here; a test proves that folder and list agree."""
+"""The methods, one file a paper, in the folder of its family. A new one is a file; `discovery` says how it is found."""
 
-from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
-from potstill.methods.chains.rft import rft
-from potstill.methods.chains.sft import sft
-from potstill.methods.errors.orion.orion import orion
+from potstill.methods.discovery import MethodFolders
 
-METHODS: dict[str, Callable[..., Any]] = {
-    "orion": orion,
-    "rft": rft,
-    "sft": sft,
-}
+METHODS = MethodFolders(Path(__file__).parent, __name__)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from potstill import plugins
 from potstill.errors import ConfigError
 from potstill.methods import METHODS
-from potstill.methods.roles import Role, make_role
+from potstill.methods.role_annotations import Role, make_role
 
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 _ARG = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)

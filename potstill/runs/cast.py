@@ -11,7 +11,7 @@ from typing import Any
 from potstill.evaluation.benchmark import evaluate
 from potstill.evaluation.rows import Evaluation
 from potstill.methods.catalogue import MethodEntry
-from potstill.methods.roles import fill_roles, list_key, missing_abilities, role_of
+from potstill.methods.role_annotations import fill_roles, list_key, missing_abilities, role_of
 from potstill.models.model import Completion, Model, Request, Sampling
 from potstill.models.scripted import ScriptedModel
 from potstill.records import Stage, Trace

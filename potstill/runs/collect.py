@@ -9,7 +9,7 @@ from typing import NoReturn, final
 from potstill.errors import ConfigError, PotstillError
 from potstill.extras import extra_error, missing_packages
 from potstill.methods.catalogue import method_entry
-from potstill.methods.roles import keys_of, needs_weights
+from potstill.methods.role_annotations import keys_of, needs_weights
 from potstill.models.model import Completion, Model, Request
 from potstill.records import Stage, Trace, digest
 from potstill.runs.open_folder import Folder

@@ -18,7 +18,7 @@ from potstill import objectives
 from potstill.errors import PotstillError
 from potstill.extras import missing_packages
 from potstill.methods.catalogue import MethodEntry
-from potstill.methods.roles import role_of
+from potstill.methods.role_annotations import role_of
 from potstill.records import learnt_stretches
 from potstill.runs.cast import STORIES, Case, Cast, Interrupted, row_ids, scripted_roles
 from potstill.runs.driver import describe

@@ -20,7 +20,7 @@ from potstill.errors import ConfigError
 from potstill.escape import visible
 from potstill.methods import METHODS
 from potstill.methods.catalogue import method_entry, short_name
-from potstill.methods.roles import role_of
+from potstill.methods.role_annotations import role_of
 from potstill.models.phase import split_account
 from potstill.plugins import is_object_path
 from potstill.records import Trace, digest

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, final
 from potstill.errors import ConfigError, PotstillError, StageError
 from potstill.evaluation.benchmark import Solver, evaluate
 from potstill.methods.catalogue import find_method, method_entry
-from potstill.methods.roles import fill_roles, role_of
+from potstill.methods.role_annotations import fill_roles, role_of
 from potstill.models.model import ChecksRequests, Completion, Request
 from potstill.models.phase import COLLECTION
 from potstill.models.recorded import Recorded

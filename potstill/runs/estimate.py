@@ -13,7 +13,7 @@ from potstill.budget import prices
 from potstill.budget.prices import Price, built_in_prices, find_price, max_cost
 from potstill.errors import ModelError
 from potstill.evaluation.intervals import Estimate, mean_interval, share_interval
-from potstill.methods.roles import keys_of, role_of
+from potstill.methods.role_annotations import keys_of, role_of
 from potstill.models.model import Model
 from potstill.models.phase import COLLECTION, PHASES
 from potstill.records import Progress, Trace, no_progress

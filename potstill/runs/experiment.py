@@ -20,7 +20,7 @@ from potstill.evaluation.benchmark import Solver
 from potstill.evaluation.results import Results
 from potstill.evaluation.rows import Evaluation
 from potstill.methods.catalogue import find_method, method_entry
-from potstill.methods.roles import fill_roles, role_of
+from potstill.methods.role_annotations import fill_roles, role_of
 from potstill.models.model import Model
 from potstill.records import Problem, Progress, Stage, Trace, no_progress
 from potstill.runs import preflight

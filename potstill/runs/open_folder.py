@@ -18,7 +18,7 @@ from potstill.budget.amounts import Limit
 from potstill.budget.budget import Budget
 from potstill.data import files
 from potstill.errors import ConfigError
-from potstill.methods.roles import role_of
+from potstill.methods.role_annotations import role_of
 from potstill.models.model import Model
 from potstill.records import Progress, no_progress
 from potstill.runs import manifest
@@ -132,8 +132,8 @@ def open_folder(
     Args:
         path: the folder; made where it is missing.
         settings: what decides the results of the program, as JSON values. A folder of other settings is refused.
-        models: the models by role, or by key where several play one (`methods.roles`); a limit of money is refused
-            where one of them has no price.
+        models: the models by role, or by key where several play one (`methods.role_annotations`); a limit of money is
+            refused where one of them has no price.
         budget: what the folder may spend, as "5usd" or "teacher=3usd,2Mtok", or the limits by role ("" for all).
         price_table: prices over those that come with potstill.
         seed: from which every random choice is derived.

@@ -12,7 +12,7 @@ from potstill.budget.budget import Budget
 from potstill.errors import ConfigError, InputError, StageError
 from potstill.extras import TRAINING, is_installed, require_extra
 from potstill.methods.catalogue import method_entry
-from potstill.methods.roles import keys_of, missing_abilities, needs_weights, role_of
+from potstill.methods.role_annotations import keys_of, missing_abilities, needs_weights, role_of
 from potstill.models.model import ChecksRequests, Model, Trainable
 from potstill.models.recorded import Recorded
 from potstill.records import Trace

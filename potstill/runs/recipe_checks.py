@@ -17,7 +17,7 @@ from potstill.config import Mistakes, Tree, join_key, parse_query
 from potstill.errors import PotstillError
 from potstill.methods import METHODS
 from potstill.methods.catalogue import MethodEntry, method_entry
-from potstill.methods.roles import keys_of, list_key, needs_weights, role_of
+from potstill.methods.role_annotations import keys_of, list_key, needs_weights, role_of
 from potstill.models.phase import PHASES
 from potstill.runs.sources import WORLD_MODELS
 from potstill.training.settings import TrainingSettings

@@ -25,7 +25,7 @@ from potstill.evaluation.results import (
 )
 from potstill.evaluation.rows import Evaluation
 from potstill.methods.catalogue import method_entry
-from potstill.methods.roles import role_of
+from potstill.methods.role_annotations import role_of
 from potstill.models import identity
 from potstill.models.model import Model
 from potstill.records import Trace

@@ -15,7 +15,7 @@ from typing import Any
 from potstill.budget import flags
 from potstill.errors import ConfigError
 from potstill.methods.catalogue import MethodEntry, method_entry
-from potstill.methods.roles import list_key
+from potstill.methods.role_annotations import list_key
 from potstill.models.model import Model
 from potstill.records import Progress, Trace, digest, no_progress
 from potstill.runs import recipe as recipes
@@ -107,7 +107,7 @@ def run_method(
 def spread_models(
     method: MethodEntry, models: Mapping[str, Model | str | Sequence[Model | str]]
 ) -> dict[str, Model | str]:
-    """The models by key (`methods.roles`).
+    """The models by key (`methods.role_annotations`).
 
     Raises:
         ConfigError: several models in a role that one plays.

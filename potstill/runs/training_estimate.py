@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from potstill.methods.roles import keys_of
+from potstill.methods.role_annotations import keys_of
 from potstill.models.phase import Phase
 from potstill.records import Stage
 from potstill.runs.open_folder import JUDGE, STUDENT, TEACHER_WEIGHTS

@@ -5,12 +5,10 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
-import potstill.methods
 from potstill.methods import METHODS
 from potstill.methods.catalogue import (
     Value,
@@ -24,15 +22,6 @@ from potstill.models.model import Model, Trainable
 
 def every_value(values) -> list[Value]:
     return [v for value in values for v in (value, *every_value(value.fields))]
-
-
-def test_folder_and_list_agree():
-    folder = Path(potstill.methods.__file__).parent
-    # A method is FAMILY/NAME.py, or FAMILY/NAME/NAME.py where it brings files of its own.
-    files = {path.stem for path in folder.glob("*/*.py")} - {"__init__"}
-    folders = {path.stem for path in folder.glob("*/*/*.py") if path.stem == path.parent.name}
-    assert files | folders == set(METHODS)
-    assert list(METHODS) == sorted(METHODS)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -1,1 +1,4 @@
-"""Methods that learn from whole chains of thought."""
+"""Whole chains of thought, the teacher's or the student's own right ones.
+
+Begin with: sft
+"""

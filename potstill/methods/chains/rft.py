@@ -27,7 +27,10 @@ def rft(
 ) -> Generator[Stage, Trainable, None]:
     """Self-training: the student learns its own distinct right samples (RFT, Yuan et al., arXiv:2308.01825).
 
-    Departures: the paper tells samples apart by their list of equations, we by their words; it also keeps the
+    Learns from: its own right samples, each wording once.
+    Needs: student (writes and is trained), [sampler] (writes in its place).
+    Controls: none; it is what methods with a teacher are compared with.
+    Departure: the paper tells samples apart by their list of equations, we by their words; it also keeps the
     dataset's own solutions as rows, we train on samples alone.
 
     Args:

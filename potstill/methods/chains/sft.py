@@ -21,6 +21,10 @@ def sft(
 ) -> Generator[Stage, Trainable, None]:
     """Teacher SFT: the student learns the teacher's right chains as they are (long-CoT baseline in arXiv:2505.22131).
 
+    Learns from: the teacher's right chains, word for word.
+    Needs: teacher (writes), student (is trained).
+    Controls: none; it is what other methods are compared with.
+
     J = - sum_i sum_t log P_M( c_{i,t}^T | c_{i,<t}^T, q_i ) over the chains with V(c_i^T, a_i*) = 1.
 
     Args:

@@ -1,1 +1,4 @@
-"""Methods that learn from errors."""
+"""Wrong attempts: what is wrong in them, and what is right instead.
+
+Begin with: orion
+"""

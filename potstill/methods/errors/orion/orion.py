@@ -1,7 +1,13 @@
 """ORION: the student rewrites the teacher's reasoning in the light of its own errors (arXiv:2505.22131 v2).
 
-The paper's full text could not be read: what follows is its abstract's method, with the mechanics of its siblings EULER
-and P-ALIGN. What is inferred stands in `settings.py`, the prompts in `prompts.py`, the tests of a row in `filters.py`.
+Learns from: its own rewrites of the teacher's right chains, made with its own wrong attempts in view.
+Needs: teacher (writes), student (writes and is trained).
+Controls: arm=none (no attempts are shown), arm=shuffled (other problems' attempts), arm=errors-only (no teacher's
+    chain is shown), arm=no-rewriting (the teacher's chains as they are), arm=teacher-refines (the teacher rewrites).
+Departure: the paper's full text could not be read; this is its abstract's method, with the mechanics of its siblings
+    EULER and P-ALIGN. What is inferred stands in `settings.py`, the prompts in `prompts.py`, the tests of a row in
+    `filters.py`.
+Partial: not here are the truncated teacher chain as a fallback, EULER's error model, and two graders that must agree.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Protocol
 
 import pytest
 
-from potstill.methods.roles import fill_roles, make_role, missing_abilities
+from potstill.methods.role_annotations import fill_roles, make_role, missing_abilities
 from potstill.models.model import Model, Scored, Trainable
 
 

@@ -1,0 +1,1 @@
+"""One part of the work, such as planning, explaining or checking; another model does the rest."""

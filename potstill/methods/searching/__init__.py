@@ -1,0 +1,1 @@
+"""Chains that a search has found: many candidates are written and scored, and the best one is learnt."""

@@ -19,6 +19,14 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias
 
 from potstill import traces as operators
 from potstill import verifiers
+from potstill.api_checks import (
+    OPERATOR_FUNCTIONS,
+    check_reading,
+    refuse_other_than_answer,
+    refuse_other_than_function,
+    refuse_other_than_model,
+    refuse_others,
+)
 from potstill.errors import (
     BudgetSpent,
     ConfigError,
@@ -138,15 +146,6 @@ Problems: TypeAlias = str | Path | Sequence[Problem] | Sequence[Trace]
 SESSION_ARM = "session"  # the name under which a Python session's traces are kept in its folder
 MEASURING_TEMPERATURE = 0.6  # of `evaluate`, as in a recipe
 
-# Operators whose first argument is a function, and one that people want.
-OPERATOR_FUNCTIONS: Mapping[str, str] = {
-    "keep": "ps.keep(ps.right, traces), or another function",
-    "best": 'ps.best(lambda trace: trace.scores["NAME"], traces), or another function',
-    "weigh": "ps.weigh(lambda trace: 0.5, traces), or another function",
-    "edit": "ps.edit(lambda trace: trace.text.strip(), traces), or another function",
-    "dedupe": "ps.dedupe(ps.line, traces), or another function",
-}
-
 _SPECS: dict[str, str] = {}  # the spec that each loaded model was asked for by, by the model's id
 
 
@@ -178,14 +177,14 @@ def load_problems(
     Raises:
         InputError: no problems, or gold answers that their verifier does not accept.
     """
-    _check_reading("load_problems", source, limit, mapping)
+    check_reading("load_problems", source, limit, mapping)
     if isinstance(source, str | Path):
         problems = sources.load_problems(
             str(source), mapping=mapping, limit=limit, seed=seed, kind=kind
         )
         return TraceList(sources.pose_all(problems, prompt))
     problems = [item.problem if isinstance(item, Trace) else item for item in source]
-    _refuse_others(problems, Problem, "load_problems", fix="a list of ps.Problem, or a file")
+    refuse_others(problems, Problem, "load_problems", fix="a list of ps.Problem, or a file")
     if kind or mapping:
         raise ConfigError(
             "kind= and mapping= are for files; a list of problems has its kinds and no columns",
@@ -193,59 +192,6 @@ def load_problems(
         )
     sources.check_gold_answers(problems, "the list")
     return TraceList(sources.pose_all(problems[: limit or None], prompt))
-
-
-def _refuse_others(items: Any, kind: type, function: str, *, fix: str) -> None:
-    """Refuse a list with something else in it than the function takes, with what to do."""
-    for item in [items] if isinstance(items, str | Path) else items:
-        if not isinstance(item, kind):
-            raise ConfigError(
-                f"{function} was given a {type(item).__name__}: {str(item)[:60]!r}",
-                expected=f"a list of ps.{kind.__name__}",
-                fix=fix,
-            )
-
-
-def _check_reading(function: str, source: Any, limit: Any, mapping: Any) -> None:
-    """Refuse a source, a limit or a mapping of another kind than what reads rows takes."""
-    if not isinstance(source, str | Path) and not isinstance(source, Iterable):
-        raise ConfigError(
-            f"{function} was given {source!r:.60}",
-            expected="a file, hf:NAME or another spec, or a list",
-            fix=f'ps.{function}("train.jsonl")',
-        )
-    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
-        raise ConfigError(
-            f"limit is {limit!r}",
-            expected="a whole number; 0 is all",
-            fix=f"ps.{function}(…, limit=100)",
-        )
-    if mapping is not None and not isinstance(mapping, Mapping):
-        raise ConfigError(
-            f"mapping is {mapping!r:.60}",
-            expected="a dictionary from fields to columns",
-            fix=f'ps.{function}(…, mapping={{"question": "COLUMN"}})',
-        )
-
-
-def _refuse_other_than_function(function: Any, operator: str, fix: str) -> None:
-    """Refuse the name of a function, or anything else, in the place of an operator's function."""
-    if not callable(function):
-        raise ConfigError(
-            f"{operator} was given {str(function)[:60]!r} as its function",
-            expected="a function of a trace",
-            fix=fix,
-        )
-
-
-def _refuse_other_than_model(model: Any, function: str) -> None:
-    """Refuse a spec, or anything else, in the place of a loaded model."""
-    if not isinstance(model, Model):
-        raise ConfigError(
-            f"{function} was given {str(model)[:60]!r} as the model",
-            expected="a loaded model",
-            fix='ps.load_model("world:student"), or another spec',
-        )
 
 
 def load_model(spec: str, *, threads: int = 0) -> Model:
@@ -292,7 +238,7 @@ def load_rows(
     """
     from potstill.data.rows import keep_learnable, read_traces
 
-    _check_reading("load_rows", source, limit, mapping)
+    check_reading("load_rows", source, limit, mapping)
     rows = None if isinstance(source, str | Path) else _numbered_rows(source)
     row_traces = read_traces(
         str(source) if rows is None else "the rows",
@@ -326,7 +272,7 @@ def from_dataset(
     """
     from potstill.data.rows import problems_of_rows
 
-    _check_reading("from_dataset", dataset, 0, mapping)
+    check_reading("from_dataset", dataset, 0, mapping)
     if not as_problems:
         return load_rows(list(dataset), mapping=mapping)
     problems = problems_of_rows(
@@ -432,14 +378,6 @@ def open_folder(
             _SESSION.reset(token)
 
 
-# What the functions take that judge, read and compare answers.
-ANSWER_FUNCTIONS: Mapping[str, str] = {
-    "judge": "a problem, or a trace on it, and the text of an answer",
-    "read": "a problem, or a trace on it, and the text of an answer",
-    "equal": "a problem, or a trace on it, and two answers",
-}
-
-
 def _behind_store(model: Any, role: str = "") -> Any:
     """The model behind the open folder's store.
 
@@ -467,11 +405,11 @@ def _operator(function: Callable[P, list[Trace]]) -> Callable[P, TraceList]:
     def operator(*args: P.args, **kwargs: P.kwargs) -> TraceList:
         name = function.__name__
         if name in OPERATOR_FUNCTIONS and args:
-            _refuse_other_than_function(args[0], name, OPERATOR_FUNCTIONS[name])
+            refuse_other_than_function(args[0], name, OPERATOR_FUNCTIONS[name])
         if name in ("sample", "rewrite") and args:
-            _refuse_other_than_model(args[0], name)
+            refuse_other_than_model(args[0], name)
             if len(args) > 1:
-                _refuse_others(args[1], Trace, name, fix="ps.load_problems(…)")
+                refuse_others(args[1], Trace, name, fix="ps.load_problems(…)")
         args_behind_store = [_behind_store(argument) for argument in args]
         kwargs_behind_store = {name: _behind_store(value) for name, value in kwargs.items()}
         return TraceList(function(*args_behind_store, **kwargs_behind_store))  # type: ignore[arg-type]
@@ -515,7 +453,7 @@ def judge(problem: Problem | Trace, text: str) -> Verdict:
         problem: a problem, or a trace on it, such as `load_problems` gives.
         text: the answer, with the reasoning before it if there is any.
     """
-    _refuse_other_than_answer("judge", problem, text)
+    refuse_other_than_answer("judge", problem, text)
     if isinstance(problem, Trace):
         problem = problem.problem
     return verifiers.judge([(problem, text)])[0]
@@ -531,7 +469,7 @@ def read(problem: Problem | Trace, text: str) -> str | None:
     Returns:
         The answer, or None where none can be read.
     """
-    _refuse_other_than_answer("read", problem, text)
+    refuse_other_than_answer("read", problem, text)
     return operators.read(problem, text)
 
 
@@ -543,23 +481,8 @@ def equal(problem: Problem | Trace, first: str, second: str) -> bool:
         first: an answer, as `read` or a verdict gives it.
         second: another one.
     """
-    _refuse_other_than_answer("equal", problem, first, second)
+    refuse_other_than_answer("equal", problem, first, second)
     return operators.equal(problem, first, second)
-
-
-def _refuse_other_than_answer(name: str, problem: object, *texts: object) -> None:
-    """Refuse what is no problem with texts, and say how the function is called."""
-    is_problem = isinstance(problem, Problem | Trace)
-    if is_problem and all(isinstance(text, str) for text in texts):
-        return
-    if isinstance(problem, Trace):
-        problem = problem.problem
-    types = [type(value).__name__ for value in (problem, *texts)]
-    raise ConfigError(
-        f"{name} was given a {' and a '.join(types)}",
-        expected=ANSWER_FUNCTIONS[name],
-        fix="ps.judge(trace.problem, trace.text); ps.verify(traces) judges traces, ps.read_answers(traces) reads them",
-    )
 
 
 # ---- Training and measuring ----
@@ -594,8 +517,8 @@ def train(
     from potstill.runs.train_settings import convert_training_keywords
     from potstill.training.settings import TrainingSettings
 
-    _refuse_other_than_model(student, "train")
-    _refuse_others(rows, Trace, "train", fix="ps.load_rows(…) reads files and lists of rows")
+    refuse_other_than_model(student, "train")
+    refuse_others(rows, Trace, "train", fix="ps.load_rows(…) reads files and lists of rows")
     settings = convert_training_keywords(objective, settings)
     stage = Stage(_behind_store(student), list(rows), objective, **settings)
     session = _SESSION.get()
@@ -642,7 +565,7 @@ def evaluate(
 
     blanks = problems if isinstance(problems, TraceList) else load_problems(problems)
     if not callable(solver):
-        _refuse_other_than_model(solver, "evaluate")
+        refuse_other_than_model(solver, "evaluate")
     fields = tuple(field.name for field in dataclasses.fields(Sampling))
     unknown = [field for field in sampling if field not in fields]
     if unknown:

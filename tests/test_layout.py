@@ -34,6 +34,7 @@ BASE = (
 IMPORTS: dict[str, tuple[str, ...]] = {
     "__init__": ("api",),
     "api": (
+        "api_checks",
         "report",
         "runs",
         "methods",
@@ -47,6 +48,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
         "verifiers",
         "objectives",
     ),
+    "api_checks": ("models.model",),
     "records": (),
     "values": (),
     "errors": (),

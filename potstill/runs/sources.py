@@ -19,6 +19,7 @@ from potstill.traces.prompts import check_template, render_prompt, template_name
 from potstill.verifiers import check_gold, failed_gold
 from potstill.world import story
 from potstill.world.oracle import Oracle
+from potstill.world.oracle.program import SLIP_RATE
 
 CHECKPOINTS = Path(__file__).parents[1] / "world" / "checkpoints"
 BUILD_RECORD = CHECKPOINTS.parent / "build.json"  # what the build measured of the checkpoints
@@ -29,6 +30,8 @@ WORLD_OPTIONS = (
     Setting("size", int, 500),
     Setting("seed", int, 0),
 )
+# Options of `world:oracle?…`.
+ORACLE_OPTIONS = (Setting("slip_rate", float, SLIP_RATE),)
 MAX_FAILURES_SHOWN = 5  # gold answers that an error lists
 
 _BOXED = "{question}\n\nPlease reason step by step, and put your final answer within \\boxed{{}}."
@@ -87,10 +90,18 @@ def load_checkpoint(spec: str, *, role: str, threads: int = 0, can_be_server: bo
     raise ModelError(f"{spec} has {lacks}", expected=expected, fix=f"--{role} …")
 
 
-def world_model(name: str, threads: int = 0) -> Model:
-    """The built-in teacher, student or oracle (a program, not a model)."""
+def world_model(rest: str, threads: int = 0) -> Model:
+    """The built-in teacher, student or oracle (a program, not a model).
+
+    Args:
+        rest: the spec behind `world:`, such as `student` or `oracle?slip_rate=0.3`.
+        threads: CPU threads of a checkpoint.
+    """
+    name, _, query = rest.partition("?")
     if name == "oracle":
-        return Oracle()
+        return load_oracle(query)
+    if query:
+        raise ConfigError(f"world:{name} has no options", fix=f"world:{name}")
     if name not in WORLD_MODELS:
         raise ConfigError(
             f"no world model called {name!r}",
@@ -109,6 +120,18 @@ def world_model(name: str, threads: int = 0) -> Model:
     from potstill.models.local.transformers import TransformersModel
 
     return TransformersModel(folder, threads=threads)
+
+
+def load_oracle(query: str) -> Oracle:
+    """The oracle of `world:oracle?slip_rate=0.3`: how likely an answer of a role that can slip has a slip."""
+    mistakes = Mistakes()
+    keyed = merge_layers(ORACLE_OPTIONS, [("", parse_query(query))], mistakes, what="option")
+    options = {setting.name: setting.default for setting in ORACLE_OPTIONS}
+    options.update(convert_settings(ORACLE_OPTIONS, keyed, mistakes))
+    if not 0 <= options["slip_rate"] <= 1:
+        mistakes.add("slip_rate", f"{options['slip_rate']} is not from 0 to 1")
+    mistakes.raise_if_any("world:oracle", fix="world:oracle?slip_rate=0.1")
+    return Oracle(**options)
 
 
 def priced_name(spec: str) -> tuple[str, bool]:

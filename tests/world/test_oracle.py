@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from oracle_roles import ask_role, assert_answer_depends_on
 
+from potstill.errors import ConfigError
 from potstill.methods.errors.orion.prompts import CORRECT_ALONE, REFLECT
 from potstill.models.model import Model, Request, Scored, Trainable
 from potstill.records import Message, Problem
+from potstill.runs.sources import load_model
 from potstill.traces.prompts import fill_template
 from potstill.verifiers import story as judge
 from potstill.world import lessons, story
-from potstill.world.oracle import Oracle, correct_attempt
+from potstill.world.oracle import Oracle
+from potstill.world.oracle.program import choose_role, load_roles
+from potstill.world.oracle.role import Role
+from potstill.world.oracle.roles.corrector import correct_attempt
 
 NED = "Ned has 19 shells. Then Ned sells 14. Then Ned doubles the pile. How many shells does Ned have now?"
 BRIEF = "19 - 14 = 5. 5 * 2 = 10. The answer is \\boxed{10}."
@@ -40,7 +47,7 @@ def sound(problem: Problem, text: str) -> bool:
 
 def test_it_is_labelled_as_a_program_and_can_be_neither_trained_nor_scored():
     oracle = Oracle()
-    assert oracle.id == "program-oracle-story@1"
+    assert oracle.id.startswith("program-oracle-story@1-")
     assert (
         isinstance(oracle, Model)
         and not isinstance(oracle, Trainable)
@@ -120,3 +127,52 @@ def test_in_orions_prompts_it_corrects_the_first_attempt(template, seed):
         "attempts": lessons.number_attempts(attempts),
     }
     assert ask(fill_template(template, values)) == correct_attempt(problem.question, attempts[0])
+
+
+# Roles: each recognised by its prompt, each knowing what that prompt shows.
+
+
+def test_a_prompt_without_another_role_goes_to_the_corrector_or_the_solver():
+    assert ask_role("solver", NED) == BRIEF
+    assert ask_role("corrector", f"{NED}\n\nAttempt:\n{BRIEF}") == BRIEF
+
+
+def test_what_the_two_general_roles_answer_depends_on_what_they_are_shown():
+    other_story = NED.replace("sells 14", "sells 4")
+    assert_answer_depends_on("solver", "{story}", {"story": NED}, {"story": other_story})
+    values = {"story": NED, "attempt": "19 - 14 = 6."}
+    changes = {"story": other_story, "attempt": "19 - 14 = 5. 5 * 2 = 11."}
+    assert_answer_depends_on("corrector", "{story}\n\nAttempt:\n{attempt}", values, changes)
+
+
+def test_the_check_finds_a_role_that_does_not_read_its_prompt():
+    with pytest.raises(AssertionError, match="whatever greeting"):
+        values = {"story": NED, "greeting": "Hello."}
+        assert_answer_depends_on("solver", "{greeting} {story}", values, {"greeting": "Hm."})
+
+
+def test_a_prompt_that_two_roles_recognise_gets_an_error_that_names_them(monkeypatch):
+    roles = dict(load_roles())
+    for name in ("one", "other"):
+        roles[name] = Role(name, re.compile("Act as the judge"), lambda role_input: "Yes.")
+    monkeypatch.setattr("potstill.world.oracle.program.load_roles", lambda: roles)
+    [made] = Oracle().write([Request(f"Act as the judge. {NED}")])
+    assert made.error == "program: several roles of the oracle recognise the prompt: one, other"
+    assert choose_role(NED).name == "solver"
+
+
+def test_the_id_changes_with_a_roles_version_and_with_the_rate_of_slips(monkeypatch):
+    before = Oracle().id
+    assert Oracle(slip_rate=0.5).id != before
+    roles = {**load_roles(), "solver": Role("solver", re.compile(""), str, version=99)}
+    monkeypatch.setattr("potstill.world.oracle.program.load_roles", lambda: roles)
+    assert Oracle().id != before
+
+
+def test_a_spec_says_how_often_the_oracle_slips():
+    assert load_model("world:oracle").id == Oracle().id
+    assert load_model("world:oracle?slip_rate=0.3").id == Oracle(slip_rate=0.3).id
+    with pytest.raises(ConfigError, match=r"slip_rate: 2\.0 is not from 0 to 1"):
+        load_model("world:oracle?slip_rate=2")
+    with pytest.raises(ConfigError, match="world:student has no options"):
+        load_model("world:student?slip_rate=0.3")

@@ -1,15 +1,12 @@
-"""`world:oracle`: a program, not a model, that solves stories and finds, explains and corrects a first error."""
+"""The corrector: shown a story and an attempt, it finds, explains and corrects the attempt's first error."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import final
 
-from potstill.models.model import Completion, Request, cut_at_stop
-from potstill.records import Problem, Prompt, Tokens
+from potstill.records import Problem
 from potstill.verifiers.story import (
-    VERSION,
     Equation,
     Story,
     count_done_events,
@@ -18,42 +15,19 @@ from potstill.verifiers.story import (
     required_equations,
     steps,
 )
+from potstill.world.oracle.role import CannotAnswerError, Role, RoleInput, read_story
 from potstill.world.story import brief_solution, write_equation
 
-_STORY = re.compile(r"\w+ has \d+ \w+\..*? How many \w+ does \w+ have now\?")
-_ATTEMPT = re.compile(r"(?:Wrong attempts:\n1\. |Attempt:\n)(.*?)(?=\n2\. |\Z)", re.DOTALL)
+ATTEMPT = re.compile(r"(?:Wrong attempts:\n1\. |Attempt:\n)(.*?)(?=\n2\. |\Z)", re.DOTALL)
 
 
-@final
-class Oracle:
-    """Answers any prompt that holds one story: the brief solution; with an attempt in it, its first error corrected."""
-
-    id = f"program-oracle-{VERSION}"
-
-    def write(self, requests: Sequence[Request]) -> list[Completion]:
-        """One completion a request; a prompt without a story is a completion with an error."""
-        return [answer_request(request) for request in requests]
-
-
-def answer_request(request: Request) -> Completion:
-    """The completion of a prompt that holds one story."""
-    prompt = prompt_text(request.prompt)
-    question = _STORY.search(prompt)
-    story = parse_story(question[0]) if question is not None else None
-    if question is None or story is None:
-        return Completion("", "", error="program: the oracle found no story in the prompt")
-    attempt = _ATTEMPT.search(prompt)
-    if attempt is not None:
-        text = correct_attempt(question[0], attempt[1])
-    else:
-        text = brief_solution(story)
-    text, stop_string = cut_at_stop(text.removeprefix(request.prefix), request.sampling.stop)
-    return Completion(
-        text,
-        "stop_string" if stop_string else "stop",
-        Tokens(len(prompt.split()), len(text.split())),
-        stop_string=stop_string,
-    )
+def correct(role_input: RoleInput) -> str:
+    """The first attempt that the prompt shows, corrected."""
+    question, _ = read_story(role_input.prompt)
+    attempt = ATTEMPT.search(role_input.prompt)
+    if attempt is None:
+        raise CannotAnswerError("the corrector found no attempt in the prompt")
+    return correct_attempt(question, attempt[1])
 
 
 def correct_attempt(question: str, attempt: str) -> str:
@@ -94,8 +68,4 @@ def explain_error(
     return f"{place} comes {step}".replace(" = ", " makes ")
 
 
-def prompt_text(prompt: Prompt) -> str:
-    """A prompt as one text, the contents of its messages one a line."""
-    if isinstance(prompt, str):
-        return prompt
-    return "\n".join(message.content for message in prompt)
+ROLE = Role("corrector", ATTEMPT, correct)

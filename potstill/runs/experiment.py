@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from potstill.budget import prices
 from potstill.data import files
-from potstill.errors import ConfigError
+from potstill.errors import ConfigError, PotstillError
 from potstill.evaluation.benchmark import Solver
 from potstill.evaluation.results import Results
 from potstill.evaluation.rows import Evaluation
@@ -24,6 +24,7 @@ from potstill.methods.role_annotations import fill_roles, role_of
 from potstill.models.model import Model
 from potstill.records import Problem, Progress, Stage, Trace, no_progress
 from potstill.runs import preflight
+from potstill.runs.answer_watch import AnswerWatch
 from potstill.runs.collect import (
     ROWS_ONLY_NOTE,
     RowsCollected,
@@ -33,7 +34,12 @@ from potstill.runs.collect import (
 )
 from potstill.runs.driver import drive
 from potstill.runs.examples import evaluation_ledger, example_rows, examples_ledger
-from potstill.runs.headline import describe_calls, expected_calls, headline
+from potstill.runs.headline import (
+    describe_calls,
+    expected_calls,
+    headline,
+    seconds_by_role,
+)
 from potstill.runs.measure import answer_once, measure_solver
 from potstill.runs.open_folder import (
     STUDENT,
@@ -68,6 +74,7 @@ class Run:
     folder: Folder
     problems: list[Trace]
     tests: list[Trace]
+    answers: AnswerWatch
     rows_only: bool = False
 
 
@@ -128,6 +135,7 @@ def run_arms(
         publish=publish,
         announce=announce,
     )
+    run.answers.on_answers = journal.estimate_time
     with journal.recording_the_end():
         announce_run(run, journal)
         arm_notes = _measure_and_drive(run, journal)
@@ -146,13 +154,28 @@ def announce_run(run: Run, journal: RunJournal) -> None:
         journal.say(line)
     is_new = not (run.folder.path / RESULTS_FILE).exists()
     if is_new and journal.announce is not announce_nothing:
-        calls = expected_calls(recipe, models, run.problems, tests, rows_only=run.rows_only)
-        if calls:
-            journal.say(describe_calls(calls, run.folder.store))
-            journal.expect_calls(sum(calls.values()))
+        announce_calls(run, journal)
     for sentence in preflight.describe_run(recipe, models, run.problems, tests):
         journal.say(sentence)
     journal.begin_steps()
+
+
+def announce_calls(run: Run, journal: RunJournal) -> None:
+    """Say how many calls a run will make, and how long they may take."""
+    tests = [] if run.rows_only else run.tests
+    try:
+        calls = expected_calls(
+            run.recipe, run.folder.models, run.problems, tests, rows_only=run.rows_only
+        )
+    except PotstillError as error:
+        # The run itself need not stop at it: made-up answers are not the models'.
+        journal.say(f"how many calls it makes is not known before it runs: {error.found}")
+        return
+    if not calls:
+        return
+    seconds_a_call = seconds_by_role(run.folder.store)
+    journal.say(describe_calls(calls, seconds_a_call))
+    journal.expect_calls(sum(calls.values()), is_time_known=seconds_a_call.keys() >= calls.keys())
 
 
 def _measure_and_drive(run: Run, journal: RunJournal) -> list[str]:
@@ -207,6 +230,7 @@ def open_run(
     if not rows_only:
         preflight.check_disk(out, preflight.students_bytes(recipe))
     rules = AnswerRules(retry_errors, recipe.truncated, recipe.when_spent)
+    answers = AnswerWatch(progress)
     with (
         reading_thoughts(recipe.answers_in_thoughts),
         open_folder(
@@ -217,11 +241,11 @@ def open_run(
             price_table=prices.load_custom_prices(recipe.prices),
             seed=recipe.seed,
             threads=threads,
-            progress=progress,
+            progress=answers,
             rules=rules,
         ) as folder,
     ):
-        yield Run(recipe, folder, prepared.problems, prepared.tests, rows_only)
+        yield Run(recipe, folder, prepared.problems, prepared.tests, answers, rows_only)
 
 
 @dataclass(frozen=True, slots=True)

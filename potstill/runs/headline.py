@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from potstill.errors import PotstillError
 from potstill.models.model import Model
 from potstill.records import Trace
 from potstill.runs.dry_run import drive_with_stand_ins
 from potstill.runs.preflight import recorded_models
 from potstill.runs.recipe import Recipe
+from potstill.runs.run_log import format_duration
 from potstill.runs.stand_in import Assumptions
 from potstill.store.store import Store
 
@@ -52,40 +52,47 @@ def expected_calls(
     *,
     rows_only: bool = False,
 ) -> Counter[str]:
-    """About how many calls a run makes, by role and phase; empty where its methods can't be rehearsed.
+    """About how many calls a run makes, by role and phase.
 
     Stand-ins answer in the place of the models, half of the time rightly; nobody is asked.
+
+    Raises:
+        PotstillError: the methods can't be rehearsed with made-up answers.
     """
-    try:
-        driven = drive_with_stand_ins(
-            recipe,
-            problems,
-            tests,
-            {"": Assumptions()},
-            recorded_models(models),
-            extra_roles=[key for key in models if key not in recipe.roles],
-            rows_only=rows_only,
-            count=FEW_PROBLEMS,
-        )
-    except PotstillError:
-        # The run itself will say this better, or need not stop at it: made-up answers are not the models'.
-        return Counter()
+    driven = drive_with_stand_ins(
+        recipe,
+        problems,
+        tests,
+        {"": Assumptions()},
+        recorded_models(models),
+        extra_roles=[key for key in models if key not in recipe.roles],
+        rows_only=rows_only,
+        count=FEW_PROBLEMS,
+    )
     calls: Counter[str] = Counter()
     for group, role_calls, share in driven.groups:
         calls[group.account] += round(role_calls.calls / share)
     return calls
 
 
-def describe_calls(calls: Mapping[str, int], store: Store) -> str:
-    """A sentence about the calls to come, and how long they may take at the rates of this folder's earlier calls."""
+def describe_calls(calls: Mapping[str, int], seconds_a_call: Mapping[str, float]) -> str:
+    """A sentence about the calls to come, and how long they may take.
+
+    Args:
+        calls: by role and phase.
+        seconds_a_call: of earlier calls in the folder, by role and phase.
+    """
     by_role = ", ".join(f"{role} {count:,}" for role, count in calls.items() if count)
     sentence = f"about {round_count(sum(calls.values())):,} calls: {by_role}"
-    seconds = seconds_by_role(store)
-    known = [role for role in calls if role in seconds]
+    known = [role for role in calls if role in seconds_a_call]
     if not known:
-        return f"{sentence}; how long they take is known once some have been answered"
-    expected = sum(calls[role] * seconds[role] for role in known)
-    return f"{sentence}; {format_minutes(expected)} at the rates of earlier calls in this folder"
+        return f"{sentence}; how long they take is said once some have been answered"
+    expected = format_duration(sum(calls[role] * seconds_a_call[role] for role in known))
+    unknown = [role for role in calls if calls[role] and role not in seconds_a_call]
+    sentence += f"; about {expected} at the rates of earlier calls in this folder"
+    if unknown:
+        sentence += f", without those of {', '.join(unknown)}, whose rate is not known yet"
+    return sentence
 
 
 def seconds_by_role(store: Store) -> dict[str, float]:
@@ -101,12 +108,3 @@ def round_count(count: int) -> int:
     """A count in two figures: it is an estimate."""
     digits = len(str(count)) - 2
     return count if digits < 1 else round(count, -digits)
-
-
-def format_minutes(seconds: float) -> str:
-    """About how long: seconds, minutes or hours."""
-    if seconds < 90:
-        return f"about {seconds:.0f} s"
-    if seconds < 5400:
-        return f"about {seconds / 60:.0f} min"
-    return f"about {seconds / 3600:.1f} h"

@@ -76,6 +76,7 @@ class RunJournal:
     _next_refresh: float = field(default=0.0, init=False)
     _pace: RunPace = field(init=False)
     _step_began: float = field(default_factory=time.monotonic, init=False)
+    _is_time_known: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         """Begin to count."""
@@ -90,9 +91,25 @@ class RunJournal:
         """Count the time of the first step from now on."""
         self._step_began = time.monotonic()
 
-    def expect_calls(self, count: int) -> None:
-        """Let the lines of steps say how long the rest of so many calls may take."""
+    def expect_calls(self, count: int, *, is_time_known: bool) -> None:
+        """Let the lines of steps say how long the rest of so many calls may take.
+
+        Args:
+            count: of the calls to come.
+            is_time_known: whether it has been said how long they take.
+        """
         self._pace.expected = count
+        self._is_time_known = is_time_known
+
+    def estimate_time(self) -> None:
+        """Say once how long the run may take, as soon as its first answers tell."""
+        if self._is_time_known or not self._pace.expected:
+            return
+        now = time.monotonic()
+        seconds_left = self._pace.seconds_left(now)
+        if seconds_left is not None:
+            self._is_time_known = True
+            self.say(f"about {format_duration(seconds_left)} left at the rate of the first answers")
 
     def finish_step(self, text: str, *, is_minor: bool = False) -> None:
         """Say that a step has come to its end; then perhaps publish the results so far.
@@ -108,6 +125,7 @@ class RunJournal:
             line += f"  {format_duration(seconds)}"
             seconds_left = self._pace.seconds_left(now)
             if seconds_left is not None:
+                self._is_time_known = True
                 line += f"; about {format_duration(seconds_left)} left"
         RunLog(self.path).write(line)
         if not is_minor or seconds >= SHOWN_SECONDS:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from potstill.errors import InputError, PotstillError
+from potstill.errors import InputError, PotstillError, StageError
 from potstill.evaluation.results import Ending, Results
 from potstill.models.model import Request
 from potstill.models.scripted import ScriptedModel
 from potstill.records import Problem, blank
-from potstill.runs import headline, run_journal
+from potstill.runs import experiment, headline, run_journal
 from potstill.runs.experiment import open_run, run_arms
 from potstill.runs.recipe import from_data
 from potstill.runs.run_journal import RESULTS_FILE, RunPace, load_results
@@ -182,8 +182,34 @@ def test_run_log_holds_every_line_with_its_time_and_how_the_run_ended(tmp_path: 
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  \S", line) for line in starts)
 
 
-def test_a_new_folder_does_not_know_how_long_calls_take(store: Store):
-    assert headline.describe_calls({"teacher": 300}, store).endswith("some have been answered")
+def test_the_headline_says_of_which_calls_it_knows_how_long_they_take():
+    calls = {"teacher": 1234, "student": 100}
+    assert headline.describe_calls(calls, {}).endswith("some have been answered")
+    sentence = headline.describe_calls(calls, {"teacher": 0.5, "judge": 9.0})
+    assert sentence == (
+        "about 1,300 calls: teacher 1,234, student 100; about 10:17 at the rates of earlier calls in this folder, "
+        "without those of student, whose rate is not known yet"
+    )
+
+
+def test_a_run_that_cannot_be_rehearsed_says_so(tmp_path: Path, monkeypatch):
+    def refuse(*arguments, **keywords):
+        raise StageError("no made-up answer will do")
+
+    monkeypatch.setattr(experiment, "expected_calls", refuse)
+    lines: list[str] = []
+    run_and_listen(tmp_path / "run", lines)
+    expected = "how many calls it makes is not known before it runs: no made-up answer will do"
+    assert lines[2] == expected
+
+
+def test_in_a_new_folder_the_time_is_said_once_as_soon_as_answers_tell(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(run_journal, "MIN_ELAPSED", 0.0)
+    monkeypatch.setattr(run_journal, "MIN_CALLS", 1)
+    lines: list[str] = []
+    run_and_listen(tmp_path / "run", lines)
+    said = [line for line in lines if line.endswith("left at the rate of the first answers")]
+    assert len(said) == 1 and lines.index(said[0]) == 3
 
 
 def test_the_rest_of_a_run_is_estimated_by_its_answers(store: Store, monkeypatch):
@@ -196,6 +222,4 @@ def test_the_rest_of_a_run_is_estimated_by_its_answers(store: Store, monkeypatch
     model = with_cache(ScriptedModel(wrong_answer), store, role="teacher", arm="a", seed=0)
     model.write([Request(f"{n}?") for n in range(100)])
     assert pace.seconds_left(10.0) == pytest.approx(20.0)
-    sentence = headline.describe_calls({"teacher": 1234}, store)
-    assert sentence.startswith("about 1,200 calls: teacher 1,234; about ")
-    assert sentence.endswith("at the rates of earlier calls in this folder")
+    assert headline.seconds_by_role(store).keys() == {"teacher"}

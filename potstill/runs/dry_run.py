@@ -22,11 +22,12 @@ from potstill.evaluation.benchmark import Solver, evaluate
 from potstill.methods.catalogue import find_method, method_entry
 from potstill.methods.role_annotations import fill_roles, role_of
 from potstill.models.model import ChecksRequests, Completion, Request
-from potstill.models.phase import COLLECTION
+from potstill.models.phase import COLLECTION, in_phase
 from potstill.models.recorded import Recorded
 from potstill.models.scripted import render
 from potstill.records import Prompt, Stage, Trace, digest
 from potstill.runs.driver import drive
+from potstill.runs.examples import example_rows
 from potstill.runs.open_folder import JUDGE, STUDENT
 from potstill.runs.preflight import unrecorded_problems
 from potstill.runs.recipe import Arm, Recipe
@@ -202,8 +203,11 @@ def drive_with_stand_ins(
             arms[name] = rehearse(rehearsal, arm, models)
     groups: list[tuple[CallGroup, RoleCalls, float]] = []
     for group, calls in rehearsal.table.groups.items():
-        is_measured = group.phase == "evaluation"
-        share = len(test_sample) / len(tests) if is_measured else rehearsal.share
+        share = rehearsal.share
+        if group.is_whole:
+            share = 1.0
+        elif group.phase == "evaluation":
+            share = len(test_sample) / len(tests)
         groups.append((group, calls, share))
     # What trainings ask is estimated for the whole run, and not for a share of it.
     groups += [(group, calls, 1.0) for group, calls in rehearsal.trainings]
@@ -266,12 +270,14 @@ def filled_keys(recipe: Recipe) -> list[str]:
 def rehearse(rehearsal: Rehearsal, arm: Arm, models: Mapping[str, StandIn]) -> ArmDrive:
     """Drive one arm with stand-ins through all of its stages, and measure its solver."""
     stages: list[RowEstimate] = []
+    last_rows: list[Trace] = []
     yielded = ArmStages(arm.method, arm.training, arm.training_by_stage)
     rehearsal.table.begin_arm()
 
     def train(stage: Stage) -> Any:
         label = yielded.label(stage)
         stages.append(estimate_rows(stage, rehearsal.share)._replace(label=label))
+        last_rows[:] = stage.rows
         if rehearsal.rows_only:
             raise _FirstStage
         training_calls = estimate_training_calls(
@@ -301,6 +307,8 @@ def rehearse(rehearsal: Rehearsal, arm: Arm, models: Mapping[str, StandIn]) -> A
         if rehearsal.tests and rehearsal.recipe.evaluate.stages:
             for student in yielded.students.values():
                 measure_stand_in(rehearsal.recipe, partial(plain, student), rehearsal.tests)
+        if rehearsal.tests:
+            answer_example_rows(rehearsal, solver, last_rows)
     except _FirstStage:
         return ArmDrive(stages)
     except StageError as error:
@@ -320,6 +328,16 @@ def measure_stand_in(recipe: Recipe, solver: Solver, tests: Sequence[Trace]) -> 
     """Let a solver answer the evaluation problems as the run will."""
     sampling = recipe.evaluate.sampling
     evaluate(solver, list(tests), name="plan", n=recipe.evaluate.n, sampling=sampling, seed=0)
+
+
+def answer_example_rows(rehearsal: Rehearsal, solver: Solver, rows: Sequence[Trace]) -> None:
+    """Let a solver answer once the problems of the rows that the report will show; they are a fixed number."""
+    problem_ids = {row.problem.id for row in example_rows(rows)}
+    asked = [trace for trace in rehearsal.problems if trace.problem.id in problem_ids]
+    limit = rehearsal.recipe.evaluate.sampling.max_new_tokens
+    rehearsal.table.is_whole = True
+    with in_phase("evaluation"):
+        solver(asked, n=1, temperature=0.0, max_new_tokens=limit)
 
 
 def estimate_rows(stage: Stage, share: float) -> RowEstimate:

@@ -63,6 +63,7 @@ class CallGroup(NamedTuple):
         stage: how many stages were trained before.
         is_trained: whether a trained student is asked, and not the model that the recipe names.
         is_local: whether weights on this machine are read, whatever the model of the role costs.
+        is_whole: whether these are all such calls of the run, and not those of a share of its problems.
     """
 
     role: str
@@ -70,6 +71,7 @@ class CallGroup(NamedTuple):
     stage: int = 0
     is_trained: bool = False
     is_local: bool = False
+    is_whole: bool = False
 
     @property
     def account(self) -> str:
@@ -113,11 +115,13 @@ class CallTable:
         self._counted: set[str] = set()
         self._lock = threading.Lock()
         self.stage = 0  # how many stages the arm that is driven has trained
+        self.is_whole = False  # whether what is asked now is all that the run will ask so
         self._calls_of_arm = 0
 
     def begin_arm(self) -> None:
         """Another arm is driven from its beginning."""
         self.stage = 0
+        self.is_whole = False
         self._calls_of_arm = 0
 
     def count(
@@ -131,7 +135,7 @@ class CallTable:
         is_trained: bool,
     ) -> None:
         """Count a call by its key, once."""
-        group = CallGroup(role, current_phase(), self.stage, is_trained)
+        group = CallGroup(role, current_phase(), self.stage, is_trained, is_whole=self.is_whole)
         with self._lock:
             self._calls_of_arm += 1
             if self._calls_of_arm > MAX_CALLS:

@@ -62,6 +62,7 @@ class ScriptedRun:
         errored: ids of failed generations.
         dropped: ids of what operators took out.
         evaluation: of the solver on the same problems, where it was measured.
+        uncounted: completions that the solver asked a model for itself, past the operators.
     """
 
     stages: list[Stage]
@@ -72,6 +73,7 @@ class ScriptedRun:
     errored: set[str] = field(default_factory=set)
     dropped: set[str] = field(default_factory=set)
     evaluation: Evaluation | None = None
+    uncounted: int = 0
 
     def stage_keys(self) -> list[tuple[str, list[str]]]:
         """Each stage's id with the ids of its rows: equal for two runs that would train the same students."""
@@ -185,7 +187,7 @@ def _drive_in_store(
             ledger.rows(stage.id, stage.rows)
             return stage.model
 
-        evaluation = None
+        evaluation, uncounted = None, 0
         values = {**case.cast.values, **case.values}
         with using(Session(ledger, store.verdicts, workers=4)):
             ledger.add_traces(problems)
@@ -196,6 +198,7 @@ def _drive_in_store(
                 evaluation = evaluate(
                     solver, problems, name=name, n=MEASURED_ANSWERS, sampling=sampling, seed=seed
                 )
+                uncounted = max(0, counter.calls - calls - count_calls(evaluation))
         return ScriptedRun(
             stages=stages,
             calls=calls,
@@ -205,7 +208,13 @@ def _drive_in_store(
             errored={trace.id for trace in store.history.traces(name) if trace.error},
             dropped={drop.id for drop in store.history.drops(name)},
             evaluation=evaluation,
+            uncounted=uncounted,
         )
+
+
+def count_calls(evaluation: Evaluation) -> int:
+    """The calls that an evaluation counted for its answers."""
+    return sum(int(used.calls) for row in evaluation.rows for used in row.usage.values())
 
 
 class CallCounter:

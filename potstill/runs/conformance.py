@@ -202,11 +202,16 @@ def check_lineage(case: Case) -> None:
 
 
 def check_solver(case: Case) -> None:
-    """What it returns to be measured with can be named later, and gives n different answers to each problem."""
+    """What it returns to be measured with can be named later, gives n different answers, and asks by operators."""
     describe(case.run().solver)
-    evaluation = case.run(measure=True).evaluation
-    if evaluation is not None:
-        _require(not evaluation.repeats, evaluation.repeat_note())
+    run = case.run(measure=True)
+    if run.evaluation is not None:
+        _require(not run.evaluation.repeats, run.evaluation.repeat_note())
+    _require(
+        not run.uncounted,
+        f"its solver asked for {run.uncounted} completions by model.write, which are missing in the tokens and the "
+        "cost of its answers; ask by sample, rewrite or ask",
+    )
 
 
 def check_failures(case: Case) -> None:

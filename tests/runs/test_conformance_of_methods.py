@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from potstill.methods import METHODS, catalogue
-from potstill.models.model import Model, Trainable
+from potstill.models.model import Model, Request, Trainable
 from potstill.models.scripted import ScriptedModel, render
 from potstill.records import Problem, Stage, blank, learnt_stretches
 from potstill.runs import conformance
@@ -185,7 +185,19 @@ def one_answer(student, problems, *, n, **sampling):
     return sample(student, problems, **sampling)
 
 
+def asks_past_the_operators(problems, student: Trainable):
+    """A method whose solver asks its model itself, once for each problem."""
+    yield Stage(student, sample(student, problems), "sft")
+    return partial(hint_and_answer, student)
+
+
+def hint_and_answer(student, problems, **sampling):
+    student.write([Request(f"A hint, please: {trace.question}") for trace in problems])
+    return sample(student, problems, **sampling)
+
+
 BROKEN = [
+    (asks_past_the_operators, conformance.check_solver, "asked for 8 completions by model.write"),
     (poses_in_silence, conformance.check_prompts, "8 rows have prompts that no problem has"),
     (learns_nothing, conformance.check_stages, "nothing of the row .* is learnt"),
     (misspells_a_keyword, conformance.check_keywords, "nothing is called bta"),

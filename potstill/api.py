@@ -86,6 +86,8 @@ __all__ = [
     "TraceList",
     "Trainable",
     "Verdict",
+    "agreement",
+    "among",
     "answer_classes",
     "answer_entropy",
     "ask",
@@ -101,6 +103,7 @@ __all__ = [
     "edit",
     "equal",
     "evaluate",
+    "few_shot",
     "from_dataset",
     "grade",
     "judge",
@@ -122,6 +125,8 @@ __all__ = [
     "problem",
     "read",
     "read_answers",
+    "read_sections",
+    "read_yes_no",
     "reading_thoughts",
     "rewrite",
     "right",
@@ -134,6 +139,7 @@ __all__ = [
     "to_dataset",
     "train",
     "unparsed",
+    "until",
     "verify",
     "vote",
     "weigh",
@@ -434,6 +440,12 @@ dedupe = _operator(operators.dedupe)
 decontaminate = _operator(operators.decontaminate)
 vote = _operator(operators.vote)
 each = _operator(operators.each)
+among = _operator(operators.among)
+until = _operator(operators.until)
+few_shot = operators.few_shot
+agreement = operators.agreement
+read_sections = operators.read_sections
+read_yes_no = operators.read_yes_no
 answer_classes = operators.answer_classes
 answer_entropy = operators.answer_entropy
 read_answers = operators.read_answers

@@ -17,6 +17,7 @@ OPERATOR_FUNCTIONS: Mapping[str, str] = {
     "weigh": "ps.weigh(lambda trace: 0.5, traces), or another function",
     "edit": "ps.edit(lambda trace: trace.text.strip(), traces), or another function",
     "dedupe": "ps.dedupe(ps.line, traces), or another function",
+    "until": "ps.until(attempt, traces, rounds=3), with attempt(traces, round) -> (done, again)",
 }
 
 # What the functions take that judge, read and compare answers.

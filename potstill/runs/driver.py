@@ -15,7 +15,9 @@ from potstill.records import Stage, Trace
 from potstill.runs.drops import DropCounter, check_errors, check_rows
 from potstill.traces import plain, using
 from potstill.traces.keys import function_name
-from potstill.traces.session import current_session, record_traces
+from potstill.traces.reading import replies_section
+from potstill.traces.reply_counts import ReplyCounter
+from potstill.traces.session import current_session, record_traces, report
 
 Method: TypeAlias = Callable[..., Generator[Stage, Model, Solver | None]]
 
@@ -48,12 +50,16 @@ def drive(
     student: Model | None = None
     session = current_session()
     drops = DropCounter()
-    with using(dataclasses.replace(session, drop_counts=drops)):
+    replies = ReplyCounter()
+    with using(dataclasses.replace(session, drop_counts=drops, replies=replies)):
         record_traces(problems)
         while True:
             try:
                 stage = generator.send(student)  # type: ignore[arg-type]  # None starts a generator
             except StopIteration as end:
+                section = replies_section(replies)
+                if section is not None:
+                    report(section)
                 return choose_solver(name, end.value, student)
             check_stage(name, stage)
             check_errors(name, drops)

@@ -1,6 +1,7 @@
 """The operators: each takes traces and returns traces. A method is a composition of them."""
 
 from potstill.traces.answers import (
+    agreement,
     answer_classes,
     answer_entropy,
     equal,
@@ -11,14 +12,17 @@ from potstill.traces.answers import (
 )
 from potstill.traces.concurrency import each
 from potstill.traces.editing import edit, segment
+from potstill.traces.few_shots import few_shot
 from potstill.traces.generation import plain, pose, rewrite, sample
 from potstill.traces.keys import line, ok, problem, right, sound, unparsed, wrong
 from potstill.traces.learning import learn
 from potstill.traces.llm_judge import Preference, bias, grade, prefer
 from potstill.traces.overlap import check_overlap, decontaminate
+from potstill.traces.reading import read_sections, read_yes_no
+from potstill.traces.rounds import until
 from potstill.traces.scorers import ask, length, nll, perplexity, steps
 from potstill.traces.scores import score
-from potstill.traces.selection import best, dedupe, keep, mix, pair, weigh
+from potstill.traces.selection import among, best, dedupe, keep, mix, pair, weigh
 from potstill.traces.session import (
     Drop,
     Ledger,
@@ -39,6 +43,8 @@ __all__ = [
     "Session",
     "Share",
     "VerdictCache",
+    "agreement",
+    "among",
     "answer_classes",
     "answer_entropy",
     "ask",
@@ -50,6 +56,7 @@ __all__ = [
     "each",
     "edit",
     "equal",
+    "few_shot",
     "grade",
     "keep",
     "learn",
@@ -66,6 +73,8 @@ __all__ = [
     "problem",
     "read",
     "read_answers",
+    "read_sections",
+    "read_yes_no",
     "report",
     "rewrite",
     "right",
@@ -76,6 +85,7 @@ __all__ = [
     "sound",
     "steps",
     "unparsed",
+    "until",
     "using",
     "verify",
     "vote",

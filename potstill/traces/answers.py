@@ -140,6 +140,26 @@ def answer_entropy(traces: Sequence[Trace]) -> list[Score]:
     return [_entropy(votes[trace.problem.id]) for trace in traces]
 
 
+def agreement(traces: Sequence[Trace]) -> list[Score]:
+    """Score each trace by how many of its problem's votes are for its answer: 1 where all agree.
+
+    A scorer for `score`. A vote is a trace with an answer; a trace without one has no score.
+    """
+    classes = answer_classes(traces)
+    votes: dict[str, Counter[int]] = {trace.problem.id: Counter() for trace in traces}
+    for trace, number in zip(traces, classes, strict=True):
+        if number is not None:
+            votes[trace.problem.id][number] += 1
+    shares: list[Score] = []
+    for trace, number in zip(traces, classes, strict=True):
+        votes_of_problem = votes[trace.problem.id]
+        if number is None:
+            shares.append(None)
+        else:
+            shares.append(votes_of_problem[number] / votes_of_problem.total())
+    return shares
+
+
 def _entropy(votes: Counter[int]) -> float | None:
     total = votes.total()
     if not total:

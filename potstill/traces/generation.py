@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from potstill.errors import ConfigError
 from potstill.models.model import Model
 from potstill.records import Problem, Prompt, Trace
 from potstill.traces import prompts, requests, session
@@ -13,6 +14,12 @@ from potstill.traces.keys import Key, problem
 from potstill.traces.learning import spans_of_prefix
 from potstill.traces.prompts import Context, Template
 from potstill.traces.verification import run_verifiers
+
+# What `pose` moves with a text: who wrote it and how it ended, and what was said of it since.
+MOVED_FIELDS = (
+    *("text", "prefix_length", "finish_reason", "stop_string", "author"),
+    *("verdict", "scores", "spans", "weight", "tokens"),
+)
 
 
 def sample(
@@ -188,7 +195,12 @@ def _with_parent_for_drops(
 
 
 def pose(
-    prompt: Template, traces: Sequence[Trace], *, context: Context | None = None, by: Key = problem
+    prompt: Template,
+    traces: Sequence[Trace],
+    *,
+    context: Context | None = None,
+    by: Key = problem,
+    keep_text: bool = False,
 ) -> list[Trace]:
     """Make a blank trace of each, whose learner sees `prompt`; no other operator sets what the learner sees.
 
@@ -197,20 +209,36 @@ def pose(
         traces: what the prompt is filled from; they become parents.
         context: more traces to show, looked up by `by`; those shown become parents.
         by: the key under which a trace finds its context.
+        keep_text: move the text too, so that a text that was written under one prompt is learnt under another: author,
+            what of it is learnt, end, verdict, scores, weight and tokens stay. A score that depends on the prompt
+            (`nll`) is then of the old one; score anew.
 
     Returns:
-        A blank trace in the place of each trace; an errored trace passes unchanged.
+        A trace without text, or with its text, in the place of each trace; an errored trace passes unchanged.
 
     Raises:
-        ConfigError: an unknown name in the prompt.
+        ConfigError: an unknown name in the prompt, or a pair whose text is to be kept.
     """
     healthy = [trace for trace in traces if not trace.error]
     rendered_prompts = prompts.render_prompts(prompt, healthy, context, by)
     families: list[list[Trace]] = []
     for trace, rendered in zip(healthy, rendered_prompts, strict=True):
-        families.append([requests.derive_trace(trace, "pose", rendered, prompt=rendered.prompt)])
+        fields = _moved_fields(trace) if keep_text else {}
+        posed = requests.derive_trace(trace, "pose", rendered, prompt=rendered.prompt, **fields)
+        families.append([posed])
     _record_families(families)
     return _replace_by_families("pose", "", traces, families)
+
+
+def _moved_fields(trace: Trace) -> dict[str, Any]:
+    """All that goes with a text that is moved under another prompt."""
+    if trace.rejected is not None:
+        raise ConfigError(
+            f"pose can't move the text of {trace.id}: it is the chosen side of a pair",
+            expected="both sides under one prompt",
+            fix="pose both sides first, then pair them",
+        )
+    return {name: getattr(trace, name) for name in MOVED_FIELDS}
 
 
 def _record_families(families: Sequence[list[Trace]]) -> None:

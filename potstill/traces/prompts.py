@@ -17,11 +17,12 @@ from typing import Any, NamedTuple, TypeAlias
 
 from potstill.errors import ConfigError, InputError
 from potstill.records import Message, Problem, Prompt, Trace, Verdict
+from potstill.traces.few_shots import Examples, FewShot
 from potstill.traces.keys import Key, group_traces
 from potstill.verifiers.sql.schema import schema_text
 
 Template: TypeAlias = str | Sequence[Message] | Callable[..., Any]
-Context: TypeAlias = Mapping[str, Sequence[Trace]]
+Context: TypeAlias = Mapping[str, Sequence[Trace] | FewShot]
 Viewed: TypeAlias = Trace | Problem | Verdict
 
 GOLD_FIELDS = frozenset({"answer", "solution", "tests"})
@@ -69,16 +70,25 @@ def render_prompts(
 def context_of_each(
     traces: Sequence[Trace], context: Context | None, by: Key
 ) -> list[dict[str, list[Trace]]]:
-    """For each trace, return the context traces that share its key, by name; errored ones are left out."""
+    """For each trace, return the context traces that share its key, by name; errored ones are left out.
+
+    Few-shot examples are chosen for each trace without a key.
+    """
     # Each list is grouped once, and every trace finds its group by its own key.
     groups_of_name = {}
     for name, context_traces in (context or {}).items():
-        healthy = [trace for trace in context_traces if not trace.error]
-        groups_of_name[name] = group_traces(healthy, by)
+        if not isinstance(context_traces, FewShot):
+            healthy = [trace for trace in context_traces if not trace.error]
+            groups_of_name[name] = group_traces(healthy, by)
     result: list[dict[str, list[Trace]]] = []
     for trace in traces:
-        key = by(trace)
-        result.append({name: groups.get(key, []) for name, groups in groups_of_name.items()})
+        context_lists: dict[str, list[Trace]] = {}
+        for name, context_traces in (context or {}).items():
+            if isinstance(context_traces, FewShot):
+                context_lists[name] = context_traces(trace)
+            else:
+                context_lists[name] = groups_of_name[name].get(by(trace), [])
+        result.append(context_lists)
     return result
 
 
@@ -101,7 +111,10 @@ def render_prompt(
     used_names = template_names(template)
     values = {name: _FIELDS[name](trace) for name in used_names if name in _FIELDS}
     for name, context_traces in context_lists.items():
-        values[name] = numbered_list(source.text for source in context_traces)
+        texts = [source.text for source in context_traces]
+        if isinstance(context_traces, Examples):
+            texts = context_traces.texts()
+        values[name] = numbered_list(texts)
         if name in used_names:
             sources += context_traces
     if isinstance(template, str):

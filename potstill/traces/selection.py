@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Container, Hashable, Sequence
 from typing import Any
 
 from potstill.errors import ConfigError, StageError
@@ -61,6 +61,27 @@ def _failure_reason(test: Test, trace: Trace) -> str:
     return f"not {function_name(test)}"
 
 
+def among(others: Sequence[Trace], traces: Sequence[Trace], *, by: Key = problem) -> list[Trace]:
+    """Return the traces whose key one of the others has too (a semi-join); the rest goes to the ledger.
+
+    Args:
+        others: only their keys count; failed generations among them don't.
+        traces: what is chosen from; errored traces pass unchanged.
+        by: the key that both have.
+    """
+    keys = {by(trace) for trace in others if not trace.error}
+    result: list[Trace] = []
+    drops: list[tuple[Trace, str]] = []
+    for trace in traces:
+        if trace.error or by(trace) in keys:
+            result.append(trace)
+        else:
+            drops.append((trace, f"its {function_name(by)} is not among the others'"))
+    session.record_drops("among", function_name(by), drops)
+    session.record_step("among", function_name(by), len(traces), len(result))
+    return result
+
+
 def best(
     key: Callable[[Trace], Any], traces: Sequence[Trace], *, by: Key | None = None, k: int = 1
 ) -> list[Trace]:
@@ -109,9 +130,14 @@ def _rank(key: Callable[[Trace], Any], group: Sequence[Trace]) -> list[Trace]:
 
 
 def pair(
-    good: Sequence[Trace], bad: Sequence[Trace], *, by: Key = problem, k: int = 1
+    good: Sequence[Trace],
+    bad: Sequence[Trace],
+    *,
+    by: Key = problem,
+    k: int = 1,
+    where: Callable[[Trace, Trace], bool] | None = None,
 ) -> list[Trace]:
-    """Return the good traces with a bad one of their group as `rejected`: the i-th with the i-th.
+    """Return the good traces with a bad one of their group as `rejected`: each with the first that no other took.
 
     Both sides must have the same learner's prompt. The given text that they share is masked on both; what they merely
     begin with alike is not.
@@ -121,31 +147,50 @@ def pair(
         bad: the rejected side; errored traces are no rivals.
         by: the key of a group.
         k: pairs a group at most.
+        where: a function of a good and a bad trace: whether they may be a pair. Without one all of a group may.
 
     Raises:
         StageError: the two sides of a pair have different prompts.
     """
-    # Each group hands out its rivals in order, one after the other.
     rivals = group_traces((trace for trace in bad if not trace.error), by)
-    pairs_of_group: dict[Hashable, int] = {}
+    # Which rivals of each group are taken, by their places in it.
+    taken_places: dict[Hashable, set[int]] = {}
     result: list[Trace] = []
     drops: list[tuple[Trace, str]] = []
     for trace in good:
         if trace.error:
             result.append(trace)
             continue
-        key = by(trace)
-        group, used = rivals.get(key, []), pairs_of_group.get(key, 0)
+        group = rivals.get(by(trace), [])
+        taken = taken_places.setdefault(by(trace), set())
         if not group:
             drops.append((trace, "no rival in its group"))
-        elif used >= min(k, len(group)):
-            drops.append((trace, f"its group has {used} pairs already"))
+        elif len(taken) >= min(k, len(group)):
+            drops.append((trace, f"its group has {len(taken)} pairs already"))
         else:
-            pairs_of_group[key] = used + 1
-            result.append(_with_rival(trace, group[used]))
+            place = _first_rival(trace, group, taken, where)
+            if place is None:
+                name = function_name(where) if where is not None else ""
+                drops.append((trace, f"no free rival in its group for which {name}"))
+                continue
+            taken.add(place)
+            result.append(_with_rival(trace, group[place]))
     session.record_drops("pair", function_name(by), drops)
     session.record_step("pair", function_name(by), len(good), len(result))
     return result
+
+
+def _first_rival(
+    good: Trace,
+    group: Sequence[Trace],
+    taken: Container[int],
+    where: Callable[[Trace, Trace], bool] | None,
+) -> int | None:
+    """The place of the first rival that is free and fits; None where there is none."""
+    for place, rival in enumerate(group):
+        if place not in taken and (where is None or where(good, rival)):
+            return place
+    return None
 
 
 def _with_rival(good: Trace, bad: Trace) -> Trace:

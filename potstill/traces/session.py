@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from potstill.models.model import Completion, Model
 from potstill.records import Trace, canonical
+from potstill.traces.reply_counts import ReplyCounter
 from potstill.traces.sample_indices import SampleCounter, counter_of_call, counting_in
 from potstill.traces.usage import UsageMeter
 
@@ -103,6 +104,7 @@ class Session:
         usage: counts what models are asked for each problem, for whoever measures.
         samples: counts the samples of each request, so that two equal calls take different ones. Outside a session
             nothing is counted: an equal call gives the same samples again.
+        replies: counts the replies that readers met, and those that they could not read.
     """
 
     ledger: Ledger | None = None
@@ -115,6 +117,7 @@ class Session:
     on_step: OnStep | None = None
     usage: UsageMeter | None = None
     samples: SampleCounter = field(default_factory=SampleCounter, compare=False)
+    replies: ReplyCounter = field(default_factory=ReplyCounter, compare=False)
 
 
 # Context variables, so that two runs in one process do not meet and worker threads inherit them.

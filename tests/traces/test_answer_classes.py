@@ -9,6 +9,7 @@ import pytest
 from potstill import verifiers
 from potstill.records import Problem, Trace, Verdict, blank
 from potstill.traces import (
+    agreement,
     answer_classes,
     answer_entropy,
     dedupe,
@@ -94,3 +95,10 @@ def test_equal_pairs_are_compared_once_and_then_come_from_the_cache(monkeypatch)
     count = len(compared)
     assert answer_classes(answers(5, 7, 5, 7)) == first
     assert len(compared) == count
+
+
+def test_agreement_is_the_share_of_its_problems_votes():
+    other = Problem("q", "Add 2, 3.", "5", kind="sum")
+    traces = [*answers(5, 7, None, 5, 5), *answers(1, problem=other)]
+    scored = score("agreement", agreement, traces)
+    assert [trace.scores["agreement"] for trace in scored] == [0.75, 0.25, None, 0.75, 0.75, 1.0]

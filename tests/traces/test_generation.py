@@ -7,7 +7,7 @@ from fakes import Cached, Fake, Meter, sums
 
 from potstill.errors import ConfigError, ModelError
 from potstill.models.model import Completion
-from potstill.records import Problem, Trace, Verdict, blank
+from potstill.records import Problem, Trace, Verdict, blank, learns_end
 from potstill.traces import (
     Session,
     edit,
@@ -296,3 +296,18 @@ def test_no_traces_make_no_call():
     model = Says()
     assert sample(model, []) == rewrite(model, [], prompt="{text}") == pose("{text}", []) == []
     assert not model.requests
+
+
+def test_pose_with_its_text_moves_it_under_another_prompt():
+    [problem] = sums(1)
+    [chain] = verify(sample(Says("It is 3. The answer is 3."), [problem], prefix="So: "))
+    [moved] = pose("Be brief. {question}", [chain], keep_text=True)
+    assert moved.prompt == f"Be brief. {problem.question}" and moved.parents == (chain.id,)
+    assert (moved.text, moved.new, moved.author) == (chain.text, chain.new, chain.author)
+    assert (moved.verdict, moved.spans, moved.finish_reason) == (
+        *(chain.verdict, chain.spans, "stop"),
+    )
+    assert moved.operator == "pose" and moved.line == chain.id and not moved.saw_gold
+    assert learns_end(moved) and pose("{answer}", [chain], keep_text=True)[0].saw_gold
+    with pytest.raises(ConfigError, match="pose both sides first"):
+        pose("{question}", [chain.annotate(rejected=moved)], keep_text=True)

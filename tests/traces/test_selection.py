@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from potstill.errors import ConfigError, StageError
 from potstill.records import Problem, Span, Trace
-from potstill.traces import best, dedupe, keep, line, mix, ok, pair, problem, weigh
+from potstill.traces import among, best, dedupe, keep, line, mix, ok, pair, problem, weigh
 
 
 def traces(*texts: str, of: str = "p", **fields) -> list[Trace]:
@@ -164,3 +164,28 @@ def test_dedupe_keeps_the_first(book):
 def test_order_is_kept():
     pool = [t for p in sums(4) for t in traces("b", "a", of=p.problem.id)]
     assert keep(ok, pool) == pool and weigh(size, pool) == pool
+
+
+def test_among_keeps_whose_key_the_others_have(book):
+    others = [*traces("x", of="p"), *traces("y", of="q"), failed("r")]
+    chosen = among(others, [*traces("a"), *traces("b", of="r"), failed("s"), *traces("c", of="q")])
+    assert [t.text or t.error for t in chosen] == ["a", "timed out", "c"]
+    assert [(d.operator, d.test, d.trace.text) for d in book.drops] == [("among", "problem", "b")]
+    assert book.drops[0].reason == "its problem is not among the others'"
+    assert [t.text for t in among(traces("a"), traces("a", "b"), by=line)] == ["a"]
+
+
+def first_letter(good, bad):
+    return good.text[0] == bad.text[0]
+
+
+def test_pair_where_takes_the_first_free_rival_that_fits(book):
+    good, bad = traces("a1", "b1", "a2", "a3"), traces("b0", "a0", "a9")
+    pairs = pair(good, bad, k=9, where=first_letter)
+    assert [(t.text, t.rejected.text) for t in pairs] == [("a1", "a0"), ("b1", "b0"), ("a2", "a9")]
+    one_more = pair(traces("c"), bad, where=first_letter)
+    assert one_more == []
+    assert [d.reason for d in book.drops] == [
+        "its group has 3 pairs already",
+        "no free rival in its group for which first_letter",
+    ]

@@ -192,9 +192,22 @@ def digest(kind: str, value: Any, *, scheme: str = SCHEME) -> str:
     return f"{kind}-{hashlib.sha256(data).hexdigest()[:20]}"
 
 
+MetadataValue: TypeAlias = str | int | float
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A question with what is needed to judge an answer to it; `kind` names its verifier."""
+    """A question with what is needed to judge an answer to it; `kind` names its verifier.
+
+    What its source says of it beside, and what it was made from, are annotations: they change no id, and problems that
+    differ in nothing else are equal. (Fields with `repr=False` are left out of canonical JSON.)
+
+    Args:
+        metadata: what a file's columns say of it, such as `level`, `rating`, `date`, `topic` and `source`; not to be
+            changed in place.
+        parents: ids of the traces that a derived problem was made from: the one that holds its question, and those
+            that voted for its gold answer.
+    """
 
     id: str
     question: str
@@ -205,6 +218,8 @@ class Problem:
     choices: tuple[str, ...] = ()
     table: str | None = None
     source: str = ""
+    metadata: Mapping[str, MetadataValue] = field(default_factory=dict, repr=False, compare=False)
+    parents: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def lettered_choices(self) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeAlias
 
+from potstill.data import metadata
 from potstill.data.choices import option_columns
 from potstill.data.labels import LABEL_NAMES, is_label_column
 from potstill.data.messages import is_reasoning_switch, read_reasoning, reasoning_text
@@ -66,11 +67,13 @@ OBJECT_TEXT_NAMES = (*COMPLETION_NAMES, "attempt", "code", "solution", "text", "
 PROBLEM_FIELDS = (
     *("question", "answer", "id", "choices", "solution", "table", "tests"),
     *("context", "input", "history", "tools"),
+    *(*metadata.FIELDS, metadata.OTHERS),
 )
 ANSWER_FIELDS = (
     *("question", "completion", "reasoning", "answer", "label", "finish_reason", "gold"),
     *("id", "choices", "solution", "table", "tests"),
     *("context", "input", "system", "history", "tools"),
+    *(*metadata.FIELDS, metadata.OTHERS),
 )
 
 TRACES = "potstill traces"
@@ -91,6 +94,8 @@ class Columns:
         reasoning: one for each completion column; several for a single one are alternatives.
         finish_reason: all are read, and the worst counts.
         choices: one column with all options, or one for each.
+        level: and rating, date, topic, source: what else a row says of its problem (`metadata.FIELDS`).
+        metadata: further columns that say such things, each under its own name.
         object_labels: keys of completions that are objects, under which they say whether they are right.
     """
 
@@ -115,6 +120,12 @@ class Columns:
     weight: str = ""
     spans: str = ""
     prefix: str = ""
+    level: str = ""
+    rating: str = ""
+    date: str = ""
+    topic: str = ""
+    source: str = ""
+    metadata: tuple[str, ...] = ()
     object_labels: tuple[str, ...] = ()
 
     def to_mapping(self) -> dict[str, str]:
@@ -131,6 +142,10 @@ class Columns:
         if self.reasoning and self.completion:
             mapping["answer"] = mapping.pop("completion")
         return mapping
+
+    def of_metadata(self) -> dict[str, str]:
+        """The columns of the fields that say what else is known of a problem; "" for none."""
+        return {field: getattr(self, field) for field in metadata.FIELDS}
 
     def roles(self) -> dict[str, str]:
         """The field that each column is read as."""
@@ -187,6 +202,10 @@ class Survey:
             if reasoning_text(value).strip() and not is_reasoning_switch(value):
                 return True
         return False
+
+    def is_metadata(self, column: str) -> bool:
+        """Whether a column holds short texts, numbers or dates."""
+        return metadata.is_metadata(self.values.get(column, ()))
 
     def is_model(self, column: str) -> bool:
         """Whether a column holds one model's completions as objects, as GSM8K's recordings do."""
@@ -349,7 +368,7 @@ class ColumnChooser:
             columns = replace(columns, input=pick.one("input", ("input",), taken=taken))
         # How a model is told to answer is no part of a problem: `system` is then among the unread columns.
         if self._purpose == "problems":
-            return columns
+            return self._add_metadata(pick, columns)
 
         columns = replace(
             columns,
@@ -364,7 +383,21 @@ class ColumnChooser:
         if columns.layout != PREFERENCE:
             label = pick.one("label", LABEL_NAMES, test=self._survey.is_label)
             columns = replace(columns, label=label)
-        return columns
+        return self._add_metadata(pick, columns)
+
+    def _add_metadata(self, pick: _Picker, columns: Columns) -> Columns:
+        """The columns with those that say what else is known of a problem, of those that have no role yet."""
+        taken = set(columns.roles())
+        chosen: dict[str, Any] = {}
+        for field, names in metadata.COLUMN_NAMES.items():
+            column = pick.one(field, names, taken=taken, test=self._survey.is_metadata)
+            if not column and field not in self._mapping:
+                # Nothing stands in it so far; rows behind the sample may have something.
+                free = [name for name in pick.named(names) if name not in taken]
+                column = next((name for name in free if not self._survey.values.get(name)), "")
+            chosen[field] = column
+            taken.add(column)
+        return replace(columns, **chosen, metadata=pick.mapped(metadata.OTHERS))
 
     def _choose_answers(self, pick: _Picker) -> Columns:
         """Layout, completion columns and reasoning columns."""

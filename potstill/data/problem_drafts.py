@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from potstill.data import files
 from potstill.data.gold import is_number
 from potstill.errors import InputError
-from potstill.records import Problem, digest
+from potstill.records import MetadataValue, Problem, digest
 
 # What tables and programs write as text where there is no value.
 MISSING_VALUE_TEXTS = ("nan", "none", "null")
@@ -31,6 +31,7 @@ class ProblemDraft:
     tests: tuple[str, ...] = ()
     id: str | None = None
     gold_position: int | None = None
+    metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
 
     def identity(self) -> tuple[object, ...]:
         """What makes it this problem and no other: question, options, gold and table."""
@@ -80,6 +81,7 @@ def make_problems(
             table=draft.table,
             tests=draft.tests,
             source=source,
+            metadata=draft.metadata,
         )
     return problems
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from potstill import verifiers
-from potstill.data import files, program_tests, skipped
+from potstill.data import files, metadata, program_tests, skipped
 from potstill.data.choices import gold_position, read_gold_option
 from potstill.data.columns import (
     GOLD_NAMES,
@@ -46,6 +46,7 @@ from potstill.data.trace_files import trace_of_record
 from potstill.errors import InputError
 from potstill.records import (
     Author,
+    MetadataValue,
     Problem,
     Progress,
     Span,
@@ -110,7 +111,7 @@ def problems_of_rows(
     # Programs have layouts of their own; their gold is a solution, which tests judge.
     convert = program_tests.find_converter(_shared_columns(rows), kind)
     if convert:
-        rows, kind = _convert_rows(rows, convert, spec), "code"
+        rows, kind = _convert_rows(rows, convert, spec, mapping), "code"
     if kind == "code":
         mapping = {"answer": "", **mapping}
 
@@ -177,12 +178,17 @@ def _shared_columns(rows: Sequence[tuple[str, Row]]) -> set[str]:
 
 
 def _convert_rows(
-    rows: Sequence[tuple[str, Row]], convert: program_tests.RowConverter, spec: str
+    rows: Sequence[tuple[str, Row]],
+    convert: program_tests.RowConverter,
+    spec: str,
+    mapping: Mapping[str, str],
 ) -> list[tuple[str, Row]]:
     converted: list[tuple[str, Row]] = []
     for place, row in rows:
         try:
-            converted.append((place, convert(row)))
+            # What a layout says of level, date and the like stands beside its tests.
+            labels = metadata.cells_of_metadata(row, mapping)
+            converted.append((place, {**labels, **convert(row)}))
         except InputError as error:
             skipped.refuse_row(error, spec, place, row)
     return converted
@@ -240,6 +246,7 @@ def draft_of_row(
         tests=_read_tests(cell(row, columns.tests)),
         id=None if is_empty(key) else cell_text(key),
         gold_position=position,
+        metadata=metadata.read_metadata(row, columns.of_metadata(), columns.metadata),
     )
 
 
@@ -424,7 +431,8 @@ def read_traces(
                 read_rows.append(row_to_make)
         except InputError as error:
             skipped.refuse_row(error, spec, place, row)
-    traces = [*ready, *_make_traces(read_rows, spec, kind)]
+    metadata_by_problem, differing = _metadata_by_problem(read_rows)
+    traces = [*ready, *_make_traces(read_rows, metadata_by_problem, spec, kind)]
 
     # How the file was read, for whoever prints or stores it.
     mapping, unread = source.chooser.to_mapping(), source.chooser.unread_columns()
@@ -435,7 +443,12 @@ def read_traces(
         mapping=mapping,
         unread=unread,
         rows=count,
-        notes=[*_scale_notes(source.chooser), *_finish_notes(read_rows), *position_notes],
+        notes=[
+            *_scale_notes(source.chooser),
+            *_finish_notes(read_rows),
+            *position_notes,
+            *_metadata_notes(differing),
+        ],
     )
 
 
@@ -537,12 +550,47 @@ def read_writer(row: Row, columns: Columns) -> str:
     return ""
 
 
-def _make_traces(rows: Sequence[_ReadRow], spec: str, kind: str) -> Iterator[Trace]:
+def _metadata_by_problem(
+    rows: Sequence[_ReadRow],
+) -> tuple[dict[object, dict[str, MetadataValue]], list[str]]:
+    """What the rows of each problem say of it, and the fields of which rows of one problem say different things.
+
+    Such a field says something of the answers (a rating of each, when it was written), and is nobody's metadata.
+    """
+    differing: dict[str, None] = {}
+    by_problem: dict[object, dict[str, MetadataValue]] = {}
+    for row in rows:
+        metadata_of_problem = by_problem.setdefault(row.draft.identity(), {})
+        for field_name, value in row.draft.metadata.items():
+            if metadata_of_problem.setdefault(field_name, value) != value:
+                differing[field_name] = None
+    for metadata_of_problem in by_problem.values():
+        for field_name in differing:
+            metadata_of_problem.pop(field_name, None)
+    return by_problem, list(differing)
+
+
+def _metadata_notes(differing: Sequence[str]) -> list[str]:
+    if not differing:
+        return []
+    return [
+        f"not read as metadata, as rows of one problem say different things: {', '.join(differing)}"
+    ]
+
+
+def _make_traces(
+    rows: Sequence[_ReadRow],
+    metadata_by_problem: Mapping[object, Mapping[str, MetadataValue]],
+    spec: str,
+    kind: str,
+) -> Iterator[Trace]:
     """Rows of one problem share it, and are further samples of it."""
     # The first row with a problem's identity gives it its id.
     firsts: dict[object, ProblemDraft] = {}
     for row in rows:
-        firsts.setdefault(row.draft.identity(), row.draft)
+        identity = row.draft.identity()
+        draft = replace(row.draft, metadata=metadata_by_problem[identity])
+        firsts.setdefault(identity, draft)
     problems = make_problems(
         list(firsts.values()), kind=kind or None, source=files.source_name(spec), spec=spec
     )

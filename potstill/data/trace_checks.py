@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+from potstill.data.metadata import is_metadata_mapping
 from potstill.errors import InputError
-from potstill.records import Span, Status, Tokens, Trace, Verdict
+from potstill.records import Problem, Span, Status, Tokens, Trace, Verdict
 
 FINISH_REASONS = ("stop", "stop_string", "length", "cut", "")
 MAX_TOKENS = 10**12  # of one trace: a sum of many fits into 64 bits
@@ -26,6 +27,7 @@ def check_trace(trace: Trace) -> None:
     for name in ("root", "stop_string"):
         if not isinstance(getattr(trace, name), str):
             raise _wrong(name, getattr(trace, name), "a text")
+    _check_problem(trace.problem)
     _check_weight("weight", trace.weight)
     _check_tokens(trace.tokens)
     _check_verdict(trace.verdict)
@@ -36,6 +38,15 @@ def check_trace(trace: Trace) -> None:
             raise _wrong(f"scores.{name}", score, "a number, a text or null")
     if trace.rejected is not None:
         check_trace(trace.rejected)
+
+
+def _check_problem(problem: Problem) -> None:
+    if not is_metadata_mapping(problem.metadata):
+        raise _wrong("problem.metadata", problem.metadata, "texts and numbers by name")
+    if not isinstance(problem.parents, tuple) or not all(
+        isinstance(parent, str) for parent in problem.parents
+    ):
+        raise _wrong("problem.parents", problem.parents, "ids of traces")
 
 
 def _check_tokens(tokens: Tokens) -> None:

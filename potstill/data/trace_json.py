@@ -97,8 +97,17 @@ def identity_record(trace: Trace) -> dict[str, Any]:
     record: dict[str, Any] = {"id": trace.id}
     for name in _IDENTITY_FIELDS:
         record[name] = getattr(trace, name)
-    record["problem"] = dataclasses.asdict(trace.problem)
+    record["problem"] = problem_record(trace.problem)
     record["author"] = list(trace.author) if trace.author else None
+    return record
+
+
+def problem_record(problem: Problem) -> dict[str, Any]:
+    """The problem as plain JSON values; metadata and parents only where it has any."""
+    record = dataclasses.asdict(problem)
+    for name in ("metadata", "parents"):
+        if not record[name]:
+            del record[name]
     return record
 
 

@@ -137,10 +137,12 @@ def collect_rows(
     for trace, ballot in zip(answers, answer_classes(answers), strict=True):
         answers_by_problem[trace.problem.id].append(trace)
         ballots_by_problem[trace.problem.id].append(ballot)
+    metadata_by_problem = {trace.problem.id: trace.problem.metadata for trace in problems}
     rows: list[Row] = []
     for problem_id, traces in answers_by_problem.items():
         judged = tuple(judge_answers(traces, ballots_by_problem[problem_id]))
-        rows.append(Row(problem_id, judged, usage.get(problem_id, {})))
+        metadata = metadata_by_problem[problem_id]
+        rows.append(Row(problem_id, judged, usage.get(problem_id, {}), metadata))
     return tuple(rows)
 
 

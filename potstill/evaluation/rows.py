@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any, NamedTuple
 
-from potstill.records import digest
+from potstill.records import MetadataValue, digest
 from potstill.traces.usage import Usage
 
 
@@ -43,11 +43,13 @@ class Row:
 
     Args:
         usage: by role, what the solver asked for all of these answers, drafts and votes that nobody sees included.
+        metadata: of the problem.
     """
 
     problem: str
     answers: tuple[Answer, ...]
     usage: Mapping[str, Usage] = field(default_factory=dict)
+    metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -83,13 +85,16 @@ class Row:
         for name in Answer._fields:
             columns[name] = [getattr(answer, name) for answer in self.answers]
         usage = {role: used._asdict() for role, used in self.usage.items()}
-        return {
+        row: dict[str, Any] = {
             "problem": self.problem,
             "n": self.n,
             "right": self.right,
             "draws": columns,
             "usage": usage,
         }
+        if self.metadata:
+            row["metadata"] = dict(self.metadata)
+        return row
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Row:
@@ -100,7 +105,7 @@ class Row:
             columns.append(data["draws"].get(name, default))
         answers = tuple(Answer(*values) for values in zip(*columns, strict=True))
         usage = {role: Usage(**used) for role, used in data.get("usage", {}).items()}
-        return cls(data["problem"], answers, usage)
+        return cls(data["problem"], answers, usage, data.get("metadata", {}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, TextIO
 
 from potstill.data.atomic_write import replacing
+from potstill.data.metadata import columns_of
 from potstill.errors import StageError
 from potstill.records import LEARNING_KINDS, Message, Prompt, Trace, learnt_stretches
 from potstill.traces import pair
@@ -197,7 +198,7 @@ def _status_or_label(trace: Trace) -> str:
 
 
 def _ids(trace: Trace) -> dict[str, Any]:
-    return {"id": trace.id, "problem_id": trace.problem.id}
+    return {"id": trace.id, "problem_id": trace.problem.id, **columns_of(trace.problem)}
 
 
 def _chat(prompt: Prompt) -> list[dict[str, str]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from potstill.data.atomic_write import write_text
+from potstill.data.metadata import columns_of
 from potstill.errors import StageError
 from potstill.models.model import Model, Scored
 from potstill.models.phase import in_training
@@ -205,6 +206,7 @@ def row_to_json(row: Trace) -> dict[str, Any]:
         "id": row.id,
         "problem_id": row.problem.id,
         "gold": row.problem.answer,
+        **columns_of(row.problem),
         "prompt": row.prompt,
         "completion" if row.rejected is None else "chosen": row.text,
         "finish_reason": row.finish_reason,

@@ -71,6 +71,7 @@ def trace_columns(trace: Trace) -> dict[str, Any]:
         "problem": trace.problem.id,
         "question": trace.question,
         "gold": trace.problem.answer,
+        "metadata": dict(trace.problem.metadata),
         "prompt": _prompt_messages(trace.prompt),
         "text": trace.text,
         "learnt": [list(stretch) for stretch in learnt_stretches(trace)],

@@ -91,6 +91,7 @@ def problems(
             "story",
             brief_solution(story),
             source=task,
+            metadata={"level": len(story.events)},
         )
         problem_by_question.setdefault(question, problem)
     return list(problem_by_question.values())

@@ -24,7 +24,7 @@ ROWS: list[dict[str, Any]] = [
         "is_correct": True,
         "finish_reason": "stop",
         "choices": ["2", "3"],
-        "level": "easy",
+        "chapter": "one",
     },
     {
         "question": "2 + 2?",
@@ -35,7 +35,7 @@ ROWS: list[dict[str, Any]] = [
         "is_correct": False,
         "finish_reason": "length",
         "choices": ["4", "5"],
-        "level": "hard",
+        "chapter": "two",
     },
 ]
 OPTIONAL = [name for name in ROWS[0] if name not in ("question", "response")]
@@ -109,7 +109,7 @@ def test_what_is_not_read_is_listed() -> None:
     chooser = ColumnChooser(ROWS, {}, "answers", "rows.jsonl")
     for row in ROWS:
         chooser.choose(row)
-    assert chooser.unread_columns() == ["level"]
+    assert chooser.unread_columns() == ["chapter"]
 
 
 @pytest.mark.parametrize(
@@ -196,6 +196,6 @@ def test_mistakes_of_map_are_named() -> None:
 
 
 def test_map_wins_and_an_empty_column_means_none() -> None:
-    found = choose(ROWS, question="level", reasoning="", label="", gold="solution")
-    assert (found["question"], found["gold"]) == ("level", "solution")
+    found = choose(ROWS, question="chapter", reasoning="", label="", gold="solution")
+    assert (found["question"], found["gold"]) == ("chapter", "solution")
     assert "reasoning" not in found and "label" not in found

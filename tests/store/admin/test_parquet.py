@@ -77,6 +77,7 @@ def test_every_field_of_a_trace_is_a_column(store: Store):
             "question": "What is 2 + 2?",
             "gold": "4",
             "kind": "number",
+            "metadata": "{}",
         },
         "text": "<think>2 + 2 is 4.\ufffd</think>The answer is 4.",
         **{

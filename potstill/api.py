@@ -574,6 +574,7 @@ def evaluate(
     """
     from potstill.evaluation.benchmark import evaluate as measure
     from potstill.runs.recordings import recorded_problems
+    from potstill.runs.trained_prompt import other_prompt_note
 
     blanks = problems if isinstance(problems, TraceList) else load_problems(problems)
     if not callable(solver):
@@ -591,6 +592,9 @@ def evaluate(
         if missing_note:
             warnings.warn(missing_note, stacklevel=2)
             blanks = TraceList(answered)
+        prompt_note = other_prompt_note(getattr(solver, "inner", solver), blanks)
+        if prompt_note:
+            warnings.warn(prompt_note, stacklevel=2)
         solver = functools.partial(operators.plain, _behind_store(solver))
     name = name or getattr(solver, "__name__", "solver")
     session = _SESSION.get()

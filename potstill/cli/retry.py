@@ -26,6 +26,8 @@ def failure_notes(store: Store, *, is_stored: bool = True) -> list[str]:
         return []
     kinds = ", ".join(f"{kind} {count:,}" for kind, count in counts.most_common())
     note = f"{counts.total():,} calls failed ({kinds}) and count as no answer. "
+    if counts.total() == 1:
+        note = f"1 call failed ({kinds}) and counts as no answer. "
     return [note + _advice(store.folder, counts, is_stored=is_stored)]
 
 

@@ -49,6 +49,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         """Refuse what no model can sample with, before anything is asked."""
+        self._check_types()
         mistakes = []
         if not 0 <= self.temperature < math.inf:
             mistakes.append(f"temperature={self.temperature} (0 or more)")
@@ -66,6 +67,17 @@ class Sampling:
                 fix="give values in the ranges in brackets",
             )
 
+    def _check_types(self) -> None:
+        """Refuse what is no number, no whole number or no strings, where such is meant."""
+        for name in ("temperature", "top_p", "repetition_penalty"):
+            _check_number(name, getattr(self, name), (int, float), "a number")
+        for name in ("top_k", "max_new_tokens"):
+            _check_number(name, getattr(self, name), (int,), "a whole number")
+        for name in ("stop", "ban_first"):
+            value = getattr(self, name)
+            if not isinstance(value, tuple) or not all(isinstance(text, str) for text in value):
+                raise ConfigError(f"the sampling setting {name} is {value!r}", expected="strings")
+
     def changed(self) -> tuple[tuple[str, Any], ...]:
         """The settings that differ from the defaults, in field order."""
         changed = []
@@ -74,6 +86,11 @@ class Sampling:
             if value != field.default:
                 changed.append((field.name, value))
         return tuple(changed)
+
+
+def _check_number(name: str, value: Any, types: tuple[type, ...], expected: str) -> None:
+    if not isinstance(value, types) or isinstance(value, bool):
+        raise ConfigError(f"the sampling setting {name} is {value!r}", expected=expected)
 
 
 @dataclass(frozen=True, slots=True)

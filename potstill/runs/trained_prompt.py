@@ -6,8 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from potstill.data.learner_prompt import QUESTION, is_template
-from potstill.records import Problem
+from potstill.data.learner_prompt import QUESTION, is_template, prompt_template
+from potstill.models.model import Model
+from potstill.records import Problem, Trace
 from potstill.runs.sources import checkpoint_of, default_prompt
 from potstill.training.settings import FIT_FILE
 
@@ -79,6 +80,22 @@ def choose_prompt(
         # Rows and problems of one dataset: what all rows had in common stands in these questions too.
         return AskedPrompt(QUESTION, "asked with the bare questions, as it was trained")
     return AskedPrompt(first, f"asked with the prompt that it was trained with: {first!r}")
+
+
+def other_prompt_note(model: Model, problems: Sequence[Trace]) -> str:
+    """Says where a student is asked problems in other words than those it was trained with; "" where it is not."""
+    weights = getattr(model, "weights", None)
+    trained = read_trained_prompt(f"transformers:{weights}") if weights is not None else None
+    if trained is None:
+        return ""
+    asked_templates = {prompt_template(trace.prompt, trace.problem) for trace in problems}
+    others = sorted(asked_templates - set(trained.templates))
+    if not others:
+        return ""
+    return (
+        f"asked with the prompt {others[0]!r}, and the student was trained with {trained.templates[0]!r}; "
+        "load_problems(…, prompt=…) asks as it was trained"
+    )
 
 
 def asks_in_itself(template: str, problems: Sequence[Problem]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from potstill.errors import ConfigError, ModelError
@@ -40,7 +40,7 @@ def make_sampling(operator: str, settings: Mapping[str, Any]) -> Sampling:
             value = settings[name]
             if isinstance(value, str):
                 value = [value]
-            fields[name] = tuple(value)
+            fields[name] = tuple(value) if isinstance(value, Iterable) else value
     return Sampling(**fields)
 
 
@@ -73,6 +73,9 @@ def request_completions(
         ConfigError: `n` or `sample_index` is out of range, or a prompt is asked more often than a call can count.
         ModelError: the model returned another number of completions than it was asked for.
     """
+    for name, value in (("n", n), ("sample_index", sample_index)):
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ConfigError(f"{name} is {value!r}", expected="a whole number")
     if n < 1 or sample_index < 0:
         raise ConfigError(
             f"n={n}, sample_index={sample_index}",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
 
+import potstill as ps
+from potstill.models.scripted import ScriptedModel
 from potstill.records import Problem
 from potstill.runs.sources import default_prompt
 from potstill.runs.trained_prompt import (
@@ -76,3 +79,14 @@ def test_what_stands_in_the_questions_already_is_not_put_around_them() -> None:
     whole = Problem("p", "Solve it.\n\n1+1?\n\nBox it: \\boxed{}.", "2", "number")
     assert choose_prompt(trained, "", [whole]).template == "{question}"
     assert choose_prompt(trained, "", PROBLEMS).template == trained.templates[0]
+
+
+def test_python_is_told_of_another_prompt_too(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "fit.json").write_text(json.dumps({"prompts": ["{question} Think."]}))
+    student = ScriptedModel(["\\boxed{2}"], weights=tmp_path)
+    with pytest.warns(UserWarning, match="was trained with '{question} Think.'"):
+        ps.evaluate(student, PROBLEMS, n=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ps.evaluate(student, ps.load_problems(PROBLEMS, prompt="{question} Think."), n=1)

@@ -274,6 +274,10 @@ def test_made_traces_and_funnel_lines_reach_the_ledger(book):
     ("call", "says"),
     [
         (lambda: sample(Says(), sums(1), temprature=0.5), "unknown setting 'temprature'"),
+        (lambda: sample(Says(), sums(1), temperature="0.5"), "temperature is '0.5'"),
+        (lambda: sample(Says(), sums(1), max_new_tokens=9.5), "max_new_tokens is 9.5"),
+        (lambda: sample(Says(), sums(1), stop=3), "stop is 3"),
+        (lambda: sample(Says(), sums(1), n=1.5), "n is 1.5"),
         (lambda: sample(Says(), sums(1), n=0), "n=0"),
         (lambda: sample(Says(), sums(1), sample_index=-1), "sample_index=-1"),
     ],

@@ -237,7 +237,7 @@ class Span(NamedTuple):
         kind: "unit" and "step"; "written", of the prefix what a model wrote in this run; "tool" and "user", what
             somebody else wrote; "learnt" and "masked", what the operator `learn` decided; or any word.
         weight: of its tokens in the loss.
-        score: of a step.
+        score: of a step; of a unit what `leave_one_out` measured.
         author: id of the model that wrote it, of a span of the kind "written".
     """
 

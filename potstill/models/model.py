@@ -9,10 +9,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as quote
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from potstill.errors import ConfigError
 from potstill.records import NO_TOKENS, SCHEME, Message, Prompt, Tokens, canonical
+
+if TYPE_CHECKING:
+    from potstill.models.scoring import PassageLike
 
 _HEAD = f"{SCHEME}\ncompletion\n"
 CACHED_SETTINGS = 256  # settings whose JSON is remembered; a run has a handful
@@ -355,8 +358,15 @@ class Streamed(Model, Protocol):
 class Scored(Model, Protocol):
     """A model that gives likelihoods."""
 
-    def likelihood(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
-        """Natural-log probabilities of each completion token given the prompt, one list a (prompt, completion) pair."""
+    def likelihood(self, passages: Sequence[PassageLike]) -> list[list[float]]:
+        """Natural-log probabilities of the tokens of each passage's text behind its prompt and prefix.
+
+        Args:
+            passages: `models.scoring.Passage`s, or (prompt, text) pairs.
+
+        Returns:
+            One list a passage; empty where its text is empty or can't be scored.
+        """
         ...
 
 

@@ -1,15 +1,15 @@
 """Scoring as requests: log-probabilities of a given text are asked, stored, counted and paid for as completions are.
 
-A request to score holds the text as its prefix and `SCORING` as its sampling; the completion to it has no text, and one
-log-probability a token of the given one. So a scorer on a server has the store, the journal, retries, reservations and
-costs of every other call.
+A request to score holds the assistant's whole text as its prefix, and `Scoring` as its sampling, which says where in it
+the scored text begins. The completion to it has no text, and one log-probability a token of the scored text. So a
+scorer on a server has the store, the journal, retries, reservations and costs of every other call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, final, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol, TypeAlias, final, runtime_checkable
 
 from potstill.models.model import Completion, Request, Sampling, Scored, SpendingPermit
 from potstill.records import Prompt, Tokens
@@ -18,13 +18,46 @@ from potstill.records import Prompt, Tokens
 MAX_CALLS = 2
 
 
+class Passage(NamedTuple):
+    """A text whose tokens are scored, and what stands before it.
+
+    The tokens are those of prefix and text together, as the model would read them. A token with characters of both,
+    which a tokenizer may make where they meet, counts as the text's: so every character of the text is scored.
+
+    Args:
+        prompt: a bare string (one user turn for chat models) or messages.
+        text: what is scored.
+        prefix: the beginning of the assistant's turn, before the text: it is read and not scored.
+    """
+
+    prompt: Prompt
+    text: str
+    prefix: str = ""
+
+
+PassageLike: TypeAlias = Passage | tuple[Prompt, str]
+
+
+def to_passages(values: Iterable[PassageLike]) -> list[Passage]:
+    """Passages of passages or (prompt, text) pairs."""
+    return [value if isinstance(value, Passage) else Passage(*value) for value in values]
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Scoring(Sampling):
-    """The settings of a request to score: no text is sampled, so none of `Sampling`'s is a part of its key."""
+    """The settings of a request to score: no text is sampled, so none of `Sampling`'s is a part of its key.
+
+    Args:
+        start: how many characters of the request's prefix stand before the text that is scored.
+    """
+
+    start: int = 0
 
     def changed(self) -> tuple[tuple[str, Any], ...]:
         """What tells the key of a scored text from that of a text to be continued."""
+        if self.start:
+            return (("score", True), ("start", self.start))
         return (("score", True),)
 
 
@@ -32,9 +65,16 @@ class Scoring(Sampling):
 SCORING = Scoring(temperature=0.0, max_new_tokens=1)
 
 
-def scoring_request(prompt: Prompt, text: str) -> Request:
-    """The request for the log-probabilities of a text's tokens behind a prompt."""
-    return Request(prompt, text, SCORING)
+def scoring_request(passage: Passage) -> Request:
+    """The request for the log-probabilities of a passage's tokens."""
+    sampling = replace(SCORING, start=len(passage.prefix)) if passage.prefix else SCORING
+    return Request(passage.prompt, passage.prefix + passage.text, sampling)
+
+
+def scored_passage(request: Request) -> Passage:
+    """The passage that a request to score asks for."""
+    start = request.sampling.start if isinstance(request.sampling, Scoring) else 0
+    return Passage(request.prompt, request.prefix[start:], request.prefix[:start])
 
 
 def is_scoring(request: Request) -> bool:
@@ -63,11 +103,11 @@ class CountedScores(Scored, Protocol):
         ...
 
 
-def score_pairs(model: Scored, pairs: Sequence[tuple[Prompt, str]]) -> list[Completion]:
-    """One answer a (prompt, text) pair, with what it used as far as the model says."""
+def score_passages(model: Scored, passages: Sequence[Passage]) -> list[Completion]:
+    """One answer a passage, with what it used as far as the model says."""
     if isinstance(model, CountedScores):
-        return model.score([scoring_request(prompt, text) for prompt, text in pairs])
-    return [scored_completion(logprobs) for logprobs in model.likelihood(pairs)]
+        return model.score([scoring_request(passage) for passage in passages])
+    return [scored_completion(logprobs) for logprobs in model.likelihood(passages)]
 
 
 @runtime_checkable

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, final
 from potstill.data import files
 from potstill.errors import InputError, ModelError
 from potstill.models.model import Completion, CompletionEnd, Request, cut_at_stop
+from potstill.models.scoring import Passage, PassageLike, to_passages
 from potstill.records import Prompt, Tokens, digest, read_finish_reason
 
 Answer: TypeAlias = str | Mapping[str, str] | Completion
@@ -62,6 +63,7 @@ class ScriptedModel:
         seed: changes which ones fail, the likelihoods, and the id.
         name: part of the id, to tell apart what has one script.
         weights: a checkpoint folder, which makes this a model that a stage can train.
+        logprobs: the log-probabilities of a passage's tokens; without it they are hashed.
     """
 
     weights: Path
@@ -74,15 +76,17 @@ class ScriptedModel:
         seed: int = 0,
         name: str = "",
         weights: Path | None = None,
+        logprobs: Callable[[Passage], Sequence[float]] | None = None,
     ) -> None:
+        self._logprobs = logprobs
         self._function = script if callable(script) else None
         self._rules = () if callable(script) else _read_script(script)
         self._fail, self._seed, self._name = fail, seed, name
         self.calls: list[Request] = []
-        self.scored: list[tuple[Prompt, str]] = []
+        self.scored: list[Passage] = []
         if weights is not None:
             self.weights = weights
-        if self._function is not None:
+        if self._function is not None or logprobs is not None:
             _ = self.id  # made now: what the function closed over may change while it answers
 
     @classmethod
@@ -111,17 +115,23 @@ class ScriptedModel:
     def id(self) -> str:
         """Content id over the rules and settings."""
         script = self._function or self._rules
-        return digest("scripted", [script, self._fail, self._seed, self._name])
+        parts: list[Any] = [script, self._fail, self._seed, self._name]
+        if self._logprobs is not None:
+            parts.append(self._logprobs)
+        return digest("scripted", parts)
 
     def write(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion a request, in order; every request is noted in `calls`."""
         self.calls.extend(requests)
         return [self._complete(request) for request in requests]
 
-    def likelihood(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
-        """A fixed number between -5 and 0 for each word, hashed from the prompt and the text up to it."""
-        self.scored.extend(pairs)
-        return [self._word_logprobs(render(prompt), text) for prompt, text in pairs]
+    def likelihood(self, passages: Sequence[PassageLike]) -> list[list[float]]:
+        """A number for each word: what `logprobs` says, or one from -5 to 0 hashed from what stands up to the word."""
+        given = to_passages(passages)
+        self.scored.extend(given)
+        if self._logprobs is not None:
+            return [list(self._logprobs(passage)) for passage in given]
+        return [self._word_logprobs(passage) for passage in given]
 
     def _complete(self, request: Request) -> Completion:
         if self._fail and request.random_seed(self.id) / 2**63 < self._fail:
@@ -145,10 +155,11 @@ class ScriptedModel:
             fix="add a last rule with the pattern '' that answers everything else",
         )
 
-    def _word_logprobs(self, prompt: str, text: str) -> list[float]:
+    def _word_logprobs(self, passage: Passage) -> list[float]:
         logprobs = []
-        for match in _WORD.finditer(text):
-            hashed = f"{self._seed}\0{prompt}\0{text[: match.end()]}"
+        prompt = render(passage.prompt)
+        for match in _WORD.finditer(passage.text):
+            hashed = f"{self._seed}\0{prompt}\0{passage.prefix}{passage.text[: match.end()]}"
             digest_bytes = hashlib.sha256(hashed.encode("utf-8", "surrogatepass")).digest()
             logprobs.append(-5.0 * int.from_bytes(digest_bytes[:8], "big") / 2**64)
         return logprobs

@@ -24,8 +24,9 @@ from potstill.methods.role_annotations import fill_roles, role_of
 from potstill.models.model import ChecksRequests, Completion, Request
 from potstill.models.phase import COLLECTION, in_phase
 from potstill.models.recorded import Recorded
+from potstill.models.scoring import PassageLike, to_passages
 from potstill.models.scripted import render
-from potstill.records import Prompt, Stage, Trace, digest
+from potstill.records import Stage, Trace, digest
 from potstill.runs.driver import drive
 from potstill.runs.examples import example_rows
 from potstill.runs.open_folder import JUDGE, STUDENT
@@ -409,15 +410,17 @@ class MeteredModel:
         if hasattr(inner, "likelihood"):
             self.likelihood = self._metered_likelihood
 
-    def _metered_likelihood(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
+    def _metered_likelihood(self, passages: Sequence[PassageLike]) -> list[list[float]]:
         """The model's log-probabilities; what was read for each text is noted once."""
-        scores: list[list[float]] = self._inner.likelihood(pairs)
+        given = to_passages(passages)
+        scores: list[list[float]] = self._inner.likelihood(given)
         with self._lock:
-            for (prompt, text), logprobs in zip(pairs, scores, strict=True):
-                key = digest("plan-score", [self.id, prompt, text])
+            for (prompt, text, prefix), logprobs in zip(given, scores, strict=True):
+                key = digest("plan-score", [self.id, prompt, text, prefix])
                 if key not in self._counted:
                     self._counted.add(key)
-                    self._calls.add(len(render(prompt)) / 4 + len(logprobs), 0, 0, None)
+                    read_before = (len(render(prompt)) + len(prefix)) / 4
+                    self._calls.add(read_before + len(logprobs), 0, 0, None)
         return scores
 
     def __getattr__(self, name: str) -> Any:

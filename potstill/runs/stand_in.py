@@ -14,8 +14,9 @@ from typing import Any, NamedTuple, final
 from potstill.errors import ConfigError
 from potstill.models.model import ChecksRequests, Completion, Model, Request, cut_at_stop
 from potstill.models.phase import Phase, account_name, current_phase
+from potstill.models.scoring import PassageLike, to_passages
 from potstill.models.scripted import render
-from potstill.records import Prompt, Tokens, digest
+from potstill.records import Tokens, digest
 
 RIGHT_ANSWER = "1000003"  # what a stand-in writes where it is right: no wrong one writes it
 MAX_CALLS = (
@@ -197,12 +198,12 @@ class StandIn:
         """A made-up completion a request."""
         return [self._complete(request) for request in requests]
 
-    def likelihood(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
-        """Made-up log-probabilities, one a word, from -3 to 0 by a hash of prompt and text."""
+    def likelihood(self, passages: Sequence[PassageLike]) -> list[list[float]]:
+        """Made-up log-probabilities, one a word, from -3 to 0 by a hash of the passage."""
         rows: list[list[float]] = []
-        for prompt, text in pairs:
-            key = digest("plan-score", [self.id, prompt, text])
-            tokens = (len(render(prompt)) + len(text)) / self._assume.chars
+        for prompt, text, prefix in to_passages(passages):
+            key = digest("plan-score", [self.id, prompt, text, prefix])
+            tokens = (len(render(prompt)) + len(prefix) + len(text)) / self._assume.chars
             self._table.count(
                 self.role, key, prompt=tokens, completion=0, limit=0, is_trained=self._is_trained
             )

@@ -17,12 +17,15 @@ from potstill.models.model import Completion, Model, Planned, Request, Scored, S
 from potstill.models.phase import COLLECTION, current_phase, current_stage
 from potstill.models.scoring import (
     CountedScores,
+    PassageLike,
     StreamedScores,
     is_scoring,
     scored_completion,
+    scored_passage,
     scoring_request,
+    to_passages,
 )
-from potstill.records import Progress, Prompt
+from potstill.records import Progress
 from potstill.store.cache_client import UNPAID, CacheClient, NewCompletion
 from potstill.store.store import Store
 from potstill.store.streaming import RequestStream
@@ -30,7 +33,7 @@ from potstill.store.truncation import Policy, check_policy, final_answer, next_r
 
 # Requests sent at once to a model without a plan: few enough that a crash costs little.
 UNPLANNED_BATCH = 64
-SCORING_BATCH = 256  # pairs
+SCORING_BATCH = 256  # passages
 
 _Item = TypeVar("_Item")
 
@@ -312,7 +315,7 @@ class CachedModel:
             answers: list[Completion] = self.inner.score(requests)
             self._check_count(len(answers), len(requests), "score")
             return answers
-        values = self.inner.likelihood([(request.prompt, request.prefix) for request in requests])
+        values = self.inner.likelihood([scored_passage(request) for request in requests])
         self._check_count(len(values), len(requests), "likelihood")
         return [scored_completion(logprobs) for logprobs in values]
 
@@ -334,12 +337,12 @@ class _PlannedCachedModel(CachedModel):
 
 
 class _ScoredCachedModel(CachedModel):
-    def likelihood(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
-        """Natural-log probabilities of each completion token, one list a pair; empty where there is none."""
+    def likelihood(self, passages: Sequence[PassageLike]) -> list[list[float]]:
+        """Natural-log probabilities of each token of the texts, one list a passage; empty where there is none."""
         # An empty text has no token: nobody is asked.
-        requests = [scoring_request(prompt, text) for prompt, text in pairs if text]
-        answers = iter(self.score(requests))
-        return [list(next(answers).logprobs) if text else [] for _, text in pairs]
+        given = to_passages(passages)
+        answers = iter(self.score([scoring_request(passage) for passage in given if passage.text]))
+        return [list(next(answers).logprobs) if passage.text else [] for passage in given]
 
     def score(self, requests: Sequence[Request]) -> list[Completion]:
         """One answer a request to score; stored, counted and paid for as completions are."""

@@ -16,11 +16,19 @@ from potstill.traces.few_shots import few_shot
 from potstill.traces.generation import plain, pose, rewrite, sample
 from potstill.traces.keys import line, ok, problem, right, sound, unparsed, wrong
 from potstill.traces.learning import learn
+from potstill.traces.likelihood_scorers import (
+    answer_probability,
+    gain,
+    leave_one_out,
+    nll,
+    perplexity,
+    token_logprobs,
+)
 from potstill.traces.llm_judge import Preference, bias, grade, prefer
 from potstill.traces.overlap import check_overlap, decontaminate
 from potstill.traces.reading import read_sections, read_yes_no
 from potstill.traces.rounds import until
-from potstill.traces.scorers import ask, length, nll, perplexity, steps
+from potstill.traces.scorers import ask, length, steps
 from potstill.traces.scores import score
 from potstill.traces.selection import among, best, dedupe, keep, mix, pair, weigh
 from potstill.traces.session import (
@@ -47,6 +55,7 @@ __all__ = [
     "among",
     "answer_classes",
     "answer_entropy",
+    "answer_probability",
     "ask",
     "best",
     "bias",
@@ -57,9 +66,11 @@ __all__ = [
     "edit",
     "equal",
     "few_shot",
+    "gain",
     "grade",
     "keep",
     "learn",
+    "leave_one_out",
     "length",
     "line",
     "mix",
@@ -84,6 +95,7 @@ __all__ = [
     "segment",
     "sound",
     "steps",
+    "token_logprobs",
     "unparsed",
     "until",
     "using",

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
-from potstill.errors import ModelError
-from potstill.models.model import Model, Sampling, Scored
-from potstill.models.scoring import score_pairs
-from potstill.records import Prompt, Trace
-from potstill.traces import prompts, requests, session
+from potstill.models.model import Model, Sampling
+from potstill.records import Trace
+from potstill.traces import prompts, requests
 from potstill.traces.keys import Key, problem
 from potstill.traces.prompts import Context, Template
 from potstill.traces.scores import Score, Scorer
-
-PromptAndText: TypeAlias = tuple[Prompt, str]
-
-# A whole number of the batches in which a store has texts scored: parts change no batch.
-PAIRS_AT_ONCE = 1024
 
 
 def length(traces: Sequence[Trace]) -> list[Score]:
@@ -40,72 +32,6 @@ def steps(traces: Sequence[Trace]) -> list[Score]:
         else:
             shares.append(None)
     return shares
-
-
-def learner(trace: Trace) -> PromptAndText:
-    """Return the learner's prompt and the whole text: what `nll` measures where nothing else is named."""
-    return trace.prompt, trace.text
-
-
-def nll(model: Scored, of: Callable[[Trace], PromptAndText] = learner) -> Scorer:
-    """Score by the mean negative log-likelihood per token (nats): -1/T sum_t log p(text_t | prompt, text_<t).
-
-    Args:
-        model: whose likelihoods are taken; it must have weights.
-        of: the (prompt, text) to measure, such as a known answer after the reasoning.
-    """
-    return partial(_nll, model, of)
-
-
-def perplexity(model: Scored, of: Callable[[Trace], PromptAndText] = learner) -> Scorer:
-    """Score by exp(nll) per token; arguments as for `nll`, and the same stored values."""
-    return partial(_perplexity, model, of)
-
-
-def _perplexity(
-    model: Scored, of: Callable[[Trace], PromptAndText], traces: Sequence[Trace]
-) -> list[Score]:
-    values = _nll(model, of, traces)
-    return [None if value is None else _exp(float(value)) for value in values]
-
-
-def _exp(value: float) -> float:
-    """e to this power; infinite beyond what a float holds, which `score` refuses with the trace's id."""
-    try:
-        return math.exp(value)
-    except OverflowError:
-        return math.inf
-
-
-def _nll(
-    model: Scored, of: Callable[[Trace], PromptAndText], traces: Sequence[Trace]
-) -> list[Score]:
-    # Nothing is kept here: a model behind a store is asked for every value, so that each run counts the same calls. It
-    # scores a text once, for `perplexity` and any other `nll` too.
-    if not isinstance(model, Scored):
-        raise ModelError(
-            f"model {model.id} gives no likelihoods",
-            expected="a model with weights, as transformers:PATH",
-        )
-    pairs = [of(trace) for trace in traces]
-    # An empty text has no tokens, and so no mean. A part at a time: only the means of all of them fit in memory.
-    problem_ids: dict[PromptAndText, str] = {}
-    for pair, trace in zip(pairs, traces, strict=True):
-        if pair[1]:
-            problem_ids.setdefault(pair, trace.problem.id)
-    distinct = list(problem_ids)
-    means: dict[PromptAndText, float | None] = {}
-    for start in range(0, len(distinct), PAIRS_AT_ONCE):
-        part = distinct[start : start + PAIRS_AT_ONCE]
-        answers = score_pairs(model, part)
-        session.record_usage(model, [problem_ids[pair] for pair in part], answers)
-        for pair, answer in zip(part, answers, strict=True):
-            means[pair] = _mean_nll(answer.logprobs)
-    return [means.get(pair) for pair in pairs]
-
-
-def _mean_nll(logprobs: Sequence[float]) -> float | None:
-    return -math.fsum(logprobs) / len(logprobs) if logprobs else None
 
 
 def ask(

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from potstill.models.model import Completion, Request
+from potstill.models.scoring import to_passages
 from potstill.records import Problem, Span, Tokens, Trace, Verdict, blank, digest
 
 QUESTION = re.compile(r"Add ([\d, ]+)\.")
@@ -48,9 +49,10 @@ class Fake:
         self.requests += requests
         return [self._one(request) for request in requests]
 
-    def likelihood(self, pairs):
+    def likelihood(self, passages):
         return [
-            [-1.0 - (len(word) + i) % 3 for i, word in enumerate(text.split())] for _, text in pairs
+            [-1.0 - (len(word) + i) % 3 for i, word in enumerate(passage.text.split())]
+            for passage in to_passages(passages)
         ]
 
     def _one(self, request: Request) -> Completion:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import partial
 
+from potstill.models.scoring import Passage
 from potstill.records import Problem, Stage, blank
 from potstill.traces import (
     ask,
@@ -278,7 +279,7 @@ def climb(teacher, student, tries, draft):
 
 
 def known_answer(trace):
-    return trace.prompt + trace.text, trace.problem.answer
+    return Passage(trace.prompt, trace.problem.answer, prefix=trace.text)
 
 
 def likeliest(trace):

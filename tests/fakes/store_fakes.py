@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from potstill.models.model import Attempt, Completion, Request, Sampling
-from potstill.records import Prompt, Tokens
+from potstill.models.scoring import Passage, PassageLike, to_passages
+from potstill.records import Tokens
 from potstill.store import Store
 from potstill.store.attempts import append_attempts, delete_intents
 
@@ -83,13 +84,13 @@ class Scorer(Plain):
 
     def __init__(self, id: str = "model-scorer") -> None:
         super().__init__(id)
-        self.scored: list[list[tuple[Prompt, str]]] = []
+        self.scored: list[list[Passage]] = []
 
-    def likelihood(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
-        self.scored.append(list(pairs))
+    def likelihood(self, passages: Sequence[PassageLike]) -> list[list[float]]:
+        self.scored.append(to_passages(passages))
         return [
             [-len(word) / 3 if prompt else -float("inf") for word in text.split()]
-            for prompt, text in pairs
+            for prompt, text, _ in self.scored[-1]
         ]
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from potstill.errors import InputError, ModelError
 from potstill.models.model import Completion, Request, Sampling, Trainable
+from potstill.models.scoring import Passage
 from potstill.models.scripted import Rule, ScriptedModel
 from potstill.records import Message
 
@@ -34,7 +35,7 @@ def test_every_call_is_recorded() -> None:
     model.write([Request("one"), Request("two")])
     model.likelihood([("one", "x y")])
     assert [request.prompt for request in model.calls] == ["one", "two"]
-    assert model.scored == [("one", "x y")]
+    assert model.scored == [Passage("one", "x y")]
 
 
 def test_the_first_matching_rule_answers() -> None:

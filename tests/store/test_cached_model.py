@@ -22,6 +22,7 @@ from potstill.models.model import (
     Scored,
     Trainable,
 )
+from potstill.models.scoring import to_passages
 from potstill.models.scripted import ScriptedModel
 from potstill.records import Message, Tokens
 from potstill.store import Store, with_cache
@@ -243,7 +244,8 @@ def test_likelihoods_are_kept_by_model_prompt_and_text(store: Store):
     first = wrapped.likelihood([("q", "one three"), ("", "x"), ("q", "one three"), (chat, "one")])
     assert first == [[-1.0, -5 / 3], [-math.inf], [-1.0, -5 / 3], [-1.0]]
     assert wrapped.likelihood([("", "x"), ("new", "one")]) == [[-math.inf], [-1.0]]
-    assert model.scored == [[("q", "one three"), ("", "x"), (chat, "one")], [("new", "one")]]
+    asked = [[("q", "one three"), ("", "x"), (chat, "one")], [("new", "one")]]
+    assert model.scored == [to_passages(pairs) for pairs in asked]
     other = Scorer("model-other")
     with_cache(other, store, role="judge", arm="sft", seed=0).likelihood([("q", "one three")])
     assert len(other.scored) == 1

@@ -10,6 +10,7 @@ from fakes import Fake, sums
 
 from potstill.errors import ConfigError, ModelError
 from potstill.models.model import Completion
+from potstill.models.scoring import Passage
 from potstill.records import Problem, Span, Trace, blank
 from potstill.store import with_cache
 from potstill.traces import (
@@ -140,9 +141,9 @@ def test_plain_scorers():
 class Counting(Fake):
     """Counts what it measures."""
 
-    def likelihood(self, pairs):
-        self.pairs = [*getattr(self, "pairs", []), *pairs]
-        return super().likelihood(pairs)
+    def likelihood(self, passages):
+        self.passages = [*getattr(self, "passages", []), *passages]
+        return super().likelihood(passages)
 
 
 def test_nll_and_perplexity_share_their_stored_values(store):
@@ -151,9 +152,11 @@ def test_nll_and_perplexity_share_their_stored_values(store):
     traces = [GOOD, BARE, GOOD, chain("")]
     elsewhere = Trace(PROBLEM, "Another prompt", text=GOOD.text)
     score("nll", nll(model), [elsewhere])
-    assert real.pairs.pop() == ("Another prompt", GOOD.text)
+    assert real.passages.pop() == Passage("Another prompt", GOOD.text)
     scored = score("ppl", perplexity(model), score("nll", nll(model), traces))
-    assert len(real.pairs) == 2, "equal ones once, an empty text never, for the second scorer none"
+    assert len(real.passages) == 2, (
+        "equal ones once, an empty text never, for the second scorer none"
+    )
     assert store.usage("sft")["scorer"]["calls"] == 3
     for trace in scored[:3]:
         [logprobs] = Fake("m").likelihood([(trace.prompt, trace.text)])
@@ -163,13 +166,13 @@ def test_nll_and_perplexity_share_their_stored_values(store):
 
 
 def answer_after(trace):
-    return trace.prompt + trace.text, trace.problem.answer
+    return Passage(trace.prompt, trace.problem.answer, prefix=trace.text)
 
 
 def test_nll_of_something_else():
     model = Counting("m")
     score("nll", nll(model, answer_after), [LOST])
-    assert model.pairs == [("Add 3, 5, 9." + LOST.text, "17")]
+    assert model.passages == [Passage("Add 3, 5, 9.", "17", prefix=LOST.text)]
 
 
 def test_a_black_box_gives_no_likelihoods():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from potstill.models.local import checkpoint
 from potstill.models.local.chat_template import CHAT_TEMPLATE_ARGUMENTS, render_prompt
 from potstill.models.local.text_codec import TextCodec
 from potstill.models.model import Completion
+from potstill.models.scoring import Passage
 from potstill.records import Prompt, Tokens
 
 CACHED_PROMPTS = 100_000  # encoded prompts: a plan and the batches after it meet the same ones
@@ -67,10 +69,27 @@ class PromptEncoder:
 
         No completion where the tokenizer does not give its text back: its tokens would be those of another text.
         """
-        prompt_ids, ids = self.encode_prompt(prompt), self.codec.encode(text)
-        if not self.codec.restores(text, ids):
-            ids = []
-        return prompt_ids + ids, len(prompt_ids)
+        return self.encode_passage(Passage(prompt, text))
+
+    def encode_passage(self, passage: Passage) -> tuple[list[int], int]:
+        """Ids of prompt, prefix and text, and at which of them the text starts.
+
+        Prefix and text are cut into tokens as one, as they are where the model reads or learns them; the text starts at
+        the first token that holds a character of it. Without a text that its tokens give back there are no ids behind
+        the prompt's.
+        """
+        prompt_ids = self.encode_prompt(passage.prompt)
+        whole_text = passage.prefix + passage.text
+        if not passage.prefix:
+            ids, start = self.codec.encode(whole_text), 0
+        else:
+            ids, offsets = self.codec.encode_with_offsets(whole_text)
+            # Offsets are where a token ends in the whole text; behind the last token of the prefix the text begins.
+            stops = [stop for _, stop in offsets]
+            start = bisect_right(stops, len(passage.prefix))
+        if not self.codec.restores(whole_text, ids):
+            return prompt_ids, len(prompt_ids)
+        return prompt_ids + ids, len(prompt_ids) + start
 
     def render_prompt(self, prompt: Prompt) -> str:
         """The prompt as the model reads it, up to where the answer starts."""

@@ -18,8 +18,8 @@ from potstill.models.local.generate import GeneratedRow, GenerationBatch, genera
 from potstill.models.local.logprobs import completion_logprobs
 from potstill.models.local.prompt import PromptEncoder, prompt_length_error
 from potstill.models.model import Completion, CompletionEnd, Request, cut_at_stop
-from potstill.models.scoring import scored_completion
-from potstill.records import Prompt, Tokens, digest
+from potstill.models.scoring import PassageLike, scored_completion, scored_passage, to_passages
+from potstill.records import Tokens, digest
 
 CACHE_BYTES = {"cpu": 1 << 30, "cuda": 24 << 30}  # keys and values of one batch, at its longest
 SCORE_TOKENS = {"cpu": 8192, "cuda": 65536}  # positions of one likelihood batch, padding included
@@ -102,19 +102,18 @@ class TransformersModel:
             completions.update(zip(batch, self._complete_batch([requests[i] for i in batch])))
         return [completions[index] for index in range(len(requests))]
 
-    def likelihood(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
-        """Natural-log probabilities of each completion token, one list a pair.
+    def likelihood(self, passages: Sequence[PassageLike]) -> list[list[float]]:
+        """Natural-log probabilities of each token of the texts, one list a passage.
 
-        The list is empty where the pair is longer than the context, the completion is empty, or the tokenizer does not
-        give its text back.
+        The list is empty where the passage is longer than the context, the text is empty, or the tokenizer does not
+        give it back.
         """
-        return self._score_encoded(
-            [self.encoder.encode_completion(prompt, text) for prompt, text in pairs]
-        )
+        encoded = [self.encoder.encode_passage(passage) for passage in to_passages(passages)]
+        return self._score_encoded(encoded)
 
     def score(self, requests: Sequence[Request]) -> list[Completion]:
         """The same as answers to requests to score, with the tokens that were read."""
-        encoded = [self.encoder.encode_completion(r.prompt, r.prefix) for r in requests]
+        encoded = [self.encoder.encode_passage(scored_passage(request)) for request in requests]
         answers = []
         for (ids, _), logprobs in zip(encoded, self._score_encoded(encoded), strict=True):
             read_count = len(ids) if logprobs else 0

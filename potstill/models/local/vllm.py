@@ -18,7 +18,8 @@ from potstill.models.local import checkpoint
 from potstill.models.local.batcher import RequestBatcher
 from potstill.models.local.prompt import PromptEncoder, prompt_length_error
 from potstill.models.model import Completion, CompletionEnd, Request, cut_at_stop
-from potstill.records import Prompt, Tokens, digest
+from potstill.models.scoring import PassageLike, to_passages
+from potstill.records import Tokens, digest
 
 NEVER = -100.0  # vLLM's lowest bias of a logit
 
@@ -87,13 +88,13 @@ class VllmModel:
         """One completion a request, in order; a prompt beyond the context is a completion with an error."""
         return self._write_batched(requests)
 
-    def likelihood(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
-        """Natural-log probabilities of each completion token, one list a pair.
+    def likelihood(self, passages: Sequence[PassageLike]) -> list[list[float]]:
+        """Natural-log probabilities of each token of the texts, one list a passage.
 
-        The list is empty where the pair fills the context (vLLM draws one more token) or the completion is empty.
+        The list is empty where the passage fills the context (vLLM draws one more token) or the text is empty.
         """
-        encoded = [self.encoder.encode_completion(prompt, text) for prompt, text in pairs]
-        # Which pairs have something to score and leave room for the token that vLLM adds.
+        encoded = [self.encoder.encode_passage(passage) for passage in to_passages(passages)]
+        # Which passages have something to score and leave room for the token that vLLM adds.
         fitting = []
         for index, (ids, start) in enumerate(encoded):
             if 0 < start < len(ids) < self.context:
@@ -102,7 +103,7 @@ class VllmModel:
         outputs = self._generate([encoded[i][0] for i in fitting], [params] * len(fitting))
 
         # vLLM gives a mapping a position: from token id to an entry, of which the given token is one.
-        logprobs: list[list[float]] = [[] for _ in pairs]
+        logprobs: list[list[float]] = [[] for _ in passages]
         for index, output in zip(fitting, outputs, strict=True):
             ids, start = encoded[index]
             for position in range(start, len(ids)):

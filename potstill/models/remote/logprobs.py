@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from potstill.errors import ModelError
@@ -10,15 +11,17 @@ from potstill.models.remote.json_body import as_list, as_object, parse_json_obje
 from potstill.models.remote.options import ServerOptions
 from potstill.models.remote.request import ApiCall, RequestBuilder, to_messages
 from potstill.models.remote.response import read_logprobs, read_usage
-from potstill.records import Prompt
+from potstill.models.scoring import Passage
 
 # What a remote model has only where options say how, and the options that do so.
 OPTIONS_OF_ABILITY = {"likelihood": "score= (and weights=)", "weights": "weights="}
+UNKNOWN_BOUNDARY = "the texts of its tokens do not say where the scored text begins (weights=PATH counts them here)"
 
 
-def scoring_calls(builder: RequestBuilder, prompt: Prompt, text: str) -> list[ApiCall]:
-    """The calls that score a text: of prompt and text, and of the prompt alone where its length is not known."""
+def scoring_calls(builder: RequestBuilder, passage: Passage) -> list[ApiCall]:
+    """The calls that score a text: of all up to its end, and of the prompt alone where its length is not known."""
     options, encoder = builder.options, builder.encoder
+    prompt, answer = passage.prompt, passage.prefix + passage.text
     body: dict[str, Any] = {
         "model": builder.model,
         "max_tokens": 1,
@@ -28,22 +31,22 @@ def scoring_calls(builder: RequestBuilder, prompt: Prompt, text: str) -> list[Ap
     # A plain completion that repeats the prompt says by characters which tokens are the text's.
     if options.score == "echo":
         rendered = builder.render_prompt(prompt, is_rendered=options.mode != "text")
-        body |= {"prompt": rendered + text, "echo": True, "logprobs": 1}
+        body |= {"prompt": rendered + answer, "echo": True, "logprobs": 1}
         return [ApiCall("/completions", body, is_chat=False)]
 
     # With prompt_logprobs the number of the prompt's tokens has to be known: from the tokenizer, or from a second call.
     body["prompt_logprobs"] = 0
     if encoder is not None and options.mode != "text":
-        ids, _ = encoder.encode_completion(prompt, text)
+        ids, _ = encoder.encode_passage(passage)
         return [ApiCall("/completions", body | {"prompt": ids}, is_chat=False)]
     if options.mode == "text":
         rendered = builder.render_prompt(prompt, is_rendered=False)
         return [
-            ApiCall("/completions", body | {"prompt": rendered + text}, is_chat=False),
+            ApiCall("/completions", body | {"prompt": rendered + answer}, is_chat=False),
             ApiCall("/completions", body | {"prompt": rendered}, is_chat=False),
         ]
     turns = to_messages(prompt)
-    answered_turns = [*turns, {"role": "assistant", "content": text}]
+    answered_turns = [*turns, {"role": "assistant", "content": answer}]
     continuation = {"continue_final_message": True, "add_generation_prompt": False}
     path = "/chat/completions"
     return [
@@ -52,23 +55,29 @@ def scoring_calls(builder: RequestBuilder, prompt: Prompt, text: str) -> list[Ap
     ]
 
 
-def text_logprobs(
-    builder: RequestBuilder, prompt: Prompt, text: str, answers: list[bytes]
-) -> list[float]:
+def text_logprobs(builder: RequestBuilder, passage: Passage, answers: list[bytes]) -> list[float]:
     """The log-probabilities of the text's tokens, from the answers to `scoring_calls`."""
     scored, *prompt_answers = map(parse_json_object, answers)
     options = builder.options
     if options.score == "echo":
-        rendered = builder.render_prompt(prompt, is_rendered=options.mode != "text")
-        logprobs = _logprobs_of_echo(scored, len(rendered), len(rendered) + len(text))
+        rendered = builder.render_prompt(passage.prompt, is_rendered=options.mode != "text")
+        start = len(rendered) + len(passage.prefix)
+        logprobs = _logprobs_of_echo(scored, start, start + len(passage.text))
     else:
-        # The text begins behind the prompt's tokens, which the second answer or the tokenizer counts.
+        # The text begins behind the tokens of prompt and prefix. The tokenizer says how many these are; without it the
+        # second answer counts the prompt's, and the texts of the tokens behind them say where the prefix ends.
+        entries = _prompt_entries(scored)
         first_token = 0
         if prompt_answers:
             first_token = read_usage(prompt_answers[0].get("usage")).prompt
+            if passage.prefix:
+                prefix_count = _count_prefix_tokens(entries[first_token:], passage)
+                if prefix_count is None:
+                    raise scoring_error(builder.model, options, UNKNOWN_BOUNDARY)
+                first_token += prefix_count
         elif builder.encoder is not None:
-            first_token = len(builder.encoder.encode_prompt(prompt))
-        logprobs = _logprobs_of_prompt(scored, first_token)
+            _, first_token = builder.encoder.encode_passage(passage)
+        logprobs = _logprobs_of_entries(entries, first_token)
     if not logprobs:
         reason = "its answer holds no log-probabilities of the prompt"
         raise scoring_error(builder.model, options, reason)
@@ -127,17 +136,38 @@ def _logprobs_of_echo(answer: Mapping[str, Any], start: int, stop: int) -> tuple
     return read_logprobs(text_values) or ()
 
 
-def _logprobs_of_prompt(answer: Mapping[str, Any], first_token: int) -> tuple[float, ...]:
-    """Of vLLM: one entry a position, null for the first; an entry's first token is the one that stands there."""
+def _prompt_entries(answer: Mapping[str, Any]) -> list[Any]:
+    """Of vLLM: one entry a position of the prompt, null for the first."""
     entries = as_list(answer.get("prompt_logprobs"))
-    entries = entries or as_list(_first_choice(answer).get("prompt_logprobs"))
+    return list(entries or as_list(_first_choice(answer).get("prompt_logprobs")))
+
+
+def _logprobs_of_entries(entries: Sequence[Any], first_token: int) -> tuple[float, ...]:
+    """The log-probabilities of the tokens from one on."""
     if not 0 < first_token < len(entries):
         return ()
-    values = []
-    for entry in entries[first_token:]:
-        token_entry = next(iter(as_object(entry).values()), None)
-        values.append(as_object(token_entry).get("logprob"))
-    return read_logprobs(values) or ()
+    return (
+        read_logprobs([_given_token(entry).get("logprob") for entry in entries[first_token:]]) or ()
+    )
+
+
+def _given_token(entry: Any) -> Mapping[str, Any]:
+    """What an entry says of the token that stands at its position: the first one that it names."""
+    return as_object(next(iter(as_object(entry).values()), None))
+
+
+def _count_prefix_tokens(entries: Sequence[Any], passage: Passage) -> int | None:
+    """How many of the answer's tokens hold characters of the prefix alone, by the texts that the server gives of them.
+
+    None where these do not join to prefix and text, so that nobody knows where the text begins: a character may be cut
+    into several tokens, or the server's template may have changed the answer.
+    """
+    pieces = [_given_token(entry).get("decoded_token") for entry in entries]
+    texts = [piece for piece in pieces if isinstance(piece, str)]
+    if len(texts) < len(pieces) or "".join(texts) != passage.prefix + passage.text:
+        return None
+    ends = itertools.accumulate(map(len, texts))
+    return sum(end <= len(passage.prefix) for end in ends)
 
 
 def _first_choice(answer: Mapping[str, Any]) -> Mapping[str, Any]:

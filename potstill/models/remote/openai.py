@@ -35,8 +35,15 @@ from potstill.models.remote.response import (
     read_spent,
     to_completions,
 )
-from potstill.models.scoring import scored_completion, scoring_request
-from potstill.records import NO_TOKENS, Prompt, Tokens, digest
+from potstill.models.scoring import (
+    Passage,
+    PassageLike,
+    scored_completion,
+    scored_passage,
+    scoring_request,
+    to_passages,
+)
+from potstill.records import NO_TOKENS, Tokens, digest
 
 LONG_PREFIX = 24  # characters that no answer begins with by chance
 LIMIT_NAMES = ("max_tokens", "max_completion_tokens")
@@ -58,7 +65,7 @@ class OpenAIModel:
     """
 
     weights: Path
-    likelihood: Callable[[Sequence[tuple[Prompt, str]]], list[list[float]]]
+    likelihood: Callable[[Sequence[PassageLike]], list[list[float]]]
     stream_scores: Callable[[Iterable[Request], SpendingPermit | None], Iterator[Portion]]
 
     def __init__(
@@ -306,8 +313,8 @@ class OpenAIModel:
             offered_models = await self._client.list_models()
         return run_stopping_error(failure, self.model, self.options, offered_models)
 
-    def _likelihood_of_weights(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
-        return self._scorer.likelihood(pairs)
+    def _likelihood_of_weights(self, passages: Sequence[PassageLike]) -> list[list[float]]:
+        return self._scorer.likelihood(passages)
 
     @cached_property
     def _scorer(self) -> Scored:
@@ -316,21 +323,22 @@ class OpenAIModel:
 
         return TransformersModel(self.weights)
 
-    def _likelihood_of_server(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
-        """Natural-log probabilities of each token; an empty list for an empty completion or one beyond the context.
+    def _likelihood_of_server(self, passages: Sequence[PassageLike]) -> list[list[float]]:
+        """Natural-log probabilities of each token; an empty list for an empty text or one beyond the context.
 
         Raises:
             ModelError: the server did not score a text.
         """
-        requests = [scoring_request(prompt, text) for prompt, text in dict.fromkeys(pairs) if text]
-        answers: dict[tuple[Prompt, str], Completion] = {}
-        for portion in self._stream_scores(requests):
+        given = to_passages(passages)
+        distinct = [passage for passage in dict.fromkeys(given) if passage.text]
+        answers: dict[Passage, Completion] = {}
+        for portion in self._stream_scores(map(scoring_request, distinct)):
             for place, answer in portion:
-                answers[requests[place].prompt, requests[place].prefix] = answer
+                answers[distinct[place]] = answer
         for answer in answers.values():
             if answer.error and not answer.error.startswith("context"):
                 raise scoring_error(self.model, self.options, answer.error)
-        return [list(answers[pair].logprobs) if pair[1] else [] for pair in pairs]
+        return [list(answers[passage].logprobs) if passage.text else [] for passage in given]
 
     def _stream_scores(
         self, requests: Iterable[Request], permit: SpendingPermit | None = None
@@ -349,11 +357,11 @@ class OpenAIModel:
     async def _send_scoring(self, requests: Sequence[Request]) -> list[Completion]:
         """Score one text; where it takes two calls, the answer says what both used."""
         began = time.perf_counter()
-        prompt, text = requests[0].prompt, requests[0].prefix
+        passage = scored_passage(requests[0])
         answers: list[bytes] = []
         used = NO_TOKENS
         costs: list[float] = []
-        for call in scoring_calls(self._builder, prompt, text):
+        for call in scoring_calls(self._builder, passage):
             try:
                 data = await self._client.post(call.path, encode_body(call.body))
                 tokens, cost = read_spent(data)
@@ -368,7 +376,7 @@ class OpenAIModel:
             used = Tokens(*map(sum, zip(used, tokens, strict=True)))
             if cost is not None:
                 costs.append(cost)
-        logprobs = text_logprobs(self._builder, prompt, text, answers)
+        logprobs = text_logprobs(self._builder, passage, answers)
         answer = scored_completion(logprobs, used, cost=sum(costs) if costs else None)
         return [answer._replace(seconds=time.perf_counter() - began)]
 

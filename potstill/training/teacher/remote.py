@@ -11,8 +11,8 @@ from typing import final
 
 from potstill.errors import StageError
 from potstill.models.model import Completion, Scored
-from potstill.models.scoring import score_pairs
-from potstill.records import Prompt, Trace
+from potstill.models.scoring import Passage, score_passages
+from potstill.records import Trace
 from potstill.training.dataset.chat_template import ChatTemplate
 from potstill.training.dataset.training_dataset import TokenizedRow
 
@@ -32,21 +32,21 @@ class RemoteTeacher:
 
     def __call__(self, rows: Sequence[TokenizedRow]) -> list[list[float]]:
         """The log-probability of each counted token, a list a row; empty where the tokens can't be compared."""
-        questions: dict[int, tuple[Prompt, str]] = {}
+        passages: dict[int, Passage] = {}
         for index, row in enumerate(rows):
-            question = self._as_text(row)
-            if question is not None:
-                questions[index] = question
+            passage = self._as_text(row)
+            if passage is not None:
+                passages[index] = passage
         scores: dict[int, Sequence[float]] = {}
-        if questions:
-            answers = score_pairs(self._model, list(questions.values()))
+        if passages:
+            answers = score_passages(self._model, list(passages.values()))
             _refuse_failures(answers)
             scores = {
-                index: answer.logprobs for index, answer in zip(questions, answers, strict=True)
+                index: answer.logprobs for index, answer in zip(passages, answers, strict=True)
             }
         return [_counted(row, scores.get(index, [])) for index, row in enumerate(rows)]
 
-    def _as_text(self, row: TokenizedRow) -> tuple[Prompt, str] | None:
+    def _as_text(self, row: TokenizedRow) -> Passage | None:
         """The prompt, and the completion as a text that is cut into these tokens again; None where there is none."""
         prompt, ids = self._traces[row.trace_index].prompt, row.completion_ids
         if self._chat.encode_prompt(prompt) != row.prompt_ids:
@@ -58,7 +58,7 @@ class RemoteTeacher:
         # The server reads the end of the turn by its name.
         for end_id in ids[len(body) :]:
             text += str(self._chat.tokenizer.convert_ids_to_tokens(end_id))
-        return prompt, text
+        return Passage(prompt, text)
 
 
 def _refuse_failures(answers: Sequence[Completion]) -> None:

@@ -22,6 +22,7 @@ from potstill.models.local import transformers as local
 from potstill.models.local.generate import filter_probabilities, sample_tokens
 from potstill.models.local.transformers import TransformersModel
 from potstill.models.model import Planned, Request, Sampling, Scored, Trainable
+from potstill.models.scoring import Passage
 from potstill.records import Message
 
 PROMPTS = [
@@ -100,6 +101,23 @@ def test_likelihood_is_the_plain_computation(model: TransformersModel) -> None:
             logits = model.model(ids).logits[0].log_softmax(-1)
         plain = [logits[i - 1, ids[0, i]].item() for i in range(start, ids.shape[1])]
         assert ours == pytest.approx(plain, abs=1e-5)
+
+
+@pytest.mark.parametrize("prefix", ["", "He thinks. ", "It says: 19 - 1", "Über", "\n\n"])
+def test_a_passage_is_scored_by_the_tokens_of_prefix_and_text_together(
+    model: TransformersModel, prefix: str
+) -> None:
+    text = "4 = 5 é😀 The answer"
+    prompt_ids, codec = model.encoder.encode_prompt("hi"), model.encoder.codec
+    ids = prompt_ids + codec.encode(prefix + text)
+    with torch.no_grad():
+        logits = model.model(torch.tensor([ids])).logits[0].log_softmax(-1)
+    plain = [logits[i - 1, ids[i]].item() for i in range(1, len(ids))]
+    [ours] = model.likelihood([Passage("hi", text, prefix=prefix)])
+    assert ours == pytest.approx(plain[-len(ours) :], abs=1e-5)
+    scored_text = codec.decode(ids[-len(ours) :])
+    assert scored_text.endswith(text), "every character of the text is scored"
+    assert codec.decode(ids[len(ids) - len(ours) + 1 :]) in text, "and no token before it"
 
 
 def test_likelihood_beyond_the_context_is_empty(model: TransformersModel) -> None:

@@ -18,6 +18,7 @@ from potstill.models import load
 from potstill.models.local.logprobs import completion_logprobs
 from potstill.models.local.transformers import TransformersModel
 from potstill.models.model import Scored
+from potstill.models.scoring import Passage
 from potstill.records import Message
 
 Q = "Ned has 19 shells and sells 14. How many are left?"
@@ -54,7 +55,8 @@ class Numbers:
             }
         elif body.get("prompt_logprobs") is not None:
             entries = [
-                {str(t): {"logprob": v, "rank": 3}} for t, v in zip(ids[1:], values, strict=True)
+                {str(t): {"logprob": v, "rank": 3, "decoded_token": piece}}
+                for t, v, piece in zip(ids[1:], values, pieces[1:], strict=True)
             ]
             (answer if chat else choice)["prompt_logprobs"] = [None, *entries]
         return 0.0, Reply(200, json.dumps(answer).encode()), []
@@ -107,6 +109,30 @@ def test_the_numbers_are_those_of_the_checkpoint(
     ):
         assert there == pytest.approx(here, abs=1e-4), text
     assert model.likelihood([]) == []
+
+
+PASSAGES = [
+    Passage(Q, "He has 5 left.", prefix="<think>19 - 14 = 5</think>\n\n"),
+    Passage(Q, "4 = 5 shells.", prefix="He has 19 - 1"),
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_behind_a_prefix_the_numbers_are_those_of_the_checkpoint_too(
+    way: str, url: str, local: TransformersModel, tiny_checkpoint: Path
+) -> None:
+    model = load(f"openai:m?{WAYS[way].format(tiny_checkpoint)}&url={url}")
+    assert isinstance(model, Scored)
+    values = local.likelihood(PASSAGES)
+    for there, here in zip(model.likelihood(PASSAGES), values, strict=True):
+        assert there == pytest.approx(here, abs=1e-4)
+
+
+def test_where_nobody_knows_where_the_text_begins_nothing_is_guessed(url: str) -> None:
+    model = load(f"openai:m?at=vllm&score=prompt_logprobs&url={url}")
+    assert isinstance(model, Scored)
+    with pytest.raises(ModelError, match="do not say where the scored text begins"):
+        model.likelihood([Passage(Q, "five", prefix="Ähm 😀 ")])
 
 
 def test_plain_text_is_scored_without_a_template(url: str, tiny_checkpoint: Path) -> None:

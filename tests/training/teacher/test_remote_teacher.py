@@ -9,6 +9,7 @@ from rolling import FIRST, dataset_of, load, rollouts, traces, weights, window
 from potstill.errors import ModelError, StageError
 from potstill.models.local.transformers import TransformersModel
 from potstill.models.model import Completion
+from potstill.models.scoring import Passage
 from potstill.training.dataset.training_dataset import TokenizedRow
 from potstill.training.fit import fit
 from potstill.training.objective_config import ObjectiveConfig, bind
@@ -163,7 +164,9 @@ def test_text_that_is_cut_otherwise_again_is_not_asked_for(tiny_checkpoint):
         0, [5, *row.input_ids[1:]], row.loss_weights, row.prompt_length
     )  # the prompt is not the template's
     assert wire([odd, elsewhere]) == [[], []] and not server.asked
-    assert len(wire([fine])[0]) == len(whole) and server.asked == [(traces(1)[0].prompt, "shells")]
+    assert len(wire([fine])[0]) == len(whole) and server.asked == [
+        Passage(traces(1)[0].prompt, "shells")
+    ]
 
 
 def test_a_stage_takes_a_scoring_teacher_where_scores_are_enough(tmp_path):

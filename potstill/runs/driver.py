@@ -13,6 +13,7 @@ from potstill.evaluation.benchmark import Solver
 from potstill.models.model import Model
 from potstill.records import Stage, Trace
 from potstill.runs.drops import DropCounter, check_errors, check_rows
+from potstill.runs.open_folder import STUDENT
 from potstill.traces import plain, using
 from potstill.traces.keys import function_name
 from potstill.traces.reading import replies_section
@@ -31,7 +32,9 @@ def drive(
     *,
     name: str = "",
 ) -> Solver:
-    """Run a method to its end and return its solver, or the one that samples the last student.
+    """Run a method to its end and return its solver, or the one that samples the student.
+
+    Where stages train models of several roles, the last one that came of the role `student` is sampled.
 
     Args:
         method: the generator function.
@@ -48,6 +51,7 @@ def drive(
             f"{name} is no method", expected="a generator function that yields Stage(...)"
         )
     student: Model | None = None
+    trained = TrainedRoles(roles)
     session = current_session()
     drops = DropCounter()
     replies = ReplyCounter()
@@ -60,25 +64,59 @@ def drive(
                 section = replies_section(replies)
                 if section is not None:
                     report(section)
-                return choose_solver(name, end.value, student)
+                return choose_solver(name, end.value, trained)
             check_stage(name, stage)
             check_errors(name, drops)
             check_rows(name, stage, drops)
             drops.since_stage.clear()
             student = train(stage)
+            trained.add(stage, student)
 
 
-def choose_solver(name: str, solver: Solver | None, student: Model | None) -> Solver:
+class TrainedRoles:
+    """Which role each trained model came of, and the last one of each role."""
+
+    def __init__(self, roles: Mapping[str, Any]) -> None:
+        """Take the models that a method is called with; a list by the role's name."""
+        # By the place in memory: two roles may be played by equal checkpoints.
+        self._role_of_model: dict[int, str] = {}
+        self._models: list[Any] = []
+        for role, models in roles.items():
+            for model in models if isinstance(models, list | tuple) else [models]:
+                self._remember(model, role)
+        self.students: dict[str, Model] = {}
+
+    def add(self, stage: Stage, student: Model) -> None:
+        """A stage has trained its model."""
+        role = self._role_of_model.get(id(stage.model), "")
+        self._remember(student, role)
+        self.students.pop(role, None)
+        self.students[role] = student
+
+    def _remember(self, model: Any, role: str) -> None:
+        self._models.append(model)  # so that no other model gets its place in memory
+        self._role_of_model.setdefault(id(model), role)
+
+
+def choose_solver(name: str, solver: Solver | None, trained: TrainedRoles) -> Solver:
     """The solver that a method returned, or the one that samples its last student."""
     if solver is not None:
         describe(solver)  # refuses a closure
         return solver
-    if student is None:
+    students = trained.students
+    if not students:
         raise StageError(
             f"{name} ended without a stage and without a solver",
             expected="at least one yield Stage(...), or return partial(plain, student)",
         )
-    return partial(plain, student)
+    if len(students) > 1 and STUDENT not in students:
+        raise StageError(
+            f"{name} trained models of several roles ({', '.join(students)}) and returned no solver",
+            expected="which of them is measured",
+            fix="return partial(plain, model), or call the role of the one that is measured `student`",
+        )
+    [*_, last] = students.values()
+    return partial(plain, students.get(STUDENT, last))
 
 
 def check_stage(name: str, stage: object) -> None:

@@ -426,15 +426,33 @@ def run_arm(run: Run, name: str, arm: Arm, journal: RunJournal) -> ArmOutcome:
         evaluations[name] = measure_arm(run, name, solver, ledger_name=evaluation_ledger(name))
         answer_examples(run, name, solver)
     ledger.finish()
-    return ArmOutcome(evaluations, sections, stages.unused_settings())
+    notes = stages.unused_settings() + note_measured_stage(stages, solver)
+    return ArmOutcome(evaluations, sections, notes)
+
+
+def note_measured_stage(stages: ArmStages, solver: Solver) -> list[str]:
+    """A sentence where an arm is measured by another stage's student than that of its last one."""
+    *earlier, last = stages.students or [""]
+    for label in earlier:
+        if samples_student(solver, stages.students[label]):
+            return [
+                f"{stages.arm} is measured by the student of its stage {label}; its rows and what is exported without "
+                f"--stage are those of its last stage, {last}"
+            ]
+    return []
+
+
+def samples_student(solver: Solver, student: Model) -> bool:
+    """Whether a solver does nothing but sample this student."""
+    samples_one = isinstance(solver, partial) and solver.func is plain
+    return samples_one and getattr(solver, "args", ()) == (student,)
 
 
 def measure_stages(run: Run, stages: ArmStages, solver: Solver) -> dict[str, Evaluation]:
     """The evaluation of each stage's student, sampled as it is; not of the one that the arm is measured by."""
     evaluations: dict[str, Evaluation] = {}
     for label, student in stages.students.items():
-        samples_it = isinstance(solver, partial) and solver.func is plain
-        if samples_it and getattr(solver, "args", ()) == (student,):
+        if samples_student(solver, student):
             continue
         title = stage_title(stages.arm, label)
         # Wrapped anew, so that its answers are counted for the stage.

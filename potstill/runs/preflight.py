@@ -86,12 +86,17 @@ def folder_bytes(folder: Path) -> int:
 
 
 def students_bytes(recipe: Recipe) -> int:
-    """What the arms' students need on the disk: their weights; 0 where the student's are not here."""
-    folder = checkpoint_of(recipe.roles.get(STUDENT, ""))
-    if folder is None:
-        return 0
-    parameters = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    return parameters * len(recipe.arms)
+    """What the arms' students need on the disk: the weights of each role that is trained, where they are here."""
+    needed = 0
+    for arm in recipe.arms.values():
+        for role in method_entry(arm.method).roles:
+            if not needs_weights(role.annotation):
+                continue
+            for key in keys_of(role.name, recipe.roles):
+                folder = checkpoint_of(recipe.roles[key])
+                if folder is not None:
+                    needed += sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return needed
 
 
 def check_folder(recipe: Recipe, out: Path, threads: int) -> None:

@@ -47,6 +47,17 @@ def another_model(problems, student, mentor):
     yield Stage(student, sample(mentor, problems), "divergence", teacher=mentor)
 
 
+def critic_last(problems, student, critic):
+    student = yield Stage(student, sample(student, problems), "sft")
+    critic = yield Stage(critic, sample(student, problems), "sft")
+    yield Stage(critic, sample(critic, problems), "sft", beta=0.2)
+
+
+def two_trained(problems, planner, coder):
+    planner = yield Stage(planner, sample(planner, problems), "sft")
+    yield Stage(coder, sample(planner, problems), "sft")
+
+
 def pipeline(problems, student, coder, *, n=1):
     student = yield Stage(student, sample(coder, problems), "sft")
     return partial(plan_then_code, student, coder, n=n)
@@ -77,6 +88,22 @@ def test_the_last_student_is_the_solver():
         "arguments": {"0": {"model": student.id}},
     }
     assert [t.id for t in solver(sums(3), n=2)] == [t.id for t in plain(student, sums(3), n=2)]
+
+
+def test_of_several_trained_roles_the_student_is_the_solver():
+    trainer = Trainer()
+    roles = {"student": Fake("student"), "critic": Fake("critic")}
+    solver = drive(critic_last, sums(2), roles, {}, trainer)
+    [policy, *_] = trainer.kept.values()
+    assert solver.args == (policy,)
+
+
+def test_of_several_trained_roles_without_a_student_one_must_be_named():
+    roles = {"planner": Fake("planner"), "coder": Fake("coder")}
+    with pytest.raises(
+        StageError, match=r"several roles \(planner, coder\) and returned no solver"
+    ):
+        drive(two_trained, sums(2), roles, {}, Trainer())
 
 
 def test_a_stage_is_on_an_explicit_model():

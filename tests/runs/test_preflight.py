@@ -189,3 +189,14 @@ def test_a_disk_without_room_is_refused_before_anything_is_asked(
         preflight.check_disk(tmp_path / "not" / "there", 2000)
     (tmp_path / "student.bin").write_bytes(bytes(1500))
     preflight.check_disk(tmp_path, 2000)  # what the folder holds is not needed again
+
+
+def test_every_role_that_is_trained_needs_room_for_its_student(tmp_path, monkeypatch) -> None:
+    (tmp_path / "model.safetensors").write_bytes(bytes(100))
+    monkeypatch.setattr(preflight, "checkpoint_of", lambda spec: tmp_path)
+    weights = f"transformers:{tmp_path}"
+    roles = {"student": weights, "teacher": weights}
+    one = from_data({"method": "sft", "roles": roles, "problems": "world:story"})
+    assert preflight.students_bytes(one) == 100
+    two = from_data({"arms": {"sft": {}, "orion": {}}, "roles": roles, "problems": "world:story"})
+    assert preflight.students_bytes(two) == 200

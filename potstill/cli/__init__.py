@@ -41,7 +41,7 @@ VERBS = {
     "import": "recorded answers in the usual layouts become traces, judged if you like",
     "export": "a run's rows for other trainers: TRL, ShareGPT, Alpaca, messages, preference pairs; with a dataset card",
     "cache": "a run's store: what is in it, whether it is sound, what nobody needs; export and import",
-    "study": "a prepared comparison: every objective on the built-in world",
+    "study": "prepared comparisons: data, trainings, measurements, and a page with table, figure and fingerprint",
     "world": "the built-in world: its problems, its checkpoints, and the script that trains them",
     "report": "write a run's report.html again",
     "show": "one trace of a run with all that it came from: what was asked, what was written, what became of it",

@@ -1,48 +1,60 @@
-"""A prepared comparison, whole: data, trainings, measurements and a page.
+"""A prepared comparison, whole: data, trainings, measurements, a page and a figure. Without a name: which there are.
 
 examples:
-  potstill study objectives --seeds 3 --page docs/objectives.md
-  potstill study objectives --seeds 1 --limit 60 --test 40 --out runs/short-study
+  potstill study
+  potstill study objectives --seeds 3 --docs docs/studies
+  potstill study objectives --seeds 1 --size train=60 --size test=40 --out runs/short-study
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from potstill.cli import options, show
 from potstill.cli.progress import show_progress
 from potstill.cli.results import noting_kept_work
 from potstill.cli.retry import failure_notes_of_folder
-from potstill.data.atomic_write import write_text
+from potstill.errors import ConfigError
 from potstill.extras import TRAINING, require_extra
+from potstill.store import database
 
-STUDIES = {"objectives": "every kind of objective on the built-in world, from one mentor"}
+if TYPE_CHECKING:
+    from potstill.studies.study import StudyModule, StudySettings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
-    parser.add_argument(
-        "study", choices=STUDIES, metavar="|".join(STUDIES), help="; ".join(STUDIES.values())
-    )
+    parser.add_argument("study", nargs="?", metavar="NAME", help="one of those that are listed")
     parser.add_argument("--seeds", type=options.positive_int, default=3, help="repetitions (3)")
     parser.add_argument(
-        "--limit", type=options.positive_int, default=300, help="training problems (300)"
+        "--size",
+        action="append",
+        default=[],
+        metavar="NAME=N",
+        help="one of the study's sizes, which its page and `potstill study` list",
     )
     parser.add_argument(
-        "--test", type=options.positive_int, default=200, help="test problems (200)"
-    )
-    parser.add_argument(
-        "--n", type=options.positive_int, default=4, help="answers a test problem (4)"
+        "--role",
+        action="append",
+        default=[],
+        metavar="NAME=SPEC",
+        help="another model in one of the study's roles",
     )
     parser.add_argument(
         "--out",
         type=options.expand_path,
-        default="runs/study-objectives",
         metavar="DIR",
-        help="run folder",
+        help="run folder, which also gets the page (runs/study-NAME)",
     )
     parser.add_argument(
-        "--page", type=options.expand_path, metavar="FILE", help="write the outcome as Markdown"
+        "--docs",
+        type=options.expand_path,
+        metavar="DIR",
+        help="write the page and its figure here too: docs/studies in a checkout",
     )
     options.add_retry_errors(parser)
     options.add_quiet(parser)
@@ -50,25 +62,89 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> None:
-    """Run it and print the table."""
-    require_extra("local", TRAINING)
-    from potstill.studies import objectives
+    """List the studies, or run one and write its page."""
+    from potstill.studies import study
 
-    with noting_kept_work(args.out), show_progress(args.quiet) as progress:
-        outcome = objectives.run_study(
-            args.out,
-            seeds=args.seeds,
-            train=args.limit,
-            test=args.test,
-            n=args.n,
-            retry_errors=args.retry_errors,
-            progress=progress,
-        )
-    if args.page:
-        write_text(args.page, objectives.study_page(outcome))
-    if args.json:
-        show.print_json(outcome)
+    if args.study is None:
+        _print_studies(study.study_questions(), as_json=args.json)
         return
-    show.print_table(objectives.study_table(outcome), title="objectives")
-    for note in failure_notes_of_folder(args.out):
-        show.print_line(note)
+    require_extra("local", TRAINING)
+    from potstill.studies.fingerprint import study_fingerprint
+    from potstill.studies.page import write_page
+
+    name = args.study
+    module = study.load_study(name)
+    sizes: dict[str, int] = {}
+    for size, text in options.parse_pairs(args.size, "--size").items():
+        sizes[size] = _read_size(size, text)
+    settings = study.StudySettings(
+        out=args.out or Path(f"runs/study-{name}"),
+        seeds=args.seeds,
+        sizes=study.merge_choices(name, "size", module.SIZES, sizes),
+        roles=study.merge_choices(
+            name, "role", module.ROLES, options.parse_pairs(args.role, "--role")
+        ),
+        retry_errors=args.retry_errors,
+    )
+    # Before the work: what it is computed with, and not what the files may have become meanwhile.
+    fingerprint = study_fingerprint(name, settings)
+    with noting_kept_work(settings.out), show_progress(args.quiet) as progress:
+        figures = study.run_in_folder(name, module, settings, progress)
+
+    page = module.describe_study(figures)
+    command = _command_of(name, module, settings)
+    files: list[str] = []
+    for folder in dict.fromkeys([settings.out, args.docs or settings.out]):
+        written = write_page(
+            folder,
+            name,
+            page,
+            question=module.QUESTION,
+            fingerprint=fingerprint,
+            command=command,
+        )
+        files += [str(path) for path in written]
+    if args.json:
+        show.print_json({"figures": figures, "fingerprint": fingerprint, "files": files})
+        return
+    for title, rows in page.tables.items():
+        show.print_table(rows, title=title)
+    show.print_line(f"\n{page.finding}\n")
+    # A study has one store, or one a seed.
+    for database_file in sorted(settings.out.rglob(database.FILE)):
+        for note in failure_notes_of_folder(database_file.parent):
+            show.print_line(note)
+    for file in files:
+        show.print_line(f"written  {file}")
+
+
+def _command_of(name: str, module: StudyModule, settings: StudySettings) -> str:
+    """The command that makes the page again, without folders of this machine."""
+    from potstill.runs.dataset_card import public_spec
+
+    words = ["potstill", "study", name, "--seeds", str(settings.seeds)]
+    for size, number in settings.sizes.items():
+        if number != module.SIZES[size]:
+            words += ["--size", f"{size}={number}"]
+    for role, spec in settings.roles.items():
+        if spec != module.ROLES[role]:
+            words += ["--role", f"{role}={public_spec(spec)}"]
+    return shlex.join([*words, "--docs", "docs/studies"])
+
+
+def _print_studies(questions: Mapping[str, str], *, as_json: bool) -> None:
+    rows: list[dict[str, Any]] = []
+    for name, question in questions.items():
+        rows.append({"name": name, "question": question})
+    if as_json:
+        show.print_json(rows)
+        return
+    show.print_table(rows)
+    show.print_line("potstill study NAME runs one; docs/adding-a-study.md adds one")
+
+
+def _read_size(name: str, text: str) -> int:
+    try:
+        return options.positive_int(text)
+    except argparse.ArgumentTypeError as error:
+        raise ConfigError(f"--size {name}: {error}", fix=f"--size {name}=100") from None

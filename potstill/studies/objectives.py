@@ -4,7 +4,7 @@ A mentor is the world's student trained on its own right samples (rft): it write
 often. The student then learns from the mentor by every objective, with several seeds; each training is a process of its
 own, whose peak memory is measured. A folder of a study goes on where it stopped.
 
-    potstill study objectives --seeds 3 --page docs/objectives.md
+    potstill study objectives --seeds 3 --docs docs/studies
 """
 
 from __future__ import annotations
@@ -14,24 +14,27 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from potstill.data.atomic_write import write_text
 from potstill.data.trace_json import from_json, to_json
-from potstill.errors import StageError
+from potstill.errors import ConfigError, StageError
 from potstill.evaluation.benchmark import evaluate
 from potstill.evaluation.intervals import difference_interval
 from potstill.evaluation.table import format_points
 from potstill.models.local.transformers import TransformersModel
-from potstill.models.model import Model, Sampling
+from potstill.models.model import Model, Sampling, Trainable
 from potstill.records import Progress, Trace, blank, no_progress
-from potstill.runs.sources import CHECKPOINTS
+from potstill.runs.sources import load_model
 from potstill.store.cached_model import with_cache
 from potstill.store.store import Store
+from potstill.studies.chart import Dot, DotChart
+from potstill.studies.study import StudyPage, StudySettings
 from potstill.traces import Session, keep, mix, pair, plain, sample, sound, using, verify, wrong
 from potstill.training.settings import TrainingSettings
 from potstill.world import story
@@ -57,23 +60,21 @@ class Arm:
     needs: str = ""
 
 
-PAGE = """# The objectives side by side
+QUESTION = "What does each kind of objective reach with the same mentor, prompts and steps?"
+SIZES: Mapping[str, int] = {"train": 300, "test": 200, "n": 4}
+ROLES: Mapping[str, str] = {"student": "world:student"}
 
-Written by `potstill study objectives --page docs/objectives.md`; don't edit the table by hand.
-
+SETUP = """\
 {train} training and {test} test stories of the built-in world, {n} answers a test problem at temperature 0.6, one
 thread, {seeds} seeds (of the data that is drawn, of the order of rows and of rollouts). The *mentor* is the
-world's student trained on its own right samples; every objective then teaches the untrained student from the
-mentor. Intervals are over problems, the answers of all seeds pooled; each seed's figure stands beside it. Tokens
-are those with a loss. Seconds and MiB (the peak of the training's own process, about 500 of them torch itself)
-are means over seeds, on two cores shared with other work.
-
-{table}
+student trained on its own right samples; every objective then teaches the untrained student from the mentor.
+Intervals are over problems, the answers of all seeds pooled; each seed's figure stands beside it. Tokens are those
+with a loss. Seconds and MiB (the peak of the training's own process, about 500 of them torch itself) are means over
+seeds.
 
 All arms take 120 steps of 16 rows at a rate of 1e-3 (Muon), KDRL 8 prompts of 4 rollouts; REDI and DPO are second
 stages of 40 steps on the sft student of their seed, as in the REDI paper, at 5e-5 and 1e-4. Nothing was tuned arm
-by arm, and equal steps are not equal cost: the columns say what each used. A world of 0.86 million parameters is
-no evidence for large models; it shows that every objective trains, and what it needs.
+by arm, and equal steps are not equal cost: the columns say what each used.
 """
 
 ON_POLICY: Mapping[str, Any] = {
@@ -161,40 +162,32 @@ class Study:
 
 
 def run_study(
-    out: Path,
+    settings: StudySettings,
+    progress: Progress = no_progress,
     *,
-    seeds: int = 3,
-    train: int = 300,
-    test: int = 200,
-    n: int = 4,
     arms: Mapping[str, Arm] = ARMS,
     split: str = "test",
-    retry_errors: bool = False,
-    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Every arm with every seed.
 
     Args:
-        out: the study's folder; one that was begun is taken up again.
-        seeds: how often each arm is trained.
-        train: stories to train on.
-        test: stories to measure on.
-        n: answers a test story.
+        settings: seeds, sizes, and the student, a local checkpoint.
+        progress: called with (label, trainings done, trainings in all).
         arms: by name.
         split: of the stories to measure on.
-        retry_errors: ask again where a recorded generation failed.
-        progress: called with (label, trainings done, trainings in all).
 
     Returns:
-        What `study_table` and `study_page` show: the figures of the untrained student, the mentor, and each arm's runs.
+        What `describe_study` shows: the figures of the untrained student, the mentor, and each arm's runs.
     """
-    student = CHECKPOINTS / "student"
+    out, seeds = settings.out, settings.seeds
+    train, test, n = settings.sizes["train"], settings.sizes["test"], settings.sizes["n"]
+    student = student_checkpoint(settings.roles["student"])
     runs_by_arm: dict[str, list[dict[str, Any]]] = {name: [] for name in arms}
     total = seeds * len(arms)
     with Store.open(out) as store, using(Session(verdict_cache=store.verdicts)):
         train_stories = [blank(p) for p in story.problems("story", size=train, split="train")]
         test_stories = [blank(p) for p in story.problems("story", size=test, split=split)]
-        study = Study(out, store, train_stories, test_stories, n, retry_errors)
+        study = Study(out, store, train_stories, test_stories, n, settings.retry_errors)
 
         # The mentor is trained once, then every arm learns from it, seed by seed.
         mentor_rows = sample_right_rows(study, student)
@@ -221,6 +214,18 @@ def run_study(
         "n": n,
         "seeds": seeds,
     }
+
+
+def student_checkpoint(spec: str) -> Path:
+    """The folder of the student's weights."""
+    model = load_model(spec)
+    if not isinstance(model, Trainable):
+        raise ConfigError(
+            f"{spec} has no weights to train.",
+            expected="a local checkpoint",
+            fix="--role student=transformers:PATH",
+        )
+    return model.weights
 
 
 def sample_right_rows(study: Study, student: Path) -> list[Trace]:
@@ -300,7 +305,7 @@ def training_specification(
         config["teacher"] = str(checkpoints[config["teacher"]])
     return {
         "rows": str(rows_file),
-        "start": str(checkpoints.get(arm.start, CHECKPOINTS / "student")),
+        "start": str(checkpoints[arm.start]),
         "out": str(folder),
         "training": {
             **COMMON_SETTINGS,
@@ -339,22 +344,38 @@ def study_table(figures: Mapping[str, Any]) -> list[dict[str, str]]:
     return rows
 
 
-def study_page(figures: Mapping[str, Any]) -> str:
-    """The study as a page of Markdown."""
-    lines: list[str] = []
+def describe_study(figures: Mapping[str, Any]) -> StudyPage:
+    """Setup, table, chart and finding."""
+    rows: list[dict[str, str]] = []
     for row in study_table(figures):
         arm = ARMS.get(row["objective"])
-        cells = {**row, "needs": arm.needs if arm is not None else ""}
-        if not lines:
-            lines += [markdown_row(cells), "|" + "---|" * len(cells)]
-        lines.append(markdown_row(cells.values()))
+        rows.append({**row, "needs": arm.needs if arm is not None else ""})
     sizes = {name: figures[name] for name in ("train", "test", "n", "seeds")}
-    return PAGE.format(table="\n".join(lines), **sizes)
+    base_shares = figures["untrained"]["shares"]
+    dots: list[Dot] = []
+    for name, runs in {"mentor": [figures["mentor"]], **figures["arms"]}.items():
+        value, low, high = difference_interval(share_differences(runs, base_shares))
+        dots.append(Dot(name, 100 * value, 100 * low, 100 * high))
+    chart = DotChart("What each objective gains", "points above the untrained student", dots, 0.0)
+    return StudyPage(SETUP.format(**sizes), {"Objectives": rows}, chart, describe_finding(dots))
 
 
-def markdown_row(cells: Iterable[str]) -> str:
-    """A line of a Markdown table."""
-    return "| " + " | ".join(cells) + " |"
+def describe_finding(dots: Sequence[Dot]) -> str:
+    """Which objectives gain, and between which of them the intervals decide nothing."""
+    mentor, *arms = dots
+    gaining = [dot for dot in arms if dot.low > 0]
+    best = max(arms, key=attrgetter("value"))
+    level = [dot.label for dot in arms if dot.high >= best.low]
+    beating = [dot.label for dot in arms if dot.low > mentor.high]
+    passing = "no objective is surely above the mentor that it learns from"
+    if beating:
+        passing = f"above the mentor that they learn from are {', '.join(beating)}"
+    return (
+        f"{len(gaining)} of {len(arms)} objectives gain; {best.label} gains most ({best.value:+.1f} points, "
+        f"[{best.low:+.1f}, {best.high:+.1f}]). The intervals of {', '.join(level)} reach into its own, so their order "
+        f"is not decided here, and {passing}. A world of 0.86 million parameters is no evidence for large models: it "
+        "shows that every objective trains, and what it needs."
+    )
 
 
 def format_runs(
@@ -366,15 +387,13 @@ def format_runs(
     for run in runs:
         shares = run["shares"]
         means.append(100 * sum(shares) / len(shares))
-    differences: list[float] = []
-    for place, base_share in enumerate(base_shares):
-        pooled_share = sum(run["shares"][place] for run in runs) / len(runs)
-        differences.append(pooled_share - base_share)
     row = {
         "objective": name,
         "avg@n": f"{sum(means) / len(means):.1f}",
         "seeds": ", ".join(f"{mean:.1f}" for mean in means),
-        "against untrained": format_points(difference_interval(differences)),
+        "against untrained": format_points(
+            difference_interval(share_differences(runs, base_shares))
+        ),
         "tokens an answer": f"{mean_over_runs(runs, 'length'):.0f}",
         "tokens trained on": "",
         "seconds": "",
@@ -389,6 +408,17 @@ def format_runs(
         row["seconds"] = f"{mean_over_runs(runs, 'seconds'):.0f}"
         row["MiB"] = f"{mean_over_runs(runs, 'peak_mib'):.0f}"
     return row
+
+
+def share_differences(
+    runs: Sequence[Mapping[str, Any]], base_shares: Sequence[float]
+) -> list[float]:
+    """Each problem's share of right answers, its seeds pooled, less that of the base."""
+    differences: list[float] = []
+    for place, base_share in enumerate(base_shares):
+        pooled_share = sum(run["shares"][place] for run in runs) / len(runs)
+        differences.append(pooled_share - base_share)
+    return differences
 
 
 def mean_over_runs(runs: Sequence[Mapping[str, Any]], name: str) -> float:

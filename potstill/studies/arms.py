@@ -1,0 +1,203 @@
+"""Arms that are trained and measured seed by seed, and their tables: what most studies are made of.
+
+A study gives the recipe of a seed as plain data (docs/recipes.md). Each seed is a run folder of its own below the
+study's, with the store, rows and students of any run, so it resumes as any run does. The figures of an arm are a list
+with one entry a seed, on the same test problems.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from potstill.errors import StageError
+from potstill.evaluation.intervals import Estimate, difference_interval
+from potstill.evaluation.metrics import mean_tokens, status_share
+from potstill.evaluation.results import Results
+from potstill.evaluation.table import format_points
+from potstill.records import Progress
+from potstill.runs import experiment, recipe
+from potstill.studies.chart import Dot
+from potstill.studies.study import StudySettings
+
+# What is counted over an arm's trainings, and its name in a training's report.
+TRAINING_COUNTS = {
+    "rows": "rows",
+    "steps": "steps",
+    "row_tokens": "tokens",
+    "loss_tokens": "loss_tokens",
+}
+THREADS = 1  # the same figures on a machine of any size
+UNTRAINED = "untrained"
+Figures = Mapping[str, Any]
+RunsByArm = Mapping[str, Sequence[Figures]]
+
+
+def run_seeds(
+    settings: StudySettings,
+    recipe_of_seed: Callable[[int], Mapping[str, Any]],
+    progress: Progress,
+) -> dict[str, list[dict[str, Any]]]:
+    """Run a recipe once a seed, each in a folder of its own.
+
+    Args:
+        settings: of the study.
+        recipe_of_seed: the recipe as plain data; its `seed` and `training.seed` are set here.
+        progress: called with (label, done, total).
+
+    Returns:
+        By arm, the untrained student first, the figures of each seed (`arm_figures`).
+    """
+    runs_by_arm: dict[str, list[dict[str, Any]]] = {}
+    for seed in range(settings.seeds):
+        progress("seeds", seed, settings.seeds)
+        data = {**recipe_of_seed(seed), "seed": seed}
+        data["training"] = {**data.get("training", {}), "seed": seed}
+        results = experiment.execute(
+            recipe.from_data(data),
+            settings.out / f"seed-{seed}",
+            progress=progress,
+            threads=THREADS,
+            retry_errors=settings.retry_errors,
+        )
+        for name in results.evaluations:
+            runs_by_arm.setdefault(name, []).append(arm_figures(results, name))
+    progress("seeds", settings.seeds, settings.seeds)
+    return runs_by_arm
+
+
+def arm_figures(results: Results, arm: str) -> dict[str, Any]:
+    """What a run says of one arm, as plain JSON.
+
+    Returns:
+        "problems", ids in order, and "shares", the share of right answers to each; "tokens" of a mean answer;
+        "unparsed", a share; of a trained arm "rows", "steps", "row_tokens" (read in training) and "loss_tokens"
+        (learnt); and "calls" and "written_tokens" of its collection by role.
+    """
+    evaluation = results.evaluations[arm]
+    calls: dict[str, int] = {}
+    written_tokens: dict[str, int] = {}
+    for role, cost in results.costs.get(arm, {}).items():
+        if "/" not in role:  # not its evaluation or training
+            calls[role] = cost.calls
+            written_tokens[role] = cost.completion_tokens
+    figures = {
+        "problems": [row.problem for row in evaluation.rows],
+        "shares": [row.right / row.n for row in evaluation.rows],
+        "tokens": mean_tokens(evaluation).value,
+        "unparsed": status_share(evaluation, "unparsed"),
+        "calls": calls,
+        "written_tokens": written_tokens,
+    }
+    for report in stage_reports(results, arm):
+        for name, counted in TRAINING_COUNTS.items():
+            figures[name] = figures.get(name, 0) + report[counted]
+    return figures
+
+
+def stage_reports(results: Results, arm: str) -> list[Mapping[str, Any]]:
+    """The report of each training of an arm; none of an arm that trains nothing."""
+    reports: list[Mapping[str, Any]] = []
+    for report in results.training.values():
+        # Of several stages, the last one's report also stands under the arm's own name.
+        if report.get("arm") == arm and "stage" in report:
+            reports.append(report)
+    if not reports and results.training.get(arm):
+        reports.append(results.training[arm])
+    return reports
+
+
+def score(runs: Sequence[Figures]) -> float:
+    """avg@n in percent, the mean over seeds."""
+    return sum(seed_scores(runs)) / len(runs)
+
+
+def seed_scores(runs: Sequence[Figures]) -> list[float]:
+    """avg@n in percent of each seed."""
+    return [100 * sum(run["shares"]) / len(run["shares"]) for run in runs]
+
+
+def difference(runs: Sequence[Figures], base: Sequence[Figures]) -> Estimate:
+    """An arm's lead over another in [-1, 1]: paired by problem, the seeds of a problem pooled.
+
+    Raises:
+        StageError: the two did not answer the same problems.
+    """
+    if any(run["problems"] != base[0]["problems"] for run in [*runs, *base]):
+        raise StageError("arms that answered other problems can't be paired")
+    differences: list[float] = []
+    for place in range(len(base[0]["shares"])):
+        share = sum(run["shares"][place] for run in runs) / len(runs)
+        base_share = sum(run["shares"][place] for run in base) / len(base)
+        differences.append(share - base_share)
+    return difference_interval(differences)
+
+
+def sign(estimate: Estimate) -> Literal["above", "below", "undecided"]:
+    """What an interval decides: all of it above 0, all of it below, or neither."""
+    if estimate.low > 0:
+        return "above"
+    return "below" if estimate.high < 0 else "undecided"
+
+
+def describe_difference(arm: str, base: str, estimate: Estimate) -> str:
+    """The difference of two arms as a sentence, for a finding."""
+    points = f"{format_points(estimate)} points"
+    if sign(estimate) == "undecided":
+        return f"Between {arm} and {base} no difference is shown ({points})."
+    return f"{arm} is {sign(estimate)} {base} ({points})."
+
+
+def arms_table(runs_by_arm: RunsByArm, base: str = UNTRAINED) -> list[dict[str, str]]:
+    """A row an arm: its score, each seed's, the paired difference from the base, and what the arm took.
+
+    Args:
+        runs_by_arm: the figures of `run_seeds`, in the order of the rows.
+        base: the arm that the others are compared with.
+    """
+    rows: list[dict[str, str]] = []
+    for name, runs in runs_by_arm.items():
+        row = {
+            "arm": name,
+            "avg@n": f"{score(runs):.1f}",
+            "seeds": ", ".join(f"{value:.1f}" for value in seed_scores(runs)),
+            f"vs {base}": ""
+            if name == base
+            else format_points(difference(runs, runs_by_arm[base])),
+            "rows": "",
+            "steps": "",
+            "tokens learnt": "",
+            "tokens an answer": f"{mean_figure(runs, 'tokens'):.0f}",
+            "calls": format_by_role(runs, "calls"),
+            "tokens written": format_by_role(runs, "written_tokens"),
+        }
+        if "rows" in runs[0]:
+            row["rows"] = f"{mean_figure(runs, 'rows'):,.0f}"
+            row["steps"] = f"{mean_figure(runs, 'steps'):,.0f}"
+            row["tokens learnt"] = f"{mean_figure(runs, 'loss_tokens'):,.0f}"
+        rows.append(row)
+    return rows
+
+
+def arm_dots(runs_by_arm: RunsByArm, base: str = UNTRAINED) -> list[Dot]:
+    """Each arm's lead over the base in points, for a `DotChart`; without the base."""
+    dots: list[Dot] = []
+    for name, runs in runs_by_arm.items():
+        if name != base:
+            estimate = difference(runs, runs_by_arm[base])
+            dots.append(Dot(name, 100 * estimate.value, 100 * estimate.low, 100 * estimate.high))
+    return dots
+
+
+def mean_figure(runs: Sequence[Figures], name: str) -> float:
+    """The mean of a figure over the seeds."""
+    return float(sum(run[name] for run in runs) / len(runs))
+
+
+def format_by_role(runs: Sequence[Figures], name: str) -> str:
+    """The mean over seeds of a figure that is kept by role, such as `teacher 300, student 1,200`."""
+    parts: list[str] = []
+    for role in runs[0][name]:
+        mean = sum(run[name].get(role, 0) for run in runs) / len(runs)
+        parts.append(f"{role} {mean:,.0f}")
+    return ", ".join(parts)

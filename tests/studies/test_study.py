@@ -1,0 +1,160 @@
+"""The contract of a study: how it is found, run once, and written as a page with a figure."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from xml.etree import ElementTree
+
+import pytest
+
+from potstill.cli import main
+from potstill.errors import ConfigError
+from potstill.studies import chart, fingerprint, study
+from potstill.studies.chart import Dot, DotChart, LineChart, render_svg
+from potstill.studies.page import markdown_table, render_page
+from potstill.studies.study import StudyPage, StudySettings
+
+CHART = DotChart("Gains & losses", "points", [Dot("a < b", 1.0, -2.0, 4.0)], reference=0.0)
+PAGE = StudyPage(
+    "Ten problems.", {"Arms": [{"arm": "a|b", "avg@n": "1.0"}]}, CHART, "Nothing. " * 30
+)
+
+
+def counting_study(runs):
+    """A study whose only figure is how often it has run."""
+
+    def run_study(settings, progress):
+        runs.append(settings)
+        return {"runs": len(runs), "test": settings.sizes["test"]}
+
+    def describe_study(figures):
+        table = {"Runs": [{"runs": str(figures["runs"])}]}
+        return StudyPage(f"{figures['test']} problems.", table, CHART, "It ran.")
+
+    return SimpleNamespace(
+        QUESTION="Does it run?",
+        SIZES={"test": 8},
+        ROLES={"student": "world:student"},
+        run_study=run_study,
+        describe_study=describe_study,
+    )
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """The settings with which the study `counting` has run."""
+    made = []
+    monkeypatch.setattr(study, "load_study", lambda name: counting_study(made))
+    monkeypatch.setattr(fingerprint, "study_fingerprint", lambda name, settings: {"id": "study-1"})
+    monkeypatch.setattr("potstill.cli.study.require_extra", lambda *names: None)
+    return made
+
+
+def test_studies_are_found_by_their_questions():
+    questions = study.study_questions()
+    assert "objectives" in questions and "rewriting" not in questions and "arms" not in questions
+    assert all(question.endswith("?") for question in questions.values())
+    with pytest.raises(ConfigError, match="no study 'objektives'"):
+        study.load_study("objektives")
+
+
+@pytest.mark.parametrize("name", study.study_questions())
+def test_every_study_keeps_the_contract(name):
+    pytest.importorskip("torch", reason="needs the extra potstill[local]")
+    module = study.load_study(name)
+    assert all(isinstance(size, int) for size in module.SIZES.values())
+    assert all(isinstance(spec, str) for spec in module.ROLES.values())
+    assert callable(module.run_study) and callable(module.describe_study)
+
+
+def test_the_command_runs_it_and_writes_page_and_figure(runs, tmp_path, capsys):
+    out, docs = tmp_path / "out", tmp_path / "docs"
+    words = ["study", "counting", "--size", "test=3", "--out", str(out), "--docs", str(docs)]
+    assert main([*words, "--quiet"]) == 0
+    assert runs[0].sizes == {"test": 3} and runs[0].seeds == 3
+    page = (docs / "counting.md").read_text()
+    assert page.startswith("# Does it run?\n") and "![Gains & losses](counting.svg)" in page
+    assert "potstill study counting --seeds 3 --size test=3 --docs docs/studies" in page
+    assert "study-1" in page and str(tmp_path) not in page
+    assert (out / "counting.svg").read_text() == (docs / "counting.svg").read_text()
+    assert json.loads((out / "figures.json").read_text()) == {"runs": 1, "test": 3}
+    assert "It ran." in capsys.readouterr().out
+
+
+def test_a_folder_of_other_sizes_is_refused_and_more_seeds_are_not(runs, tmp_path, capsys):
+    words = ["study", "counting", "--out", str(tmp_path), "--quiet", "--json"]
+    assert main([*words, "--seeds", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["figures"] == {"runs": 1, "test": 8}
+    assert main([*words, "--seeds", "2"]) == 0
+    assert main([*words, "--size", "test=9"]) == 2
+    assert len(runs) == 2 and "other settings" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--size", "tests=9"], "no size 'tests'"),
+        (["--size", "test=no"], "--size test: 'no' is not a whole number"),
+        (["--role", "studnet=world:student"], "no role 'studnet'"),
+    ],
+)
+def test_what_the_study_does_not_have_is_refused(runs, flags, message, tmp_path, capsys):
+    assert main(["study", "counting", "--out", str(tmp_path), *flags]) == 2
+    assert message in capsys.readouterr().err and not runs
+
+
+def test_a_page_holds_everything_and_fills_its_lines():
+    text = render_page("x", PAGE, question="Why?", fingerprint={"id": "f", "seeds": 3}, command="c")
+    assert "| a\\|b | 1.0 |" in text and "- seeds: `3`" in text
+    assert max(map(len, text.splitlines())) <= 120
+    assert markdown_table([{"a": "1"}, {"a": "2"}]) == "| a |\n|---|\n| 1 |\n| 2 |"
+
+
+LINES = LineChart("Curve", "tokens", "%", {"a": [(1, 2), (100, 4)], "b": [(10, 3)]}, log_x=True)
+
+
+@pytest.mark.parametrize("drawn", [CHART, LINES], ids=["dots", "lines"])
+def test_a_figure_is_an_svg_with_every_label_inside_it(drawn):
+    root = ElementTree.fromstring(render_svg(drawn))
+    width, height = float(root.get("width")), float(root.get("height"))
+    texts = [node for node in root if node.tag.endswith("text")]
+    assert {drawn.title} < {node.text for node in texts}
+    assert all(0 <= float(node.get("x")) <= width for node in texts)
+    assert all(0 <= float(node.get("y")) <= height for node in texts)
+    assert len([node for node in root if node.tag.endswith("circle")]) >= 1
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0, 10, [0, 2, 4, 6, 8, 10]),
+        (-2, 4, [-2, 0, 2, 4]),
+        (3, 3, [2.4, 2.6, 2.8, 3, 3.2, 3.4, 3.6]),
+    ],
+)
+def test_ticks_are_round_and_hold_the_interval(low, high, ticks):
+    assert chart.round_ticks(low, high) == ticks or chart.round_ticks(low, high)[0] <= low
+    assert chart.round_ticks(low, high)[-1] >= high
+    assert chart.log_ticks(3, 250) == [1, 10, 100, 1000]
+
+
+def test_the_fingerprint_holds_models_sources_and_versions(monkeypatch, tmp_path):
+    model = SimpleNamespace(id="hf-1")
+    monkeypatch.setattr(fingerprint, "load_model", lambda spec: model)
+    settings = StudySettings(tmp_path, 2, {"test": 8}, {"student": "world:student"})
+    first = fingerprint.study_fingerprint("x", settings)
+    assert first["models"] == {"student": "world:student (hf-1)"} and "python" in first["versions"]
+    model.id = "hf-2"
+    assert fingerprint.study_fingerprint("x", settings)["id"] != first["id"]
+
+
+def test_sources_count_whole_and_what_only_prints_does_not(tmp_path):
+    (tmp_path / "cli").mkdir()
+    (tmp_path / "a.py").write_text("1")
+    (tmp_path / "cli" / "b.py").write_text("1")
+    before = fingerprint.sources_digest(tmp_path)
+    (tmp_path / "cli" / "b.py").write_text("2")
+    assert fingerprint.sources_digest(tmp_path) == before
+    (tmp_path / "a.py").write_text("2")
+    assert fingerprint.sources_digest(tmp_path) != before

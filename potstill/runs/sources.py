@@ -36,6 +36,7 @@ MAX_FAILURES_SHOWN = 5  # gold answers that an error lists
 
 _BOXED = "{question}\n\nPlease reason step by step, and put your final answer within \\boxed{{}}."
 _LETTER = "{question}\n\n{choices}\n\nPlease reason step by step, and put the letter of the answer within \\boxed{{}}."
+_TAGGED = "{question}\n\nPlease reason step by step, and put your final answer between <answer> and </answer>."
 _QUERY = "{schema}\n\n{question}\n\nPlease reason step by step, and put one SQLite query that answers it into ```sql."
 # What the learner sees by default, by kind of problem; the world's stories are asked as they are.
 PROMPTS = {
@@ -44,6 +45,7 @@ PROMPTS = {
     "exact": _BOXED,
     "choice": _LETTER,
     "table": _QUERY,
+    "gym": _TAGGED,
 }
 
 

@@ -103,8 +103,9 @@ def _verdict_of_reply(item: pool.Item, task: pool.Task, reply: pool.Reply) -> Ve
     for reading, score in zip(readings, scores, strict=True):
         if score == 1.0:
             return Verdict("right", reading[:200], "full score", VERSION)
+    # Nothing but marks (an empty box or fence), or several lines without one: nobody knows what the answer is.
     candidates = extract.candidates(text)
-    if candidates[0].mark == "last line" and "\n" in text.strip():
+    if not candidates or (candidates[0].mark == "last line" and "\n" in text.strip()):
         return Verdict("unparsed", None, "no marked answer", VERSION)
     return Verdict("wrong", readings[0][:200], f"score {max(scores):g}", VERSION)
 

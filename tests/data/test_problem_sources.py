@@ -16,6 +16,7 @@ from potstill import verifiers
 from potstill.data import gym, problems
 from potstill.errors import ConfigError, InputError
 from potstill.records import Problem
+from potstill.runs.sources import default_prompt
 from potstill.verifiers.gym import ALPHABETS
 
 
@@ -114,6 +115,19 @@ def test_gym_scorers_that_evaluate_are_given_no_code(
     )
     assert not target.exists()
     assert verifiers.check_gold([scored]) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", ["```\n```", "\\boxed{}", "First\nthen", "$$\n$$"])
+def test_an_answer_of_nothing_but_marks_is_unparsed(text: str) -> None:
+    pytest.importorskip("reasoning_gym")
+    [scored] = problems.load("gym:letter_jumble?size=1", kind="gym")
+    [found] = verifiers.judge([(scored, text)])
+    assert (found.status, found.reason) == ("unparsed", "no marked answer")
+
+
+def test_gym_problems_ask_for_the_form_that_their_answers_are_read_in() -> None:
+    assert "between <answer> and </answer>" in default_prompt("gym")
 
 
 @pytest.mark.slow

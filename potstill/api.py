@@ -96,6 +96,7 @@ __all__ = [
     "compare",
     "decontaminate",
     "dedupe",
+    "derive",
     "describe_methods",
     "describe_objectives",
     "drive",
@@ -105,6 +106,7 @@ __all__ = [
     "evaluate",
     "few_shot",
     "from_dataset",
+    "gold_by_vote",
     "grade",
     "judge",
     "keep",
@@ -438,6 +440,8 @@ weigh = _operator(operators.weigh)
 mix = _operator(operators.mix)
 dedupe = _operator(operators.dedupe)
 decontaminate = _operator(operators.decontaminate)
+derive = _operator(operators.derive)
+gold_by_vote = _operator(operators.gold_by_vote)
 vote = _operator(operators.vote)
 each = _operator(operators.each)
 among = _operator(operators.among)

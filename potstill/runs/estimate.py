@@ -183,7 +183,10 @@ def make_plan(
                 keys=list(folder.models),
                 assume=assume,
                 wrapped=wrapped,
-                session=folder.session,
+                session=partial(
+                    folder.session,
+                    overlap_reason=preflight.overlap_rule(recipe, prepared.tests),
+                ),
             )
         driven = continue_pilot(piloted.driven, drive_stand_ins(piloted.measured))
         is_pilot = True

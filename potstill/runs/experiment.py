@@ -393,14 +393,22 @@ def run_arm(run: Run, name: str, arm: Arm, journal: RunJournal) -> ArmOutcome:
         wrapped_models[key] = folder.wrap_model(model, role_of(key), name)
     roles = fill_roles(entry.roles, wrapped_models)
 
-    # The method sees problems without the evaluation's; its stages are trained as it yields them.
-    with using(folder.session(ledger, name, sections.append, journal.step_listener(name))):
+    # The method sees problems without the evaluation's, and makes none; its stages are trained as it yields them.
+    session = folder.session(
+        ledger,
+        name,
+        sections.append,
+        journal.step_listener(name),
+        preflight.overlap_rule(run.recipe, run.tests),
+    )
+    with using(session):
         ledger.add_traces(run.problems)
         ledger.add_step("problems", run.recipe.problems, len(run.problems), len(run.problems))
         problems = preflight.remove_overlap(run.recipe, run.problems, run.tests)
         stages = ArmStages(name, arm.training, arm.training_by_stage)
 
         def train(stage: Stage) -> Model:
+            preflight.refuse_leaks(run.recipe, stage, run.problems, run.tests)
             label = stages.label(stage)
             if run.rows_only:
                 collect_rows(folder, stage, arm=name, ledger=ledger, label=label)

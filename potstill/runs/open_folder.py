@@ -20,7 +20,7 @@ from potstill.data import files
 from potstill.errors import ConfigError
 from potstill.methods.role_annotations import role_of
 from potstill.models.model import Model
-from potstill.records import Progress, no_progress
+from potstill.records import Progress, Trace, no_progress
 from potstill.runs import manifest
 from potstill.store.cached_model import with_cache
 from potstill.store.ledger import Ledger as StoreLedger
@@ -94,6 +94,7 @@ class Folder:
         arm: str,
         sections: Callable[[ReportSection], None] | None = None,
         on_step: OnStep | None = None,
+        overlap_reason: Callable[[Trace], str] | None = None,
     ) -> Session:
         """What the operators of an arm report to, with the folder's judge where it has one.
 
@@ -102,6 +103,7 @@ class Folder:
             arm: the name under which the judge's calls are counted.
             sections: takes what a method adds to the report.
             on_step: told of each line of the funnel.
+            overlap_reason: says how a trace overlaps the evaluation set, where there is one.
         """
         judge = self.models.get(JUDGE)
         return Session(
@@ -111,6 +113,7 @@ class Folder:
             seed=self.seed,
             sections=sections,
             on_step=on_step,
+            overlap_reason=overlap_reason,
         )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from potstill.methods.catalogue import method_entry
 from potstill.methods.role_annotations import keys_of, missing_abilities, needs_weights, role_of
 from potstill.models.model import ChecksRequests, Model, Trainable
 from potstill.models.recorded import Recorded
-from potstill.records import Trace
+from potstill.records import Stage, Trace
 from potstill.runs import manifest
 from potstill.runs.open_folder import JUDGE, STUDENT, recorded_settings
 from potstill.runs.recipe import Recipe
@@ -26,7 +27,7 @@ from potstill.runs.train import student_chat_mode
 from potstill.store import database, truncation
 from potstill.store.store import Store
 from potstill.traces import Session, check_overlap, decontaminate, using
-from potstill.traces.overlap import NGRAM
+from potstill.traces.overlap import NGRAM, OverlapIndex
 from potstill.traces.verification import check_judge
 
 
@@ -192,6 +193,39 @@ def remove_overlap(
             "every training problem is an evaluation problem", fix="choose other problems"
         )
     return remaining
+
+
+def overlap_rule(recipe: Recipe, tests: Sequence[Trace]) -> Callable[[Trace], str] | None:
+    """What says how a trace overlaps the evaluation set, "" where it does not; None where nothing is measured.
+
+    The index of the evaluation set is built when somebody asks for the first time: few methods make new problems.
+    """
+    if not tests:
+        return None
+
+    @cache
+    def build_index() -> OverlapIndex:
+        return OverlapIndex([trace.problem for trace in tests], overlap_ngram(recipe))
+
+    def overlap_reason(trace: Trace) -> str:
+        return build_index().overlap_reason(trace)
+
+    return overlap_reason
+
+
+def refuse_leaks(
+    recipe: Recipe, stage: Stage, problems: Sequence[Trace], tests: Sequence[Trace]
+) -> None:
+    """Refuse rows on new problems that overlap the evaluation set; the run's own problems were checked before.
+
+    Raises:
+        StageError: a method made such a problem, and not by `derive`, which drops them.
+    """
+    known_ids = {trace.problem.id for trace in problems}
+    new_rows = [row for row in stage.rows if row.problem.id not in known_ids]
+    if new_rows and tests:
+        test_problems = [trace.problem for trace in tests]
+        check_overlap(test_problems, new_rows, n=overlap_ngram(recipe))
 
 
 def overlap_ngram(recipe: Recipe) -> int:

@@ -11,6 +11,7 @@ from potstill.traces.answers import (
     vote,
 )
 from potstill.traces.concurrency import each
+from potstill.traces.derivation import derive, gold_by_vote
 from potstill.traces.editing import edit, segment
 from potstill.traces.few_shots import few_shot
 from potstill.traces.generation import plain, pose, rewrite, sample
@@ -62,11 +63,13 @@ __all__ = [
     "check_overlap",
     "decontaminate",
     "dedupe",
+    "derive",
     "each",
     "edit",
     "equal",
     "few_shot",
     "gain",
+    "gold_by_vote",
     "grade",
     "keep",
     "learn",

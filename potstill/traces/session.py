@@ -102,6 +102,8 @@ class Session:
         drop_counts: counts what operators drop, for whoever drives the method.
         on_step: called with operator, label, texts in and texts out at each line of the funnel, once it is written.
         usage: counts what models are asked for each problem, for whoever measures.
+        overlap_reason: says how a trace overlaps the run's evaluation set; "" where it does not. A derived problem that
+            overlaps is dropped. Without it nobody knows of an evaluation set.
         samples: counts the samples of each request, so that two equal calls take different ones. Outside a session
             nothing is counted: an equal call gives the same samples again.
         replies: counts the replies that readers met, and those that they could not read.
@@ -116,6 +118,7 @@ class Session:
     drop_counts: DropCounts | None = None
     on_step: OnStep | None = None
     usage: UsageMeter | None = None
+    overlap_reason: Callable[[Trace], str] | None = None
     samples: SampleCounter = field(default_factory=SampleCounter, compare=False)
     replies: ReplyCounter = field(default_factory=ReplyCounter, compare=False)
 

@@ -17,6 +17,7 @@ from potstill.errors import ConfigError, InputError, StageError
 from potstill.methods.catalogue import describe_method
 from potstill.models.remote.openai import OpenAIModel
 from potstill.models.scripted import ScriptedModel
+from potstill.records import Problem, Stage, Trace
 from potstill.runs import experiment, preflight
 from potstill.runs.recipe import Recipe, from_data, shadowing_names
 
@@ -200,3 +201,20 @@ def test_every_role_that_is_trained_needs_room_for_its_student(tmp_path, monkeyp
     assert preflight.students_bytes(one) == 100
     two = from_data({"arms": {"sft": {}, "orion": {}}, "roles": roles, "problems": "world:story"})
     assert preflight.students_bytes(two) == 200
+
+
+def test_a_new_problem_that_is_an_evaluation_problem_is_refused_and_told_to_who_makes_them(
+    tmp_path: Path,
+) -> None:
+    tests = problem_file(tmp_path / "t.jsonl", "What is 8 + 8?")
+    made = recipe(problem_file(tmp_path / "p.jsonl", *QUESTIONS), tests)
+    problems, measured = experiment.load_recipe_problems(made)
+    leak = Trace(Problem("new", "What is 8+8 ?"), "q", "It is 16.", operator="sample")
+    stage = Stage(SimpleNamespace(id="student"), [leak], "sft")
+    with pytest.raises(StageError, match="overlap the evaluation set: new"):
+        preflight.refuse_leaks(made, stage, problems, measured)
+    preflight.refuse_leaks(made, stage, [leak], measured)  # the run's own were looked at before
+    preflight.refuse_leaks(made, stage, problems, [])
+    reason = preflight.overlap_rule(made, measured)
+    assert reason is not None and "same question" in reason(leak)
+    assert preflight.overlap_rule(made, []) is None

@@ -55,7 +55,7 @@ MADE = ("potstill/methods/errors/lema.py",)  # the file that a reader of adding-
 def test_the_worked_example_is_there_and_is_run():
     page = ROOT / "docs" / "adding-a-method.md"
     blocks = BLOCK.findall(page.read_text("utf-8"))
-    assert len(blocks) == 5 and "def lema(" in blocks[0] and "drive(lema" in blocks[1]
+    assert len(blocks) == 6 and "def lema(" in blocks[0] and "drive(lema" in blocks[1]
     assert len(blocks[0].splitlines()) < 120
 
 

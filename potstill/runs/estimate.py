@@ -172,6 +172,7 @@ def make_plan(
             rows_only=rows_only,
         ) as run:
             folder = run.folder
+            overlap_reason = preflight.overlap_rule(recipe, prepared.tests)
 
             def wrapped(key: str, arm: str) -> Any:
                 return folder.wrap_model(folder.models[key], role_of(key), arm)
@@ -183,10 +184,7 @@ def make_plan(
                 keys=list(folder.models),
                 assume=assume,
                 wrapped=wrapped,
-                session=partial(
-                    folder.session,
-                    overlap_reason=preflight.overlap_rule(recipe, prepared.tests),
-                ),
+                session=partial(folder.session, overlap_reason=overlap_reason),
             )
         driven = continue_pilot(piloted.driven, drive_stand_ins(piloted.measured))
         is_pilot = True

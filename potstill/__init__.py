@@ -56,6 +56,7 @@ __all__ = [
     "from_dataset",
     "gold_by_vote",
     "grade",
+    "instruments",
     "judge",
     "keep",
     "learn",

@@ -36,6 +36,7 @@ from potstill.errors import (
     StageError,
     StoreError,
 )
+from potstill.evaluation import instruments
 from potstill.evaluation.compare import Comparison
 from potstill.evaluation.compare import compare as _compare
 from potstill.evaluation.rows import Evaluation
@@ -108,6 +109,7 @@ __all__ = [
     "from_dataset",
     "gold_by_vote",
     "grade",
+    "instruments",
     "judge",
     "keep",
     "learn",

@@ -8,7 +8,7 @@ Analytic, so there is no seed and the same rows always give the same digits.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 LEVEL = 0.95
@@ -47,8 +47,34 @@ def share_interval(values: Sequence[float], samples: int) -> Estimate:
     if standard_error > 0:
         n_eff = min(p * (1 - p) / standard_error**2, samples)
     # Answers to one problem hang together: n_eff is how many independent ones they are worth.
-    # Wilson's interval with t^2 / n_eff in the place of z^2 / n.
-    t2 = student_t_quantile(m - 1) ** 2 / n_eff
+    return _wilson_interval(p, n_eff, m - 1)
+
+
+def pooled_share_interval(outcomes: Sequence[Sequence[bool]]) -> Estimate:
+    """The share of all outcomes, of clusters of unequal sizes, with an interval as `share_interval` gives it.
+
+    `SE^2 = m / (m - 1) sum_i (r_i - p n_i)^2 / n^2` for cluster i with r_i of n_i (the ratio estimator: Cochran,
+    "Sampling Techniques", 1977, section 6.3): a problem counts by how many outcomes it has.
+
+    Args:
+        outcomes: of each problem; problems without any count for nothing.
+    """
+    clusters = [cluster for cluster in outcomes if cluster]
+    m = len(clusters)
+    samples = sum(len(cluster) for cluster in clusters)
+    p = sum(sum(cluster) for cluster in clusters) / samples
+    squares = math.fsum((sum(cluster) - p * len(cluster)) ** 2 for cluster in clusters)
+    n_eff = float(m)
+    # Rounding alone leaves squares of about 1e-30 where all clusters have one share.
+    if m > 1 and squares > 1e-18:
+        standard_error = math.sqrt(m / (m - 1) * squares) / samples
+        n_eff = min(p * (1 - p) / standard_error**2, samples)
+    return _wilson_interval(p, n_eff, m - 1)
+
+
+def _wilson_interval(p: float, n_eff: float, freedom: int) -> Estimate:
+    """Wilson's interval with t^2 / n_eff in the place of z^2 / n."""
+    t2 = student_t_quantile(freedom) ** 2 / n_eff
     centre = (p + t2 / 2) / (1 + t2)
     half = math.sqrt(t2 * p * (1 - p) + t2**2 / 4) / (1 + t2)
     return Estimate(p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half)))
@@ -58,6 +84,26 @@ def mean_interval(values: Sequence[float]) -> Estimate:
     """A mean of unbounded values, one a problem: mean ± t SE."""
     value = math.fsum(values) / len(values)
     half = student_t_quantile(len(values) - 1) * clustered_standard_error(values)
+    return Estimate(value, value - half, value + half)
+
+
+def pooled_mean_interval(values: Sequence[float], clusters: Sequence[Hashable]) -> Estimate:
+    """The mean of unbounded values in clusters of unequal sizes: mean ± t SE, SE as of `pooled_share_interval`.
+
+    Args:
+        values: what is averaged, each with equal weight.
+        clusters: what hangs together, such as the problem id of each value.
+    """
+    value = math.fsum(values) / len(values)
+    deviations: dict[Hashable, float] = {}
+    for one_value, cluster in zip(values, clusters, strict=True):
+        deviations[cluster] = deviations.get(cluster, 0.0) + one_value - value
+    m = len(deviations)
+    half = 0.0
+    if m > 1:
+        squares = math.fsum(deviation**2 for deviation in deviations.values())
+        standard_error = math.sqrt(m / (m - 1) * squares) / len(values)
+        half = student_t_quantile(m - 1) * standard_error
     return Estimate(value, value - half, value + half)
 
 

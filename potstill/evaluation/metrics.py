@@ -195,19 +195,37 @@ def solve_at_plans(plans: Sequence[tuple[int, int]], m: int, t: int) -> float:
 
     `1 - e_m(f) / C(G, m)` with `f_g = C(n_g - c_g, t) / C(n_g, t)` the chance that plan g fails and e_m the elementary
     symmetric polynomial; unbiased as pass@k is, and equal to it for one plan. Setting: arXiv:2404.08148 (solve@k).
+
+    Args:
+        plans: (programs, right programs) of each of the G plans.
+        m: plans one is allowed.
+        t: programs of each.
     """
     if not 1 <= m <= len(plans):
         raise ConfigError(
             f"solve@({m},{t}) can't be estimated from {len(plans)} plans",
             expected=f"M <= {len(plans)}",
         )
+    return solve_for_plans(plans, t)[m - 1]
+
+
+def solve_for_plans(plans: Sequence[tuple[int, int]], t: int) -> list[float]:
+    """`solve_at_plans` for every number of plans from 1 to all of them: one pass gives them all.
+
+    Args:
+        plans: (programs, right programs) of each plan.
+        t: programs of each plan that one is allowed.
+    """
     # symmetric[i] is e_i of the plans so far; sizes go down so that each plan is used once.
-    symmetric = [Fraction(1)] + [Fraction(0)] * m
+    symmetric = [Fraction(1)] + [Fraction(0)] * len(plans)
     for n, right in plans:
         fails = _chance_all_fail(n, right, t)
-        for size in range(m, 0, -1):
+        for size in range(len(plans), 0, -1):
             symmetric[size] += symmetric[size - 1] * fails
-    return float(1 - symmetric[m] / math.comb(len(plans), m))
+    solved: list[float] = []
+    for m in range(1, len(plans) + 1):
+        solved.append(float(1 - symmetric[m] / math.comb(len(plans), m)))
+    return solved
 
 
 def _share_over_rows(evaluation: Evaluation, value: Callable[[Row], float]) -> Estimate:

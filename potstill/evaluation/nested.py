@@ -1,0 +1,137 @@
+"""Answers that were made in two steps, M plans with T programs each: the surface solve@(M,T) and what a shape costs.
+
+Programs of one plan are not exchangeable with those of another, so pass@k of all of them together is no estimate for
+any shape; one draw of M0 plans with T0 programs gives every shape up to M0 x T0 (`metrics.solve_at_plans`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from potstill.errors import ConfigError, InputError
+from potstill.evaluation.cost_curves import CostPoint
+from potstill.evaluation.intervals import Estimate, share_interval
+from potstill.evaluation.metrics import count_by_plan, solve_for_plans
+from potstill.evaluation.rows import Evaluation
+from potstill.traces.usage import Usage
+
+
+class Shape(NamedTuple):
+    """M plans, and T programs of each."""
+
+    plans: int
+    programs: int
+
+    def __str__(self) -> str:
+        return f"{self.plans}x{self.programs}"
+
+
+class ShapeCost(NamedTuple):
+    """What one plan takes of a planner, and one program of a coder, the reading of problem and plan included.
+
+    The cost of a shape is `M (in_R + out_R) + M T (in_C + plan + out_C)`; `plan` and `program` are tokens or money.
+    """
+
+    plan: float
+    program: float
+
+    def of(self, shape: Shape) -> float:
+        """The cost of M plans and M T programs."""
+        return shape.plans * self.plan + shape.plans * shape.programs * self.program
+
+
+def is_nested(evaluation: Evaluation) -> bool:
+    """Whether the answers to some problem descend from more than one plan."""
+    return any(answer.group for row in evaluation.rows for answer in row.answers)
+
+
+def largest_shape(evaluation: Evaluation) -> Shape:
+    """The most plans, and programs of each plan, that every problem has."""
+    counts = [count_by_plan(row) for row in evaluation.rows]
+    plans = min(len(plan_counts) for plan_counts in counts)
+    programs = min(min(size for size, _ in plan_counts) for plan_counts in counts)
+    return Shape(plans, programs)
+
+
+def solve_surface(evaluation: Evaluation, shapes: Sequence[Shape] = ()) -> dict[Shape, Estimate]:
+    """solve@(M,T) of every shape, with 95 % intervals clustered by problem.
+
+    Args:
+        evaluation: whose answers have plans as their parents.
+        shapes: which ones; all up to `largest_shape` where there are none.
+
+    Raises:
+        ConfigError: a shape has more plans or programs than every problem has.
+    """
+    largest = largest_shape(evaluation)
+    wanted = list(shapes)
+    if not wanted:
+        for programs in range(1, largest.programs + 1):
+            wanted += [Shape(plans, programs) for plans in range(1, largest.plans + 1)]
+    for shape in wanted:
+        if not (1 <= shape.plans <= largest.plans and 1 <= shape.programs <= largest.programs):
+            raise ConfigError(
+                f"solve@({shape.plans},{shape.programs}) can't be estimated from {largest} answers a problem",
+                expected=f"at most {largest.plans} plans with {largest.programs} programs each",
+            )
+    samples = sum(row.n for row in evaluation.rows)
+    counts = [count_by_plan(row) for row in evaluation.rows]
+    # For each number of programs one pass over a problem's plans gives all numbers of plans.
+    solved: dict[int, list[list[float]]] = {}
+    for programs in sorted({shape.programs for shape in wanted}):
+        solved[programs] = [solve_for_plans(plan_counts, programs) for plan_counts in counts]
+    surface: dict[Shape, Estimate] = {}
+    for shape in sorted(wanted):
+        values = [by_plans[shape.plans - 1] for by_plans in solved[shape.programs]]
+        surface[shape] = share_interval(values, samples)
+    return surface
+
+
+def measure_shape_cost(
+    evaluation: Evaluation, planner: str, coder: str, *, unit: str = "tokens"
+) -> ShapeCost:
+    """What a plan and a program took on average, from the usage of the two roles.
+
+    Args:
+        evaluation: whose solver asked the two roles.
+        planner: the role that writes plans, as `usage_per_answer` names it.
+        coder: the role that writes programs; one model in both roles must be asked under two names.
+        unit: "tokens" (read and written) or "usd".
+
+    Raises:
+        InputError: a role was never asked.
+    """
+    plans = programs = 0
+    totals = {planner: Usage(), coder: Usage()}
+    for row in evaluation.rows:
+        counts = count_by_plan(row)
+        plans += len(counts)
+        programs += row.n
+        for role, total in totals.items():
+            used = row.usage.get(role, Usage())
+            totals[role] = Usage(*(a + b for a, b in zip(total, used, strict=True)))
+    for role, total in totals.items():
+        if not total.calls:
+            available = sorted({name for row in evaluation.rows for name in row.usage})
+            raise InputError(f"the role {role!r} was never asked", available=available, wanted=role)
+    return ShapeCost(
+        usage_amount(totals[planner], unit) / plans, usage_amount(totals[coder], unit) / programs
+    )
+
+
+def usage_amount(usage: Usage, unit: str) -> float:
+    """Tokens read and written, or money in USD."""
+    if unit == "tokens":
+        return usage.prompt_tokens + usage.completion_tokens
+    if unit == "usd":
+        return usage.cost
+    raise ConfigError(f"usage in {unit!r}", available=("tokens", "usd"), wanted=unit)
+
+
+def surface_points(surface: dict[Shape, Estimate], cost: ShapeCost) -> list[CostPoint]:
+    """The shapes as points of cost and solve@(M,T), for `pareto_front` and `iso_cost`."""
+    points: list[CostPoint] = []
+    for shape, estimate in surface.items():
+        points.append(CostPoint(str(shape), cost.of(shape), estimate.value))
+    return points

@@ -66,7 +66,14 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "traces": ("models", "verifiers"),
     "methods": ("traces", "models.model"),
     "training": ("objectives", "models", "verifiers", "data"),
-    "evaluation": ("traces", "verifiers", "data", "models.model", "models.phase"),
+    "evaluation": (
+        "traces",
+        "verifiers",
+        "data",
+        "models.model",
+        "models.phase",
+        "models.scoring",
+    ),
     "world": ("data", "verifiers", "training", "models"),
     "report": ("evaluation", "store", "data"),
     "runs": (

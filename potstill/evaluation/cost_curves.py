@@ -117,8 +117,12 @@ def shared_range(curves: Sequence[Sequence[CostPoint]]) -> tuple[float, float]:
     Raises:
         InputError: there are none: one arm's cheapest point costs more than another one's dearest.
     """
-    low = max(min(point.cost for point in _check_points(curve)) for curve in curves)
-    high = min(max(point.cost for point in curve) for curve in curves)
+    ends: list[tuple[float, float]] = []
+    for curve in curves:
+        costs = [point.cost for point in _check_points(curve)]
+        ends.append((min(costs), max(costs)))
+    low = max(first for first, _ in ends)
+    high = min(last for _, last in ends)
     if low >= high:
         raise InputError(
             f"the curves share no range of costs: one begins at {low:g}, another ends at {high:g}",

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from potstill.errors import ConfigError, InputError
 from potstill.evaluation.cost_curves import CostPoint
 from potstill.evaluation.intervals import Estimate, share_interval
-from potstill.evaluation.metrics import count_by_plan, solve_for_plans
+from potstill.evaluation.metrics import count_by_plan, solve_for_plans, usage_per_answer
 from potstill.evaluation.rows import Evaluation
 from potstill.traces.usage import Usage
 
@@ -43,14 +43,16 @@ class ShapeCost(NamedTuple):
 
 def is_nested(evaluation: Evaluation) -> bool:
     """Whether the answers to some problem descend from more than one plan."""
-    return any(answer.group for row in evaluation.rows for answer in row.answers)
+    return any(len(count_by_plan(row)) > 1 for row in evaluation.rows)
 
 
 def largest_shape(evaluation: Evaluation) -> Shape:
     """The most plans, and programs of each plan, that every problem has."""
-    counts = [count_by_plan(row) for row in evaluation.rows]
-    plans = min(len(plan_counts) for plan_counts in counts)
-    programs = min(min(size for size, _ in plan_counts) for plan_counts in counts)
+    plans = programs = 0
+    for row in evaluation.rows:
+        sizes = [size for size, _ in count_by_plan(row)]
+        plans = min(plans or len(sizes), len(sizes))
+        programs = min(programs or min(sizes), *sizes)
     return Shape(plans, programs)
 
 
@@ -113,7 +115,7 @@ def measure_shape_cost(
             totals[role] = Usage(*(a + b for a, b in zip(total, used, strict=True)))
     for role, total in totals.items():
         if not total.calls:
-            available = sorted({name for row in evaluation.rows for name in row.usage})
+            available = list(usage_per_answer(evaluation))
             raise InputError(f"the role {role!r} was never asked", available=available, wanted=role)
     return ShapeCost(
         usage_amount(totals[planner], unit) / plans, usage_amount(totals[coder], unit) / programs

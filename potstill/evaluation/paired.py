@@ -243,10 +243,13 @@ def compare_seeds(
             if row.problem in base_shares:
                 differences[row.problem] = row.right / row.n - base_shares[row.problem]
         by_seed.append(differences)
-    problems = [problem for problem in by_seed[0] if all(problem in seed for seed in by_seed)]
+    shared = set(by_seed[0]).intersection(*by_seed)
+    problems = [problem for problem in by_seed[0] if problem in shared]
     if not problems:
         raise ConfigError("the seeds share no problem", expected="the same problems for each seed")
-    values = [[seed[problem] for problem in problems] for seed in by_seed]
+    values: list[list[float]] = []
+    for differences in by_seed:
+        values.append([differences[problem] for problem in problems])
     pooled = [math.fsum(column) / len(values) for column in zip(*values, strict=True)]
     return SeedComparison(
         arm_name or arms[0].name,

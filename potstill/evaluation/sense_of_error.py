@@ -14,8 +14,9 @@ from potstill.errors import InputError, StageError
 from potstill.evaluation.detection import auroc_interval
 from potstill.evaluation.intervals import Estimate, pooled_mean_interval
 from potstill.models.model import Scored
+from potstill.models.scoring import Passage
 from potstill.records import Trace
-from potstill.traces import nll
+from potstill.traces import token_logprobs
 
 
 class PairLikelihood(NamedTuple):
@@ -50,18 +51,25 @@ class SenseOfError(NamedTuple):
     pairs: tuple[PairLikelihood, ...]
 
 
-def sense_of_error(model: Scored, pairs: Sequence[Trace]) -> SenseOfError:
+def sense_of_error(
+    model: Scored, pairs: Sequence[Trace], *, after_shared: bool = False
+) -> SenseOfError:
     """Measure a model's likelihoods of right and wrong chains.
 
     Args:
         model: whose likelihoods are taken.
         pairs: right chains with a wrong one as `rejected`, as `pair` gives them.
+        after_shared: take only the tokens behind the beginning that both chains share: those from the first wrong step
+            on, where the right chain is the wrong one corrected there. The shared beginning is read, and not scored.
 
     Raises:
         StageError: a trace has no wrong chain beside it.
+        InputError: a chain has no token to score, or the model could not score it.
         ModelError: the model gives no likelihoods.
     """
-    wrong_chains: list[Trace] = []
+    # Of each pair the right chain and then the wrong one.
+    passages: list[Passage] = []
+    problem_ids: list[str] = []
     for trace in pairs:
         if trace.rejected is None:
             raise StageError(
@@ -69,17 +77,39 @@ def sense_of_error(model: Scored, pairs: Sequence[Trace]) -> SenseOfError:
                 expected="right chains with a rejected one",
                 fix="pair(keep(right, traces), keep(wrong, traces))",
             )
-        wrong_chains.append(trace.rejected)
-    values = nll(model)([*pairs, *wrong_chains])
-    likelihoods: list[PairLikelihood] = []
-    for place, trace in enumerate(pairs):
-        right, wrong = values[place], values[place + len(pairs)]
-        if not isinstance(right, float) or not isinstance(wrong, float):
+        start = count_shared(trace.text, trace.rejected.text) if after_shared else 0
+        for chain in (trace, trace.rejected):
+            passages.append(Passage(trace.prompt, chain.text[start:], chain.text[:start]))
+            problem_ids.append(trace.problem.id)
+    logprobs = token_logprobs(model, passages, problem_ids=problem_ids)
+
+    means: list[float] = []
+    for problem_id, token_values in zip(problem_ids, logprobs, strict=True):
+        if not token_values:
             raise InputError(
-                f"a chain of {trace.problem.id} is empty", expected="texts of a token or more"
+                f"a chain of problem {problem_id!r} has no likelihood",
+                expected="a text of a token or more behind what the two share, within the model's context",
             )
-        likelihoods.append(PairLikelihood(trace.problem.id, right, wrong))
+        means.append(-math.fsum(token_values) / len(token_values))
+    likelihoods: list[PairLikelihood] = []
+    for place in range(0, len(means), 2):
+        likelihoods.append(PairLikelihood(problem_ids[place], means[place], means[place + 1]))
     return summarize_sense(likelihoods)
+
+
+def count_shared(first: str, second: str) -> int:
+    """How many characters two texts share at their beginning, up to the end of a word: no word is cut in two."""
+    shared = 0
+    for one, other in zip(first, second, strict=False):
+        if one != other:
+            break
+        shared += 1
+    # Back to the blank before the word in which they differ; tokens begin with it.
+    while shared and not first[shared - 1].isspace():
+        shared -= 1
+    while shared and first[shared - 1].isspace():
+        shared -= 1
+    return shared
 
 
 def summarize_sense(pairs: Sequence[PairLikelihood]) -> SenseOfError:

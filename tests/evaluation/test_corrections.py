@@ -32,7 +32,8 @@ def test_the_first_wrong_step_has_a_number_from_1() -> None:
 
 def test_it_is_found_in_a_story_that_was_judged() -> None:
     [problem] = story.problems("story", size=1, split="train")
-    text = "19 - 14 = 5. Then 5 * 2 = 11. So \\boxed{11}."
+    assert problem.question.startswith("Eva has 8 shells. Then Eva buys 17. Then Eva triples")
+    text = "8 + 17 = 25. Then 25 * 3 = 74. So \\boxed{74}."
     [judged] = verify([replace(blank(problem), text=text, finish_reason="stop")])
     assert first_error(judged) == 2
 

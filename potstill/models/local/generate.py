@@ -1,7 +1,9 @@
 """The generation loop: each different prompt is read once, then all samples are written side by side.
 
-Every sample has its own random numbers, so it does not depend on its neighbours. Shapes below: P different prompts, R
-rows, T positions, V tokens of the vocabulary.
+Every sample has its own random numbers, so it does not depend on its neighbours. Where what is written outgrows the
+cache, half of the rows wait, and are read again with what they have written when the others are done.
+
+Shapes below: P different prompts, R rows, A rows that are still written, T positions, V tokens of the vocabulary.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ class GenerationBatch:
         has_stop_string: whether a row's newest ids contain a stop string; None without stop strings.
         token_texts: the text of every token, V; needed for `ban_first`.
         unknown_ids: of the V ids, those that the tokenizer has no token for; they are never drawn.
+        max_positions: rows times positions that the cache may hold; 0 is no limit.
     """
 
     prompts: Sequence[Sequence[int]]
@@ -46,6 +49,7 @@ class GenerationBatch:
     has_stop_string: Callable[[Sequence[int]], bool] | None = None
     token_texts: Sequence[str] = ()
     unknown_ids: Sequence[int] = ()
+    max_positions: int = 0
 
 
 class GeneratedRow(NamedTuple):
@@ -66,63 +70,120 @@ def generate_batch(model: Any, batch: GenerationBatch) -> list[GeneratedRow]:
 
 
 def _generate_batch(model: Any, batch: GenerationBatch) -> list[GeneratedRow]:
-    state = _prefill(model, batch)
-    rows, steps, device = len(batch.prompt_of_row), max(batch.max_new_tokens), state.logits.device
+    written = _Written.of(batch, model.device)
+    # Rows that wait, each time with how many tokens they have written.
+    waiting = [(torch.arange(len(batch.prompt_of_row), device=model.device), 0)]
+    while waiting:
+        rows, step = waiting.pop()
+        waiting += _write_rows(model, batch, written, rows, step)
+    return written.to_rows()
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What the rows of a batch become.
+
+    Args:
+        ids: [R, T].
+        logprobs: [R, T], or [R, 0] where they are not asked for.
+        lengths: how many of a row's ids count, [R].
+        stopped: whether a row ended by itself, [R] bool.
+    """
+
+    ids: Tensor
+    logprobs: Tensor
+    lengths: Tensor
+    stopped: Tensor
+
+    @classmethod
+    def of(cls, batch: GenerationBatch, device: torch.device) -> _Written:
+        """Nothing yet; a row that nothing ends is as long as its limit."""
+        rows, steps = len(batch.prompt_of_row), max(batch.max_new_tokens)
+        return cls(
+            ids=torch.zeros(rows, steps, dtype=torch.long, device=device),
+            logprobs=torch.zeros(rows, steps if batch.sampling.logprobs else 0, device=device),
+            lengths=torch.tensor(batch.max_new_tokens, device=device),
+            stopped=torch.zeros(rows, dtype=torch.bool, device=device),
+        )
+
+    def to_rows(self) -> list[GeneratedRow]:
+        """The finished rows."""
+        columns = (self.ids, self.lengths, self.stopped, self.logprobs)
+        generated = []
+        for ids, length, has_stopped, logprobs in zip(*(column.tolist() for column in columns)):
+            generated.append(GeneratedRow(ids[:length], has_stopped, logprobs[:length]))
+        return generated
+
+
+def _write_rows(
+    model: Any, batch: GenerationBatch, written: _Written, rows: Tensor, first_step: int
+) -> list[tuple[Tensor, int]]:
+    """Write some rows to their ends.
+
+    Args:
+        model: the checkpoint.
+        batch: whose rows they are.
+        written: what they have written so far; changed in place.
+        rows: [A] indices of rows.
+        first_step: how many tokens each of them has written.
+
+    Returns:
+        The rows that had to wait for room, each time with how many tokens they have written.
+    """
+    state = _prefill(model, batch, rows, written.ids[:, :first_step])
+    device = state.logits.device
     uniforms = _uniform_numbers(batch, device)  # [R, T] float64
     limits = torch.tensor(batch.max_new_tokens, device=device)  # [R]
     end_ids = torch.tensor(list(batch.end_ids), device=device)
     unknown_ids = torch.tensor(list(batch.unknown_ids), dtype=torch.long, device=device)
 
-    # What the rows become: their ids, how many of them count, whether they ended by themselves.
-    new_ids = torch.zeros(rows, steps, dtype=torch.long, device=device)  # [R, T]
-    new_logprobs = torch.zeros(rows, steps if batch.sampling.logprobs else 0, device=device)
-    lengths = limits.clone()  # [R]
-    stopped = torch.zeros(rows, dtype=torch.bool, device=device)  # [R]
-
     # The rows that are still in the batch, A of them, and which of those are not finished.
-    active = torch.arange(rows, device=device)  # [A] indices of rows
-    is_open = torch.ones(rows, dtype=torch.bool, device=device)  # [A]
-    used_tokens = _tokens_of_prompts(batch, state.logits)  # [A, V] or None
+    active = rows  # [A] indices of rows
+    is_open = torch.ones(len(rows), dtype=torch.bool, device=device)  # [A]
+    used_tokens = _used_tokens(batch, state.logits, rows, written.ids[:, :first_step])  # [A, V]
+    waiting: list[tuple[Tensor, int]] = []
 
-    for step in range(steps):
+    for step in range(first_step, max(batch.max_new_tokens)):
         logits = _penalise_repetition(
             state.logits, used_tokens, batch.sampling.repetition_penalty
         )  # [A, V]
         if len(unknown_ids):
             logits = logits.index_fill(1, unknown_ids, -torch.inf)
-        _ban_beginnings(logits, new_ids[active, :step], batch)
+        _ban_beginnings(logits, written.ids[active, :step], batch)
         token = sample_tokens(logits, batch.sampling, uniforms[active, step])  # [A]
-        new_ids[active, step] = token
+        written.ids[active, step] = token
         if batch.sampling.logprobs:
             token_logits = state.logits.gather(1, token[:, None]).squeeze(1)  # [A, V] -> [A]
-            new_logprobs[active, step] = token_logits - state.logits.logsumexp(-1)
+            written.logprobs[active, step] = token_logits - state.logits.logsumexp(-1)
 
         # A row is finished at an end token, at a stop string, or at its limit.
         has_ended = torch.isin(token, end_ids)  # [A]
-        has_ended = has_ended | _rows_with_stop_string(batch, new_ids[active, : step + 1], is_open)
+        new_ids = written.ids[active, : step + 1]  # [A, step + 1]
+        has_ended = has_ended | _rows_with_stop_string(batch, new_ids, is_open)
         is_finished = is_open & (has_ended | (limits[active] == step + 1))
-        lengths[active[is_finished]] = step + 1
-        stopped[active[is_finished]] = has_ended[is_finished]
+        written.lengths[active[is_finished]] = step + 1
+        written.stopped[active[is_finished]] = has_ended[is_finished]
         is_open &= ~is_finished
         if not bool(is_open.any()):
             break
         if used_tokens is not None:
             used_tokens.scatter_(1, token[:, None], True)
 
-        # Dropping rows copies the cache, so it waits until a share of them is finished.
-        if int((~is_open).sum()) >= max(1, FINISHED_SHARE * len(active)):
+        # Dropping rows copies the cache, so it waits until a share of them is finished, or there is no room.
+        is_full = 0 < batch.max_positions < len(active) * (state.length + 1) and len(active) > 1
+        if is_full and int(is_open.sum()) > len(active) // 2:
+            open_rows = active[is_open]
+            staying = open_rows[: max(1, len(active) // 2)]
+            waiting.append((open_rows[len(staying) :], step + 1))
+            is_open &= torch.isin(active, staying)
+        if is_full or int((~is_open).sum()) >= max(1, FINISHED_SHARE * len(active)):
             active, token = active[is_open], token[is_open]  # [A] -> [fewer]
             if used_tokens is not None:
                 used_tokens = used_tokens[is_open]
             state.select_rows(is_open)
             is_open = is_open[is_open]
         state.advance(model, token)
-
-    generated = []
-    columns = (new_ids.tolist(), lengths.tolist(), stopped.tolist(), new_logprobs.tolist())
-    for ids, length, has_stopped, logprobs in zip(*columns):
-        generated.append(GeneratedRow(ids[:length], has_stopped, logprobs[:length]))
-    return generated
+    return waiting
 
 
 def sample_tokens(logits: Tensor, sampling: Sampling, uniforms: Tensor) -> Tensor:
@@ -203,16 +264,34 @@ class _DecodingState:
         self.logits = output.logits[:, -1].float()  # [R, 1, V] -> [R, V]
 
 
-def _prefill(model: Any, batch: GenerationBatch) -> _DecodingState:
-    """Read every different prompt once, padded on the left, then repeat caches and logits for the rows."""
-    device, longest = model.device, max(len(ids) for ids in batch.prompts)
-    ids = torch.zeros(len(batch.prompts), longest, dtype=torch.long)  # [P, longest]
-    mask = torch.zeros(len(batch.prompts), longest + max(batch.max_new_tokens), dtype=torch.bool)
-    for row, prompt in enumerate(batch.prompts):
-        ids[row, longest - len(prompt) :] = torch.tensor(prompt)
-        mask[row, longest - len(prompt) :] = True
+def _prefill(
+    model: Any, batch: GenerationBatch, rows: Tensor, written_ids: Tensor
+) -> _DecodingState:
+    """Read every different beginning once, padded on the left, then repeat caches and logits for the rows.
+
+    Args:
+        model: the checkpoint.
+        batch: whose rows they are.
+        rows: [A] indices of rows.
+        written_ids: what each row of the batch has written, [R, step].
+    """
+    # Beginnings: the prompt with what the row has written behind it.
+    index_of_beginning: dict[tuple[int, ...], int] = {}
+    beginning_of_row: list[int] = []
+    for row in rows.tolist():
+        ids = (*batch.prompts[batch.prompt_of_row[row]], *written_ids[row].tolist())
+        beginning_of_row.append(index_of_beginning.setdefault(ids, len(index_of_beginning)))
+    beginnings = list(index_of_beginning)
+    longest = max(len(ids) for ids in beginnings)
+
+    ids = torch.zeros(len(beginnings), longest, dtype=torch.long)  # [P, longest]
+    most_positions = longest + max(batch.max_new_tokens) - written_ids.shape[1]
+    mask = torch.zeros(len(beginnings), most_positions, dtype=torch.bool)
+    for row, beginning in enumerate(beginnings):
+        ids[row, longest - len(beginning) :] = torch.tensor(beginning)
+        mask[row, longest - len(beginning) :] = True
+    device = model.device
     ids, mask = ids.to(device), mask.to(device)
-    prompt_of_row = torch.tensor(batch.prompt_of_row, device=device)  # [R]
     position = (mask[:, :longest].long().cumsum(1) - 1).clamp_min(0)  # [P, longest]
 
     layers = [GrowingLayer() for _ in range(model.config.get_text_config().num_hidden_layers)]
@@ -225,13 +304,14 @@ def _prefill(model: Any, batch: GenerationBatch) -> _DecodingState:
         use_cache=True,
         logits_to_keep=1,
     )
-    # From one row a prompt to one row a sample: [P, ...] -> [R, ...].
-    _select_cache_rows(cache, prompt_of_row)
+    # From one row a beginning to one row a sample: [P, ...] -> [A, ...].
+    repeats = torch.tensor(beginning_of_row, device=device)
+    _select_cache_rows(cache, repeats)
     return _DecodingState(
-        logits=output.logits[:, -1].float()[prompt_of_row],
+        logits=output.logits[:, -1].float()[repeats],
         cache=cache,
-        mask=mask[prompt_of_row],
-        position=position[:, -1][prompt_of_row],
+        mask=mask[repeats],
+        position=position[:, -1][repeats],
         length=longest,
     )
 
@@ -246,14 +326,17 @@ def _uniform_numbers(batch: GenerationBatch, device: torch.device) -> Tensor:
     return numbers.to(device)
 
 
-def _tokens_of_prompts(batch: GenerationBatch, logits: Tensor) -> Tensor | None:
-    """Which tokens each row already contains, [R, V] bool; None without a repetition penalty."""
+def _used_tokens(
+    batch: GenerationBatch, logits: Tensor, rows: Tensor, written_ids: Tensor
+) -> Tensor | None:
+    """Which tokens each row already contains, [A, V] bool; None without a repetition penalty."""
     if batch.sampling.repetition_penalty == 1:
         return None
-    used_tokens = torch.zeros(len(batch.prompts), logits.shape[-1], dtype=torch.bool)  # [P, V]
-    for row, ids in enumerate(batch.prompts):
-        used_tokens[row, torch.tensor(ids)] = True
-    return used_tokens[list(batch.prompt_of_row)].to(logits.device)  # [P, V] -> [R, V]
+    used_tokens = torch.zeros(len(rows), logits.shape[-1], dtype=torch.bool)  # [A, V]
+    for place, row in enumerate(rows.tolist()):
+        prompt = batch.prompts[batch.prompt_of_row[row]]
+        used_tokens[place, torch.tensor([*prompt, *written_ids[row].tolist()])] = True
+    return used_tokens.to(logits.device)
 
 
 def _penalise_repetition(logits: Tensor, used_tokens: Tensor | None, penalty: float) -> Tensor:

@@ -21,7 +21,10 @@ from potstill.models.model import Completion, CompletionEnd, Request, cut_at_sto
 from potstill.models.scoring import PassageLike, scored_completion, scored_passage, to_passages
 from potstill.records import Tokens, digest
 
-CACHE_BYTES = {"cpu": 1 << 30, "cuda": 24 << 30}  # keys and values of one batch, at its longest
+CACHE_BYTES = {"cpu": 1 << 30, "cuda": 24 << 30}  # keys and values of one batch
+# New tokens that a batch is planned for: few answers come near a large limit, and a batch that does outgrow its cache
+# is written in parts.
+PLANNED_NEW_TOKENS = 1024
 SCORE_TOKENS = {"cpu": 8192, "cuda": 65536}  # positions of one likelihood batch, padding included
 
 
@@ -78,14 +81,15 @@ class TransformersModel:
         """
         prompts = [self.encoder.encode_prompt(r.prompt, r.prefix) for r in requests]
         order = sorted(range(len(requests)), key=lambda i: _plan_order(requests[i], prompts[i]))
-        cache_positions = max(1, CACHE_BYTES[self.device] // self._cache_bytes_per_token)
         batches: list[list[int]] = []
         for index in order:
             sampling = requests[index].sampling
             batch = batches[-1] if batches else []
             # The order is ascending in length, so this row is the longest of its batch.
-            longest = min(len(prompts[index]) + sampling.max_new_tokens, self.context)
-            has_room = len(batch) < self._max_rows and (len(batch) + 1) * longest <= cache_positions
+            planned_tokens = min(sampling.max_new_tokens, PLANNED_NEW_TOKENS)
+            longest = min(len(prompts[index]) + planned_tokens, self.context)
+            fits_cache = (len(batch) + 1) * longest <= self._cache_positions
+            has_room = len(batch) < self._max_rows and fits_cache
             if batch and has_room and requests[batch[0]].sampling == sampling:
                 batch.append(index)
             else:
@@ -170,6 +174,11 @@ class TransformersModel:
         # Keys and values, for each layer and head.
         return int(2 * layers * key_value_heads * head_dim * self.dtype.itemsize)
 
+    @property
+    def _cache_positions(self) -> int:
+        """Rows times positions that the cache may hold."""
+        return max(1, CACHE_BYTES[self.device] // self._cache_bytes_per_token)
+
     def _complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
         """The completions of one planned batch."""
         began = time.perf_counter()
@@ -232,6 +241,7 @@ class TransformersModel:
             unknown_ids=self.encoder.codec.unknown_ids(
                 self.model.config.get_text_config().vocab_size
             ),
+            max_positions=self._cache_positions,
         )
 
     def _to_completion(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import random
@@ -163,6 +164,56 @@ def test_the_plan_keeps_within_memory(
     assert [len(batch) for batch in model.plan(requests)] == [3, 3, 1]
     monkeypatch.setitem(local.CACHE_BYTES, "cpu", 1)
     assert [len(batch) for batch in model.plan(requests)] == [1] * 7
+
+
+def test_the_plan_counts_on_answers_that_stay_below_their_limit(
+    model: TransformersModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "context", 40_000)
+    requests = [
+        Request("hi", sample_index=d, sampling=Sampling(max_new_tokens=32_768)) for d in range(64)
+    ]
+    assert [len(batch) for batch in model.plan(requests)] == [64]
+
+
+@pytest.mark.parametrize(
+    "max_positions",
+    [600, pytest.param(1, marks=pytest.mark.slow), pytest.param(200, marks=pytest.mark.slow)],
+)
+def test_rows_that_wait_for_room_are_written_as_the_others(
+    model: TransformersModel, max_positions: int
+) -> None:
+    sampling = Sampling(max_new_tokens=24, temperature=1.2, repetition_penalty=1.2, logprobs=True)
+    requests = [
+        Request(prompt, sample_index=d, sampling=sampling) for prompt in PROMPTS for d in range(3)
+    ]
+    prompts = [model.encoder.encode_prompt(request.prompt) for request in requests]
+    batch = model._to_batch(requests, prompts)
+    expected = generate.generate_batch(model.model, batch)
+    tight = dataclasses.replace(batch, max_positions=max_positions)
+    for row, other in zip(expected, generate.generate_batch(model.model, tight), strict=True):
+        assert (row.ids, row.stopped) == (other.ids, other.stopped)
+        assert row.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+
+
+def test_the_cache_stays_within_its_positions(
+    model: TransformersModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    largest: list[int] = []
+    real = generate.GrowingLayer.update
+
+    def update(layer, keys, values, *arguments, **keywords):
+        largest.append(keys.shape[0] * (layer.length + keys.shape[2]))
+        return real(layer, keys, values, *arguments, **keywords)
+
+    monkeypatch.setattr(generate.GrowingLayer, "update", update)
+    requests = [
+        Request("hi", sample_index=d, sampling=Sampling(max_new_tokens=30)) for d in range(8)
+    ]
+    prompt = model.encoder.encode_prompt("hi")
+    batch = model._to_batch(requests, [prompt] * 8)
+    generate.generate_batch(model.model, dataclasses.replace(batch, max_positions=200))
+    assert max(largest) <= 200
 
 
 def test_sampled_first_tokens_follow_the_softmax(model: TransformersModel) -> None:

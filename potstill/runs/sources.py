@@ -17,7 +17,7 @@ from potstill.models.model import Model
 from potstill.records import Problem, Trace, Verdict, blank
 from potstill.traces.prompts import check_template, render_prompt, template_names
 from potstill.verifiers import check_gold, failed_gold
-from potstill.world import story
+from potstill.world import story, story_code
 from potstill.world.oracle import Oracle
 from potstill.world.oracle.program import SLIP_RATE
 
@@ -314,7 +314,8 @@ def world_problems(rest: str, **limits: Any) -> list[Problem]:
             mistakes.add(name, f"{options[name]} is below 0")
     mistakes.raise_if_any(f"world:{task}", fix=f"world:{task}?split=test&size=100")
     size = min(options["size"], limits.get("limit") or options["size"])
-    return story.problems(task, size=size, seed=options["seed"], split=options["split"])
+    make_problems = story_code.problems if task in story_code.TASKS else story.problems
+    return make_problems(task, size=size, seed=options["seed"], split=options["split"])
 
 
 # Prompts.

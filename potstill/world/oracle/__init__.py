@@ -4,7 +4,8 @@ The contract, for whoever adds a role:
 
 - A role is one file of `roles/` that is named after it and has a `ROLE`. Nothing is registered: the file is found.
 - A role is recognised by its prompt alone: `ROLE.pattern` is searched in it. A prompt that two roles recognise gets an
-  error and no answer; one that no role recognises goes to the corrector where it shows an attempt, else to the solver.
+  error and no answer. One that no role recognises goes to the corrector where it shows an attempt, to the programmer
+  where it shows a program task, else to the solver.
 - A role knows what the prompt shows and nothing else: `ROLE.answer` gets the text of the prompt, the beginning that
   the assistant has already written, and random numbers of this sample. There is no way from there to the problem, its
   gold answer or its solution. What it is not shown it can't use, and what it is shown it believes: a coder carries out

@@ -20,7 +20,7 @@ from potstill.world.oracle.role import CannotAnswerError, Role, RoleInput
 SLIP_RATE = 0.1  # how likely one answer of a role that can slip has a slip
 
 # The roles that answer where no other recognises the prompt: the first of them that does.
-GENERAL_ROLES = ("corrector", "solver")
+GENERAL_ROLES = ("corrector", "programmer", "solver")
 
 
 @final

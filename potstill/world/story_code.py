@@ -52,6 +52,7 @@ def problems(
                 write_program(parsed.events),
                 tests=(write_test(parsed, random.Random(told.id)),),
                 source=task,
+                metadata=told.metadata,
             )
         )
     return program_problems

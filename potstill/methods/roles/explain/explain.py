@@ -1,0 +1,183 @@
+"""Explain-based distillation: a Reasoner learns to plan from editorials, a Coder carries its plans out.
+
+The paper's full text could not be read: what follows is its abstract's method, with what a review of it says. What is
+inferred stands in `settings.py`, the prompts in `prompts.py`, the tests of an editorial in `checks.py`, the row weights
+in `weights.py`, and what happens at test time in `solving.py`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator, Sequence
+from functools import partial
+from typing import Any
+
+from potstill.methods.roles.explain.checks import (
+    copies_little,
+    has_every_section,
+    has_no_code_block,
+    is_no_walkthrough,
+    score_copied_shares,
+)
+from potstill.methods.roles.explain.prompts import CARRY_OUT, EXPLAIN, SECTIONS
+from potstill.methods.roles.explain.settings import Arm, Settings
+from potstill.methods.roles.explain.solving import solve_by_plans
+from potstill.methods.roles.explain.weights import weigh_rows
+from potstill.models.model import Model, Trainable
+from potstill.records import Stage, Trace
+from potstill.traces import (
+    edit,
+    keep,
+    learn,
+    plain,
+    read_sections,
+    rewrite,
+    right,
+    sample,
+    score,
+    verify,
+    wrong,
+)
+
+
+def explain(
+    problems: list[Trace],
+    teacher: Model,
+    student: Trainable,
+    coder: Model | None = None,
+    solver: Model | None = None,
+    *,
+    arm: Arm = "explain",
+    settings: Settings = Settings(),
+) -> Generator[Stage, Trainable, Any]:
+    """Explain-based distillation: learn to plan from editorials, and let a coder carry plans out (arXiv:2404.08148).
+
+    Explain: d_i = Explainer(p_i, s_i) for the oracle solution s_i. Train: L = - sum_i w_i sum_t log pi(d_{i,t} | p_i,
+    d_{i,<t}) / sum_i w_i |d_i|. Solve: plans d^1 .. d^M ~ Reasoner(p), programs ~ Coder(p, d^m), T of each plan.
+
+    Learns from: one editorial a problem, in words and by sections, written by a teacher that saw the oracle solution.
+    Needs: problems with a solution that passes its own tests (or a model that samples one); a teacher that explains, a
+        student that is trained, a coder that carries plans out (without one the untrained student).
+    Controls: "solve-based" (the teacher solves, chains that pass are learnt), "direct" (problem to oracle solution),
+        "zero-shot-editorial" (the untrained student plans, the coder carries out), "zero-shot" (the coder alone);
+        settings.oracle="sampled-wrong" (editorials of solutions that fail: what the format alone teaches).
+    Departure: no fine-tuning setting of the paper is known; Python 3 alone, since nothing else can be run here.
+
+    Args:
+        teacher: the Explainer; of the arm solve-based the one who solves.
+        student: the Reasoner.
+        coder: who carries out plans at test time; the untrained student without one.
+        solver: who writes sampled oracle solutions, and the chains of solve-based; the teacher without one.
+        arm: the method or one of its controls.
+        settings: what is inferred.
+    """
+    coder = coder or student  # as it is now: the Coder is not fine-tuned
+    solver = solver or teacher
+
+    # The controls.
+    if arm == "zero-shot":
+        return partial(plain, coder)
+    if arm == "zero-shot-editorial":
+        return partial(solve_by_plans, student, coder, settings, is_trained=False)
+    if arm == "direct":
+        oracles = collect_oracles(problems, solver, settings)
+        yield Stage(student, weigh_rows(learn("all", oracles), settings), "sft")
+        return None
+    if arm == "solve-based":
+        chains = sample(solver, problems, **dict(settings.solver_sampling))
+        yield Stage(student, weigh_rows(keep(right, verify(chains)), settings), "sft")
+        return None
+
+    # Step 1, select: problems with an oracle solution that passes its tests.
+    oracles = collect_oracles(problems, solver, settings)
+
+    # Step 2, explain: one editorial a problem, by the Explainer who sees problem and solution.
+    editorials = rewrite(
+        teacher, oracles, prompt=EXPLAIN, guard=False, **dict(settings.explainer_sampling)
+    )
+
+    # Step 3, filter: whole, in words, no retelling of the solution. Faithfulness is only logged.
+    editorials = check_editorials(editorials, oracles, settings)
+    if settings.faithful_tries:
+        scorer = partial(score_faithfulness, coder, settings)
+        editorials = score("faithful", scorer, editorials)
+
+    # Step 4, train the Reasoner: problem -> the chosen sections, easier and more recent problems first.
+    rows = edit(partial(choose_sections, settings.sections), editorials)
+    student = yield Stage(student, weigh_rows(rows, settings), "sft")
+
+    # Steps 5 and 6, at test time: M plans, T programs of each, judged by the problem's verifier.
+    return partial(solve_by_plans, student, coder, settings)
+
+
+def collect_oracles(problems: Sequence[Trace], solver: Model, settings: Settings) -> list[Trace]:
+    """One judged solution a problem, as the settings say where from; those that fail the demand are dropped."""
+    if settings.oracle == "gold":
+        return keep(right, verify(edit(show_solution, keep(has_solution, problems))))
+    samples = verify(sample(solver, problems, **dict(settings.solver_sampling)))
+    if settings.oracle == "sampled-right":
+        return keep(right, samples)
+    if settings.oracle == "sampled-wrong":
+        return keep(wrong, samples)
+    return samples
+
+
+def has_solution(trace: Trace) -> tuple[bool, str]:
+    """The problem comes with a solution."""
+    return bool(trace.problem.solution), "the problem has no solution to be explained"
+
+
+def show_solution(trace: Trace) -> dict[str, str]:
+    """The problem's solution as the text of a trace; a program stands in a block, as an answer's would."""
+    solution = trace.problem.solution or ""
+    if trace.problem.kind == "code":
+        solution = f"```python\n{solution}\n```"
+    return {"text": solution, "finish_reason": "stop"}
+
+
+def check_editorials(
+    editorials: list[Trace], oracles: Sequence[Trace], settings: Settings
+) -> list[Trace]:
+    """The editorials that pass every check, with the score `copied`."""
+    for test in (is_finished, has_every_section, has_no_code_block, is_no_walkthrough):
+        editorials = keep(test, editorials)
+    solution_by_id = {oracle.id: oracle.text for oracle in oracles}
+    editorials = score("copied", partial(score_copied_shares, solution_by_id), editorials)
+    return keep(partial(copies_little, settings.max_copied_share), editorials)
+
+
+def is_finished(trace: Trace) -> bool | tuple[bool, str]:
+    """The Explainer stopped by itself."""
+    if trace.error:
+        return False  # the ledger's reason is then the error
+    return trace.finish_reason == "stop", "not finished"
+
+
+def score_faithfulness(
+    coder: Model, settings: Settings, editorials: Sequence[Trace]
+) -> list[float | None]:
+    """A scorer: the share of a fixed Coder's tries that pass when it carries the editorial out."""
+    programs = rewrite(
+        coder,
+        editorials,
+        prompt=CARRY_OUT,
+        n=settings.faithful_tries,
+        guard=False,
+        **dict(settings.coder_sampling),
+    )
+    passes: Counter[str] = Counter()
+    for program in verify(programs):
+        passes[program.parents[0]] += right(program)
+    return [passes[editorial.id] / settings.faithful_tries for editorial in editorials]
+
+
+def choose_sections(names: Sequence[str], trace: Trace) -> str | None:
+    """The chosen sections of an editorial, each under its heading."""
+    sections = read_sections(trace.text, tuple(SECTIONS))
+    if sections is None:
+        return None
+    parts: list[str] = []
+    for name in names:
+        heading = name.replace("_", " ").capitalize()
+        parts.append(f"{heading}:\n{sections[name]}")
+    return "\n\n".join(parts)

@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 
 from potstill.methods import METHODS, catalogue
+from potstill.methods.roles.explain.prompts import SECTIONS
 from potstill.models.model import Model, Request, Trainable
 from potstill.models.scripted import ScriptedModel, render
 from potstill.records import Problem, Stage, blank, learnt_stretches
 from potstill.runs import conformance
 from potstill.runs.cast import STORIES, Case, Cast, scripted_roles
 from potstill.traces import edit, keep, learn, pair, pose, right, sample, verify, wrong
-from potstill.world.scripted import NO_WEIGHTS
+from potstill.world.scripted import NO_WEIGHTS, teacher_reply
 
 CASES: list[tuple[str, dict[str, Any]]] = [
     (name, values)
@@ -34,8 +35,20 @@ every_choice = pytest.mark.parametrize(
     [pytest.param(*case, marks=[pytest.mark.slow] if case[1] else []) for case in CASES],
     ids=IDS,
 )
+
+
+def explain_or_solve(request):
+    """An editorial where one is asked for, in words that change from sample to sample; a chain of equations else."""
+    if "Write an editorial" not in render(request.prompt):
+        return teacher_reply(request)
+    draft = request.random_seed("draft")
+    return "\n".join(f"<{name}>Draft {draft} of the {name}.</{name}>" for name in SECTIONS)
+
+
 # Who plays a method of the package, where that is not the world's scripted models on its stories.
-CASTS: dict[str, Cast] = {}
+CASTS: dict[str, Cast] = {
+    "explain": Cast(models={"teacher": ScriptedModel(explain_or_solve, name="explainer")})
+}
 ONCE = (
     conformance.check_signature,
     conformance.check_optional_roles,

@@ -55,13 +55,15 @@ def explain(
     Explain: d_i = Explainer(p_i, s_i) for the oracle solution s_i. Train: L = - sum_i w_i sum_t log pi(d_{i,t} | p_i,
     d_{i,<t}) / sum_i w_i |d_i|. Solve: plans d^1 .. d^M ~ Reasoner(p), programs ~ Coder(p, d^m), T of each plan.
 
-    Learns from: one editorial a problem, in words and by sections, written by a teacher that saw the oracle solution.
-    Needs: problems with a solution that passes its own tests (or a model that samples one); a teacher that explains, a
-        student that is trained, a coder that carries plans out (without one the untrained student).
-    Controls: "solve-based" (the teacher solves, chains that pass are learnt), "direct" (problem to oracle solution),
-        "zero-shot-editorial" (the untrained student plans, the coder carries out), "zero-shot" (the coder alone);
-        settings.oracle="sampled-wrong" (editorials of solutions that fail: what the format alone teaches).
-    Departure: no fine-tuning setting of the paper is known; Python 3 alone, since nothing else can be run here.
+    Learns from: one editorial a problem, in words and by sections, whose writer saw the problem's solution.
+    Needs: teacher (explains), student (is trained, and plans), [coder] (carries plans out), [solver] (writes solutions
+        where they are sampled).
+    Controls: arm=solve-based (the teacher's own right chains: explaining or one more right text?), arm=direct (problem
+        to solution: does the plan between them help?), arm=zero-shot-editorial (the untrained student plans: what the
+        coder brings), arm=zero-shot (the coder alone).
+    Departure: nothing is known of the paper's fine-tuning settings; Python 3 alone, since nothing else can be run here.
+    Faithfulness is a score and drops nothing. With settings.oracle=sampled-wrong the editorials explain solutions that
+    fail, which tells what the format alone teaches.
 
     Args:
         teacher: the Explainer; of the arm solve-based the one who solves.
@@ -171,8 +173,8 @@ def score_faithfulness(
     return [passes[editorial.id] / settings.faithful_tries for editorial in editorials]
 
 
-def choose_sections(names: Sequence[str], trace: Trace) -> str | None:
-    """The chosen sections of an editorial, each under its heading."""
+def choose_sections(names: Sequence[str], trace: Trace) -> dict[str, Any] | None:
+    """The chosen sections of an editorial, each under its heading; its scores stay with them."""
     sections = read_sections(trace.text, tuple(SECTIONS))
     if sections is None:
         return None
@@ -180,4 +182,4 @@ def choose_sections(names: Sequence[str], trace: Trace) -> str | None:
     for name in names:
         heading = name.replace("_", " ").capitalize()
         parts.append(f"{heading}:\n{sections[name]}")
-    return "\n\n".join(parts)
+    return {"text": "\n\n".join(parts), "scores": trace.scores}

@@ -389,7 +389,12 @@ def with_number_answer(trace: Trace) -> Trace:
     """The same problem with an answer that a stand-in can be right about."""
     if trace.problem.kind == JUDGE:
         return trace
-    problem = dataclasses.replace(trace.problem, kind="number", answer=RIGHT_ANSWER)
+    solution = trace.problem.solution
+    if solution:  # a method that learns from it may judge it first
+        solution = f"{solution}\nThe answer is \\boxed{{{RIGHT_ANSWER}}}."
+    problem = dataclasses.replace(
+        trace.problem, kind="number", answer=RIGHT_ANSWER, solution=solution
+    )
     return dataclasses.replace(trace, problem=problem)
 
 

@@ -19,11 +19,13 @@ from potstill.models.scripted import render
 from potstill.records import Tokens, digest
 
 RIGHT_ANSWER = "1000003"  # what a stand-in writes where it is right: no wrong one writes it
+UNREADABLE = "I can't say."  # what it writes where its answer can't be read
 MAX_CALLS = (
     20_000  # distinct calls on the few problems of a plan, after which a search has no end in sight
 )
 
 _SCORE_RANGE = re.compile(r"from (-?\d+) to (-?\d+)")
+_SECTION = re.compile(r"<(?!think\b)(\w+)>[^<>]*</\1>")
 _YES_OR_NO = re.compile(r"(?i)\byes\b.{0,40}\bno\b|\bno\b.{0,40}\byes\b", re.DOTALL)
 
 
@@ -246,13 +248,16 @@ class StandIn:
         chars = int(tokens * self._assume.chars)
         ending = self._write_ending(request, share_of(key))
         filler_chars = chars - len(request.prefix) - len(ending)
+        sections = named_sections(render(request.prompt))
+        if sections and not request.prefix and ending != UNREADABLE:
+            return write_sections(sections, key, ending, chars=filler_chars)
         return filler_text(key, filler_chars) + ending
 
     def _write_ending(self, request: Request, chance: float) -> str:
         """What ends an answer, in the form that the prompt asks for; right where `chance` is below the share."""
         is_right = chance < self._assume.right
         if not is_right and chance < self._assume.right + self._assume.unparsed:
-            return "I can't say."
+            return UNREADABLE
         prompt = render(request.prompt)
         if "Verdict: " in prompt:
             return f"\nVerdict: {'right' if is_right else 'wrong'}"
@@ -301,6 +306,22 @@ def filler_text(key: str, size: int) -> str:
         sentences.append(sentence)
         length += len(sentence)
     return "".join(sentences)[:size].rstrip() + "\n\n"
+
+
+def named_sections(prompt: str) -> list[str]:
+    """The sections that a prompt asks for by showing them as `<name>…</name>`, in order, each once."""
+    return list(dict.fromkeys(_SECTION.findall(prompt)))
+
+
+def write_sections(names: Sequence[str], key: str, ending: str, *, chars: int) -> str:
+    """Made-up sections between their tags, of about so many characters in all; the last one has the answer."""
+    share = chars // len(names)
+    parts: list[str] = []
+    for name in names:
+        filler = filler_text(f"{key}{name}", max(1, share - 2 * len(name)))
+        content = filler + ending if name == names[-1] else filler
+        parts.append(f"<{name}>\n{content.strip()}\n</{name}>")
+    return "\n".join(parts)
 
 
 def measured_assumptions(

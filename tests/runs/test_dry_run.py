@@ -23,12 +23,13 @@ from potstill.runs.dry_run import (
     choose_problems,
     drive_with_stand_ins,
     parse_assumptions,
+    with_number_answer,
 )
 from potstill.runs.estimate import Need, Plan, make_plan
 from potstill.runs.experiment import load_recipe_problems
 from potstill.runs.recipe import Recipe, from_data
 from potstill.runs.sources import CHECKPOINTS
-from potstill.traces import edit, sample, verify
+from potstill.traces import edit, read_sections, sample, verify
 
 ROLES = {"teacher": "openai:gpt-4.1-mini?at=openai", "student": "world:student"}
 BASE: dict[str, Any] = {
@@ -316,6 +317,25 @@ def test_a_stand_in_answers_a_judges_prompt_in_its_form(prompt: str, pattern: st
     model = stand_in.StandIn("judge", assume, stand_in.CallTable(), weights=Path("nowhere"))
     for completion in model.write([Request(prompt, sample_index=i) for i in range(20)]):
         assert re.search(pattern, completion.text.strip(), re.MULTILINE), completion.text
+
+
+def test_a_stand_in_writes_the_sections_that_a_prompt_names() -> None:
+    assume = parse_assumptions({"completion": "200", "right": "1", "unparsed": "0"})
+    model = stand_in.StandIn("teacher", assume, stand_in.CallTable(), weights=Path("nowhere"))
+    request = Request("<idea>how one comes to it</idea>\n<key_step>the step</key_step>\n2 < 3 <b>")
+    [completion] = model.write([request])
+    sections = read_sections(completion.text, ("idea", "key_step"))
+    assert sections is not None and sections["key_step"].endswith("\\boxed{1000003}.")
+    assert 600 < len(completion.text) < 900
+    assert not stand_in.named_sections("<think>A thought.</think> So <b>4</i>.")
+
+
+def test_a_solution_that_a_method_judges_is_right_in_a_plan() -> None:
+    [trace] = [blank(Problem("p", "What is 2 + 2?", "4", "math", "Two and two are four."))]
+    trace = with_number_answer(trace)
+    solved = edit(lambda view: view.problem.solution, [trace])
+    assert verify(solved)[0].verdict.status == "right"
+    assert with_number_answer(blank(Problem("p", "2 + 2?", "4"))).problem.solution is None
 
 
 def test_the_calls_of_a_judge_are_counted(tmp_path: Path) -> None:

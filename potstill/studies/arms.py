@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from potstill.errors import StageError
-from potstill.evaluation.intervals import Estimate, difference_interval
+from potstill.evaluation.intervals import Estimate
 from potstill.evaluation.metrics import mean_tokens, status_share
+from potstill.evaluation.paired import crossed_interval
 from potstill.evaluation.results import Results
 from potstill.evaluation.table import format_points
 from potstill.records import Progress
@@ -118,19 +119,24 @@ def seed_scores(runs: Sequence[Figures]) -> list[float]:
 
 
 def difference(runs: Sequence[Figures], base: Sequence[Figures]) -> Estimate:
-    """An arm's lead over another in [-1, 1]: paired by problem, the seeds of a problem pooled.
+    """An arm's lead over another in [-1, 1], paired by problem and seed; both are levels of the interval.
+
+    Args:
+        runs: of the arm, one a seed.
+        base: of the other, the same seeds in the same order.
 
     Raises:
-        StageError: the two did not answer the same problems.
+        StageError: the two did not answer the same problems, or have other seeds.
     """
     if any(run["problems"] != base[0]["problems"] for run in [*runs, *base]):
         raise StageError("arms that answered other problems can't be paired")
-    differences: list[float] = []
-    for place in range(len(base[0]["shares"])):
-        share = sum(run["shares"][place] for run in runs) / len(runs)
-        base_share = sum(run["shares"][place] for run in base) / len(base)
-        differences.append(share - base_share)
-    return difference_interval(differences)
+    if len(runs) != len(base):
+        raise StageError(f"arms of {len(runs)} and {len(base)} seeds can't be paired")
+    differences: list[list[float]] = []
+    for run, base_run in zip(runs, base, strict=True):
+        pairs = zip(run["shares"], base_run["shares"], strict=True)
+        differences.append([share - base_share for share, base_share in pairs])
+    return crossed_interval(differences)
 
 
 def sign(estimate: Estimate) -> Literal["above", "below", "undecided"]:

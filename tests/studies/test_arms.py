@@ -48,6 +48,18 @@ def test_arms_on_other_problems_are_not_paired():
     other = {**run_of([0.5, 0.5, 0.5, 0.5]), "problems": ["q0", "q1", "q2", "q3"]}
     with pytest.raises(StageError, match="other problems"):
         arms.difference([other], RUNS["untrained"])
+    with pytest.raises(StageError, match="arms of 1 and 2 seeds"):
+        arms.difference(RUNS["sft"][:1], RUNS["untrained"])
+
+
+def test_seeds_that_disagree_widen_the_interval_of_a_difference():
+    base = [run_of([0.0, 0.5, 0.0, 0.5] * 10)] * 2
+    steady = [run_of([0.25, 0.5, 0.25, 0.75] * 10)] * 2
+    swinging = [run_of([share + shift for share in steady[0]["shares"]]) for shift in (-0.25, 0.25)]
+    over_problems = arms.difference(steady, base)
+    over_seeds = arms.difference(swinging, base)
+    assert over_problems.value == over_seeds.value
+    assert arms.sign(over_problems) == "above" and arms.sign(over_seeds) == "undecided"
 
 
 @pytest.mark.parametrize(

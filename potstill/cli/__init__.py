@@ -30,7 +30,7 @@ VERBS = {
     "run": "run a method or a recipe: collect rows, train the student, measure it, report",
     "plan": "what a run will ask and cost, before anything is paid: calls, tokens, money, disk, memory, steps",
     "prices": "the prices of remote models, with date and source",
-    "methods": "the methods, with their papers, roles and parameters",
+    "methods": "the methods by family; of one what it asks and shows, its roles, parameters, controls and paper",
     "check": "check that a method, of the package or your own, can be stopped, resumed and traced",
     "verify": "check gold answers, or judge recorded answers, with the verifiers",
     "judge": "have a model judge recorded answers by a rubric, or compare them in pairs, with its bias",

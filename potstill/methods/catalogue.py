@@ -12,10 +12,15 @@ from typing import Any, NamedTuple
 from potstill import plugins
 from potstill.errors import ConfigError
 from potstill.methods import METHODS
+from potstill.methods.docstring import (
+    DEPARTURE,
+    LEARNS_FROM,
+    PARTIAL,
+    MethodText,
+    bibtex,
+    parse_args_section,
+)
 from potstill.methods.role_annotations import Role, make_role
-
-_ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
-_ARG = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 
 
 class Value(NamedTuple):
@@ -29,7 +34,18 @@ class Value(NamedTuple):
 
 
 class MethodEntry(NamedTuple):
-    """One method of the catalogue."""
+    """One method of the catalogue.
+
+    Args:
+        name: of the method.
+        title: the first line of its docstring.
+        arxiv: the number of its paper.
+        method: the function.
+        roles: its parameters before `*`, without the problems.
+        values: those after it.
+        family: "" of a method that is not of the package.
+        text: its docstrings.
+    """
 
     name: str
     title: str
@@ -37,6 +53,8 @@ class MethodEntry(NamedTuple):
     method: Callable[..., Any]
     roles: tuple[Role, ...]
     values: tuple[Value, ...]
+    family: str = ""
+    text: MethodText = MethodText("")
 
 
 def method_entry(name: str) -> MethodEntry:
@@ -83,8 +101,7 @@ def method_names() -> list[str]:
 
 def describe_method(name: str, method: Callable[..., Any]) -> MethodEntry:
     """Read a method function: parameters before `*` (after the problems) are roles, after it values."""
-    doc = inspect.getdoc(method) or ""
-    module_doc = inspect.getdoc(inspect.getmodule(method)) or ""
+    text = MethodText(inspect.getdoc(method) or "", inspect.getdoc(inspect.getmodule(method)) or "")
     hints = typing.get_type_hints(method)
     role_hints = typing.get_type_hints(method, include_extras=True)
     help_texts = parse_args_section(method)
@@ -103,14 +120,16 @@ def describe_method(name: str, method: Callable[..., Any]) -> MethodEntry:
             roles.append(
                 make_role(parameter.name, role_hint, optional=is_optional, help_text=help_text)
             )
-    paper = _ARXIV.search(doc) or _ARXIV.search(module_doc)
+    is_of_package = name in METHODS and METHODS[name] is method
     return MethodEntry(
         name=name,
-        title=doc.split("\n", 1)[0],
-        arxiv=paper[1] if paper is not None else "",
+        title=text.title,
+        arxiv=text.arxiv,
         method=method,
         roles=tuple(roles),
         values=tuple(values),
+        family=METHODS.files[name].family if is_of_package else "",
+        text=text,
     )
 
 
@@ -127,19 +146,6 @@ def settings_fields(hint: Any) -> tuple[Value, ...]:
     return tuple(fields)
 
 
-def parse_args_section(documented: Any) -> dict[str, str]:
-    """Argument -> help, from the Args section of a docstring."""
-    doc = inspect.cleandoc(
-        documented.__doc__ or ""
-    )  # Python 3.13 takes the indentation away itself
-    _, _, section = doc.partition("Args:\n")
-    help_texts: dict[str, str] = {}
-    for match in _ARG.finditer(section):
-        name, text = match.groups()
-        help_texts[name] = " ".join(text.split())
-    return help_texts
-
-
 def entry_to_json(entry: MethodEntry) -> dict[str, Any]:
     """An entry as plain data."""
     roles: list[dict[str, Any]] = []
@@ -152,10 +158,19 @@ def entry_to_json(entry: MethodEntry) -> dict[str, Any]:
                 "help": role.help,
             }
         )
+    text = entry.text
     return {
         "name": entry.name,
+        "family": entry.family,
         "title": entry.title,
         "arxiv": entry.arxiv,
+        "learns_from": text.section(LEARNS_FROM),
+        "needs": [item._asdict() for item in text.needs],
+        "controls": [item._asdict() for item in text.controls],
+        "exactness": text.exactness,
+        "departure": text.section(DEPARTURE),
+        "partial": text.section(PARTIAL),
+        "bibtex": bibtex(entry.name, text),
         "roles": roles,
         "parameters": [value_to_json(value) for value in entry.values],
     }

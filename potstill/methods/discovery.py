@@ -76,11 +76,7 @@ class MethodFolders(Mapping[str, Callable[..., Any]]):
         file = self.files[name]
         method = getattr(import_module(file.module), name, None)
         if method is None:
-            raise ConfigError(
-                f"{file.path} has no function {name!r}.",
-                expected="a method under the name of its file",
-                fix=f"name the function {name}, or begin the file's name with an underscore if it is no method",
-            )
+            raise missing_function(file)
         return method  # type: ignore[no-any-return]
 
     def __contains__(self, name: object) -> bool:
@@ -91,3 +87,12 @@ class MethodFolders(Mapping[str, Callable[..., Any]]):
 
     def __len__(self) -> int:
         return len(self.files)
+
+
+def missing_function(file: MethodFile) -> ConfigError:
+    """The error of a file that has no method of its name."""
+    return ConfigError(
+        f"{file.path} has no function {file.name!r}.",
+        expected="a method under the name of its file",
+        fix=f"name the function {file.name}, or begin the file's name with an underscore if it is no method",
+    )

@@ -15,8 +15,8 @@ from potstill.budget.amounts import is_limit_name
 from potstill.budget.flags import RunLimits
 from potstill.config import Mistakes, Tree, join_key, parse_query
 from potstill.errors import PotstillError
-from potstill.methods import METHODS
-from potstill.methods.catalogue import MethodEntry, method_entry
+from potstill.methods.catalogue import MethodEntry
+from potstill.methods.listing import list_methods
 from potstill.methods.role_annotations import keys_of, list_key, needs_weights, role_of
 from potstill.models.phase import PHASES
 from potstill.runs.sources import WORLD_MODELS
@@ -122,11 +122,12 @@ def check_budget(budget: RunLimits, arms: Sequence[ArmDraft], mistakes: Mistakes
 
 def role_names(arms: Sequence[ArmDraft]) -> list[str]:
     """Every role that a method of the catalogue or of one of the arms has."""
-    entries = [method_entry(name) for name in METHODS]
-    entries += [arm.entry for arm in arms if arm.entry is not None]
     names = set(EXTRA_ROLES)
-    for entry in entries:
-        names.update(role.name for role in entry.roles)
+    for listed in list_methods().values():
+        names.update(role.name for role in listed.roles)
+    for arm in arms:
+        if arm.entry is not None:
+            names.update(role.name for role in arm.entry.roles)
     return sorted(names)
 
 

@@ -191,7 +191,7 @@ def run_study(
 
         # The mentor is trained once, then every arm learns from it, seed by seed.
         mentor_rows = sample_right_rows(study, student)
-        mentor, _ = train_arm(study, Trial("mentor", MENTOR, 0), mentor_rows, {})
+        mentor, _ = train_arm(study, Trial("mentor", MENTOR, 0), mentor_rows, {"student": student})
         untrained_figures = measure_student(study, "untrained", student, 0)
         mentor_figures = measure_student(study, "mentor", mentor, 0)
         done = 0

@@ -15,21 +15,46 @@ from potstill.methods import METHODS
 from potstill.runs.recipe import from_data
 
 
-def test_methods_json(potstill) -> None:
-    entries = {entry["name"]: entry for entry in potstill("methods", "--json").json}
-    assert list(entries) == list(METHODS)
-    assert [role["name"] for role in entries["orion"]["roles"]] == ["teacher", "student"]
-    parameters = {value["name"]: value for value in entries["sft"]["parameters"]}
-    assert parameters["n"]["default"] == 1 and parameters["n"]["help"]
-    assert potstill("methods", "orion", "--json").json == entries["orion"]
+def test_families_as_json(potstill) -> None:
+    families = {family["name"]: family for family in potstill("methods", "--json").json["families"]}
+    assert "orion" in families["errors"]["methods"] and families["chains"]["begin_with"] == "sft"
+    listed = potstill("methods", "--search", "", "--json").json
+    assert [method["name"] for method in listed] == list(METHODS)
+
+
+def test_a_method_as_json(potstill) -> None:
+    orion = potstill("methods", "orion", "--json").json
+    assert [role["name"] for role in orion["roles"]] == ["teacher", "student"]
+    assert orion["family"] == "errors" and orion["exactness"] == "partial"
+    assert orion["rehearsal"]["calls"]["teacher"] == 1 and orion["bibtex"].startswith(
+        "@misc{orion2025"
+    )
+    assert {control["name"] for control in orion["controls"]} >= {"arm=none", "arm=shuffled"}
+    parameters = {value["name"]: value for value in orion["parameters"]}
+    assert parameters["n"]["default"] == 5 and parameters["n"]["help"]
 
 
 def test_methods_for_people(potstill) -> None:
-    assert "2505.22131" in potstill("methods").out
+    families = potstill("methods").out
+    assert "begin with" in families and "Wrong attempts" in families
+    assert "2505.22131" in potstill("methods", "errors").out
+    sft = potstill("methods", "sft").out
+    assert "siblings: rft" in sft and "cost class: low" in sft and "archivePrefix = {arXiv}" in sft
+    assert "the learner sees:" in sft and "teacher is shown" in sft
     told = potstill("methods", "orion").out
-    assert "settings.duplicate_jaccard" in told and "0.7" in told
+    assert "settings.duplicate_jaccard" in told and "0.7" in told and "arm=no-rewriting" in told
     failed = potstill("methods", "orin")
     assert failed.code == 2 and "nearest:   orion" in failed.err
+
+
+def test_methods_by_roles_and_words(potstill) -> None:
+    assert "orion" not in potstill("methods", "--needs", "student").out
+    listed = potstill("methods", "chains", "--needs", "student", "--json").json
+    assert [method["name"] for method in listed] == ["rft"]
+    assert "no method" in potstill("methods", "--search", "quantum").out
+    failed = potstill("methods", "--needs", "teahcer")
+    assert failed.code == 2 and "nearest:   teacher" in failed.err
+    assert "orion is no family" in potstill("methods", "orion", "--search", "x").err
 
 
 def test_world_problems(potstill) -> None:

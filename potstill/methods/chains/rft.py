@@ -30,6 +30,8 @@ def rft(
     Learns from: its own right samples, each wording once.
     Needs: student (writes and is trained), [sampler] (writes in its place).
     Controls: none; it is what methods with a teacher are compared with.
+    Cite: Zheng Yuan, Hongyi Yuan, Chengpeng Li, Guanting Dong, Keming Lu, Chuanqi Tan, Chang Zhou, Jingren Zhou:
+        Scaling Relationship on Learning Mathematical Reasoning with Large Language Models (2023).
     Departure: the paper tells samples apart by their list of equations, we by their words; it also keeps the
     dataset's own solutions as rows, we train on samples alone.
 

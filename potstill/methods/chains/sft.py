@@ -24,6 +24,8 @@ def sft(
     Learns from: the teacher's right chains, word for word.
     Needs: teacher (writes), student (is trained).
     Controls: none; it is what other methods are compared with.
+    Cite: Zhuoyang Wu, Xinze Li, Zhenghao Liu, Yukun Yan, Zhiyuan Liu, Minghe Yu, Cheng Yang, Yu Gu, Ge Yu, Maosong Sun:
+        Enhancing Long-Chain Reasoning Distillation through Error-Aware Self-Reflection (2025).
 
     J = - sum_i sum_t log P_M( c_{i,t}^T | c_{i,<t}^T, q_i ) over the chains with V(c_i^T, a_i*) = 1.
 

@@ -1,0 +1,205 @@
+"""A method rehearsed: driven once on a few stories by scripted models, to count and show what it asks and teaches.
+
+`world:oracle` plays the roles that write, the world's scripted student those that are trained or scored. So calls a
+problem are counted, and prompts are those that models are really shown; how often an answer is right is not a real
+model's.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeAlias, final
+
+from potstill.errors import PotstillError
+from potstill.methods.catalogue import MethodEntry
+from potstill.methods.role_annotations import fill_roles, missing_abilities, role_of
+from potstill.models.model import Completion, Model, Request
+from potstill.models.scoring import PassageLike, to_passages
+from potstill.models.scripted import render
+from potstill.records import Stage, digest
+from potstill.runs.cast import scripted_roles
+from potstill.runs.driver import drive
+from potstill.traces import Session, using
+from potstill.world.oracle import Oracle
+from potstill.world.scripted import scripted_stories
+
+STORIES = 8  # that a method is rehearsed on
+SHOWN_KINDS = 4  # of prompts, a role
+LOW_CALLS, MEDIUM_CALLS = 2.0, 10.0  # calls of other models than the student, a problem
+STUDENT = "student"
+
+# none: only the student is asked; low, medium, high: so many calls of other models a problem.
+CostClass: TypeAlias = Literal["none", "low", "medium", "high"]
+
+
+class ShownPrompt(NamedTuple):
+    """One kind of prompt that a role was shown, as it was for the first story.
+
+    Args:
+        role: that was asked.
+        prompt: what it saw.
+        prefix: the beginning of its answer, where one was given.
+    """
+
+    role: str
+    prompt: str
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What a method did on the stories.
+
+    Args:
+        calls: by role, calls a problem until the last stage; of equal ones one.
+        answer_calls: by role, calls that one answer of its solver takes.
+        shown: what the roles were shown.
+        learner_prompt: what the learner sees, of the last stage's first row; "" where there is none.
+        rows: of each stage, a problem, with the stage's objective.
+        stopped: why the rehearsal came to no end; "" where it did.
+    """
+
+    calls: Mapping[str, float]
+    answer_calls: Mapping[str, float]
+    shown: Sequence[ShownPrompt]
+    learner_prompt: str
+    rows: Sequence[tuple[str, float]]
+    stopped: str = ""
+
+    @property
+    def cost_class(self) -> CostClass:
+        """How much is asked of other models than the student while rows are made."""
+        calls = sum(count for role, count in self.calls.items() if role != STUDENT)
+        if not calls:
+            return "none"
+        if calls <= LOW_CALLS:
+            return "low"
+        return "medium" if calls <= MEDIUM_CALLS else "high"
+
+
+def rehearse_method(entry: MethodEntry, *, size: int = STORIES) -> Rehearsal:
+    """Drive a method on stories with its defaults and the roles that it must have; ask its solver for an answer."""
+    problems = scripted_stories(size)
+    notebook = Notebook(problems[0].question)
+    models: dict[str, Model] = {}
+    for key, model in choose_models(entry).items():
+        models[key] = NotedModel(model, role_of(key), notebook)
+    stages: list[Stage] = []
+
+    def train(stage: Stage) -> Any:
+        stages.append(stage)
+        return stage.model
+
+    calls: dict[str, float] = {}
+    stopped = ""
+    try:
+        with using(Session(workers=1)):
+            solver = drive(entry.method, problems, fill_roles(entry.roles, models), {}, train)
+            calls = notebook.calls_per(size)
+            notebook.begin_anew()
+            solver(problems, n=1)
+    except PotstillError as error:
+        stopped = error.found
+    except Exception as error:  # scripted answers, and not the method, may be what it can't read
+        stopped = f"{type(error).__name__}: {error}"
+    answer_calls = notebook.calls_per(size)
+    if not calls:
+        calls, answer_calls = answer_calls, {}
+    return Rehearsal(
+        calls=calls,
+        answer_calls=answer_calls,
+        shown=notebook.shown,
+        learner_prompt=learner_prompt(stages),
+        rows=[(stage.objective, len(stage.rows) / size) for stage in stages],
+        stopped=stopped,
+    )
+
+
+def choose_models(entry: MethodEntry) -> dict[str, Model]:
+    """The oracle where it can do what a role asks for, else a scripted model; roles that may be left out are."""
+    models: dict[str, Model] = {}
+    annotations = {role.name: role.annotation for role in entry.roles}
+    for key, scripted in scripted_roles(entry).items():
+        oracle = Oracle()
+        can_play = not missing_abilities(oracle, annotations[role_of(key)])
+        models[key] = oracle if can_play and role_of(key) != STUDENT else scripted
+    return models
+
+
+def learner_prompt(stages: Sequence[Stage]) -> str:
+    """What the learner sees in the last stage's first row."""
+    for stage in reversed(stages):
+        for row in stage.rows:
+            return render(row.prompt)
+    return ""
+
+
+class Notebook:
+    """Notes what models are asked: how often, and one prompt of each kind.
+
+    Args:
+        question: the story whose prompts are kept.
+    """
+
+    def __init__(self, question: str) -> None:
+        self.shown: list[ShownPrompt] = []
+        self._question = question
+        self._keys: set[str] = set()
+        self._calls: Counter[str] = Counter()
+        self._kinds: set[tuple[str, str, bool]] = set()
+        self._lock = threading.Lock()
+
+    def calls_per(self, problems: int) -> dict[str, float]:
+        """The calls noted so far by role, a problem."""
+        return {role: count / problems for role, count in self._calls.items()}
+
+    def begin_anew(self) -> None:
+        """Count from 0; the prompts that were noted stay."""
+        self._calls.clear()
+
+    def note(self, role: str, key: str, prompt: str, prefix: str) -> None:
+        """Note a call by its key, with the prompt and the beginning of the answer."""
+        with self._lock:
+            self._note(role, key, prompt, prefix)
+
+    def _note(self, role: str, key: str, prompt: str, prefix: str) -> None:
+        if key not in self._keys:
+            self._keys.add(key)
+            self._calls[role] += 1
+        # Prompts of a kind begin alike: what stands before the question is the instruction.
+        instruction, found, _ = prompt.partition(self._question)
+        kind = (role, instruction, bool(prefix))
+        kinds_of_role = sum(shown.role == role for shown in self.shown)
+        if found and kind not in self._kinds and kinds_of_role < SHOWN_KINDS:
+            self._kinds.add(kind)
+            self.shown.append(ShownPrompt(role, prompt, prefix))
+
+
+@final
+class NotedModel:
+    """A model whose calls are noted under its role; it can do all that the model can."""
+
+    def __init__(self, inner: Any, role: str, notebook: Notebook) -> None:
+        """Note what `inner` is asked."""
+        self._inner, self._role, self._notebook = inner, role, notebook
+        self.id: str = inner.id
+        if hasattr(inner, "weights"):
+            self.weights = inner.weights
+        if hasattr(inner, "likelihood"):
+            self.likelihood = self._noted_likelihood
+
+    def write(self, requests: Sequence[Request]) -> list[Completion]:
+        """The model's completions."""
+        for request in requests:
+            key = request.key(self.id)
+            self._notebook.note(self._role, key, render(request.prompt), request.prefix)
+        return list(self._inner.write(requests))
+
+    def _noted_likelihood(self, passages: Sequence[PassageLike]) -> list[list[float]]:
+        for prompt, text, prefix in to_passages(passages):
+            key = digest("rehearsal", [self.id, render(prompt), text, prefix])
+            self._notebook.note(self._role, key, render(prompt), prefix + text)
+        return list(self._inner.likelihood(passages))

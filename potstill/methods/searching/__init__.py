@@ -1,1 +1,4 @@
-"""Chains that a search has found: many candidates are written and scored, and the best one is learnt."""
+"""Chains that a search has found: many candidates are written and scored, and the best one is learnt.
+
+Begin with: reer
+"""

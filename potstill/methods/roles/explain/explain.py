@@ -3,6 +3,8 @@
 The paper's full text could not be read: what follows is its abstract's method, with what a review of it says. What is
 inferred stands in `settings.py`, the prompts in `prompts.py`, the tests of an editorial in `checks.py`, the row weights
 in `weights.py`, and what happens at test time in `solving.py`.
+
+Cite: Jierui Li, Raymond Mooney: Distilling Algorithmic Reasoning from LLMs via Explaining Solution Programs (2024).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Whether a model finds wrong chains less likely than right ones: ΔPPL, and its change by a training.
 
-LEMA (An et al., arXiv:2310.20689) shows ΔPPL before and after training as its "sense of error". The pairs must be of
+An et al. (arXiv:2310.20689) show ΔPPL before and after training as the "sense of error". The pairs must be of
 errors that the model was not trained on.
 """
 

@@ -244,14 +244,19 @@ class StandIn:
         )
 
     def _write_text(self, request: Request, key: str, *, tokens: float) -> str:
-        """Paragraphs and an answer at their end; behind a prefix only what is left of them."""
+        """Paragraphs and an answer at their end; behind a prefix only what is left of them.
+
+        Where the prompt shows worked examples they begin with the last of these, so that its form can be read.
+        """
         chars = int(tokens * self._assume.chars)
         ending = self._write_ending(request, share_of(key))
-        filler_chars = chars - len(request.prefix) - len(ending)
-        sections = named_sections(render(request.prompt))
+        prompt = render(request.prompt)
+        example = last_worked_example(prompt)
+        filler_chars = chars - len(request.prefix) - len(example) - len(ending)
+        sections = named_sections(prompt)
         if sections and not request.prefix and ending != UNREADABLE:
             return write_sections(sections, key, ending, chars=filler_chars)
-        return filler_text(key, filler_chars) + ending
+        return example + filler_text(key, filler_chars) + ending
 
     def _write_ending(self, request: Request, chance: float) -> str:
         """What ends an answer, in the form that the prompt asks for; right where `chance` is below the share."""
@@ -272,6 +277,18 @@ class StandIn:
         if _YES_OR_NO.search(prompt):
             return f"{'Yes' if is_right else 'No'}. {answer}"
         return answer
+
+
+def last_worked_example(prompt: str) -> str:
+    """What stands behind the label at a prompt's end, where the same label has been answered before; else ""."""
+    examples, _, label = prompt.rstrip().rpartition("\n")
+    if not label.endswith(":"):
+        return ""
+    _, found, behind = examples.rpartition(f"\n{label} ")
+    if not found:
+        return ""
+    example, _, _ = behind.partition("\n\n")
+    return f"{example}\n"
 
 
 def share_of(key: str) -> float:

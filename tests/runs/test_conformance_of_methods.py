@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from potstill.methods import METHODS, catalogue
+from potstill.methods.errors.lema.settings import Settings
 from potstill.methods.roles.explain.prompts import SECTIONS
 from potstill.models.model import Model, Request, Trainable
 from potstill.models.scripted import ScriptedModel, render
@@ -21,6 +22,7 @@ from potstill.records import Problem, Stage, blank, learnt_stretches
 from potstill.runs import conformance
 from potstill.runs.cast import STORIES, Case, Cast, scripted_roles
 from potstill.traces import edit, keep, learn, pair, pose, right, sample, verify, wrong
+from potstill.world.oracle.program import answer_request
 from potstill.world.scripted import NO_WEIGHTS, teacher_reply
 
 CASES: list[tuple[str, dict[str, Any]]] = [
@@ -35,6 +37,7 @@ every_choice = pytest.mark.parametrize(
     [pytest.param(*case, marks=[pytest.mark.slow] if case[1] else []) for case in CASES],
     ids=IDS,
 )
+ORACLE = ScriptedModel(answer_request, name="oracle")
 
 
 def explain_or_solve(request):
@@ -47,7 +50,13 @@ def explain_or_solve(request):
 
 # Who plays a method of the package, where that is not the world's scripted models on its stories.
 CASTS: dict[str, Cast] = {
-    "explain": Cast(models={"teacher": ScriptedModel(explain_or_solve, name="explainer")})
+    "explain": Cast(models={"teacher": ScriptedModel(explain_or_solve, name="explainer")}),
+    # Its teacher corrects too, which the world's scripted ones can't.
+    "lema": Cast(
+        models={"teacher": ORACLE, "corrector": ORACLE},
+        values={"settings": Settings(attempts=2, chains=1)},
+        poses=True,
+    ),
 }
 ONCE = (
     conformance.check_signature,
@@ -368,7 +377,7 @@ def lema_of_the_page():
     assert block is not None
     module = types.ModuleType("lema_of_the_page")
     exec(compile(block[1], str(page), "exec"), module.__dict__)
-    return catalogue.describe_method("lema", module.lema)
+    return catalogue.describe_method("short_lema", module.short_lema)
 
 
 @check_of_a_cast

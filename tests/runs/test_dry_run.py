@@ -338,6 +338,13 @@ def test_a_solution_that_a_method_judges_is_right_in_a_plan() -> None:
     assert with_number_answer(blank(Problem("p", "2 + 2?", "4"))).problem.solution is None
 
 
+def test_a_stand_in_answers_in_the_form_of_the_last_worked_example() -> None:
+    prompt = "Step: 1\nWhy: so.\n\nStep: 2\nWhy: no.\n\nGo on.\n\nStep:"
+    assert stand_in.last_worked_example(prompt) == "2\nWhy: no.\n"
+    assert stand_in.last_worked_example("Go on.\n\nStep:") == ""
+    assert stand_in.last_worked_example("Step: 2\n\nWhat is the sum?") == ""
+
+
 def test_the_calls_of_a_judge_are_counted(tmp_path: Path) -> None:
     rows = [{"question": f"Say {i}.", "answer": "x"} for i in range(30)]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -41,6 +41,7 @@ __all__ = [
     "ask",
     "best",
     "blank",
+    "by_metadata",
     "compare",
     "decontaminate",
     "dedupe",
@@ -94,6 +95,7 @@ __all__ = [
     "verify",
     "vote",
     "weigh",
+    "where",
     "wrong",
 ]
 

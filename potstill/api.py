@@ -27,6 +27,7 @@ from potstill.api_checks import (
     refuse_other_than_model,
     refuse_others,
 )
+from potstill.data.skipped import record_selection
 from potstill.errors import (
     BudgetSpent,
     ConfigError,
@@ -40,6 +41,7 @@ from potstill.evaluation import instruments
 from potstill.evaluation.compare import Comparison
 from potstill.evaluation.compare import compare as _compare
 from potstill.evaluation.rows import Evaluation
+from potstill.metadata import select_problems
 from potstill.models.model import Model, Sampling, Scored, Trainable
 from potstill.records import (
     Message,
@@ -94,6 +96,7 @@ __all__ = [
     "ask",
     "best",
     "blank",
+    "by_metadata",
     "compare",
     "decontaminate",
     "dedupe",
@@ -147,6 +150,7 @@ __all__ = [
     "verify",
     "vote",
     "weigh",
+    "where",
     "wrong",
 ]
 
@@ -170,6 +174,7 @@ def load_problems(
     kind: str = "",
     mapping: Mapping[str, str] | None = None,
     prompt: str = "",
+    where: str | Sequence[str] = (),
 ) -> TraceList:
     """Load problems, check that their gold answers pass their own verifier, and pose them to the learner.
 
@@ -180,6 +185,7 @@ def load_problems(
         kind: the verifier; "" guesses from the gold answers.
         mapping: field of a problem -> column of the file.
         prompt: what the learner sees, a template with {question}; "" is the default of the problems' kind.
+        where: a condition on the problems' metadata, such as "level>=4", or several, which all must hold.
 
     Returns:
         Blank traces, one a problem: what `sample` continues.
@@ -188,9 +194,10 @@ def load_problems(
         InputError: no problems, or gold answers that their verifier does not accept.
     """
     check_reading("load_problems", source, limit, mapping)
+    where = (where,) if isinstance(where, str) else tuple(where)
     if isinstance(source, str | Path):
         problems = sources.load_problems(
-            str(source), mapping=mapping, limit=limit, seed=seed, kind=kind
+            str(source), mapping=mapping, limit=limit, seed=seed, kind=kind, where=where
         )
         return TraceList(sources.pose_all(problems, prompt))
     problems = [item.problem if isinstance(item, Trace) else item for item in source]
@@ -200,6 +207,10 @@ def load_problems(
             "kind= and mapping= are for files; a list of problems has its kinds and no columns",
             fix="leave them out",
         )
+    if where:
+        selection = select_problems(problems, where)
+        record_selection("the list", selection)
+        problems = selection.problems
     sources.check_gold_answers(problems, "the list")
     return TraceList(sources.pose_all(problems[: limit or None], prompt))
 
@@ -443,6 +454,8 @@ mix = _operator(operators.mix)
 dedupe = _operator(operators.dedupe)
 decontaminate = _operator(operators.decontaminate)
 derive = _operator(operators.derive)
+where = operators.where
+by_metadata = operators.by_metadata
 gold_by_vote = _operator(operators.gold_by_vote)
 vote = _operator(operators.vote)
 each = _operator(operators.each)

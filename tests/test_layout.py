@@ -28,6 +28,7 @@ BASE = (
     "secrets",
     "plugins",
     "extras",
+    "metadata",
     "__version__",
 )
 # What each part may import from the package, beside BASE; a name stands for itself and what lies in it.
@@ -57,6 +58,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "secrets": (),
     "plugins": (),
     "extras": (),
+    "metadata": (),
     "objectives": (),
     "verifiers": (),
     "data": ("verifiers",),

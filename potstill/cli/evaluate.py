@@ -130,6 +130,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         limit=args.limit or 0,
         seed=args.seed,
         kind=args.kind,
+        where=args.where,
     )
     _check_out(args)
     trained = trained_prompt.read_trained_prompt(args.model)

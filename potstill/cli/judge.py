@@ -89,6 +89,7 @@ def _judge(args: argparse.Namespace) -> None:
         limit=args.limit,
         seed=args.seed,
         kind=args.kind or None,
+        where=args.where,
         extra={"world": world_problems},
     )
     recorded = read_answers(args.answers, loaded, mapping)

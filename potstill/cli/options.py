@@ -180,14 +180,22 @@ def add_ks(parser: argparse.ArgumentParser) -> None:
 
 
 def add_problems(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    """--problems, --map, --kind."""
+    """--problems, --map, --where, --kind."""
     parser.add_argument("--problems", required=required, metavar="SPEC", help=PROBLEMS)
     parser.add_argument(
         "--map",
         action="append",
         default=[],
         metavar="FIELD=COLUMN",
-        help="which column is the question, answer, id, choices or solution (may be given again)",
+        help="which column is the question, answer, id, choices, solution, level … (may be given again; docs/data.md)",
+    )
+    parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help="only problems whose metadata meet it: 'level>=4', 'topic=Algebra,Geometry', 'date>2024-01-01' "
+        "(may be given again; docs/data.md)",
     )
     parser.add_argument("--kind", default="", help=f"verifier: {KINDS} (default: guessed)")
 

@@ -219,6 +219,8 @@ def flag_overrides(args: argparse.Namespace) -> list[Override]:
         overrides.append(Override(f"roles.{role}", value, f"--role {role}"))
     for field, column in options.parse_pairs(args.map, "--map").items():
         overrides.append(Override(f"mapping.{field}", column, f"--map {field}={column}"))
+    if args.where:
+        overrides.append(Override("where", args.where, f"--where {' --where '.join(args.where)}"))
     for text in args.budget:
         for key, amount in flags.parse_budget([text]).items():
             overrides.append(Override(key, amount, f"--budget {text}"))

@@ -89,7 +89,7 @@ def _verify_again(args: argparse.Namespace) -> None:
     from potstill.runs import reverify
     from potstill.store import Store
 
-    if args.problems or args.answers or args.map or args.limit:
+    if args.problems or args.answers or args.map or args.where or args.limit:
         raise ConfigError(
             "--again takes its problems and answers from the run",
             expected="--again RUN with --kind alone",
@@ -160,6 +160,7 @@ def _verify_problems(args: argparse.Namespace) -> None:
         limit=args.limit,
         seed=args.seed,
         kind=args.kind or None,
+        where=args.where,
         extra={"world": world_problems},
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeAlias
 
-from potstill.data import metadata
+from potstill.data import metadata_columns
 from potstill.data.choices import option_columns
 from potstill.data.labels import LABEL_NAMES, is_label_column
 from potstill.data.messages import is_reasoning_switch, read_reasoning, reasoning_text
@@ -67,13 +67,13 @@ OBJECT_TEXT_NAMES = (*COMPLETION_NAMES, "attempt", "code", "solution", "text", "
 PROBLEM_FIELDS = (
     *("question", "answer", "id", "choices", "solution", "table", "tests"),
     *("context", "input", "history", "tools"),
-    *(*metadata.FIELDS, metadata.OTHERS),
+    *(*metadata_columns.FIELDS, metadata_columns.OTHERS),
 )
 ANSWER_FIELDS = (
     *("question", "completion", "reasoning", "answer", "label", "finish_reason", "gold"),
     *("id", "choices", "solution", "table", "tests"),
     *("context", "input", "system", "history", "tools"),
-    *(*metadata.FIELDS, metadata.OTHERS),
+    *(*metadata_columns.FIELDS, metadata_columns.OTHERS),
 )
 
 TRACES = "potstill traces"
@@ -94,7 +94,7 @@ class Columns:
         reasoning: one for each completion column; several for a single one are alternatives.
         finish_reason: all are read, and the worst counts.
         choices: one column with all options, or one for each.
-        level: and rating, date, topic, source: what else a row says of its problem (`metadata.FIELDS`).
+        level: and rating, date, topic, source: what else a row says of its problem (`metadata_columns.FIELDS`).
         metadata: further columns that say such things, each under its own name.
         object_labels: keys of completions that are objects, under which they say whether they are right.
     """
@@ -145,7 +145,7 @@ class Columns:
 
     def of_metadata(self) -> dict[str, str]:
         """The columns of the fields that say what else is known of a problem; "" for none."""
-        return {field: getattr(self, field) for field in metadata.FIELDS}
+        return {field: getattr(self, field) for field in metadata_columns.FIELDS}
 
     def roles(self) -> dict[str, str]:
         """The field that each column is read as."""
@@ -205,7 +205,7 @@ class Survey:
 
     def is_metadata(self, column: str) -> bool:
         """Whether a column holds short texts, numbers or dates."""
-        return metadata.is_metadata(self.values.get(column, ()))
+        return metadata_columns.is_metadata(self.values.get(column, ()))
 
     def is_model(self, column: str) -> bool:
         """Whether a column holds one model's completions as objects, as GSM8K's recordings do."""
@@ -389,7 +389,7 @@ class ColumnChooser:
         """The columns with those that say what else is known of a problem, of those that have no role yet."""
         taken = set(columns.roles())
         chosen: dict[str, Any] = {}
-        for field, names in metadata.COLUMN_NAMES.items():
+        for field, names in metadata_columns.COLUMN_NAMES.items():
             column = pick.one(field, names, taken=taken, test=self._survey.is_metadata)
             if not column and field not in self._mapping:
                 # Nothing stands in it so far; rows behind the sample may have something.
@@ -397,7 +397,7 @@ class ColumnChooser:
                 column = next((name for name in free if not self._survey.values.get(name)), "")
             chosen[field] = column
             taken.add(column)
-        return replace(columns, **chosen, metadata=pick.mapped(metadata.OTHERS))
+        return replace(columns, **chosen, metadata=pick.mapped(metadata_columns.OTHERS))
 
     def _choose_answers(self, pick: _Picker) -> Columns:
         """Layout, completion columns and reasoning columns."""

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from potstill import plugins
-from potstill.data import files, gym
+from potstill.data import files, gym, skipped
 from potstill.data.rows import Loaded, problems_of_rows
 from potstill.errors import ConfigError, InputError
+from potstill.metadata import select_problems
 from potstill.records import Problem
 
 Source: TypeAlias = Callable[[str], Sequence[Problem]]
@@ -28,6 +29,7 @@ def load(
     limit: int | None = None,
     seed: int = 0,
     kind: str | None = None,
+    where: Sequence[str] = (),
     extra: Mapping[str, Source] | None = None,
 ) -> list[Problem]:
     """The problems that a spec names.
@@ -39,16 +41,27 @@ def load(
         limit: how many; the first in the order of a hash of (seed, id), so a larger limit adds to a smaller one.
         seed: of that order, and of the items that `gym:` makes.
         kind: the verifier; guessed where it is not given.
+        where: conditions on the problems' metadata, such as "level>=4", which all must hold; what they left out is
+            noted. The limit is of what is left.
         extra: more prefixes, each with what makes problems of the text after it.
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"limit is {limit}", expected="a whole number above 0", fix="--limit 100")
+    # Where problems are made to order, conditions choose from more than the limit.
+    order = None if where else limit
     problems = _read_problems(
-        spec, mapping or {}, limit=limit, seed=seed, kind=kind, extra=extra or {}
+        spec, mapping or {}, limit=order, seed=seed, kind=kind, extra=extra or {}
     )
     if not problems:
         raise InputError(
             f"{spec} has no problems", expected="at least one row", fix="give another file or split"
+        )
+    if where:
+        selection = select_problems(problems, where)
+        skipped.record_selection(files.source_name(spec), selection)
+        notes = [*problems.notes, *selection.notes]
+        problems = Loaded(
+            selection.problems, problems.mapping, problems.places, problems.unread, notes
         )
     if limit is None:
         return problems

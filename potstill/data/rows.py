@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from potstill import verifiers
-from potstill.data import files, metadata, program_tests, skipped
+from potstill.data import files, metadata_columns, program_tests, skipped
 from potstill.data.choices import gold_position, read_gold_option
 from potstill.data.columns import (
     GOLD_NAMES,
@@ -187,7 +187,7 @@ def _convert_rows(
     for place, row in rows:
         try:
             # What a layout says of level, date and the like stands beside its tests.
-            labels = metadata.cells_of_metadata(row, mapping)
+            labels = metadata_columns.cells_of_metadata(row, mapping)
             converted.append((place, {**labels, **convert(row)}))
         except InputError as error:
             skipped.refuse_row(error, spec, place, row)
@@ -246,7 +246,7 @@ def draft_of_row(
         tests=_read_tests(cell(row, columns.tests)),
         id=None if is_empty(key) else cell_text(key),
         gold_position=position,
-        metadata=metadata.read_metadata(row, columns.of_metadata(), columns.metadata),
+        metadata=metadata_columns.read_metadata(row, columns.of_metadata(), columns.metadata),
     )
 
 

@@ -6,6 +6,7 @@ A bad row is an error that names file and line, or, inside `skipping`, an entry 
 from __future__ import annotations
 
 import json
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 
 from potstill.data import atomic_write
 from potstill.errors import InputError
+from potstill.metadata import Selection
 
 BAD_ROWS_FILE = "bad_rows.jsonl"
 COLUMNS_FILE = "columns.json"
@@ -38,6 +40,7 @@ class _ReadingLog:
     skips: bool
     bad_rows: list[Bad] = field(default_factory=list)
     columns: dict[str, dict[str, Any]] = field(default_factory=dict)
+    selections: list[str] = field(default_factory=list)
 
 
 _LOG: ContextVar[_ReadingLog | None] = ContextVar("what was read", default=None)
@@ -108,6 +111,19 @@ def record_columns(
             log.columns[source]["notes"] = list(notes)
 
 
+def record_selection(source: str, selection: Selection) -> None:
+    """Note how many problems of a source conditions on their metadata left, for `notes`.
+
+    Where nobody prints these, in Python, a warning says that problems were left out for want of metadata.
+    """
+    sentence = f"Chosen from {source}: {'; '.join(selection.notes)}."
+    log = _LOG.get()
+    if log is not None:
+        log.selections.append(sentence)
+    elif selection.lacking:
+        warnings.warn(sentence, stacklevel=2)
+
+
 def save(folder: Path) -> list[Bad]:
     """Write what was read into a run folder: `columns.json`, and `bad_rows.jsonl` where rows were left out."""
     return _save(folder / BAD_ROWS_FILE, folder / COLUMNS_FILE)
@@ -122,16 +138,18 @@ def save_beside(file: Path) -> list[Bad]:
 
 
 def notes() -> list[str]:
-    """Sentences for a summary: how many bad rows were left out, and which columns were read."""
+    """Sentences for a summary: how many bad rows were left out, what was chosen, and which columns were read."""
     bad_rows = skipped()
+    log = _LOG.get()
+    selections = list(dict.fromkeys(log.selections)) if log else []
     if not bad_rows:
-        return column_notes()
+        return [*selections, *column_notes()]
     counts = Counter(bad.file for bad in bad_rows)
     parts = [f"{count:,} of {Path(file).name}" for file, count in counts.items()]
     left_out = (
         f"Bad rows left out: {', '.join(parts)}; {BAD_ROWS_FILE} lists them with the reasons."
     )
-    return [left_out, *column_notes()]
+    return [left_out, *selections, *column_notes()]
 
 
 def column_notes() -> list[str]:

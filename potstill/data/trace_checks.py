@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from potstill.data.metadata import is_metadata_mapping
+from potstill.data.metadata_columns import is_metadata_mapping
 from potstill.errors import InputError
 from potstill.records import Problem, Span, Status, Tokens, Trace, Verdict
 

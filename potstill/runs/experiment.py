@@ -331,6 +331,7 @@ def load_recipe_problems(recipe: Recipe) -> tuple[list[Trace], list[Trace]]:
         limit=recipe.limit,
         seed=recipe.seed,
         kind=recipe.kind,
+        where=recipe.where,
     )
     tests: list[Problem] = []
     if evaluate.problems:
@@ -341,6 +342,7 @@ def load_recipe_problems(recipe: Recipe) -> tuple[list[Trace], list[Trace]]:
             limit=evaluate.limit,
             seed=recipe.seed,
             kind=evaluate.kind or inherited_kind,
+            where=evaluate.where,
         )
     is_recorded = any(spec.startswith("recorded:") for spec in recipe.roles.values())
     return (

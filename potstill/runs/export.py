@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, TextIO
 
 from potstill.data.atomic_write import replacing
-from potstill.data.metadata import columns_of
+from potstill.data.metadata_columns import columns_of
 from potstill.errors import StageError
 from potstill.records import LEARNING_KINDS, Message, Prompt, Trace, learnt_stretches
 from potstill.traces import pair

@@ -70,7 +70,7 @@ class EvaluationSettings:
     """How arms are measured: on which problems, n samples each, drawn how; without problems nothing is measured.
 
     `stages` measures the student of every stage too, not only what the arm ends with. `kind` and `mapping` are those of
-    the training problems where they are not given.
+    the training problems where they are not given; `where` are conditions on the evaluation problems' metadata.
     """
 
     problems: str = ""
@@ -80,6 +80,7 @@ class EvaluationSettings:
     mapping: Mapping[str, str] = field(default_factory=dict)
     sampling: Sampling = Sampling(temperature=0.6)
     stages: bool = False
+    where: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse counts that measure nothing."""
@@ -104,6 +105,7 @@ class Recipe:
         kind: verifier of the problems; "" guesses.
         prompt: what the learner sees, a template over the problem's fields; "" is the default of the problems' kind.
         mapping: problem field -> column.
+        where: conditions on the training problems' metadata, such as "level>=4"; all must hold.
         overlap: training problems that are also evaluation problems "stop" the run, or are "drop"ped.
         overlap_n: n-gram length in words that counts as overlap; 0 compares whole questions only; None is 13, but 0 for
             the world's stories, which come from one mould.
@@ -126,6 +128,7 @@ class Recipe:
     kind: str = ""
     prompt: str = ""
     mapping: Mapping[str, str] = field(default_factory=dict)
+    where: tuple[str, ...] = ()
     overlap: typing.Literal["stop", "drop"] = "stop"
     overlap_n: int | None = None
     truncated: Truncated = "keep"
@@ -164,6 +167,9 @@ class Recipe:
             del plain["truncated"]
         if not self.answers_in_thoughts:
             del plain["answers_in_thoughts"]
+        for settings in (plain, plain["evaluate"]):
+            if not settings["where"]:
+                del settings["where"]
         return plain
 
 

@@ -215,6 +215,7 @@ def load_problems(
     limit: int = 0,
     seed: int = 0,
     kind: str = "",
+    where: Sequence[str] = (),
 ) -> list[Problem]:
     """Problems whose gold answers pass their own verifier.
 
@@ -224,6 +225,7 @@ def load_problems(
         limit: problems at most, chosen by a hash of seed and id; 0 is all.
         seed: of that choice.
         kind: verifier; "" guesses.
+        where: conditions on their metadata, such as "level>=4".
 
     Raises:
         InputError: no problems, or gold answers that their verifier does not accept.
@@ -234,6 +236,7 @@ def load_problems(
         limit=limit or None,
         seed=seed,
         kind=kind or None,
+        where=where,
         extra={"world": world_problems},
     )
     return check_gold_answers(loaded, spec)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from potstill.data.atomic_write import write_text
-from potstill.data.metadata import columns_of
+from potstill.data.metadata_columns import columns_of
 from potstill.errors import StageError
 from potstill.models.model import Model, Scored
 from potstill.models.phase import in_training

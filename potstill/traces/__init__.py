@@ -26,6 +26,7 @@ from potstill.traces.likelihood_scorers import (
     token_logprobs,
 )
 from potstill.traces.llm_judge import Preference, bias, grade, prefer
+from potstill.traces.metadata import by_metadata, where
 from potstill.traces.overlap import check_overlap, decontaminate
 from potstill.traces.reading import read_sections, read_yes_no
 from potstill.traces.rounds import until
@@ -60,6 +61,7 @@ __all__ = [
     "ask",
     "best",
     "bias",
+    "by_metadata",
     "check_overlap",
     "decontaminate",
     "dedupe",
@@ -105,5 +107,6 @@ __all__ = [
     "verify",
     "vote",
     "weigh",
+    "where",
     "wrong",
 ]

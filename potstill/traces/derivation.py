@@ -63,12 +63,14 @@ def derive(
     """
     if prompt is not None:
         check_template(prompt, {})
+    # The questions that a new one must differ from.
     overlap_reason = _overlap_rule(held_out)
     questions: dict[Words, str] = {}
     for trace in traces:
         words = _words_of(trace.question)
         questions.setdefault(words, f"the question of problem {trace.problem.id!r}")
 
+    # Of each trace a new problem, or the reason why there is none: the first that holds.
     result: list[Trace] = []
     created: list[Trace] = []
     drops: list[tuple[Trace, str]] = []
@@ -185,6 +187,7 @@ def _no_overlap(trace: Trace) -> str:
 
 def _read_fields(write: Callable[[Trace], NewQuestion], trace: Trace) -> tuple[dict[str, Any], str]:
     """What `write` says of a new problem, and why there is none; "" where there is one."""
+    # What stops in the middle is not read: the beginning of a question may look like a whole one.
     if trace.finish_reason in BROKEN_OFF:
         return {}, f"the text broke off: {trace.finish_reason}"
     written = write(trace)
@@ -211,6 +214,7 @@ def _derive_problem(trace: Trace, fields: Mapping[str, Any], *, keep_gold: bool)
     values: dict[str, Any] = {"kind": old.kind, "choices": old.choices, "table": old.table}
     if keep_gold:
         values |= {"answer": old.answer, "solution": old.solution, "tests": old.tests}
+    # What the writer says goes before what the old problem has.
     values |= {name: value for name, value in fields.items() if name != "metadata"}
     for name in ("choices", "tests"):
         values[name] = tuple(values.get(name, ()))
@@ -252,6 +256,7 @@ def _exchange_question(trace: Trace, derived: Problem) -> Prompt:
             expected="a prompt with the question, word for word, for the new one to take its place",
             fix='derive(…, prompt="{question}"), or the template that the learner should see',
         )
+    # The options change only where the writer gave others.
     replacements = [(old.question, derived.question)]
     if old.choices != derived.choices:
         replacements.append((old.lettered_choices, derived.lettered_choices))

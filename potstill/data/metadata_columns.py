@@ -57,18 +57,21 @@ def read_cell(value: Any, field: str, column: str) -> MetadataValue | None:
     Raises:
         InputError: an object, or a text of more than 200 characters.
     """
+    # Only a column that the user named can hold anything else: others are not taken for metadata.
     if not _is_label(value):
         raise InputError(
             f"the {field} in column {column!r} is {str(value)[:60]!r}",
             expected=f"a number, a date, or a text of at most {MAX_CHARACTERS} characters",
             fix=f"--map {field}= to read none, or --map {field}=COLUMN",
         )
+    # What tables and JSON have beside texts and numbers becomes a text.
     if isinstance(value, datetime.date):
         return value.isoformat()
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):
         value = ", ".join(str(item) for item in value if item is not None)
+    # A text that is a number is one; NaN is how tables write that there is nothing.
     if isinstance(value, str):
         text = value.strip()
         return _read_number(text) if text else None
@@ -118,6 +121,7 @@ def columns_of(problem: Problem) -> dict[str, Any]:
 
     A derived problem also has `problem_parents`, the ids of the traces that it was made from.
     """
+    # Other names stand apart: one of them might be that of a column with another meaning, such as `weight`.
     columns: dict[str, Any] = {}
     others: dict[str, MetadataValue] = {}
     for field, value in problem.metadata.items():

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from potstill.data import metadata, problems
+from potstill.data import metadata_columns, problems
 from potstill.data.rows import read_traces
 from potstill.data.trace_files import load_traces, write_traces
 from potstill.errors import InputError
@@ -64,7 +64,7 @@ def test_metadata_and_parents_are_in_no_id_and_in_no_comparison() -> None:
     ids=repr,
 )
 def test_a_cell_is_a_text_or_a_number(cell: Any, value: Any) -> None:
-    assert metadata.read_cell(cell, "level", "level") == value
+    assert metadata_columns.read_cell(cell, "level", "level") == value
 
 
 def test_a_column_of_objects_or_long_texts_is_no_metadata_unless_it_is_named(

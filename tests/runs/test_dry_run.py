@@ -130,9 +130,9 @@ def test_measuring_is_counted(tmp_path: Path) -> None:
     data = {**BASE, "evaluate": {"problems": "world:story?split=test&size=10", "n": 2}}
     found = planned(data, tmp_path)
     untrained, trained = asked(found)[1:]
-    # Behind its measurement the trained student answers the problems of the rows that the report shows.
+    # Behind its measurement the trained student answers the problems of the rows that the report shows: here six.
     assert (untrained.role, untrained.calls) == ("student/evaluation", 20)
-    assert (trained.role, trained.calls) == ("student/evaluation", 20 + 5)
+    assert (trained.role, trained.calls) == ("student/evaluation", 20 + 6)
     assert all(n.money == 0 for n in found.needs[1:])
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from potstill.methods import METHODS
-from potstill.studies.study import study_questions
+from potstill.studies.study import list_studies
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "methods.md"
 TEXT = PAGE.read_text("utf-8")
@@ -87,7 +87,7 @@ def test_every_named_instrument_exists(dotted):
 
 
 def test_every_linked_study_can_be_run():
-    assert set(STUDY.findall(TEXT)) <= set(study_questions())
+    assert set(STUDY.findall(TEXT)) <= set(list_studies())
 
 
 def test_the_check_of_instruments_can_fail():

@@ -12,7 +12,7 @@ import argparse
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from potstill.cli import options, show
 from potstill.cli.progress import show_progress
@@ -23,7 +23,7 @@ from potstill.extras import TRAINING, require_extra
 from potstill.store import database
 
 if TYPE_CHECKING:
-    from potstill.studies.study import StudyModule, StudySettings
+    from potstill.studies.study import StudyListing, StudyModule, StudySettings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=N",
-        help="one of the study's sizes, which its page and `potstill study` list",
+        help="one of the study's sizes, which `potstill study` lists",
     )
     parser.add_argument(
         "--role",
@@ -66,7 +66,7 @@ def execute(args: argparse.Namespace) -> None:
     from potstill.studies import study
 
     if args.study is None:
-        _print_studies(study.study_questions(), as_json=args.json)
+        _print_studies(study.list_studies(), as_json=args.json)
         return
     require_extra("local", TRAINING)
     from potstill.studies.fingerprint import study_fingerprint
@@ -132,13 +132,16 @@ def _command_of(name: str, module: StudyModule, settings: StudySettings) -> str:
     return shlex.join([*words, "--docs", "docs/studies"])
 
 
-def _print_studies(questions: Mapping[str, str], *, as_json: bool) -> None:
-    rows: list[dict[str, Any]] = []
-    for name, question in questions.items():
-        rows.append({"name": name, "question": question})
+def _print_studies(studies: Mapping[str, StudyListing], *, as_json: bool) -> None:
     if as_json:
-        show.print_json(rows)
+        show.print_json([{"name": name, **study._asdict()} for name, study in studies.items()])
         return
+    rows: list[dict[str, str]] = []
+    for name, study in studies.items():
+        sizes = [f"{size}={number}" for size, number in study.sizes.items()]
+        roles = [f"{role}={spec}" for role, spec in study.roles.items()]
+        row = {"name": name, "question": study.question, "sizes": " ".join(sizes)}
+        rows.append({**row, "models": " ".join(roles)})
     show.print_table(rows)
     show.print_line("potstill study NAME runs one; docs/adding-a-study.md adds one")
 

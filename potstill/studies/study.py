@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from potstill.data.atomic_write import write_text
 from potstill.errors import ConfigError, StoreError
@@ -25,6 +25,11 @@ from potstill.studies.chart import Chart
 FIGURES_FILE = "figures.json"
 SETTINGS_FILE = "study.json"
 DEFAULT_SEEDS = 3
+LISTED_CONSTANTS = (
+    "QUESTION",
+    "SIZES",
+    "ROLES",
+)  # of a study's file; literals, since they are read and not run
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +74,8 @@ class StudyModule(Protocol):
 
     Args:
         QUESTION: what it asks, in one sentence.
-        SIZES: its sizes with their defaults; `--size NAME=N` changes one.
-        ROLES: its models by role, as specs; `--role NAME=SPEC` changes one, and so does an edit of the file.
+        SIZES: its sizes with their defaults, a literal; `--size NAME=N` changes one.
+        ROLES: its models by role, as specs, a literal; `--role NAME=SPEC` changes one, and so does an edit of the file.
     """
 
     QUESTION: str
@@ -90,15 +95,51 @@ class StudyModule(Protocol):
         ...
 
 
+class StudyListing(NamedTuple):
+    """What the file of a study says of it; the fields are its `QUESTION`, `SIZES` and `ROLES`."""
+
+    question: str
+    sizes: Mapping[str, int]
+    roles: Mapping[str, str]
+
+
 @cache
-def study_questions() -> dict[str, str]:
-    """The studies with their questions, read from the files without importing them."""
-    questions: dict[str, str] = {}
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        for node in ast.parse(path.read_text("utf-8")).body:
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "QUESTION":
-                questions[path.stem.replace("_", "-")] = ast.literal_eval(node.value)
-    return questions
+def list_studies(folder: Path = Path(__file__).parent) -> dict[str, StudyListing]:
+    """The studies of a folder by name, read from the files without importing them."""
+    studies: dict[str, StudyListing] = {}
+    for path in sorted(folder.glob("*.py")):
+        constants = read_constants(path)
+        if "QUESTION" in constants:
+            name = path.stem.replace("_", "-")
+            studies[name] = StudyListing(*[constants[key] for key in LISTED_CONSTANTS])
+    return studies
+
+
+def read_constants(path: Path) -> dict[str, Any]:
+    """The listed constants of a file; none of a file that is no study.
+
+    Raises:
+        ConfigError: the file has a question, and sizes or roles are missing or no literals.
+    """
+    expressions: dict[str, ast.expr] = {}
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+            if ast.unparse(target) in LISTED_CONSTANTS:
+                expressions[ast.unparse(target)] = node.value
+    if "QUESTION" not in expressions:
+        return {}
+    constants: dict[str, Any] = {}
+    for name in LISTED_CONSTANTS:
+        try:
+            constants[name] = ast.literal_eval(expressions[name])
+        except (KeyError, ValueError):
+            raise ConfigError(
+                f"{path} is a study, and its {name} is missing or no literal.",
+                expected=f"{name} = … with plain values",
+                fix="docs/adding-a-study.md shows one",
+            ) from None
+    return constants
 
 
 def load_study(name: str) -> StudyModule:
@@ -107,10 +148,10 @@ def load_study(name: str) -> StudyModule:
     Raises:
         ConfigError: there is no such study.
     """
-    if name not in study_questions():
+    if name not in list_studies():
         raise ConfigError(
             f"There is no study {name!r}.",
-            available=study_questions(),
+            available=list_studies(),
             wanted=name,
             fix="potstill study lists them",
         )
@@ -132,7 +173,7 @@ def merge_choices(
                 f"The study {name} has no {what} {choice!r}.",
                 available=defaults,
                 wanted=choice,
-                fix=f"potstill study {name} --help",
+                fix="potstill study lists its sizes and models",
             )
     return {**defaults, **choices}
 

@@ -52,20 +52,46 @@ def runs(monkeypatch):
 
 
 def test_studies_are_found_by_their_questions():
-    questions = study.study_questions()
-    assert "objectives" in questions and "rewriting" not in questions and "arms" not in questions
-    assert all(question.endswith("?") for question in questions.values())
+    studies = study.list_studies()
+    assert "objectives" in studies and "rewriting" not in studies and "arms" not in studies
+    assert all(listed.question.endswith("?") for listed in studies.values())
     with pytest.raises(ConfigError, match="no study 'objektives'"):
         study.load_study("objektives")
 
 
-@pytest.mark.parametrize("name", study.study_questions())
+@pytest.mark.parametrize("name", study.list_studies())
 def test_every_study_keeps_the_contract(name):
     pytest.importorskip("torch", reason="needs the extra potstill[local]")
     module = study.load_study(name)
-    assert all(isinstance(size, int) for size in module.SIZES.values())
-    assert all(isinstance(spec, str) for spec in module.ROLES.values())
+    listed = study.list_studies()[name]
+    assert (listed.question, listed.sizes, listed.roles) == (
+        module.QUESTION,
+        module.SIZES,
+        module.ROLES,
+    )
     assert callable(module.run_study) and callable(module.describe_study)
+
+
+@pytest.mark.parametrize("sizes", ["", "SIZES = make_sizes()"])
+def test_a_study_without_literal_sizes_says_so(sizes, tmp_path):
+    text = f"QUESTION = 'Why?'\nROLES: dict = {{}}\n{sizes}\n"
+    (tmp_path / "why_not.py").write_text(text)
+    with pytest.raises(ConfigError, match=r"why_not\.py is a study, and its SIZES is missing"):
+        study.list_studies(tmp_path)
+
+
+def test_a_study_is_named_after_its_file(tmp_path):
+    (tmp_path / "why_not.py").write_text("QUESTION = 'Why?'\nROLES: dict = {}\nSIZES = {'n': 1}\n")
+    assert study.list_studies(tmp_path) == {"why-not": ("Why?", {"n": 1}, {})}
+
+
+def test_the_list_has_sizes_and_models(capsys):
+    assert main(["study"]) == 0
+    out = capsys.readouterr().out
+    assert "train=300" in out and "student=world:student" in out
+    assert main(["study", "--json"]) == 0
+    listed = {item["name"]: item for item in json.loads(capsys.readouterr().out)}
+    assert listed["objectives"]["sizes"]["n"] == 4
 
 
 def test_the_command_runs_it_and_writes_page_and_figure(runs, tmp_path, capsys):

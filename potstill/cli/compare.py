@@ -10,6 +10,8 @@ examples:
   potstill compare after.json before.json
   potstill compare runs/quickstart
   potstill compare runs/a:orion runs/b:orion
+  potstill compare runs/quickstart --curve --total-cost --parameters student=0.5M
+  potstill compare runs/seed-0 runs/seed-1 runs/seed-2 --over-seeds
 """
 
 from __future__ import annotations
@@ -17,14 +19,18 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from potstill.cli import options, show
+from potstill.cli import instruments, options, show
 from potstill.cli.evaluate import summarise, table_row
 from potstill.errors import ConfigError, InputError
 from potstill.evaluation.compare import compare
+from potstill.evaluation.instrument_tables import total_cost_json, total_cost_rows
 from potstill.evaluation.metrics import check_ks
-from potstill.evaluation.results import load
+from potstill.evaluation.paired import SeedComparison, compare_seeds
+from potstill.evaluation.results import Results, load
 from potstill.evaluation.rows import Evaluation
 from potstill.evaluation.table import BASE, quality_notes, usage_table
 
@@ -41,17 +47,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--force", action="store_true", help="compare though they were not asked the same"
     )
     options.add_ks(parser)
+    instruments.add_arguments(parser)
+    _add_cost_arguments(parser)
+    parser.add_argument(
+        "--over-seeds",
+        action="store_true",
+        help="the arguments are runs of one recipe with several seeds: each arm against the untrained student, "
+        "with an interval over problems and seeds",
+    )
     options.add_json(parser)
+
+
+def _add_cost_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--total-cost",
+        action="store_true",
+        help="of each run: what selection, generation and training of its arms took, in tokens, money and FLOPs",
+    )
+    parser.add_argument(
+        "--parameters",
+        action="append",
+        default=[],
+        metavar="ROLE=N",
+        help="how many parameters the model of a role has, such as student=1.7B, for FLOPs (may be given again)",
+    )
+    parser.add_argument(
+        "--selecting",
+        action="append",
+        default=[],
+        metavar="ROLE",
+        help="a role whose calls before the training choose what is annotated (may be given again)",
+    )
 
 
 def execute(args: argparse.Namespace) -> None:
     """Compare and print."""
+    if args.over_seeds:
+        _compare_seeds(args)
+        return
     if len(args.what) > 2:
         raise ConfigError(
             f"{len(args.what)} things to compare",
             expected="one run, or two evaluations or runs",
             fix="potstill compare A B",
         )
+    runs = _read_runs(args)
+    parameters = instruments.parse_parameters(args.parameters)
     sides = [read_evaluations(text) for text in args.what]
     if len(sides) == 1:
         pairs = pair_with_base(sides[0], args.what[0])
@@ -67,22 +108,108 @@ def execute(args: argparse.Namespace) -> None:
     for evaluation in evaluations.values():
         check_ks(args.k, evaluation.n)
     if args.json:
+        documents = []
+        for evaluation in evaluations.values():
+            summary = summarise(evaluation, args.k)
+            documents.append(summary | instruments.instruments_document(args, evaluation))
         show.print_json(
             {
-                "evaluations": [
-                    summarise(evaluation, args.k) for evaluation in evaluations.values()
-                ],
+                "evaluations": documents,
                 "comparisons": [comparison.to_json() for comparison in comparisons],
+                **_cost_document(runs, parameters, args.selecting),
             }
         )
         return
     show.print_arms([table_row(evaluation, args.k) for evaluation in evaluations.values()])
     show.print_table(usage_table(evaluations.values()), may_shorten_names=True)
+    instruments.print_instruments(args, list(evaluations.values()))
+    for path, results in runs.items():
+        rows = total_cost_rows(results, parameters, args.selecting)
+        show.print_table(rows, title=f"What the arms of {path} cost, measuring left out")
     for comparison in comparisons:
         show.print_line(f"{comparison.sentence}.")
         show.print_line(f"  {comparison.counts_sentence}.")
     for note in quality_notes(evaluations.values()):
         show.print_line(note)
+
+
+def _compare_seeds(args: argparse.Namespace) -> None:
+    """Compare the arms of several runs of one recipe, a seed each."""
+    if len(args.what) < 2:
+        raise ConfigError(
+            "--over-seeds of one run",
+            expected="the runs of several seeds",
+            fix="potstill compare RUN RUN … --over-seeds",
+        )
+    # A run is a seed; its arms have the same names in each.
+    by_arm: dict[str, list[Evaluation]] = {}
+    for text in args.what:
+        for evaluation in read_evaluations(text):
+            arm = evaluation.name.rpartition(":")[2]
+            by_arm.setdefault(arm, []).append(evaluation)
+    base_name = BASE if BASE in by_arm else next(iter(by_arm))
+    comparisons: list[SeedComparison] = []
+    for arm, evaluations in by_arm.items():
+        if len(evaluations) != len(args.what):
+            raise ConfigError(
+                f"the arm {arm!r} is in {len(evaluations)} of {len(args.what)} runs",
+                expected="runs of one recipe",
+                fix="name the arm in each: RUN:ARM",
+            )
+        if arm != base_name:
+            comparisons.append(
+                compare_seeds(
+                    evaluations,
+                    by_arm[base_name],
+                    arm_name=arm,
+                    base_name=base_name,
+                    force=args.force,
+                )
+            )
+    if not comparisons:
+        raise ConfigError(
+            f"the runs have one arm, {base_name!r}",
+            expected="an arm and what it is compared with",
+            fix="give whole runs, or potstill compare A B",
+        )
+    if args.json:
+        show.print_json({"comparisons": [comparison.to_json() for comparison in comparisons]})
+        return
+    for comparison in comparisons:
+        show.print_line(f"{comparison.sentence}.")
+        seeds = ", ".join(f"{100 * value:+.1f}" for value in comparison.by_seed)
+        show.print_line(f"  by seed: {seeds}.")
+
+
+def _read_runs(args: argparse.Namespace) -> dict[str, Results]:
+    """The results of the arguments that are runs, where costs were asked for."""
+    # A file of one evaluation has no costs of a training beside it.
+    runs: dict[str, Results] = {}
+    if args.total_cost:
+        for text in args.what:
+            path, _ = _split_arm(text)
+            file = path / "results.json" if path.is_dir() else path
+            if file.name == "results.json":
+                runs[str(path)] = load(file)
+        if not runs:
+            raise ConfigError(
+                "--total-cost of an evaluation alone: it does not know what its student cost",
+                expected="a run folder",
+                fix="potstill compare RUN --total-cost",
+            )
+    elif args.parameters or args.selecting:
+        raise ConfigError("--parameters and --selecting are for --total-cost", fix="--total-cost")
+    return runs
+
+
+def _cost_document(
+    runs: Mapping[str, Results], parameters: Mapping[str, float], selecting: Sequence[str]
+) -> dict[str, Any]:
+    """The costs of the runs for the JSON document; nothing where none were asked for."""
+    costs: dict[str, Any] = {}
+    for path, results in runs.items():
+        costs[path] = total_cost_json(results, parameters, selecting)
+    return {"total_cost": costs} if costs else {}
 
 
 def read_evaluations(text: str) -> list[Evaluation]:

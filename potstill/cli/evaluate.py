@@ -4,7 +4,7 @@ With --out the evaluation is stored for `potstill compare`, its answers in FILE.
 
 examples:
   potstill evaluate --model world:student --problems 'world:story?split=test&size=100' --n 4 --out before.json
-  potstill evaluate --model openai:NAME?at=together --problems test.jsonl --n 8 --k 1,2,4,8
+  potstill evaluate --model openai:NAME?at=together --problems test.jsonl --n 8 --curve --scores
   potstill evaluate --model transformers:runs/sft/students/stage-1f… --problems test.jsonl --out after.json
   potstill evaluate --model openai:NAME?at=together --problems essays.jsonl --kind judge --judge openai:gpt-4o-mini
 """
@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from potstill.cli import options, show
+from potstill.cli import instruments, options, show
 from potstill.cli.progress import announcer, show_progress
 from potstill.cli.retry import failure_notes
 from potstill.data import files
@@ -90,6 +90,7 @@ def _add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"answers a problem ({DEFAULTS.n})",
     )
     options.add_ks(parser)
+    instruments.add_arguments(parser)
     parser.add_argument(
         "--temperature",
         type=float,
@@ -163,13 +164,17 @@ def _evaluate(args: argparse.Namespace) -> None:
     if args.json:
         out = str(args.out) if args.out else None
         prompts = list_templates(traces)
-        document = summarise(evaluation, args.k)
+        document = summarise(evaluation, args.k) | instruments.instruments_document(
+            args, evaluation
+        )
         show.print_json(document | {"prompts": prompts, "notes": notes, "out": out})
         return
     show.print_arms([table_row(evaluation, args.k)])
     show.print_table(usage_table([evaluation]), may_shorten_names=True)
+    instruments.print_instruments(args, [evaluation])
     for note in notes:
         show.print_line(note)
+    instruments.print_fingerprints([evaluation])
     if args.out:
         show.print_line(f"evaluation {args.out}")
 
@@ -271,5 +276,10 @@ def summarise(evaluation: Evaluation, ks: Sequence[int] = ()) -> dict[str, Any]:
         "measures": measured,
         "statuses": evaluation.statuses(),
         "per_answer": {role: u._asdict() for role, u in usage_per_answer(evaluation).items()},
-        "fingerprint": {"task": dict(fingerprint.task), "run": dict(fingerprint.run)},
+        "fingerprint": {
+            "id": fingerprint.id,
+            "task_id": fingerprint.task_id,
+            "task": dict(fingerprint.task),
+            "run": dict(fingerprint.run),
+        },
     }

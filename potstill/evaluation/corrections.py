@@ -70,6 +70,7 @@ def first_error(trace: Trace) -> int | None:
     """
     steps = [span for span in trace.spans if span.kind == "step"]
     scores = [span.score for span in sorted(steps, key=lambda span: span.start)]
+    # A chain of which nobody judged a step is not one without errors.
     if all(score is None for score in scores):
         return None
     for number, score in enumerate(scores, start=1):
@@ -90,6 +91,7 @@ def error_location(claims: Sequence[int | None], gold: Sequence[int]) -> Locatio
     located: list[float] = []
     cleared: list[float] = []
     too_early = too_late = missed = unread = 0
+    # Chains with an error and chains without one are two questions: finding it, and not inventing one.
     for claim, true_number in zip(claims, gold, strict=True):
         is_right = float(claim == true_number)
         if true_number == NO_ERROR:

@@ -138,6 +138,7 @@ def cost_to_reach(points: Sequence[CostPoint], target: float) -> float | None:
     A curve that is above the target at its cheapest point has reached it there: below that, nothing was measured.
     """
     curve = _order_curve(points)
+    # The first crossing: a curve that falls back later has reached it all the same.
     if curve[0].value >= target:
         return curve[0].cost
     for left, right in itertools.pairwise(curve):

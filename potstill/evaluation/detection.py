@@ -65,6 +65,7 @@ def auroc(scores: Sequence[float], events: Sequence[bool]) -> float:
     Raises:
         InputError: there are only events, or none.
     """
+    # Where each event lies among the sorted others: n log n in the place of all pairs.
     event_scores, other_scores = _split_scores(scores, events)
     placements = _placements(event_scores, sorted(other_scores))
     return math.fsum(placements) / len(event_scores)
@@ -86,6 +87,7 @@ def auroc_interval(
         events: whether each is an event.
         clusters: what hangs together, such as each answer's problem id; every item by itself where it is None.
     """
+    # Clusters without an event, or without a non-event, count on one side only.
     value = auroc(scores, events)
     cluster_sums = _sum_placements(scores, events, clusters)
     event_count, other_count = sum(events), len(events) - sum(events)
@@ -105,6 +107,7 @@ def auroc_interval(
         + _small_sample_factor(size_o) * squares_o / other_count**2
         + 2 * _small_sample_factor(len(cluster_sums)) * products / (event_count * other_count)
     )
+    # As certain as the rarer of the two lets it be.
     smaller_side = min(size_e, size_o)
     if variance <= 0 or not 0 < value < 1:
         unseen = 1 - ((1 - LEVEL) / 2) ** (1 / smaller_side)
@@ -152,6 +155,7 @@ def detect(
             scored_values.append(value)
             scored_events.append(event)
             scored_clusters.append(cluster)
+    # Of events alone, or of none, nothing can be told apart.
     count, event_count = len(scored_values), sum(scored_events)
     unscored = len(events) - count
     if event_count in (0, count):
@@ -185,6 +189,7 @@ def calibration_error(
             expected="probabilities from 0 to 1",
             fix="give the share of votes, or another probability; AUROC takes any score",
         )
+    # A confidence of 0.3 is in the bin (0.2, 0.3].
     members: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
     for confidence, is_correct in zip(confidences, correct, strict=True):
         place = max(0, math.ceil(confidence * bins) - 1)
@@ -202,6 +207,7 @@ def risk_coverage(confidences: Sequence[float], correct: Sequence[bool]) -> list
     El-Yaniv and Wiener (2010); Geifman and El-Yaniv, arXiv:1705.08500.
     """
     _check_scores(confidences, correct)
+    # A threshold takes all of one confidence, or none: within a tie there is no order to choose from.
     thresholds = sorted(set(confidences), reverse=True)
     wrong = [not is_correct for is_correct in correct]
     points: list[CoveragePoint] = []

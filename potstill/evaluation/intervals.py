@@ -95,6 +95,7 @@ def pooled_mean_interval(values: Sequence[float], clusters: Sequence[Hashable]) 
         clusters: what hangs together, such as the problem id of each value.
     """
     value = math.fsum(values) / len(values)
+    # The deviations of a cluster add up: what hangs together counts once.
     deviations: dict[Hashable, float] = {}
     for one_value, cluster in zip(values, clusters, strict=True):
         deviations[cluster] = deviations.get(cluster, 0.0) + one_value - value

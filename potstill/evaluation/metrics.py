@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from potstill.errors import ConfigError
 from potstill.evaluation.intervals import Estimate, mean_interval, share_interval
-from potstill.evaluation.rows import Evaluation, Row
+from potstill.evaluation.rows import Answer, Evaluation, Row
 from potstill.traces.usage import Usage
 
 
@@ -164,20 +164,32 @@ def majority_share(row: Row, k: int | None = None) -> Fraction:
             expected=f"1 <= k <= {row.n}",
             fix=f"--n {k}",
         )
-    # All right answers are one ballot; wrong ones go by their class, in older results by their text.
-    votes: Counter[Hashable] = Counter()
-    for answer in row.answers[:k]:
-        if answer.answer is None or answer.status not in ("right", "wrong"):
-            continue
-        if answer.status == "right":
-            votes["right"] += 1
-        else:
-            votes["wrong", answer.answer if answer.ballot is None else answer.ballot] += 1
+    votes = count_votes(row.answers[:k])
     if not votes:
         return Fraction(0)
     most_votes = max(votes.values())
     winners = [ballot for ballot, count in votes.items() if count == most_votes]
     return Fraction(int("right" in winners), len(winners))
+
+
+def count_votes(answers: Sequence[Answer]) -> Counter[Hashable]:
+    """How many of some answers to one problem vote for what; see `ballot_of`."""
+    votes: Counter[Hashable] = Counter()
+    for answer in answers:
+        ballot = ballot_of(answer)
+        if ballot is not None:
+            votes[ballot] += 1
+    return votes
+
+
+def ballot_of(answer: Answer) -> Hashable | None:
+    """What an answer votes for: right answers are one ballot; None for one that is unparsed, unjudged or failed."""
+    if answer.answer is None or answer.status not in ("right", "wrong"):
+        return None
+    if answer.status == "right":
+        return "right"
+    # Wrong ones go by their class, in older results by their text.
+    return "wrong", answer.answer if answer.ballot is None else answer.ballot
 
 
 def count_by_plan(row: Row) -> list[tuple[int, int]]:
@@ -222,6 +234,7 @@ def solve_for_plans(plans: Sequence[tuple[int, int]], t: int) -> list[float]:
         fails = _chance_all_fail(n, right, t)
         for size in range(len(plans), 0, -1):
             symmetric[size] += symmetric[size - 1] * fails
+    # e_m sums the chance of failing over all choices of m plans.
     solved: list[float] = []
     for m in range(1, len(plans) + 1):
         solved.append(float(1 - symmetric[m] / math.comb(len(plans), m)))

@@ -48,6 +48,7 @@ def is_nested(evaluation: Evaluation) -> bool:
 
 def largest_shape(evaluation: Evaluation) -> Shape:
     """The most plans, and programs of each plan, that every problem has."""
+    # The smallest of all problems: a shape must be there for each of them.
     plans = programs = 0
     for row in evaluation.rows:
         sizes = [size for size, _ in count_by_plan(row)]
@@ -77,6 +78,7 @@ def solve_surface(evaluation: Evaluation, shapes: Sequence[Shape] = ()) -> dict[
                 f"solve@({shape.plans},{shape.programs}) can't be estimated from {largest} answers a problem",
                 expected=f"at most {largest.plans} plans with {largest.programs} programs each",
             )
+    # What intervals are made of: a value a problem, and how many answers stand behind all of them.
     samples = sum(row.n for row in evaluation.rows)
     counts = [count_by_plan(row) for row in evaluation.rows]
     # For each number of programs one pass over a problem's plans gives all numbers of plans.
@@ -104,6 +106,7 @@ def measure_shape_cost(
     Raises:
         InputError: a role was never asked.
     """
+    # Everything that the two roles were asked, over all plans and all programs.
     plans = programs = 0
     totals = {planner: Usage(), coder: Usage()}
     for row in evaluation.rows:
@@ -120,6 +123,26 @@ def measure_shape_cost(
     return ShapeCost(
         usage_amount(totals[planner], unit) / plans, usage_amount(totals[coder], unit) / programs
     )
+
+
+def find_shape_cost(evaluation: Evaluation, *, unit: str = "tokens") -> ShapeCost | None:
+    """What a plan and a program took, where the calls tell who wrote which; None where they don't.
+
+    The planner is the role with as many calls as there are plans, the coder the one with as many as there are
+    programs. A solver that asks more than two roles, or either more than once, is measured by `measure_shape_cost`.
+    """
+    # One call a plan and one a program is what a solver of two steps asks.
+    plans = sum(len(count_by_plan(row)) for row in evaluation.rows)
+    programs = sum(row.n for row in evaluation.rows)
+    calls: dict[str, float] = {}
+    for row in evaluation.rows:
+        for role, used in row.usage.items():
+            calls[role] = calls.get(role, 0) + used.calls
+    planners = [role for role, count in calls.items() if count == plans]
+    coders = [role for role, count in calls.items() if count == programs]
+    if len(calls) != 2 or len(planners) != 1 or len(coders) != 1 or planners == coders:
+        return None
+    return measure_shape_cost(evaluation, planners[0], coders[0], unit=unit)
 
 
 def usage_amount(usage: Usage, unit: str) -> float:

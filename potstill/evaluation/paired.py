@@ -139,10 +139,12 @@ def paired_bootstrap(
     means: list[float] = []
     for _ in range(draws):
         means.append(math.fsum(generator.choices(differences, k=count)) / count)
+    # Percentiles of the sorted means, towards the wider side.
     means.sort()
     tail = (1 - LEVEL) / 2
     low = means[math.floor(tail * (draws - 1))]
     high = means[math.ceil((1 - tail) * (draws - 1))]
+    # One more resample on each side, so that no finite number of them makes p zero (Davison and Hinkley, 1997).
     not_above = sum(mean <= 0 for mean in means)
     not_below = sum(mean >= 0 for mean in means)
     p_value = min(1.0, 2 * (min(not_above, not_below) + 1) / (draws + 1))
@@ -180,6 +182,7 @@ def crossed_variance(values: Sequence[Sequence[float]]) -> CrossedVariance:
         remainder = math.fsum(squares) / freedom_of_remainder / (seeds * problems)
     both = max(of_problems + of_seeds - remainder, of_problems, of_seeds)
 
+    # Satterthwaite: each part counts by its share, so that few seeds that differ much leave few degrees of freedom.
     parts = [(of_problems, problems - 1), (of_seeds, seeds - 1), (remainder, freedom_of_remainder)]
     spread = math.fsum(part**2 / freedom for part, freedom in parts if freedom)
     freedom = both**2 / spread if spread > 0 else float(max(1, problems - 1))
@@ -196,6 +199,7 @@ def crossed_interval(values: Sequence[Sequence[float]]) -> Estimate:
     """
     if len(values) == 1:
         return difference_interval(values[0])
+    # All differences equal: the spread says nothing, and the interval is that of a sign test.
     variance = crossed_variance(values)
     pooled = [math.fsum(column) / len(values) for column in zip(*values, strict=True)]
     if variance.both == 0:
@@ -232,6 +236,14 @@ def compare_seeds(
             expected="one a seed of each, or one of the base",
             fix="give the evaluations of the same seeds in the same order",
         )
+    # The same students asked with the same seed would count as independent, and narrow the interval.
+    for evaluations in (arms, bases):
+        if len({evaluation.fingerprint.id for evaluation in evaluations}) < len(evaluations):
+            raise ConfigError(
+                f"two seeds of {evaluations[0].name} are one evaluation: the same models asked with the same seed",
+                expected="evaluations of students that were trained with different seeds",
+                fix="run the recipe with another seed for each",
+            )
     paired_bases = list(bases) * len(arms) if len(bases) == 1 else list(bases)
     by_seed: list[dict[str, float]] = []
     for arm, base in zip(arms, paired_bases, strict=True):
@@ -243,6 +255,7 @@ def compare_seeds(
             if row.problem in base_shares:
                 differences[row.problem] = row.right / row.n - base_shares[row.problem]
         by_seed.append(differences)
+    # Every cell of problems x seeds has a value; a forced comparison may lack some.
     shared = set(by_seed[0]).intersection(*by_seed)
     problems = [problem for problem in by_seed[0] if problem in shared]
     if not problems:

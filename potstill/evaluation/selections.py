@@ -69,6 +69,7 @@ def overlaps(selections: Mapping[str, Collection[Hashable]], pool: int = 0) -> l
         raise InputError(
             f"{largest} selected out of {pool}", expected="at most as many as there are"
         )
+    # Each pair once, in the order in which the scores were given.
     names = list(sets)
     pairs: list[Overlap] = []
     for place, first in enumerate(names):
@@ -98,12 +99,14 @@ def noise_floor(
             f"{len(problems)} problems, {len(first)} and {len(second)} answers",
             expected="equally many",
         )
+    # An answer that nobody can read is no other answer: it is counted, and compared with nothing.
     pairs: list[tuple[Problem, str, str]] = []
     for problem, answer, other in zip(problems, first, second, strict=True):
         if answer is not None and other is not None:
             pairs.append((problem, answer, other))
     if not pairs:
         raise InputError("no pair of which both answers can be read", expected="at least one")
+    # By problem, because the pairs of one hang together.
     changes_by_problem: dict[str, list[bool]] = {}
     for (problem, _, _), is_equal in zip(pairs, compare_answers(pairs), strict=True):
         changes_by_problem.setdefault(problem.id, []).append(not is_equal)

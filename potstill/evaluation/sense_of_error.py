@@ -83,6 +83,7 @@ def sense_of_error(
             problem_ids.append(trace.problem.id)
     logprobs = token_logprobs(model, passages, problem_ids=problem_ids)
 
+    # Per token: a longer chain is not less likely for its length.
     means: list[float] = []
     for problem_id, token_values in zip(problem_ids, logprobs, strict=True):
         if not token_values:
@@ -99,6 +100,7 @@ def sense_of_error(
 
 def count_shared(first: str, second: str) -> int:
     """How many characters two texts share at their beginning, up to the end of a word: no word is cut in two."""
+    # Where the right chain is the wrong one corrected, this is the beginning up to the first wrong step.
     shared = 0
     for one, other in zip(first, second, strict=False):
         if one != other:
@@ -116,6 +118,7 @@ def summarize_sense(pairs: Sequence[PairLikelihood]) -> SenseOfError:
     """The figures of likelihoods that were measured."""
     if not pairs:
         raise InputError("no pair of a right and a wrong chain", expected="at least one")
+    # All right chains against all wrong ones, whichever problem they are on.
     problems = [pair.problem for pair in pairs]
     scores = [pair.right for pair in pairs] + [pair.wrong for pair in pairs]
     is_wrong = [False] * len(pairs) + [True] * len(pairs)

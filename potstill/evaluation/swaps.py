@@ -73,6 +73,7 @@ def split_losses(
         evaluations: as for `swap_matrix`, with the oracle's plans as one of the planners.
         oracle: the name of the planner that saw the solution.
     """
+    # Only coders that carried out the oracle's plans have a bound.
     coders = {coder for planner, coder in evaluations if planner == oracle}
     planners = list(dict.fromkeys(planner for planner, _ in evaluations))
     if not coders:
@@ -83,6 +84,7 @@ def split_losses(
         if planner == oracle or coder not in coders:
             continue
         bound = evaluations[oracle, coder]
+        # What is wrong with a plan that saw the solution is the coder's own.
         value, low, high = average(bound)
         losses.append(
             Losses(

@@ -17,7 +17,10 @@ from potstill.models.phase import split_account
 
 Part: TypeAlias = Literal["selection", "generation", "training", "evaluation"]
 PARTS: tuple[Part, ...] = get_args(Part)
+STUDENT_PARTS: tuple[Part, ...] = ("selection", "generation", "training")
+"""What a student costs; measuring it is no part of that."""
 
+TRAINED = "student"  # the role that most methods train
 INFERENCE_FLOPS = 2  # a parameter and token
 TRAINING_FLOPS = 6  # a parameter and token: forward, and twice that backward
 
@@ -64,7 +67,7 @@ def list_spending(
     *,
     parameters: Mapping[str, float] | None = None,
     selecting: Sequence[str] = (),
-    trained: str = "student",
+    trained: str = TRAINED,
 ) -> list[Spending]:
     """What an arm of a run spent, by part and role, from the run's own figures.
 
@@ -82,10 +85,11 @@ def list_spending(
         raise ConfigError(f"the run has no arm {arm!r}", available=tuple(results.costs), wanted=arm)
     sizes = dict(parameters or {})
     costs = results.costs[arm]
-    roles = {split_account(account)[0] for account in costs} | {trained}
+    roles = arm_roles(results, arm) | {trained}
     for role in (*sizes, *selecting):
         if role not in roles:
             raise ConfigError(f"{arm} has no role {role!r}", available=sorted(roles), wanted=role)
+    # What calls took, by the phase in which they were asked; of a collection the roles tell selection from generation.
     spending: list[Spending] = []
     for account, cost in costs.items():
         role, phase = split_account(account)
@@ -97,6 +101,7 @@ def list_spending(
         tokens = cost.prompt_tokens + cost.completion_tokens
         flops = inference_flops(sizes[role], tokens) if role in sizes else None
         spending.append(Spending(part, role, tokens, _paid(cost), flops))
+    # What the steps of the training read; the model's own calls in it, such as rollouts, stand above.
     trained_tokens = _trained_tokens(results, arm)
     if trained_tokens:
         flops = training_flops(sizes[trained], trained_tokens) if trained in sizes else None
@@ -104,9 +109,36 @@ def list_spending(
     return spending
 
 
-def sum_spending(
-    spending: Sequence[Spending], parts: Sequence[Part] = ("selection", "generation", "training")
-) -> TotalCost:
+def spending_by_arm(
+    results: Results, parameters: Mapping[str, float], selecting: Sequence[str] = ()
+) -> dict[str, list[Spending]]:
+    """`list_spending` of every arm that cost anything; an arm takes of `parameters` and `selecting` its own roles.
+
+    Raises:
+        ConfigError: no arm of the run has a role of that name.
+    """
+    # Arms of several methods have different roles: a name must be one of any of them, a typing mistake is none.
+    roles = {arm: arm_roles(results, arm) | {TRAINED} for arm in results.costs}
+    all_roles: set[str] = set().union(*roles.values())
+    for role in (*parameters, *selecting):
+        if role not in all_roles:
+            raise ConfigError(
+                f"no arm has a role {role!r}", available=sorted(all_roles), wanted=role
+            )
+    spending: dict[str, list[Spending]] = {}
+    for arm, own_roles in roles.items():
+        sizes = {role: count for role, count in parameters.items() if role in own_roles}
+        choosing = [role for role in selecting if role in own_roles]
+        spending[arm] = list_spending(results, arm, parameters=sizes, selecting=choosing)
+    return spending
+
+
+def arm_roles(results: Results, arm: str) -> set[str]:
+    """The roles that an arm asked anything of."""
+    return {split_account(account)[0] for account in results.costs[arm]}
+
+
+def sum_spending(spending: Sequence[Spending], parts: Sequence[Part] = STUDENT_PARTS) -> TotalCost:
     """The sums over some parts; what a measurement took is no part of what a student costs.
 
     Args:
@@ -117,6 +149,7 @@ def sum_spending(
     if unknown:
         raise ConfigError(f"no part {unknown[0]!r}", available=PARTS, wanted=unknown[0])
     chosen = [entry for entry in spending if entry.part in parts]
+    # One part whose FLOPs nobody knows makes the sum unknown; a part that used nothing does not.
     flops: float | None = 0.0
     for entry in chosen:
         if entry.flops is None and entry.tokens:
@@ -132,6 +165,7 @@ def sum_spending(
 
 def _trained_tokens(results: Results, arm: str) -> int:
     """The tokens of all steps of an arm's trainings: of its stages, where it has several."""
+    # Of several stages, the last one's report also stands under the arm's own name: it counts once.
     stages: list[int] = []
     for name, report in results.training.items():
         if name != arm and report.get("arm") == arm and "stage" in report:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from demo_results import evaluation
@@ -10,6 +11,7 @@ from demo_results import evaluation
 from potstill.errors import ConfigError, InputError
 from potstill.evaluation import paired
 from potstill.evaluation.intervals import difference_interval
+from potstill.evaluation.rows import Evaluation, Fingerprint
 
 
 def test_mcnemar_counts_only_what_differs() -> None:
@@ -73,11 +75,16 @@ def test_coverage_with_seeds_as_a_level() -> None:
     assert narrow_hits / runs < 0.9  # what an interval over problems alone would claim
 
 
+def with_seed(found: Evaluation, seed: int) -> Evaluation:
+    run = {**found.fingerprint.run, "seed": str(seed)}
+    return replace(found, fingerprint=Fingerprint(found.fingerprint.task, run))
+
+
 def test_an_arm_of_several_seeds_against_its_base() -> None:
     base = evaluation("untrained", *["wwww", "rwww", "rrww"] * 4)
     arms = [
-        evaluation("lema", *["rrww", "rrww", "rrrw"] * 4),
-        evaluation("lema", *["rrrw", "rrww", "rrrr"] * 4),
+        with_seed(evaluation("lema", *["rrww", "rrww", "rrrw"] * 4), 0),
+        with_seed(evaluation("lema", *["rrrw", "rrww", "rrrr"] * 4), 1),
     ]
     compared = paired.compare_seeds(arms, [base])
     assert compared.by_seed == pytest.approx((1 / 3, 0.5))
@@ -86,6 +93,8 @@ def test_an_arm_of_several_seeds_against_its_base() -> None:
     assert compared.to_json()["p"] == 2 / 2**12
     single = paired.compare_seeds(arms[:1], [base])
     assert "1 seed: nothing is known of other seeds" in single.sentence
+    with pytest.raises(ConfigError, match="two seeds of lema are one evaluation"):
+        paired.compare_seeds(arms[:1] * 2, [base])
     with pytest.raises(ConfigError, match="2 evaluations of the arm and 3 of the base"):
         paired.compare_seeds(arms, [base] * 3)
     with pytest.raises(ConfigError, match="were not asked the same"):

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from scripted_world import prompts, run, student
 
-from potstill.errors import ConfigError, StageError
+from potstill.errors import ConfigError, InputError, StageError
 from potstill.evaluation.benchmark import evaluate
 from potstill.evaluation.metrics import count_by_plan
 from potstill.methods import METHODS
@@ -17,11 +17,12 @@ from potstill.methods.roles.explain.explain import choose_sections, show_solutio
 from potstill.methods.roles.explain.prompts import CARRY_OUT, EDITORIAL, EXPLAIN, SECTIONS
 from potstill.methods.roles.explain.settings import Settings
 from potstill.methods.roles.explain.solving import solve_by_plans
-from potstill.methods.roles.explain.weights import ranks_by_metadata, weigh_rows
+from potstill.methods.roles.explain.weights import weigh_problems
 from potstill.models.model import Sampling
 from potstill.models.scripted import ScriptedModel
 from potstill.records import Problem, blank, learnt_stretches
 from potstill.runs.driver import drive
+from potstill.traces import Session, Share, using
 from potstill.traces.prompts import fill_template
 
 
@@ -111,8 +112,8 @@ def test_how_much_of_the_solution_an_editorial_copies_is_a_share_of_its_runs_of_
 
 
 def test_only_problems_with_a_solution_that_passes_are_explained():
-    unsolved = number("p3", "What is 1 + 1?", "2", None)
-    failing = number("p4", "What is 1 + 2?", "3", "It is \\boxed{4}.")
+    unsolved = number("p3", "What is 1 + 1?", "2", None, rating=900)
+    failing = number("p4", "What is 1 + 2?", "3", "It is \\boxed{4}.", rating=900)
     teacher = explaining(ADD)
     roles = {"teacher": teacher, "student": student(["never"])}
     ran = run("explain", [P1, unsolved, failing], roles)
@@ -152,29 +153,42 @@ def test_faithfulness_is_a_score_and_drops_nothing():
 # Row weights.
 
 
+def weights(*problems, **settings):
+    return weigh_problems(list(problems), Settings(**settings))
+
+
 def test_easier_and_more_recent_problems_weigh_more_and_the_mean_is_one():
-    rows = [
+    problems = [
         number("a", "?", "1", "", rating=800, date="2023-05-01"),
-        number("b", "??", "1", "", rating=1600, date="2024-05-01"),
-        number("c", "???", "1", "", rating=1600, date="2022-05-01"),
-        number("d", "????", "1", ""),
+        number("b", "?", "1", "", rating=1600, date="2024-05-01"),
+        number("c", "?", "1", "", rating=1600, date="2022-05-01"),
     ]
-    weighed = weigh_rows(rows, Settings())
-    assert [row.weight for row in weighed] == pytest.approx(
-        [1 + 0.5 * 2 / 6, 1 - 0.5 / 6 + 0.5 * 2 / 6, 1 - 0.5 / 6 - 0.5 * 2 / 6, 1]
-    )
-    assert sum(row.weight for row in weighed) == pytest.approx(4)
-    assert {row.weight for row in weigh_rows(rows, Settings(easy_weight=0, recent_weight=0))} == {1}
+    assert weights(*problems) == pytest.approx({"a": 1.25, "b": 1.125, "c": 0.625})
+    assert weights(*problems, easy_weight=0) == {"a": 1, "b": 1.25, "c": 0.75}
+    assert set(weights(*problems, easy_weight=0, recent_weight=0).values()) == {1}
+
+
+def test_what_no_problem_says_does_not_weigh_and_what_some_do_not_say_is_refused():
+    rated, unrated = number("a", "?", "1", "", rating=800), number("b", "?", "1", "")
+    assert weights(unrated, number("c", "?", "1", "")) == {"b": 1, "c": 1}
+    with pytest.raises(InputError, match="explain's weights need the rating of each problem"):
+        weights(rated, unrated)
 
 
 def test_the_rows_of_a_run_are_weighed():
-    assert [row.weight for row in explained(explaining(ADD)).rows] == [1.125, 0.875]
+    assert [row.weight for row in explained(explaining(ADD)).rows] == [1.25, 0.75]
 
 
-def test_metadata_of_two_kinds_can_not_be_ordered():
-    rows = [number("a", "?", "1", "", rating=800), number("b", "?", "1", "", rating="hard")]
-    with pytest.raises(ConfigError, match="can't order the problems by 'rating'"):
-        ranks_by_metadata(rows, ("rating",))
+def test_the_report_says_by_what_rows_are_weighed():
+    sections = []
+    with using(Session(sections=sections.append)):
+        weights(P1, P2)
+    [section] = sections
+    assert section.title == "Row weights"
+    assert section.shares == (
+        Share("difficulty: by rating", 2, 2),
+        Share("recency: no date", 0, 2),
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ Cite: Jierui Li, Raymond Mooney: Distilling Algorithmic Reasoning from LLMs via 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,7 +24,7 @@ from potstill.methods.roles.explain.checks import (
 from potstill.methods.roles.explain.prompts import CARRY_OUT, EXPLAIN, SECTIONS
 from potstill.methods.roles.explain.settings import Arm, Settings
 from potstill.methods.roles.explain.solving import solve_by_plans
-from potstill.methods.roles.explain.weights import weigh_rows
+from potstill.methods.roles.explain.weights import weigh_problems
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
 from potstill.traces import (
@@ -38,6 +38,7 @@ from potstill.traces import (
     sample,
     score,
     verify,
+    weigh,
     wrong,
 )
 
@@ -78,18 +79,21 @@ def explain(
     coder = coder or student  # as it is now: the Coder is not fine-tuned
     solver = solver or teacher
 
-    # The controls.
+    # The controls without a training.
     if arm == "zero-shot":
         return partial(plain, coder)
     if arm == "zero-shot-editorial":
         return partial(solve_by_plans, student, coder, settings, is_trained=False)
+
+    # The controls that learn another text, under the same weights.
+    row_weight = partial(weight_of, weigh_problems(problems, settings))
     if arm == "direct":
         oracles = collect_oracles(problems, solver, settings)
-        yield Stage(student, weigh_rows(learn("all", oracles), settings), "sft")
+        yield Stage(student, weigh(row_weight, learn("all", oracles)), "sft")
         return None
     if arm == "solve-based":
         chains = sample(solver, problems, **dict(settings.solver_sampling))
-        yield Stage(student, weigh_rows(keep(right, verify(chains)), settings), "sft")
+        yield Stage(student, weigh(row_weight, keep(right, verify(chains))), "sft")
         return None
 
     # Step 1, select: problems with an oracle solution that passes its tests.
@@ -108,10 +112,15 @@ def explain(
 
     # Step 4, train the Reasoner: problem -> the chosen sections, easier and more recent problems first.
     rows = edit(partial(choose_sections, settings.sections), editorials)
-    student = yield Stage(student, weigh_rows(rows, settings), "sft")
+    student = yield Stage(student, weigh(row_weight, rows), "sft")
 
     # Steps 5 and 6, at test time: M plans, T programs of each, judged by the problem's verifier.
     return partial(solve_by_plans, student, coder, settings)
+
+
+def weight_of(weight_by_problem: Mapping[str, float], trace: Trace) -> float:
+    """The weight of a row: that of its problem."""
+    return weight_by_problem[trace.problem.id]
 
 
 def collect_oracles(problems: Sequence[Trace], solver: Model, settings: Settings) -> list[Trace]:

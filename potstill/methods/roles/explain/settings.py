@@ -37,8 +37,9 @@ class Settings:
         max_copied_share: largest share of the solution's runs of 4 tokens that an editorial may repeat.
         faithful_tries: tries of the Coder on each editorial, for the score `faithful`; 0 leaves it out. Nothing is
             dropped by it, since that would favour easy problems.
-        difficulty: metadata by which problems are hard, higher is harder; the first that any problem has.
-        recency: metadata by which problems are recent, higher is more recent; the first that any problem has.
+        difficulty: metadata by which problems are hard, higher is harder; the first that a problem has, and then all
+            must have it. Where none has one it does not weigh.
+        recency: metadata by which problems are recent, higher is more recent; the same holds.
         easy_weight: how much more the easiest problem weighs than the hardest, in shares of the mean weight.
         recent_weight: how much more the most recent problem weighs than the oldest, in shares of the mean weight.
         programs: programs T for each plan at test time; an evaluation of n answers has n / T plans.

@@ -3,56 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
-from potstill.errors import ConfigError
+from potstill.metadata import known_metadata, ranks_of
 from potstill.methods.roles.explain.settings import Settings
-from potstill.records import MetadataValue, Trace
-from potstill.traces import weigh
+from potstill.records import Problem, Trace
+from potstill.traces import ReportSection, Share, report
+
+NEEDED_BY = "explain's weights"
 
 
-def weigh_rows(rows: Sequence[Trace], settings: Settings) -> list[Trace]:
-    """Rows with the weights w = 1 + e (1/2 - difficulty) + r (recency - 1/2).
+def weigh_problems(problems: Sequence[Trace], settings: Settings) -> dict[str, float]:
+    """By problem id the weight w = 1 + e (1/2 - difficulty) + r (recency - 1/2), and a part of the report that says so.
 
-    Difficulty and recency are mid-ranks among the rows, from 0 to 1, so that the scale of a rating does not matter and
-    the mean weight is 1. A row whose problem does not say one of them has the mean rank there.
-    """
-    difficulty = ranks_by_metadata(rows, settings.difficulty)
-    recency = ranks_by_metadata(rows, settings.recency)
+    Difficulty and recency are ranks among the problems, from 0 to 1, so that the scale of a rating does not matter and
+    the mean weight is 1. What no problem says does not weigh.
 
-    def row_weight(trace: Trace) -> float:
-        easiness = 0.5 - difficulty.get(trace.problem.id, 0.5)
-        newness = recency.get(trace.problem.id, 0.5) - 0.5
-        return 1 + settings.easy_weight * easiness + settings.recent_weight * newness
-
-    return weigh(row_weight, rows)
-
-
-def ranks_by_metadata(rows: Sequence[Trace], names: Sequence[str]) -> dict[str, float]:
-    """The mid-rank, from 0 to 1, of each row's problem by the first of these metadata that a row has.
+    Args:
+        problems: all problems of the run.
+        settings: which metadata, and e and r.
 
     Raises:
-        ConfigError: some values are texts and others are numbers.
+        InputError: some problems say how hard or how recent they are, and others do not.
     """
-    value_by_problem: dict[str, MetadataValue] = {}
-    used_name = next(filter(partial(is_said, rows), names), "")
-    for row in rows:
-        if not row.error and used_name in row.problem.metadata:
-            value_by_problem[row.problem.id] = row.problem.metadata[used_name]
-    values = list(value_by_problem.values())
-    if len({isinstance(value, str) for value in values}) > 1:
-        raise ConfigError(
-            f"explain can't order the problems by {used_name!r}: some are texts and some are numbers",
-            fix=f"--map {used_name}=COLUMN names a column of one kind",
+    all_problems = [trace.problem for trace in problems]
+    weights = dict.fromkeys((problem.id for problem in all_problems), 1.0)
+    shares: list[Share] = []
+    for what, names, amount in (
+        ("difficulty", settings.difficulty, -settings.easy_weight),
+        ("recency", settings.recency, settings.recent_weight),
+    ):
+        name = first_known(names, all_problems)
+        if not name:
+            shares.append(Share(f"{what}: no {' or '.join(names)}", 0, len(all_problems)))
+            continue
+        shares.append(Share(f"{what}: by {name}", len(all_problems), len(all_problems)))
+        ranks = ranks_of(name, all_problems, needed_by=NEEDED_BY)
+        for problem_id, rank in ranks.items():
+            weights[problem_id] += amount * (rank - 0.5)
+    report(
+        ReportSection(
+            title="Row weights",
+            hint="Easier and more recent problems weigh more in training, where the problems say which these are.",
+            shares=tuple(shares),
         )
-    ranks: dict[str, float] = {}
-    for problem_id, value in value_by_problem.items():
-        below = sum(other < value for other in values)  # type: ignore[operator]
-        equal = sum(other == value for other in values)
-        ranks[problem_id] = (below + equal / 2) / len(values)
-    return ranks
+    )
+    return weights
 
 
-def is_said(rows: Sequence[Trace], name: str) -> bool:
-    """Whether any row's problem has this metadata."""
-    return any(name in row.problem.metadata for row in rows)
+def first_known(names: Sequence[str], problems: Sequence[Problem]) -> str:
+    """The first of these metadata that any problem has; "" where none has one."""
+    for name in names:
+        if any(name in known_metadata(problem) for problem in problems):
+            return name
+    return ""

@@ -14,14 +14,16 @@ from typing import Any
 import pytest
 
 from potstill.methods import METHODS, catalogue
-from potstill.methods.errors.lema.settings import Settings
+from potstill.methods.errors.lema import settings as lema_settings
 from potstill.methods.roles.explain.prompts import SECTIONS
+from potstill.methods.selecting.elad import settings as elad_settings
 from potstill.models.model import Model, Request, Trainable
 from potstill.models.scripted import ScriptedModel, render
 from potstill.records import Problem, Stage, blank, learnt_stretches
 from potstill.runs import conformance
 from potstill.runs.cast import STORIES, Case, Cast, scripted_roles
 from potstill.traces import edit, keep, learn, pair, pose, right, sample, verify, wrong
+from potstill.world import story
 from potstill.world.oracle.program import answer_request
 from potstill.world.scripted import NO_WEIGHTS, teacher_reply
 
@@ -48,13 +50,24 @@ def explain_or_solve(request):
     return "\n".join(f"<{name}>Draft {draft} of the {name}.</{name}>" for name in SECTIONS)
 
 
+def short_stories(size):
+    """Stories of two or three events."""
+    return [blank(problem) for problem in story.problems("story-easy", size=size)]
+
+
 # Who plays a method of the package, where that is not the world's scripted models on its stories.
 CASTS: dict[str, Cast] = {
+    # A teacher that judges steps; few and short stories, for every step of every chain is probed.
+    "elad": Cast(
+        models={"teacher": ORACLE},
+        problems=short_stories,
+        values={"n": 2, "settings": elad_settings.Settings(rounds=2)},
+    ),
     "explain": Cast(models={"teacher": ScriptedModel(explain_or_solve, name="explainer")}),
     # Its teacher corrects too, which the world's scripted ones can't.
     "lema": Cast(
         models={"teacher": ORACLE, "corrector": ORACLE},
-        values={"settings": Settings(attempts=2, chains=1)},
+        values={"settings": lema_settings.Settings(attempts=2, chains=1)},
         poses=True,
     ),
 }

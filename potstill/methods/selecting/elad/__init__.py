@@ -1,0 +1,1 @@
+"""ELAD: a student's own doubts choose the problems, and a teacher revises its reasoning there."""

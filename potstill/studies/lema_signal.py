@@ -1,0 +1,318 @@
+"""LEMA's gain: the error and its explanation, or one more right chain? Its arms at equal steps, on the same
+corrections.
+
+`full` is (question, wrong chain → incorrect step, explanation, correct solution); the others take one thing away from
+it (`methods/errors/lema/arms.py`). All of them have the same right chains of the same stories beside the same
+corrections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from random import Random
+from typing import Any
+
+from potstill.errors import ModelError
+from potstill.evaluation.correlation import rank_correlation
+from potstill.evaluation.intervals import Estimate
+from potstill.evaluation.sense_of_error import SenseOfError, sense_of_error
+from potstill.evaluation.table import format_points
+from potstill.models.local.transformers import TransformersModel
+from potstill.models.model import Scored
+from potstill.records import Problem, Progress, Trace, blank
+from potstill.runs.sources import load_model
+from potstill.store.store import Store
+from potstill.studies import arms
+from potstill.studies.arms import UNTRAINED, RunsByArm
+from potstill.studies.chart import Dot, DotChart
+from potstill.studies.study import StudyPage, StudySettings
+from potstill.traces import pair
+from potstill.verifiers.story import parse_story
+from potstill.world import lessons, story
+
+QUESTION = "Does LEMA's student learn from the error, or from one more right chain?"
+SIZES: Mapping[str, int] = {
+    "train": 200,
+    "chains": 4,
+    "attempts": 1,
+    "test": 150,
+    "n": 2,
+    "steps": 30,
+    "longer_steps": 40,
+    "pairs": 100,
+}
+ROLES: Mapping[str, str] = {
+    "teacher": "world:student",
+    "student": "world:student",
+    "corrector": "world:oracle",
+}
+
+# The arms of the method that are trained, with their numbers in the reference; `longer` is `spliced` with more steps.
+ARMS: Mapping[str, str] = {
+    "cot": "A0",
+    "spliced": "A1",
+    "full": "A2",
+    "no-explanation": "A3",
+    "no-solution": "A4",
+    "whole-chain": "A5",
+    "caution": "A6",
+    "shuffled-explanations": "A7",
+    "shuffled-attempts": "A8",
+    "random-text": "A9",
+}
+LONGER = "spliced-longer"
+TRAINING: Mapping[str, Any] = {"optimizer": "muon", "learning_rate": 1e-3, "batch_size": 16}
+
+# What two arms differ in, by the arm that has it and the one that has not.
+EFFECTS: Mapping[str, tuple[str, str]] = {
+    "one more right chain": ("spliced", "cot"),
+    "LEMA as a whole": ("full", "cot"),
+    "the error signal": ("full", "spliced"),
+    "the same, at as many tokens": ("full", LONGER),
+    "the explanation": ("full", "no-explanation"),
+    "what the explanation says": ("full", "shuffled-explanations"),
+    "an explanation, not as many random words": ("full", "random-text"),
+    "the correct solution": ("full", "no-solution"),
+    "that the mistake is the question's": ("full", "shuffled-attempts"),
+    "the wrong chain as context": ("whole-chain", "spliced"),
+    "the explanation as a caution": ("caution", "spliced"),
+}
+
+# Effects of a part of the correction: the whole against the whole without it.
+PARTS = (
+    "the explanation",
+    "what the explanation says",
+    "an explanation, not as many random words",
+    "the correct solution",
+    "that the mistake is the question's",
+)
+
+SETUP = """\
+{train} training and {test} test stories of the built-in world, {n} answers a test story at temperature 0.6, {seeds}
+seeds, each with training stories of its own. Every arm takes {steps} steps of 16 rows at a rate of 1e-3 (Muon),
+`{longer}` {longer_steps} steps, about as many as learn the tokens of `full`. What is equal: the right chains ({chains}
+samples of the student itself a story, the right ones, each wording once), the wrong chains ({attempts} sample of the
+student a story), their corrections, and the steps. What is not: the rows (`cot` has no corrections) and the tokens
+that are learnt; both stand in the table. The last checkpoint is measured; nothing was tuned arm by arm.
+
+**The corrector is `world:oracle`, a program**: shown a story and a numbered chain it names the first wrong step, says
+what should stand there, and corrects the rest. So every correction is right, its explanation is short, in the words of
+one template and without any insight of a teacher, and the spliced chain is the one brief solution of its story. No arm
+sees the oracle at test time: the student answers the bare question.
+
+ΔPPL is the perplexity per token of a wrong chain less that of the right one from the first wrong step on, on {pairs}
+test stories. The wrong chains are slips that a program made (one near miss, carried on): a source that no arm was
+trained on.
+"""
+
+
+def run_study(settings: StudySettings, progress: Progress) -> dict[str, Any]:
+    """Train and measure every arm with every seed, then the likelihoods of held-out wrong and right chains."""
+    runs = arms.run_seeds(settings, partial(recipe_of_seed, settings), progress)
+    pairs = held_out_pairs(settings.sizes["pairs"])
+    sense_by_arm: dict[str, list[dict[str, Any]]] = {}
+    for seed in range(settings.seeds):
+        for number, name in enumerate(runs):
+            progress("likelihoods", seed * len(runs) + number, settings.seeds * len(runs))
+            model = load_arm(settings, name, seed)
+            sense = sense_of_error(model, pairs, after_shared=True)
+            sense_by_arm.setdefault(name, []).append(sense_figures(sense))
+    progress("likelihoods", settings.seeds * len(runs), settings.seeds * len(runs))
+    return {"arms": runs, "sense": sense_by_arm, "seeds": settings.seeds, **settings.sizes}
+
+
+def recipe_of_seed(settings: StudySettings, seed: int) -> dict[str, Any]:
+    """The recipe of one seed: other training stories, the same test stories."""
+    sizes = settings.sizes
+    recipe_arms: dict[str, Any] = {}
+    for name in ARMS:
+        recipe_arms[name] = {"method": "lema", "values": {"arm": name}}
+    recipe_arms[LONGER] = {
+        "method": "lema",
+        "values": {"arm": "spliced"},
+        "training": {"max_steps": sizes["longer_steps"]},
+    }
+    return {
+        "arms": recipe_arms,
+        "values": {"settings": {"chains": sizes["chains"], "attempts": sizes["attempts"]}},
+        "training": {**TRAINING, "max_steps": sizes["steps"]},
+        "roles": dict(settings.roles),
+        "problems": f"world:story?split=train&seed={seed}&size={sizes['train']}",
+        "evaluate": {
+            "problems": f"world:story?split=test&size={sizes['test']}",
+            "n": sizes["n"],
+            "sampling": {"temperature": 0.6, "max_new_tokens": 160},
+        },
+        "overlap_n": 0,
+    }
+
+
+def held_out_pairs(size: int) -> list[Trace]:
+    """Right chains of test stories, each with a wrong one from a source that no arm was trained on."""
+    right: list[Trace] = []
+    wrong: list[Trace] = []
+    for number, problem in enumerate(story.problems("story", size=size, split="test")):
+        parsed = parse_story(problem.question)
+        assert parsed is not None
+        right.append(chain_of(problem, story.brief_solution(parsed)))
+        wrong.append(chain_of(problem, lessons.stumble_once(parsed, Random(number))))
+    return pair(right, wrong)
+
+
+def chain_of(problem: Problem, text: str) -> Trace:
+    """A chain under the bare question."""
+    return Trace(problem, blank(problem).prompt, text, operator="study", finish_reason="stop")
+
+
+def load_arm(settings: StudySettings, arm: str, seed: int) -> Scored:
+    """The student of an arm, from the folder of its seed."""
+    if arm == UNTRAINED:
+        model = load_model(settings.roles["student"], threads=arms.THREADS)
+        if not isinstance(model, Scored):
+            raise ModelError(f"{model.id} gives no likelihoods", expected="a student with weights")
+        return model
+    with Store.open(settings.out / f"seed-{seed}") as store:
+        stage = store.history.stages(arm)[-1].stage
+        student = store.students.get(stage)
+        assert student is not None
+        return TransformersModel(student.folder, threads=arms.THREADS)
+
+
+def sense_figures(sense: SenseOfError) -> dict[str, Any]:
+    """ΔPPL and what else is shown of it, as plain JSON."""
+    return {
+        "delta_perplexity": sense.delta_perplexity.value,
+        "delta_nll": sense.delta_nll.value,
+        "auroc": sense.auroc.value,
+        "in_pair": sense.in_pair,
+    }
+
+
+def effect_estimates(runs: RunsByArm) -> dict[str, Estimate]:
+    """Each effect: the difference of its two arms, paired by problem and seed."""
+    estimates: dict[str, Estimate] = {}
+    for effect, (arm, base) in EFFECTS.items():
+        estimates[effect] = arms.difference(runs[arm], runs[base])
+    return estimates
+
+
+def effects_table(runs: RunsByArm, estimates: Mapping[str, Estimate]) -> list[dict[str, str]]:
+    """A row an effect, with the arms that it is the difference of."""
+    rows: list[dict[str, str]] = []
+    for effect, (arm, base) in EFFECTS.items():
+        by_seed: list[str] = []
+        for score, base_score in zip(
+            arms.seed_scores(runs[arm]), arms.seed_scores(runs[base]), strict=True
+        ):
+            by_seed.append(f"{score - base_score:+.1f}")
+        rows.append(
+            {
+                "effect": effect,
+                "difference of": f"{arm} - {base}",
+                "in the reference": f"{ARMS.get(arm, 'A1')} - {ARMS.get(base, 'A1')}",
+                "points [95 %]": format_points(estimates[effect]),
+                "seeds": ", ".join(by_seed),
+            }
+        )
+    return rows
+
+
+def sense_table(
+    sense_by_arm: Mapping[str, Sequence[Mapping[str, float]]],
+) -> list[dict[str, str]]:
+    """A row an arm: ΔPPL, the same of log-likelihoods, and how well the two kinds of chains are told apart."""
+    rows: list[dict[str, str]] = []
+    for name, senses in sense_by_arm.items():
+        means = {key: arms.mean_figure(senses, key) for key in senses[0]}
+        rows.append(
+            {
+                "arm": name,
+                "ΔPPL": f"{means['delta_perplexity']:.3f}",
+                "seeds": ", ".join(f"{sense['delta_perplexity']:.3f}" for sense in senses),
+                "ΔNLL (nats a token)": f"{means['delta_nll']:.3f}",
+                "AUROC": f"{means['auroc']:.3f}",
+                "right in its pair": f"{means['in_pair']:.1%}",
+            }
+        )
+    return rows
+
+
+def sense_correlation(figures: Mapping[str, Any]) -> Estimate | None:
+    """Rank correlation, over the trained arms of each seed, of accuracy with ΔNLL; the interval resamples the seeds."""
+    scores: list[float] = []
+    senses: list[float] = []
+    seeds: list[int] = []
+    for name, runs in figures["arms"].items():
+        if name == UNTRAINED:
+            continue
+        for seed, score in enumerate(arms.seed_scores(runs)):
+            scores.append(score)
+            senses.append(figures["sense"][name][seed]["delta_nll"])
+            seeds.append(seed)
+    return rank_correlation(scores, senses, seeds).estimate
+
+
+def describe_study(figures: Mapping[str, Any]) -> StudyPage:
+    """Setup, tables, chart, and what came out."""
+    runs = figures["arms"]
+    estimates = effect_estimates(runs)
+    sizes = {name: figures[name] for name in (*SIZES, "seeds")}
+    dots: list[Dot] = []
+    for effect, estimate in estimates.items():
+        dots.append(Dot(effect, 100 * estimate.value, 100 * estimate.low, 100 * estimate.high))
+    return StudyPage(
+        setup=SETUP.format(longer=LONGER, **sizes),
+        tables={
+            "Effects": effects_table(runs, estimates),
+            "Arms": arms.arms_table(runs, base="cot"),
+            "Sense of error": sense_table(figures["sense"]),
+        },
+        chart=DotChart("What each part of LEMA adds", "points of accuracy", dots, 0.0),
+        finding=write_finding(estimates, sense_correlation(figures)),
+    )
+
+
+def write_finding(estimates: Mapping[str, Estimate], correlation: Estimate | None) -> str:
+    """What came out, as one paragraph that the intervals choose."""
+    chain, error = estimates["one more right chain"], estimates["the error signal"]
+    at_tokens = estimates["the same, at as many tokens"]
+    sentences = [
+        arms.describe_difference("One more right chain for each mistake", "none", chain),
+        arms.describe_difference("The whole correction", "that right chain alone", error),
+    ]
+    if arms.sign(error) == "above" and arms.sign(at_tokens) != "below":
+        sentences.append("So the error signal adds something that one more right chain does not.")
+    elif arms.sign(error) == "below":
+        sentences.append(
+            "So here a correction is worth less than the right chain that can be made of it: it is one more right "
+            "chain that helps, and not the error signal."
+        )
+    elif arms.sign(chain) == "above":
+        sentences.append("So what is shown to help is one more right chain, not the error signal.")
+    else:
+        sentences.append("So neither is shown to help.")
+    sentences.append(
+        arms.describe_difference("At as many learnt tokens the correction", "the chain", at_tokens)
+    )
+
+    # The parts: which of the controls differ from the whole.
+    shown = [effect for effect in PARTS if arms.sign(estimates[effect]) != "undecided"]
+    if shown:
+        parts = ", ".join(f"{effect} ({format_points(estimates[effect])})" for effect in shown)
+        sentences.append(f"Of its parts these differ from the whole without them: {parts}.")
+    else:
+        sentences.append(
+            "No single part of a correction (explanation, its content, the mistake's own question, the solution) is "
+            "shown to matter."
+        )
+    if correlation is not None:
+        sentences.append(
+            "Ranked within each seed, the arms' accuracy and their sense of error (ΔNLL) go together with a "
+            f"correlation of {correlation.value:+.2f} [{correlation.low:+.2f}, {correlation.high:+.2f}]."
+        )
+    sentences.append(
+        "The corrector is a program and the world small: this is no evidence for teachers that explain, or for large "
+        "models."
+    )
+    return " ".join(sentences)

@@ -1,0 +1,65 @@
+"""LEMA pools the mistakes of four recorded models, up to the corrector's call, as a plain recomputation has it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from potstill.methods.errors.lema.lema import collect_failures, problem_and_text
+from potstill.methods.errors.lema.settings import Settings
+from potstill.records import blank
+from potstill.runs.sources import load_model, load_problems
+
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "gsm8k_like.jsonl"
+MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
+NUMBER = r"-?[\d,]*\.?\d+"
+
+
+def plain_number(text: str) -> float:
+    """The number behind the last "A:"; two of the recorded solutions are a bare number."""
+    numbers = re.findall(rf"A:\s*\$?({NUMBER})", text) or re.findall(NUMBER, text)
+    return float(numbers[-1].replace(",", "")) if numbers else float("nan")
+
+
+def plain_wrong(row: dict, model: str) -> bool:
+    """An answer can be read, and it is not the reference's number."""
+    answer = plain_number(row[model]["solution"])
+    return not math.isnan(answer) and answer != plain_number(row["ground_truth"])
+
+
+def check_pooling(file: Path) -> int:
+    """Compare the pooled mistakes with a plain recomputation; how many there are."""
+    data = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    reasoners = [load_model(f"recorded:{file}?model={name}") for name in MODELS]
+    problems = [blank(problem) for problem in load_problems(str(file))]
+    failures = collect_failures(reasoners, problems, Settings(attempts=1))
+
+    # Each wording once; the first model that wrote it is its source.
+    expected: dict[tuple[str, str], str] = {}
+    solved: Counter[str] = Counter()
+    for name, reasoner in zip(MODELS, reasoners, strict=True):
+        for row in data:
+            solved[row["question"]] += row[name]["is_correct"]
+            if plain_wrong(row, name):
+                words = " ".join(row[name]["solution"].split())
+                expected.setdefault((row["question"], words), reasoner.id)
+    pooled = {(t.question, problem_and_text(t)[1]): t.author.model for t in failures}
+    assert pooled == expected
+    if file != FIXTURE:
+        rates = {t.question: t.scores["solve_rate"] for t in failures}
+        assert rates == {question: solved[question] / 4 for question in rates}
+    return len(failures)
+
+
+def test_the_mistakes_of_four_recorded_models_are_pooled():
+    assert check_pooling(FIXTURE) > 20
+
+
+@pytest.mark.slow
+def test_gsm8ks_recorded_models_are_pooled(shared_data):
+    assert check_pooling(shared_data / "gsm8k" / "example_model_solutions.jsonl") > 3000

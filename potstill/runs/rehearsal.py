@@ -22,6 +22,7 @@ from potstill.models.scripted import render
 from potstill.records import Stage, digest
 from potstill.runs.cast import scripted_roles
 from potstill.runs.driver import drive
+from potstill.runs.stand_in import MAX_CALLS, EndlessSearch
 from potstill.traces import Session, using
 from potstill.world.oracle import Oracle
 from potstill.world.scripted import scripted_stories
@@ -103,6 +104,8 @@ def rehearse_method(entry: MethodEntry, *, size: int = STORIES) -> Rehearsal:
             solver(problems, n=1)
     except PotstillError as error:
         stopped = error.found
+    except EndlessSearch:
+        stopped = f"{MAX_CALLS:,} calls for {size} problems, and no end in sight"
     except Exception as error:  # scripted answers, and not the method, may be what it can't read
         stopped = f"{type(error).__name__}: {error}"
     answer_calls = notebook.calls_per(size)
@@ -149,6 +152,7 @@ class Notebook:
         self._question = question
         self._keys: set[str] = set()
         self._calls: Counter[str] = Counter()
+        self._total = 0
         self._kinds: set[tuple[str, str, bool]] = set()
         self._lock = threading.Lock()
 
@@ -161,8 +165,15 @@ class Notebook:
         self._calls.clear()
 
     def note(self, role: str, key: str, prompt: str, prefix: str) -> None:
-        """Note a call by its key, with the prompt and the beginning of the answer."""
+        """Note a call by its key, with the prompt and the beginning of the answer.
+
+        Raises:
+            EndlessSearch: too many have been noted.
+        """
         with self._lock:
+            self._total += 1
+            if self._total > MAX_CALLS:
+                raise EndlessSearch
             self._note(role, key, prompt, prefix)
 
     def _note(self, role: str, key: str, prompt: str, prefix: str) -> None:

@@ -7,25 +7,26 @@ import pytest
 from potstill.methods.catalogue import describe_method, method_entry
 from potstill.models.model import Model, Scored, Trainable
 from potstill.records import Stage
+from potstill.runs import rehearsal
 from potstill.runs.rehearsal import Rehearsal, rehearse_method
 from potstill.traces import nll, pose, sample, score
 
 
 def test_sft_asks_the_teacher_once_a_problem_and_its_student_once_an_answer():
-    rehearsal = rehearse_method(method_entry("sft"))
-    assert rehearsal.calls == {"teacher": 1.0} and rehearsal.answer_calls == {"student": 1.0}
-    assert [shown.role for shown in rehearsal.shown] == ["teacher", "student"]
-    assert rehearsal.cost_class == "low" and not rehearsal.stopped
-    assert rehearsal.rows == [("sft", 1.0)]
-    assert rehearsal.learner_prompt == rehearsal.shown[0].prompt
+    found = rehearse_method(method_entry("sft"))
+    assert found.calls == {"teacher": 1.0} and found.answer_calls == {"student": 1.0}
+    assert [shown.role for shown in found.shown] == ["teacher", "student"]
+    assert found.cost_class == "low" and not found.stopped
+    assert found.rows == [("sft", 1.0)]
+    assert found.learner_prompt == found.shown[0].prompt
 
 
 def test_orion_shows_the_writer_more_than_the_learner():
-    rehearsal = rehearse_method(method_entry("orion"))
-    assert rehearsal.calls["student"] > 5 and rehearsal.calls["teacher"] == 1
-    prompts = [shown.prompt for shown in rehearsal.shown if shown.role == "student"]
+    found = rehearse_method(method_entry("orion"))
+    assert found.calls["student"] > 5 and found.calls["teacher"] == 1
+    prompts = [shown.prompt for shown in found.shown if shown.role == "student"]
     assert any("Reference solution" in prompt for prompt in prompts)
-    assert "Reference" not in rehearsal.learner_prompt and rehearsal.learner_prompt.endswith("now?")
+    assert "Reference" not in found.learner_prompt and found.learner_prompt.endswith("now?")
 
 
 def scores_first(problems, scorer: Scored, student: Trainable, *, n: int = 3):
@@ -42,15 +43,28 @@ def breaks(problems, teacher: Model, student: Trainable):
 
 
 def test_scores_are_calls_and_posed_prompts_are_what_the_learner_sees():
-    rehearsal = rehearse_method(describe_method("scores_first", scores_first), size=4)
-    assert rehearsal.calls["student"] == 3 and rehearsal.calls["scorer"] >= 1
-    assert rehearsal.learner_prompt.startswith("Think. ")
+    found = rehearse_method(describe_method("scores_first", scores_first), size=4)
+    assert found.calls["student"] == 3 and found.calls["scorer"] >= 1
+    assert found.learner_prompt.startswith("Think. ")
 
 
 def test_what_was_asked_before_a_method_broke_still_counts():
-    rehearsal = rehearse_method(describe_method("breaks", breaks), size=4)
-    assert rehearsal.calls == {"teacher": 1.0} and not rehearsal.answer_calls
-    assert rehearsal.stopped == "ValueError: no such step"
+    found = rehearse_method(describe_method("breaks", breaks), size=4)
+    assert found.calls == {"teacher": 1.0} and not found.answer_calls
+    assert found.stopped == "ValueError: no such step"
+
+
+def never_ends(problems, student: Trainable):
+    """A method that asks until an answer pleases it."""
+    while True:
+        sample(student, problems)
+    yield
+
+
+def test_a_search_without_an_end_is_stopped(monkeypatch):
+    monkeypatch.setattr(rehearsal, "MAX_CALLS", 20)
+    stopped = rehearse_method(describe_method("never_ends", never_ends), size=4).stopped
+    assert stopped == "20 calls for 4 problems, and no end in sight"
 
 
 @pytest.mark.parametrize(

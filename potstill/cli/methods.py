@@ -187,7 +187,7 @@ def _rehearsal_to_json(rehearsal: Rehearsal) -> dict[str, Any]:
         "answer_calls": dict(rehearsal.answer_calls),
         "stages": rows,
         "shown": [shown._asdict() for shown in rehearsal.shown],
-        "learner_prompt": rehearsal.learner_prompt,
+        "learner_prompts": [shown._asdict() for shown in rehearsal.learner_prompts],
         "stopped": rehearsal.stopped,
     }
 
@@ -280,20 +280,23 @@ def _count(number: float) -> str:
 def _print_rehearsal(rehearsal: Rehearsal) -> None:
     for shown in rehearsal.shown:
         show.print_line(f"\n{shown.role} is shown, for example:")
-        show.print_block(_first_lines(shown.prompt))
+        show.print_block(_shorten(shown.prompt))
         if shown.prefix:
             show.print_line("and goes on from:")
-            show.print_block(_first_lines(shown.prefix))
-    if rehearsal.learner_prompt:
-        show.print_line("\nthe learner sees:")
-        show.print_block(_first_lines(rehearsal.learner_prompt))
+            show.print_block(_shorten(shown.prefix))
+    for learner_prompt in rehearsal.learner_prompts:
+        show.print_line(f"\nthe learner sees, in {100 * learner_prompt.share:.0f} % of the rows:")
+        show.print_block(_shorten(learner_prompt.prompt))
 
 
-def _first_lines(text: str) -> str:
+def _shorten(text: str) -> str:
+    """The beginning and the end of a long prompt: instructions stand at the one, the problem often at the other."""
     lines = text.split("\n")
     if len(lines) <= SHOWN_LINES:
         return text
-    return "\n".join([*lines[:SHOWN_LINES], f"… {len(lines) - SHOWN_LINES} more lines"])
+    half = SHOWN_LINES // 2
+    left_out = f"… {len(lines) - 2 * half} lines …"
+    return "\n".join([*lines[:half], left_out, *lines[-half:]])
 
 
 def _parameter_lines(parameter: Mapping[str, Any], prefix: str) -> list[dict[str, str]]:

@@ -22,7 +22,7 @@ Exactness: TypeAlias = Literal["exact", "departs", "partial"]
 _SECTION = re.compile(rf"^({'|'.join(SECTIONS)})s?: (.*(?:\n +\S.*)*)", re.MULTILINE)
 _ARGUMENT = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
-_ITEM = re.compile(r"(\[?[\w.]*\w\]?(?:=[\w.-]*\w)?)(?: \(([^()]*)\))?(?:, |\.?$)")
+_ITEM = re.compile(r"(\[?[\w.-]*\w\]?(?:=[\w.-]*\w)?)(?: \(([^()]*)\))?(?:,? and |, |\.?$)")
 _CITATION = re.compile(r"^([^:]+): (.+) \((\d{4})\)\.?$")
 
 
@@ -91,8 +91,19 @@ class MethodText:
 
     @property
     def controls(self) -> list[Item]:
-        """The arms of `Controls: arm=none (no errors are shown), arm=shuffled (other problems' errors).`"""
-        return [item for item in self.items(CONTROLS) if "=" in item.name]
+        """The arms of `Controls: arm=none (no errors are shown), shuffled (others'), settings.sign=same.`
+
+        A value without a name is one of the name before it.
+        """
+        controls: list[Item] = []
+        name = ""
+        for item in self.items(CONTROLS):
+            if "=" in item.name:
+                name = item.name.partition("=")[0]
+                controls.append(item)
+            elif name:
+                controls.append(Item(f"{name}={item.name}", item.meaning))
+        return controls
 
     def items(self, name: str) -> list[Item]:
         """The items of a section, between commas; each may have its meaning in brackets."""

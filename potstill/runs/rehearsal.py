@@ -19,7 +19,7 @@ from potstill.methods.role_annotations import fill_roles, missing_abilities, rol
 from potstill.models.model import Completion, Model, Request
 from potstill.models.scoring import PassageLike, to_passages
 from potstill.models.scripted import render
-from potstill.records import Stage, digest
+from potstill.records import Stage, Trace, digest
 from potstill.runs.cast import scripted_roles
 from potstill.runs.driver import drive
 from potstill.runs.stand_in import MAX_CALLS, EndlessSearch
@@ -37,7 +37,7 @@ CostClass: TypeAlias = Literal["none", "low", "medium", "high"]
 
 
 class ShownPrompt(NamedTuple):
-    """One kind of prompt that a role was shown, as it was for the first story.
+    """One kind of prompt that a role was shown, as it was the first time.
 
     Args:
         role: that was asked.
@@ -50,6 +50,13 @@ class ShownPrompt(NamedTuple):
     prefix: str = ""
 
 
+class LearnerPrompt(NamedTuple):
+    """One kind of prompt that the learner sees, with the share of the rows that have it."""
+
+    prompt: str
+    share: float
+
+
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
     """What a method did on the stories.
@@ -58,7 +65,7 @@ class Rehearsal:
         calls: by role, calls a problem until the last stage; of equal ones one.
         answer_calls: by role, calls that one answer of its solver takes.
         shown: what the roles were shown.
-        learner_prompt: what the learner sees, of the last stage's first row; "" where there is none.
+        learner_prompts: what the learner sees in the last stage's rows, the most frequent kind first.
         rows: of each stage, a problem, with the stage's objective.
         stopped: why the rehearsal came to no end; "" where it did.
     """
@@ -66,7 +73,7 @@ class Rehearsal:
     calls: Mapping[str, float]
     answer_calls: Mapping[str, float]
     shown: Sequence[ShownPrompt]
-    learner_prompt: str
+    learner_prompts: Sequence[LearnerPrompt]
     rows: Sequence[tuple[str, float]]
     stopped: str = ""
 
@@ -84,7 +91,8 @@ class Rehearsal:
 def rehearse_method(entry: MethodEntry, *, size: int = STORIES) -> Rehearsal:
     """Drive a method on stories with its defaults and the roles that it must have; ask its solver for an answer."""
     problems = scripted_stories(size)
-    notebook = Notebook(problems[0].question)
+    questions = [trace.question for trace in problems]
+    notebook = Notebook(questions)
     models: dict[str, Model] = {}
     for key, model in choose_models(entry).items():
         models[key] = NotedModel(model, role_of(key), notebook)
@@ -115,7 +123,7 @@ def rehearse_method(entry: MethodEntry, *, size: int = STORIES) -> Rehearsal:
         calls=calls,
         answer_calls=answer_calls,
         shown=notebook.shown,
-        learner_prompt=learner_prompt(stages),
+        learner_prompts=learner_prompts(stages[-1].rows if stages else [], questions),
         rows=[(stage.objective, len(stage.rows) / size) for stage in stages],
         stopped=stopped,
     )
@@ -132,24 +140,40 @@ def choose_models(entry: MethodEntry) -> dict[str, Model]:
     return models
 
 
-def learner_prompt(stages: Sequence[Stage]) -> str:
-    """What the learner sees in the last stage's first row."""
-    for stage in reversed(stages):
-        for row in stage.rows:
-            return render(row.prompt)
-    return ""
+def learner_prompts(rows: Sequence[Trace], questions: Sequence[str]) -> list[LearnerPrompt]:
+    """The kinds of prompt that rows have, each as it is in its first row."""
+    prompts: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for row in rows:
+        prompt = render(row.prompt)
+        instruction = instruction_of(prompt, questions)
+        prompts.setdefault(instruction, prompt)
+        counts[instruction] += 1
+    kinds: list[LearnerPrompt] = []
+    for instruction, count in counts.most_common(SHOWN_KINDS):
+        kinds.append(LearnerPrompt(prompts[instruction], count / len(rows)))
+    return kinds
+
+
+def instruction_of(prompt: str, questions: Sequence[str]) -> str:
+    """What stands before the question: prompts of one kind begin alike. Of a prompt without one the first line."""
+    for question in questions:
+        instruction, found, _ = prompt.partition(question)
+        if found:
+            return instruction
+    return prompt.partition("\n")[0]
 
 
 class Notebook:
     """Notes what models are asked: how often, and one prompt of each kind.
 
     Args:
-        question: the story whose prompts are kept.
+        questions: of the problems, by which prompts of one kind are told from others.
     """
 
-    def __init__(self, question: str) -> None:
+    def __init__(self, questions: Sequence[str]) -> None:
         self.shown: list[ShownPrompt] = []
-        self._question = question
+        self._questions = questions
         self._keys: set[str] = set()
         self._calls: Counter[str] = Counter()
         self._total = 0
@@ -180,11 +204,9 @@ class Notebook:
         if key not in self._keys:
             self._keys.add(key)
             self._calls[role] += 1
-        # Prompts of a kind begin alike: what stands before the question is the instruction.
-        instruction, found, _ = prompt.partition(self._question)
-        kind = (role, instruction, bool(prefix))
+        kind = (role, instruction_of(prompt, self._questions), bool(prefix))
         kinds_of_role = sum(shown.role == role for shown in self.shown)
-        if found and kind not in self._kinds and kinds_of_role < SHOWN_KINDS:
+        if kind not in self._kinds and kinds_of_role < SHOWN_KINDS:
             self._kinds.add(kind)
             self.shown.append(ShownPrompt(role, prompt, prefix))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from potstill.cli import quickstart, world
+from potstill.cli import methods, quickstart, world
 from potstill.cli.options import Parser
 from potstill.cli.run import add_arguments, read_recipe
 from potstill.methods import METHODS
@@ -40,7 +40,7 @@ def test_methods_for_people(potstill) -> None:
     assert "2505.22131" in potstill("methods", "errors").out
     sft = potstill("methods", "sft").out
     assert "siblings: rft" in sft and "cost class: low" in sft and "archivePrefix = {arXiv}" in sft
-    assert "the learner sees:" in sft and "teacher is shown" in sft
+    assert "the learner sees, in 100 % of the rows:" in sft and "teacher is shown" in sft
     told = potstill("methods", "orion").out
     assert "settings.duplicate_jaccard" in told and "0.7" in told and "arm=no-rewriting" in told
     failed = potstill("methods", "orin")
@@ -162,3 +162,10 @@ def test_quickstart_settings_reach_all_arms_or_one() -> None:
         == quickstart.ARMS["rft"]["training"]["learning_rate"]
     )
     assert {arm.training.seed for arm in made.arms.values()} == {5}
+
+
+def test_a_long_prompt_is_shown_from_both_ends() -> None:
+    short = "\n".join(str(number) for number in range(methods.SHOWN_LINES))
+    assert methods._shorten(short) == short
+    lines = methods._shorten("\n".join(str(number) for number in range(100))).split("\n")
+    assert (lines[0], lines[12], lines[-1]) == ("0", "… 76 lines …", "99")

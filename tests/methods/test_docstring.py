@@ -13,7 +13,7 @@ DOC = """A title (arXiv:2401.00001).
 Learns from: right chains,
     and wrong ones.
 Needs: teacher (writes), [sampler] (writes in its place).
-Controls: arm=none (nothing, shown), settings.sign=same.
+Controls: arm=none (nothing, shown), all-of-it (one by one) and settings.sign=same.
 Departures: none of note.
 
 Args:
@@ -25,7 +25,11 @@ def test_sections_are_read_over_their_lines():
     text = MethodText(DOC, "Partial: a half.\nCite: A B, C D-E: On x: a study (2024).\n")
     assert text.section("Learns from") == "right chains, and wrong ones."
     assert text.needs == [Item("teacher", "writes"), Item("[sampler]", "writes in its place")]
-    assert text.controls == [Item("arm=none", "nothing, shown"), Item("settings.sign=same", "")]
+    assert text.controls == [
+        Item("arm=none", "nothing, shown"),
+        Item("arm=all-of-it", "one by one"),
+        Item("settings.sign=same", ""),
+    ]
     assert text.citation == Citation(("A B", "C D-E"), "On x: a study", "2024")
     assert (text.title, text.arxiv) == ("A title (arXiv:2401.00001).", "2401.00001")
 

@@ -6,7 +6,7 @@ import pytest
 
 from potstill.methods.catalogue import describe_method, method_entry
 from potstill.models.model import Model, Scored, Trainable
-from potstill.records import Stage
+from potstill.records import Problem, Stage, blank
 from potstill.runs import rehearsal
 from potstill.runs.rehearsal import Rehearsal, rehearse_method
 from potstill.traces import nll, pose, sample, score
@@ -18,7 +18,7 @@ def test_sft_asks_the_teacher_once_a_problem_and_its_student_once_an_answer():
     assert [shown.role for shown in found.shown] == ["teacher", "student"]
     assert found.cost_class == "low" and not found.stopped
     assert found.rows == [("sft", 1.0)]
-    assert found.learner_prompt == found.shown[0].prompt
+    assert found.learner_prompts == [(found.shown[0].prompt, 1.0)]
 
 
 def test_orion_shows_the_writer_more_than_the_learner():
@@ -26,7 +26,8 @@ def test_orion_shows_the_writer_more_than_the_learner():
     assert found.calls["student"] > 5 and found.calls["teacher"] == 1
     prompts = [shown.prompt for shown in found.shown if shown.role == "student"]
     assert any("Reference solution" in prompt for prompt in prompts)
-    assert "Reference" not in found.learner_prompt and found.learner_prompt.endswith("now?")
+    [learner] = found.learner_prompts
+    assert "Reference" not in learner.prompt and learner.prompt.endswith("now?")
 
 
 def scores_first(problems, scorer: Scored, student: Trainable, *, n: int = 3):
@@ -45,13 +46,26 @@ def breaks(problems, teacher: Model, student: Trainable):
 def test_scores_are_calls_and_posed_prompts_are_what_the_learner_sees():
     found = rehearse_method(describe_method("scores_first", scores_first), size=4)
     assert found.calls["student"] == 3 and found.calls["scorer"] >= 1
-    assert found.learner_prompt.startswith("Think. ")
+    [learner] = found.learner_prompts
+    assert learner.prompt.startswith("Think. ")
 
 
 def test_what_was_asked_before_a_method_broke_still_counts():
     found = rehearse_method(describe_method("breaks", breaks), size=4)
     assert found.calls == {"teacher": 1.0} and not found.answer_calls
     assert found.stopped == "ValueError: no such step"
+
+
+def test_what_learners_see_is_told_by_the_words_before_the_question():
+    rows = [
+        blank(Problem(f"p{n}", f"Sum {n}?", "1"), f"{before}Sum {n}?")
+        for n, before in enumerate(("", "Fix: ", ""))
+    ]
+    prompts = rehearsal.learner_prompts(rows, ["Sum 0?", "Sum 1?", "Sum 2?"])
+    assert [(prompt, round(share, 2)) for prompt, share in prompts] == [
+        ("Sum 0?", 0.67),
+        ("Fix: Sum 1?", 0.33),
+    ]
 
 
 def never_ends(problems, student: Trainable):
@@ -77,4 +91,4 @@ def test_a_search_without_an_end_is_stopped(monkeypatch):
     ],
 )
 def test_the_cost_class_counts_other_models_than_the_student(calls, cost_class):
-    assert Rehearsal(calls, {}, [], "", []).cost_class == cost_class
+    assert Rehearsal(calls, {}, [], [], []).cost_class == cost_class

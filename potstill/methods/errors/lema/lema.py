@@ -2,6 +2,9 @@
 
 Constants and what is inferred stand in `settings.py`, the prompts in `prompts.py`, the parse format in
 `corrections.py`, the arms in `arms.py`, the evolution of questions in `evolution.py`.
+
+Cite: Shengnan An, Zexiong Ma, Zeqi Lin, Nanning Zheng, Jian-Guang Lou, Weizhu Chen: Learning From Mistakes Makes LLM
+    Better Reasoner (2023).
 """
 
 from __future__ import annotations
